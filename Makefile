@@ -1,0 +1,137 @@
+# controlnet.c
+#   make            the program build/controlnet and the library build/libcontrolnet.a
+#   make test       installs what is missing, builds, runs every test; closes with "N passed, N failed, N skipped"
+#   make demo       scenes, a canny ControlNet trained on models/tiny-sd, out/demo/report.html
+#   make lint       clang-format, layer check, banned functions
+#   make fuzz       every fuzz target for FUZZ_SECONDS (60) seconds
+#   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
+# Variables: CC=gcc|clang  SANITIZE=address|undefined|thread  BUILD=build  PREFIX=/usr/local
+
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+BUILD ?= build
+OPT ?= -O3 -g
+PREFIX ?= /usr/local
+
+WARN := -Wall -Wextra -Wconversion -Wshadow -Wno-sign-conversion -Wstrict-prototypes -Wvla
+# x86-64-v2 is the floor; the kernels that gain from more pick their variant at run time.
+ARCH ?= -march=x86-64-v2
+CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(OPT) $(ARCH) $(WARN) -fopenmp -fno-math-errno -fno-trapping-math -Iinclude -Isrc -MMD -MP $(CFLAGS)
+LDLIBS := -ldnnl -lxsmm -lxsmmnoblas -lpng -lz -ljpeg -lwebpdemux -lwebp -ljansson -lpcre2-8 -lutf8proc -lm -lpthread -ldl
+LDFLAGS_ALL := -fopenmp $(LDFLAGS)
+
+ifneq ($(SANITIZE),)
+BUILD := build-$(SANITIZE)
+CFLAGS_ALL += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1
+LDFLAGS_ALL += -fsanitize=$(SANITIZE)
+ifeq ($(SANITIZE),undefined)
+CFLAGS_ALL += -fno-sanitize-recover=all
+endif
+endif
+
+LIB_SRC := $(filter-out src/cli/%,$(wildcard src/*.c src/*/*.c))
+KERNEL_SRC := $(wildcard src/cpu/kernels/*.c)
+ISAS := v2 v3 v4
+CLI_SRC := $(wildcard src/cli/*.c)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(KERNEL_SRC:%.c=$(BUILD)/$(isa)/%.o))
+CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/%.o)
+LIB := $(BUILD)/libcontrolnet.a
+
+# tests/unit/NAME.c and tests/ops/NAME.c are one program each; golden, e2e and fullsize take a folder of fixtures.
+UNIT := $(patsubst tests/unit/test_%.c,$(BUILD)/tests/unit_%,$(wildcard tests/unit/test_*.c))
+OPS := $(patsubst tests/ops/test_%.c,$(BUILD)/tests/ops_%,$(wildcard tests/ops/test_*.c))
+SUPPORT_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
+BIG := $(patsubst tests/golden/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c)) \
+       $(patsubst tests/e2e/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c))
+BENCH := $(if $(wildcard bench/bench.c),$(BUILD)/bench)
+TOOLS := $(patsubst tools/%.c,$(BUILD)/tools/%,$(wildcard tools/*.c))
+
+.PHONY: all tests lib test test-full demo lint fuzz clean deps install format
+all: $(BUILD)/controlnet $(BENCH) $(TOOLS)
+tests: $(UNIT) $(OPS) $(BIG)
+lib: $(LIB)
+
+deps:
+	@sh tools/deps.sh
+
+# One make for the packages, a second one that sees them.
+test: deps
+	@$(MAKE) --no-print-directory all tests
+	@sh tools/run-tests.sh $(BUILD)
+
+REFERENCE ?= ../shared/reference
+test-full: deps
+	@$(MAKE) --no-print-directory tests
+	$(BUILD)/tests/fullsize $(REFERENCE)/fullsize
+
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@sh tools/demo.sh $(BUILD)
+
+C_FILES := $(shell git ls-files 'src/**.[ch]' 'include/*.h' 'tests/**.[ch]' 'bench/*.[ch]' 'tools/*.c' 2>/dev/null)
+lint:
+	@sh tools/check-layers.sh
+	@sh tools/check-banned.sh
+	@clang-format --dry-run --Werror $(C_FILES)
+format:
+	@clang-format -i $(C_FILES)
+
+# libFuzzer wants clang; the library is built a second time for it, with both sanitizers.
+FUZZ_SECONDS ?= 60
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,build-fuzz/fuzz_%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz: deps
+	@$(MAKE) --no-print-directory BUILD=build-fuzz CC=clang CFLAGS='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -O1' $(FUZZ)
+	@for f in $(FUZZ); do n=$${f##*/fuzz_}; mkdir -p build-fuzz/corpus/$$n; \
+	  echo "== $$n"; $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 build-fuzz/corpus/$$n tests/fuzz/corpus/$$n || exit 1; done
+build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o build-fuzz/libcontrolnet.a
+	clang -fopenmp -fsanitize=fuzzer,address,undefined $^ $(LDLIBS) -o $@
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
+	install $(BUILD)/controlnet $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(LIB) $(DESTDIR)$(PREFIX)/lib
+	install -m 644 include/controlnet.h $(DESTDIR)$(PREFIX)/include
+
+$(LIB): $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -c $< -o $@
+
+# The own kernels, once per instruction set (x86-64-v2, AVX2, AVX-512); chosen at run time.
+define kernel_rule
+$(BUILD)/$(1)/%.o: %.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS_ALL) -march=x86-64-$(1) $(if $(filter v4,$(1)),-mprefer-vector-width=512) -DCN_ISA=$(1) -c $$< -o $$@
+endef
+$(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
+
+$(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
+	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+$(BUILD)/bench: $(BUILD)/bench/bench.o $(LIB)
+	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+$(BUILD)/tools/%: $(BUILD)/tools/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+$(BUILD)/tests/unit_%: $(BUILD)/tests/unit/test_%.o $(SUPPORT_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ -lcmocka $(LDLIBS) -o $@
+$(BUILD)/tests/ops_%: $(BUILD)/tests/ops/test_%.o $(SUPPORT_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ -lcmocka $(LDLIBS) -o $@
+$(BUILD)/tests/%: $(BUILD)/tests/golden/%.o $(SUPPORT_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+$(BUILD)/tests/%: $(BUILD)/tests/e2e/%.o $(SUPPORT_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+
+clean:
+	rm -rf build build-*
+
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/bench/*.d $(BUILD)/tools/*.d)
+.SECONDARY:

@@ -1,0 +1,15 @@
+/* pointwise.h - conditions that look at one pixel at a time. */
+#ifndef CN_ANNOTATE_POINTWISE_H
+#define CN_ANNOTATE_POINTWISE_H
+
+#include "base/base.h"
+#include "io/image.h"
+
+cn_status cn_image_copy(cn_ctx *ctx, const cn_image *in, cn_image **out) CN_CHECKED;
+/* 255 - value. */
+cn_status cn_image_invert(cn_ctx *ctx, const cn_image *in, cn_image **out) CN_CHECKED;
+/* A user's drawing, dark strokes on a light ground, as white on black: where min(R, G, B) < 127. With
+ * `mask` the input is white on black already: where min(R, G, B) > 127. As the reference's scribble apps. */
+cn_status cn_scribble(cn_ctx *ctx, const cn_image *in, bool mask, cn_image **out) CN_CHECKED;
+
+#endif

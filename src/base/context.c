@@ -1,0 +1,190 @@
+/* context.c - the context: last error, log target, cancel flag, number of threads.
+ *
+ * Every function takes a NULL context and then does nothing, so that code below can be used without
+ * one. Messages may come from worker threads, hence the lock; the cancel flag is set from signal
+ * handlers, hence a lock-free atomic.
+ */
+#include "base/base.h"
+
+#include <errno.h>
+#include <omp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MESSAGE_BYTES = 2048 };
+
+struct cn_ctx {
+    pthread_mutex_t lock; /* guards error */
+    char error[MESSAGE_BYTES];
+    void (*log)(void *user, cn_log_level level, const char *line);
+    void *log_user;
+    atomic_bool cancelled;
+    _Atomic int64_t allocs_left; /* < 0: no limit */
+    int threads;
+};
+
+/* The CPU time a container may use, in whole cores (cgroup v2's "quota period", rounded up); 0 when
+ * there is no limit. */
+static int quota_cores(void)
+{
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
+    if (!f) return 0;
+    double quota = 0, period = 0;
+    int n = fscanf(f, "%lf %lf", &quota, &period);
+    fclose(f);
+    if (n != 2 || quota <= 0 || period <= 0) return 0;
+    double cores = (quota + period - 1) / period;
+    return cores < 1 ? 1 : cores > 4096 ? 4096 : (int)cores;
+}
+
+/* Cores this process may run on: its affinity mask, then the container's quota. */
+static int available_cores(void)
+{
+    cpu_set_t set;
+    long n = 0;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
+    if (n < 1) n = sysconf(_SC_NPROCESSORS_ONLN);
+    if (n < 1) n = 1;
+    int quota = quota_cores();
+    return quota > 0 && quota < n ? quota : (int)n;
+}
+
+cn_ctx *cn_ctx_create(int threads)
+{
+    cn_ctx *ctx = calloc(1, sizeof *ctx);
+    if (!ctx) return NULL;
+    if (pthread_mutex_init(&ctx->lock, NULL) != 0) {
+        free(ctx);
+        return NULL;
+    }
+    atomic_init(&ctx->cancelled, false);
+    atomic_init(&ctx->allocs_left, -1);
+    ctx->threads = threads > 0 ? threads : available_cores();
+    omp_set_num_threads(ctx->threads);
+    return ctx;
+}
+
+void cn_ctx_destroy(cn_ctx *ctx)
+{
+    if (!ctx) return;
+    pthread_mutex_destroy(&ctx->lock);
+    free(ctx);
+}
+
+const char *cn_error(const cn_ctx *ctx)
+{
+    return ctx ? ctx->error : "";
+}
+
+const char *cn_status_name(cn_status status)
+{
+    switch (status) {
+    case CN_OK: return "ok";
+    case CN_EINVAL: return "invalid argument";
+    case CN_EIO: return "input/output error";
+    case CN_EFORMAT: return "malformed file";
+    case CN_ENOMEM: return "out of memory";
+    case CN_EMISMATCH: return "mismatch";
+    case CN_ECANCELLED: return "cancelled";
+    case CN_EINTERNAL: return "internal error";
+    }
+    return "unknown status";
+}
+
+void cn_ctx_set_log(cn_ctx *ctx, void (*fn)(void *user, cn_log_level level, const char *line),
+                    void *user)
+{
+    if (!ctx) return;
+    ctx->log = fn;
+    ctx->log_user = user;
+}
+
+void cn_cancel(cn_ctx *ctx)
+{
+    if (ctx) atomic_store_explicit(&ctx->cancelled, true, memory_order_relaxed);
+}
+
+bool cn_cancelled(const cn_ctx *ctx)
+{
+    return ctx && atomic_load_explicit(&ctx->cancelled, memory_order_relaxed);
+}
+
+int cn_threads(const cn_ctx *ctx)
+{
+    return ctx ? ctx->threads : 1;
+}
+
+/* Formatted outside the context first: an argument may be cn_error(ctx) itself. */
+cn_status cn_fail(cn_ctx *ctx, cn_status status, const char *fmt, ...)
+{
+    if (!ctx) return status;
+    char text[MESSAGE_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    pthread_mutex_lock(&ctx->lock);
+    memcpy(ctx->error, text, strlen(text) + 1);
+    pthread_mutex_unlock(&ctx->lock);
+    return status;
+}
+
+cn_status cn_fail_prefix(cn_ctx *ctx, cn_status status, const char *fmt, ...)
+{
+    if (!ctx) return status;
+    char text[MESSAGE_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    size_t used = strlen(text);
+    pthread_mutex_lock(&ctx->lock);
+    const char *rest = ctx->error[0] ? ctx->error : cn_status_name(status);
+    if (used + 2 < sizeof text) {
+        memcpy(text + used, ": ", 2);
+        used += 2;
+    }
+    size_t kept = CN_MIN(strlen(rest), sizeof text - 1 - used);
+    memcpy(text + used, rest, kept);
+    text[used + kept] = 0;
+    memcpy(ctx->error, text, used + kept + 1);
+    pthread_mutex_unlock(&ctx->lock);
+    return status;
+}
+
+void cn_log(cn_ctx *ctx, cn_log_level level, const char *fmt, ...)
+{
+    if (!ctx || !ctx->log) return;
+    char line[MESSAGE_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    ctx->log(ctx->log_user, level, line);
+}
+
+double cn_now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void cn_ctx_fail_alloc_after(cn_ctx *ctx, int64_t n)
+{
+    if (ctx) atomic_store(&ctx->allocs_left, n);
+}
+
+bool cn_ctx_alloc_fails(cn_ctx *ctx)
+{
+    if (!ctx) return false;
+    int64_t left = atomic_load(&ctx->allocs_left);
+    while (left > 0 && !atomic_compare_exchange_weak(&ctx->allocs_left, &left, left - 1)) {
+    }
+    return left == 0;
+}

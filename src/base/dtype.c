@@ -1,0 +1,214 @@
+/* dtype.c - conversion between element types.
+ *
+ * Sources may have any alignment, so every load goes through memcpy (one instruction after compilation).
+ * Half precision takes F16C where the processor has it and bit arithmetic elsewhere; both round to nearest
+ * even, keep infinities and denormals, and turn every NaN into a quiet one of the same sign.
+ */
+#include "base/dtype.h"
+
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define HAVE_F16C_PATH 1
+#else
+#define HAVE_F16C_PATH 0
+#endif
+
+/* Elements one thread converts at a time; below PARALLEL_MIN a team costs more than it saves. */
+enum { BLOCK = 1 << 16, PARALLEL_MIN = 1 << 20 };
+
+static const struct {
+    const char *name;
+    size_t bytes;
+} dtypes[CN_DTYPE_COUNT] = {
+    [CN_F32] = {"F32", 4}, [CN_F16] = {"F16", 2},   [CN_BF16] = {"BF16", 2}, [CN_F64] = {"F64", 8},
+    [CN_I64] = {"I64", 8}, [CN_I32] = {"I32", 4},   [CN_I16] = {"I16", 2},   [CN_I8] = {"I8", 1},
+    [CN_U8] = {"U8", 1},   [CN_BOOL] = {"BOOL", 1},
+};
+
+size_t cn_dtype_bytes(cn_dtype t)
+{
+    return (unsigned)t < CN_DTYPE_COUNT ? dtypes[t].bytes : 0;
+}
+
+const char *cn_dtype_name(cn_dtype t)
+{
+    return (unsigned)t < CN_DTYPE_COUNT ? dtypes[t].name : "unknown";
+}
+
+static float bits_float(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static uint32_t float_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+static float half_to_float(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    uint32_t rest = (uint32_t)(h & 0x7fffu) << 13;
+    if (rest >= 0x0f800000u) { /* infinity or NaN */
+        uint32_t quiet = rest > 0x0f800000u ? 0x00400000u : 0;
+        return bits_float(sign | 0x70000000u | rest | quiet);
+    }
+    /* 2^112 moves the exponent from bias 15 to bias 127 and normalises denormals on the way. */
+    return bits_float(sign | float_bits(bits_float(rest) * 0x1p112f));
+}
+
+static uint16_t float_to_half(float f)
+{
+    uint32_t u = float_bits(f);
+    uint32_t sign = (u >> 16) & 0x8000u;
+    u &= 0x7fffffffu;
+    if (u > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | ((u >> 13) & 0x3ffu));
+    if (u >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and above round to infinity */
+    if (u < 0x38800000u) { /* below 2^-14: adding 0.5 lets the processor round at 2^-24 */
+        uint32_t r = float_bits(bits_float(u) + 0.5f) - 0x3f000000u;
+        return (uint16_t)(sign | r);
+    }
+    uint32_t odd = (u >> 13) & 1u;
+    return (uint16_t)(sign | ((u - 0x38000000u + 0xfffu + odd) >> 13));
+}
+
+static uint16_t float_to_bf16(float f)
+{
+    uint32_t u = float_bits(f);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x40u);
+    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+#if HAVE_F16C_PATH
+__attribute__((target("avx,f16c"))) static size_t halves_to_f32(const unsigned char *src,
+                                                                float *dst, size_t n)
+{
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m128i h = _mm_loadu_si128((const __m128i *)(const void *)(src + 2 * i));
+        _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(h));
+    }
+    return i;
+}
+
+__attribute__((target("avx,f16c"))) static size_t f32_to_halves(const float *src,
+                                                                unsigned char *dst, size_t n)
+{
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m128i h = _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT);
+        _mm_storeu_si128((__m128i *)(void *)(dst + 2 * i), h);
+    }
+    return i;
+}
+
+/* clang 14 can't be asked for f16c; every processor with AVX2 has it, and the system saves its registers. */
+static bool has_f16c(void)
+{
+    return __builtin_cpu_supports("avx2") != 0;
+}
+#else
+static size_t halves_to_f32(const unsigned char *src, float *dst, size_t n)
+{
+    (void)src, (void)dst, (void)n;
+    return 0;
+}
+
+static size_t f32_to_halves(const float *src, unsigned char *dst, size_t n)
+{
+    (void)src, (void)dst, (void)n;
+    return 0;
+}
+
+static bool has_f16c(void)
+{
+    return false;
+}
+#endif
+
+/* One loop per integer or float type: load, convert by value, store. */
+#define CONVERT_LOOP(type)                        \
+    for (size_t i = 0; i < n; i++) {              \
+        type v;                                   \
+        memcpy(&v, src + i * sizeof v, sizeof v); \
+        dst[i] = (float)v;                        \
+    }                                             \
+    break
+
+static void block_to_f32(cn_dtype from, const unsigned char *src, float *dst, size_t n)
+{
+    size_t done = 0;
+    switch (from) {
+    case CN_F32: memcpy(dst, src, n * sizeof *dst); break;
+    case CN_F16:
+        if (has_f16c()) done = halves_to_f32(src, dst, n);
+        for (size_t i = done; i < n; i++) {
+            uint16_t h;
+            memcpy(&h, src + 2 * i, sizeof h);
+            dst[i] = half_to_float(h);
+        }
+        break;
+    case CN_BF16:
+        for (size_t i = 0; i < n; i++) {
+            uint16_t h;
+            memcpy(&h, src + 2 * i, sizeof h);
+            dst[i] = bits_float((uint32_t)h << 16);
+        }
+        break;
+    case CN_F64: CONVERT_LOOP(double);
+    case CN_I64: CONVERT_LOOP(int64_t);
+    case CN_I32: CONVERT_LOOP(int32_t);
+    case CN_I16: CONVERT_LOOP(int16_t);
+    case CN_I8: CONVERT_LOOP(int8_t);
+    case CN_U8: CONVERT_LOOP(uint8_t);
+    case CN_BOOL:
+        for (size_t i = 0; i < n; i++) dst[i] = src[i] ? 1.0f : 0.0f;
+        break;
+    case CN_DTYPE_COUNT: break;
+    }
+}
+
+static void block_from_f32(cn_dtype to, const float *src, unsigned char *dst, size_t n)
+{
+    size_t done = 0;
+    if (to == CN_F32) {
+        memcpy(dst, src, n * sizeof *src);
+    } else if (to == CN_F16) {
+        if (has_f16c()) done = f32_to_halves(src, dst, n);
+        for (size_t i = done; i < n; i++) {
+            uint16_t h = float_to_half(src[i]);
+            memcpy(dst + 2 * i, &h, sizeof h);
+        }
+    } else if (to == CN_BF16) {
+        for (size_t i = 0; i < n; i++) {
+            uint16_t h = float_to_bf16(src[i]);
+            memcpy(dst + 2 * i, &h, sizeof h);
+        }
+    }
+}
+
+void cn_to_f32(cn_dtype from, const void *src, float *dst, size_t n)
+{
+    size_t bytes = cn_dtype_bytes(from);
+    const unsigned char *s = src;
+    if (n == 0) return;
+#pragma omp parallel for schedule(static) if (n >= PARALLEL_MIN)
+    for (size_t i = 0; i < n; i += BLOCK)
+        block_to_f32(from, s + i * bytes, dst + i, CN_MIN((size_t)BLOCK, n - i));
+}
+
+void cn_from_f32(cn_dtype to, const float *src, void *dst, size_t n)
+{
+    size_t bytes = cn_dtype_bytes(to);
+    unsigned char *d = dst;
+    if (n == 0) return;
+#pragma omp parallel for schedule(static) if (n >= PARALLEL_MIN)
+    for (size_t i = 0; i < n; i += BLOCK)
+        block_from_f32(to, src + i, d + i * bytes, CN_MIN((size_t)BLOCK, n - i));
+}

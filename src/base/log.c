@@ -1,0 +1,18 @@
+/* log.c - the only place of the library that reads the environment. */
+#include "base/log.h"
+
+#include <stdlib.h>
+
+static bool is_on(const char *name)
+{
+    const char *v = getenv(name);
+    return v && *v && !(v[0] == '0' && !v[1]);
+}
+
+cn_debug cn_debug_get(void)
+{
+    const char *dump = getenv("CN_DUMP");
+    return (cn_debug){.trace = is_on("CN_TRACE"),
+                      .profile = is_on("CN_PROFILE"),
+                      .dump = dump && *dump ? dump : NULL};
+}

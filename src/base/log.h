@@ -1,0 +1,11 @@
+/* log.h - what the environment asks for: CN_TRACE=1, CN_PROFILE=1, CN_DUMP=name. */
+#ifndef CN_LOG_H
+#define CN_LOG_H
+#include "base/base.h"
+
+typedef struct cn_debug {
+    bool trace, profile;
+    const char *dump; /* NULL: none */
+} cn_debug;
+cn_debug cn_debug_get(void);
+#endif

@@ -1,0 +1,420 @@
+/* backend.c - the CPU behind the seam of graph/backend.h: which kernel runs a node, with what scratch. */
+#include "cpu/cpu.h"
+#include "cpu/kernels/kernels.h"
+#include "cpu/onednn.h"
+
+#include <libxsmm.h>
+#include <string.h>
+
+typedef struct cpu_backend {
+    cn_backend base;
+    cn_dnnl *dnnl;
+    const cn_kernels *k;
+    int threads;
+} cpu_backend;
+
+static int64_t rows_of(const cn_node *x)
+{
+    return cn_node_elements(x) / cn_channels(x);
+}
+/* Positions of one image or sequence. */
+static int64_t positions(const cn_node *x)
+{
+    return rows_of(x) / x->shape[0];
+}
+
+static cn_dnnl_conv_shape conv_shape(const cn_node *attributes, const cn_node *x, const cn_node *y,
+                                     bool bias)
+{
+    const cn_node *a = attributes;
+    return (cn_dnnl_conv_shape){.N = x->shape[0],
+                                .H = x->shape[1],
+                                .W = x->shape[2],
+                                .I = x->shape[3],
+                                .O = y->shape[3],
+                                .h = y->shape[1],
+                                .w = y->shape[2],
+                                .kernel_h = a->kernel_h,
+                                .kernel_w = a->kernel_w,
+                                .stride = a->stride,
+                                .pad = {a->pad[0], a->pad[1], a->pad[2], a->pad[3]},
+                                .bias = bias};
+}
+
+static cn_status prepare_conv(cpu_backend *b, cn_ctx *ctx, cn_step *st)
+{
+    const cn_node *n = st->node;
+    cn_dnnl_conv_kind kind = n->op == CN_OP_CONV2D      ? CN_DNNL_CONV
+                             : n->op == CN_OP_CONV2D_DX ? CN_DNNL_CONV_DX
+                                                        : CN_DNNL_CONV_DW;
+    const cn_node *x = kind == CN_DNNL_CONV_DX ? n : n->in[0];
+    const cn_node *y = kind == CN_DNNL_CONV ? n : n->in[kind == CN_DNNL_CONV_DX ? 0 : 1];
+    cn_param *w = kind == CN_DNNL_CONV_DW ? n->param : n->in[1]->param;
+    bool bias = kind == CN_DNNL_CONV && n->in[2];
+    cn_dnnl_conv_shape c = conv_shape(n, x, y, bias);
+    cn_dnnl_prim *p = NULL;
+    CN_TRY(cn_dnnl_conv_prepare(ctx, b->dnnl, kind, &c, w, &p, &st->scratch_bytes));
+    st->state = p;
+    if (kind == CN_DNNL_CONV_DW) st->out_bytes = w->data_bytes;
+    st->flops = 2.0 * (double)cn_node_elements(y) * (double)(c.I * c.kernel_h * c.kernel_w);
+    return CN_OK;
+}
+
+/* y [R,O] = x [R,I] w^T; dx = dy w; dw = dy^T x. */
+static cn_status prepare_linear(cpu_backend *b, cn_ctx *ctx, cn_step *st)
+{
+    const cn_node *n = st->node;
+    int64_t R, I, O;
+    cn_dnnl_prim *p = NULL;
+    if (n->op == CN_OP_LINEAR) {
+        R = rows_of(n), I = cn_channels(n->in[0]), O = cn_channels(n);
+        CN_TRY(cn_dnnl_matmul_prepare(ctx, b->dnnl, R, O, I, false, true, n->in[2] != NULL, &p,
+                                      &st->scratch_bytes));
+    } else if (n->op == CN_OP_LINEAR_DX) {
+        R = rows_of(n), I = cn_channels(n), O = cn_channels(n->in[0]);
+        CN_TRY(cn_dnnl_matmul_prepare(ctx, b->dnnl, R, I, O, false, false, false, &p,
+                                      &st->scratch_bytes));
+    } else {
+        R = rows_of(n->in[0]), I = cn_channels(n->in[0]), O = cn_channels(n->in[1]);
+        CN_TRY(cn_dnnl_matmul_prepare(ctx, b->dnnl, O, I, R, true, false, false, &p,
+                                      &st->scratch_bytes));
+    }
+    st->state = p;
+    st->flops = 2.0 * (double)R * (double)I * (double)O;
+    return CN_OK;
+}
+
+static cn_status prepare(cn_backend *base, cn_ctx *ctx, cn_step *st)
+{
+    cpu_backend *b = (cpu_backend *)base;
+    const cn_node *n = st->node;
+    switch (n->op) {
+    case CN_OP_CONV2D:
+    case CN_OP_CONV2D_DX:
+    case CN_OP_CONV2D_DW: return prepare_conv(b, ctx, st);
+    case CN_OP_LINEAR:
+    case CN_OP_LINEAR_DX:
+    case CN_OP_LINEAR_DW: return prepare_linear(b, ctx, st);
+    case CN_OP_GROUP_NORM:
+    case CN_OP_GROUP_NORM_GRAD:
+        st->scratch_bytes = cn_norm_scratch_bytes(n->shape[0], cn_channels(n), b->threads);
+        return CN_OK;
+    case CN_OP_LAYER_NORM_GRAD:
+        st->scratch_bytes = (size_t)b->threads * 2 * (size_t)cn_channels(n) * sizeof(float);
+        return CN_OK;
+    case CN_OP_SUM_CHANNEL:
+        st->scratch_bytes = (size_t)b->threads * (size_t)cn_channels(n) * sizeof(float);
+        return CN_OK;
+    case CN_OP_ATTENTION:
+    case CN_OP_ATTENTION_GRAD: {
+        bool grad = n->op == CN_OP_ATTENTION_GRAD;
+        const cn_node *q = n->in[grad ? 1 : 0], *k = n->in[grad ? 2 : 1];
+        int64_t D = cn_channels(q) / n->heads;
+        st->scratch_bytes = cn_attention_scratch_bytes(q->shape[0], q->shape[1], k->shape[1], D,
+                                                       n->heads, b->threads, grad);
+        st->flops = (grad ? 10.0 : 4.0) * (double)cn_node_elements(q) * (double)k->shape[1] *
+                    (n->causal ? 0.5 : 1.0);
+        return CN_OK;
+    }
+    case CN_OP_ADD: /* of a parameter's gradients: as many elements as its physical layout has */
+        if (n->param && n->param->data_bytes) st->out_bytes = n->param->data_bytes;
+        return CN_OK;
+    default: return CN_OK;
+    }
+}
+
+static void release(cn_backend *base, cn_step *st)
+{
+    (void)base;
+    cn_dnnl_prim_destroy(st->state);
+    st->state = NULL;
+}
+
+static cn_status run_attention(cpu_backend *b, const cn_step *st)
+{
+    const cn_node *n = st->node;
+    bool grad = n->op == CN_OP_ATTENTION_GRAD;
+    int first = grad ? 1 : 0;
+    const cn_node *q = n->in[first], *k = n->in[first + 1];
+    cn_attention_args a = {.N = q->shape[0],
+                           .L = q->shape[1],
+                           .M = k->shape[1],
+                           .D = cn_channels(q) / n->heads,
+                           .heads = n->heads,
+                           .causal = n->causal,
+                           .scale = n->alpha,
+                           .threads = b->threads,
+                           .q = st->in[first],
+                           .k = st->in[first + 1],
+                           .v = st->in[first + 2],
+                           .scratch = st->scratch};
+    if (!grad) {
+        a.y = st->out;
+        a.lse = st->aux[0];
+        b->k->attention(&a);
+    } else {
+        a.dy = st->in[0];
+        a.y = (float *)(uintptr_t)st->in[4];
+        a.lse = (float *)(uintptr_t)st->in[5];
+        a.dq = st->out;
+        a.dk = st->aux[0];
+        a.dv = st->aux[1];
+        b->k->attention_grad(&a);
+    }
+    return CN_OK;
+}
+
+static cn_status run_matmul_like(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
+{
+    const cn_node *n = st->node;
+    switch (n->op) {
+    case CN_OP_CONV2D:
+        return cn_dnnl_conv_run(ctx, b->dnnl, st->state, st->in[0], st->in[1], st->in[2], st->out,
+                                st->scratch);
+    case CN_OP_CONV2D_DX:
+    case CN_OP_CONV2D_DW:
+        return cn_dnnl_conv_run(ctx, b->dnnl, st->state, st->in[0], st->in[1], NULL, st->out,
+                                st->scratch);
+    case CN_OP_LINEAR:
+        return cn_dnnl_matmul_run(ctx, b->dnnl, st->state, st->in[0], st->in[1], st->in[2], st->out,
+                                  st->scratch);
+    case CN_OP_LINEAR_DX:
+        return cn_dnnl_matmul_run(ctx, b->dnnl, st->state, st->in[0], st->in[1], NULL, st->out,
+                                  st->scratch);
+    default: /* CN_OP_LINEAR_DW */
+        return cn_dnnl_matmul_run(ctx, b->dnnl, st->state, st->in[1], st->in[0], NULL, st->out,
+                                  st->scratch);
+    }
+}
+
+static cn_status run_norm(cpu_backend *b, const cn_step *st)
+{
+    const cn_node *n = st->node;
+    int64_t N = n->shape[0], C = cn_channels(n);
+    bool silu = n->act == CN_ACT_SILU;
+    switch (n->op) {
+    case CN_OP_GROUP_NORM:
+        b->k->group_norm(st->in[0], st->in[1], st->in[2], st->out, st->aux[0], N, positions(n), C,
+                         n->groups, n->eps, silu, st->scratch);
+        break;
+    case CN_OP_GROUP_NORM_GRAD:
+        b->k->group_norm_grad(st->in[0], st->in[1], st->in[2], st->in[3], st->in[4], st->out,
+                              st->aux[0], st->aux[1], N, positions(n), C, n->groups, silu,
+                              st->scratch);
+        break;
+    case CN_OP_LAYER_NORM:
+        b->k->layer_norm(st->in[0], st->in[1], st->in[2], st->out, st->aux[0], rows_of(n), C,
+                         n->eps);
+        break;
+    default: /* CN_OP_LAYER_NORM_GRAD */
+        b->k->layer_norm_grad(st->in[0], st->in[1], st->in[2], st->in[3], st->out, st->aux[0],
+                              st->aux[1], rows_of(n), C, st->scratch);
+    }
+    return CN_OK;
+}
+
+static cn_status check_ids(cn_ctx *ctx, const cn_node *ids, const int32_t *v, int64_t V)
+{
+    for (int64_t i = 0; i < cn_node_elements(ids); i++)
+        if (v[i] < 0 || v[i] >= V)
+            return cn_fail(ctx, CN_EINVAL, "token %d is outside the vocabulary of %lld", v[i],
+                           (long long)V);
+    return CN_OK;
+}
+
+static cn_status run_loss(cpu_backend *b, const cn_step *st)
+{
+    const cn_node *n = st->node, *x = n->in[0];
+    int64_t elements = cn_node_elements(x);
+    float *out = st->out;
+    switch (n->op) {
+    case CN_OP_LOSS: *out = (float)b->k->loss(n->loss, st->in[0], st->in[1], elements); break;
+    case CN_OP_LOSS_DX:
+        b->k->loss_dx(n->loss, st->in[0], st->in[1], *(const float *)st->in[2], out, elements);
+        break;
+    case CN_OP_KL:
+        *out = (float)(b->k->kl(st->in[0], rows_of(x), cn_channels(x) / 2) / (double)x->shape[0]);
+        break;
+    case CN_OP_KL_DX:
+        b->k->kl_dx(st->in[0], *(const float *)st->in[1] / (float)x->shape[0], out, rows_of(x),
+                    cn_channels(x) / 2);
+        break;
+    case CN_OP_GAUSS: b->k->gauss(st->in[0], st->in[1], out, rows_of(n), cn_channels(n)); break;
+    default: /* CN_OP_GAUSS_DX */
+        b->k->gauss_dx(st->in[0], st->in[1], st->in[2], out, rows_of(n), cn_channels(n) / 2);
+    }
+    return CN_OK;
+}
+
+static cn_status run_shape(cpu_backend *b, const cn_step *st)
+{
+    const cn_node *n = st->node, *x = n->in[0];
+    int64_t C = cn_channels(n);
+    switch (n->op) {
+    case CN_OP_CONCAT: {
+        int64_t A = cn_channels(x), B = C - A;
+        b->k->copy_channels(st->in[0], A, st->out, C, A, rows_of(n));
+        b->k->copy_channels(st->in[1], B, (float *)st->out + A, C, B, rows_of(n));
+        break;
+    }
+    case CN_OP_SLICE:
+        b->k->copy_channels((const float *)st->in[0] + n->offset, cn_channels(x), st->out, C, C,
+                            rows_of(n));
+        break;
+    case CN_OP_UPSAMPLE:
+        b->k->upsample(st->in[0], st->out, n->shape[0], x->shape[1], x->shape[2], n->shape[1],
+                       n->shape[2], C);
+        break;
+    default: /* CN_OP_UPSAMPLE_DX */
+        b->k->upsample_dx(st->in[0], st->out, n->shape[0], n->shape[1], n->shape[2], x->shape[1],
+                          x->shape[2], C);
+    }
+    return CN_OK;
+}
+
+static cn_status run_pointwise(cpu_backend *b, const cn_step *st)
+{
+    const cn_node *n = st->node;
+    int64_t elements = cn_node_elements(n), N = n->shape[0];
+    const float *x = st->in[0], *z = st->in[1];
+    switch (n->op) {
+    case CN_OP_FILL: b->k->fill(n->alpha, st->out, elements); break;
+    case CN_OP_ACT: b->k->act(n->act, x, st->out, elements); break;
+    case CN_OP_ACT_DX: b->k->act_dx(n->act, x, z, st->out, elements); break;
+    case CN_OP_GEGLU: b->k->geglu(x, st->out, rows_of(n), cn_channels(n)); break;
+    case CN_OP_GEGLU_DX: b->k->geglu_dx(x, z, st->out, rows_of(n), cn_channels(n) / 2); break;
+    case CN_OP_ADD: b->k->add(x, z, st->out, (int64_t)(st->out_bytes / sizeof(float))); break;
+    case CN_OP_SCALE: b->k->scale(x, n->alpha, st->out, elements); break;
+    case CN_OP_SCALE_BY: b->k->scale(x, *z, st->out, elements); break;
+    case CN_OP_ADD_CHANNEL:
+        b->k->add_channel(x, z, st->out, N, positions(n), cn_channels(n));
+        break;
+    case CN_OP_SUM_CHANNEL:
+        b->k->sum_rows(x, st->out, N, positions(n->in[0]), cn_channels(n), st->scratch);
+        break;
+    case CN_OP_ADD_ROWS: b->k->add_rows(x, z, st->out, N, elements / N); break;
+    default: { /* CN_OP_SUM_BATCH: the table may have more rows than tokens */
+        int64_t each = cn_node_elements(n->in[0]) / n->in[0]->shape[0];
+        b->k->sum_batch(x, st->out, n->in[0]->shape[0], each);
+        memset((float *)st->out + each, 0, (size_t)(elements - each) * sizeof(float));
+    }
+    }
+    return CN_OK;
+}
+
+static cn_status run(cn_backend *base, cn_ctx *ctx, const cn_step *st)
+{
+    cpu_backend *b = (cpu_backend *)base;
+    const cn_node *n = st->node;
+    switch (n->op) {
+    case CN_OP_CONV2D:
+    case CN_OP_CONV2D_DX:
+    case CN_OP_CONV2D_DW:
+    case CN_OP_LINEAR:
+    case CN_OP_LINEAR_DX:
+    case CN_OP_LINEAR_DW: return run_matmul_like(b, ctx, st);
+    case CN_OP_GROUP_NORM:
+    case CN_OP_GROUP_NORM_GRAD:
+    case CN_OP_LAYER_NORM:
+    case CN_OP_LAYER_NORM_GRAD: return run_norm(b, st);
+    case CN_OP_ATTENTION:
+    case CN_OP_ATTENTION_GRAD: return run_attention(b, st);
+    case CN_OP_CONCAT:
+    case CN_OP_SLICE:
+    case CN_OP_UPSAMPLE:
+    case CN_OP_UPSAMPLE_DX: return run_shape(b, st);
+    case CN_OP_LOSS:
+    case CN_OP_LOSS_DX:
+    case CN_OP_KL:
+    case CN_OP_KL_DX:
+    case CN_OP_GAUSS:
+    case CN_OP_GAUSS_DX: return run_loss(b, st);
+    case CN_OP_EMBED:
+        CN_TRY(check_ids(ctx, n->in[1], st->in[1], n->in[0]->shape[0]));
+        b->k->embed(st->in[0], st->in[1], st->out, rows_of(n), cn_channels(n));
+        return CN_OK;
+    case CN_OP_EMBED_DW:
+        b->k->embed_dw(st->in[0], st->in[1], st->out, cn_node_elements(n->in[0]), n->shape[0],
+                       n->shape[1]);
+        return CN_OK;
+    case CN_OP_TIMESTEP: b->k->timestep(st->in[0], st->out, n->shape[0], n->shape[1]); return CN_OK;
+    case CN_OP_INPUT:
+    case CN_OP_PARAM:
+    case CN_OP_AUX:
+    case CN_OP_VIEW:
+    case CN_OP_COUNT: return cn_fail(ctx, CN_EINTERNAL, "%s has no kernel", cn_op_name(n->op));
+    default: return run_pointwise(b, st);
+    }
+}
+
+static cn_status from_plain(cn_backend *base, cn_ctx *ctx, const cn_param *p, const float *plain,
+                            float *physical)
+{
+    if (p->layout) return cn_dnnl_from_plain(ctx, ((cpu_backend *)base)->dnnl, p, plain, physical);
+    memcpy(physical, plain, (size_t)cn_param_elements(p) * sizeof(float));
+    return CN_OK;
+}
+
+static cn_status to_plain(cn_backend *base, cn_ctx *ctx, const cn_param *p, const float *physical,
+                          float *plain)
+{
+    if (p->layout) return cn_dnnl_to_plain(ctx, ((cpu_backend *)base)->dnnl, p, physical, plain);
+    memcpy(plain, physical, (size_t)cn_param_elements(p) * sizeof(float));
+    return CN_OK;
+}
+
+static void destroy(cn_backend *base)
+{
+    if (!base) return;
+    cpu_backend *b = (cpu_backend *)base;
+    cn_dnnl_destroy(b->dnnl);
+    cn_free(b);
+}
+
+static void adamw(cn_backend *base, const cn_adamw_step *s)
+{
+    ((cpu_backend *)base)
+        ->k->adamw(s->weights, s->m, s->v, s->grad, s->n, s->grad_scale, s->lr, s->beta1, s->beta2,
+                   s->eps, s->decay, s->correct1, s->correct2);
+}
+
+static double sum_squares(cn_backend *base, const float *x, int64_t n)
+{
+    return ((cpu_backend *)base)->k->sum_squares(x, n);
+}
+
+static void accumulate(cn_backend *base, float *sum, const float *x, int64_t n)
+{
+    ((cpu_backend *)base)->k->add(sum, x, sum, n);
+}
+
+cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
+{
+    cpu_backend *b = cn_alloc0(ctx, sizeof *b);
+    if (!b) return CN_ENOMEM;
+    cn_status s = cn_dnnl_create(ctx, &b->dnnl);
+    if (s != CN_OK) {
+        cn_free(b);
+        return s;
+    }
+    libxsmm_init();
+    b->threads = cn_threads(ctx);
+    b->k = &cn_kernels_v2;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        b->k = &cn_kernels_v4;
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        b->k = &cn_kernels_v3;
+    b->base = (cn_backend){.name = "cpu",
+                           .prepare = prepare,
+                           .run = run,
+                           .release = release,
+                           .from_plain = from_plain,
+                           .to_plain = to_plain,
+                           .destroy = destroy,
+                           .adamw = adamw,
+                           .sum_squares = sum_squares,
+                           .accumulate = accumulate};
+    *out = &b->base;
+    return CN_OK;
+}

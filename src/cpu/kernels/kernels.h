@@ -1,0 +1,112 @@
+/* kernels.h - the own kernels, compiled once per instruction set and chosen at run time.
+ *
+ * The Makefile compiles every file of this folder for x86-64-v2, -v3 (AVX2) and -v4 (AVX-512) with CN_ISA
+ * naming the variant; CN_K(name) gives each its own symbols and table.c gathers them. All are OpenMP
+ * parallel, allocate nothing, and divide work by sizes and thread count alone, so results repeat.
+ * Storage is float32, rows are positions (batch included), C channels innermost.
+ */
+#ifndef CN_KERNELS_H
+#define CN_KERNELS_H
+
+#include "graph/graph.h"
+
+#ifndef CN_ISA
+#define CN_ISA v2
+#endif
+#define CN_K2(name, isa) cn_k_##name##_##isa
+#define CN_K1(name, isa) CN_K2(name, isa)
+#define CN_K(name)       CN_K1(name, CN_ISA)
+
+typedef struct cn_attention_args {
+    int64_t N, L, M, D; /* batch, queries, keys, head width */
+    int heads;
+    bool causal;
+    float scale;
+    int threads;
+    const float *q, *k, *v; /* [N,L|M,heads*D] */
+    float *y, *lse;         /* lse [N,heads,L] or NULL */
+    const float *dy;        /* gradient only */
+    float *dq, *dk, *dv;    /* each may be NULL */
+    char *scratch;
+} cn_attention_args;
+
+/* X(result, name, arguments): one line a kernel. */
+#define CN_KERNEL_LIST(X)                                                                          \
+    X(void, act, (cn_act act, const float *x, float *y, int64_t n))                                \
+    X(void, act_dx, (cn_act act, const float *x, const float *dy, float *dx, int64_t n))           \
+    X(void, geglu, (const float *x, float *y, int64_t rows, int64_t F))                            \
+    X(void, geglu_dx, (const float *x, const float *dy, float *dx, int64_t rows, int64_t F))       \
+    X(void, add, (const float *a, const float *b, float *y, int64_t n))                            \
+    X(void, scale, (const float *x, float alpha, float *y, int64_t n))                             \
+    X(void, add_channel,                                                                           \
+      (const float *x, const float *e, float *y, int64_t N, int64_t P, int64_t C))                 \
+    X(void, sum_rows, (const float *x, float *y, int64_t N, int64_t P, int64_t C, float *scratch)) \
+    X(void, add_rows, (const float *x, const float *t, float *y, int64_t N, int64_t n))            \
+    X(void, sum_batch, (const float *x, float *y, int64_t N, int64_t n))                           \
+    X(void, copy_channels,                                                                         \
+      (const float *x, int64_t x_stride, float *y, int64_t y_stride, int64_t C, int64_t rows))     \
+    X(void, upsample,                                                                              \
+      (const float *x, float *y, int64_t N, int64_t h, int64_t w, int64_t H, int64_t W,            \
+       int64_t C))                                                                                 \
+    X(void, upsample_dx,                                                                           \
+      (const float *dy, float *dx, int64_t N, int64_t h, int64_t w, int64_t H, int64_t W,          \
+       int64_t C))                                                                                 \
+    X(void, fill, (float value, float *y, int64_t n))                                              \
+    X(void, group_norm,                                                                            \
+      (const float *x, const float *gamma, const float *beta, float *y, float *stats, int64_t N,   \
+       int64_t P, int64_t C, int groups, float eps, bool silu, float *scratch))                    \
+    X(void, group_norm_grad,                                                                       \
+      (const float *dy, const float *x, const float *stats, const float *gamma, const float *beta, \
+       float *dx, float *dgamma, float *dbeta, int64_t N, int64_t P, int64_t C, int groups,        \
+       bool silu, float *scratch))                                                                 \
+    X(void, layer_norm,                                                                            \
+      (const float *x, const float *gamma, const float *beta, float *y, float *stats,              \
+       int64_t rows, int64_t C, float eps))                                                        \
+    X(void, layer_norm_grad,                                                                       \
+      (const float *dy, const float *x, const float *stats, const float *gamma, float *dx,         \
+       float *dgamma, float *dbeta, int64_t rows, int64_t C, float *scratch))                      \
+    X(void, attention, (const cn_attention_args *a))                                               \
+    X(void, attention_grad, (const cn_attention_args *a))                                          \
+    X(void, embed, (const float *table, const int32_t *ids, float *y, int64_t n, int64_t C))       \
+    X(void, embed_dw,                                                                              \
+      (const int32_t *ids, const float *dy, float *dtable, int64_t n, int64_t V, int64_t C))       \
+    X(void, timestep, (const float *t, float *y, int64_t N, int64_t dim))                          \
+    X(double, loss, (cn_loss kind, const float *a, const float *b, int64_t n))                     \
+    X(void, loss_dx,                                                                               \
+      (cn_loss kind, const float *a, const float *b, float dy, float *dx, int64_t n))              \
+    X(double, kl, (const float *moments, int64_t rows, int64_t C))                                 \
+    X(void, kl_dx, (const float *moments, float dy, float *dx, int64_t rows, int64_t C))           \
+    X(void, gauss, (const float *moments, const float *noise, float *z, int64_t rows, int64_t C))  \
+    X(void, gauss_dx,                                                                              \
+      (const float *moments, const float *noise, const float *dz, float *dx, int64_t rows,         \
+       int64_t C))                                                                                 \
+    X(void, adamw,                                                                                 \
+      (float *w, float *m, float *v, const float *grad, int64_t n, float grad_scale, float lr,     \
+       float beta1, float beta2, float eps, float decay, float correct1, float correct2))          \
+    X(double, sum_squares, (const float *x, int64_t n))
+
+typedef struct cn_kernels {
+    const char *isa;
+#define CN_KERNEL_FIELD(result, name, arguments) result(*name) arguments;
+    CN_KERNEL_LIST(CN_KERNEL_FIELD)
+#undef CN_KERNEL_FIELD
+} cn_kernels;
+
+#define CN_KERNEL_DECLARE(result, name, arguments) result CN_K(name) arguments;
+CN_KERNEL_LIST(CN_KERNEL_DECLARE)
+#undef CN_KERNEL_DECLARE
+
+extern const cn_kernels cn_kernels_v2, cn_kernels_v3, cn_kernels_v4;
+
+/* Scratch bytes of the kernels that want some. */
+size_t cn_norm_scratch_bytes(int64_t N, int64_t C, int threads);
+size_t cn_attention_scratch_bytes(int64_t N, int64_t L, int64_t M, int64_t D, int heads,
+                                  int threads, bool grad);
+
+/* How one image's P positions are divided among threads when the batch is smaller than their number. */
+static inline int cn_parts(int64_t N, int threads)
+{
+    return N >= threads ? 1 : threads;
+}
+
+#endif

@@ -1,0 +1,409 @@
+/* onednn.c - every call to oneDNN (version 2.x, Debian's libdnnl).
+ *
+ * Activations are NHWC. Convolution weights are in the layout that the forward primitive asks for; the
+ * data gradient wants another one and gets it through scratch. Scratch is the caller's ("user
+ * scratchpad"), so running allocates nothing.
+ */
+#include "cpu/onednn.h"
+
+#include <dnnl.h>
+#include <string.h>
+
+struct cn_dnnl {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+};
+
+enum { MAX_ARGS = 5 };
+
+struct cn_dnnl_prim {
+    dnnl_primitive_t prim, relay; /* relay: weights to (before) or from (after) the wanted layout */
+    dnnl_exec_arg_t args[MAX_ARGS];
+    int n_args;
+    dnnl_memory_t relay_from, relay_to;
+    size_t relay_bytes; /* at the start of scratch */
+    bool relay_after;
+    int arg_a, arg_b, arg_bias, arg_c;
+};
+
+static cn_status failed(cn_ctx *ctx, dnnl_status_t s, const char *what)
+{
+    return cn_fail(ctx, s == dnnl_out_of_memory ? CN_ENOMEM : CN_EINTERNAL,
+                   "oneDNN could not %s (status %d)", what, (int)s);
+}
+
+#define DNNL_TRY(expr, what)                \
+    do {                                    \
+        dnnl_status_t dnnl_s_ = (expr);     \
+        if (dnnl_s_ != dnnl_success) {      \
+            s = failed(ctx, dnnl_s_, what); \
+            goto fail;                      \
+        }                                   \
+    } while (0)
+
+cn_status cn_dnnl_create(cn_ctx *ctx, cn_dnnl **out)
+{
+    cn_status s = CN_ENOMEM;
+    cn_dnnl *d = cn_alloc0(ctx, sizeof *d);
+    if (!d) goto fail;
+    DNNL_TRY(dnnl_engine_create(&d->engine, dnnl_cpu, 0), "start its CPU engine");
+    DNNL_TRY(dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags),
+             "create a stream");
+    *out = d;
+    return CN_OK;
+fail:
+    cn_dnnl_destroy(d);
+    return s;
+}
+
+void cn_dnnl_destroy(cn_dnnl *d)
+{
+    if (!d) return;
+    if (d->stream) dnnl_stream_destroy(d->stream);
+    if (d->engine) dnnl_engine_destroy(d->engine);
+    cn_free(d);
+}
+
+void cn_dnnl_prim_destroy(cn_dnnl_prim *p)
+{
+    if (!p) return;
+    for (int i = 0; i < p->n_args; i++) dnnl_memory_destroy(p->args[i].memory);
+    if (p->relay_from) dnnl_memory_destroy(p->relay_from);
+    if (p->relay_to) dnnl_memory_destroy(p->relay_to);
+    if (p->relay) dnnl_primitive_destroy(p->relay);
+    if (p->prim) dnnl_primitive_destroy(p->prim);
+    cn_free(p);
+}
+
+static dnnl_status_t add_arg(cn_dnnl *d, cn_dnnl_prim *p, int arg, const dnnl_memory_desc_t *md)
+{
+    dnnl_memory_t m = NULL;
+    dnnl_status_t s = dnnl_memory_create(&m, md, d->engine, DNNL_MEMORY_NONE);
+    if (s != dnnl_success) return s;
+    p->args[p->n_args++] = (dnnl_exec_arg_t){arg, m};
+    return dnnl_success;
+}
+
+/* Points an argument at data; NULL arguments (no bias) are absent from the list. */
+static dnnl_status_t set_arg(cn_dnnl_prim *p, int arg, const void *data)
+{
+    for (int i = 0; i < p->n_args; i++)
+        if (p->args[i].arg == arg)
+            return dnnl_memory_set_data_handle(p->args[i].memory, (void *)(uintptr_t)data);
+    return dnnl_success;
+}
+
+static const dnnl_memory_desc_t *md_of(const_dnnl_primitive_desc_t pd, dnnl_query_t what)
+{
+    return dnnl_primitive_desc_query_md(pd, what, 0);
+}
+
+/* --- layouts ----------------------------------------------------------------------------------- */
+
+static dnnl_status_t plain_md(const cn_param *w, dnnl_memory_desc_t *md)
+{
+    dnnl_dims_t dims;
+    for (int i = 0; i < w->ndim; i++) dims[i] = w->shape[i];
+    dnnl_format_tag_t tag = w->ndim == 4 ? dnnl_abcd : w->ndim == 2 ? dnnl_ab : dnnl_a;
+    return dnnl_memory_desc_init_by_tag(md, w->ndim, dims, dnnl_f32, tag);
+}
+
+static cn_status reorder(cn_ctx *ctx, cn_dnnl *d, const dnnl_memory_desc_t *from_md,
+                         const void *from, const dnnl_memory_desc_t *to_md, void *to)
+{
+    cn_status s = CN_EINTERNAL;
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_t prim = NULL;
+    dnnl_memory_t a = NULL, b = NULL;
+    DNNL_TRY(dnnl_memory_create(&a, from_md, d->engine, (void *)(uintptr_t)from), "wrap weights");
+    DNNL_TRY(dnnl_memory_create(&b, to_md, d->engine, to), "wrap weights");
+    DNNL_TRY(dnnl_reorder_primitive_desc_create(&pd, from_md, d->engine, to_md, d->engine, NULL),
+             "re-lay weights");
+    DNNL_TRY(dnnl_primitive_create(&prim, pd), "re-lay weights");
+    dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, a}, {DNNL_ARG_TO, b}};
+    DNNL_TRY(dnnl_primitive_execute(prim, d->stream, 2, args), "re-lay weights");
+    DNNL_TRY(dnnl_stream_wait(d->stream), "re-lay weights");
+    s = CN_OK;
+fail:
+    if (prim) dnnl_primitive_destroy(prim);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (a) dnnl_memory_destroy(a);
+    if (b) dnnl_memory_destroy(b);
+    return s;
+}
+
+cn_status cn_dnnl_from_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const float *plain,
+                             float *physical)
+{
+    dnnl_memory_desc_t md;
+    if (plain_md(w, &md) != dnnl_success)
+        return failed(ctx, dnnl_invalid_arguments, "describe weights");
+    return reorder(ctx, d, &md, plain, w->layout, physical);
+}
+
+cn_status cn_dnnl_to_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const float *physical,
+                           float *plain)
+{
+    dnnl_memory_desc_t md;
+    if (plain_md(w, &md) != dnnl_success)
+        return failed(ctx, dnnl_invalid_arguments, "describe weights");
+    return reorder(ctx, d, w->layout, physical, &md, plain);
+}
+
+/* Fixes w's physical layout and moves its values there, if it has any. */
+static cn_status claim_layout(cn_ctx *ctx, cn_dnnl *d, cn_param *w, const dnnl_memory_desc_t *md)
+{
+    void *layout = cn_alloc(ctx, sizeof *md);
+    if (!layout) return CN_ENOMEM;
+    memcpy(layout, md, sizeof *md);
+    size_t bytes = dnnl_memory_desc_get_size(md);
+    if (w->data) {
+        float *data = cn_alloc(ctx, bytes);
+        dnnl_memory_desc_t from;
+        cn_status s = CN_ENOMEM;
+        if (data && plain_md(w, &from) == dnnl_success)
+            s = reorder(ctx, d, &from, w->data, md, data);
+        if (s != CN_OK) {
+            cn_free(data);
+            cn_free(layout);
+            return s;
+        }
+        cn_free(w->data);
+        w->data = data;
+    }
+    w->layout = layout;
+    w->layout_bytes = sizeof *md;
+    w->data_bytes = bytes;
+    return CN_OK;
+}
+
+/* --- convolution -------------------------------------------------------------------------------- */
+
+typedef struct conv_mds {
+    dnnl_memory_desc_t x, w, b, y;
+    dnnl_dims_t strides, pad_before, pad_after;
+} conv_mds;
+
+static dnnl_status_t describe_conv(const cn_dnnl_conv_shape *c, conv_mds *m)
+{
+    dnnl_dims_t x = {c->N, c->I, c->H, c->W}, w = {c->O, c->I, c->kernel_h, c->kernel_w};
+    dnnl_dims_t y = {c->N, c->O, c->h, c->w}, b = {c->O};
+    m->strides[0] = m->strides[1] = c->stride;
+    m->pad_before[0] = c->pad[0];
+    m->pad_before[1] = c->pad[1];
+    m->pad_after[0] = c->pad[2];
+    m->pad_after[1] = c->pad[3];
+    dnnl_status_t s = dnnl_memory_desc_init_by_tag(&m->x, 4, x, dnnl_f32, dnnl_nhwc);
+    if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->y, 4, y, dnnl_f32, dnnl_nhwc);
+    if (s == dnnl_success)
+        s = dnnl_memory_desc_init_by_tag(&m->w, 4, w, dnnl_f32, dnnl_format_tag_any);
+    if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->b, 1, b, dnnl_f32, dnnl_a);
+    return s;
+}
+
+static dnnl_status_t conv_pd(cn_dnnl *d, cn_dnnl_conv_kind kind, const conv_mds *m, bool bias,
+                             const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *out)
+{
+    dnnl_convolution_desc_t cd;
+    dnnl_status_t s;
+    if (kind == CN_DNNL_CONV)
+        s = dnnl_convolution_forward_desc_init(&cd, dnnl_forward_training, dnnl_convolution_direct,
+                                               &m->x, &m->w, bias ? &m->b : NULL, &m->y, m->strides,
+                                               m->pad_before, m->pad_after);
+    else if (kind == CN_DNNL_CONV_DX)
+        s = dnnl_convolution_backward_data_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w,
+                                                     &m->y, m->strides, m->pad_before,
+                                                     m->pad_after);
+    else
+        s = dnnl_convolution_backward_weights_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w,
+                                                        NULL, &m->y, m->strides, m->pad_before,
+                                                        m->pad_after);
+    if (s != dnnl_success) return s;
+    dnnl_primitive_attr_t attr;
+    if ((s = dnnl_primitive_attr_create(&attr)) != dnnl_success) return s;
+    s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+    if (s == dnnl_success) s = dnnl_primitive_desc_create(out, &cd, attr, d->engine, hint);
+    dnnl_primitive_attr_destroy(attr);
+    return s;
+}
+
+/* Adds the re-laying of weights between `from` and `to`, its buffer at the start of scratch. */
+static dnnl_status_t add_relay(cn_dnnl *d, cn_dnnl_prim *p, const dnnl_memory_desc_t *from,
+                               const dnnl_memory_desc_t *to, bool after)
+{
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_status_t s = dnnl_reorder_primitive_desc_create(&pd, from, d->engine, to, d->engine, NULL);
+    if (s == dnnl_success) s = dnnl_primitive_create(&p->relay, pd);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (s == dnnl_success)
+        s = dnnl_memory_create(&p->relay_from, from, d->engine, DNNL_MEMORY_NONE);
+    if (s == dnnl_success) s = dnnl_memory_create(&p->relay_to, to, d->engine, DNNL_MEMORY_NONE);
+    p->relay_after = after;
+    p->relay_bytes = (dnnl_memory_desc_get_size(after ? from : to) + 63) & ~(size_t)63;
+    return s;
+}
+
+static cn_status add_conv_args(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
+                               const cn_dnnl_conv_shape *c, const conv_mds *m,
+                               const dnnl_memory_desc_t *w_md, const dnnl_memory_desc_t *scratch,
+                               cn_dnnl_prim *p)
+{
+    cn_status s = CN_OK;
+    static const int args[3][4] = {{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS},
+                                   {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC, 0},
+                                   {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS, 0}};
+    p->arg_a = args[kind][0];
+    p->arg_b = args[kind][1];
+    p->arg_c = args[kind][2];
+    p->arg_bias = args[kind][3];
+    const dnnl_memory_desc_t *a = kind == CN_DNNL_CONV_DX ? &m->y : &m->x;
+    const dnnl_memory_desc_t *b = kind == CN_DNNL_CONV_DW ? &m->y : w_md;
+    const dnnl_memory_desc_t *r = kind == CN_DNNL_CONV      ? &m->y
+                                  : kind == CN_DNNL_CONV_DX ? &m->x
+                                                            : w_md;
+    DNNL_TRY(add_arg(d, p, p->arg_a, a), "describe an image");
+    DNNL_TRY(add_arg(d, p, p->arg_b, b), "describe an image");
+    DNNL_TRY(add_arg(d, p, p->arg_c, r), "describe an image");
+    if (c->bias && p->arg_bias) DNNL_TRY(add_arg(d, p, p->arg_bias, &m->b), "describe a bias");
+    if (scratch && dnnl_memory_desc_get_size(scratch))
+        DNNL_TRY(add_arg(d, p, DNNL_ARG_SCRATCHPAD, scratch), "describe scratch");
+fail:
+    return s;
+}
+
+cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
+                               const cn_dnnl_conv_shape *c, cn_param *w, cn_dnnl_prim **out,
+                               size_t *scratch_bytes)
+{
+    cn_status s = CN_ENOMEM;
+    dnnl_primitive_desc_t forward = NULL, pd = NULL;
+    conv_mds m;
+    cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
+    if (!p) goto fail;
+    DNNL_TRY(describe_conv(c, &m), "describe a convolution");
+    DNNL_TRY(conv_pd(d, CN_DNNL_CONV, &m, c->bias, NULL, &forward), "make this convolution");
+    if (!w->layout && (s = claim_layout(ctx, d, w, md_of(forward, dnnl_query_weights_md))) != CN_OK)
+        goto fail;
+    if (kind == CN_DNNL_CONV)
+        pd = forward;
+    else
+        DNNL_TRY(conv_pd(d, kind, &m, c->bias, forward, &pd), "derive this convolution");
+    const dnnl_memory_desc_t *w_md =
+        md_of(pd, kind == CN_DNNL_CONV_DW ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
+    DNNL_TRY(dnnl_primitive_create(&p->prim, pd), "make this convolution");
+    if (!dnnl_memory_desc_equal(w_md, w->layout)) {
+        bool after = kind == CN_DNNL_CONV_DW;
+        DNNL_TRY(add_relay(d, p, after ? w_md : w->layout, after ? w->layout : w_md, after),
+                 "re-lay weights");
+    }
+    const dnnl_memory_desc_t *scratch = md_of(pd, dnnl_query_scratchpad_md);
+    if ((s = add_conv_args(ctx, d, kind, c, &m, w_md, scratch, p)) != CN_OK) goto fail;
+    *scratch_bytes = p->relay_bytes + (scratch ? dnnl_memory_desc_get_size(scratch) : 0);
+    if (pd != forward) dnnl_primitive_desc_destroy(pd);
+    dnnl_primitive_desc_destroy(forward);
+    *out = p;
+    return CN_OK;
+fail:
+    if (pd && pd != forward) dnnl_primitive_desc_destroy(pd);
+    if (forward) dnnl_primitive_desc_destroy(forward);
+    cn_dnnl_prim_destroy(p);
+    return s;
+}
+
+static dnnl_status_t run_relay(cn_dnnl *d, cn_dnnl_prim *p, const void *from, void *to)
+{
+    dnnl_status_t s = dnnl_memory_set_data_handle(p->relay_from, (void *)(uintptr_t)from);
+    if (s == dnnl_success) s = dnnl_memory_set_data_handle(p->relay_to, to);
+    dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, p->relay_from}, {DNNL_ARG_TO, p->relay_to}};
+    if (s == dnnl_success) s = dnnl_primitive_execute(p->relay, d->stream, 2, args);
+    return s;
+}
+
+static dnnl_status_t run(cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
+                         const void *bias, void *c, void *scratch)
+{
+    dnnl_status_t s = set_arg(p, p->arg_a, a);
+    if (s == dnnl_success) s = set_arg(p, p->arg_b, b);
+    if (s == dnnl_success && p->arg_bias) s = set_arg(p, p->arg_bias, bias);
+    if (s == dnnl_success) s = set_arg(p, p->arg_c, c);
+    if (s == dnnl_success && scratch)
+        s = set_arg(p, DNNL_ARG_SCRATCHPAD, (char *)scratch + p->relay_bytes);
+    if (s == dnnl_success) s = dnnl_primitive_execute(p->prim, d->stream, p->n_args, p->args);
+    return s;
+}
+
+cn_status cn_dnnl_conv_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
+                           const void *bias, void *c, void *scratch)
+{
+    cn_status s = CN_OK;
+    if (p->relay && !p->relay_after) {
+        DNNL_TRY(run_relay(d, p, b, scratch), "re-lay weights");
+        b = scratch;
+    }
+    void *result = p->relay_after ? scratch : c;
+    DNNL_TRY(run(d, p, a, b, bias, result, scratch), "run a convolution");
+    if (p->relay_after) DNNL_TRY(run_relay(d, p, scratch, c), "re-lay a gradient");
+fail:
+    return s;
+}
+
+/* --- matrix product ------------------------------------------------------------------------------ */
+
+static dnnl_status_t matrix_md(int64_t rows, int64_t columns, bool transposed,
+                               dnnl_memory_desc_t *md)
+{
+    dnnl_dims_t dims = {rows, columns};
+    return dnnl_memory_desc_init_by_tag(md, 2, dims, dnnl_f32, transposed ? dnnl_ba : dnnl_ab);
+}
+
+cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, int64_t M, int64_t N, int64_t K,
+                                 bool a_transposed, bool b_transposed, bool bias,
+                                 cn_dnnl_prim **out, size_t *scratch_bytes)
+{
+    cn_status s = CN_ENOMEM;
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_memory_desc_t a, b, c, v;
+    dnnl_matmul_desc_t md;
+    cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
+    if (!p) goto fail;
+    DNNL_TRY(matrix_md(M, K, a_transposed, &a), "describe a matrix");
+    DNNL_TRY(matrix_md(K, N, b_transposed, &b), "describe a matrix");
+    DNNL_TRY(matrix_md(M, N, false, &c), "describe a matrix");
+    DNNL_TRY(matrix_md(1, N, false, &v), "describe a bias");
+    DNNL_TRY(dnnl_matmul_desc_init(&md, &a, &b, bias ? &v : NULL, &c), "describe a product");
+    DNNL_TRY(dnnl_primitive_attr_create(&attr), "describe a product");
+    DNNL_TRY(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user),
+             "describe a product");
+    DNNL_TRY(dnnl_primitive_desc_create(&pd, &md, attr, d->engine, NULL), "make a matrix product");
+    DNNL_TRY(dnnl_primitive_create(&p->prim, pd), "make a matrix product");
+    p->arg_a = DNNL_ARG_SRC;
+    p->arg_b = DNNL_ARG_WEIGHTS;
+    p->arg_c = DNNL_ARG_DST;
+    p->arg_bias = bias ? DNNL_ARG_BIAS : 0;
+    const dnnl_memory_desc_t *scratch = md_of(pd, dnnl_query_scratchpad_md);
+    DNNL_TRY(add_arg(d, p, p->arg_a, &a), "describe a matrix");
+    DNNL_TRY(add_arg(d, p, p->arg_b, &b), "describe a matrix");
+    DNNL_TRY(add_arg(d, p, p->arg_c, &c), "describe a matrix");
+    if (bias) DNNL_TRY(add_arg(d, p, DNNL_ARG_BIAS, &v), "describe a bias");
+    *scratch_bytes = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
+    if (*scratch_bytes) DNNL_TRY(add_arg(d, p, DNNL_ARG_SCRATCHPAD, scratch), "describe scratch");
+    dnnl_primitive_desc_destroy(pd);
+    dnnl_primitive_attr_destroy(attr);
+    *out = p;
+    return CN_OK;
+fail:
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    cn_dnnl_prim_destroy(p);
+    return s;
+}
+
+cn_status cn_dnnl_matmul_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
+                             const void *bias, void *c, void *scratch)
+{
+    cn_status s = CN_OK;
+    DNNL_TRY(run(d, p, a, b, bias, c, scratch), "run a matrix product");
+fail:
+    return s;
+}

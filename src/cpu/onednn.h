@@ -1,0 +1,49 @@
+/* onednn.h - the two things this project has of oneDNN: convolution and matrix product.
+ *
+ * Its API differs between major versions; every call to it stands in onednn.c.
+ */
+#ifndef CN_ONEDNN_H
+#define CN_ONEDNN_H
+
+#include "graph/backend.h"
+
+typedef struct cn_dnnl cn_dnnl;           /* engine and stream */
+typedef struct cn_dnnl_prim cn_dnnl_prim; /* one prepared primitive */
+
+cn_status cn_dnnl_create(cn_ctx *ctx, cn_dnnl **out) CN_CHECKED;
+void cn_dnnl_destroy(cn_dnnl *d);
+
+typedef enum cn_dnnl_conv_kind { CN_DNNL_CONV, CN_DNNL_CONV_DX, CN_DNNL_CONV_DW } cn_dnnl_conv_kind;
+
+/* Sizes as in the forward convolution: x [N,H,W,I], w [O,I,kh,kw], y [N,h,w,O]. */
+typedef struct cn_dnnl_conv_shape {
+    int64_t N, H, W, I, O, h, w;
+    int kernel_h, kernel_w, stride, pad[4];
+    bool bias;
+} cn_dnnl_conv_shape;
+
+/* The first forward convolution of a parameter fixes its physical layout (and re-lays its values). The
+ * other directions use that layout as it is where oneDNN can, else through scratch. */
+cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
+                               const cn_dnnl_conv_shape *c, cn_param *w, cn_dnnl_prim **out,
+                               size_t *scratch_bytes) CN_CHECKED;
+/* forward: a = x, b = w, c = y; DX: a = dy, b = w, c = dx; DW: a = x, b = dy, c = dw (physical). bias
+ * is read by the forward; NULL where absent. */
+cn_status cn_dnnl_conv_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
+                           const void *bias, void *c, void *scratch) CN_CHECKED;
+
+/* c [M,N] = a [M,K] b [K,N] (+ bias [N]), all float32, row-major, or with a or b transposed in memory. */
+cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, int64_t M, int64_t N, int64_t K,
+                                 bool a_transposed, bool b_transposed, bool bias,
+                                 cn_dnnl_prim **out, size_t *scratch_bytes) CN_CHECKED;
+cn_status cn_dnnl_matmul_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
+                             const void *bias, void *c, void *scratch) CN_CHECKED;
+
+void cn_dnnl_prim_destroy(cn_dnnl_prim *p);
+
+cn_status cn_dnnl_from_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const float *plain,
+                             float *physical) CN_CHECKED;
+cn_status cn_dnnl_to_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const float *physical,
+                           float *plain) CN_CHECKED;
+
+#endif

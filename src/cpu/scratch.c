@@ -1,0 +1,21 @@
+/* scratch.c - how much scratch the own kernels want; the layouts stand in kernels/. */
+#include "cpu/kernels/kernels.h"
+
+enum { TQ = 64, TK = 256 };
+
+size_t cn_norm_scratch_bytes(int64_t N, int64_t C, int threads)
+{
+    size_t parts = (size_t)(N * cn_parts(N, threads));
+    return (parts * 8 * (size_t)C + 7 * (size_t)(N * C)) * sizeof(float);
+}
+
+size_t cn_attention_scratch_bytes(int64_t N, int64_t L, int64_t M, int64_t D, int heads,
+                                  int threads, bool grad)
+{
+    size_t all = (size_t)(N * heads), workers = (size_t)threads, tile = (size_t)TQ * TK;
+    if (!grad) return (all * (size_t)(D * M) + 16 + workers * (tile + 2 * TQ + 16)) * sizeof(float);
+    size_t copies = 2 * (size_t)threads * 2 * (size_t)(M * D); /* heads * parts < 2 * threads */
+    (void)L;
+    if (all >= workers) copies = 0;
+    return (copies + 16 + workers * (3 * tile + 2 * (size_t)(D * TQ) + TQ + 16)) * sizeof(float);
+}

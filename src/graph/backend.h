@@ -1,0 +1,59 @@
+/* backend.h - the seam between graphs and the kernels that run them.
+ *
+ * For each node of a plan the backend prepares a step once (primitives, scratch size, layouts) and runs
+ * it any number of times on the pointers that the plan fixed. Kernels don't allocate or print.
+ */
+#ifndef CN_BACKEND_H
+#define CN_BACKEND_H
+
+#include "graph/graph.h"
+
+typedef struct cn_backend cn_backend;
+
+typedef struct cn_step {
+    cn_node *node;
+    const void *in[CN_MAX_INPUTS];
+    void *out;
+    void *aux[CN_MAX_AUX];
+    void *scratch;
+    /* set by prepare */
+    size_t out_bytes; /* preset to elements * element size; a parameter's gradient may be padded */
+    size_t scratch_bytes;
+    void *state;
+    double flops;
+    /* statistics under CN_PROFILE */
+    double seconds;
+    int64_t runs;
+} cn_step;
+
+/* One AdamW step over n elements (decoupled decay, as torch.optim.AdamW): g = grad * grad_scale;
+ * correct1 = 1 - beta1^step, correct2 = 1 - beta2^step. */
+typedef struct cn_adamw_step {
+    float *weights, *m, *v;
+    const float *grad;
+    int64_t n;
+    float grad_scale, lr, beta1, beta2, eps, decay, correct1, correct2;
+} cn_adamw_step;
+
+struct cn_backend {
+    const char *name;
+    cn_status (*prepare)(cn_backend *b, cn_ctx *ctx, cn_step *step);
+    cn_status (*run)(cn_backend *b, cn_ctx *ctx, const cn_step *step);
+    void (*release)(cn_backend *b, cn_step *step);
+    /* Between the published layout and the parameter's physical one; `physical` has data_bytes. */
+    cn_status (*from_plain)(cn_backend *b, cn_ctx *ctx, const cn_param *p, const float *plain,
+                            float *physical);
+    cn_status (*to_plain)(cn_backend *b, cn_ctx *ctx, const cn_param *p, const float *physical,
+                          float *plain);
+    /* for the optimizer, element by element in the physical layout */
+    void (*adamw)(cn_backend *b, const cn_adamw_step *s);
+    double (*sum_squares)(cn_backend *b, const float *x, int64_t n);
+    void (*accumulate)(cn_backend *b, float *sum, const float *x, int64_t n);
+    void (*destroy)(cn_backend *b);
+};
+
+/* A parameter's values, in the published layout. set allocates on the first call. */
+cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *p, const float *plain) CN_CHECKED;
+cn_status cn_param_get(cn_backend *b, cn_ctx *ctx, const cn_param *p, float *plain) CN_CHECKED;
+
+#endif

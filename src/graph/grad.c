@@ -1,0 +1,116 @@
+/* grad.c - derives the backward pass of a scalar, node by node from the last to the first.
+ *
+ * Only nodes that a trainable parameter reaches are derived, so a locked encoder gets no backward at
+ * all and a locked decoder data gradients only. A gradient rule reads the forward values it needs;
+ * what no rule reads is not kept by the plan.
+ */
+#include "graph/ops.h"
+
+#include <string.h>
+
+static const cn_op_def OPS[CN_OP_COUNT] = {
+    [CN_OP_INPUT] = {"input", NULL, 0},
+    [CN_OP_PARAM] = {"param", NULL, 0},
+    [CN_OP_AUX] = {"aux", NULL, 0},
+    [CN_OP_VIEW] = {"view", cn_view_grad, 0},
+    [CN_OP_FILL] = {"fill", NULL, 0},
+    [CN_OP_CONV2D] = {"conv2d", cn_conv2d_grad, 0},
+    [CN_OP_CONV2D_DX] = {"conv2d_dx", NULL, 0},
+    [CN_OP_CONV2D_DW] = {"conv2d_dw", NULL, 0},
+    [CN_OP_LINEAR] = {"linear", cn_linear_grad, 0},
+    [CN_OP_LINEAR_DX] = {"linear_dx", NULL, 0},
+    [CN_OP_LINEAR_DW] = {"linear_dw", NULL, 0},
+    [CN_OP_GROUP_NORM] = {"group_norm", cn_group_norm_grad, 1},
+    [CN_OP_GROUP_NORM_GRAD] = {"group_norm_grad", NULL, 1},
+    [CN_OP_LAYER_NORM] = {"layer_norm", cn_layer_norm_grad, 1},
+    [CN_OP_LAYER_NORM_GRAD] = {"layer_norm_grad", NULL, 1},
+    [CN_OP_ATTENTION] = {"attention", cn_attention_grad, 0},
+    [CN_OP_ATTENTION_GRAD] = {"attention_grad", NULL, 0},
+    [CN_OP_ACT] = {"act", cn_act_grad, 1},
+    [CN_OP_ACT_DX] = {"act_dx", NULL, 2},
+    [CN_OP_GEGLU] = {"geglu", cn_geglu_grad, 0},
+    [CN_OP_GEGLU_DX] = {"geglu_dx", NULL, 0},
+    [CN_OP_ADD] = {"add", cn_add_grad, 1},
+    [CN_OP_SCALE] = {"scale", cn_scale_grad, 1},
+    [CN_OP_SCALE_BY] = {"scale_by", cn_scale_by_grad, 1},
+    [CN_OP_ADD_CHANNEL] = {"add_channel", cn_add_channel_grad, 1},
+    [CN_OP_SUM_CHANNEL] = {"sum_channel", NULL, 0},
+    [CN_OP_ADD_ROWS] = {"add_rows", cn_add_rows_grad, 1},
+    [CN_OP_SUM_BATCH] = {"sum_batch", NULL, 0},
+    [CN_OP_CONCAT] = {"concat", cn_concat_grad, 0},
+    [CN_OP_SLICE] = {"slice", cn_slice_grad, 0},
+    [CN_OP_UPSAMPLE] = {"upsample", cn_upsample_grad, 0},
+    [CN_OP_UPSAMPLE_DX] = {"upsample_dx", NULL, 0},
+    [CN_OP_EMBED] = {"embed", cn_embed_grad, 0},
+    [CN_OP_EMBED_DW] = {"embed_dw", NULL, 0},
+    [CN_OP_TIMESTEP] = {"timestep", NULL, 0},
+    [CN_OP_LOSS] = {"loss", cn_loss_grad, 0},
+    [CN_OP_LOSS_DX] = {"loss_dx", NULL, 0},
+    [CN_OP_KL] = {"kl", cn_kl_grad, 0},
+    [CN_OP_KL_DX] = {"kl_dx", NULL, 0},
+    [CN_OP_GAUSS] = {"gauss", cn_gauss_grad, 0},
+    [CN_OP_GAUSS_DX] = {"gauss_dx", NULL, 0},
+};
+
+const cn_op_def *cn_op_def_of(cn_op op)
+{
+    return &OPS[op];
+}
+const char *cn_op_name(cn_op op)
+{
+    return OPS[op].name;
+}
+
+void cn_grad_add(cn_graph *g, cn_node *x, cn_node *dx)
+{
+    if (cn_poisoned(g)) return;
+    if (!x->grad) {
+        x->grad = dx;
+        return;
+    }
+    x->grad = cn_emit_like(g, CN_OP_ADD, x, 2, (cn_node *[]){x->grad, dx});
+    if (!cn_poisoned(g)) x->grad->param = x->param; /* summed in the parameter's physical layout */
+}
+
+cn_status cn_graph_backward(cn_graph *g, cn_node *loss)
+{
+    if (!cn_poisoned(g) && cn_node_elements(loss) != 1)
+        cn_poison(g, "the loss has %lld elements; a gradient starts from one",
+                  (long long)cn_node_elements(loss));
+    if (!cn_poisoned(g) && !loss->needs_grad)
+        cn_poison(g, "nothing to learn: the loss depends on no trainable parameter");
+    CN_TRY(cn_graph_status(g));
+    int last = loss->id;
+    cn_node *one = cn_emit(g, CN_OP_FILL, CN_F32, 1, (int64_t[]){1}, 0, NULL);
+    one->alpha = 1;
+    loss->grad = one;
+    for (int i = last; i >= 0 && !cn_poisoned(g); i--) {
+        cn_node *y = cn_graph_node(g, i);
+        if (!y->grad || !y->needs_grad || y->op == CN_OP_PARAM) continue;
+        const cn_op_def *def = cn_op_def_of(y->op);
+        if (!def->grad) {
+            cn_poison(g, "%s (%s) has no gradient rule", y->name, def->name);
+            break;
+        }
+        int first = cn_graph_size(g);
+        def->grad(g, y, y->grad);
+        for (int k = first; k < cn_graph_size(g); k++) { /* traces name gradients by their layer */
+            cn_node *d = cn_graph_node(g, k);
+            if (d->name[0]) continue;
+            char *name = cn_strdup(NULL, y->name);
+            if (!name) continue;
+            cn_free((char *)d->name);
+            d->name = name;
+        }
+    }
+    return cn_graph_status(g);
+}
+
+cn_node *cn_param_grad(const cn_graph *g, const cn_param *p)
+{
+    for (int i = 0; i < cn_graph_size(g); i++) {
+        const cn_node *w = cn_graph_node(g, i);
+        if (w->op == CN_OP_PARAM && w->param == p) return w->grad;
+    }
+    return NULL;
+}

@@ -1,0 +1,255 @@
+/* graph.h - a network as a static graph: built once, then derived, planned and run.
+ *
+ *   build      cn_input, cn_conv2d, cn_group_norm, ... append nodes; a node has a shape from the start
+ *   derive     cn_graph_backward appends the gradient of a scalar; only what a trainable parameter needs
+ *   plan       cn_plan_create (plan.h) fixes every buffer's place before anything runs
+ *   run        cn_plan_run; allocates nothing
+ *
+ * Shape letters: N batch, H W height and width, C channels (always innermost: NHWC), L tokens, D head
+ * width, G groups, I O input and output features. Dimensions are int64_t.
+ *
+ * Errors stick: a builder given impossible shapes records one message in the graph and returns a
+ * poisoned node, on which every further builder does nothing. cn_graph_status reports it.
+ *
+ * Names: every parameter has two, as the two published layouts of Stable Diffusion call it. A scope or
+ * layer name is written "single-file|diffusers" ("in_layers.0|norm1"); without a bar both are the same;
+ * an empty half adds no component.
+ */
+#ifndef CN_GRAPH_H
+#define CN_GRAPH_H
+
+#include "base/base.h"
+#include "base/dtype.h"
+
+enum { CN_MAX_INPUTS = 6, CN_MAX_AUX = 2, CN_NAME_MAX = 192 };
+
+typedef struct cn_graph cn_graph;
+typedef struct cn_node cn_node;
+typedef struct cn_params cn_params;
+
+typedef enum cn_op {
+    CN_OP_INPUT,
+    CN_OP_PARAM,
+    CN_OP_AUX,  /* a second result of in[0], written by its kernel */
+    CN_OP_VIEW, /* same bytes, other shape */
+    CN_OP_FILL, /* a constant */
+    CN_OP_CONV2D,
+    CN_OP_CONV2D_DX,
+    CN_OP_CONV2D_DW,
+    CN_OP_LINEAR,
+    CN_OP_LINEAR_DX,
+    CN_OP_LINEAR_DW,
+    CN_OP_GROUP_NORM,
+    CN_OP_GROUP_NORM_GRAD,
+    CN_OP_LAYER_NORM,
+    CN_OP_LAYER_NORM_GRAD,
+    CN_OP_ATTENTION,
+    CN_OP_ATTENTION_GRAD,
+    CN_OP_ACT,
+    CN_OP_ACT_DX,
+    CN_OP_GEGLU,
+    CN_OP_GEGLU_DX,
+    CN_OP_ADD,
+    CN_OP_SCALE,
+    CN_OP_SCALE_BY,
+    CN_OP_ADD_CHANNEL,
+    CN_OP_SUM_CHANNEL,
+    CN_OP_ADD_ROWS,
+    CN_OP_SUM_BATCH,
+    CN_OP_CONCAT,
+    CN_OP_SLICE,
+    CN_OP_UPSAMPLE,
+    CN_OP_UPSAMPLE_DX,
+    CN_OP_EMBED,
+    CN_OP_EMBED_DW,
+    CN_OP_TIMESTEP,
+    CN_OP_LOSS,
+    CN_OP_LOSS_DX,
+    CN_OP_KL,
+    CN_OP_KL_DX,
+    CN_OP_GAUSS,
+    CN_OP_GAUSS_DX,
+    CN_OP_COUNT
+} cn_op;
+
+typedef enum cn_act {
+    CN_ACT_NONE,
+    CN_ACT_SILU,
+    CN_ACT_GELU,
+    CN_ACT_QUICK_GELU,
+    CN_ACT_RELU
+} cn_act;
+typedef enum cn_loss { CN_LOSS_MSE, CN_LOSS_L1 } cn_loss;
+
+/* --- parameters (params.c) -------------------------------------------------------------------- */
+
+typedef enum cn_init { CN_INIT_FAN_IN, CN_INIT_ZERO, CN_INIT_ONE, CN_INIT_NORMAL } cn_init;
+
+/* One weight tensor. `shape` is the published one (convolution O I kh kw, linear O I). `data` is in
+ * `layout`, which the backend chose for its kernels (NULL: plain, as the file has it). */
+typedef struct cn_param {
+    char *ldm_name, *diffusers_name;
+    int ndim;
+    int64_t shape[CN_MAX_DIMS];
+    bool trainable;
+    bool ldm_conv;  /* the single-file layout writes this linear weight as a 1x1 convolution */
+    bool loaded;    /* data holds values */
+    cn_init init;   /* how training from scratch starts it */
+    int64_t fan_in; /* of the weight (a bias has that of its weight) */
+    float *data;    /* physical, data_bytes long */
+    size_t data_bytes;
+    void *layout; /* the backend's description; owned */
+    size_t layout_bytes;
+} cn_param;
+
+/* The parameters of one network, declared by the builders that use them. */
+cn_status cn_params_create(cn_ctx *ctx, const char *network, cn_params **out) CN_CHECKED;
+void cn_params_destroy(cn_params *p);
+const char *cn_params_network(const cn_params *p);
+int64_t cn_params_count(const cn_params *p);
+cn_param *cn_params_at(const cn_params *p, int64_t i);
+/* By either name; NULL if none. */
+cn_param *cn_params_find(const cn_params *p, const char *name);
+void cn_params_set_trainable(cn_params *p, bool trainable);
+int64_t cn_param_elements(const cn_param *q);
+
+/* --- the graph --------------------------------------------------------------------------------- */
+
+struct cn_node {
+    cn_graph *g;
+    int id;
+    cn_op op;
+    cn_dtype dtype;
+    int ndim;
+    int64_t shape[CN_MAX_DIMS];
+    cn_node *in[CN_MAX_INPUTS]; /* an absent optional input is NULL */
+    int n_in;
+    cn_node *aux[CN_MAX_AUX]; /* further results, NULL when nobody asked */
+    cn_param *param;          /* CN_OP_PARAM; on *_DW and sums of them, whose gradient this is */
+    const char *name;         /* scope path, single-file form, for traces */
+    bool needs_grad;
+    bool stable; /* depends on stable inputs and locked parameters only: run once, kept */
+    cn_node *grad;
+    /* attributes; which ones count follows from op */
+    int kernel_h, kernel_w, stride;
+    int pad[4]; /* top, left, bottom, right */
+    int groups, heads;
+    bool causal;
+    float eps, alpha;
+    cn_act act;
+    cn_loss loss;
+    int64_t offset; /* CN_OP_SLICE: first channel */
+};
+
+cn_status cn_graph_create(cn_ctx *ctx, cn_graph **out) CN_CHECKED;
+void cn_graph_destroy(cn_graph *g);
+/* CN_OK, or the first builder's error (its message put into the context again). */
+cn_status cn_graph_status(cn_graph *g) CN_CHECKED;
+int cn_graph_size(const cn_graph *g);
+cn_node *cn_graph_node(const cn_graph *g, int id);
+
+/* Parameters declared from here on belong to p. */
+void cn_graph_use(cn_graph *g, cn_params *p);
+void cn_scope_push(cn_graph *g, const char *name);
+void cn_scope_pop(cn_graph *g);
+/* Pops the scope and remembers y as its result, to be found by cn_graph_tap. Returns y. */
+cn_node *cn_scope_return(cn_graph *g, cn_node *y);
+/* The result of the scope with this diffusers path in the parameter set `network`; NULL if none. */
+cn_node *cn_graph_tap(const cn_graph *g, const char *network, const char *diffusers_path);
+
+/* A value given from outside before each run. stable: it changes seldom; what follows from stable
+ * inputs alone is computed once per change (cn_plan_touch) and kept. dtype F32 or I32. */
+cn_node *cn_input(cn_graph *g, const char *name, cn_dtype dtype, int ndim, const int64_t *shape,
+                  bool stable);
+cn_node *cn_input4(cn_graph *g, const char *name, int64_t N, int64_t H, int64_t W, int64_t C);
+/* Declares (or finds) a parameter of the current set under the current scope. */
+cn_node *cn_param_node(cn_graph *g, const char *name, int ndim, const int64_t *shape, cn_init init,
+                       int64_t fan_in);
+
+int64_t cn_channels(const cn_node *x);
+int64_t cn_node_elements(const cn_node *x);
+bool cn_node_is(const cn_node *x, cn_op op);
+
+/* --- builders: layers with parameters. `name` scopes "weight" and "bias". ----------------------- */
+
+/* x [N,H,W,C] -> [N,H',W',O]; square kernel, symmetric padding. */
+cn_node *cn_conv2d(cn_graph *g, const char *name, cn_node *x, int64_t O, int kernel, int stride,
+                   int pad);
+/* The same with padding top, left, bottom, right, and a choice of how training starts it. */
+cn_node *cn_conv2d_ex(cn_graph *g, const char *name, cn_node *x, int64_t O, int kernel, int stride,
+                      const int pad[4], cn_init init);
+/* x [...,I] -> [...,O]. */
+cn_node *cn_linear(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias);
+/* A linear layer that the single-file layout stores as a 1x1 convolution (the VAE's attention). */
+cn_node *cn_linear_ldm_conv(cn_graph *g, const char *name, cn_node *x, int64_t O);
+/* 1x1 convolution whose weight and bias start at 0 (the paper's zero convolution). x [N,H,W,C]. */
+cn_node *cn_zero_conv(cn_graph *g, const char *name, cn_node *x, int64_t O);
+/* x [N,H,W,C] or [N,L,C]; statistics over a group's channels and all positions; act on the result. */
+cn_node *cn_group_norm(cn_graph *g, const char *name, cn_node *x, int groups, float eps,
+                       cn_act act);
+cn_node *cn_layer_norm(cn_graph *g, const char *name, cn_node *x, float eps);
+/* ids [N,L] I32 -> [N,L,C] from a table [V,C] called name.weight. */
+cn_node *cn_embedding(cn_graph *g, const char *name, cn_node *ids, int64_t V, int64_t C);
+/* x [N,L,C] + table[:L], table [rows,C] called name.weight. */
+cn_node *cn_position_embedding(cn_graph *g, const char *name, cn_node *x, int64_t rows);
+
+/* --- builders: operations without parameters ---------------------------------------------------- */
+
+cn_node *cn_activation(cn_graph *g, cn_node *x, cn_act act);
+cn_node *cn_silu(cn_graph *g, cn_node *x);
+/* x [...,2F] -> [...,F]: first half * gelu(second half), the exact (erf) GELU. */
+cn_node *cn_geglu(cn_graph *g, cn_node *x);
+cn_node *cn_add(cn_graph *g, cn_node *a, cn_node *b);
+cn_node *cn_scale(cn_graph *g, cn_node *x, float alpha);
+/* x * s, s [1] an input: a strength that changes between runs. s gets no gradient. */
+cn_node *cn_scale_by(cn_graph *g, cn_node *x, cn_node *s);
+/* x [N,...,C] + e [N,C] at every position. */
+cn_node *cn_add_channel(cn_graph *g, cn_node *x, cn_node *e);
+/* Channels of a, then those of b. */
+cn_node *cn_concat(cn_graph *g, cn_node *a, cn_node *b);
+/* Channels offset .. offset+count. */
+cn_node *cn_slice(cn_graph *g, cn_node *x, int64_t offset, int64_t count);
+cn_node *cn_view(cn_graph *g, cn_node *x, int ndim, const int64_t *shape);
+/* [N,h,w,C] -> [N,H,W,C], nearest: row i comes from row floor(i * h / H). */
+cn_node *cn_upsample_to(cn_graph *g, cn_node *x, int64_t H, int64_t W);
+/* To twice the size. */
+cn_node *cn_upsample2(cn_graph *g, cn_node *x);
+/* q [N,L,h*D], k and v [N,M,h*D]: softmax(q k^T * scale) v per head; scale 0 means D^-1/2. */
+cn_node *cn_attention(cn_graph *g, cn_node *q, cn_node *k, cn_node *v, int heads, bool causal,
+                      float scale);
+/* t [N] F32 -> [N,dim]: cos half, then sin half; frequencies exp(-ln(10000) i / (dim/2)). */
+cn_node *cn_timestep_embedding(cn_graph *g, cn_node *t, int64_t dim);
+/* Mean over all elements of (a-b)^2 or |a-b| -> [1]. Gradient for a only. */
+cn_node *cn_loss_node(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b);
+/* moments [N,H,W,2C] (mean, log variance) -> mean over N of sum KL(N(mean,var) || N(0,1)), [1]. */
+cn_node *cn_kl(cn_graph *g, cn_node *moments);
+/* mean + exp(logvar/2) * noise -> [N,H,W,C]; log variance held to [-30,20]. */
+cn_node *cn_gauss_sample(cn_graph *g, cn_node *moments, cn_node *noise);
+
+/* --- gradients (grad.c) -------------------------------------------------------------------------- */
+
+/* Appends d loss / d p for every trainable parameter that loss [1] depends on. */
+cn_status cn_graph_backward(cn_graph *g, cn_node *loss) CN_CHECKED;
+/* The gradient node of a parameter after cn_graph_backward, NULL if it has none. */
+cn_node *cn_param_grad(const cn_graph *g, const cn_param *p);
+
+/* --- for the op families (one file each beside graph.c) ------------------------------------------ */
+
+typedef struct cn_op_def {
+    const char *name;
+    void (*grad)(cn_graph *g, cn_node *y, cn_node *dy); /* NULL: no gradient flows through */
+    int in_place; /* 1 + index of the input whose buffer the result may take; 0 none */
+} cn_op_def;
+const cn_op_def *cn_op_def_of(cn_op op);
+const char *cn_op_name(cn_op op);
+
+cn_node *cn_emit(cn_graph *g, cn_op op, cn_dtype dtype, int ndim, const int64_t *shape, int n_in,
+                 cn_node *const *in);
+cn_node *cn_emit_like(cn_graph *g, cn_op op, const cn_node *like, int n_in, cn_node *const *in);
+/* Asks y's kernel for its further result i. */
+cn_node *cn_emit_aux(cn_graph *g, cn_node *y, int i, int ndim, const int64_t *shape);
+cn_node *cn_poison(cn_graph *g, const char *fmt, ...) CN_PRINTF(2, 3);
+bool cn_poisoned(const cn_graph *g);
+void cn_grad_add(cn_graph *g, cn_node *x, cn_node *dx);
+
+#endif

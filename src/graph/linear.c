@@ -1,0 +1,51 @@
+/* linear.c - y = x w^T + b: x [...,I], w [O,I] (or [O,I,1,1]), y [...,O]. */
+#include "graph/ops.h"
+
+static cn_node *linear(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias,
+                       bool ldm_conv)
+{
+    if (cn_poisoned(g)) return x;
+    int64_t I = cn_channels(x);
+    cn_scope_push(g, name);
+    cn_node *w = cn_param_node(g, "weight", 2, (int64_t[]){O, I}, CN_INIT_FAN_IN, I);
+    cn_node *b = bias ? cn_param_node(g, "bias", 1, &O, CN_INIT_FAN_IN, I) : NULL;
+    if (!cn_poisoned(g)) w->param->ldm_conv = ldm_conv;
+    int64_t shape[CN_MAX_DIMS];
+    for (int i = 0; i < x->ndim; i++) shape[i] = x->shape[i];
+    shape[x->ndim - 1] = O;
+    cn_node *y = cn_emit(g, CN_OP_LINEAR, CN_F32, x->ndim, shape, 3, (cn_node *[]){x, w, b});
+    cn_scope_pop(g);
+    return y;
+}
+
+cn_node *cn_linear(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias)
+{
+    return linear(g, name, x, O, bias, false);
+}
+
+cn_node *cn_linear_ldm_conv(cn_graph *g, const char *name, cn_node *x, int64_t O)
+{
+    return linear(g, name, x, O, true, true);
+}
+
+cn_node *cn_bias_grad(cn_graph *g, const cn_node *b, cn_node *dy)
+{
+    int64_t O = b->shape[0], rows = cn_node_elements(dy) / O;
+    cn_node *all = cn_view(g, dy, 3, (int64_t[]){1, rows, O});
+    cn_node *sum = cn_emit(g, CN_OP_SUM_CHANNEL, CN_F32, 2, (int64_t[]){1, O}, 1, &all);
+    return cn_view(g, sum, 1, &O);
+}
+
+void cn_linear_grad(cn_graph *g, cn_node *y, cn_node *dy)
+{
+    cn_node *x = y->in[0], *w = y->in[1], *b = y->in[2];
+    if (w->needs_grad) {
+        cn_node *dw = cn_emit_like(g, CN_OP_LINEAR_DW, w, 2, (cn_node *[]){x, dy});
+        if (cn_poisoned(g)) return;
+        dw->param = w->param;
+        cn_grad_add(g, w, dw);
+    }
+    if (b && b->needs_grad) cn_grad_add(g, b, cn_bias_grad(g, b, dy));
+    if (x->needs_grad)
+        cn_grad_add(g, x, cn_emit_like(g, CN_OP_LINEAR_DX, x, 2, (cn_node *[]){dy, w}));
+}

@@ -1,0 +1,146 @@
+/* params.c - the parameters of one network: declared by builders, filled by loaders, walked by the
+ * optimizer. Order is that of declaration; both names lead to the same entry. */
+#include "graph/backend.h"
+#include "graph/params.h"
+
+#include <string.h>
+
+struct cn_params {
+    cn_ctx *ctx;
+    char network[64];
+    cn_param **list;
+    int64_t n, cap;
+    int64_t *slots; /* open addressing over both names: 1 + index, 0 free */
+    int64_t n_slots;
+};
+
+cn_status cn_params_create(cn_ctx *ctx, const char *network, cn_params **out)
+{
+    cn_params *p = cn_alloc0(ctx, sizeof *p);
+    if (!p) return CN_ENOMEM;
+    p->ctx = ctx;
+    cn_status s = cn_format(ctx, p->network, sizeof p->network, "%s", network);
+    if (s != CN_OK) {
+        cn_free(p);
+        return s;
+    }
+    *out = p;
+    return CN_OK;
+}
+
+void cn_params_destroy(cn_params *p)
+{
+    if (!p) return;
+    for (int64_t i = 0; i < p->n; i++) {
+        cn_free(p->list[i]->ldm_name);
+        cn_free(p->list[i]->diffusers_name);
+        cn_free(p->list[i]->data);
+        cn_free(p->list[i]->layout);
+        cn_free(p->list[i]);
+    }
+    cn_free(p->list);
+    cn_free(p->slots);
+    cn_free(p);
+}
+
+const char *cn_params_network(const cn_params *p)
+{
+    return p->network;
+}
+int64_t cn_params_count(const cn_params *p)
+{
+    return p->n;
+}
+cn_param *cn_params_at(const cn_params *p, int64_t i)
+{
+    return p->list[i];
+}
+
+int64_t cn_param_elements(const cn_param *q)
+{
+    int64_t n = 1;
+    for (int i = 0; i < q->ndim; i++) n *= q->shape[i];
+    return n;
+}
+
+static void slot_put(cn_params *p, const char *name, int64_t index)
+{
+    uint64_t h = cn_hash64(name, strlen(name));
+    while (p->slots[h % (uint64_t)p->n_slots]) h++;
+    p->slots[h % (uint64_t)p->n_slots] = index + 1;
+}
+
+static bool slots_grow(cn_params *p)
+{
+    int64_t n = p->n_slots ? 2 * p->n_slots : 1024;
+    int64_t *slots = cn_alloc0(p->ctx, (size_t)n * sizeof *slots);
+    if (!slots) return false;
+    cn_free(p->slots);
+    p->slots = slots;
+    p->n_slots = n;
+    for (int64_t i = 0; i < p->n; i++) {
+        slot_put(p, p->list[i]->ldm_name, i);
+        if (strcmp(p->list[i]->ldm_name, p->list[i]->diffusers_name) != 0)
+            slot_put(p, p->list[i]->diffusers_name, i);
+    }
+    return true;
+}
+
+cn_param *cn_params_find(const cn_params *p, const char *name)
+{
+    if (!p->n_slots) return NULL;
+    uint64_t h = cn_hash64(name, strlen(name));
+    for (int64_t slot; (slot = p->slots[h % (uint64_t)p->n_slots]); h++) {
+        cn_param *q = p->list[slot - 1];
+        if (strcmp(q->ldm_name, name) == 0 || strcmp(q->diffusers_name, name) == 0) return q;
+    }
+    return NULL;
+}
+
+cn_param *cn_params_declare(cn_params *p, const char *ldm_name, const char *diffusers_name)
+{
+    if (4 * (p->n + 1) > p->n_slots && !slots_grow(p)) return NULL;
+    if (p->n == p->cap) {
+        int64_t cap = p->cap ? 2 * p->cap : 256;
+        cn_param **list =
+            cn_regrow(p->ctx, p->list, (size_t)p->n * sizeof *list, (size_t)cap * sizeof *list);
+        if (!list) return NULL;
+        p->list = list;
+        p->cap = cap;
+    }
+    cn_param *q = cn_alloc0(p->ctx, sizeof *q);
+    if (!q) return NULL;
+    q->ldm_name = cn_strdup(p->ctx, ldm_name);
+    q->diffusers_name = cn_strdup(p->ctx, diffusers_name);
+    if (!q->ldm_name || !q->diffusers_name) {
+        cn_free(q->ldm_name);
+        cn_free(q->diffusers_name);
+        cn_free(q);
+        return NULL;
+    }
+    p->list[p->n] = q;
+    slot_put(p, ldm_name, p->n);
+    if (strcmp(ldm_name, diffusers_name) != 0) slot_put(p, diffusers_name, p->n);
+    p->n++;
+    return q;
+}
+
+void cn_params_set_trainable(cn_params *p, bool trainable)
+{
+    for (int64_t i = 0; i < p->n; i++) p->list[i]->trainable = trainable;
+}
+
+cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *q, const float *plain)
+{
+    if (!q->data_bytes) q->data_bytes = (size_t)cn_param_elements(q) * sizeof(float);
+    if (!q->data && !(q->data = cn_alloc(ctx, q->data_bytes))) return CN_ENOMEM;
+    CN_TRY(b->from_plain(b, ctx, q, plain, q->data));
+    q->loaded = true;
+    return CN_OK;
+}
+
+cn_status cn_param_get(cn_backend *b, cn_ctx *ctx, const cn_param *q, float *plain)
+{
+    if (!q->loaded) return cn_fail(ctx, CN_EINTERNAL, "%s: read before it was set", q->ldm_name);
+    return b->to_plain(b, ctx, q, q->data, plain);
+}

@@ -1,0 +1,10 @@
+/* params.h - declaring parameters; the rest of their interface stands in graph.h. */
+#ifndef CN_PARAMS_H
+#define CN_PARAMS_H
+
+#include "graph/graph.h"
+
+/* A new entry of p, shape and all else zero; NULL when memory is out. */
+cn_param *cn_params_declare(cn_params *p, const char *ldm_name, const char *diffusers_name);
+
+#endif

@@ -1,0 +1,35 @@
+/* plan.h - every buffer's place fixed before anything runs, then running.
+ *
+ * A plan covers the nodes that its outputs need. Buffers with disjoint lifetimes share bytes of one
+ * arena; inputs, outputs and what follows from stable inputs keep theirs from run to run.
+ */
+#ifndef CN_PLAN_H
+#define CN_PLAN_H
+
+#include "graph/backend.h"
+
+typedef struct cn_plan cn_plan;
+
+typedef struct cn_plan_info {
+    int64_t steps;
+    size_t arena_bytes;   /* activations, gradients, scratch */
+    size_t scratch_bytes; /* of these, the largest kernel's scratch */
+    double flops;         /* per run, matmul-like work */
+} cn_plan_info;
+
+/* outputs: nodes whose values are wanted after a run; with_grads adds every parameter gradient. */
+cn_status cn_plan_create(cn_ctx *ctx, cn_graph *g, cn_backend *b, cn_node *const *outputs,
+                         int n_outputs, bool with_grads, cn_plan **out) CN_CHECKED;
+void cn_plan_destroy(cn_plan *p);
+void cn_plan_info_get(const cn_plan *p, cn_plan_info *info);
+/* An input's or output's bytes (F32 or I32); NULL for a node the plan doesn't keep. */
+void *cn_plan_data(cn_plan *p, const cn_node *x);
+/* Copies elements into an input. A stable input is compared first: unchanged costs nothing more. */
+cn_status cn_plan_set(cn_plan *p, const cn_node *x, const void *data) CN_CHECKED;
+/* Stable inputs or locked parameters changed: what follows from them is computed again. */
+void cn_plan_touch(cn_plan *p);
+cn_status cn_plan_run(cn_plan *p) CN_CHECKED;
+/* Time and GFLOP/s per operation kind as text (CN_PROFILE=1 collects it). */
+void cn_plan_profile(const cn_plan *p, cn_str *out);
+
+#endif

@@ -1,0 +1,37 @@
+/* plan_run.h - what plan.c (making a plan) and run.c (running it) share. */
+#ifndef CN_PLAN_RUN_H
+#define CN_PLAN_RUN_H
+
+#include "base/log.h"
+#include "graph/plan.h"
+
+typedef struct cn_buffer {
+    size_t bytes, offset;
+    int first, last; /* steps; last == number of steps: kept after the run */
+    bool pinned;     /* kept from run to run */
+    bool output;
+} cn_buffer;
+
+struct cn_plan {
+    cn_ctx *ctx;
+    cn_graph *g;
+    cn_backend *backend;
+    int n_nodes, n_steps, n_stable, n_buffers;
+    cn_step *steps;
+    bool *needed;    /* by node id */
+    int *step_of;    /* by node id */
+    int *buffer_of;  /* by node id, -1 none */
+    int *scratch_of; /* by step, -1 none */
+    cn_buffer *buffers;
+    char *arena;
+    size_t arena_bytes;
+    bool dirty;    /* stable steps must run again */
+    bool complete; /* every parameter was seen to be loaded */
+    cn_debug debug;
+};
+
+int cn_plan_buffer(const cn_plan *p, const cn_node *x);
+/* Turns offsets into the steps' pointers. */
+void cn_plan_bind(cn_plan *p);
+
+#endif

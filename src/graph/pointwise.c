@@ -1,0 +1,125 @@
+/* pointwise.c - activations, sums and products, element by element. */
+#include "graph/ops.h"
+
+cn_node *cn_activation(cn_graph *g, cn_node *x, cn_act act)
+{
+    if (act == CN_ACT_NONE) return x;
+    cn_node *y = cn_emit_like(g, CN_OP_ACT, x, 1, &x);
+    if (!cn_poisoned(g)) y->act = act;
+    return y;
+}
+
+cn_node *cn_silu(cn_graph *g, cn_node *x)
+{
+    return cn_activation(g, x, CN_ACT_SILU);
+}
+
+/* Needs x, not y. */
+void cn_act_grad(cn_graph *g, cn_node *y, cn_node *dy)
+{
+    cn_node *x = y->in[0];
+    cn_node *d = cn_emit_like(g, CN_OP_ACT_DX, x, 2, (cn_node *[]){x, dy});
+    if (cn_poisoned(g)) return;
+    d->act = y->act;
+    cn_grad_add(g, x, d);
+}
+
+cn_node *cn_geglu(cn_graph *g, cn_node *x)
+{
+    if (cn_poisoned(g)) return x;
+    if (cn_channels(x) % 2) return cn_poison(g, "GEGLU of an odd number of channels");
+    int64_t shape[CN_MAX_DIMS];
+    for (int i = 0; i < x->ndim; i++) shape[i] = x->shape[i];
+    shape[x->ndim - 1] /= 2;
+    return cn_emit(g, CN_OP_GEGLU, CN_F32, x->ndim, shape, 1, &x);
+}
+
+void cn_geglu_grad(cn_graph *g, cn_node *y, cn_node *dy)
+{
+    cn_node *x = y->in[0];
+    cn_grad_add(g, x, cn_emit_like(g, CN_OP_GEGLU_DX, x, 2, (cn_node *[]){x, dy}));
+}
+
+static bool same_shape(const cn_node *a, const cn_node *b)
+{
+    if (a->ndim != b->ndim) return false;
+    for (int i = 0; i < a->ndim; i++)
+        if (a->shape[i] != b->shape[i]) return false;
+    return true;
+}
+
+cn_node *cn_add(cn_graph *g, cn_node *a, cn_node *b)
+{
+    if (cn_poisoned(g)) return a;
+    if (!same_shape(a, b))
+        return cn_poison(g, "sum of %lld and %lld elements in different shapes",
+                         (long long)cn_node_elements(a), (long long)cn_node_elements(b));
+    return cn_emit_like(g, CN_OP_ADD, a, 2, (cn_node *[]){a, b});
+}
+
+void cn_add_grad(cn_graph *g, cn_node *y, cn_node *dy)
+{
+    for (int i = 0; i < 2; i++)
+        if (y->in[i]->needs_grad) cn_grad_add(g, y->in[i], dy);
+}
+
+cn_node *cn_scale(cn_graph *g, cn_node *x, float alpha)
+{
+    cn_node *y = cn_emit_like(g, CN_OP_SCALE, x, 1, &x);
+    if (!cn_poisoned(g)) y->alpha = alpha;
+    return y;
+}
+
+void cn_scale_grad(cn_graph *g, cn_node *y, cn_node *dy)
+{
+    cn_grad_add(g, y->in[0], cn_scale(g, dy, y->alpha));
+}
+
+cn_node *cn_scale_by(cn_graph *g, cn_node *x, cn_node *s)
+{
+    if (cn_poisoned(g)) return x;
+    if (cn_node_elements(s) != 1) return cn_poison(g, "a strength has one element");
+    return cn_emit_like(g, CN_OP_SCALE_BY, x, 2, (cn_node *[]){x, s});
+}
+
+void cn_scale_by_grad(cn_graph *g, cn_node *y, cn_node *dy)
+{
+    if (y->in[0]->needs_grad) cn_grad_add(g, y->in[0], cn_scale_by(g, dy, y->in[1]));
+}
+
+cn_node *cn_add_channel(cn_graph *g, cn_node *x, cn_node *e)
+{
+    if (cn_poisoned(g)) return x;
+    if (e->ndim != 2 || e->shape[0] != x->shape[0] || e->shape[1] != cn_channels(x))
+        return cn_poison(g, "a value per channel: got [%lld,%lld] for %lld images of %lld channels",
+                         (long long)e->shape[0], (long long)e->shape[1], (long long)x->shape[0],
+                         (long long)cn_channels(x));
+    return cn_emit_like(g, CN_OP_ADD_CHANNEL, x, 2, (cn_node *[]){x, e});
+}
+
+void cn_add_channel_grad(cn_graph *g, cn_node *y, cn_node *dy)
+{
+    cn_node *x = y->in[0], *e = y->in[1];
+    if (e->needs_grad) cn_grad_add(g, e, cn_emit_like(g, CN_OP_SUM_CHANNEL, e, 1, &dy));
+    if (x->needs_grad) cn_grad_add(g, x, dy);
+}
+
+cn_node *cn_position_embedding(cn_graph *g, const char *name, cn_node *x, int64_t rows)
+{
+    if (cn_poisoned(g)) return x;
+    if (x->ndim != 3 || x->shape[1] > rows)
+        return cn_poison(g, "%s: %lld tokens, but only %lld positions", name,
+                         (long long)x->shape[1], (long long)rows);
+    cn_scope_push(g, name);
+    cn_node *p =
+        cn_param_node(g, "weight", 2, (int64_t[]){rows, x->shape[2]}, CN_INIT_NORMAL, rows);
+    cn_scope_pop(g);
+    return cn_emit_like(g, CN_OP_ADD_ROWS, x, 2, (cn_node *[]){x, p});
+}
+
+void cn_add_rows_grad(cn_graph *g, cn_node *y, cn_node *dy)
+{
+    cn_node *x = y->in[0], *p = y->in[1];
+    if (p->needs_grad) cn_grad_add(g, p, cn_emit_like(g, CN_OP_SUM_BATCH, p, 1, &dy));
+    if (x->needs_grad) cn_grad_add(g, x, dy);
+}

@@ -1,0 +1,161 @@
+/* run.c - runs a plan; nothing is allocated here. */
+#include "graph/plan_run.h"
+
+#include <string.h>
+
+static void *address(const cn_plan *p, const cn_node *x)
+{
+    while (x->op == CN_OP_VIEW) x = x->in[0];
+    if (x->op == CN_OP_PARAM) return x->param->data;
+    int b = cn_plan_buffer(p, x);
+    return b < 0 ? NULL : p->arena + p->buffers[b].offset;
+}
+
+void cn_plan_bind(cn_plan *p)
+{
+    for (int s = 0; s < p->n_steps; s++) {
+        cn_step *st = &p->steps[s];
+        const cn_node *y = st->node;
+        for (int i = 0; i < y->n_in; i++) st->in[i] = y->in[i] ? address(p, y->in[i]) : NULL;
+        for (int i = 0; i < CN_MAX_AUX; i++)
+            st->aux[i] = y->aux[i] && p->needed[y->aux[i]->id] ? address(p, y->aux[i]) : NULL;
+        st->out = address(p, y);
+        st->scratch = p->scratch_of[s] < 0 ? NULL : p->arena + p->buffers[p->scratch_of[s]].offset;
+    }
+}
+
+void cn_plan_info_get(const cn_plan *p, cn_plan_info *info)
+{
+    *info = (cn_plan_info){.steps = p->n_steps, .arena_bytes = p->arena_bytes};
+    for (int s = 0; s < p->n_steps; s++) {
+        info->scratch_bytes = CN_MAX(info->scratch_bytes, p->steps[s].scratch_bytes);
+        if (s >= p->n_stable) info->flops += p->steps[s].flops;
+    }
+}
+
+void *cn_plan_data(cn_plan *p, const cn_node *x)
+{
+    if (!p->needed[x->id]) return NULL;
+    while (x->op == CN_OP_VIEW) x = x->in[0];
+    if (x->op == CN_OP_PARAM) return x->param->data;
+    int b = cn_plan_buffer(p, x);
+    if (b < 0 || !(p->buffers[b].pinned || p->buffers[b].output)) return NULL;
+    return p->arena + p->buffers[b].offset;
+}
+
+cn_status cn_plan_set(cn_plan *p, const cn_node *x, const void *data)
+{
+    if (x->op != CN_OP_INPUT) return cn_fail(p->ctx, CN_EINTERNAL, "%s is no input", x->name);
+    void *to = cn_plan_data(p, x);
+    if (!to) return CN_OK; /* nothing reads it */
+    size_t n = (size_t)cn_node_elements(x) * cn_dtype_bytes(x->dtype);
+    if (x->stable && !p->dirty && memcmp(to, data, n) == 0) return CN_OK;
+    memcpy(to, data, n);
+    if (x->stable) p->dirty = true;
+    return CN_OK;
+}
+
+void cn_plan_touch(cn_plan *p)
+{
+    p->dirty = true;
+}
+
+/* Parameters may be filled after planning; the first run makes sure that all are. */
+static cn_status check_params(cn_plan *p)
+{
+    for (int id = 0; id < p->n_nodes; id++) {
+        const cn_node *x = cn_graph_node(p->g, id);
+        if (!p->needed[id] || x->op != CN_OP_PARAM || x->param->loaded) continue;
+        return cn_fail(p->ctx, CN_EINTERNAL, "%s has no values", x->param->ldm_name);
+    }
+    p->complete = true;
+    cn_plan_bind(p);
+    return CN_OK;
+}
+
+/* Writes a result as NAME.OP.npy into the working folder. */
+static cn_status dump(const cn_plan *p, const cn_step *st)
+{
+    const cn_node *y = st->node;
+    char path[512], head[256];
+    CN_TRY(cn_format(p->ctx, path, sizeof path, "%s.%s.npy", y->name, cn_op_name(y->op)));
+    int n = snprintf(head, sizeof head, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
+    for (int i = 0; i < y->ndim; i++)
+        n += snprintf(head + n, sizeof head - (size_t)n, "%lld,", (long long)y->shape[i]);
+    n += snprintf(head + n, sizeof head - (size_t)n, "), }");
+    cn_str s = {0};
+    size_t padded = (10 + (size_t)n + 1 + 63) / 64 * 64;
+    uint16_t head_bytes = (uint16_t)(padded - 10);
+    cn_str_add(&s, "\x93NUMPY\x01\x00", 8);
+    cn_str_add(&s, (const char *)&head_bytes, 2);
+    cn_str_add(&s, head, (size_t)n);
+    while (!s.failed && s.len < padded - 1) cn_str_add(&s, " ", 1);
+    cn_str_add(&s, "\n", 1);
+    cn_str_add(&s, st->out, (size_t)cn_node_elements(y) * sizeof(float));
+    cn_status status = s.failed ? cn_fail(p->ctx, CN_ENOMEM, "out of memory for the dump")
+                                : cn_file_write(p->ctx, path, s.data, s.len);
+    cn_str_free(&s);
+    return status;
+}
+
+static void trace(const cn_plan *p, const cn_step *st, int s, double seconds)
+{
+    const cn_node *y = st->node;
+    char shape[96] = "";
+    int n = 0;
+    for (int i = 0; i < y->ndim; i++)
+        n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%lld", i ? "x" : "",
+                      (long long)y->shape[i]);
+    cn_log(p->ctx, CN_LOG_INFO, "%5d %-16s %-18s %8.3f ms  %s", s, cn_op_name(y->op), shape,
+           seconds * 1e3, y->name);
+}
+
+cn_status cn_plan_run(cn_plan *p)
+{
+    if (!p->complete) CN_TRY(check_params(p));
+    bool timed = p->debug.trace || p->debug.profile;
+    for (int s = p->dirty ? 0 : p->n_stable; s < p->n_steps; s++) {
+        cn_step *st = &p->steps[s];
+        double start = timed ? cn_now_s() : 0;
+        CN_TRY(p->backend->run(p->backend, p->ctx, st));
+        if (timed) {
+            double seconds = cn_now_s() - start;
+            st->seconds += seconds;
+            st->runs++;
+            if (p->debug.trace) trace(p, st, s, seconds);
+        }
+        if (p->debug.dump && strcmp(p->debug.dump, st->node->name) == 0) CN_TRY(dump(p, st));
+    }
+    p->dirty = false;
+    return CN_OK;
+}
+
+void cn_plan_profile(const cn_plan *p, cn_str *out)
+{
+    struct {
+        double seconds, flops;
+        int64_t runs;
+    } by_op[CN_OP_COUNT] = {0};
+    double total = 0;
+    for (int s = 0; s < p->n_steps; s++) {
+        const cn_step *st = &p->steps[s];
+        by_op[st->node->op].seconds += st->seconds;
+        by_op[st->node->op].flops += st->flops * (double)st->runs;
+        by_op[st->node->op].runs += st->runs;
+        total += st->seconds;
+    }
+    cn_str_addf(out, "%-18s %9s %10s %7s %9s\n", "operation", "runs", "seconds", "share",
+                "GFLOP/s");
+    for (int shown = 0; shown < CN_OP_COUNT; shown++) {
+        int best = -1;
+        for (int i = 0; i < CN_OP_COUNT; i++)
+            if (by_op[i].runs && (best < 0 || by_op[i].seconds > by_op[best].seconds)) best = i;
+        if (best < 0) break;
+        cn_str_addf(out, "%-18s %9lld %10.3f %6.1f%% %9.1f\n", cn_op_name((cn_op)best),
+                    (long long)by_op[best].runs, by_op[best].seconds,
+                    100 * by_op[best].seconds / CN_MAX(total, 1e-12),
+                    by_op[best].flops / CN_MAX(by_op[best].seconds, 1e-12) / 1e9);
+        by_op[best].runs = 0;
+    }
+    cn_str_addf(out, "%-18s %9s %10.3f\n", "all", "", total);
+}

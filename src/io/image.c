@@ -1,0 +1,115 @@
+/* image.c - the part of image.h that doesn't depend on the format. */
+#include "io/image_internal.h"
+
+#include <string.h>
+
+enum { MAX_FILE = 1 << 30 };
+
+cn_status cn_image_check_size(cn_ctx *ctx, int64_t width, int64_t height)
+{
+    if (width < 1 || height < 1 || width > CN_IMAGE_MAX_SIDE || height > CN_IMAGE_MAX_SIDE ||
+        width * height > CN_IMAGE_MAX_PIXELS)
+        return cn_fail(
+            ctx, CN_EINVAL,
+            "an image of %lld x %lld px; 1 to %d px a side and at most %d Mpx are allowed",
+            (long long)width, (long long)height, CN_IMAGE_MAX_SIDE, CN_IMAGE_MAX_PIXELS / 1000000);
+    return CN_OK;
+}
+
+cn_status cn_image_alloc(cn_ctx *ctx, int64_t width, int64_t height, int channels, cn_image **out)
+{
+    CN_TRY(cn_image_check_size(ctx, width, height));
+    cn_image *image = cn_alloc0(ctx, sizeof *image);
+    if (!image) return CN_ENOMEM;
+    image->width = width;
+    image->height = height;
+    image->rgb = cn_alloc(ctx, (size_t)width * (size_t)height * (size_t)channels);
+    if (!image->rgb) {
+        cn_image_destroy(image);
+        return CN_ENOMEM;
+    }
+    *out = image;
+    return CN_OK;
+}
+
+cn_status cn_image_create(cn_ctx *ctx, int64_t width, int64_t height, cn_image **out)
+{
+    cn_image *image = NULL;
+    CN_TRY(cn_image_alloc(ctx, width, height, 3, &image));
+    memset(image->rgb, 0, (size_t)width * (size_t)height * 3);
+    *out = image;
+    return CN_OK;
+}
+
+void cn_image_destroy(cn_image *image)
+{
+    if (!image) return;
+    cn_free(image->rgb);
+    cn_free(image);
+}
+
+void cn_image_flatten_alpha(cn_image *image)
+{
+    size_t n = (size_t)image->width * (size_t)image->height;
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *src = image->rgb + 4 * i;
+        uint8_t px[3];
+        float a = (float)src[3] / 255.0f;
+        for (int c = 0; c < 3; c++) {
+            float color = (float)src[c] * a, white = 255.0f * (1.0f - a);
+            px[c] = (uint8_t)CN_MIN(color + white, 255.0f);
+        }
+        memcpy(image->rgb + 3 * i, px, 3);
+    }
+}
+
+cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out)
+{
+    const uint8_t *p = bytes;
+    if (n >= 8 && !memcmp(p, "\x89PNG\r\n\x1a\n", 8))
+        return cn_png_decode(ctx, p, n, NULL, NULL, out);
+    if (n >= 3 && !memcmp(p, "\xff\xd8\xff", 3)) return cn_jpeg_decode(ctx, p, n, out);
+    if (n >= 12 && !memcmp(p, "RIFF", 4) && !memcmp(p + 8, "WEBP", 4))
+        return cn_webp_decode(ctx, p, n, out);
+    return cn_fail(ctx, CN_EFORMAT, "not a PNG, JPEG or WebP image%s",
+                   n ? "" : "; the file is empty");
+}
+
+cn_status cn_image_load(cn_ctx *ctx, const char *path, cn_image **out)
+{
+    char *data = NULL;
+    size_t n = 0;
+    CN_TRY(cn_file_read(ctx, path, MAX_FILE, &data, &n));
+    cn_status s = cn_image_load_memory(ctx, data, n, out);
+    cn_free(data);
+    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", path);
+}
+
+cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image,
+                            const char *const *text)
+{
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    CN_TRY(cn_png_encode(ctx, image, text, &bytes, &n));
+    cn_status s = cn_file_write(ctx, path, bytes, n);
+    cn_free(bytes);
+    return s;
+}
+
+cn_status cn_png_text(cn_ctx *ctx, const char *path, const char *key, char **out)
+{
+    char *data = NULL, *text = NULL;
+    size_t n = 0;
+    cn_image *image = NULL;
+    cn_status s = CN_EFORMAT;
+    CN_TRY(cn_file_read(ctx, path, MAX_FILE, &data, &n));
+    if (n >= 8 && !memcmp(data, "\x89PNG\r\n\x1a\n", 8))
+        s = cn_png_decode(ctx, (const uint8_t *)data, n, key, &text, &image);
+    else
+        (void)cn_fail(ctx, s, "not a PNG image");
+    cn_free(data);
+    cn_image_destroy(image);
+    if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", path);
+    *out = text;
+    return CN_OK;
+}

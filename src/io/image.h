@@ -1,0 +1,40 @@
+/* image.h - PNG, JPEG and WebP files to 8-bit RGB, and RGB to PNG.
+ *
+ * The format is told by content, never by name. Every picture becomes H x W x 3, rows from the top: grey
+ * is repeated, 16 bits keep the high byte, CMYK is converted, a JPEG's EXIF orientation is applied, and
+ * alpha is composited on white as the reference's HWC3 does. Sizes are checked from the header, before
+ * anything is allocated. Left out: colour profiles and gamma (used as stored), animations.
+ */
+#ifndef CN_IO_IMAGE_H
+#define CN_IO_IMAGE_H
+
+#include "base/base.h"
+
+enum { CN_IMAGE_MAX_SIDE = 32768, CN_IMAGE_MAX_PIXELS = 268435456 };
+
+typedef struct cn_image {
+    int64_t width, height; /* pixels, >= 1 */
+    uint8_t *rgb;          /* height x width x 3, no row padding */
+} cn_image;
+
+/* A black image. CN_EINVAL beyond the limits above. */
+cn_status cn_image_create(cn_ctx *ctx, int64_t width, int64_t height, cn_image **out) CN_CHECKED;
+void cn_image_destroy(cn_image *image);
+/* CN_EINVAL unless 1..CN_IMAGE_MAX_SIDE a side and at most CN_IMAGE_MAX_PIXELS in all. */
+cn_status cn_image_check_size(cn_ctx *ctx, int64_t width, int64_t height) CN_CHECKED;
+
+/* A truncated or damaged file is CN_EFORMAT, a missing one CN_EIO. */
+cn_status cn_image_load(cn_ctx *ctx, const char *path, cn_image **out) CN_CHECKED;
+cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out) CN_CHECKED;
+
+/* text: key, value, ..., NULL (UTF-8; keys of 1..79 Latin-1 characters), or NULL. Values beyond ASCII
+ * go into iTXt chunks, others into tEXt. Saving is atomic. */
+cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image,
+                            const char *const *text) CN_CHECKED;
+/* The same into memory; *out is to be freed with cn_free. */
+cn_status cn_png_encode(cn_ctx *ctx, const cn_image *image, const char *const *text, uint8_t **out,
+                        size_t *out_bytes) CN_CHECKED;
+/* The text of a PNG file under `key` (cn_free it), *out NULL when the file has none. */
+cn_status cn_png_text(cn_ctx *ctx, const char *path, const char *key, char **out) CN_CHECKED;
+
+#endif

@@ -1,0 +1,19 @@
+/* image_internal.h - what the decoders behind image.h share. Only src/io includes it. */
+#ifndef CN_IO_IMAGE_INTERNAL_H
+#define CN_IO_IMAGE_INTERNAL_H
+
+#include "io/image.h"
+
+/* The image's struct around pixels of `channels` bytes each, uninitialised; sizes checked. */
+cn_status cn_image_alloc(cn_ctx *ctx, int64_t width, int64_t height, int channels,
+                         cn_image **out) CN_CHECKED;
+/* RGBA in image->rgb to RGB in place, on white, as HWC3: trunc(c a + 255 (1 - a)) in float. */
+void cn_image_flatten_alpha(cn_image *image);
+
+/* Each is given bytes that begin with its format's signature. text_key/text: see png.c. */
+cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, const char *text_key,
+                        char **text, cn_image **out) CN_CHECKED;
+cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out) CN_CHECKED;
+cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out) CN_CHECKED;
+
+#endif

@@ -1,0 +1,168 @@
+/* safetensors_write.c - writes safetensors atomically, one tensor in memory at a time.
+ *
+ * The header is padded with spaces so that the data starts at a multiple of 64 bytes; tensors follow each
+ * other without gaps in the order given, as the format demands.
+ */
+#include "io/tensors_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { DATA_ALIGN = 64, CHUNK = 1 << 18 }; /* CHUNK: elements converted at a time */
+
+static bool float_type(cn_dtype t)
+{
+    return t == CN_F32 || t == CN_F16 || t == CN_BF16;
+}
+
+static cn_status check_tensor(cn_ctx *ctx, const cn_tensor_out *t, bool has_fill, size_t *bytes)
+{
+    int64_t elements;
+    if (!t->name || !*t->name || !strcmp(t->name, "__metadata__"))
+        return cn_fail(ctx, CN_EINVAL, "a tensor to write has no name that safetensors allows");
+    if ((unsigned)t->dtype >= CN_DTYPE_COUNT || t->ndim < 0 || t->ndim > CN_MAX_DIMS ||
+        !cn_shape_size(t->shape, t->ndim, cn_dtype_bytes(t->dtype), &elements, bytes))
+        return cn_fail(ctx, CN_EINVAL, "tensor %.200s: its dtype or shape can't be written",
+                       t->name);
+    if (t->raw || elements == 0) return CN_OK;
+    if (!t->data && !has_fill) return cn_fail(ctx, CN_EINVAL, "tensor %.200s: no data", t->name);
+    if (!float_type(t->dtype))
+        return cn_fail(ctx, CN_EINVAL, "tensor %.200s: floats can't be written as %s", t->name,
+                       cn_dtype_name(t->dtype));
+    return CN_OK;
+}
+
+static json_t *header_entry(const cn_tensor_out *t, size_t begin, size_t end)
+{
+    json_t *shape = json_array();
+    for (int i = 0; i < t->ndim; i++) json_array_append_new(shape, json_integer(t->shape[i]));
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", cn_dtype_name(t->dtype), "shape", shape,
+                     "data_offsets", (json_int_t)begin, (json_int_t)end);
+}
+
+static cn_status add_metadata(cn_ctx *ctx, json_t *root, const char *const *metadata)
+{
+    json_t *meta = json_object();
+    if (json_object_set_new(root, "__metadata__", meta) != 0)
+        return cn_fail(ctx, CN_ENOMEM, "no memory for the safetensors header");
+    for (; metadata[0]; metadata += 2)
+        if (!metadata[1] || json_object_set_new(meta, metadata[0], json_string(metadata[1])) != 0)
+            return cn_fail(ctx, CN_EINVAL, "metadata %.100s: key and value must be UTF-8",
+                           metadata[0]);
+    return CN_OK;
+}
+
+static cn_status build_header(cn_ctx *ctx, const cn_tensor_out *list, int64_t n, bool has_fill,
+                              const char *const *metadata, json_t *root)
+{
+    size_t at = 0, bytes;
+    if (metadata && metadata[0]) CN_TRY(add_metadata(ctx, root, metadata));
+    for (int64_t i = 0; i < n; i++) {
+        CN_TRY(check_tensor(ctx, &list[i], has_fill, &bytes));
+        if (bytes > PTRDIFF_MAX - at)
+            return cn_fail(ctx, CN_EINVAL, "more bytes than a file can hold");
+        if (json_object_get(root, list[i].name))
+            return cn_fail(ctx, CN_EINVAL, "two tensors to write are named %.200s", list[i].name);
+        if (json_object_set_new(root, list[i].name, header_entry(&list[i], at, at + bytes)) != 0)
+            return cn_fail(ctx, CN_EINVAL, "tensor name %.200s is not UTF-8", list[i].name);
+        at += bytes;
+    }
+    return CN_OK;
+}
+
+static cn_status put(cn_ctx *ctx, cn_file_writer *w, const void *bytes, size_t n)
+{
+    if (n == 0 || fwrite(bytes, 1, n, w->f) == n) return CN_OK;
+    return cn_fail(ctx, CN_EIO, "%s: can't write: %s", w->path, strerror(errno));
+}
+
+static cn_status put_header(cn_ctx *ctx, cn_file_writer *w, const json_t *root)
+{
+    char *text = json_dumps(root, JSON_COMPACT);
+    if (!text) return cn_fail(ctx, CN_ENOMEM, "no memory for the safetensors header");
+    size_t n = strlen(text), pad = (DATA_ALIGN - (8 + n) % DATA_ALIGN) % DATA_ALIGN;
+    uint64_t len = n + pad;
+    unsigned char prefix[8];
+    char spaces[DATA_ALIGN];
+    memset(spaces, ' ', sizeof spaces);
+    for (int i = 0; i < 8; i++) prefix[i] = (unsigned char)(len >> (8 * i));
+    cn_status s = put(ctx, w, prefix, sizeof prefix);
+    if (s == CN_OK) s = put(ctx, w, text, n);
+    if (s == CN_OK) s = put(ctx, w, spaces, pad);
+    json_free_t release;
+    json_get_alloc_funcs(NULL, &release);
+    release(text);
+    return s;
+}
+
+static cn_status put_floats(cn_ctx *ctx, cn_file_writer *w, cn_dtype dtype, const float *src,
+                            size_t n, unsigned char *chunk)
+{
+    size_t bytes = cn_dtype_bytes(dtype);
+    if (dtype == CN_F32) return put(ctx, w, src, n * sizeof *src);
+    for (size_t i = 0; i < n; i += CHUNK) {
+        size_t m = CN_MIN((size_t)CHUNK, n - i);
+        cn_from_f32(dtype, src + i, chunk, m);
+        CN_TRY(put(ctx, w, chunk, m * bytes));
+    }
+    return CN_OK;
+}
+
+typedef struct buffers {
+    unsigned char *chunk; /* CHUNK converted elements */
+    float *values;        /* the tensor that the callback fills */
+    size_t cap;           /* floats in values */
+} buffers;
+
+static cn_status put_tensor(cn_ctx *ctx, cn_file_writer *w, const cn_tensor_out *t, int64_t i,
+                            cn_tensor_fill fill, void *user, buffers *b)
+{
+    int64_t elements;
+    size_t bytes;
+    if (!cn_shape_size(t->shape, t->ndim, cn_dtype_bytes(t->dtype), &elements, &bytes))
+        return cn_fail(ctx, CN_EINTERNAL, "tensor %.200s changed while it was written", t->name);
+    if (elements == 0) return CN_OK;
+    if (t->raw) return put(ctx, w, t->raw, bytes);
+    if (t->data) return put_floats(ctx, w, t->dtype, t->data, (size_t)elements, b->chunk);
+    if ((size_t)elements > b->cap) {
+        cn_free(b->values);
+        b->cap = 0;
+        b->values = cn_alloc_array(ctx, (size_t)elements, sizeof *b->values);
+        if (!b->values) return CN_ENOMEM;
+        b->cap = (size_t)elements;
+    }
+    CN_TRY(fill(user, i, b->values));
+    return put_floats(ctx, w, t->dtype, b->values, (size_t)elements, b->chunk);
+}
+
+static cn_status put_all(cn_ctx *ctx, const char *path, const json_t *root,
+                         const cn_tensor_out *list, int64_t n, cn_tensor_fill fill, void *user)
+{
+    cn_file_writer w;
+    buffers b = {0};
+    CN_TRY(cn_writer_open(ctx, path, &w));
+    b.chunk = cn_alloc(ctx, CHUNK * sizeof(uint16_t));
+    cn_status s = b.chunk ? put_header(ctx, &w, root) : CN_ENOMEM;
+    for (int64_t i = 0; i < n && s == CN_OK; i++) {
+        if (cn_cancelled(ctx))
+            s = cn_fail(ctx, CN_ECANCELLED, "%s: cancelled while writing", path);
+        else
+            s = put_tensor(ctx, &w, &list[i], i, fill, user, &b);
+    }
+    cn_free(b.chunk);
+    cn_free(b.values);
+    if (s == CN_OK) return cn_writer_commit(ctx, &w);
+    cn_writer_abort(&w);
+    return s;
+}
+
+cn_status cn_safetensors_write(cn_ctx *ctx, const char *path, const cn_tensor_out *list, int64_t n,
+                               cn_tensor_fill fill, void *user, const char *const *metadata)
+{
+    json_t *root = json_object();
+    if (!root) return cn_fail(ctx, CN_ENOMEM, "no memory for the safetensors header");
+    cn_status s = build_header(ctx, list, n, fill != NULL, metadata, root);
+    if (s == CN_OK) s = put_all(ctx, path, root, list, n, fill, user);
+    json_decref(root);
+    return s;
+}

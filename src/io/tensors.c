@@ -1,0 +1,290 @@
+/* tensors.c - the part of tensors.h that doesn't depend on the format: mapping, detection, lookup, reading.
+ *
+ * Invariant: once open returns, every info in the list lies inside the mapped bytes, whatever its strides.
+ */
+#include "io/tensors_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+bool cn_shape_size(const int64_t *shape, int ndim, size_t elem_bytes, int64_t *elements,
+                   size_t *bytes)
+{
+    bool empty = false;
+    int64_t n = 1;
+    size_t b;
+    for (int i = 0; i < ndim; i++) {
+        if (shape[i] < 0) return false;
+        empty = empty || shape[i] == 0;
+    }
+    for (int i = 0; i < ndim && !empty; i++)
+        if (__builtin_mul_overflow(n, shape[i], &n)) return false;
+    if (empty) n = 0;
+    if (!cn_mul_size((size_t)n, elem_bytes, &b) || b > PTRDIFF_MAX) return false;
+    *elements = n;
+    *bytes = b;
+    return true;
+}
+
+void cn_shape_strides(const int64_t *shape, int ndim, int64_t *stride)
+{
+    /* An empty tensor's outer strides could overflow and are never followed. */
+    int64_t n = 1;
+    for (int i = ndim - 1; i >= 0; i--) {
+        stride[i] = n;
+        if (__builtin_mul_overflow(n, shape[i], &n)) n = 0;
+    }
+}
+
+cn_status cn_tensors_add(cn_ctx *ctx, cn_tensors *t, const cn_tensor_info *info, size_t name_len)
+{
+    size_t bytes;
+    if (t->count == t->cap) {
+        size_t cap = t->cap ? 2 * t->cap : 256;
+        cn_tensor_info *list = cn_regrow(ctx, t->list, t->count * sizeof *list, cap * sizeof *list);
+        if (!list) return CN_ENOMEM;
+        t->list = list;
+        t->cap = cap;
+    }
+    cn_tensor_info *e = &t->list[t->count];
+    *e = *info;
+    if (!cn_shape_size(e->shape, e->ndim, cn_dtype_bytes(e->dtype), &e->elements, &bytes))
+        return cn_fail(ctx, CN_EFORMAT, "tensor %.*s: its shape is too large",
+                       (int)CN_MIN(name_len, (size_t)200), info->name);
+    char *name = cn_alloc(ctx, name_len + 1);
+    if (!name) return CN_ENOMEM;
+    memcpy(name, info->name, name_len);
+    name[name_len] = 0;
+    e->name = name;
+    t->count++;
+    return CN_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const cn_tensor_info *)a)->name, ((const cn_tensor_info *)b)->name);
+}
+
+static cn_status sort_names(cn_ctx *ctx, cn_tensors *t)
+{
+    if (t->count > 1) qsort(t->list, t->count, sizeof *t->list, by_name);
+    for (size_t i = 1; i < t->count; i++)
+        if (!strcmp(t->list[i - 1].name, t->list[i].name))
+            return cn_fail(ctx, CN_EFORMAT, "two tensors are named %.200s", t->list[i].name);
+    return CN_OK;
+}
+
+static bool starts_with(const cn_tensors *t, const char *magic, size_t n)
+{
+    return t->n >= n && !memcmp(t->bytes, magic, n);
+}
+
+/* A file that is neither format: name what it is where that helps. */
+static cn_status refuse_format(cn_ctx *ctx, const cn_tensors *t)
+{
+    if (t->n == 0) return cn_fail(ctx, CN_EFORMAT, "the file is empty");
+    bool pickle = t->n > 2 && t->bytes[0] == 0x80 && t->bytes[1] >= 1 && t->bytes[1] <= 5;
+    bool tar = t->n > 262 && !memcmp(t->bytes + 257, "ustar", 5);
+    if (pickle || tar)
+        return cn_fail(
+            ctx, CN_EFORMAT,
+            "this is torch.save's old %s format, which is not read; load it with torch 1.6 "
+            "or later and save it again, best as safetensors",
+            tar ? "tar" : "pickle");
+    if (starts_with(t, "version https://git-lfs", 23))
+        return cn_fail(ctx, CN_EFORMAT,
+                       "this is a git-lfs pointer, not the weights; run git lfs pull");
+    if (starts_with(t, "GGUF", 4))
+        return cn_fail(ctx, CN_EFORMAT,
+                       "this is a GGUF file; a safetensors or torch file is needed");
+    if (t->bytes[0] == '<')
+        return cn_fail(ctx, CN_EFORMAT,
+                       "this looks like a web page, not weights; download it again");
+    return cn_fail(ctx, CN_EFORMAT, "not a safetensors file and not a torch zip checkpoint");
+}
+
+static cn_status parse(cn_ctx *ctx, cn_tensors *t)
+{
+    if (starts_with(t, "PK\3\4", 4) || starts_with(t, "PK\5\6", 4)) {
+        t->format = "torch zip";
+        CN_TRY(cn_torchzip_parse(ctx, t));
+    } else if (t->n >= 9 && t->bytes[8] == '{') {
+        t->format = "safetensors";
+        CN_TRY(cn_safetensors_parse(ctx, t));
+    } else {
+        return refuse_format(ctx, t);
+    }
+    return sort_names(ctx, t);
+}
+
+cn_status cn_tensors_open_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_tensors **out)
+{
+    cn_tensors *t = cn_alloc0(ctx, sizeof *t);
+    if (!t) return CN_ENOMEM;
+    t->bytes = bytes;
+    t->n = n;
+    cn_status s = parse(ctx, t);
+    if (s != CN_OK) {
+        cn_tensors_close(t);
+        return s;
+    }
+    *out = t;
+    return CN_OK;
+}
+
+static cn_status map_file(cn_ctx *ctx, const char *path, cn_tensors *t)
+{
+    cn_status s = CN_OK;
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return cn_fail(ctx, CN_EIO, "can't open it: %s", strerror(errno));
+    if (fstat(fd, &st) != 0) {
+        s = cn_fail(ctx, CN_EIO, "can't read it: %s", strerror(errno));
+    } else if (S_ISDIR(st.st_mode)) {
+        s = cn_fail(ctx, CN_EIO, "this is a folder; a file of weights is needed");
+    } else if (!S_ISREG(st.st_mode)) {
+        s = cn_fail(ctx, CN_EIO, "not a regular file, so it can't be mapped");
+    } else if (st.st_size > 0) {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) {
+            s = cn_fail(ctx, CN_EIO, "can't map it: %s", strerror(errno));
+        } else {
+            t->bytes = p;
+            t->n = (size_t)st.st_size;
+            t->mapped = true;
+        }
+    }
+    close(fd);
+    return s;
+}
+
+cn_status cn_tensors_open(cn_ctx *ctx, const char *path, cn_tensors **out)
+{
+    cn_tensors *t = cn_alloc0(ctx, sizeof *t);
+    if (!t) return CN_ENOMEM;
+    cn_status s = map_file(ctx, path, t);
+    if (s == CN_OK) s = parse(ctx, t);
+    if (s != CN_OK) {
+        cn_tensors_close(t);
+        return cn_fail_prefix(ctx, s, "%s", path);
+    }
+    *out = t;
+    return CN_OK;
+}
+
+void cn_tensors_close(cn_tensors *t)
+{
+    if (!t) return;
+    for (size_t i = 0; i < t->count; i++) cn_free((void *)(uintptr_t)t->list[i].name);
+    cn_free(t->list);
+    json_decref(t->metadata);
+    if (t->mapped) munmap((void *)(uintptr_t)t->bytes, t->n);
+    cn_free(t);
+}
+
+int64_t cn_tensors_count(const cn_tensors *t)
+{
+    return (int64_t)t->count;
+}
+
+int64_t cn_tensors_skipped(const cn_tensors *t)
+{
+    return t->skipped;
+}
+
+const char *cn_tensors_format(const cn_tensors *t)
+{
+    return t->format;
+}
+
+const cn_tensor_info *cn_tensors_at(const cn_tensors *t, int64_t i)
+{
+    return i >= 0 && (size_t)i < t->count ? &t->list[i] : NULL;
+}
+
+const cn_tensor_info *cn_tensors_find(const cn_tensors *t, const char *name)
+{
+    size_t lo = 0, hi = t->count;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        int c = strcmp(t->list[mid].name, name);
+        if (c == 0) return &t->list[mid];
+        if (c < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return NULL;
+}
+
+const char *cn_tensors_metadata(const cn_tensors *t, const char *key)
+{
+    return t->metadata ? json_string_value(json_object_get(t->metadata, key)) : NULL;
+}
+
+bool cn_tensor_contiguous(const cn_tensor_info *info)
+{
+    int64_t expected = 1;
+    if (info->elements <= 1) return true;
+    for (int i = info->ndim - 1; i >= 0; i--) {
+        if (info->shape[i] == 1) continue;
+        if (info->stride[i] != expected) return false;
+        expected *= info->shape[i];
+    }
+    return true;
+}
+
+/* n elements, `stride` elements apart, to floats. */
+static void read_row(cn_dtype dtype, const unsigned char *src, int64_t stride, int64_t n,
+                     float *out)
+{
+    enum { CHUNK = 256 };
+    unsigned char gathered[CHUNK * 8];
+    size_t bytes = cn_dtype_bytes(dtype);
+    if (stride == 1) {
+        cn_to_f32(dtype, src, out, (size_t)n);
+        return;
+    }
+    for (int64_t i = 0; i < n; i += CHUNK) {
+        int64_t m = CN_MIN((int64_t)CHUNK, n - i);
+        for (int64_t j = 0; j < m; j++)
+            memcpy(gathered + (size_t)j * bytes, src + (size_t)((i + j) * stride) * bytes, bytes);
+        cn_to_f32(dtype, gathered, out + i, (size_t)m);
+    }
+}
+
+static void read_strided(const cn_tensor_info *info, float *out)
+{
+    /* Left-padded to four dimensions so that one loop nest serves all. */
+    int64_t shape[CN_MAX_DIMS] = {1, 1, 1, 1}, stride[CN_MAX_DIMS] = {0};
+    int pad = CN_MAX_DIMS - info->ndim;
+    for (int i = 0; i < info->ndim; i++) {
+        shape[pad + i] = info->shape[i];
+        stride[pad + i] = info->stride[i];
+    }
+    size_t bytes = cn_dtype_bytes(info->dtype);
+    for (int64_t a = 0; a < shape[0]; a++)
+        for (int64_t b = 0; b < shape[1]; b++)
+            for (int64_t c = 0; c < shape[2]; c++, out += shape[3]) {
+                int64_t at = a * stride[0] + b * stride[1] + c * stride[2];
+                read_row(info->dtype, (const unsigned char *)info->data + (size_t)at * bytes,
+                         stride[3], shape[3], out);
+            }
+}
+
+cn_status cn_tensors_read(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info *info, float *out)
+{
+    if (!info || info < t->list || info >= t->list + t->count)
+        return cn_fail(ctx, CN_EINVAL, "cn_tensors_read: the tensor is not from this file");
+    if (info->elements == 0) return CN_OK;
+    if (cn_tensor_contiguous(info))
+        cn_to_f32(info->dtype, info->data, out, (size_t)info->elements);
+    else
+        read_strided(info, out);
+    return CN_OK;
+}

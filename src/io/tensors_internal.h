@@ -1,0 +1,34 @@
+/* tensors_internal.h - what the readers behind tensors.h share. Only src/io includes it. */
+#ifndef CN_IO_TENSORS_INTERNAL_H
+#define CN_IO_TENSORS_INTERNAL_H
+
+#include "io/tensors.h"
+
+#include <jansson.h>
+
+struct cn_tensors {
+    cn_tensor_info *list; /* sorted by name once open; the names are owned */
+    size_t count, cap;
+    int64_t skipped;
+    const char *format;
+    json_t *metadata; /* safetensors' __metadata__, or NULL */
+    const unsigned char *bytes;
+    size_t n;
+    bool mapped; /* bytes come from mmap and are unmapped on close */
+};
+
+/* Adds a copy of *info (its name copied as well, `name_len` bytes of it). The element count is filled in
+ * here; CN_EFORMAT when the product of the shape doesn't fit. */
+cn_status cn_tensors_add(cn_ctx *ctx, cn_tensors *t, const cn_tensor_info *info,
+                         size_t name_len) CN_CHECKED;
+/* Product of a shape in elements and in bytes; false when it overflows or a dimension is negative. */
+bool cn_shape_size(const int64_t *shape, int ndim, size_t elem_bytes, int64_t *elements,
+                   size_t *bytes);
+/* Row-major strides in elements. */
+void cn_shape_strides(const int64_t *shape, int ndim, int64_t *stride);
+
+/* Fill t from t->bytes. */
+cn_status cn_safetensors_parse(cn_ctx *ctx, cn_tensors *t) CN_CHECKED;
+cn_status cn_torchzip_parse(cn_ctx *ctx, cn_tensors *t) CN_CHECKED;
+
+#endif

@@ -1,0 +1,37 @@
+/* webp.c - libwebp: still pictures, lossy and lossless, to RGB. */
+#include "io/image_internal.h"
+
+#include <webp/decode.h>
+
+static const char *reason(VP8StatusCode code)
+{
+    switch (code) {
+    case VP8_STATUS_NOT_ENOUGH_DATA: return "the file is truncated";
+    case VP8_STATUS_UNSUPPORTED_FEATURE: return "it uses a feature that libwebp doesn't read";
+    case VP8_STATUS_OUT_OF_MEMORY: return "no memory";
+    default: return "its data is damaged";
+    }
+}
+
+cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out)
+{
+    WebPBitstreamFeatures f;
+    cn_image *image = NULL;
+    VP8StatusCode code = WebPGetFeatures(bytes, n, &f);
+    if (code != VP8_STATUS_OK) return cn_fail(ctx, CN_EFORMAT, "damaged WebP: %s", reason(code));
+    if (f.has_animation)
+        return cn_fail(ctx, CN_EFORMAT, "an animated WebP; save one frame as a still picture");
+    int channels = f.has_alpha ? 4 : 3;
+    CN_TRY(cn_image_alloc(ctx, f.width, f.height, channels, &image));
+    size_t bytes_out = (size_t)f.width * (size_t)f.height * (size_t)channels;
+    int stride = f.width * channels;
+    const uint8_t *done = f.has_alpha ? WebPDecodeRGBAInto(bytes, n, image->rgb, bytes_out, stride)
+                                      : WebPDecodeRGBInto(bytes, n, image->rgb, bytes_out, stride);
+    if (!done) {
+        cn_image_destroy(image);
+        return cn_fail(ctx, CN_EFORMAT, "damaged WebP: it is truncated or its data is wrong");
+    }
+    if (f.has_alpha) cn_image_flatten_alpha(image);
+    *out = image;
+    return CN_OK;
+}

@@ -1,0 +1,59 @@
+/* config.h - widths and depths of the networks of Stable Diffusion and ControlNet.
+ *
+ * They come from config.json (diffusers folders) or from the tensors' shapes (single files).
+ */
+#ifndef CN_MODEL_CONFIG_H
+#define CN_MODEL_CONFIG_H
+
+#include "base/base.h"
+
+enum { CN_MAX_LEVELS = 8 };
+
+typedef struct cn_unet_config {
+    int64_t in_channels, out_channels;
+    int levels;
+    int64_t channels[CN_MAX_LEVELS]; /* block_out_channels */
+    bool attention[CN_MAX_LEVELS];   /* CrossAttnDownBlock2D at this level */
+    int heads[CN_MAX_LEVELS];        /* number of attention heads (diffusers' attention_head_dim) */
+    int layers_per_block;            /* 2 */
+    int64_t context_dim;             /* cross_attention_dim */
+    bool linear_projection;          /* SD 2.x: proj_in and proj_out are linear layers */
+    int norm_groups;                 /* 32 */
+    int64_t sample_size;             /* latent height and width that the model was trained on */
+} cn_unet_config;
+
+typedef struct cn_controlnet_config {
+    cn_unet_config encoder;               /* in_channels, levels, ...: the copied encoder's */
+    int64_t condition_channels;           /* 3 */
+    int hint_levels;                      /* 4 */
+    int64_t hint_channels[CN_MAX_LEVELS]; /* 16 32 96 256 */
+} cn_controlnet_config;
+
+typedef struct cn_vae_config {
+    int64_t image_channels, latent_channels; /* 3, 4 */
+    int levels;
+    int64_t channels[CN_MAX_LEVELS];
+    int layers_per_block; /* 2; the decoder has one more */
+    int norm_groups;      /* 32 */
+    float scaling_factor; /* 0.18215 */
+} cn_vae_config;
+
+typedef struct cn_clip_config {
+    int64_t vocabulary, hidden, intermediate, max_positions;
+    int layers, heads;
+    int act; /* cn_act: CN_ACT_QUICK_GELU or CN_ACT_GELU */
+    float layer_norm_eps;
+} cn_clip_config;
+
+typedef struct cn_schedule_config {
+    int train_timesteps; /* 1000 */
+    double beta_start, beta_end;
+    bool scaled_linear; /* else linear */
+    bool v_prediction;
+    int steps_offset;      /* 1 */
+    bool set_alpha_to_one; /* false */
+    bool clip_sample;      /* false */
+    bool leading;          /* timestep_spacing leading (DDIM's and PNDM's default) */
+} cn_schedule_config;
+
+#endif

@@ -1,0 +1,97 @@
+/* params_init.c - how training starts: from scratch, or as the paper's copy of the locked encoder.
+ *
+ * Every parameter draws from a generator of its own, seeded by the seed and its name, so neither order
+ * nor what else is trained changes its values.
+ */
+#include "model/weights.h"
+
+#include <math.h>
+#include <string.h>
+
+static void fill_uniform(cn_rng *r, float bound, float *out, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) out[i] = bound * (2 * cn_rng_uniform(r) - 1);
+}
+
+static void draw(const cn_param *q, uint64_t seed, float *out)
+{
+    int64_t n = cn_param_elements(q);
+    uint64_t h = cn_hash64(q->diffusers_name, strlen(q->diffusers_name));
+    cn_rng r;
+    /* the generator looks at the low half only */
+    cn_rng_seed(&r, seed ^ h ^ (h >> 32));
+    switch (q->init) {
+    case CN_INIT_FAN_IN: fill_uniform(&r, 1 / sqrtf((float)CN_MAX(q->fan_in, 1)), out, n); break;
+    case CN_INIT_NORMAL:
+        cn_rng_normal(&r, out, n);
+        for (int64_t i = 0; i < n; i++) out[i] *= 0.02f;
+        break;
+    case CN_INIT_ONE:
+        for (int64_t i = 0; i < n; i++) out[i] = 1;
+        break;
+    case CN_INIT_ZERO: memset(out, 0, (size_t)n * sizeof *out); break;
+    }
+}
+
+/* Room for p's largest parameter. */
+static float *largest_buffer(cn_ctx *ctx, const cn_params *p)
+{
+    int64_t most = 1;
+    for (int64_t i = 0; i < cn_params_count(p); i++)
+        most = CN_MAX(most, cn_param_elements(cn_params_at(p, i)));
+    return cn_alloc_array(ctx, (size_t)most, sizeof(float));
+}
+
+cn_status cn_params_init(cn_ctx *ctx, cn_backend *be, cn_params *p, uint64_t seed)
+{
+    float *plain = largest_buffer(ctx, p);
+    if (!plain) return CN_ENOMEM;
+    cn_status s = CN_OK;
+    for (int64_t i = 0; i < cn_params_count(p) && s == CN_OK; i++) {
+        draw(cn_params_at(p, i), seed, plain);
+        s = cn_param_set(be, ctx, cn_params_at(p, i), plain);
+    }
+    cn_free(plain);
+    return s;
+}
+
+/* Zero convolutions and hint network: what only a ControlNet has. */
+static bool is_control_only(const cn_param *q)
+{
+    static const char prefix[] = "controlnet_";
+    return !strncmp(q->diffusers_name, prefix, sizeof prefix - 1);
+}
+
+static cn_status copy_or_draw(cn_ctx *ctx, cn_backend *be, const cn_params *unet, cn_param *q,
+                              uint64_t seed, float *plain)
+{
+    const cn_param *from = cn_params_find(unet, q->ldm_name);
+    if (is_control_only(q)) {
+        draw(q, seed, plain);
+        return cn_param_set(be, ctx, q, plain);
+    }
+    if (!from || !from->loaded)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "the UNet has no values for %s, which a ControlNet copies",
+                       q->diffusers_name);
+    if (from->ndim != q->ndim || memcmp(from->shape, q->shape, (size_t)q->ndim * sizeof *q->shape))
+        return cn_fail(
+            ctx, CN_EMISMATCH,
+            "%s has another shape in the UNet than in the ControlNet, which is to be its "
+            "copy; the widths of both must be equal",
+            q->diffusers_name);
+    CN_TRY(cn_param_get(be, ctx, from, plain));
+    return cn_param_set(be, ctx, q, plain);
+}
+
+cn_status cn_control_init_from_unet(cn_ctx *ctx, cn_backend *be, const cn_params *unet,
+                                    cn_params *control, uint64_t seed)
+{
+    float *plain = largest_buffer(ctx, control);
+    if (!plain) return CN_ENOMEM;
+    cn_status s = CN_OK;
+    for (int64_t i = 0; i < cn_params_count(control) && s == CN_OK; i++)
+        s = copy_or_draw(ctx, be, unet, cn_params_at(control, i), seed, plain);
+    cn_free(plain);
+    return s;
+}

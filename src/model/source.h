@@ -1,0 +1,109 @@
+/* source.h - what a file of tensors holds, and where in it a network's parameters are.
+ *
+ * Shared by weights.c, control.c, inspect.c and convert.c; not for the layers above.
+ */
+#ifndef CN_MODEL_SOURCE_H
+#define CN_MODEL_SOURCE_H
+
+#include "model/config_io.h"
+#include "model/weights.h"
+
+#define CN_PREFIX_UNET    "model.diffusion_model."
+#define CN_PREFIX_VAE     "first_stage_model."
+#define CN_PREFIX_TEXT    "cond_stage_model.transformer."
+#define CN_PREFIX_CONTROL "control_model."
+
+/* --- content ------------------------------------------------------------------------------------------ */
+
+typedef enum cn_content {
+    CN_HOLDS_UNKNOWN,
+    CN_HOLDS_BASE,  /* single-file Stable Diffusion */
+    CN_HOLDS_WHOLE, /* the same with a ControlNet */
+    CN_HOLDS_CONTROL_DIFFUSERS,
+    CN_HOLDS_CONTROL,
+    CN_HOLDS_CONTROL_PREFIXED,
+    CN_HOLDS_CONTROL_DIFFERENCE,
+    CN_HOLDS_UNET_DIFFUSERS,
+    CN_HOLDS_UNET,
+    CN_HOLDS_VAE_DIFFUSERS,
+    CN_HOLDS_VAE,
+    CN_HOLDS_TEXT,
+    CN_HOLDS_LORA,
+    CN_HOLDS_LLLITE,
+    CN_HOLDS_ADAPTER,
+    CN_HOLDS_EMBEDDING,
+    CN_HOLDS_SDXL,
+    CN_HOLDS_NOT_SD
+} cn_content;
+
+cn_content cn_content_of(const cn_tensors *t);
+/* "a LoRA", for messages. */
+const char *cn_content_name(cn_content c);
+bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix);
+
+/* --- files -------------------------------------------------------------------------------------------- */
+
+enum { CN_PATH_BYTES = 4096 };
+
+/* The weights file in a diffusers or transformers network folder (safetensors before pickles). */
+cn_status cn_weights_file(cn_ctx *ctx, const char *dir, char out[CN_PATH_BYTES]) CN_CHECKED;
+/* dir/name as JSON; *out: json_decref. */
+cn_status cn_config_load(cn_ctx *ctx, const char *dir, const char *name, json_t **out) CN_CHECKED;
+bool cn_file_in(const char *dir, const char *name);
+
+/* --- parameters in a file ----------------------------------------------------------------------------- */
+
+typedef struct cn_source {
+    const cn_tensors *file;
+    const char *path; /* for messages */
+    const char *prefix;
+    cn_layout layout;
+} cn_source;
+
+/* The tensor of parameter q of the network (cn_params_network) under any of its published names; NULL. */
+const cn_tensor_info *cn_source_find(const cn_source *s, const char *network, const cn_param *q);
+/* One tensor per parameter, shapes checked (equal up to trailing 1s); *out: cn_free. Missing and
+ * misshapen tensors are CN_EMISMATCH: the first three by name, and how many more. */
+cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p,
+                            const cn_tensor_info ***out) CN_CHECKED;
+cn_status cn_source_load(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_params *p) CN_CHECKED;
+
+/* A ControlNet file's. */
+cn_source cn_control_source(const cn_control_file *c);
+/* The parts of one network of a base: opens the folder's file (*opened, to be closed by the caller) or
+ * takes the single file's (*opened NULL). path holds the name for messages and must outlive *out. */
+cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, const char *network,
+                         char path[CN_PATH_BYTES], cn_tensors **opened, cn_source *out) CN_CHECKED;
+
+/* --- parameters to a file ----------------------------------------------------------------------------- */
+
+typedef struct cn_part {
+    const cn_params *params;
+    const char *prefix; /* before each name */
+} cn_part;
+
+/* Writes the sets one behind the other into one safetensors file in `layout`'s names and shapes;
+ * fill(user, i, out) gives parameter i of the sets taken together. */
+cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
+                         cn_layout layout, cn_dtype dtype, cn_tensor_fill fill,
+                         void *user) CN_CHECKED;
+/* dtype must be F32, F16 or BF16. */
+cn_status cn_save_dtype_check(cn_ctx *ctx, cn_dtype dtype) CN_CHECKED;
+/* Writes json (taken; NULL counts as out of memory) as dir/name. */
+cn_status cn_config_save(cn_ctx *ctx, const char *dir, const char *name, json_t *json) CN_CHECKED;
+/* dir/name as a folder, made. */
+cn_status cn_subdir(cn_ctx *ctx, const char *dir, const char *name,
+                    char out[CN_PATH_BYTES]) CN_CHECKED;
+/* One network of a base, weights and config.json, as dir/NETWORK. */
+cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p, cn_dtype dtype,
+                                cn_tensor_fill fill, void *user, const char *dir) CN_CHECKED;
+/* Scheduler, tokenizer (NULL: none) and model_index.json. */
+cn_status cn_base_rest_write(cn_ctx *ctx, const cn_base *c, const char *tokenizer_dir,
+                             const char *dir) CN_CHECKED;
+/* The tokenizer's files of folder `from` to dir/tokenizer; or CLIP's vocabulary file by itself. */
+cn_status cn_tokenizer_copy(cn_ctx *ctx, const char *from, const char *dir,
+                            int64_t max_length) CN_CHECKED;
+/* The published file name of a network's weights in its folder. */
+const char *cn_weights_name(const char *network);
+
+#endif

@@ -1,0 +1,72 @@
+/* weights.h - between files and parameters: loading, saving and describing checkpoints.
+ *
+ * A base model is a diffusers folder or a single file; a ControlNet a diffusers folder, a control-only
+ * file (with or without "control_model."), or a whole SD+control file. All detected by content.
+ */
+#ifndef CN_WEIGHTS_H
+#define CN_WEIGHTS_H
+
+#include "graph/backend.h"
+#include "io/tensors.h"
+#include "model/config.h"
+#include "model/tokenizer.h"
+
+/* An opened base model: configurations known, no weights read yet. */
+typedef struct cn_base {
+    char path[4096];
+    bool single_file;
+    cn_tensors *file; /* single file; NULL for a folder */
+    cn_unet_config unet;
+    cn_vae_config vae;
+    cn_clip_config clip;
+    cn_schedule_config schedule;
+} cn_base;
+
+cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out) CN_CHECKED;
+void cn_base_close(cn_base *b);
+/* The base's tokenizer: its own folder's, or tokenizer_dir when given (a single file has none). */
+cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer_dir,
+                            cn_tokenizer **out) CN_CHECKED;
+/* Fills every declared parameter of p (network "unet", "vae" or "text_encoder") from the base. */
+cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params *p) CN_CHECKED;
+
+typedef struct cn_control_file {
+    char path[4096];
+    cn_tensors *file;
+    int form; /* CN_CONTROL_DIFFUSERS, ... */
+    cn_controlnet_config config;
+} cn_control_file;
+enum { CN_CONTROL_DIFFUSERS, CN_CONTROL_ONLY, CN_CONTROL_PREFIXED, CN_CONTROL_WHOLE };
+
+cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out) CN_CHECKED;
+void cn_control_close(cn_control_file *c);
+cn_status cn_control_load(cn_ctx *ctx, const cn_control_file *c, cn_backend *be,
+                          cn_params *p) CN_CHECKED;
+/* CN_EMISMATCH with one line when the ControlNet's widths don't fit the base's UNet. */
+cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c,
+                          const cn_unet_config *base) CN_CHECKED;
+/* A fresh ControlNet: every parameter that the UNet has under the same name is copied (encoder, middle,
+ * time embedding); zero convolutions at 0; the hint network initialised from seed. */
+cn_status cn_control_init_from_unet(cn_ctx *ctx, cn_backend *be, const cn_params *unet,
+                                    cn_params *control, uint64_t seed) CN_CHECKED;
+/* Starts every parameter of p as training from scratch does (cn_param.init), from seed. */
+cn_status cn_params_init(cn_ctx *ctx, cn_backend *be, cn_params *p, uint64_t seed) CN_CHECKED;
+
+/* Saving. All atomic, per file. dtype F32, F16 or BF16. */
+cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
+                                 const cn_params *p, cn_dtype dtype, const char *dir) CN_CHECKED;
+cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_dtype dtype,
+                                 const char *file) CN_CHECKED;
+/* A whole base model as a diffusers folder (unet, vae, text_encoder, scheduler, model_index.json);
+ * the tokenizer's files are copied from tokenizer_dir when given. Networks that are NULL are skipped. */
+cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config,
+                              const cn_params *unet, const cn_params *vae, const cn_params *text,
+                              const char *tokenizer_dir, cn_dtype dtype,
+                              const char *dir) CN_CHECKED;
+
+/* What `inspect` prints and `convert` does, working on any checkpoint. */
+cn_status cn_weights_inspect(cn_ctx *ctx, const char *path, bool json, cn_str *out) CN_CHECKED;
+cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
+                             bool to_single_file, cn_dtype dtype) CN_CHECKED;
+
+#endif

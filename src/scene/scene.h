@@ -1,0 +1,174 @@
+/* scene.h - procedural scenes: a caption, its picture, and the exact maps a ControlNet can be conditioned on.
+ *
+ * A scene is one to three solids of named colours and materials on a plain ground under a sky, lit by
+ * one directional light. cn_scene_generate draws the description from (seed, index) alone; rendering a
+ * description is single-threaded and always gives the same bytes, so callers may render scenes side by side.
+ * Where an object stands says nothing about its colour: colours are drawn apart from the geometry.
+ *
+ * World space: metres, y up, ground at y = 0, camera at (0, camera_height, 0) looking along +z and down
+ * by camera_pitch. Camera space (normals): x right, y up, z towards the viewer. Depth is the
+ * distance along the viewing axis.
+ */
+#ifndef CN_SCENE_H
+#define CN_SCENE_H
+
+#include "base/base.h"
+#include "io/image.h"
+
+enum { CN_SCENE_MAX_OBJECTS = 3, CN_SCENE_MIN_PX = 16, CN_SCENE_MAX_PX = 4096 };
+
+typedef enum cn_scene_shape {
+    CN_SHAPE_SPHERE,
+    CN_SHAPE_CUBE,
+    CN_SHAPE_CYLINDER,
+    CN_SHAPE_CONE,
+    CN_SHAPE_RING,
+    CN_SHAPE_PYRAMID,
+    CN_SHAPE_COUNT
+} cn_scene_shape;
+
+typedef enum cn_scene_colour {
+    CN_COLOUR_RED,
+    CN_COLOUR_ORANGE,
+    CN_COLOUR_YELLOW,
+    CN_COLOUR_GREEN,
+    CN_COLOUR_CYAN,
+    CN_COLOUR_BLUE,
+    CN_COLOUR_PURPLE,
+    CN_COLOUR_PINK,
+    CN_COLOUR_WHITE,
+    CN_COLOUR_BLACK,
+    CN_COLOUR_COUNT
+} cn_scene_colour;
+
+typedef enum cn_scene_material {
+    CN_MATERIAL_MATTE,
+    CN_MATERIAL_SHINY,
+    CN_MATERIAL_METALLIC,
+    CN_MATERIAL_COUNT
+} cn_scene_material;
+
+typedef enum cn_scene_ground {
+    CN_GROUND_GREEN,
+    CN_GROUND_BROWN,
+    CN_GROUND_GREY,
+    CN_GROUND_WHITE,
+    CN_GROUND_YELLOW,
+    CN_GROUND_BLUE,
+    CN_GROUND_PINK,
+    CN_GROUND_COUNT
+} cn_scene_ground;
+
+typedef enum cn_scene_sky {
+    CN_SKY_BLUE,
+    CN_SKY_SUNSET,
+    CN_SKY_NIGHT,
+    CN_SKY_GREY,
+    CN_SKY_COUNT
+} cn_scene_sky;
+
+typedef struct cn_scene_object {
+    int shape, colour, material;
+    float x, z;   /* where it stands */
+    float size;   /* about half its width and height */
+    float aspect; /* height over the shape's usual height */
+    float yaw;    /* turn about y, radians */
+} cn_scene_object;
+
+typedef struct cn_scene {
+    int n_objects;
+    cn_scene_object objects[CN_SCENE_MAX_OBJECTS]; /* from left to right in the picture */
+    int ground, sky;
+    float camera_height, camera_pitch, tan_half_fov;
+    float light_azimuth, light_elevation; /* radians; azimuth 0 is behind the camera */
+    char caption[256];
+} cn_scene;
+
+/* Names as captions say them; NULL out of range. */
+const char *cn_scene_shape_name(int shape);
+const char *cn_scene_colour_name(int colour);
+const char *cn_scene_material_name(int material);
+const char *cn_scene_ground_name(int ground);
+const char *cn_scene_sky_name(int sky);
+/* The object colour as sRGB, before light falls on it. */
+void cn_scene_colour_rgb(int colour, uint8_t rgb[3]);
+/* False for the pairs that generated scenes avoid because the object would vanish (white on white
+ * ground, black under a night sky). Indices must be in range. */
+bool cn_scene_allowed(int colour, int ground, int sky);
+
+/* Scene `index` of the endless sequence `seed`: one object in 55 of 100, two in 30, three in 15. */
+void cn_scene_generate(uint64_t seed, uint64_t index, cn_scene *out);
+/* The same with a fixed number of objects, 1 to 3 (clamped). */
+void cn_scene_generate_n(uint64_t seed, uint64_t index, int n_objects, cn_scene *out);
+/* One object with everything named chosen and the rest drawn from the seed; the caption is form 0.
+ * CN_EINVAL for an index out of range. Pairs that aren't allowed are not refused. */
+cn_status cn_scene_prompt(cn_ctx *ctx, int shape, int colour, int material, int ground, int sky,
+                          uint64_t seed, cn_scene *out) CN_CHECKED;
+/* Forms in which the same scene can be told; form 0 is "a shiny red cube on green ground under a
+ * blue sky". `form` is taken modulo the count; out is always terminated. */
+int cn_scene_caption_count(void);
+void cn_scene_caption(const cn_scene *scene, int form, char *out, size_t cap);
+
+/* What to render: each buffer is the caller's, or NULL when not wanted. P = size_px, rows from the top. */
+typedef struct cn_scene_maps {
+    uint8_t *rgb;          /* [P,P,3], anti-aliased */
+    float *depth;          /* [P,P] at pixel centres, metres; infinity for the sky */
+    float *normal;         /* [P,P,3] at pixel centres, camera space, unit length; 0 for the sky */
+    uint8_t *segmentation; /* [P,P] 0 sky, 1 ground, 2 + i object i */
+    uint8_t *edges; /* [P,P] 255 where segment, depth or normal jumps to the right or below */
+} cn_scene_maps;
+
+cn_status cn_scene_render(cn_ctx *ctx, const cn_scene *scene, int64_t size_px,
+                          const cn_scene_maps *out) CN_CHECKED;
+/* n scenes over the context's threads; every buffer holds n pictures one after the other. */
+cn_status cn_scene_render_batch(cn_ctx *ctx, const cn_scene *scenes, int64_t n, int64_t size_px,
+                                const cn_scene_maps *out) CN_CHECKED;
+
+/* The named colour of the object in a picture of H x W x 3, or -1 when none stands out. With a
+ * segmentation [H,W] the largest segment >= 2 is looked at; without one, what differs from the row's
+ * left and right borders and isn't a shadow of them, the middle counting more. */
+int cn_scene_judge_colour(const uint8_t *rgb, int64_t width, int64_t height,
+                          const uint8_t *segmentation);
+
+typedef enum cn_scene_condition {
+    CN_CONDITION_EDGES,        /* white lines on black */
+    CN_CONDITION_DEPTH,        /* inverse depth: near is bright, the sky black */
+    CN_CONDITION_NORMAL,       /* (n + 1) / 2 */
+    CN_CONDITION_SEGMENTATION, /* one fixed colour for sky, ground and each shape */
+    CN_CONDITION_COUNT
+} cn_scene_condition;
+
+/* "edges", "depth", "normal", "segmentation"; NULL out of range, and -1 for an unknown name. */
+const char *cn_scene_condition_name(int condition);
+int cn_scene_condition_find(const char *name);
+/* Picture and condition as RGB [P,P,3] each; either may be NULL. */
+cn_status cn_scene_condition_render(cn_ctx *ctx, const cn_scene *scene, int64_t size_px,
+                                    cn_scene_condition condition, uint8_t *rgb,
+                                    uint8_t *condition_rgb) CN_CHECKED;
+
+/* Fills `condition` (same size, allocated by the caller) from the picture. Called on several threads. */
+typedef cn_status (*cn_scene_condition_fn)(void *user, cn_ctx *ctx, const cn_image *picture,
+                                           cn_image *condition);
+
+typedef struct cn_scene_dataset {
+    const char *dir; /* created when missing */
+    int64_t n;       /* pictures first_index .. first_index + n - 1 */
+    int64_t first_index;
+    uint64_t seed;
+    int64_t size_px;
+    cn_scene_condition condition;
+    cn_scene_condition_fn compute; /* in place of `condition` when set; compute_name names it */
+    const char *compute_name;
+    void *compute_user;
+    void (*progress)(void *user, int64_t done,
+                     int64_t total); /* NULL for none; one call at a time */
+    void *progress_user;
+} cn_scene_dataset;
+
+/* Fill50K's layout: dir/source/N.png (condition), dir/target/N.png (picture), dir/prompt.json (JSON
+ * lines), N the scene's index. Pictures that are there already are kept, so that an interrupted run
+ * goes on; dir/scenes.txt says what the folder was made with, and other settings are refused with
+ * CN_EMISMATCH. prompt.json comes last and lists this call's range. */
+cn_status cn_scene_write_dataset(cn_ctx *ctx, const cn_scene_dataset *options) CN_CHECKED;
+
+#endif

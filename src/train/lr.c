@@ -1,0 +1,49 @@
+/* lr.c - learning-rate schedules as diffusers' optimization.py has them. */
+#include "train/lr.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *const names[CN_LR_COUNT] = {"constant", "constant_with_warmup", "linear",
+                                               "cosine",   "cosine_with_restarts", "polynomial"};
+
+cn_status cn_lr_kind_find(cn_ctx *ctx, const char *name, cn_lr_kind *out)
+{
+    cn_str all = {0};
+    for (int i = 0; i < CN_LR_COUNT; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            cn_str_free(&all);
+            *out = (cn_lr_kind)i;
+            return CN_OK;
+        }
+        cn_str_addf(&all, "%s%s", i ? ", " : "", names[i]);
+    }
+    cn_status s = cn_fail(ctx, CN_EINVAL, "--lr-scheduler %s is unknown; there are %s", name,
+                          all.data ? all.data : "others");
+    cn_str_free(&all);
+    return s;
+}
+
+static double polynomial(const cn_lr *lr, double progress)
+{
+    const double end = 1e-7;
+    if (progress >= 1) return end;
+    return (lr->base - end) * pow(1 - progress, lr->power) + end;
+}
+
+double cn_lr_at(const cn_lr *lr, int64_t step)
+{
+    if (lr->kind == CN_LR_CONSTANT) return lr->base;
+    if (step < lr->warmup_steps) return lr->base * (double)step / (double)lr->warmup_steps;
+    if (lr->kind == CN_LR_CONSTANT_WITH_WARMUP) return lr->base;
+    const double rest = (double)CN_MAX(1, lr->total_steps - lr->warmup_steps);
+    const double progress = (double)(step - lr->warmup_steps) / rest;
+    switch (lr->kind) {
+    case CN_LR_LINEAR: return lr->base * fmax(0, 1 - progress);
+    case CN_LR_COSINE: return lr->base * fmax(0, 0.5 * (1 + cos(M_PI * progress)));
+    case CN_LR_COSINE_WITH_RESTARTS:
+        if (progress >= 1) return 0;
+        return lr->base * fmax(0, 0.5 * (1 + cos(M_PI * fmod(lr->cycles * progress, 1))));
+    default: return polynomial(lr, progress);
+    }
+}

@@ -1,0 +1,31 @@
+/* lr.h - learning-rate schedules, with the names and curves of diffusers' get_scheduler. */
+#ifndef CN_TRAIN_LR_H
+#define CN_TRAIN_LR_H
+
+#include "base/base.h"
+
+typedef enum cn_lr_kind {
+    CN_LR_CONSTANT,
+    CN_LR_CONSTANT_WITH_WARMUP,
+    CN_LR_LINEAR,
+    CN_LR_COSINE,
+    CN_LR_COSINE_WITH_RESTARTS,
+    CN_LR_POLYNOMIAL,
+    CN_LR_COUNT
+} cn_lr_kind;
+
+typedef struct cn_lr {
+    cn_lr_kind kind;
+    double base;          /* the learning rate at its highest */
+    int64_t warmup_steps; /* from 0 up to base; "constant" has none */
+    int64_t total_steps;
+    double cycles; /* of cosine_with_restarts */
+    double power;  /* of polynomial, which ends at 1e-7 */
+} cn_lr;
+
+/* CN_EINVAL with the names there are. */
+cn_status cn_lr_kind_find(cn_ctx *ctx, const char *name, cn_lr_kind *out) CN_CHECKED;
+/* The learning rate of optimizer step `step`, counted from 0. */
+double cn_lr_at(const cn_lr *lr, int64_t step);
+
+#endif

@@ -1,0 +1,43 @@
+/* optimizer.h - AdamW over lists of parameters, as torch.optim.AdamW.
+ *
+ * Everything is elementwise in the parameter's physical layout, where gradients arrive too; only states
+ * that are saved or loaded pass through the published layout. Clipping is by the global norm, as
+ * torch.nn.utils.clip_grad_norm_. Several backward passes may be summed before a step.
+ */
+#ifndef CN_TRAIN_OPTIMIZER_H
+#define CN_TRAIN_OPTIMIZER_H
+
+#include "graph/backend.h"
+
+typedef struct cn_adamw cn_adamw;
+
+typedef struct cn_adamw_options {
+    float beta1, beta2, eps, weight_decay;
+} cn_adamw_options;
+
+/* 0.9, 0.999, 1e-8, 1e-2. */
+void cn_adamw_options_default(cn_adamw_options *o);
+
+/* The parameters stay the caller's, must be in their final layout (planned) and outlive *out. */
+cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
+                          const cn_adamw_options *options, cn_adamw **out) CN_CHECKED;
+void cn_adamw_destroy(cn_adamw *a);
+/* Adds one backward pass's gradients to the sum that the next step takes. grads[i] belongs to
+ * params[i], physical, data_bytes long; NULL where the loss doesn't depend on it. */
+cn_status cn_adamw_accumulate(cn_adamw *a, const float *const *grads) CN_CHECKED;
+/* One step with the mean of grads and what was accumulated since the last step. max_grad_norm <= 0: no
+ * clipping. A parameter without gradient is left alone, weight decay included, as torch does. *norm:
+ * the gradients' norm before clipping; may be NULL. When it isn't finite nothing changes and the
+ * status is CN_EINVAL ("diverged"). */
+cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double max_grad_norm,
+                       double *norm) CN_CHECKED;
+/* Steps taken. */
+int64_t cn_adamw_steps(const cn_adamw *a);
+size_t cn_adamw_bytes(const cn_adamw *a);
+
+/* Writes both moments of every parameter as "m.NAME" and "v.NAME" (diffusers names, F32) to a
+ * safetensors file, and reads them back: exactly the same state. */
+cn_status cn_adamw_save(const cn_adamw *a, const char *path) CN_CHECKED;
+cn_status cn_adamw_load(cn_adamw *a, const char *path) CN_CHECKED;
+
+#endif

@@ -1,0 +1,309 @@
+/* annotator_cases.c - see annotator_cases.h. */
+#include "annotator_cases.h"
+
+#include "annotate/annotate.h"
+#include "annotate/canny.h"
+#include "annotate/resize.h"
+#include "io/image.h"
+#include "io/json.h"
+#include "io/tensors.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { PATH_CAP = 4096 };
+
+static void result(tally *t, const char *folder, const char *name, bool ok, const char *why)
+{
+    if (ok) {
+        t->passed++;
+        return;
+    }
+    t->failed++;
+    printf("FAIL %s %s: %s\n", folder, name, why);
+}
+
+static json_t *load_cases(cn_ctx *ctx, const char *root, const char *folder, tally *t)
+{
+    char path[PATH_CAP];
+    json_t *json = NULL;
+    if (cn_format(ctx, path, sizeof path, "%s/%s/cases.json", root, folder) != CN_OK ||
+        cn_json_load_file(ctx, path, &json) != CN_OK)
+        result(t, folder, "cases.json", false, cn_error(ctx));
+    return json;
+}
+
+/* The picture that `c` names under `key`. */
+static cn_status load_picture(cn_ctx *ctx, const char *root, const json_t *c, const char *key,
+                              cn_image **out)
+{
+    const char *name;
+    char path[PATH_CAP];
+    CN_TRY(cn_json_need_str(ctx, c, key, &name));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", root, name));
+    return cn_image_load(ctx, path, out);
+}
+
+/* Differing bytes, or -1 when the sizes differ. */
+static int64_t count_differing(const cn_image *a, const cn_image *b)
+{
+    if (a->width != b->width || a->height != b->height) return -1;
+    int64_t n = 0;
+    for (int64_t i = 0; i < a->width * a->height * 3; i++) n += a->rgb[i] != b->rgb[i];
+    return n;
+}
+
+static void compare(cn_ctx *ctx, const char *root, const json_t *c, const char *key,
+                    const char *folder, const cn_image *made, tally *t)
+{
+    const char *name = cn_json_str(c, key, "?");
+    cn_image *wanted = NULL;
+    if (load_picture(ctx, root, c, key, &wanted) != CN_OK) {
+        result(t, folder, name, false, cn_error(ctx));
+        return;
+    }
+    char why[160];
+    int64_t n = count_differing(made, wanted);
+    if (n < 0)
+        snprintf(why, sizeof why, "%lldx%lld, expected %lldx%lld", (long long)made->width,
+                 (long long)made->height, (long long)wanted->width, (long long)wanted->height);
+    else
+        snprintf(why, sizeof why, "%lld of %lld bytes differ", (long long)n,
+                 (long long)(made->width * made->height * 3));
+    result(t, folder, name, n == 0, why);
+    cn_image_destroy(wanted);
+}
+
+static bool is_gray(const cn_image *image)
+{
+    for (int64_t i = 0; i < image->width * image->height; i++)
+        if (image->rgb[3 * i] != image->rgb[3 * i + 1] ||
+            image->rgb[3 * i] != image->rgb[3 * i + 2])
+            return false;
+    return true;
+}
+
+/* One channel must give what three equal ones give. */
+static cn_status check_gray(cn_ctx *ctx, const cn_image *in, const double *v, const cn_image *made)
+{
+    if (!is_gray(in)) return CN_OK;
+    size_t n = (size_t)(in->width * in->height);
+    uint8_t *gray = cn_alloc(ctx, n), *edges = cn_alloc(ctx, n);
+    cn_status s = gray && edges ? CN_OK : CN_ENOMEM;
+    for (size_t i = 0; s == CN_OK && i < n; i++) gray[i] = in->rgb[3 * i];
+    if (s == CN_OK)
+        s = cn_canny_u8(ctx, gray, in->width, in->height, 1, v[0], v[1], v[2] != 0, edges);
+    for (size_t i = 0; s == CN_OK && i < n; i++)
+        if (edges[i] != made->rgb[3 * i])
+            s = cn_fail(ctx, CN_EINTERNAL, "one channel gives other edges than three equal ones");
+    cn_free(gray);
+    cn_free(edges);
+    return s;
+}
+
+void check_canny_folder(cn_ctx *ctx, const char *root, tally *t)
+{
+    json_t *json = load_cases(ctx, root, "canny", t);
+    size_t i;
+    const json_t *c;
+    json_array_foreach(json_object_get(json, "cases"), i, c)
+    {
+        cn_image *in = NULL, *made = NULL;
+        double v[3] = {0, 0, cn_json_bool(c, "l2gradient", false)};
+        cn_status s = cn_json_need_number(ctx, c, "low", &v[0]);
+        if (s == CN_OK) s = cn_json_need_number(ctx, c, "high", &v[1]);
+        if (s == CN_OK) s = load_picture(ctx, root, c, "input", &in);
+        if (s == CN_OK) s = cn_canny(ctx, in, v[0], v[1], v[2] != 0, &made);
+        if (s == CN_OK) s = check_gray(ctx, in, v, made);
+        if (s == CN_OK)
+            compare(ctx, root, c, "output", "canny", made, t);
+        else
+            result(t, "canny", cn_json_str(c, "output", "?"), false, cn_error(ctx));
+        cn_image_destroy(in);
+        cn_image_destroy(made);
+    }
+    json_decref(json);
+}
+
+static bool parse_filter(const char *name, cn_filter *out)
+{
+    static const char *const names[] = {"nearest", "linear", "cubic", "lanczos4", "area"};
+    for (size_t i = 0; i < CN_COUNT(names); i++)
+        if (strcmp(name, names[i]) == 0) {
+            *out = (cn_filter)i;
+            return true;
+        }
+    return false;
+}
+
+static int64_t side(const json_t *c, const char *key, size_t i)
+{
+    return json_integer_value(json_array_get(json_object_get(c, key), i));
+}
+
+/* The sizes of one operator case: from out_hw, or from the factor. */
+static cn_status operator_spec(cn_ctx *ctx, const json_t *c, const cn_tensor_info *in,
+                               const cn_tensor_info *want, cn_resize_spec *spec)
+{
+    const char *filter = cn_json_str(c, "filter", "");
+    if (in->ndim != 3 || want->ndim != 3 || in->dtype != want->dtype ||
+        in->shape[2] != want->shape[2])
+        return cn_fail(ctx, CN_EFORMAT, "tensors that don't fit together");
+    if (in->dtype != CN_U8 && in->dtype != CN_F32)
+        return cn_fail(ctx, CN_EFORMAT, "tensors of %s: must be U8 or F32",
+                       cn_dtype_name(in->dtype));
+    *spec = (cn_resize_spec){.in_h = in->shape[0], .in_w = in->shape[1], .channels = in->shape[2]};
+    if (!parse_filter(filter, &spec->filter))
+        return cn_fail(ctx, CN_EFORMAT, "unknown filter '%s'", filter);
+    if (json_object_get(c, "crop_hw")) {
+        spec->in_h = side(c, "crop_hw", 0);
+        spec->in_w = side(c, "crop_hw", 1);
+    }
+    spec->factor = cn_json_number(c, "factor", 0);
+    spec->out_h =
+        spec->factor > 0 ? llrint((double)spec->in_h * spec->factor) : side(c, "out_hw", 0);
+    spec->out_w =
+        spec->factor > 0 ? llrint((double)spec->in_w * spec->factor) : side(c, "out_hw", 1);
+    if (spec->in_h > in->shape[0] || spec->in_w > in->shape[1] || spec->out_h != want->shape[0] ||
+        spec->out_w != want->shape[1])
+        return cn_fail(ctx, CN_EFORMAT, "sizes that don't fit the tensors");
+    return CN_OK;
+}
+
+/* The top left part of the input as a contiguous buffer, then the filter. */
+static cn_status run_operator(cn_ctx *ctx, const cn_resize_spec *spec, const cn_tensor_info *in,
+                              size_t item, void *crop, void *made)
+{
+    size_t pixel = item * (size_t)spec->channels, row = (size_t)spec->in_w * pixel;
+    for (int64_t y = 0; y < spec->in_h; y++)
+        memcpy((char *)crop + (size_t)y * row,
+               (const char *)in->data + (size_t)(y * in->shape[1]) * pixel, row);
+    return item == 1 ? cn_resize_u8(ctx, spec, crop, made) : cn_resize_f32(ctx, spec, crop, made);
+}
+
+/* Bytes and nearest are exact. Float32 sums in another order than OpenCV's: 2e-6 of the range. */
+static bool operator_equal(const cn_tensor_info *want, bool exact, const void *made, char *why,
+                           size_t cap)
+{
+    int64_t n = want->elements, bad = 0;
+    if (want->dtype == CN_U8) {
+        for (int64_t i = 0; i < n; i++)
+            bad += ((const uint8_t *)want->data)[i] != ((const uint8_t *)made)[i];
+        snprintf(why, cap, "%lld of %lld bytes differ", (long long)bad, (long long)n);
+        return bad == 0;
+    }
+    float low = INFINITY, high = -INFINITY, worst = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float w, m = ((const float *)made)[i];
+        memcpy(&w, (const char *)want->data + i * 4, sizeof w);
+        low = fminf(low, w);
+        high = fmaxf(high, w);
+        worst = isnan(m) ? INFINITY : fmaxf(worst, fabsf(w - m));
+    }
+    float limit = exact ? 0.0f : 2e-6f * (high - low);
+    snprintf(why, cap, "differs by %g, limit %g", (double)worst, (double)limit);
+    return worst <= limit;
+}
+
+static void check_operator(cn_ctx *ctx, const cn_tensors *file, const json_t *c, tally *t)
+{
+    const char *name = cn_json_str(c, "output", "?");
+    const cn_tensor_info *in = cn_tensors_find(file, cn_json_str(c, "input", "?"));
+    const cn_tensor_info *want = cn_tensors_find(file, name);
+    cn_resize_spec spec;
+    char why[256] = "a tensor is missing";
+    bool ok = in && want && operator_spec(ctx, c, in, want, &spec) == CN_OK;
+    if (ok) {
+        size_t item = in->dtype == CN_U8 ? 1 : 4;
+        void *crop = cn_alloc(ctx, (size_t)in->elements * item);
+        void *made = cn_alloc(ctx, (size_t)want->elements * item);
+        ok = crop && made && run_operator(ctx, &spec, in, item, crop, made) == CN_OK;
+        if (ok)
+            ok = operator_equal(want, spec.filter == CN_FILTER_NEAREST, made, why, sizeof why);
+        else
+            snprintf(why, sizeof why, "%.200s", cn_error(ctx));
+        cn_free(crop);
+        cn_free(made);
+    } else if (in && want) {
+        snprintf(why, sizeof why, "%.200s", cn_error(ctx));
+    }
+    result(t, "resize", name, ok, why);
+}
+
+static void check_operators(cn_ctx *ctx, const char *root, const json_t *operators, tally *t)
+{
+    const char *name;
+    char path[PATH_CAP];
+    cn_tensors *file = NULL;
+    if (cn_json_need_str(ctx, operators, "file", &name) != CN_OK ||
+        cn_format(ctx, path, sizeof path, "%s/%s", root, name) != CN_OK ||
+        cn_tensors_open(ctx, path, &file) != CN_OK) {
+        result(t, "resize", "operators", false, cn_error(ctx));
+        return;
+    }
+    size_t i;
+    const json_t *c;
+    json_array_foreach(json_object_get(operators, "cases"), i, c) check_operator(ctx, file, c, t);
+    cn_tensors_close(file);
+}
+
+void check_resize_folder(cn_ctx *ctx, const char *root, tally *t)
+{
+    json_t *json = load_cases(ctx, root, "resize", t);
+    size_t i;
+    const json_t *c;
+    json_array_foreach(json_object_get(json, "cases"), i, c)
+    {
+        cn_image *in = NULL, *made = NULL;
+        const char *op = cn_json_str(c, "op", "?");
+        cn_status s = load_picture(ctx, root, c, "input", &in);
+        if (s == CN_OK && strcmp(op, "resize_image") == 0) {
+            s = cn_image_resize_64(ctx, in, cn_json_int(c, "resolution", 0), &made);
+        } else if (s == CN_OK && strcmp(op, "hwc3") == 0) {
+            made = in; /* loading is what makes three channels */
+            in = NULL;
+        } else if (s == CN_OK) {
+            s = cn_fail(ctx, CN_EFORMAT, "unknown op '%s'", op);
+        }
+        if (s == CN_OK)
+            compare(ctx, root, c, "output", "resize", made, t);
+        else
+            result(t, "resize", cn_json_str(c, "output", "?"), false, cn_error(ctx));
+        cn_image_destroy(in);
+        cn_image_destroy(made);
+    }
+    if (json_object_get(json, "operators"))
+        check_operators(ctx, root, json_object_get(json, "operators"), t);
+    json_decref(json);
+}
+
+void check_scribble_folder(cn_ctx *ctx, const char *root, tally *t)
+{
+    json_t *json = load_cases(ctx, root, "scribble", t);
+    size_t i;
+    const json_t *c;
+    json_array_foreach(json, i, c)
+    {
+        cn_image *in = NULL, *map = NULL, *shown = NULL;
+        cn_annotate_args scribble, invert;
+        cn_annotate_defaults(cn_annotator_find("scribble"), &scribble);
+        cn_annotate_defaults(cn_annotator_find("invert"), &invert);
+        scribble.resolution = cn_json_int(c, "resolution", 0);
+        bool mask = strcmp(cn_json_str(c, "kind", ""), "mask") == 0;
+        cn_status s = cn_annotate_set(ctx, &scribble, "mask", mask ? "1" : "0");
+        if (s == CN_OK) s = load_picture(ctx, root, c, "input", &in);
+        if (s == CN_OK) s = cn_annotate(ctx, &scribble, in, &map);
+        if (s == CN_OK) s = cn_annotate(ctx, &invert, map, &shown);
+        if (s == CN_OK) {
+            compare(ctx, root, c, "map", "scribble", map, t);
+            if (json_object_get(c, "shown")) compare(ctx, root, c, "shown", "scribble", shown, t);
+        } else {
+            result(t, "scribble", cn_json_str(c, "map", "?"), false, cn_error(ctx));
+        }
+        cn_image_destroy(in);
+        cn_image_destroy(map);
+        cn_image_destroy(shown);
+    }
+    json_decref(json);
+}

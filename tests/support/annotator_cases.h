@@ -1,0 +1,20 @@
+/* annotator_cases.h - checks a folder of ../shared/annotators' form against the annotators.
+ *
+ * Every file, size, threshold and number of cases comes from FOLDER/cases.json; paths in it are relative
+ * to `root`. A failing case prints one line. tests/golden holds a small folder of the same form.
+ */
+#ifndef TESTS_ANNOTATOR_CASES_H
+#define TESTS_ANNOTATOR_CASES_H
+
+#include "base/base.h"
+
+typedef struct tally {
+    int64_t passed, failed, skipped;
+} tally;
+
+/* Each reads root/FOLDER/cases.json; a file that can't be read counts as a failed case. */
+void check_canny_folder(cn_ctx *ctx, const char *root, tally *t);
+void check_resize_folder(cn_ctx *ctx, const char *root, tally *t);
+void check_scribble_folder(cn_ctx *ctx, const char *root, tally *t);
+
+#endif

@@ -1,0 +1,12 @@
+/* golden_nets.h - the networks of a fixture folder against their published modules' values. */
+#ifndef TEST_GOLDEN_NETS_H
+#define TEST_GOLDEN_NETS_H
+
+#include "fixture.h"
+
+cn_status golden_text_encoder(fixture *f) CN_CHECKED;
+cn_status golden_vae(fixture *f) CN_CHECKED;
+cn_status golden_controlnet(fixture *f) CN_CHECKED;
+cn_status golden_unet(fixture *f) CN_CHECKED;
+
+#endif

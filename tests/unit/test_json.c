@@ -1,0 +1,162 @@
+/* JSON files and JSON lines: values, defaults, and errors that name the line. */
+#include "io/json.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char folder[] = "/tmp/cn-json-XXXXXX";
+static char path[64];
+static cn_ctx *ctx;
+
+static int setup(void **state)
+{
+    (void)state;
+    ctx = cn_ctx_create(1);
+    if (!ctx || !mkdtemp(folder)) return -1;
+    snprintf(path, sizeof path, "%s/x.json", folder);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    cn_ctx_destroy(ctx);
+    unlink(path);
+    return rmdir(folder);
+}
+
+static void put(const char *text, size_t n)
+{
+    assert_int_equal(cn_file_write(ctx, path, text, n), CN_OK);
+}
+
+static void expect_error(cn_status s, cn_status status, const char *message)
+{
+    assert_int_equal(s, status);
+    if (!strstr(cn_error(ctx), message)) fail_msg("'%s': expected '%s'", cn_error(ctx), message);
+}
+
+static void values_and_defaults(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "\xef\xbb\xbf{\"i\": 3, \"f\": 0.5, \"s\": \"x\", \"b\": true, \"n\": null}\n";
+    json_t *o = NULL;
+    put(text, sizeof text - 1);
+    assert_int_equal(cn_json_load_file(ctx, path, &o), CN_OK);
+    assert_int_equal(cn_json_int(o, "i", 7), 3);
+    assert_int_equal(cn_json_int(o, "f", 7), 7);
+    assert_float_equal(cn_json_number(o, "f", 7), 0.5, 0);
+    assert_float_equal(cn_json_number(o, "i", 7), 3, 0);
+    assert_float_equal(cn_json_number(o, "n", 7), 7, 0);
+    assert_string_equal(cn_json_str(o, "s", "y"), "x");
+    assert_string_equal(cn_json_str(o, "i", "y"), "y");
+    assert_true(cn_json_bool(o, "b", false));
+    assert_true(cn_json_bool(o, "absent", true));
+    int64_t i = 0;
+    double f = 0;
+    const char *s = NULL;
+    assert_int_equal(cn_json_need_int(ctx, o, "i", &i), CN_OK);
+    assert_int_equal(cn_json_need_number(ctx, o, "i", &f), CN_OK);
+    assert_int_equal(cn_json_need_str(ctx, o, "s", &s), CN_OK);
+    expect_error(cn_json_need_int(ctx, o, "s", &i), CN_EFORMAT, "\"s\" must be an integer");
+    expect_error(cn_json_need_number(ctx, o, "b", &f), CN_EFORMAT, "\"b\" must be a number");
+    expect_error(cn_json_need_str(ctx, o, "absent", &s), CN_EFORMAT, "\"absent\" is missing");
+    assert_int_equal(i, 3);
+    json_decref(o);
+}
+
+static void errors_name_the_line(void **state)
+{
+    (void)state;
+    json_t *o = NULL;
+    put("{\n\"a\": 1,\n\"b\": }\n", 16);
+    expect_error(cn_json_load_file(ctx, path, &o), CN_EFORMAT, "x.json:3: not valid JSON");
+    put("{\"a\": 1, \"a\": 2}", 16);
+    expect_error(cn_json_load_file(ctx, path, &o), CN_EFORMAT, "duplicate");
+    put("", 0);
+    expect_error(cn_json_load_file(ctx, path, &o), CN_EFORMAT, "x.json:1:");
+    char deep[5000];
+    memset(deep, '[', sizeof deep);
+    expect_error(cn_json_load_memory(ctx, "request", deep, sizeof deep, &o), CN_EFORMAT,
+                 "request:1");
+    expect_error(cn_json_load_file(ctx, "/nonexistent/x.json", &o), CN_EIO, "/nonexistent/x.json");
+    assert_null(o);
+}
+
+static void saved_values_read_back(void **state)
+{
+    (void)state;
+    json_t *o = json_pack("{s:i, s:[s, n], s:f}", "z", 1, "a", "\xc3\xa9", "f", 0.1), *back = NULL;
+    assert_int_equal(cn_json_save_file(ctx, path, o), CN_OK);
+    assert_int_equal(cn_json_load_file(ctx, path, &back), CN_OK);
+    assert_true(json_equal(o, back));
+    json_decref(o);
+    json_decref(back);
+}
+
+static void lines_one_by_one(void **state)
+{
+    (void)state;
+    static const char text[] = "\xef\xbb\xbf{\"a\":1}\r\n\n  \t\n{\"a\":2}\n{bad\n[3]\n{\"a\":4}";
+    cn_jsonl *j = NULL;
+    json_t *o = NULL;
+    put(text, sizeof text - 1);
+    assert_int_equal(cn_jsonl_open(ctx, path, &j), CN_OK);
+    assert_int_equal(cn_jsonl_next(ctx, j, &o), CN_OK);
+    assert_int_equal(cn_json_int(o, "a", 0), 1);
+    json_decref(o);
+    assert_int_equal(cn_jsonl_next(ctx, j, &o), CN_OK);
+    assert_int_equal(cn_json_int(o, "a", 0), 2);
+    assert_int_equal(cn_jsonl_line(j), 4);
+    json_decref(o);
+    expect_error(cn_jsonl_next(ctx, j, &o), CN_EFORMAT, "x.json:5: not valid JSON");
+    expect_error(cn_jsonl_next(ctx, j, &o), CN_EFORMAT,
+                 "x.json:6: the line must be one JSON object");
+    assert_int_equal(cn_jsonl_next(ctx, j, &o), CN_OK);
+    assert_int_equal(cn_json_int(o, "a", 0), 4);
+    json_decref(o);
+    assert_int_equal(cn_jsonl_next(ctx, j, &o), CN_OK);
+    assert_null(o);
+    cn_jsonl_close(j);
+    expect_error(cn_jsonl_open(ctx, "/nonexistent/x", &j), CN_EIO, "/nonexistent/x");
+    assert_int_equal(cn_jsonl_open(ctx, folder, &j), CN_OK);
+    expect_error(cn_jsonl_next(ctx, j, &o), CN_EIO, folder);
+    cn_jsonl_close(j);
+}
+
+static void long_lines(void **state)
+{
+    (void)state;
+    size_t n = 17u << 20;
+    char *text = test_malloc(n + 32);
+    memset(text, 'x', n);
+    strcpy(text + n, "\n{\"a\":5}\n");
+    put(text, strlen(text));
+    test_free(text);
+    cn_jsonl *j = NULL;
+    json_t *o = NULL;
+    assert_int_equal(cn_jsonl_open(ctx, path, &j), CN_OK);
+    expect_error(cn_jsonl_next(ctx, j, &o), CN_EFORMAT, "x.json:1: a line of more than 16 MB");
+    assert_int_equal(cn_jsonl_next(ctx, j, &o), CN_OK);
+    assert_int_equal(cn_json_int(o, "a", 0), 5);
+    json_decref(o);
+    cn_jsonl_close(j);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(values_and_defaults),
+        cmocka_unit_test(errors_name_the_line),
+        cmocka_unit_test(saved_values_read_back),
+        cmocka_unit_test(lines_one_by_one),
+        cmocka_unit_test(long_lines),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,485 @@
+/* test_scene.c - procedural scenes: descriptions, captions, exact maps, the colour judge, data sets. */
+#include "scene/scene.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { P = 128, PP = P * P };
+
+typedef struct maps {
+    uint8_t rgb[PP * 3], segmentation[PP], edges[PP];
+    float depth[PP], normal[PP * 3];
+} maps;
+
+static cn_ctx *ctx;
+
+static void must(cn_status s)
+{
+    if (s != CN_OK) print_error("%s\n", cn_error(ctx));
+    assert_int_equal(s, CN_OK);
+}
+
+static maps *render_all(const cn_scene *s, maps *m)
+{
+    const cn_scene_maps out = {m->rgb, m->depth, m->normal, m->segmentation, m->edges};
+    must(cn_scene_render(ctx, s, P, &out));
+    return m;
+}
+
+static void test_same_seed_same_bytes(void **state)
+{
+    (void)state;
+    cn_scene a, b;
+    static maps x, y;
+    for (uint64_t i = 0; i < 12; i++) {
+        cn_scene_generate(7, i, &a);
+        cn_scene_generate(7, i, &b);
+        assert_memory_equal(&a, &b, sizeof a);
+        assert_memory_equal(render_all(&a, &x), render_all(&b, &y), sizeof x);
+        cn_scene_generate(8, i, &b);
+        assert_memory_not_equal(&a, &b, sizeof a);
+        cn_scene_generate(7, i + 1, &b);
+        assert_memory_not_equal(&a, &b, sizeof a);
+    }
+}
+
+static void test_batch_is_render(void **state)
+{
+    (void)state;
+    enum { N = 9 };
+    cn_scene scenes[N];
+    static maps one;
+    uint8_t *rgb = malloc((size_t)N * PP * 3);
+    float *depth = malloc((size_t)N * PP * sizeof *depth);
+    assert_non_null(rgb);
+    assert_non_null(depth);
+    for (int i = 0; i < N; i++) cn_scene_generate(3, (uint64_t)i, &scenes[i]);
+    must(cn_scene_render_batch(ctx, scenes, N, P, &(cn_scene_maps){.rgb = rgb, .depth = depth}));
+    for (int i = 0; i < N; i++) {
+        render_all(&scenes[i], &one);
+        assert_memory_equal(rgb + (size_t)i * PP * 3, one.rgb, sizeof one.rgb);
+        assert_memory_equal(depth + (size_t)i * PP, one.depth, sizeof one.depth);
+    }
+    free(rgb);
+    free(depth);
+}
+
+static void test_description_ranges(void **state)
+{
+    (void)state;
+    int count[4] = {0};
+    cn_scene s;
+    for (uint64_t i = 0; i < 4000; i++) {
+        cn_scene_generate(1, i, &s);
+        assert_in_range(s.n_objects, 1, 3);
+        count[s.n_objects]++;
+        assert_non_null(cn_scene_ground_name(s.ground));
+        assert_non_null(cn_scene_sky_name(s.sky));
+        for (int k = 0; k < s.n_objects; k++) {
+            const cn_scene_object *o = &s.objects[k];
+            assert_non_null(cn_scene_shape_name(o->shape));
+            assert_non_null(cn_scene_material_name(o->material));
+            assert_true(cn_scene_allowed(o->colour, s.ground, s.sky));
+            if (k > 0) assert_true(o->x / o->z >= o[-1].x / o[-1].z);
+            for (int j = 0; j < k; j++) assert_int_not_equal(o->colour, s.objects[j].colour);
+        }
+    }
+    assert_in_range(count[1], 4000 * 52 / 100, 4000 * 58 / 100);
+    assert_in_range(count[2], 4000 * 27 / 100, 4000 * 33 / 100);
+    assert_in_range(count[3], 4000 * 12 / 100, 4000 * 18 / 100);
+}
+
+static void test_caption_says_the_scene(void **state)
+{
+    (void)state;
+    cn_scene s;
+    char text[256], pair[64], small[12];
+    for (uint64_t i = 0; i < 500; i++) {
+        cn_scene_generate(2, i, &s);
+        bool known = false;
+        for (int f = 0; f < cn_scene_caption_count(); f++) {
+            cn_scene_caption(&s, f, text, sizeof text);
+            known |= strcmp(text, s.caption) == 0;
+            const char *from = text;
+            for (int k = 0; k < s.n_objects; k++) {
+                snprintf(pair, sizeof pair, "%s %s", cn_scene_colour_name(s.objects[k].colour),
+                         cn_scene_shape_name(s.objects[k].shape));
+                from = strstr(from, pair);
+                assert_non_null(from);
+                from += strlen(pair);
+            }
+            assert_null(strstr(text, "a orange"));
+            if (!strstr(text, "ground")) continue;
+            snprintf(pair, sizeof pair, "%s ground", cn_scene_ground_name(s.ground));
+            assert_non_null(strstr(text, pair));
+            snprintf(pair, sizeof pair, "%s sky", cn_scene_sky_name(s.sky));
+            assert_non_null(strstr(text, pair));
+        }
+        assert_true(known);
+        cn_scene_caption(&s, 0, small, sizeof small);
+        assert_int_equal(strlen(small), sizeof small - 1);
+    }
+}
+
+static void test_prompt(void **state)
+{
+    (void)state;
+    cn_scene s;
+    must(cn_scene_prompt(ctx, CN_SHAPE_SPHERE, CN_COLOUR_RED, CN_MATERIAL_SHINY, CN_GROUND_GREEN,
+                         CN_SKY_SUNSET, 5, &s));
+    assert_string_equal(s.caption, "a shiny red sphere on green ground under a sunset sky");
+    must(cn_scene_prompt(ctx, CN_SHAPE_CUBE, CN_COLOUR_ORANGE, CN_MATERIAL_MATTE, CN_GROUND_GREY,
+                         CN_SKY_BLUE, 5, &s));
+    assert_string_equal(s.caption, "an orange cube on grey ground under a blue sky");
+    assert_int_equal(cn_scene_prompt(ctx, 0, CN_COLOUR_COUNT, 0, 0, 0, 5, &s), CN_EINVAL);
+    assert_non_null(strstr(cn_error(ctx), "colour"));
+}
+
+/* The world point behind pixel (x, y) at depth z. */
+static void world_point(const cn_scene *s, int x, int y, float z, double p[3])
+{
+    const double t = s->tan_half_fov, c = cos(s->camera_pitch), n = sin(s->camera_pitch);
+    const double u = ((x + 0.5) / P * 2 - 1) * t, v = (1 - (y + 0.5) / P * 2) * t;
+    p[0] = u * z;
+    p[1] = s->camera_height + (v * c - n) * z;
+    p[2] = (v * n + c) * z;
+}
+
+static void world_normal(const cn_scene *s, const float *m, double n[3])
+{
+    const double c = cos(s->camera_pitch), p = sin(s->camera_pitch);
+    n[0] = m[0];
+    n[1] = m[1] * c + m[2] * p;
+    n[2] = m[1] * p - m[2] * c;
+}
+
+static double dot(const double *a, const double *b)
+{
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+}
+
+/* f32 rays over some ten metres: a thousandth of a metre is what rounding and the ring's march leave. */
+static void check_pixel(const cn_scene *s, const maps *m, int x, int y)
+{
+    const int k = y * P + x, id = m->segmentation[k];
+    const float *n = m->normal + 3 * k;
+    if (id == 0) {
+        assert_true(isinf(m->depth[k]) && n[0] == 0 && n[1] == 0 && n[2] == 0);
+        return;
+    }
+    double p[3], w[3];
+    world_point(s, x, y, m->depth[k], p);
+    world_normal(s, n, w);
+    assert_true(fabs(dot(w, w) - 1) < 1e-4);
+    if (id == 1) {
+        assert_true(fabs(p[1]) < 1e-3 * m->depth[k] && fabs(w[1] - 1) < 1e-5);
+        return;
+    }
+    const cn_scene_object *o = &s->objects[id - 2];
+    assert_true(p[1] > -1e-3);
+    if (o->shape != CN_SHAPE_SPHERE) return;
+    const double c[3] = {o->x, o->size, o->z};
+    for (int i = 0; i < 3; i++) assert_true(fabs(p[i] - c[i] - o->size * w[i]) < 2e-3);
+}
+
+/* Where a pixel and its neighbours right and below lie on one smooth piece, the triangle's normal agrees. */
+static void check_slope(const cn_scene *s, const maps *m, int x, int y, int *checked)
+{
+    const int k = y * P + x;
+    double a[3], b[3], c[3], n[3], nb[3], nc[3];
+    if (m->segmentation[k] < 2 || m->edges[k]) return;
+    world_point(s, x, y, m->depth[k], a);
+    world_point(s, x + 1, y, m->depth[k + 1], b);
+    world_point(s, x, y + 1, m->depth[k + P], c);
+    world_normal(s, m->normal + 3 * k, n);
+    world_normal(s, m->normal + 3 * (k + 1), nb);
+    world_normal(s, m->normal + 3 * (k + P), nc);
+    /* Seen aslant, the triangle's corners come near one line and its normal means little. */
+    if (dot(n, nb) < 0.99 || dot(n, nc) < 0.99 || m->normal[3 * k + 2] < 0.5f) return;
+    const double e[3] = {b[0] - a[0], b[1] - a[1], b[2] - a[2]};
+    const double f[3] = {c[0] - a[0], c[1] - a[1], c[2] - a[2]};
+    const double x3[3] = {f[1] * e[2] - f[2] * e[1], f[2] * e[0] - f[0] * e[2],
+                          f[0] * e[1] - f[1] * e[0]};
+    const double len = sqrt(dot(x3, x3));
+    /* Up to 8 degrees (0.99) between the three normals: 0.97 leaves 14. */
+    assert_true(fabs(dot(x3, n)) > 0.97 * len);
+    (*checked)++;
+}
+
+static void test_depth_and_normals_agree(void **state)
+{
+    (void)state;
+    static maps m;
+    cn_scene s;
+    for (int shape = 0; shape < CN_SHAPE_COUNT; shape++)
+        for (uint64_t seed = 0; seed < 6; seed++) {
+            int checked = 0;
+            must(cn_scene_prompt(ctx, shape, CN_COLOUR_RED, 0, CN_GROUND_GREY, 0, seed, &s));
+            render_all(&s, &m);
+            for (int y = 0; y < P; y++)
+                for (int x = 0; x < P; x++) check_pixel(&s, &m, x, y);
+            for (int y = 0; y + 1 < P; y++)
+                for (int x = 0; x + 1 < P; x++) check_slope(&s, &m, x, y, &checked);
+            assert_true(checked > 150);
+        }
+}
+
+static void test_objects_are_seen_whole(void **state)
+{
+    (void)state;
+    static maps m;
+    cn_scene s;
+    for (uint64_t i = 0; i < 150; i++) {
+        cn_scene_generate(4, i, &s);
+        render_all(&s, &m);
+        int count[5] = {0};
+        for (int k = 0; k < PP; k++) {
+            assert_in_range(m.segmentation[k], 0, 1 + s.n_objects);
+            count[m.segmentation[k]]++;
+            const int x = k % P, y = k / P;
+            if (x < 3 || y < 3 || x >= P - 3 || y >= P - 3) assert_true(m.segmentation[k] < 2);
+        }
+        assert_true(count[0] > PP / 20 && count[1] > PP / 5);
+        for (int o = 0; o < s.n_objects; o++) assert_true(count[2 + o] > PP / 200);
+    }
+}
+
+static void test_edges(void **state)
+{
+    (void)state;
+    static maps m;
+    cn_scene s;
+    for (uint64_t i = 0; i < 40; i++) {
+        cn_scene_generate(6, i, &s);
+        render_all(&s, &m);
+        int edges = 0;
+        for (int k = 0; k < PP; k++) {
+            assert_true(m.edges[k] == 0 || m.edges[k] == 255);
+            edges += m.edges[k] == 255;
+            const int x = k % P, y = k / P, id = m.segmentation[k];
+            const bool right = x + 1 < P && m.segmentation[k + 1] != id;
+            const bool below = y + 1 < P && m.segmentation[k + P] != id;
+            if (right || below) assert_int_equal(m.edges[k], 255);
+            /* The open ground and the sky have none. */
+            else if (id < 2)
+                assert_int_equal(m.edges[k], 0);
+        }
+        assert_in_range(edges, P, PP / 8);
+    }
+    must(cn_scene_prompt(ctx, CN_SHAPE_CUBE, 0, 0, CN_GROUND_GREY, 0, 3, &s));
+    s.objects[0].yaw = 0.6f;
+    render_all(&s, &m);
+    int creases = 0;
+    for (int k = 0; k + P < PP; k++)
+        creases += m.edges[k] && m.segmentation[k] == 2 && m.segmentation[k + 1] == 2 &&
+                   m.segmentation[k + P] == 2;
+    assert_true(creases > 20);
+}
+
+static void test_judge(void **state)
+{
+    (void)state;
+    enum { N = 200 };
+    static maps m;
+    int plain = 0, segmented = 0;
+    cn_scene s;
+    for (uint64_t i = 0; i < N; i++) {
+        cn_scene_generate_n(11, i, 1, &s);
+        render_all(&s, &m);
+        plain += cn_scene_judge_colour(m.rgb, P, P, NULL) == s.objects[0].colour;
+        segmented += cn_scene_judge_colour(m.rgb, P, P, m.segmentation) == s.objects[0].colour;
+    }
+    print_message("judge: %d of %d right, %d with segmentation\n", plain, N, segmented);
+    assert_true(plain >= N * 97 / 100 && segmented >= N * 97 / 100);
+    s.n_objects = 0;
+    render_all(&s, &m);
+    assert_int_equal(cn_scene_judge_colour(m.rgb, P, P, NULL), -1);
+    memset(m.rgb, 128, sizeof m.rgb);
+    assert_int_equal(cn_scene_judge_colour(m.rgb, P, P, NULL), -1);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    static maps m;
+    cn_scene s;
+    const cn_scene_maps out = {.rgb = m.rgb};
+    cn_scene_generate(1, 1, &s);
+    assert_int_equal(cn_scene_render(ctx, &s, 4, &out), CN_EINVAL);
+    assert_int_equal(cn_scene_render(ctx, &s, 1 << 20, &out), CN_EINVAL);
+    s.objects[0].shape = 77;
+    assert_int_equal(cn_scene_render(ctx, &s, P, &out), CN_EINVAL);
+    s.n_objects = 4;
+    assert_int_equal(cn_scene_render_batch(ctx, &s, 1, P, &out), CN_EINVAL);
+    assert_null(cn_scene_colour_name(-1));
+    assert_int_equal(cn_scene_condition_find("canny"), -1);
+    assert_int_equal(cn_scene_condition_find("normal"), CN_CONDITION_NORMAL);
+}
+
+static void test_condition_pictures(void **state)
+{
+    (void)state;
+    static maps m;
+    static uint8_t c[PP * 3];
+    cn_scene s;
+    cn_scene_generate(9, 2, &s);
+    render_all(&s, &m);
+    for (int kind = 0; kind < CN_CONDITION_COUNT; kind++) {
+        must(cn_scene_condition_render(ctx, &s, P, (cn_scene_condition)kind, NULL, c));
+        int brightest = 0;
+        for (int k = 0; k < PP; k++) {
+            if (kind == CN_CONDITION_EDGES) assert_int_equal(c[3 * k], m.edges[k]);
+            if (kind == CN_CONDITION_DEPTH && m.segmentation[k] == 0) assert_int_equal(c[3 * k], 0);
+            if (kind == CN_CONDITION_NORMAL && m.segmentation[k] == 1)
+                assert_true(c[3 * k + 1] > 220);
+            brightest = CN_MAX(brightest, c[3 * k]);
+        }
+        if (kind == CN_CONDITION_DEPTH) assert_int_equal(brightest, 255);
+    }
+}
+
+static cn_status negative(void *user, cn_ctx *c, const cn_image *in, cn_image *out)
+{
+    (void)user;
+    (void)c;
+    for (int64_t i = 0; i < in->width * in->height * 3; i++) out->rgb[i] = 255 - in->rgb[i];
+    return CN_OK;
+}
+
+static void count_progress(void *user, int64_t done, int64_t total)
+{
+    int64_t *calls = user;
+    (*calls)++;
+    assert_true(done == *calls && done <= total);
+}
+
+static void remove_dataset(const char *dir, int n)
+{
+    char path[256];
+    for (int i = 0; i < n; i++) {
+        snprintf(path, sizeof path, "%s/source/%d.png", dir, i);
+        unlink(path);
+        snprintf(path, sizeof path, "%s/target/%d.png", dir, i);
+        unlink(path);
+    }
+    const char *rest[] = {"prompt.json", "scenes.txt", "source", "target"};
+    for (size_t i = 0; i < CN_COUNT(rest); i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, rest[i]);
+        assert_int_equal(remove(path), 0);
+    }
+    assert_int_equal(rmdir(dir), 0);
+}
+
+static void test_dataset(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/cn_scene_XXXXXX", path[256], line[512];
+    assert_non_null(mkdtemp(dir));
+    int64_t calls = 0;
+    cn_scene_dataset o = {.dir = dir,
+                          .n = 5,
+                          .seed = 21,
+                          .size_px = 64,
+                          .compute = negative,
+                          .compute_name = "negative",
+                          .progress = count_progress,
+                          .progress_user = &calls};
+    must(cn_scene_write_dataset(ctx, &o));
+    assert_int_equal(calls, 5);
+
+    cn_scene s;
+    uint8_t rgb[64 * 64 * 3];
+    cn_image *target = NULL, *source = NULL;
+    cn_scene_generate(21, 3, &s);
+    must(cn_scene_render(ctx, &s, 64, &(cn_scene_maps){.rgb = rgb}));
+    snprintf(path, sizeof path, "%s/target/3.png", dir);
+    must(cn_image_load(ctx, path, &target));
+    snprintf(path, sizeof path, "%s/source/3.png", dir);
+    must(cn_image_load(ctx, path, &source));
+    assert_memory_equal(target->rgb, rgb, sizeof rgb);
+    for (size_t i = 0; i < sizeof rgb; i++) assert_int_equal(source->rgb[i], 255 - rgb[i]);
+    cn_image_destroy(target);
+    cn_image_destroy(source);
+
+    /* A second, longer run keeps what is there and makes what is missing. */
+    struct stat before, after;
+    assert_int_equal(stat(path, &before), 0);
+    o.n = 7;
+    calls = 0;
+    must(cn_scene_write_dataset(ctx, &o));
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(before.st_ino, after.st_ino);
+    snprintf(path, sizeof path, "%s/prompt.json", dir);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    int lines = 0;
+    for (; fgets(line, sizeof line, f); lines++) {
+        char want[512];
+        cn_scene_generate(21, (uint64_t)lines, &s);
+        snprintf(
+            want, sizeof want,
+            "{\"source\": \"source/%d.png\", \"target\": \"target/%d.png\", \"prompt\": \"%s\"}\n",
+            lines, lines, s.caption);
+        assert_string_equal(line, want);
+    }
+    fclose(f);
+    assert_int_equal(lines, 7);
+
+    o.seed = 22;
+    assert_int_equal(cn_scene_write_dataset(ctx, &o), CN_EMISMATCH);
+    o.n = 0;
+    assert_int_equal(cn_scene_write_dataset(ctx, &o), CN_EINVAL);
+    remove_dataset(dir, 7);
+}
+
+static void test_speed(void **state)
+{
+    (void)state;
+    enum { N = 200 };
+    cn_scene *scenes = malloc(N * sizeof *scenes);
+    uint8_t *rgb = malloc((size_t)N * PP * 3);
+    assert_non_null(scenes);
+    assert_non_null(rgb);
+    const double start = cn_now_s();
+    for (int i = 0; i < N; i++) cn_scene_generate(31, (uint64_t)i, &scenes[i]);
+    const double drawn = cn_now_s();
+    must(cn_scene_render_batch(ctx, scenes, N, P, &(cn_scene_maps){.rgb = rgb}));
+    print_message("speed: %.0f descriptions/s, %.0f pictures of %d px/s on %d threads\n",
+                  N / (drawn - start), N / (cn_now_s() - drawn), P, cn_threads(ctx));
+    free(scenes);
+    free(rgb);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_same_seed_same_bytes),
+        cmocka_unit_test(test_batch_is_render),
+        cmocka_unit_test(test_description_ranges),
+        cmocka_unit_test(test_caption_says_the_scene),
+        cmocka_unit_test(test_prompt),
+        cmocka_unit_test(test_depth_and_normals_agree),
+        cmocka_unit_test(test_objects_are_seen_whole),
+        cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_judge),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_condition_pictures),
+        cmocka_unit_test(test_dataset),
+        cmocka_unit_test(test_speed),
+    };
+    ctx = cn_ctx_create(0);
+    if (!ctx) return 1;
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    cn_ctx_destroy(ctx);
+    return failed;
+}

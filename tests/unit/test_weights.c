@@ -1,0 +1,700 @@
+/* test_weights.c - networks of small widths through every published form and back, and what is refused.
+ *
+ * The backend here keeps parameters in the published layout, so values compare exactly.
+ */
+#include "model/nets.h"
+#include "model/source.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* --- a backend of plain layouts -------------------------------------------------------------------- */
+
+static cn_status plain_in(cn_backend *b, cn_ctx *c, const cn_param *p, const float *plain,
+                          float *physical)
+{
+    (void)b;
+    (void)c;
+    memcpy(physical, plain, (size_t)cn_param_elements(p) * sizeof *plain);
+    return CN_OK;
+}
+
+static cn_status plain_out(cn_backend *b, cn_ctx *c, const cn_param *p, const float *physical,
+                           float *plain)
+{
+    return plain_in(b, c, p, physical, plain);
+}
+
+static cn_backend plain = {.name = "plain", .from_plain = plain_in, .to_plain = plain_out};
+
+/* --- networks -------------------------------------------------------------------------------------- */
+
+static const cn_base widths = {
+    .unet = {.in_channels = 4,
+             .out_channels = 4,
+             .levels = 2,
+             .channels = {32, 64},
+             .attention = {true, false},
+             .heads = {8, 8},
+             .layers_per_block = 1,
+             .context_dim = 32,
+             .norm_groups = 32,
+             .sample_size = 16},
+    .vae = {.image_channels = 3,
+            .latent_channels = 4,
+            .levels = 2,
+            .channels = {32, 64},
+            .layers_per_block = 1,
+            .norm_groups = 32,
+            .scaling_factor = 0.18215f},
+    .clip = {.vocabulary = 60,
+             .hidden = 32,
+             .intermediate = 64,
+             .max_positions = 12,
+             .layers = 2,
+             .heads = 4,
+             .act = CN_ACT_QUICK_GELU,
+             .layer_norm_eps = 1e-5f},
+    .schedule = {.train_timesteps = 1000,
+                 .beta_start = 0.00085,
+                 .beta_end = 0.012,
+                 .scaled_linear = true,
+                 .steps_offset = 1,
+                 .leading = true},
+};
+
+static cn_controlnet_config control_widths(void)
+{
+    return (cn_controlnet_config){.encoder = widths.unet,
+                                  .condition_channels = 3,
+                                  .hint_levels = 2,
+                                  .hint_channels = {16, 24}};
+}
+
+static cn_ctx *ctx;
+static char root[64];
+
+/* One network's parameters, declared by its builder from these configurations. */
+static cn_params *declare_as(const char *network, const cn_base *b, const cn_controlnet_config *c)
+{
+    cn_graph *g = NULL;
+    cn_params *p = NULL;
+    int64_t one[] = {1}, ids[] = {1, 4}, context[] = {1, 1, b->unet.context_dim};
+    int64_t hw = (int64_t)1 << (b->unet.levels - 1);
+    assert_int_equal(cn_graph_create(ctx, &g), CN_OK);
+    assert_int_equal(cn_params_create(ctx, network, &p), CN_OK);
+    cn_graph_use(g, p);
+    if (!strcmp(network, "vae")) {
+        int64_t px = (int64_t)1 << (b->vae.levels - 1);
+        cn_vae_encode_build(g, &b->vae, cn_input4(g, "image", 1, px, px, 3));
+        cn_vae_decode_build(g, &b->vae, cn_input4(g, "z", 1, 1, 1, b->vae.latent_channels));
+    } else if (!strcmp(network, "text_encoder")) {
+        cn_clip_build(g, &b->clip, cn_input(g, "ids", CN_I32, 2, ids, true), 0);
+    } else {
+        cn_node *x = cn_input4(g, "x", 1, hw, hw, b->unet.in_channels);
+        cn_node *t = cn_input(g, "t", CN_F32, 1, one, false);
+        cn_node *k = cn_input(g, "context", CN_F32, 3, context, false);
+        if (!strcmp(network, "unet")) {
+            cn_unet_build(g, &b->unet, x, t, k, NULL);
+        } else {
+            cn_residuals r;
+            int64_t px = hw << (c->hint_levels - 1);
+            cn_node *image = cn_input4(g, "condition", 1, px, px, c->condition_channels);
+            cn_controlnet_build(g, c, x, t, k, cn_controlnet_hint_build(g, c, image), &r);
+        }
+    }
+    assert_int_equal(cn_graph_status(g), CN_OK);
+    cn_graph_destroy(g);
+    assert_true(cn_params_count(p) > 10);
+    return p;
+}
+
+static cn_params *declare(const char *network)
+{
+    cn_controlnet_config c = control_widths();
+    return declare_as(network, &widths, &c);
+}
+
+/* The same with values that tell the parameters apart. */
+static cn_params *seeded(const char *network)
+{
+    cn_params *p = declare(network);
+    for (int64_t i = 0; i < cn_params_count(p); i++) {
+        cn_param *q = cn_params_at(p, i);
+        float *v = cn_alloc_array(ctx, (size_t)cn_param_elements(q), sizeof *v);
+        assert_non_null(v);
+        cn_seed_tensor(q->diffusers_name, 0.1f, 0.7f, v, cn_param_elements(q));
+        assert_int_equal(cn_param_set(&plain, ctx, q, v), CN_OK);
+        cn_free(v);
+    }
+    return p;
+}
+
+/* got == want after want went through dtype. */
+static void assert_params_equal(const cn_params *got, const cn_params *want, cn_dtype dtype)
+{
+    assert_int_equal(cn_params_count(got), cn_params_count(want));
+    for (int64_t i = 0; i < cn_params_count(want); i++) {
+        const cn_param *a = cn_params_at(got, i), *b = cn_params_at(want, i);
+        size_t n = (size_t)cn_param_elements(b);
+        float *rounded = cn_alloc_array(ctx, n, sizeof *rounded);
+        void *low = cn_alloc_array(ctx, n, sizeof(float));
+        assert_non_null(rounded);
+        assert_non_null(low);
+        assert_true(a->loaded);
+        assert_string_equal(a->diffusers_name, b->diffusers_name);
+        cn_from_f32(dtype, b->data, low, n);
+        cn_to_f32(dtype, low, rounded, n);
+        if (memcmp(a->data, rounded, n * sizeof *rounded)) fail_msg("%s differs", b->ldm_name);
+        cn_free(rounded);
+        cn_free(low);
+    }
+}
+
+static const char *at(const char *name)
+{
+    static char path[4][256];
+    static int next;
+    char *p = path[next++ % 4];
+    snprintf(p, 256, "%s/%s", root, name);
+    return p;
+}
+
+/* --- writing test files ---------------------------------------------------------------------------- */
+
+typedef struct out_list {
+    cn_tensor_out t[2048];
+    char names[2048][256];
+    int64_t n;
+} out_list;
+
+static out_list list;
+
+static void put(const char *prefix, const char *name, const cn_param *q)
+{
+    cn_tensor_out *t = &list.t[list.n];
+    snprintf(list.names[list.n], sizeof list.names[0], "%s%s", prefix, name);
+    *t = (cn_tensor_out){.name = list.names[list.n], .dtype = CN_F32, .ndim = q->ndim};
+    memcpy(t->shape, q->shape, sizeof t->shape);
+    t->data = q->data;
+    list.n++;
+}
+
+static void put_all(const char *prefix, const cn_params *p, bool ldm)
+{
+    for (int64_t i = 0; i < cn_params_count(p); i++) {
+        const cn_param *q = cn_params_at(p, i);
+        put(prefix, ldm ? q->ldm_name : q->diffusers_name, q);
+    }
+}
+
+static void put_named(const char *name)
+{
+    static const float zero[4];
+    list.t[list.n] = (cn_tensor_out){.dtype = CN_F32, .ndim = 1, .shape = {4}, .data = zero};
+    snprintf(list.names[list.n], sizeof list.names[0], "%s", name);
+    list.t[list.n].name = list.names[list.n];
+    list.n++;
+}
+
+static void write_list(const char *path)
+{
+    assert_int_equal(cn_safetensors_write(ctx, path, list.t, list.n, NULL, NULL, NULL), CN_OK);
+    list.n = 0;
+}
+
+/* --- base ------------------------------------------------------------------------------------------ */
+
+static const char *const networks[] = {"unet", "vae", "text_encoder"};
+
+static void save_base(const char *dir, cn_dtype dtype)
+{
+    cn_params *p[3];
+    for (int i = 0; i < 3; i++) p[i] = seeded(networks[i]);
+    assert_int_equal(cn_base_save_folder(ctx, &plain, &widths, p[0], p[1], p[2], NULL, dtype, dir),
+                     CN_OK);
+    for (int i = 0; i < 3; i++) cn_params_destroy(p[i]);
+}
+
+/* path opens as a base of these widths and holds the seeded values, rounded to dtype. */
+static void check_base(const char *path, bool single, cn_dtype dtype)
+{
+    cn_base *b = NULL;
+    cn_status s = cn_base_open(ctx, path, &b);
+    if (s != CN_OK) fail_msg("%s", cn_error(ctx));
+    assert_int_equal(b->single_file, single);
+    assert_int_equal(b->unet.levels, 2);
+    assert_int_equal(b->unet.channels[1], 64);
+    assert_true(b->unet.attention[0] && !b->unet.attention[1]);
+    assert_int_equal(b->unet.heads[0], 8);
+    assert_int_equal(b->clip.heads, 4);
+    assert_int_equal(b->clip.layers, 2);
+    assert_int_equal(b->vae.layers_per_block, 1);
+    assert_true(b->schedule.beta_end == 0.012 && b->schedule.scaled_linear);
+    for (int i = 0; i < 3; i++) {
+        cn_params *want = seeded(networks[i]), *got = declare_as(networks[i], b, NULL);
+        s = cn_base_load(ctx, b, &plain, got);
+        if (s != CN_OK) fail_msg("%s", cn_error(ctx));
+        assert_params_equal(got, want, dtype);
+        cn_params_destroy(got);
+        cn_params_destroy(want);
+    }
+    cn_base_close(b);
+}
+
+static void base_folder_comes_back(void **state)
+{
+    (void)state;
+    save_base(at("base"), CN_F32);
+    check_base(at("base/"), false, CN_F32);
+    save_base(at("base16"), CN_F16);
+    check_base(at("base16"), false, CN_F16);
+    save_base(at("baseb"), CN_BF16);
+    check_base(at("baseb"), false, CN_BF16);
+    assert_true(cn_file_exists(at("base/model_index.json")));
+}
+
+static void base_converts_both_ways(void **state)
+{
+    (void)state;
+    assert_int_equal(cn_weights_convert(ctx, NULL, at("base"), at("one.safetensors"), true, CN_F32),
+                     CN_OK);
+    check_base(at("one.safetensors"), true, CN_F32);
+    assert_int_equal(cn_weights_convert(ctx, NULL, at("one.safetensors"), at("two"), false, CN_F16),
+                     CN_OK);
+    check_base(at("two"), false, CN_F16);
+    assert_int_equal(cn_weights_convert(ctx, NULL, at("two"), at("three.ckpt"), true, CN_BF16),
+                     CN_OK);
+    cn_tensors *t = NULL;
+    assert_int_equal(cn_tensors_open(ctx, at("one.safetensors"), &t), CN_OK);
+    const cn_tensor_info *q = cn_tensors_find(t, "first_stage_model.encoder.mid.attn_1.q.weight");
+    assert_non_null(q);
+    assert_int_equal(q->ndim, 4);
+    assert_string_equal(cn_tensors_metadata(t, "format"), "pt");
+    assert_non_null(
+        cn_tensors_find(t, "cond_stage_model.transformer.text_model.final_layer_norm.weight"));
+    assert_non_null(cn_tensors_find(t, "model.diffusion_model.output_blocks.0.0.in_layers.0.bias"));
+    cn_tensors_close(t);
+    assert_int_equal(cn_weights_convert(ctx, NULL, at("base"), at("two"), true, CN_F32), CN_EINVAL);
+    assert_int_equal(cn_weights_convert(ctx, NULL, at("base"), at("x"), true, CN_I32), CN_EINVAL);
+    assert_int_equal(
+        cn_weights_convert(ctx, NULL, at("base"), at("one.safetensors"), false, CN_F32), CN_EINVAL);
+}
+
+static void renamed(const char *from, const char *to, char *name)
+{
+    char copy[256];
+    char *hit = strstr(name, from);
+    if (!hit) return;
+    snprintf(copy, sizeof copy, "%.*s%s%s", (int)(hit - name), name, to, hit + strlen(from));
+    memcpy(name, copy, sizeof copy);
+}
+
+static void old_and_new_names_are_read(void **state)
+{
+    (void)state;
+    save_base(at("names"), CN_F32);
+    cn_params *vae = seeded("vae"), *text = seeded("text_encoder");
+    put_all("", vae, false);
+    for (int64_t i = 0; i < list.n; i++) {
+        renamed(".to_q.", ".query.", list.names[i]);
+        renamed(".to_k.", ".key.", list.names[i]);
+        renamed(".to_v.", ".value.", list.names[i]);
+        renamed(".to_out.0.", ".proj_attn.", list.names[i]);
+    }
+    write_list(at("names/vae/diffusion_pytorch_model.safetensors"));
+    put_all("", text, false);
+    for (int64_t i = 0; i < list.n; i++) renamed("text_model.", "", list.names[i]);
+    assert_null(strstr(list.names[0], "text_model."));
+    write_list(at("names/text_encoder/model.safetensors"));
+    check_base(at("names"), false, CN_F32);
+    assert_int_equal(rename(at("names/vae/diffusion_pytorch_model.safetensors"),
+                            at("names/vae/diffusion_pytorch_model.fp16.safetensors")),
+                     0);
+    check_base(at("names"), false, CN_F32);
+    cn_params_destroy(vae);
+    cn_params_destroy(text);
+}
+
+static void tokenizer_is_copied_or_asked_for(void **state)
+{
+    (void)state;
+    cn_base *b = NULL;
+    cn_tokenizer *t = NULL;
+    assert_int_equal(cn_base_open(ctx, at("base"), &b), CN_OK);
+    assert_int_equal(cn_base_tokenizer(ctx, b, NULL, &t), CN_EINVAL);
+    assert_non_null(strstr(cn_error(ctx), "--tokenizer"));
+    assert_int_equal(cn_dir_make(ctx, at("tok")), CN_OK);
+    assert_int_equal(cn_tokenizer_copy(ctx, at("tok"), at("base"), 77), CN_EINVAL);
+    assert_int_equal(cn_file_write(ctx, at("tok/vocab.json"), "{}", 2), CN_OK);
+    assert_int_equal(cn_file_write(ctx, at("tok/merges.txt"), "#\n", 2), CN_OK);
+    assert_int_equal(
+        cn_base_save_folder(ctx, &plain, b, NULL, NULL, NULL, at("tok"), CN_F32, at("base")),
+        CN_OK);
+    assert_true(cn_file_exists(at("base/tokenizer/vocab.json")));
+    assert_true(cn_file_exists(at("base/tokenizer/tokenizer_config.json")));
+    json_t *index = NULL;
+    assert_int_equal(cn_json_load_file(ctx, at("base/model_index.json"), &index), CN_OK);
+    assert_non_null(json_object_get(index, "tokenizer"));
+    assert_non_null(json_object_get(index, "unet"));
+    json_decref(index);
+    cn_base_close(b);
+}
+
+/* --- ControlNet ------------------------------------------------------------------------------------ */
+
+static void check_control(const char *path, int form, cn_dtype dtype)
+{
+    cn_control_file *c = NULL;
+    cn_status s = cn_control_open(ctx, path, &c);
+    if (s != CN_OK) fail_msg("%s", cn_error(ctx));
+    assert_int_equal(c->form, form);
+    assert_int_equal(c->config.encoder.levels, 2);
+    assert_int_equal(c->config.encoder.heads[1], 8);
+    assert_int_equal(c->config.hint_levels, 2);
+    assert_int_equal(c->config.hint_channels[1], 24);
+    assert_int_equal(cn_control_fits(ctx, &c->config, &widths.unet), CN_OK);
+    cn_params *want = seeded("controlnet"), *got = declare_as("controlnet", &widths, &c->config);
+    s = cn_control_load(ctx, c, &plain, got);
+    if (s != CN_OK) fail_msg("%s", cn_error(ctx));
+    assert_params_equal(got, want, dtype);
+    cn_params_destroy(got);
+    cn_params_destroy(want);
+    cn_control_close(c);
+}
+
+static void control_comes_back_in_every_form(void **state)
+{
+    (void)state;
+    cn_controlnet_config c = control_widths();
+    cn_params *p = seeded("controlnet"), *unet = seeded("unet");
+    assert_int_equal(cn_control_save_folder(ctx, &plain, &c, p, CN_F32, at("cn")), CN_OK);
+    check_control(at("cn"), CN_CONTROL_DIFFUSERS, CN_F32);
+    check_control(at("cn/diffusion_pytorch_model.safetensors"), CN_CONTROL_DIFFUSERS, CN_F32);
+    assert_int_equal(cn_control_save_single(ctx, &plain, p, CN_F16, at("cn.pth")), CN_OK);
+    check_control(at("cn.pth"), CN_CONTROL_PREFIXED, CN_F16);
+    put_all("", p, true);
+    write_list(at("bare.safetensors"));
+    check_control(at("bare.safetensors"), CN_CONTROL_ONLY, CN_F32);
+    put_all("", p, false);
+    write_list(at("lone.safetensors"));
+    check_control(at("lone.safetensors"), CN_CONTROL_DIFFUSERS, CN_F32);
+    put_all("control_model.", p, true);
+    put_all("model.diffusion_model.", unet, true);
+    write_list(at("whole.safetensors"));
+    check_control(at("whole.safetensors"), CN_CONTROL_WHOLE, CN_F32);
+    assert_int_equal(
+        cn_weights_convert(ctx, NULL, at("whole.safetensors"), at("cn2"), false, CN_BF16), CN_OK);
+    check_control(at("cn2"), CN_CONTROL_DIFFUSERS, CN_BF16);
+    assert_int_equal(cn_weights_convert(ctx, NULL, at("cn"), at("cn3.pth"), true, CN_F32), CN_OK);
+    check_control(at("cn3.pth"), CN_CONTROL_PREFIXED, CN_F32);
+    cn_params_destroy(p);
+    cn_params_destroy(unet);
+}
+
+static void control_must_fit_its_base(void **state)
+{
+    (void)state;
+    cn_controlnet_config c = control_widths();
+    c.encoder.context_dim = 1024;
+    assert_int_equal(cn_control_fits(ctx, &c, &widths.unet), CN_EMISMATCH);
+    assert_non_null(strstr(cn_error(ctx), "1024"));
+    c = control_widths();
+    c.encoder.channels[1] = 96;
+    assert_int_equal(cn_control_fits(ctx, &c, &widths.unet), CN_EMISMATCH);
+    assert_non_null(strstr(cn_error(ctx), "96"));
+    c = control_widths();
+    c.encoder.in_channels = 7;
+    assert_int_equal(cn_control_fits(ctx, &c, &widths.unet), CN_EMISMATCH);
+    cn_unet_config inpaint = widths.unet;
+    inpaint.in_channels = 9;
+    c = control_widths();
+    assert_int_equal(cn_control_fits(ctx, &c, &inpaint), CN_OK);
+}
+
+/* --- what is refused ------------------------------------------------------------------------------- */
+
+static void expect_refusal(cn_status s, const char *one, const char *two)
+{
+    assert_int_equal(s, CN_EMISMATCH);
+    if (!strstr(cn_error(ctx), one) || !strstr(cn_error(ctx), two) || strchr(cn_error(ctx), '\n'))
+        fail_msg("\"%s\" and \"%s\" are expected in: %s", one, two, cn_error(ctx));
+}
+
+static void wrong_files_say_what_they_are(void **state)
+{
+    (void)state;
+    cn_base *b = NULL;
+    cn_control_file *c = NULL;
+    expect_refusal(cn_base_open(ctx, at("cn.pth"), &b), "cn.pth", "holds a ControlNet");
+    expect_refusal(cn_base_open(ctx, at("bare.safetensors"), &b), "bare", "holds a ControlNet");
+    expect_refusal(cn_base_open(ctx, at("cn"), &b), "/cn", "ControlNetModel");
+    expect_refusal(cn_control_open(ctx, at("base"), &c), "/base", "base model");
+    expect_refusal(cn_control_open(ctx, at("one.safetensors"), &c), "one", "base model");
+    expect_refusal(cn_base_open(ctx, at("base/vae/diffusion_pytorch_model.safetensors"), &b), "vae",
+                   "a VAE alone");
+    expect_refusal(cn_base_open(ctx, at("base/vae"), &b), "vae", "AutoencoderKL");
+    expect_refusal(cn_control_open(ctx, at("base/unet"), &c), "unet", "UNet2DConditionModel");
+    expect_refusal(cn_base_open(ctx, at("base/text_encoder/model.safetensors"), &b), "text_encoder",
+                   "CLIP text encoder");
+    put_named("lora_unet_down_blocks_0.lora_down.weight");
+    write_list(at("lora.safetensors"));
+    expect_refusal(cn_base_open(ctx, at("lora.safetensors"), &b), "lora", "holds a LoRA");
+    expect_refusal(cn_control_open(ctx, at("lora.safetensors"), &c), "lora", "holds a LoRA");
+    expect_refusal(cn_weights_convert(ctx, NULL, at("lora.safetensors"), at("l"), false, CN_F32),
+                   "lora", "holds a LoRA");
+    put_named("fc.weight");
+    write_list(at("else.safetensors"));
+    expect_refusal(cn_base_open(ctx, at("else.safetensors"), &b), "fc.weight", "no known layout");
+    expect_refusal(cn_control_open(ctx, at("else.safetensors"), &c), "fc.weight",
+                   "no known layout");
+    expect_refusal(cn_base_open(ctx, at("whole.safetensors"), &b), "whole", "no VAE");
+    assert_int_equal(cn_base_open(ctx, at("absent"), &b), CN_EIO);
+    assert_int_equal(cn_base_open(ctx, root, &b), CN_EFORMAT);
+    assert_int_equal(cn_control_open(ctx, root, &c), CN_EFORMAT);
+    assert_null(b);
+    assert_null(c);
+}
+
+static void missing_tensors_are_named(void **state)
+{
+    (void)state;
+    cn_params *p = seeded("controlnet"), *got = declare("controlnet");
+    cn_control_file *c = NULL;
+    int64_t left_out = 0, first = -1;
+    for (int64_t i = 0; i < cn_params_count(p); i++) {
+        const cn_param *q = cn_params_at(p, i);
+        bool out = strstr(q->ldm_name, "zero_convs.") != NULL;
+        if (out && first < 0) first = i;
+        left_out += out;
+        if (!out) put("", q->ldm_name, q);
+    }
+    assert_true(left_out > 3);
+    write_list(at("holes.safetensors"));
+    assert_int_equal(cn_control_open(ctx, at("holes.safetensors"), &c), CN_OK);
+    char want[128];
+    snprintf(want, sizeof want, "controlnet: %d tensors missing from ", (int)left_out);
+    expect_refusal(cn_control_load(ctx, c, &plain, got), want, cn_params_at(p, first)->ldm_name);
+    snprintf(want, sizeof want, " and %d more", (int)left_out - 3);
+    assert_non_null(strstr(cn_error(ctx), want));
+    cn_control_close(c);
+
+    put_all("", p, true);
+    for (int64_t i = 0; i < list.n; i++)
+        if (!strcmp(list.names[i], "middle_block_out.0.weight")) list.t[i].shape[0] = 32;
+    write_list(at("bent.safetensors"));
+    assert_int_equal(cn_control_open(ctx, at("bent.safetensors"), &c), CN_OK);
+    expect_refusal(cn_control_load(ctx, c, &plain, got), "1 tensor of another shape in",
+                   "middle_block_out.0.weight [32,64,1,1] instead of [64,64,1,1]");
+    cn_control_close(c);
+    cn_params_destroy(p);
+    cn_params_destroy(got);
+}
+
+static void failed_allocations_leave_nothing(void **state)
+{
+    (void)state;
+    cn_status s = CN_ENOMEM;
+    for (int64_t n = 0; n < 2000 && s != CN_OK; n += n < 60 ? 1 : 97) {
+        cn_base *b = NULL;
+        cn_ctx_fail_alloc_after(ctx, n);
+        s = cn_base_open(ctx, at("one.safetensors"), &b);
+        cn_ctx_fail_alloc_after(ctx, -1);
+        if (s == CN_OK)
+            cn_base_close(b);
+        else
+            assert_int_equal(s, CN_ENOMEM);
+    }
+    assert_int_equal(s, CN_OK);
+}
+
+/* --- starting -------------------------------------------------------------------------------------- */
+
+static void control_starts_as_the_unets_copy(void **state)
+{
+    (void)state;
+    cn_params *unet = seeded("unet"), *p = declare("controlnet"), *again = declare("controlnet");
+    assert_int_equal(cn_control_init_from_unet(ctx, &plain, unet, p, 7), CN_OK);
+    assert_int_equal(cn_control_init_from_unet(ctx, &plain, unet, again, 7), CN_OK);
+    assert_params_equal(again, p, CN_F32);
+    int copied = 0, zero = 0, drawn = 0;
+    for (int64_t i = 0; i < cn_params_count(p); i++) {
+        const cn_param *q = cn_params_at(p, i);
+        const cn_param *from = cn_params_find(unet, q->ldm_name);
+        size_t bytes = (size_t)cn_param_elements(q) * sizeof(float);
+        if (from) {
+            assert_memory_equal(q->data, from->data, bytes);
+            copied++;
+            continue;
+        }
+        bool hint = !strncmp(q->diffusers_name, "controlnet_cond_embedding.", 26);
+        bool all_zero = true;
+        for (int64_t k = 0; k < cn_param_elements(q); k++) all_zero &= q->data[k] == 0;
+        assert_int_equal(all_zero, !hint || strstr(q->diffusers_name, "conv_out") != NULL);
+        if (all_zero)
+            zero++;
+        else
+            drawn++;
+    }
+    assert_true(copied > 20 && zero > 4 && drawn > 4);
+    assert_int_equal(cn_control_init_from_unet(ctx, &plain, unet, again, 8), CN_OK);
+    const char *hint = "controlnet_cond_embedding.conv_in.weight";
+    assert_memory_not_equal(cn_params_find(again, hint)->data, cn_params_find(p, hint)->data, 64);
+    cn_params *empty = declare("unet");
+    assert_int_equal(cn_control_init_from_unet(ctx, &plain, empty, p, 7), CN_EMISMATCH);
+    cn_params_destroy(empty);
+    cn_params_destroy(unet);
+    cn_params_destroy(p);
+    cn_params_destroy(again);
+}
+
+static void scratch_values_follow_their_rules(void **state)
+{
+    (void)state;
+    cn_params *p = declare("text_encoder");
+    assert_int_equal(cn_params_init(ctx, &plain, p, 3), CN_OK);
+    double worst = 0;
+    for (int64_t i = 0; i < cn_params_count(p); i++) {
+        const cn_param *q = cn_params_at(p, i);
+        double bound = 1 / sqrt((double)CN_MAX(q->fan_in, 1)), sum = 0, most = 0;
+        for (int64_t k = 0; k < cn_param_elements(q); k++) {
+            most = CN_MAX(most, fabs((double)q->data[k]));
+            sum += (double)q->data[k] * (double)q->data[k];
+        }
+        double rms = sqrt(sum / (double)cn_param_elements(q));
+        if (q->init == CN_INIT_FAN_IN) {
+            assert_true(most <= bound * 1.000001);
+            if (cn_param_elements(q) > 500) worst = CN_MAX(worst, fabs(rms / bound - 0.57735));
+        } else if (q->init == CN_INIT_NORMAL) {
+            assert_true(fabs(rms - 0.02) < 0.002);
+        } else {
+            assert_true(most == (q->init == CN_INIT_ONE ? 1.0 : 0.0));
+        }
+    }
+    assert_true(worst < 0.03); /* a uniform's deviation is bound / sqrt(3) */
+    cn_params_destroy(p);
+}
+
+/* --- inspect --------------------------------------------------------------------------------------- */
+
+static void inspect_counts(void **state)
+{
+    (void)state;
+    cn_str s = {0};
+    assert_int_equal(cn_weights_inspect(ctx, at("one.safetensors"), false, &s), CN_OK);
+    assert_non_null(strstr(s.data, "Stable Diffusion base model (single file), safetensors"));
+    assert_non_null(strstr(s.data, "widths 32 64"));
+    cn_str_free(&s);
+    s = (cn_str){0};
+    assert_int_equal(cn_weights_inspect(ctx, at("base16"), true, &s), CN_OK);
+    json_t *o = json_loads(s.data, 0, NULL);
+    assert_non_null(o);
+    assert_int_equal(json_array_size(json_object_get(o, "networks")), 3);
+    const json_t *unet = json_array_get(json_object_get(o, "networks"), 0);
+    assert_string_equal(cn_json_str(unet, "name", ""), "unet");
+    assert_int_equal(cn_json_int(unet, "bytes", 0), 2 * cn_json_int(unet, "parameters", -1));
+    cn_params *p = declare("unet");
+    assert_int_equal(cn_json_int(unet, "tensors", 0), cn_params_count(p));
+    cn_params_destroy(p);
+    json_decref(o);
+    cn_str_free(&s);
+    static const char *const others[] = {
+        "cn",       "cn.pth",          "bare.safetensors", "lora.safetensors", "whole.safetensors",
+        "base/vae", "else.safetensors"};
+    for (size_t i = 0; i < CN_COUNT(others); i++) {
+        s = (cn_str){0};
+        assert_int_equal(cn_weights_inspect(ctx, at(others[i]), false, &s), CN_OK);
+        assert_non_null(strstr(s.data, "total"));
+        cn_str_free(&s);
+    }
+    assert_int_equal(cn_weights_inspect(ctx, at("absent"), false, &s), CN_EIO);
+}
+
+/* --- the reference model --------------------------------------------------------------------------- */
+
+static bool shared(char *out, size_t cap, const char *rest)
+{
+    const char *folder = getenv("CN_SHARED");
+    snprintf(out, cap, "%s/reference/pipelines/%s", folder ? folder : "../shared", rest);
+    return access(out, R_OK) == 0;
+}
+
+static void reference_folder_equals_its_single_file(void **state)
+{
+    (void)state;
+    char folder[4096], file[4096], path[4096];
+    if (!shared(file, sizeof file, "model.ckpt") || !shared(folder, sizeof folder, "model")) {
+        print_message("skipped: %s is absent\n", file);
+        skip();
+    }
+    cn_base *a = NULL, *b = NULL;
+    assert_int_equal(cn_base_open(ctx, folder, &a), CN_OK);
+    assert_int_equal(cn_base_open(ctx, file, &b), CN_OK);
+    for (int i = 0; i < 3; i++) {
+        cn_params *p = declare_as(networks[i], a, NULL), *q = declare_as(networks[i], b, NULL);
+        assert_int_equal(cn_base_load(ctx, a, &plain, p), CN_OK);
+        assert_int_equal(cn_base_load(ctx, b, &plain, q), CN_OK);
+        assert_params_equal(p, q, CN_F32);
+        cn_params_destroy(p);
+        cn_params_destroy(q);
+    }
+    static const char *const controls[] = {"controlnet_a", "controlnet_b.pth"};
+    for (size_t i = 0; i < CN_COUNT(controls); i++) {
+        cn_control_file *c = NULL;
+        assert_true(shared(path, sizeof path, controls[i]));
+        assert_int_equal(cn_control_open(ctx, path, &c), CN_OK);
+        assert_int_equal(cn_control_fits(ctx, &c->config, &a->unet), CN_OK);
+        cn_params *p = declare_as("controlnet", a, &c->config);
+        assert_int_equal(cn_control_load(ctx, c, &plain, p), CN_OK);
+        cn_params_destroy(p);
+        cn_control_close(c);
+    }
+    cn_base_close(a);
+    cn_base_close(b);
+}
+
+/* --- frame ----------------------------------------------------------------------------------------- */
+
+static int setup(void **state)
+{
+    (void)state;
+    snprintf(root, sizeof root, "/tmp/cn-test-weights-XXXXXX");
+    if (!mkdtemp(root)) return -1;
+    ctx = cn_ctx_create(1);
+    return ctx ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", root);
+    cn_ctx_destroy(ctx);
+    return system(command) == 0 ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(base_folder_comes_back),
+        cmocka_unit_test(base_converts_both_ways),
+        cmocka_unit_test(old_and_new_names_are_read),
+        cmocka_unit_test(control_comes_back_in_every_form),
+        cmocka_unit_test(control_must_fit_its_base),
+        cmocka_unit_test(wrong_files_say_what_they_are),
+        cmocka_unit_test(missing_tensors_are_named),
+        cmocka_unit_test(failed_allocations_leave_nothing),
+        cmocka_unit_test(control_starts_as_the_unets_copy),
+        cmocka_unit_test(scratch_values_follow_their_rules),
+        cmocka_unit_test(inspect_counts),
+        cmocka_unit_test(tokenizer_is_copied_or_asked_for),
+        cmocka_unit_test(reference_folder_equals_its_single_file),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,75 @@
+#!/bin/sh
+# check-layers.sh - the include layering of docs/architecture.md, on every #include "folder/file.h".
+# Arrows point down only. Prints the lines that break it and exits 1.
+set -eu
+cd "$(dirname "$0")/.."
+
+find src include tests bench tools -type f \
+    \( -name '*.c' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null | LC_ALL=C sort | awk '
+function allow(folder, list,    n, i, parts) {
+    known[folder] = 1
+    ok[folder, folder] = 1
+    n = split(list, parts, " ")
+    for (i = 1; i <= n; i++) ok[folder, parts[i]] = 1
+}
+function complain(file, line, text, why) {
+    printf "%s:%d: %s\n    %s\n", file, line, text, why
+    bad = 1
+}
+function check(file, line, text, name,    folder, target) {
+    if (name ~ /\.(c|cu)$/) {
+        complain(file, line, text, "sources are linked, not included")
+        return
+    }
+    if (file ~ /^include\//) {
+        complain(file, line, text, "the public header stands alone: system headers only")
+        return
+    }
+    if (name == "controlnet.h" || file !~ /^src\//) return
+    if (name ~ /(^|\/)\.\.?\//) {
+        complain(file, line, text, "write the path from src/, as in \"io/tensors.h\"")
+        return
+    }
+    folder = file
+    sub(/^src\//, "", folder)
+    if (folder ~ /\//) sub(/\/.*/, "", folder); else folder = "pipeline"
+    target = name
+    if (target ~ /\//) sub(/\/.*/, "", target); else target = "pipeline"
+    if (!(folder in known))
+        complain(file, line, text, "src/" folder " has no layer: give it one in tools/check-layers.sh")
+    else if (!((folder, target) in ok))
+        complain(file, line, text, folder " must not know " target)
+}
+BEGIN {
+    allow("base", "")
+    allow("io", "base")
+    allow("graph", "base")
+    allow("cpu", "base graph")
+    allow("cuda", "base graph")
+    # Networks are written once, for every backend.
+    allow("model", "base io graph")
+    allow("annotate", "base io graph")
+    allow("diffuse", "base io graph cpu cuda model annotate")
+    # Training adds noise by the schedule that sampling takes away.
+    allow("train", "base io graph cpu cuda model annotate diffuse")
+    allow("scene", "base io graph cpu cuda model annotate")
+    allow("pipeline", "base io graph cpu cuda model annotate diffuse train scene")
+    # Programs stand on the public header alone.
+    allow("cli", "")
+    allow("server", "")
+}
+{
+    file = $0
+    number = 0
+    while ((getline text < file) > 0) {
+        number++
+        if (text !~ /^[ \t]*#[ \t]*include[ \t]*"/) continue
+        name = text
+        sub(/^[^"]*"/, "", name)
+        sub(/".*/, "", name)
+        check(file, number, text, name)
+    }
+    close(file)
+}
+END { exit bad }
+'

@@ -1,0 +1,111 @@
+#!/bin/sh
+# run-tests.sh [BUILD] - runs every test program and adds up what they report.
+#
+# One line a program: name, result, seconds. A program that fails is shown in full, every skip with its
+# reason. Closes with "N passed, N failed, N skipped"; exits 1 if anything failed, crashed, ran past
+# CN_TEST_TIMEOUT seconds (1800), was not built or reported no count.
+# Programs report as cmocka does ("[  PASSED  ] N test(s).") or close with "N passed, N failed[, N skipped]".
+# CN_SHARED (../shared) holds the large reference data; where it is absent its runs are counted as skipped.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+build=${1:-build}
+CN_SHARED=${CN_SHARED:-../shared}
+LC_ALL=C
+export CN_SHARED LC_ALL
+passed=0 failed=0 skipped=0
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+trap 'exit 1' HUP INT TERM
+
+now_ms() { echo $(($(date +%s%N) / 1000000)); }
+
+# Reads a program's output; prints "passed failed skipped reported".
+count() {
+    awk '
+    /^\[  (PASSED|FAILED|SKIPPED) *\] [0-9]+ test\(s\)/ {
+        n = $0
+        sub(/^[^]]*\] /, "", n)
+        sub(/ .*/, "", n)
+        if ($2 == "PASSED") p += n; else if ($2 == "FAILED") f += n; else s += n
+        any = 1
+    }
+    # Counts the tests whose setup failed too, which the line above leaves out.
+    /^ *[0-9]+ FAILED TEST\(S\)$/ { all += $1 }
+    /^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$/ { lp = $1; lf = $3; ls = $5; last = 1 }
+    END { print p + lp, (all > f ? all : f) + lf, s + ls, any || last ? 1 : 0 }' "$log"
+}
+
+# show_skips NAME COUNT: the reasons that the program printed, and how many it kept to itself.
+show_skips() {
+    awk -v name="$1" -v count="$2" '
+    /^[ \t]*(SKIP|skipped:)/ { sub(/^[ \t]+/, ""); print "    " name ": " $0; n++; next }
+    /^\[  SKIPPED \] / && !/test\(s\)/ && !seen[$4]++ { tests = tests " " $4 }
+    END {
+        if (count > 0 && tests != "") print "    " name ": skipped:" tests
+        if (count > 0 && n == 0) print "    " name ": " count " skipped without a reason"
+    }' "$log"
+}
+
+# run NAME PROGRAM [ARGUMENT...]
+run() {
+    name=$1
+    shift
+    if [ ! -x "$1" ]; then
+        echo "FAIL  $name: $1 was not built"
+        failed=$((failed + 1))
+        return
+    fi
+    begin=$(now_ms)
+    timeout -k 10 "${CN_TEST_TIMEOUT:-1800}" "$@" >"$log" 2>&1 </dev/null
+    status=$?
+    ms=$(($(now_ms) - begin))
+    set -- $(count)
+    p=$1 f=$2 s=$3 why=
+    if [ "$4" = 0 ]; then
+        why="no count reported, exit status $status"
+    elif [ "$status" = 124 ] || [ "$status" = 137 ]; then
+        why="ran past its time, exit status $status"
+    elif [ "$status" -ne 0 ] && [ "$f" = 0 ]; then
+        why="exit status $status although no test failed"
+    fi
+    [ -z "$why" ] || f=$((f + 1))
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    result=ok
+    [ "$f" = 0 ] || result=FAIL
+    printf '%-5s %-36s %d passed, %d failed, %d skipped  %d.%02d s%s\n' "$result" "$name" "$p" "$f" "$s" \
+        $((ms / 1000)) $((ms % 1000 / 10)) "${why:+  ($why)}"
+    if [ "$f" != 0 ]; then
+        sed 's/^/    | /' "$log"
+    fi
+    show_skips "$name" "$s"
+}
+
+# over_fixtures NAME SOURCE FOLDER: the program on the repository's fixtures, then on the large ones.
+over_fixtures() {
+    [ -f "$2" ] || [ -x "$build/tests/$1" ] || return 0
+    run "$1 tests/golden/$3" "$build/tests/$1" "tests/golden/$3"
+    if [ -d "$CN_SHARED/reference/$3" ]; then
+        run "$1 $CN_SHARED/reference/$3" "$build/tests/$1" "$CN_SHARED/reference/$3"
+    else
+        echo "SKIP  $1 $CN_SHARED/reference/$3: the folder is absent (CN_SHARED names another)"
+        skipped=$((skipped + 1))
+    fi
+}
+
+for kind in unit ops; do
+    for source in tests/$kind/test_*.c; do
+        [ -f "$source" ] || continue
+        name=${kind}_$(basename "$source" .c | sed 's/^test_//')
+        run "$name" "$build/tests/$name"
+    done
+done
+over_fixtures golden tests/golden/golden.c core
+over_fixtures e2e tests/e2e/e2e.c pipelines
+
+if [ $((passed + failed)) = 0 ]; then
+    echo "FAIL  no test ran"
+    failed=1
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
