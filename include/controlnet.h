@@ -45,6 +45,264 @@ void cn_ctx_set_log(cn_ctx *ctx, void (*fn)(void *user, cn_log_level level, cons
 /* Asks a running call to stop soon with CN_ECANCELLED. Safe from a signal handler. */
 void cn_cancel(cn_ctx *ctx);
 
+/* --- pretrain: a small base model from procedural scenes alone ----------------------------------- */
+
+typedef struct cn_pretrain_options {
+    const char *output_dir; /* becomes a diffusers folder */
+    const char *stage;      /* "vae", "unet" or NULL for both in turn; a stopped stage goes on */
+    int64_t size_px;        /* 128 */
+    int64_t vae_steps, unet_steps, vae_batch, unet_batch, scenes;
+    double vae_lr, unet_lr;
+    uint64_t seed;
+    int64_t save_steps; /* state on disk every so many steps */
+    void (*progress)(void *user, const char *stage, int64_t step, int64_t steps, double loss,
+                     double seconds);
+    void *user;
+} cn_pretrain_options;
+
+void cn_pretrain_options_default(cn_pretrain_options *o);
+/* Trains a VAE, then a text encoder (with its own vocabulary) and a UNet together, and writes the
+ * diffusers folder in F16. Curves go to OUT/training.jsonl, sheets of pictures to OUT/state/. */
+cn_status cn_pretrain(cn_ctx *ctx, const cn_pretrain_options *o);
+
+/* --- training ------------------------------------------------------------------------------------ */
+
+/* Set by cn_train_options_default to diffusers' values; NULL and 0 where not said otherwise. */
+typedef struct cn_train_options {
+    const char *model;          /* the base: a diffusers folder or a single file */
+    const char *tokenizer;      /* folder; NULL: the base's own */
+    const char *controlnet;     /* starts from this ControlNet; NULL: from the base's encoder */
+    const char *train_data_dir; /* prompt.json or metadata.jsonl and its pictures */
+    const char *output_dir;
+    int64_t resolution;                  /* px, multiple of 8; 512 */
+    int64_t train_batch_size;            /* 4 */
+    int64_t gradient_accumulation_steps; /* 1; backward passes per step */
+    int64_t max_train_steps;             /* 0: num_train_epochs decides */
+    int64_t num_train_epochs;            /* 1 */
+    double learning_rate;                /* 5e-6 */
+    /* constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial; "constant" */
+    const char *lr_scheduler;
+    int64_t lr_warmup_steps;        /* 500, without effect on "constant" */
+    double lr_num_cycles, lr_power; /* 1, 1 */
+    double adam_beta1, adam_beta2, adam_epsilon, adam_weight_decay; /* 0.9 0.999 1e-8 1e-2 */
+    double max_grad_norm;                                           /* 1; 0: no clipping */
+    double proportion_empty_prompts;                                /* 0.5 */
+    bool only_mid_control; /* the middle block's link alone; the decoder's links stay 0 */
+    uint64_t seed;
+    int64_t checkpointing_steps;        /* 500; 0: none */
+    int64_t checkpoints_total_limit;    /* 0: all are kept */
+    const char *resume_from_checkpoint; /* "latest" or a checkpoint folder; NULL: from the start */
+    int64_t validation_steps;           /* 100; 0: no validation, nothing held out */
+    int64_t validation_count;           /* 8; held out from the data set's end */
+    const char *validation_data_dir;    /* held-out pairs of their own; NULL: from the data set */
+    /* How drawings are turned back into conditions: "canny", "canny low=50 high=100", "none"; NULL: what
+     * scenes.txt in the data set says, else canny where the conditions are black and white. */
+    const char *validation_annotator;
+    int64_t validation_sampling_steps; /* 20 */
+    double validation_guidance_scale;  /* 7.5; 1: no guidance */
+    size_t max_memory_bytes;           /* 0: no limit; over it training doesn't start */
+} cn_train_options;
+
+void cn_train_options_default(cn_train_options *o);
+
+typedef struct cn_train_progress {
+    const char *stage;   /* "text", "latents", "train", "validation" */
+    int64_t done, total; /* of the stage */
+    /* the rest in "train" only */
+    double loss;      /* this step's */
+    double loss_mean; /* of the last 100 steps at most */
+    double lr, grad_norm;
+    double step_seconds; /* mean of the last steps */
+    double images_per_second;
+    double eta_seconds;
+} cn_train_progress;
+
+typedef struct cn_train_validation {
+    int64_t step;
+    double loss_with, loss_without;           /* held-out pictures at fixed (t, noise) */
+    bool has_agreement;                       /* the condition's annotator is known */
+    double agreement_with, agreement_without; /* mean edge F1 of drawings and their conditions */
+    double zero_conv_rms;                     /* mean over the zero convolutions */
+    bool learned;                             /* the rule (see `rule`) holds at this step */
+    int64_t learned_at_step;                  /* first step at which it held, -1 for none */
+    const char *rule;                         /* in words */
+    const char *sheet;                        /* PNG: condition, with control, without, target */
+} cn_train_validation;
+
+typedef struct cn_train_callbacks {
+    void *user; /* given to each; any may be NULL */
+    void (*progress)(void *user, const cn_train_progress *p);
+    void (*validated)(void *user, const cn_train_validation *v);
+    void (*saved)(void *user, const char *path);
+} cn_train_callbacks;
+
+typedef struct cn_train_result {
+    int64_t steps;
+    double seconds;    /* wall clock of this call, encoding included */
+    double final_loss; /* mean of the last 100 steps at most */
+    bool has_agreement;
+    double agreement_with_control, agreement_without_control; /* at the last validation */
+    int64_t learned_at_step;                                  /* -1: not yet, or not measured */
+} cn_train_result;
+
+/* Trains a ControlNet. output_dir gets config.json and diffusion_pytorch_model.safetensors (diffusers),
+ * control.safetensors (single-file names), metrics.jsonl, validation/step_N/, and checkpoint-N/ with the
+ * optimizer's state. Stop and resume gives the weights of a run that never stopped. Nothing is written
+ * before data set, base and folder have been checked. After cn_cancel the last whole step is saved as a
+ * checkpoint and the status is CN_ECANCELLED. *out is filled in either case; it may be NULL, as callbacks. */
+cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
+                   const cn_train_callbacks *callbacks, cn_train_result *out);
+
+/* --- data sets ----------------------------------------------------------------------------------- */
+
+typedef struct cn_scenes_options {
+    const char *output_dir;
+    int64_t count, start; /* pictures start .. start + count - 1 of the sequence `seed` */
+    uint64_t seed;
+    int64_t size_px;
+    /* "edges", "depth", "normal", "segmentation" (exact), or an annotator with its options:
+     * "canny", "canny low=50 high=100" */
+    const char *condition;
+    void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
+    void *user;
+} cn_scenes_options;
+
+/* Writes procedural scenes as training pairs in Fill50K's layout. Pictures already there are kept. */
+cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *options);
+
+typedef struct cn_dataset_report {
+    const char *layout; /* "fill50k", "huggingface" */
+    int64_t pairs, problems;
+    int64_t distinct_prompts, empty_prompts;
+    int64_t min_width, min_height, max_width, max_height; /* of the targets */
+    int64_t blank_conditions;                             /* of one colour */
+    int64_t unequal_sizes;                                /* condition and target differ in size */
+} cn_dataset_report;
+
+/* Reads every line and decodes every picture. Each fault goes to `problem` (may be NULL); with any the
+ * status is CN_EFORMAT. *out is filled as far as the list could be read. */
+cn_status cn_dataset_check(cn_ctx *ctx, const char *dir,
+                           void (*problem)(void *user, const char *text), void *user,
+                           cn_dataset_report *out);
+
+/* Frees a string that the library handed out. NULL is fine. */
+void cn_free(void *p);
+
+/* --- images ----------------------------------------------------------------------------------------- */
+
+typedef struct cn_image cn_image;
+
+/* A black image. */
+cn_status cn_image_create(cn_ctx *ctx, int64_t width, int64_t height, cn_image **out);
+/* PNG, JPEG or WebP, told by content; alpha is put on white. */
+cn_status cn_image_load(cn_ctx *ctx, const char *path, cn_image **out);
+cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out);
+/* text: key, value, ..., NULL for the PNG's text chunks, or NULL. Atomic. */
+cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image,
+                            const char *const *text);
+void cn_image_destroy(cn_image *image);
+int64_t cn_image_width(const cn_image *image);
+int64_t cn_image_height(const cn_image *image);
+/* height x width x 3 bytes, valid as long as the image. */
+uint8_t *cn_image_rgb(cn_image *image);
+
+/* --- drawing ---------------------------------------------------------------------------------------- */
+
+/* A base model with its ControlNets and tokenizer, opened and checked against each other. */
+typedef struct cn_pipeline cn_pipeline;
+
+typedef struct cn_pipeline_options {
+    const char *model;     /* diffusers folder or single file */
+    const char *tokenizer; /* folder or file; NULL: the model folder's own */
+    const char *const *controls;
+    int n_controls;
+    bool
+        keep_loaded; /* weights stay in memory from picture to picture; else each network only while used */
+} cn_pipeline_options;
+
+/* Reads configurations, no weights. The pipeline belongs to ctx, one thread at a time. */
+cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *options, cn_pipeline **out);
+void cn_pipeline_destroy(cn_pipeline *p);
+
+/* What one ControlNet gets. */
+typedef struct cn_control_options {
+    const cn_image *image;    /* brought to the picture's size: aspect kept, centre cropped */
+    const char *preprocessor; /* a kind of annotator; NULL or "none": the image is the condition */
+    double strength;          /* 1 */
+    double start, end;        /* part of the steps it acts on: 0, 1 */
+} cn_control_options;
+
+typedef struct cn_generate_options {
+    const char *prompt, *negative_prompt;
+    const cn_control_options *controls; /* as many as the pipeline has ControlNets */
+    int64_t width, height;              /* pixels, rounded to multiples of 8; 0: the first condition
+                                           image's size, without one the model's own */
+    int batch;
+    int steps;
+    double cfg_scale; /* 1 or less: without guidance */
+    const char *sampler;
+    uint64_t seed; /* the batch's noise is one draw, as torch's CPU generator makes it */
+    int clip_skip; /* last layers of the text encoder left out */
+    const char
+        *init_latents; /* .safetensors with [batch,4,h,w] of noise instead of drawn noise; NULL */
+    const char *save_latents; /* .safetensors that gets the final latents [batch,4,h,w]; NULL */
+    /* stage: "text", "sampling", "decoding". May be NULL. */
+    void (*progress)(void *user, const char *stage, int done, int total);
+    void *user;
+} cn_generate_options;
+
+/* 20 steps of ddim, cfg_scale 7.5, seed 0, one picture, everything else 0 or NULL. */
+void cn_generate_defaults(cn_generate_options *options);
+
+typedef struct cn_generated {
+    int count;
+    int64_t width, height;
+    cn_image **images; /* count of them */
+    char **parameters; /* per picture, as stable-diffusion-webui writes PNG's "parameters" */
+    double sampling_s; /* seconds in the steps */
+} cn_generated;
+
+/* *out: cn_generated_destroy it. Nothing is written on failure. */
+cn_status cn_generate(cn_pipeline *p, const cn_generate_options *options, cn_generated **out);
+void cn_generated_destroy(cn_generated *g);
+/* Sampling method i, NULL behind the last. */
+const char *cn_generate_sampler(int i);
+
+/* --- conditions ------------------------------------------------------------------------------------- */
+
+typedef struct cn_annotate_options {
+    const char *const *settings; /* "name=value" ..., NULL at the end; or NULL */
+    int64_t
+        resolution; /* the shorter side first goes to this, sides to multiples of 64; 0: as it is */
+    const char *weights; /* for kinds with a network; NULL */
+} cn_annotate_options;
+
+/* options may be NULL. *out: cn_image_destroy it. */
+cn_status cn_annotate_image(cn_ctx *ctx, const char *kind, const cn_annotate_options *options,
+                            const cn_image *in, cn_image **out);
+/* Image file to PNG. */
+cn_status cn_annotate_file(cn_ctx *ctx, const char *kind, const cn_annotate_options *options,
+                           const char *in, const char *out);
+
+/* Kind i's name, NULL behind the last; *title (may be NULL) says what it makes. */
+const char *cn_annotate_kind(int i, const char **title);
+typedef struct cn_annotate_setting {
+    const char *name, *help;
+    bool is_switch, whole; /* 0 or 1; a whole number */
+    double min, max, otherwise;
+} cn_annotate_setting;
+/* Setting i of a kind; false behind the last and for an unknown kind. */
+bool cn_annotate_setting_at(const char *kind, int i, cn_annotate_setting *out);
+
+/* --- checkpoints ------------------------------------------------------------------------------------ */
+
+/* What is in a file or folder, as lines of text or one line of JSON. *text: cn_free it. */
+cn_status cn_inspect(cn_ctx *ctx, const char *path, bool json, char **text);
+/* in: folder or file, a base model or a ControlNet. out: a diffusers folder, or one .safetensors file with
+ * the original names. dtype: "f32", "f16" or "bf16". */
+cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out, bool to_single_file,
+                     const char *dtype);
+
 #ifdef __cplusplus
 }
 #endif

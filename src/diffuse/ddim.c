@@ -9,10 +9,11 @@
 
 static cn_status prepare(cn_ctx *ctx, cn_sampler *s, int steps)
 {
-    s->n = CN_MAX(steps, 1);
+    s->n = steps;
     s->timesteps = cn_alloc_array(ctx, (size_t)s->n, sizeof *s->timesteps);
     if (!s->timesteps) return CN_ENOMEM;
-    return cn_schedule_timesteps(ctx, s->schedule, CN_SPACING_LEADING, steps, s->timesteps);
+    cn_schedule_timesteps(s->schedule, CN_SPACING_LEADING, steps, s->timesteps);
+    return CN_OK;
 }
 
 static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, int64_t n,
@@ -22,7 +23,7 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
     const cn_schedule *sc = s->schedule;
     int t = (int)s->timesteps[i], before = t - sc->n / s->steps;
     double a = (double)sc->alphas_cumprod[t];
-    double a_before = before >= 0                  ? (double)sc->alphas_cumprod[before]
+    double a_before = before >= 0                   ? (double)sc->alphas_cumprod[before]
                       : sc->config.set_alpha_to_one ? 1
                                                     : (double)sc->alphas_cumprod[0];
     double ra = sqrt(a), rb = sqrt(1 - a);

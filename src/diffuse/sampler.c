@@ -47,6 +47,7 @@ cn_status cn_sampler_create(cn_ctx *ctx, const char *name, const cn_schedule_con
     s->steps = steps;
     s->init_noise_sigma = 1;
     cn_status status = cn_schedule_create(ctx, config, &s->schedule);
+    if (status == CN_OK) status = cn_schedule_check_steps(ctx, s->schedule, steps);
     if (status == CN_OK) status = kind->prepare(ctx, s, steps);
     if (status != CN_OK) {
         cn_sampler_destroy(s);
@@ -65,9 +66,18 @@ void cn_sampler_destroy(cn_sampler *s)
     cn_free(s);
 }
 
-int cn_sampler_steps(const cn_sampler *s) { return s->n; }
-double cn_sampler_timestep(const cn_sampler *s, int i) { return s->timesteps[i]; }
-double cn_sampler_init_noise_sigma(const cn_sampler *s) { return s->init_noise_sigma; }
+int cn_sampler_steps(const cn_sampler *s)
+{
+    return s->n;
+}
+double cn_sampler_timestep(const cn_sampler *s, int i)
+{
+    return s->timesteps[i];
+}
+double cn_sampler_init_noise_sigma(const cn_sampler *s)
+{
+    return s->init_noise_sigma;
+}
 
 void cn_sampler_scale_input(const cn_sampler *s, int i, const float *x, float *out, int64_t n)
 {

@@ -42,7 +42,10 @@ cn_status cn_schedule_create(cn_ctx *ctx, const cn_schedule_config *c, cn_schedu
     return CN_OK;
 }
 
-void cn_schedule_destroy(cn_schedule *s) { cn_free(s); }
+void cn_schedule_destroy(cn_schedule *s)
+{
+    cn_free(s);
+}
 
 void cn_schedule_add_noise(const cn_schedule *s, int t, const float *x0, const float *noise,
                            float *out, int64_t n)
@@ -58,12 +61,15 @@ void cn_schedule_velocity(const cn_schedule *s, int t, const float *x0, const fl
     for (int64_t i = 0; i < n; i++) out[i] = a * noise[i] - b * x0[i];
 }
 
-cn_status cn_schedule_timesteps(cn_ctx *ctx, const cn_schedule *s, cn_spacing spacing, int steps,
-                                double *out)
+cn_status cn_schedule_check_steps(cn_ctx *ctx, const cn_schedule *s, int steps)
 {
-    if (steps < 1 || steps > s->n)
-        return cn_fail(ctx, CN_EINVAL, "%d steps: 1 to %d are possible with this model's schedule",
-                       steps, s->n);
+    if (steps >= 1 && steps <= s->n) return CN_OK;
+    return cn_fail(ctx, CN_EINVAL, "%d steps: 1 to %d are possible with this model's schedule",
+                   steps, s->n);
+}
+
+void cn_schedule_timesteps(const cn_schedule *s, cn_spacing spacing, int steps, double *out)
+{
     for (int i = 0; i < steps; i++) {
         int from_low = steps - 1 - i;
         double t = 0;
@@ -81,5 +87,4 @@ cn_status cn_schedule_timesteps(cn_ctx *ctx, const cn_schedule *s, cn_spacing sp
         /* The offset would point behind the table when every timestep is visited. */
         out[i] = CN_MAX(0, CN_MIN(t, (double)(s->n - 1)));
     }
-    return CN_OK;
 }

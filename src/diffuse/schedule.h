@@ -28,11 +28,13 @@ void cn_schedule_add_noise(const cn_schedule *s, int t, const float *x0, const f
 void cn_schedule_velocity(const cn_schedule *s, int t, const float *x0, const float *noise,
                           float *out, int64_t n);
 
+/* CN_EINVAL unless 1 <= steps <= n. */
+cn_status cn_schedule_check_steps(cn_ctx *ctx, const cn_schedule *s, int steps) CN_CHECKED;
+
 typedef enum cn_spacing { CN_SPACING_LEADING, CN_SPACING_TRAILING, CN_SPACING_LINSPACE } cn_spacing;
 
 /* The `steps` timesteps of a run, largest first, as diffusers' set_timesteps gives them (`leading` adds
- * steps_offset). CN_EINVAL unless 1 <= steps <= n. */
-cn_status cn_schedule_timesteps(cn_ctx *ctx, const cn_schedule *s, cn_spacing spacing, int steps,
-                                double *out) CN_CHECKED;
+ * steps_offset). steps as cn_schedule_check_steps wants them. */
+void cn_schedule_timesteps(const cn_schedule *s, cn_spacing spacing, int steps, double *out);
 
 #endif

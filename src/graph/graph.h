@@ -110,6 +110,8 @@ int64_t cn_params_count(const cn_params *p);
 cn_param *cn_params_at(const cn_params *p, int64_t i);
 /* By either name; NULL if none. */
 cn_param *cn_params_find(const cn_params *p, const char *name);
+/* Of every parameter, those still to be declared included. What a graph derives follows from the state
+ * at the time it is built. */
 void cn_params_set_trainable(cn_params *p, bool trainable);
 int64_t cn_param_elements(const cn_param *q);
 

@@ -12,6 +12,7 @@ struct cn_params {
     int64_t n, cap;
     int64_t *slots; /* open addressing over both names: 1 + index, 0 free */
     int64_t n_slots;
+    bool trainable; /* of parameters declared from here on */
 };
 
 cn_status cn_params_create(cn_ctx *ctx, const char *network, cn_params **out)
@@ -118,6 +119,7 @@ cn_param *cn_params_declare(cn_params *p, const char *ldm_name, const char *diff
         cn_free(q);
         return NULL;
     }
+    q->trainable = p->trainable;
     p->list[p->n] = q;
     slot_put(p, ldm_name, p->n);
     if (strcmp(ldm_name, diffusers_name) != 0) slot_put(p, diffusers_name, p->n);
@@ -127,6 +129,7 @@ cn_param *cn_params_declare(cn_params *p, const char *ldm_name, const char *diff
 
 void cn_params_set_trainable(cn_params *p, bool trainable)
 {
+    p->trainable = trainable;
     for (int64_t i = 0; i < p->n; i++) p->list[i]->trainable = trainable;
 }
 

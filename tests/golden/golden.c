@@ -1,15 +1,17 @@
 /* golden.c - checks a folder of reference data (reference/make_fixtures.py writes such): every network
  * against the published modules' values, training, the schedule, torch's generator.
  *
- * Usage: golden DIR [PART...]   PART: text_encoder vae controlnet unet train rng schedule; all by default.
+ * Usage: golden DIR [PART...]   PART: text_encoder vae controlnet unet train schedule samplers
+ * rng; all by default.
  * Prints a line per check and "N passed, N failed"; exits 0 when none failed.
  */
 #include "../support/fixture.h"
 #include "../support/golden_nets.h"
 #include "../support/golden_train.h"
-#include "../support/noise.h"
 #include "../support/values.h"
 
+#include "diffuse/sampler.h"
+#include "diffuse/schedule.h"
 #include "model/config_io.h"
 
 #include <math.h>
@@ -79,24 +81,115 @@ static cn_status check_rng(fixture *f)
 
 /* --- schedule ------------------------------------------------------------------------------------ */
 
-/* torch accumulates the product in f32: 1000 roundings of 6e-8 each. */
-static cn_status check_schedule(fixture *f)
+/* The library's are computed in f32 as torch's are: two roundings apart at most. */
+static cn_status check_alphas(fixture *f, const json_t *json)
 {
-    json_t *json = NULL;
-    CN_TRY(fixture_json(f, "schedule.json", &json));
     cn_schedule_config c;
+    cn_schedule *schedule = NULL;
     cn_schedule_config_default(&c);
+    CN_TRY(cn_schedule_create(f->env.ctx, &c, &schedule));
     const char *key;
     json_t *want;
     json_object_foreach(json_object_get(json, "alphas_cumprod"), key, want)
     {
         char name[64];
+        int t = atoi(key);
         snprintf(name, sizeof name, "alphas_cumprod %s", key);
-        float got = (float)test_alphas_cumprod(&c, atoi(key)),
-              expected = (float)json_number_value(want);
-        report_close(&f->report, name, &got, &expected, 1, 2e-5);
+        float expected = (float)json_number_value(want);
+        if (t >= 0 && t < schedule->n)
+            report_close(&f->report, name, &schedule->alphas_cumprod[t], &expected, 1, 1.2e-7);
+        else
+            report_check(&f->report, false, "%s: the schedule has %d", name, schedule->n);
     }
+    cn_schedule_destroy(schedule);
+    return CN_OK;
+}
+
+static cn_status check_schedule(fixture *f)
+{
+    json_t *json = NULL;
+    CN_TRY(fixture_json(f, "schedule.json", &json));
+    cn_status s = check_alphas(f, json);
     json_decref(json);
+    return s;
+}
+
+/* --- samplers ------------------------------------------------------------------------------------ */
+
+/* make_fixtures.py's analytic model and latent, [1,4,4,4]. */
+enum { SAMPLER_LATENT = 64, SAMPLER_STEPS = 8, SAMPLER_SEED = 1234 };
+
+/* Eight or so steps of f32 arithmetic whose terms nearly cancel near the end. */
+static const double SAMPLER_TOLERANCE = 2e-5;
+
+static cn_status run_sampler(fixture *f, const char *label, const json_t *want, cn_sampler *s)
+{
+    const json_t *path = json_object_get(want, "path"), *times = json_object_get(want, "timesteps");
+    float x[SAMPLER_LATENT], z[SAMPLER_LATENT], expected[SAMPLER_LATENT];
+    double worst = 0, sigma = cn_sampler_init_noise_sigma(s);
+    double sigma_want = cn_json_number(want, "init_noise_sigma", 0);
+    bool same = cn_sampler_steps(s) == (int)json_array_size(path) &&
+                fabs(sigma - sigma_want) <= 1e-5 * sigma_want;
+    fixture_normal(f, "sampler.x", SAMPLER_LATENT, x);
+    for (int k = 0; k < SAMPLER_LATENT; k++) x[k] = (float)((double)x[k] * sigma);
+    cn_rng rng;
+    cn_rng_seed(&rng, SAMPLER_SEED);
+    for (int i = 0; same && i < cn_sampler_steps(s); i++) {
+        double t = cn_sampler_timestep(s, i);
+        same = fabs(t - json_number_value(json_array_get(times, (size_t)i))) <= 1e-3;
+        cn_sampler_scale_input(s, i, x, z, SAMPLER_LATENT);
+        for (int k = 0; k < SAMPLER_LATENT; k++) z[k] = 0.5f * z[k] + 0.1f * sinf((float)(t / 100));
+        CN_TRY(cn_sampler_step(s, i, z, x, SAMPLER_LATENT, &rng));
+        const json_t *step = json_array_get(path, (size_t)i);
+        for (size_t k = 0; k < SAMPLER_LATENT; k++)
+            expected[k] = (float)json_number_value(json_array_get(step, k));
+        worst = fmax(worst, test_relative(test_compare_f32(x, expected, SAMPLER_LATENT)));
+    }
+    report_check(&f->report, same && worst <= SAMPLER_TOLERANCE,
+                 "%s: %d steps, max_err %.2g (allowed %.0g)%s", label, cn_sampler_steps(s), worst,
+                 SAMPLER_TOLERANCE, same ? "" : ", other timesteps or initial sigma");
+    return CN_OK;
+}
+
+/* The file's "dpmpp_2m" is "dpm++2m" on the command line. */
+static void sampler_name(const char *key, char *out, size_t size)
+{
+    bool dpm = !strncmp(key, "dpmpp_", 6);
+    snprintf(out, size, "%s%s", dpm ? "dpm++" : "", key + (dpm ? 6 : 0));
+}
+
+static cn_status check_sampler(fixture *f, const char *file, const char *key, const json_t *want)
+{
+    char name[64], label[128];
+    cn_schedule_config c;
+    cn_sampler *s = NULL;
+    sampler_name(key, name, sizeof name);
+    snprintf(label, sizeof label, "%s %s", file, key);
+    if (!cn_sampler_find(name)) {
+        report_skip(&f->report, "%s: the library has no sampler %s", label, name);
+        return CN_OK;
+    }
+    CN_TRY(cn_schedule_config_read(f->env.ctx, json_object_get(want, "config"), &c));
+    CN_TRY(cn_sampler_create(f->env.ctx, name, &c, SAMPLER_STEPS, &s));
+    cn_status status = run_sampler(f, label, want, s);
+    cn_sampler_destroy(s);
+    return status;
+}
+
+static cn_status check_samplers(fixture *f)
+{
+    static const char *files[] = {"samplers_epsilon", "samplers_v_prediction"};
+    for (size_t i = 0; i < CN_COUNT(files); i++) {
+        char path[64];
+        json_t *json = NULL;
+        CN_TRY(cn_format(f->env.ctx, path, sizeof path, "%s.json", files[i]));
+        CN_TRY(fixture_json(f, path, &json));
+        const char *key;
+        json_t *want;
+        json_object_foreach(json, key, want)
+            report_status(&f->report, key, f->env.ctx, check_sampler(f, files[i], key, want));
+        json_decref(json);
+    }
     return CN_OK;
 }
 
@@ -112,6 +205,7 @@ static const struct {
     {"unet", golden_unet},
     {"train", check_training},
     {"schedule", check_schedule},
+    {"samplers", check_samplers},
     {"rng", check_rng},
 };
 

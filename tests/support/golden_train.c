@@ -10,11 +10,11 @@
 #include "golden_train.h"
 #include "values.h"
 
-#include "noise.h"
-
+#include "diffuse/schedule.h"
 #include "model/config_io.h"
 #include "model/nets.h"
 #include "model/weights.h"
+#include "train/optimizer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -32,8 +32,8 @@ typedef struct learner {
     cn_param *q;
     char key[CN_NAME_MAX + 8]; /* "unet:" before the UNet's */
     int64_t n;
-    float *w, *m, *v, *g, *probe; /* plain layout */
-    bool rounding;                /* its gradient is rounding only */
+    float *w, *g, *probe; /* published layout */
+    bool rounding;        /* its gradient is rounding only */
 } learner;
 
 typedef struct trainer {
@@ -46,6 +46,8 @@ typedef struct trainer {
     cn_plan *plan;
     cn_node *x, *t, *context, *condition, *noise, *loss;
     cn_tensors *text;
+    cn_schedule *schedule;
+    cn_adamw *optimizer;
     learner *list;
     int64_t n;
 } trainer;
@@ -81,7 +83,7 @@ static cn_status build(trainer *t)
     cn_ctx *ctx = t->f->env.ctx;
     cn_unet_config uc;
     cn_controlnet_config cc;
-    int64_t N, side, tokens, width;
+    int64_t N = 0, side = 0, tokens = 0, width = 0;
     CN_TRY(shapes(t, &N, &side, &tokens, &width));
     CN_TRY(cn_controlnet_config_read(ctx, json_object_get(t->manifest[0], "config"), &cc));
     CN_TRY(cn_unet_config_read(ctx, json_object_get(t->manifest[1], "config"), &uc));
@@ -145,8 +147,6 @@ static cn_status add_learners(trainer *t, const cn_params *p, const char *prefix
         l->n = cn_param_elements(q);
         snprintf(l->key, sizeof l->key, "%s%s", prefix, q->diffusers_name);
         l->w = floats(l->n);
-        l->m = floats(l->n);
-        l->v = floats(l->n);
         l->g = floats(l->n);
         l->probe = floats(l->n);
         char key[2 * CN_NAME_MAX];
@@ -205,8 +205,6 @@ static cn_status set_inputs(trainer *t, int k)
                        "step %d with a batch of %lld: the script has 3 "
                        "steps with 2",
                        k, (long long)N);
-    cn_schedule_config c;
-    cn_schedule_config_default(&c);
     float *latent = floats(n), *noise = floats(n), *noisy = floats(n), *cond = floats(pixels);
     char name[32];
     snprintf(name, sizeof name, "train.latent.%d", k);
@@ -215,10 +213,9 @@ static cn_status set_inputs(trainer *t, int k)
     fixture_normal(f, name, n, noise);
     snprintf(name, sizeof name, "train.cond.%d", k);
     fixture_uniform(f, name, pixels, cond);
-    for (int64_t i = 0; i < n; i++) {
-        double a = test_alphas_cumprod(&c, (int)timesteps[k][i / (n / N)]);
-        noisy[i] = (float)sqrt(a) * latent[i] + (float)sqrt(1 - a) * noise[i];
-    }
+    for (int64_t i = 0, each = n / N; i < N; i++)
+        cn_schedule_add_noise(t->schedule, (int)timesteps[k][i], latent + i * each,
+                              noise + i * each, noisy + i * each, each);
     cn_status s = fixture_set_nchw(f, t->plan, t->x, noisy);
     if (s == CN_OK) s = fixture_set_nchw(f, t->plan, t->noise, noise);
     if (s == CN_OK) s = fixture_set_nchw(f, t->plan, t->condition, cond);
@@ -316,30 +313,20 @@ static void check_weights(trainer *t, const json_t *step, int k)
     tally_end(t, &s, "weights", k, json_object_size(list));
 }
 
-/* torch.optim.AdamW on the clipped gradient; a parameter without one stays as it is. */
-static cn_status update(trainer *t, const json_t *step, int k, double norm)
+/* One optimizer step on the gradients as they lie; then the weights in the published layout. */
+static cn_status update(trainer *t, double *norm)
 {
-    const json_t *betas = json_object_get(t->want, "betas"),
-                 *grads = json_object_get(step, "grads");
-    double lr = cn_json_number(t->want, "lr", 0), eps = cn_json_number(t->want, "eps", 0);
-    double decay = cn_json_number(t->want, "weight_decay", 0);
-    double b1 = json_number_value(json_array_get(betas, 0));
-    double b2 = json_number_value(json_array_get(betas, 1));
-    double clip = fmin(1, cn_json_number(t->want, "max_grad_norm", 0) / (norm + 1e-6));
-    double c1 = 1 - pow(b1, k + 1), c2 = sqrt(1 - pow(b2, k + 1));
+    const float **grads = test_alloc((size_t)t->n * sizeof(float *));
     for (int64_t i = 0; i < t->n; i++) {
-        learner *l = &t->list[i];
-        if (!json_object_get(grads, l->key)) continue;
-        for (int64_t j = 0; j < l->n; j++) {
-            double g = (double)l->g[j] * clip;
-            l->m[j] = (float)(b1 * (double)l->m[j] + (1 - b1) * g);
-            l->v[j] = (float)(b2 * (double)l->v[j] + (1 - b2) * g * g);
-            double w = (double)l->w[j] * (1 - lr * decay);
-            l->w[j] = (float)(w - lr / c1 * (double)l->m[j] / (sqrt((double)l->v[j]) / c2 + eps));
-        }
-        CN_TRY(cn_param_set(t->f->env.backend, t->f->env.ctx, l->q, l->w));
+        const cn_node *d = cn_param_grad(t->g, t->list[i].q);
+        grads[i] = d ? cn_plan_data(t->plan, d) : NULL;
     }
-    return CN_OK;
+    cn_status s = cn_adamw_run(t->optimizer, grads, cn_json_number(t->want, "lr", 0),
+                               cn_json_number(t->want, "max_grad_norm", 0), norm);
+    free(grads);
+    for (int64_t i = 0; s == CN_OK && i < t->n; i++)
+        s = cn_param_get(t->f->env.backend, t->f->env.ctx, t->list[i].q, t->list[i].w);
+    return s;
 }
 
 static void check_scalar(trainer *t, const char *what, int k, double got, double want,
@@ -360,12 +347,31 @@ static cn_status one_step(trainer *t, const json_t *step, int k)
     check_scalar(t, "loss", k, loss, cn_json_number(step, "loss", 0), LOSS_TOLERANCE);
     check_scalar(t, "grad_norm", k, norm, cn_json_number(step, "grad_norm", 0), NORM_TOLERANCE);
     check_gradients(t, step, k);
-    CN_TRY(update(t, step, k, norm));
+    double clipped;
+    CN_TRY(update(t, &clipped));
+    check_scalar(t, "optimizer's grad_norm", k, clipped, norm, 1e-5);
     check_weights(t, step, k);
     return CN_OK;
 }
 
 /* --- a mode ------------------------------------------------------------------------------------- */
+
+static cn_status open_optimizer(trainer *t)
+{
+    const json_t *betas = json_object_get(t->want, "betas");
+    cn_adamw_options o = {
+        .beta1 = (float)json_number_value(json_array_get(betas, 0)),
+        .beta2 = (float)json_number_value(json_array_get(betas, 1)),
+        .eps = (float)cn_json_number(t->want, "eps", 0),
+        .weight_decay = (float)cn_json_number(t->want, "weight_decay", 0),
+    };
+    cn_param **params = test_alloc((size_t)t->n * sizeof *params);
+    for (int64_t i = 0; i < t->n; i++) params[i] = t->list[i].q;
+    cn_status s =
+        cn_adamw_create(t->f->env.ctx, t->f->env.backend, params, t->n, &o, &t->optimizer);
+    free(params);
+    return s;
+}
 
 static cn_status open_trainer(trainer *t)
 {
@@ -383,19 +389,23 @@ static cn_status open_trainer(trainer *t)
     int64_t n = cn_params_count(t->control) + cn_params_count(t->unet);
     t->list = test_alloc((size_t)n * sizeof *t->list);
     CN_TRY(add_learners(t, t->control, ""));
-    return add_learners(t, t->unet, "unet:");
+    CN_TRY(add_learners(t, t->unet, "unet:"));
+    cn_schedule_config c;
+    cn_schedule_config_default(&c);
+    CN_TRY(cn_schedule_create(f->env.ctx, &c, &t->schedule));
+    return open_optimizer(t);
 }
 
 static void close_trainer(trainer *t)
 {
     for (int64_t i = 0; i < t->n; i++) {
         free(t->list[i].w);
-        free(t->list[i].m);
-        free(t->list[i].v);
         free(t->list[i].g);
         free(t->list[i].probe);
     }
     free(t->list);
+    cn_adamw_destroy(t->optimizer);
+    cn_schedule_destroy(t->schedule);
     cn_plan_destroy(t->plan);
     cn_graph_destroy(t->g);
     cn_params_destroy(t->control);

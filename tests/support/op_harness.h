@@ -6,8 +6,9 @@
  *             kernel accumulates in f32, whose rounding over the longest sums here stays below that.
  *   gradient  with loss = mean((y - target)^2): for every operand and two random directions, the
  *             kernels' gradient along the direction against the central difference of the naive loss.
- *             Within 1e-4 of the derivative or of the gradient's norm, whichever is larger: the
- *             difference in double is good to about 1e-7, the rest is f32 rounding through two ops.
+ *             Within 1e-4 of the derivative or of the gradient's norm, or 1e-6 of the norm of d loss / d y,
+ *             whichever is largest: the difference in double is good to about 1e-7, the rest is f32
+ *             rounding through two operations.
  */
 #ifndef TEST_OP_HARNESS_H
 #define TEST_OP_HARNESS_H

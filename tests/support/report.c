@@ -42,8 +42,21 @@ bool report_status(test_report *r, const char *name, cn_ctx *ctx, cn_status stat
     return false;
 }
 
+void report_skip(test_report *r, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    printf("skip ");
+    vprintf(fmt, ap);
+    printf("\n");
+    va_end(ap);
+    r->skipped++;
+}
+
 int report_end(const test_report *r)
 {
-    printf("%d passed, %d failed\n", r->passed, r->failed);
+    printf("%d passed, %d failed", r->passed, r->failed);
+    if (r->skipped) printf(", %d skipped", r->skipped);
+    printf("\n");
     return r->failed || !r->passed ? 1 : 0;
 }

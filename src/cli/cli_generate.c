@@ -1,0 +1,349 @@
+/* cli_generate.c - controlnet generate: a prompt and condition images to PNG files. */
+#include "cli/cli.h"
+#include "cli/commands.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { MAX_CONTROLS = 8, MAX_BATCH = 1024 };
+
+enum {
+    OPT_H_MODEL,
+    OPT_MODEL,
+    OPT_TOKENIZER,
+    OPT_H_CONTROL,
+    OPT_CONTROL_NET,
+    OPT_CONTROL_IMAGE,
+    OPT_CONTROL_STRENGTH,
+    OPT_CONTROL_START,
+    OPT_CONTROL_END,
+    OPT_CONTROL_PREPROCESSOR,
+    OPT_H_PICTURE,
+    OPT_PROMPT,
+    OPT_NEGATIVE,
+    OPT_STEPS,
+    OPT_CFG,
+    OPT_SAMPLER,
+    OPT_SEED,
+    OPT_WIDTH,
+    OPT_HEIGHT,
+    OPT_BATCH,
+    OPT_CLIP_SKIP,
+    OPT_INIT_LATENTS,
+    OPT_SAVE_LATENTS,
+    OPT_H_REST,
+    OPT_OUTPUT,
+    OPT_THREADS,
+    OPT_JSON
+};
+
+static const cli_option options[] = {
+    [OPT_H_MODEL] = {NULL, 0, NULL, "Model"},
+    [OPT_MODEL] = {"model", 'm', "MODEL",
+                   "diffusers folder or single file (.safetensors, .ckpt, .pth)"},
+    [OPT_TOKENIZER] = {"tokenizer", 0, "DIR", "for a model without one: vocab.json and merges.txt"},
+    [OPT_H_CONTROL] = {NULL, 0, NULL, "Control; repeat the group for several ControlNets at once"},
+    [OPT_CONTROL_NET] = {"control-net", 0, "FILE|DIR", "the ControlNet"},
+    [OPT_CONTROL_IMAGE] = {"control-image", 0, "IMG", "its condition image (PNG, JPEG, WebP)"},
+    [OPT_CONTROL_STRENGTH] = {"control-strength", 0, "X", "how strongly it acts (1)"},
+    [OPT_CONTROL_START] = {"control-start", 0, "X", "part of the steps after which it begins (0)"},
+    [OPT_CONTROL_END] = {"control-end", 0, "X", "part of the steps after which it ends (1)"},
+    [OPT_CONTROL_PREPROCESSOR] = {"control-preprocessor", 0, "KIND",
+                                  "makes the condition from the image: none (default), or a\n"
+                                  "kind of `controlnet annotate`, canny for one"},
+    [OPT_H_PICTURE] = {NULL, 0, NULL, "Picture"},
+    [OPT_PROMPT] = {"prompt", 'p', "TEXT", "what to draw"},
+    [OPT_NEGATIVE] = {"negative-prompt", 'n', "TEXT", "what to keep away from"},
+    [OPT_STEPS] = {"steps", 0, "N", "sampling steps (20)"},
+    [OPT_CFG] = {"cfg-scale", 0, "X", "guidance scale (7.5); 1 or less: without guidance"},
+    [OPT_SAMPLER] = {"sampling-method", 0, "NAME", "ddim (default)"},
+    [OPT_SEED] = {"seed", 's', "N", "of the noise; without it a new one, which is printed"},
+    [OPT_WIDTH] = {"width", 'W', "PX", "multiple of 8 (the condition image's, or the model's)"},
+    [OPT_HEIGHT] = {"height", 'H', "PX", "multiple of 8"},
+    [OPT_BATCH] = {"batch-count", 'b', "N", "pictures at once (1)"},
+    [OPT_CLIP_SKIP] = {"clip-skip", 0, "N",
+                       "which of the text encoder's last layers to use\n"
+                       "(1: the last, 2: the one before)"},
+    [OPT_INIT_LATENTS] = {"init-latents", 0, "FILE", "safetensors with the noise to start from"},
+    [OPT_SAVE_LATENTS] = {"save-latents", 0, "FILE", "safetensors that gets the final latents"},
+    [OPT_H_REST] = {NULL, 0, NULL, "Rest"},
+    [OPT_OUTPUT] = {"output", 'o', "OUT.png",
+                    "(output.png); OUT_0.png, OUT_1.png, ... for several pictures"},
+    [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
+    [OPT_JSON] = {"json", 0, NULL, "results as JSON lines"},
+};
+
+typedef struct control {
+    const char *net, *image, *preprocessor;
+    double strength, start, end;
+} control;
+
+typedef struct request {
+    cn_pipeline_options pipeline;
+    cn_generate_options generate;
+    control controls[MAX_CONTROLS];
+    int n_controls;
+    const char *output;
+    int threads;
+    bool json, has_seed;
+} request;
+
+/* --- options ---------------------------------------------------------------------------------------- */
+
+/* The group that a control option belongs to: that of the last --control-net. */
+static control *group_of(const cli_parser *p, request *r)
+{
+    if (r->n_controls) return &r->controls[r->n_controls - 1];
+    cli_usage_error(p, "%s", "--control-net comes before the options that belong to it");
+    return NULL;
+}
+
+static bool parse_control(const cli_parser *p, int id, request *r)
+{
+    if (id == OPT_CONTROL_NET) {
+        if (r->n_controls == MAX_CONTROLS) {
+            cli_usage_error(p, "at most %d ControlNets at once", (int)MAX_CONTROLS);
+            return false;
+        }
+        r->controls[r->n_controls++] = (control){.net = p->value, .strength = 1, .end = 1};
+        return true;
+    }
+    control *c = group_of(p, r);
+    if (!c) return false;
+    switch (id) {
+    case OPT_CONTROL_IMAGE: c->image = p->value; return true;
+    case OPT_CONTROL_PREPROCESSOR: c->preprocessor = p->value; return true;
+    case OPT_CONTROL_STRENGTH: return cli_number(p, id, -100, 100, &c->strength);
+    case OPT_CONTROL_START: return cli_number(p, id, 0, 1, &c->start);
+    case OPT_CONTROL_END: return cli_number(p, id, 0, 1, &c->end);
+    default: return false;
+    }
+}
+
+static bool parse_int(const cli_parser *p, int id, int64_t min, int64_t max, int *out)
+{
+    int64_t v;
+    if (!cli_int(p, id, min, max, &v)) return false;
+    *out = (int)v;
+    return true;
+}
+
+/* -1 asks for a random one, as stable-diffusion.cpp's does. */
+static bool parse_seed(const cli_parser *p, int id, request *r)
+{
+    int64_t v;
+    if (!cli_int(p, id, -1, INT64_MAX, &v)) return false;
+    r->has_seed = v >= 0;
+    r->generate.seed = r->has_seed ? (uint64_t)v : 0;
+    return true;
+}
+
+static bool parse_picture(const cli_parser *p, int id, request *r)
+{
+    cn_generate_options *g = &r->generate;
+    switch (id) {
+    case OPT_PROMPT: g->prompt = p->value; return true;
+    case OPT_NEGATIVE: g->negative_prompt = p->value; return true;
+    case OPT_STEPS: return parse_int(p, id, 1, 1000, &g->steps);
+    case OPT_CFG: return cli_number(p, id, -1000, 1000, &g->cfg_scale);
+    case OPT_SAMPLER: g->sampler = p->value; return true;
+    case OPT_SEED: return parse_seed(p, id, r);
+    case OPT_WIDTH: return cli_int(p, id, 1, 32768, &g->width);
+    case OPT_HEIGHT: return cli_int(p, id, 1, 32768, &g->height);
+    case OPT_BATCH: return parse_int(p, id, 1, MAX_BATCH, &g->batch);
+    case OPT_CLIP_SKIP:
+        if (!parse_int(p, id, 1, 1000, &g->clip_skip)) return false;
+        g->clip_skip--;
+        return true;
+    case OPT_INIT_LATENTS: g->init_latents = p->value; return true;
+    case OPT_SAVE_LATENTS: g->save_latents = p->value; return true;
+    default: return false;
+    }
+}
+
+static bool parse_one(const cli_parser *p, int id, request *r)
+{
+    if (id > OPT_H_CONTROL && id < OPT_H_PICTURE) return parse_control(p, id, r);
+    if (id > OPT_H_PICTURE && id < OPT_H_REST) return parse_picture(p, id, r);
+    switch (id) {
+    case OPT_MODEL: r->pipeline.model = p->value; return true;
+    case OPT_TOKENIZER: r->pipeline.tokenizer = p->value; return true;
+    case OPT_OUTPUT: r->output = p->value; return true;
+    case OPT_THREADS: return parse_int(p, id, 1, 1024, &r->threads);
+    case OPT_JSON: return r->json = true;
+    default: return false;
+    }
+}
+
+static bool known_sampler(const cli_parser *p, const char *name)
+{
+    char list[256] = "";
+    for (int i = 0; cn_generate_sampler(i); i++) {
+        if (strcmp(cn_generate_sampler(i), name) == 0) return true;
+        size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", cn_generate_sampler(i));
+    }
+    cli_usage_error(p, "--sampling-method %s: there is %s", name, list);
+    return false;
+}
+
+static bool check_request(const cli_parser *p, const request *r)
+{
+    char **rest;
+    if (cli_positional(p, &rest) > 0)
+        return cli_usage_error(p, "unexpected argument \"%s\"", rest[0]), false;
+    if (!r->pipeline.model) return cli_usage_error(p, "%s", "-m MODEL is missing"), false;
+    if (!r->generate.prompt) return cli_usage_error(p, "%s", "-p PROMPT is missing"), false;
+    for (int k = 0; k < r->n_controls; k++) {
+        const control *c = &r->controls[k];
+        if (!c->image)
+            return cli_usage_error(p, "--control-net %s needs --control-image", c->net), false;
+        if (c->start > c->end)
+            return cli_usage_error(p, "--control-start %g is behind --control-end %g", c->start,
+                                   c->end),
+                   false;
+    }
+    return known_sampler(p, r->generate.sampler);
+}
+
+/* --- output ----------------------------------------------------------------------------------------- */
+
+/* OUT.png, or OUT_3.png for one of several. */
+static bool output_name(const request *r, int i, char *out, size_t cap)
+{
+    const char *dot = strrchr(r->output, '.'), *slash = strrchr(r->output, '/');
+    if (!dot || (slash && dot < slash) || dot == r->output) dot = r->output + strlen(r->output);
+    int n = r->generate.batch == 1
+                ? snprintf(out, cap, "%s", r->output)
+                : snprintf(out, cap, "%.*s_%d%s", (int)(dot - r->output), r->output, i, dot);
+    return n >= 0 && (size_t)n < cap;
+}
+
+static void print_result(const request *r, const cn_generated *g, const char *file)
+{
+    if (!r->json) {
+        printf("%s\n", file);
+        return;
+    }
+    const cn_generate_options *o = &r->generate;
+    json_t *line =
+        json_pack("{s:s, s:I, s:I, s:I, s:i, s:s, s:f, s:f}", "file", file, "seed",
+                  (json_int_t)o->seed, "width", (json_int_t)g->width, "height",
+                  (json_int_t)g->height, "steps", o->steps, "sampling_method", o->sampler,
+                  "cfg_scale", o->cfg_scale, "sampling_seconds", g->sampling_s);
+    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    printf("%s\n", text ? text : "{}");
+    free(text);
+    json_decref(line);
+}
+
+static int save_all(cn_ctx *ctx, const request *r, const cn_generated *g)
+{
+    char file[4096];
+    for (int i = 0; i < g->count; i++) {
+        const char *const text[] = {"parameters", g->parameters[i], NULL};
+        if (!output_name(r, i, file, sizeof file))
+            return cli_error("generate", "the output's name is too long");
+        if (cn_image_save_png(ctx, file, g->images[i], text) != CN_OK)
+            return cli_failed(ctx, "generate");
+        print_result(r, g, file);
+    }
+    return CLI_DONE;
+}
+
+/* --- the command ------------------------------------------------------------------------------------ */
+
+static void show_progress(void *user, const char *stage, int done, int total)
+{
+    cli_progress_show(user, stage, done, total);
+}
+
+static int draw(cn_ctx *ctx, request *r)
+{
+    cn_pipeline *pipeline = NULL;
+    cn_generated *result = NULL;
+    cli_progress progress;
+    cli_progress_init(&progress, false);
+    r->generate.progress = show_progress;
+    r->generate.user = &progress;
+    int status = CLI_DONE;
+    if (cn_pipeline_create(ctx, &r->pipeline, &pipeline) != CN_OK ||
+        cn_generate(pipeline, &r->generate, &result) != CN_OK) {
+        cli_progress_end(&progress);
+        status = cli_failed(ctx, "generate");
+    } else {
+        cli_progress_end(&progress);
+        status = save_all(ctx, r, result);
+    }
+    cn_generated_destroy(result);
+    cn_pipeline_destroy(pipeline);
+    return status;
+}
+
+static int draw_with_images(cn_ctx *ctx, request *r)
+{
+    const char *nets[MAX_CONTROLS];
+    cn_image *images[MAX_CONTROLS] = {NULL};
+    cn_control_options controls[MAX_CONTROLS];
+    int status = CLI_DONE;
+    for (int k = 0; k < r->n_controls && status == CLI_DONE; k++) {
+        const control *c = &r->controls[k];
+        if (cn_image_load(ctx, c->image, &images[k]) != CN_OK) status = cli_failed(ctx, "generate");
+        nets[k] = c->net;
+        controls[k] =
+            (cn_control_options){images[k], c->preprocessor, c->strength, c->start, c->end};
+    }
+    r->pipeline.controls = nets;
+    r->pipeline.n_controls = r->n_controls;
+    r->generate.controls = controls;
+    if (status == CLI_DONE) status = draw(ctx, r);
+    for (int k = 0; k < r->n_controls; k++) cn_image_destroy(images[k]);
+    return status;
+}
+
+static bool can_write_outputs(const request *r)
+{
+    char file[4096];
+    for (int i = 0; i < r->generate.batch; i++) {
+        if (!output_name(r, i, file, sizeof file)) {
+            cli_error("generate", "the output's name is too long");
+            return false;
+        }
+        if (!cli_can_write("generate", file)) return false;
+    }
+    return !r->generate.save_latents || cli_can_write("generate", r->generate.save_latents);
+}
+
+int cmd_generate(int argc, char **argv)
+{
+    request r = {.output = "output.png"};
+    cn_generate_defaults(&r.generate);
+    r.generate.prompt = NULL;
+    cli_parser p = {.command = "generate",
+                    .synopsis = "generate -m MODEL -p PROMPT [options] -o OUT.png",
+                    .options = options,
+                    .n_options = sizeof options / sizeof options[0],
+                    .argc = argc,
+                    .argv = argv};
+    int id;
+    while ((id = cli_next(&p)) >= 0)
+        if (!parse_one(&p, id, &r)) return CLI_USAGE;
+    if (id != CLI_END) return cli_exit_status(id);
+    if (!check_request(&p, &r)) return CLI_USAGE;
+    if (!can_write_outputs(&r)) return CLI_FAILED;
+    if (!r.has_seed) {
+        uint32_t seed;
+        if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+            return cli_error("generate", "no random seed: %s", strerror(errno));
+        r.generate.seed = seed;
+        fprintf(stderr, "seed %u\n", (unsigned)seed);
+    }
+    cn_ctx *ctx = cli_context_create("generate", r.threads);
+    if (!ctx) return CLI_FAILED;
+    int status = draw_with_images(ctx, &r);
+    cli_context_destroy(ctx);
+    return status;
+}

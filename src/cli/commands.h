@@ -1,0 +1,11 @@
+/* commands.h - the commands, one file each; the table is in main.c. */
+#ifndef CN_CLI_COMMANDS_H
+#define CN_CLI_COMMANDS_H
+
+/* argv[0] is the command's name. They return the program's exit status. */
+int cmd_annotate(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
+int cmd_generate(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
+
+#endif

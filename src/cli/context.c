@@ -1,0 +1,98 @@
+/* context.c - the context of a command: log lines and errors on stderr, Ctrl-C as a request to stop. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A signal handler gets no argument, so the context it stops has to be found from here. */
+static cn_ctx *volatile running;
+
+static void stop(int signal_number)
+{
+    (void)signal_number;
+    if (running) cn_cancel(running);
+}
+
+static void on_signals(void (*handler)(int))
+{
+    struct sigaction a = {.sa_handler = handler};
+    sigemptyset(&a.sa_mask);
+    a.sa_flags = SA_RESTART | (int)SA_RESETHAND;
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+}
+
+static void print_log(void *user, cn_log_level level, const char *line)
+{
+    (void)user;
+    fprintf(stderr, "%s%s\n", level == CN_LOG_WARN ? "warning: " : "", line);
+}
+
+cn_ctx *cli_context_create(const char *command, int threads)
+{
+    cn_ctx *ctx = cn_ctx_create(threads);
+    if (!ctx) {
+        cli_error(command, "out of memory");
+        return NULL;
+    }
+    cn_ctx_set_log(ctx, print_log, NULL);
+    running = ctx;
+    on_signals(stop);
+    return ctx;
+}
+
+void cli_context_destroy(cn_ctx *ctx)
+{
+    on_signals(SIG_DFL);
+    running = NULL;
+    cn_ctx_destroy(ctx);
+}
+
+int cli_error(const char *command, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    fprintf(stderr, "controlnet %s: ", command);
+    vfprintf(stderr, fmt, args);
+    fputc('\n', stderr);
+    va_end(args);
+    return CLI_FAILED;
+}
+
+int cli_failed(const cn_ctx *ctx, const char *command)
+{
+    return cli_error(command, "%s", cn_error(ctx));
+}
+
+bool cli_can_write(const char *command, const char *path)
+{
+    struct stat st;
+    char dir[4096];
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    if (n >= sizeof dir || (slash && !slash[1]) || !*path) {
+        cli_error(command, "cannot write \"%s\": a file's name is expected", path);
+        return false;
+    }
+    if (!slash)
+        memcpy(dir, ".", 2);
+    else if (n == 0)
+        memcpy(dir, "/", 2);
+    else {
+        memcpy(dir, path, n);
+        dir[n] = 0;
+    }
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        cli_error(command, "cannot write \"%s\": it is a folder, a file's name is expected", path);
+    else if (stat(dir, &st) != 0 || access(dir, W_OK | X_OK) != 0)
+        cli_error(command, "cannot write \"%s\": folder \"%s\": %s", path, dir, strerror(errno));
+    else if (!S_ISDIR(st.st_mode))
+        cli_error(command, "cannot write \"%s\": \"%s\" is no folder", path, dir);
+    else
+        return true;
+    return false;
+}

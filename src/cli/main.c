@@ -1,0 +1,58 @@
+/* main.c - controlnet COMMAND ...: finds the command and hands the arguments on. */
+#include "cli/cli.h"
+#include "cli/commands.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const struct {
+    const char *name, *help;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"generate", "draw from a prompt and condition images", cmd_generate},
+    {"annotate", "make condition images (edges, ...) from pictures", cmd_annotate},
+    {"inspect", "say what is in a checkpoint", cmd_inspect},
+    {"convert", "turn a checkpoint into another layout or element type", cmd_convert},
+};
+enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_usage(FILE *f)
+{
+    fputs("usage: controlnet COMMAND [options]\n\n", f);
+    for (int i = 0; i < N_COMMANDS; i++)
+        fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].help);
+    fputs(
+        "\ncontrolnet COMMAND --help lists a command's options; controlnet --version the version.\n"
+        "Exit status: 0 done, 1 failed, 2 wrong usage.\n",
+        f);
+}
+
+/* What was printed may still have met a full disk. */
+static int close_output(int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+    fprintf(stderr, "controlnet: cannot write to standard output: %s\n", strerror(errno));
+    return status ? status : CLI_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return close_output(commands[i].run(argc - 1, argv + 1));
+    if (strcmp(name, "--version") == 0) {
+        printf("controlnet %s\n", CN_VERSION);
+        return close_output(CLI_DONE);
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_usage(stdout);
+        return close_output(CLI_DONE);
+    }
+    if (!*name)
+        print_usage(stderr);
+    else
+        fprintf(stderr, "controlnet: unknown command \"%s\" (controlnet --help lists them)\n",
+                name);
+    return CLI_USAGE;
+}

@@ -1,0 +1,208 @@
+/* options.c - a command's table of options, read through getopt_long.
+ *
+ * getopt_long takes any unambiguous beginning of a name; scripts would break when an option is added, so
+ * names are checked in full first. That pass also turns '_' into '-'.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_OPTIONS = 96, HELP_COLUMN = 38 };
+
+int cli_usage_error(const cli_parser *p, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    fprintf(stderr, "controlnet %s: ", p->command);
+    vfprintf(stderr, fmt, args);
+    fprintf(stderr, " (controlnet %s --help lists the options)\n", p->command);
+    va_end(args);
+    return CLI_USAGE;
+}
+
+static void print_help(const cli_parser *p)
+{
+    printf("usage: controlnet %s\n", p->synopsis);
+    for (int i = 0; i < p->n_options; i++) {
+        const cli_option *o = &p->options[i];
+        if (!o->help) continue;
+        if (!o->name) {
+            printf("\n%s\n", o->help);
+            continue;
+        }
+        int n = o->letter ? printf("  -%c, ", o->letter) : printf("      ");
+        n += printf("--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+        if (n > HELP_COLUMN - 2) {
+            putchar('\n');
+            n = 0;
+        }
+        for (const char *line = o->help; line;) {
+            const char *end = strchr(line, '\n');
+            printf("%*s%.*s\n", HELP_COLUMN - n, "", end ? (int)(end - line) : (int)strlen(line),
+                   line);
+            line = end ? end + 1 : NULL;
+            n = 0;
+        }
+    }
+    if (p->about) printf("\n%s\n", p->about);
+}
+
+static const cli_option *find_long(const cli_parser *p, const char *name, size_t n)
+{
+    for (int i = 0; i < p->n_options; i++)
+        if (p->options[i].name && strlen(p->options[i].name) == n &&
+            memcmp(p->options[i].name, name, n) == 0)
+            return &p->options[i];
+    return NULL;
+}
+
+static const cli_option *find_letter(const cli_parser *p, char letter)
+{
+    for (int i = 0; i < p->n_options; i++)
+        if (p->options[i].name && p->options[i].letter == letter) return &p->options[i];
+    return NULL;
+}
+
+static bool is_help(const cli_parser *p, const char *word)
+{
+    return strcmp(word, "--help") == 0 || (strcmp(word, "-h") == 0 && !find_letter(p, 'h'));
+}
+
+/* Checks one word that begins with '-'. Its argument is the next word when *takes_next. */
+static int check_word(const cli_parser *p, char *word, bool *takes_next)
+{
+    *takes_next = false;
+    if (is_help(p, word)) {
+        print_help(p);
+        return CLI_HELP;
+    }
+    if (word[1] == '-') {
+        size_t n = strcspn(word + 2, "=");
+        for (size_t k = 0; k < n; k++)
+            if (word[2 + k] == '_') word[2 + k] = '-';
+        const cli_option *o = find_long(p, word + 2, n);
+        if (!o) {
+            cli_usage_error(p, "unknown option %.*s", (int)n + 2, word);
+            return CLI_WRONG;
+        }
+        *takes_next = o->arg && !word[2 + n];
+        return 0;
+    }
+    for (const char *c = word + 1; *c; c++) {
+        const cli_option *o = find_letter(p, *c);
+        if (!o) {
+            cli_usage_error(p, "unknown option -%c", *c);
+            return CLI_WRONG;
+        }
+        if (!o->arg) continue;
+        *takes_next = !c[1];
+        break;
+    }
+    return 0;
+}
+
+static int check_names(const cli_parser *p)
+{
+    for (int i = 1; i < p->argc; i++) {
+        char *word = p->argv[i];
+        if (word[0] != '-' || !word[1]) continue;
+        if (strcmp(word, "--") == 0) break;
+        bool takes_next = false;
+        int end = check_word(p, word, &takes_next);
+        if (end) return end;
+        if (takes_next && ++i >= p->argc) {
+            cli_usage_error(p, "%s needs a value", word);
+            return CLI_WRONG;
+        }
+    }
+    return 0;
+}
+
+int cli_next(cli_parser *p)
+{
+    if (!p->started) {
+        int end = check_names(p);
+        if (end) return end;
+        p->started = true;
+        optind = 0; /* glibc: begin anew */
+        opterr = 0;
+    }
+    struct option longs[MAX_OPTIONS + 1] = {{0}};
+    char shorts[2 * MAX_OPTIONS + 1];
+    size_t n_longs = 0, n_shorts = 0;
+    for (int i = 0; i < p->n_options && i < MAX_OPTIONS; i++) {
+        const cli_option *o = &p->options[i];
+        if (!o->name) continue;
+        longs[n_longs++] =
+            (struct option){o->name, o->arg ? required_argument : no_argument, NULL, 256 + i};
+        if (!o->letter) continue;
+        shorts[n_shorts++] = o->letter;
+        if (o->arg) shorts[n_shorts++] = ':';
+    }
+    shorts[n_shorts] = 0;
+    int got = getopt_long(p->argc, p->argv, shorts, longs, NULL);
+    if (got == -1) return CLI_END;
+    p->value = optarg;
+    if (got >= 256) return got - 256;
+    for (int i = 0; i < p->n_options; i++)
+        if (p->options[i].name && p->options[i].letter == got) return i;
+    cli_usage_error(p, "%s: this option takes no value", p->argv[optind - 1]);
+    return CLI_WRONG;
+}
+
+int cli_exit_status(int end)
+{
+    return end == CLI_HELP ? CLI_DONE : CLI_USAGE;
+}
+
+int cli_positional(const cli_parser *p, char ***list)
+{
+    *list = p->argv + optind;
+    return p->argc - optind;
+}
+
+bool cli_int(const cli_parser *p, int i, int64_t min, int64_t max, int64_t *out)
+{
+    char *end;
+    errno = 0;
+    long long v = strtoll(p->value, &end, 10);
+    if (end != p->value && !*end && !errno && v >= min && v <= max) {
+        *out = v;
+        return true;
+    }
+    cli_usage_error(p, "--%s %s: must be a whole number from %lld to %lld", p->options[i].name,
+                    p->value, (long long)min, (long long)max);
+    return false;
+}
+
+bool cli_number(const cli_parser *p, int i, double min, double max, double *out)
+{
+    char *end;
+    double v = strtod(p->value, &end);
+    if (end != p->value && !*end && v >= min && v <= max) {
+        *out = v;
+        return true;
+    }
+    cli_usage_error(p, "--%s %s: must be a number from %g to %g", p->options[i].name, p->value, min,
+                    max);
+    return false;
+}
+
+bool cli_uint64(const cli_parser *p, int i, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(p->value, &end, 10);
+    if (p->value[0] >= '0' && p->value[0] <= '9' && !*end && !errno) {
+        *out = v;
+        return true;
+    }
+    cli_usage_error(p, "--%s %s: must be a whole number from 0 to 18446744073709551615",
+                    p->options[i].name, p->value);
+    return false;
+}

@@ -1,0 +1,62 @@
+/* pipeline_text.c - "parameters" as stable-diffusion-webui and its ControlNet extension write it. */
+#include "pipeline_text.h"
+
+#include "diffuse/sampler.h"
+
+#include <string.h>
+
+/* Model names stand between commas and quotes; the few that hold such characters get '_' for them. */
+static void add_name(cn_str *s, const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    size_t from = n;
+    while (from > 0 && path[from - 1] != '/') from--;
+    static const char *const endings[] = {".safetensors", ".ckpt", ".pth", ".pt", ".bin"};
+    for (size_t i = 0; i < CN_COUNT(endings); i++) {
+        size_t e = strlen(endings[i]);
+        if (n - from > e && memcmp(path + n - e, endings[i], e) == 0) {
+            n -= e;
+            break;
+        }
+    }
+    for (size_t i = from; i < n; i++) {
+        char c = path[i];
+        bool bad = strchr(",:\"\\", c) || (unsigned char)c < ' ';
+        cn_str_add(s, bad ? "_" : &c, 1);
+    }
+}
+
+static void add_control(cn_str *s, const cn_parameters_text *t, int k)
+{
+    const cn_control_options *c = &t->options->controls[k];
+    cn_str_addf(s, ", ControlNet %d: \"Module: %s, Model: ", k,
+                c->preprocessor ? c->preprocessor : "none");
+    add_name(s, t->controls[k]);
+    cn_str_addf(s,
+                ", Weight: %g, Resize Mode: Crop and Resize, Guidance Start: %g, Guidance End: %g, "
+                "Control Mode: Balanced\"",
+                c->strength, c->start, c->end);
+}
+
+cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **out)
+{
+    const cn_generate_options *o = t->options;
+    const cn_sampler_kind *kind = cn_sampler_find(o->sampler);
+    cn_str s = {0};
+    cn_str_addf(&s, "%s\n", o->prompt ? o->prompt : "");
+    if (o->negative_prompt && o->negative_prompt[0])
+        cn_str_addf(&s, "Negative prompt: %s\n", o->negative_prompt);
+    cn_str_addf(&s, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %lldx%lld, Model: ",
+                o->steps, kind ? kind->title : o->sampler, o->cfg_scale,
+                (unsigned long long)o->seed, (long long)t->width, (long long)t->height);
+    add_name(&s, t->model);
+    if (o->clip_skip) cn_str_addf(&s, ", Clip skip: %d", o->clip_skip + 1);
+    if (o->batch > 1) cn_str_addf(&s, ", Batch size: %d, Batch pos: %d", o->batch, t->index);
+    cn_str_adds(&s, ", RNG: CPU");
+    for (int k = 0; k < t->n_controls; k++) add_control(&s, t, k);
+    cn_str_adds(&s, ", Version: controlnet.c " CN_VERSION);
+    *out = s.failed ? NULL : cn_strdup(ctx, s.data);
+    cn_str_free(&s);
+    return *out ? CN_OK : cn_fail(ctx, CN_ENOMEM, "out of memory for the picture's description");
+}

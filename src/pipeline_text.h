@@ -1,0 +1,19 @@
+/* pipeline_text.h - how a picture was made, in the words that other programs read back. */
+#ifndef CN_PIPELINE_TEXT_H
+#define CN_PIPELINE_TEXT_H
+
+#include "base/base.h"
+
+typedef struct cn_parameters_text {
+    const cn_generate_options *options;
+    const char *model; /* paths; their last part without the extension is written */
+    const char *const *controls;
+    int n_controls;
+    int64_t width, height;
+    int index; /* which picture of the batch */
+} cn_parameters_text;
+
+/* The "parameters" of stable-diffusion-webui's PNG files. *out: cn_free it. */
+cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **out) CN_CHECKED;
+
+#endif

@@ -1,0 +1,202 @@
+/* pretrain_vae.c - the small autoencoder: L1 + MSE + a little KL, on fresh scenes at every step.
+ *
+ * Nine tenths of the steps see crops of half the side, twice as many (a quarter of the work each); the
+ * last tenth whole pictures, so that the middle's attention meets the size it will be used at.
+ */
+#include "pretrain.h"
+
+#include "scene/scene.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { SHEET = 8, CHECK = 64 };
+/* Held-out scenes start here in the sequence; training stays below. */
+enum { HELD_OUT = 1 << 30 };
+static const double KL_WEIGHT = 1e-6;
+
+typedef struct vae_stage {
+    cn_graph *g;
+    cn_plan *plan;
+    cn_node *image, *noise, *moments, *out, *loss;
+    cn_learner *learner;
+    cn_scene *scenes;
+    uint8_t *rgb;
+    float *pixels, *draws;
+    cn_rng rng;
+    int64_t B, px, until; /* batch, side of the crops, last step */
+} vae_stage;
+
+static cn_status build(cn_pretrain_run *r, vae_stage *v)
+{
+    const cn_vae_config *c = &r->base->vae;
+    int64_t B = v->B, P = v->px, p = P >> (c->levels - 1);
+    cn_params_set_trainable(r->vae, true);
+    CN_TRY(cn_graph_create(r->ctx, &v->g));
+    cn_graph_use(v->g, r->vae);
+    v->image = cn_input4(v->g, "image", B, P, P, 3);
+    v->noise = cn_input4(v->g, "noise", B, p, p, c->latent_channels);
+    v->moments = cn_vae_encode_build(v->g, c, v->image);
+    v->out = cn_vae_decode_build(v->g, c, cn_gauss_sample(v->g, v->moments, v->noise));
+    cn_node *l1 = cn_loss_node(v->g, CN_LOSS_L1, v->out, v->image);
+    cn_node *l2 = cn_loss_node(v->g, CN_LOSS_MSE, v->out, v->image);
+    cn_node *kl = cn_scale(v->g, cn_kl(v->g, v->moments), (float)KL_WEIGHT);
+    v->loss = cn_add(v->g, cn_add(v->g, l1, l2), kl);
+    CN_TRY(cn_graph_backward(v->g, v->loss));
+    return cn_plan_create(r->ctx, v->g, r->be, (cn_node *[]){v->loss, v->out, v->moments}, 3, true,
+                          &v->plan);
+}
+
+/* Scenes first .. first+B, cropped at random, into v->pixels, [-1,1]. */
+static cn_status render(cn_pretrain_run *r, vae_stage *v, uint64_t first)
+{
+    int64_t P = r->o->size_px, px = v->px, room = P - px + 1;
+    for (int64_t i = 0; i < v->B; i++)
+        cn_scene_generate(r->o->seed, first + (uint64_t)i, &v->scenes[i]);
+    cn_scene_maps maps = {.rgb = v->rgb};
+    CN_TRY(cn_scene_render_batch(r->ctx, v->scenes, v->B, P, &maps));
+    for (int64_t i = 0; i < v->B; i++) {
+        int64_t top = cn_rng_below(&v->rng, room);
+        int64_t left = cn_rng_below(&v->rng, room);
+        for (int64_t y = 0; y < px; y++) {
+            const uint8_t *from = v->rgb + ((i * P + top + y) * P + left) * 3;
+            float *to = v->pixels + (i * px + y) * px * 3;
+            for (int64_t k = 0; k < px * 3; k++) to[k] = (float)from[k] / 127.5f - 1.0f;
+        }
+    }
+    return CN_OK;
+}
+
+static cn_status run_batch(cn_pretrain_run *r, vae_stage *v, uint64_t first, bool sampled)
+{
+    CN_TRY(render(r, v, first));
+    CN_TRY(cn_plan_set(v->plan, v->image, v->pixels));
+    int64_t n = cn_node_elements(v->noise);
+    if (sampled)
+        cn_rng_normal(&v->rng, v->draws, n);
+    else
+        memset(v->draws, 0, (size_t)n * sizeof *v->draws);
+    CN_TRY(cn_plan_set(v->plan, v->noise, v->draws));
+    return cn_plan_run(v->plan);
+}
+
+/* Reconstruction of held-out scenes without noise: PSNR over all of them, latent deviation, a sheet. */
+static cn_status check(cn_pretrain_run *r, vae_stage *v, int64_t step, double *deviation)
+{
+    int64_t B = v->B, n = cn_node_elements(v->out), m = cn_node_elements(v->noise);
+    int64_t C = cn_channels(v->noise);
+    double square = 0, sum = 0, sum2 = 0;
+    int64_t batches = CN_MAX(CHECK / B, 1);
+    for (int64_t k = 0; k < batches; k++) {
+        CN_TRY(run_batch(r, v, HELD_OUT + (uint64_t)(k * B), false));
+        const float *y = cn_plan_data(v->plan, v->out), *q = cn_plan_data(v->plan, v->moments);
+        for (int64_t i = 0; i < n; i++) {
+            double a = (double)CN_MIN(1, CN_MAX(-1, y[i]));
+            square += (a - (double)v->pixels[i]) * (a - (double)v->pixels[i]);
+        }
+        for (int64_t i = 0; i < m; i++) {
+            double z = (double)q[i / C * 2 * C + i % C];
+            sum += z;
+            sum2 += z * z;
+        }
+    }
+    double count = (double)(m * batches), mse = square / (double)(n * batches) / 4;
+    *deviation = sqrt(CN_MAX(sum2 / count - sum / count * (sum / count), 1e-12));
+    char path[4200];
+    CN_TRY(
+        cn_format(r->ctx, path, sizeof path, "%s/vae_%06lld.png", r->state_dir, (long long)step));
+    CN_TRY(cn_pretrain_sheet(r, path, cn_plan_data(v->plan, v->out), (int)CN_MIN(B, SHEET),
+                             (int)CN_MIN(B, SHEET), v->px));
+    return cn_pretrain_note(r,
+                            "{\"stage\":\"vae\",\"step\":%lld,\"held_out_psnr_db\":%.2f,"
+                            "\"latent_deviation\":%.4f,\"seconds\":%.0f}",
+                            (long long)step, -10 * log10(mse), *deviation,
+                            cn_now_s() - r->started_s);
+}
+
+static cn_status allocate(cn_pretrain_run *r, vae_stage *v)
+{
+    size_t n = (size_t)(v->B * r->o->size_px * r->o->size_px * 3);
+    v->scenes = cn_alloc_array(r->ctx, (size_t)v->B, sizeof *v->scenes);
+    v->rgb = cn_alloc(r->ctx, n);
+    v->pixels = cn_alloc_array(r->ctx, n, sizeof *v->pixels);
+    v->draws = cn_alloc_array(r->ctx, (size_t)cn_node_elements(v->noise), sizeof *v->draws);
+    return v->scenes && v->rgb && v->pixels && v->draws ? CN_OK : CN_ENOMEM;
+}
+
+static cn_status train(cn_pretrain_run *r, vae_stage *v)
+{
+    double norm = 0, mean = 0;
+    cn_learner *l = v->learner;
+    while (l->step < v->until) {
+        if (cn_cancelled(r->ctx)) {
+            CN_TRY(cn_learner_save(l, r->state_dir, "vae"));
+            return cn_fail(r->ctx, CN_ECANCELLED,
+                           "stopped after step %lld; the same command goes on", (long long)l->step);
+        }
+        cn_rng_seed(&v->rng, r->o->seed * 1000003u + (uint64_t)l->step);
+        CN_TRY(run_batch(r, v, (uint64_t)(l->step * 2 * r->o->vae_batch), true));
+        double loss = (double)*(const float *)cn_plan_data(v->plan, v->loss);
+        CN_TRY(cn_learner_step(l, &norm));
+        mean = mean == 0 ? loss : 0.98 * mean + 0.02 * loss;
+        cn_pretrain_progress(r, "vae", l->step, r->o->vae_steps, mean);
+        if (l->step % 50 == 0)
+            CN_TRY(cn_pretrain_note(
+                r, "{\"stage\":\"vae\",\"step\":%lld,\"loss\":%.5f,\"grad_norm\":%.4f}",
+                (long long)l->step, mean, norm));
+        if (l->step % r->o->save_steps == 0 || l->step == v->until) {
+            double deviation;
+            CN_TRY(cn_learner_save(l, r->state_dir, "vae"));
+            cn_learner_swap_ema(l);
+            cn_status s = check(r, v, l->step, &deviation);
+            cn_learner_swap_ema(l);
+            CN_TRY(s);
+        }
+    }
+    return CN_OK;
+}
+
+/* Trains up to step `until` with crops of px; `last`: writes the finished network. */
+static cn_status phase(cn_pretrain_run *r, int64_t px, int64_t batch, int64_t until, bool last)
+{
+    vae_stage v = {.px = px, .B = batch, .until = until};
+    bool found;
+    double deviation = 1;
+    cn_learner_options o = {.lr = r->o->vae_lr,
+                            .weight_decay = 1e-4,
+                            .ema = 0.998,
+                            .beta2 = 0.99f,
+                            .steps = r->o->vae_steps,
+                            .warmup_steps = 300};
+    cn_status s = build(r, &v);
+    if (s == CN_OK) s = allocate(r, &v);
+    if (s == CN_OK) s = cn_params_init(r->ctx, r->be, r->vae, r->o->seed);
+    if (s == CN_OK) s = cn_learner_create(r->ctx, r->be, v.g, v.plan, &r->vae, 1, &o, &v.learner);
+    if (s == CN_OK) s = cn_learner_load(v.learner, r->state_dir, "vae", &found);
+    if (s == CN_OK) s = train(r, &v);
+    if (s == CN_OK && last) {
+        cn_learner_swap_ema(v.learner);
+        s = check(r, &v, v.learner->step, &deviation);
+        r->base->vae.scaling_factor = (float)(1.0 / deviation); /* latents of unit deviation */
+        if (s == CN_OK)
+            s = cn_base_save_folder(r->ctx, r->be, r->base, NULL, r->vae, NULL, NULL, CN_F16,
+                                    r->o->output_dir);
+    }
+    cn_learner_destroy(v.learner);
+    cn_plan_destroy(v.plan);
+    cn_graph_destroy(v.g);
+    cn_free(v.scenes);
+    cn_free(v.rgb);
+    cn_free(v.pixels);
+    cn_free(v.draws);
+    return s;
+}
+
+cn_status cn_pretrain_vae(cn_pretrain_run *r)
+{
+    const cn_pretrain_options *o = r->o;
+    CN_TRY(phase(r, o->size_px / 2, 2 * o->vae_batch, o->vae_steps - o->vae_steps / 10, false));
+    CN_TRY(phase(r, o->size_px, o->vae_batch, o->vae_steps, true));
+    cn_params_set_trainable(r->vae, false);
+    return CN_OK;
+}

@@ -1,0 +1,249 @@
+/* cache.c - runs the VAE's encoder and the text encoder over a data set. */
+#include "train/cache.h"
+
+#include "graph/plan.h"
+#include "model/nets.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void cn_cache_destroy(cn_cache *c)
+{
+    if (!c) return;
+    cn_store_destroy(c->moments);
+    cn_store_destroy(c->conditions);
+    cn_store_destroy(c->contexts);
+    cn_free(c->context_of);
+    cn_free(c);
+}
+
+/* One network with weights from the base, one input, one output. */
+typedef struct encoder {
+    cn_params *params;
+    cn_graph *g;
+    cn_plan *plan;
+    cn_node *in, *out;
+    int64_t batch;
+} encoder;
+
+static void encoder_close(encoder *e)
+{
+    cn_plan_destroy(e->plan);
+    cn_graph_destroy(e->g);
+    cn_params_destroy(e->params);
+    *e = (encoder){0};
+}
+
+static cn_status encoder_begin(cn_ctx *ctx, const char *network, encoder *e)
+{
+    CN_TRY(cn_graph_create(ctx, &e->g));
+    CN_TRY(cn_params_create(ctx, network, &e->params));
+    cn_graph_use(e->g, e->params);
+    return CN_OK;
+}
+
+static cn_status encoder_end(cn_ctx *ctx, cn_backend *be, const cn_base *base, encoder *e)
+{
+    CN_TRY(cn_plan_create(ctx, e->g, be, &e->out, 1, false, &e->plan));
+    return cn_base_load(ctx, base, be, e->params);
+}
+
+static cn_status check_cancelled(cn_ctx *ctx)
+{
+    return cn_cancelled(ctx) ? cn_fail(ctx, CN_ECANCELLED, "stopped while encoding the data set")
+                             : CN_OK;
+}
+
+static void tell(const cn_cache_options *o, const char *what, int64_t done, int64_t total)
+{
+    if (o->progress) o->progress(o->progress_user, what, done, total);
+}
+
+/* --- prompts ------------------------------------------------------------------------------------ */
+
+typedef struct prompt_ref {
+    const char *text;
+    int64_t item; /* -1: the empty prompt that every data set has */
+} prompt_ref;
+
+static int by_text(const void *a, const void *b)
+{
+    const prompt_ref *x = a, *y = b;
+    const int order = strcmp(x->text, y->text);
+    return order ? order : x->item < y->item ? -1 : x->item > y->item;
+}
+
+/* Numbers the distinct prompts (the empty one is first in sorted order); *texts: cn_free. */
+static cn_status number_prompts(cn_ctx *ctx, const cn_dataset *d, cn_cache *c, const char ***texts)
+{
+    prompt_ref *refs = cn_alloc_array(ctx, (size_t)d->n + 1, sizeof *refs);
+    const char **list = cn_alloc_array(ctx, (size_t)d->n + 1, sizeof *list);
+    c->context_of = cn_alloc_array(ctx, (size_t)d->n, sizeof *c->context_of);
+    if (!refs || !list || !c->context_of) {
+        cn_free(refs);
+        cn_free(list);
+        return CN_ENOMEM;
+    }
+    refs[0] = (prompt_ref){"", -1};
+    for (int64_t i = 0; i < d->n; i++) refs[i + 1] = (prompt_ref){d->items[i].prompt, i};
+    qsort(refs, (size_t)d->n + 1, sizeof *refs, by_text);
+    int64_t n = 0;
+    for (int64_t i = 0; i <= d->n; i++) {
+        if (!i || strcmp(refs[i].text, refs[i - 1].text) != 0) list[n++] = refs[i].text;
+        if (refs[i].item >= 0) c->context_of[refs[i].item] = n - 1;
+    }
+    c->n_contexts = n;
+    cn_free(refs);
+    *texts = list;
+    return CN_OK;
+}
+
+static cn_status build_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, encoder *e)
+{
+    CN_TRY(encoder_begin(ctx, "text_encoder", e));
+    e->batch = 8;
+    e->in =
+        cn_input(e->g, "ids", CN_I32, 2, (int64_t[]){e->batch, base->clip.max_positions}, false);
+    e->out = cn_clip_build(e->g, &base->clip, e->in, 0);
+    return encoder_end(ctx, be, base, e);
+}
+
+static cn_status run_text(cn_ctx *ctx, const cn_tokenizer *t, encoder *e, cn_cache *c,
+                          const char *const *texts, const cn_cache_options *o)
+{
+    int32_t *ids = cn_plan_data(e->plan, e->in);
+    const char *contexts = cn_plan_data(e->plan, e->out);
+    const size_t bytes = cn_store_record_bytes(c->contexts);
+    for (int64_t at = 0; at < c->n_contexts; at += e->batch) {
+        CN_TRY(check_cancelled(ctx));
+        const int64_t n = CN_MIN(e->batch, c->n_contexts - at);
+        for (int64_t i = 0; i < e->batch; i++) /* a short batch repeats its last text */
+            CN_TRY(cn_tokenizer_encode(ctx, t, texts[at + CN_MIN(i, n - 1)], ids + i * c->tokens,
+                                       c->tokens, NULL));
+        CN_TRY(cn_plan_run(e->plan));
+        for (int64_t i = 0; i < n; i++)
+            CN_TRY(cn_store_write(c->contexts, at + i, contexts + (size_t)i * bytes));
+        tell(o, "text", at + n, c->n_contexts);
+    }
+    return CN_OK;
+}
+
+static cn_status encode_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_dataset *d,
+                             const cn_cache_options *o, cn_cache *c)
+{
+    encoder e = {0};
+    cn_tokenizer *t = NULL;
+    const char **texts = NULL;
+    cn_status s = number_prompts(ctx, d, c, &texts);
+    if (s != CN_OK) return s;
+    c->tokens = base->clip.max_positions;
+    c->context_dim = base->clip.hidden;
+    const size_t bytes = (size_t)c->tokens * (size_t)c->context_dim * sizeof(float);
+    s = cn_base_tokenizer(ctx, base, o->tokenizer_dir, &t);
+    if (s == CN_OK && cn_tokenizer_size(t) > base->clip.vocabulary)
+        s = cn_fail(ctx, CN_EMISMATCH,
+                    "the tokenizer has %lld tokens, the text encoder's vocabulary %lld; they must "
+                    "belong together",
+                    (long long)cn_tokenizer_size(t), (long long)base->clip.vocabulary);
+    if (s == CN_OK)
+        s = cn_store_create(ctx, c->n_contexts, bytes, o->memory_limit_bytes, o->dir, &c->contexts);
+    if (s == CN_OK) s = build_text(ctx, be, base, &e);
+    if (s == CN_OK) s = run_text(ctx, t, &e, c, texts, o);
+    encoder_close(&e);
+    cn_tokenizer_close(t);
+    cn_free(texts);
+    return s;
+}
+
+/* --- pictures ----------------------------------------------------------------------------------- */
+
+/* The pictures of items at..at+n, in parallel: targets into x in [-1,1], conditions to the store. */
+static cn_status load_batch(cn_ctx *ctx, const cn_dataset *d, cn_cache *c, int64_t at, int64_t n,
+                            float *x)
+{
+    const int64_t each = c->width * c->height * 3;
+    cn_status first = CN_OK;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(cn_threads(ctx))
+    for (int64_t i = 0; i < n; i++) {
+        cn_image *condition = NULL, *target = NULL;
+        cn_status s = cn_dataset_load(ctx, d, at + i, c->width, c->height, &condition, &target);
+        if (s == CN_OK) s = cn_store_write(c->conditions, at + i, condition->rgb);
+        for (int64_t k = 0; s == CN_OK && k < each; k++)
+            x[i * each + k] = (float)target->rgb[k] / 127.5f - 1.0f;
+        cn_image_destroy(condition);
+        cn_image_destroy(target);
+        if (s != CN_OK) {
+#pragma omp critical(cn_cache_status)
+            if (first == CN_OK) first = s;
+        }
+    }
+    return first;
+}
+
+static cn_status build_vae(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_cache *c,
+                           encoder *e)
+{
+    CN_TRY(encoder_begin(ctx, "vae", e));
+    /* about a 512 px picture's work at a time */
+    e->batch = CN_MAX(1, CN_MIN(16, 512 * 512 / (c->width * c->height)));
+    e->in = cn_input4(e->g, "image", e->batch, c->height, c->width, base->vae.image_channels);
+    e->out = cn_vae_encode_build(e->g, &base->vae, e->in);
+    CN_TRY(encoder_end(ctx, be, base, e));
+    return CN_OK;
+}
+
+static cn_status run_vae(cn_ctx *ctx, const cn_dataset *d, encoder *e, cn_cache *c,
+                         const cn_cache_options *o)
+{
+    const size_t bytes = cn_store_record_bytes(c->moments);
+    for (int64_t at = 0; at < c->n; at += e->batch) {
+        CN_TRY(check_cancelled(ctx));
+        const int64_t n = CN_MIN(e->batch, c->n - at);
+        CN_TRY(load_batch(ctx, d, c, at, n, cn_plan_data(e->plan, e->in)));
+        CN_TRY(cn_plan_run(e->plan));
+        const char *moments = cn_plan_data(e->plan, e->out);
+        for (int64_t i = 0; i < n; i++)
+            CN_TRY(cn_store_write(c->moments, at + i, moments + (size_t)i * bytes));
+        tell(o, "latents", at + n, c->n);
+    }
+    return CN_OK;
+}
+
+static cn_status encode_pictures(cn_ctx *ctx, cn_backend *be, const cn_base *base,
+                                 const cn_dataset *d, const cn_cache_options *o, cn_cache *c)
+{
+    encoder e = {0};
+    cn_status s = build_vae(ctx, be, base, c, &e);
+    if (s != CN_OK) goto fail;
+    c->latent_h = e.out->shape[1];
+    c->latent_w = e.out->shape[2];
+    c->latent_c = e.out->shape[3] / 2;
+    const size_t moments = (size_t)(c->latent_h * c->latent_w * 2 * c->latent_c) * sizeof(float);
+    const size_t pixels = (size_t)(c->width * c->height * 3);
+    s = cn_store_create(ctx, c->n, moments, o->memory_limit_bytes, o->dir, &c->moments);
+    if (s != CN_OK) goto fail;
+    s = cn_store_create(ctx, c->n, pixels, o->memory_limit_bytes, o->dir, &c->conditions);
+    if (s != CN_OK) goto fail;
+    s = run_vae(ctx, d, &e, c, o);
+fail:
+    encoder_close(&e);
+    return s;
+}
+
+cn_status cn_cache_build(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_dataset *d,
+                         const cn_cache_options *options, cn_cache **out)
+{
+    cn_cache *c = cn_alloc0(ctx, sizeof *c);
+    if (!c) return CN_ENOMEM;
+    c->n = d->n;
+    c->width = options->width;
+    c->height = options->height;
+    cn_status s = encode_text(ctx, be, base, d, options, c);
+    if (s == CN_OK) s = encode_pictures(ctx, be, base, d, options, c);
+    if (s != CN_OK) {
+        cn_cache_destroy(c);
+        return s;
+    }
+    *out = c;
+    return CN_OK;
+}

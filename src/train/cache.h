@@ -1,0 +1,41 @@
+/* cache.h - everything a step needs of a data set, encoded once before training.
+ *
+ * Latents are kept as the VAE's moments, so every step draws its own sample, as diffusers does; the
+ * encoders are loaded, used and freed here. Prompts are encoded once per distinct text.
+ */
+#ifndef CN_TRAIN_CACHE_H
+#define CN_TRAIN_CACHE_H
+
+#include "model/weights.h"
+#include "train/dataset.h"
+#include "train/store.h"
+
+typedef struct cn_cache {
+    int64_t n, width, height; /* pixels */
+    int64_t latent_w, latent_h, latent_c;
+    int64_t tokens, context_dim;
+    cn_store *moments;    /* [h,w,2c] F32 per item */
+    cn_store *conditions; /* [H,W,3] bytes per item */
+    cn_store *contexts;   /* [L,D] F32 per distinct prompt; 0 is the empty prompt's */
+    int64_t *context_of;  /* [n] */
+    int64_t n_contexts;
+} cn_cache;
+
+/* what: "text" or "latents". */
+typedef void (*cn_cache_progress)(void *user, const char *what, int64_t done, int64_t total);
+
+typedef struct cn_cache_options {
+    const char *tokenizer_dir; /* NULL: the base's own */
+    const char *dir;           /* for what doesn't fit into memory */
+    size_t memory_limit_bytes; /* per kind of record */
+    int64_t width, height;     /* multiples of the VAE's factor */
+    cn_cache_progress progress;
+    void *progress_user;
+} cn_cache_options;
+
+/* CN_ECANCELLED after cn_cancel. */
+cn_status cn_cache_build(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_dataset *d,
+                         const cn_cache_options *options, cn_cache **out) CN_CHECKED;
+void cn_cache_destroy(cn_cache *c);
+
+#endif

@@ -1,0 +1,50 @@
+/* checkpoint.h - what a run leaves on disk, and how it goes on from there.
+ *
+ *   OUT/config.json, OUT/diffusion_pytorch_model.safetensors   the ControlNet as diffusers has it
+ *   OUT/control.safetensors                                    the same with single-file names
+ *   OUT/checkpoint-N/                                          both, optimizer.safetensors, trainer_state.json
+ *
+ * A checkpoint is written into a folder of another name and renamed when all of it is on disk, so a
+ * folder called checkpoint-N is always whole. Weights and moments are F32: nothing is rounded.
+ */
+#ifndef CN_TRAIN_CHECKPOINT_H
+#define CN_TRAIN_CHECKPOINT_H
+
+#include "model/weights.h"
+#include "train/optimizer.h"
+
+/* Where the run stands. Everything random follows from seed and samples (batch.h). */
+typedef struct cn_train_state {
+    int64_t step;    /* optimizer steps taken */
+    int64_t samples; /* samples seen */
+    uint64_t seed;
+    int64_t items; /* training pairs: the permutations' length */
+    int64_t learned_at_step;
+} cn_train_state;
+
+typedef struct cn_checkpoint {
+    cn_ctx *ctx;
+    cn_backend *be;
+    const char *output_dir;
+    const cn_controlnet_config *config;
+    cn_params *control;
+    cn_adamw *adamw;
+} cn_checkpoint;
+
+/* The ControlNet in both layouts into `dir`, which is made. */
+cn_status cn_checkpoint_save_weights(const cn_checkpoint *c, const char *dir) CN_CHECKED;
+/* checkpoint-STEP; then, with limit > 0, the oldest ones beyond `limit` are removed. path: its folder. */
+cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state, int64_t limit,
+                             char path[4096]) CN_CHECKED;
+/* "latest" or a folder, alone or within output_dir, to a path; path[0] = 0 when "latest" finds none. */
+cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *which,
+                             char path[4096]) CN_CHECKED;
+cn_status cn_checkpoint_read_state(cn_ctx *ctx, const char *path, cn_train_state *out) CN_CHECKED;
+/* Weights and optimizer; the network must be planned. */
+cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path) CN_CHECKED;
+/* Bytes that one save takes. */
+size_t cn_checkpoint_bytes(const cn_checkpoint *c);
+/* The folder is made and written to once; CN_EIO when that fails or less than `bytes` are free. */
+cn_status cn_checkpoint_try_dir(cn_ctx *ctx, const char *dir, size_t bytes) CN_CHECKED;
+
+#endif

@@ -1,0 +1,156 @@
+/* loop.c - the training loop: forward, backward, step, and what happens between steps. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <string.h>
+
+cn_checkpoint cn_trainer_checkpoint(cn_trainer *t)
+{
+    return (cn_checkpoint){t->ctx, t->be, t->o.output_dir, &t->config, t->control, t->adamw};
+}
+
+static double mean(const double *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += x[i];
+    return n ? sum / (double)n : 0;
+}
+
+double cn_trainer_mean_loss(const cn_trainer *t)
+{
+    return mean(t->recent_loss, CN_MIN(t->n_recent, (int64_t)CN_COUNT(t->recent_loss)));
+}
+
+static void remember(cn_trainer *t, double loss, double seconds)
+{
+    const int64_t at = t->n_recent++ % (int64_t)CN_COUNT(t->recent_loss);
+    t->recent_loss[at] = loss;
+    t->recent_seconds[at] = seconds;
+}
+
+/* One forward and backward pass over the next train_batch_size samples. */
+static cn_status run_pass(cn_trainer *t, double *loss)
+{
+    for (int64_t i = 0; i < t->o.train_batch_size; i++) {
+        const cn_sample sample = cn_shuffle_sample(t->shuffle, t->state.samples + i, t->schedule->n,
+                                                   t->o.proportion_empty_prompts);
+        CN_TRY(cn_batcher_fill(t->batcher, t->step, i, &sample));
+    }
+    CN_TRY(cn_plan_run(t->step->plan));
+    *loss = *(const float *)cn_plan_data(t->step->plan, t->step->loss);
+    t->state.samples += t->o.train_batch_size;
+    if (isfinite(*loss)) return CN_OK;
+    return cn_fail(t->ctx, CN_EINVAL,
+                   "training diverged: the loss is not finite at step %lld; a smaller "
+                   "--learning-rate may help",
+                   (long long)(t->state.step + 1));
+}
+
+/* One optimizer step; on failure the state counts no part of it. */
+static cn_status run_step(cn_trainer *t, double *loss, double *norm, double *lr)
+{
+    const int64_t passes = t->o.gradient_accumulation_steps;
+    const cn_train_state before = t->state;
+    cn_status s = CN_OK;
+    *loss = 0;
+    *lr = cn_lr_at(&t->lr, t->state.step);
+    for (int64_t k = 0; k < passes && s == CN_OK; k++) {
+        double part = 0;
+        s = run_pass(t, &part);
+        *loss += part / (double)passes;
+        if (s == CN_OK && k + 1 < passes) s = cn_adamw_accumulate(t->adamw, t->grads);
+    }
+    if (s == CN_OK) s = cn_adamw_run(t->adamw, t->grads, *lr, t->o.max_grad_norm, norm);
+    if (s != CN_OK) {
+        t->state = before;
+        return s;
+    }
+    t->state.step++;
+    return CN_OK;
+}
+
+static cn_status report_step(cn_trainer *t, double loss, double norm, double lr, double seconds)
+{
+    const int64_t images = t->o.train_batch_size * t->o.gradient_accumulation_steps;
+    cn_metrics *m = t->metrics;
+    cn_metrics_begin(m);
+    cn_metrics_int(m, "step", t->state.step);
+    cn_metrics_int(m, "epoch", (t->state.samples - 1) / t->n_train);
+    cn_metrics_number(m, "loss", loss);
+    cn_metrics_number(m, "lr", lr);
+    cn_metrics_number(m, "grad_norm", norm);
+    cn_metrics_number(m, "seconds", seconds);
+    cn_metrics_number(m, "images_per_s", (double)images / fmax(seconds, 1e-9));
+    CN_TRY(cn_metrics_end(m));
+    if (!t->callbacks.progress) return CN_OK;
+    const int64_t n = CN_MIN(t->n_recent, (int64_t)CN_COUNT(t->recent_seconds));
+    const double step_seconds = mean(t->recent_seconds, n);
+    t->callbacks.progress(
+        t->callbacks.user,
+        &(cn_train_progress){
+            .stage = "train",
+            .done = t->state.step,
+            .total = t->total_steps,
+            .loss = loss,
+            .loss_mean = cn_trainer_mean_loss(t),
+            .lr = lr,
+            .grad_norm = norm,
+            .step_seconds = step_seconds,
+            .images_per_second = (double)images / fmax(step_seconds, 1e-9),
+            .eta_seconds = step_seconds * (double)(t->total_steps - t->state.step)});
+    return CN_OK;
+}
+
+static cn_status save_checkpoint(cn_trainer *t)
+{
+    char path[4096];
+    const cn_checkpoint c = cn_trainer_checkpoint(t);
+    CN_TRY(cn_checkpoint_save(&c, &t->state, t->o.checkpoints_total_limit, path));
+    if (t->callbacks.saved) t->callbacks.saved(t->callbacks.user, path);
+    return CN_OK;
+}
+
+static bool due(int64_t every, int64_t step)
+{
+    return every > 0 && step > 0 && step % every == 0;
+}
+
+/* Saves what is there and says how to go on. */
+static cn_status stop(cn_trainer *t)
+{
+    if (t->state.step > 0 && !due(t->o.checkpointing_steps, t->state.step))
+        CN_TRY(save_checkpoint(t));
+    if (!t->state.step)
+        return cn_fail(t->ctx, CN_ECANCELLED, "stopped before the first step; nothing to save");
+    return cn_fail(t->ctx, CN_ECANCELLED,
+                   "stopped after step %lld, saved as %s/checkpoint-%lld; "
+                   "--resume-from-checkpoint latest goes on from there",
+                   (long long)t->state.step, t->o.output_dir, (long long)t->state.step);
+}
+
+/* The checkpoint comes before the validation: a run killed while drawing loses nothing. */
+static cn_status after_step(cn_trainer *t)
+{
+    const int64_t step = t->state.step;
+    if (due(t->o.checkpointing_steps, step)) CN_TRY(save_checkpoint(t));
+    if (t->validator && (due(t->o.validation_steps, step) || step == t->total_steps))
+        return cn_validator_run(t->validator, t);
+    return CN_OK;
+}
+
+cn_status cn_trainer_loop(cn_trainer *t)
+{
+    while (t->state.step < t->total_steps) {
+        double loss = 0, norm = 0, lr = 0;
+        if (cn_cancelled(t->ctx)) return stop(t);
+        const double start = cn_now_s();
+        CN_TRY(run_step(t, &loss, &norm, &lr));
+        const double seconds = cn_now_s() - start;
+        remember(t, loss, seconds);
+        CN_TRY(report_step(t, loss, norm, lr, seconds));
+        const cn_status s = after_step(t);
+        if (s == CN_ECANCELLED) return stop(t);
+        if (s != CN_OK) return s;
+    }
+    return CN_OK;
+}

@@ -1,0 +1,69 @@
+/* stepgraph.c - builds, derives and plans the graph of a training step. */
+#include "train/stepgraph.h"
+
+void cn_stepgraph_destroy(cn_stepgraph *s)
+{
+    if (!s) return;
+    cn_plan_destroy(s->plan);
+    cn_graph_destroy(s->g);
+    cn_free(s);
+}
+
+static void make_inputs(cn_stepgraph *s, const cn_unet_config *u)
+{
+    const cn_stepgraph_options *o = &s->o;
+    cn_graph *g = s->g;
+    s->x = cn_input4(g, "noisy", o->batch, o->latent_h, o->latent_w, u->in_channels);
+    s->t = cn_input(g, "timestep", CN_F32, 1, &o->batch, false);
+    s->context =
+        cn_input(g, "context", CN_F32, 3, (int64_t[]){o->batch, o->tokens, u->context_dim}, false);
+    s->target = cn_input4(g, "target", o->batch, o->latent_h, o->latent_w, u->out_channels);
+    if (o->control) s->condition = cn_input4(g, "condition", o->batch, o->height, o->width, 3);
+}
+
+static cn_status build(cn_stepgraph *s, const cn_unet_config *u, const cn_controlnet_config *c,
+                       cn_params *unet, cn_params *control)
+{
+    cn_graph *g = s->g;
+    cn_residuals r = {0};
+    make_inputs(s, u);
+    if (s->o.control) {
+        cn_graph_use(g, control);
+        cn_node *hint = cn_controlnet_hint_build(g, c, s->condition);
+        cn_controlnet_build(g, c, s->x, s->t, s->context, hint, &r);
+        for (int i = 0; s->o.only_mid && i < r.n; i++) r.down[i] = NULL;
+    }
+    cn_graph_use(g, unet);
+    s->prediction = cn_unet_build(g, u, s->x, s->t, s->context, s->o.control ? &r : NULL);
+    s->loss = cn_loss_node(g, CN_LOSS_MSE, s->prediction, s->target);
+    return s->o.gradients ? cn_graph_backward(g, s->loss) : cn_graph_status(g);
+}
+
+cn_status cn_stepgraph_create(cn_ctx *ctx, cn_backend *be, const cn_unet_config *unet_config,
+                              const cn_controlnet_config *control_config, cn_params *unet,
+                              cn_params *control, const cn_stepgraph_options *options,
+                              cn_stepgraph **out)
+{
+    cn_stepgraph *s = cn_alloc0(ctx, sizeof *s);
+    if (!s) return CN_ENOMEM;
+    s->o = *options;
+    cn_status status = cn_graph_create(ctx, &s->g);
+    if (status == CN_OK) status = build(s, unet_config, control_config, unet, control);
+    if (status == CN_OK)
+        status = cn_plan_create(ctx, s->g, be, (cn_node *[]){s->loss, s->prediction}, 2,
+                                s->o.gradients, &s->plan);
+    if (status != CN_OK) {
+        cn_stepgraph_destroy(s);
+        return status;
+    }
+    *out = s;
+    return CN_OK;
+}
+
+void cn_stepgraph_gradients(const cn_stepgraph *s, const cn_params *p, const float **out)
+{
+    for (int64_t i = 0; i < cn_params_count(p); i++) {
+        const cn_node *grad = cn_param_grad(s->g, cn_params_at(p, i));
+        out[i] = grad ? cn_plan_data(s->plan, grad) : NULL;
+    }
+}

@@ -1,0 +1,39 @@
+/* stepgraph.h - the loss of noisy latents as one graph: ControlNet, UNet, mean squared error.
+ *
+ *   condition -> hint -> ControlNet -> residuals -> UNet -> prediction -> loss against the target
+ *
+ * With gradients it is a training step; without, it measures. Parameter sets are shared between graphs
+ * and stay the caller's.
+ */
+#ifndef CN_TRAIN_STEPGRAPH_H
+#define CN_TRAIN_STEPGRAPH_H
+
+#include "graph/plan.h"
+#include "model/nets.h"
+
+typedef struct cn_stepgraph_options {
+    int64_t batch, width, height; /* pixels */
+    int64_t latent_w, latent_h, tokens;
+    bool control;  /* false: the UNet alone */
+    bool only_mid; /* the paper's small-scale strategy: no residual reaches the decoder's skips */
+    bool gradients;
+} cn_stepgraph_options;
+
+typedef struct cn_stepgraph {
+    cn_stepgraph_options o;
+    cn_graph *g;
+    cn_plan *plan;
+    cn_node *x, *t, *context, *condition, *target; /* inputs; condition NULL without control */
+    cn_node *prediction, *loss;
+} cn_stepgraph;
+
+cn_status cn_stepgraph_create(cn_ctx *ctx, cn_backend *be, const cn_unet_config *unet_config,
+                              const cn_controlnet_config *control_config, cn_params *unet,
+                              cn_params *control, const cn_stepgraph_options *options,
+                              cn_stepgraph **out) CN_CHECKED;
+void cn_stepgraph_destroy(cn_stepgraph *s);
+/* The gradients of the set's parameters in its order, NULL where there is none; n = its count. They
+ * stay where they are from run to run. */
+void cn_stepgraph_gradients(const cn_stepgraph *s, const cn_params *p, const float **out);
+
+#endif

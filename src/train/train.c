@@ -1,0 +1,411 @@
+/* train.c - cn_train: checks what it was given, sets a run up, lets it loop, saves. */
+#include "train/trainer.h"
+
+#include "cpu/cpu.h"
+#include "diffuse/draw.h"
+
+#include <math.h>
+#include <string.h>
+
+void cn_train_options_default(cn_train_options *o)
+{
+    *o = (cn_train_options){
+        .resolution = 512,
+        .train_batch_size = 4,
+        .gradient_accumulation_steps = 1,
+        .num_train_epochs = 1,
+        .learning_rate = 5e-6,
+        .lr_scheduler = "constant",
+        .lr_warmup_steps = 500,
+        .lr_num_cycles = 1,
+        .lr_power = 1,
+        .adam_beta1 = 0.9,
+        .adam_beta2 = 0.999,
+        .adam_epsilon = 1e-8,
+        .adam_weight_decay = 1e-2,
+        .max_grad_norm = 1,
+        .proportion_empty_prompts = 0.5,
+        .checkpointing_steps = 500,
+        .validation_steps = 100,
+        .validation_count = 8,
+        .validation_sampling_steps = 20,
+        .validation_guidance_scale = 7.5,
+    };
+}
+
+/* --- checks --------------------------------------------------------------------------------------- */
+
+static cn_status check_range(cn_ctx *ctx, const char *name, double value, double least, double most)
+{
+    if (value >= least && value <= most) return CN_OK; /* not true of NaN */
+    return cn_fail(ctx, CN_EINVAL, "--%s %g is out of range: %g to %g are possible", name, value,
+                   least, most);
+}
+
+static cn_status check_options(cn_ctx *ctx, const cn_train_options *o)
+{
+    if (!o->model || !o->train_data_dir || !o->output_dir || !*o->output_dir)
+        return cn_fail(ctx, CN_EINVAL,
+                       "training needs a base model, --train-data-dir and --output-dir");
+    const struct {
+        const char *name;
+        double value, least, most;
+    } ranges[] = {
+        {"resolution", (double)o->resolution, 8, 8192},
+        {"train-batch-size", (double)o->train_batch_size, 1, 65536},
+        {"gradient-accumulation-steps", (double)o->gradient_accumulation_steps, 1, 1e6},
+        {"max-train-steps", (double)o->max_train_steps, 0, 1e12},
+        {"num-train-epochs", (double)o->num_train_epochs, 1, 1e9},
+        {"learning-rate", o->learning_rate, 0, 1e3},
+        {"lr-warmup-steps", (double)o->lr_warmup_steps, 0, 1e12},
+        {"lr-num-cycles", o->lr_num_cycles, 0, 1e6},
+        {"lr-power", o->lr_power, 0, 100},
+        {"adam-beta1", o->adam_beta1, 0, 0.9999999},
+        {"adam-beta2", o->adam_beta2, 0, 0.9999999},
+        {"adam-epsilon", o->adam_epsilon, 0, 1},
+        {"adam-weight-decay", o->adam_weight_decay, 0, 100},
+        {"max-grad-norm", o->max_grad_norm, 0, 1e30},
+        {"proportion-empty-prompts", o->proportion_empty_prompts, 0, 1},
+        {"checkpointing-steps", (double)o->checkpointing_steps, 0, 1e12},
+        {"checkpoints-total-limit", (double)o->checkpoints_total_limit, 0, 1e9},
+        {"validation-steps", (double)o->validation_steps, 0, 1e12},
+        {"validation-count", (double)o->validation_count, 1, 1e4},
+        {"validation-sampling-steps", (double)o->validation_sampling_steps, 1, 1000},
+        {"validation-guidance-scale", o->validation_guidance_scale, 0, 100},
+    };
+    for (size_t i = 0; i < CN_COUNT(ranges); i++)
+        CN_TRY(check_range(ctx, ranges[i].name, ranges[i].value, ranges[i].least, ranges[i].most));
+    return CN_OK;
+}
+
+/* What the base must be for this trainer. */
+static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_options *o)
+{
+    const int64_t factor = cn_vae_factor(&b->vae);
+    if (b->unet.in_channels != b->vae.latent_channels ||
+        b->unet.out_channels != b->vae.latent_channels)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "%s: its UNet takes %lld channels and gives %lld, the VAE's latents have "
+                       "%lld; a plain text-to-image model is expected",
+                       b->path, (long long)b->unet.in_channels, (long long)b->unet.out_channels,
+                       (long long)b->vae.latent_channels);
+    if (b->clip.hidden != b->unet.context_dim)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "%s: its text encoder is %lld wide, its UNet expects %lld", b->path,
+                       (long long)b->clip.hidden, (long long)b->unet.context_dim);
+    if (o->resolution % factor)
+        return cn_fail(ctx, CN_EINVAL, "--resolution %lld: a multiple of %lld is expected",
+                       (long long)o->resolution, (long long)factor);
+    return CN_OK;
+}
+
+/* --- files ---------------------------------------------------------------------------------------- */
+
+/* The widths of a ControlNet that starts from this base: diffusers' hint network, which shrinks the
+ * condition as the VAE does the picture. */
+static cn_status fresh_config(cn_ctx *ctx, const cn_base *b, cn_controlnet_config *c)
+{
+    static const int64_t hint[] = {16, 32, 96, 256};
+    const int levels = b->vae.levels;
+    if (levels < 2 || levels > (int)CN_COUNT(hint))
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "%s: its VAE has %d levels; a ControlNet's hint network is known for 2 to "
+                       "%d of them",
+                       b->path, levels, (int)CN_COUNT(hint));
+    *c = (cn_controlnet_config){.encoder = b->unet, .condition_channels = 3, .hint_levels = levels};
+    for (int i = 0; i < levels; i++) c->hint_channels[i] = hint[i];
+    return CN_OK;
+}
+
+static cn_status given_config(cn_trainer *t)
+{
+    cn_ctx *ctx = t->ctx;
+    CN_TRY(cn_control_open(ctx, t->o.controlnet, &t->start));
+    const cn_controlnet_config *c = &t->start->config;
+    cn_status s = cn_control_fits(ctx, c, &t->base->unet);
+    if (s == CN_OK && c->hint_levels != t->base->vae.levels)
+        s = cn_fail(ctx, CN_EMISMATCH, "its hint network has %d levels, the base's VAE %d",
+                    c->hint_levels, t->base->vae.levels);
+    if (s == CN_OK && c->condition_channels != 3)
+        s = cn_fail(ctx, CN_EMISMATCH, "its condition has %lld channels; RGB (3) is expected",
+                    (long long)c->condition_channels);
+    if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", t->o.controlnet);
+    t->config = *c;
+    return CN_OK;
+}
+
+/* How many pairs are held out, and how many are left to learn from. */
+static cn_status split_data(cn_trainer *t)
+{
+    const cn_train_options *o = &t->o;
+    t->n_train = t->data->n;
+    if (!o->validation_steps) return CN_OK;
+    if (o->validation_data_dir) {
+        CN_TRY(cn_dataset_open(t->ctx, o->validation_data_dir, NULL, NULL, &t->held_data));
+        t->n_held = CN_MIN(t->held_data->n, o->validation_count);
+        for (int64_t i = t->n_held; i < t->held_data->n; i++)
+            cn_dataset_item_free(&t->held_data->items[i]);
+        t->held_data->n = t->n_held;
+        return CN_OK;
+    }
+    t->n_held = CN_MIN(o->validation_count, t->data->n / 4);
+    t->n_train -= t->n_held;
+    if (t->n_held < o->validation_count)
+        cn_log(t->ctx, CN_LOG_WARN,
+               "%s: %lld pairs are few; %lld of them are held out for validation instead of %lld",
+               o->train_data_dir, (long long)t->data->n, (long long)t->n_held,
+               (long long)o->validation_count);
+    return CN_OK;
+}
+
+static cn_status open_files(cn_trainer *t)
+{
+    CN_TRY(cn_lr_kind_find(t->ctx, t->o.lr_scheduler, &t->lr.kind));
+    CN_TRY(cn_base_open(t->ctx, t->o.model, &t->base));
+    CN_TRY(check_base(t->ctx, t->base, &t->o));
+    CN_TRY(t->o.controlnet ? given_config(t) : fresh_config(t->ctx, t->base, &t->config));
+    CN_TRY(cn_dataset_open(t->ctx, t->o.train_data_dir, NULL, NULL, &t->data));
+    CN_TRY(split_data(t));
+    CN_TRY(cn_schedule_create(t->ctx, &t->base->schedule, &t->schedule));
+    if (t->o.resume_from_checkpoint) {
+        CN_TRY(cn_checkpoint_find(t->ctx, t->o.output_dir, t->o.resume_from_checkpoint,
+                                  t->resume_path));
+        if (!t->resume_path[0])
+            cn_log(t->ctx, CN_LOG_WARN, "%s: no checkpoint to resume from; training starts anew",
+                   t->o.output_dir);
+    }
+    return CN_OK;
+}
+
+/* --- networks ------------------------------------------------------------------------------------- */
+
+/* With the middle's link alone the decoder's links must be silent for whoever uses the result. */
+static cn_status silence_links(cn_trainer *t)
+{
+    for (int64_t i = 0; i < cn_params_count(t->control); i++) {
+        cn_param *q = cn_params_at(t->control, i);
+        if (strncmp(q->diffusers_name, "controlnet_down_blocks.", 23) != 0) continue;
+        float *zeros = cn_alloc0(t->ctx, (size_t)cn_param_elements(q) * sizeof(float));
+        if (!zeros) return CN_ENOMEM;
+        const cn_status s = cn_param_set(t->be, t->ctx, q, zeros);
+        cn_free(zeros);
+        if (s != CN_OK) return s;
+    }
+    return CN_OK;
+}
+
+static cn_status load_weights(cn_trainer *t)
+{
+    CN_TRY(cn_base_load(t->ctx, t->base, t->be, t->unet));
+    if (t->start)
+        CN_TRY(cn_control_load(t->ctx, t->start, t->be, t->control));
+    else
+        CN_TRY(cn_control_init_from_unet(t->ctx, t->be, t->unet, t->control, t->o.seed));
+    return t->o.only_mid_control ? silence_links(t) : CN_OK;
+}
+
+/* The optimizer over every parameter that has a gradient. */
+static cn_status create_optimizer(cn_trainer *t)
+{
+    const int64_t count = cn_params_count(t->control);
+    cn_param **list = cn_alloc_array(t->ctx, (size_t)count, sizeof(cn_param *));
+    t->grads = cn_alloc_array(t->ctx, (size_t)count, sizeof(const float *));
+    cn_status s = list && t->grads ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) {
+        int64_t n = 0;
+        cn_stepgraph_gradients(t->step, t->control, t->grads);
+        for (int64_t i = 0; i < count; i++) {
+            if (!t->grads[i]) continue;
+            t->grads[n] = t->grads[i];
+            list[n++] = cn_params_at(t->control, i);
+        }
+        const cn_adamw_options o = {(float)t->o.adam_beta1, (float)t->o.adam_beta2,
+                                    (float)t->o.adam_epsilon, (float)t->o.adam_weight_decay};
+        s = cn_adamw_create(t->ctx, t->be, list, n, &o, &t->adamw);
+    }
+    cn_free(list);
+    return s;
+}
+
+static size_t params_bytes(const cn_params *p)
+{
+    size_t bytes = 0;
+    for (int64_t i = 0; i < cn_params_count(p); i++) bytes += cn_params_at(p, i)->data_bytes;
+    return bytes;
+}
+
+static cn_status check_memory(cn_trainer *t)
+{
+    cn_plan_info info;
+    cn_plan_info_get(t->step->plan, &info);
+    const size_t weights = params_bytes(t->unet) + params_bytes(t->control);
+    const size_t states = cn_adamw_bytes(t->adamw), all = info.arena_bytes + weights + states;
+    cn_log(t->ctx, CN_LOG_INFO,
+           "memory: %.2f GB activations and gradients, %.2f GB weights, %.2f GB optimizer; "
+           "%.0f GFLOP per pass",
+           (double)info.arena_bytes / 1e9, (double)weights / 1e9, (double)states / 1e9,
+           info.flops / 1e9);
+    if (!t->o.max_memory_bytes || all <= t->o.max_memory_bytes) return CN_OK;
+    return cn_fail(t->ctx, CN_ENOMEM,
+                   "a step needs %.2f GB, --max-memory allows %.2f GB; a smaller "
+                   "--train-batch-size or --resolution needs less",
+                   (double)all / 1e9, (double)t->o.max_memory_bytes / 1e9);
+}
+
+static cn_status build_networks(cn_trainer *t)
+{
+    const int64_t latent = t->o.resolution / cn_vae_factor(&t->base->vae);
+    CN_TRY(cn_backend_cpu_create(t->ctx, &t->be));
+    CN_TRY(cn_params_create(t->ctx, "unet", &t->unet));
+    CN_TRY(cn_params_create(t->ctx, "controlnet", &t->control));
+    const cn_stepgraph_options o = {.batch = t->o.train_batch_size,
+                                    .width = t->o.resolution,
+                                    .height = t->o.resolution,
+                                    .latent_w = latent,
+                                    .latent_h = latent,
+                                    .tokens = t->base->clip.max_positions,
+                                    .control = true,
+                                    .only_mid = t->o.only_mid_control,
+                                    .gradients = true};
+    CN_TRY(cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, t->unet, t->control, &o,
+                               &t->step));
+    CN_TRY(load_weights(t));
+    CN_TRY(create_optimizer(t));
+    return check_memory(t);
+}
+
+/* --- the run -------------------------------------------------------------------------------------- */
+
+static void count_steps(cn_trainer *t)
+{
+    const int64_t images = t->o.train_batch_size * t->o.gradient_accumulation_steps;
+    const int64_t per_epoch = (t->n_train + images - 1) / images;
+    t->total_steps =
+        t->o.max_train_steps ? t->o.max_train_steps : per_epoch * t->o.num_train_epochs;
+    t->lr = (cn_lr){t->lr.kind,     t->o.learning_rate, t->o.lr_warmup_steps,
+                    t->total_steps, t->o.lr_num_cycles, t->o.lr_power};
+}
+
+static cn_status resume(cn_trainer *t)
+{
+    t->state = (cn_train_state){.seed = t->o.seed, .items = t->n_train, .learned_at_step = -1};
+    if (!t->resume_path[0]) return CN_OK;
+    const cn_train_state now = t->state;
+    const cn_checkpoint c = cn_trainer_checkpoint(t);
+    CN_TRY(cn_checkpoint_read_state(t->ctx, t->resume_path, &t->state));
+    CN_TRY(cn_checkpoint_load(&c, t->resume_path));
+    if (t->state.seed != now.seed || t->state.items != now.items)
+        cn_log(t->ctx, CN_LOG_WARN,
+               "%s: was made with seed %llu and %lld pairs, this run has seed %llu and %lld; it "
+               "goes on, but not as the first run would have",
+               t->resume_path, (unsigned long long)t->state.seed, (long long)t->state.items,
+               (unsigned long long)now.seed, (long long)now.items);
+    t->state.seed = now.seed;
+    t->state.items = now.items;
+    cn_log(t->ctx, CN_LOG_INFO, "resumed from %s after step %lld", t->resume_path,
+           (long long)t->state.step);
+    return CN_OK;
+}
+
+static void cache_progress(void *user, const char *what, int64_t done, int64_t total)
+{
+    const cn_trainer *t = user;
+    if (t->callbacks.progress)
+        t->callbacks.progress(t->callbacks.user,
+                              &(cn_train_progress){.stage = what, .done = done, .total = total});
+}
+
+static cn_status build_cache(cn_trainer *t, const cn_dataset *d, cn_cache **out)
+{
+    const cn_cache_options o = {.tokenizer_dir = t->o.tokenizer,
+                                .dir = t->o.output_dir,
+                                .memory_limit_bytes = (size_t)1 << 30,
+                                .width = t->o.resolution,
+                                .height = t->o.resolution,
+                                .progress = cache_progress,
+                                .progress_user = t};
+    return cn_cache_build(t->ctx, t->be, t->base, d, &o, out);
+}
+
+static cn_status encode_data(cn_trainer *t)
+{
+    CN_TRY(build_cache(t, t->data, &t->cache));
+    t->held_first = t->n_train;
+    t->held_cache = t->cache;
+    if (t->held_data) {
+        t->held_first = 0;
+        t->held_cache = NULL;
+        CN_TRY(build_cache(t, t->held_data, &t->held_cache));
+    }
+    CN_TRY(cn_shuffle_create(t->ctx, t->o.seed, t->n_train, &t->shuffle));
+    return cn_batcher_create(t->ctx, t->cache, t->schedule, t->base->vae.scaling_factor,
+                             &t->batcher);
+}
+
+static cn_status save_result(cn_trainer *t)
+{
+    const cn_checkpoint c = cn_trainer_checkpoint(t);
+    CN_TRY(cn_checkpoint_save_weights(&c, t->o.output_dir));
+    if (t->callbacks.saved) t->callbacks.saved(t->callbacks.user, t->o.output_dir);
+    return CN_OK;
+}
+
+static cn_status run(cn_trainer *t)
+{
+    CN_TRY(check_options(t->ctx, &t->o));
+    CN_TRY(open_files(t));
+    CN_TRY(cn_checkpoint_try_dir(t->ctx, t->o.output_dir, 0));
+    CN_TRY(build_networks(t));
+    const cn_checkpoint c = cn_trainer_checkpoint(t);
+    CN_TRY(cn_checkpoint_try_dir(t->ctx, t->o.output_dir, cn_checkpoint_bytes(&c)));
+    count_steps(t);
+    CN_TRY(resume(t));
+    CN_TRY(encode_data(t));
+    CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
+                           &t->metrics));
+    if (t->n_held) CN_TRY(cn_validator_create(t, &t->validator));
+    CN_TRY(cn_trainer_loop(t));
+    return save_result(t);
+}
+
+static void trainer_close(cn_trainer *t)
+{
+    cn_validator_destroy(t->validator);
+    cn_metrics_close(t->metrics);
+    cn_batcher_destroy(t->batcher);
+    cn_shuffle_destroy(t->shuffle);
+    if (t->held_cache != t->cache) cn_cache_destroy(t->held_cache);
+    cn_cache_destroy(t->cache);
+    cn_schedule_destroy(t->schedule);
+    cn_adamw_destroy(t->adamw);
+    cn_free(t->grads);
+    cn_stepgraph_destroy(t->step);
+    cn_params_destroy(t->control);
+    cn_params_destroy(t->unet);
+    if (t->be) t->be->destroy(t->be);
+    cn_dataset_close(t->held_data);
+    cn_dataset_close(t->data);
+    cn_control_close(t->start);
+    cn_base_close(t->base);
+    cn_free(t);
+}
+
+cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
+                   const cn_train_callbacks *callbacks, cn_train_result *out)
+{
+    const double start = cn_now_s();
+    cn_trainer *t = cn_alloc0(ctx, sizeof *t);
+    if (!t) return CN_ENOMEM;
+    t->ctx = ctx;
+    t->o = *options;
+    if (callbacks) t->callbacks = *callbacks;
+    t->state.learned_at_step = -1;
+    cn_status s = run(t);
+    t->result.steps = t->state.step;
+    t->result.seconds = cn_now_s() - start;
+    t->result.final_loss = cn_trainer_mean_loss(t);
+    t->result.learned_at_step = t->state.learned_at_step;
+    if (out) *out = t->result;
+    trainer_close(t);
+    return s;
+}

@@ -1,0 +1,67 @@
+/* trainer.h - the parts of a run, shared by setup (train.c), loop (loop.c) and validation (validate.c).
+ *
+ * Order of creation is order of need: files are checked before networks are built, networks are planned
+ * (so memory is known) before the data set is encoded, and nothing but output_dir is written before the
+ * first step.
+ */
+#ifndef CN_TRAIN_TRAINER_H
+#define CN_TRAIN_TRAINER_H
+
+#include "annotate/annotate.h"
+#include "train/batch.h"
+#include "train/checkpoint.h"
+#include "train/lr.h"
+#include "train/metrics.h"
+
+typedef struct cn_validator cn_validator;
+
+typedef struct cn_trainer {
+    cn_ctx *ctx;
+    cn_backend *be;
+    cn_train_options o;
+    cn_train_callbacks callbacks;
+    /* files */
+    cn_base *base;
+    cn_control_file *start;       /* NULL: from the base's encoder */
+    cn_dataset *data, *held_data; /* held_data NULL: the last n_held items of data */
+    int64_t n_train, n_held;
+    /* networks */
+    cn_controlnet_config config;
+    cn_params *unet, *control;
+    cn_stepgraph *step;
+    const float **grads; /* of adamw's parameters */
+    cn_adamw *adamw;
+    /* what a step is fed */
+    cn_schedule *schedule;
+    cn_cache *cache, *held_cache; /* held_cache may be cache */
+    int64_t held_first;           /* first held-out item in held_cache */
+    cn_shuffle *shuffle;
+    cn_batcher *batcher;
+    cn_lr lr;
+    int64_t total_steps;
+    /* progress */
+    cn_train_state state;
+    cn_metrics *metrics;
+    cn_validator *validator; /* NULL: no validation */
+    double recent_loss[100], recent_seconds[100];
+    int64_t n_recent;
+    char resume_path[4096]; /* "" : from the start */
+    cn_train_result result;
+} cn_trainer;
+
+/* --- loop.c --------------------------------------------------------------------------------------- */
+
+/* From state.step to total_steps, with validations and checkpoints. CN_ECANCELLED after cn_cancel, with
+ * the last whole step saved. */
+cn_status cn_trainer_loop(cn_trainer *t) CN_CHECKED;
+cn_checkpoint cn_trainer_checkpoint(cn_trainer *t);
+double cn_trainer_mean_loss(const cn_trainer *t);
+
+/* --- validate.c ----------------------------------------------------------------------------------- */
+
+cn_status cn_validator_create(cn_trainer *t, cn_validator **out) CN_CHECKED;
+void cn_validator_destroy(cn_validator *v);
+/* Measures, draws, judges, writes output_dir/validation/step_N/ and a line of metrics.jsonl. */
+cn_status cn_validator_run(cn_validator *v, cn_trainer *t) CN_CHECKED;
+
+#endif

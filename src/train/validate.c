@@ -1,0 +1,284 @@
+/* validate.c - does it work yet? Held-out loss, agreement of drawings, zero convolutions, and the verdict.
+ *
+ * The rule for "control learned at step N". All three must hold at N's validation:
+ *   1. held-out pictures at fixed (timestep, noise) have a lower mean loss with control than without;
+ *   2. drawings on fixed seeds agree with their conditions (edge F1) at least half again as well with
+ *      control as without;
+ *   3. the gain in agreement, paired picture by picture, exceeds three standard errors of its mean.
+ * The third keeps a few lucky drawings from deciding: with 8 pictures that happens by chance about once
+ * in a hundred validations, and together with the others much more rarely. Where no annotator is known,
+ * the paired gain in held-out loss must exceed three of its standard errors instead.
+ *
+ * Without control nothing changes from one validation to the next (the base is locked), so that half is
+ * measured once.
+ */
+#include "train/validate.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { TIMES = 4 }; /* fixed timesteps per held-out picture: the middles of four bands */
+
+#define RULE_AGREEMENT                                                                            \
+    "held-out loss lower with control, edge F1 of drawings at least 1.5 times that without, and " \
+    "its "                                                                                        \
+    "paired gain above three standard errors"
+#define RULE_LOSS "paired gain in held-out loss above three standard errors"
+
+void cn_validator_destroy(cn_validator *v)
+{
+    if (!v) return;
+    cn_batcher_destroy(v->batcher);
+    cn_free(v->loss_with);
+    cn_free(v->loss_without);
+    cn_free(v->f1_with);
+    cn_free(v->f1_without);
+    cn_free(v->condition);
+    cn_free(v->target);
+    cn_free(v->with);
+    cn_free(v->without);
+    cn_free(v);
+}
+
+static cn_status allocate(cn_validator *v)
+{
+    const size_t n = (size_t)v->n;
+    size_t pictures = 0;
+    if (!cn_mul_size(n, (size_t)(v->width * v->height * 3), &pictures)) return CN_ENOMEM;
+    v->loss_with = cn_alloc0(v->ctx, n * sizeof(double));
+    v->loss_without = cn_alloc0(v->ctx, n * sizeof(double));
+    v->f1_with = cn_alloc0(v->ctx, n * sizeof(double));
+    v->f1_without = cn_alloc0(v->ctx, n * sizeof(double));
+    v->condition = cn_alloc(v->ctx, pictures);
+    v->target = cn_alloc(v->ctx, pictures);
+    v->with = cn_alloc(v->ctx, pictures);
+    v->without = cn_alloc(v->ctx, pictures);
+    const bool all = v->loss_with && v->loss_without && v->f1_with && v->f1_without &&
+                     v->condition && v->target && v->with && v->without;
+    return all ? CN_OK : CN_ENOMEM;
+}
+
+/* The held-out pairs' pictures, for comparison and for the sheet. */
+static cn_status load_pictures(cn_validator *v, cn_trainer *t)
+{
+    const cn_dataset *d = t->held_data ? t->held_data : t->data;
+    const size_t bytes = (size_t)(v->width * v->height * 3);
+    for (int64_t i = 0; i < v->n; i++) {
+        cn_image *target = NULL;
+        CN_TRY(cn_store_read(t->held_cache->conditions, t->held_first + i,
+                             v->condition + (size_t)i * bytes));
+        CN_TRY(cn_dataset_load(v->ctx, d, t->held_first + i, v->width, v->height, NULL, &target));
+        memcpy(v->target + (size_t)i * bytes, target->rgb, bytes);
+        cn_image_destroy(target);
+    }
+    return CN_OK;
+}
+
+static cn_status fill(cn_validator *v, cn_trainer *t)
+{
+    const int64_t pixels = v->n * v->width * v->height;
+    CN_TRY(allocate(v));
+    CN_TRY(load_pictures(v, t));
+    CN_TRY(cn_condition_find(v->ctx, t->o.validation_annotator, t->o.train_data_dir,
+                             cn_condition_black_and_white(v->condition, pixels), &v->annotate));
+    if (!v->annotate.kind)
+        cn_log(v->ctx, CN_LOG_INFO,
+               "validation: no edge annotator for these conditions; drawings are saved but not "
+               "compared (--validation-annotator)");
+    return cn_batcher_create(v->ctx, t->held_cache, t->schedule, t->base->vae.scaling_factor,
+                             &v->batcher);
+}
+
+cn_status cn_validator_create(cn_trainer *t, cn_validator **out)
+{
+    cn_validator *v = cn_alloc0(t->ctx, sizeof *v);
+    if (!v) return CN_ENOMEM;
+    v->ctx = t->ctx;
+    v->n = t->n_held;
+    v->width = t->held_cache->width;
+    v->height = t->held_cache->height;
+    cn_status s = fill(v, t);
+    if (s != CN_OK) {
+        cn_validator_destroy(v);
+        return s;
+    }
+    *out = v;
+    return CN_OK;
+}
+
+/* --- held-out loss -------------------------------------------------------------------------------- */
+
+/* Measurement k: item k / TIMES at its fixed timestep, with its prompt and noise of its own. */
+static cn_sample fixed_sample(const cn_trainer *t, int64_t k)
+{
+    const int64_t band = k % TIMES;
+    return (cn_sample){.item = t->held_first + k / TIMES,
+                       .timestep = (int)((2 * band + 1) * t->schedule->n / (2 * TIMES)),
+                       .noise_seed = 0x7e57u + (uint64_t)k};
+}
+
+static double squared_error(const float *a, const float *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)(a[i] - b[i]) * (double)(a[i] - b[i]);
+    return sum / (double)n;
+}
+
+static cn_status measure_with(cn_validator *v, cn_trainer *t, cn_stepgraph *g, double *loss)
+{
+    const int64_t batch = g->o.batch, count = v->n * TIMES;
+    const int64_t each = cn_node_elements(g->target) / batch;
+    memset(loss, 0, (size_t)v->n * sizeof *loss);
+    for (int64_t at = 0; at < count; at += batch) {
+        if (cn_cancelled(v->ctx)) return cn_fail(v->ctx, CN_ECANCELLED, "interrupted");
+        for (int64_t i = 0; i < batch; i++) { /* the last batch repeats its last measurement */
+            const cn_sample sample = fixed_sample(t, CN_MIN(at + i, count - 1));
+            CN_TRY(cn_batcher_fill(v->batcher, g, i, &sample));
+        }
+        CN_TRY(cn_plan_run(g->plan));
+        const float *y = cn_plan_data(g->plan, g->prediction);
+        const float *target = cn_plan_data(g->plan, g->target);
+        for (int64_t i = 0; i < batch && at + i < count; i++)
+            loss[(at + i) / TIMES] +=
+                squared_error(y + i * each, target + i * each, each) / (double)TIMES;
+    }
+    return CN_OK;
+}
+
+static cn_status measure(cn_validator *v, cn_trainer *t, bool control, double *loss)
+{
+    cn_stepgraph_options o = t->step->o;
+    cn_stepgraph *g = NULL;
+    o.control = control;
+    o.gradients = false;
+    o.batch = CN_MIN(o.batch, v->n * TIMES);
+    CN_TRY(cn_stepgraph_create(v->ctx, t->be, &t->base->unet, &t->config, t->unet, t->control, &o,
+                               &g));
+    const cn_status s = measure_with(v, t, g, loss);
+    cn_stepgraph_destroy(g);
+    return s;
+}
+
+/* --- zero convolutions ---------------------------------------------------------------------------- */
+
+static bool is_zero_conv(const cn_param *q)
+{
+    return q->ndim == 4 && (strncmp(q->diffusers_name, "controlnet_down_blocks.", 23) == 0 ||
+                            strncmp(q->diffusers_name, "controlnet_mid_block.", 21) == 0);
+}
+
+/* Root mean square of each zero convolution's weights, the middle's last. Returns how many; at most
+ * CN_MAX_RESIDUALS + 1. */
+static int64_t zero_conv_rms(const cn_trainer *t, double rms[CN_MAX_RESIDUALS + 1])
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < cn_params_count(t->control) && n <= CN_MAX_RESIDUALS; i++) {
+        const cn_param *q = cn_params_at(t->control, i);
+        if (!is_zero_conv(q)) continue;
+        const double squares =
+            t->be->sum_squares(t->be, q->data, (int64_t)(q->data_bytes / sizeof(float)));
+        rms[n++] = sqrt(squares / (double)cn_param_elements(q));
+    }
+    return n;
+}
+
+/* --- verdict -------------------------------------------------------------------------------------- */
+
+static double mean(const double *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += x[i];
+    return sum / (double)n;
+}
+
+/* Whether the mean of gain[i] = better[i] - worse[i] exceeds three standard errors. One pair alone gives
+ * no error to compare with. */
+static bool significant(const double *better, const double *worse, int64_t n)
+{
+    if (n < 2) return false;
+    const double gain = mean(better, n) - mean(worse, n);
+    double squares = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double d = better[i] - worse[i] - gain;
+        squares += d * d;
+    }
+    return gain > 3 * sqrt(squares / (double)(n - 1) / (double)n);
+}
+
+static void judge(cn_validator *v, cn_trainer *t, cn_train_validation *out)
+{
+    out->step = t->state.step;
+    out->loss_with = mean(v->loss_with, v->n);
+    out->loss_without = mean(v->loss_without, v->n);
+    out->has_agreement = v->annotate.kind != NULL;
+    out->rule = out->has_agreement ? RULE_AGREEMENT : RULE_LOSS;
+    if (out->has_agreement) {
+        out->agreement_with = mean(v->f1_with, v->n);
+        out->agreement_without = mean(v->f1_without, v->n);
+        out->learned = out->loss_with < out->loss_without &&
+                       out->agreement_with >= 1.5 * out->agreement_without &&
+                       significant(v->f1_with, v->f1_without, v->n);
+    } else {
+        out->learned = significant(v->loss_without, v->loss_with, v->n);
+    }
+    if (out->learned && t->state.learned_at_step < 0) t->state.learned_at_step = t->state.step;
+    out->learned_at_step = t->state.learned_at_step;
+}
+
+static cn_status write_metrics(cn_trainer *t, const cn_train_validation *r, const double *rms,
+                               int64_t n_rms, double seconds)
+{
+    cn_metrics *m = t->metrics;
+    cn_metrics_begin(m);
+    cn_metrics_string(m, "event", "validation");
+    cn_metrics_int(m, "step", r->step);
+    cn_metrics_number(m, "loss_with_control", r->loss_with);
+    cn_metrics_number(m, "loss_without_control", r->loss_without);
+    if (r->has_agreement) {
+        cn_metrics_number(m, "agreement_with_control", r->agreement_with);
+        cn_metrics_number(m, "agreement_without_control", r->agreement_without);
+    }
+    cn_metrics_number(m, "zero_conv_rms_mean", r->zero_conv_rms);
+    cn_metrics_numbers(m, "zero_conv_rms", rms, n_rms);
+    cn_metrics_bool(m, "learned", r->learned);
+    cn_metrics_int(m, "learned_at_step", r->learned_at_step);
+    cn_metrics_string(m, "rule", r->rule);
+    cn_metrics_string(m, "sheet", r->sheet);
+    cn_metrics_number(m, "seconds", seconds);
+    return cn_metrics_end(m);
+}
+
+static cn_status take_measures(cn_validator *v, cn_trainer *t, const char *dir)
+{
+    CN_TRY(measure(v, t, true, v->loss_with));
+    CN_TRY(cn_validator_draw(v, t, true, v->with));
+    if (v->annotate.kind) CN_TRY(cn_validator_agreement(v, v->with, v->f1_with));
+    if (!v->has_baseline) {
+        CN_TRY(measure(v, t, false, v->loss_without));
+        CN_TRY(cn_validator_draw(v, t, false, v->without));
+        if (v->annotate.kind) CN_TRY(cn_validator_agreement(v, v->without, v->f1_without));
+        v->has_baseline = true;
+    }
+    return cn_validator_save(v, dir);
+}
+
+cn_status cn_validator_run(cn_validator *v, cn_trainer *t)
+{
+    const double start = cn_now_s();
+    double rms[CN_MAX_RESIDUALS + 1];
+    char dir[4096], sheet[4096];
+    cn_train_validation r = {.sheet = sheet};
+    CN_TRY(cn_format(v->ctx, dir, sizeof dir, "%s/validation/step_%lld", t->o.output_dir,
+                     (long long)t->state.step));
+    CN_TRY(cn_format(v->ctx, sheet, sizeof sheet, "%s/sheet.png", dir));
+    CN_TRY(take_measures(v, t, dir));
+    const int64_t n = zero_conv_rms(t, rms);
+    r.zero_conv_rms = n ? mean(rms, n) : 0;
+    judge(v, t, &r);
+    t->result.has_agreement = r.has_agreement;
+    t->result.agreement_with_control = r.agreement_with;
+    t->result.agreement_without_control = r.agreement_without;
+    CN_TRY(write_metrics(t, &r, rms, n, cn_now_s() - start));
+    if (t->callbacks.validated) t->callbacks.validated(t->callbacks.user, &r);
+    return CN_OK;
+}

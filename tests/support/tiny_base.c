@@ -1,0 +1,120 @@
+/* tiny_base.c - random weights in the smallest shapes that have every part of Stable Diffusion. */
+#include "tiny_base.h"
+
+#include "cpu/cpu.h"
+#include "graph/plan.h"
+#include "model/bpe.h"
+#include "model/config_io.h"
+#include "model/weights.h"
+#include "model/nets.h"
+
+#include <ftw.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const texts[] = {"a red cube on green ground under a blue sky",
+                                    "a shiny blue sphere", "two cones", "a green cube"};
+
+static void configure(cn_base *b, int64_t width)
+{
+    memset(b, 0, sizeof *b);
+    b->unet = (cn_unet_config){.in_channels = 4,
+                               .out_channels = 4,
+                               .levels = 2,
+                               .channels = {width, 2 * width},
+                               .attention = {true, false},
+                               .heads = {2, 2},
+                               .layers_per_block = 1,
+                               .context_dim = 16,
+                               .norm_groups = 4,
+                               .sample_size = TINY_PX / 2};
+    b->vae = (cn_vae_config){.image_channels = 3,
+                             .latent_channels = 4,
+                             .levels = 2,
+                             .channels = {8, 8},
+                             .layers_per_block = 1,
+                             .norm_groups = 4,
+                             .scaling_factor = 0.5f};
+    b->clip = (cn_clip_config){.vocabulary = CN_BPE_MIN_VOCAB + 8,
+                               .hidden = 16,
+                               .intermediate = 32,
+                               .max_positions = 12,
+                               .layers = 1,
+                               .heads = 2,
+                               .act = CN_ACT_QUICK_GELU,
+                               .layer_norm_eps = 1e-5f};
+    cn_schedule_config_default(&b->schedule);
+}
+
+/* Declares a network by building it once. */
+static cn_status declare(cn_ctx *ctx, const cn_base *b, const char *network, cn_params **out)
+{
+    cn_graph *g = NULL;
+    const int64_t one = 1;
+    CN_TRY(cn_params_create(ctx, network, out));
+    CN_TRY(cn_graph_create(ctx, &g));
+    cn_graph_use(g, *out);
+    if (!strcmp(network, "unet")) {
+        cn_node *x = cn_input4(g, "x", 1, 8, 8, 4);
+        cn_node *t = cn_input(g, "t", CN_F32, 1, &one, false);
+        cn_node *c = cn_input(g, "c", CN_F32, 3, (int64_t[]){1, 12, b->unet.context_dim}, false);
+        cn_unet_build(g, &b->unet, x, t, c, NULL);
+    } else if (!strcmp(network, "vae")) {
+        cn_vae_encode_build(g, &b->vae, cn_input4(g, "image", 1, TINY_PX, TINY_PX, 3));
+        cn_vae_decode_build(g, &b->vae, cn_input4(g, "z", 1, 8, 8, 4));
+    } else {
+        cn_clip_build(g, &b->clip, cn_input(g, "ids", CN_I32, 2, (int64_t[]){1, 12}, false), 0);
+    }
+    const cn_status s = cn_graph_status(g);
+    cn_graph_destroy(g);
+    return s;
+}
+
+cn_status tiny_base_write(cn_ctx *ctx, const char *dir, int64_t width)
+{
+    static const char *const networks[] = {"unet", "vae", "text_encoder"};
+    static cn_base base;
+    char tokenizer[4096];
+    cn_backend *be = NULL;
+    cn_params *p[3] = {0};
+    configure(&base, width);
+    CN_TRY(cn_format(ctx, tokenizer, sizeof tokenizer, "%s-tokenizer", dir));
+    CN_TRY(cn_bpe_train(ctx, texts, CN_COUNT(texts), base.clip.vocabulary, base.clip.max_positions,
+                        tokenizer));
+    cn_status s = cn_backend_cpu_create(ctx, &be);
+    for (int i = 0; i < 3 && s == CN_OK; i++) {
+        s = declare(ctx, &base, networks[i], &p[i]);
+        if (s == CN_OK) s = cn_params_init(ctx, be, p[i], 7 + (uint64_t)i);
+    }
+    if (s == CN_OK)
+        s = cn_base_save_folder(ctx, be, &base, p[0], p[1], p[2], tokenizer, CN_F32, dir);
+    for (int i = 0; i < 3; i++) cn_params_destroy(p[i]);
+    if (be) be->destroy(be);
+    return s;
+}
+
+cn_status tiny_scenes_write(cn_ctx *ctx, const char *dir, int64_t n)
+{
+    return cn_dataset_scenes(
+        ctx,
+        &(cn_scenes_options){
+            .output_dir = dir, .count = n, .seed = 3, .size_px = TINY_PX, .condition = "canny"});
+}
+
+bool tiny_dir_make(char path[64])
+{
+    snprintf(path, 64, "/tmp/controlnet-test-XXXXXX");
+    return mkdtemp(path) != NULL;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
+void tiny_dir_remove(const char *path)
+{
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}

@@ -1,0 +1,18 @@
+/* tiny_base.h - a base model of a few thousand weights with random values, and scenes to train on. */
+#ifndef TEST_TINY_BASE_H
+#define TEST_TINY_BASE_H
+
+#include "base/base.h"
+
+enum { TINY_PX = 16 }; /* pictures; latents are 8 x 8 */
+
+/* Writes a diffusers folder (unet, vae, text_encoder, tokenizer, scheduler). width: channels of the
+ * UNet's first level, a multiple of 8. */
+cn_status tiny_base_write(cn_ctx *ctx, const char *dir, int64_t width) CN_CHECKED;
+/* n scenes of TINY_PX in Fill50K's layout. */
+cn_status tiny_scenes_write(cn_ctx *ctx, const char *dir, int64_t n) CN_CHECKED;
+/* A new empty folder; false when there can't be one. Removed with all in it by tiny_dir_remove. */
+bool tiny_dir_make(char path[64]);
+void tiny_dir_remove(const char *path);
+
+#endif

@@ -1,0 +1,418 @@
+/* test_trainer.c - whole small runs: what they learn, save, resume and refuse. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/base.h"
+#include "io/image.h"
+#include "io/json.h"
+#include "io/tensors.h"
+#include "tiny_base.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static cn_ctx *ctx;
+static char root[64], model[128], scenes[128];
+
+static void must(cn_status s)
+{
+    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
+}
+
+static void refused(cn_status s, cn_status want, const char *words)
+{
+    if (s != want || !strstr(cn_error(ctx), words))
+        fail_msg("%s: %s (wanted %s with \"%s\")", cn_status_name(s), cn_error(ctx),
+                 cn_status_name(want), words);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    ctx = cn_ctx_create(2);
+    if (!ctx || !tiny_dir_make(root)) return -1;
+    snprintf(model, sizeof model, "%s/model", root);
+    snprintf(scenes, sizeof scenes, "%s/scenes", root);
+    must(tiny_base_write(ctx, model, 8));
+    must(tiny_scenes_write(ctx, scenes, 16));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    tiny_dir_remove(root);
+    cn_ctx_destroy(ctx);
+    return 0;
+}
+
+static cn_train_options options_for(const char *output)
+{
+    cn_train_options o;
+    cn_train_options_default(&o);
+    o.model = model;
+    o.train_data_dir = scenes;
+    o.output_dir = output;
+    o.resolution = TINY_PX;
+    o.train_batch_size = 2;
+    o.learning_rate = 1e-3;
+    o.max_train_steps = 4;
+    o.validation_steps = 0;
+    o.checkpointing_steps = 0;
+    return o;
+}
+
+static void path_in(char out[256], const char *name)
+{
+    snprintf(out, 256, "%s/%s", root, name);
+}
+
+static bool same_file(const char *dir_a, const char *dir_b, const char *name)
+{
+    char a[512], b[512], *x = NULL, *y = NULL;
+    size_t n = 0, m = 0;
+    snprintf(a, sizeof a, "%s/%s", dir_a, name);
+    snprintf(b, sizeof b, "%s/%s", dir_b, name);
+    must(cn_file_read(ctx, a, 1 << 26, &x, &n));
+    must(cn_file_read(ctx, b, 1 << 26, &y, &m));
+    const bool same = n == m && memcmp(x, y, n) == 0;
+    cn_free(x);
+    cn_free(y);
+    return same;
+}
+
+/* Lines of metrics.jsonl, and the last value of `key` in them. */
+static int64_t metrics(const char *dir, const char *key, double *last)
+{
+    char path[512];
+    cn_jsonl *lines = NULL;
+    int64_t n = 0;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
+    must(cn_jsonl_open(ctx, path, &lines));
+    for (json_t *object;; n++) {
+        must(cn_jsonl_next(ctx, lines, &object));
+        if (!object) break;
+        if (last) *last = cn_json_number(object, key, *last);
+        json_decref(object);
+    }
+    cn_jsonl_close(lines);
+    return n;
+}
+
+static void a_run_saves_both_layouts(void **state)
+{
+    (void)state;
+    char out[256];
+    path_in(out, "plain");
+    cn_train_options o = options_for(out);
+    cn_train_result r;
+    must(cn_train(ctx, &o, NULL, &r));
+    assert_int_equal(r.steps, 4);
+    assert_true(isfinite(r.final_loss) && r.final_loss > 0);
+    assert_int_equal(r.learned_at_step, -1);
+    double norm = 0;
+    assert_int_equal(metrics(out, "grad_norm", &norm), 4);
+    assert_true(norm > 0);
+    char path[512];
+    cn_tensors *folder = NULL, *single = NULL;
+    snprintf(path, sizeof path, "%s/diffusion_pytorch_model.safetensors", out);
+    must(cn_tensors_open(ctx, path, &folder));
+    snprintf(path, sizeof path, "%s/control.safetensors", out);
+    must(cn_tensors_open(ctx, path, &single));
+    assert_int_equal(cn_tensors_count(folder), cn_tensors_count(single));
+    const cn_tensor_info *zero = cn_tensors_find(folder, "controlnet_mid_block.weight");
+    assert_non_null(zero);
+    float w[16 * 16];
+    assert_int_equal(zero->elements, CN_COUNT(w));
+    must(cn_tensors_read(ctx, folder, zero, w));
+    assert_true(fabsf(w[0]) > 0 && fabsf(w[0]) < 0.01f); /* zero convolutions moved */
+    cn_tensors_close(folder);
+    cn_tensors_close(single);
+}
+
+static void the_loss_falls(void **state)
+{
+    (void)state;
+    char out[256];
+    path_in(out, "falls");
+    cn_train_options o = options_for(out);
+    o.max_train_steps = 150;
+    o.learning_rate = 3e-3;
+    cn_train_result r;
+    must(cn_train(ctx, &o, NULL, &r));
+    double first = NAN;
+    cn_train_options one = o;
+    one.max_train_steps = 1;
+    must(cn_train(ctx, &one, NULL, &r));
+    metrics(out, "loss", &first);
+    o.seed = 1;
+    must(cn_train(ctx, &o, NULL, &r));
+    assert_true(r.final_loss < 0.97 * first);
+}
+
+static void the_same_seed_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    char a[256], b[256];
+    path_in(a, "same-a");
+    path_in(b, "same-b");
+    cn_train_options o = options_for(a);
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = b;
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(same_file(a, b, "control.safetensors"));
+    o.seed = 1;
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_false(same_file(a, b, "control.safetensors"));
+}
+
+static void accumulation_is_a_larger_batch(void **state)
+{
+    (void)state;
+    char a[256], b[256];
+    double whole = 0, parts = 0;
+    path_in(a, "whole");
+    path_in(b, "parts");
+    cn_train_options o = options_for(a);
+    o.train_batch_size = 4;
+    o.max_train_steps = 3;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = b;
+    o.train_batch_size = 2;
+    o.gradient_accumulation_steps = 2;
+    must(cn_train(ctx, &o, NULL, NULL));
+    metrics(a, "loss", &whole);
+    metrics(b, "loss", &parts);
+    assert_true(fabs(whole - parts) < 1e-5 * whole);
+    metrics(a, "grad_norm", &whole);
+    metrics(b, "grad_norm", &parts);
+    assert_true(fabs(whole - parts) < 1e-4 * whole);
+}
+
+static void only_mid_leaves_the_links_silent(void **state)
+{
+    (void)state;
+    char out[256], path[512];
+    float w[16 * 16], links[8 * 8];
+    cn_tensors *t = NULL;
+    path_in(out, "mid");
+    cn_train_options o = options_for(out);
+    o.only_mid_control = true;
+    must(cn_train(ctx, &o, NULL, NULL));
+    snprintf(path, sizeof path, "%s/diffusion_pytorch_model.safetensors", out);
+    must(cn_tensors_open(ctx, path, &t));
+    const cn_tensor_info *mid = cn_tensors_find(t, "controlnet_mid_block.weight");
+    const cn_tensor_info *down = cn_tensors_find(t, "controlnet_down_blocks.0.weight");
+    assert_non_null(mid);
+    assert_non_null(down);
+    must(cn_tensors_read(ctx, t, mid, w));
+    must(cn_tensors_read(ctx, t, down, links));
+    cn_tensors_close(t);
+    assert_true(fabsf(w[0]) > 0);
+    for (size_t i = 0; i < CN_COUNT(links); i++) assert_true(links[i] == 0);
+}
+
+static void resuming_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    char whole[256], parts[256];
+    path_in(whole, "unbroken");
+    path_in(parts, "broken");
+    cn_train_options o = options_for(whole);
+    o.max_train_steps = 7;
+    o.lr_scheduler = "constant_with_warmup";
+    o.lr_warmup_steps = 3;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = parts;
+    o.checkpointing_steps = 2;
+    o.checkpoints_total_limit = 2;
+    o.max_train_steps = 5;
+    must(cn_train(ctx, &o, NULL, NULL));
+    char gone[512];
+    snprintf(gone, sizeof gone, "%s/checkpoint-2", parts);
+    assert_true(cn_dir_exists(gone));
+    o.max_train_steps = 7;
+    o.resume_from_checkpoint = "latest";
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_false(cn_dir_exists(gone)); /* 4 and 6 are left */
+    assert_true(same_file(whole, parts, "control.safetensors"));
+    double step = 0;
+    assert_int_equal(metrics(parts, "step", &step), 7);
+    assert_true(step == 7);
+    o.resume_from_checkpoint = "checkpoint-4";
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(same_file(whole, parts, "control.safetensors"));
+    o.resume_from_checkpoint = "checkpoint-99";
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "no such folder");
+}
+
+typedef struct stopper {
+    int64_t at, last;
+    int saves;
+} stopper;
+
+static void stop_at(void *user, const cn_train_progress *p)
+{
+    stopper *s = user;
+    if (strcmp(p->stage, "train") != 0) return;
+    s->last = p->done;
+    if (p->done == s->at) cn_cancel(ctx);
+}
+
+static void count_save(void *user, const char *path)
+{
+    stopper *s = user;
+    s->saves += path[0] != 0;
+}
+
+/* A context can't be un-cancelled, so this run has one of its own. */
+static void cancelling_saves_first(void **state)
+{
+    (void)state;
+    char out[256], whole[256], path[512];
+    path_in(out, "cancelled");
+    path_in(whole, "not-cancelled");
+    cn_train_options o = options_for(whole);
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = out;
+    cn_ctx *shared = ctx;
+    ctx = cn_ctx_create(2);
+    stopper s = {.at = 2};
+    const cn_train_callbacks c = {&s, stop_at, NULL, count_save};
+    cn_train_result r;
+    refused(cn_train(ctx, &o, &c, &r), CN_ECANCELLED, "checkpoint-2");
+    cn_ctx_destroy(ctx);
+    ctx = shared;
+    assert_int_equal(r.steps, 2);
+    assert_int_equal(s.last, 2);
+    assert_int_equal(s.saves, 1);
+    snprintf(path, sizeof path, "%s/checkpoint-2/trainer_state.json", out);
+    assert_true(cn_file_exists(path));
+    o.resume_from_checkpoint = "latest";
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(same_file(whole, out, "control.safetensors"));
+}
+
+typedef struct seen {
+    int n;
+    cn_train_validation last;
+} seen;
+
+static void see(void *user, const cn_train_validation *v)
+{
+    seen *s = user;
+    s->n++;
+    s->last = *v;
+}
+
+static void validation_measures_and_draws(void **state)
+{
+    (void)state;
+    char out[256], path[512];
+    path_in(out, "validated");
+    cn_train_options o = options_for(out);
+    o.validation_steps = 2;
+    o.validation_count = 3;
+    o.validation_sampling_steps = 2;
+    seen s = {0};
+    const cn_train_callbacks c = {&s, NULL, see, NULL};
+    cn_train_result r;
+    must(cn_train(ctx, &o, &c, &r));
+    assert_int_equal(s.n, 2);
+    assert_int_equal(s.last.step, 4);
+    assert_true(s.last.has_agreement && r.has_agreement);
+    assert_true(s.last.loss_with > 0 && s.last.loss_without > 0);
+    assert_true(s.last.loss_with != s.last.loss_without);
+    assert_true(s.last.agreement_with >= 0 && s.last.agreement_with <= 1);
+    assert_true(s.last.zero_conv_rms > 0);
+    cn_image *sheet = NULL;
+    snprintf(path, sizeof path, "%s/validation/step_4/sheet.png", out);
+    must(cn_image_load(ctx, path, &sheet));
+    assert_int_equal(sheet->width, 4 * TINY_PX);
+    assert_int_equal(sheet->height, 3 * TINY_PX);
+    cn_image_destroy(sheet);
+    snprintf(path, sizeof path, "%s/validation/step_2/2.png", out);
+    assert_true(cn_file_exists(path));
+    double gain = NAN;
+    assert_int_equal(metrics(out, "loss_with_control", &gain), 6);
+    assert_true(isfinite(gain));
+}
+
+static void a_given_controlnet_goes_on(void **state)
+{
+    (void)state;
+    char first[256], out[256], other[256], control[256];
+    path_in(first, "given");
+    path_in(out, "goes-on");
+    cn_train_options o = options_for(first);
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = out;
+    o.controlnet = first;
+    o.learning_rate = 0;
+    o.adam_weight_decay = 0;
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(same_file(first, out, "control.safetensors")); /* nothing learned, nothing lost */
+    path_in(other, "wider");
+    path_in(control, "given/control.safetensors");
+    must(tiny_base_write(ctx, other, 16));
+    o.model = other;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EMISMATCH, "widths");
+}
+
+static void impossible_runs_are_refused(void **state)
+{
+    (void)state;
+    char out[256], file[256];
+    path_in(out, "refused");
+    cn_train_options o = options_for(out);
+    o.resolution = TINY_PX + 1;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "multiple of 2");
+    o = options_for(out);
+    o.lr_scheduler = "steep";
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "constant_with_warmup");
+    o = options_for(out);
+    o.learning_rate = NAN;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "learning-rate");
+    o = options_for(out);
+    o.max_memory_bytes = 1000;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_ENOMEM, "--max-memory");
+    o = options_for(out);
+    o.train_data_dir = model;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EIO, "prompt.json");
+    o = options_for("/proc/nowhere");
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EIO, "/proc/nowhere");
+    path_in(file, "a-file");
+    must(cn_file_write(ctx, file, "x", 1));
+    o = options_for(file);
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EIO, "a-file");
+    o = options_for(out);
+    o.learning_rate = 1000; /* far too large: the run ends, nothing claims success */
+    o.max_train_steps = 200;
+    o.max_grad_norm = 0;
+    const cn_status s = cn_train(ctx, &o, NULL, NULL);
+    if (s != CN_OK) refused(s, CN_EINVAL, "diverged");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_saves_both_layouts),
+        cmocka_unit_test(the_loss_falls),
+        cmocka_unit_test(the_same_seed_gives_the_same_bytes),
+        cmocka_unit_test(accumulation_is_a_larger_batch),
+        cmocka_unit_test(only_mid_leaves_the_links_silent),
+        cmocka_unit_test(resuming_gives_the_same_bytes),
+        cmocka_unit_test(cancelling_saves_first),
+        cmocka_unit_test(validation_measures_and_draws),
+        cmocka_unit_test(a_given_controlnet_goes_on),
+        cmocka_unit_test(impossible_runs_are_refused),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
