@@ -29,7 +29,7 @@ void cn_tiny_configs(cn_base *b)
     b->vae = (cn_vae_config){.image_channels = 3,
                              .latent_channels = 4,
                              .levels = 4,
-                             .channels = {16, 32, 64, 128},
+                             .channels = {16, 32, 64, 96},
                              .layers_per_block = 1,
                              .norm_groups = 16,
                              .scaling_factor = 1.0f};
@@ -44,7 +44,7 @@ void cn_tiny_configs(cn_base *b)
     b->unet = (cn_unet_config){.in_channels = 4,
                                .out_channels = 4,
                                .levels = 3,
-                               .channels = {96, 128, 192},
+                               .channels = {96, 128, 160},
                                .attention = {true, true, false},
                                .heads = {4, 4, 4},
                                .layers_per_block = 1,

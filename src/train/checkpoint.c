@@ -129,7 +129,7 @@ static cn_status fill_checkpoint(const cn_checkpoint *c, const char *dir,
     char path[PATH_BYTES];
     CN_TRY(cn_checkpoint_save_weights(c, dir));
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/optimizer.safetensors", dir));
-    CN_TRY(cn_adamw_save(c->adamw, path));
+    CN_TRY(cn_adamw_save_with(c->ctx, c->adamw, path));
     return save_state(c->ctx, dir, state);
 }
 

@@ -6,7 +6,7 @@
 
 cn_checkpoint cn_trainer_checkpoint(cn_trainer *t)
 {
-    return (cn_checkpoint){t->ctx, t->be, t->o.output_dir, &t->config, t->control, t->adamw};
+    return (cn_checkpoint){t->save_ctx, t->be, t->o.output_dir, &t->config, t->control, t->adamw};
 }
 
 static double mean(const double *x, int64_t n)
@@ -101,13 +101,19 @@ static cn_status report_step(cn_trainer *t, double loss, double norm, double lr,
     return CN_OK;
 }
 
+cn_status cn_trainer_saved(cn_trainer *t, cn_status status, const char *path)
+{
+    if (status != CN_OK) return cn_fail(t->ctx, status, "%s", cn_error(t->save_ctx));
+    if (t->callbacks.saved) t->callbacks.saved(t->callbacks.user, path);
+    return CN_OK;
+}
+
 static cn_status save_checkpoint(cn_trainer *t)
 {
     char path[4096];
     const cn_checkpoint c = cn_trainer_checkpoint(t);
-    CN_TRY(cn_checkpoint_save(&c, &t->state, t->o.checkpoints_total_limit, path));
-    if (t->callbacks.saved) t->callbacks.saved(t->callbacks.user, path);
-    return CN_OK;
+    const cn_status s = cn_checkpoint_save(&c, &t->state, t->o.checkpoints_total_limit, path);
+    return cn_trainer_saved(t, s, path);
 }
 
 static bool due(int64_t every, int64_t step)

@@ -191,28 +191,33 @@ static char *steps_text(const cn_adamw *a)
     return NULL;
 }
 
-cn_status cn_adamw_save(const cn_adamw *a, const char *path)
+cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path)
 {
     cn_status s = CN_ENOMEM;
-    char(*names)[STATE_NAME_BYTES] = cn_alloc_array(a->ctx, 2 * (size_t)a->n + 1, sizeof *names);
-    cn_tensor_out *list = cn_alloc_array(a->ctx, 2 * (size_t)a->n + 1, sizeof *list);
+    char(*names)[STATE_NAME_BYTES] = cn_alloc_array(ctx, 2 * (size_t)a->n + 1, sizeof *names);
+    cn_tensor_out *list = cn_alloc_array(ctx, 2 * (size_t)a->n + 1, sizeof *list);
     char *steps = steps_text(a);
     if (!names || !list || !steps) goto fail;
     for (int64_t i = 0; i < 2 * a->n; i++) {
         const cn_param *q = a->params[i % a->n];
-        s = cn_format(a->ctx, names[i], sizeof names[i], "%c.%s", i < a->n ? 'm' : 'v',
+        s = cn_format(ctx, names[i], sizeof names[i], "%c.%s", i < a->n ? 'm' : 'v',
                       q->diffusers_name);
         if (s != CN_OK) goto fail;
         list[i] = (cn_tensor_out){.name = names[i], .dtype = CN_F32, .ndim = q->ndim};
         memcpy(list[i].shape, q->shape, (size_t)q->ndim * sizeof *q->shape);
     }
-    s = cn_safetensors_write(a->ctx, path, list, 2 * a->n, fill_state, (void *)(uintptr_t)a,
+    s = cn_safetensors_write(ctx, path, list, 2 * a->n, fill_state, (void *)(uintptr_t)a,
                              (const char *const[]){"steps", steps, NULL});
 fail:
     cn_free(names);
     cn_free(list);
     cn_free(steps);
     return s;
+}
+
+cn_status cn_adamw_save(const cn_adamw *a, const char *path)
+{
+    return cn_adamw_save_with(a->ctx, a, path);
 }
 
 static cn_status parse_steps(cn_adamw *a, const char *text)

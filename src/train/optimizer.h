@@ -38,6 +38,8 @@ size_t cn_adamw_bytes(const cn_adamw *a);
 /* Writes both moments of every parameter as "m.NAME" and "v.NAME" (diffusers names, F32) to a
  * safetensors file, and reads them back: exactly the same state. */
 cn_status cn_adamw_save(const cn_adamw *a, const char *path) CN_CHECKED;
+/* The same under another context, one that a cancelled run's saving doesn't stop at. */
+cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path) CN_CHECKED;
 cn_status cn_adamw_load(cn_adamw *a, const char *path) CN_CHECKED;
 
 #endif

@@ -258,6 +258,7 @@ static cn_status build_networks(cn_trainer *t)
     CN_TRY(cn_backend_cpu_create(t->ctx, &t->be));
     CN_TRY(cn_params_create(t->ctx, "unet", &t->unet));
     CN_TRY(cn_params_create(t->ctx, "controlnet", &t->control));
+    cn_params_set_trainable(t->control, true);
     const cn_stepgraph_options o = {.batch = t->o.train_batch_size,
                                     .width = t->o.resolution,
                                     .height = t->o.resolution,
@@ -291,7 +292,8 @@ static cn_status resume(cn_trainer *t)
     t->state = (cn_train_state){.seed = t->o.seed, .items = t->n_train, .learned_at_step = -1};
     if (!t->resume_path[0]) return CN_OK;
     const cn_train_state now = t->state;
-    const cn_checkpoint c = cn_trainer_checkpoint(t);
+    cn_checkpoint c = cn_trainer_checkpoint(t);
+    c.ctx = t->ctx;
     CN_TRY(cn_checkpoint_read_state(t->ctx, t->resume_path, &t->state));
     CN_TRY(cn_checkpoint_load(&c, t->resume_path));
     if (t->state.seed != now.seed || t->state.items != now.items)
@@ -345,14 +347,15 @@ static cn_status encode_data(cn_trainer *t)
 static cn_status save_result(cn_trainer *t)
 {
     const cn_checkpoint c = cn_trainer_checkpoint(t);
-    CN_TRY(cn_checkpoint_save_weights(&c, t->o.output_dir));
-    if (t->callbacks.saved) t->callbacks.saved(t->callbacks.user, t->o.output_dir);
-    return CN_OK;
+    const cn_status s = cn_checkpoint_save_weights(&c, t->o.output_dir);
+    return cn_trainer_saved(t, s, t->o.output_dir);
 }
 
 static cn_status run(cn_trainer *t)
 {
     CN_TRY(check_options(t->ctx, &t->o));
+    if (!(t->save_ctx = cn_ctx_create(cn_threads(t->ctx))))
+        return cn_fail(t->ctx, CN_ENOMEM, "out of memory at the start of training");
     CN_TRY(open_files(t));
     CN_TRY(cn_checkpoint_try_dir(t->ctx, t->o.output_dir, 0));
     CN_TRY(build_networks(t));
@@ -387,6 +390,7 @@ static void trainer_close(cn_trainer *t)
     cn_dataset_close(t->data);
     cn_control_close(t->start);
     cn_base_close(t->base);
+    cn_ctx_destroy(t->save_ctx);
     cn_free(t);
 }
 

@@ -17,6 +17,7 @@ typedef struct cn_validator cn_validator;
 
 typedef struct cn_trainer {
     cn_ctx *ctx;
+    cn_ctx *save_ctx; /* never cancelled: a save that has begun is finished */
     cn_backend *be;
     cn_train_options o;
     cn_train_callbacks callbacks;
@@ -54,7 +55,10 @@ typedef struct cn_trainer {
 /* From state.step to total_steps, with validations and checkpoints. CN_ECANCELLED after cn_cancel, with
  * the last whole step saved. */
 cn_status cn_trainer_loop(cn_trainer *t) CN_CHECKED;
+/* For saving: its context is save_ctx, so a failure goes through cn_trainer_saved. */
 cn_checkpoint cn_trainer_checkpoint(cn_trainer *t);
+/* Puts a failed save's message into the run's context; tells the callback of one that worked. */
+cn_status cn_trainer_saved(cn_trainer *t, cn_status status, const char *path) CN_CHECKED;
 double cn_trainer_mean_loss(const cn_trainer *t);
 
 /* --- validate.c ----------------------------------------------------------------------------------- */

@@ -1,0 +1,177 @@
+/* cli_dataset.c - controlnet dataset scenes OUT | check DIR: training pairs made and looked over. */
+#include "cli/cli.h"
+#include "cli/commands.h"
+
+#include <string.h>
+
+static void show_count(void *user, int64_t done, int64_t total)
+{
+    cli_progress_show(user, "pictures", (int)done, (int)total);
+}
+
+/* --- scenes ---------------------------------------------------------------------------------------- */
+
+enum {
+    SCENES_HEAD,
+    SCENES_COUNT,
+    SCENES_SEED,
+    SCENES_CONDITION,
+    SCENES_SIZE,
+    SCENES_START,
+    SCENES_THREADS
+};
+
+static const cli_option scenes_table[] = {
+    [SCENES_HEAD] = {NULL, 0, NULL, "Options"},
+    [SCENES_COUNT] = {"count", 'n', "N", "pictures (1000)"},
+    [SCENES_SEED] = {"seed", 0, "S", "of the sequence of scenes (0)"},
+    [SCENES_CONDITION] = {"condition", 0, "KIND",
+                          "canny (default), \"canny low=50 high=100\", edges, depth,\n"
+                          "normal, segmentation (these four exact)"},
+    [SCENES_SIZE] = {"size", 0, "PX", "width and height (128)"},
+    [SCENES_START] = {"start", 0, "INDEX", "first scene of the sequence (0)"},
+    [SCENES_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
+};
+
+static bool parse_scenes(const cli_parser *p, int id, cn_scenes_options *o, int64_t *threads)
+{
+    switch (id) {
+    case SCENES_COUNT: return cli_int(p, id, 1, 100000000, &o->count);
+    case SCENES_SEED: return cli_uint64(p, id, &o->seed);
+    case SCENES_CONDITION: o->condition = p->value; return true;
+    case SCENES_SIZE: return cli_int(p, id, 16, 4096, &o->size_px);
+    case SCENES_START: return cli_int(p, id, 0, INT64_C(1) << 40, &o->start);
+    case SCENES_THREADS: return cli_int(p, id, 1, 1024, threads);
+    default: return false;
+    }
+}
+
+static int run_scenes(cn_scenes_options *o, int threads)
+{
+    cli_progress progress;
+    cn_ctx *ctx = cli_context_create("dataset", threads);
+    if (!ctx) return CLI_FAILED;
+    cli_progress_init(&progress, false);
+    o->progress = show_count;
+    o->user = &progress;
+    const cn_status s = cn_dataset_scenes(ctx, o);
+    cli_progress_end(&progress);
+    const int status = s == CN_OK ? CLI_DONE : cli_failed(ctx, "dataset");
+    if (s == CN_OK) printf("%s: %lld pairs\n", o->output_dir, (long long)o->count);
+    cli_context_destroy(ctx);
+    return status;
+}
+
+static int scenes(int argc, char **argv)
+{
+    cli_parser p = {.command = "dataset scenes",
+                    .synopsis = "dataset scenes OUT [options]",
+                    .about = "Writes Fill50K's layout: OUT/source (conditions), OUT/target, "
+                             "OUT/prompt.json.",
+                    .options = scenes_table,
+                    .n_options = (int)(sizeof scenes_table / sizeof scenes_table[0]),
+                    .argc = argc,
+                    .argv = argv};
+    cn_scenes_options o = {.count = 1000, .size_px = 128, .condition = "canny"};
+    int64_t threads = 0;
+    char **rest;
+    int id;
+    while ((id = cli_next(&p)) >= 0)
+        if (!parse_scenes(&p, id, &o, &threads)) return CLI_USAGE;
+    if (id != CLI_END) return cli_exit_status(id);
+    if (cli_positional(&p, &rest) != 1) return cli_usage_error(&p, "%s", "one folder is expected");
+    o.output_dir = rest[0];
+    return run_scenes(&o, (int)threads);
+}
+
+/* --- check ----------------------------------------------------------------------------------------- */
+
+enum { CHECK_HEAD, CHECK_JSON, CHECK_THREADS };
+
+static const cli_option check_options[] = {
+    [CHECK_HEAD] = {NULL, 0, NULL, "Options"},
+    [CHECK_JSON] = {"json", 0, NULL, "the report as a JSON line"},
+    [CHECK_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
+};
+
+static void print_problem(void *user, const char *text)
+{
+    (void)user;
+    fprintf(stderr, "%s\n", text);
+}
+
+static void print_report(const cn_dataset_report *r, bool json)
+{
+    printf(json ? "{\"layout\": \"%s\", \"pairs\": %lld, \"problems\": %lld, "
+                  "\"distinct_prompts\": %lld, \"empty_prompts\": %lld, \"min_width\": %lld, "
+                  "\"min_height\": %lld, \"max_width\": %lld, \"max_height\": %lld, "
+                  "\"blank_conditions\": %lld, \"unequal_sizes\": %lld}\n"
+                : "layout %s\npairs %lld\nproblems %lld\ndistinct prompts %lld\nempty prompts "
+                  "%lld\nsmallest sides %lld x %lld\nlargest sides %lld x %lld\nblank conditions "
+                  "%lld\npairs of unequal size %lld\n",
+           r->layout, (long long)r->pairs, (long long)r->problems, (long long)r->distinct_prompts,
+           (long long)r->empty_prompts, (long long)r->min_width, (long long)r->min_height,
+           (long long)r->max_width, (long long)r->max_height, (long long)r->blank_conditions,
+           (long long)r->unequal_sizes);
+}
+
+static int run_check(const char *dir, bool json, int threads)
+{
+    cn_dataset_report r;
+    cn_ctx *ctx = cli_context_create("dataset", threads);
+    if (!ctx) return CLI_FAILED;
+    const cn_status s = cn_dataset_check(ctx, dir, print_problem, NULL, &r);
+    if (r.layout) print_report(&r, json);
+    const int status = s == CN_OK ? CLI_DONE : cli_failed(ctx, "dataset");
+    cli_context_destroy(ctx);
+    return status;
+}
+
+static int check(int argc, char **argv)
+{
+    cli_parser p = {.command = "dataset check",
+                    .synopsis = "dataset check DIR [options]",
+                    .about = "Reads every line and decodes every picture; exit status 1 when one "
+                             "can't be used.",
+                    .options = check_options,
+                    .n_options = (int)(sizeof check_options / sizeof check_options[0]),
+                    .argc = argc,
+                    .argv = argv};
+    int64_t threads = 0;
+    bool json = false;
+    char **rest;
+    int id;
+    while ((id = cli_next(&p)) >= 0) {
+        if (id == CHECK_JSON)
+            json = true;
+        else if (!cli_int(&p, id, 1, 1024, &threads))
+            return CLI_USAGE;
+    }
+    if (id != CLI_END) return cli_exit_status(id);
+    if (cli_positional(&p, &rest) != 1) return cli_usage_error(&p, "%s", "one folder is expected");
+    return run_check(rest[0], json, (int)threads);
+}
+
+/* --- the command ----------------------------------------------------------------------------------- */
+
+static void print_usage(FILE *f)
+{
+    fputs("usage: controlnet dataset scenes OUT [options]   procedural scenes as training pairs\n"
+          "       controlnet dataset check DIR [options]    looks every pair over\n"
+          "\ncontrolnet dataset scenes --help lists its options.\n",
+          f);
+}
+
+int cmd_dataset(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    if (strcmp(name, "scenes") == 0) return scenes(argc - 1, argv + 1);
+    if (strcmp(name, "check") == 0) return check(argc - 1, argv + 1);
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        print_usage(stdout);
+        return CLI_DONE;
+    }
+    if (*name) fprintf(stderr, "controlnet dataset: \"%s\" is neither scenes nor check\n", name);
+    print_usage(stderr);
+    return CLI_USAGE;
+}

@@ -1,0 +1,373 @@
+/* cli_train.c - controlnet train: a base model and training pairs to a ControlNet. */
+#include "cli/cli.h"
+#include "cli/commands.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    OPT_H_FILES,
+    OPT_MODEL,
+    OPT_MODEL_ALIAS,
+    OPT_TOKENIZER,
+    OPT_CONTROLNET,
+    OPT_DATA,
+    OPT_OUTPUT,
+    OPT_H_RUN,
+    OPT_RESOLUTION,
+    OPT_BATCH,
+    OPT_ACCUMULATION,
+    OPT_STEPS,
+    OPT_EPOCHS,
+    OPT_EMPTY,
+    OPT_ONLY_MID,
+    OPT_UNLOCK,
+    OPT_PRECISION,
+    OPT_SEED,
+    OPT_H_OPTIMIZER,
+    OPT_LR,
+    OPT_SCHEDULER,
+    OPT_WARMUP,
+    OPT_CYCLES,
+    OPT_POWER,
+    OPT_BETA1,
+    OPT_BETA2,
+    OPT_EPSILON,
+    OPT_DECAY,
+    OPT_NORM,
+    OPT_H_SAVE,
+    OPT_CHECKPOINTING,
+    OPT_LIMIT,
+    OPT_RESUME,
+    OPT_H_VALIDATION,
+    OPT_VALIDATION,
+    OPT_COUNT,
+    OPT_VALIDATION_DATA,
+    OPT_ANNOTATOR,
+    OPT_SAMPLING,
+    OPT_GUIDANCE,
+    OPT_H_MACHINE,
+    OPT_CACHE,
+    OPT_MEMORY,
+    OPT_THREADS,
+    OPT_JSON
+};
+
+static const cli_option options[] = {
+    [OPT_H_FILES] = {NULL, 0, NULL, "Files"},
+    [OPT_MODEL] = {"model", 'm', "MODEL", "the base: diffusers folder or single file"},
+    [OPT_MODEL_ALIAS] = {"pretrained-model-name-or-path", 0, "MODEL", NULL},
+    [OPT_TOKENIZER] = {"tokenizer", 0, "DIR", "for a base without one: vocab.json and merges.txt"},
+    [OPT_CONTROLNET] = {"controlnet-model-name-or-path", 0, "FILE|DIR",
+                        "start from this ControlNet, not from the base's encoder"},
+    [OPT_DATA] = {"train-data-dir", 0, "DIR",
+                  "prompt.json (Fill50K) or metadata.jsonl (Hugging\nFace) and its pictures"},
+    [OPT_OUTPUT] = {"output-dir", 'o', "OUT", "gets the ControlNet, metrics.jsonl, validation/"},
+    [OPT_H_RUN] = {NULL, 0, NULL, "Run"},
+    [OPT_RESOLUTION] = {"resolution", 0, "PX", "pictures are fitted to PX x PX (512)"},
+    [OPT_BATCH] = {"train-batch-size", 'b', "N", "pairs per pass (4)"},
+    [OPT_ACCUMULATION] = {"gradient-accumulation-steps", 0, "N", "passes per step (1)"},
+    [OPT_STEPS] = {"max-train-steps", 0, "N", "steps in all; without it epochs count"},
+    [OPT_EPOCHS] = {"num-train-epochs", 0, "N", "(1)"},
+    [OPT_EMPTY] = {"proportion-empty-prompts", 0, "X", "prompts left out, 0 to 1 (0.5)"},
+    [OPT_ONLY_MID] = {"only-mid-control", 0, NULL,
+                      "connect the middle block alone (small-scale training)"},
+    [OPT_UNLOCK] = {"unlock", 0, "none", "the base stays locked"},
+    [OPT_PRECISION] = {"mixed-precision", 0, "no", "single precision throughout"},
+    [OPT_SEED] = {"seed", 0, "N", "(0)"},
+    [OPT_H_OPTIMIZER] = {NULL, 0, NULL, "Optimizer (AdamW)"},
+    [OPT_LR] = {"learning-rate", 0, "X", "(5e-6)"},
+    [OPT_SCHEDULER] = {"lr-scheduler", 0, "NAME",
+                       "constant (default), constant_with_warmup, linear,\n"
+                       "cosine, cosine_with_restarts, polynomial"},
+    [OPT_WARMUP] = {"lr-warmup-steps", 0, "N", "(500; \"constant\" has none)"},
+    [OPT_CYCLES] = {"lr-num-cycles", 0, "N", "of cosine_with_restarts (1)"},
+    [OPT_POWER] = {"lr-power", 0, "X", "of polynomial (1)"},
+    [OPT_BETA1] = {"adam-beta1", 0, "X", "(0.9)"},
+    [OPT_BETA2] = {"adam-beta2", 0, "X", "(0.999)"},
+    [OPT_EPSILON] = {"adam-epsilon", 0, "X", "(1e-8)"},
+    [OPT_DECAY] = {"adam-weight-decay", 0, "X", "(0.01)"},
+    [OPT_NORM] = {"max-grad-norm", 0, "X", "clip the gradient's norm (1); 0: never"},
+    [OPT_H_SAVE] = {NULL, 0, NULL, "Checkpoints"},
+    [OPT_CHECKPOINTING] = {"checkpointing-steps", 0, "N", "(500); 0: none"},
+    [OPT_LIMIT] = {"checkpoints-total-limit", 0, "N", "older ones are removed; 0: all are kept"},
+    [OPT_RESUME] = {"resume-from-checkpoint", 0, "latest|DIR", "go on exactly where it stopped"},
+    [OPT_H_VALIDATION] = {NULL, 0, NULL, "Validation: does it work yet?"},
+    [OPT_VALIDATION] = {"validation-steps", 0, "N", "(100); 0: none, nothing is held out"},
+    [OPT_COUNT] = {"validation-count", 0, "N", "held-out pairs, from the data's end (8)"},
+    [OPT_VALIDATION_DATA] = {"validation-data-dir", 0, "DIR", "held-out pairs of their own"},
+    [OPT_ANNOTATOR] = {"validation-annotator", 0, "KIND",
+                       "turns drawings into conditions again: none, canny,\n"
+                       "\"canny low=50 high=100\" (default: told from the data)"},
+    [OPT_SAMPLING] = {"validation-sampling-steps", 0, "N", "of each drawing (20)"},
+    [OPT_GUIDANCE] = {"validation-guidance-scale", 0, "X", "of each drawing (7.5)"},
+    [OPT_H_MACHINE] = {NULL, 0, NULL, "Machine"},
+    [OPT_CACHE] = {"cache-latents", 0, NULL, "latents and text are always cached"},
+    [OPT_MEMORY] = {"max-memory", 0, "SIZE", "refuse to start above, 8G for instance"},
+    [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
+    [OPT_JSON] = {"json", 0, NULL, "validations and the result as JSON lines"},
+};
+
+typedef struct request {
+    cn_train_options o;
+    int threads;
+    bool json;
+} request;
+
+/* --- options -------------------------------------------------------------------------------------- */
+
+static bool parse_only(const cli_parser *p, int id, const char *only)
+{
+    if (strcmp(p->value, only) == 0) return true;
+    cli_usage_error(p, "--%s %s: this version has \"%s\" only", p->options[id].name, p->value,
+                    only);
+    return false;
+}
+
+static bool parse_size(const cli_parser *p, int id, size_t *out)
+{
+    char *end;
+    errno = 0;
+    const double v = strtod(p->value, &end);
+    double unit = 1;
+    if (*end && strchr("kKmMgGtT", *end)) {
+        unit = *end == 'k' || *end == 'K'   ? 1024.0
+               : *end == 'm' || *end == 'M' ? 1048576.0
+               : *end == 'g' || *end == 'G' ? 1073741824.0
+                                            : 1099511627776.0;
+        end++;
+    }
+    if (end != p->value && !*end && v > 0 && v * unit < 9e18) {
+        *out = (size_t)(v * unit);
+        return true;
+    }
+    cli_usage_error(p, "--%s %s: a size such as 8G or 500M is expected", p->options[id].name,
+                    p->value);
+    return false;
+}
+
+static bool parse_file(const cli_parser *p, int id, cn_train_options *o)
+{
+    switch (id) {
+    case OPT_MODEL:
+    case OPT_MODEL_ALIAS: o->model = p->value; return true;
+    case OPT_TOKENIZER: o->tokenizer = p->value; return true;
+    case OPT_CONTROLNET: o->controlnet = p->value; return true;
+    case OPT_DATA: o->train_data_dir = p->value; return true;
+    case OPT_OUTPUT: o->output_dir = p->value; return true;
+    case OPT_SCHEDULER: o->lr_scheduler = p->value; return true;
+    case OPT_RESUME: o->resume_from_checkpoint = p->value; return true;
+    case OPT_VALIDATION_DATA: o->validation_data_dir = p->value; return true;
+    case OPT_ANNOTATOR: o->validation_annotator = p->value; return true;
+    default: return false;
+    }
+}
+
+/* Ranges here only keep nonsense out; the library's are narrower and say so. */
+static bool parse_number(const cli_parser *p, int id, cn_train_options *o)
+{
+    const int64_t most = INT64_C(1) << 40;
+    switch (id) {
+    case OPT_RESOLUTION: return cli_int(p, id, 8, 8192, &o->resolution);
+    case OPT_BATCH: return cli_int(p, id, 1, 65536, &o->train_batch_size);
+    case OPT_ACCUMULATION: return cli_int(p, id, 1, 1000000, &o->gradient_accumulation_steps);
+    case OPT_STEPS: return cli_int(p, id, 1, most, &o->max_train_steps);
+    case OPT_EPOCHS: return cli_int(p, id, 1, 1000000000, &o->num_train_epochs);
+    case OPT_EMPTY: return cli_number(p, id, 0, 1, &o->proportion_empty_prompts);
+    case OPT_SEED: return cli_uint64(p, id, &o->seed);
+    case OPT_LR: return cli_number(p, id, 0, 1000, &o->learning_rate);
+    case OPT_WARMUP: return cli_int(p, id, 0, most, &o->lr_warmup_steps);
+    case OPT_CYCLES: return cli_number(p, id, 0, 1e6, &o->lr_num_cycles);
+    case OPT_POWER: return cli_number(p, id, 0, 100, &o->lr_power);
+    case OPT_BETA1: return cli_number(p, id, 0, 0.9999999, &o->adam_beta1);
+    case OPT_BETA2: return cli_number(p, id, 0, 0.9999999, &o->adam_beta2);
+    case OPT_EPSILON: return cli_number(p, id, 0, 1, &o->adam_epsilon);
+    case OPT_DECAY: return cli_number(p, id, 0, 100, &o->adam_weight_decay);
+    case OPT_NORM: return cli_number(p, id, 0, 1e30, &o->max_grad_norm);
+    case OPT_CHECKPOINTING: return cli_int(p, id, 0, most, &o->checkpointing_steps);
+    case OPT_LIMIT: return cli_int(p, id, 0, 1000000000, &o->checkpoints_total_limit);
+    case OPT_VALIDATION: return cli_int(p, id, 0, most, &o->validation_steps);
+    case OPT_COUNT: return cli_int(p, id, 1, 10000, &o->validation_count);
+    case OPT_SAMPLING: return cli_int(p, id, 1, 1000, &o->validation_sampling_steps);
+    case OPT_GUIDANCE: return cli_number(p, id, 0, 100, &o->validation_guidance_scale);
+    case OPT_MEMORY: return parse_size(p, id, &o->max_memory_bytes);
+    default: return false;
+    }
+}
+
+static bool parse_one(const cli_parser *p, int id, request *r)
+{
+    int64_t n = 0;
+    switch (id) {
+    case OPT_ONLY_MID: r->o.only_mid_control = true; return true;
+    case OPT_CACHE: return true;
+    case OPT_JSON: r->json = true; return true;
+    case OPT_UNLOCK: return parse_only(p, id, "none");
+    case OPT_PRECISION: return parse_only(p, id, "no");
+    case OPT_THREADS:
+        if (!cli_int(p, id, 1, 1024, &n)) return false;
+        r->threads = (int)n;
+        return true;
+    default: return parse_file(p, id, &r->o) || parse_number(p, id, &r->o);
+    }
+}
+
+/* CLI_DONE, or the exit status in *status with false. */
+static bool parse(cli_parser *p, request *r, int *status)
+{
+    char **rest;
+    int id;
+    cn_train_options_default(&r->o);
+    while ((id = cli_next(p)) >= 0)
+        if (!parse_one(p, id, r)) {
+            *status = CLI_USAGE;
+            return false;
+        }
+    if (id != CLI_END) {
+        *status = cli_exit_status(id);
+        return false;
+    }
+    if (cli_positional(p, &rest) > 0)
+        *status = cli_usage_error(p, "\"%s\" is no option", rest[0]);
+    else if (!r->o.model)
+        *status = cli_usage_error(p, "%s", "-m MODEL is missing");
+    else if (!r->o.train_data_dir)
+        *status = cli_usage_error(p, "%s", "--train-data-dir DIR is missing");
+    else if (!r->o.output_dir)
+        *status = cli_usage_error(p, "%s", "--output-dir OUT is missing");
+    else
+        return true;
+    return false;
+}
+
+/* --- while it runs -------------------------------------------------------------------------------- */
+
+typedef struct display {
+    cli_progress other; /* stages besides "train" */
+    double shown_s;
+    bool terminal, line_open, json;
+} display;
+
+static void end_line(display *d)
+{
+    cli_progress_end(&d->other);
+    if (d->line_open) fputc('\n', stderr);
+    d->line_open = false;
+}
+
+static void print_step(display *d, const cn_train_progress *p)
+{
+    const long eta = (long)p->eta_seconds;
+    fprintf(stderr,
+            "%sstep %lld/%lld  loss %.4f (mean %.4f)  lr %.2g  %.2f s/step  %.1f images/s  "
+            "%ld:%02ld:%02ld left%s",
+            d->terminal ? "\r" : "", (long long)p->done, (long long)p->total, p->loss, p->loss_mean,
+            p->lr, p->step_seconds, p->images_per_second, eta / 3600, eta / 60 % 60, eta % 60,
+            d->terminal ? "\x1b[K" : "\n");
+    d->line_open = d->terminal;
+    fflush(stderr);
+}
+
+static void show_progress(void *user, const cn_train_progress *p)
+{
+    display *d = user;
+    if (strcmp(p->stage, "train") != 0) {
+        if (d->line_open) end_line(d);
+        cli_progress_show(&d->other, p->stage, (int)p->done, (int)p->total);
+        return;
+    }
+    const double now = cli_now_s();
+    const bool due = d->terminal || now - d->shown_s >= 10 || p->done == p->total || p->done == 1;
+    if (!due) return;
+    cli_progress_end(&d->other);
+    d->shown_s = now;
+    print_step(d, p);
+}
+
+static void show_validation(void *user, const cn_train_validation *v)
+{
+    display *d = user;
+    end_line(d);
+    fprintf(stderr,
+            "validation at step %lld: held-out loss %.4f with control, %.4f without (%+.4f)",
+            (long long)v->step, v->loss_with, v->loss_without, v->loss_with - v->loss_without);
+    if (v->has_agreement)
+        fprintf(stderr, "; agreement %.3f with, %.3f without", v->agreement_with,
+                v->agreement_without);
+    fprintf(stderr, "; zero convolutions %.2e; %s\n", v->zero_conv_rms, v->sheet);
+    if (v->learned && v->learned_at_step == v->step)
+        fprintf(stderr, "control learned at step %lld (%s)\n", (long long)v->step, v->rule);
+    if (!d->json) return;
+    printf("{\"event\": \"validation\", \"step\": %lld, \"loss_with_control\": %.9g, "
+           "\"loss_without_control\": %.9g",
+           (long long)v->step, v->loss_with, v->loss_without);
+    if (v->has_agreement)
+        printf(", \"agreement_with_control\": %.9g, \"agreement_without_control\": %.9g",
+               v->agreement_with, v->agreement_without);
+    printf(", \"zero_conv_rms\": %.9g, \"learned_at_step\": %lld}\n", v->zero_conv_rms,
+           (long long)v->learned_at_step);
+    fflush(stdout);
+}
+
+static void show_saved(void *user, const char *path)
+{
+    display *d = user;
+    end_line(d);
+    fprintf(stderr, "saved %s\n", path);
+}
+
+static void print_result(const request *r, const cn_train_result *result)
+{
+    if (r->json) {
+        printf("{\"event\": \"done\", \"steps\": %lld, \"seconds\": %.3f, \"final_loss\": %.9g",
+               (long long)result->steps, result->seconds, result->final_loss);
+        if (result->has_agreement)
+            printf(", \"agreement_with_control\": %.9g, \"agreement_without_control\": %.9g",
+                   result->agreement_with_control, result->agreement_without_control);
+        printf(", \"learned_at_step\": %lld}\n", (long long)result->learned_at_step);
+        return;
+    }
+    printf("%lld steps in %.1f s, loss %.4f", (long long)result->steps, result->seconds,
+           result->final_loss);
+    if (result->has_agreement)
+        printf(", agreement %.3f with control, %.3f without", result->agreement_with_control,
+               result->agreement_without_control);
+    if (result->learned_at_step >= 0)
+        printf(", control learned at step %lld", (long long)result->learned_at_step);
+    else if (r->o.validation_steps)
+        printf(", control not learned yet");
+    putchar('\n');
+}
+
+int cmd_train(int argc, char **argv)
+{
+    cli_parser p = {.command = "train",
+                    .synopsis = "train -m MODEL --train-data-dir DIR --output-dir OUT [options]",
+                    .about =
+                        "OUT gets config.json and diffusion_pytorch_model.safetensors (diffusers) "
+                        "and\ncontrol.safetensors (single-file names). Ctrl-C saves a "
+                        "checkpoint and stops.",
+                    .options = options,
+                    .n_options = (int)(sizeof options / sizeof options[0]),
+                    .argc = argc,
+                    .argv = argv};
+    request r = {0};
+    int status = CLI_DONE;
+    if (!parse(&p, &r, &status)) return status;
+    cn_ctx *ctx = cli_context_create("train", r.threads);
+    if (!ctx) return CLI_FAILED;
+    display d = {.terminal = isatty(STDERR_FILENO), .json = r.json};
+    cli_progress_init(&d.other, false);
+    const cn_train_callbacks callbacks = {&d, show_progress, show_validation, show_saved};
+    cn_train_result result;
+    const cn_status s = cn_train(ctx, &r.o, &callbacks, &result);
+    end_line(&d);
+    if (s == CN_OK)
+        print_result(&r, &result);
+    else
+        status = cli_failed(ctx, "train");
+    cli_context_destroy(ctx);
+    return status;
+}

@@ -1,0 +1,503 @@
+/* e2e.c - `e2e DIR [--controlnet PROGRAM]`: the program against the published pipelines' pictures.
+ *
+ * Every case of DIR/cases.json is drawn by PROGRAM (build/controlnet) from the model as a folder and again
+ * from the same as a single file, and compared with DIR/NAME.png (40 dB: the reference's own float32
+ * results differ from run to run by about this much across machines) and with the final latents in
+ * DIR/cases.safetensors (1e-3 of the largest). Where DIR holds no model, it is written from
+ * DIR/../core's manifests. A case that needs an option or a sampling method which PROGRAM's help doesn't
+ * name is printed as skipped. DIR/tokens.json goes through the tokenizer.
+ */
+#include "../support/report.h"
+#include "../support/tiny_model.h"
+#include "../support/values.h"
+
+#include "io/image.h"
+#include "io/json.h"
+#include "io/tensors.h"
+#include "model/tokenizer.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MAX_ARGS = 128, PATH_BYTES = 4096 };
+static const double min_psnr_db = 40, latent_tolerance = 1e-3;
+
+typedef struct suite {
+    cn_ctx *ctx;
+    test_report report;
+    int skipped;
+    const char *dir, *program;
+    char temp[PATH_BYTES];   /* this run's own folder */
+    char models[PATH_BYTES]; /* where the model and the ControlNets are: dir or temp */
+    char *help;              /* what `PROGRAM generate --help` prints */
+    json_t *cases;
+    cn_tensors *latents; /* NULL: DIR has none */
+} suite;
+
+/* --- running the program ---------------------------------------------------------------------------- */
+
+typedef struct command {
+    const char *args[MAX_ARGS];
+    char text[MAX_ARGS][PATH_BYTES];
+    int n;
+} command;
+
+static void add(command *c, const char *fmt, ...) CN_PRINTF(2, 3);
+static void add(command *c, const char *fmt, ...)
+{
+    if (c->n >= MAX_ARGS - 1) return;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(c->text[c->n], PATH_BYTES, fmt, ap);
+    va_end(ap);
+    c->args[c->n] = c->text[c->n];
+    c->n++;
+}
+
+/* Its exit status, 128 + the signal that ended it; stdout and stderr go to the file. */
+static int run(const command *c, const char *output)
+{
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        if (!freopen(output, "wb", stdout) || dup2(STDOUT_FILENO, STDERR_FILENO) < 0) _exit(126);
+        execv(c->args[0], (char *const *)c->args);
+        _exit(127);
+    }
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) < 0) return 125;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static command *new_command(const suite *s, const char *name)
+{
+    command *c = test_alloc(sizeof *c);
+    memset(c, 0, sizeof *c);
+    add(c, "%s", s->program);
+    add(c, "%s", name);
+    return c;
+}
+
+static char *text_of(const suite *s, const char *path)
+{
+    char *text = NULL;
+    size_t n = 0;
+    return cn_file_read(s->ctx, path, 1 << 24, &text, &n) == CN_OK ? text : NULL;
+}
+
+/* --- one case --------------------------------------------------------------------------------------- */
+
+/* The program's name for a sampler of cases.json; *karras as --scheduler karras. */
+static const char *sampler_of(const json_t *c, bool *karras)
+{
+    static const char *const names[][2] = {{"dpmpp_2m", "dpm++2m"},
+                                           {"dpmpp_2m_karras", "dpm++2m"},
+                                           {"dpmpp_2m_sde", "dpm++2m_sde"},
+                                           {"euler_karras", "euler"}};
+    const char *name = cn_json_str(c, "sampler", "");
+    *karras = strstr(name, "_karras") != NULL;
+    for (size_t i = 0; i < CN_COUNT(names); i++)
+        if (strcmp(names[i][0], name) == 0) return names[i][1];
+    return name;
+}
+
+static bool has_sampler(const char *name)
+{
+    for (int i = 0; cn_generate_sampler(i); i++)
+        if (strcmp(cn_generate_sampler(i), name) == 0) return true;
+    return false;
+}
+
+/* What the program lacks for a case; NULL: nothing. */
+static const char *lacking(const suite *s, const json_t *c)
+{
+    static char need[128];
+    bool karras;
+    const char *sampler = sampler_of(c, &karras), *kind = cn_json_str(c, "kind", "");
+    const char *option = NULL;
+    if (json_object_get(c, "guess_mode")) option = "--guess-mode";
+    if (strcmp(kind, "img2img") == 0) option = "--strength";
+    if (strcmp(kind, "inpaint") == 0) option = "--mask";
+    if (karras) option = "--scheduler";
+    if (!has_sampler(sampler))
+        snprintf(need, sizeof need, "sampler %s", sampler);
+    else if (option && !strstr(s->help, option))
+        snprintf(need, sizeof need, "option %s", option);
+    else
+        return NULL;
+    return need;
+}
+
+/* A path of cases.json: beside it, or a network that was written. */
+static void add_path(const suite *s, command *c, const char *name)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%.2000s/%.1000s", s->models, name);
+    if (cn_file_exists(path) || cn_dir_exists(path))
+        add(c, "%s", path);
+    else
+        add(c, "%.2000s/%.1000s", s->dir, name);
+}
+
+static void add_controls(const suite *s, command *c, const json_t *entry)
+{
+    const json_t *nets = json_object_get(entry, "controlnet");
+    for (size_t k = 0; k < json_array_size(nets); k++) {
+        add(c, "--control-net");
+        add_path(s, c, json_string_value(json_array_get(nets, k)));
+        add(c, "--control-image");
+        add_path(s, c, json_string_value(json_array_get(json_object_get(entry, "image"), k)));
+        add(c, "--control_strength");
+        add(c, "%.9g", json_number_value(json_array_get(json_object_get(entry, "scale"), k)));
+        add(c, "--control-start=%.9g", cn_json_number(entry, "start", 0));
+        add(c, "--control-end=%.9g", cn_json_number(entry, "end", 1));
+    }
+}
+
+static void add_sampling(command *c, const json_t *entry)
+{
+    bool karras;
+    add(c, "--sampling-method");
+    add(c, "%s", sampler_of(entry, &karras));
+    if (karras) add(c, "--scheduler=karras");
+    add(c, "--steps");
+    add(c, "%lld", (long long)cn_json_int(entry, "steps", 20));
+    add(c, "--cfg-scale");
+    add(c, "%.9g", cn_json_number(entry, "cfg_scale", 7.5));
+    add(c, "--seed");
+    add(c, "%lld", (long long)cn_json_int(entry, "seed", 0));
+    add(c, "-W%lld", (long long)cn_json_int(entry, "width", 0));
+    add(c, "-H%lld", (long long)cn_json_int(entry, "height", 0));
+    add(c, "-b%lld", (long long)cn_json_int(entry, "batch", 1));
+    if (json_object_get(entry, "clip_skip"))
+        add(c, "--clip-skip=%lld", (long long)cn_json_int(entry, "clip_skip", 0) + 1);
+}
+
+static void add_rest(const suite *s, command *c, const json_t *entry)
+{
+    const char *init = cn_json_str(entry, "init", NULL), *mask = cn_json_str(entry, "mask", NULL);
+    const char *guess = cn_json_str(entry, "guess_mode", NULL);
+    if (guess) add(c, "--guess-mode=%s", guess);
+    if (init) {
+        add(c, "-i");
+        add_path(s, c, init);
+        add(c, "--strength=%.9g", cn_json_number(entry, "strength", 1));
+    }
+    if (mask) {
+        add(c, "--mask");
+        add_path(s, c, mask);
+    }
+}
+
+static double psnr_db(const cn_image *a, const cn_image *b)
+{
+    double sum = 0;
+    int64_t n = a->width * a->height * 3;
+    for (int64_t i = 0; i < n; i++) {
+        double d = (double)a->rgb[i] - b->rgb[i];
+        sum += d * d;
+    }
+    return sum > 0 ? 10 * log10(255.0 * 255.0 * (double)n / sum) : INFINITY;
+}
+
+static void compare_image(suite *s, const char *label, const char *got, const char *want)
+{
+    cn_image *a = NULL, *b = NULL;
+    cn_status status = cn_image_load(s->ctx, got, &a);
+    if (status == CN_OK) status = cn_image_load(s->ctx, want, &b);
+    if (status != CN_OK)
+        report_check(&s->report, false, "%s: %s", label, cn_error(s->ctx));
+    else if (a->width != b->width || a->height != b->height)
+        report_check(&s->report, false, "%s: %lld x %lld, should be %lld x %lld", label,
+                     (long long)a->width, (long long)a->height, (long long)b->width,
+                     (long long)b->height);
+    else {
+        double db = psnr_db(a, b);
+        report_check(&s->report, db >= min_psnr_db, "%-40s %.1f dB, at least %.0f", label, db,
+                     min_psnr_db);
+    }
+    cn_image_destroy(a);
+    cn_image_destroy(b);
+}
+
+static void compare_latents(suite *s, const char *label, const char *got, const char *name)
+{
+    const cn_tensor_info *want = s->latents ? cn_tensors_find(s->latents, name) : NULL;
+    cn_tensors *file = NULL;
+    if (!want) return;
+    if (cn_tensors_open(s->ctx, got, &file) != CN_OK) {
+        report_check(&s->report, false, "%s latents: %s", label, cn_error(s->ctx));
+        return;
+    }
+    const cn_tensor_info *t = cn_tensors_at(file, 0);
+    if (!t || t->elements != want->elements) {
+        report_check(&s->report, false, "%s latents: of another size", label);
+    } else {
+        float *a = test_alloc((size_t)t->elements * sizeof *a);
+        float *b = test_alloc((size_t)t->elements * sizeof *b);
+        char title[256];
+        snprintf(title, sizeof title, "%s latents", label);
+        if (cn_tensors_read(s->ctx, file, t, a) == CN_OK &&
+            cn_tensors_read(s->ctx, s->latents, want, b) == CN_OK)
+            report_close(&s->report, title, a, b, t->elements, latent_tolerance);
+        else
+            report_check(&s->report, false, "%s: %s", title, cn_error(s->ctx));
+        free(a);
+        free(b);
+    }
+    cn_tensors_close(file);
+}
+
+static void compare_case(suite *s, const char *label, const char *name, const json_t *entry)
+{
+    char got[PATH_BYTES], want[PATH_BYTES], title[256];
+    int batch = (int)cn_json_int(entry, "batch", 1), seen = 0;
+    for (int i = 0; i < batch; i++) {
+        char number[16] = "";
+        if (batch > 1) snprintf(number, sizeof number, "_%d", i);
+        snprintf(got, sizeof got, "%.2000s/out%s.png", s->temp, number);
+        snprintf(want, sizeof want, "%.2000s/%.200s%s.png", s->dir, name, number);
+        snprintf(title, sizeof title, "%s%s", label, number);
+        if (!cn_file_exists(want)) continue;
+        compare_image(s, title, got, want);
+        seen++;
+    }
+    snprintf(got, sizeof got, "%.2000s/out.safetensors", s->temp);
+    compare_latents(s, label, got, name);
+    if (!seen && !(s->latents && cn_tensors_find(s->latents, name)))
+        report_check(&s->report, false, "%s: nothing to compare with", label);
+}
+
+static void run_case(suite *s, const char *model, const char *name, const json_t *entry)
+{
+    char label[200], log[PATH_BYTES];
+    snprintf(label, sizeof label, "%s %s", name, model);
+    snprintf(log, sizeof log, "%.2000s/log", s->temp);
+    command *c = new_command(s, "generate");
+    add(c, "-m");
+    add(c, "%s/%s", s->models, model);
+    if (strchr(model, '.')) {
+        add(c, "--tokenizer");
+        add(c, "%s/model/tokenizer", s->models);
+    }
+    add(c, "-p");
+    add(c, "%s", cn_json_str(entry, "prompt", ""));
+    add(c, "-n");
+    add(c, "%s", cn_json_str(entry, "negative_prompt", ""));
+    add_controls(s, c, entry);
+    add_sampling(c, entry);
+    add_rest(s, c, entry);
+    add(c, "--save_latents");
+    add(c, "%s/out.safetensors", s->temp);
+    add(c, "-o");
+    add(c, "%s/out.png", s->temp);
+    int status = run(c, log);
+    free(c);
+    if (status == 0) {
+        compare_case(s, label, name, entry);
+        return;
+    }
+    char *text = text_of(s, log);
+    report_check(&s->report, false, "%s: exit status %d: %s", label, status, text ? text : "");
+    cn_free(text);
+}
+
+/* --- the command line ------------------------------------------------------------------------------- */
+
+/* Runs `PROGRAM generate` with the words and expects an exit status and one line holding `says`. */
+static void expect_refusal(suite *s, int status, const char *says, const char *const *words)
+{
+    char log[PATH_BYTES];
+    snprintf(log, sizeof log, "%.2000s/log", s->temp);
+    command *c = new_command(s, "generate");
+    for (; *words; words++) add(c, "%s", *words);
+    int got = run(c, log);
+    char *text = text_of(s, log);
+    const char *end = text ? strchr(text, '\n') : NULL;
+    bool one_line = end && !end[1];
+    report_check(&s->report, got == status && one_line && strstr(text, says),
+                 "refused, exit %d, naming \"%s\"%s%s", status, says,
+                 got == status && one_line ? "" : ": ", got == status && one_line ? "" : text);
+    cn_free(text);
+    free(c);
+}
+
+static void check_refusals(suite *s)
+{
+    char model[PATH_BYTES], out[PATH_BYTES];
+    snprintf(model, sizeof model, "%.2000s/model", s->models);
+    snprintf(out, sizeof out, "%.2000s/no/such/out.png", s->temp);
+#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
+    expect_refusal(s, 2, "--no-such", WORDS("-m", model, "-p", "", "--no-such", "1"));
+    expect_refusal(s, 2, "--step", WORDS("-m", model, "-p", "", "--step", "4"));
+    expect_refusal(s, 2, "--steps", WORDS("-m", model, "-p", "", "--steps", "four"));
+    expect_refusal(s, 2, "MODEL", WORDS("-p", ""));
+    expect_refusal(s, 2, "ddim", WORDS("-m", model, "-p", "", "--sampling-method", "magic"));
+    expect_refusal(s, 2, "--control-net", WORDS("-m", model, "-p", "", "--control-image", "x.png"));
+    expect_refusal(s, 1, "no/such", WORDS("-m", model, "-p", "", "-o", out));
+    snprintf(out, sizeof out, "%.2000s/none", s->temp);
+    expect_refusal(s, 1, "none", WORDS("-m", out, "-p", "", "--seed", "1"));
+    expect_refusal(s, 1, "none",
+                   WORDS("-m", model, "-p", "", "--control-net", out, "--control-image", out));
+#undef WORDS
+}
+
+/* The same request twice gives the same bytes, and the picture says how it was made. */
+static void check_description(suite *s, const char *model)
+{
+    char out[PATH_BYTES], log[PATH_BYTES], *text = NULL;
+    snprintf(log, sizeof log, "%.2000s/log", s->temp);
+    snprintf(out, sizeof out, "%.2000s/same0.png", s->temp);
+    for (int i = 0; i < 2; i++) {
+        command *c = new_command(s, "generate");
+        add(c, "-m%s/%s", s->models, model);
+        for (const char *const *w =
+                 (const char *const[]){"-pdog", "-nbad", "--steps=2", "-s5", "-W60", "-H64", NULL};
+             *w; w++)
+            add(c, "%s", *w);
+        add(c, "-o%.2000s/same%d.png", s->temp, i);
+        int status = run(c, log);
+        free(c);
+        report_check(&s->report, status == 0, "60 x 64 drawn as 64 x 64");
+    }
+    if (cn_png_text(s->ctx, out, "parameters", &text) != CN_OK) text = NULL;
+    const char *want = "dog\nNegative prompt: bad\nSteps: 2, Sampler: DDIM, CFG scale: 7.5, Seed: "
+                       "5, Size: 64x64, Model: model";
+    report_check(&s->report, text && strncmp(text, want, strlen(want)) == 0, "PNG parameters");
+    cn_free(text);
+    char other[PATH_BYTES], *a = NULL, *b = NULL;
+    size_t n = 0, m = 0;
+    snprintf(other, sizeof other, "%.2000s/same1.png", s->temp);
+    bool same = cn_file_read(s->ctx, out, 1 << 24, &a, &n) == CN_OK &&
+                cn_file_read(s->ctx, other, 1 << 24, &b, &m) == CN_OK && n == m &&
+                memcmp(a, b, n) == 0;
+    report_check(&s->report, same, "the same seed gives the same bytes");
+    cn_free(a);
+    cn_free(b);
+}
+
+/* --- tokens ----------------------------------------------------------------------------------------- */
+
+static bool token_case(suite *s, const cn_tokenizer *t, const json_t *entry)
+{
+    const json_t *text = json_object_get(entry, "text"), *want = json_object_get(entry, "ids");
+    int64_t n = (int64_t)json_array_size(want), all = 0;
+    int32_t *ids = NULL;
+    bool same = cn_tokenizer_encode_bytes(s->ctx, t, json_string_value(text),
+                                          json_string_length(text), &ids, &all) == CN_OK;
+    int32_t *fit = test_alloc((size_t)(n + 2) * sizeof *fit);
+    if (same) cn_tokenizer_fit(t, ids, all, fit, n);
+    for (int64_t i = 0; same && i < n; i++)
+        same = fit[i] == json_integer_value(json_array_get(want, (size_t)i));
+    const json_t *whole = json_object_get(entry, "untruncated");
+    if (same) same = all == (int64_t)json_array_size(whole);
+    for (int64_t i = 0; same && i < all; i++)
+        same = ids[i] == json_integer_value(json_array_get(whole, (size_t)i));
+    free(fit);
+    cn_free(ids);
+    return same;
+}
+
+static void check_tokens(suite *s)
+{
+    char path[PATH_BYTES];
+    json_t *list = NULL;
+    cn_tokenizer *t = NULL;
+    snprintf(path, sizeof path, "%.2000s/tokens.json", s->dir);
+    if (!cn_file_exists(path)) return;
+    cn_status status = cn_json_load_file(s->ctx, path, &list);
+    snprintf(path, sizeof path, "%.2000s/model/tokenizer", s->models);
+    if (status == CN_OK) status = cn_tokenizer_open(s->ctx, path, &t);
+    if (report_status(&s->report, "tokens.json", s->ctx, status))
+        for (size_t i = 0; i < json_array_size(list); i++)
+            report_check(&s->report, token_case(s, t, json_array_get(list, i)), "tokens of text %d",
+                         (int)i);
+    cn_tokenizer_close(t);
+    json_decref(list);
+}
+
+/* --- all of it -------------------------------------------------------------------------------------- */
+
+static cn_status find_models(suite *s)
+{
+    char path[PATH_BYTES], merges[PATH_BYTES];
+    snprintf(path, sizeof path, "%.2000s/model", s->dir);
+    bool there = cn_dir_exists(path);
+    snprintf(s->models, sizeof s->models, "%.2000s", there ? s->dir : s->temp);
+    if (there) return CN_OK;
+    snprintf(path, sizeof path, "%.2000s/../core", s->dir);
+    snprintf(merges, sizeof merges, "%.2000s/merges.json", s->dir);
+    return tiny_model_write(s->ctx, path, merges, s->temp);
+}
+
+static cn_status prepare(suite *s)
+{
+    char path[PATH_BYTES];
+    const char *base = getenv("TMPDIR");
+    snprintf(s->temp, sizeof s->temp, "%.2000s/controlnet-e2e-XXXXXX", base ? base : "/tmp");
+    if (!mkdtemp(s->temp)) return cn_fail(s->ctx, CN_EIO, "%s: %s", s->temp, strerror(errno));
+    snprintf(path, sizeof path, "%.2000s/cases.json", s->dir);
+    CN_TRY(cn_json_load_file(s->ctx, path, &s->cases));
+    snprintf(path, sizeof path, "%.2000s/cases.safetensors", s->dir);
+    if (cn_file_exists(path)) CN_TRY(cn_tensors_open(s->ctx, path, &s->latents));
+    CN_TRY(find_models(s));
+    command *c = new_command(s, "generate");
+    add(c, "--help");
+    snprintf(path, sizeof path, "%.2000s/help", s->temp);
+    int status = run(c, path);
+    free(c);
+    s->help = text_of(s, path);
+    if (status != 0 || !s->help)
+        return cn_fail(s->ctx, CN_EIO, "%s generate --help: exit status %d", s->program, status);
+    return CN_OK;
+}
+
+static void run_all(suite *s)
+{
+    static const char *const forms[] = {"model", "model.ckpt", "model.safetensors"};
+    const char *name;
+    json_t *entry;
+    for (size_t f = 0; f < CN_COUNT(forms); f++) {
+        char path[PATH_BYTES];
+        snprintf(path, sizeof path, "%.2000s/%s", s->models, forms[f]);
+        if (!cn_file_exists(path) && !cn_dir_exists(path)) continue;
+        json_object_foreach(s->cases, name, entry)
+        {
+            const char *need = lacking(s, entry);
+            if (need && f == 0) printf("SKIP %s: needs %s\n", name, need);
+            if (need)
+                s->skipped++;
+            else
+                run_case(s, forms[f], name, entry);
+        }
+    }
+    check_description(s, forms[0]);
+    check_refusals(s);
+    check_tokens(s);
+}
+
+int main(int argc, char **argv)
+{
+    suite s = {.program = "build/controlnet"};
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--controlnet") == 0 && i + 1 < argc)
+            s.program = argv[++i];
+        else
+            s.dir = argv[i];
+    if (!s.dir || !(s.ctx = cn_ctx_create(0))) {
+        fprintf(stderr, "usage: e2e DIR [--controlnet PROGRAM]\n");
+        return 2;
+    }
+    if (report_status(&s.report, "preparing", s.ctx, prepare(&s))) run_all(&s);
+    if (s.temp[0]) tiny_model_remove(s.temp);
+    cn_tensors_close(s.latents);
+    json_decref(s.cases);
+    cn_free(s.help);
+    cn_ctx_destroy(s.ctx);
+    printf("%d passed, %d failed, %d skipped\n", s.report.passed, s.report.failed, s.skipped);
+    return s.report.failed ? 1 : 0;
+}

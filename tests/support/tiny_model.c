@@ -1,0 +1,201 @@
+/* tiny_model.c - see tiny_model.h. */
+#include "tiny_model.h"
+
+#include "io/json.h"
+#include "io/tensors.h"
+
+#include <ftw.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CLIP_BYTES = 256, CLIP_TOKENS = 49408, CLIP_MERGES = CLIP_TOKENS - 2 * CLIP_BYTES - 2 };
+
+/* --- weights ---------------------------------------------------------------------------------------- */
+
+typedef struct filler {
+    cn_ctx *ctx;
+    const json_t *tensors;
+    const char *salt;
+} filler;
+
+static int64_t shape_of(const json_t *entry, int64_t shape[CN_MAX_DIMS])
+{
+    const json_t *list = json_object_get(entry, "shape");
+    int64_t n = 1;
+    for (size_t i = 0; i < json_array_size(list) && i < CN_MAX_DIMS; i++)
+        n *= shape[i] = json_integer_value(json_array_get(list, i));
+    return n;
+}
+
+static cn_status fill(void *user, int64_t i, float *out)
+{
+    const filler *f = user;
+    const json_t *entry = json_array_get(f->tensors, (size_t)i);
+    int64_t shape[CN_MAX_DIMS];
+    char key[512];
+    CN_TRY(cn_format(f->ctx, key, sizeof key, "%s%s", f->salt, cn_json_str(entry, "key", "")));
+    cn_seed_tensor(key, (float)cn_json_number(entry, "offset", 0),
+                   (float)cn_json_number(entry, "scale", 0), out, shape_of(entry, shape));
+    return CN_OK;
+}
+
+static cn_status write_network(cn_ctx *ctx, const char *core, const char *network, const char *salt,
+                               const char *dir, const char *file)
+{
+    char path[4096];
+    json_t *manifest = NULL;
+    CN_TRY(cn_dir_make(ctx, dir));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s.manifest.json", core, network));
+    CN_TRY(cn_json_load_file(ctx, path, &manifest));
+    const json_t *tensors = json_object_get(manifest, "tensors");
+    size_t n = json_array_size(tensors);
+    cn_tensor_out *list = cn_alloc0(ctx, (n + 1) * sizeof *list);
+    for (size_t i = 0; list && i < n; i++) {
+        const json_t *entry = json_array_get(tensors, i);
+        list[i].name = cn_json_str(entry, "name", "");
+        list[i].dtype = CN_F16;
+        list[i].ndim = (int)json_array_size(json_object_get(entry, "shape"));
+        shape_of(entry, list[i].shape);
+    }
+    filler f = {ctx, tensors, salt};
+    cn_status s = list ? cn_format(ctx, path, sizeof path, "%s/%s", dir, file) : CN_ENOMEM;
+    if (s == CN_OK) s = cn_safetensors_write(ctx, path, list, (int64_t)n, fill, &f, NULL);
+    if (s == CN_OK) s = cn_format(ctx, path, sizeof path, "%s/config.json", dir);
+    if (s == CN_OK) s = cn_json_save_file(ctx, path, json_object_get(manifest, "config"));
+    cn_free(list);
+    json_decref(manifest);
+    return s;
+}
+
+/* --- tokenizer -------------------------------------------------------------------------------------- */
+
+/* Byte tokens in CLIP's order: printable ones as themselves, then the rest as U+0100 onwards. */
+static void byte_tokens(char out[CLIP_BYTES][8])
+{
+    int n = 0, others = 0;
+    int order[CLIP_BYTES];
+    for (int pass = 0; pass < 2; pass++)
+        for (int b = 0; b < CLIP_BYTES; b++) {
+            bool shown = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+            if (shown == (pass == 0)) order[n++] = shown ? b : 256 + others++;
+        }
+    for (int i = 0; i < CLIP_BYTES; i++) {
+        int c = order[i];
+        if (c < 128)
+            snprintf(out[i], 8, "%c", c);
+        else
+            snprintf(out[i], 8, "%c%c", (char)(0xc0 | c >> 6), (char)(0x80 | (c & 63)));
+    }
+}
+
+static cn_status save_text(cn_ctx *ctx, const char *dir, const char *name, const char *text)
+{
+    char path[4096];
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, name));
+    return cn_file_write(ctx, path, text, strlen(text));
+}
+
+static void add_merges(json_t *vocab, const json_t *merges, cn_str *lines)
+{
+    for (size_t i = 0; i < json_array_size(merges); i++) {
+        const json_t *entry = json_array_get(merges, i);
+        const char *pair = json_string_value(json_array_get(entry, 1)), *gap = strchr(pair, ' ');
+        char token[128];
+        cn_str_addf(lines, "%s\n", pair);
+        snprintf(token, sizeof token, "%.*s%s", (int)(gap - pair), pair, gap + 1);
+        int64_t rank = json_integer_value(json_array_get(entry, 0));
+        char filler_name[32];
+        snprintf(filler_name, sizeof filler_name, "filler %d", (int)rank);
+        json_object_del(vocab, filler_name);
+        json_object_set_new(vocab, token, json_integer(2 * CLIP_BYTES + rank));
+    }
+}
+
+static cn_status write_tokenizer(cn_ctx *ctx, const char *merges_json, const char *dir)
+{
+    char bytes[CLIP_BYTES][8], name[32], path[4096];
+    json_t *merges = NULL, *vocab = json_object();
+    cn_str lines = {0};
+    CN_TRY(cn_dir_make(ctx, dir));
+    CN_TRY(cn_json_load_file(ctx, merges_json, &merges));
+    byte_tokens(bytes);
+    for (int i = 0; i < CLIP_BYTES; i++) {
+        snprintf(name, sizeof name, "%s</w>", bytes[i]);
+        json_object_set_new(vocab, bytes[i], json_integer(i));
+        json_object_set_new(vocab, name, json_integer(CLIP_BYTES + i));
+    }
+    for (int i = 0; i < CLIP_MERGES; i++) {
+        snprintf(name, sizeof name, "filler %d", i);
+        json_object_set_new(vocab, name, json_integer(2 * CLIP_BYTES + i));
+    }
+    json_object_set_new(vocab, "<|startoftext|>", json_integer(CLIP_TOKENS - 2));
+    json_object_set_new(vocab, "<|endoftext|>", json_integer(CLIP_TOKENS - 1));
+    cn_str_adds(&lines, "#version: 0.2\n");
+    add_merges(vocab, merges, &lines);
+    cn_status s = cn_format(ctx, path, sizeof path, "%s/vocab.json", dir);
+    if (s == CN_OK) s = cn_json_save_file(ctx, path, vocab);
+    if (s == CN_OK) s = save_text(ctx, dir, "merges.txt", lines.data);
+    json_decref(merges);
+    json_decref(vocab);
+    cn_str_free(&lines);
+    return s;
+}
+
+/* --- all -------------------------------------------------------------------------------------------- */
+
+static const char scheduler[] =
+    "{\"_class_name\": \"DDIMScheduler\", \"beta_end\": 0.012, \"beta_schedule\": "
+    "\"scaled_linear\", \"beta_start\": 0.00085, \"clip_sample\": false, \"num_train_timesteps\": "
+    "1000, \"prediction_type\": \"epsilon\", \"set_alpha_to_one\": false, \"steps_offset\": 1, "
+    "\"timestep_spacing\": \"leading\"}\n";
+
+static const char model_index[] =
+    "{\"_class_name\": \"StableDiffusionPipeline\", \"unet\": [\"diffusers\", "
+    "\"UNet2DConditionModel\"], \"vae\": [\"diffusers\", \"AutoencoderKL\"], \"text_encoder\": "
+    "[\"transformers\", \"CLIPTextModel\"], \"tokenizer\": [\"transformers\", \"CLIPTokenizer\"], "
+    "\"scheduler\": [\"diffusers\", \"DDIMScheduler\"]}\n";
+
+static cn_status sub(cn_ctx *ctx, const char *out, const char *name, char path[4096])
+{
+    return cn_format(ctx, path, 4096, "%s/%s", out, name);
+}
+
+cn_status tiny_model_write(cn_ctx *ctx, const char *core, const char *merges, const char *out)
+{
+    static const struct {
+        const char *network, *salt, *dir, *file;
+    } networks[] = {
+        {"unet", "", "model/unet", "diffusion_pytorch_model.safetensors"},
+        {"vae", "", "model/vae", "diffusion_pytorch_model.safetensors"},
+        {"text_encoder", "", "model/text_encoder", "model.safetensors"},
+        {"controlnet", "a.", "controlnet_a", "diffusion_pytorch_model.safetensors"},
+    };
+    char path[4096], file[4096];
+    for (size_t i = 0; i < CN_COUNT(networks); i++) {
+        CN_TRY(sub(ctx, out, networks[i].dir, path));
+        CN_TRY(write_network(ctx, core, networks[i].network, networks[i].salt, path,
+                             networks[i].file));
+    }
+    CN_TRY(sub(ctx, out, "model/scheduler", path));
+    CN_TRY(cn_dir_make(ctx, path));
+    CN_TRY(save_text(ctx, path, "scheduler_config.json", scheduler));
+    CN_TRY(sub(ctx, out, "model/tokenizer", path));
+    CN_TRY(write_tokenizer(ctx, merges, path));
+    CN_TRY(sub(ctx, out, "model", path));
+    CN_TRY(save_text(ctx, path, "model_index.json", model_index));
+    CN_TRY(sub(ctx, out, "model.safetensors", file));
+    return cn_convert(ctx, path, file, true, "f16");
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+void tiny_model_remove(const char *dir)
+{
+    nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
