@@ -65,6 +65,37 @@ void cn_pretrain_options_default(cn_pretrain_options *o);
  * diffusers folder in F16. Curves go to OUT/training.jsonl, sheets of pictures to OUT/state/. */
 cn_status cn_pretrain(cn_ctx *ctx, const cn_pretrain_options *o);
 
+enum { CN_EVALUATE_COLOURS = 10 };
+
+typedef struct cn_pretrain_evaluate_options {
+    const char *model;       /* what cn_pretrain wrote, or any base model: folder or single file */
+    uint64_t seed;           /* that it was trained with; held-out scenes belong to the same sequence */
+    int64_t scenes, prompts; /* 500, 200; 0: that half is left out */
+    int steps;               /* of each drawing, with ddim: 20 */
+    double cfg_scale;        /* 5 */
+    const char *sheet;       /* PNG that gets the first 40 drawings; NULL */
+    /* stage: "reconstruction", "drawing". May be NULL. */
+    void (*progress)(void *user, const char *stage, int64_t done, int64_t total);
+    void *user;
+} cn_pretrain_evaluate_options;
+
+typedef struct cn_pretrain_evaluation {
+    int64_t size_px, scenes, prompts;
+    double psnr_db;        /* mean of the held-out scenes' PSNR after the VAE and back */
+    double psnr_of_mse_db; /* PSNR of their mean squared error */
+    int64_t right;         /* drawings whose object has the colour that was asked for */
+    int64_t undecided;     /* of the others, those in which no colour stands out */
+    const char *colours[CN_EVALUATE_COLOURS]; /* names */
+    /* drawings [colour asked for][colour seen], the last column for none */
+    int64_t seen[CN_EVALUATE_COLOURS][CN_EVALUATE_COLOURS + 1];
+} cn_pretrain_evaluation;
+
+void cn_pretrain_evaluate_defaults(cn_pretrain_evaluate_options *o);
+/* How good a base model is at scenes: reconstruction of scenes it never saw, and prompts of one object,
+ * colours and shapes in equal shares, judged by the colour in the drawing. */
+cn_status cn_pretrain_evaluate(cn_ctx *ctx, const cn_pretrain_evaluate_options *o,
+                               cn_pretrain_evaluation *out);
+
 /* --- training ------------------------------------------------------------------------------------ */
 
 /* Set by cn_train_options_default to diffusers' values; NULL and 0 where not said otherwise. */
@@ -206,6 +237,49 @@ int64_t cn_image_height(const cn_image *image);
 /* height x width x 3 bytes, valid as long as the image. */
 uint8_t *cn_image_rgb(cn_image *image);
 
+/* --- reports ---------------------------------------------------------------------------------------- */
+
+/* A picture and the line under it (NULL: none). */
+typedef struct cn_report_picture {
+    const cn_image *image;
+    const char *caption;
+} cn_report_picture;
+
+/* Pictures side by side under a line of text (NULL: none). */
+typedef struct cn_report_row {
+    const char *caption;
+    const cn_report_picture *pictures;
+    int n_pictures; /* at most 12 */
+} cn_report_row;
+
+typedef struct cn_report_number {
+    const char *label, *value;
+} cn_report_number;
+
+/* In this order; every part may be absent. */
+typedef struct cn_report_section {
+    const char *title;
+    const char *text; /* an empty line begins a new paragraph */
+    const cn_report_row *rows;
+    int n_rows;
+    const char *metrics; /* a run's metrics.jsonl as curves; damaged lines are named, not drawn */
+    const cn_report_number *numbers; /* a table */
+    int n_numbers;
+} cn_report_section;
+
+typedef struct cn_report_options {
+    const char *path; /* FILE.html */
+    const char *title, *text;
+    const cn_report_number *numbers; /* the few that count, in large type */
+    int n_numbers;
+    const cn_report_section *sections;
+    int n_sections;
+} cn_report_options;
+
+/* One HTML file that needs nothing besides: pictures are PNG in it, curves are SVG, there is no script.
+ * All text is plain text in UTF-8. Atomic. CN_EIO for a metrics file that is missing. */
+cn_status cn_report_write(cn_ctx *ctx, const cn_report_options *options);
+
 /* --- drawing ---------------------------------------------------------------------------------------- */
 
 /* A base model with its ControlNets and tokenizer, opened and checked against each other. */
@@ -293,6 +367,10 @@ typedef struct cn_annotate_setting {
 } cn_annotate_setting;
 /* Setting i of a kind; false behind the last and for an unknown kind. */
 bool cn_annotate_setting_at(const char *kind, int i, cn_annotate_setting *out);
+
+/* How well one edge picture agrees with another of the same size (white = edge): F1 with one pixel of
+ * tolerance, 0 to 1. */
+cn_status cn_edge_agreement(cn_ctx *ctx, const cn_image *found, const cn_image *wanted, double *f1);
 
 /* --- checkpoints ------------------------------------------------------------------------------------ */
 

@@ -37,7 +37,7 @@ typedef struct job {
     cn_sampler *sampler;
     cn_rng rng;
     float *hints[CN_MAX_CONTROLS];
-    float *features; /* conditional, then unconditional */
+    float *cond, *uncond; /* the prompts' features; uncond NULL without guidance */
     float *latents;
     double sampling_s;
 } job;
@@ -302,22 +302,29 @@ static cn_status load_text(void *user, cn_params *params)
     return cn_base_load(p->ctx, p->base, p->backend, params);
 }
 
-static cn_status encode_text(job *j)
+/* The negative prompt always goes through the whole encoder, clip skip or not, as in diffusers. */
+static cn_status encode_prompts(job *j)
 {
     cn_pipeline *p = j->p;
-    const char *prompts[2] = {j->o->prompt ? j->o->prompt : "",
-                              j->o->negative_prompt ? j->o->negative_prompt : ""};
-    report(j, "text", 0, 1);
-    bool fresh = !p->text;
-    if (fresh) CN_TRY(cn_params_create(p->ctx, "text_encoder", &p->text));
+    const cn_generate_options *o = j->o;
+    const char *prompt = o->prompt ? o->prompt : "";
+    const char *negative = o->negative_prompt ? o->negative_prompt : "";
     cn_text_spec spec = {.clip = &p->base->clip,
                          .params = p->text,
                          .tokenizer = p->tokenizer,
-                         .skip = j->o->clip_skip,
-                         .load = fresh ? load_text : NULL,
+                         .load = load_text,
                          .user = p};
-    cn_status s =
-        cn_text_encode(p->ctx, p->backend, &spec, prompts, j->guidance ? 2 : 1, &j->features);
+    if (j->guidance) CN_TRY(cn_text_encode(p->ctx, p->backend, &spec, &negative, 1, &j->uncond));
+    spec.skip = o->clip_skip;
+    return cn_text_encode(p->ctx, p->backend, &spec, &prompt, 1, &j->cond);
+}
+
+static cn_status encode_text(job *j)
+{
+    cn_pipeline *p = j->p;
+    report(j, "text", 0, 1);
+    if (!p->text) CN_TRY(cn_params_create(p->ctx, "text_encoder", &p->text));
+    cn_status s = encode_prompts(j);
     if (!p->keep_loaded || s != CN_OK) unload(&p->text);
     if (s == CN_OK) report(j, "text", 1, 1);
     return s;
@@ -378,9 +385,8 @@ static cn_status check_latents(const job *j)
 static cn_status sample(job *j)
 {
     cn_pipeline *p = j->p;
-    int64_t row = p->base->clip.max_positions * p->base->clip.hidden;
-    cn_draw_args a = {.cond = j->features,
-                      .uncond = j->features + (j->guidance ? row : 0),
+    cn_draw_args a = {.cond = j->cond,
+                      .uncond = j->uncond,
                       .cfg_scale = j->o->cfg_scale,
                       .latents = j->latents,
                       .rng = &j->rng,
@@ -472,7 +478,8 @@ static void job_free(job *j)
 {
     cn_sampler_destroy(j->sampler);
     for (int k = 0; k < CN_MAX_CONTROLS; k++) cn_free(j->hints[k]);
-    cn_free(j->features);
+    cn_free(j->cond);
+    cn_free(j->uncond);
     cn_free(j->latents);
 }
 

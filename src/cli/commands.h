@@ -5,7 +5,11 @@
 /* argv[0] is the command's name. They return the program's exit status. */
 int cmd_annotate(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
+int cmd_dataset(int argc, char **argv);
+int cmd_demo(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
+int cmd_pretrain(int argc, char **argv);
+int cmd_train(int argc, char **argv);
 
 #endif

@@ -3,16 +3,21 @@
 #include "cli/commands.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name, *help;
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"generate", "draw from a prompt and condition images", cmd_generate},
+    {"train", "train a ControlNet on a base model", cmd_train},
     {"annotate", "make condition images (edges, ...) from pictures", cmd_annotate},
+    {"dataset", "make and check training pairs", cmd_dataset},
     {"inspect", "say what is in a checkpoint", cmd_inspect},
     {"convert", "turn a checkpoint into another layout or element type", cmd_convert},
+    {"pretrain", "train a small base model from scenes, or measure one", cmd_pretrain},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -35,8 +40,18 @@ static int close_output(int status)
     return status ? status : CLI_FAILED;
 }
 
+/* GCC's OpenMP threads spin for milliseconds before they sleep; where other programs want the cores,
+ * that makes a network of many short kernels up to fifty times slower. The library reads its settings
+ * before main, so the program starts itself once more. */
+static void restart_with_short_spinning(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
+    restart_with_short_spinning(argv);
     const char *name = argc > 1 ? argv[1] : "";
     for (int i = 0; i < N_COMMANDS; i++)
         if (strcmp(commands[i].name, name) == 0)

@@ -68,8 +68,8 @@ cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a) CN
 /* --- text ------------------------------------------------------------------------------------------- */
 
 /* The prompts' features, n x [max_positions, hidden], in a new array (cn_free). skip: the text encoder's
- * last layers left out. load fills the parameters once they are declared and laid out; NULL when they
- * are filled already. A prompt that is too long is cut, which is logged. */
+ * last layers left out. load fills the parameters once they are declared and laid out, if any has no
+ * values yet; NULL when they all have. A prompt that is too long is cut, which is logged. */
 typedef struct cn_text_spec {
     const cn_clip_config *clip;
     cn_params *params;

@@ -23,6 +23,13 @@ static cn_status tokenize(cn_ctx *ctx, const cn_text_spec *s, const char *const 
     return CN_OK;
 }
 
+static bool all_loaded(const cn_params *p)
+{
+    for (int64_t i = 0; i < cn_params_count(p); i++)
+        if (!cn_params_at(p, i)->loaded) return false;
+    return true;
+}
+
 static cn_status encode(cn_ctx *ctx, cn_backend *be, const cn_text_spec *s, cn_graph *g,
                         const int32_t *ids, int n, float *out)
 {
@@ -33,7 +40,7 @@ static cn_status encode(cn_ctx *ctx, cn_backend *be, const cn_text_spec *s, cn_g
     CN_TRY(cn_graph_status(g));
     cn_plan *plan = NULL;
     CN_TRY(cn_plan_create(ctx, g, be, &y, 1, false, &plan));
-    cn_status status = s->load ? s->load(s->user, s->params) : CN_OK;
+    cn_status status = s->load && !all_loaded(s->params) ? s->load(s->user, s->params) : CN_OK;
     if (status == CN_OK) status = cn_plan_set(plan, x, ids);
     if (status == CN_OK) status = cn_plan_run(plan);
     if (status == CN_OK)

@@ -285,9 +285,24 @@ fail:
     return s;
 }
 
+/* Under CN_PROFILE=1 a plan says at its end where its time went. */
+static void report_profile(const cn_plan *p)
+{
+    cn_str text = {0};
+    cn_plan_profile(p, &text);
+    for (char *line = text.failed ? NULL : text.data; line && *line;) {
+        char *end = strchr(line, '\n');
+        if (end) *end = 0;
+        cn_log(p->ctx, CN_LOG_INFO, "%s", line);
+        line = end ? end + 1 : NULL;
+    }
+    cn_str_free(&text);
+}
+
 void cn_plan_destroy(cn_plan *p)
 {
     if (!p) return;
+    if (p->debug.profile) report_profile(p);
     for (int s = 0; s < p->n_steps; s++) p->backend->release(p->backend, &p->steps[s]);
     cn_free(p->steps);
     cn_free(p->needed);

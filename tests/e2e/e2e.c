@@ -341,8 +341,9 @@ static void check_refusals(suite *s)
     expect_refusal(s, 1, "no/such", WORDS("-m", model, "-p", "", "-o", out));
     snprintf(out, sizeof out, "%.2000s/none", s->temp);
     expect_refusal(s, 1, "none", WORDS("-m", out, "-p", "", "--seed", "1"));
-    expect_refusal(s, 1, "none",
-                   WORDS("-m", model, "-p", "", "--control-net", out, "--control-image", out));
+    expect_refusal(
+        s, 1, "none",
+        WORDS("-m", model, "-p", "", "-s1", "--control-net", out, "--control-image", out));
 #undef WORDS
 }
 
@@ -409,7 +410,10 @@ static void check_tokens(suite *s)
     cn_tokenizer *t = NULL;
     snprintf(path, sizeof path, "%.2000s/tokens.json", s->dir);
     if (!cn_file_exists(path)) return;
-    cn_status status = cn_json_load_file(s->ctx, path, &list);
+    cn_status status = CN_OK;
+    /* Texts with \u0000 in them are among the cases. */
+    if (!(list = json_load_file(path, JSON_ALLOW_NUL, NULL)))
+        status = cn_fail(s->ctx, CN_EFORMAT, "%s: not valid JSON", path);
     snprintf(path, sizeof path, "%.2000s/model/tokenizer", s->models);
     if (status == CN_OK) status = cn_tokenizer_open(s->ctx, path, &t);
     if (report_status(&s->report, "tokens.json", s->ctx, status))

@@ -1,0 +1,256 @@
+/* bench.c - `bench WORK [options]`: how long a work takes at SD 1.5's real sizes, on seeded weights.
+ *
+ *   draw     one step of UNet and ControlNet, both guidance halves
+ *   decode   the VAE's decoder, one picture
+ *
+ * --size PX (512)  --batch N (1)  --repeat N (3)  --threads N (one per core)  --channels C (320: the
+ * width of the first level)  --no-control  --no-guidance. The first run, which also fills caches and computes what
+ * stays the same from step to step, is reported apart. CN_PROFILE=1 and CN_TRACE=1 work as everywhere.
+ */
+#include "bench.h"
+
+#include "cpu/cpu.h"
+#include "diffuse/draw.h"
+#include "model/config_io.h"
+
+#include <getopt.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+cn_status bench_fill(bench *b, cn_params *p)
+{
+    for (int64_t i = 0; i < cn_params_count(p); i++) {
+        cn_param *q = cn_params_at(p, i);
+        if (!q->data_bytes) q->data_bytes = (size_t)cn_param_elements(q) * sizeof(float);
+        if (!q->data && !(q->data = cn_alloc(b->ctx, q->data_bytes))) return CN_ENOMEM;
+        float scale = 1 / sqrtf((float)CN_MAX(1, q->fan_in));
+        cn_seed_tensor(q->ldm_name, q->init == CN_INIT_ONE ? 1 : 0, scale, q->data,
+                       (int64_t)(q->data_bytes / sizeof(float)));
+        q->loaded = true;
+    }
+    return CN_OK;
+}
+
+cn_status bench_measure(bench *b, cn_status (*run)(void *user), void *user, bench_times *out)
+{
+    double begun = cn_now_s(), sum = 0;
+    CN_TRY(run(user));
+    out->first_s = cn_now_s() - begun;
+    out->best_s = INFINITY;
+    for (int i = 0; i < b->repeat; i++) {
+        begun = cn_now_s();
+        CN_TRY(run(user));
+        double took = cn_now_s() - begun;
+        out->best_s = CN_MIN(out->best_s, took);
+        sum += took;
+    }
+    out->mean_s = sum / b->repeat;
+    return CN_OK;
+}
+
+void bench_report(const bench *b, const char *name, const bench_times *t, const cn_plan_info *info)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    printf("%s %lldx%lld batch %lld: best %.4f s, mean %.4f s, first %.4f s; %.1f GFLOP, %.1f "
+           "GFLOP/s; buffers %.0f MiB, peak resident %.0f MiB\n",
+           name, (long long)b->size_px, (long long)b->size_px, (long long)b->batch, t->best_s,
+           t->mean_s, t->first_s, info->flops / 1e9, info->flops / 1e9 / t->best_s,
+           (double)info->arena_bytes / 1048576, (double)usage.ru_maxrss / 1024);
+}
+
+/* --- draw ------------------------------------------------------------------------------------------- */
+
+typedef struct draw_work {
+    cn_draw *draw;
+    cn_draw_args args;
+    float *x, *out;
+} draw_work;
+
+static cn_status draw_step(void *user)
+{
+    draw_work *w = user;
+    return cn_draw_predict(w->draw, &w->args, 0, 1, 500, w->x, w->out);
+}
+
+static float *noise(bench *b, const char *key, int64_t n)
+{
+    float *x = cn_alloc_array(b->ctx, (size_t)n, sizeof *x);
+    if (x) cn_seed_tensor(key, 0, 1, x, n);
+    return x;
+}
+
+static cn_status draw_measure(bench *b, const cn_draw_spec *spec)
+{
+    draw_work w = {.args.cfg_scale = 7.5};
+    int64_t n = spec->batch * spec->unet->in_channels * spec->latent_h * spec->latent_w;
+    float *context = noise(b, "context", spec->context_length * spec->unet->context_dim);
+    float *image = noise(b, "image", b->size_px * b->size_px * 3);
+    w.x = noise(b, "x", n);
+    w.out = noise(b, "out", n);
+    w.args.cond = w.args.uncond = context;
+    w.args.hints[0] = (cn_draw_hint){image, 1, 0, 1};
+    bench_times times;
+    cn_plan_info info;
+    cn_status s = context && image && w.x && w.out ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) s = cn_draw_create(b->ctx, b->backend, spec, &w.draw);
+    if (s == CN_OK) s = bench_fill(b, spec->unet_params);
+    if (s == CN_OK && spec->n_controls) s = bench_fill(b, spec->controls[0].params);
+    if (s == CN_OK) s = bench_measure(b, draw_step, &w, &times);
+    if (s == CN_OK) {
+        cn_draw_info(w.draw, &info);
+        bench_report(b, spec->n_controls ? "draw, with control" : "draw", &times, &info);
+    }
+    cn_draw_destroy(w.draw);
+    cn_free(context);
+    cn_free(image);
+    cn_free(w.x);
+    cn_free(w.out);
+    return s;
+}
+
+static cn_status bench_draw(bench *b)
+{
+    cn_params *unet = NULL, *control = NULL;
+    cn_status s = cn_params_create(b->ctx, "unet", &unet);
+    if (s == CN_OK) s = cn_params_create(b->ctx, "controlnet", &control);
+    cn_draw_spec spec = {.unet = &b->unet,
+                         .unet_params = unet,
+                         .controls = {{&b->control, control}},
+                         .n_controls = b->no_control ? 0 : 1,
+                         .batch = b->batch,
+                         .latent_h = b->size_px / 8,
+                         .latent_w = b->size_px / 8,
+                         .context_length = 77,
+                         .guidance = !b->no_guidance};
+    if (s == CN_OK) s = draw_measure(b, &spec);
+    cn_params_destroy(unet);
+    cn_params_destroy(control);
+    return s;
+}
+
+/* --- decode ----------------------------------------------------------------------------------------- */
+
+typedef struct decode_work {
+    cn_decode *decode;
+    float *latents;
+    uint8_t *rgb;
+} decode_work;
+
+static cn_status decode_run(void *user)
+{
+    decode_work *w = user;
+    return cn_decode_run(w->decode, w->latents, w->rgb);
+}
+
+static cn_status bench_decode(bench *b)
+{
+    cn_params *vae = NULL;
+    int64_t side = b->size_px / 8;
+    decode_work w = {.latents = noise(b, "latents", b->vae.latent_channels * side * side),
+                     .rgb = cn_alloc_array(b->ctx, (size_t)(side * side) * 64, 3)};
+    bench_times times;
+    cn_plan_info info;
+    cn_status s = w.latents && w.rgb ? cn_params_create(b->ctx, "vae", &vae) : CN_ENOMEM;
+    if (s == CN_OK) s = cn_decode_create(b->ctx, b->backend, &b->vae, vae, side, side, &w.decode);
+    if (s == CN_OK) s = bench_fill(b, vae);
+    if (s == CN_OK) s = bench_measure(b, decode_run, &w, &times);
+    if (s == CN_OK) {
+        b->batch = 1;
+        cn_decode_info(w.decode, &info);
+        bench_report(b, "decode", &times, &info);
+    }
+    cn_decode_destroy(w.decode);
+    cn_params_destroy(vae);
+    cn_free(w.latents);
+    cn_free(w.rgb);
+    return s;
+}
+
+/* --- the program ------------------------------------------------------------------------------------ */
+
+static const struct {
+    const char *name;
+    cn_status (*run)(bench *b);
+} works[] = {
+    {"draw", bench_draw},
+    {"decode", bench_decode},
+};
+
+/* SD 1.5's networks, the UNet's and ControlNet's widths scaled to `channels` at the first level. */
+static cn_status configure(bench *b, int64_t channels)
+{
+    static const char widths[] = "{\"block_out_channels\": [128, 256, 512, 512]}";
+    json_t *empty = json_object(), *vae = NULL;
+    cn_status s = cn_unet_config_read(b->ctx, empty, &b->unet);
+    if (s == CN_OK) s = cn_controlnet_config_read(b->ctx, empty, &b->control);
+    if (s == CN_OK) s = cn_json_load_memory(b->ctx, "vae", widths, sizeof widths - 1, &vae);
+    if (s == CN_OK) s = cn_vae_config_read(b->ctx, vae, &b->vae);
+    json_decref(empty);
+    json_decref(vae);
+    for (int i = 0; s == CN_OK && i < b->unet.levels; i++) {
+        b->unet.channels[i] = b->unet.channels[i] / 320 * channels;
+        b->control.encoder.channels[i] = b->control.encoder.channels[i] / 320 * channels;
+    }
+    b->unet.context_dim = b->control.encoder.context_dim = 768;
+    return s;
+}
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: bench WORK [--size PX] [--batch N] [--repeat N] [--threads N] "
+                    "[--channels C] [--no-control] [--no-guidance]\nworks:");
+    for (size_t i = 0; i < CN_COUNT(works); i++) fprintf(stderr, " %s", works[i].name);
+    fputc('\n', stderr);
+    return 2;
+}
+
+static void print_log(void *user, cn_log_level level, const char *line)
+{
+    (void)user;
+    (void)level;
+    fprintf(stderr, "%s\n", line);
+}
+
+int main(int argc, char **argv)
+{
+    enum { SIZE = 1, BATCH, REPEAT, THREADS, CHANNELS, NO_CONTROL, NO_GUIDANCE };
+    static const struct option longs[] = {{"size", required_argument, NULL, SIZE},
+                                          {"batch", required_argument, NULL, BATCH},
+                                          {"repeat", required_argument, NULL, REPEAT},
+                                          {"threads", required_argument, NULL, THREADS},
+                                          {"channels", required_argument, NULL, CHANNELS},
+                                          {"no-control", no_argument, NULL, NO_CONTROL},
+                                          {"no-guidance", no_argument, NULL, NO_GUIDANCE},
+                                          {0}};
+    bench b = {.size_px = 512, .batch = 1, .repeat = 3};
+    int64_t channels = 320;
+    int threads = 0, o;
+    while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        if (o == '?') return usage();
+        int64_t v = optarg ? strtoll(optarg, NULL, 10) : 1;
+        if (v < 1 || v > 16384) return usage();
+        if (o == SIZE) b.size_px = v / 8 * 8;
+        if (o == BATCH) b.batch = v;
+        if (o == REPEAT) b.repeat = (int)v;
+        if (o == THREADS) threads = (int)v;
+        if (o == CHANNELS) channels = v;
+        if (o == NO_CONTROL) b.no_control = true;
+        if (o == NO_GUIDANCE) b.no_guidance = true;
+    }
+    size_t work = 0;
+    while (work < CN_COUNT(works) &&
+           (optind >= argc || strcmp(works[work].name, argv[optind]) != 0))
+        work++;
+    if (work == CN_COUNT(works) || !b.size_px || !(b.ctx = cn_ctx_create(threads))) return usage();
+    cn_ctx_set_log(b.ctx, print_log, NULL);
+    cn_status s = cn_backend_cpu_create(b.ctx, &b.backend);
+    if (s == CN_OK) s = configure(&b, channels);
+    if (s == CN_OK) s = works[work].run(&b);
+    if (s != CN_OK) fprintf(stderr, "bench: %s\n", cn_error(b.ctx));
+    if (b.backend) b.backend->destroy(b.backend);
+    cn_ctx_destroy(b.ctx);
+    return s == CN_OK ? 0 : 1;
+}

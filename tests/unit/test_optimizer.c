@@ -1,0 +1,228 @@
+/* test_optimizer.c - AdamW against its formula in double, clipping, accumulation, state; schedules. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "../support/tiny_base.h"
+#include "cpu/cpu.h"
+#include "train/batch.h"
+#include "train/lr.h"
+#include "train/optimizer.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { N = 37 };
+
+static cn_ctx *ctx;
+static cn_backend *be;
+
+static void must(cn_status s)
+{
+    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    ctx = cn_ctx_create(1);
+    return ctx && cn_backend_cpu_create(ctx, &be) == CN_OK ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    be->destroy(be);
+    cn_ctx_destroy(ctx);
+    return 0;
+}
+
+/* Two parameters of N values each; the second has no gradient. */
+typedef struct net {
+    cn_param q[2];
+    float w[2][N], g[N];
+    cn_adamw *adamw;
+} net;
+
+static void net_open(net *n)
+{
+    *n = (net){0};
+    cn_param *list[2] = {&n->q[0], &n->q[1]};
+    for (int i = 0; i < 2; i++) {
+        n->q[i] = (cn_param){.ndim = 1, .shape = {N}, .loaded = true, .data = n->w[i]};
+        n->q[i].data_bytes = sizeof n->w[i];
+    }
+    n->q[0].diffusers_name = n->q[0].ldm_name = "one.w";
+    n->q[1].diffusers_name = n->q[1].ldm_name = "two.w";
+    cn_seed_tensor("weights", 0, 1, n->w[0], N);
+    cn_seed_tensor("weights", 0, 1, n->w[1], N);
+    cn_adamw_options o;
+    cn_adamw_options_default(&o);
+    must(cn_adamw_create(ctx, be, list, 2, &o, &n->adamw));
+}
+
+static void step(net *n, int k, double lr, double clip, double *norm)
+{
+    char key[16];
+    snprintf(key, sizeof key, "g%d", k);
+    cn_seed_tensor(key, 0.1f, 1, n->g, N);
+    const float *grads[2] = {n->g, NULL};
+    must(cn_adamw_run(n->adamw, grads, lr, clip, norm));
+}
+
+static void steps_follow_the_formula(void **state)
+{
+    (void)state;
+    net n;
+    double w[N], m[N] = {0}, v[N] = {0}, norm = 0;
+    net_open(&n);
+    for (int i = 0; i < N; i++) w[i] = (double)n.w[0][i];
+    for (int k = 1; k <= 5; k++) {
+        step(&n, k, 1e-2, 1, &norm);
+        double squares = 0;
+        for (int i = 0; i < N; i++) squares += (double)n.g[i] * (double)n.g[i];
+        assert_true(fabs(norm - sqrt(squares)) < 1e-5);
+        for (int i = 0; i < N; i++) {
+            const double g = (double)n.g[i] / (sqrt(squares) + 1e-6); /* the norm is above 1 */
+            m[i] = 0.9 * m[i] + 0.1 * g;
+            v[i] = 0.999 * v[i] + 0.001 * g * g;
+            w[i] *= 1 - 1e-2 * 1e-2;
+            w[i] -= 1e-2 * (m[i] / (1 - pow(0.9, k))) / (sqrt(v[i] / (1 - pow(0.999, k))) + 1e-8);
+            /* float32 states: a few units in the last place per step */
+            assert_true(fabs(w[i] - (double)n.w[0][i]) < 1e-5);
+        }
+    }
+    float untouched[N];
+    cn_seed_tensor("weights", 0, 1, untouched, N);
+    assert_memory_equal(untouched, n.w[1], sizeof untouched);
+    assert_int_equal(cn_adamw_steps(n.adamw), 5);
+    cn_adamw_destroy(n.adamw);
+}
+
+static void accumulated_gradients_are_a_mean(void **state)
+{
+    (void)state;
+    net a, b;
+    float g1[N], g2[N], sum[N];
+    double norm_a = 0, norm_b = 0;
+    net_open(&a);
+    net_open(&b);
+    cn_seed_tensor("first", 0, 1, g1, N);
+    cn_seed_tensor("second", 0, 1, g2, N);
+    for (int i = 0; i < N; i++) sum[i] = (g1[i] + g2[i]) * 0.5f;
+    for (int k = 0; k < 3; k++) {
+        must(cn_adamw_accumulate(a.adamw, (const float *[]){g1, NULL}));
+        must(cn_adamw_run(a.adamw, (const float *[]){g2, NULL}, 1e-2, 0, &norm_a));
+        must(cn_adamw_run(b.adamw, (const float *[]){sum, NULL}, 1e-2, 0, &norm_b));
+        assert_true(fabs(norm_a - norm_b) < 1e-6);
+    }
+    for (int i = 0; i < N; i++) assert_true(fabsf(a.w[0][i] - b.w[0][i]) < 1e-6f);
+    cn_adamw_destroy(a.adamw);
+    cn_adamw_destroy(b.adamw);
+}
+
+static void an_infinite_gradient_changes_nothing(void **state)
+{
+    (void)state;
+    net n;
+    float before[N];
+    net_open(&n);
+    memcpy(before, n.w[0], sizeof before);
+    n.g[3] = INFINITY;
+    assert_int_equal(cn_adamw_run(n.adamw, (const float *[]){n.g, NULL}, 1e-2, 1, NULL), CN_EINVAL);
+    assert_non_null(strstr(cn_error(ctx), "diverged"));
+    assert_memory_equal(before, n.w[0], sizeof before);
+    assert_int_equal(cn_adamw_steps(n.adamw), 0);
+    cn_adamw_destroy(n.adamw);
+}
+
+static void state_survives_a_file(void **state)
+{
+    (void)state;
+    net a, b;
+    char dir[64], path[128];
+    net_open(&a);
+    net_open(&b);
+    for (int k = 1; k <= 3; k++) step(&a, k, 1e-2, 1, NULL);
+    assert_true(tiny_dir_make(dir));
+    snprintf(path, sizeof path, "%s/optimizer.safetensors", dir);
+    must(cn_adamw_save(a.adamw, path));
+    memcpy(b.w, a.w, sizeof b.w);
+    must(cn_adamw_load(b.adamw, path));
+    assert_int_equal(cn_adamw_steps(b.adamw), 3);
+    step(&a, 4, 1e-2, 1, NULL);
+    step(&b, 4, 1e-2, 1, NULL);
+    assert_memory_equal(a.w, b.w, sizeof a.w);
+    must(cn_file_write(ctx, path, "rubbish", 7));
+    assert_int_not_equal(cn_adamw_load(b.adamw, path), CN_OK);
+    tiny_dir_remove(dir);
+    cn_adamw_destroy(a.adamw);
+    cn_adamw_destroy(b.adamw);
+}
+
+static double rate(const char *name, int64_t step_index)
+{
+    cn_lr lr = {.base = 2, .warmup_steps = 10, .total_steps = 110, .cycles = 2, .power = 1};
+    must(cn_lr_kind_find(ctx, name, &lr.kind));
+    return cn_lr_at(&lr, step_index);
+}
+
+/* Values of diffusers' get_scheduler. */
+static void schedules_are_diffusers(void **state)
+{
+    (void)state;
+    assert_true(rate("constant", 0) == 2 && rate("constant", 500) == 2);
+    assert_true(rate("constant_with_warmup", 0) == 0 && rate("constant_with_warmup", 5) == 1);
+    assert_true(rate("constant_with_warmup", 10) == 2 && rate("linear", 5) == 1);
+    assert_true(fabs(rate("linear", 60) - 1) < 1e-12 && rate("linear", 110) == 0);
+    assert_true(fabs(rate("cosine", 60) - 1) < 1e-12 &&
+                fabs(rate("cosine", 35) - 1.7071067812) < 1e-9);
+    assert_true(fabs(rate("cosine_with_restarts", 35) - 1) < 1e-12);
+    assert_true(fabs(rate("cosine_with_restarts", 60) - 2) < 1e-12);
+    assert_true(fabs(rate("polynomial", 60) - 1.00000005) < 1e-12);
+    assert_true(rate("polynomial", 110) == 1e-7);
+    cn_lr_kind kind;
+    assert_int_equal(cn_lr_kind_find(ctx, "wavy", &kind), CN_EINVAL);
+}
+
+static void every_epoch_sees_every_item(void **state)
+{
+    (void)state;
+    cn_shuffle *s = NULL, *later = NULL;
+    int seen[3][10] = {0}, empty = 0;
+    int64_t order[2][10];
+    must(cn_shuffle_create(ctx, 5, 10, &s));
+    must(cn_shuffle_create(ctx, 5, 10, &later));
+    for (int64_t k = 0; k < 30; k++) {
+        const cn_sample a = cn_shuffle_sample(s, k, 1000, 0.5);
+        assert_in_range(a.timestep, 0, 999);
+        seen[k / 10][a.item]++;
+        if (k < 20) order[k / 10][k % 10] = a.item;
+        empty += a.empty_prompt;
+    }
+    for (int e = 0; e < 3; e++)
+        for (int i = 0; i < 10; i++) assert_int_equal(seen[e][i], 1);
+    assert_memory_not_equal(order[0], order[1], sizeof order[0]);
+    assert_in_range(empty, 5, 25);
+    const cn_sample a = cn_shuffle_sample(s, 23, 1000, 0.5); /* however one gets there */
+    const cn_sample b = cn_shuffle_sample(later, 23, 1000, 0.5);
+    assert_true(a.item == b.item && a.timestep == b.timestep && a.noise_seed == b.noise_seed);
+    cn_shuffle_destroy(s);
+    cn_shuffle_destroy(later);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(steps_follow_the_formula),
+        cmocka_unit_test(accumulated_gradients_are_a_mean),
+        cmocka_unit_test(an_infinite_gradient_changes_nothing),
+        cmocka_unit_test(state_survives_a_file),
+        cmocka_unit_test(schedules_are_diffusers),
+        cmocka_unit_test(every_epoch_sees_every_item),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
