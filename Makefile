@@ -112,7 +112,11 @@ $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
 
 $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
-$(BUILD)/bench: $(BUILD)/bench/bench.o $(LIB)
+# build/bench is the program, so its objects live beside it
+$(BUILD)/bench-obj/%.o: bench/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -c $< -o $@
+$(BUILD)/bench: $(patsubst bench/%.c,$(BUILD)/bench-obj/%.o,$(wildcard bench/*.c)) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 $(BUILD)/tools/%: $(BUILD)/tools/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -133,5 +137,5 @@ $(BUILD)/tests/%: $(BUILD)/tests/e2e/%.o $(SUPPORT_OBJ) $(LIB)
 clean:
 	rm -rf build build-*
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/bench/*.d $(BUILD)/tools/*.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/bench-obj/*.d $(BUILD)/tools/*.d)
 .SECONDARY:

@@ -2,13 +2,14 @@
  *
  *   draw     one step of UNet and ControlNet, both guidance halves
  *   decode   the VAE's decoder, one picture
+ *   train    one training step of a ControlNet (bench_train.c); --small for a tiny network
  *
  * --size PX (512)  --batch N (1)  --repeat N (3)  --threads N (one per core)  --channels C (320: the
- * width of the first level)  --no-control  --no-guidance. The first run, which also fills caches and computes what
- * stays the same from step to step, is reported apart. CN_PROFILE=1 and CN_TRACE=1 work as everywhere.
+ * width of the first level)  --no-control  --no-guidance.
+ * The first run, which also computes what stays the same from step to step, is reported apart.
  */
 #include "bench.h"
-
+#include "bench_train.h"
 #include "cpu/cpu.h"
 #include "diffuse/draw.h"
 #include "model/config_io.h"
@@ -171,12 +172,23 @@ static cn_status bench_decode(bench *b)
 
 /* --- the program ------------------------------------------------------------------------------------ */
 
+static cn_status run_train(bench *b)
+{
+    bench_train_options o = {.px = b->size_px,
+                             .batch = b->batch,
+                             .threads = cn_threads(b->ctx),
+                             .runs = b->repeat,
+                             .small = b->small};
+    return bench_train(&o) == 0 ? CN_OK : cn_fail(b->ctx, CN_EINTERNAL, "the training step failed");
+}
+
 static const struct {
     const char *name;
     cn_status (*run)(bench *b);
 } works[] = {
     {"draw", bench_draw},
     {"decode", bench_decode},
+    {"train", run_train},
 };
 
 /* SD 1.5's networks, the UNet's and ControlNet's widths scaled to `channels` at the first level. */
@@ -201,7 +213,7 @@ static cn_status configure(bench *b, int64_t channels)
 static int usage(void)
 {
     fprintf(stderr, "usage: bench WORK [--size PX] [--batch N] [--repeat N] [--threads N] "
-                    "[--channels C] [--no-control] [--no-guidance]\nworks:");
+                    "[--channels C] [--no-control] [--no-guidance] [--small]\nworks:");
     for (size_t i = 0; i < CN_COUNT(works); i++) fprintf(stderr, " %s", works[i].name);
     fputc('\n', stderr);
     return 2;
@@ -216,7 +228,7 @@ static void print_log(void *user, cn_log_level level, const char *line)
 
 int main(int argc, char **argv)
 {
-    enum { SIZE = 1, BATCH, REPEAT, THREADS, CHANNELS, NO_CONTROL, NO_GUIDANCE };
+    enum { SIZE = 1, BATCH, REPEAT, THREADS, CHANNELS, NO_CONTROL, NO_GUIDANCE, SMALL };
     static const struct option longs[] = {{"size", required_argument, NULL, SIZE},
                                           {"batch", required_argument, NULL, BATCH},
                                           {"repeat", required_argument, NULL, REPEAT},
@@ -224,6 +236,7 @@ int main(int argc, char **argv)
                                           {"channels", required_argument, NULL, CHANNELS},
                                           {"no-control", no_argument, NULL, NO_CONTROL},
                                           {"no-guidance", no_argument, NULL, NO_GUIDANCE},
+                                          {"small", no_argument, NULL, SMALL},
                                           {0}};
     bench b = {.size_px = 512, .batch = 1, .repeat = 3};
     int64_t channels = 320;
@@ -239,6 +252,7 @@ int main(int argc, char **argv)
         if (o == CHANNELS) channels = v;
         if (o == NO_CONTROL) b.no_control = true;
         if (o == NO_GUIDANCE) b.no_guidance = true;
+        if (o == SMALL) b.small = true;
     }
     size_t work = 0;
     while (work < CN_COUNT(works) &&

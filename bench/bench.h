@@ -13,7 +13,7 @@ typedef struct bench {
     cn_vae_config vae;
     int64_t size_px, batch;
     int repeat;
-    bool no_control, no_guidance;
+    bool no_control, no_guidance, small;
 } bench;
 
 /* Gives every parameter of p seeded values of the right magnitude, whatever its layout. */

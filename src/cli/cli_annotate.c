@@ -63,6 +63,16 @@ static bool known_kind(const char *kind)
     return false;
 }
 
+static int unknown_kind(const cli_parser *p, const char *kind)
+{
+    char list[1024] = "";
+    for (int i = 0; cn_annotate_kind(i, NULL); i++) {
+        size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", cn_annotate_kind(i, NULL));
+    }
+    return cli_usage_error(p, "unknown kind \"%s\": there are %s", kind, list);
+}
+
 static void print_kinds(FILE *f)
 {
     const char *name, *title;
@@ -179,11 +189,7 @@ int cmd_annotate(int argc, char **argv)
         .argv = argv};
     add_own(&own, r.kind ? r.kind : "");
     p.n_options = own.n;
-    if (r.kind && !known_kind(r.kind)) {
-        cli_usage_error(&p, "unknown kind \"%s\"; there are", r.kind);
-        print_kinds(stderr);
-        return CLI_USAGE;
-    }
+    if (r.kind && !known_kind(r.kind)) return unknown_kind(&p, r.kind);
     int id;
     char **rest;
     while ((id = cli_next(&p)) >= 0)

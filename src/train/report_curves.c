@@ -13,7 +13,7 @@
 
 /* The drawing's own units; the page scales it. */
 enum { WIDTH = 460, HEIGHT = 250, LEFT = 52, RIGHT = 12, TOP = 14, BOTTOM = 36 };
-enum { MAX_DRAWN = 500, MAX_DOTS = 60, MAX_NAMED = 3 };
+enum { MAX_DRAWN = 500, MAX_DOTS = 60, MAX_NAMED = 3, MAX_TICKS = 12 };
 
 typedef struct series {
     double *x, *y;
@@ -68,7 +68,8 @@ static cn_status series_add(cn_ctx *ctx, series *s, double x, double y)
 static cn_status take(curves *c, series *s, const json_t *line, const char *key, double step)
 {
     const json_t *v = json_object_get(line, key);
-    if (!json_is_number(v)) return CN_OK; /* null: it wasn't finite */
+    /* null: it wasn't finite; a diverged run's last values would flatten all others. */
+    if (!json_is_number(v) || fabs(json_number_value(v)) > 1e12) return CN_OK;
     return series_add(c->ctx, s, step, json_number_value(v));
 }
 
@@ -84,22 +85,22 @@ static void name_damage(curves *c, const char *text)
 static cn_status take_line(curves *c, const json_t *line, const char *where)
 {
     const json_t *step_value = json_object_get(line, "step");
-    if (!json_is_number(step_value) || json_number_value(step_value) < 0) {
+    const double at = json_is_number(step_value) ? json_number_value(step_value) : -1;
+    if (!(at >= 0 && at <= 1e12)) {
         char text[sizeof c->named[0]];
         snprintf(text, sizeof text, "%.200s: no \"step\" that is a number from 0", where);
         name_damage(c, text);
         return CN_OK;
     }
-    const double step = json_number_value(step_value);
     if (strcmp(cn_json_str(line, "event", "step"), "validation") != 0)
-        return take(c, &c->loss, line, "loss", step);
+        return take(c, &c->loss, line, "loss", at);
     const int64_t learned = cn_json_int(line, "learned_at_step", -1);
     if (learned >= 0) c->learned_at_step = learned;
-    CN_TRY(take(c, &c->held_with, line, "loss_with_control", step));
-    CN_TRY(take(c, &c->held_without, line, "loss_without_control", step));
-    CN_TRY(take(c, &c->agree_with, line, "agreement_with_control", step));
-    CN_TRY(take(c, &c->agree_without, line, "agreement_without_control", step));
-    return take(c, &c->zero, line, "zero_conv_rms_mean", step);
+    CN_TRY(take(c, &c->held_with, line, "loss_with_control", at));
+    CN_TRY(take(c, &c->held_without, line, "loss_without_control", at));
+    CN_TRY(take(c, &c->agree_with, line, "agreement_with_control", at));
+    CN_TRY(take(c, &c->agree_without, line, "agreement_without_control", at));
+    return take(c, &c->zero, line, "zero_conv_rms_mean", at);
 }
 
 static cn_status read_lines(curves *c, cn_jsonl *lines, const char *path)
@@ -174,7 +175,7 @@ static void scale(chart *c)
             c->x1 = fmax(c->x1, c->lines[k].s->x[i]);
         }
     if (c->from_zero) lo = fmin(lo, 0);
-    if (!(hi > lo)) hi = lo + fmax(fabs(lo) * 0.1, 1e-12);
+    if (!(hi - lo > fabs(lo) * 1e-9)) hi = lo + fmax(fabs(lo) * 0.1, 1e-12);
     const double step = tick_step(hi - lo, 4);
     c->y0 = floor(lo / step + 1e-9) * step;
     c->y1 = ceil(hi / step - 1e-9) * step;
@@ -193,7 +194,7 @@ static double at_y(const chart *c, double y)
 static void add_axes(cn_str *out, const chart *c)
 {
     const double y_step = tick_step(c->y1 - c->y0, 4), x_step = fmax(1, tick_step(c->x1, 6));
-    for (int i = 0;; i++) {
+    for (int i = 0; i < MAX_TICKS; i++) {
         double v = c->y0 + i * y_step;
         if (v > c->y1 + y_step * 0.01) break;
         if (fabs(v) < y_step * 1e-6) v = 0;
@@ -202,10 +203,10 @@ static void add_axes(cn_str *out, const chart *c)
                     "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.4g</text>\n",
                     LEFT, WIDTH - RIGHT, at_y(c, v), at_y(c, v), LEFT - 7, at_y(c, v) + 4, v);
     }
-    for (int i = 0; i * x_step <= c->x1 * 1.0001; i++)
+    for (int i = 0; i < MAX_TICKS && i * x_step <= c->x1 * 1.0001; i++)
         cn_str_addf(out,
                     "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" />"
-                    "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%g</text>\n",
+                    "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.12g</text>\n",
                     at_x(c, i * x_step), at_x(c, i * x_step), HEIGHT - BOTTOM, HEIGHT - BOTTOM + 4,
                     at_x(c, i * x_step), HEIGHT - BOTTOM + 17, i * x_step);
     cn_str_addf(
@@ -235,7 +236,7 @@ static void add_line(cn_str *out, const chart *c, const line *l)
     for (size_t i = 0; i < n; i++)
         cn_str_addf(out,
                     "<circle class=\"d %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\">"
-                    "<title>step %g: %.4g</title></circle>\n",
+                    "<title>step %.12g: %.4g</title></circle>\n",
                     l->class_name, at_x(c, l->s->x[i]), at_y(c, l->s->y[i]), l->s->x[i],
                     l->s->y[i]);
 }

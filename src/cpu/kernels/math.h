@@ -9,7 +9,8 @@
  * -87.3 and stays finite up to 88.7. */
 static inline float fast_exp(float x)
 {
-    x = x < -87.3f ? -87.3f : x > 88.7f ? 88.7f : x;
+    x = x > -87.3f ? x : -87.3f; /* NaN goes here too, so that the conversion below is defined */
+    x = x < 88.7f ? x : 88.7f;
     float n = x * 1.44269504088896341f;
     n = (n + 12582912.0f) - 12582912.0f; /* to nearest */
     float r = x - n * 0.693359375f;
@@ -23,7 +24,7 @@ static inline float fast_exp(float x)
     p = p * r * r + r + 1.0f;
     /* 2^n in two factors, so that n = 128 doesn't overflow the exponent field */
     int32_t k = (int32_t)n, k1 = k >> 1, k2 = k - k1;
-    int32_t i1 = (k1 + 127) << 23, i2 = (k2 + 127) << 23;
+    uint32_t i1 = (uint32_t)(k1 + 127) << 23, i2 = (uint32_t)(k2 + 127) << 23;
     float f1, f2;
     memcpy(&f1, &i1, 4);
     memcpy(&f2, &i2, 4);
