@@ -127,15 +127,19 @@ $(BUILD)/tests/unit_%: $(BUILD)/tests/unit/test_%.o $(SUPPORT_OBJ) $(LIB)
 $(BUILD)/tests/ops_%: $(BUILD)/tests/ops/test_%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ -lcmocka $(LDLIBS) -o $@
-$(BUILD)/tests/%: $(BUILD)/tests/golden/%.o $(SUPPORT_OBJ) $(LIB)
+# build/tests/golden and build/tests/e2e are programs too
+$(BUILD)/tests-obj/%.o: tests/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -c $< -o $@
+$(BUILD)/tests/%: $(BUILD)/tests-obj/golden/%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
-$(BUILD)/tests/%: $(BUILD)/tests/e2e/%.o $(SUPPORT_OBJ) $(LIB)
+$(BUILD)/tests/%: $(BUILD)/tests-obj/e2e/%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 
 clean:
 	rm -rf build build-*
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/bench-obj/*.d $(BUILD)/tools/*.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/tests-obj/*/*.d $(BUILD)/bench-obj/*.d $(BUILD)/tools/*.d)
 .SECONDARY:

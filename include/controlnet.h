@@ -68,8 +68,8 @@ cn_status cn_pretrain(cn_ctx *ctx, const cn_pretrain_options *o);
 enum { CN_EVALUATE_COLOURS = 10 };
 
 typedef struct cn_pretrain_evaluate_options {
-    const char *model;       /* what cn_pretrain wrote, or any base model: folder or single file */
-    uint64_t seed;           /* that it was trained with; held-out scenes belong to the same sequence */
+    const char *model; /* what cn_pretrain wrote, or any base model: folder or single file */
+    uint64_t seed;     /* that it was trained with; held-out scenes belong to the same sequence */
     int64_t scenes, prompts; /* 500, 200; 0: that half is left out */
     int steps;               /* of each drawing, with ddim: 20 */
     double cfg_scale;        /* 5 */

@@ -91,6 +91,7 @@ cn_status cn_learner_create(cn_ctx *ctx, cn_backend *be, cn_graph *g, cn_plan *p
     l->ctx = ctx;
     l->be = be;
     l->o = *o;
+    if (!(l->save_ctx = cn_ctx_create(cn_threads(ctx)))) goto fail;
     if ((s = learner_arrays(l, g, sets, n_sets)) != CN_OK) goto fail;
     for (int64_t i = 0; i < l->n; i++) l->grads[i] = cn_plan_data(plan, l->grad_nodes[i]);
     cn_adamw_options a;
@@ -114,6 +115,7 @@ void cn_learner_destroy(cn_learner *l)
     cn_free(l->grads);
     cn_free(l->grad_nodes);
     cn_adamw_destroy(l->adamw);
+    cn_ctx_destroy(l->save_ctx);
     cn_free(l);
 }
 
@@ -162,15 +164,15 @@ static cn_status read_state(void *user, int64_t i, float *out)
 {
     cn_learner *l = user;
     const cn_param *q = l->params[i % l->n];
-    return l->be->to_plain(l->be, l->ctx, q, i < l->n ? q->data : l->ema[i % l->n], out);
+    return l->be->to_plain(l->be, l->save_ctx, q, i < l->n ? q->data : l->ema[i % l->n], out);
 }
 
-cn_status cn_learner_save(cn_learner *l, const char *dir, const char *name)
+static cn_status save(cn_learner *l, const char *dir, const char *name)
 {
     char path[4200], step[32];
     int64_t n = l->o.ema > 0 ? 2 * l->n : l->n;
-    cn_tensor_out *list = cn_alloc0(l->ctx, (size_t)n * sizeof *list);
-    char(*names)[CN_NAME_MAX + 16] = cn_alloc_array(l->ctx, (size_t)n, sizeof *names);
+    cn_tensor_out *list = cn_alloc0(l->save_ctx, (size_t)n * sizeof *list);
+    char(*names)[CN_NAME_MAX + 16] = cn_alloc_array(l->save_ctx, (size_t)n, sizeof *names);
     cn_status s = list && names ? CN_OK : CN_ENOMEM;
     for (int64_t i = 0; s == CN_OK && i < n; i++) {
         const cn_param *q = l->params[i % l->n];
@@ -180,15 +182,29 @@ cn_status cn_learner_save(cn_learner *l, const char *dir, const char *name)
         for (int d = 0; d < q->ndim; d++) list[i].shape[d] = q->shape[d];
     }
     snprintf(step, sizeof step, "%lld", (long long)l->step);
-    if (s == CN_OK) s = cn_format(l->ctx, path, sizeof path, "%s/%s.adamw.safetensors", dir, name);
-    if (s == CN_OK) s = cn_adamw_save(l->adamw, path);
-    if (s == CN_OK) s = cn_format(l->ctx, path, sizeof path, "%s/%s.safetensors", dir, name);
     if (s == CN_OK)
-        s = cn_safetensors_write(l->ctx, path, list, n, read_state, l,
+        s = cn_format(l->save_ctx, path, sizeof path, "%s/%s.adamw.safetensors", dir, name);
+    if (s == CN_OK) s = cn_adamw_save_with(l->save_ctx, l->adamw, path);
+    if (s == CN_OK) s = cn_format(l->save_ctx, path, sizeof path, "%s/%s.safetensors", dir, name);
+    if (s == CN_OK)
+        s = cn_safetensors_write(l->save_ctx, path, list, n, read_state, l,
                                  (const char *const[]){"step", step, NULL});
     cn_free(list);
     cn_free(names);
     return s;
+}
+
+cn_status cn_learner_save(cn_learner *l, const char *dir, const char *name)
+{
+    cn_status s = save(l, dir, name);
+    return s == CN_OK ? CN_OK : cn_fail(l->ctx, s, "%s", cn_error(l->save_ctx));
+}
+
+cn_status cn_learner_stop(cn_learner *l, const char *dir, const char *name)
+{
+    CN_TRY(cn_learner_save(l, dir, name));
+    return cn_fail(l->ctx, CN_ECANCELLED, "stopped after step %lld; the same command goes on",
+                   (long long)l->step);
 }
 
 static cn_status load_tensor(cn_learner *l, const cn_tensors *t, const char *kind, int64_t i,

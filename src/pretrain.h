@@ -19,7 +19,7 @@ typedef struct cn_learner_options {
 } cn_learner_options;
 
 typedef struct cn_learner {
-    cn_ctx *ctx;
+    cn_ctx *ctx, *save_ctx; /* saving has its own, so that a cancel can't cut it short */
     cn_backend *be;
     cn_learner_options o;
     cn_param **params;
@@ -40,6 +40,8 @@ cn_status cn_learner_step(cn_learner *l, double *grad_norm) CN_CHECKED;
 /* Exchanges weights and their average (again: back). */
 void cn_learner_swap_ema(cn_learner *l);
 cn_status cn_learner_save(cn_learner *l, const char *dir, const char *name) CN_CHECKED;
+/* After a cancel: saves the last whole step; CN_ECANCELLED with what to do next. */
+cn_status cn_learner_stop(cn_learner *l, const char *dir, const char *name) CN_CHECKED;
 /* False in *found when there is nothing to go on from. */
 cn_status cn_learner_load(cn_learner *l, const char *dir, const char *name, bool *found) CN_CHECKED;
 

@@ -303,14 +303,11 @@ static cn_status train(cn_pretrain_run *r, unet_stage *u)
     double norm = 0, mean = 0;
     cn_learner *l = u->learner;
     while (l->step < r->o->unet_steps) {
-        if (cn_cancelled(r->ctx)) {
-            CN_TRY(cn_learner_save(l, r->state_dir, "unet"));
-            return cn_fail(r->ctx, CN_ECANCELLED,
-                           "stopped after step %lld; the same command goes on", (long long)l->step);
-        }
         cn_rng_seed(&u->rng, r->o->seed * 7000003u + (uint64_t)l->step);
         CN_TRY(fill_batch(r, u));
-        CN_TRY(cn_plan_run(u->plan));
+        cn_status s = cn_plan_run(u->plan);
+        if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, "unet");
+        if (s != CN_OK) return s;
         double loss = (double)*(const float *)cn_plan_data(u->plan, u->loss);
         CN_TRY(cn_learner_step(l, &norm));
         mean = mean == 0 ? loss : 0.98 * mean + 0.02 * loss;
@@ -324,7 +321,7 @@ static cn_status train(cn_pretrain_run *r, unet_stage *u)
         if (l->step % r->o->save_steps && l->step != r->o->unet_steps) continue;
         CN_TRY(cn_learner_save(l, r->state_dir, "unet"));
         cn_learner_swap_ema(l);
-        cn_status s = sheet(r, u, l->step);
+        s = sheet(r, u, l->step);
         if (s == CN_OK)
             s = cn_base_save_folder(r->ctx, r->be, r->base, r->unet, r->vae, r->text,
                                     u->tokenizer_dir, CN_F16, r->o->output_dir);

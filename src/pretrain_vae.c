@@ -129,13 +129,10 @@ static cn_status train(cn_pretrain_run *r, vae_stage *v)
     double norm = 0, mean = 0;
     cn_learner *l = v->learner;
     while (l->step < v->until) {
-        if (cn_cancelled(r->ctx)) {
-            CN_TRY(cn_learner_save(l, r->state_dir, "vae"));
-            return cn_fail(r->ctx, CN_ECANCELLED,
-                           "stopped after step %lld; the same command goes on", (long long)l->step);
-        }
         cn_rng_seed(&v->rng, r->o->seed * 1000003u + (uint64_t)l->step);
-        CN_TRY(run_batch(r, v, (uint64_t)(l->step * 2 * r->o->vae_batch), true));
+        cn_status s = run_batch(r, v, (uint64_t)(l->step * 2 * r->o->vae_batch), true);
+        if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, "vae");
+        if (s != CN_OK) return s;
         double loss = (double)*(const float *)cn_plan_data(v->plan, v->loss);
         CN_TRY(cn_learner_step(l, &norm));
         mean = mean == 0 ? loss : 0.98 * mean + 0.02 * loss;
@@ -148,7 +145,7 @@ static cn_status train(cn_pretrain_run *r, vae_stage *v)
             double deviation;
             CN_TRY(cn_learner_save(l, r->state_dir, "vae"));
             cn_learner_swap_ema(l);
-            cn_status s = check(r, v, l->step, &deviation);
+            s = check(r, v, l->step, &deviation);
             cn_learner_swap_ema(l);
             CN_TRY(s);
         }

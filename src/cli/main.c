@@ -11,6 +11,7 @@ static const struct {
     const char *name, *help;
     int (*run)(int argc, char **argv);
 } commands[] = {
+    {"demo", "train a small ControlNet and draw with it, in minutes", cmd_demo},
     {"generate", "draw from a prompt and condition images", cmd_generate},
     {"train", "train a ControlNet on a base model", cmd_train},
     {"annotate", "make condition images (edges, ...) from pictures", cmd_annotate},

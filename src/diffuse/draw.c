@@ -6,8 +6,6 @@
  */
 #include "diffuse/draw.h"
 
-#include "base/log.h"
-
 #include <string.h>
 
 struct cn_draw {
@@ -219,14 +217,6 @@ cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, doubl
     return CN_OK;
 }
 
-static void log_profile(const cn_draw *d)
-{
-    cn_str text = {0};
-    cn_plan_profile(d->plan, &text);
-    if (text.data) cn_log(d->ctx, CN_LOG_INFO, "%s", text.data);
-    cn_str_free(&text);
-}
-
 cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a)
 {
     int steps = cn_sampler_steps(sampler);
@@ -239,6 +229,5 @@ cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a)
         CN_TRY(cn_sampler_step(sampler, i, d->prediction, a->latents, n, a->rng));
         if (a->progress) a->progress(a->user, i + 1, steps);
     }
-    if (cn_debug_get().profile) log_profile(d);
     return CN_OK;
 }

@@ -116,6 +116,7 @@ cn_status cn_plan_run(cn_plan *p)
     bool timed = p->debug.trace || p->debug.profile;
     for (int s = p->dirty ? 0 : p->n_stable; s < p->n_steps; s++) {
         cn_step *st = &p->steps[s];
+        if (cn_cancelled(p->ctx)) return cn_fail(p->ctx, CN_ECANCELLED, "stopped");
         double start = timed ? cn_now_s() : 0;
         CN_TRY(p->backend->run(p->backend, p->ctx, st));
         if (timed) {

@@ -150,11 +150,13 @@ cn_status cn_trainer_loop(cn_trainer *t)
         double loss = 0, norm = 0, lr = 0;
         if (cn_cancelled(t->ctx)) return stop(t);
         const double start = cn_now_s();
-        CN_TRY(run_step(t, &loss, &norm, &lr));
+        cn_status s = run_step(t, &loss, &norm, &lr); /* a cancelled step leaves no trace */
+        if (s == CN_ECANCELLED) return stop(t);
+        if (s != CN_OK) return s;
         const double seconds = cn_now_s() - start;
         remember(t, loss, seconds);
         CN_TRY(report_step(t, loss, norm, lr, seconds));
-        const cn_status s = after_step(t);
+        s = after_step(t);
         if (s == CN_ECANCELLED) return stop(t);
         if (s != CN_OK) return s;
     }

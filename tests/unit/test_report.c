@@ -52,13 +52,11 @@ static void must(cn_status s)
     if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
 }
 
-static char *read_page(void)
+static void read_page(char **text)
 {
-    char *text = NULL;
     size_t n = 0;
-    must(cn_file_read(ctx, page, 1 << 26, &text, &n));
-    assert_int_equal(strlen(text), n);
-    return text;
+    must(cn_file_read(ctx, page, 1 << 26, text, &n));
+    assert_int_equal(strlen(*text), n);
 }
 
 static void write_metrics(const char *text)
@@ -171,7 +169,8 @@ static void every_text_is_escaped(void **state)
                                                    .n_numbers = 1,
                                                    .sections = &section,
                                                    .n_sections = 1}));
-    char *text = read_page();
+    char *text = NULL;
+    read_page(&text);
     check_well_formed(text);
     check_alone(text);
     assert_true(count(text, "a&lt;b&gt; &amp; &quot;c&quot; &#39;d&#39;") == 12);
@@ -209,7 +208,8 @@ static void pictures_come_back(void **state)
         const cn_report_picture picture = {image, "noise"};
         const cn_report_row row = {NULL, &picture, 1};
         must(write_section(&(cn_report_section){.rows = &row, .n_rows = 1}));
-        char *text = read_page();
+        char *text = NULL;
+        read_page(&text);
         uint8_t png[4096];
         const size_t n = decode_picture(text, png, sizeof png);
         cn_free(text);
@@ -225,7 +225,8 @@ static void paragraphs_are_told_apart(void **state)
 {
     (void)state;
     must(write_section(&(cn_report_section){.text = "one\ntwo\n\n\nthree"}));
-    char *text = read_page();
+    char *text = NULL;
+    read_page(&text);
     check_well_formed(text);
     assert_non_null(strstr(text, "<p>one two</p>\n<p>three</p>"));
     cn_free(text);
@@ -263,7 +264,8 @@ static void a_run_becomes_curves(void **state)
     cn_str_free(&lines);
     n_warnings = 0;
     must(write_section(&(cn_report_section){.title = "Curves", .metrics = metrics}));
-    char *text = read_page();
+    char *text = NULL;
+    read_page(&text);
     check_well_formed(text);
     check_alone(text);
     assert_int_equal(count(text, "<svg "), 4);
@@ -292,7 +294,8 @@ static void damaged_lines_are_named(void **state)
     must(write_section(&(cn_report_section){.metrics = metrics}));
     assert_int_equal(n_warnings, 4);
     assert_non_null(strstr(last_warning, "metrics.jsonl:6"));
-    char *text = read_page();
+    char *text = NULL;
+    read_page(&text);
     check_well_formed(text);
     assert_int_equal(count(text, "<svg "), 1);
     assert_non_null(strstr(text, "4 damaged lines left out: "));
@@ -312,14 +315,15 @@ static void strange_numbers_do_no_harm(void **state)
                   "\"loss_without_control\": 100000000000.01, \"agreement_with_control\": -1e-300, "
                   "\"zero_conv_rms_mean\": 1e-30, \"learned_at_step\": 9}\n");
     must(write_section(&(cn_report_section){.metrics = metrics}));
-    char *text = read_page();
+    char *text = NULL;
+    read_page(&text);
     check_well_formed(text);
     assert_int_equal(count(text, "nan"), 0);
     assert_int_equal(count(text, "inf"), 0);
     cn_free(text);
     write_metrics("");
     must(write_section(&(cn_report_section){.metrics = metrics}));
-    text = read_page();
+    read_page(&text);
     check_well_formed(text);
     assert_int_equal(count(text, "<svg "), 0);
     cn_free(text);

@@ -1,0 +1,375 @@
+/* cli_demo.c - controlnet demo: scenes, a canny ControlNet trained on them, drawings, a report.
+ *
+ * Training runs at a constant learning rate until its time is used up, so that the demo ends at about the
+ * same time on any machine; what it reached by then is what the report says. Only the output folder is
+ * written to, and only when it is empty or an earlier demo's.
+ */
+#include "cli/cli_demo.h"
+#include "cli/commands.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <ftw.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char marker[] = ".controlnet-demo";
+
+enum {
+    OPT_H_FILES,
+    OPT_MODEL,
+    OPT_OUTPUT,
+    OPT_PHOTO,
+    OPT_PHOTO_PROMPT,
+    OPT_SCRIBBLE,
+    OPT_H_RUN,
+    OPT_MINUTES,
+    OPT_STEPS,
+    OPT_PAIRS,
+    OPT_BATCH,
+    OPT_LR,
+    OPT_GUIDANCE,
+    OPT_SEED,
+    OPT_THREADS
+};
+
+static const cli_option options[] = {
+    [OPT_H_FILES] = {NULL, 0, NULL, "Files"},
+    [OPT_MODEL] = {"model", 'm', "MODEL", "base model (models/tiny-sd)"},
+    [OPT_OUTPUT] = {"output-dir", 'o', "OUT", "gets report.html and all the rest (out/demo)"},
+    [OPT_PHOTO] = {"photo", 0, "FILE", "draw from this photograph's edges too"},
+    [OPT_PHOTO_PROMPT] = {"photo-prompt", 0, "TEXT", "what to draw there, in the scenes' words"},
+    [OPT_SCRIBBLE] = {"scribble", 0, "FILE",
+                      "white lines on black to draw from\n(docs/demo-scribble.png)"},
+    [OPT_H_RUN] = {NULL, 0, NULL, "Run"},
+    [OPT_MINUTES] = {"minutes", 0, "X", "training stops after this long (6)"},
+    [OPT_STEPS] = {"steps", 0, "N", "and after N steps, if they come first"},
+    [OPT_PAIRS] = {"pairs", 0, "N", "scenes to train on (1500)"},
+    [OPT_BATCH] = {"batch", 'b', "N", "pairs per step (12)"},
+    [OPT_LR] = {"learning-rate", 0, "X", "constant (5e-4)"},
+    [OPT_GUIDANCE] = {"cfg-scale", 0, "X", "of drawings (5)"},
+    [OPT_SEED] = {"seed", 0, "S", "of scenes, training and drawings (7)"},
+    [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
+};
+
+static bool parse_one(const cli_parser *p, int id, demo *d)
+{
+    switch (id) {
+    case OPT_MODEL: d->model = p->value; return true;
+    case OPT_OUTPUT: d->output_dir = p->value; return true;
+    case OPT_PHOTO: d->photo = p->value; return true;
+    case OPT_PHOTO_PROMPT: d->photo_prompt = p->value; return true;
+    case OPT_SCRIBBLE: d->scribble = p->value; return true;
+    case OPT_MINUTES: return cli_number(p, id, 0.01, 10000, &d->minutes);
+    case OPT_STEPS: return cli_int(p, id, 1, 1000000, &d->max_steps);
+    case OPT_PAIRS: return cli_int(p, id, 16, 1000000, &d->pairs);
+    case OPT_BATCH: return cli_int(p, id, 1, 4096, &d->batch);
+    case OPT_LR: return cli_number(p, id, 1e-9, 1, &d->learning_rate);
+    case OPT_GUIDANCE: return cli_number(p, id, 1, 30, &d->guidance_scale);
+    case OPT_SEED: return cli_uint64(p, id, &d->seed);
+    case OPT_THREADS: return cli_int(p, id, 1, 1024, &d->threads);
+    default: return false;
+    }
+}
+
+/* --- the folder ----------------------------------------------------------------------------------- */
+
+static bool join(char out[4096], const char *dir, const char *name)
+{
+    const int n = snprintf(out, 4096, "%s/%s", dir, name);
+    return n > 0 && n < 4096;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *place)
+{
+    (void)st;
+    (void)type;
+    (void)place;
+    return remove(path);
+}
+
+static bool remove_tree(const char *path)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0) return errno == ENOENT;
+    return nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) == 0;
+}
+
+static bool make_folders(const char *path)
+{
+    char part[4096];
+    const size_t n = strlen(path);
+    if (!n || n >= sizeof part) {
+        errno = n ? ENAMETOOLONG : ENOENT;
+        return false;
+    }
+    memcpy(part, path, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (part[i] != '/' && part[i]) continue;
+        part[i] = 0;
+        if (mkdir(part, 0777) != 0 && errno != EEXIST) return false;
+        part[i] = path[i];
+    }
+    return true;
+}
+
+/* An earlier demo's folder, or one with nothing in it. */
+static bool is_ours(const char *dir)
+{
+    char path[4096];
+    if (join(path, dir, marker) && access(path, F_OK) == 0) return true;
+    DIR *list = opendir(dir);
+    if (!list) return false;
+    bool empty = true;
+    for (struct dirent *e; (e = readdir(list));)
+        empty = empty && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
+    closedir(list);
+    return empty;
+}
+
+static int start_over(demo *d)
+{
+    static const char *const made[] = {"scenes",      "held-out",     "controlnet",
+                                       "report.html", "summary.json", "sheet.png"};
+    char path[4096];
+    if (!make_folders(d->output_dir))
+        return cli_error("demo", "cannot make folder \"%s\": %s", d->output_dir, strerror(errno));
+    if (!is_ours(d->output_dir))
+        return cli_error("demo",
+                         "\"%s\" holds files that no demo made; an empty or new folder is "
+                         "expected (--output-dir)",
+                         d->output_dir);
+    if (!join(d->scenes_dir, d->output_dir, "scenes") ||
+        !join(d->held_dir, d->output_dir, "held-out") ||
+        !join(d->controlnet_dir, d->output_dir, "controlnet") || !join(path, d->output_dir, marker))
+        return cli_error("demo", "\"%s\": the folder's name is too long", d->output_dir);
+    FILE *f = fopen(path, "w");
+    if (!f || fclose(f) != 0)
+        return cli_error("demo", "cannot write \"%s\": %s", path, strerror(errno));
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
+        if (!join(path, d->output_dir, made[i]) || !remove_tree(path))
+            return cli_error("demo", "cannot remove \"%s\": %s", path, strerror(errno));
+    return CLI_DONE;
+}
+
+/* Everything that can be wrong with what was given is found before the long part. */
+static cn_status check_inputs(demo *d)
+{
+    cn_pipeline *p = NULL;
+    cn_status s = cn_pipeline_create(d->ctx, &(cn_pipeline_options){.model = d->model}, &p);
+    cn_pipeline_destroy(p);
+    if (s == CN_OK) s = cn_image_load(d->ctx, d->scribble, &d->scribble_image);
+    if (s == CN_OK && d->photo) s = cn_image_load(d->ctx, d->photo, &d->photo_image);
+    return s;
+}
+
+/* --- scenes --------------------------------------------------------------------------------------- */
+
+static void show_scenes(void *user, int64_t done, int64_t total)
+{
+    cli_progress_show(user, "scenes", (int)done, (int)total);
+}
+
+/* The held-out scenes follow the others in the same sequence. */
+static cn_status make_scenes(demo *d)
+{
+    cn_scenes_options o = {.output_dir = d->scenes_dir,
+                           .count = d->pairs,
+                           .seed = d->seed,
+                           .size_px = DEMO_PX,
+                           .condition = "canny",
+                           .progress = show_scenes,
+                           .user = &d->progress};
+    cn_status s = cn_dataset_scenes(d->ctx, &o);
+    cli_progress_end(&d->progress);
+    if (s != CN_OK) return s;
+    o.output_dir = d->held_dir;
+    o.start = d->pairs;
+    o.count = DEMO_HELD;
+    o.progress = NULL;
+    return cn_dataset_scenes(d->ctx, &o);
+}
+
+/* --- training ------------------------------------------------------------------------------------- */
+
+static void end_line(demo *d)
+{
+    cli_progress_end(&d->progress);
+    if (d->line_open) fputc('\n', stderr);
+    d->line_open = false;
+}
+
+static void show_step(demo *d, const cn_train_progress *p, double now)
+{
+    const bool terminal = d->progress.terminal;
+    const long gone = (long)(now - d->train_begun_s), all = (long)(d->minutes * 60);
+    if (!terminal && d->line_open) return;
+    if (!terminal && now - d->shown_s < 10 && p->done > 1) return;
+    d->shown_s = now;
+    fprintf(stderr, "%straining  step %lld  loss %.4f  %.2f s/step  %ld:%02ld of %ld:%02ld%s",
+            terminal ? "\r" : "", (long long)p->done, p->loss_mean, p->step_seconds, gone / 60,
+            gone % 60, all / 60, all % 60, terminal ? "\x1b[K" : "\n");
+    d->line_open = terminal;
+    fflush(stderr);
+}
+
+static void on_progress(void *user, const cn_train_progress *p)
+{
+    demo *d = user;
+    const double now = cli_now_s();
+    if (strcmp(p->stage, "train") != 0) {
+        if (d->line_open) end_line(d);
+        cli_progress_show(&d->progress, p->stage, (int)p->done, (int)p->total);
+        return;
+    }
+    cli_progress_end(&d->progress);
+    d->step_seconds = p->step_seconds;
+    show_step(d, p, now);
+    if (now - d->train_begun_s < d->minutes * 60 || p->done == p->total) return;
+    d->time_up = true;
+    cn_cancel(d->ctx);
+}
+
+static void on_validated(void *user, const cn_train_validation *v)
+{
+    demo *d = user;
+    end_line(d);
+    fprintf(stderr, "step %lld: agreement %.3f with control, %.3f without\n", (long long)v->step,
+            v->agreement_with, v->agreement_without);
+    if (v->learned && v->learned_at_step == v->step)
+        fprintf(stderr, "control learned at step %lld\n", (long long)v->step);
+}
+
+static void on_saved(void *user, const char *path)
+{
+    demo *d = user;
+    snprintf(d->saved, sizeof d->saved, "%s", path);
+}
+
+/* A run that the clock stopped has saved a checkpoint; its weights become the result. */
+static int keep_checkpoint(demo *d)
+{
+    static const char *const files[] = {"config.json", "diffusion_pytorch_model.safetensors",
+                                        "control.safetensors"};
+    char from[4096], to[4096];
+    if (strcmp(d->saved, d->controlnet_dir) == 0) return CLI_DONE;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (!join(from, d->saved, files[i]) || !join(to, d->controlnet_dir, files[i]) ||
+            rename(from, to) != 0)
+            return cli_error("demo", "cannot move \"%s\" to \"%s\": %s", from, to, strerror(errno));
+    if (!remove_tree(d->saved))
+        return cli_error("demo", "cannot remove \"%s\": %s", d->saved, strerror(errno));
+    return CLI_DONE;
+}
+
+static cn_status run_trainer(demo *d)
+{
+    const cn_train_callbacks callbacks = {d, on_progress, on_validated, on_saved};
+    cn_train_options o;
+    cn_train_options_default(&o);
+    o.model = d->model;
+    o.train_data_dir = d->scenes_dir;
+    o.validation_data_dir = d->held_dir;
+    o.output_dir = d->controlnet_dir;
+    o.resolution = DEMO_PX;
+    o.train_batch_size = d->batch;
+    o.max_train_steps = d->max_steps ? d->max_steps : 1000000;
+    o.learning_rate = d->learning_rate;
+    o.lr_scheduler = "constant";
+    o.seed = d->seed;
+    o.checkpointing_steps = 0;
+    o.validation_steps = 50;
+    o.validation_count = DEMO_CHECKED;
+    o.validation_sampling_steps = DEMO_SAMPLING_STEPS;
+    o.validation_guidance_scale = d->guidance_scale;
+    d->train_begun_s = cli_now_s();
+    return cn_train(d->ctx, &o, &callbacks, &d->result);
+}
+
+/* The clock stops a run as Ctrl-C does, and a stopped context stays so: the rest gets a new one. */
+static int train(demo *d)
+{
+    const cn_status s = run_trainer(d);
+    end_line(d);
+    if (s != CN_OK && !(s == CN_ECANCELLED && d->time_up)) return cli_failed(d->ctx, "demo");
+    cli_context_destroy(d->ctx);
+    d->ctx = cli_context_create("demo", (int)d->threads);
+    if (!d->ctx) return CLI_FAILED;
+    fprintf(stderr, "trained %lld steps in %.0f s\n", (long long)d->result.steps,
+            d->result.seconds);
+    return keep_checkpoint(d);
+}
+
+/* --- the command ---------------------------------------------------------------------------------- */
+
+static void print_verdict(const demo *d)
+{
+    printf("agreement with the condition: %.3f with control, %.3f without\n"
+           "%lld steps, %.0f s in all\nreport: %s/report.html\n",
+           d->agreement_with, d->agreement_without, (long long)d->result.steps,
+           cli_now_s() - d->begun_s, d->output_dir);
+}
+
+static int run(demo *d)
+{
+    if (check_inputs(d) != CN_OK) return cli_failed(d->ctx, "demo");
+    int status = start_over(d);
+    if (status != CLI_DONE) return status;
+    fprintf(stderr, "1 of 4: scenes to learn from\n");
+    if (make_scenes(d) != CN_OK) return cli_failed(d->ctx, "demo");
+    fprintf(stderr, "2 of 4: a canny ControlNet, %g minutes at most\n", d->minutes);
+    if ((status = train(d)) != CLI_DONE) return status;
+    fprintf(stderr, "3 of 4: drawings with and without it\n");
+    const cn_status s = demo_draw(d);
+    end_line(d);
+    if (s != CN_OK) return cli_failed(d->ctx, "demo");
+    fprintf(stderr, "4 of 4: report\n");
+    if ((status = demo_write(d)) != CLI_DONE) return status;
+    print_verdict(d);
+    if (demo_succeeded(d)) return CLI_DONE;
+    return cli_error("demo",
+                     "agreement with control (%.3f) isn't twice that without (%.3f): control was "
+                     "not learned in %lld steps; more time may do (--minutes %g)",
+                     d->agreement_with, d->agreement_without, (long long)d->result.steps,
+                     2 * d->minutes);
+}
+
+int cmd_demo(int argc, char **argv)
+{
+    static const char about[] =
+        "Trains a ControlNet on edges of procedural scenes and draws with it. Exit status 1 when\n"
+        "drawings with control don't agree with their edges at least twice as well as without.";
+    cli_parser p = {.command = "demo",
+                    .synopsis = "demo [options]",
+                    .about = about,
+                    .options = options,
+                    .n_options = (int)(sizeof options / sizeof options[0]),
+                    .argc = argc,
+                    .argv = argv};
+    demo d = {.model = "models/tiny-sd",
+              .output_dir = "out/demo",
+              .scribble = "docs/demo-scribble.png",
+              .pairs = 1500,
+              .batch = 12,
+              .minutes = 6,
+              .learning_rate = 5e-4,
+              .guidance_scale = 5,
+              .seed = 7};
+    char **rest;
+    int id;
+    d.begun_s = cli_now_s();
+    while ((id = cli_next(&p)) >= 0)
+        if (!parse_one(&p, id, &d)) return CLI_USAGE;
+    if (id != CLI_END) return cli_exit_status(id);
+    if (cli_positional(&p, &rest) > 0) return cli_usage_error(&p, "\"%s\" is no option", rest[0]);
+    d.ctx = cli_context_create("demo", (int)d.threads);
+    if (!d.ctx) return CLI_FAILED;
+    cli_progress_init(&d.progress, false);
+    const int status = run(&d);
+    demo_drawings_destroy(&d);
+    cn_image_destroy(d.scribble_image);
+    cn_image_destroy(d.photo_image);
+    cli_context_destroy(d.ctx);
+    return status;
+}

@@ -1,0 +1,65 @@
+/* cli_demo.h - what the demo's files share: cli_demo.c (options, training), cli_demo_draw.c (pictures),
+ * cli_demo_report.c (report.html, summary.json, sheet.png).
+ */
+#ifndef CN_CLI_DEMO_H
+#define CN_CLI_DEMO_H
+
+#include "cli/cli.h"
+
+enum {
+    DEMO_PX = 128,    /* pictures, as the small base model draws them */
+    DEMO_HELD = 16,   /* scenes that training never sees, measured */
+    DEMO_SHOWN = 6,   /* of them in the report */
+    DEMO_CHECKED = 8, /* of them drawn at each validation */
+    DEMO_PROMPTS = 2, /* on the scribble, and on the photograph */
+    DEMO_MOST = DEMO_HELD + 2 * DEMO_PROMPTS,
+    DEMO_SAMPLING_STEPS = 20
+};
+
+typedef struct demo_drawing {
+    cn_image *condition, *with, *without;
+    cn_image *original; /* the scene, the scribble or the photograph */
+    char prompt[256];
+    double agreement_with, agreement_without;
+} demo_drawing;
+
+typedef struct demo {
+    /* options */
+    const char *model, *output_dir, *photo, *photo_prompt, *scribble;
+    int64_t max_steps; /* 0: as many as the time allows */
+    int64_t pairs, batch, threads;
+    double minutes, learning_rate, guidance_scale;
+    uint64_t seed;
+    /* folders and files in output_dir */
+    char scenes_dir[4096], held_dir[4096], controlnet_dir[4096];
+    /* the run */
+    cn_ctx *ctx; /* a new one after training, whose own may have been stopped by the clock */
+    cli_progress progress;
+    cn_image *scribble_image, *photo_image; /* photo NULL: none */
+    double begun_s, train_begun_s, shown_s;
+    bool line_open;
+    bool time_up;
+    char saved[4096]; /* where the trainer last saved */
+    double step_seconds;
+    cn_train_result result;
+    demo_drawing drawings[DEMO_MOST]; /* held-out scenes, scribble, photograph */
+    int n_held, n_scribble, n_photo;
+    double agreement_with, agreement_without; /* means over the held-out scenes */
+} demo;
+
+/* --- cli_demo_draw.c ------------------------------------------------------------------------------ */
+
+/* The middle square of a picture, averaged down (or repeated up) to px x px. */
+cn_status demo_square(cn_ctx *ctx, const cn_image *in, int64_t px, cn_image **out);
+/* Draws everything with and without control and measures the agreement. */
+cn_status demo_draw(demo *d);
+void demo_drawings_destroy(demo *d);
+
+/* --- cli_demo_report.c ---------------------------------------------------------------------------- */
+
+/* Agreement with control is at least twice that without. */
+bool demo_succeeded(const demo *d);
+/* All three files; CLI_DONE, or CLI_FAILED after a message. */
+int demo_write(demo *d);
+
+#endif

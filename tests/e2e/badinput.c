@@ -1,0 +1,677 @@
+/* badinput.c - controlnet on broken files and wrong words: badinput [PROGRAM].
+ *
+ * Each case runs the program (build/controlnet beside this one's folder) on something bad and expects: the
+ * exit status (1, or 2 for wrong usage), one line that begins with "controlnet" on stderr and nothing else
+ * but progress, the words in that line that name what is wrong, and a work folder with the same files
+ * as before, to the byte. Where a command writes several files and its disk fills up, whole ones may be
+ * there but no temporary one. The work folder is made in /tmp and removed at the end.
+ */
+#include "../support/report.h"
+#include "../support/tiny_base.h"
+#include "../support/tiny_model.h"
+
+#include "io/tensors.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum { MAX_ARGS = 24, STDERR_BYTES = 16384, CPU_SECONDS = 120 };
+
+static cn_ctx *ctx;
+static test_report report;
+static char program[PATH_MAX], root[64];
+
+/* --- files ------------------------------------------------------------------------------------------- */
+
+/* A path in the work folder. Each is made once and stays where it is. */
+static const char *in_root(const char *name)
+{
+    static char paths[96][192];
+    char path[192];
+    int i = 0;
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    while (i < (int)CN_COUNT(paths) - 1 && paths[i][0] && strcmp(paths[i], path) != 0) i++;
+    snprintf(paths[i], sizeof paths[i], "%s", path);
+    return paths[i];
+}
+
+static void must(bool ok, const char *what)
+{
+    if (ok) return;
+    fprintf(stderr, "badinput: %s: %s (%s)\n", what, strerror(errno), cn_error(ctx));
+    tiny_dir_remove(root);
+    exit(1);
+}
+
+static void put(const char *name, const void *bytes, size_t n)
+{
+    must(cn_file_write(ctx, in_root(name), bytes, n) == CN_OK, name);
+}
+
+static void put_text(const char *name, const char *text)
+{
+    put(name, text, strlen(text));
+}
+
+/* The first part/of of file `from` as `to`. */
+static void put_part(const char *to, const char *from, size_t part, size_t of)
+{
+    char *data;
+    size_t n;
+    must(cn_file_read(ctx, in_root(from), 1 << 28, &data, &n) == CN_OK, from);
+    put(to, data, n * part / of);
+    cn_free(data);
+}
+
+static void put_safetensors(const char *name, uint64_t header_bytes, const char *header,
+                            size_t data_bytes)
+{
+    cn_str s = {0};
+    char zeros[64] = {0}, size[8];
+    for (int i = 0; i < 8; i++) size[i] = (char)(header_bytes >> (8 * i));
+    cn_str_add(&s, size, sizeof size);
+    cn_str_adds(&s, header);
+    cn_str_add(&s, zeros, CN_MIN(data_bytes, sizeof zeros));
+    put(name, s.data, s.len);
+    cn_str_free(&s);
+}
+
+static void add_be32(cn_str *s, uint32_t v)
+{
+    const char b[4] = {(char)(v >> 24), (char)(v >> 16), (char)(v >> 8), (char)v};
+    cn_str_add(s, b, sizeof b);
+}
+
+static void add_chunk(cn_str *s, const char *type, const char *data, size_t n)
+{
+    add_be32(s, (uint32_t)n);
+    const size_t from = s->len;
+    cn_str_add(s, type, 4);
+    cn_str_add(s, data, n);
+    add_be32(s, (uint32_t)crc32(0, (const Bytef *)s->data + from, (uInt)(s->len - from)));
+}
+
+/* A PNG that says it is width x height, with right checksums and hardly any data. */
+static void put_png(const char *name, uint32_t width, uint32_t height)
+{
+    static const char magic[] = "\x89PNG\r\n\x1a\n",
+                      data[] = "\x78\x9c\x63\x00\x00\x00\x01\x00\x01";
+    cn_str s = {0}, head = {0};
+    add_be32(&head, width);
+    add_be32(&head, height);
+    cn_str_add(&head, "\x08\x02\0\0\0", 5);
+    cn_str_add(&s, magic, 8);
+    add_chunk(&s, "IHDR", head.data, head.len);
+    add_chunk(&s, "IDAT", data, sizeof data - 1);
+    add_chunk(&s, "IEND", "", 0);
+    put(name, s.data, s.len);
+    cn_str_free(&s);
+    cn_str_free(&head);
+}
+
+static void add_le(cn_str *s, uint64_t v, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const char b = (char)(v >> (8 * i));
+        cn_str_add(s, &b, 1);
+    }
+}
+
+/* The fields that a stored file's local and central entries share, from the version needed on. */
+static void add_zip_entry(cn_str *s, const char *name, const char *data, size_t n)
+{
+    add_le(s, 20, 2);
+    add_le(s, 0, 8); /* flags, method 0, time, date */
+    add_le(s, crc32(0, (const Bytef *)data, (uInt)n), 4);
+    add_le(s, n, 4);
+    add_le(s, n, 4);
+    add_le(s, strlen(name), 2);
+    add_le(s, 0, 2);
+}
+
+/* A torch file, as torch.save makes it, with this pickle as its content. */
+static void put_torch_zip(const char *name, const char *pickle, size_t n)
+{
+    static const char entry[] = "archive/data.pkl";
+    cn_str s = {0};
+    cn_str_add(&s, "PK\3\4", 4);
+    add_zip_entry(&s, entry, pickle, n);
+    cn_str_adds(&s, entry);
+    cn_str_add(&s, pickle, n);
+    const size_t central = s.len;
+    cn_str_add(&s, "PK\1\2", 4);
+    add_le(&s, 20, 2);
+    add_zip_entry(&s, entry, pickle, n);
+    add_le(&s, 0, 14); /* comment, disk, attributes, offset */
+    cn_str_adds(&s, entry);
+    const size_t central_bytes = s.len - central;
+    cn_str_add(&s, "PK\5\6", 4);
+    add_le(&s, 0, 4);
+    add_le(&s, 1, 2);
+    add_le(&s, 1, 2);
+    add_le(&s, central_bytes, 4);
+    add_le(&s, central, 4);
+    add_le(&s, 0, 2);
+    put(name, s.data, s.len);
+    cn_str_free(&s);
+}
+
+/* --- what the work folder holds ----------------------------------------------------------------------- */
+
+/* Adds a line per file, in the order of names: path, size, hash of the content. */
+static void list_files(const char *dir, cn_str *out)
+{
+    struct dirent **entries;
+    const int n = scandir(dir, &entries, NULL, alphasort);
+    for (int i = 0; i < n; i++) {
+        char path[PATH_MAX], *data;
+        size_t bytes;
+        struct stat st;
+        const char *name = entries[i]->d_name;
+        snprintf(path, sizeof path, "%s/%s", dir, name);
+        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || lstat(path, &st) != 0) {
+            /* nothing to list */
+        } else if (S_ISDIR(st.st_mode)) {
+            cn_str_addf(out, "%s/\n", path);
+            list_files(path, out);
+        } else if (S_ISREG(st.st_mode) &&
+                   cn_file_read(ctx, path, 1 << 28, &data, &bytes) == CN_OK) {
+            cn_str_addf(out, "%s %zu %016llx\n", path, bytes,
+                        (unsigned long long)cn_hash64(data, bytes));
+            cn_free(data);
+        } else {
+            cn_str_addf(out, "%s\n", path);
+        }
+        free(entries[i]);
+    }
+    if (n >= 0) free(entries);
+}
+
+/* --- running ------------------------------------------------------------------------------------------ */
+
+typedef struct bad_case {
+    const char *name;
+    int status;
+    const char *words[3];       /* all in the line of the error */
+    const char *args[MAX_ARGS]; /* behind the program's name */
+    rlim_t file_bytes;          /* > 0: no file may grow beyond */
+    const char *output;         /* stdout; NULL: /dev/null */
+    bool may_write;             /* whole files may be left */
+} bad_case;
+
+static void child(const bad_case *c, int err)
+{
+    char *argv[MAX_ARGS + 2] = {program};
+    for (int i = 0; i < MAX_ARGS && c->args[i]; i++) argv[i + 1] = (char *)(uintptr_t)c->args[i];
+    const int in = open("/dev/null", O_RDONLY);
+    const int out = open(c->output ? c->output : "/dev/null", O_WRONLY);
+    const struct rlimit cpu = {CPU_SECONDS, CPU_SECONDS}, file = {c->file_bytes, c->file_bytes};
+    dup2(in, STDIN_FILENO);
+    dup2(out, STDOUT_FILENO);
+    dup2(err, STDERR_FILENO);
+    setrlimit(RLIMIT_CPU, &cpu);
+    if (c->file_bytes) {
+        signal(SIGXFSZ, SIG_IGN); /* write() then says EFBIG, as it says ENOSPC on a full disk */
+        setrlimit(RLIMIT_FSIZE, &file);
+    }
+    execv(program, argv);
+    _exit(127);
+}
+
+/* The wait status; what came on stderr in `text`. */
+static int run(const bad_case *c, char text[STDERR_BYTES])
+{
+    int ends[2], status = -1;
+    size_t n = 0;
+    ssize_t got;
+    char rest[256];
+    must(pipe(ends) == 0, "a pipe");
+    const pid_t pid = fork();
+    must(pid >= 0, "a process");
+    if (pid == 0) {
+        close(ends[0]);
+        child(c, ends[1]);
+    }
+    close(ends[1]);
+    while ((got = read(ends[0], n + 1 < STDERR_BYTES ? text + n : rest,
+                       n + 1 < STDERR_BYTES ? STDERR_BYTES - 1 - n : sizeof rest)) > 0)
+        if (n + 1 < STDERR_BYTES) n += (size_t)got;
+    close(ends[0]);
+    text[n] = 0;
+    waitpid(pid, &status, 0);
+    return status;
+}
+
+/* "LABEL  3/20 ...", and what a command says about itself on the way. */
+static bool is_progress(const char *line)
+{
+    static const char *const begins[] = {"warning: ", "seed ",    "step ",
+                                         "saved ",    "memory: ", "validation at "};
+    for (size_t i = 0; i < CN_COUNT(begins); i++)
+        if (strncmp(line, begins[i], strlen(begins[i])) == 0) return true;
+    const size_t n = strspn(line, "abcdefghijklmnopqrstuvwxyz ");
+    return n > 0 && strspn(line + n, "0123456789") > 0 && strchr(line + n, '/');
+}
+
+/* Cuts `text` into lines. The error, or NULL with what is wrong about the output in `fault`. */
+static const char *find_error(char *text, cn_str *fault)
+{
+    const char *error = NULL;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        if (is_progress(line)) continue;
+        if (error || strncmp(line, "controlnet", 10) != 0)
+            cn_str_addf(fault, " unexpected line \"%s\";", line);
+        else
+            error = line;
+    }
+    if (!error) cn_str_adds(fault, " no error line on stderr;");
+    return error;
+}
+
+static void check_files(const bad_case *c, const cn_str *before, cn_str *fault)
+{
+    cn_str after = {0};
+    list_files(root, &after);
+    const bool same = after.len == before->len && !memcmp(after.data, before->data, after.len);
+    if (!same && !c->may_write) cn_str_adds(fault, " the work folder changed;");
+    if (strstr(after.data, ".tmp")) cn_str_adds(fault, " a temporary file is left;");
+    if (access(in_root("pwned"), F_OK) == 0) cn_str_adds(fault, " the file's code was run;");
+    cn_str_free(&after);
+}
+
+static void check(const bad_case *c)
+{
+    static char text[STDERR_BYTES];
+    cn_str before = {0}, fault = {0};
+    list_files(root, &before);
+    const int status = run(c, text);
+    if (!WIFEXITED(status))
+        cn_str_addf(&fault, " ended by signal %d;", WTERMSIG(status));
+    else if (WEXITSTATUS(status) != c->status)
+        cn_str_addf(&fault, " exit status %d, not %d;", WEXITSTATUS(status), c->status);
+    const char *error = find_error(text, &fault);
+    for (size_t i = 0; error && i < CN_COUNT(c->words) && c->words[i]; i++)
+        if (!strstr(error, c->words[i])) cn_str_addf(&fault, " doesn't say \"%s\";", c->words[i]);
+    check_files(c, &before, &fault);
+    report_check(&report, !fault.len, "%s%s%s", c->name, fault.len ? ":" : "",
+                 fault.len ? fault.data : "");
+    printf("     %s\n", error ? error : "");
+    cn_str_free(&before);
+    cn_str_free(&fault);
+}
+
+#define SAYS(...)   \
+    {               \
+        __VA_ARGS__ \
+    }
+#define CHECK(title, code, says, ...) \
+    check(&(const bad_case){.name = title, .status = code, .words = says, .args = {__VA_ARGS__}})
+
+/* Like CHECK for something that must work. */
+static void prepare(const char *const *args)
+{
+    static char text[STDERR_BYTES];
+    bad_case c = {0};
+    for (int i = 0; args[i]; i++) c.args[i] = args[i];
+    if (run(&c, text) == 0) return;
+    fprintf(stderr, "badinput: cannot prepare:\n%s", text);
+    tiny_dir_remove(root);
+    exit(1);
+}
+
+#define PREPARE(...) prepare((const char *const[]){__VA_ARGS__, NULL})
+
+/* --- cases: wrong words -------------------------------------------------------------------------------- */
+
+#define GENERATE "generate", "-m", in_root("model"), "-p", "a red cube", "-s", "1", "--steps", "1"
+#define TRAIN_ON(dir) \
+    "train", "-m", in_root("model"), "--train-data-dir", dir, "--resolution", "16", "--threads", "1"
+#define ONE_STEP "--max-train-steps", "1", "--validation-steps", "0"
+
+static void wrong_usage(void)
+{
+    const char *out = in_root("out.png");
+    CHECK("no command of that name", 2, SAYS("paint"), "paint");
+    CHECK("unknown option", 2, SAYS("--sampler-name"), GENERATE, "--sampler-name", "ddim");
+    CHECK("beginning of an option", 2, SAYS("--cfg"), GENERATE, "--cfg", "3");
+    CHECK("option without its value", 2, SAYS("--seed"), GENERATE, "--seed");
+    CHECK("unknown sampler", 2, SAYS("unheard", "ddim"), GENERATE, "--sampling-method", "unheard",
+          "-o", out);
+    CHECK("no steps", 2, SAYS("--steps", "0"), GENERATE, "--steps", "0", "-o", out);
+    CHECK("steps in words", 2, SAYS("--steps", "many"), GENERATE, "--steps", "many", "-o", out);
+    CHECK("more steps than training had", 2, SAYS("--steps"), GENERATE, "--steps", "1001", "-o",
+          out);
+    CHECK("no prompt", 2, SAYS("-p"), "generate", "-m", in_root("model"));
+    CHECK("no model", 2, SAYS("-m"), "generate", "-p", "a red cube");
+    CHECK("ControlNet without image", 2, SAYS("--control-image"), GENERATE, "--control-net",
+          in_root("control"));
+    CHECK("unknown annotator", 2, SAYS("smudge"), "annotate", "smudge", "a.png", "-o", "b.png");
+    CHECK("train without data", 2, SAYS("--train-data-dir"), "train", "-m", in_root("model"), "-o",
+          in_root("out"));
+    CHECK("two kinds of pretrain", 2, SAYS("--vae-steps"), "pretrain", "--evaluate",
+          in_root("model"), "--vae-steps", "5");
+    CHECK("unknown stage", 2, SAYS("clip", "vae", "unet"), "pretrain", "-o", in_root("out"),
+          "--stage", "clip");
+}
+
+/* --- cases: model files --------------------------------------------------------------------------------- */
+
+static void make_bad_models(void)
+{
+    static const char two[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},"
+                              "\"b\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[8,24]}}";
+    static const char off[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[400000],"
+                              "\"data_offsets\":[0,1600000]}}";
+    put_part("truncated.safetensors", "model.safetensors", 1, 2);
+    put_part("stub.safetensors", "model.safetensors", 0, 1);
+    put_safetensors("long.safetensors", UINT64_C(0x7fffffffffffff00), two, 24);
+    put_safetensors("lying.safetensors", sizeof two - 1 - 20, two, 24);
+    put_safetensors("overlapping.safetensors", sizeof two - 1, two, 24);
+    put_safetensors("beyond.safetensors", sizeof off - 1, off, 16);
+}
+
+static void bad_safetensors(void)
+{
+    static const char *const names[] = {"truncated.safetensors",   "stub.safetensors",
+                                        "long.safetensors",        "lying.safetensors",
+                                        "overlapping.safetensors", "beyond.safetensors"};
+    char title[128];
+    make_bad_models();
+    for (size_t i = 0; i < CN_COUNT(names); i++) {
+        snprintf(title, sizeof title, "inspect %s", names[i]);
+        CHECK(title, 1, SAYS(names[i]), "inspect", in_root(names[i]));
+        snprintf(title, sizeof title, "generate from %s", names[i]);
+        CHECK(title, 1, SAYS(names[i]), "generate", "-m", in_root(names[i]), "-p", "a red cube",
+              "-o", in_root("out.png"));
+        snprintf(title, sizeof title, "generate with ControlNet %s", names[i]);
+        CHECK(title, 1, SAYS(names[i]), GENERATE, "--control-net", in_root(names[i]),
+              "--control-image", in_root("good.png"), "-o", in_root("out.png"));
+        snprintf(title, sizeof title, "convert %s", names[i]);
+        CHECK(title, 1, SAYS(names[i]), "convert", in_root(names[i]), in_root("out.safetensors"));
+    }
+}
+
+/* A folder whose networks are the good model's but for one file. */
+static void bad_folder(void)
+{
+    static const char *const same[] = {"vae", "text_encoder", "tokenizer", "scheduler",
+                                       "model_index.json"};
+    char link[PATH_MAX];
+    must(mkdir(in_root("halved"), 0755) == 0, "halved");
+    must(mkdir(in_root("halved/unet"), 0755) == 0, "halved/unet");
+    for (size_t i = 0; i < CN_COUNT(same); i++) {
+        snprintf(link, sizeof link, "%s/model/%s", root, same[i]);
+        char at[64];
+        snprintf(at, sizeof at, "halved/%s", same[i]);
+        must(symlink(link, in_root(at)) == 0, at);
+    }
+    put_part("halved/unet/config.json", "model/unet/config.json", 1, 1);
+    put_part("halved/unet/diffusion_pytorch_model.safetensors",
+             "model/unet/diffusion_pytorch_model.safetensors", 1, 2);
+    CHECK("folder with half a UNet", 1, SAYS("halved/unet/diffusion_pytorch_model.safetensors"),
+          "generate", "-m", in_root("halved"), "-p", "a cube", "--steps", "1", "-s", "1", "-o",
+          in_root("out.png"));
+    put_part("halved/unet/config.json", "model/unet/config.json", 1, 2);
+    CHECK("folder with half a config.json", 1, SAYS("config.json"), "generate", "-m",
+          in_root("halved"), "-p", "a cube", "-o", in_root("out.png"));
+    put_text("halved/unet/config.json", "{\"block_out_channels\": [1000000000000, -5], "
+                                        "\"cross_attention_dim\": 16, \"in_channels\": 4}");
+    CHECK("folder with absurd widths", 1, SAYS("config.json"), "generate", "-m", in_root("halved"),
+          "-p", "a cube", "-o", in_root("out.png"));
+}
+
+static void bad_pickles(void)
+{
+    char pickle[256], protocol0[256];
+    /* \x80\x02 protocol 2, c global, X text, \x85 tuple, R call, . stop */
+    snprintf(pickle, sizeof pickle, "%s",
+             "\x80\x02"
+             "cposix\nsystem\nX");
+    const size_t at = strlen(pickle);
+    char command[128];
+    snprintf(command, sizeof command, "touch %s", in_root("pwned"));
+    memcpy(pickle + at, (const char[]){(char)strlen(command), 0, 0, 0}, 4);
+    memcpy(pickle + at + 4, command, strlen(command));
+    memcpy(pickle + at + 4 + strlen(command), "\x85R.", 3);
+    const size_t n = at + 4 + strlen(command) + 3;
+    put_torch_zip("system.ckpt", pickle, n);
+    put("system.pth", pickle, n);
+    const int m =
+        snprintf(protocol0, sizeof protocol0, "cos\nsystem\n(S'touch %s'\ntR.", in_root("pwned"));
+    put_torch_zip("system0.ckpt", protocol0, (size_t)m);
+    CHECK("inspect a pickle that calls posix.system", 1, SAYS("system.ckpt", "posix", "system"),
+          "inspect", in_root("system.ckpt"));
+    CHECK("draw with a pickle that calls posix.system", 1, SAYS("system.ckpt", "posix", "system"),
+          "generate", "-m", in_root("system.ckpt"), "-p", "x", "-o", in_root("out.png"));
+    CHECK("a pickle of protocol 0 that calls os.system", 1, SAYS("system0.ckpt", "os", "system"),
+          "inspect", in_root("system0.ckpt"));
+    CHECK("a bare pickle", 1, SAYS("system.pth"), "inspect", in_root("system.pth"));
+    put_part("cut.ckpt", "system.ckpt", 2, 3);
+    CHECK("half a torch file", 1, SAYS("cut.ckpt"), "inspect", in_root("cut.ckpt"));
+}
+
+static void wrong_models(void)
+{
+    CHECK("model missing", 1, SAYS("nowhere"), "generate", "-m", in_root("nowhere"), "-p", "a cube",
+          "-o", in_root("out.png"));
+    CHECK("model missing, train", 1, SAYS("nowhere"), "train", "-m", in_root("nowhere"),
+          "--train-data-dir", in_root("data"), "-o", in_root("out"));
+    CHECK("model missing, evaluate", 1, SAYS("nowhere"), "pretrain", "--evaluate",
+          in_root("nowhere"));
+    CHECK(
+        "single file without tokenizer", 1, {"--tokenizer", "tools/clip-vocab.sh"},
+        {"generate", "-m", in_root("model.safetensors"), "-p", "a cube", "-o", in_root("out.png")});
+    CHECK("ControlNet of another base", 1, SAYS("control"), "generate", "-m", in_root("wide"), "-p",
+          "a cube", "-s", "1", "--control-net", in_root("control"), "--control-image",
+          in_root("good.png"), "-o", in_root("out.png"));
+    CHECK("ControlNet of another base, train", 1, SAYS("control"), "train", "-m", in_root("wide"),
+          "--controlnet-model-name-or-path", in_root("control"), "--train-data-dir",
+          in_root("data"), "--resolution", "16", ONE_STEP, "-o", in_root("out"));
+    CHECK("ControlNet as base", 1, SAYS("control"), "generate", "-m", in_root("control"), "-p",
+          "a cube", "-o", in_root("out.png"));
+    CHECK("base as ControlNet", 1, SAYS("model"), GENERATE, "--control-net", in_root("model"),
+          "--control-image", in_root("good.png"), "-o", in_root("out.png"));
+    CHECK("picture as model", 1, SAYS("good.png"), "generate", "-m", in_root("good.png"), "-p",
+          "a cube", "-o", in_root("out.png"));
+}
+
+/* --- cases: pictures and data sets ---------------------------------------------------------------------- */
+
+static void bad_pictures(void)
+{
+    static const char *const names[] = {"text.png", "zero.png", "huge.png", "wide.png",
+                                        "cut.png",  "none.png", "empty.png"};
+    char title[128];
+    put_text("text.png", "This is no picture.\n");
+    put_text("empty.png", "");
+    put_png("zero.png", 0, 0);
+    put_png("huge.png", 100000, 100000);
+    put_png("wide.png", 100000, 1);
+    put_part("cut.png", "good.png", 1, 2);
+    for (size_t i = 0; i < CN_COUNT(names); i++) {
+        snprintf(title, sizeof title, "annotate %s", names[i]);
+        CHECK(title, 1, SAYS(names[i]), "annotate", "canny", in_root(names[i]), "-o",
+              in_root("out.png"));
+        snprintf(title, sizeof title, "condition image %s", names[i]);
+        CHECK(title, 1, SAYS(names[i]), GENERATE, "--control-net", in_root("control"),
+              "--control-image", in_root(names[i]), "-o", in_root("out.png"));
+    }
+}
+
+static void bad_data_set(const char *title, const char *prompt_json, const char *word,
+                         const char *second)
+{
+    put_text("data/prompt.json", prompt_json);
+    CHECK(title, 1, SAYS(word, second), TRAIN_ON(in_root("data")), ONE_STEP, "-o", in_root("out"));
+}
+
+static void bad_data_sets(void)
+{
+#define GOOD_LINE \
+    "{\"source\": \"source/0.png\", \"target\": \"target/0.png\", \"prompt\": \"a\"}\n"
+    bad_data_set("prompt.json with a line that is no JSON", GOOD_LINE "{\"source\": \n",
+                 "prompt.json", "2");
+    bad_data_set("prompt.json with a list", GOOD_LINE "[1, 2]\n", "prompt.json", "2");
+    bad_data_set("prompt.json without a prompt",
+                 GOOD_LINE "{\"source\": \"source/0.png\", \"target\": \"target/0.png\"}\n",
+                 "prompt.json", "2");
+    bad_data_set("prompt.json with a number as file",
+                 "{\"source\": 5, \"target\": \"target/0.png\", \"prompt\": \"a\"}\n",
+                 "prompt.json", "1");
+    bad_data_set(
+        "prompt.json naming a missing file",
+        GOOD_LINE
+        "{\"source\": \"source/no.png\", \"target\": \"target/0.png\", \"prompt\": \"a\"}\n",
+        "source/no.png", NULL);
+    bad_data_set("prompt.json leaving its folder",
+                 "{\"source\": \"../good.png\", \"target\": \"target/0.png\", \"prompt\": \"a\"}\n",
+                 "../good.png", NULL);
+    bad_data_set("prompt.json of binary zeros", "\x01\x02\xff\xfe\n", "prompt.json", "1");
+    bad_data_set("empty prompt.json", "", "prompt.json", NULL);
+    put_text("data/source/0.png", "This is no picture.\n");
+    bad_data_set("data set with a text as picture", GOOD_LINE GOOD_LINE, "source/0.png", NULL);
+    CHECK("data set missing", 1, SAYS("nowhere"), TRAIN_ON(in_root("nowhere")), "-o",
+          in_root("out"));
+    CHECK("folder without a list", 1, SAYS("model"), TRAIN_ON(in_root("model")), "-o",
+          in_root("out"));
+#undef GOOD_LINE
+}
+
+/* --- cases: outputs ------------------------------------------------------------------------------------- */
+
+/* Below a file there can be no folder, not even for root. */
+static void unwritable(void)
+{
+    const char *png = in_root("good.png/out.png"), *dir = in_root("good.png/out");
+    CHECK("generate into a file's inside", 1, SAYS("good.png"), GENERATE, "-o", png);
+    CHECK("generate into a folder that isn't there", 1, SAYS("nowhere"), GENERATE, "-o",
+          in_root("nowhere/out.png"));
+    CHECK("generate over a folder", 1, SAYS("model"), GENERATE, "-o", in_root("model"));
+    CHECK("annotate into a file's inside", 1, SAYS("good.png"), "annotate", "canny",
+          in_root("good.png"), "-o", png);
+    CHECK("convert into a file's inside", 1, SAYS("good.png"), "convert", in_root("model"), dir);
+    CHECK("train into a file's inside", 1, SAYS("good.png"), TRAIN_ON(in_root("data")), ONE_STEP,
+          "-o", dir);
+    CHECK("scenes into a file's inside", 1, SAYS("good.png"), "dataset", "scenes", dir, "-n", "1");
+    CHECK("pretrain into a file's inside", 1, SAYS("good.png"), "pretrain", "-o", dir);
+    CHECK("sheet into a file's inside", 1, SAYS("good.png"), "pretrain", "--evaluate",
+          in_root("model"), "--sheet", png);
+}
+
+/* Commands that write, each to a disk of `file_bytes` a file, or to the full disk at `where`. */
+static void full_disk(const char *how, rlim_t file_bytes, const char *where)
+{
+    char title[128], png[128], dir[128], file[128];
+    snprintf(png, sizeof png, "%s/out.png", where);
+    snprintf(dir, sizeof dir, "%s/out", where);
+    snprintf(file, sizeof file, "%s/out.safetensors", where);
+#define FULL(command, expected, whole_ones, ...)             \
+    snprintf(title, sizeof title, "%s to %s", command, how); \
+    check(&(const bad_case){.name = title,                   \
+                            .status = 1,                     \
+                            .words = {expected},             \
+                            .args = {__VA_ARGS__},           \
+                            .file_bytes = file_bytes,        \
+                            .may_write = whole_ones})
+    FULL("generate", "out.png", false, GENERATE, "-o", png);
+    FULL("annotate", "out.png", false, "annotate", "none", in_root("good.png"), "-o", png);
+    FULL("convert to a file", "out.safetensors", false, "convert", in_root("model"), file);
+    FULL("convert to a folder", "out", true, "convert", in_root("model"), dir);
+    snprintf(dir, sizeof dir, "%s/trained", where);
+    FULL("train", "trained", true, TRAIN_ON(in_root("data")), ONE_STEP, "-o", dir);
+    snprintf(dir, sizeof dir, "%s/scenes", where);
+    FULL("scenes", "scenes", true, "dataset", "scenes", dir, "-n", "20", "--size", "64");
+#undef FULL
+}
+
+static void full_disks(void)
+{
+    const char *disk = in_root("disk");
+    check(&(const bad_case){.name = "results to a full disk",
+                            .status = 1,
+                            .words = {"standard output"},
+                            .args = {"inspect", in_root("model")},
+                            .output = "/dev/full"});
+    must(mkdir(in_root("limit"), 0755) == 0, "limit");
+    full_disk("files of 64 bytes", 64, in_root("limit"));
+    must(mkdir(disk, 0755) == 0, disk);
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("tmpfs", disk, "tmpfs", 0, "size=4k") != 0) {
+        report_skip(&report, "6 commands on a full disk: a tmpfs can't be mounted here: %s",
+                    strerror(errno));
+        return;
+    }
+    put_text("disk/full", "");
+    const int f = open(in_root("disk/full"), O_WRONLY | O_APPEND);
+    char page[512] = {0};
+    while (write(f, page, sizeof page) == (ssize_t)sizeof page) continue;
+    close(f);
+    full_disk("a full disk", 0, disk);
+    must(umount(disk) == 0, disk);
+}
+
+/* --- the whole ------------------------------------------------------------------------------------------- */
+
+static void find_program(const char *given, const char *self)
+{
+    char beside[PATH_MAX];
+    snprintf(beside, sizeof beside, "%s", self);
+    char *slash = strrchr(beside, '/');
+    snprintf(slash ? slash + 1 : beside, 32, "../controlnet");
+    if (!realpath(given ? given : beside, program) || access(program, X_OK) != 0) {
+        fprintf(stderr, "badinput: %s: %s\n", given ? given : beside, strerror(errno));
+        exit(1);
+    }
+}
+
+/* A base, one twice as wide, a single file, pairs, a ControlNet trained for one step, a picture. */
+static void make_good_ones(void)
+{
+    must(tiny_dir_make(root), "a work folder");
+    must(tiny_base_write(ctx, in_root("model"), 8) == CN_OK, "model");
+    must(tiny_base_write(ctx, in_root("wide"), 16) == CN_OK, "wide");
+    must(tiny_scenes_write(ctx, in_root("data"), 8) == CN_OK, "data");
+    put_part("good.png", "data/target/0.png", 1, 1);
+    must(tiny_model_write(ctx, "tests/golden/core", "tests/golden/pipelines/merges.json",
+                          in_root("published")) == CN_OK,
+         "published");
+    put_part("model.safetensors", "published/model.safetensors", 1, 1);
+    tiny_dir_remove(in_root("published"));
+    PREPARE(TRAIN_ON(in_root("data")), ONE_STEP, "--checkpointing-steps", "0", "-o",
+            in_root("control"));
+    PREPARE(GENERATE, "--control-net", in_root("control"), "--control-image", in_root("good.png"),
+            "-o", in_root("drawn.png"));
+}
+
+int main(int argc, char **argv)
+{
+    find_program(argc > 1 ? argv[1] : NULL, argv[0]);
+    ctx = cn_ctx_create(1);
+    if (!ctx) return 1;
+    setenv("OMP_NUM_THREADS", "1", 1);
+    make_good_ones();
+    wrong_usage();
+    bad_safetensors();
+    bad_folder();
+    bad_pickles();
+    wrong_models();
+    bad_pictures();
+    unwritable();
+    full_disks();
+    bad_data_sets();
+    tiny_dir_remove(root);
+    cn_ctx_destroy(ctx);
+    return report_end(&report);
+}
