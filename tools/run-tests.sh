@@ -104,6 +104,7 @@ for kind in unit ops; do
 done
 over_fixtures golden tests/golden/golden.c core
 over_fixtures e2e tests/e2e/e2e.c pipelines
+[ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
 
 if [ $((passed + failed)) = 0 ]; then
     echo "FAIL  no test ran"

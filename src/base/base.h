@@ -21,10 +21,10 @@
 #define CN_MAX(a, b)    ((a) > (b) ? (a) : (b))
 
 /* Where nothing is owned: hand the first failure up. */
-#define CN_TRY(expr)                                                                               \
-    do {                                                                                           \
-        cn_status cn_try_s_ = (expr);                                                              \
-        if (cn_try_s_ != CN_OK) return cn_try_s_;                                                  \
+#define CN_TRY(expr)                              \
+    do {                                          \
+        cn_status cn_try_s_ = (expr);             \
+        if (cn_try_s_ != CN_OK) return cn_try_s_; \
     } while (0)
 
 /* --- context.c ------------------------------------------------------------------------------- */
@@ -75,8 +75,8 @@ void cn_str_adds(cn_str *s, const char *text);
 void cn_str_addf(cn_str *s, const char *fmt, ...) CN_PRINTF(2, 3);
 void cn_str_free(cn_str *s);
 /* snprintf that reports truncation as CN_EINVAL ("path too long"). */
-cn_status cn_format(cn_ctx *ctx, char *out, size_t cap, const char *fmt, ...) CN_PRINTF(4, 5)
-    CN_CHECKED;
+cn_status cn_format(cn_ctx *ctx, char *out, size_t cap, const char *fmt, ...)
+    CN_PRINTF(4, 5) CN_CHECKED;
 
 /* --- file.c ---------------------------------------------------------------------------------- */
 
@@ -106,7 +106,8 @@ void cn_writer_abort(cn_file_writer *w);
 typedef struct cn_rng {
     uint32_t state[624];
     int index;
-    bool has_gauss; /* normal draws below 16 elements come in pairs (Box-Muller); the second waits here */
+    bool
+        has_gauss; /* normal draws below 16 elements come in pairs (Box-Muller); the second waits here */
     double gauss;
 } cn_rng;
 

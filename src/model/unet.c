@@ -101,7 +101,8 @@ static cn_node *decoder(cn_graph *g, const cn_unet_config *c, const cn_encoder *
         }
         if (level == 0) break;
         snprintf(name, sizeof name, "%s.%d|%s.upsamplers.0", at, c->attention[level] ? 2 : 1, side);
-        const cn_node *next = e->out[e->n - 1 - block]; /* an odd side shrank to its half, rounded up */
+        const cn_node *next =
+            e->out[e->n - 1 - block]; /* an odd side shrank to its half, rounded up */
         x = cn_upsample(g, name, x, next->shape[1], next->shape[2]);
     }
     return x;

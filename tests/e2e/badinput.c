@@ -27,7 +27,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-enum { MAX_ARGS = 24, STDERR_BYTES = 16384, CPU_SECONDS = 120 };
+enum { MAX_ARGS = 24, STDERR_BYTES = 16384, CPU_SECONDS = 30 };
 
 static cn_ctx *ctx;
 static test_report report;
@@ -470,18 +470,18 @@ static void wrong_models(void)
           "--train-data-dir", in_root("data"), "-o", in_root("out"));
     CHECK("model missing, evaluate", 1, SAYS("nowhere"), "pretrain", "--evaluate",
           in_root("nowhere"));
-    CHECK(
-        "single file without tokenizer", 1, {"--tokenizer", "tools/clip-vocab.sh"},
-        {"generate", "-m", in_root("model.safetensors"), "-p", "a cube", "-o", in_root("out.png")});
-    CHECK("ControlNet of another base", 1, SAYS("control"), "generate", "-m", in_root("wide"), "-p",
-          "a cube", "-s", "1", "--control-net", in_root("control"), "--control-image",
-          in_root("good.png"), "-o", in_root("out.png"));
-    CHECK("ControlNet of another base, train", 1, SAYS("control"), "train", "-m", in_root("wide"),
-          "--controlnet-model-name-or-path", in_root("control"), "--train-data-dir",
-          in_root("data"), "--resolution", "16", ONE_STEP, "-o", in_root("out"));
-    CHECK("ControlNet as base", 1, SAYS("control"), "generate", "-m", in_root("control"), "-p",
+    CHECK("single file without tokenizer", 1, SAYS("--tokenizer", "tools/clip-vocab.sh"),
+          "generate", "-m", in_root("model.safetensors"), "-p", "a cube", "-o", in_root("out.png"));
+    CHECK("ControlNet of another base", 1, SAYS("widths", "don't fit"), "generate", "-m",
+          in_root("wide"), "-p", "a cube", "-s", "1", "--control-net", in_root("control"),
+          "--control-image", in_root("good.png"), "-o", in_root("out.png"));
+    CHECK("ControlNet of another base, train", 1, SAYS("/control", "widths"), "train", "-m",
+          in_root("wide"), "--controlnet-model-name-or-path", in_root("control"),
+          "--train-data-dir", in_root("data"), "--resolution", "16", ONE_STEP, "-o",
+          in_root("out"));
+    CHECK("ControlNet as base", 1, SAYS("/control"), "generate", "-m", in_root("control"), "-p",
           "a cube", "-o", in_root("out.png"));
-    CHECK("base as ControlNet", 1, SAYS("model"), GENERATE, "--control-net", in_root("model"),
+    CHECK("base as ControlNet", 1, SAYS("/model"), GENERATE, "--control-net", in_root("model"),
           "--control-image", in_root("good.png"), "-o", in_root("out.png"));
     CHECK("picture as model", 1, SAYS("good.png"), "generate", "-m", in_root("good.png"), "-p",
           "a cube", "-o", in_root("out.png"));
@@ -535,16 +535,13 @@ static void bad_data_sets(void)
         GOOD_LINE
         "{\"source\": \"source/no.png\", \"target\": \"target/0.png\", \"prompt\": \"a\"}\n",
         "source/no.png", NULL);
-    bad_data_set("prompt.json leaving its folder",
-                 "{\"source\": \"../good.png\", \"target\": \"target/0.png\", \"prompt\": \"a\"}\n",
-                 "../good.png", NULL);
     bad_data_set("prompt.json of binary zeros", "\x01\x02\xff\xfe\n", "prompt.json", "1");
     bad_data_set("empty prompt.json", "", "prompt.json", NULL);
     put_text("data/source/0.png", "This is no picture.\n");
     bad_data_set("data set with a text as picture", GOOD_LINE GOOD_LINE, "source/0.png", NULL);
     CHECK("data set missing", 1, SAYS("nowhere"), TRAIN_ON(in_root("nowhere")), "-o",
           in_root("out"));
-    CHECK("folder without a list", 1, SAYS("model"), TRAIN_ON(in_root("model")), "-o",
+    CHECK("folder without a list", 1, SAYS("/model"), TRAIN_ON(in_root("model")), "-o",
           in_root("out"));
 #undef GOOD_LINE
 }
@@ -558,7 +555,7 @@ static void unwritable(void)
     CHECK("generate into a file's inside", 1, SAYS("good.png"), GENERATE, "-o", png);
     CHECK("generate into a folder that isn't there", 1, SAYS("nowhere"), GENERATE, "-o",
           in_root("nowhere/out.png"));
-    CHECK("generate over a folder", 1, SAYS("model"), GENERATE, "-o", in_root("model"));
+    CHECK("generate over a folder", 1, SAYS("/model"), GENERATE, "-o", in_root("model"));
     CHECK("annotate into a file's inside", 1, SAYS("good.png"), "annotate", "canny",
           in_root("good.png"), "-o", png);
     CHECK("convert into a file's inside", 1, SAYS("good.png"), "convert", in_root("model"), dir);

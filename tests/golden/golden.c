@@ -93,7 +93,7 @@ static cn_status check_alphas(fixture *f, const json_t *json)
     json_object_foreach(json_object_get(json, "alphas_cumprod"), key, want)
     {
         char name[64];
-        int t = atoi(key);
+        int t = (int)strtol(key, NULL, 10);
         snprintf(name, sizeof name, "alphas_cumprod %s", key);
         float expected = (float)json_number_value(want);
         if (t >= 0 && t < schedule->n)

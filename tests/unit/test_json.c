@@ -136,7 +136,7 @@ static void long_lines(void **state)
     size_t n = 17u << 20;
     char *text = test_malloc(n + 32);
     memset(text, 'x', n);
-    strcpy(text + n, "\n{\"a\":5}\n");
+    snprintf(text + n, 32, "\n{\"a\":5}\n");
     put(text, strlen(text));
     test_free(text);
     cn_jsonl *j = NULL;

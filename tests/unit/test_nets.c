@@ -443,10 +443,22 @@ static void refuse_unet(const cn_unet_config *c, int64_t h, int residuals, const
     net_close(&n);
 }
 
+/* An odd side shrinks to its half, rounded up, and comes back to what the skip has. */
+static void test_odd_side(void **state)
+{
+    (void)state;
+    net n = net_open("unet", NULL);
+    inputs in = unet_inputs(n.g, &two_levels, 5, 4);
+    cn_node *y = cn_unet_build(n.g, &two_levels, in.x, in.t, in.context, NULL);
+    assert_built(&n);
+    assert_int_equal(y->shape[1], 5);
+    assert_int_equal(y->shape[2], 4);
+    net_close(&n);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
-    refuse_unet(&two_levels, 5, 0, "multiples of 2");
     refuse_unet(&two_levels, 4, 13, "13 control residuals for 4");
     cn_unet_config c = two_levels;
     c.layers_per_block = 1000000000;
@@ -477,7 +489,8 @@ int main(void)
         cmocka_unit_test(test_zero_start), cmocka_unit_test(test_vae),
         cmocka_unit_test(test_clip),       cmocka_unit_test(test_clip_skip),
         cmocka_unit_test(test_two_levels), cmocka_unit_test(test_residuals),
-        cmocka_unit_test(test_memory_out), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_memory_out), cmocka_unit_test(test_odd_side),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

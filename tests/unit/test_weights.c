@@ -5,6 +5,7 @@
 #include "model/nets.h"
 #include "model/source.h"
 
+#include <ftw.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -670,13 +671,19 @@ static int setup(void **state)
     return ctx ? 0 : -1;
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
 static int teardown(void **state)
 {
     (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", root);
     cn_ctx_destroy(ctx);
-    return system(command) == 0 ? 0 : -1;
+    return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 int main(void)

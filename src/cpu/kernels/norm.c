@@ -133,9 +133,9 @@ static inline float through_silu(float dy, float z)
 }
 
 /* dz = dy * act'(a x + b); adds dz to sum and dz * (x - mean) to dot, row by row. */
-static inline __attribute__((always_inline)) void grad_sums(const float *dy, const float *x, const float *a, const float *b,
-                      const float *mean, int64_t rows, int64_t C, bool silu, double *sum,
-                      double *dot, float *s, float *q)
+static inline __attribute__((always_inline)) void
+grad_sums(const float *dy, const float *x, const float *a, const float *b, const float *mean,
+          int64_t rows, int64_t C, bool silu, double *sum, double *dot, float *s, float *q)
 {
     for (int64_t p = 0; p < rows; p += ROWS) {
         int64_t e = CN_MIN(p + ROWS, rows);
@@ -179,8 +179,8 @@ static void grad_coefficients(float *scratch, int64_t n, int parts, int64_t P, i
     }
 }
 
-static inline __attribute__((always_inline)) void grad_row(const float *dy, const float *x, const float *co, float *dx, int64_t C,
-                     bool silu)
+static inline __attribute__((always_inline)) void
+grad_row(const float *dy, const float *x, const float *co, float *dx, int64_t C, bool silu)
 {
     const float *a = co, *b = co + C, *mean = co + 2 * C, *k1 = co + 3 * C, *k2 = co + 4 * C;
 #pragma omp simd
