@@ -219,7 +219,8 @@ static void on_progress(void *user, const cn_train_progress *p)
     demo *d = user;
     const double now = cli_now_s();
     if (strcmp(p->stage, "train") != 0) {
-        if (d->line_open) end_line(d);
+        /* A validation draws twice, with control and once without: a count of its own each. */
+        if (d->line_open || p->done < d->progress.done) end_line(d);
         cli_progress_show(&d->progress, p->stage, (int)p->done, (int)p->total);
         return;
     }

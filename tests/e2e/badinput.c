@@ -170,7 +170,8 @@ static void put_torch_zip(const char *name, const char *pickle, size_t n)
 
 /* --- what the work folder holds ----------------------------------------------------------------------- */
 
-/* Adds a line per file, in the order of names: path, size, hash of the content. */
+/* Adds a line per file, in the order of names: path, size, hash of the content. Folders without files are
+ * not there for it. */
 static void list_files(const char *dir, cn_str *out)
 {
     struct dirent **entries;
@@ -184,7 +185,6 @@ static void list_files(const char *dir, cn_str *out)
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || lstat(path, &st) != 0) {
             /* nothing to list */
         } else if (S_ISDIR(st.st_mode)) {
-            cn_str_addf(out, "%s/\n", path);
             list_files(path, out);
         } else if (S_ISREG(st.st_mode) &&
                    cn_file_read(ctx, path, 1 << 28, &data, &bytes) == CN_OK) {
@@ -269,7 +269,8 @@ static bool is_progress(const char *line)
 static const char *find_error(char *text, cn_str *fault)
 {
     const char *error = NULL;
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+    char *rest = NULL;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
         if (is_progress(line)) continue;
         if (error || strncmp(line, "controlnet", 10) != 0)
             cn_str_addf(fault, " unexpected line \"%s\";", line);
