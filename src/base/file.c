@@ -178,7 +178,9 @@ cn_status cn_dir_make(cn_ctx *ctx, const char *path)
         if (c != '/' && c) continue;
         *p = 0;
         if (mkdir(part, 0777) != 0 && !cn_dir_exists(part))
-            return fail_io(ctx, "make folder", part, errno);
+            return cn_file_exists(part)
+                       ? cn_fail(ctx, CN_EIO, "cannot make folder \"%s\": it is a file", part)
+                       : fail_io(ctx, "make folder", part, errno);
         *p = c;
         if (!c) return CN_OK;
     }

@@ -88,10 +88,10 @@ bool cli_can_write(const char *command, const char *path)
     }
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         cli_error(command, "cannot write \"%s\": it is a folder, a file's name is expected", path);
-    else if (stat(dir, &st) != 0 || access(dir, W_OK | X_OK) != 0)
-        cli_error(command, "cannot write \"%s\": folder \"%s\": %s", path, dir, strerror(errno));
-    else if (!S_ISDIR(st.st_mode))
+    else if (stat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
         cli_error(command, "cannot write \"%s\": \"%s\" is no folder", path, dir);
+    else if (access(dir, W_OK | X_OK) != 0)
+        cli_error(command, "cannot write \"%s\": folder \"%s\": %s", path, dir, strerror(errno));
     else
         return true;
     return false;

@@ -67,7 +67,7 @@ static const char style_curves[] =
     "padding:14px 14px 8px}"
     ".curve figcaption{font:600 14px/1.4 var(--small);display:flex;flex-wrap:wrap;gap:2px 16px;"
     "margin:0 4px 8px}"
-    ".key{font-weight:400;color:var(--soft)}"
+    ".key{font-weight:400;font-size:13px;color:var(--soft)}"
     ".key::before{content:'';display:inline-block;width:16px;height:3px;border-radius:2px;"
     "margin-right:6px;vertical-align:middle;background:currentColor}"
     ".key.with::before{background:var(--with)}.key.without::before{background:var(--without)}"

@@ -12,8 +12,8 @@
 #include <string.h>
 
 /* The drawing's own units; the page scales it. */
-enum { WIDTH = 460, HEIGHT = 250, LEFT = 52, RIGHT = 12, TOP = 14, BOTTOM = 36 };
-enum { MAX_DRAWN = 500, MAX_DOTS = 60, MAX_NAMED = 3, MAX_TICKS = 12 };
+enum { WIDTH = 460, HEIGHT = 250, LEFT = 60, RIGHT = 12, TOP = 14, BOTTOM = 36 };
+enum { MAX_DRAWN = 1000, MAX_DOTS = 60, MAX_NAMED = 3, MAX_TICKS = 12 };
 
 typedef struct series {
     double *x, *y;
@@ -152,7 +152,8 @@ typedef struct chart {
     line lines[2];
     int n;
     bool from_zero;
-    double x0, x1, y0, y1; /* set by scale */
+    double x1;     /* the run's last step: all charts share it */
+    double y0, y1; /* set by scale */
 } chart;
 
 /* 1, 2 or 5 times a power of ten, so that about `count` steps make up `span`. */
@@ -166,13 +167,10 @@ static double tick_step(double span, int count)
 static void scale(chart *c)
 {
     double lo = INFINITY, hi = -INFINITY;
-    c->x0 = 0;
-    c->x1 = 1;
     for (int k = 0; k < c->n; k++)
         for (size_t i = 0; i < c->lines[k].s->n; i++) {
             lo = fmin(lo, c->lines[k].s->y[i]);
             hi = fmax(hi, c->lines[k].s->y[i]);
-            c->x1 = fmax(c->x1, c->lines[k].s->x[i]);
         }
     if (c->from_zero) lo = fmin(lo, 0);
     if (!(hi - lo > fabs(lo) * 1e-9)) hi = lo + fmax(fabs(lo) * 0.1, 1e-12);
@@ -183,7 +181,7 @@ static void scale(chart *c)
 
 static double at_x(const chart *c, double x)
 {
-    return LEFT + (x - c->x0) / (c->x1 - c->x0) * (WIDTH - LEFT - RIGHT);
+    return LEFT + x / c->x1 * (WIDTH - LEFT - RIGHT);
 }
 
 static double at_y(const chart *c, double y)
@@ -254,11 +252,21 @@ static void add_mark(cn_str *out, const chart *c, int64_t step)
                 right ? "end" : "start", (long long)step);
 }
 
-static void add_chart(cn_str *out, chart *c, int64_t learned_at_step)
+static double last_step(const curves *c)
+{
+    const series *const all[] = {&c->loss, &c->held_with, &c->agree_with, &c->zero};
+    double last = 1;
+    for (size_t k = 0; k < CN_COUNT(all); k++)
+        for (size_t i = 0; i < all[k]->n; i++) last = fmax(last, all[k]->x[i]);
+    return last;
+}
+
+static void add_chart(cn_str *out, chart *c, const curves *from)
 {
     bool any = false;
     for (int k = 0; k < c->n; k++) any = any || c->lines[k].s->n > 0;
     if (!any) return;
+    c->x1 = last_step(from);
     scale(c);
     cn_str_addf(out, "<figure class=\"curve\"><figcaption><span>%s</span>", c->title);
     for (int k = 0; k < c->n; k++)
@@ -272,7 +280,7 @@ static void add_chart(cn_str *out, chart *c, int64_t learned_at_step)
     add_axes(out, c);
     for (int k = 0; k < c->n; k++)
         if (c->lines[k].s->n) add_line(out, c, &c->lines[k]);
-    add_mark(out, c, learned_at_step);
+    add_mark(out, c, from->learned_at_step);
     cn_str_adds(out, "</svg></figure>\n");
 }
 
@@ -292,7 +300,7 @@ static void add_damage(cn_str *out, const curves *c)
 
 static void draw(cn_str *out, const curves *c)
 {
-    chart agreement = {.title = "Agreement with the condition",
+    chart agreement = {.title = "Agreement",
                        .y_label = "edge F1",
                        .lines = {{&c->agree_without, "without", "without control", true},
                                  {&c->agree_with, "with", "with control", true}},
@@ -314,10 +322,10 @@ static void draw(cn_str *out, const curves *c)
                             {&c->held_with, "with", "with control", true}},
                   .n = 2};
     cn_str_adds(out, "<div class=\"curves\">\n");
-    add_chart(out, &agreement, c->learned_at_step);
-    add_chart(out, &zero, c->learned_at_step);
-    add_chart(out, &loss, c->learned_at_step);
-    add_chart(out, &held, c->learned_at_step);
+    add_chart(out, &agreement, c);
+    add_chart(out, &zero, c);
+    add_chart(out, &loss, c);
+    add_chart(out, &held, c);
     cn_str_adds(out, "</div>\n");
     add_damage(out, c);
 }
