@@ -4,6 +4,7 @@
 #   make demo       scenes, a canny ControlNet trained on models/tiny-sd, out/demo/report.html
 #   make lint       clang-format, layer check, banned functions
 #   make fuzz       every fuzz target for FUZZ_SECONDS (60) seconds
+#   build/bench draw|decode|train   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
 # Variables: CC=gcc|clang  SANITIZE=address|undefined|thread  BUILD=build  PREFIX=/usr/local
 

@@ -1,15 +1,15 @@
 /* bench.c - `bench WORK [options]`: how long a work takes at SD 1.5's real sizes, on seeded weights.
  *
- *   draw     one step of UNet and ControlNet, both guidance halves
+ *   draw     one step of UNet and ControlNet; --guidance runs both halves, --no-control the UNet alone
  *   decode   the VAE's decoder, one picture
- *   train    one training step of a ControlNet (bench_train.c); --small for a tiny network
+ *   train    one training step of a ControlNet (bench_train.c)
  *
- * --size PX (512)  --batch N (1)  --repeat N (3)  --threads N (one per core)  --channels C (320: the
- * width of the first level)  --no-control  --no-guidance.
- * The first run, which also computes what stays the same from step to step, is reported apart.
+ * --px PX (512)  --batch N (1)  --runs N (3)  --dtype f32  --threads N (one per core)  --channels C (320:
+ * the width of the first level; 32 makes a small network to try the program with).
+ * One line of JSON per work: seconds of the fastest and the middle run, GFLOP/s of the fastest, the bytes
+ * that were planned and the most that were resident.
  */
 #include "bench.h"
-#include "bench_train.h"
 #include "cpu/cpu.h"
 #include "diffuse/draw.h"
 #include "model/config_io.h"
@@ -34,32 +34,36 @@ cn_status bench_fill(bench *b, cn_params *p)
     return CN_OK;
 }
 
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
 cn_status bench_measure(bench *b, cn_status (*run)(void *user), void *user, bench_times *out)
 {
-    double begun = cn_now_s(), sum = 0;
     CN_TRY(run(user));
-    out->first_s = cn_now_s() - begun;
-    out->best_s = INFINITY;
-    for (int i = 0; i < b->repeat; i++) {
-        begun = cn_now_s();
+    out->n = b->runs;
+    for (int i = 0; i < b->runs; i++) {
+        double begun = cn_now_s();
         CN_TRY(run(user));
-        double took = cn_now_s() - begun;
-        out->best_s = CN_MIN(out->best_s, took);
-        sum += took;
+        out->seconds[i] = cn_now_s() - begun;
     }
-    out->mean_s = sum / b->repeat;
+    qsort(out->seconds, (size_t)out->n, sizeof *out->seconds, by_value);
     return CN_OK;
 }
 
-void bench_report(const bench *b, const char *name, const bench_times *t, const cn_plan_info *info)
+void bench_report(const bench *b, const char *work, const bench_times *t, const cn_plan_info *info)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("%s %lldx%lld batch %lld: best %.4f s, mean %.4f s, first %.4f s; %.1f GFLOP, %.1f "
-           "GFLOP/s; buffers %.0f MiB, peak resident %.0f MiB\n",
-           name, (long long)b->size_px, (long long)b->size_px, (long long)b->batch, t->best_s,
-           t->mean_s, t->first_s, info->flops / 1e9, info->flops / 1e9 / t->best_s,
-           (double)info->arena_bytes / 1048576, (double)usage.ru_maxrss / 1024);
+    printf("{\"work\": \"%s\", \"dtype\": \"f32\", \"px\": %lld, \"batch\": %lld, \"threads\": %d, "
+           "\"seconds_min\": %.4f, \"seconds_median\": %.4f, \"gflops\": %.1f, "
+           "\"planned_bytes\": %zu, \"peak_rss_bytes\": %lld}\n",
+           work, (long long)b->px, (long long)b->batch, cn_threads(b->ctx), t->seconds[0],
+           t->seconds[t->n / 2], info->flops / t->seconds[0] / 1e9, info->arena_bytes,
+           (long long)usage.ru_maxrss * 1024);
+    fflush(stdout);
 }
 
 /* --- draw ------------------------------------------------------------------------------------------- */
@@ -85,10 +89,10 @@ static float *noise(bench *b, const char *key, int64_t n)
 
 static cn_status draw_measure(bench *b, const cn_draw_spec *spec)
 {
-    draw_work w = {.args.cfg_scale = 7.5};
+    draw_work w = {.args.cfg_scale = b->guidance ? 7.5 : 1};
     int64_t n = spec->batch * spec->unet->in_channels * spec->latent_h * spec->latent_w;
     float *context = noise(b, "context", spec->context_length * spec->unet->context_dim);
-    float *image = noise(b, "image", b->size_px * b->size_px * 3);
+    float *image = noise(b, "image", b->px * b->px * 3);
     w.x = noise(b, "x", n);
     w.out = noise(b, "out", n);
     w.args.cond = w.args.uncond = context;
@@ -102,7 +106,7 @@ static cn_status draw_measure(bench *b, const cn_draw_spec *spec)
     if (s == CN_OK) s = bench_measure(b, draw_step, &w, &times);
     if (s == CN_OK) {
         cn_draw_info(w.draw, &info);
-        bench_report(b, spec->n_controls ? "draw, with control" : "draw", &times, &info);
+        bench_report(b, spec->n_controls ? "draw" : "draw without control", &times, &info);
     }
     cn_draw_destroy(w.draw);
     cn_free(context);
@@ -122,10 +126,10 @@ static cn_status bench_draw(bench *b)
                          .controls = {{&b->control, control}},
                          .n_controls = b->no_control ? 0 : 1,
                          .batch = b->batch,
-                         .latent_h = b->size_px / 8,
-                         .latent_w = b->size_px / 8,
+                         .latent_h = b->px / 8,
+                         .latent_w = b->px / 8,
                          .context_length = 77,
-                         .guidance = !b->no_guidance};
+                         .guidance = b->guidance};
     if (s == CN_OK) s = draw_measure(b, &spec);
     cn_params_destroy(unet);
     cn_params_destroy(control);
@@ -149,7 +153,7 @@ static cn_status decode_run(void *user)
 static cn_status bench_decode(bench *b)
 {
     cn_params *vae = NULL;
-    int64_t side = b->size_px / 8;
+    int64_t side = b->px / 8;
     decode_work w = {.latents = noise(b, "latents", b->vae.latent_channels * side * side),
                      .rgb = cn_alloc_array(b->ctx, (size_t)(side * side) * 64, 3)};
     bench_times times;
@@ -172,23 +176,13 @@ static cn_status bench_decode(bench *b)
 
 /* --- the program ------------------------------------------------------------------------------------ */
 
-static cn_status run_train(bench *b)
-{
-    bench_train_options o = {.px = b->size_px,
-                             .batch = b->batch,
-                             .threads = cn_threads(b->ctx),
-                             .runs = b->repeat,
-                             .small = b->small};
-    return bench_train(&o) == 0 ? CN_OK : cn_fail(b->ctx, CN_EINTERNAL, "the training step failed");
-}
-
 static const struct {
     const char *name;
     cn_status (*run)(bench *b);
 } works[] = {
     {"draw", bench_draw},
     {"decode", bench_decode},
-    {"train", run_train},
+    {"train", bench_train},
 };
 
 /* SD 1.5's networks, the UNet's and ControlNet's widths scaled to `channels` at the first level. */
@@ -212,8 +206,9 @@ static cn_status configure(bench *b, int64_t channels)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: bench WORK [--size PX] [--batch N] [--repeat N] [--threads N] "
-                    "[--channels C] [--no-control] [--no-guidance] [--small]\nworks:");
+    fprintf(stderr,
+            "usage: bench WORK [--px PX] [--batch N] [--runs N] [--dtype f32] [--threads N] "
+            "[--channels C] [--guidance] [--no-control]\nworks:");
     for (size_t i = 0; i < CN_COUNT(works); i++) fprintf(stderr, " %s", works[i].name);
     fputc('\n', stderr);
     return 2;
@@ -228,37 +223,40 @@ static void print_log(void *user, cn_log_level level, const char *line)
 
 int main(int argc, char **argv)
 {
-    enum { SIZE = 1, BATCH, REPEAT, THREADS, CHANNELS, NO_CONTROL, NO_GUIDANCE, SMALL };
-    static const struct option longs[] = {{"size", required_argument, NULL, SIZE},
+    enum { PX = 1, BATCH, RUNS, DTYPE, THREADS, CHANNELS, NO_CONTROL, GUIDANCE };
+    static const struct option longs[] = {{"px", required_argument, NULL, PX},
                                           {"batch", required_argument, NULL, BATCH},
-                                          {"repeat", required_argument, NULL, REPEAT},
+                                          {"runs", required_argument, NULL, RUNS},
+                                          {"dtype", required_argument, NULL, DTYPE},
                                           {"threads", required_argument, NULL, THREADS},
                                           {"channels", required_argument, NULL, CHANNELS},
                                           {"no-control", no_argument, NULL, NO_CONTROL},
-                                          {"no-guidance", no_argument, NULL, NO_GUIDANCE},
-                                          {"small", no_argument, NULL, SMALL},
+                                          {"guidance", no_argument, NULL, GUIDANCE},
                                           {0}};
-    bench b = {.size_px = 512, .batch = 1, .repeat = 3};
+    bench b = {.px = 512, .batch = 1, .runs = 3};
     int64_t channels = 320;
     int threads = 0, o;
     while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         if (o == '?') return usage();
+        if (o == DTYPE) {
+            if (strcmp(optarg, "f32") != 0) return usage();
+            continue;
+        }
         int64_t v = optarg ? strtoll(optarg, NULL, 10) : 1;
         if (v < 1 || v > 16384) return usage();
-        if (o == SIZE) b.size_px = v / 8 * 8;
+        if (o == PX) b.px = v / 64 * 64;
         if (o == BATCH) b.batch = v;
-        if (o == REPEAT) b.repeat = (int)v;
+        if (o == RUNS) b.runs = (int)CN_MIN(v, BENCH_MAX_RUNS);
         if (o == THREADS) threads = (int)v;
         if (o == CHANNELS) channels = v;
         if (o == NO_CONTROL) b.no_control = true;
-        if (o == NO_GUIDANCE) b.no_guidance = true;
-        if (o == SMALL) b.small = true;
+        if (o == GUIDANCE) b.guidance = true;
     }
     size_t work = 0;
     while (work < CN_COUNT(works) &&
            (optind >= argc || strcmp(works[work].name, argv[optind]) != 0))
         work++;
-    if (work == CN_COUNT(works) || !b.size_px || !(b.ctx = cn_ctx_create(threads))) return usage();
+    if (work == CN_COUNT(works) || !b.px || !(b.ctx = cn_ctx_create(threads))) return usage();
     cn_ctx_set_log(b.ctx, print_log, NULL);
     cn_status s = cn_backend_cpu_create(b.ctx, &b.backend);
     if (s == CN_OK) s = configure(&b, channels);

@@ -5,26 +5,34 @@
 #include "graph/plan.h"
 #include "model/config.h"
 
+enum { BENCH_MAX_RUNS = 100 };
+
 typedef struct bench {
     cn_ctx *ctx;
     cn_backend *backend;
     cn_unet_config unet;
     cn_controlnet_config control;
     cn_vae_config vae;
-    int64_t size_px, batch;
-    int repeat;
-    bool no_control, no_guidance, small;
+    int64_t px, batch;
+    int runs;
+    bool no_control, guidance;
 } bench;
 
 /* Gives every parameter of p seeded values of the right magnitude, whatever its layout. */
-cn_status bench_fill(bench *b, cn_params *p);
+cn_status bench_fill(bench *b, cn_params *p) CN_CHECKED;
 
-/* Seconds of `repeat` runs after a first one. */
+/* Seconds of b->runs runs, behind one that isn't counted: it touches the memory and computes what stays
+ * the same from run to run. */
 typedef struct bench_times {
-    double first_s, best_s, mean_s;
+    double seconds[BENCH_MAX_RUNS]; /* in order of size */
+    int n;
 } bench_times;
-cn_status bench_measure(bench *b, cn_status (*run)(void *user), void *user, bench_times *out);
-/* One line: name, sizes, seconds, GFLOP/s, memory. */
-void bench_report(const bench *b, const char *name, const bench_times *t, const cn_plan_info *info);
+cn_status bench_measure(bench *b, cn_status (*run)(void *user), void *user,
+                        bench_times *out) CN_CHECKED;
+/* One line of JSON on stdout. */
+void bench_report(const bench *b, const char *work, const bench_times *t, const cn_plan_info *info);
+
+/* A ControlNet's training step with latents and text at hand: forward, backward, AdamW. */
+cn_status bench_train(bench *b) CN_CHECKED;
 
 #endif

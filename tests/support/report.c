@@ -46,7 +46,7 @@ void report_skip(test_report *r, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    printf("skip ");
+    printf("SKIP ");
     vprintf(fmt, ap);
     printf("\n");
     va_end(ap);
