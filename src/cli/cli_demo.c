@@ -46,8 +46,8 @@ static const cli_option options[] = {
     [OPT_MINUTES] = {"minutes", 0, "X", "training stops after this long (6)"},
     [OPT_STEPS] = {"steps", 0, "N", "and after N steps, if they come first"},
     [OPT_PAIRS] = {"pairs", 0, "N", "scenes to train on (1500)"},
-    [OPT_BATCH] = {"batch", 'b', "N", "pairs per step (12)"},
-    [OPT_LR] = {"learning-rate", 0, "X", "constant (5e-4)"},
+    [OPT_BATCH] = {"batch", 'b', "N", "pairs per step (8)"},
+    [OPT_LR] = {"learning-rate", 0, "X", "constant (1e-3)"},
     [OPT_GUIDANCE] = {"cfg-scale", 0, "X", "of drawings (5)"},
     [OPT_SEED] = {"seed", 0, "S", "of scenes, training and drawings (7)"},
     [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
@@ -178,7 +178,7 @@ static cn_status make_scenes(demo *d)
                            .count = d->pairs,
                            .seed = d->seed,
                            .size_px = DEMO_PX,
-                           .condition = "canny",
+                           .condition = "canny " DEMO_LOW " " DEMO_HIGH,
                            .progress = show_scenes,
                            .user = &d->progress};
     cn_status s = cn_dataset_scenes(d->ctx, &o);
@@ -280,7 +280,7 @@ static cn_status run_trainer(demo *d)
     o.lr_scheduler = "constant";
     o.seed = d->seed;
     o.checkpointing_steps = 0;
-    o.validation_steps = 50;
+    o.validation_steps = 100;
     o.validation_count = DEMO_CHECKED;
     o.validation_sampling_steps = DEMO_SAMPLING_STEPS;
     o.validation_guidance_scale = d->guidance_scale;
@@ -352,9 +352,9 @@ int cmd_demo(int argc, char **argv)
               .output_dir = "out/demo",
               .scribble = "docs/demo-scribble.png",
               .pairs = 1500,
-              .batch = 12,
+              .batch = 8,
               .minutes = 6,
-              .learning_rate = 5e-4,
+              .learning_rate = 1e-3,
               .guidance_scale = 5,
               .seed = 7};
     char **rest;

@@ -6,6 +6,10 @@
 
 #include "cli/cli.h"
 
+/* Canny's thresholds, half the usual: the small base draws softer edges than a photograph has. */
+#define DEMO_LOW  "low=50"
+#define DEMO_HIGH "high=100"
+
 enum {
     DEMO_PX = 128,    /* pictures, as the small base model draws them */
     DEMO_HELD = 16,   /* scenes that training never sees, measured */

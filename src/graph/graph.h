@@ -83,7 +83,13 @@ typedef enum cn_loss { CN_LOSS_MSE, CN_LOSS_L1 } cn_loss;
 
 /* --- parameters (params.c) -------------------------------------------------------------------- */
 
-typedef enum cn_init { CN_INIT_FAN_IN, CN_INIT_ZERO, CN_INIT_ONE, CN_INIT_NORMAL } cn_init;
+typedef enum cn_init {
+    CN_INIT_FAN_IN, /* uniform in +-1/sqrt(fan_in): torch's default for convolutions and linear layers */
+    CN_INIT_ZERO,
+    CN_INIT_ONE,
+    CN_INIT_NORMAL, /* deviation 0.02: embeddings */
+    CN_INIT_GAUSS /* deviation sqrt(2/fan_in), biases 0: keeps a signal's size through SiLU or ReLU */
+} cn_init;
 
 /* One weight tensor. `shape` is the published one (convolution O I kh kw, linear O I). `data` is in
  * `layout`, which the backend chose for its kernels (NULL: plain, as the file has it). */

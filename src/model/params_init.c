@@ -26,6 +26,12 @@ static void draw(const cn_param *q, uint64_t seed, float *out)
         cn_rng_normal(&r, out, n);
         for (int64_t i = 0; i < n; i++) out[i] *= 0.02f;
         break;
+    case CN_INIT_GAUSS: {
+        float deviation = q->ndim > 1 ? sqrtf(2 / (float)CN_MAX(q->fan_in, 1)) : 0;
+        cn_rng_normal(&r, out, n);
+        for (int64_t i = 0; i < n; i++) out[i] *= deviation;
+        break;
+    }
     case CN_INIT_ONE:
         for (int64_t i = 0; i < n; i++) out[i] = 1;
         break;
