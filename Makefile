@@ -6,7 +6,7 @@
 #   make fuzz       every fuzz target for FUZZ_SECONDS (60) seconds
 #   build/bench draw|decode|train   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
-# Variables: CC=gcc|clang  SANITIZE=address|undefined|thread  BUILD=build  PREFIX=/usr/local
+# Variables: CC=gcc|clang  JOBS=N  SANITIZE=address|undefined|thread  BUILD=build  PREFIX=/usr/local
 
 CC ?= gcc
 ifeq ($(origin CC),default)
@@ -15,6 +15,7 @@ endif
 BUILD ?= build
 OPT ?= -O3 -g
 PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
 
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wno-sign-conversion -Wstrict-prototypes -Wvla
 # x86-64-v2 is the floor; the kernels that gain from more pick their variant at run time.
@@ -59,16 +60,16 @@ deps:
 
 # One make for the packages, a second one that sees them.
 test: deps
-	@$(MAKE) --no-print-directory all tests
+	@$(MAKE) -j$(JOBS) --no-print-directory all tests
 	@sh tools/run-tests.sh $(BUILD)
 
 REFERENCE ?= ../shared/reference
 test-full: deps
-	@$(MAKE) --no-print-directory tests
+	@$(MAKE) -j$(JOBS) --no-print-directory tests
 	$(BUILD)/tests/fullsize $(REFERENCE)/fullsize
 
 demo: deps
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) -j$(JOBS) --no-print-directory all
 	@sh tools/demo.sh $(BUILD)
 
 C_FILES := $(shell git ls-files 'src/**.[ch]' 'include/*.h' 'tests/**.[ch]' 'bench/*.[ch]' 'tools/*.c' 2>/dev/null)
@@ -83,7 +84,7 @@ format:
 FUZZ_SECONDS ?= 60
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,build-fuzz/fuzz_%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz: deps
-	@$(MAKE) --no-print-directory BUILD=build-fuzz CC=clang CFLAGS='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -O1' $(FUZZ)
+	@$(MAKE) -j$(JOBS) --no-print-directory BUILD=build-fuzz CC=clang CFLAGS='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -O1' $(FUZZ)
 	@for f in $(FUZZ); do n=$${f##*/fuzz_}; mkdir -p build-fuzz/corpus/$$n; \
 	  echo "== $$n"; $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 build-fuzz/corpus/$$n tests/fuzz/corpus/$$n || exit 1; done
 build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o build-fuzz/libcontrolnet.a
