@@ -550,7 +550,7 @@ static void control_starts_as_the_unets_copy(void **state)
         else
             drawn++;
     }
-    assert_true(copied > 20 && zero > 4 && drawn > 4);
+    assert_true(copied > 20 && zero > 4 && drawn > 2);
     assert_int_equal(cn_control_init_from_unet(ctx, &plain, unet, again, 8), CN_OK);
     const char *hint = "controlnet_cond_embedding.conv_in.weight";
     assert_memory_not_equal(cn_params_find(again, hint)->data, cn_params_find(p, hint)->data, 64);
