@@ -17,7 +17,7 @@ OPT ?= -O3 -g
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 
-WARN := -Wall -Wextra -Wconversion -Wshadow -Wno-sign-conversion -Wstrict-prototypes -Wvla
+WARN := -Wall -Wextra -Wconversion -Wshadow -Wno-sign-conversion -Wstrict-prototypes -Wvla -Wno-pass-failed
 # x86-64-v2 is the floor; the kernels that gain from more pick their variant at run time.
 ARCH ?= -march=x86-64-v2
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(OPT) $(ARCH) $(WARN) -fopenmp -fno-math-errno -fno-trapping-math -Iinclude -Isrc -MMD -MP $(CFLAGS)
