@@ -1,8 +1,7 @@
 /* e2e.c - `e2e DIR [--controlnet PROGRAM]`: the program against the published pipelines' pictures.
  *
  * Every case of DIR/cases.json is drawn by PROGRAM (build/controlnet) from the model as a folder and again
- * from the same as a single file, and compared with DIR/NAME.png (40 dB: the reference's own float32
- * results differ from run to run by about this much across machines) and with the final latents in
+ * from the same as a single file, and compared with DIR/NAME.png (at least 40 dB) and with the final latents in
  * DIR/cases.safetensors (1e-3 of the largest). Where DIR holds no model, it is written from
  * DIR/../core's manifests. A case that needs an option or a sampling method which PROGRAM's help doesn't
  * name is printed as skipped. DIR/tokens.json goes through the tokenizer.

@@ -1,6 +1,6 @@
 /* test_rng.c - the generator against torch's CPU generator, and weights that follow from a name.
  *
- * tests/golden/torch_cpu_rng.json: "randn seed=S n=N" holds the first 40 and the last 8 of N draws,
+ * tests/golden/core/torch_cpu_rng.json: "randn seed=S n=N" holds the first 40 and the last 8 of N draws,
  * "randint1000 seed=S n=16" 16 integers, all from torch.Generator().manual_seed(S).
  */
 #include "base/base.h"
@@ -16,7 +16,7 @@
 static json_t *load_fixture(void)
 {
     json_error_t error;
-    json_t *root = json_load_file("tests/golden/torch_cpu_rng.json", 0, &error);
+    json_t *root = json_load_file("tests/golden/core/torch_cpu_rng.json", 0, &error);
     if (!root) fail_msg("torch_cpu_rng.json: %s", error.text);
     return root;
 }
