@@ -1,7 +1,7 @@
 /* scratch.c - how much scratch the own kernels want; the layouts stand in kernels/. */
 #include "cpu/kernels/kernels.h"
 
-enum { TQ = 64, TK = 256 };
+enum { TQ = CN_TILE_Q, TK = CN_TILE_K };
 
 size_t cn_norm_scratch_bytes(int64_t N, int64_t C, int threads)
 {

@@ -376,7 +376,7 @@ static void make_bad_models(void)
     static const char off[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[400000],"
                               "\"data_offsets\":[0,1600000]}}";
     put_part("truncated.safetensors", "model.safetensors", 1, 2);
-    put_part("stub.safetensors", "model.safetensors", 0, 1);
+    put_part("onebyte.safetensors", "model.safetensors", 0, 1);
     put_safetensors("long.safetensors", UINT64_C(0x7fffffffffffff00), two, 24);
     put_safetensors("lying.safetensors", sizeof two - 1 - 20, two, 24);
     put_safetensors("overlapping.safetensors", sizeof two - 1, two, 24);
@@ -385,7 +385,7 @@ static void make_bad_models(void)
 
 static void bad_safetensors(void)
 {
-    static const char *const names[] = {"truncated.safetensors",   "stub.safetensors",
+    static const char *const names[] = {"truncated.safetensors",   "onebyte.safetensors",
                                         "long.safetensors",        "lying.safetensors",
                                         "overlapping.safetensors", "beyond.safetensors"};
     char title[128];

@@ -15,7 +15,7 @@
 #include <omp.h>
 #include <string.h>
 
-enum { TQ = 64, TK = 256 };
+enum { TQ = CN_TILE_Q, TK = CN_TILE_K };
 
 static size_t align16(size_t n)
 {
