@@ -4,6 +4,7 @@
 #include "cpu/onednn.h"
 
 #include <libxsmm.h>
+#include <omp.h>
 #include <string.h>
 
 typedef struct cpu_backend {
@@ -306,6 +307,8 @@ static cn_status run(cn_backend *base, cn_ctx *ctx, const cn_step *st)
 {
     cpu_backend *b = (cpu_backend *)base;
     const cn_node *n = st->node;
+    /* scratch was counted for this many; another context or calling thread may have set others */
+    if (omp_get_max_threads() != b->threads) omp_set_num_threads(b->threads);
     switch (n->op) {
     case CN_OP_CONV2D:
     case CN_OP_CONV2D_DX:
