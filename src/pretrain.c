@@ -134,7 +134,7 @@ cn_status cn_learner_step(cn_learner *l, double *grad_norm)
     l->step++;
     double ema = CN_MIN(l->o.ema, (1.0 + (double)l->step) / (10.0 + (double)l->step));
     for (int64_t i = 0; l->o.ema > 0 && i < l->n; i++) {
-        int64_t n = (int64_t)(l->params[i]->data_bytes / sizeof(float));
+        int64_t n = cn_param_physical(l->params[i]);
         float *e = l->ema[i], keep = (float)ema;
         const float *w = l->params[i]->data;
         for (int64_t k = 0; k < n; k++) e[k] = w[k] + keep * (e[k] - w[k]);
@@ -146,7 +146,7 @@ void cn_learner_swap_ema(cn_learner *l)
 {
     for (int64_t i = 0; l->o.ema > 0 && i < l->n; i++) {
         float *w = l->params[i]->data;
-        int64_t n = (int64_t)(l->params[i]->data_bytes / sizeof(float));
+        int64_t n = cn_param_physical(l->params[i]);
         for (int64_t k = 0; k < n; k++) {
             float t = w[k];
             w[k] = l->ema[i][k];
@@ -164,7 +164,8 @@ static cn_status read_state(void *user, int64_t i, float *out)
 {
     cn_learner *l = user;
     const cn_param *q = l->params[i % l->n];
-    return l->be->to_plain(l->be, l->save_ctx, q, i < l->n ? q->data : l->ema[i % l->n], out);
+    return l->be->to_plain(l->be, l->save_ctx, q, CN_F32, i < l->n ? q->data : l->ema[i % l->n],
+                           out);
 }
 
 static cn_status save(cn_learner *l, const char *dir, const char *name)
@@ -235,10 +236,10 @@ cn_status cn_learner_load(cn_learner *l, const char *dir, const char *name, bool
     for (int64_t i = 0; s == CN_OK && i < l->n; i++) {
         cn_param *q = l->params[i];
         if ((s = load_tensor(l, t, "w", i, plain)) != CN_OK) break;
-        if ((s = l->be->from_plain(l->be, l->ctx, q, plain, q->data)) != CN_OK) break;
+        if ((s = l->be->from_plain(l->be, l->ctx, q, plain, CN_F32, q->data)) != CN_OK) break;
         if (l->o.ema <= 0) continue;
         if ((s = load_tensor(l, t, "ema", i, plain)) != CN_OK) break;
-        s = l->be->from_plain(l->be, l->ctx, q, plain, l->ema[i]);
+        s = l->be->from_plain(l->be, l->ctx, q, plain, CN_F32, l->ema[i]);
     }
     const char *step = s == CN_OK ? cn_tensors_metadata(t, "step") : NULL;
     long long at = 0;

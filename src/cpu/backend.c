@@ -1,88 +1,14 @@
 /* backend.c - the CPU behind the seam of graph/backend.h: which kernel runs a node, with what scratch. */
-#include "cpu/cpu.h"
-#include "cpu/kernels/kernels.h"
-#include "cpu/onednn.h"
+#include "cpu/cpu_backend.h"
 
 #include <libxsmm.h>
 #include <omp.h>
 #include <string.h>
 
-typedef struct cpu_backend {
-    cn_backend base;
-    cn_dnnl *dnnl;
-    const cn_kernels *k;
-    int threads;
-} cpu_backend;
-
-static int64_t rows_of(const cn_node *x)
-{
-    return cn_node_elements(x) / cn_channels(x);
-}
 /* Positions of one image or sequence. */
 static int64_t positions(const cn_node *x)
 {
     return rows_of(x) / x->shape[0];
-}
-
-static cn_dnnl_conv_shape conv_shape(const cn_node *attributes, const cn_node *x, const cn_node *y,
-                                     bool bias)
-{
-    const cn_node *a = attributes;
-    return (cn_dnnl_conv_shape){.N = x->shape[0],
-                                .H = x->shape[1],
-                                .W = x->shape[2],
-                                .I = x->shape[3],
-                                .O = y->shape[3],
-                                .h = y->shape[1],
-                                .w = y->shape[2],
-                                .kernel_h = a->kernel_h,
-                                .kernel_w = a->kernel_w,
-                                .stride = a->stride,
-                                .pad = {a->pad[0], a->pad[1], a->pad[2], a->pad[3]},
-                                .bias = bias};
-}
-
-static cn_status prepare_conv(cpu_backend *b, cn_ctx *ctx, cn_step *st)
-{
-    const cn_node *n = st->node;
-    cn_dnnl_conv_kind kind = n->op == CN_OP_CONV2D      ? CN_DNNL_CONV
-                             : n->op == CN_OP_CONV2D_DX ? CN_DNNL_CONV_DX
-                                                        : CN_DNNL_CONV_DW;
-    const cn_node *x = kind == CN_DNNL_CONV_DX ? n : n->in[0];
-    const cn_node *y = kind == CN_DNNL_CONV ? n : n->in[kind == CN_DNNL_CONV_DX ? 0 : 1];
-    cn_param *w = kind == CN_DNNL_CONV_DW ? n->param : n->in[1]->param;
-    bool bias = kind == CN_DNNL_CONV && n->in[2];
-    cn_dnnl_conv_shape c = conv_shape(n, x, y, bias);
-    cn_dnnl_prim *p = NULL;
-    CN_TRY(cn_dnnl_conv_prepare(ctx, b->dnnl, kind, &c, w, &p, &st->scratch_bytes));
-    st->state = p;
-    if (kind == CN_DNNL_CONV_DW) st->out_bytes = w->data_bytes;
-    st->flops = 2.0 * (double)cn_node_elements(y) * (double)(c.I * c.kernel_h * c.kernel_w);
-    return CN_OK;
-}
-
-/* y [R,O] = x [R,I] w^T; dx = dy w; dw = dy^T x. */
-static cn_status prepare_linear(cpu_backend *b, cn_ctx *ctx, cn_step *st)
-{
-    const cn_node *n = st->node;
-    int64_t R, I, O;
-    cn_dnnl_prim *p = NULL;
-    if (n->op == CN_OP_LINEAR) {
-        R = rows_of(n), I = cn_channels(n->in[0]), O = cn_channels(n);
-        CN_TRY(cn_dnnl_matmul_prepare(ctx, b->dnnl, R, O, I, false, true, n->in[2] != NULL, &p,
-                                      &st->scratch_bytes));
-    } else if (n->op == CN_OP_LINEAR_DX) {
-        R = rows_of(n), I = cn_channels(n), O = cn_channels(n->in[0]);
-        CN_TRY(cn_dnnl_matmul_prepare(ctx, b->dnnl, R, I, O, false, false, false, &p,
-                                      &st->scratch_bytes));
-    } else {
-        R = rows_of(n->in[0]), I = cn_channels(n->in[0]), O = cn_channels(n->in[1]);
-        CN_TRY(cn_dnnl_matmul_prepare(ctx, b->dnnl, O, I, R, true, false, false, &p,
-                                      &st->scratch_bytes));
-    }
-    st->state = p;
-    st->flops = 2.0 * (double)R * (double)I * (double)O;
-    return CN_OK;
 }
 
 static cn_status prepare(cn_backend *base, cn_ctx *ctx, cn_step *st)
@@ -92,10 +18,10 @@ static cn_status prepare(cn_backend *base, cn_ctx *ctx, cn_step *st)
     switch (n->op) {
     case CN_OP_CONV2D:
     case CN_OP_CONV2D_DX:
-    case CN_OP_CONV2D_DW: return prepare_conv(b, ctx, st);
+    case CN_OP_CONV2D_DW: return cn_cpu_conv_prepare(b, ctx, st);
     case CN_OP_LINEAR:
     case CN_OP_LINEAR_DX:
-    case CN_OP_LINEAR_DW: return prepare_linear(b, ctx, st);
+    case CN_OP_LINEAR_DW: return cn_cpu_linear_prepare(b, ctx, st);
     case CN_OP_GROUP_NORM:
     case CN_OP_GROUP_NORM_GRAD:
         st->scratch_bytes = cn_norm_scratch_bytes(n->shape[0], cn_channels(n), b->threads);
@@ -127,8 +53,7 @@ static cn_status prepare(cn_backend *base, cn_ctx *ctx, cn_step *st)
 static void release(cn_backend *base, cn_step *st)
 {
     (void)base;
-    cn_dnnl_prim_destroy(st->state);
-    st->state = NULL;
+    cn_cpu_product_release(st);
 }
 
 static cn_status run_attention(cpu_backend *b, const cn_step *st)
@@ -163,29 +88,6 @@ static cn_status run_attention(cpu_backend *b, const cn_step *st)
         b->k->attention_grad(&a);
     }
     return CN_OK;
-}
-
-static cn_status run_matmul_like(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
-{
-    const cn_node *n = st->node;
-    switch (n->op) {
-    case CN_OP_CONV2D:
-        return cn_dnnl_conv_run(ctx, b->dnnl, st->state, st->in[0], st->in[1], st->in[2], st->out,
-                                st->scratch);
-    case CN_OP_CONV2D_DX:
-    case CN_OP_CONV2D_DW:
-        return cn_dnnl_conv_run(ctx, b->dnnl, st->state, st->in[0], st->in[1], NULL, st->out,
-                                st->scratch);
-    case CN_OP_LINEAR:
-        return cn_dnnl_matmul_run(ctx, b->dnnl, st->state, st->in[0], st->in[1], st->in[2], st->out,
-                                  st->scratch);
-    case CN_OP_LINEAR_DX:
-        return cn_dnnl_matmul_run(ctx, b->dnnl, st->state, st->in[0], st->in[1], NULL, st->out,
-                                  st->scratch);
-    default: /* CN_OP_LINEAR_DW */
-        return cn_dnnl_matmul_run(ctx, b->dnnl, st->state, st->in[1], st->in[0], NULL, st->out,
-                                  st->scratch);
-    }
 }
 
 static cn_status run_norm(cpu_backend *b, const cn_step *st)
@@ -280,6 +182,7 @@ static cn_status run_pointwise(cpu_backend *b, const cn_step *st)
     const float *x = st->in[0], *z = st->in[1];
     switch (n->op) {
     case CN_OP_FILL: b->k->fill(n->alpha, st->out, elements); break;
+    case CN_OP_CAST: b->k->convert(n->in[0]->dtype, x, n->dtype, st->out, elements); break;
     case CN_OP_ACT: b->k->act(n->act, x, st->out, elements); break;
     case CN_OP_ACT_DX: b->k->act_dx(n->act, x, z, st->out, elements); break;
     case CN_OP_GEGLU: b->k->geglu(x, st->out, rows_of(n), cn_channels(n)); break;
@@ -315,7 +218,7 @@ static cn_status run(cn_backend *base, cn_ctx *ctx, const cn_step *st)
     case CN_OP_CONV2D_DW:
     case CN_OP_LINEAR:
     case CN_OP_LINEAR_DX:
-    case CN_OP_LINEAR_DW: return run_matmul_like(b, ctx, st);
+    case CN_OP_LINEAR_DW: return cn_cpu_product_run(b, ctx, st);
     case CN_OP_GROUP_NORM:
     case CN_OP_GROUP_NORM_GRAD:
     case CN_OP_LAYER_NORM:
@@ -350,20 +253,41 @@ static cn_status run(cn_backend *base, cn_ctx *ctx, const cn_step *st)
     }
 }
 
+/* In F32 a parameter passes through at once, in another type through a copy. */
 static cn_status from_plain(cn_backend *base, cn_ctx *ctx, const cn_param *p, const float *plain,
-                            float *physical)
+                            cn_dtype dtype, void *physical)
 {
-    if (p->layout) return cn_dnnl_from_plain(ctx, ((cpu_backend *)base)->dnnl, p, plain, physical);
-    memcpy(physical, plain, (size_t)cn_param_elements(p) * sizeof(float));
-    return CN_OK;
+    cpu_backend *b = (cpu_backend *)base;
+    size_t n = (size_t)(p->layout ? cn_dnnl_physical(p) : cn_param_elements(p));
+    if (!p->layout) {
+        cn_from_f32(dtype, plain, physical, n);
+        return CN_OK;
+    }
+    if (dtype == CN_F32) return cn_dnnl_from_plain(ctx, b->dnnl, p, plain, physical);
+    float *ordered = cn_alloc_array(ctx, n, sizeof *ordered);
+    if (!ordered) return CN_ENOMEM;
+    cn_status s = cn_dnnl_from_plain(ctx, b->dnnl, p, plain, ordered);
+    if (s == CN_OK) cn_from_f32(dtype, ordered, physical, n);
+    cn_free(ordered);
+    return s;
 }
 
-static cn_status to_plain(cn_backend *base, cn_ctx *ctx, const cn_param *p, const float *physical,
-                          float *plain)
+static cn_status to_plain(cn_backend *base, cn_ctx *ctx, const cn_param *p, cn_dtype dtype,
+                          const void *physical, float *plain)
 {
-    if (p->layout) return cn_dnnl_to_plain(ctx, ((cpu_backend *)base)->dnnl, p, physical, plain);
-    memcpy(plain, physical, (size_t)cn_param_elements(p) * sizeof(float));
-    return CN_OK;
+    cpu_backend *b = (cpu_backend *)base;
+    size_t n = (size_t)(p->layout ? cn_dnnl_physical(p) : cn_param_elements(p));
+    if (!p->layout) {
+        cn_to_f32(dtype, physical, plain, n);
+        return CN_OK;
+    }
+    if (dtype == CN_F32) return cn_dnnl_to_plain(ctx, b->dnnl, p, physical, plain);
+    float *ordered = cn_alloc_array(ctx, n, sizeof *ordered);
+    if (!ordered) return CN_ENOMEM;
+    cn_to_f32(dtype, physical, ordered, n);
+    cn_status s = cn_dnnl_to_plain(ctx, b->dnnl, p, ordered, plain);
+    cn_free(ordered);
+    return s;
 }
 
 static void destroy(cn_backend *base)

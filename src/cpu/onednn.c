@@ -100,6 +100,11 @@ static const dnnl_memory_desc_t *md_of(const_dnnl_primitive_desc_t pd, dnnl_quer
 
 /* --- layouts ----------------------------------------------------------------------------------- */
 
+static dnnl_data_type_t type_of(cn_dtype t)
+{
+    return t == CN_BF16 ? dnnl_bf16 : dnnl_f32;
+}
+
 static dnnl_status_t plain_md(const cn_param *w, dnnl_memory_desc_t *md)
 {
     dnnl_dims_t dims;
@@ -150,31 +155,57 @@ cn_status cn_dnnl_to_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const flo
     return reorder(ctx, d, w->layout, physical, &md, plain);
 }
 
-/* Fixes w's physical layout and moves its values there, if it has any. */
+int64_t cn_dnnl_physical(const cn_param *w)
+{
+    const dnnl_memory_desc_t *order = w->layout;
+    return (int64_t)(dnnl_memory_desc_get_size(order) / sizeof(float));
+}
+
+/* The same order of elements in another type. */
+static dnnl_memory_desc_t in_type(const dnnl_memory_desc_t *md, dnnl_data_type_t type)
+{
+    dnnl_memory_desc_t other = *md;
+    other.data_type = type;
+    return other;
+}
+
+/* Fixes w's physical layout, an order of elements, and moves its values there, if it has any. */
 static cn_status claim_layout(cn_ctx *ctx, cn_dnnl *d, cn_param *w, const dnnl_memory_desc_t *md)
 {
-    void *layout = cn_alloc(ctx, sizeof *md);
-    if (!layout) return CN_ENOMEM;
-    memcpy(layout, md, sizeof *md);
-    size_t bytes = dnnl_memory_desc_get_size(md);
+    cn_status s = CN_ENOMEM;
+    float *plain = NULL, *physical = NULL;
+    size_t n = (size_t)cn_param_elements(w);
+    dnnl_memory_desc_t *order = cn_alloc(ctx, sizeof *order);
+    if (!order) goto fail;
+    *order = in_type(md, dnnl_f32);
+    size_t padded = dnnl_memory_desc_get_size(order) / sizeof(float);
     if (w->data) {
-        float *data = cn_alloc(ctx, bytes);
+        void *data = cn_alloc_array(ctx, padded, cn_dtype_bytes(w->dtype));
+        plain = cn_alloc_array(ctx, n, sizeof *plain);
+        physical = cn_alloc_array(ctx, padded, sizeof *physical);
         dnnl_memory_desc_t from;
-        cn_status s = CN_ENOMEM;
-        if (data && plain_md(w, &from) == dnnl_success)
-            s = reorder(ctx, d, &from, w->data, md, data);
+        if (data && plain && physical && plain_md(w, &from) == dnnl_success) {
+            cn_to_f32(w->dtype, w->data, plain, n);
+            s = reorder(ctx, d, &from, plain, order, physical);
+        }
         if (s != CN_OK) {
             cn_free(data);
-            cn_free(layout);
-            return s;
+            goto fail;
         }
+        cn_from_f32(w->dtype, physical, data, padded);
         cn_free(w->data);
         w->data = data;
     }
-    w->layout = layout;
-    w->layout_bytes = sizeof *md;
-    w->data_bytes = bytes;
-    return CN_OK;
+    w->layout = order;
+    w->layout_bytes = sizeof *order;
+    w->data_bytes = padded * cn_dtype_bytes(w->dtype);
+    order = NULL;
+    s = CN_OK;
+fail:
+    cn_free(order);
+    cn_free(plain);
+    cn_free(physical);
+    return s;
 }
 
 /* --- convolution -------------------------------------------------------------------------------- */
@@ -193,10 +224,10 @@ static dnnl_status_t describe_conv(const cn_dnnl_conv_shape *c, conv_mds *m)
     m->pad_before[1] = c->pad[1];
     m->pad_after[0] = c->pad[2];
     m->pad_after[1] = c->pad[3];
-    dnnl_status_t s = dnnl_memory_desc_init_by_tag(&m->x, 4, x, dnnl_f32, dnnl_nhwc);
-    if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->y, 4, y, dnnl_f32, dnnl_nhwc);
-    if (s == dnnl_success)
-        s = dnnl_memory_desc_init_by_tag(&m->w, 4, w, dnnl_f32, dnnl_format_tag_any);
+    const dnnl_data_type_t type = type_of(c->type);
+    dnnl_status_t s = dnnl_memory_desc_init_by_tag(&m->x, 4, x, type, dnnl_nhwc);
+    if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->y, 4, y, type, dnnl_nhwc);
+    if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->w, 4, w, type, dnnl_format_tag_any);
     if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->b, 1, b, dnnl_f32, dnnl_a);
     return s;
 }
@@ -205,6 +236,7 @@ static dnnl_status_t conv_pd(cn_dnnl *d, cn_dnnl_conv_kind kind, const conv_mds 
                              const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *out)
 {
     dnnl_convolution_desc_t cd;
+    dnnl_memory_desc_t dw = in_type(&m->w, dnnl_f32);
     dnnl_status_t s;
     if (kind == CN_DNNL_CONV)
         s = dnnl_convolution_forward_desc_init(&cd, dnnl_forward_training, dnnl_convolution_direct,
@@ -215,7 +247,7 @@ static dnnl_status_t conv_pd(cn_dnnl *d, cn_dnnl_conv_kind kind, const conv_mds 
                                                      &m->y, m->strides, m->pad_before,
                                                      m->pad_after);
     else
-        s = dnnl_convolution_backward_weights_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w,
+        s = dnnl_convolution_backward_weights_desc_init(&cd, dnnl_convolution_direct, &m->x, &dw,
                                                         NULL, &m->y, m->strides, m->pad_before,
                                                         m->pad_after);
     if (s != dnnl_success) return s;
@@ -291,9 +323,10 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     const dnnl_memory_desc_t *w_md =
         md_of(pd, kind == CN_DNNL_CONV_DW ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
     DNNL_TRY(dnnl_primitive_create(&p->prim, pd), "make this convolution");
-    if (!dnnl_memory_desc_equal(w_md, w->layout)) {
+    const dnnl_memory_desc_t mine = in_type(w->layout, w_md->data_type);
+    if (!dnnl_memory_desc_equal(w_md, &mine)) {
         bool after = kind == CN_DNNL_CONV_DW;
-        DNNL_TRY(add_relay(d, p, after ? w_md : w->layout, after ? w->layout : w_md, after),
+        DNNL_TRY(add_relay(d, p, after ? w_md : &mine, after ? &mine : w_md, after),
                  "re-lay weights");
     }
     const dnnl_memory_desc_t *scratch = md_of(pd, dnnl_query_scratchpad_md);
@@ -349,15 +382,14 @@ fail:
 
 /* --- matrix product ------------------------------------------------------------------------------ */
 
-static dnnl_status_t matrix_md(int64_t rows, int64_t columns, bool transposed,
+static dnnl_status_t matrix_md(int64_t rows, int64_t columns, cn_dtype type, bool transposed,
                                dnnl_memory_desc_t *md)
 {
     dnnl_dims_t dims = {rows, columns};
-    return dnnl_memory_desc_init_by_tag(md, 2, dims, dnnl_f32, transposed ? dnnl_ba : dnnl_ab);
+    return dnnl_memory_desc_init_by_tag(md, 2, dims, type_of(type), transposed ? dnnl_ba : dnnl_ab);
 }
 
-cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, int64_t M, int64_t N, int64_t K,
-                                 bool a_transposed, bool b_transposed, bool bias,
+cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m,
                                  cn_dnnl_prim **out, size_t *scratch_bytes)
 {
     cn_status s = CN_ENOMEM;
@@ -367,11 +399,11 @@ cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, int64_t M, int64_t N, 
     dnnl_matmul_desc_t md;
     cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
     if (!p) goto fail;
-    DNNL_TRY(matrix_md(M, K, a_transposed, &a), "describe a matrix");
-    DNNL_TRY(matrix_md(K, N, b_transposed, &b), "describe a matrix");
-    DNNL_TRY(matrix_md(M, N, false, &c), "describe a matrix");
-    DNNL_TRY(matrix_md(1, N, false, &v), "describe a bias");
-    DNNL_TRY(dnnl_matmul_desc_init(&md, &a, &b, bias ? &v : NULL, &c), "describe a product");
+    DNNL_TRY(matrix_md(m->M, m->K, m->type, m->a_transposed, &a), "describe a matrix");
+    DNNL_TRY(matrix_md(m->K, m->N, m->type, m->b_transposed, &b), "describe a matrix");
+    DNNL_TRY(matrix_md(m->M, m->N, m->result, false, &c), "describe a matrix");
+    DNNL_TRY(matrix_md(1, m->N, CN_F32, false, &v), "describe a bias");
+    DNNL_TRY(dnnl_matmul_desc_init(&md, &a, &b, m->bias ? &v : NULL, &c), "describe a product");
     DNNL_TRY(dnnl_primitive_attr_create(&attr), "describe a product");
     DNNL_TRY(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user),
              "describe a product");
@@ -380,12 +412,12 @@ cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, int64_t M, int64_t N, 
     p->arg_a = DNNL_ARG_SRC;
     p->arg_b = DNNL_ARG_WEIGHTS;
     p->arg_c = DNNL_ARG_DST;
-    p->arg_bias = bias ? DNNL_ARG_BIAS : 0;
+    p->arg_bias = m->bias ? DNNL_ARG_BIAS : 0;
     const dnnl_memory_desc_t *scratch = md_of(pd, dnnl_query_scratchpad_md);
     DNNL_TRY(add_arg(d, p, p->arg_a, &a), "describe a matrix");
     DNNL_TRY(add_arg(d, p, p->arg_b, &b), "describe a matrix");
     DNNL_TRY(add_arg(d, p, p->arg_c, &c), "describe a matrix");
-    if (bias) DNNL_TRY(add_arg(d, p, DNNL_ARG_BIAS, &v), "describe a bias");
+    if (m->bias) DNNL_TRY(add_arg(d, p, DNNL_ARG_BIAS, &v), "describe a bias");
     *scratch_bytes = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
     if (*scratch_bytes) DNNL_TRY(add_arg(d, p, DNNL_ARG_SCRATCHPAD, scratch), "describe scratch");
     dnnl_primitive_desc_destroy(pd);

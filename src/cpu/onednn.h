@@ -20,10 +20,12 @@ typedef struct cn_dnnl_conv_shape {
     int64_t N, H, W, I, O, h, w;
     int kernel_h, kernel_w, stride, pad[4];
     bool bias;
+    cn_dtype type; /* of x, y and w, F32 or BF16; bias and dw are F32 */
 } cn_dnnl_conv_shape;
 
 /* The first forward convolution of a parameter fixes its physical layout (and re-lays its values). The
- * other directions use that layout as it is where oneDNN can, else through scratch. */
+ * other directions use that layout as it is where oneDNN can, else through scratch. A run takes weights
+ * in elements of c->type. */
 cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
                                const cn_dnnl_conv_shape *c, cn_param *w, cn_dnnl_prim **out,
                                size_t *scratch_bytes) CN_CHECKED;
@@ -32,15 +34,23 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
 cn_status cn_dnnl_conv_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
                            const void *bias, void *c, void *scratch) CN_CHECKED;
 
-/* c [M,N] = a [M,K] b [K,N] (+ bias [N]), all float32, row-major, or with a or b transposed in memory. */
-cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, int64_t M, int64_t N, int64_t K,
-                                 bool a_transposed, bool b_transposed, bool bias,
+/* c [M,N] = a [M,K] b [K,N] (+ bias [N]), row-major, or with a or b transposed in memory. a and b are of
+ * `type` (F32 or BF16), c of `result` (type or F32), the bias F32. */
+typedef struct cn_dnnl_product {
+    int64_t M, N, K;
+    bool a_transposed, b_transposed, bias;
+    cn_dtype type, result;
+} cn_dnnl_product;
+cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m,
                                  cn_dnnl_prim **out, size_t *scratch_bytes) CN_CHECKED;
 cn_status cn_dnnl_matmul_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
                              const void *bias, void *c, void *scratch) CN_CHECKED;
 
 void cn_dnnl_prim_destroy(cn_dnnl_prim *p);
 
+/* Elements of w in its claimed layout, padding included. */
+int64_t cn_dnnl_physical(const cn_param *w);
+/* Between the published order and w's claimed one, both in F32. */
 cn_status cn_dnnl_from_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const float *plain,
                              float *physical) CN_CHECKED;
 cn_status cn_dnnl_to_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const float *physical,

@@ -11,6 +11,8 @@ cn_node *cn_attention(cn_graph *g, cn_node *q, cn_node *k, cn_node *v, int heads
                       float scale)
 {
     if (cn_poisoned(g)) return q;
+    if (k->dtype != q->dtype || v->dtype != q->dtype)
+        return cn_poison(g, "attention: q, k and v of different types");
     if (q->ndim != 3 || k->ndim != 3 || v->ndim != 3 || k->shape[0] != q->shape[0] ||
         v->shape[0] != q->shape[0] || k->shape[1] != v->shape[1] || k->shape[2] != q->shape[2] ||
         v->shape[2] != q->shape[2])
@@ -34,13 +36,13 @@ cn_node *cn_attention(cn_graph *g, cn_node *q, cn_node *k, cn_node *v, int heads
 void cn_attention_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *q = y->in[0], *k = y->in[1], *v = y->in[2];
-    cn_node *lse = cn_emit_aux(g, y, 0, 3, (int64_t[]){q->shape[0], y->heads, q->shape[1]});
+    cn_node *lse = cn_emit_aux(g, y, 0, CN_F32, 3, (int64_t[]){q->shape[0], y->heads, q->shape[1]});
     cn_node *d = cn_emit_like(g, CN_OP_ATTENTION_GRAD, q, 6, (cn_node *[]){dy, q, k, v, y, lse});
     if (cn_poisoned(g)) return;
     d->heads = y->heads;
     d->causal = y->causal;
     d->alpha = y->alpha;
-    if (k->needs_grad) cn_grad_add(g, k, cn_emit_aux(g, d, 0, 3, k->shape));
-    if (v->needs_grad) cn_grad_add(g, v, cn_emit_aux(g, d, 1, 3, v->shape));
+    if (k->needs_grad) cn_grad_add(g, k, cn_emit_aux(g, d, 0, k->dtype, 3, k->shape));
+    if (v->needs_grad) cn_grad_add(g, v, cn_emit_aux(g, d, 1, v->dtype, 3, v->shape));
     if (q->needs_grad) cn_grad_add(g, q, d);
 }

@@ -40,11 +40,12 @@ struct cn_backend {
     cn_status (*prepare)(cn_backend *b, cn_ctx *ctx, cn_step *step);
     cn_status (*run)(cn_backend *b, cn_ctx *ctx, const cn_step *step);
     void (*release)(cn_backend *b, cn_step *step);
-    /* Between the published layout and the parameter's physical one; `physical` has data_bytes. */
+    /* Between the published layout in F32 and the parameter's physical one in elements of `dtype`
+     * (cn_param_physical of them): the parameter itself, its gradient, an optimizer's state. */
     cn_status (*from_plain)(cn_backend *b, cn_ctx *ctx, const cn_param *p, const float *plain,
-                            float *physical);
-    cn_status (*to_plain)(cn_backend *b, cn_ctx *ctx, const cn_param *p, const float *physical,
-                          float *plain);
+                            cn_dtype dtype, void *physical);
+    cn_status (*to_plain)(cn_backend *b, cn_ctx *ctx, const cn_param *p, cn_dtype dtype,
+                          const void *physical, float *plain);
     /* for the optimizer, element by element in the physical layout */
     void (*adamw)(cn_backend *b, const cn_adamw_step *s);
     double (*sum_squares)(cn_backend *b, const float *x, int64_t n);

@@ -22,7 +22,7 @@ cn_node *cn_conv2d_ex(cn_graph *g, const char *name, cn_node *x, int64_t O, int 
     int64_t shape[4] = {x->shape[0], out_size(x->shape[1], pad[0], pad[2], kernel, stride),
                         out_size(x->shape[2], pad[1], pad[3], kernel, stride), O};
     bool pointwise = kernel == 1 && stride == 1 && !pad[0] && !pad[1] && !pad[2] && !pad[3];
-    cn_node *y = cn_emit(g, pointwise ? CN_OP_LINEAR : CN_OP_CONV2D, CN_F32, 4, shape, 3,
+    cn_node *y = cn_emit(g, pointwise ? CN_OP_LINEAR : CN_OP_CONV2D, x->dtype, 4, shape, 3,
                          (cn_node *[]){x, w, b});
     cn_scope_pop(g);
     if (cn_poisoned(g)) return y;

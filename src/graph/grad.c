@@ -14,6 +14,7 @@ static const cn_op_def OPS[CN_OP_COUNT] = {
     [CN_OP_AUX] = {"aux", NULL, 0},
     [CN_OP_VIEW] = {"view", cn_view_grad, 0},
     [CN_OP_FILL] = {"fill", NULL, 0},
+    [CN_OP_CAST] = {"cast", cn_cast_grad, 0},
     [CN_OP_CONV2D] = {"conv2d", cn_conv2d_grad, 0},
     [CN_OP_CONV2D_DX] = {"conv2d_dx", NULL, 0},
     [CN_OP_CONV2D_DW] = {"conv2d_dw", NULL, 0},

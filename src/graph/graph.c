@@ -26,6 +26,7 @@ struct cn_graph {
     cn_status status;
     char message[512];
     cn_params *params;
+    cn_dtype compute;
     char ldm[CN_NAME_MAX], diffusers[CN_NAME_MAX];
     size_t ldm_len[MAX_SCOPES], diffusers_len[MAX_SCOPES];
     int depth;
@@ -172,14 +173,14 @@ cn_node *cn_emit(cn_graph *g, cn_op op, cn_dtype dtype, int ndim, const int64_t 
 
 cn_node *cn_emit_like(cn_graph *g, cn_op op, const cn_node *like, int n_in, cn_node *const *in)
 {
-    return cn_emit(g, op, CN_F32, like->ndim, like->shape, n_in, in);
+    return cn_emit(g, op, like->dtype, like->ndim, like->shape, n_in, in);
 }
 
-cn_node *cn_emit_aux(cn_graph *g, cn_node *y, int i, int ndim, const int64_t *shape)
+cn_node *cn_emit_aux(cn_graph *g, cn_node *y, int i, cn_dtype dtype, int ndim, const int64_t *shape)
 {
     if (cn_poisoned(g)) return g->poison;
     if (y->aux[i]) return y->aux[i];
-    cn_node *a = cn_emit(g, CN_OP_AUX, CN_F32, ndim, shape, 1, &y);
+    cn_node *a = cn_emit(g, CN_OP_AUX, dtype, ndim, shape, 1, &y);
     if (cn_poisoned(g)) return g->poison;
     a->needs_grad = false;
     y->aux[i] = a;
@@ -199,6 +200,16 @@ cn_node *cn_input(cn_graph *g, const char *name, cn_dtype dtype, int ndim, const
 cn_node *cn_input4(cn_graph *g, const char *name, int64_t N, int64_t H, int64_t W, int64_t C)
 {
     return cn_input(g, name, CN_F32, 4, (int64_t[]){N, H, W, C}, false);
+}
+
+void cn_graph_set_compute(cn_graph *g, cn_dtype dtype)
+{
+    g->compute = dtype;
+}
+
+cn_node *cn_compute(cn_graph *g, cn_node *x)
+{
+    return x ? cn_cast(g, x, g->compute) : NULL;
 }
 
 /* --- names ------------------------------------------------------------------------------------- */
@@ -292,6 +303,7 @@ cn_node *cn_param_node(cn_graph *g, const char *name, int ndim, const int64_t *s
         for (int i = 0; i < ndim; i++) q->shape[i] = shape[i];
         q->init = init;
         q->fan_in = fan_in;
+        cn_param_choose_dtype(g->params, q);
     }
     if (q->ndim != ndim) return cn_poison(g, "%s: declared twice with other dimensions", ldm);
     for (int i = 0; i < ndim; i++)

@@ -33,6 +33,7 @@ typedef enum cn_op {
     CN_OP_AUX,  /* a second result of in[0], written by its kernel */
     CN_OP_VIEW, /* same bytes, other shape */
     CN_OP_FILL, /* a constant */
+    CN_OP_CAST,
     CN_OP_CONV2D,
     CN_OP_CONV2D_DX,
     CN_OP_CONV2D_DW,
@@ -92,7 +93,8 @@ typedef enum cn_init {
 } cn_init;
 
 /* One weight tensor. `shape` is the published one (convolution O I kh kw, linear O I). `data` is in
- * `layout`, which the backend chose for its kernels (NULL: plain, as the file has it). */
+ * `layout`, which the backend chose for its kernels (NULL: plain, as the file has it), in elements of
+ * `dtype`: F32, or for locked weights F16 or BF16, which kernels that want another type get expanded. */
 typedef struct cn_param {
     char *ldm_name, *diffusers_name;
     int ndim;
@@ -102,9 +104,10 @@ typedef struct cn_param {
     bool loaded;    /* data holds values */
     cn_init init;   /* how training from scratch starts it */
     int64_t fan_in; /* of the weight (a bias has that of its weight) */
-    float *data;    /* physical, data_bytes long */
+    cn_dtype dtype; /* how data is stored; a trainable parameter is F32 */
+    void *data;     /* physical, data_bytes long */
     size_t data_bytes;
-    void *layout; /* the backend's description; owned */
+    void *layout; /* the backend's description of the order; owned */
     size_t layout_bytes;
 } cn_param;
 
@@ -119,7 +122,12 @@ cn_param *cn_params_find(const cn_params *p, const char *name);
 /* Of every parameter, those still to be declared included. What a graph derives follows from the state
  * at the time it is built. */
 void cn_params_set_trainable(cn_params *p, bool trainable);
+/* How the weights of locked layers that hold no values yet are kept: F32, F16 or BF16. Biases, norms and
+ * tables stay F32, trainable parameters too. */
+void cn_params_set_storage(cn_params *p, cn_dtype storage);
 int64_t cn_param_elements(const cn_param *q);
+/* Elements in the physical layout, padding included. */
+int64_t cn_param_physical(const cn_param *q);
 
 /* --- the graph --------------------------------------------------------------------------------- */
 
@@ -156,6 +164,9 @@ cn_status cn_graph_status(cn_graph *g) CN_CHECKED;
 int cn_graph_size(const cn_graph *g);
 cn_node *cn_graph_node(const cn_graph *g, int id);
 
+/* The type in which networks built from here on compute: F32 (at the start) or BF16. Networks take and
+ * give F32 and convert at their borders; statistics, losses and parameter gradients stay F32. */
+void cn_graph_set_compute(cn_graph *g, cn_dtype dtype);
 /* Parameters declared from here on belong to p. */
 void cn_graph_use(cn_graph *g, cn_params *p);
 void cn_scope_push(cn_graph *g, const char *name);
@@ -203,6 +214,10 @@ cn_node *cn_position_embedding(cn_graph *g, const char *name, cn_node *x, int64_
 
 /* --- builders: operations without parameters ---------------------------------------------------- */
 
+/* x in another type; x itself where it has it. Between F32 and BF16. */
+cn_node *cn_cast(cn_graph *g, cn_node *x, cn_dtype dtype);
+/* x in the graph's computing type; NULL stays NULL. */
+cn_node *cn_compute(cn_graph *g, cn_node *x);
 cn_node *cn_activation(cn_graph *g, cn_node *x, cn_act act);
 cn_node *cn_silu(cn_graph *g, cn_node *x);
 /* x [...,2F] -> [...,F]: first half * gelu(second half), the exact (erf) GELU. */
@@ -253,9 +268,11 @@ const char *cn_op_name(cn_op op);
 
 cn_node *cn_emit(cn_graph *g, cn_op op, cn_dtype dtype, int ndim, const int64_t *shape, int n_in,
                  cn_node *const *in);
+/* Shape and type of `like`. */
 cn_node *cn_emit_like(cn_graph *g, cn_op op, const cn_node *like, int n_in, cn_node *const *in);
 /* Asks y's kernel for its further result i. */
-cn_node *cn_emit_aux(cn_graph *g, cn_node *y, int i, int ndim, const int64_t *shape);
+cn_node *cn_emit_aux(cn_graph *g, cn_node *y, int i, cn_dtype dtype, int ndim,
+                     const int64_t *shape);
 cn_node *cn_poison(cn_graph *g, const char *fmt, ...) CN_PRINTF(2, 3);
 bool cn_poisoned(const cn_graph *g);
 void cn_grad_add(cn_graph *g, cn_node *x, cn_node *dx);

@@ -13,7 +13,7 @@ static cn_node *linear(cn_graph *g, const char *name, cn_node *x, int64_t O, boo
     int64_t shape[CN_MAX_DIMS];
     for (int i = 0; i < x->ndim; i++) shape[i] = x->shape[i];
     shape[x->ndim - 1] = O;
-    cn_node *y = cn_emit(g, CN_OP_LINEAR, CN_F32, x->ndim, shape, 3, (cn_node *[]){x, w, b});
+    cn_node *y = cn_emit(g, CN_OP_LINEAR, x->dtype, x->ndim, shape, 3, (cn_node *[]){x, w, b});
     cn_scope_pop(g);
     return y;
 }

@@ -4,6 +4,7 @@
 cn_node *cn_loss_node(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b)
 {
     if (cn_poisoned(g)) return a;
+    a = cn_cast(g, a, CN_F32);
     if (cn_node_elements(a) != cn_node_elements(b))
         return cn_poison(g, "a loss compares %lld elements with %lld",
                          (long long)cn_node_elements(a), (long long)cn_node_elements(b));
@@ -28,6 +29,7 @@ void cn_loss_grad(cn_graph *g, cn_node *y, cn_node *dy)
 cn_node *cn_kl(cn_graph *g, cn_node *moments)
 {
     if (cn_poisoned(g)) return moments;
+    moments = cn_cast(g, moments, CN_F32);
     if (cn_channels(moments) % 2) return cn_poison(g, "moments have an even number of channels");
     return cn_emit(g, CN_OP_KL, CN_F32, 1, (int64_t[]){1}, 1, &moments);
 }
@@ -41,6 +43,7 @@ void cn_kl_grad(cn_graph *g, cn_node *y, cn_node *dy)
 cn_node *cn_gauss_sample(cn_graph *g, cn_node *moments, cn_node *noise)
 {
     if (cn_poisoned(g)) return moments;
+    moments = cn_cast(g, moments, CN_F32);
     if (cn_node_elements(moments) != 2 * cn_node_elements(noise) ||
         cn_channels(moments) != 2 * cn_channels(noise))
         return cn_poison(g, "the noise has half as many channels as the moments");

@@ -43,14 +43,14 @@ static void norm_grad(cn_graph *g, cn_op op, cn_node *y, cn_node *dy, int stats_
                       const int64_t *stats_shape)
 {
     cn_node *x = y->in[0], *gamma = y->in[1], *beta = y->in[2];
-    cn_node *stats = cn_emit_aux(g, y, 0, stats_ndim, stats_shape);
+    cn_node *stats = cn_emit_aux(g, y, 0, CN_F32, stats_ndim, stats_shape);
     cn_node *d = cn_emit_like(g, op, x, 5, (cn_node *[]){dy, x, stats, gamma, beta});
     if (cn_poisoned(g)) return;
     d->eps = y->eps;
     d->groups = y->groups;
     d->act = y->act;
-    if (gamma->needs_grad) cn_grad_add(g, gamma, cn_emit_aux(g, d, 0, 1, gamma->shape));
-    if (beta->needs_grad) cn_grad_add(g, beta, cn_emit_aux(g, d, 1, 1, beta->shape));
+    if (gamma->needs_grad) cn_grad_add(g, gamma, cn_emit_aux(g, d, 0, CN_F32, 1, gamma->shape));
+    if (beta->needs_grad) cn_grad_add(g, beta, cn_emit_aux(g, d, 1, CN_F32, 1, beta->shape));
     if (x->needs_grad) cn_grad_add(g, x, d);
 }
 

@@ -11,6 +11,7 @@ cn_node *cn_bias_grad(cn_graph *g, const cn_node *b, cn_node *dy);
 void cn_group_norm_grad(cn_graph *g, cn_node *y, cn_node *dy);
 void cn_layer_norm_grad(cn_graph *g, cn_node *y, cn_node *dy);
 void cn_attention_grad(cn_graph *g, cn_node *y, cn_node *dy);
+void cn_cast_grad(cn_graph *g, cn_node *y, cn_node *dy);
 void cn_act_grad(cn_graph *g, cn_node *y, cn_node *dy);
 void cn_geglu_grad(cn_graph *g, cn_node *y, cn_node *dy);
 void cn_add_grad(cn_graph *g, cn_node *y, cn_node *dy);

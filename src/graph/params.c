@@ -12,7 +12,8 @@ struct cn_params {
     int64_t n, cap;
     int64_t *slots; /* open addressing over both names: 1 + index, 0 free */
     int64_t n_slots;
-    bool trainable; /* of parameters declared from here on */
+    bool trainable;   /* of parameters declared from here on */
+    cn_dtype storage; /* of locked layers' weights */
 };
 
 cn_status cn_params_create(cn_ctx *ctx, const char *network, cn_params **out)
@@ -62,6 +63,11 @@ int64_t cn_param_elements(const cn_param *q)
     int64_t n = 1;
     for (int i = 0; i < q->ndim; i++) n *= q->shape[i];
     return n;
+}
+
+int64_t cn_param_physical(const cn_param *q)
+{
+    return (int64_t)(q->data_bytes / cn_dtype_bytes(q->dtype));
 }
 
 static void slot_put(cn_params *p, const char *name, int64_t index)
@@ -130,14 +136,32 @@ cn_param *cn_params_declare(cn_params *p, const char *ldm_name, const char *diff
 void cn_params_set_trainable(cn_params *p, bool trainable)
 {
     p->trainable = trainable;
-    for (int64_t i = 0; i < p->n; i++) p->list[i]->trainable = trainable;
+    for (int64_t i = 0; i < p->n; i++) {
+        p->list[i]->trainable = trainable;
+        cn_param_choose_dtype(p, p->list[i]);
+    }
+}
+
+void cn_params_set_storage(cn_params *p, cn_dtype storage)
+{
+    p->storage = storage;
+    for (int64_t i = 0; i < p->n; i++) cn_param_choose_dtype(p, p->list[i]);
+}
+
+void cn_param_choose_dtype(const cn_params *p, cn_param *q)
+{
+    if (q->data) return;
+    bool weight = q->ndim >= 2 && q->init != CN_INIT_NORMAL;
+    int64_t n = cn_param_physical(q);
+    q->dtype = weight && !q->trainable ? p->storage : CN_F32;
+    q->data_bytes = (size_t)n * cn_dtype_bytes(q->dtype);
 }
 
 cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *q, const float *plain)
 {
-    if (!q->data_bytes) q->data_bytes = (size_t)cn_param_elements(q) * sizeof(float);
+    if (!q->data_bytes) q->data_bytes = (size_t)cn_param_elements(q) * cn_dtype_bytes(q->dtype);
     if (!q->data && !(q->data = cn_alloc(ctx, q->data_bytes))) return CN_ENOMEM;
-    CN_TRY(b->from_plain(b, ctx, q, plain, q->data));
+    CN_TRY(b->from_plain(b, ctx, q, plain, q->dtype, q->data));
     q->loaded = true;
     return CN_OK;
 }
@@ -145,5 +169,5 @@ cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *q, const float *pla
 cn_status cn_param_get(cn_backend *b, cn_ctx *ctx, const cn_param *q, float *plain)
 {
     if (!q->loaded) return cn_fail(ctx, CN_EINTERNAL, "%s: read before it was set", q->ldm_name);
-    return b->to_plain(b, ctx, q, q->data, plain);
+    return b->to_plain(b, ctx, q, q->dtype, q->data, plain);
 }

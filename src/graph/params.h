@@ -7,4 +7,7 @@
 /* A new entry of p, shape and all else zero; NULL when memory is out. */
 cn_param *cn_params_declare(cn_params *p, const char *ldm_name, const char *diffusers_name);
 
+/* Sets how q is stored, which follows from what it is; nothing once it holds values. */
+void cn_param_choose_dtype(const cn_params *p, cn_param *q);
+
 #endif

@@ -22,8 +22,10 @@ cn_status cn_plan_create(cn_ctx *ctx, cn_graph *g, cn_backend *b, cn_node *const
                          int n_outputs, bool with_grads, cn_plan **out) CN_CHECKED;
 void cn_plan_destroy(cn_plan *p);
 void cn_plan_info_get(const cn_plan *p, cn_plan_info *info);
-/* An input's or output's bytes (F32 or I32); NULL for a node the plan doesn't keep. */
+/* An input's or output's bytes, of the node's type; NULL for a node the plan doesn't keep. */
 void *cn_plan_data(cn_plan *p, const cn_node *x);
+/* The same as F32, copied to out. False for a node the plan doesn't keep. */
+bool cn_plan_get(cn_plan *p, const cn_node *x, float *out);
 /* Copies elements into an input. A stable input is compared first: unchanged costs nothing more. */
 cn_status cn_plan_set(cn_plan *p, const cn_node *x, const void *data) CN_CHECKED;
 /* Stable inputs or locked parameters changed: what follows from them is computed again. */

@@ -1,6 +1,22 @@
 /* pointwise.c - activations, sums and products, element by element. */
 #include "graph/ops.h"
 
+cn_node *cn_cast(cn_graph *g, cn_node *x, cn_dtype dtype)
+{
+    if (cn_poisoned(g) || x->dtype == dtype) return x;
+    bool possible =
+        (x->dtype == CN_F32 || x->dtype == CN_BF16) && (dtype == CN_F32 || dtype == CN_BF16);
+    if (!possible)
+        return cn_poison(g, "no conversion from %s to %s", cn_dtype_name(x->dtype),
+                         cn_dtype_name(dtype));
+    return cn_emit(g, CN_OP_CAST, dtype, x->ndim, x->shape, 1, &x);
+}
+
+void cn_cast_grad(cn_graph *g, cn_node *y, cn_node *dy)
+{
+    cn_grad_add(g, y->in[0], cn_cast(g, dy, y->in[0]->dtype));
+}
+
 cn_node *cn_activation(cn_graph *g, cn_node *x, cn_act act)
 {
     if (act == CN_ACT_NONE) return x;
@@ -31,7 +47,7 @@ cn_node *cn_geglu(cn_graph *g, cn_node *x)
     int64_t shape[CN_MAX_DIMS];
     for (int i = 0; i < x->ndim; i++) shape[i] = x->shape[i];
     shape[x->ndim - 1] /= 2;
-    return cn_emit(g, CN_OP_GEGLU, CN_F32, x->ndim, shape, 1, &x);
+    return cn_emit(g, CN_OP_GEGLU, x->dtype, x->ndim, shape, 1, &x);
 }
 
 void cn_geglu_grad(cn_graph *g, cn_node *y, cn_node *dy)
@@ -42,7 +58,7 @@ void cn_geglu_grad(cn_graph *g, cn_node *y, cn_node *dy)
 
 static bool same_shape(const cn_node *a, const cn_node *b)
 {
-    if (a->ndim != b->ndim) return false;
+    if (a->ndim != b->ndim || a->dtype != b->dtype) return false;
     for (int i = 0; i < a->ndim; i++)
         if (a->shape[i] != b->shape[i]) return false;
     return true;
@@ -52,7 +68,7 @@ cn_node *cn_add(cn_graph *g, cn_node *a, cn_node *b)
 {
     if (cn_poisoned(g)) return a;
     if (!same_shape(a, b))
-        return cn_poison(g, "sum of %lld and %lld elements in different shapes",
+        return cn_poison(g, "sum of %lld and %lld elements in different shapes or types",
                          (long long)cn_node_elements(a), (long long)cn_node_elements(b));
     return cn_emit_like(g, CN_OP_ADD, a, 2, (cn_node *[]){a, b});
 }
@@ -90,7 +106,8 @@ void cn_scale_by_grad(cn_graph *g, cn_node *y, cn_node *dy)
 cn_node *cn_add_channel(cn_graph *g, cn_node *x, cn_node *e)
 {
     if (cn_poisoned(g)) return x;
-    if (e->ndim != 2 || e->shape[0] != x->shape[0] || e->shape[1] != cn_channels(x))
+    if (e->ndim != 2 || e->dtype != x->dtype || e->shape[0] != x->shape[0] ||
+        e->shape[1] != cn_channels(x))
         return cn_poison(g, "a value per channel: got [%lld,%lld] for %lld images of %lld channels",
                          (long long)e->shape[0], (long long)e->shape[1], (long long)x->shape[0],
                          (long long)cn_channels(x));
@@ -100,7 +117,10 @@ cn_node *cn_add_channel(cn_graph *g, cn_node *x, cn_node *e)
 void cn_add_channel_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *x = y->in[0], *e = y->in[1];
-    if (e->needs_grad) cn_grad_add(g, e, cn_emit_like(g, CN_OP_SUM_CHANNEL, e, 1, &dy));
+    if (e->needs_grad) {
+        cn_node *sum = cn_emit(g, CN_OP_SUM_CHANNEL, CN_F32, 2, e->shape, 1, &dy);
+        cn_grad_add(g, e, cn_cast(g, sum, e->dtype));
+    }
     if (x->needs_grad) cn_grad_add(g, x, dy);
 }
 

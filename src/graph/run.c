@@ -43,6 +43,13 @@ void *cn_plan_data(cn_plan *p, const cn_node *x)
     return p->arena + p->buffers[b].offset;
 }
 
+bool cn_plan_get(cn_plan *p, const cn_node *x, float *out)
+{
+    const void *data = cn_plan_data(p, x);
+    if (data) cn_to_f32(x->dtype, data, out, (size_t)cn_node_elements(x));
+    return data != NULL;
+}
+
 cn_status cn_plan_set(cn_plan *p, const cn_node *x, const void *data)
 {
     if (x->op != CN_OP_INPUT) return cn_fail(p->ctx, CN_EINTERNAL, "%s is no input", x->name);
@@ -91,7 +98,13 @@ static cn_status dump(const cn_plan *p, const cn_step *st)
     cn_str_add(&s, head, (size_t)n);
     while (!s.failed && s.len < padded - 1) cn_str_add(&s, " ", 1);
     cn_str_add(&s, "\n", 1);
-    cn_str_add(&s, st->out, (size_t)cn_node_elements(y) * sizeof(float));
+    float values[256];
+    size_t all = (size_t)cn_node_elements(y), bytes = cn_dtype_bytes(y->dtype);
+    for (size_t at = 0; at < all && !s.failed; at += CN_COUNT(values)) {
+        size_t count = CN_MIN(CN_COUNT(values), all - at);
+        cn_to_f32(y->dtype, (const char *)st->out + at * bytes, values, count);
+        cn_str_add(&s, (const char *)values, count * sizeof *values);
+    }
     cn_status status = s.failed ? cn_fail(p->ctx, CN_ENOMEM, "out of memory for the dump")
                                 : cn_file_write(p->ctx, path, s.data, s.len);
     cn_str_free(&s);

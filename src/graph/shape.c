@@ -20,13 +20,14 @@ void cn_view_grad(cn_graph *g, cn_node *y, cn_node *dy)
 cn_node *cn_concat(cn_graph *g, cn_node *a, cn_node *b)
 {
     if (cn_poisoned(g)) return a;
-    bool fits = a->ndim == b->ndim;
+    bool fits = a->ndim == b->ndim && a->dtype == b->dtype;
     for (int i = 0; fits && i < a->ndim - 1; i++) fits = a->shape[i] == b->shape[i];
-    if (!fits) return cn_poison(g, "channels of tensors of different sizes can't be joined");
+    if (!fits)
+        return cn_poison(g, "channels of tensors of different sizes or types can't be joined");
     int64_t shape[CN_MAX_DIMS];
     for (int i = 0; i < a->ndim; i++) shape[i] = a->shape[i];
     shape[a->ndim - 1] += cn_channels(b);
-    return cn_emit(g, CN_OP_CONCAT, CN_F32, a->ndim, shape, 2, (cn_node *[]){a, b});
+    return cn_emit(g, CN_OP_CONCAT, a->dtype, a->ndim, shape, 2, (cn_node *[]){a, b});
 }
 
 void cn_concat_grad(cn_graph *g, cn_node *y, cn_node *dy)
@@ -45,7 +46,7 @@ cn_node *cn_slice(cn_graph *g, cn_node *x, int64_t offset, int64_t count)
     int64_t shape[CN_MAX_DIMS];
     for (int i = 0; i < x->ndim; i++) shape[i] = x->shape[i];
     shape[x->ndim - 1] = count;
-    cn_node *y = cn_emit(g, CN_OP_SLICE, CN_F32, x->ndim, shape, 1, &x);
+    cn_node *y = cn_emit(g, CN_OP_SLICE, x->dtype, x->ndim, shape, 1, &x);
     if (!cn_poisoned(g)) y->offset = offset;
     return y;
 }
@@ -58,11 +59,11 @@ void cn_slice_grad(cn_graph *g, cn_node *y, cn_node *dy)
     for (int i = 0; i < x->ndim; i++) shape[i] = x->shape[i];
     if (y->offset > 0) {
         shape[x->ndim - 1] = y->offset;
-        dy = cn_concat(g, cn_emit(g, CN_OP_FILL, CN_F32, x->ndim, shape, 0, NULL), dy);
+        dy = cn_concat(g, cn_emit(g, CN_OP_FILL, x->dtype, x->ndim, shape, 0, NULL), dy);
     }
     if (after > 0) {
         shape[x->ndim - 1] = after;
-        dy = cn_concat(g, dy, cn_emit(g, CN_OP_FILL, CN_F32, x->ndim, shape, 0, NULL));
+        dy = cn_concat(g, dy, cn_emit(g, CN_OP_FILL, x->dtype, x->ndim, shape, 0, NULL));
     }
     cn_grad_add(g, x, dy);
 }
@@ -73,7 +74,7 @@ cn_node *cn_upsample_to(cn_graph *g, cn_node *x, int64_t H, int64_t W)
     if (x->ndim != 4 || H < x->shape[1] || W < x->shape[2])
         return cn_poison(g, "up-sampling wants [N,H,W,C] and a size that is no smaller");
     int64_t shape[4] = {x->shape[0], H, W, x->shape[3]};
-    return cn_emit(g, CN_OP_UPSAMPLE, CN_F32, 4, shape, 1, &x);
+    return cn_emit(g, CN_OP_UPSAMPLE, x->dtype, 4, shape, 1, &x);
 }
 
 cn_node *cn_upsample2(cn_graph *g, cn_node *x)

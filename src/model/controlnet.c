@@ -38,6 +38,7 @@ cn_node *cn_controlnet_hint_build(cn_graph *g, const cn_controlnet_config *c, cn
                          "multiples of %lld",
                          (long long)condition->shape[1], (long long)condition->shape[2],
                          (long long)multiple);
+    condition = cn_compute(g, condition);
     cn_scope_push(g, "input_hint_block|controlnet_cond_embedding");
     cn_node *h = cn_silu(g, cn_conv2d_ex(g, "0|conv_in", condition, c->hint_channels[0], 3, 1,
                                          hint_pad, CN_INIT_GAUSS));

@@ -60,8 +60,10 @@ bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node 
                       cn_node *context, cn_node *hint, cn_encoder *e)
 {
     if (!config_ok(g, c, x)) return false;
+    x = cn_compute(g, x);
+    context = cn_compute(g, context);
     char at[32], side[32], name[CN_NAME_MAX];
-    cn_node *emb = cn_time_embed(g, t, c->channels[0]);
+    cn_node *emb = cn_compute(g, cn_time_embed(g, t, c->channels[0]));
     cn_node *h = cn_conv2d(g, "input_blocks.0.0|conv_in", x, c->channels[0], 3, 1, 1);
     if (hint) h = cn_add(g, h, hint);
     int n = 0;
@@ -117,7 +119,7 @@ cn_node *cn_unet_build(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node
         return cn_poison(g, "unet: %d control residuals for %d encoder outputs", residuals->n, e.n);
     cn_node *h = e.mid;
     if (residuals && residuals->mid) h = cn_add(g, h, residuals->mid);
-    h = decoder(g, c, &e, h, context, residuals);
+    h = decoder(g, c, &e, h, cn_compute(g, context), residuals);
     h = cn_group_norm(g, "out.0|conv_norm_out", h, c->norm_groups, 1e-5f, CN_ACT_SILU);
-    return cn_conv2d(g, "out.2|conv_out", h, c->out_channels, 3, 1, 1);
+    return cn_cast(g, cn_conv2d(g, "out.2|conv_out", h, c->out_channels, 3, 1, 1), CN_F32);
 }

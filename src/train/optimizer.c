@@ -23,11 +23,6 @@ void cn_adamw_options_default(cn_adamw_options *o)
     *o = (cn_adamw_options){.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 1e-2f};
 }
 
-static int64_t physical(const cn_param *q)
-{
-    return (int64_t)(q->data_bytes / sizeof(float));
-}
-
 cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
                           const cn_adamw_options *options, cn_adamw **out)
 {
@@ -94,7 +89,7 @@ static cn_status add_gradients(cn_adamw *a, const float *const *grads)
         const cn_param *q = a->params[i];
         if (!a->sum[i] && !(a->sum[i] = cn_alloc(a->ctx, q->data_bytes))) return CN_ENOMEM;
         if (a->has_sum[i])
-            a->be->accumulate(a->be, a->sum[i], grads[i], physical(q));
+            a->be->accumulate(a->be, a->sum[i], grads[i], cn_param_physical(q));
         else
             memcpy(a->sum[i], grads[i], q->data_bytes);
         a->has_sum[i] = true;
@@ -124,7 +119,7 @@ static void update(cn_adamw *a, int64_t i, const float *grad, double scale, doub
                             .m = a->m[i],
                             .v = a->v[i],
                             .grad = grad,
-                            .n = physical(a->params[i]),
+                            .n = cn_param_physical(a->params[i]),
                             .grad_scale = (float)scale,
                             .lr = (float)lr,
                             .beta1 = a->o.beta1,
@@ -147,7 +142,7 @@ cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double
     double squares = 0;
     for (int64_t i = 0; i < a->n; i++) {
         const float *g = gradient(a, grads, i);
-        if (g) squares += a->be->sum_squares(a->be, g, physical(a->params[i]));
+        if (g) squares += a->be->sum_squares(a->be, g, cn_param_physical(a->params[i]));
     }
     const double length = sqrt(squares) * scale;
     if (norm) *norm = length;
@@ -177,7 +172,7 @@ static cn_status fill_state(void *user, int64_t i, float *out)
 {
     const cn_adamw *a = user;
     const float *from = i < a->n ? a->m[i] : a->v[i - a->n];
-    return a->be->to_plain(a->be, a->ctx, a->params[i % a->n], from, out);
+    return a->be->to_plain(a->be, a->ctx, a->params[i % a->n], CN_F32, from, out);
 }
 
 /* The steps that each parameter has taken, one number per parameter: they differ when parts join later. */
@@ -243,7 +238,7 @@ static cn_status load_moment(cn_adamw *a, const cn_tensors *t, char kind, int64_
         return cn_fail(a->ctx, CN_EMISMATCH, "%s %s; the checkpoint is of another network", name,
                        info ? "has another size" : "is missing");
     CN_TRY(cn_tensors_read(a->ctx, t, info, plain));
-    return a->be->from_plain(a->be, a->ctx, q, plain, kind == 'm' ? a->m[i] : a->v[i]);
+    return a->be->from_plain(a->be, a->ctx, q, plain, CN_F32, kind == 'm' ? a->m[i] : a->v[i]);
 }
 
 cn_status cn_adamw_load(cn_adamw *a, const char *path)

@@ -174,8 +174,7 @@ static int64_t zero_conv_rms(const cn_trainer *t, double rms[CN_MAX_RESIDUALS + 
     for (int64_t i = 0; i < cn_params_count(t->control) && n <= CN_MAX_RESIDUALS; i++) {
         const cn_param *q = cn_params_at(t->control, i);
         if (!is_zero_conv(q)) continue;
-        const double squares =
-            t->be->sum_squares(t->be, q->data, (int64_t)(q->data_bytes / sizeof(float)));
+        const double squares = t->be->sum_squares(t->be, q->data, cn_param_physical(q));
         rms[n++] = sqrt(squares / (double)cn_param_elements(q));
     }
     return n;

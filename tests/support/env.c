@@ -39,11 +39,9 @@ cn_status test_fill_params(test_env *e, cn_params *p, const char *prefix, float 
 float *test_values_of(test_env *e, cn_plan *plan, const cn_node *x)
 {
     (void)e;
-    const float *data = x ? cn_plan_data(plan, x) : NULL;
-    if (!data) return NULL;
-    size_t n = (size_t)cn_node_elements(x);
-    float *f = test_alloc(n * sizeof *f);
-    memcpy(f, data, n * sizeof *f);
+    if (!x || !cn_plan_data(plan, x)) return NULL;
+    float *f = test_alloc((size_t)cn_node_elements(x) * sizeof *f);
+    (void)cn_plan_get(plan, x, f);
     return f;
 }
 
@@ -53,7 +51,7 @@ float *test_gradient_of(test_env *e, cn_plan *plan, const cn_graph *g, const cn_
     const float *physical = d ? cn_plan_data(plan, d) : NULL;
     if (!physical) return NULL;
     float *plain = test_alloc((size_t)cn_param_elements(q) * sizeof *plain);
-    if (e->backend->to_plain(e->backend, e->ctx, q, physical, plain) == CN_OK) return plain;
+    if (e->backend->to_plain(e->backend, e->ctx, q, CN_F32, physical, plain) == CN_OK) return plain;
     free(plain);
     return NULL;
 }

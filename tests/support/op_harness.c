@@ -257,8 +257,8 @@ static bool check_gradients(op_run *r)
         const float *physical = cn_plan_data(r->plan, dx);
         if (!physical) return complain(r, "the plan keeps no gradient of operand %d", i);
         float *plain = test_alloc((size_t)elements_of(&r->operands[i]) * sizeof *plain);
-        bool ok =
-            checked(r, r->backend->to_plain(r->backend, r->ctx, r->param[i], physical, plain));
+        bool ok = checked(
+            r, r->backend->to_plain(r->backend, r->ctx, r->param[i], CN_F32, physical, plain));
         ok = ok && check_operand(r, i, plain);
         free(plain);
         if (!ok) return false;

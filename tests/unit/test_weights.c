@@ -18,18 +18,19 @@
 /* --- a backend of plain layouts -------------------------------------------------------------------- */
 
 static cn_status plain_in(cn_backend *b, cn_ctx *c, const cn_param *p, const float *plain,
-                          float *physical)
+                          cn_dtype dtype, void *physical)
 {
     (void)b;
     (void)c;
+    (void)dtype;
     memcpy(physical, plain, (size_t)cn_param_elements(p) * sizeof *plain);
     return CN_OK;
 }
 
-static cn_status plain_out(cn_backend *b, cn_ctx *c, const cn_param *p, const float *physical,
-                           float *plain)
+static cn_status plain_out(cn_backend *b, cn_ctx *c, const cn_param *p, cn_dtype dtype,
+                           const void *physical, float *plain)
 {
-    return plain_in(b, c, p, physical, plain);
+    return plain_in(b, c, p, physical, dtype, plain);
 }
 
 static cn_backend plain = {.name = "plain", .from_plain = plain_in, .to_plain = plain_out};
@@ -537,8 +538,8 @@ static void control_starts_as_the_unets_copy(void **state)
         bool hint = !strncmp(q->diffusers_name, "controlnet_cond_embedding.", 26);
         bool weight = hint && q->ndim == 4 && !strstr(q->diffusers_name, "conv_out");
         double square = 0;
-        for (int64_t k = 0; k < cn_param_elements(q); k++)
-            square += (double)q->data[k] * (double)q->data[k];
+        const float *w = q->data;
+        for (int64_t k = 0; k < cn_param_elements(q); k++) square += (double)w[k] * (double)w[k];
         bool all_zero = square == 0;
         assert_int_equal(all_zero, !weight);
         if (weight && cn_param_elements(q) > 2000) { /* deviation sqrt(2 / fan_in) */
@@ -571,9 +572,10 @@ static void scratch_values_follow_their_rules(void **state)
     for (int64_t i = 0; i < cn_params_count(p); i++) {
         const cn_param *q = cn_params_at(p, i);
         double bound = 1 / sqrt((double)CN_MAX(q->fan_in, 1)), sum = 0, most = 0;
+        const float *w = q->data;
         for (int64_t k = 0; k < cn_param_elements(q); k++) {
-            most = CN_MAX(most, fabs((double)q->data[k]));
-            sum += (double)q->data[k] * (double)q->data[k];
+            most = CN_MAX(most, fabs((double)w[k]));
+            sum += (double)w[k] * (double)w[k];
         }
         double rms = sqrt(sum / (double)cn_param_elements(q));
         if (q->init == CN_INIT_FAN_IN) {

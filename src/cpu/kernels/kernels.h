@@ -52,6 +52,7 @@ typedef struct cn_attention_args {
       (const float *dy, float *dx, int64_t N, int64_t h, int64_t w, int64_t H, int64_t W,          \
        int64_t C))                                                                                 \
     X(void, fill, (float value, float *y, int64_t n))                                              \
+    X(void, convert, (cn_dtype from, const void *x, cn_dtype to, void *y, int64_t n))              \
     X(void, group_norm,                                                                            \
       (const float *x, const float *gamma, const float *beta, float *y, float *stats, int64_t N,   \
        int64_t P, int64_t C, int groups, float eps, bool silu, float *scratch))                    \

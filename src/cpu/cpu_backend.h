@@ -1,0 +1,27 @@
+/* cpu_backend.h - what the files of the CPU backend share. */
+#ifndef CN_CPU_BACKEND_H
+#define CN_CPU_BACKEND_H
+
+#include "cpu/cpu.h"
+#include "cpu/kernels/kernels.h"
+#include "cpu/onednn.h"
+
+typedef struct cpu_backend {
+    cn_backend base;
+    cn_dnnl *dnnl;
+    const cn_kernels *k;
+    int threads;
+} cpu_backend;
+
+static inline int64_t rows_of(const cn_node *x)
+{
+    return cn_node_elements(x) / cn_channels(x);
+}
+
+/* Convolutions and matrix products, forward and both gradients (product.c). */
+cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st);
+cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st);
+cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st);
+void cn_cpu_product_release(cn_step *st);
+
+#endif

@@ -1,0 +1,135 @@
+/* product.c - convolutions and matrix products as steps: y = x w^T + b, dx = dy w, dw = dy^T x.
+ *
+ * They compute in the type of their activations. Weights stored in another type (locked ones in F16 or
+ * BF16 under F32, trainable F32 ones under BF16) are expanded to the start of the step's scratch before
+ * each run; gradients of parameters are F32.
+ */
+#include "cpu/cpu_backend.h"
+
+typedef struct product {
+    cn_dnnl_prim *prim;
+    size_t
+        expanded_bytes; /* of the weights, at the start of scratch; 0 when they are used as stored */
+} product;
+
+static size_t aligned(size_t n)
+{
+    return (n + 63) & ~(size_t)63;
+}
+
+/* Keeps the primitive; w: the weights it reads, NULL for a weight gradient. */
+static cn_status keep(cn_ctx *ctx, cn_step *st, cn_dnnl_prim *prim, const cn_param *w,
+                      cn_dtype type)
+{
+    product *p = cn_alloc0(ctx, sizeof *p);
+    if (!p) {
+        cn_dnnl_prim_destroy(prim);
+        return CN_ENOMEM;
+    }
+    p->prim = prim;
+    if (w && w->dtype != type) {
+        int64_t n = w->layout ? cn_dnnl_physical(w) : cn_param_elements(w);
+        p->expanded_bytes = aligned((size_t)n * cn_dtype_bytes(type));
+        st->scratch_bytes += p->expanded_bytes;
+    }
+    st->state = p;
+    return CN_OK;
+}
+
+void cn_cpu_product_release(cn_step *st)
+{
+    product *p = st->state;
+    if (!p) return;
+    cn_dnnl_prim_destroy(p->prim);
+    cn_free(p);
+    st->state = NULL;
+}
+
+static cn_dnnl_conv_shape conv_shape(const cn_node *attributes, const cn_node *x, const cn_node *y,
+                                     bool bias)
+{
+    const cn_node *a = attributes;
+    return (cn_dnnl_conv_shape){.N = x->shape[0],
+                                .H = x->shape[1],
+                                .W = x->shape[2],
+                                .I = x->shape[3],
+                                .O = y->shape[3],
+                                .h = y->shape[1],
+                                .w = y->shape[2],
+                                .kernel_h = a->kernel_h,
+                                .kernel_w = a->kernel_w,
+                                .stride = a->stride,
+                                .pad = {a->pad[0], a->pad[1], a->pad[2], a->pad[3]},
+                                .bias = bias,
+                                .type = x->dtype};
+}
+
+cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
+{
+    const cn_node *n = st->node;
+    cn_dnnl_conv_kind kind = n->op == CN_OP_CONV2D      ? CN_DNNL_CONV
+                             : n->op == CN_OP_CONV2D_DX ? CN_DNNL_CONV_DX
+                                                        : CN_DNNL_CONV_DW;
+    const cn_node *x = kind == CN_DNNL_CONV_DX ? n : n->in[0];
+    const cn_node *y = kind == CN_DNNL_CONV ? n : n->in[kind == CN_DNNL_CONV_DX ? 0 : 1];
+    cn_param *w = kind == CN_DNNL_CONV_DW ? n->param : n->in[1]->param;
+    bool bias = kind == CN_DNNL_CONV && n->in[2];
+    cn_dnnl_conv_shape c = conv_shape(n, x, y, bias);
+    cn_dnnl_prim *p = NULL;
+    CN_TRY(cn_dnnl_conv_prepare(ctx, b->dnnl, kind, &c, w, &p, &st->scratch_bytes));
+    if (kind == CN_DNNL_CONV_DW) st->out_bytes = (size_t)cn_dnnl_physical(w) * sizeof(float);
+    st->flops = 2.0 * (double)cn_node_elements(y) * (double)(c.I * c.kernel_h * c.kernel_w);
+    return keep(ctx, st, p, kind == CN_DNNL_CONV_DW ? NULL : w, c.type);
+}
+
+cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
+{
+    const cn_node *n = st->node;
+    const cn_param *w = NULL;
+    const cn_node *x = n->op == CN_OP_LINEAR_DX ? n : n->in[0];
+    const cn_node *y = n->op == CN_OP_LINEAR ? n : n->in[n->op == CN_OP_LINEAR_DX ? 0 : 1];
+    int64_t R = rows_of(x), I = cn_channels(x), O = cn_channels(y);
+    cn_dnnl_product m = {.M = R, .type = x->dtype, .result = n->dtype};
+    if (n->op == CN_OP_LINEAR) {
+        m.N = O, m.K = I, m.b_transposed = true, m.bias = n->in[2] != NULL;
+        w = n->in[1]->param;
+    } else if (n->op == CN_OP_LINEAR_DX) {
+        m.N = I, m.K = O;
+        w = n->in[1]->param;
+    } else {
+        m.M = O, m.N = I, m.K = R, m.a_transposed = true;
+    }
+    cn_dnnl_prim *p = NULL;
+    CN_TRY(cn_dnnl_matmul_prepare(ctx, b->dnnl, &m, &p, &st->scratch_bytes));
+    st->flops = 2.0 * (double)R * (double)I * (double)O;
+    return keep(ctx, st, p, w, m.type);
+}
+
+cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
+{
+    const cn_node *n = st->node;
+    const product *p = st->state;
+    const void *x = st->in[0], *w = st->in[1];
+    char *scratch = st->scratch;
+    if (p->expanded_bytes) {
+        const cn_param *q = n->in[1]->param;
+        cn_dtype type = n->in[0]->dtype;
+        b->k->convert(q->dtype, w, type, scratch,
+                      (int64_t)(q->data_bytes / cn_dtype_bytes(q->dtype)));
+        w = scratch;
+        scratch += p->expanded_bytes;
+    }
+    switch (n->op) {
+    case CN_OP_CONV2D:
+        return cn_dnnl_conv_run(ctx, b->dnnl, p->prim, x, w, st->in[2], st->out, scratch);
+    case CN_OP_CONV2D_DX:
+    case CN_OP_CONV2D_DW:
+        return cn_dnnl_conv_run(ctx, b->dnnl, p->prim, x, w, NULL, st->out, scratch);
+    case CN_OP_LINEAR:
+        return cn_dnnl_matmul_run(ctx, b->dnnl, p->prim, x, w, st->in[2], st->out, scratch);
+    case CN_OP_LINEAR_DX:
+        return cn_dnnl_matmul_run(ctx, b->dnnl, p->prim, x, w, NULL, st->out, scratch);
+    default: /* CN_OP_LINEAR_DW: x and dy are in[0] and in[1] */
+        return cn_dnnl_matmul_run(ctx, b->dnnl, p->prim, w, x, NULL, st->out, scratch);
+    }
+}
