@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { ALIGN_BYTES = 64 };
 
@@ -27,6 +28,32 @@ void *cn_alloc(cn_ctx *ctx, size_t n)
     }
     if (!p) cn_fail(ctx, CN_ENOMEM, "out of memory: %zu bytes were asked for", n);
     return p;
+}
+
+void *cn_reserve(cn_ctx *ctx, size_t n)
+{
+    void *p = MAP_FAILED;
+    if (n <= PTRDIFF_MAX && !cn_ctx_alloc_fails(ctx))
+        p = mmap(NULL, CN_MAX(n, 1), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
+        cn_fail(ctx, CN_ENOMEM, "out of memory: %zu bytes were asked for", n);
+        return NULL;
+    }
+#ifdef MADV_HUGEPAGE
+    madvise(p, n, MADV_HUGEPAGE); /* fewer page faults and TLB misses; a refusal is fine */
+#endif
+    return p;
+}
+
+void cn_reserve_drop(void *p, size_t n)
+{
+    if (p) madvise(p, n, MADV_DONTNEED);
+}
+
+void cn_reserve_free(void *p, size_t n)
+{
+    if (p) munmap(p, CN_MAX(n, 1));
 }
 
 void *cn_alloc0(cn_ctx *ctx, size_t n)

@@ -52,6 +52,11 @@ bool cn_ctx_alloc_fails(cn_ctx *ctx);
 
 /* Memory for n bytes, aligned to 64; NULL with CN_ENOMEM's message in ctx when there is none. */
 void *cn_alloc(cn_ctx *ctx, size_t n);
+/* Address space whose pages come when they are first touched, zeroed: for large buffers that are planned
+ * before it is known whether they will be used. drop gives the pages back and keeps the addresses. */
+void *cn_reserve(cn_ctx *ctx, size_t n);
+void cn_reserve_drop(void *p, size_t n);
+void cn_reserve_free(void *p, size_t n);
 void *cn_alloc0(cn_ctx *ctx, size_t n);
 /* n * size, NULL on overflow too. */
 void *cn_alloc_array(cn_ctx *ctx, size_t n, size_t size);

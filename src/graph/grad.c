@@ -73,6 +73,56 @@ void cn_grad_add(cn_graph *g, cn_node *x, cn_node *dx)
     if (!cn_poisoned(g)) x->grad->param = x->param; /* summed in the parameter's physical layout */
 }
 
+/* Traces name what the backward pass adds by the layer it belongs to. */
+static void name_new_nodes(cn_graph *g, int first, const char *layer)
+{
+    for (int k = first; k < cn_graph_size(g); k++) {
+        cn_node *d = cn_graph_node(g, k);
+        if (d->name[0]) continue;
+        char *name = cn_strdup(NULL, layer);
+        if (!name) continue;
+        cn_free((char *)d->name);
+        d->name = name;
+    }
+}
+
+/* Emits the nodes of the segment that ends with node `last` once more; again[i] is node i's copy. Nodes
+ * are in the order of building, so a segment is a range of them (with parameters in between). */
+static void compute_again(cn_graph *g, int last, cn_node **again)
+{
+    const int segment = cn_graph_node(g, last)->segment;
+    int first = last;
+    while (first > 0 && (cn_graph_node(g, first - 1)->segment == segment)) first--;
+    for (int i = first; i <= last && !cn_poisoned(g); i++) {
+        const cn_node *y = cn_graph_node(g, i);
+        if (y->stable || y->op == CN_OP_PARAM || y->op == CN_OP_INPUT || y->op == CN_OP_AUX)
+            continue;
+        cn_node *in[CN_MAX_INPUTS] = {0};
+        for (int k = 0; k < y->n_in; k++)
+            in[k] = y->in[k] && again[y->in[k]->id] ? again[y->in[k]->id] : y->in[k];
+        const int before = cn_graph_size(g);
+        again[i] = cn_emit_again(g, y, in);
+        name_new_nodes(g, before, y->name);
+    }
+}
+
+/* Applies y's gradient rule, or its copy's where the segment is computed again: the copy's inputs are
+ * then what the rule reads. */
+static void derive(cn_graph *g, cn_node *y, cn_node *copy)
+{
+    if (copy && y->grad) cn_grad_add(g, copy, y->grad);
+    if (copy) y = copy;
+    if (cn_poisoned(g) || !y->grad || !y->needs_grad) return;
+    const cn_op_def *def = cn_op_def_of(y->op);
+    if (!def->grad) {
+        cn_poison(g, "%s (%s) has no gradient rule", y->name, def->name);
+        return;
+    }
+    const int first = cn_graph_size(g);
+    def->grad(g, y, y->grad);
+    name_new_nodes(g, first, y->name);
+}
+
 cn_status cn_graph_backward(cn_graph *g, cn_node *loss)
 {
     if (!cn_poisoned(g) && cn_node_elements(loss) != 1)
@@ -81,29 +131,26 @@ cn_status cn_graph_backward(cn_graph *g, cn_node *loss)
     if (!cn_poisoned(g) && !loss->needs_grad)
         cn_poison(g, "nothing to learn: the loss depends on no trainable parameter");
     CN_TRY(cn_graph_status(g));
-    int last = loss->id;
+    const int last = loss->id;
+    cn_node **again = cn_alloc0(NULL, (size_t)(last + 1) * sizeof *again);
+    if (!again) cn_poison(g, "out of memory for the backward pass");
     cn_node *one = cn_emit(g, CN_OP_FILL, CN_F32, 1, (int64_t[]){1}, 0, NULL);
-    one->alpha = 1;
-    loss->grad = one;
+    if (!cn_poisoned(g)) {
+        one->alpha = 1;
+        loss->grad = one;
+    }
+    int seen = 0; /* the segment that was computed again last */
     for (int i = last; i >= 0 && !cn_poisoned(g); i--) {
         cn_node *y = cn_graph_node(g, i);
-        if (!y->grad || !y->needs_grad || y->op == CN_OP_PARAM) continue;
-        const cn_op_def *def = cn_op_def_of(y->op);
-        if (!def->grad) {
-            cn_poison(g, "%s (%s) has no gradient rule", y->name, def->name);
-            break;
+        if (y->op == CN_OP_PARAM || y->op == CN_OP_AUX) continue;
+        if (y->segment && y->segment != seen && y->needs_grad &&
+            cn_graph_checkpointed(g, y->segment)) {
+            compute_again(g, i, again);
+            seen = y->segment;
         }
-        int first = cn_graph_size(g);
-        def->grad(g, y, y->grad);
-        for (int k = first; k < cn_graph_size(g); k++) { /* traces name gradients by their layer */
-            cn_node *d = cn_graph_node(g, k);
-            if (d->name[0]) continue;
-            char *name = cn_strdup(NULL, y->name);
-            if (!name) continue;
-            cn_free((char *)d->name);
-            d->name = name;
-        }
+        derive(g, y, again[i]);
     }
+    cn_free(again);
     return cn_graph_status(g);
 }
 

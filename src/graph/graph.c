@@ -30,6 +30,8 @@ struct cn_graph {
     char ldm[CN_NAME_MAX], diffusers[CN_NAME_MAX];
     size_t ldm_len[MAX_SCOPES], diffusers_len[MAX_SCOPES];
     int depth;
+    int segment_depth, n_segments, cap_segments;
+    bool *checkpointed; /* [cap_segments], segment s at s - 1 */
     tap *taps;
     int n_taps, cap_taps;
 };
@@ -61,6 +63,7 @@ void cn_graph_destroy(cn_graph *g)
     }
     for (int i = 0; i < g->n_taps; i++) cn_free(g->taps[i].path);
     cn_free(g->taps);
+    cn_free(g->checkpointed);
     cn_free(g->nodes);
     cn_free(g->poison);
     cn_free(g);
@@ -159,6 +162,7 @@ cn_node *cn_emit(cn_graph *g, cn_op op, cn_dtype dtype, int ndim, const int64_t 
         if (shape[i] < 1)
             cn_poison(g, "%s would have the size %lld", cn_op_name(op), (long long)shape[i]);
     }
+    y->segment = g->segment_depth ? g->n_segments : 0;
     y->n_in = n_in;
     y->stable = n_in > 0 || op == CN_OP_FILL;
     for (int i = 0; i < n_in; i++) {
@@ -185,6 +189,60 @@ cn_node *cn_emit_aux(cn_graph *g, cn_node *y, int i, cn_dtype dtype, int ndim, c
     a->needs_grad = false;
     y->aux[i] = a;
     return a;
+}
+
+cn_node *cn_emit_again(cn_graph *g, const cn_node *y, cn_node *const *in)
+{
+    cn_node *copy = cn_emit(g, y->op, y->dtype, y->ndim, y->shape, y->n_in, in);
+    if (cn_poisoned(g)) return copy;
+    cn_node made = *copy;
+    *copy = *y;
+    copy->id = made.id;
+    copy->name = made.name;
+    copy->needs_grad = made.needs_grad;
+    copy->stable = made.stable;
+    copy->segment = 0;
+    copy->grad = NULL;
+    for (int i = 0; i < CN_MAX_INPUTS; i++) copy->in[i] = made.in[i];
+    for (int i = 0; i < CN_MAX_AUX; i++) copy->aux[i] = NULL;
+    return copy;
+}
+
+void cn_segment_begin(cn_graph *g)
+{
+    if (g->segment_depth++ || cn_poisoned(g)) return;
+    if (g->n_segments == g->cap_segments) {
+        int cap = g->cap_segments ? 2 * g->cap_segments : 64;
+        bool *all =
+            cn_regrow(g->ctx, g->checkpointed, (size_t)g->n_segments * sizeof *all, (size_t)cap);
+        if (!all) {
+            poison_memory(g, "out of memory for the graph");
+            return;
+        }
+        g->checkpointed = all;
+        g->cap_segments = cap;
+    }
+    g->checkpointed[g->n_segments++] = false;
+}
+
+void cn_segment_end(cn_graph *g)
+{
+    if (g->segment_depth) g->segment_depth--;
+}
+
+int cn_graph_segments(const cn_graph *g)
+{
+    return g->n_segments;
+}
+
+void cn_graph_checkpoint(cn_graph *g, int segment)
+{
+    if (segment >= 1 && segment <= g->n_segments) g->checkpointed[segment - 1] = true;
+}
+
+bool cn_graph_checkpointed(const cn_graph *g, int segment)
+{
+    return segment >= 1 && segment <= g->n_segments && g->checkpointed[segment - 1];
 }
 
 cn_node *cn_input(cn_graph *g, const char *name, cn_dtype dtype, int ndim, const int64_t *shape,

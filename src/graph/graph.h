@@ -143,6 +143,7 @@ struct cn_node {
     cn_node *aux[CN_MAX_AUX]; /* further results, NULL when nobody asked */
     cn_param *param;          /* CN_OP_PARAM; on *_DW and sums of them, whose gradient this is */
     const char *name;         /* scope path, single-file form, for traces */
+    int segment;              /* 0: none */
     bool needs_grad;
     bool stable; /* depends on stable inputs and locked parameters only: run once, kept */
     cn_node *grad;
@@ -249,6 +250,21 @@ cn_node *cn_kl(cn_graph *g, cn_node *moments);
 /* mean + exp(logvar/2) * noise -> [N,H,W,C]; log variance held to [-30,20]. */
 cn_node *cn_gauss_sample(cn_graph *g, cn_node *moments, cn_node *noise);
 
+/* --- segments: what gradient checkpointing forgets and computes again ----------------------------- */
+
+/* Nodes built until the end belong to a new segment; inside another one nothing changes. */
+void cn_segment_begin(cn_graph *g);
+void cn_segment_end(cn_graph *g);
+/* Segments are numbered from 1. */
+int cn_graph_segments(const cn_graph *g);
+/* Before cn_graph_backward: of this segment no values are kept for the backward pass but those that enter
+ * it; the pass computes the rest again. Results are the same bytes. */
+void cn_graph_checkpoint(cn_graph *g, int segment);
+/* The same for `count` segments, those first that free most bytes per operation computed again. Returns
+ * how many segments there are whose values a backward pass would read. */
+int cn_graph_checkpoint_best(cn_graph *g, int count);
+bool cn_graph_checkpointed(const cn_graph *g, int segment);
+
 /* --- gradients (grad.c) -------------------------------------------------------------------------- */
 
 /* Appends d loss / d p for every trainable parameter that loss [1] depends on. */
@@ -275,6 +291,8 @@ cn_node *cn_emit_aux(cn_graph *g, cn_node *y, int i, cn_dtype dtype, int ndim,
                      const int64_t *shape);
 cn_node *cn_poison(cn_graph *g, const char *fmt, ...) CN_PRINTF(2, 3);
 bool cn_poisoned(const cn_graph *g);
+/* y once more, reading `in` instead of its own inputs. */
+cn_node *cn_emit_again(cn_graph *g, const cn_node *y, cn_node *const *in);
 void cn_grad_add(cn_graph *g, cn_node *x, cn_node *dx);
 
 #endif

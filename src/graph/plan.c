@@ -245,7 +245,7 @@ static cn_status plan_outputs(cn_plan *p, cn_node *const *outputs, int n)
     find_lifetimes(p, outputs, n);
     share_in_place(p);
     CN_TRY(place_buffers(p));
-    p->arena = cn_alloc(p->ctx, CN_MAX(p->arena_bytes, 1));
+    p->arena = cn_reserve(p->ctx, p->arena_bytes);
     if (!p->arena) return CN_ENOMEM;
     cn_plan_bind(p);
     return CN_OK;
@@ -310,6 +310,6 @@ void cn_plan_destroy(cn_plan *p)
     cn_free(p->buffer_of);
     cn_free(p->scratch_of);
     cn_free(p->buffers);
-    cn_free(p->arena);
+    cn_reserve_free(p->arena, p->arena_bytes);
     cn_free(p);
 }

@@ -1,7 +1,8 @@
 /* plan.h - every buffer's place fixed before anything runs, then running.
  *
  * A plan covers the nodes that its outputs need. Buffers with disjoint lifetimes share bytes of one
- * arena; inputs, outputs and what follows from stable inputs keep theirs from run to run.
+ * arena; inputs, outputs and what follows from stable inputs keep theirs from run to run. Planning reserves
+ * addresses only: memory is taken by the first run, so a plan may be made to learn what it would need.
  */
 #ifndef CN_PLAN_H
 #define CN_PLAN_H
@@ -12,9 +13,10 @@ typedef struct cn_plan cn_plan;
 
 typedef struct cn_plan_info {
     int64_t steps;
-    size_t arena_bytes;   /* activations, gradients, scratch */
-    size_t scratch_bytes; /* of these, the largest kernel's scratch */
-    double flops;         /* per run, matmul-like work */
+    size_t arena_bytes;    /* activations, gradients, scratch */
+    size_t scratch_bytes;  /* of these, the largest kernel's scratch */
+    size_t gradient_bytes; /* of these, gradients of parameters */
+    double flops;          /* per run, matmul-like work */
 } cn_plan_info;
 
 /* outputs: nodes whose values are wanted after a run; with_grads adds every parameter gradient. */
@@ -31,6 +33,8 @@ cn_status cn_plan_set(cn_plan *p, const cn_node *x, const void *data) CN_CHECKED
 /* Stable inputs or locked parameters changed: what follows from them is computed again. */
 void cn_plan_touch(cn_plan *p);
 cn_status cn_plan_run(cn_plan *p) CN_CHECKED;
+/* Gives the arena's memory back until the next run; values in it, inputs too, are lost. */
+void cn_plan_drop(cn_plan *p);
 /* Time and GFLOP/s per operation kind as text (CN_PROFILE=1 collects it). */
 void cn_plan_profile(const cn_plan *p, cn_str *out);
 

@@ -31,6 +31,12 @@ void cn_plan_info_get(const cn_plan *p, cn_plan_info *info)
         info->scratch_bytes = CN_MAX(info->scratch_bytes, p->steps[s].scratch_bytes);
         if (s >= p->n_stable) info->flops += p->steps[s].flops;
     }
+    for (int id = 0; id < p->n_nodes; id++) {
+        const cn_node *w = cn_graph_node(p->g, id);
+        if (w->op != CN_OP_PARAM || !w->grad || !p->needed[w->grad->id]) continue;
+        int b = cn_plan_buffer(p, w->grad);
+        if (b >= 0 && p->buffers[b].output) info->gradient_bytes += p->buffers[b].bytes;
+    }
 }
 
 void *cn_plan_data(cn_plan *p, const cn_node *x)
@@ -121,6 +127,13 @@ static void trace(const cn_plan *p, const cn_step *st, int s, double seconds)
                       (long long)y->shape[i]);
     cn_log(p->ctx, CN_LOG_INFO, "%5d %-16s %-18s %8.3f ms  %s", s, cn_op_name(y->op), shape,
            seconds * 1e3, y->name);
+}
+
+void cn_plan_drop(cn_plan *p)
+{
+    if (!p) return;
+    cn_reserve_drop(p->arena, p->arena_bytes);
+    p->dirty = true;
 }
 
 cn_status cn_plan_run(cn_plan *p)

@@ -20,13 +20,16 @@ cn_node *cn_time_embed(cn_graph *g, cn_node *t, int64_t dim)
 cn_node *cn_resblock(cn_graph *g, const char *name, cn_node *x, cn_node *emb, int64_t C, int groups)
 {
     cn_scope_push(g, name);
+    cn_segment_begin(g);
     cn_node *h = cn_group_norm(g, "in_layers.0|norm1", x, groups, EPS_RESBLOCK, CN_ACT_SILU);
     h = cn_conv2d(g, "in_layers.2|conv1", h, C, 3, 1, 1);
     h = cn_add_channel(g, h, cn_linear(g, "emb_layers.1|time_emb_proj", emb, C, true));
     h = cn_group_norm(g, "out_layers.0|norm2", h, groups, EPS_RESBLOCK, CN_ACT_SILU);
     h = cn_conv2d(g, "out_layers.3|conv2", h, C, 3, 1, 1);
     if (cn_channels(x) != C) x = cn_conv2d(g, "skip_connection|conv_shortcut", x, C, 1, 1, 0);
-    return cn_scope_return(g, cn_add(g, x, h));
+    x = cn_add(g, x, h);
+    cn_segment_end(g);
+    return cn_scope_return(g, x);
 }
 
 /* [N,H,W,C] -> [N,HW,C]; the same bytes. */
@@ -75,6 +78,7 @@ cn_node *cn_spatial_transformer(cn_graph *g, const char *name, cn_node *x, cn_no
 {
     int64_t C = cn_channels(x);
     cn_scope_push(g, name);
+    cn_segment_begin(g);
     cn_node *h = cn_group_norm(g, "norm", x, groups, EPS_NORMALIZE, CN_ACT_NONE);
     if (linear)
         h = cn_linear(g, "proj_in", tokens(g, h), C, true);
@@ -84,7 +88,9 @@ cn_node *cn_spatial_transformer(cn_graph *g, const char *name, cn_node *x, cn_no
     if (linear) h = cn_linear(g, "proj_out", h, C, true);
     h = cn_view(g, h, 4, x->shape);
     if (!linear) h = cn_conv2d(g, "proj_out", h, C, 1, 1, 0);
-    return cn_scope_return(g, cn_add(g, x, h));
+    x = cn_add(g, x, h);
+    cn_segment_end(g);
+    return cn_scope_return(g, x);
 }
 
 cn_node *cn_downsample(cn_graph *g, const char *name, cn_node *x)

@@ -40,6 +40,7 @@ cn_node *cn_controlnet_hint_build(cn_graph *g, const cn_controlnet_config *c, cn
                          (long long)multiple);
     condition = cn_compute(g, condition);
     cn_scope_push(g, "input_hint_block|controlnet_cond_embedding");
+    cn_segment_begin(g);
     cn_node *h = cn_silu(g, cn_conv2d_ex(g, "0|conv_in", condition, c->hint_channels[0], 3, 1,
                                          hint_pad, CN_INIT_GAUSS));
     int block = 0;
@@ -49,6 +50,7 @@ cn_node *cn_controlnet_hint_build(cn_graph *g, const cn_controlnet_config *c, cn
     }
     snprintf(name, sizeof name, "%d|conv_out", 2 + 2 * block);
     h = cn_conv2d_ex(g, name, h, c->encoder.channels[0], 3, 1, hint_pad, CN_INIT_ZERO);
+    cn_segment_end(g);
     return cn_scope_return(g, h);
 }
 

@@ -26,6 +26,7 @@ static cn_status build(cn_stepgraph *s, const cn_unet_config *u, const cn_contro
 {
     cn_graph *g = s->g;
     cn_residuals r = {0};
+    cn_graph_set_compute(g, s->o.compute);
     make_inputs(s, u);
     if (s->o.control) {
         cn_graph_use(g, control);
@@ -36,6 +37,7 @@ static cn_status build(cn_stepgraph *s, const cn_unet_config *u, const cn_contro
     cn_graph_use(g, unet);
     s->prediction = cn_unet_build(g, u, s->x, s->t, s->context, s->o.control ? &r : NULL);
     s->loss = cn_loss_node(g, CN_LOSS_MSE, s->prediction, s->target);
+    if (s->o.gradients) s->segments = cn_graph_checkpoint_best(g, s->o.checkpointed);
     return s->o.gradients ? cn_graph_backward(g, s->loss) : cn_graph_status(g);
 }
 

@@ -17,6 +17,8 @@ typedef struct cn_stepgraph_options {
     bool control;  /* false: the UNet alone */
     bool only_mid; /* the paper's small-scale strategy: no residual reaches the decoder's skips */
     bool gradients;
+    cn_dtype compute; /* F32 or BF16 */
+    int checkpointed; /* blocks whose values the backward pass computes again, the most worthwhile first */
 } cn_stepgraph_options;
 
 typedef struct cn_stepgraph {
@@ -25,6 +27,7 @@ typedef struct cn_stepgraph {
     cn_plan *plan;
     cn_node *x, *t, *context, *condition, *target; /* inputs; condition NULL without control */
     cn_node *prediction, *loss;
+    int segments; /* blocks that could be checkpointed */
 } cn_stepgraph;
 
 cn_status cn_stepgraph_create(cn_ctx *ctx, cn_backend *be, const cn_unet_config *unet_config,
