@@ -442,6 +442,7 @@ static cn_status prepare(job *j)
 {
     cn_pipeline *p = j->p;
     CN_TRY(check_options(j));
+    CN_TRY(cn_base_settle_prediction(p->ctx, p->base, p->backend));
     CN_TRY(choose_size(j));
     CN_TRY(cn_sampler_create(p->ctx, j->o->sampler, &p->base->schedule, j->o->steps, &j->sampler));
     CN_TRY(start_latents(j));

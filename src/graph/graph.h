@@ -13,7 +13,8 @@
  *
  * Names: every parameter has two, as the two published layouts of Stable Diffusion call it. A scope or
  * layer name is written "single-file|diffusers" ("in_layers.0|norm1"); without a bar both are the same;
- * an empty half adds no component.
+ * an empty half adds no component. A parameter's single-file name may end in "[i:n]": that file holds it
+ * as the i-th of n equal parts, along the first dimension, of the tensor so called.
  */
 #ifndef CN_GRAPH_H
 #define CN_GRAPH_H
@@ -200,6 +201,8 @@ cn_node *cn_conv2d_ex(cn_graph *g, const char *name, cn_node *x, int64_t O, int 
                       const int pad[4], cn_init init);
 /* x [...,I] -> [...,O]. */
 cn_node *cn_linear(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias);
+/* The same where weight and bias don't stand under one name (OpenCLIP's in_proj_weight): both given whole. */
+cn_node *cn_linear_named(cn_graph *g, const char *weight, const char *bias, cn_node *x, int64_t O);
 /* A linear layer that the single-file layout stores as a 1x1 convolution (the VAE's attention). */
 cn_node *cn_linear_ldm_conv(cn_graph *g, const char *name, cn_node *x, int64_t O);
 /* 1x1 convolution whose weight and bias start at 0 (the paper's zero convolution). x [N,H,W,C]. */
@@ -210,8 +213,8 @@ cn_node *cn_group_norm(cn_graph *g, const char *name, cn_node *x, int groups, fl
 cn_node *cn_layer_norm(cn_graph *g, const char *name, cn_node *x, float eps);
 /* ids [N,L] I32 -> [N,L,C] from a table [V,C] called name.weight. */
 cn_node *cn_embedding(cn_graph *g, const char *name, cn_node *ids, int64_t V, int64_t C);
-/* x [N,L,C] + table[:L], table [rows,C] called name.weight. */
-cn_node *cn_position_embedding(cn_graph *g, const char *name, cn_node *x, int64_t rows);
+/* x [N,L,C] + table[:L], table [rows,C]; `table` is its whole name. */
+cn_node *cn_position_embedding(cn_graph *g, const char *table, cn_node *x, int64_t rows);
 
 /* --- builders: operations without parameters ---------------------------------------------------- */
 

@@ -1,31 +1,43 @@
 /* linear.c - y = x w^T + b: x [...,I], w [O,I] (or [O,I,1,1]), y [...,O]. */
 #include "graph/ops.h"
 
-static cn_node *linear(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias,
+/* `bias` NULL: none. */
+static cn_node *linear(cn_graph *g, const char *weight, const char *bias, cn_node *x, int64_t O,
                        bool ldm_conv)
 {
     if (cn_poisoned(g)) return x;
     int64_t I = cn_channels(x);
-    cn_scope_push(g, name);
-    cn_node *w = cn_param_node(g, "weight", 2, (int64_t[]){O, I}, CN_INIT_FAN_IN, I);
-    cn_node *b = bias ? cn_param_node(g, "bias", 1, &O, CN_INIT_FAN_IN, I) : NULL;
+    cn_node *w = cn_param_node(g, weight, 2, (int64_t[]){O, I}, CN_INIT_FAN_IN, I);
+    cn_node *b = bias ? cn_param_node(g, bias, 1, &O, CN_INIT_FAN_IN, I) : NULL;
     if (!cn_poisoned(g)) w->param->ldm_conv = ldm_conv;
     int64_t shape[CN_MAX_DIMS];
     for (int i = 0; i < x->ndim; i++) shape[i] = x->shape[i];
     shape[x->ndim - 1] = O;
-    cn_node *y = cn_emit(g, CN_OP_LINEAR, x->dtype, x->ndim, shape, 3, (cn_node *[]){x, w, b});
+    return cn_emit(g, CN_OP_LINEAR, x->dtype, x->ndim, shape, 3, (cn_node *[]){x, w, b});
+}
+
+static cn_node *scoped(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias,
+                       bool ldm_conv)
+{
+    cn_scope_push(g, name);
+    cn_node *y = linear(g, "weight", bias ? "bias" : NULL, x, O, ldm_conv);
     cn_scope_pop(g);
     return y;
 }
 
 cn_node *cn_linear(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias)
 {
-    return linear(g, name, x, O, bias, false);
+    return scoped(g, name, x, O, bias, false);
 }
 
 cn_node *cn_linear_ldm_conv(cn_graph *g, const char *name, cn_node *x, int64_t O)
 {
-    return linear(g, name, x, O, true, true);
+    return scoped(g, name, x, O, true, true);
+}
+
+cn_node *cn_linear_named(cn_graph *g, const char *weight, const char *bias, cn_node *x, int64_t O)
+{
+    return linear(g, weight, bias, x, O, false);
 }
 
 cn_node *cn_bias_grad(cn_graph *g, const cn_node *b, cn_node *dy)

@@ -124,16 +124,13 @@ void cn_add_channel_grad(cn_graph *g, cn_node *y, cn_node *dy)
     if (x->needs_grad) cn_grad_add(g, x, dy);
 }
 
-cn_node *cn_position_embedding(cn_graph *g, const char *name, cn_node *x, int64_t rows)
+cn_node *cn_position_embedding(cn_graph *g, const char *table, cn_node *x, int64_t rows)
 {
     if (cn_poisoned(g)) return x;
     if (x->ndim != 3 || x->shape[1] > rows)
-        return cn_poison(g, "%s: %lld tokens, but only %lld positions", name,
+        return cn_poison(g, "%s: %lld tokens, but only %lld positions", table,
                          (long long)x->shape[1], (long long)rows);
-    cn_scope_push(g, name);
-    cn_node *p =
-        cn_param_node(g, "weight", 2, (int64_t[]){rows, x->shape[2]}, CN_INIT_NORMAL, rows);
-    cn_scope_pop(g);
+    cn_node *p = cn_param_node(g, table, 2, (int64_t[]){rows, x->shape[2]}, CN_INIT_NORMAL, rows);
     return cn_emit_like(g, CN_OP_ADD_ROWS, x, 2, (cn_node *[]){x, p});
 }
 

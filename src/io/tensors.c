@@ -177,11 +177,47 @@ cn_status cn_tensors_open(cn_ctx *ctx, const char *path, cn_tensors **out)
     return CN_OK;
 }
 
+static cn_status add_all(cn_ctx *ctx, cn_tensors *t, const cn_tensors *part)
+{
+    for (size_t i = 0; i < part->count; i++)
+        CN_TRY(cn_tensors_add(ctx, t, &part->list[i], strlen(part->list[i].name)));
+    t->skipped += part->skipped;
+    t->format = part->format;
+    return CN_OK;
+}
+
+cn_status cn_tensors_join(cn_ctx *ctx, cn_tensors **parts, int n, cn_tensors **out)
+{
+    cn_tensors *t = cn_alloc0(ctx, sizeof *t);
+    cn_tensors **owned = cn_alloc_array(ctx, (size_t)n, sizeof(cn_tensors *));
+    if (!t || !owned) {
+        for (int i = 0; i < n; i++) cn_tensors_close(parts[i]);
+        cn_free(owned);
+        cn_free(t);
+        return CN_ENOMEM;
+    }
+    memcpy(owned, parts, (size_t)n * sizeof(cn_tensors *));
+    t->parts = owned;
+    t->n_parts = n;
+    cn_status s = CN_OK;
+    for (int i = 0; s == CN_OK && i < n; i++) s = add_all(ctx, t, owned[i]);
+    if (s == CN_OK && n > 0) t->metadata = json_incref(owned[0]->metadata);
+    if (s == CN_OK) s = sort_names(ctx, t);
+    if (s != CN_OK) {
+        cn_tensors_close(t);
+        return s;
+    }
+    *out = t;
+    return CN_OK;
+}
+
 void cn_tensors_close(cn_tensors *t)
 {
     if (!t) return;
     for (size_t i = 0; i < t->count; i++) cn_free((void *)(uintptr_t)t->list[i].name);
     cn_free(t->list);
+    for (int i = 0; i < t->n_parts; i++) cn_tensors_close(t->parts[i]);
+    cn_free(t->parts);
     json_decref(t->metadata);
     if (t->mapped) munmap((void *)(uintptr_t)t->bytes, t->n);
     cn_free(t);
@@ -279,12 +315,27 @@ static void read_strided(const cn_tensor_info *info, float *out)
 
 cn_status cn_tensors_read(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info *info, float *out)
 {
+    return cn_tensors_read_rows(ctx, t, info, 0, info && info->ndim ? info->shape[0] : 1, out);
+}
+
+cn_status cn_tensors_read_rows(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info *info,
+                               int64_t first, int64_t n, float *out)
+{
     if (!info || info < t->list || info >= t->list + t->count)
         return cn_fail(ctx, CN_EINVAL, "cn_tensors_read: the tensor is not from this file");
-    if (info->elements == 0) return CN_OK;
-    if (cn_tensor_contiguous(info))
-        cn_to_f32(info->dtype, info->data, out, (size_t)info->elements);
+    int64_t rows = info->ndim ? info->shape[0] : 1;
+    if (first < 0 || n < 0 || first > rows || n > rows - first)
+        return cn_fail(ctx, CN_EINVAL, "%s: rows %lld to %lld of %lld", info->name,
+                       (long long)first, (long long)(first + n), (long long)rows);
+    if (info->elements == 0 || n == 0) return CN_OK;
+    cn_tensor_info some = *info;
+    if (some.ndim) some.shape[0] = n;
+    some.elements = info->elements / rows * n;
+    some.data = (const unsigned char *)info->data +
+                (size_t)(info->ndim ? first * info->stride[0] : 0) * cn_dtype_bytes(info->dtype);
+    if (cn_tensor_contiguous(&some))
+        cn_to_f32(some.dtype, some.data, out, (size_t)some.elements);
     else
-        read_strided(info, out);
+        read_strided(&some, out);
     return CN_OK;
 }

@@ -30,6 +30,9 @@ cn_status cn_tensors_open(cn_ctx *ctx, const char *path, cn_tensors **out) CN_CH
 /* The same over bytes that stay with the caller and must outlive *out. */
 cn_status cn_tensors_open_memory(cn_ctx *ctx, const void *bytes, size_t n,
                                  cn_tensors **out) CN_CHECKED;
+/* The tensors of n files as one (a model's weights in several files). Takes all of parts[] over, also when
+ * it fails; CN_EFORMAT when two hold a tensor of the same name. */
+cn_status cn_tensors_join(cn_ctx *ctx, cn_tensors **parts, int n, cn_tensors **out) CN_CHECKED;
 void cn_tensors_close(cn_tensors *t);
 
 /* Tensors in order of their names (bytewise). */
@@ -43,6 +46,9 @@ int64_t cn_tensors_skipped(const cn_tensors *t);
 /* info->elements floats, contiguous, row-major. `info` comes from this t. */
 cn_status cn_tensors_read(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info *info,
                           float *out) CN_CHECKED;
+/* Rows first .. first+n of the outermost dimension (a scalar has one row). */
+cn_status cn_tensors_read_rows(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info *info,
+                               int64_t first, int64_t n, float *out) CN_CHECKED;
 /* True when the elements lie row-major without gaps, so info->data may be used as it is. */
 bool cn_tensor_contiguous(const cn_tensor_info *info);
 

@@ -14,7 +14,9 @@ struct cn_tensors {
     json_t *metadata; /* safetensors' __metadata__, or NULL */
     const unsigned char *bytes;
     size_t n;
-    bool mapped; /* bytes come from mmap and are unmapped on close */
+    bool mapped;        /* bytes come from mmap and are unmapped on close */
+    cn_tensors **parts; /* cn_tensors_join: whose bytes the list points into; owned */
+    int n_parts;
 };
 
 /* Adds a copy of *info (its name copied as well, `name_len` bytes of it). The element count is filled in

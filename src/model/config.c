@@ -365,6 +365,8 @@ cn_status cn_clip_config_read(cn_ctx *ctx, const json_t *json, cn_clip_config *o
     else
         return cn_fail(ctx, CN_EFORMAT,
                        "\"hidden_act\": \"%s\" is not supported, only quick_gelu and gelu", act);
+    /* Of the published encoders only OpenCLIP's, in SD 2.x, have the exact GELU. */
+    c.open_clip = c.act == CN_ACT_GELU;
     CN_TRY(cn_clip_config_check(ctx, &c));
     *out = c;
     return CN_OK;

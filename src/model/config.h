@@ -41,8 +41,10 @@ typedef struct cn_vae_config {
 typedef struct cn_clip_config {
     int64_t vocabulary, hidden, intermediate, max_positions;
     int layers, heads;
-    int act; /* cn_act: CN_ACT_QUICK_GELU or CN_ACT_GELU */
+    int act; /* cn_act: CN_ACT_QUICK_GELU (SD 1.x), CN_ACT_GELU (SD 2.x) */
     float layer_norm_eps;
+    bool
+        open_clip; /* SD 2.x: single files have OpenCLIP's names and one layer more, which isn't used */
 } cn_clip_config;
 
 typedef struct cn_schedule_config {

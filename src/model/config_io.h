@@ -45,6 +45,9 @@ cn_status cn_vae_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char
 /* Names with or without "text_model." behind the prefix. */
 cn_status cn_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                      cn_clip_config *out) CN_CHECKED;
+/* OpenCLIP's names. The exact GELU is assumed, and that of a whole encoder the last layer isn't used. */
+cn_status cn_open_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
+                                          cn_clip_config *out) CN_CHECKED;
 
 /* --- config_write.c: what diffusers and transformers read. NULL when memory is out; json_decref. --- */
 

@@ -85,7 +85,7 @@ static cn_status refuse_features(const view *v)
         const char *ldm, *diffusers, *what;
     } list[] = {
         {"label_emb.0.0.weight", "add_embedding.linear_1.weight",
-         "has an added embedding of sizes or classes, as SDXL"},
+         "has an added embedding of sizes or classes, as SDXL and unCLIP"},
         {"middle_block.1.transformer_blocks.1.norm1.weight",
          "mid_block.attentions.0.transformer_blocks.1.norm1.weight",
          "has more than one transformer layer per block, as SDXL"},
@@ -212,6 +212,34 @@ cn_status cn_vae_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char
 
 /* --- CLIP ----------------------------------------------------------------------------------------------- */
 
+static int clip_heads(int64_t hidden)
+{
+    return hidden >= 64 && hidden % 64 == 0 ? (int)(hidden / 64) : 4;
+}
+
+cn_status cn_open_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
+                                          cn_clip_config *out)
+{
+    view v = {ctx, t, prefix, CN_LAYOUT_LDM};
+    cn_clip_config c = {.act = CN_ACT_GELU, .layer_norm_eps = 1e-5f, .open_clip = true};
+    const char *tokens = "token_embedding.weight", *positions = "positional_embedding";
+    const char *fc = "transformer.resblocks.0.mlp.c_fc.weight";
+    CN_TRY(dim(&v, tokens, find(&v, "%s", tokens), 0, &c.vocabulary));
+    CN_TRY(dim(&v, tokens, find(&v, "%s", tokens), 1, &c.hidden));
+    CN_TRY(dim(&v, positions, find(&v, "%s", positions), 0, &c.max_positions));
+    CN_TRY(dim(&v, fc, find(&v, "%s", fc), 0, &c.intermediate));
+    while (c.layers < 256 && find(&v, "transformer.resblocks.%d.mlp.c_fc.weight", c.layers))
+        c.layers++;
+    /* A whole encoder, of which SD 2.x leaves out the last layer. Programs that convert from a diffusers
+     * folder write 23 layers and, most of them, no text_projection. */
+    bool whole = find(&v, "text_projection") ? c.layers != 23 : c.layers == 24;
+    if (whole && c.layers > 1) c.layers--;
+    c.heads = clip_heads(c.hidden);
+    CN_TRY(cn_clip_config_check(ctx, &c));
+    *out = c;
+    return CN_OK;
+}
+
 cn_status cn_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                      cn_clip_config *out)
 {
@@ -228,7 +256,7 @@ cn_status cn_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const cha
     CN_TRY(dim(&v, table, find(&v, "%s", table), 0, &c.max_positions));
     CN_TRY(dim(&v, fc1, find(&v, "%s", fc1), 0, &c.intermediate));
     while (c.layers < 256 && find(&v, "encoder.layers.%d.mlp.fc1.weight", c.layers)) c.layers++;
-    c.heads = c.hidden >= 64 && c.hidden % 64 == 0 ? (int)(c.hidden / 64) : 4;
+    c.heads = clip_heads(c.hidden);
     CN_TRY(cn_clip_config_check(ctx, &c));
     *out = c;
     return CN_OK;

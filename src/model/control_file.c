@@ -64,8 +64,7 @@ static cn_status open_folder(cn_ctx *ctx, cn_control_file *c)
                        "diffusion_pytorch_model.safetensors are expected",
                        c->path);
     CN_TRY(read_config(ctx, c->path, &c->config));
-    CN_TRY(cn_weights_file(ctx, c->path, path));
-    CN_TRY(cn_tensors_open(ctx, path, &c->file));
+    CN_TRY(cn_weights_open(ctx, c->path, path, &c->file));
     CN_TRY(form_of(ctx, path, c->file, &c->form));
     return cn_format(ctx, c->path, sizeof c->path, "%s", path);
 }

@@ -1,7 +1,7 @@
 /* convert.c - any base model or ControlNet to a diffusers folder or a single file.
  *
- * The builders are run once to declare every parameter under both its names; nothing is planned or
- * computed. Each tensor is read, converted and written before the next, so memory holds one at a time.
+ * The builders are run once to declare every parameter under both its names; nothing is computed, but
+ * where only a look at the UNet's output tells what it predicts (prediction.c). Each tensor is read, converted and written before the next, so memory holds one at a time.
  */
 #include "model/nets.h"
 #include "model/source.h"
@@ -87,7 +87,7 @@ typedef struct job {
     cn_ctx *ctx;
     int n;
     cn_params *params[MAX_NETWORKS];
-    const cn_tensor_info **tensors[MAX_NETWORKS];
+    cn_place *places[MAX_NETWORKS];
     cn_source source[MAX_NETWORKS];
     cn_tensors *opened[MAX_NETWORKS];
     char path[MAX_NETWORKS][CN_PATH_BYTES];
@@ -98,7 +98,7 @@ static void job_close(job *j)
     if (!j) return;
     for (int i = 0; i < MAX_NETWORKS; i++) {
         cn_params_destroy(j->params[i]);
-        cn_free(j->tensors[i]);
+        cn_free(j->places[i]);
         cn_tensors_close(j->opened[i]);
     }
     cn_free(j);
@@ -116,7 +116,7 @@ static cn_status job_open_base(cn_ctx *ctx, const cn_base *b, job **out)
         s = declare(ctx, b, NULL, networks[i], &j->params[i]);
         if (s == CN_OK)
             s = cn_base_source(ctx, b, networks[i], j->path[i], &j->opened[i], &j->source[i]);
-        if (s == CN_OK) s = cn_source_resolve(ctx, &j->source[i], j->params[i], &j->tensors[i]);
+        if (s == CN_OK) s = cn_source_resolve(ctx, &j->source[i], j->params[i], &j->places[i]);
     }
     if (s != CN_OK) {
         job_close(j);
@@ -134,7 +134,7 @@ static cn_status job_open_control(cn_ctx *ctx, const cn_control_file *c, job **o
     j->n = 1;
     j->source[0] = cn_control_source(c);
     cn_status s = declare(ctx, NULL, &c->config, "controlnet", &j->params[0]);
-    if (s == CN_OK) s = cn_source_resolve(ctx, &j->source[0], j->params[0], &j->tensors[0]);
+    if (s == CN_OK) s = cn_source_resolve(ctx, &j->source[0], j->params[0], &j->places[0]);
     if (s != CN_OK) {
         job_close(j);
         return s;
@@ -149,7 +149,7 @@ static cn_status fill_from(const job *j, int first, int64_t i, float *out)
     if (cn_cancelled(j->ctx)) return cn_fail(j->ctx, CN_ECANCELLED, "cancelled while converting");
     for (int k = first; k < j->n; k++) {
         if (i < cn_params_count(j->params[k]))
-            return cn_tensors_read(j->ctx, j->source[k].file, j->tensors[k][i], out);
+            return cn_place_read(j->ctx, &j->source[k], &j->places[k][i], out);
         i -= cn_params_count(j->params[k]);
     }
     return cn_fail(j->ctx, CN_EINTERNAL, "convert: a tensor too many was asked for");
@@ -173,9 +173,12 @@ static cn_status write_base(cn_ctx *ctx, const cn_base *b, const job *j, const c
 {
     const cn_part parts[MAX_NETWORKS] = {{j->params[0], CN_PREFIX_UNET},
                                          {j->params[1], CN_PREFIX_VAE},
-                                         {j->params[2], CN_PREFIX_TEXT}};
+                                         {j->params[2], cn_text_prefix(&b->clip)}};
+    const char *const metadata[] = {"format", "pt", CN_META_PREDICTION,
+                                    b->schedule.v_prediction ? "v" : "epsilon", NULL};
     fill_user u = {j, 0};
-    if (single) return cn_parts_write(ctx, out, parts, j->n, CN_LAYOUT_LDM, dtype, fill, &u);
+    if (single)
+        return cn_parts_write(ctx, out, parts, j->n, CN_LAYOUT_LDM, dtype, metadata, fill, &u);
     CN_TRY(cn_dir_make(ctx, out));
     for (u.first = 0; u.first < j->n; u.first++)
         CN_TRY(cn_base_network_write(ctx, b, j->params[u.first], dtype, fill, &u, out));
@@ -193,21 +196,22 @@ static cn_status write_control(cn_ctx *ctx, const cn_control_file *c, const job 
     fill_user u = {j, 0};
     cn_part part = {j->params[0], single ? CN_PREFIX_CONTROL : ""};
     char path[CN_PATH_BYTES];
-    if (single) return cn_parts_write(ctx, out, &part, 1, CN_LAYOUT_LDM, dtype, fill, &u);
+    if (single) return cn_parts_write(ctx, out, &part, 1, CN_LAYOUT_LDM, dtype, NULL, fill, &u);
     CN_TRY(cn_dir_make(ctx, out));
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", out, cn_weights_name("controlnet")));
-    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, fill, &u));
+    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill, &u));
     return cn_config_save(ctx, out, "config.json", cn_controlnet_config_json(&c->config));
 }
 
 /* --- the interface --------------------------------------------------------------------------------- */
 
-static cn_status convert_base(cn_ctx *ctx, const char *in, const char *out, bool single,
-                              cn_dtype dtype)
+static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
+                              bool single, cn_dtype dtype)
 {
     cn_base *b = NULL;
     job *j = NULL;
     cn_status s = cn_base_open(ctx, in, &b);
+    if (s == CN_OK) s = cn_base_settle_prediction(ctx, b, be);
     if (s == CN_OK) s = job_open_base(ctx, b, &j);
     if (s == CN_OK) s = write_base(ctx, b, j, out, single, dtype);
     job_close(j);
@@ -254,7 +258,6 @@ cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const char *in, const 
                              bool to_single_file, cn_dtype dtype)
 {
     bool control;
-    (void)be; /* no layout but the published ones is involved */
     CN_TRY(cn_save_dtype_check(ctx, dtype));
     if (to_single_file && cn_dir_exists(out))
         return cn_fail(ctx, CN_EINVAL,
@@ -263,5 +266,5 @@ cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const char *in, const 
         return cn_fail(ctx, CN_EINVAL, "%s: is a file; a folder's name is expected", out);
     CN_TRY(is_control(ctx, in, &control));
     return control ? convert_control(ctx, in, out, to_single_file, dtype)
-                   : convert_base(ctx, in, out, to_single_file, dtype);
+                   : convert_base(ctx, be, in, out, to_single_file, dtype);
 }

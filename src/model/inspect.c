@@ -91,6 +91,9 @@ static void describe(group *g, const cn_tensors *t, cn_layout layout)
     } else if (!strcmp(g->name, "text_encoder")) {
         if (cn_clip_config_from_shapes(NULL, t, g->prefix, &k) == CN_OK)
             clip_widths(&g->widths, &k);
+    } else if (!strcmp(g->prefix, CN_PREFIX_OPEN)) {
+        if (cn_open_clip_config_from_shapes(NULL, t, g->prefix, &k) == CN_OK)
+            clip_widths(&g->widths, &k);
     }
 }
 
@@ -121,7 +124,8 @@ static void collect_prefixed(findings *f, const cn_tensors *t)
     add_group(f, "unet", CN_PREFIX_UNET);
     add_group(f, "vae", CN_PREFIX_VAE);
     add_group(f, "text_encoder", CN_PREFIX_TEXT);
-    add_group(f, "text_encoder (OpenCLIP)", "cond_stage_model.");
+    add_group(f, "text_encoder (OpenCLIP)", CN_PREFIX_OPEN);
+    add_group(f, "text_encoder (other)", "cond_stage_model.");
     add_group(f, "controlnet", CN_PREFIX_CONTROL);
     add_group(f, "averaged weights", "model_ema.");
     add_group(f, "other", "");
@@ -179,8 +183,7 @@ static cn_status collect_network(cn_ctx *ctx, findings *f, const char *dir, cons
     cn_tensors *t = NULL;
     CN_TRY(cn_format(ctx, sub, sizeof sub, "%s/%s", dir, network));
     if (!cn_dir_exists(sub)) return CN_OK;
-    CN_TRY(cn_weights_file(ctx, sub, path));
-    CN_TRY(cn_tensors_open(ctx, path, &t));
+    CN_TRY(cn_weights_open(ctx, sub, path, &t));
     collect_bare(f, t, network, CN_LAYOUT_DIFFUSERS);
     f->format = cn_tensors_format(t);
     f->skipped += cn_tensors_skipped(t);
@@ -201,8 +204,7 @@ static cn_status collect_folder(cn_ctx *ctx, findings *f, const char *dir)
     }
     char path[CN_PATH_BYTES];
     cn_tensors *t = NULL;
-    CN_TRY(cn_weights_file(ctx, dir, path));
-    CN_TRY(cn_tensors_open(ctx, path, &t));
+    CN_TRY(cn_weights_open(ctx, dir, path, &t));
     collect_file(f, t);
     cn_tensors_close(t);
     return CN_OK;

@@ -35,5 +35,9 @@ cn_node *cn_vae_encode_build(cn_graph *g, const cn_vae_config *c, cn_node *image
 cn_node *cn_vae_decode_build(cn_graph *g, const cn_vae_config *c, cn_node *z);
 /* ids [N,L] I32 to [N,L,hidden], after the final layer norm. skip: last layers left out (0 none). */
 cn_node *cn_clip_build(cn_graph *g, const cn_clip_config *c, cn_node *ids, int skip);
+/* Its two halves: ids to their rows of the token table, [N,L,hidden], which may then be replaced (textual
+ * inversion); rows to features. */
+cn_node *cn_clip_embed_build(cn_graph *g, const cn_clip_config *c, cn_node *ids);
+cn_node *cn_clip_layers_build(cn_graph *g, const cn_clip_config *c, cn_node *rows, int skip);
 
 #endif

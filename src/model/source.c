@@ -115,28 +115,86 @@ bool cn_file_in(const char *dir, const char *name)
     return n > 0 && (size_t)n < sizeof path && cn_file_exists(path);
 }
 
-cn_status cn_weights_file(cn_ctx *ctx, const char *dir, char out[CN_PATH_BYTES])
+/* The files that an index names, each once, in *files (strings of `index`). */
+static cn_status shard_files(cn_ctx *ctx, const json_t *index, const char *path, json_t **files)
+{
+    const char *tensor;
+    json_t *file, *map = json_object_get(index, "weight_map");
+    if (!json_is_object(map) || !json_object_size(map))
+        return cn_fail(ctx, CN_EFORMAT, "%s: \"weight_map\" must name each tensor's file", path);
+    if (!(*files = json_object())) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
+    json_object_foreach(map, tensor, file)
+    {
+        const char *name = json_string_value(file);
+        if (!name || !name[0] || strchr(name, '/'))
+            return cn_fail(ctx, CN_EFORMAT,
+                           "%s: the file of %.200s must be a name in the same folder", path,
+                           tensor);
+        if (json_object_set(*files, name, file))
+            return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
+    }
+    if (json_object_size(*files) > 1000)
+        return cn_fail(ctx, CN_EFORMAT, "%s: names %zu files; at most 1000 are read", path,
+                       json_object_size(*files));
+    return CN_OK;
+}
+
+static cn_status open_shards(cn_ctx *ctx, const char *dir, const char *path, const json_t *files,
+                             cn_tensors **out)
+{
+    int n = 0;
+    const char *name;
+    json_t *unused;
+    char file[CN_PATH_BYTES];
+    cn_tensors **parts = cn_alloc_array(ctx, json_object_size(files), sizeof(cn_tensors *));
+    cn_status s = parts ? CN_OK : CN_ENOMEM;
+    json_object_foreach((json_t *)(uintptr_t)files, name, unused)
+    {
+        (void)unused;
+        if (s == CN_OK) s = cn_format(ctx, file, sizeof file, "%s/%s", dir, name);
+        if (s == CN_OK) s = cn_tensors_open(ctx, file, &parts[n]);
+        if (s == CN_OK) n++;
+    }
+    if (s == CN_OK) {
+        s = cn_tensors_join(ctx, parts, n, out);
+        if (s != CN_OK) s = cn_fail_prefix(ctx, s, "%s", path);
+    } else {
+        for (int i = 0; i < n; i++) cn_tensors_close(parts[i]);
+    }
+    cn_free(parts);
+    return s;
+}
+
+static cn_status open_index(cn_ctx *ctx, const char *dir, const char *path, cn_tensors **out)
+{
+    json_t *index = NULL, *files = NULL;
+    CN_TRY(cn_json_load_file(ctx, path, &index));
+    cn_status s = shard_files(ctx, index, path, &files);
+    if (s == CN_OK) s = open_shards(ctx, dir, path, files, out);
+    json_decref(files);
+    json_decref(index);
+    return s;
+}
+
+cn_status cn_weights_open(cn_ctx *ctx, const char *dir, char path[CN_PATH_BYTES], cn_tensors **out)
 {
     static const char *const names[] = {"diffusion_pytorch_model.safetensors",
                                         "diffusion_pytorch_model.fp16.safetensors",
                                         "model.safetensors",
                                         "model.fp16.safetensors",
+                                        "diffusion_pytorch_model.safetensors.index.json",
+                                        "model.safetensors.index.json",
                                         "diffusion_pytorch_model.bin",
                                         "diffusion_pytorch_model.fp16.bin",
                                         "pytorch_model.bin",
-                                        "pytorch_model.fp16.bin"};
-    static const char *const sharded[] = {"diffusion_pytorch_model.safetensors.index.json",
-                                          "model.safetensors.index.json",
-                                          "pytorch_model.bin.index.json"};
-    for (size_t i = 0; i < CN_COUNT(names); i++)
-        if (cn_file_in(dir, names[i]))
-            return cn_format(ctx, out, CN_PATH_BYTES, "%s/%s", dir, names[i]);
-    for (size_t i = 0; i < CN_COUNT(sharded); i++)
-        if (cn_file_in(dir, sharded[i]))
-            return cn_fail(
-                ctx, CN_EFORMAT,
-                "%s: weights in several files (%s) are not supported, one file is expected", dir,
-                sharded[i]);
+                                        "pytorch_model.fp16.bin",
+                                        "pytorch_model.bin.index.json"};
+    for (size_t i = 0; i < CN_COUNT(names); i++) {
+        if (!cn_file_in(dir, names[i])) continue;
+        CN_TRY(cn_format(ctx, path, CN_PATH_BYTES, "%s/%s", dir, names[i]));
+        return strstr(names[i], ".index.json") ? open_index(ctx, dir, path, out)
+                                               : cn_tensors_open(ctx, path, out);
+    }
     return cn_fail(ctx, CN_EIO, "%s: holds no weights; %s or %s is expected", dir, names[0],
                    names[2]);
 }
@@ -179,10 +237,19 @@ static const cn_tensor_info *find_old_vae(const cn_source *s, const char *name)
     return NULL;
 }
 
-const cn_tensor_info *cn_source_find(const cn_source *s, const char *network, const cn_param *q)
+size_t cn_name_part(const char *name, int *part, int *parts)
+{
+    const char *open = strrchr(name, '[');
+    *part = 0;
+    *parts = 1;
+    if (!open || sscanf(open, "[%d:%d]", part, parts) != 2) return strlen(name);
+    return (size_t)(open - name);
+}
+
+/* The tensor called `name`, or as files of other ages call it. */
+static const cn_tensor_info *find_named(const cn_source *s, const char *network, const char *name)
 {
     static const char text_model[] = "text_model.";
-    const char *name = s->layout == CN_LAYOUT_LDM ? q->ldm_name : q->diffusers_name;
     const cn_tensor_info *t = lookup(s, "", name);
     if (t) return t;
     if (!strcmp(network, "text_encoder")) {
@@ -194,19 +261,41 @@ const cn_tensor_info *cn_source_find(const cn_source *s, const char *network, co
     return NULL;
 }
 
+cn_place cn_source_find(const cn_source *s, const char *network, const cn_param *q)
+{
+    char name[CN_NAME_MAX];
+    cn_place at = {NULL, 0, 1};
+    if (s->layout == CN_LAYOUT_DIFFUSERS) {
+        at.tensor = find_named(s, network, q->diffusers_name);
+        return at;
+    }
+    size_t n = cn_name_part(q->ldm_name, &at.part, &at.parts);
+    snprintf(name, sizeof name, "%.*s", (int)n, q->ldm_name);
+    at.tensor = find_named(s, network, name);
+    return at;
+}
+
 static int significant_dims(int ndim, const int64_t *shape)
 {
     while (ndim > 0 && shape[ndim - 1] == 1) ndim--;
     return ndim;
 }
 
-static bool same_shape(const cn_param *q, const cn_tensor_info *t)
+static bool same_shape(const cn_param *q, const cn_place *at)
 {
+    const cn_tensor_info *t = at->tensor;
     int n = significant_dims(q->ndim, q->shape);
-    if (significant_dims(t->ndim, t->shape) != n) return false;
+    if (at->parts > 1 ? t->ndim != q->ndim : significant_dims(t->ndim, t->shape) != n) return false;
     for (int i = 0; i < n; i++)
-        if (q->shape[i] != t->shape[i]) return false;
+        if (q->shape[i] * (i ? 1 : at->parts) != t->shape[i]) return false;
     return true;
+}
+
+cn_status cn_place_read(cn_ctx *ctx, const cn_source *s, const cn_place *at, float *out)
+{
+    if (at->parts == 1) return cn_tensors_read(ctx, s->file, at->tensor, out);
+    int64_t rows = at->tensor->shape[0] / at->parts;
+    return cn_tensors_read_rows(ctx, s->file, at->tensor, at->part * rows, rows, out);
 }
 
 static void add_shape(cn_str *s, int ndim, const int64_t *shape)
@@ -222,8 +311,9 @@ typedef struct complaint {
     int64_t n;
 } complaint;
 
-static void complain(complaint *c, const cn_source *s, const cn_param *q, const cn_tensor_info *t)
+static void complain(complaint *c, const cn_source *s, const cn_param *q, const cn_place *at)
 {
+    const cn_tensor_info *t = at->tensor;
     if (c->n++ >= 3) return;
     const char *name = s->layout == CN_LAYOUT_LDM ? q->ldm_name : q->diffusers_name;
     cn_str_addf(&c->list, "%s%s%s", c->n > 1 ? ", " : "", t ? "" : s->prefix, t ? t->name : name);
@@ -232,6 +322,7 @@ static void complain(complaint *c, const cn_source *s, const cn_param *q, const 
     add_shape(&c->list, t->ndim, t->shape);
     cn_str_adds(&c->list, " instead of ");
     add_shape(&c->list, q->ndim, q->shape);
+    if (at->parts > 1) cn_str_addf(&c->list, " %d times", at->parts);
 }
 
 static cn_status report(cn_ctx *ctx, const cn_source *s, const cn_params *p, complaint *c,
@@ -244,20 +335,19 @@ static cn_status report(cn_ctx *ctx, const cn_source *s, const cn_params *p, com
                    c->list.data ? c->list.data : "", more);
 }
 
-cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p,
-                            const cn_tensor_info ***out)
+cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p, cn_place **out)
 {
     int64_t n = cn_params_count(p);
     complaint missing = {0}, misshapen = {0};
-    const cn_tensor_info **list = cn_alloc_array(ctx, (size_t)n + 1, sizeof *list);
+    cn_place *list = cn_alloc_array(ctx, (size_t)n + 1, sizeof *list);
     if (!list) return CN_ENOMEM;
     for (int64_t i = 0; i < n; i++) {
         const cn_param *q = cn_params_at(p, i);
         list[i] = cn_source_find(s, cn_params_network(p), q);
-        if (!list[i])
-            complain(&missing, s, q, NULL);
-        else if (!same_shape(q, list[i]))
-            complain(&misshapen, s, q, list[i]);
+        if (!list[i].tensor)
+            complain(&missing, s, q, &list[i]);
+        else if (!same_shape(q, &list[i]))
+            complain(&misshapen, s, q, &list[i]);
     }
     cn_status status = CN_OK;
     if (missing.n)
@@ -284,7 +374,7 @@ static int64_t largest(const cn_params *p)
 
 cn_status cn_source_load(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_params *p)
 {
-    const cn_tensor_info **list = NULL;
+    cn_place *list = NULL;
     CN_TRY(cn_source_resolve(ctx, s, p, &list));
     cn_status status = CN_ENOMEM;
     float *plain = cn_alloc_array(ctx, (size_t)largest(p), sizeof *plain);
@@ -294,7 +384,7 @@ cn_status cn_source_load(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_par
             status = cn_fail(ctx, CN_ECANCELLED, "cancelled while loading %s", s->path);
             goto end;
         }
-        if ((status = cn_tensors_read(ctx, s->file, list[i], plain)) != CN_OK) goto end;
+        if ((status = cn_place_read(ctx, s, &list[i], plain)) != CN_OK) goto end;
         if ((status = cn_param_set(be, ctx, cn_params_at(p, i), plain)) != CN_OK) goto end;
     }
     status = CN_OK;

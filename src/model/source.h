@@ -11,7 +11,13 @@
 #define CN_PREFIX_UNET    "model.diffusion_model."
 #define CN_PREFIX_VAE     "first_stage_model."
 #define CN_PREFIX_TEXT    "cond_stage_model.transformer."
+#define CN_PREFIX_OPEN    "cond_stage_model.model." /* OpenCLIP's text encoder, SD 2.x */
 #define CN_PREFIX_CONTROL "control_model."
+
+/* A safetensors file's metadata: what the UNet predicts, "epsilon" or "v" (Stability AI's ModelSpec). */
+#define CN_META_PREDICTION "modelspec.prediction_type"
+/* SD 2.x with v prediction was trained at 768 px, with the noise at 512 px. */
+enum { CN_V_SAMPLE_SIZE = 96 };
 
 /* --- content ------------------------------------------------------------------------------------------ */
 
@@ -40,13 +46,17 @@ cn_content cn_content_of(const cn_tensors *t);
 /* "a LoRA", for messages. */
 const char *cn_content_name(cn_content c);
 bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix);
+/* What stands before the text encoder's names in a single file. */
+const char *cn_text_prefix(const cn_clip_config *c);
 
 /* --- files -------------------------------------------------------------------------------------------- */
 
 enum { CN_PATH_BYTES = 4096 };
 
-/* The weights file in a diffusers or transformers network folder (safetensors before pickles). */
-cn_status cn_weights_file(cn_ctx *ctx, const char *dir, char out[CN_PATH_BYTES]) CN_CHECKED;
+/* Opens the weights in a diffusers or transformers network folder: safetensors before pickles, one file or
+ * several with an index. path gets the file's name (the index's for several). */
+cn_status cn_weights_open(cn_ctx *ctx, const char *dir, char path[CN_PATH_BYTES],
+                          cn_tensors **out) CN_CHECKED;
 /* dir/name as JSON; *out: json_decref. */
 cn_status cn_config_load(cn_ctx *ctx, const char *dir, const char *name, json_t **out) CN_CHECKED;
 bool cn_file_in(const char *dir, const char *name);
@@ -60,12 +70,22 @@ typedef struct cn_source {
     cn_layout layout;
 } cn_source;
 
-/* The tensor of parameter q of the network (cn_params_network) under any of its published names; NULL. */
-const cn_tensor_info *cn_source_find(const cn_source *s, const char *network, const cn_param *q);
-/* One tensor per parameter, shapes checked (equal up to trailing 1s); *out: cn_free. Missing and
+/* Where one parameter's values are: a tensor, or the part-th of `parts` equal parts of it. */
+typedef struct cn_place {
+    const cn_tensor_info *tensor;
+    int part, parts;
+} cn_place;
+
+/* "NAME[i:n]" (graph.h) to the length of NAME, i and n; a plain name is part 0 of 1. */
+size_t cn_name_part(const char *name, int *part, int *parts);
+/* Parameter q of the network (cn_params_network) under any of its published names; tensor NULL: none. */
+cn_place cn_source_find(const cn_source *s, const char *network, const cn_param *q);
+/* One place per parameter, shapes checked (equal up to trailing 1s); *out: cn_free. Missing and
  * misshapen tensors are CN_EMISMATCH: the first three by name, and how many more. */
 cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p,
-                            const cn_tensor_info ***out) CN_CHECKED;
+                            cn_place **out) CN_CHECKED;
+/* The place's values as floats, row-major. */
+cn_status cn_place_read(cn_ctx *ctx, const cn_source *s, const cn_place *at, float *out) CN_CHECKED;
 cn_status cn_source_load(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_params *p) CN_CHECKED;
 
 /* A ControlNet file's. */
@@ -83,10 +103,11 @@ typedef struct cn_part {
 } cn_part;
 
 /* Writes the sets one behind the other into one safetensors file in `layout`'s names and shapes;
- * fill(user, i, out) gives parameter i of the sets taken together. */
+ * fill(user, i, out) gives parameter i of the sets taken together. metadata: as cn_safetensors_write's;
+ * NULL: the format alone. */
 cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
-                         cn_layout layout, cn_dtype dtype, cn_tensor_fill fill,
-                         void *user) CN_CHECKED;
+                         cn_layout layout, cn_dtype dtype, const char *const *metadata,
+                         cn_tensor_fill fill, void *user) CN_CHECKED;
 /* dtype must be F32, F16 or BF16. */
 cn_status cn_save_dtype_check(cn_ctx *ctx, cn_dtype dtype) CN_CHECKED;
 /* Writes json (taken; NULL counts as out of memory) as dir/name. */

@@ -50,6 +50,11 @@ int32_t cn_tokenizer_pad(const cn_tokenizer *t)
     return t->pad;
 }
 
+void cn_tokenizer_set_pad(cn_tokenizer *t, int32_t id)
+{
+    t->pad = id;
+}
+
 static cn_status push_id(encoder *e, int32_t id)
 {
     if (e->n == e->cap) {

@@ -1,7 +1,7 @@
 /* tokenizer.h - CLIP's byte-pair tokenizer: a prompt to token ids, as transformers 5's CLIPTokenizer.
  *
  * Works with any vocabulary in CLIP's conventions. The ids of <|startoftext|> (BOS) and <|endoftext|>
- * (EOS, and what unknown bytes become) are looked up by name. A tokenizer never changes after opening,
+ * (EOS, and what unknown bytes become) are looked up by name. A tokenizer never changes once it is shared,
  * so many threads may encode with it at once, each with its own cn_ctx.
  */
 #ifndef CN_MODEL_TOKENIZER_H
@@ -31,6 +31,8 @@ int64_t cn_tokenizer_size(const cn_tokenizer *t);
 int32_t cn_tokenizer_bos(const cn_tokenizer *t);
 int32_t cn_tokenizer_eos(const cn_tokenizer *t);
 int32_t cn_tokenizer_pad(const cn_tokenizer *t);
+/* Chooses another token for padding; only before the tokenizer is shared. 0 <= id < size. */
+void cn_tokenizer_set_pad(cn_tokenizer *t, int32_t id);
 
 /* ids[max_length] = BOS, tokens, EOS, padding; a longer text loses tokens at its end and keeps EOS.
  * max_length >= 2. *n_untruncated (may be NULL) = length with BOS and EOS before truncation. Broken

@@ -72,25 +72,45 @@ static cn_status refuse_content(cn_ctx *ctx, const cn_base *b, cn_content conten
                    b->path, cn_content_name(content));
 }
 
+/* An empty tensor v_pred is how community files mark v prediction; newer files say it in the metadata.
+ * Inpainting UNets (9 channels) predict the noise. */
+static void read_prediction(cn_base *b)
+{
+    const char *said = cn_tensors_metadata(b->file, CN_META_PREDICTION);
+    b->schedule.v_prediction = cn_tensors_find(b->file, "v_pred") || (said && said[0] == 'v');
+    b->prediction_unknown = b->clip.open_clip && !b->schedule.v_prediction && !said &&
+                            b->unet.in_channels == b->unet.out_channels;
+    if (b->clip.open_clip && b->schedule.v_prediction) b->unet.sample_size = CN_V_SAMPLE_SIZE;
+}
+
 static cn_status read_single_configs(cn_ctx *ctx, cn_base *b)
 {
-    if (cn_tensors_have_prefix(b->file, "cond_stage_model.model."))
-        return cn_fail(ctx, CN_EFORMAT,
-                       "the text encoder is in OpenCLIP's form (cond_stage_model.model.); give the "
-                       "model as a diffusers folder");
+    bool open_clip = cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN);
+    if (cn_tensors_have_prefix(b->file, "depth_model."))
+        return cn_fail(
+            ctx, CN_EFORMAT,
+            "a depth-to-image model (depth_model.*), whose UNet takes a depth map beside "
+            "the latent, is not supported; a ControlNet for depth does the same");
+    if (cn_tensors_have_prefix(b->file, "embedder.model."))
+        return cn_fail(
+            ctx, CN_EFORMAT,
+            "an unCLIP model (embedder.model.*), which starts from a picture's embedding, "
+            "is not supported");
     if (!cn_tensors_have_prefix(b->file, CN_PREFIX_VAE))
         return cn_fail(ctx, CN_EMISMATCH,
                        "no VAE (" CN_PREFIX_VAE "*) in it; a whole base model is expected");
-    if (!cn_tensors_have_prefix(b->file, CN_PREFIX_TEXT))
+    if (!open_clip && !cn_tensors_have_prefix(b->file, CN_PREFIX_TEXT))
         return cn_fail(ctx, CN_EMISMATCH,
                        "no text encoder (" CN_PREFIX_TEXT
                        "*) in it; a whole base model is expected");
     CN_TRY(cn_unet_config_from_shapes(ctx, b->file, CN_PREFIX_UNET, CN_LAYOUT_LDM, &b->unet));
     CN_TRY(cn_vae_config_from_shapes(ctx, b->file, CN_PREFIX_VAE, CN_LAYOUT_LDM, &b->vae));
-    CN_TRY(cn_clip_config_from_shapes(ctx, b->file, CN_PREFIX_TEXT, &b->clip));
+    if (open_clip)
+        CN_TRY(cn_open_clip_config_from_shapes(ctx, b->file, CN_PREFIX_OPEN, &b->clip));
+    else
+        CN_TRY(cn_clip_config_from_shapes(ctx, b->file, CN_PREFIX_TEXT, &b->clip));
     cn_schedule_config_default(&b->schedule);
-    /* An empty tensor of this name is how community files mark v prediction. */
-    b->schedule.v_prediction = cn_tensors_find(b->file, "v_pred") != NULL;
+    read_prediction(b);
     return CN_OK;
 }
 
@@ -140,7 +160,12 @@ cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer
                             cn_tokenizer **out)
 {
     char own[CN_PATH_BYTES];
-    if (tokenizer_dir) return cn_tokenizer_open(ctx, tokenizer_dir, out);
+    if (tokenizer_dir) {
+        CN_TRY(cn_tokenizer_open(ctx, tokenizer_dir, out));
+        /* SD 1.x's vocabulary, which serves SD 2.x as well, names another token for padding. */
+        if (b->clip.open_clip) cn_tokenizer_set_pad(*out, 0);
+        return CN_OK;
+    }
     CN_TRY(cn_format(ctx, own, sizeof own, "%s/tokenizer", b->path));
     if (b->single_file || !cn_dir_exists(own))
         return cn_fail(ctx, CN_EINVAL, "%s: comes without a tokenizer; " CN_TOKENIZER_HINT,
@@ -148,18 +173,23 @@ cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer
     return cn_tokenizer_open(ctx, own, out);
 }
 
-static const char *single_prefix(const char *network)
+const char *cn_text_prefix(const cn_clip_config *c)
+{
+    return c->open_clip ? CN_PREFIX_OPEN : CN_PREFIX_TEXT;
+}
+
+static const char *single_prefix(const cn_base *b, const char *network)
 {
     if (!strcmp(network, "unet")) return CN_PREFIX_UNET;
     if (!strcmp(network, "vae")) return CN_PREFIX_VAE;
-    if (!strcmp(network, "text_encoder")) return CN_PREFIX_TEXT;
+    if (!strcmp(network, "text_encoder")) return cn_text_prefix(&b->clip);
     return NULL;
 }
 
 cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, const char *network,
                          char path[CN_PATH_BYTES], cn_tensors **opened, cn_source *out)
 {
-    const char *prefix = single_prefix(network);
+    const char *prefix = single_prefix(b, network);
     *opened = NULL;
     if (!prefix) return cn_fail(ctx, CN_EINVAL, "a base model has no network \"%s\"", network);
     if (b->single_file) {
@@ -168,8 +198,7 @@ cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, const char *network,
     }
     char dir[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, dir, sizeof dir, "%s/%s", b->path, network));
-    CN_TRY(cn_weights_file(ctx, dir, path));
-    CN_TRY(cn_tensors_open(ctx, path, opened));
+    CN_TRY(cn_weights_open(ctx, dir, path, opened));
     *out = (cn_source){*opened, path, "", CN_LAYOUT_DIFFUSERS};
     return CN_OK;
 }

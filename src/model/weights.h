@@ -20,10 +20,14 @@ typedef struct cn_base {
     cn_vae_config vae;
     cn_clip_config clip;
     cn_schedule_config schedule;
+    bool prediction_unknown; /* a single file that doesn't say whether it predicts v; see below */
 } cn_base;
 
 cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out) CN_CHECKED;
 void cn_base_close(cn_base *b);
+/* Finds out what the UNet of a single file predicts where nothing in it says so (SD 2.x): reads its
+ * weights and looks at one output, as stable-diffusion-webui does. Does nothing where it is known. */
+cn_status cn_base_settle_prediction(cn_ctx *ctx, cn_base *b, cn_backend *be) CN_CHECKED;
 /* The base's tokenizer: its own folder's, or tokenizer_dir when given (a single file has none). */
 cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer_dir,
                             cn_tokenizer **out) CN_CHECKED;

@@ -18,38 +18,91 @@ cn_status cn_save_dtype_check(cn_ctx *ctx, cn_dtype dtype)
 
 enum { FULL_NAME_BYTES = CN_NAME_MAX + 64 };
 
-static cn_status describe(cn_ctx *ctx, const cn_part *part, const cn_param *q, cn_layout layout,
-                          cn_dtype dtype, char name[FULL_NAME_BYTES], cn_tensor_out *t)
+enum { MAX_MERGED = 4 };
+
+/* A tensor to write and the parameters it is made of, one behind the other. */
+typedef struct entry {
+    char name[FULL_NAME_BYTES];
+    int64_t param[MAX_MERGED], elements; /* numbers in the order of the sets; of one part */
+    int n;
+} entry;
+
+typedef struct writer {
+    cn_ctx *ctx;
+    entry *entries;
+    cn_tensor_out *list;
+    int64_t n;
+    cn_tensor_fill fill;
+    void *user;
+} writer;
+
+static cn_status fill_entry(void *user, int64_t i, float *out)
 {
-    CN_TRY(cn_format(ctx, name, FULL_NAME_BYTES, "%s%s", part->prefix,
-                     layout == CN_LAYOUT_LDM ? q->ldm_name : q->diffusers_name));
-    *t = (cn_tensor_out){.name = name, .dtype = dtype, .ndim = q->ndim};
+    const writer *w = user;
+    const entry *e = &w->entries[i];
+    for (int k = 0; k < e->n; k++) CN_TRY(w->fill(w->user, e->param[k], out + k * e->elements));
+    return CN_OK;
+}
+
+/* Puts a further part of a tensor that the single-file layout has in one piece to its first. */
+static cn_status add_part(writer *w, const char *name, int64_t number, int part)
+{
+    for (int64_t i = w->n; i-- > 0;) {
+        entry *e = &w->entries[i];
+        if (strcmp(e->name, name) != 0) continue;
+        if (part >= MAX_MERGED || part != e->n) break;
+        e->param[e->n++] = number;
+        return CN_OK;
+    }
+    return cn_fail(w->ctx, CN_EINTERNAL, "%s: its parts are out of order", name);
+}
+
+static cn_status describe(writer *w, const cn_part *part, const cn_param *q, int64_t number,
+                          cn_layout layout, cn_dtype dtype)
+{
+    char name[FULL_NAME_BYTES];
+    int at = 0, parts = 1;
+    const char *own = layout == CN_LAYOUT_LDM ? q->ldm_name : q->diffusers_name;
+    size_t len = layout == CN_LAYOUT_LDM ? cn_name_part(own, &at, &parts) : strlen(own);
+    CN_TRY(cn_format(w->ctx, name, sizeof name, "%s%.*s", part->prefix, (int)len, own));
+    if (at > 0) return add_part(w, name, number, at);
+    entry *e = &w->entries[w->n];
+    cn_tensor_out *t = &w->list[w->n++];
+    memcpy(e->name, name, sizeof name);
+    e->param[0] = number;
+    e->n = 1;
+    e->elements = cn_param_elements(q);
+    *t = (cn_tensor_out){.name = e->name, .dtype = dtype, .ndim = q->ndim};
     memcpy(t->shape, q->shape, (size_t)q->ndim * sizeof *q->shape);
     if (layout == CN_LAYOUT_LDM && q->ldm_conv && q->ndim == 2) {
         t->ndim = 4;
         t->shape[2] = t->shape[3] = 1;
     }
+    t->shape[0] *= parts;
     return CN_OK;
 }
 
 cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
-                         cn_layout layout, cn_dtype dtype, cn_tensor_fill fill, void *user)
+                         cn_layout layout, cn_dtype dtype, const char *const *metadata,
+                         cn_tensor_fill fill, void *user)
 {
-    static const char *const metadata[] = {"format", "pt", NULL};
+    static const char *const format[] = {"format", "pt", NULL};
     int64_t n = 0, k = 0;
     cn_status s = cn_save_dtype_check(ctx, dtype);
     if (s != CN_OK) return s;
     for (int i = 0; i < n_parts; i++) n += cn_params_count(parts[i].params);
-    cn_tensor_out *list = cn_alloc_array(ctx, (size_t)n + 1, sizeof *list);
-    char(*names)[FULL_NAME_BYTES] = cn_alloc_array(ctx, (size_t)n + 1, sizeof *names);
-    s = list && names ? CN_OK : CN_ENOMEM;
+    writer w = {.ctx = ctx, .fill = fill, .user = user};
+    w.list = cn_alloc_array(ctx, (size_t)n + 1, sizeof *w.list);
+    w.entries = cn_alloc_array(ctx, (size_t)n + 1, sizeof *w.entries);
+    s = w.list && w.entries ? CN_OK : CN_ENOMEM;
     for (int i = 0; i < n_parts; i++)
         for (int64_t j = 0; s == CN_OK && j < cn_params_count(parts[i].params); j++, k++)
-            s = describe(ctx, &parts[i], cn_params_at(parts[i].params, j), layout, dtype, names[k],
-                         &list[k]);
-    if (s == CN_OK) s = cn_safetensors_write(ctx, path, list, n, fill, user, metadata);
-    cn_free(names);
-    cn_free(list);
+            s = describe(&w, &parts[i], cn_params_at(parts[i].params, j), k, layout, dtype);
+    if (s == CN_OK)
+        s = cn_safetensors_write(ctx, path, w.list, w.n, fill_entry, &w,
+                                 metadata ? metadata : format);
+    cn_free(w.entries);
+    cn_free(w.list);
     return s;
 }
 
@@ -74,7 +127,7 @@ static cn_status save_params(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn
 {
     cn_part part = {p, prefix};
     memory_user u = {ctx, be, p};
-    return cn_parts_write(ctx, path, &part, 1, layout, dtype, fill_from_memory, &u);
+    return cn_parts_write(ctx, path, &part, 1, layout, dtype, NULL, fill_from_memory, &u);
 }
 
 /* --- folders --------------------------------------------------------------------------------------- */
@@ -217,7 +270,7 @@ cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *
     cn_part part = {p, ""};
     CN_TRY(cn_subdir(ctx, dir, network, sub));
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", sub, cn_weights_name(network)));
-    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, fill, user));
+    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill, user));
     return cn_config_save(ctx, sub, "config.json", network_config(c, network));
 }
 

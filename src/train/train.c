@@ -166,6 +166,8 @@ static cn_status open_files(cn_trainer *t)
     CN_TRY(t->o.controlnet ? given_config(t) : fresh_config(t->ctx, t->base, &t->config));
     CN_TRY(cn_dataset_open(t->ctx, t->o.train_data_dir, NULL, NULL, &t->data));
     CN_TRY(split_data(t));
+    CN_TRY(cn_backend_cpu_create(t->ctx, &t->be));
+    CN_TRY(cn_base_settle_prediction(t->ctx, t->base, t->be));
     CN_TRY(cn_schedule_create(t->ctx, &t->base->schedule, &t->schedule));
     if (t->o.resume_from_checkpoint) {
         CN_TRY(cn_checkpoint_find(t->ctx, t->o.output_dir, t->o.resume_from_checkpoint,
@@ -255,7 +257,6 @@ static cn_status check_memory(cn_trainer *t)
 static cn_status build_networks(cn_trainer *t)
 {
     const int64_t latent = t->o.resolution / cn_vae_factor(&t->base->vae);
-    CN_TRY(cn_backend_cpu_create(t->ctx, &t->be));
     CN_TRY(cn_params_create(t->ctx, "unet", &t->unet));
     CN_TRY(cn_params_create(t->ctx, "controlnet", &t->control));
     cn_params_set_trainable(t->control, true);

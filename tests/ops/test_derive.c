@@ -328,7 +328,7 @@ static void bad_loss(cn_graph *g, cn_node *x)
 }
 static void bad_positions(cn_graph *g, cn_node *x)
 {
-    cn_position_embedding(g, "positions", cn_view(g, x, 3, (int64_t[]){1, 16, 6}), 15);
+    cn_position_embedding(g, "positions.weight", cn_view(g, x, 3, (int64_t[]){1, 16, 6}), 15);
 }
 static void bad_timestep(cn_graph *g, cn_node *x)
 {

@@ -40,7 +40,7 @@ static void describe_position(const op_case *c, op_operand *o, op_operand *resul
 
 static cn_node *build_position(cn_graph *g, const op_case *c, cn_node *const *x)
 {
-    return cn_position_embedding(g, "op", x[0], c->O);
+    return cn_position_embedding(g, "op.weight", x[0], c->O);
 }
 
 static void naive_position(const op_case *c, double *const *x, double *y)

@@ -160,6 +160,33 @@ static cn_status sub(cn_ctx *ctx, const char *out, const char *name, char path[4
     return cn_format(ctx, path, 4096, "%s/%s", out, name);
 }
 
+/* The schedule beside the manifests; without one that of SD 1.x. */
+static cn_status write_scheduler(cn_ctx *ctx, const char *core, const char *dir)
+{
+    char path[4096], *text = NULL;
+    size_t n = 0;
+    CN_TRY(cn_dir_make(ctx, dir));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/scheduler_config.json", core));
+    if (!cn_file_exists(path)) return save_text(ctx, dir, "scheduler_config.json", scheduler);
+    CN_TRY(cn_file_read(ctx, path, 1 << 20, &text, &n));
+    cn_status s = save_text(ctx, dir, "scheduler_config.json", text);
+    cn_free(text);
+    return s;
+}
+
+/* SD 2.x's tokenizer pads with token 0, "!", as its text encoder's configuration says. */
+static cn_status write_padding(cn_ctx *ctx, const char *core, const char *dir)
+{
+    char path[4096];
+    json_t *manifest = NULL;
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/text_encoder.manifest.json", core));
+    CN_TRY(cn_json_load_file(ctx, path, &manifest));
+    int64_t pad = cn_json_int(json_object_get(manifest, "config"), "pad_token_id", -1);
+    json_decref(manifest);
+    return pad == 0 ? save_text(ctx, dir, "tokenizer_config.json", "{\"pad_token\": \"!\"}\n")
+                    : CN_OK;
+}
+
 cn_status tiny_model_write(cn_ctx *ctx, const char *core, const char *merges, const char *out)
 {
     static const struct {
@@ -177,10 +204,10 @@ cn_status tiny_model_write(cn_ctx *ctx, const char *core, const char *merges, co
                              networks[i].file));
     }
     CN_TRY(sub(ctx, out, "model/scheduler", path));
-    CN_TRY(cn_dir_make(ctx, path));
-    CN_TRY(save_text(ctx, path, "scheduler_config.json", scheduler));
+    CN_TRY(write_scheduler(ctx, core, path));
     CN_TRY(sub(ctx, out, "model/tokenizer", path));
     CN_TRY(write_tokenizer(ctx, merges, path));
+    CN_TRY(write_padding(ctx, core, path));
     CN_TRY(sub(ctx, out, "model", path));
     CN_TRY(save_text(ctx, path, "model_index.json", model_index));
     CN_TRY(sub(ctx, out, "model.safetensors", file));

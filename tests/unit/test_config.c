@@ -237,11 +237,12 @@ static void written_configs_read_back(void **state)
     assert_true(v2.scaling_factor == v.scaling_factor && v2.layers_per_block == 2);
     json_decref(json);
 
-    cn_clip_config k = {49408, 32, 64, 77, 3, 4, CN_ACT_GELU, 1e-5f}, k2;
+    cn_clip_config k = {49408, 32, 64, 77, 3, 4, CN_ACT_GELU, 1e-5f, true}, k2;
     json = cn_clip_config_json(&k);
     assert_non_null(json);
     assert_int_equal(cn_clip_config_read(ctx, json, &k2), CN_OK);
     assert_int_equal(k2.act, CN_ACT_GELU);
+    assert_true(k2.open_clip);
     assert_int_equal(k2.hidden, 32);
     assert_int_equal(k2.heads, 4);
     assert_true(k2.layer_norm_eps == k.layer_norm_eps);
