@@ -35,9 +35,12 @@ endif
 
 LIB_SRC := $(filter-out src/cli/%,$(wildcard src/*.c src/*/*.c))
 KERNEL_SRC := $(wildcard src/cpu/kernels/*.c)
+STORED_SRC := $(wildcard src/cpu/kernels/stored/*.c)
 ISAS := v2 v3 v4
+STORES := f32 bf16
 CLI_SRC := $(wildcard src/cli/*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(KERNEL_SRC:%.c=$(BUILD)/$(isa)/%.o))
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(KERNEL_SRC:%.c=$(BUILD)/$(isa)/%.o) \
+           $(foreach store,$(STORES),$(STORED_SRC:%.c=$(BUILD)/$(isa)-$(store)/%.o)))
 CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/%.o)
 LIB := $(BUILD)/libcontrolnet.a
 
@@ -104,13 +107,21 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -c $< -o $@
 
-# The own kernels, once per instruction set (x86-64-v2, AVX2, AVX-512); chosen at run time.
+# The own kernels, once per instruction set (x86-64-v2, AVX2, AVX-512), those of stored/ also per storage
+# type of activations; chosen at run time.
+KERNEL_FLAGS = -march=x86-64-$(1) $(if $(filter v4,$(1)),-mprefer-vector-width=512) -DCN_ISA=$(1)
 define kernel_rule
 $(BUILD)/$(1)/%.o: %.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS_ALL) -march=x86-64-$(1) $(if $(filter v4,$(1)),-mprefer-vector-width=512) -DCN_ISA=$(1) -c $$< -o $$@
+	$$(CC) $$(CFLAGS_ALL) $(KERNEL_FLAGS) -c $$< -o $$@
+endef
+define stored_rule
+$(BUILD)/$(1)-$(2)/%.o: %.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS_ALL) $(KERNEL_FLAGS) -DCN_STORE=$(2) -DCN_STORE_$(shell echo $(2) | tr a-z A-Z) -c $$< -o $$@
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
+$(foreach isa,$(ISAS),$(foreach store,$(STORES),$(eval $(call stored_rule,$(isa),$(store)))))
 
 $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@

@@ -5,6 +5,12 @@
 #include <omp.h>
 #include <string.h>
 
+/* The kernels for x's storage type. */
+static const cn_stored_kernels *stored(const cpu_backend *b, const cn_node *x)
+{
+    return b->k->stored[x->dtype == CN_BF16 ? CN_STORED_BF16 : CN_STORED_F32];
+}
+
 /* Positions of one image or sequence. */
 static int64_t positions(const cn_node *x)
 {
@@ -33,18 +39,10 @@ static cn_status prepare(cn_backend *base, cn_ctx *ctx, cn_step *st)
         st->scratch_bytes = (size_t)b->threads * (size_t)cn_channels(n) * sizeof(float);
         return CN_OK;
     case CN_OP_ATTENTION:
-    case CN_OP_ATTENTION_GRAD: {
-        bool grad = n->op == CN_OP_ATTENTION_GRAD;
-        const cn_node *q = n->in[grad ? 1 : 0], *k = n->in[grad ? 2 : 1];
-        int64_t D = cn_channels(q) / n->heads;
-        st->scratch_bytes = cn_attention_scratch_bytes(q->shape[0], q->shape[1], k->shape[1], D,
-                                                       n->heads, b->threads, grad);
-        st->flops = (grad ? 10.0 : 4.0) * (double)cn_node_elements(q) * (double)k->shape[1] *
-                    (n->causal ? 0.5 : 1.0);
-        return CN_OK;
-    }
+    case CN_OP_ATTENTION_GRAD: return cn_cpu_attention_prepare(b, st);
     case CN_OP_ADD: /* of a parameter's gradients: as many elements as its physical layout has */
-        if (n->param && n->param->data_bytes) st->out_bytes = n->param->data_bytes;
+        if (n->param && n->param->data_bytes)
+            st->out_bytes = (size_t)cn_param_physical(n->param) * sizeof(float);
         return CN_OK;
     default: return CN_OK;
     }
@@ -56,62 +54,28 @@ static void release(cn_backend *base, cn_step *st)
     cn_cpu_product_release(st);
 }
 
-static cn_status run_attention(cpu_backend *b, const cn_step *st)
-{
-    const cn_node *n = st->node;
-    bool grad = n->op == CN_OP_ATTENTION_GRAD;
-    int first = grad ? 1 : 0;
-    const cn_node *q = n->in[first], *k = n->in[first + 1];
-    cn_attention_args a = {.N = q->shape[0],
-                           .L = q->shape[1],
-                           .M = k->shape[1],
-                           .D = cn_channels(q) / n->heads,
-                           .heads = n->heads,
-                           .causal = n->causal,
-                           .scale = n->alpha,
-                           .threads = b->threads,
-                           .q = st->in[first],
-                           .k = st->in[first + 1],
-                           .v = st->in[first + 2],
-                           .scratch = st->scratch};
-    if (!grad) {
-        a.y = st->out;
-        a.lse = st->aux[0];
-        b->k->attention(&a);
-    } else {
-        a.dy = st->in[0];
-        a.y = (float *)(uintptr_t)st->in[4];
-        a.lse = (float *)(uintptr_t)st->in[5];
-        a.dq = st->out;
-        a.dk = st->aux[0];
-        a.dv = st->aux[1];
-        b->k->attention_grad(&a);
-    }
-    return CN_OK;
-}
-
 static cn_status run_norm(cpu_backend *b, const cn_step *st)
 {
     const cn_node *n = st->node;
     int64_t N = n->shape[0], C = cn_channels(n);
     bool silu = n->act == CN_ACT_SILU;
+    const cn_stored_kernels *k = stored(b, n);
     switch (n->op) {
     case CN_OP_GROUP_NORM:
-        b->k->group_norm(st->in[0], st->in[1], st->in[2], st->out, st->aux[0], N, positions(n), C,
-                         n->groups, n->eps, silu, st->scratch);
+        k->group_norm(st->in[0], st->in[1], st->in[2], st->out, st->aux[0], N, positions(n), C,
+                      n->groups, n->eps, silu, st->scratch);
         break;
     case CN_OP_GROUP_NORM_GRAD:
-        b->k->group_norm_grad(st->in[0], st->in[1], st->in[2], st->in[3], st->in[4], st->out,
-                              st->aux[0], st->aux[1], N, positions(n), C, n->groups, silu,
-                              st->scratch);
+        k->group_norm_grad(st->in[0], st->in[1], st->in[2], st->in[3], st->in[4], st->out,
+                           st->aux[0], st->aux[1], N, positions(n), C, n->groups, silu,
+                           st->scratch);
         break;
     case CN_OP_LAYER_NORM:
-        b->k->layer_norm(st->in[0], st->in[1], st->in[2], st->out, st->aux[0], rows_of(n), C,
-                         n->eps);
+        k->layer_norm(st->in[0], st->in[1], st->in[2], st->out, st->aux[0], rows_of(n), C, n->eps);
         break;
     default: /* CN_OP_LAYER_NORM_GRAD */
-        b->k->layer_norm_grad(st->in[0], st->in[1], st->in[2], st->in[3], st->out, st->aux[0],
-                              st->aux[1], rows_of(n), C, st->scratch);
+        k->layer_norm_grad(st->in[0], st->in[1], st->in[2], st->in[3], st->out, st->aux[0],
+                           st->aux[1], rows_of(n), C, st->scratch);
     }
     return CN_OK;
 }
@@ -153,24 +117,26 @@ static cn_status run_shape(cpu_backend *b, const cn_step *st)
 {
     const cn_node *n = st->node, *x = n->in[0];
     int64_t C = cn_channels(n);
+    size_t each = cn_dtype_bytes(n->dtype);
+    const cn_stored_kernels *k = stored(b, n);
     switch (n->op) {
     case CN_OP_CONCAT: {
         int64_t A = cn_channels(x), B = C - A;
-        b->k->copy_channels(st->in[0], A, st->out, C, A, rows_of(n));
-        b->k->copy_channels(st->in[1], B, (float *)st->out + A, C, B, rows_of(n));
+        k->copy_channels(st->in[0], A, st->out, C, A, rows_of(n));
+        k->copy_channels(st->in[1], B, (char *)st->out + (size_t)A * each, C, B, rows_of(n));
         break;
     }
     case CN_OP_SLICE:
-        b->k->copy_channels((const float *)st->in[0] + n->offset, cn_channels(x), st->out, C, C,
-                            rows_of(n));
+        k->copy_channels((const char *)st->in[0] + (size_t)n->offset * each, cn_channels(x),
+                         st->out, C, C, rows_of(n));
         break;
     case CN_OP_UPSAMPLE:
-        b->k->upsample(st->in[0], st->out, n->shape[0], x->shape[1], x->shape[2], n->shape[1],
-                       n->shape[2], C);
+        k->upsample(st->in[0], st->out, n->shape[0], x->shape[1], x->shape[2], n->shape[1],
+                    n->shape[2], C);
         break;
     default: /* CN_OP_UPSAMPLE_DX */
-        b->k->upsample_dx(st->in[0], st->out, n->shape[0], n->shape[1], n->shape[2], x->shape[1],
-                          x->shape[2], C);
+        k->upsample_dx(st->in[0], st->out, n->shape[0], n->shape[1], n->shape[2], x->shape[1],
+                       x->shape[2], C);
     }
     return CN_OK;
 }
@@ -179,27 +145,28 @@ static cn_status run_pointwise(cpu_backend *b, const cn_step *st)
 {
     const cn_node *n = st->node;
     int64_t elements = cn_node_elements(n), N = n->shape[0];
-    const float *x = st->in[0], *z = st->in[1];
+    const void *x = st->in[0], *z = st->in[1];
+    const cn_stored_kernels *k = stored(b, n->op == CN_OP_SUM_CHANNEL ? n->in[0] : n);
     switch (n->op) {
-    case CN_OP_FILL: b->k->fill(n->alpha, st->out, elements); break;
+    case CN_OP_FILL: k->fill(n->alpha, st->out, elements); break;
     case CN_OP_CAST: b->k->convert(n->in[0]->dtype, x, n->dtype, st->out, elements); break;
-    case CN_OP_ACT: b->k->act(n->act, x, st->out, elements); break;
-    case CN_OP_ACT_DX: b->k->act_dx(n->act, x, z, st->out, elements); break;
-    case CN_OP_GEGLU: b->k->geglu(x, st->out, rows_of(n), cn_channels(n)); break;
-    case CN_OP_GEGLU_DX: b->k->geglu_dx(x, z, st->out, rows_of(n), cn_channels(n) / 2); break;
-    case CN_OP_ADD: b->k->add(x, z, st->out, (int64_t)(st->out_bytes / sizeof(float))); break;
-    case CN_OP_SCALE: b->k->scale(x, n->alpha, st->out, elements); break;
-    case CN_OP_SCALE_BY: b->k->scale(x, *z, st->out, elements); break;
-    case CN_OP_ADD_CHANNEL:
-        b->k->add_channel(x, z, st->out, N, positions(n), cn_channels(n));
+    case CN_OP_ACT: k->act(n->act, x, st->out, elements); break;
+    case CN_OP_ACT_DX: k->act_dx(n->act, x, z, st->out, elements); break;
+    case CN_OP_GEGLU: k->geglu(x, st->out, rows_of(n), cn_channels(n)); break;
+    case CN_OP_GEGLU_DX: k->geglu_dx(x, z, st->out, rows_of(n), cn_channels(n) / 2); break;
+    case CN_OP_ADD:
+        k->add(x, z, st->out, (int64_t)(st->out_bytes / cn_dtype_bytes(n->dtype)));
         break;
+    case CN_OP_SCALE: k->scale(x, n->alpha, st->out, elements); break;
+    case CN_OP_SCALE_BY: k->scale(x, *(const float *)z, st->out, elements); break;
+    case CN_OP_ADD_CHANNEL: k->add_channel(x, z, st->out, N, positions(n), cn_channels(n)); break;
     case CN_OP_SUM_CHANNEL:
-        b->k->sum_rows(x, st->out, N, positions(n->in[0]), cn_channels(n), st->scratch);
+        k->sum_rows(x, st->out, N, positions(n->in[0]), cn_channels(n), st->scratch);
         break;
-    case CN_OP_ADD_ROWS: b->k->add_rows(x, z, st->out, N, elements / N); break;
+    case CN_OP_ADD_ROWS: k->add_rows(x, z, st->out, N, elements / N); break;
     default: { /* CN_OP_SUM_BATCH: the table may have more rows than tokens */
         int64_t each = cn_node_elements(n->in[0]) / n->in[0]->shape[0];
-        b->k->sum_batch(x, st->out, n->in[0]->shape[0], each);
+        k->sum_batch(x, st->out, n->in[0]->shape[0], each);
         memset((float *)st->out + each, 0, (size_t)(elements - each) * sizeof(float));
     }
     }
@@ -224,7 +191,7 @@ static cn_status run(cn_backend *base, cn_ctx *ctx, const cn_step *st)
     case CN_OP_LAYER_NORM:
     case CN_OP_LAYER_NORM_GRAD: return run_norm(b, st);
     case CN_OP_ATTENTION:
-    case CN_OP_ATTENTION_GRAD: return run_attention(b, st);
+    case CN_OP_ATTENTION_GRAD: return cn_cpu_attention_run(b, st);
     case CN_OP_CONCAT:
     case CN_OP_SLICE:
     case CN_OP_UPSAMPLE:
@@ -312,7 +279,7 @@ static double sum_squares(cn_backend *base, const float *x, int64_t n)
 
 static void accumulate(cn_backend *base, float *sum, const float *x, int64_t n)
 {
-    ((cpu_backend *)base)->k->add(sum, x, sum, n);
+    ((cpu_backend *)base)->k->stored[CN_STORED_F32]->add(sum, x, sum, n);
 }
 
 cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)

@@ -24,4 +24,8 @@ cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st);
 cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st);
 void cn_cpu_product_release(cn_step *st);
 
+/* Attention and its gradient (attention.c). */
+cn_status cn_cpu_attention_prepare(cpu_backend *b, cn_step *st);
+cn_status cn_cpu_attention_run(cpu_backend *b, const cn_step *st);
+
 #endif

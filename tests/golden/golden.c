@@ -203,6 +203,7 @@ static const struct {
     {"vae", golden_vae},
     {"controlnet", golden_controlnet},
     {"unet", golden_unet},
+    {"bf16", golden_bf16},
     {"train", check_training},
     {"schedule", check_schedule},
     {"samplers", check_samplers},

@@ -156,17 +156,23 @@ float *fixture_want(fixture *f, const cn_tensors *file, const char *key, const c
     return nhwc;
 }
 
+static const double BF16_TOLERANCE = 2e-2;
+
 void fixture_expect(fixture *f, cn_plan *plan, const cn_node *y, const cn_tensors *file,
                     const char *key, double tolerance)
 {
-    const float *got = y ? cn_plan_data(plan, y) : NULL;
+    float *got = test_values_of(&f->env, plan, y);
     float *want = y ? fixture_want(f, file, key, y) : NULL;
+    char label[160];
+    if (f->compute == CN_BF16) tolerance = BF16_TOLERANCE;
+    snprintf(label, sizeof label, "%s%s", key, f->compute == CN_BF16 ? " in bf16" : "");
     if (!got)
         report_check(&f->report, false, "%s: the graph has no such value", key);
     else if (!want)
         report_check(&f->report, false, "%s: not in the file with %lld elements", key,
                      (long long)cn_node_elements(y));
     else
-        report_close(&f->report, key, got, want, cn_node_elements(y), tolerance);
+        report_close(&f->report, label, got, want, cn_node_elements(y), tolerance);
     free(want);
+    free(got);
 }

@@ -13,6 +13,7 @@ typedef struct fixture {
     const char *dir;
     test_env env;
     test_report report;
+    cn_dtype compute; /* F32 or BF16; results in BF16 may differ as that type's tolerance says */
     char salt[128];
     const char *inputs; /* what stands between the salt and an input's name: "input." */
 } fixture;
@@ -41,7 +42,8 @@ cn_status fixture_set_nchw(fixture *f, cn_plan *plan, const cn_node *x,
 
 /* The expected tensor in the graph's order (NHWC), in a new array; NULL when absent or of another size. */
 float *fixture_want(fixture *f, const cn_tensors *file, const char *key, const cn_node *like);
-/* Compares y's value with the file's tensor `key`, one line in the report. */
+/* Compares y's value with the file's tensor `key`, one line in the report. tolerance is that of F32; in
+ * BF16 it is 2e-2: five roundings of 2^-8 to its largest value. */
 void fixture_expect(fixture *f, cn_plan *plan, const cn_node *y, const cn_tensors *file,
                     const char *key, double tolerance);
 

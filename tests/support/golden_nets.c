@@ -49,6 +49,8 @@ static cn_status net_open(fixture *f, const char *name, net *n)
     CN_TRY(cn_params_create(f->env.ctx, name, &n->params));
     CN_TRY(cn_graph_create(f->env.ctx, &n->g));
     cn_graph_use(n->g, n->params);
+    cn_graph_set_compute(n->g, f->compute);
+    cn_params_set_storage(n->params, f->compute);
     return CN_OK;
 }
 
@@ -318,5 +320,15 @@ cn_status golden_unet(fixture *f)
     if (s == CN_OK) s = controlled(f, &n, &u);
     net_close(&n);
     net_close(&u);
+    return s;
+}
+
+cn_status golden_bf16(fixture *f)
+{
+    f->compute = CN_BF16;
+    cn_status s = golden_vae(f);
+    if (s == CN_OK) s = golden_controlnet(f);
+    if (s == CN_OK) s = golden_unet(f);
+    f->compute = CN_F32;
     return s;
 }

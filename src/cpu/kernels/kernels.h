@@ -3,7 +3,8 @@
  * The Makefile compiles every file of this folder for x86-64-v2, -v3 (AVX2) and -v4 (AVX-512) with CN_ISA
  * naming the variant; CN_K(name) gives each its own symbols and table.c gathers them. All are OpenMP
  * parallel, allocate nothing, and divide work by sizes and thread count alone, so results repeat.
- * Storage is float32, rows are positions (batch included), C channels innermost.
+ * Rows are positions (batch included), C channels innermost. Those of stored/ are compiled once more per
+ * storage type of activations, float32 and bfloat16; all compute in float32.
  */
 #ifndef CN_KERNELS_H
 #define CN_KERNELS_H
@@ -31,72 +32,86 @@ typedef struct cn_attention_args {
 } cn_attention_args;
 
 /* X(result, name, arguments): one line a kernel. */
-#define CN_KERNEL_LIST(X)                                                                          \
-    X(void, act, (cn_act act, const float *x, float *y, int64_t n))                                \
-    X(void, act_dx, (cn_act act, const float *x, const float *dy, float *dx, int64_t n))           \
-    X(void, geglu, (const float *x, float *y, int64_t rows, int64_t F))                            \
-    X(void, geglu_dx, (const float *x, const float *dy, float *dx, int64_t rows, int64_t F))       \
-    X(void, add, (const float *a, const float *b, float *y, int64_t n))                            \
-    X(void, scale, (const float *x, float alpha, float *y, int64_t n))                             \
-    X(void, add_channel,                                                                           \
-      (const float *x, const float *e, float *y, int64_t N, int64_t P, int64_t C))                 \
-    X(void, sum_rows, (const float *x, float *y, int64_t N, int64_t P, int64_t C, float *scratch)) \
-    X(void, add_rows, (const float *x, const float *t, float *y, int64_t N, int64_t n))            \
-    X(void, sum_batch, (const float *x, float *y, int64_t N, int64_t n))                           \
+#define CN_KERNEL_LIST(X)                                                                         \
+    X(void, convert, (cn_dtype from, const void *x, cn_dtype to, void *y, int64_t n))             \
+    X(void, attention, (const cn_attention_args *a))                                              \
+    X(void, attention_grad, (const cn_attention_args *a))                                         \
+    X(void, embed, (const float *table, const int32_t *ids, float *y, int64_t n, int64_t C))      \
+    X(void, embed_dw,                                                                             \
+      (const int32_t *ids, const float *dy, float *dtable, int64_t n, int64_t V, int64_t C))      \
+    X(void, timestep, (const float *t, float *y, int64_t N, int64_t dim))                         \
+    X(double, loss, (cn_loss kind, const float *a, const float *b, int64_t n))                    \
+    X(void, loss_dx,                                                                              \
+      (cn_loss kind, const float *a, const float *b, float dy, float *dx, int64_t n))             \
+    X(double, kl, (const float *moments, int64_t rows, int64_t C))                                \
+    X(void, kl_dx, (const float *moments, float dy, float *dx, int64_t rows, int64_t C))          \
+    X(void, gauss, (const float *moments, const float *noise, float *z, int64_t rows, int64_t C)) \
+    X(void, gauss_dx,                                                                             \
+      (const float *moments, const float *noise, const float *dz, float *dx, int64_t rows,        \
+       int64_t C))                                                                                \
+    X(void, adamw,                                                                                \
+      (float *w, float *m, float *v, const float *grad, int64_t n, float grad_scale, float lr,    \
+       float beta1, float beta2, float eps, float decay, float correct1, float correct2))         \
+    X(double, sum_squares, (const float *x, int64_t n))
+
+/* The same for those that exist per storage type of activations (stored/): pointers to void are to
+ * activations; parameters, statistics, sums and scratch are float. */
+#define CN_STORED_LIST(X)                                                                          \
+    X(void, act, (cn_act act, const void *x, void *y, int64_t n))                                  \
+    X(void, act_dx, (cn_act act, const void *x, const void *dy, void *dx, int64_t n))              \
+    X(void, geglu, (const void *x, void *y, int64_t rows, int64_t F))                              \
+    X(void, geglu_dx, (const void *x, const void *dy, void *dx, int64_t rows, int64_t F))          \
+    X(void, add, (const void *a, const void *b, void *y, int64_t n))                               \
+    X(void, scale, (const void *x, float alpha, void *y, int64_t n))                               \
+    X(void, add_channel, (const void *x, const void *e, void *y, int64_t N, int64_t P, int64_t C)) \
+    X(void, sum_rows, (const void *x, float *y, int64_t N, int64_t P, int64_t C, float *scratch))  \
+    X(void, add_rows, (const void *x, const void *t, void *y, int64_t N, int64_t n))               \
+    X(void, sum_batch, (const void *x, void *y, int64_t N, int64_t n))                             \
     X(void, copy_channels,                                                                         \
-      (const float *x, int64_t x_stride, float *y, int64_t y_stride, int64_t C, int64_t rows))     \
+      (const void *x, int64_t x_stride, void *y, int64_t y_stride, int64_t C, int64_t rows))       \
     X(void, upsample,                                                                              \
-      (const float *x, float *y, int64_t N, int64_t h, int64_t w, int64_t H, int64_t W,            \
-       int64_t C))                                                                                 \
+      (const void *x, void *y, int64_t N, int64_t h, int64_t w, int64_t H, int64_t W, int64_t C))  \
     X(void, upsample_dx,                                                                           \
-      (const float *dy, float *dx, int64_t N, int64_t h, int64_t w, int64_t H, int64_t W,          \
+      (const void *dy, void *dx, int64_t N, int64_t h, int64_t w, int64_t H, int64_t W,            \
        int64_t C))                                                                                 \
-    X(void, fill, (float value, float *y, int64_t n))                                              \
-    X(void, convert, (cn_dtype from, const void *x, cn_dtype to, void *y, int64_t n))              \
+    X(void, fill, (float value, void *y, int64_t n))                                               \
     X(void, group_norm,                                                                            \
-      (const float *x, const float *gamma, const float *beta, float *y, float *stats, int64_t N,   \
+      (const void *x, const float *gamma, const float *beta, void *y, float *stats, int64_t N,     \
        int64_t P, int64_t C, int groups, float eps, bool silu, float *scratch))                    \
     X(void, group_norm_grad,                                                                       \
-      (const float *dy, const float *x, const float *stats, const float *gamma, const float *beta, \
-       float *dx, float *dgamma, float *dbeta, int64_t N, int64_t P, int64_t C, int groups,        \
+      (const void *dy, const void *x, const float *stats, const float *gamma, const float *beta,   \
+       void *dx, float *dgamma, float *dbeta, int64_t N, int64_t P, int64_t C, int groups,         \
        bool silu, float *scratch))                                                                 \
     X(void, layer_norm,                                                                            \
-      (const float *x, const float *gamma, const float *beta, float *y, float *stats,              \
-       int64_t rows, int64_t C, float eps))                                                        \
+      (const void *x, const float *gamma, const float *beta, void *y, float *stats, int64_t rows,  \
+       int64_t C, float eps))                                                                      \
     X(void, layer_norm_grad,                                                                       \
-      (const float *dy, const float *x, const float *stats, const float *gamma, float *dx,         \
-       float *dgamma, float *dbeta, int64_t rows, int64_t C, float *scratch))                      \
-    X(void, attention, (const cn_attention_args *a))                                               \
-    X(void, attention_grad, (const cn_attention_args *a))                                          \
-    X(void, embed, (const float *table, const int32_t *ids, float *y, int64_t n, int64_t C))       \
-    X(void, embed_dw,                                                                              \
-      (const int32_t *ids, const float *dy, float *dtable, int64_t n, int64_t V, int64_t C))       \
-    X(void, timestep, (const float *t, float *y, int64_t N, int64_t dim))                          \
-    X(double, loss, (cn_loss kind, const float *a, const float *b, int64_t n))                     \
-    X(void, loss_dx,                                                                               \
-      (cn_loss kind, const float *a, const float *b, float dy, float *dx, int64_t n))              \
-    X(double, kl, (const float *moments, int64_t rows, int64_t C))                                 \
-    X(void, kl_dx, (const float *moments, float dy, float *dx, int64_t rows, int64_t C))           \
-    X(void, gauss, (const float *moments, const float *noise, float *z, int64_t rows, int64_t C))  \
-    X(void, gauss_dx,                                                                              \
-      (const float *moments, const float *noise, const float *dz, float *dx, int64_t rows,         \
-       int64_t C))                                                                                 \
-    X(void, adamw,                                                                                 \
-      (float *w, float *m, float *v, const float *grad, int64_t n, float grad_scale, float lr,     \
-       float beta1, float beta2, float eps, float decay, float correct1, float correct2))          \
-    X(double, sum_squares, (const float *x, int64_t n))
+      (const void *dy, const void *x, const float *stats, const float *gamma, void *dx,            \
+       float *dgamma, float *dbeta, int64_t rows, int64_t C, float *scratch))
+
+typedef enum cn_store { CN_STORED_F32, CN_STORED_BF16, CN_STORES } cn_store;
+
+typedef struct cn_stored_kernels {
+#define CN_KERNEL_FIELD(result, name, arguments) result(*name) arguments;
+    CN_STORED_LIST(CN_KERNEL_FIELD)
+} cn_stored_kernels;
 
 typedef struct cn_kernels {
     const char *isa;
-#define CN_KERNEL_FIELD(result, name, arguments) result(*name) arguments;
     CN_KERNEL_LIST(CN_KERNEL_FIELD)
 #undef CN_KERNEL_FIELD
+    const cn_stored_kernels *stored[CN_STORES];
 } cn_kernels;
 
 #define CN_KERNEL_DECLARE(result, name, arguments) result CN_K(name) arguments;
 CN_KERNEL_LIST(CN_KERNEL_DECLARE)
 #undef CN_KERNEL_DECLARE
 
+#define CN_STORED_TABLES(isa) \
+    extern const cn_stored_kernels cn_stored_##isa##_f32, cn_stored_##isa##_bf16
+CN_STORED_TABLES(v2);
+CN_STORED_TABLES(v3);
+CN_STORED_TABLES(v4);
 extern const cn_kernels cn_kernels_v2, cn_kernels_v3, cn_kernels_v4;
 
 /* Attention's tiles, queries by keys; scratch is counted with them too. */
