@@ -5,12 +5,6 @@
 #include <omp.h>
 #include <string.h>
 
-/* The kernels for x's storage type. */
-static const cn_stored_kernels *stored(const cpu_backend *b, const cn_node *x)
-{
-    return b->k->stored[x->dtype == CN_BF16 ? CN_STORED_BF16 : CN_STORED_F32];
-}
-
 /* Positions of one image or sequence. */
 static int64_t positions(const cn_node *x)
 {
@@ -59,7 +53,7 @@ static cn_status run_norm(cpu_backend *b, const cn_step *st)
     const cn_node *n = st->node;
     int64_t N = n->shape[0], C = cn_channels(n);
     bool silu = n->act == CN_ACT_SILU;
-    const cn_stored_kernels *k = stored(b, n);
+    const cn_stored_kernels *k = cn_cpu_stored(b, n);
     switch (n->op) {
     case CN_OP_GROUP_NORM:
         k->group_norm(st->in[0], st->in[1], st->in[2], st->out, st->aux[0], N, positions(n), C,
@@ -118,7 +112,7 @@ static cn_status run_shape(cpu_backend *b, const cn_step *st)
     const cn_node *n = st->node, *x = n->in[0];
     int64_t C = cn_channels(n);
     size_t each = cn_dtype_bytes(n->dtype);
-    const cn_stored_kernels *k = stored(b, n);
+    const cn_stored_kernels *k = cn_cpu_stored(b, n);
     switch (n->op) {
     case CN_OP_CONCAT: {
         int64_t A = cn_channels(x), B = C - A;
@@ -146,7 +140,7 @@ static cn_status run_pointwise(cpu_backend *b, const cn_step *st)
     const cn_node *n = st->node;
     int64_t elements = cn_node_elements(n), N = n->shape[0];
     const void *x = st->in[0], *z = st->in[1];
-    const cn_stored_kernels *k = stored(b, n->op == CN_OP_SUM_CHANNEL ? n->in[0] : n);
+    const cn_stored_kernels *k = cn_cpu_stored(b, n->op == CN_OP_SUM_CHANNEL ? n->in[0] : n);
     switch (n->op) {
     case CN_OP_FILL: k->fill(n->alpha, st->out, elements); break;
     case CN_OP_CAST: b->k->convert(n->in[0]->dtype, x, n->dtype, st->out, elements); break;

@@ -18,6 +18,12 @@ static inline int64_t rows_of(const cn_node *x)
     return cn_node_elements(x) / cn_channels(x);
 }
 
+/* The kernels for x's storage type. */
+static inline const cn_stored_kernels *cn_cpu_stored(const cpu_backend *b, const cn_node *x)
+{
+    return b->k->stored[x->dtype == CN_BF16 ? CN_STORED_BF16 : CN_STORED_F32];
+}
+
 /* Convolutions and matrix products, forward and both gradients (product.c). */
 cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st);
 cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st);

@@ -14,7 +14,7 @@ struct cn_dnnl {
     dnnl_stream_t stream;
 };
 
-enum { MAX_ARGS = 5 };
+enum { MAX_ARGS = 7 };
 
 struct cn_dnnl_prim {
     dnnl_primitive_t prim, relay; /* relay: weights to (before) or from (after) the wanted layout */
@@ -23,7 +23,7 @@ struct cn_dnnl_prim {
     dnnl_memory_t relay_from, relay_to;
     size_t relay_bytes; /* at the start of scratch */
     bool relay_after;
-    int arg_a, arg_b, arg_bias, arg_c;
+    int arg_a, arg_b, arg_bias, arg_c, arg_residual, arg_shift; /* 0: absent */
 };
 
 static cn_status failed(cn_ctx *ctx, dnnl_status_t s, const char *what)
@@ -208,10 +208,55 @@ fail:
     return s;
 }
 
+/* User scratch, and the sums of a forward primitive: first the residual (like y), then the shift. */
+static dnnl_status_t make_attr(const dnnl_memory_desc_t *residual, const dnnl_memory_desc_t *shift,
+                               dnnl_primitive_attr_t *out)
+{
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_post_ops_t ops = NULL;
+    dnnl_status_t s = dnnl_primitive_attr_create(&attr);
+    if (s == dnnl_success)
+        s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+    if (s == dnnl_success) s = dnnl_post_ops_create(&ops);
+    if (s == dnnl_success && residual)
+        s = dnnl_post_ops_append_binary(ops, dnnl_binary_add, residual);
+    if (s == dnnl_success && shift) s = dnnl_post_ops_append_binary(ops, dnnl_binary_add, shift);
+    if (s == dnnl_success) s = dnnl_primitive_attr_set_post_ops(attr, ops);
+    if (ops) dnnl_post_ops_destroy(ops);
+    if (s == dnnl_success)
+        *out = attr;
+    else if (attr)
+        dnnl_primitive_attr_destroy(attr);
+    return s;
+}
+
+static dnnl_status_t add_sums(cn_dnnl *d, cn_dnnl_prim *p, const dnnl_memory_desc_t *residual,
+                              const dnnl_memory_desc_t *shift)
+{
+    dnnl_status_t s = dnnl_success;
+    if (residual) {
+        p->arg_residual = DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1;
+        s = add_arg(d, p, p->arg_residual, residual);
+    }
+    if (s == dnnl_success && shift) {
+        p->arg_shift = DNNL_ARG_ATTR_MULTIPLE_POST_OP(residual ? 1 : 0) | DNNL_ARG_SRC_1;
+        s = add_arg(d, p, p->arg_shift, shift);
+    }
+    return s;
+}
+
+/* oneDNN's reference implementations are far slower than its others and a separate sum. */
+static bool is_reference(const_dnnl_primitive_desc_t pd)
+{
+    const char *name = NULL;
+    dnnl_status_t s = dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
+    return s == dnnl_success && name && strstr(name, "ref");
+}
+
 /* --- convolution -------------------------------------------------------------------------------- */
 
 typedef struct conv_mds {
-    dnnl_memory_desc_t x, w, b, y;
+    dnnl_memory_desc_t x, w, b, y, shift;
     dnnl_dims_t strides, pad_before, pad_after;
 } conv_mds;
 
@@ -229,19 +274,22 @@ static dnnl_status_t describe_conv(const cn_dnnl_conv_shape *c, conv_mds *m)
     if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->y, 4, y, type, dnnl_nhwc);
     if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->w, 4, w, type, dnnl_format_tag_any);
     if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->b, 1, b, dnnl_f32, dnnl_a);
+    dnnl_dims_t each = {1, c->O, 1, 1};
+    if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->shift, 4, each, type, dnnl_nhwc);
     return s;
 }
 
-static dnnl_status_t conv_pd(cn_dnnl *d, cn_dnnl_conv_kind kind, const conv_mds *m, bool bias,
-                             const_dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *out)
+static dnnl_status_t conv_pd(cn_dnnl *d, cn_dnnl_conv_kind kind, const conv_mds *m,
+                             const cn_dnnl_conv_shape *c, const_dnnl_primitive_desc_t hint,
+                             dnnl_primitive_desc_t *out)
 {
     dnnl_convolution_desc_t cd;
     dnnl_memory_desc_t dw = in_type(&m->w, dnnl_f32);
     dnnl_status_t s;
     if (kind == CN_DNNL_CONV)
         s = dnnl_convolution_forward_desc_init(&cd, dnnl_forward_training, dnnl_convolution_direct,
-                                               &m->x, &m->w, bias ? &m->b : NULL, &m->y, m->strides,
-                                               m->pad_before, m->pad_after);
+                                               &m->x, &m->w, c->bias ? &m->b : NULL, &m->y,
+                                               m->strides, m->pad_before, m->pad_after);
     else if (kind == CN_DNNL_CONV_DX)
         s = dnnl_convolution_backward_data_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w,
                                                      &m->y, m->strides, m->pad_before,
@@ -251,10 +299,11 @@ static dnnl_status_t conv_pd(cn_dnnl *d, cn_dnnl_conv_kind kind, const conv_mds 
                                                         NULL, &m->y, m->strides, m->pad_before,
                                                         m->pad_after);
     if (s != dnnl_success) return s;
+    const bool sums = kind == CN_DNNL_CONV;
     dnnl_primitive_attr_t attr;
-    if ((s = dnnl_primitive_attr_create(&attr)) != dnnl_success) return s;
-    s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-    if (s == dnnl_success) s = dnnl_primitive_desc_create(out, &cd, attr, d->engine, hint);
+    s = make_attr(sums && c->residual ? &m->y : NULL, sums && c->shift ? &m->shift : NULL, &attr);
+    if (s != dnnl_success) return s;
+    s = dnnl_primitive_desc_create(out, &cd, attr, d->engine, hint);
     dnnl_primitive_attr_destroy(attr);
     return s;
 }
@@ -297,6 +346,9 @@ static cn_status add_conv_args(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     DNNL_TRY(add_arg(d, p, p->arg_b, b), "describe an image");
     DNNL_TRY(add_arg(d, p, p->arg_c, r), "describe an image");
     if (c->bias && p->arg_bias) DNNL_TRY(add_arg(d, p, p->arg_bias, &m->b), "describe a bias");
+    if (kind == CN_DNNL_CONV)
+        DNNL_TRY(add_sums(d, p, c->residual ? &m->y : NULL, c->shift ? &m->shift : NULL),
+                 "describe a sum");
     if (scratch && dnnl_memory_desc_get_size(scratch))
         DNNL_TRY(add_arg(d, p, DNNL_ARG_SCRATCHPAD, scratch), "describe scratch");
 fail:
@@ -313,13 +365,17 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
     if (!p) goto fail;
     DNNL_TRY(describe_conv(c, &m), "describe a convolution");
-    DNNL_TRY(conv_pd(d, CN_DNNL_CONV, &m, c->bias, NULL, &forward), "make this convolution");
+    DNNL_TRY(conv_pd(d, CN_DNNL_CONV, &m, c, NULL, &forward), "make this convolution");
+    if ((c->residual || c->shift) && is_reference(forward)) {
+        s = CN_EMISMATCH;
+        goto fail;
+    }
     if (!w->layout && (s = claim_layout(ctx, d, w, md_of(forward, dnnl_query_weights_md))) != CN_OK)
         goto fail;
     if (kind == CN_DNNL_CONV)
         pd = forward;
     else
-        DNNL_TRY(conv_pd(d, kind, &m, c->bias, forward, &pd), "derive this convolution");
+        DNNL_TRY(conv_pd(d, kind, &m, c, forward, &pd), "derive this convolution");
     const dnnl_memory_desc_t *w_md =
         md_of(pd, kind == CN_DNNL_CONV_DW ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
     DNNL_TRY(dnnl_primitive_create(&p->prim, pd), "make this convolution");
@@ -352,30 +408,31 @@ static dnnl_status_t run_relay(cn_dnnl *d, cn_dnnl_prim *p, const void *from, vo
     return s;
 }
 
-static dnnl_status_t run(cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
-                         const void *bias, void *c, void *scratch)
+static dnnl_status_t run(cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_args *g)
 {
-    dnnl_status_t s = set_arg(p, p->arg_a, a);
-    if (s == dnnl_success) s = set_arg(p, p->arg_b, b);
-    if (s == dnnl_success && p->arg_bias) s = set_arg(p, p->arg_bias, bias);
-    if (s == dnnl_success) s = set_arg(p, p->arg_c, c);
-    if (s == dnnl_success && scratch)
-        s = set_arg(p, DNNL_ARG_SCRATCHPAD, (char *)scratch + p->relay_bytes);
+    dnnl_status_t s = set_arg(p, p->arg_a, g->a);
+    if (s == dnnl_success) s = set_arg(p, p->arg_b, g->b);
+    if (s == dnnl_success && p->arg_bias) s = set_arg(p, p->arg_bias, g->bias);
+    if (s == dnnl_success && p->arg_residual) s = set_arg(p, p->arg_residual, g->residual);
+    if (s == dnnl_success && p->arg_shift) s = set_arg(p, p->arg_shift, g->shift);
+    if (s == dnnl_success) s = set_arg(p, p->arg_c, g->c);
+    if (s == dnnl_success && g->scratch)
+        s = set_arg(p, DNNL_ARG_SCRATCHPAD, (char *)g->scratch + p->relay_bytes);
     if (s == dnnl_success) s = dnnl_primitive_execute(p->prim, d->stream, p->n_args, p->args);
     return s;
 }
 
-cn_status cn_dnnl_conv_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
-                           const void *bias, void *c, void *scratch)
+cn_status cn_dnnl_conv_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_args *args)
 {
     cn_status s = CN_OK;
+    cn_dnnl_args g = *args;
     if (p->relay && !p->relay_after) {
-        DNNL_TRY(run_relay(d, p, b, scratch), "re-lay weights");
-        b = scratch;
+        DNNL_TRY(run_relay(d, p, g.b, g.scratch), "re-lay weights");
+        g.b = g.scratch;
     }
-    void *result = p->relay_after ? scratch : c;
-    DNNL_TRY(run(d, p, a, b, bias, result, scratch), "run a convolution");
-    if (p->relay_after) DNNL_TRY(run_relay(d, p, scratch, c), "re-lay a gradient");
+    if (p->relay_after) g.c = g.scratch;
+    DNNL_TRY(run(d, p, &g), "run a convolution");
+    if (p->relay_after) DNNL_TRY(run_relay(d, p, g.scratch, args->c), "re-lay a gradient");
 fail:
     return s;
 }
@@ -395,7 +452,7 @@ cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product 
     cn_status s = CN_ENOMEM;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_memory_desc_t a, b, c, v;
+    dnnl_memory_desc_t a, b, c, v, row;
     dnnl_matmul_desc_t md;
     cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
     if (!p) goto fail;
@@ -404,10 +461,14 @@ cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product 
     DNNL_TRY(matrix_md(m->M, m->N, m->result, false, &c), "describe a matrix");
     DNNL_TRY(matrix_md(1, m->N, CN_F32, false, &v), "describe a bias");
     DNNL_TRY(dnnl_matmul_desc_init(&md, &a, &b, m->bias ? &v : NULL, &c), "describe a product");
-    DNNL_TRY(dnnl_primitive_attr_create(&attr), "describe a product");
-    DNNL_TRY(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user),
+    DNNL_TRY(matrix_md(1, m->N, m->result, false, &row), "describe a row");
+    DNNL_TRY(make_attr(m->residual ? &c : NULL, m->shift ? &row : NULL, &attr),
              "describe a product");
     DNNL_TRY(dnnl_primitive_desc_create(&pd, &md, attr, d->engine, NULL), "make a matrix product");
+    if ((m->residual || m->shift) && is_reference(pd)) {
+        s = CN_EMISMATCH;
+        goto fail;
+    }
     DNNL_TRY(dnnl_primitive_create(&p->prim, pd), "make a matrix product");
     p->arg_a = DNNL_ARG_SRC;
     p->arg_b = DNNL_ARG_WEIGHTS;
@@ -418,6 +479,7 @@ cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product 
     DNNL_TRY(add_arg(d, p, p->arg_b, &b), "describe a matrix");
     DNNL_TRY(add_arg(d, p, p->arg_c, &c), "describe a matrix");
     if (m->bias) DNNL_TRY(add_arg(d, p, DNNL_ARG_BIAS, &v), "describe a bias");
+    DNNL_TRY(add_sums(d, p, m->residual ? &c : NULL, m->shift ? &row : NULL), "describe a sum");
     *scratch_bytes = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
     if (*scratch_bytes) DNNL_TRY(add_arg(d, p, DNNL_ARG_SCRATCHPAD, scratch), "describe scratch");
     dnnl_primitive_desc_destroy(pd);
@@ -431,11 +493,10 @@ fail:
     return s;
 }
 
-cn_status cn_dnnl_matmul_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
-                             const void *bias, void *c, void *scratch)
+cn_status cn_dnnl_matmul_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_args *args)
 {
     cn_status s = CN_OK;
-    DNNL_TRY(run(d, p, a, b, bias, c, scratch), "run a matrix product");
+    DNNL_TRY(run(d, p, args), "run a matrix product");
 fail:
     return s;
 }

@@ -21,18 +21,24 @@ typedef struct cn_dnnl_conv_shape {
     int kernel_h, kernel_w, stride, pad[4];
     bool bias;
     cn_dtype type; /* of x, y and w, F32 or BF16; bias and dw are F32 */
+    bool residual; /* forward: y += a tensor like y */
+    bool shift;    /* forward, N = 1: y += a value [O] of y's type per channel */
 } cn_dnnl_conv_shape;
 
 /* The first forward convolution of a parameter fixes its physical layout (and re-lays its values). The
  * other directions use that layout as it is where oneDNN can, else through scratch. A run takes weights
- * in elements of c->type. */
+ * in elements of c->type. CN_EMISMATCH: no fast primitive makes the sums asked for (so with products). */
 cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
                                const cn_dnnl_conv_shape *c, cn_param *w, cn_dnnl_prim **out,
                                size_t *scratch_bytes) CN_CHECKED;
-/* forward: a = x, b = w, c = y; DX: a = dy, b = w, c = dx; DW: a = x, b = dy, c = dw (physical). bias
- * is read by the forward; NULL where absent. */
-cn_status cn_dnnl_conv_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
-                           const void *bias, void *c, void *scratch) CN_CHECKED;
+/* forward: a = x, b = w, c = y; DX: a = dy, b = w, c = dx; DW: a = x, b = dy, c = dw (physical). bias,
+ * residual and shift are read by the forward; NULL where absent. */
+typedef struct cn_dnnl_args {
+    const void *a, *b, *bias, *residual, *shift;
+    void *c, *scratch;
+} cn_dnnl_args;
+cn_status cn_dnnl_conv_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p,
+                           const cn_dnnl_args *args) CN_CHECKED;
 
 /* c [M,N] = a [M,K] b [K,N] (+ bias [N]), row-major, or with a or b transposed in memory. a and b are of
  * `type` (F32 or BF16), c of `result` (type or F32), the bias F32. */
@@ -40,11 +46,13 @@ typedef struct cn_dnnl_product {
     int64_t M, N, K;
     bool a_transposed, b_transposed, bias;
     cn_dtype type, result;
+    bool residual; /* c += a matrix like c */
+    bool shift;    /* c += a row [N] of c's type */
 } cn_dnnl_product;
 cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m,
                                  cn_dnnl_prim **out, size_t *scratch_bytes) CN_CHECKED;
-cn_status cn_dnnl_matmul_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const void *a, const void *b,
-                             const void *bias, void *c, void *scratch) CN_CHECKED;
+cn_status cn_dnnl_matmul_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p,
+                             const cn_dnnl_args *args) CN_CHECKED;
 
 void cn_dnnl_prim_destroy(cn_dnnl_prim *p);
 

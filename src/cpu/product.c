@@ -2,12 +2,14 @@
  *
  * They compute in the type of their activations. Weights stored in another type (locked ones in F16 or
  * BF16 under F32, trainable F32 ones under BF16) are expanded to the start of the step's scratch before
- * each run; gradients of parameters are F32.
+ * each run; gradients of parameters are F32. Sums that the plan fused are the primitive's own where it
+ * can, else a pass of their own after it.
  */
 #include "cpu/cpu_backend.h"
 
 typedef struct product {
     cn_dnnl_prim *prim;
+    bool add_residual, add_shift; /* after the primitive */
     size_t
         expanded_bytes; /* of the weights, at the start of scratch; 0 when they are used as stored */
 } product;
@@ -34,6 +36,14 @@ static cn_status keep(cn_ctx *ctx, cn_step *st, cn_dnnl_prim *prim, const cn_par
     }
     st->state = p;
     return CN_OK;
+}
+
+/* What of the step's sums the primitive doesn't make. */
+static void sums_left(cn_step *st, bool residual, bool shift)
+{
+    product *p = st->state;
+    p->add_residual = st->residual && !residual;
+    p->add_shift = st->shift && !shift;
 }
 
 void cn_cpu_product_release(cn_step *st)
@@ -76,10 +86,19 @@ cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     bool bias = kind == CN_DNNL_CONV && n->in[2];
     cn_dnnl_conv_shape c = conv_shape(n, x, y, bias);
     cn_dnnl_prim *p = NULL;
-    CN_TRY(cn_dnnl_conv_prepare(ctx, b->dnnl, kind, &c, w, &p, &st->scratch_bytes));
+    c.residual = st->residual != NULL;
+    c.shift = st->shift && c.N == 1;
+    cn_status s = cn_dnnl_conv_prepare(ctx, b->dnnl, kind, &c, w, &p, &st->scratch_bytes);
+    if (s == CN_EMISMATCH) {
+        c.residual = c.shift = false;
+        s = cn_dnnl_conv_prepare(ctx, b->dnnl, kind, &c, w, &p, &st->scratch_bytes);
+    }
+    if (s != CN_OK) return s;
     if (kind == CN_DNNL_CONV_DW) st->out_bytes = (size_t)cn_dnnl_physical(w) * sizeof(float);
     st->flops = 2.0 * (double)cn_node_elements(y) * (double)(c.I * c.kernel_h * c.kernel_w);
-    return keep(ctx, st, p, kind == CN_DNNL_CONV_DW ? NULL : w, c.type);
+    CN_TRY(keep(ctx, st, p, kind == CN_DNNL_CONV_DW ? NULL : w, c.type));
+    sums_left(st, c.residual, c.shift);
+    return CN_OK;
 }
 
 cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
@@ -100,9 +119,18 @@ cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
         m.M = O, m.N = I, m.K = R, m.a_transposed = true;
     }
     cn_dnnl_prim *p = NULL;
-    CN_TRY(cn_dnnl_matmul_prepare(ctx, b->dnnl, &m, &p, &st->scratch_bytes));
+    m.residual = st->residual != NULL;
+    m.shift = st->shift && x->shape[0] == 1;
+    cn_status s = cn_dnnl_matmul_prepare(ctx, b->dnnl, &m, &p, &st->scratch_bytes);
+    if (s == CN_EMISMATCH) {
+        m.residual = m.shift = false;
+        s = cn_dnnl_matmul_prepare(ctx, b->dnnl, &m, &p, &st->scratch_bytes);
+    }
+    if (s != CN_OK) return s;
     st->flops = 2.0 * (double)R * (double)I * (double)O;
-    return keep(ctx, st, p, w, m.type);
+    CN_TRY(keep(ctx, st, p, w, m.type));
+    sums_left(st, m.residual, m.shift);
+    return CN_OK;
 }
 
 cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
@@ -119,17 +147,24 @@ cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
         w = scratch;
         scratch += p->expanded_bytes;
     }
+    const bool forward = n->op == CN_OP_CONV2D || n->op == CN_OP_LINEAR;
+    cn_dnnl_args g = {.a = x,
+                      .b = w,
+                      .bias = forward ? st->in[2] : NULL,
+                      .residual = st->residual_data,
+                      .shift = st->shift_data,
+                      .c = st->out,
+                      .scratch = scratch};
     switch (n->op) {
     case CN_OP_CONV2D:
-        return cn_dnnl_conv_run(ctx, b->dnnl, p->prim, x, w, st->in[2], st->out, scratch);
     case CN_OP_CONV2D_DX:
-    case CN_OP_CONV2D_DW:
-        return cn_dnnl_conv_run(ctx, b->dnnl, p->prim, x, w, NULL, st->out, scratch);
-    case CN_OP_LINEAR:
-        return cn_dnnl_matmul_run(ctx, b->dnnl, p->prim, x, w, st->in[2], st->out, scratch);
-    case CN_OP_LINEAR_DX:
-        return cn_dnnl_matmul_run(ctx, b->dnnl, p->prim, x, w, NULL, st->out, scratch);
-    default: /* CN_OP_LINEAR_DW: x and dy are in[0] and in[1] */
-        return cn_dnnl_matmul_run(ctx, b->dnnl, p->prim, w, x, NULL, st->out, scratch);
+    case CN_OP_CONV2D_DW: CN_TRY(cn_dnnl_conv_run(ctx, b->dnnl, p->prim, &g)); break;
+    case CN_OP_LINEAR_DW: /* x and dy are in[0] and in[1] */ g.a = w, g.b = x; /* fall through */
+    default: CN_TRY(cn_dnnl_matmul_run(ctx, b->dnnl, p->prim, &g));
     }
+    const cn_stored_kernels *k = cn_cpu_stored(b, n);
+    const int64_t elements = cn_node_elements(n), C = cn_channels(n), N = n->shape[0];
+    if (p->add_shift) k->add_channel(st->out, st->shift_data, st->out, N, elements / N / C, C);
+    if (p->add_residual) k->add(st->out, st->residual_data, st->out, elements);
+    return CN_OK;
 }

@@ -10,9 +10,15 @@
 
 typedef struct cn_backend cn_backend;
 
+/* A step runs a node's kernel. The plan may fuse the sums that follow a convolution or linear layer into
+ * it: the step then writes node's value + residual + shift (either may be NULL) as `result`. */
 typedef struct cn_step {
     cn_node *node;
+    cn_node *result;   /* whose bytes are written: node, or the last of the fused sums */
+    cn_node *residual; /* of result's size and type */
+    cn_node *shift;    /* [N,C], added at every position */
     const void *in[CN_MAX_INPUTS];
+    const void *residual_data, *shift_data;
     void *out;
     void *aux[CN_MAX_AUX];
     void *scratch;

@@ -49,15 +49,19 @@ static cn_status list_steps(cn_plan *p)
 {
     int n = 0;
     for (int id = 0; id < p->n_nodes; id++)
-        if (p->needed[id] && has_step(cn_graph_node(p->g, id))) n++;
+        if (p->needed[id] && has_step(cn_graph_node(p->g, id)) && !p->fusions[id].absorbed) n++;
     p->steps = cn_alloc0(p->ctx, (size_t)CN_MAX(n, 1) * sizeof *p->steps);
     if (!p->steps) return CN_ENOMEM;
     for (int pass = 0; pass < 2; pass++) {
         for (int id = 0; id < p->n_nodes; id++) {
             cn_node *x = cn_graph_node(p->g, id);
-            if (!p->needed[id] || !has_step(x) || x->stable != (pass == 0)) continue;
+            const cn_fusion *f = &p->fusions[id];
+            if (!p->needed[id] || !has_step(x) || f->absorbed || x->stable != (pass == 0)) continue;
             p->step_of[id] = p->n_steps;
-            p->steps[p->n_steps++] = (cn_step){.node = x};
+            p->steps[p->n_steps++] = (cn_step){.node = f->node ? f->node : x,
+                                               .result = x,
+                                               .residual = f->residual,
+                                               .shift = f->shift};
         }
         if (pass == 0) p->n_stable = p->n_steps;
     }
@@ -73,7 +77,7 @@ static cn_status prepare_steps(cn_plan *p)
 {
     for (int s = 0; s < p->n_steps; s++) {
         cn_step *st = &p->steps[s];
-        st->out_bytes = node_bytes(st->node);
+        st->out_bytes = node_bytes(st->result);
         CN_TRY(p->backend->prepare(p->backend, p->ctx, st));
     }
     return CN_OK;
@@ -88,7 +92,9 @@ static cn_status make_buffers(cn_plan *p)
     for (int id = 0; id < p->n_nodes; id++) {
         const cn_node *x = cn_graph_node(p->g, id);
         p->buffer_of[id] = -1;
-        if (!p->needed[id] || x->op == CN_OP_PARAM || x->op == CN_OP_VIEW) continue;
+        if (!p->needed[id] || x->op == CN_OP_PARAM || x->op == CN_OP_VIEW ||
+            p->fusions[id].absorbed)
+            continue;
         cn_buffer *b = &p->buffers[p->n_buffers];
         if (x->op == CN_OP_INPUT) {
             *b =
@@ -121,18 +127,22 @@ static void extend(cn_plan *p, const cn_node *x, int step)
     if (b >= 0 && p->buffers[b].last < step) p->buffers[b].last = step;
 }
 
+/* Step s reads x. A main step's stable operand must outlive every run. */
+static void read_at(cn_plan *p, const cn_node *x, int s)
+{
+    if (!x) return;
+    bool keep = s >= p->n_stable && owner(x)->stable;
+    extend(p, x, keep ? p->n_steps : s);
+    if (keep && cn_plan_buffer(p, x) >= 0) p->buffers[cn_plan_buffer(p, x)].pinned = true;
+}
+
 static void find_lifetimes(cn_plan *p, cn_node *const *outputs, int n_outputs)
 {
     for (int s = 0; s < p->n_steps; s++) {
-        const cn_node *y = p->steps[s].node;
-        for (int i = 0; i < y->n_in; i++) {
-            if (!y->in[i]) continue;
-            /* a main step's stable operand must outlive every run */
-            bool keep = s >= p->n_stable && owner(y->in[i])->stable;
-            extend(p, y->in[i], keep ? p->n_steps : s);
-            if (keep && cn_plan_buffer(p, y->in[i]) >= 0)
-                p->buffers[cn_plan_buffer(p, y->in[i])].pinned = true;
-        }
+        const cn_step *st = &p->steps[s];
+        for (int i = 0; i < st->node->n_in; i++) read_at(p, st->node->in[i], s);
+        read_at(p, st->residual, s);
+        read_at(p, st->shift, s);
     }
     for (int i = 0; i < n_outputs; i++) {
         if (!outputs[i]) continue;
@@ -148,7 +158,7 @@ static bool take_buffer(cn_plan *p, int s, int input)
     cn_step *st = &p->steps[s];
     const cn_node *x = st->node->in[input];
     if (!x || owner(x)->op == CN_OP_PARAM) return false;
-    int from = cn_plan_buffer(p, x), to = p->buffer_of[st->node->id];
+    int from = cn_plan_buffer(p, x), to = p->buffer_of[st->result->id];
     if (from < 0 || from == to) return false;
     cn_buffer *b = &p->buffers[from];
     if (b->pinned || b->output || b->last != s || b->bytes < p->buffers[to].bytes) return false;
@@ -159,7 +169,7 @@ static bool take_buffer(cn_plan *p, int s, int input)
     b->output = p->buffers[to].output;
     b->pinned = p->buffers[to].pinned;
     p->buffers[to].bytes = 0;
-    p->buffer_of[st->node->id] = from;
+    p->buffer_of[st->result->id] = from;
     return true;
 }
 
@@ -230,15 +240,18 @@ static cn_status create_arrays(cn_plan *p)
 {
     size_t n = (size_t)CN_MAX(p->n_nodes, 1);
     p->needed = cn_alloc0(p->ctx, n * sizeof *p->needed);
+    p->fusions = cn_alloc0(p->ctx, n * sizeof *p->fusions);
     p->step_of = cn_alloc0(p->ctx, n * sizeof *p->step_of);
     p->buffer_of = cn_alloc0(p->ctx, n * sizeof *p->buffer_of);
     p->scratch_of = cn_alloc0(p->ctx, n * sizeof *p->scratch_of);
-    return p->needed && p->step_of && p->buffer_of && p->scratch_of ? CN_OK : CN_ENOMEM;
+    return p->needed && p->fusions && p->step_of && p->buffer_of && p->scratch_of ? CN_OK
+                                                                                  : CN_ENOMEM;
 }
 
 static cn_status plan_outputs(cn_plan *p, cn_node *const *outputs, int n)
 {
     mark_needed(p, outputs, n);
+    CN_TRY(cn_plan_fuse(p, outputs, n));
     CN_TRY(list_steps(p));
     CN_TRY(prepare_steps(p));
     CN_TRY(make_buffers(p));
@@ -306,6 +319,7 @@ void cn_plan_destroy(cn_plan *p)
     for (int s = 0; s < p->n_steps; s++) p->backend->release(p->backend, &p->steps[s]);
     cn_free(p->steps);
     cn_free(p->needed);
+    cn_free(p->fusions);
     cn_free(p->step_of);
     cn_free(p->buffer_of);
     cn_free(p->scratch_of);

@@ -5,6 +5,13 @@
 #include "base/log.h"
 #include "graph/plan.h"
 
+/* What becomes of a node in the list of steps. */
+typedef struct cn_fusion {
+    cn_node *node; /* of a fused sum: the convolution or linear layer that writes it */
+    cn_node *residual, *shift;
+    bool absorbed; /* written by nobody: its value goes on into a fused sum */
+} cn_fusion;
+
 typedef struct cn_buffer {
     size_t bytes, offset;
     int first, last; /* steps; last == number of steps: kept after the run */
@@ -18,10 +25,11 @@ struct cn_plan {
     cn_backend *backend;
     int n_nodes, n_steps, n_stable, n_buffers;
     cn_step *steps;
-    bool *needed;    /* by node id */
-    int *step_of;    /* by node id */
-    int *buffer_of;  /* by node id, -1 none */
-    int *scratch_of; /* by step, -1 none */
+    bool *needed;       /* by node id */
+    cn_fusion *fusions; /* by node id */
+    int *step_of;       /* by node id */
+    int *buffer_of;     /* by node id, -1 none */
+    int *scratch_of;    /* by step, -1 none */
     cn_buffer *buffers;
     char *arena;
     size_t arena_bytes;
@@ -31,6 +39,8 @@ struct cn_plan {
 };
 
 int cn_plan_buffer(const cn_plan *p, const cn_node *x);
+/* Marks which sums are fused into the step before them (fuse.c). outputs: nodes whose own value is wanted. */
+cn_status cn_plan_fuse(cn_plan *p, cn_node *const *outputs, int n);
 /* Turns offsets into the steps' pointers. */
 void cn_plan_bind(cn_plan *p);
 

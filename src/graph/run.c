@@ -19,7 +19,9 @@ void cn_plan_bind(cn_plan *p)
         for (int i = 0; i < y->n_in; i++) st->in[i] = y->in[i] ? address(p, y->in[i]) : NULL;
         for (int i = 0; i < CN_MAX_AUX; i++)
             st->aux[i] = y->aux[i] && p->needed[y->aux[i]->id] ? address(p, y->aux[i]) : NULL;
-        st->out = address(p, y);
+        st->residual_data = st->residual ? address(p, st->residual) : NULL;
+        st->shift_data = st->shift ? address(p, st->shift) : NULL;
+        st->out = address(p, st->result);
         st->scratch = p->scratch_of[s] < 0 ? NULL : p->arena + p->buffers[p->scratch_of[s]].offset;
     }
 }
@@ -89,7 +91,7 @@ static cn_status check_params(cn_plan *p)
 /* Writes a result as NAME.OP.npy into the working folder. */
 static cn_status dump(const cn_plan *p, const cn_step *st)
 {
-    const cn_node *y = st->node;
+    const cn_node *y = st->result;
     char path[512], head[256];
     CN_TRY(cn_format(p->ctx, path, sizeof path, "%s.%s.npy", y->name, cn_op_name(y->op)));
     int n = snprintf(head, sizeof head, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
