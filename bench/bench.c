@@ -4,8 +4,9 @@
  *   decode   the VAE's decoder, one picture
  *   train    one training step of a ControlNet (bench_train.c)
  *
- * --px PX (512)  --batch N (1)  --runs N (3)  --dtype f32  --threads N (one per core)  --channels C (320:
- * the width of the first level; 32 makes a small network to try the program with).
+ * --px PX (512)  --batch N (1)  --runs N (3)  --dtype f32|bf16  --threads N (one per core)  --channels C (320:
+ * the width of the first level; 32 makes a small network to try the program with)  --weights f32|f16|bf16
+ * (how locked weights are kept; as --dtype)  --gradient-checkpointing (train: every block).
  * One line of JSON per work: seconds of the fastest and the middle run, GFLOP/s of the fastest, the bytes
  * that were planned and the most that were resident.
  */
@@ -20,16 +21,24 @@
 #include <string.h>
 #include <sys/resource.h>
 
+void bench_types(const bench *b, cn_params *p)
+{
+    cn_params_set_compute(p, b->dtype);
+    cn_params_set_storage(p, b->storage);
+}
+
 cn_status bench_fill(bench *b, cn_params *p)
 {
     for (int64_t i = 0; i < cn_params_count(p); i++) {
         cn_param *q = cn_params_at(p, i);
-        if (!q->data_bytes) q->data_bytes = (size_t)cn_param_elements(q) * sizeof(float);
-        if (!q->data && !(q->data = cn_alloc(b->ctx, q->data_bytes))) return CN_ENOMEM;
         float scale = 1 / sqrtf((float)CN_MAX(1, q->fan_in));
-        cn_seed_tensor(q->ldm_name, q->init == CN_INIT_ONE ? 1 : 0, scale, q->data,
-                       (int64_t)(q->data_bytes / sizeof(float)));
-        q->loaded = true;
+        float *plain = cn_alloc_array(b->ctx, (size_t)cn_param_elements(q), sizeof *plain);
+        if (!plain) return CN_ENOMEM;
+        cn_seed_tensor(q->ldm_name, q->init == CN_INIT_ONE ? 1 : 0, scale, plain,
+                       cn_param_elements(q));
+        const cn_status s = cn_param_set(b->backend, b->ctx, q, plain);
+        cn_free(plain);
+        if (s != CN_OK) return s;
     }
     return CN_OK;
 }
@@ -57,12 +66,12 @@ void bench_report(const bench *b, const char *work, const bench_times *t, const 
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("{\"work\": \"%s\", \"dtype\": \"f32\", \"px\": %lld, \"batch\": %lld, \"threads\": %d, "
+    printf("{\"work\": \"%s\", \"dtype\": \"%s\", \"px\": %lld, \"batch\": %lld, \"threads\": %d, "
            "\"seconds_min\": %.4f, \"seconds_median\": %.4f, \"gflops\": %.1f, "
            "\"planned_bytes\": %zu, \"peak_rss_bytes\": %lld}\n",
-           work, (long long)b->px, (long long)b->batch, cn_threads(b->ctx), t->seconds[0],
-           t->seconds[t->n / 2], info->flops / t->seconds[0] / 1e9, info->arena_bytes,
-           (long long)usage.ru_maxrss * 1024);
+           work, b->dtype == CN_BF16 ? "bf16" : "f32", (long long)b->px, (long long)b->batch,
+           cn_threads(b->ctx), t->seconds[0], t->seconds[t->n / 2],
+           info->flops / t->seconds[0] / 1e9, info->arena_bytes, (long long)usage.ru_maxrss * 1024);
     fflush(stdout);
 }
 
@@ -121,6 +130,8 @@ static cn_status bench_draw(bench *b)
     cn_params *unet = NULL, *control = NULL;
     cn_status s = cn_params_create(b->ctx, "unet", &unet);
     if (s == CN_OK) s = cn_params_create(b->ctx, "controlnet", &control);
+    if (s == CN_OK) bench_types(b, unet);
+    if (s == CN_OK) bench_types(b, control);
     cn_draw_spec spec = {.unet = &b->unet,
                          .unet_params = unet,
                          .controls = {{&b->control, control}},
@@ -159,6 +170,7 @@ static cn_status bench_decode(bench *b)
     bench_times times;
     cn_plan_info info;
     cn_status s = w.latents && w.rgb ? cn_params_create(b->ctx, "vae", &vae) : CN_ENOMEM;
+    if (s == CN_OK) bench_types(b, vae);
     if (s == CN_OK) s = cn_decode_create(b->ctx, b->backend, &b->vae, vae, side, side, &w.decode);
     if (s == CN_OK) s = bench_fill(b, vae);
     if (s == CN_OK) s = bench_measure(b, decode_run, &w, &times);
@@ -207,8 +219,9 @@ static cn_status configure(bench *b, int64_t channels)
 static int usage(void)
 {
     fprintf(stderr,
-            "usage: bench WORK [--px PX] [--batch N] [--runs N] [--dtype f32] [--threads N] "
-            "[--channels C] [--guidance] [--no-control]\nworks:");
+            "usage: bench WORK [--px PX] [--batch N] [--runs N] [--dtype f32|bf16] [--threads N] "
+            "[--channels C] [--guidance] [--no-control] [--weights f32|f16|bf16] "
+            "[--gradient-checkpointing]\nworks:");
     for (size_t i = 0; i < CN_COUNT(works); i++) fprintf(stderr, " %s", works[i].name);
     fputc('\n', stderr);
     return 2;
@@ -223,23 +236,46 @@ static void print_log(void *user, cn_log_level level, const char *line)
 
 int main(int argc, char **argv)
 {
-    enum { PX = 1, BATCH, RUNS, DTYPE, THREADS, CHANNELS, NO_CONTROL, GUIDANCE };
-    static const struct option longs[] = {{"px", required_argument, NULL, PX},
-                                          {"batch", required_argument, NULL, BATCH},
-                                          {"runs", required_argument, NULL, RUNS},
-                                          {"dtype", required_argument, NULL, DTYPE},
-                                          {"threads", required_argument, NULL, THREADS},
-                                          {"channels", required_argument, NULL, CHANNELS},
-                                          {"no-control", no_argument, NULL, NO_CONTROL},
-                                          {"guidance", no_argument, NULL, GUIDANCE},
-                                          {0}};
+    enum {
+        PX = 1,
+        BATCH,
+        RUNS,
+        DTYPE,
+        THREADS,
+        CHANNELS,
+        NO_CONTROL,
+        GUIDANCE,
+        WEIGHTS,
+        CHECKPOINTING
+    };
+    static const struct option longs[] = {
+        {"px", required_argument, NULL, PX},
+        {"batch", required_argument, NULL, BATCH},
+        {"runs", required_argument, NULL, RUNS},
+        {"dtype", required_argument, NULL, DTYPE},
+        {"threads", required_argument, NULL, THREADS},
+        {"channels", required_argument, NULL, CHANNELS},
+        {"no-control", no_argument, NULL, NO_CONTROL},
+        {"guidance", no_argument, NULL, GUIDANCE},
+        {"weights", required_argument, NULL, WEIGHTS},
+        {"gradient-checkpointing", no_argument, NULL, CHECKPOINTING},
+        {0}};
     bench b = {.px = 512, .batch = 1, .runs = 3};
     int64_t channels = 320;
-    int threads = 0, o;
+    int threads = 0, weights = -1, o;
     while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         if (o == '?') return usage();
         if (o == DTYPE) {
-            if (strcmp(optarg, "f32") != 0) return usage();
+            if (strcmp(optarg, "f32") != 0 && strcmp(optarg, "bf16") != 0) return usage();
+            b.dtype = strcmp(optarg, "bf16") == 0 ? CN_BF16 : CN_F32;
+            continue;
+        }
+        if (o == WEIGHTS) {
+            static const cn_dtype kept[] = {CN_F32, CN_F16, CN_BF16};
+            static const char *const names[] = {"f32", "f16", "bf16"};
+            for (size_t i = 0; i < CN_COUNT(kept); i++)
+                if (strcmp(optarg, names[i]) == 0) weights = (int)kept[i];
+            if (weights < 0) return usage();
             continue;
         }
         int64_t v = optarg ? strtoll(optarg, NULL, 10) : 1;
@@ -251,7 +287,9 @@ int main(int argc, char **argv)
         if (o == CHANNELS) channels = v;
         if (o == NO_CONTROL) b.no_control = true;
         if (o == GUIDANCE) b.guidance = true;
+        if (o == CHECKPOINTING) b.checkpointing = true;
     }
+    b.storage = weights < 0 ? b.dtype : (cn_dtype)weights;
     size_t work = 0;
     while (work < CN_COUNT(works) &&
            (optind >= argc || strcmp(works[work].name, argv[optind]) != 0))

@@ -15,9 +15,12 @@ typedef struct bench {
     cn_vae_config vae;
     int64_t px, batch;
     int runs;
-    bool no_control, guidance;
+    cn_dtype dtype, storage; /* computing; locked weights */
+    bool no_control, guidance, checkpointing;
 } bench;
 
+/* Computing and storage types, for a set of which nothing is declared yet. */
+void bench_types(const bench *b, cn_params *p);
 /* Gives every parameter of p seeded values of the right magnitude, whatever its layout. */
 cn_status bench_fill(bench *b, cn_params *p) CN_CHECKED;
 

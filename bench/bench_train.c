@@ -5,6 +5,7 @@
 #include "train/optimizer.h"
 #include "train/stepgraph.h"
 
+#include <limits.h>
 #include <string.h>
 
 typedef struct train_work {
@@ -53,6 +54,8 @@ static cn_status set_up(train_work *b, const bench *o)
     CN_TRY(cn_params_create(b->ctx, "unet", &b->unet));
     CN_TRY(cn_params_create(b->ctx, "controlnet", &b->control));
     cn_params_set_trainable(b->control, true);
+    bench_types(o, b->unet);
+    bench_types(o, b->control);
     const cn_stepgraph_options s = {.batch = o->batch,
                                     .width = o->px,
                                     .height = o->px,
@@ -60,7 +63,8 @@ static cn_status set_up(train_work *b, const bench *o)
                                     .latent_h = o->px / 8,
                                     .tokens = 77,
                                     .control = true,
-                                    .gradients = true};
+                                    .gradients = true,
+                                    .checkpointed = o->checkpointing ? INT_MAX : 0};
     CN_TRY(cn_stepgraph_create(b->ctx, b->be, &o->unet, &o->control, b->unet, b->control, &s,
                                &b->step));
     CN_TRY(cn_params_init(b->ctx, b->be, b->unet, 1));

@@ -26,7 +26,6 @@ struct cn_graph {
     cn_status status;
     char message[512];
     cn_params *params;
-    cn_dtype compute;
     char ldm[CN_NAME_MAX], diffusers[CN_NAME_MAX];
     size_t ldm_len[MAX_SCOPES], diffusers_len[MAX_SCOPES];
     int depth;
@@ -260,14 +259,9 @@ cn_node *cn_input4(cn_graph *g, const char *name, int64_t N, int64_t H, int64_t 
     return cn_input(g, name, CN_F32, 4, (int64_t[]){N, H, W, C}, false);
 }
 
-void cn_graph_set_compute(cn_graph *g, cn_dtype dtype)
-{
-    g->compute = dtype;
-}
-
 cn_node *cn_compute(cn_graph *g, cn_node *x)
 {
-    return x ? cn_cast(g, x, g->compute) : NULL;
+    return x ? cn_cast(g, x, g->params ? cn_params_compute(g->params) : CN_F32) : NULL;
 }
 
 /* --- names ------------------------------------------------------------------------------------- */

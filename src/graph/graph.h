@@ -123,6 +123,10 @@ cn_param *cn_params_find(const cn_params *p, const char *name);
 /* Of every parameter, those still to be declared included. What a graph derives follows from the state
  * at the time it is built. */
 void cn_params_set_trainable(cn_params *p, bool trainable);
+/* The type in which the network computes, F32 (at the start) or BF16. Networks take and give F32 and
+ * convert at their borders; statistics, losses and parameter gradients stay F32. */
+void cn_params_set_compute(cn_params *p, cn_dtype compute);
+cn_dtype cn_params_compute(const cn_params *p);
 /* How the weights of locked layers that hold no values yet are kept: F32, F16 or BF16. Biases, norms and
  * tables stay F32, trainable parameters too. */
 void cn_params_set_storage(cn_params *p, cn_dtype storage);
@@ -166,10 +170,7 @@ cn_status cn_graph_status(cn_graph *g) CN_CHECKED;
 int cn_graph_size(const cn_graph *g);
 cn_node *cn_graph_node(const cn_graph *g, int id);
 
-/* The type in which networks built from here on compute: F32 (at the start) or BF16. Networks take and
- * give F32 and convert at their borders; statistics, losses and parameter gradients stay F32. */
-void cn_graph_set_compute(cn_graph *g, cn_dtype dtype);
-/* Parameters declared from here on belong to p. */
+/* Parameters declared from here on belong to p, and networks compute in its type. */
 void cn_graph_use(cn_graph *g, cn_params *p);
 void cn_scope_push(cn_graph *g, const char *name);
 void cn_scope_pop(cn_graph *g);
@@ -220,7 +221,7 @@ cn_node *cn_position_embedding(cn_graph *g, const char *table, cn_node *x, int64
 
 /* x in another type; x itself where it has it. Between F32 and BF16. */
 cn_node *cn_cast(cn_graph *g, cn_node *x, cn_dtype dtype);
-/* x in the graph's computing type; NULL stays NULL. */
+/* x in the type in which the current parameters' network computes; NULL stays NULL. */
 cn_node *cn_compute(cn_graph *g, cn_node *x);
 cn_node *cn_activation(cn_graph *g, cn_node *x, cn_act act);
 cn_node *cn_silu(cn_graph *g, cn_node *x);

@@ -12,8 +12,8 @@ struct cn_params {
     int64_t n, cap;
     int64_t *slots; /* open addressing over both names: 1 + index, 0 free */
     int64_t n_slots;
-    bool trainable;   /* of parameters declared from here on */
-    cn_dtype storage; /* of locked layers' weights */
+    bool trainable;            /* of parameters declared from here on */
+    cn_dtype compute, storage; /* of locked layers' weights */
 };
 
 cn_status cn_params_create(cn_ctx *ctx, const char *network, cn_params **out)
@@ -140,6 +140,16 @@ void cn_params_set_trainable(cn_params *p, bool trainable)
         p->list[i]->trainable = trainable;
         cn_param_choose_dtype(p, p->list[i]);
     }
+}
+
+void cn_params_set_compute(cn_params *p, cn_dtype compute)
+{
+    p->compute = compute;
+}
+
+cn_dtype cn_params_compute(const cn_params *p)
+{
+    return p->compute;
 }
 
 void cn_params_set_storage(cn_params *p, cn_dtype storage)

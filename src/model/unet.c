@@ -97,7 +97,7 @@ static cn_node *decoder(cn_graph *g, const cn_unet_config *c, const cn_encoder *
         for (int j = 0; j <= c->layers_per_block; j++, block++) {
             int k = e->n - 1 - block;
             cn_node *skip = e->out[k];
-            if (r && r->down[k]) skip = cn_add(g, skip, r->down[k]);
+            if (r && r->down[k]) skip = cn_add(g, skip, cn_compute(g, r->down[k]));
             snprintf(at, sizeof at, "output_blocks.%d", block);
             x = layer(g, c, at, side, j, cn_concat(g, x, skip), e->emb, context, level);
         }
@@ -118,7 +118,7 @@ cn_node *cn_unet_build(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node
     if (residuals && residuals->n != e.n)
         return cn_poison(g, "unet: %d control residuals for %d encoder outputs", residuals->n, e.n);
     cn_node *h = e.mid;
-    if (residuals && residuals->mid) h = cn_add(g, h, residuals->mid);
+    if (residuals && residuals->mid) h = cn_add(g, h, cn_compute(g, residuals->mid));
     h = decoder(g, c, &e, h, cn_compute(g, context), residuals);
     h = cn_group_norm(g, "out.0|conv_norm_out", h, c->norm_groups, 1e-5f, CN_ACT_SILU);
     return cn_cast(g, cn_conv2d(g, "out.2|conv_out", h, c->out_channels, 3, 1, 1), CN_F32);

@@ -26,7 +26,6 @@ static cn_status build(cn_stepgraph *s, const cn_unet_config *u, const cn_contro
 {
     cn_graph *g = s->g;
     cn_residuals r = {0};
-    cn_graph_set_compute(g, s->o.compute);
     make_inputs(s, u);
     if (s->o.control) {
         cn_graph_use(g, control);

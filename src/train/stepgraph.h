@@ -17,7 +17,6 @@ typedef struct cn_stepgraph_options {
     bool control;  /* false: the UNet alone */
     bool only_mid; /* the paper's small-scale strategy: no residual reaches the decoder's skips */
     bool gradients;
-    cn_dtype compute; /* F32 or BF16 */
     int checkpointed; /* blocks whose values the backward pass computes again, the most worthwhile first */
 } cn_stepgraph_options;
 

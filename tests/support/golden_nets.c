@@ -48,8 +48,8 @@ static cn_status net_open(fixture *f, const char *name, net *n)
     CN_TRY(fixture_tensors(f, name, &n->file));
     CN_TRY(cn_params_create(f->env.ctx, name, &n->params));
     CN_TRY(cn_graph_create(f->env.ctx, &n->g));
+    cn_params_set_compute(n->params, f->compute);
     cn_graph_use(n->g, n->params);
-    cn_graph_set_compute(n->g, f->compute);
     cn_params_set_storage(n->params, f->compute);
     return CN_OK;
 }
