@@ -39,4 +39,5 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
     return CN_OK;
 }
 
-const cn_sampler_kind cn_sampler_ddim = {"ddim", "DDIM", prepare, NULL, step};
+const cn_sampler_kind cn_sampler_ddim = {
+    .name = "ddim", .title = "DDIM", .prepare = prepare, .step = step};

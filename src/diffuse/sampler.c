@@ -79,6 +79,30 @@ double cn_sampler_init_noise_sigma(const cn_sampler *s)
     return s->init_noise_sigma;
 }
 
+cn_status cn_sampler_start(cn_sampler *s, double strength, int *first)
+{
+    if (!(strength > 0 && strength <= 1))
+        return cn_fail(s->ctx, CN_EINVAL, "strength %g: above 0 and at most 1 is expected",
+                       strength);
+    int order = CN_MAX(1, s->kind->order), kept = (int)((double)s->steps * strength);
+    if (kept < 1)
+        return cn_fail(s->ctx, CN_EINVAL,
+                       "strength %g of %d steps leaves no step: at least %.3g is expected",
+                       strength, s->steps, 1.0 / s->steps);
+    s->first = (s->steps - kept) * order;
+    *first = s->first;
+    return CN_OK;
+}
+
+void cn_sampler_add_noise(const cn_sampler *s, int i, const float *x0, const float *noise,
+                          float *out, int64_t n)
+{
+    if (s->kind->add_noise)
+        s->kind->add_noise(s, i, x0, noise, out, n);
+    else
+        cn_schedule_add_noise(s->schedule, (int)s->timesteps[i], x0, noise, out, n);
+}
+
 void cn_sampler_scale_input(const cn_sampler *s, int i, const float *x, float *out, int64_t n)
 {
     if (s->kind->scale_input)

@@ -3,6 +3,9 @@
  *   cn_sampler_create     name, schedule and number of steps fix the timesteps
  *   for i in 0..steps-1   model input = scale_input(x), then step(prediction, x)
  *
+ * A run that starts from a picture instead of noise makes only the last steps: cn_sampler_start says which is
+ * the first, cn_sampler_add_noise brings the picture there.
+ *
  * A kind is a row of the table in sampler.c with its own file: it fills in the timesteps and takes one
  * step. What multistep methods remember lies in `history`, which belongs to the sampler; a second-order
  * method lists a timestep for each of its calls of the model. Latents are flat arrays in the published
@@ -23,6 +26,10 @@ typedef struct cn_sampler_kind {
     void (*scale_input)(const cn_sampler *s, int i, const float *x, float *out, int64_t n);
     cn_status (*step)(cn_sampler *s, int i, const float *model_out, float *x, int64_t n,
                       cn_rng *rng);
+    /* Clean x0 to timestep i's level of noise; NULL: the schedule's, at that timestep. */
+    void (*add_noise)(const cn_sampler *s, int i, const float *x0, const float *noise, float *out,
+                      int64_t n);
+    int order; /* timesteps per step; 0 counts as 1 */
 } cn_sampler_kind;
 
 struct cn_sampler {
@@ -31,6 +38,7 @@ struct cn_sampler {
     cn_schedule *schedule;
     int steps;         /* as asked for */
     int n;             /* calls of the model, the length of timesteps */
+    int first;         /* the run's first timestep: nothing is remembered from before it */
     double *timesteps; /* owned */
     double init_noise_sigma;
     float *history; /* owned, NULL where the kind keeps none */
@@ -53,6 +61,12 @@ int cn_sampler_steps(const cn_sampler *s);
 double cn_sampler_timestep(const cn_sampler *s, int i);
 /* What the first noise of variance 1 is multiplied by. */
 double cn_sampler_init_noise_sigma(const cn_sampler *s);
+/* The run makes only the last `strength` (above 0, at most 1) of the steps, counted as diffusers' img2img
+ * pipelines do; *first: its first timestep. CN_EINVAL when no step is left. */
+cn_status cn_sampler_start(cn_sampler *s, double strength, int *first) CN_CHECKED;
+/* Clean x0 with noise of variance 1 as step i expects it (unscaled); out may be x0. */
+void cn_sampler_add_noise(const cn_sampler *s, int i, const float *x0, const float *noise,
+                          float *out, int64_t n);
 /* out may be x. */
 void cn_sampler_scale_input(const cn_sampler *s, int i, const float *x, float *out, int64_t n);
 /* x of timestep i to x of timestep i+1 (clean after the last one), in place. model_out is the model's
