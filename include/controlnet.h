@@ -290,6 +290,9 @@ typedef struct cn_pipeline_options {
     const char *tokenizer; /* folder or file; NULL: the model folder's own */
     const char *const *controls;
     int n_controls;
+    const char *const *embeddings; /* textual inversion files, n_embeddings of them */
+    int n_embeddings;
+    const char *embeddings_dir; /* folder of such files; NULL */
     bool
         keep_loaded; /* weights stay in memory from picture to picture; else each network only while used */
 } cn_pipeline_options;
@@ -308,6 +311,9 @@ typedef struct cn_control_options {
 
 typedef struct cn_generate_options {
     const char *prompt, *negative_prompt;
+    /* "plain" (NULL): as diffusers, 75 tokens, the rest is cut off. "webui": as stable-diffusion-webui, with
+     * (word:1.2), [word], BREAK, [from:to:when], [a|b] and any length. */
+    const char *prompt_style;
     const cn_control_options *controls; /* as many as the pipeline has ControlNets */
     int64_t width, height;              /* pixels, rounded to multiples of 8; 0: the first condition
                                            image's size, without one the model's own */
@@ -328,12 +334,22 @@ typedef struct cn_generate_options {
 /* 20 steps of ddim, cfg_scale 7.5, seed 0, one picture, everything else 0 or NULL. */
 void cn_generate_defaults(cn_generate_options *options);
 
+/* How much of the text encoder a prompt takes. */
+typedef struct cn_prompt_usage {
+    int64_t tokens; /* BOS and EOS not counted; an embedding counts its vectors */
+    int64_t cut;    /* how many of them are left out */
+    int chunks;     /* of 75 tokens */
+    int stages; /* 1, or more when the prompt changes while sampling; the numbers are the longest one's */
+    char *cut_text; /* what was left out; NULL: nothing */
+} cn_prompt_usage;
+
 typedef struct cn_generated {
     int count;
     int64_t width, height;
     cn_image **images; /* count of them */
     char **parameters; /* per picture, as stable-diffusion-webui writes PNG's "parameters" */
     double sampling_s; /* seconds in the steps */
+    cn_prompt_usage prompt, negative; /* negative: all 0 without guidance */
 } cn_generated;
 
 /* *out: cn_generated_destroy it. Nothing is written on failure. */

@@ -9,6 +9,7 @@
 #include "diffuse/draw.h"
 #include "io/tensors.h"
 #include "model/weights.h"
+#include "pipeline_prompt.h"
 #include "pipeline_text.h"
 
 #include <math.h>
@@ -19,6 +20,7 @@ struct cn_pipeline {
     cn_backend *backend;
     cn_base *base;
     cn_tokenizer *tokenizer;
+    cn_inversions embeddings;
     cn_control_file *controls[CN_MAX_CONTROLS];
     int n_controls;
     bool keep_loaded;
@@ -37,7 +39,7 @@ typedef struct job {
     cn_sampler *sampler;
     cn_rng rng;
     float *hints[CN_MAX_CONTROLS];
-    float *cond, *uncond; /* the prompts' features; uncond NULL without guidance */
+    cn_pictured_text text;
     float *latents;
     double sampling_s;
 } job;
@@ -69,6 +71,7 @@ void cn_pipeline_destroy(cn_pipeline *p)
     unload(&p->text);
     unload(&p->vae);
     for (int k = 0; k < p->n_controls; k++) cn_control_close(p->controls[k]);
+    cn_inversions_free(&p->embeddings);
     cn_tokenizer_close(p->tokenizer);
     cn_base_close(p->base);
     if (p->backend) p->backend->destroy(p->backend);
@@ -110,6 +113,15 @@ static cn_status open_controls(cn_pipeline *p, const cn_pipeline_options *o)
     return CN_OK;
 }
 
+static cn_status open_embeddings(cn_pipeline *p, const cn_pipeline_options *o)
+{
+    int64_t width = p->base->clip.hidden;
+    for (int i = 0; i < o->n_embeddings; i++)
+        CN_TRY(cn_inversions_add(p->ctx, &p->embeddings, p->tokenizer, o->embeddings[i], width));
+    if (!o->embeddings_dir) return CN_OK;
+    return cn_inversions_add_dir(p->ctx, &p->embeddings, p->tokenizer, o->embeddings_dir, width);
+}
+
 cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipeline **out)
 {
     if (!o->model) return cn_fail(ctx, CN_EINVAL, "no model was given");
@@ -121,6 +133,7 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     if (s == CN_OK) s = cn_base_open(ctx, o->model, &p->base);
     if (s == CN_OK) s = check_base(ctx, p->base);
     if (s == CN_OK) s = cn_base_tokenizer(ctx, p->base, o->tokenizer, &p->tokenizer);
+    if (s == CN_OK) s = open_embeddings(p, o);
     if (s == CN_OK) s = open_controls(p, o);
     if (s != CN_OK) {
         cn_pipeline_destroy(p);
@@ -303,29 +316,20 @@ static cn_status load_text(void *user, cn_params *params)
     return cn_base_load(p->ctx, p->base, p->backend, params);
 }
 
-/* The negative prompt always goes through the whole encoder, clip skip or not, as in diffusers. */
-static cn_status encode_prompts(job *j)
-{
-    cn_pipeline *p = j->p;
-    const cn_generate_options *o = j->o;
-    const char *prompt = o->prompt ? o->prompt : "";
-    const char *negative = o->negative_prompt ? o->negative_prompt : "";
-    cn_text_spec spec = {.clip = &p->base->clip,
-                         .params = p->text,
-                         .tokenizer = p->tokenizer,
-                         .load = load_text,
-                         .user = p};
-    if (j->guidance) CN_TRY(cn_text_encode(p->ctx, p->backend, &spec, &negative, 1, &j->uncond));
-    spec.skip = o->clip_skip;
-    return cn_text_encode(p->ctx, p->backend, &spec, &prompt, 1, &j->cond);
-}
-
 static cn_status encode_text(job *j)
 {
     cn_pipeline *p = j->p;
     report(j, "text", 0, 1);
     if (!p->text) CN_TRY(cn_params_create(p->ctx, "text_encoder", &p->text));
-    cn_status s = encode_prompts(j);
+    cn_prompt_job prompts = {.options = j->o,
+                             .guidance = j->guidance,
+                             .embeddings = &p->embeddings,
+                             .text = {.clip = &p->base->clip,
+                                      .params = p->text,
+                                      .tokenizer = p->tokenizer,
+                                      .load = load_text,
+                                      .user = p}};
+    cn_status s = cn_prompts_encode(p->ctx, p->backend, &prompts, &j->text);
     if (!p->keep_loaded || s != CN_OK) unload(&p->text);
     if (s == CN_OK) report(j, "text", 1, 1);
     return s;
@@ -334,7 +338,7 @@ static cn_status encode_text(job *j)
 static bool same_drawing(const cn_draw_spec *a, const cn_draw_spec *b)
 {
     return a->batch == b->batch && a->latent_h == b->latent_h && a->latent_w == b->latent_w &&
-           a->guidance == b->guidance;
+           a->guidance == b->guidance && a->context_length == b->context_length;
 }
 
 /* Plans for this picture's sizes; reads the weights unless they are there. */
@@ -347,7 +351,7 @@ static cn_status load_drawing(job *j)
                          .batch = j->o->batch,
                          .latent_h = j->latent_h,
                          .latent_w = j->latent_w,
-                         .context_length = p->base->clip.max_positions,
+                         .context_length = j->text.length,
                          .guidance = j->guidance};
     if (p->draw && same_drawing(&p->drawn, &spec)) return CN_OK;
     cn_draw_destroy(p->draw);
@@ -386,8 +390,10 @@ static cn_status check_latents(const job *j)
 static cn_status sample(job *j)
 {
     cn_pipeline *p = j->p;
-    cn_draw_args a = {.cond = j->cond,
-                      .uncond = j->uncond,
+    cn_draw_args a = {.cond = j->text.cond.features,
+                      .uncond = j->text.uncond.features,
+                      .cond_stages = {j->text.cond.until, j->text.cond.n},
+                      .uncond_stages = {j->text.uncond.until, j->text.uncond.n},
                       .cfg_scale = j->o->cfg_scale,
                       .latents = j->latents,
                       .rng = &j->rng,
@@ -441,7 +447,9 @@ static cn_status decode(job *j, cn_generated *g)
 static cn_status prepare(job *j)
 {
     cn_pipeline *p = j->p;
+    cn_prompt_style style;
     CN_TRY(check_options(j));
+    CN_TRY(cn_prompt_style_find(p->ctx, j->o->prompt_style, &style));
     CN_TRY(cn_base_settle_prediction(p->ctx, p->base, p->backend));
     CN_TRY(choose_size(j));
     CN_TRY(cn_sampler_create(p->ctx, j->o->sampler, &p->base->schedule, j->o->steps, &j->sampler));
@@ -457,6 +465,9 @@ static cn_status make_result(job *j, cn_generated *g)
     g->width = j->width;
     g->height = j->height;
     g->sampling_s = j->sampling_s;
+    g->prompt = j->text.prompt;
+    g->negative = j->text.negative;
+    j->text.prompt.cut_text = j->text.negative.cut_text = NULL; /* they go with the result */
     g->images = cn_alloc0(ctx, n * sizeof *g->images);
     g->parameters = cn_alloc0(ctx, n * sizeof *g->parameters);
     if (!g->images || !g->parameters) return CN_ENOMEM;
@@ -480,8 +491,7 @@ static void job_free(job *j)
 {
     cn_sampler_destroy(j->sampler);
     for (int k = 0; k < CN_MAX_CONTROLS; k++) cn_free(j->hints[k]);
-    cn_free(j->cond);
-    cn_free(j->uncond);
+    cn_pictured_text_free(&j->text);
     cn_free(j->latents);
 }
 
@@ -512,5 +522,7 @@ void cn_generated_destroy(cn_generated *g)
     }
     cn_free(g->images);
     cn_free(g->parameters);
+    cn_free(g->prompt.cut_text);
+    cn_free(g->negative.cut_text);
     cn_free(g);
 }

@@ -7,6 +7,7 @@
 #include "pretrain.h"
 
 #include "diffuse/draw.h"
+#include "diffuse/text.h"
 #include "diffuse/schedule.h"
 #include "io/json.h"
 #include "model/bpe.h"

@@ -8,12 +8,14 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { MAX_CONTROLS = 8, MAX_BATCH = 1024 };
+enum { MAX_CONTROLS = 8, MAX_BATCH = 1024, MAX_FILES = 64 };
 
 enum {
     OPT_H_MODEL,
     OPT_MODEL,
     OPT_TOKENIZER,
+    OPT_EMBEDDING,
+    OPT_EMBEDDINGS_DIR,
     OPT_H_CONTROL,
     OPT_CONTROL_NET,
     OPT_CONTROL_IMAGE,
@@ -24,6 +26,7 @@ enum {
     OPT_H_PICTURE,
     OPT_PROMPT,
     OPT_NEGATIVE,
+    OPT_PROMPT_STYLE,
     OPT_STEPS,
     OPT_CFG,
     OPT_SAMPLER,
@@ -37,6 +40,7 @@ enum {
     OPT_H_REST,
     OPT_OUTPUT,
     OPT_THREADS,
+    OPT_VERBOSE,
     OPT_JSON
 };
 
@@ -45,6 +49,10 @@ static const cli_option options[] = {
     [OPT_MODEL] = {"model", 'm', "MODEL",
                    "diffusers folder or single file (.safetensors, .ckpt, .pth)"},
     [OPT_TOKENIZER] = {"tokenizer", 0, "DIR", "for a model without one: vocab.json and merges.txt"},
+    [OPT_EMBEDDING] = {"embedding", 0, "FILE",
+                       "textual inversion; its word in a prompt is the file's name.\n"
+                       "May be given several times"},
+    [OPT_EMBEDDINGS_DIR] = {"embeddings-dir", 0, "DIR", "a folder of such files"},
     [OPT_H_CONTROL] = {NULL, 0, NULL, "Control; repeat the group for several ControlNets at once"},
     [OPT_CONTROL_NET] = {"control-net", 0, "FILE|DIR", "the ControlNet"},
     [OPT_CONTROL_IMAGE] = {"control-image", 0, "IMG", "its condition image (PNG, JPEG, WebP)"},
@@ -57,6 +65,9 @@ static const cli_option options[] = {
     [OPT_H_PICTURE] = {NULL, 0, NULL, "Picture"},
     [OPT_PROMPT] = {"prompt", 'p', "TEXT", "what to draw"},
     [OPT_NEGATIVE] = {"negative-prompt", 'n', "TEXT", "what to keep away from"},
+    [OPT_PROMPT_STYLE] = {"prompt-style", 0, "STYLE",
+                          "plain (default): as diffusers, 75 tokens at most; webui: with\n"
+                          "(word:1.2), [word], BREAK, [from:to:when], [a|b], any length"},
     [OPT_STEPS] = {"steps", 0, "N", "sampling steps (20)"},
     [OPT_CFG] = {"cfg-scale", 0, "X", "guidance scale (7.5); 1 or less: without guidance"},
     [OPT_SAMPLER] = {"sampling-method", 0, "NAME", "ddim (default)"},
@@ -73,6 +84,7 @@ static const cli_option options[] = {
     [OPT_OUTPUT] = {"output", 'o', "OUT.png",
                     "(output.png); OUT_0.png, OUT_1.png, ... for several pictures"},
     [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
+    [OPT_VERBOSE] = {"verbose", 'v', NULL, "what was done with the prompts"},
     [OPT_JSON] = {"json", 0, NULL, "results as JSON lines"},
 };
 
@@ -86,9 +98,10 @@ typedef struct request {
     cn_generate_options generate;
     control controls[MAX_CONTROLS];
     int n_controls;
+    const char *embeddings[MAX_FILES];
     const char *output;
     int threads;
-    bool json, has_seed;
+    bool json, verbose, has_seed;
 } request;
 
 /* --- options ---------------------------------------------------------------------------------------- */
@@ -141,12 +154,33 @@ static bool parse_seed(const cli_parser *p, int id, request *r)
     return true;
 }
 
+static bool parse_style(const cli_parser *p, int id, cn_generate_options *g)
+{
+    (void)id;
+    g->prompt_style = p->value;
+    if (strcmp(p->value, "plain") == 0 || strcmp(p->value, "webui") == 0) return true;
+    cli_usage_error(p, "--prompt-style %s: there is plain and webui", p->value);
+    return false;
+}
+
+static bool parse_embedding(const cli_parser *p, request *r)
+{
+    if (r->pipeline.n_embeddings == MAX_FILES) {
+        cli_usage_error(p, "at most %d embeddings; --embeddings-dir takes any number",
+                        (int)MAX_FILES);
+        return false;
+    }
+    r->embeddings[r->pipeline.n_embeddings++] = p->value;
+    return true;
+}
+
 static bool parse_picture(const cli_parser *p, int id, request *r)
 {
     cn_generate_options *g = &r->generate;
     switch (id) {
     case OPT_PROMPT: g->prompt = p->value; return true;
     case OPT_NEGATIVE: g->negative_prompt = p->value; return true;
+    case OPT_PROMPT_STYLE: return parse_style(p, id, g);
     case OPT_STEPS: return parse_int(p, id, 1, 1000, &g->steps);
     case OPT_CFG: return cli_number(p, id, -1000, 1000, &g->cfg_scale);
     case OPT_SAMPLER: g->sampler = p->value; return true;
@@ -171,6 +205,9 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     switch (id) {
     case OPT_MODEL: r->pipeline.model = p->value; return true;
     case OPT_TOKENIZER: r->pipeline.tokenizer = p->value; return true;
+    case OPT_EMBEDDING: return parse_embedding(p, r);
+    case OPT_EMBEDDINGS_DIR: r->pipeline.embeddings_dir = p->value; return true;
+    case OPT_VERBOSE: return r->verbose = true;
     case OPT_OUTPUT: r->output = p->value; return true;
     case OPT_THREADS: return parse_int(p, id, 1, 1024, &r->threads);
     case OPT_JSON: return r->json = true;
@@ -222,6 +259,26 @@ static bool output_name(const request *r, int i, char *out, size_t cap)
     return n >= 0 && (size_t)n < cap;
 }
 
+static void show_usage(const char *what, const cn_prompt_usage *u)
+{
+    if (!u->chunks) return;
+    fprintf(stderr, "%s: %lld tokens in %d chunk%s", what, (long long)u->tokens, u->chunks,
+            u->chunks == 1 ? "" : "s");
+    if (u->stages > 1) fprintf(stderr, ", %d stages while sampling", u->stages);
+    if (u->cut)
+        fprintf(stderr, ", %lld left out: \"%s\"", (long long)u->cut,
+                u->cut_text ? u->cut_text : "");
+    fprintf(stderr, "\n");
+}
+
+static json_t *usage_json(const cn_prompt_usage *u)
+{
+    json_t *o = json_pack("{s:I, s:i, s:i, s:I}", "tokens", (json_int_t)u->tokens, "chunks",
+                          u->chunks, "stages", u->stages, "left_out", (json_int_t)u->cut);
+    if (o && u->cut_text) json_object_set_new(o, "left_out_text", json_string(u->cut_text));
+    return o;
+}
+
 static void print_result(const request *r, const cn_generated *g, const char *file)
 {
     if (!r->json) {
@@ -234,6 +291,9 @@ static void print_result(const request *r, const cn_generated *g, const char *fi
                   (json_int_t)o->seed, "width", (json_int_t)g->width, "height",
                   (json_int_t)g->height, "steps", o->steps, "sampling_method", o->sampler,
                   "cfg_scale", o->cfg_scale, "sampling_seconds", g->sampling_s);
+    if (line) json_object_set_new(line, "prompt", usage_json(&g->prompt));
+    if (line && g->negative.chunks)
+        json_object_set_new(line, "negative_prompt", usage_json(&g->negative));
     char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
     printf("%s\n", text ? text : "{}");
     free(text);
@@ -243,6 +303,10 @@ static void print_result(const request *r, const cn_generated *g, const char *fi
 static int save_all(cn_ctx *ctx, const request *r, const cn_generated *g)
 {
     char file[4096];
+    if (r->verbose) {
+        show_usage("prompt", &g->prompt);
+        show_usage("negative prompt", &g->negative);
+    }
     for (int i = 0; i < g->count; i++) {
         const char *const text[] = {"parameters", g->parameters[i], NULL};
         if (!output_name(r, i, file, sizeof file))
@@ -296,6 +360,7 @@ static int draw_with_images(cn_ctx *ctx, request *r)
         controls[k] =
             (cn_control_options){images[k], c->preprocessor, c->strength, c->start, c->end};
     }
+    r->pipeline.embeddings = r->embeddings;
     r->pipeline.controls = nets;
     r->pipeline.n_controls = r->n_controls;
     r->generate.controls = controls;

@@ -166,13 +166,21 @@ void cn_draw_info(const cn_draw *d, cn_plan_info *info)
     cn_plan_info_get(d->plan, info);
 }
 
-static cn_status set_stable(cn_draw *d, const cn_draw_args *a)
+static int stage_at(const cn_draw_stages *s, int step)
+{
+    int k = 0;
+    while (k + 1 < s->n && step > s->until[k]) k++;
+    return k;
+}
+
+static cn_status set_stable(cn_draw *d, const cn_draw_args *a, int step)
 {
     int64_t batch = d->spec.batch, row = cn_node_elements(d->context) / d->n;
-    for (int64_t i = 0; i < d->n; i++) {
-        const float *from = d->spec.guidance && i < batch ? a->uncond : a->cond;
-        memcpy(d->features + i * row, from, (size_t)row * sizeof(float));
-    }
+    const float *cond = a->cond + stage_at(&a->cond_stages, step) * row, *uncond = NULL;
+    if (d->spec.guidance) uncond = a->uncond + stage_at(&a->uncond_stages, step) * row;
+    for (int64_t i = 0; i < d->n; i++)
+        memcpy(d->features + i * row, uncond && i < batch ? uncond : cond,
+               (size_t)row * sizeof(float));
     CN_TRY(cn_plan_set(d->plan, d->context, d->features));
     for (int k = 0; k < d->spec.n_controls; k++) {
         int64_t one = cn_node_elements(d->image[k]) / d->n;
@@ -199,7 +207,7 @@ static void guide(const cn_draw *d, double cfg_scale, const float *y, float *out
 cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, double timestep,
                           const float *x, float *out)
 {
-    CN_TRY(set_stable(d, a));
+    CN_TRY(set_stable(d, a, i));
     int64_t elements = latent_elements(d);
     to_nhwc(x, d->input, d->spec.batch, d->spec.unet->in_channels, pixels_of(d));
     if (d->spec.guidance) memcpy(d->input + elements, d->input, (size_t)elements * sizeof(float));

@@ -1,4 +1,4 @@
-/* draw.h - the inner loop of drawing: UNet and ControlNets as one graph, the text encoder, the VAE's decoder.
+/* draw.h - the inner loop of drawing: UNet and ControlNets as one graph, the VAE's decoder.
  *
  * These stand on parameter sets that the caller owns, so that the trainer draws with the weights it is
  * training and a program loads a model once for many pictures. The sets must outlive what was created
@@ -14,7 +14,6 @@
 #include "diffuse/sampler.h"
 #include "graph/plan.h"
 #include "model/nets.h"
-#include "model/tokenizer.h"
 
 enum { CN_MAX_CONTROLS = 8 };
 
@@ -42,8 +41,15 @@ typedef struct cn_draw_hint {
     double strength, start, end;
 } cn_draw_hint;
 
+/* Text features that change while sampling: n of them, the i-th for the steps up to and with until[i]. */
+typedef struct cn_draw_stages {
+    const int *until;
+    int n; /* 0: one for all steps */
+} cn_draw_stages;
+
 typedef struct cn_draw_args {
-    const float *uncond, *cond; /* [L,D]; uncond unused without guidance */
+    const float *uncond, *cond; /* [stages,L,D]; uncond unused without guidance */
+    cn_draw_stages uncond_stages, cond_stages;
     cn_draw_hint hints[CN_MAX_CONTROLS];
     double cfg_scale;
     float *latents; /* [B,C,h,w]: noise times init_noise_sigma before, the result after */
@@ -64,22 +70,6 @@ cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, doubl
                           const float *x, float *out) CN_CHECKED;
 /* Every step of the sampler. CN_ECANCELLED between steps after cn_cancel. */
 cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a) CN_CHECKED;
-
-/* --- text ------------------------------------------------------------------------------------------- */
-
-/* The prompts' features, n x [max_positions, hidden], in a new array (cn_free). skip: the text encoder's
- * last layers left out. load fills the parameters once they are declared and laid out, if any has no
- * values yet; NULL when they all have. A prompt that is too long is cut, which is logged. */
-typedef struct cn_text_spec {
-    const cn_clip_config *clip;
-    cn_params *params;
-    const cn_tokenizer *tokenizer;
-    int skip;
-    cn_status (*load)(void *user, cn_params *params);
-    void *user;
-} cn_text_spec;
-cn_status cn_text_encode(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec,
-                         const char *const *prompts, int n, float **out) CN_CHECKED;
 
 /* --- latents to pictures ---------------------------------------------------------------------------- */
 

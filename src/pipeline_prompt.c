@@ -1,0 +1,133 @@
+/* pipeline_prompt.c - see pipeline_prompt.h.
+ *
+ * Both halves go through the UNet as one batch, so the shorter prompt gets chunks of an empty text, as
+ * stable-diffusion-webui's "pad prompt/negative prompt" does.
+ */
+#include "pipeline_prompt.h"
+
+#include <string.h>
+
+/* One prompt: its stages' texts and what the text encoder gets for each. */
+typedef struct side {
+    cn_prompt_stage *stages;
+    cn_prompt **prompts;
+    int n;
+} side;
+
+static void side_free(side *s)
+{
+    for (int i = 0; s->prompts && i < s->n; i++) cn_prompt_destroy(s->prompts[i]);
+    cn_free(s->prompts);
+    cn_prompt_stages_free(s->stages, s->n);
+}
+
+static void staged_free(cn_staged_text *t)
+{
+    cn_free(t->features);
+    cn_free(t->until);
+}
+
+void cn_pictured_text_free(cn_pictured_text *t)
+{
+    staged_free(&t->cond);
+    staged_free(&t->uncond);
+    cn_free(t->prompt.cut_text);
+    cn_free(t->negative.cut_text);
+    *t = (cn_pictured_text){0};
+}
+
+cn_status cn_prompt_style_find(cn_ctx *ctx, const char *name, cn_prompt_style *out)
+{
+    *out = name && !strcmp(name, "webui") ? CN_PROMPT_WEBUI : CN_PROMPT_PLAIN;
+    if (!name || !strcmp(name, "plain") || !strcmp(name, "webui")) return CN_OK;
+    return cn_fail(ctx, CN_EINVAL, "prompt style \"%s\": there is plain and webui", name);
+}
+
+static cn_status one_stage(cn_ctx *ctx, const char *text, int steps, side *s)
+{
+    s->stages = cn_alloc0(ctx, sizeof *s->stages);
+    if (!s->stages) return CN_ENOMEM;
+    s->n = 1;
+    s->stages[0].until = steps;
+    s->stages[0].text = cn_strdup(ctx, text);
+    return s->stages[0].text ? CN_OK : CN_ENOMEM;
+}
+
+static cn_status read_side(cn_ctx *ctx, const cn_prompt_job *job, cn_prompt_style style,
+                           const char *text, side *s)
+{
+    int steps = job->options->steps;
+    if (!text) text = "";
+    if (style == CN_PROMPT_WEBUI)
+        CN_TRY(cn_prompt_schedule(ctx, text, steps, &s->stages, &s->n));
+    else
+        CN_TRY(one_stage(ctx, text, steps, s));
+    s->prompts = cn_alloc0(ctx, (size_t)s->n * sizeof *s->prompts);
+    if (!s->prompts) return CN_ENOMEM;
+    for (int i = 0; i < s->n; i++)
+        CN_TRY(cn_prompt_read(ctx, job->text.tokenizer, job->embeddings, style, s->stages[i].text,
+                              job->text.clip->max_positions, &s->prompts[i]));
+    return CN_OK;
+}
+
+/* The longest stage's; before padding. */
+static cn_status usage_of(cn_ctx *ctx, const side *s, cn_prompt_usage *out)
+{
+    const cn_prompt *longest = s->prompts[0];
+    for (int i = 0; i < s->n; i++) {
+        const cn_prompt *p = s->prompts[i];
+        cn_prompt_report(ctx, p);
+        if (p->n_chunks > longest->n_chunks ||
+            (p->n_chunks == longest->n_chunks && p->tokens > longest->tokens))
+            longest = p;
+    }
+    out->tokens = longest->tokens;
+    out->cut = longest->cut;
+    out->chunks = longest->n_chunks;
+    out->stages = s->n;
+    if (!longest->cut_text) return CN_OK;
+    out->cut_text = cn_strdup(ctx, longest->cut_text);
+    return out->cut_text ? CN_OK : CN_ENOMEM;
+}
+
+static cn_status encode_side(cn_ctx *ctx, cn_backend *be, const cn_prompt_job *job, const side *s,
+                             int chunks, cn_staged_text *out)
+{
+    out->until = cn_alloc_array(ctx, (size_t)s->n, sizeof *out->until);
+    if (!out->until) return CN_ENOMEM;
+    for (int i = 0; i < s->n; i++) out->until[i] = s->stages[i].until;
+    out->n = s->n;
+    return cn_text_encode_prompts(ctx, be, &job->text, s->prompts, s->n, chunks, &out->features);
+}
+
+static cn_status encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, side *cond, side *uncond,
+                        cn_pictured_text *out)
+{
+    const cn_generate_options *o = job->options;
+    cn_prompt_style style;
+    CN_TRY(cn_prompt_style_find(ctx, o->prompt_style, &style));
+    CN_TRY(read_side(ctx, job, style, o->prompt, cond));
+    CN_TRY(usage_of(ctx, cond, &out->prompt));
+    if (job->guidance) {
+        CN_TRY(read_side(ctx, job, style, o->negative_prompt, uncond));
+        CN_TRY(usage_of(ctx, uncond, &out->negative));
+    }
+    int chunks = CN_MAX(out->prompt.chunks, out->negative.chunks);
+    out->length = chunks * job->text.clip->max_positions;
+    if (job->guidance) {
+        /* diffusers leaves out layers for the prompt alone, webui for both. */
+        job->text.skip = style == CN_PROMPT_WEBUI ? o->clip_skip : 0;
+        CN_TRY(encode_side(ctx, be, job, uncond, chunks, &out->uncond));
+    }
+    job->text.skip = o->clip_skip;
+    return encode_side(ctx, be, job, cond, chunks, &out->cond);
+}
+
+cn_status cn_prompts_encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, cn_pictured_text *out)
+{
+    side cond = {0}, uncond = {0};
+    cn_status s = encode(ctx, be, job, &cond, &uncond, out);
+    side_free(&cond);
+    side_free(&uncond);
+    return s;
+}

@@ -1,0 +1,35 @@
+/* pipeline_prompt.h - a picture's two prompts to the features of every step. */
+#ifndef CN_PIPELINE_PROMPT_H
+#define CN_PIPELINE_PROMPT_H
+
+#include "diffuse/draw.h"
+#include "diffuse/text.h"
+
+/* Features of a prompt's stages, [n, length, width], and up to which step each holds. */
+typedef struct cn_staged_text {
+    float *features;
+    int *until;
+    int n;
+} cn_staged_text;
+
+typedef struct cn_pictured_text {
+    cn_staged_text cond, uncond; /* uncond empty without guidance */
+    int64_t length;              /* tokens, the same for both: 77 times the number of chunks */
+    cn_prompt_usage prompt, negative;
+} cn_pictured_text;
+
+typedef struct cn_prompt_job {
+    const cn_generate_options *options;
+    bool guidance;
+    cn_text_spec text; /* skip is set here */
+    const cn_inversions *embeddings;
+} cn_prompt_job;
+
+/* "plain" or "webui"; NULL: plain. */
+cn_status cn_prompt_style_find(cn_ctx *ctx, const char *name, cn_prompt_style *out) CN_CHECKED;
+/* *out: cn_pictured_text_free, also after a failure. */
+cn_status cn_prompts_encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job,
+                            cn_pictured_text *out) CN_CHECKED;
+void cn_pictured_text_free(cn_pictured_text *t);
+
+#endif
