@@ -285,11 +285,20 @@ cn_status cn_report_write(cn_ctx *ctx, const cn_report_options *options);
 /* A base model with its ControlNets and tokenizer, opened and checked against each other. */
 typedef struct cn_pipeline cn_pipeline;
 
+/* A LoRA file and how strongly it acts (1: as trained). */
+typedef struct cn_lora_option {
+    const char *path;
+    double weight;
+} cn_lora_option;
+
 typedef struct cn_pipeline_options {
     const char *model;     /* diffusers folder or single file */
     const char *tokenizer; /* folder or file; NULL: the model folder's own */
     const char *const *controls;
     int n_controls;
+    const cn_lora_option *loras; /* n_loras of them, merged into the weights in this order */
+    int n_loras;
+    const char *lora_dir;          /* where <lora:name:weight> in a prompt finds its file; NULL */
     const char *const *embeddings; /* textual inversion files, n_embeddings of them */
     int n_embeddings;
     const char *embeddings_dir; /* folder of such files; NULL */

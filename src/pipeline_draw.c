@@ -9,6 +9,7 @@
 #include "diffuse/draw.h"
 #include "io/tensors.h"
 #include "model/weights.h"
+#include "pipeline_lora.h"
 #include "pipeline_prompt.h"
 #include "pipeline_text.h"
 
@@ -21,6 +22,7 @@ struct cn_pipeline {
     cn_base *base;
     cn_tokenizer *tokenizer;
     cn_inversions embeddings;
+    cn_pipeline_loras loras;
     cn_control_file *controls[CN_MAX_CONTROLS];
     int n_controls;
     bool keep_loaded;
@@ -39,6 +41,7 @@ typedef struct job {
     cn_sampler *sampler;
     cn_rng rng;
     float *hints[CN_MAX_CONTROLS];
+    char *prompt; /* without LoRAs' tags */
     cn_pictured_text text;
     float *latents;
     double sampling_s;
@@ -72,6 +75,7 @@ void cn_pipeline_destroy(cn_pipeline *p)
     unload(&p->vae);
     for (int k = 0; k < p->n_controls; k++) cn_control_close(p->controls[k]);
     cn_inversions_free(&p->embeddings);
+    cn_pipeline_loras_close(&p->loras);
     cn_tokenizer_close(p->tokenizer);
     cn_base_close(p->base);
     if (p->backend) p->backend->destroy(p->backend);
@@ -134,6 +138,7 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     if (s == CN_OK) s = check_base(ctx, p->base);
     if (s == CN_OK) s = cn_base_tokenizer(ctx, p->base, o->tokenizer, &p->tokenizer);
     if (s == CN_OK) s = open_embeddings(p, o);
+    if (s == CN_OK) s = cn_pipeline_loras_open(ctx, p->base, o, &p->loras);
     if (s == CN_OK) s = open_controls(p, o);
     if (s != CN_OK) {
         cn_pipeline_destroy(p);
@@ -322,6 +327,7 @@ static cn_status encode_text(job *j)
     report(j, "text", 0, 1);
     if (!p->text) CN_TRY(cn_params_create(p->ctx, "text_encoder", &p->text));
     cn_prompt_job prompts = {.options = j->o,
+                             .prompt = j->prompt,
                              .guidance = j->guidance,
                              .embeddings = &p->embeddings,
                              .text = {.clip = &p->base->clip,
@@ -442,6 +448,19 @@ static cn_status decode(job *j, cn_generated *g)
     return s;
 }
 
+/* The LoRAs that the prompt names; weights with others merged in are let go. */
+static cn_status choose_loras(job *j, bool webui)
+{
+    cn_pipeline *p = j->p;
+    bool changed = false;
+    CN_TRY(cn_pipeline_loras_choose(p->ctx, p->base, &p->loras, j->o->prompt ? j->o->prompt : "",
+                                    webui, &j->prompt, &changed));
+    if (!changed) return CN_OK;
+    unload_drawing(p);
+    unload(&p->text);
+    return CN_OK;
+}
+
 /* --- all of it -------------------------------------------------------------------------------------- */
 
 static cn_status prepare(job *j)
@@ -450,6 +469,7 @@ static cn_status prepare(job *j)
     cn_prompt_style style;
     CN_TRY(check_options(j));
     CN_TRY(cn_prompt_style_find(p->ctx, j->o->prompt_style, &style));
+    CN_TRY(choose_loras(j, style == CN_PROMPT_WEBUI));
     CN_TRY(cn_base_settle_prediction(p->ctx, p->base, p->backend));
     CN_TRY(choose_size(j));
     CN_TRY(cn_sampler_create(p->ctx, j->o->sampler, &p->base->schedule, j->o->steps, &j->sampler));
@@ -492,6 +512,7 @@ static void job_free(job *j)
     cn_sampler_destroy(j->sampler);
     for (int k = 0; k < CN_MAX_CONTROLS; k++) cn_free(j->hints[k]);
     cn_pictured_text_free(&j->text);
+    cn_free(j->prompt);
     cn_free(j->latents);
 }
 

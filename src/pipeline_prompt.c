@@ -106,7 +106,7 @@ static cn_status encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, side *c
     const cn_generate_options *o = job->options;
     cn_prompt_style style;
     CN_TRY(cn_prompt_style_find(ctx, o->prompt_style, &style));
-    CN_TRY(read_side(ctx, job, style, o->prompt, cond));
+    CN_TRY(read_side(ctx, job, style, job->prompt, cond));
     CN_TRY(usage_of(ctx, cond, &out->prompt));
     if (job->guidance) {
         CN_TRY(read_side(ctx, job, style, o->negative_prompt, uncond));

@@ -20,6 +20,7 @@ typedef struct cn_pictured_text {
 
 typedef struct cn_prompt_job {
     const cn_generate_options *options;
+    const char *prompt; /* for options->prompt: LoRAs' tags taken out */
     bool guidance;
     cn_text_spec text; /* skip is set here */
     const cn_inversions *embeddings;

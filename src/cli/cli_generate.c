@@ -14,6 +14,8 @@ enum {
     OPT_H_MODEL,
     OPT_MODEL,
     OPT_TOKENIZER,
+    OPT_LORA,
+    OPT_LORA_DIR,
     OPT_EMBEDDING,
     OPT_EMBEDDINGS_DIR,
     OPT_H_CONTROL,
@@ -49,6 +51,10 @@ static const cli_option options[] = {
     [OPT_MODEL] = {"model", 'm', "MODEL",
                    "diffusers folder or single file (.safetensors, .ckpt, .pth)"},
     [OPT_TOKENIZER] = {"tokenizer", 0, "DIR", "for a model without one: vocab.json and merges.txt"},
+    [OPT_LORA] = {"lora", 0, "FILE[:WEIGHT]",
+                  "merged into the weights (WEIGHT 1). May be given several times"},
+    [OPT_LORA_DIR] = {"lora-dir", 0, "DIR",
+                      "a folder in which <lora:NAME:WEIGHT> in a prompt finds\nits file"},
     [OPT_EMBEDDING] = {"embedding", 0, "FILE",
                        "textual inversion; its word in a prompt is the file's name.\n"
                        "May be given several times"},
@@ -98,6 +104,7 @@ typedef struct request {
     cn_generate_options generate;
     control controls[MAX_CONTROLS];
     int n_controls;
+    cn_lora_option loras[MAX_FILES];
     const char *embeddings[MAX_FILES];
     const char *output;
     int threads;
@@ -163,6 +170,29 @@ static bool parse_style(const cli_parser *p, int id, cn_generate_options *g)
     return false;
 }
 
+/* FILE or FILE:WEIGHT; a colon that no number follows belongs to the name. */
+static bool parse_lora(const cli_parser *p, request *r)
+{
+    if (r->pipeline.n_loras == MAX_FILES) {
+        cli_usage_error(p, "at most %d LoRAs", (int)MAX_FILES);
+        return false;
+    }
+    cn_lora_option *l = &r->loras[r->pipeline.n_loras++];
+    char *value = (char *)(uintptr_t)p->value; /* of argv, which may be changed */
+    char *colon = strrchr(value, ':'), *end = NULL;
+    *l = (cn_lora_option){value, 1};
+    if (!colon || !colon[1]) return true;
+    double weight = strtod(colon + 1, &end);
+    if (*end) return true;
+    if (!(weight >= -100 && weight <= 100)) {
+        cli_usage_error(p, "--lora %s: the weight must lie between -100 and 100", value);
+        return false;
+    }
+    *colon = 0;
+    l->weight = weight;
+    return true;
+}
+
 static bool parse_embedding(const cli_parser *p, request *r)
 {
     if (r->pipeline.n_embeddings == MAX_FILES) {
@@ -205,6 +235,8 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     switch (id) {
     case OPT_MODEL: r->pipeline.model = p->value; return true;
     case OPT_TOKENIZER: r->pipeline.tokenizer = p->value; return true;
+    case OPT_LORA: return parse_lora(p, r);
+    case OPT_LORA_DIR: r->pipeline.lora_dir = p->value; return true;
     case OPT_EMBEDDING: return parse_embedding(p, r);
     case OPT_EMBEDDINGS_DIR: r->pipeline.embeddings_dir = p->value; return true;
     case OPT_VERBOSE: return r->verbose = true;
@@ -360,6 +392,7 @@ static int draw_with_images(cn_ctx *ctx, request *r)
         controls[k] =
             (cn_control_options){images[k], c->preprocessor, c->strength, c->start, c->end};
     }
+    r->pipeline.loras = r->loras;
     r->pipeline.embeddings = r->embeddings;
     r->pipeline.controls = nets;
     r->pipeline.n_controls = r->n_controls;

@@ -119,7 +119,7 @@ cn_status cn_control_load(cn_ctx *ctx, const cn_control_file *c, cn_backend *be,
 
 cn_source cn_control_source(const cn_control_file *c)
 {
-    return (cn_source){c->file, c->path, form_prefix(c->form), form_layout(c->form)};
+    return (cn_source){c->file, c->path, form_prefix(c->form), form_layout(c->form), NULL};
 }
 
 /* --- does it fit ----------------------------------------------------------------------------------- */

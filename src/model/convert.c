@@ -50,9 +50,8 @@ static void declare_text(cn_graph *g, const cn_clip_config *c)
     cn_clip_build(g, c, cn_input(g, "ids", CN_I32, 2, shape, true), 0);
 }
 
-/* One network's parameters: declared, without values. *out: cn_params_destroy. */
-static cn_status declare(cn_ctx *ctx, const cn_base *b, const cn_controlnet_config *c,
-                         const char *network, cn_params **out)
+cn_status cn_network_declare(cn_ctx *ctx, const cn_base *b, const cn_controlnet_config *c,
+                             const char *network, cn_params **out)
 {
     cn_graph *g = NULL;
     cn_params *p = NULL;
@@ -113,7 +112,7 @@ static cn_status job_open_base(cn_ctx *ctx, const cn_base *b, job **out)
     j->ctx = ctx;
     j->n = MAX_NETWORKS;
     for (int i = 0; s == CN_OK && i < j->n; i++) {
-        s = declare(ctx, b, NULL, networks[i], &j->params[i]);
+        s = cn_network_declare(ctx, b, NULL, networks[i], &j->params[i]);
         if (s == CN_OK)
             s = cn_base_source(ctx, b, networks[i], j->path[i], &j->opened[i], &j->source[i]);
         if (s == CN_OK) s = cn_source_resolve(ctx, &j->source[i], j->params[i], &j->places[i]);
@@ -133,7 +132,7 @@ static cn_status job_open_control(cn_ctx *ctx, const cn_control_file *c, job **o
     j->ctx = ctx;
     j->n = 1;
     j->source[0] = cn_control_source(c);
-    cn_status s = declare(ctx, NULL, &c->config, "controlnet", &j->params[0]);
+    cn_status s = cn_network_declare(ctx, NULL, &c->config, "controlnet", &j->params[0]);
     if (s == CN_OK) s = cn_source_resolve(ctx, &j->source[0], j->params[0], &j->places[0]);
     if (s != CN_OK) {
         job_close(j);

@@ -384,7 +384,10 @@ cn_status cn_source_load(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_par
             status = cn_fail(ctx, CN_ECANCELLED, "cancelled while loading %s", s->path);
             goto end;
         }
+        const cn_param *q = cn_params_at(p, i);
         if ((status = cn_place_read(ctx, s, &list[i], plain)) != CN_OK) goto end;
+        if (s->loras) status = cn_lora_merge(ctx, s->loras, cn_params_network(p), q, plain);
+        if (status != CN_OK) goto end;
         if ((status = cn_param_set(be, ctx, cn_params_at(p, i), plain)) != CN_OK) goto end;
     }
     status = CN_OK;

@@ -68,6 +68,7 @@ typedef struct cn_source {
     const char *path; /* for messages */
     const char *prefix;
     cn_layout layout;
+    const cn_lora_set *loras; /* merged by cn_source_load; NULL: none */
 } cn_source;
 
 /* Where one parameter's values are: a tensor, or the part-th of `parts` equal parts of it. */
@@ -94,6 +95,11 @@ cn_source cn_control_source(const cn_control_file *c);
  * takes the single file's (*opened NULL). path holds the name for messages and must outlive *out. */
 cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, const char *network,
                          char path[CN_PATH_BYTES], cn_tensors **opened, cn_source *out) CN_CHECKED;
+
+/* The parameters of a base's network, or of a ControlNet ("controlnet", else c is NULL): declared, without
+ * values. *out: cn_params_destroy. */
+cn_status cn_network_declare(cn_ctx *ctx, const cn_base *b, const cn_controlnet_config *c,
+                             const char *network, cn_params **out) CN_CHECKED;
 
 /* --- parameters to a file ----------------------------------------------------------------------------- */
 

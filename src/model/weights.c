@@ -193,13 +193,13 @@ cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, const char *network,
     *opened = NULL;
     if (!prefix) return cn_fail(ctx, CN_EINVAL, "a base model has no network \"%s\"", network);
     if (b->single_file) {
-        *out = (cn_source){b->file, b->path, prefix, CN_LAYOUT_LDM};
+        *out = (cn_source){b->file, b->path, prefix, CN_LAYOUT_LDM, NULL};
         return CN_OK;
     }
     char dir[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, dir, sizeof dir, "%s/%s", b->path, network));
     CN_TRY(cn_weights_open(ctx, dir, path, opened));
-    *out = (cn_source){*opened, path, "", CN_LAYOUT_DIFFUSERS};
+    *out = (cn_source){*opened, path, "", CN_LAYOUT_DIFFUSERS, NULL};
     return CN_OK;
 }
 
@@ -209,6 +209,7 @@ cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params 
     cn_tensors *opened = NULL;
     cn_source s;
     CN_TRY(cn_base_source(ctx, b, cn_params_network(p), path, &opened, &s));
+    s.loras = b->loras;
     cn_status status = cn_source_load(ctx, &s, be, p);
     cn_tensors_close(opened);
     return status;

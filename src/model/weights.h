@@ -9,6 +9,7 @@
 #include "graph/backend.h"
 #include "io/tensors.h"
 #include "model/config.h"
+#include "model/lora.h"
 #include "model/tokenizer.h"
 
 /* An opened base model: configurations known, no weights read yet. */
@@ -20,7 +21,8 @@ typedef struct cn_base {
     cn_vae_config vae;
     cn_clip_config clip;
     cn_schedule_config schedule;
-    bool prediction_unknown; /* a single file that doesn't say whether it predicts v; see below */
+    const cn_lora_set *loras; /* merged into what cn_base_load reads; NULL: none. Not owned. */
+    bool prediction_unknown;  /* a single file that doesn't say whether it predicts v; see below */
 } cn_base;
 
 cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out) CN_CHECKED;

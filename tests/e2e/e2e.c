@@ -192,6 +192,19 @@ static void add_rest(const suite *s, command *c, const json_t *entry)
     }
 }
 
+/* The case's own "arguments"; what begins with '@' is a path in the folder of the cases. */
+static void add_arguments(const suite *s, command *c, const json_t *entry)
+{
+    const json_t *list = json_object_get(entry, "arguments");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        if (text[0] == '@')
+            add(c, "%.2000s/%.1000s", s->dir, text + 1);
+        else
+            add(c, "%s", text);
+    }
+}
+
 static double psnr_db(const cn_image *a, const cn_image *b)
 {
     double sum = 0;
@@ -290,6 +303,7 @@ static void run_case(suite *s, const char *model, const char *name, const json_t
     add_controls(s, c, entry);
     add_sampling(c, entry);
     add_rest(s, c, entry);
+    add_arguments(s, c, entry);
     add(c, "--save_latents");
     add(c, "%s/out.safetensors", s->temp);
     add(c, "-o");

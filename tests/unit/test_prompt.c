@@ -216,7 +216,7 @@ static void test_features(void **state)
     (void)state;
     json_t *cases = NULL;
     cn_tensors *file = NULL;
-    OK(cn_json_load_file(env.ctx, GOLDEN "cases.json", &cases));
+    OK(cn_json_load_file(env.ctx, GOLDEN "features.json", &cases));
     OK(cn_tensors_open(env.ctx, GOLDEN "features.safetensors", &file));
     assert_true(json_array_size(cases) > 10);
     for (size_t i = 0; i < json_array_size(cases); i++) check_case(file, json_array_get(cases, i));
