@@ -109,7 +109,8 @@ $(BUILD)/%.o: %.c
 
 # The own kernels, once per instruction set (x86-64-v2, AVX2, AVX-512), those of stored/ also per storage
 # type of activations; chosen at run time.
-KERNEL_FLAGS = -march=x86-64-$(1) $(if $(filter v4,$(1)),-mprefer-vector-width=512) -DCN_ISA=$(1)
+# Products and sums contract to fused operations here; a machine computes the same bytes at every run.
+KERNEL_FLAGS = -ffp-contract=fast -march=x86-64-$(1) $(if $(filter v4,$(1)),-mprefer-vector-width=512) -DCN_ISA=$(1)
 define kernel_rule
 $(BUILD)/$(1)/%.o: %.c
 	@mkdir -p $$(@D)
