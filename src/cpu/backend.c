@@ -53,7 +53,8 @@ static cn_status run_norm(cpu_backend *b, const cn_step *st)
     const cn_node *n = st->node;
     int64_t N = n->shape[0], C = cn_channels(n);
     bool silu = n->act == CN_ACT_SILU;
-    const cn_stored_kernels *k = cn_cpu_stored(b, n);
+    const bool grad = n->op == CN_OP_GROUP_NORM_GRAD || n->op == CN_OP_LAYER_NORM_GRAD;
+    const cn_stored_kernels *k = cn_cpu_stored(b, grad ? n->in[0] : n); /* y or dy */
     switch (n->op) {
     case CN_OP_GROUP_NORM:
         k->group_norm(st->in[0], st->in[1], st->in[2], st->out, st->aux[0], N, positions(n), C,

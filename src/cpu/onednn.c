@@ -260,7 +260,7 @@ typedef struct conv_mds {
     dnnl_dims_t strides, pad_before, pad_after;
 } conv_mds;
 
-static dnnl_status_t describe_conv(const cn_dnnl_conv_shape *c, conv_mds *m)
+static dnnl_status_t describe_conv(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, conv_mds *m)
 {
     dnnl_dims_t x = {c->N, c->I, c->H, c->W}, w = {c->O, c->I, c->kernel_h, c->kernel_w};
     dnnl_dims_t y = {c->N, c->O, c->h, c->w}, b = {c->O};
@@ -269,13 +269,15 @@ static dnnl_status_t describe_conv(const cn_dnnl_conv_shape *c, conv_mds *m)
     m->pad_before[1] = c->pad[1];
     m->pad_after[0] = c->pad[2];
     m->pad_after[1] = c->pad[3];
-    const dnnl_data_type_t type = type_of(c->type);
-    dnnl_status_t s = dnnl_memory_desc_init_by_tag(&m->x, 4, x, type, dnnl_nhwc);
-    if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->y, 4, y, type, dnnl_nhwc);
+    const dnnl_data_type_t type = type_of(c->type), result = type_of(c->result);
+    const dnnl_data_type_t x_type = kind == CN_DNNL_CONV_DX ? result : type;
+    const dnnl_data_type_t y_type = kind == CN_DNNL_CONV ? result : type;
+    dnnl_status_t s = dnnl_memory_desc_init_by_tag(&m->x, 4, x, x_type, dnnl_nhwc);
+    if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->y, 4, y, y_type, dnnl_nhwc);
     if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->w, 4, w, type, dnnl_format_tag_any);
     if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->b, 1, b, dnnl_f32, dnnl_a);
     dnnl_dims_t each = {1, c->O, 1, 1};
-    if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->shift, 4, each, type, dnnl_nhwc);
+    if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->shift, 4, each, y_type, dnnl_nhwc);
     return s;
 }
 
@@ -364,8 +366,9 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     conv_mds m;
     cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
     if (!p) goto fail;
-    DNNL_TRY(describe_conv(c, &m), "describe a convolution");
+    DNNL_TRY(describe_conv(CN_DNNL_CONV, c, &m), "describe a convolution");
     DNNL_TRY(conv_pd(d, CN_DNNL_CONV, &m, c, NULL, &forward), "make this convolution");
+    DNNL_TRY(describe_conv(kind, c, &m), "describe a convolution");
     if ((c->residual || c->shift) && is_reference(forward)) {
         s = CN_EMISMATCH;
         goto fail;

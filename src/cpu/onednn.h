@@ -20,9 +20,10 @@ typedef struct cn_dnnl_conv_shape {
     int64_t N, H, W, I, O, h, w;
     int kernel_h, kernel_w, stride, pad[4];
     bool bias;
-    cn_dtype type; /* of x, y and w, F32 or BF16; bias and dw are F32 */
-    bool residual; /* forward: y += a tensor like y */
-    bool shift;    /* forward, N = 1: y += a value [O] of y's type per channel */
+    cn_dtype type;   /* of what is read (x, w, dy), F32 or BF16; the bias is F32 */
+    cn_dtype result; /* of y or dx: type or F32; dw is F32 */
+    bool residual;   /* forward: y += a tensor like y */
+    bool shift;      /* forward, N = 1: y += a value [O] of y's type per channel */
 } cn_dnnl_conv_shape;
 
 /* The first forward convolution of a parameter fixes its physical layout (and re-lays its values). The

@@ -71,7 +71,8 @@ static cn_dnnl_conv_shape conv_shape(const cn_node *attributes, const cn_node *x
                                 .stride = a->stride,
                                 .pad = {a->pad[0], a->pad[1], a->pad[2], a->pad[3]},
                                 .bias = bias,
-                                .type = x->dtype};
+                                .type = a->in[0]->dtype,
+                                .result = a->dtype};
 }
 
 cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
@@ -108,7 +109,7 @@ cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     const cn_node *x = n->op == CN_OP_LINEAR_DX ? n : n->in[0];
     const cn_node *y = n->op == CN_OP_LINEAR ? n : n->in[n->op == CN_OP_LINEAR_DX ? 0 : 1];
     int64_t R = rows_of(x), I = cn_channels(x), O = cn_channels(y);
-    cn_dnnl_product m = {.M = R, .type = x->dtype, .result = n->dtype};
+    cn_dnnl_product m = {.M = R, .type = n->in[0]->dtype, .result = n->dtype};
     if (n->op == CN_OP_LINEAR) {
         m.N = O, m.K = I, m.b_transposed = true, m.bias = n->in[2] != NULL;
         w = n->in[1]->param;

@@ -29,7 +29,7 @@ struct cn_graph {
     char ldm[CN_NAME_MAX], diffusers[CN_NAME_MAX];
     size_t ldm_len[MAX_SCOPES], diffusers_len[MAX_SCOPES];
     int depth;
-    int segment_depth, n_segments, cap_segments;
+    int precise, segment_depth, n_segments, cap_segments;
     bool *checkpointed; /* [cap_segments], segment s at s - 1 */
     tap *taps;
     int n_taps, cap_taps;
@@ -207,6 +207,15 @@ cn_node *cn_emit_again(cn_graph *g, const cn_node *y, cn_node *const *in)
     return copy;
 }
 
+cn_node *cn_narrow(cn_graph *g, cn_node *y)
+{
+    if (cn_poisoned(g)) return y;
+    if (y->op != CN_OP_CONV2D && y->op != CN_OP_LINEAR)
+        return cn_poison(g, "%s can't choose its result's type", cn_op_name(y->op));
+    y->dtype = cn_compute_type(g);
+    return y;
+}
+
 void cn_segment_begin(cn_graph *g)
 {
     if (g->segment_depth++ || cn_poisoned(g)) return;
@@ -259,9 +268,24 @@ cn_node *cn_input4(cn_graph *g, const char *name, int64_t N, int64_t H, int64_t 
     return cn_input(g, name, CN_F32, 4, (int64_t[]){N, H, W, C}, false);
 }
 
+void cn_precise_begin(cn_graph *g)
+{
+    g->precise++;
+}
+
+void cn_precise_end(cn_graph *g)
+{
+    g->precise--;
+}
+
+cn_dtype cn_compute_type(const cn_graph *g)
+{
+    return g->params && !g->precise ? cn_params_compute(g->params) : CN_F32;
+}
+
 cn_node *cn_compute(cn_graph *g, cn_node *x)
 {
-    return x ? cn_cast(g, x, g->params ? cn_params_compute(g->params) : CN_F32) : NULL;
+    return x ? cn_cast(g, x, cn_compute_type(g)) : NULL;
 }
 
 /* --- names ------------------------------------------------------------------------------------- */

@@ -123,8 +123,9 @@ cn_param *cn_params_find(const cn_params *p, const char *name);
 /* Of every parameter, those still to be declared included. What a graph derives follows from the state
  * at the time it is built. */
 void cn_params_set_trainable(cn_params *p, bool trainable);
-/* The type in which the network computes, F32 (at the start) or BF16. Networks take and give F32 and
- * convert at their borders; statistics, losses and parameter gradients stay F32. */
+/* The type in which the network computes, F32 (at the start) or BF16. Networks take and give F32.
+ * In BF16 convolutions and linear layers read BF16 and sum in F32; what they write, the sums of
+ * it (the residual stream), statistics, losses and parameter gradients stay F32, norms write BF16. */
 void cn_params_set_compute(cn_params *p, cn_dtype compute);
 cn_dtype cn_params_compute(const cn_params *p);
 /* How the weights of locked layers that hold no values yet are kept: F32, F16 or BF16. Biases, norms and
@@ -221,8 +222,17 @@ cn_node *cn_position_embedding(cn_graph *g, const char *table, cn_node *x, int64
 
 /* x in another type; x itself where it has it. Between F32 and BF16. */
 cn_node *cn_cast(cn_graph *g, cn_node *x, cn_dtype dtype);
+/* Layers built until the end compute in F32, whatever the network does: small ones at its borders, whose
+ * rounding would go into everything. */
+void cn_precise_begin(cn_graph *g);
+void cn_precise_end(cn_graph *g);
+/* The type in which the current parameters' network computes; F32 without any. */
+cn_dtype cn_compute_type(const cn_graph *g);
 /* x in the type in which the current parameters' network computes; NULL stays NULL. */
 cn_node *cn_compute(cn_graph *g, cn_node *x);
+/* A convolution or linear layer just built writes the network's computing type instead of F32: where the
+ * value goes straight into an activation or attention. Returns y. */
+cn_node *cn_narrow(cn_graph *g, cn_node *y);
 cn_node *cn_activation(cn_graph *g, cn_node *x, cn_act act);
 cn_node *cn_silu(cn_graph *g, cn_node *x);
 /* x [...,2F] -> [...,F]: first half * gelu(second half), the exact (erf) GELU. */

@@ -6,6 +6,7 @@ static cn_node *linear(cn_graph *g, const char *weight, const char *bias, cn_nod
                        bool ldm_conv)
 {
     if (cn_poisoned(g)) return x;
+    x = cn_compute(g, x);
     int64_t I = cn_channels(x);
     cn_node *w = cn_param_node(g, weight, 2, (int64_t[]){O, I}, CN_INIT_FAN_IN, I);
     cn_node *b = bias ? cn_param_node(g, bias, 1, &O, CN_INIT_FAN_IN, I) : NULL;
@@ -13,7 +14,7 @@ static cn_node *linear(cn_graph *g, const char *weight, const char *bias, cn_nod
     int64_t shape[CN_MAX_DIMS];
     for (int i = 0; i < x->ndim; i++) shape[i] = x->shape[i];
     shape[x->ndim - 1] = O;
-    return cn_emit(g, CN_OP_LINEAR, x->dtype, x->ndim, shape, 3, (cn_node *[]){x, w, b});
+    return cn_emit(g, CN_OP_LINEAR, CN_F32, x->ndim, shape, 3, (cn_node *[]){x, w, b});
 }
 
 static cn_node *scoped(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias,
@@ -51,13 +52,14 @@ cn_node *cn_bias_grad(cn_graph *g, const cn_node *b, cn_node *dy)
 void cn_linear_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *x = y->in[0], *w = y->in[1], *b = y->in[2];
+    if (b && b->needs_grad) cn_grad_add(g, b, cn_bias_grad(g, b, dy));
+    dy = cn_cast(g, dy, x->dtype);
     if (w->needs_grad) {
         cn_node *dw = cn_emit_like(g, CN_OP_LINEAR_DW, w, 2, (cn_node *[]){x, dy});
         if (cn_poisoned(g)) return;
         dw->param = w->param;
         cn_grad_add(g, w, dw);
     }
-    if (b && b->needs_grad) cn_grad_add(g, b, cn_bias_grad(g, b, dy));
     if (x->needs_grad)
         cn_grad_add(g, x, cn_emit_like(g, CN_OP_LINEAR_DX, x, 2, (cn_node *[]){dy, w}));
 }

@@ -1,6 +1,6 @@
 /* norm.c - group norm (with the activation that follows it) and layer norm.
  *
- * The statistics (mean, 1/deviation) are a further result, kept only when a gradient reads them. The
+ * x is F32, y of the network's computing type. The statistics (mean, 1/deviation) are a further result, kept only when a gradient reads them. The
  * gradients need x, not y.
  */
 #include "graph/ops.h"
@@ -11,7 +11,9 @@ static cn_node *norm(cn_graph *g, cn_op op, const char *name, cn_node *x, float 
     cn_scope_push(g, name);
     cn_node *gamma = cn_param_node(g, "weight", 1, &C, CN_INIT_ONE, C);
     cn_node *beta = cn_param_node(g, "bias", 1, &C, CN_INIT_ZERO, C);
-    cn_node *y = cn_emit_like(g, op, x, 3, (cn_node *[]){x, gamma, beta});
+    x = cn_cast(g, x, CN_F32);
+    cn_node *y =
+        cn_emit(g, op, cn_compute_type(g), x->ndim, x->shape, 3, (cn_node *[]){x, gamma, beta});
     cn_scope_pop(g);
     if (!cn_poisoned(g)) y->eps = eps;
     return y;

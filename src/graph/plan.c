@@ -162,7 +162,8 @@ static bool take_buffer(cn_plan *p, int s, int input)
     if (from < 0 || from == to) return false;
     cn_buffer *b = &p->buffers[from];
     if (b->pinned || b->output || b->last != s || b->bytes < p->buffers[to].bytes) return false;
-    for (int i = 0; i < st->node->n_in; i++) /* the same bytes read a second time */
+    if (x->dtype != st->result->dtype) return false; /* elements would move while others are read */
+    for (int i = 0; i < st->node->n_in; i++)         /* the same bytes read a second time */
         if (i != input && st->node->in[i] && cn_plan_buffer(p, st->node->in[i]) == from)
             return false;
     b->last = p->buffers[to].last;

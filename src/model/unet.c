@@ -60,11 +60,11 @@ bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node 
                       cn_node *context, cn_node *hint, cn_encoder *e)
 {
     if (!config_ok(g, c, x)) return false;
-    x = cn_compute(g, x);
-    context = cn_compute(g, context);
     char at[32], side[32], name[CN_NAME_MAX];
-    cn_node *emb = cn_compute(g, cn_time_embed(g, t, c->channels[0]));
+    cn_precise_begin(g);
+    cn_node *emb = cn_time_embed(g, t, c->channels[0]);
     cn_node *h = cn_conv2d(g, "input_blocks.0.0|conv_in", x, c->channels[0], 3, 1, 1);
+    cn_precise_end(g);
     if (hint) h = cn_add(g, h, hint);
     int n = 0;
     e->out[n++] = h;
@@ -97,7 +97,7 @@ static cn_node *decoder(cn_graph *g, const cn_unet_config *c, const cn_encoder *
         for (int j = 0; j <= c->layers_per_block; j++, block++) {
             int k = e->n - 1 - block;
             cn_node *skip = e->out[k];
-            if (r && r->down[k]) skip = cn_add(g, skip, cn_compute(g, r->down[k]));
+            if (r && r->down[k]) skip = cn_add(g, skip, r->down[k]);
             snprintf(at, sizeof at, "output_blocks.%d", block);
             x = layer(g, c, at, side, j, cn_concat(g, x, skip), e->emb, context, level);
         }
@@ -118,8 +118,11 @@ cn_node *cn_unet_build(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node
     if (residuals && residuals->n != e.n)
         return cn_poison(g, "unet: %d control residuals for %d encoder outputs", residuals->n, e.n);
     cn_node *h = e.mid;
-    if (residuals && residuals->mid) h = cn_add(g, h, cn_compute(g, residuals->mid));
-    h = decoder(g, c, &e, h, cn_compute(g, context), residuals);
+    if (residuals && residuals->mid) h = cn_add(g, h, residuals->mid);
+    h = decoder(g, c, &e, h, context, residuals);
+    cn_precise_begin(g);
     h = cn_group_norm(g, "out.0|conv_norm_out", h, c->norm_groups, 1e-5f, CN_ACT_SILU);
-    return cn_cast(g, cn_conv2d(g, "out.2|conv_out", h, c->out_channels, 3, 1, 1), CN_F32);
+    h = cn_conv2d(g, "out.2|conv_out", h, c->out_channels, 3, 1, 1);
+    cn_precise_end(g);
+    return h;
 }

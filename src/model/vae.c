@@ -54,7 +54,7 @@ cn_node *cn_vae_encode_build(cn_graph *g, const cn_vae_config *c, cn_node *image
     if (!vae_ok(g, c, image, "image", c->image_channels, multiple))
         return cn_poison(g, "vae: no encoder");
     cn_scope_push(g, "encoder");
-    cn_node *h = cn_conv2d(g, "conv_in", cn_compute(g, image), c->channels[0], 3, 1, 1);
+    cn_node *h = cn_conv2d(g, "conv_in", image, c->channels[0], 3, 1, 1);
     for (int i = 0; i < c->levels; i++) {
         for (int j = 0; j < c->layers_per_block; j++) {
             snprintf(name, sizeof name, "down.%d.block.%d|down_blocks.%d.resnets.%d", i, j, i, j);
@@ -65,7 +65,7 @@ cn_node *cn_vae_encode_build(cn_graph *g, const cn_vae_config *c, cn_node *image
         h = cn_vae_downsample(g, name, h);
     }
     h = out_layers(g, c, middle(g, c, h), 2 * c->latent_channels);
-    h = cn_cast(g, cn_scope_return(g, h), CN_F32);
+    h = cn_scope_return(g, h);
     return cn_conv2d(g, "quant_conv", h, 2 * c->latent_channels, 1, 1, 0);
 }
 
@@ -75,7 +75,7 @@ cn_node *cn_vae_decode_build(cn_graph *g, const cn_vae_config *c, cn_node *z)
     if (!vae_ok(g, c, z, "latent", c->latent_channels, 1)) return cn_poison(g, "vae: no decoder");
     cn_node *h = cn_conv2d(g, "post_quant_conv", z, c->latent_channels, 1, 1, 0);
     cn_scope_push(g, "decoder");
-    h = cn_conv2d(g, "conv_in", cn_compute(g, h), c->channels[c->levels - 1], 3, 1, 1);
+    h = cn_conv2d(g, "conv_in", h, c->channels[c->levels - 1], 3, 1, 1);
     h = middle(g, c, h);
     for (int i = 0; i < c->levels; i++) {
         int level = c->levels - 1 - i;
@@ -87,5 +87,5 @@ cn_node *cn_vae_decode_build(cn_graph *g, const cn_vae_config *c, cn_node *z)
         snprintf(name, sizeof name, "up.%d.upsample|up_blocks.%d.upsamplers.0", level, i);
         h = cn_upsample(g, name, h, 2 * h->shape[1], 2 * h->shape[2]);
     }
-    return cn_cast(g, cn_scope_return(g, out_layers(g, c, h, c->image_channels)), CN_F32);
+    return cn_scope_return(g, out_layers(g, c, h, c->image_channels));
 }

@@ -76,17 +76,17 @@ typedef struct cn_attention_args {
        int64_t C))                                                                                 \
     X(void, fill, (float value, void *y, int64_t n))                                               \
     X(void, group_norm,                                                                            \
-      (const void *x, const float *gamma, const float *beta, void *y, float *stats, int64_t N,     \
+      (const float *x, const float *gamma, const float *beta, void *y, float *stats, int64_t N,    \
        int64_t P, int64_t C, int groups, float eps, bool silu, float *scratch))                    \
     X(void, group_norm_grad,                                                                       \
-      (const void *dy, const void *x, const float *stats, const float *gamma, const float *beta,   \
-       void *dx, float *dgamma, float *dbeta, int64_t N, int64_t P, int64_t C, int groups,         \
+      (const void *dy, const float *x, const float *stats, const float *gamma, const float *beta,  \
+       float *dx, float *dgamma, float *dbeta, int64_t N, int64_t P, int64_t C, int groups,        \
        bool silu, float *scratch))                                                                 \
     X(void, layer_norm,                                                                            \
-      (const void *x, const float *gamma, const float *beta, void *y, float *stats, int64_t rows,  \
+      (const float *x, const float *gamma, const float *beta, void *y, float *stats, int64_t rows, \
        int64_t C, float eps))                                                                      \
     X(void, layer_norm_grad,                                                                       \
-      (const void *dy, const void *x, const float *stats, const float *gamma, void *dx,            \
+      (const void *dy, const float *x, const float *stats, const float *gamma, float *dx,          \
        float *dgamma, float *dbeta, int64_t rows, int64_t C, float *scratch))
 
 typedef enum cn_store { CN_STORED_F32, CN_STORED_BF16, CN_STORES } cn_store;

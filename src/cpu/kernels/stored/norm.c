@@ -1,5 +1,6 @@
 /* norm.c - group norm (with SiLU) and layer norm, both directions.
  *
+ * x and dx are the residual stream, float in every network; y and dy have the storage type.
  * Group norm reads x twice: once for per-channel sums (shifted by the first position's value, so that a
  * large mean costs no digits), once to apply y = act(a_c x + b_c). The gradient likewise.
  */
@@ -13,7 +14,7 @@
 enum { ROWS = 32 };
 
 /* Adds rows [p0,p1) of x - shift to sum and its square to square, blocks of rows in float. */
-static void channel_sums(const act_t *x, const act_t *shift, int64_t p0, int64_t p1, int64_t C,
+static void channel_sums(const float *x, const float *shift, int64_t p0, int64_t p1, int64_t C,
                          double *sum, double *square, float *s, float *q)
 {
     for (int64_t p = p0; p < p1; p += ROWS) {
@@ -21,10 +22,10 @@ static void channel_sums(const act_t *x, const act_t *shift, int64_t p0, int64_t
         memset(s, 0, (size_t)C * sizeof *s);
         memset(q, 0, (size_t)C * sizeof *q);
         for (int64_t r = p; r < e; r++) {
-            const act_t *row = x + r * C;
+            const float *row = x + r * C;
 #pragma omp simd
             for (int64_t c = 0; c < C; c++) {
-                float d = ld(row[c]) - ld(shift[c]);
+                float d = row[c] - shift[c];
                 s[c] += d;
                 q[c] += d * d;
             }
@@ -43,7 +44,7 @@ static float *part_scratch(float *scratch, int64_t part, int64_t C)
 }
 
 /* From per-channel sums to mean and 1/deviation of each group. */
-static void group_stats(const act_t *x, float *scratch, int64_t first_part, int parts, int64_t P,
+static void group_stats(const float *x, float *scratch, int64_t first_part, int parts, int64_t P,
                         int64_t C, int groups, float eps, float *stats)
 {
     int64_t width = C / groups;
@@ -53,11 +54,11 @@ static void group_stats(const act_t *x, float *scratch, int64_t first_part, int 
             double s = 0;
             for (int j = 0; j < parts; j++)
                 s += ((double *)part_scratch(scratch, first_part + j, C))[c];
-            mean += s + (double)P * (double)ld(x[c]);
+            mean += s + (double)P * (double)x[c];
         }
         mean /= m;
         for (int64_t c = k * width; c < (k + 1) * width; c++) {
-            double s = 0, q = 0, d = (double)ld(x[c]) - mean; /* shift - mean */
+            double s = 0, q = 0, d = (double)x[c] - mean; /* shift - mean */
             for (int j = 0; j < parts; j++) {
                 s += ((double *)part_scratch(scratch, first_part + j, C))[c];
                 q += ((double *)part_scratch(scratch, first_part + j, C))[C + c];
@@ -69,18 +70,18 @@ static void group_stats(const act_t *x, float *scratch, int64_t first_part, int 
     }
 }
 
-static void apply_row(const act_t *x, const float *a, const float *b, act_t *y, int64_t C,
+static void apply_row(const float *x, const float *a, const float *b, act_t *y, int64_t C,
                       bool silu)
 {
     if (silu) {
 #pragma omp simd
         for (int64_t c = 0; c < C; c++) {
-            float z = a[c] * ld(x[c]) + b[c];
+            float z = a[c] * x[c] + b[c];
             y[c] = st(z * fast_sigmoid(z));
         }
     } else {
 #pragma omp simd
-        for (int64_t c = 0; c < C; c++) y[c] = st(a[c] * ld(x[c]) + b[c]);
+        for (int64_t c = 0; c < C; c++) y[c] = st(a[c] * x[c] + b[c]);
     }
 }
 
@@ -94,11 +95,10 @@ static void channel_affine(const float *stats, const float *gamma, const float *
     }
 }
 
-void CN_S(group_norm)(const void *in, const float *gamma, const float *beta, void *out,
+void CN_S(group_norm)(const float *x, const float *gamma, const float *beta, void *out,
                       float *stats, int64_t N, int64_t P, int64_t C, int groups, float eps,
                       bool silu, float *scratch)
 {
-    const act_t *x = in;
     act_t *y = out;
     int parts = cn_parts(N, omp_get_max_threads());
     int64_t jobs = N * parts, step = (P + parts - 1) / parts;
@@ -106,7 +106,7 @@ void CN_S(group_norm)(const void *in, const float *gamma, const float *beta, voi
     if (!stats) stats = own_stats;
 #pragma omp parallel for schedule(static)
     for (int64_t j = 0; j < jobs; j++) {
-        const act_t *image = x + j / parts * P * C;
+        const float *image = x + j / parts * P * C;
         int64_t p0 = CN_MIN(P, j % parts * step), p1 = CN_MIN(P, p0 + step);
         double *sum = (double *)part_scratch(scratch, j, C);
         float *rows = (float *)(sum + 2 * C);
@@ -136,7 +136,7 @@ static inline float through_silu(float dy, float z)
 
 /* dz = dy * act'(a x + b); adds dz to sum and dz * (x - mean) to dot, row by row. */
 static inline __attribute__((always_inline)) void
-grad_sums(const act_t *dy, const act_t *x, const float *a, const float *b, const float *mean,
+grad_sums(const act_t *dy, const float *x, const float *a, const float *b, const float *mean,
           int64_t rows, int64_t C, bool silu, double *sum, double *dot, float *s, float *q)
 {
     for (int64_t p = 0; p < rows; p += ROWS) {
@@ -144,10 +144,11 @@ grad_sums(const act_t *dy, const act_t *x, const float *a, const float *b, const
         memset(s, 0, (size_t)C * sizeof *s);
         memset(q, 0, (size_t)C * sizeof *q);
         for (int64_t r = p; r < e; r++) {
-            const act_t *d = dy + r * C, *v = x + r * C;
+            const act_t *d = dy + r * C;
+            const float *v = x + r * C;
 #pragma omp simd
             for (int64_t c = 0; c < C; c++) {
-                float value = ld(v[c]);
+                float value = v[c];
                 float dz = silu ? through_silu(ld(d[c]), a[c] * value + b[c]) : ld(d[c]);
                 s[c] += dz;
                 q[c] += dz * (value - mean[c]);
@@ -183,23 +184,22 @@ static void grad_coefficients(float *scratch, int64_t n, int parts, int64_t P, i
 }
 
 static inline __attribute__((always_inline)) void
-grad_row(const act_t *dy, const act_t *x, const float *co, act_t *dx, int64_t C, bool silu)
+grad_row(const act_t *dy, const float *x, const float *co, float *dx, int64_t C, bool silu)
 {
     const float *a = co, *b = co + C, *mean = co + 2 * C, *k1 = co + 3 * C, *k2 = co + 4 * C;
 #pragma omp simd
     for (int64_t c = 0; c < C; c++) {
-        float v = ld(x[c]), dz = silu ? through_silu(ld(dy[c]), a[c] * v + b[c]) : ld(dy[c]);
-        dx[c] = st(a[c] * dz - k1[c] - k2[c] * (v - mean[c]));
+        float v = x[c], dz = silu ? through_silu(ld(dy[c]), a[c] * v + b[c]) : ld(dy[c]);
+        dx[c] = a[c] * dz - k1[c] - k2[c] * (v - mean[c]);
     }
 }
 
-void CN_S(group_norm_grad)(const void *gradient, const void *in, const float *stats,
-                           const float *gamma, const float *beta, void *out, float *dgamma,
+void CN_S(group_norm_grad)(const void *gradient, const float *x, const float *stats,
+                           const float *gamma, const float *beta, float *dx, float *dgamma,
                            float *dbeta, int64_t N, int64_t P, int64_t C, int groups, bool silu,
                            float *scratch)
 {
-    const act_t *dy = gradient, *x = in;
-    act_t *dx = out;
+    const act_t *dy = gradient;
     int parts = cn_parts(N, omp_get_max_threads());
     int64_t jobs = N * parts, step = (P + parts - 1) / parts, width = C / groups;
     float *co = scratch + jobs * 8 * C;
@@ -215,7 +215,8 @@ void CN_S(group_norm_grad)(const void *gradient, const void *in, const float *st
         double *sum = (double *)part_scratch(scratch, j, C);
         float *rows = (float *)(sum + 2 * C);
         memset(sum, 0, (size_t)(2 * C) * sizeof *sum);
-        const act_t *d = dy + (n * P + p0) * C, *v = x + (n * P + p0) * C;
+        const act_t *d = dy + (n * P + p0) * C;
+        const float *v = x + (n * P + p0) * C;
         if (silu)
             grad_sums(d, v, k, k + C, k + 2 * C, p1 - p0, C, true, sum, sum + C, rows, rows + C);
         else
@@ -244,38 +245,36 @@ void CN_S(group_norm_grad)(const void *gradient, const void *in, const float *st
     }
 }
 
-void CN_S(layer_norm)(const void *in, const float *gamma, const float *beta, void *out,
+void CN_S(layer_norm)(const float *x, const float *gamma, const float *beta, void *out,
                       float *stats, int64_t rows, int64_t C, float eps)
 {
-    const act_t *x = in;
     act_t *y = out;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        const act_t *v = x + r * C;
+        const float *v = x + r * C;
         act_t *o = y + r * C;
         float s = 0, q = 0;
 #pragma omp simd reduction(+ : s)
-        for (int64_t c = 0; c < C; c++) s += ld(v[c]);
+        for (int64_t c = 0; c < C; c++) s += v[c];
         float mean = s / (float)C;
 #pragma omp simd reduction(+ : q)
-        for (int64_t c = 0; c < C; c++) q += (ld(v[c]) - mean) * (ld(v[c]) - mean);
+        for (int64_t c = 0; c < C; c++) q += (v[c] - mean) * (v[c] - mean);
         float rstd = 1.0f / sqrtf(q / (float)C + eps);
         if (stats) {
             stats[2 * r] = mean;
             stats[2 * r + 1] = rstd;
         }
 #pragma omp simd
-        for (int64_t c = 0; c < C; c++) o[c] = st((ld(v[c]) - mean) * rstd * gamma[c] + beta[c]);
+        for (int64_t c = 0; c < C; c++) o[c] = st((v[c] - mean) * rstd * gamma[c] + beta[c]);
     }
 }
 
 /* scratch: threads * 2 * C floats for dgamma and dbeta. */
-void CN_S(layer_norm_grad)(const void *gradient, const void *in, const float *stats,
-                           const float *gamma, void *out, float *dgamma, float *dbeta, int64_t rows,
+void CN_S(layer_norm_grad)(const void *gradient, const float *x, const float *stats,
+                           const float *gamma, float *dx, float *dgamma, float *dbeta, int64_t rows,
                            int64_t C, float *scratch)
 {
-    const act_t *dy = gradient, *x = in;
-    act_t *dx = out;
+    const act_t *dy = gradient;
     int parts = omp_get_max_threads();
     int64_t step = (rows + parts - 1) / parts;
 #pragma omp parallel for schedule(static)
@@ -283,11 +282,12 @@ void CN_S(layer_norm_grad)(const void *gradient, const void *in, const float *st
         float *pg = scratch + j * 2 * C, *pb = pg + C;
         memset(pg, 0, (size_t)(2 * C) * sizeof *pg);
         for (int64_t r = j * step; r < CN_MIN(rows, (j + 1) * step); r++) {
-            const act_t *d = dy + r * C, *v = x + r * C;
+            const act_t *d = dy + r * C;
+            const float *v = x + r * C;
             float mean = stats[2 * r], rstd = stats[2 * r + 1], s1 = 0, s2 = 0;
 #pragma omp simd reduction(+ : s1, s2)
             for (int64_t c = 0; c < C; c++) {
-                float g = ld(d[c]), h = (ld(v[c]) - mean) * rstd;
+                float g = ld(d[c]), h = (v[c] - mean) * rstd;
                 pg[c] += g * h;
                 pb[c] += g;
                 s1 += g * gamma[c];
@@ -297,8 +297,7 @@ void CN_S(layer_norm_grad)(const void *gradient, const void *in, const float *st
             s2 /= (float)C;
 #pragma omp simd
             for (int64_t c = 0; c < C; c++)
-                dx[r * C + c] =
-                    st(rstd * (ld(d[c]) * gamma[c] - s1 - (ld(v[c]) - mean) * rstd * s2));
+                dx[r * C + c] = rstd * (ld(d[c]) * gamma[c] - s1 - (v[c] - mean) * rstd * s2);
         }
     }
     for (int64_t c = 0; c < C; c++) {
