@@ -294,6 +294,8 @@ typedef struct cn_lora_option {
 typedef struct cn_pipeline_options {
     const char *model;     /* diffusers folder or single file */
     const char *tokenizer; /* folder or file; NULL: the model folder's own */
+    const char
+        *prediction; /* what the UNet was trained to give, "epsilon" or "v"; NULL: found out */
     const char *const *controls;
     int n_controls;
     const cn_lora_option *loras; /* n_loras of them, merged into the weights in this order */

@@ -14,6 +14,7 @@ enum {
     OPT_H_MODEL,
     OPT_MODEL,
     OPT_TOKENIZER,
+    OPT_PREDICTION,
     OPT_LORA,
     OPT_LORA_DIR,
     OPT_EMBEDDING,
@@ -51,6 +52,9 @@ static const cli_option options[] = {
     [OPT_MODEL] = {"model", 'm', "MODEL",
                    "diffusers folder or single file (.safetensors, .ckpt, .pth)"},
     [OPT_TOKENIZER] = {"tokenizer", 0, "DIR", "for a model without one: vocab.json and merges.txt"},
+    [OPT_PREDICTION] = {"prediction", 0, "KIND",
+                        "epsilon or v: what the UNet was trained to give, where the\n"
+                        "model doesn't say it or says it wrongly"},
     [OPT_LORA] = {"lora", 0, "FILE[:WEIGHT]",
                   "merged into the weights (WEIGHT 1). May be given several times"},
     [OPT_LORA_DIR] = {"lora-dir", 0, "DIR",
@@ -170,6 +174,14 @@ static bool parse_style(const cli_parser *p, int id, cn_generate_options *g)
     return false;
 }
 
+static bool parse_prediction(const cli_parser *p, request *r)
+{
+    r->pipeline.prediction = p->value;
+    if (strcmp(p->value, "epsilon") == 0 || strcmp(p->value, "v") == 0) return true;
+    cli_usage_error(p, "--prediction %s: there is epsilon and v", p->value);
+    return false;
+}
+
 /* FILE or FILE:WEIGHT; a colon that no number follows belongs to the name. */
 static bool parse_lora(const cli_parser *p, request *r)
 {
@@ -235,6 +247,7 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     switch (id) {
     case OPT_MODEL: r->pipeline.model = p->value; return true;
     case OPT_TOKENIZER: r->pipeline.tokenizer = p->value; return true;
+    case OPT_PREDICTION: return parse_prediction(p, r);
     case OPT_LORA: return parse_lora(p, r);
     case OPT_LORA_DIR: r->pipeline.lora_dir = p->value; return true;
     case OPT_EMBEDDING: return parse_embedding(p, r);

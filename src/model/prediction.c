@@ -8,6 +8,8 @@
 #include "model/nets.h"
 #include "model/source.h"
 
+#include <string.h>
+
 static const float PROBE = 0.5f;
 enum { LAST_TIMESTEP = 999, PROBE_TOKENS = 2, PROBE_SIDE = 8 };
 
@@ -50,6 +52,16 @@ static cn_status mean_difference(cn_ctx *ctx, const cn_base *b, cn_backend *be, 
     }
     cn_plan_destroy(plan);
     return s;
+}
+
+cn_status cn_base_set_prediction(cn_ctx *ctx, cn_base *b, const char *prediction)
+{
+    bool v = !strcmp(prediction, "v");
+    if (!v && strcmp(prediction, "epsilon") != 0)
+        return cn_fail(ctx, CN_EINVAL, "prediction \"%s\": there is epsilon and v", prediction);
+    b->prediction_unknown = false;
+    b->schedule.v_prediction = v;
+    return CN_OK;
 }
 
 cn_status cn_base_settle_prediction(cn_ctx *ctx, cn_base *b, cn_backend *be)

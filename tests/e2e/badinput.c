@@ -480,12 +480,85 @@ static void wrong_models(void)
           in_root("wide"), "--controlnet-model-name-or-path", in_root("control"),
           "--train-data-dir", in_root("data"), "--resolution", "16", ONE_STEP, "-o",
           in_root("out"));
+    must(tiny_model_write(ctx, "tests/golden/sd2/core", "tests/golden/sd2/pipelines/merges.json",
+                          in_root("sd2")) == CN_OK,
+         "sd2");
+    CHECK("ControlNet for another text encoder", 1,
+          SAYS("sd2/controlnet_a", "text encoder of width 64"), GENERATE, "--control-net",
+          in_root("sd2/controlnet_a"), "--control-image", in_root("good.png"), "-o",
+          in_root("out.png"));
+    tiny_dir_remove(in_root("sd2"));
     CHECK("ControlNet as base", 1, SAYS("/control"), "generate", "-m", in_root("control"), "-p",
           "a cube", "-o", in_root("out.png"));
     CHECK("base as ControlNet", 1, SAYS("/model"), GENERATE, "--control-net", in_root("model"),
           "--control-image", in_root("good.png"), "-o", in_root("out.png"));
     CHECK("picture as model", 1, SAYS("good.png"), "generate", "-m", in_root("good.png"), "-p",
           "a cube", "-o", in_root("out.png"));
+}
+
+/* --- cases: prompts, embeddings, LoRA --------------------------------------------------------------------- */
+
+/* A file of two F32 matrices of zeros, [8,2] called `first` and [2,8] called `second`. */
+static void put_pair(const char *name, const char *first, const char *second)
+{
+    static const float zeros[16];
+    const cn_tensor_out list[] = {
+        {.name = first, .dtype = CN_F32, .ndim = 2, .shape = {8, 2}, .data = zeros},
+        {.name = second, .dtype = CN_F32, .ndim = 2, .shape = {2, 8}, .data = zeros}};
+    must(cn_safetensors_write(ctx, in_root(name), list, 2, NULL, NULL, NULL) == CN_OK, name);
+}
+
+static void bad_prompts(void)
+{
+    const char *out = in_root("out.png");
+    CHECK("unknown prompt style", 2, SAYS("fancy", "plain", "webui"), GENERATE, "--prompt-style",
+          "fancy", "-o", out);
+    CHECK("unknown prediction", 2, SAYS("x0", "epsilon"), GENERATE, "--prediction", "x0", "-o",
+          out);
+    CHECK("weight that is no number", 1, SAYS("1.2.3"), GENERATE, "--prompt-style", "webui", "-p",
+          "(red:1.2.3)", "-o", out);
+    CHECK("embedding missing", 1, SAYS("nothing.pt"), GENERATE, "--embedding",
+          in_root("nothing.pt"), "-o", out);
+    CHECK("model as embedding", 1, SAYS("model.safetensors", "textual inversion"), GENERATE,
+          "--embedding", in_root("model.safetensors"), "-o", out);
+    CHECK("embedding of another width", 1, SAYS("bad-dog.pt", "32 wide"), GENERATE, "--embedding",
+          "tests/golden/prompts/bad-dog.pt", "-o", out);
+    CHECK("folder of embeddings missing", 1, SAYS("nowhere"), GENERATE, "--embeddings-dir",
+          in_root("nowhere"), "-o", out);
+}
+
+static void bad_loras(void)
+{
+    const char *out = in_root("out.png");
+    put_pair("flux.safetensors", "lora_unet_double_blocks_0_img.lora_up.weight",
+             "lora_unet_double_blocks_0_img.lora_down.weight");
+    put_pair("large.safetensors", "lora_unet_conv_in.lora_up.weight",
+             "lora_unet_conv_in.lora_down.weight");
+    put_pair("dora.safetensors", "lora_unet_conv_in.dora_scale",
+             "lora_unet_conv_in.lora_down.weight");
+    must(mkdir(in_root("loras"), 0755) == 0, "loras");
+    CHECK("LoRA missing", 1, SAYS("nothing.safetensors"), GENERATE, "--lora",
+          in_root("nothing.safetensors"), "-o", out);
+    CHECK("LoRA whose names match nothing", 1, SAYS("flux.safetensors", "none of its 1 modules"),
+          GENERATE, "--lora", in_root("flux.safetensors"), "-o", out);
+    CHECK("LoRA of another base", 1, SAYS("large.safetensors", "conv_in", "another base"), GENERATE,
+          "--lora", in_root("large.safetensors"), "-o", out);
+    CHECK("LoRA of an unknown kind", 1, SAYS("dora.safetensors", "dora_scale"), GENERATE, "--lora",
+          in_root("dora.safetensors"), "-o", out);
+    CHECK("model as LoRA", 1, SAYS("model.safetensors", "a LoRA is expected"), GENERATE, "--lora",
+          in_root("model.safetensors"), "-o", out);
+    CHECK("LoRA far too strong", 2, SAYS("--lora", "-100"), GENERATE, "--lora",
+          "x.safetensors:1000", "-o", out);
+    CHECK("LoRA as base", 1, SAYS("flux.safetensors", "a LoRA"), "generate", "-m",
+          in_root("flux.safetensors"), "-p", "a cube", "-o", out);
+    CHECK("LoRA in a prompt without a folder", 1, SAYS("--lora-dir"), GENERATE, "--prompt-style",
+          "webui", "-p", "<lora:red:1>", "-o", out);
+    CHECK("LoRA in a prompt that isn't there", 1, SAYS("loras", "red.safetensors"), GENERATE,
+          "--lora-dir", in_root("loras"), "-p", "a <lora:red:0.5> cube", "-o", out);
+    CHECK("LoRA's weight in a prompt", 1, SAYS("much"), GENERATE, "--lora-dir", in_root("loras"),
+          "-p", "a <lora:red:much> cube", "-o", out);
+    CHECK("folder of LoRAs missing", 1, SAYS("nowhere"), GENERATE, "--lora-dir", in_root("nowhere"),
+          "-o", out);
 }
 
 /* --- cases: pictures and data sets ---------------------------------------------------------------------- */
@@ -665,6 +738,8 @@ int main(int argc, char **argv)
     bad_folder();
     bad_pickles();
     wrong_models();
+    bad_prompts();
+    bad_loras();
     bad_pictures();
     unwritable();
     full_disks();

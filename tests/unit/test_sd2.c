@@ -209,6 +209,9 @@ static void test_prediction(void **state)
     cn_base_close(b);
     b = open_base("model");
     assert_true(b->schedule.v_prediction && !b->prediction_unknown);
+    assert_int_equal(cn_base_set_prediction(env.ctx, b, "epsilon"), CN_OK);
+    assert_false(b->schedule.v_prediction);
+    assert_int_equal(cn_base_set_prediction(env.ctx, b, "x0"), CN_EINVAL);
     cn_base_close(b);
 }
 
