@@ -105,13 +105,14 @@ static cn_status draw_measure(bench *b, const cn_draw_spec *spec)
     w.x = noise(b, "x", n);
     w.out = noise(b, "out", n);
     w.args.cond = w.args.uncond = context;
-    w.args.hints[0] = (cn_draw_hint){image, 1, 0, 1};
+    w.args.hints[0] = (cn_draw_hint){.image = image, .strength = 1, .end = 1};
     bench_times times;
     cn_plan_info info;
     cn_status s = context && image && w.x && w.out ? CN_OK : CN_ENOMEM;
     if (s == CN_OK) s = cn_draw_create(b->ctx, b->backend, spec, &w.draw);
     if (s == CN_OK) s = bench_fill(b, spec->unet_params);
     if (s == CN_OK && spec->n_controls) s = bench_fill(b, spec->controls[0].params);
+    if (s == CN_OK) s = cn_draw_begin(w.draw, &w.args);
     if (s == CN_OK) s = bench_measure(b, draw_step, &w, &times);
     if (s == CN_OK) {
         cn_draw_info(w.draw, &info);
@@ -134,7 +135,7 @@ static cn_status bench_draw(bench *b)
     if (s == CN_OK) bench_types(b, control);
     cn_draw_spec spec = {.unet = &b->unet,
                          .unet_params = unet,
-                         .controls = {{&b->control, control}},
+                         .controls = {{.config = &b->control, .params = control}},
                          .n_controls = b->no_control ? 0 : 1,
                          .batch = b->batch,
                          .latent_h = b->px / 8,
@@ -171,7 +172,8 @@ static cn_status bench_decode(bench *b)
     cn_plan_info info;
     cn_status s = w.latents && w.rgb ? cn_params_create(b->ctx, "vae", &vae) : CN_ENOMEM;
     if (s == CN_OK) bench_types(b, vae);
-    if (s == CN_OK) s = cn_decode_create(b->ctx, b->backend, &b->vae, vae, side, side, &w.decode);
+    cn_vae_spec spec = {.config = &b->vae, .params = vae, .latent_h = side, .latent_w = side};
+    if (s == CN_OK) s = cn_decode_create(b->ctx, b->backend, &spec, &w.decode);
     if (s == CN_OK) s = bench_fill(b, vae);
     if (s == CN_OK) s = bench_measure(b, decode_run, &w, &times);
     if (s == CN_OK) {

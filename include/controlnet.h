@@ -318,6 +318,15 @@ typedef struct cn_control_options {
     const char *preprocessor; /* a kind of annotator; NULL or "none": the image is the condition */
     double strength;          /* 1 */
     double start, end;        /* part of the steps it acts on: 0, 1 */
+    /* "balanced" (NULL); "prompt": residual i of 0..12 counts 0.825^(12-i), so the prompt decides more;
+     * "controlnet": the same, and the guidance's unconditional half is drawn without it. */
+    const char *mode;
+    /* n_weights factors on the strength instead of the mode's, one per residual from the first
+     * convolution's to the middle's (13); NULL */
+    const float *weights;
+    int n_weights;
+    const cn_image
+        *mask; /* it acts where this is white; brought to size as `image`; NULL: everywhere */
 } cn_control_options;
 
 typedef struct cn_generate_options {
@@ -326,18 +335,36 @@ typedef struct cn_generate_options {
      * (word:1.2), [word], BREAK, [from:to:when], [a|b] and any length. */
     const char *prompt_style;
     const cn_control_options *controls; /* as many as the pipeline has ControlNets */
-    int64_t width, height;              /* pixels, rounded to multiples of 8; 0: the first condition
-                                           image's size, without one the model's own */
+    /* NULL; "diffusers" or "lllyasviel": the conditional half alone is controlled, with the residuals'
+     * factors from 0.1 to 1 (logarithmic) or 0.825^(12-i). */
+    const char *guess_mode;
+    int64_t width,
+        height; /* pixels, rounded to multiples of 8; 0: the initial image's size, else the
+                              first condition image's, else the model's own */
     int batch;
     int steps;
     double cfg_scale; /* 1 or less: without guidance */
     const char *sampler;
     uint64_t seed; /* the batch's noise is one draw, as torch's CPU generator makes it */
     int clip_skip; /* last layers of the text encoder left out */
+    const cn_image
+        *init_image; /* drawn over, brought to size as a condition image; NULL: from noise */
+    double
+        strength; /* with init_image: part of the steps made, above 0 to 1; 0: 0.75, with mask 1 */
+    const cn_image *mask; /* of init_image: what is white (half or more) is drawn anew; NULL: all */
+    /* A second pass at hires_scale times the size, of the last hires_strength of hires_steps steps (0: as
+     * many as the first's), from the first one's latents, or from its picture with hires_pixels. */
+    double hires_scale; /* 0 or 1: none */
+    int hires_steps;
+    double hires_strength; /* 0: 0.7 */
+    bool hires_pixels;
+    bool vae_tiling; /* the VAE works in overlapping tiles: less memory */
+    int64_t
+        vae_tile_size; /* pixels a side, a multiple of 8; 0: the size the model was trained at */
     const char
         *init_latents; /* .safetensors with [batch,4,h,w] of noise instead of drawn noise; NULL */
     const char *save_latents; /* .safetensors that gets the final latents [batch,4,h,w]; NULL */
-    /* stage: "text", "sampling", "decoding". May be NULL. */
+    /* stage: "text", "encoding", "sampling", "second pass", "decoding". May be NULL. */
     void (*progress)(void *user, const char *stage, int done, int total);
     void *user;
 } cn_generate_options;
@@ -359,7 +386,9 @@ typedef struct cn_generated {
     int64_t width, height;
     cn_image **images; /* count of them */
     char **parameters; /* per picture, as stable-diffusion-webui writes PNG's "parameters" */
-    double sampling_s; /* seconds in the steps */
+    /* Seconds: of the whole call, in the steps of both passes, and in the stages beside them (their weights'
+     * reading counted in). */
+    double total_s, sampling_s, text_s, encoding_s, decoding_s;
     cn_prompt_usage prompt, negative; /* negative: all 0 without guidance */
 } cn_generated;
 

@@ -27,6 +27,13 @@ static void add_name(cn_str *s, const char *path)
     }
 }
 
+static const char *mode_title(const char *mode)
+{
+    if (mode && !strcmp(mode, "prompt")) return "My prompt is more important";
+    if (mode && !strcmp(mode, "controlnet")) return "ControlNet is more important";
+    return "Balanced";
+}
+
 static void add_control(cn_str *s, const cn_parameters_text *t, int k)
 {
     const cn_control_options *c = &t->options->controls[k];
@@ -35,8 +42,8 @@ static void add_control(cn_str *s, const cn_parameters_text *t, int k)
     add_name(s, t->controls[k]);
     cn_str_addf(s,
                 ", Weight: %g, Resize Mode: Crop and Resize, Guidance Start: %g, Guidance End: %g, "
-                "Control Mode: Balanced\"",
-                c->strength, c->start, c->end);
+                "Control Mode: %s\"",
+                c->strength, c->start, c->end, mode_title(c->mode));
 }
 
 cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **out)
@@ -52,6 +59,13 @@ cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **o
                 (unsigned long long)o->seed, (long long)t->width, (long long)t->height);
     add_name(&s, t->model);
     if (o->clip_skip) cn_str_addf(&s, ", Clip skip: %d", o->clip_skip + 1);
+    if (o->init_image || o->hires_scale > 1)
+        cn_str_addf(&s, ", Denoising strength: %g", t->strength);
+    if (o->hires_scale > 1)
+        cn_str_addf(&s, ", Hires upscale: %g, Hires steps: %d, Hires upscaler: %s", o->hires_scale,
+                    o->hires_steps ? o->hires_steps : o->steps,
+                    o->hires_pixels ? "Lanczos" : "Latent");
+    if (o->guess_mode) cn_str_addf(&s, ", Guess mode: %s", o->guess_mode);
     if (o->batch > 1) cn_str_addf(&s, ", Batch size: %d, Batch pos: %d", o->batch, t->index);
     cn_str_adds(&s, ", RNG: CPU");
     for (int k = 0; k < t->n_controls; k++) add_control(&s, t, k);

@@ -292,7 +292,8 @@ static cn_status sheet(cn_pretrain_run *r, unet_stage *u, int64_t step)
                          .context_length = r->base->clip.max_positions,
                          .guidance = true};
     cn_status s = cn_draw_create(r->ctx, r->be, &spec, &draw);
-    if (s == CN_OK) s = cn_decode_create(r->ctx, r->be, &r->base->vae, r->vae, p, p, &decode);
+    cn_vae_spec vae = {.config = &r->base->vae, .params = r->vae, .latent_h = p, .latent_w = p};
+    if (s == CN_OK) s = cn_decode_create(r->ctx, r->be, &vae, &decode);
     if (s == CN_OK) s = draw_sheet(r, u, draw, decode, step);
     cn_draw_destroy(draw);
     cn_decode_destroy(decode);

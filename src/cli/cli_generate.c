@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { MAX_CONTROLS = 8, MAX_BATCH = 1024, MAX_FILES = 64 };
+enum { MAX_CONTROLS = 8, MAX_BATCH = 1024, MAX_FILES = 64, MAX_WEIGHTS = 64 };
 
 enum {
     OPT_H_MODEL,
@@ -26,6 +26,9 @@ enum {
     OPT_CONTROL_START,
     OPT_CONTROL_END,
     OPT_CONTROL_PREPROCESSOR,
+    OPT_CONTROL_MODE,
+    OPT_CONTROL_WEIGHTS,
+    OPT_CONTROL_MASK,
     OPT_H_PICTURE,
     OPT_PROMPT,
     OPT_NEGATIVE,
@@ -38,6 +41,16 @@ enum {
     OPT_HEIGHT,
     OPT_BATCH,
     OPT_CLIP_SKIP,
+    OPT_GUESS_MODE,
+    OPT_INIT_IMG,
+    OPT_STRENGTH,
+    OPT_MASK,
+    OPT_HIRES_SCALE,
+    OPT_HIRES_STEPS,
+    OPT_HIRES_STRENGTH,
+    OPT_HIRES_UPSCALER,
+    OPT_VAE_TILING,
+    OPT_VAE_TILE_SIZE,
     OPT_INIT_LATENTS,
     OPT_SAVE_LATENTS,
     OPT_H_REST,
@@ -72,6 +85,13 @@ static const cli_option options[] = {
     [OPT_CONTROL_PREPROCESSOR] = {"control-preprocessor", 0, "KIND",
                                   "makes the condition from the image: none (default), or a\n"
                                   "kind of `controlnet annotate`, canny for one"},
+    [OPT_CONTROL_MODE] = {"control-mode", 0, "MODE",
+                          "balanced (default); prompt: the prompt counts more;\n"
+                          "controlnet: the control counts more"},
+    [OPT_CONTROL_WEIGHTS] = {"control-weights", 0, "W,...,W",
+                             "a factor for each of the ControlNet's residuals (13), from\n"
+                             "the first block's to the middle's, instead of the mode's"},
+    [OPT_CONTROL_MASK] = {"control-mask", 0, "IMG", "it acts where this is white"},
     [OPT_H_PICTURE] = {NULL, 0, NULL, "Picture"},
     [OPT_PROMPT] = {"prompt", 'p', "TEXT", "what to draw"},
     [OPT_NEGATIVE] = {"negative-prompt", 'n', "TEXT", "what to keep away from"},
@@ -88,6 +108,24 @@ static const cli_option options[] = {
     [OPT_CLIP_SKIP] = {"clip-skip", 0, "N",
                        "which of the text encoder's last layers to use\n"
                        "(1: the last, 2: the one before)"},
+    [OPT_GUESS_MODE] = {"guess-mode", 0, "FORM",
+                        "control without a prompt: lllyasviel or diffusers, two ways to\n"
+                        "weigh the ControlNet's blocks; the negative half has no control"},
+    [OPT_INIT_IMG] = {"init-img", 'i', "IMG", "draws over this picture instead of from noise"},
+    [OPT_STRENGTH] = {"strength", 0, "X",
+                      "how much of the initial picture is drawn over: the part of\n"
+                      "the steps that is made, above 0 to 1 (0.75; 1 with --mask)"},
+    [OPT_MASK] = {"mask", 0, "IMG", "what of the initial picture is drawn anew: the white part"},
+    [OPT_HIRES_SCALE] = {"hires-scale", 0, "X", "a second pass at X times the size (up to 8)"},
+    [OPT_HIRES_STEPS] = {"hires-steps", 0, "N", "its steps (as many as the first pass's)"},
+    [OPT_HIRES_STRENGTH] = {"hires-strength", 0, "X", "the part of them that is made (0.7)"},
+    [OPT_HIRES_UPSCALER] = {"hires-upscaler", 0, "KIND",
+                            "between the passes: latent (default), or pixel: decoded,\n"
+                            "enlarged by Lanczos, encoded"},
+    [OPT_VAE_TILING] = {"vae-tiling", 0, NULL,
+                        "the VAE works in overlapping tiles: less memory for large\n"
+                        "pictures"},
+    [OPT_VAE_TILE_SIZE] = {"vae-tile-size", 0, "PX", "their side (the model's own size)"},
     [OPT_INIT_LATENTS] = {"init-latents", 0, "FILE", "safetensors with the noise to start from"},
     [OPT_SAVE_LATENTS] = {"save-latents", 0, "FILE", "safetensors that gets the final latents"},
     [OPT_H_REST] = {NULL, 0, NULL, "Rest"},
@@ -99,8 +137,10 @@ static const cli_option options[] = {
 };
 
 typedef struct control {
-    const char *net, *image, *preprocessor;
+    const char *net, *image, *preprocessor, *mode, *mask;
     double strength, start, end;
+    float weights[MAX_WEIGHTS];
+    int n_weights; /* 0: none given */
 } control;
 
 typedef struct request {
@@ -110,6 +150,7 @@ typedef struct request {
     int n_controls;
     cn_lora_option loras[MAX_FILES];
     const char *embeddings[MAX_FILES];
+    const char *init, *mask;
     const char *output;
     int threads;
     bool json, verbose, has_seed;
@@ -123,6 +164,37 @@ static control *group_of(const cli_parser *p, request *r)
     if (r->n_controls) return &r->controls[r->n_controls - 1];
     cli_usage_error(p, "%s", "--control-net comes before the options that belong to it");
     return NULL;
+}
+
+/* The option's value is one of the names (NULL at the end). */
+static bool one_of(const cli_parser *p, int id, const char *const *names)
+{
+    char list[128] = "";
+    for (int i = 0; names[i]; i++) {
+        if (strcmp(names[i], p->value) == 0) return true;
+        size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", names[i]);
+    }
+    cli_usage_error(p, "--%s %s: there is %s", options[id].name, p->value, list);
+    return false;
+}
+
+static bool parse_weights(const cli_parser *p, control *c)
+{
+    const char *at = p->value;
+    c->n_weights = 0;
+    while (c->n_weights < MAX_WEIGHTS) {
+        char *end;
+        float w = strtof(at, &end);
+        if (end == at || !(w >= -100 && w <= 100)) break;
+        c->weights[c->n_weights++] = w;
+        if (!*end) return true;
+        if (*end != ',') break;
+        at = end + 1;
+    }
+    cli_usage_error(p, "--control-weights %s: numbers from -100 to 100 with commas are expected",
+                    p->value);
+    return false;
 }
 
 static bool parse_control(const cli_parser *p, int id, request *r)
@@ -143,6 +215,11 @@ static bool parse_control(const cli_parser *p, int id, request *r)
     case OPT_CONTROL_STRENGTH: return cli_number(p, id, -100, 100, &c->strength);
     case OPT_CONTROL_START: return cli_number(p, id, 0, 1, &c->start);
     case OPT_CONTROL_END: return cli_number(p, id, 0, 1, &c->end);
+    case OPT_CONTROL_MODE:
+        c->mode = p->value;
+        return one_of(p, id, (const char *const[]){"balanced", "prompt", "controlnet", NULL});
+    case OPT_CONTROL_WEIGHTS: return parse_weights(p, c);
+    case OPT_CONTROL_MASK: c->mask = p->value; return true;
     default: return false;
     }
 }
@@ -167,11 +244,8 @@ static bool parse_seed(const cli_parser *p, int id, request *r)
 
 static bool parse_style(const cli_parser *p, int id, cn_generate_options *g)
 {
-    (void)id;
     g->prompt_style = p->value;
-    if (strcmp(p->value, "plain") == 0 || strcmp(p->value, "webui") == 0) return true;
-    cli_usage_error(p, "--prompt-style %s: there is plain and webui", p->value);
-    return false;
+    return one_of(p, id, (const char *const[]){"plain", "webui", NULL});
 }
 
 static bool parse_prediction(const cli_parser *p, request *r)
@@ -216,6 +290,35 @@ static bool parse_embedding(const cli_parser *p, request *r)
     return true;
 }
 
+/* Above 0: a share of the steps. */
+static bool parse_share(const cli_parser *p, int id, double *out)
+{
+    if (!cli_number(p, id, 0, 1, out)) return false;
+    if (*out > 0) return true;
+    cli_usage_error(p, "--%s %s: above 0 and at most 1 is expected", options[id].name, p->value);
+    return false;
+}
+
+/* What the drawing starts from, its second pass and the VAE. */
+static bool parse_start(const cli_parser *p, int id, request *r)
+{
+    cn_generate_options *g = &r->generate;
+    switch (id) {
+    case OPT_INIT_IMG: r->init = p->value; return true;
+    case OPT_STRENGTH: return parse_share(p, id, &g->strength);
+    case OPT_MASK: r->mask = p->value; return true;
+    case OPT_HIRES_SCALE: return cli_number(p, id, 1, 8, &g->hires_scale);
+    case OPT_HIRES_STEPS: return parse_int(p, id, 1, 1000, &g->hires_steps);
+    case OPT_HIRES_STRENGTH: return parse_share(p, id, &g->hires_strength);
+    case OPT_HIRES_UPSCALER:
+        g->hires_pixels = strcmp(p->value, "pixel") == 0;
+        return one_of(p, id, (const char *const[]){"latent", "pixel", NULL});
+    case OPT_VAE_TILING: return g->vae_tiling = true;
+    case OPT_VAE_TILE_SIZE: return cli_int(p, id, 8, 32768, &g->vae_tile_size);
+    default: return false;
+    }
+}
+
 static bool parse_picture(const cli_parser *p, int id, request *r)
 {
     cn_generate_options *g = &r->generate;
@@ -234,9 +337,12 @@ static bool parse_picture(const cli_parser *p, int id, request *r)
         if (!parse_int(p, id, 1, 1000, &g->clip_skip)) return false;
         g->clip_skip--;
         return true;
+    case OPT_GUESS_MODE:
+        g->guess_mode = p->value;
+        return one_of(p, id, (const char *const[]){"lllyasviel", "diffusers", NULL});
     case OPT_INIT_LATENTS: g->init_latents = p->value; return true;
     case OPT_SAVE_LATENTS: g->save_latents = p->value; return true;
-    default: return false;
+    default: return parse_start(p, id, r);
     }
 }
 
@@ -283,11 +389,16 @@ static bool check_request(const cli_parser *p, const request *r)
         const control *c = &r->controls[k];
         if (!c->image)
             return cli_usage_error(p, "--control-net %s needs --control-image", c->net), false;
-        if (c->start > c->end)
-            return cli_usage_error(p, "--control-start %g is behind --control-end %g", c->start,
+        if (c->start >= c->end)
+            return cli_usage_error(p, "--control-start %g is not before --control-end %g", c->start,
                                    c->end),
                    false;
     }
+    if (r->mask && !r->init)
+        return cli_usage_error(p, "%s", "--mask needs --init-img, the picture it belongs to"),
+               false;
+    if (r->generate.strength > 0 && !r->init)
+        return cli_usage_error(p, "%s", "--strength needs --init-img"), false;
     return known_sampler(p, r->generate.sampler);
 }
 
@@ -392,26 +503,67 @@ static int draw(cn_ctx *ctx, request *r)
     return status;
 }
 
+/* The request's pictures. */
+typedef struct pictures {
+    cn_image *control[MAX_CONTROLS], *region[MAX_CONTROLS], *init, *mask;
+} pictures;
+
+static bool load(cn_ctx *ctx, const char *path, cn_image **out)
+{
+    return !path || cn_image_load(ctx, path, out) == CN_OK;
+}
+
+static bool load_pictures(cn_ctx *ctx, const request *r, pictures *in)
+{
+    bool good = load(ctx, r->init, &in->init) && load(ctx, r->mask, &in->mask);
+    for (int k = 0; good && k < r->n_controls; k++)
+        good = load(ctx, r->controls[k].image, &in->control[k]) &&
+               load(ctx, r->controls[k].mask, &in->region[k]);
+    return good;
+}
+
+static void free_pictures(pictures *in)
+{
+    for (int k = 0; k < MAX_CONTROLS; k++) {
+        cn_image_destroy(in->control[k]);
+        cn_image_destroy(in->region[k]);
+    }
+    cn_image_destroy(in->init);
+    cn_image_destroy(in->mask);
+}
+
 static int draw_with_images(cn_ctx *ctx, request *r)
 {
     const char *nets[MAX_CONTROLS];
-    cn_image *images[MAX_CONTROLS] = {NULL};
     cn_control_options controls[MAX_CONTROLS];
-    int status = CLI_DONE;
-    for (int k = 0; k < r->n_controls && status == CLI_DONE; k++) {
-        const control *c = &r->controls[k];
-        if (cn_image_load(ctx, c->image, &images[k]) != CN_OK) status = cli_failed(ctx, "generate");
-        nets[k] = c->net;
-        controls[k] =
-            (cn_control_options){images[k], c->preprocessor, c->strength, c->start, c->end};
-    }
+    pictures in = {0};
     r->pipeline.loras = r->loras;
+    for (int k = 0; k < r->n_controls; k++) nets[k] = r->controls[k].net;
     r->pipeline.embeddings = r->embeddings;
     r->pipeline.controls = nets;
     r->pipeline.n_controls = r->n_controls;
-    r->generate.controls = controls;
-    if (status == CLI_DONE) status = draw(ctx, r);
-    for (int k = 0; k < r->n_controls; k++) cn_image_destroy(images[k]);
+    int status = CLI_FAILED;
+    if (load_pictures(ctx, r, &in)) {
+        for (int k = 0; k < r->n_controls; k++) {
+            const control *c = &r->controls[k];
+            controls[k] = (cn_control_options){.image = in.control[k],
+                                               .preprocessor = c->preprocessor,
+                                               .strength = c->strength,
+                                               .start = c->start,
+                                               .end = c->end,
+                                               .mode = c->mode,
+                                               .weights = c->n_weights ? c->weights : NULL,
+                                               .n_weights = c->n_weights,
+                                               .mask = in.region[k]};
+        }
+        r->generate.controls = controls;
+        r->generate.init_image = in.init;
+        r->generate.mask = in.mask;
+        status = draw(ctx, r);
+    } else {
+        status = cli_failed(ctx, "generate");
+    }
+    free_pictures(&in);
     return status;
 }
 

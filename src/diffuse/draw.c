@@ -1,10 +1,10 @@
-/* draw.c - UNet and ControlNets planned as one graph, and the loop of sampling around it.
+/* draw.c - the UNet's plan, the ControlNets' beside it, and the loop of sampling around them.
  *
- * Condition images and the text's features are stable inputs: the hint networks and the cross-attention's
- * keys and values run once per picture. Strengths are inputs, so the control's window costs no second
- * plan.
+ * The UNet takes the sum of the ControlNets' residuals as inputs. Each ControlNet is a plan of its own
+ * (control.h) that runs only on the steps it acts on, for both halves of guidance or for one. The text's
+ * features are stable inputs: the cross-attention's keys and values are computed once per picture.
  */
-#include "diffuse/draw.h"
+#include "diffuse/control.h"
 
 #include <string.h>
 
@@ -14,21 +14,17 @@ struct cn_draw {
     cn_plan *plan;
     cn_draw_spec spec;
     int64_t n; /* batch of the graph: one or two halves */
-    cn_node *x, *t, *context, *image[CN_MAX_CONTROLS], *strength[CN_MAX_CONTROLS], *y;
-    float *input;              /* x as the graph wants it */
+    cn_control *controls[CN_MAX_CONTROLS];
+    cn_node *x, *t, *context, *y;
+    cn_node *residual[CN_MAX_CONTROL_OUTPUTS]; /* inputs; none without ControlNets */
+    int n_residuals;
+    bool residuals_zero;       /* what is in them now */
+    float *latents;            /* x of the ControlNets, NHWC, every half */
+    float *input;              /* x of the UNet, which may take more channels */
     float *times;              /* [n] */
     float *features;           /* context */
-    float *tile;               /* a condition image, once per batch element */
     float *prediction, *model; /* [B,C,h,w] of run: the guided prediction and the scaled latents */
 };
-
-static void to_nhwc(const float *in, float *out, int64_t N, int64_t C, int64_t pixels)
-{
-    for (int64_t i = 0; i < N; i++)
-        for (int64_t p = 0; p < pixels; p++)
-            for (int64_t c = 0; c < C; c++)
-                out[(i * pixels + p) * C + c] = in[(i * C + c) * pixels + p];
-}
 
 static int64_t pixels_of(const cn_draw *d)
 {
@@ -37,51 +33,22 @@ static int64_t pixels_of(const cn_draw *d)
 
 static int64_t latent_elements(const cn_draw *d)
 {
-    return d->spec.batch * d->spec.unet->in_channels * pixels_of(d);
+    return d->spec.batch * d->spec.unet->out_channels * pixels_of(d);
 }
 
-/* Adds b to a, residual by residual. */
-static void residuals_add(cn_graph *g, cn_residuals *a, const cn_residuals *b)
-{
-    for (int i = 0; i < b->n; i++)
-        a->down[i] = a->down[i] ? cn_add(g, a->down[i], b->down[i]) : b->down[i];
-    a->mid = a->mid ? cn_add(g, a->mid, b->mid) : b->mid;
-    a->n = b->n;
-}
+/* --- creating --------------------------------------------------------------------------------------- */
 
-static void build_control(cn_draw *d, int k, cn_residuals *sum)
+static cn_status check_control(cn_ctx *ctx, const cn_controlnet_config *c, const cn_unet_config *u)
 {
-    cn_graph *g = d->graph;
-    const cn_controlnet_config *c = d->spec.controls[k].config;
-    int64_t factor = (int64_t)1 << (c->hint_levels - 1), one = 1;
-    int64_t shape[4] = {d->n, d->spec.latent_h * factor, d->spec.latent_w * factor,
-                        c->condition_channels};
-    char name[64];
-    snprintf(name, sizeof name, "condition%d", k);
-    d->image[k] = cn_input(g, name, CN_F32, 4, shape, true);
-    snprintf(name, sizeof name, "strength%d", k);
-    d->strength[k] = cn_input(g, name, CN_F32, 1, &one, false);
-    cn_graph_use(g, d->spec.controls[k].params);
-    cn_node *hint = cn_controlnet_hint_build(g, c, d->image[k]);
-    cn_residuals r;
-    cn_controlnet_build(g, c, d->x, d->t, d->context, hint, &r);
-    for (int i = 0; i < r.n; i++) r.down[i] = cn_scale_by(g, r.down[i], d->strength[k]);
-    if (r.mid) r.mid = cn_scale_by(g, r.mid, d->strength[k]);
-    residuals_add(g, sum, &r);
-}
-
-static void build(cn_draw *d)
-{
-    const cn_draw_spec *s = &d->spec;
-    int64_t x_shape[4] = {d->n, s->latent_h, s->latent_w, s->unet->in_channels};
-    int64_t context_shape[3] = {d->n, s->context_length, s->unet->context_dim};
-    d->x = cn_input(d->graph, "x", CN_F32, 4, x_shape, false);
-    d->t = cn_input(d->graph, "t", CN_F32, 1, &d->n, false);
-    d->context = cn_input(d->graph, "context", CN_F32, 3, context_shape, true);
-    cn_residuals sum = {0};
-    for (int k = 0; k < s->n_controls; k++) build_control(d, k, &sum);
-    cn_graph_use(d->graph, s->unet_params);
-    d->y = cn_unet_build(d->graph, s->unet, d->x, d->t, d->context, s->n_controls ? &sum : NULL);
+    if (c->condition_channels != 3)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "the ControlNet's condition has %lld channels; 3 (RGB) are expected",
+                       (long long)c->condition_channels);
+    if (c->encoder.in_channels != u->out_channels)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "the ControlNet takes latents of %lld channels, the base model's have %lld",
+                       (long long)c->encoder.in_channels, (long long)u->out_channels);
+    return CN_OK;
 }
 
 static cn_status check(cn_ctx *ctx, const cn_draw_spec *s)
@@ -95,32 +62,62 @@ static cn_status check(cn_ctx *ctx, const cn_draw_spec *s)
     if (s->n_controls < 0 || s->n_controls > CN_MAX_CONTROLS)
         return cn_fail(ctx, CN_EINVAL, "%d ControlNets at once: at most %d are possible",
                        s->n_controls, CN_MAX_CONTROLS);
-    if (s->unet->in_channels != s->unet->out_channels)
-        return cn_fail(ctx, CN_EMISMATCH,
-                       "the UNet takes %lld channels and gives %lld: an inpainting or editing "
-                       "model; one that takes what it gives is expected",
+    if (s->unet->in_channels < s->unet->out_channels)
+        return cn_fail(ctx, CN_EMISMATCH, "the UNet takes %lld channels and gives %lld",
                        (long long)s->unet->in_channels, (long long)s->unet->out_channels);
     for (int k = 0; k < s->n_controls; k++)
-        if (s->controls[k].config->condition_channels != 3)
-            return cn_fail(ctx, CN_EMISMATCH,
-                           "the ControlNet's condition has %lld channels; 3 (RGB) are expected",
-                           (long long)s->controls[k].config->condition_channels);
+        CN_TRY(check_control(ctx, s->controls[k].config, s->unet));
     return CN_OK;
+}
+
+static cn_status create_controls(cn_draw *d, cn_backend *be)
+{
+    for (int k = 0; k < d->spec.n_controls; k++) {
+        CN_TRY(cn_control_create(d->ctx, be, &d->spec, k, &d->controls[k]));
+        if (cn_control_outputs(d->controls[k]) != cn_control_outputs(d->controls[0]))
+            return cn_fail(d->ctx, CN_EMISMATCH,
+                           "the ControlNets give %d and %d residuals; one base's give the same",
+                           cn_control_outputs(d->controls[0]), cn_control_outputs(d->controls[k]));
+    }
+    if (d->spec.n_controls) d->n_residuals = cn_control_outputs(d->controls[0]);
+    return CN_OK;
+}
+
+static cn_status build(cn_draw *d)
+{
+    const cn_draw_spec *s = &d->spec;
+    CN_TRY(cn_graph_create(d->ctx, &d->graph));
+    cn_graph *g = d->graph;
+    int64_t context_shape[3] = {d->n, s->context_length, s->unet->context_dim};
+    d->x = cn_input4(g, "x", d->n, s->latent_h, s->latent_w, s->unet->in_channels);
+    d->t = cn_input(g, "t", CN_F32, 1, &d->n, false);
+    d->context = cn_input(g, "context", CN_F32, 3, context_shape, true);
+    cn_residuals sum = {.n = d->n_residuals - 1};
+    for (int i = 0; i < d->n_residuals; i++) {
+        const int64_t *shape = cn_control_shape(d->controls[0], i);
+        char name[32];
+        snprintf(name, sizeof name, "residual%d", i);
+        d->residual[i] = cn_input4(g, name, d->n, shape[1], shape[2], shape[3]);
+        if (i < sum.n)
+            sum.down[i] = d->residual[i];
+        else
+            sum.mid = d->residual[i];
+    }
+    cn_graph_use(g, s->unet_params);
+    d->y = cn_unet_build(g, s->unet, d->x, d->t, d->context, d->n_residuals ? &sum : NULL);
+    return cn_graph_status(g);
 }
 
 static cn_status allocate(cn_draw *d)
 {
     size_t latents = (size_t)latent_elements(d) * sizeof(float);
-    size_t image = 0;
-    for (int k = 0; k < d->spec.n_controls; k++)
-        image = CN_MAX(image, (size_t)cn_node_elements(d->image[k]) * sizeof(float));
+    d->latents = cn_alloc(d->ctx, latents * (size_t)(d->n / d->spec.batch));
     d->input = cn_alloc(d->ctx, (size_t)cn_node_elements(d->x) * sizeof(float));
     d->times = cn_alloc(d->ctx, (size_t)d->n * sizeof(float));
     d->features = cn_alloc(d->ctx, (size_t)cn_node_elements(d->context) * sizeof(float));
     d->prediction = cn_alloc(d->ctx, latents);
     d->model = cn_alloc(d->ctx, latents);
-    if (image && !(d->tile = cn_alloc(d->ctx, image))) return CN_ENOMEM;
-    bool all = d->input && d->times && d->features && d->prediction && d->model;
+    bool all = d->latents && d->input && d->times && d->features && d->prediction && d->model;
     return all ? CN_OK : CN_ENOMEM;
 }
 
@@ -132,11 +129,8 @@ cn_status cn_draw_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *spec, 
     d->ctx = ctx;
     d->spec = *spec;
     d->n = spec->batch * (spec->guidance ? 2 : 1);
-    cn_status s = cn_graph_create(ctx, &d->graph);
-    if (s == CN_OK) {
-        build(d);
-        s = cn_graph_status(d->graph);
-    }
+    cn_status s = create_controls(d, be);
+    if (s == CN_OK) s = build(d);
     if (s == CN_OK) s = cn_plan_create(ctx, d->graph, be, &d->y, 1, false, &d->plan);
     if (s == CN_OK) s = allocate(d);
     if (s != CN_OK) {
@@ -150,12 +144,13 @@ cn_status cn_draw_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *spec, 
 void cn_draw_destroy(cn_draw *d)
 {
     if (!d) return;
+    for (int k = 0; k < CN_MAX_CONTROLS; k++) cn_control_destroy(d->controls[k]);
     cn_plan_destroy(d->plan);
     cn_graph_destroy(d->graph);
+    cn_free(d->latents);
     cn_free(d->input);
     cn_free(d->times);
     cn_free(d->features);
-    cn_free(d->tile);
     cn_free(d->prediction);
     cn_free(d->model);
     cn_free(d);
@@ -164,6 +159,32 @@ void cn_draw_destroy(cn_draw *d)
 void cn_draw_info(const cn_draw *d, cn_plan_info *info)
 {
     cn_plan_info_get(d->plan, info);
+    for (int k = 0; k < d->spec.n_controls; k++) {
+        cn_plan_info one;
+        cn_control_info(d->controls[k], &one);
+        info->steps += one.steps;
+        info->arena_bytes += one.arena_bytes;
+        info->scratch_bytes = CN_MAX(info->scratch_bytes, one.scratch_bytes);
+        info->flops += one.flops;
+    }
+}
+
+/* --- one step --------------------------------------------------------------------------------------- */
+
+/* Samples by which a unit of the conditional half alone begins behind the batch's first. */
+static int64_t first_sample(const cn_draw *d, int k)
+{
+    return d->spec.guidance && d->spec.controls[k].cond_only ? d->spec.batch : 0;
+}
+
+cn_status cn_draw_begin(cn_draw *d, const cn_draw_args *a)
+{
+    for (int k = 0; k < d->spec.n_controls; k++) cn_control_begin(d->controls[k]);
+    if (d->spec.unet->in_channels > d->spec.unet->out_channels && !a->extra)
+        return cn_fail(d->ctx, CN_EINVAL,
+                       "the UNet takes %lld channels beside the latents: mask and masked picture",
+                       (long long)(d->spec.unet->in_channels - d->spec.unet->out_channels));
+    return CN_OK;
 }
 
 static int stage_at(const cn_draw_stages *s, int step)
@@ -173,7 +194,8 @@ static int stage_at(const cn_draw_stages *s, int step)
     return k;
 }
 
-static cn_status set_stable(cn_draw *d, const cn_draw_args *a, int step)
+/* The text of this step, as every half has it. */
+static cn_status set_context(cn_draw *d, const cn_draw_args *a, int step)
 {
     int64_t batch = d->spec.batch, row = cn_node_elements(d->context) / d->n;
     const float *cond = a->cond + stage_at(&a->cond_stages, step) * row, *uncond = NULL;
@@ -181,12 +203,58 @@ static cn_status set_stable(cn_draw *d, const cn_draw_args *a, int step)
     for (int64_t i = 0; i < d->n; i++)
         memcpy(d->features + i * row, uncond && i < batch ? uncond : cond,
                (size_t)row * sizeof(float));
-    CN_TRY(cn_plan_set(d->plan, d->context, d->features));
+    return cn_plan_set(d->plan, d->context, d->features);
+}
+
+/* Planes [C,pixels] to channels from..from+C of rows [pixels,row]. */
+static void to_rows(const float *in, int64_t C, int64_t pixels, float *out, int64_t row,
+                    int64_t from)
+{
+    for (int64_t p = 0; p < pixels; p++)
+        for (int64_t c = 0; c < C; c++) out[p * row + from + c] = in[c * pixels + p];
+}
+
+/* x to the networks' inputs, once per half. */
+static void set_latents(cn_draw *d, const cn_draw_args *a, const float *x)
+{
+    int64_t in = d->spec.unet->in_channels, C = d->spec.unet->out_channels, pixels = pixels_of(d);
+    for (int64_t i = 0; i < d->n; i++) {
+        const float *from = x + i % d->spec.batch * C * pixels;
+        to_rows(from, C, pixels, d->latents + i * C * pixels, C, 0);
+        to_rows(from, C, pixels, d->input + i * in * pixels, in, 0);
+        if (in > C) to_rows(a->extra, in - C, pixels, d->input + i * in * pixels, in, C);
+    }
+}
+
+static void clear_residuals(cn_draw *d)
+{
+    if (d->residuals_zero) return;
+    for (int i = 0; i < d->n_residuals; i++) {
+        float *data = cn_plan_data(d->plan, d->residual[i]);
+        if (data) memset(data, 0, (size_t)cn_node_elements(d->residual[i]) * sizeof(float));
+    }
+    d->residuals_zero = true;
+}
+
+static cn_status run_controls(cn_draw *d, const cn_draw_args *a, int i, int n)
+{
+    clear_residuals(d);
+    int64_t one = d->spec.unet->out_channels * pixels_of(d);
+    int64_t row = cn_node_elements(d->context) / d->n;
     for (int k = 0; k < d->spec.n_controls; k++) {
-        int64_t one = cn_node_elements(d->image[k]) / d->n;
-        for (int64_t i = 0; i < d->n; i++)
-            memcpy(d->tile + i * one, a->hints[k].image, (size_t)one * sizeof(float));
-        CN_TRY(cn_plan_set(d->plan, d->image[k], d->tile));
+        if (!cn_control_acts(&a->hints[k], d->n_residuals, i, n)) continue;
+        int64_t first = first_sample(d, k);
+        cn_control_sums sums = {.n = d->n_residuals};
+        for (int r = 0; r < sums.n; r++) {
+            float *data = cn_plan_data(d->plan, d->residual[r]);
+            if (!data) return cn_fail(d->ctx, CN_EINTERNAL, "residual %d is read by nobody", r);
+            sums.data[r] = data + first * (cn_node_elements(d->residual[r]) / d->n);
+        }
+        d->residuals_zero = false;
+        cn_control_input in = {.x = d->latents + first * one,
+                               .times = d->times + first,
+                               .context = d->features + first * row};
+        CN_TRY(cn_control_add(d->controls[k], &a->hints[k], &in, &sums));
     }
     return CN_OK;
 }
@@ -207,35 +275,52 @@ static void guide(const cn_draw *d, double cfg_scale, const float *y, float *out
 cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, double timestep,
                           const float *x, float *out)
 {
-    CN_TRY(set_stable(d, a, i));
-    int64_t elements = latent_elements(d);
-    to_nhwc(x, d->input, d->spec.batch, d->spec.unet->in_channels, pixels_of(d));
-    if (d->spec.guidance) memcpy(d->input + elements, d->input, (size_t)elements * sizeof(float));
-    CN_TRY(cn_plan_set(d->plan, d->x, d->input));
+    set_latents(d, a, x);
     for (int64_t k = 0; k < d->n; k++) d->times[k] = (float)timestep;
+    CN_TRY(set_context(d, a, i));
+    CN_TRY(run_controls(d, a, i, n));
+    CN_TRY(cn_plan_set(d->plan, d->x, d->input));
     CN_TRY(cn_plan_set(d->plan, d->t, d->times));
-    for (int k = 0; k < d->spec.n_controls; k++) {
-        const cn_draw_hint *h = &a->hints[k];
-        bool off = (double)i / n < h->start || (double)(i + 1) / n > h->end;
-        float strength = off ? 0 : (float)h->strength;
-        CN_TRY(cn_plan_set(d->plan, d->strength[k], &strength));
-    }
     CN_TRY(cn_plan_run(d->plan));
     guide(d, a->cfg_scale, cn_plan_data(d->plan, d->y), out);
     return CN_OK;
 }
 
+/* --- every step ------------------------------------------------------------------------------------- */
+
+/* Where the mask keeps the picture, the latents become the picture's at timestep i's noise (clean behind the
+ * last), as diffusers' inpainting does with a UNet that knows no mask. */
+static void keep_picture(cn_draw *d, const cn_draw_args *a, const cn_sampler *sampler, int i)
+{
+    const cn_draw_keep *k = &a->keep;
+    int64_t pixels = pixels_of(d), one = d->spec.unet->out_channels * pixels;
+    for (int64_t b = 0; b < d->spec.batch; b++) {
+        const float *at = k->latents;
+        float *x = a->latents + b * one;
+        if (i < cn_sampler_steps(sampler)) {
+            cn_sampler_add_noise(sampler, i, k->latents, k->noise + b * one, d->model, one);
+            at = d->model;
+        }
+        for (int64_t e = 0; e < one; e++) {
+            float m = k->mask[e % pixels];
+            x[e] = (1 - m) * at[e] + m * x[e];
+        }
+    }
+}
+
 cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a)
 {
-    int steps = cn_sampler_steps(sampler);
+    int last = cn_sampler_steps(sampler), steps = last - a->first;
     int64_t n = latent_elements(d);
-    for (int i = 0; i < steps; i++) {
+    CN_TRY(cn_draw_begin(d, a));
+    for (int i = a->first; i < last; i++) {
         if (cn_cancelled(d->ctx)) return cn_fail(d->ctx, CN_ECANCELLED, "interrupted");
         cn_sampler_scale_input(sampler, i, a->latents, d->model, n);
-        CN_TRY(cn_draw_predict(d, a, i, steps, cn_sampler_timestep(sampler, i), d->model,
+        CN_TRY(cn_draw_predict(d, a, i - a->first, steps, cn_sampler_timestep(sampler, i), d->model,
                                d->prediction));
         CN_TRY(cn_sampler_step(sampler, i, d->prediction, a->latents, n, a->rng));
-        if (a->progress) a->progress(a->user, i + 1, steps);
+        if (a->keep.mask) keep_picture(d, a, sampler, i + 1);
+        if (a->progress) a->progress(a->user, i + 1 - a->first, steps);
     }
     return CN_OK;
 }

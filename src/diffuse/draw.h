@@ -1,4 +1,4 @@
-/* draw.h - the inner loop of drawing: UNet and ControlNets as one graph, the VAE's decoder.
+/* draw.h - the inner loop of drawing: UNet and ControlNets, and the VAE both ways.
  *
  * These stand on parameter sets that the caller owns, so that the trainer draws with the weights it is
  * training and a program loads a model once for many pictures. The sets must outlive what was created
@@ -6,7 +6,8 @@
  * after (after is better: the kernels' layouts are then known). Guidance runs both halves as one batch, the
  * unconditional one first, as diffusers does.
  *
- * Latents here are [B,C,h,w] as published files and torch's noise have them; h = H/8, w = W/8.
+ * Latents here are [B,C,h,w] as published files and torch's noise have them; h = H/8, w = W/8. C is the number
+ * of channels that the UNet gives; an inpainting UNet takes more (`extra`).
  */
 #ifndef CN_DIFFUSE_DRAW_H
 #define CN_DIFFUSE_DRAW_H
@@ -15,13 +16,14 @@
 #include "graph/plan.h"
 #include "model/nets.h"
 
-enum { CN_MAX_CONTROLS = 8 };
+enum { CN_MAX_CONTROLS = 8, CN_MAX_CONTROL_OUTPUTS = CN_MAX_RESIDUALS + 1 };
 
 /* --- noise to latents ------------------------------------------------------------------------------- */
 
 typedef struct cn_draw_control {
     const cn_controlnet_config *config;
     cn_params *params;
+    bool cond_only; /* under guidance the unconditional half is drawn without it (guess mode) */
 } cn_draw_control;
 
 typedef struct cn_draw_spec {
@@ -35,11 +37,22 @@ typedef struct cn_draw_spec {
     bool guidance;          /* both halves; else the conditional one alone */
 } cn_draw_spec;
 
-/* One ControlNet's part in a run. It acts on step i of n unless i/n < start or (i+1)/n > end. */
+/* One ControlNet's part in a run. It acts on step i of n unless i/n < start or (i+1)/n > end; a step on which
+ * it doesn't act, it isn't run. */
 typedef struct cn_draw_hint {
     const float *image; /* [H,W,3] in [0,1], the same for the whole batch; H and W of the picture */
     double strength, start, end;
+    /* Factors on the strength, one per residual and the middle's last (13 for SD 1.5); NULL: all 1. */
+    const float *weights;
+    const float *mask; /* [H,W]: where in the picture it acts, 0 to 1; NULL: everywhere */
 } cn_draw_hint;
+
+/* What of a given picture stays while the rest is drawn. */
+typedef struct cn_draw_keep {
+    const float *mask;    /* [h,w]: 1 drawn, 0 kept; NULL: nothing is kept */
+    const float *latents; /* [C,h,w] of the picture */
+    const float *noise;   /* [B,C,h,w] */
+} cn_draw_keep;
 
 /* Text features that change while sampling: n of them, the i-th for the steps up to and with until[i]. */
 typedef struct cn_draw_stages {
@@ -56,6 +69,10 @@ typedef struct cn_draw_args {
     cn_rng *rng;    /* for samplers that draw noise */
     void (*progress)(void *user, int done, int steps); /* may be NULL */
     void *user;
+    const float
+        *extra; /* [in - out channels,h,w] that an inpainting UNet takes behind the latents */
+    cn_draw_keep keep;
+    int first; /* the timestep the run begins with (cn_sampler_start); steps count from there */
 } cn_draw_args;
 
 typedef struct cn_draw cn_draw;
@@ -63,25 +80,47 @@ typedef struct cn_draw cn_draw;
 cn_status cn_draw_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *spec,
                          cn_draw **out) CN_CHECKED;
 void cn_draw_destroy(cn_draw *d);
-/* Size in bytes of everything but the weights; work of one step in floating-point operations. */
+/* Size in bytes of everything but the weights; work of one step, with every ControlNet, in floating-point
+ * operations. */
 void cn_draw_info(const cn_draw *d, cn_plan_info *info);
-/* One call of the networks: x [B,C,h,w] already scaled, the prediction with guidance in `out`. */
+/* A run with these args follows: the hint networks run once after it. */
+cn_status cn_draw_begin(cn_draw *d, const cn_draw_args *a) CN_CHECKED;
+/* One call of the networks at step i of n: x [B,C,h,w] already scaled, the prediction with guidance in
+ * `out`. After cn_draw_begin with the same args. */
 cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, double timestep,
                           const float *x, float *out) CN_CHECKED;
-/* Every step of the sampler. CN_ECANCELLED between steps after cn_cancel. */
+/* Begins, and makes every step of the sampler. CN_ECANCELLED between steps after cn_cancel. */
 cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a) CN_CHECKED;
 
-/* --- latents to pictures ---------------------------------------------------------------------------- */
+/* --- the VAE ---------------------------------------------------------------------------------------- */
 
 typedef struct cn_decode cn_decode;
+typedef struct cn_encode cn_encode;
+
+typedef struct cn_vae_spec {
+    const cn_vae_config *config;
+    cn_params *params;
+    int64_t latent_h, latent_w;
+    int64_t tile; /* latents a side: larger pictures go through in overlapping tiles; 0: whole */
+} cn_vae_spec;
 
 /* Decodes one picture at a time. */
-cn_status cn_decode_create(cn_ctx *ctx, cn_backend *be, const cn_vae_config *c, cn_params *params,
-                           int64_t latent_h, int64_t latent_w, cn_decode **out) CN_CHECKED;
+cn_status cn_decode_create(cn_ctx *ctx, cn_backend *be, const cn_vae_spec *spec,
+                           cn_decode **out) CN_CHECKED;
 void cn_decode_destroy(cn_decode *d);
 void cn_decode_info(const cn_decode *d, cn_plan_info *info);
 /* latents [C,h,w], scaled as the UNet has them; rgb gets [H,W,3] bytes, halves rounded to even. */
 cn_status cn_decode_run(cn_decode *d, const float *latents, uint8_t *rgb) CN_CHECKED;
+
+cn_status cn_encode_create(cn_ctx *ctx, cn_backend *be, const cn_vae_spec *spec,
+                           cn_encode **out) CN_CHECKED;
+void cn_encode_destroy(cn_encode *e);
+void cn_encode_info(const cn_encode *e, cn_plan_info *info);
+/* image [H,W,3] in [-1,1] and noise [C,h,w] of variance 1 to a sample of its latents [C,h,w], scaled as the
+ * UNet has them. */
+cn_status cn_encode_run(cn_encode *e, const float *image, const float *noise,
+                        float *latents) CN_CHECKED;
+
 /* Pixels a latent covers, in each direction: 8. */
 int64_t cn_vae_factor(const cn_vae_config *c);
 

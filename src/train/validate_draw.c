@@ -39,11 +39,16 @@ static cn_status series_open(cn_validator *v, cn_trainer *t, bool control, serie
                          .latent_w = c->latent_w,
                          .context_length = c->tokens,
                          .guidance = t->o.validation_guidance_scale != 1};
-    if (control) spec.controls[spec.n_controls++] = (cn_draw_control){&t->config, t->control};
+    if (control)
+        spec.controls[spec.n_controls++] =
+            (cn_draw_control){.config = &t->config, .params = t->control};
     CN_TRY(cn_draw_create(v->ctx, t->be, &spec, &s->draw));
     CN_TRY(cn_params_create(v->ctx, "vae", &s->vae));
-    CN_TRY(cn_decode_create(v->ctx, t->be, &t->base->vae, s->vae, c->latent_h, c->latent_w,
-                            &s->decode));
+    cn_vae_spec vae = {.config = &t->base->vae,
+                       .params = s->vae,
+                       .latent_h = c->latent_h,
+                       .latent_w = c->latent_w};
+    CN_TRY(cn_decode_create(v->ctx, t->be, &vae, &s->decode));
     CN_TRY(cn_base_load(v->ctx, t->base, t->be, s->vae));
     CN_TRY(cn_sampler_create(v->ctx, "ddim", &t->base->schedule,
                              (int)t->o.validation_sampling_steps, &s->sampler));
@@ -70,7 +75,7 @@ static cn_status draw_one(cn_validator *v, cn_trainer *t, series *s, int64_t i, 
     CN_TRY(cn_store_read(c->contexts, c->context_of[t->held_first + i], s->cond));
     const cn_draw_args args = {.uncond = s->uncond,
                                .cond = s->cond,
-                               .hints = {{s->hint, 1, 0, 1}},
+                               .hints = {{.image = s->hint, .strength = 1, .end = 1}},
                                .cfg_scale = t->o.validation_guidance_scale,
                                .latents = s->latents,
                                .rng = &rng};

@@ -1,0 +1,102 @@
+/* pipeline_draw.h - what the files of drawing share: the opened pipeline and one drawing's work.
+ *
+ *   pipeline_draw.c    opens a pipeline; cn_generate
+ *   pipeline_inputs.c  options checked; sizes, conditions, masks and latents made ready
+ *   pipeline_stages.c  text, encoding, sampling, decoding
+ */
+#ifndef CN_PIPELINE_DRAW_H
+#define CN_PIPELINE_DRAW_H
+
+#include "diffuse/draw.h"
+#include "model/weights.h"
+#include "pipeline_lora.h"
+#include "pipeline_prompt.h"
+
+struct cn_pipeline {
+    cn_ctx *ctx;
+    cn_backend *backend;
+    cn_base *base;
+    cn_tokenizer *tokenizer;
+    cn_inversions embeddings;
+    cn_pipeline_loras loras;
+    cn_control_file *controls[CN_MAX_CONTROLS];
+    int n_controls;
+    bool keep_loaded;
+    /* NULL while not loaded */
+    cn_params *text, *unet, *vae, *control[CN_MAX_CONTROLS];
+    cn_draw *draw; /* over unet and control; kept for the next picture of the same sizes */
+    cn_draw_spec drawn;
+};
+
+/* One run of a sampler at one size. */
+typedef struct cn_pass {
+    int64_t width, height, latent_h, latent_w;
+    int64_t one, elements; /* of a picture's latents, of the batch's */
+    cn_sampler *sampler;
+    int first;                       /* timestep to begin with */
+    float *hints[CN_MAX_CONTROLS];   /* [H,W,3] */
+    float *regions[CN_MAX_CONTROLS]; /* [H,W], NULL: everywhere */
+    float weights[CN_MAX_CONTROLS][CN_MAX_CONTROL_OUTPUTS];
+    float *image;      /* [H,W,3] in [-1,1] to begin with; NULL: from noise */
+    float *mask;       /* [H,W], 1 where it is drawn anew; NULL: everywhere */
+    float *latents;    /* [B,C,h,w] */
+    float *noise;      /* [B,C,h,w] that the latents began with */
+    float *picture;    /* [B,C,h,w] of the image or images to begin with; NULL: not needed */
+    float *small_mask; /* [h,w] */
+    float *extra;      /* an inpainting UNet's mask and masked picture, [1+C,h,w] */
+} cn_pass;
+
+/* What cn_generate works out on its way; everything in it is freed at the end. */
+typedef struct cn_job {
+    cn_pipeline *p;
+    const cn_generate_options *o;
+    bool guidance;
+    bool from_noise; /* nothing of the initial image is in the first latents */
+    double strength, hires_strength;
+    cn_rng rng;
+    char *prompt; /* without LoRAs' tags */
+    cn_pictured_text text;
+    cn_pass pass;
+    double sampling_s, text_s, encoding_s, decoding_s;
+} cn_job;
+
+static inline bool cn_job_inpaints(const cn_job *j)
+{
+    return j->p->base->unet.in_channels > j->p->base->unet.out_channels;
+}
+
+/* --- pipeline_inputs.c ------------------------------------------------------------------------------ */
+
+/* Everything that can be wrong with the options and needs no file to be read. */
+cn_status cn_job_check(const cn_job *j) CN_CHECKED;
+/* The size of the first pass from the options. */
+cn_status cn_job_size(cn_job *j, int64_t *width, int64_t *height) CN_CHECKED;
+/* An empty pass of this size with its sampler, conditions and regions. */
+cn_status cn_pass_open(cn_job *j, int64_t width, int64_t height, int steps, double strength,
+                       cn_pass *pass) CN_CHECKED;
+void cn_pass_close(cn_pass *pass);
+/* The initial image and its mask, as values at the pass's size. */
+cn_status cn_pass_image(cn_job *j, cn_pass *pass) CN_CHECKED;
+/* The noise to begin with: drawn or read. */
+cn_status cn_pass_noise(cn_job *j, cn_pass *pass) CN_CHECKED;
+cn_status cn_job_save_latents(const cn_job *j) CN_CHECKED;
+/* 8-bit RGB, n values, to [-1,1]. */
+void cn_signed_values(const uint8_t *rgb, float *out, int64_t n);
+
+/* --- pipeline_stages.c ------------------------------------------------------------------------------ */
+
+void cn_job_report(const cn_job *j, const char *stage, int done, int total);
+/* Weights and plans go. */
+void cn_pipeline_unload(cn_pipeline *p);
+void cn_params_unload(cn_params **params);
+
+cn_status cn_job_encode_text(cn_job *j) CN_CHECKED;
+/* The pass's first latents, from noise and the initial image. */
+cn_status cn_job_begin(cn_job *j) CN_CHECKED;
+cn_status cn_job_sample(cn_job *j, const char *stage) CN_CHECKED;
+/* The pass's latents to pictures: batch of them, created here. */
+cn_status cn_job_decode(cn_job *j, cn_image **images) CN_CHECKED;
+/* A larger pass begins where this one ended. */
+cn_status cn_job_enlarge(cn_job *j) CN_CHECKED;
+
+#endif

@@ -1,0 +1,348 @@
+/* pipeline_inputs.c - what a drawing starts from: options checked, sizes chosen, condition images, masks and
+ * the initial image brought to size, noise drawn or read.
+ *
+ * All pictures are fitted alike, aspect kept and centre cropped, so they stay on top of each other.
+ */
+#include "annotate/resize.h"
+#include "io/tensors.h"
+#include "pipeline_draw.h"
+
+#include <math.h>
+#include <string.h>
+
+/* --- checks ----------------------------------------------------------------------------------------- */
+
+static int residuals_of(const cn_unet_config *c)
+{
+    return c->levels * (c->layers_per_block + 1) + 1;
+}
+
+static bool is_one_of(const char *name, const char *a, const char *b)
+{
+    return !strcmp(name, a) || !strcmp(name, b);
+}
+
+static cn_status check_weights(const cn_job *j, const cn_control_options *c)
+{
+    if (!c->weights) return CN_OK;
+    int want = residuals_of(&j->p->base->unet);
+    if (c->n_weights != want)
+        return cn_fail(j->p->ctx, CN_EINVAL,
+                       "%d control weights: this model's ControlNets have %d places", c->n_weights,
+                       want);
+    for (int i = 0; i < want; i++)
+        if (!isfinite(c->weights[i]))
+            return cn_fail(j->p->ctx, CN_EINVAL, "control weight %d is no number", i + 1);
+    return CN_OK;
+}
+
+static cn_status check_control(const cn_job *j, int k)
+{
+    const cn_control_options *c = &j->o->controls[k];
+    cn_ctx *ctx = j->p->ctx;
+    if (!c->image)
+        return cn_fail(ctx, CN_EINVAL, "%s: has no condition image", j->p->controls[k]->path);
+    if (!isfinite(c->strength) || !(c->start >= 0 && c->end <= 1 && c->start < c->end))
+        return cn_fail(ctx, CN_EINVAL,
+                       "control strength %g from %g to %g: the strength must be a number, 0 <= "
+                       "start < end <= 1",
+                       c->strength, c->start, c->end);
+    if (c->mode && strcmp(c->mode, "balanced") != 0 && !is_one_of(c->mode, "prompt", "controlnet"))
+        return cn_fail(ctx, CN_EINVAL,
+                       "control mode \"%s\": there is balanced, prompt and controlnet", c->mode);
+    if (j->o->guess_mode && c->mode && strcmp(c->mode, "balanced") != 0)
+        return cn_fail(ctx, CN_EINVAL, "guess mode and control mode %s: they exclude each other",
+                       c->mode);
+    return check_weights(j, c);
+}
+
+static cn_status check_init(const cn_job *j)
+{
+    const cn_generate_options *o = j->o;
+    cn_ctx *ctx = j->p->ctx;
+    if (o->mask && !o->init_image)
+        return cn_fail(ctx, CN_EINVAL,
+                       "a mask without an initial image: the mask says what of it is drawn anew");
+    if (cn_job_inpaints(j) && !(o->mask && o->init_image))
+        return cn_fail(ctx, CN_EINVAL,
+                       "%s: an inpainting model (its UNet takes %lld channels): it needs an "
+                       "initial image and a mask",
+                       j->p->base->path, (long long)j->p->base->unet.in_channels);
+    if (!(j->strength > 0 && j->strength <= 1))
+        return cn_fail(ctx, CN_EINVAL, "strength %g: above 0 and at most 1 is expected",
+                       j->strength);
+    return CN_OK;
+}
+
+static cn_status check_hires(const cn_job *j)
+{
+    const cn_generate_options *o = j->o;
+    cn_ctx *ctx = j->p->ctx;
+    if (!(o->hires_scale == 0 || (o->hires_scale >= 1 && o->hires_scale <= 8)))
+        return cn_fail(ctx, CN_EINVAL, "a second pass at %g times the size: 1 to 8 are possible",
+                       o->hires_scale);
+    if (o->hires_steps < 0)
+        return cn_fail(ctx, CN_EINVAL, "a second pass of %d steps", o->hires_steps);
+    if (!(o->hires_strength >= 0 && o->hires_strength <= 1))
+        return cn_fail(ctx, CN_EINVAL, "second pass strength %g: above 0 and at most 1 is expected",
+                       o->hires_strength);
+    if (o->hires_scale > 1 && o->init_image)
+        return cn_fail(ctx, CN_EINVAL,
+                       "a second pass belongs to drawings from noise; for a larger picture from an "
+                       "initial image, give the size");
+    return CN_OK;
+}
+
+cn_status cn_job_check(const cn_job *j)
+{
+    const cn_generate_options *o = j->o;
+    cn_ctx *ctx = j->p->ctx;
+    if (o->batch < 1 || o->batch > 1024)
+        return cn_fail(ctx, CN_EINVAL, "a batch of %d: 1 to 1024 are possible", o->batch);
+    if (!isfinite(o->cfg_scale))
+        return cn_fail(ctx, CN_EINVAL, "guidance scale %g: a number is expected", o->cfg_scale);
+    if (o->clip_skip < 0 || o->clip_skip >= j->p->base->clip.layers)
+        return cn_fail(
+            ctx, CN_EINVAL,
+            "clip skip: %d of the text encoder's %d layers left out; 0 to %d are possible",
+            o->clip_skip, j->p->base->clip.layers, j->p->base->clip.layers - 1);
+    if (o->guess_mode && !is_one_of(o->guess_mode, "diffusers", "lllyasviel"))
+        return cn_fail(ctx, CN_EINVAL, "guess mode \"%s\": there is diffusers and lllyasviel",
+                       o->guess_mode);
+    int64_t factor = cn_vae_factor(&j->p->base->vae);
+    if (o->vae_tile_size < 0 || o->vae_tile_size % factor)
+        return cn_fail(ctx, CN_EINVAL, "VAE tiles of %lld pixels: a multiple of %lld is expected",
+                       (long long)o->vae_tile_size, (long long)factor);
+    for (int k = 0; k < j->p->n_controls; k++) CN_TRY(check_control(j, k));
+    CN_TRY(check_init(j));
+    return check_hires(j);
+}
+
+/* --- sizes ------------------------------------------------------------------------------------------ */
+
+static int64_t round_to(int64_t px, int64_t multiple)
+{
+    return CN_MAX(multiple, (px + multiple / 2) / multiple * multiple);
+}
+
+/* The picture whose size is taken where none was given; NULL: none. */
+static const cn_image *sized_by(const cn_job *j)
+{
+    if (j->o->init_image) return j->o->init_image;
+    return j->p->n_controls ? j->o->controls[0].image : NULL;
+}
+
+cn_status cn_job_size(cn_job *j, int64_t *width, int64_t *height)
+{
+    const cn_base *b = j->p->base;
+    int64_t factor = cn_vae_factor(&b->vae), w = j->o->width, h = j->o->height;
+    if (w < 0 || h < 0 || w > CN_IMAGE_MAX_SIDE || h > CN_IMAGE_MAX_SIDE)
+        return cn_fail(j->p->ctx, CN_EINVAL,
+                       "a picture of %lld x %lld: sides of 1 to %d pixels are possible",
+                       (long long)w, (long long)h, (int)CN_IMAGE_MAX_SIDE);
+    const cn_image *c = sized_by(j);
+    if (c && (!w || !h)) {
+        /* Its size; with one side given, its proportions. */
+        if (!w && !h) {
+            w = c->width;
+            h = c->height;
+        } else if (!w)
+            w = CN_MAX(1, (c->width * h + c->height / 2) / c->height);
+        else
+            h = CN_MAX(1, (c->height * w + c->width / 2) / c->width);
+    }
+    if (!w) w = b->unet.sample_size * factor;
+    if (!h) h = b->unet.sample_size * factor;
+    *width = round_to(w, factor);
+    *height = round_to(h, factor);
+    CN_TRY(cn_image_check_size(j->p->ctx, *width, *height));
+    if (*width != w || *height != h)
+        cn_log(j->p->ctx, CN_LOG_INFO, "%lld x %lld becomes %lld x %lld: sides are multiples of %d",
+               (long long)w, (long long)h, (long long)*width, (long long)*height, (int)factor);
+    return CN_OK;
+}
+
+/* `image` at the pass's size: itself, or a new one that goes to *made too. */
+static cn_status fit(cn_job *j, const cn_pass *pass, const char *what, const cn_image *image,
+                     cn_image **made, const cn_image **out)
+{
+    *out = image;
+    if (image->width == pass->width && image->height == pass->height) return CN_OK;
+    cn_log(j->p->ctx, CN_LOG_INFO,
+           "%s: %lld x %lld resized and cropped around its centre to %lld x %lld", what,
+           (long long)image->width, (long long)image->height, (long long)pass->width,
+           (long long)pass->height);
+    CN_TRY(cn_image_resize_cover(j->p->ctx, image, pass->width, pass->height, made));
+    *out = *made;
+    return CN_OK;
+}
+
+/* --- conditions and regions ------------------------------------------------------------------------- */
+
+static cn_status read_hint(cn_job *j, int k, cn_pass *pass)
+{
+    const cn_control_options *c = &j->o->controls[k];
+    cn_image *sized = NULL, *made = NULL;
+    const cn_image *image = NULL;
+    cn_status s = fit(j, pass, "condition image", c->image, &sized, &image);
+    if (s == CN_OK && c->preprocessor && strcmp(c->preprocessor, "none") != 0) {
+        s = cn_annotate_image(j->p->ctx, c->preprocessor, NULL, image, &made);
+        image = made;
+    }
+    size_t n = (size_t)pass->width * (size_t)pass->height * 3;
+    if (s == CN_OK && !(pass->hints[k] = cn_alloc_array(j->p->ctx, n, sizeof(float))))
+        s = CN_ENOMEM;
+    for (size_t i = 0; s == CN_OK && i < n; i++) pass->hints[k][i] = (float)image->rgb[i] / 255.0f;
+    cn_image_destroy(sized);
+    cn_image_destroy(made);
+    return s;
+}
+
+/* A mask's brightness at the pass's size, 0 to 1, as PIL's "L" counts it. *out: a new array. */
+static cn_status read_mask(cn_job *j, const cn_pass *pass, const char *what, const cn_image *mask,
+                           float **out)
+{
+    cn_image *sized = NULL;
+    const cn_image *image = NULL;
+    cn_status s = fit(j, pass, what, mask, &sized, &image);
+    size_t n = (size_t)pass->width * (size_t)pass->height;
+    float *values = s == CN_OK ? cn_alloc_array(j->p->ctx, n, sizeof *values) : NULL;
+    if (s == CN_OK && !values) s = CN_ENOMEM;
+    for (size_t i = 0; s == CN_OK && i < n; i++) {
+        const uint8_t *p = image->rgb + 3 * i;
+        values[i] = (float)((p[0] * 19595 + p[1] * 38470 + p[2] * 7471 + 0x8000) >> 16) / 255.0f;
+    }
+    cn_image_destroy(sized);
+    if (s == CN_OK) *out = values;
+    return s;
+}
+
+/* Each residual's factor: the given ones, else guess mode's, else the control mode's. */
+static void set_weights(const cn_job *j, int k, float *out)
+{
+    const cn_control_options *c = &j->o->controls[k];
+    const char *guess = j->o->guess_mode, *mode = c->mode ? c->mode : "balanced";
+    int last = residuals_of(&j->p->base->unet) - 1;
+    bool soft = guess ? !strcmp(guess, "lllyasviel") : strcmp(mode, "balanced") != 0;
+    for (int i = 0; i <= last; i++) {
+        out[i] = 1;
+        if (c->weights)
+            out[i] = c->weights[i];
+        else if (soft)
+            out[i] = (float)pow(0.825, last - i);
+        else if (guess)
+            out[i] = (float)pow(10, (double)i / last - 1);
+    }
+}
+
+cn_status cn_pass_open(cn_job *j, int64_t width, int64_t height, int steps, double strength,
+                       cn_pass *pass)
+{
+    const cn_pipeline *p = j->p;
+    int64_t factor = cn_vae_factor(&p->base->vae);
+    *pass = (cn_pass){
+        .width = width, .height = height, .latent_h = height / factor, .latent_w = width / factor};
+    pass->one = p->base->vae.latent_channels * pass->latent_h * pass->latent_w;
+    pass->elements = j->o->batch * pass->one;
+    CN_TRY(cn_sampler_create(p->ctx, j->o->sampler, &p->base->schedule, steps, &pass->sampler));
+    CN_TRY(cn_sampler_start(pass->sampler, strength, &pass->first));
+    for (int k = 0; k < p->n_controls; k++) {
+        CN_TRY(read_hint(j, k, pass));
+        set_weights(j, k, pass->weights[k]);
+        const cn_image *region = j->o->controls[k].mask;
+        if (region) CN_TRY(read_mask(j, pass, "control mask", region, &pass->regions[k]));
+    }
+    return CN_OK;
+}
+
+void cn_pass_close(cn_pass *pass)
+{
+    cn_sampler_destroy(pass->sampler);
+    for (int k = 0; k < CN_MAX_CONTROLS; k++) {
+        cn_free(pass->hints[k]);
+        cn_free(pass->regions[k]);
+    }
+    cn_free(pass->image);
+    cn_free(pass->mask);
+    cn_free(pass->latents);
+    cn_free(pass->noise);
+    cn_free(pass->picture);
+    cn_free(pass->small_mask);
+    cn_free(pass->extra);
+    *pass = (cn_pass){0};
+}
+
+/* --- the initial image ------------------------------------------------------------------------------ */
+
+void cn_signed_values(const uint8_t *rgb, float *out, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) out[i] = 2.0f * ((float)rgb[i] / 255.0f) - 1.0f;
+}
+
+cn_status cn_pass_image(cn_job *j, cn_pass *pass)
+{
+    cn_image *sized = NULL;
+    const cn_image *image = NULL;
+    if (!j->o->init_image) return CN_OK;
+    cn_status s = fit(j, pass, "initial image", j->o->init_image, &sized, &image);
+    int64_t n = pass->width * pass->height;
+    if (s == CN_OK && !(pass->image = cn_alloc_array(j->p->ctx, (size_t)n, 3 * sizeof(float))))
+        s = CN_ENOMEM;
+    if (s == CN_OK) cn_signed_values(image->rgb, pass->image, 3 * n);
+    cn_image_destroy(sized);
+    if (s == CN_OK && j->o->mask) s = read_mask(j, pass, "mask", j->o->mask, &pass->mask);
+    for (int64_t i = 0; s == CN_OK && pass->mask && i < n; i++)
+        pass->mask[i] = pass->mask[i] >= 0.5f ? 1 : 0;
+    return s;
+}
+
+/* --- latents in and out ----------------------------------------------------------------------------- */
+
+static cn_status read_latents(cn_job *j, const cn_pass *pass, const cn_tensors *file)
+{
+    const char *path = j->o->init_latents;
+    int64_t want[4] = {j->o->batch, j->p->base->vae.latent_channels, pass->latent_h,
+                       pass->latent_w};
+    const cn_tensor_info *t = cn_tensors_find(file, "latents");
+    if (!t && cn_tensors_count(file) == 1) t = cn_tensors_at(file, 0);
+    if (!t)
+        return cn_fail(j->p->ctx, CN_EFORMAT,
+                       "%s: holds %lld tensors and none is called \"latents\"", path,
+                       (long long)cn_tensors_count(file));
+    bool fits = t->ndim == 4;
+    for (int i = 0; fits && i < 4; i++) fits = t->shape[i] == want[i];
+    if (!fits)
+        return cn_fail(
+            j->p->ctx, CN_EMISMATCH,
+            "%s: %s has %lld elements in %d dimensions; [%lld,%lld,%lld,%lld] is expected", path,
+            t->name, (long long)t->elements, t->ndim, (long long)want[0], (long long)want[1],
+            (long long)want[2], (long long)want[3]);
+    return cn_tensors_read(j->p->ctx, file, t, pass->noise);
+}
+
+cn_status cn_pass_noise(cn_job *j, cn_pass *pass)
+{
+    pass->noise = cn_alloc_array(j->p->ctx, (size_t)pass->elements, sizeof(float));
+    if (!pass->noise) return CN_ENOMEM;
+    if (!j->o->init_latents || pass != &j->pass) {
+        cn_rng_normal(&j->rng, pass->noise, pass->elements);
+        return CN_OK;
+    }
+    cn_tensors *file = NULL;
+    CN_TRY(cn_tensors_open(j->p->ctx, j->o->init_latents, &file));
+    cn_status s = read_latents(j, pass, file);
+    cn_tensors_close(file);
+    return s;
+}
+
+cn_status cn_job_save_latents(const cn_job *j)
+{
+    const cn_pass *pass = &j->pass;
+    cn_tensor_out t = {
+        .name = "latents",
+        .dtype = CN_F32,
+        .ndim = 4,
+        .shape = {j->o->batch, j->p->base->vae.latent_channels, pass->latent_h, pass->latent_w},
+        .data = pass->latents};
+    return cn_safetensors_write(j->p->ctx, j->o->save_latents, &t, 1, NULL, NULL, NULL);
+}

@@ -1,0 +1,417 @@
+/* pipeline_stages.c - a drawing's stages: text, initial image to latents, sampling, a larger second pass,
+ * latents to pictures.
+ *
+ * Each stage reads the weights it needs and, unless keep_loaded is set, lets them go at its end. Random draws
+ * come in the order of diffusers' pipelines: the initial image's sample, the noise, the masked image's sample.
+ */
+#include "annotate/resize.h"
+#include "pipeline_draw.h"
+
+#include <math.h>
+#include <string.h>
+
+void cn_job_report(const cn_job *j, const char *stage, int done, int total)
+{
+    if (j->o->progress) j->o->progress(j->o->user, stage, done, total);
+}
+
+void cn_params_unload(cn_params **params)
+{
+    cn_params_destroy(*params);
+    *params = NULL;
+}
+
+void cn_pipeline_unload(cn_pipeline *p)
+{
+    cn_draw_destroy(p->draw);
+    p->draw = NULL;
+    cn_params_unload(&p->unet);
+    for (int k = 0; k < CN_MAX_CONTROLS; k++) cn_params_unload(&p->control[k]);
+}
+
+/* --- text ------------------------------------------------------------------------------------------- */
+
+static cn_status load_text(void *user, cn_params *params)
+{
+    cn_pipeline *p = user;
+    return cn_base_load(p->ctx, p->base, p->backend, params);
+}
+
+cn_status cn_job_encode_text(cn_job *j)
+{
+    cn_pipeline *p = j->p;
+    double begun = cn_now_s();
+    cn_job_report(j, "text", 0, 1);
+    if (!p->text) CN_TRY(cn_params_create(p->ctx, "text_encoder", &p->text));
+    cn_prompt_job prompts = {.options = j->o,
+                             .prompt = j->prompt,
+                             .guidance = j->guidance,
+                             .embeddings = &p->embeddings,
+                             .text = {.clip = &p->base->clip,
+                                      .params = p->text,
+                                      .tokenizer = p->tokenizer,
+                                      .load = load_text,
+                                      .user = p}};
+    cn_status s = cn_prompts_encode(p->ctx, p->backend, &prompts, &j->text);
+    if (!p->keep_loaded || s != CN_OK) cn_params_unload(&p->text);
+    if (s == CN_OK) cn_job_report(j, "text", 1, 1);
+    j->text_s = cn_now_s() - begun;
+    return s;
+}
+
+/* --- the VAE ---------------------------------------------------------------------------------------- */
+
+static cn_status vae_spec(cn_job *j, const cn_pass *pass, cn_vae_spec *out)
+{
+    cn_pipeline *p = j->p;
+    int64_t factor = cn_vae_factor(&p->base->vae), tile = 0;
+    if (j->o->vae_tiling)
+        tile = j->o->vae_tile_size ? j->o->vae_tile_size / factor : p->base->unet.sample_size;
+    if (!p->vae) CN_TRY(cn_params_create(p->ctx, "vae", &p->vae));
+    *out = (cn_vae_spec){.config = &p->base->vae,
+                         .params = p->vae,
+                         .latent_h = pass->latent_h,
+                         .latent_w = pass->latent_w,
+                         .tile = tile};
+    return CN_OK;
+}
+
+/* One half may have been loaded for an earlier stage and the other not. */
+static cn_status load_vae(cn_pipeline *p)
+{
+    for (int64_t i = 0; i < cn_params_count(p->vae); i++)
+        if (!cn_params_at(p->vae, i)->loaded)
+            return cn_base_load(p->ctx, p->base, p->backend, p->vae);
+    return CN_OK;
+}
+
+static void leave_vae(cn_pipeline *p, cn_status s)
+{
+    if (!p->keep_loaded || s != CN_OK) cn_params_unload(&p->vae);
+}
+
+static cn_status open_encoder(cn_job *j, const cn_pass *pass, cn_encode **out)
+{
+    cn_vae_spec spec;
+    CN_TRY(vae_spec(j, pass, &spec));
+    CN_TRY(cn_encode_create(j->p->ctx, j->p->backend, &spec, out));
+    return load_vae(j->p);
+}
+
+static cn_status decode_images(cn_job *j, cn_decode *d, cn_image **images)
+{
+    int n = j->o->batch;
+    for (int i = 0; i < n; i++) {
+        cn_job_report(j, "decoding", i, n);
+        CN_TRY(cn_image_create(j->p->ctx, j->pass.width, j->pass.height, &images[i]));
+        CN_TRY(cn_decode_run(d, j->pass.latents + i * j->pass.one, images[i]->rgb));
+    }
+    cn_job_report(j, "decoding", n, n);
+    return CN_OK;
+}
+
+cn_status cn_job_decode(cn_job *j, cn_image **images)
+{
+    cn_vae_spec spec;
+    cn_decode *d = NULL;
+    double begun = cn_now_s();
+    cn_status s = vae_spec(j, &j->pass, &spec);
+    if (s == CN_OK) s = cn_decode_create(j->p->ctx, j->p->backend, &spec, &d);
+    if (s == CN_OK) s = load_vae(j->p);
+    if (s == CN_OK) s = decode_images(j, d, images);
+    cn_decode_destroy(d);
+    leave_vae(j->p, s);
+    j->decoding_s += cn_now_s() - begun;
+    return s;
+}
+
+/* --- the first latents ------------------------------------------------------------------------------ */
+
+static cn_status new_floats(cn_job *j, int64_t n, float **out)
+{
+    *out = cn_alloc_array(j->p->ctx, (size_t)n, sizeof **out);
+    return *out ? CN_OK : CN_ENOMEM;
+}
+
+/* pass->picture: one sample of the image, the same for the whole batch. */
+static cn_status encode_picture(cn_job *j, cn_pass *pass, cn_encode *e, float *sample)
+{
+    CN_TRY(new_floats(j, pass->elements, &pass->picture));
+    cn_rng_normal(&j->rng, sample, pass->one);
+    CN_TRY(cn_encode_run(e, pass->image, sample, pass->picture));
+    for (int b = 1; b < j->o->batch; b++)
+        memcpy(pass->picture + b * pass->one, pass->picture, (size_t)pass->one * sizeof(float));
+    return CN_OK;
+}
+
+/* Every latent has the mask of its first pixel. */
+static cn_status shrink_mask(cn_job *j, cn_pass *pass)
+{
+    CN_TRY(new_floats(j, pass->latent_h * pass->latent_w, &pass->small_mask));
+    int64_t factor = pass->width / pass->latent_w;
+    for (int64_t y = 0; y < pass->latent_h; y++)
+        for (int64_t x = 0; x < pass->latent_w; x++)
+            pass->small_mask[y * pass->latent_w + x] =
+                pass->mask[y * factor * pass->width + x * factor];
+    return CN_OK;
+}
+
+/* What an inpainting UNet sees beside the latents: mask, and the image without what is to be drawn. */
+static cn_status encode_masked(cn_job *j, cn_pass *pass, cn_encode *e, const float *sample)
+{
+    int64_t pixels = pass->width * pass->height, latents = pass->latent_h * pass->latent_w;
+    CN_TRY(new_floats(j, latents + pass->one, &pass->extra));
+    memcpy(pass->extra, pass->small_mask, (size_t)latents * sizeof(float));
+    for (int64_t i = 0; i < 3 * pixels; i++)
+        if (pass->mask[i / 3] != 0) pass->image[i] = 0;
+    return cn_encode_run(e, pass->image, sample, pass->extra + latents);
+}
+
+static bool needs_picture(const cn_job *j)
+{
+    return j->pass.image && !(j->from_noise && cn_job_inpaints(j));
+}
+
+/* All draws, in order. e is NULL where nothing is encoded, sample has room for one picture's latents. */
+static cn_status draw_start(cn_job *j, cn_pass *pass, cn_encode *e, float *sample)
+{
+    if (needs_picture(j)) CN_TRY(encode_picture(j, pass, e, sample));
+    if (!pass->noise) CN_TRY(cn_pass_noise(j, pass));
+    if (!pass->mask) return CN_OK;
+    CN_TRY(shrink_mask(j, pass));
+    cn_rng_normal(&j->rng, sample, pass->one);
+    return cn_job_inpaints(j) ? encode_masked(j, pass, e, sample) : CN_OK;
+}
+
+/* latents: noise alone, or the picture at the first step's noise. */
+static cn_status mix_start(cn_job *j, cn_pass *pass)
+{
+    CN_TRY(new_floats(j, pass->elements, &pass->latents));
+    if (pass->picture && !j->from_noise) {
+        cn_sampler_add_noise(pass->sampler, pass->first, pass->picture, pass->noise, pass->latents,
+                             pass->elements);
+        return CN_OK;
+    }
+    float sigma = (float)cn_sampler_init_noise_sigma(pass->sampler);
+    for (int64_t i = 0; i < pass->elements; i++) pass->latents[i] = pass->noise[i] * sigma;
+    return CN_OK;
+}
+
+cn_status cn_job_begin(cn_job *j)
+{
+    cn_pass *pass = &j->pass;
+    cn_encode *e = NULL;
+    float *sample = NULL;
+    double begun = cn_now_s();
+    cn_status s = new_floats(j, pass->one, &sample);
+    if (s == CN_OK && pass->image) {
+        cn_job_report(j, "encoding", 0, 1);
+        s = open_encoder(j, pass, &e);
+    }
+    if (s == CN_OK) s = draw_start(j, pass, e, sample);
+    if (s == CN_OK && pass->image) cn_job_report(j, "encoding", 1, 1);
+    cn_encode_destroy(e);
+    leave_vae(j->p, s);
+    cn_free(sample);
+    if (s == CN_OK) s = mix_start(j, pass);
+    if (pass->image) j->encoding_s += cn_now_s() - begun;
+    return s;
+}
+
+/* --- sampling --------------------------------------------------------------------------------------- */
+
+static bool same_drawing(const cn_draw_spec *a, const cn_draw_spec *b)
+{
+    bool same = a->batch == b->batch && a->latent_h == b->latent_h && a->latent_w == b->latent_w &&
+                a->guidance == b->guidance && a->context_length == b->context_length;
+    for (int k = 0; k < a->n_controls; k++)
+        same = same && a->controls[k].cond_only == b->controls[k].cond_only;
+    return same;
+}
+
+static bool cond_only(const cn_job *j, int k)
+{
+    const char *mode = j->o->controls[k].mode;
+    return j->o->guess_mode || (mode && !strcmp(mode, "controlnet"));
+}
+
+static cn_status load_drawing(cn_job *j, const cn_draw_spec *spec, bool fresh)
+{
+    cn_pipeline *p = j->p;
+    CN_TRY(cn_draw_create(p->ctx, p->backend, spec, &p->draw));
+    p->drawn = *spec;
+    if (!fresh) return CN_OK;
+    CN_TRY(cn_base_load(p->ctx, p->base, p->backend, p->unet));
+    for (int k = 0; k < p->n_controls; k++)
+        CN_TRY(cn_control_load(p->ctx, p->controls[k], p->backend, p->control[k]));
+    return CN_OK;
+}
+
+/* Plans for this pass's sizes; reads the weights unless they are there. */
+static cn_status prepare_drawing(cn_job *j)
+{
+    cn_pipeline *p = j->p;
+    bool fresh = !p->unet;
+    cn_draw_spec spec = {.unet = &p->base->unet,
+                         .n_controls = p->n_controls,
+                         .batch = j->o->batch,
+                         .latent_h = j->pass.latent_h,
+                         .latent_w = j->pass.latent_w,
+                         .context_length = j->text.length,
+                         .guidance = j->guidance};
+    if (fresh) CN_TRY(cn_params_create(p->ctx, "unet", &p->unet));
+    for (int k = 0; k < p->n_controls; k++) {
+        if (fresh) CN_TRY(cn_params_create(p->ctx, "controlnet", &p->control[k]));
+        spec.controls[k] = (cn_draw_control){.config = &p->controls[k]->config,
+                                             .params = p->control[k],
+                                             .cond_only = cond_only(j, k)};
+    }
+    spec.unet_params = p->unet;
+    if (p->draw && same_drawing(&p->drawn, &spec)) return CN_OK;
+    cn_draw_destroy(p->draw);
+    p->draw = NULL;
+    return load_drawing(j, &spec, fresh);
+}
+
+typedef struct stage_report {
+    const cn_job *job;
+    const char *stage;
+} stage_report;
+
+static void report_step(void *user, int done, int steps)
+{
+    const stage_report *r = user;
+    cn_job_report(r->job, r->stage, done, steps);
+}
+
+static cn_status check_latents(const cn_job *j)
+{
+    for (int64_t i = 0; i < j->pass.elements; i++)
+        if (!isfinite(j->pass.latents[i]))
+            return cn_fail(j->p->ctx, CN_EFORMAT,
+                           "%s: sampling ended in values that are no numbers; the weights of the "
+                           "model or the ControlNet are damaged",
+                           j->p->base->path);
+    return CN_OK;
+}
+
+cn_status cn_job_sample(cn_job *j, const char *stage)
+{
+    cn_pipeline *p = j->p;
+    const cn_pass *pass = &j->pass;
+    stage_report to = {j, stage};
+    cn_draw_args a = {.cond = j->text.cond.features,
+                      .uncond = j->text.uncond.features,
+                      .cond_stages = {j->text.cond.until, j->text.cond.n},
+                      .uncond_stages = {j->text.uncond.until, j->text.uncond.n},
+                      .cfg_scale = j->o->cfg_scale,
+                      .latents = pass->latents,
+                      .rng = &j->rng,
+                      .progress = report_step,
+                      .user = &to,
+                      .extra = pass->extra,
+                      .first = pass->first};
+    if (pass->small_mask && !pass->extra)
+        a.keep = (cn_draw_keep){pass->small_mask, pass->picture, pass->noise};
+    for (int k = 0; k < p->n_controls; k++) {
+        const cn_control_options *c = &j->o->controls[k];
+        a.hints[k] = (cn_draw_hint){.image = pass->hints[k],
+                                    .strength = c->strength,
+                                    .start = c->start,
+                                    .end = c->end,
+                                    .weights = pass->weights[k],
+                                    .mask = pass->regions[k]};
+    }
+    cn_status s = prepare_drawing(j);
+    if (s == CN_OK) {
+        cn_job_report(j, stage, 0, cn_sampler_steps(pass->sampler) - pass->first);
+        double begun = cn_now_s();
+        s = cn_draw_run(p->draw, pass->sampler, &a);
+        j->sampling_s += cn_now_s() - begun;
+    }
+    if (s == CN_OK) s = check_latents(j);
+    if (!p->keep_loaded || s != CN_OK) cn_pipeline_unload(p);
+    return s;
+}
+
+/* --- the second pass -------------------------------------------------------------------------------- */
+
+/* The latents' planes, bilinear without smoothing, as stable-diffusion-webui's "Latent". */
+static cn_status enlarge_latents(cn_job *j, cn_pass *next)
+{
+    const cn_pass *pass = &j->pass;
+    cn_resize_spec spec = {.filter = CN_FILTER_LINEAR,
+                           .in_h = pass->latent_h,
+                           .in_w = pass->latent_w,
+                           .out_h = next->latent_h,
+                           .out_w = next->latent_w,
+                           .channels = 1};
+    int64_t from = pass->latent_h * pass->latent_w, to = next->latent_h * next->latent_w;
+    for (int64_t i = 0; i * to < next->elements; i++)
+        CN_TRY(cn_resize_f32(j->p->ctx, &spec, pass->latents + i * from, next->picture + i * to));
+    return CN_OK;
+}
+
+static cn_status encode_larger(cn_job *j, cn_pass *next, cn_encode *e, cn_image *const *images,
+                               const float *samples, float *values)
+{
+    for (int i = 0; i < j->o->batch; i++) {
+        cn_image *larger = NULL;
+        CN_TRY(cn_image_resize(j->p->ctx, images[i], next->width, next->height, CN_FILTER_LANCZOS4,
+                               &larger));
+        cn_signed_values(larger->rgb, values, 3 * next->width * next->height);
+        cn_image_destroy(larger);
+        CN_TRY(cn_encode_run(e, values, samples + i * next->one, next->picture + i * next->one));
+    }
+    return CN_OK;
+}
+
+/* Through pictures: decoded, enlarged by Lanczos, encoded again. */
+static cn_status enlarge_pictures(cn_job *j, cn_pass *next)
+{
+    cn_encode *e = NULL;
+    float *samples = NULL, *values = NULL;
+    cn_image **images = cn_alloc0(j->p->ctx, (size_t)j->o->batch * sizeof *images);
+    cn_status s = images ? cn_job_decode(j, images) : CN_ENOMEM;
+    if (s == CN_OK) s = new_floats(j, next->elements, &samples);
+    if (s == CN_OK) s = new_floats(j, 3 * next->width * next->height, &values);
+    double begun = cn_now_s();
+    if (s == CN_OK) {
+        cn_rng_normal(&j->rng, samples, next->elements);
+        s = open_encoder(j, next, &e);
+    }
+    if (s == CN_OK) s = encode_larger(j, next, e, images, samples, values);
+    cn_encode_destroy(e);
+    leave_vae(j->p, s);
+    for (int i = 0; images && i < j->o->batch; i++) cn_image_destroy(images[i]);
+    cn_free(images);
+    cn_free(samples);
+    cn_free(values);
+    j->encoding_s += cn_now_s() - begun;
+    return s;
+}
+
+cn_status cn_job_enlarge(cn_job *j)
+{
+    const cn_generate_options *o = j->o;
+    const cn_pass *pass = &j->pass;
+    int64_t factor = cn_vae_factor(&j->p->base->vae);
+    int64_t width = (int64_t)llround((double)pass->latent_w * o->hires_scale) * factor;
+    int64_t height = (int64_t)llround((double)pass->latent_h * o->hires_scale) * factor;
+    cn_pass next = {0};
+    CN_TRY(cn_image_check_size(j->p->ctx, width, height));
+    cn_status s = cn_pass_open(j, width, height, o->hires_steps ? o->hires_steps : o->steps,
+                               j->hires_strength, &next);
+    if (s == CN_OK) s = new_floats(j, next.elements, &next.picture);
+    if (s == CN_OK) s = o->hires_pixels ? enlarge_pictures(j, &next) : enlarge_latents(j, &next);
+    if (s == CN_OK) s = cn_pass_noise(j, &next);
+    j->from_noise = false;
+    if (s == CN_OK) s = mix_start(j, &next);
+    if (s != CN_OK) {
+        cn_pass_close(&next);
+        return s;
+    }
+    cn_pass_close(&j->pass);
+    j->pass = next;
+    return CN_OK;
+}
