@@ -106,6 +106,8 @@ over_fixtures golden tests/golden/golden.c core
 over_fixtures e2e tests/e2e/e2e.c pipelines
 run "golden tests/golden/sd2/core" "$build/tests/golden" tests/golden/sd2/core text_encoder controlnet unet
 run "e2e tests/golden/sd2/pipelines" "$build/tests/e2e" tests/golden/sd2/pipelines
+run "e2e tests/golden/drawing" "$build/tests/e2e" tests/golden/drawing
+run "e2e tests/golden/inpainting" "$build/tests/e2e" tests/golden/inpainting
 run "e2e tests/golden/prompts" "$build/tests/e2e" tests/golden/prompts
 [ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
 

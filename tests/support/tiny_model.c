@@ -39,14 +39,28 @@ static cn_status fill(void *user, int64_t i, float *out)
     return CN_OK;
 }
 
+/* Another number of channels into the network's first convolution. */
+static void set_in_channels(json_t *manifest, int64_t n)
+{
+    size_t i;
+    json_t *entry;
+    json_object_set_new(json_object_get(manifest, "config"), "in_channels", json_integer(n));
+    json_array_foreach(json_object_get(manifest, "tensors"), i, entry)
+    {
+        if (strcmp(cn_json_str(entry, "name", ""), "conv_in.weight") == 0)
+            json_array_set_new(json_object_get(entry, "shape"), 1, json_integer(n));
+    }
+}
+
 static cn_status write_network(cn_ctx *ctx, const char *core, const char *network, const char *salt,
-                               const char *dir, const char *file)
+                               int64_t in_channels, const char *dir, const char *file)
 {
     char path[4096];
     json_t *manifest = NULL;
     CN_TRY(cn_dir_make(ctx, dir));
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s.manifest.json", core, network));
     CN_TRY(cn_json_load_file(ctx, path, &manifest));
+    if (in_channels) set_in_channels(manifest, in_channels);
     const json_t *tensors = json_object_get(manifest, "tensors");
     size_t n = json_array_size(tensors);
     cn_tensor_out *list = cn_alloc0(ctx, (n + 1) * sizeof *list);
@@ -189,6 +203,12 @@ static cn_status write_padding(cn_ctx *ctx, const char *core, const char *dir)
 
 cn_status tiny_model_write(cn_ctx *ctx, const char *core, const char *merges, const char *out)
 {
+    return tiny_model_write_unet(ctx, core, merges, 0, out);
+}
+
+cn_status tiny_model_write_unet(cn_ctx *ctx, const char *core, const char *merges,
+                                int64_t unet_channels, const char *out)
+{
     static const struct {
         const char *network, *salt, *dir, *file;
     } networks[] = {
@@ -196,12 +216,13 @@ cn_status tiny_model_write(cn_ctx *ctx, const char *core, const char *merges, co
         {"vae", "", "model/vae", "diffusion_pytorch_model.safetensors"},
         {"text_encoder", "", "model/text_encoder", "model.safetensors"},
         {"controlnet", "a.", "controlnet_a", "diffusion_pytorch_model.safetensors"},
+        {"controlnet", "b.", "controlnet_b", "diffusion_pytorch_model.safetensors"},
     };
     char path[4096], file[4096];
     for (size_t i = 0; i < CN_COUNT(networks); i++) {
         CN_TRY(sub(ctx, out, networks[i].dir, path));
-        CN_TRY(write_network(ctx, core, networks[i].network, networks[i].salt, path,
-                             networks[i].file));
+        CN_TRY(write_network(ctx, core, networks[i].network, networks[i].salt,
+                             i == 0 ? unet_channels : 0, path, networks[i].file));
     }
     CN_TRY(sub(ctx, out, "model/scheduler", path));
     CN_TRY(write_scheduler(ctx, core, path));

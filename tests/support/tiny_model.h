@@ -2,7 +2,7 @@
  *
  * Weights follow from their names (cn_seed_tensor), rounded to F16 as the published folder holds them:
  *   OUT/model               diffusers folder, OUT/model.safetensors the same as one file
- *   OUT/controlnet_a        ControlNet folder, keys salted with "a."
+ *   OUT/controlnet_a, _b    ControlNet folders, keys salted with "a." and "b."
  * The tokenizer has CLIP's ids for the words whose merges are in MERGES (a JSON list of [rank, "left
  * right"]); every other id is a filler, since CLIP's own vocabulary is not part of this repository.
  */
@@ -14,6 +14,9 @@
 /* core: the folder with the manifests. */
 cn_status tiny_model_write(cn_ctx *ctx, const char *core, const char *merges,
                            const char *out) CN_CHECKED;
+/* The same with a UNet that takes another number of channels (inpainting: 9); 0: the manifest's. */
+cn_status tiny_model_write_unet(cn_ctx *ctx, const char *core, const char *merges,
+                                int64_t unet_channels, const char *out) CN_CHECKED;
 /* Removes a folder and what is in it. */
 void tiny_model_remove(const char *dir);
 

@@ -1,0 +1,212 @@
+"""Writes OUT_DIR/drawing and OUT_DIR/inpainting (tests/golden): what diffusers' pipelines draw with control modes, weights
+per block, region masks, several ControlNets with windows, initial images, masks, a second pass and an inpainting
+UNet of 9 channels. Float32 on the CPU.
+
+Usage: make-drawing-fixtures.py OUT_DIR CORE_DIR TOKENIZER_DIR
+CORE_DIR: manifests of the small Stable Diffusion 1.5 (tests/golden/core); the weights follow from names (cn_seed_tensor).
+What diffusers has no option for is done by a wrapper around the ControlNet's forward (the webui extension's
+scripts/hook.py says what to do). Only final latents are kept.
+"""
+import json, os, sys
+import cv2, numpy as np, torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+from diffusers import *
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+out, core, tokenizer_dir = sys.argv[1:4]
+torch.set_grad_enabled(False)
+W, H = 128, 64
+PROMPT, NEGATIVE = "a cute dog, best quality", "lowres, bad anatomy"
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def unit(key, shape):
+    """float32 values in [-1, 1) that follow from the key: FNV-1a 64, then splitmix64's finaliser."""
+    h = 0xCBF29CE484222325
+    for b in key.encode():
+        h = ((h ^ b) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    n = int(np.prod(shape, dtype=np.int64))
+    with np.errstate(over="ignore"):
+        x = np.uint64(h) + np.arange(1, n + 1, dtype=np.uint64) * GOLDEN
+        x ^= x >> np.uint64(30)
+        x *= np.uint64(0xBF58476D1CE4E5B9)
+        x ^= x >> np.uint64(27)
+        x *= np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return ((x >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)).reshape(shape)
+
+
+def network(cls, name, salt="", in_channels=None):
+    m = json.load(open(f"{core}/{name}.manifest.json"))
+    if in_channels:
+        m["config"]["in_channels"] = in_channels
+    state = {}
+    for e in m["tensors"]:
+        if in_channels and e["name"] == "conv_in.weight":
+            e["shape"][1] = in_channels
+        v = np.float32(e["offset"]) + np.float32(e["scale"]) * unit(salt + e["key"], e["shape"])
+        state[e["name"]] = torch.from_numpy(v).half().float()
+    net = cls(CLIPTextConfig(**m["config"])) if cls is CLIPTextModel else cls(**m["config"])
+    names = net.state_dict()
+    state = {(k if k in names else k.removeprefix("text_model.")): v for k, v in state.items()}
+    missing = net.load_state_dict(state, strict=False).missing_keys
+    assert all("position_ids" in k for k in missing), missing
+    return net.eval()
+
+
+class Steered(ControlNetModel):
+    """A ControlNet whose residuals are weighed one by one and masked, as the webui extension does."""
+
+    weights = region = None
+
+    def forward(self, *args, conditioning_scale=1.0, guess_mode=False, **kw):
+        down, mid = super().forward(*args, conditioning_scale=conditioning_scale, guess_mode=False, **kw)
+        every = list(down) + [mid]
+        if self.weights is not None:
+            every = [r * w for r, w in zip(every, self.weights)]
+        if self.region is not None:
+            every = [r * F.interpolate(self.region, size=r.shape[2:], mode="bilinear") for r in every]
+        return every[:-1], every[-1]
+
+
+SOFT = [0.825 ** float(12 - i) for i in range(13)]
+CURVE = [1, 0.9, 0, 0.8, 0.7, 0.6, 0.5, -0.4, 0.3, 0.2, 1.5, 0.1, 0.75]
+schedule = dict(num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1,
+                clip_sample=False, set_alpha_to_one=False)
+clip = network(CLIPTextModel, "text_encoder")
+if not hasattr(clip, "text_model"):
+    clip.__dict__["text_model"] = clip  # diffusers asks for the name that transformers 5 dropped
+tokenizer = CLIPTokenizer.from_pretrained(tokenizer_dir, model_max_length=77)
+vae = network(AutoencoderKL, "vae")
+nets = {n: network(Steered, "controlnet", n[-1] + ".") for n in ("controlnet_a", "controlnet_b")}
+
+
+def pictures(folder, cases):
+    """Condition, second condition, photograph, mask and region, all of W x H, made from formulas."""
+    y, x = np.mgrid[0:H, 0:W]
+    edges = np.zeros((H, W, 3), np.uint8)
+    cv2.rectangle(edges, (20, 12), (70, 50), (255, 255, 255), 1)
+    cv2.circle(edges, (95, 30), 18, (255, 255, 255), 1)
+    blocks = np.zeros((H, W, 3), np.uint8)
+    blocks[10:40, 30:60] = (200, 60, 20)
+    blocks[24:60, 80:120] = (10, 250, 130)
+    photo = np.stack([x * 2 % 256, (y * 4 + x) % 256, 128 + 100 * np.sin(x / 9) * np.cos(y / 7)], -1).astype(np.uint8)
+    mask = np.zeros((H, W), np.uint8)
+    mask[11:45, 37:90] = 255
+    region = np.clip((x - 40) * 8, 0, 255).astype(np.uint8)
+    images = dict(edges=edges, blocks=blocks, photo=photo, mask=mask, region=region)
+    used = json.dumps(cases)
+    for name, a in images.items():
+        if f'"{name}.png"' in used:
+            Image.fromarray(a).save(f"{folder}/{name}.png", optimize=True)
+    return {n: Image.fromarray(a) for n, a in images.items()}
+
+
+def control(case, images):
+    """The case's ControlNets set up, and the pipelines' arguments for them."""
+    used = []
+    for k, name in enumerate(case["controlnet"]):
+        n = nets[name]
+        mode = case.get("control_mode", ["balanced"] * 9)[k]
+        n.weights = case["control_weights"][k] if case.get("control_weights", [None] * 9)[k] else \
+            SOFT if mode != "balanced" else None
+        region = case.get("control_mask", [None] * 9)[k]
+        n.region = None
+        if region:
+            n.region = torch.from_numpy(np.asarray(images[region[:-4]], np.float32) / 255)[None, None]
+        used.append(n)
+    one = len(used) == 1
+    first = (lambda v: v[0]) if one else (lambda v: v)
+    # Guess mode's halves alone: the wrapper leaves its weights out.
+    return dict(controlnet=first(used)), dict(
+        controlnet_conditioning_scale=first(case["scale"]), guess_mode=case.get("control_mode", [""])[0] == "controlnet",
+        control_guidance_start=case.get("start", 0.0), control_guidance_end=case.get("end", 1.0))
+
+
+def draw(unet, case, images):
+    base = dict(vae=vae, text_encoder=clip, tokenizer=tokenizer, unet=unet, safety_checker=None, feature_extractor=None,
+                requires_safety_checker=False, scheduler=DDIMScheduler(**schedule))
+    args = dict(prompt=PROMPT, negative_prompt=NEGATIVE, num_inference_steps=case["steps"], guidance_scale=case["cfg_scale"],
+                generator=torch.Generator().manual_seed(case["seed"]), num_images_per_prompt=case.get("batch", 1),
+                output_type="latent")
+    nets_used = case.get("controlnet")
+    hints = [images[i[:-4]].convert("RGB") for i in case.get("image", [])]
+    hints = hints[0] if len(hints) == 1 else hints
+    extra, more = control(case, images) if nets_used else ({}, {})
+    args |= more
+    if "mask" in case:
+        kind = StableDiffusionControlNetInpaintPipeline if nets_used else StableDiffusionInpaintPipeline
+        args |= dict(image=images["photo"], mask_image=images["mask"], strength=case["strength"], width=W, height=H)
+        if nets_used:
+            args["control_image"] = hints
+    elif "init" in case:
+        kind = StableDiffusionControlNetImg2ImgPipeline if nets_used else StableDiffusionImg2ImgPipeline
+        args |= dict(image=images["photo"], strength=case["strength"])
+        if nets_used:
+            args["control_image"] = hints
+    else:
+        kind = StableDiffusionControlNetPipeline if nets_used else StableDiffusionPipeline
+        args |= dict(image=hints) if nets_used else dict(width=W, height=H)
+    pipe = kind(**base, **extra)
+    pipe.set_progress_bar_config(disable=True)
+    latents = pipe(**args).images
+    return latents if "hires_scale" not in case else enlarge(case, base, extra, more, args, hints, pipe, latents)
+
+
+def enlarge(case, base, extra, more, args, hint, pipe, latents):
+    """The second pass: an img2img pipeline that starts from the enlarged result and goes on with the generator."""
+    s = case["hires_scale"]
+    size = (int(W * s), int(H * s))
+    kind = StableDiffusionControlNetImg2ImgPipeline if extra else StableDiffusionImg2ImgPipeline
+    start = F.interpolate(latents, scale_factor=s, mode="bilinear")
+    if case["hires_upscaler"] == "pixel":
+        decoded = vae.decode(latents / vae.config.scaling_factor).sample
+        small = pipe.image_processor.postprocess(decoded, output_type="pil")
+        start = [Image.fromarray(cv2.resize(np.asarray(i), size, interpolation=cv2.INTER_LANCZOS4)) for i in small]
+    keep = ("prompt", "negative_prompt", "guidance_scale", "generator", "output_type", "num_images_per_prompt")
+    again = {k: args[k] for k in keep} | more
+    if case["hires_upscaler"] == "pixel":
+        again |= dict(prompt=[PROMPT] * len(start), negative_prompt=[NEGATIVE] * len(start), num_images_per_prompt=1)
+    if extra:
+        larger = cv2.resize(np.asarray(hint), size, interpolation=cv2.INTER_LANCZOS4)
+        again["control_image"] = Image.fromarray(larger)
+    second = kind(**base, **extra)
+    second.set_progress_bar_config(disable=True)
+    return second(**again, image=start, strength=case["hires_strength"], num_inference_steps=case["hires_steps"]).images
+
+
+def write(name, unet, cases):
+    folder = f"{out}/{name}"
+    os.makedirs(folder, exist_ok=True)
+    images, latents = pictures(folder, cases), {}
+    for label, c in cases.items():
+        c.update(kind="drawing", sampler="ddim", prompt=PROMPT, negative_prompt=NEGATIVE, width=W, height=H)
+        latents[label] = draw(unet, c, images).contiguous()
+        print(name, label, tuple(latents[label].shape), float(latents[label].abs().max()))
+    save_file(latents, f"{folder}/cases.safetensors")
+    json.dump(cases, open(f"{folder}/cases.json", "w"), indent=1)
+
+
+one = dict(controlnet=["controlnet_a"], image=["edges.png"], scale=[0.9], steps=3, cfg_scale=6.0)
+write("drawing", network(UNet2DConditionModel, "unet"), {
+    "mode_prompt": dict(one, seed=1, control_mode=["prompt"]),
+    "mode_controlnet": dict(one, seed=2, control_mode=["controlnet"]),
+    "weights": dict(one, seed=3, control_weights=[CURVE]),
+    "region_mask": dict(one, seed=4, control_mask=["region.png"]),
+    "two": dict(one, seed=5, controlnet=["controlnet_a", "controlnet_b"], image=["edges.png", "blocks.png"], scale=[0.7, 1.2],
+                control_mask=[None, "region.png"], control_weights=[CURVE, None], start=[0.0, 0.3], end=[0.6, 1.0], steps=5),
+    "image_batch": dict(steps=6, cfg_scale=5.0, seed=6, init="photo.png", strength=0.5, batch=2),
+    "mask_part": dict(one, seed=7, init="photo.png", mask="mask.png", strength=0.7, steps=6, batch=2),
+    "mask_alone": dict(steps=4, cfg_scale=5.0, seed=8, init="photo.png", mask="mask.png", strength=1.0),
+    "second_latent": dict(one, seed=9, hires_scale=2.0, hires_steps=5, hires_strength=0.6, hires_upscaler="latent"),
+    "second_pixel": dict(steps=3, cfg_scale=5.0, seed=10, batch=2, hires_scale=1.5, hires_steps=4, hires_strength=0.5,
+                         hires_upscaler="pixel"),
+})
+write("inpainting", network(UNet2DConditionModel, "unet", in_channels=9), {
+    "inpaint": dict(steps=4, cfg_scale=6.0, seed=11, init="photo.png", mask="mask.png", strength=1.0),
+    "inpaint_part": dict(steps=6, cfg_scale=6.0, seed=12, init="photo.png", mask="mask.png", strength=0.6, batch=2),
+    "inpaint_control": dict(one, seed=13, init="photo.png", mask="mask.png", strength=1.0),
+})
+json.dump({"in_channels": 9}, open(f"{out}/inpainting/unet.json", "w"))
