@@ -184,6 +184,8 @@ cn_status cn_pickle_call(cn_pickle *v, cn_pickle_obj *f, cn_pickle_obj *args, cn
     if (args->kind != CN_PK_TUPLE) return cn_pickle_bad(v, "a call's arguments aren't a tuple");
     if (is_global(f, "collections", "OrderedDict")) return new_dict(v, args, true, out);
     if (is_global(f, "collections", "defaultdict")) return new_dict(v, args, false, out);
+    if (is_global(f, "torch.nn.modules.container", "ParameterDict"))
+        return new_dict(v, args, false, out);
     if (is_inert(f)) return new_plain(v, CN_PK_INERT, out);
     /* A parameter with attributes: (function, type, arguments, state). One level, never itself. */
     if (is_global(f, "torch._tensor", "_rebuild_from_type_v2")) {

@@ -245,6 +245,30 @@ static void training_checkpoint(void **state)
     cn_str_free(&p);
 }
 
+/* As old textual inversion files hold their vectors. */
+static void a_dict_of_parameters(void **state)
+{
+    (void)state;
+    cn_str p = {0};
+    zip z;
+    cn_tensors *t = NULL;
+    view w = {"FloatStorage", "0", 6, 0, 2, {2, 3}, {3, 1}};
+    ADD(&p, "\x80\x02}");
+    p_str(&p, "string_to_param");
+    ADD(&p, "ctorch.nn.modules.container\nParameterDict\n)\x81}(");
+    p_str(&p, "training"), ADD(&p, "\x88");
+    p_str(&p, "_parameters"), ADD(&p, "}(");
+    p_str(&p, "*"), ADD(&p, "ctorch._utils\n_rebuild_parameter\n("), p_tensor(&p, &w);
+    ADD(&p, "\x88NtRuubs.");
+    cn_status s = open_pickle(&p, &z, &t);
+    if (s != CN_OK) fail_msg("%s", cn_error(ctx));
+    assert_int_equal(cn_tensors_count(t), 1);
+    expect_tensor(t, "string_to_param._parameters.*", 6, six);
+    cn_tensors_close(t);
+    zip_free(&z);
+    cn_str_free(&p);
+}
+
 /* A pickle in text, which may hold zero bytes, and its length. */
 #define PICKLE(text) text, sizeof(text) - 1
 
@@ -491,6 +515,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(views_of_one_storage),
         cmocka_unit_test(training_checkpoint),
+        cmocka_unit_test(a_dict_of_parameters),
         cmocka_unit_test(calls_are_refused_by_name),
         cmocka_unit_test(damaged_pickles),
         cmocka_unit_test(tensors_that_lie),
