@@ -116,9 +116,11 @@ typedef struct cn_train_options {
     int64_t lr_warmup_steps;        /* 500, without effect on "constant" */
     double lr_num_cycles, lr_power; /* 1, 1 */
     double adam_beta1, adam_beta2, adam_epsilon, adam_weight_decay; /* 0.9 0.999 1e-8 1e-2 */
-    double max_grad_norm;                                           /* 1; 0: no clipping */
-    double proportion_empty_prompts;                                /* 0.5 */
-    bool only_mid_control; /* the middle block's link alone; the decoder's links stay 0 */
+    /* Adam's moments in one byte each, block-wise, as bitsandbytes keeps them: 2 bytes a weight, not 8. */
+    bool use_8bit_adam;
+    double max_grad_norm;            /* 1; 0: no clipping */
+    double proportion_empty_prompts; /* 0.5 */
+    bool only_mid_control;           /* the middle block's link alone; the decoder's links stay 0 */
     uint64_t seed;
     int64_t checkpointing_steps;        /* 500; 0: none */
     int64_t checkpoints_total_limit;    /* 0: all are kept */

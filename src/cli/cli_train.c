@@ -36,6 +36,7 @@ enum {
     OPT_BETA2,
     OPT_EPSILON,
     OPT_DECAY,
+    OPT_8BIT,
     OPT_NORM,
     OPT_H_SAVE,
     OPT_CHECKPOINTING,
@@ -89,6 +90,7 @@ static const cli_option options[] = {
     [OPT_BETA2] = {"adam-beta2", 0, "X", "(0.999)"},
     [OPT_EPSILON] = {"adam-epsilon", 0, "X", "(1e-8)"},
     [OPT_DECAY] = {"adam-weight-decay", 0, "X", "(0.01)"},
+    [OPT_8BIT] = {"use-8bit-adam", 0, NULL, "moments in a byte each: a quarter of their memory"},
     [OPT_NORM] = {"max-grad-norm", 0, "X", "clip the gradient's norm (1); 0: never"},
     [OPT_H_SAVE] = {NULL, 0, NULL, "Checkpoints"},
     [OPT_CHECKPOINTING] = {"checkpointing-steps", 0, "N", "(500); 0: none"},
@@ -202,6 +204,7 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     int64_t n = 0;
     switch (id) {
     case OPT_ONLY_MID: r->o.only_mid_control = true; return true;
+    case OPT_8BIT: r->o.use_8bit_adam = true; return true;
     case OPT_CACHE: return true;
     case OPT_JSON: r->json = true; return true;
     case OPT_UNLOCK: return parse_only(p, id, "none");

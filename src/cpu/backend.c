@@ -262,9 +262,7 @@ static void destroy(cn_backend *base)
 
 static void adamw(cn_backend *base, const cn_adamw_step *s)
 {
-    ((cpu_backend *)base)
-        ->k->adamw(s->weights, s->m, s->v, s->grad, s->n, s->grad_scale, s->lr, s->beta1, s->beta2,
-                   s->eps, s->decay, s->correct1, s->correct2);
+    ((cpu_backend *)base)->k->adamw(s);
 }
 
 static double sum_squares(cn_backend *base, const float *x, int64_t n)

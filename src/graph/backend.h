@@ -6,6 +6,7 @@
 #ifndef CN_BACKEND_H
 #define CN_BACKEND_H
 
+#include "base/quant8.h"
 #include "graph/graph.h"
 
 typedef struct cn_backend cn_backend;
@@ -32,11 +33,21 @@ typedef struct cn_step {
     int64_t runs;
 } cn_step;
 
+/* One of Adam's two running means, in elements of F32 or, where codes aren't NULL, in a byte each with one
+ * scale (the largest magnitude) per CN_QUANT8_BLOCK elements. */
+typedef struct cn_moment {
+    float *f32;
+    uint8_t *codes;
+    float *scales;
+    const cn_quant8 *map;
+} cn_moment;
+
 /* One AdamW step over n elements (decoupled decay, as torch.optim.AdamW): g = grad * grad_scale;
- * correct1 = 1 - beta1^step, correct2 = 1 - beta2^step. */
+ * correct1 = 1 - beta1^step, correct2 = 1 - beta2^step. Both moments are kept alike. */
 typedef struct cn_adamw_step {
-    float *weights, *m, *v;
+    float *weights;
     const float *grad;
+    cn_moment m, v;
     int64_t n;
     float grad_scale, lr, beta1, beta2, eps, decay, correct1, correct2;
 } cn_adamw_step;

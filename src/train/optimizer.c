@@ -1,26 +1,45 @@
 /* optimizer.c - AdamW: moments, global-norm clipping, sums over several backward passes. */
-#include "train/optimizer.h"
-
-#include "io/tensors.h"
+#include "train/optimizer_state.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-struct cn_adamw {
-    cn_ctx *ctx;
-    cn_backend *be;
-    cn_adamw_options o;
-    int64_t n, steps, summed; /* summed: backward passes in `sum` */
-    cn_param **params;
-    int64_t *steps_of;     /* of each parameter: one without gradient waits, as in torch */
-    float **m, **v, **sum; /* sum[i] NULL until something was accumulated */
-    bool *has_sum;
-};
+/* Parameters with fewer elements keep F32 moments under use_8bit: bitsandbytes' min_8bit_size. */
+enum { LEAST_8BIT = 4096 };
 
 void cn_adamw_options_default(cn_adamw_options *o)
 {
     *o = (cn_adamw_options){.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 1e-2f};
+}
+
+static bool in_bytes(const cn_adamw *a, const cn_param *q)
+{
+    return a->o.use_8bit && cn_param_elements(q) >= LEAST_8BIT;
+}
+
+static cn_status moment_create(cn_ctx *ctx, const cn_quant8 *map, const cn_param *q, cn_moment *out)
+{
+    const size_t n = (size_t)cn_param_physical(q);
+    if (!map) return (out->f32 = cn_alloc0(ctx, n * sizeof(float))) ? CN_OK : CN_ENOMEM;
+    out->map = map;
+    out->codes = cn_alloc(ctx, n);
+    out->scales = cn_alloc0(ctx, cn_moment_blocks(q) * sizeof(float));
+    if (!out->codes || !out->scales) return CN_ENOMEM;
+    memset(out->codes, map->zero, n);
+    return CN_OK;
+}
+
+static void moment_free(cn_moment *m)
+{
+    cn_free(m->f32);
+    cn_free(m->codes);
+    cn_free(m->scales);
+}
+
+static size_t moment_bytes(const cn_moment *m, const cn_param *q)
+{
+    if (m->f32) return (size_t)cn_param_physical(q) * sizeof(float);
+    return (size_t)cn_param_physical(q) + cn_moment_blocks(q) * sizeof(float);
 }
 
 cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
@@ -40,11 +59,13 @@ cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, 
     a->sum = cn_alloc0(ctx, count * sizeof *a->sum);
     a->has_sum = cn_alloc0(ctx, count * sizeof *a->has_sum);
     if (!a->params || !a->steps_of || !a->m || !a->v || !a->sum || !a->has_sum) goto fail;
+    cn_quant8_init(&a->map[0], true);
+    cn_quant8_init(&a->map[1], false);
     for (int64_t i = 0; i < n; i++) {
+        const bool bytes = in_bytes(a, params[i]);
         a->params[i] = params[i];
-        a->m[i] = cn_alloc0(ctx, params[i]->data_bytes);
-        a->v[i] = cn_alloc0(ctx, params[i]->data_bytes);
-        if (!a->m[i] || !a->v[i]) goto fail;
+        if (moment_create(ctx, bytes ? &a->map[0] : NULL, params[i], &a->m[i]) != CN_OK) goto fail;
+        if (moment_create(ctx, bytes ? &a->map[1] : NULL, params[i], &a->v[i]) != CN_OK) goto fail;
     }
     *out = a;
     return CN_OK;
@@ -57,8 +78,8 @@ void cn_adamw_destroy(cn_adamw *a)
 {
     if (!a) return;
     for (int64_t i = 0; i < a->n; i++) {
-        if (a->m) cn_free(a->m[i]);
-        if (a->v) cn_free(a->v[i]);
+        if (a->m) moment_free(&a->m[i]);
+        if (a->v) moment_free(&a->v[i]);
         if (a->sum) cn_free(a->sum[i]);
     }
     cn_free(a->params);
@@ -78,7 +99,10 @@ int64_t cn_adamw_steps(const cn_adamw *a)
 size_t cn_adamw_bytes(const cn_adamw *a)
 {
     size_t bytes = 0;
-    for (int64_t i = 0; i < a->n; i++) bytes += (a->sum[i] ? 3 : 2) * a->params[i]->data_bytes;
+    for (int64_t i = 0; i < a->n; i++) {
+        bytes += moment_bytes(&a->m[i], a->params[i]) + moment_bytes(&a->v[i], a->params[i]);
+        if (a->o.accumulates || a->sum[i]) bytes += a->params[i]->data_bytes;
+    }
     return bytes;
 }
 
@@ -162,102 +186,4 @@ cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double
     a->summed = 0;
     a->steps++;
     return CN_OK;
-}
-
-/* --- the state on disk -------------------------------------------------------------------------- */
-
-enum { STATE_NAME_BYTES = CN_NAME_MAX + 8 };
-
-static cn_status fill_state(void *user, int64_t i, float *out)
-{
-    const cn_adamw *a = user;
-    const float *from = i < a->n ? a->m[i] : a->v[i - a->n];
-    return a->be->to_plain(a->be, a->ctx, a->params[i % a->n], CN_F32, from, out);
-}
-
-/* The steps that each parameter has taken, one number per parameter: they differ when parts join later. */
-static char *steps_text(const cn_adamw *a)
-{
-    cn_str s = {0};
-    cn_str_addf(&s, "%lld", (long long)a->steps);
-    for (int64_t i = 0; i < a->n; i++) cn_str_addf(&s, " %lld", (long long)a->steps_of[i]);
-    if (!s.failed) return s.data;
-    cn_str_free(&s);
-    return NULL;
-}
-
-cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path)
-{
-    cn_status s = CN_ENOMEM;
-    char(*names)[STATE_NAME_BYTES] = cn_alloc_array(ctx, 2 * (size_t)a->n + 1, sizeof *names);
-    cn_tensor_out *list = cn_alloc_array(ctx, 2 * (size_t)a->n + 1, sizeof *list);
-    char *steps = steps_text(a);
-    if (!names || !list || !steps) goto fail;
-    for (int64_t i = 0; i < 2 * a->n; i++) {
-        const cn_param *q = a->params[i % a->n];
-        s = cn_format(ctx, names[i], sizeof names[i], "%c.%s", i < a->n ? 'm' : 'v',
-                      q->diffusers_name);
-        if (s != CN_OK) goto fail;
-        list[i] = (cn_tensor_out){.name = names[i], .dtype = CN_F32, .ndim = q->ndim};
-        memcpy(list[i].shape, q->shape, (size_t)q->ndim * sizeof *q->shape);
-    }
-    s = cn_safetensors_write(ctx, path, list, 2 * a->n, fill_state, (void *)(uintptr_t)a,
-                             (const char *const[]){"steps", steps, NULL});
-fail:
-    cn_free(names);
-    cn_free(list);
-    cn_free(steps);
-    return s;
-}
-
-cn_status cn_adamw_save(const cn_adamw *a, const char *path)
-{
-    return cn_adamw_save_with(a->ctx, a, path);
-}
-
-static cn_status parse_steps(cn_adamw *a, const char *text)
-{
-    for (int64_t i = -1; i < a->n; i++) {
-        char *end = NULL;
-        const long long value = text ? strtoll(text, &end, 10) : 0;
-        if (!text || end == text || value < 0)
-            return cn_fail(a->ctx, CN_EFORMAT, "the optimizer's step counts are missing");
-        *(i < 0 ? &a->steps : &a->steps_of[i]) = value;
-        text = end;
-    }
-    return CN_OK;
-}
-
-static cn_status load_moment(cn_adamw *a, const cn_tensors *t, char kind, int64_t i, float *plain)
-{
-    const cn_param *q = a->params[i];
-    char name[STATE_NAME_BYTES];
-    CN_TRY(cn_format(a->ctx, name, sizeof name, "%c.%s", kind, q->diffusers_name));
-    const cn_tensor_info *info = cn_tensors_find(t, name);
-    if (!info || info->elements != cn_param_elements(q))
-        return cn_fail(a->ctx, CN_EMISMATCH, "%s %s; the checkpoint is of another network", name,
-                       info ? "has another size" : "is missing");
-    CN_TRY(cn_tensors_read(a->ctx, t, info, plain));
-    return a->be->from_plain(a->be, a->ctx, q, plain, CN_F32, kind == 'm' ? a->m[i] : a->v[i]);
-}
-
-cn_status cn_adamw_load(cn_adamw *a, const char *path)
-{
-    cn_tensors *t = NULL;
-    int64_t most = 1;
-    for (int64_t i = 0; i < a->n; i++) most = CN_MAX(most, cn_param_elements(a->params[i]));
-    float *plain = cn_alloc_array(a->ctx, (size_t)most, sizeof *plain);
-    if (!plain) return CN_ENOMEM;
-    cn_status s = cn_tensors_open(a->ctx, path, &t);
-    if (s != CN_OK) goto fail;
-    s = parse_steps(a, cn_tensors_metadata(t, "steps"));
-    for (int64_t i = 0; i < a->n && s == CN_OK; i++) {
-        s = load_moment(a, t, 'm', i, plain);
-        if (s == CN_OK) s = load_moment(a, t, 'v', i, plain);
-    }
-    if (s != CN_OK) s = cn_fail_prefix(a->ctx, s, "%s", path);
-fail:
-    cn_tensors_close(t);
-    cn_free(plain);
-    return s;
 }

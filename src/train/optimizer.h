@@ -13,6 +13,10 @@ typedef struct cn_adamw cn_adamw;
 
 typedef struct cn_adamw_options {
     float beta1, beta2, eps, weight_decay;
+    /* Moments in one byte an element and one F32 scale per 256 (base/quant8.h), as bitsandbytes 0.50 has
+     * them (the paper's blocks had 2048); parameters below 4096 elements keep theirs in F32. */
+    bool use_8bit;
+    bool accumulates; /* sums over several passes will be wanted: cn_adamw_bytes counts them */
 } cn_adamw_options;
 
 /* 0.9, 0.999, 1e-8, 1e-2. */
@@ -35,8 +39,9 @@ cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double
 int64_t cn_adamw_steps(const cn_adamw *a);
 size_t cn_adamw_bytes(const cn_adamw *a);
 
-/* Writes both moments of every parameter as "m.NAME" and "v.NAME" (diffusers names, F32) to a
- * safetensors file, and reads them back: exactly the same state. */
+/* Writes both moments of every parameter as "m.NAME" and "v.NAME" (diffusers names, F32; those in bytes
+ * with "m.scale.NAME") to a safetensors file, and reads them back: exactly the same state. F32 and 8-bit
+ * runs read each other's. */
 cn_status cn_adamw_save(const cn_adamw *a, const char *path) CN_CHECKED;
 /* The same under another context, one that a cancelled run's saving doesn't stop at. */
 cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path) CN_CHECKED;

@@ -221,8 +221,12 @@ static cn_status create_optimizer(cn_trainer *t)
             t->grads[n] = t->grads[i];
             list[n++] = cn_params_at(t->control, i);
         }
-        const cn_adamw_options o = {(float)t->o.adam_beta1, (float)t->o.adam_beta2,
-                                    (float)t->o.adam_epsilon, (float)t->o.adam_weight_decay};
+        const cn_adamw_options o = {.beta1 = (float)t->o.adam_beta1,
+                                    .beta2 = (float)t->o.adam_beta2,
+                                    .eps = (float)t->o.adam_epsilon,
+                                    .weight_decay = (float)t->o.adam_weight_decay,
+                                    .use_8bit = t->o.use_8bit_adam,
+                                    .accumulates = t->o.gradient_accumulation_steps > 1};
         s = cn_adamw_create(t->ctx, t->be, list, n, &o, &t->adamw);
     }
     cn_free(list);

@@ -9,7 +9,7 @@
 #ifndef CN_KERNELS_H
 #define CN_KERNELS_H
 
-#include "graph/graph.h"
+#include "graph/backend.h"
 
 #ifndef CN_ISA
 #define CN_ISA v2
@@ -49,9 +49,7 @@ typedef struct cn_attention_args {
     X(void, gauss_dx,                                                                             \
       (const float *moments, const float *noise, const float *dz, float *dx, int64_t rows,        \
        int64_t C))                                                                                \
-    X(void, adamw,                                                                                \
-      (float *w, float *m, float *v, const float *grad, int64_t n, float grad_scale, float lr,    \
-       float beta1, float beta2, float eps, float decay, float correct1, float correct2))         \
+    X(void, adamw, (const cn_adamw_step *s))                                                      \
     X(double, sum_squares, (const float *x, int64_t n))
 
 /* The same for those that exist per storage type of activations (stored/): pointers to void are to

@@ -1,32 +1,124 @@
-/* optimizer.c - AdamW and the gradient's norm. Bound by memory. */
+/* optimizer.c - AdamW and the gradient's norm, each one pass over memory.
+ *
+ * Moments in bytes are expanded, updated and rounded again a block at a time in the caches; the step takes
+ * their values before rounding. The division into blocks doesn't depend on the number of threads. */
 #include "cpu/kernels/kernels.h"
 
-enum { BLOCK = 4096, PARALLEL_FROM = 32768 };
+#include <string.h>
 
-void CN_K(adamw)(float *w, float *m, float *v, const float *grad, int64_t n, float grad_scale,
-                 float lr, float beta1, float beta2, float eps, float decay, float correct1,
-                 float correct2)
+enum { SLICES = 64, PARALLEL_FROM = 32768, BLOCK = CN_QUANT8_BLOCK };
+
+static void adamw_f32(const cn_adamw_step *s)
 {
-    float keep = 1.0f - lr * decay, step = lr / correct1, inv2 = 1.0f / correct2;
+    float *w = s->weights, *m = s->m.f32, *v = s->v.f32;
+    const float *grad = s->grad;
+    const float keep = 1.0f - s->lr * s->decay, step = s->lr / s->correct1,
+                inv2 = 1.0f / s->correct2, beta1 = s->beta1, beta2 = s->beta2, eps = s->eps,
+                scale = s->grad_scale;
+    const int64_t n = s->n;
 #pragma omp parallel for simd schedule(static) if (n > PARALLEL_FROM)
     for (int64_t i = 0; i < n; i++) {
-        float g = grad[i] * grad_scale;
+        float g = grad[i] * scale;
         m[i] = beta1 * m[i] + (1.0f - beta1) * g;
         v[i] = beta2 * v[i] + (1.0f - beta2) * g * g;
         w[i] = w[i] * keep - step * m[i] / (__builtin_sqrtf(v[i] * inv2) + eps);
     }
 }
 
-double CN_K(sum_squares)(const float *x, int64_t n)
+/* --- moments in bytes ---------------------------------------------------------------------------------- */
+
+/* As cn_quant8_code, for a block of x / scale; in two loops, whose types the compiler can vectorise. */
+static void encode(const cn_quant8 *q, const float *x, float scale, uint8_t *restrict codes, int n)
+{
+    float sizes[BLOCK];
+    int32_t bits[BLOCK];
+    const float *above = q->above;
+    const int32_t *first = q->first;
+    const int32_t zero = q->zero;
+    if (!(scale > 0)) {
+        memset(codes, zero, (size_t)n);
+        return;
+    }
+#pragma omp simd
+    for (int i = 0; i < n; i++) {
+        const float y = __builtin_fabsf(x[i] / scale);
+        sizes[i] = y < 1.0f ? y : 1.0f;
+    }
+    memcpy(bits, sizes, (size_t)n * sizeof *bits);
+#pragma omp simd
+    for (int i = 0; i < n; i++) {
+        const int32_t over = (bits[i] >> 16) - CN_QUANT8_LOWEST, bin = over < 0 ? 0 : over;
+        int32_t k = first[bin];
+        k += sizes[i] > above[k] ? 1 : 0;
+        const int32_t below = zero - k < 0 ? 0 : zero - k, code = x[i] < 0 ? below : zero + k;
+        codes[i] = (uint8_t)code;
+    }
+}
+
+static void adamw_block(const cn_adamw_step *s, int64_t at, int n)
+{
+    float m[BLOCK], v[BLOCK], most_m = 0, most_v = 0;
+    float *w = s->weights + at;
+    const float *grad = s->grad + at;
+    const uint8_t *mc = s->m.codes + at, *vc = s->v.codes + at;
+    const float *mv = s->m.map->value, *vv = s->v.map->value;
+    float *m_scale = &s->m.scales[at / BLOCK], *v_scale = &s->v.scales[at / BLOCK];
+    const float keep = 1.0f - s->lr * s->decay, step = s->lr / s->correct1,
+                inv2 = 1.0f / s->correct2, beta1 = s->beta1, beta2 = s->beta2, eps = s->eps,
+                scale = s->grad_scale, old_m = *m_scale, old_v = *v_scale;
+#pragma omp simd reduction(max : most_m, most_v)
+    for (int i = 0; i < n; i++) {
+        const float g = grad[i] * scale;
+        m[i] = beta1 * (mv[mc[i]] * old_m) + (1.0f - beta1) * g;
+        v[i] = beta2 * (vv[vc[i]] * old_v) + (1.0f - beta2) * g * g;
+        w[i] = w[i] * keep - step * m[i] / (__builtin_sqrtf(v[i] * inv2) + eps);
+        const float size = __builtin_fabsf(m[i]);
+        most_m = size > most_m ? size : most_m;
+        most_v = v[i] > most_v ? v[i] : most_v;
+    }
+    *m_scale = most_m;
+    *v_scale = most_v;
+    encode(s->m.map, m, most_m, s->m.codes + at, n);
+    encode(s->v.map, v, most_v, s->v.codes + at, n);
+}
+
+void CN_K(adamw)(const cn_adamw_step *s)
+{
+    const int64_t n = s->n;
+    if (!s->m.codes) {
+        adamw_f32(s);
+        return;
+    }
+#pragma omp parallel for schedule(static) if (n > PARALLEL_FROM)
+    for (int64_t at = 0; at < n; at += BLOCK) adamw_block(s, at, (int)CN_MIN(BLOCK, n - at));
+}
+
+/* --- the norm ------------------------------------------------------------------------------------------- */
+
+static double squares_of(const float *x, int64_t n)
 {
     double total = 0;
-#pragma omp parallel for schedule(static) reduction(+ : total) if (n > PARALLEL_FROM)
-    for (int64_t b = 0; b < n; b += BLOCK) {
-        int64_t e = CN_MIN(b + BLOCK, n);
-        float s = 0;
-#pragma omp simd reduction(+ : s)
-        for (int64_t i = b; i < e; i++) s += x[i] * x[i];
-        total += (double)s;
+    for (int64_t b = 0; b < n; b += 4096) {
+        const int64_t e = CN_MIN(b + 4096, n);
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = b; i < e; i++) sum += x[i] * x[i];
+        total += (double)sum;
     }
+    return total;
+}
+
+/* Slices are added in their order, so the result depends on neither threads nor their speed. */
+double CN_K(sum_squares)(const float *x, int64_t n)
+{
+    double parts[SLICES], total = 0;
+    const int64_t each = (n + SLICES - 1) / SLICES;
+    if (n <= PARALLEL_FROM) return squares_of(x, n);
+#pragma omp parallel for schedule(static)
+    for (int i = 0; i < SLICES; i++) {
+        const int64_t from = CN_MIN(i * each, n);
+        parts[i] = squares_of(x + from, CN_MIN(each, n - from));
+    }
+    for (int i = 0; i < SLICES; i++) total += parts[i];
     return total;
 }

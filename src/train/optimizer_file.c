@@ -1,0 +1,231 @@
+/* optimizer_file.c - the optimizer's moments on disk.
+ *
+ * They are written as F32 in the published layout whatever they are in memory, so a run may go on with
+ * other states or on another machine. Moments in bytes add their scales, in the order of the parameter's
+ * physical layout: where that is the same again, so is every byte. Otherwise values are rounded once more.
+ */
+#include "train/optimizer_state.h"
+
+#include "io/tensors.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STATE_NAME_BYTES = CN_NAME_MAX + 16, KINDS = 2 };
+
+static const char kinds[KINDS] = {'m', 'v'};
+
+static const cn_moment *moment(const cn_adamw *a, int kind, int64_t i)
+{
+    return kind ? &a->v[i] : &a->m[i];
+}
+
+/* --- saving --------------------------------------------------------------------------------------------- */
+
+/* What one tensor of the file holds: the parameter's number, the kind of moment; scales or values. */
+typedef struct entry {
+    int64_t param;
+    int kind;
+} entry;
+
+typedef struct writer {
+    const cn_adamw *a;
+    const entry *entries;
+} writer;
+
+/* The values of a moment in bytes, physical; NULL without memory. */
+static float *expanded(cn_ctx *ctx, const cn_moment *m, const cn_param *q)
+{
+    const int64_t n = cn_param_physical(q);
+    float *out = cn_alloc_array(ctx, (size_t)n, sizeof *out);
+    for (int64_t i = 0; out && i < n; i++)
+        out[i] = m->map->value[m->codes[i]] * m->scales[i / CN_QUANT8_BLOCK];
+    return out;
+}
+
+static cn_status fill_state(void *user, int64_t at, float *out)
+{
+    const writer *w = user;
+    const cn_adamw *a = w->a;
+    const entry *e = &w->entries[at];
+    const cn_param *q = a->params[e->param];
+    const cn_moment *m = moment(a, e->kind, e->param);
+    if (!m->codes) return a->be->to_plain(a->be, a->ctx, q, CN_F32, m->f32, out);
+    float *values = expanded(a->ctx, m, q);
+    if (!values) return CN_ENOMEM;
+    const cn_status s = a->be->to_plain(a->be, a->ctx, q, CN_F32, values, out);
+    cn_free(values);
+    return s;
+}
+
+/* The steps that each parameter has taken, one number per parameter: they differ when parts join later. */
+static char *steps_text(const cn_adamw *a)
+{
+    cn_str s = {0};
+    cn_str_addf(&s, "%lld", (long long)a->steps);
+    for (int64_t i = 0; i < a->n; i++) cn_str_addf(&s, " %lld", (long long)a->steps_of[i]);
+    if (!s.failed) return s.data;
+    cn_str_free(&s);
+    return NULL;
+}
+
+/* "m.NAME", or with scales "m.scale.NAME". */
+static cn_status state_name(cn_ctx *ctx, const cn_param *q, int kind, bool scales,
+                            char out[STATE_NAME_BYTES])
+{
+    return cn_format(ctx, out, STATE_NAME_BYTES, "%c.%s%s", kinds[kind], scales ? "scale." : "",
+                     q->diffusers_name);
+}
+
+/* Fills list and entries; *n tensors of them. */
+static cn_status list_state(cn_ctx *ctx, const cn_adamw *a, char (*names)[STATE_NAME_BYTES],
+                            cn_tensor_out *list, entry *entries, int64_t *n)
+{
+    *n = 0;
+    for (int kind = 0; kind < KINDS; kind++) {
+        for (int64_t i = 0; i < a->n; i++) {
+            const cn_param *q = a->params[i];
+            const cn_moment *m = moment(a, kind, i);
+            CN_TRY(state_name(ctx, q, kind, false, names[*n]));
+            list[*n] = (cn_tensor_out){.name = names[*n], .dtype = CN_F32, .ndim = q->ndim};
+            memcpy(list[*n].shape, q->shape, (size_t)q->ndim * sizeof *q->shape);
+            entries[(*n)++] = (entry){i, kind};
+            if (!m->codes) continue;
+            CN_TRY(state_name(ctx, q, kind, true, names[*n]));
+            list[*n] = (cn_tensor_out){.name = names[*n],
+                                       .dtype = CN_F32,
+                                       .ndim = 1,
+                                       .shape = {(int64_t)cn_moment_blocks(q)},
+                                       .data = m->scales};
+            entries[(*n)++] = (entry){i, kind};
+        }
+    }
+    return CN_OK;
+}
+
+cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path)
+{
+    cn_status s = CN_ENOMEM;
+    int64_t n = 0;
+    const size_t most = 2 * KINDS * (size_t)a->n + 1;
+    char(*names)[STATE_NAME_BYTES] = cn_alloc_array(ctx, most, sizeof *names);
+    cn_tensor_out *list = cn_alloc_array(ctx, most, sizeof *list);
+    entry *entries = cn_alloc_array(ctx, most, sizeof *entries);
+    char *steps = steps_text(a);
+    if (!names || !list || !entries || !steps) goto fail;
+    if ((s = list_state(ctx, a, names, list, entries, &n)) != CN_OK) goto fail;
+    writer w = {a, entries};
+    s = cn_safetensors_write(ctx, path, list, n, fill_state, &w,
+                             (const char *const[]){"steps", steps, NULL});
+fail:
+    cn_free(names);
+    cn_free(list);
+    cn_free(entries);
+    cn_free(steps);
+    return s;
+}
+
+cn_status cn_adamw_save(const cn_adamw *a, const char *path)
+{
+    return cn_adamw_save_with(a->ctx, a, path);
+}
+
+/* --- loading -------------------------------------------------------------------------------------------- */
+
+static cn_status parse_steps(cn_adamw *a, const char *text)
+{
+    for (int64_t i = -1; i < a->n; i++) {
+        char *end = NULL;
+        const long long value = text ? strtoll(text, &end, 10) : 0;
+        if (!text || end == text || value < 0)
+            return cn_fail(a->ctx, CN_EFORMAT, "the optimizer's step counts are missing");
+        *(i < 0 ? &a->steps : &a->steps_of[i]) = value;
+        text = end;
+    }
+    return CN_OK;
+}
+
+/* Scales under which `values` were rounded, or false: they are of another layout. */
+static bool scales_fit(const cn_moment *m, const float *values, int64_t n)
+{
+    for (int64_t at = 0; at < n; at += CN_QUANT8_BLOCK) {
+        const float scale = m->scales[at / CN_QUANT8_BLOCK];
+        for (int64_t i = at; i < CN_MIN(at + CN_QUANT8_BLOCK, n); i++) {
+            const int code = scale > 0 ? cn_quant8_code(m->map, values[i] / scale) : m->map->zero;
+            if (!(m->map->value[code] * scale == values[i])) return false;
+        }
+    }
+    return true;
+}
+
+static void choose_scales(cn_moment *m, const float *values, int64_t n)
+{
+    memset(m->scales, 0, (size_t)((n + CN_QUANT8_BLOCK - 1) / CN_QUANT8_BLOCK) * sizeof(float));
+    for (int64_t i = 0; i < n; i++) {
+        float *scale = &m->scales[i / CN_QUANT8_BLOCK];
+        *scale = fmaxf(*scale, fabsf(values[i]));
+    }
+}
+
+/* Physical values to bytes, under the file's scales where these belong to them. */
+static cn_status round_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t i,
+                              const float *values)
+{
+    const cn_param *q = a->params[i];
+    const int64_t n = cn_param_physical(q);
+    cn_moment *m = kind ? &a->v[i] : &a->m[i];
+    char name[STATE_NAME_BYTES];
+    CN_TRY(state_name(a->ctx, q, kind, true, name));
+    const cn_tensor_info *info = cn_tensors_find(t, name);
+    const bool usable = info && info->elements == (int64_t)cn_moment_blocks(q);
+    if (usable) CN_TRY(cn_tensors_read(a->ctx, t, info, m->scales));
+    if (!usable || !scales_fit(m, values, n)) choose_scales(m, values, n);
+    for (int64_t k = 0; k < n; k++) {
+        const float scale = m->scales[k / CN_QUANT8_BLOCK];
+        m->codes[k] =
+            (uint8_t)(scale > 0 ? cn_quant8_code(m->map, values[k] / scale) : m->map->zero);
+    }
+    return CN_OK;
+}
+
+static cn_status load_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t i, float *plain)
+{
+    const cn_param *q = a->params[i];
+    const cn_moment *m = moment(a, kind, i);
+    char name[STATE_NAME_BYTES];
+    CN_TRY(state_name(a->ctx, q, kind, false, name));
+    const cn_tensor_info *info = cn_tensors_find(t, name);
+    if (!info || info->elements != cn_param_elements(q))
+        return cn_fail(a->ctx, CN_EMISMATCH, "%s %s; the checkpoint is of another network", name,
+                       info ? "has another size" : "is missing");
+    CN_TRY(cn_tensors_read(a->ctx, t, info, plain));
+    if (!m->codes) return a->be->from_plain(a->be, a->ctx, q, plain, CN_F32, m->f32);
+    float *values = cn_alloc_array(a->ctx, (size_t)cn_param_physical(q), sizeof *values);
+    if (!values) return CN_ENOMEM;
+    cn_status s = a->be->from_plain(a->be, a->ctx, q, plain, CN_F32, values);
+    if (s == CN_OK) s = round_moment(a, t, kind, i, values);
+    cn_free(values);
+    return s;
+}
+
+cn_status cn_adamw_load(cn_adamw *a, const char *path)
+{
+    cn_tensors *t = NULL;
+    int64_t most = 1;
+    for (int64_t i = 0; i < a->n; i++) most = CN_MAX(most, cn_param_elements(a->params[i]));
+    float *plain = cn_alloc_array(a->ctx, (size_t)most, sizeof *plain);
+    if (!plain) return CN_ENOMEM;
+    cn_status s = cn_tensors_open(a->ctx, path, &t);
+    if (s != CN_OK) goto fail;
+    s = parse_steps(a, cn_tensors_metadata(t, "steps"));
+    for (int64_t i = 0; i < a->n && s == CN_OK; i++) {
+        s = load_moment(a, t, 0, i, plain);
+        if (s == CN_OK) s = load_moment(a, t, 1, i, plain);
+    }
+    if (s != CN_OK) s = cn_fail_prefix(a->ctx, s, "%s", path);
+fail:
+    cn_tensors_close(t);
+    cn_free(plain);
+    return s;
+}

@@ -1,0 +1,26 @@
+/* optimizer_state.h - what AdamW keeps, for stepping (optimizer.c) and for files (optimizer_file.c). */
+#ifndef CN_TRAIN_OPTIMIZER_STATE_H
+#define CN_TRAIN_OPTIMIZER_STATE_H
+
+#include "train/optimizer.h"
+
+struct cn_adamw {
+    cn_ctx *ctx;
+    cn_backend *be;
+    cn_adamw_options o;
+    int64_t n, steps, summed; /* summed: backward passes in `sum` */
+    cn_param **params;
+    int64_t *steps_of; /* of each parameter: one without gradient waits, as in torch */
+    cn_moment *m, *v;
+    float **sum; /* sum[i] NULL until something was accumulated */
+    bool *has_sum;
+    cn_quant8 map[2]; /* of m, signed, and of v */
+};
+
+/* Scales of one of q's moments in bytes. */
+static inline size_t cn_moment_blocks(const cn_param *q)
+{
+    return ((size_t)cn_param_physical(q) + CN_QUANT8_BLOCK - 1) / CN_QUANT8_BLOCK;
+}
+
+#endif
