@@ -124,6 +124,9 @@ endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
 $(foreach isa,$(ISAS),$(foreach store,$(STORES),$(eval $(call stored_rule,$(isa),$(store)))))
 
+# its tables are worth the gather instructions that generic tuning avoids
+$(BUILD)/v4/src/cpu/kernels/optimizer.o: CFLAGS_ALL += -mtune=icelake-server
+
 $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 # build/bench is the program, so its objects live beside it

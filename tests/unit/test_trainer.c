@@ -216,13 +216,13 @@ static void only_mid_leaves_the_links_silent(void **state)
     for (size_t i = 0; i < CN_COUNT(links); i++) assert_true(links[i] == 0);
 }
 
-static void resuming_gives_the_same_bytes(void **state)
+static void check_resuming(const char *unbroken, const char *broken, bool use_8bit_adam)
 {
-    (void)state;
     char whole[256], parts[256];
-    path_in(whole, "unbroken");
-    path_in(parts, "broken");
+    path_in(whole, unbroken);
+    path_in(parts, broken);
     cn_train_options o = options_for(whole);
+    o.use_8bit_adam = use_8bit_adam;
     o.max_train_steps = 7;
     o.lr_scheduler = "constant_with_warmup";
     o.lr_warmup_steps = 3;
@@ -248,6 +248,17 @@ static void resuming_gives_the_same_bytes(void **state)
     assert_true(same_file(whole, parts, "control.safetensors"));
     o.resume_from_checkpoint = "checkpoint-99";
     refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "no such folder");
+}
+
+static void resuming_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    char whole[256], bytes[256];
+    check_resuming("unbroken", "broken", false);
+    check_resuming("unbroken-8bit", "broken-8bit", true);
+    path_in(whole, "unbroken");
+    path_in(bytes, "unbroken-8bit");
+    assert_false(same_file(whole, bytes, "control.safetensors"));
 }
 
 typedef struct stopper {
