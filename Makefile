@@ -36,10 +36,11 @@ endif
 LIB_SRC := $(filter-out src/cli/%,$(wildcard src/*.c src/*/*.c))
 KERNEL_SRC := $(wildcard src/cpu/kernels/*.c)
 STORED_SRC := $(wildcard src/cpu/kernels/stored/*.c)
+BF16_SRC := $(wildcard src/cpu/kernels/bf16/*.c)
 ISAS := v2 v3 v4
 STORES := f32 bf16
 CLI_SRC := $(wildcard src/cli/*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(KERNEL_SRC:%.c=$(BUILD)/$(isa)/%.o) \
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(BF16_SRC:%.c=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(KERNEL_SRC:%.c=$(BUILD)/$(isa)/%.o) \
            $(foreach store,$(STORES),$(STORED_SRC:%.c=$(BUILD)/$(isa)-$(store)/%.o)))
 CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/%.o)
 LIB := $(BUILD)/libcontrolnet.a
@@ -111,15 +112,18 @@ $(BUILD)/%.o: %.c
 # type of activations; chosen at run time.
 # Products and sums contract to fused operations here; a machine computes the same bytes at every run.
 KERNEL_FLAGS = -ffp-contract=fast -march=x86-64-$(1) $(if $(filter v4,$(1)),-mprefer-vector-width=512) -DCN_ISA=$(1)
+$(BUILD)/src/cpu/kernels/bf16/%.o: src/cpu/kernels/bf16/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(call KERNEL_FLAGS,v4) -mavx512bf16 -mamx-tile -mamx-bf16 -c $< -o $@
 define kernel_rule
 $(BUILD)/$(1)/%.o: %.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS_ALL) $(KERNEL_FLAGS) -c $$< -o $$@
+	$$(CC) $$(CFLAGS_ALL) $$(call KERNEL_FLAGS,$(1)) -c $$< -o $$@
 endef
 define stored_rule
 $(BUILD)/$(1)-$(2)/%.o: %.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS_ALL) $(KERNEL_FLAGS) -DCN_STORE=$(2) -DCN_STORE_$(shell echo $(2) | tr a-z A-Z) -c $$< -o $$@
+	$$(CC) $$(CFLAGS_ALL) $$(call KERNEL_FLAGS,$(1)) -DCN_STORE=$(2) -DCN_STORE_$(shell echo $(2) | tr a-z A-Z) -c $$< -o $$@
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
 $(foreach isa,$(ISAS),$(foreach store,$(STORES),$(eval $(call stored_rule,$(isa),$(store)))))

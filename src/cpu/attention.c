@@ -1,5 +1,5 @@
-/* attention.c - attention steps. The kernels compute on float32; bfloat16 operands are expanded to the
- * start of the step's scratch and results rounded from there. */
+/* attention.c - attention steps. On bfloat16 where the processor multiplies that; elsewhere the float32
+ * kernels run on operands expanded to the start of the step's scratch, and results are rounded. */
 #include "cpu/cpu_backend.h"
 
 enum { OPERANDS = 9 };
@@ -27,6 +27,39 @@ static int operands(const cn_step *st, operand o[OPERANDS])
     return count;
 }
 
+static cn_attention16_args args16(const cpu_backend *b, const cn_step *st)
+{
+    const cn_node *n = st->node;
+    const bool grad = n->op == CN_OP_ATTENTION_GRAD;
+    const int first = grad ? 1 : 0;
+    const cn_node *q = n->in[first], *k = n->in[first + 1];
+    cn_attention16_args a = {.N = q->shape[0],
+                             .L = q->shape[1],
+                             .M = k->shape[1],
+                             .D = cn_channels(q) / n->heads,
+                             .heads = n->heads,
+                             .causal = n->causal,
+                             .scale = n->alpha,
+                             .threads = b->threads,
+                             .amx = b->bf16 == CN_BF16_AMX,
+                             .q = st->in[first],
+                             .k = st->in[first + 1],
+                             .v = st->in[first + 2],
+                             .scratch = st->scratch};
+    if (!grad) {
+        a.y = st->out;
+        a.lse = st->aux[0];
+        return a;
+    }
+    a.dy = st->in[0];
+    a.y = (uint16_t *)(uintptr_t)st->in[4];
+    a.lse = (float *)(uintptr_t)st->in[5];
+    a.dq = st->out;
+    a.dk = st->aux[0];
+    a.dv = st->aux[1];
+    return a;
+}
+
 cn_status cn_cpu_attention_prepare(cpu_backend *b, cn_step *st)
 {
     const cn_node *n = st->node;
@@ -38,6 +71,11 @@ cn_status cn_cpu_attention_prepare(cpu_backend *b, cn_step *st)
     st->flops = (grad ? 10.0 : 4.0) * (double)cn_node_elements(q) * (double)k->shape[1] *
                 (n->causal ? 0.5 : 1.0);
     if (n->dtype == CN_F32) return CN_OK;
+    if (b->bf16) {
+        const cn_attention16_args a = args16(b, st);
+        st->scratch_bytes = cn_attention16_scratch_bytes(&a, grad);
+        return CN_OK;
+    }
     operand o[OPERANDS];
     const int count = operands(st, o);
     for (int i = 0; i < count; i++)
@@ -82,6 +120,14 @@ cn_status cn_cpu_attention_run(cpu_backend *b, const cn_step *st)
 {
     if (st->node->dtype == CN_F32) {
         run_f32(b, st);
+        return CN_OK;
+    }
+    if (b->bf16) {
+        const cn_attention16_args a = args16(b, st);
+        if (st->node->op == CN_OP_ATTENTION)
+            cn_attention16(&a);
+        else
+            cn_attention16_grad(&a);
         return CN_OK;
     }
     operand o[OPERANDS];

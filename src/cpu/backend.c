@@ -286,6 +286,7 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
     }
     libxsmm_init();
     b->threads = cn_threads(ctx);
+    b->bf16 = cn_bf16_support();
     b->k = &cn_kernels_v2;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))

@@ -3,13 +3,14 @@
 #define CN_CPU_BACKEND_H
 
 #include "cpu/cpu.h"
-#include "cpu/kernels/kernels.h"
+#include "cpu/kernels/bf16/bf16.h"
 #include "cpu/onednn.h"
 
 typedef struct cpu_backend {
     cn_backend base;
     cn_dnnl *dnnl;
     const cn_kernels *k;
+    cn_bf16_level bf16;
     int threads;
 } cpu_backend;
 
