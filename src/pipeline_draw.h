@@ -30,6 +30,7 @@ struct cn_pipeline {
 
 /* One run of a sampler at one size. */
 typedef struct cn_pass {
+    int number; /* 0; 1: the larger second one */
     int64_t width, height, latent_h, latent_w;
     int64_t one, elements; /* of a picture's latents, of the batch's */
     cn_sampler *sampler;

@@ -29,11 +29,17 @@ static void staged_free(cn_staged_text *t)
 
 void cn_pictured_text_free(cn_pictured_text *t)
 {
-    staged_free(&t->cond);
-    staged_free(&t->uncond);
+    for (int pass = 0; pass < CN_MAX_PASSES; pass++)
+        for (int i = 0; i < CN_TEXT_SIDES; i++) staged_free(&t->staged[pass][i]);
     cn_free(t->prompt.cut_text);
     cn_free(t->negative.cut_text);
     *t = (cn_pictured_text){0};
+}
+
+const cn_staged_text *cn_pictured_text_of(const cn_pictured_text *t, int pass, int which)
+{
+    const cn_staged_text *own = &t->staged[pass][which];
+    return own->n ? own : &t->staged[0][which];
 }
 
 cn_status cn_prompt_style_find(cn_ctx *ctx, const char *name, cn_prompt_style *out)
@@ -53,15 +59,24 @@ static cn_status one_stage(cn_ctx *ctx, const char *text, int steps, side *s)
     return s->stages[0].text ? CN_OK : CN_ENOMEM;
 }
 
-static cn_status read_side(cn_ctx *ctx, const cn_prompt_job *job, cn_prompt_style style,
+/* How often a pass calls the UNet; webui counts a second-order method's calls as steps. */
+static int calls_of(const cn_generate_options *o, int pass)
+{
+    const cn_sampler_kind *kind = cn_sampler_find(o->sampler);
+    int steps = pass && o->hires_steps ? o->hires_steps : o->steps;
+    return steps * (kind && kind->order > 1 ? kind->order : 1);
+}
+
+static cn_status read_side(cn_ctx *ctx, const cn_prompt_job *job, cn_prompt_style style, int pass,
                            const char *text, side *s)
 {
-    int steps = job->options->steps;
+    const cn_generate_options *o = job->options;
     if (!text) text = "";
     if (style == CN_PROMPT_WEBUI)
-        CN_TRY(cn_prompt_schedule(ctx, text, steps, &s->stages, &s->n));
+        CN_TRY(cn_prompt_schedule(ctx, text, calls_of(o, pass), pass ? calls_of(o, 0) : 0,
+                                  &s->stages, &s->n));
     else
-        CN_TRY(one_stage(ctx, text, steps, s));
+        CN_TRY(one_stage(ctx, text, o->steps, s));
     s->prompts = cn_alloc0(ctx, (size_t)s->n * sizeof *s->prompts);
     if (!s->prompts) return CN_ENOMEM;
     for (int i = 0; i < s->n; i++)
@@ -100,34 +115,57 @@ static cn_status encode_side(cn_ctx *ctx, cn_backend *be, const cn_prompt_job *j
     return cn_text_encode_prompts(ctx, be, &job->text, s->prompts, s->n, chunks, &out->features);
 }
 
-static cn_status encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, side *cond, side *uncond,
-                        cn_pictured_text *out)
+/* Whether a second pass has the very text that the first has all along. */
+static bool same_text(const side *first, const side *second)
+{
+    return first->n == 1 && second->n == 1 &&
+           !strcmp(first->stages[0].text, second->stages[0].text);
+}
+
+static cn_status read_sides(cn_ctx *ctx, const cn_prompt_job *job, cn_prompt_style style,
+                            side sides[CN_MAX_PASSES][CN_TEXT_SIDES])
+{
+    const cn_generate_options *o = job->options;
+    int passes = style == CN_PROMPT_WEBUI && o->hires_scale > 1 ? 2 : 1;
+    for (int pass = 0; pass < passes; pass++) {
+        CN_TRY(read_side(ctx, job, style, pass, job->prompt, &sides[pass][CN_COND]));
+        if (job->guidance)
+            CN_TRY(read_side(ctx, job, style, pass, o->negative_prompt, &sides[pass][CN_UNCOND]));
+    }
+    return CN_OK;
+}
+
+static cn_status encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job,
+                        side sides[CN_MAX_PASSES][CN_TEXT_SIDES], cn_pictured_text *out)
 {
     const cn_generate_options *o = job->options;
     cn_prompt_style style;
+    int chunks = 1;
     CN_TRY(cn_prompt_style_find(ctx, o->prompt_style, &style));
-    CN_TRY(read_side(ctx, job, style, job->prompt, cond));
-    CN_TRY(usage_of(ctx, cond, &out->prompt));
-    if (job->guidance) {
-        CN_TRY(read_side(ctx, job, style, o->negative_prompt, uncond));
-        CN_TRY(usage_of(ctx, uncond, &out->negative));
-    }
-    int chunks = CN_MAX(out->prompt.chunks, out->negative.chunks);
+    CN_TRY(read_sides(ctx, job, style, sides));
+    CN_TRY(usage_of(ctx, &sides[0][CN_COND], &out->prompt));
+    if (job->guidance) CN_TRY(usage_of(ctx, &sides[0][CN_UNCOND], &out->negative));
+    for (int pass = 0; pass < CN_MAX_PASSES; pass++)
+        for (int i = 0; i < CN_TEXT_SIDES; i++)
+            for (int k = 0; k < sides[pass][i].n; k++)
+                chunks = CN_MAX(chunks, sides[pass][i].prompts[k]->n_chunks);
     out->length = chunks * job->text.clip->max_positions;
-    if (job->guidance) {
-        /* diffusers leaves out layers for the prompt alone, webui for both. */
-        job->text.skip = style == CN_PROMPT_WEBUI ? o->clip_skip : 0;
-        CN_TRY(encode_side(ctx, be, job, uncond, chunks, &out->uncond));
-    }
-    job->text.skip = o->clip_skip;
-    return encode_side(ctx, be, job, cond, chunks, &out->cond);
+    for (int pass = 0; pass < CN_MAX_PASSES; pass++)
+        for (int i = 0; i < CN_TEXT_SIDES; i++) {
+            const side *s = &sides[pass][i];
+            if (!s->n || (pass && same_text(&sides[0][i], s))) continue;
+            /* diffusers leaves out layers for the prompt alone, webui for both. */
+            job->text.skip = i == CN_COND || style == CN_PROMPT_WEBUI ? o->clip_skip : 0;
+            CN_TRY(encode_side(ctx, be, job, s, chunks, &out->staged[pass][i]));
+        }
+    return CN_OK;
 }
 
 cn_status cn_prompts_encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, cn_pictured_text *out)
 {
-    side cond = {0}, uncond = {0};
-    cn_status s = encode(ctx, be, job, &cond, &uncond, out);
-    side_free(&cond);
-    side_free(&uncond);
+    side sides[CN_MAX_PASSES][CN_TEXT_SIDES] = {0};
+    cn_status s = encode(ctx, be, job, sides, out);
+    for (int pass = 0; pass < CN_MAX_PASSES; pass++)
+        for (int i = 0; i < CN_TEXT_SIDES; i++) side_free(&sides[pass][i]);
     return s;
 }

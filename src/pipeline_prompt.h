@@ -12,9 +12,13 @@ typedef struct cn_staged_text {
     int n;
 } cn_staged_text;
 
+enum { CN_COND, CN_UNCOND, CN_TEXT_SIDES };
+enum { CN_MAX_PASSES = 2 };
+
 typedef struct cn_pictured_text {
-    cn_staged_text cond, uncond; /* uncond empty without guidance */
-    int64_t length;              /* tokens, the same for both: 77 times the number of chunks */
+    /* By pass and side. Empty: CN_UNCOND without guidance, and what a second pass has as the first. */
+    cn_staged_text staged[CN_MAX_PASSES][CN_TEXT_SIDES];
+    int64_t length; /* tokens, the same for all: 77 times the number of chunks */
     cn_prompt_usage prompt, negative;
 } cn_pictured_text;
 
@@ -32,5 +36,7 @@ cn_status cn_prompt_style_find(cn_ctx *ctx, const char *name, cn_prompt_style *o
 cn_status cn_prompts_encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job,
                             cn_pictured_text *out) CN_CHECKED;
 void cn_pictured_text_free(cn_pictured_text *t);
+/* What pass 0 or 1 draws with. */
+const cn_staged_text *cn_pictured_text_of(const cn_pictured_text *t, int pass, int side);
 
 #endif

@@ -300,10 +300,12 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
     cn_pipeline *p = j->p;
     const cn_pass *pass = &j->pass;
     stage_report to = {j, stage};
-    cn_draw_args a = {.cond = j->text.cond.features,
-                      .uncond = j->text.uncond.features,
-                      .cond_stages = {j->text.cond.until, j->text.cond.n},
-                      .uncond_stages = {j->text.uncond.until, j->text.uncond.n},
+    const cn_staged_text *cond = cn_pictured_text_of(&j->text, pass->number, CN_COND);
+    const cn_staged_text *uncond = cn_pictured_text_of(&j->text, pass->number, CN_UNCOND);
+    cn_draw_args a = {.cond = cond->features,
+                      .uncond = uncond->features,
+                      .cond_stages = {cond->until, cond->n},
+                      .uncond_stages = {uncond->until, uncond->n},
                       .cfg_scale = j->o->cfg_scale,
                       .latents = pass->latents,
                       .rng = &j->rng,
@@ -411,6 +413,7 @@ cn_status cn_job_enlarge(cn_job *j)
         cn_pass_close(&next);
         return s;
     }
+    next.number = j->pass.number + 1;
     cn_pass_close(&j->pass);
     j->pass = next;
     return CN_OK;

@@ -38,9 +38,10 @@ typedef struct cn_prompt_stage {
 } cn_prompt_stage;
 
 /* A webui prompt's stages over `steps` steps, at least one, by `until`; the last one's is `steps`. A
- * prompt whose brackets don't parse is one stage, as it stands. *out: cn_prompt_stages_free. */
-cn_status cn_prompt_schedule(cn_ctx *ctx, const char *text, int steps, cn_prompt_stage **out,
-                             int *n) CN_CHECKED;
+ * prompt whose brackets don't parse is one stage, as it stands. earlier: the first pass's steps in a second
+ * pass, else 0; parts of the steps then count from 1, steps from there on. *out: cn_prompt_stages_free. */
+cn_status cn_prompt_schedule(cn_ctx *ctx, const char *text, int steps, int earlier,
+                             cn_prompt_stage **out, int *n) CN_CHECKED;
 void cn_prompt_stages_free(cn_prompt_stage *stages, int n);
 
 /* --- prompt.c -------------------------------------------------------------------------------------- */

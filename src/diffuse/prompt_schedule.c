@@ -14,6 +14,7 @@ enum { MAX_DEPTH = 100 };
 /* Text at one step, or (steps != NULL) the steps at which something changes. */
 typedef struct reader {
     int steps_total, step; /* steps count from 1 here */
+    int earlier;           /* steps of a pass before this one */
     bool *changes;         /* [steps_total + 1]; NULL: the text is wanted */
 } reader;
 
@@ -44,7 +45,8 @@ static const char *read_when(const reader *r, const char *s, int *when)
         size_t digits = strspn(e, "0123456789");
         if (digits) s = e + digits;
     }
-    double v = strtod(from, NULL) * (point ? r->steps_total : 1);
+    double v = strtod(from, NULL);
+    v = point ? (v - (r->earlier ? 1 : 0)) * r->steps_total : v - r->earlier;
     *when = v >= r->steps_total ? r->steps_total : v <= 0 ? 0 : (int)v;
     s = skip_blanks(s);
     return *s == ']' ? s + 1 : NULL;
@@ -206,8 +208,8 @@ static cn_status add_stages(cn_ctx *ctx, const char *text, reader *r, bool parse
     return CN_OK;
 }
 
-cn_status cn_prompt_schedule(cn_ctx *ctx, const char *text, int steps, cn_prompt_stage **out,
-                             int *n)
+cn_status cn_prompt_schedule(cn_ctx *ctx, const char *text, int steps, int earlier,
+                             cn_prompt_stage **out, int *n)
 {
     if (steps < 1) return cn_fail(ctx, CN_EINVAL, "%d steps: at least 1", steps);
     bool *changes = cn_alloc0(ctx, (size_t)steps + 1);
@@ -215,7 +217,7 @@ cn_status cn_prompt_schedule(cn_ctx *ctx, const char *text, int steps, cn_prompt
     int found = 0;
     cn_status s = changes && stages ? CN_OK : CN_ENOMEM;
     if (s == CN_OK) {
-        reader r = {.steps_total = steps, .changes = changes};
+        reader r = {.steps_total = steps, .earlier = earlier, .changes = changes};
         cn_str unused = {0};
         bool parses = read_all(&r, text, &unused);
         cn_str_free(&unused);

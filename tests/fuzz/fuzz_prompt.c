@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         text[n] = 0;
         if (cn_prompt_weigh(ctx, text, &pieces, &count) == CN_OK)
             cn_prompt_pieces_free(pieces, count);
-        if (cn_prompt_schedule(ctx, text, 7, &stages, &count) == CN_OK)
+        if (cn_prompt_schedule(ctx, text, 7, n % 3 ? 0 : 5, &stages, &count) == CN_OK)
             cn_prompt_stages_free(stages, count);
     }
     cn_free(text);

@@ -142,13 +142,38 @@ static void test_stages(void **state)
     for (size_t i = 0; i < CN_COUNT(cases); i++) {
         cn_prompt_stage *s = NULL;
         int n = 0, want = 0;
-        OK(cn_prompt_schedule(env.ctx, cases[i].prompt, 10, &s, &n));
+        OK(cn_prompt_schedule(env.ctx, cases[i].prompt, 10, 0, &s, &n));
         while (want < 12 && cases[i].want[want].text) want++;
         if (n != want) fail_msg("%s: %d stages instead of %d", cases[i].prompt, n, want);
         for (int k = 0; k < n; k++) {
             assert_int_equal(s[k].until, cases[i].want[k].until);
             assert_string_equal(s[k].text, cases[i].want[k].text);
         }
+        cn_prompt_stages_free(s, n);
+    }
+}
+
+/* A second pass of 10 steps behind 20: parts of the steps above 1 and steps above 20 are its own. */
+static void test_second_pass(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *prompt;
+        int n, until;
+        const char *first, *last;
+    } cases[] = {{"a [b:.5] c", 1, 10, "a b c", "a b c"},
+                 {"a [b:1.5] c", 2, 5, "a  c", "a b c"},
+                 {"a [b:c:13]", 1, 10, "a c", "a c"},
+                 {"a [b:c:23]", 2, 3, "a b", "a c"},
+                 {"[a|b]", 10, 1, "a", "b"}};
+    for (size_t i = 0; i < CN_COUNT(cases); i++) {
+        cn_prompt_stage *s = NULL;
+        int n = 0;
+        OK(cn_prompt_schedule(env.ctx, cases[i].prompt, 10, 20, &s, &n));
+        assert_int_equal(n, cases[i].n);
+        assert_int_equal(s[0].until, cases[i].until);
+        assert_string_equal(s[0].text, cases[i].first);
+        assert_string_equal(s[n - 1].text, cases[i].last);
         cn_prompt_stages_free(s, n);
     }
 }
@@ -163,7 +188,7 @@ static void test_deep(void **state)
     int n = 0;
     for (int i = 0; i < DEPTH; i++) memcpy(text + 3 * i, "[a|", 3);
     text[3 * DEPTH] = 0;
-    OK(cn_prompt_schedule(env.ctx, text, 10, &s, &n));
+    OK(cn_prompt_schedule(env.ctx, text, 10, 0, &s, &n));
     assert_int_equal(n, 1);
     assert_string_equal(s[0].text, text);
     cn_prompt_stages_free(s, n);
@@ -352,10 +377,10 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_weights),    cmocka_unit_test(test_stages),
-        cmocka_unit_test(test_deep),       cmocka_unit_test(test_features),
-        cmocka_unit_test(test_counts),     cmocka_unit_test(test_padding_token),
-        cmocka_unit_test(test_embeddings),
+        cmocka_unit_test(test_weights),       cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_second_pass),   cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_features),      cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_padding_token), cmocka_unit_test(test_embeddings),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
