@@ -233,6 +233,8 @@ cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_imag
 /* text: key, value, ..., NULL for the PNG's text chunks, or NULL. Atomic. */
 cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image,
                             const char *const *text);
+/* The text of a PNG file under `key` (cn_free it), *out NULL when the file has none. */
+cn_status cn_png_text(cn_ctx *ctx, const char *path, const char *key, char **out);
 void cn_image_destroy(cn_image *image);
 int64_t cn_image_width(const cn_image *image);
 int64_t cn_image_height(const cn_image *image);

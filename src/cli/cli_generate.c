@@ -1,14 +1,15 @@
-/* cli_generate.c - controlnet generate: a prompt and condition images to PNG files. */
-#include "cli/cli.h"
+/* cli_generate.c - controlnet generate: its options.
+ *
+ * They are collected first, because --from puts a picture's options before those of the command line. What makes
+ * the picture is kept as a recipe (cli_recipe.c), which goes into the file.
+ */
+#include "cli/cli_generate.h"
 #include "cli/commands.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-
-enum { MAX_CONTROLS = 8, MAX_BATCH = 1024, MAX_FILES = 64, MAX_WEIGHTS = 64 };
 
 enum {
     OPT_H_MODEL,
@@ -54,7 +55,9 @@ enum {
     OPT_INIT_LATENTS,
     OPT_SAVE_LATENTS,
     OPT_H_REST,
+    OPT_FROM,
     OPT_OUTPUT,
+    OPT_GRID,
     OPT_THREADS,
     OPT_VERBOSE,
     OPT_JSON
@@ -129,32 +132,17 @@ static const cli_option options[] = {
     [OPT_INIT_LATENTS] = {"init-latents", 0, "FILE", "safetensors with the noise to start from"},
     [OPT_SAVE_LATENTS] = {"save-latents", 0, "FILE", "safetensors that gets the final latents"},
     [OPT_H_REST] = {NULL, 0, NULL, "Rest"},
+    [OPT_FROM] = {"from", 0, "PICTURE.png",
+                  "begins with the options that a picture was drawn with; those given\n"
+                  "here come on top, and the first --control-net given replaces all\n"
+                  "of the picture's (so do --lora and --embedding)"},
     [OPT_OUTPUT] = {"output", 'o', "OUT.png",
                     "(output.png); OUT_0.png, OUT_1.png, ... for several pictures"},
+    [OPT_GRID] = {"grid", 0, NULL, "OUT_grid.png too: the batch side by side"},
     [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
     [OPT_VERBOSE] = {"verbose", 'v', NULL, "what was done with the prompts"},
     [OPT_JSON] = {"json", 0, NULL, "results as JSON lines"},
 };
-
-typedef struct control {
-    const char *net, *image, *preprocessor, *mode, *mask;
-    double strength, start, end;
-    float weights[MAX_WEIGHTS];
-    int n_weights; /* 0: none given */
-} control;
-
-typedef struct request {
-    cn_pipeline_options pipeline;
-    cn_generate_options generate;
-    control controls[MAX_CONTROLS];
-    int n_controls;
-    cn_lora_option loras[MAX_FILES];
-    const char *embeddings[MAX_FILES];
-    const char *init, *mask;
-    const char *output;
-    int threads;
-    bool json, verbose, has_seed;
-} request;
 
 /* --- options ---------------------------------------------------------------------------------------- */
 
@@ -360,6 +348,7 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_EMBEDDINGS_DIR: r->pipeline.embeddings_dir = p->value; return true;
     case OPT_VERBOSE: return r->verbose = true;
     case OPT_OUTPUT: r->output = p->value; return true;
+    case OPT_GRID: return r->grid = true;
     case OPT_THREADS: return parse_int(p, id, 1, 1024, &r->threads);
     case OPT_JSON: return r->json = true;
     default: return false;
@@ -402,211 +391,120 @@ static bool check_request(const cli_parser *p, const request *r)
     return known_sampler(p, r->generate.sampler);
 }
 
-/* --- output ----------------------------------------------------------------------------------------- */
-
-/* OUT.png, or OUT_3.png for one of several. */
-static bool output_name(const request *r, int i, char *out, size_t cap)
-{
-    const char *dot = strrchr(r->output, '.'), *slash = strrchr(r->output, '/');
-    if (!dot || (slash && dot < slash) || dot == r->output) dot = r->output + strlen(r->output);
-    int n = r->generate.batch == 1
-                ? snprintf(out, cap, "%s", r->output)
-                : snprintf(out, cap, "%.*s_%d%s", (int)(dot - r->output), r->output, i, dot);
-    return n >= 0 && (size_t)n < cap;
-}
-
-static void show_usage(const char *what, const cn_prompt_usage *u)
-{
-    if (!u->chunks) return;
-    fprintf(stderr, "%s: %lld tokens in %d chunk%s", what, (long long)u->tokens, u->chunks,
-            u->chunks == 1 ? "" : "s");
-    if (u->stages > 1) fprintf(stderr, ", %d stages while sampling", u->stages);
-    if (u->cut)
-        fprintf(stderr, ", %lld left out: \"%s\"", (long long)u->cut,
-                u->cut_text ? u->cut_text : "");
-    fprintf(stderr, "\n");
-}
-
-static json_t *usage_json(const cn_prompt_usage *u)
-{
-    json_t *o = json_pack("{s:I, s:i, s:i, s:I}", "tokens", (json_int_t)u->tokens, "chunks",
-                          u->chunks, "stages", u->stages, "left_out", (json_int_t)u->cut);
-    if (o && u->cut_text) json_object_set_new(o, "left_out_text", json_string(u->cut_text));
-    return o;
-}
-
-static void print_result(const request *r, const cn_generated *g, const char *file)
-{
-    if (!r->json) {
-        printf("%s\n", file);
-        return;
-    }
-    const cn_generate_options *o = &r->generate;
-    json_t *line =
-        json_pack("{s:s, s:I, s:I, s:I, s:i, s:s, s:f, s:f}", "file", file, "seed",
-                  (json_int_t)o->seed, "width", (json_int_t)g->width, "height",
-                  (json_int_t)g->height, "steps", o->steps, "sampling_method", o->sampler,
-                  "cfg_scale", o->cfg_scale, "sampling_seconds", g->sampling_s);
-    if (line) json_object_set_new(line, "prompt", usage_json(&g->prompt));
-    if (line && g->negative.chunks)
-        json_object_set_new(line, "negative_prompt", usage_json(&g->negative));
-    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
-    printf("%s\n", text ? text : "{}");
-    free(text);
-    json_decref(line);
-}
-
-static int save_all(cn_ctx *ctx, const request *r, const cn_generated *g)
-{
-    char file[4096];
-    if (r->verbose) {
-        show_usage("prompt", &g->prompt);
-        show_usage("negative prompt", &g->negative);
-    }
-    for (int i = 0; i < g->count; i++) {
-        const char *const text[] = {"parameters", g->parameters[i], NULL};
-        if (!output_name(r, i, file, sizeof file))
-            return cli_error("generate", "the output's name is too long");
-        if (cn_image_save_png(ctx, file, g->images[i], text) != CN_OK)
-            return cli_failed(ctx, "generate");
-        print_result(r, g, file);
-    }
-    return CLI_DONE;
-}
-
 /* --- the command ------------------------------------------------------------------------------------ */
 
-static void show_progress(void *user, const char *stage, int done, int total)
+/* Ids from `first` to `last` are groups or lists: what the command line gives replaces the picture's. */
+static const struct {
+    int first, last, begins;
+} lists[] = {{OPT_CONTROL_NET, OPT_CONTROL_MASK, OPT_CONTROL_NET},
+             {OPT_LORA, OPT_LORA, OPT_LORA},
+             {OPT_EMBEDDING, OPT_EMBEDDING, OPT_EMBEDDING}};
+enum { LISTS = sizeof lists / sizeof lists[0] };
+
+/* What says where files go or how to work, not what is drawn. */
+static bool makes_picture(int id)
 {
-    cli_progress_show(user, stage, done, total);
+    return id != OPT_SAVE_LATENTS && id < OPT_H_REST;
 }
 
-static int draw(cn_ctx *ctx, request *r)
+/* Puts what was given over what the picture holds. */
+static bool merge(const recipe *given, recipe *whole)
 {
-    cn_pipeline *pipeline = NULL;
-    cn_generated *result = NULL;
-    cli_progress progress;
-    cli_progress_init(&progress, false);
-    r->generate.progress = show_progress;
-    r->generate.user = &progress;
-    int status = CLI_DONE;
-    if (cn_pipeline_create(ctx, &r->pipeline, &pipeline) != CN_OK ||
-        cn_generate(pipeline, &r->generate, &result) != CN_OK) {
-        cli_progress_end(&progress);
-        status = cli_failed(ctx, "generate");
-    } else {
-        cli_progress_end(&progress);
-        status = save_all(ctx, r, result);
-    }
-    cn_generated_destroy(result);
-    cn_pipeline_destroy(pipeline);
-    return status;
-}
-
-/* The request's pictures. */
-typedef struct pictures {
-    cn_image *control[MAX_CONTROLS], *region[MAX_CONTROLS], *init, *mask;
-} pictures;
-
-static bool load(cn_ctx *ctx, const char *path, cn_image **out)
-{
-    return !path || cn_image_load(ctx, path, out) == CN_OK;
-}
-
-static bool load_pictures(cn_ctx *ctx, const request *r, pictures *in)
-{
-    bool good = load(ctx, r->init, &in->init) && load(ctx, r->mask, &in->mask);
-    for (int k = 0; good && k < r->n_controls; k++)
-        good = load(ctx, r->controls[k].image, &in->control[k]) &&
-               load(ctx, r->controls[k].mask, &in->region[k]);
-    return good;
-}
-
-static void free_pictures(pictures *in)
-{
-    for (int k = 0; k < MAX_CONTROLS; k++) {
-        cn_image_destroy(in->control[k]);
-        cn_image_destroy(in->region[k]);
-    }
-    cn_image_destroy(in->init);
-    cn_image_destroy(in->mask);
-}
-
-static int draw_with_images(cn_ctx *ctx, request *r)
-{
-    const char *nets[MAX_CONTROLS];
-    cn_control_options controls[MAX_CONTROLS];
-    pictures in = {0};
-    r->pipeline.loras = r->loras;
-    for (int k = 0; k < r->n_controls; k++) nets[k] = r->controls[k].net;
-    r->pipeline.embeddings = r->embeddings;
-    r->pipeline.controls = nets;
-    r->pipeline.n_controls = r->n_controls;
-    int status = CLI_FAILED;
-    if (load_pictures(ctx, r, &in)) {
-        for (int k = 0; k < r->n_controls; k++) {
-            const control *c = &r->controls[k];
-            controls[k] = (cn_control_options){.image = in.control[k],
-                                               .preprocessor = c->preprocessor,
-                                               .strength = c->strength,
-                                               .start = c->start,
-                                               .end = c->end,
-                                               .mode = c->mode,
-                                               .weights = c->n_weights ? c->weights : NULL,
-                                               .n_weights = c->n_weights,
-                                               .mask = in.region[k]};
-        }
-        r->generate.controls = controls;
-        r->generate.init_image = in.init;
-        r->generate.mask = in.mask;
-        status = draw(ctx, r);
-    } else {
-        status = cli_failed(ctx, "generate");
-    }
-    free_pictures(&in);
-    return status;
-}
-
-static bool can_write_outputs(const request *r)
-{
-    char file[4096];
-    for (int i = 0; i < r->generate.batch; i++) {
-        if (!output_name(r, i, file, sizeof file)) {
-            cli_error("generate", "the output's name is too long");
+    bool replaced[LISTS] = {false};
+    for (int i = 0; i < given->n; i++) {
+        const recipe_entry *e = &given->list[i];
+        int list = -1;
+        for (int k = 0; k < LISTS; k++)
+            if (e->id >= lists[k].first && e->id <= lists[k].last) list = k;
+        if (!makes_picture(e->id)) continue;
+        if (list >= 0 && e->id == lists[list].begins) {
+            if (!replaced[list]) recipe_drop(whole, lists[list].first, lists[list].last);
+            replaced[list] = true;
+            if (!recipe_add(whole, e->id, e->value)) return false;
+        } else if (!recipe_set(whole, e->id, e->value, list >= 0 ? lists[list].begins : -1)) {
             return false;
         }
-        if (!cli_can_write("generate", file)) return false;
     }
-    return !r->generate.save_latents || cli_can_write("generate", r->generate.save_latents);
+    return true;
 }
 
-int cmd_generate(int argc, char **argv)
+static bool collect(cli_parser *p, recipe *given, const char **from, int *end)
+{
+    int id;
+    while ((id = cli_next(p)) >= 0) {
+        if (id == OPT_FROM) *from = p->value;
+        if (id != OPT_FROM && !recipe_add(given, id, p->value)) {
+            *end = CLI_WRONG;
+            return false;
+        }
+    }
+    *end = id;
+    return id == CLI_END;
+}
+
+static bool parse_list(cli_parser *p, const recipe *list, bool picture, request *r)
+{
+    for (int i = 0; i < list->n; i++) {
+        if (makes_picture(list->list[i].id) != picture) continue;
+        p->value = list->list[i].value;
+        if (!parse_one(p, list->list[i].id, r)) return false;
+    }
+    return true;
+}
+
+static bool choose_seed(request *r, recipe *whole)
+{
+    uint32_t seed;
+    char text[16];
+    if (r->has_seed) return true;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) {
+        cli_error("generate", "no random seed: %s", strerror(errno));
+        return false;
+    }
+    r->generate.seed = seed;
+    fprintf(stderr, "seed %u\n", (unsigned)seed);
+    snprintf(text, sizeof text, "%u", (unsigned)seed);
+    return recipe_set(whole, OPT_SEED, text, -1);
+}
+
+/* given: of the command line. parsed is a second copy of whole, since parsing may write into values. */
+static int generate(cli_parser *p, const recipe *given, recipe *whole, recipe *parsed)
 {
     request r = {.output = "output.png"};
     cn_generate_defaults(&r.generate);
     r.generate.prompt = NULL;
+    if (!merge(given, whole)) return CLI_FAILED;
+    for (int i = 0; i < whole->n; i++)
+        if (!recipe_add(parsed, whole->list[i].id, whole->list[i].value)) return CLI_FAILED;
+    if (!parse_list(p, parsed, true, &r) || !parse_list(p, given, false, &r)) return CLI_USAGE;
+    if (!check_request(p, &r)) return CLI_USAGE;
+    if (!generate_can_write(&r) || !choose_seed(&r, whole)) return CLI_FAILED;
+    char *text = recipe_text(p, whole);
+    r.recipe = text;
+    int status = generate_run(&r);
+    free(text);
+    return status;
+}
+
+int cmd_generate(int argc, char **argv)
+{
     cli_parser p = {.command = "generate",
                     .synopsis = "generate -m MODEL -p PROMPT [options] -o OUT.png",
                     .options = options,
                     .n_options = sizeof options / sizeof options[0],
                     .argc = argc,
                     .argv = argv};
-    int id;
-    while ((id = cli_next(&p)) >= 0)
-        if (!parse_one(&p, id, &r)) return CLI_USAGE;
-    if (id != CLI_END) return cli_exit_status(id);
-    if (!check_request(&p, &r)) return CLI_USAGE;
-    if (!can_write_outputs(&r)) return CLI_FAILED;
-    if (!r.has_seed) {
-        uint32_t seed;
-        if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
-            return cli_error("generate", "no random seed: %s", strerror(errno));
-        r.generate.seed = seed;
-        fprintf(stderr, "seed %u\n", (unsigned)seed);
-    }
-    cn_ctx *ctx = cli_context_create("generate", r.threads);
-    if (!ctx) return CLI_FAILED;
-    int status = draw_with_images(ctx, &r);
-    cli_context_destroy(ctx);
+    recipe given = {0}, whole = {0}, parsed = {0};
+    const char *from = NULL;
+    int end, status;
+    if (!collect(&p, &given, &from, &end))
+        status = cli_exit_status(end);
+    else if (from && !recipe_read(&p, from, &whole))
+        status = CLI_FAILED;
+    else
+        status = generate(&p, &given, &whole, &parsed);
+    recipe_free(&given);
+    recipe_free(&whole);
+    recipe_free(&parsed);
     return status;
 }

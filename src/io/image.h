@@ -34,7 +34,5 @@ cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image
 /* The same into memory; *out is to be freed with cn_free. */
 cn_status cn_png_encode(cn_ctx *ctx, const cn_image *image, const char *const *text, uint8_t **out,
                         size_t *out_bytes) CN_CHECKED;
-/* The text of a PNG file under `key` (cn_free it), *out NULL when the file has none. */
-cn_status cn_png_text(cn_ctx *ctx, const char *path, const char *key, char **out) CN_CHECKED;
 
 #endif

@@ -391,6 +391,18 @@ static void check_refusals(suite *s)
 #undef WORDS
 }
 
+static bool same_bytes(suite *s, const char *one, const char *other)
+{
+    char *a = NULL, *b = NULL;
+    size_t n = 0, m = 0;
+    bool same = cn_file_read(s->ctx, one, 1 << 24, &a, &n) == CN_OK &&
+                cn_file_read(s->ctx, other, 1 << 24, &b, &m) == CN_OK && n == m &&
+                memcmp(a, b, n) == 0;
+    cn_free(a);
+    cn_free(b);
+    return same;
+}
+
 /* The same request twice gives the same bytes, and the picture says how it was made. */
 static void check_description(suite *s, const char *model)
 {
@@ -414,15 +426,64 @@ static void check_description(suite *s, const char *model)
                        "5, Size: 64x64, Model: model";
     report_check(&s->report, text && strncmp(text, want, strlen(want)) == 0, "PNG parameters");
     cn_free(text);
-    char other[PATH_BYTES], *a = NULL, *b = NULL;
-    size_t n = 0, m = 0;
+    char other[PATH_BYTES];
     snprintf(other, sizeof other, "%.2000s/same1.png", s->temp);
-    bool same = cn_file_read(s->ctx, out, 1 << 24, &a, &n) == CN_OK &&
-                cn_file_read(s->ctx, other, 1 << 24, &b, &m) == CN_OK && n == m &&
-                memcmp(a, b, n) == 0;
-    report_check(&s->report, same, "the same seed gives the same bytes");
-    cn_free(a);
-    cn_free(b);
+    report_check(&s->report, same_bytes(s, out, other), "the same seed gives the same bytes");
+}
+
+static void draw_words(suite *s, const char *const *words, const char *out)
+{
+    char log[PATH_BYTES];
+    snprintf(log, sizeof log, "%.2000s/log", s->temp);
+    command *c = new_command(s, "generate");
+    for (; *words; words++) add(c, "%s", *words);
+    add(c, "-o%.2000s/%s", s->temp, out);
+    int status = run(c, log);
+    free(c);
+    char *text = status ? text_of(s, log) : NULL;
+    report_check(&s->report, status == 0, "%s drawn%s%s", out, text ? ": " : "", text ? text : "");
+    cn_free(text);
+}
+
+/* A picture's own options make its bytes again; others may be put over them. */
+static void check_recipe(suite *s, const char *model)
+{
+    char from[PATH_BYTES], net[PATH_BYTES], image[PATH_BYTES], one[PATH_BYTES], other[PATH_BYTES];
+    snprintf(one, sizeof one, "%.2000s/%.200s", s->models, model);
+    snprintf(net, sizeof net, "%.2000s/controlnet_a", s->models);
+    snprintf(image, sizeof image, "%.2000s/same0.png", s->temp);
+    snprintf(from, sizeof from, "--from=%.2000s/first_1.png", s->temp);
+#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
+    draw_words(s,
+               WORDS("-m", one, "-p", "a \"d\u00f6g\"\n, (x)", "--steps=2", "-b2", "-W64", "-H64",
+                     "--grid", "--control-net", net, "--control-image", image,
+                     "--control-strength=0.6", "--seed=-1", "--vae_tiling", "--vae-tile-size=32"),
+               "first.png");
+    draw_words(s, WORDS(from, "--grid"), "again.png");
+    draw_words(s, WORDS(from, "--control-strength=0.1"), "weaker.png");
+    draw_words(s, WORDS(from, "--control-net", net, "--control-image", image, "-b1"), "other.png");
+#undef WORDS
+    static const char *const names[] = {"_0", "_1", "_grid"};
+    for (size_t i = 0; i < CN_COUNT(names); i++) {
+        snprintf(one, sizeof one, "%.2000s/first%s.png", s->temp, names[i]);
+        snprintf(other, sizeof other, "%.2000s/again%s.png", s->temp, names[i]);
+        report_check(&s->report, same_bytes(s, one, other), "--from makes picture %s's bytes again",
+                     names[i]);
+    }
+    snprintf(one, sizeof one, "%.2000s/first_0.png", s->temp);
+    snprintf(other, sizeof other, "%.2000s/weaker_0.png", s->temp);
+    report_check(&s->report, cn_file_exists(other) && !same_bytes(s, one, other),
+                 "an option over a picture's own");
+    cn_image *grid = NULL, *half = NULL;
+    snprintf(other, sizeof other, "%.2000s/first_grid.png", s->temp);
+    bool good = cn_image_load(s->ctx, other, &grid) == CN_OK &&
+                cn_image_load(s->ctx, one, &half) == CN_OK && grid->width == 128 &&
+                grid->height == 64;
+    for (int64_t y = 0; good && y < 64; y++)
+        good = memcmp(grid->rgb + y * 128 * 3, half->rgb + y * 64 * 3, 64 * 3) == 0;
+    report_check(&s->report, good, "two pictures in a grid");
+    cn_image_destroy(grid);
+    cn_image_destroy(half);
 }
 
 /* --- tokens ----------------------------------------------------------------------------------------- */
@@ -534,6 +595,7 @@ static void run_all(suite *s)
     }
     if (!s->unet_channels) {
         check_description(s, forms[0]);
+        check_recipe(s, forms[0]);
         check_refusals(s);
     }
     check_tokens(s);

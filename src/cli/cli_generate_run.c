@@ -1,0 +1,237 @@
+/* cli_generate_run.c - controlnet generate at work: pictures in, the drawing, PNG files and results out. */
+#include "cli/cli_generate.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- output ----------------------------------------------------------------------------------------- */
+
+/* OUT.png with what names one file of several, "_3", before its ending. */
+static bool output_name(const request *r, const char *mark, char *out, size_t cap)
+{
+    const char *dot = strrchr(r->output, '.'), *slash = strrchr(r->output, '/');
+    if (!dot || (slash && dot < slash) || dot == r->output) dot = r->output + strlen(r->output);
+    int n = snprintf(out, cap, "%.*s%s%s", (int)(dot - r->output), r->output, mark, dot);
+    if (n >= 0 && (size_t)n < cap) return true;
+    cli_error("generate", "the output's name is too long");
+    return false;
+}
+
+/* OUT.png, or OUT_3.png for one of several. */
+static bool picture_name(const request *r, int i, char *out, size_t cap)
+{
+    char mark[16] = "";
+    if (r->generate.batch > 1) snprintf(mark, sizeof mark, "_%d", i);
+    return output_name(r, mark, out, cap);
+}
+
+bool generate_can_write(const request *r)
+{
+    char file[4096];
+    for (int i = 0; i < r->generate.batch; i++)
+        if (!picture_name(r, i, file, sizeof file) || !cli_can_write("generate", file))
+            return false;
+    if (r->grid &&
+        (!output_name(r, "_grid", file, sizeof file) || !cli_can_write("generate", file)))
+        return false;
+    return !r->generate.save_latents || cli_can_write("generate", r->generate.save_latents);
+}
+
+static void show_usage(const char *what, const cn_prompt_usage *u)
+{
+    if (!u->chunks) return;
+    fprintf(stderr, "%s: %lld tokens in %d chunk%s", what, (long long)u->tokens, u->chunks,
+            u->chunks == 1 ? "" : "s");
+    if (u->stages > 1) fprintf(stderr, ", %d stages while sampling", u->stages);
+    if (u->cut)
+        fprintf(stderr, ", %lld left out: \"%s\"", (long long)u->cut,
+                u->cut_text ? u->cut_text : "");
+    fprintf(stderr, "\n");
+}
+
+static json_t *usage_json(const cn_prompt_usage *u)
+{
+    json_t *o = json_pack("{s:I, s:i, s:i, s:I}", "tokens", (json_int_t)u->tokens, "chunks",
+                          u->chunks, "stages", u->stages, "left_out", (json_int_t)u->cut);
+    if (o && u->cut_text) json_object_set_new(o, "left_out_text", json_string(u->cut_text));
+    return o;
+}
+
+static void print_result(const request *r, const cn_generated *g, int i, const char *file)
+{
+    if (!r->json) {
+        printf("%s\n", file);
+        return;
+    }
+    const cn_generate_options *o = &r->generate;
+    json_t *line = json_pack("{s:s, s:I, s:i, s:I, s:I, s:i, s:s, s:f}", "file", file, "seed",
+                             (json_int_t)o->seed, "index", i, "width", (json_int_t)g->width,
+                             "height", (json_int_t)g->height, "steps", o->steps, "sampling_method",
+                             o->sampler, "cfg_scale", o->cfg_scale);
+    json_t *times = json_pack("{s:f, s:f, s:f, s:f, s:f}", "text_seconds", g->text_s,
+                              "encoding_seconds", g->encoding_s, "sampling_seconds", g->sampling_s,
+                              "decoding_seconds", g->decoding_s, "total_seconds", g->total_s);
+    if (line) json_object_update(line, times);
+    json_decref(times);
+    if (line) json_object_set_new(line, "prompt", usage_json(&g->prompt));
+    if (line && g->negative.chunks)
+        json_object_set_new(line, "negative_prompt", usage_json(&g->negative));
+    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    printf("%s\n", text ? text : "{}");
+    free(text);
+    json_decref(line);
+}
+
+/* The batch in rows, as near to a square as it goes, on black. */
+static cn_status make_grid(cn_ctx *ctx, const cn_generated *g, cn_image **out)
+{
+    int columns = 1;
+    while (columns * columns < g->count) columns++;
+    int rows = (g->count + columns - 1) / columns;
+    cn_image *grid = NULL;
+    cn_status s = cn_image_create(ctx, columns * g->width, rows * g->height, &grid);
+    if (s != CN_OK) return s;
+    size_t row = (size_t)g->width * 3;
+    for (int i = 0; i < g->count; i++)
+        for (int64_t y = 0; y < g->height; y++) {
+            size_t at = (size_t)((i / columns * g->height + y) * columns + i % columns) * row;
+            memcpy(cn_image_rgb(grid) + at, cn_image_rgb(g->images[i]) + (size_t)y * row, row);
+        }
+    *out = grid;
+    return CN_OK;
+}
+
+static int save_grid(cn_ctx *ctx, const request *r, const cn_generated *g, const char *const *text)
+{
+    char file[4096];
+    cn_image *grid = NULL;
+    if (!output_name(r, "_grid", file, sizeof file)) return CLI_FAILED;
+    cn_status s = make_grid(ctx, g, &grid);
+    if (s == CN_OK) s = cn_image_save_png(ctx, file, grid, text);
+    cn_image_destroy(grid);
+    if (s != CN_OK) return cli_failed(ctx, "generate");
+    if (!r->json) printf("%s\n", file);
+    return CLI_DONE;
+}
+
+static int save_all(cn_ctx *ctx, const request *r, const cn_generated *g)
+{
+    char file[4096];
+    const char *text[] = {"parameters", NULL, r->recipe ? recipe_key : NULL, r->recipe, NULL};
+    if (r->verbose) {
+        show_usage("prompt", &g->prompt);
+        show_usage("negative prompt", &g->negative);
+    }
+    for (int i = 0; i < g->count; i++) {
+        text[1] = g->parameters[i];
+        if (!picture_name(r, i, file, sizeof file)) return CLI_FAILED;
+        if (cn_image_save_png(ctx, file, g->images[i], text) != CN_OK)
+            return cli_failed(ctx, "generate");
+        print_result(r, g, i, file);
+    }
+    text[1] = g->parameters[0];
+    return r->grid ? save_grid(ctx, r, g, text) : CLI_DONE;
+}
+
+/* --- the command ------------------------------------------------------------------------------------ */
+
+static void show_progress(void *user, const char *stage, int done, int total)
+{
+    cli_progress_show(user, stage, done, total);
+}
+
+static int draw(cn_ctx *ctx, request *r)
+{
+    cn_pipeline *pipeline = NULL;
+    cn_generated *result = NULL;
+    cli_progress progress;
+    cli_progress_init(&progress, false);
+    r->generate.progress = show_progress;
+    r->generate.user = &progress;
+    int status = CLI_DONE;
+    if (cn_pipeline_create(ctx, &r->pipeline, &pipeline) != CN_OK ||
+        cn_generate(pipeline, &r->generate, &result) != CN_OK) {
+        cli_progress_end(&progress);
+        status = cli_failed(ctx, "generate");
+    } else {
+        cli_progress_end(&progress);
+        status = save_all(ctx, r, result);
+    }
+    cn_generated_destroy(result);
+    cn_pipeline_destroy(pipeline);
+    return status;
+}
+
+/* The request's pictures. */
+typedef struct pictures {
+    cn_image *control[MAX_CONTROLS], *region[MAX_CONTROLS], *init, *mask;
+} pictures;
+
+static bool load(cn_ctx *ctx, const char *path, cn_image **out)
+{
+    return !path || cn_image_load(ctx, path, out) == CN_OK;
+}
+
+static bool load_pictures(cn_ctx *ctx, const request *r, pictures *in)
+{
+    bool good = load(ctx, r->init, &in->init) && load(ctx, r->mask, &in->mask);
+    for (int k = 0; good && k < r->n_controls; k++)
+        good = load(ctx, r->controls[k].image, &in->control[k]) &&
+               load(ctx, r->controls[k].mask, &in->region[k]);
+    return good;
+}
+
+static void free_pictures(pictures *in)
+{
+    for (int k = 0; k < MAX_CONTROLS; k++) {
+        cn_image_destroy(in->control[k]);
+        cn_image_destroy(in->region[k]);
+    }
+    cn_image_destroy(in->init);
+    cn_image_destroy(in->mask);
+}
+
+static int draw_with_images(cn_ctx *ctx, request *r)
+{
+    const char *nets[MAX_CONTROLS];
+    cn_control_options controls[MAX_CONTROLS];
+    pictures in = {0};
+    r->pipeline.loras = r->loras;
+    for (int k = 0; k < r->n_controls; k++) nets[k] = r->controls[k].net;
+    r->pipeline.embeddings = r->embeddings;
+    r->pipeline.controls = nets;
+    r->pipeline.n_controls = r->n_controls;
+    int status = CLI_FAILED;
+    if (load_pictures(ctx, r, &in)) {
+        for (int k = 0; k < r->n_controls; k++) {
+            const control *c = &r->controls[k];
+            controls[k] = (cn_control_options){.image = in.control[k],
+                                               .preprocessor = c->preprocessor,
+                                               .strength = c->strength,
+                                               .start = c->start,
+                                               .end = c->end,
+                                               .mode = c->mode,
+                                               .weights = c->n_weights ? c->weights : NULL,
+                                               .n_weights = c->n_weights,
+                                               .mask = in.region[k]};
+        }
+        r->generate.controls = controls;
+        r->generate.init_image = in.init;
+        r->generate.mask = in.mask;
+        status = draw(ctx, r);
+    } else {
+        status = cli_failed(ctx, "generate");
+    }
+    free_pictures(&in);
+    return status;
+}
+
+int generate_run(request *r)
+{
+    cn_ctx *ctx = cli_context_create("generate", r->threads);
+    if (!ctx) return CLI_FAILED;
+    int status = draw_with_images(ctx, r);
+    cli_context_destroy(ctx);
+    return status;
+}
