@@ -138,7 +138,12 @@ static void collect_prefixed(findings *f, const cn_tensors *t)
         }
     }
     drop_empty(f);
-    for (int k = 0; k < f->n; k++) describe(&f->groups[k], t, CN_LAYOUT_LDM);
+    const char *said = cn_tensors_metadata(t, CN_META_PREDICTION);
+    for (int k = 0; k < f->n; k++) {
+        describe(&f->groups[k], t, CN_LAYOUT_LDM);
+        if (said && !strcmp(f->groups[k].name, "unet"))
+            cn_str_addf(&f->groups[k].widths, ", predicts %s", said);
+    }
 }
 
 static void collect_bare(findings *f, const cn_tensors *t, const char *name, cn_layout layout)

@@ -147,6 +147,41 @@ static void test_fused_projections(void **state)
     cn_tensors_close(one);
 }
 
+/* The single file as a folder again has every tensor of the folder it came from. */
+static void test_back_to_folder(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"unet/diffusion_pytorch_model.safetensors",
+                                        "vae/diffusion_pytorch_model.safetensors",
+                                        "text_encoder/model.safetensors"};
+    char from[CN_PATH_BYTES];
+    snprintf(from, sizeof from, "%s", path_of("model.safetensors"));
+    if (cn_convert(env.ctx, from, path_of("back"), false, "f16") != CN_OK)
+        fail_msg("%s", cn_error(env.ctx));
+    for (size_t f = 0; f < CN_COUNT(files); f++) {
+        char name[256];
+        snprintf(name, sizeof name, "model/%s", files[f]);
+        cn_tensors *want = open_tensors(name);
+        snprintf(name, sizeof name, "back/%s", files[f]);
+        cn_tensors *got = open_tensors(name);
+        assert_int_equal(cn_tensors_count(got), cn_tensors_count(want));
+        for (int64_t i = 0; i < cn_tensors_count(want); i++) {
+            int64_t n, m;
+            float *a = read_all(want, cn_tensors_at(want, i)->name, &n);
+            float *b = read_all(got, cn_tensors_at(want, i)->name, &m);
+            assert_int_equal(n, m);
+            assert_memory_equal(a, b, (size_t)n * sizeof *a);
+            cn_free(a);
+            cn_free(b);
+        }
+        cn_tensors_close(got);
+        cn_tensors_close(want);
+    }
+    cn_base *b = open_base("back");
+    assert_true(b->schedule.v_prediction && b->clip.open_clip && b->unet.linear_projection);
+    cn_base_close(b);
+}
+
 /* A whole encoder has one layer more than is used. */
 static void test_whole_encoder(void **state)
 {
@@ -347,13 +382,10 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_single_file_names),
-        cmocka_unit_test(test_fused_projections),
-        cmocka_unit_test(test_whole_encoder),
-        cmocka_unit_test(test_prediction),
-        cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_control_of_another_base),
+        cmocka_unit_test(test_single_file_names), cmocka_unit_test(test_fused_projections),
+        cmocka_unit_test(test_back_to_folder),    cmocka_unit_test(test_whole_encoder),
+        cmocka_unit_test(test_prediction),        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_refused),           cmocka_unit_test(test_control_of_another_base),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
