@@ -4,7 +4,7 @@
 #   make demo       scenes, a canny ControlNet trained on models/tiny-sd, out/demo/report.html
 #   make lint       clang-format, layer check, banned functions
 #   make fuzz       every fuzz target for FUZZ_SECONDS (60) seconds
-#   build/bench draw|decode|train   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines
+#   build/bench draw|decode|train|ops   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines (docs/performance.md)
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
 # Variables: CC=gcc|clang  JOBS=N  SANITIZE=address|undefined|thread  BUILD=build  PREFIX=/usr/local
 
@@ -137,7 +137,7 @@ $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
 $(BUILD)/bench-obj/%.o: bench/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -c $< -o $@
-$(BUILD)/bench: $(patsubst bench/%.c,$(BUILD)/bench-obj/%.o,$(wildcard bench/*.c)) $(LIB)
+$(BUILD)/bench: $(patsubst bench/%.c,$(BUILD)/bench-obj/%.o,$(wildcard bench/*.c)) $(BUILD)/src/cli/restart.o $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 $(BUILD)/tools/%: $(BUILD)/tools/%.o $(LIB)
 	@mkdir -p $(@D)

@@ -2,15 +2,19 @@
  *
  *   draw     one step of UNet and ControlNet; --guidance runs both halves, --no-control the UNet alone
  *   decode   the VAE's decoder, one picture
- *   train    one training step of a ControlNet (bench_train.c)
+ *   train    one training step of a ControlNet (bench_train.c): forward, backward, clipping, AdamW
+ *   ops      each large operation of the three (bench_ops.c), as a table on a terminal or with --table
+ *   optimizer  the passes of AdamW over memory (bench_optimizer.c)
  *
  * --px PX (512)  --batch N (1)  --runs N (3)  --dtype f32|bf16  --threads N (one per core)  --channels C (320:
  * the width of the first level; 32 makes a small network to try the program with)  --weights f32|f16|bf16
- * (how locked weights are kept; as --dtype)  --gradient-checkpointing (train: every block).
+ * (how locked weights are kept; as --dtype)  --gradient-checkpointing (train: every block)
+ * --use-8bit-adam (train).
  * One line of JSON per work: seconds of the fastest and the middle run, GFLOP/s of the fastest, the bytes
  * that were planned and the most that were resident.
  */
 #include "bench.h"
+#include "cli/restart.h"
 #include "cpu/cpu.h"
 #include "diffuse/draw.h"
 #include "model/config_io.h"
@@ -66,12 +70,19 @@ void bench_report(const bench *b, const char *work, const bench_times *t, const 
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("{\"work\": \"%s\", \"dtype\": \"%s\", \"px\": %lld, \"batch\": %lld, \"threads\": %d, "
+    printf("{\"work\": \"%s\", \"dtype\": \"%s\", \"weights\": \"%s\", "
+           "\"gradient_checkpointing\": %s, \"use_8bit_adam\": %s, \"px\": %lld, \"batch\": %lld, "
+           "\"threads\": %d, "
            "\"seconds_min\": %.4f, \"seconds_median\": %.4f, \"gflops\": %.1f, "
            "\"planned_bytes\": %zu, \"peak_rss_bytes\": %lld}\n",
-           work, b->dtype == CN_BF16 ? "bf16" : "f32", (long long)b->px, (long long)b->batch,
-           cn_threads(b->ctx), t->seconds[0], t->seconds[t->n / 2],
-           info->flops / t->seconds[0] / 1e9, info->arena_bytes, (long long)usage.ru_maxrss * 1024);
+           work, b->dtype == CN_BF16 ? "bf16" : "f32",
+           b->storage == CN_BF16  ? "bf16"
+           : b->storage == CN_F16 ? "f16"
+                                  : "f32",
+           b->checkpointing ? "true" : "false", b->use_8bit_adam ? "true" : "false",
+           (long long)b->px, (long long)b->batch, cn_threads(b->ctx), t->seconds[0],
+           t->seconds[t->n / 2], info->flops / t->seconds[0] / 1e9, info->arena_bytes,
+           (long long)usage.ru_maxrss * 1024);
     fflush(stdout);
 }
 
@@ -194,9 +205,8 @@ static const struct {
     const char *name;
     cn_status (*run)(bench *b);
 } works[] = {
-    {"draw", bench_draw},
-    {"decode", bench_decode},
-    {"train", bench_train},
+    {"draw", bench_draw}, {"decode", bench_decode},       {"train", bench_train},
+    {"ops", bench_ops},   {"optimizer", bench_optimizer},
 };
 
 /* SD 1.5's networks, the UNet's and ControlNet's widths scaled to `channels` at the first level. */
@@ -223,7 +233,7 @@ static int usage(void)
     fprintf(stderr,
             "usage: bench WORK [--px PX] [--batch N] [--runs N] [--dtype f32|bf16] [--threads N] "
             "[--channels C] [--guidance] [--no-control] [--weights f32|f16|bf16] "
-            "[--gradient-checkpointing]\nworks:");
+            "[--gradient-checkpointing] [--use-8bit-adam] [--table]\nworks:");
     for (size_t i = 0; i < CN_COUNT(works); i++) fprintf(stderr, " %s", works[i].name);
     fputc('\n', stderr);
     return 2;
@@ -248,7 +258,9 @@ int main(int argc, char **argv)
         NO_CONTROL,
         GUIDANCE,
         WEIGHTS,
-        CHECKPOINTING
+        CHECKPOINTING,
+        ADAM8,
+        TABLE
     };
     static const struct option longs[] = {
         {"px", required_argument, NULL, PX},
@@ -261,7 +273,10 @@ int main(int argc, char **argv)
         {"guidance", no_argument, NULL, GUIDANCE},
         {"weights", required_argument, NULL, WEIGHTS},
         {"gradient-checkpointing", no_argument, NULL, CHECKPOINTING},
+        {"use-8bit-adam", no_argument, NULL, ADAM8},
+        {"table", no_argument, NULL, TABLE},
         {0}};
+    cli_restart_with_short_spinning(argv);
     bench b = {.px = 512, .batch = 1, .runs = 3};
     int64_t channels = 320;
     int threads = 0, weights = -1, o;
@@ -290,6 +305,8 @@ int main(int argc, char **argv)
         if (o == NO_CONTROL) b.no_control = true;
         if (o == GUIDANCE) b.guidance = true;
         if (o == CHECKPOINTING) b.checkpointing = true;
+        if (o == ADAM8) b.use_8bit_adam = true;
+        if (o == TABLE) b.table = true;
     }
     b.storage = weights < 0 ? b.dtype : (cn_dtype)weights;
     size_t work = 0;

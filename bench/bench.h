@@ -16,7 +16,7 @@ typedef struct bench {
     int64_t px, batch;
     int runs;
     cn_dtype dtype, storage; /* computing; locked weights */
-    bool no_control, guidance, checkpointing;
+    bool no_control, guidance, checkpointing, use_8bit_adam, table;
 } bench;
 
 /* Computing and storage types, for a set of which nothing is declared yet. */
@@ -37,5 +37,9 @@ void bench_report(const bench *b, const char *work, const bench_times *t, const 
 
 /* A ControlNet's training step with latents and text at hand: forward, backward, AdamW. */
 cn_status bench_train(bench *b) CN_CHECKED;
+/* Every convolution, product and attention above 1 GFLOP of drawing, decoding and training. */
+cn_status bench_ops(bench *b) CN_CHECKED;
+/* The optimizer's passes over memory. */
+cn_status bench_optimizer(bench *b) CN_CHECKED;
 
 #endif

@@ -18,7 +18,7 @@ typedef struct train_work {
 } train_work;
 
 /* The optimizer over every parameter with a gradient, whose gradients are moved to the front. */
-static cn_status optimizer(train_work *b)
+static cn_status optimizer(train_work *b, bool use_8bit)
 {
     const int64_t count = cn_params_count(b->control);
     cn_adamw_options o;
@@ -36,6 +36,7 @@ static cn_status optimizer(train_work *b)
         list[n++] = cn_params_at(b->control, i);
     }
     cn_adamw_options_default(&o);
+    o.use_8bit = use_8bit;
     const cn_status s = cn_adamw_create(b->ctx, b->be, list, n, &o, &b->adamw);
     cn_free(list);
     return s;
@@ -69,7 +70,7 @@ static cn_status set_up(train_work *b, const bench *o)
                                &b->step));
     CN_TRY(cn_params_init(b->ctx, b->be, b->unet, 1));
     CN_TRY(cn_control_init_from_unet(b->ctx, b->be, b->unet, b->control, 1));
-    CN_TRY(optimizer(b));
+    CN_TRY(optimizer(b, o->use_8bit_adam));
     CN_TRY(fill_input(b, b->step->x, "noisy", 0, 1));
     CN_TRY(fill_input(b, b->step->t, "t", 500, 0));
     CN_TRY(fill_input(b, b->step->context, "context", 0, 1));

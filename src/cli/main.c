@@ -1,11 +1,11 @@
 /* main.c - controlnet COMMAND ...: finds the command and hands the arguments on. */
 #include "cli/cli.h"
 #include "cli/commands.h"
+#include "cli/restart.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const struct {
     const char *name, *help;
@@ -41,18 +41,9 @@ static int close_output(int status)
     return status ? status : CLI_FAILED;
 }
 
-/* GCC's OpenMP threads spin for milliseconds before they sleep; where other programs want the cores,
- * that makes a network of many short kernels up to fifty times slower. The library reads its settings
- * before main, so the program starts itself once more. */
-static void restart_with_short_spinning(char **argv)
-{
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
-    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv);
-}
-
 int main(int argc, char **argv)
 {
-    restart_with_short_spinning(argv);
+    cli_restart_with_short_spinning(argv);
     const char *name = argc > 1 ? argv[1] : "";
     for (int i = 0; i < N_COMMANDS; i++)
         if (strcmp(commands[i].name, name) == 0)

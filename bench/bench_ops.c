@@ -1,0 +1,352 @@
+/* bench_ops.c - every large convolution, matrix product and attention of the networks, one by one.
+ *
+ * The steps are those of the networks' own plans (drawing, decoding, training), so what is timed is what
+ * the backend prepared for them, fused sums included. Equal steps are timed once and counted per network.
+ * Memory is taken for one step at a time; values are seeded noise.
+ */
+#include "bench.h"
+
+#include "diffuse/draw.h"
+#include "graph/plan_run.h"
+#include "train/stepgraph.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum { NETWORKS = 3, MAX_OPS = 1024, NAME_BYTES = 128, SQUARE = 3072 };
+
+static const char *const networks[NETWORKS] = {"draw", "decode", "train"};
+static const double least_flops = 1e9, least_seconds = 0.15;
+
+typedef struct op_row {
+    const char *kind, *direction;
+    char shape[NAME_BYTES];
+    const char *type;
+    bool sums; /* the step adds a residual or a value per channel */
+    int64_t count[NETWORKS];
+    double flops, seconds;
+} op_row;
+
+typedef struct ops_work {
+    bench *b;
+    op_row *rows;
+    int n;
+    double square; /* FLOP/s of a large square product */
+} ops_work;
+
+/* --- what a step is called ------------------------------------------------------------------------------ */
+
+static const char *type_name(const cn_node *x)
+{
+    return x->dtype == CN_BF16 ? "bf16" : "f32";
+}
+
+static void name_conv(const cn_node *n, op_row *r)
+{
+    const bool dx = n->op == CN_OP_CONV2D_DX;
+    const cn_node *x = dx ? n : n->in[0], *y = n->op == CN_OP_CONV2D ? n : n->in[dx ? 0 : 1];
+    r->kind = "convolution";
+    r->direction = dx ? "data gradient" : y == n ? "forward" : "weight gradient";
+    r->type = type_name(y);
+    snprintf(r->shape, sizeof r->shape, "%dx%d%s %lldx%lld of %lldx%lldx%lld", n->kernel_h,
+             n->kernel_w, n->stride > 1 ? " /2" : "", (long long)cn_channels(x),
+             (long long)cn_channels(y), (long long)y->shape[0], (long long)y->shape[1],
+             (long long)y->shape[2]);
+}
+
+static void name_linear(const cn_node *n, op_row *r)
+{
+    const bool dx = n->op == CN_OP_LINEAR_DX;
+    const cn_node *x = dx ? n : n->in[0], *y = n->op == CN_OP_LINEAR ? n : n->in[dx ? 0 : 1];
+    r->kind = "product";
+    r->direction = dx ? "data gradient" : y == n ? "forward" : "weight gradient";
+    r->type = type_name(y);
+    snprintf(r->shape, sizeof r->shape, "%lldx%lld of %lld", (long long)cn_channels(x),
+             (long long)cn_channels(y), (long long)(cn_node_elements(x) / cn_channels(x)));
+}
+
+static void name_attention(const cn_node *n, op_row *r)
+{
+    const bool grad = n->op == CN_OP_ATTENTION_GRAD;
+    const cn_node *q = n->in[grad ? 1 : 0], *k = n->in[grad ? 2 : 1];
+    r->kind = "attention";
+    r->direction = grad ? "gradient" : "forward";
+    r->type = type_name(q);
+    snprintf(r->shape, sizeof r->shape, "%lldx%lld by %lld, %d heads of %lld",
+             (long long)q->shape[0], (long long)q->shape[1], (long long)k->shape[1], n->heads,
+             (long long)(cn_channels(q) / n->heads));
+}
+
+/* False for a step that this table leaves out. */
+static bool name_step(const cn_step *st, op_row *r)
+{
+    *r = (op_row){.flops = st->flops, .sums = st->residual || st->shift};
+    switch (st->node->op) {
+    case CN_OP_CONV2D:
+    case CN_OP_CONV2D_DX:
+    case CN_OP_CONV2D_DW: name_conv(st->node, r); break;
+    case CN_OP_LINEAR:
+    case CN_OP_LINEAR_DX:
+    case CN_OP_LINEAR_DW: name_linear(st->node, r); break;
+    case CN_OP_ATTENTION:
+    case CN_OP_ATTENTION_GRAD: name_attention(st->node, r); return true;
+    default: return false;
+    }
+    return st->flops >= least_flops;
+}
+
+static bool same_row(const op_row *a, const op_row *b)
+{
+    return !strcmp(a->kind, b->kind) && !strcmp(a->direction, b->direction) &&
+           !strcmp(a->shape, b->shape) && !strcmp(a->type, b->type) && a->sums == b->sums;
+}
+
+/* --- one step's time ------------------------------------------------------------------------------------ */
+
+/* Memory for node x, filled; NULL node: none. *s keeps the first failure. */
+static void *operand(bench *b, const cn_node *x, cn_status *s)
+{
+    if (!x || *s != CN_OK) return NULL;
+    const cn_dtype type = x->op == CN_OP_PARAM ? x->param->dtype : x->dtype;
+    const size_t each = cn_dtype_bytes(type);
+    int64_t n = cn_node_elements(x);
+    if (x->op == CN_OP_PARAM && x->param->data_bytes) n = cn_param_physical(x->param);
+    float *noise = cn_alloc_array(b->ctx, (size_t)n, sizeof *noise);
+    void *out = each == sizeof(float) ? noise : cn_alloc_array(b->ctx, (size_t)n, each);
+    if (!noise || !out) {
+        *s = CN_ENOMEM;
+        cn_free(noise == out ? NULL : out);
+        cn_free(noise);
+        return NULL;
+    }
+    cn_seed_tensor(x->name, 0, 0.1f, noise, n);
+    if (out != noise) {
+        cn_from_f32(type, noise, out, (size_t)n);
+        cn_free(noise);
+    }
+    return out;
+}
+
+static void *room(bench *b, size_t bytes, cn_status *s)
+{
+    void *p = *s == CN_OK ? cn_alloc0(b->ctx, CN_MAX(bytes, (size_t)64)) : NULL;
+    if (!p) *s = CN_ENOMEM;
+    return p;
+}
+
+/* The fastest run; one is done before and not counted. */
+static cn_status time_step(bench *b, const cn_step *prepared, double *seconds)
+{
+    cn_step st = *prepared;
+    const cn_node *n = st.node;
+    cn_status s = CN_OK;
+    for (int i = 0; i < CN_MAX_INPUTS; i++)
+        st.in[i] = i < n->n_in ? operand(b, n->in[i], &s) : NULL;
+    st.residual_data = operand(b, st.residual, &s);
+    st.shift_data = operand(b, st.shift, &s);
+    st.out = room(b, st.out_bytes, &s);
+    st.scratch = room(b, st.scratch_bytes, &s);
+    for (int i = 0; i < CN_MAX_AUX; i++)
+        st.aux[i] =
+            n->aux[i] ? room(b, (size_t)cn_node_elements(n->aux[i]) * sizeof(float), &s) : NULL;
+    *seconds = 0;
+    double all = 0;
+    if (s == CN_OK) s = b->backend->run(b->backend, b->ctx, &st);
+    for (int i = 0; s == CN_OK && i < BENCH_MAX_RUNS && (i < b->runs || all < least_seconds); i++) {
+        const double begun = cn_now_s();
+        s = b->backend->run(b->backend, b->ctx, &st);
+        const double took = cn_now_s() - begun;
+        if (!i || took < *seconds) *seconds = took;
+        all += took;
+    }
+    for (int i = 0; i < CN_MAX_INPUTS; i++) cn_free((void *)(uintptr_t)st.in[i]);
+    for (int i = 0; i < CN_MAX_AUX; i++) cn_free(st.aux[i]);
+    cn_free((void *)(uintptr_t)st.residual_data);
+    cn_free((void *)(uintptr_t)st.shift_data);
+    cn_free(st.out);
+    cn_free(st.scratch);
+    return s;
+}
+
+static cn_status add_step(ops_work *w, const cn_step *st, int network)
+{
+    op_row r;
+    if (!name_step(st, &r)) return CN_OK;
+    int at = 0;
+    while (at < w->n && !same_row(&w->rows[at], &r)) at++;
+    if (at == w->n) {
+        if (w->n == MAX_OPS) return CN_OK;
+        CN_TRY(time_step(w->b, st, &r.seconds));
+        w->rows[w->n++] = r;
+    }
+    w->rows[at].count[network]++;
+    return CN_OK;
+}
+
+static cn_status add_plan(ops_work *w, const cn_plan *p, int network)
+{
+    for (int i = 0; i < p->n_steps; i++) CN_TRY(add_step(w, &p->steps[i], network));
+    return CN_OK;
+}
+
+/* --- the networks --------------------------------------------------------------------------------------- */
+
+static cn_status add_steps_of(ops_work *w, bool gradients, int network)
+{
+    bench *b = w->b;
+    cn_params *unet = NULL, *control = NULL;
+    cn_stepgraph *g = NULL;
+    cn_status s = cn_params_create(b->ctx, "unet", &unet);
+    if (s == CN_OK) s = cn_params_create(b->ctx, "controlnet", &control);
+    if (s == CN_OK) {
+        cn_params_set_trainable(control, gradients);
+        bench_types(b, unet);
+        bench_types(b, control);
+        const cn_stepgraph_options o = {.batch = b->batch,
+                                        .width = b->px,
+                                        .height = b->px,
+                                        .latent_w = b->px / 8,
+                                        .latent_h = b->px / 8,
+                                        .tokens = 77,
+                                        .control = true,
+                                        .gradients = gradients};
+        s = cn_stepgraph_create(b->ctx, b->backend, &b->unet, &b->control, unet, control, &o, &g);
+    }
+    if (s == CN_OK) s = add_plan(w, g->plan, network);
+    cn_stepgraph_destroy(g);
+    cn_params_destroy(unet);
+    cn_params_destroy(control);
+    return s;
+}
+
+static cn_status add_decoder(ops_work *w)
+{
+    bench *b = w->b;
+    cn_params *vae = NULL;
+    cn_graph *g = NULL;
+    cn_plan *p = NULL;
+    cn_status s = cn_params_create(b->ctx, "vae", &vae);
+    if (s == CN_OK) s = cn_graph_create(b->ctx, &g);
+    if (s == CN_OK) {
+        bench_types(b, vae);
+        cn_node *z = cn_input4(g, "z", 1, b->px / 8, b->px / 8, b->vae.latent_channels);
+        cn_graph_use(g, vae);
+        cn_node *y = cn_vae_decode_build(g, &b->vae, z);
+        s = cn_plan_create(b->ctx, g, b->backend, &y, 1, false, &p);
+    }
+    if (s == CN_OK) s = add_plan(w, p, 1);
+    cn_plan_destroy(p);
+    cn_graph_destroy(g);
+    cn_params_destroy(vae);
+    return s;
+}
+
+/* What a large product reaches, in the type of the run, weights stored in it. */
+static cn_status measure_square(ops_work *w)
+{
+    bench *b = w->b;
+    cn_params *p = NULL;
+    cn_graph *g = NULL;
+    cn_plan *plan = NULL;
+    cn_status s = cn_params_create(b->ctx, "square", &p);
+    if (s == CN_OK) s = cn_graph_create(b->ctx, &g);
+    if (s == CN_OK) {
+        cn_params_set_compute(p, b->dtype);
+        cn_params_set_storage(p, b->dtype);
+        cn_graph_use(g, p);
+        cn_node *x = cn_input(g, "x", CN_F32, 2, (int64_t[]){SQUARE, SQUARE}, false);
+        cn_node *y = cn_linear(g, "w", cn_compute(g, x), SQUARE, false);
+        s = cn_plan_create(b->ctx, g, b->backend, &y, 1, false, &plan);
+    }
+    for (int i = 0; s == CN_OK && i < plan->n_steps; i++) {
+        double seconds = 0;
+        if (plan->steps[i].node->op != CN_OP_LINEAR) continue;
+        s = time_step(b, &plan->steps[i], &seconds);
+        if (s == CN_OK) w->square = plan->steps[i].flops / seconds;
+    }
+    cn_plan_destroy(plan);
+    cn_graph_destroy(g);
+    cn_params_destroy(p);
+    return s;
+}
+
+/* --- the table ------------------------------------------------------------------------------------------ */
+
+static void print_json(const ops_work *w, const op_row *r)
+{
+    const bench *b = w->b;
+    printf("{\"work\": \"ops\", \"op\": \"%s\", \"direction\": \"%s\", \"shape\": \"%s\", "
+           "\"sums\": %s, \"dtype\": \"%s\", \"px\": %lld, \"batch\": %lld, \"threads\": %d",
+           r->kind, r->direction, r->shape, r->sums ? "true" : "false", r->type, (long long)b->px,
+           (long long)b->batch, cn_threads(b->ctx));
+    for (int i = 0; i < NETWORKS; i++)
+        printf(", \"count_%s\": %lld", networks[i], (long long)r->count[i]);
+    printf(", \"seconds_min\": %.6f, \"gflops\": %.1f, \"share\": %.3f}\n", r->seconds,
+           r->flops / r->seconds / 1e9, r->flops / r->seconds / w->square);
+}
+
+static void print_row(const ops_work *w, const op_row *r)
+{
+    printf("%-11s %-15s %-34s %-4s %4lld %6lld %5lld %9.2f %9.1f %6.2f\n", r->kind, r->direction,
+           r->shape, r->sums ? "+sum" : "", (long long)r->count[0], (long long)r->count[1],
+           (long long)r->count[2], r->seconds * 1e3, r->flops / r->seconds / 1e9,
+           r->flops / r->seconds / w->square);
+}
+
+/* Per network: time in these steps, their rate, and the part of the work at 0.8 of the square product or more. */
+static void print_sum(const ops_work *w, int network, bool table)
+{
+    double seconds = 0, flops = 0, fast = 0;
+    for (int i = 0; i < w->n; i++) {
+        const op_row *r = &w->rows[i];
+        const double n = (double)r->count[network];
+        if (strcmp(r->kind, "attention") == 0) continue;
+        seconds += n * r->seconds;
+        flops += n * r->flops;
+        if (r->flops / r->seconds >= 0.8 * w->square) fast += n * r->flops;
+    }
+    if (!(seconds > 0)) return;
+    const char *format =
+        table ? "%-7s convolutions and products: %.3f s, %.1f GFLOP/s, %.2f of the square product; "
+                "%.0f%% of the work at 0.8 or more\n"
+              : "{\"work\": \"ops sum\", \"network\": \"%s\", \"seconds\": %.4f, \"gflops\": %.1f, "
+                "\"share\": %.3f, \"percent_at_0.8\": %.0f}\n";
+    printf(format, networks[network], seconds, flops / seconds / 1e9, flops / seconds / w->square,
+           100 * fast / flops);
+}
+
+static void print_all(const ops_work *w)
+{
+    const bool table = w->b->table || isatty(STDOUT_FILENO);
+    if (table)
+        printf("%s, %lld px, batch %lld, %d threads; a square product of %d: %.1f GFLOP/s\n"
+               "%-11s %-15s %-34s %-4s %4s %6s %5s %9s %9s %6s\n",
+               w->b->dtype == CN_BF16 ? "bf16" : "f32", (long long)w->b->px, (long long)w->b->batch,
+               cn_threads(w->b->ctx), SQUARE, w->square / 1e9, "operation", "direction",
+               "inputs x outputs of positions", "", "draw", "decode", "train", "ms", "GFLOP/s",
+               "share");
+    else
+        printf("{\"work\": \"ops square\", \"dtype\": \"%s\", \"size\": %d, \"threads\": %d, "
+               "\"gflops\": %.1f}\n",
+               w->b->dtype == CN_BF16 ? "bf16" : "f32", SQUARE, cn_threads(w->b->ctx),
+               w->square / 1e9);
+    for (int i = 0; i < w->n; i++) {
+        if (table)
+            print_row(w, &w->rows[i]);
+        else
+            print_json(w, &w->rows[i]);
+    }
+    for (int i = 0; i < NETWORKS; i++) print_sum(w, i, table);
+}
+
+cn_status bench_ops(bench *b)
+{
+    ops_work w = {.b = b, .rows = cn_alloc_array(b->ctx, MAX_OPS, sizeof(op_row))};
+    cn_status s = w.rows ? measure_square(&w) : CN_ENOMEM;
+    if (s == CN_OK) s = add_steps_of(&w, false, 0);
+    if (s == CN_OK) s = add_decoder(&w);
+    if (s == CN_OK) s = add_steps_of(&w, true, 2);
+    if (s == CN_OK) print_all(&w);
+    cn_free(w.rows);
+    return s;
+}
