@@ -318,6 +318,30 @@ cn_status cn_tensors_read(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info
     return cn_tensors_read_rows(ctx, t, info, 0, info && info->ndim ? info->shape[0] : 1, out);
 }
 
+/* The file that bytes are mapped from, t or one of its parts; NULL for the caller's memory. */
+static const cn_tensors *mapping_of(const cn_tensors *t, const unsigned char *bytes)
+{
+    for (int i = 0; i < t->n_parts; i++) {
+        const cn_tensors *part = t->parts[i];
+        if (part->mapped && bytes >= part->bytes && bytes < part->bytes + part->n) return part;
+    }
+    return t->mapped ? t : NULL;
+}
+
+/* Pages that were read stay in the system's page cache but no longer count as this process's memory, so
+ * that reading a file of weights takes no more than its largest tensor. */
+static void let_go(const cn_tensors *t, const unsigned char *bytes, size_t n)
+{
+    const cn_tensors *file = mapping_of(t, bytes);
+    if (!file) return;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = (uintptr_t)bytes & ~(page - 1);
+    const uintptr_t end =
+        CN_MIN(((uintptr_t)bytes + n + page - 1) & ~(page - 1), (uintptr_t)(file->bytes + file->n));
+    /* what fails here costs memory alone */
+    (void)madvise((void *)from, end - from, MADV_DONTNEED);
+}
+
 cn_status cn_tensors_read_rows(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info *info,
                                int64_t first, int64_t n, float *out)
 {
@@ -333,9 +357,11 @@ cn_status cn_tensors_read_rows(cn_ctx *ctx, const cn_tensors *t, const cn_tensor
     some.elements = info->elements / rows * n;
     some.data = (const unsigned char *)info->data +
                 (size_t)(info->ndim ? first * info->stride[0] : 0) * cn_dtype_bytes(info->dtype);
-    if (cn_tensor_contiguous(&some))
-        cn_to_f32(some.dtype, some.data, out, (size_t)some.elements);
-    else
+    if (!cn_tensor_contiguous(&some)) {
         read_strided(&some, out);
+        return CN_OK;
+    }
+    cn_to_f32(some.dtype, some.data, out, (size_t)some.elements);
+    let_go(t, some.data, (size_t)some.elements * cn_dtype_bytes(some.dtype));
     return CN_OK;
 }

@@ -122,6 +122,12 @@ cn_source cn_control_source(const cn_control_file *c)
     return (cn_source){c->file, c->path, form_prefix(c->form), form_layout(c->form), NULL};
 }
 
+cn_dtype cn_control_dtype(const cn_control_file *c)
+{
+    const cn_source s = cn_control_source(c);
+    return cn_source_dtype(&s);
+}
+
 /* --- does it fit ----------------------------------------------------------------------------------- */
 
 static void add_widths(cn_str *s, const cn_unet_config *c)

@@ -283,7 +283,7 @@ static int significant_dims(int ndim, const int64_t *shape)
     return ndim;
 }
 
-static bool same_shape(const cn_param *q, const cn_place *at)
+bool cn_place_fits(const cn_place *at, const cn_param *q)
 {
     const cn_tensor_info *t = at->tensor;
     int n = significant_dims(q->ndim, q->shape);
@@ -348,7 +348,7 @@ cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p,
         list[i] = cn_source_find(s, cn_params_network(p), q);
         if (!list[i].tensor)
             complain(&missing, s, q, &list[i]);
-        else if (!same_shape(q, &list[i]))
+        else if (!cn_place_fits(&list[i], q))
             complain(&misshapen, s, q, &list[i]);
     }
     cn_status status = CN_OK;
@@ -364,6 +364,23 @@ cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p,
     }
     *out = list;
     return CN_OK;
+}
+
+cn_dtype cn_source_dtype(const cn_source *s)
+{
+    static const cn_dtype types[] = {CN_F32, CN_F16, CN_BF16};
+    const size_t n = strlen(s->prefix);
+    int64_t elements[CN_COUNT(types)] = {0};
+    size_t most = 0;
+    for (int64_t i = 0; i < cn_tensors_count(s->file); i++) {
+        const cn_tensor_info *t = cn_tensors_at(s->file, i);
+        if (strncmp(t->name, s->prefix, n) != 0) continue;
+        for (size_t k = 0; k < CN_COUNT(types); k++)
+            if (t->dtype == types[k]) elements[k] += t->elements;
+    }
+    for (size_t k = 1; k < CN_COUNT(types); k++)
+        if (elements[k] > elements[most]) most = k;
+    return types[most];
 }
 
 static int64_t largest(const cn_params *p)

@@ -81,6 +81,10 @@ typedef struct cn_place {
 size_t cn_name_part(const char *name, int *part, int *parts);
 /* Parameter q of the network (cn_params_network) under any of its published names; tensor NULL: none. */
 cn_place cn_source_find(const cn_source *s, const char *network, const cn_param *q);
+/* Whether the place's values have q's shape, up to trailing 1s. */
+bool cn_place_fits(const cn_place *at, const cn_param *q);
+/* The type that most of the values have, of F32, F16 and BF16. */
+cn_dtype cn_source_dtype(const cn_source *s);
 /* One place per parameter, shapes checked (equal up to trailing 1s); *out: cn_free. Missing and
  * misshapen tensors are CN_EMISMATCH: the first three by name, and how many more. */
 cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p,

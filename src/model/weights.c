@@ -203,6 +203,17 @@ cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, const char *network,
     return CN_OK;
 }
 
+cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, const char *network, cn_dtype *out)
+{
+    char path[CN_PATH_BYTES];
+    cn_tensors *opened = NULL;
+    cn_source s;
+    CN_TRY(cn_base_source(ctx, b, network, path, &opened, &s));
+    *out = cn_source_dtype(&s);
+    cn_tensors_close(opened);
+    return CN_OK;
+}
+
 cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params *p)
 {
     char path[CN_PATH_BYTES];

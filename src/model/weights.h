@@ -35,6 +35,9 @@ cn_status cn_base_settle_prediction(cn_ctx *ctx, cn_base *b, cn_backend *be) CN_
 /* The base's tokenizer: its own folder's, or tokenizer_dir when given (a single file has none). */
 cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer_dir,
                             cn_tokenizer **out) CN_CHECKED;
+/* The type that most of a network's values have in the base's files: F32, F16 or BF16. */
+cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, const char *network,
+                        cn_dtype *out) CN_CHECKED;
 /* Fills every declared parameter of p (network "unet", "vae" or "text_encoder") from the base. */
 cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params *p) CN_CHECKED;
 
@@ -50,12 +53,17 @@ cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out) 
 void cn_control_close(cn_control_file *c);
 cn_status cn_control_load(cn_ctx *ctx, const cn_control_file *c, cn_backend *be,
                           cn_params *p) CN_CHECKED;
+/* The type that most of its values have in the file: F32, F16 or BF16. */
+cn_dtype cn_control_dtype(const cn_control_file *c);
 /* CN_EMISMATCH with one line when the ControlNet's widths don't fit the base's UNet. */
 cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c,
                           const cn_unet_config *base) CN_CHECKED;
 /* A fresh ControlNet: every parameter that the UNet has under the same name is copied (encoder, middle,
  * time embedding); zero convolutions at 0; the hint network initialised from seed. */
 cn_status cn_control_init_from_unet(cn_ctx *ctx, cn_backend *be, const cn_params *unet,
+                                    cn_params *control, uint64_t seed) CN_CHECKED;
+/* The same from the base's file, whatever precision the UNet is kept in. */
+cn_status cn_control_init_from_base(cn_ctx *ctx, cn_backend *be, const cn_base *base,
                                     cn_params *control, uint64_t seed) CN_CHECKED;
 /* Starts every parameter of p as training from scratch does (cn_param.init), from seed. */
 cn_status cn_params_init(cn_ctx *ctx, cn_backend *be, cn_params *p, uint64_t seed) CN_CHECKED;

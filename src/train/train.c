@@ -202,7 +202,7 @@ static cn_status load_weights(cn_trainer *t)
     if (t->start)
         CN_TRY(cn_control_load(t->ctx, t->start, t->be, t->control));
     else
-        CN_TRY(cn_control_init_from_unet(t->ctx, t->be, t->unet, t->control, t->o.seed));
+        CN_TRY(cn_control_init_from_base(t->ctx, t->be, t->base, t->control, t->o.seed));
     return t->o.only_mid_control ? silence_links(t) : CN_OK;
 }
 

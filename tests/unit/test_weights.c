@@ -563,6 +563,28 @@ static void control_starts_as_the_unets_copy(void **state)
     cn_params_destroy(again);
 }
 
+static void control_starts_from_the_file_whatever_the_unets_storage(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"one.safetensors", "base"};
+    for (size_t k = 0; k < CN_COUNT(paths); k++) {
+        cn_base *b = NULL;
+        cn_dtype stored = CN_I32;
+        cn_params *unet = declare("unet"), *p = declare("controlnet"), *q = declare("controlnet");
+        assert_int_equal(cn_base_open(ctx, at(paths[k]), &b), CN_OK);
+        assert_int_equal(cn_base_load(ctx, b, &plain, unet), CN_OK);
+        assert_int_equal(cn_control_init_from_unet(ctx, &plain, unet, p, 7), CN_OK);
+        assert_int_equal(cn_control_init_from_base(ctx, &plain, b, q, 7), CN_OK);
+        assert_params_equal(q, p, CN_F32);
+        assert_int_equal(cn_base_dtype(ctx, b, "unet", &stored), CN_OK);
+        assert_int_equal(stored, CN_F32);
+        cn_base_close(b);
+        cn_params_destroy(unet);
+        cn_params_destroy(p);
+        cn_params_destroy(q);
+    }
+}
+
 static void scratch_values_follow_their_rules(void **state)
 {
     (void)state;
@@ -707,6 +729,7 @@ int main(void)
         cmocka_unit_test(missing_tensors_are_named),
         cmocka_unit_test(failed_allocations_leave_nothing),
         cmocka_unit_test(control_starts_as_the_unets_copy),
+        cmocka_unit_test(control_starts_from_the_file_whatever_the_unets_storage),
         cmocka_unit_test(scratch_values_follow_their_rules),
         cmocka_unit_test(inspect_counts),
         cmocka_unit_test(tokenizer_is_copied_or_asked_for),
