@@ -57,8 +57,8 @@ static cn_status run_norm(cpu_backend *b, const cn_step *st)
     const cn_stored_kernels *k = cn_cpu_stored(b, grad ? n->in[0] : n); /* y or dy */
     switch (n->op) {
     case CN_OP_GROUP_NORM:
-        k->group_norm(st->in[0], st->in[1], st->in[2], st->out, st->aux[0], N, positions(n), C,
-                      n->groups, n->eps, silu, st->scratch);
+        k->group_norm(st->in[0], st->in[1], st->in[2], n->n_in > 3 ? st->in[3] : NULL, st->out,
+                      st->aux[0], N, positions(n), C, n->groups, n->eps, silu, st->scratch);
         break;
     case CN_OP_GROUP_NORM_GRAD:
         k->group_norm_grad(st->in[0], st->in[1], st->in[2], st->in[3], st->in[4], st->out,

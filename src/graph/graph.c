@@ -33,6 +33,7 @@ struct cn_graph {
     bool *checkpointed; /* [cap_segments], segment s at s - 1 */
     tap *taps;
     int n_taps, cap_taps;
+    bool shares_stats;
 };
 
 cn_status cn_graph_create(cn_ctx *ctx, cn_graph **out)
@@ -312,6 +313,16 @@ static bool path_add_both(char *ldm, char *diffusers, const char *name)
     size_t n = bar ? (size_t)(bar - name) : strlen(name);
     const char *second = bar ? bar + 1 : name;
     return path_add(ldm, name, n) && path_add(diffusers, second, strlen(second));
+}
+
+void cn_graph_share_stats(cn_graph *g)
+{
+    g->shares_stats = true;
+}
+
+bool cn_graph_shares_stats(const cn_graph *g)
+{
+    return g->shares_stats;
 }
 
 void cn_scope_push(cn_graph *g, const char *name)

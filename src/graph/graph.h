@@ -171,6 +171,11 @@ cn_status cn_graph_status(cn_graph *g) CN_CHECKED;
 int cn_graph_size(const cn_graph *g);
 cn_node *cn_graph_node(const cn_graph *g, int id);
 
+/* Group norms built from here on read statistics [N,groups,2] (mean, 1/deviation) from an input of their own,
+ * in[3], and use them where the deviation is above 0; aux[0] gets x's own. So parts of a picture can be
+ * normalised as the whole is. */
+void cn_graph_share_stats(cn_graph *g);
+bool cn_graph_shares_stats(const cn_graph *g);
 /* Parameters declared from here on belong to p, and networks compute in its type. */
 void cn_graph_use(cn_graph *g, cn_params *p);
 void cn_scope_push(cn_graph *g, const char *name);

@@ -5,15 +5,15 @@
  */
 #include "graph/ops.h"
 
-static cn_node *norm(cn_graph *g, cn_op op, const char *name, cn_node *x, float eps)
+static cn_node *norm(cn_graph *g, cn_op op, const char *name, cn_node *x, float eps, cn_node *given)
 {
     int64_t C = cn_channels(x);
     cn_scope_push(g, name);
     cn_node *gamma = cn_param_node(g, "weight", 1, &C, CN_INIT_ONE, C);
     cn_node *beta = cn_param_node(g, "bias", 1, &C, CN_INIT_ZERO, C);
     x = cn_cast(g, x, CN_F32);
-    cn_node *y =
-        cn_emit(g, op, cn_compute_type(g), x->ndim, x->shape, 3, (cn_node *[]){x, gamma, beta});
+    cn_node *y = cn_emit(g, op, cn_compute_type(g), x->ndim, x->shape, given ? 4 : 3,
+                         (cn_node *[]){x, gamma, beta, given});
     cn_scope_pop(g);
     if (!cn_poisoned(g)) y->eps = eps;
     return y;
@@ -27,7 +27,11 @@ cn_node *cn_group_norm(cn_graph *g, const char *name, cn_node *x, int groups, fl
                          (long long)cn_channels(x), groups);
     if (act != CN_ACT_NONE && act != CN_ACT_SILU)
         return cn_poison(g, "%s: group norm fuses with SiLU only", name);
-    cn_node *y = norm(g, CN_OP_GROUP_NORM, name, x, eps);
+    int64_t shape[3] = {x->shape[0], groups, 2};
+    cn_node *given = NULL;
+    if (cn_graph_shares_stats(g)) given = cn_input(g, "statistics", CN_F32, 3, shape, false);
+    cn_node *y = norm(g, CN_OP_GROUP_NORM, name, x, eps, given);
+    if (given) cn_emit_aux(g, y, 0, CN_F32, 3, shape);
     if (cn_poisoned(g)) return y;
     y->groups = groups;
     y->act = act;
@@ -37,7 +41,7 @@ cn_node *cn_group_norm(cn_graph *g, const char *name, cn_node *x, int groups, fl
 cn_node *cn_layer_norm(cn_graph *g, const char *name, cn_node *x, float eps)
 {
     if (cn_poisoned(g)) return x;
-    return norm(g, CN_OP_LAYER_NORM, name, x, eps);
+    return norm(g, CN_OP_LAYER_NORM, name, x, eps, NULL);
 }
 
 /* One kernel gives dx and, where asked, dgamma and dbeta. in: dy, x, stats, gamma, beta. */

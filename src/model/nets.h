@@ -33,6 +33,11 @@ void cn_controlnet_build(cn_graph *g, const cn_controlnet_config *c, cn_node *x,
 cn_node *cn_vae_encode_build(cn_graph *g, const cn_vae_config *c, cn_node *image);
 /* Latent [N,h,w,latent], already divided by the scaling factor, to image [N,H,W,3] about [-1,1]. */
 cn_node *cn_vae_decode_build(cn_graph *g, const cn_vae_config *c, cn_node *z);
+/* Their parts: what works at the picture's size, and what at the latents', [N,h,w,C] between them. */
+cn_node *cn_vae_down_build(cn_graph *g, const cn_vae_config *c, cn_node *image);
+cn_node *cn_vae_encode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *h);
+cn_node *cn_vae_decode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *z);
+cn_node *cn_vae_up_build(cn_graph *g, const cn_vae_config *c, cn_node *h);
 /* ids [N,L] I32 to [N,L,hidden], after the final layer norm. skip: last layers left out (0 none). */
 cn_node *cn_clip_build(cn_graph *g, const cn_clip_config *c, cn_node *ids, int skip);
 /* Its two halves: ids to their rows of the token table, [N,L,hidden], which may then be replaced (textual

@@ -47,7 +47,7 @@ static cn_node *out_layers(cn_graph *g, const cn_vae_config *c, cn_node *x, int6
     return cn_conv2d(g, "conv_out", x, O, 3, 1, 1);
 }
 
-cn_node *cn_vae_encode_build(cn_graph *g, const cn_vae_config *c, cn_node *image)
+cn_node *cn_vae_down_build(cn_graph *g, const cn_vae_config *c, cn_node *image)
 {
     char name[CN_NAME_MAX];
     int64_t multiple = c->levels >= 1 && c->levels <= CN_MAX_LEVELS ? 1 << (c->levels - 1) : 1;
@@ -64,19 +64,38 @@ cn_node *cn_vae_encode_build(cn_graph *g, const cn_vae_config *c, cn_node *image
         snprintf(name, sizeof name, "down.%d.downsample|down_blocks.%d.downsamplers.0", i, i);
         h = cn_vae_downsample(g, name, h);
     }
+    cn_scope_pop(g);
+    return h;
+}
+
+cn_node *cn_vae_encode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *h)
+{
+    cn_scope_push(g, "encoder");
     h = out_layers(g, c, middle(g, c, h), 2 * c->latent_channels);
     h = cn_scope_return(g, h);
     return cn_conv2d(g, "quant_conv", h, 2 * c->latent_channels, 1, 1, 0);
 }
 
-cn_node *cn_vae_decode_build(cn_graph *g, const cn_vae_config *c, cn_node *z)
+cn_node *cn_vae_encode_build(cn_graph *g, const cn_vae_config *c, cn_node *image)
 {
-    char name[CN_NAME_MAX];
+    return cn_vae_encode_middle_build(g, c, cn_vae_down_build(g, c, image));
+}
+
+cn_node *cn_vae_decode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *z)
+{
     if (!vae_ok(g, c, z, "latent", c->latent_channels, 1)) return cn_poison(g, "vae: no decoder");
     cn_node *h = cn_conv2d(g, "post_quant_conv", z, c->latent_channels, 1, 1, 0);
     cn_scope_push(g, "decoder");
     h = cn_conv2d(g, "conv_in", h, c->channels[c->levels - 1], 3, 1, 1);
     h = middle(g, c, h);
+    cn_scope_pop(g);
+    return h;
+}
+
+cn_node *cn_vae_up_build(cn_graph *g, const cn_vae_config *c, cn_node *h)
+{
+    char name[CN_NAME_MAX];
+    cn_scope_push(g, "decoder");
     for (int i = 0; i < c->levels; i++) {
         int level = c->levels - 1 - i;
         for (int j = 0; j <= c->layers_per_block; j++) {
@@ -87,5 +106,11 @@ cn_node *cn_vae_decode_build(cn_graph *g, const cn_vae_config *c, cn_node *z)
         snprintf(name, sizeof name, "up.%d.upsample|up_blocks.%d.upsamplers.0", level, i);
         h = cn_upsample(g, name, h, 2 * h->shape[1], 2 * h->shape[2]);
     }
-    return cn_scope_return(g, out_layers(g, c, h, c->image_channels));
+    return cn_cast(g, cn_scope_return(g, out_layers(g, c, h, c->image_channels)), CN_F32);
+}
+
+cn_node *cn_vae_decode_build(cn_graph *g, const cn_vae_config *c, cn_node *z)
+{
+    cn_node *h = cn_vae_decode_middle_build(g, c, z);
+    return cn_poisoned(g) ? h : cn_vae_up_build(g, c, h);
 }

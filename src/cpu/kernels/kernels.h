@@ -74,8 +74,9 @@ typedef struct cn_attention_args {
        int64_t C))                                                                                 \
     X(void, fill, (float value, void *y, int64_t n))                                               \
     X(void, group_norm,                                                                            \
-      (const float *x, const float *gamma, const float *beta, void *y, float *stats, int64_t N,    \
-       int64_t P, int64_t C, int groups, float eps, bool silu, float *scratch))                    \
+      (const float *x, const float *gamma, const float *beta, const float *given, void *y,         \
+       float *stats, int64_t N, int64_t P, int64_t C, int groups, float eps, bool silu,            \
+       float *scratch))                                                                            \
     X(void, group_norm_grad,                                                                       \
       (const void *dy, const float *x, const float *stats, const float *gamma, const float *beta,  \
        float *dx, float *dgamma, float *dbeta, int64_t N, int64_t P, int64_t C, int groups,        \

@@ -95,9 +95,10 @@ static void channel_affine(const float *stats, const float *gamma, const float *
     }
 }
 
-void CN_S(group_norm)(const float *x, const float *gamma, const float *beta, void *out,
-                      float *stats, int64_t N, int64_t P, int64_t C, int groups, float eps,
-                      bool silu, float *scratch)
+/* given: statistics to use instead of x's own where their deviation is above 0; stats gets x's own. */
+void CN_S(group_norm)(const float *x, const float *gamma, const float *beta, const float *given,
+                      void *out, float *stats, int64_t N, int64_t P, int64_t C, int groups,
+                      float eps, bool silu, float *scratch)
 {
     act_t *y = out;
     int parts = cn_parts(N, omp_get_max_threads());
@@ -117,7 +118,8 @@ void CN_S(group_norm)(const float *x, const float *gamma, const float *beta, voi
     for (int64_t n = 0; n < N; n++) {
         group_stats(x + n * P * C, scratch, n * parts, parts, P, C, groups, eps,
                     stats + n * 2 * groups);
-        channel_affine(stats + n * 2 * groups, gamma, beta, C, groups, affine + n * 2 * C,
+        const float *use = given && given[1] > 0 ? given : stats;
+        channel_affine(use + n * 2 * groups, gamma, beta, C, groups, affine + n * 2 * C,
                        affine + n * 2 * C + C);
     }
 #pragma omp parallel for schedule(static)
