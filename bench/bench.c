@@ -23,7 +23,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 void bench_types(const bench *b, cn_params *p)
 {
@@ -68,8 +67,6 @@ cn_status bench_measure(bench *b, cn_status (*run)(void *user), void *user, benc
 
 void bench_report(const bench *b, const char *work, const bench_times *t, const cn_plan_info *info)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
     printf("{\"work\": \"%s\", \"dtype\": \"%s\", \"weights\": \"%s\", "
            "\"gradient_checkpointing\": %s, \"use_8bit_adam\": %s, \"px\": %lld, \"batch\": %lld, "
            "\"threads\": %d, "
@@ -82,7 +79,7 @@ void bench_report(const bench *b, const char *work, const bench_times *t, const 
            b->checkpointing ? "true" : "false", b->use_8bit_adam ? "true" : "false",
            (long long)b->px, (long long)b->batch, cn_threads(b->ctx), t->seconds[0],
            t->seconds[t->n / 2], info->flops / t->seconds[0] / 1e9, info->arena_bytes,
-           (long long)usage.ru_maxrss * 1024);
+           (long long)cn_peak_resident_bytes());
     fflush(stdout);
 }
 

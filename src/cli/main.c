@@ -4,6 +4,7 @@
 #include "cli/restart.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,11 @@ static int close_output(int status)
 int main(int argc, char **argv)
 {
     cli_restart_with_short_spinning(argv);
+    /* Freed pictures and weights go back to the system at once, so that what was planned is what is used. */
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 18);
+    mallopt(M_TRIM_THRESHOLD, 1 << 20);
+#endif
     const char *name = argc > 1 ? argv[1] : "";
     for (int i = 0; i < N_COMMANDS; i++)
         if (strcmp(commands[i].name, name) == 0)

@@ -275,6 +275,12 @@ static void accumulate(cn_backend *base, float *sum, const float *x, int64_t n)
     ((cpu_backend *)base)->k->stored[CN_STORED_F32]->add(sum, x, sum, n);
 }
 
+static bool computes(cn_backend *base, cn_dtype type)
+{
+    return type == CN_F32 ||
+           (type == CN_BF16 && ((cpu_backend *)base)->bf16 != CN_BF16_NONE && cn_dnnl_has_bf16());
+}
+
 cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
 {
     cpu_backend *b = cn_alloc0(ctx, sizeof *b);
@@ -302,7 +308,8 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
                            .destroy = destroy,
                            .adamw = adamw,
                            .sum_squares = sum_squares,
-                           .accumulate = accumulate};
+                           .accumulate = accumulate,
+                           .computes = computes};
     *out = &b->base;
     return CN_OK;
 }

@@ -64,6 +64,12 @@ void cn_dnnl_destroy(cn_dnnl *d)
     cn_free(d);
 }
 
+bool cn_dnnl_has_bf16(void)
+{
+    const unsigned have = (unsigned)dnnl_get_effective_cpu_isa();
+    return (have & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
+
 void cn_dnnl_prim_destroy(cn_dnnl_prim *p)
 {
     if (!p) return;
