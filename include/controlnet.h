@@ -308,6 +308,12 @@ typedef struct cn_pipeline_options {
     const char *const *embeddings; /* textual inversion files, n_embeddings of them */
     int n_embeddings;
     const char *embeddings_dir; /* folder of such files; NULL */
+    /* What the networks compute in: "f32" (NULL); "bf16", faster and less exact, where the processor can
+     * (CN_EINVAL elsewhere); "auto": bf16 where it can. */
+    const char *precision;
+    /* How large weights are kept in memory: "f32", "f16", "bf16"; "auto" (NULL): bf16 where the networks
+     * compute in it, else the type that most of a network's weights have in its file. */
+    const char *weight_type;
     bool
         keep_loaded; /* weights stay in memory from picture to picture; else each network only while used */
 } cn_pipeline_options;

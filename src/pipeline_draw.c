@@ -79,6 +79,7 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     p->ctx = ctx;
     p->keep_loaded = o->keep_loaded;
     cn_status s = cn_backend_cpu_create(ctx, &p->backend);
+    if (s == CN_OK) s = cn_pipeline_precision(p, o);
     if (s == CN_OK) s = cn_base_open(ctx, o->model, &p->base);
     if (s == CN_OK && o->prediction) s = cn_base_set_prediction(ctx, p->base, o->prediction);
     if (s == CN_OK) s = check_base(ctx, p->base);

@@ -2,6 +2,7 @@
  *
  *   pipeline_draw.c    opens a pipeline; cn_generate
  *   pipeline_inputs.c  options checked; sizes, conditions, masks and latents made ready
+ *   pipeline_networks.c  networks' parameters: what they compute in and are kept as
  *   pipeline_stages.c  text, encoding, sampling, decoding
  */
 #ifndef CN_PIPELINE_DRAW_H
@@ -22,6 +23,9 @@ struct cn_pipeline {
     cn_control_file *controls[CN_MAX_CONTROLS];
     int n_controls;
     bool keep_loaded;
+    cn_dtype compute;
+    cn_dtype storage; /* of weights, unless storage_auto */
+    bool storage_auto;
     /* NULL while not loaded */
     cn_params *text, *unet, *vae, *control[CN_MAX_CONTROLS];
     cn_draw *draw; /* over unet and control; kept for the next picture of the same sizes */
@@ -83,6 +87,14 @@ cn_status cn_pass_noise(cn_job *j, cn_pass *pass) CN_CHECKED;
 cn_status cn_job_save_latents(const cn_job *j) CN_CHECKED;
 /* 8-bit RGB, n values, to [-1,1]. */
 void cn_signed_values(const uint8_t *rgb, float *out, int64_t n);
+
+/* --- pipeline_networks.c ---------------------------------------------------------------------------- */
+
+/* Precision and weight type as the options name them. */
+cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o) CN_CHECKED;
+/* An empty parameter set for "text_encoder", "unet" or "vae", or for ControlNet k (network "controlnet"). */
+cn_status cn_pipeline_network(cn_pipeline *p, const char *network, int k,
+                              cn_params **out) CN_CHECKED;
 
 /* --- pipeline_stages.c ------------------------------------------------------------------------------ */
 

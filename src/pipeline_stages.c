@@ -42,7 +42,7 @@ cn_status cn_job_encode_text(cn_job *j)
     cn_pipeline *p = j->p;
     double begun = cn_now_s();
     cn_job_report(j, "text", 0, 1);
-    if (!p->text) CN_TRY(cn_params_create(p->ctx, "text_encoder", &p->text));
+    if (!p->text) CN_TRY(cn_pipeline_network(p, "text_encoder", 0, &p->text));
     cn_prompt_job prompts = {.options = j->o,
                              .prompt = j->prompt,
                              .guidance = j->guidance,
@@ -67,7 +67,7 @@ static cn_status vae_spec(cn_job *j, const cn_pass *pass, cn_vae_spec *out)
     int64_t factor = cn_vae_factor(&p->base->vae), tile = 0;
     if (j->o->vae_tiling)
         tile = j->o->vae_tile_size ? j->o->vae_tile_size / factor : p->base->unet.sample_size;
-    if (!p->vae) CN_TRY(cn_params_create(p->ctx, "vae", &p->vae));
+    if (!p->vae) CN_TRY(cn_pipeline_network(p, "vae", 0, &p->vae));
     *out = (cn_vae_spec){.config = &p->base->vae,
                          .params = p->vae,
                          .latent_h = pass->latent_h,
@@ -259,9 +259,9 @@ static cn_status prepare_drawing(cn_job *j)
                          .latent_w = j->pass.latent_w,
                          .context_length = j->text.length,
                          .guidance = j->guidance};
-    if (fresh) CN_TRY(cn_params_create(p->ctx, "unet", &p->unet));
+    if (fresh) CN_TRY(cn_pipeline_network(p, "unet", 0, &p->unet));
     for (int k = 0; k < p->n_controls; k++) {
-        if (fresh) CN_TRY(cn_params_create(p->ctx, "controlnet", &p->control[k]));
+        if (fresh) CN_TRY(cn_pipeline_network(p, "controlnet", k, &p->control[k]));
         spec.controls[k] = (cn_draw_control){.config = &p->controls[k]->config,
                                              .params = p->control[k],
                                              .cond_only = cond_only(j, k)};

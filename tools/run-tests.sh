@@ -109,6 +109,7 @@ run "e2e tests/golden/sd2/pipelines" "$build/tests/e2e" tests/golden/sd2/pipelin
 run "e2e tests/golden/drawing" "$build/tests/e2e" tests/golden/drawing
 run "e2e tests/golden/inpainting" "$build/tests/e2e" tests/golden/inpainting
 run "e2e tests/golden/prompts" "$build/tests/e2e" tests/golden/prompts
+run "e2e tests/golden/sd2/pipelines in bf16" "$build/tests/e2e" tests/golden/sd2/pipelines --precision bf16
 [ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
 
 if [ $((passed + failed)) = 0 ]; then

@@ -16,6 +16,8 @@ enum {
     OPT_MODEL,
     OPT_TOKENIZER,
     OPT_PREDICTION,
+    OPT_PRECISION,
+    OPT_WEIGHT_TYPE,
     OPT_LORA,
     OPT_LORA_DIR,
     OPT_EMBEDDING,
@@ -71,6 +73,12 @@ static const cli_option options[] = {
     [OPT_PREDICTION] = {"prediction", 0, "KIND",
                         "epsilon or v: what the UNet was trained to give, where the\n"
                         "model doesn't say it or says it wrongly"},
+    [OPT_PRECISION] = {"precision", 0, "TYPE",
+                       "what the networks compute in: f32 (default); bf16, faster and\n"
+                       "less exact, where the processor can; auto: bf16 where it can"},
+    [OPT_WEIGHT_TYPE] = {"weight-type", 0, "TYPE",
+                         "how weights are kept in memory: f32, f16 or bf16; auto\n"
+                         "(default): as their file has them, bf16 under --precision bf16"},
     [OPT_LORA] = {"lora", 0, "FILE[:WEIGHT]",
                   "merged into the weights (WEIGHT 1). May be given several times"},
     [OPT_LORA_DIR] = {"lora-dir", 0, "DIR",
@@ -342,6 +350,12 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_MODEL: r->pipeline.model = p->value; return true;
     case OPT_TOKENIZER: r->pipeline.tokenizer = p->value; return true;
     case OPT_PREDICTION: return parse_prediction(p, r);
+    case OPT_PRECISION:
+        r->pipeline.precision = p->value;
+        return one_of(p, id, (const char *const[]){"auto", "f32", "bf16", NULL});
+    case OPT_WEIGHT_TYPE:
+        r->pipeline.weight_type = p->value;
+        return one_of(p, id, (const char *const[]){"auto", "f32", "f16", "bf16", NULL});
     case OPT_LORA: return parse_lora(p, r);
     case OPT_LORA_DIR: r->pipeline.lora_dir = p->value; return true;
     case OPT_EMBEDDING: return parse_embedding(p, r);

@@ -48,7 +48,7 @@ static cn_status build_encoder(cn_control *u, const cn_draw_spec *s, const cn_dr
     u->features = cn_input4(g, "hint", u->n, s->latent_h, s->latent_w, cn_channels(u->hint.y));
     cn_graph_use(g, c->params);
     cn_residuals r;
-    cn_controlnet_build(g, c->config, u->x, u->t, u->context, cn_compute(g, u->features), &r);
+    cn_controlnet_build(g, c->config, u->x, u->t, u->context, u->features, &r);
     CN_TRY(cn_graph_status(g));
     for (int i = 0; i < r.n; i++) u->y[i] = r.down[i];
     u->y[r.n] = r.mid;

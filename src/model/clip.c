@@ -73,8 +73,10 @@ cn_node *cn_clip_layers_build(cn_graph *g, const cn_clip_config *c, cn_node *h, 
                                   : "embeddings.position_embedding.weight",
                               h, c->max_positions);
     for (int i = 0; i < c->layers - skip; i++) h = clip_layer(g, c, i, h);
+    cn_precise_begin(g);
     h = cn_layer_norm(g, c->open_clip ? "ln_final|final_layer_norm" : "final_layer_norm", h,
                       c->layer_norm_eps);
+    cn_precise_end(g);
     return cn_scope_return(g, h);
 }
 

@@ -1,8 +1,8 @@
-/* e2e.c - `e2e DIR [--controlnet PROGRAM]`: the program against the published pipelines' pictures.
+/* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16]`: the program against the published pipelines' pictures.
  *
  * Every case of DIR/cases.json is drawn by PROGRAM (build/controlnet) from the model as a folder and again
  * from the same as a single file, and compared with DIR/NAME.png (at least 40 dB) and with the final latents in
- * DIR/cases.safetensors (1e-3 of the largest). Where DIR holds no model, it is written from
+ * DIR/cases.safetensors (1e-3 of the largest). With --precision bf16 the cases are drawn so and 30 dB is enough. Where DIR holds no model, it is written from
  * DIR/../core's manifests (with DIR/unet.json's in_channels, if any). A case that needs an option or a sampling method which PROGRAM's help doesn't
  * name is printed as skipped. DIR/tokens.json goes through the tokenizer.
  */
@@ -10,6 +10,7 @@
 #include "../support/tiny_model.h"
 #include "../support/values.h"
 
+#include "cpu/cpu.h"
 #include "io/image.h"
 #include "io/json.h"
 #include "io/tensors.h"
@@ -23,13 +24,15 @@
 #include <unistd.h>
 
 enum { MAX_ARGS = 128, PATH_BYTES = 4096 };
-static const double min_psnr_db = 40, latent_tolerance = 1e-3;
+static const double latent_tolerance = 1e-3;
 
 typedef struct suite {
     cn_ctx *ctx;
     test_report report;
     int skipped;
     const char *dir, *program;
+    const char *precision; /* --precision of the cases; NULL: none is given */
+    double min_psnr_db;
     char temp[PATH_BYTES];   /* this run's own folder */
     char models[PATH_BYTES]; /* where the model and the ControlNets are: dir or temp */
     int64_t unet_channels;   /* of an inpainting UNet, else 0 */
@@ -247,7 +250,8 @@ static double psnr_db(const cn_image *a, const cn_image *b)
     return sum > 0 ? 10 * log10(255.0 * 255.0 * (double)n / sum) : INFINITY;
 }
 
-static void compare_image(suite *s, const char *label, const char *got, const char *want)
+static void compare_image(suite *s, const char *label, const char *got, const char *want,
+                          double min_psnr_db)
 {
     cn_image *a = NULL, *b = NULL;
     cn_status status = cn_image_load(s->ctx, got, &a);
@@ -269,6 +273,7 @@ static void compare_image(suite *s, const char *label, const char *got, const ch
 
 static void compare_latents(suite *s, const char *label, const char *got, const char *name)
 {
+    if (s->min_psnr_db < 40) return; /* the tolerance is that of F32 */
     const cn_tensor_info *want = s->latents ? cn_tensors_find(s->latents, name) : NULL;
     cn_tensors *file = NULL;
     if (!want) return;
@@ -306,7 +311,7 @@ static void compare_case(suite *s, const char *label, const char *name, const js
         snprintf(want, sizeof want, "%.2000s/%.200s%s.png", s->dir, name, number);
         snprintf(title, sizeof title, "%s%s", label, number);
         if (!cn_file_exists(want)) continue;
-        compare_image(s, title, got, want);
+        compare_image(s, title, got, want, s->min_psnr_db);
         seen++;
     }
     snprintf(got, sizeof got, "%.2000s/out.safetensors", s->temp);
@@ -335,6 +340,7 @@ static void run_case(suite *s, const char *model, const char *name, const json_t
     add_sampling(c, entry);
     add_rest(s, c, entry);
     add_arguments(s, c, entry);
+    if (s->precision) add(c, "--precision=%s", s->precision);
     add(c, "--save_latents");
     add(c, "%s/out.safetensors", s->temp);
     add(c, "-o");
@@ -574,6 +580,32 @@ static cn_status prepare(suite *s)
     return CN_OK;
 }
 
+/* The picture same0.png (check_description) with other weights in memory. */
+static void check_weight_types(suite *s, const char *model)
+{
+    static const struct {
+        const char *type;
+        double db;
+    } rows[] = {{"f16", 45}, {"bf16", 30}};
+    char one[PATH_BYTES], type[64], name[64], out[PATH_BYTES], want[PATH_BYTES];
+    snprintf(one, sizeof one, "%.2000s/%.200s", s->models, model);
+    snprintf(want, sizeof want, "%.2000s/same0.png", s->temp);
+    for (size_t i = 0; i < CN_COUNT(rows); i++) {
+        snprintf(type, sizeof type, "--weight-type=%s", rows[i].type);
+        snprintf(name, sizeof name, "%s.png", rows[i].type);
+        snprintf(out, sizeof out, "%.2000s/%s", s->temp, name);
+        draw_words(s,
+                   (const char *const[]){"-m", one, "-pdog", "-nbad", "--steps=2", "-s5", "-W60",
+                                         "-H64", type, NULL},
+                   name);
+        compare_image(s, type, out, want, rows[i].db);
+    }
+    setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 1);
+    expect_refusal(s, 1, "bfloat16",
+                   (const char *const[]){"-m", one, "-p", "", "-s1", "--precision=bf16", NULL});
+    unsetenv("ONEDNN_MAX_CPU_ISA");
+}
+
 static void run_all(suite *s)
 {
     static const char *const forms[] = {"model", "model.ckpt", "model.safetensors"};
@@ -596,21 +628,39 @@ static void run_all(suite *s)
     if (!s->unet_channels) {
         check_description(s, forms[0]);
         check_recipe(s, forms[0]);
+        check_weight_types(s, forms[0]);
         check_refusals(s);
     }
     check_tokens(s);
 }
 
+static bool computes_bf16(cn_ctx *ctx)
+{
+    cn_backend *be = NULL;
+    bool can = cn_backend_cpu_create(ctx, &be) == CN_OK && be->computes(be, CN_BF16);
+    if (be) be->destroy(be);
+    return can;
+}
+
 int main(int argc, char **argv)
 {
-    suite s = {.program = "build/controlnet"};
+    suite s = {.program = "build/controlnet", .min_psnr_db = 40};
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--controlnet") == 0 && i + 1 < argc)
             s.program = argv[++i];
+        else if (strcmp(argv[i], "--precision") == 0 && i + 1 < argc)
+            s.precision = argv[++i];
         else
             s.dir = argv[i];
+    bool bf16 = s.precision && strcmp(s.precision, "bf16") == 0;
+    if (bf16) s.min_psnr_db = 30;
+    if (bf16 && !computes_bf16(s.ctx)) {
+        printf("SKIP --precision bf16: this processor has no bfloat16 arithmetic\n"
+               "0 passed, 0 failed, 1 skipped\n");
+        return 0;
+    }
     if (!s.dir || !(s.ctx = cn_ctx_create(0))) {
-        fprintf(stderr, "usage: e2e DIR [--controlnet PROGRAM]\n");
+        fprintf(stderr, "usage: e2e DIR [--controlnet PROGRAM] [--precision f32|bf16]\n");
         return 2;
     }
     if (report_status(&s.report, "preparing", s.ctx, prepare(&s))) run_all(&s);

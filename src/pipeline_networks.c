@@ -1,0 +1,64 @@
+/* pipeline_networks.c - a pipeline's parameter sets: what the networks compute in, how their weights are kept.
+ *
+ * Text encoder, UNet, ControlNets and VAE compute in one type; each keeps its weights in the type its own file
+ * has, unless one is asked for.
+ */
+#include "pipeline_draw.h"
+
+#include <string.h>
+
+static const struct {
+    const char *name;
+    cn_dtype dtype;
+} weight_types[] = {{"f32", CN_F32}, {"f16", CN_F16}, {"bf16", CN_BF16}};
+
+static cn_status find_precision(cn_pipeline *p, const char *name, cn_dtype *out)
+{
+    cn_ctx *ctx = p->ctx;
+    *out = CN_F32;
+    if (!name || !strcmp(name, "f32")) return CN_OK;
+    bool can = p->backend->computes(p->backend, CN_BF16);
+    if (!strcmp(name, "bf16") && !can)
+        return cn_fail(
+            ctx, CN_EINVAL,
+            "precision bf16: this processor has no bfloat16 arithmetic (AVX512_BF16), or oneDNN "
+            "was told not to use it; f32 is possible");
+    if (strcmp(name, "bf16") != 0 && strcmp(name, "auto") != 0)
+        return cn_fail(ctx, CN_EINVAL, "precision \"%s\": there is auto, f32 and bf16", name);
+    if (can) *out = CN_BF16;
+    return CN_OK;
+}
+
+cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o)
+{
+    CN_TRY(find_precision(p, o->precision, &p->compute));
+    p->storage_auto = !o->weight_type || !strcmp(o->weight_type, "auto");
+    if (p->storage_auto) return CN_OK;
+    for (size_t i = 0; i < CN_COUNT(weight_types); i++)
+        if (!strcmp(weight_types[i].name, o->weight_type)) {
+            p->storage = weight_types[i].dtype;
+            return CN_OK;
+        }
+    return cn_fail(p->ctx, CN_EINVAL, "weight type \"%s\": there is auto, f32, f16 and bf16",
+                   o->weight_type);
+}
+
+/* Values rounded to BF16 once are those that computing in BF16 would round them to at every step. */
+static cn_status storage_of(const cn_pipeline *p, const char *network, int k, cn_dtype *out)
+{
+    *out = p->storage_auto ? CN_BF16 : p->storage;
+    if (!p->storage_auto || p->compute == CN_BF16) return CN_OK;
+    if (strcmp(network, "controlnet") != 0) return cn_base_dtype(p->ctx, p->base, network, out);
+    *out = cn_control_dtype(p->controls[k]);
+    return CN_OK;
+}
+
+cn_status cn_pipeline_network(cn_pipeline *p, const char *network, int k, cn_params **out)
+{
+    cn_dtype storage;
+    CN_TRY(storage_of(p, network, k, &storage));
+    CN_TRY(cn_params_create(p->ctx, network, out));
+    cn_params_set_compute(*out, p->compute);
+    cn_params_set_storage(*out, storage);
+    return CN_OK;
+}
