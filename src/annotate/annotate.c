@@ -4,6 +4,7 @@
 #include "annotate/canny.h"
 #include "annotate/pointwise.h"
 #include "annotate/resize.h"
+#include "annotate/strokes.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -46,12 +47,30 @@ static cn_status run_scribble(cn_ctx *ctx, const cn_annotate_args *args, const c
     return cn_scribble(ctx, in, args->values[0] != 0, out);
 }
 
+static const cn_annotator_option strokes_options[] = {
+    {"threshold", "edges weaker than this after the first blur are dropped", CN_OPTION_NUMBER, 0,
+     255, 127},
+    {"sigma", "blur in pixels before thinning", CN_OPTION_NUMBER, 0.1, 64, 3},
+    {"width", "blur in pixels that widens the thinned lines", CN_OPTION_NUMBER, 0.1, 64, 3},
+    {"level", "what is brighter than this after it is a stroke", CN_OPTION_NUMBER, 0, 254, 4},
+};
+
+static cn_status run_strokes(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in,
+                             cn_image **out)
+{
+    const double *v = args->values;
+    cn_stroke_rules rules = {v[0], v[1], v[2], v[3]};
+    return cn_strokes(ctx, in, &rules, out);
+}
+
 static const cn_annotator kinds[] = {
     {"none", "the picture as it is", NULL, 0, false, run_none},
     {"canny", "Canny edges, white on black", canny_options, CN_COUNT(canny_options), false,
      run_canny},
     {"scribble", "a user's drawing, dark on light, as white strokes on black", scribble_options,
      CN_COUNT(scribble_options), false, run_scribble},
+    {"strokes", "a soft edge map (HED, PiDiNet), white on black, as a scribble", strokes_options,
+     CN_COUNT(strokes_options), false, run_strokes},
     {"invert", "dark and light exchanged", NULL, 0, false, run_invert},
 };
 

@@ -15,6 +15,7 @@ static const struct {
     void (*check)(cn_ctx *ctx, const char *root, tally *t);
 } checks[] = {
     {"canny", check_canny_folder},
+    {"hed", check_hed_folder},
     {"resize", check_resize_folder},
     {"scribble", check_scribble_folder},
 };

@@ -2,8 +2,10 @@
 #include "annotator_cases.h"
 
 #include "annotate/annotate.h"
+#include "annotate/blur.h"
 #include "annotate/canny.h"
 #include "annotate/resize.h"
+#include "annotate/strokes.h"
 #include "io/image.h"
 #include "io/json.h"
 #include "io/tensors.h"
@@ -304,6 +306,111 @@ void check_scribble_folder(cn_ctx *ctx, const char *root, tally *t)
         cn_image_destroy(in);
         cn_image_destroy(map);
         cn_image_destroy(shown);
+    }
+    json_decref(json);
+}
+
+static cn_status open_stages(cn_ctx *ctx, const char *root, const json_t *c, cn_tensors **out)
+{
+    const char *name;
+    char path[PATH_CAP];
+    CN_TRY(cn_json_need_str(ctx, c, "stages", &name));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", root, name));
+    return cn_tensors_open(ctx, path, out);
+}
+
+static void check_blur(cn_ctx *ctx, const cn_tensors *file, const json_t *c, tally *t)
+{
+    const char *name = cn_json_str(c, "output", "?");
+    const cn_tensor_info *in = cn_tensors_find(file, cn_json_str(c, "input", "?"));
+    const cn_tensor_info *want = cn_tensors_find(file, name);
+    char why[256] = "tensors are missing or don't fit together";
+    bool is_f32 = strcmp(cn_json_str(c, "type", ""), "f32") == 0;
+    if (!in || !want || in->dtype != CN_U8 || want->dtype != (is_f32 ? CN_F32 : CN_U8) ||
+        in->ndim != 3 || in->elements != want->elements) {
+        result(t, "hed", name, false, why);
+        return;
+    }
+    size_t n = (size_t)in->elements;
+    int64_t h = in->shape[0], w = in->shape[1], channels = in->shape[2];
+    double sigma = cn_json_number(c, "sigma", 0);
+    float *floats = cn_alloc(ctx, n * sizeof *floats), *made = cn_alloc(ctx, n * sizeof *made);
+    cn_status s = floats && made ? CN_OK : CN_ENOMEM;
+    for (size_t i = 0; s == CN_OK && i < n; i++) floats[i] = ((const uint8_t *)in->data)[i];
+    if (s == CN_OK)
+        s = is_f32 ? cn_gaussian_blur_f32(ctx, floats, w, h, channels, sigma, made)
+                   : cn_gaussian_blur_u8(ctx, in->data, w, h, channels, sigma, (uint8_t *)made);
+    bool ok = s == CN_OK && operator_equal(want, false, made, why, sizeof why);
+    if (s != CN_OK) snprintf(why, sizeof why, "%.200s", cn_error(ctx));
+    result(t, "hed", name, ok, why);
+    cn_free(floats);
+    cn_free(made);
+}
+
+static void check_safe_step(const cn_tensors *file, const json_t *c, tally *t)
+{
+    const cn_tensor_info *in = cn_tensors_find(file, cn_json_str(c, "input", "?"));
+    const cn_tensor_info *want = cn_tensors_find(file, cn_json_str(c, "output", "?"));
+    bool ok = in && want && in->dtype == CN_F32 && want->dtype == CN_F32 &&
+              in->elements == want->elements;
+    for (int64_t i = 0; ok && i < in->elements; i++) {
+        float x, y;
+        memcpy(&x, (const char *)in->data + i * 4, sizeof x);
+        memcpy(&y, (const char *)want->data + i * 4, sizeof y);
+        ok = cn_safe_step(x) == y;
+    }
+    result(t, "hed", "safe_step", ok, "tensors are missing, or a value differs");
+}
+
+/* The strokes of the picture under `input`, after a linear resize when `resized` names the result of that. */
+static void check_strokes(cn_ctx *ctx, const char *root, const json_t *c, bool resized, tally *t)
+{
+    const char *output = resized ? "resized_output" : "output";
+    cn_stroke_rules rules = {cn_json_number(c, "nms_threshold", 127),
+                             cn_json_number(c, "nms_sigma", 3), cn_json_number(c, "blur_sigma", 3),
+                             cn_json_number(c, "final_threshold", 4)};
+    cn_image *in = NULL, *edges = NULL, *made = NULL;
+    cn_status s = load_picture(ctx, root, c, "input", &in);
+    if (s == CN_OK && resized) {
+        s = cn_image_resize(ctx, in, side(c, "resized_to_hw", 1), side(c, "resized_to_hw", 0),
+                            CN_FILTER_LINEAR, &edges);
+        if (s == CN_OK) compare(ctx, root, c, "resized", "hed", edges, t);
+    }
+    if (s == CN_OK) s = cn_strokes(ctx, resized ? edges : in, &rules, &made);
+    if (s == CN_OK)
+        compare(ctx, root, c, output, "hed", made, t);
+    else
+        result(t, "hed", cn_json_str(c, output, "?"), false, cn_error(ctx));
+    cn_image_destroy(in);
+    cn_image_destroy(edges);
+    cn_image_destroy(made);
+}
+
+void check_hed_folder(cn_ctx *ctx, const char *root, tally *t)
+{
+    json_t *json = load_cases(ctx, root, "hed", t);
+    size_t i, j;
+    const json_t *c, *blur;
+    json_array_foreach(json, i, c)
+    {
+        const char *variant = cn_json_str(c, "variant", "?");
+        bool gaussian = strcmp(variant, "gaussian") == 0;
+        cn_tensors *stages = NULL;
+        if (strcmp(variant, "fake_scribble") == 0) {
+            check_strokes(ctx, root, c, false, t);
+            if (json_object_get(c, "resized_output")) check_strokes(ctx, root, c, true, t);
+        } else if (!gaussian && strcmp(variant, "safe_step") != 0) {
+            t->skipped++;
+            printf("SKIP hed %s: no network of this name\n", variant);
+        } else if (open_stages(ctx, root, c, &stages) != CN_OK) {
+            result(t, "hed", variant, false, cn_error(ctx));
+        } else if (gaussian) {
+            json_array_foreach(json_object_get(c, "cases"), j, blur)
+                check_blur(ctx, stages, blur, t);
+        } else {
+            check_safe_step(stages, c, t);
+        }
+        cn_tensors_close(stages);
     }
     json_decref(json);
 }

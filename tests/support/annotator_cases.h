@@ -16,5 +16,7 @@ typedef struct tally {
 void check_canny_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_resize_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_scribble_folder(cn_ctx *ctx, const char *root, tally *t);
+/* fake_scribble, gaussian and safe_step; the variants that need a network count as skipped. */
+void check_hed_folder(cn_ctx *ctx, const char *root, tally *t);
 
 #endif

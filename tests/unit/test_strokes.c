@@ -1,0 +1,113 @@
+/* test_strokes.c - the blur's weights on an impulse, thinning, and the stored cases of ../shared. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../support/annotator_cases.h"
+#include "annotate/annotate.h"
+#include "annotate/blur.h"
+#include "annotate/strokes.h"
+
+static int setup(void **state)
+{
+    *state = cn_ctx_create(1);
+    return *state ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    cn_ctx_destroy(*state);
+    return 0;
+}
+
+/* OpenCV's 8-bit weights for sigma 0.8 are 0 6 58 128 58 6 0, in 1/256. */
+static void an_impulse_shows_the_weights(void **state)
+{
+    enum { N = 9 };
+    static const int weights[N] = {0, 0, 6, 58, 128, 58, 6, 0, 0};
+    uint8_t in[N * N] = {0}, out[N * N];
+    in[4 * N + 4] = 255;
+    assert_int_equal(cn_gaussian_blur_u8(*state, in, N, N, 1, 0.8, out), CN_OK);
+    for (int y = 0; y < N; y++)
+        for (int x = 0; x < N; x++)
+            assert_int_equal(out[y * N + x],
+                             (255 * weights[y] * weights[x] + (1 << 15)) / (1 << 16));
+}
+
+static void a_flat_picture_stays_flat(void **state)
+{
+    uint8_t in[5 * 3 * 3], out[5 * 3 * 3];
+    memset(in, 77, sizeof in);
+    assert_int_equal(cn_gaussian_blur_u8(*state, in, 5, 3, 3, 3, out), CN_OK);
+    assert_memory_equal(in, out, sizeof in);
+    float one = 0.25f, blurred = 0;
+    assert_int_equal(cn_gaussian_blur_f32(*state, &one, 1, 1, 1, 3, &blurred), CN_OK);
+    assert_true(fabsf(blurred - one) < 1e-6f);
+    assert_int_equal(cn_gaussian_blur_f32(*state, &one, 1, 1, 1, 0, &blurred), CN_EINVAL);
+    assert_int_equal(cn_gaussian_blur_f32(*state, &one, 1, 1, 1, NAN, &blurred), CN_EINVAL);
+}
+
+static void the_step_has_three_levels(void **state)
+{
+    (void)state;
+    assert_true(cn_safe_step(0.0f) == 0.0f && cn_safe_step(0.3f) == 0.0f);
+    assert_true(cn_safe_step(0.5f) == 0.5f && cn_safe_step(0.9f) == 1.0f);
+    assert_true(cn_safe_step(1.0f) == 1.5f);
+}
+
+/* A wide soft bar leaves one stroke along its middle; an empty map leaves none. */
+static void a_bar_becomes_a_stroke(void **state)
+{
+    enum { W = 64, H = 48 };
+    cn_image *bar = NULL, *made = NULL;
+    cn_annotate_args args;
+    cn_annotate_defaults(cn_annotator_find("strokes"), &args);
+    assert_int_equal(cn_image_create(*state, W, H, &bar), CN_OK);
+    assert_int_equal(cn_annotate(*state, &args, bar, &made), CN_OK);
+    for (int i = 0; i < 3 * W * H; i++) assert_int_equal(made->rgb[i], 0);
+    cn_image_destroy(made);
+    for (int y = 0; y < H; y++) memset(bar->rgb + 3 * (y * W + 27), 255, 3 * 11);
+    assert_int_equal(cn_annotate(*state, &args, bar, &made), CN_OK);
+    for (int y = 0; y < H; y++)
+        for (int x = 0; x < W; x++) {
+            int value = made->rgb[3 * (y * W + x)];
+            assert_true(value == 0 || value == 255);
+            if (x == 32) assert_int_equal(value, 255);
+            if (x < 10 || x > 54) assert_int_equal(value, 0);
+        }
+    cn_image_destroy(made);
+    cn_image_destroy(bar);
+}
+
+static void stored_cases_are_exact(void **state)
+{
+    const char *shared = getenv("CN_SHARED");
+    char root[4096];
+    tally t = {0};
+    assert_int_equal(
+        cn_format(*state, root, sizeof root, "%s/annotators", shared ? shared : "../shared"),
+        CN_OK);
+    if (!cn_dir_exists(root)) {
+        print_message("SKIP stored edge maps: %s is not there\n", root);
+        skip();
+    }
+    check_hed_folder(*state, root, &t);
+    assert_int_equal(t.failed, 0);
+    assert_true(t.passed > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_impulse_shows_the_weights), cmocka_unit_test(a_flat_picture_stays_flat),
+        cmocka_unit_test(the_step_has_three_levels),    cmocka_unit_test(a_bar_becomes_a_stroke),
+        cmocka_unit_test(stored_cases_are_exact),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
