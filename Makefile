@@ -21,7 +21,7 @@ WARN := -Wall -Wextra -Wconversion -Wshadow -Wno-sign-conversion -Wstrict-protot
 # x86-64-v2 is the floor; the kernels that gain from more pick their variant at run time.
 ARCH ?= -march=x86-64-v2
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(OPT) $(ARCH) $(WARN) -fopenmp -fno-math-errno -fno-trapping-math -Iinclude -Isrc -MMD -MP $(CFLAGS)
-LDLIBS := -ldnnl -lxsmm -lxsmmnoblas -lpng -lz -ljpeg -lwebpdemux -lwebp -ljansson -lpcre2-8 -lutf8proc -lm -lpthread -ldl
+LDLIBS := -ldnnl -lxsmm -lxsmmnoblas -lpng -lz -ljpeg -lwebpdemux -lwebp -ljansson -lpcre2-8 -lutf8proc -larchive -lm -lpthread -ldl
 LDFLAGS_ALL := -fopenmp $(LDFLAGS)
 
 ifneq ($(SANITIZE),)

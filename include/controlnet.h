@@ -103,7 +103,11 @@ typedef struct cn_train_options {
     const char *model;          /* the base: a diffusers folder or a single file */
     const char *tokenizer;      /* folder; NULL: the base's own */
     const char *controlnet;     /* starts from this ControlNet; NULL: from the base's encoder */
-    const char *train_data_dir; /* prompt.json or metadata.jsonl and its pictures */
+    const char *train_data_dir; /* a data set in any of the layouts of cn_dataset_check */
+    const char *conditioning_data_dir; /* kohya's twin folder of conditions; NULL */
+    /* Names other than the layout's own (of WebDataset: endings), NULL: those. */
+    const char *image_column, *conditioning_image_column, *caption_column;
+    const char *caption_extension; /* of twin folders; NULL: .txt, then .caption */
     const char *output_dir;
     int64_t resolution;                  /* px, multiple of 8; 512 */
     int64_t train_batch_size;            /* 4 */
@@ -203,20 +207,52 @@ typedef struct cn_scenes_options {
 /* Writes procedural scenes as training pairs in Fill50K's layout. Pictures already there are kept. */
 cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *options);
 
+/* Where training pairs are. All but dir may be NULL or 0. Layouts, told by content:
+ *   fill50k      prompt.json, JSON lines {"source", "target", "prompt"}
+ *   imagefolder  metadata.jsonl or train.jsonl, {"image" or "file_name", "conditioning_image", "text"}
+ *   csv          metadata.csv with these columns
+ *   folders      kohya's twin folders: pictures and captions in dir, conditions in conditioning_dir
+ *   webdataset   tar shards of members KEY.jpg, KEY.cond.png, KEY.txt or KEY.json */
+typedef struct cn_dataset_options {
+    const char *dir; /* a folder, a tar file, or a pattern such as "shard-{000..099}.tar" */
+    const char *conditioning_dir;
+    const char *image_column, *conditioning_image_column, *caption_column; /* of tars: endings */
+    const char *caption_extension;                 /* of twin folders; NULL: .txt, then .caption */
+    bool skip_bad;                                 /* leave faulty pairs out instead of failing */
+    void (*problem)(void *user, const char *text); /* told every fault: "WHERE: what is wrong" */
+    void *problem_user;
+} cn_dataset_options;
+
+/* Something that can be trained on but may not be meant; `first` names the first pair that has it. */
+typedef struct cn_dataset_finding {
+    const char *name;   /* "blank_conditions" */
+    const char *advice; /* what it means and what to do */
+    int64_t count;
+    char first[512];
+} cn_dataset_finding;
+
+enum { CN_DATASET_FINDINGS = 10 };
+
 typedef struct cn_dataset_report {
-    const char *layout; /* "fill50k", "huggingface" */
-    int64_t pairs, problems;
-    int64_t distinct_prompts, empty_prompts;
+    const char *layout; /* "fill50k", "imagefolder", "csv", "folders", "webdataset" */
+    char found[1024];   /* what was found and how it is read, in a line */
+    int64_t pairs, looked_at, problems;
+    int64_t distinct_prompts;
     int64_t min_width, min_height, max_width, max_height; /* of the targets */
-    int64_t blank_conditions;                             /* of one colour */
-    int64_t unequal_sizes;                                /* condition and target differ in size */
+    cn_dataset_finding findings[CN_DATASET_FINDINGS];     /* with counts of 0 too */
 } cn_dataset_report;
 
-/* Reads every line and decodes every picture. Each fault goes to `problem` (may be NULL); with any the
- * status is CN_EFORMAT. *out is filled as far as the list could be read. */
-cn_status cn_dataset_check(cn_ctx *ctx, const char *dir,
-                           void (*problem)(void *user, const char *text), void *user,
-                           cn_dataset_report *out);
+typedef struct cn_dataset_check_options {
+    int64_t resolution; /* pictures with a smaller side are counted; 0: none */
+    int64_t max_pairs;  /* decode at most so many, evenly spread; 0: all */
+    void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
+    void *user;
+} cn_dataset_check_options;
+
+/* Reads every line and decodes the pictures; check may be NULL. Each fault goes to options->problem; with
+ * any the status is CN_EFORMAT. *out is filled as far as the list could be read. */
+cn_status cn_dataset_check(cn_ctx *ctx, const cn_dataset_options *options,
+                           const cn_dataset_check_options *check, cn_dataset_report *out);
 
 /* Frees a string that the library handed out. NULL is fine. */
 void cn_free(void *p);

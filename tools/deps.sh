@@ -15,9 +15,9 @@ done
 # Names joined by | are the same thing in different releases.
 packages="gcc make pkg-config|pkgconf libdnnl-dev libxsmm-dev libpng-dev
     libjpeg62-turbo-dev|libjpeg-turbo8-dev libwebp-dev libjansson-dev zlib1g-dev libpcre2-dev
-    libutf8proc-dev libcmocka-dev"
+    libutf8proc-dev libarchive-dev libcmocka-dev"
 headers="stdarg.h stdio.h setjmp.h stdint.h oneapi/dnnl/dnnl.h libxsmm.h png.h jpeglib.h
-    webp/encode.h webp/demux.h jansson.h zlib.h pcre2.h utf8proc.h cmocka.h"
+    webp/encode.h webp/demux.h jansson.h zlib.h pcre2.h utf8proc.h archive.h cmocka.h"
 
 # Not Debian: the compiler knows whether the headers are there.
 if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
@@ -25,8 +25,8 @@ if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>
         ${CC:-cc} -DPCRE2_CODE_UNIT_WIDTH=8 -E -x c - >/dev/null 2>&1 && exit 0
     cat >&2 <<'TEXT'
 deps.sh installs packages on Debian and Ubuntu only. Please install, with headers: a C11 compiler with
-OpenMP, GNU make, oneDNN, libxsmm, libpng, libjpeg-turbo, libwebp, jansson, zlib, PCRE2, utf8proc, cmocka
-(and clang, clang-format and libomp for lint and fuzzing).
+OpenMP, GNU make, oneDNN, libxsmm, libpng, libjpeg-turbo, libwebp, jansson, zlib, PCRE2, utf8proc, libarchive,
+cmocka (and clang, clang-format and libomp for lint and fuzzing).
 TEXT
     exit 1
 fi

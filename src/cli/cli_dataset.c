@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 static void show_count(void *user, int64_t done, int64_t total)
@@ -86,13 +87,54 @@ static int scenes(int argc, char **argv)
 
 /* --- check ----------------------------------------------------------------------------------------- */
 
-enum { CHECK_HEAD, CHECK_JSON, CHECK_THREADS };
+enum {
+    CHECK_HEAD,
+    CHECK_CONDITIONING,
+    CHECK_IMAGE_COLUMN,
+    CHECK_CONDITIONING_COLUMN,
+    CHECK_CAPTION_COLUMN,
+    CHECK_CAPTION_EXTENSION,
+    CHECK_RESOLUTION,
+    CHECK_LIMIT,
+    CHECK_JSON,
+    CHECK_THREADS
+};
 
 static const cli_option check_options[] = {
     [CHECK_HEAD] = {NULL, 0, NULL, "Options"},
+    [CHECK_CONDITIONING] = {"conditioning-data-dir", 0, "DIR", "conditions of DIR's pictures"},
+    [CHECK_IMAGE_COLUMN] = {"image-column", 0, "NAME", "as for train"},
+    [CHECK_CONDITIONING_COLUMN] = {"conditioning-image-column", 0, "NAME", "as for train"},
+    [CHECK_CAPTION_COLUMN] = {"caption-column", 0, "NAME", "as for train"},
+    [CHECK_CAPTION_EXTENSION] = {"caption-extension", 0, ".EXT", "as for train"},
+    [CHECK_RESOLUTION] = {"resolution", 0, "PX", "count pictures that are smaller"},
+    [CHECK_LIMIT] = {"limit", 'n', "N", "decode N pairs, evenly spread (all)"},
     [CHECK_JSON] = {"json", 0, NULL, "the report as a JSON line"},
     [CHECK_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
 };
+
+typedef struct check_request {
+    cn_dataset_options data;
+    cn_dataset_check_options check;
+    bool json;
+    int64_t threads;
+} check_request;
+
+static bool parse_check(const cli_parser *p, int id, check_request *r)
+{
+    switch (id) {
+    case CHECK_CONDITIONING: r->data.conditioning_dir = p->value; return true;
+    case CHECK_IMAGE_COLUMN: r->data.image_column = p->value; return true;
+    case CHECK_CONDITIONING_COLUMN: r->data.conditioning_image_column = p->value; return true;
+    case CHECK_CAPTION_COLUMN: r->data.caption_column = p->value; return true;
+    case CHECK_CAPTION_EXTENSION: r->data.caption_extension = p->value; return true;
+    case CHECK_RESOLUTION: return cli_int(p, id, 1, 32768, &r->check.resolution);
+    case CHECK_LIMIT: return cli_int(p, id, 1, INT64_C(1) << 40, &r->check.max_pairs);
+    case CHECK_JSON: r->json = true; return true;
+    case CHECK_THREADS: return cli_int(p, id, 1, 1024, &r->threads);
+    default: return false;
+    }
+}
 
 static void print_problem(void *user, const char *text)
 {
@@ -100,28 +142,73 @@ static void print_problem(void *user, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-static void print_report(const cn_dataset_report *r, bool json)
+/* A JSON string; what isn't plain ASCII goes through as it is. */
+static void print_quoted(const char *text)
 {
-    printf(json ? "{\"layout\": \"%s\", \"pairs\": %lld, \"problems\": %lld, "
-                  "\"distinct_prompts\": %lld, \"empty_prompts\": %lld, \"min_width\": %lld, "
-                  "\"min_height\": %lld, \"max_width\": %lld, \"max_height\": %lld, "
-                  "\"blank_conditions\": %lld, \"unequal_sizes\": %lld}\n"
-                : "layout %s\npairs %lld\nproblems %lld\ndistinct prompts %lld\nempty prompts "
-                  "%lld\nsmallest sides %lld x %lld\nlargest sides %lld x %lld\nblank conditions "
-                  "%lld\npairs of unequal size %lld\n",
-           r->layout, (long long)r->pairs, (long long)r->problems, (long long)r->distinct_prompts,
-           (long long)r->empty_prompts, (long long)r->min_width, (long long)r->min_height,
-           (long long)r->max_width, (long long)r->max_height, (long long)r->blank_conditions,
-           (long long)r->unequal_sizes);
+    putchar('"');
+    for (; *text; text++)
+        if (*text == '"' || *text == '\\')
+            printf("\\%c", *text);
+        else if ((unsigned char)*text < 0x20)
+            printf("\\u%04x", (unsigned char)*text);
+        else
+            putchar(*text);
+    putchar('"');
 }
 
-static int run_check(const char *dir, bool json, int threads)
+static void print_json(const cn_dataset_report *r)
 {
-    cn_dataset_report r;
-    cn_ctx *ctx = cli_context_create("dataset", threads);
+    printf("{\"layout\": \"%s\", \"found\": ", r->layout);
+    print_quoted(r->found);
+    printf(", \"pairs\": %lld, \"looked_at\": %lld, \"problems\": %lld, "
+           "\"distinct_prompts\": %lld, \"min_width\": %lld, \"min_height\": %lld, "
+           "\"max_width\": %lld, \"max_height\": %lld, \"findings\": {",
+           (long long)r->pairs, (long long)r->looked_at, (long long)r->problems,
+           (long long)r->distinct_prompts, (long long)r->min_width, (long long)r->min_height,
+           (long long)r->max_width, (long long)r->max_height);
+    for (int k = 0; k < CN_DATASET_FINDINGS; k++) {
+        printf("%s\"%s\": {\"count\": %lld, \"first\": ", k ? ", " : "", r->findings[k].name,
+               (long long)r->findings[k].count);
+        print_quoted(r->findings[k].first);
+        putchar('}');
+    }
+    printf("}}\n");
+}
+
+static void print_report(const cn_dataset_report *r)
+{
+    bool clean = true;
+    printf("%s\n%lld of %lld pairs looked at, %lld can't be used\n%lld distinct prompts; pictures "
+           "%lld x %lld to %lld x %lld\n",
+           r->found, (long long)r->looked_at, (long long)r->pairs, (long long)r->problems,
+           (long long)r->distinct_prompts, (long long)r->min_width, (long long)r->min_height,
+           (long long)r->max_width, (long long)r->max_height);
+    for (int k = 0; k < CN_DATASET_FINDINGS; k++) {
+        const cn_dataset_finding *f = &r->findings[k];
+        if (!f->count) continue;
+        clean = false;
+        printf("%8lld  %-38s first %s\n          %s\n", (long long)f->count, f->name, f->first,
+               f->advice);
+    }
+    if (clean && !r->problems) printf("nothing suspicious\n");
+}
+
+static int run_check(check_request *r)
+{
+    cn_dataset_report report;
+    cli_progress progress;
+    cn_ctx *ctx = cli_context_create("dataset", (int)r->threads);
     if (!ctx) return CLI_FAILED;
-    const cn_status s = cn_dataset_check(ctx, dir, print_problem, NULL, &r);
-    if (r.layout) print_report(&r, json);
+    cli_progress_init(&progress, false);
+    r->data.problem = print_problem;
+    r->check.progress = show_count;
+    r->check.user = &progress;
+    const cn_status s = cn_dataset_check(ctx, &r->data, &r->check, &report);
+    cli_progress_end(&progress);
+    if (report.layout && r->json)
+        print_json(&report);
+    else if (report.layout)
+        print_report(&report);
     const int status = s == CN_OK ? CLI_DONE : cli_failed(ctx, "dataset");
     cli_context_destroy(ctx);
     return status;
@@ -131,25 +218,23 @@ static int check(int argc, char **argv)
 {
     cli_parser p = {.command = "dataset check",
                     .synopsis = "dataset check DIR [options]",
-                    .about = "Reads every line and decodes every picture; exit status 1 when one "
-                             "can't be used.",
+                    .about = "Reads every line and decodes every picture: what can't be used (exit "
+                             "status 1), and\nwhat is suspicious: blank, inverted or copied "
+                             "conditions, exchanged channels, duplicates,\nempty or too long "
+                             "captions. DIR is a data set in any layout that train takes.",
                     .options = check_options,
                     .n_options = (int)(sizeof check_options / sizeof check_options[0]),
                     .argc = argc,
                     .argv = argv};
-    int64_t threads = 0;
-    bool json = false;
+    check_request r = {0};
     char **rest;
     int id;
-    while ((id = cli_next(&p)) >= 0) {
-        if (id == CHECK_JSON)
-            json = true;
-        else if (!cli_int(&p, id, 1, 1024, &threads))
-            return CLI_USAGE;
-    }
+    while ((id = cli_next(&p)) >= 0)
+        if (!parse_check(&p, id, &r)) return CLI_USAGE;
     if (id != CLI_END) return cli_exit_status(id);
     if (cli_positional(&p, &rest) != 1) return cli_usage_error(&p, "%s", "one folder is expected");
-    return run_check(rest[0], json, (int)threads);
+    r.data.dir = rest[0];
+    return run_check(&r);
 }
 
 /* --- the command ----------------------------------------------------------------------------------- */

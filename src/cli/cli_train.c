@@ -14,6 +14,11 @@ enum {
     OPT_TOKENIZER,
     OPT_CONTROLNET,
     OPT_DATA,
+    OPT_CONDITIONING,
+    OPT_IMAGE_COLUMN,
+    OPT_CONDITIONING_COLUMN,
+    OPT_CAPTION_COLUMN,
+    OPT_CAPTION_EXTENSION,
     OPT_OUTPUT,
     OPT_H_RUN,
     OPT_RESOLUTION,
@@ -64,7 +69,16 @@ static const cli_option options[] = {
     [OPT_CONTROLNET] = {"controlnet-model-name-or-path", 0, "FILE|DIR",
                         "start from this ControlNet, not from the base's encoder"},
     [OPT_DATA] = {"train-data-dir", 0, "DIR",
-                  "prompt.json (Fill50K) or metadata.jsonl (Hugging\nFace) and its pictures"},
+                  "training pairs: prompt.json (Fill50K), metadata.jsonl or\n"
+                  ".csv (Hugging Face), twin folders (kohya), or tar shards\n"
+                  "(WebDataset: a folder of them, name-{000..099}.tar)"},
+    [OPT_CONDITIONING] = {"conditioning-data-dir", 0, "DIR",
+                          "conditions with the pictures' stems; captions beside those"},
+    [OPT_IMAGE_COLUMN] = {"image-column", 0, "NAME", "(image, or file_name); in shards an ending"},
+    [OPT_CONDITIONING_COLUMN] = {"conditioning-image-column", 0, "NAME",
+                                 "(conditioning_image; in shards cond.png)"},
+    [OPT_CAPTION_COLUMN] = {"caption-column", 0, "NAME", "(text; in shards txt or json's key)"},
+    [OPT_CAPTION_EXTENSION] = {"caption-extension", 0, ".EXT", "of twin folders (.txt, .caption)"},
     [OPT_OUTPUT] = {"output-dir", 'o', "OUT", "gets the ControlNet, metrics.jsonl, validation/"},
     [OPT_H_RUN] = {NULL, 0, NULL, "Run"},
     [OPT_RESOLUTION] = {"resolution", 0, "PX", "pictures are fitted to PX x PX (512)"},
@@ -158,6 +172,11 @@ static bool parse_file(const cli_parser *p, int id, cn_train_options *o)
     case OPT_TOKENIZER: o->tokenizer = p->value; return true;
     case OPT_CONTROLNET: o->controlnet = p->value; return true;
     case OPT_DATA: o->train_data_dir = p->value; return true;
+    case OPT_CONDITIONING: o->conditioning_data_dir = p->value; return true;
+    case OPT_IMAGE_COLUMN: o->image_column = p->value; return true;
+    case OPT_CONDITIONING_COLUMN: o->conditioning_image_column = p->value; return true;
+    case OPT_CAPTION_COLUMN: o->caption_column = p->value; return true;
+    case OPT_CAPTION_EXTENSION: o->caption_extension = p->value; return true;
     case OPT_OUTPUT: o->output_dir = p->value; return true;
     case OPT_SCHEDULER: o->lr_scheduler = p->value; return true;
     case OPT_RESUME: o->resume_from_checkpoint = p->value; return true;

@@ -116,6 +116,7 @@ struct cn_jsonl {
     size_t at, end; /* unread part of buffer */
     cn_str line;
     int64_t number;
+    int64_t begin, taken; /* bytes of the file before the last line, and up to its end */
 };
 
 cn_status cn_jsonl_open(cn_ctx *ctx, const char *path, cn_jsonl **out)
@@ -138,6 +139,7 @@ cn_status cn_jsonl_open(cn_ctx *ctx, const char *path, cn_jsonl **out)
 static cn_status read_line(cn_ctx *ctx, cn_jsonl *j, bool *more, bool *too_long)
 {
     j->line.len = 0;
+    j->begin = j->taken;
     *more = *too_long = false;
     for (;;) {
         if (j->at == j->end) {
@@ -156,6 +158,7 @@ static cn_status read_line(cn_ctx *ctx, cn_jsonl *j, bool *more, bool *too_long)
             cn_str_add(&j->line, from, n);
         if (j->line.failed) return cn_fail(ctx, CN_ENOMEM, "%s: no memory for a line", j->path);
         j->at += n + (nl ? 1 : 0);
+        j->taken += (int64_t)n + (nl ? 1 : 0);
         if (nl) break;
     }
     if (*more) j->number++;
@@ -204,6 +207,12 @@ cn_status cn_jsonl_next(cn_ctx *ctx, cn_jsonl *j, json_t **out)
 int64_t cn_jsonl_line(const cn_jsonl *j)
 {
     return j->number;
+}
+
+void cn_jsonl_span(const cn_jsonl *j, int64_t *begin, int64_t *bytes)
+{
+    *begin = j->begin;
+    *bytes = j->taken - j->begin;
 }
 
 void cn_jsonl_close(cn_jsonl *j)

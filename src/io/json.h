@@ -42,6 +42,8 @@ cn_status cn_jsonl_open(cn_ctx *ctx, const char *path, cn_jsonl **out) CN_CHECKE
 cn_status cn_jsonl_next(cn_ctx *ctx, cn_jsonl *j, json_t **out) CN_CHECKED;
 /* Number (from 1) of the line that the last cn_jsonl_next took. */
 int64_t cn_jsonl_line(const cn_jsonl *j);
+/* Where that line lies in the file, its newline counted. */
+void cn_jsonl_span(const cn_jsonl *j, int64_t *begin, int64_t *bytes);
 void cn_jsonl_close(cn_jsonl *j);
 
 #endif

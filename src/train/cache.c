@@ -62,40 +62,55 @@ static void tell(const cn_cache_options *o, const char *what, int64_t done, int6
 /* --- prompts ------------------------------------------------------------------------------------ */
 
 typedef struct prompt_ref {
-    const char *text;
+    uint64_t hash;
     int64_t item; /* -1: the empty prompt that every data set has */
 } prompt_ref;
 
-static int by_text(const void *a, const void *b)
+static int by_hash(const void *a, const void *b)
 {
     const prompt_ref *x = a, *y = b;
-    const int order = strcmp(x->text, y->text);
-    return order ? order : x->item < y->item ? -1 : x->item > y->item;
+    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+    return x->item < y->item ? -1 : x->item > y->item;
 }
 
-/* Numbers the distinct prompts (the empty one is first in sorted order); *texts: cn_free. */
-static cn_status number_prompts(cn_ctx *ctx, const cn_dataset *d, cn_cache *c, const char ***texts)
+static cn_status hash_prompts(cn_ctx *ctx, const cn_dataset *d, prompt_ref *refs)
+{
+    refs[0] = (prompt_ref){cn_hash64("", 0), -1};
+    for (int64_t i = 0; i < d->n; i++) {
+        cn_dataset_item item;
+        CN_TRY(cn_dataset_get(ctx, d, i, true, &item));
+        refs[i + 1] = (prompt_ref){cn_hash64(item.prompt, strlen(item.prompt)), i};
+        cn_dataset_item_free(&item);
+    }
+    return CN_OK;
+}
+
+/* Numbers the distinct prompts, 0 being the empty one; *item_of (cn_free) gives an item that has each. */
+static cn_status number_prompts(cn_ctx *ctx, const cn_dataset *d, cn_cache *c, int64_t **item_of)
 {
     prompt_ref *refs = cn_alloc_array(ctx, (size_t)d->n + 1, sizeof *refs);
-    const char **list = cn_alloc_array(ctx, (size_t)d->n + 1, sizeof *list);
+    int64_t *items = cn_alloc_array(ctx, (size_t)d->n + 1, sizeof *items);
     c->context_of = cn_alloc_array(ctx, (size_t)d->n, sizeof *c->context_of);
-    if (!refs || !list || !c->context_of) {
-        cn_free(refs);
-        cn_free(list);
-        return CN_ENOMEM;
+    cn_status s = refs && items && c->context_of ? hash_prompts(ctx, d, refs) : CN_ENOMEM;
+    if (s == CN_OK) {
+        const uint64_t empty = refs[0].hash;
+        int64_t n = 1, number = 0;
+        items[0] = -1;
+        qsort(refs, (size_t)d->n + 1, sizeof *refs, by_hash);
+        for (int64_t i = 0; i <= d->n; i++) {
+            if (refs[i].hash == empty)
+                number = 0;
+            else if (!i || refs[i].hash != refs[i - 1].hash)
+                items[number = n++] = refs[i].item;
+            if (refs[i].item >= 0) c->context_of[refs[i].item] = number;
+        }
+        c->n_contexts = n;
+        *item_of = items;
+    } else {
+        cn_free(items);
     }
-    refs[0] = (prompt_ref){"", -1};
-    for (int64_t i = 0; i < d->n; i++) refs[i + 1] = (prompt_ref){d->items[i].prompt, i};
-    qsort(refs, (size_t)d->n + 1, sizeof *refs, by_text);
-    int64_t n = 0;
-    for (int64_t i = 0; i <= d->n; i++) {
-        if (!i || strcmp(refs[i].text, refs[i - 1].text) != 0) list[n++] = refs[i].text;
-        if (refs[i].item >= 0) c->context_of[refs[i].item] = n - 1;
-    }
-    c->n_contexts = n;
     cn_free(refs);
-    *texts = list;
-    return CN_OK;
+    return s;
 }
 
 static cn_status build_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, encoder *e)
@@ -108,8 +123,20 @@ static cn_status build_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, en
     return encoder_end(ctx, be, base, e);
 }
 
-static cn_status run_text(cn_ctx *ctx, const cn_tokenizer *t, encoder *e, cn_cache *c,
-                          const char *const *texts, const cn_cache_options *o)
+/* The tokens of an item's prompt, -1: of the empty one. */
+static cn_status tokenize(cn_ctx *ctx, const cn_tokenizer *t, const cn_dataset *d, int64_t item,
+                          int64_t tokens, int32_t *ids)
+{
+    cn_dataset_item pair = {0};
+    if (item >= 0) CN_TRY(cn_dataset_get(ctx, d, item, true, &pair));
+    const cn_status s =
+        cn_tokenizer_encode(ctx, t, item >= 0 ? pair.prompt : "", ids, tokens, NULL);
+    cn_dataset_item_free(&pair);
+    return s;
+}
+
+static cn_status run_text(cn_ctx *ctx, const cn_tokenizer *t, encoder *e, const cn_dataset *d,
+                          cn_cache *c, const int64_t *item_of, const cn_cache_options *o)
 {
     int32_t *ids = cn_plan_data(e->plan, e->in);
     const char *contexts = cn_plan_data(e->plan, e->out);
@@ -118,8 +145,8 @@ static cn_status run_text(cn_ctx *ctx, const cn_tokenizer *t, encoder *e, cn_cac
         CN_TRY(check_cancelled(ctx));
         const int64_t n = CN_MIN(e->batch, c->n_contexts - at);
         for (int64_t i = 0; i < e->batch; i++) /* a short batch repeats its last text */
-            CN_TRY(cn_tokenizer_encode(ctx, t, texts[at + CN_MIN(i, n - 1)], ids + i * c->tokens,
-                                       c->tokens, NULL));
+            CN_TRY(tokenize(ctx, t, d, item_of[at + CN_MIN(i, n - 1)], c->tokens,
+                            ids + i * c->tokens));
         CN_TRY(cn_plan_run(e->plan));
         for (int64_t i = 0; i < n; i++)
             CN_TRY(cn_store_write(c->contexts, at + i, contexts + (size_t)i * bytes));
@@ -133,8 +160,8 @@ static cn_status encode_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, c
 {
     encoder e = {0};
     cn_tokenizer *t = NULL;
-    const char **texts = NULL;
-    cn_status s = number_prompts(ctx, d, c, &texts);
+    int64_t *item_of = NULL;
+    cn_status s = number_prompts(ctx, d, c, &item_of);
     if (s != CN_OK) return s;
     c->tokens = base->clip.max_positions;
     c->context_dim = base->clip.hidden;
@@ -148,10 +175,10 @@ static cn_status encode_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, c
     if (s == CN_OK)
         s = cn_store_create(ctx, c->n_contexts, bytes, o->memory_limit_bytes, o->dir, &c->contexts);
     if (s == CN_OK) s = build_text(ctx, be, base, &e);
-    if (s == CN_OK) s = run_text(ctx, t, &e, c, texts, o);
+    if (s == CN_OK) s = run_text(ctx, t, &e, d, c, item_of, o);
     encoder_close(&e);
     cn_tokenizer_close(t);
-    cn_free(texts);
+    cn_free(item_of);
     return s;
 }
 

@@ -1,17 +1,35 @@
-/* dataset.c - reads the list of pairs and looks after every file it names. */
+/* dataset.c - finds out which layout a path holds, and what all layouts have in common. */
 #include "train/dataset.h"
 
 #include "annotate/resize.h"
-#include "io/json.h"
+#include "io/tar.h"
+#include "train/dataset_internal.h"
 
+#include <dirent.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, PROMPT_MAX_BYTES = 64 * 1024 };
+enum { MAX_PICTURE_BYTES = 1 << 30 };
+
+const char *cn_dataset_layout_name(cn_dataset_layout layout)
+{
+    static const char *const names[] = {"fill50k", "imagefolder", "csv", "folders", "webdataset"};
+    return names[layout];
+}
+
+static const cn_dataset_reader *reader_of(const cn_dataset *d)
+{
+    switch (d->layout) {
+    case CN_DATASET_FOLDERS: return &cn_dataset_folders;
+    case CN_DATASET_WEBDATASET: return &cn_dataset_shards;
+    default: return &cn_dataset_lists;
+    }
+}
 
 void cn_dataset_item_free(cn_dataset_item *item)
 {
-    cn_free(item->condition);
-    cn_free(item->target);
+    cn_free(item->where);
+    cn_free(item->condition.path);
+    cn_free(item->target.path);
     cn_free(item->prompt);
     *item = (cn_dataset_item){0};
 }
@@ -19,171 +37,160 @@ void cn_dataset_item_free(cn_dataset_item *item)
 void cn_dataset_close(cn_dataset *d)
 {
     if (!d) return;
-    for (int64_t i = 0; i < d->n; i++) cn_dataset_item_free(&d->items[i]);
-    cn_free(d->items);
+    reader_of(d)->close(d);
+    cn_free(d->index);
     cn_free(d);
 }
 
-/* --- one line ----------------------------------------------------------------------------------- */
+/* --- for the layouts ------------------------------------------------------------------------------ */
 
-/* A copy of the string under `key` (or `other`), checked. */
-static cn_status take_string(cn_ctx *ctx, const char *where, const json_t *object, const char *key,
-                             const char *other, bool is_path, char **out)
+cn_status cn_dataset_fault(cn_ctx *ctx, cn_dataset_faults *f, cn_status s)
 {
-    const json_t *value = json_object_get(object, key);
-    if (!value && other) value = json_object_get(object, other);
-    if (!json_is_string(value))
-        return cn_fail(ctx, CN_EFORMAT, "%s: \"%s\"%s%s%s %s", where, key, other ? " or \"" : "",
-                       other ? other : "", other ? "\"" : "",
-                       value ? "is not a string" : "is missing");
-    const char *text = json_string_value(value);
-    const size_t n = json_string_length(value);
-    if (is_path && (n == 0 || n >= PATH_BYTES / 2))
-        return cn_fail(ctx, CN_EFORMAT, "%s: \"%s\" is %s, a file's path is expected", where, key,
-                       n ? "too long" : "empty");
-    if (n > PROMPT_MAX_BYTES)
-        return cn_fail(ctx, CN_EFORMAT, "%s: \"%s\" has %zu bytes, at most %d are possible", where,
-                       key, n, PROMPT_MAX_BYTES);
-    return (*out = cn_strdup(ctx, text)) ? CN_OK : CN_ENOMEM;
-}
-
-static cn_status item_from_json(cn_ctx *ctx, cn_dataset_layout layout, const char *where,
-                                const json_t *object, cn_dataset_item *out)
-{
-    const bool fill = layout == CN_DATASET_FILL50K;
-    cn_dataset_item item = {0};
-    cn_status s = take_string(ctx, where, object, fill ? "source" : "conditioning_image", NULL,
-                              true, &item.condition);
-    if (s == CN_OK)
-        s = take_string(ctx, where, object, fill ? "target" : "image", fill ? NULL : "file_name",
-                        true, &item.target);
-    if (s == CN_OK)
-        s = take_string(ctx, where, object, fill ? "prompt" : "text", NULL, false, &item.prompt);
-    if (s == CN_OK)
-        *out = item;
-    else
-        cn_dataset_item_free(&item);
-    return s;
-}
-
-cn_status cn_dataset_item_parse(cn_ctx *ctx, cn_dataset_layout layout, const char *where,
-                                const char *json, size_t n, cn_dataset_item *out)
-{
-    json_t *object = NULL;
-    CN_TRY(cn_json_load_memory(ctx, where, json, n, &object));
-    cn_status s = json_is_object(object)
-                      ? item_from_json(ctx, layout, where, object, out)
-                      : cn_fail(ctx, CN_EFORMAT, "%s: no JSON object; each line holds one", where);
-    json_decref(object);
-    return s;
-}
-
-/* --- the list ----------------------------------------------------------------------------------- */
-
-static cn_status path_of(cn_ctx *ctx, const cn_dataset *d, const char *name, char out[PATH_BYTES])
-{
-    if (name[0] == '/') return cn_format(ctx, out, PATH_BYTES, "%s", name);
-    return cn_format(ctx, out, PATH_BYTES, "%s/%s", d->dir, name);
-}
-
-static cn_status need_file(cn_ctx *ctx, const cn_dataset *d, const char *where, const char *name)
-{
-    char path[PATH_BYTES];
-    CN_TRY(path_of(ctx, d, name, path));
-    if (cn_file_exists(path)) return CN_OK;
-    return cn_fail(ctx, CN_EFORMAT, "%s: %s is missing (%s)", where, name, path);
-}
-
-static cn_status add_item(cn_ctx *ctx, cn_dataset *d, cn_dataset_item *item)
-{
-    if (d->n == d->cap) {
-        const int64_t cap = d->cap ? 2 * d->cap : 1024;
-        cn_dataset_item *grown =
-            cn_regrow(ctx, d->items, (size_t)d->n * sizeof *grown, (size_t)cap * sizeof *grown);
-        if (!grown) return CN_ENOMEM;
-        d->items = grown;
-        d->cap = cap;
-    }
-    d->items[d->n++] = *item;
+    if (s != CN_EFORMAT) return s;
+    if (f->o->problem) f->o->problem(f->o->problem_user, cn_error(ctx));
+    if (!f->n++) snprintf(f->first, sizeof f->first, "%s", cn_error(ctx));
     return CN_OK;
 }
 
-static cn_status take_line(cn_ctx *ctx, cn_dataset *d, const json_t *object, int64_t line)
+cn_status cn_dataset_add(cn_ctx *ctx, cn_dataset *d, const uint64_t *words)
 {
-    char where[PATH_BYTES + 32];
-    cn_dataset_item item;
-    CN_TRY(cn_format(ctx, where, sizeof where, "%s:%lld", d->list, (long long)line));
-    CN_TRY(item_from_json(ctx, d->layout, where, object, &item));
-    item.line = line;
-    cn_status s = need_file(ctx, d, where, item.condition);
-    if (s == CN_OK) s = need_file(ctx, d, where, item.target);
-    if (s == CN_OK) s = add_item(ctx, d, &item);
-    if (s != CN_OK) cn_dataset_item_free(&item);
-    return s;
+    const size_t each = (size_t)d->words * sizeof *words;
+    if (d->n == d->cap) {
+        const int64_t cap = d->cap ? 2 * d->cap : 1024;
+        uint64_t *grown = cn_regrow(ctx, d->index, (size_t)d->n * each, (size_t)cap * each);
+        if (!grown) return CN_ENOMEM;
+        d->index = grown;
+        d->cap = cap;
+    }
+    memcpy(d->index + d->n++ * d->words, words, each);
+    return CN_OK;
 }
 
-static cn_status find_list(cn_ctx *ctx, cn_dataset *d)
+cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name,
+                          char out[CN_DATASET_PATH_BYTES])
 {
-    char other[PATH_BYTES];
+    if (name[0] == '/') return cn_format(ctx, out, CN_DATASET_PATH_BYTES, "%s", name);
+    return cn_format(ctx, out, CN_DATASET_PATH_BYTES, "%s/%s", dir, name);
+}
+
+/* --- which layout --------------------------------------------------------------------------------- */
+
+/* What is in a folder that holds no pairs, so that the reader sees what was looked at. */
+static void describe_folder(const char *dir, char *out, size_t cap)
+{
+    int pictures = 0, folders = 0, others = 0;
+    char path[CN_DATASET_PATH_BYTES + 512];
+    DIR *list = opendir(dir);
+    for (struct dirent *e; list && (e = readdir(list));) {
+        if (e->d_name[0] == '.') continue;
+        const char *dot = strrchr(e->d_name, '.');
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (cn_dir_exists(path))
+            folders++;
+        else if (dot && strstr(".png.jpg.jpeg.webp.PNG.JPG.JPEG.WEBP", dot))
+            pictures++;
+        else
+            others++;
+    }
+    if (list) closedir(list);
+    snprintf(out, cap, "%d pictures, %d folders, %d other files", pictures, folders, others);
+}
+
+static cn_status fail_nothing(cn_ctx *ctx, const char *dir)
+{
+    char found[128];
+    describe_folder(dir, found, sizeof found);
+    return cn_fail(ctx, CN_EIO,
+                   "%s: no training pairs (%s); prompt.json (lines of source, target, prompt), "
+                   "metadata.jsonl or metadata.csv (image, conditioning_image, text), tar shards, "
+                   "or pictures with --conditioning-data-dir is expected",
+                   dir, found);
+}
+
+/* The one list in `dir`: its name goes to *name (NULL: none). */
+static cn_status find_list(cn_ctx *ctx, const char *dir, const char **name,
+                           cn_dataset_layout *layout)
+{
+    static const struct {
+        const char *name;
+        cn_dataset_layout layout;
+    } lists[] = {{"prompt.json", CN_DATASET_FILL50K},
+                 {"metadata.jsonl", CN_DATASET_IMAGEFOLDER},
+                 {"metadata.csv", CN_DATASET_CSV},
+                 {"train.jsonl", CN_DATASET_IMAGEFOLDER}};
+    char path[CN_DATASET_PATH_BYTES];
+    *name = NULL;
+    for (size_t i = 0; i < CN_COUNT(lists); i++) {
+        CN_TRY(cn_dataset_path(ctx, dir, lists[i].name, path));
+        if (!cn_file_exists(path)) continue;
+        if (*name)
+            return cn_fail(ctx, CN_EINVAL, "%s: holds %s and %s; only one may list the pairs", dir,
+                           *name, lists[i].name);
+        *name = lists[i].name;
+        *layout = lists[i].layout;
+    }
+    return CN_OK;
+}
+
+/* A list in the folder, or in its "train" (a Hugging Face split). */
+static cn_status detect_list(cn_ctx *ctx, cn_dataset *d, bool *found)
+{
+    const char *name = NULL;
+    char train[CN_DATASET_PATH_BYTES];
+    CN_TRY(find_list(ctx, d->dir, &name, &d->layout));
+    if (!name) {
+        CN_TRY(cn_dataset_path(ctx, d->dir, "train", train));
+        CN_TRY(find_list(ctx, train, &name, &d->layout));
+        if (name) CN_TRY(cn_format(ctx, d->dir, sizeof d->dir, "%s", train));
+    }
+    *found = name != NULL;
+    return name ? cn_dataset_path(ctx, d->dir, name, d->list) : CN_OK;
+}
+
+static cn_status detect(cn_ctx *ctx, cn_dataset *d, const cn_dataset_options *o)
+{
+    bool list = false;
+    char images[CN_DATASET_PATH_BYTES], conditions[CN_DATASET_PATH_BYTES];
+    const bool given = o->conditioning_dir && *o->conditioning_dir;
+    CN_TRY(cn_format(ctx, d->list, sizeof d->list, "%s", d->dir));
+    if (!given && cn_dataset_is_shards(d->dir)) {
+        d->layout = CN_DATASET_WEBDATASET;
+        return CN_OK;
+    }
     if (!cn_dir_exists(d->dir))
         return cn_fail(ctx, CN_EIO, "%s: no such folder; a folder of training pairs is expected",
                        d->dir);
-    CN_TRY(cn_format(ctx, d->list, sizeof d->list, "%s/prompt.json", d->dir));
-    CN_TRY(cn_format(ctx, other, sizeof other, "%s/metadata.jsonl", d->dir));
-    const bool fill = cn_file_exists(d->list), face = cn_file_exists(other);
-    if (fill && face)
-        return cn_fail(ctx, CN_EINVAL,
-                       "%s: holds prompt.json and metadata.jsonl; only one may list the pairs",
-                       d->dir);
-    if (!fill && !face)
-        return cn_fail(ctx, CN_EIO,
-                       "%s: no training pairs; prompt.json (lines of source, target, prompt) or "
-                       "metadata.jsonl (lines of image, conditioning_image, text) is expected",
-                       d->dir);
-    d->layout = fill ? CN_DATASET_FILL50K : CN_DATASET_HUGGINGFACE;
-    return fill ? CN_OK : cn_format(ctx, d->list, sizeof d->list, "%s", other);
-}
-
-/* Reads on behind a bad line, so that all faults are told at once. */
-static cn_status read_list(cn_ctx *ctx, cn_dataset *d, cn_dataset_problem problem, void *user)
-{
-    cn_jsonl *lines = NULL;
-    int64_t bad = 0;
-    char first[2048] = "";
-    CN_TRY(cn_jsonl_open(ctx, d->list, &lines));
-    for (;;) {
-        json_t *object = NULL;
-        cn_status s = cn_jsonl_next(ctx, lines, &object);
-        if (s == CN_OK && !object) break;
-        if (s == CN_OK) s = take_line(ctx, d, object, cn_jsonl_line(lines));
-        json_decref(object);
-        if (s == CN_OK) continue;
-        if (s != CN_EFORMAT) { /* memory or the disk: no use going on */
-            cn_jsonl_close(lines);
-            return s;
-        }
-        if (problem) problem(user, cn_error(ctx));
-        if (!bad++) snprintf(first, sizeof first, "%s", cn_error(ctx));
-    }
-    cn_jsonl_close(lines);
-    if (bad > 1)
-        return cn_fail(ctx, CN_EFORMAT, "%s (and %lld more such lines)", first,
-                       (long long)(bad - 1));
-    if (bad) return cn_fail(ctx, CN_EFORMAT, "%s", first);
-    if (!d->n) return cn_fail(ctx, CN_EFORMAT, "%s: no training pairs in it", d->list);
+    if (!given) CN_TRY(detect_list(ctx, d, &list));
+    if (list) return CN_OK;
+    if (!given && !cn_dataset_find_twins(d->dir, images, conditions))
+        return fail_nothing(ctx, d->dir);
+    d->layout = CN_DATASET_FOLDERS;
     return CN_OK;
 }
 
-cn_status cn_dataset_open(cn_ctx *ctx, const char *dir, cn_dataset_problem problem, void *user,
-                          cn_dataset **out)
+/* --- opening -------------------------------------------------------------------------------------- */
+
+static cn_status settle(cn_ctx *ctx, cn_dataset *d, const cn_dataset_faults *f)
 {
+    if (f->n > 1 && !f->o->skip_bad)
+        return cn_fail(ctx, CN_EFORMAT, "%s (and %lld more such pairs)", f->first,
+                       (long long)(f->n - 1));
+    if (f->n && (!f->o->skip_bad || !d->n)) return cn_fail(ctx, CN_EFORMAT, "%s", f->first);
+    if (!d->n) return cn_fail(ctx, CN_EFORMAT, "%s: no training pairs in it", d->list);
+    d->skipped = f->n;
+    return CN_OK;
+}
+
+cn_status cn_dataset_open(cn_ctx *ctx, const cn_dataset_options *options, cn_dataset **out)
+{
+    cn_dataset_faults faults = {.o = options};
     cn_dataset *d = cn_alloc0(ctx, sizeof *d);
     if (!d) return CN_ENOMEM;
-    d->ctx = ctx;
-    cn_status s = cn_format(ctx, d->dir, sizeof d->dir, "%s", dir);
+    cn_status s = cn_format(ctx, d->dir, sizeof d->dir, "%s", options->dir);
     for (size_t n = strlen(d->dir); n > 1 && d->dir[n - 1] == '/';) d->dir[--n] = 0;
-    if (s == CN_OK) s = find_list(ctx, d);
-    if (s == CN_OK) s = read_list(ctx, d, problem, user);
+    if (s == CN_OK) s = detect(ctx, d, options);
+    if (s == CN_OK) s = reader_of(d)->open(ctx, d, options, &faults);
+    if (s == CN_OK) s = settle(ctx, d, &faults);
     if (s != CN_OK) {
         cn_dataset_close(d);
         return s;
@@ -192,37 +199,82 @@ cn_status cn_dataset_open(cn_ctx *ctx, const char *dir, cn_dataset_problem probl
     return CN_OK;
 }
 
-/* --- pictures ----------------------------------------------------------------------------------- */
+/* --- fetching ------------------------------------------------------------------------------------- */
 
-static cn_status load_picture(cn_ctx *ctx, const cn_dataset *d, int64_t i, const char *name,
-                              int64_t width, int64_t height, cn_image **out)
+cn_status cn_dataset_get(cn_ctx *ctx, const cn_dataset *d, int64_t i, bool prompt,
+                         cn_dataset_item *out)
 {
-    char path[PATH_BYTES];
-    cn_image *image = NULL, *fitted = NULL;
-    CN_TRY(path_of(ctx, d, name, path));
-    cn_status s = cn_image_load(ctx, path, &image);
-    if (s == CN_OK && width > 0 && (image->width != width || image->height != height)) {
-        s = cn_image_resize_cover(ctx, image, width, height, &fitted);
-        cn_image_destroy(image);
-        image = fitted;
+    cn_dataset_item item = {.condition.position = -1, .target.position = -1};
+    cn_status s = reader_of(d)->get(ctx, d, d->index + i * d->words, prompt, &item);
+    if (s == CN_OK && !item.prompt && !(item.prompt = cn_strdup(ctx, ""))) s = CN_ENOMEM;
+    if (s != CN_OK) {
+        cn_dataset_item_free(&item);
+        return s;
     }
-    if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s:%lld", d->list, (long long)d->items[i].line);
-    *out = image;
+    *out = item;
     return CN_OK;
+}
+
+cn_status cn_dataset_decode(cn_ctx *ctx, const cn_dataset_file *file, cn_image **out)
+{
+    char *name = NULL, *data = NULL;
+    size_t n = 0;
+    if (file->position < 0) return cn_image_load(ctx, file->path, out);
+    CN_TRY(cn_tar_read(ctx, file->path, file->position, MAX_PICTURE_BYTES, &name, &data, &n));
+    cn_status s = cn_image_load_memory(ctx, data, n, out);
+    if (s != CN_OK) s = cn_fail_prefix(ctx, s, "%s", name);
+    cn_free(name);
+    cn_free(data);
+    return s;
+}
+
+cn_status cn_dataset_where(cn_ctx *ctx, const cn_dataset *d, int64_t i, char *out, size_t cap)
+{
+    cn_dataset_item item;
+    char *name = NULL, *data = NULL;
+    size_t n = 0;
+    CN_TRY(cn_dataset_get(ctx, d, i, false, &item));
+    if (item.target.position >= 0 && cn_tar_read(ctx, item.target.path, item.target.position,
+                                                 MAX_PICTURE_BYTES, &name, &data, &n) == CN_OK)
+        snprintf(out, cap, "%s: %s", item.target.path, name);
+    else
+        snprintf(out, cap, "%s", item.where);
+    cn_free(name);
+    cn_free(data);
+    cn_dataset_item_free(&item);
+    return CN_OK;
+}
+
+static cn_status load_picture(cn_ctx *ctx, const cn_dataset_file *file, int64_t width,
+                              int64_t height, cn_image **out)
+{
+    cn_image *image = NULL, *fitted = NULL;
+    CN_TRY(cn_dataset_decode(ctx, file, &image));
+    if (width <= 0 || (image->width == width && image->height == height)) {
+        *out = image;
+        return CN_OK;
+    }
+    const cn_status s = cn_image_resize_cover(ctx, image, width, height, &fitted);
+    cn_image_destroy(image);
+    if (s == CN_OK) *out = fitted;
+    return s;
 }
 
 cn_status cn_dataset_load(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t width,
                           int64_t height, cn_image **condition, cn_image **target)
 {
-    const cn_dataset_item *item = &d->items[i];
+    cn_dataset_item item;
     cn_image *c = NULL, *t = NULL;
-    if (condition) CN_TRY(load_picture(ctx, d, i, item->condition, width, height, &c));
-    cn_status s = target ? load_picture(ctx, d, i, item->target, width, height, &t) : CN_OK;
-    if (s != CN_OK) {
+    CN_TRY(cn_dataset_get(ctx, d, i, false, &item));
+    cn_status s = condition ? load_picture(ctx, &item.condition, width, height, &c) : CN_OK;
+    if (s == CN_OK && target) s = load_picture(ctx, &item.target, width, height, &t);
+    if (s == CN_OK) {
+        if (condition) *condition = c;
+        if (target) *target = t;
+    } else {
         cn_image_destroy(c);
-        return s;
+        s = cn_fail_prefix(ctx, s, "%s", item.where);
     }
-    if (condition) *condition = c;
-    if (target) *target = t;
-    return CN_OK;
+    cn_dataset_item_free(&item);
+    return s;
 }

@@ -134,38 +134,13 @@ static cn_status given_config(cn_trainer *t)
     return CN_OK;
 }
 
-/* How many pairs are held out, and how many are left to learn from. */
-static cn_status split_data(cn_trainer *t)
-{
-    const cn_train_options *o = &t->o;
-    t->n_train = t->data->n;
-    if (!o->validation_steps) return CN_OK;
-    if (o->validation_data_dir) {
-        CN_TRY(cn_dataset_open(t->ctx, o->validation_data_dir, NULL, NULL, &t->held_data));
-        t->n_held = CN_MIN(t->held_data->n, o->validation_count);
-        for (int64_t i = t->n_held; i < t->held_data->n; i++)
-            cn_dataset_item_free(&t->held_data->items[i]);
-        t->held_data->n = t->n_held;
-        return CN_OK;
-    }
-    t->n_held = CN_MIN(o->validation_count, t->data->n / 4);
-    t->n_train -= t->n_held;
-    if (t->n_held < o->validation_count)
-        cn_log(t->ctx, CN_LOG_WARN,
-               "%s: %lld pairs are few; %lld of them are held out for validation instead of %lld",
-               o->train_data_dir, (long long)t->data->n, (long long)t->n_held,
-               (long long)o->validation_count);
-    return CN_OK;
-}
-
 static cn_status open_files(cn_trainer *t)
 {
     CN_TRY(cn_lr_kind_find(t->ctx, t->o.lr_scheduler, &t->lr.kind));
     CN_TRY(cn_base_open(t->ctx, t->o.model, &t->base));
     CN_TRY(check_base(t->ctx, t->base, &t->o));
     CN_TRY(t->o.controlnet ? given_config(t) : fresh_config(t->ctx, t->base, &t->config));
-    CN_TRY(cn_dataset_open(t->ctx, t->o.train_data_dir, NULL, NULL, &t->data));
-    CN_TRY(split_data(t));
+    CN_TRY(cn_trainer_open_data(t));
     CN_TRY(cn_backend_cpu_create(t->ctx, &t->be));
     CN_TRY(cn_base_settle_prediction(t->ctx, t->base, t->be));
     CN_TRY(cn_schedule_create(t->ctx, &t->base->schedule, &t->schedule));
@@ -314,41 +289,6 @@ static cn_status resume(cn_trainer *t)
     return CN_OK;
 }
 
-static void cache_progress(void *user, const char *what, int64_t done, int64_t total)
-{
-    const cn_trainer *t = user;
-    if (t->callbacks.progress)
-        t->callbacks.progress(t->callbacks.user,
-                              &(cn_train_progress){.stage = what, .done = done, .total = total});
-}
-
-static cn_status build_cache(cn_trainer *t, const cn_dataset *d, cn_cache **out)
-{
-    const cn_cache_options o = {.tokenizer_dir = t->o.tokenizer,
-                                .dir = t->o.output_dir,
-                                .memory_limit_bytes = (size_t)1 << 30,
-                                .width = t->o.resolution,
-                                .height = t->o.resolution,
-                                .progress = cache_progress,
-                                .progress_user = t};
-    return cn_cache_build(t->ctx, t->be, t->base, d, &o, out);
-}
-
-static cn_status encode_data(cn_trainer *t)
-{
-    CN_TRY(build_cache(t, t->data, &t->cache));
-    t->held_first = t->n_train;
-    t->held_cache = t->cache;
-    if (t->held_data) {
-        t->held_first = 0;
-        t->held_cache = NULL;
-        CN_TRY(build_cache(t, t->held_data, &t->held_cache));
-    }
-    CN_TRY(cn_shuffle_create(t->ctx, t->o.seed, t->n_train, &t->shuffle));
-    return cn_batcher_create(t->ctx, t->cache, t->schedule, t->base->vae.scaling_factor,
-                             &t->batcher);
-}
-
 static cn_status save_result(cn_trainer *t)
 {
     const cn_checkpoint c = cn_trainer_checkpoint(t);
@@ -368,7 +308,7 @@ static cn_status run(cn_trainer *t)
     CN_TRY(cn_checkpoint_try_dir(t->ctx, t->o.output_dir, cn_checkpoint_bytes(&c)));
     count_steps(t);
     CN_TRY(resume(t));
-    CN_TRY(encode_data(t));
+    CN_TRY(cn_trainer_encode_data(t));
     CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
                            &t->metrics));
     if (t->n_held) CN_TRY(cn_validator_create(t, &t->validator));

@@ -1,4 +1,5 @@
-/* trainer.h - the parts of a run, shared by setup (train.c), loop (loop.c) and validation (validate.c).
+/* trainer.h - the parts of a run, shared by setup (train.c), data (feed.c), loop (loop.c) and validation
+ * (validate.c).
  *
  * Order of creation is order of need: files are checked before networks are built, networks are planned
  * (so memory is known) before the data set is encoded, and nothing but output_dir is written before the
@@ -49,6 +50,13 @@ typedef struct cn_trainer {
     char resume_path[4096]; /* "" : from the start */
     cn_train_result result;
 } cn_trainer;
+
+/* --- feed.c --------------------------------------------------------------------------------------- */
+
+/* Opens the data sets and decides what is held out. */
+cn_status cn_trainer_open_data(cn_trainer *t) CN_CHECKED;
+/* Encodes what is to be encoded before the first step. */
+cn_status cn_trainer_encode_data(cn_trainer *t) CN_CHECKED;
 
 /* --- loop.c --------------------------------------------------------------------------------------- */
 

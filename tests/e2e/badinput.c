@@ -257,8 +257,8 @@ static int run(const bad_case *c, char text[STDERR_BYTES])
 /* "LABEL  3/20 ...", and what a command says about itself on the way. */
 static bool is_progress(const char *line)
 {
-    static const char *const begins[] = {"warning: ", "seed ",    "step ",
-                                         "saved ",    "memory: ", "validation at "};
+    static const char *const begins[] = {"warning: ", "seed ",  "step ",         "saved ",
+                                         "memory: ",  "data: ", "validation at "};
     for (size_t i = 0; i < CN_COUNT(begins); i++)
         if (strncmp(line, begins[i], strlen(begins[i])) == 0) return true;
     const size_t n = strspn(line, "abcdefghijklmnopqrstuvwxyz ");
@@ -613,6 +613,21 @@ static void bad_data_sets(void)
     bad_data_set("empty prompt.json", "", "prompt.json", NULL);
     put_text("data/source/0.png", "This is no picture.\n");
     bad_data_set("data set with a text as picture", GOOD_LINE GOOD_LINE, "source/0.png", NULL);
+    put_text("data/metadata.csv", "image,text\ntarget/0.png,a\n");
+    CHECK("two lists in a folder", 1, SAYS("prompt.json", "metadata.csv"),
+          TRAIN_ON(in_root("data")), "-o", in_root("out"));
+    must(unlink(in_root("data/prompt.json")) == 0, "prompt.json");
+    CHECK("metadata.csv without conditions", 1, SAYS("metadata.csv", "conditioning_image"),
+          TRAIN_ON(in_root("data")), "-o", in_root("out"));
+    must(unlink(in_root("data/metadata.csv")) == 0, "metadata.csv");
+    CHECK("twin folders without a partner", 1, SAYS("no condition"),
+          TRAIN_ON(in_root("data/target")), "--conditioning-data-dir", in_root("model"), "-o",
+          in_root("out"));
+    put_text("shard-0.tar", "This is no tar file.\n");
+    CHECK("a shard that is no tar file", 1, SAYS("shard-0.tar"), TRAIN_ON(in_root("shard-0.tar")),
+          "-o", in_root("out"));
+    CHECK("a shard missing", 1, SAYS("shard-1.tar"), TRAIN_ON(in_root("shard-{0..1}.tar")), "-o",
+          in_root("out"));
     CHECK("data set missing", 1, SAYS("nowhere"), TRAIN_ON(in_root("nowhere")), "-o",
           in_root("out"));
     CHECK("folder without a list", 1, SAYS("/model"), TRAIN_ON(in_root("model")), "-o",

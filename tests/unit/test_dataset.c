@@ -1,4 +1,4 @@
-/* test_dataset.c - both layouts of training pairs, every kind of hole in them, and the records' store. */
+/* test_dataset.c - the layouts of training pairs, every kind of hole in them, and the records' store. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +11,8 @@
 #include "train/dataset.h"
 #include "train/store.h"
 
+#include <archive.h>
+#include <archive_entry.h>
 #include <string.h>
 
 static cn_ctx *ctx;
@@ -64,41 +66,266 @@ static const char *folder(const char *name, const char *list, const char *text, 
     return dir;
 }
 
-static void both_layouts_are_read(void **state)
+static cn_status open_at(const char *dir, cn_dataset **d)
+{
+    return cn_dataset_open(ctx, &(cn_dataset_options){.dir = dir}, d);
+}
+
+/* The pair's files end in these names and its prompt is this. */
+static void expect(const cn_dataset *d, int64_t i, const char *where, const char *condition,
+                   const char *target, const char *prompt)
+{
+    cn_dataset_item item;
+    must(cn_dataset_get(ctx, d, i, true, &item));
+    if (!strstr(item.where, where)) fail_msg("%s (wanted %s)", item.where, where);
+    if (!strstr(item.condition.path, condition)) fail_msg("%s", item.condition.path);
+    if (!strstr(item.target.path, target)) fail_msg("%s", item.target.path);
+    assert_string_equal(item.prompt, prompt);
+    cn_dataset_item_free(&item);
+}
+
+/* Condition and target of pair i are pictures whose first bytes are these. */
+static void expect_pictures(const cn_dataset *d, int64_t i, int condition, int target)
+{
+    cn_image *c = NULL, *t = NULL;
+    must(cn_dataset_load(ctx, d, i, 0, 0, &c, &t));
+    assert_int_equal(c->rgb[0], condition);
+    assert_int_equal(t->rgb[0], target);
+    cn_image_destroy(c);
+    cn_image_destroy(t);
+}
+
+static void lists_are_read(void **state)
 {
     (void)state;
     cn_dataset *d = NULL;
-    must(cn_dataset_open(
-        ctx,
-        folder("fill", "prompt.json",
-               "{\"source\": \"a.png\", \"target\": \"b.png\", \"prompt\": \"x\"}\n"
-               "\n{\"source\": \"b.png\", \"target\": \"a.png\", \"prompt\": \"\"}\n",
-               16, 8),
-        NULL, NULL, &d));
+    must(open_at(folder("fill", "prompt.json",
+                        "{\"source\": \"a.png\", \"target\": \"b.png\", \"prompt\": \"x\"}\n"
+                        "\n{\"source\": \"b.png\", \"target\": \"a.png\", \"prompt\": \"\"}\n",
+                        16, 8),
+                 &d));
     assert_int_equal(d->layout, CN_DATASET_FILL50K);
     assert_int_equal(d->n, 2);
-    assert_string_equal(d->items[0].condition, "a.png");
-    assert_string_equal(d->items[0].prompt, "x");
-    assert_int_equal(d->items[1].line, 3);
+    expect(d, 0, "prompt.json:1", "/a.png", "/b.png", "x");
+    expect(d, 1, "prompt.json:3", "/b.png", "/a.png", "");
     cn_image *condition = NULL, *target = NULL;
     must(cn_dataset_load(ctx, d, 0, 4, 4, &condition, &target));
     assert_true(condition->width == 4 && condition->height == 4 && target->width == 4);
     cn_image_destroy(condition);
     cn_image_destroy(target);
     cn_dataset_close(d);
-    must(cn_dataset_open(
-        ctx,
+    must(open_at(
         folder(
             "face", "metadata.jsonl",
-            "{\"file_name\": \"b.png\", \"conditioning_image\": \"a.png\", \"text\": \"y\"}\n"
-            "{\"image\": \"a.png\", \"conditioning_image\": \"b.png\", \"text\": \"z\", \"k\": 1}",
+            "\xef\xbb\xbf{\"file_name\": \"b.png\", \"conditioning_image\": \"a.png\", \"text\": "
+            "\"y\"}\r\n"
+            "{\"image\": \"a.png\", \"conditioning_image_file_name\": \"b.png\", \"text\": "
+            "[\"z\", \"w\"], \"k\": 1}",
             8, 8),
-        NULL, NULL, &d));
-    assert_int_equal(d->layout, CN_DATASET_HUGGINGFACE);
+        &d));
+    assert_int_equal(d->layout, CN_DATASET_IMAGEFOLDER);
     assert_int_equal(d->n, 2);
-    assert_string_equal(d->items[0].target, "b.png");
-    assert_string_equal(d->items[1].prompt, "z");
+    expect(d, 0, "metadata.jsonl:1", "/a.png", "/b.png", "y");
+    expect(d, 1, "metadata.jsonl:2", "/b.png", "/a.png", "z");
     cn_dataset_close(d);
+}
+
+static void csv_is_read(void **state)
+{
+    (void)state;
+    cn_dataset *d = NULL;
+    const char *dir = folder("csv/train", "metadata.csv",
+                             "file_name,text,conditioning_image,edges\r\n"
+                             "a.png,\"one, \"\"two\"\"\nthree\",b.png,a.png\r\n"
+                             "b.png,,a.png,b.png\n",
+                             8, 8);
+    char above[128];
+    snprintf(above, sizeof above, "%s/csv", root); /* a Hugging Face split in its folder */
+    must(open_at(above, &d));
+    assert_int_equal(d->layout, CN_DATASET_CSV);
+    assert_int_equal(d->n, 2);
+    expect(d, 0, "metadata.csv:2", "/b.png", "/a.png", "one, \"two\"\nthree");
+    expect(d, 1, "metadata.csv:4", "/a.png", "/b.png", "");
+    cn_dataset_close(d);
+    must(cn_dataset_open(
+        ctx, &(cn_dataset_options){.dir = dir, .conditioning_image_column = "edges"}, &d));
+    expect(d, 0, "metadata.csv:2", "/a.png", "/a.png", "one, \"two\"\nthree");
+    cn_dataset_close(d);
+    refused(cn_dataset_open(
+                ctx, &(cn_dataset_options){.dir = dir, .conditioning_image_column = "depth"}, &d),
+            CN_EINVAL, "depth");
+    dir = folder("csv2", "metadata.csv",
+                 "image,conditioning_image,text\na.png,b.png\na.png,\"b.png,x\n", 8, 8);
+    refused(open_at(dir, &d), CN_EFORMAT, "metadata.csv:2");
+    assert_non_null(strstr(cn_error(ctx), "1 more"));
+}
+
+static void put_picture(const char *path, int value)
+{
+    cn_image *image = NULL;
+    must(cn_image_create(ctx, 8, 8, &image));
+    image->rgb[0] = (uint8_t)value;
+    must(cn_image_save_png(ctx, path, image, NULL));
+    cn_image_destroy(image);
+}
+
+static void put(const char *dir, const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (text)
+        must(cn_file_write(ctx, path, text, strlen(text)));
+    else
+        put_picture(path, name[0]);
+}
+
+static void twin_folders_are_read(void **state)
+{
+    (void)state;
+    cn_dataset *d = NULL;
+    char images[128], conditions[128];
+    snprintf(images, sizeof images, "%s/twins/images", root);
+    snprintf(conditions, sizeof conditions, "%s/twins/conditioning_images", root);
+    must(cn_dir_make(ctx, images));
+    must(cn_dir_make(ctx, conditions));
+    put(images, "b.png", NULL);
+    put(images, "b.txt", "  a caption\n");
+    put(images, "a.webp.png", NULL);
+    put(images, "a.webp.caption", "other");
+    put(images, "notes.md", "x");
+    put(conditions, "b.PNG", NULL);
+    put(conditions, "a.webp.png", NULL);
+    snprintf(images, sizeof images, "%s/twins", root);
+    must(open_at(images, &d));
+    assert_int_equal(d->layout, CN_DATASET_FOLDERS);
+    assert_int_equal(d->n, 2);
+    expect(d, 0, "images/a.webp.png", "conditioning_images/a.webp.png", "images/a.webp.png",
+           "other");
+    expect(d, 1, "images/b.png", "conditioning_images/b.PNG", "images/b.png", "a caption");
+    expect_pictures(d, 1, 'b', 'b');
+    cn_dataset_close(d);
+    snprintf(images, sizeof images, "%s/twins/images", root);
+    const cn_dataset_options given = {
+        .dir = images, .conditioning_dir = conditions, .caption_extension = "txt"};
+    must(cn_dataset_open(ctx, &given, &d));
+    expect(d, 0, "", "", "", "");
+    assert_non_null(strstr(d->found, "1 pictures have none"));
+    cn_dataset_close(d);
+    put(images, "c.png", NULL);
+    put(conditions, "d.png", NULL);
+    refused(cn_dataset_open(ctx, &given, &d), CN_EFORMAT, "images/c.png: no condition");
+    assert_non_null(strstr(cn_error(ctx), "1 more"));
+    cn_dataset_options skipping = given;
+    skipping.skip_bad = true;
+    must(cn_dataset_open(ctx, &skipping, &d));
+    assert_true(d->n == 2 && d->skipped == 2);
+    cn_dataset_close(d);
+}
+
+/* One member: a picture whose first byte is the name's first letter, or text. */
+static void add_member(struct archive *a, const char *name, const char *text)
+{
+    char path[128], *data = NULL;
+    size_t n = text ? strlen(text) : 0;
+    if (!text) {
+        const char *slash = strrchr(name, '/');
+        snprintf(path, sizeof path, "%s/member.png", root);
+        put_picture(path, slash ? slash[1] : name[0]);
+        must(cn_file_read(ctx, path, 1 << 20, &data, &n));
+    }
+    struct archive_entry *e = archive_entry_new();
+    archive_entry_set_pathname(e, name);
+    archive_entry_set_size(e, (la_int64_t)n);
+    archive_entry_set_filetype(e, AE_IFREG);
+    archive_entry_set_perm(e, 0644);
+    assert_int_equal(archive_write_header(a, e), ARCHIVE_OK);
+    assert_int_equal(archive_write_data(a, text ? text : data, n), (int)n);
+    archive_entry_free(e);
+    cn_free(data);
+}
+
+static struct archive *begin_tar(const char *name, bool pax, bool gzip)
+{
+    char path[128];
+    struct archive *a = archive_write_new();
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    if (pax)
+        archive_write_set_format_pax(a);
+    else
+        archive_write_set_format_gnutar(a);
+    if (gzip) archive_write_add_filter_gzip(a);
+    assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);
+    return a;
+}
+
+static void shards_are_read(void **state)
+{
+    (void)state;
+    cn_dataset *d = NULL;
+    char path[128], deep[320];
+    snprintf(path, sizeof path, "%s/shards", root);
+    must(cn_dir_make(ctx, path));
+    memset(deep, 'd', 240); /* a name that takes a header of its own */
+    struct archive *a = begin_tar("shards/s-08.tar", true, false);
+    add_member(a, "p/0001.png", NULL);
+    add_member(a, "p/0001.cond.png", NULL);
+    add_member(a, "p/0001.txt", "first\n");
+    snprintf(deep + 240, sizeof deep - 240, "%s", "/x.cond.png");
+    add_member(a, deep, NULL);
+    snprintf(deep + 240, sizeof deep - 240, "%s", "/x.jpg");
+    add_member(a, deep, NULL);
+    snprintf(deep + 240, sizeof deep - 240, "%s", "/x.json");
+    add_member(a, deep, "{\"caption\": \"second\", \"style\": \"third\"}");
+    archive_write_free(a);
+    a = begin_tar("shards/s-09.tar", false, false);
+    snprintf(deep + 240, sizeof deep - 240, "%s", "/y.depth.png");
+    add_member(a, deep, NULL);
+    snprintf(deep + 240, sizeof deep - 240, "%s", "/y.cond.png");
+    add_member(a, deep, NULL);
+    snprintf(deep + 240, sizeof deep - 240, "%s", "/y.png");
+    add_member(a, deep, NULL);
+    archive_write_free(a);
+    must(open_at(path, &d));
+    assert_int_equal(d->layout, CN_DATASET_WEBDATASET);
+    assert_int_equal(d->n, 3);
+    expect(d, 0, "s-08.tar", "s-08.tar", "s-08.tar", "first");
+    expect(d, 1, "s-08.tar", "s-08.tar", "s-08.tar", "second");
+    expect(d, 2, "s-09.tar", "s-09.tar", "s-09.tar", "");
+    expect_pictures(d, 0, '0', '0');
+    expect_pictures(d, 1, 'x', 'x');
+    expect_pictures(d, 2, 'y', 'y');
+    cn_dataset_close(d);
+    snprintf(path, sizeof path, "%s/shards/s-{08..09}.tar", root);
+    const cn_dataset_options named = {
+        .dir = path, .conditioning_image_column = "depth.png;cond.png", .caption_column = "style"};
+    must(cn_dataset_open(ctx, &named, &d));
+    expect(d, 1, "s-08.tar", "", "", "third");
+    cn_dataset_close(d);
+}
+
+static void bad_shards_are_named(void **state)
+{
+    (void)state;
+    cn_dataset *d = NULL;
+    char path[128];
+    struct archive *a = begin_tar("lone.tar", true, false);
+    add_member(a, "0001.png", NULL);
+    add_member(a, "0002.cond.png", NULL);
+    add_member(a, "0003.txt", "x");
+    archive_write_free(a);
+    snprintf(path, sizeof path, "%s/lone.tar", root);
+    refused(open_at(path, &d), CN_EFORMAT, "lone.tar: 0001: no member .cond.png");
+    assert_non_null(strstr(cn_error(ctx), "1 more"));
+    archive_write_free(begin_tar("packed.tar", true, true));
+    snprintf(path, sizeof path, "%s/packed.tar", root);
+    refused(open_at(path, &d), CN_EFORMAT, "gzip");
+    put(root, "short.tar", "no tar file");
+    snprintf(path, sizeof path, "%s/short.tar", root);
+    refused(open_at(path, &d), CN_EFORMAT, "short.tar: damaged");
+    snprintf(path, sizeof path, "%s/s-{0..1}.tar", root);
+    refused(open_at(path, &d), CN_EIO, "s-0.tar");
+    snprintf(path, sizeof path, "%s/s-{a..b}.tar", root);
+    refused(open_at(path, &d), CN_EINVAL, "{000..099}");
 }
 
 static void count(void *user, const char *text)
@@ -122,21 +349,23 @@ static void every_hole_is_named(void **state)
                "[1, 2]\n"
                "{\"source\": \"\", \"target\": \"b.png\", \"prompt\": \"x\"}\n",
                8, 8);
-    refused(cn_dataset_open(ctx, dir, count, &n, &d), CN_EFORMAT, "prompt.json:2:");
+    refused(cn_dataset_open(
+                ctx, &(cn_dataset_options){.dir = dir, .problem = count, .problem_user = &n}, &d),
+            CN_EFORMAT, "prompt.json:2:");
     assert_non_null(strstr(cn_error(ctx), "5 more"));
     assert_int_equal(n, 6);
     dir =
         folder("gone", "prompt.json",
                "{\"source\": \"a.png\", \"target\": \"sub/gone.png\", \"prompt\": \"x\"}\n", 8, 8);
-    refused(cn_dataset_open(ctx, dir, NULL, NULL, &d), CN_EFORMAT, "sub/gone.png is missing");
+    refused(open_at(dir, &d), CN_EFORMAT, "sub/gone.png is missing");
     dir = folder("none", "prompt.json", "\n\n", 8, 8);
-    refused(cn_dataset_open(ctx, dir, NULL, NULL, &d), CN_EFORMAT, "no training pairs");
+    refused(open_at(dir, &d), CN_EFORMAT, "no training pairs");
     dir = folder("other", "captions.txt", "x", 8, 8);
-    refused(cn_dataset_open(ctx, dir, NULL, NULL, &d), CN_EIO, "metadata.jsonl");
-    refused(cn_dataset_open(ctx, "/nonexistent", NULL, NULL, &d), CN_EIO, "no such folder");
+    refused(open_at(dir, &d), CN_EIO, "metadata.jsonl");
+    refused(open_at("/nonexistent", &d), CN_EIO, "no such folder");
     folder("both", "prompt.json", "{}", 8, 8);
     dir = folder("both", "metadata.jsonl", "{}", 8, 8);
-    refused(cn_dataset_open(ctx, dir, NULL, NULL, &d), CN_EINVAL, "only one");
+    refused(open_at(dir, &d), CN_EINVAL, "only one");
 }
 
 static void a_damaged_picture_is_named(void **state)
@@ -150,12 +379,13 @@ static void a_damaged_picture_is_named(void **state)
                "{\"source\": \"a.png\", \"target\": \"b.png\", \"prompt\": \"x\"}\n", 8, 8);
     snprintf(path, sizeof path, "%s/a.png", dir);
     must(cn_file_write(ctx, path, "no picture", 10));
-    must(cn_dataset_open(ctx, dir, NULL, NULL, &d));
+    must(open_at(dir, &d));
     refused(cn_dataset_load(ctx, d, 0, 8, 8, &image, NULL), CN_EFORMAT, "prompt.json:1");
     assert_null(image);
     cn_dataset_close(d);
     cn_dataset_report r;
-    refused(cn_dataset_check(ctx, dir, NULL, NULL, &r), CN_EFORMAT, "1 pictures");
+    refused(cn_dataset_check(ctx, &(cn_dataset_options){.dir = dir}, NULL, &r), CN_EFORMAT,
+            "1 of its pairs");
     assert_int_equal(r.problems, 1);
 }
 
@@ -167,13 +397,98 @@ static void scenes_pass_the_check(void **state)
     cn_annotate_args args;
     snprintf(dir, sizeof dir, "%s/scenes", root);
     must(tiny_scenes_write(ctx, dir, 6));
-    must(cn_dataset_check(ctx, dir, NULL, NULL, &r));
+    must(cn_dataset_check(ctx, &(cn_dataset_options){.dir = dir}, NULL, &r));
     assert_string_equal(r.layout, "fill50k");
-    assert_true(r.pairs == 6 && r.problems == 0 && r.unequal_sizes == 0);
+    assert_true(r.pairs == 6 && r.looked_at == 6 && r.problems == 0);
+    for (int k = 0; k < CN_DATASET_FINDINGS; k++) assert_int_equal(r.findings[k].count, 0);
     assert_true(r.min_width == TINY_PX && r.max_height == TINY_PX);
     must(cn_condition_find(ctx, NULL, dir, false, &args));
     assert_string_equal(args.kind->name, "canny");
     assert_true(args.values[0] == 100 && args.values[1] == 200);
+}
+
+/* Sets every pixel of a picture; black and white stripes where `stripes` of 8 columns are white. */
+static void paint(const char *dir, const char *name, int stripes, int r, int g, int b)
+{
+    char path[256];
+    cn_image *image = NULL;
+    must(cn_image_create(ctx, 8, 8, &image));
+    for (int i = 0; i < 64; i++) {
+        const bool white = i % 8 < stripes;
+        image->rgb[3 * i] = (uint8_t)(stripes ? 255 * white : r);
+        image->rgb[3 * i + 1] = (uint8_t)(stripes ? 255 * white : g);
+        image->rgb[3 * i + 2] = (uint8_t)(stripes ? 255 * white : b);
+    }
+    image->rgb[0] ^= 1;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    must(cn_image_save_png(ctx, path, image, NULL));
+    cn_image_destroy(image);
+}
+
+static int64_t found(const cn_dataset_report *r, const char *name, const char *first)
+{
+    for (int k = 0; k < CN_DATASET_FINDINGS; k++) {
+        if (strcmp(r->findings[k].name, name) != 0) continue;
+        if (r->findings[k].count && !strstr(r->findings[k].first, first))
+            fail_msg("%s: %s (wanted %s)", name, r->findings[k].first, first);
+        return r->findings[k].count;
+    }
+    fail_msg("no finding %s", name);
+    return -1;
+}
+
+static void what_is_suspicious_is_found(void **state)
+{
+    (void)state;
+    cn_str list = {0}, words = {0};
+    cn_dataset_report r;
+    char path[256];
+    const char *dir = folder("lint", "other.txt", "", 16, 8);
+    put(dir, "blank.png", "");
+    cn_image *blank = NULL;
+    must(cn_image_create(ctx, 8, 8, &blank));
+    snprintf(path, sizeof path, "%s/blank.png", dir);
+    must(cn_image_save_png(ctx, path, blank, NULL));
+    cn_image_destroy(blank);
+    paint(dir, "inverted.png", 7, 0, 0, 0);
+    paint(dir, "lines.png", 1, 0, 0, 0);
+    paint(dir, "normal.png", 0, 255, 127, 128); /* z in red */
+    paint(dir, "red.png", 0, 200, 20, 30);
+    paint(dir, "blue.png", 0, 20, 20, 200);
+    for (int i = 0; i < 80; i++) cn_str_adds(&words, "word ");
+    static const char *const pairs[][3] = {{"blank.png", "a.png", "ok"},
+                                           {"inverted.png", "b.png", "ok"},
+                                           {"lines.png", "lines.png", "ok"},
+                                           {"normal.png", "a.png", ""}};
+    for (size_t i = 0; i < CN_COUNT(pairs); i++)
+        cn_str_addf(&list, "{\"source\": \"%s\", \"target\": \"%s\", \"prompt\": \"%s\"}\n",
+                    pairs[i][0], pairs[i][1], pairs[i][2]);
+    for (int i = 0; i < 16; i++) /* the names of the colours are exchanged */
+        cn_str_addf(
+            &list,
+            "{\"source\": \"lines.png\", \"target\": \"%s.png\", \"prompt\": \"a %s ball\"}\n",
+            i % 2 ? "red" : "blue", i % 2 ? "Blue" : "red");
+    cn_str_addf(&list, "{\"source\": \"lines.png\", \"target\": \"b.png\", \"prompt\": \"%s\"}\n",
+                words.data);
+    put(dir, "prompt.json", list.data);
+    must(cn_dataset_check(ctx, &(cn_dataset_options){.dir = dir},
+                          &(cn_dataset_check_options){.resolution = 9}, &r));
+    assert_true(r.pairs == 21 && r.looked_at == 21 && r.distinct_prompts == 5);
+    assert_int_equal(found(&r, "blank_conditions", "prompt.json:1"), 1);
+    assert_int_equal(found(&r, "inverted_conditions", "prompt.json:2"), 1);
+    assert_int_equal(found(&r, "conditions_equal_to_picture", "prompt.json:3"), 1);
+    assert_int_equal(found(&r, "suspected_channel_order_of_conditions", "prompt.json:4"), 1);
+    assert_int_equal(found(&r, "suspected_channel_order_of_pictures", "prompt.json:5"), 16);
+    assert_int_equal(found(&r, "duplicate_pictures", "prompt.json:4"), 16);
+    assert_int_equal(found(&r, "other_proportions", "prompt.json:1"), 2);
+    assert_int_equal(found(&r, "empty_prompts", "prompt.json:4"), 1);
+    assert_int_equal(found(&r, "long_prompts", "prompt.json:21"), 1);
+    assert_int_equal(found(&r, "smaller_than_resolution", "prompt.json:1"), 21);
+    must(cn_dataset_check(ctx, &(cn_dataset_options){.dir = dir},
+                          &(cn_dataset_check_options){.max_pairs = 7}, &r));
+    assert_true(r.pairs == 21 && r.looked_at == 7);
+    cn_str_free(&list);
+    cn_str_free(&words);
 }
 
 static void conditions_know_their_annotator(void **state)
@@ -225,9 +540,17 @@ static void records_come_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_layouts_are_read),           cmocka_unit_test(every_hole_is_named),
-        cmocka_unit_test(a_damaged_picture_is_named),      cmocka_unit_test(scenes_pass_the_check),
-        cmocka_unit_test(conditions_know_their_annotator), cmocka_unit_test(records_come_back),
+        cmocka_unit_test(lists_are_read),
+        cmocka_unit_test(csv_is_read),
+        cmocka_unit_test(twin_folders_are_read),
+        cmocka_unit_test(shards_are_read),
+        cmocka_unit_test(bad_shards_are_named),
+        cmocka_unit_test(every_hole_is_named),
+        cmocka_unit_test(a_damaged_picture_is_named),
+        cmocka_unit_test(scenes_pass_the_check),
+        cmocka_unit_test(what_is_suspicious_is_found),
+        cmocka_unit_test(conditions_know_their_annotator),
+        cmocka_unit_test(records_come_back),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
