@@ -136,6 +136,29 @@ static cn_status run_shape(cpu_backend *b, const cn_step *st)
     return CN_OK;
 }
 
+static cn_status run_spatial(cpu_backend *b, const cn_step *st)
+{
+    const cn_node *n = st->node, *x = n->in[0];
+    const cn_window w = {.N = n->shape[0],
+                         .h = x->shape[1],
+                         .w = x->shape[2],
+                         .H = n->shape[1],
+                         .W = n->shape[2],
+                         .C = n->shape[3],
+                         .kernel = n->kernel_h,
+                         .stride = n->stride,
+                         .top = n->pad[0],
+                         .left = n->pad[1]};
+    const cn_stored_kernels *k = cn_cpu_stored(b, n);
+    switch (n->op) {
+    case CN_OP_MAX_POOL: k->max_pool(&w, st->in[0], st->out); break;
+    case CN_OP_MEAN_POOL: k->mean_pool(&w, st->in[0], st->out); break;
+    case CN_OP_RESIZE: k->resize(&w, n->align_corners, st->in[0], st->out); break;
+    default: /* CN_OP_PAD */ k->pad(&w, n->reflect, st->in[0], st->out);
+    }
+    return CN_OK;
+}
+
 static cn_status run_pointwise(cpu_backend *b, const cn_step *st)
 {
     const cn_node *n = st->node;
@@ -145,8 +168,8 @@ static cn_status run_pointwise(cpu_backend *b, const cn_step *st)
     switch (n->op) {
     case CN_OP_FILL: k->fill(n->alpha, st->out, elements); break;
     case CN_OP_CAST: b->k->convert(n->in[0]->dtype, x, n->dtype, st->out, elements); break;
-    case CN_OP_ACT: k->act(n->act, x, st->out, elements); break;
-    case CN_OP_ACT_DX: k->act_dx(n->act, x, z, st->out, elements); break;
+    case CN_OP_ACT: k->act(n->act, n->alpha, x, st->out, elements); break;
+    case CN_OP_ACT_DX: k->act_dx(n->act, n->alpha, x, z, st->out, elements); break;
     case CN_OP_GEGLU: k->geglu(x, st->out, rows_of(n), cn_channels(n)); break;
     case CN_OP_GEGLU_DX: k->geglu_dx(x, z, st->out, rows_of(n), cn_channels(n) / 2); break;
     case CN_OP_ADD:
@@ -154,6 +177,7 @@ static cn_status run_pointwise(cpu_backend *b, const cn_step *st)
         break;
     case CN_OP_SCALE: k->scale(x, n->alpha, st->out, elements); break;
     case CN_OP_SCALE_BY: k->scale(x, *(const float *)z, st->out, elements); break;
+    case CN_OP_GATE: k->gate(x, z, st->out, rows_of(n), cn_channels(n)); break;
     case CN_OP_ADD_CHANNEL: k->add_channel(x, z, st->out, N, positions(n), cn_channels(n)); break;
     case CN_OP_SUM_CHANNEL:
         k->sum_rows(x, st->out, N, positions(n->in[0]), cn_channels(n), st->scratch);
@@ -191,6 +215,10 @@ static cn_status run(cn_backend *base, cn_ctx *ctx, const cn_step *st)
     case CN_OP_SLICE:
     case CN_OP_UPSAMPLE:
     case CN_OP_UPSAMPLE_DX: return run_shape(b, st);
+    case CN_OP_MAX_POOL:
+    case CN_OP_MEAN_POOL:
+    case CN_OP_RESIZE:
+    case CN_OP_PAD: return run_spatial(b, st);
     case CN_OP_LOSS:
     case CN_OP_LOSS_DX:
     case CN_OP_KL:

@@ -111,12 +111,11 @@ static dnnl_data_type_t type_of(cn_dtype t)
     return t == CN_BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
-static dnnl_status_t plain_md(const cn_param *w, dnnl_memory_desc_t *md)
+/* The published order of what `order` describes: row-major, in a grouped convolution by group first. */
+static dnnl_status_t plain_md(const dnnl_memory_desc_t *order, dnnl_memory_desc_t *md)
 {
-    dnnl_dims_t dims;
-    for (int i = 0; i < w->ndim; i++) dims[i] = w->shape[i];
-    dnnl_format_tag_t tag = w->ndim == 4 ? dnnl_abcd : w->ndim == 2 ? dnnl_ab : dnnl_a;
-    return dnnl_memory_desc_init_by_tag(md, w->ndim, dims, dnnl_f32, tag);
+    const dnnl_format_tag_t tag = order->ndims == 5 ? dnnl_abcde : dnnl_abcd;
+    return dnnl_memory_desc_init_by_tag(md, order->ndims, order->dims, dnnl_f32, tag);
 }
 
 static cn_status reorder(cn_ctx *ctx, cn_dnnl *d, const dnnl_memory_desc_t *from_md,
@@ -147,7 +146,7 @@ cn_status cn_dnnl_from_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const f
                              float *physical)
 {
     dnnl_memory_desc_t md;
-    if (plain_md(w, &md) != dnnl_success)
+    if (plain_md(w->layout, &md) != dnnl_success)
         return failed(ctx, dnnl_invalid_arguments, "describe weights");
     return reorder(ctx, d, &md, plain, w->layout, physical);
 }
@@ -156,7 +155,7 @@ cn_status cn_dnnl_to_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const flo
                            float *plain)
 {
     dnnl_memory_desc_t md;
-    if (plain_md(w, &md) != dnnl_success)
+    if (plain_md(w->layout, &md) != dnnl_success)
         return failed(ctx, dnnl_invalid_arguments, "describe weights");
     return reorder(ctx, d, w->layout, physical, &md, plain);
 }
@@ -190,7 +189,7 @@ static cn_status claim_layout(cn_ctx *ctx, cn_dnnl *d, cn_param *w, const dnnl_m
         plain = cn_alloc_array(ctx, n, sizeof *plain);
         physical = cn_alloc_array(ctx, padded, sizeof *physical);
         dnnl_memory_desc_t from;
-        if (data && plain && physical && plain_md(w, &from) == dnnl_success) {
+        if (data && plain && physical && plain_md(order, &from) == dnnl_success) {
             cn_to_f32(w->dtype, w->data, plain, n);
             s = reorder(ctx, d, &from, plain, order, physical);
         }
@@ -214,9 +213,22 @@ fail:
     return s;
 }
 
-/* User scratch, and the sums of a forward primitive: first the residual (like y), then the shift. */
+static dnnl_status_t append_act(dnnl_post_ops_t ops, cn_act act, float alpha)
+{
+    switch (act) {
+    case CN_ACT_NONE: return dnnl_success;
+    case CN_ACT_RELU: return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_relu, 0, 0);
+    case CN_ACT_RELU6: return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_clip, 0, 6);
+    case CN_ACT_LEAKY_RELU:
+        return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_relu, alpha, 0);
+    default: return dnnl_unimplemented;
+    }
+}
+
+/* User scratch, and what a forward primitive does with its result: first the residual (like y), then the
+ * shift, then the activation. */
 static dnnl_status_t make_attr(const dnnl_memory_desc_t *residual, const dnnl_memory_desc_t *shift,
-                               dnnl_primitive_attr_t *out)
+                               cn_act act, float act_alpha, dnnl_primitive_attr_t *out)
 {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_post_ops_t ops = NULL;
@@ -227,6 +239,7 @@ static dnnl_status_t make_attr(const dnnl_memory_desc_t *residual, const dnnl_me
     if (s == dnnl_success && residual)
         s = dnnl_post_ops_append_binary(ops, dnnl_binary_add, residual);
     if (s == dnnl_success && shift) s = dnnl_post_ops_append_binary(ops, dnnl_binary_add, shift);
+    if (s == dnnl_success) s = append_act(ops, act, act_alpha);
     if (s == dnnl_success) s = dnnl_primitive_attr_set_post_ops(attr, ops);
     if (ops) dnnl_post_ops_destroy(ops);
     if (s == dnnl_success)
@@ -263,14 +276,17 @@ static bool is_reference(const_dnnl_primitive_desc_t pd)
 
 typedef struct conv_mds {
     dnnl_memory_desc_t x, w, b, y, shift;
-    dnnl_dims_t strides, pad_before, pad_after;
+    dnnl_dims_t strides, dilates, pad_before, pad_after;
 } conv_mds;
 
 static dnnl_status_t describe_conv(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, conv_mds *m)
 {
+    const int64_t G = c->groups;
     dnnl_dims_t x = {c->N, c->I, c->H, c->W}, w = {c->O, c->I, c->kernel_h, c->kernel_w};
+    dnnl_dims_t grouped = {G, c->O / G, c->I / G, c->kernel_h, c->kernel_w};
     dnnl_dims_t y = {c->N, c->O, c->h, c->w}, b = {c->O};
     m->strides[0] = m->strides[1] = c->stride;
+    m->dilates[0] = m->dilates[1] = c->dilation - 1;
     m->pad_before[0] = c->pad[0];
     m->pad_before[1] = c->pad[1];
     m->pad_after[0] = c->pad[2];
@@ -280,7 +296,9 @@ static dnnl_status_t describe_conv(cn_dnnl_conv_kind kind, const cn_dnnl_conv_sh
     const dnnl_data_type_t y_type = kind == CN_DNNL_CONV ? result : type;
     dnnl_status_t s = dnnl_memory_desc_init_by_tag(&m->x, 4, x, x_type, dnnl_nhwc);
     if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->y, 4, y, y_type, dnnl_nhwc);
-    if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->w, 4, w, type, dnnl_format_tag_any);
+    if (s == dnnl_success)
+        s = dnnl_memory_desc_init_by_tag(&m->w, G > 1 ? 5 : 4, G > 1 ? grouped : w, type,
+                                         dnnl_format_tag_any);
     if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->b, 1, b, dnnl_f32, dnnl_a);
     dnnl_dims_t each = {1, c->O, 1, 1};
     if (s == dnnl_success) s = dnnl_memory_desc_init_by_tag(&m->shift, 4, each, y_type, dnnl_nhwc);
@@ -295,21 +313,22 @@ static dnnl_status_t conv_pd(cn_dnnl *d, cn_dnnl_conv_kind kind, const conv_mds 
     dnnl_memory_desc_t dw = in_type(&m->w, dnnl_f32);
     dnnl_status_t s;
     if (kind == CN_DNNL_CONV)
-        s = dnnl_convolution_forward_desc_init(&cd, dnnl_forward_training, dnnl_convolution_direct,
-                                               &m->x, &m->w, c->bias ? &m->b : NULL, &m->y,
-                                               m->strides, m->pad_before, m->pad_after);
+        s = dnnl_dilated_convolution_forward_desc_init(
+            &cd, dnnl_forward_training, dnnl_convolution_direct, &m->x, &m->w,
+            c->bias ? &m->b : NULL, &m->y, m->strides, m->dilates, m->pad_before, m->pad_after);
     else if (kind == CN_DNNL_CONV_DX)
-        s = dnnl_convolution_backward_data_desc_init(&cd, dnnl_convolution_direct, &m->x, &m->w,
-                                                     &m->y, m->strides, m->pad_before,
-                                                     m->pad_after);
+        s = dnnl_dilated_convolution_backward_data_desc_init(&cd, dnnl_convolution_direct, &m->x,
+                                                             &m->w, &m->y, m->strides, m->dilates,
+                                                             m->pad_before, m->pad_after);
     else
-        s = dnnl_convolution_backward_weights_desc_init(&cd, dnnl_convolution_direct, &m->x, &dw,
-                                                        NULL, &m->y, m->strides, m->pad_before,
-                                                        m->pad_after);
+        s = dnnl_dilated_convolution_backward_weights_desc_init(
+            &cd, dnnl_convolution_direct, &m->x, &dw, NULL, &m->y, m->strides, m->dilates,
+            m->pad_before, m->pad_after);
     if (s != dnnl_success) return s;
     const bool sums = kind == CN_DNNL_CONV;
     dnnl_primitive_attr_t attr;
-    s = make_attr(sums && c->residual ? &m->y : NULL, sums && c->shift ? &m->shift : NULL, &attr);
+    s = make_attr(sums && c->residual ? &m->y : NULL, sums && c->shift ? &m->shift : NULL,
+                  sums ? c->act : CN_ACT_NONE, c->act_alpha, &attr);
     if (s != dnnl_success) return s;
     s = dnnl_primitive_desc_create(out, &cd, attr, d->engine, hint);
     dnnl_primitive_attr_destroy(attr);
@@ -375,16 +394,17 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     DNNL_TRY(describe_conv(CN_DNNL_CONV, c, &m), "describe a convolution");
     DNNL_TRY(conv_pd(d, CN_DNNL_CONV, &m, c, NULL, &forward), "make this convolution");
     DNNL_TRY(describe_conv(kind, c, &m), "describe a convolution");
-    if ((c->residual || c->shift) && is_reference(forward)) {
+    if ((c->residual || c->shift || c->act) && is_reference(forward)) {
         s = CN_EMISMATCH;
         goto fail;
     }
-    if (!w->layout && (s = claim_layout(ctx, d, w, md_of(forward, dnnl_query_weights_md))) != CN_OK)
-        goto fail;
     if (kind == CN_DNNL_CONV)
         pd = forward;
     else
         DNNL_TRY(conv_pd(d, kind, &m, c, forward, &pd), "derive this convolution");
+    const_dnnl_primitive_desc_t first = kind == CN_DNNL_CONV_DX ? pd : forward;
+    if (!w->layout && (s = claim_layout(ctx, d, w, md_of(first, dnnl_query_weights_md))) != CN_OK)
+        goto fail;
     const dnnl_memory_desc_t *w_md =
         md_of(pd, kind == CN_DNNL_CONV_DW ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
     DNNL_TRY(dnnl_primitive_create(&p->prim, pd), "make this convolution");
@@ -471,10 +491,11 @@ cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product 
     DNNL_TRY(matrix_md(1, m->N, CN_F32, false, &v), "describe a bias");
     DNNL_TRY(dnnl_matmul_desc_init(&md, &a, &b, m->bias ? &v : NULL, &c), "describe a product");
     DNNL_TRY(matrix_md(1, m->N, m->result, false, &row), "describe a row");
-    DNNL_TRY(make_attr(m->residual ? &c : NULL, m->shift ? &row : NULL, &attr),
-             "describe a product");
+    DNNL_TRY(
+        make_attr(m->residual ? &c : NULL, m->shift ? &row : NULL, m->act, m->act_alpha, &attr),
+        "describe a product");
     DNNL_TRY(dnnl_primitive_desc_create(&pd, &md, attr, d->engine, NULL), "make a matrix product");
-    if ((m->residual || m->shift) && is_reference(pd)) {
+    if ((m->residual || m->shift || m->act) && is_reference(pd)) {
         s = CN_EMISMATCH;
         goto fail;
     }

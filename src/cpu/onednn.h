@@ -17,19 +17,21 @@ bool cn_dnnl_has_bf16(void);
 
 typedef enum cn_dnnl_conv_kind { CN_DNNL_CONV, CN_DNNL_CONV_DX, CN_DNNL_CONV_DW } cn_dnnl_conv_kind;
 
-/* Sizes as in the forward convolution: x [N,H,W,I], w [O,I,kh,kw], y [N,h,w,O]. */
+/* Sizes as in the forward convolution: x [N,H,W,I], w [O,I/groups,kh,kw], y [N,h,w,O]. */
 typedef struct cn_dnnl_conv_shape {
     int64_t N, H, W, I, O, h, w;
-    int kernel_h, kernel_w, stride, pad[4];
+    int kernel_h, kernel_w, stride, dilation, groups, pad[4];
     bool bias;
     cn_dtype type;   /* of what is read (x, w, dy), F32 or BF16; the bias is F32 */
     cn_dtype result; /* of y or dx: type or F32; dw is F32 */
     bool residual;   /* forward: y += a tensor like y */
     bool shift;      /* forward, N = 1: y += a value [O] of y's type per channel */
+    cn_act act;      /* forward: y = act(y), a ReLU as in cn_step */
+    float act_alpha;
 } cn_dnnl_conv_shape;
 
-/* The first forward convolution of a parameter fixes its physical layout (and re-lays its values). The
- * other directions use that layout as it is where oneDNN can, else through scratch. A run takes weights
+/* The first convolution of a parameter (or its data gradient) fixes its physical layout and re-lays its
+ * values. The other directions use that layout as it is where oneDNN can, else through scratch. A run takes weights
  * in elements of c->type. CN_EMISMATCH: no fast primitive makes the sums asked for (so with products). */
 cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
                                const cn_dnnl_conv_shape *c, cn_param *w, cn_dnnl_prim **out,
@@ -51,6 +53,8 @@ typedef struct cn_dnnl_product {
     cn_dtype type, result;
     bool residual; /* c += a matrix like c */
     bool shift;    /* c += a row [N] of c's type */
+    cn_act act;    /* c = act(c), a ReLU as in cn_step */
+    float act_alpha;
 } cn_dnnl_product;
 cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m,
                                  cn_dnnl_prim **out, size_t *scratch_bytes) CN_CHECKED;

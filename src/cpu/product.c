@@ -10,6 +10,7 @@
 typedef struct product {
     cn_dnnl_prim *prim;
     bool add_residual, add_shift; /* after the primitive */
+    cn_act act;                   /* after these */
     size_t
         expanded_bytes; /* of the weights, at the start of scratch; 0 when they are used as stored */
 } product;
@@ -39,9 +40,10 @@ static cn_status keep(cn_ctx *ctx, cn_step *st, cn_dnnl_prim *prim, const cn_par
 }
 
 /* What of the step's sums the primitive doesn't make. */
-static void sums_left(cn_step *st, bool residual, bool shift)
+static void sums_left(cn_step *st, bool residual, bool shift, cn_act act)
 {
     product *p = st->state;
+    p->act = act ? CN_ACT_NONE : st->act;
     p->add_residual = st->residual && !residual;
     p->add_shift = st->shift && !shift;
 }
@@ -69,6 +71,8 @@ static cn_dnnl_conv_shape conv_shape(const cn_node *attributes, const cn_node *x
                                 .kernel_h = a->kernel_h,
                                 .kernel_w = a->kernel_w,
                                 .stride = a->stride,
+                                .dilation = a->dilation,
+                                .groups = a->groups,
                                 .pad = {a->pad[0], a->pad[1], a->pad[2], a->pad[3]},
                                 .bias = bias,
                                 .type = a->in[0]->dtype,
@@ -89,16 +93,20 @@ cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     cn_dnnl_prim *p = NULL;
     c.residual = st->residual != NULL;
     c.shift = st->shift && c.N == 1;
+    c.act = c.shift || !st->shift ? st->act : CN_ACT_NONE;
+    c.act_alpha = st->act_alpha;
     cn_status s = cn_dnnl_conv_prepare(ctx, b->dnnl, kind, &c, w, &p, &st->scratch_bytes);
     if (s == CN_EMISMATCH) {
         c.residual = c.shift = false;
+        c.act = CN_ACT_NONE;
         s = cn_dnnl_conv_prepare(ctx, b->dnnl, kind, &c, w, &p, &st->scratch_bytes);
     }
     if (s != CN_OK) return s;
     if (kind == CN_DNNL_CONV_DW) st->out_bytes = (size_t)cn_dnnl_physical(w) * sizeof(float);
-    st->flops = 2.0 * (double)cn_node_elements(y) * (double)(c.I * c.kernel_h * c.kernel_w);
+    st->flops =
+        2.0 * (double)cn_node_elements(y) * (double)(c.I / c.groups * c.kernel_h * c.kernel_w);
     CN_TRY(keep(ctx, st, p, kind == CN_DNNL_CONV_DW ? NULL : w, c.type));
-    sums_left(st, c.residual, c.shift);
+    sums_left(st, c.residual, c.shift, c.act);
     return CN_OK;
 }
 
@@ -122,15 +130,18 @@ cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     cn_dnnl_prim *p = NULL;
     m.residual = st->residual != NULL;
     m.shift = st->shift && x->shape[0] == 1;
+    m.act = m.shift || !st->shift ? st->act : CN_ACT_NONE;
+    m.act_alpha = st->act_alpha;
     cn_status s = cn_dnnl_matmul_prepare(ctx, b->dnnl, &m, &p, &st->scratch_bytes);
     if (s == CN_EMISMATCH) {
         m.residual = m.shift = false;
+        m.act = CN_ACT_NONE;
         s = cn_dnnl_matmul_prepare(ctx, b->dnnl, &m, &p, &st->scratch_bytes);
     }
     if (s != CN_OK) return s;
     st->flops = 2.0 * (double)R * (double)I * (double)O;
     CN_TRY(keep(ctx, st, p, w, m.type));
-    sums_left(st, m.residual, m.shift);
+    sums_left(st, m.residual, m.shift, m.act);
     return CN_OK;
 }
 
@@ -167,5 +178,6 @@ cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
     const int64_t elements = cn_node_elements(n), C = cn_channels(n), N = n->shape[0];
     if (p->add_shift) k->add_channel(st->out, st->shift_data, st->out, N, elements / N / C, C);
     if (p->add_residual) k->add(st->out, st->residual_data, st->out, elements);
+    if (p->act) k->act(p->act, st->act_alpha, st->out, st->out, elements);
     return CN_OK;
 }

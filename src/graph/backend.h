@@ -11,13 +11,16 @@
 
 typedef struct cn_backend cn_backend;
 
-/* A step runs a node's kernel. The plan may fuse the sums that follow a convolution or linear layer into
- * it: the step then writes node's value + residual + shift (either may be NULL) as `result`. */
+/* A step runs a node's kernel. The plan may fuse the sums that follow a convolution or linear layer, and a
+ * ReLU behind them, into it: the step then writes act(node's value + residual + shift) as `result`; residual
+ * and shift may be NULL. */
 typedef struct cn_step {
     cn_node *node;
-    cn_node *result;   /* whose bytes are written: node, or the last of the fused sums */
+    cn_node *result;   /* whose bytes are written: node, or the last of what is fused */
     cn_node *residual; /* of result's size and type */
     cn_node *shift;    /* [N,C], added at every position */
+    cn_act act;        /* of the sum: ReLU, ReLU6 or leaky ReLU, or none */
+    float act_alpha;
     const void *in[CN_MAX_INPUTS];
     const void *residual_data, *shift_data;
     void *out;

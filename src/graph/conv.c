@@ -2,37 +2,69 @@
  *
  * In a BF16 network x and w are BF16 and y is F32, unless cn_narrow says otherwise.
  *
- * A 1x1 convolution with stride 1 and no padding is emitted as the linear layer it is.
+ * A 1x1 convolution with stride 1, one group and no padding is emitted as the linear layer it is. A transposed
+ * convolution is the data gradient of the convolution that has its weight, w [I,O,k,k].
  */
 #include "graph/ops.h"
 
-static int64_t out_size(int64_t n, int before, int after, int kernel, int stride)
+static int64_t out_size(int64_t n, int before, int after, int kernel, int stride, int dilation)
 {
-    return n + before + after < kernel ? 0 : (n + before + after - kernel) / stride + 1;
+    const int reach = dilation * (kernel - 1) + 1;
+    return n + before + after < reach ? 0 : (n + before + after - reach) / stride + 1;
+}
+
+static bool is_pointwise(const cn_node *y)
+{
+    bool padded = y->pad[0] || y->pad[1] || y->pad[2] || y->pad[3];
+    return y->kernel_h == 1 && y->kernel_w == 1 && y->stride == 1 && y->groups == 1 && !padded;
+}
+
+cn_node *cn_convolution(cn_graph *g, const char *name, cn_node *x, const cn_conv_spec *spec)
+{
+    if (cn_poisoned(g)) return x;
+    const cn_conv_spec c = *spec;
+    const int stride = CN_MAX(c.stride, 1), dilation = CN_MAX(c.dilation, 1),
+              groups = CN_MAX(c.groups, 1);
+    if (x->ndim != 4)
+        return cn_poison(g, "%s: convolution of %d dimensions, wants 4", name, x->ndim);
+    if (cn_channels(x) % groups || c.O % groups)
+        return cn_poison(g, "%s: %lld to %lld channels can't be split into %d groups", name,
+                         (long long)cn_channels(x), (long long)c.O, groups);
+    x = cn_compute(g, x);
+    int64_t I = cn_channels(x) / groups, fan_in = I * c.kernel_h * c.kernel_w;
+    int64_t shape[4] = {
+        x->shape[0], out_size(x->shape[1], c.pad[0], c.pad[2], c.kernel_h, stride, dilation),
+        out_size(x->shape[2], c.pad[1], c.pad[3], c.kernel_w, stride, dilation), c.O};
+    if (shape[1] < 1 || shape[2] < 1)
+        return cn_poison(g, "%s: a kernel of %dx%d doesn't fit into %lldx%lld", name, c.kernel_h,
+                         c.kernel_w, (long long)x->shape[1], (long long)x->shape[2]);
+    cn_scope_push(g, name);
+    cn_node *w =
+        cn_param_node(g, "weight", 4, (int64_t[]){c.O, I, c.kernel_h, c.kernel_w}, c.init, fan_in);
+    cn_node *b = c.no_bias ? NULL : cn_param_node(g, "bias", 1, &c.O, c.init, fan_in);
+    cn_node *y = cn_emit(g, CN_OP_CONV2D, CN_F32, 4, shape, 3, (cn_node *[]){x, w, b});
+    cn_scope_pop(g);
+    if (cn_poisoned(g)) return y;
+    y->kernel_h = c.kernel_h;
+    y->kernel_w = c.kernel_w;
+    y->stride = stride;
+    y->dilation = dilation;
+    y->groups = groups;
+    for (int i = 0; i < 4; i++) y->pad[i] = c.pad[i];
+    if (is_pointwise(y)) y->op = CN_OP_LINEAR;
+    return y;
 }
 
 cn_node *cn_conv2d_ex(cn_graph *g, const char *name, cn_node *x, int64_t O, int kernel, int stride,
                       const int pad[4], cn_init init)
 {
-    if (cn_poisoned(g)) return x;
-    if (x->ndim != 4)
-        return cn_poison(g, "%s: convolution of %d dimensions, wants 4", name, x->ndim);
-    x = cn_compute(g, x);
-    int64_t I = cn_channels(x), fan_in = I * kernel * kernel;
-    cn_scope_push(g, name);
-    cn_node *w = cn_param_node(g, "weight", 4, (int64_t[]){O, I, kernel, kernel}, init, fan_in);
-    cn_node *b = cn_param_node(g, "bias", 1, &O, init, fan_in);
-    int64_t shape[4] = {x->shape[0], out_size(x->shape[1], pad[0], pad[2], kernel, stride),
-                        out_size(x->shape[2], pad[1], pad[3], kernel, stride), O};
-    bool pointwise = kernel == 1 && stride == 1 && !pad[0] && !pad[1] && !pad[2] && !pad[3];
-    cn_node *y = cn_emit(g, pointwise ? CN_OP_LINEAR : CN_OP_CONV2D, CN_F32, 4, shape, 3,
-                         (cn_node *[]){x, w, b});
-    cn_scope_pop(g);
-    if (cn_poisoned(g)) return y;
-    y->kernel_h = y->kernel_w = kernel;
-    y->stride = stride;
-    for (int i = 0; i < 4; i++) y->pad[i] = pad[i];
-    return y;
+    return cn_convolution(g, name, x,
+                          &(cn_conv_spec){.O = O,
+                                          .kernel_h = kernel,
+                                          .kernel_w = kernel,
+                                          .stride = stride,
+                                          .pad = {pad[0], pad[1], pad[2], pad[3]},
+                                          .init = init});
 }
 
 cn_node *cn_conv2d(cn_graph *g, const char *name, cn_node *x, int64_t O, int kernel, int stride,
@@ -47,11 +79,46 @@ cn_node *cn_zero_conv(cn_graph *g, const char *name, cn_node *x, int64_t O)
     return cn_conv2d_ex(g, name, x, O, 1, 1, (int[4]){0, 0, 0, 0}, CN_INIT_ZERO);
 }
 
+cn_node *cn_conv_transpose2d(cn_graph *g, const char *name, cn_node *x, int64_t O, int kernel,
+                             int stride, int pad, int out_pad)
+{
+    if (cn_poisoned(g)) return x;
+    if (x->ndim != 4 || out_pad < 0 || out_pad >= stride)
+        return cn_poison(g,
+                         "%s: transposed convolution wants 4 dimensions and an output padding "
+                         "below its stride",
+                         name);
+    x = cn_compute(g, x);
+    int64_t I = cn_channels(x), fan_in = I * kernel * kernel, shape[4] = {x->shape[0], 0, 0, O};
+    for (int i = 1; i < 3; i++) shape[i] = (x->shape[i] - 1) * stride - 2 * pad + kernel + out_pad;
+    if (shape[1] < 1 || shape[2] < 1)
+        return cn_poison(g, "%s: nothing is left of %lldx%lld", name, (long long)x->shape[1],
+                         (long long)x->shape[2]);
+    cn_scope_push(g, name);
+    cn_node *w =
+        cn_param_node(g, "weight", 4, (int64_t[]){I, O, kernel, kernel}, CN_INIT_FAN_IN, fan_in);
+    cn_node *b = cn_param_node(g, "bias", 1, &O, CN_INIT_FAN_IN, fan_in);
+    cn_node *y = cn_emit(g, CN_OP_CONV2D_DX, CN_F32, 4, shape, 2, (cn_node *[]){x, w});
+    cn_scope_pop(g);
+    if (cn_poisoned(g)) return y;
+    y->kernel_h = y->kernel_w = kernel;
+    y->stride = stride;
+    y->dilation = y->groups = 1;
+    y->pad[0] = y->pad[1] = pad;
+    y->pad[2] = y->pad[3] = pad - out_pad; /* of the convolution whose gradient this is */
+    /* one bias for all positions of all images */
+    cn_node *all = cn_view(g, y, 3, (int64_t[]){1, shape[0] * shape[1] * shape[2], O});
+    all = cn_add_channel(g, all, cn_view(g, b, 2, (int64_t[]){1, O}));
+    return cn_view(g, all, 4, shape);
+}
+
 static void copy_attributes(cn_node *d, const cn_node *y)
 {
     d->kernel_h = y->kernel_h;
     d->kernel_w = y->kernel_w;
     d->stride = y->stride;
+    d->dilation = y->dilation;
+    d->groups = y->groups;
     for (int i = 0; i < 4; i++) d->pad[i] = y->pad[i];
 }
 

@@ -1,8 +1,9 @@
-/* fuse.c - the peephole of the plan: sums that a convolution or a linear layer can write itself.
+/* fuse.c - the peephole of the plan: sums and ReLUs that a convolution or a linear layer can write itself.
  *
- * y = conv(x) + residual, y = conv(x) + shift per channel, or both: where nothing else reads the
- * convolution's value, its kernel adds while it has the result at hand. That saves a pass over memory
- * and, in bfloat16, a rounding. The fused step runs where the last sum stood, so all operands exist.
+ * y = conv(x) + residual, y = conv(x) + shift per channel, or both, and a ReLU behind them: where nothing
+ * else reads the convolution's value, its kernel does it while it has the result at hand. That saves a pass
+ * over memory and, in bfloat16, a rounding. The fused step runs where the last of them stood, so all
+ * operands exist.
  */
 #include "graph/plan_run.h"
 
@@ -25,22 +26,27 @@ static void count_uses(const cn_plan *p, cn_node *const *outputs, int n, int *us
     }
 }
 
-/* The node whose step could write the sum `y` of operand x and something else, NULL if none. */
+/* The node whose step could write `y` of operand x (and something else), NULL if none. */
 static cn_node *writer(const cn_plan *p, const int *uses, const cn_node *y, cn_node *x)
 {
     for (const cn_node *v = x; v->op == CN_OP_VIEW; v = v->in[0])
         if (uses[v->id] != 1) return NULL;
     cn_node *w = (cn_node *)(uintptr_t)source(x);
     const bool sums = w->op == CN_OP_CONV2D || w->op == CN_OP_LINEAR || p->fusions[w->id].node;
-    return sums && uses[w->id] == 1 && w->dtype == y->dtype && w->stable == y->stable ? w : NULL;
+    return sums && !p->fusions[w->id].act && uses[w->id] == 1 && w->dtype == y->dtype &&
+                   w->stable == y->stable
+               ? w
+               : NULL;
 }
 
-static void fuse(cn_plan *p, const cn_node *y, cn_node *w, cn_node *residual, cn_node *shift)
+static void fuse(cn_plan *p, const cn_node *y, cn_node *w, cn_node *residual, cn_node *shift,
+                 const cn_node *act)
 {
     cn_fusion *from = &p->fusions[w->id], *to = &p->fusions[y->id];
     *to = (cn_fusion){.node = from->node ? from->node : w,
                       .residual = residual ? residual : from->residual,
-                      .shift = shift ? shift : from->shift};
+                      .shift = shift ? shift : from->shift,
+                      .act = act};
     *from = (cn_fusion){.absorbed = true};
 }
 
@@ -54,7 +60,12 @@ static void try_sum(cn_plan *p, const int *uses, const cn_node *y)
         best = w;
         other = y->in[1 - i];
     }
-    if (best) fuse(p, y, best, other, NULL);
+    if (best) fuse(p, y, best, other, NULL, NULL);
+}
+
+static bool is_relu(cn_act act)
+{
+    return act == CN_ACT_RELU || act == CN_ACT_RELU6 || act == CN_ACT_LEAKY_RELU;
 }
 
 cn_status cn_plan_fuse(cn_plan *p, cn_node *const *outputs, int n)
@@ -69,7 +80,10 @@ cn_status cn_plan_fuse(cn_plan *p, cn_node *const *outputs, int n)
             try_sum(p, uses, y);
         } else if (y->op == CN_OP_ADD_CHANNEL) {
             cn_node *w = writer(p, uses, y, y->in[0]);
-            if (w && !p->fusions[w->id].shift) fuse(p, y, w, NULL, y->in[1]);
+            if (w && !p->fusions[w->id].shift) fuse(p, y, w, NULL, y->in[1], NULL);
+        } else if (y->op == CN_OP_ACT && is_relu(y->act)) {
+            cn_node *w = writer(p, uses, y, y->in[0]);
+            if (w) fuse(p, y, w, NULL, NULL, y);
         }
     }
     cn_free(uses);

@@ -54,6 +54,7 @@ typedef enum cn_op {
     CN_OP_ADD,
     CN_OP_SCALE,
     CN_OP_SCALE_BY,
+    CN_OP_GATE,
     CN_OP_ADD_CHANNEL,
     CN_OP_SUM_CHANNEL,
     CN_OP_ADD_ROWS,
@@ -62,6 +63,10 @@ typedef enum cn_op {
     CN_OP_SLICE,
     CN_OP_UPSAMPLE,
     CN_OP_UPSAMPLE_DX,
+    CN_OP_MAX_POOL,
+    CN_OP_MEAN_POOL,
+    CN_OP_RESIZE,
+    CN_OP_PAD,
     CN_OP_EMBED,
     CN_OP_EMBED_DW,
     CN_OP_TIMESTEP,
@@ -79,7 +84,11 @@ typedef enum cn_act {
     CN_ACT_SILU,
     CN_ACT_GELU,
     CN_ACT_QUICK_GELU,
-    CN_ACT_RELU
+    CN_ACT_RELU,
+    CN_ACT_RELU6,
+    CN_ACT_LEAKY_RELU, /* below 0 times the node's alpha */
+    CN_ACT_SIGMOID,
+    CN_ACT_TANH
 } cn_act;
 typedef enum cn_loss { CN_LOSS_MSE, CN_LOSS_L1 } cn_loss;
 
@@ -154,10 +163,10 @@ struct cn_node {
     bool stable; /* depends on stable inputs and locked parameters only: run once, kept */
     cn_node *grad;
     /* attributes; which ones count follows from op */
-    int kernel_h, kernel_w, stride;
+    int kernel_h, kernel_w, stride, dilation;
     int pad[4]; /* top, left, bottom, right */
     int groups, heads;
-    bool causal;
+    bool causal, align_corners, reflect;
     float eps, alpha;
     cn_act act;
     cn_loss loss;
@@ -206,6 +215,18 @@ cn_node *cn_conv2d(cn_graph *g, const char *name, cn_node *x, int64_t O, int ker
 /* The same with padding top, left, bottom, right, and a choice of how training starts it. */
 cn_node *cn_conv2d_ex(cn_graph *g, const char *name, cn_node *x, int64_t O, int kernel, int stride,
                       const int pad[4], cn_init init);
+/* Any other convolution. O and the kernel must be given; stride, dilation and groups of 0 count as 1. */
+typedef struct cn_conv_spec {
+    int64_t O;
+    int kernel_h, kernel_w, stride, dilation, groups;
+    int pad[4]; /* top, left, bottom, right */
+    bool no_bias;
+    cn_init init;
+} cn_conv_spec;
+cn_node *cn_convolution(cn_graph *g, const char *name, cn_node *x, const cn_conv_spec *spec);
+/* Transposed convolution, weight [I,O,k,k]: x [N,h,w,I] -> [N,(h-1)*stride-2*pad+k+out_pad,...,O]. No gradient. */
+cn_node *cn_conv_transpose2d(cn_graph *g, const char *name, cn_node *x, int64_t O, int kernel,
+                             int stride, int pad, int out_pad);
 /* x [...,I] -> [...,O]. */
 cn_node *cn_linear(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias);
 /* The same where weight and bias don't stand under one name (OpenCLIP's in_proj_weight): both given whole. */
@@ -218,6 +239,8 @@ cn_node *cn_zero_conv(cn_graph *g, const char *name, cn_node *x, int64_t O);
 cn_node *cn_group_norm(cn_graph *g, const char *name, cn_node *x, int groups, float eps,
                        cn_act act);
 cn_node *cn_layer_norm(cn_graph *g, const char *name, cn_node *x, float eps);
+/* Each channel by its own mean and deviation over the positions; no parameters. No gradient. */
+cn_node *cn_instance_norm(cn_graph *g, cn_node *x, float eps);
 /* ids [N,L] I32 -> [N,L,C] from a table [V,C] called name.weight. */
 cn_node *cn_embedding(cn_graph *g, const char *name, cn_node *ids, int64_t V, int64_t C);
 /* x [N,L,C] + table[:L], table [rows,C]; `table` is its whole name. */
@@ -239,6 +262,7 @@ cn_node *cn_compute(cn_graph *g, cn_node *x);
  * value goes straight into an activation or attention. Returns y. */
 cn_node *cn_narrow(cn_graph *g, cn_node *y);
 cn_node *cn_activation(cn_graph *g, cn_node *x, cn_act act);
+cn_node *cn_leaky_relu(cn_graph *g, cn_node *x, float slope);
 cn_node *cn_silu(cn_graph *g, cn_node *x);
 /* x [...,2F] -> [...,F]: first half * gelu(second half), the exact (erf) GELU. */
 cn_node *cn_geglu(cn_graph *g, cn_node *x);
@@ -248,6 +272,8 @@ cn_node *cn_scale(cn_graph *g, cn_node *x, float alpha);
 cn_node *cn_scale_by(cn_graph *g, cn_node *x, cn_node *s);
 /* x [N,...,C] + e [N,C] at every position. */
 cn_node *cn_add_channel(cn_graph *g, cn_node *x, cn_node *e);
+/* x [N,...,C] * m [N,...,1]: each position by its own factor. No gradient. */
+cn_node *cn_gate(cn_graph *g, cn_node *x, cn_node *m);
 /* Channels of a, then those of b. */
 cn_node *cn_concat(cn_graph *g, cn_node *a, cn_node *b);
 /* Channels offset .. offset+count. */
@@ -257,6 +283,16 @@ cn_node *cn_view(cn_graph *g, cn_node *x, int ndim, const int64_t *shape);
 cn_node *cn_upsample_to(cn_graph *g, cn_node *x, int64_t H, int64_t W);
 /* To twice the size. */
 cn_node *cn_upsample2(cn_graph *g, cn_node *x);
+/* Maximum over windows; pad (top, left, bottom, right) counts as -infinity. Sizes round down. No gradient. */
+cn_node *cn_max_pool(cn_graph *g, cn_node *x, int kernel, int stride, const int pad[4]);
+/* [N,h,w,C] -> [N,H,W,C]: row i is the mean of rows floor(i*h/H) to ceil((i+1)*h/H). No gradient. */
+cn_node *cn_mean_pool_to(cn_graph *g, cn_node *x, int64_t H, int64_t W);
+/* Bilinear to another size, as torch's interpolate. align_corners: corner pixels' centres stay in place,
+ * else the picture's edges. No gradient. */
+cn_node *cn_resize_to(cn_graph *g, cn_node *x, int64_t H, int64_t W, bool align_corners);
+/* Rows and columns added (top, left, bottom, right), negative ones cut off: zeros, or with reflect the picture
+ * mirrored about its edge pixels (dcb|abcd|cba). No gradient. */
+cn_node *cn_pad(cn_graph *g, cn_node *x, const int pad[4], bool reflect);
 /* q [N,L,h*D], k and v [N,M,h*D]: softmax(q k^T * scale) v per head; scale 0 means D^-1/2. */
 cn_node *cn_attention(cn_graph *g, cn_node *q, cn_node *k, cn_node *v, int heads, bool causal,
                       float scale);

@@ -38,6 +38,19 @@ cn_node *cn_group_norm(cn_graph *g, const char *name, cn_node *x, int groups, fl
     return y;
 }
 
+cn_node *cn_instance_norm(cn_graph *g, cn_node *x, float eps)
+{
+    if (cn_poisoned(g)) return x;
+    if (x->ndim < 3) return cn_poison(g, "instance norm of %d dimensions, wants 3 or 4", x->ndim);
+    x = cn_cast(g, x, CN_F32);
+    cn_node *y = cn_emit(g, CN_OP_GROUP_NORM, cn_compute_type(g), x->ndim, x->shape, 3,
+                         (cn_node *[]){x, NULL, NULL});
+    if (cn_poisoned(g)) return y;
+    y->groups = (int)cn_channels(x);
+    y->eps = eps;
+    return y;
+}
+
 cn_node *cn_layer_norm(cn_graph *g, const char *name, cn_node *x, float eps)
 {
     if (cn_poisoned(g)) return x;
@@ -49,6 +62,10 @@ static void norm_grad(cn_graph *g, cn_op op, cn_node *y, cn_node *dy, int stats_
                       const int64_t *stats_shape)
 {
     cn_node *x = y->in[0], *gamma = y->in[1], *beta = y->in[2];
+    if (!gamma) {
+        cn_poison(g, "instance norm has no gradient rule");
+        return;
+    }
     cn_node *stats = cn_emit_aux(g, y, 0, CN_F32, stats_ndim, stats_shape);
     cn_node *d = cn_emit_like(g, op, x, 5, (cn_node *[]){dy, x, stats, gamma, beta});
     if (cn_poisoned(g)) return;

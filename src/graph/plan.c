@@ -61,7 +61,9 @@ static cn_status list_steps(cn_plan *p)
             p->steps[p->n_steps++] = (cn_step){.node = f->node ? f->node : x,
                                                .result = x,
                                                .residual = f->residual,
-                                               .shift = f->shift};
+                                               .shift = f->shift,
+                                               .act = f->act ? f->act->act : CN_ACT_NONE,
+                                               .act_alpha = f->act ? f->act->alpha : 0};
         }
         if (pass == 0) p->n_stable = p->n_steps;
     }

@@ -9,7 +9,8 @@
 typedef struct cn_fusion {
     cn_node *node; /* of a fused sum: the convolution or linear layer that writes it */
     cn_node *residual, *shift;
-    bool absorbed; /* written by nobody: its value goes on into a fused sum */
+    const cn_node *act; /* the activation of the sum */
+    bool absorbed;      /* written by nobody: its value goes on into a fused sum */
 } cn_fusion;
 
 typedef struct cn_buffer {

@@ -25,6 +25,13 @@ cn_node *cn_activation(cn_graph *g, cn_node *x, cn_act act)
     return y;
 }
 
+cn_node *cn_leaky_relu(cn_graph *g, cn_node *x, float slope)
+{
+    cn_node *y = cn_activation(g, x, CN_ACT_LEAKY_RELU);
+    if (!cn_poisoned(g)) y->alpha = slope;
+    return y;
+}
+
 cn_node *cn_silu(cn_graph *g, cn_node *x)
 {
     return cn_activation(g, x, CN_ACT_SILU);
@@ -37,6 +44,7 @@ void cn_act_grad(cn_graph *g, cn_node *y, cn_node *dy)
     cn_node *d = cn_emit_like(g, CN_OP_ACT_DX, x, 2, (cn_node *[]){x, dy});
     if (cn_poisoned(g)) return;
     d->act = y->act;
+    d->alpha = y->alpha;
     cn_grad_add(g, x, d);
 }
 
@@ -89,6 +97,15 @@ cn_node *cn_scale(cn_graph *g, cn_node *x, float alpha)
 void cn_scale_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_grad_add(g, y->in[0], cn_scale(g, dy, y->alpha));
+}
+
+cn_node *cn_gate(cn_graph *g, cn_node *x, cn_node *m)
+{
+    if (cn_poisoned(g)) return x;
+    if (cn_channels(m) != 1 || x->dtype != m->dtype ||
+        cn_node_elements(m) != cn_node_elements(x) / cn_channels(x))
+        return cn_poison(g, "a gate has one value for each position");
+    return cn_emit_like(g, CN_OP_GATE, x, 2, (cn_node *[]){x, m});
 }
 
 cn_node *cn_scale_by(cn_graph *g, cn_node *x, cn_node *s)

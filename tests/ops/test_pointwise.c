@@ -34,6 +34,7 @@ static void describe_ACT(const op_case *c, op_operand *o, op_operand *result)
 
 static cn_node *build_ACT(cn_graph *g, const op_case *c, cn_node *const *x)
 {
+    if (c->act == CN_ACT_LEAKY_RELU) return cn_leaky_relu(g, x[0], 0.2f);
     return c->act == CN_ACT_SILU ? cn_silu(g, x[0]) : cn_activation(g, x[0], c->act);
 }
 
@@ -52,6 +53,10 @@ static const op_case ACT[] = {
     {.N = 1, .L = 3, .C = 40, .act = CN_ACT_QUICK_GELU, .spread = 100},
     {.N = 1, .L = 3, .C = 40, .act = CN_ACT_GELU, .spread = 30},
     {.N = 2, .H = 32, .W = 32, .C = 40, .act = CN_ACT_SILU, .spread = 3},
+    {.N = 1, .H = 9, .W = 7, .C = 16, .act = CN_ACT_RELU6, .spread = 9},
+    {.N = 1, .H = 9, .W = 7, .C = 16, .act = CN_ACT_LEAKY_RELU, .spread = 3},
+    {.N = 1, .L = 13, .C = 21, .act = CN_ACT_SIGMOID, .spread = 6},
+    {.N = 1, .L = 13, .C = 21, .act = CN_ACT_TANH, .spread = 4},
 };
 FAMILY(ACTIVATION, "activation", ACT);
 

@@ -65,12 +65,15 @@ void op_case_name(const op_family *f, const op_case *c, char *out, size_t size)
         const char *name;
         double value;
     } parts[] = {
-        {"N", (double)c->N},   {"H", (double)c->H},   {"W", (double)c->W},   {"C", (double)c->C},
-        {"O", (double)c->O},   {"L", (double)c->L},   {"M", (double)c->M},   {"D", (double)c->D},
-        {"kernel", c->kernel}, {"stride", c->stride}, {"top", c->pad[0]},    {"left", c->pad[1]},
-        {"bottom", c->pad[2]}, {"right", c->pad[3]},  {"heads", c->heads},   {"groups", c->groups},
-        {"causal", c->causal}, {"bias", c->bias},     {"ndim", c->ndim},     {"act", c->act},
-        {"alpha", c->alpha},   {"offset", c->offset}, {"spread", c->spread},
+        {"N", (double)c->N},       {"H", (double)c->H},       {"W", (double)c->W},
+        {"C", (double)c->C},       {"O", (double)c->O},       {"L", (double)c->L},
+        {"M", (double)c->M},       {"D", (double)c->D},       {"kernel", c->kernel},
+        {"kernel_w", c->kernel_w}, {"dilation", c->dilation}, {"stride", c->stride},
+        {"top", c->pad[0]},        {"left", c->pad[1]},       {"bottom", c->pad[2]},
+        {"right", c->pad[3]},      {"heads", c->heads},       {"groups", c->groups},
+        {"causal", c->causal},     {"bias", c->bias},         {"ndim", c->ndim},
+        {"act", c->act},           {"alpha", c->alpha},       {"offset", c->offset},
+        {"spread", c->spread},
     };
     size_t n = 0;
     n += (size_t)snprintf(out, size, "%s", f->name);
@@ -107,7 +110,7 @@ static bool find_layers(op_run *r)
 {
     for (int i = 0; i < r->n; i++) {
         const op_operand *o = &r->operands[i];
-        if (o->role != OP_LAYER) continue;
+        if (o->role != OP_LAYER && o->role != OP_LOCKED) continue;
         char name[64];
         snprintf(name, sizeof name, "op.%s", o->name);
         if (!(r->param[i] = cn_params_find(r->params, name)))
@@ -129,6 +132,8 @@ static bool build(op_run *r)
     cn_graph_destroy(r->g);
     r->g = NULL;
     cn_params_set_trainable(r->params, true);
+    for (int i = 0; i < r->n; i++)
+        if (r->operands[i].role == OP_LOCKED) r->param[i]->trainable = false;
     if (!checked(r, cn_graph_create(r->ctx, &r->g))) return false;
     build_once(r);
     if (!checked(r, cn_graph_status(r->g))) return false;
@@ -251,7 +256,7 @@ static bool check_operand(op_run *r, int i, const float *gradient)
 static bool check_gradients(op_run *r)
 {
     for (int i = 0; i < r->n; i++) {
-        if (!r->param[i]) continue;
+        if (!r->param[i] || !r->param[i]->trainable) continue;
         const cn_node *dx = cn_param_grad(r->g, r->param[i]);
         if (!dx) return complain(r, "operand %d has no gradient", i);
         const float *physical = cn_plan_data(r->plan, dx);

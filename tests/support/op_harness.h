@@ -21,7 +21,8 @@ typedef enum op_role {
     OP_END,
     OP_INPUT,  /* given from outside, gets no gradient */
     OP_TENSOR, /* a trainable parameter used as a plain operand */
-    OP_LAYER   /* declared by the builder itself, found as "op.<name>" */
+    OP_LAYER,  /* declared by the builder itself, found as "op.<name>" */
+    OP_LOCKED  /* the same, not trainable */
 } op_role;
 
 typedef struct op_operand {
@@ -36,7 +37,8 @@ typedef struct op_operand {
 /* One row. Each family reads the members it needs; those that are 0 are left out of the row's name. */
 typedef struct op_case {
     int64_t N, H, W, C, O, L, M, D;
-    int kernel, stride, pad[4]; /* top, left, bottom, right */
+    int kernel, kernel_w, stride, dilation,
+        pad[4]; /* top, left, bottom, right; kernel_w 0: kernel */
     int heads, groups, causal, bias, ndim;
     cn_act act;
     double alpha, offset, spread; /* factors; centre and width of the operand's values */

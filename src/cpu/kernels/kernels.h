@@ -31,6 +31,12 @@ typedef struct cn_attention_args {
     char *scratch;
 } cn_attention_args;
 
+/* What a kernel between two picture sizes needs: x [N,h,w,C] -> y [N,H,W,C]. */
+typedef struct cn_window {
+    int64_t N, h, w, H, W, C;
+    int kernel, stride, top, left;
+} cn_window;
+
 /* X(result, name, arguments): one line a kernel. */
 #define CN_KERNEL_LIST(X)                                                                         \
     X(void, convert, (cn_dtype from, const void *x, cn_dtype to, void *y, int64_t n))             \
@@ -55,12 +61,17 @@ typedef struct cn_attention_args {
 /* The same for those that exist per storage type of activations (stored/): pointers to void are to
  * activations; parameters, statistics, sums and scratch are float. */
 #define CN_STORED_LIST(X)                                                                          \
-    X(void, act, (cn_act act, const void *x, void *y, int64_t n))                                  \
-    X(void, act_dx, (cn_act act, const void *x, const void *dy, void *dx, int64_t n))              \
+    X(void, act, (cn_act act, float alpha, const void *x, void *y, int64_t n))                     \
+    X(void, act_dx, (cn_act act, float alpha, const void *x, const void *dy, void *dx, int64_t n)) \
     X(void, geglu, (const void *x, void *y, int64_t rows, int64_t F))                              \
     X(void, geglu_dx, (const void *x, const void *dy, void *dx, int64_t rows, int64_t F))          \
     X(void, add, (const void *a, const void *b, void *y, int64_t n))                               \
     X(void, scale, (const void *x, float alpha, void *y, int64_t n))                               \
+    X(void, gate, (const void *x, const void *m, void *y, int64_t rows, int64_t C))                \
+    X(void, max_pool, (const cn_window *w, const void *x, void *y))                                \
+    X(void, mean_pool, (const cn_window *w, const void *x, void *y))                               \
+    X(void, resize, (const cn_window *w, bool align_corners, const void *x, void *y))              \
+    X(void, pad, (const cn_window *w, bool reflect, const void *x, void *y))                       \
     X(void, add_channel, (const void *x, const void *e, void *y, int64_t N, int64_t P, int64_t C)) \
     X(void, sum_rows, (const void *x, float *y, int64_t N, int64_t P, int64_t C, float *scratch))  \
     X(void, add_rows, (const void *x, const void *t, void *y, int64_t N, int64_t n))               \

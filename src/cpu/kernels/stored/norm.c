@@ -90,12 +90,12 @@ static void channel_affine(const float *stats, const float *gamma, const float *
 {
     int64_t width = C / groups;
     for (int64_t c = 0; c < C; c++) {
-        a[c] = gamma[c] * stats[c / width * 2 + 1];
-        b[c] = beta[c] - a[c] * stats[c / width * 2];
+        a[c] = (gamma ? gamma[c] : 1) * stats[c / width * 2 + 1];
+        b[c] = (beta ? beta[c] : 0) - a[c] * stats[c / width * 2];
     }
 }
 
-/* given: statistics to use instead of x's own where their deviation is above 0; stats gets x's own. */
+/* gamma and beta may be NULL: 1 and 0. given: statistics to use instead of x's own where their deviation is above 0; stats gets x's own. */
 void CN_S(group_norm)(const float *x, const float *gamma, const float *beta, const float *given,
                       void *out, float *stats, int64_t N, int64_t P, int64_t C, int groups,
                       float eps, bool silu, float *scratch)

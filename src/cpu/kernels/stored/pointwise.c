@@ -19,7 +19,7 @@ enum { BLOCK = 4096, PARALLEL_FROM = 32768, SLICE = 256 };
         }                                                                                         \
     }
 
-void CN_S(act)(cn_act act, const void *in, void *out, int64_t n)
+void CN_S(act)(cn_act act, float alpha, const void *in, void *out, int64_t n)
 {
     const act_t *x = in;
     act_t *y = out;
@@ -31,6 +31,12 @@ void CN_S(act)(cn_act act, const void *in, void *out, int64_t n)
         EACH(n, float v = ld(x[i]); y[i] = st(v * fast_sigmoid(1.702f * v)));
         break;
     case CN_ACT_RELU: EACH(n, float v = ld(x[i]); y[i] = st(v > 0 ? v : 0)); break;
+    case CN_ACT_RELU6:
+        EACH(n, float v = ld(x[i]); v = v > 0 ? v : 0; y[i] = st(v < 6 ? v : 6));
+        break;
+    case CN_ACT_LEAKY_RELU: EACH(n, float v = ld(x[i]); y[i] = st(v > 0 ? v : alpha * v)); break;
+    case CN_ACT_SIGMOID: EACH(n, y[i] = st(fast_sigmoid(ld(x[i])))); break;
+    case CN_ACT_TANH: EACH(n, y[i] = st(fast_tanh(ld(x[i])))); break;
     }
 }
 
@@ -40,7 +46,8 @@ static inline float silu_slope(float x, float k)
     return s * (1.0f + k * x * (1.0f - s));
 }
 
-void CN_S(act_dx)(cn_act act, const void *in, const void *gradient, void *out, int64_t n)
+void CN_S(act_dx)(cn_act act, float alpha, const void *in, const void *gradient, void *out,
+                  int64_t n)
 {
     const act_t *x = in, *dy = gradient;
     act_t *dx = out;
@@ -50,6 +57,18 @@ void CN_S(act_dx)(cn_act act, const void *in, const void *gradient, void *out, i
     case CN_ACT_GELU: EACH(n, dx[i] = st(ld(dy[i]) * gelu_slope(ld(x[i])))); break;
     case CN_ACT_QUICK_GELU: EACH(n, dx[i] = st(ld(dy[i]) * silu_slope(ld(x[i]), 1.702f))); break;
     case CN_ACT_RELU: EACH(n, dx[i] = st(ld(x[i]) > 0 ? ld(dy[i]) : 0)); break;
+    case CN_ACT_RELU6:
+        EACH(n, float v = ld(x[i]); float d = v > 0 ? ld(dy[i]) : 0; dx[i] = st(v < 6 ? d : 0));
+        break;
+    case CN_ACT_LEAKY_RELU:
+        EACH(n, float d = ld(dy[i]); dx[i] = st(ld(x[i]) > 0 ? d : alpha * d));
+        break;
+    case CN_ACT_SIGMOID:
+        EACH(n, float s = fast_sigmoid(ld(x[i])); dx[i] = st(ld(dy[i]) * s * (1.0f - s)));
+        break;
+    case CN_ACT_TANH:
+        EACH(n, float t = fast_tanh(ld(x[i])); dx[i] = st(ld(dy[i]) * (1.0f - t * t)));
+        break;
     }
 }
 
@@ -101,6 +120,18 @@ void CN_S(fill)(float value, void *out, int64_t n)
 {
     act_t *y = out;
     EACH(n, y[i] = st(value));
+}
+
+void CN_S(gate)(const void *in, const void *each, void *out, int64_t rows, int64_t C)
+{
+    const act_t *x = in, *m = each;
+    act_t *y = out;
+#pragma omp parallel for schedule(static) if (rows * C > PARALLEL_FROM)
+    for (int64_t r = 0; r < rows; r++) {
+        const float factor = ld(m[r]);
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) y[r * C + c] = st(ld(x[r * C + c]) * factor);
+    }
 }
 
 void CN_S(add_channel)(const void *in, const void *each, void *out, int64_t N, int64_t P, int64_t C)
