@@ -2,6 +2,7 @@
 #include "annotate/annotate.h"
 
 #include "annotate/canny.h"
+#include "annotate/labels.h"
 #include "annotate/pointwise.h"
 #include "annotate/resize.h"
 #include "annotate/strokes.h"
@@ -63,6 +64,16 @@ static cn_status run_strokes(cn_ctx *ctx, const cn_annotate_args *args, const cn
     return cn_strokes(ctx, in, &rules, out);
 }
 
+static cn_status run_seg_ade(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in,
+                             cn_image **out)
+{
+    /* A resized label map would hold classes that are in between. */
+    if (args->resolution)
+        return cn_fail(ctx, CN_EINVAL,
+                       "seg-ade takes label maps as they are: leave out the resolution");
+    return cn_ade20k_colors(ctx, in, out);
+}
+
 static const cn_annotator kinds[] = {
     {"none", "the picture as it is", NULL, 0, false, run_none},
     {"canny", "Canny edges, white on black", canny_options, CN_COUNT(canny_options), false,
@@ -71,6 +82,8 @@ static const cn_annotator kinds[] = {
      CN_COUNT(scribble_options), false, run_scribble},
     {"strokes", "a soft edge map (HED, PiDiNet), white on black, as a scribble", strokes_options,
      CN_COUNT(strokes_options), false, run_strokes},
+    {"seg-ade", "an ADE20K label map (grey, 0 to 150) in the colours of its classes", NULL, 0,
+     false, run_seg_ade},
     {"invert", "dark and light exchanged", NULL, 0, false, run_invert},
 };
 

@@ -14,10 +14,8 @@ static const struct {
     const char *folder;
     void (*check)(cn_ctx *ctx, const char *root, tally *t);
 } checks[] = {
-    {"canny", check_canny_folder},
-    {"hed", check_hed_folder},
-    {"resize", check_resize_folder},
-    {"scribble", check_scribble_folder},
+    {"canny", check_canny_folder},       {"hed", check_hed_folder}, {"resize", check_resize_folder},
+    {"scribble", check_scribble_folder}, {"seg", check_seg_folder},
 };
 
 static void check_folder(cn_ctx *ctx, const char *root, const char *folder, tally *t)

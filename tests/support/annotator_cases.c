@@ -414,3 +414,42 @@ void check_hed_folder(cn_ctx *ctx, const char *root, tally *t)
     }
     json_decref(json);
 }
+
+static void check_ade(cn_ctx *ctx, const char *root, const char *file, tally *t)
+{
+    char path[PATH_CAP];
+    json_t *json = NULL;
+    cn_image *labels = NULL, *made = NULL;
+    cn_annotate_args args;
+    cn_annotate_defaults(cn_annotator_find("seg-ade"), &args);
+    cn_status s = cn_format(ctx, path, sizeof path, "%s/%s", root, file);
+    if (s == CN_OK) s = cn_json_load_file(ctx, path, &json);
+    if (s == CN_OK) s = load_picture(ctx, root, json, "label", &labels);
+    if (s == CN_OK) s = cn_annotate(ctx, &args, labels, &made);
+    if (s == CN_OK)
+        compare(ctx, root, json, "color", "seg", made, t);
+    else
+        result(t, "seg", file, false, cn_error(ctx));
+    cn_image_destroy(labels);
+    cn_image_destroy(made);
+    json_decref(json);
+}
+
+void check_seg_folder(cn_ctx *ctx, const char *root, tally *t)
+{
+    json_t *json = load_cases(ctx, root, "seg", t);
+    size_t i;
+    const json_t *file, *list;
+    const char *set;
+    json_object_foreach(json, set, list) json_array_foreach(list, i, file)
+    {
+        const char *name = json_string_value(file);
+        if (strcmp(set, "ade") == 0 && name) {
+            check_ade(ctx, root, name, t);
+        } else {
+            t->skipped++;
+            printf("SKIP seg %s: no reader of this data set\n", set);
+        }
+    }
+    json_decref(json);
+}

@@ -1,4 +1,4 @@
-/* test_strokes.c - the blur's weights on an impulse, thinning, and the stored cases of ../shared. */
+/* test_strokes.c - the blur's weights on an impulse, thinning, label colours, and the stored cases of ../shared. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -85,6 +85,23 @@ static void a_bar_becomes_a_stroke(void **state)
     cn_image_destroy(bar);
 }
 
+static void labels_become_colours(void **state)
+{
+    cn_image *labels = NULL, *made = NULL;
+    cn_annotate_args args;
+    cn_annotate_defaults(cn_annotator_find("seg-ade"), &args);
+    assert_int_equal(cn_image_create(*state, 3, 1, &labels), CN_OK);
+    memset(labels->rgb + 3, 3, 3);   /* sky */
+    memset(labels->rgb + 6, 151, 3); /* no such class */
+    assert_int_equal(cn_annotate(*state, &args, labels, &made), CN_OK);
+    static const uint8_t wanted[9] = {0, 0, 0, 6, 230, 230, 0, 0, 0};
+    assert_memory_equal(made->rgb, wanted, sizeof wanted);
+    cn_image_destroy(made);
+    labels->rgb[0] = 1;
+    assert_int_equal(cn_annotate(*state, &args, labels, &made), CN_EINVAL);
+    cn_image_destroy(labels);
+}
+
 static void stored_cases_are_exact(void **state)
 {
     const char *shared = getenv("CN_SHARED");
@@ -98,6 +115,7 @@ static void stored_cases_are_exact(void **state)
         skip();
     }
     check_hed_folder(*state, root, &t);
+    check_seg_folder(*state, root, &t);
     assert_int_equal(t.failed, 0);
     assert_true(t.passed > 0);
 }
@@ -107,7 +125,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_impulse_shows_the_weights), cmocka_unit_test(a_flat_picture_stays_flat),
         cmocka_unit_test(the_step_has_three_levels),    cmocka_unit_test(a_bar_becomes_a_stroke),
-        cmocka_unit_test(stored_cases_are_exact),
+        cmocka_unit_test(labels_become_colours),        cmocka_unit_test(stored_cases_are_exact),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
