@@ -137,10 +137,40 @@ typedef struct cn_train_options {
     const char *validation_annotator;
     int64_t validation_sampling_steps; /* 20 */
     double validation_guidance_scale;  /* 7.5; 1: no guidance */
-    size_t max_memory_bytes;           /* 0: no limit; over it training doesn't start */
+    /* "no": F32 throughout; "bf16": products in bfloat16 where the processor has it, while the trained
+     * weights, their optimizer and all sums stay F32. NULL: "no". */
+    const char *mixed_precision;
+    bool
+        gradient_checkpointing; /* keep no block's values for the backward pass: less memory, more time */
+    /* 0: no limit. Else as few blocks as fit are computed again in the backward pass; where not even all of
+     * them make it fit, nothing starts and the error says what would. */
+    size_t max_memory_bytes;
+    bool dry_run; /* plan, measure a step, tell `planned`, write nothing */
 } cn_train_options;
 
 void cn_train_options_default(cn_train_options *o);
+
+/* What a run takes, known before weights are read or pictures encoded. Stages follow one another, so the
+ * peak is the largest of three. */
+typedef struct cn_train_plan {
+    /* parts of `training_bytes` */
+    size_t process_bytes;    /* the program with its libraries, the data set's index */
+    size_t data_bytes;       /* encoded pictures and texts, validation's pictures */
+    size_t base_bytes;       /* the locked UNet's weights */
+    size_t control_bytes;    /* the ControlNet's weights */
+    size_t optimizer_bytes;  /* AdamW's moments, sums over accumulated passes */
+    size_t gradient_bytes;   /* of the ControlNet's weights */
+    size_t activation_bytes; /* what the step computes on its way, and scratch */
+    /* stages, everything counted */
+    size_t encoding_bytes, training_bytes, validation_bytes; /* validation 0: there is none */
+    size_t peak_bytes;
+    const char *base_type, *compute_type; /* "f32", "f16", "bf16": as stored, as multiplied */
+    int recomputed_blocks, blocks;        /* in the backward pass */
+    int64_t trained;                      /* elements of trained weights */
+    double gflop_per_pass;
+    int64_t steps;       /* of the whole run */
+    double step_seconds; /* measured by a dry run, else 0 */
+} cn_train_plan;
 
 typedef struct cn_train_progress {
     const char *stage;   /* "text", "latents", "train", "validation" */
@@ -152,6 +182,7 @@ typedef struct cn_train_progress {
     double step_seconds; /* mean of the last steps */
     double images_per_second;
     double eta_seconds;
+    size_t resident_bytes; /* memory of the process now */
 } cn_train_progress;
 
 typedef struct cn_train_validation {
@@ -171,6 +202,7 @@ typedef struct cn_train_callbacks {
     void (*progress)(void *user, const cn_train_progress *p);
     void (*validated)(void *user, const cn_train_validation *v);
     void (*saved)(void *user, const char *path);
+    void (*planned)(void *user, const cn_train_plan *p); /* before anything is read or written */
 } cn_train_callbacks;
 
 typedef struct cn_train_result {
@@ -180,12 +212,13 @@ typedef struct cn_train_result {
     bool has_agreement;
     double agreement_with_control, agreement_without_control; /* at the last validation */
     int64_t learned_at_step;                                  /* -1: not yet, or not measured */
+    size_t peak_resident_bytes; /* the most memory that the process ever had */
 } cn_train_result;
 
 /* Trains a ControlNet. output_dir gets config.json and diffusion_pytorch_model.safetensors (diffusers),
  * control.safetensors (single-file names), metrics.jsonl, validation/step_N/, and checkpoint-N/ with the
  * optimizer's state. Stop and resume gives the weights of a run that never stopped. Nothing is written
- * before data set, base and folder have been checked. After cn_cancel the last whole step is saved as a
+ * before data set, base and folder have been checked. A dry run writes nothing at all. After cn_cancel the last whole step is saved as a
  * checkpoint and the status is CN_ECANCELLED. *out is filled in either case; it may be NULL, as callbacks. */
 cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
                    const cn_train_callbacks *callbacks, cn_train_result *out);

@@ -266,7 +266,8 @@ static int keep_checkpoint(demo *d)
 
 static cn_status run_trainer(demo *d)
 {
-    const cn_train_callbacks callbacks = {d, on_progress, on_validated, on_saved};
+    const cn_train_callbacks callbacks = {
+        .user = d, .progress = on_progress, .validated = on_validated, .saved = on_saved};
     cn_train_options o;
     cn_train_options_default(&o);
     o.model = d->model;

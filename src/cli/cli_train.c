@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -56,7 +57,9 @@ enum {
     OPT_GUIDANCE,
     OPT_H_MACHINE,
     OPT_CACHE,
+    OPT_CHECKPOINT,
     OPT_MEMORY,
+    OPT_DRY_RUN,
     OPT_THREADS,
     OPT_JSON
 };
@@ -90,7 +93,8 @@ static const cli_option options[] = {
     [OPT_ONLY_MID] = {"only-mid-control", 0, NULL,
                       "connect the middle block alone (small-scale training)"},
     [OPT_UNLOCK] = {"unlock", 0, "none", "the base stays locked"},
-    [OPT_PRECISION] = {"mixed-precision", 0, "no", "single precision throughout"},
+    [OPT_PRECISION] = {"mixed-precision", 0, "no|bf16",
+                       "bf16: products in bfloat16, trained weights in F32 (no)"},
     [OPT_SEED] = {"seed", 0, "N", "(0)"},
     [OPT_H_OPTIMIZER] = {NULL, 0, NULL, "Optimizer (AdamW)"},
     [OPT_LR] = {"learning-rate", 0, "X", "(5e-6)"},
@@ -121,7 +125,12 @@ static const cli_option options[] = {
     [OPT_GUIDANCE] = {"validation-guidance-scale", 0, "X", "of each drawing (7.5)"},
     [OPT_H_MACHINE] = {NULL, 0, NULL, "Machine"},
     [OPT_CACHE] = {"cache-latents", 0, NULL, "latents and text are always cached"},
-    [OPT_MEMORY] = {"max-memory", 0, "SIZE", "refuse to start above, 8G for instance"},
+    [OPT_CHECKPOINT] = {"gradient-checkpointing", 0, NULL,
+                        "compute blocks again for the backward pass: less\nmemory, more time"},
+    [OPT_MEMORY] =
+        {"max-memory", 0, "SIZE",
+         "fit into this, 8G for instance, by as much of that as\nneeded; or say what would fit"},
+    [OPT_DRY_RUN] = {"dry-run", 0, NULL, "say what the run takes, memory and time; write nothing"},
     [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
     [OPT_JSON] = {"json", 0, NULL, "validations and the result as JSON lines"},
 };
@@ -182,6 +191,7 @@ static bool parse_file(const cli_parser *p, int id, cn_train_options *o)
     case OPT_RESUME: o->resume_from_checkpoint = p->value; return true;
     case OPT_VALIDATION_DATA: o->validation_data_dir = p->value; return true;
     case OPT_ANNOTATOR: o->validation_annotator = p->value; return true;
+    case OPT_PRECISION: o->mixed_precision = p->value; return true;
     default: return false;
     }
 }
@@ -227,7 +237,8 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_CACHE: return true;
     case OPT_JSON: r->json = true; return true;
     case OPT_UNLOCK: return parse_only(p, id, "none");
-    case OPT_PRECISION: return parse_only(p, id, "no");
+    case OPT_CHECKPOINT: r->o.gradient_checkpointing = true; return true;
+    case OPT_DRY_RUN: r->o.dry_run = true; return true;
     case OPT_THREADS:
         if (!cli_int(p, id, 1, 1024, &n)) return false;
         r->threads = (int)n;
@@ -269,7 +280,7 @@ static bool parse(cli_parser *p, request *r, int *status)
 typedef struct display {
     cli_progress other; /* stages besides "train" */
     double shown_s;
-    bool terminal, line_open, json;
+    bool terminal, line_open, json, dry_run;
 } display;
 
 static void end_line(display *d)
@@ -279,15 +290,20 @@ static void end_line(display *d)
     d->line_open = false;
 }
 
+static double gib(size_t bytes)
+{
+    return (double)bytes / 1073741824.0;
+}
+
 static void print_step(display *d, const cn_train_progress *p)
 {
     const long eta = (long)p->eta_seconds;
     fprintf(stderr,
             "%sstep %lld/%lld  loss %.4f (mean %.4f)  lr %.2g  %.2f s/step  %.1f images/s  "
-            "%ld:%02ld:%02ld left%s",
+            "%.2f GiB  %ld:%02ld:%02ld left%s",
             d->terminal ? "\r" : "", (long long)p->done, (long long)p->total, p->loss, p->loss_mean,
-            p->lr, p->step_seconds, p->images_per_second, eta / 3600, eta / 60 % 60, eta % 60,
-            d->terminal ? "\x1b[K" : "\n");
+            p->lr, p->step_seconds, p->images_per_second, gib(p->resident_bytes), eta / 3600,
+            eta / 60 % 60, eta % 60, d->terminal ? "\x1b[K" : "\n");
     d->line_open = d->terminal;
     fflush(stderr);
 }
@@ -333,6 +349,67 @@ static void show_validation(void *user, const cn_train_validation *v)
     fflush(stdout);
 }
 
+static void print_plan(const cn_train_plan *p)
+{
+    const struct {
+        const char *what, *note;
+        size_t bytes;
+    } parts[] = {
+        {"program and libraries", "", p->process_bytes},
+        {"encoded data set", "", p->data_bytes},
+        {"base weights", p->base_type, p->base_bytes},
+        {"ControlNet's weights", "f32", p->control_bytes},
+        {"AdamW", "", p->optimizer_bytes},
+        {"gradients", "f32", p->gradient_bytes},
+        {"activations and scratch", p->compute_type, p->activation_bytes},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        fprintf(stderr, "  %-24s %8.3f GiB  %s\n", parts[i].what, gib(parts[i].bytes),
+                parts[i].note);
+    fprintf(stderr, "  %-24s %8.3f GiB\n", "while encoding", gib(p->encoding_bytes));
+    fprintf(stderr, "  %-24s %8.3f GiB\n", "while training", gib(p->training_bytes));
+    if (p->validation_bytes)
+        fprintf(stderr, "  %-24s %8.3f GiB\n", "while validating", gib(p->validation_bytes));
+}
+
+/* Encoding and validations come on top. */
+static void print_time(const cn_train_plan *p)
+{
+    const double seconds = p->step_seconds * (double)p->steps;
+    const long s = (long)(seconds + 0.5);
+    const time_t end = time(NULL) + (time_t)s;
+    char when[64] = "";
+    struct tm local;
+    if (localtime_r(&end, &local)) strftime(when, sizeof when, "%A %H:%M", &local);
+    fprintf(stderr, "time: %.2f s per step, %lld steps: %ld:%02ld:%02ld, until %s\n",
+            p->step_seconds, (long long)p->steps, s / 3600, s / 60 % 60, s % 60, when);
+}
+
+static void show_plan(void *user, const cn_train_plan *p)
+{
+    display *d = user;
+    end_line(d);
+    fprintf(stderr,
+            "memory: %.2f GiB at most (%lld million trained weights, %d of %d blocks computed "
+            "again, %.0f GFLOP per pass)\n",
+            gib(p->peak_bytes), (long long)(p->trained / 1000000), p->recomputed_blocks, p->blocks,
+            p->gflop_per_pass);
+    if (d->dry_run) print_plan(p);
+    if (d->dry_run) print_time(p);
+    if (!d->json) return;
+    printf("{\"event\": \"plan\", \"peak_bytes\": %zu, \"encoding_bytes\": %zu, "
+           "\"training_bytes\": %zu, \"validation_bytes\": %zu, \"process_bytes\": %zu, "
+           "\"data_bytes\": %zu, \"base_bytes\": %zu, \"control_bytes\": %zu, "
+           "\"optimizer_bytes\": %zu, \"gradient_bytes\": %zu, \"activation_bytes\": %zu, "
+           "\"base_type\": \"%s\", \"compute_type\": \"%s\", \"recomputed_blocks\": %d, "
+           "\"blocks\": %d, \"steps\": %lld, \"step_seconds\": %.4f}\n",
+           p->peak_bytes, p->encoding_bytes, p->training_bytes, p->validation_bytes,
+           p->process_bytes, p->data_bytes, p->base_bytes, p->control_bytes, p->optimizer_bytes,
+           p->gradient_bytes, p->activation_bytes, p->base_type, p->compute_type,
+           p->recomputed_blocks, p->blocks, (long long)p->steps, p->step_seconds);
+    fflush(stdout);
+}
+
 static void show_saved(void *user, const char *path)
 {
     display *d = user;
@@ -348,11 +425,12 @@ static void print_result(const request *r, const cn_train_result *result)
         if (result->has_agreement)
             printf(", \"agreement_with_control\": %.9g, \"agreement_without_control\": %.9g",
                    result->agreement_with_control, result->agreement_without_control);
-        printf(", \"learned_at_step\": %lld}\n", (long long)result->learned_at_step);
+        printf(", \"learned_at_step\": %lld, \"peak_resident_bytes\": %zu}\n",
+               (long long)result->learned_at_step, result->peak_resident_bytes);
         return;
     }
-    printf("%lld steps in %.1f s, loss %.4f", (long long)result->steps, result->seconds,
-           result->final_loss);
+    printf("%lld steps in %.1f s, %.2f GiB, loss %.4f", (long long)result->steps, result->seconds,
+           gib(result->peak_resident_bytes), result->final_loss);
     if (result->has_agreement)
         printf(", agreement %.3f with control, %.3f without", result->agreement_with_control,
                result->agreement_without_control);
@@ -380,15 +458,19 @@ int cmd_train(int argc, char **argv)
     if (!parse(&p, &r, &status)) return status;
     cn_ctx *ctx = cli_context_create("train", r.threads);
     if (!ctx) return CLI_FAILED;
-    display d = {.terminal = isatty(STDERR_FILENO), .json = r.json};
+    display d = {.terminal = isatty(STDERR_FILENO), .json = r.json, .dry_run = r.o.dry_run};
     cli_progress_init(&d.other, false);
-    const cn_train_callbacks callbacks = {&d, show_progress, show_validation, show_saved};
+    const cn_train_callbacks callbacks = {.user = &d,
+                                          .progress = show_progress,
+                                          .validated = show_validation,
+                                          .saved = show_saved,
+                                          .planned = show_plan};
     cn_train_result result;
     const cn_status s = cn_train(ctx, &r.o, &callbacks, &result);
     end_line(&d);
-    if (s == CN_OK)
+    if (s == CN_OK && !r.o.dry_run)
         print_result(&r, &result);
-    else
+    else if (s != CN_OK)
         status = cli_failed(ctx, "train");
     cli_context_destroy(ctx);
     return status;

@@ -35,8 +35,7 @@ static cn_status prepare(cn_backend *base, cn_ctx *ctx, cn_step *st)
     case CN_OP_ATTENTION:
     case CN_OP_ATTENTION_GRAD: return cn_cpu_attention_prepare(b, st);
     case CN_OP_ADD: /* of a parameter's gradients: as many elements as its physical layout has */
-        if (n->param && n->param->data_bytes)
-            st->out_bytes = (size_t)cn_param_physical(n->param) * sizeof(float);
+        if (n->param) st->out_bytes = (size_t)cn_param_physical(n->param) * sizeof(float);
         return CN_OK;
     default: return CN_OK;
     }

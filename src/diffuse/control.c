@@ -20,7 +20,6 @@ struct cn_control {
     cn_node *y[CN_MAX_CONTROL_OUTPUTS]; /* the middle's last */
     int n_y;
     float *feature_values; /* the hint network's result for one picture */
-    float *expanded;       /* the largest residual as floats, NULL where residuals are floats */
     float *mask;           /* the region at each residual's size, one behind the other */
     bool hinted;           /* feature_values and mask belong to this run */
 };
@@ -63,16 +62,11 @@ static int64_t pixels_of(const cn_node *y)
 
 static cn_status allocate(cn_control *u)
 {
-    int64_t mask = 0, largest = 0;
-    for (int i = 0; i < u->n_y; i++) {
-        mask += pixels_of(u->y[i]);
-        if (u->y[i]->dtype != CN_F32) largest = CN_MAX(largest, cn_node_elements(u->y[i]));
-    }
+    int64_t mask = 0;
+    for (int i = 0; i < u->n_y; i++) mask += pixels_of(u->y[i]);
     size_t features = (size_t)cn_node_elements(u->hint.y);
     u->feature_values = cn_alloc_array(u->ctx, features, sizeof(float));
     u->mask = cn_alloc_array(u->ctx, (size_t)mask, sizeof(float));
-    if (largest && !(u->expanded = cn_alloc_array(u->ctx, (size_t)largest, sizeof(float))))
-        return CN_ENOMEM;
     return u->feature_values && u->mask ? CN_OK : CN_ENOMEM;
 }
 
@@ -105,7 +99,6 @@ void cn_control_destroy(cn_control *u)
     cn_plan_destroy(u->plan);
     cn_graph_destroy(u->graph);
     cn_free(u->feature_values);
-    cn_free(u->expanded);
     cn_free(u->mask);
     cn_free(u);
 }
@@ -201,10 +194,6 @@ cn_status cn_control_add(cn_control *u, const cn_draw_hint *h, const cn_control_
         const cn_node *y = u->y[i];
         const float *from = cn_plan_data(u->plan, y);
         float scale = (float)h->strength * (h->weights ? h->weights[i] : 1);
-        if (y->dtype != CN_F32) {
-            if (!cn_plan_get(u->plan, y, u->expanded)) from = NULL;
-            from = from ? u->expanded : NULL;
-        }
         if (!from) return cn_fail(u->ctx, CN_EINTERNAL, "a control residual was not kept");
         if (scale != 0) add_scaled(y, from, scale, mask, sums->data[i]);
         if (mask) mask += pixels_of(y);

@@ -126,6 +126,8 @@ cn_status cn_params_create(cn_ctx *ctx, const char *network, cn_params **out) CN
 void cn_params_destroy(cn_params *p);
 const char *cn_params_network(const cn_params *p);
 int64_t cn_params_count(const cn_params *p);
+/* Bytes that the values take or will take once planned. */
+size_t cn_params_bytes(const cn_params *p);
 cn_param *cn_params_at(const cn_params *p, int64_t i);
 /* By either name; NULL if none. */
 cn_param *cn_params_find(const cn_params *p, const char *name);

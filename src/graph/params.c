@@ -58,6 +58,13 @@ cn_param *cn_params_at(const cn_params *p, int64_t i)
     return p->list[i];
 }
 
+size_t cn_params_bytes(const cn_params *p)
+{
+    size_t bytes = 0;
+    for (int64_t i = 0; i < p->n; i++) bytes += p->list[i]->data_bytes;
+    return bytes;
+}
+
 int64_t cn_param_elements(const cn_param *q)
 {
     int64_t n = 1;
@@ -162,14 +169,13 @@ void cn_param_choose_dtype(const cn_params *p, cn_param *q)
 {
     if (q->data) return;
     bool weight = q->ndim >= 2 && q->init != CN_INIT_NORMAL;
-    int64_t n = cn_param_physical(q);
+    int64_t n = q->data_bytes ? cn_param_physical(q) : cn_param_elements(q);
     q->dtype = weight && !q->trainable ? p->storage : CN_F32;
     q->data_bytes = (size_t)n * cn_dtype_bytes(q->dtype);
 }
 
 cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *q, const float *plain)
 {
-    if (!q->data_bytes) q->data_bytes = (size_t)cn_param_elements(q) * cn_dtype_bytes(q->dtype);
     if (!q->data && !(q->data = cn_alloc(ctx, q->data_bytes))) return CN_ENOMEM;
     CN_TRY(b->from_plain(b, ctx, q, plain, q->dtype, q->data));
     q->loaded = true;

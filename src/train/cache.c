@@ -34,18 +34,24 @@ static void encoder_close(encoder *e)
     *e = (encoder){0};
 }
 
-static cn_status encoder_begin(cn_ctx *ctx, const char *network, encoder *e)
+/* Weights are kept in the type they have in the file. */
+static cn_status encoder_begin(cn_ctx *ctx, const cn_base *base, const char *network, encoder *e)
 {
+    cn_dtype stored;
+    CN_TRY(cn_base_dtype(ctx, base, network, &stored));
     CN_TRY(cn_graph_create(ctx, &e->g));
     CN_TRY(cn_params_create(ctx, network, &e->params));
+    cn_params_set_storage(e->params, stored);
     cn_graph_use(e->g, e->params);
     return CN_OK;
 }
 
-static cn_status encoder_end(cn_ctx *ctx, cn_backend *be, const cn_base *base, encoder *e)
+/* What the encoder takes while it works: weights and buffers. Known before its weights are read. */
+static size_t encoder_bytes(const encoder *e)
 {
-    CN_TRY(cn_plan_create(ctx, e->g, be, &e->out, 1, false, &e->plan));
-    return cn_base_load(ctx, base, be, e->params);
+    cn_plan_info info;
+    cn_plan_info_get(e->plan, &info);
+    return cn_params_bytes(e->params) + info.arena_bytes;
 }
 
 static cn_status check_cancelled(cn_ctx *ctx)
@@ -115,12 +121,12 @@ static cn_status number_prompts(cn_ctx *ctx, const cn_dataset *d, cn_cache *c, i
 
 static cn_status build_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, encoder *e)
 {
-    CN_TRY(encoder_begin(ctx, "text_encoder", e));
+    CN_TRY(encoder_begin(ctx, base, "text_encoder", e));
     e->batch = 8;
     e->in =
         cn_input(e->g, "ids", CN_I32, 2, (int64_t[]){e->batch, base->clip.max_positions}, false);
     e->out = cn_clip_build(e->g, &base->clip, e->in, 0);
-    return encoder_end(ctx, be, base, e);
+    return cn_plan_create(ctx, e->g, be, &e->out, 1, false, &e->plan);
 }
 
 /* The tokens of an item's prompt, -1: of the empty one. */
@@ -175,6 +181,7 @@ static cn_status encode_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, c
     if (s == CN_OK)
         s = cn_store_create(ctx, c->n_contexts, bytes, o->memory_limit_bytes, o->dir, &c->contexts);
     if (s == CN_OK) s = build_text(ctx, be, base, &e);
+    if (s == CN_OK) s = cn_base_load(ctx, base, be, e.params);
     if (s == CN_OK) s = run_text(ctx, t, &e, d, c, item_of, o);
     encoder_close(&e);
     cn_tokenizer_close(t);
@@ -207,16 +214,15 @@ static cn_status load_batch(cn_ctx *ctx, const cn_dataset *d, cn_cache *c, int64
     return first;
 }
 
-static cn_status build_vae(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_cache *c,
-                           encoder *e)
+static cn_status build_vae(cn_ctx *ctx, cn_backend *be, const cn_base *base, int64_t width,
+                           int64_t height, encoder *e)
 {
-    CN_TRY(encoder_begin(ctx, "vae", e));
+    CN_TRY(encoder_begin(ctx, base, "vae", e));
     /* about a 512 px picture's work at a time */
-    e->batch = CN_MAX(1, CN_MIN(16, 512 * 512 / (c->width * c->height)));
-    e->in = cn_input4(e->g, "image", e->batch, c->height, c->width, base->vae.image_channels);
+    e->batch = CN_MAX(1, CN_MIN(16, 512 * 512 / (width * height)));
+    e->in = cn_input4(e->g, "image", e->batch, height, width, base->vae.image_channels);
     e->out = cn_vae_encode_build(e->g, &base->vae, e->in);
-    CN_TRY(encoder_end(ctx, be, base, e));
-    return CN_OK;
+    return cn_plan_create(ctx, e->g, be, &e->out, 1, false, &e->plan);
 }
 
 static cn_status run_vae(cn_ctx *ctx, const cn_dataset *d, encoder *e, cn_cache *c,
@@ -240,7 +246,8 @@ static cn_status encode_pictures(cn_ctx *ctx, cn_backend *be, const cn_base *bas
                                  const cn_dataset *d, const cn_cache_options *o, cn_cache *c)
 {
     encoder e = {0};
-    cn_status s = build_vae(ctx, be, base, c, &e);
+    cn_status s = build_vae(ctx, be, base, c->width, c->height, &e);
+    if (s == CN_OK) s = cn_base_load(ctx, base, be, e.params);
     if (s != CN_OK) goto fail;
     c->latent_h = e.out->shape[1];
     c->latent_w = e.out->shape[2];
@@ -273,4 +280,39 @@ cn_status cn_cache_build(cn_ctx *ctx, cn_backend *be, const cn_base *base, const
     }
     *out = c;
     return CN_OK;
+}
+
+/* --- memory ------------------------------------------------------------------------------------- */
+
+/* A store's share of memory: beyond the limit it is a file. */
+static size_t store_bytes(int64_t n, size_t record, size_t limit)
+{
+    size_t bytes = 0;
+    return cn_mul_size((size_t)n, record, &bytes) && bytes <= limit ? bytes : 0;
+}
+
+cn_status cn_cache_plan(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_dataset *d,
+                        const cn_cache_options *o, cn_cache_memory *out)
+{
+    encoder text = {0}, vae = {0};
+    cn_cache c = {0};
+    int64_t *item_of = NULL;
+    cn_status s = number_prompts(ctx, d, &c, &item_of);
+    if (s == CN_OK) s = build_text(ctx, be, base, &text);
+    if (s == CN_OK) s = build_vae(ctx, be, base, o->width, o->height, &vae);
+    if (s == CN_OK) {
+        const size_t context = (size_t)cn_node_elements(text.out) / (size_t)text.batch;
+        const size_t moments = (size_t)cn_node_elements(vae.out) / (size_t)vae.batch;
+        const size_t pixels = (size_t)(o->width * o->height * 3), limit = o->memory_limit_bytes;
+        *out = (cn_cache_memory){
+            .kept_bytes = store_bytes(c.n_contexts, context * sizeof(float), limit) +
+                          store_bytes(d->n, moments * sizeof(float), limit) +
+                          store_bytes(d->n, pixels, limit),
+            .encoder_bytes = CN_MAX(encoder_bytes(&text), encoder_bytes(&vae))};
+    }
+    encoder_close(&text);
+    encoder_close(&vae);
+    cn_free(item_of);
+    cn_free(c.context_of);
+    return s;
 }

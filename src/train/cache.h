@@ -38,4 +38,12 @@ cn_status cn_cache_build(cn_ctx *ctx, cn_backend *be, const cn_base *base, const
                          const cn_cache_options *options, cn_cache **out) CN_CHECKED;
 void cn_cache_destroy(cn_cache *c);
 
+/* What cn_cache_build will take, without doing it. */
+typedef struct cn_cache_memory {
+    size_t kept_bytes;    /* by the cache, from then on */
+    size_t encoder_bytes; /* by the larger of both encoders while it works */
+} cn_cache_memory;
+cn_status cn_cache_plan(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_dataset *d,
+                        const cn_cache_options *options, cn_cache_memory *out) CN_CHECKED;
+
 #endif

@@ -49,15 +49,20 @@ static void cache_progress(void *user, const char *what, int64_t done, int64_t t
                               &(cn_train_progress){.stage = what, .done = done, .total = total});
 }
 
+cn_cache_options cn_trainer_cache_options(cn_trainer *t)
+{
+    return (cn_cache_options){.tokenizer_dir = t->o.tokenizer,
+                              .dir = t->o.output_dir,
+                              .memory_limit_bytes = (size_t)1 << 30,
+                              .width = t->o.resolution,
+                              .height = t->o.resolution,
+                              .progress = cache_progress,
+                              .progress_user = t};
+}
+
 static cn_status build_cache(cn_trainer *t, const cn_dataset *d, cn_cache **out)
 {
-    const cn_cache_options o = {.tokenizer_dir = t->o.tokenizer,
-                                .dir = t->o.output_dir,
-                                .memory_limit_bytes = (size_t)1 << 30,
-                                .width = t->o.resolution,
-                                .height = t->o.resolution,
-                                .progress = cache_progress,
-                                .progress_user = t};
+    const cn_cache_options o = cn_trainer_cache_options(t);
     return cn_cache_build(t->ctx, t->be, t->base, d, &o, out);
 }
 

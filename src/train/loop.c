@@ -69,6 +69,43 @@ static cn_status run_step(cn_trainer *t, double *loss, double *norm, double *lr)
     return CN_OK;
 }
 
+static void fill_noise(cn_plan *plan, const cn_node *x, cn_rng *rng)
+{
+    if (x) cn_rng_normal(rng, cn_plan_data(plan, x), cn_node_elements(x));
+}
+
+static cn_status step_on_noise(cn_trainer *t)
+{
+    cn_stepgraph *g = t->step;
+    const int64_t passes = t->o.gradient_accumulation_steps;
+    cn_rng rng;
+    double norm;
+    cn_rng_seed(&rng, t->o.seed);
+    fill_noise(g->plan, g->x, &rng);
+    fill_noise(g->plan, g->context, &rng);
+    fill_noise(g->plan, g->condition, &rng);
+    fill_noise(g->plan, g->target, &rng);
+    for (int64_t i = 0; i < g->o.batch; i++) ((float *)cn_plan_data(g->plan, g->t))[i] = 500;
+    for (int64_t k = 0; k < passes; k++) {
+        if (cn_cancelled(t->ctx)) return cn_fail(t->ctx, CN_ECANCELLED, "interrupted");
+        CN_TRY(cn_plan_run(g->plan));
+        if (k + 1 < passes) CN_TRY(cn_adamw_accumulate(t->adamw, t->grads));
+    }
+    return cn_adamw_run(t->adamw, t->grads, 0, t->o.max_grad_norm, &norm);
+}
+
+cn_status cn_trainer_time_step(cn_trainer *t, double *seconds)
+{
+    enum { RUNS = 2 }; /* behind a first one, which touches the memory */
+    for (int i = 0; i <= RUNS; i++) {
+        const double start = cn_now_s();
+        CN_TRY(step_on_noise(t));
+        const double taken = cn_now_s() - start;
+        *seconds = i <= 1 ? taken : fmin(*seconds, taken);
+    }
+    return CN_OK;
+}
+
 static cn_status report_step(cn_trainer *t, double loss, double norm, double lr, double seconds)
 {
     const int64_t images = t->o.train_batch_size * t->o.gradient_accumulation_steps;
@@ -81,23 +118,24 @@ static cn_status report_step(cn_trainer *t, double loss, double norm, double lr,
     cn_metrics_number(m, "grad_norm", norm);
     cn_metrics_number(m, "seconds", seconds);
     cn_metrics_number(m, "images_per_s", (double)images / fmax(seconds, 1e-9));
+    cn_metrics_int(m, "resident_bytes", (int64_t)cn_resident_bytes());
     CN_TRY(cn_metrics_end(m));
     if (!t->callbacks.progress) return CN_OK;
     const int64_t n = CN_MIN(t->n_recent, (int64_t)CN_COUNT(t->recent_seconds));
     const double step_seconds = mean(t->recent_seconds, n);
     t->callbacks.progress(
         t->callbacks.user,
-        &(cn_train_progress){
-            .stage = "train",
-            .done = t->state.step,
-            .total = t->total_steps,
-            .loss = loss,
-            .loss_mean = cn_trainer_mean_loss(t),
-            .lr = lr,
-            .grad_norm = norm,
-            .step_seconds = step_seconds,
-            .images_per_second = (double)images / fmax(step_seconds, 1e-9),
-            .eta_seconds = step_seconds * (double)(t->total_steps - t->state.step)});
+        &(cn_train_progress){.stage = "train",
+                             .done = t->state.step,
+                             .total = t->total_steps,
+                             .loss = loss,
+                             .loss_mean = cn_trainer_mean_loss(t),
+                             .lr = lr,
+                             .grad_norm = norm,
+                             .step_seconds = step_seconds,
+                             .images_per_second = (double)images / fmax(step_seconds, 1e-9),
+                             .eta_seconds = step_seconds * (double)(t->total_steps - t->state.step),
+                             .resident_bytes = cn_resident_bytes()});
     return CN_OK;
 }
 
@@ -112,6 +150,7 @@ static cn_status save_checkpoint(cn_trainer *t)
 {
     char path[4096];
     const cn_checkpoint c = cn_trainer_checkpoint(t);
+    cn_plan_drop(t->step->plan);
     const cn_status s = cn_checkpoint_save(&c, &t->state, t->o.checkpoints_total_limit, path);
     return cn_trainer_saved(t, s, path);
 }

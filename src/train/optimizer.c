@@ -12,9 +12,9 @@ void cn_adamw_options_default(cn_adamw_options *o)
     *o = (cn_adamw_options){.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 1e-2f};
 }
 
-static bool in_bytes(const cn_adamw *a, const cn_param *q)
+static bool in_bytes(const cn_adamw_options *o, const cn_param *q)
 {
-    return a->o.use_8bit && cn_param_elements(q) >= LEAST_8BIT;
+    return o->use_8bit && cn_param_elements(q) >= LEAST_8BIT;
 }
 
 static cn_status moment_create(cn_ctx *ctx, const cn_quant8 *map, const cn_param *q, cn_moment *out)
@@ -34,12 +34,6 @@ static void moment_free(cn_moment *m)
     cn_free(m->f32);
     cn_free(m->codes);
     cn_free(m->scales);
-}
-
-static size_t moment_bytes(const cn_moment *m, const cn_param *q)
-{
-    if (m->f32) return (size_t)cn_param_physical(q) * sizeof(float);
-    return (size_t)cn_param_physical(q) + cn_moment_blocks(q) * sizeof(float);
 }
 
 cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
@@ -62,7 +56,7 @@ cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, 
     cn_quant8_init(&a->map[0], true);
     cn_quant8_init(&a->map[1], false);
     for (int64_t i = 0; i < n; i++) {
-        const bool bytes = in_bytes(a, params[i]);
+        const bool bytes = in_bytes(options, params[i]);
         a->params[i] = params[i];
         if (moment_create(ctx, bytes ? &a->map[0] : NULL, params[i], &a->m[i]) != CN_OK) goto fail;
         if (moment_create(ctx, bytes ? &a->map[1] : NULL, params[i], &a->v[i]) != CN_OK) goto fail;
@@ -96,12 +90,14 @@ int64_t cn_adamw_steps(const cn_adamw *a)
     return a->steps;
 }
 
-size_t cn_adamw_bytes(const cn_adamw *a)
+size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options *options)
 {
     size_t bytes = 0;
-    for (int64_t i = 0; i < a->n; i++) {
-        bytes += moment_bytes(&a->m[i], a->params[i]) + moment_bytes(&a->v[i], a->params[i]);
-        if (a->o.accumulates || a->sum[i]) bytes += a->params[i]->data_bytes;
+    for (int64_t i = 0; i < n; i++) {
+        const size_t elements = (size_t)cn_param_physical(params[i]);
+        const size_t scales = cn_moment_blocks(params[i]) * sizeof(float);
+        bytes += 2 * (in_bytes(options, params[i]) ? elements + scales : elements * sizeof(float));
+        if (options->accumulates) bytes += params[i]->data_bytes;
     }
     return bytes;
 }

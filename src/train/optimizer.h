@@ -16,7 +16,7 @@ typedef struct cn_adamw_options {
     /* Moments in one byte an element and one F32 scale per 256 (base/quant8.h), as bitsandbytes 0.50 has
      * them (the paper's blocks had 2048); parameters below 4096 elements keep theirs in F32. */
     bool use_8bit;
-    bool accumulates; /* sums over several passes will be wanted: cn_adamw_bytes counts them */
+    bool accumulates; /* sums over several passes will be wanted (for cn_adamw_bytes) */
 } cn_adamw_options;
 
 /* 0.9, 0.999, 1e-8, 1e-2. */
@@ -37,7 +37,8 @@ cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double
                        double *norm) CN_CHECKED;
 /* Steps taken. */
 int64_t cn_adamw_steps(const cn_adamw *a);
-size_t cn_adamw_bytes(const cn_adamw *a);
+/* Memory that an optimizer over these parameters takes, known before it is made. */
+size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options *options);
 
 /* Writes both moments of every parameter as "m.NAME" and "v.NAME" (diffusers names, F32; those in bytes
  * with "m.scale.NAME") to a safetensors file, and reads them back: exactly the same state. F32 and 8-bit

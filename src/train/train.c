@@ -30,6 +30,7 @@ void cn_train_options_default(cn_train_options *o)
         .validation_count = 8,
         .validation_sampling_steps = 20,
         .validation_guidance_scale = 7.5,
+        .mixed_precision = "no",
     };
 }
 
@@ -75,6 +76,10 @@ static cn_status check_options(cn_ctx *ctx, const cn_train_options *o)
     };
     for (size_t i = 0; i < CN_COUNT(ranges); i++)
         CN_TRY(check_range(ctx, ranges[i].name, ranges[i].value, ranges[i].least, ranges[i].most));
+    if (o->mixed_precision && strcmp(o->mixed_precision, "no") != 0 &&
+        strcmp(o->mixed_precision, "bf16") != 0)
+        return cn_fail(ctx, CN_EINVAL, "--mixed-precision %s: no or bf16 is possible",
+                       o->mixed_precision);
     return CN_OK;
 }
 
@@ -150,6 +155,8 @@ static cn_status open_files(cn_trainer *t)
         if (!t->resume_path[0])
             cn_log(t->ctx, CN_LOG_WARN, "%s: no checkpoint to resume from; training starts anew",
                    t->o.output_dir);
+        else
+            CN_TRY(cn_checkpoint_read_state(t->ctx, t->resume_path, &t->state));
     }
     return CN_OK;
 }
@@ -184,75 +191,17 @@ static cn_status load_weights(cn_trainer *t)
 /* The optimizer over every parameter that has a gradient. */
 static cn_status create_optimizer(cn_trainer *t)
 {
-    const int64_t count = cn_params_count(t->control);
-    cn_param **list = cn_alloc_array(t->ctx, (size_t)count, sizeof(cn_param *));
-    t->grads = cn_alloc_array(t->ctx, (size_t)count, sizeof(const float *));
+    const size_t count = (size_t)CN_MAX(cn_params_count(t->control), 1);
+    const cn_adamw_options o = cn_trainer_adamw_options(&t->o);
+    cn_param **list = cn_alloc_array(t->ctx, count, sizeof *list);
+    t->grads = cn_alloc_array(t->ctx, count, sizeof *t->grads);
     cn_status s = list && t->grads ? CN_OK : CN_ENOMEM;
     if (s == CN_OK) {
-        int64_t n = 0;
-        cn_stepgraph_gradients(t->step, t->control, t->grads);
-        for (int64_t i = 0; i < count; i++) {
-            if (!t->grads[i]) continue;
-            t->grads[n] = t->grads[i];
-            list[n++] = cn_params_at(t->control, i);
-        }
-        const cn_adamw_options o = {.beta1 = (float)t->o.adam_beta1,
-                                    .beta2 = (float)t->o.adam_beta2,
-                                    .eps = (float)t->o.adam_epsilon,
-                                    .weight_decay = (float)t->o.adam_weight_decay,
-                                    .use_8bit = t->o.use_8bit_adam,
-                                    .accumulates = t->o.gradient_accumulation_steps > 1};
+        const int64_t n = cn_trainer_trained(t->step, t->control, list, t->grads);
         s = cn_adamw_create(t->ctx, t->be, list, n, &o, &t->adamw);
     }
     cn_free(list);
     return s;
-}
-
-static size_t params_bytes(const cn_params *p)
-{
-    size_t bytes = 0;
-    for (int64_t i = 0; i < cn_params_count(p); i++) bytes += cn_params_at(p, i)->data_bytes;
-    return bytes;
-}
-
-static cn_status check_memory(cn_trainer *t)
-{
-    cn_plan_info info;
-    cn_plan_info_get(t->step->plan, &info);
-    const size_t weights = params_bytes(t->unet) + params_bytes(t->control);
-    const size_t states = cn_adamw_bytes(t->adamw), all = info.arena_bytes + weights + states;
-    cn_log(t->ctx, CN_LOG_INFO,
-           "memory: %.2f GB activations and gradients, %.2f GB weights, %.2f GB optimizer; "
-           "%.0f GFLOP per pass",
-           (double)info.arena_bytes / 1e9, (double)weights / 1e9, (double)states / 1e9,
-           info.flops / 1e9);
-    if (!t->o.max_memory_bytes || all <= t->o.max_memory_bytes) return CN_OK;
-    return cn_fail(t->ctx, CN_ENOMEM,
-                   "a step needs %.2f GB, --max-memory allows %.2f GB; a smaller "
-                   "--train-batch-size or --resolution needs less",
-                   (double)all / 1e9, (double)t->o.max_memory_bytes / 1e9);
-}
-
-static cn_status build_networks(cn_trainer *t)
-{
-    const int64_t latent = t->o.resolution / cn_vae_factor(&t->base->vae);
-    CN_TRY(cn_params_create(t->ctx, "unet", &t->unet));
-    CN_TRY(cn_params_create(t->ctx, "controlnet", &t->control));
-    cn_params_set_trainable(t->control, true);
-    const cn_stepgraph_options o = {.batch = t->o.train_batch_size,
-                                    .width = t->o.resolution,
-                                    .height = t->o.resolution,
-                                    .latent_w = latent,
-                                    .latent_h = latent,
-                                    .tokens = t->base->clip.max_positions,
-                                    .control = true,
-                                    .only_mid = t->o.only_mid_control,
-                                    .gradients = true};
-    CN_TRY(cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, t->unet, t->control, &o,
-                               &t->step));
-    CN_TRY(load_weights(t));
-    CN_TRY(create_optimizer(t));
-    return check_memory(t);
 }
 
 /* --- the run -------------------------------------------------------------------------------------- */
@@ -269,12 +218,13 @@ static void count_steps(cn_trainer *t)
 
 static cn_status resume(cn_trainer *t)
 {
-    t->state = (cn_train_state){.seed = t->o.seed, .items = t->n_train, .learned_at_step = -1};
-    if (!t->resume_path[0]) return CN_OK;
-    const cn_train_state now = t->state;
+    const cn_train_state now = {.seed = t->o.seed, .items = t->n_train, .learned_at_step = -1};
+    if (!t->resume_path[0]) {
+        t->state = now;
+        return CN_OK;
+    }
     cn_checkpoint c = cn_trainer_checkpoint(t);
     c.ctx = t->ctx;
-    CN_TRY(cn_checkpoint_read_state(t->ctx, t->resume_path, &t->state));
     CN_TRY(cn_checkpoint_load(&c, t->resume_path));
     if (t->state.seed != now.seed || t->state.items != now.items)
         cn_log(t->ctx, CN_LOG_WARN,
@@ -296,24 +246,51 @@ static cn_status save_result(cn_trainer *t)
     return cn_trainer_saved(t, s, t->o.output_dir);
 }
 
-static cn_status run(cn_trainer *t)
+/* Everything that can be refused without reading weights or writing a file. */
+static cn_status prepare(cn_trainer *t)
 {
     CN_TRY(check_options(t->ctx, &t->o));
     if (!(t->save_ctx = cn_ctx_create(cn_threads(t->ctx))))
         return cn_fail(t->ctx, CN_ENOMEM, "out of memory at the start of training");
     CN_TRY(open_files(t));
-    CN_TRY(cn_checkpoint_try_dir(t->ctx, t->o.output_dir, 0));
-    CN_TRY(build_networks(t));
+    CN_TRY(cn_trainer_plan(t));
+    count_steps(t);
+    t->plan.steps = t->total_steps;
+    return CN_OK;
+}
+
+static void tell_plan(const cn_trainer *t)
+{
+    if (t->callbacks.planned) t->callbacks.planned(t->callbacks.user, &t->plan);
+}
+
+static cn_status train(cn_trainer *t)
+{
     const cn_checkpoint c = cn_trainer_checkpoint(t);
     CN_TRY(cn_checkpoint_try_dir(t->ctx, t->o.output_dir, cn_checkpoint_bytes(&c)));
-    count_steps(t);
-    CN_TRY(resume(t));
     CN_TRY(cn_trainer_encode_data(t));
+    CN_TRY(load_weights(t));
+    CN_TRY(create_optimizer(t));
+    CN_TRY(resume(t));
     CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
                            &t->metrics));
     if (t->n_held) CN_TRY(cn_validator_create(t, &t->validator));
     CN_TRY(cn_trainer_loop(t));
     return save_result(t);
+}
+
+static cn_status run(cn_trainer *t)
+{
+    CN_TRY(prepare(t));
+    if (!t->o.dry_run) {
+        tell_plan(t);
+        return train(t);
+    }
+    CN_TRY(load_weights(t));
+    CN_TRY(create_optimizer(t));
+    CN_TRY(cn_trainer_time_step(t, &t->plan.step_seconds));
+    tell_plan(t);
+    return CN_OK;
 }
 
 static void trainer_close(cn_trainer *t)
@@ -354,6 +331,7 @@ cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
     t->result.seconds = cn_now_s() - start;
     t->result.final_loss = cn_trainer_mean_loss(t);
     t->result.learned_at_step = t->state.learned_at_step;
+    t->result.peak_resident_bytes = cn_peak_resident_bytes();
     if (out) *out = t->result;
     trainer_close(t);
     return s;

@@ -9,6 +9,7 @@
 #define CN_TRAIN_TRAINER_H
 
 #include "annotate/annotate.h"
+#include "diffuse/draw.h"
 #include "train/batch.h"
 #include "train/checkpoint.h"
 #include "train/lr.h"
@@ -31,6 +32,7 @@ typedef struct cn_trainer {
     cn_controlnet_config config;
     cn_params *unet, *control;
     cn_stepgraph *step;
+    cn_train_plan plan;
     const float **grads; /* of adamw's parameters */
     cn_adamw *adamw;
     /* what a step is fed */
@@ -57,6 +59,19 @@ typedef struct cn_trainer {
 cn_status cn_trainer_open_data(cn_trainer *t) CN_CHECKED;
 /* Encodes what is to be encoded before the first step. */
 cn_status cn_trainer_encode_data(cn_trainer *t) CN_CHECKED;
+/* The cache's options: sizes, limits, where it tells its progress. */
+cn_cache_options cn_trainer_cache_options(cn_trainer *t);
+
+/* --- memory.c ------------------------------------------------------------------------------------- */
+
+cn_adamw_options cn_trainer_adamw_options(const cn_train_options *o);
+/* Those of the ControlNet's parameters that the step has gradients for; params and grads have room for all.
+ * Returns how many. */
+int64_t cn_trainer_trained(const cn_stepgraph *step, const cn_params *control, cn_param **params,
+                           const float **grads);
+/* Declares the networks and plans the step so that the run fits max_memory_bytes: t->unet, control, step,
+ * plan. CN_ENOMEM when nothing fits, with what would. Weights come later. */
+cn_status cn_trainer_plan(cn_trainer *t) CN_CHECKED;
 
 /* --- loop.c --------------------------------------------------------------------------------------- */
 
@@ -67,6 +82,8 @@ cn_status cn_trainer_loop(cn_trainer *t) CN_CHECKED;
 cn_checkpoint cn_trainer_checkpoint(cn_trainer *t);
 /* Puts a failed save's message into the run's context; tells the callback of one that worked. */
 cn_status cn_trainer_saved(cn_trainer *t, cn_status status, const char *path) CN_CHECKED;
+/* Seconds of one optimizer step, measured on noise, after which weights and optimizer are of no use. */
+cn_status cn_trainer_time_step(cn_trainer *t, double *seconds) CN_CHECKED;
 double cn_trainer_mean_loss(const cn_trainer *t);
 
 /* --- validate.c ----------------------------------------------------------------------------------- */
@@ -75,5 +92,12 @@ cn_status cn_validator_create(cn_trainer *t, cn_validator **out) CN_CHECKED;
 void cn_validator_destroy(cn_validator *v);
 /* Measures, draws, judges, writes output_dir/validation/step_N/ and a line of metrics.jsonl. */
 cn_status cn_validator_run(cn_validator *v, cn_trainer *t) CN_CHECKED;
+
+/* How a held-out condition is drawn, with control or by the base alone. */
+cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, bool control);
+/* The VAE's decoder for drawings of the run's size, without its values (cn_base_load). Both are to be
+ * destroyed, after a failure too. */
+cn_status cn_trainer_decode_create(const cn_trainer *t, cn_params **vae,
+                                   cn_decode **out) CN_CHECKED;
 
 #endif

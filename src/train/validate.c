@@ -264,6 +264,7 @@ static cn_status take_measures(cn_validator *v, cn_trainer *t, const char *dir)
 cn_status cn_validator_run(cn_validator *v, cn_trainer *t)
 {
     const double start = cn_now_s();
+    cn_plan_drop(t->step->plan); /* the step's values are done with; drawing needs the room */
     double rms[CN_MAX_RESIDUALS + 1];
     char dir[4096], sheet[4096];
     cn_train_validation r = {.sheet = sheet};

@@ -8,22 +8,45 @@
 
 enum { TOLERANCE_PX = 1 };
 
+cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, bool control)
+{
+    const int64_t side = t->o.resolution / cn_vae_factor(&t->base->vae);
+    cn_draw_spec spec = {.unet = &t->base->unet,
+                         .unet_params = t->unet,
+                         .batch = 1,
+                         .latent_h = side,
+                         .latent_w = side,
+                         .context_length = t->base->clip.max_positions,
+                         .guidance = t->o.validation_guidance_scale != 1};
+    if (control)
+        spec.controls[spec.n_controls++] =
+            (cn_draw_control){.config = &t->config, .params = t->control};
+    return spec;
+}
+
+cn_status cn_trainer_decode_create(const cn_trainer *t, cn_params **vae, cn_decode **out)
+{
+    const int64_t side = t->o.resolution / cn_vae_factor(&t->base->vae);
+    cn_dtype stored;
+    CN_TRY(cn_base_dtype(t->ctx, t->base, "vae", &stored));
+    CN_TRY(cn_params_create(t->ctx, "vae", vae));
+    cn_params_set_storage(*vae, stored);
+    const cn_vae_spec spec = {
+        .config = &t->base->vae, .params = *vae, .latent_h = side, .latent_w = side};
+    return cn_decode_create(t->ctx, t->be, &spec, out);
+}
+
 /* What one series of drawings needs. */
 typedef struct series {
-    cn_params *vae;
     cn_draw *draw;
-    cn_decode *decode;
     cn_sampler *sampler;
-    float *latents, *hint, *cond, *uncond;
+    float *hint, *cond, *uncond;
 } series;
 
 static void series_close(series *s)
 {
     cn_draw_destroy(s->draw);
-    cn_decode_destroy(s->decode);
     cn_sampler_destroy(s->sampler);
-    cn_params_destroy(s->vae);
-    cn_free(s->latents);
     cn_free(s->hint);
     cn_free(s->cond);
     cn_free(s->uncond);
@@ -32,44 +55,27 @@ static void series_close(series *s)
 static cn_status series_open(cn_validator *v, cn_trainer *t, bool control, series *s)
 {
     const cn_cache *c = t->held_cache;
-    cn_draw_spec spec = {.unet = &t->base->unet,
-                         .unet_params = t->unet,
-                         .batch = 1,
-                         .latent_h = c->latent_h,
-                         .latent_w = c->latent_w,
-                         .context_length = c->tokens,
-                         .guidance = t->o.validation_guidance_scale != 1};
-    if (control)
-        spec.controls[spec.n_controls++] =
-            (cn_draw_control){.config = &t->config, .params = t->control};
+    const cn_draw_spec spec = cn_trainer_draw_spec(t, control);
     CN_TRY(cn_draw_create(v->ctx, t->be, &spec, &s->draw));
-    CN_TRY(cn_params_create(v->ctx, "vae", &s->vae));
-    cn_vae_spec vae = {.config = &t->base->vae,
-                       .params = s->vae,
-                       .latent_h = c->latent_h,
-                       .latent_w = c->latent_w};
-    CN_TRY(cn_decode_create(v->ctx, t->be, &vae, &s->decode));
-    CN_TRY(cn_base_load(v->ctx, t->base, t->be, s->vae));
     CN_TRY(cn_sampler_create(v->ctx, "ddim", &t->base->schedule,
                              (int)t->o.validation_sampling_steps, &s->sampler));
     const size_t context = (size_t)(c->tokens * c->context_dim) * sizeof(float);
-    s->latents =
-        cn_alloc_array(v->ctx, (size_t)(c->latent_h * c->latent_w * c->latent_c), sizeof(float));
     s->hint = cn_alloc_array(v->ctx, (size_t)(v->width * v->height * 3), sizeof(float));
     s->cond = cn_alloc(v->ctx, context);
     s->uncond = cn_alloc(v->ctx, context);
-    return s->latents && s->hint && s->cond && s->uncond ? CN_OK : CN_ENOMEM;
+    return s->hint && s->cond && s->uncond ? cn_store_read(c->contexts, 0, s->uncond) : CN_ENOMEM;
 }
 
-static cn_status draw_one(cn_validator *v, cn_trainer *t, series *s, int64_t i, uint8_t *rgb)
+/* Item i's latents, from the same noise at every validation. */
+static cn_status draw_one(cn_validator *v, cn_trainer *t, series *s, int64_t i, float *latents)
 {
     const cn_cache *c = t->held_cache;
     const int64_t n = c->latent_h * c->latent_w * c->latent_c, pixels = v->width * v->height;
     cn_rng rng;
-    cn_rng_seed(&rng, (uint64_t)i); /* the same noise for item i at every validation */
-    cn_rng_normal(&rng, s->latents, n);
+    cn_rng_seed(&rng, (uint64_t)i);
+    cn_rng_normal(&rng, latents, n);
     const float sigma = (float)cn_sampler_init_noise_sigma(s->sampler);
-    for (int64_t k = 0; k < n; k++) s->latents[k] *= sigma;
+    for (int64_t k = 0; k < n; k++) latents[k] *= sigma;
     for (int64_t k = 0; k < 3 * pixels; k++)
         s->hint[k] = (float)v->condition[3 * pixels * i + k] / 255.0f;
     CN_TRY(cn_store_read(c->contexts, c->context_of[t->held_first + i], s->cond));
@@ -77,19 +83,18 @@ static cn_status draw_one(cn_validator *v, cn_trainer *t, series *s, int64_t i, 
                                .cond = s->cond,
                                .hints = {{.image = s->hint, .strength = 1, .end = 1}},
                                .cfg_scale = t->o.validation_guidance_scale,
-                               .latents = s->latents,
+                               .latents = latents,
                                .rng = &rng};
-    CN_TRY(cn_draw_run(s->draw, s->sampler, &args));
-    return cn_decode_run(s->decode, s->latents, rgb + 3 * pixels * i);
+    return cn_draw_run(s->draw, s->sampler, &args);
 }
 
-cn_status cn_validator_draw(cn_validator *v, cn_trainer *t, bool control, uint8_t *rgb)
+static cn_status draw_all(cn_validator *v, cn_trainer *t, bool control, float *latents,
+                          int64_t each)
 {
     series s = {0};
     cn_status status = series_open(v, t, control, &s);
-    if (status == CN_OK) status = cn_store_read(t->held_cache->contexts, 0, s.uncond);
     for (int64_t i = 0; i < v->n && status == CN_OK; i++) {
-        status = draw_one(v, t, &s, i, rgb);
+        status = draw_one(v, t, &s, i, latents + i * each);
         if (status == CN_OK && t->callbacks.progress)
             t->callbacks.progress(
                 t->callbacks.user,
@@ -97,6 +102,33 @@ cn_status cn_validator_draw(cn_validator *v, cn_trainer *t, bool control, uint8_
     }
     series_close(&s);
     return status;
+}
+
+static cn_status decode_all(cn_validator *v, cn_trainer *t, const float *latents, int64_t each,
+                            uint8_t *rgb)
+{
+    cn_params *vae = NULL;
+    cn_decode *decode = NULL;
+    cn_status s = cn_trainer_decode_create(t, &vae, &decode);
+    if (s == CN_OK) s = cn_base_load(v->ctx, t->base, t->be, vae);
+    for (int64_t i = 0; i < v->n && s == CN_OK; i++)
+        s = cn_decode_run(decode, latents + i * each, rgb + 3 * v->width * v->height * i);
+    cn_decode_destroy(decode);
+    cn_params_destroy(vae);
+    return s;
+}
+
+/* Everything is drawn before anything is decoded: the UNet's buffers and the VAE are never there at once. */
+cn_status cn_validator_draw(cn_validator *v, cn_trainer *t, bool control, uint8_t *rgb)
+{
+    const cn_cache *c = t->held_cache;
+    const int64_t each = c->latent_h * c->latent_w * c->latent_c;
+    float *latents = cn_alloc_array(v->ctx, (size_t)(v->n * each), sizeof *latents);
+    if (!latents) return CN_ENOMEM;
+    cn_status s = draw_all(v, t, control, latents, each);
+    if (s == CN_OK) s = decode_all(v, t, latents, each, rgb);
+    cn_free(latents);
+    return s;
 }
 
 cn_status cn_validator_agreement(cn_validator *v, const uint8_t *rgb, double *f1)

@@ -284,13 +284,17 @@ static void it_converges_as_f32_does(void **state)
 static void memory_is_counted(void **state)
 {
     (void)state;
-    net large, small;
-    net_open(&large, 1 << 20, true);
-    net_open(&small, 4095, true);
-    assert_int_equal(cn_adamw_bytes(large.adamw), 2 * (1 << 20) + 2 * 4096 * 4);
-    assert_int_equal(cn_adamw_bytes(small.adamw), 2 * 4095 * 4);
-    net_close(&large);
-    net_close(&small);
+    cn_param large = {.ndim = 1, .shape = {1 << 20}, .data_bytes = 4 << 20};
+    cn_param small = {.ndim = 1, .shape = {4095}, .data_bytes = 4 * 4095};
+    cn_param *const both[] = {&large, &small};
+    cn_adamw_options o;
+    cn_adamw_options_default(&o);
+    assert_int_equal(cn_adamw_bytes(both, 2, &o), 2 * (large.data_bytes + small.data_bytes));
+    o.use_8bit = true;
+    assert_int_equal(cn_adamw_bytes(both, 1, &o), 2 * (1 << 20) + 2 * 4096 * 4);
+    assert_int_equal(cn_adamw_bytes(both + 1, 1, &o), 2 * 4095 * 4);
+    o.accumulates = true;
+    assert_int_equal(cn_adamw_bytes(both + 1, 1, &o), 3 * 4095 * 4);
 }
 
 int main(void)

@@ -293,7 +293,7 @@ static void cancelling_saves_first(void **state)
     cn_ctx *shared = ctx;
     ctx = cn_ctx_create(1);
     stopper s = {.at = 2};
-    const cn_train_callbacks c = {&s, stop_at, NULL, count_save};
+    const cn_train_callbacks c = {.user = &s, .progress = stop_at, .saved = count_save};
     cn_train_result r;
     const cn_status status = cn_train(ctx, &o, &c, &r);
     refused(status, CN_ECANCELLED, "checkpoint-2");
@@ -331,7 +331,7 @@ static void validation_measures_and_draws(void **state)
     o.validation_count = 3;
     o.validation_sampling_steps = 2;
     seen s = {0};
-    const cn_train_callbacks c = {&s, NULL, see, NULL};
+    const cn_train_callbacks c = {.user = &s, .validated = see};
     cn_train_result r;
     must(cn_train(ctx, &o, &c, &r));
     assert_int_equal(s.n, 2);

@@ -1,0 +1,326 @@
+/* memory.c - what a run takes, known before anything is loaded, and how it is made to fit a limit.
+ *
+ * Networks are declared and planned, which reserves addresses only. Everything that a stage then has in
+ * memory at once is added up; the process itself is measured. Under --max-memory as few blocks as possible
+ * give up their values for the backward pass to compute again; where all of them don't suffice, the same
+ * plan is made with other options, so that the error can say which would fit.
+ */
+#include "train/trainer.h"
+
+#include <limits.h>
+#include <string.h>
+
+/* A run's networks under some options. */
+typedef struct networks {
+    cn_params *unet, *control;
+    cn_stepgraph *step;
+    cn_train_plan plan;
+} networks;
+
+static void networks_close(networks *n)
+{
+    cn_stepgraph_destroy(n->step);
+    cn_params_destroy(n->control);
+    cn_params_destroy(n->unet);
+    *n = (networks){0};
+}
+
+/* --- the parts --------------------------------------------------------------------------------------- */
+
+static cn_dtype compute_type(const cn_train_options *o)
+{
+    return o->mixed_precision && strcmp(o->mixed_precision, "bf16") == 0 ? CN_BF16 : CN_F32;
+}
+
+static const char *type_name(cn_dtype type)
+{
+    return type == CN_BF16 ? "bf16" : type == CN_F16 ? "f16" : "f32";
+}
+
+cn_adamw_options cn_trainer_adamw_options(const cn_train_options *o)
+{
+    return (cn_adamw_options){.beta1 = (float)o->adam_beta1,
+                              .beta2 = (float)o->adam_beta2,
+                              .eps = (float)o->adam_epsilon,
+                              .weight_decay = (float)o->adam_weight_decay,
+                              .use_8bit = o->use_8bit_adam,
+                              .accumulates = o->gradient_accumulation_steps > 1};
+}
+
+int64_t cn_trainer_trained(const cn_stepgraph *step, const cn_params *control, cn_param **params,
+                           const float **grads)
+{
+    int64_t n = 0;
+    cn_stepgraph_gradients(step, control, grads);
+    for (int64_t i = 0; i < cn_params_count(control); i++) {
+        if (!grads[i]) continue;
+        grads[n] = grads[i];
+        params[n++] = cn_params_at(control, i);
+    }
+    return n;
+}
+
+/* What products in bfloat16 read is rounded to it anyway, so locked weights lose nothing by being kept so;
+ * else they stay what they are in the file. */
+static cn_status base_type(const cn_trainer *t, cn_dtype compute, cn_dtype *out)
+{
+    *out = compute;
+    return compute == CN_BF16 ? CN_OK : cn_base_dtype(t->ctx, t->base, "unet", out);
+}
+
+static cn_status make_step(cn_trainer *t, const cn_train_options *o, int recomputed, networks *n)
+{
+    const int64_t latent = o->resolution / cn_vae_factor(&t->base->vae);
+    const cn_dtype compute = compute_type(o);
+    cn_dtype stored;
+    CN_TRY(base_type(t, compute, &stored));
+    CN_TRY(cn_params_create(t->ctx, "unet", &n->unet));
+    CN_TRY(cn_params_create(t->ctx, "controlnet", &n->control));
+    cn_params_set_compute(n->unet, compute);
+    cn_params_set_storage(n->unet, stored);
+    cn_params_set_compute(n->control, compute);
+    cn_params_set_trainable(n->control, true);
+    const cn_stepgraph_options so = {.batch = o->train_batch_size,
+                                     .width = o->resolution,
+                                     .height = o->resolution,
+                                     .latent_w = latent,
+                                     .latent_h = latent,
+                                     .tokens = t->base->clip.max_positions,
+                                     .control = true,
+                                     .only_mid = o->only_mid_control,
+                                     .gradients = true,
+                                     .checkpointed = recomputed};
+    n->plan.compute_type = type_name(compute);
+    n->plan.base_type = type_name(stored);
+    n->plan.recomputed_blocks = recomputed;
+    return cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, n->unet, n->control, &so,
+                               &n->step);
+}
+
+static cn_status count_optimizer(cn_trainer *t, const cn_train_options *o, networks *n)
+{
+    const size_t count = (size_t)CN_MAX(cn_params_count(n->control), 1);
+    const cn_adamw_options adamw = cn_trainer_adamw_options(o);
+    cn_param **params = cn_alloc_array(t->ctx, count, sizeof *params);
+    const float **grads = cn_alloc_array(t->ctx, count, sizeof *grads);
+    cn_status s = params && grads ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) {
+        const int64_t trained = cn_trainer_trained(n->step, n->control, params, grads);
+        n->plan.optimizer_bytes = cn_adamw_bytes(params, trained, &adamw);
+        for (int64_t i = 0; i < trained; i++) n->plan.trained += cn_param_elements(params[i]);
+    }
+    cn_free(params);
+    cn_free(grads);
+    return s;
+}
+
+/* --- validation -------------------------------------------------------------------------------------- */
+
+/* The held-out loss, the drawings and their decoding follow one another. */
+static cn_status count_validation(cn_trainer *t, const networks *n, size_t *bytes)
+{
+    cn_trainer as = *t; /* the trainer with these networks */
+    cn_stepgraph_options so = n->step->o;
+    cn_stepgraph *measure = NULL;
+    cn_draw *draw = NULL;
+    cn_decode *decode = NULL;
+    cn_params *vae = NULL;
+    cn_plan_info info;
+    as.unet = n->unet;
+    as.control = n->control;
+    so.gradients = false;
+    const cn_draw_spec spec = cn_trainer_draw_spec(&as, true);
+    cn_status s = cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, n->unet,
+                                      n->control, &so, &measure);
+    if (s != CN_OK) return s;
+    cn_plan_info_get(measure->plan, &info);
+    *bytes = info.arena_bytes;
+    cn_stepgraph_destroy(measure);
+    s = cn_draw_create(t->ctx, t->be, &spec, &draw);
+    if (s == CN_OK) {
+        cn_draw_info(draw, &info);
+        *bytes = CN_MAX(*bytes, info.arena_bytes);
+    }
+    cn_draw_destroy(draw);
+    if (s == CN_OK) s = cn_trainer_decode_create(&as, &vae, &decode);
+    if (s == CN_OK) {
+        cn_decode_info(decode, &info);
+        *bytes = CN_MAX(*bytes, info.arena_bytes + cn_params_bytes(vae));
+    }
+    cn_decode_destroy(decode);
+    cn_params_destroy(vae);
+    return s;
+}
+
+/* --- a plan ------------------------------------------------------------------------------------------ */
+
+static cn_status count_data(cn_trainer *t, cn_cache_memory *out)
+{
+    const cn_cache_options o = cn_trainer_cache_options(t);
+    cn_cache_memory held = {0};
+    CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, t->data, &o, out));
+    if (t->held_data) CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, t->held_data, &o, &held));
+    out->kept_bytes += held.kept_bytes;
+    return CN_OK;
+}
+
+/* Plans the run under these options with this many blocks computed again. */
+static cn_status make_plan(cn_trainer *t, const cn_train_options *o, int recomputed,
+                           const cn_cache_memory *data, networks *n)
+{
+    cn_plan_info info;
+    cn_train_plan *p = &n->plan;
+    size_t validation = 0;
+    CN_TRY(make_step(t, o, recomputed, n));
+    CN_TRY(count_optimizer(t, o, n));
+    if (o->validation_steps && t->n_held) CN_TRY(count_validation(t, n, &validation));
+    cn_plan_info_get(n->step->plan, &info);
+    p->blocks = n->step->segments;
+    p->recomputed_blocks = CN_MIN(recomputed, p->blocks);
+    p->gflop_per_pass = info.flops / 1e9;
+    p->process_bytes = cn_resident_bytes();
+    p->data_bytes = data->kept_bytes;
+    p->base_bytes = cn_params_bytes(n->unet);
+    p->control_bytes = cn_params_bytes(n->control);
+    p->gradient_bytes = info.gradient_bytes;
+    p->activation_bytes = info.arena_bytes - info.gradient_bytes;
+    p->encoding_bytes = p->process_bytes + p->data_bytes + data->encoder_bytes;
+    if (validation) /* held-out pictures: condition, target, with, without */
+        p->data_bytes += (size_t)(t->n_held * o->resolution * o->resolution) * 4 * 3;
+    const size_t always =
+        p->process_bytes + p->data_bytes + p->base_bytes + p->control_bytes + p->optimizer_bytes;
+    p->training_bytes = always + info.arena_bytes;
+    p->validation_bytes = validation ? always + validation : 0;
+    p->peak_bytes = CN_MAX(p->training_bytes, CN_MAX(p->encoding_bytes, p->validation_bytes));
+    return CN_OK;
+}
+
+/* The same, replacing what n held. */
+static cn_status make_plan_again(cn_trainer *t, const cn_train_options *o, int recomputed,
+                                 const cn_cache_memory *data, networks *n)
+{
+    networks_close(n);
+    return make_plan(t, o, recomputed, data, n);
+}
+
+/* --- a plan that fits -------------------------------------------------------------------------------- */
+
+static double gib(size_t bytes)
+{
+    return (double)bytes / 1073741824.0;
+}
+
+/* What else a user could ask for, cheapest in quality and time first. */
+static const struct offer {
+    const char *text;
+    bool adam8, bf16, one, blind;
+} offers[] = {
+    {"--use-8bit-adam", true, false, false, false},
+    {"--mixed-precision bf16", false, true, false, false},
+    {"--use-8bit-adam --mixed-precision bf16", true, true, false, false},
+    {"--train-batch-size 1", false, false, true, false},
+    {"--use-8bit-adam --train-batch-size 1", true, false, true, false},
+    {"--use-8bit-adam --mixed-precision bf16 --train-batch-size 1", true, true, true, false},
+    {"--validation-steps 0", false, false, false, true},
+    {"--use-8bit-adam --mixed-precision bf16 --train-batch-size 1 --validation-steps 0", true, true,
+     true, true},
+};
+
+/* The options with the offer taken; false where it changes nothing or can't be had. */
+static bool take(const cn_trainer *t, const struct offer *f, cn_train_options *o)
+{
+    *o = t->o;
+    const bool has_bf16 = compute_type(o) == CN_BF16;
+    if ((f->adam8 && o->use_8bit_adam) || (f->bf16 && has_bf16) ||
+        (f->one && o->train_batch_size == 1) || (f->blind && !o->validation_steps))
+        return false;
+    if (f->bf16 && !t->be->computes(t->be, CN_BF16)) return false;
+    if (f->adam8) o->use_8bit_adam = true;
+    if (f->bf16) o->mixed_precision = "bf16";
+    if (f->one) o->train_batch_size = 1;
+    if (f->blind) o->validation_steps = 0;
+    return true;
+}
+
+/* Nothing fits as asked: says what would. */
+static cn_status refuse(cn_trainer *t, const cn_cache_memory *data, const cn_train_plan *least)
+{
+    enum { ENOUGH = 2 };
+    const size_t limit = t->o.max_memory_bytes;
+    cn_str list = {0};
+    int found = 0;
+    cn_status s = CN_OK;
+    for (size_t i = 0; i < CN_COUNT(offers) && found < ENOUGH && s == CN_OK; i++) {
+        cn_train_options o;
+        networks n = {0};
+        if (!take(t, &offers[i], &o)) continue;
+        s = make_plan(t, &o, INT_MAX, data, &n);
+        if (s == CN_OK && n.plan.peak_bytes <= limit)
+            cn_str_addf(&list, "%s%s (%.2f GiB)", found++ ? " or " : "", offers[i].text,
+                        gib(n.plan.peak_bytes));
+        networks_close(&n);
+    }
+    const char *stage = least->peak_bytes == least->training_bytes   ? "training"
+                        : least->peak_bytes == least->encoding_bytes ? "encoding the data set"
+                                                                     : "validation";
+    if (s == CN_OK && found)
+        s = cn_fail(t->ctx, CN_ENOMEM,
+                    "--max-memory allows %.2f GiB; %s takes %.2f GiB even with every block "
+                    "computed again in the backward pass. This would fit: %s",
+                    gib(limit), stage, gib(least->peak_bytes), list.data ? list.data : "");
+    else if (s == CN_OK)
+        s = cn_fail(t->ctx, CN_ENOMEM,
+                    "--max-memory allows %.2f GiB; %s takes %.2f GiB even with every block "
+                    "computed again in the backward pass, and no other option suffices; a smaller "
+                    "--resolution than %lld takes less",
+                    gib(limit), stage, gib(least->peak_bytes), (long long)t->o.resolution);
+    cn_str_free(&list);
+    return s;
+}
+
+/* As few blocks computed again as fit; n holds the plan with all of them. */
+static cn_status search(cn_trainer *t, const cn_cache_memory *data, networks *n)
+{
+    int least = 1, most = n->plan.blocks, made = most;
+    while (least < most) {
+        made = least + (most - least) / 2;
+        CN_TRY(make_plan_again(t, &t->o, made, data, n));
+        if (n->plan.peak_bytes <= t->o.max_memory_bytes)
+            most = made;
+        else
+            least = made + 1;
+    }
+    return made == least ? CN_OK : make_plan_again(t, &t->o, least, data, n);
+}
+
+static cn_status choose(cn_trainer *t, networks *n)
+{
+    const size_t limit = t->o.max_memory_bytes;
+    const bool all = t->o.gradient_checkpointing;
+    cn_cache_memory data = {0};
+    CN_TRY(count_data(t, &data));
+    CN_TRY(make_plan(t, &t->o, all ? INT_MAX : 0, &data, n));
+    if (!limit || n->plan.peak_bytes <= limit) return CN_OK;
+    if (!all) CN_TRY(make_plan_again(t, &t->o, INT_MAX, &data, n));
+    if (n->plan.peak_bytes > limit) return refuse(t, &data, &n->plan);
+    return all ? CN_OK : search(t, &data, n);
+}
+
+cn_status cn_trainer_plan(cn_trainer *t)
+{
+    networks n = {0};
+    if (compute_type(&t->o) == CN_BF16 && !t->be->computes(t->be, CN_BF16))
+        return cn_fail(t->ctx, CN_EINVAL,
+                       "--mixed-precision bf16: this processor has no bfloat16 products (AVX-512 "
+                       "BF16 or AMX); leave it out");
+    cn_status s = choose(t, &n);
+    if (s != CN_OK) {
+        networks_close(&n);
+        return s;
+    }
+    t->unet = n.unet;
+    t->control = n.control;
+    t->step = n.step;
+    t->plan = n.plan;
+    return CN_OK;
+}
