@@ -236,10 +236,11 @@ cn_status cn_learner_load(cn_learner *l, const char *dir, const char *name, bool
     for (int64_t i = 0; s == CN_OK && i < l->n; i++) {
         cn_param *q = l->params[i];
         if ((s = load_tensor(l, t, "w", i, plain)) != CN_OK) break;
-        if ((s = l->be->from_plain(l->be, l->ctx, q, plain, CN_F32, q->data)) != CN_OK) break;
+        if ((s = l->be->from_plain(l->be, l->ctx, q, CN_F32, plain, CN_F32, q->data)) != CN_OK)
+            break;
         if (l->o.ema <= 0) continue;
         if ((s = load_tensor(l, t, "ema", i, plain)) != CN_OK) break;
-        s = l->be->from_plain(l->be, l->ctx, q, plain, CN_F32, l->ema[i]);
+        s = l->be->from_plain(l->be, l->ctx, q, CN_F32, plain, CN_F32, l->ema[i]);
     }
     const char *step = s == CN_OK ? cn_tensors_metadata(t, "step") : NULL;
     long long at = 0;

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { ALIGN_BYTES = 64 };
+enum { ALIGN_BYTES = 64, LARGE_BYTES = 1 << 22 };
 
 bool cn_mul_size(size_t a, size_t b, size_t *out)
 {
@@ -18,6 +18,18 @@ bool cn_mul_size(size_t a, size_t b, size_t *out)
     return true;
 }
 
+/* Fewer page faults and TLB misses; a refusal is fine. */
+static void ask_for_huge_pages(void *p, size_t n)
+{
+#ifdef MADV_HUGEPAGE
+    const uintptr_t huge = 1 << 21, from = ((uintptr_t)p + huge - 1) & ~(huge - 1);
+    const uintptr_t end = ((uintptr_t)p + n) & ~(huge - 1);
+    if (from < end) (void)madvise((void *)from, end - from, MADV_HUGEPAGE);
+#else
+    (void)p, (void)n;
+#endif
+}
+
 void *cn_alloc(cn_ctx *ctx, size_t n)
 {
     void *p = NULL;
@@ -25,6 +37,7 @@ void *cn_alloc(cn_ctx *ctx, size_t n)
     if (n <= PTRDIFF_MAX - ALIGN_BYTES && !cn_ctx_alloc_fails(ctx)) {
         size_t rounded = n ? (n + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES : ALIGN_BYTES;
         p = aligned_alloc(ALIGN_BYTES, rounded);
+        if (p && n >= LARGE_BYTES) ask_for_huge_pages(p, rounded);
     }
     if (!p) cn_fail(ctx, CN_ENOMEM, "out of memory: %zu bytes were asked for", n);
     return p;
@@ -40,9 +53,7 @@ void *cn_reserve(cn_ctx *ctx, size_t n)
         cn_fail(ctx, CN_ENOMEM, "out of memory: %zu bytes were asked for", n);
         return NULL;
     }
-#ifdef MADV_HUGEPAGE
-    madvise(p, n, MADV_HUGEPAGE); /* fewer page faults and TLB misses; a refusal is fine */
-#endif
+    ask_for_huge_pages(p, n);
     return p;
 }
 

@@ -1,5 +1,6 @@
 /* backend.c - the CPU behind the seam of graph/backend.h: which kernel runs a node, with what scratch. */
 #include "cpu/cpu_backend.h"
+#include "cpu/layout.h"
 
 #include <libxsmm.h>
 #include <omp.h>
@@ -242,41 +243,18 @@ static cn_status run(cn_backend *base, cn_ctx *ctx, const cn_step *st)
     }
 }
 
-/* In F32 a parameter passes through at once, in another type through a copy. */
-static cn_status from_plain(cn_backend *base, cn_ctx *ctx, const cn_param *p, const float *plain,
-                            cn_dtype dtype, void *physical)
+static cn_status from_plain(cn_backend *base, cn_ctx *ctx, const cn_param *p, cn_dtype plain_type,
+                            const void *plain, cn_dtype dtype, void *physical)
 {
-    cpu_backend *b = (cpu_backend *)base;
-    size_t n = (size_t)(p->layout ? cn_dnnl_physical(p) : cn_param_elements(p));
-    if (!p->layout) {
-        cn_from_f32(dtype, plain, physical, n);
-        return CN_OK;
-    }
-    if (dtype == CN_F32) return cn_dnnl_from_plain(ctx, b->dnnl, p, plain, physical);
-    float *ordered = cn_alloc_array(ctx, n, sizeof *ordered);
-    if (!ordered) return CN_ENOMEM;
-    cn_status s = cn_dnnl_from_plain(ctx, b->dnnl, p, plain, ordered);
-    if (s == CN_OK) cn_from_f32(dtype, ordered, physical, n);
-    cn_free(ordered);
-    return s;
+    (void)base;
+    return cn_layout_put(ctx, p, plain_type, plain, dtype, physical);
 }
 
 static cn_status to_plain(cn_backend *base, cn_ctx *ctx, const cn_param *p, cn_dtype dtype,
                           const void *physical, float *plain)
 {
-    cpu_backend *b = (cpu_backend *)base;
-    size_t n = (size_t)(p->layout ? cn_dnnl_physical(p) : cn_param_elements(p));
-    if (!p->layout) {
-        cn_to_f32(dtype, physical, plain, n);
-        return CN_OK;
-    }
-    if (dtype == CN_F32) return cn_dnnl_to_plain(ctx, b->dnnl, p, physical, plain);
-    float *ordered = cn_alloc_array(ctx, n, sizeof *ordered);
-    if (!ordered) return CN_ENOMEM;
-    cn_to_f32(dtype, physical, ordered, n);
-    cn_status s = cn_dnnl_to_plain(ctx, b->dnnl, p, ordered, plain);
-    cn_free(ordered);
-    return s;
+    (void)base;
+    return cn_layout_get(ctx, p, dtype, physical, plain);
 }
 
 static void destroy(cn_backend *base)

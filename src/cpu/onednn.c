@@ -6,6 +6,8 @@
  */
 #include "cpu/onednn.h"
 
+#include "cpu/layout.h"
+
 #include <dnnl.h>
 #include <string.h>
 
@@ -111,53 +113,34 @@ static dnnl_data_type_t type_of(cn_dtype t)
     return t == CN_BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
-/* The published order of what `order` describes: row-major, in a grouped convolution by group first. */
-static dnnl_status_t plain_md(const dnnl_memory_desc_t *order, dnnl_memory_desc_t *md)
+static int64_t place(const dnnl_memory_desc_t *md, int dim, int64_t i)
 {
-    const dnnl_format_tag_t tag = order->ndims == 5 ? dnnl_abcde : dnnl_abcd;
-    return dnnl_memory_desc_init_by_tag(md, order->ndims, order->dims, dnnl_f32, tag);
+    const dnnl_blocking_desc_t *b = &md->format_desc.blocking;
+    int64_t at = 0, stride = 1;
+    for (int k = b->inner_nblks - 1; k >= 0; k--) {
+        if (b->inner_idxs[k] == dim) {
+            at += i % b->inner_blks[k] * stride;
+            i /= b->inner_blks[k];
+        }
+        stride *= b->inner_blks[k];
+    }
+    return at + i * b->strides[dim];
 }
 
-static cn_status reorder(cn_ctx *ctx, cn_dnnl *d, const dnnl_memory_desc_t *from_md,
-                         const void *from, const dnnl_memory_desc_t *to_md, void *to)
+/* A grouped convolution's layout has the group as a dimension of its own, before the outputs of one group. */
+void cn_dnnl_places(const cn_param *w, int dim, int64_t *at)
 {
-    cn_status s = CN_EINTERNAL;
-    dnnl_primitive_desc_t pd = NULL;
-    dnnl_primitive_t prim = NULL;
-    dnnl_memory_t a = NULL, b = NULL;
-    DNNL_TRY(dnnl_memory_create(&a, from_md, d->engine, (void *)(uintptr_t)from), "wrap weights");
-    DNNL_TRY(dnnl_memory_create(&b, to_md, d->engine, to), "wrap weights");
-    DNNL_TRY(dnnl_reorder_primitive_desc_create(&pd, from_md, d->engine, to_md, d->engine, NULL),
-             "re-lay weights");
-    DNNL_TRY(dnnl_primitive_create(&prim, pd), "re-lay weights");
-    dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, a}, {DNNL_ARG_TO, b}};
-    DNNL_TRY(dnnl_primitive_execute(prim, d->stream, 2, args), "re-lay weights");
-    DNNL_TRY(dnnl_stream_wait(d->stream), "re-lay weights");
-    s = CN_OK;
-fail:
-    if (prim) dnnl_primitive_destroy(prim);
-    if (pd) dnnl_primitive_desc_destroy(pd);
-    if (a) dnnl_memory_destroy(a);
-    if (b) dnnl_memory_destroy(b);
-    return s;
-}
-
-cn_status cn_dnnl_from_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const float *plain,
-                             float *physical)
-{
-    dnnl_memory_desc_t md;
-    if (plain_md(w->layout, &md) != dnnl_success)
-        return failed(ctx, dnnl_invalid_arguments, "describe weights");
-    return reorder(ctx, d, &md, plain, w->layout, physical);
-}
-
-cn_status cn_dnnl_to_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const float *physical,
-                           float *plain)
-{
-    dnnl_memory_desc_t md;
-    if (plain_md(w->layout, &md) != dnnl_success)
-        return failed(ctx, dnnl_invalid_arguments, "describe weights");
-    return reorder(ctx, d, w->layout, physical, &md, plain);
+    const dnnl_memory_desc_t *md = w->layout;
+    const int grouped = md->ndims - w->ndim;
+    const int64_t each = md->dims[grouped];
+    for (int64_t i = 0; i < w->shape[dim]; i++) {
+        if (dim > 0)
+            at[i] = place(md, dim + grouped, i);
+        else if (grouped)
+            at[i] = md->offset0 + place(md, 0, i / each) + place(md, 1, i % each);
+        else
+            at[i] = md->offset0 + place(md, 0, i);
+    }
 }
 
 int64_t cn_dnnl_physical(const cn_param *w)
@@ -175,42 +158,30 @@ static dnnl_memory_desc_t in_type(const dnnl_memory_desc_t *md, dnnl_data_type_t
 }
 
 /* Fixes w's physical layout, an order of elements, and moves its values there, if it has any. */
-static cn_status claim_layout(cn_ctx *ctx, cn_dnnl *d, cn_param *w, const dnnl_memory_desc_t *md)
+static cn_status claim_layout(cn_ctx *ctx, cn_param *w, const dnnl_memory_desc_t *md)
 {
-    cn_status s = CN_ENOMEM;
-    float *plain = NULL, *physical = NULL;
-    size_t n = (size_t)cn_param_elements(w);
     dnnl_memory_desc_t *order = cn_alloc(ctx, sizeof *order);
-    if (!order) goto fail;
+    if (!order) return CN_ENOMEM;
     *order = in_type(md, dnnl_f32);
-    size_t padded = dnnl_memory_desc_get_size(order) / sizeof(float);
+    size_t bytes = dnnl_memory_desc_get_size(order) / sizeof(float) * cn_dtype_bytes(w->dtype);
+    cn_param laid = *w;
+    laid.layout = order;
     if (w->data) {
-        void *data = cn_alloc_array(ctx, padded, cn_dtype_bytes(w->dtype));
-        plain = cn_alloc_array(ctx, n, sizeof *plain);
-        physical = cn_alloc_array(ctx, padded, sizeof *physical);
-        dnnl_memory_desc_t from;
-        if (data && plain && physical && plain_md(order, &from) == dnnl_success) {
-            cn_to_f32(w->dtype, w->data, plain, n);
-            s = reorder(ctx, d, &from, plain, order, physical);
-        }
+        laid.data = cn_alloc(ctx, bytes);
+        cn_status s = laid.data ? cn_layout_put(ctx, &laid, w->dtype, w->data, w->dtype, laid.data)
+                                : CN_ENOMEM;
         if (s != CN_OK) {
-            cn_free(data);
-            goto fail;
+            cn_free(laid.data);
+            cn_free(order);
+            return s;
         }
-        cn_from_f32(w->dtype, physical, data, padded);
         cn_free(w->data);
-        w->data = data;
+        w->data = laid.data;
     }
     w->layout = order;
     w->layout_bytes = sizeof *order;
-    w->data_bytes = padded * cn_dtype_bytes(w->dtype);
-    order = NULL;
-    s = CN_OK;
-fail:
-    cn_free(order);
-    cn_free(plain);
-    cn_free(physical);
-    return s;
+    w->data_bytes = bytes;
+    return CN_OK;
 }
 
 static dnnl_status_t append_act(dnnl_post_ops_t ops, cn_act act, float alpha)
@@ -403,7 +374,7 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     else
         DNNL_TRY(conv_pd(d, kind, &m, c, forward, &pd), "derive this convolution");
     const_dnnl_primitive_desc_t first = kind == CN_DNNL_CONV_DX ? pd : forward;
-    if (!w->layout && (s = claim_layout(ctx, d, w, md_of(first, dnnl_query_weights_md))) != CN_OK)
+    if (!w->layout && (s = claim_layout(ctx, w, md_of(first, dnnl_query_weights_md))) != CN_OK)
         goto fail;
     const dnnl_memory_desc_t *w_md =
         md_of(pd, kind == CN_DNNL_CONV_DW ? dnnl_query_diff_weights_md : dnnl_query_weights_md);

@@ -65,10 +65,8 @@ void cn_dnnl_prim_destroy(cn_dnnl_prim *p);
 
 /* Elements of w in its claimed layout, padding included. */
 int64_t cn_dnnl_physical(const cn_param *w);
-/* Between the published order and w's claimed one, both in F32. */
-cn_status cn_dnnl_from_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const float *plain,
-                             float *physical) CN_CHECKED;
-cn_status cn_dnnl_to_plain(cn_ctx *ctx, cn_dnnl *d, const cn_param *w, const float *physical,
-                           float *plain) CN_CHECKED;
+/* Where index i of a dimension is in w's claimed layout: an element stands at the sum of its four, in elements.
+ * at has w->shape[dim] places. */
+void cn_dnnl_places(const cn_param *w, int dim, int64_t *at);
 
 #endif

@@ -60,10 +60,11 @@ struct cn_backend {
     cn_status (*prepare)(cn_backend *b, cn_ctx *ctx, cn_step *step);
     cn_status (*run)(cn_backend *b, cn_ctx *ctx, const cn_step *step);
     void (*release)(cn_backend *b, cn_step *step);
-    /* Between the published layout in F32 and the parameter's physical one in elements of `dtype`
-     * (cn_param_physical of them): the parameter itself, its gradient, an optimizer's state. */
-    cn_status (*from_plain)(cn_backend *b, cn_ctx *ctx, const cn_param *p, const float *plain,
-                            cn_dtype dtype, void *physical);
+    /* Between the published layout, elements of `plain_type` (F32, F16, BF16; any alignment) or floats, and the
+     * parameter's physical one in elements of `dtype` (cn_param_physical of them): the parameter itself, its
+     * gradient, an optimizer's state. */
+    cn_status (*from_plain)(cn_backend *b, cn_ctx *ctx, const cn_param *p, cn_dtype plain_type,
+                            const void *plain, cn_dtype dtype, void *physical);
     cn_status (*to_plain)(cn_backend *b, cn_ctx *ctx, const cn_param *p, cn_dtype dtype,
                           const void *physical, float *plain);
     /* for the optimizer, element by element in the physical layout */
@@ -77,6 +78,9 @@ struct cn_backend {
 
 /* A parameter's values, in the published layout. set allocates on the first call. */
 cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *p, const float *plain) CN_CHECKED;
+/* The same from elements of another type: F32, F16 or BF16, at any alignment. */
+cn_status cn_param_set_from(cn_backend *b, cn_ctx *ctx, cn_param *p, cn_dtype type,
+                            const void *plain) CN_CHECKED;
 cn_status cn_param_get(cn_backend *b, cn_ctx *ctx, const cn_param *p, float *plain) CN_CHECKED;
 
 #endif

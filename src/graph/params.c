@@ -176,8 +176,14 @@ void cn_param_choose_dtype(const cn_params *p, cn_param *q)
 
 cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *q, const float *plain)
 {
+    return cn_param_set_from(b, ctx, q, CN_F32, plain);
+}
+
+cn_status cn_param_set_from(cn_backend *b, cn_ctx *ctx, cn_param *q, cn_dtype type,
+                            const void *plain)
+{
     if (!q->data && !(q->data = cn_alloc(ctx, q->data_bytes))) return CN_ENOMEM;
-    CN_TRY(b->from_plain(b, ctx, q, plain, q->dtype, q->data));
+    CN_TRY(b->from_plain(b, ctx, q, type, plain, q->dtype, q->data));
     q->loaded = true;
     return CN_OK;
 }

@@ -328,9 +328,7 @@ static const cn_tensors *mapping_of(const cn_tensors *t, const unsigned char *by
     return t->mapped ? t : NULL;
 }
 
-/* Pages that were read stay in the system's page cache but no longer count as this process's memory, so
- * that reading a file of weights takes no more than its largest tensor. */
-static void let_go(const cn_tensors *t, const unsigned char *bytes, size_t n)
+void cn_tensors_let_go(const cn_tensors *t, const void *bytes, size_t n)
 {
     const cn_tensors *file = mapping_of(t, bytes);
     if (!file) return;
@@ -340,6 +338,16 @@ static void let_go(const cn_tensors *t, const unsigned char *bytes, size_t n)
         CN_MIN(((uintptr_t)bytes + n + page - 1) & ~(page - 1), (uintptr_t)(file->bytes + file->n));
     /* what fails here costs memory alone */
     (void)madvise((void *)from, end - from, MADV_DONTNEED);
+}
+
+const void *cn_tensor_rows(const cn_tensor_info *info, int64_t first, int64_t n, size_t *bytes)
+{
+    bool floats = info->dtype == CN_F32 || info->dtype == CN_F16 || info->dtype == CN_BF16;
+    if (!floats || !cn_tensor_contiguous(info)) return NULL;
+    int64_t rows = info->ndim ? info->shape[0] : 1, each = rows ? info->elements / rows : 0;
+    size_t one = cn_dtype_bytes(info->dtype);
+    *bytes = (size_t)(n * each) * one;
+    return (const char *)info->data + (size_t)(first * each) * one;
 }
 
 cn_status cn_tensors_read_rows(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info *info,
@@ -362,6 +370,6 @@ cn_status cn_tensors_read_rows(cn_ctx *ctx, const cn_tensors *t, const cn_tensor
         return CN_OK;
     }
     cn_to_f32(some.dtype, some.data, out, (size_t)some.elements);
-    let_go(t, some.data, (size_t)some.elements * cn_dtype_bytes(some.dtype));
+    cn_tensors_let_go(t, some.data, (size_t)some.elements * cn_dtype_bytes(some.dtype));
     return CN_OK;
 }

@@ -49,6 +49,12 @@ cn_status cn_tensors_read(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info
 /* Rows first .. first+n of the outermost dimension (a scalar has one row). */
 cn_status cn_tensors_read_rows(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info *info,
                                int64_t first, int64_t n, float *out) CN_CHECKED;
+/* Rows as they are in the file, row-major, at any alignment; NULL when they don't lie so or are no floats.
+ * *bytes: how many. cn_tensors_let_go them when read. */
+const void *cn_tensor_rows(const cn_tensor_info *info, int64_t first, int64_t n, size_t *bytes);
+/* Pages of the file that were read stay in the system's page cache but no longer count as this process's
+ * memory, so that reading a file of weights takes no more than its largest tensor. */
+void cn_tensors_let_go(const cn_tensors *t, const void *bytes, size_t n);
 /* True when the elements lie row-major without gaps, so info->data may be used as it is. */
 bool cn_tensor_contiguous(const cn_tensor_info *info);
 

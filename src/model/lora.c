@@ -416,22 +416,39 @@ int64_t cn_lora_modules(const cn_lora_set *set)
     return n;
 }
 
+static cn_lora_network network_of(const char *name)
+{
+    return !strcmp(name, "unet")           ? CN_LORA_UNET
+           : !strcmp(name, "text_encoder") ? CN_LORA_TEXT
+                                           : CN_LORA_EITHER;
+}
+
+static bool changes(const cn_lora_module *m, cn_lora_network network, const cn_param *q)
+{
+    return m->network == network && ((m->weight && !strcmp(m->weight, q->diffusers_name)) ||
+                                     (m->bias && !strcmp(m->bias, q->diffusers_name)));
+}
+
+bool cn_lora_changes(const cn_lora_set *set, const char *network, const cn_param *q)
+{
+    cn_lora_network which = network_of(network);
+    for (int i = 0; which != CN_LORA_EITHER && i < set->n; i++)
+        for (int64_t k = 0; k < set->list[i]->n; k++)
+            if (changes(&set->list[i]->modules[k], which, q)) return true;
+    return false;
+}
+
 cn_status cn_lora_merge(cn_ctx *ctx, const cn_lora_set *set, const char *network, const cn_param *q,
                         float *plain)
 {
-    cn_lora_network which = !strcmp(network, "unet")           ? CN_LORA_UNET
-                            : !strcmp(network, "text_encoder") ? CN_LORA_TEXT
-                                                               : CN_LORA_EITHER;
+    cn_lora_network which = network_of(network);
     if (which == CN_LORA_EITHER) return CN_OK;
     for (int i = 0; i < set->n; i++) {
         const cn_lora *l = set->list[i];
-        for (int64_t k = 0; k < l->n; k++) {
-            const cn_lora_module *m = &l->modules[k];
-            bool changes =
-                m->network == which && ((m->weight && !strcmp(m->weight, q->diffusers_name)) ||
-                                        (m->bias && !strcmp(m->bias, q->diffusers_name)));
-            if (changes) CN_TRY(cn_lora_add_module(ctx, l->file, m, q, l->weight[which], plain));
-        }
+        for (int64_t k = 0; k < l->n; k++)
+            if (changes(&l->modules[k], which, q))
+                CN_TRY(
+                    cn_lora_add_module(ctx, l->file, &l->modules[k], q, l->weight[which], plain));
     }
     return CN_OK;
 }

@@ -31,6 +31,8 @@ void cn_lora_set_truncate(cn_lora_set *set, int n);
  * layout. */
 cn_status cn_lora_merge(cn_ctx *ctx, const cn_lora_set *set, const char *network, const cn_param *q,
                         float *plain) CN_CHECKED;
+/* Whether the set changes it. */
+bool cn_lora_changes(const cn_lora_set *set, const char *network, const cn_param *q);
 /* How many of the set's modules change something. */
 int64_t cn_lora_modules(const cn_lora_set *set);
 

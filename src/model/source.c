@@ -383,35 +383,47 @@ cn_dtype cn_source_dtype(const cn_source *s)
     return types[most];
 }
 
-static int64_t largest(const cn_params *p)
+static bool read_at_once(const cn_source *s, const cn_params *p, const cn_param *q)
 {
-    int64_t most = 1;
-    for (int64_t i = 0; i < cn_params_count(p); i++)
-        most = CN_MAX(most, cn_param_elements(cn_params_at(p, i)));
-    return most;
+    return !s->loras || !cn_lora_changes(s->loras, cn_params_network(p), q);
+}
+
+/* Through floats: what lies in no plain order in the file, is of another type, or is changed by a LoRA. */
+static cn_status load_changed(cn_ctx *ctx, const cn_source *s, cn_backend *be, const cn_params *p,
+                              cn_param *q, const cn_place *at)
+{
+    float *plain = cn_alloc_array(ctx, (size_t)cn_param_elements(q), sizeof *plain);
+    cn_status status = plain ? cn_place_read(ctx, s, at, plain) : CN_ENOMEM;
+    if (status == CN_OK && s->loras)
+        status = cn_lora_merge(ctx, s->loras, cn_params_network(p), q, plain);
+    if (status == CN_OK) status = cn_param_set(be, ctx, q, plain);
+    cn_free(plain);
+    return status;
+}
+
+static cn_status load_one(cn_ctx *ctx, const cn_source *s, cn_backend *be, const cn_params *p,
+                          cn_param *q, const cn_place *at)
+{
+    const cn_tensor_info *t = at->tensor;
+    size_t bytes;
+    int64_t rows = t->ndim ? t->shape[0] / at->parts : 1;
+    const void *data =
+        read_at_once(s, p, q) ? cn_tensor_rows(t, at->part * rows, rows, &bytes) : NULL;
+    if (!data) return load_changed(ctx, s, be, p, q, at);
+    CN_TRY(cn_param_set_from(be, ctx, q, t->dtype, data));
+    cn_tensors_let_go(s->file, data, bytes);
+    return CN_OK;
 }
 
 cn_status cn_source_load(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_params *p)
 {
     cn_place *list = NULL;
     CN_TRY(cn_source_resolve(ctx, s, p, &list));
-    cn_status status = CN_ENOMEM;
-    float *plain = cn_alloc_array(ctx, (size_t)largest(p), sizeof *plain);
-    if (!plain) goto end;
-    for (int64_t i = 0; i < cn_params_count(p); i++) {
-        if (cn_cancelled(ctx)) {
-            status = cn_fail(ctx, CN_ECANCELLED, "cancelled while loading %s", s->path);
-            goto end;
-        }
-        const cn_param *q = cn_params_at(p, i);
-        if ((status = cn_place_read(ctx, s, &list[i], plain)) != CN_OK) goto end;
-        if (s->loras) status = cn_lora_merge(ctx, s->loras, cn_params_network(p), q, plain);
-        if (status != CN_OK) goto end;
-        if ((status = cn_param_set(be, ctx, cn_params_at(p, i), plain)) != CN_OK) goto end;
-    }
-    status = CN_OK;
-end:
-    cn_free(plain);
+    cn_status status = CN_OK;
+    for (int64_t i = 0; status == CN_OK && i < cn_params_count(p); i++)
+        status = cn_cancelled(ctx)
+                     ? cn_fail(ctx, CN_ECANCELLED, "cancelled while loading %s", s->path)
+                     : load_one(ctx, s, be, p, cn_params_at(p, i), &list[i]);
     cn_free(list);
     return status;
 }

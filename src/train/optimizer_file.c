@@ -200,10 +200,10 @@ static cn_status load_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t
         return cn_fail(a->ctx, CN_EMISMATCH, "%s %s; the checkpoint is of another network", name,
                        info ? "has another size" : "is missing");
     CN_TRY(cn_tensors_read(a->ctx, t, info, plain));
-    if (!m->codes) return a->be->from_plain(a->be, a->ctx, q, plain, CN_F32, m->f32);
+    if (!m->codes) return a->be->from_plain(a->be, a->ctx, q, CN_F32, plain, CN_F32, m->f32);
     float *values = cn_alloc_array(a->ctx, (size_t)cn_param_physical(q), sizeof *values);
     if (!values) return CN_ENOMEM;
-    cn_status s = a->be->from_plain(a->be, a->ctx, q, plain, CN_F32, values);
+    cn_status s = a->be->from_plain(a->be, a->ctx, q, CN_F32, plain, CN_F32, values);
     if (s == CN_OK) s = round_moment(a, t, kind, i, values);
     cn_free(values);
     return s;

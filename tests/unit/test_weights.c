@@ -17,20 +17,20 @@
 
 /* --- a backend of plain layouts -------------------------------------------------------------------- */
 
-static cn_status plain_in(cn_backend *b, cn_ctx *c, const cn_param *p, const float *plain,
-                          cn_dtype dtype, void *physical)
+static cn_status plain_in(cn_backend *b, cn_ctx *c, const cn_param *p, cn_dtype type,
+                          const void *plain, cn_dtype dtype, void *physical)
 {
     (void)b;
     (void)c;
     (void)dtype;
-    memcpy(physical, plain, (size_t)cn_param_elements(p) * sizeof *plain);
+    cn_to_f32(type, plain, physical, (size_t)cn_param_elements(p));
     return CN_OK;
 }
 
 static cn_status plain_out(cn_backend *b, cn_ctx *c, const cn_param *p, cn_dtype dtype,
                            const void *physical, float *plain)
 {
-    return plain_in(b, c, p, physical, dtype, plain);
+    return plain_in(b, c, p, CN_F32, physical, dtype, plain);
 }
 
 static cn_backend plain = {.name = "plain", .from_plain = plain_in, .to_plain = plain_out};
