@@ -13,7 +13,8 @@ size_t cn_attention_scratch_bytes(int64_t N, int64_t L, int64_t M, int64_t D, in
                                   int threads, bool grad)
 {
     size_t all = (size_t)(N * heads), workers = (size_t)threads, tile = (size_t)TQ * TK;
-    if (!grad) return (all * (size_t)(D * M) + 16 + workers * (tile + 2 * TQ + 16)) * sizeof(float);
+    size_t keys = (size_t)((M + TK - 1) / TK * TK * D); /* of one head, in whole tiles */
+    if (!grad) return (all * keys + 16 + workers * (tile + 2 * TQ + 16)) * sizeof(float);
     size_t copies = 2 * (size_t)threads * 2 * (size_t)(M * D); /* heads * parts < 2 * threads */
     (void)L;
     if (all >= workers) copies = 0;

@@ -17,6 +17,9 @@
 
 enum { TQ = CN_TILE_Q, TK = CN_TILE_K };
 
+/* exp(x) = 2^(x LOG2E) */
+static const float LOG2E = 1.44269504088896341f, LN2 = 0.693147180559945309f;
+
 static size_t align16(size_t n)
 {
     return (n + 15) & ~(size_t)15;
@@ -57,12 +60,26 @@ static void transpose(const float *src, int64_t stride, int64_t rows, int64_t D,
                 dst[d * dst_stride + r] = src[r * stride + d];
 }
 
-/* One tile of queries against all keys. kt [D][M]. */
+/* Floats of one head's K^T: tiles of TK keys, each [D][TK], so that a tile's rows follow each other. With
+ * a row per d over all keys, rows of a power-of-two length would fall into the same cache sets. */
+static int64_t kt_head_floats(int64_t M, int64_t D)
+{
+    return (M + TK - 1) / TK * TK * D;
+}
+
+static void tile_keys(const float *k, int64_t stride, int64_t M, int64_t D, float *kt)
+{
+    for (int64_t k0 = 0; k0 < M; k0 += TK)
+        transpose(k + k0 * stride, stride, CN_MIN(TK, M - k0), D, kt + k0 * D, TK);
+}
+
+/* One tile of queries against all keys. kt as tile_keys() lays it. */
 static void forward_tile(const cn_attention_args *a, const float *q, const float *kt,
                          const float *v, float *y, float *lse, int64_t q0, int64_t rows,
                          float *tile, float *maximum, float *total)
 {
     int64_t W = a->heads * a->D;
+    float scale = a->scale * LOG2E; /* maximum and scores are exponents of 2 */
     for (int64_t i = 0; i < rows; i++) {
         maximum[i] = -INFINITY;
         total[i] = 0;
@@ -71,19 +88,19 @@ static void forward_tile(const cn_attention_args *a, const float *q, const float
     int64_t keys = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
     for (int64_t k0 = 0; k0 < keys; k0 += TK) {
         int64_t n = CN_MIN(TK, keys - k0);
-        product(n, rows, a->D, kt + k0, a->M, q, W, false, tile, TK);
+        product(n, rows, a->D, kt + k0 * a->D, TK, q, W, false, tile, TK);
         for (int64_t i = 0; i < rows; i++) {
             float *s = tile + i * TK, top = maximum[i], sum = 0;
             int64_t seen = a->causal ? CN_MAX(0, CN_MIN(n, q0 + i + 1 - k0)) : n;
 #pragma omp simd reduction(max : top)
-            for (int64_t j = 0; j < seen; j++) top = s[j] * a->scale > top ? s[j] * a->scale : top;
+            for (int64_t j = 0; j < seen; j++) top = s[j] * scale > top ? s[j] * scale : top;
 #pragma omp simd reduction(+ : sum)
             for (int64_t j = 0; j < seen; j++) {
-                s[j] = fast_exp(s[j] * a->scale - top);
+                s[j] = fast_exp2(s[j] * scale - top);
                 sum += s[j];
             }
             for (int64_t j = seen; j < n; j++) s[j] = 0;
-            float fade = maximum[i] == top ? 1.0f : expf(maximum[i] - top);
+            float fade = maximum[i] == top ? 1.0f : exp2f(maximum[i] - top);
             if (fade != 1.0f)
                 for (int64_t d = 0; d < a->D; d++) y[i * W + d] *= fade;
             total[i] = total[i] * fade + sum;
@@ -94,7 +111,7 @@ static void forward_tile(const cn_attention_args *a, const float *q, const float
     for (int64_t i = 0; i < rows; i++) {
         float inverse = 1.0f / total[i];
         for (int64_t d = 0; d < a->D; d++) y[i * W + d] *= inverse;
-        if (lse) lse[i] = maximum[i] + logf(total[i]);
+        if (lse) lse[i] = maximum[i] * LN2 + logf(total[i]);
     }
 }
 
@@ -107,17 +124,18 @@ void CN_K(attention)(const cn_attention_args *a)
 {
     int64_t W = a->heads * a->D, heads = a->N * a->heads, tiles = (a->L + TQ - 1) / TQ;
     float *kt = (float *)a->scratch;
-    size_t kt_floats = align16((size_t)(heads * a->D * a->M));
+    int64_t kt_head = kt_head_floats(a->M, a->D);
+    size_t kt_floats = align16((size_t)(heads * kt_head));
 #pragma omp parallel for schedule(static)
     for (int64_t h = 0; h < heads; h++)
-        transpose(a->k + (h / a->heads) * a->M * W + h % a->heads * a->D, W, a->M, a->D,
-                  kt + h * a->D * a->M, a->M);
+        tile_keys(a->k + (h / a->heads) * a->M * W + h % a->heads * a->D, W, a->M, a->D,
+                  kt + h * kt_head);
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t t = 0; t < heads * tiles; t++) {
         int64_t h = t / tiles, q0 = t % tiles * TQ, n = h / a->heads, rows = CN_MIN(TQ, a->L - q0);
         int64_t at = (n * a->L + q0) * W + h % a->heads * a->D;
         float *tile = kt + kt_floats + (size_t)omp_get_thread_num() * forward_worker_floats();
-        forward_tile(a, a->q + at, kt + h * a->D * a->M, a->v + n * a->M * W + h % a->heads * a->D,
+        forward_tile(a, a->q + at, kt + h * kt_head, a->v + n * a->M * W + h % a->heads * a->D,
                      a->y + at, a->lse ? a->lse + h * a->L + q0 : NULL, q0, rows, tile,
                      tile + TQ * TK, tile + TQ * TK + TQ);
     }
@@ -159,7 +177,7 @@ static void grad_tile(const cn_attention_args *a, const head_job *j, int64_t q0,
         for (int64_t i = 0; i < hidden; i++) pc[i] = dc[i] = 0;
 #pragma omp simd
         for (int64_t i = hidden; i < rows; i++) {
-            float e = fast_exp(pc[i] * a->scale - lse[i]);
+            float e = fast_exp2((pc[i] * a->scale - lse[i]) * LOG2E);
             pc[i] = e;
             dc[i] = e * (dc[i] - dot[i]) * a->scale;
         }
