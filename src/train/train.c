@@ -242,6 +242,7 @@ static cn_status resume(cn_trainer *t)
 static cn_status save_result(cn_trainer *t)
 {
     const cn_checkpoint c = cn_trainer_checkpoint(t);
+    cn_plan_drop(t->step->plan); /* saving needs a little room of its own */
     const cn_status s = cn_checkpoint_save_weights(&c, t->o.output_dir);
     return cn_trainer_saved(t, s, t->o.output_dir);
 }
