@@ -72,10 +72,7 @@ void bench_report(const bench *b, const char *work, const bench_times *t, const 
            "\"threads\": %d, "
            "\"seconds_min\": %.4f, \"seconds_median\": %.4f, \"gflops\": %.1f, "
            "\"planned_bytes\": %zu, \"peak_rss_bytes\": %lld}\n",
-           work, b->dtype == CN_BF16 ? "bf16" : "f32",
-           b->storage == CN_BF16  ? "bf16"
-           : b->storage == CN_F16 ? "f16"
-                                  : "f32",
+           work, cn_weight_type_word(b->dtype), cn_weight_type_word(b->storage),
            b->checkpointing ? "true" : "false", b->use_8bit_adam ? "true" : "false",
            (long long)b->px, (long long)b->batch, cn_threads(b->ctx), t->seconds[0],
            t->seconds[t->n / 2], info->flops / t->seconds[0] / 1e9, info->arena_bytes,
@@ -276,20 +273,17 @@ int main(int argc, char **argv)
     cli_restart_with_short_spinning(argv);
     bench b = {.px = 512, .batch = 1, .runs = 3};
     int64_t channels = 320;
-    int threads = 0, weights = -1, o;
+    bool own_storage = false;
+    int threads = 0, o;
     while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         if (o == '?') return usage();
         if (o == DTYPE) {
-            if (strcmp(optarg, "f32") != 0 && strcmp(optarg, "bf16") != 0) return usage();
-            b.dtype = strcmp(optarg, "bf16") == 0 ? CN_BF16 : CN_F32;
+            if (!cn_weight_type_find(optarg, &b.dtype) || b.dtype == CN_F16) return usage();
             continue;
         }
         if (o == WEIGHTS) {
-            static const cn_dtype kept[] = {CN_F32, CN_F16, CN_BF16};
-            static const char *const names[] = {"f32", "f16", "bf16"};
-            for (size_t i = 0; i < CN_COUNT(kept); i++)
-                if (strcmp(optarg, names[i]) == 0) weights = (int)kept[i];
-            if (weights < 0) return usage();
+            if (!cn_weight_type_find(optarg, &b.storage)) return usage();
+            own_storage = true;
             continue;
         }
         int64_t v = optarg ? strtoll(optarg, NULL, 10) : 1;
@@ -305,7 +299,7 @@ int main(int argc, char **argv)
         if (o == ADAM8) b.use_8bit_adam = true;
         if (o == TABLE) b.table = true;
     }
-    b.storage = weights < 0 ? b.dtype : (cn_dtype)weights;
+    if (!own_storage) b.storage = b.dtype;
     size_t work = 0;
     while (work < CN_COUNT(works) &&
            (optind >= argc || strcmp(works[work].name, argv[optind]) != 0))

@@ -140,8 +140,7 @@ typedef struct cn_train_options {
     /* "no": F32 throughout; "bf16": products in bfloat16 where the processor has it, while the trained
      * weights, their optimizer and all sums stay F32. NULL: "no". */
     const char *mixed_precision;
-    bool
-        gradient_checkpointing; /* keep no block's values for the backward pass: less memory, more time */
+    bool gradient_checkpointing; /* every block is computed again in the backward pass */
     /* 0: no limit. Else as few blocks as fit are computed again in the backward pass; where not even all of
      * them make it fit, nothing starts and the error says what would. */
     size_t max_memory_bytes;
@@ -218,8 +217,9 @@ typedef struct cn_train_result {
 /* Trains a ControlNet. output_dir gets config.json and diffusion_pytorch_model.safetensors (diffusers),
  * control.safetensors (single-file names), metrics.jsonl, validation/step_N/, and checkpoint-N/ with the
  * optimizer's state. Stop and resume gives the weights of a run that never stopped. Nothing is written
- * before data set, base and folder have been checked. A dry run writes nothing at all. After cn_cancel the last whole step is saved as a
- * checkpoint and the status is CN_ECANCELLED. *out is filled in either case; it may be NULL, as callbacks. */
+ * before data set, base and folder have been checked; a dry run writes nothing at all. After cn_cancel the
+ * last whole step is saved as a checkpoint and the status is CN_ECANCELLED. *out is filled in either case; it
+ * may be NULL, as callbacks. */
 cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
                    const cn_train_callbacks *callbacks, cn_train_result *out);
 

@@ -7,7 +7,6 @@
 #include "model/weights.h"
 
 #include <string.h>
-#include <strings.h>
 
 int64_t cn_image_width(const cn_image *image)
 {
@@ -89,14 +88,12 @@ cn_status cn_inspect(cn_ctx *ctx, const char *path, bool json, char **text)
 cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out, bool to_single_file,
                      const char *dtype)
 {
-    static const cn_dtype types[] = {CN_F32, CN_F16, CN_BF16};
-    size_t i = 0;
-    while (i < CN_COUNT(types) && strcasecmp(cn_dtype_name(types[i]), dtype) != 0) i++;
-    if (i == CN_COUNT(types))
+    cn_dtype type;
+    if (!cn_weight_type_find(dtype, &type))
         return cn_fail(ctx, CN_EINVAL, "element type %.32s: f32, f16 or bf16 is expected", dtype);
     cn_backend *be = NULL;
     CN_TRY(cn_backend_cpu_create(ctx, &be));
-    cn_status s = cn_weights_convert(ctx, be, in, out, to_single_file, types[i]);
+    cn_status s = cn_weights_convert(ctx, be, in, out, to_single_file, type);
     be->destroy(be);
     return s;
 }

@@ -7,11 +7,6 @@
 
 #include <string.h>
 
-static const struct {
-    const char *name;
-    cn_dtype dtype;
-} weight_types[] = {{"f32", CN_F32}, {"f16", CN_F16}, {"bf16", CN_BF16}};
-
 static cn_status find_precision(cn_pipeline *p, const char *name, cn_dtype *out)
 {
     cn_ctx *ctx = p->ctx;
@@ -34,22 +29,20 @@ cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o)
     CN_TRY(find_precision(p, o->precision, &p->compute));
     p->storage_auto = !o->weight_type || !strcmp(o->weight_type, "auto");
     if (p->storage_auto) return CN_OK;
-    for (size_t i = 0; i < CN_COUNT(weight_types); i++)
-        if (!strcmp(weight_types[i].name, o->weight_type)) {
-            p->storage = weight_types[i].dtype;
-            return CN_OK;
-        }
+    if (cn_weight_type_find(o->weight_type, &p->storage)) return CN_OK;
     return cn_fail(p->ctx, CN_EINVAL, "weight type \"%s\": there is auto, f32, f16 and bf16",
                    o->weight_type);
 }
 
-/* Values rounded to BF16 once are those that computing in BF16 would round them to at every step. */
 static cn_status storage_of(const cn_pipeline *p, const char *network, int k, cn_dtype *out)
 {
-    *out = p->storage_auto ? CN_BF16 : p->storage;
-    if (!p->storage_auto || p->compute == CN_BF16) return CN_OK;
-    if (strcmp(network, "controlnet") != 0) return cn_base_dtype(p->ctx, p->base, network, out);
-    *out = cn_control_dtype(p->controls[k]);
+    *out = p->storage;
+    if (!p->storage_auto) return CN_OK;
+    if (!strcmp(network, "controlnet"))
+        *out = cn_control_dtype(p->controls[k]);
+    else
+        CN_TRY(cn_base_dtype(p->ctx, p->base, network, out));
+    *out = cn_locked_type(p->compute, *out);
     return CN_OK;
 }
 

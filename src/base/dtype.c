@@ -7,6 +7,7 @@
 #include "base/dtype.h"
 
 #include <string.h>
+#include <strings.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -35,6 +36,23 @@ size_t cn_dtype_bytes(cn_dtype t)
 const char *cn_dtype_name(cn_dtype t)
 {
     return (unsigned)t < CN_DTYPE_COUNT ? dtypes[t].name : "unknown";
+}
+
+static const char *const weight_types[] = {[CN_F32] = "f32", [CN_F16] = "f16", [CN_BF16] = "bf16"};
+
+bool cn_weight_type_find(const char *word, cn_dtype *out)
+{
+    for (size_t i = 0; i < CN_COUNT(weight_types); i++)
+        if (strcasecmp(weight_types[i], word) == 0) {
+            *out = (cn_dtype)i;
+            return true;
+        }
+    return false;
+}
+
+const char *cn_weight_type_word(cn_dtype t)
+{
+    return (size_t)t < CN_COUNT(weight_types) ? weight_types[t] : cn_dtype_name(t);
 }
 
 static float bits_float(uint32_t u)

@@ -23,6 +23,10 @@ typedef enum cn_dtype {
 size_t cn_dtype_bytes(cn_dtype t);
 /* "F32", "BF16", ... as safetensors spells them. */
 const char *cn_dtype_name(cn_dtype t);
+/* "f32", "f16", "bf16", the types that weights are kept, computed and saved in, in any case; false for any
+ * other word. */
+bool cn_weight_type_find(const char *word, cn_dtype *out);
+const char *cn_weight_type_word(cn_dtype t);
 /* n elements of type `from` at src (any alignment) to float. Integers convert by value. */
 void cn_to_f32(cn_dtype from, const void *src, float *dst, size_t n);
 /* n floats to type `to`: F32, F16 or BF16 (round to nearest even). */

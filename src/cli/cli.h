@@ -53,6 +53,8 @@ int cli_usage_error(const cli_parser *p, const char *fmt, ...)
 bool cli_int(const cli_parser *p, int i, int64_t min, int64_t max, int64_t *out);
 bool cli_number(const cli_parser *p, int i, double min, double max, double *out);
 bool cli_uint64(const cli_parser *p, int i, uint64_t *out);
+/* Whether p->value is one of these (NULL at the end); false after reporting a wrong one. */
+bool cli_one_of(const cli_parser *p, int i, const char *const *names);
 
 /* --- context.c ------------------------------------------------------------------------------------ */
 

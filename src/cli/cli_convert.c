@@ -20,13 +20,6 @@ static bool ends_in(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-static bool one_of(const char *value, const char *const *list)
-{
-    for (; *list; list++)
-        if (strcmp(*list, value) == 0) return true;
-    return false;
-}
-
 int cmd_convert(int argc, char **argv)
 {
     static const char *const layouts[] = {"diffusers", "single-file", NULL};
@@ -42,14 +35,13 @@ int cmd_convert(int argc, char **argv)
     int id;
     char **paths;
     while ((id = cli_next(&p)) >= 0) {
-        if (id == OPT_TO) to = p.value;
-        if (id == OPT_DTYPE) dtype = p.value;
+        if (!cli_one_of(&p, id, id == OPT_TO ? layouts : types)) return CLI_USAGE;
+        if (id == OPT_TO)
+            to = p.value;
+        else
+            dtype = p.value;
     }
     if (id != CLI_END) return cli_exit_status(id);
-    if (to && !one_of(to, layouts))
-        return cli_usage_error(&p, "--to %s: must be diffusers or single-file", to);
-    if (!one_of(dtype, types))
-        return cli_usage_error(&p, "--dtype %s: must be f32, f16 or bf16", dtype);
     int n = cli_positional(&p, &paths);
     if (n != 2) return cli_usage_error(&p, "%s", "IN and OUT are expected");
     bool single = to ? strcmp(to, "single-file") == 0 : ends_in(paths[1], ".safetensors");

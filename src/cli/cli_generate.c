@@ -162,19 +162,6 @@ static control *group_of(const cli_parser *p, request *r)
     return NULL;
 }
 
-/* The option's value is one of the names (NULL at the end). */
-static bool one_of(const cli_parser *p, int id, const char *const *names)
-{
-    char list[128] = "";
-    for (int i = 0; names[i]; i++) {
-        if (strcmp(names[i], p->value) == 0) return true;
-        size_t n = strlen(list);
-        snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", names[i]);
-    }
-    cli_usage_error(p, "--%s %s: there is %s", options[id].name, p->value, list);
-    return false;
-}
-
 static bool parse_weights(const cli_parser *p, control *c)
 {
     const char *at = p->value;
@@ -213,7 +200,7 @@ static bool parse_control(const cli_parser *p, int id, request *r)
     case OPT_CONTROL_END: return cli_number(p, id, 0, 1, &c->end);
     case OPT_CONTROL_MODE:
         c->mode = p->value;
-        return one_of(p, id, (const char *const[]){"balanced", "prompt", "controlnet", NULL});
+        return cli_one_of(p, id, (const char *const[]){"balanced", "prompt", "controlnet", NULL});
     case OPT_CONTROL_WEIGHTS: return parse_weights(p, c);
     case OPT_CONTROL_MASK: c->mask = p->value; return true;
     default: return false;
@@ -241,7 +228,7 @@ static bool parse_seed(const cli_parser *p, int id, request *r)
 static bool parse_style(const cli_parser *p, int id, cn_generate_options *g)
 {
     g->prompt_style = p->value;
-    return one_of(p, id, (const char *const[]){"plain", "webui", NULL});
+    return cli_one_of(p, id, (const char *const[]){"plain", "webui", NULL});
 }
 
 static bool parse_prediction(const cli_parser *p, request *r)
@@ -308,7 +295,7 @@ static bool parse_start(const cli_parser *p, int id, request *r)
     case OPT_HIRES_STRENGTH: return parse_share(p, id, &g->hires_strength);
     case OPT_HIRES_UPSCALER:
         g->hires_pixels = strcmp(p->value, "pixel") == 0;
-        return one_of(p, id, (const char *const[]){"latent", "pixel", NULL});
+        return cli_one_of(p, id, (const char *const[]){"latent", "pixel", NULL});
     case OPT_VAE_TILING: return g->vae_tiling = true;
     case OPT_VAE_TILE_SIZE: return cli_int(p, id, 8, 32768, &g->vae_tile_size);
     default: return false;
@@ -335,7 +322,7 @@ static bool parse_picture(const cli_parser *p, int id, request *r)
         return true;
     case OPT_GUESS_MODE:
         g->guess_mode = p->value;
-        return one_of(p, id, (const char *const[]){"lllyasviel", "diffusers", NULL});
+        return cli_one_of(p, id, (const char *const[]){"lllyasviel", "diffusers", NULL});
     case OPT_INIT_LATENTS: g->init_latents = p->value; return true;
     case OPT_SAVE_LATENTS: g->save_latents = p->value; return true;
     default: return parse_start(p, id, r);
@@ -352,10 +339,10 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_PREDICTION: return parse_prediction(p, r);
     case OPT_PRECISION:
         r->pipeline.precision = p->value;
-        return one_of(p, id, (const char *const[]){"auto", "f32", "bf16", NULL});
+        return cli_one_of(p, id, (const char *const[]){"auto", "f32", "bf16", NULL});
     case OPT_WEIGHT_TYPE:
         r->pipeline.weight_type = p->value;
-        return one_of(p, id, (const char *const[]){"auto", "f32", "f16", "bf16", NULL});
+        return cli_one_of(p, id, (const char *const[]){"auto", "f32", "f16", "bf16", NULL});
     case OPT_LORA: return parse_lora(p, r);
     case OPT_LORA_DIR: r->pipeline.lora_dir = p->value; return true;
     case OPT_EMBEDDING: return parse_embedding(p, r);

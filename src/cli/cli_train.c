@@ -143,14 +143,6 @@ typedef struct request {
 
 /* --- options -------------------------------------------------------------------------------------- */
 
-static bool parse_only(const cli_parser *p, int id, const char *only)
-{
-    if (strcmp(p->value, only) == 0) return true;
-    cli_usage_error(p, "--%s %s: this version has \"%s\" only", p->options[id].name, p->value,
-                    only);
-    return false;
-}
-
 static bool parse_size(const cli_parser *p, int id, size_t *out)
 {
     char *end;
@@ -191,7 +183,6 @@ static bool parse_file(const cli_parser *p, int id, cn_train_options *o)
     case OPT_RESUME: o->resume_from_checkpoint = p->value; return true;
     case OPT_VALIDATION_DATA: o->validation_data_dir = p->value; return true;
     case OPT_ANNOTATOR: o->validation_annotator = p->value; return true;
-    case OPT_PRECISION: o->mixed_precision = p->value; return true;
     default: return false;
     }
 }
@@ -236,7 +227,10 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_8BIT: r->o.use_8bit_adam = true; return true;
     case OPT_CACHE: return true;
     case OPT_JSON: r->json = true; return true;
-    case OPT_UNLOCK: return parse_only(p, id, "none");
+    case OPT_UNLOCK: return cli_one_of(p, id, (const char *const[]){"none", NULL});
+    case OPT_PRECISION:
+        r->o.mixed_precision = p->value;
+        return cli_one_of(p, id, (const char *const[]){"no", "bf16", NULL});
     case OPT_CHECKPOINT: r->o.gradient_checkpointing = true; return true;
     case OPT_DRY_RUN: r->o.dry_run = true; return true;
     case OPT_THREADS:

@@ -206,3 +206,15 @@ bool cli_uint64(const cli_parser *p, int i, uint64_t *out)
                     p->options[i].name, p->value);
     return false;
 }
+
+bool cli_one_of(const cli_parser *p, int i, const char *const *names)
+{
+    char list[128] = "";
+    for (int k = 0; names[k]; k++) {
+        if (strcmp(names[k], p->value) == 0) return true;
+        size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, "%s%s", k ? ", " : "", names[k]);
+    }
+    cli_usage_error(p, "--%s %s: there is %s", p->options[i].name, p->value, list);
+    return false;
+}

@@ -139,6 +139,7 @@ void cn_params_set_trainable(cn_params *p, bool trainable);
  * it (the residual stream), statistics, losses and parameter gradients stay F32, norms write BF16. */
 void cn_params_set_compute(cn_params *p, cn_dtype compute);
 cn_dtype cn_params_compute(const cn_params *p);
+cn_dtype cn_params_storage(const cn_params *p);
 /* How the weights of locked layers that hold no values yet are kept: F32, F16 or BF16. Biases, norms and
  * tables stay F32, trainable parameters too. */
 void cn_params_set_storage(cn_params *p, cn_dtype storage);

@@ -165,6 +165,11 @@ void cn_params_set_storage(cn_params *p, cn_dtype storage)
     for (int64_t i = 0; i < p->n; i++) cn_param_choose_dtype(p, p->list[i]);
 }
 
+cn_dtype cn_params_storage(const cn_params *p)
+{
+    return p->storage;
+}
+
 void cn_param_choose_dtype(const cn_params *p, cn_param *q)
 {
     if (q->data) return;

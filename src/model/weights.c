@@ -214,6 +214,22 @@ cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, const char *network, cn_d
     return CN_OK;
 }
 
+cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file)
+{
+    return compute == CN_BF16 ? CN_BF16 : in_file;
+}
+
+cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, const char *network,
+                                cn_dtype compute, cn_params **out)
+{
+    cn_dtype in_file;
+    CN_TRY(cn_base_dtype(ctx, b, network, &in_file));
+    CN_TRY(cn_params_create(ctx, network, out));
+    cn_params_set_compute(*out, compute);
+    cn_params_set_storage(*out, cn_locked_type(compute, in_file));
+    return CN_OK;
+}
+
 cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params *p)
 {
     char path[CN_PATH_BYTES];

@@ -38,6 +38,12 @@ cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer
 /* The type that most of a network's values have in the base's files: F32, F16 or BF16. */
 cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, const char *network,
                         cn_dtype *out) CN_CHECKED;
+/* How a network that isn't trained keeps its weights: BF16 where it computes in it, since that is what its
+ * products read anyway, else as its file has them. */
+cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file);
+/* The parameters of one of the base's networks, to be locked; *out: cn_params_destroy. */
+cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, const char *network,
+                                cn_dtype compute, cn_params **out) CN_CHECKED;
 /* Fills every declared parameter of p (network "unet", "vae" or "text_encoder") from the base. */
 cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params *p) CN_CHECKED;
 

@@ -34,14 +34,10 @@ static void encoder_close(encoder *e)
     *e = (encoder){0};
 }
 
-/* Weights are kept in the type they have in the file. */
 static cn_status encoder_begin(cn_ctx *ctx, const cn_base *base, const char *network, encoder *e)
 {
-    cn_dtype stored;
-    CN_TRY(cn_base_dtype(ctx, base, network, &stored));
     CN_TRY(cn_graph_create(ctx, &e->g));
-    CN_TRY(cn_params_create(ctx, network, &e->params));
-    cn_params_set_storage(e->params, stored);
+    CN_TRY(cn_base_params_create(ctx, base, network, CN_F32, &e->params));
     cn_graph_use(e->g, e->params);
     return CN_OK;
 }

@@ -35,11 +35,6 @@ static cn_dtype compute_type(const cn_train_options *o)
     return o->mixed_precision && strcmp(o->mixed_precision, "bf16") == 0 ? CN_BF16 : CN_F32;
 }
 
-static const char *type_name(cn_dtype type)
-{
-    return type == CN_BF16 ? "bf16" : type == CN_F16 ? "f16" : "f32";
-}
-
 cn_adamw_options cn_trainer_adamw_options(const cn_train_options *o)
 {
     return (cn_adamw_options){.beta1 = (float)o->adam_beta1,
@@ -63,24 +58,12 @@ int64_t cn_trainer_trained(const cn_stepgraph *step, const cn_params *control, c
     return n;
 }
 
-/* What products in bfloat16 read is rounded to it anyway, so locked weights lose nothing by being kept so;
- * else they stay what they are in the file. */
-static cn_status base_type(const cn_trainer *t, cn_dtype compute, cn_dtype *out)
-{
-    *out = compute;
-    return compute == CN_BF16 ? CN_OK : cn_base_dtype(t->ctx, t->base, "unet", out);
-}
-
 static cn_status make_step(cn_trainer *t, const cn_train_options *o, int recomputed, networks *n)
 {
     const int64_t latent = o->resolution / cn_vae_factor(&t->base->vae);
     const cn_dtype compute = compute_type(o);
-    cn_dtype stored;
-    CN_TRY(base_type(t, compute, &stored));
-    CN_TRY(cn_params_create(t->ctx, "unet", &n->unet));
+    CN_TRY(cn_base_params_create(t->ctx, t->base, "unet", compute, &n->unet));
     CN_TRY(cn_params_create(t->ctx, "controlnet", &n->control));
-    cn_params_set_compute(n->unet, compute);
-    cn_params_set_storage(n->unet, stored);
     cn_params_set_compute(n->control, compute);
     cn_params_set_trainable(n->control, true);
     const cn_stepgraph_options so = {.batch = o->train_batch_size,
@@ -93,8 +76,8 @@ static cn_status make_step(cn_trainer *t, const cn_train_options *o, int recompu
                                      .only_mid = o->only_mid_control,
                                      .gradients = true,
                                      .checkpointed = recomputed};
-    n->plan.compute_type = type_name(compute);
-    n->plan.base_type = type_name(stored);
+    n->plan.compute_type = cn_weight_type_word(compute);
+    n->plan.base_type = cn_weight_type_word(cn_params_storage(n->unet));
     n->plan.recomputed_blocks = recomputed;
     return cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, n->unet, n->control, &so,
                                &n->step);
@@ -122,17 +105,14 @@ static cn_status count_optimizer(cn_trainer *t, const cn_train_options *o, netwo
 /* The held-out loss, the drawings and their decoding follow one another. */
 static cn_status count_validation(cn_trainer *t, const networks *n, size_t *bytes)
 {
-    cn_trainer as = *t; /* the trainer with these networks */
     cn_stepgraph_options so = n->step->o;
     cn_stepgraph *measure = NULL;
     cn_draw *draw = NULL;
     cn_decode *decode = NULL;
     cn_params *vae = NULL;
     cn_plan_info info;
-    as.unet = n->unet;
-    as.control = n->control;
     so.gradients = false;
-    const cn_draw_spec spec = cn_trainer_draw_spec(&as, true);
+    const cn_draw_spec spec = cn_trainer_draw_spec(t, n->unet, n->control);
     cn_status s = cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, n->unet,
                                       n->control, &so, &measure);
     if (s != CN_OK) return s;
@@ -145,7 +125,7 @@ static cn_status count_validation(cn_trainer *t, const networks *n, size_t *byte
         *bytes = CN_MAX(*bytes, info.arena_bytes);
     }
     cn_draw_destroy(draw);
-    if (s == CN_OK) s = cn_trainer_decode_create(&as, &vae, &decode);
+    if (s == CN_OK) s = cn_trainer_decode_create(t, &vae, &decode);
     if (s == CN_OK) {
         cn_decode_info(decode, &info);
         *bytes = CN_MAX(*bytes, info.arena_bytes + cn_params_bytes(vae));
@@ -167,7 +147,7 @@ static cn_status count_data(cn_trainer *t, cn_cache_memory *out)
     return CN_OK;
 }
 
-/* Plans the run under these options with this many blocks computed again. */
+/* Plans the run under these options with this many blocks computed again. n is empty. */
 static cn_status make_plan(cn_trainer *t, const cn_train_options *o, int recomputed,
                            const cn_cache_memory *data, networks *n)
 {

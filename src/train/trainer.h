@@ -93,8 +93,8 @@ void cn_validator_destroy(cn_validator *v);
 /* Measures, draws, judges, writes output_dir/validation/step_N/ and a line of metrics.jsonl. */
 cn_status cn_validator_run(cn_validator *v, cn_trainer *t) CN_CHECKED;
 
-/* How a held-out condition is drawn, with control or by the base alone. */
-cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, bool control);
+/* How a held-out condition is drawn with these networks; control NULL: by the base alone. */
+cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, cn_params *unet, cn_params *control);
 /* The VAE's decoder for drawings of the run's size, without its values (cn_base_load). Both are to be
  * destroyed, after a failure too. */
 cn_status cn_trainer_decode_create(const cn_trainer *t, cn_params **vae,

@@ -8,11 +8,11 @@
 
 enum { TOLERANCE_PX = 1 };
 
-cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, bool control)
+cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, cn_params *unet, cn_params *control)
 {
     const int64_t side = t->o.resolution / cn_vae_factor(&t->base->vae);
     cn_draw_spec spec = {.unet = &t->base->unet,
-                         .unet_params = t->unet,
+                         .unet_params = unet,
                          .batch = 1,
                          .latent_h = side,
                          .latent_w = side,
@@ -20,17 +20,14 @@ cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, bool control)
                          .guidance = t->o.validation_guidance_scale != 1};
     if (control)
         spec.controls[spec.n_controls++] =
-            (cn_draw_control){.config = &t->config, .params = t->control};
+            (cn_draw_control){.config = &t->config, .params = control};
     return spec;
 }
 
 cn_status cn_trainer_decode_create(const cn_trainer *t, cn_params **vae, cn_decode **out)
 {
     const int64_t side = t->o.resolution / cn_vae_factor(&t->base->vae);
-    cn_dtype stored;
-    CN_TRY(cn_base_dtype(t->ctx, t->base, "vae", &stored));
-    CN_TRY(cn_params_create(t->ctx, "vae", vae));
-    cn_params_set_storage(*vae, stored);
+    CN_TRY(cn_base_params_create(t->ctx, t->base, "vae", CN_F32, vae));
     const cn_vae_spec spec = {
         .config = &t->base->vae, .params = *vae, .latent_h = side, .latent_w = side};
     return cn_decode_create(t->ctx, t->be, &spec, out);
@@ -55,7 +52,7 @@ static void series_close(series *s)
 static cn_status series_open(cn_validator *v, cn_trainer *t, bool control, series *s)
 {
     const cn_cache *c = t->held_cache;
-    const cn_draw_spec spec = cn_trainer_draw_spec(t, control);
+    const cn_draw_spec spec = cn_trainer_draw_spec(t, t->unet, control ? t->control : NULL);
     CN_TRY(cn_draw_create(v->ctx, t->be, &spec, &s->draw));
     CN_TRY(cn_sampler_create(v->ctx, "ddim", &t->base->schedule,
                              (int)t->o.validation_sampling_steps, &s->sampler));

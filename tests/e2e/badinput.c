@@ -361,6 +361,10 @@ static void wrong_usage(void)
     CHECK("unknown annotator", 2, SAYS("smudge"), "annotate", "smudge", "a.png", "-o", "b.png");
     CHECK("train without data", 2, SAYS("--train-data-dir"), "train", "-m", in_root("model"), "-o",
           in_root("out"));
+    CHECK("train in half precision", 2, SAYS("--mixed-precision", "fp16", "bf16"), "train",
+          "--mixed-precision", "fp16");
+    CHECK("convert to a strange type", 2, SAYS("--dtype", "f8", "bf16"), "convert", "--dtype", "f8",
+          "a", "b");
     CHECK("two kinds of pretrain", 2, SAYS("--vae-steps"), "pretrain", "--evaluate",
           in_root("model"), "--vae-steps", "5");
     CHECK("unknown stage", 2, SAYS("clip", "vae", "unet"), "pretrain", "-o", in_root("out"),

@@ -12,6 +12,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { PATH_CAP = 4096 };
@@ -452,4 +453,14 @@ void check_seg_folder(cn_ctx *ctx, const char *root, tally *t)
         }
     }
     json_decref(json);
+}
+
+bool shared_annotators(cn_ctx *ctx, const char *what, char root[4096])
+{
+    const char *shared = getenv("CN_SHARED");
+    if (cn_format(ctx, root, 4096, "%s/annotators", shared ? shared : "../shared") == CN_OK &&
+        cn_dir_exists(root))
+        return true;
+    printf("SKIP %s: %s is not there\n", what, root);
+    return false;
 }

@@ -34,16 +34,9 @@ static void golden_cases_are_exact(void **state)
 
 static void photographs_are_exact(void **state)
 {
-    const char *shared = getenv("CN_SHARED");
     char root[4096];
     tally t = {0};
-    assert_int_equal(
-        cn_format(*state, root, sizeof root, "%s/annotators", shared ? shared : "../shared"),
-        CN_OK);
-    if (!cn_dir_exists(root)) {
-        print_message("SKIP photographs: %s is not there\n", root);
-        skip();
-    }
+    if (!shared_annotators(*state, "photographs", root)) skip();
     check_canny_folder(*state, root, &t);
     assert_int_equal(t.failed, 0);
     assert_true(t.passed > 0);

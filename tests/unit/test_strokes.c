@@ -104,16 +104,9 @@ static void labels_become_colours(void **state)
 
 static void stored_cases_are_exact(void **state)
 {
-    const char *shared = getenv("CN_SHARED");
     char root[4096];
     tally t = {0};
-    assert_int_equal(
-        cn_format(*state, root, sizeof root, "%s/annotators", shared ? shared : "../shared"),
-        CN_OK);
-    if (!cn_dir_exists(root)) {
-        print_message("SKIP stored edge maps: %s is not there\n", root);
-        skip();
-    }
+    if (!shared_annotators(*state, "stored edge maps", root)) skip();
     check_hed_folder(*state, root, &t);
     check_seg_folder(*state, root, &t);
     assert_int_equal(t.failed, 0);
