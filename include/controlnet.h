@@ -239,6 +239,9 @@ typedef struct cn_scenes_options {
 
 /* Writes procedural scenes as training pairs in Fill50K's layout. Pictures already there are kept. */
 cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *options);
+/* The same with Fill50K's pictures: a circle's outline as the condition, the circle filled on a plain ground
+ * as the picture, named CSS colours in the prompt. `condition` isn't looked at. */
+cn_status cn_dataset_circles(cn_ctx *ctx, const cn_scenes_options *options);
 
 /* Where training pairs are. All but dir may be NULL or 0. Layouts, told by content:
  *   fill50k      prompt.json, JSON lines {"source", "target", "prompt"}

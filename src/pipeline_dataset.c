@@ -1,5 +1,6 @@
-/* pipeline_dataset.c - controlnet.h's call that makes training pairs from scenes. */
+/* pipeline_dataset.c - controlnet.h's calls that make training pairs. */
 #include "annotate/annotate.h"
+#include "scene/circles.h"
 #include "scene/scene.h"
 
 #include <string.h>
@@ -73,4 +74,15 @@ cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
         d.compute_user = &args;
     }
     return cn_scene_write_dataset(ctx, &d);
+}
+
+cn_status cn_dataset_circles(cn_ctx *ctx, const cn_scenes_options *o)
+{
+    return cn_circle_write_dataset(ctx, &(cn_circle_dataset){.dir = o->output_dir,
+                                                             .n = o->count,
+                                                             .first_index = o->start,
+                                                             .seed = o->seed,
+                                                             .size_px = o->size_px,
+                                                             .progress = o->progress,
+                                                             .progress_user = o->user});
 }

@@ -1,4 +1,4 @@
-/* cli_dataset.c - controlnet dataset scenes OUT | check DIR: training pairs made and looked over. */
+/* cli_dataset.c - controlnet dataset scenes | circles OUT, check DIR: training pairs made and looked over. */
 #include "cli/cli.h"
 #include "cli/commands.h"
 
@@ -10,44 +10,47 @@ static void show_count(void *user, int64_t done, int64_t total)
     cli_progress_show(user, "pictures", (int)done, (int)total);
 }
 
-/* --- scenes ---------------------------------------------------------------------------------------- */
+/* --- scenes and circles ------------------------------------------------------------------------------ */
 
 enum {
-    SCENES_HEAD,
-    SCENES_COUNT,
-    SCENES_SEED,
-    SCENES_CONDITION,
-    SCENES_SIZE,
-    SCENES_START,
-    SCENES_THREADS
+    DRAWN_HEAD,
+    DRAWN_COUNT,
+    DRAWN_SEED,
+    DRAWN_SIZE,
+    DRAWN_START,
+    DRAWN_THREADS,
+    DRAWN_CONDITION, /* of scenes alone */
+    DRAWN_OPTIONS
 };
 
-static const cli_option scenes_table[] = {
-    [SCENES_HEAD] = {NULL, 0, NULL, "Options"},
-    [SCENES_COUNT] = {"count", 'n', "N", "pictures (1000)"},
-    [SCENES_SEED] = {"seed", 0, "S", "of the sequence of scenes (0)"},
-    [SCENES_CONDITION] = {"condition", 0, "KIND",
-                          "canny (default), \"canny low=50 high=100\", edges, depth,\n"
-                          "normal, segmentation (these four exact)"},
-    [SCENES_SIZE] = {"size", 0, "PX", "width and height (128)"},
-    [SCENES_START] = {"start", 0, "INDEX", "first scene of the sequence (0)"},
-    [SCENES_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
+static const cli_option drawn_table[] = {
+    [DRAWN_HEAD] = {NULL, 0, NULL, "Options"},
+    [DRAWN_COUNT] = {"count", 'n', "N", "pictures (1000)"},
+    [DRAWN_SEED] = {"seed", 0, "S", "of the sequence of pictures (0)"},
+    [DRAWN_SIZE] = {"size", 0, "PX", "width and height (scenes 128, circles 512)"},
+    [DRAWN_START] = {"start", 0, "INDEX", "first picture of the sequence (0)"},
+    [DRAWN_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
+    [DRAWN_CONDITION] = {"condition", 0, "KIND",
+                         "canny (default), \"canny low=50 high=100\", edges, depth,\n"
+                         "normal, segmentation (these four exact)"},
 };
 
-static bool parse_scenes(const cli_parser *p, int id, cn_scenes_options *o, int64_t *threads)
+static bool parse_drawn(const cli_parser *p, int id, cn_scenes_options *o, int64_t *threads)
 {
     switch (id) {
-    case SCENES_COUNT: return cli_int(p, id, 1, 100000000, &o->count);
-    case SCENES_SEED: return cli_uint64(p, id, &o->seed);
-    case SCENES_CONDITION: o->condition = p->value; return true;
-    case SCENES_SIZE: return cli_int(p, id, 16, 4096, &o->size_px);
-    case SCENES_START: return cli_int(p, id, 0, INT64_C(1) << 40, &o->start);
-    case SCENES_THREADS: return cli_int(p, id, 1, 1024, threads);
+    case DRAWN_COUNT: return cli_int(p, id, 1, 100000000, &o->count);
+    case DRAWN_SEED: return cli_uint64(p, id, &o->seed);
+    case DRAWN_CONDITION: o->condition = p->value; return true;
+    case DRAWN_SIZE: return cli_int(p, id, 16, 4096, &o->size_px);
+    case DRAWN_START: return cli_int(p, id, 0, INT64_C(1) << 40, &o->start);
+    case DRAWN_THREADS: return cli_int(p, id, 1, 1024, threads);
     default: return false;
     }
 }
 
-static int run_scenes(cn_scenes_options *o, int threads)
+typedef cn_status (*draw_fn)(cn_ctx *ctx, const cn_scenes_options *o);
+
+static int run_drawn(draw_fn draw, cn_scenes_options *o, int threads)
 {
     cli_progress progress;
     cn_ctx *ctx = cli_context_create("dataset", threads);
@@ -55,12 +58,26 @@ static int run_scenes(cn_scenes_options *o, int threads)
     cli_progress_init(&progress, false);
     o->progress = show_count;
     o->user = &progress;
-    const cn_status s = cn_dataset_scenes(ctx, o);
+    const cn_status s = draw(ctx, o);
     cli_progress_end(&progress);
     const int status = s == CN_OK ? CLI_DONE : cli_failed(ctx, "dataset");
     if (s == CN_OK) printf("%s: %lld pairs\n", o->output_dir, (long long)o->count);
     cli_context_destroy(ctx);
     return status;
+}
+
+static int drawn(cli_parser *p, draw_fn draw, int64_t size_px)
+{
+    cn_scenes_options o = {.count = 1000, .size_px = size_px, .condition = "canny"};
+    int64_t threads = 0;
+    char **rest;
+    int id;
+    while ((id = cli_next(p)) >= 0)
+        if (!parse_drawn(p, id, &o, &threads)) return CLI_USAGE;
+    if (id != CLI_END) return cli_exit_status(id);
+    if (cli_positional(p, &rest) != 1) return cli_usage_error(p, "%s", "one folder is expected");
+    o.output_dir = rest[0];
+    return run_drawn(draw, &o, (int)threads);
 }
 
 static int scenes(int argc, char **argv)
@@ -69,20 +86,27 @@ static int scenes(int argc, char **argv)
                     .synopsis = "dataset scenes OUT [options]",
                     .about = "Writes Fill50K's layout: OUT/source (conditions), OUT/target, "
                              "OUT/prompt.json.",
-                    .options = scenes_table,
-                    .n_options = (int)(sizeof scenes_table / sizeof scenes_table[0]),
+                    .options = drawn_table,
+                    .n_options = DRAWN_OPTIONS,
                     .argc = argc,
                     .argv = argv};
-    cn_scenes_options o = {.count = 1000, .size_px = 128, .condition = "canny"};
-    int64_t threads = 0;
-    char **rest;
-    int id;
-    while ((id = cli_next(&p)) >= 0)
-        if (!parse_scenes(&p, id, &o, &threads)) return CLI_USAGE;
-    if (id != CLI_END) return cli_exit_status(id);
-    if (cli_positional(&p, &rest) != 1) return cli_usage_error(&p, "%s", "one folder is expected");
-    o.output_dir = rest[0];
-    return run_scenes(&o, (int)threads);
+    return drawn(&p, cn_dataset_scenes, 128);
+}
+
+static int circles(int argc, char **argv)
+{
+    cli_parser p = {.command = "dataset circles",
+                    .synopsis = "dataset circles OUT [options]",
+                    .about =
+                        "Writes pictures as Fill50K has them, in its layout: OUT/source (a "
+                        "circle's outline),\nOUT/target (the circle filled), OUT/prompt.json "
+                        "(\"pale golden rod circle with old lace\nbackground\"). Pictures that "
+                        "are there are kept.",
+                    .options = drawn_table,
+                    .n_options = DRAWN_CONDITION,
+                    .argc = argc,
+                    .argv = argv};
+    return drawn(&p, cn_dataset_circles, 512);
 }
 
 /* --- check ----------------------------------------------------------------------------------------- */
@@ -242,6 +266,7 @@ static int check(int argc, char **argv)
 static void print_usage(FILE *f)
 {
     fputs("usage: controlnet dataset scenes OUT [options]   procedural scenes as training pairs\n"
+          "       controlnet dataset circles OUT [options]  circles as Fill50K has them\n"
           "       controlnet dataset check DIR [options]    looks every pair over\n"
           "\ncontrolnet dataset scenes --help lists its options.\n",
           f);
@@ -251,12 +276,14 @@ int cmd_dataset(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "scenes") == 0) return scenes(argc - 1, argv + 1);
+    if (strcmp(name, "circles") == 0) return circles(argc - 1, argv + 1);
     if (strcmp(name, "check") == 0) return check(argc - 1, argv + 1);
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         print_usage(stdout);
         return CLI_DONE;
     }
-    if (*name) fprintf(stderr, "controlnet dataset: \"%s\" is neither scenes nor check\n", name);
+    if (*name)
+        fprintf(stderr, "controlnet dataset: \"%s\" is none of scenes, circles, check\n", name);
     print_usage(stderr);
     return CLI_USAGE;
 }
