@@ -42,6 +42,7 @@ cn_ctx *cli_context_create(const char *command, int threads)
     cn_ctx_set_log(ctx, print_log, NULL);
     running = ctx;
     on_signals(stop);
+    signal(SIGXFSZ, SIG_IGN); /* a file over the limit is an error of writing, not the end */
     return ctx;
 }
 

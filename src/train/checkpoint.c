@@ -1,11 +1,14 @@
 /* checkpoint.c - saving whole folders atomically, and resuming from them. */
 #include "train/checkpoint.h"
 
+#include "io/checksum.h"
 #include "io/json.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -24,19 +27,38 @@ static cn_status fail_path(cn_ctx *ctx, const char *what, const char *path, int 
 
 /* --- folders ------------------------------------------------------------------------------------ */
 
-/* A folder without folders in it: all that a checkpoint is. */
-static void remove_flat(const char *dir)
+static int by_name(const FTSENT **a, const FTSENT **b)
 {
-    char path[PATH_BYTES + 256];
-    DIR *d = opendir(dir);
-    if (!d) return;
-    for (struct dirent *e; (e = readdir(d));) {
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        unlink(path);
-    }
-    closedir(d);
-    rmdir(dir);
+    return strcmp((*a)->fts_name, (*b)->fts_name);
+}
+
+/* Calls each(user, path, relative name) for every file beneath dir in the names' order, until one fails. */
+static cn_status walk(cn_ctx *ctx, const char *dir,
+                      cn_status (*each)(void *user, const char *path, const char *name), void *user)
+{
+    char root[PATH_BYTES];
+    cn_status s = CN_OK;
+    CN_TRY(cn_format(ctx, root, sizeof root, "%s", dir));
+    FTS *tree = fts_open((char *const[]){root, NULL}, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
+    if (!tree) return fail_path(ctx, "list", dir, errno);
+    for (FTSENT *e; s == CN_OK && (e = fts_read(tree));)
+        if (e->fts_info == FTS_F) s = each(user, e->fts_path, e->fts_path + strlen(root) + 1);
+    fts_close(tree);
+    return s;
+}
+
+/* A checkpoint's folder with all in it. */
+static void remove_tree(const char *dir)
+{
+    char root[PATH_BYTES];
+    snprintf(root, sizeof root, "%s", dir);
+    FTS *tree = fts_open((char *const[]){root, NULL}, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    for (FTSENT *e; tree && (e = fts_read(tree));)
+        if (e->fts_info == FTS_DP)
+            rmdir(e->fts_accpath);
+        else if (e->fts_info != FTS_D)
+            unlink(e->fts_accpath);
+    if (tree) fts_close(tree);
 }
 
 /* Puts a rename in `dir` on disk. */
@@ -58,22 +80,63 @@ static int64_t number_of(const char *name)
     return strtoll(digits, NULL, 10);
 }
 
-/* The number of checkpoints; the smallest and the largest N, -1 without any. */
-static int64_t list_checkpoints(const char *dir, int64_t *oldest, int64_t *newest)
+/* How many checkpoints there are; the smallest N, -1 without any. */
+static int64_t count_checkpoints(const char *dir, int64_t *oldest)
 {
     int64_t n = 0;
-    *oldest = *newest = -1;
+    *oldest = -1;
     DIR *d = opendir(dir);
     if (!d) return 0;
     for (struct dirent *e; (e = readdir(d));) {
         const int64_t k = number_of(e->d_name);
         if (k < 0) continue;
-        if (!n || k < *oldest) *oldest = k;
-        if (!n || k > *newest) *newest = k;
-        n++;
+        if (!n++ || k < *oldest) *oldest = k;
     }
     closedir(d);
     return n;
+}
+
+/* The largest N below `bound`, -1 for none. */
+static int64_t newest_below(const char *dir, int64_t bound)
+{
+    int64_t newest = -1;
+    DIR *d = opendir(dir);
+    if (!d) return -1;
+    for (struct dirent *e; (e = readdir(d));) {
+        const int64_t k = number_of(e->d_name);
+        if (k < bound && k > newest) newest = k;
+    }
+    closedir(d);
+    return newest;
+}
+
+/* Whether the process that a name ends with ("MARK-PID") is gone. */
+static bool left_behind(const char *name, const char *mark)
+{
+    const char *at = strstr(name, mark);
+    if (!at) return false;
+    const char *digits = at + strlen(mark);
+    if (!*digits || strspn(digits, "0123456789") != strlen(digits) || strlen(digits) > 9)
+        return false;
+    return kill((pid_t)strtol(digits, NULL, 10), 0) != 0 && errno == ESRCH;
+}
+
+/* What a killed run was writing. A checkpoint that was moved aside and not yet replaced is put back. */
+static void clear_leftovers(const char *dir)
+{
+    char path[PATH_BYTES + 256], back[PATH_BYTES + 256];
+    DIR *d = opendir(dir);
+    if (!d) return;
+    for (struct dirent *e; (e = readdir(d));) {
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (left_behind(e->d_name, ".saving-")) remove_tree(path);
+        if (left_behind(e->d_name, ".tmp-")) unlink(path);
+        if (!left_behind(e->d_name, ".old-")) continue;
+        snprintf(back, sizeof back, "%s/%.*s", dir, (int)(strstr(e->d_name, ".old-") - e->d_name),
+                 e->d_name);
+        if (cn_dir_exists(back) || rename(path, back) != 0) remove_tree(path);
+    }
+    closedir(d);
 }
 
 cn_status cn_checkpoint_try_dir(cn_ctx *ctx, const char *dir, size_t bytes)
@@ -84,6 +147,7 @@ cn_status cn_checkpoint_try_dir(cn_ctx *ctx, const char *dir, size_t bytes)
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/.write-test", dir));
     CN_TRY(cn_file_write(ctx, path, "", 0));
     unlink(path);
+    clear_leftovers(dir);
     if (statvfs(dir, &v) != 0) return CN_OK; /* no answer: the saves will tell */
     const uint64_t room = (uint64_t)v.f_bavail * (uint64_t)v.f_frsize;
     if (room >= bytes) return CN_OK;
@@ -109,16 +173,41 @@ cn_status cn_checkpoint_save_weights(const cn_checkpoint *c, const char *dir)
     return cn_control_save_single(c->ctx, c->be, c->control, CN_F32, path);
 }
 
+typedef struct sums {
+    cn_ctx *ctx;
+    json_t *files; /* {"NAME": [bytes, CRC-32]} */
+} sums;
+
+static cn_status sum_file(void *user, const char *path, const char *name)
+{
+    const sums *t = user;
+    int64_t bytes = 0;
+    uint32_t crc = 0;
+    CN_TRY(cn_file_crc32(t->ctx, path, &bytes, &crc));
+    json_t *pair = json_pack("[I, I]", (json_int_t)bytes, (json_int_t)crc);
+    return json_object_set_new(t->files, name, pair) == 0
+               ? CN_OK
+               : cn_fail(t->ctx, CN_ENOMEM, "out of memory for %s", path);
+}
+
+/* Comes last: the file that says what the others must be. */
 static cn_status save_state(cn_ctx *ctx, const char *dir, const cn_train_state *state)
 {
     char path[PATH_BYTES];
-    CN_TRY(cn_format(ctx, path, sizeof path, "%s/trainer_state.json", dir));
+    sums t = {ctx, json_object()};
+    cn_status s = cn_format(ctx, path, sizeof path, "%s/trainer_state.json", dir);
+    if (s == CN_OK) s = walk(ctx, dir, sum_file, &t);
+    if (s != CN_OK) {
+        json_decref(t.files);
+        return s;
+    }
     json_t *json =
-        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "format", 1, "step", (json_int_t)state->step,
-                  "samples", (json_int_t)state->samples, "seed", (json_int_t)state->seed, "items",
-                  (json_int_t)state->items, "learned_at_step", (json_int_t)state->learned_at_step);
+        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "format", 1, "step",
+                  (json_int_t)state->step, "samples", (json_int_t)state->samples, "seed",
+                  (json_int_t)state->seed, "items", (json_int_t)state->items, "learned_at_step",
+                  (json_int_t)state->learned_at_step, "files", t.files);
     if (!json) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
-    cn_status s = cn_json_save_file(ctx, path, json);
+    s = cn_json_save_file(ctx, path, json);
     json_decref(json);
     return s;
 }
@@ -133,19 +222,31 @@ static cn_status fill_checkpoint(const cn_checkpoint *c, const char *dir,
     return save_state(c->ctx, dir, state);
 }
 
-/* dir takes the place of `path`, which may exist from an earlier run. */
-static cn_status put_in_place(const cn_checkpoint *c, const char *dir, const char *path)
+/* For file systems that can't exchange two names: moves the old folder aside first. */
+static cn_status replace_in_turn(const cn_checkpoint *c, const char *dir, const char *path)
 {
     char old[PATH_BYTES];
     CN_TRY(cn_format(c->ctx, old, sizeof old, "%s.old-%ld", path, (long)getpid()));
-    const bool replaces = cn_dir_exists(path);
-    if (replaces && rename(path, old) != 0) return fail_path(c->ctx, "replace", path, errno);
+    if (rename(path, old) != 0) return fail_path(c->ctx, "replace", path, errno);
     if (rename(dir, path) != 0) {
         const int error = errno;
-        if (replaces && rename(old, path) != 0) return fail_path(c->ctx, "put back", path, errno);
+        if (rename(old, path) != 0) return fail_path(c->ctx, "put back", path, errno);
         return fail_path(c->ctx, "write", path, error);
     }
-    if (replaces) remove_flat(old);
+    remove_tree(old);
+    return CN_OK;
+}
+
+/* dir takes the place of `path`, which may exist from an earlier run. At no moment is neither there. */
+static cn_status put_in_place(const cn_checkpoint *c, const char *dir, const char *path)
+{
+    if (!cn_dir_exists(path)) {
+        if (rename(dir, path) != 0) return fail_path(c->ctx, "write", path, errno);
+    } else if (renameat2(AT_FDCWD, dir, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
+        remove_tree(dir);
+    } else {
+        CN_TRY(replace_in_turn(c, dir, path));
+    }
     sync_dir(c->output_dir);
     return CN_OK;
 }
@@ -154,48 +255,68 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
                              char path[PATH_BYTES])
 {
     char dir[PATH_BYTES], oldest_path[PATH_BYTES];
-    int64_t oldest = 0, newest = 0;
+    int64_t oldest = 0;
     CN_TRY(cn_format(c->ctx, path, PATH_BYTES, "%s/%s%lld", c->output_dir, prefix,
                      (long long)state->step));
     CN_TRY(cn_format(c->ctx, dir, sizeof dir, "%s/.saving-%ld", c->output_dir, (long)getpid()));
-    remove_flat(dir);
+    remove_tree(dir);
     cn_status s = fill_checkpoint(c, dir, state);
     if (s == CN_OK) s = put_in_place(c, dir, path);
     if (s != CN_OK) {
-        remove_flat(dir);
+        remove_tree(dir);
         return s;
     }
-    while (limit > 0 && list_checkpoints(c->output_dir, &oldest, &newest) > limit &&
-           oldest < state->step) {
+    while (limit > 0 && count_checkpoints(c->output_dir, &oldest) > limit && oldest < state->step) {
         CN_TRY(cn_format(c->ctx, oldest_path, sizeof oldest_path, "%s/%s%lld", c->output_dir,
                          prefix, (long long)oldest));
-        remove_flat(oldest_path);
-        if (cn_dir_exists(oldest_path)) break; /* something of the user's lies in it */
+        if (rename(oldest_path, dir) != 0)
+            break; /* under another name first: half of it is no checkpoint */
+        remove_tree(dir);
     }
     return CN_OK;
 }
 
 /* --- resuming ----------------------------------------------------------------------------------- */
 
-cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *which,
-                             char path[PATH_BYTES])
+static cn_status read_state(cn_ctx *ctx, const json_t *json, cn_train_state *out)
 {
-    int64_t oldest = 0, newest = 0;
-    path[0] = 0;
-    if (strcmp(which, "latest") == 0) {
-        if (!list_checkpoints(output_dir, &oldest, &newest)) return CN_OK;
-        return cn_format(ctx, path, PATH_BYTES, "%s/%s%lld", output_dir, prefix, (long long)newest);
-    }
-    CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s", which));
-    if (cn_dir_exists(path)) return CN_OK;
-    CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s", output_dir, which));
-    if (cn_dir_exists(path)) return CN_OK;
-    return cn_fail(ctx, CN_EINVAL,
-                   "--resume-from-checkpoint %s: no such folder, neither alone nor in %s", which,
-                   output_dir);
+    cn_train_state state = {.seed = (uint64_t)cn_json_int(json, "seed", 0),
+                            .learned_at_step = cn_json_int(json, "learned_at_step", -1)};
+    CN_TRY(cn_json_need_int(ctx, json, "step", &state.step));
+    CN_TRY(cn_json_need_int(ctx, json, "samples", &state.samples));
+    CN_TRY(cn_json_need_int(ctx, json, "items", &state.items));
+    if (state.step < 0 || state.samples < 0 || state.items < 1)
+        return cn_fail(ctx, CN_EFORMAT, "step, samples or items out of range");
+    *out = state;
+    return CN_OK;
 }
 
-cn_status cn_checkpoint_read_state(cn_ctx *ctx, const char *path, cn_train_state *out)
+/* Every file that the state names is there, as long as it was and with the same sum. */
+static cn_status verify_files(cn_ctx *ctx, const char *path, const json_t *files)
+{
+    const char *name;
+    json_t *want;
+    json_object_foreach((json_t *)files, name, want)
+    {
+        char file[PATH_BYTES];
+        int64_t bytes = 0;
+        uint32_t crc = 0;
+        CN_TRY(cn_format(ctx, file, sizeof file, "%s/%s", path, name));
+        if (strstr(name, "..") || !cn_file_exists(file))
+            return cn_fail(ctx, CN_EFORMAT, "%s: %s is missing", path, name);
+        CN_TRY(cn_file_crc32(ctx, file, &bytes, &crc));
+        const int64_t want_bytes = json_integer_value(json_array_get(want, 0));
+        if (bytes != want_bytes)
+            return cn_fail(ctx, CN_EFORMAT, "%s: damaged: %lld bytes, not the %lld that were saved",
+                           file, (long long)bytes, (long long)want_bytes);
+        if ((json_int_t)crc != json_integer_value(json_array_get(want, 1)))
+            return cn_fail(ctx, CN_EFORMAT, "%s: damaged: its content is not what was saved", file);
+    }
+    return CN_OK;
+}
+
+/* A checkpoint's state, once all its files were seen to be whole. */
+static cn_status read_checkpoint(cn_ctx *ctx, const char *path, cn_train_state *out)
 {
     char file[PATH_BYTES];
     json_t *json = NULL;
@@ -206,17 +327,47 @@ cn_status cn_checkpoint_read_state(cn_ctx *ctx, const char *path, cn_train_state
                        "expected",
                        path);
     CN_TRY(cn_json_load_file(ctx, file, &json));
-    cn_train_state state = {.seed = (uint64_t)cn_json_int(json, "seed", 0),
-                            .learned_at_step = cn_json_int(json, "learned_at_step", -1)};
-    cn_status s = cn_json_need_int(ctx, json, "step", &state.step);
-    if (s == CN_OK) s = cn_json_need_int(ctx, json, "samples", &state.samples);
-    if (s == CN_OK) s = cn_json_need_int(ctx, json, "items", &state.items);
-    if (s == CN_OK && (state.step < 0 || state.samples < 0 || state.items < 1))
-        s = cn_fail(ctx, CN_EFORMAT, "step, samples or items out of range");
+    cn_train_state state = {0};
+    cn_status s = read_state(ctx, json, &state);
+    if (s != CN_OK)
+        s = cn_fail_prefix(ctx, s, "%s", file);
+    else
+        s = verify_files(ctx, path, json_object_get(json, "files"));
     json_decref(json);
-    if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", file);
-    *out = state;
-    return CN_OK;
+    if (s == CN_OK) *out = state;
+    return s;
+}
+
+/* The newest checkpoint that is whole; each that isn't is named. */
+static cn_status find_newest(cn_ctx *ctx, const char *output_dir, char path[PATH_BYTES],
+                             cn_train_state *state)
+{
+    char first[1024] = "";
+    for (int64_t n = INT64_MAX; (n = newest_below(output_dir, n)) >= 0;) {
+        CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s%lld", output_dir, prefix, (long long)n));
+        const cn_status s = read_checkpoint(ctx, path, state);
+        if (s == CN_OK || s == CN_ENOMEM) return s;
+        if (!first[0]) snprintf(first, sizeof first, "%s", cn_error(ctx));
+        cn_log(ctx, CN_LOG_WARN, "%s; an older checkpoint is looked for", cn_error(ctx));
+    }
+    path[0] = 0;
+    if (!first[0]) return CN_OK;
+    return cn_fail(ctx, CN_EFORMAT,
+                   "%s; no older checkpoint in %s is whole (without --resume-from-checkpoint "
+                   "training starts anew)",
+                   first, output_dir);
+}
+
+cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *which,
+                             char path[PATH_BYTES], cn_train_state *state)
+{
+    if (strcmp(which, "latest") == 0) return find_newest(ctx, output_dir, path, state);
+    CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s", which));
+    if (!cn_dir_exists(path)) CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s", output_dir, which));
+    if (cn_dir_exists(path)) return read_checkpoint(ctx, path, state);
+    return cn_fail(ctx, CN_EINVAL,
+                   "--resume-from-checkpoint %s: no such folder, neither alone nor in %s", which,
+                   output_dir);
 }
 
 cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path)

@@ -5,7 +5,8 @@
  *   OUT/checkpoint-N/                                          both, optimizer.safetensors, trainer_state.json
  *
  * A checkpoint is written into a folder of another name and renamed when all of it is on disk, so a
- * folder called checkpoint-N is always whole. Weights and moments are F32: nothing is rounded.
+ * folder called checkpoint-N is whole unless something else damages it: trainer_state.json has the length
+ * and CRC-32 of every other file, and resuming looks. Weights and moments are F32: nothing is rounded.
  */
 #ifndef CN_TRAIN_CHECKPOINT_H
 #define CN_TRAIN_CHECKPOINT_H
@@ -36,15 +37,17 @@ cn_status cn_checkpoint_save_weights(const cn_checkpoint *c, const char *dir) CN
 /* checkpoint-STEP; then, with limit > 0, the oldest ones beyond `limit` are removed. path: its folder. */
 cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state, int64_t limit,
                              char path[4096]) CN_CHECKED;
-/* "latest" or a folder, alone or within output_dir, to a path; path[0] = 0 when "latest" finds none. */
+/* "latest" or a folder, alone or within output_dir, to a path and its state, all files found whole. "latest"
+ * names damaged ones in the log and takes the newest whole one; CN_EFORMAT when none of them is. path[0] = 0
+ * when "latest" finds no checkpoint at all. */
 cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *which,
-                             char path[4096]) CN_CHECKED;
-cn_status cn_checkpoint_read_state(cn_ctx *ctx, const char *path, cn_train_state *out) CN_CHECKED;
+                             char path[4096], cn_train_state *state) CN_CHECKED;
 /* Weights and optimizer; the network must be planned. */
 cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path) CN_CHECKED;
 /* Bytes that one save takes. */
 size_t cn_checkpoint_bytes(const cn_checkpoint *c);
-/* The folder is made and written to once; CN_EIO when that fails or less than `bytes` are free. */
+/* The folder is made and written to once; CN_EIO when that fails or less than `bytes` are free. What a killed
+ * run left half-written in it is cleared away. */
 cn_status cn_checkpoint_try_dir(cn_ctx *ctx, const char *dir, size_t bytes) CN_CHECKED;
 
 #endif

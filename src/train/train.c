@@ -151,12 +151,10 @@ static cn_status open_files(cn_trainer *t)
     CN_TRY(cn_schedule_create(t->ctx, &t->base->schedule, &t->schedule));
     if (t->o.resume_from_checkpoint) {
         CN_TRY(cn_checkpoint_find(t->ctx, t->o.output_dir, t->o.resume_from_checkpoint,
-                                  t->resume_path));
+                                  t->resume_path, &t->state));
         if (!t->resume_path[0])
             cn_log(t->ctx, CN_LOG_WARN, "%s: no checkpoint to resume from; training starts anew",
                    t->o.output_dir);
-        else
-            CN_TRY(cn_checkpoint_read_state(t->ctx, t->resume_path, &t->state));
     }
     return CN_OK;
 }

@@ -1,0 +1,316 @@
+/* test_faults.c - what a run survives: SIGKILL at any moment, a full disk, damaged checkpoints.
+ *
+ * Runs that are killed are processes of their own: the program runs itself with "child".
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "../support/tiny_base.h"
+#include "base/base.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum { STEPS = 12, KILLS = 20 };
+
+static cn_ctx *ctx;
+static char root[64], model[128], scenes[128];
+
+static void must(cn_status s)
+{
+    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
+}
+
+static void refused(cn_status s, cn_status want, const char *words)
+{
+    if (s != want || !strstr(cn_error(ctx), words))
+        fail_msg("%s: %s (wanted %s with \"%s\")", cn_status_name(s), cn_error(ctx),
+                 cn_status_name(want), words);
+}
+
+static void path_in(char out[256], const char *name)
+{
+    snprintf(out, 256, "%s/%s", root, name);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    ctx = cn_ctx_create(1);
+    if (!ctx || !tiny_dir_make(root)) return -1;
+    snprintf(model, sizeof model, "%s/model", root);
+    snprintf(scenes, sizeof scenes, "%s/scenes", root);
+    must(tiny_base_write(ctx, model, 8));
+    must(tiny_scenes_write(ctx, scenes, 16));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    tiny_dir_remove(root);
+    cn_ctx_destroy(ctx);
+    return 0;
+}
+
+static cn_train_options options_for(const char *output)
+{
+    cn_train_options o;
+    cn_train_options_default(&o);
+    o.model = model;
+    o.train_data_dir = scenes;
+    o.output_dir = output;
+    o.resolution = TINY_PX;
+    o.train_batch_size = 2;
+    o.gradient_accumulation_steps = 2;
+    o.learning_rate = 1e-3;
+    o.max_train_steps = STEPS;
+    o.validation_steps = 4;
+    o.validation_count = 2;
+    o.validation_sampling_steps = 1;
+    o.checkpointing_steps = 1;
+    o.checkpoints_total_limit = 2;
+    return o;
+}
+
+static bool same_file(const char *dir_a, const char *dir_b, const char *name)
+{
+    char a[512], b[512], *x = NULL, *y = NULL;
+    size_t n = 0, m = 0;
+    snprintf(a, sizeof a, "%s/%s", dir_a, name);
+    snprintf(b, sizeof b, "%s/%s", dir_b, name);
+    must(cn_file_read(ctx, a, 1 << 26, &x, &n));
+    must(cn_file_read(ctx, b, 1 << 26, &y, &m));
+    const bool same = n == m && memcmp(x, y, n) == 0;
+    cn_free(x);
+    cn_free(y);
+    return same;
+}
+
+/* Whether a name in the folder contains `words`. */
+static bool holds(const char *dir, const char *words)
+{
+    bool found = false;
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) found |= strstr(e->d_name, words) != NULL;
+    if (d) closedir(d);
+    return found;
+}
+
+/* --- killed ------------------------------------------------------------------------------------------ */
+
+static int child(char **argv)
+{
+    ctx = cn_ctx_create(1);
+    if (!ctx) return 2;
+    snprintf(model, sizeof model, "%s", argv[2]);
+    snprintf(scenes, sizeof scenes, "%s", argv[3]);
+    cn_train_options o = options_for(argv[4]);
+    o.resume_from_checkpoint = "latest";
+    const cn_status s = cn_train(ctx, &o, NULL, NULL);
+    if (s != CN_OK) fprintf(stderr, "child: %s\n", cn_error(ctx));
+    cn_ctx_destroy(ctx);
+    return s == CN_OK ? 0 : 1;
+}
+
+static pid_t start(const char *output)
+{
+    pid_t pid = 0;
+    char *argv[] = {"/proc/self/exe", "child", model, scenes, (char *)output, NULL};
+    assert_int_equal(posix_spawn(&pid, argv[0], NULL, NULL, argv, environ), 0);
+    return pid;
+}
+
+/* Kills the run after `seconds`; true when it was done before. */
+static bool kill_after(pid_t pid, double seconds)
+{
+    const struct timespec t = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    int status = 0;
+    nanosleep(&t, NULL);
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFEXITED(status)) assert_int_equal(WEXITSTATUS(status), 0);
+    return WIFEXITED(status);
+}
+
+static double run_unbroken(const char *output)
+{
+    const double begin = cn_now_s();
+    const pid_t pid = start(output);
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return cn_now_s() - begin;
+}
+
+/* With a checkpoint at every step most of the time is spent saving. Whoever is done early begins again in an
+ * empty folder, so that every one of the kills hits a run. */
+static void killed_runs_give_the_same_bytes(void **state)
+{
+    (void)state;
+    char whole[256], broken[256];
+    cn_rng rng;
+    path_in(whole, "unkilled");
+    const double seconds = run_unbroken(whole);
+    cn_rng_seed(&rng, (uint64_t)time(NULL));
+    int folder = 0;
+    for (int kills = 0; kills < KILLS;) {
+        snprintf(broken, sizeof broken, "%s/killed-%d", root, folder);
+        const bool done = kill_after(start(broken), seconds * 0.7 * (double)cn_rng_uniform(&rng));
+        kills += !done;
+        folder += done;
+        if (done) assert_true(same_file(whole, broken, "control.safetensors"));
+    }
+    run_unbroken(broken);
+    static const char *const files[] = {
+        "control.safetensors", "checkpoint-12/optimizer.safetensors",
+        "checkpoint-11/control.safetensors", "checkpoint-12/trainer_state.json"};
+    for (size_t i = 0; i < CN_COUNT(files); i++)
+        if (!same_file(whole, broken, files[i])) fail_msg("%s differs after kills", files[i]);
+    assert_false(holds(broken, "tmp-"));
+    assert_false(holds(broken, "saving-"));
+    assert_false(holds(broken, "checkpoint-10"));
+}
+
+/* --- a full disk --------------------------------------------------------------------------------------- */
+
+static void a_full_disk_loses_nothing(void **state)
+{
+    (void)state;
+    char out[256], whole[256], file[512];
+    struct rlimit before;
+    struct stat st;
+    path_in(whole, "roomy");
+    path_in(out, "full");
+    cn_train_options o = options_for(whole);
+    o.max_train_steps = 4;
+    o.validation_steps = 0;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = out;
+    o.max_train_steps = 2;
+    must(cn_train(ctx, &o, NULL, NULL));
+    /* files may grow to a byte less than the optimizer's: weights can be saved, its state can't */
+    snprintf(file, sizeof file, "%s/checkpoint-2/optimizer.safetensors", out);
+    assert_int_equal(stat(file, &st), 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    struct rlimit small = {.rlim_cur = (rlim_t)st.st_size - 1, .rlim_max = before.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    o.max_train_steps = 4;
+    o.resume_from_checkpoint = "latest";
+    const cn_status s = cn_train(ctx, &o, NULL, NULL);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    refused(s, CN_EIO, "optimizer.safetensors");
+    assert_false(holds(out, "checkpoint-3"));
+    assert_false(holds(out, "saving-"));
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(same_file(whole, out, "control.safetensors"));
+}
+
+/* --- damage -------------------------------------------------------------------------------------------- */
+
+/* Changes one byte in the middle of a file, or cuts it there. */
+static void damage(const char *dir, const char *name, bool cut)
+{
+    char path[512], byte = 0;
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    const int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    if (cut) {
+        assert_int_equal(ftruncate(fd, st.st_size / 2), 0);
+    } else {
+        assert_int_equal(pread(fd, &byte, 1, st.st_size / 2), 1);
+        byte ^= 1;
+        assert_int_equal(pwrite(fd, &byte, 1, st.st_size / 2), 1);
+    }
+    close(fd);
+}
+
+typedef struct warnings {
+    int n;
+    char last[1024];
+} warnings;
+
+static void take_warning(void *user, cn_log_level level, const char *line)
+{
+    warnings *w = user;
+    if (level != CN_LOG_WARN) return;
+    w->n++;
+    snprintf(w->last, sizeof w->last, "%s", line);
+}
+
+static void damaged_checkpoints_are_named_and_passed_over(void **state)
+{
+    (void)state;
+    char out[256], whole[256];
+    warnings w = {0};
+    path_in(whole, "undamaged");
+    path_in(out, "damaged");
+    cn_train_options o = options_for(whole);
+    o.max_train_steps = 6;
+    o.validation_steps = 0;
+    o.checkpoints_total_limit = 0;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = out;
+    o.max_train_steps = 4;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.max_train_steps = 6;
+    o.resume_from_checkpoint = "latest";
+    damage(out, "checkpoint-4/optimizer.safetensors", false);
+    damage(out, "checkpoint-3/diffusion_pytorch_model.safetensors", true);
+    cn_ctx_set_log(ctx, take_warning, &w);
+    must(cn_train(ctx, &o, NULL, NULL));
+    cn_ctx_set_log(ctx, NULL, NULL);
+    assert_int_equal(w.n, 2);
+    assert_non_null(strstr(w.last, "checkpoint-3/diffusion_pytorch_model.safetensors: damaged"));
+    assert_true(same_file(whole, out, "control.safetensors"));
+    assert_true(same_file(whole, out, "checkpoint-4/optimizer.safetensors")); /* made again */
+    damage(out, "checkpoint-5/trainer_state.json", true);
+    o.resume_from_checkpoint = "checkpoint-5"; /* asked for by name: no other will do */
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EFORMAT, "checkpoint-5/trainer_state.json");
+}
+
+static void without_a_whole_checkpoint_nothing_starts(void **state)
+{
+    (void)state;
+    char out[256];
+    path_in(out, "hopeless");
+    cn_train_options o = options_for(out);
+    o.max_train_steps = 2;
+    o.validation_steps = 0;
+    must(cn_train(ctx, &o, NULL, NULL));
+    damage(out, "checkpoint-2/control.safetensors", false);
+    damage(out, "checkpoint-1/control.safetensors", false);
+    o.resume_from_checkpoint = "latest";
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EFORMAT, "no older checkpoint");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 5 && strcmp(argv[1], "child") == 0) return child(argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(killed_runs_give_the_same_bytes),
+        cmocka_unit_test(a_full_disk_loses_nothing),
+        cmocka_unit_test(damaged_checkpoints_are_named_and_passed_over),
+        cmocka_unit_test(without_a_whole_checkpoint_nothing_starts),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
