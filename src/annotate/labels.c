@@ -1,42 +1,8 @@
-/* labels.c - the ADE20K palette and label maps painted with it.
- *
- * The colours are those of the MIT scene parsing benchmark, which the published models were trained with.
- */
+/* labels.c - label maps and normals of data sets as pictures. */
 #include "annotate/labels.h"
 
+#include <math.h>
 #include <string.h>
-
-const uint8_t cn_ade20k_palette[CN_ADE20K_CLASSES][3] = {
-    {120, 120, 120}, {180, 120, 120}, {6, 230, 230},   {80, 50, 50},    {4, 200, 3},
-    {120, 120, 80},  {140, 140, 140}, {204, 5, 255},   {230, 230, 230}, {4, 250, 7},
-    {224, 5, 255},   {235, 255, 7},   {150, 5, 61},    {120, 120, 70},  {8, 255, 51},
-    {255, 6, 82},    {143, 255, 140}, {204, 255, 4},   {255, 51, 7},    {204, 70, 3},
-    {0, 102, 200},   {61, 230, 250},  {255, 6, 51},    {11, 102, 255},  {255, 7, 71},
-    {255, 9, 224},   {9, 7, 230},     {220, 220, 220}, {255, 9, 92},    {112, 9, 255},
-    {8, 255, 214},   {7, 255, 224},   {255, 184, 6},   {10, 255, 71},   {255, 41, 10},
-    {7, 255, 255},   {224, 255, 8},   {102, 8, 255},   {255, 61, 6},    {255, 194, 7},
-    {255, 122, 8},   {0, 255, 20},    {255, 8, 41},    {255, 5, 153},   {6, 51, 255},
-    {235, 12, 255},  {160, 150, 20},  {0, 163, 255},   {140, 140, 140}, {250, 10, 15},
-    {20, 255, 0},    {31, 255, 0},    {255, 31, 0},    {255, 224, 0},   {153, 255, 0},
-    {0, 0, 255},     {255, 71, 0},    {0, 235, 255},   {0, 173, 255},   {31, 0, 255},
-    {11, 200, 200},  {255, 82, 0},    {0, 255, 245},   {0, 61, 255},    {0, 255, 112},
-    {0, 255, 133},   {255, 0, 0},     {255, 163, 0},   {255, 102, 0},   {194, 255, 0},
-    {0, 143, 255},   {51, 255, 0},    {0, 82, 255},    {0, 255, 41},    {0, 255, 173},
-    {10, 0, 255},    {173, 255, 0},   {0, 255, 153},   {255, 92, 0},    {255, 0, 255},
-    {255, 0, 245},   {255, 0, 102},   {255, 173, 0},   {255, 0, 20},    {255, 184, 184},
-    {0, 31, 255},    {0, 255, 61},    {0, 71, 255},    {255, 0, 204},   {0, 255, 194},
-    {0, 255, 82},    {0, 10, 255},    {0, 112, 255},   {51, 0, 255},    {0, 194, 255},
-    {0, 122, 255},   {0, 255, 163},   {255, 153, 0},   {0, 255, 10},    {255, 112, 0},
-    {143, 255, 0},   {82, 0, 255},    {163, 255, 0},   {255, 235, 0},   {8, 184, 170},
-    {133, 0, 255},   {0, 255, 92},    {184, 0, 255},   {255, 0, 31},    {0, 184, 255},
-    {0, 214, 255},   {255, 0, 112},   {92, 255, 0},    {0, 224, 255},   {112, 224, 255},
-    {70, 184, 160},  {163, 0, 255},   {153, 0, 255},   {71, 255, 0},    {255, 0, 163},
-    {255, 204, 0},   {255, 0, 143},   {0, 255, 235},   {133, 255, 0},   {255, 0, 235},
-    {245, 0, 255},   {255, 0, 122},   {255, 245, 0},   {10, 190, 212},  {214, 255, 0},
-    {0, 204, 255},   {20, 0, 255},    {255, 255, 0},   {0, 153, 255},   {0, 41, 255},
-    {0, 255, 204},   {41, 0, 255},    {41, 255, 0},    {173, 0, 255},   {0, 245, 255},
-    {71, 0, 255},    {122, 0, 255},   {0, 255, 184},   {0, 92, 255},    {184, 255, 0},
-    {0, 133, 255},   {255, 214, 0},   {25, 194, 194},  {102, 255, 0},   {92, 0, 255}};
 
 cn_status cn_ade20k_colors(cn_ctx *ctx, const cn_image *labels, cn_image **out)
 {
@@ -48,13 +14,87 @@ cn_status cn_ade20k_colors(cn_ctx *ctx, const cn_image *labels, cn_image **out)
             cn_image_destroy(image);
             return cn_fail(
                 ctx, CN_EINVAL,
-                "ADE20K labels: the pixel at %lld, %lld is coloured: a label map is grey, "
-                "0 to 150",
+                "ADE20K labels: the pixel at %lld, %lld is coloured: a label map is grey, 0 to 150 "
+                "(the scene parsing benchmark's; the full ADE20K's _seg files are not read)",
                 (long long)(i % labels->width), (long long)(i / labels->width));
         }
         if (p[0] >= 1 && p[0] <= CN_ADE20K_CLASSES)
             memcpy(image->rgb + 3 * i, cn_ade20k_palette[p[0] - 1], 3);
     }
+    *out = image;
+    return CN_OK;
+}
+
+/* --- arrays ------------------------------------------------------------------------------------------ */
+
+/* [height, width, channels], where a single channel may be left out. */
+static cn_status check_array(cn_ctx *ctx, const cn_npy *a, int64_t channels, const char *what)
+{
+    const bool flat = a->ndim == 2 && channels == 1;
+    if (flat || (a->ndim == 3 && a->shape[2] == channels))
+        return cn_image_check_size(ctx, a->shape[1], a->shape[0]);
+    cn_str shape = {0};
+    for (int d = 0; d < a->ndim; d++)
+        cn_str_addf(&shape, "%s%lld", d ? ", " : "", (long long)a->shape[d]);
+    cn_status s = cn_fail(ctx, CN_EFORMAT, "%s of shape [%s]; [height, width, %lld] is expected",
+                          what, shape.data ? shape.data : "", (long long)channels);
+    cn_str_free(&shape);
+    return s;
+}
+
+static cn_status check_mask(cn_ctx *ctx, const cn_npy *a, const cn_npy *valid)
+{
+    if (!valid) return CN_OK;
+    CN_TRY(check_array(ctx, valid, 1, "a mask"));
+    if (valid->shape[0] == a->shape[0] && valid->shape[1] == a->shape[1]) return CN_OK;
+    return cn_fail(ctx, CN_EFORMAT, "a mask of %lld x %lld for an array of %lld x %lld",
+                   (long long)valid->shape[1], (long long)valid->shape[0], (long long)a->shape[1],
+                   (long long)a->shape[0]);
+}
+
+/* trunc(127.5 n + 127.5) in the array's own precision, as numpy computes it. */
+static uint8_t normal_byte(double n, bool single)
+{
+    const double v = single ? (double)((float)n * 127.5f + 127.5f) : n * 127.5 + 127.5;
+    return (uint8_t)fmax(0, fmin(255, v));
+}
+
+cn_status cn_normals_colors(cn_ctx *ctx, const cn_npy *normals, const cn_npy *valid, cn_image **out)
+{
+    cn_image *image = NULL;
+    CN_TRY(check_array(ctx, normals, 3, "normals"));
+    CN_TRY(check_mask(ctx, normals, valid));
+    CN_TRY(cn_image_create(ctx, normals->shape[1], normals->shape[0], &image));
+    for (int64_t i = 0; i < image->width * image->height; i++) {
+        const double *n = normals->values + 3 * i;
+        const bool hole = (valid && valid->values[i] == 0) || !isfinite(n[0] + n[1] + n[2]);
+        for (int c = 0; c < 3; c++)
+            image->rgb[3 * i + c] = normal_byte(hole ? 0 : n[c], normals->single);
+    }
+    *out = image;
+    return CN_OK;
+}
+
+cn_status cn_metric_depth_map(cn_ctx *ctx, const cn_npy *depth, const cn_npy *valid, cn_image **out)
+{
+    cn_image *image = NULL;
+    CN_TRY(check_array(ctx, depth, 1, "depth"));
+    CN_TRY(check_mask(ctx, depth, valid));
+    CN_TRY(cn_image_create(ctx, depth->shape[1], depth->shape[0], &image));
+    const int64_t pixels = image->width * image->height;
+    double least = INFINITY, most = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t i = 0; i < pixels; i++) {
+            const double d = depth->values[i], near = 1 / d;
+            if ((valid && valid->values[i] == 0) || !(d > 0) || !isfinite(d) || !isfinite(near))
+                continue;
+            if (pass == 0) {
+                least = fmin(least, near);
+                most = fmax(most, near);
+            } else if (most > least) {
+                memset(image->rgb + 3 * i, (int)(255 * ((near - least) / (most - least))), 3);
+            }
+        }
     *out = image;
     return CN_OK;
 }

@@ -4,6 +4,9 @@
 #include "annotate/annotate.h"
 #include "annotate/blur.h"
 #include "annotate/canny.h"
+#include "annotate/coco.h"
+#include "annotate/coco_mask.h"
+#include "annotate/labels.h"
 #include "annotate/resize.h"
 #include "annotate/strokes.h"
 #include "io/image.h"
@@ -436,8 +439,143 @@ static void check_ade(cn_ctx *ctx, const char *root, const char *file, tally *t)
     json_decref(json);
 }
 
+/* The mask of one annotation against its stored runs and pixels. */
+static cn_status check_coco_mask(cn_ctx *ctx, const cn_tensors *masks, const json_t *c, int64_t w,
+                                 int64_t h, cn_coco_mask *out)
+{
+    char key[64];
+    const char *packed = cn_json_str(c, "rle_compressed", "");
+    const int64_t id = cn_json_int(c, "id", -1);
+    cn_coco_mask stored = {0};
+    CN_TRY(cn_format(ctx, key, sizeof key, "ann%lld", (long long)id));
+    const cn_tensor_info *want = cn_tensors_find(masks, key);
+    CN_TRY(cn_coco_mask_parse(ctx, json_object_get(c, "segmentation"), w, h, out));
+    int32_t *columns = cn_alloc0(ctx, (size_t)(w * h) * sizeof *columns);
+    json_t *rle = json_pack("{s:[II],s:s}", "size", (json_int_t)h, (json_int_t)w, "counts", packed);
+    cn_status s = columns && rle ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) s = cn_coco_mask_parse(ctx, rle, w, h, &stored);
+    bool same = s == CN_OK && want && want->elements == w * h && stored.area == out->area &&
+                out->area == cn_json_int(c, "mask_area", -1);
+    if (same) {
+        cn_coco_mask_paint(out, 1, columns);
+        cn_coco_mask_paint(&stored, 2, columns); /* covers it exactly, the areas being equal */
+        for (int64_t i = 0; i < w * h; i++)
+            same &= columns[i % w * h + i / w] == 2 * (int)((const uint8_t *)want->data)[i];
+    }
+    if (s == CN_OK && !same) s = cn_fail(ctx, CN_EINTERNAL, "other pixels than the stored mask");
+    cn_coco_mask_free(&stored);
+    json_decref(rle);
+    cn_free(columns);
+    return s;
+}
+
+static cn_status check_coco_masks(cn_ctx *ctx, const char *root, const json_t *json, int64_t w,
+                                  int64_t h, tally *t)
+{
+    char path[PATH_CAP];
+    const char *name;
+    cn_tensors *masks = NULL;
+    size_t i;
+    const json_t *c;
+    CN_TRY(cn_json_need_str(ctx, json, "masks", &name));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", root, name));
+    CN_TRY(cn_tensors_open(ctx, path, &masks));
+    json_array_foreach(json_object_get(json, "annotations"), i, c)
+    {
+        cn_coco_mask mask = {0};
+        char what[64];
+        snprintf(what, sizeof what, "COCO annotation %lld", (long long)cn_json_int(c, "id", -1));
+        bool ok = check_coco_mask(ctx, masks, c, w, h, &mask) == CN_OK;
+        result(t, "seg", what, ok, cn_error(ctx));
+        cn_coco_mask_free(&mask);
+    }
+    cn_tensors_close(masks);
+    return CN_OK;
+}
+
+/* The file as a data set of one picture. */
+static cn_status open_coco_case(cn_ctx *ctx, const json_t *json, cn_coco **out, char **text)
+{
+    size_t i;
+    json_t *a, *all = json_deep_copy(json_object_get(json, "annotations"));
+    json_array_foreach(all, i, a) json_object_set_new(a, "image_id", json_integer(1));
+    json_t *set = json_pack(
+        "{s:[{s:i,s:O,s:O,s:s}],s:o}", "images", "id", 1, "width", json_object_get(json, "width"),
+        "height", json_object_get(json, "height"), "file_name", "a.png", "annotations", all);
+    *text = set ? json_dumps(set, 0) : NULL;
+    json_decref(set);
+    if (!*text) return cn_fail(ctx, CN_EFORMAT, "width, height and annotations are expected");
+    return cn_coco_open_memory(ctx, *text, strlen(*text), NULL, 0, out);
+}
+
+static cn_status check_coco_pictures(cn_ctx *ctx, const char *root, const json_t *json,
+                                     const cn_coco *coco, tally *t)
+{
+    cn_image *made = NULL, *categories = NULL;
+    int64_t w, h, differing = 0;
+    int32_t *columns = NULL;
+    CN_TRY(cn_coco_colors(ctx, coco, 0, true, &made));
+    compare(ctx, root, json, "color", "seg", made, t);
+    cn_image_destroy(made);
+    CN_TRY(load_picture(ctx, root, json, "category_map", &categories));
+    cn_status s = cn_coco_categories(ctx, coco, 0, true, &w, &h, &columns);
+    for (int64_t i = 0; s == CN_OK && i < w * h; i++)
+        differing += columns[i % w * h + i / w] != categories->rgb[3 * i];
+    if (s == CN_OK)
+        result(t, "seg", cn_json_str(json, "category_map", "?"), differing == 0,
+               "other categories");
+    cn_image_destroy(categories);
+    cn_free(columns);
+    return s;
+}
+
+static void check_coco(cn_ctx *ctx, const char *root, const char *file, tally *t)
+{
+    char path[PATH_CAP], *text = NULL;
+    json_t *json = NULL;
+    cn_coco *coco = NULL;
+    int64_t w = 0, h = 0;
+    cn_status s = cn_format(ctx, path, sizeof path, "%s/%s", root, file);
+    if (s == CN_OK) s = cn_json_load_file(ctx, path, &json);
+    if (s == CN_OK) s = cn_json_need_int(ctx, json, "width", &w);
+    if (s == CN_OK) s = cn_json_need_int(ctx, json, "height", &h);
+    if (s == CN_OK) s = check_coco_masks(ctx, root, json, w, h, t);
+    if (s == CN_OK) s = open_coco_case(ctx, json, &coco, &text);
+    if (s == CN_OK) s = check_coco_pictures(ctx, root, json, coco, t);
+    if (s != CN_OK) result(t, "seg", file, false, cn_error(ctx));
+    cn_coco_close(coco);
+    free(text);
+    json_decref(json);
+}
+
+static void check_normals(cn_ctx *ctx, const char *root, const char *file, tally *t)
+{
+    char path[PATH_CAP];
+    const char *name = NULL;
+    json_t *json = NULL;
+    cn_npy *normals = NULL;
+    cn_image *made = NULL;
+    cn_status s = cn_format(ctx, path, sizeof path, "%s/%s", root, file);
+    if (s == CN_OK) s = cn_json_load_file(ctx, path, &json);
+    if (s == CN_OK) s = cn_json_need_str(ctx, json, "normals", &name);
+    if (s == CN_OK) s = cn_format(ctx, path, sizeof path, "%s/%s", root, name);
+    if (s == CN_OK) s = cn_npy_load(ctx, path, &normals);
+    if (s == CN_OK) s = cn_normals_colors(ctx, normals, NULL, &made);
+    if (s == CN_OK)
+        compare(ctx, root, json, "rgb", "seg", made, t);
+    else
+        result(t, "seg", file, false, cn_error(ctx));
+    cn_image_destroy(made);
+    cn_npy_free(normals);
+    json_decref(json);
+}
+
 void check_seg_folder(cn_ctx *ctx, const char *root, tally *t)
 {
+    static const struct {
+        const char *set;
+        void (*check)(cn_ctx *ctx, const char *root, const char *file, tally *t);
+    } sets[] = {{"ade", check_ade}, {"coco", check_coco}, {"normal", check_normals}};
     json_t *json = load_cases(ctx, root, "seg", t);
     size_t i;
     const json_t *file, *list;
@@ -445,12 +583,12 @@ void check_seg_folder(cn_ctx *ctx, const char *root, tally *t)
     json_object_foreach(json, set, list) json_array_foreach(list, i, file)
     {
         const char *name = json_string_value(file);
-        if (strcmp(set, "ade") == 0 && name) {
-            check_ade(ctx, root, name, t);
-        } else {
-            t->skipped++;
-            printf("SKIP seg %s: no reader of this data set\n", set);
-        }
+        size_t k = 0;
+        while (k < CN_COUNT(sets) && strcmp(sets[k].set, set) != 0) k++;
+        if (k < CN_COUNT(sets) && name)
+            sets[k].check(ctx, root, name, t);
+        else
+            result(t, "seg", set, false, "no such data set is known");
     }
     json_decref(json);
 }

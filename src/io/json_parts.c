@@ -1,0 +1,201 @@
+/* json_parts.c - see json_parts.h. */
+#include "io/json_parts.h"
+
+#include "io/json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct cn_json_parts {
+    char name[4096];
+    const char *text;
+    size_t n;
+    bool mapped;
+};
+
+/* --- opening ---------------------------------------------------------------------------------------- */
+
+static cn_status map_file(cn_ctx *ctx, const char *path, cn_json_parts *j)
+{
+    struct stat st;
+    char reason[128];
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        const int error = errno;
+        if (fd >= 0) close(fd);
+        return cn_fail(ctx, CN_EIO, "%s: can't open it: %s", path,
+                       strerror_r(error, reason, sizeof reason));
+    }
+    void *p = MAP_FAILED;
+    if (S_ISREG(st.st_mode) && st.st_size > 0)
+        p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    close(fd);
+    if (p == MAP_FAILED)
+        return cn_fail(ctx, CN_EFORMAT, "%s: empty or not a file; a JSON file is expected", path);
+    j->text = p;
+    j->n = (size_t)st.st_size;
+    j->mapped = true;
+    return CN_OK;
+}
+
+static cn_status open_parts(cn_ctx *ctx, const char *name, const char *text, size_t n,
+                            cn_json_parts **out)
+{
+    cn_json_parts *j = cn_alloc0(ctx, sizeof *j);
+    if (!j) return CN_ENOMEM;
+    cn_status s = cn_format(ctx, j->name, sizeof j->name, "%s", name);
+    j->text = text;
+    j->n = n;
+    if (s == CN_OK && !text) s = map_file(ctx, name, j);
+    if (s != CN_OK) {
+        cn_json_parts_close(j);
+        return s;
+    }
+    *out = j;
+    return CN_OK;
+}
+
+cn_status cn_json_parts_open(cn_ctx *ctx, const char *path, cn_json_parts **out)
+{
+    return open_parts(ctx, path, NULL, 0, out);
+}
+
+cn_status cn_json_parts_open_memory(cn_ctx *ctx, const char *what, const char *text, size_t n,
+                                    cn_json_parts **out)
+{
+    return open_parts(ctx, what, text, n, out);
+}
+
+void cn_json_parts_close(cn_json_parts *j)
+{
+    if (!j) return;
+    if (j->mapped) munmap((void *)(uintptr_t)j->text, j->n);
+    cn_free(j);
+}
+
+/* --- scanning --------------------------------------------------------------------------------------- */
+
+typedef struct cursor {
+    const cn_json_parts *j;
+    const char *p, *end;
+} cursor;
+
+static char peek(cursor *c)
+{
+    while (c->p < c->end && (*c->p == ' ' || *c->p == '\n' || *c->p == '\t' || *c->p == '\r'))
+        c->p++;
+    return c->p < c->end ? *c->p : 0;
+}
+
+static bool take(cursor *c, char want)
+{
+    if (peek(c) != want) return false;
+    c->p++;
+    return true;
+}
+
+static bool skip_string(cursor *c)
+{
+    for (c->p++; c->p < c->end; c->p++) {
+        if (*c->p == '"') {
+            c->p++;
+            return true;
+        }
+        if (*c->p == '\\' && ++c->p == c->end) break;
+    }
+    c->p = c->end;
+    return false;
+}
+
+/* Moves behind the value that begins here: a string, a bracket with its partner, or a plain word. */
+static bool skip_value(cursor *c)
+{
+    int64_t depth = 0;
+    const char *begin = (peek(c), c->p);
+    while (c->p < c->end) {
+        const char k = *c->p;
+        if (k == '"') {
+            if (!skip_string(c)) return false;
+        } else if (k == '{' || k == '[') {
+            depth++;
+            c->p++;
+        } else if (depth == 0 && strchr(",]} \t\r\n", k)) {
+            break;
+        } else if (k == '}' || k == ']') {
+            depth--;
+            c->p++;
+        } else {
+            c->p++;
+            continue;
+        }
+        if (depth == 0) break;
+    }
+    return depth == 0 && c->p > begin;
+}
+
+static cn_status fail_at(cn_ctx *ctx, const cursor *c, const char *what)
+{
+    return cn_fail(ctx, CN_EFORMAT, "%s: not valid JSON: %s at byte %zu", c->j->name, what,
+                   (size_t)(c->p - c->j->text));
+}
+
+cn_status cn_json_parts_at(cn_ctx *ctx, const cn_json_parts *j, uint64_t offset, uint32_t bytes,
+                           json_t **out)
+{
+    json_error_t err;
+    json_t *value = json_loadb(j->text + offset, bytes, JSON_REJECT_DUPLICATES, &err);
+    if (!value)
+        return cn_fail(ctx, CN_EFORMAT, "%s: not valid JSON: %s in the object at byte %llu",
+                       j->name, err.text, (unsigned long long)offset);
+    *out = value;
+    return CN_OK;
+}
+
+static cn_status walk_array(cn_ctx *ctx, cursor *c, cn_json_part_fn fn, void *user)
+{
+    if (!take(c, '[')) return fail_at(ctx, c, "'[' expected");
+    if (take(c, ']')) return CN_OK;
+    do {
+        json_t *element = NULL;
+        if (peek(c) != '{') return fail_at(ctx, c, "an object {...} expected");
+        const char *begin = c->p;
+        if (!skip_value(c)) return fail_at(ctx, c, "an object that doesn't end");
+        const size_t n = (size_t)(c->p - begin);
+        if (n > UINT32_MAX) return fail_at(ctx, c, "an object of more than 4 GB");
+        const uint64_t offset = (uint64_t)(begin - c->j->text);
+        CN_TRY(cn_json_parts_at(ctx, c->j, offset, (uint32_t)n, &element));
+        cn_status s = fn(user, ctx, element, offset, (uint32_t)n);
+        json_decref(element);
+        CN_TRY(s);
+    } while (take(c, ','));
+    return take(c, ']') ? CN_OK : fail_at(ctx, c, "',' or ']' expected");
+}
+
+cn_status cn_json_parts_each(cn_ctx *ctx, const cn_json_parts *j, const char *key,
+                             cn_json_part_fn fn, void *user, bool *found)
+{
+    const size_t key_bytes = strlen(key);
+    cursor c = {j, j->text, j->text + j->n};
+    if (found) *found = false;
+    if (j->n >= 3 && memcmp(j->text, "\xef\xbb\xbf", 3) == 0) c.p += 3;
+    if (!take(&c, '{')) return fail_at(ctx, &c, "an object {...} expected");
+    if (take(&c, '}')) return CN_OK;
+    do {
+        if (peek(&c) != '"') return fail_at(ctx, &c, "a key expected");
+        const char *name = c.p + 1;
+        if (!skip_string(&c)) return fail_at(ctx, &c, "a string that doesn't end");
+        const bool wanted =
+            (size_t)(c.p - 1 - name) == key_bytes && memcmp(name, key, key_bytes) == 0;
+        if (!take(&c, ':')) return fail_at(ctx, &c, "':' expected");
+        if (wanted) {
+            if (found) *found = true;
+            return walk_array(ctx, &c, fn, user);
+        }
+        if (!skip_value(&c)) return fail_at(ctx, &c, "a value that doesn't end");
+    } while (take(&c, ','));
+    return take(&c, '}') ? CN_OK : fail_at(ctx, &c, "',' or '}' expected");
+}
