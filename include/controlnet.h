@@ -145,6 +145,11 @@ typedef struct cn_train_options {
      * them make it fit, nothing starts and the error says what would. */
     size_t max_memory_bytes;
     bool dry_run; /* plan, measure a step, tell `planned`, write nothing */
+    /* Encoded pictures and prompts stay in this folder for later runs; NULL: they go with the run. */
+    const char *cache_dir;
+    int64_t dataloader_num_workers; /* 2; threads that make the data ready; 0: the step does */
+    bool
+        skip_bad_data; /* pairs that can't be read are named in the log and left out; else the run stops */
 } cn_train_options;
 
 void cn_train_options_default(cn_train_options *o);
@@ -172,13 +177,14 @@ typedef struct cn_train_plan {
 } cn_train_plan;
 
 typedef struct cn_train_progress {
-    const char *stage;   /* "text", "latents", "train", "validation" */
+    const char *stage;   /* "text", "latents", "reading the cache", "train", "validation" */
     int64_t done, total; /* of the stage */
     /* the rest in "train" only */
     double loss;      /* this step's */
     double loss_mean; /* of the last 100 steps at most */
     double lr, grad_norm;
-    double step_seconds; /* mean of the last steps */
+    double step_seconds;      /* mean of the last steps */
+    double data_wait_seconds; /* of these, spent waiting for data */
     double images_per_second;
     double eta_seconds;
     size_t resident_bytes; /* memory of the process now */

@@ -57,6 +57,10 @@ enum {
     OPT_GUIDANCE,
     OPT_H_MACHINE,
     OPT_CACHE,
+    OPT_CACHE_TO_DISK,
+    OPT_CACHE_DIR,
+    OPT_WORKERS,
+    OPT_SKIP_BAD,
     OPT_CHECKPOINT,
     OPT_MEMORY,
     OPT_DRY_RUN,
@@ -125,6 +129,13 @@ static const cli_option options[] = {
     [OPT_GUIDANCE] = {"validation-guidance-scale", 0, "X", "of each drawing (7.5)"},
     [OPT_H_MACHINE] = {NULL, 0, NULL, "Machine"},
     [OPT_CACHE] = {"cache-latents", 0, NULL, "latents and text are always cached"},
+    [OPT_CACHE_TO_DISK] = {"cache-latents-to-disk", 0, NULL,
+                           "and kept for later runs, in OUT/cache"},
+    [OPT_CACHE_DIR] = {"cache-dir", 0, "DIR", "kept there; runs may share it"},
+    [OPT_WORKERS] = {"dataloader-num-workers", 0, "N",
+                     "threads that read ahead (2); 0: the step reads"},
+    [OPT_SKIP_BAD] = {"skip-bad-data", 0, NULL,
+                      "name pairs that can't be read and go on without them"},
     [OPT_CHECKPOINT] = {"gradient-checkpointing", 0, NULL,
                         "compute blocks again for the backward pass: less\nmemory, more time"},
     [OPT_MEMORY] =
@@ -138,7 +149,8 @@ static const cli_option options[] = {
 typedef struct request {
     cn_train_options o;
     int threads;
-    bool json;
+    bool json, cache_to_disk;
+    char cache_dir[4096]; /* OUT/cache */
 } request;
 
 /* --- options -------------------------------------------------------------------------------------- */
@@ -182,6 +194,7 @@ static bool parse_file(const cli_parser *p, int id, cn_train_options *o)
     case OPT_SCHEDULER: o->lr_scheduler = p->value; return true;
     case OPT_RESUME: o->resume_from_checkpoint = p->value; return true;
     case OPT_VALIDATION_DATA: o->validation_data_dir = p->value; return true;
+    case OPT_CACHE_DIR: o->cache_dir = p->value; return true;
     case OPT_ANNOTATOR: o->validation_annotator = p->value; return true;
     default: return false;
     }
@@ -214,6 +227,7 @@ static bool parse_number(const cli_parser *p, int id, cn_train_options *o)
     case OPT_COUNT: return cli_int(p, id, 1, 10000, &o->validation_count);
     case OPT_SAMPLING: return cli_int(p, id, 1, 1000, &o->validation_sampling_steps);
     case OPT_GUIDANCE: return cli_number(p, id, 0, 100, &o->validation_guidance_scale);
+    case OPT_WORKERS: return cli_int(p, id, 0, 64, &o->dataloader_num_workers);
     case OPT_MEMORY: return parse_size(p, id, &o->max_memory_bytes);
     default: return false;
     }
@@ -226,6 +240,8 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_ONLY_MID: r->o.only_mid_control = true; return true;
     case OPT_8BIT: r->o.use_8bit_adam = true; return true;
     case OPT_CACHE: return true;
+    case OPT_CACHE_TO_DISK: r->cache_to_disk = true; return true;
+    case OPT_SKIP_BAD: r->o.skip_bad_data = true; return true;
     case OPT_JSON: r->json = true; return true;
     case OPT_UNLOCK: return cli_one_of(p, id, (const char *const[]){"none", NULL});
     case OPT_PRECISION:
@@ -239,6 +255,18 @@ static bool parse_one(const cli_parser *p, int id, request *r)
         return true;
     default: return parse_file(p, id, &r->o) || parse_number(p, id, &r->o);
     }
+}
+
+/* --cache-latents-to-disk alone keeps the cache with the result. */
+static bool settle_cache(const cli_parser *p, request *r, int *status)
+{
+    if (!r->cache_to_disk || r->o.cache_dir) return true;
+    r->o.cache_dir = r->cache_dir;
+    if (snprintf(r->cache_dir, sizeof r->cache_dir, "%s/cache", r->o.output_dir) <
+        (int)sizeof r->cache_dir)
+        return true;
+    *status = cli_usage_error(p, "%s", "--output-dir is too long");
+    return false;
 }
 
 /* CLI_DONE, or the exit status in *status with false. */
@@ -265,7 +293,7 @@ static bool parse(cli_parser *p, request *r, int *status)
     else if (!r->o.output_dir)
         *status = cli_usage_error(p, "%s", "--output-dir OUT is missing");
     else
-        return true;
+        return settle_cache(p, r, status);
     return false;
 }
 
@@ -293,11 +321,12 @@ static void print_step(display *d, const cn_train_progress *p)
 {
     const long eta = (long)p->eta_seconds;
     fprintf(stderr,
-            "%sstep %lld/%lld  loss %.4f (mean %.4f)  lr %.2g  %.2f s/step  %.1f images/s  "
-            "%.2f GiB  %ld:%02ld:%02ld left%s",
+            "%sstep %lld/%lld  loss %.4f (mean %.4f)  lr %.2g  %.2f s/step (%.1f ms for data)  "
+            "%.1f images/s  %.2f GiB  %ld:%02ld:%02ld left%s",
             d->terminal ? "\r" : "", (long long)p->done, (long long)p->total, p->loss, p->loss_mean,
-            p->lr, p->step_seconds, p->images_per_second, gib(p->resident_bytes), eta / 3600,
-            eta / 60 % 60, eta % 60, d->terminal ? "\x1b[K" : "\n");
+            p->lr, p->step_seconds, 1e3 * p->data_wait_seconds, p->images_per_second,
+            gib(p->resident_bytes), eta / 3600, eta / 60 % 60, eta % 60,
+            d->terminal ? "\x1b[K" : "\n");
     d->line_open = d->terminal;
     fflush(stderr);
 }

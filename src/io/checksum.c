@@ -1,9 +1,11 @@
-/* checksum.c - CRC-32 over files. */
+/* checksum.c - CRC-32 over files, and keys of them. */
 #include "io/checksum.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -12,6 +14,11 @@ enum { CHUNK_BYTES = 1 << 20 };
 uint32_t cn_crc32(const void *bytes, size_t n)
 {
     return (uint32_t)crc32_z(0, bytes, n);
+}
+
+uint32_t cn_crc32_more(uint32_t crc, const void *bytes, size_t n)
+{
+    return (uint32_t)crc32_z(crc, bytes, n);
 }
 
 static cn_status fail_read(cn_ctx *ctx, const char *path)
@@ -49,4 +56,16 @@ cn_status cn_file_crc32(cn_ctx *ctx, const char *path, int64_t *bytes, uint32_t 
     const cn_status s = sum(ctx, fd, path, bytes, crc);
     close(fd);
     return s;
+}
+
+uint64_t cn_file_key(const char *path)
+{
+    struct stat st = {0};
+    char *real = realpath(path, NULL);
+    const char *name = real ? real : path;
+    if (stat(name, &st) != 0) st = (struct stat){0};
+    const uint64_t parts[] = {cn_hash64(name, strlen(name)), (uint64_t)st.st_size,
+                              (uint64_t)st.st_mtim.tv_sec, (uint64_t)st.st_mtim.tv_nsec};
+    free(real);
+    return cn_hash64(parts, sizeof parts);
 }

@@ -5,6 +5,7 @@
  */
 #include "model/weights.h"
 
+#include "io/checksum.h"
 #include "model/source.h"
 
 #include <string.h>
@@ -210,6 +211,17 @@ cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, const char *network, cn_d
     cn_source s;
     CN_TRY(cn_base_source(ctx, b, network, path, &opened, &s));
     *out = cn_source_dtype(&s);
+    cn_tensors_close(opened);
+    return CN_OK;
+}
+
+cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, const char *network, uint64_t *out)
+{
+    char path[CN_PATH_BYTES];
+    cn_tensors *opened = NULL;
+    cn_source s = {0};
+    CN_TRY(cn_base_source(ctx, b, network, path, &opened, &s));
+    *out = cn_file_key(s.path);
     cn_tensors_close(opened);
     return CN_OK;
 }

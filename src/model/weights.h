@@ -38,6 +38,9 @@ cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer
 /* The type that most of a network's values have in the base's files: F32, F16 or BF16. */
 cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, const char *network,
                         cn_dtype *out) CN_CHECKED;
+/* Tells the file that a network's weights come from apart from others: by path, length and time of change. */
+cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, const char *network,
+                           uint64_t *out) CN_CHECKED;
 /* How a network that isn't trained keeps its weights: BF16 where it computes in it, since that is what its
  * products read anyway, else as its file has them. */
 cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file);

@@ -59,22 +59,86 @@ cn_sample cn_shuffle_sample(cn_shuffle *s, int64_t k, int timesteps, double empt
     return out;
 }
 
-cn_status cn_batcher_create(cn_ctx *ctx, const cn_cache *cache, const cn_schedule *schedule,
-                            float scaling_factor, cn_batcher **out)
+/* --- passes --------------------------------------------------------------------------------------- */
+
+static int64_t latent_elements(const cn_cache *c)
+{
+    return c->latent_h * c->latent_w * c->latent_c;
+}
+
+static int64_t context_elements(const cn_cache *c)
+{
+    return c->tokens * c->context_dim;
+}
+
+size_t cn_pass_bytes(int64_t latent, int64_t context, int64_t pixels)
+{
+    return (size_t)(2 * latent + context + 1) * sizeof(float) + (size_t)pixels * 3;
+}
+
+cn_status cn_pass_create(cn_ctx *ctx, const cn_cache *c, int64_t batch, cn_pass *out)
+{
+    const size_t n = (size_t)(batch * latent_elements(c));
+    *out = (cn_pass){.batch = batch};
+    out->x = cn_alloc_array(ctx, n, sizeof(float));
+    out->target = cn_alloc_array(ctx, n, sizeof(float));
+    out->t = cn_alloc_array(ctx, (size_t)batch, sizeof(float));
+    out->context = cn_alloc_array(ctx, (size_t)(batch * context_elements(c)), sizeof(float));
+    out->condition = cn_alloc_array(ctx, (size_t)(batch * c->width * c->height), 3);
+    if (out->x && out->target && out->t && out->context && out->condition) return CN_OK;
+    cn_pass_free(out);
+    return CN_ENOMEM;
+}
+
+void cn_pass_free(cn_pass *p)
+{
+    cn_free(p->x);
+    cn_free(p->target);
+    cn_free(p->t);
+    cn_free(p->context);
+    cn_free(p->condition);
+    *p = (cn_pass){0};
+}
+
+static void put(cn_stepgraph *g, const cn_node *input, const float *from, int64_t to)
+{
+    const int64_t n = cn_node_elements(input) / g->o.batch;
+    float *data = cn_plan_data(g->plan, input);
+    if (data) memcpy(data + to * n, from, (size_t)n * sizeof *from);
+}
+
+void cn_pass_put(const cn_pass *p, int64_t from, cn_stepgraph *g, int64_t to)
+{
+    const int64_t latent = cn_node_elements(g->x) / g->o.batch;
+    const int64_t context = cn_node_elements(g->context) / g->o.batch;
+    put(g, g->x, p->x + from * latent, to);
+    put(g, g->target, p->target + from * latent, to);
+    put(g, g->t, p->t + from, to);
+    put(g, g->context, p->context + from * context, to);
+    float *condition = g->condition ? cn_plan_data(g->plan, g->condition) : NULL;
+    if (!condition) return;
+    const int64_t n = cn_node_elements(g->condition) / g->o.batch;
+    for (int64_t k = 0; k < n; k++)
+        condition[to * n + k] = (float)p->condition[from * n + k] / 255.0f;
+}
+
+/* --- samples -------------------------------------------------------------------------------------- */
+
+cn_status cn_batcher_create(cn_ctx *ctx, const cn_batcher_options *options, cn_batcher **out)
 {
     cn_batcher *b = cn_alloc0(ctx, sizeof *b);
     if (!b) return CN_ENOMEM;
-    const size_t n = (size_t)(cache->latent_h * cache->latent_w * cache->latent_c);
-    b->cache = cache;
-    b->schedule = schedule;
-    b->scaling_factor = scaling_factor;
+    const size_t n = (size_t)latent_elements(options->cache);
+    b->ctx = ctx;
+    b->o = *options;
     b->moments = cn_alloc_array(ctx, 2 * n, sizeof(float));
     b->noise = cn_alloc_array(ctx, n, sizeof(float));
     b->latent = cn_alloc_array(ctx, n, sizeof(float));
-    b->pixels = cn_alloc_array(ctx, (size_t)(cache->width * cache->height), 3);
-    if (!b->moments || !b->noise || !b->latent || !b->pixels) {
+    cn_status s = b->moments && b->noise && b->latent ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) s = cn_pass_create(ctx, options->cache, 1, &b->one);
+    if (s != CN_OK) {
         cn_batcher_destroy(b);
-        return CN_ENOMEM;
+        return s;
     }
     *out = b;
     return CN_OK;
@@ -86,14 +150,14 @@ void cn_batcher_destroy(cn_batcher *b)
     cn_free(b->moments);
     cn_free(b->noise);
     cn_free(b->latent);
-    cn_free(b->pixels);
+    cn_pass_free(&b->one);
     cn_free(b);
 }
 
 /* The VAE's sample, scaled: (mean + exp(logvar / 2) * noise) * factor. */
 static void sample_latent(cn_batcher *b, cn_rng *r)
 {
-    const cn_cache *c = b->cache;
+    const cn_cache *c = b->o.cache;
     const int64_t C = c->latent_c, rows = c->latent_h * c->latent_w;
     cn_rng_normal(r, b->noise, rows * C);
     for (int64_t p = 0; p < rows; p++)
@@ -101,38 +165,68 @@ static void sample_latent(cn_batcher *b, cn_rng *r)
             const float mean = b->moments[p * 2 * C + k];
             const float logvar = fminf(20, fmaxf(-30, b->moments[p * 2 * C + C + k]));
             b->latent[p * C + k] =
-                (mean + expf(0.5f * logvar) * b->noise[p * C + k]) * b->scaling_factor;
+                (mean + expf(0.5f * logvar) * b->noise[p * C + k]) * b->o.scaling_factor;
         }
 }
 
-static cn_status fill_condition(cn_batcher *b, cn_stepgraph *g, int64_t i, int64_t item)
+static cn_status make_condition(cn_batcher *b, int64_t item, uint8_t *out)
 {
-    const int64_t n = b->cache->width * b->cache->height * 3;
-    CN_TRY(cn_store_read(b->cache->conditions, item, b->pixels));
-    float *to = cn_plan_data(g->plan, g->condition);
-    if (!to) return CN_OK;
-    for (int64_t k = 0; k < n; k++) to[i * n + k] = (float)b->pixels[k] / 255.0f;
+    const cn_cache *c = b->o.cache;
+    cn_image *condition = NULL;
+    CN_TRY(cn_dataset_load(b->ctx, b->o.data, item, c->width, c->height, &condition, NULL));
+    memcpy(out, condition->rgb, (size_t)(c->width * c->height * 3));
+    cn_image_destroy(condition);
     return CN_OK;
+}
+
+static cn_status make(cn_batcher *b, const cn_sample *sample, cn_pass *p, int64_t i)
+{
+    const cn_cache *c = b->o.cache;
+    const cn_schedule *schedule = b->o.schedule;
+    const int64_t n = latent_elements(c);
+    float *x = p->x + i * n, *target = p->target + i * n;
+    cn_rng r;
+    cn_rng_seed(&r, sample->noise_seed);
+    CN_TRY(cn_store_read(c->moments, b->ctx, sample->item, b->moments));
+    sample_latent(b, &r);
+    cn_rng_normal(&r, b->noise, n);
+    cn_schedule_add_noise(schedule, sample->timestep, b->latent, b->noise, x, n);
+    if (schedule->config.v_prediction)
+        cn_schedule_velocity(schedule, sample->timestep, b->latent, b->noise, target, n);
+    else
+        memcpy(target, b->noise, (size_t)n * sizeof(float));
+    p->t[i] = (float)sample->timestep;
+    const int64_t text = sample->empty_prompt ? 0 : c->context_of[sample->item];
+    CN_TRY(cn_store_read(c->contexts, b->ctx, text, p->context + i * context_elements(c)));
+    return make_condition(b, sample->item, p->condition + i * c->width * c->height * 3);
+}
+
+int64_t cn_batcher_item(const cn_batcher_options *o, int64_t item)
+{
+    for (int64_t k = 0; k < o->count; k++) {
+        const int64_t at = o->first + (item - o->first + k) % o->count;
+        if (cn_store_has(o->cache->moments, at)) return at;
+    }
+    return item;
+}
+
+cn_status cn_batcher_make(cn_batcher *b, const cn_sample *sample, cn_pass *pass, int64_t i)
+{
+    const cn_batcher_options *o = &b->o;
+    cn_sample now = *sample;
+    for (int64_t k = 0; k < o->count; k++, now.item++) {
+        now.item = cn_batcher_item(o, now.item);
+        const cn_status s = make(b, &now, pass, i);
+        if (s == CN_OK || !o->skip_bad || (s != CN_EFORMAT && s != CN_EIO)) return s;
+        snprintf(pass->warning, sizeof pass->warning, "%s; the next pair takes its place",
+                 cn_error(b->ctx));
+    }
+    return cn_fail(b->ctx, CN_EFORMAT, "no pair of the data set can be read");
 }
 
 cn_status cn_batcher_fill(cn_batcher *b, cn_stepgraph *g, int64_t i, const cn_sample *sample)
 {
-    const cn_cache *c = b->cache;
-    const int64_t n = c->latent_h * c->latent_w * c->latent_c;
-    float *context = cn_plan_data(g->plan, g->context), *t = cn_plan_data(g->plan, g->t);
-    float *x = cn_plan_data(g->plan, g->x), *target = cn_plan_data(g->plan, g->target);
-    cn_rng r;
-    cn_rng_seed(&r, sample->noise_seed);
-    CN_TRY(cn_store_read(c->moments, sample->item, b->moments));
-    sample_latent(b, &r);
-    cn_rng_normal(&r, b->noise, n);
-    cn_schedule_add_noise(b->schedule, sample->timestep, b->latent, b->noise, x + i * n, n);
-    if (b->schedule->config.v_prediction)
-        cn_schedule_velocity(b->schedule, sample->timestep, b->latent, b->noise, target + i * n, n);
-    else
-        memcpy(target + i * n, b->noise, (size_t)n * sizeof(float));
-    t[i] = (float)sample->timestep;
-    const int64_t text = sample->empty_prompt ? 0 : c->context_of[sample->item];
-    CN_TRY(cn_store_read(c->contexts, text, context + i * c->tokens * c->context_dim));
-    return g->condition ? fill_condition(b, g, i, sample->item) : CN_OK;
+    CN_TRY(cn_batcher_make(b, sample, &b->one, 0));
+    cn_pass_put(&b->one, 0, g, i);
+    return CN_OK;
 }

@@ -1,7 +1,9 @@
-/* cache.h - everything a step needs of a data set, encoded once before training.
+/* cache.h - what the encoders make of a data set: latents and texts, encoded once before training.
  *
  * Latents are kept as the VAE's moments, so every step draws its own sample, as diffusers does; the
- * encoders are loaded, used and freed here. Prompts are encoded once per distinct text.
+ * encoders are loaded, used and freed here. Prompts are encoded once per distinct text. With cache_dir both stay
+ * on disk: a picture is found again by its file (path, place in a tar, length, time of change), the size that it
+ * is fitted to and the VAE's file, a prompt by its tokens and the text encoder's file.
  */
 #ifndef CN_TRAIN_CACHE_H
 #define CN_TRAIN_CACHE_H
@@ -14,21 +16,22 @@ typedef struct cn_cache {
     int64_t n, width, height; /* pixels */
     int64_t latent_w, latent_h, latent_c;
     int64_t tokens, context_dim;
-    cn_store *moments;    /* [h,w,2c] F32 per item */
-    cn_store *conditions; /* [H,W,3] bytes per item */
-    cn_store *contexts;   /* [L,D] F32 per distinct prompt; 0 is the empty prompt's */
-    int64_t *context_of;  /* [n] */
+    cn_store *moments;   /* [h,w,2c] F32 per item; none for a pair that skip_bad left out */
+    cn_store *contexts;  /* [L,D] F32 per distinct prompt; 0 is the empty prompt's */
+    int64_t *context_of; /* [n] */
     int64_t n_contexts;
 } cn_cache;
 
-/* what: "text" or "latents". */
+/* what: "text", "latents" or "reading the cache". */
 typedef void (*cn_cache_progress)(void *user, const char *what, int64_t done, int64_t total);
 
 typedef struct cn_cache_options {
     const char *tokenizer_dir; /* NULL: the base's own */
     const char *dir;           /* for what doesn't fit into memory */
-    size_t memory_limit_bytes; /* per kind of record */
+    const char *cache_dir;     /* where it stays for later runs; NULL: it doesn't */
+    size_t memory_limit_bytes; /* per kind of record, without cache_dir */
     int64_t width, height;     /* multiples of the VAE's factor */
+    bool skip_bad;             /* pairs that can't be read are named in the log and left out */
     cn_cache_progress progress;
     void *progress_user;
 } cn_cache_options;

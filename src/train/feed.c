@@ -1,4 +1,4 @@
-/* feed.c - a run's data: opened and split, encoded, in the order of its samples. */
+/* feed.c - a run's data: opened and split, encoded, made ready in the order of its samples. */
 #include "train/trainer.h"
 
 static cn_dataset_options dataset_options(const cn_train_options *o, const char *dir)
@@ -7,7 +7,8 @@ static cn_dataset_options dataset_options(const cn_train_options *o, const char 
                                 .image_column = o->image_column,
                                 .conditioning_image_column = o->conditioning_image_column,
                                 .caption_column = o->caption_column,
-                                .caption_extension = o->caption_extension};
+                                .caption_extension = o->caption_extension,
+                                .skip_bad = o->skip_bad_data};
 }
 
 /* How many pairs are held out, and how many are left to learn from. */
@@ -38,6 +39,8 @@ cn_status cn_trainer_open_data(cn_trainer *t)
     o.conditioning_dir = t->o.conditioning_data_dir;
     CN_TRY(cn_dataset_open(t->ctx, &o, &t->data));
     cn_log(t->ctx, CN_LOG_INFO, "data: %s", t->data->found);
+    if (t->data->skipped)
+        cn_log(t->ctx, CN_LOG_WARN, "%lld pairs were left out", (long long)t->data->skipped);
     return split_data(t);
 }
 
@@ -53,6 +56,8 @@ cn_cache_options cn_trainer_cache_options(cn_trainer *t)
 {
     return (cn_cache_options){.tokenizer_dir = t->o.tokenizer,
                               .dir = t->o.output_dir,
+                              .cache_dir = t->o.cache_dir,
+                              .skip_bad = t->o.skip_bad_data,
                               .memory_limit_bytes = (size_t)1 << 30,
                               .width = t->o.resolution,
                               .height = t->o.resolution,
@@ -71,12 +76,54 @@ cn_status cn_trainer_encode_data(cn_trainer *t)
     CN_TRY(build_cache(t, t->data, &t->cache));
     t->held_first = t->n_train;
     t->held_cache = t->cache;
-    if (t->held_data) {
-        t->held_first = 0;
-        t->held_cache = NULL;
-        CN_TRY(build_cache(t, t->held_data, &t->held_cache));
-    }
-    CN_TRY(cn_shuffle_create(t->ctx, t->o.seed, t->n_train, &t->shuffle));
-    return cn_batcher_create(t->ctx, t->cache, t->schedule, t->base->vae.scaling_factor,
-                             &t->batcher);
+    if (!t->held_data) return CN_OK;
+    t->held_first = 0;
+    t->held_cache = NULL;
+    return build_cache(t, t->held_data, &t->held_cache);
+}
+
+static cn_batcher_options batcher_options(const cn_trainer *t)
+{
+    return (cn_batcher_options){.cache = t->cache,
+                                .data = t->data,
+                                .schedule = t->schedule,
+                                .scaling_factor = t->base->vae.scaling_factor,
+                                .skip_bad = t->o.skip_bad_data,
+                                .count = t->n_train};
+}
+
+cn_batcher_options cn_trainer_held_options(const cn_trainer *t)
+{
+    cn_batcher_options o = batcher_options(t);
+    o.cache = t->held_cache;
+    o.data = t->held_data ? t->held_data : t->data;
+    o.first = t->held_first;
+    o.count = t->n_held;
+    return o;
+}
+
+cn_status cn_trainer_start_loader(cn_trainer *t)
+{
+    const cn_loader_options o = {.batcher = batcher_options(t),
+                                 .workers = (int)t->o.dataloader_num_workers,
+                                 .batch = t->o.train_batch_size,
+                                 .first_sample = t->state.samples,
+                                 .stride = t->o.train_batch_size,
+                                 .seed = t->o.seed,
+                                 .empty_proportion = t->o.proportion_empty_prompts};
+    return cn_loader_create(t->ctx, &o, &t->loader);
+}
+
+size_t cn_trainer_loader_bytes(const cn_trainer *t, const cn_train_options *o)
+{
+    const int64_t factor = cn_vae_factor(&t->base->vae), pixels = o->resolution * o->resolution;
+    const int64_t latent = pixels / (factor * factor) * t->base->vae.latent_channels;
+    const int64_t context = t->base->clip.max_positions * t->base->clip.hidden;
+    const int64_t workers = o->dataloader_num_workers;
+    const int64_t batchers = CN_MAX(workers, 1) + (o->validation_steps > 0);
+    const size_t pass = cn_pass_bytes(latent, context, pixels);
+    /* a batcher: a pass of one, moments, noise, latent, and the picture it decodes */
+    const size_t batcher = pass + (size_t)(4 * latent) * sizeof(float) + (size_t)pixels * 3;
+    return (size_t)(cn_loader_passes((int)workers) * o->train_batch_size) * pass +
+           (size_t)batchers * batcher;
 }

@@ -26,16 +26,15 @@ static void remember(cn_trainer *t, double loss, double seconds)
     const int64_t at = t->n_recent++ % (int64_t)CN_COUNT(t->recent_loss);
     t->recent_loss[at] = loss;
     t->recent_seconds[at] = seconds;
+    t->recent_wait[at] = t->waited;
 }
 
 /* One forward and backward pass over the next train_batch_size samples. */
 static cn_status run_pass(cn_trainer *t, double *loss)
 {
-    for (int64_t i = 0; i < t->o.train_batch_size; i++) {
-        const cn_sample sample = cn_shuffle_sample(t->shuffle, t->state.samples + i, t->schedule->n,
-                                                   t->o.proportion_empty_prompts);
-        CN_TRY(cn_batcher_fill(t->batcher, t->step, i, &sample));
-    }
+    double waited = 0;
+    CN_TRY(cn_loader_next(t->loader, t->step, &waited));
+    t->waited += waited;
     CN_TRY(cn_plan_run(t->step->plan));
     *loss = *(const float *)cn_plan_data(t->step->plan, t->step->loss);
     t->state.samples += t->o.train_batch_size;
@@ -53,6 +52,7 @@ static cn_status run_step(cn_trainer *t, double *loss, double *norm, double *lr)
     const cn_train_state before = t->state;
     cn_status s = CN_OK;
     *loss = 0;
+    t->waited = 0;
     *lr = cn_lr_at(&t->lr, t->state.step);
     for (int64_t k = 0; k < passes && s == CN_OK; k++) {
         double part = 0;
@@ -117,6 +117,7 @@ static cn_status report_step(cn_trainer *t, double loss, double norm, double lr,
     cn_metrics_number(m, "lr", lr);
     cn_metrics_number(m, "grad_norm", norm);
     cn_metrics_number(m, "seconds", seconds);
+    cn_metrics_number(m, "data_wait_seconds", t->waited);
     cn_metrics_number(m, "images_per_s", (double)images / fmax(seconds, 1e-9));
     cn_metrics_int(m, "resident_bytes", (int64_t)cn_resident_bytes());
     CN_TRY(cn_metrics_end(m));
@@ -133,6 +134,7 @@ static cn_status report_step(cn_trainer *t, double loss, double norm, double lr,
                              .lr = lr,
                              .grad_norm = norm,
                              .step_seconds = step_seconds,
+                             .data_wait_seconds = mean(t->recent_wait, n),
                              .images_per_second = (double)images / fmax(step_seconds, 1e-9),
                              .eta_seconds = step_seconds * (double)(t->total_steps - t->state.step),
                              .resident_bytes = cn_resident_bytes()});

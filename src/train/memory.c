@@ -163,12 +163,14 @@ static cn_status make_plan(cn_trainer *t, const cn_train_options *o, int recompu
     p->gflop_per_pass = info.flops / 1e9;
     p->process_bytes = cn_resident_bytes() + RUN_BYTES;
     p->data_bytes = data->kept_bytes;
+    const size_t loader = cn_trainer_loader_bytes(t, o);
     p->base_bytes = cn_params_bytes(n->unet);
     p->control_bytes = cn_params_bytes(n->control);
     p->gradient_bytes = info.gradient_bytes;
     p->activation_bytes = info.arena_bytes - info.gradient_bytes;
     p->encoding_bytes = p->process_bytes + p->data_bytes + data->encoder_bytes;
-    if (validation) /* held-out pictures: condition, target, with, without */
+    p->data_bytes += loader; /* begun behind the encoding */
+    if (validation)          /* held-out pictures: condition, target, with, without */
         p->data_bytes += (size_t)(t->n_held * o->resolution * o->resolution) * 4 * 3;
     const size_t always =
         p->process_bytes + p->data_bytes + p->base_bytes + p->control_bytes + p->optimizer_bytes;

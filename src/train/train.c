@@ -31,6 +31,7 @@ void cn_train_options_default(cn_train_options *o)
         .validation_sampling_steps = 20,
         .validation_guidance_scale = 7.5,
         .mixed_precision = "no",
+        .dataloader_num_workers = 2,
     };
 }
 
@@ -69,6 +70,7 @@ static cn_status check_options(cn_ctx *ctx, const cn_train_options *o)
         {"proportion-empty-prompts", o->proportion_empty_prompts, 0, 1},
         {"checkpointing-steps", (double)o->checkpointing_steps, 0, 1e12},
         {"checkpoints-total-limit", (double)o->checkpoints_total_limit, 0, 1e9},
+        {"dataloader-num-workers", (double)o->dataloader_num_workers, 0, CN_LOADER_MAX_WORKERS},
         {"validation-steps", (double)o->validation_steps, 0, 1e12},
         {"validation-count", (double)o->validation_count, 1, 1e4},
         {"validation-sampling-steps", (double)o->validation_sampling_steps, 1, 1000},
@@ -274,6 +276,7 @@ static cn_status train(cn_trainer *t)
     CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
                            &t->metrics));
     if (t->n_held) CN_TRY(cn_validator_create(t, &t->validator));
+    CN_TRY(cn_trainer_start_loader(t));
     CN_TRY(cn_trainer_loop(t));
     return save_result(t);
 }
@@ -296,8 +299,7 @@ static void trainer_close(cn_trainer *t)
 {
     cn_validator_destroy(t->validator);
     cn_metrics_close(t->metrics);
-    cn_batcher_destroy(t->batcher);
-    cn_shuffle_destroy(t->shuffle);
+    cn_loader_destroy(t->loader);
     if (t->held_cache != t->cache) cn_cache_destroy(t->held_cache);
     cn_cache_destroy(t->cache);
     cn_schedule_destroy(t->schedule);

@@ -10,8 +10,8 @@
 
 #include "annotate/annotate.h"
 #include "diffuse/draw.h"
-#include "train/batch.h"
 #include "train/checkpoint.h"
+#include "train/loader.h"
 #include "train/lr.h"
 #include "train/metrics.h"
 
@@ -39,15 +39,15 @@ typedef struct cn_trainer {
     cn_schedule *schedule;
     cn_cache *cache, *held_cache; /* held_cache may be cache */
     int64_t held_first;           /* first held-out item in held_cache */
-    cn_shuffle *shuffle;
-    cn_batcher *batcher;
+    cn_loader *loader;
     cn_lr lr;
     int64_t total_steps;
     /* progress */
     cn_train_state state;
     cn_metrics *metrics;
     cn_validator *validator; /* NULL: no validation */
-    double recent_loss[100], recent_seconds[100];
+    double recent_loss[100], recent_seconds[100], recent_wait[100];
+    double waited; /* seconds that this step waited for its data */
     int64_t n_recent;
     char resume_path[4096]; /* "" : from the start */
     cn_train_result result;
@@ -59,6 +59,12 @@ typedef struct cn_trainer {
 cn_status cn_trainer_open_data(cn_trainer *t) CN_CHECKED;
 /* Encodes what is to be encoded before the first step. */
 cn_status cn_trainer_encode_data(cn_trainer *t) CN_CHECKED;
+/* Starts the threads that make passes ready, from state.samples on. */
+cn_status cn_trainer_start_loader(cn_trainer *t) CN_CHECKED;
+/* Memory of those passes and of validation's. */
+size_t cn_trainer_loader_bytes(const cn_trainer *t, const cn_train_options *o);
+/* How validation's batcher gets held-out pairs. */
+cn_batcher_options cn_trainer_held_options(const cn_trainer *t);
 /* The cache's options: sizes, limits, where it tells its progress. */
 cn_cache_options cn_trainer_cache_options(cn_trainer *t);
 

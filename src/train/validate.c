@@ -60,14 +60,15 @@ static cn_status allocate(cn_validator *v)
 /* The held-out pairs' pictures, for comparison and for the sheet. */
 static cn_status load_pictures(cn_validator *v, cn_trainer *t)
 {
-    const cn_dataset *d = t->held_data ? t->held_data : t->data;
+    const cn_batcher_options o = cn_trainer_held_options(t);
     const size_t bytes = (size_t)(v->width * v->height * 3);
     for (int64_t i = 0; i < v->n; i++) {
-        cn_image *target = NULL;
-        CN_TRY(cn_store_read(t->held_cache->conditions, t->held_first + i,
-                             v->condition + (size_t)i * bytes));
-        CN_TRY(cn_dataset_load(v->ctx, d, t->held_first + i, v->width, v->height, NULL, &target));
+        cn_image *condition = NULL, *target = NULL;
+        const int64_t item = cn_batcher_item(&o, t->held_first + i);
+        CN_TRY(cn_dataset_load(v->ctx, o.data, item, v->width, v->height, &condition, &target));
+        memcpy(v->condition + (size_t)i * bytes, condition->rgb, bytes);
         memcpy(v->target + (size_t)i * bytes, target->rgb, bytes);
+        cn_image_destroy(condition);
         cn_image_destroy(target);
     }
     return CN_OK;
@@ -84,8 +85,8 @@ static cn_status fill(cn_validator *v, cn_trainer *t)
         cn_log(v->ctx, CN_LOG_INFO,
                "validation: no edge annotator for these conditions; drawings are saved but not "
                "compared (--validation-annotator)");
-    return cn_batcher_create(v->ctx, t->held_cache, t->schedule, t->base->vae.scaling_factor,
-                             &v->batcher);
+    const cn_batcher_options o = cn_trainer_held_options(t);
+    return cn_batcher_create(v->ctx, &o, &v->batcher);
 }
 
 cn_status cn_validator_create(cn_trainer *t, cn_validator **out)

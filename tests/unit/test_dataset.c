@@ -527,7 +527,7 @@ static void records_come_back(void **state)
         }
         for (int i = 0; i < 5; i++) {
             memset(record, 'a' + i, sizeof record);
-            must(cn_store_read(s, i, got));
+            must(cn_store_read(s, ctx, i, got));
             assert_memory_equal(record, got, sizeof got);
         }
         cn_store_destroy(s);

@@ -1,4 +1,5 @@
-/* test_faults.c - what a run survives: SIGKILL at any moment, a full disk, damaged checkpoints.
+/* test_faults.c - what a run survives: SIGKILL at any moment, a full disk, damaged caches, pictures and
+ * checkpoints.
  *
  * Runs that are killed are processes of their own: the program runs itself with "child".
  */
@@ -112,6 +113,38 @@ static bool holds(const char *dir, const char *words)
     return found;
 }
 
+/* Changes one byte in the middle of a file, or cuts it there. */
+static void damage(const char *dir, const char *name, bool cut)
+{
+    char path[512], byte = 0;
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    const int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    if (cut) {
+        assert_int_equal(ftruncate(fd, st.st_size / 2), 0);
+    } else {
+        assert_int_equal(pread(fd, &byte, 1, st.st_size / 2), 1);
+        byte ^= 1;
+        assert_int_equal(pwrite(fd, &byte, 1, st.st_size / 2), 1);
+    }
+    close(fd);
+}
+
+typedef struct warnings {
+    int n;
+    char last[1024];
+} warnings;
+
+static void take_warning(void *user, cn_log_level level, const char *line)
+{
+    warnings *w = user;
+    if (level != CN_LOG_WARN) return;
+    w->n++;
+    snprintf(w->last, sizeof w->last, "%s", line);
+}
+
 /* --- killed ------------------------------------------------------------------------------------------ */
 
 static int child(char **argv)
@@ -122,6 +155,9 @@ static int child(char **argv)
     snprintf(scenes, sizeof scenes, "%s", argv[3]);
     cn_train_options o = options_for(argv[4]);
     o.resume_from_checkpoint = "latest";
+    char cache[512];
+    snprintf(cache, sizeof cache, "%s/cache", argv[4]);
+    o.cache_dir = cache;
     const cn_status s = cn_train(ctx, &o, NULL, NULL);
     if (s != CN_OK) fprintf(stderr, "child: %s\n", cn_error(ctx));
     cn_ctx_destroy(ctx);
@@ -158,8 +194,8 @@ static double run_unbroken(const char *output)
     return cn_now_s() - begin;
 }
 
-/* With a checkpoint at every step most of the time is spent saving. Whoever is done early begins again in an
- * empty folder, so that every one of the kills hits a run. */
+/* With a checkpoint at every step most of the time is spent saving; the first kills fall into the building of
+ * the cache. Whoever is done early begins again in an empty folder, so that every one of the kills hits a run. */
 static void killed_runs_give_the_same_bytes(void **state)
 {
     (void)state;
@@ -167,11 +203,13 @@ static void killed_runs_give_the_same_bytes(void **state)
     cn_rng rng;
     path_in(whole, "unkilled");
     const double seconds = run_unbroken(whole);
-    cn_rng_seed(&rng, (uint64_t)time(NULL));
+    const uint64_t seed = (uint64_t)time(NULL);
+    cn_rng_seed(&rng, seed);
     int folder = 0;
     for (int kills = 0; kills < KILLS;) {
         snprintf(broken, sizeof broken, "%s/killed-%d", root, folder);
-        const bool done = kill_after(start(broken), seconds * 0.7 * (double)cn_rng_uniform(&rng));
+        const double share = kills % 5 ? 0.7 : 0.2;
+        const bool done = kill_after(start(broken), seconds * share * (double)cn_rng_uniform(&rng));
         kills += !done;
         folder += done;
         if (done) assert_true(same_file(whole, broken, "control.safetensors"));
@@ -181,10 +219,125 @@ static void killed_runs_give_the_same_bytes(void **state)
         "control.safetensors", "checkpoint-12/optimizer.safetensors",
         "checkpoint-11/control.safetensors", "checkpoint-12/trainer_state.json"};
     for (size_t i = 0; i < CN_COUNT(files); i++)
-        if (!same_file(whole, broken, files[i])) fail_msg("%s differs after kills", files[i]);
+        if (!same_file(whole, broken, files[i]))
+            fail_msg("%s differs after kills (seed %llu)", files[i], (unsigned long long)seed);
     assert_false(holds(broken, "tmp-"));
     assert_false(holds(broken, "saving-"));
     assert_false(holds(broken, "checkpoint-10"));
+}
+
+/* --- caches -------------------------------------------------------------------------------------------- */
+
+typedef struct stages {
+    int text, latents, reading;
+} stages;
+
+static void count_stage(void *user, const cn_train_progress *p)
+{
+    stages *s = user;
+    s->text += strcmp(p->stage, "text") == 0;
+    s->latents += strcmp(p->stage, "latents") == 0;
+    s->reading += strcmp(p->stage, "reading the cache") == 0;
+}
+
+/* The one file of `dir` whose name begins so. */
+static void find_file(const char *dir, const char *begin, char out[512])
+{
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    out[0] = 0;
+    for (struct dirent *e; (e = readdir(d));)
+        if (!strncmp(e->d_name, begin, strlen(begin))) snprintf(out, 512, "%s", e->d_name);
+    closedir(d);
+    assert_true(out[0]);
+}
+
+static void caches_stay_and_are_found_again(void **state)
+{
+    (void)state;
+    char whole[256], out[256], cache[256], vae[512], picture[256], *bytes = NULL;
+    size_t n = 0;
+    warnings w = {0};
+    path_in(whole, "uncached");
+    path_in(out, "cached");
+    path_in(cache, "cache");
+    cn_train_options o = options_for(whole);
+    o.validation_steps = 0;
+    o.checkpointing_steps = 0;
+    o.dataloader_num_workers = 0;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = out;
+    o.cache_dir = cache;
+    o.dataloader_num_workers = 3;
+    stages s = {0};
+    const cn_train_callbacks c = {.user = &s, .progress = count_stage};
+    must(cn_train(ctx, &o, &c, NULL));
+    assert_true(same_file(whole, out, "control.safetensors"));
+    assert_true(s.text && s.latents && !s.reading);
+    s = (stages){0};
+    must(cn_train(ctx, &o, &c, NULL)); /* nothing is encoded again */
+    assert_true(same_file(whole, out, "control.safetensors"));
+    assert_true(!s.text && !s.latents && s.reading);
+
+    find_file(cache, "vae-16x16-", vae);
+    damage(cache, vae, false);
+    s = (stages){0};
+    cn_ctx_set_log(ctx, take_warning, &w);
+    must(cn_train(ctx, &o, &c, NULL));
+    assert_int_equal(w.n, 1);
+    assert_non_null(strstr(w.last, "prompt.json:"));
+    assert_non_null(strstr(w.last, "damaged"));
+    assert_int_equal(s.latents, 1);
+    assert_true(same_file(whole, out, "control.safetensors"));
+    must(cn_train(ctx, &o, &c, NULL)); /* made whole for good */
+    assert_int_equal(w.n, 1);
+    cn_ctx_set_log(ctx, NULL, NULL);
+
+    path_in(picture, "scenes/target/3.png"); /* written anew: another time of change */
+    must(cn_file_read(ctx, picture, 1 << 20, &bytes, &n));
+    must(cn_file_write(ctx, picture, bytes, n));
+    cn_free(bytes);
+    s = (stages){0};
+    must(cn_train(ctx, &o, &c, NULL));
+    assert_int_equal(s.latents, 1);
+    o.resolution = 2 * TINY_PX; /* other files beside the first */
+    s = (stages){0};
+    must(cn_train(ctx, &o, &c, NULL));
+    assert_true(s.latents > 0 && !s.text);
+    assert_true(holds(cache, "vae-32x32-"));
+}
+
+static void bad_pairs_stop_the_run_or_are_left_out(void **state)
+{
+    (void)state;
+    char out[256], data[256], other[256];
+    warnings w = {0};
+    path_in(out, "bad");
+    path_in(data, "bad-scenes");
+    path_in(other, "bad-cache");
+    must(tiny_scenes_write(ctx, data, 12));
+    damage(data, "target/2.png", true);
+    cn_train_options o = options_for(out);
+    o.train_data_dir = data;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EFORMAT, "prompt.json:3");
+    o.skip_bad_data = true;
+    o.cache_dir = other;
+    cn_ctx_set_log(ctx, take_warning, &w);
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_int_equal(w.n, 1);
+    assert_non_null(strstr(w.last, "prompt.json:3"));
+    assert_non_null(strstr(w.last, "left out"));
+    /* a condition that breaks once its picture is encoded shows while training */
+    damage(data, "source/5.png", true);
+    w = (warnings){0};
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(w.n >= 2);
+    assert_non_null(strstr(w.last, "prompt.json:6"));
+    assert_non_null(strstr(w.last, "the next pair takes its place"));
+    cn_ctx_set_log(ctx, NULL, NULL);
+    o.skip_bad_data = false;
+    o.train_data_dir = data;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EFORMAT, "prompt.json:");
 }
 
 /* --- a full disk --------------------------------------------------------------------------------------- */
@@ -223,39 +376,7 @@ static void a_full_disk_loses_nothing(void **state)
     assert_true(same_file(whole, out, "control.safetensors"));
 }
 
-/* --- damage -------------------------------------------------------------------------------------------- */
-
-/* Changes one byte in the middle of a file, or cuts it there. */
-static void damage(const char *dir, const char *name, bool cut)
-{
-    char path[512], byte = 0;
-    struct stat st;
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    const int fd = open(path, O_RDWR);
-    assert_true(fd >= 0);
-    assert_int_equal(fstat(fd, &st), 0);
-    if (cut) {
-        assert_int_equal(ftruncate(fd, st.st_size / 2), 0);
-    } else {
-        assert_int_equal(pread(fd, &byte, 1, st.st_size / 2), 1);
-        byte ^= 1;
-        assert_int_equal(pwrite(fd, &byte, 1, st.st_size / 2), 1);
-    }
-    close(fd);
-}
-
-typedef struct warnings {
-    int n;
-    char last[1024];
-} warnings;
-
-static void take_warning(void *user, cn_log_level level, const char *line)
-{
-    warnings *w = user;
-    if (level != CN_LOG_WARN) return;
-    w->n++;
-    snprintf(w->last, sizeof w->last, "%s", line);
-}
+/* --- damaged checkpoints --------------------------------------------------------------------------------- */
 
 static void damaged_checkpoints_are_named_and_passed_over(void **state)
 {
@@ -308,6 +429,8 @@ int main(int argc, char **argv)
     if (argc == 5 && strcmp(argv[1], "child") == 0) return child(argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_runs_give_the_same_bytes),
+        cmocka_unit_test(caches_stay_and_are_found_again),
+        cmocka_unit_test(bad_pairs_stop_the_run_or_are_left_out),
         cmocka_unit_test(a_full_disk_loses_nothing),
         cmocka_unit_test(damaged_checkpoints_are_named_and_passed_over),
         cmocka_unit_test(without_a_whole_checkpoint_nothing_starts),
