@@ -212,7 +212,12 @@ void cn_draw_convex(cn_image *image, const cn_point *corners, int n, const uint8
 
 void cn_draw_wide_line(cn_image *image, cn_point a, cn_point b, int width, const uint8_t rgb[3])
 {
+    /* first cut to the picture with a border of the line's width */
+    const cn_point last = {image->width + 2 * width - 1, image->height + 2 * width - 1};
     a = reachable_point(a), b = reachable_point(b);
+    a = (cn_point){a.x + width, a.y + width}, b = (cn_point){b.x + width, b.y + width};
+    if (!clip(last, &a, &b)) return;
+    a = (cn_point){a.x - width, a.y - width}, b = (cn_point){b.x - width, b.y - width};
     const double dx = (double)(a.x - b.x), dy = (double)(b.y - a.y);
     const double length = sqrt(dx * dx + dy * dy);
     if (length > 0) {
