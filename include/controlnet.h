@@ -402,10 +402,12 @@ void cn_pipeline_destroy(cn_pipeline *p);
 
 /* What one ControlNet gets. */
 typedef struct cn_control_options {
-    const cn_image *image;    /* brought to the picture's size: aspect kept, centre cropped */
-    const char *preprocessor; /* a kind of annotator; NULL or "none": the image is the condition */
-    double strength;          /* 1 */
-    double start, end;        /* part of the steps it acts on: 0, 1 */
+    const cn_image *image; /* brought to the picture's size: aspect kept, centre cropped */
+    /* A kind of annotator, settings may follow: "canny low=50"; NULL or "none": the image is the condition. */
+    const char *preprocessor;
+    const char *const *preprocessor_weights; /* as cn_annotate_options.weights; NULL */
+    double strength;                         /* 1 */
+    double start, end;                       /* part of the steps it acts on: 0, 1 */
     /* "balanced" (NULL); "prompt": residual i of 0..12 counts 0.825^(12-i), so the prompt decides more;
      * "controlnet": the same, and the guidance's unconditional half is drawn without it. */
     const char *mode;
@@ -492,18 +494,46 @@ typedef struct cn_annotate_options {
     const char *const *settings; /* "name=value" ..., NULL at the end; or NULL */
     int64_t
         resolution; /* the shorter side first goes to this, sides to multiples of 64; 0: as it is */
-    const char *weights; /* for kinds with a network; NULL */
+    /* The annotator sees the picture at this resolution, and what it makes is brought to the size above; 0:
+     * at that size. The published apps' default is 512, for depth and normals 384. */
+    int64_t detect_resolution;
+    /* For kinds with networks: the files as published or converted (.pth, .pt, .bin, .safetensors), told by
+     * content, or folders that hold them under their published names; NULL at the end; or NULL. */
+    const char *const *weights;
 } cn_annotate_options;
 
-/* options may be NULL. *out: cn_image_destroy it. */
+/* An annotator for many pictures: weights are opened and checked once, and read with the first picture. Belongs
+ * to ctx, one thread at a time. options may be NULL. kind: a kind's name or one of its other names, settings may
+ * follow it: "canny low=50". CN_EMISMATCH for a file that holds another network, which the message names. */
+typedef struct cn_annotator cn_annotator;
+cn_status cn_annotator_create(cn_ctx *ctx, const char *kind, const cn_annotate_options *options,
+                              cn_annotator **out);
+/* *out: cn_image_destroy it. */
+cn_status cn_annotator_run(cn_annotator *a, const cn_image *in, cn_image **out);
+/* Image file to PNG. */
+cn_status cn_annotator_run_file(cn_annotator *a, const char *in, const char *out);
+void cn_annotator_destroy(cn_annotator *a);
+
+/* The same for one picture. */
 cn_status cn_annotate_image(cn_ctx *ctx, const char *kind, const cn_annotate_options *options,
                             const cn_image *in, cn_image **out);
-/* Image file to PNG. */
 cn_status cn_annotate_file(cn_ctx *ctx, const char *kind, const cn_annotate_options *options,
                            const char *in, const char *out);
 
 /* Kind i's name, NULL behind the last; *title (may be NULL) says what it makes. */
 const char *cn_annotate_kind(int i, const char **title);
+/* The kind that a name stands for, '-' and '_' being the same; NULL for an unknown one. */
+const char *cn_annotate_find(const char *name);
+/* Other name i, as users of other programs know it; *stands_for (may be NULL): the kind and its settings, "hed
+ * safe=1". NULL behind the last. */
+const char *cn_annotate_alias(int i, const char **stands_for);
+/* Networks of one role do the same work, one of them is wanted; role 0 is always needed. */
+typedef struct cn_annotate_network {
+    const char *name, *file, *url; /* file: as published at url */
+    int role;
+} cn_annotate_network;
+/* Network i of a kind; false behind the last and for an unknown kind. */
+bool cn_annotate_network_at(const char *kind, int i, cn_annotate_network *out);
 typedef struct cn_annotate_setting {
     const char *name, *help;
     bool is_switch, whole; /* 0 or 1; a whole number */

@@ -7,23 +7,6 @@
 
 /* --- scenes -------------------------------------------------------------------------------------- */
 
-/* "canny low=50 high=100" to its kind and options. */
-static cn_status parse_condition(cn_ctx *ctx, const char *text, cn_annotate_args *args)
-{
-    char words[512], *rest = NULL;
-    const cn_annotator *kind = NULL;
-    CN_TRY(cn_format(ctx, words, sizeof words, "%s", text));
-    char *word = strtok_r(words, " ,", &rest);
-    if (!word) return cn_fail(ctx, CN_EINVAL, "no condition given; canny or edges, for instance");
-    cn_status s = cn_annotator_need(ctx, word, &kind);
-    if (s != CN_OK)
-        return cn_fail_prefix(
-            ctx, s, "condition \"%s\" is none of edges, depth, normal, segmentation", word);
-    cn_annotate_defaults(kind, args);
-    while ((word = strtok_r(NULL, " ,", &rest))) CN_TRY(cn_annotate_parse(ctx, args, word));
-    return CN_OK;
-}
-
 /* Every option spelled out, so that whoever reads scenes.txt can make the same condition. */
 static cn_status describe(cn_ctx *ctx, const cn_annotate_args *args, char *out, size_t cap)
 {
@@ -67,7 +50,11 @@ cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
     if (exact >= 0) {
         d.condition = (cn_scene_condition)exact;
     } else {
-        CN_TRY(parse_condition(ctx, condition, &args));
+        cn_status s = cn_annotate_read(ctx, condition, &args);
+        if (s != CN_OK)
+            return cn_fail_prefix(ctx, s,
+                                  "condition \"%s\" is none of edges, depth, normal, segmentation",
+                                  condition);
         CN_TRY(describe(ctx, &args, name, sizeof name));
         d.compute = annotate_scene;
         d.compute_name = name;

@@ -186,7 +186,8 @@ static cn_status read_hint(cn_job *j, int k, cn_pass *pass)
     const cn_image *image = NULL;
     cn_status s = fit(j, pass, "condition image", c->image, &sized, &image);
     if (s == CN_OK && c->preprocessor && strcmp(c->preprocessor, "none") != 0) {
-        s = cn_annotate_image(j->p->ctx, c->preprocessor, NULL, image, &made);
+        const cn_annotate_options o = {.weights = c->preprocessor_weights};
+        s = cn_annotate_image(j->p->ctx, c->preprocessor, &o, image, &made);
         image = made;
     }
     size_t n = (size_t)pass->width * (size_t)pass->height * 3;

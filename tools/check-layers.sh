@@ -48,7 +48,8 @@ BEGIN {
     allow("cuda", "base graph")
     # Networks are written once, for every backend.
     allow("model", "base io graph")
-    allow("annotate", "base io graph")
+    # The networks of annotators are loaded as the models are.
+    allow("annotate", "base io graph model")
     allow("diffuse", "base io graph cpu cuda model annotate")
     # Training adds noise by the schedule that sampling takes away.
     allow("train", "base io graph cpu cuda model annotate diffuse")

@@ -3,52 +3,62 @@
 
 #include "annotate/canny.h"
 #include "annotate/labels.h"
+#include "annotate/mlsd.h"
 #include "annotate/pointwise.h"
-#include "annotate/resize.h"
 #include "annotate/strokes.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static cn_status run_none(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in,
-                          cn_image **out)
+static cn_status run_none(cn_session *s, const cn_image *in, cn_image **out)
 {
-    (void)args;
-    return cn_image_copy(ctx, in, out);
+    return cn_image_copy(cn_session_ctx(s), in, out);
 }
 
-static cn_status run_invert(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in,
-                            cn_image **out)
+static cn_status run_invert(cn_session *s, const cn_image *in, cn_image **out)
 {
-    (void)args;
-    return cn_image_invert(ctx, in, out);
+    return cn_image_invert(cn_session_ctx(s), in, out);
 }
 
-static const cn_annotator_option canny_options[] = {
+/* A kind's options with their number. */
+#define OPTIONS(list) .options = (list), .n_options = CN_COUNT(list)
+
+static const cn_kind_option canny_options[] = {
     {"low", "gradients above this go on from an edge", CN_OPTION_NUMBER, 0, 2040, 100},
     {"high", "gradients above this start an edge", CN_OPTION_NUMBER, 0, 2040, 200},
     {"l2", "Euclidean length of the gradient instead of |dx| + |dy|", CN_OPTION_BOOL, 0, 1, 0},
 };
 
-static cn_status run_canny(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in,
-                           cn_image **out)
+static cn_status run_canny(cn_session *s, const cn_image *in, cn_image **out)
 {
-    const double *v = args->values;
-    return cn_canny(ctx, in, v[0], v[1], v[2] != 0, out);
+    const double *v = cn_session_args(s)->values;
+    return cn_canny(cn_session_ctx(s), in, v[0], v[1], v[2] != 0, out);
 }
 
-static const cn_annotator_option scribble_options[] = {
+static const cn_kind_option mlsd_options[] = {
+    {"value_threshold", "lines whose centre is less likely than this are dropped", CN_OPTION_NUMBER,
+     0.01, 2, 0.1},
+    {"distance_threshold", "so are lines that are shorter than this, in the network's cells",
+     CN_OPTION_NUMBER, 0.01, 20, 0.1},
+};
+
+static cn_status run_mlsd(cn_session *s, const cn_image *in, cn_image **out)
+{
+    const double *v = cn_session_args(s)->values;
+    return cn_mlsd(s, in, (float)v[0], (float)v[1], out);
+}
+
+static const cn_kind_option scribble_options[] = {
     {"mask", "the drawing is white on black already", CN_OPTION_BOOL, 0, 1, 0},
 };
 
-static cn_status run_scribble(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in,
-                              cn_image **out)
+static cn_status run_scribble(cn_session *s, const cn_image *in, cn_image **out)
 {
-    return cn_scribble(ctx, in, args->values[0] != 0, out);
+    return cn_scribble(cn_session_ctx(s), in, cn_session_args(s)->values[0] != 0, out);
 }
 
-static const cn_annotator_option strokes_options[] = {
+static const cn_kind_option strokes_options[] = {
     {"threshold", "edges weaker than this after the first blur are dropped", CN_OPTION_NUMBER, 0,
      255, 127},
     {"sigma", "blur in pixels before thinning", CN_OPTION_NUMBER, 0.1, 64, 3},
@@ -56,45 +66,64 @@ static const cn_annotator_option strokes_options[] = {
     {"level", "what is brighter than this after it is a stroke", CN_OPTION_NUMBER, 0, 254, 4},
 };
 
-static cn_status run_strokes(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in,
-                             cn_image **out)
+static cn_status run_strokes(cn_session *s, const cn_image *in, cn_image **out)
 {
-    const double *v = args->values;
+    const double *v = cn_session_args(s)->values;
     cn_stroke_rules rules = {v[0], v[1], v[2], v[3]};
-    return cn_strokes(ctx, in, &rules, out);
+    return cn_strokes(cn_session_ctx(s), in, &rules, out);
 }
 
-static cn_status run_seg_ade(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in,
-                             cn_image **out)
+static cn_status run_seg_ade(cn_session *s, const cn_image *in, cn_image **out)
 {
     /* A resized label map would hold classes that are in between. */
-    if (args->resolution)
-        return cn_fail(ctx, CN_EINVAL,
+    if (cn_session_args(s)->resolution || cn_session_args(s)->detect_resolution)
+        return cn_fail(cn_session_ctx(s), CN_EINVAL,
                        "seg-ade takes label maps as they are: leave out the resolution");
-    return cn_ade20k_colors(ctx, in, out);
+    return cn_ade20k_colors(cn_session_ctx(s), in, out);
 }
 
-static const cn_annotator kinds[] = {
-    {"none", "the picture as it is", NULL, 0, false, run_none},
-    {"canny", "Canny edges, white on black", canny_options, CN_COUNT(canny_options), false,
-     run_canny},
-    {"scribble", "a user's drawing, dark on light, as white strokes on black", scribble_options,
-     CN_COUNT(scribble_options), false, run_scribble},
-    {"strokes", "a soft edge map (HED, PiDiNet), white on black, as a scribble", strokes_options,
-     CN_COUNT(strokes_options), false, run_strokes},
-    {"seg-ade", "an ADE20K label map (grey, 0 to 150) in the colours of its classes", NULL, 0,
-     false, run_seg_ade},
-    {"invert", "dark and light exchanged", NULL, 0, false, run_invert},
+static const cn_kind kinds[] = {
+    {.name = "none", .title = "the picture as it is", .run = run_none},
+    {.name = "canny",
+     .title = "Canny edges, white on black",
+     OPTIONS(canny_options),
+     .run = run_canny},
+    {.name = "mlsd",
+     .title = "straight lines (M-LSD), white on black",
+     OPTIONS(mlsd_options),
+     .run = run_mlsd,
+     .networks = {{&cn_mlsd_large, 0}, {&cn_mlsd_tiny, 0}},
+     .multiple = 16,
+     .map_filter = CN_FILTER_NEAREST},
+    {.name = "scribble",
+     .title = "a user's drawing, dark on light, as white strokes on black",
+     OPTIONS(scribble_options),
+     .run = run_scribble},
+    {.name = "strokes",
+     .title = "a soft edge map (HED, PiDiNet), white on black, as a scribble",
+     OPTIONS(strokes_options),
+     .run = run_strokes},
+    {.name = "seg-ade",
+     .title = "an ADE20K label map (grey, 0 to 150) in the colours of its classes",
+     .run = run_seg_ade},
+    {.name = "invert", .title = "dark and light exchanged", .run = run_invert},
 };
 
-int cn_annotator_count(void)
+/* As stable-diffusion-webui's ControlNet extension and diffusers' controlnet_aux call them. */
+static const struct {
+    const char *name, *stands_for;
+} aliases[] = {
+    {"m-lsd", "mlsd"},
+};
+
+int cn_kind_count(void)
 {
     return (int)CN_COUNT(kinds);
 }
 
-const cn_annotator *cn_annotator_at(int i)
+const cn_kind *cn_kind_at(int i)
 {
-    return i >= 0 && i < cn_annotator_count() ? &kinds[i] : NULL;
+    return i >= 0 && i < cn_kind_count() ? &kinds[i] : NULL;
 }
 
 /* Names match with '-' for '_'; the first n characters of `given` count. */
@@ -107,22 +136,45 @@ static bool same_name(const char *name, const char *given, size_t n)
     return name[n] == 0;
 }
 
-const cn_annotator *cn_annotator_find(const char *name)
+bool cn_kind_alias_at(int i, const char **name, const char **stands_for)
 {
-    for (int i = 0; i < cn_annotator_count(); i++)
-        if (same_name(kinds[i].name, name, strlen(name))) return &kinds[i];
+    if (i < 0 || i >= (int)CN_COUNT(aliases)) return false;
+    *name = aliases[i].name;
+    *stands_for = aliases[i].stands_for;
+    return true;
+}
+
+/* A kind's own name of n characters. */
+static const cn_kind *find_own(const char *name, size_t n)
+{
+    for (int i = 0; i < cn_kind_count(); i++)
+        if (same_name(kinds[i].name, name, n)) return &kinds[i];
     return NULL;
 }
 
-cn_status cn_annotator_need(cn_ctx *ctx, const char *name, const cn_annotator **out)
+/* What an alias stands for, NULL for a name that is none. */
+static const char *find_alias(const char *name)
 {
-    const cn_annotator *kind = cn_annotator_find(name);
+    for (size_t i = 0; i < CN_COUNT(aliases); i++)
+        if (same_name(aliases[i].name, name, strlen(name))) return aliases[i].stands_for;
+    return NULL;
+}
+
+const cn_kind *cn_kind_find(const char *name)
+{
+    const char *text = find_alias(name);
+    return text ? find_own(text, strcspn(text, " ")) : find_own(name, strlen(name));
+}
+
+cn_status cn_kind_need(cn_ctx *ctx, const char *name, const cn_kind **out)
+{
+    const cn_kind *kind = cn_kind_find(name);
     if (kind) {
         *out = kind;
         return CN_OK;
     }
     cn_str names = {0};
-    for (int i = 0; i < cn_annotator_count(); i++)
+    for (int i = 0; i < cn_kind_count(); i++)
         cn_str_addf(&names, "%s%s", i ? ", " : "", kinds[i].name);
     cn_status s = cn_fail(ctx, CN_EINVAL, "no annotator is called '%.64s': there are %s", name,
                           names.data ? names.data : "others");
@@ -130,7 +182,7 @@ cn_status cn_annotator_need(cn_ctx *ctx, const char *name, const cn_annotator **
     return s;
 }
 
-void cn_annotate_defaults(const cn_annotator *kind, cn_annotate_args *args)
+void cn_annotate_defaults(const cn_kind *kind, cn_annotate_args *args)
 {
     *args = (cn_annotate_args){.kind = kind};
     for (int i = 0; i < kind->n_options; i++) args->values[i] = kind->options[i].otherwise;
@@ -147,7 +199,7 @@ static bool parse_bool(const char *text, double *out)
     return false;
 }
 
-static cn_status unknown_option(cn_ctx *ctx, const cn_annotator *kind, const char *name, size_t n)
+static cn_status unknown_option(cn_ctx *ctx, const cn_kind *kind, const char *name, size_t n)
 {
     cn_str names = {0};
     for (int i = 0; i < kind->n_options; i++)
@@ -162,11 +214,11 @@ static cn_status unknown_option(cn_ctx *ctx, const cn_annotator *kind, const cha
 static cn_status set_option(cn_ctx *ctx, cn_annotate_args *args, const char *name, size_t n,
                             const char *value)
 {
-    const cn_annotator *kind = args->kind;
+    const cn_kind *kind = args->kind;
     int i = 0;
     while (i < kind->n_options && !same_name(kind->options[i].name, name, n)) i++;
     if (i == kind->n_options) return unknown_option(ctx, kind, name, n);
-    const cn_annotator_option *o = &kind->options[i];
+    const cn_kind_option *o = &kind->options[i];
     double v = 0;
     if (o->type == CN_OPTION_BOOL) {
         if (!parse_bool(value ? value : "1", &v))
@@ -199,18 +251,31 @@ cn_status cn_annotate_parse(cn_ctx *ctx, cn_annotate_args *args, const char *tex
     return set_option(ctx, args, text, n, text[n] ? text + n + 1 : NULL);
 }
 
-cn_status cn_annotate(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in, cn_image **out)
+/* The settings behind the first word of `text`. */
+static cn_status parse_settings(cn_ctx *ctx, cn_annotate_args *args, const char *text)
 {
-    const cn_annotator *kind = args->kind;
-    if (args->weights && !kind->uses_weights)
-        return cn_fail(ctx, CN_EINVAL, "%s has no network: it takes no weights (%s)", kind->name,
-                       args->weights);
-    if (!args->weights && kind->uses_weights)
-        return cn_fail(ctx, CN_EINVAL, "%s needs its network's weights", kind->name);
-    if (args->resolution == 0) return kind->run(ctx, args, in, out);
-    cn_image *resized = NULL;
-    CN_TRY(cn_image_resize_64(ctx, in, args->resolution, &resized));
-    cn_status s = kind->run(ctx, args, resized, out);
-    cn_image_destroy(resized);
-    return s;
+    static const char between[] = " ,";
+    char word[256];
+    for (text += strcspn(text, between); *(text += strspn(text, between));) {
+        const size_t n = strcspn(text, between);
+        CN_TRY(cn_format(ctx, word, sizeof word, "%.*s", (int)n, text));
+        CN_TRY(cn_annotate_parse(ctx, args, word));
+        text += n;
+    }
+    return CN_OK;
+}
+
+cn_status cn_annotate_read(cn_ctx *ctx, const char *text, cn_annotate_args *args)
+{
+    char name[64];
+    const cn_kind *kind = NULL;
+    cn_annotate_args a;
+    text += strspn(text, " ,");
+    CN_TRY(cn_format(ctx, name, sizeof name, "%.*s", (int)strcspn(text, " ,"), text));
+    CN_TRY(cn_kind_need(ctx, name, &kind));
+    cn_annotate_defaults(kind, &a);
+    if (find_alias(name)) CN_TRY(parse_settings(ctx, &a, find_alias(name)));
+    CN_TRY(parse_settings(ctx, &a, text));
+    *args = a;
+    return CN_OK;
 }

@@ -1,59 +1,96 @@
 /* annotate.h - the kinds of condition there are, each with its options, behind one call.
  *
- * A kind is a row of the table in annotate.c: name, options with their ranges and defaults, and run().
- * The command line, the demo and the dataset tools read this table; none of them knows a kind by name.
+ * A kind is a row of the table in annotate.c: name, options with their ranges and defaults, the networks it
+ * runs (network.h), and run(). The command line, the demo, drawing and the dataset tools read this table;
+ * none of them knows a kind by name.
  */
 #ifndef CN_ANNOTATE_ANNOTATE_H
 #define CN_ANNOTATE_ANNOTATE_H
 
-#include "base/base.h"
-#include "io/image.h"
+#include "annotate/resize.h"
+#include "graph/backend.h"
 
-enum { CN_ANNOTATE_MAX_OPTIONS = 8 };
+enum { CN_ANNOTATE_MAX_OPTIONS = 8, CN_KIND_NETWORKS = 4 };
 
 typedef enum cn_option_type { CN_OPTION_NUMBER, CN_OPTION_INT, CN_OPTION_BOOL } cn_option_type;
 
-typedef struct cn_annotator_option {
+typedef struct cn_kind_option {
     const char *name, *help;
     cn_option_type type;
     double min, max, otherwise; /* a bool is 0 or 1 */
-} cn_annotator_option;
+} cn_kind_option;
 
-typedef struct cn_annotator cn_annotator;
+typedef struct cn_kind cn_kind;
+typedef struct cn_network cn_network;
+typedef struct cn_session cn_session;
 
-/* Filled by cn_annotate_defaults, then by cn_annotate_set. */
+/* Filled by cn_annotate_read or cn_annotate_defaults, then by cn_annotate_set. */
 typedef struct cn_annotate_args {
-    const cn_annotator *kind;
+    const cn_kind *kind;
     double values[CN_ANNOTATE_MAX_OPTIONS]; /* in the order of kind->options */
-    int64_t resolution;  /* the input goes through cn_image_resize_64 first; 0: as it is */
-    const char *weights; /* the network's file, for kinds with uses_weights; borrowed */
+    int64_t resolution; /* the condition has the size of cn_image_resize_64's; 0: the picture's */
+    int64_t
+        detect_resolution; /* the annotator sees the picture at this one; 0: at the condition's size */
+    /* Paths of the networks' files, or of folders with files of their published names; NULL at the end.
+     * Borrowed, as the list itself; NULL for none. */
+    const char *const *weights;
 } cn_annotate_args;
 
-struct cn_annotator {
+/* A network that a kind takes. Networks of one role do the same work: one of them is wanted. A kind can't do
+ * without role 0; it asks for the others when it needs them. */
+typedef struct cn_kind_network {
+    const cn_network *net;
+    int role;
+} cn_kind_network;
+
+struct cn_kind {
     const char *name, *title;
-    const cn_annotator_option *options;
+    const cn_kind_option *options;
     int n_options;
-    bool uses_weights;
-    /* `in` has its resolution already. *out: cn_image_destroy it. */
-    cn_status (*run)(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in, cn_image **out);
+    /* `in` has the size that the annotator shall see. *out: of any size, brought to the condition's by
+     * map_filter; cn_image_destroy it. */
+    cn_status (*run)(cn_session *s, const cn_image *in, cn_image **out);
+    cn_kind_network networks[CN_KIND_NETWORKS]; /* the rest is NULL */
+    int multiple;                               /* sides it can see are multiples of it; 0: any */
+    cn_filter map_filter;
 };
 
-int cn_annotator_count(void);
+int cn_kind_count(void);
 /* NULL outside 0..count-1. */
-const cn_annotator *cn_annotator_at(int i);
-/* NULL when there is none of that name; '-' and '_' are the same. */
-const cn_annotator *cn_annotator_find(const char *name);
+const cn_kind *cn_kind_at(int i);
+/* Other names that users know, with the kind and settings they stand for: "hed safe=1". False behind the last. */
+bool cn_kind_alias_at(int i, const char **name, const char **stands_for);
+/* NULL when there is none of that name, aliases included; '-' and '_' are the same. */
+const cn_kind *cn_kind_find(const char *name);
 /* The same, with an error that lists the names there are. */
-cn_status cn_annotator_need(cn_ctx *ctx, const char *name, const cn_annotator **out) CN_CHECKED;
+cn_status cn_kind_need(cn_ctx *ctx, const char *name, const cn_kind **out) CN_CHECKED;
 
-void cn_annotate_defaults(const cn_annotator *kind, cn_annotate_args *args);
+void cn_annotate_defaults(const cn_kind *kind, cn_annotate_args *args);
 /* CN_EINVAL for an unknown option, a value that isn't of its type, or one out of range. */
 cn_status cn_annotate_set(cn_ctx *ctx, cn_annotate_args *args, const char *name,
                           const char *value) CN_CHECKED;
 /* The same from "name=value"; a bare name switches a bool on. */
 cn_status cn_annotate_parse(cn_ctx *ctx, cn_annotate_args *args, const char *text) CN_CHECKED;
-/* Checks the weights against the kind, resizes to the resolution and runs. */
+/* A kind with settings in words, "canny low=50, high=100": everything not said has its default. */
+cn_status cn_annotate_read(cn_ctx *ctx, const char *text, cn_annotate_args *args) CN_CHECKED;
+
+/* --- session.c ------------------------------------------------------------------------------------------ */
+
+/* An annotator for many pictures: opens and recognises the weight files, which must fit the kind. backend runs
+ * the networks and must outlive the session; NULL for kinds that have none. */
+cn_status cn_session_open(cn_ctx *ctx, const cn_annotate_args *args, cn_backend *backend,
+                          cn_session **out) CN_CHECKED;
+void cn_session_close(cn_session *s);
+/* One picture to its condition; *out: cn_image_destroy it. Weights are read when the first one comes. */
+cn_status cn_session_annotate(cn_session *s, const cn_image *in, cn_image **out) CN_CHECKED;
+/* One picture through a session of its own, for kinds without networks. */
 cn_status cn_annotate(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in,
                       cn_image **out) CN_CHECKED;
+
+/* For a kind's run(). */
+cn_ctx *cn_session_ctx(const cn_session *s);
+const cn_annotate_args *cn_session_args(const cn_session *s);
+/* The size that the condition will have. */
+void cn_session_size(const cn_session *s, int64_t *width, int64_t *height);
 
 #endif

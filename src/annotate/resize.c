@@ -99,7 +99,8 @@ cn_status cn_image_resize(cn_ctx *ctx, const cn_image *in, int64_t width, int64_
     return CN_OK;
 }
 
-cn_status cn_image_resize_64(cn_ctx *ctx, const cn_image *in, int64_t resolution, cn_image **out)
+cn_status cn_resize_64_size(cn_ctx *ctx, const cn_image *in, int64_t resolution, int64_t *w,
+                            int64_t *h)
 {
     if (resolution < 1 || resolution > SIDE_MAX)
         return cn_fail(ctx, CN_EINVAL, "resolution %lld: must be 1..%d pixels",
@@ -113,8 +114,18 @@ cn_status cn_image_resize_64(cn_ctx *ctx, const cn_image *in, int64_t resolution
                        "be 64..%d",
                        (long long)in->width, (long long)in->height, (long long)resolution, width,
                        height, SIDE_MAX);
-    return cn_image_resize(ctx, in, (int64_t)width, (int64_t)height,
-                           k > 1 ? CN_FILTER_LANCZOS4 : CN_FILTER_AREA, out);
+    *w = (int64_t)width;
+    *h = (int64_t)height;
+    return CN_OK;
+}
+
+cn_status cn_image_resize_64(cn_ctx *ctx, const cn_image *in, int64_t resolution, cn_image **out)
+{
+    int64_t w = 0, h = 0;
+    CN_TRY(cn_resize_64_size(ctx, in, resolution, &w, &h));
+    return cn_image_resize(
+        ctx, in, w, h,
+        resolution > CN_MIN(in->height, in->width) ? CN_FILTER_LANCZOS4 : CN_FILTER_AREA, out);
 }
 
 cn_status cn_image_resize_cover(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,

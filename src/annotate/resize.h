@@ -40,6 +40,9 @@ cn_status cn_image_resize(cn_ctx *ctx, const cn_image *in, int64_t width, int64_
  * would become 0. */
 cn_status cn_image_resize_64(cn_ctx *ctx, const cn_image *in, int64_t resolution,
                              cn_image **out) CN_CHECKED;
+/* The size that it gives. */
+cn_status cn_resize_64_size(cn_ctx *ctx, const cn_image *in, int64_t resolution, int64_t *width,
+                            int64_t *height) CN_CHECKED;
 /* Fills width x height, aspect kept: the centre of `in` with the target's proportions (to the nearest
  * source pixel), resized by area when shrinking and lanczos4 when enlarging. */
 cn_status cn_image_resize_cover(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,

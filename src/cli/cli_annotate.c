@@ -10,15 +10,20 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-enum { OPT_HEAD, OPT_OUTPUT, OPT_RESOLUTION, OPT_MODEL, OPT_THREADS, OPT_OWN };
-enum { MAX_OWN = 16, SETTING_BYTES = 256 };
+enum { OPT_HEAD, OPT_OUTPUT, OPT_RESOLUTION, OPT_DETECT, OPT_MODEL, OPT_THREADS, OPT_OWN };
+enum { MAX_OWN = 16, SETTING_BYTES = 256, MAX_WEIGHTS = 8 };
 
 static const cli_option common[OPT_OWN] = {
     [OPT_HEAD] = {NULL, 0, NULL, "Options"},
     [OPT_OUTPUT] = {"output", 'o', "OUT", "PNG file, or folder when IN is one"},
     [OPT_RESOLUTION] = {"resolution", 0, "PX",
                         "bring the shorter side to PX first, both to multiples of 64"},
-    [OPT_MODEL] = {"model", 0, "WEIGHTS", "the network's weights, for kinds that have one"},
+    [OPT_DETECT] = {"detect-resolution", 0, "PX",
+                    "what the annotator sees is brought to PX, the condition keeps\n"
+                    "its size"},
+    [OPT_MODEL] = {"model", 'm', "WEIGHTS",
+                   "the network's weights, for kinds that have one: files, or a\n"
+                   "folder of files as published. May be given several times"},
     [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
 };
 
@@ -26,8 +31,8 @@ typedef struct request {
     const char *kind, *in, *out;
     cn_annotate_options options;
     char settings[MAX_OWN][SETTING_BYTES];
-    const char *list[MAX_OWN + 1];
-    int n_settings, threads;
+    const char *list[MAX_OWN + 1], *weights[MAX_WEIGHTS + 1];
+    int n_settings, n_weights, threads;
 } request;
 
 /* A kind's own options behind the common ones. names and help lend their memory to the table. */
@@ -56,13 +61,6 @@ static void add_own(own_options *o, const char *kind)
     }
 }
 
-static bool known_kind(const char *kind)
-{
-    for (int i = 0; cn_annotate_kind(i, NULL); i++)
-        if (strcmp(cn_annotate_kind(i, NULL), kind) == 0) return true;
-    return false;
-}
-
 static int unknown_kind(const cli_parser *p, const char *kind)
 {
     char list[1024] = "";
@@ -86,7 +84,14 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     switch (id) {
     case OPT_OUTPUT: r->out = p->value; return true;
     case OPT_RESOLUTION: return cli_int(p, id, 1, 32768, &r->options.resolution);
-    case OPT_MODEL: r->options.weights = p->value; return true;
+    case OPT_DETECT: return cli_int(p, id, 1, 32768, &r->options.detect_resolution);
+    case OPT_MODEL:
+        if (r->n_weights < MAX_WEIGHTS) {
+            r->weights[r->n_weights++] = p->value;
+            return true;
+        }
+        cli_usage_error(p, "%s", "too many files of weights");
+        return false;
     case OPT_THREADS:
         if (!cli_int(p, id, 1, 1024, &n)) return false;
         r->threads = (int)n;
@@ -122,7 +127,7 @@ static int is_picture(const struct dirent *e)
     return 0;
 }
 
-static int annotate_entry(cn_ctx *ctx, const request *r, const char *name)
+static int annotate_entry(cn_ctx *ctx, cn_annotator *a, const request *r, const char *name)
 {
     char in[4096], out[4096];
     int n = snprintf(in, sizeof in, "%s/%s", r->in, name);
@@ -130,13 +135,11 @@ static int annotate_entry(cn_ctx *ctx, const request *r, const char *name)
         snprintf(out, sizeof out, "%s/%.*s.png", r->out, (int)(strrchr(name, '.') - name), name);
     if (n < 0 || m < 0 || (size_t)n >= sizeof in || (size_t)m >= sizeof out)
         return cli_error("annotate", "%s/%s: the path is too long", r->in, name);
-    if (cn_annotate_file(ctx, r->kind, &r->options, in, out) != CN_OK)
-        return cli_failed(ctx, "annotate");
-    return CLI_DONE;
+    return cn_annotator_run_file(a, in, out) == CN_OK ? CLI_DONE : cli_failed(ctx, "annotate");
 }
 
 /* Goes on behind a picture that fails, so that one bad file doesn't cost the rest. */
-static int annotate_folder(cn_ctx *ctx, const request *r)
+static int annotate_folder(cn_ctx *ctx, cn_annotator *a, const request *r)
 {
     struct dirent **list = NULL;
     if (mkdir(r->out, 0777) != 0 && errno != EEXIST)
@@ -148,7 +151,7 @@ static int annotate_folder(cn_ctx *ctx, const request *r)
     cli_progress progress;
     cli_progress_init(&progress, false);
     for (int i = 0; i < n; i++) {
-        if (annotate_entry(ctx, r, list[i]->d_name) != CLI_DONE) failed++;
+        if (annotate_entry(ctx, a, r, list[i]->d_name) != CLI_DONE) failed++;
         free(list[i]);
         cli_progress_show(&progress, "pictures", i + 1, n);
     }
@@ -169,10 +172,14 @@ static int annotate(const request *r)
     cn_ctx *ctx = cli_context_create("annotate", r->threads);
     if (!ctx) return CLI_FAILED;
     int status = CLI_DONE;
-    if (folder)
-        status = annotate_folder(ctx, r);
-    else if (cn_annotate_file(ctx, r->kind, &r->options, r->in, r->out) != CN_OK)
+    cn_annotator *a = NULL;
+    if (cn_annotator_create(ctx, r->kind, &r->options, &a) != CN_OK)
         status = cli_failed(ctx, "annotate");
+    else if (folder)
+        status = annotate_folder(ctx, a, r);
+    else if (cn_annotator_run_file(a, r->in, r->out) != CN_OK)
+        status = cli_failed(ctx, "annotate");
+    cn_annotator_destroy(a);
     cli_context_destroy(ctx);
     return status;
 }
@@ -189,7 +196,7 @@ int cmd_annotate(int argc, char **argv)
         .argv = argv};
     add_own(&own, r.kind ? r.kind : "");
     p.n_options = own.n;
-    if (r.kind && !known_kind(r.kind)) return unknown_kind(&p, r.kind);
+    if (r.kind && !cn_annotate_find(r.kind)) return unknown_kind(&p, r.kind);
     int id;
     char **rest;
     while ((id = cli_next(&p)) >= 0)
@@ -204,5 +211,6 @@ int cmd_annotate(int argc, char **argv)
     if (!r.out) return cli_usage_error(&p, "%s", "-o OUT is missing");
     r.in = rest[1];
     r.options.settings = r.list;
+    r.options.weights = r.weights;
     return annotate(&r);
 }

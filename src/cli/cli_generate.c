@@ -29,6 +29,7 @@ enum {
     OPT_CONTROL_START,
     OPT_CONTROL_END,
     OPT_CONTROL_PREPROCESSOR,
+    OPT_CONTROL_PREPROCESSOR_MODEL,
     OPT_CONTROL_MODE,
     OPT_CONTROL_WEIGHTS,
     OPT_CONTROL_MASK,
@@ -95,7 +96,11 @@ static const cli_option options[] = {
     [OPT_CONTROL_END] = {"control-end", 0, "X", "part of the steps after which it ends (1)"},
     [OPT_CONTROL_PREPROCESSOR] = {"control-preprocessor", 0, "KIND",
                                   "makes the condition from the image: none (default), or a\n"
-                                  "kind of `controlnet annotate`, canny for one"},
+                                  "kind of `controlnet annotate`, with settings where wanted:\n"
+                                  "\"canny low=50\""},
+    [OPT_CONTROL_PREPROCESSOR_MODEL] = {"control-preprocessor-model", 0, "WEIGHTS",
+                                        "its network's weights: a file, or a folder of files as\n"
+                                        "published"},
     [OPT_CONTROL_MODE] = {"control-mode", 0, "MODE",
                           "balanced (default); prompt: the prompt counts more;\n"
                           "controlnet: the control counts more"},
@@ -195,6 +200,7 @@ static bool parse_control(const cli_parser *p, int id, request *r)
     switch (id) {
     case OPT_CONTROL_IMAGE: c->image = p->value; return true;
     case OPT_CONTROL_PREPROCESSOR: c->preprocessor = p->value; return true;
+    case OPT_CONTROL_PREPROCESSOR_MODEL: c->preprocessor_weights[0] = p->value; return true;
     case OPT_CONTROL_STRENGTH: return cli_number(p, id, -100, 100, &c->strength);
     case OPT_CONTROL_START: return cli_number(p, id, 0, 1, &c->start);
     case OPT_CONTROL_END: return cli_number(p, id, 0, 1, &c->end);

@@ -13,6 +13,7 @@ enum { MAX_CONTROLS = 8, MAX_BATCH = 1024, MAX_FILES = 64, MAX_WEIGHTS = 64 };
 
 typedef struct control {
     const char *net, *image, *preprocessor, *mode, *mask;
+    const char *preprocessor_weights[2]; /* NULL at the end */
     double strength, start, end;
     float weights[MAX_WEIGHTS];
     int n_weights; /* 0: none given */

@@ -208,6 +208,7 @@ static int draw_with_images(cn_ctx *ctx, request *r)
             const control *c = &r->controls[k];
             controls[k] = (cn_control_options){.image = in.control[k],
                                                .preprocessor = c->preprocessor,
+                                               .preprocessor_weights = c->preprocessor_weights,
                                                .strength = c->strength,
                                                .start = c->start,
                                                .end = c->end,

@@ -74,6 +74,11 @@ cn_status cn_graph_status(cn_graph *g)
     return g->status == CN_OK ? CN_OK : cn_fail(g->ctx, g->status, "%s", g->message);
 }
 
+cn_ctx *cn_graph_ctx(const cn_graph *g)
+{
+    return g->ctx;
+}
+
 int cn_graph_size(const cn_graph *g)
 {
     return g->n;
@@ -343,6 +348,14 @@ void cn_scope_pop(cn_graph *g)
     g->depth--;
     g->ldm[g->ldm_len[g->depth]] = 0;
     g->diffusers[g->diffusers_len[g->depth]] = 0;
+}
+
+void cn_scope_name(const cn_graph *g, const char *name, char out[CN_NAME_MAX])
+{
+    char ldm[CN_NAME_MAX];
+    memcpy(ldm, g->ldm, sizeof ldm);
+    memcpy(out, g->diffusers, sizeof g->diffusers);
+    if (!path_add_both(ldm, out, name)) out[0] = 0;
 }
 
 cn_node *cn_scope_return(cn_graph *g, cn_node *y)

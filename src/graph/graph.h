@@ -119,6 +119,8 @@ typedef struct cn_param {
     size_t data_bytes;
     void *layout; /* the backend's description of the order; owned */
     size_t layout_bytes;
+    struct cn_fold
+        *fold; /* how loading makes it of several tensors (model/fold.h); owned; NULL: of one */
 } cn_param;
 
 /* The parameters of one network, declared by the builders that use them. */
@@ -180,6 +182,7 @@ cn_status cn_graph_create(cn_ctx *ctx, cn_graph **out) CN_CHECKED;
 void cn_graph_destroy(cn_graph *g);
 /* CN_OK, or the first builder's error (its message put into the context again). */
 cn_status cn_graph_status(cn_graph *g) CN_CHECKED;
+cn_ctx *cn_graph_ctx(const cn_graph *g);
 int cn_graph_size(const cn_graph *g);
 cn_node *cn_graph_node(const cn_graph *g, int id);
 
@@ -192,6 +195,8 @@ bool cn_graph_shares_stats(const cn_graph *g);
 void cn_graph_use(cn_graph *g, cn_params *p);
 void cn_scope_push(cn_graph *g, const char *name);
 void cn_scope_pop(cn_graph *g);
+/* The whole diffusers name that `name` has in the current scope; "" where it is too long. */
+void cn_scope_name(const cn_graph *g, const char *name, char out[CN_NAME_MAX]);
 /* Pops the scope and remembers y as its result, to be found by cn_graph_tap. Returns y. */
 cn_node *cn_scope_return(cn_graph *g, cn_node *y);
 /* The result of the scope with this diffusers path in the parameter set `network`; NULL if none. */

@@ -38,6 +38,7 @@ void cn_params_destroy(cn_params *p)
         cn_free(p->list[i]->diffusers_name);
         cn_free(p->list[i]->data);
         cn_free(p->list[i]->layout);
+        cn_free(p->list[i]->fold);
         cn_free(p->list[i]);
     }
     cn_free(p->list);

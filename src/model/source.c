@@ -6,6 +6,8 @@
  */
 #include "model/source.h"
 
+#include "model/fold.h"
+
 #include <string.h>
 
 /* --- content --------------------------------------------------------------------------------------- */
@@ -341,10 +343,11 @@ cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p,
 {
     int64_t n = cn_params_count(p);
     complaint missing = {0}, misshapen = {0};
-    cn_place *list = cn_alloc_array(ctx, (size_t)n + 1, sizeof *list);
+    cn_place *list = cn_alloc0(ctx, ((size_t)n + 1) * sizeof *list);
     if (!list) return CN_ENOMEM;
     for (int64_t i = 0; i < n; i++) {
         const cn_param *q = cn_params_at(p, i);
+        if (q->fold) continue; /* its rule finds what it reads */
         list[i] = cn_source_find(s, cn_params_network(p), q);
         if (!list[i].tensor)
             complain(&missing, s, q, &list[i]);
@@ -401,9 +404,19 @@ static cn_status load_changed(cn_ctx *ctx, const cn_source *s, cn_backend *be, c
     return status;
 }
 
+static cn_status load_folded(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_param *q)
+{
+    float *plain = cn_alloc_array(ctx, (size_t)cn_param_elements(q), sizeof *plain);
+    cn_status status = plain ? q->fold->make(ctx, s, q, plain) : CN_ENOMEM;
+    if (status == CN_OK) status = cn_param_set(be, ctx, q, plain);
+    cn_free(plain);
+    return status;
+}
+
 static cn_status load_one(cn_ctx *ctx, const cn_source *s, cn_backend *be, const cn_params *p,
                           cn_param *q, const cn_place *at)
 {
+    if (q->fold) return load_folded(ctx, s, be, q);
     const cn_tensor_info *t = at->tensor;
     size_t bytes;
     int64_t rows = t->ndim ? t->shape[0] / at->parts : 1;

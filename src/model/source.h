@@ -1,6 +1,6 @@
 /* source.h - what a file of tensors holds, and where in it a network's parameters are.
  *
- * Shared by weights.c, control.c, inspect.c and convert.c; not for the layers above.
+ * Shared by weights.c, control.c, inspect.c and convert.c, and by the annotators, whose networks load the same way.
  */
 #ifndef CN_MODEL_SOURCE_H
 #define CN_MODEL_SOURCE_H

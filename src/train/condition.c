@@ -6,20 +6,14 @@
 /* "canny low=50 high=100" */
 static cn_status parse(cn_ctx *ctx, const char *text, cn_annotate_args *args)
 {
-    char words[512], *rest = NULL;
-    const cn_annotator *kind = NULL;
-    CN_TRY(cn_format(ctx, words, sizeof words, "%s", text));
-    char *word = strtok_r(words, " ,", &rest);
-    if (!word || strcmp(word, "none") == 0) return CN_OK;
-    CN_TRY(cn_annotator_need(ctx, word, &kind));
-    if (strcmp(kind->name, "canny") != 0)
+    cn_annotate_args a;
+    CN_TRY(cn_annotate_read(ctx, text, &a));
+    if (strcmp(a.kind->name, "none") == 0) return CN_OK;
+    if (strcmp(a.kind->name, "canny") != 0)
         return cn_fail(ctx, CN_EINVAL,
                        "drawings are compared with their conditions by edges; canny or none is "
                        "possible, not %s",
-                       kind->name);
-    cn_annotate_args a = {0};
-    cn_annotate_defaults(kind, &a);
-    while ((word = strtok_r(NULL, " ,", &rest))) CN_TRY(cn_annotate_parse(ctx, &a, word));
+                       a.kind->name);
     *args = a;
     return CN_OK;
 }

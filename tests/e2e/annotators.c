@@ -14,7 +14,8 @@ static const struct {
     const char *folder;
     void (*check)(cn_ctx *ctx, const char *root, tally *t);
 } checks[] = {
-    {"canny", check_canny_folder},       {"hed", check_hed_folder}, {"resize", check_resize_folder},
+    {"canny", check_canny_folder},       {"hed", check_hed_folder},
+    {"mlsd", check_mlsd_folder},         {"resize", check_resize_folder},
     {"scribble", check_scribble_folder}, {"seg", check_seg_folder},
 };
 

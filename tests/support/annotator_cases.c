@@ -1,5 +1,5 @@
 /* annotator_cases.c - see annotator_cases.h. */
-#include "annotator_cases.h"
+#include "annotator_check.h"
 
 #include "annotate/annotate.h"
 #include "annotate/blur.h"
@@ -17,69 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { PATH_CAP = 4096 };
-
-static void result(tally *t, const char *folder, const char *name, bool ok, const char *why)
-{
-    if (ok) {
-        t->passed++;
-        return;
-    }
-    t->failed++;
-    printf("FAIL %s %s: %s\n", folder, name, why);
-}
-
-static json_t *load_cases(cn_ctx *ctx, const char *root, const char *folder, tally *t)
-{
-    char path[PATH_CAP];
-    json_t *json = NULL;
-    if (cn_format(ctx, path, sizeof path, "%s/%s/cases.json", root, folder) != CN_OK ||
-        cn_json_load_file(ctx, path, &json) != CN_OK)
-        result(t, folder, "cases.json", false, cn_error(ctx));
-    return json;
-}
-
-/* The picture that `c` names under `key`. */
-static cn_status load_picture(cn_ctx *ctx, const char *root, const json_t *c, const char *key,
-                              cn_image **out)
-{
-    const char *name;
-    char path[PATH_CAP];
-    CN_TRY(cn_json_need_str(ctx, c, key, &name));
-    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", root, name));
-    return cn_image_load(ctx, path, out);
-}
-
-/* Differing bytes, or -1 when the sizes differ. */
-static int64_t count_differing(const cn_image *a, const cn_image *b)
-{
-    if (a->width != b->width || a->height != b->height) return -1;
-    int64_t n = 0;
-    for (int64_t i = 0; i < a->width * a->height * 3; i++) n += a->rgb[i] != b->rgb[i];
-    return n;
-}
-
-static void compare(cn_ctx *ctx, const char *root, const json_t *c, const char *key,
-                    const char *folder, const cn_image *made, tally *t)
-{
-    const char *name = cn_json_str(c, key, "?");
-    cn_image *wanted = NULL;
-    if (load_picture(ctx, root, c, key, &wanted) != CN_OK) {
-        result(t, folder, name, false, cn_error(ctx));
-        return;
-    }
-    char why[160];
-    int64_t n = count_differing(made, wanted);
-    if (n < 0)
-        snprintf(why, sizeof why, "%lldx%lld, expected %lldx%lld", (long long)made->width,
-                 (long long)made->height, (long long)wanted->width, (long long)wanted->height);
-    else
-        snprintf(why, sizeof why, "%lld of %lld bytes differ", (long long)n,
-                 (long long)(made->width * made->height * 3));
-    result(t, folder, name, n == 0, why);
-    cn_image_destroy(wanted);
-}
 
 static bool is_gray(const cn_image *image)
 {
@@ -110,7 +47,7 @@ static cn_status check_gray(cn_ctx *ctx, const cn_image *in, const double *v, co
 
 void check_canny_folder(cn_ctx *ctx, const char *root, tally *t)
 {
-    json_t *json = load_cases(ctx, root, "canny", t);
+    json_t *json = case_list(ctx, root, "canny", t);
     size_t i;
     const json_t *c;
     json_array_foreach(json_object_get(json, "cases"), i, c)
@@ -119,13 +56,13 @@ void check_canny_folder(cn_ctx *ctx, const char *root, tally *t)
         double v[3] = {0, 0, cn_json_bool(c, "l2gradient", false)};
         cn_status s = cn_json_need_number(ctx, c, "low", &v[0]);
         if (s == CN_OK) s = cn_json_need_number(ctx, c, "high", &v[1]);
-        if (s == CN_OK) s = load_picture(ctx, root, c, "input", &in);
+        if (s == CN_OK) s = case_picture(ctx, root, c, "input", &in);
         if (s == CN_OK) s = cn_canny(ctx, in, v[0], v[1], v[2] != 0, &made);
         if (s == CN_OK) s = check_gray(ctx, in, v, made);
         if (s == CN_OK)
-            compare(ctx, root, c, "output", "canny", made, t);
+            case_compare(ctx, root, c, "output", "canny", made, t);
         else
-            result(t, "canny", cn_json_str(c, "output", "?"), false, cn_error(ctx));
+            case_result(t, "canny", cn_json_str(c, "output", "?"), false, cn_error(ctx));
         cn_image_destroy(in);
         cn_image_destroy(made);
     }
@@ -234,18 +171,18 @@ static void check_operator(cn_ctx *ctx, const cn_tensors *file, const json_t *c,
     } else if (in && want) {
         snprintf(why, sizeof why, "%.200s", cn_error(ctx));
     }
-    result(t, "resize", name, ok, why);
+    case_result(t, "resize", name, ok, why);
 }
 
 static void check_operators(cn_ctx *ctx, const char *root, const json_t *operators, tally *t)
 {
     const char *name;
-    char path[PATH_CAP];
+    char path[CASE_PATH];
     cn_tensors *file = NULL;
     if (cn_json_need_str(ctx, operators, "file", &name) != CN_OK ||
         cn_format(ctx, path, sizeof path, "%s/%s", root, name) != CN_OK ||
         cn_tensors_open(ctx, path, &file) != CN_OK) {
-        result(t, "resize", "operators", false, cn_error(ctx));
+        case_result(t, "resize", "operators", false, cn_error(ctx));
         return;
     }
     size_t i;
@@ -256,14 +193,14 @@ static void check_operators(cn_ctx *ctx, const char *root, const json_t *operato
 
 void check_resize_folder(cn_ctx *ctx, const char *root, tally *t)
 {
-    json_t *json = load_cases(ctx, root, "resize", t);
+    json_t *json = case_list(ctx, root, "resize", t);
     size_t i;
     const json_t *c;
     json_array_foreach(json_object_get(json, "cases"), i, c)
     {
         cn_image *in = NULL, *made = NULL;
         const char *op = cn_json_str(c, "op", "?");
-        cn_status s = load_picture(ctx, root, c, "input", &in);
+        cn_status s = case_picture(ctx, root, c, "input", &in);
         if (s == CN_OK && strcmp(op, "resize_image") == 0) {
             s = cn_image_resize_64(ctx, in, cn_json_int(c, "resolution", 0), &made);
         } else if (s == CN_OK && strcmp(op, "hwc3") == 0) {
@@ -273,9 +210,9 @@ void check_resize_folder(cn_ctx *ctx, const char *root, tally *t)
             s = cn_fail(ctx, CN_EFORMAT, "unknown op '%s'", op);
         }
         if (s == CN_OK)
-            compare(ctx, root, c, "output", "resize", made, t);
+            case_compare(ctx, root, c, "output", "resize", made, t);
         else
-            result(t, "resize", cn_json_str(c, "output", "?"), false, cn_error(ctx));
+            case_result(t, "resize", cn_json_str(c, "output", "?"), false, cn_error(ctx));
         cn_image_destroy(in);
         cn_image_destroy(made);
     }
@@ -286,41 +223,33 @@ void check_resize_folder(cn_ctx *ctx, const char *root, tally *t)
 
 void check_scribble_folder(cn_ctx *ctx, const char *root, tally *t)
 {
-    json_t *json = load_cases(ctx, root, "scribble", t);
+    json_t *json = case_list(ctx, root, "scribble", t);
     size_t i;
     const json_t *c;
     json_array_foreach(json, i, c)
     {
         cn_image *in = NULL, *map = NULL, *shown = NULL;
         cn_annotate_args scribble, invert;
-        cn_annotate_defaults(cn_annotator_find("scribble"), &scribble);
-        cn_annotate_defaults(cn_annotator_find("invert"), &invert);
+        cn_annotate_defaults(cn_kind_find("scribble"), &scribble);
+        cn_annotate_defaults(cn_kind_find("invert"), &invert);
         scribble.resolution = cn_json_int(c, "resolution", 0);
         bool mask = strcmp(cn_json_str(c, "kind", ""), "mask") == 0;
         cn_status s = cn_annotate_set(ctx, &scribble, "mask", mask ? "1" : "0");
-        if (s == CN_OK) s = load_picture(ctx, root, c, "input", &in);
+        if (s == CN_OK) s = case_picture(ctx, root, c, "input", &in);
         if (s == CN_OK) s = cn_annotate(ctx, &scribble, in, &map);
         if (s == CN_OK) s = cn_annotate(ctx, &invert, map, &shown);
         if (s == CN_OK) {
-            compare(ctx, root, c, "map", "scribble", map, t);
-            if (json_object_get(c, "shown")) compare(ctx, root, c, "shown", "scribble", shown, t);
+            case_compare(ctx, root, c, "map", "scribble", map, t);
+            if (json_object_get(c, "shown"))
+                case_compare(ctx, root, c, "shown", "scribble", shown, t);
         } else {
-            result(t, "scribble", cn_json_str(c, "map", "?"), false, cn_error(ctx));
+            case_result(t, "scribble", cn_json_str(c, "map", "?"), false, cn_error(ctx));
         }
         cn_image_destroy(in);
         cn_image_destroy(map);
         cn_image_destroy(shown);
     }
     json_decref(json);
-}
-
-static cn_status open_stages(cn_ctx *ctx, const char *root, const json_t *c, cn_tensors **out)
-{
-    const char *name;
-    char path[PATH_CAP];
-    CN_TRY(cn_json_need_str(ctx, c, "stages", &name));
-    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", root, name));
-    return cn_tensors_open(ctx, path, out);
 }
 
 static void check_blur(cn_ctx *ctx, const cn_tensors *file, const json_t *c, tally *t)
@@ -332,7 +261,7 @@ static void check_blur(cn_ctx *ctx, const cn_tensors *file, const json_t *c, tal
     bool is_f32 = strcmp(cn_json_str(c, "type", ""), "f32") == 0;
     if (!in || !want || in->dtype != CN_U8 || want->dtype != (is_f32 ? CN_F32 : CN_U8) ||
         in->ndim != 3 || in->elements != want->elements) {
-        result(t, "hed", name, false, why);
+        case_result(t, "hed", name, false, why);
         return;
     }
     size_t n = (size_t)in->elements;
@@ -346,7 +275,7 @@ static void check_blur(cn_ctx *ctx, const cn_tensors *file, const json_t *c, tal
                    : cn_gaussian_blur_u8(ctx, in->data, w, h, channels, sigma, (uint8_t *)made);
     bool ok = s == CN_OK && operator_equal(want, false, made, why, sizeof why);
     if (s != CN_OK) snprintf(why, sizeof why, "%.200s", cn_error(ctx));
-    result(t, "hed", name, ok, why);
+    case_result(t, "hed", name, ok, why);
     cn_free(floats);
     cn_free(made);
 }
@@ -363,7 +292,7 @@ static void check_safe_step(const cn_tensors *file, const json_t *c, tally *t)
         memcpy(&y, (const char *)want->data + i * 4, sizeof y);
         ok = cn_safe_step(x) == y;
     }
-    result(t, "hed", "safe_step", ok, "tensors are missing, or a value differs");
+    case_result(t, "hed", "safe_step", ok, "tensors are missing, or a value differs");
 }
 
 /* The strokes of the picture under `input`, after a linear resize when `resized` names the result of that. */
@@ -374,17 +303,17 @@ static void check_strokes(cn_ctx *ctx, const char *root, const json_t *c, bool r
                              cn_json_number(c, "nms_sigma", 3), cn_json_number(c, "blur_sigma", 3),
                              cn_json_number(c, "final_threshold", 4)};
     cn_image *in = NULL, *edges = NULL, *made = NULL;
-    cn_status s = load_picture(ctx, root, c, "input", &in);
+    cn_status s = case_picture(ctx, root, c, "input", &in);
     if (s == CN_OK && resized) {
         s = cn_image_resize(ctx, in, side(c, "resized_to_hw", 1), side(c, "resized_to_hw", 0),
                             CN_FILTER_LINEAR, &edges);
-        if (s == CN_OK) compare(ctx, root, c, "resized", "hed", edges, t);
+        if (s == CN_OK) case_compare(ctx, root, c, "resized", "hed", edges, t);
     }
     if (s == CN_OK) s = cn_strokes(ctx, resized ? edges : in, &rules, &made);
     if (s == CN_OK)
-        compare(ctx, root, c, output, "hed", made, t);
+        case_compare(ctx, root, c, output, "hed", made, t);
     else
-        result(t, "hed", cn_json_str(c, output, "?"), false, cn_error(ctx));
+        case_result(t, "hed", cn_json_str(c, output, "?"), false, cn_error(ctx));
     cn_image_destroy(in);
     cn_image_destroy(edges);
     cn_image_destroy(made);
@@ -392,7 +321,7 @@ static void check_strokes(cn_ctx *ctx, const char *root, const json_t *c, bool r
 
 void check_hed_folder(cn_ctx *ctx, const char *root, tally *t)
 {
-    json_t *json = load_cases(ctx, root, "hed", t);
+    json_t *json = case_list(ctx, root, "hed", t);
     size_t i, j;
     const json_t *c, *blur;
     json_array_foreach(json, i, c)
@@ -406,8 +335,8 @@ void check_hed_folder(cn_ctx *ctx, const char *root, tally *t)
         } else if (!gaussian && strcmp(variant, "safe_step") != 0) {
             t->skipped++;
             printf("SKIP hed %s: no network of this name\n", variant);
-        } else if (open_stages(ctx, root, c, &stages) != CN_OK) {
-            result(t, "hed", variant, false, cn_error(ctx));
+        } else if (case_tensors(ctx, root, c, "stages", &stages) != CN_OK) {
+            case_result(t, "hed", variant, false, cn_error(ctx));
         } else if (gaussian) {
             json_array_foreach(json_object_get(c, "cases"), j, blur)
                 check_blur(ctx, stages, blur, t);
@@ -421,19 +350,19 @@ void check_hed_folder(cn_ctx *ctx, const char *root, tally *t)
 
 static void check_ade(cn_ctx *ctx, const char *root, const char *file, tally *t)
 {
-    char path[PATH_CAP];
+    char path[CASE_PATH];
     json_t *json = NULL;
     cn_image *labels = NULL, *made = NULL;
     cn_annotate_args args;
-    cn_annotate_defaults(cn_annotator_find("seg-ade"), &args);
+    cn_annotate_defaults(cn_kind_find("seg-ade"), &args);
     cn_status s = cn_format(ctx, path, sizeof path, "%s/%s", root, file);
     if (s == CN_OK) s = cn_json_load_file(ctx, path, &json);
-    if (s == CN_OK) s = load_picture(ctx, root, json, "label", &labels);
+    if (s == CN_OK) s = case_picture(ctx, root, json, "label", &labels);
     if (s == CN_OK) s = cn_annotate(ctx, &args, labels, &made);
     if (s == CN_OK)
-        compare(ctx, root, json, "color", "seg", made, t);
+        case_compare(ctx, root, json, "color", "seg", made, t);
     else
-        result(t, "seg", file, false, cn_error(ctx));
+        case_result(t, "seg", file, false, cn_error(ctx));
     cn_image_destroy(labels);
     cn_image_destroy(made);
     json_decref(json);
@@ -472,21 +401,17 @@ static cn_status check_coco_mask(cn_ctx *ctx, const cn_tensors *masks, const jso
 static cn_status check_coco_masks(cn_ctx *ctx, const char *root, const json_t *json, int64_t w,
                                   int64_t h, tally *t)
 {
-    char path[PATH_CAP];
-    const char *name;
     cn_tensors *masks = NULL;
     size_t i;
     const json_t *c;
-    CN_TRY(cn_json_need_str(ctx, json, "masks", &name));
-    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", root, name));
-    CN_TRY(cn_tensors_open(ctx, path, &masks));
+    CN_TRY(case_tensors(ctx, root, json, "masks", &masks));
     json_array_foreach(json_object_get(json, "annotations"), i, c)
     {
         cn_coco_mask mask = {0};
         char what[64];
         snprintf(what, sizeof what, "COCO annotation %lld", (long long)cn_json_int(c, "id", -1));
         bool ok = check_coco_mask(ctx, masks, c, w, h, &mask) == CN_OK;
-        result(t, "seg", what, ok, cn_error(ctx));
+        case_result(t, "seg", what, ok, cn_error(ctx));
         cn_coco_mask_free(&mask);
     }
     cn_tensors_close(masks);
@@ -515,15 +440,15 @@ static cn_status check_coco_pictures(cn_ctx *ctx, const char *root, const json_t
     int64_t w, h, differing = 0;
     int32_t *columns = NULL;
     CN_TRY(cn_coco_colors(ctx, coco, 0, true, &made));
-    compare(ctx, root, json, "color", "seg", made, t);
+    case_compare(ctx, root, json, "color", "seg", made, t);
     cn_image_destroy(made);
-    CN_TRY(load_picture(ctx, root, json, "category_map", &categories));
+    CN_TRY(case_picture(ctx, root, json, "category_map", &categories));
     cn_status s = cn_coco_categories(ctx, coco, 0, true, &w, &h, &columns);
     for (int64_t i = 0; s == CN_OK && i < w * h; i++)
         differing += columns[i % w * h + i / w] != categories->rgb[3 * i];
     if (s == CN_OK)
-        result(t, "seg", cn_json_str(json, "category_map", "?"), differing == 0,
-               "other categories");
+        case_result(t, "seg", cn_json_str(json, "category_map", "?"), differing == 0,
+                    "other categories");
     cn_image_destroy(categories);
     cn_free(columns);
     return s;
@@ -531,7 +456,7 @@ static cn_status check_coco_pictures(cn_ctx *ctx, const char *root, const json_t
 
 static void check_coco(cn_ctx *ctx, const char *root, const char *file, tally *t)
 {
-    char path[PATH_CAP], *text = NULL;
+    char path[CASE_PATH], *text = NULL;
     json_t *json = NULL;
     cn_coco *coco = NULL;
     int64_t w = 0, h = 0;
@@ -542,7 +467,7 @@ static void check_coco(cn_ctx *ctx, const char *root, const char *file, tally *t
     if (s == CN_OK) s = check_coco_masks(ctx, root, json, w, h, t);
     if (s == CN_OK) s = open_coco_case(ctx, json, &coco, &text);
     if (s == CN_OK) s = check_coco_pictures(ctx, root, json, coco, t);
-    if (s != CN_OK) result(t, "seg", file, false, cn_error(ctx));
+    if (s != CN_OK) case_result(t, "seg", file, false, cn_error(ctx));
     cn_coco_close(coco);
     free(text);
     json_decref(json);
@@ -550,7 +475,7 @@ static void check_coco(cn_ctx *ctx, const char *root, const char *file, tally *t
 
 static void check_normals(cn_ctx *ctx, const char *root, const char *file, tally *t)
 {
-    char path[PATH_CAP];
+    char path[CASE_PATH];
     const char *name = NULL;
     json_t *json = NULL;
     cn_npy *normals = NULL;
@@ -562,9 +487,9 @@ static void check_normals(cn_ctx *ctx, const char *root, const char *file, tally
     if (s == CN_OK) s = cn_npy_load(ctx, path, &normals);
     if (s == CN_OK) s = cn_normals_colors(ctx, normals, NULL, &made);
     if (s == CN_OK)
-        compare(ctx, root, json, "rgb", "seg", made, t);
+        case_compare(ctx, root, json, "rgb", "seg", made, t);
     else
-        result(t, "seg", file, false, cn_error(ctx));
+        case_result(t, "seg", file, false, cn_error(ctx));
     cn_image_destroy(made);
     cn_npy_free(normals);
     json_decref(json);
@@ -576,7 +501,7 @@ void check_seg_folder(cn_ctx *ctx, const char *root, tally *t)
         const char *set;
         void (*check)(cn_ctx *ctx, const char *root, const char *file, tally *t);
     } sets[] = {{"ade", check_ade}, {"coco", check_coco}, {"normal", check_normals}};
-    json_t *json = load_cases(ctx, root, "seg", t);
+    json_t *json = case_list(ctx, root, "seg", t);
     size_t i;
     const json_t *file, *list;
     const char *set;
@@ -588,7 +513,7 @@ void check_seg_folder(cn_ctx *ctx, const char *root, tally *t)
         if (k < CN_COUNT(sets) && name)
             sets[k].check(ctx, root, name, t);
         else
-            result(t, "seg", set, false, "no such data set is known");
+            case_result(t, "seg", set, false, "no such data set is known");
     }
     json_decref(json);
 }

@@ -21,6 +21,7 @@ void check_resize_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_scribble_folder(cn_ctx *ctx, const char *root, tally *t);
 /* fake_scribble, gaussian and safe_step; the variants that need a network count as skipped. */
 void check_hed_folder(cn_ctx *ctx, const char *root, tally *t);
+void check_mlsd_folder(cn_ctx *ctx, const char *root, tally *t);
 /* ADE20K's label maps, COCO's masks and the pictures painted from them, DIODE's normals. */
 void check_seg_folder(cn_ctx *ctx, const char *root, tally *t);
 

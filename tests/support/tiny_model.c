@@ -1,5 +1,6 @@
 /* tiny_model.c - see tiny_model.h. */
 #include "tiny_model.h"
+#include "seeded_file.h"
 
 #include "io/json.h"
 #include "io/tensors.h"
@@ -11,33 +12,6 @@
 enum { CLIP_BYTES = 256, CLIP_TOKENS = 49408, CLIP_MERGES = CLIP_TOKENS - 2 * CLIP_BYTES - 2 };
 
 /* --- weights ---------------------------------------------------------------------------------------- */
-
-typedef struct filler {
-    cn_ctx *ctx;
-    const json_t *tensors;
-    const char *salt;
-} filler;
-
-static int64_t shape_of(const json_t *entry, int64_t shape[CN_MAX_DIMS])
-{
-    const json_t *list = json_object_get(entry, "shape");
-    int64_t n = 1;
-    for (size_t i = 0; i < json_array_size(list) && i < CN_MAX_DIMS; i++)
-        n *= shape[i] = json_integer_value(json_array_get(list, i));
-    return n;
-}
-
-static cn_status fill(void *user, int64_t i, float *out)
-{
-    const filler *f = user;
-    const json_t *entry = json_array_get(f->tensors, (size_t)i);
-    int64_t shape[CN_MAX_DIMS];
-    char key[512];
-    CN_TRY(cn_format(f->ctx, key, sizeof key, "%s%s", f->salt, cn_json_str(entry, "key", "")));
-    cn_seed_tensor(key, (float)cn_json_number(entry, "offset", 0),
-                   (float)cn_json_number(entry, "scale", 0), out, shape_of(entry, shape));
-    return CN_OK;
-}
 
 /* Another number of channels into the network's first convolution. */
 static void set_in_channels(json_t *manifest, int64_t n)
@@ -61,22 +35,10 @@ static cn_status write_network(cn_ctx *ctx, const char *core, const char *networ
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s.manifest.json", core, network));
     CN_TRY(cn_json_load_file(ctx, path, &manifest));
     if (in_channels) set_in_channels(manifest, in_channels);
-    const json_t *tensors = json_object_get(manifest, "tensors");
-    size_t n = json_array_size(tensors);
-    cn_tensor_out *list = cn_alloc0(ctx, (n + 1) * sizeof *list);
-    for (size_t i = 0; list && i < n; i++) {
-        const json_t *entry = json_array_get(tensors, i);
-        list[i].name = cn_json_str(entry, "name", "");
-        list[i].dtype = CN_F16;
-        list[i].ndim = (int)json_array_size(json_object_get(entry, "shape"));
-        shape_of(entry, list[i].shape);
-    }
-    filler f = {ctx, tensors, salt};
-    cn_status s = list ? cn_format(ctx, path, sizeof path, "%s/%s", dir, file) : CN_ENOMEM;
-    if (s == CN_OK) s = cn_safetensors_write(ctx, path, list, (int64_t)n, fill, &f, NULL);
+    cn_status s = cn_format(ctx, path, sizeof path, "%s/%s", dir, file);
+    if (s == CN_OK) s = seeded_file_write(ctx, manifest, salt, CN_F16, path);
     if (s == CN_OK) s = cn_format(ctx, path, sizeof path, "%s/config.json", dir);
     if (s == CN_OK) s = cn_json_save_file(ctx, path, json_object_get(manifest, "config"));
-    cn_free(list);
     json_decref(manifest);
     return s;
 }

@@ -70,8 +70,8 @@ static void bad_arguments_are_refused(void **state)
 static void options_have_ranges(void **state)
 {
     cn_annotate_args args;
-    const cn_annotator *kind = NULL;
-    assert_int_equal(cn_annotator_need(*state, "canny", &kind), CN_OK);
+    const cn_kind *kind = NULL;
+    assert_int_equal(cn_kind_need(*state, "canny", &kind), CN_OK);
     cn_annotate_defaults(kind, &args);
     assert_true(args.values[0] == 100 && args.values[1] == 200 && args.values[2] == 0);
     assert_int_equal(cn_annotate_parse(*state, &args, "low=50.5"), CN_OK);
@@ -90,16 +90,16 @@ static void options_have_ranges(void **state)
 
 static void kinds_are_found_by_name(void **state)
 {
-    const cn_annotator *kind = NULL;
-    for (int i = 0; i < cn_annotator_count(); i++) {
-        kind = cn_annotator_at(i);
-        assert_ptr_equal(cn_annotator_find(kind->name), kind);
+    const cn_kind *kind = NULL;
+    for (int i = 0; i < cn_kind_count(); i++) {
+        kind = cn_kind_at(i);
+        assert_ptr_equal(cn_kind_find(kind->name), kind);
         assert_true(kind->n_options <= CN_ANNOTATE_MAX_OPTIONS);
     }
-    assert_null(cn_annotator_at(-1));
-    assert_null(cn_annotator_at(cn_annotator_count()));
-    assert_null(cn_annotator_find("can"));
-    assert_int_equal(cn_annotator_need(*state, "cannyy", &kind), CN_EINVAL);
+    assert_null(cn_kind_at(-1));
+    assert_null(cn_kind_at(cn_kind_count()));
+    assert_null(cn_kind_find("can"));
+    assert_int_equal(cn_kind_need(*state, "cannyy", &kind), CN_EINVAL);
     assert_non_null(strstr(cn_error(*state), "none, canny"));
 }
 
@@ -109,16 +109,16 @@ static void kinds_run(void **state)
     assert_int_equal(cn_image_create(*state, 40, 20, &in), CN_OK);
     memset(in->rgb, 30, 40 * 20 * 3);
     cn_annotate_args args;
-    cn_annotate_defaults(cn_annotator_find("invert"), &args);
+    cn_annotate_defaults(cn_kind_find("invert"), &args);
     assert_int_equal(cn_annotate(*state, &args, in, &out), CN_OK);
     assert_int_equal(out->rgb[0], 225);
     cn_image_destroy(out);
-    cn_annotate_defaults(cn_annotator_find("scribble"), &args);
+    cn_annotate_defaults(cn_kind_find("scribble"), &args);
     args.resolution = 64;
     assert_int_equal(cn_annotate(*state, &args, in, &out), CN_OK);
     assert_true(out->width == 128 && out->height == 64 && out->rgb[0] == 255);
     cn_image_destroy(out);
-    args.weights = "file.pth";
+    args.weights = (const char *const[]){"file.pth", NULL};
     assert_int_equal(cn_annotate(*state, &args, in, &out), CN_EINVAL);
     cn_image_destroy(in);
 }

@@ -69,7 +69,7 @@ static void a_bar_becomes_a_stroke(void **state)
     enum { W = 64, H = 48 };
     cn_image *bar = NULL, *made = NULL;
     cn_annotate_args args;
-    cn_annotate_defaults(cn_annotator_find("strokes"), &args);
+    cn_annotate_defaults(cn_kind_find("strokes"), &args);
     assert_int_equal(cn_image_create(*state, W, H, &bar), CN_OK);
     assert_int_equal(cn_annotate(*state, &args, bar, &made), CN_OK);
     for (int i = 0; i < 3 * W * H; i++) assert_int_equal(made->rgb[i], 0);
@@ -176,7 +176,7 @@ static void labels_become_colours(void **state)
 {
     cn_image *labels = NULL, *made = NULL;
     cn_annotate_args args;
-    cn_annotate_defaults(cn_annotator_find("seg-ade"), &args);
+    cn_annotate_defaults(cn_kind_find("seg-ade"), &args);
     assert_int_equal(cn_image_create(*state, 3, 1, &labels), CN_OK);
     memset(labels->rgb + 3, 3, 3);   /* sky */
     memset(labels->rgb + 6, 151, 3); /* no such class */
