@@ -434,7 +434,17 @@ typedef struct cn_generate_options {
     int batch;
     int steps;
     double cfg_scale; /* 1 or less: without guidance */
-    const char *sampler;
+    /* How far the guided prediction is brought back to the spread of the prompt's own, 0 to 1 (Lin et al.,
+     * section 3.4; diffusers' guidance_rescale). */
+    double guidance_rescale;
+    const char *sampler; /* as cn_generate_sampler_named has it */
+    /* Its noise levels: "default" (NULL) as the model says, even timesteps for most; "discrete": these; "karras",
+     * which also a sampler's name may say ("DPM++ 2M Karras"). */
+    const char *scheduler;
+    /* "leading", "trailing", "linspace"; NULL: as the model says, else as the sampler's class in diffusers */
+    const char *timestep_spacing;
+    bool
+        rescale_betas_zero_snr; /* the last timestep is noise alone, also where the model doesn't say so */
     uint64_t seed; /* the batch's noise is one draw, as torch's CPU generator makes it */
     int clip_skip; /* last layers of the text encoder left out */
     const cn_image
@@ -487,6 +497,9 @@ cn_status cn_generate(cn_pipeline *p, const cn_generate_options *options, cn_gen
 void cn_generated_destroy(cn_generated *g);
 /* Sampling method i, NULL behind the last. */
 const char *cn_generate_sampler(int i);
+/* The method that a name stands for in stable-diffusion.cpp, diffusers (its class), stable-diffusion-webui or ComfyUI,
+ * whatever its case and separators; NULL: none. */
+const char *cn_generate_sampler_named(const char *name);
 
 /* --- conditions ------------------------------------------------------------------------------------- */
 

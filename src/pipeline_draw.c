@@ -101,12 +101,19 @@ void cn_generate_defaults(cn_generate_options *o)
 {
     *o = (cn_generate_options){
         .prompt = "", .negative_prompt = "", .batch = 1, .steps = 20, .cfg_scale = 7.5};
-    o->sampler = cn_sampler_name(0);
+    o->sampler = cn_sampler_kind_at(0)->name;
 }
 
 const char *cn_generate_sampler(int i)
 {
-    return cn_sampler_name(i);
+    const cn_sampler_kind *kind = cn_sampler_kind_at(i);
+    return kind ? kind->name : NULL;
+}
+
+const char *cn_generate_sampler_named(const char *name)
+{
+    const cn_sampler_kind *kind = cn_sampler_find(name, NULL);
+    return kind ? kind->name : NULL;
 }
 
 /* --- all of it -------------------------------------------------------------------------------------- */
@@ -150,6 +157,7 @@ static cn_status describe(const cn_job *j, cn_generated *g)
                                 .n_controls = j->p->n_controls,
                                 .width = j->pass.width,
                                 .height = j->pass.height,
+                                .karras = j->pass.sampler->schedule->config.karras,
                                 .strength = j->o->init_image ? j->strength : j->hires_strength,
                                 .index = i};
         CN_TRY(cn_parameters_write(j->p->ctx, &t, &g->parameters[i]));

@@ -101,6 +101,9 @@ cn_status cn_job_check(const cn_job *j)
         return cn_fail(ctx, CN_EINVAL, "a batch of %d: 1 to 1024 are possible", o->batch);
     if (!isfinite(o->cfg_scale))
         return cn_fail(ctx, CN_EINVAL, "guidance scale %g: a number is expected", o->cfg_scale);
+    if (!(o->guidance_rescale >= 0 && o->guidance_rescale <= 1))
+        return cn_fail(ctx, CN_EINVAL, "guidance rescale %g: 0 to 1 is expected",
+                       o->guidance_rescale);
     if (o->clip_skip < 0 || o->clip_skip >= j->p->base->clip.layers)
         return cn_fail(
             ctx, CN_EINVAL,
@@ -236,6 +239,40 @@ static void set_weights(const cn_job *j, int k, float *out)
     }
 }
 
+/* The base's, with what the options say over it. */
+static cn_status choose_schedule(const cn_job *j, cn_schedule_config *out)
+{
+    static const char *const spacings[] = {[CN_SPACING_LEADING] = "leading",
+                                           [CN_SPACING_TRAILING] = "trailing",
+                                           [CN_SPACING_LINSPACE] = "linspace"};
+    const char *scheduler = j->o->scheduler ? j->o->scheduler : "default";
+    const char *spacing = j->o->timestep_spacing;
+    const cn_sampler_kind *kind = cn_sampler_find(j->o->sampler, NULL);
+    *out = j->p->base->schedule;
+    out->zero_snr |= j->o->rescale_betas_zero_snr;
+    if (!strcmp(scheduler, "karras") && kind && !kind->karras)
+        return cn_fail(
+            j->p->ctx, CN_EINVAL,
+            "scheduler karras: %s has timesteps of its own; euler, euler_a, heun, dpm++2m, "
+            "dpm++2m_sde and unipc take it",
+            kind->name);
+    if (!strcmp(scheduler, "karras"))
+        out->karras = true;
+    else if (!strcmp(scheduler, "discrete"))
+        out->karras = false;
+    else if (strcmp(scheduler, "default") != 0)
+        return cn_fail(j->p->ctx, CN_EINVAL,
+                       "scheduler \"%s\": there is default, discrete and karras", scheduler);
+    if (!spacing) return CN_OK;
+    for (int i = CN_SPACING_LEADING; i <= CN_SPACING_LINSPACE; i++)
+        if (!strcmp(spacing, spacings[i])) {
+            out->spacing = (cn_spacing)i;
+            return CN_OK;
+        }
+    return cn_fail(j->p->ctx, CN_EINVAL,
+                   "timestep spacing \"%s\": there is leading, trailing and linspace", spacing);
+}
+
 cn_status cn_pass_open(cn_job *j, int64_t width, int64_t height, int steps, double strength,
                        cn_pass *pass)
 {
@@ -245,7 +282,9 @@ cn_status cn_pass_open(cn_job *j, int64_t width, int64_t height, int steps, doub
         .width = width, .height = height, .latent_h = height / factor, .latent_w = width / factor};
     pass->one = p->base->vae.latent_channels * pass->latent_h * pass->latent_w;
     pass->elements = j->o->batch * pass->one;
-    CN_TRY(cn_sampler_create(p->ctx, j->o->sampler, &p->base->schedule, steps, &pass->sampler));
+    cn_schedule_config schedule;
+    CN_TRY(choose_schedule(j, &schedule));
+    CN_TRY(cn_sampler_create(p->ctx, j->o->sampler, &schedule, steps, &pass->sampler));
     CN_TRY(cn_sampler_start(pass->sampler, strength, &pass->first));
     for (int k = 0; k < p->n_controls; k++) {
         CN_TRY(read_hint(j, k, pass));

@@ -62,7 +62,7 @@ static cn_status one_stage(cn_ctx *ctx, const char *text, int steps, side *s)
 /* How often a pass calls the UNet; webui counts a second-order method's calls as steps. */
 static int calls_of(const cn_generate_options *o, int pass)
 {
-    const cn_sampler_kind *kind = cn_sampler_find(o->sampler);
+    const cn_sampler_kind *kind = cn_sampler_find(o->sampler, NULL);
     int steps = pass && o->hires_steps ? o->hires_steps : o->steps;
     return steps * (kind && kind->order > 1 ? kind->order : 1);
 }

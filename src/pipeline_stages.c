@@ -307,6 +307,7 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
                       .cond_stages = {cond->until, cond->n},
                       .uncond_stages = {uncond->until, uncond->n},
                       .cfg_scale = j->o->cfg_scale,
+                      .guidance_rescale = j->o->guidance_rescale,
                       .latents = pass->latents,
                       .rng = &j->rng,
                       .progress = report_step,

@@ -49,13 +49,15 @@ static void add_control(cn_str *s, const cn_parameters_text *t, int k)
 cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **out)
 {
     const cn_generate_options *o = t->options;
-    const cn_sampler_kind *kind = cn_sampler_find(o->sampler);
+    const cn_sampler_kind *kind = cn_sampler_find(o->sampler, NULL);
     cn_str s = {0};
     cn_str_addf(&s, "%s\n", o->prompt ? o->prompt : "");
     if (o->negative_prompt && o->negative_prompt[0])
         cn_str_addf(&s, "Negative prompt: %s\n", o->negative_prompt);
-    cn_str_addf(&s, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %lldx%lld, Model: ",
-                o->steps, kind ? kind->title : o->sampler, o->cfg_scale,
+    cn_str_addf(&s, "Steps: %d, Sampler: %s, ", o->steps, kind ? kind->title : o->sampler);
+    if (kind && kind->karras)
+        cn_str_addf(&s, "Schedule type: %s, ", t->karras ? "Karras" : "Uniform");
+    cn_str_addf(&s, "CFG scale: %g, Seed: %llu, Size: %lldx%lld, Model: ", o->cfg_scale,
                 (unsigned long long)o->seed, (long long)t->width, (long long)t->height);
     add_name(&s, t->model);
     if (o->clip_skip) cn_str_addf(&s, ", Clip skip: %d", o->clip_skip + 1);

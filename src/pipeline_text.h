@@ -10,6 +10,7 @@ typedef struct cn_parameters_text {
     const char *const *controls;
     int n_controls;
     int64_t width, height; /* of the first pass */
+    bool karras;           /* the sampler's noise levels, if it takes any */
     double strength;       /* of the initial image, or of the second pass */
     int index;             /* which picture of the batch */
 } cn_parameters_text;

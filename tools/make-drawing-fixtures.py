@@ -1,6 +1,7 @@
-"""Writes OUT_DIR/drawing and OUT_DIR/inpainting (tests/golden): what diffusers' pipelines draw with control modes, weights
-per block, region masks, several ControlNets with windows, initial images, masks, a second pass and an inpainting
-UNet of 9 channels. Float32 on the CPU.
+"""Writes OUT_DIR/drawing, OUT_DIR/inpainting and OUT_DIR/sampling (tests/golden): what diffusers' pipelines draw with
+control modes, weights per block, region masks, several ControlNets with windows, initial images, masks, a second pass and
+an inpainting UNet of 9 channels; and with every sampler from noise and from pictures, with masks, in a second pass, with
+zero terminal SNR and rescaled guidance. Float32 on the CPU.
 
 Usage: make-drawing-fixtures.py OUT_DIR CORE_DIR TOKENIZER_DIR
 CORE_DIR: manifests of the small Stable Diffusion 1.5 (tests/golden/core); the weights follow from names (cn_seed_tensor).
@@ -125,12 +126,34 @@ def control(case, images):
         control_guidance_start=case.get("start", 0.0), control_guidance_end=case.get("end", 1.0))
 
 
+SAMPLERS = dict(ddim=DDIMScheduler, pndm=PNDMScheduler, ddpm=DDPMScheduler, euler=EulerDiscreteScheduler,
+                euler_a=EulerAncestralDiscreteScheduler, heun=HeunDiscreteScheduler, dpmpp_2m=DPMSolverMultistepScheduler,
+                dpmpp_2m_sde=DPMSolverMultistepScheduler, unipc=UniPCMultistepScheduler, lcm=LCMScheduler)
+
+
+def scheduler_of(case):
+    """The sampler's class with the model's schedule and the case's own settings, else its defaults."""
+    name = case["sampler"].removesuffix("_karras")
+    own = {k: case[k] for k in ("timestep_spacing", "rescale_betas_zero_snr") if k in case}
+    if case.get("v_prediction"):
+        own["prediction_type"] = "v_prediction"
+    if name != case["sampler"]:
+        own["use_karras_sigmas"] = True
+    if name == "pndm":
+        own["skip_prk_steps"] = True
+    if name == "dpmpp_2m_sde":
+        own["algorithm_type"] = "sde-dpmsolver++"
+    return SAMPLERS[name].from_config({**schedule, **own})
+
+
 def draw(unet, case, images):
     base = dict(vae=vae, text_encoder=clip, tokenizer=tokenizer, unet=unet, safety_checker=None, feature_extractor=None,
-                requires_safety_checker=False, scheduler=DDIMScheduler(**schedule))
+                requires_safety_checker=False, scheduler=scheduler_of(case))
     args = dict(prompt=PROMPT, negative_prompt=NEGATIVE, num_inference_steps=case["steps"], guidance_scale=case["cfg_scale"],
                 generator=torch.Generator().manual_seed(case["seed"]), num_images_per_prompt=case.get("batch", 1),
                 output_type="latent")
+    if "guidance_rescale" in case:
+        args["guidance_rescale"] = case["guidance_rescale"]
     nets_used = case.get("controlnet")
     hints = [images[i[:-4]].convert("RGB") for i in case.get("image", [])]
     hints = hints[0] if len(hints) == 1 else hints
@@ -172,7 +195,7 @@ def enlarge(case, base, extra, more, args, hint, pipe, latents):
     if extra:
         larger = cv2.resize(np.asarray(hint), size, interpolation=cv2.INTER_LANCZOS4)
         again["control_image"] = Image.fromarray(larger)
-    second = kind(**base, **extra)
+    second = kind(**{**base, "scheduler": scheduler_of(case)}, **extra)
     second.set_progress_bar_config(disable=True)
     return second(**again, image=start, strength=case["hires_strength"], num_inference_steps=case["hires_steps"]).images
 
@@ -182,7 +205,8 @@ def write(name, unet, cases):
     os.makedirs(folder, exist_ok=True)
     images, latents = pictures(folder, cases), {}
     for label, c in cases.items():
-        c.update(kind="drawing", sampler="ddim", prompt=PROMPT, negative_prompt=NEGATIVE, width=W, height=H)
+        c.setdefault("sampler", "ddim")
+        c.update(kind="drawing", prompt=PROMPT, negative_prompt=NEGATIVE, width=W, height=H)
         latents[label] = draw(unet, c, images).contiguous()
         print(name, label, tuple(latents[label].shape), float(latents[label].abs().max()))
     save_file(latents, f"{folder}/cases.safetensors")
@@ -210,3 +234,23 @@ write("inpainting", network(UNet2DConditionModel, "unet", in_channels=9), {
     "inpaint_control": dict(one, seed=13, init="photo.png", mask="mask.png", strength=1.0),
 })
 json.dump({"in_channels": 9}, open(f"{out}/inpainting/unet.json", "w"))
+
+# Second-order and multistep methods, ancestral ones and those with timesteps of their own, in every way to start.
+W, H = 64, 64
+sampling = {}
+for i, sampler in enumerate(SAMPLERS):
+    case = dict(sampler=sampler, cfg_scale=4.0)
+    sampling[f"{sampler}_image"] = dict(case, seed=20 + i, steps=5, init="photo.png", strength=0.6)
+    sampling[f"{sampler}_mask"] = dict(case, seed=40 + i, steps=4, init="photo.png", mask="mask.png",
+                                       strength=1.0 if i % 2 else 0.75)
+    sampling[f"{sampler}_second"] = dict(case, seed=60 + i, steps=2, hires_scale=1.5, hires_steps=5, hires_strength=0.6,
+                                         hires_upscaler="latent")
+    if sampler in ("ddpm", "heun", "dpmpp_2m_sde", "lcm"):
+        sampling[f"{sampler}_control"] = one | case | dict(seed=80 + i, steps=5, start=0.2, end=0.7)
+for sampler in ("heun_karras", "dpmpp_2m_sde_karras", "unipc_karras", "euler_karras"):
+    sampling[sampler] = dict(sampler=sampler, cfg_scale=4.0, seed=9, steps=4, batch=2)
+for i, sampler in enumerate(("ddim", "euler", "euler_a", "dpmpp_2m", "unipc", "ddpm")):
+    sampling[f"{sampler}_zero_snr"] = dict(sampler=sampler, cfg_scale=3.0, seed=101 + i, steps=4, v_prediction=True,
+                                           rescale_betas_zero_snr=True, timestep_spacing="trailing", guidance_rescale=0.7,
+                                           batch=1 + i % 2)
+write("sampling", network(UNet2DConditionModel, "unet"), sampling)

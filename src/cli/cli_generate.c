@@ -39,7 +39,11 @@ enum {
     OPT_PROMPT_STYLE,
     OPT_STEPS,
     OPT_CFG,
+    OPT_GUIDANCE_RESCALE,
     OPT_SAMPLER,
+    OPT_SCHEDULER,
+    OPT_SPACING,
+    OPT_ZERO_SNR,
     OPT_SEED,
     OPT_WIDTH,
     OPT_HEIGHT,
@@ -116,7 +120,22 @@ static const cli_option options[] = {
                           "(word:1.2), [word], BREAK, [from:to:when], [a|b], any length"},
     [OPT_STEPS] = {"steps", 0, "N", "sampling steps (20)"},
     [OPT_CFG] = {"cfg-scale", 0, "X", "guidance scale (7.5); 1 or less: without guidance"},
-    [OPT_SAMPLER] = {"sampling-method", 0, "NAME", "ddim (default)"},
+    [OPT_GUIDANCE_RESCALE] = {"guidance-rescale", 0, "X",
+                              "brings guided predictions back to the prompt's own spread, 0\n"
+                              "(default) to 1; 0.7 for models with zero terminal SNR"},
+    [OPT_SAMPLER] = {"sampling-method", 0, "NAME",
+                     "ddim (default), pndm, ddpm, euler, euler_a, heun, dpm++2m,\n"
+                     "dpm++2m_sde, unipc or lcm; names of diffusers and\n"
+                     "stable-diffusion-webui do too: \"DPM++ 2M Karras\""},
+    [OPT_SCHEDULER] = {"scheduler", 0, "NAME",
+                       "noise levels of the samplers from euler to unipc: default (as\n"
+                       "the model says), discrete or karras"},
+    [OPT_SPACING] = {"timestep-spacing", 0, "NAME",
+                     "leading, trailing or linspace (as the model says, else the\n"
+                     "sampling method's own)"},
+    [OPT_ZERO_SNR] = {"rescale-betas-zero-snr", 0, NULL,
+                      "sampling starts from noise alone, for v models trained so that\n"
+                      "don't say it; with --timestep-spacing trailing or linspace"},
     [OPT_SEED] = {"seed", 's', "N", "of the noise; without it a new one, which is printed"},
     [OPT_WIDTH] = {"width", 'W', "PX", "multiple of 8 (the condition image's, or the model's)"},
     [OPT_HEIGHT] = {"height", 'H', "PX", "multiple of 8"},
@@ -317,7 +336,15 @@ static bool parse_picture(const cli_parser *p, int id, request *r)
     case OPT_PROMPT_STYLE: return parse_style(p, id, g);
     case OPT_STEPS: return parse_int(p, id, 1, 1000, &g->steps);
     case OPT_CFG: return cli_number(p, id, -1000, 1000, &g->cfg_scale);
+    case OPT_GUIDANCE_RESCALE: return cli_number(p, id, 0, 1, &g->guidance_rescale);
     case OPT_SAMPLER: g->sampler = p->value; return true;
+    case OPT_SCHEDULER:
+        g->scheduler = p->value;
+        return cli_one_of(p, id, (const char *const[]){"default", "discrete", "karras", NULL});
+    case OPT_SPACING:
+        g->timestep_spacing = p->value;
+        return cli_one_of(p, id, (const char *const[]){"leading", "trailing", "linspace", NULL});
+    case OPT_ZERO_SNR: return g->rescale_betas_zero_snr = true;
     case OPT_SEED: return parse_seed(p, id, r);
     case OPT_WIDTH: return cli_int(p, id, 1, 32768, &g->width);
     case OPT_HEIGHT: return cli_int(p, id, 1, 32768, &g->height);
@@ -365,8 +392,8 @@ static bool parse_one(const cli_parser *p, int id, request *r)
 static bool known_sampler(const cli_parser *p, const char *name)
 {
     char list[256] = "";
+    if (cn_generate_sampler_named(name)) return true;
     for (int i = 0; cn_generate_sampler(i); i++) {
-        if (strcmp(cn_generate_sampler(i), name) == 0) return true;
         size_t n = strlen(list);
         snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", cn_generate_sampler(i));
     }

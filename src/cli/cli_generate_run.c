@@ -65,10 +65,11 @@ static void print_result(const request *r, const cn_generated *g, int i, const c
         return;
     }
     const cn_generate_options *o = &r->generate;
-    json_t *line = json_pack("{s:s, s:I, s:i, s:I, s:I, s:i, s:s, s:f}", "file", file, "seed",
+    json_t *line = json_pack("{s:s, s:I, s:i, s:I, s:I, s:i, s:s, s:s, s:f}", "file", file, "seed",
                              (json_int_t)o->seed, "index", i, "width", (json_int_t)g->width,
                              "height", (json_int_t)g->height, "steps", o->steps, "sampling_method",
-                             o->sampler, "cfg_scale", o->cfg_scale);
+                             cn_generate_sampler_named(o->sampler), "scheduler",
+                             o->scheduler ? o->scheduler : "default", "cfg_scale", o->cfg_scale);
     json_t *times = json_pack("{s:f, s:f, s:f, s:f, s:f}", "text_seconds", g->text_s,
                               "encoding_seconds", g->encoding_s, "sampling_seconds", g->sampling_s,
                               "decoding_seconds", g->decoding_s, "total_seconds", g->total_s);

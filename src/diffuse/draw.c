@@ -6,6 +6,7 @@
  */
 #include "diffuse/control.h"
 
+#include <math.h>
 #include <string.h>
 
 struct cn_draw {
@@ -259,17 +260,40 @@ static cn_status run_controls(cn_draw *d, const cn_draw_args *a, int i, int n)
     return CN_OK;
 }
 
+static double deviation(const float *v, int64_t n)
+{
+    double sum = 0, squares = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)v[i];
+    double mean = sum / (double)n;
+    for (int64_t i = 0; i < n; i++) squares += ((double)v[i] - mean) * ((double)v[i] - mean);
+    return sqrt(squares / (double)n);
+}
+
+/* Each guided prediction back to the deviation of the conditional one, by the part `rescale`. */
+static void rescale_guided(const cn_draw *d, double rescale, const float *cond, float *out)
+{
+    int64_t n = latent_elements(d) / d->spec.batch;
+    for (int64_t i = 0; i < d->spec.batch; i++) {
+        double guided = deviation(out + i * n, n);
+        if (guided == 0) continue;
+        float factor = (float)(rescale * deviation(cond + i * n, n) / guided + 1 - rescale);
+        for (int64_t k = i * n; k < (i + 1) * n; k++) out[k] *= factor;
+    }
+}
+
 /* The two halves' predictions, NHWC, to one in NCHW: u + scale (c - u). */
-static void guide(const cn_draw *d, double cfg_scale, const float *y, float *out)
+static void guide(const cn_draw *d, const cn_draw_args *a, const float *y, float *out)
 {
     int64_t C = d->spec.unet->out_channels, pixels = pixels_of(d), n = latent_elements(d);
-    float scale = (float)cfg_scale;
+    float scale = (float)a->cfg_scale;
     for (int64_t i = 0; i < d->spec.batch; i++)
         for (int64_t p = 0; p < pixels; p++)
             for (int64_t c = 0; c < C; c++) {
                 const float *u = y + (i * pixels + p) * C + c;
                 out[(i * C + c) * pixels + p] = d->spec.guidance ? *u + scale * (u[n] - *u) : *u;
             }
+    if (d->spec.guidance && a->guidance_rescale > 0)
+        rescale_guided(d, a->guidance_rescale, y + n, out);
 }
 
 cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, double timestep,
@@ -282,7 +306,7 @@ cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, doubl
     CN_TRY(cn_plan_set(d->plan, d->x, d->input));
     CN_TRY(cn_plan_set(d->plan, d->t, d->times));
     CN_TRY(cn_plan_run(d->plan));
-    guide(d, a->cfg_scale, cn_plan_data(d->plan, d->y), out);
+    guide(d, a, cn_plan_data(d->plan, d->y), out);
     return CN_OK;
 }
 

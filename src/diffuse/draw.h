@@ -64,7 +64,7 @@ typedef struct cn_draw_args {
     const float *uncond, *cond; /* [stages,L,D]; uncond unused without guidance */
     cn_draw_stages uncond_stages, cond_stages;
     cn_draw_hint hints[CN_MAX_CONTROLS];
-    double cfg_scale;
+    double cfg_scale, guidance_rescale; /* as cn_generate_options has them */
     float *latents; /* [B,C,h,w]: noise times init_noise_sigma before, the result after */
     cn_rng *rng;    /* for samplers that draw noise */
     void (*progress)(void *user, int done, int steps); /* may be NULL */

@@ -1,27 +1,64 @@
 /* sampler.c - the table of samplers and what they have in common. */
 #include "diffuse/sampler.h"
 
+#include <ctype.h>
+#include <math.h>
 #include <string.h>
 
-static const cn_sampler_kind *const kinds[] = {&cn_sampler_ddim};
+static const cn_sampler_kind *const kinds[] = {
+    &cn_sampler_ddim,    &cn_sampler_pndm, &cn_sampler_ddpm,     &cn_sampler_euler,
+    &cn_sampler_euler_a, &cn_sampler_heun, &cn_sampler_dpmpp_2m, &cn_sampler_dpmpp_2m_sde,
+    &cn_sampler_unipc,   &cn_sampler_lcm,
+};
 
-static bool same_name(const char *a, const char *b)
+/* --- names ------------------------------------------------------------------------------------------ */
+
+/* "DPM++ 2M Karras" to "dpmpp2mkarras"; longer names than any are cut. */
+static void fold_name(const char *name, char *out, size_t cap)
 {
-    for (; *a && *b; a++, b++)
-        if ((*a == '_' ? '-' : *a) != (*b == '_' ? '-' : *b)) return false;
-    return *a == *b;
+    size_t n = 0;
+    for (; *name && n + 1 < cap; name++) {
+        if (strchr(" -_", *name)) continue;
+        out[n++] = *name == '+' ? 'p' : (char)tolower((unsigned char)*name);
+    }
+    out[n] = 0;
 }
 
-const cn_sampler_kind *cn_sampler_find(const char *name)
+static bool drop_ending(char *name, const char *ending)
 {
-    for (size_t i = 0; i < CN_COUNT(kinds); i++)
-        if (same_name(kinds[i]->name, name)) return kinds[i];
+    size_t n = strlen(name), e = strlen(ending);
+    if (n <= e || strcmp(name + n - e, ending) != 0) return false;
+    name[n - e] = 0;
+    return true;
+}
+
+static bool has_name(const cn_sampler_kind *kind, const char *folded)
+{
+    char own[64];
+    fold_name(kind->name, own, sizeof own);
+    bool same = !strcmp(own, folded);
+    for (int i = 0; !same && kind->aliases[i]; i++) same = !strcmp(kind->aliases[i], folded);
+    return same;
+}
+
+const cn_sampler_kind *cn_sampler_find(const char *name, bool *karras)
+{
+    char folded[64];
+    fold_name(name, folded, sizeof folded);
+    bool with_karras = drop_ending(folded, "karras");
+    drop_ending(folded, "scheduler");
+    for (size_t i = 0; i < CN_COUNT(kinds); i++) {
+        if (!has_name(kinds[i], folded)) continue;
+        if (with_karras && !kinds[i]->karras) return NULL;
+        if (karras) *karras = with_karras;
+        return kinds[i];
+    }
     return NULL;
 }
 
-const char *cn_sampler_name(int i)
+const cn_sampler_kind *cn_sampler_kind_at(int i)
 {
-    return i >= 0 && (size_t)i < CN_COUNT(kinds) ? kinds[i]->name : NULL;
+    return i >= 0 && (size_t)i < CN_COUNT(kinds) ? kinds[i] : NULL;
 }
 
 static cn_status fail_unknown(cn_ctx *ctx, const char *name)
@@ -35,10 +72,26 @@ static cn_status fail_unknown(cn_ctx *ctx, const char *name)
     return s;
 }
 
+/* --- creating --------------------------------------------------------------------------------------- */
+
+/* From noise alone a prediction of the noise says nothing about the picture. */
+static cn_status check_levels(cn_ctx *ctx, const cn_sampler *s)
+{
+    if (s->schedule->config.v_prediction) return CN_OK;
+    for (int i = 0; i < s->n; i++)
+        if (s->levels[i].signal == 0)
+            return cn_fail(ctx, CN_EINVAL,
+                           "timestep %g is noise alone (zero terminal SNR), where %s needs a model "
+                           "that predicts v; this one predicts the noise",
+                           s->timesteps[i], s->kind->name);
+    return CN_OK;
+}
+
 cn_status cn_sampler_create(cn_ctx *ctx, const char *name, const cn_schedule_config *config,
                             int steps, cn_sampler **out)
 {
-    const cn_sampler_kind *kind = cn_sampler_find(name);
+    bool karras = false;
+    const cn_sampler_kind *kind = cn_sampler_find(name, &karras);
     if (!kind) return fail_unknown(ctx, name);
     cn_sampler *s = cn_alloc0(ctx, sizeof *s);
     if (!s) return CN_ENOMEM;
@@ -48,7 +101,11 @@ cn_status cn_sampler_create(cn_ctx *ctx, const char *name, const cn_schedule_con
     s->init_noise_sigma = 1;
     cn_status status = cn_schedule_create(ctx, config, &s->schedule);
     if (status == CN_OK) status = cn_schedule_check_steps(ctx, s->schedule, steps);
-    if (status == CN_OK) status = kind->prepare(ctx, s, steps);
+    if (status == CN_OK) {
+        s->schedule->config.karras |= karras;
+        status = kind->prepare(ctx, s);
+    }
+    if (status == CN_OK) status = check_levels(ctx, s);
     if (status != CN_OK) {
         cn_sampler_destroy(s);
         return status;
@@ -62,9 +119,43 @@ void cn_sampler_destroy(cn_sampler *s)
     if (!s) return;
     cn_schedule_destroy(s->schedule);
     cn_free(s->timesteps);
+    cn_free(s->levels);
     cn_free(s->history);
     cn_free(s);
 }
+
+cn_status cn_sampler_allocate(cn_ctx *ctx, cn_sampler *s, int n)
+{
+    s->n = n;
+    s->timesteps = cn_alloc_array(ctx, (size_t)n, sizeof *s->timesteps);
+    s->levels = cn_alloc_array(ctx, (size_t)n + 1, sizeof *s->levels);
+    return s->timesteps && s->levels ? CN_OK : CN_ENOMEM;
+}
+
+cn_level cn_sampler_level_at(const cn_sampler *s, int t)
+{
+    double a = (double)s->schedule->alphas_cumprod[t];
+    return (cn_level){sqrt(a), sqrt(1 - a)};
+}
+
+cn_level cn_sampler_last_level(const cn_sampler *s)
+{
+    return s->schedule->config.set_alpha_to_one ? (cn_level){1, 0} : cn_sampler_level_at(s, 0);
+}
+
+cn_status cn_sampler_prepare_discrete(cn_ctx *ctx, cn_sampler *s, cn_level last)
+{
+    CN_TRY(cn_sampler_allocate(ctx, s, s->steps));
+    cn_schedule_timesteps(s->schedule, s->schedule->config.spacing, s->steps, false, s->timesteps);
+    for (int i = 0; i < s->n; i++) {
+        s->timesteps[i] = rint(s->timesteps[i]);
+        s->levels[i] = cn_sampler_level_at(s, (int)s->timesteps[i]);
+    }
+    s->levels[s->n] = last;
+    return CN_OK;
+}
+
+/* --- a run ------------------------------------------------------------------------------------------ */
 
 int cn_sampler_steps(const cn_sampler *s)
 {
@@ -97,18 +188,40 @@ cn_status cn_sampler_start(cn_sampler *s, double strength, int *first)
 void cn_sampler_add_noise(const cn_sampler *s, int i, const float *x0, const float *noise,
                           float *out, int64_t n)
 {
-    if (s->kind->add_noise)
-        s->kind->add_noise(s, i, x0, noise, out, n);
-    else
-        cn_schedule_add_noise(s->schedule, (int)s->timesteps[i], x0, noise, out, n);
+    const cn_level l = s->levels[i];
+    cn_sampler_sum((const cn_term[]){{l.signal, x0}, {l.noise, noise}}, 2, out, n);
+}
+
+/* sqrt(signal^2 + noise^2), exactly 1 where it is meant to be. */
+static double scale_of(cn_level l)
+{
+    return l.signal == 1 ? sqrt(1 + l.noise * l.noise) : 1;
 }
 
 void cn_sampler_scale_input(const cn_sampler *s, int i, const float *x, float *out, int64_t n)
 {
-    if (s->kind->scale_input)
-        s->kind->scale_input(s, i, x, out, n);
-    else if (out != x)
-        memcpy(out, x, (size_t)n * sizeof *x);
+    cn_sampler_sum(&(const cn_term){1 / scale_of(s->levels[i]), x}, 1, out, n);
+}
+
+cn_estimate cn_sampler_estimate(const cn_sampler *s, cn_level l)
+{
+    if (!s->schedule->config.v_prediction)
+        return (cn_estimate){1 / l.signal, -l.noise / l.signal, 0, 1};
+    double scale = scale_of(l), square = scale * scale;
+    return (cn_estimate){l.signal / square, -l.noise / scale, l.noise / square, l.signal / scale};
+}
+
+void cn_sampler_denoise(const cn_sampler *s, int i, const float *model_out, const float *x,
+                        float *out, int64_t n)
+{
+    const cn_estimate e = cn_sampler_estimate(s, s->levels[i]);
+    cn_sampler_sum((const cn_term[]){{e.x0_x, x}, {e.x0_m, model_out}}, 2, out, n);
+}
+
+double cn_sampler_clip(const cn_sampler *s, double x0)
+{
+    const cn_schedule_config *c = &s->schedule->config;
+    return c->clip_sample ? CN_MAX(-c->clip_range, CN_MIN(c->clip_range, x0)) : x0;
 }
 
 cn_status cn_sampler_step(cn_sampler *s, int i, const float *model_out, float *x, int64_t n,
@@ -117,4 +230,31 @@ cn_status cn_sampler_step(cn_sampler *s, int i, const float *model_out, float *x
     if (i < 0 || i >= s->n)
         return cn_fail(s->ctx, CN_EINTERNAL, "step %d of a sampler with %d steps", i, s->n);
     return s->kind->step(s, i, model_out, x, n, rng);
+}
+
+/* --- for the kinds ---------------------------------------------------------------------------------- */
+
+cn_status cn_sampler_remember(cn_sampler *s, int n_slots, int64_t n)
+{
+    if (s->history) return CN_OK;
+    s->history = cn_alloc_array(s->ctx, (size_t)n_slots * (size_t)n, sizeof *s->history);
+    if (!s->history) return CN_ENOMEM;
+    for (int k = 0; k < n_slots; k++) s->slots[k] = s->history + k * n;
+    return CN_OK;
+}
+
+void cn_sampler_rotate(cn_sampler *s, int n)
+{
+    float *last = s->slots[n - 1];
+    for (int k = n - 1; k > 0; k--) s->slots[k] = s->slots[k - 1];
+    s->slots[0] = last;
+}
+
+void cn_sampler_sum(const cn_term *terms, int n_terms, float *out, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (int k = 0; k < n_terms; k++) sum += terms[k].weight * (double)terms[k].values[i];
+        out[i] = (float)sum;
+    }
 }

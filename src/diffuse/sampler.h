@@ -6,10 +6,11 @@
  * A run that starts from a picture instead of noise makes only the last steps: cn_sampler_start says which is
  * the first, cn_sampler_add_noise brings the picture there.
  *
- * A kind is a row of the table in sampler.c with its own file: it fills in the timesteps and takes one
- * step. What multistep methods remember lies in `history`, which belongs to the sampler; a second-order
- * method lists a timestep for each of its calls of the model. Latents are flat arrays in the published
- * order (N,C,H,W), because the noise that stochastic kinds draw is one draw of that shape.
+ * A kind is a row of the table in sampler.c with its own file: it fills in the timesteps with the level of noise
+ * at each, and takes one step. Everything else follows from the levels. All kinds and their defaults are those
+ * of diffusers' classes. What multistep methods remember lies in `history`, which belongs to the sampler; a
+ * second-order method lists a timestep for each of its calls of the model. Latents are flat arrays in the
+ * published order (N,C,H,W), because the noise that stochastic kinds draw is one draw of that shape.
  */
 #ifndef CN_DIFFUSE_SAMPLER_H
 #define CN_DIFFUSE_SAMPLER_H
@@ -18,19 +19,25 @@
 
 typedef struct cn_sampler cn_sampler;
 
+/* x = signal x0 + noise e, e of variance 1. Either signal^2 + noise^2 = 1, as the networks were trained, or
+ * signal = 1 and the networks' input is x over sqrt(1 + noise^2). */
+typedef struct cn_level {
+    double signal, noise;
+} cn_level;
+
 typedef struct cn_sampler_kind {
     const char *name, *title; /* "ddim", and as stable-diffusion-webui writes it: "DDIM" */
-    /* Fills timesteps, n and init_noise_sigma for `steps` steps; allocates what it needs. */
-    cn_status (*prepare)(cn_ctx *ctx, cn_sampler *s, int steps);
-    /* Model input of step i; NULL: x itself. */
-    void (*scale_input)(const cn_sampler *s, int i, const float *x, float *out, int64_t n);
+    /* Other programs' names in small letters without separators, '+' as 'p'; NULL at the end. */
+    const char *aliases[6];
+    /* Fills timesteps, levels, n and init_noise_sigma; allocates what it needs. */
+    cn_status (*prepare)(cn_ctx *ctx, cn_sampler *s);
     cn_status (*step)(cn_sampler *s, int i, const float *model_out, float *x, int64_t n,
                       cn_rng *rng);
-    /* Clean x0 to timestep i's level of noise; NULL: the schedule's, at that timestep. */
-    void (*add_noise)(const cn_sampler *s, int i, const float *x0, const float *noise, float *out,
-                      int64_t n);
-    int order; /* timesteps per step; 0 counts as 1 */
+    int order;   /* timesteps per step; 0 counts as 1 */
+    bool karras; /* has noise levels of its own, which Karras' may replace */
 } cn_sampler_kind;
+
+enum { CN_SAMPLER_SLOTS = 6 };
 
 struct cn_sampler {
     cn_ctx *ctx;
@@ -40,21 +47,27 @@ struct cn_sampler {
     int n;             /* calls of the model, the length of timesteps */
     int first;         /* the run's first timestep: nothing is remembered from before it */
     double *timesteps; /* owned */
+    cn_level *levels;  /* owned; of timestep i, and one more: where the last step ends */
     double init_noise_sigma;
-    float *history; /* owned, NULL where the kind keeps none */
+    float *history; /* owned, NULL where the kind keeps none: cn_sampler_remember */
+    float *slots[CN_SAMPLER_SLOTS];
 };
 
-extern const cn_sampler_kind cn_sampler_ddim;
+extern const cn_sampler_kind cn_sampler_ddim, cn_sampler_pndm, cn_sampler_ddpm, cn_sampler_euler,
+    cn_sampler_euler_a, cn_sampler_heun, cn_sampler_dpmpp_2m, cn_sampler_dpmpp_2m_sde,
+    cn_sampler_unipc, cn_sampler_lcm;
 
-/* '-' and '_' are the same in names; an unknown one is CN_EINVAL with the list of those there are.
- * *out: cn_sampler_destroy it. */
+/* '-' and '_' are the same in names; an unknown one is CN_EINVAL with the list of those there are. CN_EINVAL
+ * too where the model predicts noise and the run visits a timestep that is noise alone. *out:
+ * cn_sampler_destroy it. */
 cn_status cn_sampler_create(cn_ctx *ctx, const char *name, const cn_schedule_config *config,
                             int steps, cn_sampler **out) CN_CHECKED;
 void cn_sampler_destroy(cn_sampler *s);
-/* NULL for an unknown name. */
-const cn_sampler_kind *cn_sampler_find(const char *name);
-/* Names in the table's order, NULL behind the last. */
-const char *cn_sampler_name(int i);
+/* By any program's name for it, separators and case passed over; a "Karras" behind it is left out and sets
+ * *karras (may be NULL). NULL for an unknown name. */
+const cn_sampler_kind *cn_sampler_find(const char *name, bool *karras);
+/* In the table's order, NULL behind the last. */
+const cn_sampler_kind *cn_sampler_kind_at(int i);
 
 /* Number of timesteps, and timestep i, largest first. */
 int cn_sampler_steps(const cn_sampler *s);
@@ -69,9 +82,44 @@ void cn_sampler_add_noise(const cn_sampler *s, int i, const float *x0, const flo
                           float *out, int64_t n);
 /* out may be x. */
 void cn_sampler_scale_input(const cn_sampler *s, int i, const float *x, float *out, int64_t n);
+/* What the model takes step i's x for without its noise; out may be x or model_out. */
+void cn_sampler_denoise(const cn_sampler *s, int i, const float *model_out, const float *x,
+                        float *out, int64_t n);
 /* x of timestep i to x of timestep i+1 (clean after the last one), in place. model_out is the model's
  * prediction, noise or v as the schedule says. rng may be NULL for kinds that draw nothing. */
 cn_status cn_sampler_step(cn_sampler *s, int i, const float *model_out, float *x, int64_t n,
                           cn_rng *rng) CN_CHECKED;
+
+/* --- for the kinds ------------------------------------------------------------------------------------ */
+
+/* timesteps for n calls, and n + 1 levels. */
+cn_status cn_sampler_allocate(cn_ctx *ctx, cn_sampler *s, int n) CN_CHECKED;
+/* `steps` whole timesteps with the schedule's levels, `last` behind them. */
+cn_status cn_sampler_prepare_discrete(cn_ctx *ctx, cn_sampler *s, cn_level last) CN_CHECKED;
+/* The schedule's level at timestep t. */
+cn_level cn_sampler_level_at(const cn_sampler *s, int t);
+/* Where DDIM and its relatives end: clean if set_alpha_to_one, else timestep 0. */
+cn_level cn_sampler_last_level(const cn_sampler *s);
+
+/* x0 = x0_x x + x0_m m and e = e_x x + e_m m from the model's prediction m at a level. */
+typedef struct cn_estimate {
+    double x0_x, x0_m, e_x, e_m;
+} cn_estimate;
+cn_estimate cn_sampler_estimate(const cn_sampler *s, cn_level level);
+/* x0 as clip_sample has it. */
+double cn_sampler_clip(const cn_sampler *s, double x0);
+
+/* Makes slots[0..n_slots) of n values each, unless they are there. */
+cn_status cn_sampler_remember(cn_sampler *s, int n_slots, int64_t n) CN_CHECKED;
+/* slots[0..n) move up by one, the last becomes the first. */
+void cn_sampler_rotate(cn_sampler *s, int n);
+
+/* A step as a sum of arrays: out = sum of weight x values, one element after the other, so that out may be one
+ * of them. */
+typedef struct cn_term {
+    double weight;
+    const float *values;
+} cn_term;
+void cn_sampler_sum(const cn_term *terms, int n_terms, float *out, int64_t n);
 
 #endif

@@ -13,6 +13,23 @@ static float linspace(float first, float last, int n, int i)
     return i < n / 2 ? first + step * (float)i : last - step * (float)(n - 1 - i);
 }
 
+/* The roots of a_t shifted so that the last is 0 and scaled so that the first stays; then through betas and
+ * their product again, because diffusers rounds on that way. */
+static void end_in_noise(cn_schedule *s)
+{
+    float *a = s->alphas_cumprod;
+    float first = sqrtf(a[0]), last = sqrtf(a[s->n - 1]), before = 1;
+    float scale = first / (first - last);
+    double product = 1;
+    for (int i = 0; i < s->n; i++) {
+        float root = (sqrtf(a[i]) - last) * scale, squared = root * root;
+        float beta = 1 - squared / before;
+        before = squared;
+        product *= (double)(1 - beta);
+        a[i] = (float)product;
+    }
+}
+
 cn_status cn_schedule_create(cn_ctx *ctx, const cn_schedule_config *c, cn_schedule **out)
 {
     if (c->train_timesteps < 1 || c->train_timesteps > MAX_TIMESTEPS)
@@ -38,6 +55,7 @@ cn_status cn_schedule_create(cn_ctx *ctx, const cn_schedule_config *c, cn_schedu
         product *= (double)(1.0f - beta);
         s->alphas_cumprod[i] = (float)product;
     }
+    if (c->zero_snr && n > 1) end_in_noise(s);
     *out = s;
     return CN_OK;
 }
@@ -68,20 +86,23 @@ cn_status cn_schedule_check_steps(cn_ctx *ctx, const cn_schedule *s, int steps)
                    steps, s->n);
 }
 
-void cn_schedule_timesteps(const cn_schedule *s, cn_spacing spacing, int steps, double *out)
+void cn_schedule_timesteps(const cn_schedule *s, cn_spacing spacing, int steps, bool without_last,
+                           double *out)
 {
+    int points = without_last ? steps + 1 : steps;
     for (int i = 0; i < steps; i++) {
-        int from_low = steps - 1 - i;
+        int from_low = points - 1 - i;
         double t = 0;
         switch (spacing) {
+        case CN_SPACING_OWN:
         case CN_SPACING_LEADING:
-            t = (double)((int64_t)from_low * (s->n / steps)) + s->config.steps_offset;
+            t = (double)((int64_t)from_low * (s->n / points)) + s->config.steps_offset;
             break;
         case CN_SPACING_TRAILING:
             t = rint((double)s->n - (double)i * ((double)s->n / steps)) - 1;
             break;
         case CN_SPACING_LINSPACE:
-            t = steps == 1 ? 0 : rint((double)(s->n - 1) * from_low / (steps - 1));
+            t = points == 1 ? 0 : (double)(s->n - 1) * from_low / (points - 1);
             break;
         }
         /* The offset would point behind the table when every timestep is visited. */

@@ -70,9 +70,10 @@ static const rule vae_rules[] = {
 };
 
 static const rule schedule_rules[] = {
-    {"rescale_betas_zero_snr", IS_OFF, NULL, 0},
-    {"thresholding", IS_OFF, NULL, 0},
-    {"trained_betas", IS_OFF, NULL, 0},
+    {"disable_corrector", IS_OFF, NULL, 0}, {"predict_x0", IS_ON, NULL, 0},
+    {"thresholding", IS_OFF, NULL, 0},      {"trained_betas", IS_OFF, NULL, 0},
+    {"use_beta_sigmas", IS_OFF, NULL, 0},   {"use_exponential_sigmas", IS_OFF, NULL, 0},
+    {"use_flow_sigmas", IS_OFF, NULL, 0},   {"use_lu_lambdas", IS_OFF, NULL, 0},
 };
 
 static bool is_off(const json_t *v)
@@ -379,7 +380,10 @@ void cn_schedule_config_default(cn_schedule_config *out)
                                 .beta_end = 0.012,
                                 .scaled_linear = true,
                                 .steps_offset = 1,
-                                .leading = true};
+                                .clip_range = 1,
+                                .solver_order = 2,
+                                .lcm_steps = 50,
+                                .lcm_timestep_scaling = 10};
 }
 
 /* Either of two words for a key. */
@@ -394,6 +398,53 @@ static cn_status get_choice(cn_ctx *ctx, const json_t *json, const char *key, co
     return CN_OK;
 }
 
+/* A spacing that is the default of the class that wrote the file says nothing: diffusers writes it in any case,
+ * and its other classes have their own defaults. */
+static cn_status read_spacing(cn_ctx *ctx, const json_t *json, cn_spacing *out)
+{
+    static const char *const leading[] = {"DDIMScheduler", "DDPMScheduler", "PNDMScheduler",
+                                          "LCMScheduler"};
+    static const char *const names[] = {[CN_SPACING_LEADING] = "leading",
+                                        [CN_SPACING_TRAILING] = "trailing",
+                                        [CN_SPACING_LINSPACE] = "linspace"};
+    const char *class = cn_json_str(json, "_class_name", NULL);
+    const char *said = cn_json_str(json, "timestep_spacing", NULL);
+    int own = class ? CN_SPACING_LINSPACE : CN_SPACING_OWN;
+    for (size_t i = 0; class && i < CN_COUNT(leading); i++)
+        if (!strcmp(class, leading[i])) own = CN_SPACING_LEADING;
+    *out = CN_SPACING_OWN;
+    if (!said) return CN_OK;
+    for (int i = CN_SPACING_LEADING; i <= CN_SPACING_LINSPACE; i++)
+        if (!strcmp(said, names[i])) {
+            *out = i == own ? CN_SPACING_OWN : (cn_spacing)i;
+            return CN_OK;
+        }
+    return cn_fail(
+        ctx, CN_EFORMAT,
+        "\"timestep_spacing\": \"%s\" is not supported, only leading, trailing and linspace", said);
+}
+
+/* Settings of single samplers; a sampler takes those that it has. */
+static cn_status read_solver(cn_ctx *ctx, const json_t *json, cn_schedule_config *c)
+{
+    const char *type = cn_json_str(json, "solver_type", "");
+    CN_TRY(get_choice(ctx, json, "final_sigmas_type", "zero", "sigma_min", &c->ends_at_sigma_min));
+    CN_TRY(get_int(ctx, json, "solver_order", 2, 3, &c->solver_order));
+    CN_TRY(get_int(ctx, json, "original_inference_steps", 50, c->train_timesteps, &c->lcm_steps));
+    c->karras = cn_json_bool(json, "use_karras_sigmas", false);
+    c->full_order_final = !cn_json_bool(json, "lower_order_final", true);
+    c->euler_at_final = cn_json_bool(json, "euler_at_final", false);
+    c->heun_solver = !strcmp(type, "heun");
+    c->bh1_solver = !strcmp(type, "bh1");
+    c->large_variance = !strcmp(cn_json_str(json, "variance_type", ""), "fixed_large");
+    c->lcm_timestep_scaling = cn_json_number(json, "timestep_scaling", 10);
+    c->clip_range = cn_json_number(json, "clip_sample_range", 1);
+    if (!(c->lcm_timestep_scaling > 0) || !(c->clip_range > 0))
+        return cn_fail(ctx, CN_EFORMAT,
+                       "\"timestep_scaling\" and \"clip_sample_range\" must be above 0");
+    return CN_OK;
+}
+
 cn_status cn_schedule_config_read(cn_ctx *ctx, const json_t *json, cn_schedule_config *out)
 {
     cn_schedule_config c = {0};
@@ -401,6 +452,7 @@ cn_status cn_schedule_config_read(cn_ctx *ctx, const json_t *json, cn_schedule_c
     CN_TRY(check_rules(ctx, json, schedule_rules, CN_COUNT(schedule_rules)));
     const char *class = cn_json_str(json, "_class_name", "");
     bool ddim = !strcmp(class, "DDIMScheduler"), ddpm = !strcmp(class, "DDPMScheduler");
+    bool lcm = !strcmp(class, "LCMScheduler");
     CN_TRY(get_int(ctx, json, "num_train_timesteps", 1000, 100000, &c.train_timesteps));
     c.beta_start = cn_json_number(json, "beta_start", 0.0001);
     c.beta_end = cn_json_number(json, "beta_end", 0.02);
@@ -413,9 +465,11 @@ cn_status cn_schedule_config_read(cn_ctx *ctx, const json_t *json, cn_schedule_c
         return cn_fail(ctx, CN_EFORMAT, "\"steps_offset\": %lld is out of range",
                        (long long)offset);
     c.steps_offset = (int)offset;
-    c.set_alpha_to_one = cn_json_bool(json, "set_alpha_to_one", ddim);
+    c.set_alpha_to_one = cn_json_bool(json, "set_alpha_to_one", ddim || lcm);
     c.clip_sample = cn_json_bool(json, "clip_sample", ddim || ddpm);
-    c.leading = !strcmp(cn_json_str(json, "timestep_spacing", "leading"), "leading");
+    c.zero_snr = cn_json_bool(json, "rescale_betas_zero_snr", false);
+    CN_TRY(read_spacing(ctx, json, &c.spacing));
+    CN_TRY(read_solver(ctx, json, &c));
     *out = c;
     return CN_OK;
 }

@@ -47,15 +47,38 @@ typedef struct cn_clip_config {
         open_clip; /* SD 2.x: single files have OpenCLIP's names and one layer more, which isn't used */
 } cn_clip_config;
 
+/* Which timesteps a run visits (Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed",
+ * table 2). */
+typedef enum cn_spacing {
+    CN_SPACING_OWN, /* that of the sampler's class in diffusers */
+    CN_SPACING_LEADING,
+    CN_SPACING_TRAILING,
+    CN_SPACING_LINSPACE
+} cn_spacing;
+
+/* The noise that a model was trained with and what scheduler_config.json says about sampling it; the keys of
+ * that file stand behind each. */
 typedef struct cn_schedule_config {
-    int train_timesteps; /* 1000 */
+    int train_timesteps; /* num_train_timesteps, 1000 */
     double beta_start, beta_end;
-    bool scaled_linear; /* else linear */
-    bool v_prediction;
-    int steps_offset;      /* 1 */
-    bool set_alpha_to_one; /* false */
-    bool clip_sample;      /* false */
-    bool leading;          /* timestep_spacing leading (DDIM's and PNDM's default) */
+    bool scaled_linear;          /* beta_schedule, else linear */
+    bool v_prediction;           /* prediction_type, else epsilon */
+    bool zero_snr;               /* rescale_betas_zero_snr */
+    int steps_offset;            /* 1 */
+    bool set_alpha_to_one;       /* false */
+    bool clip_sample;            /* false */
+    double clip_range;           /* clip_sample_range, 1 */
+    cn_spacing spacing;          /* timestep_spacing */
+    bool karras;                 /* use_karras_sigmas */
+    bool ends_at_sigma_min;      /* final_sigmas_type sigma_min, else zero */
+    int solver_order;            /* 2 */
+    bool full_order_final;       /* lower_order_final false */
+    bool euler_at_final;         /* false */
+    bool heun_solver;            /* solver_type heun (of DPM-Solver), else midpoint */
+    bool bh1_solver;             /* solver_type bh1 (of UniPC), else bh2 */
+    bool large_variance;         /* variance_type fixed_large (of DDPM), else fixed_small */
+    int lcm_steps;               /* original_inference_steps, 50 */
+    double lcm_timestep_scaling; /* timestep_scaling, 10 */
 } cn_schedule_config;
 
 #endif

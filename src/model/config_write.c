@@ -152,14 +152,14 @@ json_t *cn_clip_config_json(const cn_clip_config *c)
 
 json_t *cn_schedule_config_json(const cn_schedule_config *c)
 {
-    return json_pack("{s:s, s:s, s:f, s:s, s:f, s:b, s:f, s:i, s:s, s:b, s:b, s:i, s:b, s:s, s:n}",
-                     "_class_name", "DDIMScheduler", "_diffusers_version", diffusers_version,
-                     "beta_end", c->beta_end, "beta_schedule",
-                     c->scaled_linear ? "scaled_linear" : "linear", "beta_start", c->beta_start,
-                     "clip_sample", (int)c->clip_sample, "clip_sample_range", 1.0,
-                     "num_train_timesteps", c->train_timesteps, "prediction_type",
-                     c->v_prediction ? "v_prediction" : "epsilon", "rescale_betas_zero_snr", 0,
-                     "set_alpha_to_one", (int)c->set_alpha_to_one, "steps_offset", c->steps_offset,
-                     "thresholding", 0, "timestep_spacing", c->leading ? "leading" : "linspace",
-                     "trained_betas");
+    static const char *const spacings[] = {"leading", "leading", "trailing", "linspace"};
+    return json_pack(
+        "{s:s, s:s, s:f, s:s, s:f, s:b, s:f, s:i, s:s, s:b, s:b, s:i, s:b, s:s, s:n}",
+        "_class_name", "DDIMScheduler", "_diffusers_version", diffusers_version, "beta_end",
+        c->beta_end, "beta_schedule", c->scaled_linear ? "scaled_linear" : "linear", "beta_start",
+        c->beta_start, "clip_sample", (int)c->clip_sample, "clip_sample_range", c->clip_range,
+        "num_train_timesteps", c->train_timesteps, "prediction_type",
+        c->v_prediction ? "v_prediction" : "epsilon", "rescale_betas_zero_snr", (int)c->zero_snr,
+        "set_alpha_to_one", (int)c->set_alpha_to_one, "steps_offset", c->steps_offset,
+        "thresholding", 0, "timestep_spacing", spacings[c->spacing], "trained_betas");
 }

@@ -73,12 +73,14 @@ static cn_status refuse_content(cn_ctx *ctx, const cn_base *b, cn_content conten
                    b->path, cn_content_name(content));
 }
 
-/* An empty tensor v_pred is how community files mark v prediction; newer files say it in the metadata.
+/* Empty tensors v_pred and ztsnr are how community files mark v prediction and a schedule that ends in noise
+ * alone; newer files say it in the metadata.
  * Inpainting UNets (9 channels) predict the noise. */
 static void read_prediction(cn_base *b)
 {
     const char *said = cn_tensors_metadata(b->file, CN_META_PREDICTION);
     b->schedule.v_prediction = cn_tensors_find(b->file, "v_pred") || (said && said[0] == 'v');
+    b->schedule.zero_snr = cn_tensors_find(b->file, "ztsnr") != NULL;
     b->prediction_unknown = b->clip.open_clip && !b->schedule.v_prediction && !said &&
                             b->unet.in_channels == b->unet.out_channels;
     if (b->clip.open_clip && b->schedule.v_prediction) b->unet.sample_size = CN_V_SAMPLE_SIZE;

@@ -159,13 +159,64 @@ static void schedule_defaults_follow_the_class(void **state)
     assert_int_equal(cn_schedule_config_read(ctx, json, &d), CN_OK);
     assert_false(d.set_alpha_to_one);
     assert_false(d.clip_sample);
-    assert_true(d.leading && d.scaled_linear);
+    assert_true(d.spacing == CN_SPACING_OWN && d.scaled_linear);
     assert_int_equal(d.steps_offset, 1);
     json_decref(json);
     json = parse("{\"_class_name\": \"DDIMScheduler\", \"prediction_type\": \"v_prediction\"}");
     assert_int_equal(cn_schedule_config_read(ctx, json, &d), CN_OK);
     assert_true(d.set_alpha_to_one && d.clip_sample && d.v_prediction);
     json_decref(json);
+}
+
+static cn_schedule_config schedule_of(const char *text)
+{
+    cn_schedule_config d;
+    json_t *json = parse(text);
+    assert_int_equal(cn_schedule_config_read(ctx, json, &d), CN_OK);
+    json_decref(json);
+    return d;
+}
+
+/* Only a spacing that its class hasn't by default was chosen. */
+static void spacing_counts_where_it_was_chosen(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        cn_spacing spacing;
+    } cases[] = {
+        {"{\"_class_name\": \"DDIMScheduler\", \"timestep_spacing\": \"leading\"}", CN_SPACING_OWN},
+        {"{\"_class_name\": \"DDIMScheduler\", \"timestep_spacing\": \"trailing\"}",
+         CN_SPACING_TRAILING},
+        {"{\"_class_name\": \"EulerDiscreteScheduler\", \"timestep_spacing\": \"linspace\"}",
+         CN_SPACING_OWN},
+        {"{\"_class_name\": \"EulerDiscreteScheduler\", \"timestep_spacing\": \"leading\"}",
+         CN_SPACING_LEADING},
+        {"{\"timestep_spacing\": \"linspace\"}", CN_SPACING_LINSPACE},
+        {"{\"_class_name\": \"EulerDiscreteScheduler\"}", CN_SPACING_OWN},
+    };
+    for (size_t i = 0; i < CN_COUNT(cases); i++)
+        assert_int_equal(schedule_of(cases[i].text).spacing, cases[i].spacing);
+    cn_schedule_config d;
+    json_t *json = parse("{\"timestep_spacing\": \"uneven\"}");
+    assert_int_equal(cn_schedule_config_read(ctx, json, &d), CN_EFORMAT);
+    assert_non_null(strstr(cn_error(ctx), "uneven"));
+    json_decref(json);
+}
+
+static void solver_settings_are_read(void **state)
+{
+    (void)state;
+    cn_schedule_config d = schedule_of("{\"_class_name\": \"DPMSolverMultistepScheduler\"}");
+    assert_true(d.solver_order == 2 && !d.full_order_final && !d.euler_at_final && !d.heun_solver);
+    assert_true(!d.karras && !d.ends_at_sigma_min && !d.zero_snr && d.lcm_steps == 50);
+    d = schedule_of("{\"solver_order\": 3, \"solver_type\": \"heun\", \"lower_order_final\": false,"
+                    "\"euler_at_final\": true, \"use_karras_sigmas\": true,"
+                    "\"final_sigmas_type\": \"sigma_min\", \"rescale_betas_zero_snr\": true,"
+                    "\"original_inference_steps\": 40, \"timestep_scaling\": 8}");
+    assert_true(d.solver_order == 3 && d.full_order_final && d.euler_at_final && d.heun_solver);
+    assert_true(d.karras && d.ends_at_sigma_min && d.zero_snr);
+    assert_true(d.lcm_steps == 40 && d.lcm_timestep_scaling == 8);
 }
 
 /* --- there and back -------------------------------------------------------------------------------- */
@@ -255,7 +306,8 @@ static void written_configs_read_back(void **state)
     assert_int_equal(cn_schedule_config_read(ctx, json, &d2), CN_OK);
     assert_true(d2.beta_start == d.beta_start && d2.beta_end == d.beta_end && d2.scaled_linear);
     assert_int_equal(d2.steps_offset, 1);
-    assert_true(d2.leading && !d2.set_alpha_to_one && !d2.clip_sample && !d2.v_prediction);
+    assert_true(d2.spacing == CN_SPACING_OWN && !d2.set_alpha_to_one && !d2.clip_sample &&
+                !d2.v_prediction);
     json_decref(json);
 }
 
@@ -449,7 +501,7 @@ static void published_files_agree(void **state)
     assert_int_equal(cn_schedule_config_read(ctx, json, &d), CN_OK);
     cn_schedule_config_default(&d2);
     assert_true(d.beta_start == d2.beta_start && d.beta_end == d2.beta_end);
-    assert_true(d.steps_offset == d2.steps_offset && d.leading == d2.leading);
+    assert_true(d.steps_offset == d2.steps_offset && d.spacing == d2.spacing);
     json_decref(json);
 }
 
@@ -461,6 +513,8 @@ int main(void)
         cmocka_unit_test(unsupported_features_are_named),
         cmocka_unit_test(other_networks_refuse_by_name),
         cmocka_unit_test(schedule_defaults_follow_the_class),
+        cmocka_unit_test(spacing_counts_where_it_was_chosen),
+        cmocka_unit_test(solver_settings_are_read),
         cmocka_unit_test(written_configs_read_back),
         cmocka_unit_test(shapes_of_a_small_controlnet),
         cmocka_unit_test(shapes_that_are_refused),

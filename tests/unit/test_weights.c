@@ -68,7 +68,10 @@ static const cn_base widths = {
                  .beta_end = 0.012,
                  .scaled_linear = true,
                  .steps_offset = 1,
-                 .leading = true},
+                 .clip_range = 1,
+                 .solver_order = 2,
+                 .lcm_steps = 50,
+                 .lcm_timestep_scaling = 10},
 };
 
 static cn_controlnet_config control_widths(void)
