@@ -17,27 +17,16 @@ typedef struct train_work {
     const float **grads;
 } train_work;
 
-/* The optimizer over every parameter with a gradient, whose gradients are moved to the front. */
+/* The optimizer over every parameter with a gradient. */
 static cn_status optimizer(train_work *b, bool use_8bit)
 {
-    const int64_t count = cn_params_count(b->control);
     cn_adamw_options o;
-    cn_param **list = cn_alloc_array(b->ctx, (size_t)count, sizeof(cn_param *));
-    b->grads = cn_alloc_array(b->ctx, (size_t)count, sizeof(const float *));
-    if (!list || !b->grads) {
-        cn_free(list);
-        return CN_ENOMEM;
-    }
+    cn_param **list = NULL;
     int64_t n = 0;
-    cn_stepgraph_gradients(b->step, b->control, b->grads);
-    for (int64_t i = 0; i < count; i++) {
-        if (!b->grads[i]) continue;
-        b->grads[n] = b->grads[i];
-        list[n++] = cn_params_at(b->control, i);
-    }
     cn_adamw_options_default(&o);
     o.use_8bit = use_8bit;
-    const cn_status s = cn_adamw_create(b->ctx, b->be, list, n, &o, &b->adamw);
+    cn_status s = cn_stepgraph_trained(b->ctx, b->step, b->control, b->unet, &list, &b->grads, &n);
+    if (s == CN_OK) s = cn_adamw_create(b->ctx, b->be, list, n, &o, &b->adamw);
     cn_free(list);
     return s;
 }

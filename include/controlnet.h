@@ -124,7 +124,26 @@ typedef struct cn_train_options {
     bool use_8bit_adam;
     double max_grad_norm;            /* 1; 0: no clipping */
     double proportion_empty_prompts; /* 0.5 */
-    bool only_mid_control;           /* the middle block's link alone; the decoder's links stay 0 */
+    /* The paper's small-scale strategy: the middle block's link alone, the decoder's links stay 0, until they
+     * join after reconnect_after steps (0: never). */
+    bool only_mid_control;
+    int64_t reconnect_after;
+    /* The paper's large-scale strategy: after unlock_after steps the base's UNet is trained too, "all" of it or
+     * its "decoder" (output blocks and out, as the reference's sd_locked=False); "none" or NULL: locked. */
+    const char *unlock;
+    int64_t unlock_after;
+    /* What is minimised and what noise is added, by diffusers' and kohya's names. */
+    const char *loss_type;      /* "l2" (NULL), "l1", "huber", "smooth_l1" */
+    const char *huber_schedule; /* of the last two's c: "snr" (NULL), "exponential", "constant" */
+    double huber_c;             /* 0.1 */
+    double snr_gamma;           /* min-SNR weighting, 5 in its paper; 0: none */
+    double noise_offset; /* 0; each channel's noise is shifted by as much times a normal value */
+    const char
+        *prediction; /* "epsilon" or "v", what the base was trained to give; NULL: found out */
+    bool rescale_betas_zero_snr;        /* the last timestep is noise alone */
+    int64_t min_timestep, max_timestep; /* drawn from min to below max; 0 and 0: all */
+    bool use_ema;     /* a mean of the weights over time is kept, drawn with and saved as OUT/ema */
+    double ema_decay; /* 0.9999 at most; lower in the first steps, as diffusers' */
     uint64_t seed;
     int64_t checkpointing_steps;        /* 500; 0: none */
     int64_t checkpoints_total_limit;    /* 0: all are kept */
@@ -137,6 +156,7 @@ typedef struct cn_train_options {
     const char *validation_annotator;
     int64_t validation_sampling_steps; /* 20 */
     double validation_guidance_scale;  /* 7.5; 1: no guidance */
+    const char *report_to;             /* "tensorboard": event files in OUT/logs; "none" or NULL */
     /* "no": F32 throughout; "bf16": products in bfloat16 where the processor has it, while the trained
      * weights, their optimizer and all sums stay F32. NULL: "no". */
     const char *mixed_precision;
@@ -173,7 +193,8 @@ typedef struct cn_train_plan {
     int64_t trained;                      /* elements of trained weights */
     double gflop_per_pass;
     int64_t steps;       /* of the whole run */
-    double step_seconds; /* measured by a dry run, else 0 */
+    double step_seconds; /* of the first steps, measured by a dry run, else 0 */
+    double run_seconds;  /* of all steps; strategies change what a step takes */
 } cn_train_plan;
 
 typedef struct cn_train_progress {

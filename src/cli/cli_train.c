@@ -29,7 +29,9 @@ enum {
     OPT_EPOCHS,
     OPT_EMPTY,
     OPT_ONLY_MID,
+    OPT_RECONNECT,
     OPT_UNLOCK,
+    OPT_UNLOCK_AFTER,
     OPT_PRECISION,
     OPT_SEED,
     OPT_H_OPTIMIZER,
@@ -44,6 +46,8 @@ enum {
     OPT_DECAY,
     OPT_8BIT,
     OPT_NORM,
+    OPT_EMA,
+    OPT_EMA_DECAY,
     OPT_H_SAVE,
     OPT_CHECKPOINTING,
     OPT_LIMIT,
@@ -96,7 +100,10 @@ static const cli_option options[] = {
     [OPT_EMPTY] = {"proportion-empty-prompts", 0, "X", "prompts left out, 0 to 1 (0.5)"},
     [OPT_ONLY_MID] = {"only-mid-control", 0, NULL,
                       "connect the middle block alone (small-scale training)"},
-    [OPT_UNLOCK] = {"unlock", 0, "none", "the base stays locked"},
+    [OPT_RECONNECT] = {"reconnect-after", 0, "N", "the decoder's links join after N steps"},
+    [OPT_UNLOCK] = {"unlock", 0, "none|decoder|all",
+                    "train the base's UNet too, or its decoder (none)"},
+    [OPT_UNLOCK_AFTER] = {"unlock-after", 0, "N", "but not before N steps (0)"},
     [OPT_PRECISION] = {"mixed-precision", 0, "no|bf16",
                        "bf16: products in bfloat16, trained weights in F32 (no)"},
     [OPT_SEED] = {"seed", 0, "N", "(0)"},
@@ -114,6 +121,8 @@ static const cli_option options[] = {
     [OPT_DECAY] = {"adam-weight-decay", 0, "X", "(0.01)"},
     [OPT_8BIT] = {"use-8bit-adam", 0, NULL, "moments in a byte each: a quarter of their memory"},
     [OPT_NORM] = {"max-grad-norm", 0, "X", "clip the gradient's norm (1); 0: never"},
+    [OPT_EMA] = {"use-ema", 0, NULL, "keep a mean of the weights over time, saved as OUT/ema"},
+    [OPT_EMA_DECAY] = {"ema-decay", 0, "X", "share of the old mean, at most (0.9999)"},
     [OPT_H_SAVE] = {NULL, 0, NULL, "Checkpoints"},
     [OPT_CHECKPOINTING] = {"checkpointing-steps", 0, "N", "(500); 0: none"},
     [OPT_LIMIT] = {"checkpoints-total-limit", 0, "N", "older ones are removed; 0: all are kept"},
@@ -210,6 +219,8 @@ static bool parse_number(const cli_parser *p, int id, cn_train_options *o)
     case OPT_ACCUMULATION: return cli_int(p, id, 1, 1000000, &o->gradient_accumulation_steps);
     case OPT_STEPS: return cli_int(p, id, 1, most, &o->max_train_steps);
     case OPT_EPOCHS: return cli_int(p, id, 1, 1000000000, &o->num_train_epochs);
+    case OPT_RECONNECT: return cli_int(p, id, 0, most, &o->reconnect_after);
+    case OPT_UNLOCK_AFTER: return cli_int(p, id, 0, most, &o->unlock_after);
     case OPT_EMPTY: return cli_number(p, id, 0, 1, &o->proportion_empty_prompts);
     case OPT_SEED: return cli_uint64(p, id, &o->seed);
     case OPT_LR: return cli_number(p, id, 0, 1000, &o->learning_rate);
@@ -220,6 +231,7 @@ static bool parse_number(const cli_parser *p, int id, cn_train_options *o)
     case OPT_BETA2: return cli_number(p, id, 0, 0.9999999, &o->adam_beta2);
     case OPT_EPSILON: return cli_number(p, id, 0, 1, &o->adam_epsilon);
     case OPT_DECAY: return cli_number(p, id, 0, 100, &o->adam_weight_decay);
+    case OPT_EMA_DECAY: return cli_number(p, id, 0, 0.9999999, &o->ema_decay);
     case OPT_NORM: return cli_number(p, id, 0, 1e30, &o->max_grad_norm);
     case OPT_CHECKPOINTING: return cli_int(p, id, 0, most, &o->checkpointing_steps);
     case OPT_LIMIT: return cli_int(p, id, 0, 1000000000, &o->checkpoints_total_limit);
@@ -238,12 +250,15 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     int64_t n = 0;
     switch (id) {
     case OPT_ONLY_MID: r->o.only_mid_control = true; return true;
+    case OPT_EMA: r->o.use_ema = true; return true;
     case OPT_8BIT: r->o.use_8bit_adam = true; return true;
     case OPT_CACHE: return true;
     case OPT_CACHE_TO_DISK: r->cache_to_disk = true; return true;
     case OPT_SKIP_BAD: r->o.skip_bad_data = true; return true;
     case OPT_JSON: r->json = true; return true;
-    case OPT_UNLOCK: return cli_one_of(p, id, (const char *const[]){"none", NULL});
+    case OPT_UNLOCK:
+        r->o.unlock = p->value;
+        return cli_one_of(p, id, (const char *const[]){"none", "decoder", "all", NULL});
     case OPT_PRECISION:
         r->o.mixed_precision = p->value;
         return cli_one_of(p, id, (const char *const[]){"no", "bf16", NULL});
@@ -398,8 +413,7 @@ static void print_plan(const cn_train_plan *p)
 /* Encoding and validations come on top. */
 static void print_time(const cn_train_plan *p)
 {
-    const double seconds = p->step_seconds * (double)p->steps;
-    const long s = (long)(seconds + 0.5);
+    const long s = (long)(p->run_seconds + 0.5);
     const time_t end = time(NULL) + (time_t)s;
     char when[64] = "";
     struct tm local;
@@ -425,11 +439,11 @@ static void show_plan(void *user, const cn_train_plan *p)
            "\"data_bytes\": %zu, \"base_bytes\": %zu, \"control_bytes\": %zu, "
            "\"optimizer_bytes\": %zu, \"gradient_bytes\": %zu, \"activation_bytes\": %zu, "
            "\"base_type\": \"%s\", \"compute_type\": \"%s\", \"recomputed_blocks\": %d, "
-           "\"blocks\": %d, \"steps\": %lld, \"step_seconds\": %.4f}\n",
+           "\"blocks\": %d, \"steps\": %lld, \"step_seconds\": %.4f, \"run_seconds\": %.1f}\n",
            p->peak_bytes, p->encoding_bytes, p->training_bytes, p->validation_bytes,
            p->process_bytes, p->data_bytes, p->base_bytes, p->control_bytes, p->optimizer_bytes,
            p->gradient_bytes, p->activation_bytes, p->base_type, p->compute_type,
-           p->recomputed_blocks, p->blocks, (long long)p->steps, p->step_seconds);
+           p->recomputed_blocks, p->blocks, (long long)p->steps, p->step_seconds, p->run_seconds);
     fflush(stdout);
 }
 
@@ -470,8 +484,8 @@ int cmd_train(int argc, char **argv)
                     .synopsis = "train -m MODEL --train-data-dir DIR --output-dir OUT [options]",
                     .about =
                         "OUT gets config.json and diffusion_pytorch_model.safetensors (diffusers) "
-                        "and\ncontrol.safetensors (single-file names). Ctrl-C saves a "
-                        "checkpoint and stops.",
+                        "and\ncontrol.safetensors (single-file names); base/ and "
+                        "base.safetensors with --unlock.\nCtrl-C saves a checkpoint and stops.",
                     .options = options,
                     .n_options = (int)(sizeof options / sizeof options[0]),
                     .argc = argc,

@@ -84,16 +84,40 @@ static cn_status check_ids(cn_ctx *ctx, const cn_node *ids, const int32_t *v, in
     return CN_OK;
 }
 
+/* Of all elements alike, or sample by sample with its weight and c. */
+static float loss(const cpu_backend *b, const cn_step *st)
+{
+    const cn_node *x = st->node->in[0];
+    const float *per = st->in[2], *a = st->in[0], *target = st->in[1];
+    const int64_t samples = per ? x->shape[0] : 1, each = cn_node_elements(x) / samples;
+    double sum = 0;
+    for (int64_t i = 0; i < samples; i++) {
+        const double weight = per ? (double)per[2 * i] : 1;
+        sum += weight * b->k->loss(st->node->loss, per ? per[2 * i + 1] : 0, a + i * each,
+                                   target + i * each, each);
+    }
+    return (float)(sum / (double)samples);
+}
+
+static void loss_dx(const cpu_backend *b, const cn_step *st)
+{
+    const cn_node *x = st->node->in[0];
+    const float *per = st->in[3], *a = st->in[0], *target = st->in[1];
+    const int64_t samples = per ? x->shape[0] : 1, each = cn_node_elements(x) / samples;
+    const float dy = *(const float *)st->in[2];
+    float *dx = st->out;
+    for (int64_t i = 0; i < samples; i++)
+        b->k->loss_dx(st->node->loss, per ? per[2 * i + 1] : 0, a + i * each, target + i * each,
+                      per ? dy * per[2 * i] / (float)samples : dy, dx + i * each, each);
+}
+
 static cn_status run_loss(cpu_backend *b, const cn_step *st)
 {
     const cn_node *n = st->node, *x = n->in[0];
-    int64_t elements = cn_node_elements(x);
     float *out = st->out;
     switch (n->op) {
-    case CN_OP_LOSS: *out = (float)b->k->loss(n->loss, st->in[0], st->in[1], elements); break;
-    case CN_OP_LOSS_DX:
-        b->k->loss_dx(n->loss, st->in[0], st->in[1], *(const float *)st->in[2], out, elements);
-        break;
+    case CN_OP_LOSS: *out = loss(b, st); break;
+    case CN_OP_LOSS_DX: loss_dx(b, st); break;
     case CN_OP_KL:
         *out = (float)(b->k->kl(st->in[0], rows_of(x), cn_channels(x) / 2) / (double)x->shape[0]);
         break;
@@ -280,6 +304,11 @@ static void accumulate(cn_backend *base, float *sum, const float *x, int64_t n)
     ((cpu_backend *)base)->k->stored[CN_STORED_F32]->add(sum, x, sum, n);
 }
 
+static void average(cn_backend *base, float *mean, const float *x, float keep, int64_t n)
+{
+    ((cpu_backend *)base)->k->average(mean, x, keep, n);
+}
+
 static bool computes(cn_backend *base, cn_dtype type)
 {
     return type == CN_F32 ||
@@ -314,6 +343,7 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
                            .adamw = adamw,
                            .sum_squares = sum_squares,
                            .accumulate = accumulate,
+                           .average = average,
                            .computes = computes};
     *out = &b->base;
     return CN_OK;

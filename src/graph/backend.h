@@ -71,6 +71,8 @@ struct cn_backend {
     void (*adamw)(cn_backend *b, const cn_adamw_step *s);
     double (*sum_squares)(cn_backend *b, const float *x, int64_t n);
     void (*accumulate)(cn_backend *b, float *sum, const float *x, int64_t n);
+    /* mean = keep * mean + (1 - keep) * x */
+    void (*average)(cn_backend *b, float *mean, const float *x, float keep, int64_t n);
     /* Whether networks may compute in `type` here: the processor multiplies it. */
     bool (*computes)(cn_backend *b, cn_dtype type);
     void (*destroy)(cn_backend *b);

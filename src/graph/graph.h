@@ -90,7 +90,9 @@ typedef enum cn_act {
     CN_ACT_SIGMOID,
     CN_ACT_TANH
 } cn_act;
-typedef enum cn_loss { CN_LOSS_MSE, CN_LOSS_L1 } cn_loss;
+/* Of a difference d: d^2, |d|, and two that are quadratic below c and linear above, as kohya's scripts and
+ * diffusers have them: 2c (sqrt(d^2 + c^2) - c), and that without the factor c. */
+typedef enum cn_loss { CN_LOSS_MSE, CN_LOSS_L1, CN_LOSS_HUBER, CN_LOSS_SMOOTH_L1 } cn_loss;
 
 /* --- parameters (params.c) -------------------------------------------------------------------- */
 
@@ -107,6 +109,7 @@ typedef enum cn_init {
  * `dtype`: F32, or for locked weights F16 or BF16, which kernels that want another type get expanded. */
 typedef struct cn_param {
     char *ldm_name, *diffusers_name;
+    const char *network; /* its set's */
     int ndim;
     int64_t shape[CN_MAX_DIMS];
     bool trainable;
@@ -136,6 +139,9 @@ cn_param *cn_params_find(const cn_params *p, const char *name);
 /* Of every parameter, those still to be declared included. What a graph derives follows from the state
  * at the time it is built. */
 void cn_params_set_trainable(cn_params *p, bool trainable);
+/* Limits that to the parameters whose diffusers name `part` accepts (NULL: all, at the start). Those are kept
+ * in F32 while they are locked too, so that they can be trained later without being read again. */
+void cn_params_set_part(cn_params *p, bool (*part)(const char *diffusers_name));
 /* The type in which the network computes, F32 (at the start) or BF16. Networks take and give F32.
  * In BF16 convolutions and linear layers read BF16 and sum in F32; what they write, the sums of
  * it (the residual stream), statistics, losses and parameter gradients stay F32, norms write BF16. */
@@ -306,8 +312,11 @@ cn_node *cn_attention(cn_graph *g, cn_node *q, cn_node *k, cn_node *v, int heads
                       float scale);
 /* t [N] F32 -> [N,dim]: cos half, then sin half; frequencies exp(-ln(10000) i / (dim/2)). */
 cn_node *cn_timestep_embedding(cn_graph *g, cn_node *t, int64_t dim);
-/* Mean over all elements of (a-b)^2 or |a-b| -> [1]. Gradient for a only. */
+/* Mean over all elements of a - b's loss (MSE or L1) -> [1]. Gradient for a only. */
 cn_node *cn_loss_node(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b);
+/* The same of any kind with each sample's weight and c (of HUBER and SMOOTH_L1) from an input per [N,2]: the
+ * mean over samples of weight times the sample's mean. */
+cn_node *cn_loss_weighted(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b, cn_node *per);
 /* moments [N,H,W,2C] (mean, log variance) -> mean over N of sum KL(N(mean,var) || N(0,1)), [1]. */
 cn_node *cn_kl(cn_graph *g, cn_node *moments);
 /* mean + exp(logvar/2) * noise -> [N,H,W,C]; log variance held to [-30,20]. */

@@ -1,16 +1,31 @@
 /* loss.c - what training minimises: mean errors, the VAE's KL divergence and its reparametrisation. */
 #include "graph/ops.h"
 
-cn_node *cn_loss_node(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b)
+static cn_node *build(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b, cn_node *per)
 {
     if (cn_poisoned(g)) return a;
     a = cn_cast(g, a, CN_F32);
     if (cn_node_elements(a) != cn_node_elements(b))
         return cn_poison(g, "a loss compares %lld elements with %lld",
                          (long long)cn_node_elements(a), (long long)cn_node_elements(b));
-    cn_node *y = cn_emit(g, CN_OP_LOSS, CN_F32, 1, (int64_t[]){1}, 2, (cn_node *[]){a, b});
+    cn_node *y = cn_emit(g, CN_OP_LOSS, CN_F32, 1, (int64_t[]){1}, 3, (cn_node *[]){a, b, per});
     if (!cn_poisoned(g)) y->loss = kind;
     return y;
+}
+
+cn_node *cn_loss_node(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b)
+{
+    if (kind == CN_LOSS_HUBER || kind == CN_LOSS_SMOOTH_L1)
+        return cn_poison(g, "this loss needs each sample's c");
+    return build(g, kind, a, b, NULL);
+}
+
+cn_node *cn_loss_weighted(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b, cn_node *per)
+{
+    if (!cn_poisoned(g) && cn_node_elements(per) != 2 * a->shape[0])
+        return cn_poison(g, "%lld values weigh the loss of %lld samples; two each are expected",
+                         (long long)cn_node_elements(per), (long long)a->shape[0]);
+    return build(g, kind, a, b, per);
 }
 
 void cn_loss_grad(cn_graph *g, cn_node *y, cn_node *dy)
@@ -20,7 +35,7 @@ void cn_loss_grad(cn_graph *g, cn_node *y, cn_node *dy)
         cn_poison(g, "the loss's second operand is a target and gets no gradient");
         return;
     }
-    cn_node *d = cn_emit_like(g, CN_OP_LOSS_DX, a, 3, (cn_node *[]){a, y->in[1], dy});
+    cn_node *d = cn_emit_like(g, CN_OP_LOSS_DX, a, 4, (cn_node *[]){a, y->in[1], dy, y->in[2]});
     if (cn_poisoned(g)) return;
     d->loss = y->loss;
     cn_grad_add(g, a, d);

@@ -12,8 +12,9 @@ struct cn_params {
     int64_t n, cap;
     int64_t *slots; /* open addressing over both names: 1 + index, 0 free */
     int64_t n_slots;
-    bool trainable;            /* of parameters declared from here on */
-    cn_dtype compute, storage; /* of locked layers' weights */
+    bool trainable;                           /* of parameters declared from here on */
+    bool (*part)(const char *diffusers_name); /* those that may be; NULL: all */
+    cn_dtype compute, storage;                /* of locked layers' weights */
 };
 
 cn_status cn_params_create(cn_ctx *ctx, const char *network, cn_params **out)
@@ -112,6 +113,11 @@ cn_param *cn_params_find(const cn_params *p, const char *name)
     return NULL;
 }
 
+static bool in_part(const cn_params *p, const cn_param *q)
+{
+    return !p->part || p->part(q->diffusers_name);
+}
+
 cn_param *cn_params_declare(cn_params *p, const char *ldm_name, const char *diffusers_name)
 {
     if (4 * (p->n + 1) > p->n_slots && !slots_grow(p)) return NULL;
@@ -133,7 +139,8 @@ cn_param *cn_params_declare(cn_params *p, const char *ldm_name, const char *diff
         cn_free(q);
         return NULL;
     }
-    q->trainable = p->trainable;
+    q->network = p->network;
+    q->trainable = p->trainable && in_part(p, q);
     p->list[p->n] = q;
     slot_put(p, ldm_name, p->n);
     if (strcmp(ldm_name, diffusers_name) != 0) slot_put(p, diffusers_name, p->n);
@@ -145,9 +152,15 @@ void cn_params_set_trainable(cn_params *p, bool trainable)
 {
     p->trainable = trainable;
     for (int64_t i = 0; i < p->n; i++) {
-        p->list[i]->trainable = trainable;
+        p->list[i]->trainable = trainable && in_part(p, p->list[i]);
         cn_param_choose_dtype(p, p->list[i]);
     }
+}
+
+void cn_params_set_part(cn_params *p, bool (*part)(const char *diffusers_name))
+{
+    p->part = part;
+    cn_params_set_trainable(p, p->trainable);
 }
 
 void cn_params_set_compute(cn_params *p, cn_dtype compute)
@@ -176,7 +189,8 @@ void cn_param_choose_dtype(const cn_params *p, cn_param *q)
     if (q->data) return;
     bool weight = q->ndim >= 2 && q->init != CN_INIT_NORMAL;
     int64_t n = q->data_bytes ? cn_param_physical(q) : cn_param_elements(q);
-    q->dtype = weight && !q->trainable ? p->storage : CN_F32;
+    const bool learns = q->trainable || (p->part && in_part(p, q));
+    q->dtype = weight && !learns ? p->storage : CN_F32;
     q->data_bytes = (size_t)n * cn_dtype_bytes(q->dtype);
 }
 

@@ -90,6 +90,9 @@ typedef struct job {
     cn_source source[MAX_NETWORKS];
     cn_tensors *opened[MAX_NETWORKS];
     char path[MAX_NETWORKS][CN_PATH_BYTES];
+    /* the first network's values, instead of those of its places; NULL */
+    cn_backend *be;
+    const cn_params *values;
 } job;
 
 static void job_close(job *j)
@@ -142,13 +145,22 @@ static cn_status job_open_control(cn_ctx *ctx, const cn_control_file *c, job **o
     return CN_OK;
 }
 
+static cn_status read_value(const job *j, const cn_param *q, float *out)
+{
+    const cn_param *value = cn_params_find(j->values, q->diffusers_name);
+    if (!value)
+        return cn_fail(j->ctx, CN_EINTERNAL, "%s: no such parameter in memory", q->diffusers_name);
+    return cn_param_get(j->be, j->ctx, value, out);
+}
+
 /* Tensor i of network `first` and those behind it. */
 static cn_status fill_from(const job *j, int first, int64_t i, float *out)
 {
     if (cn_cancelled(j->ctx)) return cn_fail(j->ctx, CN_ECANCELLED, "cancelled while converting");
     for (int k = first; k < j->n; k++) {
-        if (i < cn_params_count(j->params[k]))
-            return cn_place_read(j->ctx, &j->source[k], &j->places[k][i], out);
+        const bool here = i < cn_params_count(j->params[k]);
+        if (here && k == 0 && j->values) return read_value(j, cn_params_at(j->params[k], i), out);
+        if (here) return cn_place_read(j->ctx, &j->source[k], &j->places[k][i], out);
         i -= cn_params_count(j->params[k]);
     }
     return cn_fail(j->ctx, CN_EINTERNAL, "convert: a tensor too many was asked for");
@@ -167,8 +179,8 @@ static cn_status fill(void *user, int64_t i, float *out)
 
 /* --- writing --------------------------------------------------------------------------------------- */
 
-static cn_status write_base(cn_ctx *ctx, const cn_base *b, const job *j, const char *out,
-                            bool single, cn_dtype dtype)
+static cn_status write_base(cn_ctx *ctx, const cn_base *b, const job *j, const char *tokenizer_dir,
+                            const char *out, bool single, cn_dtype dtype)
 {
     const cn_part parts[MAX_NETWORKS] = {{j->params[0], CN_PREFIX_UNET},
                                          {j->params[1], CN_PREFIX_VAE},
@@ -181,12 +193,12 @@ static cn_status write_base(cn_ctx *ctx, const cn_base *b, const job *j, const c
     CN_TRY(cn_dir_make(ctx, out));
     for (u.first = 0; u.first < j->n; u.first++)
         CN_TRY(cn_base_network_write(ctx, b, j->params[u.first], dtype, fill, &u, out));
-    char tokenizer[CN_PATH_BYTES];
-    CN_TRY(cn_format(ctx, tokenizer, sizeof tokenizer, "%s/tokenizer", b->path));
-    bool have = !b->single_file && cn_dir_exists(tokenizer);
-    if (!have)
+    char own[CN_PATH_BYTES];
+    CN_TRY(cn_format(ctx, own, sizeof own, "%s/tokenizer", b->path));
+    if (!b->single_file && cn_dir_exists(own)) tokenizer_dir = own;
+    if (!tokenizer_dir)
         cn_log(ctx, CN_LOG_WARN, "%s: comes without a tokenizer, and so does %s", b->path, out);
-    return cn_base_rest_write(ctx, b, have ? tokenizer : NULL, out);
+    return cn_base_rest_write(ctx, b, tokenizer_dir, out);
 }
 
 static cn_status write_control(cn_ctx *ctx, const cn_control_file *c, const job *j, const char *out,
@@ -202,6 +214,40 @@ static cn_status write_control(cn_ctx *ctx, const cn_control_file *c, const job 
     return cn_config_save(ctx, out, "config.json", cn_controlnet_config_json(&c->config));
 }
 
+cn_status cn_base_save(cn_ctx *ctx, cn_backend *be, const cn_base *b, const cn_params *unet,
+                       const char *tokenizer_dir, bool single, const char *out)
+{
+    job *j = NULL;
+    CN_TRY(job_open_base(ctx, b, &j));
+    j->be = be;
+    j->values = unet;
+    const cn_status s = write_base(ctx, b, j, tokenizer_dir, out, single, CN_F32);
+    job_close(j);
+    return s;
+}
+
+cn_status cn_base_save_bytes(cn_ctx *ctx, const cn_base *b, size_t *bytes)
+{
+    job *j = NULL;
+    CN_TRY(job_open_base(ctx, b, &j));
+    *bytes = 0;
+    for (int k = 0; k < j->n; k++)
+        for (int64_t i = 0; i < cn_params_count(j->params[k]); i++)
+            *bytes += (size_t)cn_param_elements(cn_params_at(j->params[k], i)) * sizeof(float);
+    job_close(j);
+    return CN_OK;
+}
+
+cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be, cn_params *unet)
+{
+    cn_tensors *t = NULL;
+    CN_TRY(cn_tensors_open(ctx, file, &t));
+    const cn_source source = {t, file, CN_PREFIX_UNET, CN_LAYOUT_LDM, NULL};
+    const cn_status s = cn_source_load(ctx, &source, be, unet);
+    cn_tensors_close(t);
+    return s;
+}
+
 /* --- the interface --------------------------------------------------------------------------------- */
 
 static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
@@ -212,7 +258,7 @@ static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const char *in, const
     cn_status s = cn_base_open(ctx, in, &b);
     if (s == CN_OK) s = cn_base_settle_prediction(ctx, b, be);
     if (s == CN_OK) s = job_open_base(ctx, b, &j);
-    if (s == CN_OK) s = write_base(ctx, b, j, out, single, dtype);
+    if (s == CN_OK) s = write_base(ctx, b, j, NULL, out, single, dtype);
     job_close(j);
     cn_base_close(b);
     return s;

@@ -89,6 +89,16 @@ cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config
                               const char *tokenizer_dir, cn_dtype dtype,
                               const char *dir) CN_CHECKED;
 
+/* The whole base model in F32 with this UNet instead of its own (NULL: with its own), as a diffusers folder
+ * (with the tokenizer of its folder, else of tokenizer_dir when given) or one file with the original names. */
+cn_status cn_base_save(cn_ctx *ctx, cn_backend *be, const cn_base *b, const cn_params *unet,
+                       const char *tokenizer_dir, bool single, const char *out) CN_CHECKED;
+/* Bytes of that file. */
+cn_status cn_base_save_bytes(cn_ctx *ctx, const cn_base *b, size_t *bytes) CN_CHECKED;
+/* Fills unet from such a file. */
+cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be,
+                             cn_params *unet) CN_CHECKED;
+
 /* What `inspect` prints and `convert` does, working on any checkpoint. */
 cn_status cn_weights_inspect(cn_ctx *ctx, const char *path, bool json, cn_str *out) CN_CHECKED;
 cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,

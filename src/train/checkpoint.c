@@ -17,6 +17,7 @@
 enum { PATH_BYTES = 4096 };
 
 static const char prefix[] = "checkpoint-";
+#define BASE_FILE "base.safetensors"
 
 static cn_status fail_path(cn_ctx *ctx, const char *what, const char *path, int error)
 {
@@ -165,12 +166,31 @@ size_t cn_checkpoint_bytes(const cn_checkpoint *c)
 
 /* --- saving ------------------------------------------------------------------------------------- */
 
-cn_status cn_checkpoint_save_weights(const cn_checkpoint *c, const char *dir)
+static cn_status save_control(const cn_checkpoint *c, const char *dir)
 {
     char path[PATH_BYTES];
     CN_TRY(cn_control_save_folder(c->ctx, c->be, c->config, c->control, CN_F32, dir));
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/control.safetensors", dir));
     return cn_control_save_single(c->ctx, c->be, c->control, CN_F32, path);
+}
+
+/* dir/base.safetensors: one file, since a checkpoint has no folders in it. */
+static cn_status save_base(const cn_checkpoint *c, const char *dir)
+{
+    char path[PATH_BYTES];
+    if (!c->unet) return CN_OK;
+    CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" BASE_FILE, dir));
+    return cn_base_save(c->ctx, c->be, c->base, c->unet, NULL, true, path);
+}
+
+cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir)
+{
+    char path[PATH_BYTES];
+    CN_TRY(save_control(c, dir));
+    CN_TRY(save_base(c, dir));
+    if (!c->unet) return CN_OK;
+    CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/base", dir));
+    return cn_base_save(c->ctx, c->be, c->base, c->unet, c->tokenizer_dir, false, path);
 }
 
 typedef struct sums {
@@ -202,10 +222,11 @@ static cn_status save_state(cn_ctx *ctx, const char *dir, const cn_train_state *
         return s;
     }
     json_t *json =
-        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "format", 1, "step",
+        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:o}", "format", 2, "step",
                   (json_int_t)state->step, "samples", (json_int_t)state->samples, "seed",
                   (json_int_t)state->seed, "items", (json_int_t)state->items, "learned_at_step",
-                  (json_int_t)state->learned_at_step, "files", t.files);
+                  (json_int_t)state->learned_at_step, "only_mid_control", state->phase.only_mid,
+                  "unlocked", cn_unlock_word(state->phase.unlock), "files", t.files);
     if (!json) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
     s = cn_json_save_file(ctx, path, json);
     json_decref(json);
@@ -216,7 +237,8 @@ static cn_status fill_checkpoint(const cn_checkpoint *c, const char *dir,
                                  const cn_train_state *state)
 {
     char path[PATH_BYTES];
-    CN_TRY(cn_checkpoint_save_weights(c, dir));
+    CN_TRY(save_control(c, dir));
+    CN_TRY(save_base(c, dir));
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/optimizer.safetensors", dir));
     CN_TRY(cn_adamw_save_with(c->ctx, c->adamw, path));
     return save_state(c->ctx, dir, state);
@@ -281,7 +303,9 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
 static cn_status read_state(cn_ctx *ctx, const json_t *json, cn_train_state *out)
 {
     cn_train_state state = {.seed = (uint64_t)cn_json_int(json, "seed", 0),
-                            .learned_at_step = cn_json_int(json, "learned_at_step", -1)};
+                            .learned_at_step = cn_json_int(json, "learned_at_step", -1),
+                            .phase.only_mid = cn_json_bool(json, "only_mid_control", false)};
+    CN_TRY(cn_unlock_find(ctx, cn_json_str(json, "unlocked", "none"), &state.phase.unlock));
     CN_TRY(cn_json_need_int(ctx, json, "step", &state.step));
     CN_TRY(cn_json_need_int(ctx, json, "samples", &state.samples));
     CN_TRY(cn_json_need_int(ctx, json, "items", &state.items));
@@ -378,6 +402,10 @@ cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path)
     cn_status s = cn_control_load(c->ctx, control, c->be, c->control);
     cn_control_close(control);
     if (s != CN_OK) return s;
+    if (c->unet) {
+        CN_TRY(cn_format(c->ctx, file, sizeof file, "%s/" BASE_FILE, path));
+        CN_TRY(cn_base_load_saved(c->ctx, file, c->be, c->unet));
+    }
     CN_TRY(cn_format(c->ctx, file, sizeof file, "%s/optimizer.safetensors", path));
     return cn_adamw_load(c->adamw, file);
 }

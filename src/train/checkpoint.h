@@ -2,7 +2,9 @@
  *
  *   OUT/config.json, OUT/diffusion_pytorch_model.safetensors   the ControlNet as diffusers has it
  *   OUT/control.safetensors                                    the same with single-file names
- *   OUT/checkpoint-N/                                          both, optimizer.safetensors, trainer_state.json
+ *   OUT/base/, OUT/base.safetensors                            the base in both layouts, if it was trained
+ *   OUT/ema/                                                   all of these from the mean of the weights
+ *   OUT/checkpoint-N/   ControlNet in both layouts, base.safetensors, optimizer.safetensors, trainer_state.json
  *
  * A checkpoint is written into a folder of another name and renamed when all of it is on disk, so a
  * folder called checkpoint-N is whole unless something else damages it: trainer_state.json has the length
@@ -13,6 +15,7 @@
 
 #include "model/weights.h"
 #include "train/optimizer.h"
+#include "train/phase.h"
 
 /* Where the run stands. Everything random follows from seed and samples (batch.h). */
 typedef struct cn_train_state {
@@ -21,6 +24,7 @@ typedef struct cn_train_state {
     uint64_t seed;
     int64_t items; /* training pairs: the permutations' length */
     int64_t learned_at_step;
+    cn_phase phase; /* in which the last step was taken */
 } cn_train_state;
 
 typedef struct cn_checkpoint {
@@ -29,11 +33,14 @@ typedef struct cn_checkpoint {
     const char *output_dir;
     const cn_controlnet_config *config;
     cn_params *control;
+    const cn_base *base;
+    cn_params *unet;           /* NULL: the base hasn't been trained */
+    const char *tokenizer_dir; /* for a base without one; NULL */
     cn_adamw *adamw;
 } cn_checkpoint;
 
-/* The ControlNet in both layouts into `dir`, which is made. */
-cn_status cn_checkpoint_save_weights(const cn_checkpoint *c, const char *dir) CN_CHECKED;
+/* The ControlNet, and the base if it was trained, in both layouts into `dir`, which is made. */
+cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir) CN_CHECKED;
 /* checkpoint-STEP; then, with limit > 0, the oldest ones beyond `limit` are removed. path: its folder. */
 cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state, int64_t limit,
                              char path[4096]) CN_CHECKED;
@@ -44,7 +51,7 @@ cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *wh
                              char path[4096], cn_train_state *state) CN_CHECKED;
 /* Weights and optimizer; the network must be planned. */
 cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path) CN_CHECKED;
-/* Bytes that one save takes. */
+/* Bytes that a save of the ControlNet with its optimizer takes. */
 size_t cn_checkpoint_bytes(const cn_checkpoint *c);
 /* The folder is made and written to once; CN_EIO when that fails or less than `bytes` are free. What a killed
  * run left half-written in it is cleared away. */

@@ -6,7 +6,15 @@
 
 cn_checkpoint cn_trainer_checkpoint(cn_trainer *t)
 {
-    return (cn_checkpoint){t->save_ctx, t->be, t->o.output_dir, &t->config, t->control, t->adamw};
+    return (cn_checkpoint){.ctx = t->save_ctx,
+                           .be = t->be,
+                           .output_dir = t->o.output_dir,
+                           .config = &t->config,
+                           .control = t->control,
+                           .base = t->base,
+                           .unet = t->phase.unlock == CN_UNLOCK_NONE ? NULL : t->unet,
+                           .tokenizer_dir = t->o.tokenizer,
+                           .adamw = t->adamw};
 }
 
 static double mean(const double *x, int64_t n)
@@ -94,7 +102,7 @@ static cn_status step_on_noise(cn_trainer *t)
     return cn_adamw_run(t->adamw, t->grads, 0, t->o.max_grad_norm, &norm);
 }
 
-cn_status cn_trainer_time_step(cn_trainer *t, double *seconds)
+static cn_status time_step(cn_trainer *t, double *seconds)
 {
     enum { RUNS = 2 }; /* behind a first one, which touches the memory */
     for (int i = 0; i <= RUNS; i++) {
@@ -102,6 +110,21 @@ cn_status cn_trainer_time_step(cn_trainer *t, double *seconds)
         CN_TRY(step_on_noise(t));
         const double taken = cn_now_s() - start;
         *seconds = i <= 1 ? taken : fmin(*seconds, taken);
+    }
+    return CN_OK;
+}
+
+cn_status cn_trainer_time_run(cn_trainer *t)
+{
+    cn_phase_start list[CN_MAX_PHASES];
+    const int n = cn_phase_list(&t->o, t->state.step, t->total_steps, list);
+    for (int i = 0; i < n; i++) {
+        double seconds = 0;
+        const int64_t end = i + 1 < n ? list[i + 1].step : t->total_steps;
+        if (!cn_phase_same(list[i].phase, t->phase)) CN_TRY(cn_trainer_enter(t, list[i].phase));
+        CN_TRY(time_step(t, &seconds));
+        if (i == 0) t->plan.step_seconds = seconds;
+        t->plan.run_seconds += seconds * (double)(end - list[i].step);
     }
     return CN_OK;
 }
@@ -153,6 +176,7 @@ static cn_status save_checkpoint(cn_trainer *t)
     char path[4096];
     const cn_checkpoint c = cn_trainer_checkpoint(t);
     cn_plan_drop(t->step->plan);
+    t->state.phase = t->phase;
     const cn_status s = cn_checkpoint_save(&c, &t->state, t->o.checkpoints_total_limit, path);
     return cn_trainer_saved(t, s, path);
 }
@@ -189,7 +213,9 @@ cn_status cn_trainer_loop(cn_trainer *t)
 {
     while (t->state.step < t->total_steps) {
         double loss = 0, norm = 0, lr = 0;
+        const cn_phase phase = cn_phase_at(&t->o, t->state.step);
         if (cn_cancelled(t->ctx)) return stop(t);
+        if (!cn_phase_same(phase, t->phase)) CN_TRY(cn_trainer_enter(t, phase));
         const double start = cn_now_s();
         cn_status s = run_step(t, &loss, &norm, &lr); /* a cancelled step leaves no trace */
         if (s == CN_ECANCELLED) return stop(t);

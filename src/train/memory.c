@@ -42,30 +42,30 @@ cn_adamw_options cn_trainer_adamw_options(const cn_train_options *o)
                               .eps = (float)o->adam_epsilon,
                               .weight_decay = (float)o->adam_weight_decay,
                               .use_8bit = o->use_8bit_adam,
+                              .ema_decay = o->use_ema ? (float)o->ema_decay : 0,
                               .accumulates = o->gradient_accumulation_steps > 1};
 }
 
-int64_t cn_trainer_trained(const cn_stepgraph *step, const cn_params *control, cn_param **params,
-                           const float **grads)
+static cn_status make_sets(cn_trainer *t, const cn_train_options *o, networks *n)
 {
-    int64_t n = 0;
-    cn_stepgraph_gradients(step, control, grads);
-    for (int64_t i = 0; i < cn_params_count(control); i++) {
-        if (!grads[i]) continue;
-        grads[n] = grads[i];
-        params[n++] = cn_params_at(control, i);
-    }
-    return n;
-}
-
-static cn_status make_step(cn_trainer *t, const cn_train_options *o, int recomputed, networks *n)
-{
-    const int64_t latent = o->resolution / cn_vae_factor(&t->base->vae);
     const cn_dtype compute = compute_type(o);
+    cn_unlock whole_run;
+    CN_TRY(cn_unlock_find(t->ctx, o->unlock, &whole_run));
     CN_TRY(cn_base_params_create(t->ctx, t->base, "unet", compute, &n->unet));
+    cn_phase_prepare(n->unet, whole_run, t->phase);
     CN_TRY(cn_params_create(t->ctx, "controlnet", &n->control));
     cn_params_set_compute(n->control, compute);
     cn_params_set_trainable(n->control, true);
+    n->plan.compute_type = cn_weight_type_word(compute);
+    n->plan.base_type = cn_weight_type_word(cn_params_storage(n->unet));
+    return CN_OK;
+}
+
+cn_status cn_trainer_make_step(cn_trainer *t, const cn_train_options *o, cn_phase phase,
+                               int recomputed, cn_params *unet, cn_params *control,
+                               cn_stepgraph **out)
+{
+    const int64_t latent = o->resolution / cn_vae_factor(&t->base->vae);
     const cn_stepgraph_options so = {.batch = o->train_batch_size,
                                      .width = o->resolution,
                                      .height = o->resolution,
@@ -73,28 +73,25 @@ static cn_status make_step(cn_trainer *t, const cn_train_options *o, int recompu
                                      .latent_h = latent,
                                      .tokens = t->base->clip.max_positions,
                                      .control = true,
-                                     .only_mid = o->only_mid_control,
+                                     .only_mid = phase.only_mid,
                                      .gradients = true,
                                      .checkpointed = recomputed};
-    n->plan.compute_type = cn_weight_type_word(compute);
-    n->plan.base_type = cn_weight_type_word(cn_params_storage(n->unet));
-    n->plan.recomputed_blocks = recomputed;
-    return cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, n->unet, n->control, &so,
-                               &n->step);
+    cn_params_set_trainable(unet, phase.unlock != CN_UNLOCK_NONE);
+    return cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, unet, control, &so, out);
 }
 
 static cn_status count_optimizer(cn_trainer *t, const cn_train_options *o, networks *n)
 {
-    const size_t count = (size_t)CN_MAX(cn_params_count(n->control), 1);
     const cn_adamw_options adamw = cn_trainer_adamw_options(o);
-    cn_param **params = cn_alloc_array(t->ctx, count, sizeof *params);
-    const float **grads = cn_alloc_array(t->ctx, count, sizeof *grads);
-    cn_status s = params && grads ? CN_OK : CN_ENOMEM;
-    if (s == CN_OK) {
-        const int64_t trained = cn_trainer_trained(n->step, n->control, params, grads);
-        n->plan.optimizer_bytes = cn_adamw_bytes(params, trained, &adamw);
-        for (int64_t i = 0; i < trained; i++) n->plan.trained += cn_param_elements(params[i]);
-    }
+    cn_param **params = NULL;
+    const float **grads = NULL;
+    int64_t count = 0;
+    cn_status s =
+        cn_stepgraph_trained(t->ctx, n->step, n->control, n->unet, &params, &grads, &count);
+    if (s == CN_OK) n->plan.optimizer_bytes = cn_adamw_bytes(params, count, &adamw);
+    n->plan.trained = 0;
+    for (int64_t i = 0; s == CN_OK && i < count; i++)
+        n->plan.trained += cn_param_elements(params[i]);
     cn_free(params);
     cn_free(grads);
     return s;
@@ -112,6 +109,7 @@ static cn_status count_validation(cn_trainer *t, const networks *n, size_t *byte
     cn_params *vae = NULL;
     cn_plan_info info;
     so.gradients = false;
+    so.only_mid = false;
     const cn_draw_spec spec = cn_trainer_draw_spec(t, n->unet, n->control);
     cn_status s = cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, n->unet,
                                       n->control, &so, &measure);
@@ -147,35 +145,64 @@ static cn_status count_data(cn_trainer *t, cn_cache_memory *out)
     return CN_OK;
 }
 
-/* Plans the run under these options with this many blocks computed again. n is empty. */
-static cn_status make_plan(cn_trainer *t, const cn_train_options *o, int recomputed,
-                           const cn_cache_memory *data, networks *n)
+/* Plans a phase's step and adds up what the run then has in memory beside the process. */
+static cn_status count_phase(cn_trainer *t, const cn_train_options *o, cn_phase phase,
+                             int recomputed, networks *n)
 {
     cn_plan_info info;
     cn_train_plan *p = &n->plan;
-    size_t validation = 0;
-    CN_TRY(make_step(t, o, recomputed, n));
+    cn_stepgraph_destroy(n->step);
+    n->step = NULL;
+    CN_TRY(cn_trainer_make_step(t, o, phase, recomputed, n->unet, n->control, &n->step));
     CN_TRY(count_optimizer(t, o, n));
-    if (o->validation_steps && t->n_held) CN_TRY(count_validation(t, n, &validation));
     cn_plan_info_get(n->step->plan, &info);
     p->blocks = n->step->segments;
     p->recomputed_blocks = CN_MIN(recomputed, p->blocks);
     p->gflop_per_pass = info.flops / 1e9;
-    p->process_bytes = cn_resident_bytes() + RUN_BYTES;
-    p->data_bytes = data->kept_bytes;
-    const size_t loader = cn_trainer_loader_bytes(t, o);
     p->base_bytes = cn_params_bytes(n->unet);
     p->control_bytes = cn_params_bytes(n->control);
     p->gradient_bytes = info.gradient_bytes;
     p->activation_bytes = info.arena_bytes - info.gradient_bytes;
-    p->encoding_bytes = p->process_bytes + p->data_bytes + data->encoder_bytes;
-    p->data_bytes += loader; /* begun behind the encoding */
-    if (validation)          /* held-out pictures: condition, target, with, without */
+    p->training_bytes =
+        p->data_bytes + p->base_bytes + p->control_bytes + p->optimizer_bytes + info.arena_bytes;
+    return CN_OK;
+}
+
+/* The same for every phase, from the last to the one to begin with, whose step stays; the plan is that of the
+ * phase that takes most. */
+static cn_status count_phases(cn_trainer *t, const cn_train_options *o, int recomputed, networks *n)
+{
+    cn_phase_start list[CN_MAX_PHASES];
+    cn_train_plan most = n->plan;
+    const int count = cn_phase_list(o, t->state.step, t->total_steps, list);
+    for (int i = count - 1; i >= 0; i--) {
+        CN_TRY(count_phase(t, o, list[i].phase, recomputed, n));
+        if (n->plan.training_bytes > most.training_bytes) most = n->plan;
+    }
+    if (!cn_phase_same(t->phase, list[0].phase)) /* a checkpoint from the step before a border */
+        CN_TRY(count_phase(t, o, t->phase, recomputed, n));
+    n->plan = most;
+    return CN_OK;
+}
+
+/* Plans the run under these options with this many blocks computed again. n is empty. */
+static cn_status make_plan(cn_trainer *t, const cn_train_options *o, int recomputed,
+                           const cn_cache_memory *data, networks *n)
+{
+    cn_train_plan *p = &n->plan;
+    size_t validation = 0;
+    CN_TRY(make_sets(t, o, n));
+    p->data_bytes = data->kept_bytes + cn_trainer_loader_bytes(t, o);
+    const bool validates = o->validation_steps && t->n_held;
+    if (validates) /* held-out pictures: condition, target, with, without */
         p->data_bytes += (size_t)(t->n_held * o->resolution * o->resolution) * 4 * 3;
-    const size_t always =
-        p->process_bytes + p->data_bytes + p->base_bytes + p->control_bytes + p->optimizer_bytes;
-    p->training_bytes = always + info.arena_bytes;
-    p->validation_bytes = validation ? always + validation : 0;
+    CN_TRY(count_phases(t, o, recomputed, n));
+    if (validates) CN_TRY(count_validation(t, n, &validation));
+    p->process_bytes = cn_resident_bytes() + RUN_BYTES; /* graphs and plans counted in */
+    p->encoding_bytes = p->process_bytes + data->kept_bytes + data->encoder_bytes;
+    p->training_bytes += p->process_bytes;
+    const size_t step = p->gradient_bytes + p->activation_bytes;
+    p->validation_bytes = validates ? p->training_bytes - step + validation : 0;
     p->peak_bytes = CN_MAX(p->training_bytes, CN_MAX(p->encoding_bytes, p->validation_bytes));
     return CN_OK;
 }

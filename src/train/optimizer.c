@@ -36,6 +36,16 @@ static void moment_free(cn_moment *m)
     cn_free(m->scales);
 }
 
+static cn_status ema_create(cn_adamw *a)
+{
+    if (!(a->ema = cn_alloc0(a->ctx, (size_t)CN_MAX(a->n, 1) * sizeof *a->ema))) return CN_ENOMEM;
+    for (int64_t i = 0; i < a->n; i++) {
+        CN_TRY(moment_create(a->ctx, NULL, a->params[i], &a->ema[i]));
+        memcpy(a->ema[i].f32, a->params[i]->data, a->params[i]->data_bytes);
+    }
+    return CN_OK;
+}
+
 cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
                           const cn_adamw_options *options, cn_adamw **out)
 {
@@ -61,6 +71,7 @@ cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, 
         if (moment_create(ctx, bytes ? &a->map[0] : NULL, params[i], &a->m[i]) != CN_OK) goto fail;
         if (moment_create(ctx, bytes ? &a->map[1] : NULL, params[i], &a->v[i]) != CN_OK) goto fail;
     }
+    if (options->ema_decay > 0 && ema_create(a) != CN_OK) goto fail;
     *out = a;
     return CN_OK;
 fail:
@@ -74,12 +85,14 @@ void cn_adamw_destroy(cn_adamw *a)
     for (int64_t i = 0; i < a->n; i++) {
         if (a->m) moment_free(&a->m[i]);
         if (a->v) moment_free(&a->v[i]);
+        if (a->ema) moment_free(&a->ema[i]);
         if (a->sum) cn_free(a->sum[i]);
     }
     cn_free(a->params);
     cn_free(a->steps_of);
     cn_free(a->m);
     cn_free(a->v);
+    cn_free(a->ema);
     cn_free(a->sum);
     cn_free(a->has_sum);
     cn_free(a);
@@ -90,6 +103,42 @@ int64_t cn_adamw_steps(const cn_adamw *a)
     return a->steps;
 }
 
+static void moment_take(cn_moment *to, cn_moment *from)
+{
+    const cn_moment was = *to;
+    const cn_quant8 *map = to->map; /* stands in its own optimizer */
+    *to = *from;
+    to->map = map;
+    *from = was;
+}
+
+void cn_adamw_adopt(cn_adamw *a, cn_adamw *from)
+{
+    a->steps = from->steps;
+    for (int64_t i = 0; i < a->n; i++) {
+        int64_t k = 0;
+        while (k < from->n && from->params[k] != a->params[i]) k++;
+        if (k == from->n) continue;
+        a->steps_of[i] = from->steps_of[k];
+        moment_take(&a->m[i], &from->m[k]);
+        moment_take(&a->v[i], &from->v[k]);
+        if (a->ema && from->ema) moment_take(&a->ema[i], &from->ema[k]);
+    }
+}
+
+void cn_adamw_swap_ema(cn_adamw *a)
+{
+    for (int64_t i = 0; a->ema && i < a->n; i++) {
+        float *w = a->params[i]->data, *mean = a->ema[i].f32;
+        const int64_t n = cn_param_physical(a->params[i]);
+        for (int64_t k = 0; k < n; k++) {
+            const float kept = w[k];
+            w[k] = mean[k];
+            mean[k] = kept;
+        }
+    }
+}
+
 size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options *options)
 {
     size_t bytes = 0;
@@ -98,6 +147,7 @@ size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options
         const size_t scales = cn_moment_blocks(params[i]) * sizeof(float);
         bytes += 2 * (in_bytes(options, params[i]) ? elements + scales : elements * sizeof(float));
         if (options->accumulates) bytes += params[i]->data_bytes;
+        if (options->ema_decay > 0) bytes += params[i]->data_bytes;
     }
     return bytes;
 }
@@ -151,6 +201,16 @@ static void update(cn_adamw *a, int64_t i, const float *grad, double scale, doub
                         });
 }
 
+/* From the first step on the mean is the weights', then follows them ever more slowly. */
+static void update_ema(cn_adamw *a)
+{
+    const double n = (double)(a->steps - 1);
+    const float keep = n > 0 ? (float)fmin((1 + n) / (10 + n), (double)a->o.ema_decay) : 0;
+    for (int64_t i = 0; a->ema && i < a->n; i++)
+        a->be->average(a->be, a->ema[i].f32, a->params[i]->data, keep,
+                       cn_param_physical(a->params[i]));
+}
+
 cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double max_grad_norm,
                        double *norm)
 {
@@ -181,5 +241,6 @@ cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double
     }
     a->summed = 0;
     a->steps++;
+    update_ema(a);
     return CN_OK;
 }

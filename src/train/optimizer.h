@@ -17,6 +17,9 @@ typedef struct cn_adamw_options {
      * them (the paper's blocks had 2048); parameters below 4096 elements keep theirs in F32. */
     bool use_8bit;
     bool accumulates; /* sums over several passes will be wanted (for cn_adamw_bytes) */
+    /* A mean of the weights over the steps (EMA) is kept beside them, 0: none. After step n the old mean counts
+     * min(n / (n + 9), ema_decay), as diffusers' EMAModel has it. */
+    float ema_decay;
 } cn_adamw_options;
 
 /* 0.9, 0.999, 1e-8, 1e-2. */
@@ -35,14 +38,20 @@ cn_status cn_adamw_accumulate(cn_adamw *a, const float *const *grads) CN_CHECKED
  * status is CN_EINVAL ("diverged"). */
 cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double max_grad_norm,
                        double *norm) CN_CHECKED;
+/* Takes over what `from` knows of parameters that a has too, and its count of steps; others begin here. What
+ * `from` had is gone then: destroy it. Both have the same options. */
+void cn_adamw_adopt(cn_adamw *a, cn_adamw *from);
+/* Exchanges the weights with their mean; a second call puts them back. Nothing without one. */
+void cn_adamw_swap_ema(cn_adamw *a);
 /* Steps taken. */
 int64_t cn_adamw_steps(const cn_adamw *a);
 /* Memory that an optimizer over these parameters takes, known before it is made. */
 size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options *options);
 
-/* Writes both moments of every parameter as "m.NAME" and "v.NAME" (diffusers names, F32; those in bytes
- * with "m.scale.NAME") to a safetensors file, and reads them back: exactly the same state. F32 and 8-bit
- * runs read each other's. */
+/* Writes both moments of every parameter as "m.NETWORK.NAME" and "v.NETWORK.NAME" (diffusers names, F32; those
+ * in bytes with "m.scale.NETWORK.NAME"), the weights' mean as "ema.NETWORK.NAME", to a safetensors file, and
+ * reads them back: exactly the same state. F32 and 8-bit runs read each other's; a mean that the file doesn't
+ * have begins at the weights. */
 cn_status cn_adamw_save(const cn_adamw *a, const char *path) CN_CHECKED;
 /* The same under another context, one that a cancelled run's saving doesn't stop at. */
 cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path) CN_CHECKED;

@@ -12,13 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STATE_NAME_BYTES = CN_NAME_MAX + 16, KINDS = 2 };
+enum { STATE_NAME_BYTES = CN_NAME_MAX + 80, M = 0, V = 1, EMA = 2, KINDS = 3 };
 
-static const char kinds[KINDS] = {'m', 'v'};
+static const char *const kinds[KINDS] = {"m", "v", "ema"};
 
-static const cn_moment *moment(const cn_adamw *a, int kind, int64_t i)
+static int kinds_of(const cn_adamw *a)
 {
-    return kind ? &a->v[i] : &a->m[i];
+    return a->ema ? KINDS : KINDS - 1;
+}
+
+static cn_moment *moment(const cn_adamw *a, int kind, int64_t i)
+{
+    return kind == M ? &a->m[i] : kind == V ? &a->v[i] : &a->ema[i];
 }
 
 /* --- saving --------------------------------------------------------------------------------------------- */
@@ -70,12 +75,12 @@ static char *steps_text(const cn_adamw *a)
     return NULL;
 }
 
-/* "m.NAME", or with scales "m.scale.NAME". */
+/* "m.NETWORK.NAME", or with scales "m.scale.NETWORK.NAME". */
 static cn_status state_name(cn_ctx *ctx, const cn_param *q, int kind, bool scales,
                             char out[STATE_NAME_BYTES])
 {
-    return cn_format(ctx, out, STATE_NAME_BYTES, "%c.%s%s", kinds[kind], scales ? "scale." : "",
-                     q->diffusers_name);
+    return cn_format(ctx, out, STATE_NAME_BYTES, "%s.%s%s.%s", kinds[kind], scales ? "scale." : "",
+                     q->network, q->diffusers_name);
 }
 
 /* Fills list and entries; *n tensors of them. */
@@ -83,7 +88,7 @@ static cn_status list_state(cn_ctx *ctx, const cn_adamw *a, char (*names)[STATE_
                             cn_tensor_out *list, entry *entries, int64_t *n)
 {
     *n = 0;
-    for (int kind = 0; kind < KINDS; kind++) {
+    for (int kind = 0; kind < kinds_of(a); kind++) {
         for (int64_t i = 0; i < a->n; i++) {
             const cn_param *q = a->params[i];
             const cn_moment *m = moment(a, kind, i);
@@ -174,7 +179,7 @@ static cn_status round_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_
 {
     const cn_param *q = a->params[i];
     const int64_t n = cn_param_physical(q);
-    cn_moment *m = kind ? &a->v[i] : &a->m[i];
+    cn_moment *m = moment(a, kind, i);
     char name[STATE_NAME_BYTES];
     CN_TRY(state_name(a->ctx, q, kind, true, name));
     const cn_tensor_info *info = cn_tensors_find(t, name);
@@ -196,6 +201,10 @@ static cn_status load_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t
     char name[STATE_NAME_BYTES];
     CN_TRY(state_name(a->ctx, q, kind, false, name));
     const cn_tensor_info *info = cn_tensors_find(t, name);
+    if (!info && kind == EMA) {
+        memcpy(m->f32, q->data, q->data_bytes);
+        return CN_OK;
+    }
     if (!info || info->elements != cn_param_elements(q))
         return cn_fail(a->ctx, CN_EMISMATCH, "%s %s; the checkpoint is of another network", name,
                        info ? "has another size" : "is missing");
@@ -219,10 +228,9 @@ cn_status cn_adamw_load(cn_adamw *a, const char *path)
     cn_status s = cn_tensors_open(a->ctx, path, &t);
     if (s != CN_OK) goto fail;
     s = parse_steps(a, cn_tensors_metadata(t, "steps"));
-    for (int64_t i = 0; i < a->n && s == CN_OK; i++) {
-        s = load_moment(a, t, 0, i, plain);
-        if (s == CN_OK) s = load_moment(a, t, 1, i, plain);
-    }
+    for (int64_t i = 0; i < a->n && s == CN_OK; i++)
+        for (int kind = 0; kind < kinds_of(a) && s == CN_OK; kind++)
+            s = load_moment(a, t, kind, i, plain);
     if (s != CN_OK) s = cn_fail_prefix(a->ctx, s, "%s", path);
 fail:
     cn_tensors_close(t);

@@ -12,7 +12,8 @@ struct cn_adamw {
     cn_param **params;
     int64_t *steps_of; /* of each parameter: one without gradient waits, as in torch */
     cn_moment *m, *v;
-    float **sum; /* sum[i] NULL until something was accumulated */
+    cn_moment *ema; /* NULL: none; F32 */
+    float **sum;    /* sum[i] NULL until something was accumulated */
     bool *has_sum;
     cn_quant8 map[2]; /* of m, signed, and of v */
 };

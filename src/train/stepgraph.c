@@ -61,10 +61,27 @@ cn_status cn_stepgraph_create(cn_ctx *ctx, cn_backend *be, const cn_unet_config 
     return CN_OK;
 }
 
-void cn_stepgraph_gradients(const cn_stepgraph *s, const cn_params *p, const float **out)
+static const float *gradient(const cn_stepgraph *s, const cn_param *q)
 {
-    for (int64_t i = 0; i < cn_params_count(p); i++) {
-        const cn_node *grad = cn_param_grad(s->g, cn_params_at(p, i));
-        out[i] = grad ? cn_plan_data(s->plan, grad) : NULL;
-    }
+    const cn_node *grad = cn_param_grad(s->g, q);
+    return grad ? cn_plan_data(s->plan, grad) : NULL;
+}
+
+cn_status cn_stepgraph_trained(cn_ctx *ctx, const cn_stepgraph *s, const cn_params *control,
+                               const cn_params *unet, cn_param ***params, const float ***grads,
+                               int64_t *n)
+{
+    const cn_params *const sets[] = {control, unet};
+    const int64_t most = cn_params_count(control) + cn_params_count(unet) + 1;
+    cn_param **list = *params = cn_alloc_array(ctx, (size_t)most, sizeof *list);
+    const float **from = *grads = cn_alloc_array(ctx, (size_t)most, sizeof *from);
+    *n = 0;
+    if (!list || !from) return CN_ENOMEM;
+    for (size_t k = 0; k < CN_COUNT(sets); k++)
+        for (int64_t i = 0; i < cn_params_count(sets[k]); i++) {
+            cn_param *q = cn_params_at(sets[k], i);
+            if (!(from[*n] = gradient(s, q))) continue;
+            list[(*n)++] = q;
+        }
+    return CN_OK;
 }

@@ -34,8 +34,10 @@ cn_status cn_stepgraph_create(cn_ctx *ctx, cn_backend *be, const cn_unet_config 
                               cn_params *control, const cn_stepgraph_options *options,
                               cn_stepgraph **out) CN_CHECKED;
 void cn_stepgraph_destroy(cn_stepgraph *s);
-/* The gradients of the set's parameters in its order, NULL where there is none; n = its count. They
- * stay where they are from run to run. */
-void cn_stepgraph_gradients(const cn_stepgraph *s, const cn_params *p, const float **out);
+/* Lists the *n parameters of both sets that the step has gradients for, the ControlNet's first, and the gradients,
+ * which stay where they are from run to run. cn_free *params and *grads, after a failure too. */
+cn_status cn_stepgraph_trained(cn_ctx *ctx, const cn_stepgraph *s, const cn_params *control,
+                               const cn_params *unet, cn_param ***params, const float ***grads,
+                               int64_t *n) CN_CHECKED;
 
 #endif

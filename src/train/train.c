@@ -25,6 +25,8 @@ void cn_train_options_default(cn_train_options *o)
         .adam_weight_decay = 1e-2,
         .max_grad_norm = 1,
         .proportion_empty_prompts = 0.5,
+        .huber_c = 0.1,
+        .ema_decay = 0.9999,
         .checkpointing_steps = 500,
         .validation_steps = 100,
         .validation_count = 8,
@@ -66,7 +68,10 @@ static cn_status check_options(cn_ctx *ctx, const cn_train_options *o)
         {"adam-beta2", o->adam_beta2, 0, 0.9999999},
         {"adam-epsilon", o->adam_epsilon, 0, 1},
         {"adam-weight-decay", o->adam_weight_decay, 0, 100},
+        {"ema-decay", o->ema_decay, 0, 0.9999999},
         {"max-grad-norm", o->max_grad_norm, 0, 1e30},
+        {"reconnect-after", (double)o->reconnect_after, 0, 1e12},
+        {"unlock-after", (double)o->unlock_after, 0, 1e12},
         {"proportion-empty-prompts", o->proportion_empty_prompts, 0, 1},
         {"checkpointing-steps", (double)o->checkpointing_steps, 0, 1e12},
         {"checkpoints-total-limit", (double)o->checkpoints_total_limit, 0, 1e9},
@@ -82,6 +87,21 @@ static cn_status check_options(cn_ctx *ctx, const cn_train_options *o)
         strcmp(o->mixed_precision, "bf16") != 0)
         return cn_fail(ctx, CN_EINVAL, "--mixed-precision %s: no or bf16 is possible",
                        o->mixed_precision);
+    return CN_OK;
+}
+
+static cn_status check_strategy(cn_ctx *ctx, const cn_train_options *o)
+{
+    cn_unlock unlock;
+    CN_TRY(cn_unlock_find(ctx, o->unlock, &unlock));
+    if (o->reconnect_after && !o->only_mid_control)
+        return cn_fail(ctx, CN_EINVAL,
+                       "--reconnect-after joins the links that --only-mid-control leaves out; give "
+                       "both");
+    if (o->unlock_after && unlock == CN_UNLOCK_NONE)
+        return cn_fail(ctx, CN_EINVAL,
+                       "--unlock-after says when, --unlock decoder or all what is trained; give "
+                       "both");
     return CN_OK;
 }
 
@@ -141,6 +161,15 @@ static cn_status given_config(cn_trainer *t)
     return CN_OK;
 }
 
+/* A checkpoint goes on in the phase it was made in; the loop sees what comes next. */
+static cn_status choose_phase(cn_trainer *t)
+{
+    const cn_phase next = cn_phase_at(&t->o, t->state.step);
+    t->phase = t->resume_path[0] ? t->state.phase : next;
+    const cn_status s = cn_phase_follows(t->ctx, t->phase, next);
+    return s == CN_OK ? CN_OK : cn_fail_prefix(t->ctx, s, "%s", t->resume_path);
+}
+
 static cn_status open_files(cn_trainer *t)
 {
     CN_TRY(cn_lr_kind_find(t->ctx, t->o.lr_scheduler, &t->lr.kind));
@@ -158,7 +187,7 @@ static cn_status open_files(cn_trainer *t)
             cn_log(t->ctx, CN_LOG_WARN, "%s: no checkpoint to resume from; training starts anew",
                    t->o.output_dir);
     }
-    return CN_OK;
+    return choose_phase(t);
 }
 
 /* --- networks ------------------------------------------------------------------------------------- */
@@ -186,22 +215,6 @@ static cn_status load_weights(cn_trainer *t)
     else
         CN_TRY(cn_control_init_from_base(t->ctx, t->be, t->base, t->control, t->o.seed));
     return t->o.only_mid_control ? silence_links(t) : CN_OK;
-}
-
-/* The optimizer over every parameter that has a gradient. */
-static cn_status create_optimizer(cn_trainer *t)
-{
-    const size_t count = (size_t)CN_MAX(cn_params_count(t->control), 1);
-    const cn_adamw_options o = cn_trainer_adamw_options(&t->o);
-    cn_param **list = cn_alloc_array(t->ctx, count, sizeof *list);
-    t->grads = cn_alloc_array(t->ctx, count, sizeof *t->grads);
-    cn_status s = list && t->grads ? CN_OK : CN_ENOMEM;
-    if (s == CN_OK) {
-        const int64_t n = cn_trainer_trained(t->step, t->control, list, t->grads);
-        s = cn_adamw_create(t->ctx, t->be, list, n, &o, &t->adamw);
-    }
-    cn_free(list);
-    return s;
 }
 
 /* --- the run -------------------------------------------------------------------------------------- */
@@ -241,9 +254,16 @@ static cn_status resume(cn_trainer *t)
 
 static cn_status save_result(cn_trainer *t)
 {
+    char ema[4096];
     const cn_checkpoint c = cn_trainer_checkpoint(t);
     cn_plan_drop(t->step->plan); /* saving needs a little room of its own */
-    const cn_status s = cn_checkpoint_save_weights(&c, t->o.output_dir);
+    cn_status s = cn_checkpoint_save_result(&c, t->o.output_dir);
+    if (s == CN_OK && t->o.use_ema) {
+        CN_TRY(cn_format(t->ctx, ema, sizeof ema, "%s/ema", t->o.output_dir));
+        cn_adamw_swap_ema(t->adamw);
+        s = cn_checkpoint_save_result(&c, ema);
+        cn_adamw_swap_ema(t->adamw);
+    }
     return cn_trainer_saved(t, s, t->o.output_dir);
 }
 
@@ -251,11 +271,12 @@ static cn_status save_result(cn_trainer *t)
 static cn_status prepare(cn_trainer *t)
 {
     CN_TRY(check_options(t->ctx, &t->o));
+    CN_TRY(check_strategy(t->ctx, &t->o));
     if (!(t->save_ctx = cn_ctx_create(cn_threads(t->ctx))))
         return cn_fail(t->ctx, CN_ENOMEM, "out of memory at the start of training");
     CN_TRY(open_files(t));
-    CN_TRY(cn_trainer_plan(t));
     count_steps(t);
+    CN_TRY(cn_trainer_plan(t));
     t->plan.steps = t->total_steps;
     return CN_OK;
 }
@@ -265,13 +286,22 @@ static void tell_plan(const cn_trainer *t)
     if (t->callbacks.planned) t->callbacks.planned(t->callbacks.user, &t->plan);
 }
 
+static cn_status try_dir(cn_trainer *t)
+{
+    size_t base = 0;
+    cn_checkpoint c = cn_trainer_checkpoint(t);
+    if (t->o.unlock && strcmp(t->o.unlock, "none") != 0)
+        CN_TRY(cn_base_save_bytes(t->ctx, t->base, &base));
+    return cn_checkpoint_try_dir(t->ctx, t->o.output_dir,
+                                 cn_checkpoint_bytes(&c) + 2 * base + t->plan.optimizer_bytes);
+}
+
 static cn_status train(cn_trainer *t)
 {
-    const cn_checkpoint c = cn_trainer_checkpoint(t);
-    CN_TRY(cn_checkpoint_try_dir(t->ctx, t->o.output_dir, cn_checkpoint_bytes(&c)));
+    CN_TRY(try_dir(t));
     CN_TRY(cn_trainer_encode_data(t));
     CN_TRY(load_weights(t));
-    CN_TRY(create_optimizer(t));
+    CN_TRY(cn_trainer_create_optimizer(t));
     CN_TRY(resume(t));
     CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
                            &t->metrics));
@@ -289,8 +319,8 @@ static cn_status run(cn_trainer *t)
         return train(t);
     }
     CN_TRY(load_weights(t));
-    CN_TRY(create_optimizer(t));
-    CN_TRY(cn_trainer_time_step(t, &t->plan.step_seconds));
+    CN_TRY(cn_trainer_create_optimizer(t));
+    CN_TRY(cn_trainer_time_run(t));
     tell_plan(t);
     return CN_OK;
 }

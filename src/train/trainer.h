@@ -14,6 +14,7 @@
 #include "train/loader.h"
 #include "train/lr.h"
 #include "train/metrics.h"
+#include "train/phase.h"
 
 typedef struct cn_validator cn_validator;
 
@@ -31,7 +32,8 @@ typedef struct cn_trainer {
     /* networks */
     cn_controlnet_config config;
     cn_params *unet, *control;
-    cn_stepgraph *step;
+    cn_phase phase;     /* what is trained now */
+    cn_stepgraph *step; /* of this phase */
     cn_train_plan plan;
     const float **grads; /* of adamw's parameters */
     cn_adamw *adamw;
@@ -71,13 +73,20 @@ cn_cache_options cn_trainer_cache_options(cn_trainer *t);
 /* --- memory.c ------------------------------------------------------------------------------------- */
 
 cn_adamw_options cn_trainer_adamw_options(const cn_train_options *o);
-/* Those of the ControlNet's parameters that the step has gradients for; params and grads have room for all.
- * Returns how many. */
-int64_t cn_trainer_trained(const cn_stepgraph *step, const cn_params *control, cn_param **params,
-                           const float **grads);
-/* Declares the networks and plans the step so that the run fits max_memory_bytes: t->unet, control, step,
- * plan. CN_ENOMEM when nothing fits, with what would. Weights come later. */
+/* The step of a phase over parameter sets that stay the caller's. */
+cn_status cn_trainer_make_step(cn_trainer *t, const cn_train_options *o, cn_phase phase,
+                               int recomputed, cn_params *unet, cn_params *control,
+                               cn_stepgraph **out) CN_CHECKED;
+/* Declares the networks and plans every phase so that the run fits max_memory_bytes: t->unet, control, step
+ * (of t->phase), plan. CN_ENOMEM when nothing fits, with what would. Weights come later. */
 cn_status cn_trainer_plan(cn_trainer *t) CN_CHECKED;
+
+/* --- enter.c -------------------------------------------------------------------------------------- */
+
+/* The optimizer over what the step trains. */
+cn_status cn_trainer_create_optimizer(cn_trainer *t) CN_CHECKED;
+/* Makes graph and optimizer anew for the phase that begins; moments of what goes on are kept. */
+cn_status cn_trainer_enter(cn_trainer *t, cn_phase phase) CN_CHECKED;
 
 /* --- loop.c --------------------------------------------------------------------------------------- */
 
@@ -88,8 +97,9 @@ cn_status cn_trainer_loop(cn_trainer *t) CN_CHECKED;
 cn_checkpoint cn_trainer_checkpoint(cn_trainer *t);
 /* Puts a failed save's message into the run's context; tells the callback of one that worked. */
 cn_status cn_trainer_saved(cn_trainer *t, cn_status status, const char *path) CN_CHECKED;
-/* Seconds of one optimizer step, measured on noise, after which weights and optimizer are of no use. */
-cn_status cn_trainer_time_step(cn_trainer *t, double *seconds) CN_CHECKED;
+/* Seconds of an optimizer step of every phase, measured on noise, to t->plan; weights and optimizer are of no
+ * use afterwards. */
+cn_status cn_trainer_time_run(cn_trainer *t) CN_CHECKED;
 double cn_trainer_mean_loss(const cn_trainer *t);
 
 /* --- validate.c ----------------------------------------------------------------------------------- */

@@ -9,7 +9,7 @@
  * in a hundred validations, and together with the others much more rarely. Where no annotator is known,
  * the paired gain in held-out loss must exceed three of its standard errors instead.
  *
- * Without control nothing changes from one validation to the next (the base is locked), so that half is
+ * Without control nothing changes from one validation to the next while the base is locked, so that half is
  * measured once.
  */
 #include "train/validate.h"
@@ -253,7 +253,7 @@ static cn_status take_measures(cn_validator *v, cn_trainer *t, const char *dir)
     CN_TRY(measure(v, t, true, v->loss_with));
     CN_TRY(cn_validator_draw(v, t, true, v->with));
     if (v->annotate.kind) CN_TRY(cn_validator_agreement(v, v->with, v->f1_with));
-    if (!v->has_baseline) {
+    if (!v->has_baseline || t->phase.unlock != CN_UNLOCK_NONE) {
         CN_TRY(measure(v, t, false, v->loss_without));
         CN_TRY(cn_validator_draw(v, t, false, v->without));
         if (v->annotate.kind) CN_TRY(cn_validator_agreement(v, v->without, v->f1_without));
@@ -272,8 +272,11 @@ cn_status cn_validator_run(cn_validator *v, cn_trainer *t)
     CN_TRY(cn_format(v->ctx, dir, sizeof dir, "%s/validation/step_%lld", t->o.output_dir,
                      (long long)t->state.step));
     CN_TRY(cn_format(v->ctx, sheet, sizeof sheet, "%s/sheet.png", dir));
-    CN_TRY(take_measures(v, t, dir));
+    cn_adamw_swap_ema(t->adamw);
+    const cn_status s = take_measures(v, t, dir);
     const int64_t n = zero_conv_rms(t, rms);
+    cn_adamw_swap_ema(t->adamw);
+    CN_TRY(s);
     r.zero_conv_rms = n ? mean(rms, n) : 0;
     judge(v, t, &r);
     t->result.has_agreement = r.has_agreement;

@@ -55,6 +55,7 @@ static void net_open(net *t, int64_t n, bool use_8bit)
     t->q = (cn_param){.ndim = 1, .shape = {n}, .loaded = true, .data = t->w};
     t->q.data_bytes = (size_t)n * sizeof(float);
     t->q.diffusers_name = t->q.ldm_name = "w";
+    t->q.network = "net";
     cn_seed_tensor("weights", 0, 1, t->w, n);
     cn_adamw_options o;
     cn_adamw_options_default(&o);
@@ -149,7 +150,7 @@ static void codes_are_the_nearest(void **state)
 static void check_moment(const cn_tensors *want, const cn_tensors *got, const char *kind)
 {
     char name[16], scale[16], map[16];
-    snprintf(name, sizeof name, "%s.w", kind);
+    snprintf(name, sizeof name, "%s.net.w", kind);
     snprintf(scale, sizeof scale, "%s.scale", kind);
     snprintf(map, sizeof map, "%s.map", kind);
     float *codes = read_tensor(want, kind, N), *scales = read_tensor(want, scale, BLOCKS);

@@ -57,6 +57,7 @@ static void net_open(net *n)
     }
     n->q[0].diffusers_name = n->q[0].ldm_name = "one.w";
     n->q[1].diffusers_name = n->q[1].ldm_name = "two.w";
+    n->q[0].network = n->q[1].network = "net";
     cn_seed_tensor("weights", 0, 1, n->w[0], N);
     cn_seed_tensor("weights", 0, 1, n->w[1], N);
     cn_adamw_options o;

@@ -77,20 +77,22 @@ static float *gradients(nets *n, cn_stepgraph *s, size_t *count, size_t *bytes)
     fill(s, s->condition, "condition", 0.5f, 0.5f);
     fill(s, s->target, "target", 0, 1);
     assert_int_equal(cn_plan_run(s->plan), CN_OK);
-    const int64_t params = cn_params_count(n->control);
-    const float **grads = calloc((size_t)params, sizeof *grads);
-    cn_stepgraph_gradients(s, n->control, grads);
+    int64_t params = 0;
+    cn_param **list = NULL;
+    const float **grads = NULL;
+    assert_int_equal(
+        cn_stepgraph_trained(n->env.ctx, s, n->control, n->unet, &list, &grads, &params), CN_OK);
+    assert_int_equal(params, cn_params_count(n->control));
     *count = 0;
-    for (int64_t i = 0; i < params; i++)
-        *count += (size_t)cn_param_physical(cn_params_at(n->control, i));
+    for (int64_t i = 0; i < params; i++) *count += (size_t)cn_param_physical(list[i]);
     float *all = malloc(*count * sizeof *all), *to = all;
     for (int64_t i = 0; i < params; i++) {
-        size_t each = (size_t)cn_param_physical(cn_params_at(n->control, i));
-        assert_non_null(grads[i]);
+        size_t each = (size_t)cn_param_physical(list[i]);
         memcpy(to, grads[i], each * sizeof *to);
         to += each;
     }
-    free(grads);
+    cn_free(list);
+    cn_free(grads);
     cn_plan_info info;
     cn_plan_info_get(s->plan, &info);
     *bytes = info.arena_bytes;

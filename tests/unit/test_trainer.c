@@ -193,72 +193,231 @@ static void accumulation_is_a_larger_batch(void **state)
     assert_true(fabs(whole - parts) < 1e-4 * whole);
 }
 
+/* Sum of the magnitudes of a tensor's values. */
+static double magnitude(const char *dir, const char *file, const char *name)
+{
+    char path[512];
+    cn_tensors *t = NULL;
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    must(cn_tensors_open(ctx, path, &t));
+    const cn_tensor_info *info = cn_tensors_find(t, name);
+    if (!info) fail_msg("%s has no %s", path, name);
+    float *x = malloc((size_t)info->elements * sizeof *x);
+    double sum = 0;
+    must(cn_tensors_read(ctx, t, info, x));
+    for (int64_t i = 0; i < info->elements; i++) sum += (double)fabsf(x[i]);
+    free(x);
+    cn_tensors_close(t);
+    return sum;
+}
+
+static const char folder_file[] = "diffusion_pytorch_model.safetensors";
+static const char unet_file[] = "base/unet/diffusion_pytorch_model.safetensors";
+
 static void only_mid_leaves_the_links_silent(void **state)
 {
     (void)state;
-    char out[256], path[512];
-    float w[16 * 16], links[8 * 8];
-    cn_tensors *t = NULL;
+    char out[256];
     path_in(out, "mid");
     cn_train_options o = options_for(out);
     o.only_mid_control = true;
     must(cn_train(ctx, &o, NULL, NULL));
-    snprintf(path, sizeof path, "%s/diffusion_pytorch_model.safetensors", out);
-    must(cn_tensors_open(ctx, path, &t));
-    const cn_tensor_info *mid = cn_tensors_find(t, "controlnet_mid_block.weight");
-    const cn_tensor_info *down = cn_tensors_find(t, "controlnet_down_blocks.0.weight");
-    assert_non_null(mid);
-    assert_non_null(down);
-    must(cn_tensors_read(ctx, t, mid, w));
-    must(cn_tensors_read(ctx, t, down, links));
-    cn_tensors_close(t);
-    assert_true(fabsf(w[0]) > 0);
-    for (size_t i = 0; i < CN_COUNT(links); i++) assert_true(links[i] == 0);
+    assert_true(magnitude(out, folder_file, "controlnet_mid_block.weight") > 0);
+    assert_true(magnitude(out, folder_file, "controlnet_down_blocks.0.weight") == 0);
 }
 
-static void check_resuming(const char *unbroken, const char *broken, bool use_8bit_adam)
+/* Seven steps at once, and the same in two parts, the second from the checkpoint after step 4: what is saved
+ * must be the same bytes. The options' output folder is replaced. */
+static void check_resuming(const char *name, cn_train_options o, char whole[256])
 {
-    char whole[256], parts[256];
-    path_in(whole, unbroken);
-    path_in(parts, broken);
-    cn_train_options o = options_for(whole);
-    o.use_8bit_adam = use_8bit_adam;
+    static const char *const files[] = {"control.safetensors", "base.safetensors",
+                                        "ema/control.safetensors", "ema/base.safetensors",
+                                        "base/unet/diffusion_pytorch_model.safetensors"};
+    char parts[256], path[512];
+    snprintf(whole, 256, "%s/%s-whole", root, name);
+    snprintf(parts, sizeof parts, "%s/%s-parts", root, name);
+    o.output_dir = whole;
     o.max_train_steps = 7;
-    o.lr_scheduler = "constant_with_warmup";
-    o.lr_warmup_steps = 3;
     must(cn_train(ctx, &o, NULL, NULL));
     o.output_dir = parts;
     o.checkpointing_steps = 2;
     o.checkpoints_total_limit = 2;
     o.max_train_steps = 5;
     must(cn_train(ctx, &o, NULL, NULL));
-    char gone[512];
-    snprintf(gone, sizeof gone, "%s/checkpoint-2", parts);
-    assert_true(cn_dir_exists(gone));
     o.max_train_steps = 7;
     o.resume_from_checkpoint = "latest";
     must(cn_train(ctx, &o, NULL, NULL));
-    assert_false(cn_dir_exists(gone)); /* 4 and 6 are left */
-    assert_true(same_file(whole, parts, "control.safetensors"));
-    double step = 0;
-    assert_int_equal(metrics(parts, "step", &step), 7);
-    assert_true(step == 7);
-    o.resume_from_checkpoint = "checkpoint-4";
-    must(cn_train(ctx, &o, NULL, NULL));
-    assert_true(same_file(whole, parts, "control.safetensors"));
-    o.resume_from_checkpoint = "checkpoint-99";
-    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "no such folder");
+    for (size_t i = 0; i < CN_COUNT(files); i++) {
+        snprintf(path, sizeof path, "%s/%s", whole, files[i]);
+        if (cn_file_exists(path) && !same_file(whole, parts, files[i]))
+            fail_msg("%s: %s differs after resuming", name, files[i]);
+    }
 }
 
 static void resuming_gives_the_same_bytes(void **state)
 {
     (void)state;
-    char whole[256], bytes[256];
-    check_resuming("unbroken", "broken", false);
-    check_resuming("unbroken-8bit", "broken-8bit", true);
-    path_in(whole, "unbroken");
-    path_in(bytes, "unbroken-8bit");
+    char whole[256], bytes[256], gone[512];
+    double step = 0;
+    cn_train_options o = options_for(NULL);
+    o.lr_scheduler = "constant_with_warmup";
+    o.lr_warmup_steps = 3;
+    check_resuming("plain", o, whole);
+    snprintf(gone, sizeof gone, "%s/plain-parts", root);
+    assert_int_equal(metrics(gone, "step", &step), 7);
+    assert_true(step == 7);
+    snprintf(gone, sizeof gone, "%s/plain-parts/checkpoint-2", root);
+    assert_false(cn_dir_exists(gone)); /* 4 and 6 are left */
+    o.use_8bit_adam = true;
+    check_resuming("8bit", o, bytes);
     assert_false(same_file(whole, bytes, "control.safetensors"));
+    o = options_for(whole);
+    o.resume_from_checkpoint = "checkpoint-99";
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "no such folder");
+}
+
+/* --- strategies ----------------------------------------------------------------------------------- */
+
+/* The links join with weights of 0 and learn from then on; the border may fall on a checkpoint. */
+static void links_join_in_the_same_run(void **state)
+{
+    (void)state;
+    char whole[256];
+    for (int64_t after = 3; after <= 5; after++) {
+        char name[32];
+        snprintf(name, sizeof name, "reconnect-%d", (int)after);
+        cn_train_options o = options_for(NULL);
+        o.only_mid_control = true;
+        o.reconnect_after = after;
+        check_resuming(name, o, whole);
+        assert_true(magnitude(whole, folder_file, "controlnet_down_blocks.0.weight") > 0);
+    }
+    char early[256];
+    path_in(early, "reconnect-late");
+    cn_train_options o = options_for(early);
+    o.only_mid_control = true;
+    o.reconnect_after = 100;
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(magnitude(early, folder_file, "controlnet_down_blocks.0.weight") == 0);
+    o.only_mid_control = false;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "--only-mid-control");
+}
+
+/* Whether a tensor of the saved base is that of the base that training began with. */
+static bool kept(const char *out, const char *tensor)
+{
+    return magnitude(out, unet_file, tensor) ==
+           magnitude(model, "unet/diffusion_pytorch_model.safetensors", tensor);
+}
+
+static void the_base_is_unlocked_and_saved(void **state)
+{
+    (void)state;
+    static const char in[] = "conv_in.weight", up[] = "up_blocks.1.resnets.0.conv1.weight",
+                      out[] = "conv_out.weight";
+    char whole[256], path[512];
+    cn_train_options o = options_for(NULL);
+    o.unlock = "decoder";
+    for (o.unlock_after = 3; o.unlock_after <= 4; o.unlock_after++) {
+        check_resuming(o.unlock_after == 3 ? "decoder-3" : "decoder-4", o, whole);
+        assert_true(kept(whole, in));
+        assert_false(kept(whole, up));
+        assert_false(kept(whole, out));
+    }
+    o.unlock = "all";
+    o.unlock_after = 0;
+    o.use_ema = true;
+    check_resuming("all", o, whole);
+    assert_false(kept(whole, in));
+    assert_false(kept(whole, up));
+    assert_true(magnitude(whole, folder_file, in) !=
+                magnitude(whole, "ema/diffusion_pytorch_model.safetensors", in));
+    /* what was saved is a base and a ControlNet to go on with */
+    cn_train_options next = options_for(path);
+    char saved[300];
+    path_in(path, "after-unlock");
+    snprintf(saved, sizeof saved, "%s/base", whole);
+    next.model = saved;
+    next.controlnet = whole;
+    must(cn_train(ctx, &next, NULL, NULL));
+    /* and a run can't lock it again */
+    o.output_dir = whole;
+    o.checkpointing_steps = 7;
+    o.max_train_steps = 7;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.resume_from_checkpoint = "latest";
+    o.max_train_steps = 8;
+    o.unlock = "none";
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "--unlock all");
+}
+
+/* A locked run with a late unlocking is the locked run up to there. */
+static void unlocking_later_changes_nothing_before(void **state)
+{
+    (void)state;
+    char a[256], b[256];
+    path_in(a, "stays-locked");
+    path_in(b, "unlocks-late");
+    cn_train_options o = options_for(a);
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = b;
+    o.unlock = "all";
+    o.unlock_after = 4;
+    o.max_train_steps = 5;
+    o.checkpointing_steps = 4;
+    must(cn_train(ctx, &o, NULL, NULL));
+    snprintf(b, sizeof b, "%s/unlocks-late/checkpoint-4", root);
+    assert_true(same_file(a, b, "control.safetensors"));
+}
+
+typedef struct seen_plan {
+    cn_train_plan plan;
+} seen_plan;
+
+static void keep_plan(void *user, const cn_train_plan *p)
+{
+    ((seen_plan *)user)->plan = *p;
+}
+
+static cn_train_plan plan_of(cn_train_options o)
+{
+    seen_plan s = {0};
+    const cn_train_callbacks c = {.user = &s, .planned = keep_plan};
+    o.dry_run = true;
+    must(cn_train(ctx, &o, &c, NULL));
+    return s.plan;
+}
+
+/* Without the process, which is measured. */
+static size_t own_bytes(const cn_train_plan *p)
+{
+    return p->training_bytes - p->process_bytes;
+}
+
+/* What a strategy takes is known before: fewer gradients and operations without the links, more with the base. */
+static void plans_know_the_strategies(void **state)
+{
+    (void)state;
+    cn_train_options o = options_for("/tmp");
+    const cn_train_plan plain = plan_of(o);
+    o.only_mid_control = true;
+    const cn_train_plan mid = plan_of(o);
+    o.reconnect_after = 2;
+    const cn_train_plan joined = plan_of(o);
+    o = options_for("/tmp");
+    o.unlock = "decoder";
+    const cn_train_plan decoder = plan_of(o);
+    o.unlock = "all";
+    o.unlock_after = 2;
+    const cn_train_plan all = plan_of(o);
+    assert_true(mid.trained < plain.trained && mid.gflop_per_pass < plain.gflop_per_pass);
+    assert_true(own_bytes(&mid) < own_bytes(&plain));
+    assert_int_equal(joined.trained, plain.trained);
+    assert_int_equal(own_bytes(&joined), own_bytes(&plain));
+    assert_true(plain.trained < decoder.trained && decoder.trained < all.trained);
+    assert_true(plain.optimizer_bytes < decoder.optimizer_bytes &&
+                decoder.optimizer_bytes < all.optimizer_bytes);
+    assert_true(all.run_seconds > 0);
 }
 
 typedef struct stopper {
@@ -418,6 +577,10 @@ int main(void)
         cmocka_unit_test(accumulation_is_a_larger_batch),
         cmocka_unit_test(only_mid_leaves_the_links_silent),
         cmocka_unit_test(resuming_gives_the_same_bytes),
+        cmocka_unit_test(links_join_in_the_same_run),
+        cmocka_unit_test(the_base_is_unlocked_and_saved),
+        cmocka_unit_test(unlocking_later_changes_nothing_before),
+        cmocka_unit_test(plans_know_the_strategies),
         cmocka_unit_test(cancelling_saves_first),
         cmocka_unit_test(validation_measures_and_draws),
         cmocka_unit_test(a_given_controlnet_goes_on),

@@ -46,9 +46,9 @@ typedef struct cn_window {
     X(void, embed_dw,                                                                             \
       (const int32_t *ids, const float *dy, float *dtable, int64_t n, int64_t V, int64_t C))      \
     X(void, timestep, (const float *t, float *y, int64_t N, int64_t dim))                         \
-    X(double, loss, (cn_loss kind, const float *a, const float *b, int64_t n))                    \
+    X(double, loss, (cn_loss kind, float c, const float *a, const float *b, int64_t n))           \
     X(void, loss_dx,                                                                              \
-      (cn_loss kind, const float *a, const float *b, float dy, float *dx, int64_t n))             \
+      (cn_loss kind, float c, const float *a, const float *b, float dy, float *dx, int64_t n))    \
     X(double, kl, (const float *moments, int64_t rows, int64_t C))                                \
     X(void, kl_dx, (const float *moments, float dy, float *dx, int64_t rows, int64_t C))          \
     X(void, gauss, (const float *moments, const float *noise, float *z, int64_t rows, int64_t C)) \
@@ -56,7 +56,8 @@ typedef struct cn_window {
       (const float *moments, const float *noise, const float *dz, float *dx, int64_t rows,        \
        int64_t C))                                                                                \
     X(void, adamw, (const cn_adamw_step *s))                                                      \
-    X(double, sum_squares, (const float *x, int64_t n))
+    X(double, sum_squares, (const float *x, int64_t n))                                           \
+    X(void, average, (float *mean, const float *x, float keep, int64_t n))
 
 /* The same for those that exist per storage type of activations (stored/): pointers to void are to
  * activations; parameters, statistics, sums and scratch are float. */

@@ -4,33 +4,61 @@
 
 enum { BLOCK = 4096 };
 
-double CN_K(loss)(cn_loss kind, const float *a, const float *b, int64_t n)
+/* 2 (sqrt(d^2 + c^2) - c), without the difference's cancellation. */
+static inline float huber(float d, float c)
+{
+    return 2 * d * d / (__builtin_sqrtf(d * d + c * c) + c);
+}
+
+static float block_loss(cn_loss kind, float c, const float *a, const float *b, int64_t n)
+{
+    float s = 0;
+    switch (kind) {
+    case CN_LOSS_MSE:
+#pragma omp simd reduction(+ : s)
+        for (int64_t i = 0; i < n; i++) s += (a[i] - b[i]) * (a[i] - b[i]);
+        break;
+    case CN_LOSS_L1:
+#pragma omp simd reduction(+ : s)
+        for (int64_t i = 0; i < n; i++) s += __builtin_fabsf(a[i] - b[i]);
+        break;
+    case CN_LOSS_HUBER:
+    case CN_LOSS_SMOOTH_L1:
+#pragma omp simd reduction(+ : s)
+        for (int64_t i = 0; i < n; i++) s += huber(a[i] - b[i], c);
+        if (kind == CN_LOSS_HUBER) s *= c;
+    }
+    return s;
+}
+
+double CN_K(loss)(cn_loss kind, float c, const float *a, const float *b, int64_t n)
 {
     double total = 0;
-    for (int64_t k = 0; k < n; k += BLOCK) {
-        int64_t e = CN_MIN(k + BLOCK, n);
-        float s = 0;
-        if (kind == CN_LOSS_MSE) {
-#pragma omp simd reduction(+ : s)
-            for (int64_t i = k; i < e; i++) s += (a[i] - b[i]) * (a[i] - b[i]);
-        } else {
-#pragma omp simd reduction(+ : s)
-            for (int64_t i = k; i < e; i++) s += __builtin_fabsf(a[i] - b[i]);
-        }
-        total += (double)s;
-    }
+    for (int64_t k = 0; k < n; k += BLOCK)
+        total += (double)block_loss(kind, c, a + k, b + k, CN_MIN(BLOCK, n - k));
     return total / (double)n;
 }
 
-void CN_K(loss_dx)(cn_loss kind, const float *a, const float *b, float dy, float *dx, int64_t n)
+void CN_K(loss_dx)(cn_loss kind, float c, const float *a, const float *b, float dy, float *dx,
+                   int64_t n)
 {
     float k = dy / (float)n;
-    if (kind == CN_LOSS_MSE) {
+    switch (kind) {
+    case CN_LOSS_MSE:
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) dx[i] = 2.0f * k * (a[i] - b[i]);
-    } else {
+        break;
+    case CN_LOSS_L1:
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) dx[i] = a[i] > b[i] ? k : a[i] < b[i] ? -k : 0.0f;
+        break;
+    case CN_LOSS_HUBER:
+    case CN_LOSS_SMOOTH_L1: k *= kind == CN_LOSS_HUBER ? 2 * c : 2;
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            float d = a[i] - b[i];
+            dx[i] = k * d / __builtin_sqrtf(d * d + c * c);
+        }
     }
 }
 

@@ -122,3 +122,10 @@ double CN_K(sum_squares)(const float *x, int64_t n)
     for (int i = 0; i < SLICES; i++) total += parts[i];
     return total;
 }
+
+void CN_K(average)(float *mean, const float *x, float keep, int64_t n)
+{
+    const float take = 1.0f - keep;
+#pragma omp parallel for simd schedule(static) if (n > PARALLEL_FROM)
+    for (int64_t i = 0; i < n; i++) mean[i] -= take * (mean[i] - x[i]);
+}

@@ -1,0 +1,44 @@
+/* enter.c - from one phase of a run to the next: another graph, another list of what is trained. */
+#include "train/trainer.h"
+
+#include <limits.h>
+
+cn_status cn_trainer_create_optimizer(cn_trainer *t)
+{
+    const cn_adamw_options o = cn_trainer_adamw_options(&t->o);
+    cn_param **list = NULL;
+    int64_t n = 0;
+    cn_status s = cn_stepgraph_trained(t->ctx, t->step, t->control, t->unet, &list, &t->grads, &n);
+    if (s == CN_OK) s = cn_adamw_create(t->ctx, t->be, list, n, &o, &t->adamw);
+    cn_free(list);
+    return s;
+}
+
+static void tell(const cn_trainer *t, cn_phase before)
+{
+    if (before.only_mid && !t->phase.only_mid)
+        cn_log(t->ctx, CN_LOG_INFO, "step %lld: the decoder's links join",
+               (long long)t->state.step);
+    if (before.unlock != t->phase.unlock)
+        cn_log(t->ctx, CN_LOG_INFO, "step %lld: the base is unlocked (%s)",
+               (long long)t->state.step, cn_unlock_word(t->phase.unlock));
+}
+
+cn_status cn_trainer_enter(cn_trainer *t, cn_phase phase)
+{
+    cn_adamw *before = t->adamw;
+    const cn_phase was = t->phase;
+    cn_stepgraph_destroy(t->step); /* before its successor reserves addresses */
+    t->step = NULL;
+    t->adamw = NULL;
+    cn_free(t->grads);
+    t->grads = NULL;
+    t->phase = phase;
+    const int recomputed = t->o.gradient_checkpointing ? INT_MAX : t->plan.recomputed_blocks;
+    cn_status s = cn_trainer_make_step(t, &t->o, phase, recomputed, t->unet, t->control, &t->step);
+    if (s == CN_OK) s = cn_trainer_create_optimizer(t);
+    if (s == CN_OK) cn_adamw_adopt(t->adamw, before);
+    cn_adamw_destroy(before);
+    if (s == CN_OK) tell(t, was);
+    return s;
+}
