@@ -5,11 +5,12 @@
  *   train    one training step of a ControlNet (bench_train.c): forward, backward, clipping, AdamW
  *   ops      each large operation of the three (bench_ops.c), as a table on a terminal or with --table
  *   optimizer  the passes of AdamW over memory (bench_optimizer.c)
+ *   annotators  the annotators' networks, and Canny with --picture (bench_annotators.c)
  *
  * --px PX (512)  --batch N (1)  --runs N (3)  --dtype f32|bf16  --threads N (one per core)  --channels C (320:
  * the width of the first level; 32 makes a small network to try the program with)  --weights f32|f16|bf16
  * (how locked weights are kept; as --dtype)  --gradient-checkpointing (train: every block)
- * --use-8bit-adam (train).
+ * --use-8bit-adam (train)  --only NAME and --picture IMG (annotators).
  * One line of JSON per work: seconds of the fastest and the middle run, GFLOP/s of the fastest, the bytes
  * that were planned and the most that were resident.
  */
@@ -200,7 +201,7 @@ static const struct {
     cn_status (*run)(bench *b);
 } works[] = {
     {"draw", bench_draw}, {"decode", bench_decode},       {"train", bench_train},
-    {"ops", bench_ops},   {"optimizer", bench_optimizer},
+    {"ops", bench_ops},   {"optimizer", bench_optimizer}, {"annotators", bench_annotators},
 };
 
 /* SD 1.5's networks, the UNet's and ControlNet's widths scaled to `channels` at the first level. */
@@ -227,7 +228,8 @@ static int usage(void)
     fprintf(stderr,
             "usage: bench WORK [--px PX] [--batch N] [--runs N] [--dtype f32|bf16] [--threads N] "
             "[--channels C] [--guidance] [--no-control] [--weights f32|f16|bf16] "
-            "[--gradient-checkpointing] [--use-8bit-adam] [--table]\nworks:");
+            "[--gradient-checkpointing] [--use-8bit-adam] [--table] [--only NAME] "
+            "[--picture IMG]\nworks:");
     for (size_t i = 0; i < CN_COUNT(works); i++) fprintf(stderr, " %s", works[i].name);
     fputc('\n', stderr);
     return 2;
@@ -254,7 +256,9 @@ int main(int argc, char **argv)
         WEIGHTS,
         CHECKPOINTING,
         ADAM8,
-        TABLE
+        TABLE,
+        ONLY,
+        PICTURE
     };
     static const struct option longs[] = {
         {"px", required_argument, NULL, PX},
@@ -269,6 +273,8 @@ int main(int argc, char **argv)
         {"gradient-checkpointing", no_argument, NULL, CHECKPOINTING},
         {"use-8bit-adam", no_argument, NULL, ADAM8},
         {"table", no_argument, NULL, TABLE},
+        {"only", required_argument, NULL, ONLY},
+        {"picture", required_argument, NULL, PICTURE},
         {0}};
     cli_restart_with_short_spinning(argv);
     bench b = {.px = 512, .batch = 1, .runs = 3};
@@ -284,6 +290,10 @@ int main(int argc, char **argv)
         if (o == WEIGHTS) {
             if (!cn_weight_type_find(optarg, &b.storage)) return usage();
             own_storage = true;
+            continue;
+        }
+        if (o == ONLY || o == PICTURE) {
+            *(o == ONLY ? &b.only : &b.picture) = optarg;
             continue;
         }
         int64_t v = optarg ? strtoll(optarg, NULL, 10) : 1;

@@ -17,6 +17,7 @@ typedef struct bench {
     int runs;
     cn_dtype dtype, storage; /* computing; locked weights */
     bool no_control, guidance, checkpointing, use_8bit_adam, table;
+    const char *only, *picture; /* annotators: one network; Canny's picture. NULL */
 } bench;
 
 /* Computing and storage types, for a set of which nothing is declared yet. */
@@ -41,5 +42,8 @@ cn_status bench_train(bench *b) CN_CHECKED;
 cn_status bench_ops(bench *b) CN_CHECKED;
 /* The optimizer's passes over memory. */
 cn_status bench_optimizer(bench *b) CN_CHECKED;
+
+/* Every network of the annotators. */
+cn_status bench_annotators(bench *b) CN_CHECKED;
 
 #endif

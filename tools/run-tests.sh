@@ -110,6 +110,13 @@ run "e2e tests/golden/drawing" "$build/tests/e2e" tests/golden/drawing
 run "e2e tests/golden/sampling" "$build/tests/e2e" tests/golden/sampling
 run "e2e tests/golden/inpainting" "$build/tests/e2e" tests/golden/inpainting
 run "e2e tests/golden/prompts" "$build/tests/e2e" tests/golden/prompts
+run "annotators tests/golden/annotators" "$build/tests/annotators" tests/golden/annotators
+if [ -d "$CN_SHARED/annotators" ]; then
+    run "annotators $CN_SHARED/annotators" "$build/tests/annotators" "$CN_SHARED/annotators"
+else
+    echo "SKIP  annotators $CN_SHARED/annotators: the folder is absent (CN_SHARED names another)"
+    skipped=$((skipped + 1))
+fi
 run "e2e tests/golden/sd2/pipelines in bf16" "$build/tests/e2e" tests/golden/sd2/pipelines --precision bf16
 [ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
 

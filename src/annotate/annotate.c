@@ -2,8 +2,11 @@
 #include "annotate/annotate.h"
 
 #include "annotate/canny.h"
+#include "annotate/hed.h"
 #include "annotate/labels.h"
+#include "annotate/lineart.h"
 #include "annotate/mlsd.h"
+#include "annotate/pidinet.h"
 #include "annotate/pointwise.h"
 #include "annotate/strokes.h"
 
@@ -49,6 +52,43 @@ static cn_status run_mlsd(cn_session *s, const cn_image *in, cn_image **out)
     return cn_mlsd(s, in, (float)v[0], (float)v[1], out);
 }
 
+static const cn_kind_option hed_options[] = {
+    {"safe", "three levels of strength only, so that nothing else of the picture shows through",
+     CN_OPTION_BOOL, 0, 1, 0},
+};
+
+static cn_status run_hed(cn_session *s, const cn_image *in, cn_image **out)
+{
+    return cn_hed(s, in, cn_session_args(s)->values[0] != 0, out);
+}
+
+static const cn_kind_option pidinet_options[] = {
+    {"safe", "three levels of strength only, so that nothing else of the picture shows through",
+     CN_OPTION_BOOL, 0, 1, 0},
+    {"filter", "edges of a strength of a half or less are dropped, others white", CN_OPTION_BOOL, 0,
+     1, 0},
+};
+
+static cn_status run_pidinet(cn_session *s, const cn_image *in, cn_image **out)
+{
+    const double *v = cn_session_args(s)->values;
+    return cn_pidinet(s, in, v[0] != 0, v[1] != 0, out);
+}
+
+static const cn_kind_option lineart_options[] = {
+    {"dark_lines", "dark lines on white, as the network draws them", CN_OPTION_BOOL, 0, 1, 0},
+};
+
+static cn_status run_lineart(cn_session *s, const cn_image *in, cn_image **out)
+{
+    return cn_lineart(s, in, cn_session_args(s)->values[0] != 0, out);
+}
+
+static cn_status run_lineart_anime(cn_session *s, const cn_image *in, cn_image **out)
+{
+    return cn_anime_lineart(s, in, cn_session_args(s)->values[0] != 0, out);
+}
+
 static const cn_kind_option scribble_options[] = {
     {"mask", "the drawing is white on black already", CN_OPTION_BOOL, 0, 1, 0},
 };
@@ -66,11 +106,39 @@ static const cn_kind_option strokes_options[] = {
     {"level", "what is brighter than this after it is a stroke", CN_OPTION_NUMBER, 0, 254, 4},
 };
 
-static cn_status run_strokes(cn_session *s, const cn_image *in, cn_image **out)
+static cn_status strokes_of(cn_session *s, const cn_image *edges, cn_image **out)
 {
     const double *v = cn_session_args(s)->values;
     cn_stroke_rules rules = {v[0], v[1], v[2], v[3]};
-    return cn_strokes(cn_session_ctx(s), in, &rules, out);
+    return cn_strokes(cn_session_ctx(s), edges, &rules, out);
+}
+
+static cn_status run_strokes(cn_session *s, const cn_image *in, cn_image **out)
+{
+    return strokes_of(s, in, out);
+}
+
+/* Edges are brought to the condition's size before they are thinned, as in the reference. */
+static cn_status finish_scribble(cn_session *s, cn_status status, cn_image *edges, cn_image **out)
+{
+    if (status == CN_OK) status = cn_session_fit(s, &edges);
+    if (status == CN_OK) status = strokes_of(s, edges, out);
+    cn_image_destroy(edges);
+    return status;
+}
+
+static cn_status run_scribble_hed(cn_session *s, const cn_image *in, cn_image **out)
+{
+    cn_image *edges = NULL;
+    cn_status status = cn_hed(s, in, false, &edges);
+    return finish_scribble(s, status, edges, out);
+}
+
+static cn_status run_scribble_pidinet(cn_session *s, const cn_image *in, cn_image **out)
+{
+    cn_image *edges = NULL;
+    cn_status status = cn_pidinet(s, in, false, false, &edges);
+    return finish_scribble(s, status, edges, out);
 }
 
 static cn_status run_seg_ade(cn_session *s, const cn_image *in, cn_image **out)
@@ -95,6 +163,38 @@ static const cn_kind kinds[] = {
      .networks = {{&cn_mlsd_large, 0}, {&cn_mlsd_tiny, 0}},
      .multiple = 16,
      .map_filter = CN_FILTER_NEAREST},
+    {.name = "hed",
+     .title = "soft edges (HED), white on black",
+     OPTIONS(hed_options),
+     .run = run_hed,
+     .networks = {{&cn_hed_apache2, 0}, {&cn_hed_bsds500, 0}},
+     .map_filter = CN_FILTER_LINEAR},
+    {.name = "pidinet",
+     .title = "soft edges (PiDiNet), white on black",
+     OPTIONS(pidinet_options),
+     .run = run_pidinet,
+     .networks = {{&cn_pidinet_table5, 0}},
+     .map_filter = CN_FILTER_LINEAR},
+    {.name = "lineart",
+     .title = "a line drawing of a photograph, white on black",
+     OPTIONS(lineart_options),
+     .run = run_lineart,
+     .networks = {{&cn_lineart_fine, 0}},
+     .multiple = 4,
+     .map_filter = CN_FILTER_LINEAR},
+    {.name = "lineart_coarse",
+     .title = "a coarser line drawing of a photograph, white on black",
+     OPTIONS(lineart_options),
+     .run = run_lineart,
+     .networks = {{&cn_lineart_coarse, 0}},
+     .multiple = 4,
+     .map_filter = CN_FILTER_LINEAR},
+    {.name = "lineart_anime",
+     .title = "a line drawing of an anime picture, white on black",
+     OPTIONS(lineart_options),
+     .run = run_lineart_anime,
+     .networks = {{&cn_anime_network, 0}},
+     .map_filter = CN_FILTER_LINEAR},
     {.name = "scribble",
      .title = "a user's drawing, dark on light, as white strokes on black",
      OPTIONS(scribble_options),
@@ -103,6 +203,18 @@ static const cn_kind kinds[] = {
      .title = "a soft edge map (HED, PiDiNet), white on black, as a scribble",
      OPTIONS(strokes_options),
      .run = run_strokes},
+    {.name = "scribble_hed",
+     .title = "a scribble made from HED's edges, white on black",
+     OPTIONS(strokes_options),
+     .run = run_scribble_hed,
+     .networks = {{&cn_hed_apache2, 0}, {&cn_hed_bsds500, 0}},
+     .map_filter = CN_FILTER_LINEAR},
+    {.name = "scribble_pidinet",
+     .title = "a scribble made from PiDiNet's edges, white on black",
+     OPTIONS(strokes_options),
+     .run = run_scribble_pidinet,
+     .networks = {{&cn_pidinet_table5, 0}},
+     .map_filter = CN_FILTER_LINEAR},
     {.name = "seg-ade",
      .title = "an ADE20K label map (grey, 0 to 150) in the colours of its classes",
      .run = run_seg_ade},
@@ -114,6 +226,23 @@ static const struct {
     const char *name, *stands_for;
 } aliases[] = {
     {"m-lsd", "mlsd"},
+    {"hough", "mlsd"},
+    {"hed_safe", "hed safe=1"},
+    {"softedge_hed", "hed"},
+    {"softedge_hedsafe", "hed safe=1"},
+    {"softedge_hed_safe", "hed safe=1"},
+    {"softedge", "pidinet"},
+    {"pidi", "pidinet"},
+    {"pidinet_safe", "pidinet safe=1"},
+    {"pidinet_sketch", "pidinet filter=1"},
+    {"softedge_pidi", "pidinet"},
+    {"softedge_pidinet", "pidinet"},
+    {"softedge_pidisafe", "pidinet safe=1"},
+    {"softedge_pidi_safe", "pidinet safe=1"},
+    {"fake_scribble", "scribble_hed"},
+    {"scribble_pidi", "scribble_pidinet"},
+    {"pidinet_scribble", "scribble_pidinet"},
+    {"lineart_realistic", "lineart"},
 };
 
 int cn_kind_count(void)

@@ -90,7 +90,7 @@ cn_status cn_annotate(cn_ctx *ctx, const cn_annotate_args *args, const cn_image 
 /* For a kind's run(). */
 cn_ctx *cn_session_ctx(const cn_session *s);
 const cn_annotate_args *cn_session_args(const cn_session *s);
-/* The size that the condition will have. */
-void cn_session_size(const cn_session *s, int64_t *width, int64_t *height);
+/* Brings *map to the size that the condition will have, by the kind's map_filter, if it hasn't got it. */
+cn_status cn_session_fit(cn_session *s, cn_image **map) CN_CHECKED;
 
 #endif

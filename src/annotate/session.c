@@ -241,12 +241,6 @@ const cn_annotate_args *cn_session_args(const cn_session *s)
     return &s->args;
 }
 
-void cn_session_size(const cn_session *s, int64_t *width, int64_t *height)
-{
-    *width = s->width;
-    *height = s->height;
-}
-
 /* --- networks ----------------------------------------------------------------------------------------- */
 
 const cn_network *cn_session_network(const cn_session *s, int role)
@@ -356,8 +350,7 @@ static cn_status size_input(cn_session *s, const cn_image *in, cn_image **made)
                            made);
 }
 
-/* Brings a map to the condition's size; takes *map over. */
-static cn_status size_map(cn_session *s, cn_image **map)
+cn_status cn_session_fit(cn_session *s, cn_image **map)
 {
     cn_image *sized = NULL;
     if ((*map)->width == s->width && (*map)->height == s->height) return CN_OK;
@@ -377,7 +370,7 @@ cn_status cn_session_annotate(cn_session *s, const cn_image *in, cn_image **out)
     CN_TRY(size_input(s, in, &sized));
     cn_status status = s->args.kind->run(s, sized ? sized : in, &map);
     cn_image_destroy(sized);
-    if (status == CN_OK) status = size_map(s, &map);
+    if (status == CN_OK) status = cn_session_fit(s, &map);
     if (status != CN_OK) {
         cn_image_destroy(map);
         return status;

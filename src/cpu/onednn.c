@@ -235,12 +235,18 @@ static dnnl_status_t add_sums(cn_dnnl *d, cn_dnnl_prim *p, const dnnl_memory_des
     return s;
 }
 
-/* oneDNN's reference implementations are far slower than its others and a separate sum. */
-static bool is_reference(const_dnnl_primitive_desc_t pd)
+/* Whether oneDNN's implementation is of a kind: "ref", "gemm". */
+static bool is_of_kind(const_dnnl_primitive_desc_t pd, const char *kind)
 {
     const char *name = NULL;
     dnnl_status_t s = dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
-    return s == dnnl_success && name && strstr(name, "ref");
+    return s == dnnl_success && name && strstr(name, kind);
+}
+
+/* Reference implementations are far slower than others and a separate sum. */
+static bool is_reference(const_dnnl_primitive_desc_t pd)
+{
+    return is_of_kind(pd, "ref");
 }
 
 /* --- convolution -------------------------------------------------------------------------------- */
@@ -365,7 +371,9 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     DNNL_TRY(describe_conv(CN_DNNL_CONV, c, &m), "describe a convolution");
     DNNL_TRY(conv_pd(d, CN_DNNL_CONV, &m, c, NULL, &forward), "make this convolution");
     DNNL_TRY(describe_conv(kind, c, &m), "describe a convolution");
-    if ((c->residual || c->shift || c->act) && is_reference(forward)) {
+    /* a convolution by im2col (gemm) adds a residual at the wrong places */
+    if ((c->residual || c->shift || c->act) &&
+        (is_reference(forward) || is_of_kind(forward, "gemm"))) {
         s = CN_EMISMATCH;
         goto fail;
     }

@@ -329,12 +329,12 @@ void check_hed_folder(cn_ctx *ctx, const char *root, tally *t)
         const char *variant = cn_json_str(c, "variant", "?");
         bool gaussian = strcmp(variant, "gaussian") == 0;
         cn_tensors *stages = NULL;
+        if (check_hed_network(ctx, root, c, t)) continue;
         if (strcmp(variant, "fake_scribble") == 0) {
             check_strokes(ctx, root, c, false, t);
             if (json_object_get(c, "resized_output")) check_strokes(ctx, root, c, true, t);
         } else if (!gaussian && strcmp(variant, "safe_step") != 0) {
-            t->skipped++;
-            printf("SKIP hed %s: no network of this name\n", variant);
+            case_result(t, "hed", variant, false, "no variant of this name");
         } else if (case_tensors(ctx, root, c, "stages", &stages) != CN_OK) {
             case_result(t, "hed", variant, false, cn_error(ctx));
         } else if (gaussian) {
@@ -516,14 +516,4 @@ void check_seg_folder(cn_ctx *ctx, const char *root, tally *t)
             case_result(t, "seg", set, false, "no such data set is known");
     }
     json_decref(json);
-}
-
-bool shared_annotators(cn_ctx *ctx, const char *what, char root[4096])
-{
-    const char *shared = getenv("CN_SHARED");
-    if (cn_format(ctx, root, 4096, "%s/annotators", shared ? shared : "../shared") == CN_OK &&
-        cn_dir_exists(root))
-        return true;
-    printf("SKIP %s: %s is not there\n", what, root);
-    return false;
 }

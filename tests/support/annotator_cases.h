@@ -12,16 +12,15 @@ typedef struct tally {
     int64_t passed, failed, skipped;
 } tally;
 
-/* The folder of all cases beside the repository (CN_SHARED names another place) in root; false with a line that
- * says `what` is skipped where it is absent. */
-bool shared_annotators(cn_ctx *ctx, const char *what, char root[4096]);
 /* Each reads root/FOLDER/cases.json; a file that can't be read counts as a failed case. */
 void check_canny_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_resize_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_scribble_folder(cn_ctx *ctx, const char *root, tally *t);
-/* fake_scribble, gaussian and safe_step; the variants that need a network count as skipped. */
 void check_hed_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_mlsd_folder(cn_ctx *ctx, const char *root, tally *t);
+void check_pidinet_folder(cn_ctx *ctx, const char *root, tally *t);
+void check_lineart_folder(cn_ctx *ctx, const char *root, tally *t);
+void check_lineart_anime_folder(cn_ctx *ctx, const char *root, tally *t);
 /* ADE20K's label maps, COCO's masks and the pictures painted from them, DIODE's normals. */
 void check_seg_folder(cn_ctx *ctx, const char *root, tally *t);
 

@@ -70,4 +70,9 @@ void case_net_expect(case_net *n, const cn_node *y, const cn_tensors *file, cons
 cn_status case_annotate(cn_ctx *ctx, const char *settings, const char *weights, const cn_image *in,
                         cn_image **out) CN_CHECKED;
 
+/* --- annotator_edges.c ---------------------------------------------------------------------------------- */
+
+/* A case of the folder hed that is a network's; false for another. */
+bool check_hed_network(cn_ctx *ctx, const char *root, const json_t *c, tally *t);
+
 #endif

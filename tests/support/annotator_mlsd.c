@@ -248,18 +248,18 @@ void check_mlsd_folder(cn_ctx *ctx, const char *root, tally *t)
 {
     json_t *json = case_list(ctx, root, "mlsd", t);
     const json_t *tiny = json_object_get(json, "tiny"), *large = json_object_get(json, "large");
-    static const char *const files[] = {"weights", "checkpoint"};
+    static const char *const files[] = {"manifest", "weights", "checkpoint"};
     for (size_t k = 0; k < CN_COUNT(files); k++) {
-        char weights[CASE_PATH];
+        case_weights w = {0};
         size_t i;
         const json_t *c;
         if (!json_object_get(tiny, files[k])) continue;
-        if (case_path(ctx, root, tiny, files[k], weights) != CN_OK) {
-            case_result(t, "mlsd", files[k], false, cn_error(ctx));
-            continue;
-        }
-        json_array_foreach(json_object_get(tiny, "cases"), i, c)
-            check_tiny(ctx, root, c, weights, t);
+        cn_status s = k ? case_path(ctx, root, tiny, files[k], w.path)
+                        : case_weights_open(ctx, root, tiny, &w);
+        if (s != CN_OK) case_result(t, "mlsd", files[k], false, cn_error(ctx));
+        json_array_foreach(json_object_get(tiny, "cases"), i, c) if (s == CN_OK)
+            check_tiny(ctx, root, c, w.path, t);
+        case_weights_close(&w);
     }
     if (large) check_large(ctx, root, large, t);
     json_decref(json);

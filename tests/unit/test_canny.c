@@ -1,4 +1,4 @@
-/* test_canny.c - edges against OpenCV's (tests/golden/canny), and the interface of the annotators. */
+/* test_canny.c - sizes, arguments, and the interface of the annotators; tests/e2e/annotators.c compares with OpenCV. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-#include "../support/annotator_cases.h"
 #include "annotate/annotate.h"
 #include "annotate/canny.h"
 
@@ -22,24 +21,6 @@ static int teardown(void **state)
 {
     cn_ctx_destroy(*state);
     return 0;
-}
-
-static void golden_cases_are_exact(void **state)
-{
-    tally t = {0};
-    check_canny_folder(*state, "tests/golden", &t);
-    assert_int_equal(t.failed, 0);
-    assert_true(t.passed >= 40);
-}
-
-static void photographs_are_exact(void **state)
-{
-    char root[4096];
-    tally t = {0};
-    if (!shared_annotators(*state, "photographs", root)) skip();
-    check_canny_folder(*state, root, &t);
-    assert_int_equal(t.failed, 0);
-    assert_true(t.passed > 0);
 }
 
 static void every_small_size_stays_inside(void **state)
@@ -126,8 +107,6 @@ static void kinds_run(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_cases_are_exact),
-        cmocka_unit_test(photographs_are_exact),
         cmocka_unit_test(every_small_size_stays_inside),
         cmocka_unit_test(bad_arguments_are_refused),
         cmocka_unit_test(options_have_ranges),

@@ -1,4 +1,4 @@
-/* test_resize.c - resizing against OpenCV's bytes (tests/golden/resize), and the sizes it chooses. */
+/* test_resize.c - sizes and borders of resizing; tests/e2e/annotators.c compares with OpenCV. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-#include "../support/annotator_cases.h"
 #include "annotate/resize.h"
 
 static int setup(void **state)
@@ -21,25 +20,6 @@ static int teardown(void **state)
 {
     cn_ctx_destroy(*state);
     return 0;
-}
-
-static void golden_cases_are_exact(void **state)
-{
-    tally t = {0};
-    check_resize_folder(*state, "tests/golden", &t);
-    assert_int_equal(t.failed, 0);
-    assert_true(t.passed >= 20);
-}
-
-static void photographs_are_exact(void **state)
-{
-    char root[4096];
-    tally t = {0};
-    if (!shared_annotators(*state, "photographs", root)) skip();
-    check_resize_folder(*state, root, &t);
-    check_scribble_folder(*state, root, &t);
-    assert_int_equal(t.failed, 0);
-    assert_true(t.passed > 0);
 }
 
 /* A picture whose bytes say where they are: R = column, G = row. */
@@ -174,8 +154,6 @@ static void alpha_goes_onto_white(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_cases_are_exact),
-        cmocka_unit_test(photographs_are_exact),
         cmocka_unit_test(the_same_size_keeps_the_bytes),
         cmocka_unit_test(a_flat_picture_stays_flat),
         cmocka_unit_test(sides_become_multiples_of_64),

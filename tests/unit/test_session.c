@@ -23,7 +23,7 @@ static char mlsd[512], other[512];
 static cn_status write_files(cn_ctx *ctx)
 {
     json_t *manifest = NULL;
-    CN_TRY(cn_json_load_file(ctx, "tests/golden/mlsd/tiny_manifest.json", &manifest));
+    CN_TRY(cn_json_load_file(ctx, "tests/golden/annotators/mlsd/tiny_manifest.json", &manifest));
     cn_status s = cn_format(ctx, mlsd, sizeof mlsd, "%s/mlsd_tiny_512_fp32.safetensors", root);
     if (s == CN_OK) s = seeded_file_write(ctx, manifest, "", CN_F32, mlsd);
     json_decref(manifest);

@@ -1,4 +1,4 @@
-/* test_strokes.c - the blur's weights on an impulse, thinning, label colours, and the stored cases of ../shared. */
+/* test_strokes.c - the blur's weights on an impulse, thinning, label colours. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,7 +9,6 @@
 
 #include <cmocka.h>
 
-#include "../support/annotator_cases.h"
 #include "annotate/annotate.h"
 #include "annotate/blur.h"
 #include "annotate/strokes.h"
@@ -189,17 +188,6 @@ static void labels_become_colours(void **state)
     cn_image_destroy(labels);
 }
 
-static void stored_cases_are_exact(void **state)
-{
-    char root[4096];
-    tally t = {0};
-    if (!shared_annotators(*state, "stored edge maps", root)) skip();
-    check_hed_folder(*state, root, &t);
-    check_seg_folder(*state, root, &t);
-    assert_int_equal(t.failed, 0);
-    assert_true(t.passed > 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,7 +198,6 @@ int main(void)
         cmocka_unit_test(xdog_as_opencv_computes_it),
         cmocka_unit_test(synthesis_follows_its_seed_and_rules),
         cmocka_unit_test(labels_become_colours),
-        cmocka_unit_test(stored_cases_are_exact),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
