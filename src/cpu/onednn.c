@@ -407,6 +407,20 @@ fail:
     return s;
 }
 
+cn_status cn_dnnl_conv_claim(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_conv_shape *c, cn_param *w)
+{
+    cn_status s = CN_OK;
+    dnnl_primitive_desc_t forward = NULL;
+    conv_mds m;
+    if (w->layout) return CN_OK;
+    DNNL_TRY(describe_conv(CN_DNNL_CONV, c, &m), "describe a convolution");
+    DNNL_TRY(conv_pd(d, CN_DNNL_CONV, &m, c, NULL, &forward), "make this convolution");
+    s = claim_layout(ctx, w, md_of(forward, dnnl_query_weights_md));
+fail:
+    if (forward) dnnl_primitive_desc_destroy(forward);
+    return s;
+}
+
 static dnnl_status_t run_relay(cn_dnnl *d, cn_dnnl_prim *p, const void *from, void *to)
 {
     dnnl_status_t s = dnnl_memory_set_data_handle(p->relay_from, (void *)(uintptr_t)from);

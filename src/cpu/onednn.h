@@ -36,6 +36,9 @@ typedef struct cn_dnnl_conv_shape {
 cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
                                const cn_dnnl_conv_shape *c, cn_param *w, cn_dnnl_prim **out,
                                size_t *scratch_bytes) CN_CHECKED;
+/* Fixes w's layout alone, as the forward convolution would. */
+cn_status cn_dnnl_conv_claim(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_conv_shape *c,
+                             cn_param *w) CN_CHECKED;
 /* forward: a = x, b = w, c = y; DX: a = dy, b = w, c = dx; DW: a = x, b = dy, c = dw (physical). bias,
  * residual and shift are read by the forward; NULL where absent. */
 typedef struct cn_dnnl_args {

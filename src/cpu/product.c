@@ -6,9 +6,11 @@
  * can, else a pass of their own after it.
  */
 #include "cpu/cpu_backend.h"
+#include "cpu/winograd.h"
 
 typedef struct product {
     cn_dnnl_prim *prim;
+    cn_winograd *winograd;        /* instead, and nothing of the rest */
     bool add_residual, add_shift; /* after the primitive */
     cn_act act;                   /* after these */
     size_t
@@ -53,6 +55,7 @@ void cn_cpu_product_release(cn_step *st)
     product *p = st->state;
     if (!p) return;
     cn_dnnl_prim_destroy(p->prim);
+    cn_winograd_destroy(p->winograd);
     cn_free(p);
     st->state = NULL;
 }
@@ -79,6 +82,19 @@ static cn_dnnl_conv_shape conv_shape(const cn_node *attributes, const cn_node *x
                                 .result = a->dtype};
 }
 
+static cn_status prepare_winograd(cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind kind,
+                                  const cn_dnnl_conv_shape *c, cn_param *w, cn_step *st)
+{
+    product *p = cn_alloc0(ctx, sizeof *p);
+    if (!p) return CN_ENOMEM;
+    const cn_status s = cn_winograd_prepare(b, ctx, kind, c, w, &p->winograd, &st->scratch_bytes);
+    if (s != CN_OK)
+        cn_free(p);
+    else
+        st->state = p;
+    return s;
+}
+
 cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
 {
     const cn_node *n = st->node;
@@ -90,6 +106,9 @@ cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     cn_param *w = kind == CN_DNNL_CONV_DW ? n->param : n->in[1]->param;
     bool bias = kind == CN_DNNL_CONV && n->in[2];
     cn_dnnl_conv_shape c = conv_shape(n, x, y, bias);
+    st->flops =
+        2.0 * (double)cn_node_elements(y) * (double)(c.I / c.groups * c.kernel_h * c.kernel_w);
+    if (cn_winograd_pays(kind, &c, b->threads)) return prepare_winograd(b, ctx, kind, &c, w, st);
     cn_dnnl_prim *p = NULL;
     c.residual = st->residual != NULL;
     c.shift = st->shift && c.N == 1;
@@ -103,8 +122,6 @@ cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     }
     if (s != CN_OK) return s;
     if (kind == CN_DNNL_CONV_DW) st->out_bytes = (size_t)cn_dnnl_physical(w) * sizeof(float);
-    st->flops =
-        2.0 * (double)cn_node_elements(y) * (double)(c.I / c.groups * c.kernel_h * c.kernel_w);
     CN_TRY(keep(ctx, st, p, kind == CN_DNNL_CONV_DW ? NULL : w, c.type));
     sums_left(st, c.residual, c.shift, c.act);
     return CN_OK;
@@ -149,6 +166,10 @@ cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 {
     const cn_node *n = st->node;
     const product *p = st->state;
+    if (p->winograd) {
+        cn_winograd_run(b, p->winograd, st);
+        return CN_OK;
+    }
     const void *x = st->in[0], *w = st->in[1];
     char *scratch = st->scratch;
     if (p->expanded_bytes) {

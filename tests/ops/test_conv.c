@@ -301,4 +301,17 @@ static const op_family CONV_TRANSPOSE = {"conv_transpose2d", describe_transpose,
                                          build_transpose,    naive_transpose,
                                          TRANSPOSE,          CN_COUNT(TRANSPOSE)};
 
-OP_FAMILIES(&CONV, &CONV_SQUARE, &ZERO_CONV, &CONV_GENERAL, &CONV_RELU, &CONV_TRANSPOSE)
+/* By Winograd's algorithm, both ways, as tests/unit/test_winograd.c checks for these shapes: odd
+ * sizes, any padding, batches, channels that aren't whole vectors, more tiles than one block. */
+static const op_case WINOGRAD[] = {
+    {.N = 2, .H = 13, .W = 11, .C = 50, .O = 70, K3()},
+    {.N = 1, .H = 16, .W = 22, .C = 64, .O = 130, K3()},
+    {.N = 3, .H = 12, .W = 9, .C = 100, .O = 33, .kernel = 3, .stride = 1, .pad = {2, 0, 1, 1}},
+    {.N = 1, .H = 20, .W = 22, .C = 66, .O = 48, .kernel = 3, .stride = 1},
+    {.N = 1, .H = 50, .W = 50, .C = 32, .O = 32, K3()},
+};
+static const op_family CONV_WINOGRAD = {"conv2d (Winograd)", describe, build, naive, WINOGRAD,
+                                        CN_COUNT(WINOGRAD)};
+
+OP_FAMILIES(&CONV, &CONV_SQUARE, &CONV_WINOGRAD, &ZERO_CONV, &CONV_GENERAL, &CONV_RELU,
+            &CONV_TRANSPOSE)

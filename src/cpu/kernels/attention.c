@@ -9,8 +9,8 @@
  */
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/math.h"
+#include "cpu/kernels/small_product.h"
 
-#include <libxsmm.h>
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -23,31 +23,6 @@ static const float LOG2E = 1.44269504088896341f, LN2 = 0.693147180559945309f;
 static size_t align16(size_t n)
 {
     return (n + 15) & ~(size_t)15;
-}
-
-/* Column-major c[m,n] (+)= a[m,k] b[k,n]. */
-static void product(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b,
-                    int64_t ldb, bool add, float *c, int64_t ldc)
-{
-    libxsmm_blasint la = (libxsmm_blasint)lda, lb = (libxsmm_blasint)ldb, lc = (libxsmm_blasint)ldc;
-    float alpha = 1, beta = add ? 1 : 0;
-    libxsmm_smmfunction f =
-        libxsmm_smmdispatch((libxsmm_blasint)m, (libxsmm_blasint)n, (libxsmm_blasint)k, &la, &lb,
-                            &lc, &alpha, &beta, NULL, NULL);
-    if (f) {
-        f(a, b, c);
-        return;
-    }
-    for (int64_t j = 0; j < n; j++) {
-        float *col = c + j * ldc;
-        if (!add) memset(col, 0, (size_t)m * sizeof *col);
-        for (int64_t p = 0; p < k; p++) {
-            float w = b[j * ldb + p];
-            const float *src = a + p * lda;
-#pragma omp simd
-            for (int64_t i = 0; i < m; i++) col[i] += src[i] * w;
-        }
-    }
 }
 
 /* dst [D][rows] = src [rows][D] with a row stride. */
@@ -88,7 +63,7 @@ static void forward_tile(const cn_attention_args *a, const float *q, const float
     int64_t keys = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
     for (int64_t k0 = 0; k0 < keys; k0 += TK) {
         int64_t n = CN_MIN(TK, keys - k0);
-        product(n, rows, a->D, kt + k0 * a->D, TK, q, W, false, tile, TK);
+        small_product(n, rows, a->D, kt + k0 * a->D, TK, q, W, false, tile, TK);
         for (int64_t i = 0; i < rows; i++) {
             float *s = tile + i * TK, top = maximum[i], sum = 0;
             int64_t seen = a->causal ? CN_MAX(0, CN_MIN(n, q0 + i + 1 - k0)) : n;
@@ -106,7 +81,7 @@ static void forward_tile(const cn_attention_args *a, const float *q, const float
             total[i] = total[i] * fade + sum;
             maximum[i] = top;
         }
-        product(a->D, rows, n, v + k0 * W, W, tile, TK, true, y, W);
+        small_product(a->D, rows, n, v + k0 * W, W, tile, TK, true, y, W);
     }
     for (int64_t i = 0; i < rows; i++) {
         float inverse = 1.0f / total[i];
@@ -168,8 +143,8 @@ static void grad_tile(const cn_attention_args *a, const head_job *j, int64_t q0,
                       float *p, float *ds)
 {
     int64_t W = a->heads * a->D;
-    product(rows, n, a->D, qt, TQ, j->k + k0 * W, W, false, p, TQ);
-    product(rows, n, a->D, dyt, TQ, j->v + k0 * W, W, false, ds, TQ);
+    small_product(rows, n, a->D, qt, TQ, j->k + k0 * W, W, false, p, TQ);
+    small_product(rows, n, a->D, dyt, TQ, j->v + k0 * W, W, false, ds, TQ);
     const float *lse = j->lse + q0;
     for (int64_t c = 0; c < n; c++) {
         float *pc = p + c * TQ, *dc = ds + c * TQ;
@@ -204,11 +179,13 @@ static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t 
     for (int64_t k0 = 0; k0 < keys; k0 += TK) {
         int64_t n = CN_MIN(TK, keys - k0);
         grad_tile(a, j, q0, rows, k0, n, qt, dyt, dot, p, ds);
-        if (j->dv) product(D, n, rows, dy, W, p, TQ, true, j->dv + k0 * j->dk_stride, j->dk_stride);
-        if (j->dk) product(D, n, rows, q, W, ds, TQ, true, j->dk + k0 * j->dk_stride, j->dk_stride);
+        if (j->dv)
+            small_product(D, n, rows, dy, W, p, TQ, true, j->dv + k0 * j->dk_stride, j->dk_stride);
+        if (j->dk)
+            small_product(D, n, rows, q, W, ds, TQ, true, j->dk + k0 * j->dk_stride, j->dk_stride);
         if (j->dq) {
             transpose(ds, TQ, n, rows, dst, TK); /* [keys][queries] -> [queries][keys] */
-            product(D, rows, n, j->k + k0 * W, W, dst, TK, true, j->dq + q0 * W, W);
+            small_product(D, rows, n, j->k + k0 * W, W, dst, TK, true, j->dq + q0 * W, W);
         }
     }
 }

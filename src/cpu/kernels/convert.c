@@ -1,23 +1,9 @@
 /* convert.c - between F32, F16 and BF16, in parallel and in vectors: what expands stored weights before a
  * product and casts activations. Values are those of base/dtype.c. */
 #include "cpu/kernels/kernels.h"
-
-#include <string.h>
-
-#ifdef __F16C__
-#include <immintrin.h>
-#endif
+#include "cpu/kernels/widen.h"
 
 enum { BLOCK = 2048 };
-
-static void bf16_to_f32(const uint16_t *x, float *y, int64_t n)
-{
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits = (uint32_t)x[i] << 16;
-        memcpy(&y[i], &bits, sizeof bits);
-    }
-}
 
 /* To nearest, ties to even; NaN stays NaN, its sign and payload kept as cn_from_f32 does. */
 static void f32_to_bf16(const float *x, uint16_t *y, int64_t n)
@@ -29,35 +15,6 @@ static void f32_to_bf16(const float *x, uint16_t *y, int64_t n)
         uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
         y[i] = (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? bits >> 16 | 0x40u : rounded);
     }
-}
-
-/* Whole vectors; what is left is the caller's. Returns how many were done. */
-static int64_t f16_to_f32(const uint16_t *x, float *y, int64_t n)
-{
-    int64_t i = 0;
-#if defined(__AVX512F__)
-    for (; i + 16 <= n; i += 16)
-        _mm512_storeu_ps(y + i, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(x + i))));
-#elif defined(__F16C__)
-    for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(x + i))));
-#else
-    (void)x;
-    (void)y;
-    (void)n;
-#endif
-    return i;
-}
-
-static void widen(cn_dtype from, const void *x, float *y, int64_t n)
-{
-    if (from == CN_BF16) {
-        bf16_to_f32(x, y, n);
-        return;
-    }
-    const int64_t done = from == CN_F16 ? f16_to_f32(x, y, n) : 0;
-    const char *rest = (const char *)x + (size_t)done * cn_dtype_bytes(from);
-    if (done < n) cn_to_f32(from, rest, y + done, (size_t)(n - done));
 }
 
 static void narrow(const float *x, cn_dtype to, void *y, int64_t n)

@@ -1,0 +1,55 @@
+/* widen.h - elements of stored weights to float in vectors. Values are those of base/dtype.c. */
+#ifndef CN_WIDEN_H
+#define CN_WIDEN_H
+
+#include "base/dtype.h"
+
+#include <string.h>
+
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
+static inline void bf16_to_f32(const uint16_t *x, float *y, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)x[i] << 16;
+        memcpy(&y[i], &bits, sizeof bits);
+    }
+}
+
+/* Whole vectors; what is left is the caller's. Returns how many were done. */
+static inline int64_t f16_to_f32(const uint16_t *x, float *y, int64_t n)
+{
+    int64_t i = 0;
+#if defined(__AVX512F__)
+    for (; i + 16 <= n; i += 16)
+        _mm512_storeu_ps(y + i, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(x + i))));
+#elif defined(__F16C__)
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(x + i))));
+#else
+    (void)x;
+    (void)y;
+    (void)n;
+#endif
+    return i;
+}
+
+static inline void widen(cn_dtype from, const void *x, float *y, int64_t n)
+{
+    if (from == CN_F32) {
+        memcpy(y, x, (size_t)n * sizeof *y); /* floats in a file may be unaligned */
+        return;
+    }
+    if (from == CN_BF16) {
+        bf16_to_f32(x, y, n);
+        return;
+    }
+    const int64_t done = from == CN_F16 ? f16_to_f32(x, y, n) : 0;
+    const char *rest = (const char *)x + (size_t)done * cn_dtype_bytes(from);
+    if (done < n) cn_to_f32(from, rest, y + done, (size_t)(n - done));
+}
+
+#endif

@@ -1,0 +1,345 @@
+/* winograd.c - 3x3 convolution with stride 1 by Winograd's F(4x4,3x3) (Lavin and Gray, "Fast Algorithms for
+ * Convolutional Neural Networks"), NHWC, float32.
+ *
+ * y = A' [(G g G') . (B' d B)] A, with the interpolation points 0, +-5/8, +-3/2 and infinity: all coefficients of
+ * A and B are exact in binary, and errors are half those of the usual 0, +-1, +-2.
+ *
+ * A block of tiles at a time: its inputs are transformed into scratch that all threads read. A job then takes a
+ * block of output channels and a part of the tiles, goes through the blocks of input channels, transforms each
+ * one's weights into a buffer that stays in the second-level cache, adds the 36 products, and writes its
+ * outputs with bias, residual, shift and activation. Transformed weights are never kept: they would be
+ * four times the weights, and trained ones change at every step. The division follows from sizes and the number
+ * of threads, so results repeat, whichever thread takes a job.
+ *
+ * Input channels are padded with zeros to whole groups of 16, outputs beyond the last are computed and dropped.
+ */
+#include "cpu/kernels/winograd.h"
+#include "cpu/kernels/kernels.h"
+#include "cpu/kernels/small_product.h"
+#include "cpu/kernels/widen.h"
+
+#include <omp.h>
+#include <string.h>
+#include <xmmintrin.h>
+
+#if defined(__AVX512F__)
+enum { LANES = 16 };
+#elif defined(__AVX__)
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+enum { SIDE = CN_WINO_SIDE, OUT = CN_WINO_OUT, PLACES = CN_WINO_PLACES, GROUP = CN_WINO_LANES };
+enum { TAPS = 9, K = 3 };
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float vec_at __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+static inline vec load(const float *p)
+{
+    return *(const vec_at *)p;
+}
+
+static inline void store(float *p, vec v)
+{
+    *(vec_at *)p = v;
+}
+
+static int64_t whole_groups(int64_t n)
+{
+    return (n + GROUP - 1) / GROUP * GROUP;
+}
+
+/* The points, and what follows from them. */
+#define A    0.625f
+#define B    1.5f
+#define AA   (A * A)
+#define BB   (B * B)
+#define OF_0 (1.0f / (AA * BB)) /* 1 / product of the differences to the other points */
+#define OF_A (1.0f / (2.0f * AA * (AA - BB))) /* at A and -A */
+#define OF_B (1.0f / (2.0f * BB * (BB - AA)))
+
+/* --- inputs ------------------------------------------------------------------------------------------- */
+
+/* v = B' d, six elements that stand `from` and `to` apart. */
+static inline void line_of_inputs(const vec *d, int from, vec *v, int to)
+{
+    const vec d0 = d[0], d1 = d[from], d2 = d[2 * from], d3 = d[3 * from], d4 = d[4 * from],
+              d5 = d[5 * from];
+    const vec even_a = d4 - BB * d2, odd_a = d3 - BB * d1;
+    const vec even_b = d4 - AA * d2, odd_b = d3 - AA * d1;
+    v[0] = AA * BB * d0 + (d4 - (AA + BB) * d2);
+    v[to] = even_a + A * odd_a;
+    v[2 * to] = even_a - A * odd_a;
+    v[3 * to] = even_b + B * odd_b;
+    v[4 * to] = even_b - B * odd_b;
+    v[5 * to] = AA * BB * d1 + (d5 - (AA + BB) * d3);
+}
+
+/* The 36 places of LANES channels, each at v + place * stride. */
+static inline void transform_inputs(const vec *d, float *v, int64_t stride)
+{
+    vec rows[PLACES], row[SIDE];
+    for (int x = 0; x < SIDE; x++) line_of_inputs(d + x, SIDE, rows + x, SIDE);
+    for (int y = 0; y < SIDE; y++) {
+        line_of_inputs(rows + y * SIDE, 1, row, 1);
+        for (int x = 0; x < SIDE; x++) store(v + (y * SIDE + x) * stride, row[x]);
+    }
+}
+
+typedef struct tile {
+    int64_t n, y, x; /* image and the first output position */
+} tile;
+
+static tile tile_at(const cn_wino_size *s, int64_t t)
+{
+    const int64_t each = s->down * s->across, in_image = t % each;
+    return (tile){t / each, in_image / s->across * OUT, in_image % s->across * OUT};
+}
+
+/* Where the 36 inputs of a tile are, NULL outside the image; true where none is outside. */
+static bool find_inputs(const cn_winograd_args *a, tile t, const float *at[PLACES])
+{
+    bool whole = true;
+    for (int i = 0; i < PLACES; i++) {
+        const int64_t y = t.y - a->top + i / SIDE, x = t.x - a->left + i % SIDE;
+        const bool inside = y >= 0 && y < a->H && x >= 0 && x < a->W;
+        at[i] = inside ? a->x + ((t.n * a->H + y) * a->W + x) * a->I : NULL;
+        whole = whole && inside;
+    }
+    return whole;
+}
+
+/* Channels first .. first+n of tile t to v, padded to whole groups. */
+static void tile_inputs(const cn_winograd_args *a, tile t, int64_t first, int64_t n, float *v,
+                        int64_t stride)
+{
+    const float *at[PLACES];
+    const bool whole = find_inputs(a, t, at);
+    int64_t c = 0;
+    vec d[PLACES];
+    for (; c + LANES <= n; c += LANES) {
+        if (whole)
+            for (int i = 0; i < PLACES; i++) d[i] = load(at[i] + first + c);
+        else
+            for (int i = 0; i < PLACES; i++) d[i] = at[i] ? load(at[i] + first + c) : (vec){0};
+        transform_inputs(d, v + c, stride);
+    }
+    for (; c < whole_groups(n); c += LANES) {
+        memset(d, 0, sizeof d);
+        for (int i = 0; i < PLACES && c < n; i++)
+            if (at[i]) memcpy(&d[i], at[i] + first + c, (size_t)(n - c) * sizeof(float));
+        transform_inputs(d, v + c, stride);
+    }
+}
+
+/* --- weights ------------------------------------------------------------------------------------------ */
+
+/* u = G g: three elements to six. */
+static inline void line_of_weights(const vec *g, int from, vec *u, int to)
+{
+    const vec g0 = g[0], g1 = g[from], g2 = g[2 * from];
+    const vec even_a = OF_A * g0 + OF_A * AA * g2, even_b = OF_B * g0 + OF_B * BB * g2;
+    u[0] = OF_0 * g0;
+    u[to] = even_a + OF_A * A * g1;
+    u[2 * to] = even_a - OF_A * A * g1;
+    u[3 * to] = even_b + OF_B * B * g1;
+    u[4 * to] = even_b - OF_B * B * g1;
+    u[5 * to] = g2;
+}
+
+static void transform_weights(const float *g, int64_t tap, float *u, int64_t stride)
+{
+    vec taps[TAPS], rows[SIDE * K], row[SIDE];
+    for (int i = 0; i < TAPS; i++) taps[i] = load(g + i * tap);
+    for (int x = 0; x < K; x++) line_of_weights(taps + x, K, rows + x, K);
+    for (int y = 0; y < SIDE; y++) {
+        line_of_weights(rows + y * K, 1, row, 1);
+        for (int x = 0; x < SIDE; x++) store(u + (y * SIDE + x) * stride, row[x]);
+    }
+}
+
+/* g [in][out] of GROUP times GROUP weights of one tap, read one by one where they don't stand in runs or end. */
+static void gather(const cn_winograd_args *a, int64_t in, int64_t out, int tap, float *g)
+{
+    const size_t each = cn_dtype_bytes(a->weight_type);
+    memset(g, 0, GROUP * GROUP * sizeof *g);
+    for (int64_t i = 0; i < CN_MIN(GROUP, a->I - in); i++)
+        for (int64_t o = 0; o < CN_MIN(GROUP, a->O - out); o++) {
+            const int64_t at = a->at_in[in + i] + a->at_out[out + o] + a->at_tap[tap];
+            widen(a->weight_type, (const char *)a->weights + (size_t)at * each, g + i * GROUP + o,
+                  1);
+        }
+}
+
+static void transpose_group(const float *from, float *to)
+{
+    for (int i = 0; i < GROUP; i += 4)
+        for (int j = 0; j < GROUP; j += 4) {
+            __m128 r0 = _mm_loadu_ps(from + i * GROUP + j);
+            __m128 r1 = _mm_loadu_ps(from + (i + 1) * GROUP + j);
+            __m128 r2 = _mm_loadu_ps(from + (i + 2) * GROUP + j);
+            __m128 r3 = _mm_loadu_ps(from + (i + 3) * GROUP + j);
+            _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+            _mm_storeu_ps(to + j * GROUP + i, r0);
+            _mm_storeu_ps(to + (j + 1) * GROUP + i, r1);
+            _mm_storeu_ps(to + (j + 2) * GROUP + i, r2);
+            _mm_storeu_ps(to + (j + 3) * GROUP + i, r3);
+        }
+}
+
+/* GROUP runs of weights of one tap, each at `first` plus its own place. Those at `ahead` are asked for: their
+ * pattern is beyond the processor's own foresight, and small pictures wait for little else. */
+static void read_runs(const cn_winograd_args *a, int64_t first, const int64_t *places,
+                      int64_t ahead, float *g)
+{
+    const size_t each = cn_dtype_bytes(a->weight_type);
+    const char *from = (const char *)a->weights + (size_t)first * each;
+    for (int i = 0; i < GROUP; i++) {
+        const char *run = from + (size_t)places[i] * each;
+        __builtin_prefetch(run + ahead);
+        widen(a->weight_type, run, g + i * GROUP, GROUP);
+    }
+}
+
+/* g [tap][in][out] of a group of inputs and a group of outputs. */
+static void read_weights(const cn_winograd_args *a, int64_t in, int64_t out, float *g)
+{
+    const bool whole = in + GROUP <= a->I && out + GROUP <= a->O;
+    const int64_t next = in + 2 * GROUP <= a->I ? a->at_in[in + GROUP] - a->at_in[in] : 0;
+    const int64_t ahead = next * (int64_t)cn_dtype_bytes(a->weight_type);
+    float turned[GROUP * GROUP];
+    for (int tap = 0; tap < TAPS; tap++, g += GROUP * GROUP) {
+        if (!whole || a->runs == CN_WINO_NO_RUNS) {
+            gather(a, in, out, tap, g);
+        } else if (a->runs == CN_WINO_RUNS_OUT) {
+            read_runs(a, a->at_out[out] + a->at_tap[tap], a->at_in + in, ahead, g);
+        } else {
+            read_runs(a, a->at_in[in] + a->at_tap[tap], a->at_out + out, ahead, turned);
+            transpose_group(turned, g);
+        }
+    }
+}
+
+/* u [place][in][out], `width` outputs a row, of rows x width channels. */
+static void block_of_weights(const cn_winograd_args *a, int64_t in, int64_t rows, int64_t out,
+                             int64_t width, float *u, int64_t stride)
+{
+    float g[TAPS * GROUP * GROUP];
+    for (int64_t i = 0; i < rows; i += GROUP)
+        for (int64_t o = 0; o < width; o += GROUP) {
+            read_weights(a, in + i, out + o, g);
+            for (int r = 0; r < GROUP; r++)
+                for (int l = 0; l < GROUP; l += LANES)
+                    transform_weights(g + r * GROUP + l, GROUP * GROUP, u + (i + r) * width + o + l,
+                                      stride);
+        }
+}
+
+/* --- outputs ------------------------------------------------------------------------------------------ */
+
+/* y = A' m: six sums to four. */
+static inline void line_of_outputs(const vec *m, int from, vec *y, int to)
+{
+    const vec even_a = m[from] + m[2 * from], odd_a = m[from] - m[2 * from];
+    const vec even_b = m[3 * from] + m[4 * from], odd_b = m[3 * from] - m[4 * from];
+    y[0] = m[0] + (even_a + even_b);
+    y[to] = A * odd_a + B * odd_b;
+    y[2 * to] = AA * even_a + BB * even_b;
+    y[3 * to] = A * AA * odd_a + (B * BB * odd_b + m[5 * from]);
+}
+
+static inline void transform_sums(const float *m, int64_t stride, vec y[OUT * OUT])
+{
+    vec columns[SIDE * OUT], column[SIDE];
+    for (int x = 0; x < SIDE; x++) {
+        for (int i = 0; i < SIDE; i++) column[i] = load(m + (i * SIDE + x) * stride);
+        line_of_outputs(column, 1, columns + x, SIDE);
+    }
+    for (int i = 0; i < OUT; i++) line_of_outputs(columns + i * SIDE, 1, y + i * OUT, 1);
+}
+
+/* n <= LANES floats; zeros behind them. */
+static inline vec load_some(const float *p, int64_t n)
+{
+    if (n == LANES) return load(p);
+    vec v = {0};
+    memcpy(&v, p, (size_t)n * sizeof *p);
+    return v;
+}
+
+static inline vec activated(const cn_winograd_args *a, vec v)
+{
+    for (int i = 0; i < LANES; i++) {
+        const float low = a->act == CN_ACT_LEAKY_RELU ? a->act_alpha * v[i] : 0;
+        v[i] = v[i] > 0 ? v[i] : low;
+        if (a->act == CN_ACT_RELU6 && v[i] > 6) v[i] = 6;
+    }
+    return v;
+}
+
+/* The outputs of tile t, channels o .. o+n with n <= LANES. */
+static void tile_outputs(const cn_winograd_args *a, tile t, int64_t o, int64_t n, const float *m,
+                         int64_t stride)
+{
+    vec y[OUT * OUT], each = a->bias ? load_some(a->bias + o, n) : (vec){0};
+    transform_sums(m, stride, y);
+    for (int64_t i = 0; i < CN_MIN(OUT, a->h - t.y); i++)
+        for (int64_t j = 0; j < CN_MIN(OUT, a->w - t.x); j++) {
+            const int64_t at = ((t.n * a->h + t.y + i) * a->w + t.x + j) * a->O + o;
+            vec v = y[i * OUT + j] + each;
+            if (a->residual) v += load_some(a->residual + at, n);
+            if (a->shift) v += load_some(a->shift + t.n * a->O + o, n);
+            if (a->act) v = activated(a, v);
+            if (n == LANES)
+                store(a->y + at, v);
+            else
+                memcpy(a->y + at, &v, (size_t)n * sizeof(float));
+        }
+}
+
+/* --- the work ----------------------------------------------------------------------------------------- */
+
+/* One block of output channels for tiles first .. first+n of the block that begins at tile `block`. */
+static void run_job(const cn_winograd_args *a, const cn_wino_size *s, const float *inputs,
+                    int64_t block, int64_t first, int64_t n, int64_t out, float *u)
+{
+    const int64_t outs = CN_MIN(CN_WINO_O, a->O - out), width = whole_groups(outs);
+    float *sums = u + s->weights * PLACES;
+    for (int64_t k = 0; k < s->in_blocks; k++) {
+        const int64_t in = k * CN_WINO_I, rows = whole_groups(CN_MIN(CN_WINO_I, a->I - in));
+        const float *v = inputs + k * PLACES * s->inputs + first * rows;
+        block_of_weights(a, in, rows, out, width, u, s->weights);
+        for (int p = 0; p < PLACES; p++)
+            small_product(width, n, rows, u + p * s->weights, width, v + p * s->inputs, rows, k > 0,
+                          sums + p * s->sums, width);
+    }
+    for (int64_t t = 0; t < n; t++) {
+        const tile at = tile_at(s, block + first + t);
+        for (int64_t o = 0; o < outs; o += LANES)
+            tile_outputs(a, at, out + o, CN_MIN(LANES, outs - o), sums + t * width + o, s->sums);
+    }
+}
+
+void CN_K(winograd)(const cn_winograd_args *a)
+{
+    const cn_wino_size s = cn_wino_size_of(a);
+    float *inputs = (float *)(void *)a->scratch, *own = inputs + s.shared_floats;
+#pragma omp parallel
+    for (int64_t block = 0; block < s.tiles; block += s.block) {
+        const int64_t tiles = CN_MIN(s.block, s.tiles - block);
+#pragma omp for collapse(2) schedule(static)
+        for (int64_t k = 0; k < s.in_blocks; k++)
+            for (int64_t t = 0; t < tiles; t++) {
+                const int64_t in = k * CN_WINO_I, n = CN_MIN(CN_WINO_I, a->I - in);
+                tile_inputs(a, tile_at(&s, block + t), in, n,
+                            inputs + k * PLACES * s.inputs + t * whole_groups(n), s.inputs);
+            }
+#pragma omp for collapse(2) schedule(dynamic, 1)
+        for (int64_t o = 0; o < s.out_blocks; o++)
+            for (int64_t first = 0; first < s.block; first += s.part)
+                if (first < tiles)
+                    run_job(a, &s, inputs, block, first, CN_MIN(s.part, tiles - first),
+                            o * CN_WINO_O, own + (size_t)omp_get_thread_num() * s.thread_floats);
+    }
+}

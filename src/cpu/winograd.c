@@ -1,0 +1,116 @@
+/* winograd.c - see winograd.h. */
+#include "cpu/winograd.h"
+
+#include "cpu/cpu_backend.h"
+
+enum { TAPS = 9, LANES = CN_WINO_LANES };
+
+struct cn_winograd {
+    cn_winograd_args args;
+    int64_t *places; /* at_out, at_in, at_tap */
+};
+
+static int64_t groups_of(int64_t channels)
+{
+    return (channels + LANES - 1) / LANES;
+}
+
+/* Sizes as the kernel sees them: the gradient convolves dy with the kernel turned by half a turn. */
+static cn_winograd_args shape_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, int threads)
+{
+    cn_winograd_args a = {.N = c->N, .threads = threads};
+    if (kind == CN_DNNL_CONV) {
+        a.H = c->H, a.W = c->W, a.I = c->I;
+        a.h = c->h, a.w = c->w, a.O = c->O;
+        a.top = c->pad[0], a.left = c->pad[1];
+    } else {
+        a.H = c->h, a.W = c->w, a.I = c->O;
+        a.h = c->H, a.w = c->W, a.O = c->I;
+        a.top = 2 - c->pad[0], a.left = 2 - c->pad[1];
+    }
+    return a;
+}
+
+bool cn_winograd_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, int threads)
+{
+    if (kind == CN_DNNL_CONV_DW || c->type != CN_F32 || c->result != CN_F32 || c->kernel_h != 3 ||
+        c->kernel_w != 3 || c->stride != 1 || c->dilation != 1 || c->groups != 1)
+        return false;
+    const cn_winograd_args a = shape_of(kind, c, threads);
+    const cn_wino_size s = cn_wino_size_of(&a);
+    const double in = (double)groups_of(a.I), out = (double)groups_of(a.O);
+    const double tiles = (double)s.tiles, vectors = in * LANES * out;
+    const double parts = (double)((s.tiles + s.part - 1) / s.part);
+    const double cost = vectors * (tiles * CN_WINO_TILE_COST + parts * CN_WINO_WEIGHT_COST) +
+                        tiles * (in * CN_WINO_IN_COST + out * CN_WINO_OUT_COST);
+    return cost < (double)(a.N * a.h * a.w) * TAPS * (double)a.I * out;
+}
+
+static void find_places(const cn_param *w, bool gradient, cn_winograd *p)
+{
+    cn_winograd_args *a = &p->args;
+    int64_t *out = p->places, *in = out + a->O, *tap = in + a->I, y[3], x[3];
+    cn_dnnl_places(w, gradient ? 1 : 0, out);
+    cn_dnnl_places(w, gradient ? 0 : 1, in);
+    cn_dnnl_places(w, 2, y);
+    cn_dnnl_places(w, 3, x);
+    for (int i = 0; i < TAPS; i++) tap[gradient ? TAPS - 1 - i : i] = y[i / 3] + x[i % 3];
+    a->at_out = out;
+    a->at_in = in;
+    a->at_tap = tap;
+}
+
+/* Whether whole groups of a dimension's elements follow each other. */
+static bool in_runs(const int64_t *places, int64_t n)
+{
+    for (int64_t i = 0; i < n / LANES * LANES; i++)
+        if (places[i] != places[i / LANES * LANES] + i % LANES) return false;
+    return n >= LANES;
+}
+
+cn_status cn_winograd_prepare(cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind kind,
+                              const cn_dnnl_conv_shape *c, cn_param *w, cn_winograd **out,
+                              size_t *scratch_bytes)
+{
+    CN_TRY(cn_dnnl_conv_claim(ctx, b->dnnl, c, w));
+    cn_winograd *p = cn_alloc0(ctx, sizeof *p);
+    if (!p) return CN_ENOMEM;
+    p->args = shape_of(kind, c, b->threads);
+    cn_winograd_args *a = &p->args;
+    if (!(p->places = cn_alloc_array(ctx, (size_t)(a->I + a->O + TAPS), sizeof *p->places))) {
+        cn_winograd_destroy(p);
+        return CN_ENOMEM;
+    }
+    find_places(w, kind == CN_DNNL_CONV_DX, p);
+    a->weight_type = w->dtype;
+    a->runs = in_runs(a->at_out, a->O)  ? CN_WINO_RUNS_OUT
+              : in_runs(a->at_in, a->I) ? CN_WINO_RUNS_IN
+                                        : CN_WINO_NO_RUNS;
+    const cn_wino_size s = cn_wino_size_of(a);
+    *scratch_bytes = (s.shared_floats + s.thread_floats * (size_t)b->threads) * sizeof(float);
+    *out = p;
+    return CN_OK;
+}
+
+void cn_winograd_run(const cpu_backend *b, const cn_winograd *p, const cn_step *st)
+{
+    const cn_node *n = st->node;
+    cn_winograd_args a = p->args;
+    a.x = st->in[0];
+    a.weights = st->in[1];
+    a.bias = n->op == CN_OP_CONV2D && n->in[2] ? st->in[2] : NULL;
+    a.residual = st->residual_data;
+    a.shift = st->shift_data;
+    a.act = st->act;
+    a.act_alpha = st->act_alpha;
+    a.y = st->out;
+    a.scratch = st->scratch;
+    b->k->winograd(&a);
+}
+
+void cn_winograd_destroy(cn_winograd *p)
+{
+    if (!p) return;
+    cn_free(p->places);
+    cn_free(p);
+}

@@ -1,0 +1,296 @@
+/* test_winograd.c - the kernel of Winograd's convolution in every variant that the processor runs: against a naive
+ * sum in double, for every order of weights and every type that they are stored in, with sums and activations,
+ * by one to five threads, with the same bytes at every run. And which convolutions are computed by it. */
+#include "cpu/kernels/kernels.h"
+#include "cpu/winograd.h"
+
+#include <libxsmm.h>
+#include <math.h>
+#include <omp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { TAPS = 9, RUN = 16 };
+
+typedef struct shape {
+    int64_t N, H, W, I, O;
+    int top, left, bottom, right;
+    cn_wino_runs runs;
+    cn_dtype type;
+    bool sums; /* residual and shift */
+    cn_act act;
+} shape;
+
+typedef struct work {
+    cn_winograd_args a;
+    int64_t *places;
+    float *x, *w, *bias, *residual, *shift, *y, *wanted; /* w: what the stored weights are worth */
+    void *stored;
+} work;
+
+static float *noise(const char *key, float scale, int64_t n)
+{
+    float *x = cn_alloc_array(NULL, (size_t)n, sizeof *x);
+    assert_non_null(x);
+    cn_seed_tensor(key, 0, scale, x, n);
+    return x;
+}
+
+/* Runs of 16 outputs or inputs with a stride of 32, or the published order. */
+static void place_weights(work *t, cn_wino_runs runs)
+{
+    cn_winograd_args *a = &t->a;
+    const int64_t I = a->I, O = a->O, run = 2 * RUN;
+    int64_t *out = t->places, *in = out + O, *tap = in + I;
+    for (int k = 0; k < TAPS; k++)
+        tap[k] = runs == CN_WINO_RUNS_OUT ? k * I * run : runs == CN_WINO_RUNS_IN ? k * O * run : k;
+    for (int64_t o = 0; o < O; o++)
+        out[o] = runs == CN_WINO_RUNS_OUT  ? o / run * (TAPS * I * run) + o % run
+                 : runs == CN_WINO_RUNS_IN ? o * run
+                                           : o * I * TAPS;
+    for (int64_t i = 0; i < I; i++)
+        in[i] = runs == CN_WINO_RUNS_OUT  ? i * run
+                : runs == CN_WINO_RUNS_IN ? i / run * (TAPS * O * run) + i % run
+                                          : i * TAPS;
+    a->at_out = out;
+    a->at_in = in;
+    a->at_tap = tap;
+    a->runs = runs;
+}
+
+static int64_t outputs_of(const cn_winograd_args *a)
+{
+    return a->N * a->h * a->w * a->O;
+}
+
+static void set_up(const shape *s, work *t)
+{
+    cn_winograd_args *a = &t->a;
+    *a = (cn_winograd_args){.N = s->N,
+                            .H = s->H,
+                            .W = s->W,
+                            .I = s->I,
+                            .h = s->H + s->top + s->bottom - 2,
+                            .w = s->W + s->left + s->right - 2,
+                            .O = s->O,
+                            .top = s->top,
+                            .left = s->left,
+                            .weight_type = s->type,
+                            .act = s->act,
+                            .act_alpha = 0.2f};
+    const int64_t outputs = outputs_of(a);
+    const int64_t weights = TAPS * (s->I + 32) * (s->O + 32); /* whole runs at the ends */
+    t->places = cn_alloc_array(NULL, (size_t)(s->I + s->O + TAPS), sizeof *t->places);
+    t->stored = cn_alloc_array(NULL, (size_t)weights, cn_dtype_bytes(s->type));
+    assert_true(t->places && t->stored);
+    place_weights(t, s->runs);
+    t->x = noise("x", 1, a->N * a->H * a->W * a->I);
+    t->w = noise("w", 1 / sqrtf((float)(TAPS * s->I)), weights);
+    t->bias = noise("bias", 1, a->O);
+    t->residual = noise("residual", 1, outputs);
+    t->shift = noise("shift", 1, a->N * a->O);
+    t->y = noise("y", 1, outputs);
+    t->wanted = noise("y", 1, outputs);
+    cn_from_f32(s->type, t->w, t->stored, (size_t)weights);
+    cn_to_f32(s->type, t->stored, t->w, (size_t)weights);
+    a->x = t->x;
+    a->weights = t->stored;
+    a->bias = t->bias;
+    a->residual = s->sums ? t->residual : NULL;
+    a->shift = s->sums ? t->shift : NULL;
+    a->y = t->y;
+}
+
+static void tear_down(work *t)
+{
+    void *all[] = {t->places,   t->stored, t->x, t->w,     t->bias,
+                   t->residual, t->shift,  t->y, t->wanted};
+    for (size_t i = 0; i < CN_COUNT(all); i++) cn_free(all[i]);
+}
+
+static double naive_sum(const work *t, int64_t n, int64_t y, int64_t x, int64_t o)
+{
+    const cn_winograd_args *a = &t->a;
+    double sum = 0;
+    for (int k = 0; k < TAPS; k++) {
+        const int64_t row = y - a->top + k / 3, column = x - a->left + k % 3;
+        if (row < 0 || row >= a->H || column < 0 || column >= a->W) continue;
+        const float *pixel = t->x + ((n * a->H + row) * a->W + column) * a->I;
+        for (int64_t i = 0; i < a->I; i++)
+            sum += (double)pixel[i] * (double)t->w[a->at_out[o] + a->at_in[i] + a->at_tap[k]];
+    }
+    return sum;
+}
+
+static double naive_act(const cn_winograd_args *a, double v)
+{
+    if (a->act == CN_ACT_RELU) return v > 0 ? v : 0;
+    if (a->act == CN_ACT_RELU6) return fmin(fmax(v, 0), 6);
+    if (a->act == CN_ACT_LEAKY_RELU) return v > 0 ? v : (double)a->act_alpha * v;
+    return v;
+}
+
+static void naive(work *t)
+{
+    const cn_winograd_args *a = &t->a;
+    int64_t at = 0;
+    for (int64_t n = 0; n < a->N; n++)
+        for (int64_t y = 0; y < a->h; y++)
+            for (int64_t x = 0; x < a->w; x++)
+                for (int64_t o = 0; o < a->O; o++, at++) {
+                    double v = naive_sum(t, n, y, x, o) + (double)a->bias[o];
+                    if (a->residual) v += (double)a->residual[at];
+                    if (a->shift) v += (double)a->shift[n * a->O + o];
+                    t->wanted[at] = (float)naive_act(a, v);
+                }
+}
+
+static void run(const cn_kernels *k, work *t, int threads)
+{
+    t->a.threads = threads;
+    omp_set_num_threads(threads);
+    const cn_wino_size s = cn_wino_size_of(&t->a);
+    const size_t floats = s.shared_floats + s.thread_floats * (size_t)threads;
+    float *scratch = cn_alloc_array(NULL, floats, sizeof *scratch);
+    assert_non_null(scratch);
+    memset(scratch, 0xff, floats * sizeof *scratch); /* NaN: nothing unwritten is read */
+    t->a.scratch = (char *)scratch;
+    memset(t->y, 0xff, (size_t)outputs_of(&t->a) * sizeof *t->y);
+    k->winograd(&t->a);
+    cn_free(scratch);
+}
+
+/* f32: sums of 9 I products behind transformations that take another bit or two; 1e-5 of the largest. */
+static void compare(const work *t, const char *isa, int threads)
+{
+    double most = 0, off = 0;
+    for (int64_t i = 0; i < outputs_of(&t->a); i++) {
+        most = fmax(most, fabs((double)t->wanted[i]));
+        const double e = fabs((double)t->y[i] - (double)t->wanted[i]);
+        if (!(e <= off)) off = e;
+    }
+    if (!(off <= 1e-5 * most))
+        fail_msg("%s, %d threads, %lldx%lldx%lld to %lld: %g off, largest %g", isa, threads,
+                 (long long)t->a.H, (long long)t->a.W, (long long)t->a.I, (long long)t->a.O, off,
+                 most);
+}
+
+static void check(const cn_kernels *k, const shape *s)
+{
+    work t;
+    set_up(s, &t);
+    naive(&t);
+    const size_t bytes = (size_t)outputs_of(&t.a) * sizeof(float);
+    float *before = cn_alloc(NULL, bytes);
+    assert_non_null(before);
+    for (int threads = 1; threads <= 5; threads++) {
+        run(k, &t, threads);
+        compare(&t, k->isa, threads);
+        memcpy(before, t.y, bytes);
+        run(k, &t, threads);
+        assert_memory_equal(before, t.y, bytes);
+    }
+    cn_free(before);
+    tear_down(&t);
+}
+
+static const shape shapes[] = {
+    {1, 8, 8, 64, 64, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, false, CN_ACT_NONE},
+    {2, 5, 7, 19, 37, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, true, CN_ACT_NONE},
+    {1, 9, 6, 80, 100, 0, 2, 1, 1, CN_WINO_RUNS_OUT, CN_F16, true, CN_ACT_RELU},
+    {3, 4, 4, 16, 16, 2, 2, 2, 2, CN_WINO_RUNS_IN, CN_F32, true, CN_ACT_LEAKY_RELU},
+    {1, 11, 13, 130, 48, 1, 1, 1, 1, CN_WINO_RUNS_IN, CN_BF16, false, CN_ACT_RELU6},
+    {1, 3, 3, 5, 3, 1, 1, 1, 1, CN_WINO_NO_RUNS, CN_F16, true, CN_ACT_NONE},
+    {1, 7, 5, 33, 17, 0, 0, 0, 0, CN_WINO_NO_RUNS, CN_F32, false, CN_ACT_NONE},
+    {1, 50, 47, 8, 12, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, true, CN_ACT_NONE}, /* two blocks */
+};
+
+static void test_every_variant_against_naive_sums(void **state)
+{
+    (void)state;
+    libxsmm_init();
+    const struct {
+        const cn_kernels *k;
+        bool runs;
+    } variants[] = {
+        {&cn_kernels_v2, true},
+        {&cn_kernels_v3, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+        {&cn_kernels_v4, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                             __builtin_cpu_supports("avx512vl") &&
+                             __builtin_cpu_supports("avx512dq")},
+    };
+    for (size_t v = 0; v < CN_COUNT(variants); v++)
+        for (size_t i = 0; variants[v].runs && i < CN_COUNT(shapes); i++)
+            check(variants[v].k, &shapes[i]);
+}
+
+static cn_dnnl_conv_shape picture(int64_t N, int64_t H, int64_t W, int64_t I, int64_t O, int pad)
+{
+    return (cn_dnnl_conv_shape){.N = N,
+                                .H = H,
+                                .W = W,
+                                .I = I,
+                                .O = O,
+                                .h = H + 2 * pad - 2,
+                                .w = W + 2 * pad - 2,
+                                .kernel_h = 3,
+                                .kernel_w = 3,
+                                .stride = 1,
+                                .dilation = 1,
+                                .groups = 1,
+                                .pad = {pad, pad, pad, pad}};
+}
+
+static bool pays(cn_dnnl_conv_shape c)
+{
+    return cn_winograd_pays(CN_DNNL_CONV, &c, 2) && cn_winograd_pays(CN_DNNL_CONV_DX, &c, 2);
+}
+
+static void test_which_convolutions(void **state)
+{
+    (void)state;
+    /* tests/ops/test_conv.c's */
+    assert_true(pays(picture(2, 13, 11, 50, 70, 1)));
+    assert_true(pays(picture(1, 16, 22, 64, 130, 1)));
+    assert_true(pays(picture(3, 12, 9, 100, 33, 1)));
+    assert_true(pays(picture(1, 20, 22, 66, 48, 0)));
+    assert_true(pays(picture(1, 50, 50, 32, 32, 1)));
+    /* SD 1.5's levels */
+    assert_true(pays(picture(1, 64, 64, 320, 320, 1)));
+    assert_true(pays(picture(1, 16, 16, 1280, 1280, 1)));
+    assert_true(pays(picture(1, 512, 512, 128, 128, 1)));
+    /* too few tiles or channels to pay for the transformations */
+    assert_false(pays(picture(1, 4, 4, 1280, 1280, 1)));
+    assert_false(pays(picture(1, 64, 64, 4, 320, 1)));
+    const cn_dnnl_conv_shape good = picture(1, 64, 64, 320, 320, 1);
+    assert_false(cn_winograd_pays(CN_DNNL_CONV_DW, &good, 2));
+    cn_dnnl_conv_shape c = good;
+    c.type = c.result = CN_BF16;
+    assert_false(pays(c));
+    c = good;
+    c.stride = 2;
+    assert_false(pays(c));
+    c = good;
+    c.dilation = 2;
+    assert_false(pays(c));
+    c = good;
+    c.groups = 320;
+    assert_false(pays(c));
+    c = good;
+    c.kernel_w = 1;
+    assert_false(pays(c));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_variant_against_naive_sums),
+        cmocka_unit_test(test_which_convolutions),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
