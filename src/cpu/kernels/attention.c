@@ -1,15 +1,17 @@
 /* attention.c - softmax(q k^T scale) v and its gradient in tiles that stay in the second-level cache.
  *
- * Row-major q [L,D] times k [M,D]^T is, seen column-major as libxsmm does, K^T (keys fastest) times Q: so
- * K is transposed once per head into scratch and both products of the forward run without moving data
- * again. The running maximum and sum per query give the softmax while key tiles pass by. The gradient
- * computes the transposed tile P^T [keys, queries], from which all three gradients follow; a worker owns
- * one head, so no sum crosses workers; with fewer heads than workers, workers take parts of the queries
- * and dk, dv are summed from per-worker copies.
+ * libxsmm's products are fastest where the dimension that follows itself in memory is whole vectors, and the head
+ * width 40 isn't. So tiles of scores and sums are laid out with queries (forward) or keys (gradient) fastest, and the
+ * operands of the products that want it are turned once: V^T per head in the forward; K^T and V^T per head in the
+ * gradient, whose dK and dV are summed as [D][keys] and turned at the end. No tile of scores is ever turned. The
+ * running maximum and sum per query give the softmax while key tiles pass by, vectors of queries at a time; the
+ * gradient recomputes it from the sum's logarithm. A worker of the gradient owns one head, so no sum crosses workers;
+ * with fewer heads than workers, workers take parts of the queries and dk, dv are summed from per-part copies.
  */
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/math.h"
 #include "cpu/kernels/small_product.h"
+#include "cpu/kernels/transpose.h"
 
 #include <math.h>
 #include <omp.h>
@@ -19,109 +21,167 @@ enum { TQ = CN_TILE_Q, TK = CN_TILE_K };
 
 /* exp(x) = 2^(x LOG2E) */
 static const float LOG2E = 1.44269504088896341f, LN2 = 0.693147180559945309f;
+static const float LOWEST = -1e30f; /* below any score */
 
 static size_t align16(size_t n)
 {
     return (n + 15) & ~(size_t)15;
 }
 
-/* dst [D][rows] = src [rows][D] with a row stride. */
-static void transpose(const float *src, int64_t stride, int64_t rows, int64_t D, float *dst,
-                      int64_t dst_stride)
-{
-    for (int64_t r0 = 0; r0 < rows; r0 += 16)
-        for (int64_t d = 0; d < D; d++)
-            for (int64_t r = r0; r < CN_MIN(r0 + 16, rows); r++)
-                dst[d * dst_stride + r] = src[r * stride + d];
-}
-
-/* Floats of one head's K^T: tiles of TK keys, each [D][TK], so that a tile's rows follow each other. With
- * a row per d over all keys, rows of a power-of-two length would fall into the same cache sets. */
-static int64_t kt_head_floats(int64_t M, int64_t D)
+/* Floats of one head's keys or values, turned: tiles of TK keys, each [D][TK], so that a tile's rows follow each
+ * other. With a row per d over all keys, rows of a power-of-two length would fall into the same cache sets. */
+static int64_t turned_floats(int64_t M, int64_t D)
 {
     return (M + TK - 1) / TK * TK * D;
 }
 
-static void tile_keys(const float *k, int64_t stride, int64_t M, int64_t D, float *kt)
+static void turn_keys(const float *k, int64_t stride, int64_t M, int64_t D, float *turned)
 {
     for (int64_t k0 = 0; k0 < M; k0 += TK)
-        transpose(k + k0 * stride, stride, CN_MIN(TK, M - k0), D, kt + k0 * D, TK);
+        transpose(k + k0 * stride, stride, CN_MIN(TK, M - k0), D, 1, turned + k0 * D, TK);
 }
 
-/* One tile of queries against all keys. kt as tile_keys() lays it. */
-static void forward_tile(const cn_attention_args *a, const float *q, const float *kt,
-                         const float *v, float *y, float *lse, int64_t q0, int64_t rows,
-                         float *tile, float *maximum, float *total)
+/* --- forward --------------------------------------------------------------------------------------- */
+
+/* A worker's room. */
+typedef struct forward_room {
+    float *scores;                 /* [TK][TQ], then weights */
+    float *qt, *yt;                /* [D][TQ] */
+    float *maximum, *total, *fade; /* [TQ] */
+} forward_room;
+
+static size_t forward_worker_floats(int64_t D)
 {
-    int64_t W = a->heads * a->D;
-    float scale = a->scale * LOG2E; /* maximum and scores are exponents of 2 */
-    for (int64_t i = 0; i < rows; i++) {
-        maximum[i] = -INFINITY;
-        total[i] = 0;
-        memset(y + i * W, 0, (size_t)a->D * sizeof *y);
+    return align16((size_t)(TQ * TK + 2 * D * TQ + 3 * TQ));
+}
+
+static forward_room forward_room_at(float *at, int64_t D)
+{
+    float *qt = at + TQ * TK, *yt = qt + D * TQ, *maximum = yt + D * TQ;
+    return (forward_room){at, qt, yt, maximum, maximum + TQ, maximum + 2 * TQ};
+}
+
+/* Scores of n keys to weights, exponents of 2, for `lanes` queries. */
+static void weigh(const forward_room *r, int64_t n, int64_t lanes)
+{
+    float *restrict s = r->scores, *restrict top = r->maximum, *restrict sum = r->total,
+                    *restrict fade = r->fade;
+    memcpy(fade, top, (size_t)lanes * sizeof *fade);
+    for (int64_t j = 0; j < n; j++)
+#pragma omp simd
+        for (int64_t i = 0; i < lanes; i++)
+            top[i] = s[j * TQ + i] > top[i] ? s[j * TQ + i] : top[i];
+#pragma omp simd
+    for (int64_t i = 0; i < lanes; i++) {
+        fade[i] = fast_exp2(fade[i] - top[i]);
+        sum[i] *= fade[i];
     }
-    int64_t keys = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
-    for (int64_t k0 = 0; k0 < keys; k0 += TK) {
-        int64_t n = CN_MIN(TK, keys - k0);
-        small_product(n, rows, a->D, kt + k0 * a->D, TK, q, W, false, tile, TK);
-        for (int64_t i = 0; i < rows; i++) {
-            float *s = tile + i * TK, top = maximum[i], sum = 0;
-            int64_t seen = a->causal ? CN_MAX(0, CN_MIN(n, q0 + i + 1 - k0)) : n;
-#pragma omp simd reduction(max : top)
-            for (int64_t j = 0; j < seen; j++) top = s[j] * scale > top ? s[j] * scale : top;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t j = 0; j < seen; j++) {
-                s[j] = fast_exp2(s[j] * scale - top);
-                sum += s[j];
-            }
-            for (int64_t j = seen; j < n; j++) s[j] = 0;
-            float fade = maximum[i] == top ? 1.0f : exp2f(maximum[i] - top);
-            if (fade != 1.0f)
-                for (int64_t d = 0; d < a->D; d++) y[i * W + d] *= fade;
-            total[i] = total[i] * fade + sum;
-            maximum[i] = top;
+    for (int64_t j = 0; j < n; j++)
+#pragma omp simd
+        for (int64_t i = 0; i < lanes; i++) {
+            const float e = fast_exp2(s[j * TQ + i] - top[i]);
+            s[j * TQ + i] = e;
+            sum[i] += e;
         }
-        small_product(a->D, rows, n, v + k0 * W, W, tile, TK, true, y, W);
-    }
-    for (int64_t i = 0; i < rows; i++) {
-        float inverse = 1.0f / total[i];
-        for (int64_t d = 0; d < a->D; d++) y[i * W + d] *= inverse;
-        if (lse) lse[i] = maximum[i] * LN2 + logf(total[i]);
+}
+
+/* The same where query q0+i sees keys up to its own place alone, one query at a time. */
+static void weigh_causal(const forward_room *r, int64_t n, int64_t lanes, int64_t q0, int64_t k0)
+{
+    for (int64_t i = 0; i < lanes; i++) {
+        const int64_t seen = CN_MAX(0, CN_MIN(n, q0 + i + 1 - k0));
+        float *s = r->scores + i, top = r->maximum[i], sum = 0;
+        for (int64_t j = 0; j < seen; j++) top = s[j * TQ] > top ? s[j * TQ] : top;
+        for (int64_t j = 0; j < n; j++) {
+            s[j * TQ] = j < seen ? fast_exp2(s[j * TQ] - top) : 0;
+            sum += s[j * TQ];
+        }
+        r->fade[i] = fast_exp2(r->maximum[i] - top);
+        r->total[i] = r->total[i] * r->fade[i] + sum;
+        r->maximum[i] = top;
     }
 }
 
-static size_t forward_worker_floats(void)
+/* One tile of queries against all keys. vt as turn_keys() lays it. */
+static void forward_tile(const cn_attention_args *a, const float *q, const float *k,
+                         const float *vt, float *y, float *lse, int64_t q0, int64_t rows,
+                         const forward_room *r)
 {
-    return align16((size_t)TQ * TK + 2 * TQ);
+    const int64_t W = a->heads * a->D, D = a->D, lanes = (rows + 15) & ~(int64_t)15;
+    if (rows < lanes) memset(r->qt, 0, (size_t)(D * TQ) * sizeof *r->qt);
+    transpose(q, W, rows, D, a->scale * LOG2E, r->qt, TQ); /* scores are exponents of 2 */
+    for (int64_t i = 0; i < lanes; i++) {
+        r->maximum[i] = LOWEST;
+        r->total[i] = 0;
+    }
+    const int64_t keys = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
+    for (int64_t k0 = 0; k0 < keys; k0 += TK) {
+        const int64_t n = CN_MIN(TK, keys - k0);
+        small_product(lanes, n, D, r->qt, TQ, k + k0 * W, W, false, r->scores, TQ);
+        if (a->causal)
+            weigh_causal(r, n, lanes, q0, k0);
+        else
+            weigh(r, n, lanes);
+        for (int64_t d = 0; d < D && k0 > 0; d++)
+#pragma omp simd
+            for (int64_t i = 0; i < lanes; i++) r->yt[d * TQ + i] *= r->fade[i];
+        small_product(lanes, D, n, r->scores, TQ, vt + k0 * D, TK, k0 > 0, r->yt, TQ);
+    }
+    for (int64_t i = 0; i < rows; i++)
+        if (lse) lse[i] = r->maximum[i] * LN2 + logf(r->total[i]);
+    for (int64_t i = 0; i < lanes; i++) r->total[i] = 1.0f / r->total[i];
+    for (int64_t d = 0; d < D; d++)
+#pragma omp simd
+        for (int64_t i = 0; i < lanes; i++) r->yt[d * TQ + i] *= r->total[i];
+    transpose(r->yt, TQ, D, rows, 1, y, W);
 }
 
 void CN_K(attention)(const cn_attention_args *a)
 {
     int64_t W = a->heads * a->D, heads = a->N * a->heads, tiles = (a->L + TQ - 1) / TQ;
-    float *kt = (float *)a->scratch;
-    int64_t kt_head = kt_head_floats(a->M, a->D);
-    size_t kt_floats = align16((size_t)(heads * kt_head));
-#pragma omp parallel for schedule(static)
-    for (int64_t h = 0; h < heads; h++)
-        tile_keys(a->k + (h / a->heads) * a->M * W + h % a->heads * a->D, W, a->M, a->D,
-                  kt + h * kt_head);
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t t = 0; t < heads * tiles; t++) {
-        int64_t h = t / tiles, q0 = t % tiles * TQ, n = h / a->heads, rows = CN_MIN(TQ, a->L - q0);
-        int64_t at = (n * a->L + q0) * W + h % a->heads * a->D;
-        float *tile = kt + kt_floats + (size_t)omp_get_thread_num() * forward_worker_floats();
-        forward_tile(a, a->q + at, kt + h * kt_head, a->v + n * a->M * W + h % a->heads * a->D,
-                     a->y + at, a->lse ? a->lse + h * a->L + q0 : NULL, q0, rows, tile,
-                     tile + TQ * TK, tile + TQ * TK + TQ);
+    float *vt = (float *)(void *)a->scratch;
+    int64_t vt_head = turned_floats(a->M, a->D);
+    float *rooms = vt + align16((size_t)(heads * vt_head));
+#pragma omp parallel
+    {
+#pragma omp for schedule(static)
+        for (int64_t h = 0; h < heads; h++)
+            turn_keys(a->v + (h / a->heads) * a->M * W + h % a->heads * a->D, W, a->M, a->D,
+                      vt + h * vt_head);
+        const forward_room room = forward_room_at(
+            rooms + (size_t)omp_get_thread_num() * forward_worker_floats(a->D), a->D);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t t = 0; t < heads * tiles; t++) {
+            const int64_t h = t / tiles, q0 = t % tiles * TQ, n = h / a->heads,
+                          rows = CN_MIN(TQ, a->L - q0);
+            const int64_t at = (n * a->L + q0) * W + h % a->heads * a->D;
+            forward_tile(a, a->q + at, a->k + n * a->M * W + h % a->heads * a->D, vt + h * vt_head,
+                         a->y + at, a->lse ? a->lse + h * a->L + q0 : NULL, q0, rows, &room);
+        }
     }
 }
 
 /* --- gradient ------------------------------------------------------------------------------------ */
 
-/* A worker's room: P^T and dS^T tiles [TK][TQ], dS [TQ][TK], Q^T and dY^T [D][TQ], row sums [TQ]. */
-static size_t grad_worker_floats(int64_t D)
+/* A worker's room. */
+typedef struct grad_room {
+    float *p, *ds;              /* [TQ][TK] */
+    float *qt, *dyt;            /* [D][TQ] */
+    float *dot;                 /* [TQ]: dy y */
+    float *kt, *vt, *dkt, *dvt; /* of a head, turned */
+} grad_room;
+
+static size_t grad_worker_floats(int64_t M, int64_t D)
 {
-    return align16(3 * (size_t)TQ * TK + 2 * (size_t)(D * TQ) + TQ);
+    return align16((size_t)(2 * TQ * TK + 2 * D * TQ + TQ + 4 * turned_floats(M, D)));
+}
+
+static grad_room grad_room_at(float *at, int64_t M, int64_t D)
+{
+    const int64_t head = turned_floats(M, D);
+    float *qt = at + 2 * TQ * TK, *dot = qt + 2 * D * TQ, *kt = dot + TQ;
+    return (grad_room){at,        at + TQ * TK,  qt,           qt + D * TQ, dot, kt,
+                       kt + head, kt + 2 * head, kt + 3 * head};
 }
 
 /* How many parts the queries of a head are cut into, so that all workers have something to do. */
@@ -137,62 +197,57 @@ typedef struct head_job {
     int64_t q_first, q_end, dk_stride;
 } head_job;
 
-/* P^T and dS^T of one tile pair. */
-static void grad_tile(const cn_attention_args *a, const head_job *j, int64_t q0, int64_t rows,
-                      int64_t k0, int64_t n, const float *qt, const float *dyt, const float *dot,
-                      float *p, float *ds)
+/* Of one row of scores and of dP = dy v^T: the weights, and dS but for its scale. */
+static void grad_row(float *restrict p, float *restrict ds, int64_t seen, int64_t n, float scale,
+                     float lse, float dot)
 {
-    int64_t W = a->heads * a->D;
-    small_product(rows, n, a->D, qt, TQ, j->k + k0 * W, W, false, p, TQ);
-    small_product(rows, n, a->D, dyt, TQ, j->v + k0 * W, W, false, ds, TQ);
-    const float *lse = j->lse + q0;
-    for (int64_t c = 0; c < n; c++) {
-        float *pc = p + c * TQ, *dc = ds + c * TQ;
-        int64_t hidden = a->causal ? CN_MAX(0, CN_MIN(rows, k0 + c - q0)) : 0;
-        for (int64_t i = 0; i < hidden; i++) pc[i] = dc[i] = 0;
 #pragma omp simd
-        for (int64_t i = hidden; i < rows; i++) {
-            float e = fast_exp2((pc[i] * a->scale - lse[i]) * LOG2E);
-            pc[i] = e;
-            dc[i] = e * (dc[i] - dot[i]) * a->scale;
-        }
+    for (int64_t j = 0; j < seen; j++) {
+        const float e = fast_exp2(p[j] * scale - lse);
+        p[j] = e;
+        ds[j] = e * (ds[j] - dot);
     }
+    for (int64_t j = seen; j < n; j++) p[j] = ds[j] = 0;
 }
 
-static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t q0, float *room)
+static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t q0,
+                         const grad_room *r)
 {
-    int64_t W = a->heads * a->D, rows = CN_MIN(TQ, j->q_end - q0), D = a->D;
-    float *p = room, *ds = p + TQ * TK, *dst = ds + TQ * TK, *qt = dst + TQ * TK,
-          *dyt = qt + D * TQ;
-    float *dot = dyt + D * TQ;
+    const int64_t W = a->heads * a->D, rows = CN_MIN(TQ, j->q_end - q0), D = a->D;
     const float *q = j->q + q0 * W, *dy = j->dy + q0 * W, *y = j->y + q0 * W;
-    transpose(q, W, rows, D, qt, TQ);
-    transpose(dy, W, rows, D, dyt, TQ);
+    float *dq = j->dq ? j->dq + q0 * W : NULL;
+    if (j->dk) transpose(q, W, rows, D, 1, r->qt, TQ);
+    if (j->dv) transpose(dy, W, rows, D, 1, r->dyt, TQ);
     for (int64_t i = 0; i < rows; i++) {
         float s = 0;
 #pragma omp simd reduction(+ : s)
         for (int64_t d = 0; d < D; d++) s += dy[i * W + d] * y[i * W + d];
-        dot[i] = s;
-        if (j->dq) memset(j->dq + (q0 + i) * W, 0, (size_t)D * sizeof(float));
+        r->dot[i] = s;
     }
-    int64_t keys = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
+    const int64_t keys = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
     for (int64_t k0 = 0; k0 < keys; k0 += TK) {
-        int64_t n = CN_MIN(TK, keys - k0);
-        grad_tile(a, j, q0, rows, k0, n, qt, dyt, dot, p, ds);
-        if (j->dv)
-            small_product(D, n, rows, dy, W, p, TQ, true, j->dv + k0 * j->dk_stride, j->dk_stride);
-        if (j->dk)
-            small_product(D, n, rows, q, W, ds, TQ, true, j->dk + k0 * j->dk_stride, j->dk_stride);
-        if (j->dq) {
-            transpose(ds, TQ, n, rows, dst, TK); /* [keys][queries] -> [queries][keys] */
-            small_product(D, rows, n, j->k + k0 * W, W, dst, TK, true, j->dq + q0 * W, W);
-        }
+        const int64_t n = CN_MIN(TK, keys - k0);
+        small_product(n, rows, D, r->kt + k0 * D, TK, q, W, false, r->p, TK);
+        small_product(n, rows, D, r->vt + k0 * D, TK, dy, W, false, r->ds, TK);
+        for (int64_t i = 0; i < rows; i++)
+            grad_row(r->p + i * TK, r->ds + i * TK,
+                     a->causal ? CN_MAX(0, CN_MIN(n, q0 + i + 1 - k0)) : n, n, a->scale * LOG2E,
+                     j->lse[q0 + i] * LOG2E, r->dot[i]);
+        if (j->dv) small_product(n, D, rows, r->p, TK, r->dyt, TQ, true, r->dvt + k0 * D, TK);
+        if (j->dk) small_product(n, D, rows, r->ds, TK, r->qt, TQ, true, r->dkt + k0 * D, TK);
+        if (dq) small_product(D, rows, n, j->k + k0 * W, W, r->ds, TK, k0 > 0, dq, W);
     }
+    for (int64_t i = 0; i < rows && dq; i++)
+#pragma omp simd
+        for (int64_t d = 0; d < D; d++) dq[i * W + d] *= a->scale;
 }
 
-static void clear_rows(float *x, int64_t stride, int64_t rows, int64_t D)
+/* dk and dv of a head, or of its part, from their turned sums. */
+static void turn_back(const float *turned, int64_t M, int64_t D, float scale, float *out,
+                      int64_t stride)
 {
-    for (int64_t r = 0; x && r < rows; r++) memset(x + r * stride, 0, (size_t)D * sizeof *x);
+    for (int64_t k0 = 0; k0 < M && out; k0 += TK)
+        transpose(turned + k0 * D, TK, D, CN_MIN(TK, M - k0), scale, out + k0 * stride, stride);
 }
 
 /* dk and dv of a head from its parts' copies. */
@@ -205,6 +260,17 @@ static void sum_parts(const float *copies, int64_t parts, int64_t part_stride, i
             for (int64_t p = 0; p < parts; p++) s += copies[p * part_stride + r * D + d];
             out[r * out_stride + d] = s;
         }
+}
+
+static void grad_head(const cn_attention_args *a, const head_job *j, const grad_room *r)
+{
+    const int64_t W = a->heads * a->D, M = a->M, D = a->D, head = turned_floats(M, D);
+    turn_keys(j->k, W, M, D, r->kt);
+    turn_keys(j->v, W, M, D, r->vt);
+    memset(r->dkt, 0, 2 * (size_t)head * sizeof *r->dkt); /* and dvt */
+    for (int64_t q0 = j->q_first; q0 < j->q_end; q0 += TQ) grad_queries(a, j, q0, r);
+    turn_back(r->dkt, M, D, a->scale, j->dk, j->dk_stride);
+    turn_back(r->dvt, M, D, 1, j->dv, j->dk_stride);
 }
 
 void CN_K(attention_grad)(const cn_attention_args *a)
@@ -233,14 +299,13 @@ void CN_K(attention_grad)(const cn_attention_args *a)
                       .dv = !a->dv      ? NULL
                             : parts > 1 ? own + copy
                                         : a->dv + ko,
-                      .q_end = a->L,
+                      .q_first = part * tiles_per_part * TQ,
+                      .q_end = CN_MIN(a->L, (part + 1) * tiles_per_part * TQ),
                       .dk_stride = parts > 1 ? a->D : W};
-        clear_rows(j.dk, j.dk_stride, a->M, a->D);
-        clear_rows(j.dv, j.dk_stride, a->M, a->D);
-        float *room =
-            copies + copies_floats + (size_t)omp_get_thread_num() * grad_worker_floats(a->D);
-        int64_t first = part * tiles_per_part, end = CN_MIN(tiles, first + tiles_per_part);
-        for (int64_t i = first; i < end; i++) grad_queries(a, &j, i * TQ, room);
+        const grad_room room = grad_room_at(
+            copies + copies_floats + (size_t)omp_get_thread_num() * grad_worker_floats(a->M, a->D),
+            a->M, a->D);
+        grad_head(a, &j, &room);
     }
     if (parts == 1) return;
 #pragma omp parallel for schedule(static)

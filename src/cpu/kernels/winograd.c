@@ -16,11 +16,11 @@
 #include "cpu/kernels/winograd.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/small_product.h"
+#include "cpu/kernels/transpose.h"
 #include "cpu/kernels/widen.h"
 
 #include <omp.h>
 #include <string.h>
-#include <xmmintrin.h>
 
 #if defined(__AVX512F__)
 enum { LANES = 16 };
@@ -172,22 +172,6 @@ static void gather(const cn_winograd_args *a, int64_t in, int64_t out, int tap, 
         }
 }
 
-static void transpose_group(const float *from, float *to)
-{
-    for (int i = 0; i < GROUP; i += 4)
-        for (int j = 0; j < GROUP; j += 4) {
-            __m128 r0 = _mm_loadu_ps(from + i * GROUP + j);
-            __m128 r1 = _mm_loadu_ps(from + (i + 1) * GROUP + j);
-            __m128 r2 = _mm_loadu_ps(from + (i + 2) * GROUP + j);
-            __m128 r3 = _mm_loadu_ps(from + (i + 3) * GROUP + j);
-            _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
-            _mm_storeu_ps(to + j * GROUP + i, r0);
-            _mm_storeu_ps(to + (j + 1) * GROUP + i, r1);
-            _mm_storeu_ps(to + (j + 2) * GROUP + i, r2);
-            _mm_storeu_ps(to + (j + 3) * GROUP + i, r3);
-        }
-}
-
 /* GROUP runs of weights of one tap, each at `first` plus its own place. Those at `ahead` are asked for: their
  * pattern is beyond the processor's own foresight, and small pictures wait for little else. */
 static void read_runs(const cn_winograd_args *a, int64_t first, const int64_t *places,
@@ -216,7 +200,7 @@ static void read_weights(const cn_winograd_args *a, int64_t in, int64_t out, flo
             read_runs(a, a->at_out[out] + a->at_tap[tap], a->at_in + in, ahead, g);
         } else {
             read_runs(a, a->at_in[in] + a->at_tap[tap], a->at_out + out, ahead, turned);
-            transpose_group(turned, g);
+            transpose(turned, GROUP, GROUP, GROUP, 1, g, GROUP);
         }
     }
 }
