@@ -265,6 +265,20 @@ cn_status cn_network_load(cn_ctx *ctx, const cn_network *net, const cn_tensors *
     return cn_source_load(ctx, &(cn_source){file, path, prefix, CN_LAYOUT_DIFFUSERS, NULL}, b, p);
 }
 
+/* A picture for which the plan needs more memory than there is, before the system ends the process for it. */
+static cn_status check_memory(cn_session *s, const loaded *l, const sized_plan *p)
+{
+    cn_plan_info info;
+    cn_plan_info_get(p->plan, &info);
+    const size_t available = cn_available_bytes();
+    if (info.arena_bytes <= available) return CN_OK;
+    return cn_fail(s->ctx, CN_ENOMEM,
+                   "%s at %lldx%lld needs %.1f GB of memory, %.1f are free: a (detect) resolution "
+                   "of 512 px, for one, needs less",
+                   l->net->name, (long long)p->W, (long long)p->H, (double)info.arena_bytes / 1e9,
+                   (double)available / 1e9);
+}
+
 static cn_status build(cn_session *s, loaded *l, int64_t H, int64_t W, sized_plan *p)
 {
     p->H = H;
@@ -279,6 +293,7 @@ static cn_status build(cn_session *s, loaded *l, int64_t H, int64_t W, sized_pla
                               (long long)H);
     while (p->n_out < CN_NETWORK_OUTPUTS && p->out[p->n_out]) p->n_out++;
     CN_TRY(cn_plan_create(s->ctx, p->graph, s->backend, p->out, p->n_out, false, &p->plan));
+    CN_TRY(check_memory(s, l, p));
     if (!l->file) return CN_OK;
     CN_TRY(cn_network_load(s->ctx, l->net, l->file, l->path, s->backend, l->params));
     cn_tensors_close(l->file);

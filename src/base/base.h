@@ -45,6 +45,9 @@ double cn_now_s(void);
 /* Memory of this process that is resident now, and the most that ever was; 0 where the system doesn't say. */
 size_t cn_resident_bytes(void);
 size_t cn_peak_resident_bytes(void);
+/* Memory that can still be taken, by what the system has and by the limit of the process's control group; SIZE_MAX
+ * where neither says. */
+size_t cn_available_bytes(void);
 /* For tests: the next n allocations through ctx succeed and every one after them fails; n < 0 (as
  * created) means none does. */
 void cn_ctx_fail_alloc_after(cn_ctx *ctx, int64_t n);

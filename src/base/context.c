@@ -185,6 +185,33 @@ size_t cn_peak_resident_bytes(void)
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
 }
 
+/* The number behind `key` in a file of the system's; false when there is none. */
+static bool read_number(const char *path, const char *key, unsigned long long *out)
+{
+    FILE *f = fopen(path, "re");
+    char line[256];
+    bool found = false;
+    while (f && !found && fgets(line, sizeof line, f))
+        found =
+            strncmp(line, key, strlen(key)) == 0 && sscanf(line + strlen(key), "%llu", out) == 1;
+    if (f) fclose(f);
+    return found;
+}
+
+size_t cn_available_bytes(void)
+{
+    unsigned long long kb, limit, used, cached = 0;
+    size_t bytes = SIZE_MAX;
+    if (read_number("/proc/meminfo", "MemAvailable:", &kb)) bytes = (size_t)kb * 1024;
+    if (!read_number("/sys/fs/cgroup/memory.max", "", &limit) ||
+        !read_number("/sys/fs/cgroup/memory.current", "", &used))
+        return bytes;
+    /* files' pages count as used, but are given up when memory is wanted */
+    if (read_number("/sys/fs/cgroup/memory.stat", "inactive_file ", &cached)) limit += cached;
+    return CN_MIN(bytes, limit > used ? (size_t)(limit - used) : 0);
+    return bytes;
+}
+
 double cn_now_s(void)
 {
     struct timespec t;

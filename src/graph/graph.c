@@ -127,7 +127,7 @@ cn_node *cn_poison(cn_graph *g, const char *fmt, ...)
     return p;
 }
 
-static cn_node *poison_memory(cn_graph *g, const char *fmt, ...)
+cn_node *cn_poison_memory(cn_graph *g, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -146,7 +146,7 @@ cn_node *cn_emit(cn_graph *g, cn_op op, cn_dtype dtype, int ndim, const int64_t 
         int cap = g->cap ? 2 * g->cap : 1024;
         cn_node **nodes =
             cn_regrow(g->ctx, g->nodes, (size_t)g->n * sizeof *nodes, (size_t)cap * sizeof *nodes);
-        if (!nodes) return poison_memory(g, "out of memory for the graph");
+        if (!nodes) return cn_poison_memory(g, "out of memory for the graph");
         g->nodes = nodes;
         g->cap = cap;
     }
@@ -154,7 +154,7 @@ cn_node *cn_emit(cn_graph *g, cn_op op, cn_dtype dtype, int ndim, const int64_t 
     char *name = y ? cn_strdup(g->ctx, g->ldm) : NULL;
     if (!name) {
         cn_free(y);
-        return poison_memory(g, "out of memory for the graph");
+        return cn_poison_memory(g, "out of memory for the graph");
     }
     y->g = g;
     y->id = g->n;
@@ -230,7 +230,7 @@ void cn_segment_begin(cn_graph *g)
         bool *all =
             cn_regrow(g->ctx, g->checkpointed, (size_t)g->n_segments * sizeof *all, (size_t)cap);
         if (!all) {
-            poison_memory(g, "out of memory for the graph");
+            cn_poison_memory(g, "out of memory for the graph");
             return;
         }
         g->checkpointed = all;
@@ -365,12 +365,12 @@ cn_node *cn_scope_return(cn_graph *g, cn_node *y)
             int cap = g->cap_taps ? 2 * g->cap_taps : 64;
             tap *taps = cn_regrow(g->ctx, g->taps, (size_t)g->n_taps * sizeof *taps,
                                   (size_t)cap * sizeof *taps);
-            if (!taps) return poison_memory(g, "out of memory for the graph");
+            if (!taps) return cn_poison_memory(g, "out of memory for the graph");
             g->taps = taps;
             g->cap_taps = cap;
         }
         char *path = cn_strdup(g->ctx, g->diffusers);
-        if (!path) return poison_memory(g, "out of memory for the graph");
+        if (!path) return cn_poison_memory(g, "out of memory for the graph");
         g->taps[g->n_taps++] = (tap){y, g->params, path};
     }
     cn_scope_pop(g);
@@ -398,7 +398,7 @@ cn_node *cn_param_node(cn_graph *g, const char *name, int ndim, const int64_t *s
     cn_param *q = cn_params_find(g->params, ldm);
     if (!q) {
         if (!(q = cn_params_declare(g->params, ldm, diffusers)))
-            return poison_memory(g, "out of memory for the graph");
+            return cn_poison_memory(g, "out of memory for the graph");
         q->ndim = ndim;
         for (int i = 0; i < ndim; i++) q->shape[i] = shape[i];
         q->init = init;

@@ -362,6 +362,8 @@ cn_node *cn_emit_like(cn_graph *g, cn_op op, const cn_node *like, int n_in, cn_n
 cn_node *cn_emit_aux(cn_graph *g, cn_node *y, int i, cn_dtype dtype, int ndim,
                      const int64_t *shape);
 cn_node *cn_poison(cn_graph *g, const char *fmt, ...) CN_PRINTF(2, 3);
+/* The same where memory is out. */
+cn_node *cn_poison_memory(cn_graph *g, const char *fmt, ...) CN_PRINTF(2, 3);
 bool cn_poisoned(const cn_graph *g);
 /* y once more, reading `in` instead of its own inputs. */
 cn_node *cn_emit_again(cn_graph *g, const cn_node *y, cn_node *const *in);

@@ -9,7 +9,7 @@ void cn_fold_set(cn_graph *g, cn_node *param, cn_fold_rule make, const char *oth
     if (cn_poisoned(g) || param->param->fold) return;
     cn_fold *f = cn_alloc0(cn_graph_ctx(g), sizeof *f);
     if (!f) {
-        cn_poison(g, "out of memory for %s", param->param->diffusers_name);
+        cn_poison_memory(g, "out of memory for %s", param->param->diffusers_name);
         return;
     }
     f->make = make;

@@ -12,7 +12,7 @@
 #include "../support/env.h"
 #include "../support/seeded_file.h"
 #include "../support/tiny_model.h"
-#include "annotate/annotate.h"
+#include "annotate/network.h"
 #include "graph/plan.h"
 #include "io/tensors.h"
 #include "model/fold.h"
@@ -138,6 +138,48 @@ static void resolutions_are_kept_apart(void **state)
     cn_session_close(s);
 }
 
+/* Whatever allocation fails, the session says so and leaves nothing behind. */
+static void memory_runs_out_anywhere(void **state)
+{
+    test_env *e = *state;
+    cn_image *in = picture(e, 32, 32);
+    bool done = false;
+    for (int64_t n = 0; !done; n += 1 + n / 6) {
+        cn_session *s = NULL;
+        cn_image *out = NULL;
+        cn_ctx_fail_alloc_after(e->ctx, n);
+        cn_status status = open_mlsd(e, mlsd, NULL, &s);
+        if (status == CN_OK) status = cn_session_annotate(s, in, &out);
+        cn_ctx_fail_alloc_after(e->ctx, -1);
+        assert_true(status == CN_OK ? out != NULL : status == CN_ENOMEM && !out);
+        done = status == CN_OK;
+        /* with memory again it works */
+        if (s && !done) assert_int_equal(cn_session_annotate(s, in, &out), CN_OK);
+        cn_image_destroy(out);
+        cn_session_close(s);
+    }
+    cn_image_destroy(in);
+}
+
+/* A picture that no memory could hold the network for. */
+static void too_large_pictures_are_refused(void **state)
+{
+    test_env *e = *state;
+    const char *const weights[] = {mlsd, NULL};
+    cn_annotate_args args;
+    cn_session *s = NULL;
+    cn_network_values v;
+    float x = 0;
+    assert_true(cn_available_bytes() > 0);
+    assert_int_equal(cn_annotate_read(e->ctx, "mlsd", &args), CN_OK);
+    args.weights = weights;
+    assert_int_equal(cn_session_open(e->ctx, &args, e->backend, &s), CN_OK);
+    assert_int_equal(cn_session_run(s, cn_session_network(s, 0), 1 << 16, 1 << 16, &x, &v),
+                     CN_ENOMEM);
+    assert_non_null(strstr(cn_error(e->ctx), "65536x65536 needs"));
+    cn_session_close(s);
+}
+
 static void names_and_settings_are_read(void **state)
 {
     test_env *e = *state;
@@ -232,6 +274,8 @@ int main(void)
         cmocka_unit_test(a_folder_has_the_published_names),
         cmocka_unit_test(sizes_change),
         cmocka_unit_test(resolutions_are_kept_apart),
+        cmocka_unit_test(memory_runs_out_anywhere),
+        cmocka_unit_test(too_large_pictures_are_refused),
         cmocka_unit_test(names_and_settings_are_read),
         cmocka_unit_test(norms_become_part_of_convolutions),
     };
