@@ -528,8 +528,8 @@ typedef struct cn_annotate_options {
     const char *const *settings; /* "name=value" ..., NULL at the end; or NULL */
     int64_t
         resolution; /* the shorter side first goes to this, sides to multiples of 64; 0: as it is */
-    /* The annotator sees the picture at this resolution, and what it makes is brought to the size above; 0:
-     * at that size. The published apps' default is 512, for depth and normals 384. */
+    /* The annotator sees the picture at this resolution, and what it makes is brought to the size above; -1:
+     * it sees that size. 0: what the kind prefers, 384 for depth and normals, 512 for poses, else that size. */
     int64_t detect_resolution;
     /* For kinds with networks: the files as published or converted (.pth, .pt, .bin, .safetensors), told by
      * content, or folders that hold them under their published names; NULL at the end; or NULL. */

@@ -22,7 +22,8 @@ cn_status cn_annotator_create(cn_ctx *ctx, const char *kind, const cn_annotate_o
     CN_TRY(cn_annotate_read(ctx, kind, &args));
     if (options) {
         args.resolution = options->resolution;
-        args.detect_resolution = options->detect_resolution;
+        if (options->detect_resolution)
+            args.detect_resolution = CN_MAX(options->detect_resolution, 0);
         args.weights = options->weights;
         for (const char *const *s = options->settings; s && *s; s++)
             CN_TRY(cn_annotate_parse(ctx, &args, *s));

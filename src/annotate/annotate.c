@@ -5,10 +5,13 @@
 #include "annotate/hed.h"
 #include "annotate/labels.h"
 #include "annotate/lineart.h"
+#include "annotate/midas.h"
 #include "annotate/mlsd.h"
+#include "annotate/openpose.h"
 #include "annotate/pidinet.h"
 #include "annotate/pointwise.h"
 #include "annotate/strokes.h"
+#include "annotate/uniformer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -87,6 +90,36 @@ static cn_status run_lineart(cn_session *s, const cn_image *in, cn_image **out)
 static cn_status run_lineart_anime(cn_session *s, const cn_image *in, cn_image **out)
 {
     return cn_anime_lineart(s, in, cn_session_args(s)->values[0] != 0, out);
+}
+
+static const cn_kind_option openpose_options[] = {
+    {"body", "draw the body", CN_OPTION_BOOL, 0, 1, 1},
+    {"hand", "find and draw hands", CN_OPTION_BOOL, 0, 1, 0},
+    {"face", "find and draw faces", CN_OPTION_BOOL, 0, 1, 0},
+    {"v10", "as ControlNet 1.0 drew for its model; without: as 1.1", CN_OPTION_BOOL, 0, 1, 0},
+};
+
+static cn_status run_openpose(cn_session *s, const cn_image *in, cn_image **out)
+{
+    const double *v = cn_session_args(s)->values;
+    const cn_openpose_options o = {.version = v[3] != 0 ? CN_POSE_V10 : CN_POSE_V11,
+                                   .body = v[0] != 0,
+                                   .hands = v[1] != 0,
+                                   .faces = v[2] != 0};
+    return cn_openpose(s, in, &o, out);
+}
+
+static const cn_kind_option normal_options[] = {
+    {"bg_threshold", "where the depth, 0 far to 1 near, is below this there is no slope",
+     CN_OPTION_NUMBER, 0, 1, 0.4},
+    {"alpha", "how far normals lean towards the viewer", CN_OPTION_NUMBER, 0.1, 20, 2 * M_PI},
+    {"bgr", "red and blue exchanged, as ControlNet 1.0's model wants it", CN_OPTION_BOOL, 0, 1, 0},
+};
+
+static cn_status run_normal(cn_session *s, const cn_image *in, cn_image **out)
+{
+    const double *v = cn_session_args(s)->values;
+    return cn_normal(s, in, v[1], v[0], v[2] != 0, out);
 }
 
 static const cn_kind_option scribble_options[] = {
@@ -195,6 +228,35 @@ static const cn_kind kinds[] = {
      .run = run_lineart_anime,
      .networks = {{&cn_anime_network, 0}},
      .map_filter = CN_FILTER_LINEAR},
+    {.name = "openpose",
+     .title = "people as stick figures (OpenPose)",
+     OPTIONS(openpose_options),
+     .run = run_openpose,
+     .networks = {{&cn_openpose_body, CN_OPENPOSE_BODY},
+                  {&cn_openpose_hand, CN_OPENPOSE_HAND},
+                  {&cn_openpose_face, CN_OPENPOSE_FACE}},
+     .map_filter = CN_FILTER_NEAREST,
+     .detect_px = 512},
+    {.name = "depth",
+     .title = "depth (MiDaS), near is white",
+     .run = cn_depth,
+     .networks = {{&cn_midas, 0}},
+     .multiple = 32,
+     .map_filter = CN_FILTER_LINEAR,
+     .detect_px = 384},
+    {.name = "normal",
+     .title = "surface normals from depth (MiDaS)",
+     OPTIONS(normal_options),
+     .run = run_normal,
+     .networks = {{&cn_midas, 0}},
+     .multiple = 32,
+     .map_filter = CN_FILTER_LINEAR,
+     .detect_px = 384},
+    {.name = "seg",
+     .title = "what is where, in ADE20K's colours (UniFormer)",
+     .run = cn_seg,
+     .networks = {{&cn_uniformer, 0}},
+     .map_filter = CN_FILTER_NEAREST},
     {.name = "scribble",
      .title = "a user's drawing, dark on light, as white strokes on black",
      OPTIONS(scribble_options),
@@ -243,6 +305,14 @@ static const struct {
     {"scribble_pidi", "scribble_pidinet"},
     {"pidinet_scribble", "scribble_pidinet"},
     {"lineart_realistic", "lineart"},
+    {"openpose_hand", "openpose hand"},
+    {"openpose_face", "openpose face"},
+    {"openpose_faceonly", "openpose body=0 face"},
+    {"openpose_full", "openpose hand face"},
+    {"depth_midas", "depth"},
+    {"midas", "depth"},
+    {"normal_midas", "normal"},
+    {"seg_ufade20k", "seg"},
 };
 
 int cn_kind_count(void)
@@ -313,7 +383,7 @@ cn_status cn_kind_need(cn_ctx *ctx, const char *name, const cn_kind **out)
 
 void cn_annotate_defaults(const cn_kind *kind, cn_annotate_args *args)
 {
-    *args = (cn_annotate_args){.kind = kind};
+    *args = (cn_annotate_args){.kind = kind, .detect_resolution = kind->detect_px};
     for (int i = 0; i < kind->n_options; i++) args->values[i] = kind->options[i].otherwise;
 }
 

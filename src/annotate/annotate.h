@@ -53,6 +53,7 @@ struct cn_kind {
     cn_kind_network networks[CN_KIND_NETWORKS]; /* the rest is NULL */
     int multiple;                               /* sides it can see are multiples of it; 0: any */
     cn_filter map_filter;
+    int detect_px; /* detect_resolution where none is asked for; 0: the condition's size */
 };
 
 int cn_kind_count(void);

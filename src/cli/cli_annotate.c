@@ -20,7 +20,8 @@ static const cli_option common[OPT_OWN] = {
                         "bring the shorter side to PX first, both to multiples of 64"},
     [OPT_DETECT] = {"detect-resolution", 0, "PX",
                     "what the annotator sees is brought to PX, the condition keeps\n"
-                    "its size"},
+                    "its size; 0: it sees that (384 for depth and normals, 512 for\n"
+                    "poses, else 0)"},
     [OPT_MODEL] = {"model", 'm', "WEIGHTS",
                    "the network's weights, for kinds that have one: files, or a\n"
                    "folder of files as published. May be given several times"},
@@ -84,7 +85,10 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     switch (id) {
     case OPT_OUTPUT: r->out = p->value; return true;
     case OPT_RESOLUTION: return cli_int(p, id, 1, 32768, &r->options.resolution);
-    case OPT_DETECT: return cli_int(p, id, 1, 32768, &r->options.detect_resolution);
+    case OPT_DETECT:
+        if (!cli_int(p, id, 0, 32768, &r->options.detect_resolution)) return false;
+        if (r->options.detect_resolution == 0) r->options.detect_resolution = -1;
+        return true;
     case OPT_MODEL:
         if (r->n_weights < MAX_WEIGHTS) {
             r->weights[r->n_weights++] = p->value;

@@ -13,7 +13,7 @@
  *
  * Names: every parameter has two, as the two published layouts of Stable Diffusion call it. A scope or
  * layer name is written "single-file|diffusers" ("in_layers.0|norm1"); without a bar both are the same;
- * an empty half adds no component. A parameter's single-file name may end in "[i:n]": that file holds it
+ * an empty half adds no component. A parameter's name may end in "[i:n]": a file in that layout holds it
  * as the i-th of n equal parts, along the first dimension, of the tensor so called.
  */
 #ifndef CN_GRAPH_H

@@ -95,6 +95,57 @@ cn_node *cn_fold_batch_norm(cn_graph *g, cn_node *y, const char *norm, float eps
     return y;
 }
 
+/* y = conv(norm(x)): the weight's input channels scaled, what the norm adds becomes bias. */
+static cn_status before_weight(cn_ctx *ctx, const cn_source *s, const cn_param *q, float *out)
+{
+    const int64_t O = q->shape[0], I = q->shape[1];
+    float *scale = cn_alloc_array(ctx, (size_t)I, 2 * sizeof *scale);
+    if (!scale) return CN_ENOMEM;
+    cn_status status = norm_scale(ctx, s, q->fold, I, scale + I, scale);
+    if (status == CN_OK) status = cn_fold_read(ctx, s, q->diffusers_name, O * I, out);
+    for (int64_t i = 0; status == CN_OK && i < O * I; i++) out[i] *= scale[i % I];
+    cn_free(scale);
+    return status;
+}
+
+/* bias + weight (beta - mean * scale) */
+static cn_status before_bias(cn_ctx *ctx, const cn_source *s, const cn_param *q, float *out)
+{
+    const cn_fold *f = q->fold;
+    const int64_t O = q->shape[0], I = f->inputs;
+    const size_t stem = strlen(q->diffusers_name) - strlen("bias");
+    char weight[CN_NAME_MAX + 8];
+    CN_TRY(cn_format(ctx, weight, sizeof weight, "%.*sweight", (int)stem, q->diffusers_name));
+    float *w = cn_alloc_array(ctx, (size_t)((O + 3) * I), sizeof *w);
+    if (!w) return CN_ENOMEM;
+    float *scale = w + O * I, *mean = scale + I, *beta = mean + I;
+    cn_status status = norm_scale(ctx, s, f, I, mean, scale);
+    if (status == CN_OK) status = read_norm(ctx, s, f, "running_mean", I, mean);
+    if (status == CN_OK) status = read_norm(ctx, s, f, "bias", I, beta);
+    if (status == CN_OK) status = cn_fold_read(ctx, s, weight, O * I, w);
+    if (status == CN_OK) status = cn_fold_read(ctx, s, q->diffusers_name, O, out);
+    for (int64_t o = 0; status == CN_OK && o < O; o++) {
+        double sum = 0;
+        for (int64_t i = 0; i < I; i++)
+            sum += (double)w[o * I + i] * ((double)beta[i] - (double)mean[i] * (double)scale[i]);
+        out[o] += (float)sum;
+    }
+    cn_free(w);
+    return status;
+}
+
+cn_node *cn_fold_batch_norm_before(cn_graph *g, cn_node *y, const char *norm, float eps)
+{
+    if (cn_poisoned(g)) return y;
+    cn_param *w = y->in[1]->param;
+    if (!y->in[2] || cn_param_elements(w) != w->shape[0] * w->shape[1])
+        return cn_poison(g, "%s: a norm goes into a pointwise layer with bias alone", norm);
+    cn_fold_set(g, y->in[1], before_weight, norm, eps);
+    cn_fold_set(g, y->in[2], before_bias, norm, eps);
+    if (!cn_poisoned(g)) y->in[2]->param->fold->inputs = w->shape[1];
+    return y;
+}
+
 /* --- weight standardisation --------------------------------------------------------------------------- */
 
 static cn_status standardise(cn_ctx *ctx, const cn_source *s, const cn_param *q, float *out)

@@ -16,6 +16,7 @@ typedef struct cn_fold {
     cn_fold_rule make;
     char other[CN_NAME_MAX]; /* whole name of the scope of further tensors (a norm); "" for none */
     float eps;
+    int64_t inputs; /* channels of a norm before the layer */
 } cn_fold;
 
 /* Hangs a rule at a parameter's node; nothing where one hangs already (another graph over the same
@@ -24,6 +25,9 @@ void cn_fold_set(cn_graph *g, cn_node *param, cn_fold_rule make, const char *oth
 /* y = norm(conv(x)), for a convolution or linear layer just built with a bias: weight and bias take the batch
  * norm `norm` (weight, bias, running_mean, running_var) in. The file may lack the bias. Returns y. */
 cn_node *cn_fold_batch_norm(cn_graph *g, cn_node *y, const char *norm, float eps);
+/* y = conv(norm(x)), for a pointwise convolution or linear layer just built with a bias: both take the batch norm in.
+ * Returns y. */
+cn_node *cn_fold_batch_norm_before(cn_graph *g, cn_node *y, const char *norm, float eps);
 /* Every filter of y's weight by its own mean and (biased) deviation, sqrt(variance + eps). Returns y. */
 cn_node *cn_fold_standardise(cn_graph *g, cn_node *y, float eps);
 

@@ -269,12 +269,9 @@ cn_place cn_source_find(const cn_source *s, const char *network, const cn_param 
 {
     char name[CN_NAME_MAX];
     cn_place at = {NULL, 0, 1};
-    if (s->layout == CN_LAYOUT_DIFFUSERS) {
-        at.tensor = find_named(s, network, q->diffusers_name);
-        return at;
-    }
-    size_t n = cn_name_part(q->ldm_name, &at.part, &at.parts);
-    snprintf(name, sizeof name, "%.*s", (int)n, q->ldm_name);
+    const char *whole = s->layout == CN_LAYOUT_DIFFUSERS ? q->diffusers_name : q->ldm_name;
+    size_t n = cn_name_part(whole, &at.part, &at.parts);
+    snprintf(name, sizeof name, "%.*s", (int)n, whole);
     at.tensor = find_named(s, network, name);
     return at;
 }

@@ -14,11 +14,12 @@ static const struct {
     const char *folder;
     void (*check)(cn_ctx *ctx, const char *root, tally *t);
 } checks[] = {
-    {"canny", check_canny_folder},     {"hed", check_hed_folder},
-    {"lineart", check_lineart_folder}, {"lineart_anime", check_lineart_anime_folder},
-    {"mlsd", check_mlsd_folder},       {"pidinet", check_pidinet_folder},
-    {"resize", check_resize_folder},   {"scribble", check_scribble_folder},
-    {"seg", check_seg_folder},
+    {"canny", check_canny_folder},         {"hed", check_hed_folder},
+    {"lineart", check_lineart_folder},     {"lineart_anime", check_lineart_anime_folder},
+    {"mlsd", check_mlsd_folder},           {"pidinet", check_pidinet_folder},
+    {"resize", check_resize_folder},       {"scribble", check_scribble_folder},
+    {"midas", check_midas_folder},         {"openpose", check_openpose_folder},
+    {"uniformer", check_uniformer_folder}, {"seg", check_seg_folder},
 };
 
 static void check_folder(cn_ctx *ctx, const char *root, const char *folder, tally *t)

@@ -17,10 +17,13 @@ void check_canny_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_resize_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_scribble_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_hed_folder(cn_ctx *ctx, const char *root, tally *t);
+void check_midas_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_mlsd_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_pidinet_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_lineart_folder(cn_ctx *ctx, const char *root, tally *t);
 void check_lineart_anime_folder(cn_ctx *ctx, const char *root, tally *t);
+void check_openpose_folder(cn_ctx *ctx, const char *root, tally *t);
+void check_uniformer_folder(cn_ctx *ctx, const char *root, tally *t);
 /* ADE20K's label maps, COCO's masks and the pictures painted from them, DIODE's normals. */
 void check_seg_folder(cn_ctx *ctx, const char *root, tally *t);
 

@@ -237,6 +237,7 @@ void case_net_expect(case_net *n, const cn_node *y, const cn_tensors *file, cons
 cn_status case_annotate(cn_ctx *ctx, const char *settings, const char *weights, const cn_image *in,
                         cn_image **out)
 {
-    const cn_annotate_options o = {.weights = (const char *const[]){weights, NULL}};
+    const cn_annotate_options o = {.detect_resolution = -1,
+                                   .weights = (const char *const[]){weights, NULL}};
     return cn_annotate_image(ctx, settings, &o, in, out);
 }

@@ -1,0 +1,110 @@
+/* uniformer.c - see uniformer.h. The scores at the picture's size would take 150 floats a pixel, so they are made row by
+ * row. */
+#include "annotate/uniformer.h"
+
+#include "annotate/bilinear.h"
+#include "annotate/labels.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { LONG_SIDE = 2048, SHORT_SIDE = 512 };
+
+void cn_seg_size(int64_t height, int64_t width, int64_t *h, int64_t *w)
+{
+    const double f =
+        fmin(LONG_SIDE / (double)CN_MAX(height, width), SHORT_SIDE / (double)CN_MIN(height, width));
+    *h = (int64_t)((double)height * f + 0.5);
+    *w = (int64_t)((double)width * f + 0.5);
+}
+
+cn_status cn_seg_input(cn_ctx *ctx, const cn_image *in, int64_t h, int64_t w, float *out)
+{
+    static const float mean[3] = {123.675f, 116.28f, 103.53f},
+                       deviation[3] = {58.395f, 57.12f, 57.375f};
+    cn_image *sized = NULL;
+    CN_TRY(cn_image_resize(ctx, in, w, h, CN_FILTER_LINEAR, &sized));
+    for (int64_t i = 0; i < 3 * h * w; i++)
+        out[i] = ((float)sized->rgb[i - i % 3 + 2 - i % 3] - mean[i % 3]) / deviation[i % 3];
+    cn_image_destroy(sized);
+    return CN_OK;
+}
+
+/* Maps of h x w, first resized to net_h x net_w, from there to a row of `width`. */
+typedef struct enlarging {
+    const float *scores;
+    int64_t h, w, C, net_h, net_w, height, width;
+} enlarging;
+
+static void net_row(const enlarging *e, int64_t y, float *out)
+{
+    const cn_tap t = cn_bilinear_tap(y, e->h, e->net_h, false);
+    const int64_t row = e->w * e->C;
+    cn_bilinear_row(e->scores + t.a * row, e->scores + t.b * row, t.t, e->w, e->C, e->net_w, false,
+                    out);
+}
+
+/* Row y of the labels. work: two rows at the network's size, and one at the picture's. */
+static void label_row(const enlarging *e, int64_t y, float *work, uint8_t *labels)
+{
+    const cn_tap t = cn_bilinear_tap(y, e->net_h, e->height, false);
+    float *above = work, *below = above + e->net_w * e->C, *row = below + e->net_w * e->C;
+    net_row(e, t.a, above);
+    if (t.t > 0) net_row(e, t.b, below);
+    cn_bilinear_row(above, t.t > 0 ? below : above, t.t, e->net_w, e->C, e->width, false, row);
+    for (int64_t x = 0; x < e->width; x++) {
+        const float *p = row + x * e->C;
+        int64_t best = 0;
+        for (int64_t c = 1; c < e->C; c++)
+            if (p[c] > p[best]) best = c;
+        labels[x] = (uint8_t)best;
+    }
+}
+
+cn_status cn_seg_labels(cn_ctx *ctx, const float *scores, int64_t h, int64_t w, int64_t classes,
+                        int64_t net_h, int64_t net_w, int64_t height, int64_t width,
+                        uint8_t *labels)
+{
+    const enlarging e = {scores, h, w, classes, net_h, net_w, height, width};
+    const int threads = cn_threads(ctx);
+    const size_t each = (size_t)((2 * net_w + width) * classes);
+    float *work = cn_alloc_array(ctx, each * (size_t)threads, sizeof *work);
+    if (!work) return CN_ENOMEM;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int part = 0; part < threads; part++)
+        for (int64_t y = height * part / threads; y < height * (part + 1) / threads; y++)
+            label_row(&e, y, work + each * (size_t)part, labels + y * width);
+    cn_free(work);
+    return CN_OK;
+}
+
+/* labels: room for every pixel. */
+static cn_status find_labels(cn_session *s, const cn_image *in, uint8_t *labels)
+{
+    cn_ctx *ctx = cn_session_ctx(s);
+    cn_network_values v;
+    int64_t h, w;
+    cn_seg_size(in->height, in->width, &h, &w);
+    float *x = cn_alloc_array(ctx, (size_t)(h * w), 3 * sizeof *x);
+    cn_status status = x ? cn_seg_input(ctx, in, h, w, x) : CN_ENOMEM;
+    if (status == CN_OK) status = cn_session_run(s, &cn_uniformer, h, w, x, &v);
+    cn_free(x);
+    if (status != CN_OK) return status;
+    return cn_seg_labels(ctx, v.data[0], v.shape[0][1], v.shape[0][2], v.shape[0][3], h, w,
+                         in->height, in->width, labels);
+}
+
+cn_status cn_seg(cn_session *s, const cn_image *in, cn_image **out)
+{
+    cn_ctx *ctx = cn_session_ctx(s);
+    const int64_t n = in->width * in->height;
+    cn_image *image = NULL;
+    uint8_t *labels = cn_alloc(ctx, (size_t)n);
+    cn_status status = labels ? find_labels(s, in, labels) : CN_ENOMEM;
+    if (status == CN_OK) status = cn_image_create(ctx, in->width, in->height, &image);
+    for (int64_t i = 0; status == CN_OK && i < n; i++)
+        memcpy(image->rgb + 3 * i, cn_ade20k_palette[labels[i]], 3);
+    cn_free(labels);
+    if (status == CN_OK) *out = image;
+    return status;
+}
