@@ -11,6 +11,7 @@ import time
 
 import torch
 
+from annotator_functions import NETWORKS as FUNCTIONS
 from annotator_nets import NETWORKS
 
 
@@ -36,7 +37,8 @@ def in_torch(o, module, channels):
     net, best = module().eval(), []
     for form in (torch.contiguous_format, torch.channels_last):
         net = net.to(memory_format=form)
-        x = torch.rand(1, channels, o.px, o.px).to(memory_format=form)
+        side = net.side(o.px) if hasattr(net, "side") else o.px
+        x = torch.rand(1, channels, side, side).to(memory_format=form)
         with torch.inference_mode():
             best.append(fastest(o, lambda: net(x)))
     return min(best)
@@ -65,7 +67,7 @@ def main():
     p.add_argument("--bench", default="build/bench")
     o = p.parse_args()
     torch.set_num_threads(o.threads)
-    works = {title: lambda m=module, c=channels: in_torch(o, m, c) for module, channels, title in NETWORKS.values()}
+    works = {title: lambda m=module, c=channels: in_torch(o, m, c) for module, channels, title in (NETWORKS | FUNCTIONS).values()}
     if o.picture:
         works["Canny"] = lambda: in_opencv(o)
     print("| work | here, ms | PyTorch or OpenCV, ms | ratio |\n|---|---|---|---|")

@@ -371,9 +371,10 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     DNNL_TRY(describe_conv(CN_DNNL_CONV, c, &m), "describe a convolution");
     DNNL_TRY(conv_pd(d, CN_DNNL_CONV, &m, c, NULL, &forward), "make this convolution");
     DNNL_TRY(describe_conv(kind, c, &m), "describe a convolution");
-    /* a convolution by im2col (gemm) adds a residual at the wrong places */
-    if ((c->residual || c->shift || c->act) &&
-        (is_reference(forward) || is_of_kind(forward, "gemm"))) {
+    const bool sums = c->residual || c->shift;
+    /* a convolution by im2col (gemm) adds a residual at the wrong places, a depthwise one to a single pixel too */
+    if ((sums && c->groups > 1 && c->h * c->w == 1) ||
+        ((sums || c->act) && (is_reference(forward) || is_of_kind(forward, "gemm")))) {
         s = CN_EMISMATCH;
         goto fail;
     }

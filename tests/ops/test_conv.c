@@ -246,6 +246,21 @@ static const op_case FUSED[] = {
     {.N = 1, .H = 5, .W = 5, .C = 8, .O = 8, .act = CN_ACT_LEAKY_RELU, .bias = 1, K3()},
     {.N = 1, .H = 5, .W = 5, .C = 8, .O = 8, .act = CN_ACT_LEAKY_RELU, .bias = 1, K1()},
     {.N = 1, .H = 5, .W = 5, .C = 8, .O = 8, .act = CN_ACT_RELU, K1()},
+    {.N = 1, .H = 1, .W = 1, .C = 32, .O = 32, .act = CN_ACT_RELU, .bias = 1, K3()},
+    {.N = 1, .H = 1, .W = 1, .C = 8, .O = 8, .act = CN_ACT_RELU, .bias = 1, K1()},
+    {.N = 1, .H = 1, .W = 1, .C = 32, .O = 32, .groups = 32, .act = CN_ACT_RELU, .bias = 1, K3()},
+    {.N = 2,
+     .H = 1,
+     .W = 1,
+     .C = 512,
+     .O = 512,
+     .groups = 512,
+     .act = CN_ACT_RELU,
+     .bias = 1,
+     K3()},
+    {.N = 1, .H = 1, .W = 3, .C = 32, .O = 32, .groups = 32, .act = CN_ACT_RELU, .bias = 1, K3()},
+    {.N = 1, .H = 3, .W = 4, .C = 24, .O = 24, .groups = 4, .act = CN_ACT_RELU, .bias = 1, K3()},
+    {.N = 1, .H = 1, .W = 1, .C = 24, .O = 24, .groups = 4, .act = CN_ACT_RELU, .bias = 1, K3()},
 };
 static const op_family CONV_RELU = {
     "convolution and ReLU", describe_relu, build_relu, naive_relu, FUSED, CN_COUNT(FUSED)};
