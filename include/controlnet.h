@@ -529,7 +529,8 @@ typedef struct cn_annotate_options {
     int64_t
         resolution; /* the shorter side first goes to this, sides to multiples of 64; 0: as it is */
     /* The annotator sees the picture at this resolution, and what it makes is brought to the size above; -1:
-     * it sees that size. 0: what the kind prefers, 384 for depth and normals, 512 for poses, else that size. */
+     * it sees that size. 0: what the kind prefers, 384 for depth and normals, 512 for poses and segmentation,
+     * else that size. */
     int64_t detect_resolution;
     /* For kinds with networks: the files as published or converted (.pth, .pt, .bin, .safetensors), told by
      * content, or folders that hold them under their published names; NULL at the end; or NULL. */

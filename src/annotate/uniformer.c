@@ -14,8 +14,8 @@ void cn_seg_size(int64_t height, int64_t width, int64_t *h, int64_t *w)
 {
     const double f =
         fmin(LONG_SIDE / (double)CN_MAX(height, width), SHORT_SIDE / (double)CN_MIN(height, width));
-    *h = (int64_t)((double)height * f + 0.5);
-    *w = (int64_t)((double)width * f + 0.5);
+    *h = CN_MAX((int64_t)((double)height * f + 0.5), 1);
+    *w = CN_MAX((int64_t)((double)width * f + 0.5), 1);
 }
 
 cn_status cn_seg_input(cn_ctx *ctx, const cn_image *in, int64_t h, int64_t w, float *out)

@@ -21,7 +21,7 @@ static const cli_option common[OPT_OWN] = {
     [OPT_DETECT] = {"detect-resolution", 0, "PX",
                     "what the annotator sees is brought to PX, the condition keeps\n"
                     "its size; 0: it sees that (384 for depth and normals, 512 for\n"
-                    "poses, else 0)"},
+                    "poses and segmentation, else 0)"},
     [OPT_MODEL] = {"model", 'm', "WEIGHTS",
                    "the network's weights, for kinds that have one: files, or a\n"
                    "folder of files as published. May be given several times"},

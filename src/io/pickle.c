@@ -500,7 +500,8 @@ static cn_status run(cn_pickle *v)
     }
 }
 
-cn_status cn_pickle_parse(cn_ctx *ctx, const unsigned char *bytes, size_t n, cn_pickle **out)
+cn_status cn_pickle_parse(cn_ctx *ctx, const unsigned char *bytes, size_t n, cn_pickle **out,
+                          size_t *used)
 {
     cn_pickle *v = cn_alloc0(ctx, sizeof *v);
     if (!v) return CN_ENOMEM;
@@ -512,6 +513,7 @@ cn_status cn_pickle_parse(cn_ctx *ctx, const unsigned char *bytes, size_t n, cn_
         cn_pickle_destroy(v);
         return s;
     }
+    if (used) *used = (size_t)(v->p - bytes);
     *out = v;
     return CN_OK;
 }
@@ -519,6 +521,11 @@ cn_status cn_pickle_parse(cn_ctx *ctx, const unsigned char *bytes, size_t n, cn_
 const cn_pickle_obj *cn_pickle_root(const cn_pickle *p)
 {
     return p->root;
+}
+
+const cn_pickle_storage *cn_pickle_storages(const cn_pickle *p)
+{
+    return p->storages;
 }
 
 void cn_pickle_destroy(cn_pickle *p)

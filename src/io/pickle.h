@@ -33,6 +33,7 @@ typedef struct cn_pickle_storage {
     const char *key; /* the zip entry under data/ */
     size_t key_len;
     int64_t elements;
+    const struct cn_pickle_storage *next; /* of all that the pickle mentions */
 } cn_pickle_storage;
 
 typedef struct cn_pickle_tensor {
@@ -59,10 +60,12 @@ struct cn_pickle_obj {
 
 typedef struct cn_pickle cn_pickle;
 
-/* The bytes must outlive *out, which owns the tree. */
-cn_status cn_pickle_parse(cn_ctx *ctx, const unsigned char *bytes, size_t n,
-                          cn_pickle **out) CN_CHECKED;
+/* The bytes must outlive *out, which owns the tree. *used (may be NULL): how many of them the pickle has. */
+cn_status cn_pickle_parse(cn_ctx *ctx, const unsigned char *bytes, size_t n, cn_pickle **out,
+                          size_t *used) CN_CHECKED;
 const cn_pickle_obj *cn_pickle_root(const cn_pickle *p);
+/* One storage that it mentions, NULL for none; their `next` leads to the others. The same may come again. */
+const cn_pickle_storage *cn_pickle_storages(const cn_pickle *p);
 void cn_pickle_destroy(cn_pickle *p);
 
 bool cn_pickle_is_str(const cn_pickle_obj *o, const char *text);

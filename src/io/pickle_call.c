@@ -70,11 +70,16 @@ cn_status cn_pickle_storage_of(cn_pickle *v, const cn_pickle_obj *id, cn_pickle_
         id->u.items[1]->kind != CN_PK_GLOBAL || id->u.items[2]->kind != CN_PK_STR ||
         id->u.items[4]->kind != CN_PK_INT || id->u.items[4]->u.i < 0)
         return cn_pickle_bad(v, "a persistent id isn't a storage");
+    const cn_pickle_obj *view = id->n > 5 ? id->u.items[5] : NULL;
+    if (view && view->kind == CN_PK_TUPLE &&
+        (view->n != 3 || view->u.items[1]->kind != CN_PK_INT || view->u.items[1]->u.i != 0))
+        return cn_pickle_bad(v, "a storage is a part of another, which is not read");
     cn_pickle_obj *o = cn_pickle_new(v, CN_PK_STORAGE);
     cn_pickle_storage *s = o ? cn_pickle_alloc(v, sizeof *s) : NULL;
     if (!s) return CN_ENOMEM;
     *s = (cn_pickle_storage){CN_DTYPE_COUNT, id->u.items[2]->u.s, id->u.items[2]->n,
-                             id->u.items[4]->u.i};
+                             id->u.items[4]->u.i, v->storages};
+    v->storages = s;
     for (size_t i = 0; i < CN_COUNT(storages); i++)
         if (is_global(id->u.items[1], "torch", storages[i].name) ||
             is_global(id->u.items[1], "torch.cuda", storages[i].name))

@@ -25,6 +25,7 @@ struct cn_pickle {
     unsigned char *free_at;
     size_t free_bytes, total_bytes;
     cn_pickle_obj *root;
+    const cn_pickle_storage *storages;
 };
 
 /* NULL with a message when memory or the limit is used up. Zeroed. */
@@ -36,7 +37,7 @@ cn_status cn_pickle_bad(cn_pickle *v, const char *what) CN_CHECKED;
 /* The result of f(*args), CN_EFORMAT with f's name when it isn't one of the functions imitated. */
 cn_status cn_pickle_call(cn_pickle *v, cn_pickle_obj *f, cn_pickle_obj *args,
                          cn_pickle_obj **out) CN_CHECKED;
-/* ('storage', torch.FloatStorage, key, location, elements) */
+/* ('storage', torch.FloatStorage, key, location, elements), and before torch 1.6 None or (key, 0, elements) */
 cn_status cn_pickle_storage_of(cn_pickle *v, const cn_pickle_obj *id,
                                cn_pickle_obj **out) CN_CHECKED;
 /* "pickle calls os.system" */

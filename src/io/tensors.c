@@ -93,9 +93,9 @@ static cn_status refuse_format(cn_ctx *ctx, const cn_tensors *t)
     if (pickle || tar)
         return cn_fail(
             ctx, CN_EFORMAT,
-            "this is torch.save's old %s format, which is not read; load it with torch 1.6 "
-            "or later and save it again, best as safetensors",
-            tar ? "tar" : "pickle");
+            "this is %s, which is not read; load it with torch and save it again, best as "
+            "safetensors",
+            tar ? "torch.save's tar format of before 0.1" : "a pickle, but not torch.save's");
     if (starts_with(t, "version https://git-lfs", 23))
         return cn_fail(ctx, CN_EFORMAT,
                        "this is a git-lfs pointer, not the weights; run git lfs pull");
@@ -113,6 +113,9 @@ static cn_status parse(cn_ctx *ctx, cn_tensors *t)
     if (starts_with(t, "PK\3\4", 4) || starts_with(t, "PK\5\6", 4)) {
         t->format = "torch zip";
         CN_TRY(cn_torchzip_parse(ctx, t));
+    } else if (cn_is_torchpickle(t->bytes, t->n)) {
+        t->format = "torch pickle";
+        CN_TRY(cn_torchpickle_parse(ctx, t));
     } else if (t->n >= 9 && t->bytes[8] == '{') {
         t->format = "safetensors";
         CN_TRY(cn_safetensors_parse(ctx, t));

@@ -2,6 +2,7 @@
 #ifndef CN_IO_TENSORS_INTERNAL_H
 #define CN_IO_TENSORS_INTERNAL_H
 
+#include "io/pickle.h"
 #include "io/tensors.h"
 
 #include <jansson.h>
@@ -32,5 +33,18 @@ void cn_shape_strides(const int64_t *shape, int ndim, int64_t *stride);
 /* Fill t from t->bytes. */
 cn_status cn_safetensors_parse(cn_ctx *ctx, cn_tensors *t) CN_CHECKED;
 cn_status cn_torchzip_parse(cn_ctx *ctx, cn_tensors *t) CN_CHECKED;
+cn_status cn_torchpickle_parse(cn_ctx *ctx, cn_tensors *t) CN_CHECKED;
+/* Whether these are a file of torch.save's before 1.6. */
+bool cn_is_torchpickle(const unsigned char *bytes, size_t n);
+
+/* Where a checkpoint's storages are: find gives a storage's bytes, all elements of them. name: for messages. */
+typedef struct cn_torch_source {
+    cn_status (*find)(cn_ctx *ctx, const void *user, const cn_pickle_storage *s, const char *name,
+                      const unsigned char **data);
+    const void *user;
+} cn_torch_source;
+/* Adds the tensors that a checkpoint's pickle holds. */
+cn_status cn_torch_tree(cn_ctx *ctx, cn_tensors *t, const cn_pickle *pickle,
+                        const cn_torch_source *source) CN_CHECKED;
 
 #endif

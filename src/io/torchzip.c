@@ -1,170 +1,51 @@
 /* torchzip.c - torch.save's zip format: NAME/data.pkl says which tensors there are, NAME/data/KEY holds bytes.
  *
- * The pickle's tree is walked with limits on depth and on visits, since a few bytes of pickle can describe an
- * exponential or endless one by sharing. Left out: TorchScript archives, big-endian files, compressed entries.
+ * Left out: TorchScript archives, big-endian files, compressed entries.
  */
 #include "io/tensors_internal.h"
 
-#include "io/pickle.h"
 #include "io/zip.h"
 
 #include <string.h>
 
-enum {
-    MAX_DEPTH = 32,
-    MAX_VISITS = 4000000,
-    MAX_NAME = 1024,
-    MAX_PICKLE = 1 << 28,
-    MAX_EXPANDED = 1 << 24 /* elements of a tensor that repeats its storage through stride 0 */
-};
+enum { MAX_PATH = 1024, MAX_PICKLE = 1 << 28 };
 
-typedef struct walk {
-    cn_ctx *ctx;
-    cn_tensors *t;
+typedef struct archive {
     const cn_zip *zip;
     const char *prefix; /* "archive/", prefix_len bytes */
     size_t prefix_len;
-    char name[MAX_NAME];
-    size_t visits;
-} walk;
+} archive;
 
-static const cn_zip_entry *find_entry(const walk *w, const char *folder, const char *key,
+static const cn_zip_entry *find_entry(const archive *a, const char *folder, const char *key,
                                       size_t len)
 {
-    char path[MAX_NAME];
+    char path[MAX_PATH];
     size_t folder_len = strlen(folder);
-    if (w->prefix_len + folder_len + len > sizeof path) return NULL;
-    memcpy(path, w->prefix, w->prefix_len);
-    memcpy(path + w->prefix_len, folder, folder_len);
-    memcpy(path + w->prefix_len + folder_len, key, len);
-    return cn_zip_find(w->zip, path, w->prefix_len + folder_len + len);
+    if (a->prefix_len + folder_len + len > sizeof path) return NULL;
+    memcpy(path, a->prefix, a->prefix_len);
+    memcpy(path + a->prefix_len, folder, folder_len);
+    memcpy(path + a->prefix_len + folder_len, key, len);
+    return cn_zip_find(a->zip, path, a->prefix_len + folder_len + len);
 }
 
-/* The highest element that a view touches, plus one; false when that overflows. */
-static bool view_extent(const cn_pickle_tensor *v, int64_t *out)
+static cn_status find_storage(cn_ctx *ctx, const void *user, const cn_pickle_storage *s,
+                              const char *name, const unsigned char **data)
 {
-    int64_t last = v->offset, step;
-    for (int i = 0; i < v->ndim; i++)
-        if (__builtin_mul_overflow(v->shape[i] - 1, v->stride[i], &step) ||
-            __builtin_add_overflow(last, step, &last))
-            return false;
-    return !__builtin_add_overflow(last, (int64_t)1, out);
-}
-
-static cn_status check_view(walk *w, const cn_pickle_tensor *v, const char *name)
-{
-    const cn_pickle_storage *s = v->storage;
-    int64_t elements, extent;
     size_t bytes;
-    if (!cn_shape_size(v->shape, v->ndim, cn_dtype_bytes(s->dtype), &elements, &bytes))
-        return cn_fail(w->ctx, CN_EFORMAT, "tensor %s: its shape is too large", name);
-    if (elements == 0) return CN_OK;
-    if (!view_extent(v, &extent) || extent > s->elements)
-        return cn_fail(
-            w->ctx, CN_EFORMAT,
-            "tensor %s: shape, strides and offset reach beyond its storage of %lld elements", name,
-            (long long)s->elements);
-    if (elements > s->elements && elements > MAX_EXPANDED)
-        return cn_fail(w->ctx, CN_EFORMAT, "tensor %s: %lld elements over a storage of %lld", name,
-                       (long long)elements, (long long)s->elements);
-    return CN_OK;
-}
-
-static cn_status take_tensor(walk *w, const cn_pickle_tensor *v, size_t name_len)
-{
-    const char *name = name_len ? w->name : "tensor"; /* the file is one bare tensor */
-    size_t bytes;
-    if (!v->supported) {
-        w->t->skipped++;
-        return CN_OK;
-    }
-    const cn_pickle_storage *s = v->storage;
-    size_t elem_bytes = cn_dtype_bytes(s->dtype);
-    CN_TRY(check_view(w, v, name));
-    const cn_zip_entry *e = find_entry(w, "data/", s->key, s->key_len);
+    const cn_zip_entry *e = find_entry(user, "data/", s->key, s->key_len);
     if (!e)
-        return cn_fail(w->ctx, CN_EFORMAT, "tensor %s: its entry data/%.*s is missing", name,
+        return cn_fail(ctx, CN_EFORMAT, "tensor %s: its entry data/%.*s is missing", name,
                        (int)CN_MIN(s->key_len, (size_t)100), s->key);
     if (!e->data)
         return cn_fail(
-            w->ctx, CN_EFORMAT,
+            ctx, CN_EFORMAT,
             "tensor %s: its zip entry is compressed; torch.save stores entries as they are", name);
-    if (!cn_mul_size((size_t)s->elements, elem_bytes, &bytes) || bytes != e->n)
+    if (!cn_mul_size((size_t)s->elements, cn_dtype_bytes(s->dtype), &bytes) || bytes != e->n)
         return cn_fail(
-            w->ctx, CN_EFORMAT,
+            ctx, CN_EFORMAT,
             "tensor %s: its zip entry has %zu bytes, %lld elements of %s need another size", name,
             e->n, (long long)s->elements, cn_dtype_name(s->dtype));
-    cn_tensor_info info = {.name = name, .dtype = s->dtype, .ndim = v->ndim, .data = e->data};
-    memcpy(info.shape, v->shape, sizeof info.shape);
-    memcpy(info.stride, v->stride, sizeof info.stride);
-    int64_t elements;
-    if (cn_shape_size(info.shape, info.ndim, elem_bytes, &elements, &bytes) && elements > 0)
-        info.data = e->data + (size_t)v->offset * elem_bytes;
-    return cn_tensors_add(w->ctx, w->t, &info, strlen(name));
-}
-
-/* Appends ".part" to the name of len bytes; *out is the new length. */
-static cn_status extend_name(walk *w, size_t len, const char *part, size_t n, size_t *out)
-{
-    size_t dot = len ? 1 : 0;
-    if (memchr(part, 0, n) || n > sizeof w->name - 2 || len + dot > sizeof w->name - 1 - n)
-        return cn_fail(w->ctx, CN_EFORMAT, "a tensor's name is too long or holds a zero byte");
-    if (dot) w->name[len] = '.';
-    memcpy(w->name + len + dot, part, n);
-    w->name[len + dot + n] = 0;
-    *out = len + dot + n;
-    return CN_OK;
-}
-
-static cn_status visit(walk *w, const cn_pickle_obj *o, size_t len, int depth);
-
-static cn_status visit_number(walk *w, const cn_pickle_obj *o, long long number, size_t len,
-                              int depth)
-{
-    char text[24];
-    size_t next = 0;
-    int n = snprintf(text, sizeof text, "%lld", number);
-    CN_TRY(extend_name(w, len, text, (size_t)n, &next));
-    return visit(w, o, next, depth);
-}
-
-static bool holds_tensors(const cn_pickle_obj *o)
-{
-    return o->kind == CN_PK_DICT || o->kind == CN_PK_LIST || o->kind == CN_PK_TUPLE ||
-           o->kind == CN_PK_TENSOR;
-}
-
-static cn_status visit_pair(walk *w, const cn_pickle_obj *key, const cn_pickle_obj *value,
-                            size_t len, int depth)
-{
-    size_t next = 0;
-    if (!holds_tensors(value)) return CN_OK;
-    if (depth == 1 && cn_pickle_is_str(key, "state_dict") && value->kind == CN_PK_DICT)
-        return visit(w, value, 0, depth);
-    if (key->kind == CN_PK_INT) return visit_number(w, value, (long long)key->u.i, len, depth);
-    /* A class as key: its name stands for it. Other keys can't be written down. */
-    const cn_pickle_obj *text = key->kind == CN_PK_GLOBAL ? key->u.items[1] : key;
-    if (text->kind != CN_PK_STR) return CN_OK;
-    CN_TRY(extend_name(w, len, text->u.s, text->n, &next));
-    return visit(w, value, next, depth);
-}
-
-static cn_status visit(walk *w, const cn_pickle_obj *o, size_t len, int depth)
-{
-    bool container = o->kind == CN_PK_DICT || o->kind == CN_PK_LIST || o->kind == CN_PK_TUPLE;
-    w->visits += 1 + (container ? o->n : 0);
-    if (w->visits > MAX_VISITS || depth > MAX_DEPTH)
-        return cn_fail(w->ctx, CN_EFORMAT,
-                       "its containers are nested more than %d deep or hold more than %d items",
-                       MAX_DEPTH, MAX_VISITS);
-    if (o->kind == CN_PK_TENSOR) return take_tensor(w, o->u.tensor, len);
-    if (o->kind == CN_PK_DICT)
-        for (size_t i = 0; i + 1 < o->n; i += 2)
-            CN_TRY(visit_pair(w, o->u.items[i], o->u.items[i + 1], len, depth + 1));
-    if (o->kind == CN_PK_LIST || o->kind == CN_PK_TUPLE)
-        for (size_t i = 0; i < o->n; i++)
-            if (holds_tensors(o->u.items[i]))
-                CN_TRY(visit_number(w, o->u.items[i], (long long)i, len, depth + 1));
+    *data = e->data;
     return CN_OK;
 }
 
@@ -183,26 +64,24 @@ static const cn_zip_entry *find_pickle(const cn_zip *zip, size_t *prefix_len)
     return NULL;
 }
 
-static cn_status parse_archive(cn_ctx *ctx, cn_tensors *t, const cn_zip *zip, walk *w)
+static cn_status parse_archive(cn_ctx *ctx, cn_tensors *t, const cn_zip *zip)
 {
     cn_pickle *pickle = NULL;
-    const cn_zip_entry *pkl = find_pickle(zip, &w->prefix_len);
+    archive a = {.zip = zip};
+    const cn_zip_entry *pkl = find_pickle(zip, &a.prefix_len);
     if (!pkl)
         return cn_fail(ctx, CN_EFORMAT, "a zip file without data.pkl, so not a torch checkpoint");
-    w->ctx = ctx;
-    w->t = t;
-    w->zip = zip;
-    w->prefix = pkl->name;
-    if (find_entry(w, "", "constants.pkl", 13))
+    a.prefix = pkl->name;
+    if (find_entry(&a, "", "constants.pkl", 13))
         return cn_fail(ctx, CN_EFORMAT,
                        "a TorchScript archive; save the state_dict, best as safetensors");
-    const cn_zip_entry *order = find_entry(w, "", "byteorder", 9);
+    const cn_zip_entry *order = find_entry(&a, "", "byteorder", 9);
     if (order && (order->n != 6 || !order->data || memcmp(order->data, "little", 6) != 0))
         return cn_fail(ctx, CN_EFORMAT, "saved on a big-endian machine, which is not read");
     if (!pkl->data || pkl->n > MAX_PICKLE)
         return cn_fail(ctx, CN_EFORMAT, "its data.pkl is compressed or too large");
-    CN_TRY(cn_pickle_parse(ctx, pkl->data, pkl->n, &pickle));
-    cn_status s = visit(w, cn_pickle_root(pickle), 0, 0);
+    CN_TRY(cn_pickle_parse(ctx, pkl->data, pkl->n, &pickle, NULL));
+    cn_status s = cn_torch_tree(ctx, t, pickle, &(cn_torch_source){find_storage, &a});
     cn_pickle_destroy(pickle);
     return s;
 }
@@ -211,10 +90,7 @@ cn_status cn_torchzip_parse(cn_ctx *ctx, cn_tensors *t)
 {
     cn_zip zip = {0};
     CN_TRY(cn_zip_parse(ctx, t->bytes, t->n, &zip));
-    cn_status s = CN_ENOMEM;
-    walk *w = cn_alloc0(ctx, sizeof *w);
-    if (w) s = parse_archive(ctx, t, &zip, w);
-    cn_free(w);
+    cn_status s = parse_archive(ctx, t, &zip);
     cn_zip_close(&zip);
     return s;
 }

@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         read_all(ctx, t);
         cn_tensors_close(t);
     }
-    if (ctx && cn_pickle_parse(ctx, data, n, &p) == CN_OK) cn_pickle_destroy(p);
+    if (ctx && cn_pickle_parse(ctx, data, n, &p, NULL) == CN_OK) cn_pickle_destroy(p);
     cn_ctx_destroy(ctx);
     return 0;
 }

@@ -124,7 +124,7 @@ static void other_files_are_named(void **state)
     (void)state;
     cn_tensors *t = NULL;
     static const char *const cases[][2] = {
-        {"\x80\x02}q.", "old pickle format"},
+        {"\x80\x02}q.", "a pickle, but not torch.save's"},
         {"version https://git-lfs.github.com/spec/v1\n", "git-lfs"},
         {"<!DOCTYPE html>", "web page"},
         {"hello, world", "not a safetensors file"},

@@ -436,6 +436,40 @@ static void zips_that_lie(void **state)
     zip_free(&z);
 }
 
+/* --- torch before 1.6 ------------------------------------------------------------------------------- */
+
+/* {'epoch': 3, 'state_dict': {'a.weight': [[0, .5, 1], [1.5, 2, 2.5]], 'a.transposed': its transpose over the same
+ * storage, 'b.bias': half precision, 'n': 7}}, by torch.save(_use_new_zipfile_serialization=False). */
+static void files_of_before_1_6(void **state)
+{
+    (void)state;
+    static const float weight[6] = {0, 0.5f, 1, 1.5f, 2, 2.5f},
+                       transposed[6] = {0, 1.5f, 0.5f, 2, 1, 2.5f}, bias[3] = {1.5f, -2, 0.25f};
+    float x[6];
+    cn_tensors *t = NULL;
+    char *bytes = NULL;
+    size_t n = 0;
+    assert_int_equal(cn_file_read(ctx, "tests/golden/torch-1.5.pth", 1 << 16, &bytes, &n), CN_OK);
+    assert_int_equal(cn_tensors_open_memory(ctx, bytes, n, &t), CN_OK);
+    assert_int_equal(cn_tensors_count(t), 4);
+    assert_int_equal(cn_tensors_read(ctx, t, cn_tensors_find(t, "a.weight"), x), CN_OK);
+    assert_memory_equal(x, weight, sizeof weight);
+    assert_int_equal(cn_tensors_read(ctx, t, cn_tensors_find(t, "a.transposed"), x), CN_OK);
+    assert_memory_equal(x, transposed, sizeof transposed);
+    assert_int_equal(cn_tensors_read(ctx, t, cn_tensors_find(t, "b.bias"), x), CN_OK);
+    assert_memory_equal(x, bias, sizeof bias);
+    assert_int_equal(cn_tensors_find(t, "n")->dtype, CN_I64);
+    cn_tensors_close(t);
+    for (size_t k = 0; k < n; k++) /* every truncation, every single damaged byte */
+        assert_int_not_equal(cn_tensors_open_memory(ctx, bytes, k, &t), CN_OK);
+    for (size_t k = 0; k < n; k++) {
+        bytes[k] = (char)~bytes[k];
+        if (cn_tensors_open_memory(ctx, bytes, n, &t) == CN_OK) cn_tensors_close(t);
+        bytes[k] = (char)~bytes[k];
+    }
+    cn_free(bytes);
+}
+
 /* --- real files ---------------------------------------------------------------------------------- */
 
 static bool shared_path(char out[512], const char *name)
@@ -520,6 +554,7 @@ int main(void)
         cmocka_unit_test(damaged_pickles),
         cmocka_unit_test(tensors_that_lie),
         cmocka_unit_test(bombs),
+        cmocka_unit_test(files_of_before_1_6),
         cmocka_unit_test(zips_that_lie),
         cmocka_unit_test(mlsd_matches),
         cmocka_unit_test(pidinet_matches),
