@@ -1,18 +1,6 @@
-/* bench.c - `bench WORK [options]`: how long a work takes at SD 1.5's real sizes, on seeded weights.
- *
- *   draw     one step of UNet and ControlNet; --guidance runs both halves, --no-control the UNet alone
- *   decode   the VAE's decoder, one picture
- *   train    one training step of a ControlNet (bench_train.c): forward, backward, clipping, AdamW
- *   ops      each large operation of the three (bench_ops.c), as a table on a terminal or with --table
- *   optimizer  the passes of AdamW over memory (bench_optimizer.c)
- *   annotators  the annotators' networks, and Canny with --picture (bench_annotators.c)
- *
- * --px PX (512)  --batch N (1)  --runs N (3)  --dtype f32|bf16  --threads N (one per core)  --channels C (320:
- * the width of the first level; 32 makes a small network to try the program with)  --weights f32|f16|bf16
- * (how locked weights are kept; as --dtype)  --gradient-checkpointing (train: every block)
- * --use-8bit-adam (train)  --only NAME and --picture IMG (annotators).
- * One line of JSON per work: seconds of the fastest and the middle run, GFLOP/s of the fastest, the bytes
- * that were planned and the most that were resident.
+/* bench.c - `bench WORK [options]`: how long a work takes at SD 1.5's real sizes, on seeded weights; `bench --help`
+ * lists works and options. One line of JSON per work: seconds of the fastest and the middle run, GFLOP/s of the
+ * fastest, the bytes that were planned and the most that were resident.
  */
 #include "bench.h"
 #include "cli/restart.h"
@@ -197,42 +185,40 @@ static cn_status bench_decode(bench *b)
 /* --- the program ------------------------------------------------------------------------------------ */
 
 static const struct {
-    const char *name;
+    const char *name, *help;
     cn_status (*run)(bench *b);
 } works[] = {
-    {"draw", bench_draw}, {"decode", bench_decode},       {"train", bench_train},
-    {"ops", bench_ops},   {"optimizer", bench_optimizer}, {"annotators", bench_annotators},
+    {"draw", "one step of UNet and ControlNet", bench_draw},
+    {"decode", "the VAE's decoder, one picture", bench_decode},
+    {"train", "one training step of a ControlNet: forward, backward, AdamW", bench_train},
+    {"ops", "each large operation of these three", bench_ops},
+    {"optimizer", "AdamW's passes over memory", bench_optimizer},
+    {"annotators", "the annotators' networks, and Canny with --picture", bench_annotators},
+    {"model", "none is timed: writes a base and a ControlNet of these sizes to --out", bench_model},
 };
 
 /* SD 1.5's networks, the UNet's and ControlNet's widths scaled to `channels` at the first level. */
 static cn_status configure(bench *b, int64_t channels)
 {
     static const char widths[] = "{\"block_out_channels\": [128, 256, 512, 512]}";
-    json_t *empty = json_object(), *vae = NULL;
+    static const char text[] = "{\"hidden_size\": 768, \"intermediate_size\": 3072, "
+                               "\"num_attention_heads\": 12}";
+    json_t *empty = json_object(), *vae = NULL, *clip = NULL;
     cn_status s = cn_unet_config_read(b->ctx, empty, &b->unet);
     if (s == CN_OK) s = cn_controlnet_config_read(b->ctx, empty, &b->control);
     if (s == CN_OK) s = cn_json_load_memory(b->ctx, "vae", widths, sizeof widths - 1, &vae);
     if (s == CN_OK) s = cn_vae_config_read(b->ctx, vae, &b->vae);
+    if (s == CN_OK) s = cn_json_load_memory(b->ctx, "text", text, sizeof text - 1, &clip);
+    if (s == CN_OK) s = cn_clip_config_read(b->ctx, clip, &b->clip);
     json_decref(empty);
     json_decref(vae);
+    json_decref(clip);
     for (int i = 0; s == CN_OK && i < b->unet.levels; i++) {
         b->unet.channels[i] = b->unet.channels[i] / 320 * channels;
         b->control.encoder.channels[i] = b->control.encoder.channels[i] / 320 * channels;
     }
-    b->unet.context_dim = b->control.encoder.context_dim = 768;
+    b->unet.context_dim = b->control.encoder.context_dim = b->clip.hidden;
     return s;
-}
-
-static int usage(void)
-{
-    fprintf(stderr,
-            "usage: bench WORK [--px PX] [--batch N] [--runs N] [--dtype f32|bf16] [--threads N] "
-            "[--channels C] [--guidance] [--no-control] [--weights f32|f16|bf16] "
-            "[--gradient-checkpointing] [--use-8bit-adam] [--table] [--only NAME] "
-            "[--picture IMG]\nworks:");
-    for (size_t i = 0; i < CN_COUNT(works); i++) fprintf(stderr, " %s", works[i].name);
-    fputc('\n', stderr);
-    return 2;
 }
 
 static void print_log(void *user, cn_log_level level, const char *line)
@@ -242,85 +228,132 @@ static void print_log(void *user, cn_log_level level, const char *line)
     fprintf(stderr, "%s\n", line);
 }
 
+enum {
+    PX = 1,
+    BATCH,
+    RUNS,
+    DTYPE,
+    WEIGHTS,
+    THREADS,
+    CHANNELS,
+    GUIDANCE,
+    NO_CONTROL,
+    CHECKPOINTING,
+    ADAM8,
+    TABLE,
+    ONLY,
+    PICTURE,
+    OUT,
+    HELP
+};
+
+static const struct {
+    const char *name, *arg, *help;
+} options[] = {
+    [PX] = {"px", "PX", "side of the picture, a multiple of 64 (512)"},
+    [BATCH] = {"batch", "N", "pictures at once (1)"},
+    [RUNS] = {"runs", "N", "how often, behind one that isn't counted (3)"},
+    [DTYPE] = {"dtype", "TYPE", "what is computed in: f32 (default) or bf16"},
+    [WEIGHTS] = {"weights", "TYPE", "how locked weights are kept: f32, f16 or bf16 (as --dtype)"},
+    [THREADS] = {"threads", "N", "worker threads (one per core)"},
+    [CHANNELS] = {"channels", "C", "width of the first level (320); 32 for a quick try"},
+    [GUIDANCE] = {"guidance", NULL, "draw: both halves"},
+    [NO_CONTROL] = {"no-control", NULL, "draw: the UNet alone"},
+    [CHECKPOINTING] = {"gradient-checkpointing", NULL, "train: every block is computed again"},
+    [ADAM8] = {"use-8bit-adam", NULL, "train: moments in a byte each"},
+    [TABLE] = {"table", NULL, "ops: a table instead of JSON lines (always on a terminal)"},
+    [ONLY] = {"only", "NAME", "annotators: this network alone"},
+    [PICTURE] = {"picture", "IMG", "annotators: what Canny looks at"},
+    [OUT] = {"out", "DIR", "model: the folder that gets base/ and control/"},
+    [HELP] = {"help", NULL, "this"},
+};
+enum { N_OPTIONS = sizeof options / sizeof options[0] };
+
+static int usage(FILE *f)
+{
+    fputs("usage: bench WORK [options]\n\nStable Diffusion 1.5's sizes, seeded weights, no file "
+          "needed.\nPrints JSON lines: seconds, GFLOP/s, bytes planned and resident.\n\n",
+          f);
+    for (size_t i = 0; i < CN_COUNT(works); i++)
+        fprintf(f, "  %-10s %s\n", works[i].name, works[i].help);
+    fputc('\n', f);
+    for (int i = 1; i < N_OPTIONS; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "--%s %s", options[i].name,
+                 options[i].arg ? options[i].arg : "");
+        fprintf(f, "  %-25s %s\n", name, options[i].help);
+    }
+    return f == stdout ? 0 : 2;
+}
+
+typedef struct request {
+    bench b;
+    int64_t channels;
+    int threads;
+    bool own_storage;
+} request;
+
+static bool take_number(int o, int64_t v, request *r)
+{
+    bench *b = &r->b;
+    if (v < 1 || v > 16384) return false;
+    switch (o) {
+    case PX: b->px = v / 64 * 64; return b->px > 0;
+    case BATCH: b->batch = v; return true;
+    case RUNS: b->runs = (int)CN_MIN(v, BENCH_MAX_RUNS); return true;
+    case THREADS: r->threads = (int)v; return true;
+    default: r->channels = v; return true;
+    }
+}
+
+/* One option; false: its value is wrong. */
+static bool take(int o, const char *value, request *r)
+{
+    bench *b = &r->b;
+    switch (o) {
+    case DTYPE: return cn_weight_type_find(value, &b->dtype) && b->dtype != CN_F16;
+    case WEIGHTS: r->own_storage = true; return cn_weight_type_find(value, &b->storage);
+    case GUIDANCE: b->guidance = true; return true;
+    case NO_CONTROL: b->no_control = true; return true;
+    case CHECKPOINTING: b->checkpointing = true; return true;
+    case ADAM8: b->use_8bit_adam = true; return true;
+    case TABLE: b->table = true; return true;
+    case ONLY: b->only = value; return true;
+    case PICTURE: b->picture = value; return true;
+    case OUT: b->out = value; return true;
+    default: return take_number(o, strtoll(value, NULL, 10), r);
+    }
+}
+
+static int run(request *r, cn_status (*work)(bench *b))
+{
+    bench *b = &r->b;
+    if (!(b->ctx = cn_ctx_create(r->threads))) return 1;
+    cn_ctx_set_log(b->ctx, print_log, NULL);
+    cn_status s = cn_backend_cpu_create(b->ctx, &b->backend);
+    if (s == CN_OK) s = configure(b, r->channels);
+    if (s == CN_OK) s = work(b);
+    if (s != CN_OK) fprintf(stderr, "bench: %s\n", cn_error(b->ctx));
+    if (b->backend) b->backend->destroy(b->backend);
+    cn_ctx_destroy(b->ctx);
+    return s == CN_OK ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
-    enum {
-        PX = 1,
-        BATCH,
-        RUNS,
-        DTYPE,
-        THREADS,
-        CHANNELS,
-        NO_CONTROL,
-        GUIDANCE,
-        WEIGHTS,
-        CHECKPOINTING,
-        ADAM8,
-        TABLE,
-        ONLY,
-        PICTURE
-    };
-    static const struct option longs[] = {
-        {"px", required_argument, NULL, PX},
-        {"batch", required_argument, NULL, BATCH},
-        {"runs", required_argument, NULL, RUNS},
-        {"dtype", required_argument, NULL, DTYPE},
-        {"threads", required_argument, NULL, THREADS},
-        {"channels", required_argument, NULL, CHANNELS},
-        {"no-control", no_argument, NULL, NO_CONTROL},
-        {"guidance", no_argument, NULL, GUIDANCE},
-        {"weights", required_argument, NULL, WEIGHTS},
-        {"gradient-checkpointing", no_argument, NULL, CHECKPOINTING},
-        {"use-8bit-adam", no_argument, NULL, ADAM8},
-        {"table", no_argument, NULL, TABLE},
-        {"only", required_argument, NULL, ONLY},
-        {"picture", required_argument, NULL, PICTURE},
-        {0}};
+    struct option longs[N_OPTIONS] = {{0}};
+    request r = {.b = {.px = 512, .batch = 1, .runs = 3}, .channels = 320};
+    int o;
     cli_restart_with_short_spinning(argv);
-    bench b = {.px = 512, .batch = 1, .runs = 3};
-    int64_t channels = 320;
-    bool own_storage = false;
-    int threads = 0, o;
+    for (int i = 1; i < N_OPTIONS; i++)
+        longs[i - 1] = (struct option){options[i].name,
+                                       options[i].arg ? required_argument : no_argument, NULL, i};
     while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-        if (o == '?') return usage();
-        if (o == DTYPE) {
-            if (!cn_weight_type_find(optarg, &b.dtype) || b.dtype == CN_F16) return usage();
-            continue;
-        }
-        if (o == WEIGHTS) {
-            if (!cn_weight_type_find(optarg, &b.storage)) return usage();
-            own_storage = true;
-            continue;
-        }
-        if (o == ONLY || o == PICTURE) {
-            *(o == ONLY ? &b.only : &b.picture) = optarg;
-            continue;
-        }
-        int64_t v = optarg ? strtoll(optarg, NULL, 10) : 1;
-        if (v < 1 || v > 16384) return usage();
-        if (o == PX) b.px = v / 64 * 64;
-        if (o == BATCH) b.batch = v;
-        if (o == RUNS) b.runs = (int)CN_MIN(v, BENCH_MAX_RUNS);
-        if (o == THREADS) threads = (int)v;
-        if (o == CHANNELS) channels = v;
-        if (o == NO_CONTROL) b.no_control = true;
-        if (o == GUIDANCE) b.guidance = true;
-        if (o == CHECKPOINTING) b.checkpointing = true;
-        if (o == ADAM8) b.use_8bit_adam = true;
-        if (o == TABLE) b.table = true;
+        if (o == HELP) return usage(stdout);
+        if (o == '?' || !take(o, optarg, &r)) return usage(stderr);
     }
-    if (!own_storage) b.storage = b.dtype;
-    size_t work = 0;
-    while (work < CN_COUNT(works) &&
-           (optind >= argc || strcmp(works[work].name, argv[optind]) != 0))
-        work++;
-    if (work == CN_COUNT(works) || !b.px || !(b.ctx = cn_ctx_create(threads))) return usage();
-    cn_ctx_set_log(b.ctx, print_log, NULL);
-    cn_status s = cn_backend_cpu_create(b.ctx, &b.backend);
-    if (s == CN_OK) s = configure(&b, channels);
-    if (s == CN_OK) s = works[work].run(&b);
-    if (s != CN_OK) fprintf(stderr, "bench: %s\n", cn_error(b.ctx));
-    if (b.backend) b.backend->destroy(b.backend);
-    cn_ctx_destroy(b.ctx);
-    return s == CN_OK ? 0 : 1;
+    if (!r.own_storage) r.b.storage = r.b.dtype;
+    for (size_t i = 0; optind < argc && i < CN_COUNT(works); i++)
+        if (strcmp(works[i].name, argv[optind]) == 0) return run(&r, works[i].run);
+    return usage(stderr);
 }

@@ -13,11 +13,13 @@ typedef struct bench {
     cn_unet_config unet;
     cn_controlnet_config control;
     cn_vae_config vae;
+    cn_clip_config clip;
     int64_t px, batch;
     int runs;
     cn_dtype dtype, storage; /* computing; locked weights */
     bool no_control, guidance, checkpointing, use_8bit_adam, table;
     const char *only, *picture; /* annotators: one network; Canny's picture. NULL */
+    const char *out;            /* model: a folder; NULL: none given */
 } bench;
 
 /* Computing and storage types, for a set of which nothing is declared yet. */
@@ -40,6 +42,8 @@ void bench_report(const bench *b, const char *work, const bench_times *t, const 
 cn_status bench_train(bench *b) CN_CHECKED;
 /* Every convolution, product and attention above 1 GFLOP of drawing, decoding and training. */
 cn_status bench_ops(bench *b) CN_CHECKED;
+/* Writes the networks as folders. */
+cn_status bench_model(bench *b) CN_CHECKED;
 /* The optimizer's passes over memory. */
 cn_status bench_optimizer(bench *b) CN_CHECKED;
 
