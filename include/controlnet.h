@@ -415,6 +415,10 @@ typedef struct cn_pipeline_options {
     const char *weight_type;
     bool
         keep_loaded; /* weights stay in memory from picture to picture; else each network only while used */
+    /* 0: no limit. Else a drawing does what it needs to stay below it: keeps nothing loaded, guidance's halves
+     * in turn, weights in fewer bits unless weight_type is given, the VAE in tiles. CN_ENOMEM where nothing
+     * suffices, before anything is read; the error says what would. */
+    size_t max_memory_bytes;
 } cn_pipeline_options;
 
 /* Reads configurations, no weights. The pipeline belongs to ctx, one thread at a time. */
@@ -493,6 +497,30 @@ typedef struct cn_generate_options {
 /* 20 steps of ddim, cfg_scale 7.5, seed 0, one picture, everything else 0 or NULL. */
 void cn_generate_defaults(cn_generate_options *options);
 
+/* A stage of a drawing and what is in memory then. */
+typedef struct cn_generate_stage {
+    const char *name;        /* "text", "encoding", "sampling", "second pass", "decoding" */
+    size_t weight_bytes;     /* of the networks at hand */
+    size_t activation_bytes; /* what they compute on their way, and the result */
+    size_t scratch_bytes;    /* of the kernel that wants the most */
+    size_t total_bytes;      /* these, the process, pictures and features */
+} cn_generate_stage;
+
+enum { CN_GENERATE_STAGES = 6 };
+
+/* What a drawing takes. Stages follow one another, so the peak is that of the largest. */
+typedef struct cn_generate_plan {
+    size_t process_bytes; /* the program with its libraries, and pictures given */
+    cn_generate_stage stages[CN_GENERATE_STAGES];
+    int n_stages; /* text, the drawing's, the VAE's */
+    size_t peak_bytes;
+    const char *compute_type; /* "f32", "bf16" */
+    const char *text_type, *unet_type,
+        *vae_type;                     /* as most weights are kept: "f32", "f16", "bf16" */
+    bool keeps_loaded, halves_in_turn; /* halves of guidance */
+    int64_t vae_tile;                  /* pixels a side; 0: whole */
+} cn_generate_plan;
+
 /* How much of the text encoder a prompt takes. */
 typedef struct cn_prompt_usage {
     int64_t tokens; /* BOS and EOS not counted; an embedding counts its vectors */
@@ -511,11 +539,17 @@ typedef struct cn_generated {
      * reading counted in). */
     double total_s, sampling_s, text_s, encoding_s, decoding_s;
     cn_prompt_usage prompt, negative; /* negative: all 0 without guidance */
+    size_t planned_bytes;       /* under max_memory_bytes: the peak that was planned; else 0 */
+    size_t peak_resident_bytes; /* the most memory that the process ever had */
 } cn_generated;
 
 /* *out: cn_generated_destroy it. Nothing is written on failure. */
 cn_status cn_generate(cn_pipeline *p, const cn_generate_options *options, cn_generated **out);
 void cn_generated_destroy(cn_generated *g);
+/* What cn_generate would take with these options, and do under max_memory_bytes. Reads no weights, unless what
+ * the UNet predicts has to be found out from them. */
+cn_status cn_generate_dry_run(cn_pipeline *p, const cn_generate_options *options,
+                              cn_generate_plan *out);
 /* Sampling method i, NULL behind the last. */
 const char *cn_generate_sampler(int i);
 /* The method that a name stands for in stable-diffusion.cpp, diffusers (its class), stable-diffusion-webui or ComfyUI,

@@ -11,12 +11,17 @@
 
 /* --- the pipeline ----------------------------------------------------------------------------------- */
 
-void cn_pipeline_destroy(cn_pipeline *p)
+static void unload_all(cn_pipeline *p)
 {
-    if (!p) return;
     cn_pipeline_unload(p);
     cn_params_unload(&p->text);
     cn_params_unload(&p->vae);
+}
+
+void cn_pipeline_destroy(cn_pipeline *p)
+{
+    if (!p) return;
+    unload_all(p);
     for (int k = 0; k < p->n_controls; k++) cn_control_close(p->controls[k]);
     cn_inversions_free(&p->embeddings);
     cn_pipeline_loras_close(&p->loras);
@@ -77,7 +82,7 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     cn_pipeline *p = cn_alloc0(ctx, sizeof *p);
     if (!p) return CN_ENOMEM;
     p->ctx = ctx;
-    p->keep_loaded = o->keep_loaded;
+    p->max_memory_bytes = o->max_memory_bytes;
     cn_status s = cn_backend_cpu_create(ctx, &p->backend);
     if (s == CN_OK) s = cn_pipeline_precision(p, o);
     if (s == CN_OK) s = cn_base_open(ctx, o->model, &p->base);
@@ -136,6 +141,7 @@ static cn_status prepare(cn_job *j)
     cn_pipeline *p = j->p;
     cn_prompt_style style;
     int64_t width, height;
+    j->fit = cn_job_fit_asked(j);
     CN_TRY(cn_job_check(j));
     CN_TRY(cn_prompt_style_find(p->ctx, j->o->prompt_style, &style));
     CN_TRY(choose_loras(j, style == CN_PROMPT_WEBUI));
@@ -143,7 +149,9 @@ static cn_status prepare(cn_job *j)
     CN_TRY(cn_job_size(j, &width, &height));
     CN_TRY(cn_pass_open(j, width, height, j->o->steps, j->strength, &j->pass));
     CN_TRY(cn_pass_image(j, &j->pass));
-    return j->o->init_latents ? cn_pass_noise(j, &j->pass) : CN_OK;
+    if (j->o->init_latents) CN_TRY(cn_pass_noise(j, &j->pass));
+    const cn_prompt_job prompt = cn_job_prompt(j, NULL);
+    return cn_prompts_read(p->ctx, &prompt, &j->prompts);
 }
 
 static cn_status describe(const cn_job *j, cn_generated *g)
@@ -175,9 +183,20 @@ static cn_status open_result(cn_job *j, cn_generated *g)
     return describe(j, g);
 }
 
+/* Under a limit; says what had to be given up for it. */
+static cn_status fit_memory(cn_job *j)
+{
+    cn_generate_plan plan;
+    if (!j->p->max_memory_bytes) return CN_OK;
+    CN_TRY(cn_job_plan(j, &plan));
+    if (!j->fit.keep) unload_all(j->p);
+    return CN_OK;
+}
+
 static cn_status draw(cn_job *j, cn_generated *g)
 {
     CN_TRY(prepare(j));
+    CN_TRY(fit_memory(j));
     CN_TRY(open_result(j, g));
     CN_TRY(cn_job_encode_text(j));
     CN_TRY(cn_job_begin(j));
@@ -199,32 +218,55 @@ static void take_result(cn_job *j, double begun, cn_generated *g)
     g->encoding_s = j->encoding_s;
     g->decoding_s = j->decoding_s;
     g->total_s = cn_now_s() - begun;
+    g->planned_bytes = j->planned_bytes;
+    g->peak_resident_bytes = cn_peak_resident_bytes();
     g->prompt = j->text.prompt;
     g->negative = j->text.negative;
     j->text.prompt.cut_text = j->text.negative.cut_text = NULL; /* they go with the result */
 }
 
+static cn_job job_of(cn_pipeline *p, const cn_generate_options *o)
+{
+    cn_job j = {.p = p, .o = o, .guidance = o->cfg_scale > 1, .strength = 1};
+    if (o->init_image) j.strength = o->strength != 0 ? o->strength : o->mask ? 1 : 0.75;
+    j.hires_strength = o->hires_strength > 0 ? o->hires_strength : 0.7;
+    j.from_noise = !o->init_image || (o->mask && j.strength == 1);
+    cn_rng_seed(&j.rng, o->seed);
+    return j;
+}
+
+static void job_close(cn_job *j)
+{
+    cn_pass_close(&j->pass);
+    cn_prompts_destroy(j->prompts);
+    cn_pictured_text_free(&j->text);
+    cn_free(j->prompt);
+}
+
 cn_status cn_generate(cn_pipeline *p, const cn_generate_options *options, cn_generated **out)
 {
     double begun = cn_now_s();
-    cn_job j = {.p = p, .o = options, .guidance = options->cfg_scale > 1, .strength = 1};
-    if (options->init_image)
-        j.strength = options->strength != 0 ? options->strength : options->mask ? 1 : 0.75;
-    j.hires_strength = options->hires_strength > 0 ? options->hires_strength : 0.7;
-    j.from_noise = !options->init_image || (options->mask && j.strength == 1);
-    cn_rng_seed(&j.rng, options->seed);
+    cn_job j = job_of(p, options);
     cn_generated *g = cn_alloc0(p->ctx, sizeof *g);
     cn_status s = g ? draw(&j, g) : CN_ENOMEM;
     if (s == CN_OK) take_result(&j, begun, g);
-    cn_pass_close(&j.pass);
-    cn_pictured_text_free(&j.text);
-    cn_free(j.prompt);
+    job_close(&j);
     if (s != CN_OK) {
         cn_generated_destroy(g);
         return s;
     }
     *out = g;
     return CN_OK;
+}
+
+cn_status cn_generate_dry_run(cn_pipeline *p, const cn_generate_options *options,
+                              cn_generate_plan *out)
+{
+    cn_job j = job_of(p, options);
+    cn_status s = prepare(&j);
+    if (s == CN_OK) s = cn_job_plan(&j, out);
+    job_close(&j);
+    return s;
 }
 
 void cn_generated_destroy(cn_generated *g)

@@ -3,6 +3,7 @@
  *   pipeline_draw.c    opens a pipeline; cn_generate
  *   pipeline_inputs.c  options checked; sizes, conditions, masks and latents made ready
  *   pipeline_networks.c  networks' parameters: what they compute in and are kept as
+ *   pipeline_memory.c  what a drawing takes, and how it is made to fit a limit
  *   pipeline_stages.c  text, encoding, sampling, decoding
  */
 #ifndef CN_PIPELINE_DRAW_H
@@ -13,6 +14,20 @@
 #include "pipeline_lora.h"
 #include "pipeline_prompt.h"
 
+/* The networks' families, one of which is in memory at a time unless weights are kept loaded. */
+enum { CN_TEXT, CN_DRAWING, CN_VAE, CN_FAMILIES };
+
+/* What networks compute in, how weights are kept, and what else makes a drawing's stages take less memory. */
+typedef struct cn_fit {
+    cn_dtype compute;
+    cn_dtype storage; /* of weights, unless storage_auto */
+    bool storage_auto;
+    int bits[CN_FAMILIES]; /* of a weight at most, under storage_auto; 32: as without a limit */
+    bool keep;             /* weights stay from stage to stage and to the next picture */
+    bool halves_in_turn;   /* of guidance */
+    int64_t vae_tile;      /* latents a side; 0: whole */
+} cn_fit;
+
 struct cn_pipeline {
     cn_ctx *ctx;
     cn_backend *backend;
@@ -22,10 +37,9 @@ struct cn_pipeline {
     cn_pipeline_loras loras;
     cn_control_file *controls[CN_MAX_CONTROLS];
     int n_controls;
-    bool keep_loaded;
-    cn_dtype compute;
-    cn_dtype storage; /* of weights, unless storage_auto */
-    bool storage_auto;
+    size_t max_memory_bytes; /* 0: no limit */
+    size_t process_bytes;    /* without networks, as last measured */
+    cn_fit asked;            /* by the options, without regard to memory */
     /* NULL while not loaded */
     cn_params *text, *unet, *vae, *control[CN_MAX_CONTROLS];
     cn_draw *draw; /* over unet and control; kept for the next picture of the same sizes */
@@ -60,7 +74,10 @@ typedef struct cn_job {
     double strength, hires_strength;
     cn_rng rng;
     char *prompt; /* without LoRAs' tags */
+    cn_prompts *prompts;
     cn_pictured_text text;
+    cn_fit fit;
+    size_t planned_bytes; /* 0: no plan was made */
     cn_pass pass;
     double sampling_s, text_s, encoding_s, decoding_s;
 } cn_job;
@@ -93,8 +110,15 @@ void cn_signed_values(const uint8_t *rgb, float *out, int64_t n);
 /* Precision and weight type as the options name them. */
 cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o) CN_CHECKED;
 /* An empty parameter set for "text_encoder", "unet" or "vae", or for ControlNet k (network "controlnet"). */
-cn_status cn_pipeline_network(cn_pipeline *p, const char *network, int k,
+cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, const char *network, int k,
                               cn_params **out) CN_CHECKED;
+
+/* --- pipeline_memory.c ------------------------------------------------------------------------------ */
+
+/* As the options ask for it. */
+cn_fit cn_job_fit_asked(const cn_job *j);
+/* Plans the prepared job's stages: j->fit and *out. CN_ENOMEM, with what would fit, where nothing does. */
+cn_status cn_job_plan(cn_job *j, cn_generate_plan *out) CN_CHECKED;
 
 /* --- pipeline_stages.c ------------------------------------------------------------------------------ */
 
@@ -102,6 +126,13 @@ void cn_job_report(const cn_job *j, const char *stage, int done, int total);
 /* Weights and plans go. */
 void cn_pipeline_unload(cn_pipeline *p);
 void cn_params_unload(cn_params **params);
+
+/* What the files of drawing ask of text encoder, UNet with ControlNets, and VAE, for the job's own sizes. */
+cn_prompt_job cn_job_prompt(const cn_job *j, cn_params *text);
+cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const *control);
+cn_vae_spec cn_job_vae_spec(const cn_job *j, const cn_pass *pass, cn_params *vae);
+/* The second pass's size. */
+void cn_job_enlarged(const cn_job *j, int64_t *width, int64_t *height);
 
 cn_status cn_job_encode_text(cn_job *j) CN_CHECKED;
 /* The pass's first latents, from noise and the initial image. */

@@ -26,32 +26,45 @@ static cn_status find_precision(cn_pipeline *p, const char *name, cn_dtype *out)
 
 cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o)
 {
-    CN_TRY(find_precision(p, o->precision, &p->compute));
-    p->storage_auto = !o->weight_type || !strcmp(o->weight_type, "auto");
-    if (p->storage_auto) return CN_OK;
-    if (cn_weight_type_find(o->weight_type, &p->storage)) return CN_OK;
+    cn_fit *f = &p->asked;
+    *f = (cn_fit){.bits = {32, 32, 32}, .keep = o->keep_loaded};
+    CN_TRY(find_precision(p, o->precision, &f->compute));
+    f->storage_auto = !o->weight_type || !strcmp(o->weight_type, "auto");
+    if (f->storage_auto) return CN_OK;
+    if (cn_weight_type_find(o->weight_type, &f->storage)) return CN_OK;
     return cn_fail(p->ctx, CN_EINVAL, "weight type \"%s\": there is auto, f32, f16 and bf16",
                    o->weight_type);
 }
 
-static cn_status storage_of(const cn_pipeline *p, const char *network, int k, cn_dtype *out)
+static int family_of(const char *network)
 {
-    *out = p->storage;
-    if (!p->storage_auto) return CN_OK;
+    return !strcmp(network, "vae")            ? CN_VAE
+           : !strcmp(network, "text_encoder") ? CN_TEXT
+                                              : CN_DRAWING;
+}
+
+/* As its file has it, or in fewer bits. */
+static cn_status storage_of(const cn_pipeline *p, const cn_fit *f, const char *network, int k,
+                            cn_dtype *out)
+{
+    *out = f->storage;
+    if (!f->storage_auto) return CN_OK;
     if (!strcmp(network, "controlnet"))
         *out = cn_control_dtype(p->controls[k]);
     else
         CN_TRY(cn_base_dtype(p->ctx, p->base, network, out));
-    *out = cn_locked_type(p->compute, *out);
+    *out = cn_locked_type(f->compute, *out);
+    if (f->bits[family_of(network)] < 32 && *out == CN_F32) *out = CN_F16;
     return CN_OK;
 }
 
-cn_status cn_pipeline_network(cn_pipeline *p, const char *network, int k, cn_params **out)
+cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, const char *network, int k,
+                              cn_params **out)
 {
     cn_dtype storage;
-    CN_TRY(storage_of(p, network, k, &storage));
+    CN_TRY(storage_of(p, fit, network, k, &storage));
     CN_TRY(cn_params_create(p->ctx, network, out));
-    cn_params_set_compute(*out, p->compute);
+    cn_params_set_compute(*out, fit->compute);
     cn_params_set_storage(*out, storage);
     return CN_OK;
 }

@@ -14,6 +14,12 @@ typedef struct side {
     int n;
 } side;
 
+struct cn_prompts {
+    side sides[CN_MAX_PASSES][CN_TEXT_SIDES];
+    cn_prompt_style style;
+    int chunks; /* of the longest */
+};
+
 static void side_free(side *s)
 {
     for (int i = 0; s->prompts && i < s->n; i++) cn_prompt_destroy(s->prompts[i]);
@@ -122,50 +128,78 @@ static bool same_text(const side *first, const side *second)
            !strcmp(first->stages[0].text, second->stages[0].text);
 }
 
-static cn_status read_sides(cn_ctx *ctx, const cn_prompt_job *job, cn_prompt_style style,
-                            side sides[CN_MAX_PASSES][CN_TEXT_SIDES])
+static cn_status read_sides(cn_ctx *ctx, const cn_prompt_job *job, cn_prompts *p)
 {
     const cn_generate_options *o = job->options;
-    int passes = style == CN_PROMPT_WEBUI && o->hires_scale > 1 ? 2 : 1;
+    int passes = p->style == CN_PROMPT_WEBUI && o->hires_scale > 1 ? 2 : 1;
     for (int pass = 0; pass < passes; pass++) {
-        CN_TRY(read_side(ctx, job, style, pass, job->prompt, &sides[pass][CN_COND]));
+        side *sides = p->sides[pass];
+        CN_TRY(read_side(ctx, job, p->style, pass, job->prompt, &sides[CN_COND]));
         if (job->guidance)
-            CN_TRY(read_side(ctx, job, style, pass, o->negative_prompt, &sides[pass][CN_UNCOND]));
+            CN_TRY(read_side(ctx, job, p->style, pass, o->negative_prompt, &sides[CN_UNCOND]));
+        for (int i = 0; i < CN_TEXT_SIDES; i++)
+            for (int k = 0; k < sides[i].n; k++)
+                p->chunks = CN_MAX(p->chunks, sides[i].prompts[k]->n_chunks);
     }
     return CN_OK;
 }
 
-static cn_status encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job,
-                        side sides[CN_MAX_PASSES][CN_TEXT_SIDES], cn_pictured_text *out)
+cn_status cn_prompts_read(cn_ctx *ctx, const cn_prompt_job *job, cn_prompts **out)
 {
-    const cn_generate_options *o = job->options;
-    cn_prompt_style style;
-    int chunks = 1;
-    CN_TRY(cn_prompt_style_find(ctx, o->prompt_style, &style));
-    CN_TRY(read_sides(ctx, job, style, sides));
-    CN_TRY(usage_of(ctx, &sides[0][CN_COND], &out->prompt));
-    if (job->guidance) CN_TRY(usage_of(ctx, &sides[0][CN_UNCOND], &out->negative));
-    for (int pass = 0; pass < CN_MAX_PASSES; pass++)
-        for (int i = 0; i < CN_TEXT_SIDES; i++)
-            for (int k = 0; k < sides[pass][i].n; k++)
-                chunks = CN_MAX(chunks, sides[pass][i].prompts[k]->n_chunks);
-    out->length = chunks * job->text.clip->max_positions;
-    for (int pass = 0; pass < CN_MAX_PASSES; pass++)
-        for (int i = 0; i < CN_TEXT_SIDES; i++) {
-            const side *s = &sides[pass][i];
-            if (!s->n || (pass && same_text(&sides[0][i], s))) continue;
-            /* diffusers leaves out layers for the prompt alone, webui for both. */
-            job->text.skip = i == CN_COND || style == CN_PROMPT_WEBUI ? o->clip_skip : 0;
-            CN_TRY(encode_side(ctx, be, job, s, chunks, &out->staged[pass][i]));
-        }
+    cn_prompts *p = cn_alloc0(ctx, sizeof *p);
+    if (!p) return CN_ENOMEM;
+    p->chunks = 1;
+    cn_status s = cn_prompt_style_find(ctx, job->options->prompt_style, &p->style);
+    if (s == CN_OK) s = read_sides(ctx, job, p);
+    if (s != CN_OK) {
+        cn_prompts_destroy(p);
+        return s;
+    }
+    *out = p;
     return CN_OK;
 }
 
-cn_status cn_prompts_encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, cn_pictured_text *out)
+void cn_prompts_destroy(cn_prompts *p)
 {
-    side sides[CN_MAX_PASSES][CN_TEXT_SIDES] = {0};
-    cn_status s = encode(ctx, be, job, sides, out);
+    if (!p) return;
     for (int pass = 0; pass < CN_MAX_PASSES; pass++)
-        for (int i = 0; i < CN_TEXT_SIDES; i++) side_free(&sides[pass][i]);
-    return s;
+        for (int i = 0; i < CN_TEXT_SIDES; i++) side_free(&p->sides[pass][i]);
+    cn_free(p);
+}
+
+int64_t cn_prompts_length(const cn_prompts *p, const cn_clip_config *clip)
+{
+    return p->chunks * clip->max_positions;
+}
+
+/* diffusers leaves out layers for the prompt alone, webui for both. */
+static int skip_of(const cn_prompts *p, const cn_prompt_job *job, int which)
+{
+    return which == CN_COND || p->style == CN_PROMPT_WEBUI ? job->options->clip_skip : 0;
+}
+
+cn_status cn_prompts_plan(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, const cn_prompts *p,
+                          cn_plan_info *out)
+{
+    int most = 1;
+    for (int pass = 0; pass < CN_MAX_PASSES; pass++)
+        for (int i = 0; i < CN_TEXT_SIDES; i++) most = CN_MAX(most, p->sides[pass][i].n);
+    job->text.skip = skip_of(p, job, job->guidance ? CN_UNCOND : CN_COND);
+    return cn_text_plan(ctx, be, &job->text, most, out);
+}
+
+cn_status cn_prompts_encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, const cn_prompts *p,
+                            cn_pictured_text *out)
+{
+    CN_TRY(usage_of(ctx, &p->sides[0][CN_COND], &out->prompt));
+    if (job->guidance) CN_TRY(usage_of(ctx, &p->sides[0][CN_UNCOND], &out->negative));
+    out->length = cn_prompts_length(p, job->text.clip);
+    for (int pass = 0; pass < CN_MAX_PASSES; pass++)
+        for (int i = 0; i < CN_TEXT_SIDES; i++) {
+            const side *s = &p->sides[pass][i];
+            if (!s->n || (pass && same_text(&p->sides[0][i], s))) continue;
+            job->text.skip = skip_of(p, job, i);
+            CN_TRY(encode_side(ctx, be, job, s, p->chunks, &out->staged[pass][i]));
+        }
+    return CN_OK;
 }

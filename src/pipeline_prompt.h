@@ -32,8 +32,17 @@ typedef struct cn_prompt_job {
 
 /* "plain" or "webui"; NULL: plain. */
 cn_status cn_prompt_style_find(cn_ctx *ctx, const char *name, cn_prompt_style *out) CN_CHECKED;
+/* Both prompts as the text encoder gets them; no weights are read. */
+typedef struct cn_prompts cn_prompts;
+cn_status cn_prompts_read(cn_ctx *ctx, const cn_prompt_job *job, cn_prompts **out) CN_CHECKED;
+void cn_prompts_destroy(cn_prompts *p);
+/* Tokens of the features, the same for both: chunks times the encoder's positions. */
+int64_t cn_prompts_length(const cn_prompts *p, const cn_clip_config *clip);
+/* Declares the encoder's parameters and tells what encoding takes beside them. */
+cn_status cn_prompts_plan(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, const cn_prompts *p,
+                          cn_plan_info *out) CN_CHECKED;
 /* *out: cn_pictured_text_free, also after a failure. */
-cn_status cn_prompts_encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job,
+cn_status cn_prompts_encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, const cn_prompts *p,
                             cn_pictured_text *out) CN_CHECKED;
 void cn_pictured_text_free(cn_pictured_text *t);
 /* What pass 0 or 1 draws with. */

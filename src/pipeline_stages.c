@@ -37,23 +37,29 @@ static cn_status load_text(void *user, cn_params *params)
     return cn_base_load(p->ctx, p->base, p->backend, params);
 }
 
+cn_prompt_job cn_job_prompt(const cn_job *j, cn_params *text)
+{
+    cn_pipeline *p = j->p;
+    return (cn_prompt_job){.options = j->o,
+                           .prompt = j->prompt,
+                           .guidance = j->guidance,
+                           .embeddings = &p->embeddings,
+                           .text = {.clip = &p->base->clip,
+                                    .params = text,
+                                    .tokenizer = p->tokenizer,
+                                    .load = load_text,
+                                    .user = p}};
+}
+
 cn_status cn_job_encode_text(cn_job *j)
 {
     cn_pipeline *p = j->p;
     double begun = cn_now_s();
     cn_job_report(j, "text", 0, 1);
-    if (!p->text) CN_TRY(cn_pipeline_network(p, "text_encoder", 0, &p->text));
-    cn_prompt_job prompts = {.options = j->o,
-                             .prompt = j->prompt,
-                             .guidance = j->guidance,
-                             .embeddings = &p->embeddings,
-                             .text = {.clip = &p->base->clip,
-                                      .params = p->text,
-                                      .tokenizer = p->tokenizer,
-                                      .load = load_text,
-                                      .user = p}};
-    cn_status s = cn_prompts_encode(p->ctx, p->backend, &prompts, &j->text);
-    if (!p->keep_loaded || s != CN_OK) cn_params_unload(&p->text);
+    if (!p->text) CN_TRY(cn_pipeline_network(p, &j->fit, "text_encoder", 0, &p->text));
+    cn_prompt_job prompt = cn_job_prompt(j, p->text);
+    cn_status s = cn_prompts_encode(p->ctx, p->backend, &prompt, j->prompts, &j->text);
+    if (!j->fit.keep || s != CN_OK) cn_params_unload(&p->text);
     if (s == CN_OK) cn_job_report(j, "text", 1, 1);
     j->text_s = cn_now_s() - begun;
     return s;
@@ -61,18 +67,20 @@ cn_status cn_job_encode_text(cn_job *j)
 
 /* --- the VAE ---------------------------------------------------------------------------------------- */
 
+cn_vae_spec cn_job_vae_spec(const cn_job *j, const cn_pass *pass, cn_params *vae)
+{
+    return (cn_vae_spec){.config = &j->p->base->vae,
+                         .params = vae,
+                         .latent_h = pass->latent_h,
+                         .latent_w = pass->latent_w,
+                         .tile = j->fit.vae_tile};
+}
+
 static cn_status vae_spec(cn_job *j, const cn_pass *pass, cn_vae_spec *out)
 {
     cn_pipeline *p = j->p;
-    int64_t factor = cn_vae_factor(&p->base->vae), tile = 0;
-    if (j->o->vae_tiling)
-        tile = j->o->vae_tile_size ? j->o->vae_tile_size / factor : p->base->unet.sample_size;
-    if (!p->vae) CN_TRY(cn_pipeline_network(p, "vae", 0, &p->vae));
-    *out = (cn_vae_spec){.config = &p->base->vae,
-                         .params = p->vae,
-                         .latent_h = pass->latent_h,
-                         .latent_w = pass->latent_w,
-                         .tile = tile};
+    if (!p->vae) CN_TRY(cn_pipeline_network(p, &j->fit, "vae", 0, &p->vae));
+    *out = cn_job_vae_spec(j, pass, p->vae);
     return CN_OK;
 }
 
@@ -85,9 +93,9 @@ static cn_status load_vae(cn_pipeline *p)
     return CN_OK;
 }
 
-static void leave_vae(cn_pipeline *p, cn_status s)
+static void leave_vae(const cn_job *j, cn_status s)
 {
-    if (!p->keep_loaded || s != CN_OK) cn_params_unload(&p->vae);
+    if (!j->fit.keep || s != CN_OK) cn_params_unload(&j->p->vae);
 }
 
 static cn_status open_encoder(cn_job *j, const cn_pass *pass, cn_encode **out)
@@ -120,7 +128,7 @@ cn_status cn_job_decode(cn_job *j, cn_image **images)
     if (s == CN_OK) s = load_vae(j->p);
     if (s == CN_OK) s = decode_images(j, d, images);
     cn_decode_destroy(d);
-    leave_vae(j->p, s);
+    leave_vae(j, s);
     j->decoding_s += cn_now_s() - begun;
     return s;
 }
@@ -211,7 +219,7 @@ cn_status cn_job_begin(cn_job *j)
     if (s == CN_OK) s = draw_start(j, pass, e, sample);
     if (s == CN_OK && pass->image) cn_job_report(j, "encoding", 1, 1);
     cn_encode_destroy(e);
-    leave_vae(j->p, s);
+    leave_vae(j, s);
     cn_free(sample);
     if (s == CN_OK) s = mix_start(j, pass);
     if (pass->image) j->encoding_s += cn_now_s() - begun;
@@ -223,7 +231,8 @@ cn_status cn_job_begin(cn_job *j)
 static bool same_drawing(const cn_draw_spec *a, const cn_draw_spec *b)
 {
     bool same = a->batch == b->batch && a->latent_h == b->latent_h && a->latent_w == b->latent_w &&
-                a->guidance == b->guidance && a->context_length == b->context_length;
+                a->guidance == b->guidance && a->halves_in_turn == b->halves_in_turn &&
+                a->context_length == b->context_length;
     for (int k = 0; k < a->n_controls; k++)
         same = same && a->controls[k].cond_only == b->controls[k].cond_only;
     return same;
@@ -247,26 +256,33 @@ static cn_status load_drawing(cn_job *j, const cn_draw_spec *spec, bool fresh)
     return CN_OK;
 }
 
+cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const *control)
+{
+    const cn_pipeline *p = j->p;
+    cn_draw_spec spec = {.unet = &p->base->unet,
+                         .unet_params = unet,
+                         .n_controls = p->n_controls,
+                         .batch = j->o->batch,
+                         .latent_h = j->pass.latent_h,
+                         .latent_w = j->pass.latent_w,
+                         .context_length = cn_prompts_length(j->prompts, &p->base->clip),
+                         .guidance = j->guidance,
+                         .halves_in_turn = j->fit.halves_in_turn};
+    for (int k = 0; k < p->n_controls; k++)
+        spec.controls[k] = (cn_draw_control){
+            .config = &p->controls[k]->config, .params = control[k], .cond_only = cond_only(j, k)};
+    return spec;
+}
+
 /* Plans for this pass's sizes; reads the weights unless they are there. */
 static cn_status prepare_drawing(cn_job *j)
 {
     cn_pipeline *p = j->p;
     bool fresh = !p->unet;
-    cn_draw_spec spec = {.unet = &p->base->unet,
-                         .n_controls = p->n_controls,
-                         .batch = j->o->batch,
-                         .latent_h = j->pass.latent_h,
-                         .latent_w = j->pass.latent_w,
-                         .context_length = j->text.length,
-                         .guidance = j->guidance};
-    if (fresh) CN_TRY(cn_pipeline_network(p, "unet", 0, &p->unet));
-    for (int k = 0; k < p->n_controls; k++) {
-        if (fresh) CN_TRY(cn_pipeline_network(p, "controlnet", k, &p->control[k]));
-        spec.controls[k] = (cn_draw_control){.config = &p->controls[k]->config,
-                                             .params = p->control[k],
-                                             .cond_only = cond_only(j, k)};
-    }
-    spec.unet_params = p->unet;
+    if (fresh) CN_TRY(cn_pipeline_network(p, &j->fit, "unet", 0, &p->unet));
+    for (int k = 0; fresh && k < p->n_controls; k++)
+        CN_TRY(cn_pipeline_network(p, &j->fit, "controlnet", k, &p->control[k]));
+    cn_draw_spec spec = cn_job_draw_spec(j, p->unet, p->control);
     if (p->draw && same_drawing(&p->drawn, &spec)) return CN_OK;
     cn_draw_destroy(p->draw);
     p->draw = NULL;
@@ -333,7 +349,7 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
         j->sampling_s += cn_now_s() - begun;
     }
     if (s == CN_OK) s = check_latents(j);
-    if (!p->keep_loaded || s != CN_OK) cn_pipeline_unload(p);
+    if (!j->fit.keep || s != CN_OK) cn_pipeline_unload(p);
     return s;
 }
 
@@ -385,7 +401,7 @@ static cn_status enlarge_pictures(cn_job *j, cn_pass *next)
     }
     if (s == CN_OK) s = encode_larger(j, next, e, images, samples, values);
     cn_encode_destroy(e);
-    leave_vae(j->p, s);
+    leave_vae(j, s);
     for (int i = 0; images && i < j->o->batch; i++) cn_image_destroy(images[i]);
     cn_free(images);
     cn_free(samples);
@@ -394,14 +410,19 @@ static cn_status enlarge_pictures(cn_job *j, cn_pass *next)
     return s;
 }
 
+void cn_job_enlarged(const cn_job *j, int64_t *width, int64_t *height)
+{
+    int64_t factor = cn_vae_factor(&j->p->base->vae);
+    *width = (int64_t)llround((double)j->pass.latent_w * j->o->hires_scale) * factor;
+    *height = (int64_t)llround((double)j->pass.latent_h * j->o->hires_scale) * factor;
+}
+
 cn_status cn_job_enlarge(cn_job *j)
 {
     const cn_generate_options *o = j->o;
-    const cn_pass *pass = &j->pass;
-    int64_t factor = cn_vae_factor(&j->p->base->vae);
-    int64_t width = (int64_t)llround((double)pass->latent_w * o->hires_scale) * factor;
-    int64_t height = (int64_t)llround((double)pass->latent_h * o->hires_scale) * factor;
+    int64_t width, height;
     cn_pass next = {0};
+    cn_job_enlarged(j, &width, &height);
     CN_TRY(cn_image_check_size(j->p->ctx, width, height));
     cn_status s = cn_pass_open(j, width, height, o->hires_steps ? o->hires_steps : o->steps,
                                j->hires_strength, &next);

@@ -53,6 +53,9 @@ int cli_usage_error(const cli_parser *p, const char *fmt, ...)
 bool cli_int(const cli_parser *p, int i, int64_t min, int64_t max, int64_t *out);
 bool cli_number(const cli_parser *p, int i, double min, double max, double *out);
 bool cli_uint64(const cli_parser *p, int i, uint64_t *out);
+/* A number of bytes above 0, with K, M, G or T (of 1024) behind it: "8G", "1.5G". */
+bool cli_size(const cli_parser *p, int i, size_t *out);
+double cli_gib(size_t bytes);
 /* Whether p->value is one of these (NULL at the end); false after reporting a wrong one. */
 bool cli_one_of(const cli_parser *p, int i, const char *const *names);
 

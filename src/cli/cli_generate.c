@@ -65,6 +65,8 @@ enum {
     OPT_FROM,
     OPT_OUTPUT,
     OPT_GRID,
+    OPT_MEMORY,
+    OPT_DRY_RUN,
     OPT_THREADS,
     OPT_VERBOSE,
     OPT_JSON
@@ -171,6 +173,10 @@ static const cli_option options[] = {
     [OPT_OUTPUT] = {"output", 'o', "OUT.png",
                     "(output.png); OUT_0.png, OUT_1.png, ... for several pictures"},
     [OPT_GRID] = {"grid", 0, NULL, "OUT_grid.png too: the batch side by side"},
+    [OPT_MEMORY] = {"max-memory", 0, "SIZE",
+                    "stay below it (3G, 800M), at a cost in time, then quality:\n"
+                    "guidance's halves in turn, smaller weights, the VAE in tiles"},
+    [OPT_DRY_RUN] = {"dry-run", 0, NULL, "say what the drawing takes in memory; draw nothing"},
     [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
     [OPT_VERBOSE] = {"verbose", 'v', NULL, "what was done with the prompts"},
     [OPT_JSON] = {"json", 0, NULL, "results as JSON lines"},
@@ -382,6 +388,8 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_EMBEDDINGS_DIR: r->pipeline.embeddings_dir = p->value; return true;
     case OPT_VERBOSE: return r->verbose = true;
     case OPT_OUTPUT: r->output = p->value; return true;
+    case OPT_MEMORY: return cli_size(p, id, &r->pipeline.max_memory_bytes);
+    case OPT_DRY_RUN: r->dry_run = true; return true;
     case OPT_GRID: return r->grid = true;
     case OPT_THREADS: return parse_int(p, id, 1, 1024, &r->threads);
     case OPT_JSON: return r->json = true;
@@ -512,6 +520,7 @@ static int generate(cli_parser *p, const recipe *given, recipe *whole, recipe *p
         if (!recipe_add(parsed, whole->list[i].id, whole->list[i].value)) return CLI_FAILED;
     if (!parse_list(p, parsed, true, &r) || !parse_list(p, given, false, &r)) return CLI_USAGE;
     if (!check_request(p, &r)) return CLI_USAGE;
+    if (r.dry_run) return generate_run(&r);
     if (!generate_can_write(&r) || !choose_seed(&r, whole)) return CLI_FAILED;
     char *text = recipe_text(p, whole);
     r.recipe = text;

@@ -30,7 +30,7 @@ typedef struct request {
     const char *output;
     const char *recipe; /* goes into the pictures; NULL: none */
     int threads;
-    bool json, verbose, has_seed, grid;
+    bool json, verbose, has_seed, grid, dry_run;
 } request;
 
 /* False after a message: a file of the request's can't be written. */

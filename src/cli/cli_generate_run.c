@@ -75,6 +75,11 @@ static void print_result(const request *r, const cn_generated *g, int i, const c
                               "decoding_seconds", g->decoding_s, "total_seconds", g->total_s);
     if (line) json_object_update(line, times);
     json_decref(times);
+    if (line && g->planned_bytes)
+        json_object_set_new(line, "planned_bytes", json_integer((json_int_t)g->planned_bytes));
+    if (line)
+        json_object_set_new(line, "peak_resident_bytes",
+                            json_integer((json_int_t)g->peak_resident_bytes));
     if (line) json_object_set_new(line, "prompt", usage_json(&g->prompt));
     if (line && g->negative.chunks)
         json_object_set_new(line, "negative_prompt", usage_json(&g->negative));
@@ -135,11 +140,70 @@ static int save_all(cn_ctx *ctx, const request *r, const cn_generated *g)
     return r->grid ? save_grid(ctx, r, g, text) : CLI_DONE;
 }
 
+/* --- a plan ----------------------------------------------------------------------------------------- */
+
+static json_t *stage_json(const cn_generate_stage *s)
+{
+    return json_pack("{s:s, s:I, s:I, s:I, s:I}", "stage", s->name, "weight_bytes",
+                     (json_int_t)s->weight_bytes, "activation_bytes",
+                     (json_int_t)s->activation_bytes, "scratch_bytes", (json_int_t)s->scratch_bytes,
+                     "total_bytes", (json_int_t)s->total_bytes);
+}
+
+static void print_plan_json(const cn_generate_plan *p)
+{
+    json_t *line = json_pack(
+        "{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:b, s:I}", "event", "plan", "peak_bytes",
+        (json_int_t)p->peak_bytes, "process_bytes", (json_int_t)p->process_bytes, "compute_type",
+        p->compute_type, "text_type", p->text_type, "unet_type", p->unet_type, "vae_type",
+        p->vae_type, "halves_in_turn", p->halves_in_turn, "vae_tile_px", (json_int_t)p->vae_tile);
+    json_t *stages = json_array();
+    for (int i = 0; i < p->n_stages; i++) json_array_append_new(stages, stage_json(&p->stages[i]));
+    if (line) json_object_set_new(line, "stages", stages);
+    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    printf("%s\n", text ? text : "{}");
+    free(text);
+    json_decref(line);
+}
+
+static void print_plan(const cn_generate_plan *p)
+{
+    printf("memory: %.3f GiB at most, %.3f of them program, libraries and pictures\n",
+           cli_gib(p->peak_bytes), cli_gib(p->process_bytes));
+    printf("  %-12s %9s %12s %9s %9s   GiB\n", "stage", "weights", "activations", "scratch",
+           "in all");
+    for (int i = 0; i < p->n_stages; i++) {
+        const cn_generate_stage *s = &p->stages[i];
+        printf("  %-12s %9.3f %12.3f %9.3f %9.3f\n", s->name, cli_gib(s->weight_bytes),
+               cli_gib(s->activation_bytes), cli_gib(s->scratch_bytes), cli_gib(s->total_bytes));
+    }
+    printf("computed in %s; weights kept in %s (text encoder), %s (UNet, ControlNets), %s (VAE)\n",
+           p->compute_type, p->text_type, p->unet_type, p->vae_type);
+    if (p->halves_in_turn) puts("guidance's halves in turn");
+    if (p->vae_tile) printf("the VAE in tiles of %lld pixels\n", (long long)p->vae_tile);
+}
+
 /* --- the command ------------------------------------------------------------------------------------ */
 
 static void show_progress(void *user, const char *stage, int done, int total)
 {
     cli_progress_show(user, stage, done, total);
+}
+
+static int plan(cn_ctx *ctx, const request *r)
+{
+    cn_pipeline *pipeline = NULL;
+    cn_generate_plan p;
+    int status = CLI_DONE;
+    if (cn_pipeline_create(ctx, &r->pipeline, &pipeline) != CN_OK ||
+        cn_generate_dry_run(pipeline, &r->generate, &p) != CN_OK)
+        status = cli_failed(ctx, "generate");
+    else if (r->json)
+        print_plan_json(&p);
+    else
+        print_plan(&p);
+    cn_pipeline_destroy(pipeline);
+    return status;
 }
 
 static int draw(cn_ctx *ctx, request *r)
@@ -221,7 +285,7 @@ static int draw_with_images(cn_ctx *ctx, request *r)
         r->generate.controls = controls;
         r->generate.init_image = in.init;
         r->generate.mask = in.mask;
-        status = draw(ctx, r);
+        status = r->dry_run ? plan(ctx, r) : draw(ctx, r);
     } else {
         status = cli_failed(ctx, "generate");
     }

@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -164,28 +163,6 @@ typedef struct request {
 
 /* --- options -------------------------------------------------------------------------------------- */
 
-static bool parse_size(const cli_parser *p, int id, size_t *out)
-{
-    char *end;
-    errno = 0;
-    const double v = strtod(p->value, &end);
-    double unit = 1;
-    if (*end && strchr("kKmMgGtT", *end)) {
-        unit = *end == 'k' || *end == 'K'   ? 1024.0
-               : *end == 'm' || *end == 'M' ? 1048576.0
-               : *end == 'g' || *end == 'G' ? 1073741824.0
-                                            : 1099511627776.0;
-        end++;
-    }
-    if (end != p->value && !*end && v > 0 && v * unit < 9e18) {
-        *out = (size_t)(v * unit);
-        return true;
-    }
-    cli_usage_error(p, "--%s %s: a size such as 8G or 500M is expected", p->options[id].name,
-                    p->value);
-    return false;
-}
-
 static bool parse_file(const cli_parser *p, int id, cn_train_options *o)
 {
     switch (id) {
@@ -240,7 +217,7 @@ static bool parse_number(const cli_parser *p, int id, cn_train_options *o)
     case OPT_SAMPLING: return cli_int(p, id, 1, 1000, &o->validation_sampling_steps);
     case OPT_GUIDANCE: return cli_number(p, id, 0, 100, &o->validation_guidance_scale);
     case OPT_WORKERS: return cli_int(p, id, 0, 64, &o->dataloader_num_workers);
-    case OPT_MEMORY: return parse_size(p, id, &o->max_memory_bytes);
+    case OPT_MEMORY: return cli_size(p, id, &o->max_memory_bytes);
     default: return false;
     }
 }
@@ -327,11 +304,6 @@ static void end_line(display *d)
     d->line_open = false;
 }
 
-static double gib(size_t bytes)
-{
-    return (double)bytes / 1073741824.0;
-}
-
 static void print_step(display *d, const cn_train_progress *p)
 {
     const long eta = (long)p->eta_seconds;
@@ -340,7 +312,7 @@ static void print_step(display *d, const cn_train_progress *p)
             "%.1f images/s  %.2f GiB  %ld:%02ld:%02ld left%s",
             d->terminal ? "\r" : "", (long long)p->done, (long long)p->total, p->loss, p->loss_mean,
             p->lr, p->step_seconds, 1e3 * p->data_wait_seconds, p->images_per_second,
-            gib(p->resident_bytes), eta / 3600, eta / 60 % 60, eta % 60,
+            cli_gib(p->resident_bytes), eta / 3600, eta / 60 % 60, eta % 60,
             d->terminal ? "\x1b[K" : "\n");
     d->line_open = d->terminal;
     fflush(stderr);
@@ -402,12 +374,12 @@ static void print_plan(const cn_train_plan *p)
         {"activations and scratch", p->compute_type, p->activation_bytes},
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
-        fprintf(stderr, "  %-24s %8.3f GiB  %s\n", parts[i].what, gib(parts[i].bytes),
+        fprintf(stderr, "  %-24s %8.3f GiB  %s\n", parts[i].what, cli_gib(parts[i].bytes),
                 parts[i].note);
-    fprintf(stderr, "  %-24s %8.3f GiB\n", "while encoding", gib(p->encoding_bytes));
-    fprintf(stderr, "  %-24s %8.3f GiB\n", "while training", gib(p->training_bytes));
+    fprintf(stderr, "  %-24s %8.3f GiB\n", "while encoding", cli_gib(p->encoding_bytes));
+    fprintf(stderr, "  %-24s %8.3f GiB\n", "while training", cli_gib(p->training_bytes));
     if (p->validation_bytes)
-        fprintf(stderr, "  %-24s %8.3f GiB\n", "while validating", gib(p->validation_bytes));
+        fprintf(stderr, "  %-24s %8.3f GiB\n", "while validating", cli_gib(p->validation_bytes));
 }
 
 /* Encoding and validations come on top. */
@@ -429,8 +401,8 @@ static void show_plan(void *user, const cn_train_plan *p)
     fprintf(stderr,
             "memory: %.2f GiB at most (%lld million trained weights, %d of %d blocks computed "
             "again, %.0f GFLOP per pass)\n",
-            gib(p->peak_bytes), (long long)(p->trained / 1000000), p->recomputed_blocks, p->blocks,
-            p->gflop_per_pass);
+            cli_gib(p->peak_bytes), (long long)(p->trained / 1000000), p->recomputed_blocks,
+            p->blocks, p->gflop_per_pass);
     if (d->dry_run) print_plan(p);
     if (d->dry_run) print_time(p);
     if (!d->json) return;
@@ -467,7 +439,7 @@ static void print_result(const request *r, const cn_train_result *result)
         return;
     }
     printf("%lld steps in %.1f s, %.2f GiB, loss %.4f", (long long)result->steps, result->seconds,
-           gib(result->peak_resident_bytes), result->final_loss);
+           cli_gib(result->peak_resident_bytes), result->final_loss);
     if (result->has_agreement)
         printf(", agreement %.3f with control, %.3f without", result->agreement_with_control,
                result->agreement_without_control);

@@ -218,3 +218,30 @@ bool cli_one_of(const cli_parser *p, int i, const char *const *names)
     cli_usage_error(p, "--%s %s: there is %s", p->options[i].name, p->value, list);
     return false;
 }
+
+bool cli_size(const cli_parser *p, int i, size_t *out)
+{
+    char *end;
+    errno = 0;
+    const double v = strtod(p->value, &end);
+    double unit = 1;
+    if (*end && strchr("kKmMgGtT", *end)) {
+        unit = *end == 'k' || *end == 'K'   ? 1024.0
+               : *end == 'm' || *end == 'M' ? 1048576.0
+               : *end == 'g' || *end == 'G' ? 1073741824.0
+                                            : 1099511627776.0;
+        end++;
+    }
+    if (end != p->value && !*end && v > 0 && v * unit < 9e18) {
+        *out = (size_t)(v * unit);
+        return true;
+    }
+    cli_usage_error(p, "--%s %s: a size such as 8G or 500M is expected", p->options[i].name,
+                    p->value);
+    return false;
+}
+
+double cli_gib(size_t bytes)
+{
+    return (double)bytes / 1073741824.0;
+}

@@ -77,7 +77,7 @@ cn_status cn_control_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *spe
     cn_control *u = cn_alloc0(ctx, sizeof *u);
     if (!u) return CN_ENOMEM;
     u->ctx = ctx;
-    u->n = spec->batch * (spec->guidance && !c->cond_only ? 2 : 1);
+    u->n = spec->batch * (spec->guidance && !spec->halves_in_turn && !c->cond_only ? 2 : 1);
     cn_status s = build_hint(u, spec, c);
     if (s == CN_OK) s = cn_plan_create(ctx, u->hint.graph, be, &u->hint.y, 1, false, &u->hint.plan);
     if (s == CN_OK) s = build_encoder(u, spec, c);

@@ -15,6 +15,7 @@ struct cn_draw {
     cn_plan *plan;
     cn_draw_spec spec;
     int64_t n; /* batch of the graph: one or two halves */
+    int turns; /* runs of the graph a step: 2 where guidance's halves take turns */
     cn_control *controls[CN_MAX_CONTROLS];
     cn_node *x, *t, *context, *y;
     cn_node *residual[CN_MAX_CONTROL_OUTPUTS]; /* inputs; none without ControlNets */
@@ -24,6 +25,7 @@ struct cn_draw {
     float *input;              /* x of the UNet, which may take more channels */
     float *times;              /* [n] */
     float *features;           /* context */
+    float *halves;             /* what each of two turns gave, NHWC; NULL with one */
     float *prediction, *model; /* [B,C,h,w] of run: the guided prediction and the scaled latents */
 };
 
@@ -116,9 +118,11 @@ static cn_status allocate(cn_draw *d)
     d->input = cn_alloc(d->ctx, (size_t)cn_node_elements(d->x) * sizeof(float));
     d->times = cn_alloc(d->ctx, (size_t)d->n * sizeof(float));
     d->features = cn_alloc(d->ctx, (size_t)cn_node_elements(d->context) * sizeof(float));
+    if (d->turns > 1) d->halves = cn_alloc(d->ctx, 2 * latents);
     d->prediction = cn_alloc(d->ctx, latents);
     d->model = cn_alloc(d->ctx, latents);
-    bool all = d->latents && d->input && d->times && d->features && d->prediction && d->model;
+    bool all = d->latents && d->input && d->times && d->features && d->prediction && d->model &&
+               (d->halves || d->turns == 1);
     return all ? CN_OK : CN_ENOMEM;
 }
 
@@ -129,7 +133,8 @@ cn_status cn_draw_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *spec, 
     if (!d) return CN_ENOMEM;
     d->ctx = ctx;
     d->spec = *spec;
-    d->n = spec->batch * (spec->guidance ? 2 : 1);
+    d->turns = spec->guidance && spec->halves_in_turn ? 2 : 1;
+    d->n = spec->batch * (spec->guidance && d->turns == 1 ? 2 : 1);
     cn_status s = create_controls(d, be);
     if (s == CN_OK) s = build(d);
     if (s == CN_OK) s = cn_plan_create(ctx, d->graph, be, &d->y, 1, false, &d->plan);
@@ -152,6 +157,7 @@ void cn_draw_destroy(cn_draw *d)
     cn_free(d->input);
     cn_free(d->times);
     cn_free(d->features);
+    cn_free(d->halves);
     cn_free(d->prediction);
     cn_free(d->model);
     cn_free(d);
@@ -175,7 +181,14 @@ void cn_draw_info(const cn_draw *d, cn_plan_info *info)
 /* Samples by which a unit of the conditional half alone begins behind the batch's first. */
 static int64_t first_sample(const cn_draw *d, int k)
 {
-    return d->spec.guidance && d->spec.controls[k].cond_only ? d->spec.batch : 0;
+    const bool both = d->n > d->spec.batch;
+    return both && d->spec.controls[k].cond_only ? d->spec.batch : 0;
+}
+
+/* Whether sample i of this turn belongs to the unconditional half, the first. */
+static bool unconditional(const cn_draw *d, int turn, int64_t i)
+{
+    return d->spec.guidance && (d->turns > 1 ? turn == 0 : i < d->spec.batch);
 }
 
 cn_status cn_draw_begin(cn_draw *d, const cn_draw_args *a)
@@ -196,13 +209,13 @@ static int stage_at(const cn_draw_stages *s, int step)
 }
 
 /* The text of this step, as every half has it. */
-static cn_status set_context(cn_draw *d, const cn_draw_args *a, int step)
+static cn_status set_context(cn_draw *d, const cn_draw_args *a, int step, int turn)
 {
-    int64_t batch = d->spec.batch, row = cn_node_elements(d->context) / d->n;
+    int64_t row = cn_node_elements(d->context) / d->n;
     const float *cond = a->cond + stage_at(&a->cond_stages, step) * row, *uncond = NULL;
     if (d->spec.guidance) uncond = a->uncond + stage_at(&a->uncond_stages, step) * row;
     for (int64_t i = 0; i < d->n; i++)
-        memcpy(d->features + i * row, uncond && i < batch ? uncond : cond,
+        memcpy(d->features + i * row, unconditional(d, turn, i) ? uncond : cond,
                (size_t)row * sizeof(float));
     return cn_plan_set(d->plan, d->context, d->features);
 }
@@ -237,13 +250,14 @@ static void clear_residuals(cn_draw *d)
     d->residuals_zero = true;
 }
 
-static cn_status run_controls(cn_draw *d, const cn_draw_args *a, int i, int n)
+static cn_status run_controls(cn_draw *d, const cn_draw_args *a, int i, int n, int turn)
 {
     clear_residuals(d);
     int64_t one = d->spec.unet->out_channels * pixels_of(d);
     int64_t row = cn_node_elements(d->context) / d->n;
     for (int k = 0; k < d->spec.n_controls; k++) {
         if (!cn_control_acts(&a->hints[k], d->n_residuals, i, n)) continue;
+        if (d->turns > 1 && d->spec.controls[k].cond_only && turn == 0) continue;
         int64_t first = first_sample(d, k);
         cn_control_sums sums = {.n = d->n_residuals};
         for (int r = 0; r < sums.n; r++) {
@@ -296,17 +310,30 @@ static void guide(const cn_draw *d, const cn_draw_args *a, const float *y, float
         rescale_guided(d, a->guidance_rescale, y + n, out);
 }
 
-cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, double timestep,
-                          const float *x, float *out)
+/* One run of the networks; *y: what the UNet gave. */
+static cn_status run_turn(cn_draw *d, const cn_draw_args *a, int i, int n, int turn,
+                          const float **y)
 {
-    set_latents(d, a, x);
-    for (int64_t k = 0; k < d->n; k++) d->times[k] = (float)timestep;
-    CN_TRY(set_context(d, a, i));
-    CN_TRY(run_controls(d, a, i, n));
+    CN_TRY(set_context(d, a, i, turn));
+    CN_TRY(run_controls(d, a, i, n, turn));
     CN_TRY(cn_plan_set(d->plan, d->x, d->input));
     CN_TRY(cn_plan_set(d->plan, d->t, d->times));
     CN_TRY(cn_plan_run(d->plan));
-    guide(d, a, cn_plan_data(d->plan, d->y), out);
+    *y = cn_plan_data(d->plan, d->y);
+    if (d->turns == 1) return CN_OK;
+    memcpy(d->halves + turn * latent_elements(d), *y, (size_t)latent_elements(d) * sizeof **y);
+    *y = d->halves;
+    return CN_OK;
+}
+
+cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, double timestep,
+                          const float *x, float *out)
+{
+    const float *y = NULL;
+    set_latents(d, a, x);
+    for (int64_t k = 0; k < d->n; k++) d->times[k] = (float)timestep;
+    for (int turn = 0; turn < d->turns; turn++) CN_TRY(run_turn(d, a, i, n, turn, &y));
+    guide(d, a, y, out);
     return CN_OK;
 }
 

@@ -4,7 +4,7 @@
  * training and a program loads a model once for many pictures. The sets must outlive what was created
  * from them. Creating declares the parameters and plans every buffer; the values may be loaded before or
  * after (after is better: the kernels' layouts are then known). Guidance runs both halves as one batch, the
- * unconditional one first, as diffusers does.
+ * unconditional one first, as diffusers does, or one after the other.
  *
  * Latents here are [B,C,h,w] as published files and torch's noise have them; h = H/8, w = W/8. C is the number
  * of channels that the UNet gives; an inpainting UNet takes more (`extra`).
@@ -35,6 +35,7 @@ typedef struct cn_draw_spec {
     int64_t latent_h, latent_w;
     int64_t context_length; /* tokens */
     bool guidance;          /* both halves; else the conditional one alone */
+    bool halves_in_turn;    /* one behind the other instead of as one batch: less memory */
 } cn_draw_spec;
 
 /* One ControlNet's part in a run. It acts on step i of n unless i/n < start or (i+1)/n > end; a step on which

@@ -138,6 +138,32 @@ static cn_status check(cn_ctx *ctx, const cn_text_spec *s, int n)
     return CN_OK;
 }
 
+static encoder encoder_of(cn_ctx *ctx, const cn_text_spec *spec, int n)
+{
+    return (encoder){.ctx = ctx,
+                     .spec = spec,
+                     .n = n,
+                     .length = spec->clip->max_positions,
+                     .hidden = spec->clip->hidden};
+}
+
+cn_status cn_text_plan(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec, int n,
+                       cn_plan_info *out)
+{
+    encoder e = encoder_of(ctx, spec, n);
+    cn_status s = check(ctx, spec, n);
+    if (s == CN_OK) s = build(&e, be);
+    if (s == CN_OK) {
+        cn_plan_info lookup;
+        cn_plan_info_get(e.layers_plan, out);
+        cn_plan_info_get(e.lookup_plan, &lookup);
+        out->arena_bytes += lookup.arena_bytes;
+        out->arena_bytes += (size_t)(e.n * e.length * e.hidden) * sizeof *e.row_values;
+    }
+    encoder_close(&e);
+    return s;
+}
+
 cn_status cn_text_encode_prompts(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec,
                                  cn_prompt *const *prompts, int n, int min_chunks, float **out)
 {
@@ -149,11 +175,7 @@ cn_status cn_text_encode_prompts(cn_ctx *ctx, cn_backend *be, const cn_text_spec
         weighted = weighted || prompts[i]->weighted;
     }
     for (int i = 0; i < n; i++) CN_TRY(cn_prompt_pad(ctx, spec->tokenizer, prompts[i], chunks));
-    encoder e = {.ctx = ctx,
-                 .spec = spec,
-                 .n = n,
-                 .length = spec->clip->max_positions,
-                 .hidden = spec->clip->hidden};
+    encoder e = encoder_of(ctx, spec, n);
     float *features = cn_alloc_array(ctx, (size_t)n * (size_t)chunks,
                                      (size_t)(e.length * e.hidden) * sizeof *features);
     cn_status s = features ? encoder_open(&e, be) : CN_ENOMEM;

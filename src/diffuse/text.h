@@ -26,6 +26,9 @@ cn_status cn_text_encode_prompts(cn_ctx *ctx, cn_backend *be, const cn_text_spec
 /* The same from plain texts, one chunk each. A text that is too long is cut, which is logged. */
 cn_status cn_text_encode(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec,
                          const char *const *texts, int n, float **out) CN_CHECKED;
+/* Declares the parameters and tells what encoding n prompts at once takes beside them; reads nothing. */
+cn_status cn_text_plan(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec, int n,
+                       cn_plan_info *out) CN_CHECKED;
 /* Logs what of the prompt was left out, if anything. */
 void cn_prompt_report(cn_ctx *ctx, const cn_prompt *p);
 

@@ -7,11 +7,10 @@
  */
 #include "train/trainer.h"
 
+#include "base/memory.h"
+
 #include <limits.h>
 #include <string.h>
-
-/* What threads, generated code and files add to the process while it runs (2 to 6 MB where measured). */
-enum { RUN_BYTES = 6 << 20 };
 
 /* A run's networks under some options. */
 typedef struct networks {
@@ -198,7 +197,7 @@ static cn_status make_plan(cn_trainer *t, const cn_train_options *o, int recompu
         p->data_bytes += (size_t)(t->n_held * o->resolution * o->resolution) * 4 * 3;
     CN_TRY(count_phases(t, o, recomputed, n));
     if (validates) CN_TRY(count_validation(t, n, &validation));
-    p->process_bytes = cn_resident_bytes() + RUN_BYTES; /* graphs and plans counted in */
+    p->process_bytes = cn_process_bytes(); /* graphs and plans counted in */
     p->encoding_bytes = p->process_bytes + data->kept_bytes + data->encoder_bytes;
     p->training_bytes += p->process_bytes;
     const size_t step = p->gradient_bytes + p->activation_bytes;
@@ -216,11 +215,6 @@ static cn_status make_plan_again(cn_trainer *t, const cn_train_options *o, int r
 }
 
 /* --- a plan that fits -------------------------------------------------------------------------------- */
-
-static double gib(size_t bytes)
-{
-    return (double)bytes / 1073741824.0;
-}
 
 /* What else a user could ask for, cheapest in quality and time first. */
 static const struct offer {
@@ -257,36 +251,34 @@ static bool take(const cn_trainer *t, const struct offer *f, cn_train_options *o
 /* Nothing fits as asked: says what would. */
 static cn_status refuse(cn_trainer *t, const cn_cache_memory *data, const cn_train_plan *least)
 {
-    enum { ENOUGH = 2 };
     const size_t limit = t->o.max_memory_bytes;
-    cn_str list = {0};
-    int found = 0;
+    cn_offers fits = {0};
     cn_status s = CN_OK;
-    for (size_t i = 0; i < CN_COUNT(offers) && found < ENOUGH && s == CN_OK; i++) {
+    for (size_t i = 0; i < CN_COUNT(offers) && !cn_offers_enough(&fits) && s == CN_OK; i++) {
         cn_train_options o;
         networks n = {0};
         if (!take(t, &offers[i], &o)) continue;
         s = make_plan(t, &o, INT_MAX, data, &n);
         if (s == CN_OK && n.plan.peak_bytes <= limit)
-            cn_str_addf(&list, "%s%s (%.2f GiB)", found++ ? " or " : "", offers[i].text,
-                        gib(n.plan.peak_bytes));
+            cn_offers_add(&fits, offers[i].text, n.plan.peak_bytes);
         networks_close(&n);
     }
     const char *stage = least->peak_bytes == least->training_bytes   ? "training"
                         : least->peak_bytes == least->encoding_bytes ? "encoding the data set"
                                                                      : "validation";
-    if (s == CN_OK && found)
+    if (s == CN_OK && fits.n)
         s = cn_fail(t->ctx, CN_ENOMEM,
                     "--max-memory allows %.2f GiB; %s takes %.2f GiB even with every block "
                     "computed again in the backward pass. This would fit: %s",
-                    gib(limit), stage, gib(least->peak_bytes), list.data ? list.data : "");
+                    cn_gib(limit), stage, cn_gib(least->peak_bytes),
+                    fits.text.data ? fits.text.data : "");
     else if (s == CN_OK)
         s = cn_fail(t->ctx, CN_ENOMEM,
                     "--max-memory allows %.2f GiB; %s takes %.2f GiB even with every block "
                     "computed again in the backward pass, and no other option suffices; a smaller "
                     "--resolution than %lld takes less",
-                    gib(limit), stage, gib(least->peak_bytes), (long long)t->o.resolution);
-    cn_str_free(&list);
+                    cn_gib(limit), stage, cn_gib(least->peak_bytes), (long long)t->o.resolution);
+    cn_offers_free(&fits);
     return s;
 }
 

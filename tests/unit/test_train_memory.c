@@ -11,17 +11,14 @@
 
 #include "base/base.h"
 #include "io/tensors.h"
+#include "../support/child.h"
 #include "../support/tiny_base.h"
 
 #include <math.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-extern char **environ;
 
 enum { PX = 64, BATCH = 8 }; /* far more activations than weights */
 
@@ -252,41 +249,21 @@ static int run_child(char **a)
         fprintf(stderr, "%s\n", cn_error(c));
         return 1;
     }
-    FILE *f = fopen(a[4], "w");
-    if (!f) return 1;
-    fprintf(f, "%zu %zu\n", p.peak_bytes, r.peak_resident_bytes);
     cn_ctx_destroy(c);
-    return fclose(f) == 0 ? 0 : 1;
-}
-
-static void run_self(char *const *args)
-{
-    char self[512];
-    pid_t child;
-    int status = -1;
-    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    assert_true(n > 0);
-    self[n] = 0;
-    assert_int_equal(posix_spawn(&child, self, NULL, NULL, args, environ), 0);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
+    return test_write_plan(a[4], p.peak_bytes, r.peak_resident_bytes);
 }
 
 static void the_peak_is_the_planned_one(void **state)
 {
     (void)state;
-    char out[256], numbers[256], *text;
-    size_t n = 0, planned = 0, real = 0;
+    char out[256], numbers[256];
     for (int k = 0; k < (has_bf16 ? 2 : 1); k++) {
         char *type = k ? "bf16" : "no";
         path_in(out, k ? "peak-bf16" : "peak-f32");
         path_in(numbers, "numbers");
-        run_self((char *[]){"test", "child", model, scenes, out, type, numbers, NULL});
-        must(cn_file_read(ctx, numbers, 1000, &text, &n));
-        assert_int_equal(sscanf(text, "%zu %zu", &planned, &real), 2);
-        cn_free(text);
-        print_message("%s: planned %zu MB, real %zu MB\n", type, planned >> 20, real >> 20);
-        assert_true(fabs((double)real - (double)planned) < 0.03 * (double)planned);
+        assert_true(
+            test_run_self((char *[]){"test", "child", model, scenes, out, type, numbers, NULL}));
+        assert_true(test_near_plan(type, numbers));
     }
 }
 

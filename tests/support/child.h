@@ -1,0 +1,15 @@
+/* child.h - the test program run once more as a process of its own, whose peak of memory nothing else shares. */
+#ifndef TEST_CHILD_H
+#define TEST_CHILD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Runs this program with args (args[0] a name, NULL at the end); false unless it exits with 0. */
+bool test_run_self(char *const *args);
+/* In the child: what was planned and what was real, to a file. Returns its exit status. */
+int test_write_plan(const char *path, size_t planned_bytes, size_t real_bytes);
+/* In the parent: whether both are within 3 % of each other, printed behind `what`. */
+bool test_near_plan(const char *what, const char *path);
+
+#endif
