@@ -6,7 +6,7 @@
 #   make fuzz       every fuzz target for FUZZ_SECONDS (60) seconds
 #   build/bench draw|decode|train|ops   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines (docs/performance.md)
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
-# Variables: CC=gcc|clang  JOBS=N  SANITIZE=address|undefined|thread  BUILD=build  PREFIX=/usr/local
+# Variables: CC=gcc|clang  JOBS=N  MPI=0|1  SANITIZE=address|undefined|thread  BUILD=build  PREFIX=/usr/local
 
 CC ?= gcc
 ifeq ($(origin CC),default)
@@ -33,7 +33,12 @@ CFLAGS_ALL += -fno-sanitize-recover=all
 endif
 endif
 
-LIB_SRC := $(filter-out src/cli/%,$(wildcard src/*.c src/*/*.c))
+# Several processes train together where OpenMPI is (MPI=0 builds without it).
+MPI ?= $(if $(shell pkg-config --exists ompi-c 2>/dev/null && echo yes),1,0)
+ifeq ($(MPI),1)
+LDLIBS += $(shell pkg-config --libs ompi-c)
+endif
+LIB_SRC := $(filter-out src/cli/% $(if $(filter 1,$(MPI)),src/train/ranks_one.c,src/train/ranks_mpi.c),$(wildcard src/*.c src/*/*.c))
 KERNEL_SRC := $(wildcard src/cpu/kernels/*.c)
 STORED_SRC := $(wildcard src/cpu/kernels/stored/*.c)
 BF16_SRC := $(wildcard src/cpu/kernels/bf16/*.c)
@@ -127,6 +132,8 @@ $(BUILD)/$(1)-$(2)/%.o: %.c
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
 $(foreach isa,$(ISAS),$(foreach store,$(STORES),$(eval $(call stored_rule,$(isa),$(store)))))
+
+$(BUILD)/src/train/ranks_mpi.o: CFLAGS_ALL += $(shell pkg-config --cflags ompi-c 2>/dev/null)
 
 # its tables are worth the gather instructions that generic tuning avoids
 $(BUILD)/v4/src/cpu/kernels/optimizer.o: CFLAGS_ALL += -mtune=icelake-server

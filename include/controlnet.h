@@ -168,8 +168,11 @@ typedef struct cn_train_options {
     /* Encoded pictures and prompts stay in this folder for later runs; NULL: they go with the run. */
     const char *cache_dir;
     int64_t dataloader_num_workers; /* 2; threads that make the data ready; 0: the step does */
-    bool
-        skip_bad_data; /* pairs that can't be read are named in the log and left out; else the run stops */
+    /* Pairs that can't be read are named in the log and left out; else the run stops. */
+    bool skip_bad_data;
+    /* One of several processes that mpirun or srun started: they train together, each on train_batch_size pairs
+     * a pass; rank 0 tells, validates and saves. Once in a process. */
+    bool distributed;
 } cn_train_options;
 
 void cn_train_options_default(cn_train_options *o);
@@ -239,6 +242,7 @@ typedef struct cn_train_result {
     double agreement_with_control, agreement_without_control; /* at the last validation */
     int64_t learned_at_step;                                  /* -1: not yet, or not measured */
     size_t peak_resident_bytes; /* the most memory that the process ever had */
+    bool silent;                /* of a distributed run's ranks the first tells the result */
 } cn_train_result;
 
 /* Trains a ControlNet. output_dir gets config.json and diffusion_pytorch_model.safetensors (diffusers),

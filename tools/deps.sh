@@ -16,6 +16,8 @@ done
 packages="gcc make pkg-config|pkgconf libdnnl-dev libxsmm-dev libpng-dev
     libjpeg62-turbo-dev|libjpeg-turbo8-dev libwebp-dev libjansson-dev zlib1g-dev libpcre2-dev
     libutf8proc-dev libarchive-dev libcmocka-dev"
+# What the program can do without: training by several processes.
+optional="libopenmpi-dev openmpi-bin"
 headers="stdarg.h stdio.h setjmp.h stdint.h oneapi/dnnl/dnnl.h libxsmm.h png.h jpeglib.h
     webp/encode.h webp/demux.h jansson.h zlib.h pcre2.h utf8proc.h archive.h cmocka.h"
 
@@ -76,9 +78,11 @@ wanted() {
 
 as_root=
 need=$(wanted)
-[ -n "$need" ] || exit 0
+extra=$(missing $optional)
+[ -n "$need$extra" ] || exit 0
 if [ "$(id -u)" != 0 ]; then
     if ! command -v sudo >/dev/null 2>&1; then
+        [ -n "$need" ] || exit 0
         echo "missing packages; as root: apt-get install $(choose $need || echo "$need")" >&2
         exit 1
     fi
@@ -86,15 +90,17 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 apt() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y "$@" >&2; }
-install() { names=$(choose $need) && apt --no-install-recommends install $names; }
+install() { names=$(choose $1) && apt --no-install-recommends install $names; }
 
-echo "installing what is missing: $need" >&2
-if ! install; then
+echo "installing what is missing: $need$extra" >&2
+if [ -n "$need" ] && ! install "$need"; then
     apt update || apt update || echo "apt-get update failed; going on with the lists that are here" >&2
 fi
 # Again also after a first success: what clang's runtime is called may be known only now.
 need=$(wanted)
-[ -z "$need" ] || install || {
+[ -z "$need" ] || install "$need" || {
     echo "could not install: $need" >&2
     exit 1
 }
+[ -z "$extra" ] || install "$extra" ||
+    echo "could not install: $extra(training by several processes is left out)" >&2

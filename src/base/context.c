@@ -24,6 +24,7 @@ struct cn_ctx {
     void (*log)(void *user, cn_log_level level, const char *line);
     void *log_user;
     atomic_bool cancelled;
+    bool cancel_held;
     _Atomic int64_t allocs_left; /* < 0: no limit */
     int threads;
 };
@@ -111,7 +112,12 @@ void cn_cancel(cn_ctx *ctx)
 
 bool cn_cancelled(const cn_ctx *ctx)
 {
-    return ctx && atomic_load_explicit(&ctx->cancelled, memory_order_relaxed);
+    return ctx && !ctx->cancel_held && atomic_load_explicit(&ctx->cancelled, memory_order_relaxed);
+}
+
+void cn_cancel_hold(cn_ctx *ctx, bool held)
+{
+    if (ctx) ctx->cancel_held = held;
 }
 
 int cn_threads(const cn_ctx *ctx)

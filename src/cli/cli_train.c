@@ -450,6 +450,14 @@ static void print_result(const request *r, const cn_train_result *result)
     putchar('\n');
 }
 
+/* Whether mpirun, or srun with PMIx, started several of us. */
+static bool is_one_of_several(void)
+{
+    const char *size = getenv("OMPI_COMM_WORLD_SIZE");
+    if (!size && getenv("PMIX_RANK")) size = getenv("SLURM_NTASKS");
+    return size && strtol(size, NULL, 10) > 1;
+}
+
 int cmd_train(int argc, char **argv)
 {
     cli_parser p = {.command = "train",
@@ -474,13 +482,14 @@ int cmd_train(int argc, char **argv)
                                           .validated = show_validation,
                                           .saved = show_saved,
                                           .planned = show_plan};
+    r.o.distributed = is_one_of_several();
     cn_train_result result;
     const cn_status s = cn_train(ctx, &r.o, &callbacks, &result);
     end_line(&d);
-    if (s == CN_OK && !r.o.dry_run)
+    if (s == CN_OK && !r.o.dry_run && !result.silent)
         print_result(&r, &result);
-    else if (s != CN_OK)
-        status = cli_failed(ctx, "train");
+    else if (s != CN_OK) /* without a message another process tells */
+        status = cn_error(ctx)[0] ? cli_failed(ctx, "train") : CLI_FAILED;
     cli_context_destroy(ctx);
     return status;
 }

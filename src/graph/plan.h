@@ -33,6 +33,10 @@ cn_status cn_plan_set(cn_plan *p, const cn_node *x, const void *data) CN_CHECKED
 /* Stable inputs or locked parameters changed: what follows from them is computed again. */
 void cn_plan_touch(cn_plan *p);
 cn_status cn_plan_run(cn_plan *p) CN_CHECKED;
+/* The step of a run behind which x has its value; -1 for a node the plan doesn't compute. */
+int cn_plan_step_of(const cn_plan *p, const cn_node *x);
+/* fn(user, step) is called behind every step of a run; a failure of it ends the run. NULL: nothing is. */
+void cn_plan_watch(cn_plan *p, cn_status (*fn)(void *user, int step), void *user);
 /* Gives the arena's memory back until the next run; values in it, inputs too, are lost. */
 void cn_plan_drop(cn_plan *p);
 /* Time and GFLOP/s per operation kind as text (CN_PROFILE=1 collects it). */

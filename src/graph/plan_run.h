@@ -37,6 +37,8 @@ struct cn_plan {
     bool dirty;    /* stable steps must run again */
     bool complete; /* every parameter was seen to be loaded */
     cn_debug debug;
+    cn_status (*watch)(void *user, int step); /* NULL: nobody does */
+    void *watch_user;
 };
 
 int cn_plan_buffer(const cn_plan *p, const cn_node *x);

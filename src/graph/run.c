@@ -138,6 +138,19 @@ void cn_plan_drop(cn_plan *p)
     p->dirty = true;
 }
 
+int cn_plan_step_of(const cn_plan *p, const cn_node *x)
+{
+    while (x->op == CN_OP_VIEW || x->op == CN_OP_AUX) x = x->in[0];
+    return p->needed[x->id] && x->op != CN_OP_INPUT && x->op != CN_OP_PARAM ? p->step_of[x->id]
+                                                                            : -1;
+}
+
+void cn_plan_watch(cn_plan *p, cn_status (*fn)(void *user, int step), void *user)
+{
+    p->watch = fn;
+    p->watch_user = user;
+}
+
 cn_status cn_plan_run(cn_plan *p)
 {
     if (!p->complete) CN_TRY(check_params(p));
@@ -153,6 +166,7 @@ cn_status cn_plan_run(cn_plan *p)
             st->runs++;
             if (p->debug.trace) trace(p, st, s, seconds);
         }
+        if (p->watch) CN_TRY(p->watch(p->watch_user, s));
         if (p->debug.dump && strcmp(p->debug.dump, st->node->name) == 0) CN_TRY(dump(p, st));
     }
     p->dirty = false;

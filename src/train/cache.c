@@ -114,6 +114,24 @@ static cn_status open_store(cn_ctx *ctx, const cn_base *base, const char *networ
                          out);
 }
 
+/* Ranks encode in two rounds: each its share of the groups, then, once all have, what nobody could. */
+static int count_rounds(const cn_cache_options *o)
+{
+    return o->ranks ? 2 : 1;
+}
+
+static bool is_mine(const cn_cache_options *o, int64_t group, int round)
+{
+    return round || group % cn_ranks_count(o->ranks) == cn_ranks_rank(o->ranks);
+}
+
+/* The end of a round: all ranks are done, and what they added is looked up. */
+static cn_status end_round(const cn_cache_options *o, cn_store *store, cn_status s)
+{
+    s = cn_ranks_agree(o->ranks, s);
+    return s == CN_OK && o->ranks ? cn_store_refresh(store) : s;
+}
+
 /* Of the records at..at+n. */
 static int64_t count_missing(const cn_store *s, int64_t at, int64_t n)
 {
@@ -206,6 +224,12 @@ static cn_status build_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, en
     return cn_plan_create(ctx, e->g, be, &e->out, 1, false, &e->plan);
 }
 
+static cn_status open_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, encoder *e)
+{
+    CN_TRY(build_text(ctx, be, base, e));
+    return cn_base_load(ctx, base, be, e->params);
+}
+
 /* The tokens of an item's prompt, -1: of the empty one. */
 static cn_status tokenize(cn_ctx *ctx, const cn_tokenizer *t, const cn_dataset *d, int64_t item,
                           int64_t tokens, int32_t *ids)
@@ -219,7 +243,7 @@ static cn_status tokenize(cn_ctx *ctx, const cn_tokenizer *t, const cn_dataset *
 }
 
 static cn_status run_text(cn_ctx *ctx, const cn_tokenizer *t, encoder *e, const cn_dataset *d,
-                          cn_cache *c, const int64_t *item_of, const cn_cache_options *o)
+                          cn_cache *c, const int64_t *item_of, const cn_cache_options *o, int round)
 {
     int32_t *ids = cn_plan_data(e->plan, e->in);
     const int64_t total = count_missing(c->contexts, 0, c->n_contexts);
@@ -227,7 +251,7 @@ static cn_status run_text(cn_ctx *ctx, const cn_tokenizer *t, encoder *e, const 
         CN_TRY(check_cancelled(ctx));
         const int64_t n = CN_MIN(e->batch, c->n_contexts - at);
         const int64_t missing = count_missing(c->contexts, at, n);
-        if (!missing) continue;
+        if (!missing || !is_mine(o, at / e->batch, round)) continue;
         for (int64_t i = 0; i < e->batch; i++) /* a short batch repeats its last text */
             CN_TRY(tokenize(ctx, t, d, item_of[at + CN_MIN(i, n - 1)], c->tokens,
                             ids + i * c->tokens));
@@ -293,10 +317,12 @@ static cn_status encode_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, c
                     "belong together",
                     (long long)cn_tokenizer_size(t), (long long)base->clip.vocabulary);
     if (s == CN_OK) s = open_contexts(ctx, base, t, d, item_of, o, c);
-    if (s == CN_OK && count_missing(c->contexts, 0, c->n_contexts)) {
-        s = build_text(ctx, be, base, &e);
-        if (s == CN_OK) s = cn_base_load(ctx, base, be, e.params);
-        if (s == CN_OK) s = run_text(ctx, t, &e, d, c, item_of, o);
+    for (int round = 0; round < count_rounds(o) && s == CN_OK; round++) {
+        if (count_missing(c->contexts, 0, c->n_contexts)) {
+            if (!e.g) s = open_text(ctx, be, base, &e);
+            if (s == CN_OK) s = run_text(ctx, t, &e, d, c, item_of, o, round);
+        }
+        s = end_round(o, c->contexts, s);
     }
     encoder_close(&e);
     cn_tokenizer_close(t);
@@ -391,6 +417,13 @@ static cn_status build_vae(cn_ctx *ctx, cn_backend *be, const cn_base *base, int
     return cn_plan_create(ctx, e->g, be, &e->out, 1, false, &e->plan);
 }
 
+static cn_status open_vae(cn_ctx *ctx, cn_backend *be, const cn_base *base, int64_t width,
+                          int64_t height, encoder *e)
+{
+    CN_TRY(build_vae(ctx, be, base, width, height, e));
+    return cn_base_load(ctx, base, be, e->params);
+}
+
 /* Says which pictures' entries in a cache were damaged. */
 static cn_status name_damaged(cn_ctx *ctx, const cn_dataset *d, const cn_cache *c, int64_t at,
                               int64_t n)
@@ -406,7 +439,7 @@ static cn_status name_damaged(cn_ctx *ctx, const cn_dataset *d, const cn_cache *
 }
 
 static cn_status run_vae(cn_ctx *ctx, const cn_dataset *d, encoder *e, cn_cache *c,
-                         const cn_cache_options *o)
+                         const cn_cache_options *o, int round)
 {
     const size_t bytes = cn_store_record_bytes(c->moments);
     const int64_t total = count_missing(c->moments, 0, c->n);
@@ -415,7 +448,7 @@ static cn_status run_vae(cn_ctx *ctx, const cn_dataset *d, encoder *e, cn_cache 
         CN_TRY(check_cancelled(ctx));
         const int64_t n = CN_MIN(e->batch, c->n - at);
         const int64_t missing = count_missing(c->moments, at, n);
-        if (!missing) continue;
+        if (!missing || !is_mine(o, at / e->batch, round)) continue;
         CN_TRY(name_damaged(ctx, d, c, at, n));
         CN_TRY(load_batch(ctx, d, c, o, at, n, cn_plan_data(e->plan, e->in), bad));
         CN_TRY(cn_plan_run(e->plan));
@@ -435,11 +468,14 @@ static cn_status encode_pictures(cn_ctx *ctx, cn_backend *be, const cn_base *bas
     c->latent_h = c->height / factor;
     c->latent_w = c->width / factor;
     c->latent_c = base->vae.latent_channels;
-    CN_TRY(open_moments(ctx, base, d, o, c));
-    if (!count_missing(c->moments, 0, c->n)) return CN_OK;
-    cn_status s = build_vae(ctx, be, base, c->width, c->height, &e);
-    if (s == CN_OK) s = cn_base_load(ctx, base, be, e.params);
-    if (s == CN_OK) s = run_vae(ctx, d, &e, c, o);
+    cn_status s = open_moments(ctx, base, d, o, c);
+    for (int round = 0; round < count_rounds(o) && s == CN_OK; round++) {
+        if (count_missing(c->moments, 0, c->n)) {
+            if (!e.g) s = open_vae(ctx, be, base, c->width, c->height, &e);
+            if (s == CN_OK) s = run_vae(ctx, d, &e, c, o, round);
+        }
+        s = end_round(o, c->moments, s);
+    }
     encoder_close(&e);
     return s;
 }

@@ -10,6 +10,7 @@
 
 #include "model/weights.h"
 #include "train/dataset.h"
+#include "train/ranks.h"
 #include "train/store.h"
 
 typedef struct cn_cache {
@@ -32,6 +33,7 @@ typedef struct cn_cache_options {
     size_t memory_limit_bytes; /* per kind of record, without cache_dir */
     int64_t width, height;     /* multiples of the VAE's factor */
     bool skip_bad;             /* pairs that can't be read are named in the log and left out */
+    cn_ranks *ranks; /* that encode together, through cache_dir; NULL: this process alone */
     cn_cache_progress progress;
     void *progress_user;
 } cn_cache_options;

@@ -233,15 +233,11 @@ static cn_status save_state(cn_ctx *ctx, const char *dir, const cn_train_state *
     return s;
 }
 
-static cn_status fill_checkpoint(const cn_checkpoint *c, const char *dir,
-                                 const cn_train_state *state)
+static cn_status save_optimizer(const cn_checkpoint *c, const char *dir)
 {
     char path[PATH_BYTES];
-    CN_TRY(save_control(c, dir));
-    CN_TRY(save_base(c, dir));
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/optimizer.safetensors", dir));
-    CN_TRY(cn_adamw_save_with(c->ctx, c->adamw, path));
-    return save_state(c->ctx, dir, state);
+    return cn_adamw_save_with(c->ctx, c->adamw, path);
 }
 
 /* For file systems that can't exchange two names: moves the old folder aside first. */
@@ -273,29 +269,43 @@ static cn_status put_in_place(const cn_checkpoint *c, const char *dir, const cha
     return CN_OK;
 }
 
-cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state, int64_t limit,
-                             char path[PATH_BYTES])
+/* Removes the oldest beyond the limit, each under another name first: half of one is no checkpoint. */
+static cn_status prune(const cn_checkpoint *c, int64_t newest, int64_t limit, const char *dir)
 {
-    char dir[PATH_BYTES], oldest_path[PATH_BYTES];
+    char path[PATH_BYTES];
     int64_t oldest = 0;
-    CN_TRY(cn_format(c->ctx, path, PATH_BYTES, "%s/%s%lld", c->output_dir, prefix,
-                     (long long)state->step));
-    CN_TRY(cn_format(c->ctx, dir, sizeof dir, "%s/.saving-%ld", c->output_dir, (long)getpid()));
-    remove_tree(dir);
-    cn_status s = fill_checkpoint(c, dir, state);
-    if (s == CN_OK) s = put_in_place(c, dir, path);
-    if (s != CN_OK) {
-        remove_tree(dir);
-        return s;
-    }
-    while (limit > 0 && count_checkpoints(c->output_dir, &oldest) > limit && oldest < state->step) {
-        CN_TRY(cn_format(c->ctx, oldest_path, sizeof oldest_path, "%s/%s%lld", c->output_dir,
-                         prefix, (long long)oldest));
-        if (rename(oldest_path, dir) != 0)
-            break; /* under another name first: half of it is no checkpoint */
+    while (limit > 0 && count_checkpoints(c->output_dir, &oldest) > limit && oldest < newest) {
+        CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/%s%lld", c->output_dir, prefix,
+                         (long long)oldest));
+        if (rename(path, dir) != 0) break;
         remove_tree(dir);
     }
     return CN_OK;
+}
+
+/* Rank 0 writes; the others have their part in the optimizer's file alone. */
+cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state, int64_t limit,
+                             char path[PATH_BYTES])
+{
+    char dir[PATH_BYTES];
+    const bool writes = cn_ranks_rank(c->ranks) == 0;
+    CN_TRY(cn_format(c->ctx, path, PATH_BYTES, "%s/%s%lld", c->output_dir, prefix,
+                     (long long)state->step));
+    CN_TRY(cn_format(c->ctx, dir, sizeof dir, "%s/.saving-%ld", c->output_dir, (long)getpid()));
+    if (writes) remove_tree(dir);
+    cn_status s = writes ? save_control(c, dir) : CN_OK;
+    if (s == CN_OK && writes) s = save_base(c, dir);
+    s = cn_ranks_agree(c->ranks, s);
+    if (s == CN_OK) {
+        s = save_optimizer(c, dir);
+        if (s == CN_OK && writes) s = save_state(c->ctx, dir, state);
+        if (s == CN_OK && writes) s = put_in_place(c, dir, path);
+        s = cn_ranks_agree(c->ranks, s);
+    }
+    if (!writes) return s;
+    if (s == CN_OK) return prune(c, state->step, limit, dir);
+    remove_tree(dir);
+    return s;
 }
 
 /* --- resuming ----------------------------------------------------------------------------------- */

@@ -37,6 +37,7 @@ typedef struct cn_checkpoint {
     cn_params *unet;           /* NULL: the base hasn't been trained */
     const char *tokenizer_dir; /* for a base without one; NULL */
     cn_adamw *adamw;
+    cn_ranks *ranks; /* all of which save together; NULL: this process alone */
 } cn_checkpoint;
 
 /* The ControlNet, and the base if it was trained, in both layouts into `dir`, which is made. */

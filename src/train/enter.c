@@ -5,11 +5,12 @@
 
 cn_status cn_trainer_create_optimizer(cn_trainer *t)
 {
-    const cn_adamw_options o = cn_trainer_adamw_options(&t->o);
+    const cn_adamw_options o = cn_trainer_adamw_options(t, &t->o);
     cn_param **list = NULL;
     int64_t n = 0;
     cn_status s = cn_stepgraph_trained(t->ctx, t->step, t->control, t->unet, &list, &t->grads, &n);
     if (s == CN_OK) s = cn_adamw_create(t->ctx, t->be, list, n, &o, &t->adamw);
+    if (s == CN_OK) s = cn_trainer_follow(t, list, n);
     cn_free(list);
     return s;
 }

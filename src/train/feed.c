@@ -58,6 +58,7 @@ cn_cache_options cn_trainer_cache_options(cn_trainer *t)
                               .dir = t->o.output_dir,
                               .cache_dir = t->o.cache_dir,
                               .skip_bad = t->o.skip_bad_data,
+                              .ranks = t->ranks,
                               .memory_limit_bytes = (size_t)1 << 30,
                               .width = t->o.resolution,
                               .height = t->o.resolution,
@@ -104,13 +105,14 @@ cn_batcher_options cn_trainer_held_options(const cn_trainer *t)
 
 cn_status cn_trainer_start_loader(cn_trainer *t)
 {
-    const cn_loader_options o = {.batcher = batcher_options(t),
-                                 .workers = (int)t->o.dataloader_num_workers,
-                                 .batch = t->o.train_batch_size,
-                                 .first_sample = t->state.samples,
-                                 .stride = t->o.train_batch_size,
-                                 .seed = t->o.seed,
-                                 .empty_proportion = t->o.proportion_empty_prompts};
+    const cn_loader_options o = {
+        .batcher = batcher_options(t),
+        .workers = (int)t->o.dataloader_num_workers,
+        .batch = t->o.train_batch_size,
+        .first_sample = t->state.samples + cn_ranks_rank(t->ranks) * t->o.train_batch_size,
+        .stride = t->o.train_batch_size * cn_ranks_count(t->ranks),
+        .seed = t->o.seed,
+        .empty_proportion = t->o.proportion_empty_prompts};
     return cn_loader_create(t->ctx, &o, &t->loader);
 }
 

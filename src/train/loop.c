@@ -14,7 +14,8 @@ cn_checkpoint cn_trainer_checkpoint(cn_trainer *t)
                            .base = t->base,
                            .unet = t->phase.unlock == CN_UNLOCK_NONE ? NULL : t->unet,
                            .tokenizer_dir = t->o.tokenizer,
-                           .adamw = t->adamw};
+                           .adamw = t->adamw,
+                           .ranks = t->ranks};
 }
 
 static double mean(const double *x, int64_t n)
@@ -37,16 +38,18 @@ static void remember(cn_trainer *t, double loss, double seconds)
     t->recent_wait[at] = t->waited;
 }
 
-/* One forward and backward pass over the next train_batch_size samples. */
-static cn_status run_pass(cn_trainer *t, double *loss)
+/* One forward and backward pass over the next train_batch_size samples of every rank. */
+static cn_status run_pass(cn_trainer *t, bool last, double *loss)
 {
     double waited = 0;
+    t->last_pass = last;
+    t->next_turn = 0;
     CN_TRY(cn_loader_next(t->loader, t->step, &waited));
     t->waited += waited;
     CN_TRY(cn_plan_run(t->step->plan));
     *loss = *(const float *)cn_plan_data(t->step->plan, t->step->loss);
-    t->state.samples += t->o.train_batch_size;
-    if (isfinite(*loss)) return CN_OK;
+    t->state.samples += t->o.train_batch_size * cn_ranks_count(t->ranks);
+    if (isfinite(*loss) || t->ranks) return CN_OK; /* ranks stop together, by the gradient's norm */
     return cn_fail(t->ctx, CN_EINVAL,
                    "training diverged: the loss is not finite at step %lld; a smaller "
                    "--learning-rate may help",
@@ -64,10 +67,13 @@ static cn_status run_step(cn_trainer *t, double *loss, double *norm, double *lr)
     *lr = cn_lr_at(&t->lr, t->state.step);
     for (int64_t k = 0; k < passes && s == CN_OK; k++) {
         double part = 0;
-        s = run_pass(t, &part);
+        s = run_pass(t, k + 1 == passes, &part);
         *loss += part / (double)passes;
         if (s == CN_OK && k + 1 < passes) s = cn_adamw_accumulate(t->adamw, t->grads);
     }
+    t->last_pass = false;
+    if (s == CN_OK) s = cn_ranks_sum(t->ranks, loss, 1);
+    *loss /= cn_ranks_count(t->ranks);
     if (s == CN_OK) s = cn_adamw_run(t->adamw, t->grads, *lr, t->o.max_grad_norm, norm);
     if (s != CN_OK) {
         t->state = before;
@@ -131,8 +137,9 @@ cn_status cn_trainer_time_run(cn_trainer *t)
 
 static cn_status report_step(cn_trainer *t, double loss, double norm, double lr, double seconds)
 {
-    const int64_t images = t->o.train_batch_size * t->o.gradient_accumulation_steps;
+    const int64_t images = cn_trainer_images(t);
     cn_metrics *m = t->metrics;
+    if (!m) return CN_OK; /* rank 0 tells */
     cn_metrics_begin(m);
     cn_metrics_int(m, "step", t->state.step);
     cn_metrics_int(m, "epoch", (t->state.samples - 1) / t->n_train);
@@ -178,6 +185,7 @@ static cn_status save_checkpoint(cn_trainer *t)
     cn_plan_drop(t->step->plan);
     t->state.phase = t->phase;
     const cn_status s = cn_checkpoint_save(&c, &t->state, t->o.checkpoints_total_limit, path);
+    if (s == CN_OK) t->saved_step = t->state.step;
     return cn_trainer_saved(t, s, path);
 }
 
@@ -199,22 +207,48 @@ static cn_status stop(cn_trainer *t)
                    (long long)t->state.step, t->o.output_dir, (long long)t->state.step);
 }
 
+/* Rank 0 measures and draws; with a mean of the weights the others have a part in exchanging the two. */
+static cn_status validate(cn_trainer *t)
+{
+    cn_status s = CN_OK;
+    if (t->validator) {
+        s = cn_validator_run(t->validator, t);
+    } else {
+        s = cn_adamw_swap_ema(t->adamw);
+        if (s == CN_OK) s = cn_adamw_swap_ema(t->adamw);
+    }
+    return cn_ranks_agree(t->ranks, s);
+}
+
 /* The checkpoint comes before the validation: a run killed while drawing loses nothing. */
 static cn_status after_step(cn_trainer *t)
 {
     const int64_t step = t->state.step;
     if (due(t->o.checkpointing_steps, step)) CN_TRY(save_checkpoint(t));
-    if (t->validator && (due(t->o.validation_steps, step) || step == t->total_steps))
-        return cn_validator_run(t->validator, t);
+    if (t->n_held && (due(t->o.validation_steps, step) || step == t->total_steps))
+        return validate(t);
     return CN_OK;
 }
 
-cn_status cn_trainer_loop(cn_trainer *t)
+/* Whether any rank was told to. Inside a step ranks don't look: they finish it together. */
+static cn_status told_to_stop(cn_trainer *t, bool *stop)
 {
+    cn_cancel_hold(t->ctx, false);
+    double told = cn_cancelled(t->ctx);
+    cn_cancel_hold(t->ctx, t->ranks != NULL);
+    CN_TRY(cn_ranks_sum(t->ranks, &told, 1));
+    *stop = told > 0;
+    return CN_OK;
+}
+
+static cn_status loop(cn_trainer *t)
+{
+    bool told = false;
     while (t->state.step < t->total_steps) {
         double loss = 0, norm = 0, lr = 0;
         const cn_phase phase = cn_phase_at(&t->o, t->state.step);
-        if (cn_cancelled(t->ctx)) return stop(t);
+        CN_TRY(told_to_stop(t, &told));
+        if (told) return stop(t);
         if (!cn_phase_same(phase, t->phase)) CN_TRY(cn_trainer_enter(t, phase));
         const double start = cn_now_s();
         cn_status s = run_step(t, &loss, &norm, &lr); /* a cancelled step leaves no trace */
@@ -228,4 +262,11 @@ cn_status cn_trainer_loop(cn_trainer *t)
         if (s != CN_OK) return s;
     }
     return CN_OK;
+}
+
+cn_status cn_trainer_loop(cn_trainer *t)
+{
+    const cn_status s = loop(t);
+    cn_cancel_hold(t->ctx, false);
+    return s;
 }

@@ -34,7 +34,7 @@ static cn_dtype compute_type(const cn_train_options *o)
     return o->mixed_precision && strcmp(o->mixed_precision, "bf16") == 0 ? CN_BF16 : CN_F32;
 }
 
-cn_adamw_options cn_trainer_adamw_options(const cn_train_options *o)
+cn_adamw_options cn_trainer_adamw_options(const cn_trainer *t, const cn_train_options *o)
 {
     return (cn_adamw_options){.beta1 = (float)o->adam_beta1,
                               .beta2 = (float)o->adam_beta2,
@@ -42,6 +42,7 @@ cn_adamw_options cn_trainer_adamw_options(const cn_train_options *o)
                               .weight_decay = (float)o->adam_weight_decay,
                               .use_8bit = o->use_8bit_adam,
                               .ema_decay = o->use_ema ? (float)o->ema_decay : 0,
+                              .ranks = t->ranks,
                               .accumulates = o->gradient_accumulation_steps > 1};
 }
 
@@ -81,7 +82,7 @@ cn_status cn_trainer_make_step(cn_trainer *t, const cn_train_options *o, cn_phas
 
 static cn_status count_optimizer(cn_trainer *t, const cn_train_options *o, networks *n)
 {
-    const cn_adamw_options adamw = cn_trainer_adamw_options(o);
+    const cn_adamw_options adamw = cn_trainer_adamw_options(t, o);
     cn_param **params = NULL;
     const float **grads = NULL;
     int64_t count = 0;
@@ -161,6 +162,8 @@ static cn_status count_phase(cn_trainer *t, const cn_train_options *o, cn_phase 
     p->base_bytes = cn_params_bytes(n->unet);
     p->control_bytes = cn_params_bytes(n->control);
     p->gradient_bytes = info.gradient_bytes;
+    if (t->ranks) /* gradients on their way */
+        p->optimizer_bytes += CN_MIN(info.gradient_bytes, (size_t)CN_RANKS_FLIGHT_BYTES);
     p->activation_bytes = info.arena_bytes - info.gradient_bytes;
     p->training_bytes =
         p->data_bytes + p->base_bytes + p->control_bytes + p->optimizer_bytes + info.arena_bytes;

@@ -1,4 +1,8 @@
-/* optimizer.c - AdamW: moments, global-norm clipping, sums over several backward passes. */
+/* optimizer.c - AdamW: moments, global-norm clipping, sums over several backward passes and several processes.
+ *
+ * With ranks, gradient i is summed into its owner, who alone has the moments; the owners' squares add up to the
+ * norm, everyone's clipping is the same, and updated weights are copied from their owners to all.
+ */
 #include "train/optimizer_state.h"
 
 #include <math.h>
@@ -12,7 +16,7 @@ void cn_adamw_options_default(cn_adamw_options *o)
     *o = (cn_adamw_options){.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 1e-2f};
 }
 
-static bool in_bytes(const cn_adamw_options *o, const cn_param *q)
+bool cn_moment_in_bytes(const cn_adamw_options *o, const cn_param *q)
 {
     return o->use_8bit && cn_param_elements(q) >= LEAST_8BIT;
 }
@@ -40,10 +44,18 @@ static cn_status ema_create(cn_adamw *a)
 {
     if (!(a->ema = cn_alloc0(a->ctx, (size_t)CN_MAX(a->n, 1) * sizeof *a->ema))) return CN_ENOMEM;
     for (int64_t i = 0; i < a->n; i++) {
+        if (!cn_adamw_owns(a, i)) continue;
         CN_TRY(moment_create(a->ctx, NULL, a->params[i], &a->ema[i]));
         memcpy(a->ema[i].f32, a->params[i]->data, a->params[i]->data_bytes);
     }
     return CN_OK;
+}
+
+static int owner_of(const cn_adamw_options *o, const cn_param *q)
+{
+    if (!o->ranks) return 0;
+    const uint64_t hash = cn_hash64(q->diffusers_name, strlen(q->diffusers_name));
+    return (int)((hash >> 17) % (uint64_t)cn_ranks_count(o->ranks));
 }
 
 cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
@@ -62,12 +74,18 @@ cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, 
     a->v = cn_alloc0(ctx, count * sizeof *a->v);
     a->sum = cn_alloc0(ctx, count * sizeof *a->sum);
     a->has_sum = cn_alloc0(ctx, count * sizeof *a->has_sum);
-    if (!a->params || !a->steps_of || !a->m || !a->v || !a->sum || !a->has_sum) goto fail;
+    a->taken = cn_alloc0(ctx, count * sizeof *a->taken);
+    a->owner = cn_alloc0(ctx, count * sizeof *a->owner);
+    if (!a->params || !a->steps_of || !a->m || !a->v || !a->sum || !a->has_sum || !a->taken ||
+        !a->owner)
+        goto fail;
     cn_quant8_init(&a->map[0], true);
     cn_quant8_init(&a->map[1], false);
     for (int64_t i = 0; i < n; i++) {
-        const bool bytes = in_bytes(options, params[i]);
+        const bool bytes = cn_moment_in_bytes(options, params[i]);
         a->params[i] = params[i];
+        a->owner[i] = owner_of(options, params[i]);
+        if (!cn_adamw_owns(a, i)) continue;
         if (moment_create(ctx, bytes ? &a->map[0] : NULL, params[i], &a->m[i]) != CN_OK) goto fail;
         if (moment_create(ctx, bytes ? &a->map[1] : NULL, params[i], &a->v[i]) != CN_OK) goto fail;
     }
@@ -95,6 +113,8 @@ void cn_adamw_destroy(cn_adamw *a)
     cn_free(a->ema);
     cn_free(a->sum);
     cn_free(a->has_sum);
+    cn_free(a->taken);
+    cn_free(a->owner);
     cn_free(a);
 }
 
@@ -126,9 +146,19 @@ void cn_adamw_adopt(cn_adamw *a, cn_adamw *from)
     }
 }
 
-void cn_adamw_swap_ema(cn_adamw *a)
+/* Everyone gets the owners' weights. */
+static cn_status copy_weights(cn_adamw *a)
+{
+    for (int64_t i = 0; i < a->n; i++)
+        CN_TRY(cn_ranks_begin_copy(a->o.ranks, a->params[i]->data, a->params[i]->data_bytes,
+                                   a->owner[i]));
+    return cn_ranks_finish(a->o.ranks);
+}
+
+cn_status cn_adamw_swap_ema(cn_adamw *a)
 {
     for (int64_t i = 0; a->ema && i < a->n; i++) {
+        if (!cn_adamw_owns(a, i)) continue;
         float *w = a->params[i]->data, *mean = a->ema[i].f32;
         const int64_t n = cn_param_physical(a->params[i]);
         for (int64_t k = 0; k < n; k++) {
@@ -137,41 +167,53 @@ void cn_adamw_swap_ema(cn_adamw *a)
             mean[k] = kept;
         }
     }
+    return a->ema ? copy_weights(a) : CN_OK;
 }
 
 size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options *options)
 {
     size_t bytes = 0;
     for (int64_t i = 0; i < n; i++) {
+        if (options->accumulates) bytes += params[i]->data_bytes;
+        if (owner_of(options, params[i]) != cn_ranks_rank(options->ranks)) continue;
         const size_t elements = (size_t)cn_param_physical(params[i]);
         const size_t scales = cn_moment_blocks(params[i]) * sizeof(float);
-        bytes += 2 * (in_bytes(options, params[i]) ? elements + scales : elements * sizeof(float));
-        if (options->accumulates) bytes += params[i]->data_bytes;
+        bytes += 2 * (cn_moment_in_bytes(options, params[i]) ? elements + scales
+                                                             : elements * sizeof(float));
         if (options->ema_decay > 0) bytes += params[i]->data_bytes;
     }
     return bytes;
 }
 
-static cn_status add_gradients(cn_adamw *a, const float *const *grads)
+static cn_status add_gradient(cn_adamw *a, int64_t i, const float *grad)
 {
-    for (int64_t i = 0; i < a->n; i++) {
-        if (!grads[i]) continue;
-        const cn_param *q = a->params[i];
-        if (!a->sum[i] && !(a->sum[i] = cn_alloc(a->ctx, q->data_bytes))) return CN_ENOMEM;
-        if (a->has_sum[i])
-            a->be->accumulate(a->be, a->sum[i], grads[i], cn_param_physical(q));
-        else
-            memcpy(a->sum[i], grads[i], q->data_bytes);
-        a->has_sum[i] = true;
-    }
+    const cn_param *q = a->params[i];
+    if (!grad) return CN_OK;
+    if (!a->sum[i] && !(a->sum[i] = cn_alloc(a->ctx, q->data_bytes))) return CN_ENOMEM;
+    if (a->has_sum[i])
+        a->be->accumulate(a->be, a->sum[i], grad, cn_param_physical(q));
+    else
+        memcpy(a->sum[i], grad, q->data_bytes);
+    a->has_sum[i] = true;
     return CN_OK;
 }
 
 cn_status cn_adamw_accumulate(cn_adamw *a, const float *const *grads)
 {
-    CN_TRY(add_gradients(a, grads));
+    for (int64_t i = 0; i < a->n; i++) CN_TRY(add_gradient(a, i, grads[i]));
     a->summed++;
     return CN_OK;
+}
+
+cn_status cn_adamw_take(cn_adamw *a, int64_t i, const float *grad)
+{
+    if (a->taken[i]) return CN_OK;
+    if (a->summed) CN_TRY(add_gradient(a, i, grad));
+    a->taken[i] = true;
+    /* without earlier passes the ranks' sum goes where the step has left its part: nobody reads that again */
+    float *x = a->summed ? (a->has_sum[i] ? a->sum[i] : NULL) : (float *)(uintptr_t)grad;
+    if (!x) return CN_OK;
+    return cn_ranks_begin_sum(a->o.ranks, x, cn_param_physical(a->params[i]), a->owner[i]);
 }
 
 /* The gradient that counts for parameter i, NULL for none. */
@@ -207,23 +249,48 @@ static void update_ema(cn_adamw *a)
     const double n = (double)(a->steps - 1);
     const float keep = n > 0 ? (float)fmin((1 + n) / (10 + n), (double)a->o.ema_decay) : 0;
     for (int64_t i = 0; a->ema && i < a->n; i++)
-        a->be->average(a->be, a->ema[i].f32, a->params[i]->data, keep,
-                       cn_param_physical(a->params[i]));
+        if (cn_adamw_owns(a, i))
+            a->be->average(a->be, a->ema[i].f32, a->params[i]->data, keep,
+                           cn_param_physical(a->params[i]));
+}
+
+/* Of all gradients together, before they are scaled. */
+static cn_status sum_squares(cn_adamw *a, const float *const *grads, double *out)
+{
+    double squares = 0;
+    for (int64_t i = 0; i < a->n; i++) {
+        const float *g = cn_adamw_owns(a, i) ? gradient(a, grads, i) : NULL;
+        if (g) squares += a->be->sum_squares(a->be, g, cn_param_physical(a->params[i]));
+    }
+    CN_TRY(cn_ranks_sum(a->o.ranks, &squares, 1));
+    *out = squares;
+    return CN_OK;
+}
+
+static cn_status update_all(cn_adamw *a, const float *const *grads, double scale, double lr)
+{
+    for (int64_t i = 0; i < a->n; i++) {
+        const float *g = gradient(a, grads, i);
+        if (g && cn_adamw_owns(a, i))
+            update(a, i, g, scale, lr);
+        else if (g)
+            a->steps_of[i]++;
+        a->has_sum[i] = a->taken[i] = false;
+    }
+    a->summed = 0;
+    a->steps++;
+    update_ema(a);
+    return copy_weights(a);
 }
 
 cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double max_grad_norm,
                        double *norm)
 {
-    double scale = 1;
-    if (a->summed) {
-        CN_TRY(add_gradients(a, grads));
-        scale = 1 / (double)(a->summed + 1);
-    }
     double squares = 0;
-    for (int64_t i = 0; i < a->n; i++) {
-        const float *g = gradient(a, grads, i);
-        if (g) squares += a->be->sum_squares(a->be, g, cn_param_physical(a->params[i]));
-    }
+    double scale = 1 / (double)((a->summed + 1) * cn_ranks_count(a->o.ranks));
+    for (int64_t i = 0; i < a->n; i++) CN_TRY(cn_adamw_take(a, i, grads[i]));
+    CN_TRY(cn_ranks_finish(a->o.ranks));
+    CN_TRY(sum_squares(a, grads, &squares));
     const double length = sqrt(squares) * scale;
     if (norm) *norm = length;
     if (!isfinite(length))
@@ -234,13 +301,5 @@ cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double
             (long long)(a->steps + 1));
     /* 1e-6 as clip_grad_norm_ has it */
     if (max_grad_norm > 0 && length > max_grad_norm) scale *= max_grad_norm / (length + 1e-6);
-    for (int64_t i = 0; i < a->n; i++) {
-        const float *g = gradient(a, grads, i);
-        if (g) update(a, i, g, scale, lr);
-        a->has_sum[i] = false;
-    }
-    a->summed = 0;
-    a->steps++;
-    update_ema(a);
-    return CN_OK;
+    return update_all(a, grads, scale, lr);
 }

@@ -8,6 +8,7 @@
 #define CN_TRAIN_OPTIMIZER_H
 
 #include "graph/backend.h"
+#include "train/ranks.h"
 
 typedef struct cn_adamw cn_adamw;
 
@@ -20,6 +21,10 @@ typedef struct cn_adamw_options {
     /* A mean of the weights over the steps (EMA) is kept beside them, 0: none. After step n the old mean counts
      * min(n / (n + 9), ema_decay), as diffusers' EMAModel has it. */
     float ema_decay;
+    /* Processes that train together; NULL: this one alone. Each keeps and updates the moments of its share of the
+     * parameters, gradients are their sum over the ranks divided by their number. Every rank makes the same
+     * calls: a step, an exchange with the mean and a save are done together. */
+    cn_ranks *ranks;
 } cn_adamw_options;
 
 /* 0.9, 0.999, 1e-8, 1e-2. */
@@ -32,6 +37,9 @@ void cn_adamw_destroy(cn_adamw *a);
 /* Adds one backward pass's gradients to the sum that the next step takes. grads[i] belongs to
  * params[i], physical, data_bytes long; NULL where the loss doesn't depend on it. */
 cn_status cn_adamw_accumulate(cn_adamw *a, const float *const *grads) CN_CHECKED;
+/* Takes gradient i of the step's last pass as soon as it is final: ranks begin to add theirs. Those that weren't
+ * taken before are by cn_adamw_run. */
+cn_status cn_adamw_take(cn_adamw *a, int64_t i, const float *grad) CN_CHECKED;
 /* One step with the mean of grads and what was accumulated since the last step. max_grad_norm <= 0: no
  * clipping. A parameter without gradient is left alone, weight decay included, as torch does. *norm:
  * the gradients' norm before clipping; may be NULL. When it isn't finite nothing changes and the
@@ -42,7 +50,7 @@ cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double
  * `from` had is gone then: destroy it. Both have the same options. */
 void cn_adamw_adopt(cn_adamw *a, cn_adamw *from);
 /* Exchanges the weights with their mean; a second call puts them back. Nothing without one. */
-void cn_adamw_swap_ema(cn_adamw *a);
+cn_status cn_adamw_swap_ema(cn_adamw *a) CN_CHECKED;
 /* Steps taken. */
 int64_t cn_adamw_steps(const cn_adamw *a);
 /* Memory that an optimizer over these parameters takes, known before it is made. */
@@ -53,7 +61,8 @@ size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options
  * reads them back: exactly the same state. F32 and 8-bit runs read each other's; a mean that the file doesn't
  * have begins at the weights. */
 cn_status cn_adamw_save(const cn_adamw *a, const char *path) CN_CHECKED;
-/* The same under another context, one that a cancelled run's saving doesn't stop at. */
+/* The same under another context, one that a cancelled run's saving doesn't stop at. Rank 0 writes, the others
+ * send it what they have. */
 cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path) CN_CHECKED;
 cn_status cn_adamw_load(cn_adamw *a, const char *path) CN_CHECKED;
 

@@ -32,11 +32,13 @@ static cn_moment *moment(const cn_adamw *a, int kind, int64_t i)
 typedef struct entry {
     int64_t param;
     int kind;
+    bool scales;
 } entry;
 
 typedef struct writer {
     const cn_adamw *a;
     const entry *entries;
+    int64_t next; /* entry to be filled */
 } writer;
 
 /* The values of a moment in bytes, physical; NULL without memory. */
@@ -49,17 +51,58 @@ static float *expanded(cn_ctx *ctx, const cn_moment *m, const cn_param *q)
     return out;
 }
 
-static cn_status fill_state(void *user, int64_t at, float *out)
+static size_t entry_bytes(const cn_adamw *a, const entry *e)
 {
-    const writer *w = user;
-    const cn_adamw *a = w->a;
-    const entry *e = &w->entries[at];
+    const cn_param *q = a->params[e->param];
+    return (e->scales ? cn_moment_blocks(q) : (size_t)cn_param_elements(q)) * sizeof(float);
+}
+
+/* An entry's values, by whoever has them. */
+static cn_status fill_own(const cn_adamw *a, const entry *e, float *out)
+{
     const cn_param *q = a->params[e->param];
     const cn_moment *m = moment(a, e->kind, e->param);
+    if (e->scales) {
+        memcpy(out, m->scales, entry_bytes(a, e));
+        return CN_OK;
+    }
     if (!m->codes) return a->be->to_plain(a->be, a->ctx, q, CN_F32, m->f32, out);
     float *values = expanded(a->ctx, m, q);
     if (!values) return CN_ENOMEM;
     const cn_status s = a->be->to_plain(a->be, a->ctx, q, CN_F32, values, out);
+    cn_free(values);
+    return s;
+}
+
+/* The same on every rank, from the owner's. */
+static cn_status fill_entry(writer *w, float *out)
+{
+    const cn_adamw *a = w->a;
+    const entry *e = &w->entries[w->next++];
+    const cn_status s = cn_adamw_owns(a, e->param) ? fill_own(a, e, out) : CN_OK;
+    if (!a->o.ranks) return s;
+    CN_TRY(cn_ranks_begin_copy(a->o.ranks, out, entry_bytes(a, e), a->owner[e->param]));
+    CN_TRY(cn_ranks_finish(a->o.ranks));
+    return s;
+}
+
+static cn_status fill_state(void *user, int64_t at, float *out)
+{
+    (void)at; /* they are asked for in their order */
+    return fill_entry(user, out);
+}
+
+/* The entries that nobody has asked for: those of a rank that doesn't write, or of a file that failed. The
+ * others wait for them. */
+static cn_status fill_rest(cn_ctx *ctx, writer *w, int64_t n)
+{
+    size_t most = 1;
+    cn_status s = CN_OK;
+    if (!w->a->o.ranks) return CN_OK;
+    for (int64_t i = w->next; i < n; i++) most = CN_MAX(most, entry_bytes(w->a, &w->entries[i]));
+    float *values = cn_alloc(ctx, most);
+    if (!values) return CN_ENOMEM;
+    while (w->next < n && s == CN_OK) s = fill_entry(w, values);
     cn_free(values);
     return s;
 }
@@ -91,19 +134,18 @@ static cn_status list_state(cn_ctx *ctx, const cn_adamw *a, char (*names)[STATE_
     for (int kind = 0; kind < kinds_of(a); kind++) {
         for (int64_t i = 0; i < a->n; i++) {
             const cn_param *q = a->params[i];
-            const cn_moment *m = moment(a, kind, i);
+            const bool in_bytes = kind != EMA && cn_moment_in_bytes(&a->o, q);
             CN_TRY(state_name(ctx, q, kind, false, names[*n]));
             list[*n] = (cn_tensor_out){.name = names[*n], .dtype = CN_F32, .ndim = q->ndim};
             memcpy(list[*n].shape, q->shape, (size_t)q->ndim * sizeof *q->shape);
-            entries[(*n)++] = (entry){i, kind};
-            if (!m->codes) continue;
+            entries[(*n)++] = (entry){i, kind, false};
+            if (!in_bytes) continue;
             CN_TRY(state_name(ctx, q, kind, true, names[*n]));
             list[*n] = (cn_tensor_out){.name = names[*n],
                                        .dtype = CN_F32,
                                        .ndim = 1,
-                                       .shape = {(int64_t)cn_moment_blocks(q)},
-                                       .data = m->scales};
-            entries[(*n)++] = (entry){i, kind};
+                                       .shape = {(int64_t)cn_moment_blocks(q)}};
+            entries[(*n)++] = (entry){i, kind, true};
         }
     }
     return CN_OK;
@@ -120,9 +162,12 @@ cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path)
     char *steps = steps_text(a);
     if (!names || !list || !entries || !steps) goto fail;
     if ((s = list_state(ctx, a, names, list, entries, &n)) != CN_OK) goto fail;
-    writer w = {a, entries};
-    s = cn_safetensors_write(ctx, path, list, n, fill_state, &w,
-                             (const char *const[]){"steps", steps, NULL});
+    writer w = {a, entries, 0};
+    if (cn_ranks_rank(a->o.ranks) == 0)
+        s = cn_safetensors_write(ctx, path, list, n, fill_state, &w,
+                                 (const char *const[]){"steps", steps, NULL});
+    const cn_status rest = fill_rest(ctx, &w, n);
+    if (s == CN_OK) s = rest;
 fail:
     cn_free(names);
     cn_free(list);
@@ -229,7 +274,7 @@ cn_status cn_adamw_load(cn_adamw *a, const char *path)
     if (s != CN_OK) goto fail;
     s = parse_steps(a, cn_tensors_metadata(t, "steps"));
     for (int64_t i = 0; i < a->n && s == CN_OK; i++)
-        for (int kind = 0; kind < kinds_of(a) && s == CN_OK; kind++)
+        for (int kind = cn_adamw_owns(a, i) ? 0 : KINDS; kind < kinds_of(a) && s == CN_OK; kind++)
             s = load_moment(a, t, kind, i, plain);
     if (s != CN_OK) s = cn_fail_prefix(a->ctx, s, "%s", path);
 fail:

@@ -221,7 +221,7 @@ static cn_status load_weights(cn_trainer *t)
 
 static void count_steps(cn_trainer *t)
 {
-    const int64_t images = t->o.train_batch_size * t->o.gradient_accumulation_steps;
+    const int64_t images = cn_trainer_images(t);
     const int64_t per_epoch = (t->n_train + images - 1) / images;
     t->total_steps =
         t->o.max_train_steps ? t->o.max_train_steps : per_epoch * t->o.num_train_epochs;
@@ -257,14 +257,13 @@ static cn_status save_result(cn_trainer *t)
     char ema[4096];
     const cn_checkpoint c = cn_trainer_checkpoint(t);
     cn_plan_drop(t->step->plan); /* saving needs a little room of its own */
-    cn_status s = cn_checkpoint_save_result(&c, t->o.output_dir);
-    if (s == CN_OK && t->o.use_ema) {
-        CN_TRY(cn_format(t->ctx, ema, sizeof ema, "%s/ema", t->o.output_dir));
-        cn_adamw_swap_ema(t->adamw);
-        s = cn_checkpoint_save_result(&c, ema);
-        cn_adamw_swap_ema(t->adamw);
-    }
-    return cn_trainer_saved(t, s, t->o.output_dir);
+    const bool writes = cn_ranks_rank(t->ranks) == 0;
+    CN_TRY(cn_format(t->ctx, ema, sizeof ema, "%s/ema", t->o.output_dir));
+    cn_status s = writes ? cn_checkpoint_save_result(&c, t->o.output_dir) : CN_OK;
+    CN_TRY(cn_adamw_swap_ema(t->adamw));
+    if (s == CN_OK && t->o.use_ema && writes) s = cn_checkpoint_save_result(&c, ema);
+    CN_TRY(cn_adamw_swap_ema(t->adamw));
+    return cn_trainer_saved(t, cn_ranks_agree(t->ranks, s), t->o.output_dir);
 }
 
 /* Everything that can be refused without reading weights or writing a file. */
@@ -289,6 +288,7 @@ static void tell_plan(const cn_trainer *t)
 static cn_status try_dir(cn_trainer *t)
 {
     size_t base = 0;
+    if (cn_ranks_rank(t->ranks) > 0) return CN_OK;
     cn_checkpoint c = cn_trainer_checkpoint(t);
     if (t->o.unlock && strcmp(t->o.unlock, "none") != 0)
         CN_TRY(cn_base_save_bytes(t->ctx, t->base, &base));
@@ -296,24 +296,33 @@ static cn_status try_dir(cn_trainer *t)
                                  cn_checkpoint_bytes(&c) + 2 * base + t->plan.optimizer_bytes);
 }
 
-static cn_status train(cn_trainer *t)
+/* Everything before the first step. */
+static cn_status begin(cn_trainer *t)
 {
-    CN_TRY(try_dir(t));
-    CN_TRY(cn_trainer_encode_data(t));
     CN_TRY(load_weights(t));
     CN_TRY(cn_trainer_create_optimizer(t));
     CN_TRY(resume(t));
-    CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
-                           &t->metrics));
-    if (t->n_held) CN_TRY(cn_validator_create(t, &t->validator));
-    CN_TRY(cn_trainer_start_loader(t));
+    if (cn_ranks_rank(t->ranks) == 0) {
+        CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
+                               &t->metrics));
+        if (t->n_held) CN_TRY(cn_validator_create(t, &t->validator));
+    }
+    return cn_trainer_start_loader(t);
+}
+
+static cn_status train(cn_trainer *t)
+{
+    CN_TRY(cn_ranks_agree(t->ranks, try_dir(t)));
+    CN_TRY(cn_ranks_agree(t->ranks, cn_trainer_encode_data(t)));
+    CN_TRY(cn_ranks_agree(t->ranks, begin(t)));
     CN_TRY(cn_trainer_loop(t));
     return save_result(t);
 }
 
 static cn_status run(cn_trainer *t)
 {
-    CN_TRY(prepare(t));
+    CN_TRY(cn_trainer_join(t));
+    CN_TRY(cn_ranks_agree(t->ranks, prepare(t)));
     if (!t->o.dry_run) {
         tell_plan(t);
         return train(t);
@@ -335,6 +344,7 @@ static void trainer_close(cn_trainer *t)
     cn_schedule_destroy(t->schedule);
     cn_adamw_destroy(t->adamw);
     cn_free(t->grads);
+    cn_free(t->turns);
     cn_stepgraph_destroy(t->step);
     cn_params_destroy(t->control);
     cn_params_destroy(t->unet);
@@ -360,9 +370,11 @@ cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
     cn_status s = run(t);
     t->result.steps = t->state.step;
     t->result.seconds = cn_now_s() - start;
+    t->result.silent = cn_ranks_rank(t->ranks) > 0;
     t->result.final_loss = cn_trainer_mean_loss(t);
     t->result.learned_at_step = t->state.learned_at_step;
     t->result.peak_resident_bytes = cn_peak_resident_bytes();
+    cn_trainer_part(t, s);
     if (out) *out = t->result;
     trainer_close(t);
     return s;

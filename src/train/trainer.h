@@ -18,10 +18,17 @@
 
 typedef struct cn_validator cn_validator;
 
+/* Behind which step of a run a parameter's gradient is final. */
+typedef struct cn_turn {
+    int step;
+    int64_t param;
+} cn_turn;
+
 typedef struct cn_trainer {
     cn_ctx *ctx;
     cn_ctx *save_ctx; /* never cancelled: a save that has begun is finished */
     cn_backend *be;
+    cn_ranks *ranks; /* NULL: one process */
     cn_train_options o;
     cn_train_callbacks callbacks;
     /* files */
@@ -52,6 +59,12 @@ typedef struct cn_trainer {
     double waited; /* seconds that this step waited for its data */
     int64_t n_recent;
     char resume_path[4096]; /* "" : from the start */
+    int64_t saved_step;     /* of the last checkpoint, 0: none */
+    /* several processes: gradients in the order in which they become final */
+    cn_turn *turns;
+    int64_t n_turns, next_turn;
+    bool last_pass;       /* of a step: its gradients may be taken */
+    char cache_dir[4096]; /* when none was given */
     cn_train_result result;
 } cn_trainer;
 
@@ -72,7 +85,7 @@ cn_cache_options cn_trainer_cache_options(cn_trainer *t);
 
 /* --- memory.c ------------------------------------------------------------------------------------- */
 
-cn_adamw_options cn_trainer_adamw_options(const cn_train_options *o);
+cn_adamw_options cn_trainer_adamw_options(const cn_trainer *t, const cn_train_options *o);
 /* The step of a phase over parameter sets that stay the caller's. */
 cn_status cn_trainer_make_step(cn_trainer *t, const cn_train_options *o, cn_phase phase,
                                int recomputed, cn_params *unet, cn_params *control,
@@ -87,6 +100,17 @@ cn_status cn_trainer_plan(cn_trainer *t) CN_CHECKED;
 cn_status cn_trainer_create_optimizer(cn_trainer *t) CN_CHECKED;
 /* Makes graph and optimizer anew for the phase that begins; moments of what goes on are kept. */
 cn_status cn_trainer_enter(cn_trainer *t, cn_phase phase) CN_CHECKED;
+
+/* --- together.c ----------------------------------------------------------------------------------- */
+
+/* Joins the other processes of a distributed run. */
+cn_status cn_trainer_join(cn_trainer *t) CN_CHECKED;
+/* Leaves them; a failure's message is kept where it is to be told. */
+void cn_trainer_part(cn_trainer *t, cn_status s);
+/* Lets the ranks add up the gradients of the optimizer's parameters while the step runs. */
+cn_status cn_trainer_follow(cn_trainer *t, cn_param *const *params, int64_t n) CN_CHECKED;
+/* Samples that an optimizer step takes, of all ranks. */
+int64_t cn_trainer_images(const cn_trainer *t);
 
 /* --- loop.c --------------------------------------------------------------------------------------- */
 

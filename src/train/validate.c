@@ -272,10 +272,10 @@ cn_status cn_validator_run(cn_validator *v, cn_trainer *t)
     CN_TRY(cn_format(v->ctx, dir, sizeof dir, "%s/validation/step_%lld", t->o.output_dir,
                      (long long)t->state.step));
     CN_TRY(cn_format(v->ctx, sheet, sizeof sheet, "%s/sheet.png", dir));
-    cn_adamw_swap_ema(t->adamw);
+    CN_TRY(cn_adamw_swap_ema(t->adamw));
     const cn_status s = take_measures(v, t, dir);
     const int64_t n = zero_conv_rms(t, rms);
-    cn_adamw_swap_ema(t->adamw);
+    CN_TRY(cn_adamw_swap_ema(t->adamw));
     CN_TRY(s);
     r.zero_conv_rms = n ? mean(rms, n) : 0;
     judge(v, t, &r);
