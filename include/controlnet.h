@@ -321,6 +321,42 @@ typedef struct cn_dataset_check_options {
 cn_status cn_dataset_check(cn_ctx *ctx, const cn_dataset_options *options,
                            const cn_dataset_check_options *check, cn_dataset_report *out);
 
+/* A training set from a folder of pictures. Captions: a COCO captions_*.json, metadata.jsonl or metadata.csv in
+ * the folder (file_name, text), or STEM.txt or STEM.caption beside a picture. */
+typedef struct cn_prepare_options {
+    const char *photos, *output_dir;
+    const char *const *conditions; /* "canny low=50", "hed | scribble_synthesis"; NULL at the end */
+    const char *const *weights;    /* as cn_annotate_options.weights */
+    /* Where labels are, for kinds that are made from them: COCO's instances_*.json, or a folder of label maps or
+     * .npy files named as the pictures. NULL: COCO's annotations/ beside the folder, ADE20K's annotations/ for
+     * images/, DIODE's files beside the pictures. */
+    const char *labels;
+    const char
+        *captions; /* COCO's captions_*.json; NULL: its annotations/ beside the folder, or others */
+    const char *caption; /* of pictures that have none; NULL: "" */
+    bool all_captions;   /* a pair for each of COCO's captions, else the first */
+    const char *layout;  /* "fill50k" (NULL) or "imagefolder" */
+    int64_t resolution; /* larger pictures are shrunk to this shorter side; 0: copied as they are */
+    int64_t detect_resolution; /* as cn_annotate_options.detect_resolution */
+    bool refer;                /* pairs name the pictures where they are; nothing is copied */
+    bool recursive, random_thresholds; /* as cn_annotate_many_options */
+    uint64_t seed;
+    /* stage: "pictures", then each kind. May be NULL. */
+    void (*progress)(void *user, const char *stage, int64_t done, int64_t total);
+    void (*problem)(void *user, const char *text);
+    void *user;
+} cn_prepare_options;
+
+typedef struct cn_prepare_result {
+    int64_t pictures, pairs, without_caption;
+    int64_t made, kept, failed; /* conditions */
+} cn_prepare_result;
+
+/* Several conditions give a pair each. Goes on where it was interrupted, as cn_annotate_many; the list of pairs is
+ * written last. A picture that fails is told, counted and left out; then the status is CN_EFORMAT. */
+cn_status cn_dataset_prepare(cn_ctx *ctx, const cn_prepare_options *options,
+                             cn_prepare_result *result);
+
 /* Frees a string that the library handed out. NULL is fine. */
 void cn_free(void *p);
 
@@ -592,6 +628,50 @@ cn_status cn_annotate_image(cn_ctx *ctx, const char *kind, const cn_annotate_opt
                             const cn_image *in, cn_image **out);
 cn_status cn_annotate_file(cn_ctx *ctx, const char *kind, const cn_annotate_options *options,
                            const char *in, const char *out);
+
+typedef struct cn_annotate_many_options {
+    cn_annotate_options annotate;
+    bool recursive; /* folders in the folder too */
+    /* canny: thresholds drawn per picture, 1 <= low < high <= 255, by seed and the picture's name */
+    bool random_thresholds;
+    uint64_t seed;
+    /* Pixel perfect: the resolution is cn_pixel_perfect_resolution's for a drawing of this size; 0: not. */
+    int64_t fit_width, fit_height;
+    bool fit_outer;
+    void (*progress)(void *user, int64_t done,
+                     int64_t total);               /* of those not there yet; may be NULL */
+    void (*problem)(void *user, const char *text); /* told of every picture that fails */
+    void *user;
+} cn_annotate_many_options;
+
+typedef struct cn_annotate_result {
+    int64_t pictures, made, kept, failed;
+} cn_annotate_result;
+
+/* A picture to a PNG, or all pictures of a folder to PNGs of the same names in another, several at a time. kind
+ * may be several behind each other: "pidinet | scribble_synthesis". Kinds that take .npy files or a COCO
+ * instances file are given those. A folder gets annotate.jsonl, a line per picture (what was drawn at random, for
+ * one), and goes on where it was interrupted: what was made with the same options is kept. A picture that fails
+ * is told, counted and passed over; then the status is CN_EFORMAT. *result may be NULL. */
+cn_status cn_annotate_many(cn_ctx *ctx, const char *kind, const cn_annotate_many_options *options,
+                           const char *in, const char *out, cn_annotate_result *result);
+/* As stable-diffusion-webui's extension: what the shorter side of width x height becomes when the picture fills
+ * fit_width x fit_height, or with `outer` fits into it. */
+int64_t cn_pixel_perfect_resolution(int64_t width, int64_t height, int64_t fit_width,
+                                    int64_t fit_height, bool outer);
+
+/* Entry i of a palette ("ade20k", "coco"): a category's number, name and RGB; false behind the last. */
+typedef struct cn_palette_entry {
+    int id;
+    const char *name;
+    uint8_t rgb[3];
+} cn_palette_entry;
+bool cn_palette_entry_at(const char *palette, int i, cn_palette_entry *out);
+/* Palette i's name, NULL behind the last. */
+const char *cn_palette_name(int i);
+
+/* What kind makes its conditions from, in words; NULL for an unknown one. */
+const char *cn_annotate_takes(const char *kind);
 
 /* Kind i's name, NULL behind the last; *title (may be NULL) says what it makes. */
 const char *cn_annotate_kind(int i, const char **title);

@@ -1,6 +1,9 @@
 /* pipeline_annotate.c - controlnet.h's calls on conditions: a session with the backend that its networks need. */
+#include "annotate/labels.h"
 #include "annotate/network.h"
 #include "cpu/cpu.h"
+
+#include <string.h>
 
 struct cn_annotator {
     cn_backend *backend; /* NULL for kinds without networks */
@@ -99,6 +102,27 @@ const char *cn_annotate_alias(int i, const char **stands_for)
     if (!cn_kind_alias_at(i, &name, &text)) return NULL;
     if (stands_for) *stands_for = text;
     return name;
+}
+
+const char *cn_annotate_takes(const char *kind)
+{
+    const cn_kind *a = cn_kind_find(kind);
+    return a ? cn_takes_name(a->takes) : NULL;
+}
+
+const char *cn_palette_name(int i)
+{
+    const cn_palette *p = cn_palette_at(i);
+    return p ? p->name : NULL;
+}
+
+bool cn_palette_entry_at(const char *palette, int i, cn_palette_entry *out)
+{
+    const cn_palette *p = cn_palette_find(palette);
+    if (!p || i < 0 || i >= p->n) return false;
+    *out = (cn_palette_entry){.id = cn_palette_id(p, i), .name = p->names[i]};
+    memcpy(out->rgb, p->rgb[i], 3);
+    return true;
 }
 
 bool cn_annotate_setting_at(const char *kind, int i, cn_annotate_setting *out)

@@ -11,9 +11,7 @@
 static cn_status describe(cn_ctx *ctx, const cn_annotate_args *args, char *out, size_t cap)
 {
     cn_str text = {0};
-    cn_str_adds(&text, args->kind->name);
-    for (int i = 0; i < args->kind->n_options; i++)
-        cn_str_addf(&text, " %s=%g", args->kind->options[i].name, args->values[i]);
+    cn_annotate_describe(args, &text);
     cn_status s = text.failed ? cn_fail(ctx, CN_ENOMEM, "out of memory for a condition's name")
                               : cn_format(ctx, out, cap, "%s", text.data);
     cn_str_free(&text);

@@ -11,7 +11,9 @@
 #include "annotate/pidinet.h"
 #include "annotate/pointwise.h"
 #include "annotate/strokes.h"
+#include "annotate/synthesis.h"
 #include "annotate/uniformer.h"
+#include "annotate/xdog.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -40,6 +42,15 @@ static cn_status run_canny(cn_session *s, const cn_image *in, cn_image **out)
 {
     const double *v = cn_session_args(s)->values;
     return cn_canny(cn_session_ctx(s), in, v[0], v[1], v[2] != 0, out);
+}
+
+/* The paper's augmentation; ControlNet publishes no ranges, the app's sliders go from 1 to 255. */
+static void draw_canny(cn_annotate_args *args, cn_rng *rng)
+{
+    const int64_t a = 1 + cn_rng_below(rng, 255), b = 1 + cn_rng_below(rng, 254);
+    const int64_t other = b + (b >= a);
+    args->values[0] = (double)CN_MIN(a, other);
+    args->values[1] = (double)CN_MAX(a, other);
 }
 
 static const cn_kind_option mlsd_options[] = {
@@ -123,12 +134,60 @@ static cn_status run_normal(cn_session *s, const cn_image *in, cn_image **out)
 }
 
 static const cn_kind_option scribble_options[] = {
-    {"mask", "the drawing is white on black already", CN_OPTION_BOOL, 0, 1, 0},
+    {"mask", "the drawing is white on black", CN_OPTION_BOOL, 0, 1, 0},
+    {"dark", "the drawing is dark on light; without mask and dark that is seen from it",
+     CN_OPTION_BOOL, 0, 1, 0},
 };
 
 static cn_status run_scribble(cn_session *s, const cn_image *in, cn_image **out)
 {
-    return cn_scribble(cn_session_ctx(s), in, cn_session_args(s)->values[0] != 0, out);
+    const double *v = cn_session_args(s)->values;
+    if (v[0] != 0 && v[1] != 0)
+        return cn_fail(cn_session_ctx(s), CN_EINVAL, "scribble: either mask or dark");
+    if (v[0] == 0 && v[1] == 0 && cn_is_light_on_dark(in)) {
+        cn_image *turned = NULL;
+        CN_TRY(cn_image_invert(cn_session_ctx(s), in, &turned));
+        cn_status status = cn_scribble(cn_session_ctx(s), turned, false, out);
+        cn_image_destroy(turned);
+        return status;
+    }
+    return cn_scribble(cn_session_ctx(s), in, v[0] != 0, out);
+}
+
+static const cn_kind_option threshold_options[] = {
+    {"level", "what is lighter than this in red, green and blue is white", CN_OPTION_NUMBER, 0, 255,
+     127},
+};
+
+static cn_status run_threshold(cn_session *s, const cn_image *in, cn_image **out)
+{
+    return cn_threshold(cn_session_ctx(s), in, cn_session_args(s)->values[0], out);
+}
+
+static const cn_kind_option xdog_options[] = {
+    {"threshold", "how much darker than its surroundings a stroke is", CN_OPTION_NUMBER, 1, 64, 32},
+};
+
+static cn_status run_xdog(cn_session *s, const cn_image *in, cn_image **out)
+{
+    return cn_scribble_xdog(cn_session_ctx(s), in, cn_session_args(s)->values[0], out);
+}
+
+static const cn_kind_option synthesis_options[] = {
+    {"low", "the edges' threshold is drawn between this", CN_OPTION_NUMBER, 0, 254, 40},
+    {"high", "and this", CN_OPTION_NUMBER, 0, 254, 160},
+    {"thin", "probability of non-maximum suppression", CN_OPTION_NUMBER, 0, 1, 0.5},
+    {"share", "at most so much of the strokes is left out", CN_OPTION_NUMBER, 0, 1, 0.6},
+    {"width", "lines are widened by up to so many pixels", CN_OPTION_INT, 0, 32, 3},
+};
+
+static cn_status run_synthesis(cn_session *s, const cn_image *in, cn_image **out)
+{
+    const cn_annotate_args *a = cn_session_args(s);
+    const double *v = a->values;
+    const cn_synthesis_rules rules = {CN_MIN(v[0], v[1]), CN_MAX(v[0], v[1]), v[2], v[3],
+                                      (int)v[4]};
+    return cn_scribble_synthesis(cn_session_ctx(s), in, &rules, a->seed, out);
 }
 
 static const cn_kind_option strokes_options[] = {
@@ -179,8 +238,35 @@ static cn_status run_seg_ade(cn_session *s, const cn_image *in, cn_image **out)
     /* A resized label map would hold classes that are in between. */
     if (cn_session_args(s)->resolution || cn_session_args(s)->detect_resolution)
         return cn_fail(cn_session_ctx(s), CN_EINVAL,
-                       "seg-ade takes label maps as they are: leave out the resolution");
+                       "seg_ade takes label maps as they are: leave out the resolution");
     return cn_ade20k_colors(cn_session_ctx(s), in, out);
+}
+
+static const cn_kind_option coco_options[] = {
+    {"skip_crowd", "groups drawn as one (iscrowd) are left out", CN_OPTION_BOOL, 0, 1, 0},
+};
+
+/* Of kinds whose conditions come from something else than a picture. */
+static cn_status refuse_picture(cn_session *s, const cn_image *in, cn_image **out)
+{
+    const cn_kind *kind = cn_session_args(s)->kind;
+    (void)in, (void)out;
+    return cn_fail(cn_session_ctx(s), CN_EINVAL, "%s takes %s, not a photograph", kind->name,
+                   cn_takes_name(kind->takes));
+}
+
+static cn_status run_normals(cn_ctx *ctx, const cn_annotate_args *args, const cn_npy *array,
+                             const cn_npy *valid, cn_image **out)
+{
+    (void)args;
+    return cn_normals_colors(ctx, array, valid, out);
+}
+
+static cn_status run_metric_depth(cn_ctx *ctx, const cn_annotate_args *args, const cn_npy *array,
+                                  const cn_npy *valid, cn_image **out)
+{
+    (void)args;
+    return cn_metric_depth_map(ctx, array, valid, out);
 }
 
 static const cn_kind kinds[] = {
@@ -188,7 +274,8 @@ static const cn_kind kinds[] = {
     {.name = "canny",
      .title = "Canny edges, white on black",
      OPTIONS(canny_options),
-     .run = run_canny},
+     .run = run_canny,
+     .draw = draw_canny},
     {.name = "mlsd",
      .title = "straight lines (M-LSD), white on black",
      OPTIONS(mlsd_options),
@@ -259,7 +346,7 @@ static const cn_kind kinds[] = {
      .map_filter = CN_FILTER_NEAREST,
      .detect_px = 512},
     {.name = "scribble",
-     .title = "a user's drawing, dark on light, as white strokes on black",
+     .title = "a user's drawing, dark on light or light on dark, as white on black",
      OPTIONS(scribble_options),
      .run = run_scribble},
     {.name = "strokes",
@@ -278,9 +365,40 @@ static const cn_kind kinds[] = {
      .run = run_scribble_pidinet,
      .networks = {{&cn_pidinet_table5, 0}},
      .map_filter = CN_FILTER_LINEAR},
-    {.name = "seg-ade",
+    {.name = "threshold",
+     .title = "white where a picture is light, black elsewhere",
+     OPTIONS(threshold_options),
+     .run = run_threshold},
+    {.name = "scribble_xdog",
+     .title = "a photograph as a scribble, by differences of Gaussians",
+     OPTIONS(xdog_options),
+     .run = run_xdog},
+    {.name = "scribble_synthesis",
+     .title = "a soft edge map as a scribble by chance, as the paper trains",
+     OPTIONS(synthesis_options),
+     .run = run_synthesis,
+     .seeded = true},
+    {.name = "seg_ade",
      .title = "an ADE20K label map (grey, 0 to 150) in the colours of its classes",
-     .run = run_seg_ade},
+     .run = run_seg_ade,
+     .takes = CN_TAKES_LABELS},
+    {.name = "seg_coco",
+     .title = "COCO's polygons and run lengths in the colours of their categories",
+     OPTIONS(coco_options),
+     .run = refuse_picture,
+     .takes = CN_TAKES_COCO},
+    {.name = "normal_diode",
+     .title = "DIODE's normals (_normal.npy) as red, green, blue",
+     .run = refuse_picture,
+     .run_array = run_normals,
+     .takes = CN_TAKES_ARRAY,
+     .suffix = "_normal.npy"},
+    {.name = "depth_diode",
+     .title = "depth in metres (_depth.npy) as a depth map, near is white",
+     .run = refuse_picture,
+     .run_array = run_metric_depth,
+     .takes = CN_TAKES_ARRAY,
+     .suffix = "_depth.npy"},
     {.name = "invert", .title = "dark and light exchanged", .run = run_invert},
 };
 
@@ -449,6 +567,20 @@ cn_status cn_annotate_parse(cn_ctx *ctx, cn_annotate_args *args, const char *tex
 {
     size_t n = strcspn(text, "=");
     return set_option(ctx, args, text, n, text[n] ? text + n + 1 : NULL);
+}
+
+void cn_annotate_describe(const cn_annotate_args *args, cn_str *out)
+{
+    cn_str_adds(out, args->kind->name);
+    for (int i = 0; i < args->kind->n_options; i++)
+        cn_str_addf(out, " %s=%g", args->kind->options[i].name, args->values[i]);
+}
+
+const char *cn_takes_name(cn_takes takes)
+{
+    static const char *const names[] = {"pictures (PNG, JPEG, WebP)", "label maps (PNG)",
+                                        ".npy arrays", "COCO's instances_*.json"};
+    return names[takes];
 }
 
 /* The settings behind the first word of `text`. */

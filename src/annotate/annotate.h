@@ -9,6 +9,7 @@
 
 #include "annotate/resize.h"
 #include "graph/backend.h"
+#include "io/npy.h"
 
 enum { CN_ANNOTATE_MAX_OPTIONS = 8, CN_KIND_NETWORKS = 4 };
 
@@ -19,6 +20,14 @@ typedef struct cn_kind_option {
     cn_option_type type;
     double min, max, otherwise; /* a bool is 0 or 1 */
 } cn_kind_option;
+
+/* What a kind makes conditions from. */
+typedef enum cn_takes {
+    CN_TAKES_PICTURE,
+    CN_TAKES_LABELS, /* pictures whose values are classes: never resized */
+    CN_TAKES_ARRAY,  /* .npy */
+    CN_TAKES_COCO    /* instances_*.json */
+} cn_takes;
 
 typedef struct cn_kind cn_kind;
 typedef struct cn_network cn_network;
@@ -34,6 +43,7 @@ typedef struct cn_annotate_args {
     /* Paths of the networks' files, or of folders with files of their published names; NULL at the end.
      * Borrowed, as the list itself; NULL for none. */
     const char *const *weights;
+    uint64_t seed; /* for kinds with chance */
 } cn_annotate_args;
 
 /* A network that a kind takes. Networks of one role do the same work: one of them is wanted. A kind can't do
@@ -54,6 +64,14 @@ struct cn_kind {
     int multiple;                               /* sides it can see are multiples of it; 0: any */
     cn_filter map_filter;
     int detect_px; /* detect_resolution where none is asked for; 0: the condition's size */
+    cn_takes takes;
+    const char *suffix; /* CN_TAKES_ARRAY: how a data set's files of this kind end */
+    /* CN_TAKES_ARRAY: instead of run. valid: NULL, or a mask that is 0 at holes. */
+    cn_status (*run_array)(cn_ctx *ctx, const cn_annotate_args *args, const cn_npy *array,
+                           const cn_npy *valid, cn_image **out);
+    void (*draw)(cn_annotate_args *args,
+                 cn_rng *rng); /* sets thresholds at random; NULL: has none */
+    bool seeded;               /* run() depends on args->seed */
 };
 
 int cn_kind_count(void);
@@ -72,6 +90,10 @@ cn_status cn_annotate_set(cn_ctx *ctx, cn_annotate_args *args, const char *name,
                           const char *value) CN_CHECKED;
 /* The same from "name=value"; a bare name switches a bool on. */
 cn_status cn_annotate_parse(cn_ctx *ctx, cn_annotate_args *args, const char *text) CN_CHECKED;
+/* "canny low=100 high=200 l2=0": every option, so that the same can be asked for again. */
+void cn_annotate_describe(const cn_annotate_args *args, cn_str *out);
+/* "pictures (PNG, JPEG, WebP)", for messages. */
+const char *cn_takes_name(cn_takes takes);
 /* A kind with settings in words, "canny low=50, high=100": everything not said has its default. */
 cn_status cn_annotate_read(cn_ctx *ctx, const char *text, cn_annotate_args *args) CN_CHECKED;
 
@@ -84,6 +106,8 @@ cn_status cn_session_open(cn_ctx *ctx, const cn_annotate_args *args, cn_backend 
 void cn_session_close(cn_session *s);
 /* One picture to its condition; *out: cn_image_destroy it. Weights are read when the first one comes. */
 cn_status cn_session_annotate(cn_session *s, const cn_image *in, cn_image **out) CN_CHECKED;
+/* The resolution of the pictures that come. */
+void cn_session_set_resolution(cn_session *s, int64_t resolution);
 /* One picture through a session of its own, for kinds without networks. */
 cn_status cn_annotate(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in,
                       cn_image **out) CN_CHECKED;

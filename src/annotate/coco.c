@@ -225,11 +225,10 @@ cn_status cn_coco_open_memory(cn_ctx *ctx, const char *instances, size_t instanc
 {
     cn_coco *c = cn_alloc0(ctx, sizeof *c);
     if (!c) return CN_ENOMEM;
-    cn_status s = cn_json_parts_open_memory(ctx, "instances", instances, instances_bytes,
-                                            &c->places[INSTANCES].file);
+    cn_status s =
+        cn_json_parts_open_memory(ctx, instances, instances_bytes, &c->places[INSTANCES].file);
     if (s == CN_OK && captions)
-        s = cn_json_parts_open_memory(ctx, "captions", captions, captions_bytes,
-                                      &c->places[CAPTIONS].file);
+        s = cn_json_parts_open_memory(ctx, captions, captions_bytes, &c->places[CAPTIONS].file);
     if (s == CN_OK) s = open_lists(ctx, c, "instances", "captions");
     if (s == CN_OK)
         *out = c;

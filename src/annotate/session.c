@@ -231,6 +231,11 @@ void cn_session_close(cn_session *s)
     cn_free(s);
 }
 
+void cn_session_set_resolution(cn_session *s, int64_t resolution)
+{
+    s->args.resolution = resolution;
+}
+
 cn_ctx *cn_session_ctx(const cn_session *s)
 {
     return s->ctx;

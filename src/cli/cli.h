@@ -59,6 +59,9 @@ double cli_gib(size_t bytes);
 /* Whether p->value is one of these (NULL at the end); false after reporting a wrong one. */
 bool cli_one_of(const cli_parser *p, int i, const char *const *names);
 
+/* A JSON string on standard output; what isn't plain ASCII goes through as it is. */
+void cli_print_quoted(const char *text);
+
 /* --- context.c ------------------------------------------------------------------------------------ */
 
 /* A context that logs to stderr and whose running call the first Ctrl-C (or SIGTERM) stops; the second

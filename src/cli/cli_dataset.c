@@ -166,24 +166,10 @@ static void print_problem(void *user, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-/* A JSON string; what isn't plain ASCII goes through as it is. */
-static void print_quoted(const char *text)
-{
-    putchar('"');
-    for (; *text; text++)
-        if (*text == '"' || *text == '\\')
-            printf("\\%c", *text);
-        else if ((unsigned char)*text < 0x20)
-            printf("\\u%04x", (unsigned char)*text);
-        else
-            putchar(*text);
-    putchar('"');
-}
-
 static void print_json(const cn_dataset_report *r)
 {
     printf("{\"layout\": \"%s\", \"found\": ", r->layout);
-    print_quoted(r->found);
+    cli_print_quoted(r->found);
     printf(", \"pairs\": %lld, \"looked_at\": %lld, \"problems\": %lld, "
            "\"distinct_prompts\": %lld, \"min_width\": %lld, \"min_height\": %lld, "
            "\"max_width\": %lld, \"max_height\": %lld, \"findings\": {",
@@ -193,7 +179,7 @@ static void print_json(const cn_dataset_report *r)
     for (int k = 0; k < CN_DATASET_FINDINGS; k++) {
         printf("%s\"%s\": {\"count\": %lld, \"first\": ", k ? ", " : "", r->findings[k].name,
                (long long)r->findings[k].count);
-        print_quoted(r->findings[k].first);
+        cli_print_quoted(r->findings[k].first);
         putchar('}');
     }
     printf("}}\n");
@@ -265,11 +251,13 @@ static int check(int argc, char **argv)
 
 static void print_usage(FILE *f)
 {
-    fputs("usage: controlnet dataset scenes OUT [options]   procedural scenes as training pairs\n"
-          "       controlnet dataset circles OUT [options]  circles as Fill50K has them\n"
-          "       controlnet dataset check DIR [options]    looks every pair over\n"
-          "\ncontrolnet dataset scenes --help lists its options.\n",
-          f);
+    fputs(
+        "usage: controlnet dataset scenes OUT [options]      procedural scenes as training pairs\n"
+        "       controlnet dataset circles OUT [options]     circles as Fill50K has them\n"
+        "       controlnet dataset prepare PHOTOS [options]  pairs from a folder of pictures\n"
+        "       controlnet dataset check DIR [options]       looks every pair over\n"
+        "\ncontrolnet dataset scenes --help lists its options.\n",
+        f);
 }
 
 int cmd_dataset(int argc, char **argv)
@@ -277,13 +265,15 @@ int cmd_dataset(int argc, char **argv)
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "scenes") == 0) return scenes(argc - 1, argv + 1);
     if (strcmp(name, "circles") == 0) return circles(argc - 1, argv + 1);
+    if (strcmp(name, "prepare") == 0) return cmd_dataset_prepare(argc - 1, argv + 1);
     if (strcmp(name, "check") == 0) return check(argc - 1, argv + 1);
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         print_usage(stdout);
         return CLI_DONE;
     }
     if (*name)
-        fprintf(stderr, "controlnet dataset: \"%s\" is none of scenes, circles, check\n", name);
+        fprintf(stderr, "controlnet dataset: \"%s\" is none of scenes, circles, prepare, check\n",
+                name);
     print_usage(stderr);
     return CLI_USAGE;
 }

@@ -6,6 +6,8 @@
 int cmd_annotate(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 int cmd_dataset(int argc, char **argv);
+/* of cmd_dataset; argv[0] is "prepare" */
+int cmd_dataset_prepare(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);

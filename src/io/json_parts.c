@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 struct cn_json_parts {
-    char name[4096];
     const char *text;
     size_t n;
     bool mapped;
@@ -42,32 +41,26 @@ static cn_status map_file(cn_ctx *ctx, const char *path, cn_json_parts *j)
     return CN_OK;
 }
 
-static cn_status open_parts(cn_ctx *ctx, const char *name, const char *text, size_t n,
-                            cn_json_parts **out)
+cn_status cn_json_parts_open(cn_ctx *ctx, const char *path, cn_json_parts **out)
 {
     cn_json_parts *j = cn_alloc0(ctx, sizeof *j);
     if (!j) return CN_ENOMEM;
-    cn_status s = cn_format(ctx, j->name, sizeof j->name, "%s", name);
+    cn_status s = map_file(ctx, path, j);
+    if (s == CN_OK)
+        *out = j;
+    else
+        cn_free(j);
+    return s;
+}
+
+cn_status cn_json_parts_open_memory(cn_ctx *ctx, const char *text, size_t n, cn_json_parts **out)
+{
+    cn_json_parts *j = cn_alloc0(ctx, sizeof *j);
+    if (!j) return CN_ENOMEM;
     j->text = text;
     j->n = n;
-    if (s == CN_OK && !text) s = map_file(ctx, name, j);
-    if (s != CN_OK) {
-        cn_json_parts_close(j);
-        return s;
-    }
     *out = j;
     return CN_OK;
-}
-
-cn_status cn_json_parts_open(cn_ctx *ctx, const char *path, cn_json_parts **out)
-{
-    return open_parts(ctx, path, NULL, 0, out);
-}
-
-cn_status cn_json_parts_open_memory(cn_ctx *ctx, const char *what, const char *text, size_t n,
-                                    cn_json_parts **out)
-{
-    return open_parts(ctx, what, text, n, out);
 }
 
 void cn_json_parts_close(cn_json_parts *j)
@@ -139,7 +132,7 @@ static bool skip_value(cursor *c)
 
 static cn_status fail_at(cn_ctx *ctx, const cursor *c, const char *what)
 {
-    return cn_fail(ctx, CN_EFORMAT, "%s: not valid JSON: %s at byte %zu", c->j->name, what,
+    return cn_fail(ctx, CN_EFORMAT, "not valid JSON: %s at byte %zu", what,
                    (size_t)(c->p - c->j->text));
 }
 
@@ -149,8 +142,8 @@ cn_status cn_json_parts_at(cn_ctx *ctx, const cn_json_parts *j, uint64_t offset,
     json_error_t err;
     json_t *value = json_loadb(j->text + offset, bytes, JSON_REJECT_DUPLICATES, &err);
     if (!value)
-        return cn_fail(ctx, CN_EFORMAT, "%s: not valid JSON: %s in the object at byte %llu",
-                       j->name, err.text, (unsigned long long)offset);
+        return cn_fail(ctx, CN_EFORMAT, "not valid JSON: %s in the object at byte %llu", err.text,
+                       (unsigned long long)offset);
     *out = value;
     return CN_OK;
 }

@@ -1,7 +1,7 @@
 /* json_parts.h - a JSON file too large to hold as a tree: the elements of its arrays, one at a time.
  *
  * The file is mapped and scanned; only strings and brackets are looked at, what is asked for is parsed by
- * itself. For files such as COCO's annotations: {"images": [{...}, ...], "annotations": [{...}, ...]}.
+ * itself. Errors name places in the file, not the file. For files such as COCO's annotations: {"images": [{...}, ...], "annotations": [{...}, ...]}.
  */
 #ifndef CN_IO_JSON_PARTS_H
 #define CN_IO_JSON_PARTS_H
@@ -13,8 +13,8 @@
 typedef struct cn_json_parts cn_json_parts;
 
 cn_status cn_json_parts_open(cn_ctx *ctx, const char *path, cn_json_parts **out) CN_CHECKED;
-/* Over n bytes that stay the caller's; `what` names them in errors. */
-cn_status cn_json_parts_open_memory(cn_ctx *ctx, const char *what, const char *text, size_t n,
+/* Over n bytes that stay the caller's. */
+cn_status cn_json_parts_open_memory(cn_ctx *ctx, const char *text, size_t n,
                                     cn_json_parts **out) CN_CHECKED;
 void cn_json_parts_close(cn_json_parts *j);
 

@@ -359,6 +359,23 @@ static void wrong_usage(void)
     CHECK("ControlNet without image", 2, SAYS("--control-image"), GENERATE, "--control-net",
           in_root("control"));
     CHECK("unknown annotator", 2, SAYS("smudge"), "annotate", "smudge", "a.png", "-o", "b.png");
+    CHECK("unknown annotator behind another", 1, SAYS("smudge"), "annotate", "canny | smudge",
+          in_root("good.png"), "-o", out);
+    CHECK("pixel perfect without a size", 2, SAYS("--pixel-perfect", "512x768"), "annotate",
+          "canny", "a.png", "--pixel-perfect", "512", "-o", out);
+    CHECK("unknown fit", 2, SAYS("--fit", "inner"), "annotate", "canny", "a.png", "--fit", "tight",
+          "-o", out);
+    CHECK("unknown palette", 1, SAYS("pascal", "ade20k"), "annotate", "--palette", "pascal");
+    CHECK("random thresholds of scribbles", 1, SAYS("scribble", "canny"), "annotate", "scribble",
+          in_root("good.png"), "--random-thresholds", "-o", out);
+    CHECK("prepare without a condition", 2, SAYS("--condition"), "dataset", "prepare",
+          in_root("data"), "-o", in_root("out"));
+    CHECK("prepare into nothing", 2, SAYS("-o"), "dataset", "prepare", in_root("data"),
+          "--condition", "canny");
+    CHECK("prepare from nowhere", 1, SAYS("nowhere"), "dataset", "prepare", in_root("nowhere"),
+          "--condition", "canny", "-o", in_root("out"));
+    CHECK("prepare as a zip file", 2, SAYS("--layout", "zip"), "dataset", "prepare",
+          in_root("data"), "--condition", "canny", "--layout", "zip", "-o", in_root("out"));
     CHECK("train without data", 2, SAYS("--train-data-dir"), "train", "-m", in_root("model"), "-o",
           in_root("out"));
     CHECK("train in half precision", 2, SAYS("--mixed-precision", "fp16", "bf16"), "train",

@@ -96,6 +96,7 @@ static void kinds_run(void **state)
     cn_image_destroy(out);
     cn_annotate_defaults(cn_kind_find("scribble"), &args);
     args.resolution = 64;
+    assert_int_equal(cn_annotate_set(*state, &args, "dark", "1"), CN_OK);
     assert_int_equal(cn_annotate(*state, &args, in, &out), CN_OK);
     assert_true(out->width == 128 && out->height == 64 && out->rgb[0] == 255);
     cn_image_destroy(out);

@@ -1,5 +1,5 @@
-/* batch.c - see batch.h. */
-#include "annotate/batch.h"
+/* bulk.c - see bulk.h. */
+#include "annotate/bulk.h"
 
 #include "io/json.h"
 
@@ -12,25 +12,40 @@ enum { PATH_BYTES = 4096 };
 
 typedef struct run {
     cn_ctx *ctx;
-    const cn_batch *b;
+    const cn_bulk *b;
     uint8_t *states;  /* [n] */
     int64_t *by_name; /* numbers of items, sorted by what they write */
     FILE *record;
-    cn_batch_result counts;
+    cn_bulk_result counts;
     int64_t done, total;
     cn_status stopped;
 } run;
 
-static cn_status path_in(cn_ctx *ctx, const cn_batch *b, const char *name, char out[PATH_BYTES])
+static cn_status path_in(cn_ctx *ctx, const cn_bulk *b, const char *name, char out[PATH_BYTES])
 {
     return cn_format(ctx, out, PATH_BYTES, "%s/%s", b->dir, name);
+}
+
+cn_status cn_bulk_item_set(cn_ctx *ctx, cn_bulk_item *item, const char *in, const char *out)
+{
+    *item = (cn_bulk_item){cn_strdup(ctx, in), cn_strdup(ctx, out)};
+    return item->in && item->out ? CN_OK : CN_ENOMEM;
+}
+
+void cn_bulk_items_free(cn_bulk_item *items, int64_t n)
+{
+    for (int64_t i = 0; items && i < n; i++) {
+        cn_free(items[i].in);
+        cn_free(items[i].out);
+    }
+    cn_free(items);
 }
 
 /* --- names ---------------------------------------------------------------------------------------- */
 
 static int compare_names(const void *a, const void *b, void *user)
 {
-    const cn_batch_item *items = user;
+    const cn_bulk_item *items = user;
     const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
     const int order = strcmp(items[x].out, items[y].out);
     return order ? order : (x > y) - (x < y);
@@ -53,7 +68,7 @@ static int64_t find(const run *r, const char *name)
 
 static void fail_item(run *r, int64_t i, const char *text)
 {
-    r->states[i] = CN_BATCH_FAILED;
+    r->states[i] = CN_BULK_FAILED;
     r->counts.failed++;
     if (r->b->problem) r->b->problem(r->b->told, text);
 }
@@ -63,8 +78,8 @@ static void refuse_doubles(run *r)
 {
     char text[2 * PATH_BYTES];
     for (int64_t k = 1, first = 0; k < r->b->n; k++) {
-        const cn_batch_item *a = &r->b->items[r->by_name[first]];
-        const cn_batch_item *c = &r->b->items[r->by_name[k]];
+        const cn_bulk_item *a = &r->b->items[r->by_name[first]];
+        const cn_bulk_item *c = &r->b->items[r->by_name[k]];
         if (strcmp(a->out, c->out) != 0) {
             first = k;
             continue;
@@ -90,8 +105,8 @@ static bool is_current(cn_ctx *ctx, const run *r, const json_t *line, int64_t i)
 {
     struct stat st;
     char path[PATH_BYTES];
-    const cn_batch_item *item = &r->b->items[i];
-    return r->states[i] == CN_BATCH_TODO && stat(item->in, &st) == 0 &&
+    const cn_bulk_item *item = &r->b->items[i];
+    return r->states[i] == CN_BULK_TODO && stat(item->in, &st) == 0 &&
            cn_json_int(line, "bytes", -1) == st.st_size &&
            cn_json_int(line, "modified", -1) == st.st_mtim.tv_sec &&
            path_in(ctx, r->b, item->out, path) == CN_OK && cn_file_exists(path);
@@ -133,7 +148,7 @@ static cn_status keep_lines(run *r, const char *path, FILE *f)
         if (s != CN_OK || !line) break;
         const int64_t i = find(r, cn_json_str(line, "file", ""));
         if (i >= 0 && is_current(ctx, r, line, i)) {
-            r->states[i] = CN_BATCH_KEPT;
+            r->states[i] = CN_BULK_KEPT;
             r->counts.kept++;
             s = write_line(ctx, r, f, line);
         }
@@ -166,26 +181,32 @@ static cn_status open_record(run *r)
 
 /* --- items ---------------------------------------------------------------------------------------- */
 
-static cn_status save(cn_ctx *ctx, const cn_batch *b, const char *name, const cn_image *image)
+cn_status cn_bulk_folder(cn_ctx *ctx, const char *path)
+{
+    char folder[PATH_BYTES];
+    const char *slash = strrchr(path, '/');
+    if (!slash || slash == path) return CN_OK;
+    CN_TRY(cn_format(ctx, folder, sizeof folder, "%.*s", (int)(slash - path), path));
+    return cn_dir_make(ctx, folder);
+}
+
+static cn_status save(cn_ctx *ctx, const cn_bulk *b, const char *name, const cn_image *image)
 {
     char path[PATH_BYTES];
     CN_TRY(path_in(ctx, b, name, path));
-    char *slash = strrchr(path, '/');
-    *slash = 0;
-    CN_TRY(cn_dir_make(ctx, path));
-    *slash = '/';
+    CN_TRY(cn_bulk_folder(ctx, path));
     return cn_image_save_png(ctx, path, image, NULL);
 }
 
 /* *broken: the failure isn't the picture's, going on is of no use. */
 static cn_status make_item(run *r, cn_ctx *ctx, int64_t i, json_t *line, bool *broken)
 {
-    const cn_batch_item *item = &r->b->items[i];
+    const cn_bulk_item *item = &r->b->items[i];
     cn_image *image = NULL;
     json_object_set_new(line, "file", json_string(item->out));
     add_source(line, item->in);
     CN_TRY(r->b->make(r->b->user, ctx, i, line, &image));
-    cn_status s = save(ctx, r->b, item->out, image);
+    cn_status s = image ? save(ctx, r->b, item->out, image) : CN_OK;
     *broken = s != CN_OK;
     cn_image_destroy(image);
     return s;
@@ -198,7 +219,7 @@ static void note_item(run *r, cn_ctx *ctx, int64_t i, const json_t *line, cn_sta
         broken = s != CN_OK;
     }
     if (s == CN_OK) {
-        r->states[i] = CN_BATCH_MADE;
+        r->states[i] = CN_BULK_MADE;
         r->counts.made++;
     } else if (broken) {
         if (r->stopped == CN_OK) r->stopped = cn_fail(r->ctx, s, "%s", cn_error(ctx));
@@ -217,7 +238,7 @@ static void run_item(run *r, int64_t i)
     json_t *line = json_object();
     bool broken = false;
     cn_status s = ctx && line ? make_item(r, ctx, i, line, &broken) : CN_ENOMEM;
-#pragma omp critical(cn_batch)
+#pragma omp critical(cn_bulk)
     note_item(r, ctx, i, line, s, broken);
     json_decref(line);
     if (ctx != r->ctx) cn_ctx_destroy(ctx);
@@ -230,7 +251,7 @@ static void run_items(run *r)
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < r->b->n; i++) {
         cn_status stopped;
-        if (r->states[i] != CN_BATCH_TODO || cn_cancelled(r->ctx)) continue;
+        if (r->states[i] != CN_BULK_TODO || cn_cancelled(r->ctx)) continue;
 #pragma omp atomic read
         stopped = r->stopped;
         if (stopped == CN_OK) run_item(r, i);
@@ -246,7 +267,7 @@ static cn_status prepare(run *r)
 {
     const size_t n = (size_t)CN_MAX(r->b->n, 1);
     if (!r->states) return CN_ENOMEM;
-    memset(r->states, CN_BATCH_TODO, n);
+    memset(r->states, CN_BULK_TODO, n);
     r->by_name = cn_alloc_array(r->ctx, n, sizeof *r->by_name);
     if (!r->by_name) return CN_ENOMEM;
     for (int64_t i = 0; i < r->b->n; i++) r->by_name[i] = i;
@@ -257,7 +278,7 @@ static cn_status prepare(run *r)
     return open_record(r);
 }
 
-cn_status cn_batch_run(cn_ctx *ctx, const cn_batch *b, uint8_t *states, cn_batch_result *out)
+cn_status cn_bulk_run(cn_ctx *ctx, const cn_bulk *b, uint8_t *states, cn_bulk_result *out)
 {
     uint8_t *own = states ? NULL : cn_alloc(ctx, (size_t)CN_MAX(b->n, 1));
     run r = {.ctx = ctx, .b = b, .states = states ? states : own};

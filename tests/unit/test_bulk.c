@@ -1,5 +1,5 @@
-/* Folders' listings, and batches: what is made, kept, made anew, and what failures leave behind. */
-#include "annotate/batch.h"
+/* Folders' listings, and runs over many pictures: what is made, kept, made anew, and what failures leave behind. */
+#include "annotate/bulk.h"
 #include "io/json.h"
 #include "io/listing.h"
 
@@ -15,7 +15,7 @@
 
 enum { N = 7 };
 
-static char folder[] = "/tmp/cn-batch-XXXXXX";
+static char folder[] = "/tmp/cn-bulk-XXXXXX";
 static cn_ctx *ctx;
 
 static const char *at(const char *name)
@@ -81,11 +81,11 @@ static void listings_are_sorted(void **state)
     assert_int_equal(cn_listing_read(ctx, at("nowhere"), &rules, &list), CN_EIO);
 }
 
-/* --- batches -------------------------------------------------------------------------------------- */
+/* --- runs ----------------------------------------------------------------------------------------- */
 
 typedef struct work {
-    cn_batch b;
-    cn_batch_item items[N];
+    cn_bulk b;
+    cn_bulk_item items[N];
     char in[N][128], out[N][64];
     bool fails[N];
     uint8_t value; /* of the pictures' bytes */
@@ -130,37 +130,37 @@ static void work_init(work *w, const char *dir, bool together)
     for (int i = 0; i < N; i++) {
         snprintf(w->in[i], sizeof w->in[i], "%s/in%d.jpg", folder, i);
         snprintf(w->out[i], sizeof w->out[i], "%s%d.png", i % 2 ? "sub/" : "", i);
-        w->items[i] = (cn_batch_item){w->in[i], w->out[i]};
+        w->items[i] = (cn_bulk_item){w->in[i], w->out[i]};
         assert_int_equal(cn_file_write(ctx, w->in[i], "x", 1), CN_OK);
     }
-    w->b = (cn_batch){.dir = path,
-                      .record = "record.jsonl",
-                      .settings = "first",
-                      .items = w->items,
-                      .n = N,
-                      .together = together,
-                      .make = make,
-                      .user = w,
-                      .progress = count_progress,
-                      .problem = keep_problem,
-                      .told = w};
+    w->b = (cn_bulk){.dir = path,
+                     .record = "record.jsonl",
+                     .settings = "first",
+                     .items = w->items,
+                     .n = N,
+                     .together = together,
+                     .make = make,
+                     .user = w,
+                     .progress = count_progress,
+                     .problem = keep_problem,
+                     .told = w};
 }
 
 static void expect(work *w, cn_status status, int64_t made, int64_t kept, int64_t failed)
 {
-    cn_batch_result r;
+    cn_bulk_result r;
     uint8_t states[N];
     w->made = w->told = w->progress = 0;
-    const cn_status s = cn_batch_run(ctx, &w->b, states, &r);
+    const cn_status s = cn_bulk_run(ctx, &w->b, states, &r);
     if (s != status) fail_msg("status %d: %s", s, cn_error(ctx));
     assert_int_equal(r.made, made);
     assert_int_equal(r.kept, kept);
     assert_int_equal(r.failed, failed);
     int counts[4] = {0};
     for (int i = 0; i < N; i++) counts[states[i]]++;
-    assert_int_equal(counts[CN_BATCH_MADE], made);
-    assert_int_equal(counts[CN_BATCH_KEPT], kept);
-    assert_int_equal(counts[CN_BATCH_FAILED], failed);
+    assert_int_equal(counts[CN_BULK_MADE], made);
+    assert_int_equal(counts[CN_BULK_KEPT], kept);
+    assert_int_equal(counts[CN_BULK_FAILED], failed);
     assert_int_equal(w->told, failed);
 }
 
@@ -256,13 +256,13 @@ static void a_place_that_cannot_be_written_ends_it(void **state)
     work w;
     work_init(&w, "blocked", false);
     put("blocked", "a file where the folder would be");
-    cn_batch_result r;
-    assert_int_equal(cn_batch_run(ctx, &w.b, NULL, &r), CN_EIO);
+    cn_bulk_result r;
+    assert_int_equal(cn_bulk_run(ctx, &w.b, NULL, &r), CN_EIO);
     unlink(at("blocked"));
     assert_int_equal(cn_dir_make(ctx, at("blocked")), CN_OK);
     put("blocked/sub", "a file where a folder below would be");
     w.made = 0;
-    assert_int_equal(cn_batch_run(ctx, &w.b, NULL, &r), CN_EIO);
+    assert_int_equal(cn_bulk_run(ctx, &w.b, NULL, &r), CN_EIO);
     assert_int_equal(r.made, 1); /* 0.png, then sub/1.png */
     assert_int_equal(w.made, 2);
 }

@@ -1,0 +1,43 @@
+/* pipeline_conditions.h - how the conditions of many pictures are made: one kind of annotator or several behind
+ * each other, with what chance decides picture by picture. Only src/pipeline_*.c include it. */
+#ifndef CN_PIPELINE_CONDITIONS_H
+#define CN_PIPELINE_CONDITIONS_H
+
+#include "annotate/annotate.h"
+#include "annotate/coco.h"
+
+#include <jansson.h>
+
+enum { CN_CONDITION_LINKS = 4 };
+
+typedef struct cn_condition {
+    cn_annotate_args links[CN_CONDITION_LINKS];
+    cn_session *sessions[CN_CONDITION_LINKS]; /* of links with networks, else NULL */
+    int n;
+    cn_annotate_many_options o; /* texts are borrowed */
+    cn_backend *backend;        /* NULL without networks */
+    cn_str settings;            /* everything that pictures depend on, in words */
+} cn_condition;
+
+/* text: "canny low=50", or kinds that each take what the one before made: "hed | scribble_synthesis". Settings,
+ * resolutions and pixel perfect of `o` belong to the first; weights go to the kinds that have networks. */
+cn_status cn_condition_open(cn_ctx *ctx, const char *text, const cn_annotate_many_options *o,
+                            cn_condition *out) CN_CHECKED;
+void cn_condition_close(cn_condition *c);
+/* Without networks, pictures can be made side by side, each in a context of its own. */
+bool cn_condition_together(const cn_condition *c);
+
+/* One of: a file of what the first kind takes; picture `picture` of `coco`; a picture. */
+typedef struct cn_condition_input {
+    const char *path;
+    const cn_coco *coco;
+    int64_t picture;
+    const cn_image *image;
+    const char *name; /* decides with the seed what chance draws */
+} cn_condition_input;
+
+/* What chance drew goes into `note`. */
+cn_status cn_condition_make(const cn_condition *c, cn_ctx *ctx, const cn_condition_input *in,
+                            json_t *note, cn_image **out) CN_CHECKED;
+
+#endif
