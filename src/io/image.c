@@ -63,6 +63,33 @@ void cn_image_flatten_alpha(cn_image *image)
     }
 }
 
+/* What a file holds that people take for a picture that is read; NULL: nothing known. */
+static const char *other_format(const uint8_t *p, size_t n)
+{
+    static const struct {
+        size_t at, n;
+        const char *bytes, *name;
+    } formats[] = {
+        {0, 6, "GIF87a", "a GIF image"},
+        {0, 6, "GIF89a", "a GIF image"},
+        {0, 4, "II*\0", "a TIFF or raw image"},
+        {0, 4, "MM\0*", "a TIFF or raw image"},
+        {4, 8, "ftypheic", "a HEIC image"},
+        {4, 8, "ftypmif1", "a HEIF image"},
+        {4, 8, "ftypavif", "an AVIF image"},
+        {0, 2, "\xff\x0a", "a JPEG XL image"},
+        {0, 8, "\0\0\0\x0cJXL ", "a JPEG XL image"},
+        {0, 4, "8BPS", "a Photoshop file"},
+        {0, 4, "%PDF", "a PDF file"},
+        {0, 2, "BM", "a BMP image"},
+    };
+    for (size_t i = 0; i < CN_COUNT(formats); i++)
+        if (n >= formats[i].at + formats[i].n &&
+            memcmp(p + formats[i].at, formats[i].bytes, formats[i].n) == 0)
+            return formats[i].name;
+    return NULL;
+}
+
 cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out)
 {
     const uint8_t *p = bytes;
@@ -71,6 +98,8 @@ cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_imag
     if (n >= 3 && !memcmp(p, "\xff\xd8\xff", 3)) return cn_jpeg_decode(ctx, p, n, out);
     if (n >= 12 && !memcmp(p, "RIFF", 4) && !memcmp(p + 8, "WEBP", 4))
         return cn_webp_decode(ctx, p, n, out);
+    const char *other = other_format(p, n);
+    if (other) return cn_fail(ctx, CN_EFORMAT, "%s; PNG, JPEG and WebP are read", other);
     return cn_fail(ctx, CN_EFORMAT, "not a PNG, JPEG or WebP image%s",
                    n ? "" : "; the file is empty");
 }

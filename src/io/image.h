@@ -1,7 +1,7 @@
 /* image.h - PNG, JPEG and WebP files to 8-bit RGB, and RGB to PNG.
  *
  * The format is told by content, never by name. Every picture becomes H x W x 3, rows from the top: grey
- * is repeated, 16 bits keep the high byte, CMYK is converted, a JPEG's EXIF orientation is applied, and
+ * is repeated, 16 bits keep the high byte, CMYK is converted, EXIF's orientation is applied, and
  * alpha is composited on white as the reference's HWC3 does. Sizes are checked from the header, before
  * anything is allocated. Left out: colour profiles and gamma (used as stored), animations.
  */

@@ -13,7 +13,7 @@
 
 /* MAX_SCANS: a progressive file of a few bytes can ask for thousands of passes over a large picture.
  * MAX_PX_PER_BYTE: a black baseline picture takes one byte for 170 px. */
-enum { MAX_SCANS = 500, MAX_PX_PER_BYTE = 8192, ORIENTATION_TAG = 0x0112 };
+enum { MAX_SCANS = 500, MAX_PX_PER_BYTE = 8192 };
 
 typedef struct decoder {
     struct jpeg_error_mgr errors;
@@ -63,36 +63,10 @@ static void on_progress(j_common_ptr common)
     longjmp(d->jump, 1);
 }
 
-static uint32_t tiff_int(const uint8_t *p, int n, bool big)
-{
-    uint32_t v = 0;
-    for (int i = 0; i < n; i++) v |= (uint32_t)p[i] << 8 * (big ? n - 1 - i : i);
-    return v;
-}
-
-/* The orientation (1 to 8) in an EXIF segment's first directory; 1 when there is none. */
-static int exif_orientation(const uint8_t *p, size_t n)
-{
-    if (n < 14 || memcmp(p, "Exif\0\0", 6) != 0) return 1;
-    p += 6;
-    n -= 6;
-    bool big = p[0] == 'M';
-    uint32_t at = tiff_int(p + 4, 4, big);
-    if ((p[0] != 'I' && p[0] != 'M') || p[1] != p[0] || at > n - 2) return 1;
-    uint32_t count = tiff_int(p + at, 2, big);
-    size_t entry = (size_t)at + 2;
-    for (uint32_t i = 0; i < count && entry + 12 <= n; i++, entry += 12) {
-        if (tiff_int(p + entry, 2, big) != ORIENTATION_TAG) continue;
-        uint32_t value = tiff_int(p + entry + 8, 2, big);
-        return value >= 1 && value <= 8 ? (int)value : 1;
-    }
-    return 1;
-}
-
 static int find_orientation(const decoder *d)
 {
     for (jpeg_saved_marker_ptr m = d->jpeg.marker_list; m; m = m->next) {
-        int o = m->marker == JPEG_APP0 + 1 ? exif_orientation(m->data, m->data_length) : 1;
+        int o = m->marker == JPEG_APP0 + 1 ? cn_exif_orientation(m->data, m->data_length) : 1;
         if (o != 1) return o;
     }
     return 1;
@@ -150,28 +124,6 @@ static void decode(decoder *d, const uint8_t *bytes)
     (void)jpeg_finish_decompress(j);
 }
 
-/* EXIF orientations: 2 mirrored, 3 turned by 180, 4 flipped, 5 to 8 with the axes exchanged. */
-static cn_status turn_upright(cn_ctx *ctx, cn_image **image, int orientation)
-{
-    cn_image *src = *image, *dst = NULL;
-    int64_t W = src->width, H = src->height;
-    bool swap = orientation >= 5;
-    bool mirror_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
-    bool mirror_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
-    if (orientation == 1) return CN_OK;
-    CN_TRY(cn_image_alloc(ctx, swap ? H : W, swap ? W : H, 3, &dst));
-    for (int64_t y = 0; y < dst->height; y++)
-        for (int64_t x = 0; x < dst->width; x++) {
-            int64_t sx = swap ? y : x, sy = swap ? x : y;
-            if (mirror_x) sx = W - 1 - sx;
-            if (mirror_y) sy = H - 1 - sy;
-            memcpy(dst->rgb + 3 * (y * dst->width + x), src->rgb + 3 * (sy * W + sx), 3);
-        }
-    cn_image_destroy(src);
-    *image = dst;
-    return CN_OK;
-}
-
 cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out)
 {
     decoder *d = cn_alloc0(ctx, sizeof *d);
@@ -186,7 +138,7 @@ cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image *
     d->progress.progress_monitor = on_progress;
     decode(d, bytes);
     cn_status s = d->status;
-    if (s == CN_OK) s = turn_upright(ctx, &d->image, d->orientation);
+    if (s == CN_OK) s = cn_image_turn_upright(ctx, &d->image, d->orientation);
     jpeg_destroy_decompress(&d->jpeg);
     if (s == CN_OK)
         *out = d->image;

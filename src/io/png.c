@@ -65,6 +65,17 @@ static cn_status check_header(cn_ctx *ctx, const uint8_t *bytes, size_t n)
     return CN_OK;
 }
 
+/* Every chunk lies in the file. libpng believes a chunk's length and asks for as much memory before it reads. */
+static cn_status check_chunks(cn_ctx *ctx, const uint8_t *bytes, size_t n)
+{
+    for (size_t at = 8; n - at >= 12; at += 12 + be32(bytes + at)) {
+        if (be32(bytes + at) > n - at - 12)
+            return cn_fail(ctx, CN_EFORMAT, "damaged PNG: the file is truncated");
+        if (memcmp(bytes + at + 4, "IEND", 4) == 0) break;
+    }
+    return CN_OK;
+}
+
 /* Every colour type to 8-bit RGB or RGBA. 16 bits keep the high byte, as OpenCV and PIL do. */
 static void set_transforms(decoder *d)
 {
@@ -126,6 +137,17 @@ static cn_status find_text(decoder *d, const char *key)
     return CN_OK;
 }
 
+static cn_status turn_upright(decoder *d)
+{
+#ifdef PNG_eXIf_SUPPORTED
+    png_uint_32 n = 0;
+    png_bytep exif = NULL;
+    if (png_get_eXIf_1(d->png, d->info, &n, &exif) && exif)
+        return cn_image_turn_upright(d->ctx, &d->image, cn_exif_orientation(exif, n));
+#endif
+    return CN_OK;
+}
+
 static void decode(decoder *d, const char *text_key)
 {
     if (setjmp(png_jmpbuf(d->png))) {
@@ -143,6 +165,7 @@ static void decode(decoder *d, const char *text_key)
     png_read_end(d->png, d->info);
     if (png_get_channels(d->png, d->info) == 4) cn_image_flatten_alpha(d->image);
     if (text_key) d->status = find_text(d, text_key);
+    if (d->status == CN_OK) d->status = turn_upright(d);
 }
 
 /* With text_key, *text becomes that key's text (UTF-8, cn_free) or NULL. */
@@ -151,6 +174,7 @@ cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, const char 
 {
     decoder d = {.ctx = ctx, .p = bytes, .left = n, .status = CN_ENOMEM};
     CN_TRY(check_header(ctx, bytes, n));
+    CN_TRY(check_chunks(ctx, bytes, n));
     d.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &d, on_error, on_warning);
     if (d.png) d.info = png_create_info_struct(d.png);
     if (d.info)

@@ -2,6 +2,7 @@
 #include "io/image_internal.h"
 
 #include <webp/decode.h>
+#include <webp/demux.h>
 
 static const char *reason(VP8StatusCode code)
 {
@@ -11,6 +12,20 @@ static const char *reason(VP8StatusCode code)
     case VP8_STATUS_OUT_OF_MEMORY: return "no memory";
     default: return "its data is damaged";
     }
+}
+
+static int find_orientation(const uint8_t *bytes, size_t n)
+{
+    const WebPData data = {bytes, n};
+    WebPChunkIterator chunk;
+    WebPDemuxer *d = WebPDemux(&data);
+    int orientation = 1;
+    if (d && WebPDemuxGetChunk(d, "EXIF", 1, &chunk)) {
+        orientation = cn_exif_orientation(chunk.chunk.bytes, chunk.chunk.size);
+        WebPDemuxReleaseChunkIterator(&chunk);
+    }
+    WebPDemuxDelete(d);
+    return orientation;
 }
 
 cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out)
@@ -32,6 +47,10 @@ cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image *
         return cn_fail(ctx, CN_EFORMAT, "damaged WebP: it is truncated or its data is wrong");
     }
     if (f.has_alpha) cn_image_flatten_alpha(image);
-    *out = image;
-    return CN_OK;
+    cn_status s = cn_image_turn_upright(ctx, &image, find_orientation(bytes, n));
+    if (s == CN_OK)
+        *out = image;
+    else
+        cn_image_destroy(image);
+    return s;
 }

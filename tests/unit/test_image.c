@@ -12,6 +12,7 @@
 #include <jpeglib.h>
 #include <png.h>
 #include <webp/encode.h>
+#include <zlib.h>
 
 static char folder[] = "/tmp/cn-image-XXXXXX";
 static char path[64];
@@ -143,7 +144,10 @@ static void other_contents(void **state)
     (void)state;
     expect_refused("hello", 5, CN_EFORMAT, "not a PNG, JPEG or WebP image");
     expect_refused("", 0, CN_EFORMAT, "empty");
-    expect_refused("GIF89a\1\0\1\0", 10, CN_EFORMAT, "not a PNG");
+    expect_refused("GIF89a\1\0\1\0", 10, CN_EFORMAT, "a GIF image; PNG, JPEG and WebP are read");
+    expect_refused("\0\0\0\x18"
+                   "ftypheic\0\0\0\0",
+                   16, CN_EFORMAT, "a HEIC image");
     cn_image *image = NULL;
     assert_int_equal(cn_file_write(ctx, path, "just text", 9), CN_OK);
     assert_int_equal(cn_image_load(ctx, path, &image), CN_EFORMAT);
@@ -185,7 +189,8 @@ static void saved_images_read_back(void **state)
 
 /* --- JPEG ---------------------------------------------------------------------------------------- */
 
-/* 16 x 32 pixels in four flat quarters of 8 x 16: values[quarter] (channels each). */
+/* 16 x 32 pixels in four flat quarters of 8 x 16: values[quarter] (channels each). orientation: EXIF's, 0: none,
+ * below 0: none, and no marker of Adobe's. */
 static size_t make_jpeg(uint8_t *out, size_t cap, J_COLOR_SPACE space, int channels,
                         const uint8_t values[4][4], int orientation, bool progressive)
 {
@@ -201,7 +206,8 @@ static size_t make_jpeg(uint8_t *out, size_t cap, J_COLOR_SPACE space, int chann
     j.input_components = channels;
     j.in_color_space = space;
     jpeg_set_defaults(&j);
-    if (space == JCS_CMYK) jpeg_set_colorspace(&j, JCS_YCCK); /* writes Adobe's marker */
+    if (space == JCS_CMYK) jpeg_set_colorspace(&j, orientation < 0 ? JCS_CMYK : JCS_YCCK);
+    if (orientation < 0) j.write_Adobe_marker = FALSE;
     jpeg_set_quality(&j, 100, TRUE);
     j.comp_info[0].h_samp_factor = j.comp_info[0].v_samp_factor = 1;
     if (channels == 4) j.comp_info[3].h_samp_factor = j.comp_info[3].v_samp_factor = 1;
@@ -209,7 +215,7 @@ static size_t make_jpeg(uint8_t *out, size_t cap, J_COLOR_SPACE space, int chann
     jpeg_start_compress(&j, TRUE);
     uint8_t exif[] = "Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\0\0\0\0\0\0\0";
     exif[6 + 8 + 2 + 9] = (uint8_t)orientation;
-    if (orientation) jpeg_write_marker(&j, JPEG_APP0 + 1, exif, sizeof exif - 1);
+    if (orientation > 0) jpeg_write_marker(&j, JPEG_APP0 + 1, exif, sizeof exif - 1);
     while (j.next_scanline < 32) {
         uint8_t row[64];
         for (int x = 0; x < 16; x++)
@@ -276,6 +282,20 @@ static void jpeg_grey_and_cmyk(void **state)
     cn_image_destroy(image);
 }
 
+/* Without Adobe's marker 255 means full ink. */
+static void cmyk_without_adobe(void **state)
+{
+    (void)state;
+    static const uint8_t inks[4][4] = {
+        {0, 0, 0, 0}, {0, 255, 255, 0}, {155, 55, 205, 0}, {0, 0, 0, 255}};
+    static const uint8_t rgb[4][3] = {{255, 255, 255}, {255, 0, 0}, {100, 200, 50}, {0, 0, 0}};
+    uint8_t file[8192];
+    size_t n = make_jpeg(file, sizeof file, JCS_CMYK, 4, inks, -1, false);
+    cn_image *image = must_load(file, n);
+    for (int q = 0; q < 4; q++) expect_near(image, 4 + 8 * (q % 2), 8 + 16 * (q / 2), rgb[q]);
+    cn_image_destroy(image);
+}
+
 static void damaged_jpegs(void **state)
 {
     (void)state;
@@ -319,6 +339,56 @@ static void webp_pictures(void **state)
     expect_refused(animated, sizeof animated - 1, CN_EFORMAT, "animated");
 }
 
+/* Turned by 90 degrees clockwise when shown: what is stored left lies on top. */
+static void png_and_webp_orientations(void **state)
+{
+    (void)state;
+    uint8_t exif[] = "Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0";
+    uint8_t rgb[8 * 4 * 3], *file = NULL;
+    for (int i = 0; i < 8 * 4; i++) memset(rgb + 3 * i, i % 8 < 4 ? 200 : 50, 3);
+    cn_image stored = {8, 4, rgb}, *image = NULL;
+    uint8_t *png = NULL;
+    size_t png_bytes = 0, n;
+    assert_int_equal(cn_png_encode(ctx, &stored, NULL, &png, &png_bytes), CN_OK);
+    /* behind IHDR, a chunk with the bare TIFF data */
+    const size_t tiff = sizeof exif - 1 - 6;
+    cn_str with = {0};
+    uint8_t chunk[8] = {0, 0, 0, (uint8_t)tiff, 'e', 'X', 'I', 'f'}, sum[4];
+    uLong crc = crc32(crc32(0, chunk + 4, 4), exif + 6, (uInt)tiff);
+    for (int i = 0; i < 4; i++) sum[i] = (uint8_t)(crc >> 8 * (3 - i));
+    cn_str_add(&with, (const char *)png, 33);
+    cn_str_add(&with, (const char *)chunk, 8);
+    cn_str_add(&with, (const char *)exif + 6, tiff);
+    cn_str_add(&with, (const char *)sum, 4);
+    cn_str_add(&with, (const char *)png + 33, png_bytes - 33);
+    image = must_load(with.data, with.len);
+    assert_int_equal(image->width, 4);
+    assert_int_equal(image->height, 8);
+    assert_int_equal(image->rgb[0], 200);
+    assert_int_equal(image->rgb[3 * 4 * 7], 50);
+    cn_image_destroy(image);
+    cn_str_free(&with);
+    cn_free(png);
+    n = WebPEncodeLosslessRGB(rgb, 8, 4, 24, &file);
+    const size_t padded = (sizeof exif - 1 + 1) & ~(size_t)1;
+    uint8_t head[30] = "RIFF....WEBPVP8X\x0a\0\0\0\x08\0\0\0\7\0\0\3\0";
+    uint8_t tail[8] = {'E', 'X', 'I', 'F', (uint8_t)(sizeof exif - 1)};
+    const size_t riff = sizeof head - 8 + (n - 12) + sizeof tail + padded;
+    for (int i = 0; i < 4; i++) head[4 + i] = (uint8_t)(riff >> 8 * i);
+    with = (cn_str){0};
+    cn_str_add(&with, (const char *)head, sizeof head);
+    cn_str_add(&with, (const char *)file + 12, n - 12);
+    cn_str_add(&with, (const char *)tail, sizeof tail);
+    cn_str_add(&with, (const char *)exif, padded);
+    image = must_load(with.data, with.len);
+    assert_int_equal(image->width, 4);
+    assert_int_equal(image->rgb[0], 200);
+    assert_int_equal(image->rgb[3 * 4 * 7], 50);
+    cn_image_destroy(image);
+    cn_str_free(&with);
+    WebPFree(file);
+}
+
 static void alpha_as_the_reference(void **state)
 {
     (void)state;
@@ -351,6 +421,7 @@ int main(void)
         cmocka_unit_test(every_colour_type),      cmocka_unit_test(png_sizes),
         cmocka_unit_test(other_contents),         cmocka_unit_test(saved_images_read_back),
         cmocka_unit_test(jpeg_orientations),      cmocka_unit_test(jpeg_grey_and_cmyk),
+        cmocka_unit_test(cmyk_without_adobe),     cmocka_unit_test(png_and_webp_orientations),
         cmocka_unit_test(damaged_jpegs),          cmocka_unit_test(webp_pictures),
         cmocka_unit_test(alpha_as_the_reference),
     };

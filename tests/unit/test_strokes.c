@@ -188,6 +188,55 @@ static void labels_become_colours(void **state)
     cn_image_destroy(labels);
 }
 
+/* Kinds without a network, at sizes where neighbours are missing. */
+static void every_kind_at_tiny_sizes(void **state)
+{
+    static const int64_t sizes[][2] = {{1, 1}, {1, 70}, {70, 1}, {2, 3}, {17, 5}};
+    for (int i = 0; i < cn_kind_count(); i++) {
+        const cn_kind *kind = cn_kind_at(i);
+        if (kind->networks[0].net) continue;
+        for (size_t k = 0; k < CN_COUNT(sizes); k++) {
+            cn_annotate_args args;
+            cn_image *in = NULL, *made = NULL;
+            assert_int_equal(cn_image_create(*state, sizes[k][0], sizes[k][1], &in), CN_OK);
+            cn_annotate_defaults(kind, &args);
+            const cn_status s = cn_annotate(*state, &args, in, &made);
+            if (kind->takes == CN_TAKES_PICTURE || kind->takes == CN_TAKES_LABELS) {
+                if (s != CN_OK) fail_msg("%s: %s", kind->name, cn_error(*state));
+                assert_int_equal(made->width, in->width);
+                assert_int_equal(made->height, in->height);
+            } else {
+                assert_int_equal(s, CN_EINVAL);
+            }
+            cn_image_destroy(made);
+            cn_image_destroy(in);
+        }
+    }
+}
+
+/* Dark on light and light on dark give the same strokes. */
+static void drawings_of_either_sign(void **state)
+{
+    cn_image *in = NULL, *dark = NULL, *light = NULL, *made = NULL;
+    cn_annotate_args args;
+    cn_annotate_defaults(cn_kind_find("scribble"), &args);
+    assert_int_equal(cn_image_create(*state, 40, 30, &in), CN_OK);
+    memset(in->rgb, 240, 3 * 40 * 30);
+    for (int i = 0; i < 30; i++) memset(in->rgb + 3 * (i * 40 + i), 20, 3);
+    assert_int_equal(cn_annotate(*state, &args, in, &dark), CN_OK);
+    assert_int_equal(count_lit(dark), 30);
+    for (int i = 0; i < 3 * 40 * 30; i++) in->rgb[i] = (uint8_t)(255 - in->rgb[i]);
+    assert_int_equal(cn_annotate(*state, &args, in, &light), CN_OK);
+    assert_memory_equal(dark->rgb, light->rgb, 3 * 40 * 30);
+    assert_int_equal(cn_annotate_set(*state, &args, "dark", "1"), CN_OK);
+    assert_int_equal(cn_annotate(*state, &args, in, &made), CN_OK);
+    assert_int_equal(count_lit(made), 40 * 30 - 30); /* taken at its word */
+    cn_image_destroy(made);
+    cn_image_destroy(light);
+    cn_image_destroy(dark);
+    cn_image_destroy(in);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +247,8 @@ int main(void)
         cmocka_unit_test(xdog_as_opencv_computes_it),
         cmocka_unit_test(synthesis_follows_its_seed_and_rules),
         cmocka_unit_test(labels_become_colours),
+        cmocka_unit_test(every_kind_at_tiny_sizes),
+        cmocka_unit_test(drawings_of_either_sign),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
