@@ -1,6 +1,7 @@
 /* pipeline_conditions.c - see pipeline_conditions.h. */
 #include "pipeline_conditions.h"
 
+#include "annotate/network.h"
 #include "annotate/pointwise.h"
 #include "cpu/cpu.h"
 #include "io/npy.h"
@@ -8,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { TEXT_BYTES = 512, PATH_BYTES = 4096 };
+enum { TEXT_BYTES = 512, PATH_BYTES = 4096, MAX_WEIGHTS = 16 };
 
 /* --- opening -------------------------------------------------------------------------------------- */
 
@@ -67,11 +68,12 @@ static void describe_weights(const char *const *weights, cn_str *out)
 static cn_status describe(cn_ctx *ctx, cn_condition *c)
 {
     const cn_annotate_many_options *o = &c->o;
-    bool seeded = o->random_thresholds;
+    bool seeded = o->random_thresholds, networks = false;
     for (int i = 0; i < c->n; i++) {
         if (i) cn_str_adds(&c->settings, " | ");
         cn_annotate_describe(&c->links[i], &c->settings);
         seeded |= c->links[i].kind->seeded;
+        networks |= c->links[i].kind->networks[0].net != NULL;
     }
     if (o->annotate.resolution)
         cn_str_addf(&c->settings, " resolution=%lld", (long long)o->annotate.resolution);
@@ -83,24 +85,53 @@ static cn_status describe(cn_ctx *ctx, cn_condition *c)
                     (long long)o->fit_height, o->fit_outer ? " fit=outer" : "");
     if (o->random_thresholds) cn_str_adds(&c->settings, " random-thresholds");
     if (seeded) cn_str_addf(&c->settings, " seed=%llu", (unsigned long long)o->seed);
-    describe_weights(o->annotate.weights, &c->settings);
+    if (networks) describe_weights(o->annotate.weights, &c->settings);
     return c->settings.failed ? cn_fail(ctx, CN_ENOMEM, "no memory for the settings in words")
                               : CN_OK;
 }
 
+static cn_status fits(cn_ctx *ctx, const cn_kind *kind, const char *path, bool *out)
+{
+    const char *prefix;
+    cn_tensors *file = NULL;
+    *out = cn_dir_exists(path);
+    if (*out) return CN_OK;
+    CN_TRY(cn_tensors_open(ctx, path, &file));
+    for (int k = 0; k < CN_KIND_NETWORKS && kind->networks[k].net; k++)
+        *out |= cn_network_is_in(kind->networks[k].net, file, &prefix);
+    cn_tensors_close(file);
+    return CN_OK;
+}
+
+/* Of the weights of all kinds those of this one; all of them where none fits, for the message that follows. */
+static cn_status choose_weights(cn_ctx *ctx, const cn_kind *kind, const char *const *all,
+                                const char *out[MAX_WEIGHTS + 1])
+{
+    int n = 0, given = 0;
+    for (; all && all[given]; given++) {
+        bool fit = false;
+        if (given == MAX_WEIGHTS)
+            return cn_fail(ctx, CN_EINVAL, "more than %d files of weights", MAX_WEIGHTS);
+        CN_TRY(fits(ctx, kind, all[given], &fit));
+        if (fit) out[n++] = all[given];
+    }
+    for (int i = 0; !n && i < given; i++) out[i] = all[i];
+    out[n ? n : given] = NULL;
+    return CN_OK;
+}
+
 static cn_status open_networks(cn_ctx *ctx, cn_condition *c)
 {
-    const char *const *weights = c->o.annotate.weights;
     for (int i = 0; i < c->n; i++) {
+        const char *weights[MAX_WEIGHTS + 1] = {NULL};
         cn_annotate_args args = c->links[i];
         if (!args.kind->networks[0].net) continue;
+        CN_TRY(choose_weights(ctx, args.kind, c->o.annotate.weights, weights));
         args.weights = weights;
         if (!c->backend) CN_TRY(cn_backend_cpu_create(ctx, &c->backend));
         CN_TRY(cn_session_open(ctx, &args, c->backend, &c->sessions[i]));
     }
-    if (c->backend || !weights || !*weights) return CN_OK;
-    return cn_fail(ctx, CN_EINVAL, "%s has no network: it takes no weights (%s)",
-                   c->links[0].kind->name, *weights);
+    return CN_OK;
 }
 
 static cn_status open_condition(cn_ctx *ctx, const char *text, cn_condition *c)

@@ -20,7 +20,8 @@ typedef struct cn_condition {
 } cn_condition;
 
 /* text: "canny low=50", or kinds that each take what the one before made: "hed | scribble_synthesis". Settings,
- * resolutions and pixel perfect of `o` belong to the first; weights go to the kinds that have networks. */
+ * resolutions and pixel perfect of `o` belong to the first; a kind with networks takes those of the weights that are
+ * its own. */
 cn_status cn_condition_open(cn_ctx *ctx, const char *text, const cn_annotate_many_options *o,
                             cn_condition *out) CN_CHECKED;
 void cn_condition_close(cn_condition *c);

@@ -180,7 +180,10 @@ cn_status cn_annotate_many(cn_ctx *ctx, const char *kind, const cn_annotate_many
     static const cn_annotate_many_options none;
     job j = {.ctx = ctx, .in = in, .out = out};
     cn_annotate_result r = {0};
+    const char *const *weights = options ? options->annotate.weights : NULL;
     cn_status s = cn_condition_open(ctx, kind, options ? options : &none, &j.condition);
+    if (s == CN_OK && weights && *weights && cn_condition_together(&j.condition))
+        s = cn_fail(ctx, CN_EINVAL, "%s has no network: it takes no weights (%s)", kind, *weights);
     if (s == CN_OK) s = run(&j, &r);
     cn_bulk_items_free(j.items, j.n);
     cn_listing_free(&j.listing);

@@ -398,7 +398,7 @@ static cn_status write_picture(prepare *p, const list_names *l, const cn_caption
         bool found = false;
         CN_TRY(cn_captions_get(p->ctx, captions, name, t, &text, &found));
         cn_status s = CN_OK;
-        p->counts.without_caption += !found;
+        const int64_t before = p->counts.pairs;
         for (int k = 0; s == CN_OK && k < p->n_conditions; k++) {
             const uint8_t state = p->states[k][i];
             if (state != CN_BULK_MADE && state != CN_BULK_KEPT) continue;
@@ -407,6 +407,7 @@ static cn_status write_picture(prepare *p, const list_names *l, const cn_caption
             if (s == CN_OK) s = write_pair(p, l, f, condition, target, text);
             p->counts.pairs += s == CN_OK;
         }
+        p->counts.without_caption += !found && p->counts.pairs > before;
         cn_free(text);
         CN_TRY(s);
     }
@@ -465,11 +466,16 @@ static cn_status run(prepare *p)
         if (!(p->states[k] = cn_alloc(p->ctx, (size_t)p->n))) return CN_ENOMEM;
     p->counts.pictures = p->n;
     /* weights, labels and options are checked before a picture is copied */
+    bool networks = false;
     for (int k = 0; k < p->n_conditions; k++) {
         cn_status s = open_condition(p, k);
+        networks |= s == CN_OK && !cn_condition_together(&p->condition);
         close_condition(p);
         CN_TRY(s);
     }
+    if (!networks && p->o->weights && *p->o->weights)
+        return cn_fail(p->ctx, CN_EINVAL, "none of the conditions has a network that takes %s",
+                       *p->o->weights);
     CN_TRY(make_pictures(p));
     for (int k = 0; k < p->n_conditions; k++) CN_TRY(make_conditions(p, k, p->n_conditions > 1));
     return write_list(p);

@@ -8,28 +8,43 @@
 
 static const double fine_sigma = 0.5, coarse_sigma = 5;
 
-cn_status cn_scribble_xdog(cn_ctx *ctx, const cn_image *in, double threshold, cn_image **out)
+/* A channel at a time, so that large pictures take little memory. */
+static cn_status least_difference(cn_ctx *ctx, const cn_image *in, float *least)
 {
     const int64_t w = in->width, h = in->height;
-    const size_t n = (size_t)(w * h), bytes = 3 * n * sizeof(float);
-    cn_image *image = NULL;
-    CN_TRY(cn_image_create(ctx, w, h, &image));
-    float *source = cn_alloc(ctx, bytes), *fine = cn_alloc(ctx, bytes),
-          *coarse = cn_alloc(ctx, bytes);
+    const size_t n = (size_t)(w * h);
+    float *source = cn_alloc_array(ctx, n, sizeof *source);
+    float *fine = cn_alloc_array(ctx, n, sizeof *fine);
+    float *coarse = cn_alloc_array(ctx, n, sizeof *coarse);
     cn_status s = source && fine && coarse ? CN_OK : CN_ENOMEM;
-    for (size_t i = 0; s == CN_OK && i < 3 * n; i++) source[i] = in->rgb[i];
-    if (s == CN_OK) s = cn_gaussian_blur_f32(ctx, source, w, h, 3, fine_sigma, fine);
-    if (s == CN_OK) s = cn_gaussian_blur_f32(ctx, source, w, h, 3, coarse_sigma, coarse);
-    for (size_t i = 0; s == CN_OK && i < 3 * n; i += 3) {
-        const float r = coarse[i] - fine[i], g = coarse[i + 1] - fine[i + 1];
-        const float least = fminf(fminf(r, g), coarse[i + 2] - fine[i + 2]);
-        const uint8_t light = (uint8_t)fmaxf(0, fminf(255, 255 - least));
-        const uint8_t twice = (uint8_t)(2 * (255 - light));
-        memset(image->rgb + i, (double)twice > threshold ? 255 : 0, 3);
+    for (size_t c = 0; s == CN_OK && c < 3; c++) {
+        for (size_t i = 0; i < n; i++) source[i] = in->rgb[3 * i + c];
+        s = cn_gaussian_blur_f32(ctx, source, w, h, 1, fine_sigma, fine);
+        if (s == CN_OK) s = cn_gaussian_blur_f32(ctx, source, w, h, 1, coarse_sigma, coarse);
+        for (size_t i = 0; s == CN_OK && i < n; i++) {
+            const float difference = coarse[i] - fine[i];
+            least[i] = c ? fminf(least[i], difference) : difference;
+        }
     }
     cn_free(source);
     cn_free(fine);
     cn_free(coarse);
+    return s;
+}
+
+cn_status cn_scribble_xdog(cn_ctx *ctx, const cn_image *in, double threshold, cn_image **out)
+{
+    const size_t n = (size_t)(in->width * in->height);
+    cn_image *image = NULL;
+    CN_TRY(cn_image_create(ctx, in->width, in->height, &image));
+    float *least = cn_alloc_array(ctx, n, sizeof *least);
+    cn_status s = least ? least_difference(ctx, in, least) : CN_ENOMEM;
+    for (size_t i = 0; s == CN_OK && i < n; i++) {
+        const uint8_t light = (uint8_t)fmaxf(0, fminf(255, 255 - least[i]));
+        const uint8_t twice = (uint8_t)(2 * (255 - light));
+        memset(image->rgb + 3 * i, (double)twice > threshold ? 255 : 0, 3);
+    }
+    cn_free(least);
     if (s == CN_OK)
         *out = image;
     else
