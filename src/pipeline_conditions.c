@@ -37,7 +37,7 @@ static cn_status check_rules(cn_ctx *ctx, const cn_condition *c)
 {
     const cn_annotate_many_options *o = &c->o;
     const cn_kind *first = c->links[0].kind;
-    const bool sized = o->annotate.resolution || o->annotate.detect_resolution || o->fit_width;
+    const bool sized = o->annotate.resolution || o->annotate.detect_resolution > 0 || o->fit_width;
     if (o->random_thresholds && !first->draw)
         return cn_fail(ctx, CN_EINVAL, "%s has no thresholds that are drawn at random; canny has",
                        first->name);
@@ -143,7 +143,8 @@ static cn_status open_condition(cn_ctx *ctx, const char *text, cn_condition *c)
     CN_TRY(check_rules(ctx, c));
     CN_TRY(describe(ctx, c));
     c->links[0].resolution = a->resolution;
-    c->links[0].detect_resolution = a->detect_resolution;
+    if (a->detect_resolution) c->links[0].detect_resolution = CN_MAX(a->detect_resolution, 0);
+    if (c->o.fit_width) c->links[0].detect_resolution = 0; /* it sees the computed one */
     return open_networks(ctx, c);
 }
 

@@ -269,6 +269,21 @@ static cn_status run_metric_depth(cn_ctx *ctx, const cn_annotate_args *args, con
     return cn_metric_depth_map(ctx, array, valid, out);
 }
 
+static const cn_kind_option metric_normal_options[] = {
+    {"bg_threshold", "where the inverse depth, 0 far to 1 near, is below this there is no slope",
+     CN_OPTION_NUMBER, 0, 1, 0.4},
+    {"alpha", "how far normals lean towards the viewer", CN_OPTION_NUMBER, 0.1, 20, 2 * M_PI},
+    {"reach", "inverse depth of the nearest point, in MiDaS's units", CN_OPTION_NUMBER, 1, 100000,
+     1500},
+};
+
+static cn_status run_metric_normal(cn_ctx *ctx, const cn_annotate_args *args, const cn_npy *array,
+                                   const cn_npy *valid, cn_image **out)
+{
+    const double *v = args->values;
+    return cn_metric_normals(ctx, array, valid, v[2], v[1], v[0], out);
+}
+
 static const cn_kind kinds[] = {
     {.name = "none", .title = "the picture as it is", .run = run_none},
     {.name = "canny",
@@ -397,6 +412,13 @@ static const cn_kind kinds[] = {
      .title = "depth in metres (_depth.npy) as a depth map, near is white",
      .run = refuse_picture,
      .run_array = run_metric_depth,
+     .takes = CN_TAKES_ARRAY,
+     .suffix = "_depth.npy"},
+    {.name = "normal_from_depth",
+     .title = "depth in metres (_depth.npy) as normals, as ControlNet 1.0 makes them from MiDaS's",
+     OPTIONS(metric_normal_options),
+     .run = refuse_picture,
+     .run_array = run_metric_normal,
      .takes = CN_TAKES_ARRAY,
      .suffix = "_depth.npy"},
     {.name = "invert", .title = "dark and light exchanged", .run = run_invert},

@@ -1,6 +1,8 @@
 /* labels.c - label maps and normals of data sets as pictures. */
 #include "annotate/labels.h"
 
+#include "annotate/midas.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -75,26 +77,61 @@ cn_status cn_normals_colors(cn_ctx *ctx, const cn_npy *normals, const cn_npy *va
     return CN_OK;
 }
 
-cn_status cn_metric_depth_map(cn_ctx *ctx, const cn_npy *depth, const cn_npy *valid, cn_image **out)
+/* 1/d of every valid pixel, 0 at holes; [height, width], cn_free it. */
+static cn_status inverse_depth(cn_ctx *ctx, const cn_npy *depth, const cn_npy *valid, double **out)
 {
-    cn_image *image = NULL;
     CN_TRY(check_array(ctx, depth, 1, "depth"));
     CN_TRY(check_mask(ctx, depth, valid));
-    CN_TRY(cn_image_create(ctx, depth->shape[1], depth->shape[0], &image));
-    const int64_t pixels = image->width * image->height;
-    double least = INFINITY, most = 0;
-    for (int pass = 0; pass < 2; pass++)
-        for (int64_t i = 0; i < pixels; i++) {
-            const double d = depth->values[i], near = 1 / d;
-            if ((valid && valid->values[i] == 0) || !(d > 0) || !isfinite(d) || !isfinite(near))
-                continue;
-            if (pass == 0) {
-                least = fmin(least, near);
-                most = fmax(most, near);
-            } else if (most > least) {
-                memset(image->rgb + 3 * i, (int)(255 * ((near - least) / (most - least))), 3);
-            }
-        }
-    *out = image;
+    double *near = cn_alloc_array(ctx, (size_t)depth->elements, sizeof *near);
+    if (!near) return CN_ENOMEM;
+    for (int64_t i = 0; i < depth->elements; i++) {
+        const double d = depth->values[i];
+        const bool hole = (valid && valid->values[i] == 0) || !(d > 0) || !isfinite(1 / d);
+        near[i] = hole ? 0 : 1 / d; /* 0 at infinity too */
+    }
+    *out = near;
     return CN_OK;
+}
+
+static void range_of(const double *near, int64_t n, double *least, double *most)
+{
+    *least = INFINITY;
+    *most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (near[i] <= 0) continue;
+        *least = fmin(*least, near[i]);
+        *most = fmax(*most, near[i]);
+    }
+}
+
+cn_status cn_metric_depth_map(cn_ctx *ctx, const cn_npy *depth, const cn_npy *valid, cn_image **out)
+{
+    double *near = NULL, least, most;
+    cn_image *image = NULL;
+    CN_TRY(inverse_depth(ctx, depth, valid, &near));
+    cn_status s = cn_image_create(ctx, depth->shape[1], depth->shape[0], &image);
+    range_of(near, depth->elements, &least, &most);
+    for (int64_t i = 0; s == CN_OK && most > least && i < depth->elements; i++)
+        if (near[i] > 0)
+            memset(image->rgb + 3 * i, (int)(255 * ((near[i] - least) / (most - least))), 3);
+    cn_free(near);
+    if (s == CN_OK) *out = image;
+    return s;
+}
+
+cn_status cn_metric_normals(cn_ctx *ctx, const cn_npy *depth, const cn_npy *valid, double reach,
+                            double a, double bg_threshold, cn_image **out)
+{
+    double *near = NULL, least, most;
+    CN_TRY(inverse_depth(ctx, depth, valid, &near));
+    range_of(near, depth->elements, &least, &most);
+    float *scaled = cn_alloc_array(ctx, (size_t)depth->elements, sizeof *scaled);
+    for (int64_t i = 0; scaled && i < depth->elements; i++)
+        scaled[i] = most > 0 ? (float)(near[i] / most * reach) : 0;
+    cn_status s = scaled ? cn_normal_picture(ctx, scaled, depth->shape[0], depth->shape[1], a,
+                                             bg_threshold, out)
+                         : CN_ENOMEM;
+    cn_free(near);
+    cn_free(scaled);
+    return s;
 }

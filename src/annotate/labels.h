@@ -43,5 +43,9 @@ cn_status cn_normals_colors(cn_ctx *ctx, const cn_npy *normals, const cn_npy *va
  * valid pixels, truncated: near is bright as in MiDaS's maps, holes (0, not finite, not valid) are black. */
 cn_status cn_metric_depth_map(cn_ctx *ctx, const cn_npy *depth, const cn_npy *valid,
                               cn_image **out) CN_CHECKED;
+/* depth as above, to the normals that ControlNet 1.0 computes from MiDaS's inverse depth (midas.h): 1/d with its
+ * largest value at `reach`, since MiDaS's has no fixed scale; 0 at holes. */
+cn_status cn_metric_normals(cn_ctx *ctx, const cn_npy *depth, const cn_npy *valid, double reach,
+                            double a, double bg_threshold, cn_image **out) CN_CHECKED;
 
 #endif

@@ -199,6 +199,35 @@ static void depth_near_is_bright(void **state)
     cn_image_destroy(image);
 }
 
+/* A plane that recedes to the right leans the same way everywhere but at its rim; holes and flat walls face us. */
+static void normals_from_depth(void **state)
+{
+    enum { W = 32, H = 16 };
+    double d[W * H];
+    cn_npy a = {.ndim = 2, .shape = {H, W}, .elements = W * H, .values = d};
+    cn_image *image = NULL;
+    for (int i = 0; i < W * H; i++) d[i] = 1 / (1 - 0.5 * (i % W) / W);
+    assert_int_equal(cn_metric_normals(*state, &a, NULL, 1500, 6.25, 0, &image), CN_OK);
+    /* Sobel: 8 times the slope of 1500 (1 - x / 64), a quarter of which 6.25 is small against */
+    const double slope = -8 * 1500.0 / 64, length = sqrt(slope * slope + 6.25 * 6.25);
+    const uint8_t wanted[3] = {(uint8_t)(slope / length * 127.5 + 127.5), 127,
+                               (uint8_t)(6.25 / length * 127.5 + 127.5)};
+    for (int y = 0; y < H; y++)
+        for (int x = 1; x + 1 < W; x++)
+            for (int c = 0; c < 3; c++)
+                assert_in_range(image->rgb[3 * (y * W + x) + c] + 1 - wanted[c], 0, 2);
+    cn_image_destroy(image);
+    for (int i = 0; i < W * H; i++) d[i] = i < 8 ? 0 : 3;
+    d[8] = NAN;
+    assert_int_equal(cn_metric_normals(*state, &a, NULL, 1500, 6.25, 0.4, &image), CN_OK);
+    const uint8_t facing[3] = {127, 127, 255};
+    assert_memory_equal(image->rgb, facing, 3);
+    assert_memory_equal(image->rgb + 3 * (W * H - 1), facing, 3);
+    cn_image_destroy(image);
+    a.ndim = 1;
+    assert_int_equal(cn_metric_normals(*state, &a, NULL, 1500, 6.25, 0, &image), CN_EFORMAT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -208,6 +237,7 @@ int main(void)
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(normals_and_their_holes),
         cmocka_unit_test(depth_near_is_bright),
+        cmocka_unit_test(normals_from_depth),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
