@@ -2,7 +2,8 @@
  *
  * Three passes run row by row behind each other: gradient of row y, then suppression of row y - 1 (which
  * needs the norms of rows y - 2..y), each with its last rows in a ring. Suppression leaves a map with a
- * border of one pixel; the hysteresis walks it with a stack of its own, never by recursion.
+ * border of one pixel; the hysteresis walks it with a stack of its own, never by recursion. Threads take bands
+ * of rows and compute the gradients beyond their borders once more; only the hysteresis runs by itself.
  * Source of the order of comparisons and of the fixed-point tangents: OpenCV's canny.cpp.
  */
 #include "annotate/canny.h"
@@ -12,11 +13,12 @@
 
 enum { NOT_EDGE = 0, WEAK = 1, STRONG = 2 };
 enum { TAN_22_5 = 13573 }; /* tan(22.5 degrees) * 2^15 */
-enum { SIDE_MAX = 1 << 20 };
+enum { SIDE_MAX = 1 << 20, BAND_ROWS = 32, BANDS_MAX = 64 };
 
-/* Rows have width + 2 cells: one beyond either end. Slot y % 3 of a ring holds row y. */
+/* One band. Rows have width + 2 cells: one beyond either end. Slot y % 3 of a ring holds row y. */
 typedef struct canny {
     int64_t width, height, row;
+    int64_t first, end; /* the band's rows */
     int channels;
     bool l2;
     int32_t low, high;
@@ -25,17 +27,16 @@ typedef struct canny {
     int16_t *dx[3], *dy[3];
     int32_t *norm[3], *zeros; /* 0 beyond the ends */
     void *rows;               /* the one block that all of the above lie in */
-    uint8_t *map;             /* (height + 2) x row */
+    uint8_t *map;             /* (height + 2) x row; all bands' */
     size_t *stack, depth, capacity;
+    cn_status status;
 } canny;
 
 static cn_status canny_init(cn_ctx *ctx, canny *k)
 {
-    k->row = k->width + 2;
     size_t n = (size_t)k->row, shorts = (size_t)k->channels * 3 + 2 + 6, ints = 4;
     k->rows = cn_alloc0(ctx, n * (shorts * sizeof(int16_t) + ints * sizeof(int32_t)));
-    k->map = cn_alloc0(ctx, n * (size_t)(k->height + 2));
-    if (!k->rows || !k->map) return CN_ENOMEM;
+    if (!k->rows) return CN_ENOMEM;
     int32_t *wide = k->rows;
     for (int i = 0; i < 3; i++, wide += n) k->norm[i] = wide;
     k->zeros = wide;
@@ -49,13 +50,6 @@ static cn_status canny_init(cn_ctx *ctx, canny *k)
     k->smooth = narrow;
     k->step = narrow + n;
     return CN_OK;
-}
-
-static void canny_free(canny *k)
-{
-    cn_free(k->rows);
-    cn_free(k->map);
-    cn_free(k->stack);
 }
 
 static void load_row(canny *k, const uint8_t *in, int64_t y)
@@ -172,21 +166,31 @@ static int32_t threshold(double value, bool l2)
     return (int32_t)floor(fmax(-2147483647.0, fmin(2147483647.0, value)));
 }
 
-static cn_status run(cn_ctx *ctx, canny *k, const uint8_t *in, uint8_t *edges)
+static cn_status find_ridges(cn_ctx *ctx, canny *k, const uint8_t *in)
 {
+    const int64_t from = CN_MAX(k->first - 1, 0), to = CN_MIN(k->end, k->height - 1);
     CN_TRY(canny_init(ctx, k));
-    load_row(k, in, 0);
-    for (int64_t y = 0; y < k->height; y++) {
+    for (int64_t y = CN_MAX(from - 1, 0); y <= from; y++) load_row(k, in, y);
+    for (int64_t y = from; y <= to; y++) {
         if (y + 1 < k->height) load_row(k, in, y + 1);
         gradient_row(k, y);
-        if (y > 0) CN_TRY(suppress_row(ctx, k, y - 1));
+        if (y > k->first) CN_TRY(suppress_row(ctx, k, y - 1));
     }
-    CN_TRY(suppress_row(ctx, k, k->height - 1));
-    CN_TRY(hysteresis(ctx, k));
-    for (int64_t y = 0; y < k->height; y++) {
-        const uint8_t *map = k->map + (y + 1) * k->row + 1;
-        for (int64_t x = 0; x < k->width; x++) edges[y * k->width + x] = map[x] == STRONG ? 255 : 0;
-    }
+    return k->end == k->height ? suppress_row(ctx, k, k->height - 1) : CN_OK;
+}
+
+static cn_status run(cn_ctx *ctx, canny *bands, int n, const uint8_t *in, uint8_t *edges)
+{
+    const int64_t width = bands->width, height = bands->height, row = bands->row;
+    const uint8_t *map = bands->map;
+#pragma omp parallel for num_threads(n) schedule(static, 1)
+    for (int i = 0; i < n; i++) bands[i].status = find_ridges(ctx, &bands[i], in);
+    for (int i = 0; i < n; i++) CN_TRY(bands[i].status);
+    for (int i = 0; i < n; i++) CN_TRY(hysteresis(ctx, &bands[i]));
+#pragma omp parallel for num_threads(n) schedule(static)
+    for (int64_t y = 0; y < height; y++)
+        for (int64_t x = 0; x < width; x++)
+            edges[y * width + x] = map[(y + 1) * row + x + 1] == STRONG ? 255 : 0;
     return CN_OK;
 }
 
@@ -200,14 +204,27 @@ cn_status cn_canny_u8(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t hei
         return cn_fail(ctx, CN_EINVAL, "canny: %d channels, must be 1 or 3", channels);
     if (isnan(low) || isnan(high))
         return cn_fail(ctx, CN_EINVAL, "canny: a threshold is not a number");
-    canny k = {.width = width,
-               .height = height,
-               .channels = channels,
-               .l2 = l2,
-               .low = threshold(fmin(low, high), l2),
-               .high = threshold(fmax(low, high), l2)};
-    cn_status s = run(ctx, &k, in, edges);
-    canny_free(&k);
+    const int64_t most = CN_MIN(cn_threads(ctx), BANDS_MAX);
+    const int n = (int)CN_MAX(1, CN_MIN(most, height / BAND_ROWS));
+    canny bands[BANDS_MAX];
+    uint8_t *map = cn_alloc0(ctx, (size_t)(width + 2) * (size_t)(height + 2));
+    for (int i = 0; i < n; i++)
+        bands[i] = (canny){.width = width,
+                           .height = height,
+                           .row = width + 2,
+                           .first = height * i / n,
+                           .end = height * (i + 1) / n,
+                           .channels = channels,
+                           .l2 = l2,
+                           .low = threshold(fmin(low, high), l2),
+                           .high = threshold(fmax(low, high), l2),
+                           .map = map};
+    const cn_status s = map ? run(ctx, bands, n, in, edges) : CN_ENOMEM;
+    for (int i = 0; i < n; i++) {
+        cn_free(bands[i].rows);
+        cn_free(bands[i].stack);
+    }
+    cn_free(map);
     return s;
 }
 
