@@ -164,7 +164,11 @@ typedef struct cn_train_options {
     /* 0: no limit. Else as few blocks as fit are computed again in the backward pass; where not even all of
      * them make it fit, nothing starts and the error says what would. */
     size_t max_memory_bytes;
-    bool dry_run; /* plan, measure a step, tell `planned`, write nothing */
+    bool dry_run; /* look at the data, plan, measure, tell `checked` and `planned`, write nothing */
+    /* Every other sample, by chance, is mirrored, as its condition's kind wants it: the x of "normal" changes its
+     * sign, "pose" is refused. conditioning_kind NULL: told from the data; off where that isn't possible. */
+    bool random_flip;
+    const char *conditioning_kind;
     /* Encoded pictures and prompts stay in this folder for later runs; NULL: they go with the run. */
     const char *cache_dir;
     int64_t dataloader_num_workers; /* 2; threads that make the data ready; 0: the step does */
@@ -197,7 +201,8 @@ typedef struct cn_train_plan {
     double gflop_per_pass;
     int64_t steps;       /* of the whole run */
     double step_seconds; /* of the first steps, measured by a dry run, else 0 */
-    double run_seconds;  /* of all steps; strategies change what a step takes */
+    double encoding_seconds, validation_seconds; /* foretold by a dry run, of the whole run */
+    double run_seconds; /* of all steps; strategies change what a step takes */
 } cn_train_plan;
 
 typedef struct cn_train_progress {
@@ -226,8 +231,11 @@ typedef struct cn_train_validation {
     const char *sheet;                        /* PNG: condition, with control, without, target */
 } cn_train_validation;
 
+typedef struct cn_dataset_report cn_dataset_report;
+
 typedef struct cn_train_callbacks {
-    void *user; /* given to each; any may be NULL */
+    void *user;                                              /* given to each; any may be NULL */
+    void (*checked)(void *user, const cn_dataset_report *r); /* by a dry run, of its data */
     void (*progress)(void *user, const cn_train_progress *p);
     void (*validated)(void *user, const cn_train_validation *v);
     void (*saved)(void *user, const char *path);
@@ -300,14 +308,14 @@ typedef struct cn_dataset_finding {
 
 enum { CN_DATASET_FINDINGS = 10 };
 
-typedef struct cn_dataset_report {
+struct cn_dataset_report {
     const char *layout; /* "fill50k", "imagefolder", "csv", "folders", "webdataset" */
     char found[1024];   /* what was found and how it is read, in a line */
     int64_t pairs, looked_at, problems;
     int64_t distinct_prompts;
     int64_t min_width, min_height, max_width, max_height; /* of the targets */
     cn_dataset_finding findings[CN_DATASET_FINDINGS];     /* with counts of 0 too */
-} cn_dataset_report;
+};
 
 typedef struct cn_dataset_check_options {
     int64_t resolution; /* pictures with a smaller side are counted; 0: none */

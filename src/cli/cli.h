@@ -76,6 +76,11 @@ int cli_error(const char *command, const char *fmt, ...) __attribute__((format(p
  * false after a message. */
 bool cli_can_write(const char *command, const char *path);
 
+/* --- cli_report.c --------------------------------------------------------------------------------- */
+
+/* What was found in a data set, for people. */
+void cli_report_print(FILE *f, const cn_dataset_report *r);
+
 /* --- progress.c ----------------------------------------------------------------------------------- */
 
 /* One line on stderr: rewritten in place on a terminal, else a line every few seconds. */

@@ -185,24 +185,6 @@ static void print_json(const cn_dataset_report *r)
     printf("}}\n");
 }
 
-static void print_report(const cn_dataset_report *r)
-{
-    bool clean = true;
-    printf("%s\n%lld of %lld pairs looked at, %lld can't be used\n%lld distinct prompts; pictures "
-           "%lld x %lld to %lld x %lld\n",
-           r->found, (long long)r->looked_at, (long long)r->pairs, (long long)r->problems,
-           (long long)r->distinct_prompts, (long long)r->min_width, (long long)r->min_height,
-           (long long)r->max_width, (long long)r->max_height);
-    for (int k = 0; k < CN_DATASET_FINDINGS; k++) {
-        const cn_dataset_finding *f = &r->findings[k];
-        if (!f->count) continue;
-        clean = false;
-        printf("%8lld  %-38s first %s\n          %s\n", (long long)f->count, f->name, f->first,
-               f->advice);
-    }
-    if (clean && !r->problems) printf("nothing suspicious\n");
-}
-
 static int run_check(check_request *r)
 {
     cn_dataset_report report;
@@ -218,7 +200,7 @@ static int run_check(check_request *r)
     if (report.layout && r->json)
         print_json(&report);
     else if (report.layout)
-        print_report(&report);
+        cli_report_print(stdout, &report);
     const int status = s == CN_OK ? CLI_DONE : cli_failed(ctx, "dataset");
     cli_context_destroy(ctx);
     return status;

@@ -27,6 +27,9 @@ enum {
     OPT_STEPS,
     OPT_EPOCHS,
     OPT_EMPTY,
+    OPT_CENTER_CROP,
+    OPT_FLIP,
+    OPT_KIND,
     OPT_ONLY_MID,
     OPT_RECONNECT,
     OPT_UNLOCK,
@@ -97,6 +100,11 @@ static const cli_option options[] = {
     [OPT_STEPS] = {"max-train-steps", 0, "N", "steps in all; without it epochs count"},
     [OPT_EPOCHS] = {"num-train-epochs", 0, "N", "(1)"},
     [OPT_EMPTY] = {"proportion-empty-prompts", 0, "X", "prompts left out, 0 to 1 (0.5)"},
+    [OPT_CENTER_CROP] = {"center-crop", 0, NULL, "pictures are always cropped to their middle"},
+    [OPT_FLIP] = {"random-flip", 0, NULL, "mirror every other sample, by chance"},
+    [OPT_KIND] = {"conditioning-kind", 0, "KIND",
+                  "what the conditions are (canny, depth, normal, ...), for\n--random-flip; "
+                  "default: told from the data"},
     [OPT_ONLY_MID] = {"only-mid-control", 0, NULL,
                       "connect the middle block alone (small-scale training)"},
     [OPT_RECONNECT] = {"reconnect-after", 0, "N", "the decoder's links join after N steps"},
@@ -149,7 +157,8 @@ static const cli_option options[] = {
     [OPT_MEMORY] =
         {"max-memory", 0, "SIZE",
          "fit into this, 8G for instance, by as much of that as\nneeded; or say what would fit"},
-    [OPT_DRY_RUN] = {"dry-run", 0, NULL, "say what the run takes, memory and time; write nothing"},
+    [OPT_DRY_RUN] = {"dry-run", 0, NULL,
+                     "look at the data, say what the run takes, memory and\ntime; write nothing"},
     [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
     [OPT_JSON] = {"json", 0, NULL, "validations and the result as JSON lines"},
 };
@@ -180,6 +189,7 @@ static bool parse_file(const cli_parser *p, int id, cn_train_options *o)
     case OPT_SCHEDULER: o->lr_scheduler = p->value; return true;
     case OPT_RESUME: o->resume_from_checkpoint = p->value; return true;
     case OPT_VALIDATION_DATA: o->validation_data_dir = p->value; return true;
+    case OPT_KIND: o->conditioning_kind = p->value; return true;
     case OPT_CACHE_DIR: o->cache_dir = p->value; return true;
     case OPT_ANNOTATOR: o->validation_annotator = p->value; return true;
     default: return false;
@@ -229,7 +239,9 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_ONLY_MID: r->o.only_mid_control = true; return true;
     case OPT_EMA: r->o.use_ema = true; return true;
     case OPT_8BIT: r->o.use_8bit_adam = true; return true;
-    case OPT_CACHE: return true;
+    case OPT_CACHE:
+    case OPT_CENTER_CROP: return true;
+    case OPT_FLIP: r->o.random_flip = true; return true;
     case OPT_CACHE_TO_DISK: r->cache_to_disk = true; return true;
     case OPT_SKIP_BAD: r->o.skip_bad_data = true; return true;
     case OPT_JSON: r->json = true; return true;
@@ -382,16 +394,25 @@ static void print_plan(const cn_train_plan *p)
         fprintf(stderr, "  %-24s %8.3f GiB\n", "while validating", cli_gib(p->validation_bytes));
 }
 
-/* Encoding and validations come on top. */
+static void print_part(const char *what, double seconds)
+{
+    const long s = (long)(seconds + 0.5);
+    fprintf(stderr, "  %-24s %4ld:%02ld:%02ld\n", what, s / 3600, s / 60 % 60, s % 60);
+}
+
 static void print_time(const cn_train_plan *p)
 {
-    const long s = (long)(p->run_seconds + 0.5);
-    const time_t end = time(NULL) + (time_t)s;
+    const double seconds = p->encoding_seconds + p->run_seconds + p->validation_seconds;
+    const time_t end = time(NULL) + (time_t)(seconds + 0.5);
     char when[64] = "";
     struct tm local;
     if (localtime_r(&end, &local)) strftime(when, sizeof when, "%A %H:%M", &local);
-    fprintf(stderr, "time: %.2f s per step, %lld steps: %ld:%02ld:%02ld, until %s\n",
-            p->step_seconds, (long long)p->steps, s / 3600, s / 60 % 60, s % 60, when);
+    fprintf(stderr, "time: %.2f s per step, %lld steps\n", p->step_seconds, (long long)p->steps);
+    print_part("encoding the data", p->encoding_seconds);
+    print_part("training", p->run_seconds);
+    if (p->validation_seconds > 0) print_part("validations", p->validation_seconds);
+    print_part("in all", seconds);
+    fprintf(stderr, "  begun now, done %s\n", when);
 }
 
 static void show_plan(void *user, const cn_train_plan *p)
@@ -411,12 +432,20 @@ static void show_plan(void *user, const cn_train_plan *p)
            "\"data_bytes\": %zu, \"base_bytes\": %zu, \"control_bytes\": %zu, "
            "\"optimizer_bytes\": %zu, \"gradient_bytes\": %zu, \"activation_bytes\": %zu, "
            "\"base_type\": \"%s\", \"compute_type\": \"%s\", \"recomputed_blocks\": %d, "
-           "\"blocks\": %d, \"steps\": %lld, \"step_seconds\": %.4f, \"run_seconds\": %.1f}\n",
+           "\"blocks\": %d, \"steps\": %lld, \"step_seconds\": %.4f, \"run_seconds\": %.1f, "
+           "\"encoding_seconds\": %.1f, \"validation_seconds\": %.1f}\n",
            p->peak_bytes, p->encoding_bytes, p->training_bytes, p->validation_bytes,
            p->process_bytes, p->data_bytes, p->base_bytes, p->control_bytes, p->optimizer_bytes,
            p->gradient_bytes, p->activation_bytes, p->base_type, p->compute_type,
-           p->recomputed_blocks, p->blocks, (long long)p->steps, p->step_seconds, p->run_seconds);
+           p->recomputed_blocks, p->blocks, (long long)p->steps, p->step_seconds, p->run_seconds,
+           p->encoding_seconds, p->validation_seconds);
     fflush(stdout);
+}
+
+static void show_checked(void *user, const cn_dataset_report *r)
+{
+    end_line(user);
+    cli_report_print(stderr, r);
 }
 
 static void show_saved(void *user, const char *path)
@@ -481,6 +510,7 @@ int cmd_train(int argc, char **argv)
                                           .progress = show_progress,
                                           .validated = show_validation,
                                           .saved = show_saved,
+                                          .checked = show_checked,
                                           .planned = show_plan};
     r.o.distributed = is_one_of_several();
     cn_train_result result;

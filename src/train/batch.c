@@ -56,6 +56,7 @@ cn_sample cn_shuffle_sample(cn_shuffle *s, int64_t k, int timesteps, double empt
     out.timestep = (int)cn_rng_below(&r, timesteps);
     out.empty_prompt = (double)cn_rng_uniform(&r) < empty_proportion;
     out.noise_seed = cn_rng_u64(&r);
+    out.mirrored = s->flips && cn_rng_uniform(&r) < 0.5f;
     return out;
 }
 
@@ -169,11 +170,12 @@ static void sample_latent(cn_batcher *b, cn_rng *r)
         }
 }
 
-static cn_status make_condition(cn_batcher *b, int64_t item, uint8_t *out)
+static cn_status make_condition(cn_batcher *b, int64_t item, bool mirrored, uint8_t *out)
 {
     const cn_cache *c = b->o.cache;
     cn_image *condition = NULL;
     CN_TRY(cn_dataset_load(b->ctx, b->o.data, item, c->width, c->height, &condition, NULL));
+    if (mirrored) cn_mirror_condition(b->o.mirror, condition);
     memcpy(out, condition->rgb, (size_t)(c->width * c->height * 3));
     cn_image_destroy(condition);
     return CN_OK;
@@ -187,7 +189,8 @@ static cn_status make(cn_batcher *b, const cn_sample *sample, cn_pass *p, int64_
     float *x = p->x + i * n, *target = p->target + i * n;
     cn_rng r;
     cn_rng_seed(&r, sample->noise_seed);
-    CN_TRY(cn_store_read(c->moments, b->ctx, sample->item, b->moments));
+    CN_TRY(cn_store_read(c->moments, b->ctx, sample->item + (sample->mirrored ? c->n : 0),
+                         b->moments));
     sample_latent(b, &r);
     cn_rng_normal(&r, b->noise, n);
     cn_schedule_add_noise(schedule, sample->timestep, b->latent, b->noise, x, n);
@@ -198,7 +201,8 @@ static cn_status make(cn_batcher *b, const cn_sample *sample, cn_pass *p, int64_
     p->t[i] = (float)sample->timestep;
     const int64_t text = sample->empty_prompt ? 0 : c->context_of[sample->item];
     CN_TRY(cn_store_read(c->contexts, b->ctx, text, p->context + i * context_elements(c)));
-    return make_condition(b, sample->item, p->condition + i * c->width * c->height * 3);
+    return make_condition(b, sample->item, sample->mirrored,
+                          p->condition + i * c->width * c->height * 3);
 }
 
 int64_t cn_batcher_item(const cn_batcher_options *o, int64_t item)

@@ -10,12 +10,13 @@
 
 #include "diffuse/schedule.h"
 #include "train/cache.h"
+#include "train/mirror.h"
 #include "train/stepgraph.h"
 
 typedef struct cn_sample {
     int64_t item;
     int timestep;
-    bool empty_prompt;
+    bool empty_prompt, mirrored;
     uint64_t noise_seed;
 } cn_sample;
 
@@ -24,6 +25,7 @@ typedef struct cn_shuffle {
     uint64_t seed;
     int64_t n, epoch; /* epoch < 0: nothing shuffled yet */
     int64_t *order;   /* [n] */
+    bool flips;       /* every other sample, by chance, is mirrored */
 } cn_shuffle;
 
 cn_status cn_shuffle_create(cn_ctx *ctx, uint64_t seed, int64_t n, cn_shuffle **out) CN_CHECKED;
@@ -55,6 +57,7 @@ typedef struct cn_batcher_options {
     /* A pair that can't be read is named and the next one of first..first+count takes its place; else it is
      * an error. */
     bool skip_bad;
+    cn_mirror mirror; /* what a mirrored sample does to its condition */
     int64_t first, count;
 } cn_batcher_options;
 

@@ -5,6 +5,7 @@
 #include "graph/plan.h"
 #include "io/checksum.h"
 #include "model/nets.h"
+#include "train/mirror.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -343,8 +344,9 @@ static cn_status picture_key(void *user, int64_t i)
 {
     const picture_keys *k = user;
     cn_dataset_item item;
-    CN_TRY(cn_dataset_get(k->ctx, k->d, i, false, &item));
-    const uint64_t parts[] = {cn_file_key(item.target.path), (uint64_t)item.target.position};
+    CN_TRY(cn_dataset_get(k->ctx, k->d, i % k->d->n, false, &item));
+    const uint64_t parts[] = {cn_file_key(item.target.path), (uint64_t)item.target.position,
+                              i >= k->d->n};
     k->keys[i] = cn_hash64(parts, sizeof parts);
     cn_dataset_item_free(&item);
     return CN_OK;
@@ -359,22 +361,23 @@ static cn_status open_moments(cn_ctx *ctx, const cn_base *base, const cn_dataset
     CN_TRY(
         cn_format(ctx, size, sizeof size, "-%lldx%lld", (long long)c->width, (long long)c->height));
     if (o->cache_dir) {
-        if (!(k.keys = cn_alloc_array(ctx, (size_t)c->n, sizeof *k.keys))) return CN_ENOMEM;
-        const cn_status s = for_each(ctx, c->n, picture_key, &k);
+        if (!(k.keys = cn_alloc_array(ctx, (size_t)c->records, sizeof *k.keys))) return CN_ENOMEM;
+        const cn_status s = for_each(ctx, c->records, picture_key, &k);
         if (s != CN_OK) {
             cn_free(k.keys);
             return s;
         }
     }
-    return open_store(ctx, base, "vae", size, o, bytes, c->n, k.keys, &c->moments);
+    return open_store(ctx, base, "vae", size, o, bytes, c->records, k.keys, &c->moments);
 }
 
 /* A pair's target into x in [-1,1]; its condition is decoded too, to know that it can be. */
-static cn_status load_one(cn_ctx *ctx, const cn_dataset *d, const cn_cache *c, int64_t item,
+static cn_status load_one(cn_ctx *ctx, const cn_dataset *d, const cn_cache *c, int64_t record,
                           float *x)
 {
     cn_image *condition = NULL, *target = NULL;
-    CN_TRY(cn_dataset_load(ctx, d, item, c->width, c->height, &condition, &target));
+    CN_TRY(cn_dataset_load(ctx, d, record % c->n, c->width, c->height, &condition, &target));
+    if (record >= c->n) cn_mirror_picture(target);
     for (int64_t k = 0; k < c->width * c->height * 3; k++)
         x[k] = (float)target->rgb[k] / 127.5f - 1.0f;
     cn_image_destroy(condition);
@@ -431,7 +434,7 @@ static cn_status name_damaged(cn_ctx *ctx, const cn_dataset *d, const cn_cache *
     char where[4096];
     for (int64_t i = at; i < at + n; i++) {
         if (!cn_store_damaged(c->moments, i)) continue;
-        CN_TRY(cn_dataset_where(ctx, d, i, where, sizeof where));
+        CN_TRY(cn_dataset_where(ctx, d, i % c->n, where, sizeof where));
         cn_log(ctx, CN_LOG_WARN, "%s: its entry in the cache is damaged; it is encoded again",
                where);
     }
@@ -442,11 +445,11 @@ static cn_status run_vae(cn_ctx *ctx, const cn_dataset *d, encoder *e, cn_cache 
                          const cn_cache_options *o, int round)
 {
     const size_t bytes = cn_store_record_bytes(c->moments);
-    const int64_t total = count_missing(c->moments, 0, c->n);
+    const int64_t total = count_missing(c->moments, 0, c->records);
     bool bad[MAX_PICTURES];
-    for (int64_t at = 0, done = 0; at < c->n; at += e->batch) {
+    for (int64_t at = 0, done = 0; at < c->records; at += e->batch) {
         CN_TRY(check_cancelled(ctx));
-        const int64_t n = CN_MIN(e->batch, c->n - at);
+        const int64_t n = CN_MIN(e->batch, c->records - at);
         const int64_t missing = count_missing(c->moments, at, n);
         if (!missing || !is_mine(o, at / e->batch, round)) continue;
         CN_TRY(name_damaged(ctx, d, c, at, n));
@@ -470,7 +473,7 @@ static cn_status encode_pictures(cn_ctx *ctx, cn_backend *be, const cn_base *bas
     c->latent_c = base->vae.latent_channels;
     cn_status s = open_moments(ctx, base, d, o, c);
     for (int round = 0; round < count_rounds(o) && s == CN_OK; round++) {
-        if (count_missing(c->moments, 0, c->n)) {
+        if (count_missing(c->moments, 0, c->records)) {
             if (!e.g) s = open_vae(ctx, be, base, c->width, c->height, &e);
             if (s == CN_OK) s = run_vae(ctx, d, &e, c, o, round);
         }
@@ -486,6 +489,7 @@ cn_status cn_cache_build(cn_ctx *ctx, cn_backend *be, const cn_base *base, const
     cn_cache *c = cn_alloc0(ctx, sizeof *c);
     if (!c) return CN_ENOMEM;
     c->n = d->n;
+    c->records = options->mirrored ? 2 * d->n : d->n;
     c->width = options->width;
     c->height = options->height;
     cn_status s = encode_text(ctx, be, base, d, options, c);
@@ -520,10 +524,11 @@ cn_status cn_cache_plan(cn_ctx *ctx, cn_backend *be, const cn_base *base, const 
     if (s == CN_OK) {
         const size_t context = (size_t)cn_node_elements(text.out) / (size_t)text.batch;
         const size_t moments = (size_t)cn_node_elements(vae.out) / (size_t)vae.batch;
-        *out =
-            (cn_cache_memory){.kept_bytes = store_bytes(o, c.n_contexts, context * sizeof(float)) +
-                                            store_bytes(o, d->n, moments * sizeof(float)),
-                              .encoder_bytes = CN_MAX(encoder_bytes(&text), encoder_bytes(&vae))};
+        *out = (cn_cache_memory){
+            .contexts = c.n_contexts,
+            .kept_bytes = store_bytes(o, c.n_contexts, context * sizeof(float)) +
+                          store_bytes(o, (o->mirrored ? 2 : 1) * d->n, moments * sizeof(float)),
+            .encoder_bytes = CN_MAX(encoder_bytes(&text), encoder_bytes(&vae))};
     }
     encoder_close(&text);
     encoder_close(&vae);

@@ -17,7 +17,8 @@ typedef struct cn_cache {
     int64_t n, width, height; /* pixels */
     int64_t latent_w, latent_h, latent_c;
     int64_t tokens, context_dim;
-    cn_store *moments;   /* [h,w,2c] F32 per item; none for a pair that skip_bad left out */
+    int64_t records;     /* n, or 2 n: the mirrored pictures' behind the others */
+    cn_store *moments;   /* [h,w,2c] F32 per record; none for a pair that skip_bad left out */
     cn_store *contexts;  /* [L,D] F32 per distinct prompt; 0 is the empty prompt's */
     int64_t *context_of; /* [n] */
     int64_t n_contexts;
@@ -32,6 +33,7 @@ typedef struct cn_cache_options {
     const char *cache_dir;     /* where it stays for later runs; NULL: it doesn't */
     size_t memory_limit_bytes; /* per kind of record, without cache_dir */
     int64_t width, height;     /* multiples of the VAE's factor */
+    bool mirrored;             /* pictures are encoded mirrored too */
     bool skip_bad;             /* pairs that can't be read are named in the log and left out */
     cn_ranks *ranks; /* that encode together, through cache_dir; NULL: this process alone */
     cn_cache_progress progress;
@@ -45,6 +47,7 @@ void cn_cache_destroy(cn_cache *c);
 
 /* What cn_cache_build will take, without doing it. */
 typedef struct cn_cache_memory {
+    int64_t contexts;     /* distinct prompts, the empty one too */
     size_t kept_bytes;    /* by the cache, from then on */
     size_t encoder_bytes; /* by the larger of both encoders while it works */
 } cn_cache_memory;

@@ -222,11 +222,12 @@ static cn_status save_state(cn_ctx *ctx, const char *dir, const cn_train_state *
         return s;
     }
     json_t *json =
-        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:o}", "format", 2, "step",
+        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:f, s:o}", "format", 2, "step",
                   (json_int_t)state->step, "samples", (json_int_t)state->samples, "seed",
                   (json_int_t)state->seed, "items", (json_int_t)state->items, "learned_at_step",
                   (json_int_t)state->learned_at_step, "only_mid_control", state->phase.only_mid,
-                  "unlocked", cn_unlock_word(state->phase.unlock), "files", t.files);
+                  "unlocked", cn_unlock_word(state->phase.unlock), "passes",
+                  (json_int_t)state->passes, "loss_sum", state->loss_sum, "files", t.files);
     if (!json) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
     s = cn_json_save_file(ctx, path, json);
     json_decref(json);
@@ -313,13 +314,15 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
 static cn_status read_state(cn_ctx *ctx, const json_t *json, cn_train_state *out)
 {
     cn_train_state state = {.seed = (uint64_t)cn_json_int(json, "seed", 0),
+                            .passes = cn_json_int(json, "passes", 0),
+                            .loss_sum = cn_json_number(json, "loss_sum", 0),
                             .learned_at_step = cn_json_int(json, "learned_at_step", -1),
                             .phase.only_mid = cn_json_bool(json, "only_mid_control", false)};
     CN_TRY(cn_unlock_find(ctx, cn_json_str(json, "unlocked", "none"), &state.phase.unlock));
     CN_TRY(cn_json_need_int(ctx, json, "step", &state.step));
     CN_TRY(cn_json_need_int(ctx, json, "samples", &state.samples));
     CN_TRY(cn_json_need_int(ctx, json, "items", &state.items));
-    if (state.step < 0 || state.samples < 0 || state.items < 1)
+    if (state.step < 0 || state.samples < 0 || state.passes < 0 || state.items < 1)
         return cn_fail(ctx, CN_EFORMAT, "step, samples or items out of range");
     *out = state;
     return CN_OK;

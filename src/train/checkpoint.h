@@ -25,6 +25,9 @@ typedef struct cn_train_state {
     int64_t items; /* training pairs: the permutations' length */
     int64_t learned_at_step;
     cn_phase phase; /* in which the last step was taken */
+    /* of the next step: passes whose gradients the optimizer has summed, and their losses */
+    int64_t passes;
+    double loss_sum;
 } cn_train_state;
 
 typedef struct cn_checkpoint {

@@ -18,8 +18,7 @@ static cn_status parse(cn_ctx *ctx, const char *text, cn_annotate_args *args)
     return CN_OK;
 }
 
-/* The text after "condition " in dir/scenes.txt, "" when there is no such file. */
-static cn_status read_scenes(cn_ctx *ctx, const char *dir, char out[256])
+cn_status cn_condition_text(cn_ctx *ctx, const char *dir, char out[256])
 {
     static const char key[] = "condition ";
     char path[4096], *text = NULL;
@@ -41,7 +40,7 @@ cn_status cn_condition_find(cn_ctx *ctx, const char *text, const char *dir, bool
     char scenes[256];
     *args = (cn_annotate_args){0};
     if (text) return parse(ctx, text, args);
-    CN_TRY(read_scenes(ctx, dir, scenes));
+    CN_TRY(cn_condition_text(ctx, dir, scenes));
     if (strncmp(scenes, "canny", 5) == 0) return parse(ctx, scenes, args);
     if (scenes[0] && strcmp(scenes, "edges") != 0) return CN_OK;
     return black_and_white ? parse(ctx, "canny", args) : CN_OK;

@@ -9,6 +9,8 @@
  * option that isn't known, and for one whose conditions no edge measure compares. */
 cn_status cn_condition_find(cn_ctx *ctx, const char *text, const char *dir, bool black_and_white,
                             cn_annotate_args *args) CN_CHECKED;
+/* The text after "condition " in dir/scenes.txt, "" when there is no such file. */
+cn_status cn_condition_text(cn_ctx *ctx, const char *dir, char out[256]) CN_CHECKED;
 /* True when every one of the pixels is (nearly) black or white and both occur. */
 bool cn_condition_black_and_white(const uint8_t *rgb, int64_t pixels);
 /* out[i] = 255 where a channel is above the middle. */

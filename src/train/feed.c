@@ -1,4 +1,5 @@
 /* feed.c - a run's data: opened and split, encoded, made ready in the order of its samples. */
+#include "train/condition.h"
 #include "train/trainer.h"
 
 static cn_dataset_options dataset_options(const cn_train_options *o, const char *dir)
@@ -33,14 +34,57 @@ static cn_status split_data(cn_trainer *t)
     return CN_OK;
 }
 
-cn_status cn_trainer_open_data(cn_trainer *t)
+cn_dataset_options cn_trainer_data_options(const cn_trainer *t)
 {
     cn_dataset_options o = dataset_options(&t->o, t->o.train_data_dir);
     o.conditioning_dir = t->o.conditioning_data_dir;
+    return o;
+}
+
+/* Black and white conditions are edges or masks. */
+static cn_status look_at_conditions(cn_trainer *t, bool *black_and_white)
+{
+    enum { ENOUGH = 8 };
+    *black_and_white = true;
+    for (int64_t i = 0; i < CN_MIN(ENOUGH, t->data->n) && *black_and_white; i++) {
+        cn_image *condition = NULL;
+        CN_TRY(cn_dataset_load(t->ctx, t->data, i, 0, 0, &condition, NULL));
+        *black_and_white =
+            cn_condition_black_and_white(condition->rgb, condition->width * condition->height);
+        cn_image_destroy(condition);
+    }
+    return CN_OK;
+}
+
+/* What mirroring means for these conditions: as told, as the data set's maker noted, or as they look. */
+static cn_status settle_flip(cn_trainer *t)
+{
+    char noted[256] = "";
+    bool black_and_white = false;
+    if (!t->o.random_flip) return CN_OK;
+    if (t->o.conditioning_kind) return cn_mirror_find(t->ctx, t->o.conditioning_kind, &t->mirror);
+    CN_TRY(cn_condition_text(t->ctx, t->o.train_data_dir, noted));
+    if (noted[0] && cn_mirror_find(t->ctx, noted, &t->mirror) == CN_OK) return CN_OK;
+    if (!noted[0]) CN_TRY(look_at_conditions(t, &black_and_white));
+    if (black_and_white)
+        t->mirror = CN_MIRROR_PLAIN;
+    else
+        cn_log(t->ctx, CN_LOG_WARN,
+               "%s: --random-flip is off: what the conditions are isn't known; "
+               "--conditioning-kind says it (depth, normal, segmentation, ...)",
+               t->o.train_data_dir);
+    return CN_OK;
+}
+
+cn_status cn_trainer_open_data(cn_trainer *t)
+{
+    cn_dataset_options o = cn_trainer_data_options(t);
+    o.skip_bad |= t->o.dry_run; /* whose lint names them */
     CN_TRY(cn_dataset_open(t->ctx, &o, &t->data));
     cn_log(t->ctx, CN_LOG_INFO, "data: %s", t->data->found);
     if (t->data->skipped)
         cn_log(t->ctx, CN_LOG_WARN, "%lld pairs were left out", (long long)t->data->skipped);
+    CN_TRY(settle_flip(t));
     return split_data(t);
 }
 
@@ -58,6 +102,7 @@ cn_cache_options cn_trainer_cache_options(cn_trainer *t)
                               .dir = t->o.output_dir,
                               .cache_dir = t->o.cache_dir,
                               .skip_bad = t->o.skip_bad_data,
+                              .mirrored = t->mirror != CN_MIRROR_OFF,
                               .ranks = t->ranks,
                               .memory_limit_bytes = (size_t)1 << 30,
                               .width = t->o.resolution,
@@ -90,6 +135,7 @@ static cn_batcher_options batcher_options(const cn_trainer *t)
                                 .schedule = t->schedule,
                                 .scaling_factor = t->base->vae.scaling_factor,
                                 .skip_bad = t->o.skip_bad_data,
+                                .mirror = t->mirror,
                                 .count = t->n_train};
 }
 

@@ -101,6 +101,7 @@ static cn_status begin(cn_loader *l)
 {
     const cn_loader_options *o = &l->o;
     CN_TRY(cn_shuffle_create(l->ctx, o->seed, o->batcher.count, &l->shuffle));
+    l->shuffle->flips = o->batcher.mirror != CN_MIRROR_OFF;
     for (int64_t i = 0; i < cn_loader_passes(o->workers); i++) {
         place *at = &l->places[i];
         if (!(at->samples = cn_alloc_array(l->ctx, (size_t)o->batch, sizeof *at->samples)))

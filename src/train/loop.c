@@ -56,29 +56,38 @@ static cn_status run_pass(cn_trainer *t, bool last, double *loss)
                    (long long)(t->state.step + 1));
 }
 
-/* One optimizer step; on failure the state counts no part of it. */
-static cn_status run_step(cn_trainer *t, double *loss, double *norm, double *lr)
+/* The passes of a step that aren't done yet. One that is cut short leaves what those before it summed. */
+static cn_status run_passes(cn_trainer *t, double *loss)
 {
     const int64_t passes = t->o.gradient_accumulation_steps;
-    const cn_train_state before = t->state;
-    cn_status s = CN_OK;
-    *loss = 0;
+    cn_train_state *state = &t->state;
+    for (int64_t k = state->passes; k < passes; k++) {
+        const int64_t samples = state->samples;
+        double part = 0;
+        cn_status s = run_pass(t, k + 1 == passes, &part);
+        if (s == CN_OK && k + 1 < passes) s = cn_adamw_accumulate(t->adamw, t->grads);
+        if (s != CN_OK) {
+            state->samples = samples;
+            return s;
+        }
+        state->loss_sum += part;
+        if (k + 1 < passes) state->passes = k + 1;
+    }
+    *loss = state->loss_sum / (double)passes;
+    return CN_OK;
+}
+
+static cn_status run_step(cn_trainer *t, double *loss, double *norm, double *lr)
+{
     t->waited = 0;
     *lr = cn_lr_at(&t->lr, t->state.step);
-    for (int64_t k = 0; k < passes && s == CN_OK; k++) {
-        double part = 0;
-        s = run_pass(t, k + 1 == passes, &part);
-        *loss += part / (double)passes;
-        if (s == CN_OK && k + 1 < passes) s = cn_adamw_accumulate(t->adamw, t->grads);
-    }
+    CN_TRY(run_passes(t, loss));
     t->last_pass = false;
-    if (s == CN_OK) s = cn_ranks_sum(t->ranks, loss, 1);
+    CN_TRY(cn_ranks_sum(t->ranks, loss, 1));
     *loss /= cn_ranks_count(t->ranks);
-    if (s == CN_OK) s = cn_adamw_run(t->adamw, t->grads, *lr, t->o.max_grad_norm, norm);
-    if (s != CN_OK) {
-        t->state = before;
-        return s;
-    }
+    CN_TRY(cn_adamw_run(t->adamw, t->grads, *lr, t->o.max_grad_norm, norm));
+    t->state.passes = 0;
+    t->state.loss_sum = 0;
     t->state.step++;
     return CN_OK;
 }
@@ -197,14 +206,18 @@ static bool due(int64_t every, int64_t step)
 /* Saves what is there and says how to go on. */
 static cn_status stop(cn_trainer *t)
 {
-    if (t->state.step > 0 && !due(t->o.checkpointing_steps, t->state.step))
-        CN_TRY(save_checkpoint(t));
-    if (!t->state.step)
+    const cn_train_state *state = &t->state;
+    char part[64] = "";
+    if (!state->step && !state->passes)
         return cn_fail(t->ctx, CN_ECANCELLED, "stopped before the first step; nothing to save");
+    if (state->passes || !due(t->o.checkpointing_steps, state->step)) CN_TRY(save_checkpoint(t));
+    if (state->passes)
+        snprintf(part, sizeof part, " and %lld of %lld passes of the next",
+                 (long long)state->passes, (long long)t->o.gradient_accumulation_steps);
     return cn_fail(t->ctx, CN_ECANCELLED,
-                   "stopped after step %lld, saved as %s/checkpoint-%lld; "
+                   "stopped after step %lld%s, saved as %s/checkpoint-%lld; "
                    "--resume-from-checkpoint latest goes on from there",
-                   (long long)t->state.step, t->o.output_dir, (long long)t->state.step);
+                   (long long)state->step, part, t->o.output_dir, (long long)state->step);
 }
 
 /* Rank 0 measures and draws; with a mean of the weights the others have a part in exchanging the two. */
@@ -251,7 +264,7 @@ static cn_status loop(cn_trainer *t)
         if (told) return stop(t);
         if (!cn_phase_same(phase, t->phase)) CN_TRY(cn_trainer_enter(t, phase));
         const double start = cn_now_s();
-        cn_status s = run_step(t, &loss, &norm, &lr); /* a cancelled step leaves no trace */
+        cn_status s = run_step(t, &loss, &norm, &lr);
         if (s == CN_ECANCELLED) return stop(t);
         if (s != CN_OK) return s;
         const double seconds = cn_now_s() - start;

@@ -102,6 +102,7 @@ static cn_status count_optimizer(cn_trainer *t, const cn_train_options *o, netwo
 /* The held-out loss, the drawings and their decoding follow one another. */
 static cn_status count_validation(cn_trainer *t, const networks *n, size_t *bytes)
 {
+    const double pictures = (double)t->n_held;
     cn_stepgraph_options so = n->step->o;
     cn_stepgraph *measure = NULL;
     cn_draw *draw = NULL;
@@ -116,16 +117,19 @@ static cn_status count_validation(cn_trainer *t, const networks *n, size_t *byte
     if (s != CN_OK) return s;
     cn_plan_info_get(measure->plan, &info);
     *bytes = info.arena_bytes;
+    t->validation_flops = pictures * CN_VALIDATION_TIMES / (double)so.batch * info.flops;
     cn_stepgraph_destroy(measure);
     s = cn_draw_create(t->ctx, t->be, &spec, &draw);
     if (s == CN_OK) {
         cn_draw_info(draw, &info);
+        t->validation_flops += pictures * (double)t->o.validation_sampling_steps * info.flops;
         *bytes = CN_MAX(*bytes, info.arena_bytes);
     }
     cn_draw_destroy(draw);
     if (s == CN_OK) s = cn_trainer_decode_create(t, &vae, &decode);
     if (s == CN_OK) {
         cn_decode_info(decode, &info);
+        t->validation_flops += pictures * info.flops;
         *bytes = CN_MAX(*bytes, info.arena_bytes + cn_params_bytes(vae));
     }
     cn_decode_destroy(decode);
@@ -142,6 +146,7 @@ static cn_status count_data(cn_trainer *t, cn_cache_memory *out)
     CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, t->data, &o, out));
     if (t->held_data) CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, t->held_data, &o, &held));
     out->kept_bytes += held.kept_bytes;
+    t->prompts = out->contexts + held.contexts;
     return CN_OK;
 }
 

@@ -58,7 +58,7 @@ size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options
 
 /* Writes both moments of every parameter as "m.NETWORK.NAME" and "v.NETWORK.NAME" (diffusers names, F32; those
  * in bytes with "m.scale.NETWORK.NAME"), the weights' mean as "ema.NETWORK.NAME", to a safetensors file, and
- * reads them back: exactly the same state. F32 and 8-bit runs read each other's; a mean that the file doesn't
+ * reads them back: exactly the same state, gradients that were accumulated counted in ("sum.NETWORK.NAME"). F32 and 8-bit runs read each other's; a mean that the file doesn't
  * have begins at the weights. */
 cn_status cn_adamw_save(const cn_adamw *a, const char *path) CN_CHECKED;
 /* The same under another context, one that a cancelled run's saving doesn't stop at. Rank 0 writes, the others

@@ -12,9 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STATE_NAME_BYTES = CN_NAME_MAX + 80, M = 0, V = 1, EMA = 2, KINDS = 3 };
+enum { STATE_NAME_BYTES = CN_NAME_MAX + 80, M = 0, V = 1, EMA = 2, KINDS = 3, SUM = 3 };
 
-static const char *const kinds[KINDS] = {"m", "v", "ema"};
+/* "sum": gradients of a step that was cut short between two of its passes */
+static const char *const kinds[KINDS + 1] = {"m", "v", "ema", "sum"};
 
 static int kinds_of(const cn_adamw *a)
 {
@@ -61,6 +62,7 @@ static size_t entry_bytes(const cn_adamw *a, const entry *e)
 static cn_status fill_own(const cn_adamw *a, const entry *e, float *out)
 {
     const cn_param *q = a->params[e->param];
+    if (e->kind == SUM) return a->be->to_plain(a->be, a->ctx, q, CN_F32, a->sum[e->param], out);
     const cn_moment *m = moment(a, e->kind, e->param);
     if (e->scales) {
         memcpy(out, m->scales, entry_bytes(a, e));
@@ -148,6 +150,14 @@ static cn_status list_state(cn_ctx *ctx, const cn_adamw *a, char (*names)[STATE_
             entries[(*n)++] = (entry){i, kind, true};
         }
     }
+    for (int64_t i = 0; a->summed && i < a->n; i++) {
+        const cn_param *q = a->params[i];
+        if (!a->has_sum[i]) continue;
+        CN_TRY(state_name(ctx, q, SUM, false, names[*n]));
+        list[*n] = (cn_tensor_out){.name = names[*n], .dtype = CN_F32, .ndim = q->ndim};
+        memcpy(list[*n].shape, q->shape, (size_t)q->ndim * sizeof *q->shape);
+        entries[(*n)++] = (entry){i, SUM, false};
+    }
     return CN_OK;
 }
 
@@ -155,7 +165,7 @@ cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path)
 {
     cn_status s = CN_ENOMEM;
     int64_t n = 0;
-    const size_t most = 2 * KINDS * (size_t)a->n + 1;
+    const size_t most = (2 * KINDS + 1) * (size_t)a->n + 1;
     char(*names)[STATE_NAME_BYTES] = cn_alloc_array(ctx, most, sizeof *names);
     cn_tensor_out *list = cn_alloc_array(ctx, most, sizeof *list);
     entry *entries = cn_alloc_array(ctx, most, sizeof *entries);
@@ -163,9 +173,11 @@ cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path)
     if (!names || !list || !entries || !steps) goto fail;
     if ((s = list_state(ctx, a, names, list, entries, &n)) != CN_OK) goto fail;
     writer w = {a, entries, 0};
+    char summed[32];
+    snprintf(summed, sizeof summed, "%lld", (long long)a->summed);
     if (cn_ranks_rank(a->o.ranks) == 0)
         s = cn_safetensors_write(ctx, path, list, n, fill_state, &w,
-                                 (const char *const[]){"steps", steps, NULL});
+                                 (const char *const[]){"steps", steps, "summed", summed, NULL});
     const cn_status rest = fill_rest(ctx, &w, n);
     if (s == CN_OK) s = rest;
 fail:
@@ -263,6 +275,20 @@ static cn_status load_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t
     return s;
 }
 
+/* What a cut step had summed, if the file has it. */
+static cn_status load_sum(cn_adamw *a, const cn_tensors *t, int64_t i, float *plain)
+{
+    const cn_param *q = a->params[i];
+    char name[STATE_NAME_BYTES];
+    CN_TRY(state_name(a->ctx, q, SUM, false, name));
+    const cn_tensor_info *info = cn_tensors_find(t, name);
+    if (!info || info->elements != cn_param_elements(q)) return CN_OK;
+    if (!a->sum[i] && !(a->sum[i] = cn_alloc(a->ctx, q->data_bytes))) return CN_ENOMEM;
+    CN_TRY(cn_tensors_read(a->ctx, t, info, plain));
+    a->has_sum[i] = true;
+    return a->be->from_plain(a->be, a->ctx, q, CN_F32, plain, CN_F32, a->sum[i]);
+}
+
 cn_status cn_adamw_load(cn_adamw *a, const char *path)
 {
     cn_tensors *t = NULL;
@@ -276,6 +302,9 @@ cn_status cn_adamw_load(cn_adamw *a, const char *path)
     for (int64_t i = 0; i < a->n && s == CN_OK; i++)
         for (int kind = cn_adamw_owns(a, i) ? 0 : KINDS; kind < kinds_of(a) && s == CN_OK; kind++)
             s = load_moment(a, t, kind, i, plain);
+    const char *summed = cn_tensors_metadata(t, "summed");
+    a->summed = summed ? strtoll(summed, NULL, 10) : 0;
+    for (int64_t i = 0; i < a->n && s == CN_OK && a->summed > 0; i++) s = load_sum(a, t, i, plain);
     if (s != CN_OK) s = cn_fail_prefix(a->ctx, s, "%s", path);
 fail:
     cn_tensors_close(t);

@@ -319,6 +319,22 @@ static cn_status train(cn_trainer *t)
     return save_result(t);
 }
 
+/* Faults of the data come last: memory and time are of use all the same. */
+static cn_status dry_run(cn_trainer *t)
+{
+    const cn_status lint = cn_trainer_lint(t);
+    if (lint != CN_OK && lint != CN_EFORMAT) return lint;
+    char faults[1024];
+    snprintf(faults, sizeof faults, "%s", cn_error(t->ctx));
+    CN_TRY(cn_trainer_time_encoding(t));
+    CN_TRY(load_weights(t));
+    CN_TRY(cn_trainer_create_optimizer(t));
+    CN_TRY(cn_trainer_time_run(t));
+    cn_trainer_time_validations(t);
+    tell_plan(t);
+    return lint == CN_OK ? CN_OK : cn_fail(t->ctx, lint, "%s", faults);
+}
+
 static cn_status run(cn_trainer *t)
 {
     CN_TRY(cn_trainer_join(t));
@@ -327,11 +343,7 @@ static cn_status run(cn_trainer *t)
         tell_plan(t);
         return train(t);
     }
-    CN_TRY(load_weights(t));
-    CN_TRY(cn_trainer_create_optimizer(t));
-    CN_TRY(cn_trainer_time_run(t));
-    tell_plan(t);
-    return CN_OK;
+    return dry_run(t);
 }
 
 static void trainer_close(cn_trainer *t)

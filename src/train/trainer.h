@@ -18,6 +18,10 @@
 
 typedef struct cn_validator cn_validator;
 
+enum {
+    CN_VALIDATION_TIMES = 4
+}; /* fixed timesteps per held-out picture: the middles of four bands */
+
 /* Behind which step of a run a parameter's gradient is final. */
 typedef struct cn_turn {
     int step;
@@ -36,13 +40,16 @@ typedef struct cn_trainer {
     cn_control_file *start;       /* NULL: from the base's encoder */
     cn_dataset *data, *held_data; /* held_data NULL: the last n_held items of data */
     int64_t n_train, n_held;
+    cn_mirror mirror; /* what --random-flip does to conditions */
     /* networks */
     cn_controlnet_config config;
     cn_params *unet, *control;
     cn_phase phase;     /* what is trained now */
     cn_stepgraph *step; /* of this phase */
     cn_train_plan plan;
-    const float **grads; /* of adamw's parameters */
+    int64_t prompts;         /* distinct ones */
+    double validation_flops; /* of one validation with control, 0: there is none */
+    const float **grads;     /* of adamw's parameters */
     cn_adamw *adamw;
     /* what a step is fed */
     cn_schedule *schedule;
@@ -70,6 +77,8 @@ typedef struct cn_trainer {
 
 /* --- feed.c --------------------------------------------------------------------------------------- */
 
+/* Where training pairs are. */
+cn_dataset_options cn_trainer_data_options(const cn_trainer *t);
 /* Opens the data sets and decides what is held out. */
 cn_status cn_trainer_open_data(cn_trainer *t) CN_CHECKED;
 /* Encodes what is to be encoded before the first step. */
@@ -100,6 +109,15 @@ cn_status cn_trainer_plan(cn_trainer *t) CN_CHECKED;
 cn_status cn_trainer_create_optimizer(cn_trainer *t) CN_CHECKED;
 /* Makes graph and optimizer anew for the phase that begins; moments of what goes on are kept. */
 cn_status cn_trainer_enter(cn_trainer *t, cn_phase phase) CN_CHECKED;
+
+/* --- foretell.c ----------------------------------------------------------------------------------- */
+
+/* Looks the data over and tells callbacks.checked; CN_EFORMAT when pairs can't be used and must be. */
+cn_status cn_trainer_lint(cn_trainer *t) CN_CHECKED;
+/* plan.encoding_seconds, from a few pairs. */
+cn_status cn_trainer_time_encoding(cn_trainer *t) CN_CHECKED;
+/* plan.validation_seconds, from plan.step_seconds. */
+void cn_trainer_time_validations(cn_trainer *t);
 
 /* --- together.c ----------------------------------------------------------------------------------- */
 

@@ -17,8 +17,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { TIMES = 4 }; /* fixed timesteps per held-out picture: the middles of four bands */
-
 #define RULE_AGREEMENT                                                                           \
     "held-out loss lower with control; edge F1 of drawings at least 1.5 times that without, or " \
     "half way from it to 1; its paired gain above three standard errors"
@@ -108,13 +106,14 @@ cn_status cn_validator_create(cn_trainer *t, cn_validator **out)
 
 /* --- held-out loss -------------------------------------------------------------------------------- */
 
-/* Measurement k: item k / TIMES at its fixed timestep, with its prompt and noise of its own. */
+/* Measurement k: item k / CN_VALIDATION_TIMES at its fixed timestep, with its prompt and noise of its own. */
 static cn_sample fixed_sample(const cn_trainer *t, int64_t k)
 {
-    const int64_t band = k % TIMES;
-    return (cn_sample){.item = t->held_first + k / TIMES,
-                       .timestep = (int)((2 * band + 1) * t->schedule->n / (2 * TIMES)),
-                       .noise_seed = 0x7e57u + (uint64_t)k};
+    const int64_t band = k % CN_VALIDATION_TIMES;
+    return (cn_sample){
+        .item = t->held_first + k / CN_VALIDATION_TIMES,
+        .timestep = (int)((2 * band + 1) * t->schedule->n / (2 * CN_VALIDATION_TIMES)),
+        .noise_seed = 0x7e57u + (uint64_t)k};
 }
 
 static double squared_error(const float *a, const float *b, int64_t n)
@@ -126,7 +125,7 @@ static double squared_error(const float *a, const float *b, int64_t n)
 
 static cn_status measure_with(cn_validator *v, cn_trainer *t, cn_stepgraph *g, double *loss)
 {
-    const int64_t batch = g->o.batch, count = v->n * TIMES;
+    const int64_t batch = g->o.batch, count = v->n * CN_VALIDATION_TIMES;
     const int64_t each = cn_node_elements(g->target) / batch;
     memset(loss, 0, (size_t)v->n * sizeof *loss);
     for (int64_t at = 0; at < count; at += batch) {
@@ -139,8 +138,8 @@ static cn_status measure_with(cn_validator *v, cn_trainer *t, cn_stepgraph *g, d
         const float *y = cn_plan_data(g->plan, g->prediction);
         const float *target = cn_plan_data(g->plan, g->target);
         for (int64_t i = 0; i < batch && at + i < count; i++)
-            loss[(at + i) / TIMES] +=
-                squared_error(y + i * each, target + i * each, each) / (double)TIMES;
+            loss[(at + i) / CN_VALIDATION_TIMES] +=
+                squared_error(y + i * each, target + i * each, each) / (double)CN_VALIDATION_TIMES;
     }
     return CN_OK;
 }
@@ -151,7 +150,7 @@ static cn_status measure(cn_validator *v, cn_trainer *t, bool control, double *l
     cn_stepgraph *g = NULL;
     o.control = control;
     o.gradients = false;
-    o.batch = CN_MIN(o.batch, v->n * TIMES);
+    o.batch = CN_MIN(o.batch, v->n * CN_VALIDATION_TIMES);
     CN_TRY(cn_stepgraph_create(v->ctx, t->be, &t->base->unet, &t->config, t->unet, t->control, &o,
                                &g));
     const cn_status s = measure_with(v, t, g, loss);

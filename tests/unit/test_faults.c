@@ -15,6 +15,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -226,6 +227,68 @@ static void killed_runs_give_the_same_bytes(void **state)
     assert_false(holds(broken, "checkpoint-10"));
 }
 
+/* --- stopped within a step ----------------------------------------------------------------------------- */
+
+static void *cancel_soon(void *user)
+{
+    nanosleep(&(struct timespec){0, 20000000}, NULL);
+    cn_cancel(user);
+    return NULL;
+}
+
+typedef struct canceller {
+    pthread_t thread;
+    bool begun;
+} canceller;
+
+static void begin_cancelling(void *user, const cn_train_progress *p)
+{
+    canceller *c = user;
+    if (strcmp(p->stage, "train") != 0 || c->begun) return;
+    c->begun = pthread_create(&c->thread, NULL, cancel_soon, ctx) == 0;
+}
+
+/* Cancelled from a thread, while the second step runs: where that came between two steps, once more. */
+static bool cut_short(cn_train_options *o)
+{
+    canceller k = {0};
+    cn_ctx *shared = ctx; /* a context can't be un-cancelled */
+    ctx = cn_ctx_create(1);
+    const cn_train_callbacks c = {.user = &k, .progress = begin_cancelling};
+    const cn_status s = cn_train(ctx, o, &c, NULL);
+    const bool within = strstr(cn_error(ctx), "passes of the next") != NULL;
+    if (k.begun) pthread_join(k.thread, NULL);
+    cn_ctx_destroy(ctx);
+    ctx = shared;
+    return s == CN_ECANCELLED && within;
+}
+
+/* What the passes of a step have summed when it is cut short counts when the run goes on. */
+static void partial_sums_go_on(void **state)
+{
+    (void)state;
+    enum { TRIES = 8 };
+    char whole[256], out[256];
+    bool within = false;
+    path_in(whole, "summed");
+    cn_train_options o = options_for(whole);
+    o.gradient_accumulation_steps = 400;
+    o.train_batch_size = 1;
+    o.max_train_steps = 2;
+    o.validation_steps = 0;
+    o.checkpointing_steps = 0;
+    must(cn_train(ctx, &o, NULL, NULL));
+    for (int i = 0; i < TRIES && !within; i++) {
+        snprintf(out, sizeof out, "%s/summed-in-parts-%d", root, i);
+        o.output_dir = out;
+        within = cut_short(&o);
+    }
+    assert_true(within);
+    o.resume_from_checkpoint = "latest";
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(same_file(whole, out, "control.safetensors"));
+}
+
 /* --- caches -------------------------------------------------------------------------------------------- */
 
 typedef struct stages {
@@ -305,6 +368,56 @@ static void caches_stay_and_are_found_again(void **state)
     must(cn_train(ctx, &o, &c, NULL));
     assert_true(s.latents > 0 && !s.text);
     assert_true(holds(cache, "vae-32x32-"));
+}
+
+typedef struct foretold {
+    int reports, plans;
+    cn_dataset_report report;
+    cn_train_plan plan;
+} foretold;
+
+static void take_report(void *user, const cn_dataset_report *r)
+{
+    foretold *f = user;
+    f->reports++;
+    f->report = *r;
+}
+
+static void take_plan(void *user, const cn_train_plan *p)
+{
+    foretold *f = user;
+    f->plans++;
+    f->plan = *p;
+}
+
+static void a_dry_run_looks_at_the_data(void **state)
+{
+    (void)state;
+    char out[256], data[256];
+    foretold f = {0};
+    warnings w = {0};
+    const cn_train_callbacks c = {.user = &f, .checked = take_report, .planned = take_plan};
+    path_in(out, "dry");
+    path_in(data, "dry-scenes");
+    must(tiny_scenes_write(ctx, data, 12));
+    cn_train_options o = options_for(out);
+    o.train_data_dir = data;
+    o.dry_run = true;
+    must(cn_train(ctx, &o, &c, NULL));
+    assert_true(f.reports == 1 && f.plans == 1);
+    assert_int_equal(f.report.looked_at, 12);
+    assert_true(f.plan.encoding_seconds > 0 && f.plan.validation_seconds > 0);
+    assert_true(f.plan.run_seconds > 0);
+    damage(data, "source/4.png", true);
+    f = (foretold){0};
+    cn_ctx_set_log(ctx, take_warning, &w);
+    refused(cn_train(ctx, &o, &c, NULL), CN_EFORMAT, "1 of its pairs");
+    assert_non_null(strstr(w.last, "prompt.json:5"));
+    assert_true(f.reports == 1 && f.plans == 1); /* memory and time are told all the same */
+    o.skip_bad_data = true;
+    must(cn_train(ctx, &o, &c, NULL));
+    cn_ctx_set_log(ctx, NULL, NULL);
+    assert_false(cn_dir_exists(out));
 }
 
 static void bad_pairs_stop_the_run_or_are_left_out(void **state)
@@ -429,7 +542,9 @@ int main(int argc, char **argv)
     if (argc == 5 && strcmp(argv[1], "child") == 0) return child(argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_runs_give_the_same_bytes),
+        cmocka_unit_test(partial_sums_go_on),
         cmocka_unit_test(caches_stay_and_are_found_again),
+        cmocka_unit_test(a_dry_run_looks_at_the_data),
         cmocka_unit_test(bad_pairs_stop_the_run_or_are_left_out),
         cmocka_unit_test(a_full_disk_loses_nothing),
         cmocka_unit_test(damaged_checkpoints_are_named_and_passed_over),
