@@ -36,10 +36,12 @@ while [ "$n" -lt "$kills" ]; do
     start "$dir/killed-$folder"
     after=$(below "$ms")
     sleep "$((after / 1000)).$(printf %03d $((after % 1000)))"
-    if kill -9 "$pid" 2>/dev/null; then n=$((n + 1)); fi
+    kill -9 "$pid" 2>/dev/null || true
     if wait "$pid" 2>/dev/null; then # it was done: the next ones begin in another folder
         cmp "$dir/whole/control.safetensors" "$dir/killed-$folder/control.safetensors"
         folder=$((folder + 1))
+    else
+        n=$((n + 1))
     fi
 done
 start "$dir/killed-$folder"
