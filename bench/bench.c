@@ -254,7 +254,8 @@ static const struct {
     [BATCH] = {"batch", "N", "pictures at once (1)"},
     [RUNS] = {"runs", "N", "how often, behind one that isn't counted (3)"},
     [DTYPE] = {"dtype", "TYPE", "what is computed in: f32 (default) or bf16"},
-    [WEIGHTS] = {"weights", "TYPE", "how locked weights are kept: f32, f16 or bf16 (as --dtype)"},
+    [WEIGHTS] = {"weights", "TYPE",
+                 "how locked weights are kept: f32, f16, bf16 or q8 (as --dtype)"},
     [THREADS] = {"threads", "N", "worker threads (one per core)"},
     [CHANNELS] = {"channels", "C", "width of the first level (320); 32 for a quick try"},
     [GUIDANCE] = {"guidance", NULL, "draw: both halves"},
@@ -312,7 +313,7 @@ static bool take(int o, const char *value, request *r)
     bench *b = &r->b;
     switch (o) {
     case DTYPE: return cn_weight_type_find(value, &b->dtype) && b->dtype != CN_F16;
-    case WEIGHTS: r->own_storage = true; return cn_weight_type_find(value, &b->storage);
+    case WEIGHTS: r->own_storage = true; return cn_storage_type_find(value, &b->storage);
     case GUIDANCE: b->guidance = true; return true;
     case NO_CONTROL: b->no_control = true; return true;
     case CHECKPOINTING: b->checkpointing = true; return true;

@@ -458,7 +458,8 @@ typedef struct cn_pipeline_options {
     /* What the networks compute in: "f32" (NULL); "bf16", faster and less exact, where the processor can
      * (CN_EINVAL elsewhere); "auto": bf16 where it can. */
     const char *precision;
-    /* How large weights are kept in memory: "f32", "f16", "bf16"; "auto" (NULL): bf16 where the networks
+    /* How large weights are kept in memory: "f32", "f16", "bf16", "q8" (8 bits and a scale per
+     * 32 of them; the VAE's 16); "auto" (NULL): bf16 where the networks
      * compute in it, else the type that most of a network's weights have in its file. */
     const char *weight_type;
     bool
@@ -564,7 +565,7 @@ typedef struct cn_generate_plan {
     size_t peak_bytes;
     const char *compute_type; /* "f32", "bf16" */
     const char *text_type, *unet_type,
-        *vae_type;                     /* as most weights are kept: "f32", "f16", "bf16" */
+        *vae_type;                     /* as most weights are kept: "f32", "f16", "bf16", "q8" */
     bool keeps_loaded, halves_in_turn; /* halves of guidance */
     int64_t vae_tile;                  /* pixels a side; 0: whole */
 } cn_generate_plan;

@@ -35,13 +35,16 @@ static cn_generate_stage *new_stage(planner *m, const char *name)
 }
 
 /* While weights are read the arena isn't used yet, but the largest tensor's pages of its file are in memory
- * beside them. */
+ * beside them, and floats of what becomes Q8. */
 static size_t reading_bytes(const cn_params *p)
 {
-    int64_t most = 0;
-    for (int64_t i = 0; i < cn_params_count(p); i++)
-        most = CN_MAX(most, cn_param_elements(cn_params_at(p, i)));
-    return (size_t)most * cn_dtype_bytes(cn_params_storage(p));
+    size_t most = 0;
+    for (int64_t i = 0; i < cn_params_count(p); i++) {
+        const cn_param *q = cn_params_at(p, i);
+        const size_t each = q->dtype == CN_Q8 ? 2 * sizeof(float) : cn_dtype_bytes(q->dtype);
+        most = CN_MAX(most, (size_t)cn_param_elements(q) * each);
+    }
+    return most;
 }
 
 static void count_stage(cn_generate_stage *s, const cn_plan_info *info, cn_params *const *sets,
@@ -206,7 +209,7 @@ static bool smaller_tiles(planner *m)
 
 static bool fewer_bits(planner *m, int family)
 {
-    static const int least[CN_FAMILIES] = {[CN_TEXT] = 16, [CN_DRAWING] = 16, [CN_VAE] = 16};
+    static const int least[CN_FAMILIES] = {[CN_TEXT] = 8, [CN_DRAWING] = 8, [CN_VAE] = 16};
     if (!m->fit.storage_auto || m->fit.bits[family] <= least[family]) return false;
     m->fit.bits[family] /= 2;
     return true;

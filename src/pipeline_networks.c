@@ -31,8 +31,8 @@ cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o)
     CN_TRY(find_precision(p, o->precision, &f->compute));
     f->storage_auto = !o->weight_type || !strcmp(o->weight_type, "auto");
     if (f->storage_auto) return CN_OK;
-    if (cn_weight_type_find(o->weight_type, &f->storage)) return CN_OK;
-    return cn_fail(p->ctx, CN_EINVAL, "weight type \"%s\": there is auto, f32, f16 and bf16",
+    if (cn_storage_type_find(o->weight_type, &f->storage)) return CN_OK;
+    return cn_fail(p->ctx, CN_EINVAL, "weight type \"%s\": there is auto, f32, f16, bf16 and q8",
                    o->weight_type);
 }
 
@@ -43,18 +43,20 @@ static int family_of(const char *network)
                                               : CN_DRAWING;
 }
 
-/* As its file has it, or in fewer bits. */
+/* As its file has it, or in fewer bits; the VAE, whose share is small and whose errors are seen, never in 8. */
 static cn_status storage_of(const cn_pipeline *p, const cn_fit *f, const char *network, int k,
                             cn_dtype *out)
 {
+    const int bits = f->bits[family_of(network)];
     *out = f->storage;
-    if (!f->storage_auto) return CN_OK;
+    if (!f->storage_auto && (*out != CN_Q8 || family_of(network) != CN_VAE)) return CN_OK;
     if (!strcmp(network, "controlnet"))
         *out = cn_control_dtype(p->controls[k]);
     else
         CN_TRY(cn_base_dtype(p->ctx, p->base, network, out));
     *out = cn_locked_type(f->compute, *out);
-    if (f->bits[family_of(network)] < 32 && *out == CN_F32) *out = CN_F16;
+    if ((bits < 32 || !f->storage_auto) && *out == CN_F32) *out = CN_F16;
+    if (bits < 16) *out = CN_Q8;
     return CN_OK;
 }
 

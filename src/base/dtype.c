@@ -6,6 +6,7 @@
  */
 #include "base/dtype.h"
 
+#include <math.h>
 #include <string.h>
 #include <strings.h>
 
@@ -33,6 +34,12 @@ size_t cn_dtype_bytes(cn_dtype t)
     return (unsigned)t < CN_DTYPE_COUNT ? dtypes[t].bytes : 0;
 }
 
+size_t cn_dtype_size(cn_dtype t, int64_t n)
+{
+    if (t != CN_Q8) return (size_t)n * cn_dtype_bytes(t);
+    return ((size_t)n + CN_Q8_BLOCK - 1) / CN_Q8_BLOCK * CN_Q8_BYTES;
+}
+
 const char *cn_dtype_name(cn_dtype t)
 {
     return (unsigned)t < CN_DTYPE_COUNT ? dtypes[t].name : "unknown";
@@ -50,8 +57,17 @@ bool cn_weight_type_find(const char *word, cn_dtype *out)
     return false;
 }
 
+bool cn_storage_type_find(const char *word, cn_dtype *out)
+{
+    if (strcasecmp(word, "q8") != 0 && strcasecmp(word, "q8_0") != 0)
+        return cn_weight_type_find(word, out);
+    *out = CN_Q8;
+    return true;
+}
+
 const char *cn_weight_type_word(cn_dtype t)
 {
+    if (t == CN_Q8) return "q8";
     return (size_t)t < CN_COUNT(weight_types) ? weight_types[t] : cn_dtype_name(t);
 }
 
@@ -150,6 +166,33 @@ static bool has_f16c(void)
 }
 #endif
 
+static void q8_to_f32(const unsigned char *src, float *dst, size_t n)
+{
+    for (size_t i = 0; i < n; i += CN_Q8_BLOCK, src += CN_Q8_BYTES) {
+        uint16_t half;
+        memcpy(&half, src, sizeof half);
+        const float scale = half_to_float(half);
+        for (size_t k = 0; k < CN_MIN((size_t)CN_Q8_BLOCK, n - i); k++)
+            dst[i + k] = scale * (float)(int8_t)src[sizeof half + k];
+    }
+}
+
+static void f32_to_q8(const float *src, unsigned char *dst, size_t n)
+{
+    for (size_t i = 0; i < n; i += CN_Q8_BLOCK, dst += CN_Q8_BYTES) {
+        const size_t count = CN_MIN((size_t)CN_Q8_BLOCK, n - i);
+        float most = 0;
+        for (size_t k = 0; k < count; k++) most = fmaxf(most, fabsf(src[i + k]));
+        const uint16_t half = float_to_half(fminf(most / 127, 65504));
+        const float scale = half_to_float(half), inverse = scale > 0 ? 1 / scale : 0;
+        memcpy(dst, &half, sizeof half);
+        for (size_t k = 0; k < CN_Q8_BLOCK; k++) {
+            const float x = k < count ? src[i + k] * inverse : 0;
+            dst[sizeof half + k] = (unsigned char)(int8_t)lrintf(fmaxf(-127, fminf(127, x)));
+        }
+    }
+}
+
 /* One loop per integer or float type: load, convert by value, store. */
 #define CONVERT_LOOP(type)                        \
     for (size_t i = 0; i < n; i++) {              \
@@ -188,6 +231,7 @@ static void block_to_f32(cn_dtype from, const unsigned char *src, float *dst, si
     case CN_BOOL:
         for (size_t i = 0; i < n; i++) dst[i] = src[i] ? 1.0f : 0.0f;
         break;
+    case CN_Q8: q8_to_f32(src, dst, n); break;
     case CN_DTYPE_COUNT: break;
     }
 }
@@ -208,25 +252,27 @@ static void block_from_f32(cn_dtype to, const float *src, unsigned char *dst, si
             uint16_t h = float_to_bf16(src[i]);
             memcpy(dst + 2 * i, &h, sizeof h);
         }
+    } else if (to == CN_Q8) {
+        f32_to_q8(src, dst, n);
     }
 }
 
 void cn_to_f32(cn_dtype from, const void *src, float *dst, size_t n)
 {
-    size_t bytes = cn_dtype_bytes(from);
     const unsigned char *s = src;
     if (n == 0) return;
 #pragma omp parallel for schedule(static) if (n >= PARALLEL_MIN)
     for (size_t i = 0; i < n; i += BLOCK)
-        block_to_f32(from, s + i * bytes, dst + i, CN_MIN((size_t)BLOCK, n - i));
+        block_to_f32(from, s + cn_dtype_size(from, (int64_t)i), dst + i,
+                     CN_MIN((size_t)BLOCK, n - i));
 }
 
 void cn_from_f32(cn_dtype to, const float *src, void *dst, size_t n)
 {
-    size_t bytes = cn_dtype_bytes(to);
     unsigned char *d = dst;
     if (n == 0) return;
 #pragma omp parallel for schedule(static) if (n >= PARALLEL_MIN)
     for (size_t i = 0; i < n; i += BLOCK)
-        block_from_f32(to, src + i, d + i * bytes, CN_MIN((size_t)BLOCK, n - i));
+        block_from_f32(to, src + i, d + cn_dtype_size(to, (int64_t)i),
+                       CN_MIN((size_t)BLOCK, n - i));
 }

@@ -6,6 +6,10 @@
 
 enum { CN_MAX_DIMS = 4 };
 
+/* CN_Q8: blocks of elements that follow each other, each an F16 scale (their largest magnitude / 127) and a
+ * signed byte per element, as GGML's Q8_0. The last block is filled up with 0. */
+enum { CN_Q8_BLOCK = 32, CN_Q8_BYTES = 2 + CN_Q8_BLOCK };
+
 typedef enum cn_dtype {
     CN_F32,
     CN_F16,
@@ -17,19 +21,24 @@ typedef enum cn_dtype {
     CN_I8,
     CN_U8,
     CN_BOOL,
-    CN_DTYPE_COUNT
+    CN_DTYPE_COUNT, /* of those that files have */
+    CN_Q8           /* stored weights alone: below */
 } cn_dtype;
 
-size_t cn_dtype_bytes(cn_dtype t);
+size_t cn_dtype_bytes(cn_dtype t); /* 0 for CN_Q8 */
+/* Bytes of n elements that begin a tensor. */
+size_t cn_dtype_size(cn_dtype t, int64_t n);
 /* "F32", "BF16", ... as safetensors spells them. */
 const char *cn_dtype_name(cn_dtype t);
 /* "f32", "f16", "bf16", the types that weights are kept, computed and saved in, in any case; false for any
  * other word. */
 bool cn_weight_type_find(const char *word, cn_dtype *out);
+/* The same, and "q8" (or "q8_0"): how weights may be kept in memory. */
+bool cn_storage_type_find(const char *word, cn_dtype *out);
 const char *cn_weight_type_word(cn_dtype t);
 /* n elements of type `from` at src (any alignment) to float. Integers convert by value. */
 void cn_to_f32(cn_dtype from, const void *src, float *dst, size_t n);
-/* n floats to type `to`: F32, F16 or BF16 (round to nearest even). */
+/* n floats to type `to`: F32, F16, BF16 (round to nearest even) or Q8. */
 void cn_from_f32(cn_dtype to, const float *src, void *dst, size_t n);
 
 #endif

@@ -84,7 +84,8 @@ static const cli_option options[] = {
                        "what the networks compute in: f32 (default); bf16, faster and\n"
                        "less exact, where the processor can; auto: bf16 where it can"},
     [OPT_WEIGHT_TYPE] = {"weight-type", 0, "TYPE",
-                         "how weights are kept in memory: f32, f16 or bf16; auto\n"
+                         "how weights are kept in memory: f32, f16, bf16 or q8 (8 bits,\n"
+                         "a quarter of f32, a little less exact); auto\n"
                          "(default): as their file has them, bf16 under --precision bf16"},
     [OPT_LORA] = {"lora", 0, "FILE[:WEIGHT]",
                   "merged into the weights (WEIGHT 1). May be given several times"},
@@ -381,7 +382,7 @@ static bool parse_one(const cli_parser *p, int id, request *r)
         return cli_one_of(p, id, (const char *const[]){"auto", "f32", "bf16", NULL});
     case OPT_WEIGHT_TYPE:
         r->pipeline.weight_type = p->value;
-        return cli_one_of(p, id, (const char *const[]){"auto", "f32", "f16", "bf16", NULL});
+        return cli_one_of(p, id, (const char *const[]){"auto", "f32", "f16", "bf16", "q8", NULL});
     case OPT_LORA: return parse_lora(p, r);
     case OPT_LORA_DIR: r->pipeline.lora_dir = p->value; return true;
     case OPT_EMBEDDING: return parse_embedding(p, r);

@@ -116,10 +116,45 @@ static void move(cn_ctx *ctx, const places *p, bool put, cn_dtype plain_type, vo
     }
 }
 
+/* Blocks of Q8 run through the layout's order, so they are made of, and give, all of a tensor's floats. */
+static cn_status put_by_floats(cn_ctx *ctx, const cn_param *w, cn_dtype from, const void *plain,
+                               cn_dtype to, void *physical)
+{
+    const size_t elements = (size_t)cn_param_elements(w);
+    const size_t n = w->layout ? (size_t)cn_dnnl_physical(w) : elements;
+    float *values = NULL, *laid = NULL;
+    cn_status s = CN_OK;
+    if (from == CN_Q8) {
+        if (!(values = cn_alloc_array(ctx, elements, sizeof *values))) return CN_ENOMEM;
+        cn_to_f32(from, plain, values, elements);
+        plain = values;
+        from = CN_F32;
+    }
+    if (to == CN_Q8 && !(laid = cn_alloc_array(ctx, n, sizeof *laid))) s = CN_ENOMEM;
+    if (s == CN_OK)
+        s = cn_layout_put(ctx, w, from, plain, laid ? CN_F32 : to, laid ? laid : physical);
+    if (s == CN_OK && laid) cn_from_f32(to, laid, physical, n);
+    cn_free(values);
+    cn_free(laid);
+    return s;
+}
+
+static cn_status get_by_floats(cn_ctx *ctx, const cn_param *w, const void *physical, float *plain)
+{
+    const size_t n = (size_t)(w->layout ? cn_dnnl_physical(w) : cn_param_elements(w));
+    float *laid = cn_alloc_array(ctx, n, sizeof *laid);
+    if (!laid) return CN_ENOMEM;
+    cn_to_f32(CN_Q8, physical, laid, n);
+    const cn_status s = cn_layout_get(ctx, w, CN_F32, laid, plain);
+    cn_free(laid);
+    return s;
+}
+
 cn_status cn_layout_put(cn_ctx *ctx, const cn_param *w, cn_dtype from, const void *plain,
                         cn_dtype to, void *physical)
 {
     places p;
+    if (from == CN_Q8 || to == CN_Q8) return put_by_floats(ctx, w, from, plain, to, physical);
     if (!w->layout) {
         convert_all(ctx, from, plain, to, physical, cn_param_elements(w));
         return CN_OK;
@@ -136,6 +171,7 @@ cn_status cn_layout_get(cn_ctx *ctx, const cn_param *w, cn_dtype from, const voi
                         float *plain)
 {
     places p;
+    if (from == CN_Q8) return get_by_floats(ctx, w, physical, plain);
     if (!w->layout) {
         convert_all(ctx, from, physical, CN_F32, plain, cn_param_elements(w));
         return CN_OK;

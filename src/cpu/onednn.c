@@ -163,7 +163,8 @@ static cn_status claim_layout(cn_ctx *ctx, cn_param *w, const dnnl_memory_desc_t
     dnnl_memory_desc_t *order = cn_alloc(ctx, sizeof *order);
     if (!order) return CN_ENOMEM;
     *order = in_type(md, dnnl_f32);
-    size_t bytes = dnnl_memory_desc_get_size(order) / sizeof(float) * cn_dtype_bytes(w->dtype);
+    size_t bytes =
+        cn_dtype_size(w->dtype, (int64_t)(dnnl_memory_desc_get_size(order) / sizeof(float)));
     cn_param laid = *w;
     laid.layout = order;
     if (w->data) {

@@ -1,7 +1,7 @@
 /* product.c - convolutions and matrix products as steps: y = x w^T + b, dx = dy w, dw = dy^T x.
  *
- * They compute in the type of their activations. Weights stored in another type (locked ones in F16 or
- * BF16 under F32, trainable F32 ones under BF16) are expanded to the start of the step's scratch before
+ * They compute in the type of their activations. Weights stored in another type (locked ones in F16,
+ * BF16 or Q8 under F32, trainable F32 ones under BF16) are expanded to the start of the step's scratch before
  * each run; gradients of parameters are F32. Sums that the plan fused are the primitive's own where it
  * can, else a pass of their own after it.
  */
@@ -10,7 +10,7 @@
 
 typedef struct product {
     cn_dnnl_prim *prim;
-    cn_winograd *winograd;        /* instead, and nothing of the rest */
+    cn_winograd *winograd; /* instead, with all sums; it reads F16 and BF16 as they are stored */
     bool add_residual, add_shift; /* after the primitive */
     cn_act act;                   /* after these */
     size_t
@@ -20,6 +20,18 @@ typedef struct product {
 static size_t aligned(size_t n)
 {
     return (n + 63) & ~(size_t)63;
+}
+
+static int64_t stored_elements(const cn_param *w)
+{
+    return w->layout ? cn_dnnl_physical(w) : cn_param_elements(w);
+}
+
+/* Room for w's elements in `type` at the start of scratch. */
+static void expand_first(cn_step *st, product *p, const cn_param *w, cn_dtype type)
+{
+    p->expanded_bytes = aligned(cn_dtype_size(type, stored_elements(w)));
+    st->scratch_bytes += p->expanded_bytes;
 }
 
 /* Keeps the primitive; w: the weights it reads, NULL for a weight gradient. */
@@ -32,11 +44,7 @@ static cn_status keep(cn_ctx *ctx, cn_step *st, cn_dnnl_prim *prim, const cn_par
         return CN_ENOMEM;
     }
     p->prim = prim;
-    if (w && w->dtype != type) {
-        int64_t n = w->layout ? cn_dnnl_physical(w) : cn_param_elements(w);
-        p->expanded_bytes = aligned((size_t)n * cn_dtype_bytes(type));
-        st->scratch_bytes += p->expanded_bytes;
-    }
+    if (w && w->dtype != type) expand_first(st, p, w, type);
     st->state = p;
     return CN_OK;
 }
@@ -88,11 +96,13 @@ static cn_status prepare_winograd(cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind
     product *p = cn_alloc0(ctx, sizeof *p);
     if (!p) return CN_ENOMEM;
     const cn_status s = cn_winograd_prepare(b, ctx, kind, c, w, &p->winograd, &st->scratch_bytes);
-    if (s != CN_OK)
+    if (s != CN_OK) {
         cn_free(p);
-    else
-        st->state = p;
-    return s;
+        return s;
+    }
+    if (w->dtype == CN_Q8) expand_first(st, p, w, CN_F32);
+    st->state = p;
+    return CN_OK;
 }
 
 cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
@@ -166,19 +176,18 @@ cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 {
     const cn_node *n = st->node;
     const product *p = st->state;
-    if (p->winograd) {
-        cn_winograd_run(b, p->winograd, st);
-        return CN_OK;
-    }
     const void *x = st->in[0], *w = st->in[1];
     char *scratch = st->scratch;
     if (p->expanded_bytes) {
         const cn_param *q = n->in[1]->param;
         cn_dtype type = n->in[0]->dtype;
-        b->k->convert(q->dtype, w, type, scratch,
-                      (int64_t)(q->data_bytes / cn_dtype_bytes(q->dtype)));
+        b->k->convert(q->dtype, w, type, scratch, stored_elements(q));
         w = scratch;
         scratch += p->expanded_bytes;
+    }
+    if (p->winograd) {
+        cn_winograd_run(b, p->winograd, st, w, scratch);
+        return CN_OK;
     }
     const bool forward = n->op == CN_OP_CONV2D || n->op == CN_OP_LINEAR;
     cn_dnnl_args g = {.a = x,

@@ -82,7 +82,7 @@ cn_status cn_winograd_prepare(cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind kin
         return CN_ENOMEM;
     }
     find_places(w, kind == CN_DNNL_CONV_DX, p);
-    a->weight_type = w->dtype;
+    a->weight_type = w->dtype == CN_Q8 ? CN_F32 : w->dtype; /* Q8 comes expanded */
     a->runs = in_runs(a->at_out, a->O)  ? CN_WINO_RUNS_OUT
               : in_runs(a->at_in, a->I) ? CN_WINO_RUNS_IN
                                         : CN_WINO_NO_RUNS;
@@ -92,19 +92,20 @@ cn_status cn_winograd_prepare(cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind kin
     return CN_OK;
 }
 
-void cn_winograd_run(const cpu_backend *b, const cn_winograd *p, const cn_step *st)
+void cn_winograd_run(const cpu_backend *b, const cn_winograd *p, const cn_step *st,
+                     const void *weights, void *scratch)
 {
     const cn_node *n = st->node;
     cn_winograd_args a = p->args;
     a.x = st->in[0];
-    a.weights = st->in[1];
+    a.weights = weights;
     a.bias = n->op == CN_OP_CONV2D && n->in[2] ? st->in[2] : NULL;
     a.residual = st->residual_data;
     a.shift = st->shift_data;
     a.act = st->act;
     a.act_alpha = st->act_alpha;
     a.y = st->out;
-    a.scratch = st->scratch;
+    a.scratch = scratch;
     b->k->winograd(&a);
 }
 

@@ -9,12 +9,14 @@ typedef struct cn_winograd cn_winograd; /* a prepared step */
 
 /* Whether Winograd is the faster way to the forward or the data gradient of this convolution. */
 bool cn_winograd_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, int threads);
-/* Claims w's layout if nothing has, and counts scratch. Weights are read as they are stored. */
+/* Claims w's layout if nothing has, and counts scratch. Weights are read as they are stored,
+ * Q8 excepted: a run gets those as F32. */
 cn_status cn_winograd_prepare(struct cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind kind,
                               const cn_dnnl_conv_shape *c, cn_param *w, cn_winograd **out,
                               size_t *scratch_bytes) CN_CHECKED;
-/* With the step's sums and activation. */
-void cn_winograd_run(const struct cpu_backend *b, const cn_winograd *p, const cn_step *st);
+/* With the step's sums and activation. weights and scratch stand for the step's own. */
+void cn_winograd_run(const struct cpu_backend *b, const cn_winograd *p, const cn_step *st,
+                     const void *weights, void *scratch);
 void cn_winograd_destroy(cn_winograd *p);
 
 #endif

@@ -106,7 +106,7 @@ typedef enum cn_init {
 
 /* One weight tensor. `shape` is the published one (convolution O I kh kw, linear O I). `data` is in
  * `layout`, which the backend chose for its kernels (NULL: plain, as the file has it), in elements of
- * `dtype`: F32, or for locked weights F16 or BF16, which kernels that want another type get expanded. */
+ * `dtype`: F32, or for locked weights F16, BF16 or Q8, which kernels that want another type get expanded. */
 typedef struct cn_param {
     char *ldm_name, *diffusers_name;
     const char *network; /* its set's */
@@ -148,7 +148,7 @@ void cn_params_set_part(cn_params *p, bool (*part)(const char *diffusers_name));
 void cn_params_set_compute(cn_params *p, cn_dtype compute);
 cn_dtype cn_params_compute(const cn_params *p);
 cn_dtype cn_params_storage(const cn_params *p);
-/* How the weights of locked layers that hold no values yet are kept: F32, F16 or BF16. Biases, norms and
+/* How the weights of locked layers that hold no values yet are kept: F32, F16, BF16 or Q8. Biases, norms and
  * tables stay F32, trainable parameters too. */
 void cn_params_set_storage(cn_params *p, cn_dtype storage);
 int64_t cn_param_elements(const cn_param *q);

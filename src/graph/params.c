@@ -76,6 +76,7 @@ int64_t cn_param_elements(const cn_param *q)
 
 int64_t cn_param_physical(const cn_param *q)
 {
+    if (q->dtype == CN_Q8) return (int64_t)(q->data_bytes / CN_Q8_BYTES * CN_Q8_BLOCK);
     return (int64_t)(q->data_bytes / cn_dtype_bytes(q->dtype));
 }
 
@@ -188,10 +189,10 @@ void cn_param_choose_dtype(const cn_params *p, cn_param *q)
 {
     if (q->data) return;
     bool weight = q->ndim >= 2 && q->init != CN_INIT_NORMAL;
-    int64_t n = q->data_bytes ? cn_param_physical(q) : cn_param_elements(q);
+    int64_t n = q->layout ? cn_param_physical(q) : cn_param_elements(q);
     const bool learns = q->trainable || (p->part && in_part(p, q));
     q->dtype = weight && !learns ? p->storage : CN_F32;
-    q->data_bytes = (size_t)n * cn_dtype_bytes(q->dtype);
+    q->data_bytes = cn_dtype_size(q->dtype, n);
 }
 
 cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *q, const float *plain)

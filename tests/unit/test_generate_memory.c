@@ -186,7 +186,8 @@ static void halves_take_turns(void **state)
 static void weights_take_fewer_bits(void **state)
 {
     (void)state;
-    const cn_generate_options o = options_of(PX, 1);
+    cn_generate_options o = options_of(PX, 8);
+    o.cfg_scale = 1;
     cn_pipeline_options po = {.model = wide};
     cn_generated *a = draw(&po, &o);
     const cn_generate_plan whole = plan_of(&po, &o);
@@ -197,6 +198,15 @@ static void weights_take_fewer_bits(void **state)
     assert_true(less.peak_bytes <= po.max_memory_bytes);
     cn_generated *b = draw(&po, &o);
     assert_true(psnr_db(a, b) > 45);
+    cn_generated_destroy(b);
+    po.max_memory_bytes = whole.peak_bytes - stage_of(&whole, "sampling")->weight_bytes * 2 / 3;
+    const cn_generate_plan least = plan_of(&po, &o);
+    assert_string_equal(least.unet_type, "q8");
+    assert_true(least.peak_bytes <= po.max_memory_bytes);
+    assert_true(stage_of(&least, "sampling")->weight_bytes <
+                stage_of(&whole, "sampling")->weight_bytes * 28 / 100);
+    b = draw(&po, &o);
+    assert_true(psnr_db(a, b) > 30);
     cn_generated_destroy(a);
     cn_generated_destroy(b);
     po.weight_type = "f32";

@@ -1,4 +1,4 @@
-/* convert.c - between F32, F16 and BF16, in parallel and in vectors: what expands stored weights before a
+/* convert.c - between F32, F16 and BF16, and from Q8, in parallel and in vectors: what expands stored weights before a
  * product and casts activations. Values are those of base/dtype.c. */
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/widen.h"
@@ -27,11 +27,11 @@ static void narrow(const float *x, cn_dtype to, void *y, int64_t n)
 
 void CN_K(convert)(cn_dtype from, const void *x, cn_dtype to, void *y, int64_t n)
 {
-    const size_t in = cn_dtype_bytes(from), out = cn_dtype_bytes(to);
+    const size_t out = cn_dtype_bytes(to);
 #pragma omp parallel for schedule(static) if (n > BLOCK)
     for (int64_t at = 0; at < n; at += BLOCK) {
         const int64_t count = CN_MIN((int64_t)BLOCK, n - at);
-        const char *source = (const char *)x + (size_t)at * in;
+        const char *source = (const char *)x + cn_dtype_size(from, at);
         void *target = (char *)y + (size_t)at * out;
         if (to == CN_F32) {
             widen(from, source, target, count);

@@ -37,6 +37,33 @@ static inline int64_t f16_to_f32(const uint16_t *x, float *y, int64_t n)
     return i;
 }
 
+/* x begins a block. */
+static inline void q8_to_f32(const unsigned char *x, float *y, int64_t n)
+{
+    enum { GROUP = 16 };
+    for (int64_t at = 0; at < n; at += GROUP * CN_Q8_BLOCK) {
+        uint16_t halves[GROUP] = {0};
+        float scales[GROUP];
+        const int64_t blocks = CN_MIN((int64_t)GROUP, (n - at + CN_Q8_BLOCK - 1) / CN_Q8_BLOCK);
+        const unsigned char *group = x + at / CN_Q8_BLOCK * CN_Q8_BYTES;
+        for (int64_t b = 0; b < blocks; b++)
+            memcpy(&halves[b], group + b * CN_Q8_BYTES, sizeof halves[b]);
+        if (f16_to_f32(halves, scales, GROUP) < GROUP) cn_to_f32(CN_F16, halves, scales, GROUP);
+        for (int64_t b = 0; b < blocks; b++) {
+            const signed char *codes =
+                (const signed char *)group + b * CN_Q8_BYTES + sizeof *halves;
+            float *to = y + at + b * CN_Q8_BLOCK;
+            const int64_t count = CN_MIN((int64_t)CN_Q8_BLOCK, n - at - b * CN_Q8_BLOCK);
+            const float scale = scales[b];
+            if (count == CN_Q8_BLOCK)
+#pragma omp simd
+                for (int64_t i = 0; i < CN_Q8_BLOCK; i++) to[i] = scale * (float)codes[i];
+            else
+                for (int64_t i = 0; i < count; i++) to[i] = scale * (float)codes[i];
+        }
+    }
+}
+
 static inline void widen(cn_dtype from, const void *x, float *y, int64_t n)
 {
     if (from == CN_F32) {
@@ -45,6 +72,10 @@ static inline void widen(cn_dtype from, const void *x, float *y, int64_t n)
     }
     if (from == CN_BF16) {
         bf16_to_f32(x, y, n);
+        return;
+    }
+    if (from == CN_Q8) {
+        q8_to_f32(x, y, n);
         return;
     }
     const int64_t done = from == CN_F16 ? f16_to_f32(x, y, n) : 0;
