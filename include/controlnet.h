@@ -540,6 +540,10 @@ typedef struct cn_generate_options {
     const char *save_latents; /* .safetensors that gets the final latents [batch,4,h,w]; NULL */
     /* stage: "text", "encoding", "sampling", "second pass", "decoding". May be NULL. */
     void (*progress)(void *user, const char *stage, int done, int total);
+    /* What the networks take the pictures for, after every preview_interval (above 0) calls of them but the last:
+     * `count` pictures that live as long as the call. NULL: none. The VAE is kept in memory meanwhile. */
+    void (*preview)(void *user, int done, int total, cn_image *const *images, int count);
+    int preview_interval;
     void *user;
 } cn_generate_options;
 

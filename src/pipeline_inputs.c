@@ -8,6 +8,7 @@
 #include "pipeline_draw.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* --- checks ----------------------------------------------------------------------------------------- */
@@ -36,12 +37,26 @@ static cn_status check_weights(const cn_job *j, const cn_control_options *c)
     return CN_OK;
 }
 
+/* Within a pixel's rounding, so that one brought to the other's size lies on top of it. */
+static bool same_proportions(const cn_image *a, const cn_image *b)
+{
+    int64_t across = a->width * b->height - b->width * a->height;
+    return llabs(across) <= CN_MAX(CN_MAX(a->width, b->width), CN_MAX(a->height, b->height)) / 2;
+}
+
 static cn_status check_control(const cn_job *j, int k)
 {
     const cn_control_options *c = &j->o->controls[k];
     cn_ctx *ctx = j->p->ctx;
     if (!c->image)
         return cn_fail(ctx, CN_EINVAL, "%s: has no condition image", j->p->controls[k]->path);
+    if (c->mask && !same_proportions(c->mask, c->image))
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "%s: its mask is %lld x %lld, its image %lld x %lld: the same size is "
+                       "expected, or the same proportions",
+                       j->p->controls[k]->path, (long long)c->mask->width,
+                       (long long)c->mask->height, (long long)c->image->width,
+                       (long long)c->image->height);
     if (!isfinite(c->strength) || !(c->start >= 0 && c->end <= 1 && c->start < c->end))
         return cn_fail(ctx, CN_EINVAL,
                        "control strength %g from %g to %g: the strength must be a number, 0 <= "
@@ -60,6 +75,12 @@ static cn_status check_init(const cn_job *j)
 {
     const cn_generate_options *o = j->o;
     cn_ctx *ctx = j->p->ctx;
+    if (o->mask && o->init_image && !same_proportions(o->mask, o->init_image))
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "the mask is %lld x %lld, the initial image %lld x %lld: the same size is "
+                       "expected, or the same proportions",
+                       (long long)o->mask->width, (long long)o->mask->height,
+                       (long long)o->init_image->width, (long long)o->init_image->height);
     if (o->mask && !o->init_image)
         return cn_fail(ctx, CN_EINVAL,
                        "a mask without an initial image: the mask says what of it is drawn anew");
@@ -112,6 +133,9 @@ cn_status cn_job_check(const cn_job *j)
     if (o->guess_mode && !is_one_of(o->guess_mode, "diffusers", "lllyasviel"))
         return cn_fail(ctx, CN_EINVAL, "guess mode \"%s\": there is diffusers and lllyasviel",
                        o->guess_mode);
+    if (o->preview && o->preview_interval < 1)
+        return cn_fail(ctx, CN_EINVAL, "a preview every %d steps: 1 or more are expected",
+                       o->preview_interval);
     int64_t factor = cn_vae_factor(&j->p->base->vae);
     if (o->vae_tile_size < 0 || o->vae_tile_size % factor)
         return cn_fail(ctx, CN_EINVAL, "VAE tiles of %lld pixels: a multiple of %lld is expected",

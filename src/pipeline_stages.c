@@ -106,6 +106,14 @@ static cn_status open_encoder(cn_job *j, const cn_pass *pass, cn_encode **out)
     return load_vae(j->p);
 }
 
+static cn_status open_decoder(cn_job *j, cn_decode **out)
+{
+    cn_vae_spec spec;
+    CN_TRY(vae_spec(j, &j->pass, &spec));
+    CN_TRY(cn_decode_create(j->p->ctx, j->p->backend, &spec, out));
+    return load_vae(j->p);
+}
+
 static cn_status decode_images(cn_job *j, cn_decode *d, cn_image **images)
 {
     int n = j->o->batch;
@@ -120,12 +128,9 @@ static cn_status decode_images(cn_job *j, cn_decode *d, cn_image **images)
 
 cn_status cn_job_decode(cn_job *j, cn_image **images)
 {
-    cn_vae_spec spec;
     cn_decode *d = NULL;
     double begun = cn_now_s();
-    cn_status s = vae_spec(j, &j->pass, &spec);
-    if (s == CN_OK) s = cn_decode_create(j->p->ctx, j->p->backend, &spec, &d);
-    if (s == CN_OK) s = load_vae(j->p);
+    cn_status s = open_decoder(j, &d);
     if (s == CN_OK) s = decode_images(j, d, images);
     cn_decode_destroy(d);
     leave_vae(j, s);
@@ -290,14 +295,38 @@ static cn_status prepare_drawing(cn_job *j)
 }
 
 typedef struct stage_report {
-    const cn_job *job;
+    cn_job *job;
     const char *stage;
+    cn_decode *decoder; /* made for the first preview */
 } stage_report;
 
 static void report_step(void *user, int done, int steps)
 {
     const stage_report *r = user;
     cn_job_report(r->job, r->stage, done, steps);
+}
+
+static cn_status decode_preview(cn_job *j, cn_decode *d, const float *clean, cn_image **images)
+{
+    for (int i = 0; i < j->o->batch; i++) {
+        CN_TRY(cn_image_create(j->p->ctx, j->pass.width, j->pass.height, &images[i]));
+        CN_TRY(cn_decode_run(d, clean + i * j->pass.one, images[i]->rgb));
+    }
+    return CN_OK;
+}
+
+static cn_status show_preview(void *user, int done, int steps, const float *clean)
+{
+    stage_report *r = user;
+    const cn_generate_options *o = r->job->o;
+    cn_image **images = cn_alloc0(r->job->p->ctx, (size_t)o->batch * sizeof *images);
+    cn_status s = images ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK && !r->decoder) s = open_decoder(r->job, &r->decoder);
+    if (s == CN_OK) s = decode_preview(r->job, r->decoder, clean, images);
+    if (s == CN_OK) o->preview(o->user, done, steps, images, o->batch);
+    for (int i = 0; images && i < o->batch; i++) cn_image_destroy(images[i]);
+    cn_free(images);
+    return s;
 }
 
 static cn_status check_latents(const cn_job *j)
@@ -315,7 +344,7 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
 {
     cn_pipeline *p = j->p;
     const cn_pass *pass = &j->pass;
-    stage_report to = {j, stage};
+    stage_report to = {.job = j, .stage = stage};
     const cn_staged_text *cond = cn_pictured_text_of(&j->text, pass->number, CN_COND);
     const cn_staged_text *uncond = cn_pictured_text_of(&j->text, pass->number, CN_UNCOND);
     cn_draw_args a = {.cond = cond->features,
@@ -327,6 +356,8 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
                       .latents = pass->latents,
                       .rng = &j->rng,
                       .progress = report_step,
+                      .preview = j->o->preview ? show_preview : NULL,
+                      .preview_interval = j->o->preview_interval,
                       .user = &to,
                       .extra = pass->extra,
                       .first = pass->first};
@@ -349,6 +380,8 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
         j->sampling_s += cn_now_s() - begun;
     }
     if (s == CN_OK) s = check_latents(j);
+    cn_decode_destroy(to.decoder);
+    if (to.decoder) leave_vae(j, s);
     if (!j->fit.keep || s != CN_OK) cn_pipeline_unload(p);
     return s;
 }

@@ -67,6 +67,9 @@ enum {
     OPT_GRID,
     OPT_MEMORY,
     OPT_DRY_RUN,
+    OPT_PREVIEW,
+    OPT_PREVIEW_PATH,
+    OPT_PREVIEW_INTERVAL,
     OPT_THREADS,
     OPT_VERBOSE,
     OPT_JSON
@@ -178,6 +181,11 @@ static const cli_option options[] = {
                     "stay below it (3G, 800M), at a cost in time, then quality:\n"
                     "guidance's halves in turn, smaller weights, the VAE in tiles"},
     [OPT_DRY_RUN] = {"dry-run", 0, NULL, "say what the drawing takes in memory; draw nothing"},
+    [OPT_PREVIEW] = {"preview", 0, "KIND",
+                     "vae: a picture of how far the drawing is, while it is drawn;\n"
+                     "none (default)"},
+    [OPT_PREVIEW_PATH] = {"preview-path", 0, "FILE.png", "where it goes (preview.png)"},
+    [OPT_PREVIEW_INTERVAL] = {"preview-interval", 0, "N", "every N steps (1)"},
     [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
     [OPT_VERBOSE] = {"verbose", 'v', NULL, "what was done with the prompts"},
     [OPT_JSON] = {"json", 0, NULL, "results as JSON lines"},
@@ -392,6 +400,11 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_MEMORY: return cli_size(p, id, &r->pipeline.max_memory_bytes);
     case OPT_DRY_RUN: r->dry_run = true; return true;
     case OPT_GRID: return r->grid = true;
+    case OPT_PREVIEW:
+        r->preview = strcmp(p->value, "vae") == 0;
+        return cli_one_of(p, id, (const char *const[]){"none", "vae", NULL});
+    case OPT_PREVIEW_PATH: r->preview_path = p->value; return true;
+    case OPT_PREVIEW_INTERVAL: return parse_int(p, id, 1, 1000, &r->generate.preview_interval);
     case OPT_THREADS: return parse_int(p, id, 1, 1024, &r->threads);
     case OPT_JSON: return r->json = true;
     default: return false;
@@ -513,8 +526,9 @@ static bool choose_seed(request *r, recipe *whole)
 /* given: of the command line. parsed is a second copy of whole, since parsing may write into values. */
 static int generate(cli_parser *p, const recipe *given, recipe *whole, recipe *parsed)
 {
-    request r = {.output = "output.png"};
+    request r = {.output = "output.png", .preview_path = "preview.png"};
     cn_generate_defaults(&r.generate);
+    r.generate.preview_interval = 1;
     r.generate.prompt = NULL;
     if (!merge(given, whole)) return CLI_FAILED;
     for (int i = 0; i < whole->n; i++)

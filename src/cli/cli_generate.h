@@ -27,10 +27,10 @@ typedef struct request {
     cn_lora_option loras[MAX_FILES];
     const char *embeddings[MAX_FILES];
     const char *init, *mask;
-    const char *output;
+    const char *output, *preview_path;
     const char *recipe; /* goes into the pictures; NULL: none */
     int threads;
-    bool json, verbose, has_seed, grid, dry_run;
+    bool json, verbose, has_seed, grid, preview, dry_run;
 } request;
 
 /* False after a message: a file of the request's can't be written. */

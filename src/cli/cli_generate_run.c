@@ -35,6 +35,7 @@ bool generate_can_write(const request *r)
     if (r->grid &&
         (!output_name(r, "_grid", file, sizeof file) || !cli_can_write("generate", file)))
         return false;
+    if (r->preview && !cli_can_write("generate", r->preview_path)) return false;
     return !r->generate.save_latents || cli_can_write("generate", r->generate.save_latents);
 }
 
@@ -90,19 +91,21 @@ static void print_result(const request *r, const cn_generated *g, int i, const c
 }
 
 /* The batch in rows, as near to a square as it goes, on black. */
-static cn_status make_grid(cn_ctx *ctx, const cn_generated *g, cn_image **out)
+static cn_status make_grid(cn_ctx *ctx, cn_image *const *images, int count, cn_image **out)
 {
     int columns = 1;
-    while (columns * columns < g->count) columns++;
-    int rows = (g->count + columns - 1) / columns;
+    while (columns * columns < count) columns++;
+    int rows = (count + columns - 1) / columns;
+    int64_t width = cn_image_width(images[0]), height = cn_image_height(images[0]);
     cn_image *grid = NULL;
-    cn_status s = cn_image_create(ctx, columns * g->width, rows * g->height, &grid);
+    cn_status s = cn_image_create(ctx, columns * width, rows * height, &grid);
     if (s != CN_OK) return s;
-    size_t row = (size_t)g->width * 3;
-    for (int i = 0; i < g->count; i++)
-        for (int64_t y = 0; y < g->height; y++) {
-            size_t at = (size_t)((i / columns * g->height + y) * columns + i % columns) * row;
-            memcpy(cn_image_rgb(grid) + at, cn_image_rgb(g->images[i]) + (size_t)y * row, row);
+    size_t row = (size_t)width * 3;
+    for (int i = 0; i < count; i++)
+        for (int64_t y = 0; y < height; y++) {
+            size_t at = (size_t)((i / columns * height + y) * columns + i % columns) * row;
+            const uint8_t *from = cn_image_rgb(images[i]);
+            memcpy(cn_image_rgb(grid) + at, from + (size_t)y * row, row);
         }
     *out = grid;
     return CN_OK;
@@ -113,7 +116,7 @@ static int save_grid(cn_ctx *ctx, const request *r, const cn_generated *g, const
     char file[4096];
     cn_image *grid = NULL;
     if (!output_name(r, "_grid", file, sizeof file)) return CLI_FAILED;
-    cn_status s = make_grid(ctx, g, &grid);
+    cn_status s = make_grid(ctx, g->images, g->count, &grid);
     if (s == CN_OK) s = cn_image_save_png(ctx, file, grid, text);
     cn_image_destroy(grid);
     if (s != CN_OK) return cli_failed(ctx, "generate");
@@ -185,9 +188,29 @@ static void print_plan(const cn_generate_plan *p)
 
 /* --- the command ------------------------------------------------------------------------------------ */
 
+/* What the library's calls while drawing need. */
+typedef struct drawing {
+    cn_ctx *ctx;
+    const request *request;
+    cli_progress progress;
+} drawing;
+
 static void show_progress(void *user, const char *stage, int done, int total)
 {
-    cli_progress_show(user, stage, done, total);
+    cli_progress_show(&((drawing *)user)->progress, stage, done, total);
+}
+
+/* One that can't be written is no reason to stop drawing; the folder was seen to be writable. */
+static void save_preview(void *user, int done, int total, cn_image *const *images, int count)
+{
+    drawing *d = user;
+    cn_image *grid = NULL;
+    (void)done;
+    (void)total;
+    if (make_grid(d->ctx, images, count, &grid) != CN_OK ||
+        cn_image_save_png(d->ctx, d->request->preview_path, grid, NULL) != CN_OK)
+        cli_failed(d->ctx, "generate");
+    cn_image_destroy(grid);
 }
 
 static int plan(cn_ctx *ctx, const request *r)
@@ -210,17 +233,18 @@ static int draw(cn_ctx *ctx, request *r)
 {
     cn_pipeline *pipeline = NULL;
     cn_generated *result = NULL;
-    cli_progress progress;
-    cli_progress_init(&progress, false);
+    drawing work = {.ctx = ctx, .request = r};
+    cli_progress_init(&work.progress, false);
     r->generate.progress = show_progress;
-    r->generate.user = &progress;
+    if (r->preview) r->generate.preview = save_preview;
+    r->generate.user = &work;
     int status = CLI_DONE;
     if (cn_pipeline_create(ctx, &r->pipeline, &pipeline) != CN_OK ||
         cn_generate(pipeline, &r->generate, &result) != CN_OK) {
-        cli_progress_end(&progress);
+        cli_progress_end(&work.progress);
         status = cli_failed(ctx, "generate");
     } else {
-        cli_progress_end(&progress);
+        cli_progress_end(&work.progress);
         status = save_all(ctx, r, result);
     }
     cn_generated_destroy(result);

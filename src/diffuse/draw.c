@@ -339,15 +339,17 @@ cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, doubl
 
 /* --- every step ------------------------------------------------------------------------------------- */
 
-/* Where the mask keeps the picture, the latents become the picture's at timestep i's noise (clean behind the
- * last), as diffusers' inpainting does with a UNet that knows no mask. */
-static void keep_picture(cn_draw *d, const cn_draw_args *a, const cn_sampler *sampler, int i)
+/* Where the mask keeps the picture, x becomes the picture's latents at timestep i's noise (clean behind the last),
+ * as diffusers' inpainting does with a UNet that knows no mask. */
+static void keep_picture(cn_draw *d, const cn_draw_args *a, const cn_sampler *sampler, int i,
+                         float *latents)
 {
+    if (!a->keep.mask) return;
     const cn_draw_keep *k = &a->keep;
     int64_t pixels = pixels_of(d), one = d->spec.unet->out_channels * pixels;
     for (int64_t b = 0; b < d->spec.batch; b++) {
         const float *at = k->latents;
-        float *x = a->latents + b * one;
+        float *x = latents + b * one;
         if (i < cn_sampler_steps(sampler)) {
             cn_sampler_add_noise(sampler, i, k->latents, k->noise + b * one, d->model, one);
             at = d->model;
@@ -357,6 +359,17 @@ static void keep_picture(cn_draw *d, const cn_draw_args *a, const cn_sampler *sa
             x[e] = (1 - m) * at[e] + m * x[e];
         }
     }
+}
+
+/* Before step i of `last`, whose prediction is there. */
+static cn_status preview(cn_draw *d, const cn_sampler *sampler, const cn_draw_args *a, int i)
+{
+    int last = cn_sampler_steps(sampler), done = i + 1 - a->first;
+    if (!a->preview || a->preview_interval < 1 || done % a->preview_interval || i + 1 == last)
+        return CN_OK;
+    cn_sampler_denoise(sampler, i, d->prediction, a->latents, d->model, latent_elements(d));
+    keep_picture(d, a, sampler, last, d->model);
+    return a->preview(a->user, done, last - a->first, d->model);
 }
 
 cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a)
@@ -369,8 +382,9 @@ cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a)
         cn_sampler_scale_input(sampler, i, a->latents, d->model, n);
         CN_TRY(cn_draw_predict(d, a, i - a->first, steps, cn_sampler_timestep(sampler, i), d->model,
                                d->prediction));
+        CN_TRY(preview(d, sampler, a, i));
         CN_TRY(cn_sampler_step(sampler, i, d->prediction, a->latents, n, a->rng));
-        if (a->keep.mask) keep_picture(d, a, sampler, i + 1);
+        keep_picture(d, a, sampler, i + 1, a->latents);
         if (a->progress) a->progress(a->user, i + 1 - a->first, steps);
     }
     return CN_OK;

@@ -69,6 +69,9 @@ typedef struct cn_draw_args {
     float *latents; /* [B,C,h,w]: noise times init_noise_sigma before, the result after */
     cn_rng *rng;    /* for samplers that draw noise */
     void (*progress)(void *user, int done, int steps); /* may be NULL */
+    /* Every preview_interval calls but the last, with what the latents are without their noise. NULL: never. */
+    cn_status (*preview)(void *user, int done, int steps, const float *clean);
+    int preview_interval;
     void *user;
     const float
         *extra; /* [in - out channels,h,w] that an inpainting UNet takes behind the latents */

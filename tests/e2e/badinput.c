@@ -348,14 +348,63 @@ static void wrong_usage(void)
     CHECK("unknown option", 2, SAYS("--sampler-name"), GENERATE, "--sampler-name", "ddim");
     CHECK("beginning of an option", 2, SAYS("--cfg"), GENERATE, "--cfg", "3");
     CHECK("option without its value", 2, SAYS("--seed"), GENERATE, "--seed");
-    CHECK("unknown sampler", 2, SAYS("unheard", "ddim"), GENERATE, "--sampling-method", "unheard",
-          "-o", out);
+    CHECK("unknown sampler", 2, SAYS("unheard", "ddim, pndm", "dpm++2m_sde, unipc, lcm"), GENERATE,
+          "--sampling-method", "unheard", "-o", out);
+    CHECK("unknown scheduler", 2, SAYS("--scheduler", "cosine", "karras"), GENERATE, "--scheduler",
+          "cosine", "-o", out);
+    CHECK("unknown spacing", 2, SAYS("--timestep-spacing", "dense", "trailing"), GENERATE,
+          "--timestep-spacing", "dense", "-o", out);
+    CHECK("Karras' noise levels for ddim", 1, SAYS("karras", "ddim", "dpm++2m"), GENERATE,
+          "--scheduler", "karras", "-o", out);
+    CHECK("more steps than lcm has", 1, SAYS("51 steps of lcm", "1 to 50"), GENERATE,
+          "--sampling-method", "lcm", "--steps", "51", "-o", out);
+    CHECK("noise predicted from noise alone", 1, SAYS("noise alone", "predicts v"), GENERATE,
+          "--rescale-betas-zero-snr", "--timestep-spacing", "trailing", "-o", out);
     CHECK("no steps", 2, SAYS("--steps", "0"), GENERATE, "--steps", "0", "-o", out);
     CHECK("steps in words", 2, SAYS("--steps", "many"), GENERATE, "--steps", "many", "-o", out);
     CHECK("more steps than training had", 2, SAYS("--steps"), GENERATE, "--steps", "1001", "-o",
           out);
+    CHECK("no steps in the second pass", 2, SAYS("--hires-steps", "1 to 1000"), GENERATE,
+          "--hires-scale", "2", "--hires-steps", "0", "-o", out);
+    CHECK("guidance rescaled beyond 1", 2, SAYS("--guidance-rescale", "0 to 1"), GENERATE,
+          "--guidance-rescale", "1.5", "-o", out);
+    CHECK("unknown preview", 2, SAYS("--preview", "tae", "vae"), GENERATE, "--preview", "tae", "-o",
+          out);
     CHECK("no prompt", 2, SAYS("-p"), "generate", "-m", in_root("model"));
     CHECK("no model", 2, SAYS("-m"), "generate", "-p", "a red cube");
+    CHECK("strength without initial image", 2, SAYS("--strength", "--init-img"), GENERATE,
+          "--strength", "0.5", "-o", out);
+    CHECK("strength above 1", 2, SAYS("--strength", "0 to 1"), GENERATE, "-i", in_root("good.png"),
+          "--strength", "1.2", "-o", out);
+    CHECK("strength 0", 2, SAYS("--strength", "above 0"), GENERATE, "-i", in_root("good.png"),
+          "--strength", "0", "-o", out);
+    CHECK("strength that is no number", 2, SAYS("--strength", "nan"), GENERATE, "-i",
+          in_root("good.png"), "--strength", "nan", "-o", out);
+    CHECK("strength that leaves no step", 1, SAYS("strength 0.5 of 1 steps", "at least 1"),
+          GENERATE, "-i", in_root("good.png"), "--strength", "0.5", "-o", out);
+    CHECK("second pass of strength 2", 2, SAYS("--hires-strength", "0 to 1"), GENERATE,
+          "--hires-scale", "2", "--hires-strength", "2", "-o", out);
+    CHECK("control strength far out of range", 2, SAYS("--control-strength", "-100 to 100"),
+          GENERATE, "--control-net", in_root("control"), "--control-image", in_root("good.png"),
+          "--control-strength", "1e9", "-o", out);
+    CHECK("control that ends before it starts", 2, SAYS("--control-start 0.8", "0.2"), GENERATE,
+          "--control-net", in_root("control"), "--control-image", in_root("good.png"),
+          "--control-start", "0.8", "--control-end", "0.2", "-o", out);
+    CHECK("control weights of another network", 1, SAYS("2 control weights"), GENERATE,
+          "--control-net", in_root("control"), "--control-image", in_root("good.png"),
+          "--control-weights", "1,0.5", "-o", out);
+    CHECK("mask without initial image", 2, SAYS("--mask", "--init-img"), GENERATE, "--mask",
+          in_root("good.png"), "-o", out);
+    CHECK("mask of another size", 1, SAYS("mask is 48 x 16", "proportions"), GENERATE, "-i",
+          in_root("good.png"), "--mask", in_root("flat.png"), "-o", out);
+    CHECK("region of another size", 1, SAYS("/control", "mask is 48 x 16", "proportions"), GENERATE,
+          "--control-net", in_root("control"), "--control-image", in_root("good.png"),
+          "--control-mask", in_root("flat.png"), "-o", out);
+    CHECK("latents of another size", 1, SAYS("flat.safetensors", "[1,4,"), GENERATE,
+          "--init-latents", in_root("flat.safetensors"), "-o", out);
+    CHECK("picture without sides", 2, SAYS("--width", "1 to 32768"), GENERATE, "-W", "0", "-o",
+          out);
+    CHECK("picture too large", 1, SAYS("32768"), GENERATE, "-W", "32768", "-H", "32768", "-o", out);
     CHECK("ControlNet without image", 2, SAYS("--control-image"), GENERATE, "--control-net",
           in_root("control"));
     CHECK("unknown annotator", 2, SAYS("smudge"), "annotate", "smudge", "a.png", "-o", "b.png");
@@ -743,6 +792,21 @@ static void find_program(const char *given, const char *self)
     }
 }
 
+/* A picture and latents of 48 x 16. */
+static void put_flat_ones(void)
+{
+    static const float zeros[4 * 12 * 4];
+    const cn_tensor_out latents = {
+        .name = "latents", .dtype = CN_F32, .ndim = 4, .shape = {1, 4, 4, 12}, .data = zeros};
+    cn_image *flat = NULL;
+    must(cn_image_create(ctx, 48, 16, &flat) == CN_OK, "flat.png");
+    must(cn_image_save_png(ctx, in_root("flat.png"), flat, NULL) == CN_OK, "flat.png");
+    cn_image_destroy(flat);
+    must(cn_safetensors_write(ctx, in_root("flat.safetensors"), &latents, 1, NULL, NULL, NULL) ==
+             CN_OK,
+         "flat.safetensors");
+}
+
 /* A base, one twice as wide, a single file, pairs, a ControlNet trained for one step, a picture. */
 static void make_good_ones(void)
 {
@@ -756,6 +820,7 @@ static void make_good_ones(void)
          "published");
     put_part("model.safetensors", "published/model.safetensors", 1, 1);
     tiny_dir_remove(in_root("published"));
+    put_flat_ones();
     PREPARE(TRAIN_ON(in_root("data")), ONE_STEP, "--checkpointing-steps", "0", "-o",
             in_root("control"));
     PREPARE(GENERATE, "--control-net", in_root("control"), "--control-image", in_root("good.png"),

@@ -469,6 +469,24 @@ static void check_recipe(suite *s, const char *model)
     cn_image_destroy(half);
 }
 
+/* Looking at a drawing changes nothing in it; two pictures stand side by side. */
+static void check_preview(suite *s)
+{
+    char from[PATH_BYTES], path[PATH_BYTES], one[PATH_BYTES], other[PATH_BYTES];
+    snprintf(from, sizeof from, "--from=%.2000s/first_1.png", s->temp);
+    snprintf(path, sizeof path, "--preview-path=%.2000s/look.png", s->temp);
+    draw_words(s, (const char *const[]){from, "--preview=vae", path, NULL}, "looked.png");
+    snprintf(one, sizeof one, "%.2000s/first_1.png", s->temp);
+    snprintf(other, sizeof other, "%.2000s/looked_1.png", s->temp);
+    report_check(&s->report, same_bytes(s, one, other), "a preview leaves the drawing as it is");
+    cn_image *look = NULL;
+    snprintf(other, sizeof other, "%.2000s/look.png", s->temp);
+    bool good =
+        cn_image_load(s->ctx, other, &look) == CN_OK && look->width == 128 && look->height == 64;
+    report_check(&s->report, good, "a preview of two pictures");
+    cn_image_destroy(look);
+}
+
 /* --- tokens ----------------------------------------------------------------------------------------- */
 
 static bool token_case(suite *s, const cn_tokenizer *t, const json_t *entry)
@@ -591,6 +609,7 @@ static void run_all(suite *s)
     if (!s->unet_channels) {
         check_description(s, forms[0]);
         check_recipe(s, forms[0]);
+        check_preview(s);
         check_weight_types(s, forms[0]);
         check_refusals(s);
     }

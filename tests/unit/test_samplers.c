@@ -222,6 +222,30 @@ static void all_step_counts_stay_finite(void **state)
     }
 }
 
+/* A step to a clean level ends in what the model takes x for without its noise. */
+static void the_last_step_of_one_is_the_clean_picture(void **state)
+{
+    static const char *const names[] = {"euler",   "euler_a",     "heun",
+                                        "dpm++2m", "dpm++2m_sde", "unipc"};
+    cn_schedule_config c;
+    cn_schedule_config_default(&c);
+    for (size_t i = 0; i < CN_COUNT(names); i++)
+        for (int v = 0; v < 2; v++) {
+            cn_sampler *s = NULL;
+            float x[LATENT], m[LATENT], clean[LATENT];
+            cn_rng rng;
+            c.v_prediction = v;
+            assert_int_equal(cn_sampler_create(*state, names[i], &c, 1, &s), CN_OK);
+            cn_rng_seed(&rng, 1);
+            begin(s, 0, x);
+            cn_seed_tensor("samplers.m", 0, 1, m, LATENT);
+            cn_sampler_denoise(s, 0, m, x, clean, LATENT);
+            assert_int_equal(cn_sampler_step(s, 0, m, x, LATENT, &rng), CN_OK);
+            assert_true(test_relative(test_compare_f32(x, clean, LATENT)) <= 1e-6);
+            cn_sampler_destroy(s);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +253,7 @@ int main(void)
         cmocka_unit_test(other_programs_names_are_known),
         cmocka_unit_test_setup_teardown(what_cannot_be_sampled_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(all_step_counts_stay_finite, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_last_step_of_one_is_the_clean_picture, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
