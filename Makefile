@@ -2,6 +2,7 @@
 #   make            the program build/controlnet and the library build/libcontrolnet.a
 #   make test       installs what is missing, builds, runs every test; closes with "N passed, N failed, N skipped"
 #   make demo       scenes, a canny ControlNet trained on models/tiny-sd, out/demo/report.html
+#   make install    program, library, header, pkg-config file, manual page, completions of bash, zsh and fish
 #   make lint       clang-format, layer check, banned functions
 #   make fuzz       every fuzz target for FUZZ_SECONDS (60) seconds
 #   build/bench draw|decode|train|ops   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines (docs/performance.md)
@@ -58,10 +59,11 @@ BIG := $(patsubst tests/golden/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c)
        $(patsubst tests/e2e/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c))
 BENCH := $(if $(wildcard bench/bench.c),$(BUILD)/bench)
 TOOLS := $(patsubst tools/%.c,$(BUILD)/tools/%,$(wildcard tools/*.c))
+EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 
 .PHONY: all tests lib test test-full demo lint fuzz clean deps install format
 all: $(BUILD)/controlnet $(BENCH) $(TOOLS)
-tests: $(UNIT) $(OPS) $(BIG)
+tests: $(UNIT) $(OPS) $(BIG) $(EXAMPLES)
 lib: $(LIB)
 
 deps:
@@ -81,7 +83,7 @@ demo: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory all
 	@sh tools/demo.sh $(BUILD)
 
-C_FILES := $(shell git ls-files 'src/**.[ch]' 'include/*.h' 'tests/**.[ch]' 'bench/*.[ch]' 'tools/*.c' 2>/dev/null)
+C_FILES := $(shell git ls-files 'src/**.[ch]' 'include/*.h' 'tests/**.[ch]' 'bench/*.[ch]' 'tools/*.c' 'examples/*.c' 2>/dev/null)
 lint:
 	@sh tools/check-layers.sh
 	@sh tools/check-banned.sh
@@ -99,11 +101,27 @@ fuzz: deps
 build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o build-fuzz/libcontrolnet.a
 	clang -fopenmp -fsanitize=fuzzer,address,undefined $^ $(LDLIBS) -o $@
 
-install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
-	install $(BUILD)/controlnet $(DESTDIR)$(PREFIX)/bin
-	install -m 644 $(LIB) $(DESTDIR)$(PREFIX)/lib
-	install -m 644 include/controlnet.h $(DESTDIR)$(PREFIX)/include
+# What --help says, as a manual page and for shells.
+$(BUILD)/share/%: $(BUILD)/controlnet tools/describe.sh
+	@mkdir -p $(@D)
+	sh tools/describe.sh $< $* >$@.new && mv $@.new $@
+SHARE := $(addprefix $(BUILD)/share/,man bash zsh fish)
+
+VERSION := $(shell sed -n 's/^.define CN_VERSION "\(.*\)"/\1/p' include/controlnet.h)
+TO = $(DESTDIR)$(PREFIX)
+install: $(BUILD)/controlnet $(LIB) $(SHARE)
+	install -d $(TO)/bin $(TO)/lib/pkgconfig $(TO)/include $(TO)/share/man/man1 \
+	    $(TO)/share/bash-completion/completions $(TO)/share/zsh/site-functions $(TO)/share/fish/vendor_completions.d
+	install $(BUILD)/controlnet $(TO)/bin
+	install -m 644 $(LIB) $(TO)/lib
+	install -m 644 include/controlnet.h $(TO)/include
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: controlnet' \
+	    'Description: trains ControlNets for Stable Diffusion and draws with them' 'Version: $(VERSION)' \
+	    'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lcontrolnet -fopenmp $(LDLIBS)' >$(TO)/lib/pkgconfig/controlnet.pc
+	install -m 644 $(BUILD)/share/man $(TO)/share/man/man1/controlnet.1
+	install -m 644 $(BUILD)/share/bash $(TO)/share/bash-completion/completions/controlnet
+	install -m 644 $(BUILD)/share/zsh $(TO)/share/zsh/site-functions/_controlnet
+	install -m 644 $(BUILD)/share/fish $(TO)/share/fish/vendor_completions.d/controlnet.fish
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
@@ -155,6 +173,8 @@ $(BUILD)/tests/unit_%: $(BUILD)/tests/unit/test_%.o $(SUPPORT_OBJ) $(LIB)
 $(BUILD)/tests/ops_%: $(BUILD)/tests/ops/test_%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ -lcmocka $(LDLIBS) -o $@
+$(BUILD)/examples/%: $(BUILD)/examples/%.o $(LIB)
+	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 # build/tests/golden and build/tests/e2e are programs too
 $(BUILD)/tests-obj/%.o: tests/%.c
 	@mkdir -p $(@D)
@@ -169,5 +189,5 @@ $(BUILD)/tests/%: $(BUILD)/tests-obj/e2e/%.o $(SUPPORT_OBJ) $(LIB)
 clean:
 	rm -rf build build-*
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/tests-obj/*/*.d $(BUILD)/bench-obj/*.d $(BUILD)/tools/*.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/tests-obj/*/*.d $(BUILD)/bench-obj/*.d $(BUILD)/tools/*.d $(BUILD)/examples/*.d)
 .SECONDARY:

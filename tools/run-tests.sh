@@ -118,6 +118,7 @@ else
     skipped=$((skipped + 1))
 fi
 run "e2e tests/golden/sd2/pipelines in bf16" "$build/tests/e2e" tests/golden/sd2/pipelines --precision bf16
+run install /bin/sh tests/e2e/install.sh "$build"
 [ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
 
 if [ $((passed + failed)) = 0 ]; then
