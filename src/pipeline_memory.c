@@ -277,6 +277,24 @@ static void count_always(planner *m)
                       (size_t)(features + LATENT_COPIES * m->batch * pass->one) * sizeof(float);
 }
 
+static bool draws(const cn_generate_stage *s)
+{
+    return !strcmp(s->name, "sampling") || !strcmp(s->name, "second pass");
+}
+
+/* Previews decode beside the drawing; decoding, the last stage, is planned at the larger size. */
+static void count_preview(planner *m)
+{
+    const cn_generate_stage *decoding = &m->plan.stages[m->plan.n_stages - 1];
+    for (int i = 0; i < m->plan.n_stages; i++) {
+        cn_generate_stage *s = &m->plan.stages[i];
+        if (!draws(s)) continue;
+        if (!m->fit.keep) s->weight_bytes += decoding->weight_bytes;
+        s->activation_bytes += decoding->activation_bytes + decoding->scratch_bytes;
+        count_total(m, s);
+    }
+}
+
 /* Weights that stay are in every stage; behind the drawing so is its arena. */
 static void count_kept(planner *m)
 {
@@ -285,11 +303,10 @@ static void count_kept(planner *m)
     for (int i = 0; i < CN_FAMILIES; i++) weights += m->weights[i];
     for (int i = 0; i < m->plan.n_stages; i++) {
         cn_generate_stage *s = &m->plan.stages[i];
-        const bool draws = !strcmp(s->name, "sampling") || !strcmp(s->name, "second pass");
         s->weight_bytes = weights;
-        if (drawn && !draws) s->activation_bytes += m->draw_arena;
+        if (drawn && !draws(s)) s->activation_bytes += m->draw_arena;
         count_total(m, s);
-        drawn = drawn || draws;
+        drawn = drawn || draws(s);
     }
 }
 
@@ -306,6 +323,7 @@ static cn_status make_plan_once(planner *m, size_t limit)
     m->plan = (cn_generate_plan){0};
     count_always(m);
     for (int family = 0; family < CN_FAMILIES; family++) CN_TRY(fit_family(m, family, limit));
+    if (m->job->o->preview) count_preview(m);
     if (m->fit.keep) count_kept(m);
     m->plan.peak_bytes = largest(&m->plan)->total_bytes;
     m->plan.compute_type = cn_weight_type_word(m->fit.compute);

@@ -236,7 +236,6 @@ static int draw(cn_ctx *ctx, request *r)
     drawing work = {.ctx = ctx, .request = r};
     cli_progress_init(&work.progress, false);
     r->generate.progress = show_progress;
-    if (r->preview) r->generate.preview = save_preview;
     r->generate.user = &work;
     int status = CLI_DONE;
     if (cn_pipeline_create(ctx, &r->pipeline, &pipeline) != CN_OK ||
@@ -309,6 +308,7 @@ static int draw_with_images(cn_ctx *ctx, request *r)
         r->generate.controls = controls;
         r->generate.init_image = in.init;
         r->generate.mask = in.mask;
+        if (r->preview) r->generate.preview = save_preview;
         status = r->dry_run ? plan(ctx, r) : draw(ctx, r);
     } else {
         status = cli_failed(ctx, "generate");
