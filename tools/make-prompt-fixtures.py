@@ -12,28 +12,12 @@ from safetensors.torch import save_file
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from seeds import unit
 
 golden = sys.argv[1]
 out = golden + "/prompts"
 os.makedirs(out, exist_ok=True)
 torch.set_grad_enabled(False)
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def unit(key, shape):
-    h = 0xCBF29CE484222325
-    for b in key.encode():
-        h = ((h ^ b) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
-    with np.errstate(over="ignore"):
-        x = np.uint64(h) + np.arange(1, int(np.prod(shape)) + 1, dtype=np.uint64) * _GOLDEN
-        x ^= x >> np.uint64(30)
-        x *= np.uint64(0xBF58476D1CE4E5B9)
-        x ^= x >> np.uint64(27)
-        x *= np.uint64(0x94D049BB133111EB)
-        x ^= x >> np.uint64(31)
-    return ((x >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)).reshape(shape)
-
-
 def network(cls, name):
     m = json.load(open(f"{golden}/core/{name}.manifest.json"))
     net = cls(CLIPTextConfig(**m["config"])) if cls is CLIPTextModel else cls(**m["config"])

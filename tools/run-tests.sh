@@ -103,6 +103,7 @@ for kind in unit ops; do
     done
 done
 over_fixtures golden tests/golden/golden.c core
+run "golden tests/golden/core, training options" "$build/tests/golden" tests/golden/core train_options
 over_fixtures e2e tests/e2e/e2e.c pipelines
 run "golden tests/golden/sd2/core" "$build/tests/golden" tests/golden/sd2/core text_encoder controlnet unet
 run "e2e tests/golden/sd2/pipelines" "$build/tests/e2e" tests/golden/sd2/pipelines

@@ -74,3 +74,23 @@ cn_status cn_format(cn_ctx *ctx, char *out, size_t cap, const char *fmt, ...)
                    "path or text too long: \"%.60s...\" needs %d bytes, at most %zu fit",
                    cap ? out : "", n, cap ? cap - 1 : 0);
 }
+
+cn_status cn_word_find(cn_ctx *ctx, const char *option, const char *word, const char *const *words,
+                       size_t n, int *out)
+{
+    cn_str all = {0};
+    *out = 0;
+    if (!word) return CN_OK;
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(word, words[i]) == 0) {
+            cn_str_free(&all);
+            *out = (int)i;
+            return CN_OK;
+        }
+        cn_str_addf(&all, "%s%s", i ? ", " : "", words[i]);
+    }
+    const cn_status s = cn_fail(ctx, CN_EINVAL, "--%s %s is unknown; there are %s", option, word,
+                                all.data ? all.data : "others");
+    cn_str_free(&all);
+    return s;
+}

@@ -36,6 +36,18 @@ enum {
     OPT_UNLOCK_AFTER,
     OPT_PRECISION,
     OPT_SEED,
+    OPT_H_OBJECTIVE,
+    OPT_LOSS,
+    OPT_HUBER_SCHEDULE,
+    OPT_HUBER_C,
+    OPT_SNR_GAMMA,
+    OPT_SNR_ALIAS,
+    OPT_NOISE_OFFSET,
+    OPT_PREDICTION,
+    OPT_ZERO_SNR,
+    OPT_ZERO_SNR_ALIAS,
+    OPT_MIN_TIMESTEP,
+    OPT_MAX_TIMESTEP,
     OPT_H_OPTIMIZER,
     OPT_LR,
     OPT_SCHEDULER,
@@ -114,6 +126,22 @@ static const cli_option options[] = {
     [OPT_PRECISION] = {"mixed-precision", 0, "no|bf16",
                        "bf16: products in bfloat16, trained weights in F32 (no)"},
     [OPT_SEED] = {"seed", 0, "N", "(0)"},
+    [OPT_H_OBJECTIVE] = {NULL, 0, NULL, "Loss and noise"},
+    [OPT_LOSS] = {"loss-type", 0, "NAME", "l2, l1, huber or smooth_l1 (l2)"},
+    [OPT_HUBER_SCHEDULE] =
+        {"huber-schedule", 0, "NAME",
+         "of the last two's c over the timesteps: snr,\nexponential, constant (snr)"},
+    [OPT_HUBER_C] = {"huber-c", 0, "X", "where they turn linear, at much noise (0.1)"},
+    [OPT_SNR_GAMMA] = {"snr-gamma", 0, "X", "min-SNR weighting of timesteps, 5 in its paper"},
+    [OPT_SNR_ALIAS] = {"min-snr-gamma", 0, "X", NULL},
+    [OPT_NOISE_OFFSET] = {"noise-offset", 0, "X",
+                          "shift each channel's noise, by 0.05 for instance"},
+    [OPT_PREDICTION] = {"prediction-type", 0, "NAME",
+                        "epsilon or v_prediction (what the base was trained for)"},
+    [OPT_ZERO_SNR] = {"rescale-betas-zero-snr", 0, NULL, "make the last timestep noise alone"},
+    [OPT_ZERO_SNR_ALIAS] = {"zero-terminal-snr", 0, NULL, NULL},
+    [OPT_MIN_TIMESTEP] = {"min-timestep", 0, "T", "draw timesteps from here (0)"},
+    [OPT_MAX_TIMESTEP] = {"max-timestep", 0, "T", "to below here (all)"},
     [OPT_H_OPTIMIZER] = {NULL, 0, NULL, "Optimizer (AdamW)"},
     [OPT_LR] = {"learning-rate", 0, "X", "(5e-6)"},
     [OPT_SCHEDULER] = {"lr-scheduler", 0, "NAME",
@@ -208,6 +236,12 @@ static bool parse_number(const cli_parser *p, int id, cn_train_options *o)
     case OPT_EPOCHS: return cli_int(p, id, 1, 1000000000, &o->num_train_epochs);
     case OPT_RECONNECT: return cli_int(p, id, 0, most, &o->reconnect_after);
     case OPT_UNLOCK_AFTER: return cli_int(p, id, 0, most, &o->unlock_after);
+    case OPT_HUBER_C: return cli_number(p, id, 1e-6, 1, &o->huber_c);
+    case OPT_SNR_GAMMA:
+    case OPT_SNR_ALIAS: return cli_number(p, id, 0, 1e6, &o->snr_gamma);
+    case OPT_NOISE_OFFSET: return cli_number(p, id, 0, 10, &o->noise_offset);
+    case OPT_MIN_TIMESTEP: return cli_int(p, id, 0, 100000, &o->min_timestep);
+    case OPT_MAX_TIMESTEP: return cli_int(p, id, 1, 100000, &o->max_timestep);
     case OPT_EMPTY: return cli_number(p, id, 0, 1, &o->proportion_empty_prompts);
     case OPT_SEED: return cli_uint64(p, id, &o->seed);
     case OPT_LR: return cli_number(p, id, 0, 1000, &o->learning_rate);
@@ -237,6 +271,17 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     int64_t n = 0;
     switch (id) {
     case OPT_ONLY_MID: r->o.only_mid_control = true; return true;
+    case OPT_LOSS:
+        r->o.loss_type = p->value;
+        return cli_one_of(p, id, (const char *const[]){"l2", "l1", "huber", "smooth_l1", NULL});
+    case OPT_HUBER_SCHEDULE:
+        r->o.huber_schedule = p->value;
+        return cli_one_of(p, id, (const char *const[]){"snr", "exponential", "constant", NULL});
+    case OPT_PREDICTION:
+        r->o.prediction = p->value[0] == 'v' ? "v" : "epsilon";
+        return cli_one_of(p, id, (const char *const[]){"epsilon", "v_prediction", "v", NULL});
+    case OPT_ZERO_SNR:
+    case OPT_ZERO_SNR_ALIAS: r->o.rescale_betas_zero_snr = true; return true;
     case OPT_EMA: r->o.use_ema = true; return true;
     case OPT_8BIT: r->o.use_8bit_adam = true; return true;
     case OPT_CACHE:

@@ -74,7 +74,7 @@ static int64_t context_elements(const cn_cache *c)
 
 size_t cn_pass_bytes(int64_t latent, int64_t context, int64_t pixels)
 {
-    return (size_t)(2 * latent + context + 1) * sizeof(float) + (size_t)pixels * 3;
+    return (size_t)(2 * latent + context + 3) * sizeof(float) + (size_t)pixels * 3;
 }
 
 cn_status cn_pass_create(cn_ctx *ctx, const cn_cache *c, int64_t batch, cn_pass *out)
@@ -84,9 +84,10 @@ cn_status cn_pass_create(cn_ctx *ctx, const cn_cache *c, int64_t batch, cn_pass 
     out->x = cn_alloc_array(ctx, n, sizeof(float));
     out->target = cn_alloc_array(ctx, n, sizeof(float));
     out->t = cn_alloc_array(ctx, (size_t)batch, sizeof(float));
+    out->per = cn_alloc_array(ctx, 2 * (size_t)batch, sizeof(float));
     out->context = cn_alloc_array(ctx, (size_t)(batch * context_elements(c)), sizeof(float));
     out->condition = cn_alloc_array(ctx, (size_t)(batch * c->width * c->height), 3);
-    if (out->x && out->target && out->t && out->context && out->condition) return CN_OK;
+    if (out->x && out->target && out->t && out->per && out->context && out->condition) return CN_OK;
     cn_pass_free(out);
     return CN_ENOMEM;
 }
@@ -96,6 +97,7 @@ void cn_pass_free(cn_pass *p)
     cn_free(p->x);
     cn_free(p->target);
     cn_free(p->t);
+    cn_free(p->per);
     cn_free(p->context);
     cn_free(p->condition);
     *p = (cn_pass){0};
@@ -115,6 +117,7 @@ void cn_pass_put(const cn_pass *p, int64_t from, cn_stepgraph *g, int64_t to)
     put(g, g->x, p->x + from * latent, to);
     put(g, g->target, p->target + from * latent, to);
     put(g, g->t, p->t + from, to);
+    if (g->per) put(g, g->per, p->per + 2 * from, to);
     put(g, g->context, p->context + from * context, to);
     float *condition = g->condition ? cn_plan_data(g->plan, g->condition) : NULL;
     if (!condition) return;
@@ -185,6 +188,7 @@ static cn_status make(cn_batcher *b, const cn_sample *sample, cn_pass *p, int64_
 {
     const cn_cache *c = b->o.cache;
     const cn_schedule *schedule = b->o.schedule;
+    const cn_objective *o = b->o.objective;
     const int64_t n = latent_elements(c);
     float *x = p->x + i * n, *target = p->target + i * n;
     cn_rng r;
@@ -193,6 +197,8 @@ static cn_status make(cn_batcher *b, const cn_sample *sample, cn_pass *p, int64_
                          b->moments));
     sample_latent(b, &r);
     cn_rng_normal(&r, b->noise, n);
+    if (o) cn_objective_shift(o, &r, b->noise, c->latent_h * c->latent_w, c->latent_c);
+    if (o) cn_objective_weigh(o, schedule, sample->timestep, p->per + 2 * i);
     cn_schedule_add_noise(schedule, sample->timestep, b->latent, b->noise, x, n);
     if (schedule->config.v_prediction)
         cn_schedule_velocity(schedule, sample->timestep, b->latent, b->noise, target, n);

@@ -11,6 +11,7 @@
 #include "diffuse/schedule.h"
 #include "train/cache.h"
 #include "train/mirror.h"
+#include "train/objective.h"
 #include "train/stepgraph.h"
 
 typedef struct cn_sample {
@@ -38,6 +39,7 @@ typedef struct cn_pass {
     int64_t batch;
     float *x, *target;  /* [n,h,w,c] */
     float *t, *context; /* [n], [n,L,D] */
+    float *per;         /* [n,2] how each counts */
     uint8_t *condition; /* [n,H,W,3] */
     char warning[512];  /* of pairs that were left out; "" */
 } cn_pass;
@@ -53,6 +55,7 @@ typedef struct cn_batcher_options {
     const cn_dataset
         *data; /* that the cache is of: conditions are decoded whenever they are wanted */
     const cn_schedule *schedule;
+    const cn_objective *objective; /* NULL: plain noise, all timesteps, every sample counts alike */
     float scaling_factor;
     /* A pair that can't be read is named and the next one of first..first+count takes its place; else it is
      * an error. */

@@ -133,6 +133,7 @@ static cn_batcher_options batcher_options(const cn_trainer *t)
     return (cn_batcher_options){.cache = t->cache,
                                 .data = t->data,
                                 .schedule = t->schedule,
+                                .objective = &t->objective,
                                 .scaling_factor = t->base->vae.scaling_factor,
                                 .skip_bad = t->o.skip_bad_data,
                                 .mirror = t->mirror,
@@ -142,6 +143,7 @@ static cn_batcher_options batcher_options(const cn_trainer *t)
 cn_batcher_options cn_trainer_held_options(const cn_trainer *t)
 {
     cn_batcher_options o = batcher_options(t);
+    o.objective = NULL;
     o.cache = t->held_cache;
     o.data = t->held_data ? t->held_data : t->data;
     o.first = t->held_first;

@@ -39,9 +39,13 @@ int64_t cn_loader_passes(int workers)
 static void draw_samples(cn_loader *l, int64_t p, cn_sample *out)
 {
     const cn_loader_options *o = &l->o;
-    for (int64_t i = 0; i < o->batch; i++)
-        out[i] = cn_shuffle_sample(l->shuffle, o->first_sample + p * o->stride + i,
-                                   o->batcher.schedule->n, o->empty_proportion);
+    const cn_objective *of = o->batcher.objective;
+    for (int64_t i = 0; i < o->batch; i++) {
+        out[i] =
+            cn_shuffle_sample(l->shuffle, o->first_sample + p * o->stride + i,
+                              of ? of->timesteps : o->batcher.schedule->n, o->empty_proportion);
+        if (of) out[i].timestep += of->first_timestep;
+    }
 }
 
 static cn_status make_pass(cn_batcher *b, int64_t batch, place *at)

@@ -109,6 +109,8 @@ static cn_status step_on_noise(cn_trainer *t)
     fill_noise(g->plan, g->condition, &rng);
     fill_noise(g->plan, g->target, &rng);
     for (int64_t i = 0; i < g->o.batch; i++) ((float *)cn_plan_data(g->plan, g->t))[i] = 500;
+    for (int64_t i = 0; g->per && i < 2 * g->o.batch; i++)
+        ((float *)cn_plan_data(g->plan, g->per))[i] = 1;
     for (int64_t k = 0; k < passes; k++) {
         if (cn_cancelled(t->ctx)) return cn_fail(t->ctx, CN_ECANCELLED, "interrupted");
         CN_TRY(cn_plan_run(g->plan));

@@ -2,26 +2,16 @@
 #include "train/lr.h"
 
 #include <math.h>
-#include <string.h>
 
 static const char *const names[CN_LR_COUNT] = {"constant", "constant_with_warmup", "linear",
                                                "cosine",   "cosine_with_restarts", "polynomial"};
 
 cn_status cn_lr_kind_find(cn_ctx *ctx, const char *name, cn_lr_kind *out)
 {
-    cn_str all = {0};
-    for (int i = 0; i < CN_LR_COUNT; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            cn_str_free(&all);
-            *out = (cn_lr_kind)i;
-            return CN_OK;
-        }
-        cn_str_addf(&all, "%s%s", i ? ", " : "", names[i]);
-    }
-    cn_status s = cn_fail(ctx, CN_EINVAL, "--lr-scheduler %s is unknown; there are %s", name,
-                          all.data ? all.data : "others");
-    cn_str_free(&all);
-    return s;
+    int i;
+    CN_TRY(cn_word_find(ctx, "lr-scheduler", name, names, CN_LR_COUNT, &i));
+    *out = (cn_lr_kind)i;
+    return CN_OK;
 }
 
 static double polynomial(const cn_lr *lr, double progress)

@@ -75,6 +75,8 @@ cn_status cn_trainer_make_step(cn_trainer *t, const cn_train_options *o, cn_phas
                                      .control = true,
                                      .only_mid = phase.only_mid,
                                      .gradients = true,
+                                     .loss = t->objective.loss,
+                                     .weighted = cn_objective_weighs(&t->objective),
                                      .checkpointed = recomputed};
     cn_params_set_trainable(unet, phase.unlock != CN_UNLOCK_NONE);
     return cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, unet, control, &so, out);
@@ -111,6 +113,8 @@ static cn_status count_validation(cn_trainer *t, const networks *n, size_t *byte
     cn_plan_info info;
     so.gradients = false;
     so.only_mid = false;
+    so.loss = CN_LOSS_MSE;
+    so.weighted = false;
     const cn_draw_spec spec = cn_trainer_draw_spec(t, n->unet, n->control);
     cn_status s = cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, n->unet,
                                       n->control, &so, &measure);

@@ -7,14 +7,10 @@ static const char *const words[] = {"none", "decoder", "all"};
 
 cn_status cn_unlock_find(cn_ctx *ctx, const char *word, cn_unlock *out)
 {
-    *out = CN_UNLOCK_NONE;
-    if (!word) return CN_OK;
-    for (size_t i = 0; i < CN_COUNT(words); i++) {
-        if (strcmp(word, words[i]) != 0) continue;
-        *out = (cn_unlock)i;
-        return CN_OK;
-    }
-    return cn_fail(ctx, CN_EINVAL, "--unlock %s: none, decoder or all is possible", word);
+    int i;
+    CN_TRY(cn_word_find(ctx, "unlock", word, words, CN_COUNT(words), &i));
+    *out = (cn_unlock)i;
+    return CN_OK;
 }
 
 const char *cn_unlock_word(cn_unlock unlock)

@@ -18,6 +18,7 @@ static void make_inputs(cn_stepgraph *s, const cn_unet_config *u)
     s->context =
         cn_input(g, "context", CN_F32, 3, (int64_t[]){o->batch, o->tokens, u->context_dim}, false);
     s->target = cn_input4(g, "target", o->batch, o->latent_h, o->latent_w, u->out_channels);
+    if (o->weighted) s->per = cn_input(g, "weights", CN_F32, 2, (int64_t[]){o->batch, 2}, false);
     if (o->control) s->condition = cn_input4(g, "condition", o->batch, o->height, o->width, 3);
 }
 
@@ -35,7 +36,8 @@ static cn_status build(cn_stepgraph *s, const cn_unet_config *u, const cn_contro
     }
     cn_graph_use(g, unet);
     s->prediction = cn_unet_build(g, u, s->x, s->t, s->context, s->o.control ? &r : NULL);
-    s->loss = cn_loss_node(g, CN_LOSS_MSE, s->prediction, s->target);
+    s->loss = s->per ? cn_loss_weighted(g, s->o.loss, s->prediction, s->target, s->per)
+                     : cn_loss_node(g, s->o.loss, s->prediction, s->target);
     if (s->o.gradients) s->segments = cn_graph_checkpoint_best(g, s->o.checkpointed);
     return s->o.gradients ? cn_graph_backward(g, s->loss) : cn_graph_status(g);
 }

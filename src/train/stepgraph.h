@@ -17,6 +17,8 @@ typedef struct cn_stepgraph_options {
     bool control;  /* false: the UNet alone */
     bool only_mid; /* the paper's small-scale strategy: no residual reaches the decoder's skips */
     bool gradients;
+    cn_loss loss;
+    bool weighted; /* each sample with its own weight and Huber c */
     int checkpointed; /* blocks whose values the backward pass computes again, the most worthwhile first */
 } cn_stepgraph_options;
 
@@ -25,6 +27,7 @@ typedef struct cn_stepgraph {
     cn_graph *g;
     cn_plan *plan;
     cn_node *x, *t, *context, *condition, *target; /* inputs; condition NULL without control */
+    cn_node *per;                                  /* [N,2] weight and c, NULL unless weighted */
     cn_node *prediction, *loss;
     int segments; /* blocks that could be checkpointed */
 } cn_stepgraph;

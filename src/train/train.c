@@ -72,6 +72,11 @@ static cn_status check_options(cn_ctx *ctx, const cn_train_options *o)
         {"max-grad-norm", o->max_grad_norm, 0, 1e30},
         {"reconnect-after", (double)o->reconnect_after, 0, 1e12},
         {"unlock-after", (double)o->unlock_after, 0, 1e12},
+        {"huber-c", o->huber_c, 1e-6, 1},
+        {"snr-gamma", o->snr_gamma, 0, 1e6},
+        {"noise-offset", o->noise_offset, 0, 10},
+        {"min-timestep", (double)o->min_timestep, 0, 1e6},
+        {"max-timestep", (double)o->max_timestep, 0, 1e6},
         {"proportion-empty-prompts", o->proportion_empty_prompts, 0, 1},
         {"checkpointing-steps", (double)o->checkpointing_steps, 0, 1e12},
         {"checkpoints-total-limit", (double)o->checkpoints_total_limit, 0, 1e9},
@@ -178,8 +183,11 @@ static cn_status open_files(cn_trainer *t)
     CN_TRY(t->o.controlnet ? given_config(t) : fresh_config(t->ctx, t->base, &t->config));
     CN_TRY(cn_trainer_open_data(t));
     CN_TRY(cn_backend_cpu_create(t->ctx, &t->be));
+    if (t->o.prediction) CN_TRY(cn_base_set_prediction(t->ctx, t->base, t->o.prediction));
     CN_TRY(cn_base_settle_prediction(t->ctx, t->base, t->be));
+    if (t->o.rescale_betas_zero_snr) t->base->schedule.zero_snr = true;
     CN_TRY(cn_schedule_create(t->ctx, &t->base->schedule, &t->schedule));
+    CN_TRY(cn_objective_find(t->ctx, &t->o, t->schedule, &t->objective));
     if (t->o.resume_from_checkpoint) {
         CN_TRY(cn_checkpoint_find(t->ctx, t->o.output_dir, t->o.resume_from_checkpoint,
                                   t->resume_path, &t->state));

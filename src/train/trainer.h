@@ -53,6 +53,7 @@ typedef struct cn_trainer {
     cn_adamw *adamw;
     /* what a step is fed */
     cn_schedule *schedule;
+    cn_objective objective;
     cn_cache *cache, *held_cache; /* held_cache may be cache */
     int64_t held_first;           /* first held-out item in held_cache */
     cn_loader *loader;

@@ -150,6 +150,8 @@ static cn_status measure(cn_validator *v, cn_trainer *t, bool control, double *l
     cn_stepgraph *g = NULL;
     o.control = control;
     o.gradients = false;
+    o.loss = CN_LOSS_MSE;
+    o.weighted = false;
     o.batch = CN_MIN(o.batch, v->n * CN_VALIDATION_TIMES);
     CN_TRY(cn_stepgraph_create(v->ctx, t->be, &t->base->unet, &t->config, t->unet, t->control, &o,
                                &g));

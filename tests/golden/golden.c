@@ -2,7 +2,7 @@
  * against the published modules' values, training, the schedule, torch's generator.
  *
  * Usage: golden DIR [PART...]   PART: text_encoder vae controlnet unet train schedule samplers
- * rng; all by default.
+ * rng; all by default. train_options, by its name alone: make-training-fixtures.py's part of a folder.
  * Prints a line per check and "N passed, N failed"; exits 0 when none failed.
  */
 #include "../support/fixture.h"
@@ -21,6 +21,14 @@
 static cn_status check_training(fixture *f)
 {
     static const char *modes[] = {"seeded", "from_unet", "sd_unlocked", "only_mid"};
+    for (size_t i = 0; i < CN_COUNT(modes); i++) CN_TRY(golden_train(f, modes[i]));
+    return CN_OK;
+}
+
+/* make-training-fixtures.py's, which only the repository's folder has. */
+static cn_status check_training_options(fixture *f)
+{
+    static const char *modes[] = {"batch3_min_snr", "batch1_joint_huber", "v_zero_snr_smooth_l1"};
     for (size_t i = 0; i < CN_COUNT(modes); i++) CN_TRY(golden_train(f, modes[i]));
     return CN_OK;
 }
@@ -186,23 +194,25 @@ static cn_status check_samplers(fixture *f)
 static const struct {
     const char *name;
     cn_status (*check)(fixture *f);
+    bool by_name; /* only when asked for */
 } PARTS[] = {
-    {"text_encoder", golden_text_encoder},
-    {"vae", golden_vae},
-    {"controlnet", golden_controlnet},
-    {"unet", golden_unet},
-    {"bf16", golden_bf16},
-    {"train", check_training},
-    {"schedule", check_schedule},
-    {"samplers", check_samplers},
-    {"rng", check_rng},
+    {"text_encoder", golden_text_encoder, false},
+    {"vae", golden_vae, false},
+    {"controlnet", golden_controlnet, false},
+    {"unet", golden_unet, false},
+    {"bf16", golden_bf16, false},
+    {"train", check_training, false},
+    {"train_options", check_training_options, true},
+    {"schedule", check_schedule, false},
+    {"samplers", check_samplers, false},
+    {"rng", check_rng, false},
 };
 
-static bool asked(int argc, char **argv, const char *part)
+static bool asked(int argc, char **argv, const char *part, bool by_name)
 {
     for (int i = 2; i < argc; i++)
         if (strcmp(argv[i], part) == 0) return true;
-    return argc <= 2;
+    return argc <= 2 && !by_name;
 }
 
 static cn_status read_salt(fixture *f)
@@ -228,7 +238,7 @@ int main(int argc, char **argv)
     }
     if (report_status(&f.report, "versions.json", f.env.ctx, read_salt(&f)))
         for (size_t i = 0; i < CN_COUNT(PARTS); i++)
-            if (asked(argc, argv, PARTS[i].name))
+            if (asked(argc, argv, PARTS[i].name, PARTS[i].by_name))
                 report_status(&f.report, PARTS[i].name, f.env.ctx, PARTS[i].check(&f));
     test_env_close(&f.env);
     return report_end(&f.report);

@@ -52,6 +52,65 @@ static const op_family MSE = {"mse",     describe_loss, build_mse,
 static const op_family L1 = {"l1",     describe_loss, build_l1,
                              naive_l1, LOSS_CASES,    CN_COUNT(LOSS_CASES)};
 
+/* Each sample with a weight and a c of its own. */
+static void describe_weighted(const op_case *c, op_operand *o, op_operand *result)
+{
+    describe_loss(c, o, result);
+    o[2] = (op_operand){OP_INPUT, NULL, OP_DIMS(c->N, 2), .offset = 1, .scale = 0.5f};
+}
+
+static cn_node *build_huber(cn_graph *g, const op_case *c, cn_node *const *x)
+{
+    (void)c;
+    return cn_loss_weighted(g, CN_LOSS_HUBER, x[0], x[1], x[2]);
+}
+
+static cn_node *build_smooth_l1(cn_graph *g, const op_case *c, cn_node *const *x)
+{
+    (void)c;
+    return cn_loss_weighted(g, CN_LOSS_SMOOTH_L1, x[0], x[1], x[2]);
+}
+
+static cn_node *build_weighted_mse(cn_graph *g, const op_case *c, cn_node *const *x)
+{
+    (void)c;
+    return cn_loss_weighted(g, CN_LOSS_MSE, x[0], x[1], x[2]);
+}
+
+static void naive_weighted(const op_case *c, double *const *x, double *y, cn_loss kind)
+{
+    const int64_t each = positions(c) * c->C;
+    *y = 0;
+    for (int64_t i = 0; i < c->N * each; i++) {
+        const double weight = x[2][2 * (i / each)], k = x[2][2 * (i / each) + 1];
+        const double d = x[0][i] - x[1][i], soft = 2 * (sqrt(d * d + k * k) - k);
+        const double loss = kind == CN_LOSS_MSE ? d * d : kind == CN_LOSS_HUBER ? k * soft : soft;
+        *y += weight * loss / (double)(c->N * each);
+    }
+}
+
+static void naive_huber(const op_case *c, double *const *x, double *y)
+{
+    naive_weighted(c, x, y, CN_LOSS_HUBER);
+}
+
+static void naive_smooth_l1(const op_case *c, double *const *x, double *y)
+{
+    naive_weighted(c, x, y, CN_LOSS_SMOOTH_L1);
+}
+
+static void naive_weighted_mse(const op_case *c, double *const *x, double *y)
+{
+    naive_weighted(c, x, y, CN_LOSS_MSE);
+}
+
+static const op_family HUBER = {"huber",     describe_weighted, build_huber,
+                                naive_huber, LOSS_CASES,        CN_COUNT(LOSS_CASES)};
+static const op_family SMOOTH_L1 = {"smooth_l1",     describe_weighted, build_smooth_l1,
+                                    naive_smooth_l1, LOSS_CASES,        CN_COUNT(LOSS_CASES)};
+static const op_family WEIGHTED = {"weighted mse",     describe_weighted, build_weighted_mse,
+                                   naive_weighted_mse, LOSS_CASES,        CN_COUNT(LOSS_CASES)};
+
 static void describe_kl(const op_case *c, op_operand *o, op_operand *result)
 {
     o[0] = (op_operand){OP_TENSOR, NULL, OP_DIMS(c->N, c->H, c->W, 2 * c->C), .scale = 1.5f};
@@ -116,4 +175,4 @@ static const op_case GAUSS_CASES[] = {
 static const op_family GAUSS = {"gauss_sample", describe_gauss, build_gauss,
                                 naive_gauss,    GAUSS_CASES,    CN_COUNT(GAUSS_CASES)};
 
-OP_FAMILIES(&MSE, &L1, &KL, &GAUSS)
+OP_FAMILIES(&MSE, &L1, &HUBER, &SMOOTH_L1, &WEIGHTED, &KL, &GAUSS)

@@ -14,6 +14,7 @@
 #include "model/config_io.h"
 #include "model/nets.h"
 #include "model/weights.h"
+#include "train/objective.h"
 #include "train/optimizer.h"
 
 #include <math.h>
@@ -44,9 +45,10 @@ typedef struct trainer {
     cn_params *control, *unet;
     cn_graph *g;
     cn_plan *plan;
-    cn_node *x, *t, *context, *condition, *noise, *loss;
+    cn_node *x, *t, *context, *condition, *target, *per, *loss;
     cn_tensors *text;
     cn_schedule *schedule;
+    cn_objective objective;
     cn_adamw *optimizer;
     learner *list;
     int64_t n;
@@ -56,6 +58,13 @@ static bool learns_in_decoder(const char *name)
 {
     return !strncmp(name, "up_blocks.", 10) || !strncmp(name, "conv_norm_out.", 14) ||
            !strncmp(name, "conv_out.", 9);
+}
+
+/* Whether the UNet's parameter is trained too. */
+static bool learns_in_base(const trainer *t, const char *name)
+{
+    return strcmp(cn_json_str(t->want, "unlock", "none"), "all") == 0 ||
+           (strcmp(t->mode, "sd_unlocked") == 0 && learns_in_decoder(name));
 }
 
 static bool seeded_hint(const char *name)
@@ -72,7 +81,8 @@ static cn_status shapes(const trainer *t, int64_t *N, int64_t *side, int64_t *to
     const json_t *config = json_object_get(t->manifest[1], "config");
     if (!c || c->ndim != 3)
         return cn_fail(t->f->env.ctx, CN_EMISMATCH, "no last_hidden_state [N,L,C]");
-    *N = c->shape[0];
+    *N = (int64_t)json_array_size(json_array_get(json_object_get(t->want, "timesteps"), 0));
+    if (!*N) *N = c->shape[0]; /* make_fixtures.py's own */
     *tokens = c->shape[1];
     *width = c->shape[2];
     return cn_json_need_int(t->f->env.ctx, config, "sample_size", side);
@@ -95,7 +105,8 @@ static cn_status build(trainer *t)
     t->t = cn_input(t->g, "t", CN_F32, 1, &N, false);
     t->context = cn_input(t->g, "ctx", CN_F32, 3, (int64_t[]){N, tokens, width}, false);
     t->condition = cn_input4(t->g, "cond", N, side * up, side * up, cc.condition_channels);
-    t->noise = cn_input4(t->g, "noise", N, side, side, uc.out_channels);
+    t->target = cn_input4(t->g, "target", N, side, side, uc.out_channels);
+    t->per = cn_input(t->g, "per", CN_F32, 2, (int64_t[]){N, 2}, false);
     cn_graph_use(t->g, t->control);
     cn_residuals r;
     cn_node *hint = cn_controlnet_hint_build(t->g, &cc, t->condition);
@@ -103,7 +114,9 @@ static cn_status build(trainer *t)
     for (int i = 0; !strcmp(t->mode, "only_mid") && i < r.n; i++) r.down[i] = NULL;
     cn_graph_use(t->g, t->unet);
     cn_node *y = cn_unet_build(t->g, &uc, t->x, t->t, t->context, &r);
-    t->loss = cn_loss_node(t->g, CN_LOSS_MSE, y, t->noise);
+    t->loss = cn_objective_weighs(&t->objective)
+                  ? cn_loss_weighted(t->g, t->objective.loss, y, t->target, t->per)
+                  : cn_loss_node(t->g, t->objective.loss, y, t->target);
     return cn_graph_status(t->g);
 }
 
@@ -112,9 +125,9 @@ static cn_status derive(trainer *t)
 {
     CN_TRY(build(t));
     cn_params_set_trainable(t->control, true);
-    for (int64_t i = 0; !strcmp(t->mode, "sd_unlocked") && i < cn_params_count(t->unet); i++) {
+    for (int64_t i = 0; i < cn_params_count(t->unet); i++) {
         cn_param *q = cn_params_at(t->unet, i);
-        q->trainable = learns_in_decoder(q->diffusers_name);
+        q->trainable = learns_in_base(t, q->diffusers_name);
     }
     CN_TRY(build(t));
     CN_TRY(cn_graph_backward(t->g, t->loss));
@@ -194,37 +207,70 @@ static double deviation(digest got, digest want, int64_t n, double slack)
 
 /* --- one step ----------------------------------------------------------------------------------- */
 
-/* train.latent.K, train.noise.K and train.cond.K, and the timesteps, of make_fixtures.py. */
+/* Step k's timesteps; those of make_fixtures.py where the file has none. */
+static cn_status get_timesteps(trainer *t, int k, int64_t N, float *out)
+{
+    static const float own[3][2] = {{10, 500}, {999, 0}, {250, 750}};
+    const json_t *given = json_array_get(json_object_get(t->want, "timesteps"), (size_t)k);
+    if (!given && (N != 2 || k >= 3))
+        return cn_fail(t->f->env.ctx, CN_EMISMATCH,
+                       "step %d with a batch of %lld: the script has 3 steps with 2", k,
+                       (long long)N);
+    for (int64_t i = 0; i < N; i++)
+        out[i] = given ? (float)json_integer_value(json_array_get(given, (size_t)i)) : own[k][i];
+    return CN_OK;
+}
+
+/* The seeded text's rows in turn. */
+static cn_status set_context(trainer *t)
+{
+    const cn_tensor_info *info = cn_tensors_find(t->text, "last_hidden_state");
+    const int64_t N = t->context->shape[0], each = cn_node_elements(t->context) / N;
+    float *rows = floats(info->elements), *context = floats(N * each);
+    cn_status s = cn_tensors_read(t->f->env.ctx, t->text, info, rows);
+    for (int64_t i = 0; i < N; i++)
+        memcpy(context + i * each, rows + i % info->shape[0] * each, (size_t)each * sizeof *rows);
+    if (s == CN_OK) s = cn_plan_set(t->plan, t->context, context);
+    free(rows);
+    free(context);
+    return s;
+}
+
+/* train.latent.K, train.noise.K and train.cond.K of make_fixtures.py. */
 static cn_status set_inputs(trainer *t, int k)
 {
-    static const float timesteps[3][2] = {{10, 500}, {999, 0}, {250, 750}};
     fixture *f = t->f;
-    int64_t n = cn_node_elements(t->x), pixels = cn_node_elements(t->condition), N = t->x->shape[0];
-    if (N != 2 || k >= 3)
-        return cn_fail(f->env.ctx, CN_EMISMATCH,
-                       "step %d with a batch of %lld: the script has 3 "
-                       "steps with 2",
-                       k, (long long)N);
+    const int64_t n = cn_node_elements(t->x), pixels = cn_node_elements(t->condition);
+    const int64_t N = t->x->shape[0], each = n / N;
     float *latent = floats(n), *noise = floats(n), *noisy = floats(n), *cond = floats(pixels);
+    float *timesteps = floats(N), *per = floats(2 * N);
     char name[32];
+    cn_status s = get_timesteps(t, k, N, timesteps);
     snprintf(name, sizeof name, "train.latent.%d", k);
     fixture_normal(f, name, n, latent);
     snprintf(name, sizeof name, "train.noise.%d", k);
     fixture_normal(f, name, n, noise);
     snprintf(name, sizeof name, "train.cond.%d", k);
     fixture_uniform(f, name, pixels, cond);
-    for (int64_t i = 0, each = n / N; i < N; i++)
-        cn_schedule_add_noise(t->schedule, (int)timesteps[k][i], latent + i * each,
-                              noise + i * each, noisy + i * each, each);
-    cn_status s = fixture_set_nchw(f, t->plan, t->x, noisy);
-    if (s == CN_OK) s = fixture_set_nchw(f, t->plan, t->noise, noise);
+    for (int64_t i = 0; i < N && s == CN_OK; i++) {
+        const int at = (int)timesteps[i];
+        float *x = latent + i * each, *e = noise + i * each;
+        cn_schedule_add_noise(t->schedule, at, x, e, noisy + i * each, each);
+        if (t->schedule->config.v_prediction) cn_schedule_velocity(t->schedule, at, x, e, e, each);
+        cn_objective_weigh(&t->objective, t->schedule, at, per + 2 * i);
+    }
+    if (s == CN_OK) s = fixture_set_nchw(f, t->plan, t->x, noisy);
+    if (s == CN_OK) s = fixture_set_nchw(f, t->plan, t->target, noise);
     if (s == CN_OK) s = fixture_set_nchw(f, t->plan, t->condition, cond);
-    if (s == CN_OK) s = cn_plan_set(t->plan, t->t, timesteps[k]);
-    if (s == CN_OK) s = fixture_set(f, t->plan, t->context, t->text, "last_hidden_state");
+    if (s == CN_OK) s = cn_plan_set(t->plan, t->t, timesteps);
+    if (s == CN_OK) s = cn_plan_set(t->plan, t->per, per);
+    if (s == CN_OK) s = set_context(t);
     free(latent);
     free(noise);
     free(noisy);
     free(cond);
+    free(timesteps);
+    free(per);
     return s;
 }
 
@@ -373,6 +419,23 @@ static cn_status open_optimizer(trainer *t)
     return s;
 }
 
+/* What the file says of loss and noise, as a run's options. */
+static cn_status open_objective(trainer *t)
+{
+    cn_train_options o;
+    cn_schedule_config c;
+    cn_schedule_config_default(&c);
+    c.v_prediction = strcmp(cn_json_str(t->want, "prediction", "epsilon"), "v") == 0;
+    c.zero_snr = cn_json_bool(t->want, "rescale_betas_zero_snr", false);
+    CN_TRY(cn_schedule_create(t->f->env.ctx, &c, &t->schedule));
+    cn_train_options_default(&o);
+    o.loss_type = cn_json_str(t->want, "loss_type", NULL);
+    o.huber_schedule = cn_json_str(t->want, "huber_schedule", NULL);
+    o.huber_c = cn_json_number(t->want, "huber_c", o.huber_c);
+    o.snr_gamma = cn_json_number(t->want, "snr_gamma", 0);
+    return cn_objective_find(t->f->env.ctx, &o, t->schedule, &t->objective);
+}
+
 static cn_status open_trainer(trainer *t)
 {
     fixture *f = t->f;
@@ -384,15 +447,13 @@ static cn_status open_trainer(trainer *t)
     CN_TRY(fixture_tensors(f, "text_encoder", &t->text));
     CN_TRY(cn_params_create(f->env.ctx, "controlnet", &t->control));
     CN_TRY(cn_params_create(f->env.ctx, "unet", &t->unet));
+    CN_TRY(open_objective(t));
     CN_TRY(derive(t));
     CN_TRY(fill(t));
     int64_t n = cn_params_count(t->control) + cn_params_count(t->unet);
     t->list = test_alloc((size_t)n * sizeof *t->list);
     CN_TRY(add_learners(t, t->control, ""));
     CN_TRY(add_learners(t, t->unet, "unet:"));
-    cn_schedule_config c;
-    cn_schedule_config_default(&c);
-    CN_TRY(cn_schedule_create(f->env.ctx, &c, &t->schedule));
     return open_optimizer(t);
 }
 

@@ -276,6 +276,29 @@ static void resuming_gives_the_same_bytes(void **state)
     refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "no such folder");
 }
 
+/* Loss and noise change what is learned, and resuming stays exact. */
+static void objectives_resume_exactly(void **state)
+{
+    (void)state;
+    char plain[256], whole[256];
+    check_resuming("plain-l2", options_for(NULL), plain);
+    cn_train_options o = options_for(NULL);
+    o.loss_type = "huber";
+    o.snr_gamma = 5;
+    o.noise_offset = 0.1;
+    o.min_timestep = 100;
+    o.use_ema = true;
+    o.gradient_accumulation_steps = 2;
+    check_resuming("huber", o, whole);
+    assert_false(same_file(plain, whole, "control.safetensors"));
+    o = options_for(NULL);
+    o.loss_type = "l1";
+    o.prediction = "v";
+    o.rescale_betas_zero_snr = true;
+    check_resuming("v-zero-snr", o, whole);
+    assert_false(same_file(plain, whole, "control.safetensors"));
+}
+
 /* --- strategies ----------------------------------------------------------------------------------- */
 
 /* The links join with weights of 0 and learn from then on; the border may fall on a checkpoint. */
@@ -577,6 +600,7 @@ int main(void)
         cmocka_unit_test(accumulation_is_a_larger_batch),
         cmocka_unit_test(only_mid_leaves_the_links_silent),
         cmocka_unit_test(resuming_gives_the_same_bytes),
+        cmocka_unit_test(objectives_resume_exactly),
         cmocka_unit_test(links_join_in_the_same_run),
         cmocka_unit_test(the_base_is_unlocked_and_saved),
         cmocka_unit_test(unlocking_later_changes_nothing_before),
