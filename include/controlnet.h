@@ -219,9 +219,13 @@ typedef struct cn_train_progress {
     size_t resident_bytes; /* memory of the process now */
 } cn_train_progress;
 
+enum { CN_TRAIN_BANDS = 4 };
+
 typedef struct cn_train_validation {
     int64_t step;
-    double loss_with, loss_without;           /* held-out pictures at fixed (t, noise) */
+    double loss_with, loss_without; /* held-out pictures at fixed (t, noise) */
+    /* the same by equal bands of timesteps, from little noise to much */
+    double band_with[CN_TRAIN_BANDS], band_without[CN_TRAIN_BANDS];
     bool has_agreement;                       /* the condition's annotator is known */
     double agreement_with, agreement_without; /* mean edge F1 of drawings and their conditions */
     double zero_conv_rms;                     /* mean over the zero convolutions */
@@ -229,6 +233,7 @@ typedef struct cn_train_validation {
     int64_t learned_at_step;                  /* first step at which it held, -1 for none */
     const char *rule;                         /* in words */
     const char *sheet;                        /* PNG: condition, with control, without, target */
+    const char *advice;                       /* what may help while control isn't learned; NULL */
 } cn_train_validation;
 
 typedef struct cn_dataset_report cn_dataset_report;
@@ -720,6 +725,11 @@ cn_status cn_inspect(cn_ctx *ctx, const char *path, bool json, char **text);
  * the original names. dtype: "f32", "f16" or "bf16". */
 cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out, bool to_single_file,
                      const char *dtype);
+/* A ControlNet that was trained beside from_base for to_base, written as cn_convert does: what it copied from
+ * its base moves by the difference of the two (the reference's tool_transfer_control.py). All of the same
+ * widths, else CN_EMISMATCH. */
+cn_status cn_transfer(cn_ctx *ctx, const char *from_base, const char *to_base, const char *in,
+                      const char *out, bool to_single_file, const char *dtype);
 
 #ifdef __cplusplus
 }

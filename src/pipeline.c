@@ -31,12 +31,25 @@ cn_status cn_inspect(cn_ctx *ctx, const char *path, bool json, char **text)
     return s;
 }
 
+static cn_status find_type(cn_ctx *ctx, const char *dtype, cn_dtype *type)
+{
+    if (cn_weight_type_find(dtype, type)) return CN_OK;
+    return cn_fail(ctx, CN_EINVAL, "element type %.32s: f32, f16 or bf16 is expected", dtype);
+}
+
+cn_status cn_transfer(cn_ctx *ctx, const char *from_base, const char *to_base, const char *in,
+                      const char *out, bool to_single_file, const char *dtype)
+{
+    cn_dtype type;
+    CN_TRY(find_type(ctx, dtype, &type));
+    return cn_weights_transfer(ctx, from_base, to_base, in, out, to_single_file, type);
+}
+
 cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out, bool to_single_file,
                      const char *dtype)
 {
     cn_dtype type;
-    if (!cn_weight_type_find(dtype, &type))
-        return cn_fail(ctx, CN_EINVAL, "element type %.32s: f32, f16 or bf16 is expected", dtype);
+    CN_TRY(find_type(ctx, dtype, &type));
     cn_backend *be = NULL;
     CN_TRY(cn_backend_cpu_create(ctx, &be));
     cn_status s = cn_weights_convert(ctx, be, in, out, to_single_file, type);

@@ -1,10 +1,10 @@
-/* cli_convert.c - controlnet convert: between the published layouts and element types. */
+/* cli_convert.c - controlnet convert: between the published layouts and element types, and from base to base. */
 #include "cli/cli.h"
 #include "cli/commands.h"
 
 #include <string.h>
 
-enum { OPT_HEAD, OPT_TO, OPT_DTYPE };
+enum { OPT_HEAD, OPT_TO, OPT_DTYPE, OPT_TRANSFER };
 
 static const cli_option options[] = {
     [OPT_HEAD] = {NULL, 0, NULL, "Options"},
@@ -12,7 +12,14 @@ static const cli_option options[] = {
                 "diffusers (a folder) or single-file (.safetensors); without it\n"
                 "single-file when OUT ends in .safetensors, else diffusers"},
     [OPT_DTYPE] = {"dtype", 0, "TYPE", "f32, f16 (default) or bf16"},
+    [OPT_TRANSFER] = {"transfer", 0, "FROM TO",
+                      "IN, a ControlNet trained beside base model FROM, for TO"},
 };
+
+typedef struct request {
+    const char *to, *dtype, *from_base, *to_base;
+    const char *paths[2];
+} request;
 
 static bool ends_in(const char *text, const char *end)
 {
@@ -20,37 +27,71 @@ static bool ends_in(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-int cmd_convert(int argc, char **argv)
+/* The word behind --transfer's value, which no parser of options knows to be its second one. */
+static const char *word_behind(const cli_parser *p)
+{
+    for (int i = 1; i + 1 < p->argc; i++)
+        if (p->argv[i] == p->value) return p->argv[i + 1];
+    return NULL;
+}
+
+static bool parse_one(const cli_parser *p, int id, request *r)
 {
     static const char *const layouts[] = {"diffusers", "single-file", NULL};
     static const char *const types[] = {"f32", "f16", "bf16", NULL};
-    cli_parser p = {
-        .command = "convert",
-        .synopsis = "convert IN OUT [--to diffusers|single-file] [--dtype f32|f16|bf16]",
-        .options = options,
-        .n_options = sizeof options / sizeof options[0],
-        .argc = argc,
-        .argv = argv};
-    const char *to = NULL, *dtype = "f16";
-    int id;
-    char **paths;
-    while ((id = cli_next(&p)) >= 0) {
-        if (!cli_one_of(&p, id, id == OPT_TO ? layouts : types)) return CLI_USAGE;
-        if (id == OPT_TO)
-            to = p.value;
-        else
-            dtype = p.value;
+    switch (id) {
+    case OPT_TO: r->to = p->value; return cli_one_of(p, id, layouts);
+    case OPT_DTYPE: r->dtype = p->value; return cli_one_of(p, id, types);
+    default: r->from_base = p->value; r->to_base = word_behind(p);
     }
+    if (r->to_base && r->to_base[0] != '-') return true;
+    cli_usage_error(p, "%s", "--transfer FROM TO: two base models are expected");
+    return false;
+}
+
+/* IN and OUT among the words that are no options' values. */
+static bool take_paths(const cli_parser *p, request *r)
+{
+    char **words;
+    int n = 0;
+    const int count = cli_positional(p, &words);
+    for (int i = 0; i < count; i++) {
+        if (words[i] == r->to_base) continue;
+        if (n < 2) r->paths[n] = words[i];
+        n++;
+    }
+    if (n != 2) cli_usage_error(p, "%s", "IN and OUT are expected");
+    return n == 2;
+}
+
+static cn_status convert(cn_ctx *ctx, const request *r, bool single)
+{
+    if (!r->from_base) return cn_convert(ctx, r->paths[0], r->paths[1], single, r->dtype);
+    return cn_transfer(ctx, r->from_base, r->to_base, r->paths[0], r->paths[1], single, r->dtype);
+}
+
+int cmd_convert(int argc, char **argv)
+{
+    cli_parser p = {.command = "convert",
+                    .synopsis =
+                        "convert IN OUT [--to diffusers|single-file] [--dtype "
+                        "f32|f16|bf16]\n       controlnet convert --transfer FROM TO IN OUT",
+                    .options = options,
+                    .n_options = sizeof options / sizeof options[0],
+                    .argc = argc,
+                    .argv = argv};
+    request r = {.dtype = "f16"};
+    int id;
+    while ((id = cli_next(&p)) >= 0)
+        if (!parse_one(&p, id, &r)) return CLI_USAGE;
     if (id != CLI_END) return cli_exit_status(id);
-    int n = cli_positional(&p, &paths);
-    if (n != 2) return cli_usage_error(&p, "%s", "IN and OUT are expected");
-    bool single = to ? strcmp(to, "single-file") == 0 : ends_in(paths[1], ".safetensors");
-    if (single && !cli_can_write("convert", paths[1])) return CLI_FAILED;
+    if (!take_paths(&p, &r)) return CLI_USAGE;
+    bool single = r.to ? strcmp(r.to, "single-file") == 0 : ends_in(r.paths[1], ".safetensors");
+    if (single && !cli_can_write("convert", r.paths[1])) return CLI_FAILED;
     cn_ctx *ctx = cli_context_create("convert", 0);
     if (!ctx) return CLI_FAILED;
     int status = CLI_DONE;
-    if (cn_convert(ctx, paths[0], paths[1], single, dtype) != CN_OK)
-        status = cli_failed(ctx, "convert");
+    if (convert(ctx, &r, single) != CN_OK) status = cli_failed(ctx, "convert");
     cli_context_destroy(ctx);
     return status;
 }

@@ -73,6 +73,7 @@ enum {
     OPT_ANNOTATOR,
     OPT_SAMPLING,
     OPT_GUIDANCE,
+    OPT_REPORT,
     OPT_H_MACHINE,
     OPT_CACHE,
     OPT_CACHE_TO_DISK,
@@ -171,6 +172,7 @@ static const cli_option options[] = {
                        "\"canny low=50 high=100\" (default: told from the data)"},
     [OPT_SAMPLING] = {"validation-sampling-steps", 0, "N", "of each drawing (20)"},
     [OPT_GUIDANCE] = {"validation-guidance-scale", 0, "X", "of each drawing (7.5)"},
+    [OPT_REPORT] = {"report-to", 0, "tensorboard", "event files for TensorBoard in OUT/logs"},
     [OPT_H_MACHINE] = {NULL, 0, NULL, "Machine"},
     [OPT_CACHE] = {"cache-latents", 0, NULL, "latents and text are always cached"},
     [OPT_CACHE_TO_DISK] = {"cache-latents-to-disk", 0, NULL,
@@ -282,6 +284,9 @@ static bool parse_one(const cli_parser *p, int id, request *r)
         return cli_one_of(p, id, (const char *const[]){"epsilon", "v_prediction", "v", NULL});
     case OPT_ZERO_SNR:
     case OPT_ZERO_SNR_ALIAS: r->o.rescale_betas_zero_snr = true; return true;
+    case OPT_REPORT:
+        r->o.report_to = p->value;
+        return cli_one_of(p, id, (const char *const[]){"none", "tensorboard", NULL});
     case OPT_EMA: r->o.use_ema = true; return true;
     case OPT_8BIT: r->o.use_8bit_adam = true; return true;
     case OPT_CACHE:

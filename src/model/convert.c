@@ -81,6 +81,29 @@ fail:
 
 enum { MAX_NETWORKS = 3 };
 
+/* The UNet of a base model. */
+typedef struct unet_file {
+    cn_base *base;
+    cn_tensors *opened;
+    cn_source source;
+    char path[CN_PATH_BYTES];
+} unet_file;
+
+static void unet_close(unet_file *u)
+{
+    cn_tensors_close(u->opened);
+    cn_base_close(u->base);
+}
+
+static cn_status unet_open(cn_ctx *ctx, const char *path, const cn_controlnet_config *fits,
+                           unet_file *u)
+{
+    CN_TRY(cn_base_open(ctx, path, &u->base));
+    const cn_status s = cn_control_fits(ctx, fits, &u->base->unet);
+    if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", path);
+    return cn_base_source(ctx, u->base, "unet", u->path, &u->opened, &u->source);
+}
+
 /* Up to three networks and the tensors of each, in the order written. */
 typedef struct job {
     cn_ctx *ctx;
@@ -93,6 +116,9 @@ typedef struct job {
     /* the first network's values, instead of those of its places; NULL */
     cn_backend *be;
     const cn_params *values;
+    /* a transfer: the UNets of the base it was trained for and of the one it is to serve; room for a tensor */
+    unet_file *from, *to;
+    float *room;
 } job;
 
 static void job_close(job *j)
@@ -151,6 +177,26 @@ static cn_status read_value(const job *j, const cn_param *q, float *out)
     if (!value)
         return cn_fail(j->ctx, CN_EINTERNAL, "%s: no such parameter in memory", q->diffusers_name);
     return cn_param_get(j->be, j->ctx, value, out);
+}
+
+/* What the ControlNet copied from its base moves as far as the bases differ; zero convolutions and hint network,
+ * which no base has, stay. Source: the reference's tool_transfer_control.py. */
+static cn_status add_difference(const job *j, const cn_param *q, float *value)
+{
+    const cn_source *const bases[] = {&j->to->source, &j->from->source};
+    for (int k = 0; k < 2; k++) {
+        const cn_place at = cn_source_find(bases[k], "unet", q);
+        if (!at.tensor) return CN_OK;
+        if (!cn_place_fits(&at, q))
+            return cn_fail(j->ctx, CN_EMISMATCH, "%s: %s has another shape than the ControlNet's",
+                           bases[k]->path, q->diffusers_name);
+    }
+    for (int k = 0; k < 2; k++) {
+        const cn_place at = cn_source_find(bases[k], "unet", q);
+        CN_TRY(cn_place_read(j->ctx, bases[k], &at, j->room));
+        for (int64_t i = 0; i < cn_param_elements(q); i++) value[i] += k ? -j->room[i] : j->room[i];
+    }
+    return CN_OK;
 }
 
 /* Tensor i of network `first` and those behind it. */
@@ -264,8 +310,29 @@ static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const char *in, const
     return s;
 }
 
-static cn_status convert_control(cn_ctx *ctx, const char *in, const char *out, bool single,
-                                 cn_dtype dtype)
+static cn_status transfer(cn_ctx *ctx, const cn_control_file *c, job *j, const char *from_base,
+                          const char *to_base, const char *out, bool single, cn_dtype dtype)
+{
+    unet_file from = {0}, to = {0};
+    int64_t most = 1;
+    for (int64_t i = 0; i < cn_params_count(j->params[0]); i++)
+        most = CN_MAX(most, cn_param_elements(cn_params_at(j->params[0], i)));
+    j->room = cn_alloc_array(ctx, (size_t)most, sizeof *j->room);
+    j->from = &from;
+    j->to = &to;
+    cn_status s = j->room ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) s = unet_open(ctx, from_base, &c->config, &from);
+    if (s == CN_OK) s = unet_open(ctx, to_base, &c->config, &to);
+    if (s == CN_OK) s = write_control(ctx, c, j, out, single, dtype);
+    unet_close(&from);
+    unet_close(&to);
+    cn_free(j->room);
+    return s;
+}
+
+/* from_base and to_base NULL: as it is. */
+static cn_status convert_control(cn_ctx *ctx, const char *from_base, const char *to_base,
+                                 const char *in, const char *out, bool single, cn_dtype dtype)
 {
     cn_control_file *c = NULL;
     job *j = NULL;
@@ -274,7 +341,9 @@ static cn_status convert_control(cn_ctx *ctx, const char *in, const char *out, b
         cn_log(ctx, CN_LOG_WARN, "%s: holds a base model too; only the ControlNet is converted",
                in);
     if (s == CN_OK) s = job_open_control(ctx, c, &j);
-    if (s == CN_OK) s = write_control(ctx, c, j, out, single, dtype);
+    if (s == CN_OK)
+        s = from_base ? transfer(ctx, c, j, from_base, to_base, out, single, dtype)
+                      : write_control(ctx, c, j, out, single, dtype);
     job_close(j);
     cn_control_close(c);
     return s;
@@ -299,17 +368,30 @@ static cn_status is_control(cn_ctx *ctx, const char *in, bool *control)
                    in, cn_content_name(c));
 }
 
-cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
-                             bool to_single_file, cn_dtype dtype)
+static cn_status check_out(cn_ctx *ctx, const char *out, bool to_single_file, cn_dtype dtype)
 {
-    bool control;
     CN_TRY(cn_save_dtype_check(ctx, dtype));
     if (to_single_file && cn_dir_exists(out))
         return cn_fail(ctx, CN_EINVAL,
                        "%s: is a folder; a file's name is expected for a single file", out);
     if (!to_single_file && cn_file_exists(out) && !cn_dir_exists(out))
         return cn_fail(ctx, CN_EINVAL, "%s: is a file; a folder's name is expected", out);
+    return CN_OK;
+}
+
+cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
+                             bool to_single_file, cn_dtype dtype)
+{
+    bool control;
+    CN_TRY(check_out(ctx, out, to_single_file, dtype));
     CN_TRY(is_control(ctx, in, &control));
-    return control ? convert_control(ctx, in, out, to_single_file, dtype)
+    return control ? convert_control(ctx, NULL, NULL, in, out, to_single_file, dtype)
                    : convert_base(ctx, be, in, out, to_single_file, dtype);
+}
+
+cn_status cn_weights_transfer(cn_ctx *ctx, const char *from_base, const char *to_base,
+                              const char *in, const char *out, bool to_single_file, cn_dtype dtype)
+{
+    CN_TRY(check_out(ctx, out, to_single_file, dtype));
+    return convert_control(ctx, from_base, to_base, in, out, to_single_file, dtype);
 }

@@ -103,5 +103,9 @@ cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be,
 cn_status cn_weights_inspect(cn_ctx *ctx, const char *path, bool json, cn_str *out) CN_CHECKED;
 cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
                              bool to_single_file, cn_dtype dtype) CN_CHECKED;
+/* A ControlNet trained beside one base moved to another, as cn_transfer. */
+cn_status cn_weights_transfer(cn_ctx *ctx, const char *from_base, const char *to_base,
+                              const char *in, const char *out, bool to_single_file,
+                              cn_dtype dtype) CN_CHECKED;
 
 #endif

@@ -40,6 +40,6 @@ cn_status cn_trainer_enter(cn_trainer *t, cn_phase phase)
     if (s == CN_OK) s = cn_trainer_create_optimizer(t);
     if (s == CN_OK) cn_adamw_adopt(t->adamw, before);
     cn_adamw_destroy(before);
-    if (s == CN_OK) tell(t, was);
+    if (s == CN_OK && !t->o.dry_run) tell(t, was);
     return s;
 }

@@ -1,6 +1,7 @@
 /* metrics.c - the run's log as JSON lines. */
 #include "train/metrics.h"
 
+#include "io/events.h"
 #include "io/json.h"
 
 #include <errno.h>
@@ -13,6 +14,11 @@ struct cn_metrics {
     FILE *f;
     char path[4096];
     cn_str line;
+    cn_events *events; /* NULL: none */
+    /* of the line that is being put together */
+    char event[32];
+    int64_t step;     /* -1: not known yet */
+    cn_status status; /* of the event file */
 };
 
 /* Keeps the lines of the file up to last_step; a torn last line (the run was killed) goes too. */
@@ -35,7 +41,15 @@ static cn_status keep_until(cn_ctx *ctx, const char *path, int64_t last_step)
     return s;
 }
 
-cn_status cn_metrics_open(cn_ctx *ctx, const char *dir, int64_t last_step, cn_metrics **out)
+static cn_status open_events(cn_metrics *m, const char *dir, int64_t last_step)
+{
+    char logs[4096];
+    CN_TRY(cn_format(m->ctx, logs, sizeof logs, "%s/logs", dir));
+    return cn_events_open(m->ctx, logs, last_step + 1, &m->events);
+}
+
+cn_status cn_metrics_open(cn_ctx *ctx, const char *dir, int64_t last_step, bool tensorboard,
+                          cn_metrics **out)
 {
     cn_metrics *m = cn_alloc0(ctx, sizeof *m);
     if (!m) return CN_ENOMEM;
@@ -48,6 +62,7 @@ cn_status cn_metrics_open(cn_ctx *ctx, const char *dir, int64_t last_step, cn_me
         s = cn_fail(ctx, CN_EIO, "cannot write \"%s\": %s", m->path,
                     strerror_r(errno, reason, sizeof reason));
     }
+    if (s == CN_OK && tensorboard) s = open_events(m, dir, last_step);
     if (s != CN_OK) {
         cn_metrics_close(m);
         return s;
@@ -60,6 +75,7 @@ void cn_metrics_close(cn_metrics *m)
 {
     if (!m) return;
     if (m->f) fclose(m->f);
+    cn_events_close(m->events);
     cn_str_free(&m->line);
     cn_free(m);
 }
@@ -68,12 +84,27 @@ void cn_metrics_begin(cn_metrics *m)
 {
     cn_str_free(&m->line);
     m->line = (cn_str){0};
+    snprintf(m->event, sizeof m->event, "train");
+    m->step = -1;
+    m->status = CN_OK;
     cn_str_adds(&m->line, "{");
 }
 
 static void key_of(cn_metrics *m, const char *key)
 {
     cn_str_addf(&m->line, "%s\"%s\": ", m->line.len > 1 ? ", " : "", key);
+}
+
+/* i: place in a list, -1 for a number alone. */
+static void tell_events(cn_metrics *m, const char *key, int64_t i, double value)
+{
+    char tag[128];
+    if (!m->events || m->step < 0 || m->status != CN_OK || !isfinite(value)) return;
+    if (i < 0)
+        snprintf(tag, sizeof tag, "%s/%s", m->event, key);
+    else
+        snprintf(tag, sizeof tag, "%s/%s/%02lld", m->event, key, (long long)i);
+    m->status = cn_events_scalar(m->events, tag, m->step, value);
 }
 
 static void add_number(cn_metrics *m, double value)
@@ -88,12 +119,15 @@ void cn_metrics_int(cn_metrics *m, const char *key, int64_t value)
 {
     key_of(m, key);
     cn_str_addf(&m->line, "%lld", (long long)value);
+    tell_events(m, key, -1, (double)value);
+    if (strcmp(key, "step") == 0) m->step = value;
 }
 
 void cn_metrics_number(cn_metrics *m, const char *key, double value)
 {
     key_of(m, key);
     add_number(m, value);
+    tell_events(m, key, -1, value);
 }
 
 void cn_metrics_bool(cn_metrics *m, const char *key, bool value)
@@ -105,6 +139,7 @@ void cn_metrics_bool(cn_metrics *m, const char *key, bool value)
 void cn_metrics_string(cn_metrics *m, const char *key, const char *value)
 {
     key_of(m, key);
+    if (strcmp(key, "event") == 0) snprintf(m->event, sizeof m->event, "%s", value);
     json_t *text = json_string(value);
     char *quoted = text ? json_dumps(text, JSON_ENCODE_ANY) : NULL;
     cn_str_adds(&m->line, quoted ? quoted : "null");
@@ -118,6 +153,7 @@ void cn_metrics_numbers(cn_metrics *m, const char *key, const double *values, in
     for (int64_t i = 0; i < n; i++) {
         cn_str_adds(&m->line, i ? ", " : "[");
         add_number(m, values[i]);
+        tell_events(m, key, i, values[i]);
     }
     cn_str_adds(&m->line, n ? "]" : "[]");
 }
@@ -127,8 +163,13 @@ cn_status cn_metrics_end(cn_metrics *m)
     cn_str_adds(&m->line, "}\n");
     if (m->line.failed) return cn_fail(m->ctx, CN_ENOMEM, "out of memory for %s", m->path);
     const bool ok = fwrite(m->line.data, 1, m->line.len, m->f) == m->line.len && fflush(m->f) == 0;
-    if (ok) return CN_OK;
+    if (ok) return m->status; /* its message stands in the context */
     char reason[128];
     return cn_fail(m->ctx, CN_EIO, "cannot write \"%s\": %s", m->path,
                    strerror_r(errno, reason, sizeof reason));
+}
+
+cn_status cn_metrics_image(cn_metrics *m, const char *tag, int64_t step, const cn_image *image)
+{
+    return m->events ? cn_events_image(m->events, tag, step, image) : CN_OK;
 }

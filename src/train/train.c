@@ -97,7 +97,10 @@ static cn_status check_options(cn_ctx *ctx, const cn_train_options *o)
 
 static cn_status check_strategy(cn_ctx *ctx, const cn_train_options *o)
 {
+    static const char *const reports[] = {"none", "tensorboard"};
     cn_unlock unlock;
+    int report;
+    CN_TRY(cn_word_find(ctx, "report-to", o->report_to, reports, CN_COUNT(reports), &report));
     CN_TRY(cn_unlock_find(ctx, o->unlock, &unlock));
     if (o->reconnect_after && !o->only_mid_control)
         return cn_fail(ctx, CN_EINVAL,
@@ -293,6 +296,11 @@ static void tell_plan(const cn_trainer *t)
     if (t->callbacks.planned) t->callbacks.planned(t->callbacks.user, &t->plan);
 }
 
+static bool wants_tensorboard(const cn_train_options *o)
+{
+    return o->report_to && strcmp(o->report_to, "tensorboard") == 0;
+}
+
 static cn_status try_dir(cn_trainer *t)
 {
     size_t base = 0;
@@ -312,7 +320,7 @@ static cn_status begin(cn_trainer *t)
     CN_TRY(resume(t));
     if (cn_ranks_rank(t->ranks) == 0) {
         CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
-                               &t->metrics));
+                               wants_tensorboard(&t->o), &t->metrics));
         if (t->n_held) CN_TRY(cn_validator_create(t, &t->validator));
     }
     return cn_trainer_start_loader(t);

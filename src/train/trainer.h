@@ -19,7 +19,7 @@
 typedef struct cn_validator cn_validator;
 
 enum {
-    CN_VALIDATION_TIMES = 4
+    CN_VALIDATION_TIMES = CN_TRAIN_BANDS
 }; /* fixed timesteps per held-out picture: the middles of four bands */
 
 /* Behind which step of a run a parameter's gradient is final. */

@@ -123,11 +123,13 @@ static double squared_error(const float *a, const float *b, int64_t n)
     return sum / (double)n;
 }
 
-static cn_status measure_with(cn_validator *v, cn_trainer *t, cn_stepgraph *g, double *loss)
+static cn_status measure_with(cn_validator *v, cn_trainer *t, cn_stepgraph *g, double *loss,
+                              double band[CN_VALIDATION_TIMES])
 {
     const int64_t batch = g->o.batch, count = v->n * CN_VALIDATION_TIMES;
     const int64_t each = cn_node_elements(g->target) / batch;
     memset(loss, 0, (size_t)v->n * sizeof *loss);
+    memset(band, 0, CN_VALIDATION_TIMES * sizeof *band);
     for (int64_t at = 0; at < count; at += batch) {
         if (cn_cancelled(v->ctx)) return cn_fail(v->ctx, CN_ECANCELLED, "interrupted");
         for (int64_t i = 0; i < batch; i++) { /* the last batch repeats its last measurement */
@@ -137,14 +139,17 @@ static cn_status measure_with(cn_validator *v, cn_trainer *t, cn_stepgraph *g, d
         CN_TRY(cn_plan_run(g->plan));
         const float *y = cn_plan_data(g->plan, g->prediction);
         const float *target = cn_plan_data(g->plan, g->target);
-        for (int64_t i = 0; i < batch && at + i < count; i++)
-            loss[(at + i) / CN_VALIDATION_TIMES] +=
-                squared_error(y + i * each, target + i * each, each) / (double)CN_VALIDATION_TIMES;
+        for (int64_t i = 0; i < batch && at + i < count; i++) {
+            const double error = squared_error(y + i * each, target + i * each, each);
+            loss[(at + i) / CN_VALIDATION_TIMES] += error / (double)CN_VALIDATION_TIMES;
+            band[(at + i) % CN_VALIDATION_TIMES] += error / (double)v->n;
+        }
     }
     return CN_OK;
 }
 
-static cn_status measure(cn_validator *v, cn_trainer *t, bool control, double *loss)
+static cn_status measure(cn_validator *v, cn_trainer *t, bool control, double *loss,
+                         double band[CN_VALIDATION_TIMES])
 {
     cn_stepgraph_options o = t->step->o;
     cn_stepgraph *g = NULL;
@@ -155,7 +160,7 @@ static cn_status measure(cn_validator *v, cn_trainer *t, bool control, double *l
     o.batch = CN_MIN(o.batch, v->n * CN_VALIDATION_TIMES);
     CN_TRY(cn_stepgraph_create(v->ctx, t->be, &t->base->unet, &t->config, t->unet, t->control, &o,
                                &g));
-    const cn_status s = measure_with(v, t, g, loss);
+    const cn_status s = measure_with(v, t, g, loss, band);
     cn_stepgraph_destroy(g);
     return s;
 }
@@ -210,6 +215,8 @@ static void judge(cn_validator *v, cn_trainer *t, cn_train_validation *out)
     out->step = t->state.step;
     out->loss_with = mean(v->loss_with, v->n);
     out->loss_without = mean(v->loss_without, v->n);
+    memcpy(out->band_with, v->band_with, sizeof out->band_with);
+    memcpy(out->band_without, v->band_without, sizeof out->band_without);
     out->has_agreement = v->annotate.kind != NULL;
     out->rule = out->has_agreement ? RULE_AGREEMENT : RULE_LOSS;
     if (out->has_agreement) {
@@ -226,6 +233,31 @@ static void judge(cn_validator *v, cn_trainer *t, cn_train_validation *out)
     out->learned_at_step = t->state.learned_at_step;
 }
 
+/* Rules of thumb of the reference's docs/train.md and docs/faq.md; NULL text where control is learned. */
+static void advise(const cn_trainer *t, const cn_train_validation *r, cn_str *out)
+{
+    const cn_train_options *o = &t->o;
+    const int64_t images = o->train_batch_size * o->gradient_accumulation_steps;
+    if (r->learned_at_step >= 0) return;
+    cn_str_addf(out,
+                "Control isn't learned yet after %lld steps of %lld pictures. It tends to come "
+                "suddenly, in the paper within 10,000 steps.",
+                (long long)r->step, (long long)images);
+    if (r->loss_with < r->loss_without)
+        cn_str_adds(out, " Held-out loss is lower with control already: going on may do.");
+    if (o->learning_rate < 1e-5)
+        cn_str_addf(out, " --learning-rate %g is less than the paper's 1e-5.", o->learning_rate);
+    if (images < 32)
+        cn_str_addf(out,
+                    " Its authors found more pictures a step better than more steps: "
+                    "--gradient-accumulation-steps %lld makes 32.",
+                    (long long)((32 + o->train_batch_size - 1) / o->train_batch_size));
+    if (!o->only_mid_control)
+        cn_str_adds(out,
+                    " For few pictures or little time the reference suggests --only-mid-control; "
+                    "--reconnect-after joins the rest later.");
+}
+
 static cn_status write_metrics(cn_trainer *t, const cn_train_validation *r, const double *rms,
                                int64_t n_rms, double seconds)
 {
@@ -235,6 +267,8 @@ static cn_status write_metrics(cn_trainer *t, const cn_train_validation *r, cons
     cn_metrics_int(m, "step", r->step);
     cn_metrics_number(m, "loss_with_control", r->loss_with);
     cn_metrics_number(m, "loss_without_control", r->loss_without);
+    cn_metrics_numbers(m, "loss_with_by_band", r->band_with, CN_VALIDATION_TIMES);
+    cn_metrics_numbers(m, "loss_without_by_band", r->band_without, CN_VALIDATION_TIMES);
     if (r->has_agreement) {
         cn_metrics_number(m, "agreement_with_control", r->agreement_with);
         cn_metrics_number(m, "agreement_without_control", r->agreement_without);
@@ -251,16 +285,30 @@ static cn_status write_metrics(cn_trainer *t, const cn_train_validation *r, cons
 
 static cn_status take_measures(cn_validator *v, cn_trainer *t, const char *dir)
 {
-    CN_TRY(measure(v, t, true, v->loss_with));
+    CN_TRY(measure(v, t, true, v->loss_with, v->band_with));
     CN_TRY(cn_validator_draw(v, t, true, v->with));
     if (v->annotate.kind) CN_TRY(cn_validator_agreement(v, v->with, v->f1_with));
     if (!v->has_baseline || t->phase.unlock != CN_UNLOCK_NONE) {
-        CN_TRY(measure(v, t, false, v->loss_without));
+        CN_TRY(measure(v, t, false, v->loss_without, v->band_without));
         CN_TRY(cn_validator_draw(v, t, false, v->without));
         if (v->annotate.kind) CN_TRY(cn_validator_agreement(v, v->without, v->f1_without));
         v->has_baseline = true;
     }
-    return cn_validator_save(v, dir);
+    return cn_validator_save(v, t, dir);
+}
+
+/* The page, the log's advice at the end of a run, the callback. */
+static cn_status tell(cn_validator *v, cn_trainer *t, cn_train_validation *r, const double *rms,
+                      int64_t n_rms)
+{
+    cn_str advice = {0};
+    advise(t, r, &advice);
+    r->advice = advice.data;
+    const cn_status s = cn_validator_report(v, t, r, rms, n_rms);
+    if (r->advice && r->step == t->total_steps) cn_log(t->ctx, CN_LOG_INFO, "%s", r->advice);
+    if (s == CN_OK && t->callbacks.validated) t->callbacks.validated(t->callbacks.user, r);
+    cn_str_free(&advice);
+    return s;
 }
 
 cn_status cn_validator_run(cn_validator *v, cn_trainer *t)
@@ -284,6 +332,5 @@ cn_status cn_validator_run(cn_validator *v, cn_trainer *t)
     t->result.agreement_with_control = r.agreement_with;
     t->result.agreement_without_control = r.agreement_without;
     CN_TRY(write_metrics(t, &r, rms, n, cn_now_s() - start));
-    if (t->callbacks.validated) t->callbacks.validated(t->callbacks.user, &r);
-    return CN_OK;
+    return tell(v, t, &r, rms, n);
 }

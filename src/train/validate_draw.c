@@ -158,7 +158,20 @@ static void place(cn_image *sheet, const cn_validator *v, int64_t row, int64_t c
                rgb + y * v->width * 3, (size_t)v->width * 3);
 }
 
-static cn_status save_sheet(cn_validator *v, const char *path)
+/* Each row for TensorBoard. */
+static cn_status report_rows(cn_validator *v, const cn_trainer *t, const cn_image *sheet)
+{
+    char tag[32];
+    for (int64_t i = 0; i < sheet->height / v->height; i++) {
+        const cn_image row = {sheet->width, v->height,
+                              sheet->rgb + 3 * sheet->width * v->height * i};
+        snprintf(tag, sizeof tag, "validation/%lld", (long long)i);
+        CN_TRY(cn_metrics_image(t->metrics, tag, t->state.step, &row));
+    }
+    return CN_OK;
+}
+
+static cn_status save_sheet(cn_validator *v, const cn_trainer *t, const char *path)
 {
     const uint8_t *const columns[] = {v->condition, v->with, v->without, v->target};
     const int64_t rows = CN_MIN(v->n, CN_IMAGE_MAX_SIDE / v->height);
@@ -170,11 +183,12 @@ static cn_status save_sheet(cn_validator *v, const char *path)
         for (int64_t k = 0; k < (int64_t)CN_COUNT(columns); k++)
             place(sheet, v, i, k, columns[k] + i * bytes);
     cn_status s = cn_image_save_png(v->ctx, path, sheet, NULL);
+    if (s == CN_OK) s = report_rows(v, t, sheet);
     cn_image_destroy(sheet);
     return s;
 }
 
-cn_status cn_validator_save(cn_validator *v, const char *dir)
+cn_status cn_validator_save(cn_validator *v, const cn_trainer *t, const char *dir)
 {
     char path[4096];
     CN_TRY(cn_dir_make(v->ctx, dir));
@@ -184,5 +198,5 @@ cn_status cn_validator_save(cn_validator *v, const char *dir)
         CN_TRY(cn_image_save_png(v->ctx, path, &drawn, NULL));
     }
     CN_TRY(cn_format(v->ctx, path, sizeof path, "%s/sheet.png", dir));
-    return save_sheet(v, path);
+    return save_sheet(v, t, path);
 }

@@ -193,8 +193,8 @@ static void accumulation_is_a_larger_batch(void **state)
     assert_true(fabs(whole - parts) < 1e-4 * whole);
 }
 
-/* Sum of the magnitudes of a tensor's values. */
-static double magnitude(const char *dir, const char *file, const char *name)
+/* A tensor's values, *n of them; free them. */
+static float *values_of(const char *dir, const char *file, const char *name, int64_t *n)
 {
     char path[512];
     cn_tensors *t = NULL;
@@ -203,11 +203,20 @@ static double magnitude(const char *dir, const char *file, const char *name)
     const cn_tensor_info *info = cn_tensors_find(t, name);
     if (!info) fail_msg("%s has no %s", path, name);
     float *x = malloc((size_t)info->elements * sizeof *x);
-    double sum = 0;
     must(cn_tensors_read(ctx, t, info, x));
-    for (int64_t i = 0; i < info->elements; i++) sum += (double)fabsf(x[i]);
-    free(x);
+    *n = info->elements;
     cn_tensors_close(t);
+    return x;
+}
+
+/* Sum of the magnitudes of a tensor's values. */
+static double magnitude(const char *dir, const char *file, const char *name)
+{
+    int64_t n;
+    double sum = 0;
+    float *x = values_of(dir, file, name, &n);
+    for (int64_t i = 0; i < n; i++) sum += (double)fabsf(x[i]);
+    free(x);
     return sum;
 }
 
@@ -374,6 +383,41 @@ static void the_base_is_unlocked_and_saved(void **state)
     refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "--unlock all");
 }
 
+/* tool_transfer_control.py's sum, for what the ControlNet copied; the rest stays. */
+static void a_controlnet_moves_to_another_base(void **state)
+{
+    (void)state;
+    static const char in[] = "conv_in.weight", zero[] = "controlnet_mid_block.weight";
+    char out[256], control[300], base[300], moved[300];
+    int64_t n;
+    path_in(out, "for-transfer");
+    cn_train_options o = options_for(out);
+    o.unlock = "all";
+    o.learning_rate = 1e-2;
+    must(cn_train(ctx, &o, NULL, NULL));
+    snprintf(base, sizeof base, "%s/base.safetensors", out);
+    snprintf(control, sizeof control, "%s/control.safetensors", out);
+    snprintf(moved, sizeof moved, "%s/moved", out);
+    must(cn_transfer(ctx, model, base, control, moved, false, "f32"));
+    float *was = values_of(out, folder_file, in, &n), *is = values_of(moved, folder_file, in, &n);
+    float *to = values_of(out, unet_file, in, &n);
+    float *from = values_of(model, "unet/diffusion_pytorch_model.safetensors", in, &n);
+    double change = 0;
+    for (int64_t i = 0; i < n; i++) {
+        assert_true(is[i] == was[i] + to[i] - from[i]);
+        change += (double)fabsf(is[i] - was[i]);
+    }
+    assert_true(change > 0);
+    assert_true(magnitude(moved, folder_file, zero) == magnitude(out, folder_file, zero));
+    free(was);
+    free(is);
+    free(to);
+    free(from);
+    path_in(base, "transfer-wider");
+    must(tiny_base_write(ctx, base, 16));
+    refused(cn_transfer(ctx, model, base, control, moved, false, "f32"), CN_EMISMATCH, "widths");
+}
+
 /* A locked run with a late unlocking is the locked run up to there. */
 static void unlocking_later_changes_nothing_before(void **state)
 {
@@ -499,6 +543,13 @@ typedef struct seen {
 static void see(void *user, const cn_train_validation *v)
 {
     seen *s = user;
+    double with = 0, without = 0;
+    for (int k = 0; k < CN_TRAIN_BANDS; k++) {
+        with += v->band_with[k] / CN_TRAIN_BANDS;
+        without += v->band_without[k] / CN_TRAIN_BANDS;
+    }
+    assert_true(fabs(with - v->loss_with) < 1e-9 && fabs(without - v->loss_without) < 1e-9);
+    assert_true((v->advice != NULL) == (v->learned_at_step < 0));
     s->n++;
     s->last = *v;
 }
@@ -531,6 +582,15 @@ static void validation_measures_and_draws(void **state)
     cn_image_destroy(sheet);
     snprintf(path, sizeof path, "%s/validation/step_2/2.png", out);
     assert_true(cn_file_exists(path));
+    char *page = NULL;
+    size_t n = 0;
+    snprintf(path, sizeof path, "%s/report.html", out);
+    must(cn_file_read(ctx, path, 1 << 26, &page, &n));
+    assert_non_null(strstr(page, "Drawings over time"));
+    assert_non_null(strstr(page, "step 2</figcaption>"));
+    assert_non_null(strstr(page, "step 4</figcaption>"));
+    assert_non_null(strstr(page, "middle block"));
+    cn_free(page);
     double gain = NAN;
     assert_int_equal(metrics(out, "loss_with_control", &gain), 6);
     assert_true(isfinite(gain));
@@ -603,6 +663,7 @@ int main(void)
         cmocka_unit_test(objectives_resume_exactly),
         cmocka_unit_test(links_join_in_the_same_run),
         cmocka_unit_test(the_base_is_unlocked_and_saved),
+        cmocka_unit_test(a_controlnet_moves_to_another_base),
         cmocka_unit_test(unlocking_later_changes_nothing_before),
         cmocka_unit_test(plans_know_the_strategies),
         cmocka_unit_test(cancelling_saves_first),

@@ -1,0 +1,91 @@
+"""Does diffusers load what the trainer saved, and draw the same picture? And does the trainer go on from what diffusers saved?
+
+Usage: check-diffusers.py CONTROLNET_PROGRAM BASE_FOLDER WORK_FOLDER (build/controlnet models/tiny-sd /tmp/check)
+Opt-in: needs PyPI's torch and diffusers. Trains a few steps on scenes, converts the result to f32 and f16 in both layouts,
+draws with each here and there from the same noise and wants a PSNR of 40 dB. Exit status 1 when anything falls short.
+"""
+import json, math, os, subprocess, sys
+import numpy as np, torch
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+program, base, work = sys.argv[1:4]
+os.makedirs(work, exist_ok=True)
+torch.set_grad_enabled(False)
+failed = 0
+
+
+def run(*arguments):
+    subprocess.run([program, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def report(what, good):
+    global failed
+    failed += not good
+    print(("ok   " if good else "FAIL ") + what, flush=True)
+
+
+def psnr(a, b):
+    error = np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+scenes, out = f"{work}/scenes", f"{work}/trained"
+run("dataset", "scenes", scenes, "--count", 24, "--size", 128, "--seed", 5, "--condition", "canny")
+train = ["train", "-m", base, "--train-data-dir", scenes, "--resolution", 128, "--train-batch-size", 2, "--validation-steps", 0,
+         "--checkpointing-steps", 0, "--seed", 1]
+run(*train, "--output-dir", out, "--learning-rate", 1e-3, "--max-train-steps", 30, "--unlock", "decoder", "--unlock-after", 20)
+pair = json.loads(open(f"{scenes}/prompt.json").readline())
+condition, prompt = f"{scenes}/{pair['source']}", pair["prompt"]
+side = UNet2DConditionModel.load_config(base, subfolder="unet")["sample_size"]
+latents = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(3))
+save_file({"latents": latents}, f"{work}/latents.safetensors")
+
+
+def draw_here(control, model, name):
+    run("generate", "-m", model, "--tokenizer", f"{base}/tokenizer", "--control-net", control, "--control-image", condition, "-p", prompt, "--steps", 20,
+        "--cfg-scale", 5, "-W", 128, "-H", 128, "--precision", "f32", "--init-latents", f"{work}/latents.safetensors", "-o", f"{work}/{name}.png")
+    return Image.open(f"{work}/{name}.png").convert("RGB")
+
+
+def draw_there(control, model):
+    pipe = StableDiffusionControlNetPipeline.from_pretrained(model, controlnet=control, safety_checker=None, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(prompt, image=Image.open(condition).convert("RGB"), latents=latents.clone(), num_inference_steps=20, guidance_scale=5).images[0]
+
+
+for dtype in ("f32", "f16"):
+    for layout in ("diffusers", "single-file"):
+        path = f"{work}/{dtype}" + (".safetensors" if layout == "single-file" else "")
+        run("convert", out, path, "--to", layout, "--dtype", dtype)
+        if layout == "diffusers":
+            control = ControlNetModel.from_pretrained(path, torch_dtype=torch.float32)
+        else:
+            control = ControlNetModel.from_single_file(path, config=out, local_files_only=True, torch_dtype=torch.float32)
+        for model in (base, f"{out}/base"):
+            db = psnr(draw_here(path, model, "here"), draw_there(control, model))
+            report(f"{layout} {dtype} with {model}: {db:.1f} dB", db >= 40)
+
+trained, single = UNet2DConditionModel.from_pretrained(f"{out}/base", subfolder="unet").state_dict(), load_file(f"{out}/base.safetensors")
+own = UNet2DConditionModel.from_pretrained(base, subfolder="unet").state_dict()
+changed = [k for k in trained if not torch.equal(trained[k].float(), own[k].float())]
+report(f"the saved base differs from its start in {len(changed)} tensors, all of the decoder",
+       bool(changed) and all(k.startswith(("up_blocks.", "conv_norm_out.", "conv_out.")) for k in changed))
+report("base.safetensors holds the same UNet", torch.equal(single["model.diffusion_model.out.2.weight"], trained["conv_out.weight"]))
+
+torch.manual_seed(0)
+fresh = ControlNetModel.from_unet(StableDiffusionPipeline.from_pretrained(base, safety_checker=None).unet,
+                                  conditioning_embedding_out_channels=ControlNetModel.load_config(out)["conditioning_embedding_out_channels"])
+for p in fresh.parameters():
+    p.add_(torch.randn_like(p) * 1e-3)
+fresh.save_pretrained(f"{work}/from-diffusers")
+run(*train, "--output-dir", f"{work}/goes-on", "--controlnet-model-name-or-path", f"{work}/from-diffusers", "--learning-rate", 0,
+    "--adam-weight-decay", 0, "--max-train-steps", 2)
+kept, before = load_file(f"{work}/goes-on/diffusion_pytorch_model.safetensors"), load_file(f"{work}/from-diffusers/diffusion_pytorch_model.safetensors")
+report(f"training goes on from diffusers' own: {len(before)} tensors kept at learning rate 0",
+       kept.keys() == before.keys() and all(torch.equal(kept[k], before[k]) for k in before))
+run(*train, "--output-dir", f"{work}/goes-on", "--controlnet-model-name-or-path", f"{work}/from-diffusers", "--learning-rate", 1e-4, "--max-train-steps", 3)
+after = load_file(f"{work}/goes-on/diffusion_pytorch_model.safetensors")
+report("and learns", all(not torch.equal(after[k], before[k]) for k in ("conv_in.weight", "controlnet_mid_block.weight")))
+sys.exit(1 if failed else 0)
