@@ -388,17 +388,16 @@ static void a_controlnet_moves_to_another_base(void **state)
 {
     (void)state;
     static const char in[] = "conv_in.weight", zero[] = "controlnet_mid_block.weight";
-    char out[256], control[300], base[300], moved[300];
+    char out[256], base[300], moved[300];
     int64_t n;
     path_in(out, "for-transfer");
     cn_train_options o = options_for(out);
     o.unlock = "all";
     o.learning_rate = 1e-2;
     must(cn_train(ctx, &o, NULL, NULL));
-    snprintf(base, sizeof base, "%s/base.safetensors", out);
-    snprintf(control, sizeof control, "%s/control.safetensors", out);
+    snprintf(base, sizeof base, "%s/base", out);
     snprintf(moved, sizeof moved, "%s/moved", out);
-    must(cn_transfer(ctx, model, base, control, moved, false, "f32"));
+    must(cn_transfer(ctx, model, base, out, moved, false, "f32"));
     float *was = values_of(out, folder_file, in, &n), *is = values_of(moved, folder_file, in, &n);
     float *to = values_of(out, unet_file, in, &n);
     float *from = values_of(model, "unet/diffusion_pytorch_model.safetensors", in, &n);
@@ -415,7 +414,7 @@ static void a_controlnet_moves_to_another_base(void **state)
     free(from);
     path_in(base, "transfer-wider");
     must(tiny_base_write(ctx, base, 16));
-    refused(cn_transfer(ctx, model, base, control, moved, false, "f32"), CN_EMISMATCH, "widths");
+    refused(cn_transfer(ctx, model, base, out, moved, false, "f32"), CN_EMISMATCH, "widths");
 }
 
 /* A locked run with a late unlocking is the locked run up to there. */
