@@ -206,7 +206,10 @@ static cn_status fill_from(const job *j, int first, int64_t i, float *out)
     for (int k = first; k < j->n; k++) {
         const bool here = i < cn_params_count(j->params[k]);
         if (here && k == 0 && j->values) return read_value(j, cn_params_at(j->params[k], i), out);
-        if (here) return cn_place_read(j->ctx, &j->source[k], &j->places[k][i], out);
+        if (here) {
+            CN_TRY(cn_place_read(j->ctx, &j->source[k], &j->places[k][i], out));
+            return j->from ? add_difference(j, cn_params_at(j->params[k], i), out) : CN_OK;
+        }
         i -= cn_params_count(j->params[k]);
     }
     return cn_fail(j->ctx, CN_EINTERNAL, "convert: a tensor too many was asked for");
