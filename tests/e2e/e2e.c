@@ -167,7 +167,10 @@ static void add_sampling(command *c, const json_t *entry)
 static void add_rest(const suite *s, command *c, const json_t *entry)
 {
     const char *init = cn_json_str(entry, "init", NULL), *mask = cn_json_str(entry, "mask", NULL);
-    const char *guess = cn_json_str(entry, "guess_mode", NULL);
+    /* diffusers' own argument is a bool */
+    const char *guess = json_is_true(json_object_get(entry, "guess_mode"))
+                            ? "diffusers"
+                            : cn_json_str(entry, "guess_mode", NULL);
     if (guess) add(c, "--guess-mode=%s", guess);
     if (init) {
         add(c, "-i");
