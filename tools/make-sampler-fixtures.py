@@ -11,24 +11,10 @@ import json, sys, warnings
 import numpy as np, torch
 from diffusers import *
 
+from seeds import unit
+
 warnings.filterwarnings("ignore")
 N, SEED = 16, 77
-
-
-def unit(key, n):
-    """float32 values in [-1, 1) that follow from the key: FNV-1a 64, then splitmix64's finaliser."""
-    h = 0xCBF29CE484222325
-    for b in key.encode():
-        h = ((h ^ b) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
-    with np.errstate(over="ignore"):
-        x = np.uint64(h) + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        x ^= x >> np.uint64(30)
-        x *= np.uint64(0xBF58476D1CE4E5B9)
-        x ^= x >> np.uint64(27)
-        x *= np.uint64(0x94D049BB133111EB)
-        x ^= x >> np.uint64(31)
-    return (x >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
-
 
 noise = torch.from_numpy(unit("samplers.x", N) * np.float32(3**0.5)).reshape(1, 4, 2, 2)
 picture = torch.from_numpy(unit("samplers.picture", N)).reshape(1, 4, 2, 2)
