@@ -100,7 +100,7 @@ static cn_status prepare_winograd(cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind
         cn_free(p);
         return s;
     }
-    if (w->dtype == CN_Q8) expand_first(st, p, w, CN_F32);
+    if (w->dtype == CN_Q8) expand_first(st, p, w, c->type);
     st->state = p;
     return CN_OK;
 }
@@ -118,7 +118,8 @@ cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     cn_dnnl_conv_shape c = conv_shape(n, x, y, bias);
     st->flops =
         2.0 * (double)cn_node_elements(y) * (double)(c.I / c.groups * c.kernel_h * c.kernel_w);
-    if (cn_winograd_pays(kind, &c, b->threads)) return prepare_winograd(b, ctx, kind, &c, w, st);
+    if (cn_winograd_pays(kind, &c, b->bf16, b->threads))
+        return prepare_winograd(b, ctx, kind, &c, w, st);
     cn_dnnl_prim *p = NULL;
     c.residual = st->residual != NULL;
     c.shift = st->shift && c.N == 1;

@@ -18,7 +18,7 @@ static int64_t groups_of(int64_t channels)
 /* Sizes as the kernel sees them: the gradient convolves dy with the kernel turned by half a turn. */
 static cn_winograd_args shape_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, int threads)
 {
-    cn_winograd_args a = {.N = c->N, .threads = threads};
+    cn_winograd_args a = {.N = c->N, .type = c->type, .result = c->result, .threads = threads};
     if (kind == CN_DNNL_CONV) {
         a.H = c->H, a.W = c->W, a.I = c->I;
         a.h = c->h, a.w = c->w, a.O = c->O;
@@ -31,10 +31,19 @@ static cn_winograd_args shape_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shap
     return a;
 }
 
-bool cn_winograd_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, int threads)
+/* Multiplications of the direct way in the time of one vector's here; 0: too many to compete. */
+static int direct_rate(cn_dtype type, cn_bf16_level bf16)
 {
-    if (kind == CN_DNNL_CONV_DW || c->type != CN_F32 || c->result != CN_F32 || c->kernel_h != 3 ||
-        c->kernel_w != 3 || c->stride != 1 || c->dilation != 1 || c->groups != 1)
+    if (type == CN_F32) return 1;
+    return bf16 == CN_BF16_AVX512 ? 2 : 0;
+}
+
+bool cn_winograd_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16,
+                      int threads)
+{
+    const int rate = direct_rate(c->type, bf16);
+    if (kind == CN_DNNL_CONV_DW || !rate || c->kernel_h != 3 || c->kernel_w != 3 ||
+        c->stride != 1 || c->dilation != 1 || c->groups != 1)
         return false;
     const cn_winograd_args a = shape_of(kind, c, threads);
     const cn_wino_size s = cn_wino_size_of(&a);
@@ -43,7 +52,7 @@ bool cn_winograd_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, int t
     const double parts = (double)((s.tiles + s.part - 1) / s.part);
     const double cost = vectors * (tiles * CN_WINO_TILE_COST + parts * CN_WINO_WEIGHT_COST) +
                         tiles * (in * CN_WINO_IN_COST + out * CN_WINO_OUT_COST);
-    return cost < (double)(a.N * a.h * a.w) * TAPS * (double)a.I * out;
+    return cost * rate < (double)(a.N * a.h * a.w) * TAPS * (double)a.I * out;
 }
 
 static void find_places(const cn_param *w, bool gradient, cn_winograd *p)
@@ -60,12 +69,23 @@ static void find_places(const cn_param *w, bool gradient, cn_winograd *p)
     a->at_tap = tap;
 }
 
-/* Whether whole groups of a dimension's elements follow each other. */
-static bool in_runs(const int64_t *places, int64_t n)
+/* Whether whole groups of `run` of a dimension's elements stand `apart`. */
+static bool in_runs(const int64_t *places, int64_t n, int64_t run, int64_t apart)
 {
-    for (int64_t i = 0; i < n / LANES * LANES; i++)
-        if (places[i] != places[i / LANES * LANES] + i % LANES) return false;
-    return n >= LANES;
+    for (int64_t i = 0; i < n / run * run; i++)
+        if (places[i] != places[i / run * run] + i % run * apart) return false;
+    return n >= run;
+}
+
+static cn_wino_runs runs_of(const cn_winograd_args *a)
+{
+    if (in_runs(a->at_out, a->O, LANES, 1)) return CN_WINO_RUNS_OUT;
+    if (in_runs(a->at_in, a->I, LANES, 1)) return CN_WINO_RUNS_IN;
+    if (in_runs(a->at_out, a->O, LANES, 2) && in_runs(a->at_in, a->I, 2, 1))
+        return CN_WINO_PAIRS_OUT;
+    if (in_runs(a->at_in, a->I, LANES, 2) && in_runs(a->at_out, a->O, 2, 1))
+        return CN_WINO_PAIRS_IN;
+    return CN_WINO_NO_RUNS;
 }
 
 cn_status cn_winograd_prepare(cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind kind,
@@ -82,10 +102,8 @@ cn_status cn_winograd_prepare(cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind kin
         return CN_ENOMEM;
     }
     find_places(w, kind == CN_DNNL_CONV_DX, p);
-    a->weight_type = w->dtype == CN_Q8 ? CN_F32 : w->dtype; /* Q8 comes expanded */
-    a->runs = in_runs(a->at_out, a->O)  ? CN_WINO_RUNS_OUT
-              : in_runs(a->at_in, a->I) ? CN_WINO_RUNS_IN
-                                        : CN_WINO_NO_RUNS;
+    a->weight_type = w->dtype == CN_Q8 ? c->type : w->dtype; /* Q8 comes expanded */
+    a->runs = runs_of(a);
     const cn_wino_size s = cn_wino_size_of(a);
     *scratch_bytes = (s.shared_floats + s.thread_floats * (size_t)b->threads) * sizeof(float);
     *out = p;

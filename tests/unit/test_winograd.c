@@ -24,13 +24,14 @@ typedef struct shape {
     cn_dtype type;
     bool sums; /* residual and shift */
     cn_act act;
+    cn_dtype in, out; /* of the pictures */
 } shape;
 
 typedef struct work {
     cn_winograd_args a;
     int64_t *places;
-    float *x, *w, *bias, *residual, *shift, *y, *wanted; /* w: what the stored weights are worth */
-    void *stored;
+    float *x, *w, *bias, *residual, *shift, *wanted; /* what the stored ones are worth */
+    void *stored_x, *stored_w, *stored_residual, *stored_shift, *y;
 } work;
 
 static float *noise(const char *key, float scale, int64_t n)
@@ -41,12 +42,44 @@ static float *noise(const char *key, float scale, int64_t n)
     return x;
 }
 
-/* Runs of 16 outputs or inputs with a stride of 32, or the published order. */
+/* x in elements of a type, and x as these are worth. */
+static void *stored_as(cn_dtype type, float *x, int64_t n)
+{
+    void *stored = cn_alloc_array(NULL, (size_t)n, cn_dtype_bytes(type));
+    assert_non_null(stored);
+    cn_from_f32(type, x, stored, (size_t)n);
+    cn_to_f32(type, stored, x, (size_t)n);
+    return stored;
+}
+
+/* [run / 16][tap][pair of other][16][2]: what oneDNN's products of bfloat16 want of (run, other) = (outputs, inputs). */
+static void place_pairs(int64_t *runs, int64_t n_runs, int64_t *others, int64_t n_others,
+                        int64_t *tap)
+{
+    const int64_t others_up = (n_others + 1) / 2 * 2, each = RUN * others_up;
+    for (int64_t i = 0; i < n_runs; i++) runs[i] = i / RUN * TAPS * each + i % RUN * 2;
+    for (int64_t i = 0; i < n_others; i++) others[i] = i / 2 * 2 * RUN + i % 2;
+    for (int k = 0; k < TAPS; k++) tap[k] = k * each;
+}
+
+/* Runs of 16 outputs or inputs with a stride of 32, pairs, or the published order. */
 static void place_weights(work *t, cn_wino_runs runs)
 {
     cn_winograd_args *a = &t->a;
     const int64_t I = a->I, O = a->O, run = 2 * RUN;
     int64_t *out = t->places, *in = out + O, *tap = in + I;
+    a->at_out = out;
+    a->at_in = in;
+    a->at_tap = tap;
+    a->runs = runs;
+    if (runs == CN_WINO_PAIRS_OUT) {
+        place_pairs(out, O, in, I, tap);
+        return;
+    }
+    if (runs == CN_WINO_PAIRS_IN) {
+        place_pairs(in, I, out, O, tap);
+        return;
+    }
     for (int k = 0; k < TAPS; k++)
         tap[k] = runs == CN_WINO_RUNS_OUT ? k * I * run : runs == CN_WINO_RUNS_IN ? k * O * run : k;
     for (int64_t o = 0; o < O; o++)
@@ -57,10 +90,6 @@ static void place_weights(work *t, cn_wino_runs runs)
         in[i] = runs == CN_WINO_RUNS_OUT  ? i * run
                 : runs == CN_WINO_RUNS_IN ? i / run * (TAPS * O * run) + i % run
                                           : i * TAPS;
-    a->at_out = out;
-    a->at_in = in;
-    a->at_tap = tap;
-    a->runs = runs;
 }
 
 static int64_t outputs_of(const cn_winograd_args *a)
@@ -80,36 +109,40 @@ static void set_up(const shape *s, work *t)
                             .O = s->O,
                             .top = s->top,
                             .left = s->left,
+                            .type = s->in,
+                            .result = s->out,
                             .weight_type = s->type,
                             .act = s->act,
                             .act_alpha = 0.2f};
     const int64_t outputs = outputs_of(a);
     const int64_t weights = TAPS * (s->I + 32) * (s->O + 32); /* whole runs at the ends */
     t->places = cn_alloc_array(NULL, (size_t)(s->I + s->O + TAPS), sizeof *t->places);
-    t->stored = cn_alloc_array(NULL, (size_t)weights, cn_dtype_bytes(s->type));
-    assert_true(t->places && t->stored);
+    assert_non_null(t->places);
     place_weights(t, s->runs);
-    t->x = noise("x", 1, a->N * a->H * a->W * a->I);
+    const int64_t inputs = a->N * a->H * a->W * a->I;
+    t->x = noise("x", 1, inputs);
     t->w = noise("w", 1 / sqrtf((float)(TAPS * s->I)), weights);
     t->bias = noise("bias", 1, a->O);
     t->residual = noise("residual", 1, outputs);
     t->shift = noise("shift", 1, a->N * a->O);
-    t->y = noise("y", 1, outputs);
     t->wanted = noise("y", 1, outputs);
-    cn_from_f32(s->type, t->w, t->stored, (size_t)weights);
-    cn_to_f32(s->type, t->stored, t->w, (size_t)weights);
-    a->x = t->x;
-    a->weights = t->stored;
+    t->y = cn_alloc_array(NULL, (size_t)outputs, cn_dtype_bytes(s->out));
+    assert_non_null(t->y);
+    a->x = t->stored_x = stored_as(s->in, t->x, inputs);
+    a->weights = t->stored_w = stored_as(s->type, t->w, weights);
+    t->stored_residual = stored_as(s->out, t->residual, outputs);
+    t->stored_shift = stored_as(s->out, t->shift, a->N * a->O);
     a->bias = t->bias;
-    a->residual = s->sums ? t->residual : NULL;
-    a->shift = s->sums ? t->shift : NULL;
+    a->residual = s->sums ? t->stored_residual : NULL;
+    a->shift = s->sums ? t->stored_shift : NULL;
     a->y = t->y;
 }
 
 static void tear_down(work *t)
 {
-    void *all[] = {t->places,   t->stored, t->x, t->w,     t->bias,
-                   t->residual, t->shift,  t->y, t->wanted};
+    void *all[] = {t->places,       t->x,      t->w,        t->bias,     t->residual,
+                   t->shift,        t->wanted, t->stored_x, t->stored_w, t->stored_residual,
+                   t->stored_shift, t->y};
     for (size_t i = 0; i < CN_COUNT(all); i++) cn_free(all[i]);
 }
 
@@ -144,10 +177,15 @@ static void naive(work *t)
             for (int64_t x = 0; x < a->w; x++)
                 for (int64_t o = 0; o < a->O; o++, at++) {
                     double v = naive_sum(t, n, y, x, o) + (double)a->bias[o];
-                    if (a->residual) v += (double)a->residual[at];
-                    if (a->shift) v += (double)a->shift[n * a->O + o];
+                    if (a->residual) v += (double)t->residual[at];
+                    if (a->shift) v += (double)t->shift[n * a->O + o];
                     t->wanted[at] = (float)naive_act(a, v);
                 }
+}
+
+static size_t result_bytes(const cn_winograd_args *a)
+{
+    return (size_t)outputs_of(a) * cn_dtype_bytes(a->result);
 }
 
 static void run(const cn_kernels *k, work *t, int threads)
@@ -160,20 +198,28 @@ static void run(const cn_kernels *k, work *t, int threads)
     assert_non_null(scratch);
     memset(scratch, 0xff, floats * sizeof *scratch); /* NaN: nothing unwritten is read */
     t->a.scratch = (char *)scratch;
-    memset(t->y, 0xff, (size_t)outputs_of(&t->a) * sizeof *t->y);
+    memset(t->y, 0xff, result_bytes(&t->a));
     k->winograd(&t->a);
     cn_free(scratch);
 }
 
-/* f32: sums of 9 I products behind transformations that take another bit or two; 1e-5 of the largest. */
+/* Sums of 9 I products in f32 behind transformations that take another bit or two: 1e-5 of the largest. A result in
+ * bfloat16 is rounded once more, by 2^-8 of itself at most. */
 static void compare(const work *t, const char *isa, int threads)
 {
+    const int64_t n = outputs_of(&t->a);
+    float *y = cn_alloc_array(NULL, (size_t)n, sizeof *y);
+    assert_non_null(y);
+    cn_to_f32(t->a.result, t->y, y, (size_t)n);
     double most = 0, off = 0;
-    for (int64_t i = 0; i < outputs_of(&t->a); i++) {
-        most = fmax(most, fabs((double)t->wanted[i]));
-        const double e = fabs((double)t->y[i] - (double)t->wanted[i]);
+    for (int64_t i = 0; i < n; i++) {
+        const double want = fabs((double)t->wanted[i]);
+        double e = fabs((double)y[i] - (double)t->wanted[i]);
+        if (t->a.result == CN_BF16) e -= want / 256;
+        most = fmax(most, want);
         if (!(e <= off)) off = e;
     }
+    cn_free(y);
     if (!(off <= 1e-5 * most))
         fail_msg("%s, %d threads, %lldx%lldx%lld to %lld: %g off, largest %g", isa, threads,
                  (long long)t->a.H, (long long)t->a.W, (long long)t->a.I, (long long)t->a.O, off,
@@ -185,8 +231,8 @@ static void check(const cn_kernels *k, const shape *s)
     work t;
     set_up(s, &t);
     naive(&t);
-    const size_t bytes = (size_t)outputs_of(&t.a) * sizeof(float);
-    float *before = cn_alloc(NULL, bytes);
+    const size_t bytes = result_bytes(&t.a);
+    void *before = cn_alloc(NULL, bytes);
     assert_non_null(before);
     for (int threads = 1; threads <= 5; threads++) {
         run(k, &t, threads);
@@ -200,14 +246,20 @@ static void check(const cn_kernels *k, const shape *s)
 }
 
 static const shape shapes[] = {
-    {1, 8, 8, 64, 64, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, false, CN_ACT_NONE},
-    {2, 5, 7, 19, 37, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, true, CN_ACT_NONE},
-    {1, 9, 6, 80, 100, 0, 2, 1, 1, CN_WINO_RUNS_OUT, CN_F16, true, CN_ACT_RELU},
-    {3, 4, 4, 16, 16, 2, 2, 2, 2, CN_WINO_RUNS_IN, CN_F32, true, CN_ACT_LEAKY_RELU},
-    {1, 11, 13, 130, 48, 1, 1, 1, 1, CN_WINO_RUNS_IN, CN_BF16, false, CN_ACT_RELU6},
-    {1, 3, 3, 5, 3, 1, 1, 1, 1, CN_WINO_NO_RUNS, CN_F16, true, CN_ACT_NONE},
-    {1, 7, 5, 33, 17, 0, 0, 0, 0, CN_WINO_NO_RUNS, CN_F32, false, CN_ACT_NONE},
-    {1, 50, 47, 8, 12, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, true, CN_ACT_NONE}, /* two blocks */
+    {1, 8, 8, 64, 64, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, false, CN_ACT_NONE, CN_F32, CN_F32},
+    {2, 5, 7, 19, 37, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, true, CN_ACT_NONE, CN_F32, CN_F32},
+    {1, 9, 6, 80, 100, 0, 2, 1, 1, CN_WINO_RUNS_OUT, CN_F16, true, CN_ACT_RELU, CN_F32, CN_F32},
+    {3, 4, 4, 16, 16, 2, 2, 2, 2, CN_WINO_RUNS_IN, CN_F32, true, CN_ACT_LEAKY_RELU, CN_F32, CN_F32},
+    {1, 11, 13, 130, 48, 1, 1, 1, 1, CN_WINO_RUNS_IN, CN_BF16, false, CN_ACT_RELU6, CN_F32, CN_F32},
+    {1, 3, 3, 5, 3, 1, 1, 1, 1, CN_WINO_NO_RUNS, CN_F16, true, CN_ACT_NONE, CN_F32, CN_F32},
+    {1, 7, 5, 33, 17, 0, 0, 0, 0, CN_WINO_NO_RUNS, CN_F32, false, CN_ACT_NONE, CN_F32, CN_F32},
+    {1, 50, 47, 8, 12, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, true, CN_ACT_NONE, CN_F32, CN_F32},
+    /* two blocks of tiles before; of bfloat16 from here */
+    {1, 8, 9, 64, 48, 1, 1, 1, 1, CN_WINO_PAIRS_OUT, CN_BF16, true, CN_ACT_NONE, CN_BF16, CN_F32},
+    {2, 5, 7, 19, 37, 1, 1, 1, 1, CN_WINO_PAIRS_OUT, CN_F32, true, CN_ACT_RELU, CN_BF16, CN_BF16},
+    {1, 9, 6, 50, 100, 0, 2, 1, 1, CN_WINO_PAIRS_IN, CN_BF16, false, CN_ACT_NONE, CN_BF16, CN_F32},
+    {1, 6, 6, 35, 33, 1, 1, 1, 1, CN_WINO_PAIRS_IN, CN_F32, true, CN_ACT_NONE, CN_BF16, CN_BF16},
+    {1, 7, 5, 33, 17, 0, 0, 0, 0, CN_WINO_NO_RUNS, CN_F16, true, CN_ACT_NONE, CN_F32, CN_BF16},
 };
 
 static void test_every_variant_against_naive_sums(void **state)
@@ -246,9 +298,11 @@ static cn_dnnl_conv_shape picture(int64_t N, int64_t H, int64_t W, int64_t I, in
                                 .pad = {pad, pad, pad, pad}};
 }
 
+/* Forward and gradient, on a processor with AVX512_BF16. */
 static bool pays(cn_dnnl_conv_shape c)
 {
-    return cn_winograd_pays(CN_DNNL_CONV, &c, 2) && cn_winograd_pays(CN_DNNL_CONV_DX, &c, 2);
+    return cn_winograd_pays(CN_DNNL_CONV, &c, CN_BF16_AVX512, 2) &&
+           cn_winograd_pays(CN_DNNL_CONV_DX, &c, CN_BF16_AVX512, 2);
 }
 
 static void test_which_convolutions(void **state)
@@ -268,9 +322,14 @@ static void test_which_convolutions(void **state)
     assert_false(pays(picture(1, 4, 4, 1280, 1280, 1)));
     assert_false(pays(picture(1, 64, 64, 4, 320, 1)));
     const cn_dnnl_conv_shape good = picture(1, 64, 64, 320, 320, 1);
-    assert_false(cn_winograd_pays(CN_DNNL_CONV_DW, &good, 2));
+    assert_false(cn_winograd_pays(CN_DNNL_CONV_DW, &good, CN_BF16_AVX512, 2));
+    /* direct products of bfloat16 are twice as fast, by AMX far more */
     cn_dnnl_conv_shape c = good;
-    c.type = c.result = CN_BF16;
+    c.type = CN_BF16;
+    assert_true(pays(c));
+    assert_false(cn_winograd_pays(CN_DNNL_CONV, &c, CN_BF16_AMX, 2));
+    c = picture(1, 8, 8, 1280, 1280, 1);
+    c.type = CN_BF16;
     assert_false(pays(c));
     c = good;
     c.stride = 2;

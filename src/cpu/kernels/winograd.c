@@ -1,5 +1,5 @@
 /* winograd.c - 3x3 convolution with stride 1 by Winograd's F(4x4,3x3) (Lavin and Gray, "Fast Algorithms for
- * Convolutional Neural Networks"), NHWC, float32.
+ * Convolutional Neural Networks"), NHWC. Pictures are float32 or bfloat16, sums float32.
  *
  * y = A' [(G g G') . (B' d B)] A, with the interpolation points 0, +-5/8, +-3/2 and infinity: all coefficients of
  * A and B are exact in binary, and errors are half those of the usual 0, +-1, +-2.
@@ -34,6 +34,9 @@ enum { TAPS = 9, K = 3 };
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float vec_at __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t bits_of_vec __attribute__((vector_size(4 * LANES)));
+typedef uint16_t half __attribute__((vector_size(2 * LANES)));
+typedef uint16_t half_at __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
 static inline vec load(const float *p)
 {
@@ -43,6 +46,45 @@ static inline vec load(const float *p)
 static inline void store(float *p, vec v)
 {
     *(vec_at *)p = v;
+}
+
+/* LANES elements of a picture; those of bfloat16 are floats' upper halves. */
+static inline vec load_as(cn_dtype type, const void *p)
+{
+    if (type == CN_F32) return load(p);
+    return (vec)(__builtin_convertvector(*(const half_at *)p, bits_of_vec) << 16);
+}
+
+/* To nearest, ties to even; NaN stays NaN. */
+static inline void store_as(cn_dtype type, void *p, vec v)
+{
+    if (type == CN_F32) {
+        store(p, v);
+        return;
+    }
+    const bits_of_vec bits = (bits_of_vec)v, nan = (bits_of_vec)(v != v);
+    const bits_of_vec rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    *(half_at *)p = __builtin_convertvector((nan & 0x7fc0) | (~nan & rounded), half);
+}
+
+/* The first n <= LANES, zeros behind them. */
+static inline vec load_some(cn_dtype type, const void *p, int64_t n)
+{
+    if (n == LANES) return load_as(type, p);
+    char some[sizeof(vec)] = {0};
+    memcpy(some, p, (size_t)n * cn_dtype_bytes(type));
+    return load_as(type, some);
+}
+
+static inline void store_some(cn_dtype type, void *p, vec v, int64_t n)
+{
+    if (n == LANES) {
+        store_as(type, p, v);
+        return;
+    }
+    char some[sizeof(vec)];
+    store_as(type, some, v);
+    memcpy(p, some, (size_t)n * cn_dtype_bytes(type));
 }
 
 static int64_t whole_groups(int64_t n)
@@ -98,39 +140,50 @@ static tile tile_at(const cn_wino_size *s, int64_t t)
 }
 
 /* Where the 36 inputs of a tile are, NULL outside the image; true where none is outside. */
-static bool find_inputs(const cn_winograd_args *a, tile t, const float *at[PLACES])
+static bool find_inputs(const cn_winograd_args *a, tile t, const char *at[PLACES])
 {
+    const size_t pixel = (size_t)a->I * cn_dtype_bytes(a->type);
     bool whole = true;
     for (int i = 0; i < PLACES; i++) {
         const int64_t y = t.y - a->top + i / SIDE, x = t.x - a->left + i % SIDE;
         const bool inside = y >= 0 && y < a->H && x >= 0 && x < a->W;
-        at[i] = inside ? a->x + ((t.n * a->H + y) * a->W + x) * a->I : NULL;
+        at[i] = inside ? (const char *)a->x + (size_t)((t.n * a->H + y) * a->W + x) * pixel : NULL;
         whole = whole && inside;
     }
     return whole;
 }
 
 /* Channels first .. first+n of tile t to v, padded to whole groups. */
+static inline __attribute__((always_inline)) void tile_inputs_as(const cn_winograd_args *a,
+                                                                 cn_dtype type, tile t,
+                                                                 int64_t first, int64_t n, float *v,
+                                                                 int64_t stride)
+{
+    const size_t each = cn_dtype_bytes(type);
+    const char *at[PLACES];
+    const bool whole = find_inputs(a, t, at);
+    vec d[PLACES];
+    for (int64_t c = 0; c < whole_groups(n); c += LANES) {
+        const size_t from = (size_t)(first + c) * each;
+        const int64_t left = CN_MIN(LANES, n - c);
+        if (whole && left == LANES)
+            for (int i = 0; i < PLACES; i++) d[i] = load_as(type, at[i] + from);
+        else if (left > 0)
+            for (int i = 0; i < PLACES; i++)
+                d[i] = at[i] ? load_some(type, at[i] + from, left) : (vec){0};
+        else
+            memset(d, 0, sizeof d);
+        transform_inputs(d, v + c, stride);
+    }
+}
+
 static void tile_inputs(const cn_winograd_args *a, tile t, int64_t first, int64_t n, float *v,
                         int64_t stride)
 {
-    const float *at[PLACES];
-    const bool whole = find_inputs(a, t, at);
-    int64_t c = 0;
-    vec d[PLACES];
-    for (; c + LANES <= n; c += LANES) {
-        if (whole)
-            for (int i = 0; i < PLACES; i++) d[i] = load(at[i] + first + c);
-        else
-            for (int i = 0; i < PLACES; i++) d[i] = at[i] ? load(at[i] + first + c) : (vec){0};
-        transform_inputs(d, v + c, stride);
-    }
-    for (; c < whole_groups(n); c += LANES) {
-        memset(d, 0, sizeof d);
-        for (int i = 0; i < PLACES && c < n; i++)
-            if (at[i]) memcpy(&d[i], at[i] + first + c, (size_t)(n - c) * sizeof(float));
-        transform_inputs(d, v + c, stride);
-    }
+    if (a->type == CN_BF16)
+        tile_inputs_as(a, CN_BF16, t, first, n, v, stride);
+    else
+        tile_inputs_as(a, CN_F32, t, first, n, v, stride);
 }
 
 /* --- weights ------------------------------------------------------------------------------------------ */
@@ -186,6 +239,24 @@ static void read_runs(const cn_winograd_args *a, int64_t first, const int64_t *p
     }
 }
 
+/* The same where elements of two rows alternate in each of GROUP / 2 runs. */
+static void read_pairs(const cn_winograd_args *a, int64_t first, const int64_t *places,
+                       int64_t ahead, float *g)
+{
+    const size_t each = cn_dtype_bytes(a->weight_type);
+    const char *from = (const char *)a->weights + (size_t)first * each;
+    for (int i = 0; i < GROUP; i += 2, g += 2 * GROUP) {
+        const char *run = from + (size_t)places[i] * each;
+        float both[2 * GROUP];
+        __builtin_prefetch(run + ahead);
+        widen(a->weight_type, run, both, 2 * GROUP);
+        for (int l = 0; l < GROUP; l++) {
+            g[l] = both[2 * l];
+            g[GROUP + l] = both[2 * l + 1];
+        }
+    }
+}
+
 /* g [tap][in][out] of a group of inputs and a group of outputs. */
 static void read_weights(const cn_winograd_args *a, int64_t in, int64_t out, float *g)
 {
@@ -194,14 +265,16 @@ static void read_weights(const cn_winograd_args *a, int64_t in, int64_t out, flo
     const int64_t ahead = next * (int64_t)cn_dtype_bytes(a->weight_type);
     float turned[GROUP * GROUP];
     for (int tap = 0; tap < TAPS; tap++, g += GROUP * GROUP) {
-        if (!whole || a->runs == CN_WINO_NO_RUNS) {
-            gather(a, in, out, tap, g);
-        } else if (a->runs == CN_WINO_RUNS_OUT) {
-            read_runs(a, a->at_out[out] + a->at_tap[tap], a->at_in + in, ahead, g);
-        } else {
-            read_runs(a, a->at_in[in] + a->at_tap[tap], a->at_out + out, ahead, turned);
-            transpose(turned, GROUP, GROUP, GROUP, 1, g, GROUP);
+        const int64_t at_in = a->at_in[in] + a->at_tap[tap];
+        const int64_t at_out = a->at_out[out] + a->at_tap[tap];
+        switch (whole ? a->runs : CN_WINO_NO_RUNS) {
+        case CN_WINO_NO_RUNS: gather(a, in, out, tap, g); continue;
+        case CN_WINO_RUNS_OUT: read_runs(a, at_out, a->at_in + in, ahead, g); continue;
+        case CN_WINO_PAIRS_OUT: read_pairs(a, at_out, a->at_in + in, ahead, g); continue;
+        case CN_WINO_RUNS_IN: read_runs(a, at_in, a->at_out + out, ahead, turned); break;
+        case CN_WINO_PAIRS_IN: read_pairs(a, at_in, a->at_out + out, ahead, turned); break;
         }
+        transpose(turned, GROUP, GROUP, GROUP, 1, g, GROUP);
     }
 }
 
@@ -243,15 +316,6 @@ static inline void transform_sums(const float *m, int64_t stride, vec y[OUT * OU
     for (int i = 0; i < OUT; i++) line_of_outputs(columns + i * SIDE, 1, y + i * OUT, 1);
 }
 
-/* n <= LANES floats; zeros behind them. */
-static inline vec load_some(const float *p, int64_t n)
-{
-    if (n == LANES) return load(p);
-    vec v = {0};
-    memcpy(&v, p, (size_t)n * sizeof *p);
-    return v;
-}
-
 static inline vec activated(const cn_winograd_args *a, vec v)
 {
     for (int i = 0; i < LANES; i++) {
@@ -263,23 +327,34 @@ static inline vec activated(const cn_winograd_args *a, vec v)
 }
 
 /* The outputs of tile t, channels o .. o+n with n <= LANES. */
-static void tile_outputs(const cn_winograd_args *a, tile t, int64_t o, int64_t n, const float *m,
-                         int64_t stride)
+static inline __attribute__((always_inline)) void tile_outputs_as(const cn_winograd_args *a,
+                                                                  cn_dtype type, tile t, int64_t o,
+                                                                  int64_t n, const float *m,
+                                                                  int64_t stride)
 {
-    vec y[OUT * OUT], each = a->bias ? load_some(a->bias + o, n) : (vec){0};
+    const size_t each = cn_dtype_bytes(type);
+    const char *residual = a->residual, *shift = a->shift;
+    vec y[OUT * OUT], bias = a->bias ? load_some(CN_F32, a->bias + o, n) : (vec){0};
     transform_sums(m, stride, y);
     for (int64_t i = 0; i < CN_MIN(OUT, a->h - t.y); i++)
         for (int64_t j = 0; j < CN_MIN(OUT, a->w - t.x); j++) {
-            const int64_t at = ((t.n * a->h + t.y + i) * a->w + t.x + j) * a->O + o;
-            vec v = y[i * OUT + j] + each;
-            if (a->residual) v += load_some(a->residual + at, n);
-            if (a->shift) v += load_some(a->shift + t.n * a->O + o, n);
+            const int64_t pixel = (t.n * a->h + t.y + i) * a->w + t.x + j;
+            const size_t at = (size_t)(pixel * a->O + o) * each;
+            vec v = y[i * OUT + j] + bias;
+            if (residual) v += load_some(type, residual + at, n);
+            if (shift) v += load_some(type, shift + (size_t)(t.n * a->O + o) * each, n);
             if (a->act) v = activated(a, v);
-            if (n == LANES)
-                store(a->y + at, v);
-            else
-                memcpy(a->y + at, &v, (size_t)n * sizeof(float));
+            store_some(type, (char *)a->y + at, v, n);
         }
+}
+
+static void tile_outputs(const cn_winograd_args *a, tile t, int64_t o, int64_t n, const float *m,
+                         int64_t stride)
+{
+    if (a->result == CN_BF16)
+        tile_outputs_as(a, CN_BF16, t, o, n, m, stride);
+    else
+        tile_outputs_as(a, CN_F32, t, o, n, m, stride);
 }
 
 /* --- the work ----------------------------------------------------------------------------------------- */

@@ -20,8 +20,15 @@ enum {
     CN_WINO_APART = 16 /* floats between places, or all would fall into the same cache sets */
 };
 
-/* In which dimension groups of 16 weights follow each other in memory. */
-typedef enum cn_wino_runs { CN_WINO_NO_RUNS, CN_WINO_RUNS_OUT, CN_WINO_RUNS_IN } cn_wino_runs;
+/* In which dimension groups of 16 weights follow each other in memory. Pairs: with those of the next index of the
+ * other dimension, an even one, between them, as products of bfloat16 want it. */
+typedef enum cn_wino_runs {
+    CN_WINO_NO_RUNS,
+    CN_WINO_RUNS_OUT,
+    CN_WINO_RUNS_IN,
+    CN_WINO_PAIRS_OUT,
+    CN_WINO_PAIRS_IN
+} cn_wino_runs;
 
 /* A 3x3 convolution with stride 1: x [N,H,W,I] -> y [N,h,w,O], or the data gradient of one. The weight from
  * input i to output o at position k stands at at_out[o] + at_in[i] + at_tap[k]. */
@@ -33,10 +40,13 @@ typedef struct cn_winograd_args {
     cn_wino_runs runs;
     cn_dtype weight_type;
     const void *weights;
-    const float *x, *bias, *residual, *shift; /* bias [O], residual like y, shift [N,O], or NULL */
-    cn_act act;                               /* none or a ReLU, of the sum */
+    cn_dtype type, result; /* of x and of y, F32 or BF16 */
+    const void *x;
+    const float *bias;            /* [O] or NULL */
+    const void *residual, *shift; /* of y's type: like y, [N,O], or NULL */
+    cn_act act;                   /* none or a ReLU, of the sum */
     float act_alpha;
-    float *y;
+    void *y;
     char *scratch;
 } cn_winograd_args;
 
