@@ -31,6 +31,7 @@ static const shape SHAPES[] = {
     {1, 77, 77, 64, 2, true},   {1, 65, 65, 80, 2, false},  {1, 33, 77, 160, 2, false},
     {1, 70, 70, 512, 1, false}, {2, 5, 3, 5, 3, false},     {1, 257, 257, 12, 1, true},
     {3, 64, 300, 40, 1, false}, {1, 600, 31, 16, 4, false}, {1, 9, 513, 33, 3, false},
+    {1, 390, 390, 40, 1, true}, {1, 191, 290, 7, 2, false}, {2, 1, 200, 40, 2, false},
 };
 
 enum { Q, K, V, DY, Y, DQ, DK, DV, ARRAYS };

@@ -99,52 +99,76 @@ static void amx_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, int6
         }
 }
 
-/* --- AVX512_BF16: 4 rows by up to 64 columns at a time --------------------------------------------- */
+/* --- AVX512_BF16: up to 6 rows by up to 64 columns at a time ---------------------------------------- */
 
-enum { ROWS = 4 };
+enum { ROWS = 6, VECTORS = 4 };
 
 static inline __m512bh pairs(__m512i x)
 {
     return (__m512bh)x;
 }
 
-static inline __attribute__((always_inline)) void avx_block(int vectors, int64_t k,
+static inline __attribute__((always_inline)) void avx_block(int rows, int vectors, int64_t k,
                                                             const uint16_t *a, int64_t lda,
                                                             const uint16_t *b, int64_t ldb,
                                                             float *c, int64_t ldc, bool add)
 {
-    __m512 sum[ROWS][4];
-    for (int r = 0; r < ROWS; r++)
+    __m512 sum[ROWS][VECTORS];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
             sum[r][v] = add ? _mm512_loadu_ps(c + r * ldc + 16 * v) : _mm512_setzero_ps();
     for (int64_t p = 0; p < k; p += 2) {
-        __m512i right[4];
+        __m512i right[VECTORS];
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) right[v] = _mm512_loadu_si512(b + p * ldb + 32 * v);
-        for (int r = 0; r < ROWS; r++) {
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
             int32_t two;
             memcpy(&two, a + r * lda + p, sizeof two);
             const __m512i left = _mm512_set1_epi32(two);
+#pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
                 sum[r][v] = _mm512_dpbf16_ps(sum[r][v], pairs(left), pairs(right[v]));
         }
     }
-    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) _mm512_storeu_ps(c + r * ldc + 16 * v, sum[r][v]);
+}
+
+/* All rows of up to 64 columns. */
+static inline __attribute__((always_inline)) void avx_columns(int vectors, int64_t m, int64_t k,
+                                                              const uint16_t *a, int64_t lda,
+                                                              const uint16_t *b, int64_t ldb,
+                                                              float *c, int64_t ldc, bool add)
+{
+    int64_t i = 0;
+    for (; i + ROWS <= m; i += ROWS)
+        avx_block(ROWS, vectors, k, a + i * lda, lda, b, ldb, c + i * ldc, ldc, add);
+    a += i * lda;
+    c += i * ldc;
+    switch (m - i) {
+    case 5: avx_block(5, vectors, k, a, lda, b, ldb, c, ldc, add); break;
+    case 4: avx_block(4, vectors, k, a, lda, b, ldb, c, ldc, add); break;
+    case 3: avx_block(3, vectors, k, a, lda, b, ldb, c, ldc, add); break;
+    case 2: avx_block(2, vectors, k, a, lda, b, ldb, c, ldc, add); break;
+    case 1: avx_block(1, vectors, k, a, lda, b, ldb, c, ldc, add); break;
+    default: break;
+    }
 }
 
 static void avx_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
                         const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add)
 {
-    for (int64_t j = 0; j < n; j += 64)
-        for (int64_t i = 0; i < m; i += ROWS) {
-            const uint16_t *ai = a + i * lda, *bj = b + 2 * j;
-            float *cij = c + i * ldc + j;
-            switch (CN_MIN((n - j) / 16, (int64_t)4)) {
-            case 1: avx_block(1, k, ai, lda, bj, ldb, cij, ldc, add); break;
-            case 2: avx_block(2, k, ai, lda, bj, ldb, cij, ldc, add); break;
-            case 3: avx_block(3, k, ai, lda, bj, ldb, cij, ldc, add); break;
-            default: avx_block(4, k, ai, lda, bj, ldb, cij, ldc, add);
-            }
+    for (int64_t j = 0; j < n; j += 64, b += 128, c += 64)
+        switch (CN_MIN((n - j) / 16, (int64_t)VECTORS)) {
+        case 1: avx_columns(1, m, k, a, lda, b, ldb, c, ldc, add); break;
+        case 2: avx_columns(2, m, k, a, lda, b, ldb, c, ldc, add); break;
+        case 3: avx_columns(3, m, k, a, lda, b, ldb, c, ldc, add); break;
+        default: avx_columns(4, m, k, a, lda, b, ldb, c, ldc, add);
         }
 }
 
