@@ -51,15 +51,15 @@ static int64_t mirrored(int64_t i, int64_t n)
     return i < 0 ? -i : i < n ? i : 2 * n - 2 - i;
 }
 
-/* Sobel's derivatives along x and y. */
+/* Sobel's derivatives along x and y, added up in OpenCV's order: in another, bytes of the normals differ here and there. */
 static void sobel(const float *d, int64_t height, int64_t width, int64_t x, int64_t y, float *dx,
                   float *dy)
 {
     const int64_t l = mirrored(x - 1, width), r = mirrored(x + 1, width);
     const float *above = d + mirrored(y - 1, height) * width, *here = d + y * width,
                 *below = d + mirrored(y + 1, height) * width;
-    *dx = (above[r] - above[l]) + 2 * (here[r] - here[l]) + (below[r] - below[l]);
-    *dy = (below[l] + 2 * below[x] + below[r]) - (above[l] + 2 * above[x] + above[r]);
+    *dx = ((above[r] - above[l]) + (below[r] - below[l])) + 2 * (here[r] - here[l]);
+    *dy = ((below[l] + below[r]) + 2 * below[x]) - ((above[l] + above[r]) + 2 * above[x]);
 }
 
 cn_status cn_normal_picture(cn_ctx *ctx, const float *depth, int64_t height, int64_t width,

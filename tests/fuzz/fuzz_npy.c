@@ -12,6 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         if (cn_normals_colors(ctx, a, NULL, &image) == CN_OK) cn_image_destroy(image);
         if (cn_metric_depth_map(ctx, a, NULL, &image) == CN_OK) cn_image_destroy(image);
         if (cn_metric_depth_map(ctx, a, a, &image) == CN_OK) cn_image_destroy(image);
+        if (cn_metric_normals(ctx, a, a, 1500, 6.25, 0.4, &image) == CN_OK) cn_image_destroy(image);
         cn_npy_free(a);
     }
     cn_ctx_destroy(ctx);

@@ -228,6 +228,20 @@ static void normals_from_depth(void **state)
     assert_int_equal(cn_metric_normals(*state, &a, NULL, 1500, 6.25, 0, &image), CN_EFORMAT);
 }
 
+static void normals_as_opencv_computes_them(void **state)
+{
+    cn_npy *depth = NULL;
+    cn_image *wanted = NULL, *made = NULL;
+    assert_int_equal(cn_npy_load(*state, "tests/golden/opencv/depth.npy", &depth), CN_OK);
+    assert_int_equal(cn_image_load(*state, "tests/golden/opencv/normals.png", &wanted), CN_OK);
+    assert_int_equal(cn_metric_normals(*state, depth, NULL, 40, 6.25, 0.3, &made), CN_OK);
+    assert_true(made->width == wanted->width && made->height == wanted->height);
+    assert_memory_equal(made->rgb, wanted->rgb, (size_t)(3 * wanted->width * wanted->height));
+    cn_image_destroy(made);
+    cn_image_destroy(wanted);
+    cn_npy_free(depth);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +252,7 @@ int main(void)
         cmocka_unit_test(normals_and_their_holes),
         cmocka_unit_test(depth_near_is_bright),
         cmocka_unit_test(normals_from_depth),
+        cmocka_unit_test(normals_as_opencv_computes_them),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -90,7 +90,7 @@ static cn_image *golden(cn_ctx *ctx, const char *name)
 {
     char path[256];
     cn_image *image = NULL;
-    snprintf(path, sizeof path, "tests/golden/xdog/%s.png", name);
+    snprintf(path, sizeof path, "tests/golden/opencv/%s.png", name);
     if (cn_image_load(ctx, path, &image) != CN_OK) fail_msg("%s", cn_error(ctx));
     return image;
 }
@@ -100,8 +100,8 @@ static void xdog_as_opencv_computes_it(void **state)
     static const struct {
         const char *name;
         double threshold;
-    } cases[] = {{"out_32", 32}, {"out_8", 8}};
-    cn_image *in = golden(*state, "in"), *made = NULL;
+    } cases[] = {{"xdog_32", 32}, {"xdog_8", 8}};
+    cn_image *in = golden(*state, "photo"), *made = NULL;
     for (size_t i = 0; i < CN_COUNT(cases); i++) {
         cn_image *wanted = golden(*state, cases[i].name);
         assert_int_equal(cn_scribble_xdog(*state, in, cases[i].threshold, &made), CN_OK);
