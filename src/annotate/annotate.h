@@ -62,6 +62,7 @@ struct cn_kind {
     cn_status (*run)(cn_session *s, const cn_image *in, cn_image **out);
     cn_kind_network networks[CN_KIND_NETWORKS]; /* the rest is NULL */
     int multiple;                               /* sides it can see are multiples of it; 0: any */
+    int least;                                  /* of a side it can see, a multiple; 0: any */
     cn_filter map_filter;
     int detect_px; /* detect_resolution where none is asked for; 0: the condition's size */
     cn_takes takes;

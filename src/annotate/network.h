@@ -43,6 +43,10 @@ cn_status cn_session_run(cn_session *s, const cn_network *net, int64_t H, int64_
 const cn_network *cn_session_network(const cn_session *s, int role);
 /* The same, with an error that says which file is missing. */
 cn_status cn_session_need(cn_session *s, int role, const cn_network **out) CN_CHECKED;
+/* CN_ENOMEM, with advice, where work on a picture needs more memory than there is: else the system would end the
+ * process for it. who: for the message. */
+cn_status cn_session_check_memory(cn_session *s, const char *who, int64_t H, int64_t W,
+                                  size_t bytes) CN_CHECKED;
 
 /* Whether a file holds net; *prefix is what stands before its names: "" or "module.". */
 bool cn_network_is_in(const cn_network *net, const cn_tensors *file, const char **prefix);

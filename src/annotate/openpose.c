@@ -22,6 +22,21 @@ static cn_status run(cn_session *s, cn_pose_version version, const cn_network *n
     return status;
 }
 
+/* The network sees 184 rows of a picture, so very wide ones can't be shown to it. */
+static cn_status check_size(cn_session *s, const cn_pose_input *input, int64_t H, int64_t W)
+{
+    enum {
+        DECODING_BYTES = 2 * CN_POSE_PARTS * sizeof(double)
+    }; /* smoothed along one axis and both */
+    const size_t each = (CN_POSE_FIELDS + CN_POSE_HEATS) * sizeof(float) + DECODING_BYTES;
+    const cn_status status =
+        cn_image_check_size(cn_session_ctx(s), input->padded_w, input->padded_h);
+    if (status != CN_OK)
+        return cn_fail_prefix(cn_session_ctx(s), status, "%s with a picture of %lld x %lld px",
+                              cn_openpose_body.name, (long long)W, (long long)H);
+    return cn_session_check_memory(s, cn_openpose_body.name, H, W, (size_t)(H * W) * each);
+}
+
 static cn_status find_bodies(cn_session *s, cn_pose_version version, const cn_image *in,
                              cn_pose *pose)
 {
@@ -29,6 +44,7 @@ static cn_status find_bodies(cn_session *s, cn_pose_version version, const cn_im
     const int64_t H = in->height, W = in->width;
     const cn_pose_input input = cn_pose_body_input(version, H, W);
     cn_network_values maps;
+    CN_TRY(check_size(s, &input, H, W));
     CN_TRY(run(s, version, &cn_openpose_body, &input, in, &maps));
     float *fields = cn_alloc_array(ctx, (size_t)(H * W), CN_POSE_FIELDS * sizeof *fields);
     float *heat = cn_alloc_array(ctx, (size_t)(H * W), CN_POSE_HEATS * sizeof *heat);

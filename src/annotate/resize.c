@@ -108,12 +108,12 @@ cn_status cn_resize_64_size(cn_ctx *ctx, const cn_image *in, int64_t resolution,
     double k = (double)resolution / (double)CN_MIN(in->height, in->width);
     double height = rint((double)in->height * k / 64.0) * 64.0;
     double width = rint((double)in->width * k / 64.0) * 64.0;
-    if (height < 64 || width < 64 || height > SIDE_MAX || width > SIDE_MAX)
+    if (height < 64 || width < 64 || height > CN_IMAGE_MAX_SIDE || width > CN_IMAGE_MAX_SIDE)
         return cn_fail(ctx, CN_EINVAL,
                        "a %lldx%lld picture at resolution %lld would become %.0fx%.0f: sides must "
                        "be 64..%d",
                        (long long)in->width, (long long)in->height, (long long)resolution, width,
-                       height, SIDE_MAX);
+                       height, CN_IMAGE_MAX_SIDE);
     *w = (int64_t)width;
     *h = (int64_t)height;
     return CN_OK;

@@ -270,18 +270,15 @@ cn_status cn_network_load(cn_ctx *ctx, const cn_network *net, const cn_tensors *
     return cn_source_load(ctx, &(cn_source){file, path, prefix, CN_LAYOUT_DIFFUSERS, NULL}, b, p);
 }
 
-/* A picture for which the plan needs more memory than there is, before the system ends the process for it. */
-static cn_status check_memory(cn_session *s, const loaded *l, const sized_plan *p)
+cn_status cn_session_check_memory(cn_session *s, const char *who, int64_t H, int64_t W,
+                                  size_t bytes)
 {
-    cn_plan_info info;
-    cn_plan_info_get(p->plan, &info);
     const size_t available = cn_available_bytes();
-    if (info.arena_bytes <= available) return CN_OK;
+    if (bytes <= available) return CN_OK;
     return cn_fail(s->ctx, CN_ENOMEM,
                    "%s at %lldx%lld needs %.1f GB of memory, %.1f are free: a (detect) resolution "
                    "of 512 px, for one, needs less",
-                   l->net->name, (long long)p->W, (long long)p->H, (double)info.arena_bytes / 1e9,
-                   (double)available / 1e9);
+                   who, (long long)W, (long long)H, (double)bytes / 1e9, (double)available / 1e9);
 }
 
 static cn_status build(cn_session *s, loaded *l, int64_t H, int64_t W, sized_plan *p)
@@ -298,7 +295,9 @@ static cn_status build(cn_session *s, loaded *l, int64_t H, int64_t W, sized_pla
                               (long long)H);
     while (p->n_out < CN_NETWORK_OUTPUTS && p->out[p->n_out]) p->n_out++;
     CN_TRY(cn_plan_create(s->ctx, p->graph, s->backend, p->out, p->n_out, false, &p->plan));
-    CN_TRY(check_memory(s, l, p));
+    cn_plan_info info;
+    cn_plan_info_get(p->plan, &info);
+    CN_TRY(cn_session_check_memory(s, l->net->name, H, W, info.arena_bytes));
     if (!l->file) return CN_OK;
     CN_TRY(cn_network_load(s->ctx, l->net, l->file, l->path, s->backend, l->params));
     cn_tensors_close(l->file);
@@ -351,9 +350,11 @@ cn_status cn_session_run(cn_session *s, const cn_network *net, int64_t H, int64_
 
 /* --- pictures ----------------------------------------------------------------------------------------- */
 
-static int64_t round_side(int64_t n, int64_t multiple)
+/* The nearest side that the kind can see. */
+static int64_t round_side(const cn_kind *kind, int64_t n)
 {
-    return CN_MAX((n + multiple / 2) / multiple, 1) * multiple;
+    const int64_t multiple = CN_MAX(kind->multiple, 1);
+    return CN_MAX((n + multiple / 2) / multiple * multiple, CN_MAX(kind->least, multiple));
 }
 
 /* `in` as the annotator shall see it: *made a new image, or NULL where it sees `in` itself. */
@@ -361,9 +362,8 @@ static cn_status size_input(cn_session *s, const cn_image *in, cn_image **made)
 {
     const cn_annotate_args *a = &s->args;
     const int64_t px = a->detect_resolution ? a->detect_resolution : a->resolution;
-    const int64_t m = CN_MAX(a->kind->multiple, 1);
     if (px) return cn_image_resize_64(s->ctx, in, px, made);
-    const int64_t w = round_side(in->width, m), h = round_side(in->height, m);
+    const int64_t w = round_side(a->kind, in->width), h = round_side(a->kind, in->height);
     if (w == in->width && h == in->height) return CN_OK;
     return cn_image_resize(s->ctx, in, w, h,
                            w > in->width || h > in->height ? CN_FILTER_LANCZOS4 : CN_FILTER_AREA,

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LONG_SIDE = 2048, SHORT_SIDE = 512 };
+enum { LONG_SIDE = 2048, SHORT_SIDE = 512, LEAST_SIDE = 32 };
 
 void cn_seg_size(int64_t height, int64_t width, int64_t *h, int64_t *w)
 {
@@ -85,6 +85,12 @@ static cn_status find_labels(cn_session *s, const cn_image *in, uint8_t *labels)
     cn_network_values v;
     int64_t h, w;
     cn_seg_size(in->height, in->width, &h, &w);
+    if (CN_MIN(h, w) < LEAST_SIDE)
+        return cn_fail(ctx, CN_EINVAL,
+                       "%s sees %lldx%lld of a picture of %lldx%lld px: sides must be %d at least, "
+                       "so that none is more than %d times the other",
+                       cn_uniformer.name, (long long)w, (long long)h, (long long)in->width,
+                       (long long)in->height, LEAST_SIDE, LONG_SIDE / LEAST_SIDE);
     float *x = cn_alloc_array(ctx, (size_t)(h * w), 3 * sizeof *x);
     cn_status status = x ? cn_seg_input(ctx, in, h, w, x) : CN_ENOMEM;
     if (status == CN_OK) status = cn_session_run(s, &cn_uniformer, h, w, x, &v);

@@ -119,6 +119,45 @@ static void sizes_change(void **state)
     cn_session_close(s);
 }
 
+/* What a kind can't see so small is enlarged for it, and the condition has the picture's size. */
+static void the_smallest_pictures(void **state)
+{
+    static const struct {
+        const char *kind, *manifest;
+    } cases[] = {{"mlsd", "mlsd/tiny_manifest"},
+                 {"hed", "hed/apache2_manifest"},
+                 {"pidinet", "pidinet/manifest"},
+                 {"scribble_pidinet", "pidinet/manifest"},
+                 {"lineart", "lineart/manifest"}};
+    static const int64_t sizes[][2] = {{1, 1}, {40, 1}, {1, 7}};
+    test_env *e = *state;
+    for (size_t i = 0; i < CN_COUNT(cases); i++) {
+        char manifest_path[256], path[512];
+        const char *const weights[] = {path, NULL};
+        json_t *manifest = NULL;
+        cn_annotate_args args;
+        cn_session *s = NULL;
+        snprintf(manifest_path, sizeof manifest_path, "tests/golden/annotators/%s.json",
+                 cases[i].manifest);
+        snprintf(path, sizeof path, "%s/smallest.safetensors", root);
+        assert_int_equal(cn_json_load_file(e->ctx, manifest_path, &manifest), CN_OK);
+        assert_int_equal(seeded_file_write(e->ctx, manifest, "", CN_F32, path), CN_OK);
+        json_decref(manifest);
+        assert_int_equal(cn_annotate_read(e->ctx, cases[i].kind, &args), CN_OK);
+        args.weights = weights;
+        assert_int_equal(cn_session_open(e->ctx, &args, e->backend, &s), CN_OK);
+        for (size_t k = 0; k < CN_COUNT(sizes); k++) {
+            cn_image *in = picture(e, sizes[k][0], sizes[k][1]), *out = NULL;
+            if (cn_session_annotate(s, in, &out) != CN_OK)
+                fail_msg("%s: %s", cases[i].kind, cn_error(e->ctx));
+            assert_true(out->width == in->width && out->height == in->height);
+            cn_image_destroy(in);
+            cn_image_destroy(out);
+        }
+        cn_session_close(s);
+    }
+}
+
 static void resolutions_are_kept_apart(void **state)
 {
     test_env *e = *state;
@@ -273,6 +312,7 @@ int main(void)
         cmocka_unit_test(files_are_told_apart),
         cmocka_unit_test(a_folder_has_the_published_names),
         cmocka_unit_test(sizes_change),
+        cmocka_unit_test(the_smallest_pictures),
         cmocka_unit_test(resolutions_are_kept_apart),
         cmocka_unit_test(memory_runs_out_anywhere),
         cmocka_unit_test(too_large_pictures_are_refused),
