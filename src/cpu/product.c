@@ -100,7 +100,10 @@ static cn_status prepare_winograd(cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind
         cn_free(p);
         return s;
     }
-    if (w->dtype == CN_Q8) expand_first(st, p, w, c->type);
+    if (kind == CN_DNNL_CONV_DW)
+        st->out_bytes = (size_t)cn_dnnl_physical(w) * sizeof(float);
+    else if (w->dtype == CN_Q8)
+        expand_first(st, p, w, c->type);
     st->state = p;
     return CN_OK;
 }

@@ -1,4 +1,4 @@
-/* test_winograd.c - the kernel of Winograd's convolution in every variant that the processor runs: against a naive
+/* test_winograd.c - the kernels of Winograd's convolution and of its weights' gradient in every variant that the processor runs: against a naive
  * sum in double, for every order of weights and every type that they are stored in, with sums and activations,
  * by one to five threads, with the same bytes at every run. And which convolutions are computed by it. */
 #include "cpu/kernels/kernels.h"
@@ -97,6 +97,12 @@ static int64_t outputs_of(const cn_winograd_args *a)
     return a->N * a->h * a->w * a->O;
 }
 
+/* Whole runs at the ends included. */
+static int64_t weights_of(const shape *s)
+{
+    return TAPS * (s->I + 32) * (s->O + 32);
+}
+
 static void set_up(const shape *s, work *t)
 {
     cn_winograd_args *a = &t->a;
@@ -115,7 +121,7 @@ static void set_up(const shape *s, work *t)
                             .act = s->act,
                             .act_alpha = 0.2f};
     const int64_t outputs = outputs_of(a);
-    const int64_t weights = TAPS * (s->I + 32) * (s->O + 32); /* whole runs at the ends */
+    const int64_t weights = weights_of(s);
     t->places = cn_alloc_array(NULL, (size_t)(s->I + s->O + TAPS), sizeof *t->places);
     assert_non_null(t->places);
     place_weights(t, s->runs);
@@ -245,6 +251,83 @@ static void check(const cn_kernels *k, const shape *s)
     tear_down(&t);
 }
 
+/* The gradient of weight (i, o) at position k. */
+static double naive_gradient(const work *t, const float *dy, int64_t i, int64_t o, int k)
+{
+    const cn_winograd_args *a = &t->a;
+    double sum = 0;
+    for (int64_t n = 0; n < a->N; n++)
+        for (int64_t y = 0; y < a->h; y++)
+            for (int64_t x = 0; x < a->w; x++) {
+                const int64_t row = y - a->top + k / 3, column = x - a->left + k % 3;
+                if (row < 0 || row >= a->H || column < 0 || column >= a->W) continue;
+                sum += (double)t->x[((n * a->H + row) * a->W + column) * a->I + i] *
+                       (double)dy[((n * a->h + y) * a->w + x) * a->O + o];
+            }
+    return sum;
+}
+
+/* In f32 as the convolution: 1e-5 of the largest. */
+static void compare_gradient(const work *t, const float *wanted, const char *isa)
+{
+    const cn_winograd_args *a = &t->a;
+    double most = 0, off = 0;
+    for (int64_t i = 0; i < a->I; i++)
+        for (int64_t o = 0; o < a->O; o++)
+            for (int k = 0; k < TAPS; k++) {
+                const int64_t at = a->at_in[i] + a->at_out[o] + a->at_tap[k];
+                const double e = fabs((double)a->dw[at] - (double)wanted[at]);
+                most = fmax(most, fabs((double)wanted[at]));
+                if (!(e <= off)) off = e;
+            }
+    if (!(off <= 1e-5 * most))
+        fail_msg("%s, %d threads, gradient of %lldx%lldx%lld to %lld: %g off, largest %g", isa,
+                 a->threads, (long long)a->H, (long long)a->W, (long long)a->I, (long long)a->O,
+                 off, most);
+}
+
+static void run_gradient(const cn_kernels *k, work *t, int threads, size_t bytes)
+{
+    t->a.threads = threads;
+    omp_set_num_threads(threads);
+    const cn_wino_size s = cn_wino_dw_size_of(&t->a);
+    const size_t scratch = (s.shared_floats + s.thread_floats * (size_t)threads) * sizeof(float);
+    t->a.scratch = cn_alloc(NULL, scratch);
+    assert_non_null(t->a.scratch);
+    memset(t->a.scratch, 0xff, scratch);
+    memset(t->a.dw, 0xff, bytes);
+    k->winograd_dw(&t->a);
+    cn_free(t->a.scratch);
+}
+
+static void check_gradient(const cn_kernels *k, const shape *s)
+{
+    work t;
+    set_up(s, &t);
+    const int64_t weights = weights_of(s), outputs = outputs_of(&t.a);
+    const size_t bytes = (size_t)weights * sizeof(float);
+    float *dy = noise("dy", 1, outputs), *wanted = noise("wanted", 1, weights);
+    float *dw = noise("dw", 1, weights), *before = noise("before", 1, weights);
+    void *stored_dy = stored_as(s->in, dy, outputs);
+    t.a.dy = stored_dy;
+    t.a.dw = dw;
+    for (int64_t i = 0; i < s->I; i++)
+        for (int64_t o = 0; o < s->O; o++)
+            for (int n = 0; n < TAPS; n++)
+                wanted[t.a.at_in[i] + t.a.at_out[o] + t.a.at_tap[n]] =
+                    (float)naive_gradient(&t, dy, i, o, n);
+    for (int threads = 1; threads <= 5; threads++) {
+        run_gradient(k, &t, threads, bytes);
+        compare_gradient(&t, wanted, k->isa);
+        memcpy(before, dw, bytes);
+        run_gradient(k, &t, threads, bytes);
+        assert_memory_equal(before, dw, bytes);
+    }
+    void *all[] = {dy, wanted, dw, before, stored_dy};
+    for (size_t i = 0; i < CN_COUNT(all); i++) cn_free(all[i]);
+    tear_down(&t);
+}
+
 static const shape shapes[] = {
     {1, 8, 8, 64, 64, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, false, CN_ACT_NONE, CN_F32, CN_F32},
     {2, 5, 7, 19, 37, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, true, CN_ACT_NONE, CN_F32, CN_F32},
@@ -277,8 +360,10 @@ static void test_every_variant_against_naive_sums(void **state)
                              __builtin_cpu_supports("avx512dq")},
     };
     for (size_t v = 0; v < CN_COUNT(variants); v++)
-        for (size_t i = 0; variants[v].runs && i < CN_COUNT(shapes); i++)
+        for (size_t i = 0; variants[v].runs && i < CN_COUNT(shapes); i++) {
             check(variants[v].k, &shapes[i]);
+            check_gradient(variants[v].k, &shapes[i]);
+        }
 }
 
 static cn_dnnl_conv_shape picture(int64_t N, int64_t H, int64_t W, int64_t I, int64_t O, int pad)
@@ -322,15 +407,17 @@ static void test_which_convolutions(void **state)
     assert_false(pays(picture(1, 4, 4, 1280, 1280, 1)));
     assert_false(pays(picture(1, 64, 64, 4, 320, 1)));
     const cn_dnnl_conv_shape good = picture(1, 64, 64, 320, 320, 1);
-    assert_false(cn_winograd_pays(CN_DNNL_CONV_DW, &good, CN_BF16_AVX512, 2));
+    assert_true(cn_winograd_pays(CN_DNNL_CONV_DW, &good, CN_BF16_AVX512, 2));
     /* direct products of bfloat16 are twice as fast, by AMX far more */
     cn_dnnl_conv_shape c = good;
     c.type = CN_BF16;
     assert_true(pays(c));
     assert_false(cn_winograd_pays(CN_DNNL_CONV, &c, CN_BF16_AMX, 2));
+    assert_false(cn_winograd_pays(CN_DNNL_CONV_DW, &c, CN_BF16_AMX, 2));
     c = picture(1, 8, 8, 1280, 1280, 1);
     c.type = CN_BF16;
     assert_false(pays(c));
+    assert_true(cn_winograd_pays(CN_DNNL_CONV_DW, &c, CN_BF16_AVX512, 2));
     c = good;
     c.stride = 2;
     assert_false(pays(c));

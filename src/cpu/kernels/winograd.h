@@ -47,6 +47,9 @@ typedef struct cn_winograd_args {
     cn_act act;                   /* none or a ReLU, of the sum */
     float act_alpha;
     void *y;
+    const void *
+        dy; /* of x's type; with it the weights' gradient dw is computed, in their places, instead of y */
+    float *dw;
     char *scratch;
 } cn_winograd_args;
 
@@ -66,7 +69,8 @@ enum {
     CN_WINO_TILE_COST = 42,
     CN_WINO_WEIGHT_COST = 370,
     CN_WINO_IN_COST = 600,
-    CN_WINO_OUT_COST = 200
+    CN_WINO_OUT_COST = 200,
+    CN_WINO_DW_COST = 400 /* the gradient of a vector of weights out of its sums */
 };
 
 static inline cn_wino_size cn_wino_size_of(const cn_winograd_args *a)
@@ -92,6 +96,16 @@ static inline cn_wino_size cn_wino_size_of(const cn_winograd_args *a)
     s.sums = s.part * CN_WINO_O + CN_WINO_APART;
     s.shared_floats = (size_t)(s.in_blocks * s.inputs) * CN_WINO_PLACES;
     s.thread_floats = (size_t)(s.weights + s.sums) * CN_WINO_PLACES;
+    return s;
+}
+
+/* The same for the gradient of weights: `inputs` for gradients of outputs too, sums of CN_WINO_LANES input channels. */
+static inline cn_wino_size cn_wino_dw_size_of(const cn_winograd_args *a)
+{
+    cn_wino_size s = cn_wino_size_of(a);
+    s.sums = CN_WINO_LANES * CN_WINO_O + CN_WINO_APART;
+    s.shared_floats = (size_t)((s.in_blocks + s.out_blocks) * s.inputs) * CN_WINO_PLACES;
+    s.thread_floats = (size_t)s.sums * CN_WINO_PLACES;
     return s;
 }
 
