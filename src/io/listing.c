@@ -28,7 +28,7 @@ size_t cn_stem_length(const char *name)
     return dot && (!slash || dot > slash) ? (size_t)(dot - name) : strlen(name);
 }
 
-static bool has_ending(const char *name, const char *const *endings)
+bool cn_has_ending(const char *name, const char *const *endings)
 {
     const size_t n = strlen(name);
     for (; *endings; endings++) {
@@ -63,10 +63,12 @@ static cn_status look_at(walk *w, const struct dirent *e, int depth)
     struct stat st;
     const size_t before = strlen(w->path);
     if (e->d_name[0] == '.') return CN_OK;
-    const bool wanted = has_ending(e->d_name, w->rules->endings);
+    const bool wanted = cn_has_ending(e->d_name, w->rules->endings);
     if (!wanted && !w->rules->recursive) return CN_OK;
     CN_TRY(cn_format(w->ctx, w->path + before, sizeof w->path - before, "/%s", e->d_name));
-    const bool known = stat(w->path, &st) == 0, folder = known && S_ISDIR(st.st_mode);
+    /* most file systems say what an entry is: no look at each of a million pictures */
+    const bool plain = e->d_type == DT_REG;
+    const bool folder = !plain && stat(w->path, &st) == 0 && S_ISDIR(st.st_mode);
     const bool skip =
         folder && w->has_except && st.st_dev == w->except.st_dev && st.st_ino == w->except.st_ino;
     if (folder && w->rules->recursive && !skip && read_folder(w, depth + 1) != CN_OK)
@@ -91,13 +93,18 @@ static cn_status read_folder(walk *w, int depth)
     return s;
 }
 
+int cn_stem_compare(const char *x, const char *y)
+{
+    const size_t n = cn_stem_length(x), m = cn_stem_length(y);
+    const int order = memcmp(x, y, CN_MIN(n, m));
+    return order ? order : (n > m) - (n < m);
+}
+
 static int by_stem(const void *a, const void *b)
 {
     const char *x = *(char *const *)a, *y = *(char *const *)b;
-    const size_t n = cn_stem_length(x), m = cn_stem_length(y);
-    const int order = memcmp(x, y, CN_MIN(n, m));
-    if (order) return order;
-    return n != m ? (n > m) - (n < m) : strcmp(x, y);
+    const int order = cn_stem_compare(x, y);
+    return order ? order : strcmp(x, y);
 }
 
 cn_status cn_listing_read(cn_ctx *ctx, const char *dir, const cn_listing_rules *rules,

@@ -2,6 +2,7 @@
 #include "train/dataset.h"
 
 #include "annotate/resize.h"
+#include "io/listing.h"
 #include "io/tar.h"
 #include "train/dataset_internal.h"
 
@@ -83,11 +84,10 @@ static void describe_folder(const char *dir, char *out, size_t cap)
     DIR *list = opendir(dir);
     for (struct dirent *e; list && (e = readdir(list));) {
         if (e->d_name[0] == '.') continue;
-        const char *dot = strrchr(e->d_name, '.');
         snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
         if (cn_dir_exists(path))
             folders++;
-        else if (dot && strstr(".png.jpg.jpeg.webp.PNG.JPG.JPEG.WEBP", dot))
+        else if (cn_has_ending(e->d_name, cn_picture_endings))
             pictures++;
         else
             others++;

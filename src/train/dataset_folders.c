@@ -1,89 +1,22 @@
 /* dataset_folders.c - kohya's twin folders: pictures with their captions beside them, and conditions of
  * the same stems in a second folder.
  *
- * Index: where the picture's name stands in one string of names; the number of the condition's ending,
- * of the caption's ending (0: no caption, an empty prompt). Pairs are in the names' order.
+ * Index: where the picture's name stands in one string of names, the condition's ending behind it; the number of
+ * the caption's ending (0: no caption, an empty prompt). Pairs are in the names' order.
  */
+#include "io/listing.h"
 #include "train/dataset_internal.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_CAPTION_BYTES = CN_DATASET_PROMPT_BYTES };
 
-static const char *const endings[] = {".png", ".jpg", ".jpeg", ".webp",
-                                      ".PNG", ".JPG", ".JPEG", ".WEBP"};
-
 typedef struct folders {
     char conditions[CN_DATASET_PATH_BYTES];
     char captions[2][32]; /* endings in the order they are looked for; "": no second */
-    cn_str names;
+    cn_str names;         /* picture, ending of its condition, ..., each 0-terminated */
     int64_t without_caption;
 } folders;
-
-static int ending_of(const char *name)
-{
-    const char *dot = strrchr(name, '.');
-    for (int i = 0; dot && dot != name && i < (int)CN_COUNT(endings); i++)
-        if (!strcmp(dot, endings[i])) return i;
-    return -1;
-}
-
-/* --- a folder's pictures -------------------------------------------------------------------------- */
-
-typedef struct listing {
-    cn_str text;    /* names, each 0-terminated */
-    char **names;   /* sorted by stem */
-    int64_t n, cap; /* names first holds offsets */
-} listing;
-
-static void listing_free(listing *l)
-{
-    cn_str_free(&l->text);
-    cn_free(l->names);
-}
-
-static int by_stem(const void *a, const void *b)
-{
-    const char *x = *(char *const *)a, *y = *(char *const *)b;
-    const size_t n = (size_t)(strrchr(x, '.') - x), m = (size_t)(strrchr(y, '.') - y);
-    const int order = memcmp(x, y, CN_MIN(n, m));
-    return order ? order : n < m ? -1 : n > m;
-}
-
-static cn_status add_name(cn_ctx *ctx, listing *l, const char *name)
-{
-    if (l->n == l->cap) {
-        const int64_t cap = l->cap ? 2 * l->cap : 1024;
-        char **grown =
-            cn_regrow(ctx, l->names, (size_t)l->n * sizeof *grown, (size_t)cap * sizeof *grown);
-        if (!grown) return CN_ENOMEM;
-        l->names = grown;
-        l->cap = cap;
-    }
-    l->names[l->n++] = (char *)(uintptr_t)l->text.len; /* an offset until the text stands still */
-    cn_str_add(&l->text, name, strlen(name) + 1);
-    return l->text.failed ? cn_fail(ctx, CN_ENOMEM, "no memory for a folder's names") : CN_OK;
-}
-
-static cn_status list_pictures(cn_ctx *ctx, const char *dir, listing *l)
-{
-    char reason[128];
-    DIR *d = opendir(dir);
-    if (!d)
-        return cn_fail(ctx, CN_EIO, "%s: can't read the folder: %s", dir,
-                       strerror_r(errno, reason, sizeof reason));
-    cn_status s = CN_OK;
-    for (struct dirent *e; s == CN_OK && (e = readdir(d));)
-        if (e->d_name[0] != '.' && ending_of(e->d_name) >= 0) s = add_name(ctx, l, e->d_name);
-    closedir(d);
-    if (s != CN_OK) return s;
-    for (int64_t i = 0; i < l->n; i++) l->names[i] = l->text.data + (uintptr_t)l->names[i];
-    if (l->n) qsort(l->names, (size_t)l->n, sizeof *l->names, by_stem);
-    return CN_OK;
-}
 
 /* --- opening -------------------------------------------------------------------------------------- */
 
@@ -113,7 +46,7 @@ static cn_status caption_path(cn_ctx *ctx, const cn_dataset *d, const char *name
                               const char *ending, char out[CN_DATASET_PATH_BYTES])
 {
     return cn_format(ctx, out, CN_DATASET_PATH_BYTES, "%s/%.*s%s", d->dir,
-                     (int)(strrchr(name, '.') - name), name, ending);
+                     (int)cn_stem_length(name), name, ending);
 }
 
 static cn_status add_pair(cn_ctx *ctx, cn_dataset *d, const char *target, const char *condition)
@@ -127,21 +60,25 @@ static cn_status add_pair(cn_ctx *ctx, cn_dataset *d, const char *target, const 
         if (cn_file_exists(path)) caption = k + 1;
     }
     f->without_caption += !caption;
-    const uint64_t words[2] = {f->names.len, (uint64_t)ending_of(condition) << 8 | caption};
+    const char *ending = condition + cn_stem_length(condition);
+    const uint64_t words[2] = {f->names.len, caption};
     cn_str_add(&f->names, target, strlen(target) + 1);
+    cn_str_add(&f->names, ending, strlen(ending) + 1);
     if (f->names.failed) return cn_fail(ctx, CN_ENOMEM, "no memory for the names of pairs");
     return cn_dataset_add(ctx, d, words);
 }
 
 /* Both listings are sorted: one walk finds pairs, and what has no partner. */
-static cn_status match(cn_ctx *ctx, cn_dataset *d, const listing *t, const listing *c,
+static cn_status match(cn_ctx *ctx, cn_dataset *d, const cn_listing *t, const cn_listing *c,
                        cn_dataset_faults *faults)
 {
     const folders *f = d->own;
     int64_t i = 0, k = 0;
     while (i < t->n || k < c->n) {
         cn_status s;
-        const int order = i == t->n ? 1 : k == c->n ? -1 : by_stem(&t->names[i], &c->names[k]);
+        const int order = i == t->n   ? 1
+                          : k == c->n ? -1
+                                      : cn_stem_compare(t->names[i], c->names[k]);
         if (order < 0) {
             s = cn_fail(ctx, CN_EFORMAT, "%s/%s: no condition of this stem in %s", d->dir,
                         t->names[i], f->conditions);
@@ -150,11 +87,11 @@ static cn_status match(cn_ctx *ctx, cn_dataset *d, const listing *t, const listi
             s = cn_fail(ctx, CN_EFORMAT, "%s/%s: no picture of this stem in %s", f->conditions,
                         c->names[k], d->dir);
             k++;
-        } else if (i + 1 < t->n && by_stem(&t->names[i], &t->names[i + 1]) == 0) {
+        } else if (i + 1 < t->n && cn_stem_compare(t->names[i], t->names[i + 1]) == 0) {
             s = cn_fail(ctx, CN_EFORMAT, "%s/%s: %s has the same stem", d->dir, t->names[i],
                         t->names[i + 1]);
             i++;
-        } else if (k + 1 < c->n && by_stem(&c->names[k], &c->names[k + 1]) == 0) {
+        } else if (k + 1 < c->n && cn_stem_compare(c->names[k], c->names[k + 1]) == 0) {
             s = cn_fail(ctx, CN_EFORMAT, "%s/%s: %s has the same stem", f->conditions, c->names[k],
                         c->names[k + 1]);
             k++;
@@ -187,17 +124,18 @@ static cn_status set_folders(cn_ctx *ctx, cn_dataset *d, const cn_dataset_option
 static cn_status open_folders(cn_ctx *ctx, cn_dataset *d, const cn_dataset_options *o,
                               cn_dataset_faults *faults)
 {
-    listing targets = {0}, conditions = {0};
+    const cn_listing_rules pictures = {.endings = cn_picture_endings};
+    cn_listing targets = {0}, conditions = {0};
     folders *f = cn_alloc0(ctx, sizeof *f);
     if (!f) return CN_ENOMEM;
     d->own = f;
     d->words = 2;
     CN_TRY(set_folders(ctx, d, o, f));
-    cn_status s = list_pictures(ctx, d->dir, &targets);
-    if (s == CN_OK) s = list_pictures(ctx, f->conditions, &conditions);
+    cn_status s = cn_listing_read(ctx, d->dir, &pictures, &targets);
+    if (s == CN_OK) s = cn_listing_read(ctx, f->conditions, &pictures, &conditions);
     if (s == CN_OK) s = match(ctx, d, &targets, &conditions, faults);
-    listing_free(&targets);
-    listing_free(&conditions);
+    cn_listing_free(&targets);
+    cn_listing_free(&conditions);
     if (s != CN_OK) return s;
     snprintf(d->found, sizeof d->found,
              "%lld pairs (folders): pictures in %.400s, conditions of the same stems in %.400s, "
@@ -239,13 +177,13 @@ static cn_status get_files(cn_ctx *ctx, const cn_dataset *d, const uint64_t *wor
 {
     const folders *f = d->own;
     const char *name = f->names.data + words[0];
-    const uint64_t caption = words[1] & 0xff;
+    const uint64_t caption = words[1];
     char path[CN_DATASET_PATH_BYTES];
     CN_TRY(cn_dataset_path(ctx, d->dir, name, path));
     if (!(out->where = cn_strdup(ctx, path))) return CN_ENOMEM;
     if (!(out->target.path = cn_strdup(ctx, path))) return CN_ENOMEM;
-    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%.*s%s", f->conditions,
-                     (int)(strrchr(name, '.') - name), name, endings[words[1] >> 8]));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%.*s%s", f->conditions, (int)cn_stem_length(name),
+                     name, name + strlen(name) + 1));
     if (!(out->condition.path = cn_strdup(ctx, path))) return CN_ENOMEM;
     if (!prompt || !caption) return CN_OK;
     CN_TRY(caption_path(ctx, d, name, f->captions[caption - 1], path));

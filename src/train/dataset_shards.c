@@ -5,11 +5,11 @@
  * begin. Shards are in the pattern's order, or sorted by name in a folder.
  */
 #include "io/json.h"
+#include "io/listing.h"
 #include "io/tar.h"
 #include "train/dataset_internal.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,20 +32,16 @@ static const char *shard_path(const shards *s, uint64_t i)
     return s->text.data + s->offsets[i];
 }
 
-/* --- which shards --------------------------------------------------------------------------------- */
+static const char *const tar_endings[] = {".tar", NULL};
 
-static bool ends_in_tar(const char *name)
-{
-    const size_t n = strlen(name);
-    return n > 4 && !strcmp(name + n - 4, ".tar");
-}
+/* --- which shards --------------------------------------------------------------------------------- */
 
 static bool holds_tar(const char *dir)
 {
     bool found = false;
     DIR *d = opendir(dir);
     for (struct dirent *e; d && !found && (e = readdir(d));)
-        found = e->d_name[0] != '.' && ends_in_tar(e->d_name);
+        found = e->d_name[0] != '.' && cn_has_ending(e->d_name, tar_endings);
     if (d) closedir(d);
     return found;
 }
@@ -53,7 +49,7 @@ static bool holds_tar(const char *dir)
 bool cn_dataset_is_shards(const char *dir)
 {
     if (strchr(dir, '{') && !cn_dir_exists(dir)) return true;
-    if (ends_in_tar(dir) && !cn_dir_exists(dir)) return true;
+    if (cn_has_ending(dir, tar_endings) && !cn_dir_exists(dir)) return true;
     return cn_dir_exists(dir) && holds_tar(dir);
 }
 
@@ -99,26 +95,17 @@ static cn_status expand(cn_ctx *ctx, shards *s, const char *pattern)
     return CN_OK;
 }
 
-static int by_name(const void *a, const void *b, void *text)
-{
-    const char *names = text;
-    return strcmp(names + *(const uint64_t *)a, names + *(const uint64_t *)b);
-}
-
 static cn_status list_folder(cn_ctx *ctx, shards *s, const char *dir)
 {
     char path[CN_DATASET_PATH_BYTES];
+    cn_listing list = {0};
+    CN_TRY(cn_listing_read(ctx, dir, &(cn_listing_rules){.endings = tar_endings}, &list));
     cn_status status = CN_OK;
-    DIR *d = opendir(dir);
-    if (!d) return cn_fail(ctx, CN_EIO, "%s: can't read the folder", dir);
-    for (struct dirent *e; status == CN_OK && (e = readdir(d));) {
-        if (e->d_name[0] == '.' || !ends_in_tar(e->d_name)) continue;
-        status = cn_dataset_path(ctx, dir, e->d_name, path);
+    for (int64_t i = 0; status == CN_OK && i < list.n; i++) {
+        status = cn_dataset_path(ctx, dir, list.names[i], path);
         if (status == CN_OK) status = add_shard(ctx, s, path);
     }
-    closedir(d);
-    if (status == CN_OK)
-        qsort_r(s->offsets, (size_t)s->n, sizeof *s->offsets, by_name, s->text.data);
+    cn_listing_free(&list);
     return status;
 }
 
