@@ -165,6 +165,18 @@ typedef struct cn_train_options {
      * them make it fit, nothing starts and the error says what would. */
     size_t max_memory_bytes;
     bool dry_run; /* look at the data, plan, measure, tell `checked` and `planned`, write nothing */
+    /* Pictures keep about their proportions: sizes of at most resolution^2 pixels with sides in steps, from min to max
+     * px, each picture in the nearest; every pass holds one size. As kohya's scripts. */
+    bool enable_bucket;
+    int64_t min_bucket_reso;   /* 0: 256, or half the resolution where that is less */
+    int64_t max_bucket_reso;   /* 0: 1024, or twice the resolution where that is more */
+    int64_t bucket_reso_steps; /* 64; a multiple of the VAE's factor */
+    bool bucket_no_upscale;    /* pictures are shrunk at most, and sizes follow from theirs */
+    /* Every sample shows a part of its picture by chance, its condition the same part; else the middle. Not with
+     * cache_latents. */
+    bool random_crop;
+    bool
+        cache_latents; /* true: encoded once before the first step; else each pass's pictures in their step */
     /* Every other sample, by chance, is mirrored, as its condition's kind wants it: the x of "normal" changes its
      * sign, "pose" is refused. conditioning_kind NULL: told from the data; off where that isn't possible. */
     bool random_flip;
@@ -181,6 +193,12 @@ typedef struct cn_train_options {
 
 void cn_train_options_default(cn_train_options *o);
 
+/* Pictures of one size; without enable_bucket all are. */
+typedef struct cn_train_bucket {
+    int64_t width, height; /* px */
+    int64_t count;         /* training pairs */
+} cn_train_bucket;
+
 /* What a run takes, known before weights are read or pictures encoded. Stages follow one another, so the
  * peak is the largest of three. */
 typedef struct cn_train_plan {
@@ -189,6 +207,7 @@ typedef struct cn_train_plan {
     size_t data_bytes;       /* encoded pictures and texts, validation's pictures */
     size_t base_bytes;       /* the locked UNet's weights */
     size_t control_bytes;    /* the ControlNet's weights */
+    size_t encoder_bytes;    /* the VAE's, where pictures are encoded in their step */
     size_t optimizer_bytes;  /* AdamW's moments, sums over accumulated passes */
     size_t gradient_bytes;   /* of the ControlNet's weights */
     size_t activation_bytes; /* what the step computes on its way, and scratch */
@@ -202,11 +221,13 @@ typedef struct cn_train_plan {
     int64_t steps;       /* of the whole run */
     double step_seconds; /* of the first steps, measured by a dry run, else 0 */
     double encoding_seconds, validation_seconds; /* foretold by a dry run, of the whole run */
-    double run_seconds; /* of all steps; strategies change what a step takes */
+    double run_seconds;             /* of all steps; strategies change what a step takes */
+    const cn_train_bucket *buckets; /* [n_buckets], those that have pictures */
+    int n_buckets;
 } cn_train_plan;
 
 typedef struct cn_train_progress {
-    const char *stage;   /* "text", "latents", "reading the cache", "train", "validation" */
+    const char *stage; /* "sizes", "text", "latents", "reading the cache", "train", "validation" */
     int64_t done, total; /* of the stage */
     /* the rest in "train" only */
     double loss;      /* this step's */
@@ -214,6 +235,7 @@ typedef struct cn_train_progress {
     double lr, grad_norm;
     double step_seconds;      /* mean of the last steps */
     double data_wait_seconds; /* of these, spent waiting for data */
+    double encode_seconds;    /* and spent encoding pictures */
     double images_per_second;
     double eta_seconds;
     size_t resident_bytes; /* memory of the process now */

@@ -128,25 +128,38 @@ cn_status cn_image_resize_64(cn_ctx *ctx, const cn_image *in, int64_t resolution
         resolution > CN_MIN(in->height, in->width) ? CN_FILTER_LANCZOS4 : CN_FILTER_AREA, out);
 }
 
-cn_status cn_image_resize_cover(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
-                                cn_image **out)
+/* Of what a window leaves over before it; the middle as whole pixels have it. */
+static int64_t place(int64_t left, double at)
+{
+    return CN_MIN(left, (int64_t)(at * (double)(left + (at != 0.5))));
+}
+
+cn_status cn_image_resize_crop(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
+                               cn_crop crop, cn_image **out)
 {
     if (width < 1 || height < 1 || width > SIDE_MAX || height > SIDE_MAX)
         return cn_fail(ctx, CN_EINVAL, "target of %lldx%lld: sides must be 1..%d pixels",
                        (long long)width, (long long)height, SIDE_MAX);
     /* Cropping before resizing keeps the work bounded for a picture one pixel high. */
     double k = CN_MAX((double)width / (double)in->width, (double)height / (double)in->height);
+    k /= crop.zoom;
     int64_t w = CN_MIN(in->width, CN_MAX(1, (int64_t)rint((double)width / k)));
     int64_t h = CN_MIN(in->height, CN_MAX(1, (int64_t)rint((double)height / k)));
-    int64_t x = (in->width - w) / 2, y = (in->height - h) / 2;
-    cn_image *crop = NULL;
-    CN_TRY(cn_image_create(ctx, w, h, &crop));
+    int64_t x = place(in->width - w, crop.x), y = place(in->height - h, crop.y);
+    cn_image *part = NULL;
+    CN_TRY(cn_image_create(ctx, w, h, &part));
     for (int64_t r = 0; r < h; r++)
-        memcpy(crop->rgb + r * w * 3, in->rgb + ((y + r) * in->width + x) * 3, (size_t)w * 3);
+        memcpy(part->rgb + r * w * 3, in->rgb + ((y + r) * in->width + x) * 3, (size_t)w * 3);
     cn_filter filter = k > 1 ? CN_FILTER_LANCZOS4 : CN_FILTER_AREA;
-    cn_status s = cn_image_resize(ctx, crop, width, height, filter, out);
-    cn_image_destroy(crop);
+    cn_status s = cn_image_resize(ctx, part, width, height, filter, out);
+    cn_image_destroy(part);
     return s;
+}
+
+cn_status cn_image_resize_cover(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
+                                cn_image **out)
+{
+    return cn_image_resize_crop(ctx, in, width, height, (cn_crop){0.5, 0.5, 1}, out);
 }
 
 cn_status cn_hwc3(cn_ctx *ctx, const uint8_t *in, int channels, size_t pixels, uint8_t *rgb)

@@ -48,6 +48,17 @@ cn_status cn_resize_64_size(cn_ctx *ctx, const cn_image *in, int64_t resolution,
 cn_status cn_image_resize_cover(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
                                 cn_image **out) CN_CHECKED;
 
+/* Which part of a picture fills a size. */
+typedef struct cn_crop {
+    double x,
+        y; /* where it lies in what is left over: 0 left or top, 0.5 the middle, 1 right or bottom */
+    double
+        zoom; /* its sides, as a share of those of the largest part with the size's proportions */
+} cn_crop;
+/* The same of another part. */
+cn_status cn_image_resize_crop(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
+                               cn_crop crop, cn_image **out) CN_CHECKED;
+
 /* HWC3: pixels of 1 (gray), 3 (RGB) or 4 (RGBA, put on white) channels -> RGB. rgb holds 3 * pixels bytes. */
 cn_status cn_hwc3(cn_ctx *ctx, const uint8_t *in, int channels, size_t pixels,
                   uint8_t *rgb) CN_CHECKED;

@@ -100,6 +100,9 @@ cn_status cn_format(cn_ctx *ctx, char *out, size_t cap, const char *fmt, ...)
 /* Reads a whole file of at most max_bytes; *data is 0-terminated (not counted), free with cn_free. */
 cn_status cn_file_read(cn_ctx *ctx, const char *path, size_t max_bytes, char **data,
                        size_t *n) CN_CHECKED;
+/* Its first max_bytes, or all of it where it is shorter. */
+cn_status cn_file_read_head(cn_ctx *ctx, const char *path, size_t max_bytes, char **data,
+                            size_t *n) CN_CHECKED;
 /* Atomic: temporary file beside it, write, fsync, rename, fsync of the folder. On failure the
  * temporary file is removed and `path` is as it was. */
 cn_status cn_file_write(cn_ctx *ctx, const char *path, const void *data, size_t n) CN_CHECKED;

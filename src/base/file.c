@@ -85,6 +85,31 @@ cn_status cn_file_read(cn_ctx *ctx, const char *path, size_t max_bytes, char **d
     return s;
 }
 
+cn_status cn_file_read_head(cn_ctx *ctx, const char *path, size_t max_bytes, char **data, size_t *n)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail_io(ctx, "open", path, errno);
+    char *buffer = cn_alloc(ctx, max_bytes + 1);
+    size_t len = 0;
+    ssize_t got = 1;
+    while (buffer && got && len < max_bytes) {
+        got = read(fd, buffer + len, max_bytes - len);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) break;
+        len += (size_t)got;
+    }
+    const cn_status s = !buffer ? CN_ENOMEM : got < 0 ? fail_io(ctx, "read", path, errno) : CN_OK;
+    close(fd);
+    if (s != CN_OK) {
+        cn_free(buffer);
+        return s;
+    }
+    buffer[len] = 0;
+    *data = buffer;
+    *n = len;
+    return CN_OK;
+}
+
 cn_status cn_writer_open(cn_ctx *ctx, const char *path, cn_file_writer *w)
 {
     w->f = NULL;

@@ -27,9 +27,17 @@ enum {
     OPT_STEPS,
     OPT_EPOCHS,
     OPT_EMPTY,
+    OPT_H_PICTURES,
+    OPT_BUCKET,
+    OPT_MIN_BUCKET,
+    OPT_MAX_BUCKET,
+    OPT_BUCKET_STEPS,
+    OPT_NO_UPSCALE,
     OPT_CENTER_CROP,
+    OPT_RANDOM_CROP,
     OPT_FLIP,
     OPT_KIND,
+    OPT_H_STRATEGY,
     OPT_ONLY_MID,
     OPT_RECONNECT,
     OPT_UNLOCK,
@@ -78,6 +86,7 @@ enum {
     OPT_CACHE,
     OPT_CACHE_TO_DISK,
     OPT_CACHE_DIR,
+    OPT_NO_CACHE,
     OPT_WORKERS,
     OPT_SKIP_BAD,
     OPT_CHECKPOINT,
@@ -113,11 +122,24 @@ static const cli_option options[] = {
     [OPT_STEPS] = {"max-train-steps", 0, "N", "steps in all; without it epochs count"},
     [OPT_EPOCHS] = {"num-train-epochs", 0, "N", "(1)"},
     [OPT_EMPTY] = {"proportion-empty-prompts", 0, "X", "prompts left out, 0 to 1 (0.5)"},
-    [OPT_CENTER_CROP] = {"center-crop", 0, NULL, "pictures are always cropped to their middle"},
+    [OPT_H_PICTURES] = {NULL, 0, NULL, "Pictures"},
+    [OPT_BUCKET] =
+        {"enable-bucket", 0, NULL,
+         "keep about their proportions: sizes of --resolution's\narea, one in each pass"},
+    [OPT_MIN_BUCKET] = {"min-bucket-reso", 0, "PX", "least side (256, or half of --resolution)"},
+    [OPT_MAX_BUCKET] = {"max-bucket-reso", 0, "PX", "largest side (1024, or twice --resolution)"},
+    [OPT_BUCKET_STEPS] = {"bucket-reso-steps", 0, "PX", "sides are multiples of it (64)"},
+    [OPT_NO_UPSCALE] = {"bucket-no-upscale", 0, NULL,
+                        "never enlarge: sizes follow from the pictures'"},
+    [OPT_CENTER_CROP] = {"center-crop", 0, NULL, "crop to the middle (default)"},
+    [OPT_RANDOM_CROP] = {"random-crop", 0, NULL,
+                         "crop elsewhere each time, condition and picture alike;\n"
+                         "encodes pictures in their step"},
     [OPT_FLIP] = {"random-flip", 0, NULL, "mirror every other sample, by chance"},
     [OPT_KIND] = {"conditioning-kind", 0, "KIND",
                   "what the conditions are (canny, depth, normal, ...), for\n--random-flip; "
                   "default: told from the data"},
+    [OPT_H_STRATEGY] = {NULL, 0, NULL, "Strategy and seed"},
     [OPT_ONLY_MID] = {"only-mid-control", 0, NULL,
                       "connect the middle block alone (small-scale training)"},
     [OPT_RECONNECT] = {"reconnect-after", 0, "N", "the decoder's links join after N steps"},
@@ -174,10 +196,12 @@ static const cli_option options[] = {
     [OPT_GUIDANCE] = {"validation-guidance-scale", 0, "X", "of each drawing (7.5)"},
     [OPT_REPORT] = {"report-to", 0, "tensorboard", "event files for TensorBoard in OUT/logs"},
     [OPT_H_MACHINE] = {NULL, 0, NULL, "Machine"},
-    [OPT_CACHE] = {"cache-latents", 0, NULL, "latents and text are always cached"},
+    [OPT_CACHE] = {"cache-latents", 0, NULL,
+                   "encode pictures once, before the first step (default)"},
     [OPT_CACHE_TO_DISK] = {"cache-latents-to-disk", 0, NULL,
                            "and kept for later runs, in OUT/cache"},
     [OPT_CACHE_DIR] = {"cache-dir", 0, "DIR", "kept there; runs may share it"},
+    [OPT_NO_CACHE] = {"no-cache-latents", 0, NULL, "encode each pass's pictures in their step"},
     [OPT_WORKERS] = {"dataloader-num-workers", 0, "N",
                      "threads that read ahead (2); 0: the step reads"},
     [OPT_SKIP_BAD] = {"skip-bad-data", 0, NULL,
@@ -196,8 +220,8 @@ static const cli_option options[] = {
 typedef struct request {
     cn_train_options o;
     int threads;
-    bool json, cache_to_disk;
-    char cache_dir[4096]; /* OUT/cache */
+    bool json, cache_to_disk, cache_latents; /* the latter: asked for */
+    char cache_dir[4096];                    /* OUT/cache */
 } request;
 
 /* --- options -------------------------------------------------------------------------------------- */
@@ -262,6 +286,9 @@ static bool parse_number(const cli_parser *p, int id, cn_train_options *o)
     case OPT_COUNT: return cli_int(p, id, 1, 10000, &o->validation_count);
     case OPT_SAMPLING: return cli_int(p, id, 1, 1000, &o->validation_sampling_steps);
     case OPT_GUIDANCE: return cli_number(p, id, 0, 100, &o->validation_guidance_scale);
+    case OPT_MIN_BUCKET: return cli_int(p, id, 1, 8192, &o->min_bucket_reso);
+    case OPT_MAX_BUCKET: return cli_int(p, id, 1, 8192, &o->max_bucket_reso);
+    case OPT_BUCKET_STEPS: return cli_int(p, id, 1, 8192, &o->bucket_reso_steps);
     case OPT_WORKERS: return cli_int(p, id, 0, 64, &o->dataloader_num_workers);
     case OPT_MEMORY: return cli_size(p, id, &o->max_memory_bytes);
     default: return false;
@@ -289,8 +316,12 @@ static bool parse_one(const cli_parser *p, int id, request *r)
         return cli_one_of(p, id, (const char *const[]){"none", "tensorboard", NULL});
     case OPT_EMA: r->o.use_ema = true; return true;
     case OPT_8BIT: r->o.use_8bit_adam = true; return true;
-    case OPT_CACHE:
-    case OPT_CENTER_CROP: return true;
+    case OPT_CENTER_CROP: r->o.random_crop = false; return true;
+    case OPT_RANDOM_CROP: r->o.random_crop = true; return true;
+    case OPT_BUCKET: r->o.enable_bucket = true; return true;
+    case OPT_NO_UPSCALE: r->o.bucket_no_upscale = true; return true;
+    case OPT_CACHE: r->cache_latents = true; return true;
+    case OPT_NO_CACHE: r->o.cache_latents = false; return true;
     case OPT_FLIP: r->o.random_flip = true; return true;
     case OPT_CACHE_TO_DISK: r->cache_to_disk = true; return true;
     case OPT_SKIP_BAD: r->o.skip_bad_data = true; return true;
@@ -311,9 +342,16 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     }
 }
 
-/* --cache-latents-to-disk alone keeps the cache with the result. */
+/* Random crops aren't cached unless that is asked for, which is refused; --cache-latents-to-disk alone keeps the cache
+ * with the result. */
 static bool settle_cache(const cli_parser *p, request *r, int *status)
 {
+    const bool wanted = r->cache_latents || r->cache_to_disk;
+    if (wanted && !r->o.cache_latents) {
+        *status = cli_usage_error(p, "%s", "--no-cache-latents contradicts --cache-latents");
+        return false;
+    }
+    if (r->o.random_crop && !wanted) r->o.cache_latents = false;
     if (!r->cache_to_disk || r->o.cache_dir) return true;
     r->o.cache_dir = r->cache_dir;
     if (snprintf(r->cache_dir, sizeof r->cache_dir, "%s/cache", r->o.output_dir) <
@@ -369,11 +407,14 @@ static void end_line(display *d)
 static void print_step(display *d, const cn_train_progress *p)
 {
     const long eta = (long)p->eta_seconds;
+    char encoding[48] = "";
+    if (p->encode_seconds > 0)
+        snprintf(encoding, sizeof encoding, ", %.1f ms encoding", 1e3 * p->encode_seconds);
     fprintf(stderr,
-            "%sstep %lld/%lld  loss %.4f (mean %.4f)  lr %.2g  %.2f s/step (%.1f ms for data)  "
+            "%sstep %lld/%lld  loss %.4f (mean %.4f)  lr %.2g  %.2f s/step (%.1f ms for data%s)  "
             "%.1f images/s  %.2f GiB  %ld:%02ld:%02ld left%s",
             d->terminal ? "\r" : "", (long long)p->done, (long long)p->total, p->loss, p->loss_mean,
-            p->lr, p->step_seconds, 1e3 * p->data_wait_seconds, p->images_per_second,
+            p->lr, p->step_seconds, 1e3 * p->data_wait_seconds, encoding, p->images_per_second,
             cli_gib(p->resident_bytes), eta / 3600, eta / 60 % 60, eta % 60,
             d->terminal ? "\x1b[K" : "\n");
     d->line_open = d->terminal;
@@ -431,13 +472,15 @@ static void print_plan(const cn_train_plan *p)
         {"encoded data set", "", p->data_bytes},
         {"base weights", p->base_type, p->base_bytes},
         {"ControlNet's weights", "f32", p->control_bytes},
+        {"VAE's encoder", "f32", p->encoder_bytes},
         {"AdamW", "", p->optimizer_bytes},
         {"gradients", "f32", p->gradient_bytes},
         {"activations and scratch", p->compute_type, p->activation_bytes},
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
-        fprintf(stderr, "  %-24s %8.3f GiB  %s\n", parts[i].what, cli_gib(parts[i].bytes),
-                parts[i].note);
+        if (parts[i].bytes)
+            fprintf(stderr, "  %-24s %8.3f GiB  %s\n", parts[i].what, cli_gib(parts[i].bytes),
+                    parts[i].note);
     fprintf(stderr, "  %-24s %8.3f GiB\n", "while encoding", cli_gib(p->encoding_bytes));
     fprintf(stderr, "  %-24s %8.3f GiB\n", "while training", cli_gib(p->training_bytes));
     if (p->validation_bytes)
@@ -483,12 +526,18 @@ static void show_plan(void *user, const cn_train_plan *p)
            "\"optimizer_bytes\": %zu, \"gradient_bytes\": %zu, \"activation_bytes\": %zu, "
            "\"base_type\": \"%s\", \"compute_type\": \"%s\", \"recomputed_blocks\": %d, "
            "\"blocks\": %d, \"steps\": %lld, \"step_seconds\": %.4f, \"run_seconds\": %.1f, "
-           "\"encoding_seconds\": %.1f, \"validation_seconds\": %.1f}\n",
+           "\"encoding_seconds\": %.1f, \"validation_seconds\": %.1f, \"encoder_bytes\": %zu, "
+           "\"buckets\": [",
            p->peak_bytes, p->encoding_bytes, p->training_bytes, p->validation_bytes,
            p->process_bytes, p->data_bytes, p->base_bytes, p->control_bytes, p->optimizer_bytes,
            p->gradient_bytes, p->activation_bytes, p->base_type, p->compute_type,
            p->recomputed_blocks, p->blocks, (long long)p->steps, p->step_seconds, p->run_seconds,
-           p->encoding_seconds, p->validation_seconds);
+           p->encoding_seconds, p->validation_seconds, p->encoder_bytes);
+    for (int k = 0; k < p->n_buckets; k++)
+        printf("%s{\"width\": %lld, \"height\": %lld, \"count\": %lld}", k ? ", " : "",
+               (long long)p->buckets[k].width, (long long)p->buckets[k].height,
+               (long long)p->buckets[k].count);
+    printf("]}\n");
     fflush(stdout);
 }
 

@@ -327,6 +327,6 @@ void cn_plan_destroy(cn_plan *p)
     cn_free(p->buffer_of);
     cn_free(p->scratch_of);
     cn_free(p->buffers);
-    cn_reserve_free(p->arena, p->arena_bytes);
+    if (!p->lender) cn_reserve_free(p->arena, p->arena_bytes);
     cn_free(p);
 }

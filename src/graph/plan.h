@@ -37,6 +37,9 @@ cn_status cn_plan_run(cn_plan *p) CN_CHECKED;
 int cn_plan_step_of(const cn_plan *p, const cn_node *x);
 /* fn(user, step) is called behind every step of a run; a failure of it ends the run. NULL: nothing is. */
 void cn_plan_watch(cn_plan *p, cn_status (*fn)(void *user, int step), void *user);
+/* The plan computes in the arena of `lender`, which is as large and outlives it, instead of its own. One of those that
+ * share an arena at a time has values: before another runs its inputs are put in and it is touched. */
+cn_status cn_plan_borrow(cn_plan *p, cn_plan *lender) CN_CHECKED;
 /* Gives the arena's memory back until the next run; values in it, inputs too, are lost. */
 void cn_plan_drop(cn_plan *p);
 /* Time and GFLOP/s per operation kind as text (CN_PROFILE=1 collects it). */

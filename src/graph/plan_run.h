@@ -34,8 +34,9 @@ struct cn_plan {
     cn_buffer *buffers;
     char *arena;
     size_t arena_bytes;
-    bool dirty;    /* stable steps must run again */
-    bool complete; /* every parameter was seen to be loaded */
+    cn_plan *lender; /* whose arena it is; NULL: its own */
+    bool dirty;      /* stable steps must run again */
+    bool complete;   /* every parameter was seen to be loaded */
     cn_debug debug;
     cn_status (*watch)(void *user, int step); /* NULL: nobody does */
     void *watch_user;

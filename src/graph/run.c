@@ -131,10 +131,24 @@ static void trace(const cn_plan *p, const cn_step *st, int s, double seconds)
            seconds * 1e3, y->name);
 }
 
+cn_status cn_plan_borrow(cn_plan *p, cn_plan *lender)
+{
+    if (p == lender) return CN_OK;
+    if (lender->lender || lender->arena_bytes < p->arena_bytes)
+        return cn_fail(p->ctx, CN_EINTERNAL, "a plan can't lend what it hasn't got");
+    if (!p->lender) cn_reserve_free(p->arena, p->arena_bytes);
+    p->lender = lender;
+    p->arena = lender->arena;
+    p->dirty = true;
+    cn_plan_bind(p);
+    return CN_OK;
+}
+
 void cn_plan_drop(cn_plan *p)
 {
     if (!p) return;
-    cn_reserve_drop(p->arena, p->arena_bytes);
+    const cn_plan *owner = p->lender ? p->lender : p;
+    cn_reserve_drop(owner->arena, owner->arena_bytes);
     p->dirty = true;
 }
 

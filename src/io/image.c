@@ -90,18 +90,46 @@ static const char *other_format(const uint8_t *p, size_t n)
     return NULL;
 }
 
-cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out)
+typedef enum format { PNG, JPEG, WEBP, OTHER } format;
+
+static format format_of(const uint8_t *p, size_t n)
 {
-    const uint8_t *p = bytes;
-    if (n >= 8 && !memcmp(p, "\x89PNG\r\n\x1a\n", 8))
-        return cn_png_decode(ctx, p, n, NULL, NULL, out);
-    if (n >= 3 && !memcmp(p, "\xff\xd8\xff", 3)) return cn_jpeg_decode(ctx, p, n, out);
-    if (n >= 12 && !memcmp(p, "RIFF", 4) && !memcmp(p + 8, "WEBP", 4))
-        return cn_webp_decode(ctx, p, n, out);
+    if (n >= 8 && !memcmp(p, "\x89PNG\r\n\x1a\n", 8)) return PNG;
+    if (n >= 3 && !memcmp(p, "\xff\xd8\xff", 3)) return JPEG;
+    return n >= 12 && !memcmp(p, "RIFF", 4) && !memcmp(p + 8, "WEBP", 4) ? WEBP : OTHER;
+}
+
+static cn_status fail_format(cn_ctx *ctx, const uint8_t *p, size_t n)
+{
     const char *other = other_format(p, n);
     if (other) return cn_fail(ctx, CN_EFORMAT, "%s; PNG, JPEG and WebP are read", other);
     return cn_fail(ctx, CN_EFORMAT, "not a PNG, JPEG or WebP image%s",
                    n ? "" : "; the file is empty");
+}
+
+cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out)
+{
+    switch (format_of(bytes, n)) {
+    case PNG: return cn_png_decode(ctx, bytes, n, NULL, NULL, out);
+    case JPEG: return cn_jpeg_decode(ctx, bytes, n, out);
+    case WEBP: return cn_webp_decode(ctx, bytes, n, out);
+    default: return fail_format(ctx, bytes, n);
+    }
+}
+
+cn_status cn_image_size_memory(cn_ctx *ctx, const void *bytes, size_t n, int64_t *width,
+                               int64_t *height)
+{
+    cn_picture_size size = {0};
+    switch (format_of(bytes, n)) {
+    case PNG: CN_TRY(cn_png_size(ctx, bytes, n, &size)); break;
+    case JPEG: CN_TRY(cn_jpeg_size(ctx, bytes, n, &size)); break;
+    case WEBP: CN_TRY(cn_webp_size(ctx, bytes, n, &size)); break;
+    default: return fail_format(ctx, bytes, n);
+    }
+    *width = size.orientation >= 5 ? size.height : size.width;
+    *height = size.orientation >= 5 ? size.width : size.height;
+    return CN_OK;
 }
 
 cn_status cn_image_load(cn_ctx *ctx, const char *path, cn_image **out)
@@ -132,7 +160,7 @@ cn_status cn_png_text(cn_ctx *ctx, const char *path, const char *key, char **out
     cn_image *image = NULL;
     cn_status s = CN_EFORMAT;
     CN_TRY(cn_file_read(ctx, path, MAX_FILE, &data, &n));
-    if (n >= 8 && !memcmp(data, "\x89PNG\r\n\x1a\n", 8))
+    if (format_of((const uint8_t *)data, n) == PNG)
         s = cn_png_decode(ctx, (const uint8_t *)data, n, key, &text, &image);
     else
         (void)cn_fail(ctx, s, "not a PNG image");

@@ -27,6 +27,10 @@ cn_status cn_image_check_size(cn_ctx *ctx, int64_t width, int64_t height) CN_CHE
 cn_status cn_image_load(cn_ctx *ctx, const char *path, cn_image **out) CN_CHECKED;
 cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out) CN_CHECKED;
 
+/* The upright picture's size from a file's first bytes; CN_EFORMAT also when these are too few to tell. */
+cn_status cn_image_size_memory(cn_ctx *ctx, const void *bytes, size_t n, int64_t *width,
+                               int64_t *height) CN_CHECKED;
+
 /* text: key, value, ..., NULL (UTF-8; keys of 1..79 Latin-1 characters), or NULL. Values beyond ASCII
  * go into iTXt chunks, others into tEXt. Saving is atomic. */
 cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image,

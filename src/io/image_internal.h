@@ -16,10 +16,22 @@ int cn_exif_orientation(const uint8_t *p, size_t n);
  * RGB; on failure it is as it was. */
 cn_status cn_image_turn_upright(cn_ctx *ctx, cn_image **image, int orientation) CN_CHECKED;
 
+/* As a header has it, before the picture is turned upright. */
+typedef struct cn_picture_size {
+    int64_t width, height;
+    int orientation;
+} cn_picture_size;
+
 /* Each is given bytes that begin with its format's signature. text_key/text: see png.c. */
 cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, const char *text_key,
                         char **text, cn_image **out) CN_CHECKED;
 cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out) CN_CHECKED;
 cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out) CN_CHECKED;
+/* From a file's first n bytes; CN_EFORMAT when these don't tell. */
+cn_status cn_png_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out) CN_CHECKED;
+cn_status cn_jpeg_size(cn_ctx *ctx, const uint8_t *bytes, size_t n,
+                       cn_picture_size *out) CN_CHECKED;
+cn_status cn_webp_size(cn_ctx *ctx, const uint8_t *bytes, size_t n,
+                       cn_picture_size *out) CN_CHECKED;
 
 #endif

@@ -25,6 +25,7 @@ typedef struct decoder {
     cn_image *image;
     uint8_t *cmyk; /* one row */
     int orientation;
+    bool size_only;
     cn_status status;
     char message[JMSG_LENGTH_MAX];
 } decoder;
@@ -76,12 +77,13 @@ static cn_status prepare(decoder *d)
 {
     int64_t width = d->jpeg.image_width, height = d->jpeg.image_height;
     CN_TRY(cn_image_check_size(d->ctx, width, height));
+    d->orientation = find_orientation(d);
+    if (d->size_only) return CN_OK;
     if ((uint64_t)(width * height) / MAX_PX_PER_BYTE > d->n)
         return cn_fail(d->ctx, CN_EFORMAT, "damaged JPEG: %zu bytes can't hold %lld x %lld px",
                        d->n, (long long)width, (long long)height);
     bool cmyk = d->jpeg.jpeg_color_space == JCS_CMYK || d->jpeg.jpeg_color_space == JCS_YCCK;
     d->jpeg.out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
-    d->orientation = find_orientation(d);
     CN_TRY(cn_image_alloc(d->ctx, width, height, 3, &d->image));
     if (!cmyk) return CN_OK;
     d->cmyk = cn_alloc(d->ctx, (size_t)width * 4);
@@ -113,7 +115,7 @@ static void decode(decoder *d, const uint8_t *bytes)
     jpeg_save_markers(j, JPEG_APP0 + 1, 0xffff);
     (void)jpeg_read_header(j, TRUE);
     d->status = prepare(d);
-    if (d->status != CN_OK) return;
+    if (d->status != CN_OK || d->size_only) return;
     (void)jpeg_start_decompress(j);
     while (j->output_scanline < j->output_height) {
         uint8_t *dst = d->image->rgb + (size_t)j->output_scanline * (size_t)d->image->width * 3;
@@ -124,10 +126,10 @@ static void decode(decoder *d, const uint8_t *bytes)
     (void)jpeg_finish_decompress(j);
 }
 
-cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out)
+static decoder *decoder_create(cn_ctx *ctx, size_t n)
 {
     decoder *d = cn_alloc0(ctx, sizeof *d);
-    if (!d) return CN_ENOMEM;
+    if (!d) return NULL;
     d->ctx = ctx;
     d->n = n;
     d->jpeg.err = jpeg_std_error(&d->errors);
@@ -136,6 +138,27 @@ cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image *
     d->errors.emit_message = on_message;
     d->errors.output_message = on_output;
     d->progress.progress_monitor = on_progress;
+    return d;
+}
+
+cn_status cn_jpeg_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out)
+{
+    decoder *d = decoder_create(ctx, n);
+    if (!d) return CN_ENOMEM;
+    d->size_only = true;
+    decode(d, bytes);
+    const cn_status s = d->status;
+    if (s == CN_OK)
+        *out = (cn_picture_size){d->jpeg.image_width, d->jpeg.image_height, d->orientation};
+    jpeg_destroy_decompress(&d->jpeg);
+    cn_free(d);
+    return s;
+}
+
+cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out)
+{
+    decoder *d = decoder_create(ctx, n);
+    if (!d) return CN_ENOMEM;
     decode(d, bytes);
     cn_status s = d->status;
     if (s == CN_OK) s = cn_image_turn_upright(ctx, &d->image, d->orientation);

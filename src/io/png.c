@@ -65,6 +65,25 @@ static cn_status check_header(cn_ctx *ctx, const uint8_t *bytes, size_t n)
     return CN_OK;
 }
 
+/* The size, and EXIF data where it stands before the pixels. */
+cn_status cn_png_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out)
+{
+    if (n < 33 || memcmp(bytes + 12, "IHDR", 4) != 0)
+        return cn_fail(ctx, CN_EFORMAT, "damaged PNG: no IHDR at its start");
+    cn_picture_size size = {be32(bytes + 16), be32(bytes + 20), 1};
+    for (size_t at = 8; n - at >= 8; at += 12 + (size_t)be32(bytes + at)) {
+        const size_t length = be32(bytes + at);
+        if (memcmp(bytes + at + 4, "IDAT", 4) == 0) {
+            *out = size;
+            return cn_image_check_size(ctx, size.width, size.height);
+        }
+        if (n - at < 12 || length > n - at - 12) break;
+        if (memcmp(bytes + at + 4, "eXIf", 4) == 0)
+            size.orientation = cn_exif_orientation(bytes + at + 8, length);
+    }
+    return cn_fail(ctx, CN_EFORMAT, "damaged PNG: it ends before its pixels");
+}
+
 /* Every chunk lies in the file. libpng believes a chunk's length and asks for as much memory before it reads. */
 static cn_status check_chunks(cn_ctx *ctx, const uint8_t *bytes, size_t n)
 {

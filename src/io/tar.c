@@ -103,10 +103,12 @@ cn_status cn_tar_scan(cn_ctx *ctx, const char *path,
     return s;
 }
 
-static cn_status read_data(cn_ctx *ctx, const char *path, reader *r, size_t max_bytes, char **data,
-                           size_t *n)
+/* head: no more than max_bytes; else a longer member is refused. */
+static cn_status read_data(cn_ctx *ctx, const char *path, reader *r, size_t max_bytes, bool head,
+                           char **data, size_t *n)
 {
-    const int64_t size = archive_entry_size(r->entry);
+    int64_t size = archive_entry_size(r->entry);
+    if (head) size = CN_MIN(size, (int64_t)max_bytes);
     if (size < 0 || (uint64_t)size > max_bytes)
         return cn_fail(ctx, CN_EFORMAT, "%s: \"%s\" is too large: at most %zu bytes are expected",
                        path, entry_name(r), max_bytes);
@@ -128,8 +130,8 @@ static cn_status read_data(cn_ctx *ctx, const char *path, reader *r, size_t max_
     return CN_OK;
 }
 
-cn_status cn_tar_read(cn_ctx *ctx, const char *path, int64_t position, size_t max_bytes,
-                      char **name, char **data, size_t *n)
+static cn_status read_member(cn_ctx *ctx, const char *path, int64_t position, size_t max_bytes,
+                             bool head, char **name, char **data, size_t *n)
 {
     reader r;
     bool more = true;
@@ -138,11 +140,23 @@ cn_status cn_tar_read(cn_ctx *ctx, const char *path, int64_t position, size_t ma
     if (s == CN_OK && !more)
         s = cn_fail(ctx, CN_EFORMAT, "%s: no member at byte %lld; the file has changed", path,
                     (long long)position);
-    if (s == CN_OK) s = read_data(ctx, path, &r, max_bytes, data, n);
+    if (s == CN_OK) s = read_data(ctx, path, &r, max_bytes, head, data, n);
     if (s == CN_OK && name && !(*name = cn_strdup(ctx, entry_name(&r)))) {
         cn_free(*data);
         s = CN_ENOMEM;
     }
     reader_close(&r);
     return s;
+}
+
+cn_status cn_tar_read(cn_ctx *ctx, const char *path, int64_t position, size_t max_bytes,
+                      char **name, char **data, size_t *n)
+{
+    return read_member(ctx, path, position, max_bytes, false, name, data, n);
+}
+
+cn_status cn_tar_read_head(cn_ctx *ctx, const char *path, int64_t position, size_t max_bytes,
+                           char **data, size_t *n)
+{
+    return read_member(ctx, path, position, max_bytes, true, NULL, data, n);
 }

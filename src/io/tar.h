@@ -23,4 +23,8 @@ cn_status cn_tar_scan(cn_ctx *ctx, const char *path,
 cn_status cn_tar_read(cn_ctx *ctx, const char *path, int64_t position, size_t max_bytes,
                       char **name, char **data, size_t *n) CN_CHECKED;
 
+/* Its first max_bytes, or all of it where it is shorter. */
+cn_status cn_tar_read_head(cn_ctx *ctx, const char *path, int64_t position, size_t max_bytes,
+                           char **data, size_t *n) CN_CHECKED;
+
 #endif

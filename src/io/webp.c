@@ -28,6 +28,26 @@ static int find_orientation(const uint8_t *bytes, size_t n)
     return orientation;
 }
 
+/* Bytes of the whole file, as it says itself, where EXIF data stands behind the pixels; else of any head. */
+static size_t bytes_needed(const uint8_t *p, size_t n)
+{
+    const bool has_exif = n >= 21 && memcmp(p + 12, "VP8X", 4) == 0 && (p[20] & 8);
+    const uint32_t riff = p[4] | (uint32_t)p[5] << 8 | (uint32_t)p[6] << 16 | (uint32_t)p[7] << 24;
+    return has_exif ? (size_t)riff + 8 : 0;
+}
+
+cn_status cn_webp_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out)
+{
+    WebPBitstreamFeatures f;
+    const VP8StatusCode code = WebPGetFeatures(bytes, n, &f);
+    if (code != VP8_STATUS_OK) return cn_fail(ctx, CN_EFORMAT, "damaged WebP: %s", reason(code));
+    if (n < bytes_needed(bytes, n))
+        return cn_fail(ctx, CN_EFORMAT, "damaged WebP: the file is truncated");
+    CN_TRY(cn_image_check_size(ctx, f.width, f.height));
+    *out = (cn_picture_size){f.width, f.height, find_orientation(bytes, n)};
+    return CN_OK;
+}
+
 cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out)
 {
     WebPBitstreamFeatures f;

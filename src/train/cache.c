@@ -2,56 +2,21 @@
 #include "train/cache.h"
 
 #include "diffuse/draw.h"
-#include "graph/plan.h"
 #include "io/checksum.h"
-#include "model/nets.h"
+#include "train/encode.h"
 #include "train/mirror.h"
 
-#include <stdlib.h>
 #include <string.h>
+
+enum { PROMPTS = 8 }; /* encoded at a time */
 
 void cn_cache_destroy(cn_cache *c)
 {
     if (!c) return;
-    cn_store_destroy(c->moments);
+    for (int k = 0; c->moments && k < c->buckets->n; k++) cn_store_destroy(c->moments[k]);
+    cn_free(c->moments);
     cn_store_destroy(c->contexts);
-    cn_free(c->context_of);
     cn_free(c);
-}
-
-enum { MAX_PICTURES = 16 }; /* encoded at a time */
-
-/* One network with weights from the base, one input, one output. */
-typedef struct encoder {
-    cn_params *params;
-    cn_graph *g;
-    cn_plan *plan;
-    cn_node *in, *out;
-    int64_t batch;
-} encoder;
-
-static void encoder_close(encoder *e)
-{
-    cn_plan_destroy(e->plan);
-    cn_graph_destroy(e->g);
-    cn_params_destroy(e->params);
-    *e = (encoder){0};
-}
-
-static cn_status encoder_begin(cn_ctx *ctx, const cn_base *base, const char *network, encoder *e)
-{
-    CN_TRY(cn_graph_create(ctx, &e->g));
-    CN_TRY(cn_base_params_create(ctx, base, network, CN_F32, &e->params));
-    cn_graph_use(e->g, e->params);
-    return CN_OK;
-}
-
-/* What the encoder takes while it works: weights and buffers. Known before its weights are read. */
-static size_t encoder_bytes(const encoder *e)
-{
-    cn_plan_info info;
-    cn_plan_info_get(e->plan, &info);
-    return cn_params_bytes(e->params) + info.arena_bytes;
 }
 
 static cn_status check_cancelled(cn_ctx *ctx)
@@ -86,15 +51,15 @@ static cn_status for_each(cn_ctx *ctx, int64_t n, cn_status (*fn)(void *user, in
 
 /* --- stores ------------------------------------------------------------------------------------- */
 
-/* A store for n records of one network's output; keys (taken over) are theirs, NULL without cache_dir. */
+/* A store for n records of one network's output, in memory up to the limit; keys (taken over) are theirs, NULL without
+ * cache_dir. */
 static cn_status open_store(cn_ctx *ctx, const cn_base *base, const char *network, const char *size,
-                            const cn_cache_options *o, size_t record_bytes, int64_t n,
+                            const cn_cache_options *o, size_t record_bytes, int64_t n, size_t limit,
                             uint64_t *keys, cn_store **out)
 {
     char path[4096];
     uint64_t identity = 0;
-    if (!o->cache_dir)
-        return cn_store_create(ctx, n, record_bytes, o->memory_limit_bytes, o->dir, out);
+    if (!o->cache_dir) return cn_store_create(ctx, n, record_bytes, limit, o->dir, out);
     cn_status s = cn_base_identity(ctx, base, network, &identity);
     if (s == CN_OK) s = cn_dir_make(ctx, o->cache_dir);
     if (s == CN_OK)
@@ -153,84 +118,6 @@ static cn_status write_missing(cn_store *s, int64_t at, int64_t n, const char *o
 
 /* --- prompts ------------------------------------------------------------------------------------ */
 
-typedef struct prompt_ref {
-    uint64_t hash;
-    int64_t item; /* -1: the empty prompt that every data set has */
-} prompt_ref;
-
-static int by_hash(const void *a, const void *b)
-{
-    const prompt_ref *x = a, *y = b;
-    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
-    return x->item < y->item ? -1 : x->item > y->item;
-}
-
-typedef struct prompts {
-    cn_ctx *ctx;
-    const cn_dataset *d;
-    prompt_ref *refs;
-} prompts;
-
-static cn_status hash_prompt(void *user, int64_t i)
-{
-    const prompts *p = user;
-    cn_dataset_item item;
-    CN_TRY(cn_dataset_get(p->ctx, p->d, i, true, &item));
-    p->refs[i + 1] = (prompt_ref){cn_hash64(item.prompt, strlen(item.prompt)), i};
-    cn_dataset_item_free(&item);
-    return CN_OK;
-}
-
-static cn_status hash_prompts(cn_ctx *ctx, const cn_dataset *d, prompt_ref *refs)
-{
-    refs[0] = (prompt_ref){cn_hash64("", 0), -1};
-    return for_each(ctx, d->n, hash_prompt, &(prompts){ctx, d, refs});
-}
-
-/* Numbers the distinct prompts, 0 being the empty one; *item_of (cn_free) gives an item that has each. */
-static cn_status number_prompts(cn_ctx *ctx, const cn_dataset *d, cn_cache *c, int64_t **item_of)
-{
-    prompt_ref *refs = cn_alloc_array(ctx, (size_t)d->n + 1, sizeof *refs);
-    int64_t *items = cn_alloc_array(ctx, (size_t)d->n + 1, sizeof *items);
-    c->context_of = cn_alloc_array(ctx, (size_t)d->n, sizeof *c->context_of);
-    cn_status s = refs && items && c->context_of ? hash_prompts(ctx, d, refs) : CN_ENOMEM;
-    if (s == CN_OK) {
-        const uint64_t empty = refs[0].hash;
-        int64_t n = 1, number = 0;
-        items[0] = -1;
-        qsort(refs, (size_t)d->n + 1, sizeof *refs, by_hash);
-        for (int64_t i = 0; i <= d->n; i++) {
-            if (refs[i].hash == empty)
-                number = 0;
-            else if (!i || refs[i].hash != refs[i - 1].hash)
-                items[number = n++] = refs[i].item;
-            if (refs[i].item >= 0) c->context_of[refs[i].item] = number;
-        }
-        c->n_contexts = n;
-        *item_of = items;
-    } else {
-        cn_free(items);
-    }
-    cn_free(refs);
-    return s;
-}
-
-static cn_status build_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, encoder *e)
-{
-    CN_TRY(encoder_begin(ctx, base, "text_encoder", e));
-    e->batch = 8;
-    e->in =
-        cn_input(e->g, "ids", CN_I32, 2, (int64_t[]){e->batch, base->clip.max_positions}, false);
-    e->out = cn_clip_build(e->g, &base->clip, e->in, 0);
-    return cn_plan_create(ctx, e->g, be, &e->out, 1, false, &e->plan);
-}
-
-static cn_status open_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, encoder *e)
-{
-    CN_TRY(build_text(ctx, be, base, e));
-    return cn_base_load(ctx, base, be, e->params);
-}
-
 /* The tokens of an item's prompt, -1: of the empty one. */
 static cn_status tokenize(cn_ctx *ctx, const cn_tokenizer *t, const cn_dataset *d, int64_t item,
                           int64_t tokens, int32_t *ids)
@@ -243,18 +130,18 @@ static cn_status tokenize(cn_ctx *ctx, const cn_tokenizer *t, const cn_dataset *
     return s;
 }
 
-static cn_status run_text(cn_ctx *ctx, const cn_tokenizer *t, encoder *e, const cn_dataset *d,
-                          cn_cache *c, const int64_t *item_of, const cn_cache_options *o, int round)
+static cn_status run_text(cn_ctx *ctx, const cn_tokenizer *t, cn_encoder *e, const cn_dataset *d,
+                          cn_cache *c, const cn_cache_options *o, int round)
 {
     int32_t *ids = cn_plan_data(e->plan, e->in);
-    const int64_t total = count_missing(c->contexts, 0, c->n_contexts);
-    for (int64_t at = 0, done = 0; at < c->n_contexts; at += e->batch) {
+    const int64_t total = count_missing(c->contexts, 0, c->prompts->n);
+    for (int64_t at = 0, done = 0; at < c->prompts->n; at += e->batch) {
         CN_TRY(check_cancelled(ctx));
-        const int64_t n = CN_MIN(e->batch, c->n_contexts - at);
+        const int64_t n = CN_MIN(e->batch, c->prompts->n - at);
         const int64_t missing = count_missing(c->contexts, at, n);
         if (!missing || !is_mine(o, at / e->batch, round)) continue;
         for (int64_t i = 0; i < e->batch; i++) /* a short batch repeats its last text */
-            CN_TRY(tokenize(ctx, t, d, item_of[at + CN_MIN(i, n - 1)], c->tokens,
+            CN_TRY(tokenize(ctx, t, d, c->prompts->item_of[at + CN_MIN(i, n - 1)], c->tokens,
                             ids + i * c->tokens));
         CN_TRY(cn_plan_run(e->plan));
         CN_TRY(write_missing(c->contexts, at, n, cn_plan_data(e->plan, e->out)));
@@ -284,118 +171,175 @@ static cn_status text_key(void *user, int64_t i)
 }
 
 static cn_status open_contexts(cn_ctx *ctx, const cn_base *base, const cn_tokenizer *t,
-                               const cn_dataset *d, const int64_t *item_of,
-                               const cn_cache_options *o, cn_cache *c)
+                               const cn_dataset *d, const cn_cache_options *o, cn_cache *c)
 {
     const size_t bytes = (size_t)c->tokens * (size_t)c->context_dim * sizeof(float);
-    text_keys k = {ctx, t, d, item_of, c->tokens, NULL};
+    text_keys k = {ctx, t, d, c->prompts->item_of, c->tokens, NULL};
     if (o->cache_dir) {
-        if (!(k.keys = cn_alloc_array(ctx, (size_t)c->n_contexts, sizeof *k.keys)))
+        if (!(k.keys = cn_alloc_array(ctx, (size_t)c->prompts->n, sizeof *k.keys)))
             return CN_ENOMEM;
-        const cn_status s = for_each(ctx, c->n_contexts, text_key, &k);
+        const cn_status s = for_each(ctx, c->prompts->n, text_key, &k);
         if (s != CN_OK) {
             cn_free(k.keys);
             return s;
         }
     }
-    return open_store(ctx, base, "text_encoder", "", o, bytes, c->n_contexts, k.keys, &c->contexts);
+    return open_store(ctx, base, "text_encoder", "", o, bytes, c->prompts->n, o->memory_limit_bytes,
+                      k.keys, &c->contexts);
+}
+
+static cn_status open_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_params **params,
+                           cn_encoder *e)
+{
+    CN_TRY(cn_encoder_params(ctx, base, "text_encoder", params));
+    CN_TRY(cn_encoder_text(ctx, be, base, *params, PROMPTS, e));
+    return cn_base_load(ctx, base, be, *params);
 }
 
 static cn_status encode_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_dataset *d,
                              const cn_cache_options *o, cn_cache *c)
 {
-    encoder e = {0};
+    cn_encoder e = {0};
+    cn_params *params = NULL;
     cn_tokenizer *t = NULL;
-    int64_t *item_of = NULL;
-    cn_status s = number_prompts(ctx, d, c, &item_of);
-    if (s != CN_OK) return s;
     c->tokens = base->clip.max_positions;
     c->context_dim = base->clip.hidden;
-    s = cn_base_tokenizer(ctx, base, o->tokenizer_dir, &t);
+    cn_status s = cn_base_tokenizer(ctx, base, o->tokenizer_dir, &t);
     if (s == CN_OK && cn_tokenizer_size(t) > base->clip.vocabulary)
         s = cn_fail(ctx, CN_EMISMATCH,
                     "the tokenizer has %lld tokens, the text encoder's vocabulary %lld; they must "
                     "belong together",
                     (long long)cn_tokenizer_size(t), (long long)base->clip.vocabulary);
-    if (s == CN_OK) s = open_contexts(ctx, base, t, d, item_of, o, c);
+    if (s == CN_OK) s = open_contexts(ctx, base, t, d, o, c);
     for (int round = 0; round < count_rounds(o) && s == CN_OK; round++) {
-        if (count_missing(c->contexts, 0, c->n_contexts)) {
-            if (!e.g) s = open_text(ctx, be, base, &e);
-            if (s == CN_OK) s = run_text(ctx, t, &e, d, c, item_of, o, round);
+        if (count_missing(c->contexts, 0, c->prompts->n)) {
+            if (!e.g) s = open_text(ctx, be, base, &params, &e);
+            if (s == CN_OK) s = run_text(ctx, t, &e, d, c, o, round);
         }
         s = end_round(o, c->contexts, s);
     }
-    encoder_close(&e);
+    cn_encoder_close(&e);
+    cn_params_destroy(params);
     cn_tokenizer_close(t);
-    cn_free(item_of);
     return s;
 }
 
 /* --- pictures ----------------------------------------------------------------------------------- */
 
-typedef struct picture_keys {
+/* The pictures of one size: its records are theirs in their order, then, mirrored, theirs again. */
+typedef struct group {
     cn_ctx *ctx;
     const cn_dataset *d;
+    const cn_cache *c;
+    int bucket;
+    int64_t n, records;
+    int64_t *items; /* [n] */
     uint64_t *keys;
-} picture_keys;
+} group;
 
-/* From the target's file. One that can't be looked at has a key too: reading it will tell. */
-static cn_status picture_key(void *user, int64_t i)
+static int64_t count_items(const cn_cache *c, int bucket)
 {
-    const picture_keys *k = user;
+    return c->buckets->of ? c->buckets->list[bucket].count : c->n;
+}
+
+static int64_t count_records(const cn_cache *c, int bucket)
+{
+    return count_items(c, bucket) * (c->mirrored ? 2 : 1);
+}
+
+static cn_status group_open(cn_ctx *ctx, const cn_dataset *d, const cn_cache *c, int bucket,
+                            group *g)
+{
+    *g = (group){.ctx = ctx, .d = d, .c = c, .bucket = bucket, .n = count_items(c, bucket)};
+    g->records = count_records(c, bucket);
+    g->items = cn_alloc_array(ctx, (size_t)CN_MAX(g->n, 1), sizeof *g->items);
+    if (!g->items) return CN_ENOMEM;
+    for (int64_t i = 0; i < c->n; i++)
+        if (cn_buckets_of(c->buckets, i) == bucket) g->items[cn_buckets_place(c->buckets, i)] = i;
+    return CN_OK;
+}
+
+/* From the target's file and how it is cropped. One that can't be looked at has a key too: reading it will tell. */
+static cn_status picture_key(void *user, int64_t record)
+{
+    const group *g = user;
     cn_dataset_item item;
-    CN_TRY(cn_dataset_get(k->ctx, k->d, i % k->d->n, false, &item));
+    CN_TRY(cn_dataset_get(g->ctx, g->d, g->items[record % g->n], false, &item));
+    const uint64_t mirrored = record >= g->n, shrunk = g->c->buckets->rules.no_upscale;
     const uint64_t parts[] = {cn_file_key(item.target.path), (uint64_t)item.target.position,
-                              i >= k->d->n};
-    k->keys[i] = cn_hash64(parts, sizeof parts);
+                              mirrored | shrunk << 1};
+    g->keys[record] = cn_hash64(parts, sizeof parts);
     cn_dataset_item_free(&item);
     return CN_OK;
 }
 
-static cn_status open_moments(cn_ctx *ctx, const cn_base *base, const cn_dataset *d,
-                              const cn_cache_options *o, cn_cache *c)
+static size_t moments_bytes(const cn_cache *c, int bucket)
+{
+    const cn_train_bucket *b = &c->buckets->list[bucket];
+    return (size_t)(b->width / c->factor * (b->height / c->factor) * 2 * c->latent_c) *
+           sizeof(float);
+}
+
+/* What the records of all sizes take; SIZE_MAX where that can't be counted. */
+static size_t all_moments_bytes(const cn_cache *c)
+{
+    size_t all = 0, one = 0;
+    for (int k = 0; k < c->buckets->n; k++) {
+        if (!cn_mul_size((size_t)count_records(c, k), moments_bytes(c, k), &one)) return SIZE_MAX;
+        if (one > SIZE_MAX - all) return SIZE_MAX;
+        all += one;
+    }
+    return all;
+}
+
+static cn_status open_moments(cn_ctx *ctx, const cn_base *base, const cn_cache_options *o,
+                              cn_cache *c, group *g)
 {
     char size[64];
-    picture_keys k = {ctx, d, NULL};
-    const size_t bytes = (size_t)(c->latent_h * c->latent_w * 2 * c->latent_c) * sizeof(float);
+    const cn_train_bucket *b = &c->buckets->list[g->bucket];
+    const size_t limit = all_moments_bytes(c) <= o->memory_limit_bytes ? SIZE_MAX : 0;
     CN_TRY(
-        cn_format(ctx, size, sizeof size, "-%lldx%lld", (long long)c->width, (long long)c->height));
+        cn_format(ctx, size, sizeof size, "-%lldx%lld", (long long)b->width, (long long)b->height));
     if (o->cache_dir) {
-        if (!(k.keys = cn_alloc_array(ctx, (size_t)c->records, sizeof *k.keys))) return CN_ENOMEM;
-        const cn_status s = for_each(ctx, c->records, picture_key, &k);
+        g->keys = cn_alloc_array(ctx, (size_t)CN_MAX(g->records, 1), sizeof *g->keys);
+        if (!g->keys) return CN_ENOMEM;
+        const cn_status s = for_each(ctx, g->records, picture_key, g);
         if (s != CN_OK) {
-            cn_free(k.keys);
+            cn_free(g->keys);
             return s;
         }
     }
-    return open_store(ctx, base, "vae", size, o, bytes, c->records, k.keys, &c->moments);
+    return open_store(ctx, base, "vae", size, o, moments_bytes(c, g->bucket), g->records, limit,
+                      g->keys, &c->moments[g->bucket]);
 }
 
 /* A pair's target into x in [-1,1]; its condition is decoded too, to know that it can be. */
-static cn_status load_one(cn_ctx *ctx, const cn_dataset *d, const cn_cache *c, int64_t record,
-                          float *x)
+static cn_status load_one(cn_ctx *ctx, const group *g, int64_t record, float *x)
 {
     cn_image *condition = NULL, *target = NULL;
-    CN_TRY(cn_dataset_load(ctx, d, record % c->n, c->width, c->height, &condition, &target));
-    if (record >= c->n) cn_mirror_picture(target);
-    for (int64_t k = 0; k < c->width * c->height * 3; k++)
+    const cn_train_bucket *b = &g->c->buckets->list[g->bucket];
+    CN_TRY(cn_buckets_load(ctx, g->d, g->c->buckets, g->bucket, g->items[record % g->n], 0.5, 0.5,
+                           &condition, &target));
+    if (record >= g->n) cn_mirror_picture(target);
+    for (int64_t k = 0; k < b->width * b->height * 3; k++)
         x[k] = (float)target->rgb[k] / 127.5f - 1.0f;
     cn_image_destroy(condition);
     cn_image_destroy(target);
     return CN_OK;
 }
 
-/* The pictures of items at..at+n on all threads. bad[i]: one that can't be read, and may be left out. */
-static cn_status load_batch(cn_ctx *ctx, const cn_dataset *d, const cn_cache *c,
-                            const cn_cache_options *o, int64_t at, int64_t n, float *x, bool *bad)
+/* The pictures of records at..at+n on all threads. bad[i]: one that can't be read, and may be left out. */
+static cn_status load_batch(cn_ctx *ctx, const group *g, const cn_cache_options *o, int64_t at,
+                            int64_t n, float *x, bool *bad)
 {
-    const int64_t each = c->width * c->height * 3;
+    const cn_train_bucket *b = &g->c->buckets->list[g->bucket];
+    const int64_t each = b->width * b->height * 3;
     cn_status first = CN_OK;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(cn_threads(ctx))
     for (int64_t i = 0; i < n; i++) {
         /* a context of its own keeps this pair's message apart from the others' */
         cn_ctx *own = cn_ctx_create(1);
-        const cn_status s = own ? load_one(own, d, c, at + i, x + i * each) : CN_ENOMEM;
+        const cn_status s = own ? load_one(own, g, at + i, x + i * each) : CN_ENOMEM;
         bad[i] = s != CN_OK;
         if (bad[i]) memset(x + i * each, 0, (size_t)each * sizeof *x);
         if (bad[i] && o->skip_bad && s != CN_ENOMEM) {
@@ -409,78 +353,116 @@ static cn_status load_batch(cn_ctx *ctx, const cn_dataset *d, const cn_cache *c,
     return first;
 }
 
-static cn_status build_vae(cn_ctx *ctx, cn_backend *be, const cn_base *base, int64_t width,
-                           int64_t height, encoder *e)
-{
-    CN_TRY(encoder_begin(ctx, base, "vae", e));
-    /* about a 512 px picture's work at a time */
-    e->batch = CN_MAX(1, CN_MIN(MAX_PICTURES, 512 * 512 / (width * height)));
-    e->in = cn_input4(e->g, "image", e->batch, height, width, base->vae.image_channels);
-    e->out = cn_vae_encode_build(e->g, &base->vae, e->in);
-    return cn_plan_create(ctx, e->g, be, &e->out, 1, false, &e->plan);
-}
-
-static cn_status open_vae(cn_ctx *ctx, cn_backend *be, const cn_base *base, int64_t width,
-                          int64_t height, encoder *e)
-{
-    CN_TRY(build_vae(ctx, be, base, width, height, e));
-    return cn_base_load(ctx, base, be, e->params);
-}
-
 /* Says which pictures' entries in a cache were damaged. */
-static cn_status name_damaged(cn_ctx *ctx, const cn_dataset *d, const cn_cache *c, int64_t at,
-                              int64_t n)
+static cn_status name_damaged(cn_ctx *ctx, const group *g, int64_t at, int64_t n)
 {
     char where[4096];
     for (int64_t i = at; i < at + n; i++) {
-        if (!cn_store_damaged(c->moments, i)) continue;
-        CN_TRY(cn_dataset_where(ctx, d, i % c->n, where, sizeof where));
+        if (!cn_store_damaged(g->c->moments[g->bucket], i)) continue;
+        CN_TRY(cn_dataset_where(ctx, g->d, g->items[i % g->n], where, sizeof where));
         cn_log(ctx, CN_LOG_WARN, "%s: its entry in the cache is damaged; it is encoded again",
                where);
     }
     return CN_OK;
 }
 
-static cn_status run_vae(cn_ctx *ctx, const cn_dataset *d, encoder *e, cn_cache *c,
-                         const cn_cache_options *o, int round)
+/* How far all sizes together are. */
+typedef struct tally {
+    int64_t done, total;
+    bool loaded; /* the VAE's weights */
+} tally;
+
+static cn_status run_vae(cn_ctx *ctx, const group *g, cn_encoder *e, const cn_cache_options *o,
+                         int round, tally *told)
 {
-    const size_t bytes = cn_store_record_bytes(c->moments);
-    const int64_t total = count_missing(c->moments, 0, c->records);
-    bool bad[MAX_PICTURES];
-    for (int64_t at = 0, done = 0; at < c->records; at += e->batch) {
+    cn_store *store = g->c->moments[g->bucket];
+    const size_t bytes = cn_store_record_bytes(store);
+    bool bad[CN_ENCODE_MAX_PICTURES];
+    for (int64_t at = 0; at < g->records; at += e->batch) {
         CN_TRY(check_cancelled(ctx));
-        const int64_t n = CN_MIN(e->batch, c->records - at);
-        const int64_t missing = count_missing(c->moments, at, n);
+        const int64_t n = CN_MIN(e->batch, g->records - at);
+        const int64_t missing = count_missing(store, at, n);
         if (!missing || !is_mine(o, at / e->batch, round)) continue;
-        CN_TRY(name_damaged(ctx, d, c, at, n));
-        CN_TRY(load_batch(ctx, d, c, o, at, n, cn_plan_data(e->plan, e->in), bad));
+        CN_TRY(name_damaged(ctx, g, at, n));
+        CN_TRY(load_batch(ctx, g, o, at, n, cn_plan_data(e->plan, e->in), bad));
         CN_TRY(cn_plan_run(e->plan));
         const char *moments = cn_plan_data(e->plan, e->out);
         for (int64_t i = 0; i < n; i++)
-            if (!bad[i]) CN_TRY(write_missing(c->moments, at + i, 1, moments + (size_t)i * bytes));
-        tell(o, "latents", done += missing, total);
+            if (!bad[i]) CN_TRY(write_missing(store, at + i, 1, moments + (size_t)i * bytes));
+        tell(o, "latents", told->done += missing, told->total);
     }
     return CN_OK;
+}
+
+/* What is missing of one size. */
+static cn_status encode_group(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_params *vae,
+                              const group *g, const cn_cache_options *o, int round, tally *told)
+{
+    cn_encoder e = {0};
+    const cn_train_bucket *b = &g->c->buckets->list[g->bucket];
+    if (!count_missing(g->c->moments[g->bucket], 0, g->records)) return CN_OK;
+    cn_status s =
+        cn_encoder_vae(ctx, be, base, vae, CN_ENCODE_MAX_PICTURES, b->width, b->height, &e);
+    if (s == CN_OK && !told->loaded) s = cn_base_load(ctx, base, be, vae);
+    told->loaded |= s == CN_OK;
+    if (s == CN_OK) s = run_vae(ctx, g, &e, o, round, told);
+    cn_encoder_close(&e);
+    return s;
+}
+
+static cn_status encode_groups(cn_ctx *ctx, cn_backend *be, const cn_base *base,
+                               const cn_cache_options *o, const cn_cache *c, group *groups)
+{
+    cn_params *vae = NULL;
+    tally told = {0};
+    cn_status s = cn_encoder_params(ctx, base, "vae", &vae);
+    for (int round = 0; round < count_rounds(o) && s == CN_OK; round++) {
+        told.done = told.total = 0;
+        for (int k = 0; k < c->buckets->n; k++)
+            told.total += count_missing(c->moments[k], 0, groups[k].records);
+        for (int k = 0; k < c->buckets->n && s == CN_OK; k++)
+            s = encode_group(ctx, be, base, vae, &groups[k], o, round, &told);
+        s = cn_ranks_agree(o->ranks, s);
+        for (int k = 0; k < c->buckets->n && s == CN_OK && o->ranks; k++)
+            s = cn_store_refresh(c->moments[k]);
+    }
+    cn_params_destroy(vae);
+    return s;
 }
 
 static cn_status encode_pictures(cn_ctx *ctx, cn_backend *be, const cn_base *base,
                                  const cn_dataset *d, const cn_cache_options *o, cn_cache *c)
 {
-    encoder e = {0};
-    const int64_t factor = cn_vae_factor(&base->vae);
-    c->latent_h = c->height / factor;
-    c->latent_w = c->width / factor;
-    c->latent_c = base->vae.latent_channels;
-    cn_status s = open_moments(ctx, base, d, o, c);
-    for (int round = 0; round < count_rounds(o) && s == CN_OK; round++) {
-        if (count_missing(c->moments, 0, c->records)) {
-            if (!e.g) s = open_vae(ctx, be, base, c->width, c->height, &e);
-            if (s == CN_OK) s = run_vae(ctx, d, &e, c, o, round);
-        }
-        s = end_round(o, c->moments, s);
+    const int n = c->buckets->n;
+    group *groups = cn_alloc0(ctx, (size_t)n * sizeof *groups);
+    c->moments = cn_alloc0(ctx, (size_t)n * sizeof(cn_store *));
+    cn_status s = groups && c->moments ? CN_OK : CN_ENOMEM;
+    for (int k = 0; k < n && s == CN_OK; k++) {
+        s = group_open(ctx, d, c, k, &groups[k]);
+        if (s == CN_OK) s = open_moments(ctx, base, o, c, &groups[k]);
     }
-    encoder_close(&e);
+    if (s == CN_OK) s = encode_groups(ctx, be, base, o, c, groups);
+    for (int k = 0; groups && k < n; k++) cn_free(groups[k].items);
+    cn_free(groups);
     return s;
+}
+
+/* --- the whole ---------------------------------------------------------------------------------- */
+
+static void set_sizes(cn_cache *c, const cn_base *base, const cn_dataset *d,
+                      const cn_cache_options *o)
+{
+    const cn_train_bucket *largest = &o->buckets->list[cn_buckets_largest(o->buckets)];
+    *c = (cn_cache){.n = d->n,
+                    .buckets = o->buckets,
+                    .prompts = o->prompts,
+                    .mirrored = o->mirrored,
+                    .width = largest->width,
+                    .height = largest->height,
+                    .factor = cn_vae_factor(&base->vae),
+                    .latent_c = base->vae.latent_channels};
+    c->latent_w = c->width / c->factor;
+    c->latent_h = c->height / c->factor;
 }
 
 cn_status cn_cache_build(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_dataset *d,
@@ -488,12 +470,9 @@ cn_status cn_cache_build(cn_ctx *ctx, cn_backend *be, const cn_base *base, const
 {
     cn_cache *c = cn_alloc0(ctx, sizeof *c);
     if (!c) return CN_ENOMEM;
-    c->n = d->n;
-    c->records = options->mirrored ? 2 * d->n : d->n;
-    c->width = options->width;
-    c->height = options->height;
+    set_sizes(c, base, d, options);
     cn_status s = encode_text(ctx, be, base, d, options, c);
-    if (s == CN_OK) s = encode_pictures(ctx, be, base, d, options, c);
+    if (s == CN_OK && options->pictures) s = encode_pictures(ctx, be, base, d, options, c);
     if (s != CN_OK) {
         cn_cache_destroy(c);
         return s;
@@ -502,37 +481,80 @@ cn_status cn_cache_build(cn_ctx *ctx, cn_backend *be, const cn_base *base, const
     return CN_OK;
 }
 
+bool cn_cache_has(const cn_cache *c, int64_t i)
+{
+    const int bucket = cn_buckets_of(c->buckets, i);
+    if (bucket == CN_NO_BUCKET || c->prompts->context_of[i] < 0) return false;
+    return !c->moments || cn_store_has(c->moments[bucket], cn_buckets_place(c->buckets, i));
+}
+
+cn_status cn_cache_moments(const cn_cache *c, cn_ctx *ctx, int64_t i, bool mirrored, float *out)
+{
+    const int bucket = cn_buckets_of(c->buckets, i);
+    const int64_t record =
+        cn_buckets_place(c->buckets, i) + (mirrored ? count_items(c, bucket) : 0);
+    return cn_store_read(c->moments[bucket], ctx, record, out);
+}
+
+cn_status cn_cache_context(const cn_cache *c, cn_ctx *ctx, int64_t i, float *out)
+{
+    return cn_store_read(c->contexts, ctx, i < 0 ? 0 : c->prompts->context_of[i], out);
+}
+
 /* --- memory ------------------------------------------------------------------------------------- */
 
-/* What a store takes: beyond the limit it is a file, with cache_dir an index into one. */
-static size_t store_bytes(const cn_cache_options *o, int64_t n, size_t record)
+/* What records take that have `bytes` in all: beyond the limit they are in a file, with cache_dir there is an index
+ * into one. */
+static size_t store_bytes(const cn_cache_options *o, int64_t n, size_t bytes)
 {
-    size_t bytes = 0;
     if (o->cache_dir) return cn_store_index_bytes(n);
-    return cn_mul_size((size_t)n, record, &bytes) && bytes <= o->memory_limit_bytes ? bytes : 0;
+    return bytes <= o->memory_limit_bytes ? bytes : 0;
+}
+
+static cn_status plan_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, size_t *bytes)
+{
+    cn_params *params = NULL;
+    cn_encoder e = {0};
+    cn_status s = cn_encoder_params(ctx, base, "text_encoder", &params);
+    if (s == CN_OK) s = cn_encoder_text(ctx, be, base, params, PROMPTS, &e);
+    if (s == CN_OK) *bytes = cn_params_bytes(params) + cn_encoder_bytes(&e);
+    cn_encoder_close(&e);
+    cn_params_destroy(params);
+    return s;
+}
+
+static cn_status plan_pictures(cn_ctx *ctx, cn_backend *be, const cn_base *base,
+                               const cn_buckets *buckets, size_t *bytes)
+{
+    cn_params *params = NULL;
+    size_t most = 0;
+    cn_status s = cn_encoder_params(ctx, base, "vae", &params);
+    for (int k = 0; k < buckets->n && s == CN_OK; k++) {
+        cn_encoder e = {0};
+        s = cn_encoder_vae(ctx, be, base, params, CN_ENCODE_MAX_PICTURES, buckets->list[k].width,
+                           buckets->list[k].height, &e);
+        if (s == CN_OK) most = CN_MAX(most, cn_encoder_bytes(&e));
+        cn_encoder_close(&e);
+    }
+    if (s == CN_OK) *bytes = cn_params_bytes(params) + most;
+    cn_params_destroy(params);
+    return s;
 }
 
 cn_status cn_cache_plan(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_dataset *d,
                         const cn_cache_options *o, cn_cache_memory *out)
 {
-    encoder text = {0}, vae = {0};
     cn_cache c = {0};
-    int64_t *item_of = NULL;
-    cn_status s = number_prompts(ctx, d, &c, &item_of);
-    if (s == CN_OK) s = build_text(ctx, be, base, &text);
-    if (s == CN_OK) s = build_vae(ctx, be, base, o->width, o->height, &vae);
-    if (s == CN_OK) {
-        const size_t context = (size_t)cn_node_elements(text.out) / (size_t)text.batch;
-        const size_t moments = (size_t)cn_node_elements(vae.out) / (size_t)vae.batch;
-        *out = (cn_cache_memory){
-            .contexts = c.n_contexts,
-            .kept_bytes = store_bytes(o, c.n_contexts, context * sizeof(float)) +
-                          store_bytes(o, (o->mirrored ? 2 : 1) * d->n, moments * sizeof(float)),
-            .encoder_bytes = CN_MAX(encoder_bytes(&text), encoder_bytes(&vae))};
-    }
-    encoder_close(&text);
-    encoder_close(&vae);
-    cn_free(item_of);
-    cn_free(c.context_of);
-    return s;
+    size_t text = 0, pictures = 0, contexts = 0;
+    int64_t records = 0;
+    set_sizes(&c, base, d, o);
+    CN_TRY(plan_text(ctx, be, base, &text));
+    if (o->pictures) CN_TRY(plan_pictures(ctx, be, base, o->buckets, &pictures));
+    for (int k = 0; k < o->buckets->n; k++) records += count_records(&c, k);
+    const size_t context = (size_t)(base->clip.max_positions * base->clip.hidden) * sizeof(float);
+    if (!cn_mul_size((size_t)o->prompts->n, context, &contexts)) contexts = SIZE_MAX;
+    out->kept_bytes = store_bytes(o, o->prompts->n, contexts);
+    if (o->pictures) out->kept_bytes += store_bytes(o, records, all_moments_bytes(&c));
+    out->encoder_bytes = CN_MAX(text, pictures);
+    return CN_OK;
 }

@@ -221,13 +221,13 @@ static cn_status save_state(cn_ctx *ctx, const char *dir, const cn_train_state *
         json_decref(t.files);
         return s;
     }
-    json_t *json =
-        json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:f, s:o}", "format", 2, "step",
-                  (json_int_t)state->step, "samples", (json_int_t)state->samples, "seed",
-                  (json_int_t)state->seed, "items", (json_int_t)state->items, "learned_at_step",
-                  (json_int_t)state->learned_at_step, "only_mid_control", state->phase.only_mid,
-                  "unlocked", cn_unlock_word(state->phase.unlock), "passes",
-                  (json_int_t)state->passes, "loss_sum", state->loss_sum, "files", t.files);
+    json_t *json = json_pack(
+        "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:f, s:o}", "format", 2, "step",
+        (json_int_t)state->step, "samples", (json_int_t)state->samples, "seed",
+        (json_int_t)state->seed, "items", (json_int_t)state->items, "pass_samples",
+        (json_int_t)state->unit, "learned_at_step", (json_int_t)state->learned_at_step,
+        "only_mid_control", state->phase.only_mid, "unlocked", cn_unlock_word(state->phase.unlock),
+        "passes", (json_int_t)state->passes, "loss_sum", state->loss_sum, "files", t.files);
     if (!json) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
     s = cn_json_save_file(ctx, path, json);
     json_decref(json);
@@ -322,6 +322,7 @@ static cn_status read_state(cn_ctx *ctx, const json_t *json, cn_train_state *out
     CN_TRY(cn_json_need_int(ctx, json, "step", &state.step));
     CN_TRY(cn_json_need_int(ctx, json, "samples", &state.samples));
     CN_TRY(cn_json_need_int(ctx, json, "items", &state.items));
+    state.unit = cn_json_int(json, "pass_samples", 0);
     if (state.step < 0 || state.samples < 0 || state.passes < 0 || state.items < 1)
         return cn_fail(ctx, CN_EFORMAT, "step, samples or items out of range");
     *out = state;

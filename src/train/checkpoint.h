@@ -22,7 +22,8 @@ typedef struct cn_train_state {
     int64_t step;    /* optimizer steps taken */
     int64_t samples; /* samples seen */
     uint64_t seed;
-    int64_t items; /* training pairs: the permutations' length */
+    int64_t items; /* samples of an epoch: training pairs, with buckets filled up to whole passes */
+    int64_t unit;  /* samples of a pass; with buckets the order of an epoch depends on it */
     int64_t learned_at_step;
     cn_phase phase; /* in which the last step was taken */
     /* of the next step: passes whose gradients the optimizer has summed, and their losses */

@@ -1,7 +1,6 @@
 /* dataset.c - finds out which layout a path holds, and what all layouts have in common. */
 #include "train/dataset.h"
 
-#include "annotate/resize.h"
 #include "io/listing.h"
 #include "io/tar.h"
 #include "train/dataset_internal.h"
@@ -9,7 +8,7 @@
 #include <dirent.h>
 #include <string.h>
 
-enum { MAX_PICTURE_BYTES = 1 << 30 };
+enum { MAX_PICTURE_BYTES = 1 << 30, HEAD_BYTES = 32 << 10 };
 
 const char *cn_dataset_layout_name(cn_dataset_layout layout)
 {
@@ -245,8 +244,44 @@ cn_status cn_dataset_where(cn_ctx *ctx, const cn_dataset *d, int64_t i, char *ou
     return CN_OK;
 }
 
+cn_dataset cn_dataset_slice(const cn_dataset *d, int64_t first, int64_t n)
+{
+    cn_dataset view = *d;
+    view.index += first * d->words;
+    view.n = n;
+    return view;
+}
+
+static cn_status read_size(cn_ctx *ctx, const cn_dataset_file *f, size_t most, int64_t *width,
+                           int64_t *height)
+{
+    char *data = NULL;
+    size_t n = 0;
+    cn_status s = f->position < 0 ? cn_file_read_head(ctx, f->path, most, &data, &n)
+                                  : cn_tar_read_head(ctx, f->path, f->position, most, &data, &n);
+    if (s == CN_OK) {
+        s = cn_image_size_memory(ctx, data, n, width, height);
+        if (s != CN_OK) s = cn_fail_prefix(ctx, s, "%s", f->path);
+    }
+    cn_free(data);
+    return s;
+}
+
+cn_status cn_dataset_size(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t *width,
+                          int64_t *height)
+{
+    cn_dataset_item item;
+    CN_TRY(cn_dataset_get(ctx, d, i, false, &item));
+    cn_status s = read_size(ctx, &item.target, HEAD_BYTES, width, height);
+    if (s == CN_EFORMAT) /* a large thumbnail or colour profile comes first */
+        s = read_size(ctx, &item.target, MAX_PICTURE_BYTES, width, height);
+    if (s != CN_OK) s = cn_fail_prefix(ctx, s, "%s", item.where);
+    cn_dataset_item_free(&item);
+    return s;
+}
+
 static cn_status load_picture(cn_ctx *ctx, const cn_dataset_file *file, int64_t width,
-                              int64_t height, cn_image **out)
+                              int64_t height, cn_crop crop, cn_image **out)
 {
     cn_image *image = NULL, *fitted = NULL;
     CN_TRY(cn_dataset_decode(ctx, file, &image));
@@ -254,20 +289,21 @@ static cn_status load_picture(cn_ctx *ctx, const cn_dataset_file *file, int64_t 
         *out = image;
         return CN_OK;
     }
-    const cn_status s = cn_image_resize_cover(ctx, image, width, height, &fitted);
+    const cn_status s = cn_image_resize_crop(ctx, image, width, height, crop, &fitted);
     cn_image_destroy(image);
     if (s == CN_OK) *out = fitted;
     return s;
 }
 
-cn_status cn_dataset_load(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t width,
-                          int64_t height, cn_image **condition, cn_image **target)
+cn_status cn_dataset_load_crop(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t width,
+                               int64_t height, cn_crop crop, cn_image **condition,
+                               cn_image **target)
 {
     cn_dataset_item item;
     cn_image *c = NULL, *t = NULL;
     CN_TRY(cn_dataset_get(ctx, d, i, false, &item));
-    cn_status s = condition ? load_picture(ctx, &item.condition, width, height, &c) : CN_OK;
-    if (s == CN_OK && target) s = load_picture(ctx, &item.target, width, height, &t);
+    cn_status s = condition ? load_picture(ctx, &item.condition, width, height, crop, &c) : CN_OK;
+    if (s == CN_OK && target) s = load_picture(ctx, &item.target, width, height, crop, &t);
     if (s == CN_OK) {
         if (condition) *condition = c;
         if (target) *target = t;
@@ -277,4 +313,11 @@ cn_status cn_dataset_load(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t w
     }
     cn_dataset_item_free(&item);
     return s;
+}
+
+cn_status cn_dataset_load(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t width,
+                          int64_t height, cn_image **condition, cn_image **target)
+{
+    return cn_dataset_load_crop(ctx, d, i, width, height, (cn_crop){0.5, 0.5, 1}, condition,
+                                target);
 }

@@ -16,8 +16,7 @@
 #ifndef CN_TRAIN_DATASET_H
 #define CN_TRAIN_DATASET_H
 
-#include "base/base.h"
-#include "io/image.h"
+#include "annotate/resize.h"
 
 typedef enum cn_dataset_layout {
     CN_DATASET_FILL50K,
@@ -69,10 +68,20 @@ cn_status cn_dataset_where(cn_ctx *ctx, const cn_dataset *d, int64_t i, char *ou
 /* Decodes a picture that cn_dataset_get named. */
 cn_status cn_dataset_decode(cn_ctx *ctx, const cn_dataset_file *file, cn_image **out) CN_CHECKED;
 
+/* A view of n pairs from `first` on. It owns nothing: d outlives it, and it isn't closed. */
+cn_dataset cn_dataset_slice(const cn_dataset *d, int64_t first, int64_t n);
+/* The upright size of pair i's picture, from its file's header. Errors begin with the pair's `where`. */
+cn_status cn_dataset_size(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t *width,
+                          int64_t *height) CN_CHECKED;
+
 /* One pair's pictures, width x height (aspect kept, centre cropped) or as they are when width is 0.
  * Either output may be NULL. Errors begin with the pair's `where`. */
 cn_status cn_dataset_load(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t width,
                           int64_t height, cn_image **condition, cn_image **target) CN_CHECKED;
+/* The same of another part of both. */
+cn_status cn_dataset_load_crop(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t width,
+                               int64_t height, cn_crop crop, cn_image **condition,
+                               cn_image **target) CN_CHECKED;
 
 /* One line's JSON in Fill50K's (else Hugging Face's) names to an item with names as they stand. */
 cn_status cn_dataset_line_parse(cn_ctx *ctx, bool fill50k, const char *where, const char *json,

@@ -6,13 +6,9 @@
 cn_status cn_trainer_create_optimizer(cn_trainer *t)
 {
     const cn_adamw_options o = cn_trainer_adamw_options(t, &t->o);
-    cn_param **list = NULL;
-    int64_t n = 0;
-    cn_status s = cn_stepgraph_trained(t->ctx, t->step, t->control, t->unet, &list, &t->grads, &n);
-    if (s == CN_OK) s = cn_adamw_create(t->ctx, t->be, list, n, &o, &t->adamw);
-    if (s == CN_OK) s = cn_trainer_follow(t, list, n);
-    cn_free(list);
-    return s;
+    const cn_sizes *z = &t->sizes;
+    CN_TRY(cn_adamw_create(t->ctx, t->be, z->trained, z->n_trained, &o, &t->adamw));
+    return cn_trainer_turn_to(t, 0);
 }
 
 static void tell(const cn_trainer *t, cn_phase before)
@@ -29,14 +25,13 @@ cn_status cn_trainer_enter(cn_trainer *t, cn_phase phase)
 {
     cn_adamw *before = t->adamw;
     const cn_phase was = t->phase;
-    cn_stepgraph_destroy(t->step); /* before its successor reserves addresses */
+    cn_sizes_destroy(&t->sizes); /* before its successor reserves addresses */
     t->step = NULL;
-    t->adamw = NULL;
-    cn_free(t->grads);
     t->grads = NULL;
+    t->adamw = NULL;
     t->phase = phase;
     const int recomputed = t->o.gradient_checkpointing ? INT_MAX : t->plan.recomputed_blocks;
-    cn_status s = cn_trainer_make_step(t, &t->o, phase, recomputed, t->unet, t->control, &t->step);
+    cn_status s = cn_sizes_create(t, &t->o, phase, recomputed, t->unet, t->control, &t->sizes);
     if (s == CN_OK) s = cn_trainer_create_optimizer(t);
     if (s == CN_OK) cn_adamw_adopt(t->adamw, before);
     cn_adamw_destroy(before);

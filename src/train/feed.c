@@ -12,11 +12,18 @@ static cn_dataset_options dataset_options(const cn_train_options *o, const char 
                                 .skip_bad = o->skip_bad_data};
 }
 
+/* Held-out pairs are encoded as they are wherever the others have other sizes or aren't encoded beforehand. */
+static bool held_apart(const cn_train_options *o)
+{
+    return o->enable_bucket || !o->cache_latents;
+}
+
 /* How many pairs are held out, and how many are left to learn from. */
 static cn_status split_data(cn_trainer *t)
 {
     const cn_train_options *o = &t->o;
     t->n_train = t->data->n;
+    t->train_view = *t->data;
     if (!o->validation_steps) return CN_OK;
     if (o->validation_data_dir) {
         const cn_dataset_options held = dataset_options(o, o->validation_data_dir);
@@ -31,7 +38,16 @@ static cn_status split_data(cn_trainer *t)
                "%s: %lld pairs are few; %lld of them are held out for validation instead of %lld",
                o->train_data_dir, (long long)t->data->n, (long long)t->n_held,
                (long long)o->validation_count);
+    if (!t->n_held || !held_apart(o)) return CN_OK;
+    t->train_view = cn_dataset_slice(t->data, 0, t->n_train);
+    t->held_view = cn_dataset_slice(t->data, t->n_train, t->n_held);
+    t->held_data = &t->held_view;
     return CN_OK;
+}
+
+const cn_dataset *cn_trainer_cached_data(const cn_trainer *t)
+{
+    return &t->train_view;
 }
 
 cn_dataset_options cn_trainer_data_options(const cn_trainer *t)
@@ -76,6 +92,42 @@ static cn_status settle_flip(cn_trainer *t)
     return CN_OK;
 }
 
+static void tell_progress(void *user, const char *what, int64_t done, int64_t total)
+{
+    const cn_trainer *t = user;
+    if (t->callbacks.progress)
+        t->callbacks.progress(t->callbacks.user,
+                              &(cn_train_progress){.stage = what, .done = done, .total = total});
+}
+
+/* "512 x 512 (120), 448 x 576 (13)" */
+static void tell_buckets(const cn_trainer *t)
+{
+    cn_str text = {0};
+    for (int k = 0; k < t->buckets->n; k++)
+        cn_str_addf(&text, "%s%lld x %lld (%lld)", k ? ", " : "",
+                    (long long)t->buckets->list[k].width, (long long)t->buckets->list[k].height,
+                    (long long)t->buckets->list[k].count);
+    if (text.data) cn_log(t->ctx, CN_LOG_INFO, "buckets: %s", text.data);
+    cn_str_free(&text);
+}
+
+/* Which sizes pictures have, and which prompts there are. */
+static cn_status sort_data(cn_trainer *t)
+{
+    const cn_train_options *o = &t->o;
+    const bool skip_bad = o->skip_bad_data || o->dry_run;
+    const cn_bucket_rules rules = cn_bucket_rules_of(o);
+    CN_TRY(cn_buckets_create(t->ctx, &t->train_view, t->n_train, &rules, skip_bad, tell_progress, t,
+                             &t->buckets));
+    if (rules.enabled) tell_buckets(t);
+    CN_TRY(cn_prompt_list_create(t->ctx, &t->train_view, skip_bad, &t->prompts));
+    if (!t->held_data) return CN_OK;
+    CN_TRY(cn_buckets_create_one(t->ctx, o->resolution, o->resolution, t->held_data->n,
+                                 &t->held_sizes));
+    return cn_prompt_list_create(t->ctx, t->held_data, skip_bad, &t->held_prompts);
+}
+
 cn_status cn_trainer_open_data(cn_trainer *t)
 {
     cn_dataset_options o = cn_trainer_data_options(t);
@@ -85,15 +137,8 @@ cn_status cn_trainer_open_data(cn_trainer *t)
     if (t->data->skipped)
         cn_log(t->ctx, CN_LOG_WARN, "%lld pairs were left out", (long long)t->data->skipped);
     CN_TRY(settle_flip(t));
-    return split_data(t);
-}
-
-static void cache_progress(void *user, const char *what, int64_t done, int64_t total)
-{
-    const cn_trainer *t = user;
-    if (t->callbacks.progress)
-        t->callbacks.progress(t->callbacks.user,
-                              &(cn_train_progress){.stage = what, .done = done, .total = total});
+    CN_TRY(split_data(t));
+    return sort_data(t);
 }
 
 cn_cache_options cn_trainer_cache_options(cn_trainer *t)
@@ -102,30 +147,41 @@ cn_cache_options cn_trainer_cache_options(cn_trainer *t)
                               .dir = t->o.output_dir,
                               .cache_dir = t->o.cache_dir,
                               .skip_bad = t->o.skip_bad_data,
+                              .pictures = t->o.cache_latents,
                               .mirrored = t->mirror != CN_MIRROR_OFF,
                               .ranks = t->ranks,
                               .memory_limit_bytes = (size_t)1 << 30,
-                              .width = t->o.resolution,
-                              .height = t->o.resolution,
-                              .progress = cache_progress,
+                              .buckets = t->buckets,
+                              .prompts = t->prompts,
+                              .progress = tell_progress,
                               .progress_user = t};
 }
 
-static cn_status build_cache(cn_trainer *t, const cn_dataset *d, cn_cache **out)
+/* Each rank for itself, in memory: they are few. */
+cn_cache_options cn_trainer_held_cache_options(cn_trainer *t)
 {
-    const cn_cache_options o = cn_trainer_cache_options(t);
-    return cn_cache_build(t->ctx, t->be, t->base, d, &o, out);
+    cn_cache_options o = cn_trainer_cache_options(t);
+    o.pictures = true;
+    o.mirrored = false;
+    o.buckets = t->held_sizes;
+    o.prompts = t->held_prompts;
+    if (t->held_data != &t->held_view) return o;
+    o.cache_dir = NULL;
+    o.ranks = NULL;
+    return o;
 }
 
 cn_status cn_trainer_encode_data(cn_trainer *t)
 {
-    CN_TRY(build_cache(t, t->data, &t->cache));
+    const cn_cache_options o = cn_trainer_cache_options(t);
+    CN_TRY(cn_cache_build(t->ctx, t->be, t->base, &t->train_view, &o, &t->cache));
     t->held_first = t->n_train;
     t->held_cache = t->cache;
     if (!t->held_data) return CN_OK;
+    const cn_cache_options held = cn_trainer_held_cache_options(t);
     t->held_first = 0;
     t->held_cache = NULL;
-    return build_cache(t, t->held_data, &t->held_cache);
+    return cn_cache_build(t->ctx, t->be, t->base, t->held_data, &held, &t->held_cache);
 }
 
 static cn_batcher_options batcher_options(const cn_trainer *t)
@@ -151,29 +207,43 @@ cn_batcher_options cn_trainer_held_options(const cn_trainer *t)
     return o;
 }
 
+static cn_shuffle_options shuffle_options(const cn_trainer *t)
+{
+    return (cn_shuffle_options){.seed = t->o.seed,
+                                .buckets = t->buckets,
+                                .unit = cn_trainer_unit(t),
+                                .timesteps = t->objective.timesteps,
+                                .empty_proportion = t->o.proportion_empty_prompts,
+                                .flips = t->mirror != CN_MIRROR_OFF,
+                                .crops = t->o.random_crop};
+}
+
 cn_status cn_trainer_start_loader(cn_trainer *t)
 {
     const cn_loader_options o = {
         .batcher = batcher_options(t),
+        .shuffle = shuffle_options(t),
         .workers = (int)t->o.dataloader_num_workers,
         .batch = t->o.train_batch_size,
         .first_sample = t->state.samples + cn_ranks_rank(t->ranks) * t->o.train_batch_size,
-        .stride = t->o.train_batch_size * cn_ranks_count(t->ranks),
-        .seed = t->o.seed,
-        .empty_proportion = t->o.proportion_empty_prompts};
+        .stride = cn_trainer_unit(t)};
+    if (t->vae) CN_TRY(cn_batcher_create(t->ctx, &o.batcher, &t->mixer));
     return cn_loader_create(t->ctx, &o, &t->loader);
 }
 
 size_t cn_trainer_loader_bytes(const cn_trainer *t, const cn_train_options *o)
 {
-    const int64_t factor = cn_vae_factor(&t->base->vae), pixels = o->resolution * o->resolution;
+    const cn_train_bucket *largest = &t->buckets->list[cn_buckets_largest(t->buckets)];
+    const cn_shuffle_options shuffle = shuffle_options(t);
+    const int64_t factor = cn_vae_factor(&t->base->vae);
+    const int64_t pixels = CN_MAX(largest->width * largest->height, o->resolution * o->resolution);
     const int64_t latent = pixels / (factor * factor) * t->base->vae.latent_channels;
     const int64_t context = t->base->clip.max_positions * t->base->clip.hidden;
     const int64_t workers = o->dataloader_num_workers;
-    const int64_t batchers = CN_MAX(workers, 1) + (o->validation_steps > 0);
-    const size_t pass = cn_pass_bytes(latent, context, pixels);
-    /* a batcher: a pass of one, moments, noise, latent, and the picture it decodes */
-    const size_t batcher = pass + (size_t)(4 * latent) * sizeof(float) + (size_t)pixels * 3;
+    const int64_t batchers = CN_MAX(workers, 1) + (o->validation_steps > 0) + (t->vae != NULL);
+    const size_t pass = cn_pass_bytes(latent, context, pixels, t->vae != NULL);
+    /* a batcher: a pass of one, moments, noise, latent, and the pictures it decodes */
+    const size_t batcher = pass + (size_t)(4 * latent) * sizeof(float) + (size_t)pixels * 6;
     return (size_t)(cn_loader_passes((int)workers) * o->train_batch_size) * pass +
-           (size_t)batchers * batcher;
+           (size_t)batchers * batcher + cn_shuffle_bytes(&shuffle);
 }

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { LOOK_AT = 1000, GROUPS = 3, ENOUGH_PX = 512 * 512, MAX_GROUP = 16 };
+enum { LOOK_AT = 1000, GROUPS = 3, ENOUGH_PX = 512 * 512 };
 
 /* --- data ---------------------------------------------------------------------------------------------- */
 
@@ -66,8 +66,12 @@ static double each(const stage_clock *k)
 cn_status cn_trainer_time_encoding(cn_trainer *t)
 {
     cn_cache *cache = NULL;
-    cn_dataset few = *t->data; /* shares what t->data owns */
-    const int64_t pixels = t->o.resolution * t->o.resolution;
+    cn_buckets *one = NULL;
+    cn_prompt_list *prompts = NULL;
+    const int64_t side = t->o.resolution, group = ENOUGH_PX / (side * side);
+    const int64_t count =
+        CN_MIN(t->data->n, GROUPS * CN_MAX(1, CN_MIN(CN_ENCODE_MAX_PICTURES, group)));
+    const cn_dataset few = cn_dataset_slice(t->data, 0, count);
     const double now = cn_now_s();
     clocks c = {.text.begun_s = now, .latents.begun_s = now};
     cn_cache_options o = cn_trainer_cache_options(t);
@@ -76,13 +80,20 @@ cn_status cn_trainer_time_encoding(cn_trainer *t)
     o.skip_bad = true;
     o.progress = note;
     o.progress_user = &c;
-    few.n = CN_MIN(few.n, GROUPS * CN_MAX(1, CN_MIN(MAX_GROUP, ENOUGH_PX / pixels)));
-    const cn_status s = cn_cache_build(t->ctx, t->be, t->base, &few, &o, &cache);
+    o.pictures = true;
+    cn_status s = cn_prompt_list_create(t->ctx, &few, true, &prompts);
+    o.prompts = prompts;
+    if (s == CN_OK) s = cn_buckets_create_one(t->ctx, side, side, few.n, &one);
+    o.buckets = one;
+    if (s == CN_OK) s = cn_cache_build(t->ctx, t->be, t->base, &few, &o, &cache);
     cn_cache_destroy(cache);
-    const int64_t pairs = t->data->n + (t->held_data ? t->held_data->n : 0);
-    const int64_t records = t->mirror == CN_MIRROR_OFF ? pairs : 2 * pairs;
+    cn_buckets_destroy(one);
+    cn_prompt_list_destroy(prompts);
+    const int64_t cached = t->o.cache_latents ? t->n_train : 0;
+    const int64_t records = t->mirror == CN_MIRROR_OFF ? cached : 2 * cached;
+    const int64_t texts = t->prompts->n + (t->held_prompts ? t->held_prompts->n : 0);
     t->plan.encoding_seconds =
-        each(&c.latents) * (double)records + each(&c.text) * (double)t->prompts;
+        each(&c.latents) * (double)(records + t->n_held) + each(&c.text) * (double)texts;
     return s;
 }
 

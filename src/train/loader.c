@@ -10,7 +10,6 @@
 
 typedef struct place {
     cn_pass pass;
-    cn_sample *samples; /* [batch] */
     bool ready;
     cn_status status;
     char error[1024]; /* of a status that isn't CN_OK */
@@ -36,22 +35,20 @@ int64_t cn_loader_passes(int workers)
 }
 
 /* The samples of pass p. Under the lock: the epoch's order is shared. */
-static void draw_samples(cn_loader *l, int64_t p, cn_sample *out)
+static void draw_samples(cn_loader *l, int64_t p, cn_pass *out)
 {
     const cn_loader_options *o = &l->o;
-    const cn_objective *of = o->batcher.objective;
     for (int64_t i = 0; i < o->batch; i++) {
-        out[i] =
-            cn_shuffle_sample(l->shuffle, o->first_sample + p * o->stride + i,
-                              of ? of->timesteps : o->batcher.schedule->n, o->empty_proportion);
-        if (of) out[i].timestep += of->first_timestep;
+        out->samples[i] = cn_shuffle_sample(l->shuffle, o->first_sample + p * o->stride + i);
+        if (o->batcher.objective) out->samples[i].timestep += o->batcher.objective->first_timestep;
     }
+    out->bucket = cn_buckets_of(o->shuffle.buckets, out->samples[0].item);
 }
 
-static cn_status make_pass(cn_batcher *b, int64_t batch, place *at)
+static cn_status make_pass(cn_batcher *b, cn_pass *pass)
 {
-    at->pass.warning[0] = 0;
-    for (int64_t i = 0; i < batch; i++) CN_TRY(cn_batcher_make(b, &at->samples[i], &at->pass, i));
+    pass->warning[0] = 0;
+    for (int64_t i = 0; i < pass->batch; i++) CN_TRY(cn_batcher_make(b, pass, i));
     return CN_OK;
 }
 
@@ -66,7 +63,7 @@ static int64_t take_number(cn_loader *l)
         pthread_cond_wait(&l->freed, &l->lock);
     if (!l->stop) {
         p = l->next++;
-        draw_samples(l, p, l->places[p % CN_LOADER_DEPTH].samples);
+        draw_samples(l, p, &l->places[p % CN_LOADER_DEPTH].pass);
     }
     pthread_mutex_unlock(&l->lock);
     return p;
@@ -91,7 +88,7 @@ static void *work(void *user)
     const cn_status begun = own ? cn_batcher_create(own, &l->o.batcher, &b) : CN_ENOMEM;
     for (int64_t p; (p = take_number(l)) >= 0;) {
         place *at = &l->places[p % CN_LOADER_DEPTH];
-        const cn_status s = begun == CN_OK ? make_pass(b, l->o.batch, at) : begun;
+        const cn_status s = begun == CN_OK ? make_pass(b, &at->pass) : begun;
         hand_over(l, at, s, s == CN_OK ? "" : own ? cn_error(own) : "no memory");
     }
     cn_batcher_destroy(b);
@@ -104,14 +101,9 @@ static void *work(void *user)
 static cn_status begin(cn_loader *l)
 {
     const cn_loader_options *o = &l->o;
-    CN_TRY(cn_shuffle_create(l->ctx, o->seed, o->batcher.count, &l->shuffle));
-    l->shuffle->flips = o->batcher.mirror != CN_MIRROR_OFF;
-    for (int64_t i = 0; i < cn_loader_passes(o->workers); i++) {
-        place *at = &l->places[i];
-        if (!(at->samples = cn_alloc_array(l->ctx, (size_t)o->batch, sizeof *at->samples)))
-            return CN_ENOMEM;
-        CN_TRY(cn_pass_create(l->ctx, o->batcher.cache, o->batch, &at->pass));
-    }
+    CN_TRY(cn_shuffle_create(l->ctx, &o->shuffle, &l->shuffle));
+    for (int64_t i = 0; i < cn_loader_passes(o->workers); i++)
+        CN_TRY(cn_pass_create(l->ctx, o->batcher.cache, o->batch, &l->places[i].pass));
     if (!o->workers) return cn_batcher_create(l->ctx, &o->batcher, &l->inline_);
     while (l->n_workers < o->workers) {
         if (pthread_create(&l->workers[l->n_workers], NULL, work, l) != 0)
@@ -148,31 +140,13 @@ void cn_loader_destroy(cn_loader *l)
     pthread_cond_broadcast(&l->freed);
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; i < l->n_workers; i++) pthread_join(l->workers[i], NULL);
-    for (int i = 0; i < CN_LOADER_DEPTH; i++) {
-        cn_free(l->places[i].samples);
-        cn_pass_free(&l->places[i].pass);
-    }
+    for (int i = 0; i < CN_LOADER_DEPTH; i++) cn_pass_free(&l->places[i].pass);
     cn_batcher_destroy(l->inline_);
     cn_shuffle_destroy(l->shuffle);
     pthread_cond_destroy(&l->readied);
     pthread_cond_destroy(&l->freed);
     pthread_mutex_destroy(&l->lock);
     cn_free(l);
-}
-
-static void put_pass(cn_loader *l, const cn_pass *p, cn_stepgraph *g)
-{
-    if (p->warning[0]) cn_log(l->ctx, CN_LOG_WARN, "%s", p->warning);
-    for (int64_t i = 0; i < p->batch; i++) cn_pass_put(p, i, g, i);
-}
-
-static cn_status make_and_put(cn_loader *l, cn_stepgraph *g)
-{
-    place *at = &l->places[0];
-    draw_samples(l, l->taken++, at->samples);
-    CN_TRY(make_pass(l->inline_, l->o.batch, at));
-    put_pass(l, &at->pass, g);
-    return CN_OK;
 }
 
 static place *wait_for_next(cn_loader *l)
@@ -184,8 +158,9 @@ static place *wait_for_next(cn_loader *l)
     return at;
 }
 
-static void give_back(cn_loader *l, place *at)
+void cn_loader_done(cn_loader *l)
 {
+    place *at = &l->places[l->taken % CN_LOADER_DEPTH];
     pthread_mutex_lock(&l->lock);
     at->ready = false;
     l->taken++;
@@ -193,21 +168,27 @@ static void give_back(cn_loader *l, place *at)
     pthread_mutex_unlock(&l->lock);
 }
 
-cn_status cn_loader_next(cn_loader *l, cn_stepgraph *g, double *waited)
+/* Without workers place 0 alone has room. */
+static cn_status make_now(cn_loader *l, cn_pass **pass)
+{
+    *pass = &l->places[0].pass;
+    draw_samples(l, l->taken, *pass);
+    return make_pass(l->inline_, *pass);
+}
+
+cn_status cn_loader_next(cn_loader *l, cn_pass **pass, double *waited)
 {
     const double start = cn_now_s();
-    if (!l->o.workers) {
-        const cn_status s = make_and_put(l, g);
-        *waited = cn_now_s() - start;
-        return s;
+    cn_status s;
+    if (l->o.workers) {
+        place *at = wait_for_next(l);
+        *pass = &at->pass;
+        s = at->status == CN_OK ? CN_OK : cn_fail(l->ctx, at->status, "%s", at->error);
+    } else {
+        s = make_now(l, pass);
     }
-    place *at = wait_for_next(l);
     *waited = cn_now_s() - start;
-    const cn_status s = at->status;
-    if (s == CN_OK)
-        put_pass(l, &at->pass, g);
-    else
-        cn_fail(l->ctx, s, "%s", at->error);
-    give_back(l, at);
+    if (s == CN_OK && (*pass)->warning[0]) cn_log(l->ctx, CN_LOG_WARN, "%s", (*pass)->warning);
+    if (s != CN_OK) cn_loader_done(l);
     return s;
 }

@@ -14,19 +14,19 @@ typedef struct cn_loader cn_loader;
 
 typedef struct cn_loader_options {
     cn_batcher_options batcher;
+    cn_shuffle_options shuffle;
     int workers; /* threads; 0: passes are made when they are asked for */
     int64_t batch;
     int64_t first_sample; /* of the first pass */
     int64_t stride;       /* samples from one pass to the next */
-    uint64_t seed;
-    double empty_proportion;
 } cn_loader_options;
 
 cn_status cn_loader_create(cn_ctx *ctx, const cn_loader_options *options,
                            cn_loader **out) CN_CHECKED;
 void cn_loader_destroy(cn_loader *l);
-/* Puts the next pass into the step's inputs; *waited: seconds until it was ready. */
-cn_status cn_loader_next(cn_loader *l, cn_stepgraph *g, double *waited) CN_CHECKED;
+/* The next pass, the caller's until cn_loader_done; *waited: seconds until it was ready. */
+cn_status cn_loader_next(cn_loader *l, cn_pass **pass, double *waited) CN_CHECKED;
+void cn_loader_done(cn_loader *l);
 /* Passes that a loader holds; 1 more for what a worker has in hands is counted with each worker. */
 int64_t cn_loader_passes(int workers);
 

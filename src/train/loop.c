@@ -36,19 +36,34 @@ static void remember(cn_trainer *t, double loss, double seconds)
     t->recent_loss[at] = loss;
     t->recent_seconds[at] = seconds;
     t->recent_wait[at] = t->waited;
+    t->recent_encode[at] = t->encoded;
+}
+
+/* Puts the next pass into the step of its size. */
+static cn_status feed(cn_trainer *t)
+{
+    cn_pass *pass = NULL;
+    double waited = 0;
+    CN_TRY(cn_loader_next(t->loader, &pass, &waited));
+    const double start = cn_now_s();
+    cn_status s = cn_trainer_turn_to(t, pass->bucket);
+    if (s == CN_OK) s = cn_trainer_encode_pass(t, pass);
+    if (pass->picture) t->encoded += cn_now_s() - start;
+    if (s == CN_OK) cn_pass_put(pass, t->step);
+    cn_loader_done(t->loader);
+    t->waited += waited;
+    return s;
 }
 
 /* One forward and backward pass over the next train_batch_size samples of every rank. */
 static cn_status run_pass(cn_trainer *t, bool last, double *loss)
 {
-    double waited = 0;
     t->last_pass = last;
     t->next_turn = 0;
-    CN_TRY(cn_loader_next(t->loader, t->step, &waited));
-    t->waited += waited;
+    CN_TRY(feed(t));
     CN_TRY(cn_plan_run(t->step->plan));
     *loss = *(const float *)cn_plan_data(t->step->plan, t->step->loss);
-    t->state.samples += t->o.train_batch_size * cn_ranks_count(t->ranks);
+    t->state.samples += cn_trainer_unit(t);
     if (isfinite(*loss) || t->ranks) return CN_OK; /* ranks stop together, by the gradient's norm */
     return cn_fail(t->ctx, CN_EINVAL,
                    "training diverged: the loss is not finite at step %lld; a smaller "
@@ -79,7 +94,7 @@ static cn_status run_passes(cn_trainer *t, double *loss)
 
 static cn_status run_step(cn_trainer *t, double *loss, double *norm, double *lr)
 {
-    t->waited = 0;
+    t->waited = t->encoded = 0;
     *lr = cn_lr_at(&t->lr, t->state.step);
     CN_TRY(run_passes(t, loss));
     t->last_pass = false;
@@ -97,37 +112,63 @@ static void fill_noise(cn_plan *plan, const cn_node *x, cn_rng *rng)
     if (x) cn_rng_normal(rng, cn_plan_data(plan, x), cn_node_elements(x));
 }
 
-static cn_status step_on_noise(cn_trainer *t)
+static void fill_inputs(cn_trainer *t, cn_rng *rng)
 {
-    cn_stepgraph *g = t->step;
+    const cn_stepgraph *g = t->step;
+    fill_noise(g->plan, g->x, rng);
+    fill_noise(g->plan, g->context, rng);
+    fill_noise(g->plan, g->condition, rng);
+    fill_noise(g->plan, g->target, rng);
+    for (int64_t i = 0; i < g->o.batch; i++) ((float *)cn_plan_data(g->plan, g->t))[i] = 500;
+    for (int64_t i = 0; g->per && i < 2 * g->o.batch; i++)
+        ((float *)cn_plan_data(g->plan, g->per))[i] = 1;
+}
+
+/* Runs the size's encoder as often as a pass does; the step's inputs are gone then. */
+static cn_status encode_noise(cn_trainer *t, const cn_encoder *e, cn_rng *rng)
+{
+    for (int64_t at = 0; at < t->o.train_batch_size; at += e->batch) {
+        fill_noise(e->plan, e->in, rng);
+        CN_TRY(cn_plan_run(e->plan));
+    }
+    fill_inputs(t, rng);
+    return CN_OK;
+}
+
+static cn_status step_on_noise(cn_trainer *t, int bucket)
+{
     const int64_t passes = t->o.gradient_accumulation_steps;
     cn_rng rng;
     double norm;
     cn_rng_seed(&rng, t->o.seed);
-    fill_noise(g->plan, g->x, &rng);
-    fill_noise(g->plan, g->context, &rng);
-    fill_noise(g->plan, g->condition, &rng);
-    fill_noise(g->plan, g->target, &rng);
-    for (int64_t i = 0; i < g->o.batch; i++) ((float *)cn_plan_data(g->plan, g->t))[i] = 500;
-    for (int64_t i = 0; g->per && i < 2 * g->o.batch; i++)
-        ((float *)cn_plan_data(g->plan, g->per))[i] = 1;
+    fill_inputs(t, &rng);
     for (int64_t k = 0; k < passes; k++) {
         if (cn_cancelled(t->ctx)) return cn_fail(t->ctx, CN_ECANCELLED, "interrupted");
-        CN_TRY(cn_plan_run(g->plan));
+        if (t->sizes.encoders) CN_TRY(encode_noise(t, &t->sizes.encoders[bucket], &rng));
+        CN_TRY(cn_plan_run(t->step->plan));
         if (k + 1 < passes) CN_TRY(cn_adamw_accumulate(t->adamw, t->grads));
     }
     return cn_adamw_run(t->adamw, t->grads, 0, t->o.max_grad_norm, &norm);
 }
 
+/* The size of most passes is measured; the mean follows from all sizes' operations. */
 static cn_status time_step(cn_trainer *t, double *seconds)
 {
     enum { RUNS = 2 }; /* behind a first one, which touches the memory */
+    int bucket = 0;
+    double mean_flops = 0;
+    for (int k = 0; k < t->sizes.n; k++) {
+        mean_flops += cn_sizes_share(t, k) * cn_sizes_flops(&t->sizes, k);
+        if (cn_sizes_share(t, k) > cn_sizes_share(t, bucket)) bucket = k;
+    }
+    CN_TRY(cn_trainer_turn_to(t, bucket));
     for (int i = 0; i <= RUNS; i++) {
         const double start = cn_now_s();
-        CN_TRY(step_on_noise(t));
+        CN_TRY(step_on_noise(t, bucket));
         const double taken = cn_now_s() - start;
         *seconds = i <= 1 ? taken : fmin(*seconds, taken);
     }
+    *seconds *= mean_flops / cn_sizes_flops(&t->sizes, bucket);
     return CN_OK;
 }
 
@@ -153,12 +194,13 @@ static cn_status report_step(cn_trainer *t, double loss, double norm, double lr,
     if (!m) return CN_OK; /* rank 0 tells */
     cn_metrics_begin(m);
     cn_metrics_int(m, "step", t->state.step);
-    cn_metrics_int(m, "epoch", (t->state.samples - 1) / t->n_train);
+    cn_metrics_int(m, "epoch", (t->state.samples - 1) / t->state.items);
     cn_metrics_number(m, "loss", loss);
     cn_metrics_number(m, "lr", lr);
     cn_metrics_number(m, "grad_norm", norm);
     cn_metrics_number(m, "seconds", seconds);
     cn_metrics_number(m, "data_wait_seconds", t->waited);
+    if (t->vae) cn_metrics_number(m, "encode_seconds", t->encoded);
     cn_metrics_number(m, "images_per_s", (double)images / fmax(seconds, 1e-9));
     cn_metrics_int(m, "resident_bytes", (int64_t)cn_resident_bytes());
     CN_TRY(cn_metrics_end(m));
@@ -176,6 +218,7 @@ static cn_status report_step(cn_trainer *t, double loss, double norm, double lr,
                              .grad_norm = norm,
                              .step_seconds = step_seconds,
                              .data_wait_seconds = mean(t->recent_wait, n),
+                             .encode_seconds = mean(t->recent_encode, n),
                              .images_per_second = (double)images / fmax(step_seconds, 1e-9),
                              .eta_seconds = step_seconds * (double)(t->total_steps - t->state.step),
                              .resident_bytes = cn_resident_bytes()});

@@ -15,13 +15,13 @@
 /* A run's networks under some options. */
 typedef struct networks {
     cn_params *unet, *control;
-    cn_stepgraph *step;
+    cn_sizes sizes;
     cn_train_plan plan;
 } networks;
 
 static void networks_close(networks *n)
 {
-    cn_stepgraph_destroy(n->step);
+    cn_sizes_destroy(&n->sizes);
     cn_params_destroy(n->control);
     cn_params_destroy(n->unet);
     *n = (networks){0};
@@ -61,60 +61,40 @@ static cn_status make_sets(cn_trainer *t, const cn_train_options *o, networks *n
     return CN_OK;
 }
 
-cn_status cn_trainer_make_step(cn_trainer *t, const cn_train_options *o, cn_phase phase,
-                               int recomputed, cn_params *unet, cn_params *control,
-                               cn_stepgraph **out)
-{
-    const int64_t latent = o->resolution / cn_vae_factor(&t->base->vae);
-    const cn_stepgraph_options so = {.batch = o->train_batch_size,
-                                     .width = o->resolution,
-                                     .height = o->resolution,
-                                     .latent_w = latent,
-                                     .latent_h = latent,
-                                     .tokens = t->base->clip.max_positions,
-                                     .control = true,
-                                     .only_mid = phase.only_mid,
-                                     .gradients = true,
-                                     .loss = t->objective.loss,
-                                     .weighted = cn_objective_weighs(&t->objective),
-                                     .checkpointed = recomputed};
-    cn_params_set_trainable(unet, phase.unlock != CN_UNLOCK_NONE);
-    return cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, unet, control, &so, out);
-}
-
-static cn_status count_optimizer(cn_trainer *t, const cn_train_options *o, networks *n)
+static void count_optimizer(const cn_trainer *t, const cn_train_options *o, networks *n)
 {
     const cn_adamw_options adamw = cn_trainer_adamw_options(t, o);
-    cn_param **params = NULL;
-    const float **grads = NULL;
-    int64_t count = 0;
-    cn_status s =
-        cn_stepgraph_trained(t->ctx, n->step, n->control, n->unet, &params, &grads, &count);
-    if (s == CN_OK) n->plan.optimizer_bytes = cn_adamw_bytes(params, count, &adamw);
+    const cn_sizes *z = &n->sizes;
+    n->plan.optimizer_bytes = cn_adamw_bytes(z->trained, z->n_trained, &adamw);
     n->plan.trained = 0;
-    for (int64_t i = 0; s == CN_OK && i < count; i++)
-        n->plan.trained += cn_param_elements(params[i]);
-    cn_free(params);
-    cn_free(grads);
-    return s;
+    for (int64_t i = 0; i < z->n_trained; i++) n->plan.trained += cn_param_elements(z->trained[i]);
 }
 
 /* --- validation -------------------------------------------------------------------------------------- */
+
+/* Held-out pictures have the resolution's size, whatever the step's is. */
+cn_stepgraph_options cn_trainer_measure_options(const cn_trainer *t, const cn_stepgraph *step)
+{
+    cn_stepgraph_options o = step->o;
+    o.width = o.height = t->o.resolution;
+    o.latent_w = o.latent_h = t->o.resolution / cn_vae_factor(&t->base->vae);
+    o.gradients = false;
+    o.loss = CN_LOSS_MSE;
+    o.weighted = false;
+    return o;
+}
 
 /* The held-out loss, the drawings and their decoding follow one another. */
 static cn_status count_validation(cn_trainer *t, const networks *n, size_t *bytes)
 {
     const double pictures = (double)t->n_held;
-    cn_stepgraph_options so = n->step->o;
+    cn_stepgraph_options so = cn_trainer_measure_options(t, n->sizes.steps[0]);
     cn_stepgraph *measure = NULL;
     cn_draw *draw = NULL;
     cn_decode *decode = NULL;
     cn_params *vae = NULL;
     cn_plan_info info;
-    so.gradients = false;
     so.only_mid = false;
-    so.loss = CN_LOSS_MSE;
-    so.weighted = false;
     const cn_draw_spec spec = cn_trainer_draw_spec(t, n->unet, n->control);
     cn_status s = cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, n->unet,
                                       n->control, &so, &measure);
@@ -147,39 +127,44 @@ static cn_status count_data(cn_trainer *t, cn_cache_memory *out)
 {
     const cn_cache_options o = cn_trainer_cache_options(t);
     cn_cache_memory held = {0};
-    CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, t->data, &o, out));
-    if (t->held_data) CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, t->held_data, &o, &held));
+    CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, cn_trainer_cached_data(t), &o, out));
+    if (!t->held_data) return CN_OK;
+    const cn_cache_options ho = cn_trainer_held_cache_options(t);
+    CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, t->held_data, &ho, &held));
     out->kept_bytes += held.kept_bytes;
-    t->prompts = out->contexts + held.contexts;
+    out->encoder_bytes = CN_MAX(out->encoder_bytes, held.encoder_bytes);
     return CN_OK;
 }
 
-/* Plans a phase's step and adds up what the run then has in memory beside the process. */
+/* Plans a phase's steps and adds up what the run then has in memory beside the process. */
 static cn_status count_phase(cn_trainer *t, const cn_train_options *o, cn_phase phase,
                              int recomputed, networks *n)
 {
     cn_plan_info info;
     cn_train_plan *p = &n->plan;
-    cn_stepgraph_destroy(n->step);
-    n->step = NULL;
-    CN_TRY(cn_trainer_make_step(t, o, phase, recomputed, n->unet, n->control, &n->step));
-    CN_TRY(count_optimizer(t, o, n));
-    cn_plan_info_get(n->step->plan, &info);
-    p->blocks = n->step->segments;
+    cn_sizes *z = &n->sizes;
+    cn_sizes_destroy(z);
+    CN_TRY(cn_sizes_create(t, o, phase, recomputed, n->unet, n->control, z));
+    count_optimizer(t, o, n);
+    cn_plan_info_get(z->steps[0]->plan, &info);
+    p->blocks = z->steps[0]->segments;
     p->recomputed_blocks = CN_MIN(recomputed, p->blocks);
-    p->gflop_per_pass = info.flops / 1e9;
+    p->gflop_per_pass = 0;
+    for (int k = 0; k < z->n; k++)
+        p->gflop_per_pass += cn_sizes_share(t, k) * cn_sizes_flops(z, k) / 1e9;
     p->base_bytes = cn_params_bytes(n->unet);
     p->control_bytes = cn_params_bytes(n->control);
+    p->encoder_bytes = t->vae ? cn_params_bytes(t->vae) : 0;
     p->gradient_bytes = info.gradient_bytes;
     if (t->ranks) /* gradients on their way */
         p->optimizer_bytes += CN_MIN(info.gradient_bytes, (size_t)CN_RANKS_FLIGHT_BYTES);
-    p->activation_bytes = info.arena_bytes - info.gradient_bytes;
-    p->training_bytes =
-        p->data_bytes + p->base_bytes + p->control_bytes + p->optimizer_bytes + info.arena_bytes;
+    p->activation_bytes = z->arena_bytes - info.gradient_bytes;
+    p->training_bytes = p->data_bytes + p->base_bytes + p->control_bytes + p->encoder_bytes +
+                        p->optimizer_bytes + z->arena_bytes;
     return CN_OK;
 }
 
-/* The same for every phase, from the last to the one to begin with, whose step stays; the plan is that of the
+/* The same for every phase, from the last to the one to begin with, whose steps stay; the plan is that of the
  * phase that takes most. */
 static cn_status count_phases(cn_trainer *t, const cn_train_options *o, int recomputed, networks *n)
 {
@@ -329,6 +314,7 @@ cn_status cn_trainer_plan(cn_trainer *t)
         return cn_fail(t->ctx, CN_EINVAL,
                        "--mixed-precision bf16: this processor has no bfloat16 products (AVX-512 "
                        "BF16 or AMX); leave it out");
+    if (!t->o.cache_latents) CN_TRY(cn_encoder_params(t->ctx, t->base, "vae", &t->vae));
     cn_status s = choose(t, &n);
     if (s != CN_OK) {
         networks_close(&n);
@@ -336,7 +322,8 @@ cn_status cn_trainer_plan(cn_trainer *t)
     }
     t->unet = n.unet;
     t->control = n.control;
-    t->step = n.step;
+    t->sizes = n.sizes;
+    t->step = t->sizes.steps[0];
     t->plan = n.plan;
     return CN_OK;
 }

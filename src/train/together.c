@@ -48,9 +48,14 @@ void cn_trainer_part(cn_trainer *t, cn_status s)
     t->ranks = NULL;
 }
 
+int64_t cn_trainer_unit(const cn_trainer *t)
+{
+    return t->o.train_batch_size * cn_ranks_count(t->ranks);
+}
+
 int64_t cn_trainer_images(const cn_trainer *t)
 {
-    return t->o.train_batch_size * t->o.gradient_accumulation_steps * cn_ranks_count(t->ranks);
+    return cn_trainer_unit(t) * t->o.gradient_accumulation_steps;
 }
 
 /* --- gradients as they become final -------------------------------------------------------------------- */

@@ -34,6 +34,8 @@ void cn_train_options_default(cn_train_options *o)
         .validation_guidance_scale = 7.5,
         .mixed_precision = "no",
         .dataloader_num_workers = 2,
+        .bucket_reso_steps = 64,
+        .cache_latents = true,
     };
 }
 
@@ -80,6 +82,9 @@ static cn_status check_options(cn_ctx *ctx, const cn_train_options *o)
         {"proportion-empty-prompts", o->proportion_empty_prompts, 0, 1},
         {"checkpointing-steps", (double)o->checkpointing_steps, 0, 1e12},
         {"checkpoints-total-limit", (double)o->checkpoints_total_limit, 0, 1e9},
+        {"min-bucket-reso", (double)o->min_bucket_reso, 0, 8192},
+        {"max-bucket-reso", (double)o->max_bucket_reso, 0, 8192},
+        {"bucket-reso-steps", (double)o->bucket_reso_steps, 1, 8192},
         {"dataloader-num-workers", (double)o->dataloader_num_workers, 0, CN_LOADER_MAX_WORKERS},
         {"validation-steps", (double)o->validation_steps, 0, 1e12},
         {"validation-count", (double)o->validation_count, 1, 1e4},
@@ -113,6 +118,31 @@ static cn_status check_strategy(cn_ctx *ctx, const cn_train_options *o)
     return CN_OK;
 }
 
+/* Sizes and crops of pictures. */
+static cn_status check_pictures(cn_ctx *ctx, const cn_train_options *o)
+{
+    const bool has_bucket_words = o->min_bucket_reso || o->max_bucket_reso || o->bucket_no_upscale;
+    const cn_bucket_rules r = cn_bucket_rules_of(o);
+    if (o->random_crop && o->cache_latents)
+        return cn_fail(ctx, CN_EINVAL,
+                       "--random-crop shows another part of a picture every time, so its latents "
+                       "can't be cached; --no-cache-latents encodes them in their step");
+    if (has_bucket_words && !o->enable_bucket)
+        return cn_fail(ctx, CN_EINVAL,
+                       "--min-bucket-reso, --max-bucket-reso and --bucket-no-upscale say how "
+                       "buckets are made; --enable-bucket makes them");
+    if (o->enable_bucket && o->bucket_reso_steps > o->resolution)
+        return cn_fail(ctx, CN_EINVAL,
+                       "--bucket-reso-steps %lld: at most --resolution, %lld, is possible",
+                       (long long)o->bucket_reso_steps, (long long)o->resolution);
+    if (o->enable_bucket && (r.min_reso > o->resolution || r.max_reso < o->resolution))
+        return cn_fail(ctx, CN_EINVAL,
+                       "--min-bucket-reso %lld and --max-bucket-reso %lld: --resolution %lld must "
+                       "lie between them",
+                       (long long)r.min_reso, (long long)r.max_reso, (long long)o->resolution);
+    return CN_OK;
+}
+
 /* What the base must be for this trainer. */
 static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_options *o)
 {
@@ -131,6 +161,9 @@ static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_option
     if (o->resolution % factor)
         return cn_fail(ctx, CN_EINVAL, "--resolution %lld: a multiple of %lld is expected",
                        (long long)o->resolution, (long long)factor);
+    if (o->enable_bucket && o->bucket_reso_steps % factor)
+        return cn_fail(ctx, CN_EINVAL, "--bucket-reso-steps %lld: a multiple of %lld is expected",
+                       (long long)o->bucket_reso_steps, (long long)factor);
     return CN_OK;
 }
 
@@ -221,6 +254,7 @@ static cn_status silence_links(cn_trainer *t)
 static cn_status load_weights(cn_trainer *t)
 {
     CN_TRY(cn_base_load(t->ctx, t->base, t->be, t->unet));
+    if (t->vae) CN_TRY(cn_base_load(t->ctx, t->base, t->be, t->vae));
     if (t->start)
         CN_TRY(cn_control_load(t->ctx, t->start, t->be, t->control));
     else
@@ -233,7 +267,8 @@ static cn_status load_weights(cn_trainer *t)
 static void count_steps(cn_trainer *t)
 {
     const int64_t images = cn_trainer_images(t);
-    const int64_t per_epoch = (t->n_train + images - 1) / images;
+    const int64_t per_epoch =
+        (cn_buckets_epoch(t->buckets, cn_trainer_unit(t)) + images - 1) / images;
     t->total_steps =
         t->o.max_train_steps ? t->o.max_train_steps : per_epoch * t->o.num_train_epochs;
     t->lr = (cn_lr){t->lr.kind,     t->o.learning_rate, t->o.lr_warmup_steps,
@@ -242,7 +277,11 @@ static void count_steps(cn_trainer *t)
 
 static cn_status resume(cn_trainer *t)
 {
-    const cn_train_state now = {.seed = t->o.seed, .items = t->n_train, .learned_at_step = -1};
+    const int64_t unit = cn_trainer_unit(t);
+    const cn_train_state now = {.seed = t->o.seed,
+                                .items = cn_buckets_epoch(t->buckets, unit),
+                                .unit = unit,
+                                .learned_at_step = -1};
     if (!t->resume_path[0]) {
         t->state = now;
         return CN_OK;
@@ -256,8 +295,16 @@ static cn_status resume(cn_trainer *t)
                "goes on, but not as the first run would have",
                t->resume_path, (unsigned long long)t->state.seed, (long long)t->state.items,
                (unsigned long long)now.seed, (long long)now.items);
+    else if (t->buckets->rules.enabled && t->state.unit != unit)
+        cn_log(t->ctx, CN_LOG_WARN,
+               "%s: was made with passes of %lld pairs, this run has %lld; with --enable-bucket it "
+               "goes on, but not as the first run would have",
+               t->resume_path, (long long)t->state.unit, (long long)unit);
+    if (t->buckets->rules.enabled) /* passes of another size may have ended inside one of these */
+        t->state.samples = (t->state.samples + unit - 1) / unit * unit;
     t->state.seed = now.seed;
     t->state.items = now.items;
+    t->state.unit = unit;
     cn_log(t->ctx, CN_LOG_INFO, "resumed from %s after step %lld", t->resume_path,
            (long long)t->state.step);
     return CN_OK;
@@ -282,12 +329,15 @@ static cn_status prepare(cn_trainer *t)
 {
     CN_TRY(check_options(t->ctx, &t->o));
     CN_TRY(check_strategy(t->ctx, &t->o));
+    CN_TRY(check_pictures(t->ctx, &t->o));
     if (!(t->save_ctx = cn_ctx_create(cn_threads(t->ctx))))
         return cn_fail(t->ctx, CN_ENOMEM, "out of memory at the start of training");
     CN_TRY(open_files(t));
     count_steps(t);
     CN_TRY(cn_trainer_plan(t));
     t->plan.steps = t->total_steps;
+    t->plan.buckets = t->buckets->list;
+    t->plan.n_buckets = t->buckets->n;
     return CN_OK;
 }
 
@@ -367,17 +417,22 @@ static void trainer_close(cn_trainer *t)
     cn_validator_destroy(t->validator);
     cn_metrics_close(t->metrics);
     cn_loader_destroy(t->loader);
+    cn_batcher_destroy(t->mixer);
     if (t->held_cache != t->cache) cn_cache_destroy(t->held_cache);
     cn_cache_destroy(t->cache);
     cn_schedule_destroy(t->schedule);
     cn_adamw_destroy(t->adamw);
-    cn_free(t->grads);
     cn_free(t->turns);
-    cn_stepgraph_destroy(t->step);
+    cn_sizes_destroy(&t->sizes);
+    cn_params_destroy(t->vae);
     cn_params_destroy(t->control);
     cn_params_destroy(t->unet);
     if (t->be) t->be->destroy(t->be);
-    cn_dataset_close(t->held_data);
+    cn_buckets_destroy(t->buckets);
+    cn_buckets_destroy(t->held_sizes);
+    cn_prompt_list_destroy(t->prompts);
+    cn_prompt_list_destroy(t->held_prompts);
+    if (t->held_data != &t->held_view) cn_dataset_close(t->held_data);
     cn_dataset_close(t->data);
     cn_control_close(t->start);
     cn_base_close(t->base);

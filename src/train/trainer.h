@@ -11,6 +11,7 @@
 #include "annotate/annotate.h"
 #include "diffuse/draw.h"
 #include "train/checkpoint.h"
+#include "train/encode.h"
 #include "train/loader.h"
 #include "train/lr.h"
 #include "train/metrics.h"
@@ -28,6 +29,17 @@ typedef struct cn_turn {
     int64_t param;
 } cn_turn;
 
+/* The steps of a run, one for each size of its pictures. */
+typedef struct cn_sizes {
+    int n;
+    cn_stepgraph **steps; /* [n] */
+    cn_encoder *encoders; /* [n] of pictures that aren't cached; NULL */
+    const float ***grads; /* [n] where each step's gradients of `trained` lie */
+    cn_param **trained;   /* [n_trained] */
+    int64_t n_trained;
+    size_t arena_bytes; /* which all of them share */
+} cn_sizes;
+
 typedef struct cn_trainer {
     cn_ctx *ctx;
     cn_ctx *save_ctx; /* never cancelled: a save that has begun is finished */
@@ -37,19 +49,24 @@ typedef struct cn_trainer {
     cn_train_callbacks callbacks;
     /* files */
     cn_base *base;
-    cn_control_file *start;       /* NULL: from the base's encoder */
-    cn_dataset *data, *held_data; /* held_data NULL: the last n_held items of data */
+    cn_control_file *start;           /* NULL: from the base's encoder */
+    cn_dataset *data, *held_data;     /* held_data NULL: the last n_held items of data */
+    cn_dataset train_view, held_view; /* data's parts; held_data may be the latter */
     int64_t n_train, n_held;
+    cn_buckets *buckets;    /* of the n_train pictures */
+    cn_buckets *held_sizes; /* of held_data's, one size */
+    cn_prompt_list *prompts, *held_prompts;
     cn_mirror mirror; /* what --random-flip does to conditions */
     /* networks */
     cn_controlnet_config config;
     cn_params *unet, *control;
     cn_phase phase;     /* what is trained now */
-    cn_stepgraph *step; /* of this phase */
+    cn_params *vae;     /* of pictures that are encoded in their step; NULL */
+    cn_sizes sizes;     /* of this phase */
+    cn_stepgraph *step; /* of the size at hand */
     cn_train_plan plan;
-    int64_t prompts;         /* distinct ones */
     double validation_flops; /* of one validation with control, 0: there is none */
-    const float **grads;     /* of adamw's parameters */
+    const float **grads;     /* of adamw's parameters, by `step` */
     cn_adamw *adamw;
     /* what a step is fed */
     cn_schedule *schedule;
@@ -57,14 +74,16 @@ typedef struct cn_trainer {
     cn_cache *cache, *held_cache; /* held_cache may be cache */
     int64_t held_first;           /* first held-out item in held_cache */
     cn_loader *loader;
+    cn_batcher *mixer; /* of passes whose pictures are encoded in their step */
     cn_lr lr;
     int64_t total_steps;
     /* progress */
     cn_train_state state;
     cn_metrics *metrics;
     cn_validator *validator; /* NULL: no validation */
-    double recent_loss[100], recent_seconds[100], recent_wait[100];
-    double waited; /* seconds that this step waited for its data */
+    double recent_loss[100], recent_seconds[100], recent_wait[100], recent_encode[100];
+    double waited,
+        encoded; /* seconds that this step waited for its data, that it encoded pictures */
     int64_t n_recent;
     char resume_path[4096]; /* "" : from the start */
     int64_t saved_step;     /* of the last checkpoint, 0: none */
@@ -90,17 +109,32 @@ cn_status cn_trainer_start_loader(cn_trainer *t) CN_CHECKED;
 size_t cn_trainer_loader_bytes(const cn_trainer *t, const cn_train_options *o);
 /* How validation's batcher gets held-out pairs. */
 cn_batcher_options cn_trainer_held_options(const cn_trainer *t);
-/* The cache's options: sizes, limits, where it tells its progress. */
+/* The caches' options: sizes, limits, where they tell their progress; of held_data when there is one. */
 cn_cache_options cn_trainer_cache_options(cn_trainer *t);
+cn_cache_options cn_trainer_held_cache_options(cn_trainer *t);
+/* What the cache is of: all pairs, or those that aren't held out. */
+const cn_dataset *cn_trainer_cached_data(const cn_trainer *t);
+
+/* --- sizes.c -------------------------------------------------------------------------------------- */
+
+/* Plans the steps of a phase over parameter sets that stay the caller's. */
+cn_status cn_sizes_create(cn_trainer *t, const cn_train_options *o, cn_phase phase, int recomputed,
+                          cn_params *unet, cn_params *control, cn_sizes *out) CN_CHECKED;
+void cn_sizes_destroy(cn_sizes *z);
+/* How much of the run's passes are of this size; operations of one, its encoding counted in. */
+double cn_sizes_share(const cn_trainer *t, int bucket);
+double cn_sizes_flops(const cn_sizes *z, int bucket);
+/* The step of this size becomes t->step. */
+cn_status cn_trainer_turn_to(cn_trainer *t, int bucket) CN_CHECKED;
+/* Encodes a pass's pictures, if it has them, and mixes their latents with noise. */
+cn_status cn_trainer_encode_pass(cn_trainer *t, cn_pass *p) CN_CHECKED;
 
 /* --- memory.c ------------------------------------------------------------------------------------- */
 
 cn_adamw_options cn_trainer_adamw_options(const cn_trainer *t, const cn_train_options *o);
-/* The step of a phase over parameter sets that stay the caller's. */
-cn_status cn_trainer_make_step(cn_trainer *t, const cn_train_options *o, cn_phase phase,
-                               int recomputed, cn_params *unet, cn_params *control,
-                               cn_stepgraph **out) CN_CHECKED;
-/* Declares the networks and plans every phase so that the run fits max_memory_bytes: t->unet, control, step
+/* What validation measures held-out loss with; gradients and loss aside as the step. */
+cn_stepgraph_options cn_trainer_measure_options(const cn_trainer *t, const cn_stepgraph *step);
+/* Declares the networks and plans every phase so that the run fits max_memory_bytes: t->unet, control, sizes
  * (of t->phase), plan. CN_ENOMEM when nothing fits, with what would. Weights come later. */
 cn_status cn_trainer_plan(cn_trainer *t) CN_CHECKED;
 
@@ -128,7 +162,8 @@ cn_status cn_trainer_join(cn_trainer *t) CN_CHECKED;
 void cn_trainer_part(cn_trainer *t, cn_status s);
 /* Lets the ranks add up the gradients of the optimizer's parameters while the step runs. */
 cn_status cn_trainer_follow(cn_trainer *t, cn_param *const *params, int64_t n) CN_CHECKED;
-/* Samples that an optimizer step takes, of all ranks. */
+/* Samples that a pass takes, of all ranks; that an optimizer step takes. */
+int64_t cn_trainer_unit(const cn_trainer *t);
 int64_t cn_trainer_images(const cn_trainer *t);
 
 /* --- loop.c --------------------------------------------------------------------------------------- */

@@ -151,12 +151,9 @@ static cn_status measure_with(cn_validator *v, cn_trainer *t, cn_stepgraph *g, d
 static cn_status measure(cn_validator *v, cn_trainer *t, bool control, double *loss,
                          double band[CN_VALIDATION_TIMES])
 {
-    cn_stepgraph_options o = t->step->o;
+    cn_stepgraph_options o = cn_trainer_measure_options(t, t->step);
     cn_stepgraph *g = NULL;
     o.control = control;
-    o.gradients = false;
-    o.loss = CN_LOSS_MSE;
-    o.weighted = false;
     o.batch = CN_MIN(o.batch, v->n * CN_VALIDATION_TIMES);
     CN_TRY(cn_stepgraph_create(v->ctx, t->be, &t->base->unet, &t->config, t->unet, t->control, &o,
                                &g));

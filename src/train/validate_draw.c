@@ -60,8 +60,7 @@ static cn_status series_open(cn_validator *v, cn_trainer *t, bool control, serie
     s->hint = cn_alloc_array(v->ctx, (size_t)(v->width * v->height * 3), sizeof(float));
     s->cond = cn_alloc(v->ctx, context);
     s->uncond = cn_alloc(v->ctx, context);
-    return s->hint && s->cond && s->uncond ? cn_store_read(c->contexts, t->ctx, 0, s->uncond)
-                                           : CN_ENOMEM;
+    return s->hint && s->cond && s->uncond ? cn_cache_context(c, t->ctx, -1, s->uncond) : CN_ENOMEM;
 }
 
 /* Item i's latents, from the same noise at every validation. */
@@ -78,7 +77,7 @@ static cn_status draw_one(cn_validator *v, cn_trainer *t, series *s, int64_t i, 
         s->hint[k] = (float)v->condition[3 * pixels * i + k] / 255.0f;
     const cn_batcher_options o = cn_trainer_held_options(t);
     const int64_t item = cn_batcher_item(&o, t->held_first + i);
-    CN_TRY(cn_store_read(c->contexts, t->ctx, c->context_of[item], s->cond));
+    CN_TRY(cn_cache_context(c, t->ctx, item, s->cond));
     const cn_draw_args args = {.uncond = s->uncond,
                                .cond = s->cond,
                                .hints = {{.image = s->hint, .strength = 1, .end = 1}},

@@ -427,6 +427,19 @@ static void wrong_usage(void)
           in_root("data"), "--condition", "canny", "--layout", "zip", "-o", in_root("out"));
     CHECK("train without data", 2, SAYS("--train-data-dir"), "train", "-m", in_root("model"), "-o",
           in_root("out"));
+    CHECK("crops that are cached", 1, SAYS("--random-crop", "--no-cache-latents"),
+          TRAIN_ON(in_root("data")), ONE_STEP, "--random-crop", "--cache-latents", "-o",
+          in_root("out"));
+    CHECK("caching on and off", 2, SAYS("--no-cache-latents"), TRAIN_ON(in_root("data")), ONE_STEP,
+          "--no-cache-latents", "--cache-latents", "-o", in_root("out"));
+    CHECK("bucket sides without buckets", 1, SAYS("--enable-bucket"), TRAIN_ON(in_root("data")),
+          ONE_STEP, "--min-bucket-reso", "8", "-o", in_root("out"));
+    CHECK("buckets that leave the resolution out", 1, SAYS("--max-bucket-reso", "--resolution 16"),
+          TRAIN_ON(in_root("data")), ONE_STEP, "--enable-bucket", "--bucket-reso-steps", "8",
+          "--min-bucket-reso", "4", "--max-bucket-reso", "8", "-o", in_root("out"));
+    CHECK("bucket steps that latents can't have", 1, SAYS("--bucket-reso-steps 5", "multiple of"),
+          TRAIN_ON(in_root("data")), ONE_STEP, "--enable-bucket", "--bucket-reso-steps", "5", "-o",
+          in_root("out"));
     CHECK("train in half precision", 2, SAYS("--mixed-precision", "fp16", "bf16"), "train",
           "--mixed-precision", "fp16");
     CHECK("convert to a strange type", 2, SAYS("--dtype", "f8", "bf16"), "convert", "--dtype", "f8",

@@ -3,6 +3,7 @@
 
 #include "cpu/cpu.h"
 #include "graph/plan.h"
+#include "io/image.h"
 #include "model/bpe.h"
 #include "model/config_io.h"
 #include "model/weights.h"
@@ -100,6 +101,47 @@ cn_status tiny_scenes_write(cn_ctx *ctx, const char *dir, int64_t n)
         ctx,
         &(cn_scenes_options){
             .output_dir = dir, .count = n, .seed = 3, .size_px = TINY_PX, .condition = "canny"});
+}
+
+static cn_status write_pair(cn_ctx *ctx, const char *dir, int64_t i, cn_image *picture)
+{
+    char path[512];
+    cn_rng r;
+    cn_rng_seed(&r, (uint64_t)i);
+    for (int64_t k = 0; k < picture->width * picture->height * 3; k++)
+        picture->rgb[k] = (uint8_t)cn_rng_below(&r, 256);
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/target/%lld.png", dir, (long long)i));
+    CN_TRY(cn_image_save_png(ctx, path, picture, NULL));
+    for (int64_t k = 0; k < picture->width * picture->height; k++)
+        memset(picture->rgb + 3 * k, picture->rgb[3 * k], 3);
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/source/%lld.png", dir, (long long)i));
+    return cn_image_save_png(ctx, path, picture, NULL);
+}
+
+cn_status tiny_mixed_write(cn_ctx *ctx, const char *dir, int64_t n)
+{
+    static const int64_t sizes[][2] = {{16, 16}, {30, 12}, {9, 30}};
+    char path[512];
+    cn_str lines = {0};
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/source", dir));
+    CN_TRY(cn_dir_make(ctx, path));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/target", dir));
+    CN_TRY(cn_dir_make(ctx, path));
+    for (int64_t i = 0; i < n; i++) {
+        cn_image *picture = NULL;
+        CN_TRY(cn_image_create(ctx, sizes[i % 3][0], sizes[i % 3][1], &picture));
+        const cn_status s = write_pair(ctx, dir, i, picture);
+        cn_image_destroy(picture);
+        CN_TRY(s);
+        cn_str_addf(&lines,
+                    "{\"source\": \"source/%lld.png\", \"target\": \"target/%lld.png\", "
+                    "\"prompt\": \"picture %lld\"}\n",
+                    (long long)i, (long long)i, (long long)(i % 5));
+    }
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/prompt.json", dir));
+    const cn_status s = cn_file_write(ctx, path, lines.data, lines.len);
+    cn_str_free(&lines);
+    return s;
 }
 
 bool tiny_dir_make(char path[64])

@@ -39,6 +39,17 @@ static cn_image *must_load(const void *bytes, size_t n)
 {
     cn_image *image = NULL;
     if (cn_image_load_memory(ctx, bytes, n, &image) != CN_OK) fail_msg("%s", cn_error(ctx));
+    /* the size is known without the pixels, upright too */
+    int64_t width = 0, height = 0;
+    if (cn_image_size_memory(ctx, bytes, n, &width, &height) != CN_OK)
+        fail_msg("size: %s", cn_error(ctx));
+    assert_int_equal(width, image->width);
+    assert_int_equal(height, image->height);
+    for (size_t k = 0; k < n; k++) { /* from a part of the file, or not at all */
+        if (cn_image_size_memory(ctx, bytes, k, &width, &height) != CN_OK) continue;
+        assert_int_equal(width, image->width);
+        assert_int_equal(height, image->height);
+    }
     return image;
 }
 

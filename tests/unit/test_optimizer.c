@@ -195,10 +195,14 @@ static void every_epoch_sees_every_item(void **state)
     cn_shuffle *s = NULL, *later = NULL;
     int seen[3][10] = {0}, empty = 0;
     int64_t order[2][10];
-    must(cn_shuffle_create(ctx, 5, 10, &s));
-    must(cn_shuffle_create(ctx, 5, 10, &later));
+    cn_buckets *one = NULL;
+    must(cn_buckets_create_one(ctx, 16, 16, 10, &one));
+    const cn_shuffle_options o = {
+        .seed = 5, .buckets = one, .unit = 1, .timesteps = 1000, .empty_proportion = 0.5};
+    must(cn_shuffle_create(ctx, &o, &s));
+    must(cn_shuffle_create(ctx, &o, &later));
     for (int64_t k = 0; k < 30; k++) {
-        const cn_sample a = cn_shuffle_sample(s, k, 1000, 0.5);
+        const cn_sample a = cn_shuffle_sample(s, k);
         assert_in_range(a.timestep, 0, 999);
         seen[k / 10][a.item]++;
         if (k < 20) order[k / 10][k % 10] = a.item;
@@ -208,11 +212,12 @@ static void every_epoch_sees_every_item(void **state)
         for (int i = 0; i < 10; i++) assert_int_equal(seen[e][i], 1);
     assert_memory_not_equal(order[0], order[1], sizeof order[0]);
     assert_in_range(empty, 5, 25);
-    const cn_sample a = cn_shuffle_sample(s, 23, 1000, 0.5); /* however one gets there */
-    const cn_sample b = cn_shuffle_sample(later, 23, 1000, 0.5);
+    const cn_sample a = cn_shuffle_sample(s, 23); /* however one gets there */
+    const cn_sample b = cn_shuffle_sample(later, 23);
     assert_true(a.item == b.item && a.timestep == b.timestep && a.noise_seed == b.noise_seed);
     cn_shuffle_destroy(s);
     cn_shuffle_destroy(later);
+    cn_buckets_destroy(one);
 }
 
 int main(void)

@@ -29,7 +29,7 @@ extern char **environ;
 enum { GLOBAL_BATCH = 6, MAX_STEPS = 16 };
 
 static cn_ctx *ctx;
-static char root[64], model[128], scenes[128], self[4096];
+static char root[64], model[128], scenes[128], mixed[160], self[4096];
 
 static void must(cn_status s)
 {
@@ -39,7 +39,7 @@ static void must(cn_status s)
 /* What a run is asked for, handed to the child as words. */
 typedef struct job {
     int batch, passes, steps, checkpointing;
-    bool use_8bit_adam, ema, resume, die;
+    bool use_8bit_adam, ema, resume, die, crops; /* crops: of pictures in several sizes */
 } job;
 
 static cn_train_options options_for(const char *output, const job *j)
@@ -61,6 +61,12 @@ static cn_train_options options_for(const char *output, const job *j)
     o.validation_count = 2;
     o.validation_sampling_steps = 1;
     if (j->resume) o.resume_from_checkpoint = "latest";
+    if (!j->crops) return o;
+    o.train_data_dir = mixed;
+    o.enable_bucket = true;
+    o.bucket_reso_steps = 8;
+    o.random_crop = true;
+    o.cache_latents = false;
     return o;
 }
 
@@ -91,6 +97,7 @@ static int child(char **argv)
     const char *rank = getenv("OMPI_COMM_WORLD_RANK");
     snprintf(model, sizeof model, "%s", argv[2]);
     snprintf(scenes, sizeof scenes, "%s", argv[3]);
+    snprintf(mixed, sizeof mixed, "%s-mixed", scenes);
     if (sscanf(argv[5], "%d %d %d %d %d", &j.batch, &j.passes, &j.steps, &j.checkpointing,
                &flags) != 5)
         return 2;
@@ -98,6 +105,7 @@ static int child(char **argv)
     j.ema = flags & 2;
     j.resume = flags & 4;
     j.die = flags & 8;
+    j.crops = flags & 16;
     if (j.die && rank && strcmp(rank, "1") == 0) {
         snprintf(awaited, sizeof awaited, "%s/checkpoint-3", argv[4]);
         if (pthread_create(&thread, NULL, die_later, NULL) != 0) return 2;
@@ -142,7 +150,7 @@ static int run_mpi(char *const *argv, char said[8192])
 static int run_ranks(int ranks, const char *output, const job *j, char said[8192])
 {
     char count[16], words[128];
-    const int flags = j->use_8bit_adam + 2 * j->ema + 4 * j->resume + 8 * j->die;
+    const int flags = j->use_8bit_adam + 2 * j->ema + 4 * j->resume + 8 * j->die + 16 * j->crops;
     snprintf(count, sizeof count, "%d", ranks);
     snprintf(words, sizeof words, "%d %d %d %d %d", j->batch, j->passes, j->steps, j->checkpointing,
              flags);
@@ -168,7 +176,9 @@ static int set_up(void **state)
     snprintf(model, sizeof model, "%s/model", root);
     snprintf(scenes, sizeof scenes, "%s/scenes", root);
     must(tiny_base_write(ctx, model, 8));
+    snprintf(mixed, sizeof mixed, "%s-mixed", scenes);
     must(tiny_scenes_write(ctx, scenes, 16));
+    must(tiny_mixed_write(ctx, mixed, 24));
     /* tests share their machine, containers run as root */
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
@@ -258,10 +268,14 @@ static void ranks_give_the_losses_of_one(void **state)
     (void)state;
     char one[256], out[256];
     if (!have_ranks()) skip();
-    for (int variant = 0; variant < 2; variant++) {
-        job j = {.batch = GLOBAL_BATCH, .passes = 1 + variant, .steps = 6, .ema = variant};
+    for (int variant = 0; variant < 3; variant++) {
+        job j = {.batch = GLOBAL_BATCH,
+                 .passes = variant == 1 ? 2 : 1,
+                 .steps = 6,
+                 .ema = variant == 1,
+                 .crops = variant == 2};
         cn_train_options o;
-        path_in(one, variant ? "one-accumulated" : "one");
+        snprintf(one, sizeof one, "%s/one-%d", root, variant);
         o = options_for(one, &j);
         must(cn_train(ctx, &o, NULL, NULL));
         for (int ranks = 2; ranks <= 3; ranks++) {
