@@ -54,7 +54,9 @@ LIB := $(BUILD)/libcontrolnet.a
 # tests/unit/NAME.c and tests/ops/NAME.c are one program each; golden, e2e and fullsize take a folder of fixtures.
 UNIT := $(patsubst tests/unit/test_%.c,$(BUILD)/tests/unit_%,$(wildcard tests/unit/test_*.c))
 OPS := $(patsubst tests/ops/test_%.c,$(BUILD)/tests/ops_%,$(wildcard tests/ops/test_*.c))
+# tests/support/unit needs cmocka, which only unit tests have.
 SUPPORT_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
+UNIT_OBJ := $(SUPPORT_OBJ) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/unit/*.c))
 BIG := $(patsubst tests/golden/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c)) \
        $(patsubst tests/e2e/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c))
 BENCH := $(if $(wildcard bench/bench.c),$(BUILD)/bench)
@@ -167,7 +169,7 @@ $(BUILD)/bench: $(patsubst bench/%.c,$(BUILD)/bench-obj/%.o,$(wildcard bench/*.c
 $(BUILD)/tools/%: $(BUILD)/tools/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
-$(BUILD)/tests/unit_%: $(BUILD)/tests/unit/test_%.o $(SUPPORT_OBJ) $(LIB)
+$(BUILD)/tests/unit_%: $(BUILD)/tests/unit/test_%.o $(UNIT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ -lcmocka $(LDLIBS) -o $@
 $(BUILD)/tests/ops_%: $(BUILD)/tests/ops/test_%.o $(SUPPORT_OBJ) $(LIB)
@@ -189,5 +191,5 @@ $(BUILD)/tests/%: $(BUILD)/tests-obj/e2e/%.o $(SUPPORT_OBJ) $(LIB)
 clean:
 	rm -rf build build-*
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/tests-obj/*/*.d $(BUILD)/bench-obj/*.d $(BUILD)/tools/*.d $(BUILD)/examples/*.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d $(BUILD)/tests/*/*/*.d $(BUILD)/tests-obj/*/*.d $(BUILD)/bench-obj/*.d $(BUILD)/tools/*.d $(BUILD)/examples/*.d)
 .SECONDARY:

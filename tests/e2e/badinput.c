@@ -6,6 +6,7 @@
  * as before, to the byte. Where a command writes several files and its disk fills up, whole ones may be
  * there but no temporary one. The work folder is made in /tmp and removed at the end.
  */
+#include "../support/child.h"
 #include "../support/report.h"
 #include "../support/tiny_base.h"
 #include "../support/tiny_model.h"
@@ -793,18 +794,6 @@ static void full_disks(void)
 
 /* --- the whole ------------------------------------------------------------------------------------------- */
 
-static void find_program(const char *given, const char *self)
-{
-    char beside[PATH_MAX];
-    snprintf(beside, sizeof beside, "%s", self);
-    char *slash = strrchr(beside, '/');
-    snprintf(slash ? slash + 1 : beside, 32, "../controlnet");
-    if (!realpath(given ? given : beside, program) || access(program, X_OK) != 0) {
-        fprintf(stderr, "badinput: %s: %s\n", given ? given : beside, strerror(errno));
-        exit(1);
-    }
-}
-
 /* A picture and latents of 48 x 16. */
 static void put_flat_ones(void)
 {
@@ -842,7 +831,7 @@ static void make_good_ones(void)
 
 int main(int argc, char **argv)
 {
-    find_program(argc > 1 ? argv[1] : NULL, argv[0]);
+    if (!test_find_controlnet(argc > 1 ? argv[1] : NULL, program)) return 1;
     ctx = cn_ctx_create(1);
     if (!ctx) return 1;
     setenv("OMP_NUM_THREADS", "1", 1);

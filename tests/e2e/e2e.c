@@ -1,10 +1,11 @@
 /* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16]`: the program against the published pipelines' pictures.
  *
- * Every case of DIR/cases.json is drawn by PROGRAM (build/controlnet) from the model as a folder and again
+ * Every case of DIR/cases.json is drawn by PROGRAM (controlnet of the same build) from the model as a folder and again
  * from the same as a single file, and compared with DIR/NAME.png (at least 40 dB) and with the final latents in
  * DIR/cases.safetensors (1e-3 of the largest). With --precision bf16 the cases are drawn so and 30 dB is enough. Where DIR holds no model, it is written from
  * DIR/../core's manifests (with DIR/unet.json's in_channels, if any). DIR/tokens.json goes through the tokenizer.
  */
+#include "../support/child.h"
 #include "../support/report.h"
 #include "../support/tiny_model.h"
 #include "../support/values.h"
@@ -629,10 +630,12 @@ static bool computes_bf16(cn_ctx *ctx)
 
 int main(int argc, char **argv)
 {
-    suite s = {.program = "build/controlnet", .min_psnr_db = 40};
+    char program[PATH_MAX];
+    suite s = {.program = program, .min_psnr_db = 40};
+    const char *given = NULL;
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--controlnet") == 0 && i + 1 < argc)
-            s.program = argv[++i];
+            given = argv[++i];
         else if (strcmp(argv[i], "--precision") == 0 && i + 1 < argc)
             s.precision = argv[++i];
         else
@@ -648,6 +651,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: e2e DIR [--controlnet PROGRAM] [--precision f32|bf16]\n");
         return 2;
     }
+    if (!test_find_controlnet(given, program)) return 1;
     if (report_status(&s.report, "preparing", s.ctx, prepare(&s))) run_all(&s);
     if (s.temp[0]) tiny_model_remove(s.temp);
     cn_tensors_close(s.latents);

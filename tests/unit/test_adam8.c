@@ -1,13 +1,7 @@
 /* test_adam8.c - AdamW with moments in bytes against numpy and bitsandbytes' maps (tests/golden/
  * adam8.safetensors, made by tools/make-adam8-fixture.py), its convergence beside F32's, and its files. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "../support/tiny_base.h"
+#include "../support/unit/unit.h"
 #include "cpu/cpu.h"
 #include "io/tensors.h"
 #include "train/optimizer.h"
@@ -18,13 +12,7 @@
 
 enum { N = 4268, STEPS = 5, BLOCKS = (N + CN_QUANT8_BLOCK - 1) / CN_QUANT8_BLOCK };
 
-static cn_ctx *ctx;
 static cn_backend *be;
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
 
 static int set_up(void **state)
 {

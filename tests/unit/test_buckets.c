@@ -1,39 +1,16 @@
 /* test_buckets.c - sizes and crops as kohya's scripts choose them, and an epoch's order of units of one size. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "../support/tiny_base.h"
+#include "../support/unit/unit.h"
 #include "train/shuffle.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static cn_ctx *ctx;
-static char root[64];
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(2);
-    return ctx && tiny_dir_make(root) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
-    return 0;
+    return unit_open(2);
 }
 
 static cn_bucket_rules rules_for(int64_t resolution, int64_t steps, bool no_upscale)
@@ -238,5 +215,5 @@ int main(void)
         cmocka_unit_test(sizes_are_found_in_headers),
         cmocka_unit_test(a_crop_is_the_part_it_names),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

@@ -1,12 +1,5 @@
 /* test_circles.c - Fill50K's pictures: what is told is drawn, and edges find the outline again. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "../support/tiny_base.h"
+#include "../support/unit/unit.h"
 #include "io/image.h"
 #include "scene/circles.h"
 
@@ -14,27 +7,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static cn_ctx *ctx;
-static char root[64];
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(2);
-    return ctx && tiny_dir_make(root) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
-    return 0;
+    return unit_open(2);
 }
 
 static void captions_name_both_colours(void **state)
@@ -117,5 +93,5 @@ int main(void)
         cmocka_unit_test(edges_find_the_outline),
         cmocka_unit_test(folders_go_on_and_dont_mix),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

@@ -1,12 +1,6 @@
 /* test_dataset.c - the layouts of training pairs, every kind of hole in them, and the records' store. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "../support/tiny_base.h"
+#include "../support/unit/unit.h"
 #include "train/condition.h"
 #include "train/dataset.h"
 #include "train/store.h"
@@ -15,34 +9,10 @@
 #include <archive_entry.h>
 #include <string.h>
 
-static cn_ctx *ctx;
-static char root[64];
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
-
-static void refused(cn_status s, cn_status want, const char *words)
-{
-    if (s != want || !strstr(cn_error(ctx), words))
-        fail_msg("%s: %s (wanted %s with \"%s\")", cn_status_name(s), cn_error(ctx),
-                 cn_status_name(want), words);
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(2);
-    return ctx && tiny_dir_make(root) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
-    return 0;
+    return unit_open(2);
 }
 
 /* A folder root/name with the list and two pictures, a.png of w x h and b.png of 8 x 8. */
@@ -552,5 +522,5 @@ int main(void)
         cmocka_unit_test(conditions_know_their_annotator),
         cmocka_unit_test(records_come_back),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

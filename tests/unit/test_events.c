@@ -1,39 +1,15 @@
 /* test_events.c - TensorBoard's event files byte by byte, and what a run writes into them. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
+#include "../support/unit/tiny_run.h"
 #include "io/events.h"
-#include "../support/tiny_base.h"
 
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
-static cn_ctx *ctx;
-static char root[64];
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(1);
-    return ctx && tiny_dir_make(root) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
-    return 0;
+    return tiny_open(1);
 }
 
 /* The only file of a folder; free *bytes with cn_free. */
@@ -129,7 +105,7 @@ static void records_are_events(void **state)
 static void a_run_is_reported(void **state)
 {
     (void)state;
-    char model[128], scenes[128], out[128], logs[160], *bytes = NULL;
+    char out[256], logs[256], *bytes = NULL;
     static const char *const tags[] = {"train/loss",
                                        "train/lr",
                                        "train/grad_norm",
@@ -137,24 +113,13 @@ static void a_run_is_reported(void **state)
                                        "validation/agreement_with_control",
                                        "validation/zero_conv_rms/00",
                                        "validation/0"};
-    snprintf(model, sizeof model, "%s/model", root);
-    snprintf(scenes, sizeof scenes, "%s/scenes", root);
-    snprintf(out, sizeof out, "%s/out", root);
-    snprintf(logs, sizeof logs, "%s/out/logs", root);
-    must(tiny_base_write(ctx, model, 8));
-    must(tiny_scenes_write(ctx, scenes, 12));
-    cn_train_options o;
-    cn_train_options_default(&o);
-    o.model = model;
-    o.train_data_dir = scenes;
-    o.output_dir = out;
-    o.resolution = TINY_PX;
-    o.train_batch_size = 2;
+    path_in(out, "out");
+    path_in(logs, "out/logs");
+    cn_train_options o = tiny_options(out);
     o.max_train_steps = 3;
     o.validation_steps = 3;
     o.validation_count = 2;
     o.validation_sampling_steps = 2;
-    o.checkpointing_steps = 0;
     o.report_to = "tensorboard";
     must(cn_train(ctx, &o, NULL, NULL));
     const size_t n = read_only_file(logs, &bytes);
@@ -181,5 +146,5 @@ int main(void)
         cmocka_unit_test(records_are_events),
         cmocka_unit_test(a_run_is_reported),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

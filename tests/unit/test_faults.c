@@ -3,15 +3,7 @@
  *
  * Runs that are killed are processes of their own: the program runs itself with "child".
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "../support/tiny_base.h"
-#include "base/base.h"
+#include "../support/unit/tiny_run.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -30,57 +22,16 @@ extern char **environ;
 
 enum { STEPS = 12, KILLS = 20 };
 
-static cn_ctx *ctx;
-static char root[64], model[128], scenes[128];
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
-
-static void refused(cn_status s, cn_status want, const char *words)
-{
-    if (s != want || !strstr(cn_error(ctx), words))
-        fail_msg("%s: %s (wanted %s with \"%s\")", cn_status_name(s), cn_error(ctx),
-                 cn_status_name(want), words);
-}
-
-static void path_in(char out[256], const char *name)
-{
-    snprintf(out, 256, "%s/%s", root, name);
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(1);
-    if (!ctx || !tiny_dir_make(root)) return -1;
-    snprintf(model, sizeof model, "%s/model", root);
-    snprintf(scenes, sizeof scenes, "%s/scenes", root);
-    must(tiny_base_write(ctx, model, 8));
-    must(tiny_scenes_write(ctx, scenes, 16));
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
-    return 0;
+    return tiny_open(1);
 }
 
 static cn_train_options options_for(const char *output)
 {
-    cn_train_options o;
-    cn_train_options_default(&o);
-    o.model = model;
-    o.train_data_dir = scenes;
-    o.output_dir = output;
-    o.resolution = TINY_PX;
-    o.train_batch_size = 2;
+    cn_train_options o = tiny_options(output);
     o.gradient_accumulation_steps = 2;
-    o.learning_rate = 1e-3;
     o.max_train_steps = STEPS;
     o.validation_steps = 4;
     o.validation_count = 2;
@@ -88,20 +39,6 @@ static cn_train_options options_for(const char *output)
     o.checkpointing_steps = 1;
     o.checkpoints_total_limit = 2;
     return o;
-}
-
-static bool same_file(const char *dir_a, const char *dir_b, const char *name)
-{
-    char a[512], b[512], *x = NULL, *y = NULL;
-    size_t n = 0, m = 0;
-    snprintf(a, sizeof a, "%s/%s", dir_a, name);
-    snprintf(b, sizeof b, "%s/%s", dir_b, name);
-    must(cn_file_read(ctx, a, 1 << 26, &x, &n));
-    must(cn_file_read(ctx, b, 1 << 26, &y, &m));
-    const bool same = n == m && memcmp(x, y, n) == 0;
-    cn_free(x);
-    cn_free(y);
-    return same;
 }
 
 /* Whether a name in the folder contains `words`. */
@@ -550,5 +487,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(damaged_checkpoints_are_named_and_passed_over),
         cmocka_unit_test(without_a_whole_checkpoint_nothing_starts),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

@@ -2,16 +2,9 @@
  *
  * The measured peak is that of a process of its own: the program runs itself with "child".
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "base/base.h"
-#include "../support/child.h"
 #include "../support/tiny_base.h"
+#include "../support/unit/unit.h"
+#include "../support/child.h"
 
 #include <malloc.h>
 #include <math.h>
@@ -21,14 +14,8 @@
 
 enum { PX = 32 };
 
-static cn_ctx *ctx;
 /* slim: far more activations than weights; wide: the other way round. Both in F32. */
-static char root[64], slim[256], wide[256];
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
+static char slim[256], wide[256];
 
 static int set_up(void **state)
 {
@@ -36,20 +23,11 @@ static int set_up(void **state)
     /* as the program has it: what one drawing frees doesn't count in the next one's plan */
     mallopt(M_MMAP_THRESHOLD, 1 << 18);
     mallopt(M_TRIM_THRESHOLD, 1 << 20);
-    ctx = cn_ctx_create(2);
-    if (!ctx || !tiny_dir_make(root)) return -1;
+    if (unit_open(2) != 0) return -1;
     snprintf(slim, sizeof slim, "%s/slim", root);
     snprintf(wide, sizeof wide, "%s/wide", root);
     must(tiny_base_write(ctx, slim, 8));
     must(tiny_base_write(ctx, wide, 128));
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
     return 0;
 }
 
@@ -326,5 +304,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_would_fit_is_said),
         cmocka_unit_test(the_peak_is_the_planned_one),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

@@ -1,43 +1,14 @@
 /* test_mirror.c - flips that know what they do: pictures, normals, poses, and runs with them. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "../support/tiny_base.h"
+#include "../support/unit/tiny_run.h"
 #include "train/mirror.h"
 
 #include <string.h>
 #include <unistd.h>
 
-static cn_ctx *ctx;
-static char root[64], model[128], scenes[128];
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(1);
-    if (!ctx || !tiny_dir_make(root)) return -1;
-    snprintf(model, sizeof model, "%s/model", root);
-    snprintf(scenes, sizeof scenes, "%s/scenes", root);
-    must(tiny_base_write(ctx, model, 8));
-    must(tiny_scenes_write(ctx, scenes, 16));
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
-    return 0;
+    return tiny_open(1);
 }
 
 static void pictures_and_normals_are_mirrored(void **state)
@@ -73,17 +44,8 @@ static void kinds_are_known_refused_or_unknown(void **state)
 
 static cn_train_options options_for(const char *output)
 {
-    cn_train_options o;
-    cn_train_options_default(&o);
-    o.model = model;
-    o.train_data_dir = scenes;
-    o.output_dir = output;
-    o.resolution = TINY_PX;
-    o.train_batch_size = 2;
-    o.learning_rate = 1e-3;
+    cn_train_options o = tiny_options(output);
     o.max_train_steps = 3;
-    o.validation_steps = 0;
-    o.checkpointing_steps = 0;
     return o;
 }
 
@@ -105,20 +67,6 @@ static void train_into(char dir[256], const char *name, bool flip, const char *k
     cn_ctx_set_log(ctx, NULL, NULL);
 }
 
-static bool same_weights(const char *dir_a, const char *dir_b)
-{
-    char a[512], b[512], *x = NULL, *y = NULL;
-    size_t n = 0, m = 0;
-    snprintf(a, sizeof a, "%s/control.safetensors", dir_a);
-    snprintf(b, sizeof b, "%s/control.safetensors", dir_b);
-    must(cn_file_read(ctx, a, 1 << 26, &x, &n));
-    must(cn_file_read(ctx, b, 1 << 26, &y, &m));
-    const bool same = n == m && memcmp(x, y, n) == 0;
-    cn_free(x);
-    cn_free(y);
-    return same;
-}
-
 static void runs_flip_where_it_is_known_how(void **state)
 {
     (void)state;
@@ -126,9 +74,10 @@ static void runs_flip_where_it_is_known_how(void **state)
     train_into(plain, "plain", false, NULL, warning);
     train_into(told, "told", true, NULL, warning); /* scenes.txt says canny */
     assert_string_equal(warning, "");
-    assert_false(same_weights(plain, told));
+    assert_false(same_file(plain, told, "control.safetensors"));
     train_into(normals, "normals", true, "normal", warning);
-    assert_false(same_weights(told, normals)); /* the same draws, other conditions */
+    assert_false(
+        same_file(told, normals, "control.safetensors")); /* the same draws, other conditions */
     cn_train_options o = options_for(told);
     o.random_flip = true;
     o.conditioning_kind = "pose";
@@ -145,7 +94,7 @@ static void runs_flip_where_it_is_known_how(void **state)
     train_into(plain, "coloured", false, NULL, warning);
     train_into(unknown, "unknown", true, NULL, warning);
     assert_non_null(strstr(warning, "--random-flip is off"));
-    assert_true(same_weights(plain, unknown));
+    assert_true(same_file(plain, unknown, "control.safetensors"));
 }
 
 int main(void)
@@ -155,5 +104,5 @@ int main(void)
         cmocka_unit_test(kinds_are_known_refused_or_unknown),
         cmocka_unit_test(runs_flip_where_it_is_known_how),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

@@ -1,12 +1,6 @@
 /* test_objective.c - what training options compute, against diffusers' and torch's values in
  * tests/golden/training.json (tools/make-training-fixtures.py writes it). */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
+#include "../support/unit/unit.h"
 #include "cpu/cpu.h"
 #include "io/json.h"
 #include "model/config_io.h"
@@ -17,13 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-static cn_ctx *ctx;
 static json_t *golden;
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
 
 static int set_up(void **state)
 {

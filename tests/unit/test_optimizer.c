@@ -1,12 +1,6 @@
 /* test_optimizer.c - AdamW against its formula in double, clipping, accumulation, state; schedules. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "../support/tiny_base.h"
+#include "../support/unit/unit.h"
 #include "cpu/cpu.h"
 #include "train/batch.h"
 #include "train/lr.h"
@@ -17,13 +11,7 @@
 
 enum { N = 37 };
 
-static cn_ctx *ctx;
 static cn_backend *be;
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
 
 static int set_up(void **state)
 {

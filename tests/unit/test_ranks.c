@@ -3,15 +3,7 @@
  *
  * mpirun starts this program again with "child". Without mpirun, or built without MPI, all is skipped.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "../support/tiny_base.h"
-#include "base/base.h"
+#include "../support/unit/tiny_run.h"
 #include "io/json.h"
 
 #include <math.h>
@@ -28,13 +20,7 @@ extern char **environ;
 
 enum { GLOBAL_BATCH = 6, MAX_STEPS = 16 };
 
-static cn_ctx *ctx;
-static char root[64], model[128], scenes[128], mixed[160], self[4096];
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
+static char mixed[160], self[4096];
 
 /* What a run is asked for, handed to the child as words. */
 typedef struct job {
@@ -44,15 +30,9 @@ typedef struct job {
 
 static cn_train_options options_for(const char *output, const job *j)
 {
-    cn_train_options o;
-    cn_train_options_default(&o);
-    o.model = model;
-    o.train_data_dir = scenes;
-    o.output_dir = output;
-    o.resolution = TINY_PX;
+    cn_train_options o = tiny_options(output);
     o.train_batch_size = j->batch;
     o.gradient_accumulation_steps = j->passes;
-    o.learning_rate = 1e-3;
     o.max_train_steps = j->steps;
     o.checkpointing_steps = j->checkpointing;
     o.use_8bit_adam = j->use_8bit_adam;
@@ -169,29 +149,16 @@ static void must_run(int ranks, const char *output, const job *j)
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(1);
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (!ctx || n < 0 || !tiny_dir_make(root)) return -1;
+    if (n < 0 || tiny_open(1) != 0) return -1;
     self[n] = 0;
-    snprintf(model, sizeof model, "%s/model", root);
-    snprintf(scenes, sizeof scenes, "%s/scenes", root);
-    must(tiny_base_write(ctx, model, 8));
     snprintf(mixed, sizeof mixed, "%s-mixed", scenes);
-    must(tiny_scenes_write(ctx, scenes, 16));
     must(tiny_mixed_write(ctx, mixed, 24));
     /* tests share their machine, containers run as root */
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
     setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 1);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
     return 0;
 }
 
@@ -213,11 +180,6 @@ static bool have_ranks(void)
 }
 
 /* --- what it learned --------------------------------------------------------------------------------- */
-
-static void path_in(char out[256], const char *name)
-{
-    snprintf(out, 256, "%s/%s", root, name);
-}
 
 /* A key of every training line of metrics.jsonl. */
 static int read_metrics(const char *dir, const char *key, double out[MAX_STEPS])
@@ -246,20 +208,6 @@ static void assert_close(const char *dir_a, const char *dir_b, const char *key, 
     for (int i = 0; i < steps; i++)
         if (!(fabs(a[i] - b[i]) <= tolerance * fabs(a[i])))
             fail_msg("%s at step %d: %.9g and %.9g", key, i + 1, a[i], b[i]);
-}
-
-static bool same_file(const char *dir_a, const char *dir_b, const char *name)
-{
-    char a[512], b[512], *x = NULL, *y = NULL;
-    size_t n = 0, m = 0;
-    snprintf(a, sizeof a, "%s/%s", dir_a, name);
-    snprintf(b, sizeof b, "%s/%s", dir_b, name);
-    must(cn_file_read(ctx, a, 1 << 26, &x, &n));
-    must(cn_file_read(ctx, b, 1 << 26, &y, &m));
-    const bool same = n == m && memcmp(x, y, n) == 0;
-    cn_free(x);
-    cn_free(y);
-    return same;
 }
 
 /* Sums over ranks are added in another order than those over a batch: 1e-5, and a little more in the norm. */
@@ -345,5 +293,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(ranks_resume_what_others_saved),
         cmocka_unit_test(a_dead_rank_ends_the_run_in_one_line),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

@@ -1,22 +1,13 @@
 /* test_report.c - the page is one well-formed file of its own; curves from small and damaged metrics. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "base/base.h"
+#include "../support/unit/unit.h"
 #include "io/image.h"
-#include "../support/tiny_base.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static cn_ctx *ctx;
-static char root[64], page[128], metrics[128];
+static char page[128], metrics[128];
 static char last_warning[512];
 static int n_warnings;
 
@@ -31,25 +22,11 @@ static void keep_warning(void *user, cn_log_level level, const char *line)
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(1);
-    if (!ctx || !tiny_dir_make(root)) return -1;
+    if (unit_open(1) != 0) return -1;
     cn_ctx_set_log(ctx, keep_warning, NULL);
     snprintf(page, sizeof page, "%s/report.html", root);
     snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", root);
     return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
-    return 0;
-}
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
 }
 
 static void read_page(char **text)
@@ -387,5 +364,5 @@ int main(void)
         cmocka_unit_test(strange_numbers_do_no_harm), cmocka_unit_test(a_missing_file_is_said),
         cmocka_unit_test(memory_may_run_out),         cmocka_unit_test(agreement_is_told),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

@@ -1,12 +1,6 @@
 /* test_scene.c - procedural scenes: descriptions, captions, exact maps, the colour judge, data sets. */
+#include "../support/unit/unit.h"
 #include "scene/scene.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #include <math.h>
 #include <stdlib.h>
@@ -20,14 +14,6 @@ typedef struct maps {
     uint8_t rgb[PP * 3], segmentation[PP], edges[PP];
     float depth[PP], normal[PP * 3];
 } maps;
-
-static cn_ctx *ctx;
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) print_error("%s\n", cn_error(ctx));
-    assert_int_equal(s, CN_OK);
-}
 
 static maps *render_all(const cn_scene *s, maps *m)
 {

@@ -1,12 +1,5 @@
 /* test_store.c - files of records that stay: found again, torn, damaged, shared, of something else. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "../support/tiny_base.h"
+#include "../support/unit/unit.h"
 #include "train/store.h"
 
 #include <fcntl.h>
@@ -16,28 +9,13 @@
 
 enum { RECORD = 24, SLOT = 16 + RECORD, HEAD = 64 };
 
-static cn_ctx *ctx;
-static char root[64], path[128];
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
+static char path[128];
 
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(1);
-    if (!ctx || !tiny_dir_make(root)) return -1;
+    if (unit_open(1) != 0) return -1;
     snprintf(path, sizeof path, "%s/records", root);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
     return 0;
 }
 
@@ -167,5 +145,5 @@ int main(void)
         cmocka_unit_test(processes_share_a_file),
         cmocka_unit_test(files_of_something_else_are_refused),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

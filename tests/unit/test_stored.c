@@ -1,11 +1,5 @@
 /* test_stored.c - weights kept in 8 bits: their values, the kernels that expand them, layers that read them. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
+#include "../support/unit/unit.h"
 #include "cpu/kernels/kernels.h"
 #include "../support/env.h"
 
@@ -17,15 +11,12 @@ enum { MOST = 5000 };
 
 static test_env env;
 
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(env.ctx));
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    return test_env_open(&env, 2) ? 0 : -1;
+    if (!test_env_open(&env, 2)) return -1;
+    ctx = env.ctx;
+    return 0;
 }
 
 static int tear_down(void **state)

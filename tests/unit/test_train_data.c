@@ -1,12 +1,5 @@
 /* test_train_data.c - whole small runs over pictures of several sizes, random crops, pictures encoded in their step. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "../support/tiny_base.h"
+#include "../support/unit/tiny_run.h"
 #include "io/image.h"
 #include "io/json.h"
 
@@ -15,23 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static cn_ctx *ctx;
-static char root[64], model[128], mixed[128];
+static char mixed[128];
 static char told[16384]; /* the log of the last run */
 
 enum { PAIRS = 20 };
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
-
-static void refused(cn_status s, cn_status want, const char *words)
-{
-    if (s != want || !strstr(cn_error(ctx), words))
-        fail_msg("%s: %s (wanted %s with \"%s\")", cn_status_name(s), cn_error(ctx),
-                 cn_status_name(want), words);
-}
 
 static void keep_log(void *user, cn_log_level level, const char *text)
 {
@@ -43,45 +23,22 @@ static void keep_log(void *user, cn_log_level level, const char *text)
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(1);
-    if (!ctx || !tiny_dir_make(root)) return -1;
+    if (tiny_open(1) != 0) return -1;
     cn_ctx_set_log(ctx, keep_log, NULL);
-    snprintf(model, sizeof model, "%s/model", root);
     snprintf(mixed, sizeof mixed, "%s/mixed", root);
-    must(tiny_base_write(ctx, model, 8));
     must(tiny_mixed_write(ctx, mixed, PAIRS));
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
     return 0;
 }
 
 static cn_train_options options_for(const char *output)
 {
-    cn_train_options o;
-    cn_train_options_default(&o);
-    o.model = model;
+    cn_train_options o = tiny_options(output);
     o.train_data_dir = mixed;
-    o.output_dir = output;
-    o.resolution = TINY_PX;
     o.train_batch_size = 3;
-    o.learning_rate = 1e-3;
     o.max_train_steps = 5;
-    o.validation_steps = 0;
-    o.checkpointing_steps = 0;
     o.bucket_reso_steps = 8;
     o.enable_bucket = true;
     return o;
-}
-
-static void path_in(char out[256], const char *name)
-{
-    snprintf(out, 256, "%s/%s", root, name);
 }
 
 static cn_status train(const cn_train_options *o)
@@ -93,20 +50,6 @@ static cn_status train(const cn_train_options *o)
 static void must_say(const char *words)
 {
     if (!strstr(told, words)) fail_msg("\"%s\" wasn't said: %s", words, told);
-}
-
-static bool same_file(const char *dir_a, const char *dir_b, const char *name)
-{
-    char a[512], b[512], *x = NULL, *y = NULL;
-    size_t n = 0, m = 0;
-    snprintf(a, sizeof a, "%s/%s", dir_a, name);
-    snprintf(b, sizeof b, "%s/%s", dir_b, name);
-    must(cn_file_read(ctx, a, 1 << 26, &x, &n));
-    must(cn_file_read(ctx, b, 1 << 26, &y, &m));
-    const bool same = n == m && memcmp(x, y, n) == 0;
-    cn_free(x);
-    cn_free(y);
-    return same;
 }
 
 /* A key of the lines of metrics.jsonl that have it; how many. */
@@ -451,5 +394,5 @@ int main(void)
         cmocka_unit_test(broken_caches_are_named_and_made_again),
         cmocka_unit_test(options_that_contradict_are_refused),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

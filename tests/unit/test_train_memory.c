@@ -2,17 +2,9 @@
  *
  * The measured peak is that of a process of its own: the program runs itself with "child".
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "base/base.h"
+#include "../support/unit/tiny_run.h"
 #include "io/tensors.h"
 #include "../support/child.h"
-#include "../support/tiny_base.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -22,28 +14,14 @@
 
 enum { PX = 64, BATCH = 8 }; /* far more activations than weights */
 
-static cn_ctx *ctx;
-static char root[64], model[256], scenes[256];
 static bool has_bf16;
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
 
 static cn_train_options options_for(const char *output)
 {
-    cn_train_options o;
-    cn_train_options_default(&o);
-    o.model = model;
-    o.train_data_dir = scenes;
-    o.output_dir = output;
+    cn_train_options o = tiny_options(output);
     o.resolution = PX;
     o.train_batch_size = BATCH;
-    o.learning_rate = 1e-3;
     o.max_train_steps = 3;
-    o.validation_steps = 0;
-    o.checkpointing_steps = 0;
     return o;
 }
 
@@ -62,20 +40,10 @@ static cn_train_plan plan_of(cn_train_options o, cn_status want)
     return p;
 }
 
-static void path_in(char out[256], const char *name)
-{
-    snprintf(out, 256, "%s/%s", root, name);
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(2);
-    if (!ctx || !tiny_dir_make(root)) return -1;
-    path_in(model, "model");
-    path_in(scenes, "scenes");
-    must(tiny_base_write(ctx, model, 8));
-    must(tiny_scenes_write(ctx, scenes, 16));
+    if (tiny_open(2) != 0) return -1;
     cn_train_options o = options_for("/tmp");
     o.mixed_precision = "bf16";
     o.dry_run = true;
@@ -84,27 +52,9 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
-    return 0;
-}
-
 static void assert_same_weights(const char *dir_a, const char *dir_b)
 {
-    static const char name[] = "diffusion_pytorch_model.safetensors";
-    char a[512], b[512], *x = NULL, *y = NULL;
-    size_t n = 0, m = 0;
-    snprintf(a, sizeof a, "%s/%s", dir_a, name);
-    snprintf(b, sizeof b, "%s/%s", dir_b, name);
-    must(cn_file_read(ctx, a, 1 << 26, &x, &n));
-    must(cn_file_read(ctx, b, 1 << 26, &y, &m));
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    cn_free(x);
-    cn_free(y);
+    assert_true(same_file(dir_a, dir_b, "diffusion_pytorch_model.safetensors"));
 }
 
 /* --- plans ------------------------------------------------------------------------------------------ */
@@ -277,5 +227,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(bf16_learns_alike_and_resumes_exactly),
         cmocka_unit_test(the_peak_is_the_planned_one),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

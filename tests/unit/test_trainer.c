@@ -1,16 +1,8 @@
 /* test_trainer.c - whole small runs: what they learn, save, resume and refuse. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "base/base.h"
+#include "../support/unit/tiny_run.h"
 #include "io/image.h"
 #include "io/json.h"
 #include "io/tensors.h"
-#include "../support/tiny_base.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -18,74 +10,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static cn_ctx *ctx;
-static char root[64], model[128], scenes[128];
-
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
-}
-
-static void refused(cn_status s, cn_status want, const char *words)
-{
-    if (s != want || !strstr(cn_error(ctx), words))
-        fail_msg("%s: %s (wanted %s with \"%s\")", cn_status_name(s), cn_error(ctx),
-                 cn_status_name(want), words);
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    ctx = cn_ctx_create(1);
-    if (!ctx || !tiny_dir_make(root)) return -1;
-    snprintf(model, sizeof model, "%s/model", root);
-    snprintf(scenes, sizeof scenes, "%s/scenes", root);
-    must(tiny_base_write(ctx, model, 8));
-    must(tiny_scenes_write(ctx, scenes, 16));
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
-    return 0;
+    return tiny_open(1);
 }
 
 static cn_train_options options_for(const char *output)
 {
-    cn_train_options o;
-    cn_train_options_default(&o);
-    o.model = model;
-    o.train_data_dir = scenes;
-    o.output_dir = output;
-    o.resolution = TINY_PX;
-    o.train_batch_size = 2;
-    o.learning_rate = 1e-3;
+    cn_train_options o = tiny_options(output);
     o.max_train_steps = 4;
-    o.validation_steps = 0;
-    o.checkpointing_steps = 0;
     return o;
-}
-
-static void path_in(char out[256], const char *name)
-{
-    snprintf(out, 256, "%s/%s", root, name);
-}
-
-static bool same_file(const char *dir_a, const char *dir_b, const char *name)
-{
-    char a[512], b[512], *x = NULL, *y = NULL;
-    size_t n = 0, m = 0;
-    snprintf(a, sizeof a, "%s/%s", dir_a, name);
-    snprintf(b, sizeof b, "%s/%s", dir_b, name);
-    must(cn_file_read(ctx, a, 1 << 26, &x, &n));
-    must(cn_file_read(ctx, b, 1 << 26, &y, &m));
-    const bool same = n == m && memcmp(x, y, n) == 0;
-    cn_free(x);
-    cn_free(y);
-    return same;
 }
 
 /* Lines of metrics.jsonl, and the last value of `key` in them. */
@@ -670,5 +605,5 @@ int main(void)
         cmocka_unit_test(a_given_controlnet_goes_on),
         cmocka_unit_test(impossible_runs_are_refused),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }

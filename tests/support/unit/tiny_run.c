@@ -1,0 +1,29 @@
+/* tiny_run.c - see tiny_run.h. */
+#include "tiny_run.h"
+
+char model[128], scenes[128];
+
+int tiny_open(int threads)
+{
+    if (unit_open(threads) != 0) return -1;
+    snprintf(model, sizeof model, "%s/model", root);
+    snprintf(scenes, sizeof scenes, "%s/scenes", root);
+    must(tiny_base_write(ctx, model, 8));
+    must(tiny_scenes_write(ctx, scenes, 16));
+    return 0;
+}
+
+cn_train_options tiny_options(const char *output)
+{
+    cn_train_options o;
+    cn_train_options_default(&o);
+    o.model = model;
+    o.train_data_dir = scenes;
+    o.output_dir = output;
+    o.resolution = TINY_PX;
+    o.train_batch_size = 2;
+    o.learning_rate = 1e-3;
+    o.validation_steps = 0;
+    o.checkpointing_steps = 0;
+    return o;
+}

@@ -1,0 +1,15 @@
+/* tiny_run.h - for tests of whole runs: unit.h with a tiny base model and scenes to train on. */
+#ifndef TEST_TINY_RUN_H
+#define TEST_TINY_RUN_H
+
+#include "../tiny_base.h"
+#include "unit.h"
+
+extern char model[128], scenes[128]; /* set by tiny_open */
+
+/* unit_open; then a base model with 8 channels on its first level is in root/model, 16 scenes in root/scenes. */
+int tiny_open(int threads);
+/* Batches of 2 of these scenes at TINY_PX, learning rate 1e-3, nothing validated, no checkpoints. */
+cn_train_options tiny_options(const char *output);
+
+#endif

@@ -1,0 +1,54 @@
+/* unit.c - see unit.h. */
+#include "unit.h"
+
+#include "../tiny_base.h"
+
+#include <string.h>
+
+cn_ctx *ctx;
+char root[64];
+
+int unit_open(int threads)
+{
+    ctx = cn_ctx_create(threads);
+    return ctx && tiny_dir_make(root) ? 0 : -1;
+}
+
+int unit_close(void **state)
+{
+    (void)state;
+    if (root[0]) tiny_dir_remove(root);
+    cn_ctx_destroy(ctx);
+    return 0;
+}
+
+void must(cn_status s)
+{
+    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(ctx));
+}
+
+void refused(cn_status s, cn_status want, const char *words)
+{
+    if (s != want || !strstr(cn_error(ctx), words))
+        fail_msg("%s: %s (wanted %s with \"%s\")", cn_status_name(s), cn_error(ctx),
+                 cn_status_name(want), words);
+}
+
+void path_in(char out[256], const char *name)
+{
+    snprintf(out, 256, "%s/%s", root, name);
+}
+
+bool same_file(const char *dir_a, const char *dir_b, const char *name)
+{
+    char a[512], b[512], *x = NULL, *y = NULL;
+    size_t n = 0, m = 0;
+    snprintf(a, sizeof a, "%s/%s", dir_a, name);
+    snprintf(b, sizeof b, "%s/%s", dir_b, name);
+    must(cn_file_read(ctx, a, 1 << 26, &x, &n));
+    must(cn_file_read(ctx, b, 1 << 26, &y, &m));
+    const bool same = n == m && memcmp(x, y, n) == 0;
+    cn_free(x);
+    cn_free(y);
+    return same;
+}

@@ -1,0 +1,32 @@
+/* unit.h - what unit tests share: the context, a folder for their files, statuses that end a test. Linked into cmocka
+ * programs only. */
+#ifndef TEST_UNIT_H
+#define TEST_UNIT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/base.h"
+
+extern cn_ctx *ctx;
+extern char root[64]; /* the folder of this run's files, "" for none */
+
+/* Opens ctx and makes root, for a group's set_up: 0, or -1 when there can't be one. */
+int unit_open(int threads);
+/* A group's tear_down: root goes with all in it, ctx too. */
+int unit_close(void **state);
+
+/* Ends the test with the context's message. */
+void must(cn_status s);
+void refused(cn_status s, cn_status want, const char *words);
+
+/* root/name */
+void path_in(char out[256], const char *name);
+/* Whether two folders hold the same bytes under a name. */
+bool same_file(const char *dir_a, const char *dir_b, const char *name);
+
+#endif
