@@ -182,13 +182,19 @@ static void f32_to_q8(const float *src, unsigned char *dst, size_t n)
     for (size_t i = 0; i < n; i += CN_Q8_BLOCK, dst += CN_Q8_BYTES) {
         const size_t count = CN_MIN((size_t)CN_Q8_BLOCK, n - i);
         float most = 0;
-        for (size_t k = 0; k < count; k++) most = fmaxf(most, fabsf(src[i + k]));
+        for (size_t k = 0; k < count; k++) {
+            const float x = fabsf(src[i + k]);
+            most = x > most ? x : most;
+        }
         const uint16_t half = float_to_half(fminf(most / 127, 65504));
         const float scale = half_to_float(half), inverse = scale > 0 ? 1 / scale : 0;
         memcpy(dst, &half, sizeof half);
-        for (size_t k = 0; k < CN_Q8_BLOCK; k++) {
-            const float x = k < count ? src[i + k] * inverse : 0;
-            dst[sizeof half + k] = (unsigned char)(int8_t)lrintf(fmaxf(-127, fminf(127, x)));
+        float values[CN_Q8_BLOCK] = {0};
+        for (size_t k = 0; k < count; k++) values[k] = src[i + k] * inverse;
+        for (size_t k = 0; k < CN_Q8_BLOCK; k++) { /* comparisons become vector instructions */
+            float x = values[k] < 127 ? values[k] : 127;
+            x = x > -127 ? x : -127;
+            dst[sizeof half + k] = (unsigned char)(int8_t)(int)rintf(x);
         }
     }
 }

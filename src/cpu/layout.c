@@ -1,8 +1,9 @@
 /* layout.c - see layout.h.
  *
  * A blocked layout places the element (o,i,y,x) at the sum of one offset per dimension, so a table for each says
- * where everything goes. Tiles of rows o and columns i are moved so that the lines they share in the layout stay
- * in the cache; nothing but one tile's row is ever held in between.
+ * where everything goes. Tiles of rows o and columns i are moved, since neighbours in the layout are of several
+ * rows; nothing but one tile is held in between. Blocks of Q8 run through the layout's order, so they are made panel
+ * by panel, of rows that fill a stretch of it.
  */
 #include "cpu/layout.h"
 
@@ -11,7 +12,14 @@
 #include <omp.h>
 #include <string.h>
 
-enum { TILE_ROWS = 16, TILE = 4096 /* elements of a row at a time */ };
+enum { BLOCK = 4096 /* elements converted at a time; whole blocks of Q8 */ };
+/* A tile has TILE_ROW elements of each row at a time, a little apart for the sake of the cache. */
+enum {
+    TILE_ROWS = 16,
+    TILE_ROW = 1024,
+    TILE_STRIDE = TILE_ROW + 16,
+    TILE = TILE_ROWS * TILE_STRIDE
+};
 
 /* at[0] and at[1] of rows and columns, at[2] of the kernel's positions. */
 typedef struct places {
@@ -22,9 +30,9 @@ typedef struct places {
 
 static cn_status find_places(cn_ctx *ctx, const cn_param *w, places *p)
 {
-    int64_t h = w->shape[2], width = w->shape[3];
+    int64_t h = w->ndim > 2 ? w->shape[2] : 1, width = w->ndim > 2 ? w->shape[3] : 1;
     *p = (places){.rows = w->shape[0], .columns = w->shape[1], .area = h * width};
-    if (p->area > TILE)
+    if (p->area > TILE_ROW)
         return cn_fail(ctx, CN_EMISMATCH, "%s: a kernel of %lld x %lld is too large", w->ldm_name,
                        (long long)h, (long long)width);
     size_t n = (size_t)(p->rows + p->columns + p->area + h + width);
@@ -43,9 +51,9 @@ static cn_status find_places(cn_ctx *ctx, const cn_param *w, places *p)
 
 static void convert(cn_dtype from, const void *src, cn_dtype to, void *dst, int64_t n)
 {
-    float values[TILE];
+    float values[BLOCK];
     if (from == to) {
-        memcpy(dst, src, (size_t)n * cn_dtype_bytes(to));
+        memcpy(dst, src, cn_dtype_size(to, n));
     } else if (to == CN_F32) {
         cn_to_f32(from, src, dst, (size_t)n);
     } else {
@@ -59,83 +67,122 @@ static void convert_all(cn_ctx *ctx, cn_dtype from, const void *src, cn_dtype to
 {
     const char *s = src;
     char *d = dst;
-    size_t in = cn_dtype_bytes(from), out = cn_dtype_bytes(to);
-#pragma omp parallel for num_threads(cn_threads(ctx)) schedule(static) if (n > 4 * TILE)
-    for (int64_t i = 0; i < n; i += TILE)
-        convert(from, s + (size_t)i * in, to, d + (size_t)i * out, CN_MIN(TILE, n - i));
+#pragma omp parallel for num_threads(cn_threads(ctx)) schedule(static) if (n > 4 * BLOCK)
+    for (int64_t i = 0; i < n; i += BLOCK)
+        convert(from, s + cn_dtype_size(from, i), to, d + cn_dtype_size(to, i),
+                CN_MIN(BLOCK, n - i));
 }
 
-/* One row's columns first .. first+n, between `tile` and the layout. */
-#define MOVE(type, to, from)                                                          \
-    for (int64_t i = 0; i < n; i++)                                                   \
-        for (int64_t k = 0; k < p->area; k++) {                                       \
-            type *there = (type *)physical + row + p->at[1][first + i] + p->at[2][k]; \
-            type *here = (type *)tile + i * p->area + k;                              \
-            *(to) = *(from);                                                          \
+/* The tile's rows o .. o+rows and columns i .. i+columns, between `tile` and the layout, from `base` on. */
+typedef struct area {
+    int64_t o, rows, i, columns, base;
+} area;
+
+#define MOVE(type, to, from)                                                             \
+    for (int64_t i = 0; i < t->columns; i++)                                             \
+        for (int64_t k = 0; k < p->area; k++) {                                          \
+            type *there = (type *)physical + p->at[1][t->i + i] + p->at[2][k] - t->base; \
+            type *here = (type *)tile + i * p->area + k;                                 \
+            const int64_t *at = p->at[0] + t->o;                                         \
+            for (int64_t o = 0; o < t->rows; o++) to = from;                             \
         }
 
-static void scatter(const places *p, size_t bytes, void *tile, int64_t row, int64_t first,
-                    int64_t n, void *physical)
+static void scatter(const places *p, size_t bytes, const area *t, void *tile, void *physical)
 {
     if (bytes == sizeof(uint16_t))
-        MOVE(uint16_t, there, here)
+        MOVE(uint16_t, there[at[o]], here[o * TILE_STRIDE])
     else
-        MOVE(float, there, here)
+        MOVE(float, there[at[o]], here[o * TILE_STRIDE])
 }
 
-static void gather(const places *p, size_t bytes, void *tile, int64_t row, int64_t first, int64_t n,
-                   void *physical)
+static void gather(const places *p, size_t bytes, const area *t, void *tile, void *physical)
 {
     if (bytes == sizeof(uint16_t))
-        MOVE(uint16_t, here, there)
+        MOVE(uint16_t, here[o * TILE_STRIDE], there[at[o]])
     else
-        MOVE(float, here, there)
+        MOVE(float, here[o * TILE_STRIDE], there[at[o]])
 }
 
-/* Both ways: type `plain_type` in the published order, `type` in the layout. */
+/* Rows o .. o+rows, at most TILE_ROWS, both ways: type `plain_type` in the published order, `type` in the layout. */
+static void move_rows(const places *p, bool put, cn_dtype plain_type, void *plain, cn_dtype type,
+                      void *physical, area t)
+{
+    const size_t bytes = cn_dtype_bytes(type), plain_bytes = cn_dtype_bytes(plain_type);
+    const int64_t step = TILE_ROW / p->area;
+    float tile[TILE];
+    for (t.i = 0; t.i < p->columns; t.i += step) {
+        t.columns = CN_MIN(step, p->columns - t.i);
+        if (!put) gather(p, bytes, &t, tile, physical);
+        for (int64_t o = 0; o < t.rows; o++) {
+            const int64_t at = ((t.o + o) * p->columns + t.i) * p->area, n = t.columns * p->area;
+            char *there = (char *)plain + (size_t)at * plain_bytes;
+            char *here = (char *)tile + (size_t)(o * TILE_STRIDE) * bytes;
+            if (put)
+                convert(plain_type, there, type, here, n);
+            else
+                convert(type, here, plain_type, there, n);
+        }
+        if (put) scatter(p, bytes, &t, tile, physical);
+    }
+}
+
 static void move(cn_ctx *ctx, const places *p, bool put, cn_dtype plain_type, void *plain,
                  cn_dtype type, void *physical)
 {
-    const size_t bytes = cn_dtype_bytes(type), plain_bytes = cn_dtype_bytes(plain_type);
-    const int64_t step = TILE / p->area;
 #pragma omp parallel for num_threads(cn_threads(ctx)) schedule(static)
-    for (int64_t block = 0; block < p->rows; block += TILE_ROWS) {
-        float tile[TILE];
-        for (int64_t i = 0; i < p->columns; i += step)
-            for (int64_t o = block; o < CN_MIN(p->rows, block + TILE_ROWS); o++) {
-                int64_t n = CN_MIN(step, p->columns - i);
-                char *row = (char *)plain + (size_t)((o * p->columns + i) * p->area) * plain_bytes;
-                if (put) {
-                    convert(plain_type, row, type, tile, n * p->area);
-                    scatter(p, bytes, tile, p->at[0][o], i, n, physical);
-                } else {
-                    gather(p, bytes, tile, p->at[0][o], i, n, physical);
-                    convert(type, tile, plain_type, row, n * p->area);
-                }
-            }
-    }
+    for (int64_t o = 0; o < p->rows; o += TILE_ROWS)
+        move_rows(p, put, plain_type, plain, type, physical,
+                  (area){.o = o, .rows = CN_MIN(TILE_ROWS, p->rows - o)});
 }
 
-/* Blocks of Q8 run through the layout's order, so they are made of, and give, all of a tensor's floats. */
-static cn_status put_by_floats(cn_ctx *ctx, const cn_param *w, cn_dtype from, const void *plain,
-                               cn_dtype to, void *physical)
+/* Rows of a panel: the fewest that fill one of equal parts of the layout's n elements, in whole blocks of Q8;
+ * else all rows. */
+static int64_t panel_rows(const places *p, int64_t n)
+{
+    for (int64_t rows = 1; rows < p->rows; rows++) {
+        const int64_t panels = (p->rows + rows - 1) / rows, each = p->at[0][rows] - p->at[0][0];
+        if (each * panels == n && each % CN_Q8_BLOCK == 0) return rows;
+    }
+    return p->rows;
+}
+
+static cn_status put_q8(cn_ctx *ctx, const cn_param *w, cn_dtype from, const void *plain,
+                        void *physical)
+{
+    places p;
+    CN_TRY(find_places(ctx, w, &p));
+    const int64_t n = cn_dnnl_physical(w), rows = panel_rows(&p, n);
+    const int64_t panels = (p.rows + rows - 1) / rows, each = n / panels;
+    const int threads = (int)CN_MIN((int64_t)cn_threads(ctx), panels);
+    float *laid = cn_alloc_array(ctx, (size_t)(threads * each), sizeof *laid);
+    if (laid) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+        for (int64_t panel = 0; panel < panels; panel++) {
+            float *values = laid + omp_get_thread_num() * each;
+            const int64_t end = CN_MIN(p.rows, (panel + 1) * rows);
+            memset(values, 0, (size_t)each * sizeof *values);
+            for (int64_t o = panel * rows; o < end; o += TILE_ROWS)
+                move_rows(&p, true, from, (void *)(uintptr_t)plain, CN_F32, values,
+                          (area){o, CN_MIN(TILE_ROWS, end - o), .base = panel * each});
+            cn_from_f32(CN_Q8, values, (char *)physical + cn_dtype_size(CN_Q8, panel * each),
+                        (size_t)each);
+        }
+    }
+    cn_free(p.table);
+    cn_free(laid);
+    return laid ? CN_OK : CN_ENOMEM;
+}
+
+/* Of all of a tensor's floats. */
+static cn_status put_from_q8(cn_ctx *ctx, const cn_param *w, const void *plain, cn_dtype to,
+                             void *physical)
 {
     const size_t elements = (size_t)cn_param_elements(w);
-    const size_t n = w->layout ? (size_t)cn_dnnl_physical(w) : elements;
-    float *values = NULL, *laid = NULL;
-    cn_status s = CN_OK;
-    if (from == CN_Q8) {
-        if (!(values = cn_alloc_array(ctx, elements, sizeof *values))) return CN_ENOMEM;
-        cn_to_f32(from, plain, values, elements);
-        plain = values;
-        from = CN_F32;
-    }
-    if (to == CN_Q8 && !(laid = cn_alloc_array(ctx, n, sizeof *laid))) s = CN_ENOMEM;
-    if (s == CN_OK)
-        s = cn_layout_put(ctx, w, from, plain, laid ? CN_F32 : to, laid ? laid : physical);
-    if (s == CN_OK && laid) cn_from_f32(to, laid, physical, n);
+    float *values = cn_alloc_array(ctx, elements, sizeof *values);
+    if (!values) return CN_ENOMEM;
+    cn_to_f32(CN_Q8, plain, values, elements);
+    const cn_status s = cn_layout_put(ctx, w, CN_F32, values, to, physical);
     cn_free(values);
-    cn_free(laid);
     return s;
 }
 
@@ -154,7 +201,8 @@ cn_status cn_layout_put(cn_ctx *ctx, const cn_param *w, cn_dtype from, const voi
                         cn_dtype to, void *physical)
 {
     places p;
-    if (from == CN_Q8 || to == CN_Q8) return put_by_floats(ctx, w, from, plain, to, physical);
+    if (from == CN_Q8) return put_from_q8(ctx, w, plain, to, physical);
+    if (w->layout && to == CN_Q8) return put_q8(ctx, w, from, plain, physical);
     if (!w->layout) {
         convert_all(ctx, from, plain, to, physical, cn_param_elements(w));
         return CN_OK;

@@ -1,8 +1,8 @@
 /* onednn.c - every call to oneDNN (version 2.x, Debian's libdnnl).
  *
  * Activations are NHWC. Convolution weights are in the layout that the forward primitive asks for; the
- * data gradient wants another one and gets it through scratch. Scratch is the caller's ("user
- * scratchpad"), so running allocates nothing.
+ * data gradient wants another one and gets it through scratch. A product's weights are in that of its forward
+ * primitive where the caller asks for it, else plain. Scratch is the caller's ("user scratchpad").
  */
 #include "cpu/onednn.h"
 
@@ -127,12 +127,17 @@ static int64_t place(const dnnl_memory_desc_t *md, int dim, int64_t i)
     return at + i * b->strides[dim];
 }
 
-/* A grouped convolution's layout has the group as a dimension of its own, before the outputs of one group. */
+/* A grouped convolution's layout has the group as a dimension of its own, before the outputs of one group; that of a
+ * matrix has no dimensions for the 1x1 of a kernel. */
 void cn_dnnl_places(const cn_param *w, int dim, int64_t *at)
 {
     const dnnl_memory_desc_t *md = w->layout;
-    const int grouped = md->ndims - w->ndim;
+    const int grouped = CN_MAX(md->ndims - w->ndim, 0);
     const int64_t each = md->dims[grouped];
+    if (dim >= md->ndims) {
+        at[0] = 0;
+        return;
+    }
     for (int64_t i = 0; i < w->shape[dim]; i++) {
         if (dim > 0)
             at[i] = place(md, dim + grouped, i);
@@ -329,35 +334,58 @@ static dnnl_status_t add_relay(cn_dnnl *d, cn_dnnl_prim *p, const dnnl_memory_de
     return s;
 }
 
-static cn_status add_conv_args(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
-                               const cn_dnnl_conv_shape *c, const conv_mds *m,
-                               const dnnl_memory_desc_t *w_md, const dnnl_memory_desc_t *scratch,
-                               cn_dnnl_prim *p)
+/* Re-lays where the primitive's order of weights isn't w's; w has a layout. */
+static dnnl_status_t relay_between(cn_dnnl *d, cn_dnnl_prim *p, const cn_param *w,
+                                   const dnnl_memory_desc_t *w_md, bool after)
+{
+    const dnnl_memory_desc_t mine = in_type(w->layout, w_md->data_type);
+    if (dnnl_memory_desc_equal(w_md, &mine)) return dnnl_success;
+    return add_relay(d, p, after ? w_md : &mine, after ? &mine : w_md, after);
+}
+
+/* What a primitive reads and writes; absent: NULL. */
+typedef struct operands {
+    const dnnl_memory_desc_t *a, *b, *c, *bias, *residual, *shift;
+} operands;
+
+static cn_status add_operands(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const operands *o,
+                              const_dnnl_primitive_desc_t pd, size_t *scratch_bytes)
 {
     cn_status s = CN_OK;
+    const dnnl_memory_desc_t *scratch = md_of(pd, dnnl_query_scratchpad_md);
+    const size_t bytes = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
+    DNNL_TRY(dnnl_primitive_create(&p->prim, pd), "make a primitive");
+    DNNL_TRY(add_arg(d, p, p->arg_a, o->a), "describe an operand");
+    DNNL_TRY(add_arg(d, p, p->arg_b, o->b), "describe an operand");
+    DNNL_TRY(add_arg(d, p, p->arg_c, o->c), "describe an operand");
+    if (o->bias) DNNL_TRY(add_arg(d, p, p->arg_bias, o->bias), "describe a bias");
+    DNNL_TRY(add_sums(d, p, o->residual, o->shift), "describe a sum");
+    if (bytes) DNNL_TRY(add_arg(d, p, DNNL_ARG_SCRATCHPAD, scratch), "describe scratch");
+    *scratch_bytes = p->relay_bytes + bytes;
+fail:
+    return s;
+}
+
+/* The operands of a convolution whose weights are in w_md. */
+static operands conv_operands(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c,
+                              const conv_mds *m, const dnnl_memory_desc_t *w_md, cn_dnnl_prim *p)
+{
     static const int args[3][4] = {{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS},
                                    {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC, 0},
                                    {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS, 0}};
+    const bool forward = kind == CN_DNNL_CONV;
     p->arg_a = args[kind][0];
     p->arg_b = args[kind][1];
     p->arg_c = args[kind][2];
     p->arg_bias = args[kind][3];
-    const dnnl_memory_desc_t *a = kind == CN_DNNL_CONV_DX ? &m->y : &m->x;
-    const dnnl_memory_desc_t *b = kind == CN_DNNL_CONV_DW ? &m->y : w_md;
-    const dnnl_memory_desc_t *r = kind == CN_DNNL_CONV      ? &m->y
-                                  : kind == CN_DNNL_CONV_DX ? &m->x
-                                                            : w_md;
-    DNNL_TRY(add_arg(d, p, p->arg_a, a), "describe an image");
-    DNNL_TRY(add_arg(d, p, p->arg_b, b), "describe an image");
-    DNNL_TRY(add_arg(d, p, p->arg_c, r), "describe an image");
-    if (c->bias && p->arg_bias) DNNL_TRY(add_arg(d, p, p->arg_bias, &m->b), "describe a bias");
-    if (kind == CN_DNNL_CONV)
-        DNNL_TRY(add_sums(d, p, c->residual ? &m->y : NULL, c->shift ? &m->shift : NULL),
-                 "describe a sum");
-    if (scratch && dnnl_memory_desc_get_size(scratch))
-        DNNL_TRY(add_arg(d, p, DNNL_ARG_SCRATCHPAD, scratch), "describe scratch");
-fail:
-    return s;
+    return (operands){.a = kind == CN_DNNL_CONV_DX ? &m->y : &m->x,
+                      .b = kind == CN_DNNL_CONV_DW ? &m->y : w_md,
+                      .c = forward                   ? &m->y
+                           : kind == CN_DNNL_CONV_DX ? &m->x
+                                                     : w_md,
+                      .bias = forward && c->bias ? &m->b : NULL,
+                      .residual = forward && c->residual ? &m->y : NULL,
+                      .shift = forward && c->shift ? &m->shift : NULL};
 }
 
 cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
@@ -386,18 +414,12 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     const_dnnl_primitive_desc_t first = kind == CN_DNNL_CONV_DX ? pd : forward;
     if (!w->layout && (s = claim_layout(ctx, w, md_of(first, dnnl_query_weights_md))) != CN_OK)
         goto fail;
+    const bool dw = kind == CN_DNNL_CONV_DW;
     const dnnl_memory_desc_t *w_md =
-        md_of(pd, kind == CN_DNNL_CONV_DW ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
-    DNNL_TRY(dnnl_primitive_create(&p->prim, pd), "make this convolution");
-    const dnnl_memory_desc_t mine = in_type(w->layout, w_md->data_type);
-    if (!dnnl_memory_desc_equal(w_md, &mine)) {
-        bool after = kind == CN_DNNL_CONV_DW;
-        DNNL_TRY(add_relay(d, p, after ? w_md : &mine, after ? &mine : w_md, after),
-                 "re-lay weights");
-    }
-    const dnnl_memory_desc_t *scratch = md_of(pd, dnnl_query_scratchpad_md);
-    if ((s = add_conv_args(ctx, d, kind, c, &m, w_md, scratch, p)) != CN_OK) goto fail;
-    *scratch_bytes = p->relay_bytes + (scratch ? dnnl_memory_desc_get_size(scratch) : 0);
+        md_of(pd, dw ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
+    DNNL_TRY(relay_between(d, p, w, w_md, dw), "re-lay weights");
+    const operands o = conv_operands(kind, c, &m, w_md, p);
+    if ((s = add_operands(ctx, d, p, &o, pd, scratch_bytes)) != CN_OK) goto fail;
     if (pd != forward) dnnl_primitive_desc_destroy(pd);
     dnnl_primitive_desc_destroy(forward);
     *out = p;
@@ -446,7 +468,7 @@ static dnnl_status_t run(cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_args *g)
     return s;
 }
 
-cn_status cn_dnnl_conv_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_args *args)
+cn_status cn_dnnl_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_args *args)
 {
     cn_status s = CN_OK;
     cn_dnnl_args g = *args;
@@ -455,7 +477,7 @@ cn_status cn_dnnl_conv_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const cn_dn
         g.b = g.scratch;
     }
     if (p->relay_after) g.c = g.scratch;
-    DNNL_TRY(run(d, p, &g), "run a convolution");
+    DNNL_TRY(run(d, p, &g), "run a convolution or product");
     if (p->relay_after) DNNL_TRY(run_relay(d, p, g.scratch, args->c), "re-lay a gradient");
 fail:
     return s;
@@ -463,65 +485,181 @@ fail:
 
 /* --- matrix product ------------------------------------------------------------------------------ */
 
-static dnnl_status_t matrix_md(int64_t rows, int64_t columns, cn_dtype type, bool transposed,
-                               dnnl_memory_desc_t *md)
+static dnnl_status_t matrix_md(int64_t rows, int64_t columns, cn_dtype type,
+                               dnnl_format_tag_t order, dnnl_memory_desc_t *md)
 {
     dnnl_dims_t dims = {rows, columns};
-    return dnnl_memory_desc_init_by_tag(md, 2, dims, type_of(type), transposed ? dnnl_ba : dnnl_ab);
+    return dnnl_memory_desc_init_by_tag(md, 2, dims, type_of(type), order);
 }
 
-cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m,
-                                 cn_dnnl_prim **out, size_t *scratch_bytes)
+static dnnl_status_t turned(const dnnl_memory_desc_t *md, dnnl_memory_desc_t *out)
 {
-    cn_status s = CN_ENOMEM;
-    dnnl_primitive_desc_t pd = NULL;
-    dnnl_primitive_attr_t attr = NULL;
-    dnnl_memory_desc_t a, b, c, v, row;
+    static const int order[2] = {1, 0};
+    return dnnl_memory_desc_permute_axes(out, md, order);
+}
+
+static bool is_blocked(const dnnl_memory_desc_t *md)
+{
+    return md->format_desc.blocking.inner_nblks > 0;
+}
+
+/* x, w as [I,O], y, bias and shift of the forward. */
+typedef struct product_mds {
+    dnnl_memory_desc_t x, w, y, bias, shift;
+} product_mds;
+
+static dnnl_status_t describe_product(const cn_dnnl_product *m, dnnl_format_tag_t weights,
+                                      product_mds *out)
+{
+    dnnl_status_t s = matrix_md(m->R, m->I, m->type, dnnl_ab, &out->x);
+    if (s == dnnl_success) s = matrix_md(m->I, m->O, m->type, weights, &out->w);
+    if (s == dnnl_success) s = matrix_md(m->R, m->O, m->result, dnnl_ab, &out->y);
+    if (s == dnnl_success) s = matrix_md(1, m->O, CN_F32, dnnl_ab, &out->bias);
+    if (s == dnnl_success) s = matrix_md(1, m->O, m->result, dnnl_ab, &out->shift);
+    return s;
+}
+
+static dnnl_status_t product_pd(cn_dnnl *d, const cn_dnnl_product *m, dnnl_format_tag_t weights,
+                                product_mds *mds, dnnl_primitive_desc_t *out)
+{
     dnnl_matmul_desc_t md;
-    cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
-    if (!p) goto fail;
-    DNNL_TRY(matrix_md(m->M, m->K, m->type, m->a_transposed, &a), "describe a matrix");
-    DNNL_TRY(matrix_md(m->K, m->N, m->type, m->b_transposed, &b), "describe a matrix");
-    DNNL_TRY(matrix_md(m->M, m->N, m->result, false, &c), "describe a matrix");
-    DNNL_TRY(matrix_md(1, m->N, CN_F32, false, &v), "describe a bias");
-    DNNL_TRY(dnnl_matmul_desc_init(&md, &a, &b, m->bias ? &v : NULL, &c), "describe a product");
-    DNNL_TRY(matrix_md(1, m->N, m->result, false, &row), "describe a row");
-    DNNL_TRY(
-        make_attr(m->residual ? &c : NULL, m->shift ? &row : NULL, m->act, m->act_alpha, &attr),
-        "describe a product");
-    DNNL_TRY(dnnl_primitive_desc_create(&pd, &md, attr, d->engine, NULL), "make a matrix product");
-    if ((m->residual || m->shift || m->act) && is_reference(pd)) {
-        s = CN_EMISMATCH;
-        goto fail;
-    }
-    DNNL_TRY(dnnl_primitive_create(&p->prim, pd), "make a matrix product");
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_status_t s = describe_product(m, weights, mds);
+    if (s == dnnl_success)
+        s = dnnl_matmul_desc_init(&md, &mds->x, &mds->w, m->bias ? &mds->bias : NULL, &mds->y);
+    if (s == dnnl_success)
+        s = make_attr(m->residual ? &mds->y : NULL, m->shift ? &mds->shift : NULL, m->act,
+                      m->act_alpha, &attr);
+    if (s == dnnl_success) s = dnnl_primitive_desc_create(out, &md, attr, d->engine, NULL);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return s;
+}
+
+/* The operands of y = x w, w being in w_md. */
+static operands product_operands(const cn_dnnl_product *m, const product_mds *mds,
+                                 const dnnl_memory_desc_t *w_md, cn_dnnl_prim *p)
+{
     p->arg_a = DNNL_ARG_SRC;
     p->arg_b = DNNL_ARG_WEIGHTS;
     p->arg_c = DNNL_ARG_DST;
     p->arg_bias = m->bias ? DNNL_ARG_BIAS : 0;
-    const dnnl_memory_desc_t *scratch = md_of(pd, dnnl_query_scratchpad_md);
-    DNNL_TRY(add_arg(d, p, p->arg_a, &a), "describe a matrix");
-    DNNL_TRY(add_arg(d, p, p->arg_b, &b), "describe a matrix");
-    DNNL_TRY(add_arg(d, p, p->arg_c, &c), "describe a matrix");
-    if (m->bias) DNNL_TRY(add_arg(d, p, DNNL_ARG_BIAS, &v), "describe a bias");
-    DNNL_TRY(add_sums(d, p, m->residual ? &c : NULL, m->shift ? &row : NULL), "describe a sum");
-    *scratch_bytes = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
-    if (*scratch_bytes) DNNL_TRY(add_arg(d, p, DNNL_ARG_SCRATCHPAD, scratch), "describe scratch");
+    return (operands){.a = &mds->x,
+                      .b = w_md,
+                      .c = &mds->y,
+                      .bias = m->bias ? &mds->bias : NULL,
+                      .residual = m->residual ? &mds->y : NULL,
+                      .shift = m->shift ? &mds->shift : NULL};
+}
+
+cn_status cn_dnnl_linear_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m, cn_param *w,
+                                 cn_dnnl_prim **out, size_t *scratch_bytes)
+{
+    cn_status s = CN_ENOMEM;
+    dnnl_primitive_desc_t pd = NULL;
+    product_mds mds;
+    bool packed = w->layout || m->pack;
+    cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
+    if (!p) goto fail;
+    if (packed) DNNL_TRY(product_pd(d, m, dnnl_format_tag_any, &mds, &pd), "make a product");
+    if (packed && !w->layout && !is_blocked(md_of(pd, dnnl_query_weights_md))) {
+        packed = false;
+        dnnl_primitive_desc_destroy(pd);
+        pd = NULL;
+    }
+    if (!packed) DNNL_TRY(product_pd(d, m, dnnl_ba, &mds, &pd), "make a product");
+    if ((m->residual || m->shift || m->act) && is_reference(pd)) {
+        s = CN_EMISMATCH;
+        goto fail;
+    }
+    const dnnl_memory_desc_t *w_md = md_of(pd, dnnl_query_weights_md);
+    if (packed) {
+        dnnl_memory_desc_t order;
+        DNNL_TRY(turned(w_md, &order), "describe a matrix");
+        if (!w->layout && (s = claim_layout(ctx, w, &order)) != CN_OK) goto fail;
+        DNNL_TRY(relay_between(d, p, w, &order, false), "re-lay weights");
+    }
+    const operands o = product_operands(m, &mds, w_md, p);
+    if ((s = add_operands(ctx, d, p, &o, pd, scratch_bytes)) != CN_OK) goto fail;
     dnnl_primitive_desc_destroy(pd);
-    dnnl_primitive_attr_destroy(attr);
     *out = p;
     return CN_OK;
 fail:
     if (pd) dnnl_primitive_desc_destroy(pd);
-    if (attr) dnnl_primitive_attr_destroy(attr);
     cn_dnnl_prim_destroy(p);
     return s;
 }
 
-cn_status cn_dnnl_matmul_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_args *args)
+/* The inner product's gradient primitives; weights as [O,I]. */
+static dnnl_status_t gradient_pd(cn_dnnl *d, const cn_dnnl_product *m, bool dw,
+                                 dnnl_format_tag_t weights, product_mds *mds,
+                                 dnnl_primitive_desc_t *out)
 {
-    cn_status s = CN_OK;
-    DNNL_TRY(run(d, p, args), "run a matrix product");
+    dnnl_inner_product_desc_t forward, gradient;
+    dnnl_primitive_desc_t hint = NULL;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_memory_desc_t y;
+    dnnl_status_t s = describe_product(m, dnnl_ab, mds);
+    if (s == dnnl_success) s = matrix_md(m->R, m->O, m->type, dnnl_ab, &y);
+    if (s == dnnl_success) s = matrix_md(m->O, m->I, m->type, weights, &mds->w);
+    if (s == dnnl_success)
+        s = dnnl_inner_product_forward_desc_init(&forward, dnnl_forward_training, &mds->x, &mds->w,
+                                                 NULL, &y);
+    if (s == dnnl_success) s = make_attr(NULL, NULL, CN_ACT_NONE, 0, &attr);
+    if (s == dnnl_success) s = dnnl_primitive_desc_create(&hint, &forward, attr, d->engine, NULL);
+    mds->y = y;
+    (dw ? &mds->w : &mds->x)->data_type = type_of(m->result);
+    if (s == dnnl_success)
+        s = dw ? dnnl_inner_product_backward_weights_desc_init(&gradient, &mds->x, &mds->w, NULL,
+                                                               &y)
+               : dnnl_inner_product_backward_data_desc_init(&gradient, &mds->x, &mds->w, &y);
+    if (s == dnnl_success) s = dnnl_primitive_desc_create(out, &gradient, attr, d->engine, hint);
+    if (hint) dnnl_primitive_desc_destroy(hint);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return s;
+}
+
+/* dx = dy w as a product of its own. */
+static dnnl_status_t turned_pd(cn_dnnl *d, const cn_dnnl_product *m, product_mds *mds,
+                               cn_dnnl_prim *p, operands *o, dnnl_primitive_desc_t *out)
+{
+    const cn_dnnl_product t = {
+        .R = m->R, .I = m->O, .O = m->I, .type = m->type, .result = m->result};
+    dnnl_status_t s = product_pd(d, &t, dnnl_ab, mds, out);
+    if (s == dnnl_success) *o = product_operands(&t, mds, &mds->w, p);
+    return s;
+}
+
+/* By the inner product's gradient primitives but for plain weights in BF16, whose data gradient is faster as a
+ * product. */
+cn_status cn_dnnl_linear_gradient_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m,
+                                          bool dw, const cn_param *w, cn_dnnl_prim **out,
+                                          size_t *scratch_bytes)
+{
+    cn_status s = CN_ENOMEM;
+    dnnl_primitive_desc_t pd = NULL;
+    product_mds mds;
+    operands o;
+    cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
+    if (!p) goto fail;
+    if (!dw && !w->layout && m->type == CN_BF16) {
+        DNNL_TRY(turned_pd(d, m, &mds, p, &o, &pd), "derive a matrix product");
+    } else {
+        DNNL_TRY(gradient_pd(d, m, dw, w->layout ? dnnl_format_tag_any : dnnl_ab, &mds, &pd),
+                 "derive a matrix product");
+        const dnnl_memory_desc_t *w_md =
+            md_of(pd, dw ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
+        if (w->layout) DNNL_TRY(relay_between(d, p, w, w_md, dw), "re-lay weights");
+        p->arg_a = dw ? DNNL_ARG_SRC : DNNL_ARG_DIFF_DST;
+        p->arg_b = dw ? DNNL_ARG_DIFF_DST : DNNL_ARG_WEIGHTS;
+        p->arg_c = dw ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_DIFF_SRC;
+        o = (operands){.a = dw ? &mds.x : &mds.y, .b = dw ? &mds.y : w_md, .c = dw ? w_md : &mds.x};
+    }
+    if ((s = add_operands(ctx, d, p, &o, pd, scratch_bytes)) != CN_OK) goto fail;
+    dnnl_primitive_desc_destroy(pd);
+    *out = p;
+    return CN_OK;
 fail:
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    cn_dnnl_prim_destroy(p);
     return s;
 }

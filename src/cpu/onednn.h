@@ -45,24 +45,28 @@ typedef struct cn_dnnl_args {
     const void *a, *b, *bias, *residual, *shift;
     void *c, *scratch;
 } cn_dnnl_args;
-cn_status cn_dnnl_conv_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p,
-                           const cn_dnnl_args *args) CN_CHECKED;
+cn_status cn_dnnl_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p,
+                      const cn_dnnl_args *args) CN_CHECKED;
 
-/* c [M,N] = a [M,K] b [K,N] (+ bias [N]), row-major, or with a or b transposed in memory. a and b are of
- * `type` (F32 or BF16), c of `result` (type or F32), the bias F32. */
+/* y [R,O] = x [R,I] w^T (+ bias [O]) for w [O,I]. x, w and dy are of `type` (F32 or BF16), y, dx or dw of `result`
+ * (type or F32), the bias F32. */
 typedef struct cn_dnnl_product {
-    int64_t M, N, K;
-    bool a_transposed, b_transposed, bias;
+    int64_t R, I, O;
+    bool bias;
+    bool pack; /* forward: where w is plain, it takes the layout that suits the product best */
     cn_dtype type, result;
-    bool residual; /* c += a matrix like c */
-    bool shift;    /* c += a row [N] of c's type */
-    cn_act act;    /* c = act(c), a ReLU as in cn_step */
+    bool residual; /* y += a matrix like y */
+    bool shift;    /* y += a row [O] of y's type */
+    cn_act act;    /* y = act(y), a ReLU as in cn_step */
     float act_alpha;
 } cn_dnnl_product;
-cn_status cn_dnnl_matmul_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m,
+cn_status cn_dnnl_linear_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m, cn_param *w,
                                  cn_dnnl_prim **out, size_t *scratch_bytes) CN_CHECKED;
-cn_status cn_dnnl_matmul_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p,
-                             const cn_dnnl_args *args) CN_CHECKED;
+/* dx = dy w, or (dw) dw = dy^T x in w's layout; arguments as a convolution's. A packed w is read as it is where oneDNN
+ * can, else through scratch. */
+cn_status cn_dnnl_linear_gradient_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m,
+                                          bool dw, const cn_param *w, cn_dnnl_prim **out,
+                                          size_t *scratch_bytes) CN_CHECKED;
 
 void cn_dnnl_prim_destroy(cn_dnnl_prim *p);
 

@@ -141,37 +141,47 @@ cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     return CN_OK;
 }
 
+/* Weights are packed where only forward products read them. A data gradient loses more by packed weights than the
+ * forward gains; a weight gradient would have to be brought into their layout. */
+static bool packing_pays(const cn_node *x, const cn_param *w)
+{
+    return !w->trainable && !x->needs_grad;
+}
+
 cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
 {
     const cn_node *n = st->node;
-    const cn_param *w = NULL;
+    const bool forward = n->op == CN_OP_LINEAR, dw = n->op == CN_OP_LINEAR_DW;
     const cn_node *x = n->op == CN_OP_LINEAR_DX ? n : n->in[0];
-    const cn_node *y = n->op == CN_OP_LINEAR ? n : n->in[n->op == CN_OP_LINEAR_DX ? 0 : 1];
-    int64_t R = rows_of(x), I = cn_channels(x), O = cn_channels(y);
-    cn_dnnl_product m = {.M = R, .type = n->in[0]->dtype, .result = n->dtype};
-    if (n->op == CN_OP_LINEAR) {
-        m.N = O, m.K = I, m.b_transposed = true, m.bias = n->in[2] != NULL;
-        w = n->in[1]->param;
-    } else if (n->op == CN_OP_LINEAR_DX) {
-        m.N = I, m.K = O;
-        w = n->in[1]->param;
-    } else {
-        m.M = O, m.N = I, m.K = R, m.a_transposed = true;
-    }
+    const cn_node *y = forward ? n : n->in[dw ? 1 : 0];
+    cn_param *w = dw ? n->param : n->in[1]->param;
+    cn_dnnl_product m = {.R = rows_of(x),
+                         .I = cn_channels(x),
+                         .O = cn_channels(y),
+                         .type = n->in[0]->dtype,
+                         .result = n->dtype};
     cn_dnnl_prim *p = NULL;
-    m.residual = st->residual != NULL;
-    m.shift = st->shift && x->shape[0] == 1;
-    m.act = m.shift || !st->shift ? st->act : CN_ACT_NONE;
-    m.act_alpha = st->act_alpha;
-    cn_status s = cn_dnnl_matmul_prepare(ctx, b->dnnl, &m, &p, &st->scratch_bytes);
-    if (s == CN_EMISMATCH) {
-        m.residual = m.shift = false;
-        m.act = CN_ACT_NONE;
-        s = cn_dnnl_matmul_prepare(ctx, b->dnnl, &m, &p, &st->scratch_bytes);
+    cn_status s;
+    if (forward) {
+        m.bias = n->in[2] != NULL;
+        m.pack = packing_pays(x, w);
+        m.residual = st->residual != NULL;
+        m.shift = st->shift && x->shape[0] == 1;
+        m.act = m.shift || !st->shift ? st->act : CN_ACT_NONE;
+        m.act_alpha = st->act_alpha;
+        s = cn_dnnl_linear_prepare(ctx, b->dnnl, &m, w, &p, &st->scratch_bytes);
+        if (s == CN_EMISMATCH) {
+            m.residual = m.shift = false;
+            m.act = CN_ACT_NONE;
+            s = cn_dnnl_linear_prepare(ctx, b->dnnl, &m, w, &p, &st->scratch_bytes);
+        }
+    } else {
+        s = cn_dnnl_linear_gradient_prepare(ctx, b->dnnl, &m, dw, w, &p, &st->scratch_bytes);
     }
     if (s != CN_OK) return s;
-    st->flops = 2.0 * (double)R * (double)I * (double)O;
-    CN_TRY(keep(ctx, st, p, w, m.type));
+    st->flops = 2.0 * (double)m.R * (double)m.I * (double)m.O;
+    if (dw) st->out_bytes = (size_t)stored_elements(w) * sizeof(float);
+    CN_TRY(keep(ctx, st, p, dw ? NULL : w, m.type));
     sums_left(st, m.residual, m.shift, m.act);
     return CN_OK;
 }
@@ -201,13 +211,7 @@ cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
                       .shift = st->shift_data,
                       .c = st->out,
                       .scratch = scratch};
-    switch (n->op) {
-    case CN_OP_CONV2D:
-    case CN_OP_CONV2D_DX:
-    case CN_OP_CONV2D_DW: CN_TRY(cn_dnnl_conv_run(ctx, b->dnnl, p->prim, &g)); break;
-    case CN_OP_LINEAR_DW: /* x and dy are in[0] and in[1] */ g.a = w, g.b = x; /* fall through */
-    default: CN_TRY(cn_dnnl_matmul_run(ctx, b->dnnl, p->prim, &g));
-    }
+    CN_TRY(cn_dnnl_run(ctx, b->dnnl, p->prim, &g));
     const cn_stored_kernels *k = cn_cpu_stored(b, n);
     const int64_t elements = cn_node_elements(n), C = cn_channels(n), N = n->shape[0];
     if (p->add_shift) k->add_channel(st->out, st->shift_data, st->out, N, elements / N / C, C);
