@@ -151,7 +151,7 @@ static cn_status put_q8(cn_ctx *ctx, const cn_param *w, cn_dtype from, const voi
 {
     places p;
     CN_TRY(find_places(ctx, w, &p));
-    const int64_t n = cn_dnnl_physical(w), rows = panel_rows(&p, n);
+    const int64_t n = cn_param_physical(w), rows = panel_rows(&p, n);
     const int64_t panels = (p.rows + rows - 1) / rows, each = n / panels;
     const int threads = (int)CN_MIN((int64_t)cn_threads(ctx), panels);
     float *laid = cn_alloc_array(ctx, (size_t)(threads * each), sizeof *laid);
@@ -188,7 +188,7 @@ static cn_status put_from_q8(cn_ctx *ctx, const cn_param *w, const void *plain, 
 
 static cn_status get_by_floats(cn_ctx *ctx, const cn_param *w, const void *physical, float *plain)
 {
-    const size_t n = (size_t)(w->layout ? cn_dnnl_physical(w) : cn_param_elements(w));
+    const size_t n = (size_t)cn_param_physical(w);
     float *laid = cn_alloc_array(ctx, n, sizeof *laid);
     if (!laid) return CN_ENOMEM;
     cn_to_f32(CN_Q8, physical, laid, n);
@@ -202,13 +202,13 @@ cn_status cn_layout_put(cn_ctx *ctx, const cn_param *w, cn_dtype from, const voi
 {
     places p;
     if (from == CN_Q8) return put_from_q8(ctx, w, plain, to, physical);
-    if (w->layout && to == CN_Q8) return put_q8(ctx, w, from, plain, physical);
-    if (!w->layout) {
+    if (to == CN_Q8 && !cn_dnnl_is_plain(w)) return put_q8(ctx, w, from, plain, physical);
+    if (cn_dnnl_is_plain(w)) {
         convert_all(ctx, from, plain, to, physical, cn_param_elements(w));
         return CN_OK;
     }
     CN_TRY(find_places(ctx, w, &p));
-    int64_t n = cn_dnnl_physical(w);
+    int64_t n = cn_param_physical(w);
     if (n > cn_param_elements(w)) memset(physical, 0, (size_t)n * cn_dtype_bytes(to));
     move(ctx, &p, true, from, (void *)(uintptr_t)plain, to, physical);
     cn_free(p.table);
@@ -220,7 +220,7 @@ cn_status cn_layout_get(cn_ctx *ctx, const cn_param *w, cn_dtype from, const voi
 {
     places p;
     if (from == CN_Q8) return get_by_floats(ctx, w, physical, plain);
-    if (!w->layout) {
+    if (cn_dnnl_is_plain(w)) {
         convert_all(ctx, from, physical, CN_F32, plain, cn_param_elements(w));
         return CN_OK;
     }

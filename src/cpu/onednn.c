@@ -148,12 +148,6 @@ void cn_dnnl_places(const cn_param *w, int dim, int64_t *at)
     }
 }
 
-int64_t cn_dnnl_physical(const cn_param *w)
-{
-    const dnnl_memory_desc_t *order = w->layout;
-    return (int64_t)(dnnl_memory_desc_get_size(order) / sizeof(float));
-}
-
 /* The same order of elements in another type. */
 static dnnl_memory_desc_t in_type(const dnnl_memory_desc_t *md, dnnl_data_type_t type)
 {
@@ -162,17 +156,28 @@ static dnnl_memory_desc_t in_type(const dnnl_memory_desc_t *md, dnnl_data_type_t
     return other;
 }
 
+/* Whether w's elements are in the published order. */
+bool cn_dnnl_is_plain(const cn_param *w)
+{
+    const dnnl_memory_desc_t *md = w->layout;
+    if (!md) return true;
+    const dnnl_blocking_desc_t *b = &md->format_desc.blocking;
+    return md->ndims == 2 && b->inner_nblks == 0 && b->strides[0] == md->dims[1] &&
+           b->strides[1] == 1;
+}
+
 /* Fixes w's physical layout, an order of elements, and moves its values there, if it has any. */
 static cn_status claim_layout(cn_ctx *ctx, cn_param *w, const dnnl_memory_desc_t *md)
 {
     dnnl_memory_desc_t *order = cn_alloc(ctx, sizeof *order);
     if (!order) return CN_ENOMEM;
     *order = in_type(md, dnnl_f32);
-    size_t bytes =
-        cn_dtype_size(w->dtype, (int64_t)(dnnl_memory_desc_get_size(order) / sizeof(float)));
+    const int64_t elements = (int64_t)(dnnl_memory_desc_get_size(order) / sizeof(float));
+    const size_t bytes = cn_dtype_size(w->dtype, elements);
     cn_param laid = *w;
     laid.layout = order;
-    if (w->data) {
+    laid.laid_elements = elements;
+    if (w->data && !cn_dnnl_is_plain(&laid)) {
         laid.data = cn_alloc(ctx, bytes);
         cn_status s = laid.data ? cn_layout_put(ctx, &laid, w->dtype, w->data, w->dtype, laid.data)
                                 : CN_ENOMEM;
@@ -186,6 +191,7 @@ static cn_status claim_layout(cn_ctx *ctx, cn_param *w, const dnnl_memory_desc_t
     }
     w->layout = order;
     w->layout_bytes = sizeof *order;
+    w->laid_elements = elements;
     w->data_bytes = bytes;
     return CN_OK;
 }
@@ -557,7 +563,7 @@ cn_status cn_dnnl_linear_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product 
     cn_status s = CN_ENOMEM;
     dnnl_primitive_desc_t pd = NULL;
     product_mds mds;
-    bool packed = w->layout || m->pack;
+    bool packed = w->layout ? !cn_dnnl_is_plain(w) : m->pack;
     cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
     if (!p) goto fail;
     if (packed) DNNL_TRY(product_pd(d, m, dnnl_format_tag_any, &mds, &pd), "make a product");
@@ -572,12 +578,10 @@ cn_status cn_dnnl_linear_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product 
         goto fail;
     }
     const dnnl_memory_desc_t *w_md = md_of(pd, dnnl_query_weights_md);
-    if (packed) {
-        dnnl_memory_desc_t order;
-        DNNL_TRY(turned(w_md, &order), "describe a matrix");
-        if (!w->layout && (s = claim_layout(ctx, w, &order)) != CN_OK) goto fail;
-        DNNL_TRY(relay_between(d, p, w, &order, false), "re-lay weights");
-    }
+    dnnl_memory_desc_t order;
+    DNNL_TRY(turned(w_md, &order), "describe a matrix");
+    if (!w->layout && (s = claim_layout(ctx, w, &order)) != CN_OK) goto fail;
+    DNNL_TRY(relay_between(d, p, w, &order, false), "re-lay weights");
     const operands o = product_operands(m, &mds, w_md, p);
     if ((s = add_operands(ctx, d, p, &o, pd, scratch_bytes)) != CN_OK) goto fail;
     dnnl_primitive_desc_destroy(pd);
@@ -639,16 +643,17 @@ cn_status cn_dnnl_linear_gradient_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl
     dnnl_primitive_desc_t pd = NULL;
     product_mds mds;
     operands o;
+    const bool plain = cn_dnnl_is_plain(w);
     cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
     if (!p) goto fail;
-    if (!dw && !w->layout && m->type == CN_BF16) {
+    if (!dw && plain && m->type == CN_BF16) {
         DNNL_TRY(turned_pd(d, m, &mds, p, &o, &pd), "derive a matrix product");
     } else {
-        DNNL_TRY(gradient_pd(d, m, dw, w->layout ? dnnl_format_tag_any : dnnl_ab, &mds, &pd),
+        DNNL_TRY(gradient_pd(d, m, dw, plain ? dnnl_ab : dnnl_format_tag_any, &mds, &pd),
                  "derive a matrix product");
         const dnnl_memory_desc_t *w_md =
             md_of(pd, dw ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
-        if (w->layout) DNNL_TRY(relay_between(d, p, w, w_md, dw), "re-lay weights");
+        if (!plain) DNNL_TRY(relay_between(d, p, w, w_md, dw), "re-lay weights");
         p->arg_a = dw ? DNNL_ARG_SRC : DNNL_ARG_DIFF_DST;
         p->arg_b = dw ? DNNL_ARG_DIFF_DST : DNNL_ARG_WEIGHTS;
         p->arg_c = dw ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_DIFF_SRC;

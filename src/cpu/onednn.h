@@ -53,7 +53,8 @@ cn_status cn_dnnl_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p,
 typedef struct cn_dnnl_product {
     int64_t R, I, O;
     bool bias;
-    bool pack; /* forward: where w is plain, it takes the layout that suits the product best */
+    bool
+        pack; /* forward: w, where no product has met it yet, takes the layout that suits this one best, else plain */
     cn_dtype type, result;
     bool residual; /* y += a matrix like y */
     bool shift;    /* y += a row [O] of y's type */
@@ -70,8 +71,8 @@ cn_status cn_dnnl_linear_gradient_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl
 
 void cn_dnnl_prim_destroy(cn_dnnl_prim *p);
 
-/* Elements of w in its claimed layout, padding included. */
-int64_t cn_dnnl_physical(const cn_param *w);
+/* Whether w's elements are in the published order: no layout is claimed yet, or that one. */
+bool cn_dnnl_is_plain(const cn_param *w);
 /* Where index i of a dimension is in w's claimed layout: an element stands at the sum of its four, in elements.
  * at has w->shape[dim] places. */
 void cn_dnnl_places(const cn_param *w, int dim, int64_t *at);

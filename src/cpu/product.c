@@ -22,15 +22,10 @@ static size_t aligned(size_t n)
     return (n + 63) & ~(size_t)63;
 }
 
-static int64_t stored_elements(const cn_param *w)
-{
-    return w->layout ? cn_dnnl_physical(w) : cn_param_elements(w);
-}
-
 /* Room for w's elements in `type` at the start of scratch. */
 static void expand_first(cn_step *st, product *p, const cn_param *w, cn_dtype type)
 {
-    p->expanded_bytes = aligned(cn_dtype_size(type, stored_elements(w)));
+    p->expanded_bytes = aligned(cn_dtype_size(type, cn_param_physical(w)));
     st->scratch_bytes += p->expanded_bytes;
 }
 
@@ -101,7 +96,7 @@ static cn_status prepare_winograd(cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind
         return s;
     }
     if (kind == CN_DNNL_CONV_DW)
-        st->out_bytes = (size_t)cn_dnnl_physical(w) * sizeof(float);
+        st->out_bytes = (size_t)cn_param_physical(w) * sizeof(float);
     else if (w->dtype == CN_Q8)
         expand_first(st, p, w, c->type);
     st->state = p;
@@ -135,17 +130,17 @@ cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
         s = cn_dnnl_conv_prepare(ctx, b->dnnl, kind, &c, w, &p, &st->scratch_bytes);
     }
     if (s != CN_OK) return s;
-    if (kind == CN_DNNL_CONV_DW) st->out_bytes = (size_t)cn_dnnl_physical(w) * sizeof(float);
+    if (kind == CN_DNNL_CONV_DW) st->out_bytes = (size_t)cn_param_physical(w) * sizeof(float);
     CN_TRY(keep(ctx, st, p, kind == CN_DNNL_CONV_DW ? NULL : w, c.type));
     sums_left(st, c.residual, c.shift, c.act);
     return CN_OK;
 }
 
-/* Weights are packed where only forward products read them. A data gradient loses more by packed weights than the
- * forward gains; a weight gradient would have to be brought into their layout. */
+/* Weights are packed where only forward products read them, in later phases of training too. A data gradient loses more
+ * by packed weights than the forward gains; a weight gradient would have to be brought into their layout. */
 static bool packing_pays(const cn_node *x, const cn_param *w)
 {
-    return !w->trainable && !x->needs_grad;
+    return !w->learns && !x->needs_grad;
 }
 
 cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
@@ -180,7 +175,7 @@ cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     }
     if (s != CN_OK) return s;
     st->flops = 2.0 * (double)m.R * (double)m.I * (double)m.O;
-    if (dw) st->out_bytes = (size_t)stored_elements(w) * sizeof(float);
+    if (dw) st->out_bytes = (size_t)cn_param_physical(w) * sizeof(float);
     CN_TRY(keep(ctx, st, p, dw ? NULL : w, m.type));
     sums_left(st, m.residual, m.shift, m.act);
     return CN_OK;
@@ -195,7 +190,7 @@ cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
     if (p->expanded_bytes) {
         const cn_param *q = n->in[1]->param;
         cn_dtype type = n->in[0]->dtype;
-        b->k->convert(q->dtype, w, type, scratch, stored_elements(q));
+        b->k->convert(q->dtype, w, type, scratch, cn_param_physical(q));
         w = scratch;
         scratch += p->expanded_bytes;
     }

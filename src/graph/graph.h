@@ -113,6 +113,7 @@ typedef struct cn_param {
     int ndim;
     int64_t shape[CN_MAX_DIMS];
     bool trainable;
+    bool learns;    /* trained now or, in the set's part, later */
     bool ldm_conv;  /* the single-file layout writes this linear weight as a 1x1 convolution */
     bool loaded;    /* data holds values */
     cn_init init;   /* how training from scratch starts it */
@@ -122,6 +123,7 @@ typedef struct cn_param {
     size_t data_bytes;
     void *layout; /* the backend's description of the order; owned */
     size_t layout_bytes;
+    int64_t laid_elements; /* in that order, padding included */
     struct cn_fold
         *fold; /* how loading makes it of several tensors (model/fold.h); owned; NULL: of one */
 } cn_param;

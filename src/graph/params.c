@@ -76,8 +76,7 @@ int64_t cn_param_elements(const cn_param *q)
 
 int64_t cn_param_physical(const cn_param *q)
 {
-    if (q->dtype == CN_Q8) return (int64_t)(q->data_bytes / CN_Q8_BYTES * CN_Q8_BLOCK);
-    return (int64_t)(q->data_bytes / cn_dtype_bytes(q->dtype));
+    return q->layout ? q->laid_elements : cn_param_elements(q);
 }
 
 static void slot_put(cn_params *p, const char *name, int64_t index)
@@ -119,6 +118,12 @@ static bool in_part(const cn_params *p, const cn_param *q)
     return !p->part || p->part(q->diffusers_name);
 }
 
+static void set_trainable(const cn_params *p, cn_param *q)
+{
+    q->trainable = p->trainable && in_part(p, q);
+    q->learns = q->trainable || (p->part && in_part(p, q));
+}
+
 cn_param *cn_params_declare(cn_params *p, const char *ldm_name, const char *diffusers_name)
 {
     if (4 * (p->n + 1) > p->n_slots && !slots_grow(p)) return NULL;
@@ -141,7 +146,7 @@ cn_param *cn_params_declare(cn_params *p, const char *ldm_name, const char *diff
         return NULL;
     }
     q->network = p->network;
-    q->trainable = p->trainable && in_part(p, q);
+    set_trainable(p, q);
     p->list[p->n] = q;
     slot_put(p, ldm_name, p->n);
     if (strcmp(ldm_name, diffusers_name) != 0) slot_put(p, diffusers_name, p->n);
@@ -153,7 +158,7 @@ void cn_params_set_trainable(cn_params *p, bool trainable)
 {
     p->trainable = trainable;
     for (int64_t i = 0; i < p->n; i++) {
-        p->list[i]->trainable = trainable && in_part(p, p->list[i]);
+        set_trainable(p, p->list[i]);
         cn_param_choose_dtype(p, p->list[i]);
     }
 }
@@ -189,10 +194,8 @@ void cn_param_choose_dtype(const cn_params *p, cn_param *q)
 {
     if (q->data) return;
     bool weight = q->ndim >= 2 && q->init != CN_INIT_NORMAL;
-    int64_t n = q->layout ? cn_param_physical(q) : cn_param_elements(q);
-    const bool learns = q->trainable || (p->part && in_part(p, q));
-    q->dtype = weight && !learns ? p->storage : CN_F32;
-    q->data_bytes = cn_dtype_size(q->dtype, n);
+    q->dtype = weight && !q->learns ? p->storage : CN_F32;
+    q->data_bytes = cn_dtype_size(q->dtype, cn_param_physical(q));
 }
 
 cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *q, const float *plain)

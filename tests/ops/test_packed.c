@@ -155,7 +155,6 @@ static void compare(int64_t R, int64_t I, int64_t O, cn_dtype compute, cn_dtype 
     plan(&plain, true);
     for (size_t i = 0; i < CN_COUNT(names); i++) copy_weight(&packed, &plain, names[i]);
     assert_int_equal(weight(&packed, "b.weight")->dtype, storage);
-    assert_null(weight(&plain, "b.weight")->layout);
     run(&packed);
     run(&plain);
     assert_same_result(&packed, &plain, tolerance);
@@ -236,10 +235,41 @@ static void layouts_hold_their_values(void **state)
     }
 }
 
+/* A weight that a plan reads as it is stays so when a plan that would pack it comes. */
+static void later_plans_leave_it(void **state)
+{
+    (void)state;
+    enum { R = 9, I = 64, O = 128 };
+    net first = {0};
+    create_params(&first, CN_F32, CN_F32);
+    cn_params_set_part(first.params, only_a);
+    cn_params_set_trainable(first.params, true);
+    build(&first, R, I, O);
+    plan(&first, true);
+    must(test_fill_params(&env, first.params, "w.", 0, 0.3f));
+    run(&first);
+    float *before = test_values_of(&env, first.plan, first.y);
+    cn_params_set_trainable(first.params, false);
+    net second = {.params = first.params};
+    build(&second, R, I, O);
+    plan(&second, false);
+    run(&second);
+    run(&first);
+    float *after = test_values_of(&env, first.plan, first.y);
+    float *other = test_values_of(&env, second.plan, second.y);
+    assert_memory_equal(before, after, R * O * sizeof *before);
+    assert_close(other, before, R * O, 2e-5f);
+    free(before);
+    free(after);
+    free(other);
+    unplan(&second);
+    destroy(&first);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(packed_as_plain_f32),
-                                       cmocka_unit_test(packed_as_plain_bf16),
-                                       cmocka_unit_test(layouts_hold_their_values)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packed_as_plain_f32), cmocka_unit_test(packed_as_plain_bf16),
+        cmocka_unit_test(layouts_hold_their_values), cmocka_unit_test(later_plans_leave_it)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
