@@ -151,9 +151,11 @@ typedef struct cn_train_options {
     int64_t validation_steps;           /* 100; 0: no validation, nothing held out */
     int64_t validation_count;           /* 8; held out from the data set's end */
     const char *validation_data_dir;    /* held-out pairs of their own; NULL: from the data set */
-    /* How drawings are turned back into conditions: "canny", "canny low=50 high=100", "none"; NULL: what
-     * scenes.txt in the data set says, else canny where the conditions are black and white. */
+    /* How drawings are turned back into conditions: "canny", "canny low=50 high=100", "depth", ..., "none"; NULL:
+     * as conditioning_kind, scenes.txt or annotate.jsonl in the data set say, else canny where the conditions are
+     * black and white. A kind with a network wants its weights, as in cn_annotate_options. */
     const char *validation_annotator;
+    const char *const *validation_annotator_weights;
     int64_t validation_sampling_steps; /* 20 */
     double validation_guidance_scale;  /* 7.5; 1: no guidance */
     const char *report_to;             /* "tensorboard": event files in OUT/logs; "none" or NULL */
@@ -243,19 +245,28 @@ typedef struct cn_train_progress {
 
 enum { CN_TRAIN_BANDS = 4 };
 
+/* How well one condition agrees with another. */
+typedef struct cn_agreement {
+    const char *measure; /* "edge F1", "mean IoU", "depth R2", ... */
+    double score;        /* 0 to 1: the same */
+    const char *unit;    /* of `error`, 0: the same; NULL: the measure has none */
+    double error;
+} cn_agreement;
+
 typedef struct cn_train_validation {
     int64_t step;
     double loss_with, loss_without; /* held-out pictures at fixed (t, noise) */
     /* the same by equal bands of timesteps, from little noise to much */
     double band_with[CN_TRAIN_BANDS], band_without[CN_TRAIN_BANDS];
-    bool has_agreement;                       /* the condition's annotator is known */
-    double agreement_with, agreement_without; /* mean edge F1 of drawings and their conditions */
-    double zero_conv_rms;                     /* mean over the zero convolutions */
-    bool learned;                             /* the rule (see `rule`) holds at this step */
-    int64_t learned_at_step;                  /* first step at which it held, -1 for none */
-    const char *rule;                         /* in words */
-    const char *sheet;                        /* PNG: condition, with control, without, target */
-    const char *advice;                       /* what may help while control isn't learned; NULL */
+    bool has_agreement; /* the condition's annotator is known */
+    /* Means over the drawings: of their annotations and the conditions. */
+    cn_agreement agreement_with, agreement_without;
+    double zero_conv_rms;    /* mean over the zero convolutions */
+    bool learned;            /* the rule (see `rule`) holds at this step */
+    int64_t learned_at_step; /* first step at which it held, -1 for none */
+    const char *rule;        /* in words */
+    const char *sheet;       /* PNG: condition, with control, without, target */
+    const char *advice;      /* what may help while control isn't learned; NULL */
 } cn_train_validation;
 
 typedef struct cn_dataset_report cn_dataset_report;
@@ -274,7 +285,7 @@ typedef struct cn_train_result {
     double seconds;    /* wall clock of this call, encoding included */
     double final_loss; /* mean of the last 100 steps at most */
     bool has_agreement;
-    double agreement_with_control, agreement_without_control; /* at the last validation */
+    double agreement_with_control, agreement_without_control; /* scores at the last validation */
     int64_t learned_at_step;                                  /* -1: not yet, or not measured */
     size_t peak_resident_bytes; /* the most memory that the process ever had */
     bool silent;                /* of a distributed run's ranks the first tells the result */
@@ -296,9 +307,10 @@ typedef struct cn_scenes_options {
     int64_t count, start; /* pictures start .. start + count - 1 of the sequence `seed` */
     uint64_t seed;
     int64_t size_px;
-    /* "edges", "depth", "normal", "segmentation" (exact), or an annotator with its options:
-     * "canny", "canny low=50 high=100" */
+    /* "edges", "depth", "normal", "segmentation" (exact), or as in cn_annotate_many: "canny low=50 high=100",
+     * "pidinet | scribble_synthesis" */
     const char *condition;
+    const char *const *weights;                                /* as cn_annotate_options.weights */
     void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
     void *user;
 } cn_scenes_options;
@@ -735,9 +747,10 @@ typedef struct cn_annotate_setting {
 /* Setting i of a kind; false behind the last and for an unknown kind. */
 bool cn_annotate_setting_at(const char *kind, int i, cn_annotate_setting *out);
 
-/* How well one edge picture agrees with another of the same size (white = edge): F1 with one pixel of
- * tolerance, 0 to 1. */
-cn_status cn_edge_agreement(cn_ctx *ctx, const cn_image *found, const cn_image *wanted, double *f1);
+/* Compares what was found in a drawing with the condition that was wanted, of one size; docs/training.md says how each
+ * kind is measured. kind: "canny", "depth", ...; CN_EINVAL for a kind that isn't compared. */
+cn_status cn_condition_agreement(cn_ctx *ctx, const char *kind, const cn_image *found,
+                                 const cn_image *wanted, cn_agreement *out);
 
 /* --- checkpoints ------------------------------------------------------------------------------------ */
 

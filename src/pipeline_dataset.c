@@ -1,5 +1,5 @@
 /* pipeline_dataset.c - controlnet.h's calls that make training pairs. */
-#include "annotate/annotate.h"
+#include "pipeline_conditions.h"
 #include "scene/circles.h"
 #include "scene/scene.h"
 
@@ -7,22 +7,17 @@
 
 /* --- scenes -------------------------------------------------------------------------------------- */
 
-/* Every option spelled out, so that whoever reads scenes.txt can make the same condition. */
-static cn_status describe(cn_ctx *ctx, const cn_annotate_args *args, char *out, size_t cap)
-{
-    cn_str text = {0};
-    cn_annotate_describe(args, &text);
-    cn_status s = text.failed ? cn_fail(ctx, CN_ENOMEM, "out of memory for a condition's name")
-                              : cn_format(ctx, out, cap, "%s", text.data);
-    cn_str_free(&text);
-    return s;
-}
-
-static cn_status annotate_scene(void *user, cn_ctx *ctx, const cn_image *picture,
+static cn_status annotate_scene(void *user, cn_ctx *ctx, int64_t index, const cn_image *picture,
                                 cn_image *condition)
 {
+    char name[32];
     cn_image *out = NULL;
-    CN_TRY(cn_annotate(ctx, user, picture, &out));
+    json_t *note = json_object();
+    snprintf(name, sizeof name, "%lld", (long long)index);
+    const cn_condition_input in = {.image = picture, .name = name};
+    const cn_status s = cn_condition_make(user, ctx, &in, note, &out);
+    json_decref(note);
+    if (s != CN_OK) return s;
     const bool fits = out->width == condition->width && out->height == condition->height;
     if (fits) memcpy(condition->rgb, out->rgb, (size_t)(out->width * out->height * 3));
     cn_image_destroy(out);
@@ -32,10 +27,29 @@ static cn_status annotate_scene(void *user, cn_ctx *ctx, const cn_image *picture
                           "keeps it is expected");
 }
 
+/* Every option is spelled out in the settings, so that whoever reads scenes.txt can make the same condition. */
+static cn_status open_condition(cn_ctx *ctx, const char *text, const cn_scenes_options *o,
+                                cn_condition *out)
+{
+    const cn_annotate_many_options many = {.annotate = {.weights = o->weights}, .seed = o->seed};
+    char word[64];
+    cn_status s = cn_condition_open(ctx, text, &many, out);
+    if (s == CN_OK && o->weights && *o->weights && cn_condition_together(out)) {
+        cn_condition_close(out);
+        s = cn_fail(ctx, CN_EINVAL, "it has no network: it takes no weights (%s)", *o->weights);
+    }
+    if (s == CN_OK) return CN_OK;
+    snprintf(word, sizeof word, "%.*s", (int)strcspn(text, " ,|"), text);
+    return cn_fail_prefix(ctx, s,
+                          cn_kind_find(word)
+                              ? "condition \"%s\""
+                              : "condition \"%s\" is none of edges, depth, normal, segmentation",
+                          text);
+}
+
 cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
 {
-    char name[256];
-    cn_annotate_args args = {0};
+    cn_condition annotator = {0};
     cn_scene_dataset d = {.dir = o->output_dir,
                           .n = o->count,
                           .first_index = o->start,
@@ -45,20 +59,21 @@ cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
                           .progress_user = o->user};
     const char *condition = o->condition ? o->condition : "canny";
     const int exact = cn_scene_condition_find(condition);
+    if (exact >= 0 && o->weights && *o->weights)
+        return cn_fail(ctx, CN_EINVAL, "the scenes' exact %s takes no weights (%s)", condition,
+                       *o->weights);
     if (exact >= 0) {
         d.condition = (cn_scene_condition)exact;
-    } else {
-        cn_status s = cn_annotate_read(ctx, condition, &args);
-        if (s != CN_OK)
-            return cn_fail_prefix(ctx, s,
-                                  "condition \"%s\" is none of edges, depth, normal, segmentation",
-                                  condition);
-        CN_TRY(describe(ctx, &args, name, sizeof name));
-        d.compute = annotate_scene;
-        d.compute_name = name;
-        d.compute_user = &args;
+        return cn_scene_write_dataset(ctx, &d);
     }
-    return cn_scene_write_dataset(ctx, &d);
+    CN_TRY(open_condition(ctx, condition, o, &annotator));
+    d.compute = annotate_scene;
+    d.compute_name = annotator.settings.data;
+    d.compute_user = &annotator;
+    d.alone = !cn_condition_together(&annotator);
+    const cn_status s = cn_scene_write_dataset(ctx, &d);
+    cn_condition_close(&annotator);
+    return s;
 }
 
 cn_status cn_dataset_circles(cn_ctx *ctx, const cn_scenes_options *o)

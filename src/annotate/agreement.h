@@ -1,8 +1,24 @@
-/* agreement.h - how well a generated picture follows its condition, in numbers. */
+/* agreement.h - how well a generated picture follows its condition, in numbers: the picture is annotated again,
+ * and what is found is compared with what was wanted. Each kind of condition has one measure (annotate.c).
+ */
 #ifndef CN_ANNOTATE_AGREEMENT_H
 #define CN_ANNOTATE_AGREEMENT_H
 
 #include "base/base.h"
+#include "io/image.h"
+
+typedef enum cn_measure {
+    CN_MEASURE_NONE,
+    CN_MEASURE_EDGES,   /* F1 of edge pixels, cn_edge_f1 with a pixel of tolerance */
+    CN_MEASURE_CLASSES, /* mean IoU of classes in ADE20K's colours */
+    CN_MEASURE_DEPTH,   /* R2 after scale and shift; error: RMSE in percent of the range */
+    CN_MEASURE_NORMALS, /* 1 - angle / pi; error: the mean angle in degrees */
+    CN_MEASURE_POSE     /* F1 of key points, each counting with COCO's key point similarity */
+} cn_measure;
+
+/* Compares two conditions of one size. CN_EINVAL for other sizes and CN_MEASURE_NONE. */
+cn_status cn_measure_run(cn_ctx *ctx, cn_measure measure, const cn_image *found,
+                         const cn_image *wanted, cn_agreement *out) CN_CHECKED;
 
 /* F1 of two edge maps of height x width bytes, nonzero = edge: `found` (detected in the generated
  * picture) against `wanted` (the condition). An edge pixel counts as met when the other map has one
@@ -11,5 +27,29 @@
  * (0). precision and recall may be NULL. */
 double cn_edge_f1(const uint8_t *found, const uint8_t *wanted, int64_t width, int64_t height,
                   int tolerance_px, double *precision, double *recall);
+
+/* --- agreement_maps.c: two pictures of one size --------------------------------------------------------- */
+
+/* Mean over the classes of `wanted` of intersection / union, by ADE20K's colours. As in its benchmark, pixels that
+ * `wanted` leaves black don't count, whatever was found there; nor does what is no class's colour. A class wants a
+ * thousandth of the picture: in a map that was resized, mixtures of two colours look like a third's. 1 where nothing
+ * is wanted. */
+double cn_mean_iou(const cn_image *found, const cn_image *wanted);
+/* Depth has no fixed scale, so `found` is brought to `wanted` by the scale and shift of least squares, as MiDaS is
+ * evaluated (Ranftl et al., "Towards Robust Monocular Depth Estimation"), but never turned upside down. The share of
+ * wanted's variance that it then explains; *rmse: what is left, in percent of the bytes' range. */
+double cn_depth_agreement(const cn_image *found, const cn_image *wanted, double *rmse);
+/* 1 - mean angle / 180 between normals, coded as 127.5 n + 127.5; *degrees: the mean angle. What is no direction in
+ * `wanted` (a hole: grey) isn't counted. */
+double cn_normal_agreement(const cn_image *found, const cn_image *wanted, double *degrees);
+
+/* --- agreement_pose.c ------------------------------------------------------------------------------------ */
+
+/* Key points are read back from the drawn disks' colours (pose.h). Wanted and found ones of a part are paired, the
+ * nearest first, and a pair counts exp(-d^2 / (2 s^2 k^2)): COCO's object key point similarity with its constants k, the
+ * neck as a shoulder, s^2 the box of the drawn figure's points. 2 x their sum / (wanted + found), so missing and
+ * surplus people count as misses; 1 where there are none in either. */
+cn_status cn_pose_agreement(cn_ctx *ctx, const cn_image *found, const cn_image *wanted,
+                            double *score) CN_CHECKED;
 
 #endif

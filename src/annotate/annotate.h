@@ -7,6 +7,7 @@
 #ifndef CN_ANNOTATE_ANNOTATE_H
 #define CN_ANNOTATE_ANNOTATE_H
 
+#include "annotate/agreement.h"
 #include "annotate/resize.h"
 #include "graph/backend.h"
 #include "io/npy.h"
@@ -73,6 +74,9 @@ struct cn_kind {
     void (*draw)(cn_annotate_args *args,
                  cn_rng *rng); /* sets thresholds at random; NULL: has none */
     bool seeded;               /* run() depends on args->seed */
+    cn_measure measure;        /* compares two conditions of this kind */
+    /* Of kinds that take labels or arrays: the kind that finds the same in a picture, in the same colours; NULL. */
+    const char *from_picture;
 };
 
 int cn_kind_count(void);
@@ -107,6 +111,14 @@ cn_status cn_session_open(cn_ctx *ctx, const cn_annotate_args *args, cn_backend 
 void cn_session_close(cn_session *s);
 /* One picture to its condition; *out: cn_image_destroy it. Weights are read when the first one comes. */
 cn_status cn_session_annotate(cn_session *s, const cn_image *in, cn_image **out) CN_CHECKED;
+/* What a picture of this size takes by the kind's networks: their weights and the largest plan, and the operations.
+ * Nothing is read or computed. Networks that a kind runs only when it finds something (hands, faces) don't count. */
+typedef struct cn_session_cost {
+    size_t bytes;
+    double flops;
+} cn_session_cost;
+cn_status cn_session_rehearse(cn_session *s, int64_t width, int64_t height,
+                              cn_session_cost *out) CN_CHECKED;
 /* The resolution of the pictures that come. */
 void cn_session_set_resolution(cn_session *s, int64_t resolution);
 /* One picture through a session of its own, for kinds without networks. */

@@ -129,6 +129,8 @@ typedef struct cn_pose_drawing {
     int64_t n_faces;
 } cn_pose_drawing;
 
+/* RGB of each part's disk; limbs are drawn in darker ones. */
+extern const uint8_t cn_pose_colors[CN_POSE_PARTS][3];
 /* On black, of the pose's size. */
 cn_status cn_pose_draw(cn_ctx *ctx, const cn_pose_drawing *drawing, cn_image **out) CN_CHECKED;
 

@@ -13,7 +13,7 @@
 
 enum { DRAWN_LIMBS = 17, PART_RADIUS = 4, FACE_RADIUS = 3, HAND_EDGES = 20 };
 
-static const uint8_t colors[CN_POSE_PARTS][3] = {
+const uint8_t cn_pose_colors[CN_POSE_PARTS][3] = {
     {255, 0, 0}, {255, 85, 0}, {255, 170, 0}, {255, 255, 0}, {170, 255, 0}, {85, 255, 0},
     {0, 255, 0}, {0, 255, 85}, {0, 255, 170}, {0, 255, 255}, {0, 170, 255}, {0, 85, 255},
     {0, 0, 255}, {85, 0, 255}, {170, 0, 255}, {255, 0, 255}, {255, 0, 170}, {255, 0, 85}};
@@ -41,7 +41,8 @@ static void draw_parts(const cn_pose_drawing *d, cn_image *canvas)
             const int64_t peak = d->pose->people[n].part[i];
             if (peak < 0) continue;
             const cn_pose_point p = place(d, peak);
-            cn_draw_disk(canvas, (cn_point){(int64_t)p.x, (int64_t)p.y}, PART_RADIUS, colors[i]);
+            cn_draw_disk(canvas, (cn_point){(int64_t)p.x, (int64_t)p.y}, PART_RADIUS,
+                         cn_pose_colors[i]);
         }
 }
 
@@ -72,7 +73,7 @@ static void draw_limbs(const cn_pose_drawing *d, cn_image *canvas, cn_image *cop
             const int64_t *part = d->pose->people[n].part;
             if (part[limbs[i][0]] < 0 || part[limbs[i][1]] < 0) continue;
             draw_limb(copy ? copy : canvas, place(d, part[limbs[i][0]]),
-                      place(d, part[limbs[i][1]]), colors[i]);
+                      place(d, part[limbs[i][1]]), cn_pose_colors[i]);
             if (copy) mix(canvas, copy);
         }
 }

@@ -41,6 +41,7 @@ struct cn_session {
     int64_t width, height; /* of the condition that is being made */
     loaded nets[CN_KIND_NETWORKS];
     int n;
+    cn_session_cost *rehearsal; /* networks are planned and told here, not run; NULL: they run */
 };
 
 /* --- telling files apart ------------------------------------------------------------------------------ */
@@ -274,7 +275,8 @@ cn_status cn_session_check_memory(cn_session *s, const char *who, int64_t H, int
                                   size_t bytes)
 {
     const size_t available = cn_available_bytes();
-    if (bytes <= available) return CN_OK;
+    if (s->rehearsal) s->rehearsal->bytes += bytes;
+    if (s->rehearsal || bytes <= available) return CN_OK;
     return cn_fail(s->ctx, CN_ENOMEM,
                    "%s at %lldx%lld needs %.1f GB of memory, %.1f are free: a (detect) resolution "
                    "of 512 px, for one, needs less",
@@ -298,6 +300,12 @@ static cn_status build(cn_session *s, loaded *l, int64_t H, int64_t W, sized_pla
     cn_plan_info info;
     cn_plan_info_get(p->plan, &info);
     CN_TRY(cn_session_check_memory(s, l->net->name, H, W, info.arena_bytes));
+    return CN_OK;
+}
+
+/* Needs a plan of the network. */
+static cn_status fill(cn_session *s, loaded *l)
+{
     if (!l->file) return CN_OK;
     CN_TRY(cn_network_load(s->ctx, l->net, l->file, l->path, s->backend, l->params));
     cn_tensors_close(l->file);
@@ -329,6 +337,26 @@ static cn_status plan_for(cn_session *s, loaded *l, int64_t H, int64_t W, sized_
     return CN_OK;
 }
 
+static cn_network_values values_of(const sized_plan *p)
+{
+    cn_network_values v = {.n = p->n_out};
+    for (int i = 0; i < p->n_out; i++) {
+        v.data[i] = cn_plan_data(p->plan, p->out[i]);
+        memcpy(v.shape[i], p->out[i]->shape, sizeof v.shape[i]);
+    }
+    return v;
+}
+
+/* Only counts; the values are an arena's that was never written: zeros. */
+static cn_status rehearse(cn_session *s, sized_plan *p, cn_network_values *out)
+{
+    cn_plan_info info;
+    cn_plan_info_get(p->plan, &info);
+    s->rehearsal->flops += info.flops;
+    *out = values_of(p);
+    return CN_OK;
+}
+
 cn_status cn_session_run(cn_session *s, const cn_network *net, int64_t H, int64_t W, const float *x,
                          cn_network_values *out)
 {
@@ -338,13 +366,11 @@ cn_status cn_session_run(cn_session *s, const cn_network *net, int64_t H, int64_
     if (!l) return cn_fail(s->ctx, CN_EINTERNAL, "%s was not loaded", net->name);
     sized_plan *p = NULL;
     CN_TRY(plan_for(s, l, H, W, &p));
+    if (s->rehearsal) return rehearse(s, p, out);
+    CN_TRY(fill(s, l));
     CN_TRY(cn_plan_set(p->plan, p->x, x));
     CN_TRY(cn_plan_run(p->plan));
-    *out = (cn_network_values){.n = p->n_out};
-    for (int i = 0; i < p->n_out; i++) {
-        out->data[i] = cn_plan_data(p->plan, p->out[i]);
-        memcpy(out->shape[i], p->out[i]->shape, sizeof out->shape[i]);
-    }
+    *out = values_of(p);
     return CN_OK;
 }
 
@@ -397,6 +423,21 @@ cn_status cn_session_annotate(cn_session *s, const cn_image *in, cn_image **out)
     }
     *out = map;
     return CN_OK;
+}
+
+cn_status cn_session_rehearse(cn_session *s, int64_t width, int64_t height, cn_session_cost *out)
+{
+    cn_session_cost cost = {0};
+    cn_image *in = NULL, *map = NULL;
+    CN_TRY(cn_image_create(s->ctx, width, height, &in));
+    s->rehearsal = &cost;
+    const cn_status status = cn_session_annotate(s, in, &map);
+    s->rehearsal = NULL;
+    for (int i = 0; i < s->n; i++) cost.bytes += cn_params_bytes(s->nets[i].params);
+    cn_image_destroy(in);
+    cn_image_destroy(map);
+    if (status == CN_OK) *out = cost;
+    return status;
 }
 
 cn_status cn_annotate(cn_ctx *ctx, const cn_annotate_args *args, const cn_image *in, cn_image **out)

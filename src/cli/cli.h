@@ -58,6 +58,8 @@ bool cli_size(const cli_parser *p, int i, size_t *out);
 double cli_gib(size_t bytes);
 /* Whether p->value is one of these (NULL at the end); false after reporting a wrong one. */
 bool cli_one_of(const cli_parser *p, int i, const char *const *names);
+/* Appends p->value to a list of room for `most` and a NULL behind; false after reporting one too many. */
+bool cli_add_word(const cli_parser *p, const char **list, int most, int *n);
 
 /* A JSON string on standard output; what isn't plain ASCII goes through as it is. */
 void cli_print_quoted(const char *text);

@@ -19,7 +19,8 @@ enum {
     DRAWN_SIZE,
     DRAWN_START,
     DRAWN_THREADS,
-    DRAWN_CONDITION, /* of scenes alone */
+    DRAWN_CONDITION, /* these are of scenes alone */
+    DRAWN_MODEL,
     DRAWN_OPTIONS
 };
 
@@ -31,19 +32,34 @@ static const cli_option drawn_table[] = {
     [DRAWN_START] = {"start", 0, "INDEX", "first picture of the sequence (0)"},
     [DRAWN_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
     [DRAWN_CONDITION] = {"condition", 0, "KIND",
-                         "canny (default), \"canny low=50 high=100\", edges, depth,\n"
-                         "normal, segmentation (these four exact)"},
+                         "canny (default), \"canny low=50 high=100\", pidinet, ...\n"
+                         "(controlnet annotate --list); edges, depth, normal,\n"
+                         "segmentation (these four exact)"},
+    [DRAWN_MODEL] = {"model", 'm', "WEIGHTS", "of kinds with networks; may be given several times"},
 };
 
-static bool parse_drawn(const cli_parser *p, int id, cn_scenes_options *o, int64_t *threads)
+enum { MAX_WEIGHTS = 16 };
+
+typedef struct drawn_request {
+    cn_scenes_options o;
+    const char *weights[MAX_WEIGHTS + 1];
+    int n_weights;
+    int64_t threads;
+} drawn_request;
+
+static bool parse_drawn(const cli_parser *p, int id, drawn_request *r)
 {
+    cn_scenes_options *o = &r->o;
     switch (id) {
     case DRAWN_COUNT: return cli_int(p, id, 1, 100000000, &o->count);
     case DRAWN_SEED: return cli_uint64(p, id, &o->seed);
     case DRAWN_CONDITION: o->condition = p->value; return true;
     case DRAWN_SIZE: return cli_int(p, id, 16, 4096, &o->size_px);
     case DRAWN_START: return cli_int(p, id, 0, INT64_C(1) << 40, &o->start);
-    case DRAWN_THREADS: return cli_int(p, id, 1, 1024, threads);
+    case DRAWN_MODEL:
+        o->weights = r->weights;
+        return cli_add_word(p, r->weights, MAX_WEIGHTS, &r->n_weights);
+    case DRAWN_THREADS: return cli_int(p, id, 1, 1024, &r->threads);
     default: return false;
     }
 }
@@ -68,16 +84,15 @@ static int run_drawn(draw_fn draw, cn_scenes_options *o, int threads)
 
 static int drawn(cli_parser *p, draw_fn draw, int64_t size_px)
 {
-    cn_scenes_options o = {.count = 1000, .size_px = size_px, .condition = "canny"};
-    int64_t threads = 0;
+    drawn_request r = {.o = {.count = 1000, .size_px = size_px, .condition = "canny"}};
     char **rest;
     int id;
     while ((id = cli_next(p)) >= 0)
-        if (!parse_drawn(p, id, &o, &threads)) return CLI_USAGE;
+        if (!parse_drawn(p, id, &r)) return CLI_USAGE;
     if (id != CLI_END) return cli_exit_status(id);
     if (cli_positional(p, &rest) != 1) return cli_usage_error(p, "%s", "one folder is expected");
-    o.output_dir = rest[0];
-    return run_drawn(draw, &o, (int)threads);
+    r.o.output_dir = rest[0];
+    return run_drawn(draw, &r.o, (int)r.threads);
 }
 
 static int scenes(int argc, char **argv)

@@ -65,24 +65,14 @@ typedef struct prepare_request {
     cli_progress progress;
 } prepare_request;
 
-static bool add_word(const cli_parser *p, const char **list, int *n)
-{
-    if (*n == MAX_LIST) {
-        cli_usage_error(p, "more than %d of one option", MAX_LIST);
-        return false;
-    }
-    list[(*n)++] = p->value;
-    return true;
-}
-
 static bool parse_prepare(const cli_parser *p, int id, prepare_request *r)
 {
     static const char *const layouts[] = {"fill50k", "imagefolder", NULL};
     cn_prepare_options *o = &r->o;
     switch (id) {
     case PREPARE_OUTPUT: o->output_dir = p->value; return true;
-    case PREPARE_CONDITION: return add_word(p, r->conditions, &r->n_conditions);
-    case PREPARE_MODEL: return add_word(p, r->weights, &r->n_weights);
+    case PREPARE_CONDITION: return cli_add_word(p, r->conditions, MAX_LIST, &r->n_conditions);
+    case PREPARE_MODEL: return cli_add_word(p, r->weights, MAX_LIST, &r->n_weights);
     case PREPARE_LABELS: o->labels = p->value; return true;
     case PREPARE_CAPTIONS: o->captions = p->value; return true;
     case PREPARE_ALL_CAPTIONS: return o->all_captions = true;

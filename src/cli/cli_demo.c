@@ -237,7 +237,7 @@ static void on_validated(void *user, const cn_train_validation *v)
     demo *d = user;
     end_line(d);
     fprintf(stderr, "step %lld: agreement %.3f with control, %.3f without\n", (long long)v->step,
-            v->agreement_with, v->agreement_without);
+            v->agreement_with.score, v->agreement_without.score);
     if (v->learned && v->learned_at_step == v->step)
         fprintf(stderr, "control learned at step %lld\n", (long long)v->step);
 }

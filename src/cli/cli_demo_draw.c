@@ -171,9 +171,11 @@ static cn_status prepare_pictures(demo *d)
 static cn_status agreement(demo *d, const cn_image *drawn, const cn_image *condition, double *f1)
 {
     cn_image *edges = NULL;
+    cn_agreement a;
     const cn_annotate_options o = {.settings = (const char *const[]){DEMO_LOW, DEMO_HIGH, NULL}};
     cn_status s = cn_annotate_image(d->ctx, "canny", &o, drawn, &edges);
-    if (s == CN_OK) s = cn_edge_agreement(d->ctx, edges, condition, f1);
+    if (s == CN_OK) s = cn_condition_agreement(d->ctx, "canny", edges, condition, &a);
+    if (s == CN_OK) *f1 = a.score;
     cn_image_destroy(edges);
     return s;
 }

@@ -79,6 +79,7 @@ enum {
     OPT_COUNT,
     OPT_VALIDATION_DATA,
     OPT_ANNOTATOR,
+    OPT_ANNOTATOR_MODEL,
     OPT_SAMPLING,
     OPT_GUIDANCE,
     OPT_REPORT,
@@ -137,8 +138,8 @@ static const cli_option options[] = {
                          "encodes pictures in their step"},
     [OPT_FLIP] = {"random-flip", 0, NULL, "mirror every other sample, by chance"},
     [OPT_KIND] = {"conditioning-kind", 0, "KIND",
-                  "what the conditions are (canny, depth, normal, ...), for\n--random-flip; "
-                  "default: told from the data"},
+                  "what the conditions are (canny, depth, normal, ...), for\n--random-flip and "
+                  "validation; default: told from the data"},
     [OPT_H_STRATEGY] = {NULL, 0, NULL, "Strategy and seed"},
     [OPT_ONLY_MID] = {"only-mid-control", 0, NULL,
                       "connect the middle block alone (small-scale training)"},
@@ -190,8 +191,12 @@ static const cli_option options[] = {
     [OPT_COUNT] = {"validation-count", 0, "N", "held-out pairs, from the data's end (8)"},
     [OPT_VALIDATION_DATA] = {"validation-data-dir", 0, "DIR", "held-out pairs of their own"},
     [OPT_ANNOTATOR] = {"validation-annotator", 0, "KIND",
-                       "turns drawings into conditions again: none, canny,\n"
-                       "\"canny low=50 high=100\" (default: told from the data)"},
+                       "turns drawings into conditions again, to compare them:\n"
+                       "none, canny, \"canny low=50 high=100\", depth, seg, openpose,\n"
+                       "... (default: told from the data)"},
+    [OPT_ANNOTATOR_MODEL] = {"validation-annotator-model", 0, "WEIGHTS",
+                             "its network's file, or a folder of them; may be given\n"
+                             "several times"},
     [OPT_SAMPLING] = {"validation-sampling-steps", 0, "N", "of each drawing (20)"},
     [OPT_GUIDANCE] = {"validation-guidance-scale", 0, "X", "of each drawing (7.5)"},
     [OPT_REPORT] = {"report-to", 0, "tensorboard", "event files for TensorBoard in OUT/logs"},
@@ -217,11 +222,15 @@ static const cli_option options[] = {
     [OPT_JSON] = {"json", 0, NULL, "validations and the result as JSON lines"},
 };
 
+enum { MAX_WEIGHTS = 8 };
+
 typedef struct request {
     cn_train_options o;
     int threads;
     bool json, cache_to_disk, cache_latents; /* the latter: asked for */
     char cache_dir[4096];                    /* OUT/cache */
+    const char *weights[MAX_WEIGHTS + 1];
+    int n_weights;
 } request;
 
 /* --- options -------------------------------------------------------------------------------------- */
@@ -325,6 +334,9 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_FLIP: r->o.random_flip = true; return true;
     case OPT_CACHE_TO_DISK: r->cache_to_disk = true; return true;
     case OPT_SKIP_BAD: r->o.skip_bad_data = true; return true;
+    case OPT_ANNOTATOR_MODEL:
+        r->o.validation_annotator_weights = r->weights;
+        return cli_add_word(p, r->weights, MAX_WEIGHTS, &r->n_weights);
     case OPT_JSON: r->json = true; return true;
     case OPT_UNLOCK:
         r->o.unlock = p->value;
@@ -445,8 +457,11 @@ static void show_validation(void *user, const cn_train_validation *v)
             "validation at step %lld: held-out loss %.4f with control, %.4f without (%+.4f)",
             (long long)v->step, v->loss_with, v->loss_without, v->loss_with - v->loss_without);
     if (v->has_agreement)
-        fprintf(stderr, "; agreement %.3f with, %.3f without", v->agreement_with,
-                v->agreement_without);
+        fprintf(stderr, "; %s %.3f with, %.3f without", v->agreement_with.measure,
+                v->agreement_with.score, v->agreement_without.score);
+    if (v->has_agreement && v->agreement_with.unit)
+        fprintf(stderr, "; %s: %.1f with, %.1f without", v->agreement_with.unit,
+                v->agreement_with.error, v->agreement_without.error);
     fprintf(stderr, "; zero convolutions %.2e; %s\n", v->zero_conv_rms, v->sheet);
     if (v->learned && v->learned_at_step == v->step)
         fprintf(stderr, "control learned at step %lld (%s)\n", (long long)v->step, v->rule);
@@ -455,8 +470,13 @@ static void show_validation(void *user, const cn_train_validation *v)
            "\"loss_without_control\": %.9g",
            (long long)v->step, v->loss_with, v->loss_without);
     if (v->has_agreement)
-        printf(", \"agreement_with_control\": %.9g, \"agreement_without_control\": %.9g",
-               v->agreement_with, v->agreement_without);
+        printf(", \"agreement_measure\": \"%s\", \"agreement_with_control\": %.9g, "
+               "\"agreement_without_control\": %.9g",
+               v->agreement_with.measure, v->agreement_with.score, v->agreement_without.score);
+    if (v->has_agreement && v->agreement_with.unit)
+        printf(", \"error_unit\": \"%s\", \"error_with_control\": %.9g, "
+               "\"error_without_control\": %.9g",
+               v->agreement_with.unit, v->agreement_with.error, v->agreement_without.error);
     printf(", \"zero_conv_rms\": %.9g, \"learned_at_step\": %lld}\n", v->zero_conv_rms,
            (long long)v->learned_at_step);
     fflush(stdout);

@@ -219,6 +219,16 @@ bool cli_one_of(const cli_parser *p, int i, const char *const *names)
     return false;
 }
 
+bool cli_add_word(const cli_parser *p, const char **list, int most, int *n)
+{
+    if (*n == most) {
+        cli_usage_error(p, "more than %d of one option", most);
+        return false;
+    }
+    list[(*n)++] = p->value;
+    return true;
+}
+
 bool cli_size(const cli_parser *p, int i, size_t *out)
 {
     char *end;

@@ -111,7 +111,7 @@ static cn_status draw_scene(const void *user, cn_ctx *ctx, int64_t index, cn_ima
                                          condition->rgb);
     const cn_scene_maps maps = {.rgb = picture->rgb};
     CN_TRY(cn_scene_render(ctx, &scene, o->size_px, &maps));
-    return o->compute(o->compute_user, ctx, picture, condition);
+    return o->compute(o->compute_user, ctx, index, picture, condition);
 }
 
 static void tell_scene(const void *user, int64_t index, char *out, size_t cap)
@@ -134,6 +134,7 @@ cn_status cn_scene_write_dataset(cn_ctx *ctx, const cn_scene_dataset *o)
                                            .seed = o->seed,
                                            .size_px = o->size_px,
                                            .condition = condition_label(o),
+                                           .alone = o->alone,
                                            .draw = draw_scene,
                                            .caption = tell_scene,
                                            .user = o,

@@ -27,7 +27,7 @@ static cn_status check_pairs(cn_ctx *ctx, const cn_pairs *p)
 /* Makes the folders; scenes.txt is written, or must say the same. */
 static cn_status open_folder(cn_ctx *ctx, const cn_pairs *p)
 {
-    char path[PATH_BYTES], want[512];
+    char path[PATH_BYTES], want[PATH_BYTES];
     for (int i = 0; i < 2; i++) {
         CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", p->dir, i ? "target" : "source"));
         CN_TRY(cn_dir_make(ctx, path));
@@ -102,7 +102,7 @@ cn_status cn_pairs_write(cn_ctx *ctx, const cn_pairs *p)
     CN_TRY(open_folder(ctx, p));
     cn_status first = CN_OK;
     int64_t done = 0;
-#pragma omp parallel for schedule(dynamic, 4) num_threads(cn_threads(ctx))
+#pragma omp parallel for schedule(dynamic, 4) num_threads(p->alone ? 1 : cn_threads(ctx))
     for (int64_t i = 0; i < p->n; i++) {
         cn_status s;
 #pragma omp atomic read

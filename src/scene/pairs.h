@@ -18,7 +18,9 @@ typedef struct cn_pairs {
     uint64_t seed;
     int64_t size_px;
     const char *condition; /* as scenes.txt names it */
-    /* Pair `index` by (seed, index) alone; pictures of size_px are allocated. Called on several threads. */
+    /* Pair `index` by (seed, index) alone; pictures of size_px are allocated. Called on several threads, unless it is
+     * to be alone and uses all of them itself. */
+    bool alone;
     cn_status (*draw)(const void *user, cn_ctx *ctx, int64_t index, cn_image *picture,
                       cn_image *condition);
     /* Plain letters, commas and blanks: nothing in a caption needs JSON's escapes. */

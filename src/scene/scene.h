@@ -146,9 +146,10 @@ cn_status cn_scene_condition_render(cn_ctx *ctx, const cn_scene *scene, int64_t 
                                     cn_scene_condition condition, uint8_t *rgb,
                                     uint8_t *condition_rgb) CN_CHECKED;
 
-/* Fills `condition` (same size, allocated by the caller) from the picture. Called on several threads. */
-typedef cn_status (*cn_scene_condition_fn)(void *user, cn_ctx *ctx, const cn_image *picture,
-                                           cn_image *condition);
+/* Fills `condition` (same size, allocated by the caller) from picture `index`. Called on several threads, unless it is
+ * to be alone. */
+typedef cn_status (*cn_scene_condition_fn)(void *user, cn_ctx *ctx, int64_t index,
+                                           const cn_image *picture, cn_image *condition);
 
 typedef struct cn_scene_dataset {
     const char *dir; /* created when missing */
@@ -160,6 +161,7 @@ typedef struct cn_scene_dataset {
     cn_scene_condition_fn compute; /* in place of `condition` when set; compute_name names it */
     const char *compute_name;
     void *compute_user;
+    bool alone; /* compute uses all threads itself */
     void (*progress)(void *user, int64_t done,
                      int64_t total); /* NULL for none; one call at a time */
     void *progress_user;

@@ -75,7 +75,7 @@ static cn_status look_at_conditions(cn_trainer *t, bool *black_and_white)
 /* What mirroring means for these conditions: as told, as the data set's maker noted, or as they look. */
 static cn_status settle_flip(cn_trainer *t)
 {
-    char noted[256] = "";
+    char noted[512] = "";
     bool black_and_white = false;
     if (!t->o.random_flip) return CN_OK;
     if (t->o.conditioning_kind) return cn_mirror_find(t->ctx, t->o.conditioning_kind, &t->mirror);
@@ -94,10 +94,7 @@ static cn_status settle_flip(cn_trainer *t)
 
 static void tell_progress(void *user, const char *what, int64_t done, int64_t total)
 {
-    const cn_trainer *t = user;
-    if (t->callbacks.progress)
-        t->callbacks.progress(t->callbacks.user,
-                              &(cn_train_progress){.stage = what, .done = done, .total = total});
+    cn_trainer_tell(user, what, done, total);
 }
 
 /* "512 x 512 (120), 448 x 576 (13)" */

@@ -225,6 +225,13 @@ static cn_status report_step(cn_trainer *t, double loss, double norm, double lr,
     return CN_OK;
 }
 
+void cn_trainer_tell(const cn_trainer *t, const char *stage, int64_t done, int64_t total)
+{
+    if (t->callbacks.progress)
+        t->callbacks.progress(t->callbacks.user,
+                              &(cn_train_progress){.stage = stage, .done = done, .total = total});
+}
+
 cn_status cn_trainer_saved(cn_trainer *t, cn_status status, const char *path)
 {
     if (status != CN_OK) return cn_fail(t->ctx, status, "%s", cn_error(t->save_ctx));

@@ -84,7 +84,7 @@ cn_stepgraph_options cn_trainer_measure_options(const cn_trainer *t, const cn_st
     return o;
 }
 
-/* The held-out loss, the drawings and their decoding follow one another. */
+/* The held-out loss, the drawings, their decoding and their annotating follow one another. */
 static cn_status count_validation(cn_trainer *t, const networks *n, size_t *bytes)
 {
     const double pictures = (double)t->n_held;
@@ -118,6 +118,8 @@ static cn_status count_validation(cn_trainer *t, const networks *n, size_t *byte
     }
     cn_decode_destroy(decode);
     cn_params_destroy(vae);
+    *bytes = CN_MAX(*bytes, t->annotate_cost.bytes);
+    t->validation_flops += pictures * t->annotate_cost.flops;
     return s;
 }
 

@@ -23,8 +23,11 @@ typedef struct series {
 /* What a metrics file holds. */
 typedef struct curves {
     cn_ctx *ctx;
-    series loss, loss_mean;                                          /* by training step */
-    series held_with, held_without, agree_with, agree_without, zero; /* by validation */
+    series loss, loss_mean;               /* by training step */
+    series held_with, held_without, zero; /* by validation */
+    series agree_with, agree_without;
+    series error_with, error_without;
+    char measure[64], unit[64]; /* of agreement, of its error */
     int64_t learned_at_step;
     int64_t damaged;
     char named[MAX_NAMED][256]; /* the first damaged lines */
@@ -44,6 +47,8 @@ static void curves_free(curves *c)
     series_free(&c->held_without);
     series_free(&c->agree_with);
     series_free(&c->agree_without);
+    series_free(&c->error_with);
+    series_free(&c->error_without);
     series_free(&c->zero);
 }
 
@@ -100,6 +105,11 @@ static cn_status take_line(curves *c, const json_t *line, const char *where)
     CN_TRY(take(c, &c->held_without, line, "loss_without_control", at));
     CN_TRY(take(c, &c->agree_with, line, "agreement_with_control", at));
     CN_TRY(take(c, &c->agree_without, line, "agreement_without_control", at));
+    CN_TRY(take(c, &c->error_with, line, "error_with_control", at));
+    CN_TRY(take(c, &c->error_without, line, "error_without_control", at));
+    snprintf(c->measure, sizeof c->measure, "%s",
+             cn_json_str(line, "agreement_measure", "edge F1"));
+    snprintf(c->unit, sizeof c->unit, "%s", cn_json_str(line, "error_unit", ""));
     return take(c, &c->zero, line, "zero_conv_rms_mean", at);
 }
 
@@ -301,11 +311,17 @@ static void add_damage(cn_str *out, const curves *c)
 static void draw(cn_str *out, const curves *c)
 {
     chart agreement = {.title = "Agreement",
-                       .y_label = "edge F1",
+                       .y_label = c->measure,
                        .lines = {{&c->agree_without, "without", "without control", true},
                                  {&c->agree_with, "with", "with control", true}},
                        .n = 2,
                        .from_zero = true};
+    chart error = {.title = "Error of what is found in drawings",
+                   .y_label = c->unit,
+                   .lines = {{&c->error_without, "without", "without control", true},
+                             {&c->error_with, "with", "with control", true}},
+                   .n = 2,
+                   .from_zero = true};
     chart zero = {.title = "Zero convolutions",
                   .y_label = "RMS of their weights",
                   .lines = {{&c->zero, "with", NULL, true}},
@@ -323,6 +339,7 @@ static void draw(cn_str *out, const curves *c)
                   .n = 2};
     cn_str_adds(out, "<div class=\"curves\">\n");
     add_chart(out, &agreement, c);
+    add_chart(out, &error, c);
     add_chart(out, &zero, c);
     add_chart(out, &loss, c);
     add_chart(out, &held, c);

@@ -150,13 +150,19 @@ static void number(table *t, const char *label, const char *format, ...)
 
 static void add_tiles(table *tiles, const cn_trainer *t, const cn_train_validation *r)
 {
+    char label[CAPTION];
     number(tiles, "of the run's steps taken", "%lld of %lld", (long long)r->step,
            (long long)t->total_steps);
     number(tiles, "held-out loss with control, without", "%.4f, %.4f", r->loss_with,
            r->loss_without);
-    if (r->has_agreement)
-        number(tiles, "agreement with control, without", "%.2f, %.2f", r->agreement_with,
-               r->agreement_without);
+    if (r->has_agreement) {
+        snprintf(label, sizeof label, "%s with control, without", r->agreement_with.measure);
+        number(tiles, label, "%.2f, %.2f", r->agreement_with.score, r->agreement_without.score);
+    }
+    if (r->has_agreement && r->agreement_with.unit) {
+        snprintf(label, sizeof label, "%s with control, without", r->agreement_with.unit);
+        number(tiles, label, "%.1f, %.1f", r->agreement_with.error, r->agreement_without.error);
+    }
     if (r->learned_at_step >= 0)
         number(tiles, "control was learned at step", "%lld", (long long)r->learned_at_step);
     else

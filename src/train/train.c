@@ -219,6 +219,7 @@ static cn_status open_files(cn_trainer *t)
     CN_TRY(t->o.controlnet ? given_config(t) : fresh_config(t->ctx, t->base, &t->config));
     CN_TRY(cn_trainer_open_data(t));
     CN_TRY(cn_backend_cpu_create(t->ctx, &t->be));
+    CN_TRY(cn_trainer_choose_annotator(t));
     if (t->o.prediction) CN_TRY(cn_base_set_prediction(t->ctx, t->base, t->o.prediction));
     CN_TRY(cn_base_settle_prediction(t->ctx, t->base, t->be));
     if (t->o.rescale_betas_zero_snr) t->base->schedule.zero_snr = true;

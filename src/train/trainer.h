@@ -57,6 +57,10 @@ typedef struct cn_trainer {
     cn_buckets *held_sizes; /* of held_data's, one size */
     cn_prompt_list *prompts, *held_prompts;
     cn_mirror mirror; /* what --random-flip does to conditions */
+    cn_annotate_args
+        annotate;        /* turns drawings into conditions again; kind NULL: none is known yet */
+    bool annotator_told; /* somebody said what it is, or that there is none */
+    cn_session_cost annotate_cost; /* of its network */
     /* networks */
     cn_controlnet_config config;
     cn_params *unet, *control;
@@ -179,6 +183,8 @@ cn_status cn_trainer_saved(cn_trainer *t, cn_status status, const char *path) CN
  * use afterwards. */
 cn_status cn_trainer_time_run(cn_trainer *t) CN_CHECKED;
 double cn_trainer_mean_loss(const cn_trainer *t);
+/* Says how far a stage other than training is. */
+void cn_trainer_tell(const cn_trainer *t, const char *stage, int64_t done, int64_t total);
 
 /* --- validate.c ----------------------------------------------------------------------------------- */
 
@@ -186,6 +192,13 @@ cn_status cn_validator_create(cn_trainer *t, cn_validator **out) CN_CHECKED;
 void cn_validator_destroy(cn_validator *v);
 /* Measures, draws, judges, writes output_dir/validation/step_N/ and a line of metrics.jsonl. */
 cn_status cn_validator_run(cn_validator *v, cn_trainer *t) CN_CHECKED;
+
+/* --- compare.c ------------------------------------------------------------------------------------ */
+
+/* The annotator that is told, with its network's weights looked at and counted. */
+cn_status cn_trainer_choose_annotator(cn_trainer *t) CN_CHECKED;
+
+/* --- validate_draw.c ------------------------------------------------------------------------------ */
 
 /* How a held-out condition is drawn with these networks; control NULL: by the base alone. */
 cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, cn_params *unet, cn_params *control);

@@ -2,8 +2,8 @@
  *
  * The rule for "control learned at step N". All three must hold at N's validation:
  *   1. held-out pictures at fixed (timestep, noise) have a lower mean loss with control than without;
- *   2. drawings on fixed seeds agree with their conditions (edge F1) at least half again as well with
- *      control as without, or half way from there to perfect agreement where that is less;
+ *   2. drawings on fixed seeds agree with their conditions (by the measure of their kind, agreement.h) at least
+ *      half again as well with control as without, or half way from there to perfect agreement where that is less;
  *   3. the gain in agreement, paired picture by picture, exceeds three standard errors of its mean.
  * The third keeps a few lucky drawings from deciding: with 8 pictures that happens by chance about once
  * in a hundred validations, and together with the others much more rarely. Where no annotator is known,
@@ -17,9 +17,9 @@
 #include <math.h>
 #include <string.h>
 
-#define RULE_AGREEMENT                                                                           \
-    "held-out loss lower with control; edge F1 of drawings at least 1.5 times that without, or " \
-    "half way from it to 1; its paired gain above three standard errors"
+#define RULE_AGREEMENT                                                                      \
+    "held-out loss lower with control; agreement of drawings (%s) at least 1.5 times that " \
+    "without, or half way from it to 1; its paired gain above three standard errors"
 #define RULE_LOSS "paired gain in held-out loss above three standard errors"
 
 void cn_validator_destroy(cn_validator *v)
@@ -28,8 +28,9 @@ void cn_validator_destroy(cn_validator *v)
     cn_batcher_destroy(v->batcher);
     cn_free(v->loss_with);
     cn_free(v->loss_without);
-    cn_free(v->f1_with);
-    cn_free(v->f1_without);
+    cn_free(v->agree_with);
+    cn_free(v->agree_without);
+    cn_free(v->gains);
     cn_free(v->condition);
     cn_free(v->target);
     cn_free(v->with);
@@ -44,14 +45,15 @@ static cn_status allocate(cn_validator *v)
     if (!cn_mul_size(n, (size_t)(v->width * v->height * 3), &pictures)) return CN_ENOMEM;
     v->loss_with = cn_alloc0(v->ctx, n * sizeof(double));
     v->loss_without = cn_alloc0(v->ctx, n * sizeof(double));
-    v->f1_with = cn_alloc0(v->ctx, n * sizeof(double));
-    v->f1_without = cn_alloc0(v->ctx, n * sizeof(double));
+    v->agree_with = cn_alloc0(v->ctx, n * sizeof *v->agree_with);
+    v->agree_without = cn_alloc0(v->ctx, n * sizeof *v->agree_without);
+    v->gains = cn_alloc0(v->ctx, n * sizeof(double));
     v->condition = cn_alloc(v->ctx, pictures);
     v->target = cn_alloc(v->ctx, pictures);
     v->with = cn_alloc(v->ctx, pictures);
     v->without = cn_alloc(v->ctx, pictures);
-    const bool all = v->loss_with && v->loss_without && v->f1_with && v->f1_without &&
-                     v->condition && v->target && v->with && v->without;
+    const bool all = v->loss_with && v->loss_without && v->agree_with && v->agree_without &&
+                     v->gains && v->condition && v->target && v->with && v->without;
     return all ? CN_OK : CN_ENOMEM;
 }
 
@@ -77,11 +79,12 @@ static cn_status fill(cn_validator *v, cn_trainer *t)
     const int64_t pixels = v->n * v->width * v->height;
     CN_TRY(allocate(v));
     CN_TRY(load_pictures(v, t));
-    CN_TRY(cn_condition_find(v->ctx, t->o.validation_annotator, t->o.train_data_dir,
-                             cn_condition_black_and_white(v->condition, pixels), &v->annotate));
+    v->annotate = t->annotate;
+    if (!t->annotator_told && cn_condition_black_and_white(v->condition, pixels))
+        CN_TRY(cn_annotate_read(v->ctx, "canny", &v->annotate));
     if (!v->annotate.kind)
         cn_log(v->ctx, CN_LOG_INFO,
-               "validation: no edge annotator for these conditions; drawings are saved but not "
+               "validation: no annotator is known for these conditions; drawings are saved but not "
                "compared (--validation-annotator)");
     const cn_batcher_options o = cn_trainer_held_options(t);
     return cn_batcher_create(v->ctx, &o, &v->batcher);
@@ -193,18 +196,48 @@ static double mean(const double *x, int64_t n)
     return sum / (double)n;
 }
 
-/* Whether the mean of gain[i] = better[i] - worse[i] exceeds three standard errors. One pair alone gives
- * no error to compare with. */
-static bool significant(const double *better, const double *worse, int64_t n)
+/* The mean of score and error; the words are those of each. */
+static cn_agreement mean_agreement(const cn_agreement *x, int64_t n)
+{
+    cn_agreement sum = x[0];
+    for (int64_t i = 1; i < n; i++) {
+        sum.score += x[i].score;
+        sum.error += x[i].error;
+    }
+    sum.score /= (double)n;
+    sum.error /= (double)n;
+    return sum;
+}
+
+/* Whether the mean of what each pair gained exceeds three standard errors. One pair alone gives no error to
+ * compare with. */
+static bool significant(const double *gains, int64_t n)
 {
     if (n < 2) return false;
-    const double gain = mean(better, n) - mean(worse, n);
+    const double gain = mean(gains, n);
     double squares = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const double d = better[i] - worse[i] - gain;
-        squares += d * d;
-    }
+    for (int64_t i = 0; i < n; i++) squares += (gains[i] - gain) * (gains[i] - gain);
     return gain > 3 * sqrt(squares / (double)(n - 1) / (double)n);
+}
+
+static void judge_drawings(cn_validator *v, cn_train_validation *out)
+{
+    out->agreement_with = mean_agreement(v->agree_with, v->n);
+    out->agreement_without = mean_agreement(v->agree_without, v->n);
+    snprintf(v->rule, sizeof v->rule, RULE_AGREEMENT, out->agreement_with.measure);
+    for (int64_t i = 0; i < v->n; i++)
+        v->gains[i] = v->agree_with[i].score - v->agree_without[i].score;
+    const double baseline = out->agreement_without.score;
+    out->learned = out->loss_with < out->loss_without &&
+                   out->agreement_with.score >= fmin(1.5 * baseline, (1 + baseline) / 2) &&
+                   significant(v->gains, v->n);
+}
+
+static void judge_losses(cn_validator *v, cn_train_validation *out)
+{
+    snprintf(v->rule, sizeof v->rule, RULE_LOSS);
+    for (int64_t i = 0; i < v->n; i++) v->gains[i] = v->loss_without[i] - v->loss_with[i];
+    out->learned = significant(v->gains, v->n);
 }
 
 static void judge(cn_validator *v, cn_trainer *t, cn_train_validation *out)
@@ -215,17 +248,11 @@ static void judge(cn_validator *v, cn_trainer *t, cn_train_validation *out)
     memcpy(out->band_with, v->band_with, sizeof out->band_with);
     memcpy(out->band_without, v->band_without, sizeof out->band_without);
     out->has_agreement = v->annotate.kind != NULL;
-    out->rule = out->has_agreement ? RULE_AGREEMENT : RULE_LOSS;
-    if (out->has_agreement) {
-        out->agreement_with = mean(v->f1_with, v->n);
-        out->agreement_without = mean(v->f1_without, v->n);
-        const double baseline = out->agreement_without;
-        out->learned = out->loss_with < out->loss_without &&
-                       out->agreement_with >= fmin(1.5 * baseline, (1 + baseline) / 2) &&
-                       significant(v->f1_with, v->f1_without, v->n);
-    } else {
-        out->learned = significant(v->loss_without, v->loss_with, v->n);
-    }
+    out->rule = v->rule;
+    if (out->has_agreement)
+        judge_drawings(v, out);
+    else
+        judge_losses(v, out);
     if (out->learned && t->state.learned_at_step < 0) t->state.learned_at_step = t->state.step;
     out->learned_at_step = t->state.learned_at_step;
 }
@@ -267,8 +294,14 @@ static cn_status write_metrics(cn_trainer *t, const cn_train_validation *r, cons
     cn_metrics_numbers(m, "loss_with_by_band", r->band_with, CN_VALIDATION_TIMES);
     cn_metrics_numbers(m, "loss_without_by_band", r->band_without, CN_VALIDATION_TIMES);
     if (r->has_agreement) {
-        cn_metrics_number(m, "agreement_with_control", r->agreement_with);
-        cn_metrics_number(m, "agreement_without_control", r->agreement_without);
+        cn_metrics_string(m, "agreement_measure", r->agreement_with.measure);
+        cn_metrics_number(m, "agreement_with_control", r->agreement_with.score);
+        cn_metrics_number(m, "agreement_without_control", r->agreement_without.score);
+    }
+    if (r->has_agreement && r->agreement_with.unit) {
+        cn_metrics_string(m, "error_unit", r->agreement_with.unit);
+        cn_metrics_number(m, "error_with_control", r->agreement_with.error);
+        cn_metrics_number(m, "error_without_control", r->agreement_without.error);
     }
     cn_metrics_number(m, "zero_conv_rms_mean", r->zero_conv_rms);
     cn_metrics_numbers(m, "zero_conv_rms", rms, n_rms);
@@ -284,11 +317,11 @@ static cn_status take_measures(cn_validator *v, cn_trainer *t, const char *dir)
 {
     CN_TRY(measure(v, t, true, v->loss_with, v->band_with));
     CN_TRY(cn_validator_draw(v, t, true, v->with));
-    if (v->annotate.kind) CN_TRY(cn_validator_agreement(v, v->with, v->f1_with));
+    CN_TRY(cn_validator_agreement(v, t, v->with, v->agree_with));
     if (!v->has_baseline || t->phase.unlock != CN_UNLOCK_NONE) {
         CN_TRY(measure(v, t, false, v->loss_without, v->band_without));
         CN_TRY(cn_validator_draw(v, t, false, v->without));
-        if (v->annotate.kind) CN_TRY(cn_validator_agreement(v, v->without, v->f1_without));
+        CN_TRY(cn_validator_agreement(v, t, v->without, v->agree_without));
         v->has_baseline = true;
     }
     return cn_validator_save(v, t, dir);
@@ -326,8 +359,8 @@ cn_status cn_validator_run(cn_validator *v, cn_trainer *t)
     r.zero_conv_rms = n ? mean(rms, n) : 0;
     judge(v, t, &r);
     t->result.has_agreement = r.has_agreement;
-    t->result.agreement_with_control = r.agreement_with;
-    t->result.agreement_without_control = r.agreement_without;
+    t->result.agreement_with_control = r.agreement_with.score;
+    t->result.agreement_without_control = r.agreement_without.score;
     CN_TRY(write_metrics(t, &r, rms, n, cn_now_s() - start));
     return tell(v, t, &r, rms, n);
 }

@@ -1,12 +1,9 @@
-/* validate_draw.c - drawings of the held-out conditions on fixed seeds, and what agrees in them. */
+/* validate_draw.c - drawings of the held-out conditions on fixed seeds. */
 #include "train/validate.h"
 
-#include "annotate/agreement.h"
 #include "diffuse/draw.h"
 
 #include <string.h>
-
-enum { TOLERANCE_PX = 1 };
 
 cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, cn_params *unet, cn_params *control)
 {
@@ -94,10 +91,7 @@ static cn_status draw_all(cn_validator *v, cn_trainer *t, bool control, float *l
     cn_status status = series_open(v, t, control, &s);
     for (int64_t i = 0; i < v->n && status == CN_OK; i++) {
         status = draw_one(v, t, &s, i, latents + i * each);
-        if (status == CN_OK && t->callbacks.progress)
-            t->callbacks.progress(
-                t->callbacks.user,
-                &(cn_train_progress){.stage = "validation", .done = i + 1, .total = v->n});
+        if (status == CN_OK) cn_trainer_tell(t, "validation", i + 1, v->n);
     }
     series_close(&s);
     return status;
@@ -127,25 +121,6 @@ cn_status cn_validator_draw(cn_validator *v, cn_trainer *t, bool control, uint8_
     cn_status s = draw_all(v, t, control, latents, each);
     if (s == CN_OK) s = decode_all(v, t, latents, each, rgb);
     cn_free(latents);
-    return s;
-}
-
-cn_status cn_validator_agreement(cn_validator *v, const uint8_t *rgb, double *f1)
-{
-    const int64_t pixels = v->width * v->height;
-    uint8_t *masks = cn_alloc_array(v->ctx, (size_t)pixels, 2);
-    if (!masks) return CN_ENOMEM;
-    cn_status s = CN_OK;
-    for (int64_t i = 0; i < v->n && s == CN_OK; i++) {
-        const cn_image drawn = {v->width, v->height, (uint8_t *)(uintptr_t)rgb + 3 * pixels * i};
-        cn_image *edges = NULL;
-        if ((s = cn_annotate(v->ctx, &v->annotate, &drawn, &edges)) != CN_OK) break;
-        cn_condition_mask(edges->rgb, pixels, masks);
-        cn_condition_mask(v->condition + 3 * pixels * i, pixels, masks + pixels);
-        f1[i] = cn_edge_f1(masks, masks + pixels, v->width, v->height, TOLERANCE_PX, NULL, NULL);
-        cn_image_destroy(edges);
-    }
-    cn_free(masks);
     return s;
 }
 

@@ -418,6 +418,24 @@ static void wrong_usage(void)
     CHECK("unknown palette", 1, SAYS("pascal", "ade20k"), "annotate", "--palette", "pascal");
     CHECK("random thresholds of scribbles", 1, SAYS("scribble", "canny"), "annotate", "scribble",
           in_root("good.png"), "--random-thresholds", "-o", out);
+    CHECK("unknown validation annotator", 1, SAYS("smudge", "canny, mlsd"),
+          TRAIN_ON(in_root("data")), "--validation-annotator", "smudge", "-o", in_root("out"));
+    CHECK("validation annotator that nothing compares", 1, SAYS("invert", "can't be compared"),
+          TRAIN_ON(in_root("data")), "--validation-annotator", "invert", "-o", in_root("out"));
+    CHECK("validation annotator without its network", 1, SAYS("depth", "dpt_hybrid-midas"),
+          TRAIN_ON(in_root("data")), "--validation-annotator", "depth", "-o", in_root("out"));
+    CHECK("validation annotator's weights of another network", 1, SAYS("flat.safetensors", "hed"),
+          TRAIN_ON(in_root("data")), "--validation-annotator", "hed",
+          "--validation-annotator-model", in_root("flat.safetensors"), "-o", in_root("out"));
+    CHECK("weights for no annotator", 1, SAYS("flat.safetensors", "--validation-annotator KIND"),
+          TRAIN_ON(in_root("data")), "--validation-annotator", "none",
+          "--validation-annotator-model", in_root("flat.safetensors"), "-o", in_root("out"));
+    CHECK("scenes without their network", 1, SAYS("hed", "ControlNetHED.pth"), "dataset", "scenes",
+          in_root("out"), "-n", "1", "--condition", "hed");
+    CHECK("scenes of an unknown condition", 1, SAYS("smudge", "edges, depth"), "dataset", "scenes",
+          in_root("out"), "-n", "1", "--condition", "smudge");
+    CHECK("weights for canny scenes", 1, SAYS("flat.safetensors", "takes no weights"), "dataset",
+          "scenes", in_root("out"), "-n", "1", "-m", in_root("flat.safetensors"));
     CHECK("prepare without a condition", 2, SAYS("--condition"), "dataset", "prepare",
           in_root("data"), "-o", in_root("out"));
     CHECK("prepare into nothing", 2, SAYS("-o"), "dataset", "prepare", in_root("data"),

@@ -41,7 +41,7 @@ static void edges_find_the_outline(void **state)
         const int64_t size = k % 2 ? 512 : 128;
         cn_image *picture = NULL, *outline = NULL, *edges = NULL;
         cn_circle c;
-        double f1 = 0;
+        cn_agreement is;
         must(cn_image_create(ctx, size, size, &picture));
         must(cn_image_create(ctx, size, size, &outline));
         cn_circle_generate(9, (uint64_t)k, &c);
@@ -54,8 +54,9 @@ static void edges_find_the_outline(void **state)
         }
         assert_true(most >= 64);
         must(cn_annotate_image(ctx, "canny", NULL, picture, &edges));
-        must(cn_edge_agreement(ctx, edges, outline, &f1));
-        if (f1 < 0.95) fail_msg("circle %d at %lld px: F1 %.3f", k, (long long)size, f1);
+        must(cn_condition_agreement(ctx, "canny", edges, outline, &is));
+        if (is.score < 0.95)
+            fail_msg("circle %d at %lld px: F1 %.3f", k, (long long)size, is.score);
         cn_image_destroy(picture);
         cn_image_destroy(outline);
         cn_image_destroy(edges);

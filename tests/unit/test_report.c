@@ -336,7 +336,7 @@ static void agreement_is_told(void **state)
 {
     (void)state;
     cn_image *a = NULL, *b = NULL, *c = NULL;
-    double f1 = -1;
+    cn_agreement is = {.score = -1};
     must(cn_image_create(ctx, 16, 16, &a));
     must(cn_image_create(ctx, 16, 16, &b));
     must(cn_image_create(ctx, 16, 8, &c));
@@ -344,12 +344,15 @@ static void agreement_is_told(void **state)
         memset(a->rgb + (y * 16 + 4) * 3, 255, 3);
         memset(b->rgb + (y * 16 + 5) * 3, 255, 3); /* one pixel beside it */
     }
-    must(cn_edge_agreement(ctx, a, b, &f1));
-    assert_float_equal(f1, 1, 1e-9);
+    must(cn_condition_agreement(ctx, "canny", a, b, &is));
+    assert_float_equal(is.score, 1, 1e-9);
+    assert_string_equal(is.measure, "edge F1");
     memset(b->rgb, 0, 16 * 16 * 3);
-    must(cn_edge_agreement(ctx, a, b, &f1));
-    assert_float_equal(f1, 0, 1e-9);
-    assert_int_equal(cn_edge_agreement(ctx, a, c, &f1), CN_EINVAL);
+    must(cn_condition_agreement(ctx, "canny", a, b, &is));
+    assert_float_equal(is.score, 0, 1e-9);
+    assert_int_equal(cn_condition_agreement(ctx, "canny", a, c, &is), CN_EINVAL);
+    assert_int_equal(cn_condition_agreement(ctx, "invert", a, b, &is), CN_EINVAL);
+    assert_int_equal(cn_condition_agreement(ctx, "nothing", a, b, &is), CN_EINVAL);
     cn_image_destroy(a);
     cn_image_destroy(b);
     cn_image_destroy(c);

@@ -334,10 +334,9 @@ static void test_condition_pictures(void **state)
     }
 }
 
-static cn_status negative(void *user, cn_ctx *c, const cn_image *in, cn_image *out)
+static cn_status negative(void *user, cn_ctx *c, int64_t index, const cn_image *in, cn_image *out)
 {
-    (void)user;
-    (void)c;
+    (void)user, (void)c, (void)index;
     for (int64_t i = 0; i < in->width * in->height * 3; i++) out->rgb[i] = 255 - in->rgb[i];
     return CN_OK;
 }
