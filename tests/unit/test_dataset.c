@@ -365,6 +365,7 @@ static void scenes_pass_the_check(void **state)
     char dir[128];
     cn_dataset_report r;
     cn_annotate_args args;
+    bool told = false;
     snprintf(dir, sizeof dir, "%s/scenes", root);
     must(tiny_scenes_write(ctx, dir, 6));
     must(cn_dataset_check(ctx, &(cn_dataset_options){.dir = dir}, NULL, &r));
@@ -372,7 +373,8 @@ static void scenes_pass_the_check(void **state)
     assert_true(r.pairs == 6 && r.looked_at == 6 && r.problems == 0);
     for (int k = 0; k < CN_DATASET_FINDINGS; k++) assert_int_equal(r.findings[k].count, 0);
     assert_true(r.min_width == TINY_PX && r.max_height == TINY_PX);
-    must(cn_condition_find(ctx, NULL, dir, false, &args));
+    must(cn_condition_find(ctx, &(cn_train_options){.train_data_dir = dir}, &args, &told));
+    assert_true(told);
     assert_string_equal(args.kind->name, "canny");
     assert_true(args.values[0] == 100 && args.values[1] == 200);
 }
@@ -466,22 +468,23 @@ static void conditions_know_their_annotator(void **state)
     (void)state;
     cn_annotate_args args;
     const uint8_t bw[] = {0, 0, 0, 255, 255, 255}, colour[] = {0, 0, 0, 255, 0, 255};
-    uint8_t mask[2];
+    bool told = true;
     assert_true(cn_condition_black_and_white(bw, 2));
     assert_false(cn_condition_black_and_white(bw, 1));
     assert_false(cn_condition_black_and_white(colour, 2));
-    cn_condition_mask(colour, 2, mask);
-    assert_true(mask[0] == 0 && mask[1] == 255);
-    must(cn_condition_find(ctx, "canny low=50 high=60", root, false, &args));
-    assert_true(args.values[0] == 50 && args.values[1] == 60);
-    must(cn_condition_find(ctx, "none", root, true, &args));
-    assert_null(args.kind);
-    must(cn_condition_find(ctx, NULL, root, true, &args));
-    assert_non_null(args.kind);
-    must(cn_condition_find(ctx, NULL, root, false, &args));
-    assert_null(args.kind);
-    refused(cn_condition_find(ctx, "cubist", root, false, &args), CN_EINVAL, "cubist");
-    refused(cn_condition_find(ctx, "canny low=x", root, false, &args), CN_EINVAL, "low");
+    cn_train_options o = {.train_data_dir = root, .validation_annotator = "canny low=50 high=60"};
+    must(cn_condition_find(ctx, &o, &args, &told));
+    assert_true(told && args.values[0] == 50 && args.values[1] == 60);
+    o.validation_annotator = "none";
+    must(cn_condition_find(ctx, &o, &args, &told));
+    assert_true(told && !args.kind);
+    o.validation_annotator = NULL;
+    must(cn_condition_find(ctx, &o, &args, &told));
+    assert_true(!told && !args.kind); /* a look at the conditions decides */
+    o.validation_annotator = "cubist";
+    refused(cn_condition_find(ctx, &o, &args, &told), CN_EINVAL, "cubist");
+    o.validation_annotator = "canny low=x";
+    refused(cn_condition_find(ctx, &o, &args, &told), CN_EINVAL, "low");
 }
 
 static void records_come_back(void **state)
