@@ -102,7 +102,7 @@ cn_node *cn_downsample(cn_graph *g, const char *name, cn_node *x)
 cn_node *cn_upsample(cn_graph *g, const char *name, cn_node *x, int64_t H, int64_t W)
 {
     cn_scope_push(g, name);
-    x = cn_upsample_to(g, x, H, W);
+    x = cn_upsample_to(g, cn_compute(g, x), H, W); /* rounded before, while there is less of it */
     return cn_scope_return(g, cn_conv2d(g, "conv", x, cn_channels(x), 3, 1, 1));
 }
 
