@@ -606,6 +606,20 @@ static bool is_one_of_several(void)
     return size && strtol(size, NULL, 10) > 1;
 }
 
+/* mpirun hands SIGUSR1 on; after SIGTERM and Ctrl-C it gives its processes a second, which saving may not do with. */
+static void tell_how_to_stop(void)
+{
+    char path[64], name[32] = "";
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (!rank || strcmp(rank, "0") != 0) return;
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)getppid());
+    FILE *f = fopen(path, "r");
+    const bool read = f && fgets(name, sizeof name, f);
+    if (f) fclose(f);
+    if (read && (strncmp(name, "mpi", 3) == 0 || strncmp(name, "orterun", 7) == 0))
+        fprintf(stderr, "to save and stop: kill -USR1 %d\n", (int)getppid());
+}
+
 int cmd_train(int argc, char **argv)
 {
     cli_parser p = {.command = "train",
@@ -613,7 +627,8 @@ int cmd_train(int argc, char **argv)
                     .about =
                         "OUT gets config.json and diffusion_pytorch_model.safetensors (diffusers) "
                         "and\ncontrol.safetensors (single-file names); base/ and "
-                        "base.safetensors with --unlock.\nCtrl-C saves a checkpoint and stops.",
+                        "base.safetensors with --unlock.\nCtrl-C saves a checkpoint and "
+                        "stops;\nunder mpirun it is SIGUSR1 that does.",
                     .options = options,
                     .n_options = (int)(sizeof options / sizeof options[0]),
                     .argc = argc,
@@ -632,6 +647,7 @@ int cmd_train(int argc, char **argv)
                                           .checked = show_checked,
                                           .planned = show_plan};
     r.o.distributed = is_one_of_several();
+    if (r.o.distributed && !r.o.dry_run) tell_how_to_stop();
     cn_train_result result;
     const cn_status s = cn_train(ctx, &r.o, &callbacks, &result);
     end_line(&d);

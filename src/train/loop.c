@@ -234,6 +234,8 @@ void cn_trainer_tell(const cn_trainer *t, const char *stage, int64_t done, int64
 
 cn_status cn_trainer_saved(cn_trainer *t, cn_status status, const char *path)
 {
+    /* of a rank that was lost, or of another rank, the run's own context tells */
+    if (status != CN_OK && !cn_error(t->save_ctx)[0]) return status;
     if (status != CN_OK) return cn_fail(t->ctx, status, "%s", cn_error(t->save_ctx));
     if (t->callbacks.saved) t->callbacks.saved(t->callbacks.user, path);
     return CN_OK;
@@ -272,12 +274,15 @@ static cn_status stop(cn_trainer *t)
                    (long long)state->step, part, t->o.output_dir, (long long)state->step);
 }
 
-/* Rank 0 measures and draws; with a mean of the weights the others have a part in exchanging the two. */
+/* Rank 0 measures and draws; with a mean of the weights the others have a part in exchanging the two. It may be told
+ * to stop meanwhile, since nobody else is in the middle of anything: a step comes before and none behind it. */
 static cn_status validate(cn_trainer *t)
 {
     cn_status s = CN_OK;
     if (t->validator) {
+        cn_cancel_hold(t->ctx, false);
         s = cn_validator_run(t->validator, t);
+        cn_cancel_hold(t->ctx, t->ranks != NULL);
     } else {
         s = cn_adamw_swap_ema(t->adamw);
         if (s == CN_OK) s = cn_adamw_swap_ema(t->adamw);

@@ -1,5 +1,5 @@
 /* test_ranks.c - runs of several processes: the losses of one process with as large a batch, checkpoints that
- * any number of them go on from, and one clear line when one dies.
+ * any number of them go on from, saving when mpirun is told to stop, and one clear line when a process dies.
  *
  * mpirun starts this program again with "child". Without mpirun, or built without MPI, all is skipped.
  */
@@ -26,6 +26,7 @@ static char mixed[160], self[4096];
 typedef struct job {
     int batch, passes, steps, checkpointing;
     bool use_8bit_adam, ema, resume, die, crops; /* crops: of pictures in several sizes */
+    bool draws;                                  /* validations go on for long */
 } job;
 
 static cn_train_options options_for(const char *output, const job *j)
@@ -39,7 +40,8 @@ static cn_train_options options_for(const char *output, const job *j)
     o.use_ema = j->ema;
     o.validation_steps = 3;
     o.validation_count = 2;
-    o.validation_sampling_steps = 1;
+    o.validation_sampling_steps = j->draws ? 1000 : 1;
+    if (j->draws) o.validation_count = 4;
     if (j->resume) o.resume_from_checkpoint = "latest";
     if (!j->crops) return o;
     o.train_data_dir = mixed;
@@ -86,12 +88,14 @@ static int child(char **argv)
     j.resume = flags & 4;
     j.die = flags & 8;
     j.crops = flags & 16;
+    j.draws = flags & 32;
     if (j.die && rank && strcmp(rank, "1") == 0) {
         snprintf(awaited, sizeof awaited, "%s/checkpoint-3", argv[4]);
         if (pthread_create(&thread, NULL, die_later, NULL) != 0) return 2;
     }
     if (!(ctx = cn_ctx_create(1))) return 2;
     signal(SIGTERM, on_signal);
+    signal(SIGUSR1, on_signal);
     cn_train_options o = options_for(argv[4], &j);
     o.distributed = true;
     const cn_status s = cn_train(ctx, &o, NULL, NULL);
@@ -102,8 +106,22 @@ static int child(char **argv)
 
 /* --- starting ---------------------------------------------------------------------------------------- */
 
+/* What mpirun is sent once a folder is there; number 0: nothing. */
+typedef struct stopping {
+    int number;
+    char awaited[512];
+} stopping;
+
+static void send_later(const stopping *s, pid_t pid)
+{
+    const double begun = cn_now_s();
+    while (!cn_dir_exists(s->awaited) && cn_now_s() - begun < 120)
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    kill(pid, s->number);
+}
+
 /* Runs mpirun with these words, all it says in `said`; its exit status, -1: there is no mpirun. */
-static int run_mpi(char *const *argv, char said[8192])
+static int run_mpi(char *const *argv, const stopping *stop, char said[8192])
 {
     int ends[2], status = 0;
     pid_t pid = 0;
@@ -117,6 +135,7 @@ static int run_mpi(char *const *argv, char said[8192])
     const int spawned = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
+    if (!spawned && stop && stop->number) send_later(stop, pid);
     for (ssize_t k; !spawned && n < 8191 && (k = read(ends[0], said + n, 8191 - n)) > 0;)
         n += (size_t)k;
     said[n] = 0;
@@ -127,16 +146,23 @@ static int run_mpi(char *const *argv, char said[8192])
 }
 
 /* Runs the job on so many ranks. */
-static int run_ranks(int ranks, const char *output, const job *j, char said[8192])
+static int run_ranks_until(int ranks, const char *output, const job *j, const stopping *stop,
+                           char said[8192])
 {
     char count[16], words[128];
-    const int flags = j->use_8bit_adam + 2 * j->ema + 4 * j->resume + 8 * j->die + 16 * j->crops;
+    const int flags =
+        j->use_8bit_adam + 2 * j->ema + 4 * j->resume + 8 * j->die + 16 * j->crops + 32 * j->draws;
     snprintf(count, sizeof count, "%d", ranks);
     snprintf(words, sizeof words, "%d %d %d %d %d", j->batch, j->passes, j->steps, j->checkpointing,
              flags);
     char *const argv[] = {"mpirun", "-n",   count,          self,  "child",
                           model,    scenes, (char *)output, words, NULL};
-    return run_mpi(argv, said);
+    return run_mpi(argv, stop, said);
+}
+
+static int run_ranks(int ranks, const char *output, const job *j, char said[8192])
+{
+    return run_ranks_until(ranks, output, j, NULL, said);
 }
 
 static void must_run(int ranks, const char *output, const job *j)
@@ -268,21 +294,62 @@ static int count_lines(const char *text, const char *words)
     return n;
 }
 
+/* mpirun hands SIGUSR1 on and waits. After SIGTERM and SIGINT it ends its processes, by SIGTERM first; how long it
+ * then waits is its odls_base_sigkill_timeout. Ranks save in either case, in a validation too. */
+static void mpirun_is_told_to_stop(void **state)
+{
+    (void)state;
+    static const struct {
+        int number;
+        bool draws;
+        const char *name, *awaited;
+    } ways[] = {{SIGUSR1, false, "stop-usr1", "checkpoint-3"},
+                {SIGTERM, false, "stop-term", "checkpoint-3"},
+                {SIGINT, false, "stop-int", "checkpoint-3"},
+                {SIGUSR1, true, "stop-drawing", "checkpoint-3"}};
+    char out[256], said[8192];
+    if (!have_ranks()) skip();
+    setenv("OMPI_MCA_odls_base_sigkill_timeout", "5", 1);
+    for (size_t i = 0; i < CN_COUNT(ways); i++) {
+        job j = {
+            .batch = 2, .passes = 1, .steps = 100000, .checkpointing = 3, .draws = ways[i].draws};
+        stopping stop = {.number = ways[i].number};
+        path_in(out, ways[i].name);
+        snprintf(stop.awaited, sizeof stop.awaited, "%s/%s", out, ways[i].awaited);
+        if (run_ranks_until(2, out, &j, &stop, said) == 0) fail_msg("it ended well: %s", said);
+        if (count_lines(said, "child: ") != 1 || !strstr(said, "stopped after step") ||
+            !strstr(said, "--resume-from-checkpoint latest"))
+            fail_msg("%s: %s", ways[i].name, said);
+        j.resume = true;
+        j.draws = false;
+        j.steps = 1; /* nothing is left to do: the checkpoint is looked at, and loaded */
+        must_run(2, out, &j);
+    }
+    unsetenv("OMPI_MCA_odls_base_sigkill_timeout");
+}
+
 static void a_dead_rank_ends_the_run_in_one_line(void **state)
 {
     (void)state;
     char out[256], said[8192];
     if (!have_ranks()) skip();
-    job j = {.batch = 2, .passes = 1, .steps = 100000, .checkpointing = 1, .die = true};
-    path_in(out, "dead");
-    if (run_ranks(3, out, &j, said) == 0) fail_msg("the run ended well: %s", said);
-    if (count_lines(said, "child: ") != 1 || !strstr(said, "rank 1 of 3") ||
-        !strstr(said, "--resume-from-checkpoint latest"))
-        fail_msg("%s", said);
-    j.die = false;
-    j.resume = true;
-    j.steps = 1; /* nothing is left to do: the checkpoint is looked at, and loaded */
-    must_run(3, out, &j);
+    for (int drawing = 0; drawing < 2; drawing++) { /* in a step or a save; while rank 0 draws */
+        job j = {.batch = 2,
+                 .passes = 1,
+                 .steps = 100000,
+                 .checkpointing = drawing ? 3 : 1,
+                 .die = true,
+                 .draws = drawing};
+        path_in(out, drawing ? "dead-drawing" : "dead");
+        if (run_ranks(3, out, &j, said) == 0) fail_msg("the run ended well: %s", said);
+        if (count_lines(said, "child: ") != 1 || !strstr(said, "rank 1 of 3") ||
+            !strstr(said, "--resume-from-checkpoint latest"))
+            fail_msg("%s", said);
+        j.die = j.draws = false;
+        j.resume = true;
+        j.steps = 1; /* nothing is left to do: the checkpoint is looked at, and loaded */
+        must_run(3, out, &j);
+    }
 }
 
 int main(int argc, char **argv)
@@ -291,6 +358,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_give_the_losses_of_one),
         cmocka_unit_test(ranks_resume_what_others_saved),
+        cmocka_unit_test(mpirun_is_told_to_stop),
         cmocka_unit_test(a_dead_rank_ends_the_run_in_one_line),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
