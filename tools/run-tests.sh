@@ -119,6 +119,17 @@ else
     skipped=$((skipped + 1))
 fi
 run "e2e tests/golden/sd2/pipelines in bf16" "$build/tests/e2e" tests/golden/sd2/pipelines --precision bf16
+for type in f16 bf16 q8; do
+    run "e2e tests/golden/pipelines, weights in $type" "$build/tests/e2e" tests/golden/pipelines --weight-type $type
+done
+# what other processors compute: the least that runs, a desktop's, an Intel server's without bfloat16
+for isa in SSE41 AVX2 AVX512_CORE; do
+    export ONEDNN_MAX_CPU_ISA=$isa
+    run "golden tests/golden/core, at most $isa" "$build/tests/golden" tests/golden/core
+done
+export ONEDNN_MAX_CPU_ISA=AVX2
+run "e2e tests/golden/inpainting, at most AVX2" "$build/tests/e2e" tests/golden/inpainting
+unset ONEDNN_MAX_CPU_ISA
 run install /bin/sh tests/e2e/install.sh "$build"
 [ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
 

@@ -112,11 +112,12 @@ static uint16_t float_to_half(float f)
     return (uint16_t)(sign | ((u - 0x38000000u + 0xfffu + odd) >> 13));
 }
 
+/* Both cases are computed, so that loops become vector instructions. */
 static uint16_t float_to_bf16(float f)
 {
-    uint32_t u = float_bits(f);
-    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x40u);
-    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+    const uint32_t u = float_bits(f);
+    const uint32_t nan = u >> 16 | 0x40u, rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+    return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
 }
 
 #if HAVE_F16C_PATH
@@ -254,6 +255,7 @@ static void block_from_f32(cn_dtype to, const float *src, unsigned char *dst, si
             memcpy(dst + 2 * i, &h, sizeof h);
         }
     } else if (to == CN_BF16) {
+#pragma omp simd
         for (size_t i = 0; i < n; i++) {
             uint16_t h = float_to_bf16(src[i]);
             memcpy(dst + 2 * i, &h, sizeof h);
@@ -266,8 +268,12 @@ static void block_from_f32(cn_dtype to, const float *src, unsigned char *dst, si
 void cn_to_f32(cn_dtype from, const void *src, float *dst, size_t n)
 {
     const unsigned char *s = src;
-    if (n == 0) return;
-#pragma omp parallel for schedule(static) if (n >= PARALLEL_MIN)
+    if (n <
+        PARALLEL_MIN) { /* a team of one, which "if" would make, costs more than some thousand elements */
+        block_to_f32(from, s, dst, n);
+        return;
+    }
+#pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i += BLOCK)
         block_to_f32(from, s + cn_dtype_size(from, (int64_t)i), dst + i,
                      CN_MIN((size_t)BLOCK, n - i));
@@ -276,8 +282,11 @@ void cn_to_f32(cn_dtype from, const void *src, float *dst, size_t n)
 void cn_from_f32(cn_dtype to, const float *src, void *dst, size_t n)
 {
     unsigned char *d = dst;
-    if (n == 0) return;
-#pragma omp parallel for schedule(static) if (n >= PARALLEL_MIN)
+    if (n < PARALLEL_MIN) {
+        block_from_f32(to, src, d, n);
+        return;
+    }
+#pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i += BLOCK)
         block_from_f32(to, src + i, d + cn_dtype_size(to, (int64_t)i),
                        CN_MIN((size_t)BLOCK, n - i));

@@ -99,5 +99,7 @@ void cli_progress_show(cli_progress *p, const char *label, int done, int total);
 void cli_progress_end(cli_progress *p);
 /* Seconds from a steady clock. */
 double cli_now_s(void);
+/* Seconds since the program was started, to a hundredth; 0 where the system doesn't say. */
+double cli_running_s(void);
 
 #endif

@@ -59,7 +59,8 @@ static json_t *usage_json(const cn_prompt_usage *u)
     return o;
 }
 
-static void print_result(const request *r, const cn_generated *g, int i, const char *file)
+static void print_result(const request *r, const cn_generated *g, double ready_s, int i,
+                         const char *file)
 {
     if (!r->json) {
         printf("%s\n", file);
@@ -71,9 +72,10 @@ static void print_result(const request *r, const cn_generated *g, int i, const c
                              "height", (json_int_t)g->height, "steps", o->steps, "sampling_method",
                              cn_generate_sampler_named(o->sampler), "scheduler",
                              o->scheduler ? o->scheduler : "default", "cfg_scale", o->cfg_scale);
-    json_t *times = json_pack("{s:f, s:f, s:f, s:f, s:f}", "text_seconds", g->text_s,
-                              "encoding_seconds", g->encoding_s, "sampling_seconds", g->sampling_s,
-                              "decoding_seconds", g->decoding_s, "total_seconds", g->total_s);
+    json_t *times =
+        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "ready_seconds", ready_s, "text_seconds",
+                  g->text_s, "encoding_seconds", g->encoding_s, "sampling_seconds", g->sampling_s,
+                  "decoding_seconds", g->decoding_s, "total_seconds", g->total_s);
     if (line) json_object_update(line, times);
     json_decref(times);
     if (line && g->planned_bytes)
@@ -124,7 +126,7 @@ static int save_grid(cn_ctx *ctx, const request *r, const cn_generated *g, const
     return CLI_DONE;
 }
 
-static int save_all(cn_ctx *ctx, const request *r, const cn_generated *g)
+static int save_all(cn_ctx *ctx, const request *r, const cn_generated *g, double ready_s)
 {
     char file[4096];
     const char *text[] = {"parameters", NULL, r->recipe ? recipe_key : NULL, r->recipe, NULL};
@@ -137,7 +139,7 @@ static int save_all(cn_ctx *ctx, const request *r, const cn_generated *g)
         if (!picture_name(r, i, file, sizeof file)) return CLI_FAILED;
         if (cn_image_save_png(ctx, file, g->images[i], text) != CN_OK)
             return cli_failed(ctx, "generate");
-        print_result(r, g, i, file);
+        print_result(r, g, ready_s, i, file);
     }
     text[1] = g->parameters[0];
     return r->grid ? save_grid(ctx, r, g, text) : CLI_DONE;
@@ -193,11 +195,19 @@ typedef struct drawing {
     cn_ctx *ctx;
     const request *request;
     cli_progress progress;
+    double ready_s; /* from the program's start to the first step; 0 before it */
 } drawing;
 
 static void show_progress(void *user, const char *stage, int done, int total)
 {
-    cli_progress_show(&((drawing *)user)->progress, stage, done, total);
+    drawing *d = user;
+    if (!d->ready_s && strcmp(stage, "sampling") == 0) {
+        d->ready_s = cli_running_s();
+        cli_progress_end(&d->progress);
+        if (d->request->verbose || d->progress.terminal)
+            fprintf(stderr, "first step after %.2f s\n", d->ready_s);
+    }
+    cli_progress_show(&d->progress, stage, done, total);
 }
 
 /* One that can't be written is no reason to stop drawing; the folder was seen to be writable. */
@@ -244,7 +254,7 @@ static int draw(cn_ctx *ctx, request *r)
         status = cli_failed(ctx, "generate");
     } else {
         cli_progress_end(&work.progress);
-        status = save_all(ctx, r, result);
+        status = save_all(ctx, r, result, work.ready_s);
     }
     cn_generated_destroy(result);
     cn_pipeline_destroy(pipeline);

@@ -1,6 +1,7 @@
 /* progress.c - "sampling  7/20  1.31 s each  0:17 left" on stderr. */
 #include "cli/cli.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -13,6 +14,23 @@ double cli_now_s(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+double cli_running_s(void)
+{
+    enum {
+        START_TIME = 20
+    }; /* proc_pid_stat(5): the fields that follow the command's closing bracket */
+    char line[1024] = "";
+    struct timespec now;
+    FILE *f = fopen("/proc/self/stat", "re");
+    if (!f) return 0;
+    const char *field = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+    fclose(f);
+    for (int i = 0; field && i < START_TIME; i++) field = strchr(field + 1, ' ');
+    if (!field || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return 0;
+    const double start = strtod(field, NULL) / (double)sysconf(_SC_CLK_TCK);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9 - start;
 }
 
 void cli_progress_init(cli_progress *p, bool quiet)

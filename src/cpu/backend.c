@@ -1,8 +1,8 @@
 /* backend.c - the CPU behind the seam of graph/backend.h: which kernel runs a node, with what scratch. */
 #include "cpu/cpu_backend.h"
+#include "cpu/isa.h"
 #include "cpu/layout.h"
 
-#include <libxsmm.h>
 #include <omp.h>
 #include <string.h>
 
@@ -311,8 +311,7 @@ static void average(cn_backend *base, float *mean, const float *x, float keep, i
 
 static bool computes(cn_backend *base, cn_dtype type)
 {
-    return type == CN_F32 ||
-           (type == CN_BF16 && ((cpu_backend *)base)->bf16 != CN_BF16_NONE && cn_dnnl_has_bf16());
+    return type == CN_F32 || (type == CN_BF16 && ((cpu_backend *)base)->bf16 != CN_BF16_NONE);
 }
 
 cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
@@ -324,15 +323,10 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
         cn_free(b);
         return s;
     }
-    libxsmm_init();
+    cn_cpu_cap_generated();
     b->threads = cn_threads(ctx);
     b->bf16 = cn_bf16_support();
-    b->k = &cn_kernels_v2;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        b->k = &cn_kernels_v4;
-    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        b->k = &cn_kernels_v3;
+    b->k = cn_cpu_kernels(cn_cpu_isa());
     b->base = (cn_backend){.name = "cpu",
                            .prepare = prepare,
                            .run = run,

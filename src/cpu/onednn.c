@@ -66,10 +66,15 @@ void cn_dnnl_destroy(cn_dnnl *d)
     cn_free(d);
 }
 
-bool cn_dnnl_has_bf16(void)
+cn_dnnl_isa cn_dnnl_allows(void)
 {
     const unsigned have = (unsigned)dnnl_get_effective_cpu_isa();
-    return (have & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+#define HAS(isa) ((have & (isa)) == (isa))
+    return (cn_dnnl_isa){.avx2 = HAS(dnnl_cpu_isa_avx2),
+                         .avx512 = HAS(dnnl_cpu_isa_avx512_core),
+                         .bf16 = HAS(dnnl_cpu_isa_avx512_core_bf16),
+                         .amx = HAS(dnnl_cpu_isa_avx512_core_amx)};
+#undef HAS
 }
 
 void cn_dnnl_prim_destroy(cn_dnnl_prim *p)
@@ -186,8 +191,7 @@ static cn_status claim_layout(cn_ctx *ctx, cn_param *w, const dnnl_memory_desc_t
             cn_free(order);
             return s;
         }
-        cn_free(w->data);
-        w->data = laid.data;
+        cn_param_give(w, laid.data);
     }
     w->layout = order;
     w->layout_bytes = sizeof *order;

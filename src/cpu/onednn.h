@@ -12,8 +12,11 @@ typedef struct cn_dnnl_prim cn_dnnl_prim; /* one prepared primitive */
 
 cn_status cn_dnnl_create(cn_ctx *ctx, cn_dnnl **out) CN_CHECKED;
 void cn_dnnl_destroy(cn_dnnl *d);
-/* Whether its bf16 primitives use instructions for it: the processor's, less what ONEDNN_MAX_CPU_ISA takes. */
-bool cn_dnnl_has_bf16(void);
+/* The instructions it may use: the processor's, less what ONEDNN_MAX_CPU_ISA takes. avx512: with BW, DQ and VL. */
+typedef struct cn_dnnl_isa {
+    bool avx2, avx512, bf16, amx;
+} cn_dnnl_isa;
+cn_dnnl_isa cn_dnnl_allows(void);
 
 typedef enum cn_dnnl_conv_kind { CN_DNNL_CONV, CN_DNNL_CONV_DX, CN_DNNL_CONV_DW } cn_dnnl_conv_kind;
 

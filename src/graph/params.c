@@ -15,6 +15,8 @@ struct cn_params {
     bool trainable;                           /* of parameters declared from here on */
     bool (*part)(const char *diffusers_name); /* those that may be; NULL: all */
     cn_dtype compute, storage;                /* of locked layers' weights */
+    void **blocks; /* memory that parameters share; see cn_params_allocate */
+    int n_blocks;
 };
 
 cn_status cn_params_create(cn_ctx *ctx, const char *network, cn_params **out)
@@ -37,11 +39,13 @@ void cn_params_destroy(cn_params *p)
     for (int64_t i = 0; i < p->n; i++) {
         cn_free(p->list[i]->ldm_name);
         cn_free(p->list[i]->diffusers_name);
-        cn_free(p->list[i]->data);
+        if (!p->list[i]->shares) cn_free(p->list[i]->data);
         cn_free(p->list[i]->layout);
         cn_free(p->list[i]->fold);
         cn_free(p->list[i]);
     }
+    for (int i = 0; i < p->n_blocks; i++) cn_free(p->blocks[i]);
+    cn_free(p->blocks);
     cn_free(p->list);
     cn_free(p->slots);
     cn_free(p);
@@ -196,6 +200,50 @@ void cn_param_choose_dtype(const cn_params *p, cn_param *q)
     bool weight = q->ndim >= 2 && q->init != CN_INIT_NORMAL;
     q->dtype = weight && !q->learns ? p->storage : CN_F32;
     q->data_bytes = cn_dtype_size(q->dtype, cn_param_physical(q));
+}
+
+/* Bytes of q's values in a block, the next one's alignment included. */
+static size_t share_of(const cn_param *q)
+{
+    enum { ALIGN = 64 };
+    return q->data ? 0 : (q->data_bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+}
+
+static cn_status add_block(cn_params *p, size_t bytes, char **out)
+{
+    const size_t n = (size_t)p->n_blocks;
+    void **blocks = cn_regrow(p->ctx, p->blocks, n * sizeof *blocks, (n + 1) * sizeof *blocks);
+    if (!blocks) return CN_ENOMEM;
+    p->blocks = blocks;
+    if (!(blocks[n] = cn_alloc(p->ctx, bytes))) return CN_ENOMEM;
+    *out = blocks[n];
+    p->n_blocks++;
+    return CN_OK;
+}
+
+cn_status cn_params_allocate(cn_params *p)
+{
+    size_t bytes = 0;
+    char *at = NULL;
+    for (int64_t i = 0; i < p->n; i++) bytes += share_of(p->list[i]);
+    if (!bytes) return CN_OK;
+    CN_TRY(add_block(p, bytes, &at));
+    for (int64_t i = 0; i < p->n; i++) {
+        cn_param *q = p->list[i];
+        const size_t share = share_of(q);
+        if (!share) continue;
+        q->data = at;
+        q->shares = true;
+        at += share;
+    }
+    return CN_OK;
+}
+
+void cn_param_give(cn_param *q, void *data)
+{
+    if (!q->shares) cn_free(q->data);
+    q->shares = false;
+    q->data = data;
 }
 
 cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *q, const float *plain)

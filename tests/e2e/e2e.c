@@ -1,9 +1,11 @@
-/* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16]`: the program against the published pipelines' pictures.
+/* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16] [--weight-type f32|f16|bf16|q8]`: the program against
+ * the published pipelines' pictures.
  *
  * Every case of DIR/cases.json is drawn by PROGRAM (controlnet of the same build) from the model as a folder and again
  * from the same as a single file, and compared with DIR/NAME.png (at least 40 dB) and with the final latents in
- * DIR/cases.safetensors (1e-3 of the largest). With --precision bf16 the cases are drawn so and 30 dB is enough. Where DIR holds no model, it is written from
- * DIR/../core's manifests (with DIR/unet.json's in_channels, if any). DIR/tokens.json goes through the tokenizer.
+ * DIR/cases.safetensors (1e-3 of the largest). With --precision bf16 or --weight-type the cases are drawn so and 30 or
+ * 35 dB are enough. Where DIR holds no model, it is written from DIR/../core's manifests (with DIR/unet.json's in_channels, if
+ * any). DIR/tokens.json goes through the tokenizer.
  */
 #include "../support/child.h"
 #include "../support/report.h"
@@ -30,7 +32,8 @@ typedef struct suite {
     cn_ctx *ctx;
     test_report report;
     const char *dir, *program;
-    const char *precision; /* --precision of the cases; NULL: none is given */
+    const char *precision;   /* --precision of the cases; NULL: none is given */
+    const char *weight_type; /* and --weight-type */
     double min_psnr_db;
     char temp[PATH_BYTES];   /* this run's own folder */
     char models[PATH_BYTES]; /* where the model and the ControlNets are: dir or temp */
@@ -311,6 +314,7 @@ static void run_case(suite *s, const char *model, const char *name, const json_t
     add_rest(s, c, entry);
     add_arguments(s, c, entry);
     if (s->precision) add(c, "--precision=%s", s->precision);
+    if (s->weight_type) add(c, "--weight-type=%s", s->weight_type);
     add(c, "--save_latents");
     add(c, "%s/out.safetensors", s->temp);
     add(c, "-o");
@@ -609,6 +613,7 @@ static void run_all(suite *s)
         {
             run_case(s, forms[f], name, entry);
         }
+        if (s->weight_type) return; /* once is enough; the rest has to do with other options */
     }
     if (!s->unet_channels) {
         check_description(s, forms[0]);
@@ -638,9 +643,12 @@ int main(int argc, char **argv)
             given = argv[++i];
         else if (strcmp(argv[i], "--precision") == 0 && i + 1 < argc)
             s.precision = argv[++i];
+        else if (strcmp(argv[i], "--weight-type") == 0 && i + 1 < argc)
+            s.weight_type = argv[++i];
         else
             s.dir = argv[i];
     bool bf16 = s.precision && strcmp(s.precision, "bf16") == 0;
+    if (s.weight_type && strcmp(s.weight_type, "f32") != 0) s.min_psnr_db = 35;
     if (bf16) s.min_psnr_db = 30;
     if (bf16 && !computes_bf16(s.ctx)) {
         printf("SKIP --precision bf16: this processor has no bfloat16 arithmetic\n"
@@ -648,7 +656,8 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!s.dir || !(s.ctx = cn_ctx_create(0))) {
-        fprintf(stderr, "usage: e2e DIR [--controlnet PROGRAM] [--precision f32|bf16]\n");
+        fprintf(stderr, "usage: e2e DIR [--controlnet PROGRAM] [--precision f32|bf16] "
+                        "[--weight-type f32|f16|bf16|q8]\n");
         return 2;
     }
     if (!test_find_controlnet(given, program)) return 1;

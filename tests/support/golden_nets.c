@@ -325,6 +325,10 @@ cn_status golden_unet(fixture *f)
 
 cn_status golden_bf16(fixture *f)
 {
+    if (!f->env.backend->computes(f->env.backend, CN_BF16)) {
+        report_skip(&f->report, "bf16: this processor has no bfloat16 arithmetic");
+        return CN_OK;
+    }
     f->compute = CN_BF16;
     cn_status s = golden_vae(f);
     if (s == CN_OK) s = golden_controlnet(f);

@@ -1,6 +1,6 @@
 /* test_stored.c - weights kept in 8 bits: their values, the kernels that expand them, layers that read them. */
 #include "../support/unit/unit.h"
-#include "cpu/kernels/kernels.h"
+#include "cpu/isa.h"
 #include "../support/env.h"
 
 #include <math.h>
@@ -64,22 +64,19 @@ static void kernels_expand_as_the_base(void **state)
     static float x[MOST], want[MOST], got[MOST];
     static uint16_t want_half[MOST], got_half[MOST];
     static unsigned char stored[2 * MOST];
-    const cn_kernels *all[] = {
-        &cn_kernels_v2,
-        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &cn_kernels_v3 : NULL,
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") ? &cn_kernels_v4
-                                                                                 : NULL};
     cn_seed_tensor("values", 0, 3, x, MOST);
     cn_from_f32(CN_Q8, x, stored, MOST);
-    for (size_t k = 0; k < CN_COUNT(all); k++)
-        for (int64_t n = 1; all[k] && n <= MOST; n = n * 3 + 1) {
+    for (int isa = CN_ISA_V2; isa <= (int)cn_cpu_isa(); isa++) {
+        const cn_kernels *k = cn_cpu_kernels((cn_isa)isa);
+        for (int64_t n = 1; n <= MOST; n = n * 3 + 1) {
             cn_to_f32(CN_Q8, stored, want, (size_t)n);
             cn_from_f32(CN_BF16, want, want_half, (size_t)n);
-            all[k]->convert(CN_Q8, stored, CN_F32, got, n);
-            all[k]->convert(CN_Q8, stored, CN_BF16, got_half, n);
+            k->convert(CN_Q8, stored, CN_F32, got, n);
+            k->convert(CN_Q8, stored, CN_BF16, got_half, n);
             assert_memory_equal(want, got, (size_t)n * sizeof *got);
             assert_memory_equal(want_half, got_half, (size_t)n * sizeof *got_half);
         }
+    }
 }
 
 /* A convolution that Winograd takes, two that it doesn't, and a product, all of odd sizes. */

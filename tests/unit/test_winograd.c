@@ -1,10 +1,9 @@
 /* test_winograd.c - the kernels of Winograd's convolution and of its weights' gradient in every variant that the processor runs: against a naive
  * sum in double, for every order of weights and every type that they are stored in, with sums and activations,
  * by one to five threads, with the same bytes at every run. And which convolutions are computed by it. */
-#include "cpu/kernels/kernels.h"
+#include "cpu/isa.h"
 #include "cpu/winograd.h"
 
-#include <libxsmm.h>
 #include <math.h>
 #include <omp.h>
 #include <setjmp.h>
@@ -348,21 +347,11 @@ static const shape shapes[] = {
 static void test_every_variant_against_naive_sums(void **state)
 {
     (void)state;
-    libxsmm_init();
-    const struct {
-        const cn_kernels *k;
-        bool runs;
-    } variants[] = {
-        {&cn_kernels_v2, true},
-        {&cn_kernels_v3, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
-        {&cn_kernels_v4, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                             __builtin_cpu_supports("avx512vl") &&
-                             __builtin_cpu_supports("avx512dq")},
-    };
-    for (size_t v = 0; v < CN_COUNT(variants); v++)
-        for (size_t i = 0; variants[v].runs && i < CN_COUNT(shapes); i++) {
-            check(variants[v].k, &shapes[i]);
-            check_gradient(variants[v].k, &shapes[i]);
+    cn_cpu_cap_generated();
+    for (int isa = CN_ISA_V2; isa <= (int)cn_cpu_isa(); isa++)
+        for (size_t i = 0; i < CN_COUNT(shapes); i++) {
+            check(cn_cpu_kernels((cn_isa)isa), &shapes[i]);
+            check_gradient(cn_cpu_kernels((cn_isa)isa), &shapes[i]);
         }
 }
 

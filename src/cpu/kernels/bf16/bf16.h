@@ -10,7 +10,7 @@
 
 typedef enum cn_bf16_level { CN_BF16_NONE, CN_BF16_AVX512, CN_BF16_AMX } cn_bf16_level;
 
-/* The most that may be used here; asks the system for AMX's registers. In support.c, plain code. */
+/* The most that may be used here; asks the system for AMX's registers. In cpu/isa.c, plain code. */
 cn_bf16_level cn_bf16_support(void);
 
 typedef struct cn_attention16_args {
