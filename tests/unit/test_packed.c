@@ -1,13 +1,10 @@
 /* test_packed.c - products of locked weights, which the backend packs: in every storage type, forward, through the
  * data gradient, and when such a weight is trained after all. */
+#include "../support/unit/unit.h"
 #include "../support/env.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
 
 /* x [R,I] -> a (trained) [I,I] -> b [O,I] -> loss */
 typedef struct net {
@@ -19,15 +16,12 @@ typedef struct net {
 
 static test_env env;
 
-static void must(cn_status s)
-{
-    if (s != CN_OK) fail_msg("%s: %s", cn_status_name(s), cn_error(env.ctx));
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    return test_env_open(&env, 2) ? 0 : -1;
+    if (!test_env_open(&env, 2)) return -1;
+    ctx = env.ctx;
+    return 0;
 }
 
 static int tear_down(void **state)
