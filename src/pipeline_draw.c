@@ -56,7 +56,7 @@ static cn_status open_controls(cn_pipeline *p, const cn_pipeline_options *o)
         CN_TRY(cn_control_open(p->ctx, o->controls[k], &p->controls[k]));
         p->n_controls = k + 1;
         const cn_controlnet_config *c = &p->controls[k]->config;
-        cn_status s = cn_control_fits(p->ctx, c, &p->base->unet);
+        cn_status s = cn_control_join(p->ctx, p->controls[k], &p->base->unet);
         if (s != CN_OK) return cn_fail_prefix(p->ctx, s, "%s", o->controls[k]);
         if ((int64_t)1 << (c->hint_levels - 1) != factor)
             return cn_fail(p->ctx, CN_EMISMATCH,

@@ -33,7 +33,8 @@ void cn_schedule_config_default(cn_schedule_config *out);
 
 typedef enum cn_layout { CN_LAYOUT_DIFFUSERS, CN_LAYOUT_LDM } cn_layout;
 
-/* Not in the shapes, hence assumed: 32 groups; 8 heads, or heads of width 64 with linear projections;
+/* Not in the shapes, hence assumed: 32 groups (of a ControlNet the largest power of two up to it that its widths allow:
+ * it takes them over from its base, see cn_control_join); 8 heads, or heads of width 64 with linear projections;
  * for CLIP heads of width 64, or 4 heads below that (no published encoder is narrower); quick GELU; a
  * sample size of 64; the scaling factor 0.18215. */
 cn_status cn_unet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,

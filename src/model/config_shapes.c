@@ -141,8 +141,7 @@ static cn_status read_encoder(const view *v, cn_unet_config *c)
     c->norm_groups = 32;
     c->sample_size = 64;
     CN_TRY(read_levels(v, c));
-    CN_TRY(read_transformers(v, c));
-    return cn_unet_config_check(v->ctx, c);
+    return read_transformers(v, c);
 }
 
 cn_status cn_unet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
@@ -151,6 +150,7 @@ cn_status cn_unet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const cha
     view v = {ctx, t, prefix, layout};
     cn_unet_config c = {0};
     CN_TRY(read_encoder(&v, &c));
+    CN_TRY(cn_unet_config_check(ctx, &c));
     const char *last = ldm(&v) ? "out.2.weight" : "conv_out.weight";
     CN_TRY(dim(&v, last, find(&v, "%s", last), 0, &c.out_channels));
     *out = c;
@@ -172,6 +172,8 @@ cn_status cn_controlnet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, con
     view v = {ctx, t, prefix, layout};
     cn_controlnet_config c = {0};
     CN_TRY(read_encoder(&v, &c.encoder));
+    for (int k = 0; k < c.encoder.levels; k++)
+        while (c.encoder.channels[k] % c.encoder.norm_groups) c.encoder.norm_groups /= 2;
     CN_TRY(dim(&v, "hint network", hint(&v, 0), 1, &c.condition_channels));
     for (; c.hint_levels < CN_MAX_LEVELS && hint(&v, c.hint_levels); c.hint_levels++)
         CN_TRY(dim(&v, "", hint(&v, c.hint_levels), 0, &c.hint_channels[c.hint_levels]));

@@ -1,7 +1,8 @@
 /* control_file.c - opens a ControlNet in any of its published forms and loads it.
  *
  * A folder's config.json decides its widths; a file's shapes do. A diffusers file opened by itself takes
- * the config.json beside it when there is one, because the number of heads isn't in the shapes.
+ * the config.json beside it when there is one, because the numbers of heads and of groups aren't in the shapes;
+ * without one they are the base's that it works beside.
  */
 #include "model/source.h"
 #include "model/weights.h"
@@ -84,6 +85,7 @@ static cn_status open_file(cn_ctx *ctx, cn_control_file *c)
     CN_TRY(cn_tensors_open(ctx, c->path, &c->file));
     CN_TRY(form_of(ctx, c->path, c->file, &c->form));
     if (c->form == CN_CONTROL_DIFFUSERS && config_beside(c, &c->config)) return CN_OK;
+    c->guessed = true;
     cn_status s = cn_controlnet_config_from_shapes(ctx, c->file, form_prefix(c->form),
                                                    form_layout(c->form), &c->config);
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", c->path);
@@ -181,4 +183,13 @@ cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c, const cn_u
                        "the ControlNet takes latents of %lld channels, the base model's have %lld",
                        (long long)e->in_channels, (long long)base->out_channels);
     return CN_OK;
+}
+
+cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_unet_config *base)
+{
+    CN_TRY(cn_control_fits(ctx, &c->config, base));
+    if (!c->guessed) return CN_OK;
+    memcpy(c->config.encoder.heads, base->heads, sizeof base->heads);
+    c->config.encoder.norm_groups = base->norm_groups;
+    return cn_controlnet_config_check(ctx, &c->config);
 }

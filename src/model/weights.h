@@ -55,6 +55,7 @@ typedef struct cn_control_file {
     cn_tensors *file;
     int form; /* CN_CONTROL_DIFFUSERS, ... */
     cn_controlnet_config config;
+    bool guessed; /* from shapes alone, which don't say how many heads there are */
 } cn_control_file;
 enum { CN_CONTROL_DIFFUSERS, CN_CONTROL_ONLY, CN_CONTROL_PREFIXED, CN_CONTROL_WHOLE };
 
@@ -67,6 +68,9 @@ cn_dtype cn_control_dtype(const cn_control_file *c);
 /* CN_EMISMATCH with one line when the ControlNet's widths don't fit the base's UNet. */
 cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c,
                           const cn_unet_config *base) CN_CHECKED;
+/* The same for a file that is to work beside this base: what its shapes leave open it takes over from the base, whose
+ * encoder it is a copy of. */
+cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_unet_config *base) CN_CHECKED;
 /* A fresh ControlNet: every parameter that the UNet has under the same name is copied (encoder, middle,
  * time embedding); zero convolutions at 0; the hint network initialised from seed. */
 cn_status cn_control_init_from_unet(cn_ctx *ctx, cn_backend *be, const cn_params *unet,

@@ -190,7 +190,7 @@ static cn_status given_config(cn_trainer *t)
     cn_ctx *ctx = t->ctx;
     CN_TRY(cn_control_open(ctx, t->o.controlnet, &t->start));
     const cn_controlnet_config *c = &t->start->config;
-    cn_status s = cn_control_fits(ctx, c, &t->base->unet);
+    cn_status s = cn_control_join(ctx, t->start, &t->base->unet);
     if (s == CN_OK && c->hint_levels != t->base->vae.levels)
         s = cn_fail(ctx, CN_EMISMATCH, "its hint network has %d levels, the base's VAE %d",
                     c->hint_levels, t->base->vae.levels);

@@ -545,8 +545,12 @@ static void a_given_controlnet_goes_on(void **state)
     o.adam_weight_decay = 0;
     must(cn_train(ctx, &o, NULL, NULL));
     assert_true(same_file(first, out, "control.safetensors")); /* nothing learned, nothing lost */
+    path_in(control, "given/control.safetensors"); /* which doesn't say how many heads there are */
+    o.controlnet = control;
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(same_file(first, out, "control.safetensors"));
+    assert_true(same_file(first, out, "config.json"));
     path_in(other, "wider");
-    path_in(control, "given/control.safetensors");
     must(tiny_base_write(ctx, other, 16));
     o.model = other;
     refused(cn_train(ctx, &o, NULL, NULL), CN_EMISMATCH, "widths");
