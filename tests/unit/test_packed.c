@@ -1,7 +1,6 @@
 /* test_packed.c - products of locked weights, which the backend packs: in every storage type, forward, through the
  * data gradient, and when such a weight is trained after all. */
-#include "../support/unit/unit.h"
-#include "../support/env.h"
+#include "../support/unit/unit_env.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,23 +12,6 @@ typedef struct net {
     cn_plan *plan;
     cn_node *x, *y, *target, *loss;
 } net;
-
-static test_env env;
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (!test_env_open(&env, 2)) return -1;
-    ctx = env.ctx;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    test_env_close(&env);
-    return 0;
-}
 
 static bool only_a(const char *name)
 {
@@ -265,5 +247,5 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_as_plain_f32), cmocka_unit_test(packed_as_plain_bf16),
         cmocka_unit_test(layouts_hold_their_values), cmocka_unit_test(later_plans_leave_it)};
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, unit_env_open, unit_env_close);
 }

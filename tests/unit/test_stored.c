@@ -1,30 +1,12 @@
 /* test_stored.c - weights kept in 8 bits: their values, the kernels that expand them, layers that read them. */
-#include "../support/unit/unit.h"
+#include "../support/unit/unit_env.h"
 #include "cpu/isa.h"
-#include "../support/env.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST = 5000 };
-
-static test_env env;
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (!test_env_open(&env, 2)) return -1;
-    ctx = env.ctx;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    test_env_close(&env);
-    return 0;
-}
 
 /* Every error is at most half a step of its block, and F16's rounding of the step. */
 static void assert_near(const float *want, const float *got, int64_t n)
@@ -150,5 +132,5 @@ int main(void)
         cmocka_unit_test(kernels_expand_as_the_base),
         cmocka_unit_test(layers_read_them),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, unit_env_open, unit_env_close);
 }
