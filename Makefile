@@ -39,7 +39,7 @@ MPI ?= $(if $(shell pkg-config --exists ompi-c 2>/dev/null && echo yes),1,0)
 ifeq ($(MPI),1)
 LDLIBS += $(shell pkg-config --libs ompi-c)
 endif
-LIB_SRC := $(filter-out src/cli/% $(if $(filter 1,$(MPI)),src/train/ranks_one.c,src/train/ranks_mpi.c),$(wildcard src/*.c src/*/*.c))
+LIB_SRC := $(filter-out src/cli/% $(if $(filter 1,$(MPI)),src/train/ranks_one.c,src/train/ranks_mpi.c),$(wildcard src/*/*.c))
 KERNEL_SRC := $(wildcard src/cpu/kernels/*.c)
 STORED_SRC := $(wildcard src/cpu/kernels/stored/*.c)
 BF16_SRC := $(wildcard src/cpu/kernels/bf16/*.c)

@@ -32,9 +32,9 @@ function check(file, line, text, name,    folder, target) {
     }
     folder = file
     sub(/^src\//, "", folder)
-    if (folder ~ /\//) sub(/\/.*/, "", folder); else folder = "pipeline"
+    sub(/\/.*/, "", folder)
     target = name
-    if (target ~ /\//) sub(/\/.*/, "", target); else target = "pipeline"
+    sub(/\/.*/, "", target)
     if (!(folder in known))
         complain(file, line, text, "src/" folder " has no layer: give it one in tools/check-layers.sh")
     else if (!((folder, target) in ok))
@@ -54,6 +54,7 @@ BEGIN {
     # Training adds noise by the schedule that sampling takes away.
     allow("train", "base io graph cpu cuda model annotate diffuse")
     allow("scene", "base io graph cpu cuda model annotate")
+    allow("pretrain", "base io graph cpu cuda model diffuse train scene")
     allow("pipeline", "base io graph cpu cuda model annotate diffuse train scene")
     # Programs stand on the public header alone.
     allow("cli", "")

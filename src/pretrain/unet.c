@@ -1,10 +1,10 @@
-/* pretrain_unet.c - the small text encoder and UNet, trained together on the encoded scenes.
+/* unet.c - the small text encoder and UNet, trained together on the encoded scenes.
  *
  * Latents of all scenes are encoded once and kept on disk; captions are told anew at each visit, one in
  * ten left empty so that guidance has its other half. Half of the timesteps are drawn uniformly, half
  * from a logistic-normal about the middle, where shapes and places are decided.
  */
-#include "pretrain.h"
+#include "pretrain/pretrain.h"
 
 #include "diffuse/draw.h"
 #include "diffuse/text.h"

@@ -1,5 +1,5 @@
-/* pipeline_conditions.c - see pipeline_conditions.h. */
-#include "pipeline_conditions.h"
+/* conditions.c - see conditions.h. */
+#include "pipeline/conditions.h"
 
 #include "annotate/network.h"
 #include "annotate/pointwise.h"

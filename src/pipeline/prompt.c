@@ -1,9 +1,9 @@
-/* pipeline_prompt.c - see pipeline_prompt.h.
+/* prompt.c - see prompt.h.
  *
  * Both halves go through the UNet as one batch, so the shorter prompt gets chunks of an empty text, as
  * stable-diffusion-webui's "pad prompt/negative prompt" does.
  */
-#include "pipeline_prompt.h"
+#include "pipeline/prompt.h"
 
 #include <string.h>
 

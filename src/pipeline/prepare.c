@@ -1,4 +1,4 @@
-/* pipeline_prepare.c - controlnet.h's cn_dataset_prepare: photographs, or a data set's labelled pictures, to a
+/* prepare.c - controlnet.h's cn_dataset_prepare: photographs, or a data set's labelled pictures, to a
  * folder that train takes.
  *
  *   OUT/target/...            the pictures
@@ -9,7 +9,7 @@
  * Each kind is a run of its own over all pictures (bulk.h), resumed by itself. The list of pairs comes last and
  * names what is there.
  */
-#include "pipeline_conditions.h"
+#include "pipeline/conditions.h"
 
 #include "annotate/bulk.h"
 #include "io/listing.h"

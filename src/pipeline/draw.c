@@ -1,13 +1,13 @@
-/* pipeline_draw.c - cn_pipeline and cn_generate: from options to pictures.
+/* draw.c - cn_pipeline and cn_generate: from options to pictures.
  *
  * The three networks' stages follow one another (text, sampling, decoding), and unless keep_loaded is
  * set each one's weights are freed before the next one's are read, so the peak is that of the largest.
  * Whatever can be wrong with the options is found before the first weight is read.
  */
-#include "pipeline_draw.h"
+#include "pipeline/draw.h"
 
 #include "cpu/cpu.h"
-#include "pipeline_text.h"
+#include "pipeline/infotext.h"
 
 /* --- the pipeline ----------------------------------------------------------------------------------- */
 

@@ -1,11 +1,11 @@
-/* pipeline_stages.c - a drawing's stages: text, initial image to latents, sampling, a larger second pass,
+/* stages.c - a drawing's stages: text, initial image to latents, sampling, a larger second pass,
  * latents to pictures.
  *
  * Each stage reads the weights it needs and, unless keep_loaded is set, lets them go at its end. Random draws
  * come in the order of diffusers' pipelines: the initial image's sample, the noise, the masked image's sample.
  */
 #include "annotate/resize.h"
-#include "pipeline_draw.h"
+#include "pipeline/draw.h"
 
 #include <math.h>
 #include <string.h>

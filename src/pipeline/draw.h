@@ -1,18 +1,18 @@
-/* pipeline_draw.h - what the files of drawing share: the opened pipeline and one drawing's work.
+/* draw.h - what the files of drawing share: the opened pipeline and one drawing's work.
  *
- *   pipeline_draw.c    opens a pipeline; cn_generate
- *   pipeline_inputs.c  options checked; sizes, conditions, masks and latents made ready
- *   pipeline_networks.c  networks' parameters: what they compute in and are kept as
- *   pipeline_memory.c  what a drawing takes, and how it is made to fit a limit
- *   pipeline_stages.c  text, encoding, sampling, decoding
+ *   draw.c      opens a pipeline; cn_generate
+ *   inputs.c    options checked; sizes, conditions, masks and latents made ready
+ *   networks.c  networks' parameters: what they compute in and are kept as
+ *   memory.c    what a drawing takes, and how it is made to fit a limit
+ *   stages.c    text, encoding, sampling, decoding
  */
 #ifndef CN_PIPELINE_DRAW_H
 #define CN_PIPELINE_DRAW_H
 
 #include "diffuse/draw.h"
 #include "model/weights.h"
-#include "pipeline_lora.h"
-#include "pipeline_prompt.h"
+#include "pipeline/lora.h"
+#include "pipeline/prompt.h"
 
 /* The networks' families, one of which is in memory at a time unless weights are kept loaded. */
 enum { CN_TEXT, CN_DRAWING, CN_VAE, CN_FAMILIES };
@@ -87,7 +87,7 @@ static inline bool cn_job_inpaints(const cn_job *j)
     return j->p->base->unet.in_channels > j->p->base->unet.out_channels;
 }
 
-/* --- pipeline_inputs.c ------------------------------------------------------------------------------ */
+/* --- inputs.c --------------------------------------------------------------------------------- */
 
 /* Everything that can be wrong with the options and needs no file to be read. */
 cn_status cn_job_check(const cn_job *j) CN_CHECKED;
@@ -105,7 +105,7 @@ cn_status cn_job_save_latents(const cn_job *j) CN_CHECKED;
 /* 8-bit RGB, n values, to [-1,1]. */
 void cn_signed_values(const uint8_t *rgb, float *out, int64_t n);
 
-/* --- pipeline_networks.c ---------------------------------------------------------------------------- */
+/* --- networks.c ------------------------------------------------------------------------------- */
 
 /* Precision and weight type as the options name them. */
 cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o) CN_CHECKED;
@@ -113,14 +113,14 @@ cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o) CN
 cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, const char *network, int k,
                               cn_params **out) CN_CHECKED;
 
-/* --- pipeline_memory.c ------------------------------------------------------------------------------ */
+/* --- memory.c --------------------------------------------------------------------------------- */
 
 /* As the options ask for it. */
 cn_fit cn_job_fit_asked(const cn_job *j);
 /* Plans the prepared job's stages: j->fit and *out. CN_ENOMEM, with what would fit, where nothing does. */
 cn_status cn_job_plan(cn_job *j, cn_generate_plan *out) CN_CHECKED;
 
-/* --- pipeline_stages.c ------------------------------------------------------------------------------ */
+/* --- stages.c --------------------------------------------------------------------------------- */
 
 void cn_job_report(const cn_job *j, const char *stage, int done, int total);
 /* Weights and plans go. */

@@ -1,4 +1,4 @@
-/* pipeline_conditions.h - how the conditions of many pictures are made: one kind of annotator or several behind
+/* conditions.h - how the conditions of many pictures are made: one kind of annotator or several behind
  * each other, with what chance decides picture by picture. Only src/pipeline_*.c include it. */
 #ifndef CN_PIPELINE_CONDITIONS_H
 #define CN_PIPELINE_CONDITIONS_H

@@ -1,9 +1,9 @@
-/* pipeline_lora.c - see pipeline_lora.h.
+/* lora.c - see lora.h.
  *
  * Tags are stable-diffusion-webui's: <lora:NAME>, <lora:NAME:WEIGHT>, <lora:NAME:TEXT:UNET>, the weights also as
  * te=, unet=. As there, tags of other kinds (<hypernet:...>) are taken out as well.
  */
-#include "pipeline_lora.h"
+#include "pipeline/lora.h"
 
 #include "model/source.h"
 

@@ -1,5 +1,5 @@
-/* pipeline_text.c - "parameters" as stable-diffusion-webui and its ControlNet extension write it. */
-#include "pipeline_text.h"
+/* infotext.c - "parameters" as stable-diffusion-webui and its ControlNet extension write it. */
+#include "pipeline/infotext.h"
 
 #include "diffuse/sampler.h"
 

@@ -1,9 +1,9 @@
-/* pipeline_networks.c - a pipeline's parameter sets: what the networks compute in, how their weights are kept.
+/* networks.c - a pipeline's parameter sets: what the networks compute in, how their weights are kept.
  *
  * Text encoder, UNet, ControlNets and VAE compute in one type; each keeps its weights in the type its own file
  * has, unless one is asked for.
  */
-#include "pipeline_draw.h"
+#include "pipeline/draw.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* pipeline_prompt.h - a picture's two prompts to the features of every step. */
+/* prompt.h - a picture's two prompts to the features of every step. */
 #ifndef CN_PIPELINE_PROMPT_H
 #define CN_PIPELINE_PROMPT_H
 

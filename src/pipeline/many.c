@@ -1,5 +1,5 @@
-/* pipeline_many.c - controlnet.h's cn_annotate_many: a picture, a folder of them or a COCO file to conditions. */
-#include "pipeline_conditions.h"
+/* many.c - controlnet.h's cn_annotate_many: a picture, a folder of them or a COCO file to conditions. */
+#include "pipeline/conditions.h"
 
 #include "annotate/bulk.h"
 #include "io/listing.h"

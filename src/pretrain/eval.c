@@ -1,4 +1,4 @@
-/* pretrain_eval.c - how good a base model is at scenes: reconstruction of held-out ones by the VAE, and the
+/* eval.c - how good a base model is at scenes: reconstruction of held-out ones by the VAE, and the
  * share of drawings in which the object has the colour that the prompt named.
  *
  * Models are opened as a user's are. Both measures take what a user sees, 8-bit pictures.

@@ -1,7 +1,7 @@
-/* pipeline.c - controlnet.h's calls on images and checkpoints.
+/* files.c - controlnet.h's calls on images and checkpoints.
  *
- * Drawing is in pipeline_draw.c, conditions in pipeline_annotate.c. They only put together what the folders
- * below offer.
+ * Drawing is in draw.c, conditions in annotate.c, data sets in dataset.c and prepare.c. They only put together what the
+ * folders below offer.
  */
 #include "io/image.h"
 #include "cpu/cpu.h"

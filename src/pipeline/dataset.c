@@ -1,5 +1,5 @@
-/* pipeline_dataset.c - controlnet.h's calls that make training pairs. */
-#include "pipeline_conditions.h"
+/* dataset.c - controlnet.h's calls that make training pairs. */
+#include "pipeline/conditions.h"
 #include "scene/circles.h"
 #include "scene/scene.h"
 

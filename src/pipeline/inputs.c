@@ -1,11 +1,11 @@
-/* pipeline_inputs.c - what a drawing starts from: options checked, sizes chosen, condition images, masks and
+/* inputs.c - what a drawing starts from: options checked, sizes chosen, condition images, masks and
  * the initial image brought to size, noise drawn or read.
  *
  * All pictures are fitted alike, aspect kept and centre cropped, so they stay on top of each other.
  */
 #include "annotate/resize.h"
 #include "io/tensors.h"
-#include "pipeline_draw.h"
+#include "pipeline/draw.h"
 
 #include <math.h>
 #include <stdlib.h>

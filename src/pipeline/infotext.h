@@ -1,6 +1,6 @@
-/* pipeline_text.h - how a picture was made, in the words that other programs read back. */
-#ifndef CN_PIPELINE_TEXT_H
-#define CN_PIPELINE_TEXT_H
+/* infotext.h - how a picture was made, in the words that other programs read back. */
+#ifndef CN_PIPELINE_INFOTEXT_H
+#define CN_PIPELINE_INFOTEXT_H
 
 #include "base/base.h"
 

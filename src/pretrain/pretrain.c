@@ -1,5 +1,5 @@
 /* pretrain.c - training a small Stable Diffusion from scenes: sizes, shared loop, stages in turn. */
-#include "pretrain.h"
+#include "pretrain/pretrain.h"
 
 #include "base/dtype.h"
 #include "cpu/cpu.h"

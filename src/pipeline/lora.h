@@ -1,4 +1,4 @@
-/* pipeline_lora.h - which LoRAs a picture wants: those of the pipeline and those its prompt names. */
+/* lora.h - which LoRAs a picture wants: those of the pipeline and those its prompt names. */
 #ifndef CN_PIPELINE_LORA_H
 #define CN_PIPELINE_LORA_H
 
