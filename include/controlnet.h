@@ -156,6 +156,9 @@ typedef struct cn_train_options {
      * black and white. A kind with a network wants its weights, as in cn_annotate_options. */
     const char *validation_annotator;
     const char *const *validation_annotator_weights;
+    /* Conditions without a picture that are drawn at each validation too, into validation/step_N/given_I.png and the
+     * report; they have no part in the verdict. Lists end with NULL; as many of each, or one of either. */
+    const char *const *validation_images, *const *validation_prompts;
     int64_t validation_sampling_steps; /* 20 */
     double validation_guidance_scale;  /* 7.5; 1: no guidance */
     const char *report_to;             /* "tensorboard": event files in OUT/logs; "none" or NULL */

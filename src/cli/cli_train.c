@@ -80,6 +80,8 @@ enum {
     OPT_VALIDATION_DATA,
     OPT_ANNOTATOR,
     OPT_ANNOTATOR_MODEL,
+    OPT_VALIDATION_IMAGE,
+    OPT_VALIDATION_PROMPT,
     OPT_SAMPLING,
     OPT_GUIDANCE,
     OPT_REPORT,
@@ -197,6 +199,10 @@ static const cli_option options[] = {
     [OPT_ANNOTATOR_MODEL] = {"validation-annotator-model", 0, "WEIGHTS",
                              "its network's file, or a folder of them; may be given\n"
                              "several times"},
+    [OPT_VALIDATION_IMAGE] = {"validation-image", 0, "FILE",
+                              "a condition of your own, drawn each time too; several times"},
+    [OPT_VALIDATION_PROMPT] = {"validation-prompt", 0, "TEXT",
+                               "its prompt: as many as images, or one for all"},
     [OPT_SAMPLING] = {"validation-sampling-steps", 0, "N", "of each drawing (20)"},
     [OPT_GUIDANCE] = {"validation-guidance-scale", 0, "X", "of each drawing (7.5)"},
     [OPT_REPORT] = {"report-to", 0, "tensorboard", "event files for TensorBoard in OUT/logs"},
@@ -222,7 +228,7 @@ static const cli_option options[] = {
     [OPT_JSON] = {"json", 0, NULL, "validations and the result as JSON lines"},
 };
 
-enum { MAX_WEIGHTS = 8 };
+enum { MAX_WEIGHTS = 8, MAX_GIVEN = 64 };
 
 typedef struct request {
     cn_train_options o;
@@ -231,6 +237,8 @@ typedef struct request {
     char cache_dir[4096];                    /* OUT/cache */
     const char *weights[MAX_WEIGHTS + 1];
     int n_weights;
+    const char *images[MAX_GIVEN + 1], *prompts[MAX_GIVEN + 1]; /* for validations */
+    int n_images, n_prompts;
 } request;
 
 /* --- options -------------------------------------------------------------------------------------- */
@@ -337,6 +345,12 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_ANNOTATOR_MODEL:
         r->o.validation_annotator_weights = r->weights;
         return cli_add_word(p, r->weights, MAX_WEIGHTS, &r->n_weights);
+    case OPT_VALIDATION_IMAGE:
+        r->o.validation_images = r->images;
+        return cli_add_word(p, r->images, MAX_GIVEN, &r->n_images);
+    case OPT_VALIDATION_PROMPT:
+        r->o.validation_prompts = r->prompts;
+        return cli_add_word(p, r->prompts, MAX_GIVEN, &r->n_prompts);
     case OPT_JSON: r->json = true; return true;
     case OPT_UNLOCK:
         r->o.unlock = p->value;

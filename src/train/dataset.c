@@ -12,7 +12,8 @@ enum { MAX_PICTURE_BYTES = 1 << 30, HEAD_BYTES = 32 << 10 };
 
 const char *cn_dataset_layout_name(cn_dataset_layout layout)
 {
-    static const char *const names[] = {"fill50k", "imagefolder", "csv", "folders", "webdataset"};
+    static const char *const names[] = {"fill50k", "imagefolder", "csv",
+                                        "folders", "webdataset",  "given"};
     return names[layout];
 }
 
@@ -21,6 +22,7 @@ static const cn_dataset_reader *reader_of(const cn_dataset *d)
     switch (d->layout) {
     case CN_DATASET_FOLDERS: return &cn_dataset_folders;
     case CN_DATASET_WEBDATASET: return &cn_dataset_shards;
+    case CN_DATASET_GIVEN: return &cn_dataset_given;
     default: return &cn_dataset_lists;
     }
 }

@@ -32,7 +32,8 @@ typedef struct cn_dataset_reader {
     void (*close)(cn_dataset *d);
 } cn_dataset_reader;
 
-extern const cn_dataset_reader cn_dataset_lists, cn_dataset_folders, cn_dataset_shards;
+extern const cn_dataset_reader cn_dataset_lists, cn_dataset_folders, cn_dataset_shards,
+    cn_dataset_given;
 
 /* Whether `dir` names shards by a pattern, as a file, or as a folder of .tar files. */
 bool cn_dataset_is_shards(const char *dir);

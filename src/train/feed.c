@@ -125,6 +125,27 @@ static cn_status sort_data(cn_trainer *t)
     return cn_prompt_list_create(t->ctx, t->held_data, skip_bad, &t->held_prompts);
 }
 
+/* Conditions that a validation draws beside the held-out ones. */
+static cn_status open_given(cn_trainer *t)
+{
+    const cn_train_options *o = &t->o;
+    cn_given *g = &t->given;
+    if (!o->validation_images && !o->validation_prompts) return CN_OK;
+    if (!o->validation_steps || !t->n_held)
+        return cn_fail(t->ctx, CN_EINVAL,
+                       "--validation-image is drawn at a validation, and there is none: %s",
+                       o->validation_steps ? "the data has too few pairs to hold any out"
+                                           : "--validation-steps is 0");
+    CN_TRY(cn_dataset_open_given(t->ctx, o->validation_images, o->validation_prompts, &g->data));
+    CN_TRY(cn_buckets_create_one(t->ctx, o->resolution, o->resolution, g->data->n, &g->sizes));
+    return cn_prompt_list_create(t->ctx, g->data, false, &g->prompts);
+}
+
+int64_t cn_trainer_drawings(const cn_trainer *t)
+{
+    return t->n_held + (t->given.data ? t->given.data->n : 0);
+}
+
 cn_status cn_trainer_open_data(cn_trainer *t)
 {
     cn_dataset_options o = cn_trainer_data_options(t);
@@ -135,6 +156,7 @@ cn_status cn_trainer_open_data(cn_trainer *t)
         cn_log(t->ctx, CN_LOG_WARN, "%lld pairs were left out", (long long)t->data->skipped);
     CN_TRY(settle_flip(t));
     CN_TRY(split_data(t));
+    CN_TRY(open_given(t));
     return sort_data(t);
 }
 
@@ -168,17 +190,44 @@ cn_cache_options cn_trainer_held_cache_options(cn_trainer *t)
     return o;
 }
 
+/* As the held-out ones, but there is nothing to encode but the prompts. */
+cn_cache_options cn_trainer_given_cache_options(cn_trainer *t)
+{
+    cn_cache_options o = cn_trainer_cache_options(t);
+    o.pictures = false;
+    o.mirrored = false;
+    o.skip_bad = false;
+    o.buckets = t->given.sizes;
+    o.prompts = t->given.prompts;
+    o.cache_dir = NULL;
+    o.ranks = NULL;
+    return o;
+}
+
+static cn_status encode_held(cn_trainer *t)
+{
+    const cn_cache_options o = cn_trainer_held_cache_options(t);
+    if (!t->held_data) return CN_OK;
+    t->held_first = 0;
+    t->held_cache = NULL;
+    return cn_cache_build(t->ctx, t->be, t->base, t->held_data, &o, &t->held_cache);
+}
+
+static cn_status encode_given(cn_trainer *t)
+{
+    const cn_cache_options o = cn_trainer_given_cache_options(t);
+    if (!t->given.data || cn_ranks_rank(t->ranks) > 0) return CN_OK;
+    return cn_cache_build(t->ctx, t->be, t->base, t->given.data, &o, &t->given.cache);
+}
+
 cn_status cn_trainer_encode_data(cn_trainer *t)
 {
     const cn_cache_options o = cn_trainer_cache_options(t);
     CN_TRY(cn_cache_build(t->ctx, t->be, t->base, &t->train_view, &o, &t->cache));
     t->held_first = t->n_train;
     t->held_cache = t->cache;
-    if (!t->held_data) return CN_OK;
-    const cn_cache_options held = cn_trainer_held_cache_options(t);
-    t->held_first = 0;
-    t->held_cache = NULL;
-    return cn_cache_build(t->ctx, t->be, t->base, t->held_data, &held, &t->held_cache);
+    CN_TRY(encode_held(t));
+    return encode_given(t);
 }
 
 static cn_batcher_options batcher_options(const cn_trainer *t)

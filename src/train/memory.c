@@ -87,7 +87,7 @@ cn_stepgraph_options cn_trainer_measure_options(const cn_trainer *t, const cn_st
 /* The held-out loss, the drawings, their decoding and their annotating follow one another. */
 static cn_status count_validation(cn_trainer *t, const networks *n, size_t *bytes)
 {
-    const double pictures = (double)t->n_held;
+    const double pictures = (double)t->n_held, drawings = (double)cn_trainer_drawings(t);
     cn_stepgraph_options so = cn_trainer_measure_options(t, n->sizes.steps[0]);
     cn_stepgraph *measure = NULL;
     cn_draw *draw = NULL;
@@ -106,14 +106,14 @@ static cn_status count_validation(cn_trainer *t, const networks *n, size_t *byte
     s = cn_draw_create(t->ctx, t->be, &spec, &draw);
     if (s == CN_OK) {
         cn_draw_info(draw, &info);
-        t->validation_flops += pictures * (double)t->o.validation_sampling_steps * info.flops;
+        t->validation_flops += drawings * (double)t->o.validation_sampling_steps * info.flops;
         *bytes = CN_MAX(*bytes, info.arena_bytes);
     }
     cn_draw_destroy(draw);
     if (s == CN_OK) s = cn_trainer_decode_create(t, &vae, &decode);
     if (s == CN_OK) {
         cn_decode_info(decode, &info);
-        t->validation_flops += pictures * info.flops;
+        t->validation_flops += drawings * info.flops;
         *bytes = CN_MAX(*bytes, info.arena_bytes + cn_params_bytes(vae));
     }
     cn_decode_destroy(decode);
@@ -125,17 +125,26 @@ static cn_status count_validation(cn_trainer *t, const networks *n, size_t *byte
 
 /* --- a plan ------------------------------------------------------------------------------------------ */
 
+/* Adds a data set's cache, if there is one. */
+static cn_status count_cache(cn_trainer *t, const cn_dataset *d, const cn_cache_options *o,
+                             cn_cache_memory *sum)
+{
+    cn_cache_memory one;
+    if (!d) return CN_OK;
+    CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, d, o, &one));
+    sum->kept_bytes += one.kept_bytes;
+    sum->encoder_bytes = CN_MAX(sum->encoder_bytes, one.encoder_bytes);
+    return CN_OK;
+}
+
 static cn_status count_data(cn_trainer *t, cn_cache_memory *out)
 {
-    const cn_cache_options o = cn_trainer_cache_options(t);
-    cn_cache_memory held = {0};
-    CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, cn_trainer_cached_data(t), &o, out));
-    if (!t->held_data) return CN_OK;
-    const cn_cache_options ho = cn_trainer_held_cache_options(t);
-    CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, t->held_data, &ho, &held));
-    out->kept_bytes += held.kept_bytes;
-    out->encoder_bytes = CN_MAX(out->encoder_bytes, held.encoder_bytes);
-    return CN_OK;
+    const cn_cache_options cached = cn_trainer_cache_options(t);
+    const cn_cache_options held = cn_trainer_held_cache_options(t);
+    const cn_cache_options given = cn_trainer_given_cache_options(t);
+    CN_TRY(count_cache(t, cn_trainer_cached_data(t), &cached, out));
+    CN_TRY(count_cache(t, t->held_data, &held, out));
+    return count_cache(t, t->given.data, &given, out);
 }
 
 /* Plans a phase's steps and adds up what the run then has in memory beside the process. */
@@ -192,8 +201,8 @@ static cn_status make_plan(cn_trainer *t, const cn_train_options *o, int recompu
     CN_TRY(make_sets(t, o, n));
     p->data_bytes = data->kept_bytes + cn_trainer_loader_bytes(t, o);
     const bool validates = o->validation_steps && t->n_held;
-    if (validates) /* held-out pictures: condition, target, with, without */
-        p->data_bytes += (size_t)(t->n_held * o->resolution * o->resolution) * 4 * 3;
+    if (validates) /* condition, target, with, without */
+        p->data_bytes += (size_t)(cn_trainer_drawings(t) * o->resolution * o->resolution) * 4 * 3;
     CN_TRY(count_phases(t, o, recomputed, n));
     if (validates) CN_TRY(count_validation(t, n, &validation));
     p->process_bytes = cn_process_bytes(); /* graphs and plans counted in */

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ROWS = 4, MAX_STEPS = 7, SHOWN_PX = 256, MAX_STEP_FOLDERS = 100000 };
+enum { MAX_HELD_ROWS = 4, MAX_ROWS = 12, MAX_STEPS = 7, SHOWN_PX = 256, MAX_STEP_FOLDERS = 100000 };
 enum { MAX_PICTURES = MAX_STEPS + 3, CAPTION = 64 };
 
 /* A page while it is put together; pictures are its own. */
@@ -92,37 +92,40 @@ static cn_status add(page *p, int row, cn_image *image, const char *caption)
 }
 
 static cn_status add_copy(page *p, int row, const cn_validator *v, const uint8_t *rgb,
-                          const char *caption)
+                          int64_t drawing, const char *caption)
 {
     cn_image *copy = NULL;
     const size_t bytes = (size_t)(v->width * v->height * 3);
     CN_TRY(cn_image_create(p->ctx, v->width, v->height, &copy));
-    memcpy(copy->rgb, rgb + (size_t)row * bytes, bytes);
+    memcpy(copy->rgb, rgb + (size_t)drawing * bytes, bytes);
     return add(p, row, copy, caption);
 }
 
-static cn_status add_row(page *p, const cn_validator *v, const cn_trainer *t, int row)
+/* The next row, of this drawing. */
+static cn_status add_row(page *p, const cn_validator *v, const cn_trainer *t, int64_t drawing)
 {
-    char path[4096], caption[CAPTION];
+    const int row = p->n_rows;
+    char dir[4096], path[4096], caption[CAPTION];
+    const cn_drawing d = cn_validator_drawing(v, t, drawing);
     cn_dataset_item item;
     p->rows[row].pictures = p->pictures[row];
-    CN_TRY(cn_dataset_get(p->ctx, t->held_data ? t->held_data : t->data, t->held_first + row, true,
-                          &item));
+    CN_TRY(cn_dataset_get(p->ctx, d.data, d.item, true, &item));
     p->prompts[row] = cn_strdup(p->ctx, item.prompt);
     cn_dataset_item_free(&item);
     p->rows[row].caption = p->prompts[row];
-    CN_TRY(add_copy(p, row, v, v->condition, "condition"));
+    CN_TRY(add_copy(p, row, v, v->condition, drawing, "condition"));
     for (int i = 0; i < p->n_steps; i++) {
         cn_image *drawn = NULL;
-        CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/validation/step_%lld/%d.png",
-                         t->o.output_dir, (long long)p->steps[i], row));
+        CN_TRY(cn_format(p->ctx, dir, sizeof dir, "%s/validation/step_%lld", t->o.output_dir,
+                         (long long)p->steps[i]));
+        CN_TRY(cn_validator_path(v, dir, drawing, path));
         if (!cn_file_exists(path)) continue;
         CN_TRY(cn_image_load(p->ctx, path, &drawn));
         snprintf(caption, sizeof caption, "step %lld", (long long)p->steps[i]);
         CN_TRY(add(p, row, drawn, caption));
     }
-    CN_TRY(add_copy(p, row, v, v->without, "without control"));
-    CN_TRY(add_copy(p, row, v, v->target, "the picture it came from"));
+    CN_TRY(add_copy(p, row, v, v->without, drawing, "without control"));
+    if (drawing < v->n) CN_TRY(add_copy(p, row, v, v->target, drawing, "the picture it came from"));
     p->n_rows = row + 1;
     return CN_OK;
 }
@@ -205,7 +208,8 @@ static cn_status write_page(page *p, const cn_trainer *t, const cn_train_validat
              r->advice ? r->advice : "");
     const cn_report_section sections[] = {
         {.title = "Drawings over time",
-         .text = "Held-out conditions on fixed seeds, from the same noise and words each time.",
+         .text = "On fixed seeds, from the same noise and words each time. Those whose picture is "
+                 "shown are held out from training.",
          .rows = p->rows,
          .n_rows = p->n_rows},
         {.title = "Curves", .metrics = metrics},
@@ -236,8 +240,8 @@ cn_status cn_validator_report(const cn_validator *v, const cn_trainer *t,
     if (s == CN_OK) {
         p->ctx = v->ctx;
         s = find_steps(p, t->o.output_dir, r->step);
-        for (int i = 0; i < (int)CN_MIN(v->n, (int64_t)MAX_ROWS) && s == CN_OK; i++)
-            s = add_row(p, v, t, i);
+        for (int64_t i = 0; i < v->drawn && p->n_rows < MAX_ROWS && s == CN_OK; i++)
+            if (i < MAX_HELD_ROWS || i >= v->n) s = add_row(p, v, t, i);
         if (s == CN_OK) s = write_page(p, t, r, rms, n_rms, tables);
     }
     if (p) page_free(p);

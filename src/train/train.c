@@ -419,6 +419,7 @@ static void trainer_close(cn_trainer *t)
     cn_metrics_close(t->metrics);
     cn_loader_destroy(t->loader);
     cn_batcher_destroy(t->mixer);
+    cn_cache_destroy(t->given.cache);
     if (t->held_cache != t->cache) cn_cache_destroy(t->held_cache);
     cn_cache_destroy(t->cache);
     cn_schedule_destroy(t->schedule);
@@ -433,6 +434,9 @@ static void trainer_close(cn_trainer *t)
     cn_buckets_destroy(t->held_sizes);
     cn_prompt_list_destroy(t->prompts);
     cn_prompt_list_destroy(t->held_prompts);
+    cn_buckets_destroy(t->given.sizes);
+    cn_prompt_list_destroy(t->given.prompts);
+    cn_dataset_close(t->given.data);
     if (t->held_data != &t->held_view) cn_dataset_close(t->held_data);
     cn_dataset_close(t->data);
     cn_control_close(t->start);

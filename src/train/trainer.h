@@ -40,6 +40,14 @@ typedef struct cn_sizes {
     size_t arena_bytes; /* which all of them share */
 } cn_sizes;
 
+/* What --validation-image and --validation-prompt want drawn. */
+typedef struct cn_given {
+    cn_dataset *data; /* NULL: nothing */
+    cn_buckets *sizes;
+    cn_prompt_list *prompts;
+    cn_cache *cache; /* of the prompts alone */
+} cn_given;
+
 typedef struct cn_trainer {
     cn_ctx *ctx;
     cn_ctx *save_ctx; /* never cancelled: a save that has begun is finished */
@@ -56,6 +64,7 @@ typedef struct cn_trainer {
     cn_buckets *buckets;    /* of the n_train pictures */
     cn_buckets *held_sizes; /* of held_data's, one size */
     cn_prompt_list *prompts, *held_prompts;
+    cn_given given;
     cn_mirror mirror; /* what --random-flip does to conditions */
     cn_annotate_args
         annotate;        /* turns drawings into conditions again; kind NULL: none is known yet */
@@ -116,8 +125,12 @@ cn_batcher_options cn_trainer_held_options(const cn_trainer *t);
 /* The caches' options: sizes, limits, where they tell their progress; of held_data when there is one. */
 cn_cache_options cn_trainer_cache_options(cn_trainer *t);
 cn_cache_options cn_trainer_held_cache_options(cn_trainer *t);
+cn_cache_options cn_trainer_given_cache_options(cn_trainer *t);
 /* What the cache is of: all pairs, or those that aren't held out. */
 const cn_dataset *cn_trainer_cached_data(const cn_trainer *t);
+
+/* How many pictures a validation draws: those held out, then those given. */
+int64_t cn_trainer_drawings(const cn_trainer *t);
 
 /* --- sizes.c -------------------------------------------------------------------------------------- */
 

@@ -41,15 +41,16 @@ void cn_validator_destroy(cn_validator *v)
 static cn_status allocate(cn_validator *v)
 {
     const size_t n = (size_t)v->n;
+    const size_t bytes = (size_t)(v->width * v->height * 3);
     size_t pictures = 0;
-    if (!cn_mul_size(n, (size_t)(v->width * v->height * 3), &pictures)) return CN_ENOMEM;
+    if (!cn_mul_size((size_t)v->drawn, bytes, &pictures)) return CN_ENOMEM;
     v->loss_with = cn_alloc0(v->ctx, n * sizeof(double));
     v->loss_without = cn_alloc0(v->ctx, n * sizeof(double));
     v->agree_with = cn_alloc0(v->ctx, n * sizeof *v->agree_with);
     v->agree_without = cn_alloc0(v->ctx, n * sizeof *v->agree_without);
     v->gains = cn_alloc0(v->ctx, n * sizeof(double));
     v->condition = cn_alloc(v->ctx, pictures);
-    v->target = cn_alloc(v->ctx, pictures);
+    v->target = cn_alloc(v->ctx, n * bytes);
     v->with = cn_alloc(v->ctx, pictures);
     v->without = cn_alloc(v->ctx, pictures);
     const bool all = v->loss_with && v->loss_without && v->agree_with && v->agree_without &&
@@ -57,17 +58,17 @@ static cn_status allocate(cn_validator *v)
     return all ? CN_OK : CN_ENOMEM;
 }
 
-/* The held-out pairs' pictures, for comparison and for the sheet. */
+/* The pictures, for comparison and for the sheets. */
 static cn_status load_pictures(cn_validator *v, cn_trainer *t)
 {
-    const cn_batcher_options o = cn_trainer_held_options(t);
     const size_t bytes = (size_t)(v->width * v->height * 3);
-    for (int64_t i = 0; i < v->n; i++) {
+    for (int64_t i = 0; i < v->drawn; i++) {
         cn_image *condition = NULL, *target = NULL;
-        const int64_t item = cn_batcher_item(&o, t->held_first + i);
-        CN_TRY(cn_dataset_load(v->ctx, o.data, item, v->width, v->height, &condition, &target));
+        const cn_drawing d = cn_validator_drawing(v, t, i);
+        CN_TRY(cn_dataset_load(v->ctx, d.data, d.item, v->width, v->height, &condition,
+                               i < v->n ? &target : NULL));
         memcpy(v->condition + (size_t)i * bytes, condition->rgb, bytes);
-        memcpy(v->target + (size_t)i * bytes, target->rgb, bytes);
+        if (target) memcpy(v->target + (size_t)i * bytes, target->rgb, bytes);
         cn_image_destroy(condition);
         cn_image_destroy(target);
     }
@@ -96,6 +97,7 @@ cn_status cn_validator_create(cn_trainer *t, cn_validator **out)
     if (!v) return CN_ENOMEM;
     v->ctx = t->ctx;
     v->n = t->n_held;
+    v->drawn = cn_trainer_drawings(t);
     v->width = t->held_cache->width;
     v->height = t->held_cache->height;
     cn_status s = fill(v, t);

@@ -7,7 +7,8 @@
 
 struct cn_validator {
     cn_ctx *ctx;
-    int64_t n;                                /* held-out items */
+    int64_t n,
+        drawn; /* held-out items; with those given, which come behind them and have no target */
     int64_t width, height;                    /* pixels */
     cn_batcher *batcher;                      /* over the held-out cache */
     cn_annotate_args annotate;                /* kind NULL: no agreement */
@@ -17,16 +18,27 @@ struct cn_validator {
     cn_agreement *agree_with, *agree_without; /* [n] */
     double *gains;                            /* [n] what the verdict compares */
     double band_with[CN_TRAIN_BANDS], band_without[CN_TRAIN_BANDS]; /* mean losses */
-    uint8_t *condition, *target;                                    /* [n,H,W,3] */
-    uint8_t *with, *without;                                        /* [n,H,W,3] drawings */
+    uint8_t *condition, *target;                                    /* [drawn,H,W,3], [n,H,W,3] */
+    uint8_t *with, *without;                                        /* [drawn,H,W,3] drawings */
 };
 
-/* Draws every held-out condition; with control or by the base alone. rgb [n,H,W,3]. */
+/* Which pair a drawing is of. */
+typedef struct cn_drawing {
+    const cn_dataset *data;
+    const cn_cache *cache;
+    int64_t item; /* of both */
+} cn_drawing;
+cn_drawing cn_validator_drawing(const cn_validator *v, const cn_trainer *t, int64_t drawing);
+/* Draws every condition; with control or by the base alone. rgb [drawn,H,W,3]. */
 cn_status cn_validator_draw(cn_validator *v, cn_trainer *t, bool control, uint8_t *rgb) CN_CHECKED;
 /* Annotates each drawing and compares what is found with its condition; nothing where no annotator is known. */
 cn_status cn_validator_agreement(cn_validator *v, cn_trainer *t, const uint8_t *rgb,
                                  cn_agreement *out) CN_CHECKED;
-/* dir/0.png ... and dir/sheet.png: a row per item, condition | with control | without | target. */
+/* "DIR/I.png", of those given "DIR/given_I.png". */
+cn_status cn_validator_path(const cn_validator *v, const char *dir, int64_t drawing,
+                            char out[4096]) CN_CHECKED;
+/* Every drawing, and dir/sheet.png: a row per held-out item, condition | with control | without | target; of those
+ * given dir/given.png, without the last. */
 cn_status cn_validator_save(cn_validator *v, const cn_trainer *t, const char *dir) CN_CHECKED;
 
 /* Writes output_dir/report.html; rms: of the zero convolutions, the middle's last. */

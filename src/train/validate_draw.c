@@ -60,21 +60,27 @@ static cn_status series_open(cn_validator *v, cn_trainer *t, bool control, serie
     return s->hint && s->cond && s->uncond ? cn_cache_context(c, t->ctx, -1, s->uncond) : CN_ENOMEM;
 }
 
-/* Item i's latents, from the same noise at every validation. */
+cn_drawing cn_validator_drawing(const cn_validator *v, const cn_trainer *t, int64_t drawing)
+{
+    const cn_batcher_options o = cn_trainer_held_options(t);
+    if (drawing >= v->n) return (cn_drawing){t->given.data, t->given.cache, drawing - v->n};
+    return (cn_drawing){o.data, o.cache, cn_batcher_item(&o, o.first + drawing)};
+}
+
+/* Drawing i's latents, from the same noise at every validation. */
 static cn_status draw_one(cn_validator *v, cn_trainer *t, series *s, int64_t i, float *latents)
 {
     const cn_cache *c = t->held_cache;
     const int64_t n = c->latent_h * c->latent_w * c->latent_c, pixels = v->width * v->height;
     cn_rng rng;
-    cn_rng_seed(&rng, (uint64_t)i);
+    cn_rng_seed(&rng, (uint64_t)(i < v->n ? i : i - v->n));
     cn_rng_normal(&rng, latents, n);
     const float sigma = (float)cn_sampler_init_noise_sigma(s->sampler);
     for (int64_t k = 0; k < n; k++) latents[k] *= sigma;
     for (int64_t k = 0; k < 3 * pixels; k++)
         s->hint[k] = (float)v->condition[3 * pixels * i + k] / 255.0f;
-    const cn_batcher_options o = cn_trainer_held_options(t);
-    const int64_t item = cn_batcher_item(&o, t->held_first + i);
-    CN_TRY(cn_cache_context(c, t->ctx, item, s->cond));
+    const cn_drawing d = cn_validator_drawing(v, t, i);
+    CN_TRY(cn_cache_context(d.cache, t->ctx, d.item, s->cond));
     const cn_draw_args args = {.uncond = s->uncond,
                                .cond = s->cond,
                                .hints = {{.image = s->hint, .strength = 1, .end = 1}},
@@ -89,9 +95,9 @@ static cn_status draw_all(cn_validator *v, cn_trainer *t, bool control, float *l
 {
     series s = {0};
     cn_status status = series_open(v, t, control, &s);
-    for (int64_t i = 0; i < v->n && status == CN_OK; i++) {
+    for (int64_t i = 0; i < v->drawn && status == CN_OK; i++) {
         status = draw_one(v, t, &s, i, latents + i * each);
-        if (status == CN_OK) cn_trainer_tell(t, "validation", i + 1, v->n);
+        if (status == CN_OK) cn_trainer_tell(t, "validation", i + 1, v->drawn);
     }
     series_close(&s);
     return status;
@@ -104,7 +110,7 @@ static cn_status decode_all(cn_validator *v, cn_trainer *t, const float *latents
     cn_decode *decode = NULL;
     cn_status s = cn_trainer_decode_create(t, &vae, &decode);
     if (s == CN_OK) s = cn_base_load(v->ctx, t->base, t->be, vae);
-    for (int64_t i = 0; i < v->n && s == CN_OK; i++)
+    for (int64_t i = 0; i < v->drawn && s == CN_OK; i++)
         s = cn_decode_run(decode, latents + i * each, rgb + 3 * v->width * v->height * i);
     cn_decode_destroy(decode);
     cn_params_destroy(vae);
@@ -116,7 +122,7 @@ cn_status cn_validator_draw(cn_validator *v, cn_trainer *t, bool control, uint8_
 {
     const cn_cache *c = t->held_cache;
     const int64_t each = c->latent_h * c->latent_w * c->latent_c;
-    float *latents = cn_alloc_array(v->ctx, (size_t)(v->n * each), sizeof *latents);
+    float *latents = cn_alloc_array(v->ctx, (size_t)(v->drawn * each), sizeof *latents);
     if (!latents) return CN_ENOMEM;
     cn_status s = draw_all(v, t, control, latents, each);
     if (s == CN_OK) s = decode_all(v, t, latents, each, rgb);
@@ -124,53 +130,73 @@ cn_status cn_validator_draw(cn_validator *v, cn_trainer *t, bool control, uint8_
     return s;
 }
 
-static void place(cn_image *sheet, const cn_validator *v, int64_t row, int64_t column,
+/* Pictures in rows and columns: where each column's first is, the others behind it. */
+typedef struct sheet {
+    int64_t count; /* rows */
+    const uint8_t *columns[4];
+    int n_columns;
+} sheet;
+
+static void place(cn_image *image, const cn_validator *v, int64_t row, int64_t column,
                   const uint8_t *rgb)
 {
     for (int64_t y = 0; y < v->height; y++)
-        memcpy(sheet->rgb + ((row * v->height + y) * sheet->width + column * v->width) * 3,
+        memcpy(image->rgb + ((row * v->height + y) * image->width + column * v->width) * 3,
                rgb + y * v->width * 3, (size_t)v->width * 3);
 }
 
 /* Each row for TensorBoard. */
-static cn_status report_rows(cn_validator *v, const cn_trainer *t, const cn_image *sheet)
+static cn_status report_rows(cn_validator *v, const cn_trainer *t, const char *name,
+                             const cn_image *image)
 {
     char tag[32];
-    for (int64_t i = 0; i < sheet->height / v->height; i++) {
-        const cn_image row = {sheet->width, v->height,
-                              sheet->rgb + 3 * sheet->width * v->height * i};
-        snprintf(tag, sizeof tag, "validation/%lld", (long long)i);
+    for (int64_t i = 0; i < image->height / v->height; i++) {
+        const cn_image row = {image->width, v->height,
+                              image->rgb + 3 * image->width * v->height * i};
+        snprintf(tag, sizeof tag, "%s/%lld", name, (long long)i);
         CN_TRY(cn_metrics_image(t->metrics, tag, t->state.step, &row));
     }
     return CN_OK;
 }
 
-static cn_status save_sheet(cn_validator *v, const cn_trainer *t, const char *path)
+static cn_status save_sheet(cn_validator *v, const cn_trainer *t, const char *path, const char *tag,
+                            const sheet *s)
 {
-    const uint8_t *const columns[] = {v->condition, v->with, v->without, v->target};
-    const int64_t rows = CN_MIN(v->n, CN_IMAGE_MAX_SIDE / v->height);
+    const int64_t rows = CN_MIN(s->count, CN_IMAGE_MAX_SIDE / v->height);
     const int64_t bytes = v->width * v->height * 3;
-    cn_image *sheet = NULL;
-    CN_TRY(
-        cn_image_create(v->ctx, v->width * (int64_t)CN_COUNT(columns), v->height * rows, &sheet));
+    cn_image *image = NULL;
+    CN_TRY(cn_image_create(v->ctx, v->width * s->n_columns, v->height * rows, &image));
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t k = 0; k < (int64_t)CN_COUNT(columns); k++)
-            place(sheet, v, i, k, columns[k] + i * bytes);
-    cn_status s = cn_image_save_png(v->ctx, path, sheet, NULL);
-    if (s == CN_OK) s = report_rows(v, t, sheet);
-    cn_image_destroy(sheet);
-    return s;
+        for (int k = 0; k < s->n_columns; k++) place(image, v, i, k, s->columns[k] + i * bytes);
+    cn_status status = cn_image_save_png(v->ctx, path, image, NULL);
+    if (status == CN_OK) status = report_rows(v, t, tag, image);
+    cn_image_destroy(image);
+    return status;
+}
+
+cn_status cn_validator_path(const cn_validator *v, const char *dir, int64_t drawing, char out[4096])
+{
+    const bool given = drawing >= v->n;
+    return cn_format(v->ctx, out, 4096, "%s/%s%lld.png", dir, given ? "given_" : "",
+                     (long long)(given ? drawing - v->n : drawing));
 }
 
 cn_status cn_validator_save(cn_validator *v, const cn_trainer *t, const char *dir)
 {
+    const int64_t bytes = v->width * v->height * 3, held = v->n * bytes;
+    const sheet held_out = {v->n, {v->condition, v->with, v->without, v->target}, 4};
+    const sheet given = {
+        v->drawn - v->n, {v->condition + held, v->with + held, v->without + held}, 3};
     char path[4096];
     CN_TRY(cn_dir_make(v->ctx, dir));
-    for (int64_t i = 0; i < v->n; i++) {
-        const cn_image drawn = {v->width, v->height, v->with + i * v->width * v->height * 3};
-        CN_TRY(cn_format(v->ctx, path, sizeof path, "%s/%lld.png", dir, (long long)i));
+    for (int64_t i = 0; i < v->drawn; i++) {
+        const cn_image drawn = {v->width, v->height, v->with + i * bytes};
+        CN_TRY(cn_validator_path(v, dir, i, path));
         CN_TRY(cn_image_save_png(v->ctx, path, &drawn, NULL));
     }
     CN_TRY(cn_format(v->ctx, path, sizeof path, "%s/sheet.png", dir));
-    return save_sheet(v, t, path);
+    CN_TRY(save_sheet(v, t, path, "validation", &held_out));
+    if (!given.count) return CN_OK;
+    CN_TRY(cn_format(v->ctx, path, sizeof path, "%s/given.png", dir));
+    return save_sheet(v, t, path, "given", &given);
 }

@@ -451,6 +451,9 @@ static void wrong_usage(void)
           in_root("out"));
     CHECK("caching on and off", 2, SAYS("--no-cache-latents"), TRAIN_ON(in_root("data")), ONE_STEP,
           "--no-cache-latents", "--cache-latents", "-o", in_root("out"));
+    CHECK("a prompt without its image", 1, SAYS("--validation-image", "is missing"),
+          TRAIN_ON(in_root("data")), "--max-train-steps", "1", "--validation-prompt", "a dog", "-o",
+          in_root("out"));
     CHECK("bucket sides without buckets", 1, SAYS("--enable-bucket"), TRAIN_ON(in_root("data")),
           ONE_STEP, "--min-bucket-reso", "8", "-o", in_root("out"));
     CHECK("buckets that leave the resolution out", 1, SAYS("--max-bucket-reso", "--resolution 16"),

@@ -3,6 +3,7 @@
 #include "io/image.h"
 #include "io/json.h"
 #include "io/tensors.h"
+#include "train/dataset.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -531,6 +532,84 @@ static void validation_measures_and_draws(void **state)
     assert_true(isfinite(gain));
 }
 
+/* What is asked for beside the held-out pairs: one of those and its prompt comes out the same, and another one. */
+static void conditions_of_ones_own_are_drawn(void **state)
+{
+    (void)state;
+    char plain[256], out[256], path[512], page_path[512], *page = NULL;
+    size_t n = 0;
+    cn_dataset *d = NULL;
+    cn_dataset_item item, first;
+    path_in(plain, "not-asked");
+    path_in(out, "asked");
+    must(cn_dataset_open(ctx, &(cn_dataset_options){.dir = scenes}, &d));
+    must(cn_dataset_get(ctx, d, d->n - 2, true, &item));
+    must(cn_dataset_get(ctx, d, 0, true, &first));
+    cn_train_options o = options_for(plain);
+    o.validation_steps = 4;
+    o.validation_count = 2;
+    o.validation_sampling_steps = 2;
+    must(cn_train(ctx, &o, NULL, NULL));
+    const char *images[] = {item.condition.path, first.condition.path, NULL};
+    const char *prompts[] = {item.prompt, "<a> tower", NULL};
+    o.output_dir = out;
+    o.validation_images = images;
+    o.validation_prompts = prompts;
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(same_file(plain, out, "control.safetensors"));
+    assert_true(same_file(plain, out, "validation/step_4/0.png"));
+    assert_true(same_file(plain, out, "validation/step_4/sheet.png"));
+    cn_image *held = NULL, *given = NULL, *sheet = NULL;
+    snprintf(path, sizeof path, "%s/validation/step_4/0.png", out);
+    must(cn_image_load(ctx, path, &held));
+    snprintf(path, sizeof path, "%s/validation/step_4/given_0.png", out);
+    must(cn_image_load(ctx, path, &given));
+    assert_memory_equal(held->rgb, given->rgb, TINY_PX * TINY_PX * 3);
+    cn_image_destroy(given);
+    snprintf(path, sizeof path, "%s/validation/step_4/given_1.png", out);
+    must(cn_image_load(ctx, path, &given));
+    assert_memory_not_equal(held->rgb, given->rgb, TINY_PX * TINY_PX * 3);
+    snprintf(path, sizeof path, "%s/validation/step_4/given.png", out);
+    must(cn_image_load(ctx, path, &sheet));
+    assert_int_equal(sheet->width, 3 * TINY_PX);
+    assert_int_equal(sheet->height, 2 * TINY_PX);
+    snprintf(page_path, sizeof page_path, "%s/report.html", out);
+    must(cn_file_read(ctx, page_path, 1 << 26, &page, &n));
+    assert_non_null(strstr(page, "&lt;a&gt; tower"));
+    prompts[1] = NULL; /* one for all */
+    o.max_train_steps = 1;
+    must(cn_train(ctx, &o, NULL, NULL));
+    cn_free(page);
+    cn_image_destroy(held);
+    cn_image_destroy(given);
+    cn_image_destroy(sheet);
+    cn_dataset_item_free(&item);
+    cn_dataset_item_free(&first);
+    cn_dataset_close(d);
+}
+
+static void given_conditions_are_checked(void **state)
+{
+    (void)state;
+    char out[256], note[300];
+    path_in(out, "refused-conditions");
+    path_in(note, "note.png");
+    must(cn_file_write(ctx, note, "no picture", 10));
+    const char *images[4] = {note}, *prompts[4] = {"a", "b", "c"};
+    cn_train_options o = options_for(out);
+    o.validation_images = images;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "--validation-steps is 0");
+    o.validation_steps = 2;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "the prompt is missing");
+    o.validation_prompts = prompts;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EFORMAT, "note.png");
+    images[0] = "nowhere.png";
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EIO, "nowhere.png");
+    images[1] = "other.png";
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "2 times --validation-image and 3 times");
+    assert_false(cn_dir_exists(out));
+}
+
 static void a_given_controlnet_goes_on(void **state)
 {
     (void)state;
@@ -607,6 +686,8 @@ int main(void)
         cmocka_unit_test(plans_know_the_strategies),
         cmocka_unit_test(cancelling_saves_first),
         cmocka_unit_test(validation_measures_and_draws),
+        cmocka_unit_test(conditions_of_ones_own_are_drawn),
+        cmocka_unit_test(given_conditions_are_checked),
         cmocka_unit_test(a_given_controlnet_goes_on),
         cmocka_unit_test(impossible_runs_are_refused),
     };
