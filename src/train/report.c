@@ -187,14 +187,15 @@ static cn_status add_picture(cn_ctx *ctx, cn_str *out, const cn_report_picture *
     return CN_OK;
 }
 
-static cn_status add_row(cn_ctx *ctx, cn_str *out, const cn_report_row *row)
+/* One row of pictures in `columns` columns. */
+static cn_status add_row(cn_ctx *ctx, cn_str *out, const cn_report_row *row, int columns)
 {
     if (row->n_pictures < 1 || row->n_pictures > MAX_PICTURES)
         return cn_fail(ctx, CN_EINVAL, "report: a row of %d pictures; 1 to %d are expected",
                        row->n_pictures, MAX_PICTURES);
     cn_str_adds(out, "<figure class=\"row\">");
     add_element(out, "figcaption", row->caption);
-    cn_str_addf(out, "<div class=\"pictures\" style=\"--n:%d\">\n", row->n_pictures);
+    cn_str_addf(out, "<div class=\"pictures\" style=\"--n:%d\">\n", columns);
     for (int i = 0; i < row->n_pictures; i++) CN_TRY(add_picture(ctx, out, &row->pictures[i]));
     cn_str_adds(out, "</div></figure>\n");
     return CN_OK;
@@ -221,7 +222,9 @@ static cn_status add_section(cn_ctx *ctx, cn_str *out, const cn_report_section *
     cn_str_adds(out, "<section>\n");
     add_element(out, "h2", s->title);
     CN_TRY(add_paragraphs(ctx, out, s->text));
-    for (int i = 0; i < s->n_rows; i++) CN_TRY(add_row(ctx, out, &s->rows[i]));
+    int columns = 1;
+    for (int i = 0; i < s->n_rows; i++) columns = CN_MAX(columns, s->rows[i].n_pictures);
+    for (int i = 0; i < s->n_rows; i++) CN_TRY(add_row(ctx, out, &s->rows[i], columns));
     if (s->metrics) CN_TRY(cn_report_curves(ctx, out, s->metrics));
     add_table(out, s->numbers, s->n_numbers);
     cn_str_adds(out, "</section>\n");
