@@ -2,11 +2,12 @@
  *
  * A blocked layout places the element (o,i,y,x) at the sum of one offset per dimension, so a table for each says
  * where everything goes. Tiles of rows o and columns i are moved, since neighbours in the layout are of several
- * rows; nothing but one tile is held in between. Blocks of Q8 run through the layout's order, so they are made panel
+ * rows; nothing but one tile is held in between. Whole tiles go by a kernel (kernels/lay.c). Blocks of Q8 run through the layout's order, so they are made panel
  * by panel, of rows that fill a stretch of it.
  */
 #include "cpu/layout.h"
 
+#include "cpu/isa.h"
 #include "cpu/onednn.h"
 
 #include <omp.h>
@@ -15,7 +16,7 @@
 enum { BLOCK = 4096 /* elements converted at a time; whole blocks of Q8 */ };
 /* A tile has TILE_ROW elements of each row at a time, a little apart for the sake of the cache. */
 enum {
-    TILE_ROWS = 16,
+    TILE_ROWS = CN_LAY_ROWS,
     TILE_ROW = 1024,
     TILE_STRIDE = TILE_ROW + 16,
     TILE = TILE_ROWS * TILE_STRIDE
@@ -23,6 +24,7 @@ enum {
 
 /* at[0] and at[1] of rows and columns, at[2] of the kernel's positions. */
 typedef struct places {
+    const cn_kernels *k;
     int64_t rows, columns, area;
     int64_t *at[3];
     int64_t *table;
@@ -31,7 +33,10 @@ typedef struct places {
 static cn_status find_places(cn_ctx *ctx, const cn_param *w, places *p)
 {
     int64_t h = w->ndim > 2 ? w->shape[2] : 1, width = w->ndim > 2 ? w->shape[3] : 1;
-    *p = (places){.rows = w->shape[0], .columns = w->shape[1], .area = h * width};
+    *p = (places){.k = cn_cpu_kernels(cn_cpu_isa()),
+                  .rows = w->shape[0],
+                  .columns = w->shape[1],
+                  .area = h * width};
     if (p->area > TILE_ROW)
         return cn_fail(ctx, CN_EMISMATCH, "%s: a kernel of %lld x %lld is too large", w->ldm_name,
                        (long long)h, (long long)width);
@@ -49,27 +54,24 @@ static cn_status find_places(cn_ctx *ctx, const cn_param *w, places *p)
     return CN_OK;
 }
 
-static void convert(cn_dtype from, const void *src, cn_dtype to, void *dst, int64_t n)
+static void convert(const cn_kernels *k, cn_dtype from, const void *src, cn_dtype to, void *dst,
+                    int64_t n)
 {
-    float values[BLOCK];
-    if (from == to) {
+    if (from == to)
         memcpy(dst, src, cn_dtype_size(to, n));
-    } else if (to == CN_F32) {
-        cn_to_f32(from, src, dst, (size_t)n);
-    } else {
-        cn_to_f32(from, src, values, (size_t)n); /* floats in a file may be unaligned */
-        cn_from_f32(to, values, dst, (size_t)n);
-    }
+    else
+        k->convert_alone(from, src, to, dst, n);
 }
 
 static void convert_all(cn_ctx *ctx, cn_dtype from, const void *src, cn_dtype to, void *dst,
                         int64_t n)
 {
+    const cn_kernels *k = cn_cpu_kernels(cn_cpu_isa());
     const char *s = src;
     char *d = dst;
 #pragma omp parallel for num_threads(cn_threads(ctx)) schedule(static) if (n > 4 * BLOCK)
     for (int64_t i = 0; i < n; i += BLOCK)
-        convert(from, s + cn_dtype_size(from, i), to, d + cn_dtype_size(to, i),
+        convert(k, from, s + cn_dtype_size(from, i), to, d + cn_dtype_size(to, i),
                 CN_MIN(BLOCK, n - i));
 }
 
@@ -87,8 +89,39 @@ typedef struct area {
             for (int64_t o = 0; o < t->rows; o++) to = from;                             \
         }
 
+/* Whether the tile's rows are neighbours in the layout, one by one (1) or beside another column's (2). */
+static int step_of(const places *p, const area *t)
+{
+    const int64_t *at = p->at[0] + t->o, *column = p->at[1] + t->i, step = at[1] - at[0];
+    for (int64_t o = 2; o < TILE_ROWS; o++)
+        if (at[o] - at[o - 1] != step) return 0;
+    if (step == 1) return 1;
+    if (step != 2 || t->columns % 2) return 0;
+    for (int64_t i = 0; i < t->columns; i += 2)
+        if (column[i + 1] - column[i] != 1) return 0;
+    return 2;
+}
+
+static bool scatter_whole(const places *p, size_t bytes, const area *t, const void *tile,
+                          void *physical)
+{
+    const int step = t->rows == TILE_ROWS && p->area <= CN_LAY_AREA ? step_of(p, t) : 0;
+    if (!step) return false;
+    p->k->lay(&(cn_lay){.bytes = bytes,
+                        .rows = tile,
+                        .stride = TILE_STRIDE,
+                        .columns = t->columns,
+                        .area = p->area,
+                        .step = step,
+                        .column = p->at[1] + t->i,
+                        .position = p->at[2],
+                        .to = (char *)physical + (p->at[0][t->o] - t->base) * (int64_t)bytes});
+    return true;
+}
+
 static void scatter(const places *p, size_t bytes, const area *t, void *tile, void *physical)
 {
+    if (scatter_whole(p, bytes, t, tile, physical)) return;
     if (bytes == sizeof(uint16_t))
         MOVE(uint16_t, there[at[o]], here[o * TILE_STRIDE])
     else
@@ -108,7 +141,7 @@ static void move_rows(const places *p, bool put, cn_dtype plain_type, void *plai
                       void *physical, area t)
 {
     const size_t bytes = cn_dtype_bytes(type), plain_bytes = cn_dtype_bytes(plain_type);
-    const int64_t step = TILE_ROW / p->area;
+    const int64_t most = TILE_ROW / p->area, step = most > TILE_ROWS ? most & ~(int64_t)7 : most;
     float tile[TILE];
     for (t.i = 0; t.i < p->columns; t.i += step) {
         t.columns = CN_MIN(step, p->columns - t.i);
@@ -118,9 +151,9 @@ static void move_rows(const places *p, bool put, cn_dtype plain_type, void *plai
             char *there = (char *)plain + (size_t)at * plain_bytes;
             char *here = (char *)tile + (size_t)(o * TILE_STRIDE) * bytes;
             if (put)
-                convert(plain_type, there, type, here, n);
+                convert(p->k, plain_type, there, type, here, n);
             else
-                convert(type, here, plain_type, there, n);
+                convert(p->k, type, here, plain_type, there, n);
         }
         if (put) scatter(p, bytes, &t, tile, physical);
     }
@@ -154,18 +187,19 @@ static cn_status put_q8(cn_ctx *ctx, const cn_param *w, cn_dtype from, const voi
     const int64_t n = cn_param_physical(w), rows = panel_rows(&p, n);
     const int64_t panels = (p.rows + rows - 1) / rows, each = n / panels;
     const int threads = (int)CN_MIN((int64_t)cn_threads(ctx), panels);
+    const bool padded = n > cn_param_elements(w);
     float *laid = cn_alloc_array(ctx, (size_t)(threads * each), sizeof *laid);
     if (laid) {
 #pragma omp parallel for num_threads(threads) schedule(static)
         for (int64_t panel = 0; panel < panels; panel++) {
             float *values = laid + omp_get_thread_num() * each;
             const int64_t end = CN_MIN(p.rows, (panel + 1) * rows);
-            memset(values, 0, (size_t)each * sizeof *values);
+            if (padded) memset(values, 0, (size_t)each * sizeof *values);
             for (int64_t o = panel * rows; o < end; o += TILE_ROWS)
                 move_rows(&p, true, from, (void *)(uintptr_t)plain, CN_F32, values,
                           (area){o, CN_MIN(TILE_ROWS, end - o), .base = panel * each});
-            cn_from_f32(CN_Q8, values, (char *)physical + cn_dtype_size(CN_Q8, panel * each),
-                        (size_t)each);
+            p.k->convert_alone(CN_F32, values, CN_Q8,
+                               (char *)physical + cn_dtype_size(CN_Q8, panel * each), each);
         }
     }
     cn_free(p.table);

@@ -283,42 +283,79 @@ static void missing_values_are_reported(void **state)
     test_env_close(&e);
 }
 
-/* Parameters keep their values through the layout that a plan chooses, filled before it or after. */
+/* Convolutions and products whose channels fill blocks of a layout or don't. */
+static cn_node *various_layers(cn_graph *g)
+{
+    cn_node *x = cn_conv2d(g, "conv", cn_input4(g, "x", 1, 5, 4, 7), 19, 3, 1, 1);
+    x = cn_conv2d(g, "even", x, 70, 3, 1, 1);
+    x = cn_conv2d(g, "wide", x, 32, 5, 1, 2);
+    x = cn_conv2d(g, "strided", x, 131, 3, 2, 1);
+    x = cn_linear(g, "linear", x, 21, true);
+    return cn_linear(g, "last", x, 80, true);
+}
+
+/* What q keeps of `values` as its type has them. */
+static void assert_kept(test_env *e, const cn_param *q, float *values)
+{
+    const size_t n = (size_t)cn_param_elements(q);
+    void *stored = test_alloc(n * sizeof *values);
+    float *got = test_alloc(n * sizeof *got);
+    cn_from_f32(q->dtype, values, stored, n);
+    cn_to_f32(q->dtype, stored, values, n);
+    assert_int_equal(cn_param_get(e->backend, e->ctx, q, got), CN_OK);
+    assert_memory_equal(got, values, n * sizeof *values);
+    free(stored);
+    free(got);
+}
+
+static void keep_their_values(cn_dtype compute, cn_dtype storage, bool before)
+{
+    test_env e;
+    assert_true(test_env_open(&e, 2));
+    cn_params *p = NULL;
+    cn_graph *g = NULL;
+    cn_plan *plan = NULL;
+    if (!e.backend->computes(e.backend, compute)) {
+        test_env_close(&e);
+        return;
+    }
+    assert_int_equal(cn_params_create(e.ctx, "net", &p), CN_OK);
+    cn_params_set_compute(p, compute);
+    cn_params_set_storage(p, storage);
+    assert_int_equal(cn_graph_create(e.ctx, &g), CN_OK);
+    cn_graph_use(g, p);
+    cn_node *y = various_layers(g);
+    if (before) assert_int_equal(test_fill_params(&e, p, "p.", 0, 1), CN_OK);
+    assert_int_equal(cn_plan_create(e.ctx, g, e.backend, &y, 1, false, &plan), CN_OK);
+    if (!before) assert_int_equal(test_fill_params(&e, p, "p.", 0, 1), CN_OK);
+    assert_int_equal(cn_plan_run(plan), CN_OK);
+    for (int64_t i = 0; i < cn_params_count(p); i++) {
+        const cn_param *q = cn_params_at(p, i);
+        char key[2 * CN_NAME_MAX];
+        snprintf(key, sizeof key, "p.%s", q->diffusers_name);
+        float *want = test_alloc((size_t)cn_param_elements(q) * sizeof *want);
+        cn_seed_tensor(key, 0, 1, want, cn_param_elements(q));
+        assert_kept(&e, q, want);
+        free(want);
+    }
+    cn_plan_destroy(plan);
+    cn_graph_destroy(g);
+    cn_params_destroy(p);
+    test_env_close(&e);
+}
+
+/* Through the layout that a plan chooses, filled before it or after. */
 static void parameters_keep_their_values(void **state)
 {
     (void)state;
-    for (int before = 0; before < 2; before++) {
-        test_env e;
-        assert_true(test_env_open(&e, 2));
-        cn_params *p = NULL;
-        cn_graph *g = NULL;
-        cn_plan *plan = NULL;
-        assert_int_equal(cn_params_create(e.ctx, "net", &p), CN_OK);
-        assert_int_equal(cn_graph_create(e.ctx, &g), CN_OK);
-        cn_graph_use(g, p);
-        cn_node *x = cn_input4(g, "x", 1, 5, 4, 7), *y = cn_conv2d(g, "conv", x, 19, 3, 1, 1);
-        y = cn_linear(g, "linear", y, 21, true);
-        if (before) assert_int_equal(test_fill_params(&e, p, "p.", 0, 1), CN_OK);
-        assert_int_equal(cn_plan_create(e.ctx, g, e.backend, &y, 1, false, &plan), CN_OK);
-        if (!before) assert_int_equal(test_fill_params(&e, p, "p.", 0, 1), CN_OK);
-        assert_int_equal(cn_plan_run(plan), CN_OK);
-        for (int64_t i = 0; i < cn_params_count(p); i++) {
-            const cn_param *q = cn_params_at(p, i);
-            char key[2 * CN_NAME_MAX];
-            snprintf(key, sizeof key, "p.%s", q->diffusers_name);
-            size_t n = (size_t)cn_param_elements(q);
-            float *want = test_alloc(n * sizeof *want), *got = test_alloc(n * sizeof *got);
-            cn_seed_tensor(key, 0, 1, want, (int64_t)n);
-            assert_int_equal(cn_param_get(e.backend, e.ctx, q, got), CN_OK);
-            assert_memory_equal(got, want, n * sizeof *want);
-            free(want);
-            free(got);
-        }
-        cn_plan_destroy(plan);
-        cn_graph_destroy(g);
-        cn_params_destroy(p);
-        test_env_close(&e);
-    }
+    static const cn_dtype types[][2] = {{CN_F32, CN_F32},
+                                        {CN_F32, CN_F16},
+                                        {CN_F32, CN_BF16},
+                                        {CN_BF16, CN_BF16},
+                                        {CN_BF16, CN_F32}};
+    for (size_t i = 0; i < CN_COUNT(types); i++)
+        for (int before = 0; before < 2; before++)
+            keep_their_values(types[i][0], types[i][1], before);
 }
 
 int main(void)

@@ -1,4 +1,5 @@
-/* test_stored.c - weights kept in 8 bits: their values, the kernels that expand them, layers that read them. */
+/* test_stored.c - weights kept in other types, 8 bits above all: their values, the kernels that make and expand them,
+ * layers that read them. */
 #include "../support/unit/unit_env.h"
 #include "cpu/isa.h"
 
@@ -59,6 +60,35 @@ static void kernels_expand_as_the_base(void **state)
             assert_memory_equal(want_half, got_half, (size_t)n * sizeof *got_half);
         }
     }
+}
+
+/* From any address, infinities and what is no number among them. */
+static void kernels_make_as_the_base(void **state)
+{
+    (void)state;
+    static const cn_dtype from[] = {CN_F32, CN_F16, CN_BF16};
+    static const cn_dtype to[] = {CN_F32, CN_F16, CN_BF16, CN_Q8};
+    static float x[MOST], read[MOST];
+    static unsigned char source[4 * MOST + 1], want[4 * MOST], got[4 * MOST];
+    cn_seed_tensor("values", 0, 3, x, MOST);
+    memset(x + 64, 0, 32 * sizeof *x);
+    x[200] = NAN;
+    x[700] = INFINITY;
+    x[1500] = 3e38f;
+    x[1501] = -1e-40f;
+    for (int isa = CN_ISA_V2; isa <= (int)cn_cpu_isa(); isa++)
+        for (size_t f = 0; f < CN_COUNT(from); f++)
+            for (size_t t = 0; t < CN_COUNT(to); t++)
+                for (int64_t n = 1; n <= MOST; n = n * 3 + 1) {
+                    cn_from_f32(from[f], x, source + 1, (size_t)n);
+                    cn_to_f32(from[f], source + 1, read, (size_t)n);
+                    cn_from_f32(to[t], read, want, (size_t)n);
+                    memset(got, 0xee, sizeof got);
+                    cn_cpu_kernels((cn_isa)isa)->convert_alone(from[f], source + 1, to[t], got, n);
+                    const size_t bytes = cn_dtype_size(to[t], n);
+                    assert_memory_equal(want, got, bytes);
+                    if (bytes < sizeof got) assert_int_equal(got[bytes], 0xee);
+                }
 }
 
 /* A convolution that Winograd takes, two that it doesn't, and a product, all of odd sizes. */
@@ -130,6 +160,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_come_back),
         cmocka_unit_test(kernels_expand_as_the_base),
+        cmocka_unit_test(kernels_make_as_the_base),
         cmocka_unit_test(layers_read_them),
     };
     return cmocka_run_group_tests(tests, unit_env_open, unit_env_close);

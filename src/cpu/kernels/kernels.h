@@ -32,6 +32,18 @@ typedef struct cn_attention_args {
     char *scratch;
 } cn_attention_args;
 
+/* CN_LAY_ROWS rows of columns x area elements of 2 or 4 bytes, `stride` elements apart and eight more readable than
+ * they have; to the layout: element (row, i, k) to row * step + column[i] + position[k]. */
+enum { CN_LAY_ROWS = 16, CN_LAY_AREA = 64 /* at most */ };
+typedef struct cn_lay {
+    size_t bytes; /* of an element */
+    const void *rows;
+    int64_t stride, columns, area;
+    int step; /* 1; or 2, where a pair of columns stands side by side */
+    const int64_t *column, *position;
+    void *to;
+} cn_lay;
+
 /* What a kernel between two picture sizes needs: x [N,h,w,C] -> y [N,H,W,C]. */
 typedef struct cn_window {
     int64_t N, h, w, H, W, C;
@@ -41,6 +53,8 @@ typedef struct cn_window {
 /* X(result, name, arguments): one line a kernel. */
 #define CN_KERNEL_LIST(X)                                                                         \
     X(void, convert, (cn_dtype from, const void *x, cn_dtype to, void *y, int64_t n))             \
+    X(void, convert_alone, (cn_dtype from, const void *x, cn_dtype to, void *y, int64_t n))       \
+    X(void, lay, (const cn_lay *l))                                                               \
     X(void, attention, (const cn_attention_args *a))                                              \
     X(void, attention_grad, (const cn_attention_args *a))                                         \
     X(void, winograd, (const cn_winograd_args *a))                                                \
