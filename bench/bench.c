@@ -263,7 +263,7 @@ static const struct {
     [CHECKPOINTING] = {"gradient-checkpointing", NULL, "train: every block is computed again"},
     [ADAM8] = {"use-8bit-adam", NULL, "train: moments in a byte each"},
     [TABLE] = {"table", NULL, "ops: a table instead of JSON lines (always on a terminal)"},
-    [ONLY] = {"only", "NAME", "annotators: this network alone"},
+    [ONLY] = {"only", "NAME", "annotators: this network alone; ops: rows with this text"},
     [PICTURE] = {"picture", "IMG", "annotators: what Canny looks at"},
     [OUT] = {"out", "DIR", "model: the folder that gets base/ and control/"},
     [HELP] = {"help", NULL, "this"},

@@ -18,8 +18,9 @@ typedef struct bench {
     int runs;
     cn_dtype dtype, storage; /* computing; locked weights */
     bool no_control, guidance, checkpointing, use_8bit_adam, table;
-    const char *only, *picture; /* annotators: one network; Canny's picture. NULL */
-    const char *out;            /* model: a folder; NULL: none given */
+    const char *only,
+        *picture;    /* annotators: one network; Canny's picture. ops: rows' text. NULL */
+    const char *out; /* model: a folder; NULL: none given */
 } bench;
 
 /* Computing and storage types, for a set of which nothing is declared yet. */

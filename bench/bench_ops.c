@@ -2,9 +2,10 @@
  *
  * The steps are those of the networks' own plans (drawing, decoding, training), so what is timed is what
  * the backend prepared for them, fused sums included. Equal steps are timed once and counted per network.
- * A shared machine's speed changes from second to second, so a large square product runs in turn with each
- * step: a step's share is its rate by the square's, the fastest of both. Memory is taken for one step at a time;
- * values are seeded noise.
+ * A shared machine's speed changes from second to second, so a large square product and a pass over memory run in
+ * turn with each step, the fastest of all count. A step's share is its rate by the square's; its roof is the longer of
+ * two times, of its arithmetic at the square's rate and of reading what it reads and writing what it writes once at
+ * the pass's. Memory is taken for one step at a time; values are seeded noise.
  */
 #include "bench.h"
 
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 enum { NETWORKS = 3, MAX_OPS = 1024, NAME_BYTES = 128, SQUARE = 1536, ROUNDS = 4 };
+enum { MEMORY = 1 << 25 /* floats, beyond the caches */ };
 
 static const char *const networks[NETWORKS] = {"draw", "decode", "train"};
 static const double least_flops = 1e9, round_seconds = 0.04;
@@ -26,7 +28,8 @@ typedef struct op_row {
     const char *type;
     bool sums; /* the step adds a residual or a value per channel */
     int64_t count[NETWORKS];
-    double flops, seconds, square; /* the square product's FLOP/s beside it */
+    double flops, bytes, seconds;
+    double square, memory; /* the square product's FLOP/s beside it, and memory's bytes/s */
 } op_row;
 
 typedef struct ops_work {
@@ -37,6 +40,7 @@ typedef struct ops_work {
     cn_graph *graph;
     cn_plan *plan;
     cn_step square; /* with its memory */
+    float *memory;
 } ops_work;
 
 /* --- what a step is called ------------------------------------------------------------------------------ */
@@ -82,10 +86,26 @@ static void name_attention(const cn_node *n, op_row *r)
              (long long)(cn_channels(q) / n->heads));
 }
 
+static size_t bytes_of(const cn_node *x)
+{
+    if (!x) return 0;
+    return cn_dtype_size(x->op == CN_OP_PARAM ? x->param->dtype : x->dtype, cn_node_elements(x));
+}
+
+/* What a step reads and writes, each once. */
+static double traffic_of(const cn_step *st)
+{
+    const cn_node *n = st->node;
+    size_t bytes = st->out_bytes + bytes_of(st->residual) + bytes_of(st->shift);
+    for (int i = 0; i < n->n_in; i++) bytes += bytes_of(n->in[i]);
+    for (int i = 0; i < CN_MAX_AUX; i++) bytes += bytes_of(n->aux[i]);
+    return (double)bytes;
+}
+
 /* False for a step that this table leaves out. */
 static bool name_step(const cn_step *st, op_row *r)
 {
-    *r = (op_row){.flops = st->flops, .sums = st->residual || st->shift};
+    *r = (op_row){.flops = st->flops, .bytes = traffic_of(st), .sums = st->residual || st->shift};
     switch (st->node->op) {
     case CN_OP_CONV2D:
     case CN_OP_CONV2D_DX:
@@ -180,26 +200,45 @@ static cn_status run_for(bench *b, const cn_step *st, double least, double *best
     return CN_OK;
 }
 
-/* In turn with the square product; one run is done before and not counted. */
+/* Seconds of a pass over w->memory, where it is the fastest yet. */
+static void pass_memory(const ops_work *w, double *best)
+{
+    const double begun = cn_now_s();
+    w->b->backend->sum_squares(w->b->backend, w->memory, MEMORY);
+    const double took = cn_now_s() - begun;
+    if (!(*best > 0) || took < *best) *best = took;
+}
+
+/* In turn with the square product and memory; one run is done before and not counted. */
 static cn_status time_step(ops_work *w, const cn_step *prepared, op_row *r)
 {
     cn_step st;
-    double square = 0;
+    double square = 0, memory = 0;
     cn_status s = take_memory(w->b, prepared, &st);
     if (s == CN_OK) s = w->b->backend->run(w->b->backend, w->b->ctx, &st);
     for (int i = 0; s == CN_OK && i < CN_MAX(ROUNDS, w->b->runs); i++) {
         s = run_for(w->b, &w->square, 0, &square);
+        pass_memory(w, &memory);
         if (s == CN_OK) s = run_for(w->b, &st, round_seconds, &r->seconds);
     }
     if (s == CN_OK) r->square = w->square.flops / square;
+    if (s == CN_OK) r->memory = MEMORY * sizeof *w->memory / memory;
     drop_memory(&st);
     return s;
+}
+
+/* Whether --only's text is in the row's words. */
+static bool wanted(const bench *b, const op_row *r)
+{
+    char words[3 * NAME_BYTES];
+    snprintf(words, sizeof words, "%s %s %s", r->kind, r->direction, r->shape);
+    return !b->only || strstr(words, b->only);
 }
 
 static cn_status add_step(ops_work *w, const cn_step *st, int network)
 {
     op_row r;
-    if (!name_step(st, &r)) return CN_OK;
+    if (!name_step(st, &r) || !wanted(w->b, &r)) return CN_OK;
     int at = 0;
     while (at < w->n && !same_row(&w->rows[at], &r)) at++;
     if (at == w->n) {
@@ -269,8 +308,8 @@ static cn_status add_decoder(ops_work *w)
     return s;
 }
 
-/* A large product in the type of the run, weights stored in it. */
-static cn_status make_square(ops_work *w)
+/* What runs beside the steps: a large product in the type of the run, weights stored in it, and memory. */
+static cn_status make_measures(ops_work *w)
 {
     const bench *b = w->b;
     CN_TRY(cn_params_create(b->ctx, "square", &w->params));
@@ -283,6 +322,7 @@ static cn_status make_square(ops_work *w)
     CN_TRY(cn_plan_create(b->ctx, w->graph, b->backend, &y, 1, false, &w->plan));
     int at = 0;
     while (w->plan->steps[at].node->op != CN_OP_LINEAR) at++;
+    if (!(w->memory = cn_alloc0(w->b->ctx, MEMORY * sizeof *w->memory))) return CN_ENOMEM;
     return take_memory(w->b, &w->plan->steps[at], &w->square);
 }
 
@@ -291,6 +331,11 @@ static cn_status make_square(ops_work *w)
 static double share_of(const op_row *r)
 {
     return r->flops / r->seconds / r->square;
+}
+
+static double share_of_roof(const op_row *r)
+{
+    return CN_MAX(r->flops / r->square, r->bytes / r->memory) / r->seconds;
 }
 
 static void print_json(const ops_work *w, const op_row *r)
@@ -303,15 +348,17 @@ static void print_json(const ops_work *w, const op_row *r)
     for (int i = 0; i < NETWORKS; i++)
         printf(", \"count_%s\": %lld", networks[i], (long long)r->count[i]);
     printf(", \"seconds_min\": %.6f, \"gflops\": %.1f, \"square_gflops\": %.1f, "
-           "\"share\": %.3f}\n",
-           r->seconds, r->flops / r->seconds / 1e9, r->square / 1e9, share_of(r));
+           "\"share\": %.3f, \"bytes\": %.0f, \"memory_gbytes\": %.1f, \"share_of_roof\": %.3f}\n",
+           r->seconds, r->flops / r->seconds / 1e9, r->square / 1e9, share_of(r), r->bytes,
+           r->memory / 1e9, share_of_roof(r));
 }
 
 static void print_row(const op_row *r)
 {
-    printf("%-11s %-15s %-34s %-4s %4lld %6lld %5lld %9.2f %9.1f %6.2f\n", r->kind, r->direction,
-           r->shape, r->sums ? "+sum" : "", (long long)r->count[0], (long long)r->count[1],
-           (long long)r->count[2], r->seconds * 1e3, r->flops / r->seconds / 1e9, share_of(r));
+    printf("%-11s %-15s %-34s %-4s %4lld %6lld %5lld %9.2f %9.1f %6.2f %6.2f\n", r->kind,
+           r->direction, r->shape, r->sums ? "+sum" : "", (long long)r->count[0],
+           (long long)r->count[1], (long long)r->count[2], r->seconds * 1e3,
+           r->flops / r->seconds / 1e9, share_of(r), share_of_roof(r));
 }
 
 /* Per network: time in these steps, their rate, and the part of the work at 0.8 of the square product or more. */
@@ -340,16 +387,20 @@ static void print_sum(const ops_work *w, int network, bool table)
 static void print_all(const ops_work *w)
 {
     const bool table = w->b->table || isatty(STDOUT_FILENO);
-    double square = 0;
-    for (int i = 0; i < w->n; i++) square = CN_MAX(square, w->rows[i].square);
+    double square = 0, memory = 0;
+    for (int i = 0; i < w->n; i++) {
+        square = CN_MAX(square, w->rows[i].square);
+        memory = CN_MAX(memory, w->rows[i].memory);
+    }
     if (table)
-        printf(
-            "%s, %lld px, batch %lld, %d threads; a square product of %d, at best: %.1f GFLOP/s\n"
-            "%-11s %-15s %-34s %-4s %4s %6s %5s %9s %9s %6s\n",
-            w->b->dtype == CN_BF16 ? "bf16" : "f32", (long long)w->b->px, (long long)w->b->batch,
-            cn_threads(w->b->ctx), SQUARE, square / 1e9, "operation", "direction",
-            "inputs x outputs of positions", "", "draw", "decode", "train", "ms", "GFLOP/s",
-            "share");
+        printf("%s, %lld px, batch %lld, %d threads; at best: a square product of %d %.1f GFLOP/s, "
+               "reading "
+               "memory %.1f GB/s\n"
+               "%-11s %-15s %-34s %-4s %4s %6s %5s %9s %9s %6s %6s\n",
+               w->b->dtype == CN_BF16 ? "bf16" : "f32", (long long)w->b->px, (long long)w->b->batch,
+               cn_threads(w->b->ctx), SQUARE, square / 1e9, memory / 1e9, "operation", "direction",
+               "inputs x outputs of positions", "", "draw", "decode", "train", "ms", "GFLOP/s",
+               "share", "roof");
     for (int i = 0; i < w->n; i++) {
         if (table)
             print_row(&w->rows[i]);
@@ -362,7 +413,7 @@ static void print_all(const ops_work *w)
 cn_status bench_ops(bench *b)
 {
     ops_work w = {.b = b, .rows = cn_alloc_array(b->ctx, MAX_OPS, sizeof(op_row))};
-    cn_status s = w.rows ? make_square(&w) : CN_ENOMEM;
+    cn_status s = w.rows ? make_measures(&w) : CN_ENOMEM;
     if (s == CN_OK) s = add_steps_of(&w, false, 0);
     if (s == CN_OK) s = add_decoder(&w);
     if (s == CN_OK) s = add_steps_of(&w, true, 2);
@@ -371,6 +422,7 @@ cn_status bench_ops(bench *b)
     cn_plan_destroy(w.plan);
     cn_graph_destroy(w.graph);
     cn_params_destroy(w.params);
+    cn_free(w.memory);
     cn_free(w.rows);
     return s;
 }
