@@ -6,11 +6,11 @@
  * can, else a pass of their own after it.
  */
 #include "cpu/cpu_backend.h"
-#include "cpu/winograd.h"
+#include "cpu/own_conv.h"
 
 typedef struct product {
     cn_dnnl_prim *prim;
-    cn_winograd *winograd; /* instead, with all sums; it reads F16 and BF16 as they are stored */
+    cn_own_conv *own; /* instead, with all sums; it reads F16 and BF16 as they are stored */
     bool add_residual, add_shift; /* after the primitive */
     cn_act act;                   /* after these */
     size_t
@@ -58,7 +58,7 @@ void cn_cpu_product_release(cn_step *st)
     product *p = st->state;
     if (!p) return;
     cn_dnnl_prim_destroy(p->prim);
-    cn_winograd_destroy(p->winograd);
+    cn_own_conv_destroy(p->own);
     cn_free(p);
     st->state = NULL;
 }
@@ -85,12 +85,12 @@ static cn_dnnl_conv_shape conv_shape(const cn_node *attributes, const cn_node *x
                                 .result = a->dtype};
 }
 
-static cn_status prepare_winograd(cpu_backend *b, cn_ctx *ctx, cn_dnnl_conv_kind kind,
-                                  const cn_dnnl_conv_shape *c, cn_param *w, cn_step *st)
+static cn_status prepare_own(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_dnnl_conv_kind kind,
+                             const cn_dnnl_conv_shape *c, cn_param *w, cn_step *st)
 {
     product *p = cn_alloc0(ctx, sizeof *p);
     if (!p) return CN_ENOMEM;
-    const cn_status s = cn_winograd_prepare(b, ctx, kind, c, w, &p->winograd, &st->scratch_bytes);
+    const cn_status s = cn_own_conv_prepare(b, ctx, way, kind, c, w, &p->own, &st->scratch_bytes);
     if (s != CN_OK) {
         cn_free(p);
         return s;
@@ -116,8 +116,8 @@ cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     cn_dnnl_conv_shape c = conv_shape(n, x, y, bias);
     st->flops =
         2.0 * (double)cn_node_elements(y) * (double)(c.I / c.groups * c.kernel_h * c.kernel_w);
-    if (cn_winograd_pays(kind, &c, b->bf16, b->threads))
-        return prepare_winograd(b, ctx, kind, &c, w, st);
+    const cn_conv_way way = cn_conv_way_of(kind, &c, b->bf16, b->threads);
+    if (way != CN_CONV_ONEDNN) return prepare_own(b, ctx, way, kind, &c, w, st);
     cn_dnnl_prim *p = NULL;
     c.residual = st->residual != NULL;
     c.shift = st->shift && c.N == 1;
@@ -194,8 +194,8 @@ cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
         w = scratch;
         scratch += p->expanded_bytes;
     }
-    if (p->winograd) {
-        cn_winograd_run(b, p->winograd, st, w, scratch);
+    if (p->own) {
+        cn_own_conv_run(b, p->own, st, w, scratch);
         return CN_OK;
     }
     const bool forward = n->op == CN_OP_CONV2D || n->op == CN_OP_LINEAR;

@@ -93,6 +93,8 @@ static const op_case CASES[] = {
     {.N = 1, .H = 1, .W = 9, .C = 8, .O = 1, K3()},
     {.N = 2, .H = 8, .W = 8, .C = 16, .O = 32, .kernel = 3, .stride = 2, .pad = {1, 1, 1, 1}},
     {.N = 1, .H = 7, .W = 9, .C = 5, .O = 6, .kernel = 3, .stride = 2, .pad = {1, 1, 1, 1}},
+    {.N = 2, .H = 7, .W = 9, .C = 21, .O = 37, .kernel = 3, .stride = 2, .pad = {1, 1, 1, 1}},
+    {.N = 2, .H = 19, .W = 37, .C = 37, .O = 3, K3()},
     {.N = 2, .H = 8, .W = 6, .C = 16, .O = 16, .kernel = 3, .stride = 2, .pad = {0, 0, 1, 1}},
     {.N = 1, .H = 5, .W = 5, .C = 3, .O = 7, .kernel = 3, .stride = 2, .pad = {0, 0, 1, 1}},
     {.N = 1, .H = 6, .W = 7, .C = 9, .O = 10, .kernel = 3, .stride = 1, .pad = {2, 0, 1, 1}},

@@ -1,8 +1,9 @@
-/* test_winograd.c - the kernels of Winograd's convolution and of its weights' gradient in every variant that the processor runs: against a naive
- * sum in double, for every order of weights and every type that they are stored in, with sums and activations,
- * by one to five threads, with the same bytes at every run. And which convolutions are computed by it. */
+/* test_winograd.c - the kernels of Winograd's convolution and of its weights' gradient in every variant that the
+ * processor runs: against a naive sum in double, for every order of weights and every type that they are stored in, with
+ * sums and activations, by one to five threads, with the same bytes at every run. And which convolutions are computed
+ * by it. */
 #include "cpu/isa.h"
-#include "cpu/winograd.h"
+#include "cpu/own_conv.h"
 
 #include <math.h>
 #include <omp.h>
@@ -19,7 +20,7 @@ enum { TAPS = 9, RUN = 16 };
 typedef struct shape {
     int64_t N, H, W, I, O;
     int top, left, bottom, right;
-    cn_wino_runs runs;
+    cn_weight_runs runs;
     cn_dtype type;
     bool sums; /* residual and shift */
     cn_act act;
@@ -27,7 +28,7 @@ typedef struct shape {
 } shape;
 
 typedef struct work {
-    cn_winograd_args a;
+    cn_conv_args a;
     int64_t *places;
     float *x, *w, *bias, *residual, *shift, *wanted; /* what the stored ones are worth */
     void *stored_x, *stored_w, *stored_residual, *stored_shift, *y;
@@ -62,36 +63,36 @@ static void place_pairs(int64_t *runs, int64_t n_runs, int64_t *others, int64_t 
 }
 
 /* Runs of 16 outputs or inputs with a stride of 32, pairs, or the published order. */
-static void place_weights(work *t, cn_wino_runs runs)
+static void place_weights(work *t, cn_weight_runs runs)
 {
-    cn_winograd_args *a = &t->a;
+    cn_conv_args *a = &t->a;
     const int64_t I = a->I, O = a->O, run = 2 * RUN;
     int64_t *out = t->places, *in = out + O, *tap = in + I;
     a->at_out = out;
     a->at_in = in;
     a->at_tap = tap;
     a->runs = runs;
-    if (runs == CN_WINO_PAIRS_OUT) {
+    if (runs == CN_PAIRS_OUT) {
         place_pairs(out, O, in, I, tap);
         return;
     }
-    if (runs == CN_WINO_PAIRS_IN) {
+    if (runs == CN_PAIRS_IN) {
         place_pairs(in, I, out, O, tap);
         return;
     }
     for (int k = 0; k < TAPS; k++)
-        tap[k] = runs == CN_WINO_RUNS_OUT ? k * I * run : runs == CN_WINO_RUNS_IN ? k * O * run : k;
+        tap[k] = runs == CN_RUNS_OUT ? k * I * run : runs == CN_RUNS_IN ? k * O * run : k;
     for (int64_t o = 0; o < O; o++)
-        out[o] = runs == CN_WINO_RUNS_OUT  ? o / run * (TAPS * I * run) + o % run
-                 : runs == CN_WINO_RUNS_IN ? o * run
-                                           : o * I * TAPS;
+        out[o] = runs == CN_RUNS_OUT  ? o / run * (TAPS * I * run) + o % run
+                 : runs == CN_RUNS_IN ? o * run
+                                      : o * I * TAPS;
     for (int64_t i = 0; i < I; i++)
-        in[i] = runs == CN_WINO_RUNS_OUT  ? i * run
-                : runs == CN_WINO_RUNS_IN ? i / run * (TAPS * O * run) + i % run
-                                          : i * TAPS;
+        in[i] = runs == CN_RUNS_OUT  ? i * run
+                : runs == CN_RUNS_IN ? i / run * (TAPS * O * run) + i % run
+                                     : i * TAPS;
 }
 
-static int64_t outputs_of(const cn_winograd_args *a)
+static int64_t outputs_of(const cn_conv_args *a)
 {
     return a->N * a->h * a->w * a->O;
 }
@@ -104,21 +105,21 @@ static int64_t weights_of(const shape *s)
 
 static void set_up(const shape *s, work *t)
 {
-    cn_winograd_args *a = &t->a;
-    *a = (cn_winograd_args){.N = s->N,
-                            .H = s->H,
-                            .W = s->W,
-                            .I = s->I,
-                            .h = s->H + s->top + s->bottom - 2,
-                            .w = s->W + s->left + s->right - 2,
-                            .O = s->O,
-                            .top = s->top,
-                            .left = s->left,
-                            .type = s->in,
-                            .result = s->out,
-                            .weight_type = s->type,
-                            .act = s->act,
-                            .act_alpha = 0.2f};
+    cn_conv_args *a = &t->a;
+    *a = (cn_conv_args){.N = s->N,
+                        .H = s->H,
+                        .W = s->W,
+                        .I = s->I,
+                        .h = s->H + s->top + s->bottom - 2,
+                        .w = s->W + s->left + s->right - 2,
+                        .O = s->O,
+                        .top = s->top,
+                        .left = s->left,
+                        .type = s->in,
+                        .result = s->out,
+                        .weight_type = s->type,
+                        .act = s->act,
+                        .act_alpha = 0.2f};
     const int64_t outputs = outputs_of(a);
     const int64_t weights = weights_of(s);
     t->places = cn_alloc_array(NULL, (size_t)(s->I + s->O + TAPS), sizeof *t->places);
@@ -153,7 +154,7 @@ static void tear_down(work *t)
 
 static double naive_sum(const work *t, int64_t n, int64_t y, int64_t x, int64_t o)
 {
-    const cn_winograd_args *a = &t->a;
+    const cn_conv_args *a = &t->a;
     double sum = 0;
     for (int k = 0; k < TAPS; k++) {
         const int64_t row = y - a->top + k / 3, column = x - a->left + k % 3;
@@ -165,7 +166,7 @@ static double naive_sum(const work *t, int64_t n, int64_t y, int64_t x, int64_t 
     return sum;
 }
 
-static double naive_act(const cn_winograd_args *a, double v)
+static double naive_act(const cn_conv_args *a, double v)
 {
     if (a->act == CN_ACT_RELU) return v > 0 ? v : 0;
     if (a->act == CN_ACT_RELU6) return fmin(fmax(v, 0), 6);
@@ -175,7 +176,7 @@ static double naive_act(const cn_winograd_args *a, double v)
 
 static void naive(work *t)
 {
-    const cn_winograd_args *a = &t->a;
+    const cn_conv_args *a = &t->a;
     int64_t at = 0;
     for (int64_t n = 0; n < a->N; n++)
         for (int64_t y = 0; y < a->h; y++)
@@ -188,7 +189,7 @@ static void naive(work *t)
                 }
 }
 
-static size_t result_bytes(const cn_winograd_args *a)
+static size_t result_bytes(const cn_conv_args *a)
 {
     return (size_t)outputs_of(a) * cn_dtype_bytes(a->result);
 }
@@ -253,7 +254,7 @@ static void check(const cn_kernels *k, const shape *s)
 /* The gradient of weight (i, o) at position k. */
 static double naive_gradient(const work *t, const float *dy, int64_t i, int64_t o, int k)
 {
-    const cn_winograd_args *a = &t->a;
+    const cn_conv_args *a = &t->a;
     double sum = 0;
     for (int64_t n = 0; n < a->N; n++)
         for (int64_t y = 0; y < a->h; y++)
@@ -269,7 +270,7 @@ static double naive_gradient(const work *t, const float *dy, int64_t i, int64_t 
 /* In f32 as the convolution: 1e-5 of the largest. */
 static void compare_gradient(const work *t, const float *wanted, const char *isa)
 {
-    const cn_winograd_args *a = &t->a;
+    const cn_conv_args *a = &t->a;
     double most = 0, off = 0;
     for (int64_t i = 0; i < a->I; i++)
         for (int64_t o = 0; o < a->O; o++)
@@ -328,20 +329,20 @@ static void check_gradient(const cn_kernels *k, const shape *s)
 }
 
 static const shape shapes[] = {
-    {1, 8, 8, 64, 64, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, false, CN_ACT_NONE, CN_F32, CN_F32},
-    {2, 5, 7, 19, 37, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, true, CN_ACT_NONE, CN_F32, CN_F32},
-    {1, 9, 6, 80, 100, 0, 2, 1, 1, CN_WINO_RUNS_OUT, CN_F16, true, CN_ACT_RELU, CN_F32, CN_F32},
-    {3, 4, 4, 16, 16, 2, 2, 2, 2, CN_WINO_RUNS_IN, CN_F32, true, CN_ACT_LEAKY_RELU, CN_F32, CN_F32},
-    {1, 11, 13, 130, 48, 1, 1, 1, 1, CN_WINO_RUNS_IN, CN_BF16, false, CN_ACT_RELU6, CN_F32, CN_F32},
-    {1, 3, 3, 5, 3, 1, 1, 1, 1, CN_WINO_NO_RUNS, CN_F16, true, CN_ACT_NONE, CN_F32, CN_F32},
-    {1, 7, 5, 33, 17, 0, 0, 0, 0, CN_WINO_NO_RUNS, CN_F32, false, CN_ACT_NONE, CN_F32, CN_F32},
-    {1, 50, 47, 8, 12, 1, 1, 1, 1, CN_WINO_RUNS_OUT, CN_F32, true, CN_ACT_NONE, CN_F32, CN_F32},
+    {1, 8, 8, 64, 64, 1, 1, 1, 1, CN_RUNS_OUT, CN_F32, false, CN_ACT_NONE, CN_F32, CN_F32},
+    {2, 5, 7, 19, 37, 1, 1, 1, 1, CN_RUNS_OUT, CN_F32, true, CN_ACT_NONE, CN_F32, CN_F32},
+    {1, 9, 6, 80, 100, 0, 2, 1, 1, CN_RUNS_OUT, CN_F16, true, CN_ACT_RELU, CN_F32, CN_F32},
+    {3, 4, 4, 16, 16, 2, 2, 2, 2, CN_RUNS_IN, CN_F32, true, CN_ACT_LEAKY_RELU, CN_F32, CN_F32},
+    {1, 11, 13, 130, 48, 1, 1, 1, 1, CN_RUNS_IN, CN_BF16, false, CN_ACT_RELU6, CN_F32, CN_F32},
+    {1, 3, 3, 5, 3, 1, 1, 1, 1, CN_NO_RUNS, CN_F16, true, CN_ACT_NONE, CN_F32, CN_F32},
+    {1, 7, 5, 33, 17, 0, 0, 0, 0, CN_NO_RUNS, CN_F32, false, CN_ACT_NONE, CN_F32, CN_F32},
+    {1, 50, 47, 8, 12, 1, 1, 1, 1, CN_RUNS_OUT, CN_F32, true, CN_ACT_NONE, CN_F32, CN_F32},
     /* two blocks of tiles before; of bfloat16 from here */
-    {1, 8, 9, 64, 48, 1, 1, 1, 1, CN_WINO_PAIRS_OUT, CN_BF16, true, CN_ACT_NONE, CN_BF16, CN_F32},
-    {2, 5, 7, 19, 37, 1, 1, 1, 1, CN_WINO_PAIRS_OUT, CN_F32, true, CN_ACT_RELU, CN_BF16, CN_BF16},
-    {1, 9, 6, 50, 100, 0, 2, 1, 1, CN_WINO_PAIRS_IN, CN_BF16, false, CN_ACT_NONE, CN_BF16, CN_F32},
-    {1, 6, 6, 35, 33, 1, 1, 1, 1, CN_WINO_PAIRS_IN, CN_F32, true, CN_ACT_NONE, CN_BF16, CN_BF16},
-    {1, 7, 5, 33, 17, 0, 0, 0, 0, CN_WINO_NO_RUNS, CN_F16, true, CN_ACT_NONE, CN_F32, CN_BF16},
+    {1, 8, 9, 64, 48, 1, 1, 1, 1, CN_PAIRS_OUT, CN_BF16, true, CN_ACT_NONE, CN_BF16, CN_F32},
+    {2, 5, 7, 19, 37, 1, 1, 1, 1, CN_PAIRS_OUT, CN_F32, true, CN_ACT_RELU, CN_BF16, CN_BF16},
+    {1, 9, 6, 50, 100, 0, 2, 1, 1, CN_PAIRS_IN, CN_BF16, false, CN_ACT_NONE, CN_BF16, CN_F32},
+    {1, 6, 6, 35, 33, 1, 1, 1, 1, CN_PAIRS_IN, CN_F32, true, CN_ACT_NONE, CN_BF16, CN_BF16},
+    {1, 7, 5, 33, 17, 0, 0, 0, 0, CN_NO_RUNS, CN_F16, true, CN_ACT_NONE, CN_F32, CN_BF16},
 };
 
 static void test_every_variant_against_naive_sums(void **state)
@@ -372,11 +373,16 @@ static cn_dnnl_conv_shape picture(int64_t N, int64_t H, int64_t W, int64_t I, in
                                 .pad = {pad, pad, pad, pad}};
 }
 
+static bool by_winograd(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16)
+{
+    return cn_conv_way_of(kind, c, bf16, 2) == CN_CONV_WINOGRAD;
+}
+
 /* Forward and gradient, on a processor with AVX512_BF16. */
 static bool pays(cn_dnnl_conv_shape c)
 {
-    return cn_winograd_pays(CN_DNNL_CONV, &c, CN_BF16_AVX512, 2) &&
-           cn_winograd_pays(CN_DNNL_CONV_DX, &c, CN_BF16_AVX512, 2);
+    return by_winograd(CN_DNNL_CONV, &c, CN_BF16_AVX512) &&
+           by_winograd(CN_DNNL_CONV_DX, &c, CN_BF16_AVX512);
 }
 
 static void test_which_convolutions(void **state)
@@ -396,17 +402,17 @@ static void test_which_convolutions(void **state)
     assert_false(pays(picture(1, 4, 4, 1280, 1280, 1)));
     assert_false(pays(picture(1, 64, 64, 4, 320, 1)));
     const cn_dnnl_conv_shape good = picture(1, 64, 64, 320, 320, 1);
-    assert_true(cn_winograd_pays(CN_DNNL_CONV_DW, &good, CN_BF16_AVX512, 2));
+    assert_true(by_winograd(CN_DNNL_CONV_DW, &good, CN_BF16_AVX512));
     /* direct products of bfloat16 are twice as fast, by AMX far more */
     cn_dnnl_conv_shape c = good;
     c.type = CN_BF16;
     assert_true(pays(c));
-    assert_false(cn_winograd_pays(CN_DNNL_CONV, &c, CN_BF16_AMX, 2));
-    assert_false(cn_winograd_pays(CN_DNNL_CONV_DW, &c, CN_BF16_AMX, 2));
+    assert_false(by_winograd(CN_DNNL_CONV, &c, CN_BF16_AMX));
+    assert_false(by_winograd(CN_DNNL_CONV_DW, &c, CN_BF16_AMX));
     c = picture(1, 8, 8, 1280, 1280, 1);
     c.type = CN_BF16;
     assert_false(pays(c));
-    assert_true(cn_winograd_pays(CN_DNNL_CONV_DW, &c, CN_BF16_AVX512, 2));
+    assert_true(by_winograd(CN_DNNL_CONV_DW, &c, CN_BF16_AVX512));
     c = good;
     c.stride = 2;
     assert_false(pays(c));

@@ -40,15 +40,15 @@ static inline int64_t f16_to_f32(const uint16_t *x, float *y, int64_t n)
 /* x begins a block. */
 static inline void q8_to_f32(const unsigned char *x, float *y, int64_t n)
 {
-    enum { GROUP = 16 };
-    for (int64_t at = 0; at < n; at += GROUP * CN_Q8_BLOCK) {
-        uint16_t halves[GROUP] = {0};
-        float scales[GROUP];
-        const int64_t blocks = CN_MIN((int64_t)GROUP, (n - at + CN_Q8_BLOCK - 1) / CN_Q8_BLOCK);
+    enum { BLOCKS = 16 };
+    for (int64_t at = 0; at < n; at += BLOCKS * CN_Q8_BLOCK) {
+        uint16_t halves[BLOCKS] = {0};
+        float scales[BLOCKS];
+        const int64_t blocks = CN_MIN((int64_t)BLOCKS, (n - at + CN_Q8_BLOCK - 1) / CN_Q8_BLOCK);
         const unsigned char *group = x + at / CN_Q8_BLOCK * CN_Q8_BYTES;
         for (int64_t b = 0; b < blocks; b++)
             memcpy(&halves[b], group + b * CN_Q8_BYTES, sizeof halves[b]);
-        if (f16_to_f32(halves, scales, GROUP) < GROUP) cn_to_f32(CN_F16, halves, scales, GROUP);
+        if (f16_to_f32(halves, scales, BLOCKS) < BLOCKS) cn_to_f32(CN_F16, halves, scales, BLOCKS);
         for (int64_t b = 0; b < blocks; b++) {
             const signed char *codes =
                 (const signed char *)group + b * CN_Q8_BYTES + sizeof *halves;

@@ -14,10 +14,10 @@
  * Input channels are padded with zeros to whole groups of 16, outputs beyond the last are computed and dropped.
  */
 #include "cpu/kernels/winograd.h"
+#include "cpu/kernels/conv_outputs.h"
+#include "cpu/kernels/conv_weights.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/small_product.h"
-#include "cpu/kernels/transpose.h"
-#include "cpu/kernels/widen.h"
 #include "cpu/kernels/winograd_tiles.h"
 
 #include <omp.h>
@@ -49,80 +49,15 @@ static void transform_weights(const float *g, int64_t tap, float *u, int64_t str
     }
 }
 
-/* g [in][out] of GROUP times GROUP weights of one tap, read one by one where they don't stand in runs or end. */
-static void gather(const cn_winograd_args *a, int64_t in, int64_t out, int tap, float *g)
-{
-    const size_t each = cn_dtype_bytes(a->weight_type);
-    memset(g, 0, GROUP * GROUP * sizeof *g);
-    for (int64_t i = 0; i < CN_MIN(GROUP, a->I - in); i++)
-        for (int64_t o = 0; o < CN_MIN(GROUP, a->O - out); o++) {
-            const int64_t at = a->at_in[in + i] + a->at_out[out + o] + a->at_tap[tap];
-            widen(a->weight_type, (const char *)a->weights + (size_t)at * each, g + i * GROUP + o,
-                  1);
-        }
-}
-
-/* GROUP runs of weights of one tap, each at `first` plus its own place. Those at `ahead` are asked for: their
- * pattern is beyond the processor's own foresight, and small pictures wait for little else. */
-static void read_runs(const cn_winograd_args *a, int64_t first, const int64_t *places,
-                      int64_t ahead, float *g)
-{
-    const size_t each = cn_dtype_bytes(a->weight_type);
-    const char *from = (const char *)a->weights + (size_t)first * each;
-    for (int i = 0; i < GROUP; i++) {
-        const char *run = from + (size_t)places[i] * each;
-        __builtin_prefetch(run + ahead);
-        widen(a->weight_type, run, g + i * GROUP, GROUP);
-    }
-}
-
-/* The same where elements of two rows alternate in each of GROUP / 2 runs. */
-static void read_pairs(const cn_winograd_args *a, int64_t first, const int64_t *places,
-                       int64_t ahead, float *g)
-{
-    const size_t each = cn_dtype_bytes(a->weight_type);
-    const char *from = (const char *)a->weights + (size_t)first * each;
-    for (int i = 0; i < GROUP; i += 2, g += 2 * GROUP) {
-        const char *run = from + (size_t)places[i] * each;
-        float both[2 * GROUP];
-        __builtin_prefetch(run + ahead);
-        widen(a->weight_type, run, both, 2 * GROUP);
-        for (int l = 0; l < GROUP; l++) {
-            g[l] = both[2 * l];
-            g[GROUP + l] = both[2 * l + 1];
-        }
-    }
-}
-
-/* g [tap][in][out] of a group of inputs and a group of outputs. */
-static void read_weights(const cn_winograd_args *a, int64_t in, int64_t out, float *g)
-{
-    const bool whole = in + GROUP <= a->I && out + GROUP <= a->O;
-    const int64_t next = in + 2 * GROUP <= a->I ? a->at_in[in + GROUP] - a->at_in[in] : 0;
-    const int64_t ahead = next * (int64_t)cn_dtype_bytes(a->weight_type);
-    float turned[GROUP * GROUP];
-    for (int tap = 0; tap < TAPS; tap++, g += GROUP * GROUP) {
-        const int64_t at_in = a->at_in[in] + a->at_tap[tap];
-        const int64_t at_out = a->at_out[out] + a->at_tap[tap];
-        switch (whole ? a->runs : CN_WINO_NO_RUNS) {
-        case CN_WINO_NO_RUNS: gather(a, in, out, tap, g); continue;
-        case CN_WINO_RUNS_OUT: read_runs(a, at_out, a->at_in + in, ahead, g); continue;
-        case CN_WINO_PAIRS_OUT: read_pairs(a, at_out, a->at_in + in, ahead, g); continue;
-        case CN_WINO_RUNS_IN: read_runs(a, at_in, a->at_out + out, ahead, turned); break;
-        case CN_WINO_PAIRS_IN: read_pairs(a, at_in, a->at_out + out, ahead, turned); break;
-        }
-        transpose(turned, GROUP, GROUP, GROUP, 1, g, GROUP);
-    }
-}
-
 /* u [place][in][out], `width` outputs a row, of rows x width channels. */
-static void block_of_weights(const cn_winograd_args *a, int64_t in, int64_t rows, int64_t out,
+static void block_of_weights(const cn_conv_args *a, int64_t in, int64_t rows, int64_t out,
                              int64_t width, float *u, int64_t stride)
 {
     float g[TAPS * GROUP * GROUP];
     for (int64_t i = 0; i < rows; i += GROUP)
         for (int64_t o = 0; o < width; o += GROUP) {
-            read_weights(a, in + i, out + o, g);
+            for (int tap = 0; tap < TAPS; tap++)
+                read_weights(a, in + i, out + o, tap, g + tap * GROUP * GROUP, GROUP);
             for (int r = 0; r < GROUP; r++)
                 for (int l = 0; l < GROUP; l += LANES)
                     transform_weights(g + r * GROUP + l, GROUP * GROUP, u + (i + r) * width + o + l,
@@ -153,39 +88,22 @@ static inline void transform_sums(const float *m, int64_t stride, vec y[OUT * OU
     for (int i = 0; i < OUT; i++) line_of_outputs(columns + i * SIDE, 1, y + i * OUT, 1);
 }
 
-static inline vec activated(const cn_winograd_args *a, vec v)
-{
-    for (int i = 0; i < LANES; i++) {
-        const float low = a->act == CN_ACT_LEAKY_RELU ? a->act_alpha * v[i] : 0;
-        v[i] = v[i] > 0 ? v[i] : low;
-        if (a->act == CN_ACT_RELU6 && v[i] > 6) v[i] = 6;
-    }
-    return v;
-}
-
 /* The outputs of tile t, channels o .. o+n with n <= LANES. */
-static inline __attribute__((always_inline)) void tile_outputs_as(const cn_winograd_args *a,
+static inline __attribute__((always_inline)) void tile_outputs_as(const cn_conv_args *a,
                                                                   cn_dtype type, tile t, int64_t o,
                                                                   int64_t n, const float *m,
                                                                   int64_t stride)
 {
-    const size_t each = cn_dtype_bytes(type);
-    const char *residual = a->residual, *shift = a->shift;
     vec y[OUT * OUT], bias = a->bias ? load_some(CN_F32, a->bias + o, n) : (vec){0};
     transform_sums(m, stride, y);
     for (int64_t i = 0; i < CN_MIN(OUT, a->h - t.y); i++)
         for (int64_t j = 0; j < CN_MIN(OUT, a->w - t.x); j++) {
             const int64_t pixel = (t.n * a->h + t.y + i) * a->w + t.x + j;
-            const size_t at = (size_t)(pixel * a->O + o) * each;
-            vec v = y[i * OUT + j] + bias;
-            if (residual) v += load_some(type, residual + at, n);
-            if (shift) v += load_some(type, shift + (size_t)(t.n * a->O + o) * each, n);
-            if (a->act) v = activated(a, v);
-            store_some(type, (char *)a->y + at, v, n);
+            put_output(a, type, t.n, pixel, o, n, y[i * OUT + j] + bias);
         }
 }
 
-static void tile_outputs(const cn_winograd_args *a, tile t, int64_t o, int64_t n, const float *m,
+static void tile_outputs(const cn_conv_args *a, tile t, int64_t o, int64_t n, const float *m,
                          int64_t stride)
 {
     if (a->result == CN_BF16)
@@ -197,7 +115,7 @@ static void tile_outputs(const cn_winograd_args *a, tile t, int64_t o, int64_t n
 /* --- the work ----------------------------------------------------------------------------------------- */
 
 /* One block of output channels for tiles first .. first+n of the block that begins at tile `block`. */
-static void run_job(const cn_winograd_args *a, const cn_wino_size *s, const float *inputs,
+static void run_job(const cn_conv_args *a, const cn_wino_size *s, const float *inputs,
                     int64_t block, int64_t first, int64_t n, int64_t out, float *u)
 {
     const int64_t outs = CN_MIN(CN_WINO_O, a->O - out), width = whole_groups(outs);
@@ -217,7 +135,7 @@ static void run_job(const cn_winograd_args *a, const cn_wino_size *s, const floa
     }
 }
 
-void CN_K(winograd)(const cn_winograd_args *a)
+void CN_K(winograd)(const cn_conv_args *a)
 {
     const cn_wino_size s = cn_wino_size_of(a);
     float *inputs = (float *)(void *)a->scratch, *own = inputs + s.shared_floats;

@@ -7,51 +7,18 @@
 #ifndef CN_WINOGRAD_H
 #define CN_WINOGRAD_H
 
-#include "graph/backend.h"
+#include "cpu/kernels/conv.h"
 
 enum {
     CN_WINO_OUT = 4,
     CN_WINO_SIDE = 6,
     CN_WINO_PLACES = 36,
-    CN_WINO_LANES = 16, /* channels are padded to whole groups of these */
-    CN_WINO_I = 64,     /* channels of a block of inputs and of outputs */
+    CN_WINO_LANES = CN_CONV_GROUP,
+    CN_WINO_I = 64, /* channels of a block of inputs and of outputs */
     CN_WINO_O = 64,
     CN_WINO_TILES = 128,
     CN_WINO_APART = 16 /* floats between places, or all would fall into the same cache sets */
 };
-
-/* In which dimension groups of 16 weights follow each other in memory. Pairs: with those of the next index of the
- * other dimension, an even one, between them, as products of bfloat16 want it. */
-typedef enum cn_wino_runs {
-    CN_WINO_NO_RUNS,
-    CN_WINO_RUNS_OUT,
-    CN_WINO_RUNS_IN,
-    CN_WINO_PAIRS_OUT,
-    CN_WINO_PAIRS_IN
-} cn_wino_runs;
-
-/* A 3x3 convolution with stride 1: x [N,H,W,I] -> y [N,h,w,O], or the data gradient of one. The weight from
- * input i to output o at position k stands at at_out[o] + at_in[i] + at_tap[k]. */
-typedef struct cn_winograd_args {
-    int64_t N, H, W, I, h, w, O;
-    int top, left; /* padding */
-    int threads;
-    const int64_t *at_out, *at_in, *at_tap;
-    cn_wino_runs runs;
-    cn_dtype weight_type;
-    const void *weights;
-    cn_dtype type, result; /* of x and of y, F32 or BF16 */
-    const void *x;
-    const float *bias;            /* [O] or NULL */
-    const void *residual, *shift; /* of y's type: like y, [N,O], or NULL */
-    cn_act act;                   /* none or a ReLU, of the sum */
-    float act_alpha;
-    void *y;
-    const void *
-        dy; /* of x's type; with it the weights' gradient dw is computed, in their places, instead of y */
-    float *dw;
-    char *scratch;
-} cn_winograd_args;
 
 typedef struct cn_wino_size {
     int64_t across, down, tiles; /* tiles of one image, of all */
@@ -73,7 +40,7 @@ enum {
     CN_WINO_DW_COST = 400 /* the gradient of a vector of weights out of its sums */
 };
 
-static inline cn_wino_size cn_wino_size_of(const cn_winograd_args *a)
+static inline cn_wino_size cn_wino_size_of(const cn_conv_args *a)
 {
     cn_wino_size s = {.across = (a->w + CN_WINO_OUT - 1) / CN_WINO_OUT,
                       .down = (a->h + CN_WINO_OUT - 1) / CN_WINO_OUT,
@@ -100,7 +67,7 @@ static inline cn_wino_size cn_wino_size_of(const cn_winograd_args *a)
 }
 
 /* The same for the gradient of weights: `inputs` for gradients of outputs too, sums of CN_WINO_LANES input channels. */
-static inline cn_wino_size cn_wino_dw_size_of(const cn_winograd_args *a)
+static inline cn_wino_size cn_wino_dw_size_of(const cn_conv_args *a)
 {
     cn_wino_size s = cn_wino_size_of(a);
     s.sums = CN_WINO_LANES * CN_WINO_O + CN_WINO_APART;

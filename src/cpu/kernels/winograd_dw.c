@@ -7,18 +7,12 @@
  * stay in the second-level cache, and what they give is added to the weights' gradient in its own order. The division
  * follows from sizes alone, so results repeat.
  */
+#include "cpu/kernels/conv_weights.h"
 #include "cpu/kernels/kernels.h"
-#include "cpu/kernels/transpose.h"
+#include "cpu/kernels/outer_products.h"
 #include "cpu/kernels/winograd_tiles.h"
 
 #include <omp.h>
-
-/* Rows and vectors of sums that stay in registers. */
-#if defined(__AVX512F__)
-enum { ROWS = 4, VECTORS = 4 };
-#else
-enum { ROWS = 4, VECTORS = 2 };
-#endif
 
 /* --- gradients in -------------------------------------------------------------------------------------- */
 
@@ -46,48 +40,11 @@ static inline void transform_gradients(const vec *y, float *z, int64_t stride)
     }
 }
 
-static void tile_gradients(const cn_winograd_args *a, tile t, int64_t first, int64_t n, float *z,
+static void tile_gradients(const cn_conv_args *a, tile t, int64_t first, int64_t n, float *z,
                            int64_t stride)
 {
     const picture dy = {a->dy, a->type, a->h, a->w, a->O};
     take_tile(&dy, t, OUT, transform_gradients, first, n, z, stride);
-}
-
-/* --- products ------------------------------------------------------------------------------------------ */
-
-/* m [rows][width] = the sum over tiles of v [tile][rows]' z [tile][width], ROWS by VECTORS of it. */
-static inline void product_block(int64_t tiles, const float *v, int64_t v_stride, const float *z,
-                                 int64_t width, float *m)
-{
-    vec sum[ROWS][VECTORS] = {0};
-    for (int64_t t = 0; t < tiles; t++, v += v_stride, z += width)
-        for (int r = 0; r < ROWS; r++)
-            for (int c = 0; c < VECTORS; c++) sum[r][c] += v[r] * load(z + c * LANES);
-    for (int r = 0; r < ROWS; r++)
-        for (int c = 0; c < VECTORS; c++) store(m + r * width + c * LANES, sum[r][c]);
-}
-
-/* The same, one vector wide. */
-static inline void product_column(int64_t tiles, const float *v, int64_t v_stride, const float *z,
-                                  int64_t width, float *m)
-{
-    vec sum[ROWS] = {0};
-    for (int64_t t = 0; t < tiles; t++, v += v_stride, z += width)
-        for (int r = 0; r < ROWS; r++) sum[r] += v[r] * load(z);
-    for (int r = 0; r < ROWS; r++) store(m + r * width, sum[r]);
-}
-
-/* GROUP rows of one place. */
-static void products(int64_t tiles, const float *v, int64_t v_stride, const float *z, int64_t width,
-                     float *m)
-{
-    for (int64_t r = 0; r < GROUP; r += ROWS) {
-        int64_t c = 0;
-        for (; c + VECTORS * LANES <= width; c += VECTORS * LANES)
-            product_block(tiles, v + r, v_stride, z + c, width, m + r * width + c);
-        for (; c < width; c += LANES)
-            product_column(tiles, v + r, v_stride, z + c, width, m + r * width + c);
-    }
 }
 
 /* --- gradients out ------------------------------------------------------------------------------------- */
@@ -116,85 +73,31 @@ static void transform_sums(const float *m, int64_t stride, float *g)
     }
 }
 
-/* Sets or adds to n floats. */
-static inline void put(float *to, const float *x, int64_t n, bool add)
-{
-    for (int64_t i = 0; i < n; i++) to[i] = add ? to[i] + x[i] : x[i];
-}
-
-/* g [in][out] of one tap, one by one. */
-static void scatter(const cn_winograd_args *a, int64_t in, int64_t out, int tap, const float *g,
-                    bool add)
-{
-    for (int64_t i = 0; i < CN_MIN(GROUP, a->I - in); i++)
-        for (int64_t o = 0; o < CN_MIN(GROUP, a->O - out); o++)
-            put(a->dw + a->at_in[in + i] + a->at_out[out + o] + a->at_tap[tap], g + i * GROUP + o,
-                1, add);
-}
-
-/* g [row][GROUP] in runs, each at `first` plus the row's own place. */
-static void write_runs(float *first, const int64_t *places, const float *g, bool add)
-{
-    for (int i = 0; i < GROUP; i++) put(first + places[i], g + i * GROUP, GROUP, add);
-}
-
-/* The same with elements of two rows in turn. */
-static void write_pairs(float *first, const int64_t *places, const float *g, bool add)
-{
-    for (int i = 0; i < GROUP; i += 2, g += 2 * GROUP) {
-        float both[2 * GROUP];
-        for (int l = 0; l < GROUP; l++) {
-            both[2 * l] = g[l];
-            both[2 * l + 1] = g[GROUP + l];
-        }
-        put(first + places[i], both, 2 * GROUP, add);
-    }
-}
-
-/* g [tap][in][out] of a group of inputs and a group of outputs. */
-static void write_weights(const cn_winograd_args *a, int64_t in, int64_t out, const float *g,
-                          bool add)
-{
-    const bool whole = in + GROUP <= a->I && out + GROUP <= a->O;
-    float turned[GROUP * GROUP];
-    for (int tap = 0; tap < TAPS; tap++, g += GROUP * GROUP) {
-        float *at_in = a->dw + a->at_in[in] + a->at_tap[tap];
-        float *at_out = a->dw + a->at_out[out] + a->at_tap[tap];
-        switch (whole ? a->runs : CN_WINO_NO_RUNS) {
-        case CN_WINO_NO_RUNS: scatter(a, in, out, tap, g, add); continue;
-        case CN_WINO_RUNS_OUT: write_runs(at_out, a->at_in + in, g, add); continue;
-        case CN_WINO_PAIRS_OUT: write_pairs(at_out, a->at_in + in, g, add); continue;
-        default: transpose(g, GROUP, GROUP, GROUP, 1, turned, GROUP);
-        }
-        if (a->runs == CN_WINO_RUNS_IN)
-            write_runs(at_in, a->at_out + out, turned, add);
-        else
-            write_pairs(at_in, a->at_out + out, turned, add);
-    }
-}
-
 /* --- the work ----------------------------------------------------------------------------------------- */
 
 /* Channels in .. and out .. of one block each, over `tiles` tiles; v and z are the blocks' own. */
-static void run_job(const cn_winograd_args *a, const cn_wino_size *s, const float *v,
-                    const float *z, int64_t tiles, int64_t in, int64_t out, bool add, float *m)
+static void run_job(const cn_conv_args *a, const cn_wino_size *s, const float *v, const float *z,
+                    int64_t tiles, int64_t in, int64_t out, bool add, float *m)
 {
     const int64_t rows = whole_groups(CN_MIN(CN_WINO_I, a->I - in));
     const int64_t width = whole_groups(CN_MIN(CN_WINO_O, a->O - out));
     float g[TAPS * GROUP * GROUP];
     for (int64_t r = 0; r < rows; r += GROUP) {
+        for (int64_t o = 0; o < width; o += GROUP)
+            for (int tap = 0; tap < TAPS; tap++) expect_weights(a, in + r, out + o, tap);
         for (int p = 0; p < PLACES; p++)
             products(tiles, v + p * s->inputs + r, rows, z + p * s->inputs, width, m + p * s->sums);
         for (int64_t o = 0; o < width; o += GROUP) {
             for (int i = 0; i < GROUP; i++)
                 for (int l = 0; l < GROUP; l += LANES)
                     transform_sums(m + i * width + o + l, s->sums, g + i * GROUP + l);
-            write_weights(a, in + r, out + o, g, add);
+            for (int tap = 0; tap < TAPS; tap++)
+                write_weights(a, in + r, out + o, tap, g + tap * GROUP * GROUP, GROUP, add);
         }
     }
 }
 
-void CN_K(winograd_dw)(const cn_winograd_args *a)
+void CN_K(winograd_dw)(const cn_conv_args *a)
 {
     const cn_wino_size s = cn_wino_dw_size_of(a);
     const int64_t each = PLACES * s.inputs;

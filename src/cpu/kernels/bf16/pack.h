@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "cpu/kernels/transpose.h"
 
 /* Rows of activations: `count` of them, `stride` apart, D wide. */
 typedef struct cn_rows {
@@ -32,30 +33,6 @@ static inline __mmask16 first16(int64_t n)
 static inline __mmask32 first32(int64_t n)
 {
     return n >= 32 ? 0xffffffffu : n > 0 ? (1u << n) - 1 : 0;
-}
-
-/* 16 x 16 elements of 32 bits turned over. */
-static inline __attribute__((always_inline)) void turn16(__m512i r[16])
-{
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int h = 0; h < 2; h++) {
-            r[i + 2 * h] = _mm512_unpacklo_epi64(t[i + h], t[i + 2 + h]);
-            r[i + 2 * h + 1] = _mm512_unpackhi_epi64(t[i + h], t[i + 2 + h]);
-        }
-    for (int i = 0; i < 16; i += 8)
-        for (int c = 0; c < 4; c++) {
-            t[i + c] = _mm512_shuffle_i32x4(r[i + c], r[i + 4 + c], 0x88);
-            t[i + 4 + c] = _mm512_shuffle_i32x4(r[i + c], r[i + 4 + c], 0xdd);
-        }
-    for (int c = 0; c < 8; c++) {
-        r[c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0x88);
-        r[8 + c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0xdd);
-    }
 }
 
 /* to[row][width], `rows` of them. */

@@ -1,0 +1,106 @@
+/* patches.c - convolutions of any kernel, stride and dilation as products of weights and patches, NHWC; the data
+ * gradient of a strided one as one such convolution per grid of the pixels that the same taps reach.
+ *
+ * A block of positions at a time: their patches are brought into scratch that all threads read. A job then takes a
+ * block of output channels and a part of the positions, goes through the blocks of input channels, brings each one's
+ * weights into a buffer that stays in the second-level cache, adds one product over taps and channels, and writes its
+ * outputs with bias, residual, shift and activation. The division follows from sizes and the number of threads, so
+ * results repeat.
+ */
+#include "cpu/kernels/conv_outputs.h"
+#include "cpu/kernels/conv_weights.h"
+#include "cpu/kernels/kernels.h"
+#include "cpu/kernels/patches_in.h"
+#include "cpu/kernels/small_product.h"
+
+#include <omp.h>
+
+/* v [tap][channel] of one position, channels in .. in+n. */
+static void take_patch(const cn_conv_args *a, const cn_conv_grid *g, int64_t p, int64_t in,
+                       int64_t n, float *v)
+{
+    const position at = position_at(g, p);
+    for (int t = 0; t < g->taps; t++, v += whole_groups(n))
+        take_channels(a->type, input_at(a, at, a->taps[g->first + t]), in, n, v);
+}
+
+/* u [tap][in][out] of rows x width channels. */
+static void take_weights(const cn_conv_args *a, const cn_conv_grid *g, int64_t in, int64_t rows,
+                         int64_t out, int64_t width, float *u)
+{
+    for (int64_t i = 0; i < rows; i += GROUP)
+        for (int64_t o = 0; o < width; o += GROUP)
+            for (int t = 0; t < g->taps; t++)
+                read_weights(a, in + i, out + o, g->first + t, u + (t * rows + i) * width + o,
+                             width);
+}
+
+/* Channels o .. o+n of position p from their sums. */
+static void put_position(const cn_conv_args *a, const cn_conv_grid *g, int64_t p, int64_t o,
+                         int64_t n, const float *sums)
+{
+    const position at = position_at(g, p);
+    const int64_t y = g->y + at.i * a->out_step, x = g->x + at.j * a->out_step;
+    const int64_t pixel = (at.n * a->h + y) * a->w + x;
+    for (int64_t c = 0; c < n; c += LANES) {
+        const int64_t left = CN_MIN(LANES, n - c);
+        vec v = load(sums + c);
+        if (a->bias) v += load_some(CN_F32, a->bias + o + c, left);
+        if (a->result == CN_BF16)
+            put_output(a, CN_BF16, at.n, pixel, o + c, left, v);
+        else
+            put_output(a, CN_F32, at.n, pixel, o + c, left, v);
+    }
+}
+
+/* One block of output channels for positions first .. first+n of the block that begins at `block`. */
+static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_patches_size *s,
+                    const float *patches, int64_t block, int64_t first, int64_t n, int64_t out,
+                    float *u)
+{
+    const int64_t outs = CN_MIN(CN_PATCH_CHANNELS, a->O - out), width = whole_groups(outs);
+    float *sums = u + s->weights;
+    if (g->taps == 0) memset(sums, 0, (size_t)(n * width) * sizeof *sums);
+    for (int64_t k = 0; k < s->in_blocks && g->taps > 0; k++) {
+        const int64_t in = k * CN_PATCH_CHANNELS;
+        const int64_t rows = whole_groups(CN_MIN(CN_PATCH_CHANNELS, a->I - in));
+        const int64_t depth = rows * g->taps;
+        take_weights(a, g, in, rows, out, width, u);
+        small_product(width, n, depth, u, width, patches + k * s->inputs + first * depth, depth,
+                      k > 0, sums, width);
+    }
+    for (int64_t p = 0; p < n; p++)
+        put_position(a, g, block + first + p, out, outs, sums + p * width);
+}
+
+static void run_grid(const cn_conv_args *a, const cn_conv_grid *g, const cn_patches_size *s,
+                     float *patches, float *own)
+{
+    const int64_t all = cn_grid_positions(a, g);
+    for (int64_t block = 0; block < all; block += s->block) {
+        const int64_t positions = CN_MIN(s->block, all - block);
+#pragma omp for collapse(2) schedule(static)
+        for (int64_t k = 0; k < s->in_blocks; k++)
+            for (int64_t p = 0; p < positions; p++) {
+                const int64_t in = k * CN_PATCH_CHANNELS, n = CN_MIN(CN_PATCH_CHANNELS, a->I - in);
+                take_patch(a, g, block + p, in, n,
+                           patches + k * s->inputs + p * whole_groups(n) * g->taps);
+            }
+#pragma omp for collapse(2) schedule(dynamic, 1)
+        for (int64_t o = 0; o < s->out_blocks; o++)
+            for (int64_t first = 0; first < s->block; first += s->part)
+                if (first < positions)
+                    run_job(a, g, s, patches, block, first, CN_MIN(s->part, positions - first),
+                            o * CN_PATCH_CHANNELS, own);
+    }
+}
+
+void CN_K(patches)(const cn_conv_args *a)
+{
+    const cn_patches_size s = cn_patches_size_of(a);
+    float *patches = (float *)(void *)a->scratch;
+#pragma omp parallel
+    for (int i = 0; i < a->n_grids; i++)
+        run_grid(a, &a->grids[i], &s, patches,
+                 patches + s.shared_floats + (size_t)omp_get_thread_num() * s.thread_floats);
+}
