@@ -182,6 +182,16 @@ typedef struct cn_train_options {
     bool random_crop;
     bool
         cache_latents; /* true: encoded once before the first step; else each pass's pictures in their step */
+    bool
+        cache_text; /* true: each prompt is encoded once before the first step; else in their step */
+    /* Captions as lists of tags, varied by chance from sample to sample as kohya's scripts do; not with cache_text. Held
+     * out they stay in their order. */
+    bool shuffle_caption;
+    double caption_tag_dropout_rate; /* 0; how likely a tag is left out */
+    int64_t keep_tokens;             /* 0; so many first tags stay where they are */
+    const char
+        *keep_tokens_separator; /* "|||", say: those before it and behind a second one stay; NULL */
+    const char *caption_separator; /* between tags; NULL: "," */
     /* Every other sample, by chance, is mirrored, as its condition's kind wants it: the x of "normal" changes its
      * sign, "pose" is refused. conditioning_kind NULL: told from the data; off where that isn't possible. */
     bool random_flip;
@@ -212,7 +222,7 @@ typedef struct cn_train_plan {
     size_t data_bytes;       /* encoded pictures and texts, validation's pictures */
     size_t base_bytes;       /* the locked UNet's weights */
     size_t control_bytes;    /* the ControlNet's weights */
-    size_t encoder_bytes;    /* the VAE's, where pictures are encoded in their step */
+    size_t encoder_bytes;    /* of what pictures and texts are encoded with in their step */
     size_t optimizer_bytes;  /* AdamW's moments, sums over accumulated passes */
     size_t gradient_bytes;   /* of the ControlNet's weights */
     size_t activation_bytes; /* what the step computes on its way, and scratch */
@@ -240,7 +250,7 @@ typedef struct cn_train_progress {
     double lr, grad_norm;
     double step_seconds;      /* mean of the last steps */
     double data_wait_seconds; /* of these, spent waiting for data */
-    double encode_seconds;    /* and spent encoding pictures */
+    double encode_seconds;    /* and spent encoding pictures and texts */
     double images_per_second;
     double eta_seconds;
     size_t resident_bytes; /* memory of the process now */

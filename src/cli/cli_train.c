@@ -27,6 +27,7 @@ enum {
     OPT_STEPS,
     OPT_EPOCHS,
     OPT_EMPTY,
+    OPT_EMPTY_ALIAS,
     OPT_H_PICTURES,
     OPT_BUCKET,
     OPT_MIN_BUCKET,
@@ -37,6 +38,12 @@ enum {
     OPT_RANDOM_CROP,
     OPT_FLIP,
     OPT_KIND,
+    OPT_H_CAPTIONS,
+    OPT_SHUFFLE,
+    OPT_TAG_DROPOUT,
+    OPT_KEEP,
+    OPT_KEEP_SEPARATOR,
+    OPT_SEPARATOR,
     OPT_H_STRATEGY,
     OPT_ONLY_MID,
     OPT_RECONNECT,
@@ -90,6 +97,7 @@ enum {
     OPT_CACHE_TO_DISK,
     OPT_CACHE_DIR,
     OPT_NO_CACHE,
+    OPT_NO_CACHE_TEXT,
     OPT_WORKERS,
     OPT_SKIP_BAD,
     OPT_CHECKPOINT,
@@ -125,6 +133,7 @@ static const cli_option options[] = {
     [OPT_STEPS] = {"max-train-steps", 0, "N", "steps in all; without it epochs count"},
     [OPT_EPOCHS] = {"num-train-epochs", 0, "N", "(1)"},
     [OPT_EMPTY] = {"proportion-empty-prompts", 0, "X", "prompts left out, 0 to 1 (0.5)"},
+    [OPT_EMPTY_ALIAS] = {"caption-dropout-rate", 0, "X", NULL},
     [OPT_H_PICTURES] = {NULL, 0, NULL, "Pictures"},
     [OPT_BUCKET] =
         {"enable-bucket", 0, NULL,
@@ -142,6 +151,15 @@ static const cli_option options[] = {
     [OPT_KIND] = {"conditioning-kind", 0, "KIND",
                   "what the conditions are (canny, depth, normal, ...), for\n--random-flip and "
                   "validation; default: told from the data"},
+    [OPT_H_CAPTIONS] = {NULL, 0, NULL, "Captions that are lists of tags"},
+    [OPT_SHUFFLE] = {"shuffle-caption", 0, NULL,
+                     "the tags in another order for each sample; encodes texts\nin their step"},
+    [OPT_TAG_DROPOUT] = {"caption-tag-dropout-rate", 0, "X",
+                         "leave tags out by chance, 0 to 1 (0)"},
+    [OPT_KEEP] = {"keep-tokens", 0, "N", "so many first tags always stay in place (0)"},
+    [OPT_KEEP_SEPARATOR] = {"keep-tokens-separator", 0, "TEXT",
+                            "tags before it and behind a second one stay (\"|||\")"},
+    [OPT_SEPARATOR] = {"caption-separator", 0, "TEXT", "what is between tags (,)"},
     [OPT_H_STRATEGY] = {NULL, 0, NULL, "Strategy and seed"},
     [OPT_ONLY_MID] = {"only-mid-control", 0, NULL,
                       "connect the middle block alone (small-scale training)"},
@@ -213,6 +231,8 @@ static const cli_option options[] = {
                            "and kept for later runs, in OUT/cache"},
     [OPT_CACHE_DIR] = {"cache-dir", 0, "DIR", "kept there; runs may share it"},
     [OPT_NO_CACHE] = {"no-cache-latents", 0, NULL, "encode each pass's pictures in their step"},
+    [OPT_NO_CACHE_TEXT] = {"no-cache-text", 0, NULL,
+                           "and its texts, where they are too many to be kept"},
     [OPT_WORKERS] = {"dataloader-num-workers", 0, "N",
                      "threads that read ahead (2); 0: the step reads"},
     [OPT_SKIP_BAD] = {"skip-bad-data", 0, NULL,
@@ -263,6 +283,8 @@ static bool parse_file(const cli_parser *p, int id, cn_train_options *o)
     case OPT_KIND: o->conditioning_kind = p->value; return true;
     case OPT_CACHE_DIR: o->cache_dir = p->value; return true;
     case OPT_ANNOTATOR: o->validation_annotator = p->value; return true;
+    case OPT_KEEP_SEPARATOR: o->keep_tokens_separator = p->value; return true;
+    case OPT_SEPARATOR: o->caption_separator = p->value; return true;
     default: return false;
     }
 }
@@ -285,7 +307,10 @@ static bool parse_number(const cli_parser *p, int id, cn_train_options *o)
     case OPT_NOISE_OFFSET: return cli_number(p, id, 0, 10, &o->noise_offset);
     case OPT_MIN_TIMESTEP: return cli_int(p, id, 0, 100000, &o->min_timestep);
     case OPT_MAX_TIMESTEP: return cli_int(p, id, 1, 100000, &o->max_timestep);
-    case OPT_EMPTY: return cli_number(p, id, 0, 1, &o->proportion_empty_prompts);
+    case OPT_KEEP: return cli_int(p, id, 0, 65536, &o->keep_tokens);
+    case OPT_TAG_DROPOUT: return cli_number(p, id, 0, 1, &o->caption_tag_dropout_rate);
+    case OPT_EMPTY:
+    case OPT_EMPTY_ALIAS: return cli_number(p, id, 0, 1, &o->proportion_empty_prompts);
     case OPT_SEED: return cli_uint64(p, id, &o->seed);
     case OPT_LR: return cli_number(p, id, 0, 1000, &o->learning_rate);
     case OPT_WARMUP: return cli_int(p, id, 0, most, &o->lr_warmup_steps);
@@ -339,6 +364,8 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_NO_UPSCALE: r->o.bucket_no_upscale = true; return true;
     case OPT_CACHE: r->cache_latents = true; return true;
     case OPT_NO_CACHE: r->o.cache_latents = false; return true;
+    case OPT_NO_CACHE_TEXT: r->o.cache_text = false; return true;
+    case OPT_SHUFFLE: r->o.shuffle_caption = true; return true;
     case OPT_FLIP: r->o.random_flip = true; return true;
     case OPT_CACHE_TO_DISK: r->cache_to_disk = true; return true;
     case OPT_SKIP_BAD: r->o.skip_bad_data = true; return true;
@@ -368,8 +395,8 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     }
 }
 
-/* Random crops aren't cached unless that is asked for, which is refused; --cache-latents-to-disk alone keeps the cache
- * with the result. */
+/* Random crops aren't cached unless that is asked for, which is refused; tags that vary never are.
+ * --cache-latents-to-disk alone keeps the cache with the result. */
 static bool settle_cache(const cli_parser *p, request *r, int *status)
 {
     const bool wanted = r->cache_latents || r->cache_to_disk;
@@ -378,6 +405,7 @@ static bool settle_cache(const cli_parser *p, request *r, int *status)
         return false;
     }
     if (r->o.random_crop && !wanted) r->o.cache_latents = false;
+    if (r->o.shuffle_caption || r->o.caption_tag_dropout_rate > 0) r->o.cache_text = false;
     if (!r->cache_to_disk || r->o.cache_dir) return true;
     r->o.cache_dir = r->cache_dir;
     if (snprintf(r->cache_dir, sizeof r->cache_dir, "%s/cache", r->o.output_dir) <
@@ -506,7 +534,7 @@ static void print_plan(const cn_train_plan *p)
         {"encoded data set", "", p->data_bytes},
         {"base weights", p->base_type, p->base_bytes},
         {"ControlNet's weights", "f32", p->control_bytes},
-        {"VAE's encoder", "f32", p->encoder_bytes},
+        {"encoders in the step", "f32", p->encoder_bytes},
         {"AdamW", "", p->optimizer_bytes},
         {"gradients", "f32", p->gradient_bytes},
         {"activations and scratch", p->compute_type, p->activation_bytes},

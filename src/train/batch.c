@@ -28,10 +28,10 @@ static int64_t context_elements(const cn_cache *c)
     return c->tokens * c->context_dim;
 }
 
-size_t cn_pass_bytes(int64_t latent, int64_t context, int64_t pixels, bool pictures)
+size_t cn_pass_bytes(int64_t latent, int64_t context, int64_t tokens, int64_t pixels, bool pictures)
 {
     return sizeof(cn_sample) + (size_t)(2 * latent + context + 3) * sizeof(float) +
-           (size_t)pixels * (pictures ? 6 : 3);
+           (size_t)tokens * sizeof(int32_t) + (size_t)pixels * (pictures ? 6 : 3);
 }
 
 cn_status cn_pass_create(cn_ctx *ctx, const cn_cache *c, int64_t batch, cn_pass *out)
@@ -47,8 +47,9 @@ cn_status cn_pass_create(cn_ctx *ctx, const cn_cache *c, int64_t batch, cn_pass 
     out->context = cn_alloc_array(ctx, (size_t)(batch * context_elements(c)), sizeof(float));
     out->condition = cn_alloc_array(ctx, pixels, 3);
     out->picture = c->moments ? NULL : cn_alloc_array(ctx, pixels, 3);
+    if (!c->contexts) out->ids = cn_alloc_array(ctx, (size_t)(batch * c->tokens), sizeof *out->ids);
     if (out->samples && out->x && out->target && out->t && out->per && out->context &&
-        out->condition && (out->picture || c->moments))
+        out->condition && (out->picture || c->moments) && (out->ids || c->contexts))
         return CN_OK;
     cn_pass_free(out);
     return CN_ENOMEM;
@@ -62,6 +63,7 @@ void cn_pass_free(cn_pass *p)
     cn_free(p->t);
     cn_free(p->per);
     cn_free(p->context);
+    cn_free(p->ids);
     cn_free(p->condition);
     cn_free(p->picture);
     *p = (cn_pass){0};
@@ -177,6 +179,19 @@ static cn_status make_pictures(cn_batcher *b, cn_pass *p, int64_t i, int64_t ite
     return CN_OK;
 }
 
+/* The context, or what it is to be made from. */
+static cn_status make_text(cn_batcher *b, cn_pass *p, int64_t i, int64_t item)
+{
+    const cn_cache *c = b->o.cache;
+    const cn_sample *s = &p->samples[i];
+    const int64_t which = s->empty_prompt ? -1 : item;
+    cn_rng r;
+    if (c->contexts)
+        return cn_cache_context(c, b->ctx, which, p->context + i * context_elements(c));
+    cn_rng_seed(&r, s->tag_seed);
+    return cn_prompter_ids(b->ctx, b->o.prompter, b->o.data, which, &r, p->ids + i * c->tokens);
+}
+
 static cn_status make(cn_batcher *b, cn_pass *p, int64_t i, int64_t item)
 {
     const cn_cache *c = b->o.cache;
@@ -188,8 +203,7 @@ static cn_status make(cn_batcher *b, cn_pass *p, int64_t i, int64_t item)
     if (b->o.objective)
         cn_objective_weigh(b->o.objective, b->o.schedule, s->timestep, p->per + 2 * i);
     p->t[i] = (float)s->timestep;
-    CN_TRY(cn_cache_context(c, b->ctx, s->empty_prompt ? -1 : item,
-                            p->context + i * context_elements(c)));
+    CN_TRY(make_text(b, p, i, item));
     return make_pictures(b, p, i, item);
 }
 

@@ -1,7 +1,7 @@
 /* batch.h - passes: what a step is fed, made from samples (shuffle.h) of one size.
  *
- * Pictures whose latents aren't cached come as pictures: whoever runs the step encodes them and has the batcher mix
- * latents and noise then. What is drawn at random is the same either way.
+ * Pictures whose latents aren't cached come as pictures, texts that aren't as tokens: whoever runs the step encodes them
+ * and has the batcher mix latents and noise then. What is drawn at random is the same either way.
  */
 #ifndef CN_TRAIN_BATCH_H
 #define CN_TRAIN_BATCH_H
@@ -20,6 +20,7 @@ typedef struct cn_pass {
     cn_sample *samples; /* [n] */
     float *x, *target;  /* [n,h,w,c] */
     float *t, *context; /* [n], [n,L,D] */
+    int32_t *ids;       /* [n,L] to be encoded; NULL: the context is there already */
     float *per;         /* [n,2] how each counts */
     uint8_t *condition; /* [n,H,W,3] */
     uint8_t *picture;   /* [n,H,W,3] to be encoded; NULL: x and target are mixed already */
@@ -36,6 +37,7 @@ typedef struct cn_batcher_options {
     const cn_cache *cache;
     const cn_dataset
         *data; /* that the cache is of: conditions are decoded whenever they are wanted */
+    const cn_prompter *prompter; /* of texts that aren't cached */
     const cn_schedule *schedule;
     const cn_objective *objective; /* NULL: plain noise, all timesteps, every sample counts alike */
     float scaling_factor;
@@ -66,8 +68,8 @@ void cn_batcher_mix(cn_batcher *b, cn_pass *pass, int64_t i, const float *moment
 /* A sample straight into place i of a graph's inputs. */
 cn_status cn_batcher_fill(cn_batcher *b, cn_stepgraph *g, int64_t i,
                           const cn_sample *sample) CN_CHECKED;
-/* Memory of a pass of one sample, and of a batcher. */
-size_t cn_pass_bytes(int64_t latent_elements, int64_t context_elements, int64_t pixels,
-                     bool pictures);
+/* Memory of a pass of one sample, and of a batcher. tokens: 0 where texts are cached. */
+size_t cn_pass_bytes(int64_t latent_elements, int64_t context_elements, int64_t tokens,
+                     int64_t pixels, bool pictures);
 
 #endif

@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-enum { PROMPTS = 8 }; /* encoded at a time */
-
 void cn_cache_destroy(cn_cache *c)
 {
     if (!c) return;
@@ -118,20 +116,8 @@ static cn_status write_missing(cn_store *s, int64_t at, int64_t n, const char *o
 
 /* --- prompts ------------------------------------------------------------------------------------ */
 
-/* The tokens of an item's prompt, -1: of the empty one. */
-static cn_status tokenize(cn_ctx *ctx, const cn_tokenizer *t, const cn_dataset *d, int64_t item,
-                          int64_t tokens, int32_t *ids)
-{
-    cn_dataset_item pair = {0};
-    if (item >= 0) CN_TRY(cn_dataset_get(ctx, d, item, true, &pair));
-    const cn_status s =
-        cn_tokenizer_encode(ctx, t, item >= 0 ? pair.prompt : "", ids, tokens, NULL);
-    cn_dataset_item_free(&pair);
-    return s;
-}
-
-static cn_status run_text(cn_ctx *ctx, const cn_tokenizer *t, cn_encoder *e, const cn_dataset *d,
-                          cn_cache *c, const cn_cache_options *o, int round)
+static cn_status run_text(cn_ctx *ctx, cn_encoder *e, const cn_dataset *d, cn_cache *c,
+                          const cn_cache_options *o, int round)
 {
     int32_t *ids = cn_plan_data(e->plan, e->in);
     const int64_t total = count_missing(c->contexts, 0, c->prompts->n);
@@ -141,8 +127,8 @@ static cn_status run_text(cn_ctx *ctx, const cn_tokenizer *t, cn_encoder *e, con
         const int64_t missing = count_missing(c->contexts, at, n);
         if (!missing || !is_mine(o, at / e->batch, round)) continue;
         for (int64_t i = 0; i < e->batch; i++) /* a short batch repeats its last text */
-            CN_TRY(tokenize(ctx, t, d, c->prompts->item_of[at + CN_MIN(i, n - 1)], c->tokens,
-                            ids + i * c->tokens));
+            CN_TRY(cn_prompter_ids(ctx, o->prompter, d, c->prompts->item_of[at + CN_MIN(i, n - 1)],
+                                   NULL, ids + i * c->tokens));
         CN_TRY(cn_plan_run(e->plan));
         CN_TRY(write_missing(c->contexts, at, n, cn_plan_data(e->plan, e->out)));
         tell(o, "text", done += missing, total);
@@ -152,29 +138,29 @@ static cn_status run_text(cn_ctx *ctx, const cn_tokenizer *t, cn_encoder *e, con
 
 typedef struct text_keys {
     cn_ctx *ctx;
-    const cn_tokenizer *t;
+    const cn_prompter *prompter;
     const cn_dataset *d;
     const int64_t *item_of;
-    int64_t tokens;
     uint64_t *keys;
 } text_keys;
 
 static cn_status text_key(void *user, int64_t i)
 {
     const text_keys *k = user;
-    int32_t *ids = cn_alloc_array(k->ctx, (size_t)k->tokens, sizeof *ids);
+    const size_t tokens = (size_t)k->prompter->tokens;
+    int32_t *ids = cn_alloc_array(k->ctx, tokens, sizeof *ids);
     if (!ids) return CN_ENOMEM;
-    const cn_status s = tokenize(k->ctx, k->t, k->d, k->item_of[i], k->tokens, ids);
-    if (s == CN_OK) k->keys[i] = cn_hash64(ids, (size_t)k->tokens * sizeof *ids);
+    const cn_status s = cn_prompter_ids(k->ctx, k->prompter, k->d, k->item_of[i], NULL, ids);
+    if (s == CN_OK) k->keys[i] = cn_hash64(ids, tokens * sizeof *ids);
     cn_free(ids);
     return s;
 }
 
-static cn_status open_contexts(cn_ctx *ctx, const cn_base *base, const cn_tokenizer *t,
-                               const cn_dataset *d, const cn_cache_options *o, cn_cache *c)
+static cn_status open_contexts(cn_ctx *ctx, const cn_base *base, const cn_dataset *d,
+                               const cn_cache_options *o, cn_cache *c)
 {
     const size_t bytes = (size_t)c->tokens * (size_t)c->context_dim * sizeof(float);
-    text_keys k = {ctx, t, d, c->prompts->item_of, c->tokens, NULL};
+    text_keys k = {ctx, o->prompter, d, c->prompts->item_of, NULL};
     if (o->cache_dir) {
         if (!(k.keys = cn_alloc_array(ctx, (size_t)c->prompts->n, sizeof *k.keys)))
             return CN_ENOMEM;
@@ -192,7 +178,7 @@ static cn_status open_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_
                            cn_encoder *e)
 {
     CN_TRY(cn_encoder_params(ctx, base, "text_encoder", params));
-    CN_TRY(cn_encoder_text(ctx, be, base, *params, PROMPTS, e));
+    CN_TRY(cn_encoder_text(ctx, be, base, *params, CN_ENCODE_MAX_PROMPTS, e));
     return cn_base_load(ctx, base, be, *params);
 }
 
@@ -201,26 +187,16 @@ static cn_status encode_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, c
 {
     cn_encoder e = {0};
     cn_params *params = NULL;
-    cn_tokenizer *t = NULL;
-    c->tokens = base->clip.max_positions;
-    c->context_dim = base->clip.hidden;
-    cn_status s = cn_base_tokenizer(ctx, base, o->tokenizer_dir, &t);
-    if (s == CN_OK && cn_tokenizer_size(t) > base->clip.vocabulary)
-        s = cn_fail(ctx, CN_EMISMATCH,
-                    "the tokenizer has %lld tokens, the text encoder's vocabulary %lld; they must "
-                    "belong together",
-                    (long long)cn_tokenizer_size(t), (long long)base->clip.vocabulary);
-    if (s == CN_OK) s = open_contexts(ctx, base, t, d, o, c);
+    cn_status s = open_contexts(ctx, base, d, o, c);
     for (int round = 0; round < count_rounds(o) && s == CN_OK; round++) {
         if (count_missing(c->contexts, 0, c->prompts->n)) {
             if (!e.g) s = open_text(ctx, be, base, &params, &e);
-            if (s == CN_OK) s = run_text(ctx, t, &e, d, c, o, round);
+            if (s == CN_OK) s = run_text(ctx, &e, d, c, o, round);
         }
         s = end_round(o, c->contexts, s);
     }
     cn_encoder_close(&e);
     cn_params_destroy(params);
-    cn_tokenizer_close(t);
     return s;
 }
 
@@ -460,7 +436,9 @@ static void set_sizes(cn_cache *c, const cn_base *base, const cn_dataset *d,
                     .width = largest->width,
                     .height = largest->height,
                     .factor = cn_vae_factor(&base->vae),
-                    .latent_c = base->vae.latent_channels};
+                    .latent_c = base->vae.latent_channels,
+                    .tokens = base->clip.max_positions,
+                    .context_dim = base->clip.hidden};
     c->latent_w = c->width / c->factor;
     c->latent_h = c->height / c->factor;
 }
@@ -471,7 +449,7 @@ cn_status cn_cache_build(cn_ctx *ctx, cn_backend *be, const cn_base *base, const
     cn_cache *c = cn_alloc0(ctx, sizeof *c);
     if (!c) return CN_ENOMEM;
     set_sizes(c, base, d, options);
-    cn_status s = encode_text(ctx, be, base, d, options, c);
+    cn_status s = options->prompts ? encode_text(ctx, be, base, d, options, c) : CN_OK;
     if (s == CN_OK && options->pictures) s = encode_pictures(ctx, be, base, d, options, c);
     if (s != CN_OK) {
         cn_cache_destroy(c);
@@ -484,7 +462,7 @@ cn_status cn_cache_build(cn_ctx *ctx, cn_backend *be, const cn_base *base, const
 bool cn_cache_has(const cn_cache *c, int64_t i)
 {
     const int bucket = cn_buckets_of(c->buckets, i);
-    if (bucket == CN_NO_BUCKET || c->prompts->context_of[i] < 0) return false;
+    if (bucket == CN_NO_BUCKET || (c->prompts && c->prompts->context_of[i] < 0)) return false;
     return !c->moments || cn_store_has(c->moments[bucket], cn_buckets_place(c->buckets, i));
 }
 
@@ -516,7 +494,7 @@ static cn_status plan_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, siz
     cn_params *params = NULL;
     cn_encoder e = {0};
     cn_status s = cn_encoder_params(ctx, base, "text_encoder", &params);
-    if (s == CN_OK) s = cn_encoder_text(ctx, be, base, params, PROMPTS, &e);
+    if (s == CN_OK) s = cn_encoder_text(ctx, be, base, params, CN_ENCODE_MAX_PROMPTS, &e);
     if (s == CN_OK) *bytes = cn_params_bytes(params) + cn_encoder_bytes(&e);
     cn_encoder_close(&e);
     cn_params_destroy(params);
@@ -548,13 +526,18 @@ cn_status cn_cache_plan(cn_ctx *ctx, cn_backend *be, const cn_base *base, const 
     size_t text = 0, pictures = 0, contexts = 0;
     int64_t records = 0;
     set_sizes(&c, base, d, o);
-    CN_TRY(plan_text(ctx, be, base, &text));
-    if (o->pictures) CN_TRY(plan_pictures(ctx, be, base, o->buckets, &pictures));
-    for (int k = 0; k < o->buckets->n; k++) records += count_records(&c, k);
-    const size_t context = (size_t)(base->clip.max_positions * base->clip.hidden) * sizeof(float);
-    if (!cn_mul_size((size_t)o->prompts->n, context, &contexts)) contexts = SIZE_MAX;
-    out->kept_bytes = store_bytes(o, o->prompts->n, contexts);
-    if (o->pictures) out->kept_bytes += store_bytes(o, records, all_moments_bytes(&c));
+    *out = (cn_cache_memory){0};
+    if (o->prompts) {
+        const size_t context = (size_t)(c.tokens * c.context_dim) * sizeof(float);
+        CN_TRY(plan_text(ctx, be, base, &text));
+        if (!cn_mul_size((size_t)o->prompts->n, context, &contexts)) contexts = SIZE_MAX;
+        out->kept_bytes += store_bytes(o, o->prompts->n, contexts);
+    }
+    if (o->pictures) {
+        CN_TRY(plan_pictures(ctx, be, base, o->buckets, &pictures));
+        for (int k = 0; k < o->buckets->n; k++) records += count_records(&c, k);
+        out->kept_bytes += store_bytes(o, records, all_moments_bytes(&c));
+    }
     out->encoder_bytes = CN_MAX(text, pictures);
     return CN_OK;
 }

@@ -11,33 +11,34 @@
 #include "model/weights.h"
 #include "train/buckets.h"
 #include "train/prompt_list.h"
+#include "train/prompter.h"
 #include "train/ranks.h"
 #include "train/store.h"
 
 typedef struct cn_cache {
     int64_t n;
-    const cn_buckets *buckets; /* the sizes, and which picture has which */
-    const cn_prompt_list *prompts;
-    bool mirrored;         /* every picture is there mirrored too */
-    int64_t width, height; /* pixels, of the size that has most of them */
+    const cn_buckets *buckets;     /* the sizes, and which picture has which */
+    const cn_prompt_list *prompts; /* NULL: no texts */
+    bool mirrored;                 /* every picture is there mirrored too */
+    int64_t width, height;         /* pixels, of the size that has most of them */
     int64_t latent_w, latent_h, latent_c, factor;
     int64_t tokens, context_dim;
     cn_store **
         moments; /* [sizes] of records [h,w,2c] F32; none for a pair that was left out; NULL: no pictures */
-    cn_store *contexts; /* [L,D] F32 per distinct prompt */
+    cn_store *contexts; /* [L,D] F32 per distinct prompt; NULL: no texts */
 } cn_cache;
 
 /* what: "text", "latents" or "reading the cache". */
 typedef void (*cn_cache_progress)(void *user, const char *what, int64_t done, int64_t total);
 
 typedef struct cn_cache_options {
-    const char *tokenizer_dir; /* NULL: the base's own */
-    const char *dir;           /* for what doesn't fit into memory */
-    const char *cache_dir;     /* where it stays for later runs; NULL: it doesn't */
-    size_t memory_limit_bytes; /* for pictures, and for texts, without cache_dir */
-    const cn_buckets *buckets; /* these two outlive the cache */
-    const cn_prompt_list *prompts;
-    bool pictures;   /* false: texts alone */
+    const char *dir;               /* for what doesn't fit into memory */
+    const char *cache_dir;         /* where it stays for later runs; NULL: it doesn't */
+    size_t memory_limit_bytes;     /* for pictures, and for texts, without cache_dir */
+    const cn_buckets *buckets;     /* these three outlive the cache */
+    const cn_prompt_list *prompts; /* NULL: texts aren't encoded */
+    const cn_prompter *prompter;
+    bool pictures;   /* false: they aren't encoded */
     bool mirrored;   /* pictures are encoded mirrored too */
     bool skip_bad;   /* pairs that can't be read are named in the log and left out */
     cn_ranks *ranks; /* that encode together, through cache_dir; NULL: this process alone */

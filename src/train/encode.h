@@ -9,7 +9,7 @@
 #include "graph/plan.h"
 #include "model/weights.h"
 
-enum { CN_ENCODE_MAX_PICTURES = 16 }; /* at a time */
+enum { CN_ENCODE_MAX_PICTURES = 16, CN_ENCODE_MAX_PROMPTS = 8 }; /* at a time */
 
 typedef struct cn_encoder {
     cn_graph *g;

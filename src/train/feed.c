@@ -12,10 +12,10 @@ static cn_dataset_options dataset_options(const cn_train_options *o, const char 
                                 .skip_bad = o->skip_bad_data};
 }
 
-/* Held-out pairs are encoded as they are wherever the others have other sizes or aren't encoded beforehand. */
+/* Held-out pairs are encoded as they are wherever the others have other sizes or aren't all encoded beforehand. */
 static bool held_apart(const cn_train_options *o)
 {
-    return o->enable_bucket || !o->cache_latents;
+    return o->enable_bucket || !o->cache_latents || !o->cache_text;
 }
 
 /* How many pairs are held out, and how many are left to learn from. */
@@ -118,7 +118,7 @@ static cn_status sort_data(cn_trainer *t)
     CN_TRY(cn_buckets_create(t->ctx, &t->train_view, t->n_train, &rules, skip_bad, tell_progress, t,
                              &t->buckets));
     if (rules.enabled) tell_buckets(t);
-    CN_TRY(cn_prompt_list_create(t->ctx, &t->train_view, skip_bad, &t->prompts));
+    if (o->cache_text) CN_TRY(cn_prompt_list_create(t->ctx, &t->train_view, skip_bad, &t->prompts));
     if (!t->held_data) return CN_OK;
     CN_TRY(cn_buckets_create_one(t->ctx, o->resolution, o->resolution, t->held_data->n,
                                  &t->held_sizes));
@@ -162,8 +162,7 @@ cn_status cn_trainer_open_data(cn_trainer *t)
 
 cn_cache_options cn_trainer_cache_options(cn_trainer *t)
 {
-    return (cn_cache_options){.tokenizer_dir = t->o.tokenizer,
-                              .dir = t->o.output_dir,
+    return (cn_cache_options){.dir = t->o.output_dir,
                               .cache_dir = t->o.cache_dir,
                               .skip_bad = t->o.skip_bad_data,
                               .pictures = t->o.cache_latents,
@@ -172,6 +171,7 @@ cn_cache_options cn_trainer_cache_options(cn_trainer *t)
                               .memory_limit_bytes = (size_t)1 << 30,
                               .buckets = t->buckets,
                               .prompts = t->prompts,
+                              .prompter = t->prompter,
                               .progress = tell_progress,
                               .progress_user = t};
 }
@@ -234,6 +234,7 @@ static cn_batcher_options batcher_options(const cn_trainer *t)
 {
     return (cn_batcher_options){.cache = t->cache,
                                 .data = t->data,
+                                .prompter = t->prompter,
                                 .schedule = t->schedule,
                                 .objective = &t->objective,
                                 .scaling_factor = t->base->vae.scaling_factor,
@@ -287,7 +288,8 @@ size_t cn_trainer_loader_bytes(const cn_trainer *t, const cn_train_options *o)
     const int64_t context = t->base->clip.max_positions * t->base->clip.hidden;
     const int64_t workers = o->dataloader_num_workers;
     const int64_t batchers = CN_MAX(workers, 1) + (o->validation_steps > 0) + (t->vae != NULL);
-    const size_t pass = cn_pass_bytes(latent, context, pixels, t->vae != NULL);
+    const int64_t tokens = t->text ? t->base->clip.max_positions : 0;
+    const size_t pass = cn_pass_bytes(latent, context, tokens, pixels, t->vae != NULL);
     /* a batcher: a pass of one, moments, noise, latent, and the pictures it decodes */
     const size_t batcher = pass + (size_t)(4 * latent) * sizeof(float) + (size_t)pixels * 6;
     return (size_t)(cn_loader_passes((int)workers) * o->train_batch_size) * pass +

@@ -91,7 +91,8 @@ cn_status cn_trainer_time_encoding(cn_trainer *t)
     cn_prompt_list_destroy(prompts);
     const int64_t cached = t->o.cache_latents ? t->n_train : 0;
     const int64_t records = t->mirror == CN_MIRROR_OFF ? cached : 2 * cached;
-    const int64_t texts = t->prompts->n + (t->held_prompts ? t->held_prompts->n : 0) +
+    const int64_t texts = (t->prompts ? t->prompts->n : 0) +
+                          (t->held_prompts ? t->held_prompts->n : 0) +
                           (t->given.prompts ? t->given.prompts->n : 0);
     t->plan.encoding_seconds =
         each(&c.latents) * (double)(records + t->n_held) + each(&c.text) * (double)texts;

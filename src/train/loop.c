@@ -48,7 +48,7 @@ static cn_status feed(cn_trainer *t)
     const double start = cn_now_s();
     cn_status s = cn_trainer_turn_to(t, pass->bucket);
     if (s == CN_OK) s = cn_trainer_encode_pass(t, pass);
-    if (pass->picture) t->encoded += cn_now_s() - start;
+    if (cn_trainer_encodes(t)) t->encoded += cn_now_s() - start;
     if (s == CN_OK) cn_pass_put(pass, t->step);
     cn_loader_done(t->loader);
     t->waited += waited;
@@ -124,12 +124,19 @@ static void fill_inputs(cn_trainer *t, cn_rng *rng)
         ((float *)cn_plan_data(g->plan, g->per))[i] = 1;
 }
 
-/* Runs the size's encoder as often as a pass does; the step's inputs are gone then. */
-static cn_status encode_noise(cn_trainer *t, const cn_encoder *e, cn_rng *rng)
+/* Runs the size's encoders as often as a pass does; the step's inputs are made anew then. */
+static cn_status encode_noise(cn_trainer *t, int bucket, cn_rng *rng)
 {
-    for (int64_t at = 0; at < t->o.train_batch_size; at += e->batch) {
+    const int64_t batch = t->o.train_batch_size;
+    const cn_encoder *e = t->vae ? &t->sizes.encoders[bucket] : NULL, *text = &t->sizes.text;
+    for (int64_t at = 0; e && at < batch; at += e->batch) {
         fill_noise(e->plan, e->in, rng);
         CN_TRY(cn_plan_run(e->plan));
+    }
+    for (int64_t at = 0; t->text && at < batch; at += text->batch) {
+        memset(cn_plan_data(text->plan, text->in), 0,
+               (size_t)cn_node_elements(text->in) * sizeof(int32_t));
+        CN_TRY(cn_plan_run(text->plan));
     }
     fill_inputs(t, rng);
     return CN_OK;
@@ -144,7 +151,7 @@ static cn_status step_on_noise(cn_trainer *t, int bucket)
     fill_inputs(t, &rng);
     for (int64_t k = 0; k < passes; k++) {
         if (cn_cancelled(t->ctx)) return cn_fail(t->ctx, CN_ECANCELLED, "interrupted");
-        if (t->sizes.encoders) CN_TRY(encode_noise(t, &t->sizes.encoders[bucket], &rng));
+        if (cn_trainer_encodes(t)) CN_TRY(encode_noise(t, bucket, &rng));
         CN_TRY(cn_plan_run(t->step->plan));
         if (k + 1 < passes) CN_TRY(cn_adamw_accumulate(t->adamw, t->grads));
     }
@@ -200,7 +207,7 @@ static cn_status report_step(cn_trainer *t, double loss, double norm, double lr,
     cn_metrics_number(m, "grad_norm", norm);
     cn_metrics_number(m, "seconds", seconds);
     cn_metrics_number(m, "data_wait_seconds", t->waited);
-    if (t->vae) cn_metrics_number(m, "encode_seconds", t->encoded);
+    if (cn_trainer_encodes(t)) cn_metrics_number(m, "encode_seconds", t->encoded);
     cn_metrics_number(m, "images_per_s", (double)images / fmax(seconds, 1e-9));
     cn_metrics_int(m, "resident_bytes", (int64_t)cn_resident_bytes());
     CN_TRY(cn_metrics_end(m));

@@ -106,5 +106,6 @@ cn_sample cn_shuffle_sample(cn_shuffle *s, int64_t k)
     out.mirrored = o->flips && cn_rng_uniform(&r) < 0.5f;
     if (o->crops) out.off_x = (double)cn_rng_uniform(&r) - 0.5;
     if (o->crops) out.off_y = (double)cn_rng_uniform(&r) - 0.5;
+    out.tag_seed = cn_rng_u64(&r);
     return out;
 }

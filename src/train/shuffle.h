@@ -1,7 +1,7 @@
 /* shuffle.h - which sample of the run is what, as a function of (seed, number) alone.
  *
  * Sample k of the run (k counts from 0 over all steps) has a generator of its own, seeded by (seed, k):
- * whether its prompt is emptied, its timestep, its latent's sample, its noise and its crop come from it, and its
+ * whether its prompt is emptied, its tags, its timestep, its latent's sample, its noise and its crop come from it, and its
  * item from a permutation seeded by (seed, epoch). So a run that resumes at step N, or whose batch is
  * split over machines, needs no generator's state to draw what the undivided run draws.
  *
@@ -18,7 +18,7 @@ typedef struct cn_sample {
     int64_t item;
     int timestep;
     bool empty_prompt, mirrored;
-    uint64_t noise_seed;
+    uint64_t noise_seed, tag_seed;
     double off_x,
         off_y; /* of the crop's place from the middle: -0.5 left or top, 0.5 right or bottom */
 } cn_sample;

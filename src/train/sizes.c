@@ -1,10 +1,12 @@
 /* sizes.c - a step for every size that pictures have, all computing in one arena.
  *
  * Every size is planned before the run begins, so its memory is known and a pass of another size costs nothing but
- * another list of steps. Where pictures are encoded in their step the encoders share the arena too: their values are
- * gone before the step begins.
+ * another list of steps. Where pictures or texts are encoded in their step the encoders share the arena too: their
+ * values are gone before the step begins.
  */
 #include "train/trainer.h"
+
+#include <string.h>
 
 void cn_sizes_destroy(cn_sizes *z)
 {
@@ -13,6 +15,7 @@ void cn_sizes_destroy(cn_sizes *z)
         if (z->encoders) cn_encoder_close(&z->encoders[k]);
         if (z->grads) cn_free(z->grads[k]);
     }
+    cn_encoder_close(&z->text);
     cn_free(z->steps);
     cn_free(z->encoders);
     cn_free(z->grads);
@@ -43,13 +46,14 @@ static cn_status make_step(cn_trainer *t, const cn_train_options *o, cn_phase ph
 /* The largest plan lends its arena to the others. */
 static cn_status share_arena(cn_sizes *z)
 {
-    cn_plan *plans[2 * CN_MAX_BUCKETS], *largest = NULL;
+    cn_plan *plans[2 * CN_MAX_BUCKETS + 1], *largest = NULL;
     cn_plan_info info;
     int n = 0;
     for (int k = 0; k < z->n; k++) {
         plans[n++] = z->steps[k]->plan;
         if (z->encoders) plans[n++] = z->encoders[k].plan;
     }
+    if (z->text.plan) plans[n++] = z->text.plan;
     for (int k = 0; k < n; k++) {
         cn_plan_info_get(plans[k], &info);
         if (largest && info.arena_bytes <= z->arena_bytes) continue;
@@ -89,6 +93,9 @@ static cn_status create(cn_trainer *t, const cn_train_options *o, cn_phase phase
         CN_TRY(cn_encoder_vae(t->ctx, t->be, t->base, t->vae, o->train_batch_size, list[k].width,
                               list[k].height, &z->encoders[k]));
     }
+    if (t->text)
+        CN_TRY(cn_encoder_text(t->ctx, t->be, t->base, t->text,
+                               CN_MIN(o->train_batch_size, CN_ENCODE_MAX_PROMPTS), &z->text));
     CN_TRY(share_arena(z));
     return find_gradients(t, unet, control, z);
 }
@@ -105,6 +112,11 @@ cn_status cn_sizes_create(cn_trainer *t, const cn_train_options *o, cn_phase pha
     return s;
 }
 
+bool cn_trainer_encodes(const cn_trainer *t)
+{
+    return t->vae || t->text;
+}
+
 double cn_sizes_share(const cn_trainer *t, int bucket)
 {
     const int64_t unit = t->buckets->rules.enabled ? cn_trainer_unit(t) : 1;
@@ -112,16 +124,24 @@ double cn_sizes_share(const cn_trainer *t, int bucket)
     return (double)samples / (double)cn_buckets_epoch(t->buckets, unit);
 }
 
+/* For a pass of `batch` samples. */
+static double encoder_flops(const cn_encoder *e, int64_t batch)
+{
+    cn_plan_info info;
+    const int64_t times = (batch + e->batch - 1) / e->batch;
+    cn_plan_info_get(e->plan, &info);
+    return (double)times * info.flops;
+}
+
 double cn_sizes_flops(const cn_sizes *z, int bucket)
 {
     cn_plan_info info;
+    const int64_t batch = z->steps[bucket]->o.batch;
     cn_plan_info_get(z->steps[bucket]->plan, &info);
-    const double step = info.flops;
-    if (!z->encoders) return step;
-    const cn_encoder *e = &z->encoders[bucket];
-    const int64_t batch = z->steps[bucket]->o.batch, times = (batch + e->batch - 1) / e->batch;
-    cn_plan_info_get(e->plan, &info);
-    return step + (double)times * info.flops;
+    double flops = info.flops;
+    if (z->encoders) flops += encoder_flops(&z->encoders[bucket], batch);
+    if (z->text.plan) flops += encoder_flops(&z->text, batch);
+    return flops;
 }
 
 cn_status cn_trainer_turn_to(cn_trainer *t, int bucket)
@@ -145,9 +165,8 @@ static void put_pictures(cn_encoder *e, const uint8_t *rgb, int64_t n)
     }
 }
 
-cn_status cn_trainer_encode_pass(cn_trainer *t, cn_pass *p)
+static cn_status encode_pictures(cn_trainer *t, cn_pass *p)
 {
-    if (!p->picture) return CN_OK;
     cn_encoder *e = &t->sizes.encoders[p->bucket];
     const int64_t pixels = cn_node_elements(e->in) / e->batch;
     const int64_t each = cn_node_elements(e->out) / e->batch;
@@ -158,6 +177,32 @@ cn_status cn_trainer_encode_pass(cn_trainer *t, cn_pass *p)
         const float *moments = cn_plan_data(e->plan, e->out);
         for (int64_t i = 0; i < n; i++) cn_batcher_mix(t->mixer, p, at + i, moments + i * each);
     }
+    return CN_OK;
+}
+
+static cn_status encode_texts(cn_trainer *t, cn_pass *p)
+{
+    cn_encoder *e = &t->sizes.text;
+    const int64_t tokens = cn_node_elements(e->in) / e->batch;
+    const int64_t each = cn_node_elements(e->out) / e->batch;
+    for (int64_t at = 0; at < p->batch; at += e->batch) {
+        const int64_t n = CN_MIN(e->batch, p->batch - at);
+        int32_t *ids = cn_plan_data(e->plan, e->in);
+        for (int64_t i = 0; i < e->batch; i++)
+            memcpy(ids + i * tokens, p->ids + (at + (i < n ? i : 0)) * tokens,
+                   (size_t)tokens * sizeof *ids);
+        CN_TRY(cn_plan_run(e->plan));
+        memcpy(p->context + at * each, cn_plan_data(e->plan, e->out),
+               (size_t)(n * each) * sizeof(float));
+    }
+    return CN_OK;
+}
+
+cn_status cn_trainer_encode_pass(cn_trainer *t, cn_pass *p)
+{
+    if (!cn_trainer_encodes(t)) return CN_OK;
+    if (p->picture) CN_TRY(encode_pictures(t, p));
+    if (p->ids) CN_TRY(encode_texts(t, p));
     cn_plan_touch(t->step->plan); /* whose arena this was */
     return CN_OK;
 }

@@ -36,6 +36,7 @@ void cn_train_options_default(cn_train_options *o)
         .dataloader_num_workers = 2,
         .bucket_reso_steps = 64,
         .cache_latents = true,
+        .cache_text = true,
     };
 }
 
@@ -80,6 +81,8 @@ static cn_status check_options(cn_ctx *ctx, const cn_train_options *o)
         {"min-timestep", (double)o->min_timestep, 0, 1e6},
         {"max-timestep", (double)o->max_timestep, 0, 1e6},
         {"proportion-empty-prompts", o->proportion_empty_prompts, 0, 1},
+        {"keep-tokens", (double)o->keep_tokens, 0, 65536},
+        {"caption-tag-dropout-rate", o->caption_tag_dropout_rate, 0, 1},
         {"checkpointing-steps", (double)o->checkpointing_steps, 0, 1e12},
         {"checkpoints-total-limit", (double)o->checkpoints_total_limit, 0, 1e9},
         {"min-bucket-reso", (double)o->min_bucket_reso, 0, 8192},
@@ -140,6 +143,33 @@ static cn_status check_pictures(cn_ctx *ctx, const cn_train_options *o)
                        "--min-bucket-reso %lld and --max-bucket-reso %lld: --resolution %lld must "
                        "lie between them",
                        (long long)r.min_reso, (long long)r.max_reso, (long long)o->resolution);
+    return CN_OK;
+}
+
+static cn_tag_rules tag_rules(const cn_train_options *o)
+{
+    return (cn_tag_rules){.shuffle = o->shuffle_caption,
+                          .dropout = o->caption_tag_dropout_rate,
+                          .keep = o->keep_tokens,
+                          .keep_separator = o->keep_tokens_separator,
+                          .separator = o->caption_separator ? o->caption_separator : ","};
+}
+
+static cn_status check_captions(cn_ctx *ctx, const cn_train_options *o)
+{
+    const cn_tag_rules r = tag_rules(o);
+    const bool vary = cn_tags_vary(&r);
+    if (!vary && (o->keep_tokens || o->keep_tokens_separator || o->caption_separator))
+        return cn_fail(ctx, CN_EINVAL,
+                       "--keep-tokens, --keep-tokens-separator and --caption-separator say what "
+                       "--shuffle-caption and --caption-tag-dropout-rate do to tags; give one of "
+                       "these two");
+    if (!r.separator[0])
+        return cn_fail(ctx, CN_EINVAL, "--caption-separator is empty; a comma is usual");
+    if (vary && o->cache_text)
+        return cn_fail(ctx, CN_EINVAL,
+                       "--shuffle-caption and --caption-tag-dropout-rate make another text every "
+                       "time, which can't be cached; --no-cache-text encodes texts in their step");
     return CN_OK;
 }
 
@@ -213,9 +243,11 @@ static cn_status choose_phase(cn_trainer *t)
 
 static cn_status open_files(cn_trainer *t)
 {
+    const cn_tag_rules tags = tag_rules(&t->o);
     CN_TRY(cn_lr_kind_find(t->ctx, t->o.lr_scheduler, &t->lr.kind));
     CN_TRY(cn_base_open(t->ctx, t->o.model, &t->base));
     CN_TRY(check_base(t->ctx, t->base, &t->o));
+    CN_TRY(cn_prompter_open(t->ctx, t->base, t->o.tokenizer, &tags, &t->prompter));
     CN_TRY(t->o.controlnet ? given_config(t) : fresh_config(t->ctx, t->base, &t->config));
     CN_TRY(cn_trainer_open_data(t));
     CN_TRY(cn_backend_cpu_create(t->ctx, &t->be));
@@ -256,6 +288,7 @@ static cn_status load_weights(cn_trainer *t)
 {
     CN_TRY(cn_base_load(t->ctx, t->base, t->be, t->unet));
     if (t->vae) CN_TRY(cn_base_load(t->ctx, t->base, t->be, t->vae));
+    if (t->text) CN_TRY(cn_base_load(t->ctx, t->base, t->be, t->text));
     if (t->start)
         CN_TRY(cn_control_load(t->ctx, t->start, t->be, t->control));
     else
@@ -331,6 +364,7 @@ static cn_status prepare(cn_trainer *t)
     CN_TRY(check_options(t->ctx, &t->o));
     CN_TRY(check_strategy(t->ctx, &t->o));
     CN_TRY(check_pictures(t->ctx, &t->o));
+    CN_TRY(check_captions(t->ctx, &t->o));
     if (!(t->save_ctx = cn_ctx_create(cn_threads(t->ctx))))
         return cn_fail(t->ctx, CN_ENOMEM, "out of memory at the start of training");
     CN_TRY(open_files(t));
@@ -427,6 +461,7 @@ static void trainer_close(cn_trainer *t)
     cn_free(t->turns);
     cn_sizes_destroy(&t->sizes);
     cn_params_destroy(t->vae);
+    cn_params_destroy(t->text);
     cn_params_destroy(t->control);
     cn_params_destroy(t->unet);
     if (t->be) t->be->destroy(t->be);
@@ -437,6 +472,7 @@ static void trainer_close(cn_trainer *t)
     cn_buckets_destroy(t->given.sizes);
     cn_prompt_list_destroy(t->given.prompts);
     cn_dataset_close(t->given.data);
+    cn_prompter_close(t->prompter);
     if (t->held_data != &t->held_view) cn_dataset_close(t->held_data);
     cn_dataset_close(t->data);
     cn_control_close(t->start);

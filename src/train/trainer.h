@@ -34,6 +34,7 @@ typedef struct cn_sizes {
     int n;
     cn_stepgraph **steps; /* [n] */
     cn_encoder *encoders; /* [n] of pictures that aren't cached; NULL */
+    cn_encoder text;      /* of texts that aren't; empty */
     const float ***grads; /* [n] where each step's gradients of `trained` lie */
     cn_param **trained;   /* [n_trained] */
     int64_t n_trained;
@@ -63,7 +64,8 @@ typedef struct cn_trainer {
     int64_t n_train, n_held;
     cn_buckets *buckets;    /* of the n_train pictures */
     cn_buckets *held_sizes; /* of held_data's, one size */
-    cn_prompt_list *prompts, *held_prompts;
+    cn_prompter *prompter;
+    cn_prompt_list *prompts, *held_prompts; /* prompts NULL: texts are encoded in their step */
     cn_given given;
     cn_mirror mirror; /* what --random-flip does to conditions */
     cn_annotate_args
@@ -73,10 +75,10 @@ typedef struct cn_trainer {
     /* networks */
     cn_controlnet_config config;
     cn_params *unet, *control;
-    cn_phase phase;     /* what is trained now */
-    cn_params *vae;     /* of pictures that are encoded in their step; NULL */
-    cn_sizes sizes;     /* of this phase */
-    cn_stepgraph *step; /* of the size at hand */
+    cn_phase phase;        /* what is trained now */
+    cn_params *vae, *text; /* of pictures and texts that are encoded in their step; NULL */
+    cn_sizes sizes;        /* of this phase */
+    cn_stepgraph *step;    /* of the size at hand */
     cn_train_plan plan;
     double validation_flops; /* of one validation with control, 0: there is none */
     const float **grads;     /* of adamw's parameters, by `step` */
@@ -96,7 +98,7 @@ typedef struct cn_trainer {
     cn_validator *validator; /* NULL: no validation */
     double recent_loss[100], recent_seconds[100], recent_wait[100], recent_encode[100];
     double waited,
-        encoded; /* seconds that this step waited for its data, that it encoded pictures */
+        encoded; /* seconds that this step waited for its data, that it encoded pictures and texts */
     int64_t n_recent;
     char resume_path[4096]; /* "" : from the start */
     int64_t saved_step;     /* of the last checkpoint, 0: none */
@@ -141,9 +143,12 @@ void cn_sizes_destroy(cn_sizes *z);
 /* How much of the run's passes are of this size; operations of one, its encoding counted in. */
 double cn_sizes_share(const cn_trainer *t, int bucket);
 double cn_sizes_flops(const cn_sizes *z, int bucket);
+/* Whether pictures or texts are encoded in their step. */
+bool cn_trainer_encodes(const cn_trainer *t);
 /* The step of this size becomes t->step. */
 cn_status cn_trainer_turn_to(cn_trainer *t, int bucket) CN_CHECKED;
-/* Encodes a pass's pictures, if it has them, and mixes their latents with noise. */
+/* Encodes a pass's pictures, if it has them, and mixes their latents with noise; encodes its texts, if it has
+ * tokens. */
 cn_status cn_trainer_encode_pass(cn_trainer *t, cn_pass *p) CN_CHECKED;
 
 /* --- memory.c ------------------------------------------------------------------------------------- */

@@ -454,6 +454,13 @@ static void wrong_usage(void)
     CHECK("a prompt without its image", 1, SAYS("--validation-image", "is missing"),
           TRAIN_ON(in_root("data")), "--max-train-steps", "1", "--validation-prompt", "a dog", "-o",
           in_root("out"));
+    CHECK("tags kept where none move", 1, SAYS("--keep-tokens", "--shuffle-caption"),
+          TRAIN_ON(in_root("data")), ONE_STEP, "--keep-tokens", "1", "-o", in_root("out"));
+    CHECK("more tags left out than there are", 2, SAYS("--caption-tag-dropout-rate", "2"),
+          TRAIN_ON(in_root("data")), ONE_STEP, "--caption-tag-dropout-rate", "2", "-o",
+          in_root("out"));
+    CHECK("nothing between tags", 1, SAYS("--caption-separator"), TRAIN_ON(in_root("data")),
+          ONE_STEP, "--shuffle-caption", "--caption-separator", "", "-o", in_root("out"));
     CHECK("bucket sides without buckets", 1, SAYS("--enable-bucket"), TRAIN_ON(in_root("data")),
           ONE_STEP, "--min-bucket-reso", "8", "-o", in_root("out"));
     CHECK("buckets that leave the resolution out", 1, SAYS("--max-bucket-reso", "--resolution 16"),

@@ -27,6 +27,7 @@ typedef struct job {
     int batch, passes, steps, checkpointing;
     bool use_8bit_adam, ema, resume, die, crops; /* crops: of pictures in several sizes */
     bool draws;                                  /* validations go on for long */
+    bool words;                                  /* of captions are shuffled and left out */
 } job;
 
 static cn_train_options options_for(const char *output, const job *j)
@@ -43,6 +44,13 @@ static cn_train_options options_for(const char *output, const job *j)
     o.validation_sampling_steps = j->draws ? 1000 : 1;
     if (j->draws) o.validation_count = 4;
     if (j->resume) o.resume_from_checkpoint = "latest";
+    if (j->words) {
+        o.cache_text = false;
+        o.shuffle_caption = true;
+        o.caption_tag_dropout_rate = 0.2;
+        o.caption_separator = " ";
+        o.proportion_empty_prompts = 0.2;
+    }
     if (!j->crops) return o;
     o.train_data_dir = mixed;
     o.enable_bucket = true;
@@ -89,6 +97,7 @@ static int child(char **argv)
     j.die = flags & 8;
     j.crops = flags & 16;
     j.draws = flags & 32;
+    j.words = flags & 64;
     if (j.die && rank && strcmp(rank, "1") == 0) {
         snprintf(awaited, sizeof awaited, "%s/checkpoint-3", argv[4]);
         if (pthread_create(&thread, NULL, die_later, NULL) != 0) return 2;
@@ -150,8 +159,8 @@ static int run_ranks_until(int ranks, const char *output, const job *j, const st
                            char said[8192])
 {
     char count[16], words[128];
-    const int flags =
-        j->use_8bit_adam + 2 * j->ema + 4 * j->resume + 8 * j->die + 16 * j->crops + 32 * j->draws;
+    const int flags = j->use_8bit_adam + 2 * j->ema + 4 * j->resume + 8 * j->die + 16 * j->crops +
+                      32 * j->draws + 64 * j->words;
     snprintf(count, sizeof count, "%d", ranks);
     snprintf(words, sizeof words, "%d %d %d %d %d", j->batch, j->passes, j->steps, j->checkpointing,
              flags);
@@ -242,12 +251,13 @@ static void ranks_give_the_losses_of_one(void **state)
     (void)state;
     char one[256], out[256];
     if (!have_ranks()) skip();
-    for (int variant = 0; variant < 3; variant++) {
+    for (int variant = 0; variant < 4; variant++) {
         job j = {.batch = GLOBAL_BATCH,
                  .passes = variant == 1 ? 2 : 1,
                  .steps = 6,
                  .ema = variant == 1,
-                 .crops = variant == 2};
+                 .crops = variant == 2,
+                 .words = variant == 3};
         cn_train_options o;
         snprintf(one, sizeof one, "%s/one-%d", root, variant);
         o = options_for(one, &j);
