@@ -63,8 +63,8 @@ for dtype in ("f32", "f16"):
             control = ControlNetModel.from_pretrained(path, torch_dtype=torch.float32)
         else:
             control = ControlNetModel.from_single_file(path, config=out, local_files_only=True, torch_dtype=torch.float32)
-        for model in (base, f"{out}/base"):
-            db = psnr(draw_here(path, model, "here"), draw_there(control, model))
+        for model in (base, f"{out}/base", f"{out}/base.safetensors"):
+            db = psnr(draw_here(path, model, "here"), draw_there(control, model.removesuffix(".safetensors")))
             report(f"{layout} {dtype} with {model}: {db:.1f} dB", db >= 40)
 
 trained, single = UNet2DConditionModel.from_pretrained(f"{out}/base", subfolder="unet").state_dict(), load_file(f"{out}/base.safetensors")

@@ -26,7 +26,7 @@ cn_status cn_controlnet_config_check(cn_ctx *ctx, const cn_controlnet_config *c)
 cn_status cn_vae_config_check(cn_ctx *ctx, const cn_vae_config *c) CN_CHECKED;
 cn_status cn_clip_config_check(cn_ctx *ctx, const cn_clip_config *c) CN_CHECKED;
 
-/* Stable Diffusion 1.x's schedule, which single files don't state. */
+/* Stable Diffusion 1.x's schedule, which most single files don't state. */
 void cn_schedule_config_default(cn_schedule_config *out);
 
 /* --- config_shapes.c: from tensors whose names start with `prefix` ("" for none) ------------------- */

@@ -1,6 +1,6 @@
 /* config_shapes.c - a network's configuration from its tensors' names and shapes.
  *
- * Single files carry no config.json. Widths, depth, where attention stands and the context's width
+ * Most single files carry no configuration. Widths, depth, where attention stands and the context's width
  * follow from shapes; what doesn't is assumed (config_io.h). Nothing here reads a tensor's data.
  */
 #include "model/config_io.h"

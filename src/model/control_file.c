@@ -1,8 +1,8 @@
 /* control_file.c - opens a ControlNet in any of its published forms and loads it.
  *
- * A folder's config.json decides its widths; a file's shapes do. A diffusers file opened by itself takes
- * the config.json beside it when there is one, because the numbers of heads and of groups aren't in the shapes;
- * without one they are the base's that it works beside.
+ * A folder's config.json decides its widths; a file's shapes do, unless it says them (single_file.c). A diffusers file
+ * opened by itself takes the config.json beside it when there is one, because the numbers of heads and of groups aren't
+ * in the shapes; where nothing says them they are the base's that it works beside.
  */
 #include "model/source.h"
 #include "model/weights.h"
@@ -80,14 +80,30 @@ static bool config_beside(const cn_control_file *c, cn_controlnet_config *out)
     return read_config(NULL, dir, out) == CN_OK;
 }
 
+/* What a single file says of itself; *found: it does. */
+static cn_status take_said(cn_ctx *ctx, cn_control_file *c, bool *found)
+{
+    json_t *said = NULL;
+    CN_TRY(cn_said_config(ctx, c->file, &said));
+    const json_t *own = json_object_get(said, "controlnet");
+    cn_status s = own ? cn_controlnet_config_read(ctx, own, &c->config) : CN_OK;
+    if (s != CN_OK) s = cn_fail_prefix(ctx, s, "metadata " CN_META_CONFIG);
+    *found = own != NULL;
+    json_decref(said);
+    return s;
+}
+
 static cn_status open_file(cn_ctx *ctx, cn_control_file *c)
 {
+    bool said = false;
     CN_TRY(cn_tensors_open(ctx, c->path, &c->file));
     CN_TRY(form_of(ctx, c->path, c->file, &c->form));
     if (c->form == CN_CONTROL_DIFFUSERS && config_beside(c, &c->config)) return CN_OK;
-    c->guessed = true;
-    cn_status s = cn_controlnet_config_from_shapes(ctx, c->file, form_prefix(c->form),
-                                                   form_layout(c->form), &c->config);
+    cn_status s = take_said(ctx, c, &said);
+    c->guessed = !said;
+    if (s == CN_OK && !said)
+        s = cn_controlnet_config_from_shapes(ctx, c->file, form_prefix(c->form),
+                                             form_layout(c->form), &c->config);
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", c->path);
 }
 

@@ -231,14 +231,10 @@ static cn_status fill(void *user, int64_t i, float *out)
 static cn_status write_base(cn_ctx *ctx, const cn_base *b, const job *j, const char *tokenizer_dir,
                             const char *out, bool single, cn_dtype dtype)
 {
-    const cn_part parts[MAX_NETWORKS] = {{j->params[0], CN_PREFIX_UNET},
-                                         {j->params[1], CN_PREFIX_VAE},
-                                         {j->params[2], cn_text_prefix(&b->clip)}};
-    const char *const metadata[] = {"format", "pt", CN_META_PREDICTION,
-                                    b->schedule.v_prediction ? "v" : "epsilon", NULL};
     fill_user u = {j, 0};
     if (single)
-        return cn_parts_write(ctx, out, parts, j->n, CN_LAYOUT_LDM, dtype, metadata, fill, &u);
+        return cn_base_single_write(ctx, out, b, (const cn_params *const *)j->params, dtype, fill,
+                                    &u);
     CN_TRY(cn_dir_make(ctx, out));
     for (u.first = 0; u.first < j->n; u.first++)
         CN_TRY(cn_base_network_write(ctx, b, j->params[u.first], dtype, fill, &u, out));
@@ -254,9 +250,9 @@ static cn_status write_control(cn_ctx *ctx, const cn_control_file *c, const job 
                                bool single, cn_dtype dtype)
 {
     fill_user u = {j, 0};
-    cn_part part = {j->params[0], single ? CN_PREFIX_CONTROL : ""};
+    const cn_part part = {j->params[0], ""};
     char path[CN_PATH_BYTES];
-    if (single) return cn_parts_write(ctx, out, &part, 1, CN_LAYOUT_LDM, dtype, NULL, fill, &u);
+    if (single) return cn_control_single_write(ctx, out, &c->config, j->params[0], dtype, fill, &u);
     CN_TRY(cn_dir_make(ctx, out));
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", out, cn_weights_name("controlnet")));
     CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill, &u));

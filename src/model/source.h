@@ -16,6 +16,14 @@
 
 /* A safetensors file's metadata: what the UNet predicts, "epsilon" or "v" (Stability AI's ModelSpec). */
 #define CN_META_PREDICTION "modelspec.prediction_type"
+/* What this program's single files say of their networks, JSON text: for "unet", "vae", "text_encoder" and "controlnet"
+ * what stands in config.json of a folder, for "scheduler" in scheduler_config.json. Shapes tell neither the numbers of
+ * heads and groups nor the noise schedule. Other programs pass over it. */
+#define CN_META_CONFIG "controlnet_c.config"
+/* Empty tensors by which other programs' files, and for their sake ours, say that the UNet predicts v and that the last
+ * timestep is noise alone. */
+#define CN_MARK_V        "v_pred"
+#define CN_MARK_ZERO_SNR "ztsnr"
 /* SD 2.x with v prediction was trained at 768 px, with the noise at 512 px. */
 enum { CN_V_SAMPLE_SIZE = 96 };
 
@@ -112,12 +120,29 @@ typedef struct cn_part {
     const char *prefix; /* before each name */
 } cn_part;
 
+enum { CN_MAX_MARKS = 2 };
+
+/* What a file says beside its parameters. */
+typedef struct cn_remarks {
+    const char *const *metadata;     /* as cn_safetensors_write's */
+    const char *marks[CN_MAX_MARKS]; /* names of empty tensors; NULL: none */
+} cn_remarks;
+
 /* Writes the sets one behind the other into one safetensors file in `layout`'s names and shapes;
- * fill(user, i, out) gives parameter i of the sets taken together. metadata: as cn_safetensors_write's;
- * NULL: the format alone. */
+ * fill(user, i, out) gives parameter i of the sets taken together. remarks NULL: the format alone. */
 cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
-                         cn_layout layout, cn_dtype dtype, const char *const *metadata,
+                         cn_layout layout, cn_dtype dtype, const cn_remarks *remarks,
                          cn_tensor_fill fill, void *user) CN_CHECKED;
+/* A ControlNet's single file, which says its configuration; fill gives its parameters. */
+cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_controlnet_config *c,
+                                  const cn_params *p, cn_dtype dtype, cn_tensor_fill fill,
+                                  void *user) CN_CHECKED;
+/* The same of a base's three networks. */
+cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
+                               const cn_params *const *networks, cn_dtype dtype,
+                               cn_tensor_fill fill, void *user) CN_CHECKED;
+/* What a file says under CN_META_CONFIG, *out NULL where it says nothing; json_decref. */
+cn_status cn_said_config(cn_ctx *ctx, const cn_tensors *t, json_t **out) CN_CHECKED;
 /* dtype must be F32, F16 or BF16. */
 cn_status cn_save_dtype_check(cn_ctx *ctx, cn_dtype dtype) CN_CHECKED;
 /* Writes json (taken; NULL counts as out of memory) as dir/name. */
@@ -125,6 +150,8 @@ cn_status cn_config_save(cn_ctx *ctx, const char *dir, const char *name, json_t 
 /* dir/name as a folder, made. */
 cn_status cn_subdir(cn_ctx *ctx, const char *dir, const char *name,
                     char out[CN_PATH_BYTES]) CN_CHECKED;
+/* What stands in the config.json of one of a base's networks; NULL when memory is out. */
+json_t *cn_base_network_json(const cn_base *b, const char *network);
 /* One network of a base, weights and config.json, as dir/NETWORK. */
 cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p, cn_dtype dtype,
                                 cn_tensor_fill fill, void *user, const char *dir) CN_CHECKED;

@@ -73,22 +73,51 @@ static cn_status refuse_content(cn_ctx *ctx, const cn_base *b, cn_content conten
                    b->path, cn_content_name(content));
 }
 
-/* Empty tensors v_pred and ztsnr are how community files mark v prediction and a schedule that ends in noise
- * alone; newer files say it in the metadata.
- * Inpainting UNets (9 channels) predict the noise. */
+/* By empty tensors, or in the metadata. Inpainting UNets (9 channels) predict the noise. */
 static void read_prediction(cn_base *b)
 {
     const char *said = cn_tensors_metadata(b->file, CN_META_PREDICTION);
-    b->schedule.v_prediction = cn_tensors_find(b->file, "v_pred") || (said && said[0] == 'v');
-    b->schedule.zero_snr = cn_tensors_find(b->file, "ztsnr") != NULL;
+    b->schedule.v_prediction = cn_tensors_find(b->file, CN_MARK_V) || (said && said[0] == 'v');
+    b->schedule.zero_snr = cn_tensors_find(b->file, CN_MARK_ZERO_SNR) != NULL;
     b->prediction_unknown = b->clip.open_clip && !b->schedule.v_prediction && !said &&
                             b->unet.in_channels == b->unet.out_channels;
     if (b->clip.open_clip && b->schedule.v_prediction) b->unet.sample_size = CN_V_SAMPLE_SIZE;
 }
 
+/* A reader's message gets the network's name in front. */
+#define READ_SAID(ctx, said, name, reader, out)                                                   \
+    do {                                                                                          \
+        cn_status s_ = reader(ctx, json_object_get(said, name), out);                             \
+        if (s_ != CN_OK) return cn_fail_prefix(ctx, s_, "metadata " CN_META_CONFIG ", %s", name); \
+    } while (0)
+
+static cn_status take_said(cn_ctx *ctx, cn_base *b, const json_t *said)
+{
+    READ_SAID(ctx, said, "unet", cn_unet_config_read, &b->unet);
+    READ_SAID(ctx, said, "vae", cn_vae_config_read, &b->vae);
+    READ_SAID(ctx, said, "text_encoder", cn_clip_config_read, &b->clip);
+    READ_SAID(ctx, said, "scheduler", cn_schedule_config_read, &b->schedule);
+    b->clip.open_clip = cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN);
+    return CN_OK;
+}
+
+static cn_status take_shapes(cn_ctx *ctx, cn_base *b)
+{
+    CN_TRY(cn_unet_config_from_shapes(ctx, b->file, CN_PREFIX_UNET, CN_LAYOUT_LDM, &b->unet));
+    CN_TRY(cn_vae_config_from_shapes(ctx, b->file, CN_PREFIX_VAE, CN_LAYOUT_LDM, &b->vae));
+    if (cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN))
+        CN_TRY(cn_open_clip_config_from_shapes(ctx, b->file, CN_PREFIX_OPEN, &b->clip));
+    else
+        CN_TRY(cn_clip_config_from_shapes(ctx, b->file, CN_PREFIX_TEXT, &b->clip));
+    cn_schedule_config_default(&b->schedule);
+    read_prediction(b);
+    return CN_OK;
+}
+
 static cn_status read_single_configs(cn_ctx *ctx, cn_base *b)
 {
-    bool open_clip = cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN);
+    const bool open_clip = cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN);
+    json_t *said = NULL;
     if (cn_tensors_have_prefix(b->file, "depth_model."))
         return cn_fail(
             ctx, CN_EFORMAT,
@@ -106,15 +135,10 @@ static cn_status read_single_configs(cn_ctx *ctx, cn_base *b)
         return cn_fail(ctx, CN_EMISMATCH,
                        "no text encoder (" CN_PREFIX_TEXT
                        "*) in it; a whole base model is expected");
-    CN_TRY(cn_unet_config_from_shapes(ctx, b->file, CN_PREFIX_UNET, CN_LAYOUT_LDM, &b->unet));
-    CN_TRY(cn_vae_config_from_shapes(ctx, b->file, CN_PREFIX_VAE, CN_LAYOUT_LDM, &b->vae));
-    if (open_clip)
-        CN_TRY(cn_open_clip_config_from_shapes(ctx, b->file, CN_PREFIX_OPEN, &b->clip));
-    else
-        CN_TRY(cn_clip_config_from_shapes(ctx, b->file, CN_PREFIX_TEXT, &b->clip));
-    cn_schedule_config_default(&b->schedule);
-    read_prediction(b);
-    return CN_OK;
+    CN_TRY(cn_said_config(ctx, b->file, &said));
+    const cn_status s = said ? take_said(ctx, b, said) : take_shapes(ctx, b);
+    json_decref(said);
+    return s;
 }
 
 static cn_status open_single(cn_ctx *ctx, cn_base *b)

@@ -84,8 +84,8 @@ cn_status cn_params_init(cn_ctx *ctx, cn_backend *be, cn_params *p, uint64_t see
 /* Saving. All atomic, per file. dtype F32, F16 or BF16. */
 cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
                                  const cn_params *p, cn_dtype dtype, const char *dir) CN_CHECKED;
-cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_dtype dtype,
-                                 const char *file) CN_CHECKED;
+cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
+                                 const cn_params *p, cn_dtype dtype, const char *file) CN_CHECKED;
 /* A whole base model as a diffusers folder (unet, vae, text_encoder, scheduler, model_index.json);
  * the tokenizer's files are copied from tokenizer_dir when given. Networks that are NULL are skipped. */
 cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config,

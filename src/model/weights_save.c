@@ -83,7 +83,7 @@ static cn_status describe(writer *w, const cn_part *part, const cn_param *q, int
 }
 
 cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
-                         cn_layout layout, cn_dtype dtype, const char *const *metadata,
+                         cn_layout layout, cn_dtype dtype, const cn_remarks *remarks,
                          cn_tensor_fill fill, void *user)
 {
     static const char *const format[] = {"format", "pt", NULL};
@@ -92,15 +92,18 @@ cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, in
     if (s != CN_OK) return s;
     for (int i = 0; i < n_parts; i++) n += cn_params_count(parts[i].params);
     writer w = {.ctx = ctx, .fill = fill, .user = user};
-    w.list = cn_alloc_array(ctx, (size_t)n + 1, sizeof *w.list);
+    w.list = cn_alloc_array(ctx, (size_t)n + CN_MAX_MARKS, sizeof *w.list);
     w.entries = cn_alloc_array(ctx, (size_t)n + 1, sizeof *w.entries);
     s = w.list && w.entries ? CN_OK : CN_ENOMEM;
     for (int i = 0; i < n_parts; i++)
         for (int64_t j = 0; s == CN_OK && j < cn_params_count(parts[i].params); j++, k++)
             s = describe(&w, &parts[i], cn_params_at(parts[i].params, j), k, layout, dtype);
+    for (int i = 0; s == CN_OK && remarks && i < CN_MAX_MARKS; i++)
+        if (remarks->marks[i])
+            w.list[w.n++] = (cn_tensor_out){.name = remarks->marks[i], .dtype = dtype, .ndim = 1};
     if (s == CN_OK)
         s = cn_safetensors_write(ctx, path, w.list, w.n, fill_entry, &w,
-                                 metadata ? metadata : format);
+                                 remarks ? remarks->metadata : format);
     cn_free(w.entries);
     cn_free(w.list);
     return s;
@@ -120,14 +123,6 @@ static cn_status fill_from_memory(void *user, int64_t i, float *out)
         return cn_fail(u->ctx, CN_EINVAL, "%s: %s has no values to save",
                        cn_params_network(u->params), q->diffusers_name);
     return cn_param_get(u->be, u->ctx, q, out);
-}
-
-static cn_status save_params(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_layout layout,
-                             const char *prefix, cn_dtype dtype, const char *path)
-{
-    cn_part part = {p, prefix};
-    memory_user u = {ctx, be, p};
-    return cn_parts_write(ctx, path, &part, 1, layout, dtype, NULL, fill_from_memory, &u);
 }
 
 /* --- folders --------------------------------------------------------------------------------------- */
@@ -157,17 +152,21 @@ const char *cn_weights_name(const char *network)
 cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
                                  const cn_params *p, cn_dtype dtype, const char *dir)
 {
+    const cn_part part = {p, ""};
+    memory_user u = {ctx, be, p};
     char path[CN_PATH_BYTES];
     CN_TRY(cn_dir_make(ctx, dir));
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, cn_weights_name("controlnet")));
-    CN_TRY(save_params(ctx, be, p, CN_LAYOUT_DIFFUSERS, "", dtype, path));
+    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill_from_memory,
+                          &u));
     return cn_config_save(ctx, dir, "config.json", cn_controlnet_config_json(c));
 }
 
-cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_dtype dtype,
-                                 const char *file)
+cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
+                                 const cn_params *p, cn_dtype dtype, const char *file)
 {
-    return save_params(ctx, be, p, CN_LAYOUT_LDM, CN_PREFIX_CONTROL, dtype, file);
+    memory_user u = {ctx, be, p};
+    return cn_control_single_write(ctx, file, c, p, dtype, fill_from_memory, &u);
 }
 
 /* --- base folders ---------------------------------------------------------------------------------- */
@@ -254,7 +253,7 @@ static cn_status write_index(cn_ctx *ctx, const char *dir)
     return cn_config_save(ctx, dir, "model_index.json", index);
 }
 
-static json_t *network_config(const cn_base *c, const char *network)
+json_t *cn_base_network_json(const cn_base *c, const char *network)
 {
     if (!strcmp(network, "unet")) return cn_unet_config_json(&c->unet);
     if (!strcmp(network, "vae"))
@@ -271,7 +270,7 @@ cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *
     CN_TRY(cn_subdir(ctx, dir, network, sub));
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", sub, cn_weights_name(network)));
     CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill, user));
-    return cn_config_save(ctx, sub, "config.json", network_config(c, network));
+    return cn_config_save(ctx, sub, "config.json", cn_base_network_json(c, network));
 }
 
 cn_status cn_base_rest_write(cn_ctx *ctx, const cn_base *c, const char *tokenizer_dir,

@@ -171,7 +171,7 @@ static cn_status save_control(const cn_checkpoint *c, const char *dir)
     char path[PATH_BYTES];
     CN_TRY(cn_control_save_folder(c->ctx, c->be, c->config, c->control, CN_F32, dir));
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/control.safetensors", dir));
-    return cn_control_save_single(c->ctx, c->be, c->control, CN_F32, path);
+    return cn_control_save_single(c->ctx, c->be, c->config, c->control, CN_F32, path);
 }
 
 /* dir/base.safetensors: one file, since a checkpoint has no folders in it. */

@@ -46,8 +46,8 @@ static float *read_all(const cn_tensors *t, const char *name, int64_t *n)
     return v;
 }
 
-/* Writes the single file again: tensors named in `extra` (NULL at the end) are added as copies of
- * resblock 2's of the same name, text_projection as a square matrix, others empty. */
+/* Writes the single file again as another program might, without a mark for v: tensors named in `extra` (NULL at the
+ * end) are added as copies of resblock 2's of the same name, text_projection as a square matrix, others empty. */
 static void rewrite(const char *out, const char *const *extra, bool metadata, float out_bias)
 {
     static const char *const meta[] = {"format", "pt", CN_META_PREDICTION, "epsilon", NULL};
@@ -57,6 +57,7 @@ static void rewrite(const char *out, const char *const *extra, bool metadata, fl
     cn_tensor_out *list = cn_alloc0(env.ctx, (size_t)(n + 32) * sizeof *list);
     for (int64_t i = 0; i < n; i++) {
         const cn_tensor_info *a = cn_tensors_at(t, i);
+        if (!strcmp(a->name, CN_MARK_V)) continue;
         list[k] = (cn_tensor_out){.name = a->name, .dtype = a->dtype, .ndim = a->ndim};
         memcpy(list[k].shape, a->shape, sizeof a->shape);
         list[k++].raw = a->data;

@@ -308,6 +308,16 @@ static void the_base_is_unlocked_and_saved(void **state)
     next.model = saved;
     next.controlnet = whole;
     must(cn_train(ctx, &next, NULL, NULL));
+    /* as one file too, which says its 2 heads and 4 groups itself */
+    char file[300], tokenizer[300], again[256];
+    snprintf(file, sizeof file, "%s/base.safetensors", whole);
+    snprintf(tokenizer, sizeof tokenizer, "%s/tokenizer", model);
+    path_in(again, "after-unlock-file");
+    next.model = file;
+    next.tokenizer = tokenizer;
+    next.output_dir = again;
+    must(cn_train(ctx, &next, NULL, NULL));
+    assert_true(same_file(path, again, "control.safetensors"));
     /* and a run can't lock it again */
     o.output_dir = whole;
     o.checkpointing_steps = 7;
@@ -624,7 +634,7 @@ static void a_given_controlnet_goes_on(void **state)
     o.adam_weight_decay = 0;
     must(cn_train(ctx, &o, NULL, NULL));
     assert_true(same_file(first, out, "control.safetensors")); /* nothing learned, nothing lost */
-    path_in(control, "given/control.safetensors"); /* which doesn't say how many heads there are */
+    path_in(control, "given/control.safetensors");
     o.controlnet = control;
     must(cn_train(ctx, &o, NULL, NULL));
     assert_true(same_file(first, out, "control.safetensors"));

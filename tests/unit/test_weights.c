@@ -292,6 +292,102 @@ static void base_converts_both_ways(void **state)
         cn_weights_convert(ctx, NULL, at("base"), at("one.safetensors"), false, CN_F32), CN_EINVAL);
 }
 
+/* Everything that shapes don't tell. */
+static void set_unusual(cn_base *b)
+{
+    *b = widths;
+    b->unet.heads[0] = b->unet.heads[1] = 4;
+    b->unet.norm_groups = 16;
+    b->vae.norm_groups = 8;
+    b->vae.scaling_factor = 0.5f;
+    b->clip.heads = 2;
+    b->schedule.beta_end = 0.02;
+    b->schedule.scaled_linear = false;
+    b->schedule.v_prediction = b->schedule.zero_snr = true;
+}
+
+static bool same_text(const char *dir_a, const char *dir_b, const char *name)
+{
+    char path[2][4096], *text[2];
+    size_t n[2];
+    for (int k = 0; k < 2; k++) {
+        snprintf(path[k], sizeof path[k], "%s/%s", k ? dir_b : dir_a, name);
+        assert_int_equal(cn_file_read(ctx, path[k], 1 << 20, &text[k], &n[k]), CN_OK);
+    }
+    const bool same = n[0] == n[1] && memcmp(text[0], text[1], n[0]) == 0;
+    cn_free(text[0]);
+    cn_free(text[1]);
+    return same;
+}
+
+/* Writes a file again with other metadata; NULL: none. */
+static void rewrite(const char *from, const char *to, const char *const *metadata)
+{
+    cn_tensors *t = NULL;
+    assert_int_equal(cn_tensors_open(ctx, from, &t), CN_OK);
+    const int64_t n = cn_tensors_count(t);
+    cn_tensor_out *out = calloc((size_t)n, sizeof *out);
+    for (int64_t i = 0; i < n; i++) {
+        const cn_tensor_info *a = cn_tensors_at(t, i);
+        out[i] = (cn_tensor_out){.name = a->name, .dtype = a->dtype, .ndim = a->ndim};
+        memcpy(out[i].shape, a->shape, sizeof a->shape);
+        out[i].raw = a->data;
+    }
+    assert_int_equal(cn_safetensors_write(ctx, to, out, n, NULL, NULL, metadata), CN_OK);
+    free(out);
+    cn_tensors_close(t);
+}
+
+static void single_files_say_how_they_are_made(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"unet/config.json", "vae/config.json",
+                                        "text_encoder/config.json",
+                                        "scheduler/scheduler_config.json"};
+    cn_base unusual, *b = NULL;
+    cn_params *p[3];
+    set_unusual(&unusual);
+    for (int i = 0; i < 3; i++) p[i] = seeded(networks[i]);
+    assert_int_equal(
+        cn_base_save_folder(ctx, &plain, &unusual, p[0], p[1], p[2], NULL, CN_F32, at("odd")),
+        CN_OK);
+    for (int i = 0; i < 3; i++) cn_params_destroy(p[i]);
+    assert_int_equal(cn_weights_convert(ctx, NULL, at("odd"), at("odd.safetensors"), true, CN_F32),
+                     CN_OK);
+    assert_int_equal(
+        cn_weights_convert(ctx, NULL, at("odd.safetensors"), at("odd2"), false, CN_F32), CN_OK);
+    for (size_t i = 0; i < CN_COUNT(files); i++)
+        if (!same_text(at("odd"), at("odd2"), files[i])) fail_msg("%s differs", files[i]);
+    assert_int_equal(cn_base_open(ctx, at("odd.safetensors"), &b), CN_OK);
+    assert_true(b->unet.heads[0] == 4 && b->unet.norm_groups == 16 && b->clip.heads == 2);
+    assert_true(b->schedule.v_prediction && b->schedule.zero_snr && !b->prediction_unknown);
+    cn_base_close(b);
+    /* without the metadata shapes and marks are what is left */
+    rewrite(at("odd.safetensors"), at("mute.safetensors"), NULL);
+    assert_int_equal(cn_base_open(ctx, at("mute.safetensors"), &b), CN_OK);
+    assert_true(b->unet.heads[0] == 8 && b->unet.norm_groups == 32);
+    assert_true(b->schedule.v_prediction && b->schedule.zero_snr && b->schedule.scaled_linear);
+    cn_base_close(b);
+}
+
+/* What a file says of itself is as little to be trusted as the rest of it. */
+static void wrong_words_in_a_file_are_named(void **state)
+{
+    (void)state;
+    static const char *const words[] = {
+        "{\"unet\"", "[]", "{\"unet\": 3}", "{\"unet\": {\"norm_num_groups\": -1}}",
+        "{\"unet\": {\"block_out_channels\": [32, 64], \"attention_head_dim\": 5}}"};
+    cn_base *b = NULL;
+    for (size_t i = 0; i < CN_COUNT(words); i++) {
+        const char *const metadata[] = {CN_META_CONFIG, words[i], NULL};
+        rewrite(at("odd.safetensors"), at("wrong.safetensors"), metadata);
+        assert_int_equal(cn_base_open(ctx, at("wrong.safetensors"), &b), CN_EFORMAT);
+        assert_non_null(strstr(cn_error(ctx), "wrong.safetensors"));
+        assert_non_null(strstr(cn_error(ctx), CN_META_CONFIG));
+    }
+    assert_null(b);
+}
+
 static void renamed(const char *from, const char *to, char *name)
 {
     char copy[256];
@@ -382,7 +478,7 @@ static void control_comes_back_in_every_form(void **state)
     assert_int_equal(cn_control_save_folder(ctx, &plain, &c, p, CN_F32, at("cn")), CN_OK);
     check_control(at("cn"), CN_CONTROL_DIFFUSERS, CN_F32);
     check_control(at("cn/diffusion_pytorch_model.safetensors"), CN_CONTROL_DIFFUSERS, CN_F32);
-    assert_int_equal(cn_control_save_single(ctx, &plain, p, CN_F16, at("cn.pth")), CN_OK);
+    assert_int_equal(cn_control_save_single(ctx, &plain, &c, p, CN_F16, at("cn.pth")), CN_OK);
     check_control(at("cn.pth"), CN_CONTROL_PREFIXED, CN_F16);
     put_all("", p, true);
     write_list(at("bare.safetensors"));
@@ -399,6 +495,19 @@ static void control_comes_back_in_every_form(void **state)
     check_control(at("cn2"), CN_CONTROL_DIFFUSERS, CN_BF16);
     assert_int_equal(cn_weights_convert(ctx, NULL, at("cn"), at("cn3.pth"), true, CN_F32), CN_OK);
     check_control(at("cn3.pth"), CN_CONTROL_PREFIXED, CN_F32);
+    cn_control_file *file = NULL;
+    c.encoder.heads[0] = c.encoder.heads[1] = 4;
+    c.encoder.norm_groups = 16;
+    assert_int_equal(cn_control_save_folder(ctx, &plain, &c, p, CN_F32, at("cn4")), CN_OK);
+    assert_int_equal(cn_weights_convert(ctx, NULL, at("cn4"), at("cn4.pth"), true, CN_F32), CN_OK);
+    assert_int_equal(cn_weights_convert(ctx, NULL, at("cn4.pth"), at("cn5"), false, CN_F32), CN_OK);
+    assert_true(same_text(at("cn4"), at("cn5"), "config.json"));
+    rewrite(at("cn4.pth"), at("cn6.pth"), NULL);
+    assert_int_equal(cn_control_open(ctx, at("cn6.pth"), &file), CN_OK);
+    assert_true(file->guessed && file->config.encoder.heads[0] == 8);
+    assert_int_equal(cn_control_join(ctx, file, &c.encoder), CN_OK);
+    assert_true(file->config.encoder.heads[0] == 4 && file->config.encoder.norm_groups == 16);
+    cn_control_close(file);
     cn_params_destroy(p);
     cn_params_destroy(unet);
 }
@@ -725,6 +834,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(base_folder_comes_back),
         cmocka_unit_test(base_converts_both_ways),
+        cmocka_unit_test(single_files_say_how_they_are_made),
+        cmocka_unit_test(wrong_words_in_a_file_are_named),
         cmocka_unit_test(old_and_new_names_are_read),
         cmocka_unit_test(control_comes_back_in_every_form),
         cmocka_unit_test(control_must_fit_its_base),
