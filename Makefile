@@ -169,9 +169,10 @@ $(BUILD)/bench: $(patsubst bench/%.c,$(BUILD)/bench-obj/%.o,$(wildcard bench/*.c
 $(BUILD)/tools/%: $(BUILD)/tools/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+$(BUILD)/tests/unit_ranks_one: $(BUILD)/src/train/ranks_one.o # before the library's ranks_mpi.o
 $(BUILD)/tests/unit_%: $(BUILD)/tests/unit/test_%.o $(UNIT_OBJ) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ -lcmocka $(LDLIBS) -o $@
+	$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIB) -lcmocka $(LDLIBS) -o $@
 $(BUILD)/tests/ops_%: $(BUILD)/tests/ops/test_%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ -lcmocka $(LDLIBS) -o $@
