@@ -6,7 +6,9 @@
  *
  * The file that stays is a head and slots of [key, CRC-32, record]; a record belongs to whoever asks for its
  * key. Each is appended whole under a lock, so several processes may fill one file; what a killed one left torn
- * at the end is cut off. Opening reads every slot: a damaged one counts as absent, and its place is taken again.
+ * at the end is cut off. A file that was changed since it was last looked through is read whole when it is opened: a
+ * damaged slot counts as absent, and its place is taken again. Else a note beside it says what it holds
+ * (store_index.c).
  */
 #ifndef CN_TRAIN_STORE_H
 #define CN_TRAIN_STORE_H

@@ -1,4 +1,4 @@
-/* store_file.c - files of records that stay: opened, looked through, appended to. */
+/* store_file.c - files of records that stay: opened, looked through where no note says what is in them, appended to. */
 #include "io/checksum.h"
 #include "train/store_internal.h"
 
@@ -22,13 +22,6 @@ typedef struct slot_head {
     uint32_t crc; /* of the record, begun with the key */
     uint32_t zero;
 } slot_head;
-
-/* What one slot was seen to hold. */
-typedef struct seen {
-    uint64_t key;
-    int64_t slot;
-    bool whole;
-} seen;
 
 static const char magic[8] = "CNCACHE1";
 
@@ -65,12 +58,12 @@ static bool is_whole(const cn_store *s, char *buffer, uint64_t *key)
 /* Whole slots before broken ones of the same key. */
 static int by_key(const void *a, const void *b)
 {
-    const seen *x = a, *y = b;
+    const cn_seen *x = a, *y = b;
     if (x->key != y->key) return x->key < y->key ? -1 : 1;
     return x->whole == y->whole ? 0 : x->whole ? -1 : 1;
 }
 
-static cn_status look_at(cn_store *s, int64_t slot, char *buffer, seen *out)
+static cn_status look_at(cn_store *s, int64_t slot, char *buffer, cn_seen *out)
 {
     CN_TRY(cn_store_read_at(s, s->ctx, buffer, stride(s), position(s, slot)));
     out->slot = slot;
@@ -78,7 +71,7 @@ static cn_status look_at(cn_store *s, int64_t slot, char *buffer, seen *out)
     return CN_OK;
 }
 
-static cn_status look_through(cn_store *s, const cn_store_file *f, int64_t n, seen *list)
+static cn_status look_through(cn_store *s, const cn_store_file *f, int64_t n, cn_seen *list)
 {
     char *buffer = cn_alloc(s->ctx, stride(s));
     if (!buffer) return CN_ENOMEM;
@@ -95,7 +88,7 @@ static cn_status look_through(cn_store *s, const cn_store_file *f, int64_t n, se
 }
 
 /* The first in the sorted list with this key. */
-static const seen *find(const seen *list, int64_t n, uint64_t key)
+static const cn_seen *find(const cn_seen *list, int64_t n, uint64_t key)
 {
     int64_t low = 0, high = n;
     while (low < high) {
@@ -122,12 +115,16 @@ static cn_status match(cn_store *s, const cn_store_file *f)
 {
     int64_t n = 0;
     CN_TRY(count_slots(s, &n));
-    seen *list = cn_alloc_array(s->ctx, (size_t)CN_MAX(n, 1), sizeof *list);
+    cn_seen *list = cn_alloc_array(s->ctx, (size_t)CN_MAX(n, 1), sizeof *list);
     if (!list) return CN_ENOMEM;
-    const cn_status status = look_through(s, f, n, list);
+    cn_status status = CN_OK;
+    if (!cn_store_index_read(s, n, list)) {
+        status = look_through(s, f, n, list);
+        if (status == CN_OK) cn_store_index_write(s, n, list);
+    }
     if (status == CN_OK) qsort(list, (size_t)n, sizeof *list, by_key);
     for (int64_t i = 0; i < s->n && status == CN_OK; i++) {
-        const seen *at = find(list, n, s->keys[i]);
+        const cn_seen *at = find(list, n, s->keys[i]);
         s->slots[i] = !at ? CN_SLOT_ABSENT : at->whole ? at->slot : CN_SLOT_ABSENT - 1 - at->slot;
     }
     cn_free(list);
@@ -206,11 +203,14 @@ cn_status cn_store_refresh(cn_store *s)
 
 static cn_status append_locked(cn_store *s, int64_t i, const char *buffer)
 {
-    int64_t slot = CN_SLOT_ABSENT - 1 - s->slots[i]; /* its own damaged one */
-    if (!cn_store_damaged(s, i)) CN_TRY(count_slots(s, &slot));
-    cn_status status = cn_store_write_at(s, buffer, stride(s), position(s, slot));
-    if (status == CN_OK) s->slots[i] = slot;
-    return status;
+    int64_t n = 0;
+    CN_TRY(count_slots(s, &n));
+    const int64_t slot = cn_store_damaged(s, i) ? CN_SLOT_ABSENT - 1 - s->slots[i] : n;
+    const bool noted = cn_store_index_counts(s, n);
+    CN_TRY(cn_store_write_at(s, buffer, stride(s), position(s, slot)));
+    if (noted) cn_store_index_add(s, CN_MAX(n, slot + 1), slot, s->keys[i]);
+    s->slots[i] = slot;
+    return CN_OK;
 }
 
 cn_status cn_store_append(cn_store *s, int64_t i, const void *record)
@@ -242,6 +242,7 @@ cn_status cn_store_read_slot(const cn_store *s, cn_ctx *ctx, int64_t i, void *re
     uint32_t crc = cn_crc32(&bare, sizeof bare);
     crc = cn_crc32_more(crc, record, s->record_bytes);
     if (crc == h.crc && h.key == s->keys[i]) return CN_OK;
+    cn_store_index_drop(s);
     return cn_fail(ctx, CN_EFORMAT,
                    "%s: an entry was damaged since the run began; started again, the run makes it "
                    "anew",

@@ -108,6 +108,97 @@ static void damaged_records_are_absent_and_replaced(void **state)
     cn_store_destroy(reader);
 }
 
+/* Puts another byte into a file and its time of change back to what it was: damage that nobody notices. */
+static void damage_unnoticed(const char *file, int64_t at)
+{
+    struct stat st;
+    const int fd = open(file, O_RDWR);
+    char byte = 0;
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    const struct timespec times[] = {st.st_atim, st.st_mtim};
+    assert_int_equal(futimens(fd, times), 0);
+    close(fd);
+}
+
+static void count_read(void *user, const char *what, int64_t done, int64_t total)
+{
+    (void)what, (void)done, (void)total;
+    (*(int *)user)++;
+}
+
+/* Opens the file's first n records; how often that told how much it had read. */
+static int open_watched(int64_t n, cn_store **out)
+{
+    int told = 0;
+    uint64_t *keys = cn_alloc_array(ctx, (size_t)n, sizeof *keys);
+    assert_non_null(keys);
+    for (int64_t i = 0; i < n; i++) keys[i] = 100 + (uint64_t)i;
+    must(cn_store_open(ctx,
+                       &(cn_store_file){.path = path,
+                                        .identity = 7,
+                                        .record_bytes = RECORD,
+                                        .n = n,
+                                        .keys = keys,
+                                        .progress = count_read,
+                                        .progress_user = &told},
+                       out));
+    return told;
+}
+
+/* The note is believed until a record shows that it mustn't be. */
+static void damage_without_a_trace_is_met_by_reading(void **state)
+{
+    (void)state;
+    cn_store *s = NULL;
+    char got[RECORD];
+    assert_int_equal(open_watched(4, &s), 0);
+    damage_unnoticed(path, HEAD + SLOT + 20); /* record 0 */
+    assert_true(cn_store_has(s, 0));
+    cn_store_destroy(s);
+    assert_int_equal(open_watched(4, &s), 0);
+    assert_true(cn_store_has(s, 0) && !cn_store_damaged(s, 0));
+    assert_int_equal(cn_store_read(s, ctx, 0, got), CN_EFORMAT);
+    assert_record(s, 2);
+    cn_store_destroy(s);
+    assert_int_equal(open_watched(4, &s), 1);
+    assert_true(cn_store_damaged(s, 0));
+    cn_store_destroy(s);
+    assert_int_equal(open_watched(4, &s), 0); /* that it is damaged is noted too */
+    assert_true(cn_store_damaged(s, 0));
+    write_record(s, 0);
+    cn_store_destroy(s);
+    assert_int_equal(open_watched(4, &s), 0);
+    assert_record(s, 0);
+    cn_store_destroy(s);
+}
+
+/* A note that is cut short, of another kind or gone means reading, no more. */
+static void notes_may_be_damaged(void **state)
+{
+    (void)state;
+    char note[160];
+    cn_store *s = NULL;
+    snprintf(note, sizeof note, "%s.index", path);
+    for (int k = 0; k < 3; k++) {
+        if (k == 0) assert_int_equal(truncate(note, 50), 0);
+        if (k == 1) must(cn_file_write(ctx, note, "note", 4));
+        if (k == 2) assert_int_equal(unlink(note), 0);
+        assert_int_equal(open_watched(4, &s), 1);
+        assert_record(s, 0);
+        cn_store_destroy(s);
+        assert_int_equal(open_watched(4, &s), 0);
+        cn_store_destroy(s);
+    }
+    damage_unnoticed(note, 40); /* a key: its record counts as absent */
+    must(open_records(4, 7, &s));
+    assert_int_equal(cn_store_has(s, 0) + cn_store_has(s, 1) + cn_store_has(s, 2), 2);
+    cn_store_destroy(s);
+    assert_int_equal(unlink(note), 0);
+}
+
 static void processes_share_a_file(void **state)
 {
     (void)state;
@@ -124,6 +215,9 @@ static void processes_share_a_file(void **state)
         assert_record(a, i);
         assert_record(b, i);
     }
+    cn_store_destroy(a);
+    assert_int_equal(open_watched(6, &a), 0); /* both kept the note up to date */
+    for (int64_t i = 0; i < 6; i++) assert_record(a, i);
     cn_store_destroy(a);
     cn_store_destroy(b);
 }
@@ -142,6 +236,8 @@ int main(void)
         cmocka_unit_test(records_are_found_again),
         cmocka_unit_test(torn_ends_are_cut_off),
         cmocka_unit_test(damaged_records_are_absent_and_replaced),
+        cmocka_unit_test(damage_without_a_trace_is_met_by_reading),
+        cmocka_unit_test(notes_may_be_damaged),
         cmocka_unit_test(processes_share_a_file),
         cmocka_unit_test(files_of_something_else_are_refused),
     };

@@ -331,7 +331,7 @@ static int break_caches(const char *dir)
     for (struct dirent *e; d && (e = readdir(d));) {
         char path[512], *data = NULL;
         size_t bytes = 0;
-        if (strncmp(e->d_name, "vae-", 4) != 0) continue;
+        if (strncmp(e->d_name, "vae-", 4) != 0 || strstr(e->d_name, ".index")) continue;
         snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
         must(cn_file_read(ctx, path, 1 << 26, &data, &bytes));
         data[bytes / 2] ^= 1;
