@@ -31,6 +31,7 @@ static const char style_base[] =
     "p{max-width:46em;margin:0 0 14px}header p{font-size:19px;color:var(--soft)}"
     "section{margin-top:48px;padding-top:28px;border-top:1px solid var(--line)}"
     "figure{margin:0}.damaged{color:var(--mark)}"
+    "code{font:.82em ui-monospace,Menlo,Consolas,monospace;white-space:nowrap}"
     "footer{margin-top:56px;padding-top:16px;border-top:1px solid var(--line);color:var(--soft);"
     "font:13px/1.5 var(--small)}\n";
 
@@ -70,7 +71,9 @@ static const char style_curves[] =
     ".key{font-weight:400;font-size:13px;color:var(--soft)}"
     ".key::before{content:'';display:inline-block;width:16px;height:3px;border-radius:2px;"
     "margin-right:6px;vertical-align:middle;background:currentColor}"
-    ".key.with::before{background:var(--with)}.key.without::before{background:var(--without)}"
+    ".key.with::before{background:var(--with)}"
+    ".key.without::before{background:repeating-linear-gradient(90deg,var(--without) 0 6px,"
+    "transparent 6px 10px)}"
     ".key.faint::before{background:var(--with);opacity:.35}"
     "svg{display:block;width:100%;height:auto}"
     "svg text{font:11px var(--small);fill:var(--soft);font-variant-numeric:tabular-nums}"
@@ -108,6 +111,27 @@ static void add_element(cn_str *out, const char *name, const char *text)
     cn_str_addf(out, "</%s>\n", name);
 }
 
+/* Options, which begin with --, stand apart and stay in one piece. */
+static void add_paragraph(cn_str *out, char *text)
+{
+    cn_str_adds(out, "<p>");
+    for (char *option; (option = strstr(text, "--"));) {
+        char *end = option + 2 + strspn(option + 2, "abcdefghijklmnopqrstuvwxyz0123456789-");
+        const char behind = *end;
+        *option = 0;
+        cn_report_escape(out, text);
+        *option = '-';
+        *end = 0;
+        cn_str_adds(out, "<code>");
+        cn_report_escape(out, option);
+        cn_str_adds(out, "</code>");
+        *end = behind;
+        text = end;
+    }
+    cn_report_escape(out, text);
+    cn_str_adds(out, "</p>\n");
+}
+
 static cn_status add_paragraphs(cn_ctx *ctx, cn_str *out, const char *text)
 {
     while (text && *text) {
@@ -117,7 +141,7 @@ static cn_status add_paragraphs(cn_ctx *ctx, cn_str *out, const char *text)
         if (!one) return CN_ENOMEM;
         memcpy(one, text, n);
         one[n] = 0;
-        add_element(out, "p", one);
+        add_paragraph(out, one);
         cn_free(one);
         text += n + strspn(text + n, "\n");
     }

@@ -201,11 +201,12 @@ static void pictures_come_back(void **state)
 static void paragraphs_are_told_apart(void **state)
 {
     (void)state;
-    must(write_section(&(cn_report_section){.text = "one\ntwo\n\n\nthree"}));
+    must(write_section(&(cn_report_section){.text = "one\ntwo\n\n\nthree\n\n--a-1; 3 < --b"}));
     char *text = NULL;
     read_page(&text);
     check_well_formed(text);
-    assert_non_null(strstr(text, "<p>one two</p>\n<p>three</p>"));
+    assert_non_null(strstr(text, "<p>one two</p>\n<p>three</p>\n"
+                                 "<p><code>--a-1</code>; 3 &lt; <code>--b</code></p>"));
     cn_free(text);
 }
 
