@@ -58,7 +58,7 @@ static const char style_pictures[] =
     "font-variant-numeric:tabular-nums}"
     ".pictures img{display:block;width:100%;height:auto;border-radius:8px;background:#000;"
     "box-shadow:0 0 0 1px var(--line)}"
-    "@media(max-width:620px){main{padding-top:32px}"
+    "@media(max-width:620px){main{padding-top:32px}.tiles dd{font-size:24px}"
     ".pictures{grid-template-columns:repeat(2,minmax(0,1fr));gap:10px}}\n";
 
 static const char style_curves[] =
@@ -85,6 +85,7 @@ static const char style_curves[] =
     ".d.without{fill:var(--without)}"
     ".mark{stroke:var(--mark);stroke-width:1.5;stroke-dasharray:2 3}"
     "svg .marked{fill:var(--mark);font-weight:600}"
+    "@media(max-width:620px){svg text{font-size:14px}}"
     "@media print{body{background:#fff}section,.row,.curve{break-inside:avoid}}\n";
 
 /* --- text ----------------------------------------------------------------------------------------- */

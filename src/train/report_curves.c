@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* The drawing's own units; the page scales it. */
-enum { WIDTH = 460, HEIGHT = 250, LEFT = 60, RIGHT = 12, TOP = 14, BOTTOM = 36 };
+enum { WIDTH = 460, HEIGHT = 262, LEFT = 68, RIGHT = 12, TOP = 26, BOTTOM = 36 };
 enum { MAX_DRAWN = 1000, MAX_DOTS = 60, MAX_NAMED = 3, MAX_TICKS = 12 };
 
 typedef struct series {
@@ -249,6 +249,7 @@ static void add_line(cn_str *out, const chart *c, const line *l)
                     l->s->y[i]);
 }
 
+/* Its words stand above the curves. */
 static void add_mark(cn_str *out, const chart *c, int64_t step)
 {
     if (step < 0 || (double)step > c->x1) return;
@@ -258,7 +259,7 @@ static void add_mark(cn_str *out, const chart *c, int64_t step)
                 "<line class=\"mark\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" />"
                 "<text class=\"marked\" x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">control learned, "
                 "step %lld</text>\n",
-                x, x, TOP - 4, HEIGHT - BOTTOM, x + (right ? -6 : 6), TOP + 5,
+                x, x, TOP - 18, HEIGHT - BOTTOM, x + (right ? -6 : 6), TOP - 10,
                 right ? "end" : "start", (long long)step);
 }
 
