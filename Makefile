@@ -155,9 +155,6 @@ $(foreach isa,$(ISAS),$(foreach store,$(STORES),$(eval $(call stored_rule,$(isa)
 
 $(BUILD)/src/train/ranks_mpi.o: CFLAGS_ALL += $(shell pkg-config --cflags ompi-c 2>/dev/null)
 
-# its tables are worth the gather instructions that generic tuning avoids
-$(BUILD)/v4/src/cpu/kernels/optimizer.o: CFLAGS_ALL += -mtune=icelake-server
-
 $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 # build/bench is the program, so its objects live beside it

@@ -13,16 +13,71 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static int parts_of(bool is_signed, int decade)
+{
+    return 1 << (is_signed ? decade : decade + 1);
+}
+
 /* Magnitudes above 0 but the 1, ascending: the middles of each decade's equal parts. */
 static int magnitudes(bool is_signed, float *out)
 {
     int n = 0;
     for (int d = 0; d < DECADES; d++) {
-        const int parts = 1 << (is_signed ? d : d + 1);
+        const int parts = parts_of(is_signed, d);
         for (int i = 0; i < parts; i++)
             out[n++] = (float)(pow(10, d + 1 - DECADES) * (0.1 + 0.9 * (i + 0.5) / parts));
     }
     return n;
+}
+
+/* x in two floats, the first so coarse that sums of a decade's firsts are exact: multiples of 2^-24 of a power of two
+ * above all of its values. */
+static void split(double x, int decade, float *first, float *second)
+{
+    const double unit = ldexp(1, (int)ceil(log2(pow(10, decade + 1 - DECADES))) - 24);
+    const double coarse = nearbyint(x / unit) * unit;
+    *first = (float)coarse;
+    *second = (float)(x - coarse);
+}
+
+/* Half way between the values i and i + 1 of a decade is where 0.1 + 0.9 (i + 1) / parts is of its power of ten. */
+static void init_decades(cn_quant8 *q, float borders[DECADES + 1])
+{
+    int first = 1;
+    for (int d = 0; d < DECADES; d++) {
+        const int parts = parts_of(q->is_signed, d), n = d + 1;
+        const double top = pow(10, d + 1 - DECADES), per = 0.9 * top / parts;
+        borders[d] = q->above[first - 1];
+        q->slope[n] = (float)(1 / per);
+        q->start[n] = (float)(first - parts / 9.0);
+        split(per, d, &q->per[0][n], &q->per[1][n]);
+        split(0.1 * top + per * (0.5 - parts), d, &q->base[0][n], &q->base[1][n]);
+        first += parts;
+        q->last[n] = first - 1;
+    }
+    borders[DECADES] = q->above[first - 1];
+    q->last[DECADES + 1] = first;
+    q->base[0][DECADES + 1] = 1;
+    /* 0 and 1: a half where they are, whole at their borders */
+    q->start[0] = 0.5f;
+    q->slope[0] = borders[0] > 0 ? 0.5f / borders[0] : 0;
+    q->slope[DECADES + 1] = 0.5f / (1 - borders[DECADES]);
+    q->start[DECADES + 1] = (float)first + 0.5f - q->slope[DECADES + 1];
+}
+
+/* Borders are a little higher than they are, so that rounded sizes beside one are in the lower decade, where they are
+ * doubtful; that of the 1 is lower, since it is where they are. */
+static void init_powers(cn_quant8 *q, const float borders[DECADES + 1])
+{
+    for (int power = 0; power < CN_QUANT8_POWERS; power++) {
+        const float low = power ? ldexpf(1, power - 24) : 0, end = ldexpf(1, power - 23);
+        q->border[power] = INFINITY;
+        for (int d = 0; d <= DECADES; d++) {
+            if (borders[d] < low) q->decade[power] = d + 1;
+            if (borders[d] >= low && borders[d] < end)
+                q->border[power] = borders[d] * (1 + ldexpf(d < DECADES ? 1 : -1, -19));
+        }
+    }
 }
 
 void cn_quant8_init(cn_quant8 *q, bool is_signed)
@@ -44,6 +99,9 @@ void cn_quant8_init(cn_quant8 *q, bool is_signed)
         while (low > q->above[k]) k++;
         q->first[bin] = k;
     }
+    float borders[DECADES + 1];
+    init_decades(q, borders);
+    init_powers(q, borders);
 }
 
 int cn_quant8_code(const cn_quant8 *q, float x)

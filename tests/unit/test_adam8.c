@@ -3,6 +3,7 @@
 #include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
 #include "cpu/cpu.h"
+#include "cpu/isa.h"
 #include "io/tensors.h"
 #include "train/optimizer.h"
 
@@ -132,6 +133,115 @@ static void codes_are_the_nearest(void **state)
         assert_true(q.value[cn_quant8_code(&q, 1)] == 1 && q.value[cn_quant8_code(&q, 0)] == 0);
         for (int c = 0; c < 256; c++) assert_int_equal(cn_quant8_code(&q, q.value[c]), c);
     }
+}
+
+/* --- the kernels, of every instruction set, against the base's tables ------------------------------------ */
+
+enum { KERNEL_N = 40 * CN_QUANT8_BLOCK + 77 };
+
+typedef struct moments {
+    cn_quant8 map[2];
+    float w[KERNEL_N], g[KERNEL_N];
+    uint8_t codes[2][KERNEL_N];
+    float scales[2][KERNEL_N / CN_QUANT8_BLOCK + 1];
+} moments;
+
+static cn_adamw_step step_of(moments *t, float beta)
+{
+    return (cn_adamw_step){.weights = t->w,
+                           .grad = t->g,
+                           .n = KERNEL_N,
+                           .m = {.codes = t->codes[0], .scales = t->scales[0], .map = &t->map[0]},
+                           .v = {.codes = t->codes[1], .scales = t->scales[1], .map = &t->map[1]},
+                           .grad_scale = 1,
+                           .lr = 1,
+                           .beta1 = beta,
+                           .beta2 = beta,
+                           .eps = 1,
+                           .correct1 = 1,
+                           .correct2 = 1};
+}
+
+static moments *moments_open(void)
+{
+    moments *t = calloc(1, sizeof *t);
+    assert_non_null(t);
+    for (int k = 0; k < 2; k++) cn_quant8_init(&t->map[k], k == 0);
+    return t;
+}
+
+/* Sizes of all decades, and of each border between two codes the float that is nearest and both beside it, by the scale
+ * of its block. Of a block the last is the largest. */
+static void sizes_to_code(const moments *t, float *x)
+{
+    cn_seed_tensor("sizes", 0, 1, x, KERNEL_N);
+    for (int i = 0; i < KERNEL_N; i++) {
+        const cn_quant8 *q = &t->map[i / 3 % 2];
+        const float scale = ldexpf(1 + (float)(i / CN_QUANT8_BLOCK) / 41, i / CN_QUANT8_BLOCK - 20);
+        const float border = q->above[i / 6 % 256];
+        float size = border < 1 ? border : 0;
+        if (i / CN_QUANT8_BLOCK % 3 == 0) size *= size;       /* a second moment is its square */
+        if (i / CN_QUANT8_BLOCK % 3 == 1) size = sqrtf(size); /* or it is a border */
+        if (i % 3 == 0) size = nextafterf(size, 0);
+        if (i % 3 == 1) size = nextafterf(size, 1);
+        if (i % 7 == 0) size = fabsf(x[i]) * powf(10, -(float)(i % 11));
+        if (i % CN_QUANT8_BLOCK == CN_QUANT8_BLOCK - 1) size = 1;
+        x[i] = (x[i] < 0 ? -scale : scale) * size;
+    }
+}
+
+static void kernels_code_as_the_base(void **state)
+{
+    (void)state;
+    moments *t = moments_open();
+    sizes_to_code(t, t->g);
+    for (int isa = CN_ISA_V2; isa <= (int)cn_cpu_isa(); isa++) {
+        memset(t->codes, 0, sizeof t->codes);
+        memset(t->scales, 0, sizeof t->scales);
+        const cn_adamw_step s = step_of(t, 0); /* moments are the gradient and its square */
+        cn_cpu_kernels((cn_isa)isa)->adamw(&s);
+        for (int from = 0; from < KERNEL_N; from += CN_QUANT8_BLOCK) {
+            const int end = CN_MIN(from + CN_QUANT8_BLOCK, KERNEL_N);
+            float most = 0;
+            for (int i = from; i < end; i++) most = fmaxf(most, fabsf(t->g[i]));
+            assert_true(t->scales[0][from / CN_QUANT8_BLOCK] == most);
+            assert_true(t->scales[1][from / CN_QUANT8_BLOCK] == most * most);
+            for (int i = from; i < end; i++) {
+                const float square = t->g[i] * t->g[i];
+                assert_int_equal(t->codes[0][i], cn_quant8_code(&t->map[0], t->g[i] / most));
+                assert_int_equal(t->codes[1][i],
+                                 cn_quant8_code(&t->map[1], square / (most * most)));
+            }
+        }
+    }
+    free(t);
+}
+
+/* A step of -m / (sqrt(v) + 1) from 0 says which values the codes have. */
+static void kernels_read_all_codes(void **state)
+{
+    (void)state;
+    moments *t = moments_open();
+    for (int isa = CN_ISA_V2; isa <= (int)cn_cpu_isa(); isa++)
+        for (int shift = 0; shift < 2; shift++) {
+            const cn_adamw_step s = step_of(t, 1);
+            memset(t->w, 0, sizeof t->w);
+            memset(t->g, 0, sizeof t->g);
+            for (int i = 0; i < KERNEL_N; i++) {
+                t->codes[0][i] = (uint8_t)(i + 100 * shift);
+                t->codes[1][i] = shift ? (uint8_t)i : 0;
+            }
+            for (size_t b = 0; b < CN_COUNT(t->scales[0]); b++)
+                t->scales[0][b] = t->scales[1][b] = ldexpf(1, (int)b % 9);
+            cn_cpu_kernels((cn_isa)isa)->adamw(&s);
+            for (int i = 0; i < KERNEL_N; i++) {
+                const float scale = ldexpf(1, i / CN_QUANT8_BLOCK % 9);
+                const float m = t->map[0].value[(uint8_t)(i + 100 * shift)] * scale;
+                const float v = shift ? t->map[1].value[(uint8_t)i] * scale : 0;
+                assert_true(t->w[i] == -(m / (sqrtf(v) + 1)));
+            }
+        }
+    free(t);
 }
 
 /* Moments may differ where a value lies half way between two codes, to one unit in its last place. */
@@ -289,7 +399,8 @@ static void memory_is_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(maps_are_bitsandbytes),   cmocka_unit_test(codes_are_the_nearest),
+        cmocka_unit_test(maps_are_bitsandbytes),   cmocka_unit_test(kernels_code_as_the_base),
+        cmocka_unit_test(kernels_read_all_codes),  cmocka_unit_test(codes_are_the_nearest),
         cmocka_unit_test(steps_are_the_reference), cmocka_unit_test(state_survives_a_file),
         cmocka_unit_test(states_change_kind),      cmocka_unit_test(it_converges_as_f32_does),
         cmocka_unit_test(memory_is_counted),

@@ -3,8 +3,7 @@
  * Moments in bytes are expanded, updated and rounded again a block at a time in the caches; the step takes
  * their values before rounding. The division into blocks doesn't depend on the number of threads. */
 #include "cpu/kernels/kernels.h"
-
-#include <string.h>
+#include "cpu/kernels/quant8.h"
 
 enum { SLICES = 64, PARALLEL_FROM = 32768, BLOCK = CN_QUANT8_BLOCK };
 
@@ -16,7 +15,7 @@ static void adamw_f32(const cn_adamw_step *s)
                 inv2 = 1.0f / s->correct2, beta1 = s->beta1, beta2 = s->beta2, eps = s->eps,
                 scale = s->grad_scale;
     const int64_t n = s->n;
-#pragma omp parallel for simd schedule(static) if (n > PARALLEL_FROM)
+#pragma omp parallel for simd schedule(static) if (parallel : n > PARALLEL_FROM)
     for (int64_t i = 0; i < n; i++) {
         float g = grad[i] * scale;
         m[i] = beta1 * m[i] + (1.0f - beta1) * g;
@@ -27,50 +26,22 @@ static void adamw_f32(const cn_adamw_step *s)
 
 /* --- moments in bytes ---------------------------------------------------------------------------------- */
 
-/* As cn_quant8_code, for a block of x / scale; in two loops, whose types the compiler can vectorise. */
-static void encode(const cn_quant8 *q, const float *x, float scale, uint8_t *restrict codes, int n)
-{
-    float sizes[BLOCK];
-    int32_t bits[BLOCK];
-    const float *above = q->above;
-    const int32_t *first = q->first;
-    const int32_t zero = q->zero;
-    if (!(scale > 0)) {
-        memset(codes, zero, (size_t)n);
-        return;
-    }
-#pragma omp simd
-    for (int i = 0; i < n; i++) {
-        const float y = __builtin_fabsf(x[i] / scale);
-        sizes[i] = y < 1.0f ? y : 1.0f;
-    }
-    memcpy(bits, sizes, (size_t)n * sizeof *bits);
-#pragma omp simd
-    for (int i = 0; i < n; i++) {
-        const int32_t over = (bits[i] >> 16) - CN_QUANT8_LOWEST, bin = over < 0 ? 0 : over;
-        int32_t k = first[bin];
-        k += sizes[i] > above[k] ? 1 : 0;
-        const int32_t below = zero - k < 0 ? 0 : zero - k, code = x[i] < 0 ? below : zero + k;
-        codes[i] = (uint8_t)code;
-    }
-}
-
 static void adamw_block(const cn_adamw_step *s, int64_t at, int n)
 {
     float m[BLOCK], v[BLOCK], most_m = 0, most_v = 0;
     float *w = s->weights + at;
     const float *grad = s->grad + at;
-    const uint8_t *mc = s->m.codes + at, *vc = s->v.codes + at;
-    const float *mv = s->m.map->value, *vv = s->v.map->value;
     float *m_scale = &s->m.scales[at / BLOCK], *v_scale = &s->v.scales[at / BLOCK];
     const float keep = 1.0f - s->lr * s->decay, step = s->lr / s->correct1,
                 inv2 = 1.0f / s->correct2, beta1 = s->beta1, beta2 = s->beta2, eps = s->eps,
-                scale = s->grad_scale, old_m = *m_scale, old_v = *v_scale;
+                scale = s->grad_scale;
+    decode(s->m.map, s->m.codes + at, *m_scale, m, n);
+    decode(s->v.map, s->v.codes + at, *v_scale, v, n);
 #pragma omp simd reduction(max : most_m, most_v)
     for (int i = 0; i < n; i++) {
         const float g = grad[i] * scale;
-        m[i] = beta1 * (mv[mc[i]] * old_m) + (1.0f - beta1) * g;
-        v[i] = beta2 * (vv[vc[i]] * old_v) + (1.0f - beta2) * g * g;
+        m[i] = beta1 * m[i] + (1.0f - beta1) * g;
+        v[i] = beta2 * v[i] + (1.0f - beta2) * g * g;
         w[i] = w[i] * keep - step * m[i] / (__builtin_sqrtf(v[i] * inv2) + eps);
         const float size = __builtin_fabsf(m[i]);
         most_m = size > most_m ? size : most_m;
@@ -89,7 +60,7 @@ void CN_K(adamw)(const cn_adamw_step *s)
         adamw_f32(s);
         return;
     }
-#pragma omp parallel for schedule(static) if (n > PARALLEL_FROM)
+#pragma omp parallel for schedule(static) if (parallel : n > PARALLEL_FROM)
     for (int64_t at = 0; at < n; at += BLOCK) adamw_block(s, at, (int)CN_MIN(BLOCK, n - at));
 }
 
@@ -126,6 +97,6 @@ double CN_K(sum_squares)(const float *x, int64_t n)
 void CN_K(average)(float *mean, const float *x, float keep, int64_t n)
 {
     const float take = 1.0f - keep;
-#pragma omp parallel for simd schedule(static) if (n > PARALLEL_FROM)
+#pragma omp parallel for simd schedule(static) if (parallel : n > PARALLEL_FROM)
     for (int64_t i = 0; i < n; i++) mean[i] -= take * (mean[i] - x[i]);
 }
