@@ -78,6 +78,7 @@ static void convert_all(cn_ctx *ctx, cn_dtype from, const void *src, cn_dtype to
 /* The tile's rows o .. o+rows and columns i .. i+columns, between `tile` and the layout, from `base` on. */
 typedef struct area {
     int64_t o, rows, i, columns, base;
+    bool panel; /* of the layout alone, in the caches */
 } area;
 
 #define MOVE(type, to, from)                                                             \
@@ -113,6 +114,7 @@ static bool scatter_whole(const places *p, size_t bytes, const area *t, const vo
                         .columns = t->columns,
                         .area = p->area,
                         .step = step,
+                        .away = !t->panel,
                         .column = p->at[1] + t->i,
                         .position = p->at[2],
                         .to = (char *)physical + (p->at[0][t->o] - t->base) * (int64_t)bytes});
@@ -197,7 +199,10 @@ static cn_status put_q8(cn_ctx *ctx, const cn_param *w, cn_dtype from, const voi
             if (padded) memset(values, 0, (size_t)each * sizeof *values);
             for (int64_t o = panel * rows; o < end; o += TILE_ROWS)
                 move_rows(&p, true, from, (void *)(uintptr_t)plain, CN_F32, values,
-                          (area){o, CN_MIN(TILE_ROWS, end - o), .base = panel * each});
+                          (area){.o = o,
+                                 .rows = CN_MIN(TILE_ROWS, end - o),
+                                 .base = panel * each,
+                                 .panel = true});
             p.k->convert_alone(CN_F32, values, CN_Q8,
                                (char *)physical + cn_dtype_size(CN_Q8, panel * each), each);
         }

@@ -39,7 +39,8 @@ typedef struct cn_lay {
     size_t bytes; /* of an element */
     const void *rows;
     int64_t stride, columns, area;
-    int step; /* 1; or 2, where a pair of columns stands side by side */
+    int step;  /* 1; or 2, where a pair of columns stands side by side */
+    bool away; /* what is written isn't read soon */
     const int64_t *column, *position;
     void *to;
 } cn_lay;

@@ -11,32 +11,47 @@
 
 enum { ROWS = CN_LAY_ROWS, PIECE = 8 /* columns turned over at a time */ };
 
-/* to[0..15] or to[0], to[2], ...: elements of 16 rows that belong to one input; b of the one beside it. */
-#define WRITE(type)                                                            \
-    static void write_##type(const type *a, const type *b, int step, type *to) \
-    {                                                                          \
-        if (step == 1) {                                                       \
-            memcpy(to, a, ROWS * sizeof *to);                                  \
-            return;                                                            \
-        }                                                                      \
-        for (int o = 0; o < ROWS; o++) {                                       \
-            to[2 * o] = a[o];                                                  \
-            to[2 * o + 1] = b[o];                                              \
-        }                                                                      \
+/* Past the caches where nobody reads it soon; writes of whole lines then needn't read them first. */
+static inline void put(void *to, const void *from, size_t bytes, bool away)
+{
+    const size_t each = sizeof(__m128i);
+    if (!away || (uintptr_t)to % each) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    for (size_t at = 0; at < bytes; at += each)
+        _mm_stream_si128((void *)((char *)to + at),
+                         _mm_loadu_si128((const void *)((const char *)from + at)));
+}
+
+/* Elements of 16 rows that belong to one input, or side by side with those of the next, b. */
+#define WRITE(type)                                                                   \
+    static void write_##type(const cn_lay *l, const type *a, const type *b, type *to) \
+    {                                                                                 \
+        type pairs[2 * ROWS];                                                         \
+        if (l->step == 1) {                                                           \
+            put(to, a, ROWS * sizeof *to, l->away);                                   \
+            return;                                                                   \
+        }                                                                             \
+        for (int o = 0; o < ROWS; o++) {                                              \
+            pairs[2 * o] = a[o];                                                      \
+            pairs[2 * o + 1] = b[o];                                                  \
+        }                                                                             \
+        put(to, pairs, sizeof pairs, l->away);                                        \
     }
 WRITE(uint16_t)
 WRITE(float)
 
 /* turned [columns of the piece x area][ROWS] to the layout. */
-#define SPREAD(type)                                                                               \
-    static void spread_##type(const cn_lay *l, int64_t from, int64_t columns, const type *turned)  \
-    {                                                                                              \
-        for (int64_t k = 0; k < l->area; k++)                                                      \
-            for (int64_t i = 0; i < columns; i += l->step) {                                       \
-                const type *a = turned + (i * l->area + k) * ROWS;                                 \
-                const type *b = a + (l->step - 1) * l->area * ROWS;                                \
-                write_##type(a, b, l->step, (type *)l->to + l->column[from + i] + l->position[k]); \
-            }                                                                                      \
+#define SPREAD(type)                                                                              \
+    static void spread_##type(const cn_lay *l, int64_t from, int64_t columns, const type *turned) \
+    {                                                                                             \
+        for (int64_t k = 0; k < l->area; k++)                                                     \
+            for (int64_t i = 0; i < columns; i += l->step) {                                      \
+                const type *a = turned + (i * l->area + k) * ROWS;                                \
+                const type *b = a + (l->step - 1) * l->area * ROWS;                               \
+                write_##type(l, a, b, (type *)l->to + l->column[from + i] + l->position[k]);      \
+            }                                                                                     \
     }
 SPREAD(uint16_t)
 SPREAD(float)
@@ -92,4 +107,5 @@ void CN_K(lay)(const cn_lay *l)
         lay_halves(l);
     else
         lay_floats(l);
+    if (l->away) _mm_sfence();
 }
