@@ -219,10 +219,10 @@ static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t 
     if (j->dk) transpose(q, W, rows, D, 1, r->qt, TQ);
     if (j->dv) transpose(dy, W, rows, D, 1, r->dyt, TQ);
     for (int64_t i = 0; i < rows; i++) {
-        float s = 0;
+        double s = 0; /* its rounding is in all of the row, and all that is there with one key */
 #pragma omp simd reduction(+ : s)
-        for (int64_t d = 0; d < D; d++) s += dy[i * W + d] * y[i * W + d];
-        r->dot[i] = s;
+        for (int64_t d = 0; d < D; d++) s += (double)dy[i * W + d] * (double)y[i * W + d];
+        r->dot[i] = (float)s;
     }
     const int64_t keys = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
     for (int64_t k0 = 0; k0 < keys; k0 += TK) {
