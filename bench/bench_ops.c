@@ -79,7 +79,7 @@ static void name_attention(const cn_node *n, op_row *r)
     const bool grad = n->op == CN_OP_ATTENTION_GRAD;
     const cn_node *q = n->in[grad ? 1 : 0], *k = n->in[grad ? 2 : 1];
     r->kind = "attention";
-    r->direction = grad ? "gradient" : "forward";
+    r->direction = !grad ? "forward" : n->aux[0] ? "gradient" : "queries' grad.";
     r->type = type_name(q);
     snprintf(r->shape, sizeof r->shape, "%lldx%lld by %lld, %d heads of %lld",
              (long long)q->shape[0], (long long)q->shape[1], (long long)k->shape[1], n->heads,

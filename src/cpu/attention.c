@@ -68,7 +68,10 @@ cn_status cn_cpu_attention_prepare(cpu_backend *b, cn_step *st)
     const int64_t D = cn_channels(q) / n->heads;
     st->scratch_bytes = cn_attention_scratch_bytes(q->shape[0], q->shape[1], k->shape[1], D,
                                                    n->heads, b->threads, grad);
-    st->flops = (grad ? 10.0 : 4.0) * (double)cn_node_elements(q) * (double)k->shape[1] *
+    /* two products forward; scores, their gradient, and one per result backward */
+    int products = grad ? 3 : 2;
+    for (int i = 0; grad && i < 2; i++) products += n->aux[i] != NULL;
+    st->flops = 2.0 * products * (double)cn_node_elements(q) * (double)k->shape[1] *
                 (n->causal ? 0.5 : 1.0);
     if (n->dtype == CN_F32) return CN_OK;
     if (b->bf16) {

@@ -5,9 +5,9 @@
  * operands of the products that want it are turned once: V^T per head in the forward; K^T and V^T per head in the
  * gradient, whose dK and dV are summed as [D][keys] and turned at the end. No tile of scores is ever turned. The
  * running maximum and sum per query give the softmax while key tiles pass by, vectors of queries at a time; the
- * gradient recomputes it from the sum's logarithm. A worker of the gradient owns one head, so no sum crosses workers;
- * with fewer heads than workers, workers take parts of the queries and dk, dv are summed from per-part copies.
+ * gradient recomputes it from the sum's logarithm.
  */
+#include "cpu/kernels/heads.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/math.h"
 #include "cpu/kernels/small_product.h"
@@ -184,17 +184,11 @@ static grad_room grad_room_at(float *at, int64_t M, int64_t D)
                        kt + head, kt + 2 * head, kt + 3 * head};
 }
 
-/* How many parts the queries of a head are cut into, so that all workers have something to do. */
-static int64_t grad_parts(int64_t heads, int64_t L, int threads)
-{
-    if (heads >= threads) return 1;
-    return CN_MIN((threads + heads - 1) / heads, (L + TQ - 1) / TQ);
-}
-
 typedef struct head_job {
     const float *q, *k, *v, *y, *dy, *lse;
-    float *dq, *dk, *dv; /* dk and dv with stride dk_stride */
-    int64_t q_first, q_end, dk_stride;
+    float *dq;
+    bool dk, dv; /* wanted */
+    int64_t q_first, q_end;
 } head_job;
 
 /* Of one row of scores and of dP = dy v^T: the weights, and dS but for its scale. */
@@ -208,6 +202,16 @@ static void grad_row(float *restrict p, float *restrict ds, int64_t seen, int64_
         ds[j] = e * (ds[j] - dot);
     }
     for (int64_t j = seen; j < n; j++) p[j] = ds[j] = 0;
+}
+
+/* The share of row i of `rows` in asking for the tile of keys from k0 on. */
+static void ask_for_tile(const head_job *j, int64_t k0, int64_t D, int64_t i, int64_t rows,
+                         const grad_room *r)
+{
+    ask_for(r->kt + k0 * D, D * TK, i, rows);
+    ask_for(r->vt + k0 * D, D * TK, i, rows);
+    if (j->dk) ask_for(r->dkt + k0 * D, D * TK, i, rows);
+    if (j->dv) ask_for(r->dvt + k0 * D, D * TK, i, rows);
 }
 
 static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t q0,
@@ -227,12 +231,15 @@ static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t 
     const int64_t keys = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
     for (int64_t k0 = 0; k0 < keys; k0 += TK) {
         const int64_t n = CN_MIN(TK, keys - k0);
+        const int64_t next = k0 + TK < keys ? k0 + TK : 0;
         small_product(n, rows, D, r->kt + k0 * D, TK, q, W, false, r->p, TK);
         small_product(n, rows, D, r->vt + k0 * D, TK, dy, W, false, r->ds, TK);
-        for (int64_t i = 0; i < rows; i++)
+        for (int64_t i = 0; i < rows; i++) {
             grad_row(r->p + i * TK, r->ds + i * TK,
                      a->causal ? CN_MAX(0, CN_MIN(n, q0 + i + 1 - k0)) : n, n, a->scale * LOG2E,
                      j->lse[q0 + i] * LOG2E, r->dot[i]);
+            if (keys > TK) ask_for_tile(j, next, D, i, rows, r);
+        }
         if (j->dv) small_product(n, D, rows, r->p, TK, r->dyt, TQ, true, r->dvt + k0 * D, TK);
         if (j->dk) small_product(n, D, rows, r->ds, TK, r->qt, TQ, true, r->dkt + k0 * D, TK);
         if (dq) small_product(D, rows, n, j->k + k0 * W, W, r->ds, TK, k0 > 0, dq, W);
@@ -242,7 +249,7 @@ static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t 
         for (int64_t d = 0; d < D; d++) dq[i * W + d] *= a->scale;
 }
 
-/* dk and dv of a head, or of its part, from their turned sums. */
+/* A head's dk or dv from its turned sums. */
 static void turn_back(const float *turned, int64_t M, int64_t D, float scale, float *out,
                       int64_t stride)
 {
@@ -250,16 +257,12 @@ static void turn_back(const float *turned, int64_t M, int64_t D, float scale, fl
         transpose(turned + k0 * D, TK, D, CN_MIN(TK, M - k0), scale, out + k0 * stride, stride);
 }
 
-/* dk and dv of a head from its parts' copies. */
-static void sum_parts(const float *copies, int64_t parts, int64_t part_stride, int64_t rows,
-                      int64_t D, float *out, int64_t out_stride)
+static void put_sums(const void *args, int64_t h, const float *dk, const float *dv)
 {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t d = 0; d < D; d++) {
-            float s = 0;
-            for (int64_t p = 0; p < parts; p++) s += copies[p * part_stride + r * D + d];
-            out[r * out_stride + d] = s;
-        }
+    const cn_attention_args *a = args;
+    const int64_t W = a->heads * a->D, at = h / a->heads * a->M * W + h % a->heads * a->D;
+    turn_back(dk, a->M, a->D, a->scale, a->dk ? a->dk + at : NULL, W);
+    turn_back(dv, a->M, a->D, 1, a->dv ? a->dv + at : NULL, W);
 }
 
 static void grad_head(const cn_attention_args *a, const head_job *j, const grad_room *r)
@@ -269,50 +272,38 @@ static void grad_head(const cn_attention_args *a, const head_job *j, const grad_
     turn_keys(j->v, W, M, D, r->vt);
     memset(r->dkt, 0, 2 * (size_t)head * sizeof *r->dkt); /* and dvt */
     for (int64_t q0 = j->q_first; q0 < j->q_end; q0 += TQ) grad_queries(a, j, q0, r);
-    turn_back(r->dkt, M, D, a->scale, j->dk, j->dk_stride);
-    turn_back(r->dvt, M, D, 1, j->dv, j->dk_stride);
 }
 
 void CN_K(attention_grad)(const cn_attention_args *a)
 {
-    int64_t W = a->heads * a->D, heads = a->N * a->heads;
-    int64_t parts = grad_parts(heads, a->L, a->threads);
-    int64_t tiles = (a->L + TQ - 1) / TQ, tiles_per_part = (tiles + parts - 1) / parts;
-    float *copies = (float *)a->scratch;
-    int64_t copy = a->M * a->D; /* per head and part: dk, then dv */
-    size_t copies_floats = parts > 1 ? align16((size_t)(heads * parts * 2 * copy)) : 0;
+    const int64_t W = a->heads * a->D, heads = a->N * a->heads, sums = turned_floats(a->M, a->D);
+    const int64_t tiles = (a->L + TQ - 1) / TQ, parts = head_parts(heads, tiles, a->threads);
+    const int64_t per_part = (tiles + parts - 1) / parts;
+    float *copies = (float *)(void *)a->scratch;
+    float *rooms = copies + (parts > 1 ? align16((size_t)(heads * parts * 2 * sums)) : 0);
 #pragma omp parallel for schedule(static, 1)
     for (int64_t t = 0; t < heads * parts; t++) {
-        int64_t h = t / parts, part = t % parts, n = h / a->heads, at = h % a->heads * a->D;
-        int64_t qo = n * a->L * W + at, ko = n * a->M * W + at;
-        float *own = copies + t * 2 * copy;
-        head_job j = {.q = a->q + qo,
-                      .k = a->k + ko,
-                      .v = a->v + ko,
-                      .y = a->y + qo,
-                      .dy = a->dy + qo,
-                      .lse = a->lse + h * a->L,
-                      .dq = a->dq ? a->dq + qo : NULL,
-                      .dk = !a->dk      ? NULL
-                            : parts > 1 ? own
-                                        : a->dk + ko,
-                      .dv = !a->dv      ? NULL
-                            : parts > 1 ? own + copy
-                                        : a->dv + ko,
-                      .q_first = part * tiles_per_part * TQ,
-                      .q_end = CN_MIN(a->L, (part + 1) * tiles_per_part * TQ),
-                      .dk_stride = parts > 1 ? a->D : W};
-        const grad_room room = grad_room_at(
-            copies + copies_floats + (size_t)omp_get_thread_num() * grad_worker_floats(a->M, a->D),
-            a->M, a->D);
+        const int64_t h = t / parts, part = t % parts, at = h % a->heads * a->D;
+        const int64_t qo = h / a->heads * a->L * W + at, ko = h / a->heads * a->M * W + at;
+        const head_job j = {.q = a->q + qo,
+                            .k = a->k + ko,
+                            .v = a->v + ko,
+                            .y = a->y + qo,
+                            .dy = a->dy + qo,
+                            .lse = a->lse + h * a->L,
+                            .dq = a->dq ? a->dq + qo : NULL,
+                            .dk = a->dk != NULL,
+                            .dv = a->dv != NULL,
+                            .q_first = part * per_part * TQ,
+                            .q_end = CN_MIN(a->L, (part + 1) * per_part * TQ)};
+        grad_room room = grad_room_at(
+            rooms + (size_t)omp_get_thread_num() * grad_worker_floats(a->M, a->D), a->M, a->D);
+        if (parts > 1) {
+            room.dkt = copies + t * 2 * sums;
+            room.dvt = room.dkt + sums;
+        }
         grad_head(a, &j, &room);
+        if (parts == 1) put_sums(a, h, room.dkt, room.dvt);
     }
-    if (parts == 1) return;
-#pragma omp parallel for schedule(static)
-    for (int64_t h = 0; h < heads; h++) {
-        int64_t ko = h / a->heads * a->M * W + h % a->heads * a->D;
-        float *own = copies + h * parts * 2 * copy;
-        if (a->dk) sum_parts(own, parts, 2 * copy, a->M, a->D, a->dk + ko, W);
-        if (a->dv) sum_parts(own + copy, parts, 2 * copy, a->M, a->D, a->dv + ko, W);
-    }
+    if (parts > 1) join_parts(copies, heads, parts, sums, put_sums, a);
 }

@@ -147,7 +147,7 @@ CN_STORED_TABLES(v4);
 extern const cn_kernels cn_kernels_v2, cn_kernels_v3, cn_kernels_v4;
 
 /* Attention's tiles, queries by keys; scratch is counted with them too. */
-enum { CN_TILE_Q = 64, CN_TILE_K = 256 };
+enum { CN_TILE_Q = 128, CN_TILE_K = 256 };
 
 /* Scratch bytes of the kernels that want some. */
 size_t cn_norm_scratch_bytes(int64_t N, int64_t C, int threads);

@@ -4,12 +4,11 @@
  * queries (forward) or keys (gradient) fastest, [D][queries] and [D][keys], as in the float kernel, and the head width is
  * rows of a left operand or the inner dimension, which AVX512_BF16 takes at any length. AMX wants both in whole tiles;
  * what is missing is filled with zeros. Only dq has the head width in vectors. Forward: a tile of queries passes over
- * the keys block by block with a running maximum and sum per query (in powers of two). Gradient: a worker owns a head;
- * with fewer heads than workers, workers take parts of the queries and dk, dv are summed from their copies in a fixed
- * order.
+ * the keys block by block with a running maximum and sum per query (in powers of two).
  */
 #include "cpu/kernels/bf16/bf16.h"
 #include "cpu/kernels/bf16/pack.h"
+#include "cpu/kernels/heads.h"
 
 #include <math.h>
 #include <omp.h>
@@ -118,6 +117,7 @@ typedef struct block {
     int64_t q0, k0, keys, keys_up;
     bool causal;
     float factor;
+    int64_t next; /* gradient: where the next block begins */
 } block;
 
 /* Of 16 queries from q0, those that see this key. */
@@ -188,7 +188,7 @@ static void forward_tile(const cn_attention16_args *a, const sizes *s, const uin
     }
     for (int64_t k0 = 0; k0 < end; k0 += TK) {
         const int64_t n = CN_MIN((int64_t)TK, end - k0);
-        const block b = {q0, k0, n, up(n, s->unit), a->causal, a->scale * LOG2E};
+        const block b = {q0, k0, n, up(n, s->unit), a->causal, a->scale * LOG2E, 0};
         cn_tiles_product(a->amx, b.keys_up, lanes, s->D_in, keys + k0 * s->D_in, s->D_in, r->q, TQ,
                          r->s, TQ, false);
         if (lanes == TQ && !a->causal)
@@ -291,13 +291,6 @@ static sizes grad_sizes(const cn_attention16_args *a)
     return s;
 }
 
-/* How many parts the queries of a head are cut into, so that all workers have something to do. */
-static int64_t grad_parts(int64_t heads, int64_t L, int threads)
-{
-    if (heads >= threads) return 1;
-    return CN_MIN((threads + heads - 1) / heads, (L + GQ - 1) / GQ);
-}
-
 /* Copies of dk and dv per head and part, where heads have parts. */
 static size_t copies_bytes(const sizes *s, int64_t parts)
 {
@@ -311,7 +304,7 @@ size_t cn_attention16_scratch_bytes(const cn_attention16_args *a, bool grad)
         return (size_t)s.heads * s.head_bytes + (size_t)a->threads * s.worker_bytes;
     }
     const sizes s = grad_sizes(a);
-    return copies_bytes(&s, grad_parts(s.heads, a->L, a->threads)) +
+    return copies_bytes(&s, head_parts(s.heads, (a->L + GQ - 1) / GQ, a->threads)) +
            (size_t)a->threads * s.worker_bytes;
 }
 
@@ -327,11 +320,30 @@ static inline void grad_vector(const grad_room *r, int64_t i, int64_t j, int64_t
                         _mm512_sub_ps(dp, _mm512_set1_ps(r->dot[i])));
 }
 
+typedef struct head_job {
+    const uint16_t *q, *k, *v, *y, *dy;
+    const float *lse;
+    uint16_t *dq;
+    float *dk, *dv; /* sums, NULL where nobody wants them */
+} head_job;
+
+/* The share of rows i and i+1 of `rows` in asking for the block of keys from k0 on. */
+static void ask_for_block(const sizes *s, const head_job *j, int64_t k0, int64_t i, int64_t rows,
+                          const grad_room *r)
+{
+    ask_for(r->kt + k0 * s->D_in, TK * s->D_in / 2, i / 2, rows / 2);
+    ask_for(r->vt + k0 * s->D_in, TK * s->D_in / 2, i / 2, rows / 2);
+    ask_for(r->k + k0 * s->D_lanes, TK * s->D_lanes / 2, i / 2, rows / 2);
+    if (j->dk) ask_for(j->dk + k0 * s->D_rows, TK * s->D_rows, i / 2, rows / 2);
+    if (j->dv) ask_for(j->dv + k0 * s->D_rows, TK * s->D_rows, i / 2, rows / 2);
+}
+
 /* Blocks p and ds in pairs of queries, and ds in rows, from s and dp. rows: queries that are there. */
-static void grad_block(const block *b, float scale, int64_t rows, int64_t rows_up,
-                       const grad_room *r)
+static void grad_block(const block *b, const sizes *s, const head_job *job, float scale,
+                       int64_t rows, int64_t rows_up, const grad_room *r)
 {
     for (int64_t i = 0; i < rows_up; i += 2) {
+        if (s->blocks > 1) ask_for_block(s, job, b->next, i, rows_up, r);
         int64_t seen[2];
         for (int h = 0; h < 2; h++)
             seen[h] = i + h >= rows ? 0
@@ -351,13 +363,6 @@ static void grad_block(const block *b, float scale, int64_t rows, int64_t rows_u
         }
     }
 }
-
-typedef struct head_job {
-    const uint16_t *q, *k, *v, *y, *dy;
-    const float *lse;
-    uint16_t *dq;
-    float *dk, *dv; /* sums, NULL where nobody wants them */
-} head_job;
 
 static float dot(const uint16_t *a, const uint16_t *b, int64_t n)
 {
@@ -396,12 +401,13 @@ static void grad_queries(const cn_attention16_args *a, const sizes *s, const hea
     take_queries(a, s, j, q0, r);
     for (int64_t k0 = 0; k0 < end; k0 += TK) {
         const int64_t keys = CN_MIN((int64_t)TK, end - k0), n = up(keys, CN_MAX(16, s->unit));
-        const block b = {q0, k0, keys, n, a->causal, 0};
+        const int64_t next = k0 + TK < end ? k0 + TK : 0;
+        const block b = {q0, k0, keys, n, a->causal, 0, next};
         cn_tiles_product(a->amx, rows_up, n, s->D_in, r->q, s->D_in, r->kt + k0 * s->D_in, TK, r->s,
                          TK, false);
         cn_tiles_product(a->amx, rows_up, n, s->D_in, r->dy, s->D_in, r->vt + k0 * s->D_in, TK,
                          r->dp, TK, false);
-        grad_block(&b, a->scale, rows, rows_up, r);
+        grad_block(&b, s, j, a->scale, rows, rows_up, r);
         if (j->dv)
             cn_tiles_product(a->amx, s->D_rows, n, rows_up, r->dyt, GQ, r->p, TK,
                              j->dv + k0 * s->D_rows, TK, true);
@@ -430,28 +436,29 @@ static void grad_head(const cn_attention16_args *a, const sizes *s, const head_j
     for (int64_t i = first; i < end; i++) grad_queries(a, s, j, i * GQ, r);
 }
 
-/* A head's dk or dv to its place. */
-static void put_head(const cn_attention16_args *a, const sizes *s, const float *sums, uint16_t *out)
+/* A head's dk or dv, from its turned sums, to `out` on. */
+static void put_turned_sums(const cn_attention16_args *a, const float *sums, int64_t D_rows,
+                            uint16_t *out)
 {
-    for (int64_t k0 = 0; k0 < a->M; k0 += TK)
-        put_turned(sums + k0 * s->D_rows, TK, NULL, CN_MIN(TK, a->M - k0), a->D, out + k0 * s->W,
-                   s->W);
+    const int64_t W = a->heads * a->D;
+    for (int64_t k0 = 0; k0 < a->M && out; k0 += TK)
+        put_turned(sums + k0 * D_rows, TK, NULL, CN_MIN(TK, a->M - k0), a->D, out + k0 * W, W);
 }
 
-/* The parts' copies of a head, dk and dv behind each other, to the first. */
-static void sum_parts(float *copies, int64_t parts, int64_t floats)
+static void put_sums(const void *args, int64_t h, const float *dk, const float *dv)
 {
-    for (int64_t p = 1; p < parts; p++)
-        for (int64_t i = 0; i < floats; i += 16)
-            _mm512_storeu_ps(copies + i, _mm512_add_ps(_mm512_loadu_ps(copies + i),
-                                                       _mm512_loadu_ps(copies + p * floats + i)));
+    const cn_attention16_args *a = args;
+    const sizes s = common_sizes(a);
+    const int64_t at = h / a->heads * a->M * s.W + h % a->heads * a->D;
+    put_turned_sums(a, dk, s.D_rows, a->dk ? a->dk + at : NULL);
+    put_turned_sums(a, dv, s.D_rows, a->dv ? a->dv + at : NULL);
 }
 
 void cn_attention16_grad(const cn_attention16_args *a)
 {
     const sizes s = grad_sizes(a);
-    const int64_t parts = grad_parts(s.heads, a->L, a->threads);
-    const int64_t tiles = (a->L + GQ - 1) / GQ, per_part = (tiles + parts - 1) / parts;
+    const int64_t tiles = (a->L + GQ - 1) / GQ, parts = head_parts(s.heads, tiles, a->threads);
+    const int64_t per_part = (tiles + parts - 1) / parts;
     const int64_t sums = (int64_t)turned_floats(&s);
     float *copies = (float *)(void *)a->scratch;
     char *workers = a->scratch + copies_bytes(&s, parts);
@@ -478,18 +485,9 @@ void cn_attention16_grad(const cn_attention16_args *a)
                                 .dk = a->dk ? dk : NULL,
                                 .dv = a->dv ? dv : NULL};
             grad_head(a, &s, &j, part * per_part, CN_MIN(tiles, (part + 1) * per_part), &r);
-            if (parts == 1 && a->dk) put_head(a, &s, dk, a->dk + ko);
-            if (parts == 1 && a->dv) put_head(a, &s, dv, a->dv + ko);
+            if (parts == 1) put_sums(a, h, dk, dv);
         }
         cn_tiles_end(a->amx, &state);
     }
-    if (parts == 1) return;
-#pragma omp parallel for schedule(static)
-    for (int64_t h = 0; h < s.heads; h++) {
-        const int64_t ko = h / a->heads * a->M * s.W + h % a->heads * a->D;
-        float *own = copies + h * parts * 2 * sums;
-        sum_parts(own, parts, 2 * sums);
-        if (a->dk) put_head(a, &s, own, a->dk + ko);
-        if (a->dv) put_head(a, &s, own + sums, a->dv + ko);
-    }
+    if (parts > 1) join_parts(copies, s.heads, parts, sums, put_sums, a);
 }
