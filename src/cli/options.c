@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_OPTIONS = 96, HELP_COLUMN = 38 };
+enum { HELP_COLUMN = 38 };
 
 int cli_usage_error(const cli_parser *p, const char *fmt, ...)
 {
@@ -123,6 +123,36 @@ static int check_names(const cli_parser *p)
     return 0;
 }
 
+/* getopt_long's tables of these options: longs [n + 1], shorts [2 n + 1]. */
+static void fill_tables(const cli_parser *p, struct option *longs, char *shorts)
+{
+    for (int i = 0; i < p->n_options; i++) {
+        const cli_option *o = &p->options[i];
+        if (!o->name) continue;
+        *longs++ =
+            (struct option){o->name, o->arg ? required_argument : no_argument, NULL, 256 + i};
+        if (!o->letter) continue;
+        *shorts++ = o->letter;
+        if (o->arg) *shorts++ = ':';
+    }
+}
+
+/* getopt_long with the parser's options. */
+static int next_word(cli_parser *p)
+{
+    const size_t n = (size_t)p->n_options;
+    struct option *longs = calloc(n + 1, sizeof *longs);
+    char *shorts = calloc(2 * n + 1, 1);
+    int got = '?';
+    if (longs && shorts) {
+        fill_tables(p, longs, shorts);
+        got = getopt_long(p->argc, p->argv, shorts, longs, NULL);
+    }
+    free(longs);
+    free(shorts);
+    return got;
+}
+
 int cli_next(cli_parser *p)
 {
     if (!p->started) {
@@ -132,20 +162,7 @@ int cli_next(cli_parser *p)
         optind = 0; /* glibc: begin anew */
         opterr = 0;
     }
-    struct option longs[MAX_OPTIONS + 1] = {{0}};
-    char shorts[2 * MAX_OPTIONS + 1];
-    size_t n_longs = 0, n_shorts = 0;
-    for (int i = 0; i < p->n_options && i < MAX_OPTIONS; i++) {
-        const cli_option *o = &p->options[i];
-        if (!o->name) continue;
-        longs[n_longs++] =
-            (struct option){o->name, o->arg ? required_argument : no_argument, NULL, 256 + i};
-        if (!o->letter) continue;
-        shorts[n_shorts++] = o->letter;
-        if (o->arg) shorts[n_shorts++] = ':';
-    }
-    shorts[n_shorts] = 0;
-    int got = getopt_long(p->argc, p->argv, shorts, longs, NULL);
+    int got = next_word(p);
     if (got == -1) return CLI_END;
     p->value = optarg;
     if (got >= 256) return got - 256;

@@ -445,7 +445,7 @@ static void wrong_usage(void)
     CHECK("prepare as a zip file", 2, SAYS("--layout", "zip"), "dataset", "prepare",
           in_root("data"), "--condition", "canny", "--layout", "zip", "-o", in_root("out"));
     CHECK("train without data", 2, SAYS("--train-data-dir"), "train", "-m", in_root("model"), "-o",
-          in_root("out"));
+          in_root("out"), "--threads", "1", "--json"); /* the last options of a long list */
     CHECK("crops that are cached", 1, SAYS("--random-crop", "--no-cache-latents"),
           TRAIN_ON(in_root("data")), ONE_STEP, "--random-crop", "--cache-latents", "-o",
           in_root("out"));
