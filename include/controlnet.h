@@ -132,6 +132,7 @@ typedef struct cn_train_options {
      * its "decoder" (output blocks and out, as the reference's sd_locked=False); "none" or NULL: locked. */
     const char *unlock;
     int64_t unlock_after;
+    double unlock_learning_rate; /* of the unlocked UNet, by the same schedule; 0: learning_rate */
     /* What is minimised and what noise is added, by diffusers' and kohya's names. */
     const char *loss_type;      /* "l2" (NULL), "l1", "huber", "smooth_l1" */
     const char *huber_schedule; /* of the last two's c: "snr" (NULL), "exponential", "constant" */

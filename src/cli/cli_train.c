@@ -49,6 +49,7 @@ enum {
     OPT_RECONNECT,
     OPT_UNLOCK,
     OPT_UNLOCK_AFTER,
+    OPT_UNLOCK_LR,
     OPT_PRECISION,
     OPT_SEED,
     OPT_H_OBJECTIVE,
@@ -167,6 +168,8 @@ static const cli_option options[] = {
     [OPT_UNLOCK] = {"unlock", 0, "none|decoder|all",
                     "train the base's UNet too, or its decoder (none)"},
     [OPT_UNLOCK_AFTER] = {"unlock-after", 0, "N", "but not before N steps (0)"},
+    [OPT_UNLOCK_LR] = {"unlock-learning-rate", 0, "X",
+                       "at this rate, the ControlNet at --learning-rate (the same)"},
     [OPT_PRECISION] = {"mixed-precision", 0, "no|bf16",
                        "bf16: products in bfloat16, trained weights in F32 (no)"},
     [OPT_SEED] = {"seed", 0, "N", "(0)"},
@@ -312,6 +315,7 @@ static bool parse_number(const cli_parser *p, int id, cn_train_options *o)
     case OPT_EMPTY:
     case OPT_EMPTY_ALIAS: return cli_number(p, id, 0, 1, &o->proportion_empty_prompts);
     case OPT_SEED: return cli_uint64(p, id, &o->seed);
+    case OPT_UNLOCK_LR: return cli_number(p, id, 0, 1000, &o->unlock_learning_rate);
     case OPT_LR: return cli_number(p, id, 0, 1000, &o->learning_rate);
     case OPT_WARMUP: return cli_int(p, id, 0, most, &o->lr_warmup_steps);
     case OPT_CYCLES: return cli_number(p, id, 0, 1e6, &o->lr_num_cycles);

@@ -204,6 +204,8 @@ static cn_status report_step(cn_trainer *t, double loss, double norm, double lr,
     cn_metrics_int(m, "epoch", (t->state.samples - 1) / t->state.items);
     cn_metrics_number(m, "loss", loss);
     cn_metrics_number(m, "lr", lr);
+    if (t->o.unlock_learning_rate > 0 && t->phase.unlock != CN_UNLOCK_NONE)
+        cn_metrics_number(m, "unlock_lr", lr * t->o.unlock_learning_rate / t->o.learning_rate);
     cn_metrics_number(m, "grad_norm", norm);
     cn_metrics_number(m, "seconds", seconds);
     cn_metrics_number(m, "data_wait_seconds", t->waited);

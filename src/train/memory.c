@@ -41,6 +41,8 @@ cn_adamw_options cn_trainer_adamw_options(const cn_trainer *t, const cn_train_op
                               .eps = (float)o->adam_epsilon,
                               .weight_decay = (float)o->adam_weight_decay,
                               .use_8bit = o->use_8bit_adam,
+                              .slow_network = o->unlock_learning_rate > 0 ? "unet" : NULL,
+                              .slow_part = o->unlock_learning_rate / o->learning_rate,
                               .ema_decay = o->use_ema ? (float)o->ema_decay : 0,
                               .ranks = t->ranks,
                               .accumulates = o->gradient_accumulation_steps > 1};

@@ -226,6 +226,8 @@ static const float *gradient(const cn_adamw *a, const float *const *grads, int64
 static void update(cn_adamw *a, int64_t i, const float *grad, double scale, double lr)
 {
     const double t = (double)++a->steps_of[i];
+    const char *slow = a->o.slow_network;
+    if (slow && strcmp(a->params[i]->network, slow) == 0) lr *= a->o.slow_part;
     a->be->adamw(a->be, &(cn_adamw_step){
                             .weights = a->params[i]->data,
                             .m = a->m[i],

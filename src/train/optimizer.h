@@ -17,6 +17,9 @@ typedef struct cn_adamw_options {
     /* Moments in one byte an element and one F32 scale per 256 (base/quant8.h), as bitsandbytes 0.50 has
      * them (the paper's blocks had 2048); parameters below 4096 elements keep theirs in F32. */
     bool use_8bit;
+    /* Parameters of the network slow_network (NULL: of none) learn at this part of the learning rate. */
+    const char *slow_network;
+    double slow_part;
     bool accumulates; /* sums over several passes will be wanted (for cn_adamw_bytes) */
     /* A mean of the weights over the steps (EMA) is kept beside them, 0: none. After step n the old mean counts
      * min(n / (n + 9), ema_decay), as diffusers' EMAModel has it. */

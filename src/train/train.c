@@ -74,6 +74,7 @@ static cn_status check_options(cn_ctx *ctx, const cn_train_options *o)
         {"ema-decay", o->ema_decay, 0, 0.9999999},
         {"max-grad-norm", o->max_grad_norm, 0, 1e30},
         {"reconnect-after", (double)o->reconnect_after, 0, 1e12},
+        {"unlock-learning-rate", o->unlock_learning_rate, 0, 1e3},
         {"unlock-after", (double)o->unlock_after, 0, 1e12},
         {"huber-c", o->huber_c, 1e-6, 1},
         {"snr-gamma", o->snr_gamma, 0, 1e6},
@@ -118,6 +119,10 @@ static cn_status check_strategy(cn_ctx *ctx, const cn_train_options *o)
         return cn_fail(ctx, CN_EINVAL,
                        "--unlock-after says when, --unlock decoder or all what is trained; give "
                        "both");
+    if (o->unlock_learning_rate > 0 && (unlock == CN_UNLOCK_NONE || !(o->learning_rate > 0)))
+        return cn_fail(ctx, CN_EINVAL,
+                       "--unlock-learning-rate is for a base that --unlock decoder or all trains "
+                       "beside a ControlNet whose --learning-rate is above 0");
     return CN_OK;
 }
 

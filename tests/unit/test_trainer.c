@@ -329,6 +329,47 @@ static void the_base_is_unlocked_and_saved(void **state)
     refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "--unlock all");
 }
 
+/* How far a run's tensor is from the base's in sum. */
+static double moved(const char *out, const char *tensor)
+{
+    int64_t n;
+    float *is = values_of(out, unet_file, tensor, &n);
+    float *was = values_of(model, "unet/diffusion_pytorch_model.safetensors", tensor, &n);
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)fabsf(is[i] - was[i]);
+    free(is);
+    free(was);
+    return sum;
+}
+
+static void the_base_learns_at_its_own_rate(void **state)
+{
+    (void)state;
+    static const char up[] = "up_blocks.1.resnets.0.conv1.weight";
+    static const char *const names[] = {"rate-none", "rate-same", "rate-low"};
+    const double rates[] = {0, 1e-3, 1e-5};
+    double distance[3];
+    double told = 0;
+    char out[3][256];
+    for (int i = 0; i < 3; i++) {
+        path_in(out[i], names[i]);
+        cn_train_options o = options_for(out[i]);
+        o.unlock = "decoder";
+        o.learning_rate = 1e-3;
+        o.unlock_learning_rate = rates[i];
+        must(cn_train(ctx, &o, NULL, NULL));
+        distance[i] = moved(out[i], up);
+    }
+    assert_true(distance[0] == distance[1]);
+    /* Adam's steps follow the rate; gradients differ a little once the weights do */
+    assert_true(distance[2] > 0.5e-2 * distance[0] && distance[2] < 2e-2 * distance[0]);
+    metrics(out[2], "unlock_lr", &told);
+    assert_true(fabs(told - 1e-5) < 1e-12);
+    cn_train_options o = options_for(out[0]);
+    o.unlock_learning_rate = 1e-5;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "--unlock decoder");
+}
+
 /* tool_transfer_control.py's sum, for what the ControlNet copied; the rest stays. */
 static void a_controlnet_moves_to_another_base(void **state)
 {
@@ -691,6 +732,7 @@ int main(void)
         cmocka_unit_test(objectives_resume_exactly),
         cmocka_unit_test(links_join_in_the_same_run),
         cmocka_unit_test(the_base_is_unlocked_and_saved),
+        cmocka_unit_test(the_base_learns_at_its_own_rate),
         cmocka_unit_test(a_controlnet_moves_to_another_base),
         cmocka_unit_test(unlocking_later_changes_nothing_before),
         cmocka_unit_test(plans_know_the_strategies),
