@@ -57,14 +57,16 @@ cn_status bench_measure(bench *b, cn_status (*run)(void *user), void *user, benc
 void bench_report(const bench *b, const char *work, const bench_times *t, const cn_plan_info *info)
 {
     printf("{\"work\": \"%s\", \"dtype\": \"%s\", \"weights\": \"%s\", "
-           "\"gradient_checkpointing\": %s, \"use_8bit_adam\": %s, \"px\": %lld, \"batch\": %lld, "
+           "\"gradient_checkpointing\": %s, \"use_8bit_adam\": %s, \"only_mid_control\": %s, "
+           "\"px\": %lld, \"batch\": %lld, "
            "\"threads\": %d, "
            "\"seconds_min\": %.4f, \"seconds_median\": %.4f, \"gflops\": %.1f, "
            "\"planned_bytes\": %zu, \"peak_rss_bytes\": %lld}\n",
            work, cn_weight_type_word(b->dtype), cn_weight_type_word(b->storage),
            b->checkpointing ? "true" : "false", b->use_8bit_adam ? "true" : "false",
-           (long long)b->px, (long long)b->batch, cn_threads(b->ctx), t->seconds[0],
-           t->seconds[t->n / 2], info->flops / t->seconds[0] / 1e9, info->arena_bytes,
+           b->only_mid ? "true" : "false", (long long)b->px, (long long)b->batch,
+           cn_threads(b->ctx), t->seconds[0], t->seconds[t->n / 2],
+           info->flops / t->seconds[0] / 1e9, info->arena_bytes,
            (long long)cn_peak_resident_bytes());
     fflush(stdout);
 }
@@ -240,6 +242,7 @@ enum {
     NO_CONTROL,
     CHECKPOINTING,
     ADAM8,
+    ONLY_MID,
     TABLE,
     ONLY,
     PICTURE,
@@ -262,6 +265,7 @@ static const struct {
     [NO_CONTROL] = {"no-control", NULL, "draw: the UNet alone"},
     [CHECKPOINTING] = {"gradient-checkpointing", NULL, "train: every block is computed again"},
     [ADAM8] = {"use-8bit-adam", NULL, "train: moments in a byte each"},
+    [ONLY_MID] = {"only-mid-control", NULL, "train: the middle block's link alone"},
     [TABLE] = {"table", NULL, "ops: a table instead of JSON lines (always on a terminal)"},
     [ONLY] = {"only", "NAME", "annotators: this network alone; ops: rows with this text"},
     [PICTURE] = {"picture", "IMG", "annotators: what Canny looks at"},
@@ -318,6 +322,7 @@ static bool take(int o, const char *value, request *r)
     case NO_CONTROL: b->no_control = true; return true;
     case CHECKPOINTING: b->checkpointing = true; return true;
     case ADAM8: b->use_8bit_adam = true; return true;
+    case ONLY_MID: b->only_mid = true; return true;
     case TABLE: b->table = true; return true;
     case ONLY: b->only = value; return true;
     case PICTURE: b->picture = value; return true;

@@ -17,7 +17,7 @@ typedef struct bench {
     int64_t px, batch;
     int runs;
     cn_dtype dtype, storage; /* computing; locked weights */
-    bool no_control, guidance, checkpointing, use_8bit_adam, table;
+    bool no_control, guidance, checkpointing, use_8bit_adam, only_mid, table;
     const char *only,
         *picture;    /* annotators: one network; Canny's picture. ops: rows' text. NULL */
     const char *out; /* model: a folder; NULL: none given */

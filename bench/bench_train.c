@@ -53,6 +53,7 @@ static cn_status set_up(train_work *b, const bench *o)
                                     .latent_h = o->px / 8,
                                     .tokens = 77,
                                     .control = true,
+                                    .only_mid = o->only_mid,
                                     .gradients = true,
                                     .checkpointed = o->checkpointing ? INT_MAX : 0};
     CN_TRY(cn_stepgraph_create(b->ctx, b->be, &o->unet, &o->control, b->unet, b->control, &s,

@@ -24,6 +24,7 @@ typedef enum cn_dnnl_conv_kind { CN_DNNL_CONV, CN_DNNL_CONV_DX, CN_DNNL_CONV_DW 
 typedef struct cn_dnnl_conv_shape {
     int64_t N, H, W, I, O, h, w;
     int kernel_h, kernel_w, stride, dilation, groups, pad[4];
+    int64_t wanted; /* DX: of I channels these first ones suffice; 0: all are wanted */
     bool bias;
     cn_dtype type;   /* of what is read (x, w, dy), F32 or BF16; the bias is F32 */
     cn_dtype result; /* of y or dx: type or F32; dw is F32 */

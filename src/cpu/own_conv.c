@@ -32,9 +32,10 @@ static cn_conv_args shape_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c
         a.top = c->pad[0], a.left = c->pad[1];
     } else {
         a.H = c->h, a.W = c->w, a.I = c->O;
-        a.h = c->H, a.w = c->W, a.O = c->I;
+        a.h = c->H, a.w = c->W, a.O = c->wanted ? c->wanted : c->I;
         a.top = 2 - c->pad[0], a.left = 2 - c->pad[1];
     }
+    a.O_apart = kind == CN_DNNL_CONV_DX ? c->I : c->O;
     return a;
 }
 
@@ -114,7 +115,7 @@ static void add_grid(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, const 
                       .h = (a->h - y + step - 1) / step,
                       .w = (a->w - x + step - 1) / step,
                       .first = a->n_taps};
-    int64_t *places = p->places + a->O + a->I;
+    int64_t *places = p->places + a->O_apart + a->I;
     for (int k = 0; k < c->kernel_h * c->kernel_w; k++) {
         const int at = dx ? c->kernel_h * c->kernel_w - 1 - k : k;
         const int ky = at / c->kernel_w, kx = at % c->kernel_w;
@@ -133,7 +134,7 @@ static void find_places(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, con
 {
     cn_conv_args *a = &p->args;
     const bool dx = kind == CN_DNNL_CONV_DX;
-    int64_t *out = p->places, *in = out + a->O, *tap = in + a->I;
+    int64_t *out = p->places, *in = out + a->O_apart, *tap = in + a->I;
     int64_t *rows = tap + c->kernel_h * c->kernel_w, *columns = rows + c->kernel_h;
     cn_dnnl_places(w, dx ? 1 : 0, out);
     cn_dnnl_places(w, dx ? 0 : 1, in);
@@ -194,7 +195,7 @@ cn_status cn_own_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_d
     cn_conv_args *a = &p->args;
     const size_t taps = (size_t)(c->kernel_h * c->kernel_w);
     const size_t grids = kind == CN_DNNL_CONV_DX ? (size_t)(c->stride * c->stride) : 1;
-    const size_t places = (size_t)(a->I + a->O + c->kernel_h + c->kernel_w) + taps;
+    const size_t places = (size_t)(a->I + a->O_apart + c->kernel_h + c->kernel_w) + taps;
     p->places = cn_alloc_array(ctx, places, sizeof *p->places);
     p->taps = cn_alloc_array(ctx, taps, sizeof *p->taps);
     p->grids = cn_alloc_array(ctx, grids, sizeof *p->grids);

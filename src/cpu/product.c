@@ -117,6 +117,7 @@ cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     st->flops =
         2.0 * (double)cn_node_elements(y) * (double)(c.I / c.groups * c.kernel_h * c.kernel_w);
     const cn_conv_way way = cn_conv_way_of(kind, &c, b->bf16, b->threads);
+    if (way != CN_CONV_ONEDNN && c.wanted) st->flops *= (double)c.wanted / (double)c.I;
     if (way != CN_CONV_ONEDNN) return prepare_own(b, ctx, way, kind, &c, w, st);
     cn_dnnl_prim *p = NULL;
     c.residual = st->residual != NULL;

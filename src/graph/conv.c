@@ -122,6 +122,19 @@ static void copy_attributes(cn_node *d, const cn_node *y)
     for (int i = 0; i < 4; i++) d->pad[i] = y->pad[i];
 }
 
+/* How many of x's first channels have a gradient that somebody reads: where features that learn are joined with locked
+ * ones, as the decoder's with skips that no control reaches, those of the former. A norm mixes whole groups. */
+static int64_t wanted_channels(const cn_node *x)
+{
+    const int64_t C = cn_channels(x);
+    if (x->op == CN_OP_CAST) return wanted_channels(x->in[0]);
+    if (x->op == CN_OP_CONCAT && !x->in[1]->needs_grad) return wanted_channels(x->in[0]);
+    if (x->op != CN_OP_GROUP_NORM || !x->in[1] || x->in[1]->needs_grad || x->in[2]->needs_grad)
+        return C;
+    const int64_t width = C / x->groups;
+    return (wanted_channels(x->in[0]) + width - 1) / width * width;
+}
+
 /* dx needs w; dw needs x; y isn't read, so its buffer may be reused by its last reader. */
 void cn_conv2d_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
@@ -139,6 +152,7 @@ void cn_conv2d_grad(cn_graph *g, cn_node *y, cn_node *dy)
         cn_node *dx = cn_emit_like(g, CN_OP_CONV2D_DX, x, 2, (cn_node *[]){dy, w});
         if (cn_poisoned(g)) return;
         copy_attributes(dx, y);
+        dx->wanted = wanted_channels(x);
         cn_grad_add(g, x, dx);
     }
 }

@@ -185,6 +185,8 @@ struct cn_node {
     cn_act act;
     cn_loss loss;
     int64_t offset; /* CN_OP_SLICE: first channel */
+    int64_t
+        wanted; /* CN_OP_CONV2D_DX: nobody reads the channels from this one on; 0: all are read */
 };
 
 cn_status cn_graph_create(cn_ctx *ctx, cn_graph **out) CN_CHECKED;

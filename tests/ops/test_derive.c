@@ -186,6 +186,63 @@ static double *run_gradients(fixture *f, double *loss, int64_t *n)
     return all;
 }
 
+/* A block that learns, beside one that is locked or learns too, before a locked norm and convolution. */
+static void build_joined(fixture *f, cn_params *beside)
+{
+    f->x = cn_input4(f->g, "x", 1, 16, 22, 8);
+    cn_graph_use(f->g, f->free);
+    cn_node *learns = cn_conv2d(f->g, "block", f->x, 40, 3, 1, 1);
+    cn_graph_use(f->g, beside);
+    cn_node *skip = cn_conv2d(f->g, "skip", f->x, 56, 3, 1, 1);
+    cn_graph_use(f->g, f->locked);
+    cn_node *h = cn_concat(f->g, learns, skip);
+    h = cn_group_norm(f->g, "norm", h, 8, 1e-5f, CN_ACT_SILU);
+    f->y = cn_conv2d(f->g, "decoder", h, 40, 3, 1, 1);
+    f->target = cn_input4(f->g, "target", 1, 16, 22, 40);
+    f->loss = cn_loss_node(f->g, CN_LOSS_MSE, f->y, f->target);
+}
+
+/* Channels that the decoder's data gradient is wanted of. */
+static int64_t wanted_of_decoder(const cn_graph *g)
+{
+    for (int i = 0; i < cn_graph_size(g); i++)
+        if (cn_node_is(cn_graph_node(g, i), CN_OP_CONV2D_DX)) return cn_graph_node(g, i)->wanted;
+    return 0;
+}
+
+/* Only the half that learns gets a data gradient, in whole groups of the norm (12 channels), and the same one. */
+static void what_joins_locked_features_gets_its_half(void **state)
+{
+    (void)state;
+    fixture f;
+    cn_params *beside = NULL, *sets[3];
+    double loss[2], *gradients[2];
+    int64_t n[2], wanted[2];
+    open_fixture(&f);
+    assert_int_equal(cn_params_create(f.env.ctx, "beside", &beside), CN_OK);
+    sets[0] = f.free, sets[1] = f.locked, sets[2] = beside;
+    cn_params_set_trainable(f.free, true);
+    for (int i = 0; i < 2; i++) {
+        new_graph(&f);
+        cn_params_set_trainable(beside, i == 1);
+        build_joined(&f, beside);
+        assert_int_equal(cn_graph_backward(f.g, f.loss), CN_OK);
+        for (int k = 0; i == 0 && k < 3; k++)
+            assert_int_equal(test_fill_params(&f.env, sets[k], "", 0, 0.3f), CN_OK);
+        wanted[i] = wanted_of_decoder(f.g);
+        gradients[i] = run_gradients(&f, &loss[i], &n[i]);
+    }
+    assert_int_equal(wanted[0], 48);
+    assert_int_equal(wanted[1], 96);
+    assert_int_equal(n[0], n[1]);
+    assert_true(loss[0] == loss[1]);
+    assert_memory_equal(gradients[0], gradients[1], (size_t)n[0] * sizeof *gradients[0]);
+    free(gradients[0]);
+    free(gradients[1]);
+    cn_params_destroy(beside);
+    close_fixture(&f);
+}
+
 /* The same weights twice in a row, widths that no vector divides, and x joined in twice. */
 static void build_shared(fixture *f)
 {
@@ -416,6 +473,7 @@ int main(void)
         cmocka_unit_test(nothing_trainable_is_refused),
         cmocka_unit_test(gradient_starts_from_a_scalar),
         cmocka_unit_test(one_half_of_a_layer),
+        cmocka_unit_test(what_joins_locked_features_gets_its_half),
         cmocka_unit_test(shared_weights_accumulate),
         cmocka_unit_test(wrong_shapes_are_refused),
         cmocka_unit_test(the_first_error_stays),

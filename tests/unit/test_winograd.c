@@ -113,6 +113,7 @@ static void set_up(const shape *s, work *t)
                         .h = s->H + s->top + s->bottom - 2,
                         .w = s->W + s->left + s->right - 2,
                         .O = s->O,
+                        .O_apart = s->O,
                         .top = s->top,
                         .left = s->left,
                         .type = s->in,

@@ -31,7 +31,8 @@ typedef struct cn_conv_grid {
  * stands at at_out[o] + at_in[i] + at_tap[t]. Winograd's: 3x3, stride 1. */
 typedef struct cn_conv_args {
     int64_t N, H, W, I, h, w, O;
-    int top, left; /* Winograd: padding */
+    int64_t O_apart; /* channels of y as it lies in memory: O, or more that stay as they are */
+    int top, left;   /* Winograd: padding */
     int threads;
     const int64_t *at_out, *at_in, *at_tap;
     const cn_conv_tap *taps;   /* all grids' */

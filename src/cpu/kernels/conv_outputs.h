@@ -19,7 +19,7 @@ static inline __attribute__((always_inline)) void put_output(const cn_conv_args 
                                                              int64_t n, int64_t pixel, int64_t o,
                                                              int64_t count, vec v)
 {
-    const size_t each = cn_dtype_bytes(type), at = (size_t)(pixel * a->O + o) * each;
+    const size_t each = cn_dtype_bytes(type), at = (size_t)(pixel * a->O_apart + o) * each;
     const char *residual = a->residual, *shift = a->shift;
     if (residual) v += load_some(type, residual + at, count);
     if (shift) v += load_some(type, shift + (size_t)(n * a->O + o) * each, count);
