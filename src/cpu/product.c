@@ -71,6 +71,7 @@ static cn_dnnl_conv_shape conv_shape(const cn_node *attributes, const cn_node *x
                                 .H = x->shape[1],
                                 .W = x->shape[2],
                                 .I = x->shape[3],
+                                .wanted = a->wanted,
                                 .O = y->shape[3],
                                 .h = y->shape[1],
                                 .w = y->shape[2],

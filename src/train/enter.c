@@ -3,11 +3,11 @@
 
 #include <limits.h>
 
-cn_status cn_trainer_create_optimizer(cn_trainer *t)
+cn_status cn_trainer_create_optimizer(cn_trainer *t, cn_adamw *before)
 {
     const cn_adamw_options o = cn_trainer_adamw_options(t, &t->o);
     const cn_sizes *z = &t->sizes;
-    CN_TRY(cn_adamw_create(t->ctx, t->be, z->trained, z->n_trained, &o, &t->adamw));
+    CN_TRY(cn_adamw_continue(t->ctx, t->be, z->trained, z->n_trained, &o, before, &t->adamw));
     return cn_trainer_turn_to(t, 0);
 }
 
@@ -32,8 +32,7 @@ cn_status cn_trainer_enter(cn_trainer *t, cn_phase phase)
     t->phase = phase;
     const int recomputed = t->o.gradient_checkpointing ? INT_MAX : t->plan.recomputed_blocks;
     cn_status s = cn_sizes_create(t, &t->o, phase, recomputed, t->unet, t->control, &t->sizes);
-    if (s == CN_OK) s = cn_trainer_create_optimizer(t);
-    if (s == CN_OK) cn_adamw_adopt(t->adamw, before);
+    if (s == CN_OK) s = cn_trainer_create_optimizer(t, before);
     cn_adamw_destroy(before);
     if (s == CN_OK && !t->o.dry_run) tell(t, was);
     return s;

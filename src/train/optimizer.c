@@ -40,17 +40,6 @@ static void moment_free(cn_moment *m)
     cn_free(m->scales);
 }
 
-static cn_status ema_create(cn_adamw *a)
-{
-    if (!(a->ema = cn_alloc0(a->ctx, (size_t)CN_MAX(a->n, 1) * sizeof *a->ema))) return CN_ENOMEM;
-    for (int64_t i = 0; i < a->n; i++) {
-        if (!cn_adamw_owns(a, i)) continue;
-        CN_TRY(moment_create(a->ctx, NULL, a->params[i], &a->ema[i]));
-        memcpy(a->ema[i].f32, a->params[i]->data, a->params[i]->data_bytes);
-    }
-    return CN_OK;
-}
-
 static int owner_of(const cn_adamw_options *o, const cn_param *q)
 {
     if (!o->ranks) return 0;
@@ -58,16 +47,42 @@ static int owner_of(const cn_adamw_options *o, const cn_param *q)
     return (int)((hash >> 17) % (uint64_t)cn_ranks_count(o->ranks));
 }
 
-cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
-                          const cn_adamw_options *options, cn_adamw **out)
+/* Both moments of parameter i at zero, its mean at the weights. */
+static cn_status begin_state(cn_adamw *a, int64_t i)
 {
-    cn_adamw *a = cn_alloc0(ctx, sizeof *a);
-    if (!a) return CN_ENOMEM;
-    const size_t count = (size_t)CN_MAX(n, 1);
-    a->ctx = ctx;
-    a->be = be;
-    a->o = *options;
-    a->n = n;
+    const cn_param *q = a->params[i];
+    const bool bytes = cn_moment_in_bytes(&a->o, q);
+    CN_TRY(moment_create(a->ctx, bytes ? &a->map[0] : NULL, q, &a->m[i]));
+    CN_TRY(moment_create(a->ctx, bytes ? &a->map[1] : NULL, q, &a->v[i]));
+    if (!a->ema) return CN_OK;
+    CN_TRY(moment_create(a->ctx, NULL, q, &a->ema[i]));
+    memcpy(a->ema[i].f32, q->data, q->data_bytes);
+    return CN_OK;
+}
+
+static void moment_take(cn_moment *to, cn_moment *from, const cn_quant8 *map)
+{
+    *to = *from;
+    if (to->map) to->map = map; /* stands in its own optimizer */
+    *from = (cn_moment){0};
+}
+
+/* Takes over what `from` has of parameter i; false: nothing. */
+static bool take_state(cn_adamw *a, int64_t i, cn_adamw *from)
+{
+    int64_t k = 0;
+    while (from && k < from->n && from->params[k] != a->params[i]) k++;
+    if (!from || k == from->n) return false;
+    a->steps_of[i] = from->steps_of[k];
+    moment_take(&a->m[i], &from->m[k], &a->map[0]);
+    moment_take(&a->v[i], &from->v[k], &a->map[1]);
+    if (a->ema) moment_take(&a->ema[i], &from->ema[k], NULL);
+    return true;
+}
+
+static cn_status create_arrays(cn_adamw *a, cn_ctx *ctx)
+{
+    const size_t count = (size_t)CN_MAX(a->n, 1);
     a->params = cn_alloc0(ctx, count * sizeof *a->params);
     a->steps_of = cn_alloc0(ctx, count * sizeof *a->steps_of);
     a->m = cn_alloc0(ctx, count * sizeof *a->m);
@@ -76,25 +91,42 @@ cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, 
     a->has_sum = cn_alloc0(ctx, count * sizeof *a->has_sum);
     a->taken = cn_alloc0(ctx, count * sizeof *a->taken);
     a->owner = cn_alloc0(ctx, count * sizeof *a->owner);
-    if (!a->params || !a->steps_of || !a->m || !a->v || !a->sum || !a->has_sum || !a->taken ||
-        !a->owner)
-        goto fail;
+    if (a->o.ema_decay > 0 && !(a->ema = cn_alloc0(ctx, count * sizeof *a->ema))) return CN_ENOMEM;
+    return a->params && a->steps_of && a->m && a->v && a->sum && a->has_sum && a->taken && a->owner
+               ? CN_OK
+               : CN_ENOMEM;
+}
+
+cn_status cn_adamw_continue(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
+                            const cn_adamw_options *options, cn_adamw *from, cn_adamw **out)
+{
+    cn_adamw *a = cn_alloc0(ctx, sizeof *a);
+    if (!a) return CN_ENOMEM;
+    a->ctx = ctx;
+    a->be = be;
+    a->o = *options;
+    a->n = n;
+    if (from) a->steps = from->steps;
+    cn_status s = create_arrays(a, ctx);
     cn_quant8_init(&a->map[0], true);
     cn_quant8_init(&a->map[1], false);
-    for (int64_t i = 0; i < n; i++) {
-        const bool bytes = cn_moment_in_bytes(options, params[i]);
+    for (int64_t i = 0; i < n && s == CN_OK; i++) {
         a->params[i] = params[i];
         a->owner[i] = owner_of(options, params[i]);
-        if (!cn_adamw_owns(a, i)) continue;
-        if (moment_create(ctx, bytes ? &a->map[0] : NULL, params[i], &a->m[i]) != CN_OK) goto fail;
-        if (moment_create(ctx, bytes ? &a->map[1] : NULL, params[i], &a->v[i]) != CN_OK) goto fail;
+        if (!take_state(a, i, from) && cn_adamw_owns(a, i)) s = begin_state(a, i);
     }
-    if (options->ema_decay > 0 && ema_create(a) != CN_OK) goto fail;
+    if (s != CN_OK) {
+        cn_adamw_destroy(a);
+        return s;
+    }
     *out = a;
     return CN_OK;
-fail:
-    cn_adamw_destroy(a);
-    return CN_ENOMEM;
+}
+
+cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
+                          const cn_adamw_options *options, cn_adamw **out)
+{
+    return cn_adamw_continue(ctx, be, params, n, options, NULL, out);
 }
 
 void cn_adamw_destroy(cn_adamw *a)
@@ -121,29 +153,6 @@ void cn_adamw_destroy(cn_adamw *a)
 int64_t cn_adamw_steps(const cn_adamw *a)
 {
     return a->steps;
-}
-
-static void moment_take(cn_moment *to, cn_moment *from)
-{
-    const cn_moment was = *to;
-    const cn_quant8 *map = to->map; /* stands in its own optimizer */
-    *to = *from;
-    to->map = map;
-    *from = was;
-}
-
-void cn_adamw_adopt(cn_adamw *a, cn_adamw *from)
-{
-    a->steps = from->steps;
-    for (int64_t i = 0; i < a->n; i++) {
-        int64_t k = 0;
-        while (k < from->n && from->params[k] != a->params[i]) k++;
-        if (k == from->n) continue;
-        a->steps_of[i] = from->steps_of[k];
-        moment_take(&a->m[i], &from->m[k]);
-        moment_take(&a->v[i], &from->v[k]);
-        if (a->ema && from->ema) moment_take(&a->ema[i], &from->ema[k]);
-    }
 }
 
 /* Everyone gets the owners' weights. */

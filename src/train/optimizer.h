@@ -36,6 +36,12 @@ void cn_adamw_options_default(cn_adamw_options *o);
 /* The parameters stay the caller's, must be in their final layout (planned) and outlive *out. */
 cn_status cn_adamw_create(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
                           const cn_adamw_options *options, cn_adamw **out) CN_CHECKED;
+/* The same, taking over what `from` (NULL: nothing) has of these parameters, and its count of steps; other parameters
+ * begin here. What `from` had is gone then, after a failure too: destroy it. Both have the same options. Memory is taken
+ * for new parameters alone. */
+cn_status cn_adamw_continue(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
+                            const cn_adamw_options *options, cn_adamw *from,
+                            cn_adamw **out) CN_CHECKED;
 void cn_adamw_destroy(cn_adamw *a);
 /* Adds one backward pass's gradients to the sum that the next step takes. grads[i] belongs to
  * params[i], physical, data_bytes long; NULL where the loss doesn't depend on it. */
@@ -49,9 +55,6 @@ cn_status cn_adamw_take(cn_adamw *a, int64_t i, const float *grad) CN_CHECKED;
  * status is CN_EINVAL ("diverged"). */
 cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double max_grad_norm,
                        double *norm) CN_CHECKED;
-/* Takes over what `from` knows of parameters that a has too, and its count of steps; others begin here. What
- * `from` had is gone then: destroy it. Both have the same options. */
-void cn_adamw_adopt(cn_adamw *a, cn_adamw *from);
 /* Exchanges the weights with their mean; a second call puts them back. Nothing without one. */
 cn_status cn_adamw_swap_ema(cn_adamw *a) CN_CHECKED;
 /* Steps taken. */

@@ -406,7 +406,7 @@ static cn_status try_dir(cn_trainer *t)
 static cn_status begin(cn_trainer *t)
 {
     CN_TRY(load_weights(t));
-    CN_TRY(cn_trainer_create_optimizer(t));
+    CN_TRY(cn_trainer_create_optimizer(t, NULL));
     CN_TRY(resume(t));
     if (cn_ranks_rank(t->ranks) == 0) {
         CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
@@ -434,7 +434,7 @@ static cn_status dry_run(cn_trainer *t)
     snprintf(faults, sizeof faults, "%s", cn_error(t->ctx));
     CN_TRY(cn_trainer_time_encoding(t));
     CN_TRY(load_weights(t));
-    CN_TRY(cn_trainer_create_optimizer(t));
+    CN_TRY(cn_trainer_create_optimizer(t, NULL));
     CN_TRY(cn_trainer_time_run(t));
     cn_trainer_time_validations(t);
     tell_plan(t);

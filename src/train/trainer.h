@@ -162,8 +162,8 @@ cn_status cn_trainer_plan(cn_trainer *t) CN_CHECKED;
 
 /* --- enter.c -------------------------------------------------------------------------------------- */
 
-/* The optimizer over what the step trains. */
-cn_status cn_trainer_create_optimizer(cn_trainer *t) CN_CHECKED;
+/* The optimizer over what the step trains, taking over what `before` (NULL: none) has. */
+cn_status cn_trainer_create_optimizer(cn_trainer *t, cn_adamw *before) CN_CHECKED;
 /* Makes graph and optimizer anew for the phase that begins; moments of what goes on are kept. */
 cn_status cn_trainer_enter(cn_trainer *t, cn_phase phase) CN_CHECKED;
 
