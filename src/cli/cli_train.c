@@ -538,7 +538,7 @@ static void print_plan(const cn_train_plan *p)
         {"encoded data set", "", p->data_bytes},
         {"base weights", p->base_type, p->base_bytes},
         {"ControlNet's weights", "f32", p->control_bytes},
-        {"encoders in the step", "f32", p->encoder_bytes},
+        {"encoders in the step", "", p->encoder_bytes},
         {"AdamW", "", p->optimizer_bytes},
         {"gradients", "f32", p->gradient_bytes},
         {"activations and scratch", p->compute_type, p->activation_bytes},
