@@ -4,7 +4,6 @@
  * mpirun starts this program again with "child". Without mpirun, or built without MPI, all is skipped.
  */
 #include "../support/unit/tiny_run.h"
-#include "io/json.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -216,30 +215,12 @@ static bool have_ranks(void)
 
 /* --- what it learned --------------------------------------------------------------------------------- */
 
-/* A key of every training line of metrics.jsonl. */
-static int read_metrics(const char *dir, const char *key, double out[MAX_STEPS])
-{
-    char path[512];
-    cn_jsonl *lines = NULL;
-    int n = 0;
-    snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
-    must(cn_jsonl_open(ctx, path, &lines));
-    for (json_t *object; n < MAX_STEPS;) {
-        must(cn_jsonl_next(ctx, lines, &object));
-        if (!object) break;
-        if (json_object_get(object, "lr")) out[n++] = cn_json_number(object, key, NAN);
-        json_decref(object);
-    }
-    cn_jsonl_close(lines);
-    return n;
-}
-
 static void assert_close(const char *dir_a, const char *dir_b, const char *key, int steps,
                          double tolerance)
 {
     double a[MAX_STEPS], b[MAX_STEPS];
-    assert_int_equal(read_metrics(dir_a, key, a), steps);
-    assert_int_equal(read_metrics(dir_b, key, b), steps);
+    assert_int_equal(tiny_metrics(dir_a, key, a, MAX_STEPS), steps);
+    assert_int_equal(tiny_metrics(dir_b, key, b, MAX_STEPS), steps);
     for (int i = 0; i < steps; i++)
         if (!(fabs(a[i] - b[i]) <= tolerance * fabs(a[i])))
             fail_msg("%s at step %d: %.9g and %.9g", key, i + 1, a[i], b[i]);

@@ -1,7 +1,6 @@
 /* test_train_data.c - whole small runs over pictures of several sizes, random crops, pictures encoded in their step. */
 #include "../support/unit/tiny_run.h"
 #include "io/image.h"
-#include "io/json.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -50,24 +49,6 @@ static cn_status train(const cn_train_options *o)
 static void must_say(const char *words)
 {
     if (!strstr(told, words)) fail_msg("\"%s\" wasn't said: %s", words, told);
-}
-
-/* A key of the lines of metrics.jsonl that have it; how many. */
-static int metrics(const char *dir, const char *key, double *out, int most)
-{
-    char path[512];
-    cn_jsonl *lines = NULL;
-    int n = 0;
-    snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
-    must(cn_jsonl_open(ctx, path, &lines));
-    for (json_t *object; n < most;) {
-        must(cn_jsonl_next(ctx, lines, &object));
-        if (!object) break;
-        if (json_object_get(object, key)) out[n++] = cn_json_number(object, key, NAN);
-        json_decref(object);
-    }
-    cn_jsonl_close(lines);
-    return n;
 }
 
 /* Eleven steps at once, and the same in parts that end in the middle of an epoch: the same bytes. */
@@ -193,7 +174,7 @@ static void nothing_grows_from_pass_to_pass(void **state)
     cn_train_options o = options_for(out);
     o.max_train_steps = STEPS;
     must(train(&o));
-    assert_int_equal(metrics(out, "resident_bytes", bytes, STEPS), STEPS);
+    assert_int_equal(tiny_metrics(out, "resident_bytes", bytes, STEPS), STEPS);
     assert_true(bytes[STEPS - 1] - bytes[20] < 4 << 20);
 }
 
@@ -210,7 +191,7 @@ static void validation_keeps_its_own_size(void **state)
     o.validation_sampling_steps = 2;
     o.max_train_steps = 6;
     must(train(&o));
-    assert_int_equal(metrics(out, "loss_with_control", loss, 4), 2);
+    assert_int_equal(tiny_metrics(out, "loss_with_control", loss, 4), 2);
     assert_true(isfinite(loss[0]) && isfinite(loss[1]));
     snprintf(sheet, sizeof sheet, "%s/validation/step_6/0.png", out);
     must(cn_image_load(ctx, sheet, &image));
@@ -234,12 +215,12 @@ static void encoding_in_the_step_changes_nothing(void **state)
         o.output_dir = fresh;
         o.cache_latents = false;
         must(train(&o));
-        assert_int_equal(metrics(cached, "loss", a, 8), 5);
-        assert_int_equal(metrics(fresh, "loss", b, 8), 5);
+        assert_int_equal(tiny_metrics(cached, "loss", a, 8), 5);
+        assert_int_equal(tiny_metrics(fresh, "loss", b, 8), 5);
         for (int i = 0; i < 5; i++) assert_true(fabs(a[i] - b[i]) <= 1e-5 * fabs(a[i]));
-        assert_int_equal(metrics(fresh, "encode_seconds", spent, 8), 5);
+        assert_int_equal(tiny_metrics(fresh, "encode_seconds", spent, 8), 5);
         assert_true(spent[0] > 0);
-        assert_int_equal(metrics(cached, "encode_seconds", spent, 8), 0);
+        assert_int_equal(tiny_metrics(cached, "encode_seconds", spent, 8), 0);
     }
 }
 

@@ -2,7 +2,6 @@
  * of every layout.
  */
 #include "../support/unit/tiny_run.h"
-#include "io/json.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -152,24 +151,6 @@ static cn_train_options shuffled(const char *data, const char *output)
     return o;
 }
 
-/* A key of the lines of metrics.jsonl that have it; how many. */
-static int metrics(const char *dir, const char *key, double *out, int most)
-{
-    char path[512];
-    cn_jsonl *lines = NULL;
-    int n = 0;
-    snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
-    must(cn_jsonl_open(ctx, path, &lines));
-    for (json_t *object; n < most;) {
-        must(cn_jsonl_next(ctx, lines, &object));
-        if (!object) break;
-        if (json_object_get(object, key)) out[n++] = cn_json_number(object, key, NAN);
-        json_decref(object);
-    }
-    cn_jsonl_close(lines);
-    return n;
-}
-
 /* Batches of other sizes add up in another order: 1e-5. */
 static void encoding_in_the_step_changes_nothing(void **state)
 {
@@ -186,13 +167,13 @@ static void encoding_in_the_step_changes_nothing(void **state)
         o.output_dir = fresh;
         o.cache_text = false;
         must(cn_train(ctx, &o, NULL, NULL));
-        assert_int_equal(metrics(cached, "loss", a, 8), STEPS);
-        assert_int_equal(metrics(fresh, "loss", b, 8), STEPS);
+        assert_int_equal(tiny_metrics(cached, "loss", a, 8), STEPS);
+        assert_int_equal(tiny_metrics(fresh, "loss", b, 8), STEPS);
         for (int i = 0; i < STEPS; i++) assert_true(fabs(a[i] - b[i]) <= 1e-5 * fabs(a[i]));
-        assert_int_equal(metrics(fresh, "encode_seconds", spent, 8), STEPS);
+        assert_int_equal(tiny_metrics(fresh, "encode_seconds", spent, 8), STEPS);
         assert_true(spent[0] > 0);
     }
-    assert_int_equal(metrics(cached, "encode_seconds", spent, 8), 0);
+    assert_int_equal(tiny_metrics(cached, "encode_seconds", spent, 8), 0);
 }
 
 /* The same pairs give the same weights wherever they come from; the order of tags counts. */
@@ -241,10 +222,10 @@ static void kept_tags_may_be_marked(void **state)
     o.keep_tokens_separator = "|||";
     must(cn_train(ctx, &o, NULL, NULL));
     assert_true(same_file(a, b, "control.safetensors"));
-    assert_int_equal(metrics(a, "loss_with_control", with, 4), 1);
-    assert_int_equal(metrics(b, "loss_with_control", marked_with, 4), 1);
-    assert_int_equal(metrics(a, "loss_without_control", without, 4), 1);
-    assert_int_equal(metrics(b, "loss_without_control", marked_without, 4), 1);
+    assert_int_equal(tiny_metrics(a, "loss_with_control", with, 4), 1);
+    assert_int_equal(tiny_metrics(b, "loss_with_control", marked_with, 4), 1);
+    assert_int_equal(tiny_metrics(a, "loss_without_control", without, 4), 1);
+    assert_int_equal(tiny_metrics(b, "loss_without_control", marked_without, 4), 1);
     assert_true(with[0] == marked_with[0] && without[0] == marked_without[0]);
 }
 

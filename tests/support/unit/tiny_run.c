@@ -1,6 +1,10 @@
 /* tiny_run.c - see tiny_run.h. */
 #include "tiny_run.h"
 
+#include "io/json.h"
+
+#include <math.h>
+
 char model[128], scenes[128];
 
 int tiny_open(int threads)
@@ -26,4 +30,21 @@ cn_train_options tiny_options(const char *output)
     o.validation_steps = 0;
     o.checkpointing_steps = 0;
     return o;
+}
+
+int tiny_metrics(const char *dir, const char *key, double *out, int most)
+{
+    char path[512];
+    cn_jsonl *lines = NULL;
+    int n = 0;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
+    must(cn_jsonl_open(ctx, path, &lines));
+    for (json_t *object; n < most;) {
+        must(cn_jsonl_next(ctx, lines, &object));
+        if (!object) break;
+        if (json_object_get(object, key)) out[n++] = cn_json_number(object, key, NAN);
+        json_decref(object);
+    }
+    cn_jsonl_close(lines);
+    return n;
 }

@@ -11,5 +11,7 @@ extern char model[128], scenes[128]; /* set by tiny_open */
 int tiny_open(int threads);
 /* Batches of 2 of these scenes at TINY_PX, learning rate 1e-3, nothing validated, no checkpoints. */
 cn_train_options tiny_options(const char *output);
+/* A key of the lines of dir/metrics.jsonl that have it, `most` of them; how many. */
+int tiny_metrics(const char *dir, const char *key, double *out, int most);
 
 #endif
