@@ -5,7 +5,8 @@
 # (compare.py says how each is set up), in turn, N rounds (2) of N runs (3) each, and prints a line of JSON a
 # measurement, then a table of the fastest runs and their ratios. The Python packages come from PyPI into DIR, a
 # virtual environment that is made once (bench-env in the temporary folder). bf16 is left out where the
-# processor has none. --scale measures this program alone instead, over batch 1, 2, 4 and 256, 512, 768 px.
+# processor has none. --scale measures this program alone instead, over batch 1, 2, 4 (a decoder takes
+# one picture at a time) and 256, 512, 768 px.
 # Needs a built build/bench (make) and about 14 GB of memory for PyTorch's training step.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -35,7 +36,8 @@ ours() { measure build/bench "$1" --dtype "$2" --px "$3" --batch "$4" --runs "$r
 
 if [[ -n $scale ]]; then
     for w in $work; do for d in $dtype; do
-        for b in 1 2 4; do ours "$w" "$d" "$px" "$b"; done
+        ours "$w" "$d" "$px" 1
+        [[ $w = decode ]] || for b in 2 4; do ours "$w" "$d" "$px" "$b"; done
         for p in 256 512 768; do [[ $p = "$px" ]] || ours "$w" "$d" "$p" 1; done
     done; done
 else
