@@ -10,7 +10,7 @@ import sys
 from xml.sax.saxutils import escape
 
 COLOURS = ["#1f6fd0", "#d9822b", "#3a8f4d", "#a0439c", "#6b6b6b", "#c23b3b"]
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 300, 58, 12, 34, 40
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 300, 58, 20, 34, 40
 
 
 def read(folder):
@@ -65,7 +65,10 @@ def main():
     runs = []
     for argument in sys.argv[2:]:
         name, _, folder = argument.rpartition("=")
-        runs.append((name or os.path.basename(folder.rstrip("/")), *read(folder)))
+        try:
+            runs.append((name or os.path.basename(folder.rstrip("/")), *read(folder)))
+        except OSError as e:
+            sys.exit(f"curves.py: {e.filename}: {e.strerror}")
     agreement = next((p["agreement_measure"] for p in runs[0][1] if "agreement_measure" in p), None)
     charts = [("held-out loss with control", "loss_with_control"), ("held-out loss without", "loss_without_control")]
     if agreement:
@@ -76,7 +79,7 @@ def main():
         said = f"{name} (learned at {learned})" if learned is not None else f"{name} (not learned)"
         legend.append(f'<path d="M{at} {HEIGHT + 12}h18" class="line" stroke="{colour}"/>'
                       f'<text x="{at + 24}" y="{HEIGHT + 16}">{escape(said)}</text>')
-        at += 60 + 7 * len(said)
+        at += 48 + 6 * len(said)
     body = "\n".join([chart(WIDTH * i, title, key, runs) for i, (title, key) in enumerate(charts)] + legend)
     with open(sys.argv[1], "w", encoding="utf-8") as f:
         f.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT + 30}" width="{width}" '
