@@ -2,7 +2,7 @@
 # strategies.sh [BASE [DATA [OUT]]] - trains the paper's four strategies on one base and data set and prints a table:
 # locked; the middle's link alone, then all; the decoder unlocked late; all of the UNet unlocked late.
 #
-# BASE: models/tiny-sd. DATA: 1200 scenes with canny edges, made in OUT. OUT: a new folder under /tmp, kept.
+# BASE: models/tiny-sd. DATA: 1200 scenes with canny edges, made in OUT. OUT: a new temporary folder, kept.
 # From the environment: BUILD (build), STEPS (500), BORDER (half of them: when links join or the base is unlocked), EVERY
 # (100, validation; 0: none), PX (128), BATCH (4), LR (1e-3), PAIRS (1200), MORE and UNLOCKED (further options of every
 # run, of the last two), RUNS (which of the four: locked only-mid decoder all). KILL=yes takes each run again, kills it

@@ -1,5 +1,5 @@
 /* conditions.h - how the conditions of many pictures are made: one kind of annotator or several behind
- * each other, with what chance decides picture by picture. Only src/pipeline_*.c include it. */
+ * each other, with what chance decides picture by picture. Only src/pipeline includes it. */
 #ifndef CN_PIPELINE_CONDITIONS_H
 #define CN_PIPELINE_CONDITIONS_H
 

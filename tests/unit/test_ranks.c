@@ -285,8 +285,17 @@ static int count_lines(const char *text, const char *words)
     return n;
 }
 
-/* mpirun hands SIGUSR1 on and waits. After SIGTERM and SIGINT it ends its processes, by SIGTERM first; how long it
- * then waits is its odls_base_sigkill_timeout. Ranks save in either case, in a validation too. */
+/* How many seconds mpirun waits between SIGTERM and SIGKILL; one by itself, which a busy machine uses up. */
+static void mpirun_waits(const char *seconds)
+{
+    if (seconds)
+        setenv("OMPI_MCA_odls_base_sigkill_timeout", seconds, 1);
+    else
+        unsetenv("OMPI_MCA_odls_base_sigkill_timeout");
+}
+
+/* mpirun hands SIGUSR1 on and waits. After SIGTERM and SIGINT it ends its processes, by SIGTERM first. Ranks save in
+ * either case, in a validation too. */
 static void mpirun_is_told_to_stop(void **state)
 {
     (void)state;
@@ -300,7 +309,7 @@ static void mpirun_is_told_to_stop(void **state)
                 {SIGUSR1, true, "stop-drawing", "checkpoint-3"}};
     char out[256], said[8192];
     if (!have_ranks()) skip();
-    setenv("OMPI_MCA_odls_base_sigkill_timeout", "5", 1);
+    mpirun_waits("5");
     for (size_t i = 0; i < CN_COUNT(ways); i++) {
         job j = {
             .batch = 2, .passes = 1, .steps = 100000, .checkpointing = 3, .draws = ways[i].draws};
@@ -316,7 +325,7 @@ static void mpirun_is_told_to_stop(void **state)
         j.steps = 1; /* nothing is left to do: the checkpoint is looked at, and loaded */
         must_run(2, out, &j);
     }
-    unsetenv("OMPI_MCA_odls_base_sigkill_timeout");
+    mpirun_waits(NULL);
 }
 
 static void a_dead_rank_ends_the_run_in_one_line(void **state)
@@ -324,6 +333,7 @@ static void a_dead_rank_ends_the_run_in_one_line(void **state)
     (void)state;
     char out[256], said[8192];
     if (!have_ranks()) skip();
+    mpirun_waits("3");
     for (int drawing = 0; drawing < 2; drawing++) { /* in a step or a save; while rank 0 draws */
         job j = {.batch = 2,
                  .passes = 1,
@@ -341,6 +351,7 @@ static void a_dead_rank_ends_the_run_in_one_line(void **state)
         j.steps = 1; /* nothing is left to do: the checkpoint is looked at, and loaded */
         must_run(3, out, &j);
     }
+    mpirun_waits(NULL);
 }
 
 int main(int argc, char **argv)
