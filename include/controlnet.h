@@ -49,8 +49,10 @@ void cn_cancel(cn_ctx *ctx);
 
 typedef struct cn_pretrain_options {
     const char *output_dir; /* becomes a diffusers folder */
-    const char *stage;      /* "vae", "unet" or NULL for both in turn; a stopped stage goes on */
-    int64_t size_px;        /* 128 */
+    /* "vae", "unet" or NULL for both in turn; "decoder": the decoder of output_dir's VAE alone, by the VAE's options,
+     * beside the encoder as it is. A stopped stage goes on. */
+    const char *stage;
+    int64_t size_px; /* 128 */
     int64_t vae_steps, unet_steps, vae_batch, unet_batch, scenes;
     double vae_lr, unet_lr;
     uint64_t seed;

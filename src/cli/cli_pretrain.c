@@ -34,7 +34,10 @@ enum {
 static const cli_option options[] = {
     [OPT_H_TRAIN] = {NULL, 0, NULL, "Training"},
     [OPT_OUTPUT] = {"output-dir", 'o', "DIR", "becomes a diffusers folder; state in DIR/state"},
-    [OPT_STAGE] = {"stage", 0, "vae|unet", "one of the two stages (both in turn)"},
+    [OPT_STAGE] = {"stage", 0, "vae|unet|decoder",
+                   "one stage alone (vae and unet in turn);\n"
+                   "decoder: goes on with the finished VAE's,\n"
+                   "by --vae-steps, -batch and -lr"},
     [OPT_VAE_STEPS] = {"vae-steps", 0, "N", "(6000)"},
     [OPT_UNET_STEPS] = {"unet-steps", 0, "N", "(20000)"},
     [OPT_VAE_BATCH] = {"vae-batch", 0, "N", "whole pictures per step; crops count half (8)"},
@@ -74,8 +77,10 @@ static bool parse_train(const cli_parser *p, int id, cn_pretrain_options *o)
     case OPT_OUTPUT: o->output_dir = p->value; return true;
     case OPT_STAGE:
         o->stage = p->value;
-        if (strcmp(p->value, "vae") == 0 || strcmp(p->value, "unet") == 0) return true;
-        cli_usage_error(p, "--stage %s: vae or unet is expected", p->value);
+        if (strcmp(p->value, "vae") == 0 || strcmp(p->value, "unet") == 0 ||
+            strcmp(p->value, "decoder") == 0)
+            return true;
+        cli_usage_error(p, "--stage %s: vae, unet or decoder is expected", p->value);
         return false;
     case OPT_VAE_STEPS: return cli_int(p, id, 1, most, &o->vae_steps);
     case OPT_UNET_STEPS: return cli_int(p, id, 1, most, &o->unet_steps);

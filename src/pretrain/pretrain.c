@@ -305,6 +305,11 @@ cn_status cn_pretrain_sheet(cn_pretrain_run *r, const char *path, const float *p
 
 /* --- stages ---------------------------------------------------------------------------------------- */
 
+static bool wants(const cn_pretrain_options *o, const char *stage)
+{
+    return o->stage && strcmp(o->stage, stage) == 0;
+}
+
 static cn_status check_options(cn_ctx *ctx, const cn_pretrain_options *o)
 {
     if (!o->output_dir) return cn_fail(ctx, CN_EINVAL, "an output folder is needed");
@@ -314,8 +319,8 @@ static cn_status check_options(cn_ctx *ctx, const cn_pretrain_options *o)
         o->scenes < o->unet_batch || o->save_steps < 1)
         return cn_fail(ctx, CN_EINVAL,
                        "steps, batches and scenes must be positive, scenes at least a batch");
-    if (o->stage && strcmp(o->stage, "vae") != 0 && strcmp(o->stage, "unet") != 0)
-        return cn_fail(ctx, CN_EINVAL, "stage %s: vae or unet", o->stage);
+    if (o->stage && !wants(o, "vae") && !wants(o, "unet") && !wants(o, "decoder"))
+        return cn_fail(ctx, CN_EINVAL, "stage %s: vae, unet or decoder", o->stage);
     return CN_OK;
 }
 
@@ -333,8 +338,9 @@ cn_status cn_pretrain(cn_ctx *ctx, const cn_pretrain_options *o)
     if ((s = cn_params_create(ctx, "vae", &r.vae)) != CN_OK) goto done;
     if ((s = cn_params_create(ctx, "unet", &r.unet)) != CN_OK) goto done;
     if ((s = cn_params_create(ctx, "text_encoder", &r.text)) != CN_OK) goto done;
-    if (!o->stage || strcmp(o->stage, "vae") == 0) s = cn_pretrain_vae(&r);
-    if (s == CN_OK && (!o->stage || strcmp(o->stage, "unet") == 0)) s = cn_pretrain_unet(&r);
+    if (!o->stage || wants(o, "vae")) s = cn_pretrain_vae(&r);
+    if (s == CN_OK && (!o->stage || wants(o, "unet"))) s = cn_pretrain_unet(&r);
+    if (s == CN_OK && wants(o, "decoder")) s = cn_pretrain_decoder(&r);
 done:
     cn_params_destroy(r.unet);
     cn_params_destroy(r.vae);

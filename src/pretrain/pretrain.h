@@ -60,6 +60,11 @@ typedef struct cn_pretrain_run {
 } cn_pretrain_run;
 
 cn_status cn_pretrain_vae(cn_pretrain_run *r) CN_CHECKED;
+/* The decoder of the finished autoencoder alone. */
+cn_status cn_pretrain_decoder(cn_pretrain_run *r) CN_CHECKED;
+/* Of the finished autoencoder in the output folder: sizes and scaling factor; weights, once declared. */
+cn_status cn_pretrain_read_vae_config(cn_pretrain_run *r) CN_CHECKED;
+cn_status cn_pretrain_load_vae(cn_pretrain_run *r) CN_CHECKED;
 cn_status cn_pretrain_unet(cn_pretrain_run *r) CN_CHECKED;
 /* Appends a line of JSON to OUT/training.jsonl. */
 cn_status cn_pretrain_note(cn_pretrain_run *r, const char *fmt, ...) CN_PRINTF(2, 3) CN_CHECKED;

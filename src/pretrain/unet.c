@@ -9,9 +9,7 @@
 #include "diffuse/draw.h"
 #include "diffuse/text.h"
 #include "diffuse/schedule.h"
-#include "io/json.h"
 #include "model/bpe.h"
-#include "model/config_io.h"
 #include "scene/scene.h"
 
 #include <math.h>
@@ -72,36 +70,6 @@ static cn_status open_vocabulary(cn_pretrain_run *r, unet_stage *u)
 
 /* --- latents --------------------------------------------------------------------------------------- */
 
-/* The finished autoencoder of the first stage, with its scaling factor. */
-static cn_status load_vae(cn_pretrain_run *r)
-{
-    char path[4200];
-    json_t *json = NULL;
-    cn_tensors *t = NULL;
-    CN_TRY(cn_format(r->ctx, path, sizeof path, "%s/vae/config.json", r->o->output_dir));
-    CN_TRY(cn_json_load_file(r->ctx, path, &json));
-    cn_status s = cn_vae_config_read(r->ctx, json, &r->base->vae);
-    json_decref(json);
-    if (s != CN_OK) return s;
-    CN_TRY(cn_format(r->ctx, path, sizeof path, "%s/vae/diffusion_pytorch_model.safetensors",
-                     r->o->output_dir));
-    CN_TRY(cn_tensors_open(r->ctx, path, &t));
-    for (int64_t i = 0; s == CN_OK && i < cn_params_count(r->vae); i++) {
-        cn_param *q = cn_params_at(r->vae, i);
-        const cn_tensor_info *info = cn_tensors_find(t, q->diffusers_name);
-        float *plain = cn_alloc_array(r->ctx, (size_t)cn_param_elements(q), sizeof *plain);
-        if (!plain)
-            s = CN_ENOMEM;
-        else if (!info || info->elements != cn_param_elements(q))
-            s = cn_fail(r->ctx, CN_EMISMATCH, "%s: no fitting %s", path, q->diffusers_name);
-        if (s == CN_OK) s = cn_tensors_read(r->ctx, t, info, plain);
-        if (s == CN_OK) s = cn_param_set(r->be, r->ctx, q, plain);
-        cn_free(plain);
-    }
-    cn_tensors_close(t);
-    return s;
-}
-
 static cn_status encode_batch(cn_pretrain_run *r, unet_stage *u, cn_plan *plan,
                               const cn_node *image, const cn_node *moments, uint8_t *rgb,
                               float *pixels, int64_t first)
@@ -131,6 +99,7 @@ static cn_status encode_scenes(cn_pretrain_run *r, unet_stage *u)
     uint8_t *rgb = cn_alloc(r->ctx, (size_t)(ENCODE_BATCH * P * P * 3));
     float *pixels = cn_alloc_array(r->ctx, (size_t)(ENCODE_BATCH * P * P * 3), sizeof *pixels);
     cn_status s = rgb && pixels ? cn_graph_create(r->ctx, &g) : CN_ENOMEM;
+    if (s == CN_OK) s = cn_pretrain_read_vae_config(r);
     if (s != CN_OK) goto done;
     cn_params_set_trainable(r->vae, false);
     cn_graph_use(g, r->vae);
@@ -139,7 +108,7 @@ static cn_status encode_scenes(cn_pretrain_run *r, unet_stage *u)
     cn_vae_decode_build(g, &r->base->vae,
                         cn_slice(g, moments, 0, r->base->vae.latent_channels)); /* declares */
     if ((s = cn_plan_create(r->ctx, g, r->be, &moments, 1, false, &plan)) != CN_OK) goto done;
-    if ((s = load_vae(r)) != CN_OK) goto done;
+    if ((s = cn_pretrain_load_vae(r)) != CN_OK) goto done;
     for (int64_t i = 0; i < r->o->scenes; i += ENCODE_BATCH) {
         if (cn_cancelled(r->ctx)) s = cn_fail(r->ctx, CN_ECANCELLED, "stopped while encoding");
         if (s == CN_OK) s = encode_batch(r, u, plan, image, moments, rgb, pixels, i);

@@ -2,9 +2,14 @@
  *
  * Nine tenths of the steps see crops of half the side, twice as many (a quarter of the work each); the
  * last tenth whole pictures, so that the middle's attention meets the size it will be used at.
+ *
+ * The decoder alone can be trained further, on whole pictures, beside an encoder that stays as it is: latents keep their
+ * meaning, so the UNet that was trained on them stays right (as Stability AI's sd-vae-ft-mse was made).
  */
 #include "pretrain/pretrain.h"
 
+#include "io/json.h"
+#include "model/config_io.h"
 #include "scene/scene.h"
 
 #include <math.h>
@@ -16,6 +21,10 @@ enum { HELD_OUT = 1 << 30 };
 static const double KL_WEIGHT = 1e-6;
 
 typedef struct vae_stage {
+    const char *name;   /* of its notes and its state */
+    int64_t B, px;      /* batch, side of what is seen */
+    int64_t until;      /* last step */
+    bool decoder, last; /* trained alone; writes the finished network */
     cn_graph *g;
     cn_plan *plan;
     cn_node *image, *noise, *moments, *out, *loss;
@@ -24,13 +33,54 @@ typedef struct vae_stage {
     uint8_t *rgb;
     float *pixels, *draws;
     cn_rng rng;
-    int64_t B, px, until; /* batch, side of the crops, last step */
 } vae_stage;
+
+static bool in_decoder(const char *diffusers_name)
+{
+    return strncmp(diffusers_name, "decoder.", 8) == 0 ||
+           strncmp(diffusers_name, "post_quant_conv.", 16) == 0;
+}
+
+cn_status cn_pretrain_read_vae_config(cn_pretrain_run *r)
+{
+    char path[4200];
+    json_t *json = NULL;
+    CN_TRY(cn_format(r->ctx, path, sizeof path, "%s/vae/config.json", r->o->output_dir));
+    CN_TRY(cn_json_load_file(r->ctx, path, &json));
+    cn_status s = cn_vae_config_read(r->ctx, json, &r->base->vae);
+    json_decref(json);
+    return s;
+}
+
+cn_status cn_pretrain_load_vae(cn_pretrain_run *r)
+{
+    char path[4200];
+    cn_tensors *t = NULL;
+    cn_status s = CN_OK;
+    CN_TRY(cn_format(r->ctx, path, sizeof path, "%s/vae/diffusion_pytorch_model.safetensors",
+                     r->o->output_dir));
+    CN_TRY(cn_tensors_open(r->ctx, path, &t));
+    for (int64_t i = 0; s == CN_OK && i < cn_params_count(r->vae); i++) {
+        cn_param *q = cn_params_at(r->vae, i);
+        const cn_tensor_info *info = cn_tensors_find(t, q->diffusers_name);
+        float *plain = cn_alloc_array(r->ctx, (size_t)cn_param_elements(q), sizeof *plain);
+        if (!plain)
+            s = CN_ENOMEM;
+        else if (!info || info->elements != cn_param_elements(q))
+            s = cn_fail(r->ctx, CN_EMISMATCH, "%s: no fitting %s", path, q->diffusers_name);
+        if (s == CN_OK) s = cn_tensors_read(r->ctx, t, info, plain);
+        if (s == CN_OK) s = cn_param_set(r->be, r->ctx, q, plain);
+        cn_free(plain);
+    }
+    cn_tensors_close(t);
+    return s;
+}
 
 static cn_status build(cn_pretrain_run *r, vae_stage *v)
 {
     const cn_vae_config *c = &r->base->vae;
     int64_t B = v->B, P = v->px, p = P >> (c->levels - 1);
+    cn_params_set_part(r->vae, v->decoder ? in_decoder : NULL);
     cn_params_set_trainable(r->vae, true);
     CN_TRY(cn_graph_create(r->ctx, &v->g));
     cn_graph_use(v->g, r->vae);
@@ -103,14 +153,14 @@ static cn_status check(cn_pretrain_run *r, vae_stage *v, int64_t step, double *d
     double count = (double)(m * batches), mse = square / (double)(n * batches) / 4;
     *deviation = sqrt(CN_MAX(sum2 / count - sum / count * (sum / count), 1e-12));
     char path[4200];
-    CN_TRY(
-        cn_format(r->ctx, path, sizeof path, "%s/vae_%06lld.png", r->state_dir, (long long)step));
+    CN_TRY(cn_format(r->ctx, path, sizeof path, "%s/%s_%06lld.png", r->state_dir, v->name,
+                     (long long)step));
     CN_TRY(cn_pretrain_sheet(r, path, cn_plan_data(v->plan, v->out), (int)CN_MIN(B, SHEET),
                              (int)CN_MIN(B, SHEET), v->px));
     return cn_pretrain_note(r,
-                            "{\"stage\":\"vae\",\"step\":%lld,\"held_out_psnr_db\":%.2f,"
+                            "{\"stage\":\"%s\",\"step\":%lld,\"held_out_psnr_db\":%.2f,"
                             "\"latent_deviation\":%.4f,\"seconds\":%.0f}",
-                            (long long)step, -10 * log10(mse), *deviation,
+                            v->name, (long long)step, -10 * log10(mse), *deviation,
                             cn_now_s() - r->started_s);
 }
 
@@ -131,19 +181,19 @@ static cn_status train(cn_pretrain_run *r, vae_stage *v)
     while (l->step < v->until) {
         cn_rng_seed(&v->rng, r->o->seed * 1000003u + (uint64_t)l->step);
         cn_status s = run_batch(r, v, (uint64_t)(l->step * 2 * r->o->vae_batch), true);
-        if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, "vae");
+        if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, v->name);
         if (s != CN_OK) return s;
         double loss = (double)*(const float *)cn_plan_data(v->plan, v->loss);
         CN_TRY(cn_learner_step(l, &norm));
         mean = mean == 0 ? loss : 0.98 * mean + 0.02 * loss;
-        cn_pretrain_progress(r, "vae", l->step, r->o->vae_steps, mean);
+        cn_pretrain_progress(r, v->name, l->step, r->o->vae_steps, mean);
         if (l->step % 50 == 0)
             CN_TRY(cn_pretrain_note(
-                r, "{\"stage\":\"vae\",\"step\":%lld,\"loss\":%.5f,\"grad_norm\":%.4f}",
+                r, "{\"stage\":\"%s\",\"step\":%lld,\"loss\":%.5f,\"grad_norm\":%.4f}", v->name,
                 (long long)l->step, mean, norm));
         if (l->step % r->o->save_steps == 0 || l->step == v->until) {
             double deviation;
-            CN_TRY(cn_learner_save(l, r->state_dir, "vae"));
+            CN_TRY(cn_learner_save(l, r->state_dir, v->name));
             cn_learner_swap_ema(l);
             s = check(r, v, l->step, &deviation);
             cn_learner_swap_ema(l);
@@ -153,12 +203,26 @@ static cn_status train(cn_pretrain_run *r, vae_stage *v)
     return CN_OK;
 }
 
-/* Trains up to step `until` with crops of px; `last`: writes the finished network. */
-static cn_status phase(cn_pretrain_run *r, int64_t px, int64_t batch, int64_t until, bool last)
+/* The network as it begins: from scratch, or as the folder has it. */
+static cn_status take_weights(cn_pretrain_run *r, const vae_stage *v)
 {
-    vae_stage v = {.px = px, .B = batch, .until = until};
-    bool found;
+    return v->decoder ? cn_pretrain_load_vae(r) : cn_params_init(r->ctx, r->be, r->vae, r->o->seed);
+}
+
+static cn_status finish(cn_pretrain_run *r, vae_stage *v)
+{
     double deviation = 1;
+    cn_learner_swap_ema(v->learner);
+    CN_TRY(check(r, v, v->learner->step, &deviation));
+    if (!v->decoder)
+        r->base->vae.scaling_factor = (float)(1.0 / deviation); /* latents of unit deviation */
+    return cn_base_save_folder(r->ctx, r->be, r->base, NULL, r->vae, NULL, NULL, CN_F16,
+                               r->o->output_dir);
+}
+
+static cn_status phase(cn_pretrain_run *r, vae_stage v)
+{
+    bool found;
     cn_learner_options o = {.lr = r->o->vae_lr,
                             .weight_decay = 1e-4,
                             .ema = 0.998,
@@ -167,18 +231,11 @@ static cn_status phase(cn_pretrain_run *r, int64_t px, int64_t batch, int64_t un
                             .warmup_steps = 300};
     cn_status s = build(r, &v);
     if (s == CN_OK) s = allocate(r, &v);
-    if (s == CN_OK) s = cn_params_init(r->ctx, r->be, r->vae, r->o->seed);
+    if (s == CN_OK) s = take_weights(r, &v);
     if (s == CN_OK) s = cn_learner_create(r->ctx, r->be, v.g, v.plan, &r->vae, 1, &o, &v.learner);
-    if (s == CN_OK) s = cn_learner_load(v.learner, r->state_dir, "vae", &found);
+    if (s == CN_OK) s = cn_learner_load(v.learner, r->state_dir, v.name, &found);
     if (s == CN_OK) s = train(r, &v);
-    if (s == CN_OK && last) {
-        cn_learner_swap_ema(v.learner);
-        s = check(r, &v, v.learner->step, &deviation);
-        r->base->vae.scaling_factor = (float)(1.0 / deviation); /* latents of unit deviation */
-        if (s == CN_OK)
-            s = cn_base_save_folder(r->ctx, r->be, r->base, NULL, r->vae, NULL, NULL, CN_F16,
-                                    r->o->output_dir);
-    }
+    if (s == CN_OK && v.last) s = finish(r, &v);
     cn_learner_destroy(v.learner);
     cn_plan_destroy(v.plan);
     cn_graph_destroy(v.g);
@@ -192,8 +249,27 @@ static cn_status phase(cn_pretrain_run *r, int64_t px, int64_t batch, int64_t un
 cn_status cn_pretrain_vae(cn_pretrain_run *r)
 {
     const cn_pretrain_options *o = r->o;
-    CN_TRY(phase(r, o->size_px / 2, 2 * o->vae_batch, o->vae_steps - o->vae_steps / 10, false));
-    CN_TRY(phase(r, o->size_px, o->vae_batch, o->vae_steps, true));
+    CN_TRY(phase(r, (vae_stage){.name = "vae",
+                                .px = o->size_px / 2,
+                                .B = 2 * o->vae_batch,
+                                .until = o->vae_steps - o->vae_steps / 10}));
+    CN_TRY(phase(r, (vae_stage){.name = "vae",
+                                .px = o->size_px,
+                                .B = o->vae_batch,
+                                .until = o->vae_steps,
+                                .last = true}));
     cn_params_set_trainable(r->vae, false);
     return CN_OK;
+}
+
+cn_status cn_pretrain_decoder(cn_pretrain_run *r)
+{
+    const cn_pretrain_options *o = r->o;
+    CN_TRY(cn_pretrain_read_vae_config(r));
+    return phase(r, (vae_stage){.name = "decoder",
+                                .px = o->size_px,
+                                .B = o->vae_batch,
+                                .until = o->vae_steps,
+                                .decoder = true,
+                                .last = true});
 }
