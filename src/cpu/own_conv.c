@@ -11,6 +11,7 @@ enum { TAPS = 9, LANES = CN_CONV_GROUP };
 
 struct cn_own_conv {
     cn_conv_way way;
+    bool pairs; /* products of pairs of bfloat16 */
     cn_conv_args args;
     int64_t *places; /* at_out, at_in, at_tap */
     cn_conv_tap *taps;
@@ -86,7 +87,7 @@ static bool patches_pay(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, int
     return kind == CN_DNNL_CONV_DW && groups_of(c->I) * cn_patch_blocks(c->O) >= threads;
 }
 
-/* It computes 16 outputs, or 8, whatever is asked for. */
+/* oneDNN computes 16 outputs, or 8, whatever is asked for. */
 static bool narrow_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16)
 {
     return kind == CN_DNNL_CONV && c->O <= CN_NARROW_OUT && c->I >= LANES &&
@@ -169,18 +170,18 @@ static cn_weight_runs runs_of(const cn_conv_args *a)
     return CN_NO_RUNS;
 }
 
-static size_t scratch_floats(const cn_own_conv *p, cn_dnnl_conv_kind kind)
+static size_t scratch_bytes_of(const cn_own_conv *p, cn_dnnl_conv_kind kind)
 {
     const cn_conv_args *a = &p->args;
     const bool dw = kind == CN_DNNL_CONV_DW;
     const size_t threads = (size_t)a->threads;
-    if (p->way == CN_CONV_NARROW) return cn_narrow_floats(a);
+    if (p->way == CN_CONV_NARROW) return cn_narrow_bytes(a);
     if (p->way == CN_CONV_PATCHES) {
         const cn_patches_size s = dw ? cn_patches_dw_size_of(a) : cn_patches_size_of(a);
-        return s.shared_floats + s.thread_floats * threads;
+        return (s.shared_floats + s.thread_floats * threads) * sizeof(float);
     }
     const cn_wino_size s = dw ? cn_wino_dw_size_of(a) : cn_wino_size_of(a);
-    return s.shared_floats + s.thread_floats * threads;
+    return (s.shared_floats + s.thread_floats * threads) * sizeof(float);
 }
 
 cn_status cn_own_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_dnnl_conv_kind kind,
@@ -191,6 +192,7 @@ cn_status cn_own_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_d
     cn_own_conv *p = cn_alloc0(ctx, sizeof *p);
     if (!p) return CN_ENOMEM;
     p->way = way;
+    p->pairs = way == CN_CONV_NARROW && c->type == CN_BF16 && b->bf16 == CN_BF16_AVX512;
     p->args = shape_of(kind, c, b->threads);
     cn_conv_args *a = &p->args;
     const size_t taps = (size_t)(c->kernel_h * c->kernel_w);
@@ -206,7 +208,7 @@ cn_status cn_own_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_d
     find_places(kind, c, w, p);
     a->weight_type = w->dtype == CN_Q8 ? c->type : w->dtype; /* Q8 comes expanded */
     a->runs = runs_of(a);
-    *scratch_bytes = scratch_floats(p, kind) * sizeof(float);
+    *scratch_bytes = scratch_bytes_of(p, kind);
     *out = p;
     return CN_OK;
 }
@@ -244,7 +246,7 @@ void cn_own_conv_run(const cpu_backend *b, const cn_own_conv *p, const cn_step *
     a.y = st->out;
     switch (p->way) {
     case CN_CONV_PATCHES: b->k->patches(&a); break;
-    case CN_CONV_NARROW: b->k->narrow(&a); break;
+    case CN_CONV_NARROW: (p->pairs ? cn_narrow16 : b->k->narrow)(&a); break;
     default: b->k->winograd(&a);
     }
 }

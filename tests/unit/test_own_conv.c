@@ -220,6 +220,12 @@ static void compare(const work *t, const float *got, const double *want, int64_t
                  most);
 }
 
+/* Such convolutions round their weights to it. */
+static bool multiplies_bf16(const cpu_backend *b, const work *t)
+{
+    return t->s->way == CN_CONV_NARROW && t->s->in == CN_BF16 && b->bf16 == CN_BF16_AVX512;
+}
+
 /* Runs a direction with as many threads; its result in floats, a gradient of weights in the published order. */
 static float *run(cpu_backend *b, work *t, int direction, int threads)
 {
@@ -234,6 +240,7 @@ static float *run(cpu_backend *b, work *t, int direction, int threads)
     if (!t->q->loaded) {
         must(cn_param_set(&b->base, ctx, t->q, t->w));
         must(cn_param_get(&b->base, ctx, t->q, t->w)); /* as they are worth */
+        if (multiplies_bf16(b, t)) cn_free(stored_as(CN_BF16, t->w, weights_of(&t->c)));
     }
     cn_node n = t->node;
     n.op = direction == FORWARD ? CN_OP_CONV2D
@@ -409,27 +416,68 @@ static const shape shapes[] = {
      true,
      CN_ACT_NONE},
     {NARROW, FORWARD, 1, 18, 8, 64, 4, 3, 3, 1, 1, {1, 1, 1, 1}, CN_F32, CN_BF16, CN_F32, NO_ACT},
+    {NARROW,
+     FORWARD,
+     2,
+     35,
+     70,
+     96,
+     3,
+     3,
+     3,
+     1,
+     1,
+     {1, 1, 1, 1},
+     CN_BF16,
+     CN_BF16,
+     CN_BF16,
+     NO_ACT},
+    {NARROW, FORWARD, 1, 21, 60, 64, 1, 5, 2, 2, 1, {2, 1, 1, 0}, ALL_F32, true, CN_ACT_RELU},
+    {NARROW,
+     FORWARD,
+     1,
+     5,
+     29,
+     32,
+     2,
+     3,
+     3,
+     1,
+     4,
+     {4, 4, 4, 4},
+     CN_F16,
+     CN_BF16,
+     CN_F32,
+     true,
+     CN_ACT_NONE},
+    {NARROW, FORWARD, 1, 2, 2, 48, 3, 3, 3, 1, 1, {0, 2, 3, 0}, ALL_F32, NO_ACT},
 };
+
+/* All shapes by one variant's kernels. */
+static void check_variant(cpu_backend *b, const cn_kernels *k, cn_bf16_level bf16)
+{
+    const cpu_backend own = *b;
+    b->k = k;
+    b->bf16 = bf16;
+    for (size_t i = 0; i < CN_COUNT(shapes); i++) {
+        work t;
+        if (shapes[i].in == CN_BF16 && own.bf16 == CN_BF16_NONE) continue;
+        set_up(&shapes[i], &t);
+        for (int direction = FORWARD; direction <= DW; direction *= 2)
+            if (shapes[i].directions & direction) check(b, &t, direction);
+        tear_down(&t);
+    }
+    *b = own;
+    omp_set_num_threads(own.threads);
+}
 
 static void test_every_variant_against_naive_sums(void **state)
 {
     (void)state;
     cpu_backend *b = (cpu_backend *)env.backend;
-    const cn_kernels *own = b->k;
-    const int threads = b->threads;
     for (int isa = CN_ISA_V2; isa <= (int)cn_cpu_isa(); isa++)
-        for (size_t i = 0; i < CN_COUNT(shapes); i++) {
-            work t;
-            if (shapes[i].in == CN_BF16 && !env.backend->computes(env.backend, CN_BF16)) continue;
-            b->k = cn_cpu_kernels((cn_isa)isa);
-            set_up(&shapes[i], &t);
-            for (int direction = FORWARD; direction <= DW; direction *= 2)
-                if (shapes[i].directions & direction) check(b, &t, direction);
-            tear_down(&t);
-        }
-    b->k = own;
-    b->threads = threads;
-    omp_set_num_threads(threads);
+        check_variant(b, cn_cpu_kernels((cn_isa)isa), CN_BF16_NONE);
+    if (b->bf16 != CN_BF16_NONE) check_variant(b, b->k, CN_BF16_AVX512);
 }
 
 static cn_conv_way way(cn_dnnl_conv_kind kind, int64_t side, int64_t I, int64_t O, int stride,

@@ -1,4 +1,5 @@
-/* bf16.h - attention on processors that multiply bfloat16: AVX512_BF16, with AMX's tiles where they are.
+/* bf16.h - attention, and convolutions to few channels, on processors that multiply bfloat16: AVX512_BF16, with AMX's
+ * tiles where they are.
  *
  * This folder is compiled once, for AVX-512 with both extensions; nothing in it may be called before
  * cn_bf16_support has said what the processor and the system allow.
@@ -31,6 +32,9 @@ typedef struct cn_attention16_args {
 size_t cn_attention16_scratch_bytes(const cn_attention16_args *a, bool grad);
 void cn_attention16(const cn_attention16_args *a);
 void cn_attention16_grad(const cn_attention16_args *a);
+
+/* kernels.h's narrow() for pictures in bfloat16; weights are rounded to it. */
+void cn_narrow16(const cn_conv_args *a);
 
 /* c [m,n] = (add: +=) a [m,k] b, in float from bfloat16: a row-major, b in pairs of its rows,
  * [k/2][ldb][2]; n a multiple of 16, k of 2. Leading dimensions in elements (b: columns). With amx m a multiple
