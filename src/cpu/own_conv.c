@@ -57,13 +57,13 @@ static double cost_of(cn_dnnl_conv_kind kind, const cn_conv_args *a)
     if (kind == CN_DNNL_CONV_DW) {
         const int64_t jobs = s.in_blocks * s.out_blocks;
         const int64_t rounds = (jobs + a->threads - 1) / a->threads;
-        const double idle = (double)(rounds * a->threads) / (double)jobs;
-        const double blocks = (double)((s.tiles + s.block - 1) / s.block);
-        return vectors * idle * (tiles * CN_WINO_TILE_COST + blocks * CN_WINO_DW_COST) +
+        const double idle = s.shares ? 1 : (double)(rounds * a->threads) / (double)jobs;
+        const double times = (double)(s.shares ? s.shares : (s.tiles + s.block - 1) / s.block);
+        return vectors * idle * (tiles * CN_WINO_TILE_COST + times * CN_WINO_DW_COST) +
                tiles * (in + out) * CN_WINO_IN_COST;
     }
-    const double parts = (double)((s.tiles + s.part - 1) / s.part);
-    return vectors * (tiles * CN_WINO_TILE_COST + parts * CN_WINO_WEIGHT_COST) +
+    const double times = (double)(s.shares ? s.shares : (s.tiles + s.part - 1) / s.part);
+    return vectors * (tiles * CN_WINO_TILE_COST + times * CN_WINO_WEIGHT_COST) +
            tiles * (in * CN_WINO_IN_COST + out * CN_WINO_OUT_COST);
 }
 

@@ -4,14 +4,17 @@
 
 #include "cpu/kernels/vectors.h"
 
+/* a where mask's bits are set, else b. */
+static inline vec chosen(bits_of_vec mask, vec a, vec b)
+{
+    return (vec)((mask & (bits_of_vec)a) | (~mask & (bits_of_vec)b));
+}
+
 static inline vec activated(const cn_conv_args *a, vec v)
 {
-    for (int i = 0; i < LANES; i++) {
-        const float low = a->act == CN_ACT_LEAKY_RELU ? a->act_alpha * v[i] : 0;
-        v[i] = v[i] > 0 ? v[i] : low;
-        if (a->act == CN_ACT_RELU6 && v[i] > 6) v[i] = 6;
-    }
-    return v;
+    const vec low = a->act == CN_ACT_LEAKY_RELU ? a->act_alpha * v : (vec){0}, most = (vec){0} + 6;
+    v = chosen((bits_of_vec)(v > 0), v, low);
+    return a->act == CN_ACT_RELU6 ? chosen((bits_of_vec)(v > most), most, v) : v;
 }
 
 /* Channels o .. o+count with count <= LANES of a pixel (counted over the batch) of image n, v with its bias. */

@@ -4,46 +4,59 @@
 
 #include "cpu/kernels/vectors.h"
 
-/* Rows and vectors of sums that stay in registers. */
+/* Sums that stay in registers at a time, and vectors of these at most that a row has. */
 #if defined(__AVX512F__)
-enum { ROWS = 4, VECTORS = 4 };
+enum { SUMS = 16, VECTORS = 4 };
 #else
-enum { ROWS = 4, VECTORS = 2 };
+enum { SUMS = 8, VECTORS = 2 };
 #endif
 
-/* m [rows][width] = the sum over tiles of v [tile][rows]' z [tile][width], ROWS by VECTORS of it. */
-static inline void product_block(int64_t tiles, const float *v, int64_t v_stride, const float *z,
-                                 int64_t width, float *m)
+/* m [rows][width] = (add: +=) the sum over tiles of v [tile][rows]' z [tile][width], SUMS vectors of it. */
+static inline __attribute__((always_inline)) void product_block(int vectors, int64_t tiles,
+                                                                const float *v, int64_t v_stride,
+                                                                const float *z, int64_t width,
+                                                                bool add, float *m)
 {
-    vec sum[ROWS][VECTORS] = {0};
+    const int rows = SUMS / vectors;
+    vec sum[SUMS];
+#pragma GCC unroll 16
+    for (int i = 0; i < SUMS; i++)
+        sum[i] = add ? load(m + i / vectors * width + i % vectors * LANES) : (vec){0};
     for (int64_t t = 0; t < tiles; t++, v += v_stride, z += width)
-        for (int r = 0; r < ROWS; r++)
-            for (int c = 0; c < VECTORS; c++) sum[r][c] += v[r] * load(z + c * LANES);
-    for (int r = 0; r < ROWS; r++)
-        for (int c = 0; c < VECTORS; c++) store(m + r * width + c * LANES, sum[r][c]);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+            for (int c = 0; c < vectors; c++) sum[r * vectors + c] += v[r] * load(z + c * LANES);
+#pragma GCC unroll 16
+    for (int i = 0; i < SUMS; i++) store(m + i / vectors * width + i % vectors * LANES, sum[i]);
 }
 
-/* The same, one vector wide. */
-static inline void product_column(int64_t tiles, const float *v, int64_t v_stride, const float *z,
-                                  int64_t width, float *m)
+/* All rows of a group, so many vectors wide. */
+static inline __attribute__((always_inline)) void product_columns(int vectors, int64_t tiles,
+                                                                  const float *v, int64_t v_stride,
+                                                                  const float *z, int64_t width,
+                                                                  bool add, float *m)
 {
-    vec sum[ROWS] = {0};
-    for (int64_t t = 0; t < tiles; t++, v += v_stride, z += width)
-        for (int r = 0; r < ROWS; r++) sum[r] += v[r] * load(z);
-    for (int r = 0; r < ROWS; r++) store(m + r * width, sum[r]);
+    for (int64_t r = 0; r < GROUP; r += SUMS / vectors)
+        product_block(vectors, tiles, v + r, v_stride, z, width, add, m + r * width);
 }
 
 /* GROUP rows of one place, the columns' block in the first-level cache. */
-static inline void products(int64_t tiles, const float *v, int64_t v_stride, const float *z,
-                            int64_t width, float *m)
+static inline void add_products(int64_t tiles, const float *v, int64_t v_stride, const float *z,
+                                int64_t width, bool add, float *m)
 {
     int64_t c = 0;
     for (; c + VECTORS * LANES <= width; c += VECTORS * LANES)
-        for (int64_t r = 0; r < GROUP; r += ROWS)
-            product_block(tiles, v + r, v_stride, z + c, width, m + r * width + c);
-    for (; c < width; c += LANES)
-        for (int64_t r = 0; r < GROUP; r += ROWS)
-            product_column(tiles, v + r, v_stride, z + c, width, m + r * width + c);
+        product_columns(VECTORS, tiles, v, v_stride, z + c, width, add, m + c);
+    for (; c + 2 * LANES <= width; c += 2 * LANES)
+        product_columns(2, tiles, v, v_stride, z + c, width, add, m + c);
+    for (; c < width; c += LANES) product_columns(1, tiles, v, v_stride, z + c, width, add, m + c);
+}
+
+static inline void products(int64_t tiles, const float *v, int64_t v_stride, const float *z,
+                            int64_t width, float *m)
+{
+    add_products(tiles, v, v_stride, z, width, false, m);
 }
 
 #endif

@@ -8,7 +8,8 @@
  * block of output channels and a part of the tiles, goes through the blocks of input channels, transforms each
  * one's weights into a buffer that stays in the second-level cache, adds the 36 products, and writes its
  * outputs with bias, residual, shift and activation. Transformed weights are never kept: they would be
- * four times the weights, and trained ones change at every step. The division follows from sizes and the number
+ * four times the weights, and trained ones change at every step. Where all channels are one block, each thread takes
+ * a share of all tiles with scratch and weights of its own. The division follows from sizes and the number
  * of threads, so results repeat, whichever thread takes a job.
  *
  * Input channels are padded with zeros to whole groups of 16, outputs beyond the last are computed and dropped.
@@ -114,6 +115,27 @@ static void tile_outputs(const cn_conv_args *a, tile t, int64_t o, int64_t n, co
 
 /* --- the work ----------------------------------------------------------------------------------------- */
 
+/* sums [place][tile][width] = (add: +=) inputs v [place][tile][rows] of n tiles times weights u [place][rows][width]. */
+static void multiply(const cn_wino_size *s, int64_t n, const float *v, int64_t rows, const float *u,
+                     int64_t width, bool add, float *sums)
+{
+    for (int p = 0; p < PLACES; p++)
+        small_product(width, n, rows, u + p * s->weights, width, v + p * s->inputs, rows, add,
+                      sums + p * s->sums, width);
+}
+
+/* Outputs out .. of `outs` channels of n tiles from tile `first` on. */
+static void put_tiles(const cn_conv_args *a, const cn_wino_size *s, int64_t first, int64_t n,
+                      int64_t out, int64_t outs, const float *sums)
+{
+    for (int64_t t = 0; t < n; t++) {
+        const tile at = tile_at(s, first + t);
+        for (int64_t o = 0; o < outs; o += LANES)
+            tile_outputs(a, at, out + o, CN_MIN(LANES, outs - o), sums + t * whole_groups(outs) + o,
+                         s->sums);
+    }
+}
+
 /* One block of output channels for tiles first .. first+n of the block that begins at tile `block`. */
 static void run_job(const cn_conv_args *a, const cn_wino_size *s, const float *inputs,
                     int64_t block, int64_t first, int64_t n, int64_t out, float *u)
@@ -124,36 +146,58 @@ static void run_job(const cn_conv_args *a, const cn_wino_size *s, const float *i
         const int64_t in = k * CN_WINO_I, rows = whole_groups(CN_MIN(CN_WINO_I, a->I - in));
         const float *v = inputs + k * PLACES * s->inputs + first * rows;
         block_of_weights(a, in, rows, out, width, u, s->weights);
-        for (int p = 0; p < PLACES; p++)
-            small_product(width, n, rows, u + p * s->weights, width, v + p * s->inputs, rows, k > 0,
-                          sums + p * s->sums, width);
+        multiply(s, n, v, rows, u, width, k > 0, sums);
     }
-    for (int64_t t = 0; t < n; t++) {
-        const tile at = tile_at(s, block + first + t);
-        for (int64_t o = 0; o < outs; o += LANES)
-            tile_outputs(a, at, out + o, CN_MIN(LANES, outs - o), sums + t * width + o, s->sums);
+    put_tiles(a, s, block + first, n, out, outs, sums);
+}
+
+/* By all threads together; own: a thread's scratch. */
+static void run_by_channels(const cn_conv_args *a, const cn_wino_size *s, float *inputs, float *own)
+{
+    for (int64_t block = 0; block < s->tiles; block += s->block) {
+        const int64_t tiles = CN_MIN(s->block, s->tiles - block);
+#pragma omp for collapse(2) schedule(static)
+        for (int64_t k = 0; k < s->in_blocks; k++)
+            for (int64_t t = 0; t < tiles; t++) {
+                const int64_t in = k * CN_WINO_I, n = CN_MIN(CN_WINO_I, a->I - in);
+                tile_inputs(a, tile_at(s, block + t), in, n,
+                            inputs + k * PLACES * s->inputs + t * whole_groups(n), s->inputs);
+            }
+#pragma omp for collapse(2) schedule(dynamic, 1)
+        for (int64_t o = 0; o < s->out_blocks; o++)
+            for (int64_t first = 0; first < s->block; first += s->part)
+                if (first < tiles)
+                    run_job(a, s, inputs, block, first, CN_MIN(s->part, tiles - first),
+                            o * CN_WINO_O, own);
+    }
+}
+
+/* One of the shares that tiles are divided into; own: weights, inputs and sums. */
+static void run_share(const cn_conv_args *a, const cn_wino_size *s, int64_t share, float *own)
+{
+    const int64_t first = s->tiles * share / s->shares, end = s->tiles * (share + 1) / s->shares;
+    const int64_t rows = whole_groups(a->I), width = whole_groups(a->O);
+    float *inputs = own + PLACES * s->weights, *sums = inputs + PLACES * s->inputs;
+    block_of_weights(a, 0, rows, 0, width, own, s->weights);
+    for (int64_t block = first; block < end; block += s->block) {
+        const int64_t tiles = CN_MIN(s->block, end - block);
+        for (int64_t t = 0; t < tiles; t++)
+            tile_inputs(a, tile_at(s, block + t), 0, a->I, inputs + t * rows, s->inputs);
+        multiply(s, tiles, inputs, rows, own, width, false, sums);
+        put_tiles(a, s, block, tiles, 0, a->O, sums);
     }
 }
 
 void CN_K(winograd)(const cn_conv_args *a)
 {
     const cn_wino_size s = cn_wino_size_of(a);
-    float *inputs = (float *)(void *)a->scratch, *own = inputs + s.shared_floats;
+    float *scratch = (float *)(void *)a->scratch, *others = scratch + s.shared_floats;
 #pragma omp parallel
-    for (int64_t block = 0; block < s.tiles; block += s.block) {
-        const int64_t tiles = CN_MIN(s.block, s.tiles - block);
-#pragma omp for collapse(2) schedule(static)
-        for (int64_t k = 0; k < s.in_blocks; k++)
-            for (int64_t t = 0; t < tiles; t++) {
-                const int64_t in = k * CN_WINO_I, n = CN_MIN(CN_WINO_I, a->I - in);
-                tile_inputs(a, tile_at(&s, block + t), in, n,
-                            inputs + k * PLACES * s.inputs + t * whole_groups(n), s.inputs);
-            }
-#pragma omp for collapse(2) schedule(dynamic, 1)
-        for (int64_t o = 0; o < s.out_blocks; o++)
-            for (int64_t first = 0; first < s.block; first += s.part)
-                if (first < tiles)
-                    run_job(a, &s, inputs, block, first, CN_MIN(s.part, tiles - first),
-                            o * CN_WINO_O, own + (size_t)omp_get_thread_num() * s.thread_floats);
+    if (s.shares) {
+#pragma omp for schedule(static, 1)
+        for (int64_t i = 0; i < s.shares; i++)
+            run_share(a, &s, i, scratch + i * (int64_t)s.thread_floats);
+    } else {
+        run_by_channels(a, &s, scratch, others + (size_t)omp_get_thread_num() * s.thread_floats);
     }
 }

@@ -39,9 +39,12 @@ static inline void line_of_inputs(const vec *d, int from, vec *v, int to)
 static inline void transform_inputs(const vec *d, float *v, int64_t stride)
 {
     vec rows[PLACES], row[SIDE];
+#pragma GCC unroll 6
     for (int x = 0; x < SIDE; x++) line_of_inputs(d + x, SIDE, rows + x, SIDE);
+#pragma GCC unroll 6
     for (int y = 0; y < SIDE; y++) {
         line_of_inputs(rows + y * SIDE, 1, row, 1);
+#pragma GCC unroll 6
         for (int x = 0; x < SIDE; x++) store(v + (y * SIDE + x) * stride, row[x]);
     }
 }
@@ -65,33 +68,48 @@ typedef struct picture {
 /* The places of a tile from v on, `stride` apart, from its elements. */
 typedef void transformation(const vec *elements, float *v, int64_t stride);
 
+/* take_tile_as() from its channel c on, where the picture's edge crosses the tile or channels don't fill vectors. */
+static inline __attribute__((always_inline)) void
+take_edge_as(const picture *p, cn_dtype type, tile at, int side, transformation *transform,
+             int64_t first, int64_t c, int64_t n, float *v, int64_t stride)
+{
+    const size_t each = cn_dtype_bytes(type);
+    const char *from[PLACES];
+    for (int i = 0; i < side * side; i++) {
+        const int64_t y = at.y + i / side, x = at.x + i % side;
+        const bool inside = y >= 0 && y < p->H && x >= 0 && x < p->W;
+        const int64_t pixel = (at.n * p->H + y) * p->W + x;
+        from[i] = inside ? (const char *)p->x + (size_t)(pixel * p->C + first) * each : NULL;
+    }
+    vec d[PLACES];
+    for (; c < whole_groups(n); c += LANES) {
+        const int64_t left = CN_MIN(LANES, n - c);
+        for (int i = 0; i < side * side; i++)
+            d[i] =
+                left > 0 && from[i] ? load_some(type, from[i] + (size_t)c * each, left) : (vec){0};
+        transform(d, v + c, stride);
+    }
+}
+
 /* Channels first .. first+n of the side x side elements of image at.n that begin at (at.y, at.x), transformed, padded to
  * whole groups. Outside the picture there are zeros. */
 static inline __attribute__((always_inline)) void
 take_tile_as(const picture *p, cn_dtype type, tile at, int side, transformation *transform,
              int64_t first, int64_t n, float *v, int64_t stride)
 {
-    const size_t each = cn_dtype_bytes(type);
-    const char *from[PLACES];
-    bool whole = true;
-    for (int i = 0; i < side * side; i++) {
-        const int64_t y = at.y + i / side, x = at.x + i % side;
-        const bool inside = y >= 0 && y < p->H && x >= 0 && x < p->W;
-        const int64_t pixel = (at.n * p->H + y) * p->W + x;
-        from[i] = inside ? (const char *)p->x + (size_t)(pixel * p->C + first) * each : NULL;
-        whole = whole && inside;
-    }
-    vec d[PLACES];
-    for (int64_t c = 0; c < whole_groups(n); c += LANES) {
-        const int64_t left = CN_MIN(LANES, n - c);
-        const size_t apart = (size_t)c * each;
-        if (whole && left == LANES)
-            for (int i = 0; i < side * side; i++) d[i] = load_as(type, from[i] + apart);
-        else
-            for (int i = 0; i < side * side; i++)
-                d[i] = left > 0 && from[i] ? load_some(type, from[i] + apart, left) : (vec){0};
+    const int64_t each = (int64_t)cn_dtype_bytes(type), pixel = p->C * each, row = p->W * pixel;
+    const bool whole = at.y >= 0 && at.y + side <= p->H && at.x >= 0 && at.x + side <= p->W;
+    const char *from =
+        (const char *)p->x + (at.n * p->H + at.y) * row + at.x * pixel + first * each;
+    int64_t c = 0;
+    for (; whole && c + LANES <= n; c += LANES, from += LANES * each) {
+        vec d[PLACES];
+#pragma GCC unroll 36
+        for (int i = 0; i < side * side; i++)
+            d[i] = load_as(type, from + i / side * row + i % side * pixel);
         transform(d, v + c, stride);
     }
+    if (c < whole_groups(n)) take_edge_as(p, type, at, side, transform, first, c, n, v, stride);
 }
 
 static inline __attribute__((always_inline)) void take_tile(const picture *p, tile at, int side,
