@@ -76,7 +76,8 @@ cn_status cn_cpu_attention_prepare(cpu_backend *b, cn_step *st)
     if (n->dtype == CN_F32) return CN_OK;
     if (b->bf16) {
         const cn_attention16_args a = args16(b, st);
-        st->scratch_bytes = cn_attention16_scratch_bytes(&a, grad);
+        st->scratch_bytes =
+            grad ? cn_attention16_grad_scratch_bytes(&a) : cn_attention16_scratch_bytes(&a);
         return CN_OK;
     }
     operand o[OPERANDS];

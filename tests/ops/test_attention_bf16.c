@@ -24,14 +24,22 @@ typedef struct shape {
     int64_t N, L, M, D;
     int heads;
     bool causal;
+    float q, k_first,
+        k_last; /* added to queries and keys: scores far from 0, and rising or falling along the keys */
 } shape;
 
 static const shape SHAPES[] = {
-    {1, 1, 1, 8, 1, false},     {2, 16, 77, 8, 8, false},   {1, 130, 130, 40, 2, false},
-    {1, 77, 77, 64, 2, true},   {1, 65, 65, 80, 2, false},  {1, 33, 77, 160, 2, false},
-    {1, 70, 70, 512, 1, false}, {2, 5, 3, 5, 3, false},     {1, 257, 257, 12, 1, true},
-    {3, 64, 300, 40, 1, false}, {1, 600, 31, 16, 4, false}, {1, 9, 513, 33, 3, false},
-    {1, 390, 390, 40, 1, true}, {1, 191, 290, 7, 2, false}, {2, 1, 200, 40, 2, false},
+    {1, 1, 1, 8, 1, false, 0, 0, 0},      {2, 16, 77, 8, 8, false, 0, 0, 0},
+    {1, 130, 130, 40, 2, false, 0, 0, 0}, {1, 77, 77, 64, 2, true, 0, 0, 0},
+    {1, 65, 65, 80, 2, false, 0, 0, 0},   {1, 33, 77, 160, 2, false, 0, 0, 0},
+    {1, 70, 70, 512, 1, false, 0, 0, 0},  {2, 5, 3, 5, 3, false, 0, 0, 0},
+    {1, 257, 257, 12, 1, true, 0, 0, 0},  {3, 64, 300, 40, 1, false, 0, 0, 0},
+    {1, 600, 31, 16, 4, false, 0, 0, 0},  {1, 9, 513, 33, 3, false, 0, 0, 0},
+    {1, 390, 390, 40, 1, true, 0, 0, 0},  {1, 191, 290, 7, 2, false, 0, 0, 0},
+    {2, 1, 200, 40, 2, false, 0, 0, 0},   {1, 70, 300, 40, 2, false, -8, 2, 2},
+    {1, 70, 300, 40, 2, false, 8, 2, 2},  {1, 70, 300, 40, 2, false, 8, 0, 4},
+    {1, 70, 300, 40, 2, false, 8, -4, 4}, {1, 70, 300, 40, 2, false, 8, 4, -4},
+    {1, 130, 77, 40, 2, false, -8, 2, 2}, {1, 130, 130, 24, 2, true, 8, -4, 4},
 };
 
 enum { Q, K, V, DY, Y, DQ, DK, DV, ARRAYS };
@@ -49,6 +57,14 @@ static int64_t length(const shape *s, int i)
     return s->N * (keys ? s->M : s->L) * s->heads * s->D;
 }
 
+static void lift(const shape *s, int i, float *x)
+{
+    const int64_t W = s->heads * s->D, keys = length(s, K);
+    for (int64_t e = 0; i == Q && e < length(s, Q); e++) x[e] += s->q;
+    for (int64_t e = 0; i == K && e < keys; e++)
+        x[e] += s->k_first + (s->k_last - s->k_first) * (float)(e / W % s->M) / (float)s->M;
+}
+
 static void problem_open(problem *p, const shape *s)
 {
     p->s = s;
@@ -58,6 +74,7 @@ static void problem_open(problem *p, const shape *s)
         char key[16];
         snprintf(key, sizeof key, "operand %d", i);
         cn_seed_tensor(key, 0, 1.5f, f, n);
+        lift(s, i, f);
         p->low[i] = test_alloc((size_t)n * sizeof(uint16_t));
         p->x[i] = test_alloc((size_t)n * sizeof(double));
         cn_from_f32(CN_BF16, f, p->low[i], (size_t)n);
@@ -158,7 +175,8 @@ static void run(problem *p, bool amx, int threads)
                              .dk = p->low[DK],
                              .dv = p->low[DV]};
     for (int grad = 0; grad < 2; grad++) {
-        const size_t bytes = cn_attention16_scratch_bytes(&a, grad);
+        const size_t bytes =
+            grad ? cn_attention16_grad_scratch_bytes(&a) : cn_attention16_scratch_bytes(&a);
         char *scratch = cn_alloc(NULL, bytes + 64);
         assert_non_null(scratch);
         memset(scratch, 0xff, bytes + 64); /* NaN: nothing may be read before it is written */

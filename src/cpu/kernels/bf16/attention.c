@@ -1,86 +1,17 @@
-/* attention.c - softmax(q k^T scale) v and its gradient on bfloat16, sums in float.
+/* attention.c - softmax(q k^T scale) v on bfloat16, sums in float.
  *
- * The products want vectors of results, and the head width 40 is not whole vectors. So results are laid out with
- * queries (forward) or keys (gradient) fastest, [D][queries] and [D][keys], as in the float kernel, and the head width is
- * rows of a left operand or the inner dimension, which AVX512_BF16 takes at any length. AMX wants both in whole tiles;
- * what is missing is filled with zeros. Only dq has the head width in vectors. Forward: a tile of queries passes over
- * the keys block by block with a running maximum and sum per query (in powers of two).
+ * A tile of queries passes over the keys block by block, with a sum per query of weights relative to 2^top. Any top
+ * will do that neither lets weights overflow nor all of them vanish; 0 does nearly always. So weights are made from
+ * scores while these are in registers, and only where a sum shows that top was a bad guess, or with AMX or causality, a
+ * block's scores are written and their largest is found first.
  */
-#include "cpu/kernels/bf16/bf16.h"
-#include "cpu/kernels/bf16/pack.h"
-#include "cpu/kernels/heads.h"
+#include "cpu/kernels/bf16/attention.h"
 
 #include <math.h>
 #include <omp.h>
 
-/* Queries of a tile, forward and gradient; keys of a block. */
-enum { TQ = 64, GQ = 128, TK = 128, VECTORS = TQ / 16 };
-
-static const float LOG2E = 1.44269504088896341f, LN2 = 0.69314718055994531f;
-
-/* 2^t for t <= 0 to 4e-6, far below bfloat16's step; t below -126 counts as that. */
-static inline __m512 power_of_two(__m512 t)
-{
-    t = _mm512_max_ps(t, _mm512_set1_ps(-126));
-    const __m512 n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 f = _mm512_sub_ps(t, n);
-    __m512 p = _mm512_set1_ps(9.6778113e-3f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5503324e-2f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022462e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1));
-    return _mm512_scalef_ps(p, n);
-}
-
-/* b's and a's halves to pairs: elements of both rows in turn. */
-static inline __m512i side_by_side(__m512i rows)
-{
-    const __m512i order =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_permutexvar_epi16(order, rows);
-}
-
-typedef struct sizes {
-    int64_t W, heads, blocks;      /* blocks of keys */
-    int64_t unit;                  /* inner dimensions and a left operand's rows are whole units */
-    int64_t D_in, D_rows, D_lanes; /* head width as inner dimension, as rows, as columns */
-    size_t head_bytes, worker_bytes;
-} sizes;
-
-static size_t align64(size_t n)
-{
-    return (n + 63) & ~(size_t)63;
-}
-
-static void *take(char **at, size_t bytes)
-{
-    void *p = *at;
-    *at += align64(bytes);
-    return p;
-}
-
-static sizes common_sizes(const cn_attention16_args *a)
-{
-    const int64_t unit = a->amx ? 32 : 2;
-    return (sizes){.W = a->heads * a->D,
-                   .heads = a->N * a->heads,
-                   .blocks = (a->M + TK - 1) / TK,
-                   .unit = unit,
-                   .D_in = up(a->D, unit),
-                   .D_rows = up(a->D, a->amx ? 16 : 1),
-                   .D_lanes = up(a->D, 16)};
-}
-
-/* Rows of q, k or v from `first`, at most `most` of `all`. */
-static cn_rows rows_from(const uint16_t *x, const cn_attention16_args *a, int64_t first,
-                         int64_t all, int64_t most)
-{
-    const int64_t W = a->heads * a->D;
-    return (cn_rows){x + first * W, W, CN_MIN(most, all - first), a->D};
-}
-
-/* --- forward ------------------------------------------------------------------------------------- */
+/* Queries of a tile; keys of a block. */
+enum { TQ = 64, TK = 96, VECTORS = TQ / 16 };
 
 /* A worker's room: q in pairs, scores [TK][TQ], weights in pairs of keys, result [D][TQ]. */
 typedef struct forward_room {
@@ -106,7 +37,7 @@ static forward_room forward_room_of(char *start, const sizes *s, size_t *bytes)
 /* Of a head: keys as left operand, then values turned, block by block. */
 static sizes forward_sizes(const cn_attention16_args *a)
 {
-    sizes s = common_sizes(a);
+    sizes s = common_sizes(a, TK);
     s.head_bytes = align64((size_t)(s.blocks * TK * (s.D_in + s.D_rows)) * 2);
     forward_room_of(NULL, &s, &s.worker_bytes);
     return s;
@@ -117,7 +48,6 @@ typedef struct block {
     int64_t q0, k0, keys, keys_up;
     bool causal;
     float factor;
-    int64_t next; /* gradient: where the next block begins */
 } block;
 
 /* Of 16 queries from q0, those that see this key. */
@@ -173,6 +103,81 @@ static void fade_sums(const forward_room *r, int64_t D, int64_t lanes)
     }
 }
 
+/* Weights of `rows` keys for 16 times `vectors` queries, in pairs of keys, from keys as left operand and queries as
+ * right one. */
+static inline __attribute__((always_inline)) void weigh_rows(int rows, int vectors, int64_t depth,
+                                                             const uint16_t *k, const uint16_t *q,
+                                                             float factor, const float *top,
+                                                             float *total, uint16_t *p)
+{
+    const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
+    __m512 s[SUM_ROWS][SUM_VECTORS];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) s[r][v] = _mm512_setzero_ps();
+    add_products(rows, vectors, depth, k, depth, q, TQ, s);
+    const power_table *c = powers();
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+        const __m512 from = _mm512_loadu_ps(top + 16 * v), by = _mm512_set1_ps(factor);
+        __m512 sum = _mm512_loadu_ps(total + 16 * v);
+#pragma GCC unroll 3
+        for (int r = 0; r < rows; r += 2) {
+            const __m512i first = power_cut(c, _mm512_fmsub_ps(s[r][v], by, from));
+            const __m512i second = r + 1 < rows
+                                       ? power_cut(c, _mm512_fmsub_ps(s[r + 1][v], by, from))
+                                       : _mm512_setzero_si512();
+            const __m512i both = upper_halves(second, first);
+            sum = _mm512_dpbf16_ps(sum, (__m512bh)both, ones);
+            _mm512_storeu_si512(p + r * TQ + 32 * v, both);
+        }
+        _mm512_storeu_ps(total + 16 * v, sum);
+    }
+}
+
+static inline __attribute__((always_inline)) void weigh_columns(const block *b, int vectors,
+                                                                int64_t depth, const uint16_t *k,
+                                                                int64_t i, const forward_room *r)
+{
+    const uint16_t *q = r->q + 2 * i;
+    const float *top = r->top + i;
+    float *total = r->total + i;
+    uint16_t *p = r->p + 2 * i;
+    int64_t j = 0;
+    for (; j + SUM_ROWS <= b->keys; j += SUM_ROWS)
+        weigh_rows(SUM_ROWS, vectors, depth, k + j * depth, q, b->factor, top, total, p + j * TQ);
+    k += j * depth;
+    p += j * TQ;
+    switch (b->keys - j) {
+    case 5: weigh_rows(5, vectors, depth, k, q, b->factor, top, total, p); break;
+    case 4: weigh_rows(4, vectors, depth, k, q, b->factor, top, total, p); break;
+    case 3: weigh_rows(3, vectors, depth, k, q, b->factor, top, total, p); break;
+    case 2: weigh_rows(2, vectors, depth, k, q, b->factor, top, total, p); break;
+    case 1: weigh_rows(1, vectors, depth, k, q, b->factor, top, total, p); break;
+    default: break;
+    }
+}
+
+/* Weights relative to the top that is there; false, and sums as before, where it isn't one to go on with. */
+static bool weigh_at_once(const block *b, int64_t depth, const uint16_t *k, int64_t lanes,
+                          const forward_room *r)
+{
+    const __m512 least = _mm512_set1_ps(0x1p-60f), most = _mm512_set1_ps(0x1p60f);
+    memcpy(r->fade, r->total, (size_t)lanes * sizeof *r->total);
+    int64_t i = 0;
+    for (; i + TQ <= lanes; i += TQ) weigh_columns(b, VECTORS, depth, k, i, r);
+    for (; i < lanes; i += 16) weigh_columns(b, 1, depth, k, i, r);
+    bool good = true;
+    for (i = 0; i < lanes; i += 16) {
+        const __m512 sum = _mm512_loadu_ps(r->total + i);
+        good = good && _mm512_cmple_ps_mask(least, sum) == 0xffff &&
+               _mm512_cmple_ps_mask(sum, most) == 0xffff;
+    }
+    if (!good) memcpy(r->total, r->fade, (size_t)lanes * sizeof *r->total);
+    return good;
+}
+
 /* A tile of queries, from q0 on, over all keys. */
 static void forward_tile(const cn_attention16_args *a, const sizes *s, const uint16_t *keys,
                          const cn_rows *q, int64_t q0, uint16_t *y, float *lse,
@@ -182,26 +187,27 @@ static void forward_tile(const cn_attention16_args *a, const sizes *s, const uin
     const int64_t rows = q->count, lanes = up(rows, 16);
     const int64_t end = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
     pack_right_turned(q, TQ, s->D_in, r->q);
-    for (int64_t i = 0; i < lanes; i++) {
-        r->top[i] = -INFINITY;
-        r->total[i] = 0;
-    }
+    for (int64_t i = 0; i < lanes; i++) r->top[i] = r->total[i] = 0;
     for (int64_t k0 = 0; k0 < end; k0 += TK) {
         const int64_t n = CN_MIN((int64_t)TK, end - k0);
-        const block b = {q0, k0, n, up(n, s->unit), a->causal, a->scale * LOG2E, 0};
-        cn_tiles_product(a->amx, b.keys_up, lanes, s->D_in, keys + k0 * s->D_in, s->D_in, r->q, TQ,
-                         r->s, TQ, false);
-        if (lanes == TQ && !a->causal)
-            weigh(&b, r, false, 0, VECTORS);
-        else
-            for (int64_t i = 0; i < lanes; i += 16) weigh(&b, r, a->causal, i, 1);
-        if (k0 > 0) fade_sums(r, s->D_rows, lanes);
+        const block b = {q0, k0, n, up(n, s->unit), a->causal, a->scale * LOG2E_STEPS};
+        if (a->amx || a->causal || !weigh_at_once(&b, s->D_in, keys + k0 * s->D_in, lanes, r)) {
+            for (int64_t i = 0; k0 == 0 && i < lanes; i++) r->top[i] = -INFINITY;
+            cn_tiles_product(a->amx, b.keys_up, lanes, s->D_in, keys + k0 * s->D_in, s->D_in, r->q,
+                             TQ, r->s, TQ, false);
+            if (lanes == TQ && !a->causal)
+                weigh(&b, r, false, 0, VECTORS);
+            else
+                for (int64_t i = 0; i < lanes; i += 16) weigh(&b, r, a->causal, i, 1);
+            if (k0 > 0) fade_sums(r, s->D_rows, lanes);
+        }
         cn_tiles_product(a->amx, s->D_rows, lanes, b.keys_up, values + k0 * s->D_rows, TK, r->p, TQ,
                          r->o, TQ, k0 > 0);
     }
-    for (int64_t i = 0; lse && i < rows; i++) lse[i] = (r->top[i] + log2f(r->total[i])) * LN2;
+    for (int64_t i = 0; lse && i < rows; i++)
+        lse[i] = (r->top[i] * STEP + log2f(r->total[i])) * LN2;
     for (int64_t i = 0; i < lanes; i++) r->total[i] = 1 / r->total[i];
-    put_turned(r->o, TQ, r->total, rows, a->D, y, s->W);
+    put_turned(r->o, TQ, r->total, 1, rows, a->D, y, s->W);
 }
 
 static void pack_head(const cn_attention16_args *a, const sizes *s, int64_t at, uint16_t *keys)
@@ -213,6 +219,12 @@ static void pack_head(const cn_attention16_args *a, const sizes *s, int64_t at, 
         const cn_rows v = rows_from(a->v + at, a, k0, a->M, TK);
         pack_left_turned(&v, s->D_rows, TK, values + k0 * s->D_rows);
     }
+}
+
+size_t cn_attention16_scratch_bytes(const cn_attention16_args *a)
+{
+    const sizes s = forward_sizes(a);
+    return (size_t)s.heads * s.head_bytes + (size_t)a->threads * s.worker_bytes;
 }
 
 void cn_attention16(const cn_attention16_args *a)
@@ -242,252 +254,4 @@ void cn_attention16(const cn_attention16_args *a)
         }
         cn_tiles_end(a->amx, &state);
     }
-}
-
-/* --- gradient ------------------------------------------------------------------------------------ */
-
-/* A worker's room. Per head: k and v turned in pairs, k in pairs of keys, dk and dv turned; per tile of queries: q
- * and dy as left operands, turned and not, and blocks [GQ][TK]. */
-typedef struct grad_room {
-    uint16_t *kt, *vt, *k, *q, *dy, *qt, *dyt, *p, *ds, *ds_rows;
-    float *dk, *dv, *s, *dp, *dq, *low, *dot;
-} grad_room;
-
-static size_t turned_floats(const sizes *s)
-{
-    return (size_t)(s->blocks * TK * s->D_rows);
-}
-
-static grad_room grad_room_of(char *start, const sizes *s, size_t *bytes)
-{
-    const int64_t keys = s->blocks * TK;
-    grad_room r;
-    char *at = start;
-    r.kt = take(&at, (size_t)(keys * s->D_in) * 2);
-    r.vt = take(&at, (size_t)(keys * s->D_in) * 2);
-    r.k = take(&at, (size_t)(keys * s->D_lanes) * 2);
-    r.dk = take(&at, turned_floats(s) * 4);
-    r.dv = take(&at, turned_floats(s) * 4);
-    r.q = take(&at, (size_t)(GQ * s->D_in) * 2);
-    r.dy = take(&at, (size_t)(GQ * s->D_in) * 2);
-    r.qt = take(&at, (size_t)(s->D_rows * GQ) * 2);
-    r.dyt = take(&at, (size_t)(s->D_rows * GQ) * 2);
-    r.p = take(&at, (size_t)GQ * TK * 2);
-    r.ds = take(&at, (size_t)GQ * TK * 2);
-    r.ds_rows = take(&at, (size_t)GQ * TK * 2);
-    r.s = take(&at, (size_t)GQ * TK * 4);
-    r.dp = take(&at, (size_t)GQ * TK * 4);
-    r.dq = take(&at, (size_t)(GQ * s->D_lanes) * 4);
-    r.low = take(&at, GQ * 4);
-    r.dot = take(&at, GQ * 4);
-    *bytes = (size_t)(at - start);
-    return r;
-}
-
-static sizes grad_sizes(const cn_attention16_args *a)
-{
-    sizes s = common_sizes(a);
-    grad_room_of(NULL, &s, &s.worker_bytes);
-    return s;
-}
-
-/* Copies of dk and dv per head and part, where heads have parts. */
-static size_t copies_bytes(const sizes *s, int64_t parts)
-{
-    return parts > 1 ? align64((size_t)(s->heads * parts * 2) * turned_floats(s) * 4) : 0;
-}
-
-size_t cn_attention16_scratch_bytes(const cn_attention16_args *a, bool grad)
-{
-    if (!grad) {
-        const sizes s = forward_sizes(a);
-        return (size_t)s.heads * s.head_bytes + (size_t)a->threads * s.worker_bytes;
-    }
-    const sizes s = grad_sizes(a);
-    return copies_bytes(&s, head_parts(s.heads, (a->L + GQ - 1) / GQ, a->threads)) +
-           (size_t)a->threads * s.worker_bytes;
-}
-
-/* 16 keys of query i, of which the first `seen` count: p and ds. */
-static inline void grad_vector(const grad_room *r, int64_t i, int64_t j, int64_t seen, float scale,
-                               __m512 *p, __m512 *ds)
-{
-    const __m512 s = _mm512_loadu_ps(r->s + i * TK + j), dp = _mm512_loadu_ps(r->dp + i * TK + j);
-    const __m512 t = _mm512_fmsub_ps(s, _mm512_set1_ps(scale * LOG2E), _mm512_set1_ps(r->low[i]));
-    *p =
-        _mm512_maskz_mov_ps(first16(seen - j), power_of_two(_mm512_min_ps(t, _mm512_setzero_ps())));
-    *ds = _mm512_mul_ps(_mm512_mul_ps(*p, _mm512_set1_ps(scale)),
-                        _mm512_sub_ps(dp, _mm512_set1_ps(r->dot[i])));
-}
-
-typedef struct head_job {
-    const uint16_t *q, *k, *v, *y, *dy;
-    const float *lse;
-    uint16_t *dq;
-    float *dk, *dv; /* sums, NULL where nobody wants them */
-} head_job;
-
-/* The share of rows i and i+1 of `rows` in asking for the block of keys from k0 on. */
-static void ask_for_block(const sizes *s, const head_job *j, int64_t k0, int64_t i, int64_t rows,
-                          const grad_room *r)
-{
-    ask_for(r->kt + k0 * s->D_in, TK * s->D_in / 2, i / 2, rows / 2);
-    ask_for(r->vt + k0 * s->D_in, TK * s->D_in / 2, i / 2, rows / 2);
-    ask_for(r->k + k0 * s->D_lanes, TK * s->D_lanes / 2, i / 2, rows / 2);
-    if (j->dk) ask_for(j->dk + k0 * s->D_rows, TK * s->D_rows, i / 2, rows / 2);
-    if (j->dv) ask_for(j->dv + k0 * s->D_rows, TK * s->D_rows, i / 2, rows / 2);
-}
-
-/* Blocks p and ds in pairs of queries, and ds in rows, from s and dp. rows: queries that are there. */
-static void grad_block(const block *b, const sizes *s, const head_job *job, float scale,
-                       int64_t rows, int64_t rows_up, const grad_room *r)
-{
-    for (int64_t i = 0; i < rows_up; i += 2) {
-        if (s->blocks > 1) ask_for_block(s, job, b->next, i, rows_up, r);
-        int64_t seen[2];
-        for (int h = 0; h < 2; h++)
-            seen[h] = i + h >= rows ? 0
-                      : b->causal   ? CN_MIN(b->keys, b->q0 + i + h + 1 - b->k0)
-                                    : b->keys;
-        for (int64_t j = 0; j < b->keys_up; j += 16) {
-            __m512 p[2], ds[2];
-            for (int h = 0; h < 2; h++) grad_vector(r, i + h, j, seen[h], scale, &p[h], &ds[h]);
-            const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(ds[1], ds[0]);
-            _mm512_storeu_si512(r->p + i * TK + 2 * j,
-                                side_by_side((__m512i)_mm512_cvtne2ps_pbh(p[1], p[0])));
-            _mm512_storeu_si512(r->ds + i * TK + 2 * j, side_by_side(both));
-            _mm256_storeu_si256((__m256i *)(void *)(r->ds_rows + i * TK + j),
-                                _mm512_castsi512_si256(both));
-            _mm256_storeu_si256((__m256i *)(void *)(r->ds_rows + (i + 1) * TK + j),
-                                _mm512_extracti64x4_epi64(both, 1));
-        }
-    }
-}
-
-static float dot(const uint16_t *a, const uint16_t *b, int64_t n)
-{
-    __m512 sum = _mm512_setzero_ps();
-    for (int64_t i = 0; i < n; i += 16) {
-        const __mmask16 m = first16(n - i);
-        const __m512i x = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, a + i));
-        const __m512i y = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, b + i));
-        sum = _mm512_fmadd_ps((__m512)_mm512_slli_epi32(x, 16), (__m512)_mm512_slli_epi32(y, 16),
-                              sum);
-    }
-    return _mm512_reduce_add_ps(sum);
-}
-
-static void take_queries(const cn_attention16_args *a, const sizes *s, const head_job *j,
-                         int64_t q0, const grad_room *r)
-{
-    const cn_rows q = rows_from(j->q, a, q0, a->L, GQ), dy = rows_from(j->dy, a, q0, a->L, GQ);
-    const int64_t rows_up = up(q.count, s->unit);
-    pack_left(&q, rows_up, s->D_in, r->q);
-    pack_left(&dy, rows_up, s->D_in, r->dy);
-    if (j->dk) pack_left_turned(&q, s->D_rows, GQ, r->qt);
-    if (j->dv) pack_left_turned(&dy, s->D_rows, GQ, r->dyt);
-    for (int64_t i = 0; i < rows_up; i++) {
-        const bool there = i < q.count;
-        r->dot[i] = there ? dot(dy.x + i * s->W, j->y + (q0 + i) * s->W, a->D) : 0;
-        r->low[i] = there ? j->lse[q0 + i] * LOG2E : 0;
-    }
-}
-
-static void grad_queries(const cn_attention16_args *a, const sizes *s, const head_job *j,
-                         int64_t q0, const grad_room *r)
-{
-    const int64_t rows = CN_MIN((int64_t)GQ, a->L - q0), rows_up = up(rows, s->unit);
-    const int64_t end = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
-    take_queries(a, s, j, q0, r);
-    for (int64_t k0 = 0; k0 < end; k0 += TK) {
-        const int64_t keys = CN_MIN((int64_t)TK, end - k0), n = up(keys, CN_MAX(16, s->unit));
-        const int64_t next = k0 + TK < end ? k0 + TK : 0;
-        const block b = {q0, k0, keys, n, a->causal, 0, next};
-        cn_tiles_product(a->amx, rows_up, n, s->D_in, r->q, s->D_in, r->kt + k0 * s->D_in, TK, r->s,
-                         TK, false);
-        cn_tiles_product(a->amx, rows_up, n, s->D_in, r->dy, s->D_in, r->vt + k0 * s->D_in, TK,
-                         r->dp, TK, false);
-        grad_block(&b, s, j, a->scale, rows, rows_up, r);
-        if (j->dv)
-            cn_tiles_product(a->amx, s->D_rows, n, rows_up, r->dyt, GQ, r->p, TK,
-                             j->dv + k0 * s->D_rows, TK, true);
-        if (j->dk)
-            cn_tiles_product(a->amx, s->D_rows, n, rows_up, r->qt, GQ, r->ds, TK,
-                             j->dk + k0 * s->D_rows, TK, true);
-        if (j->dq)
-            cn_tiles_product(a->amx, rows_up, s->D_lanes, n, r->ds_rows, TK, r->k + k0 * s->D_lanes,
-                             s->D_lanes, r->dq, s->D_lanes, k0 > 0);
-    }
-    for (int64_t i = 0; j->dq && i < rows; i++)
-        narrow_row(r->dq + i * s->D_lanes, a->D, j->dq + (q0 + i) * s->W);
-}
-
-static void grad_head(const cn_attention16_args *a, const sizes *s, const head_job *j,
-                      int64_t first, int64_t end, const grad_room *r)
-{
-    for (int64_t k0 = 0; k0 < a->M; k0 += TK) {
-        const cn_rows k = rows_from(j->k, a, k0, a->M, TK), v = rows_from(j->v, a, k0, a->M, TK);
-        pack_right_turned(&k, TK, s->D_in, r->kt + k0 * s->D_in);
-        pack_right_turned(&v, TK, s->D_in, r->vt + k0 * s->D_in);
-        pack_right(&k, up(k.count, 32), s->D_lanes, r->k + k0 * s->D_lanes);
-    }
-    if (j->dk) memset(j->dk, 0, turned_floats(s) * sizeof *j->dk);
-    if (j->dv) memset(j->dv, 0, turned_floats(s) * sizeof *j->dv);
-    for (int64_t i = first; i < end; i++) grad_queries(a, s, j, i * GQ, r);
-}
-
-/* A head's dk or dv, from its turned sums, to `out` on. */
-static void put_turned_sums(const cn_attention16_args *a, const float *sums, int64_t D_rows,
-                            uint16_t *out)
-{
-    const int64_t W = a->heads * a->D;
-    for (int64_t k0 = 0; k0 < a->M && out; k0 += TK)
-        put_turned(sums + k0 * D_rows, TK, NULL, CN_MIN(TK, a->M - k0), a->D, out + k0 * W, W);
-}
-
-static void put_sums(const void *args, int64_t h, const float *dk, const float *dv)
-{
-    const cn_attention16_args *a = args;
-    const sizes s = common_sizes(a);
-    const int64_t at = h / a->heads * a->M * s.W + h % a->heads * a->D;
-    put_turned_sums(a, dk, s.D_rows, a->dk ? a->dk + at : NULL);
-    put_turned_sums(a, dv, s.D_rows, a->dv ? a->dv + at : NULL);
-}
-
-void cn_attention16_grad(const cn_attention16_args *a)
-{
-    const sizes s = grad_sizes(a);
-    const int64_t tiles = (a->L + GQ - 1) / GQ, parts = head_parts(s.heads, tiles, a->threads);
-    const int64_t per_part = (tiles + parts - 1) / parts;
-    const int64_t sums = (int64_t)turned_floats(&s);
-    float *copies = (float *)(void *)a->scratch;
-    char *workers = a->scratch + copies_bytes(&s, parts);
-#pragma omp parallel
-    {
-        cn_tiles state;
-        size_t bytes;
-        cn_tiles_begin(a->amx, &state);
-        const grad_room r =
-            grad_room_of(workers + (size_t)omp_get_thread_num() * s.worker_bytes, &s, &bytes);
-#pragma omp for schedule(static, 1)
-        for (int64_t t = 0; t < s.heads * parts; t++) {
-            const int64_t h = t / parts, part = t % parts, at = h % a->heads * a->D;
-            const int64_t qo = h / a->heads * a->L * s.W + at, ko = h / a->heads * a->M * s.W + at;
-            float *dk = parts > 1 ? copies + t * 2 * sums : r.dk;
-            float *dv = parts > 1 ? dk + sums : r.dv;
-            const head_job j = {.q = a->q + qo,
-                                .k = a->k + ko,
-                                .v = a->v + ko,
-                                .y = a->y + qo,
-                                .dy = a->dy + qo,
-                                .lse = a->lse + h * a->L,
-                                .dq = a->dq ? a->dq + qo : NULL,
-                                .dk = a->dk ? dk : NULL,
-                                .dv = a->dv ? dv : NULL};
-            grad_head(a, &s, &j, part * per_part, CN_MIN(tiles, (part + 1) * per_part), &r);
-            if (parts == 1) put_sums(a, h, dk, dv);
-        }
-        cn_tiles_end(a->amx, &state);
-    }
-    if (parts > 1) join_parts(copies, s.heads, parts, sums, put_sums, a);
 }

@@ -29,7 +29,8 @@ typedef struct cn_attention16_args {
     char *scratch;
 } cn_attention16_args;
 
-size_t cn_attention16_scratch_bytes(const cn_attention16_args *a, bool grad);
+size_t cn_attention16_scratch_bytes(const cn_attention16_args *a);
+size_t cn_attention16_grad_scratch_bytes(const cn_attention16_args *a);
 void cn_attention16(const cn_attention16_args *a);
 void cn_attention16_grad(const cn_attention16_args *a);
 

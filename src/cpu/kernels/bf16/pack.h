@@ -94,13 +94,13 @@ static inline void pack_left_turned(const cn_rows *x, int64_t width, int64_t roo
         }
 }
 
-/* Sums from[d][room] as rows, times a factor that each row has: of bfloat16, `stride` apart. */
-static inline void put_turned(const float *from, int64_t room, const float *factors, int64_t rows,
-                              int64_t D, uint16_t *to, int64_t stride)
+/* Sums from[d][room] as rows, times `scale` or a factor that each row has: of bfloat16, `stride` apart. */
+static inline void put_turned(const float *from, int64_t room, const float *factors, float scale,
+                              int64_t rows, int64_t D, uint16_t *to, int64_t stride)
 {
     for (int64_t r0 = 0; r0 < rows; r0 += 16)
         for (int64_t d = 0; d < D; d += 16) {
-            const __m512 factor = factors ? _mm512_loadu_ps(factors + r0) : _mm512_set1_ps(1);
+            const __m512 factor = factors ? _mm512_loadu_ps(factors + r0) : _mm512_set1_ps(scale);
             __m512i v[16];
             for (int e = 0; e < 16; e++)
                 v[e] = d + e < D ? (__m512i)_mm512_mul_ps(
@@ -113,13 +113,13 @@ static inline void put_turned(const float *from, int64_t room, const float *fact
         }
 }
 
-/* n floats to bfloat16. */
-static inline void narrow_row(const float *x, int64_t n, uint16_t *to)
+/* scale times n floats to bfloat16. */
+static inline void narrow_row(const float *x, int64_t n, float scale, uint16_t *to)
 {
     for (int64_t i = 0; i < n; i += 16) {
         const __mmask16 m = first16(n - i);
-        _mm256_mask_storeu_epi16(to + i, m,
-                                 (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(m, x + i)));
+        const __m512 y = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), _mm512_set1_ps(scale));
+        _mm256_mask_storeu_epi16(to + i, m, (__m256i)_mm512_cvtneps_pbh(y));
     }
 }
 

@@ -1,8 +1,6 @@
 /* tiles.c - the product under attention: bfloat16 in, float out, by AMX or by AVX512_BF16. */
 #include "cpu/kernels/bf16/bf16.h"
-
-#include <immintrin.h>
-#include <string.h>
+#include "cpu/kernels/bf16/sums.h"
 
 /* --- AMX: 16 x 16 results from 16 x 32 by 32 x 16; two by two results at a time ------------------- */
 
@@ -101,38 +99,18 @@ static void amx_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, int6
 
 /* --- AVX512_BF16: up to 6 rows by up to 64 columns at a time ---------------------------------------- */
 
-enum { ROWS = 6, VECTORS = 4 };
-
-static inline __m512bh pairs(__m512i x)
-{
-    return (__m512bh)x;
-}
-
 static inline __attribute__((always_inline)) void avx_block(int rows, int vectors, int64_t k,
                                                             const uint16_t *a, int64_t lda,
                                                             const uint16_t *b, int64_t ldb,
                                                             float *c, int64_t ldc, bool add)
 {
-    __m512 sum[ROWS][VECTORS];
+    __m512 sum[SUM_ROWS][SUM_VECTORS];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
             sum[r][v] = add ? _mm512_loadu_ps(c + r * ldc + 16 * v) : _mm512_setzero_ps();
-    for (int64_t p = 0; p < k; p += 2) {
-        __m512i right[VECTORS];
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) right[v] = _mm512_loadu_si512(b + p * ldb + 32 * v);
-#pragma GCC unroll 6
-        for (int r = 0; r < rows; r++) {
-            int32_t two;
-            memcpy(&two, a + r * lda + p, sizeof two);
-            const __m512i left = _mm512_set1_epi32(two);
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++)
-                sum[r][v] = _mm512_dpbf16_ps(sum[r][v], pairs(left), pairs(right[v]));
-        }
-    }
+    add_products(rows, vectors, k, a, lda, b, ldb, sum);
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -146,8 +124,8 @@ static inline __attribute__((always_inline)) void avx_columns(int vectors, int64
                                                               float *c, int64_t ldc, bool add)
 {
     int64_t i = 0;
-    for (; i + ROWS <= m; i += ROWS)
-        avx_block(ROWS, vectors, k, a + i * lda, lda, b, ldb, c + i * ldc, ldc, add);
+    for (; i + SUM_ROWS <= m; i += SUM_ROWS)
+        avx_block(SUM_ROWS, vectors, k, a + i * lda, lda, b, ldb, c + i * ldc, ldc, add);
     a += i * lda;
     c += i * ldc;
     switch (m - i) {
@@ -164,7 +142,7 @@ static void avx_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, int6
                         const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add)
 {
     for (int64_t j = 0; j < n; j += 64, b += 128, c += 64)
-        switch (CN_MIN((n - j) / 16, (int64_t)VECTORS)) {
+        switch (CN_MIN((n - j) / 16, (int64_t)SUM_VECTORS)) {
         case 1: avx_columns(1, m, k, a, lda, b, ldb, c, ldc, add); break;
         case 2: avx_columns(2, m, k, a, lda, b, ldb, c, ldc, add); break;
         case 3: avx_columns(3, m, k, a, lda, b, ldb, c, ldc, add); break;

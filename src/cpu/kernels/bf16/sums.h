@@ -1,0 +1,34 @@
+/* sums.h - products by AVX512_BF16 that stay in registers: up to 6 rows by up to 64 columns. */
+#ifndef CN_BF16_SUMS_H
+#define CN_BF16_SUMS_H
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { SUM_ROWS = 6, SUM_VECTORS = 4 };
+
+/* sum += a [rows,k] b [k,16*vectors], operands as cn_tiles_product's. */
+static inline __attribute__((always_inline)) void add_products(int rows, int vectors, int64_t k,
+                                                               const uint16_t *a, int64_t lda,
+                                                               const uint16_t *b, int64_t ldb,
+                                                               __m512 sum[SUM_ROWS][SUM_VECTORS])
+{
+    for (int64_t p = 0; p < k; p += 2) {
+        __m512bh right[SUM_VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            right[v] = (__m512bh)_mm512_loadu_si512(b + p * ldb + 32 * v);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            int32_t two;
+            memcpy(&two, a + r * lda + p, sizeof two);
+            const __m512bh left = (__m512bh)_mm512_set1_epi32(two);
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++)
+                sum[r][v] = _mm512_dpbf16_ps(sum[r][v], left, right[v]);
+        }
+    }
+}
+
+#endif
