@@ -36,6 +36,13 @@ static inline void join_parts(float *copies, int64_t heads, int64_t parts, int64
     }
 }
 
+/* A line to the second-level cache. Not __builtin_prefetch(): gcc takes a function that does nothing else for one
+ * without effect, and drops its calls. */
+static inline void ask(const void *x)
+{
+    __asm__ volatile("prefetcht1 %0" : : "m"(*(const char *)x));
+}
+
 /* The share of step i of `steps` in asking for n floats' worth of memory, wanted after these steps: a head's keys,
  * values and their gradients are more than the second-level cache holds, and come block by block. */
 static inline void ask_for(const void *x, int64_t floats, int64_t i, int64_t steps)
@@ -43,8 +50,15 @@ static inline void ask_for(const void *x, int64_t floats, int64_t i, int64_t ste
     enum { LINE = 16 };
     const int64_t lines = floats / LINE;
     const float *at = x;
-    for (int64_t l = lines * i / steps; l < lines * (i + 1) / steps; l++)
-        __builtin_prefetch(at + l * LINE, 0, 2);
+    for (int64_t l = lines * i / steps; l < lines * (i + 1) / steps; l++) ask(at + l * LINE);
+}
+
+/* Asks for a row of n elements of bfloat16, which may begin and end within lines. */
+static inline void ask_for_row(const uint16_t *x, int64_t n)
+{
+    enum { LINE = 32 };
+    for (int64_t i = 0; i < n; i += LINE) ask(x + i);
+    ask(x + n - 1);
 }
 
 #endif

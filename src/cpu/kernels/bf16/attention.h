@@ -120,7 +120,7 @@ static inline cn_rows rows_from(const uint16_t *x, const cn_attention16_args *a,
 }
 
 typedef struct sizes {
-    int64_t W, heads, blocks; /* blocks of keys */
+    int64_t W, D, heads, blocks; /* blocks of keys */
     bool amx;
     int64_t unit;                  /* inner dimensions and a left operand's rows are whole units */
     int64_t D_in, D_rows, D_lanes; /* head width as inner dimension, as rows, as columns */
@@ -131,6 +131,7 @@ static inline sizes common_sizes(const cn_attention16_args *a, int64_t block)
 {
     const int64_t unit = a->amx ? 32 : 2;
     return (sizes){.W = a->heads * a->D,
+                   .D = a->D,
                    .heads = a->N * a->heads,
                    .blocks = (a->M + block - 1) / block,
                    .amx = a->amx,

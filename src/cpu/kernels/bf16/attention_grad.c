@@ -12,7 +12,10 @@ typedef struct block {
     int64_t q0, k0, rows, rows_up, keys, keys_up, depth;
     bool causal, amx;
     float factor;
-    int64_t next; /* where the next block begins */
+    const uint16_t *q, *dy; /* left operands, `stride` apart */
+    int64_t stride;
+    int64_t next;      /* where the next block begins */
+    int64_t next_rows; /* in the last block: of the next tile */
 } block;
 
 /* A worker's room. Per head: k and v turned in pairs, k in pairs of keys, dk and dv turned; per tile of queries: q
@@ -91,10 +94,23 @@ static void ask_for_block(const sizes *s, const head_job *j, int64_t k0, int64_t
     if (j->dv) ask_for(j->dv + k0 * s->D_rows, TK * s->D_rows, i, steps);
 }
 
+/* The same of the tile behind this one. */
+static void ask_for_tile(const sizes *s, const head_job *j, const block *b, int64_t i,
+                         int64_t steps)
+{
+    for (int64_t r = b->next_rows * i / steps; r < b->next_rows * (i + 1) / steps; r++) {
+        const int64_t at = (b->q0 + GQ + r) * s->W;
+        ask_for_row(j->q + at, s->D);
+        ask_for_row(j->dy + at, s->D);
+        ask_for_row(j->y + at, s->D);
+        if (j->dq) ask_for_row(j->dq + at, s->D);
+    }
+}
+
 /* A few rows' products with the block's keys or values: those that AMX has made, or made here. */
 static inline __attribute__((always_inline)) void products(int rows, int vectors, const float *made,
                                                            int64_t depth, const uint16_t *left,
-                                                           const uint16_t *right,
+                                                           int64_t stride, const uint16_t *right,
                                                            __m512 sum[SUM_ROWS][SUM_VECTORS])
 {
 #pragma GCC unroll 6
@@ -102,7 +118,7 @@ static inline __attribute__((always_inline)) void products(int rows, int vectors
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             sum[r][v] = made ? _mm512_loadu_ps(made + r * TK + 16 * v) : _mm512_setzero_ps();
-    if (!made) add_products(rows, vectors, depth, left, depth, right, TK, sum);
+    if (!made) add_products(rows, vectors, depth, left, stride, right, TK, sum);
 }
 
 /* Of query i the block's keys that it sees. */
@@ -119,10 +135,10 @@ static inline __attribute__((always_inline)) void grad_rows(int rows, int vector
                                                             int64_t j, const grad_room *r)
 {
     __m512 s[SUM_ROWS][SUM_VECTORS], dp[SUM_ROWS][SUM_VECTORS];
-    const int64_t at = i * TK + j, row = i * b->depth;
+    const int64_t at = i * TK + j, row = i * b->stride;
     const uint16_t *kt = r->kt + b->k0 * b->depth + 2 * j, *vt = r->vt + b->k0 * b->depth + 2 * j;
-    products(rows, vectors, b->amx ? r->s + at : NULL, b->depth, r->q + row, kt, s);
-    products(rows, vectors, b->amx ? r->dp + at : NULL, b->depth, r->dy + row, vt, dp);
+    products(rows, vectors, b->amx ? r->s + at : NULL, b->depth, b->q + row, b->stride, kt, s);
+    products(rows, vectors, b->amx ? r->dp + at : NULL, b->depth, b->dy + row, b->stride, vt, dp);
     const power_table *c = powers();
     const __m512i half = _mm512_set1_epi32(HALF);
     const __m512 factor = _mm512_set1_ps(b->factor);
@@ -170,9 +186,9 @@ static inline __attribute__((always_inline)) void grad_columns(int vectors, cons
 {
     const int64_t steps = (b->rows_up + SUM_ROWS - 1) / SUM_ROWS;
     for (int64_t i = 0; i < b->rows_up; i += SUM_ROWS) {
-        if (s->blocks > 1)
-            ask_for_block(s, job, b->next, j / 16 * steps + i / SUM_ROWS, b->keys_up / 16 * steps,
-                          r);
+        const int64_t step = j / 32 * steps + i / SUM_ROWS, all = (b->keys_up + 31) / 32 * steps;
+        if (s->blocks > 1) ask_for_block(s, job, b->next, step, all, r);
+        ask_for_tile(s, job, b, step, all);
         switch (CN_MIN(b->rows_up - i, (int64_t)SUM_ROWS)) {
         case 2: grad_rows(2, vectors, b, job, i, j, r); break;
         case 4: grad_rows(4, vectors, b, job, i, j, r); break;
@@ -184,9 +200,9 @@ static inline __attribute__((always_inline)) void grad_columns(int vectors, cons
 static void grad_block(const block *b, const sizes *s, const head_job *job, const grad_room *r)
 {
     if (b->amx) {
-        cn_tiles_product(true, b->rows_up, b->keys_up, b->depth, r->q, b->depth,
+        cn_tiles_product(true, b->rows_up, b->keys_up, b->depth, b->q, b->stride,
                          r->kt + b->k0 * b->depth, TK, r->s, TK, false);
-        cn_tiles_product(true, b->rows_up, b->keys_up, b->depth, r->dy, b->depth,
+        cn_tiles_product(true, b->rows_up, b->keys_up, b->depth, b->dy, b->stride,
                          r->vt + b->k0 * b->depth, TK, r->dp, TK, false);
     }
     int64_t j = 0;
@@ -197,23 +213,31 @@ static void grad_block(const block *b, const sizes *s, const head_job *job, cons
 static float dot(const uint16_t *a, const uint16_t *b, int64_t n)
 {
     __m512 sum = _mm512_setzero_ps();
-    for (int64_t i = 0; i < n; i += 16) {
-        const __mmask16 m = first16(n - i);
-        const __m512i x = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, a + i));
-        const __m512i y = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, b + i));
-        sum = _mm512_fmadd_ps((__m512)_mm512_slli_epi32(x, 16), (__m512)_mm512_slli_epi32(y, 16),
-                              sum);
+    for (int64_t i = 0; i < n; i += 32) {
+        const __mmask32 m = first32(n - i);
+        sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_maskz_loadu_epi16(m, a + i),
+                               (__m512bh)_mm512_maskz_loadu_epi16(m, b + i));
     }
     return _mm512_reduce_add_ps(sum);
 }
 
-static void take_queries(const cn_attention16_args *a, const sizes *s, const head_job *j,
-                         int64_t q0, const grad_room *r)
+/* Rows as left operand: where they are if that will do, else packed to `room`. */
+static const uint16_t *left_operand(const cn_rows *x, const sizes *s, int64_t rows_up,
+                                    int64_t stride, uint16_t *room)
+{
+    if (stride == x->stride) return x->x;
+    pack_left(x, rows_up, s->D_in, room);
+    return room;
+}
+
+/* What a tile of queries is to all blocks of keys. */
+static block take_queries(const cn_attention16_args *a, const sizes *s, const head_job *j,
+                          int64_t q0, const grad_room *r)
 {
     const cn_rows q = rows_from(j->q, a, q0, a->L, GQ), dy = rows_from(j->dy, a, q0, a->L, GQ);
     const int64_t rows_up = up(q.count, s->unit);
-    pack_left(&q, rows_up, s->D_in, r->q);
-    pack_left(&dy, rows_up, s->D_in, r->dy);
+    const bool in_place = !a->amx && s->D_in == a->D && rows_up == q.count;
+    const int64_t stride = in_place ? s->W : s->D_in;
     if (j->dk) pack_left_turned(&q, s->D_rows, GQ, r->qt);
     if (j->dv) pack_left_turned(&dy, s->D_rows, GQ, r->dyt);
     for (int64_t i = 0; i < rows_up; i++) {
@@ -221,27 +245,32 @@ static void take_queries(const cn_attention16_args *a, const sizes *s, const hea
         r->dot[i] = there ? dot(dy.x + i * s->W, j->y + (q0 + i) * s->W, a->D) : 0;
         r->low[i] = there ? j->lse[q0 + i] * LOG2E_STEPS : 0;
     }
+    return (block){.q0 = q0,
+                   .rows = q.count,
+                   .rows_up = rows_up,
+                   .depth = s->D_in,
+                   .causal = a->causal,
+                   .amx = a->amx,
+                   .factor = a->scale * LOG2E_STEPS,
+                   .q = left_operand(&q, s, rows_up, stride, r->q),
+                   .dy = left_operand(&dy, s, rows_up, stride, r->dy),
+                   .stride = stride};
 }
 
 static void grad_queries(const cn_attention16_args *a, const sizes *s, const head_job *j,
                          int64_t q0, const grad_room *r)
 {
-    const int64_t rows = CN_MIN((int64_t)GQ, a->L - q0), rows_up = up(rows, s->unit);
+    block b = take_queries(a, s, j, q0, r);
+    const int64_t rows = b.rows, rows_up = b.rows_up;
     const int64_t end = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
-    take_queries(a, s, j, q0, r);
     for (int64_t k0 = 0; k0 < end; k0 += TK) {
         const int64_t keys = CN_MIN((int64_t)TK, end - k0), n = up(keys, CN_MAX(16, s->unit));
-        const block b = {.q0 = q0,
-                         .k0 = k0,
-                         .rows = rows,
-                         .rows_up = rows_up,
-                         .keys = keys,
-                         .keys_up = n,
-                         .depth = s->D_in,
-                         .causal = a->causal,
-                         .amx = a->amx,
-                         .factor = a->scale * LOG2E_STEPS,
-                         .next = k0 + TK < end ? k0 + TK : 0};
+        const bool last = k0 + TK >= end;
+        b.k0 = k0;
+        b.keys = keys;
+        b.keys_up = n;
+        b.next = last ? 0 : k0 + TK;
+        b.next_rows = last ? CN_MIN((int64_t)GQ, a->L - q0 - rows) : 0;
         grad_block(&b, s, j, r);
         if (j->dv)
             cn_tiles_product(a->amx, s->D_rows, n, rows_up, r->dyt, GQ, r->p, TK,
