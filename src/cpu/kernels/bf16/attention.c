@@ -116,7 +116,7 @@ static inline __attribute__((always_inline)) void weigh_rows(int rows, int vecto
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) s[r][v] = _mm512_setzero_ps();
-    add_products(rows, vectors, depth, k, depth, q, TQ, s);
+    add_products(rows, vectors, false, depth, k, depth, q, TQ, s);
     const power_table *c = powers();
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {

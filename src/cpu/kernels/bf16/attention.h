@@ -138,7 +138,7 @@ static inline sizes common_sizes(const cn_attention16_args *a, int64_t block)
                    .unit = unit,
                    .D_in = up(a->D, unit),
                    .D_rows = up(a->D, a->amx ? 16 : 1),
-                   .D_lanes = up(a->D, 16)};
+                   .D_lanes = up(a->D, a->amx ? 16 : 8)};
 }
 
 #endif

@@ -37,7 +37,7 @@ static grad_room grad_room_of(char *start, const sizes *s, size_t *bytes)
     char *at = start;
     r.kt = take(&at, (size_t)(keys * s->D_in) * 2);
     r.vt = take(&at, (size_t)(keys * s->D_in) * 2);
-    r.k = take(&at, (size_t)(keys * s->D_lanes) * 2);
+    r.k = take(&at, (size_t)(keys * s->D_lanes + PACK_MORE) * 2);
     r.dk = take(&at, turned_floats(s) * 4);
     r.dv = take(&at, turned_floats(s) * 4);
     r.q = take(&at, (size_t)(GQ * s->D_in) * 2);
@@ -118,7 +118,7 @@ static inline __attribute__((always_inline)) void products(int rows, int vectors
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             sum[r][v] = made ? _mm512_loadu_ps(made + r * TK + 16 * v) : _mm512_setzero_ps();
-    if (!made) add_products(rows, vectors, depth, left, stride, right, TK, sum);
+    if (!made) add_products(rows, vectors, false, depth, left, stride, right, TK, sum);
 }
 
 /* Of query i the block's keys that it sees. */

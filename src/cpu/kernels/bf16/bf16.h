@@ -38,7 +38,7 @@ void cn_attention16_grad(const cn_attention16_args *a);
 void cn_narrow16(const cn_conv_args *a);
 
 /* c [m,n] = (add: +=) a [m,k] b, in float from bfloat16: a row-major, b in pairs of its rows,
- * [k/2][ldb][2]; n a multiple of 16, k of 2. Leading dimensions in elements (b: columns). With amx m a multiple
+ * [k/2][ldb][2]; n a multiple of 8, k of 2. Leading dimensions in elements (b: columns). With amx m and n multiples
  * of 16, k of 32, and between cn_tiles_begin and cn_tiles_end. */
 void cn_tiles_product(bool amx, int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
                       const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add);

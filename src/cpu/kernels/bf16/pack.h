@@ -73,7 +73,9 @@ static inline __m512i two_rows(const cn_rows *x, int64_t r, int64_t d)
                            _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
 }
 
-/* to[r/2][width][2]: rows r and r+1 side by side; rows even, width a multiple of 16. */
+/* to[r/2][width][2]: rows r and r+1 side by side; rows even, width a multiple of 8. Where it isn't one of 16, up to
+ * PACK_MORE elements behind them are written too. */
+enum { PACK_MORE = 16 };
 static inline void pack_right(const cn_rows *x, int64_t rows, int64_t width, uint16_t *to)
 {
     for (int64_t r = 0; r < rows; r += 2)

@@ -99,41 +99,47 @@ static void amx_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, int6
 
 /* --- AVX512_BF16: up to 6 rows by up to 64 columns at a time ---------------------------------------- */
 
-static inline __attribute__((always_inline)) void avx_block(int rows, int vectors, int64_t k,
-                                                            const uint16_t *a, int64_t lda,
-                                                            const uint16_t *b, int64_t ldb,
-                                                            float *c, int64_t ldc, bool add)
+static inline __attribute__((always_inline)) void
+avx_block(int rows, int vectors, bool half, int64_t k, const uint16_t *a, int64_t lda,
+          const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add)
 {
     __m512 sum[SUM_ROWS][SUM_VECTORS];
 #pragma GCC unroll 6
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows; r++) {
+        const float *from = c + r * ldc;
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
-            sum[r][v] = add ? _mm512_loadu_ps(c + r * ldc + 16 * v) : _mm512_setzero_ps();
-    add_products(rows, vectors, k, a, lda, b, ldb, sum);
+            sum[r][v] = add ? _mm512_loadu_ps(from + 16 * v) : _mm512_setzero_ps();
+        if (half)
+            sum[r][vectors] = add ? _mm512_castps256_ps512(_mm256_loadu_ps(from + 16 * vectors))
+                                  : _mm512_setzero_ps();
+    }
+    add_products(rows, vectors, half, k, a, lda, b, ldb, sum);
 #pragma GCC unroll 6
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows; r++) {
+        float *to = c + r * ldc;
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(c + r * ldc + 16 * v, sum[r][v]);
+        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(to + 16 * v, sum[r][v]);
+        if (half) _mm256_storeu_ps(to + 16 * vectors, _mm512_castps512_ps256(sum[r][vectors]));
+    }
 }
 
 /* All rows of up to 64 columns. */
-static inline __attribute__((always_inline)) void avx_columns(int vectors, int64_t m, int64_t k,
-                                                              const uint16_t *a, int64_t lda,
-                                                              const uint16_t *b, int64_t ldb,
-                                                              float *c, int64_t ldc, bool add)
+static inline __attribute__((always_inline)) void
+avx_columns(int vectors, bool half, int64_t m, int64_t k, const uint16_t *a, int64_t lda,
+            const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add)
 {
     int64_t i = 0;
     for (; i + SUM_ROWS <= m; i += SUM_ROWS)
-        avx_block(SUM_ROWS, vectors, k, a + i * lda, lda, b, ldb, c + i * ldc, ldc, add);
+        avx_block(SUM_ROWS, vectors, half, k, a + i * lda, lda, b, ldb, c + i * ldc, ldc, add);
     a += i * lda;
     c += i * ldc;
     switch (m - i) {
-    case 5: avx_block(5, vectors, k, a, lda, b, ldb, c, ldc, add); break;
-    case 4: avx_block(4, vectors, k, a, lda, b, ldb, c, ldc, add); break;
-    case 3: avx_block(3, vectors, k, a, lda, b, ldb, c, ldc, add); break;
-    case 2: avx_block(2, vectors, k, a, lda, b, ldb, c, ldc, add); break;
-    case 1: avx_block(1, vectors, k, a, lda, b, ldb, c, ldc, add); break;
+    case 5: avx_block(5, vectors, half, k, a, lda, b, ldb, c, ldc, add); break;
+    case 4: avx_block(4, vectors, half, k, a, lda, b, ldb, c, ldc, add); break;
+    case 3: avx_block(3, vectors, half, k, a, lda, b, ldb, c, ldc, add); break;
+    case 2: avx_block(2, vectors, half, k, a, lda, b, ldb, c, ldc, add); break;
+    case 1: avx_block(1, vectors, half, k, a, lda, b, ldb, c, ldc, add); break;
     default: break;
     }
 }
@@ -141,13 +147,18 @@ static inline __attribute__((always_inline)) void avx_columns(int vectors, int64
 static void avx_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
                         const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add)
 {
-    for (int64_t j = 0; j < n; j += 64, b += 128, c += 64)
-        switch (CN_MIN((n - j) / 16, (int64_t)SUM_VECTORS)) {
-        case 1: avx_columns(1, m, k, a, lda, b, ldb, c, ldc, add); break;
-        case 2: avx_columns(2, m, k, a, lda, b, ldb, c, ldc, add); break;
-        case 3: avx_columns(3, m, k, a, lda, b, ldb, c, ldc, add); break;
-        default: avx_columns(4, m, k, a, lda, b, ldb, c, ldc, add);
-        }
+    for (; n >= 64; n -= 64, b += 128, c += 64)
+        avx_columns(4, false, m, k, a, lda, b, ldb, c, ldc, add);
+    switch (n / 8) {
+    case 1: avx_columns(0, true, m, k, a, lda, b, ldb, c, ldc, add); break;
+    case 2: avx_columns(1, false, m, k, a, lda, b, ldb, c, ldc, add); break;
+    case 3: avx_columns(1, true, m, k, a, lda, b, ldb, c, ldc, add); break;
+    case 4: avx_columns(2, false, m, k, a, lda, b, ldb, c, ldc, add); break;
+    case 5: avx_columns(2, true, m, k, a, lda, b, ldb, c, ldc, add); break;
+    case 6: avx_columns(3, false, m, k, a, lda, b, ldb, c, ldc, add); break;
+    case 7: avx_columns(3, true, m, k, a, lda, b, ldb, c, ldc, add); break;
+    default: break;
+    }
 }
 
 void cn_tiles_product(bool amx, int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
