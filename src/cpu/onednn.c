@@ -597,6 +597,16 @@ fail:
     return s;
 }
 
+cn_status cn_dnnl_linear_claim(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m, cn_param *w)
+{
+    cn_dnnl_prim *p = NULL;
+    size_t scratch_bytes = 0;
+    if (w->layout) return CN_OK;
+    CN_TRY(cn_dnnl_linear_prepare(ctx, d, m, w, &p, &scratch_bytes));
+    cn_dnnl_prim_destroy(p);
+    return CN_OK;
+}
+
 /* The inner product's gradient primitives; weights as [O,I]. */
 static dnnl_status_t gradient_pd(cn_dnnl *d, const cn_dnnl_product *m, bool dw,
                                  dnnl_format_tag_t weights, product_mds *mds,

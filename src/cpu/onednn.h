@@ -67,6 +67,9 @@ typedef struct cn_dnnl_product {
 } cn_dnnl_product;
 cn_status cn_dnnl_linear_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m, cn_param *w,
                                  cn_dnnl_prim **out, size_t *scratch_bytes) CN_CHECKED;
+/* Fixes w's layout alone, as that would. */
+cn_status cn_dnnl_linear_claim(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m,
+                               cn_param *w) CN_CHECKED;
 /* dx = dy w, or (dw) dw = dy^T x in w's layout; arguments as a convolution's. A packed w is read as it is where oneDNN
  * can, else through scratch. */
 cn_status cn_dnnl_linear_gradient_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m,

@@ -4,6 +4,7 @@
 #include "cpu/cpu_backend.h"
 #include "cpu/kernels/narrow.h"
 #include "cpu/kernels/patches.h"
+#include "cpu/kernels/stream.h"
 
 #include <string.h>
 
@@ -11,7 +12,7 @@ enum { TAPS = 9, LANES = CN_CONV_GROUP };
 
 struct cn_own_conv {
     cn_conv_way way;
-    bool pairs; /* products of pairs of bfloat16 */
+    bool pairs; /* products of pairs of bfloat16, where a way has them */
     cn_conv_args args;
     int64_t *places; /* at_out, at_in, at_tap */
     cn_conv_tap *taps;
@@ -94,11 +95,22 @@ static bool narrow_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_
            (c->type == CN_F32 || bf16 != CN_BF16_AMX);
 }
 
+/* oneDNN waits for memory a fifth of the time where rows and what is added to them come from there. */
+static bool stream_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16)
+{
+    const int64_t rows = c->N * c->h * c->w, each = (int64_t)cn_dtype_bytes(c->type);
+    return kind == CN_DNNL_CONV && c->kernel_h * c->kernel_w == 1 && c->stride == 1 &&
+           c->h == c->H && c->w == c->W && c->I % CN_STREAM_UNIT == 0 && c->O >= LANES &&
+           c->I * c->O <= CN_STREAM_WEIGHTS && rows * (c->I + c->O) * each >= CN_STREAM_BYTES &&
+           (c->type == CN_F32 || bf16 == CN_BF16_AVX512);
+}
+
 cn_conv_way cn_conv_way_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16,
                            int threads)
 {
     if (c->groups != 1) return CN_CONV_ONEDNN;
     if (narrow_pays(kind, c, bf16)) return CN_CONV_NARROW;
+    if (stream_pays(kind, c, bf16)) return CN_CONV_STREAM;
     if (winograd_pays(kind, c, bf16, threads)) return CN_CONV_WINOGRAD;
     return patches_pay(kind, c, threads) ? CN_CONV_PATCHES : CN_CONV_ONEDNN;
 }
@@ -176,6 +188,7 @@ static size_t scratch_bytes_of(const cn_own_conv *p, cn_dnnl_conv_kind kind)
     const bool dw = kind == CN_DNNL_CONV_DW;
     const size_t threads = (size_t)a->threads;
     if (p->way == CN_CONV_NARROW) return cn_narrow_bytes(a);
+    if (p->way == CN_CONV_STREAM) return cn_stream_bytes(a);
     if (p->way == CN_CONV_PATCHES) {
         const cn_patches_size s = dw ? cn_patches_dw_size_of(a) : cn_patches_size_of(a);
         return (s.shared_floats + s.thread_floats * threads) * sizeof(float);
@@ -192,7 +205,7 @@ cn_status cn_own_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_d
     cn_own_conv *p = cn_alloc0(ctx, sizeof *p);
     if (!p) return CN_ENOMEM;
     p->way = way;
-    p->pairs = way == CN_CONV_NARROW && c->type == CN_BF16 && b->bf16 == CN_BF16_AVX512;
+    p->pairs = c->type == CN_BF16 && b->bf16 == CN_BF16_AVX512;
     p->args = shape_of(kind, c, b->threads);
     cn_conv_args *a = &p->args;
     const size_t taps = (size_t)(c->kernel_h * c->kernel_w);
@@ -238,7 +251,7 @@ void cn_own_conv_run(const cpu_backend *b, const cn_own_conv *p, const cn_step *
         return;
     }
     a.weights = weights;
-    a.bias = n->op == CN_OP_CONV2D && n->in[2] ? st->in[2] : NULL;
+    a.bias = n->op != CN_OP_CONV2D_DX && n->in[2] ? st->in[2] : NULL;
     a.residual = st->residual_data;
     a.shift = st->shift_data;
     a.act = st->act;
@@ -247,6 +260,7 @@ void cn_own_conv_run(const cpu_backend *b, const cn_own_conv *p, const cn_step *
     switch (p->way) {
     case CN_CONV_PATCHES: b->k->patches(&a); break;
     case CN_CONV_NARROW: (p->pairs ? cn_narrow16 : b->k->narrow)(&a); break;
+    case CN_CONV_STREAM: (p->pairs ? cn_stream16 : b->k->stream)(&a); break;
     default: b->k->winograd(&a);
     }
 }

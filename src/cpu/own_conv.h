@@ -1,4 +1,4 @@
-/* own_conv.h - convolutions by own kernels: which are faster that way, and their steps. */
+/* own_conv.h - convolutions, and products as 1x1 ones, by own kernels: which are faster that way, and their steps. */
 #ifndef CN_CPU_OWN_CONV_H
 #define CN_CPU_OWN_CONV_H
 
@@ -8,12 +8,13 @@
 struct cpu_backend;
 typedef struct cn_own_conv cn_own_conv; /* a prepared step */
 
-/* kernels/winograd.c, patches.c, narrow.c. */
+/* kernels/winograd.c, patches.c, narrow.c, stream.c. */
 typedef enum cn_conv_way {
     CN_CONV_ONEDNN,
     CN_CONV_WINOGRAD,
     CN_CONV_PATCHES,
-    CN_CONV_NARROW
+    CN_CONV_NARROW,
+    CN_CONV_STREAM
 } cn_conv_way;
 
 /* The fastest way to a convolution or one of its gradients, beside direct ones at the rate of the processor's

@@ -145,6 +145,26 @@ static bool packing_pays(const cn_node *x, const cn_param *w)
     return !w->learns && !x->needs_grad;
 }
 
+/* The product as a 1x1 convolution. */
+static cn_dnnl_conv_shape conv_of(const cn_dnnl_product *m, int64_t N)
+{
+    return (cn_dnnl_conv_shape){.N = N,
+                                .H = 1,
+                                .W = m->R / N,
+                                .I = m->I,
+                                .O = m->O,
+                                .h = 1,
+                                .w = m->R / N,
+                                .kernel_h = 1,
+                                .kernel_w = 1,
+                                .stride = 1,
+                                .dilation = 1,
+                                .groups = 1,
+                                .bias = m->bias,
+                                .type = m->type,
+                                .result = m->result};
+}
+
 cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
 {
     const cn_node *n = st->node;
@@ -159,9 +179,15 @@ cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
                          .result = n->dtype};
     cn_dnnl_prim *p = NULL;
     cn_status s;
+    st->flops = 2.0 * (double)m.R * (double)m.I * (double)m.O;
     if (forward) {
         m.bias = n->in[2] != NULL;
         m.pack = packing_pays(x, w);
+        const cn_dnnl_conv_shape c = conv_of(&m, x->shape[0]);
+        if (cn_conv_way_of(CN_DNNL_CONV, &c, b->bf16, b->threads) == CN_CONV_STREAM) {
+            CN_TRY(cn_dnnl_linear_claim(ctx, b->dnnl, &m, w));
+            return prepare_own(b, ctx, CN_CONV_STREAM, CN_DNNL_CONV, &c, w, st);
+        }
         m.residual = st->residual != NULL;
         m.shift = st->shift && x->shape[0] == 1;
         m.act = m.shift || !st->shift ? st->act : CN_ACT_NONE;
@@ -176,7 +202,6 @@ cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
         s = cn_dnnl_linear_gradient_prepare(ctx, b->dnnl, &m, dw, w, &p, &st->scratch_bytes);
     }
     if (s != CN_OK) return s;
-    st->flops = 2.0 * (double)m.R * (double)m.I * (double)m.O;
     if (dw) st->out_bytes = (size_t)cn_param_physical(w) * sizeof(float);
     CN_TRY(keep(ctx, st, p, dw ? NULL : w, m.type));
     sums_left(st, m.residual, m.shift, m.act);

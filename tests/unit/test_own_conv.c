@@ -1,4 +1,4 @@
-/* test_own_conv.c - the convolutions over patches and to few channels in every variant that the processor runs: both
+/* test_own_conv.c - the convolutions over patches and to few channels, and products of many rows, in every variant that the processor runs: both
  * directions and weights' gradients against naive sums in double, for any kernel, stride, dilation and padding, weights
  * of every type, with sums and activations, by one to three threads, with the same bytes at every run. And which
  * convolutions are computed so. (Winograd's: test_winograd.c.) */
@@ -223,7 +223,7 @@ static void compare(const work *t, const float *got, const double *want, int64_t
 /* Such convolutions round their weights to it. */
 static bool multiplies_bf16(const cpu_backend *b, const work *t)
 {
-    return t->s->way == CN_CONV_NARROW && t->s->in == CN_BF16 && b->bf16 == CN_BF16_AVX512;
+    return t->s->way != CN_CONV_PATCHES && t->s->in == CN_BF16 && b->bf16 == CN_BF16_AVX512;
 }
 
 /* Runs a direction with as many threads; its result in floats, a gradient of weights in the published order. */
@@ -292,6 +292,7 @@ static void check(cpu_backend *b, work *t, int direction)
 
 #define PATCHES CN_CONV_PATCHES
 #define NARROW  CN_CONV_NARROW
+#define STREAM  CN_CONV_STREAM
 #define ALL_F32 CN_F32, CN_F32, CN_F32
 #define NO_ACT  false, CN_ACT_NONE
 static const shape shapes[] = {
@@ -451,6 +452,58 @@ static const shape shapes[] = {
      true,
      CN_ACT_NONE},
     {NARROW, FORWARD, 1, 2, 2, 48, 3, 3, 3, 1, 1, {0, 2, 3, 0}, ALL_F32, NO_ACT},
+    {STREAM, FORWARD, 1, 1, 47, 64, 128, 1, 1, 1, 1, {0, 0, 0, 0}, ALL_F32, NO_ACT},
+    {STREAM,
+     FORWARD,
+     3,
+     5,
+     4,
+     96,
+     70,
+     1,
+     1,
+     1,
+     1,
+     {0, 0, 0, 0},
+     CN_F16,
+     CN_F32,
+     CN_F32,
+     true,
+     CN_ACT_RELU},
+    {STREAM, FORWARD, 1, 1, 6, 32, 17, 1, 1, 1, 1, {0, 0, 0, 0}, ALL_F32, true, CN_ACT_NONE},
+    {STREAM,
+     FORWARD,
+     2,
+     3,
+     7,
+     64,
+     130,
+     1,
+     1,
+     1,
+     1,
+     {0, 0, 0, 0},
+     CN_F32,
+     CN_BF16,
+     CN_BF16,
+     true,
+     CN_ACT_NONE},
+    {STREAM,
+     FORWARD,
+     1,
+     1,
+     23,
+     160,
+     64,
+     1,
+     1,
+     1,
+     1,
+     {0, 0, 0, 0},
+     CN_BF16,
+     CN_BF16,
+     CN_F32,
+     NO_ACT},
 };
 
 /* All shapes by one variant's kernels. */
@@ -462,6 +515,7 @@ static void check_variant(cpu_backend *b, const cn_kernels *k, cn_bf16_level bf1
     for (size_t i = 0; i < CN_COUNT(shapes); i++) {
         work t;
         if (shapes[i].in == CN_BF16 && own.bf16 == CN_BF16_NONE) continue;
+        if (shapes[i].in == CN_BF16 && shapes[i].way == STREAM && bf16 == CN_BF16_NONE) continue;
         set_up(&shapes[i], &t);
         for (int direction = FORWARD; direction <= DW; direction *= 2)
             if (shapes[i].directions & direction) check(b, &t, direction);
@@ -502,6 +556,25 @@ static cn_conv_way way(cn_dnnl_conv_kind kind, int64_t side, int64_t I, int64_t 
     return cn_conv_way_of(kind, &c, CN_BF16_AVX512, 2);
 }
 
+static cn_conv_way product_way(int64_t rows, int64_t I, int64_t O, cn_dtype type)
+{
+    const cn_dnnl_conv_shape c = {.N = 1,
+                                  .H = 1,
+                                  .W = rows,
+                                  .I = I,
+                                  .O = O,
+                                  .h = 1,
+                                  .w = rows,
+                                  .kernel_h = 1,
+                                  .kernel_w = 1,
+                                  .stride = 1,
+                                  .dilation = 1,
+                                  .groups = 1,
+                                  .type = type,
+                                  .result = CN_F32};
+    return cn_conv_way_of(CN_DNNL_CONV, &c, CN_BF16_AVX512, 2);
+}
+
 static void test_which_convolutions(void **state)
 {
     (void)state;
@@ -518,6 +591,46 @@ static void test_which_convolutions(void **state)
     assert_int_equal(way(CN_DNNL_CONV, 64, 320, 8, 1, CN_F32), CN_CONV_WINOGRAD);
     assert_int_equal(way(CN_DNNL_CONV_DX, 64, 320, 4, 1, CN_F32), CN_CONV_ONEDNN);
     assert_int_equal(way(CN_DNNL_CONV, 64, 4, 320, 1, CN_F32), CN_CONV_ONEDNN);
+    /* the decoder's shortcut; rows that the caches hold, weights that they don't */
+    assert_int_equal(product_way(512 * 512, 256, 128, CN_F32), CN_CONV_STREAM);
+    assert_int_equal(product_way(512 * 512, 256, 128, CN_BF16), CN_CONV_STREAM);
+    assert_int_equal(product_way(64 * 64, 320, 128, CN_F32), CN_CONV_ONEDNN);
+    assert_int_equal(product_way(256 * 256, 512, 256, CN_F32), CN_CONV_ONEDNN);
+}
+
+/* A product by the graph, of more rows than caches hold: y = x w + bias + r. */
+static void test_product_of_many_rows(void **state)
+{
+    (void)state;
+    enum { R = 90001, I = 32, O = 70, EVERY = 113 };
+    cn_params *params = NULL;
+    cn_graph *g = NULL;
+    cn_plan *p = NULL;
+    must(cn_params_create(ctx, "net", &params));
+    must(cn_graph_create(ctx, &g));
+    cn_graph_use(g, params);
+    cn_node *x = cn_input(g, "x", CN_F32, 2, (int64_t[]){R, I}, false);
+    cn_node *r = cn_input(g, "r", CN_F32, 2, (int64_t[]){R, O}, false);
+    cn_node *y = cn_add(g, cn_linear(g, "op", x, O, true), r);
+    must(cn_plan_create(ctx, g, env.backend, &y, 1, false, &p));
+    must(test_fill_params(&env, params, "w.", 0, 1));
+    float *w = noise("w.op.weight", 1, O * I), *bias = noise("w.op.bias", 1, O);
+    float *in = noise("x", 1, R * I), *sum = noise("r", 1, R * O), *got = room(R * O * sizeof *got);
+    must(cn_plan_set(p, x, in));
+    must(cn_plan_set(p, r, sum));
+    must(cn_plan_run(p));
+    assert_true(cn_plan_get(p, y, got));
+    for (int64_t at = 0; at < R * O; at += EVERY) {
+        double want = (double)bias[at % O] + (double)sum[at];
+        for (int64_t i = 0; i < I; i++)
+            want += (double)in[at / O * I + i] * (double)w[at % O * I + i];
+        assert_true(fabs((double)got[at] - want) <= 1e-5 * I);
+    }
+    void *all[] = {w, bias, in, sum, got};
+    for (size_t i = 0; i < CN_COUNT(all); i++) cn_free(all[i]);
+    cn_plan_destroy(p);
+    cn_graph_destroy(g);
+    cn_params_destroy(params);
 }
 
 int main(void)
@@ -525,6 +638,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_variant_against_naive_sums),
         cmocka_unit_test(test_which_convolutions),
+        cmocka_unit_test(test_product_of_many_rows),
     };
     return cmocka_run_group_tests(tests, unit_env_open, unit_env_close);
 }

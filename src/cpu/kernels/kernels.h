@@ -63,6 +63,7 @@ typedef struct cn_window {
     X(void, patches, (const cn_conv_args *a))                                                     \
     X(void, patches_dw, (const cn_conv_args *a))                                                  \
     X(void, narrow, (const cn_conv_args *a))                                                      \
+    X(void, stream, (const cn_conv_args *a))                                                      \
     X(void, embed, (const float *table, const int32_t *ids, float *y, int64_t n, int64_t C))      \
     X(void, embed_dw,                                                                             \
       (const int32_t *ids, const float *dy, float *dtable, int64_t n, int64_t V, int64_t C))      \

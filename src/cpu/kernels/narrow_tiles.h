@@ -1,16 +1,13 @@
-/* narrow_tiles.h - convolutions to at most four channels, of any kernel, stride and dilation, NHWC.
+/* narrow_tiles.h - convolutions to at most four channels, of any kernel, stride and dilation, NHWC, for one kind of
+ * factors.
  *
  * With so few outputs, vectors of them would be mostly empty. So vectors are of input channels: each output is a sum of
  * products of vectors over taps and channels, whose elements are added at the end. As many pixels of a row as there are
  * registers for sums share what is read of the weights. A tile of outputs is a few such groups wide, so that the rows of
  * inputs that it goes down stay in the second-level cache.
- *
- * The file that includes this says how products are made:
- *   factors, CHANNELS           a vector of inputs or weights, and how many it has
- *   factor, factor_of(float)    a weight as it is multiplied
- *   inputs_at(type, p), weights_at(u), add_products(sum, x, w)
  */
 #include "cpu/kernels/conv_outputs.h"
+#include "cpu/kernels/factors.h"
 #include "cpu/kernels/fold.h"
 #include "cpu/kernels/narrow.h"
 #include "cpu/kernels/patches_in.h"
@@ -18,6 +15,7 @@
 
 #include <omp.h>
 
+enum { CHANNELS = LANES * DEPTH };
 enum { SUMS = LANES == 16 ? 24 : 12, VECTORS = (SUMS + LANES - 1) / LANES };
 enum { GROUPS = 8, TILE = 16 /* groups across, rows down */ };
 
@@ -140,11 +138,10 @@ static inline __attribute__((always_inline)) void run_group(const cn_conv_args *
             __builtin_prefetch(ahead, 0, 2);
             ahead += 64;
 #pragma GCC unroll 4
-            for (int o = 0; o < outs; o++, u += CHANNELS) w[o] = weights_at(u);
+            for (int o = 0; o < outs; o++, u += CHANNELS) w[o] = factors_at(u);
 #pragma GCC unroll 24
             for (int p = 0; p < pixels; p++) {
-                factors pixel = inputs_at(type, x + p * r->apart);
-                __asm__("" : "+v"(pixel)); /* read once, not for every output */
+                const factors pixel = kept(inputs_at(type, x + p * r->apart));
 #pragma GCC unroll 4
                 for (int o = 0; o < outs; o++)
                     sum[p * outs + o] = add_products(sum[p * outs + o], pixel, w[o]);
