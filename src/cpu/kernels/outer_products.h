@@ -18,17 +18,17 @@ static inline __attribute__((always_inline)) void product_block(int vectors, int
                                                                 bool add, float *m)
 {
     const int rows = SUMS / vectors;
-    vec sum[SUMS];
-#pragma GCC unroll 16
-    for (int i = 0; i < SUMS; i++)
-        sum[i] = add ? load(m + i / vectors * width + i % vectors * LANES) : (vec){0};
+    vec sum[SUMS] = {0};
     for (int64_t t = 0; t < tiles; t++, v += v_stride, z += width)
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
             for (int c = 0; c < vectors; c++) sum[r * vectors + c] += v[r] * load(z + c * LANES);
 #pragma GCC unroll 16
-    for (int i = 0; i < SUMS; i++) store(m + i / vectors * width + i % vectors * LANES, sum[i]);
+    for (int i = 0; i < SUMS; i++) {
+        float *to = m + i / vectors * width + i % vectors * LANES;
+        store(to, add ? load(to) + sum[i] : sum[i]);
+    }
 }
 
 /* All rows of a group, so many vectors wide. */

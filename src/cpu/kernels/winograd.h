@@ -2,7 +2,7 @@
  *
  * Tiles of 6x6 inputs become 36 places, 36 matrix products over the channels run on blocks of tiles, and each
  * 36 sums become 4x4 outputs: a quarter of the multiplications. Scratch holds one block's inputs, shared,
- * and a block of weights and sums for each thread.
+ * and a block of weights and sums for each thread; or all of these for each thread, where channels are one block.
  */
 #ifndef CN_WINOGRAD_H
 #define CN_WINOGRAD_H
@@ -57,7 +57,7 @@ static inline cn_wino_size cn_wino_tiles_of(const cn_conv_args *a)
     return s;
 }
 
-/* Where all channels are one block: blocks of as many tiles as stay in the second-level cache. */
+/* Where all channels are one block: each thread's blocks are of as many tiles as stay in its second-level cache. */
 static inline void cn_wino_share(const cn_conv_args *a, cn_wino_size *s)
 {
     const int64_t in = cn_wino_padded(a->I), out = cn_wino_padded(a->O);

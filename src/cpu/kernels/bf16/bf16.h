@@ -1,5 +1,5 @@
-/* bf16.h - attention, and convolutions to few channels, on processors that multiply bfloat16: AVX512_BF16, with AMX's
- * tiles where they are.
+/* bf16.h - attention, convolutions to few channels and products of many rows on processors that multiply bfloat16:
+ * AVX512_BF16, with AMX's tiles where they are.
  *
  * This folder is compiled once, for AVX-512 with both extensions; nothing in it may be called before
  * cn_bf16_support has said what the processor and the system allow.
