@@ -72,7 +72,7 @@ static inline factors spread(const char *p)
 {
     float lane;
     memcpy(&lane, p, sizeof lane);
-    return (vec){0} + lane;
+    return lane - (vec){0}; /* adding zero would be an instruction */
 }
 
 static inline vec add_products(vec sum, factors x, factors w)
