@@ -26,7 +26,8 @@ typedef struct op_row {
     const char *kind, *direction;
     char shape[NAME_BYTES];
     const char *type;
-    bool sums; /* the step adds a residual or a value per channel */
+    bool sums;        /* the step adds a residual or a value per channel */
+    const char *kept; /* what its weights are kept in, where that isn't `type`; else NULL */
     int64_t count[NETWORKS];
     double flops, bytes, seconds;
     double square, memory; /* the square product's FLOP/s beside it, and memory's bytes/s */
@@ -102,10 +103,20 @@ static double traffic_of(const cn_step *st)
     return (double)bytes;
 }
 
+static const char *kept_in(const cn_node *n)
+{
+    const cn_node *w = n->n_in > 1 ? n->in[1] : NULL;
+    if (!w || w->op != CN_OP_PARAM || w->param->dtype == n->in[0]->dtype) return NULL;
+    return cn_dtype_name(w->param->dtype);
+}
+
 /* False for a step that this table leaves out. */
 static bool name_step(const cn_step *st, op_row *r)
 {
-    *r = (op_row){.flops = st->flops, .bytes = traffic_of(st), .sums = st->residual || st->shift};
+    *r = (op_row){.flops = st->flops,
+                  .bytes = traffic_of(st),
+                  .sums = st->residual || st->shift,
+                  .kept = kept_in(st->node)};
     switch (st->node->op) {
     case CN_OP_CONV2D:
     case CN_OP_CONV2D_DX:
@@ -123,7 +134,8 @@ static bool name_step(const cn_step *st, op_row *r)
 static bool same_row(const op_row *a, const op_row *b)
 {
     return !strcmp(a->kind, b->kind) && !strcmp(a->direction, b->direction) &&
-           !strcmp(a->shape, b->shape) && !strcmp(a->type, b->type) && a->sums == b->sums;
+           !strcmp(a->shape, b->shape) && !strcmp(a->type, b->type) && a->sums == b->sums &&
+           !strcmp(a->kept ? a->kept : "", b->kept ? b->kept : "");
 }
 
 /* --- one step's time ------------------------------------------------------------------------------------ */
@@ -342,9 +354,10 @@ static void print_json(const ops_work *w, const op_row *r)
 {
     const bench *b = w->b;
     printf("{\"work\": \"ops\", \"op\": \"%s\", \"direction\": \"%s\", \"shape\": \"%s\", "
-           "\"sums\": %s, \"dtype\": \"%s\", \"px\": %lld, \"batch\": %lld, \"threads\": %d",
-           r->kind, r->direction, r->shape, r->sums ? "true" : "false", r->type, (long long)b->px,
-           (long long)b->batch, cn_threads(b->ctx));
+           "\"sums\": %s, \"dtype\": \"%s\", \"weights\": \"%s\", \"px\": %lld, \"batch\": %lld, "
+           "\"threads\": %d",
+           r->kind, r->direction, r->shape, r->sums ? "true" : "false", r->type,
+           r->kept ? r->kept : r->type, (long long)b->px, (long long)b->batch, cn_threads(b->ctx));
     for (int i = 0; i < NETWORKS; i++)
         printf(", \"count_%s\": %lld", networks[i], (long long)r->count[i]);
     printf(", \"seconds_min\": %.6f, \"gflops\": %.1f, \"square_gflops\": %.1f, "
@@ -355,9 +368,9 @@ static void print_json(const ops_work *w, const op_row *r)
 
 static void print_row(const op_row *r)
 {
-    printf("%-11s %-15s %-34s %-4s %4lld %6lld %5lld %9.2f %9.1f %6.2f %6.2f\n", r->kind,
-           r->direction, r->shape, r->sums ? "+sum" : "", (long long)r->count[0],
-           (long long)r->count[1], (long long)r->count[2], r->seconds * 1e3,
+    printf("%-11s %-15s %-34s %-4s %-4s %4lld %6lld %5lld %9.2f %9.1f %6.2f %6.2f\n", r->kind,
+           r->direction, r->shape, r->sums ? "+sum" : "", r->kept ? r->kept : "",
+           (long long)r->count[0], (long long)r->count[1], (long long)r->count[2], r->seconds * 1e3,
            r->flops / r->seconds / 1e9, share_of(r), share_of_roof(r));
 }
 
@@ -396,11 +409,11 @@ static void print_all(const ops_work *w)
         printf("%s, %lld px, batch %lld, %d threads; at best: a square product of %d %.1f GFLOP/s, "
                "reading "
                "memory %.1f GB/s\n"
-               "%-11s %-15s %-34s %-4s %4s %6s %5s %9s %9s %6s %6s\n",
+               "%-11s %-15s %-34s %-4s %-4s %4s %6s %5s %9s %9s %6s %6s\n",
                w->b->dtype == CN_BF16 ? "bf16" : "f32", (long long)w->b->px, (long long)w->b->batch,
                cn_threads(w->b->ctx), SQUARE, square / 1e9, memory / 1e9, "operation", "direction",
-               "inputs x outputs of positions", "", "draw", "decode", "train", "ms", "GFLOP/s",
-               "share", "roof");
+               "inputs x outputs of positions", "", "kept", "draw", "decode", "train", "ms",
+               "GFLOP/s", "share", "roof");
     for (int i = 0; i < w->n; i++) {
         if (table)
             print_row(&w->rows[i]);

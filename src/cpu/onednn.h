@@ -28,6 +28,7 @@ typedef struct cn_dnnl_conv_shape {
     bool bias;
     cn_dtype type;   /* of what is read (x, w, dy), F32 or BF16; the bias is F32 */
     cn_dtype result; /* of y or dx: type or F32; dw is F32 */
+    bool expand;     /* weights are stored in another type than `type` */
     bool residual;   /* forward: y += a tensor like y */
     bool shift;      /* forward, N = 1: y += a value [O] of y's type per channel */
     cn_act act;      /* forward: y = act(y), a ReLU as in cn_step */

@@ -2,6 +2,7 @@
 #include "cpu/own_conv.h"
 
 #include "cpu/cpu_backend.h"
+#include "cpu/kernels/bf16/conv16.h"
 #include "cpu/kernels/narrow.h"
 #include "cpu/kernels/patches.h"
 #include "cpu/kernels/stream.h"
@@ -41,12 +42,24 @@ static cn_conv_args shape_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c
     return a;
 }
 
-/* Multiplications of the direct way in the time of one vector's here; 0: too many to compete. */
-static int direct_rate(cn_dnnl_conv_kind kind, cn_dtype type, cn_bf16_level bf16)
+/* Few positions: reading weights and bringing them into a product's form is what counts. Weights' gradients: where there
+ * are enough jobs for all threads. */
+static bool conv16_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16,
+                        int threads)
 {
-    if (type == CN_F32) return 1;
+    if (c->type != CN_BF16 || bf16 != CN_BF16_AVX512 || c->I < LANES || c->O < LANES) return false;
+    if (kind == CN_DNNL_CONV_DW)
+        return groups_of(c->I) * groups_of(c->O) >= (int64_t)threads * CN_CONV16_OUTS;
+    return (kind == CN_DNNL_CONV_DX || c->expand) && c->N * c->h * c->w <= CN_CONV16_FEW;
+}
+
+/* Multiplications of the direct way in the time of one vector's here; 0: too many to compete. */
+static int direct_rate(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16,
+                       int threads)
+{
+    if (c->type == CN_F32) return 1;
     if (bf16 != CN_BF16_AVX512) return 0;
-    return kind == CN_DNNL_CONV_DW ? 1 : 2;
+    return kind == CN_DNNL_CONV_DW && !conv16_pays(kind, c, bf16, threads) ? 1 : 2;
 }
 
 /* In vectors' multiplications, as the direct way's count below. */
@@ -71,7 +84,7 @@ static double cost_of(cn_dnnl_conv_kind kind, const cn_conv_args *a)
 static bool winograd_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16,
                           int threads)
 {
-    const int rate = direct_rate(kind, c->type, bf16);
+    const int rate = direct_rate(kind, c, bf16, threads);
     if (!rate || c->kernel_h != 3 || c->kernel_w != 3 || c->stride != 1 || c->dilation != 1)
         return false;
     const cn_conv_args a = shape_of(kind, c, threads);
@@ -112,7 +125,8 @@ cn_conv_way cn_conv_way_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, 
     if (narrow_pays(kind, c, bf16)) return CN_CONV_NARROW;
     if (stream_pays(kind, c, bf16)) return CN_CONV_STREAM;
     if (winograd_pays(kind, c, bf16, threads)) return CN_CONV_WINOGRAD;
-    return patches_pay(kind, c, threads) ? CN_CONV_PATCHES : CN_CONV_ONEDNN;
+    return patches_pay(kind, c, threads) || conv16_pays(kind, c, bf16, threads) ? CN_CONV_PATCHES
+                                                                                : CN_CONV_ONEDNN;
 }
 
 /* The grid of outputs from (y, x) on. Those of a strided convolution's data gradient are reached by some of the taps
@@ -189,6 +203,10 @@ static size_t scratch_bytes_of(const cn_own_conv *p, cn_dnnl_conv_kind kind)
     const size_t threads = (size_t)a->threads;
     if (p->way == CN_CONV_NARROW) return cn_narrow_bytes(a);
     if (p->way == CN_CONV_STREAM) return cn_stream_bytes(a);
+    if (p->way == CN_CONV_PATCHES && p->pairs) {
+        const cn_conv16_size s = dw ? cn_conv16_dw_size_of(a) : cn_conv16_size_of(a);
+        return s.shared_bytes + s.thread_bytes * threads;
+    }
     if (p->way == CN_CONV_PATCHES) {
         const cn_patches_size s = dw ? cn_patches_dw_size_of(a) : cn_patches_size_of(a);
         return (s.shared_floats + s.thread_floats * threads) * sizeof(float);
@@ -201,7 +219,6 @@ cn_status cn_own_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_d
                               const cn_dnnl_conv_shape *c, cn_param *w, cn_own_conv **out,
                               size_t *scratch_bytes)
 {
-    CN_TRY(cn_dnnl_conv_claim(ctx, b->dnnl, c, w));
     cn_own_conv *p = cn_alloc0(ctx, sizeof *p);
     if (!p) return CN_ENOMEM;
     p->way = way;
@@ -233,10 +250,10 @@ static void run_dw(const cpu_backend *b, const cn_own_conv *p, const cn_step *st
     /* what only fills whole blocks up is zero */
     if (st->out_bytes > (size_t)(a->n_taps * a->I * a->O) * sizeof *a->dw)
         memset(a->dw, 0, st->out_bytes);
-    if (p->way == CN_CONV_WINOGRAD)
-        b->k->winograd_dw(a);
-    else
-        b->k->patches_dw(a);
+    switch (p->way) {
+    case CN_CONV_PATCHES: (p->pairs ? cn_conv16_dw : b->k->patches_dw)(a); break;
+    default: b->k->winograd_dw(a);
+    }
 }
 
 void cn_own_conv_run(const cpu_backend *b, const cn_own_conv *p, const cn_step *st,
@@ -258,7 +275,7 @@ void cn_own_conv_run(const cpu_backend *b, const cn_own_conv *p, const cn_step *
     a.act_alpha = st->act_alpha;
     a.y = st->out;
     switch (p->way) {
-    case CN_CONV_PATCHES: b->k->patches(&a); break;
+    case CN_CONV_PATCHES: (p->pairs ? cn_conv16 : b->k->patches)(&a); break;
     case CN_CONV_NARROW: (p->pairs ? cn_narrow16 : b->k->narrow)(&a); break;
     case CN_CONV_STREAM: (p->pairs ? cn_stream16 : b->k->stream)(&a); break;
     default: b->k->winograd(&a);

@@ -8,7 +8,7 @@
 struct cpu_backend;
 typedef struct cn_own_conv cn_own_conv; /* a prepared step */
 
-/* kernels/winograd.c, patches.c, narrow.c, stream.c. */
+/* kernels/winograd.c; patches.c, bf16/conv.c; narrow.c, stream.c. */
 typedef enum cn_conv_way {
     CN_CONV_ONEDNN,
     CN_CONV_WINOGRAD,
@@ -21,7 +21,7 @@ typedef enum cn_conv_way {
  * products. */
 cn_conv_way cn_conv_way_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16,
                            int threads);
-/* By one of the own ways. Claims w's layout if nothing has, and counts scratch. Weights are read as they are stored,
+/* By one of the own ways, w's layout being claimed; counts scratch. Weights are read as they are stored,
  * Q8 excepted: a run gets those in x's type. */
 cn_status cn_own_conv_prepare(struct cpu_backend *b, cn_ctx *ctx, cn_conv_way way,
                               cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_param *w,

@@ -10,7 +10,7 @@
 
 typedef struct product {
     cn_dnnl_prim *prim;
-    cn_own_conv *own; /* instead, with all sums; it reads F16 and BF16 as they are stored */
+    cn_own_conv *own; /* instead, with all sums; it reads F32, F16 and BF16 as they are stored */
     bool add_residual, add_shift; /* after the primitive */
     cn_act act;                   /* after these */
     size_t
@@ -117,9 +117,13 @@ cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     cn_dnnl_conv_shape c = conv_shape(n, x, y, bias);
     st->flops =
         2.0 * (double)cn_node_elements(y) * (double)(c.I / c.groups * c.kernel_h * c.kernel_w);
+    c.expand = kind != CN_DNNL_CONV_DW && w->dtype != c.type;
     const cn_conv_way way = cn_conv_way_of(kind, &c, b->bf16, b->threads);
-    if (way != CN_CONV_ONEDNN && c.wanted) st->flops *= (double)c.wanted / (double)c.I;
-    if (way != CN_CONV_ONEDNN) return prepare_own(b, ctx, way, kind, &c, w, st);
+    if (way != CN_CONV_ONEDNN) {
+        if (c.wanted) st->flops *= (double)c.wanted / (double)c.I;
+        CN_TRY(cn_dnnl_conv_claim(ctx, b->dnnl, &c, w));
+        return prepare_own(b, ctx, way, kind, &c, w, st);
+    }
     cn_dnnl_prim *p = NULL;
     c.residual = st->residual != NULL;
     c.shift = st->shift && c.N == 1;
@@ -165,6 +169,16 @@ static cn_dnnl_conv_shape conv_of(const cn_dnnl_product *m, int64_t N)
                                 .result = m->result};
 }
 
+/* Its way. Over patches: where weights are stored plain, in another type; else they suit oneDNN as they are. */
+static cn_conv_way product_way(const cpu_backend *b, cn_dnnl_conv_kind kind,
+                               const cn_dnnl_conv_shape *c, bool pack, const cn_param *w)
+{
+    const cn_conv_way way = cn_conv_way_of(kind, c, b->bf16, b->threads);
+    const bool plain = !pack && w->dtype != CN_Q8 && cn_dnnl_is_plain(w);
+    if (way == CN_CONV_STREAM || (way == CN_CONV_PATCHES && c->expand && plain)) return way;
+    return CN_CONV_ONEDNN;
+}
+
 cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
 {
     const cn_node *n = st->node;
@@ -180,14 +194,17 @@ cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     cn_dnnl_prim *p = NULL;
     cn_status s;
     st->flops = 2.0 * (double)m.R * (double)m.I * (double)m.O;
+    m.bias = forward && n->in[2];
+    m.pack = forward && packing_pays(x, w);
+    const cn_dnnl_conv_kind kind = forward ? CN_DNNL_CONV : dw ? CN_DNNL_CONV_DW : CN_DNNL_CONV_DX;
+    cn_dnnl_conv_shape c = conv_of(&m, x->shape[0]);
+    c.expand = !dw && w->dtype != m.type;
+    const cn_conv_way way = product_way(b, kind, &c, m.pack, w);
+    if (way != CN_CONV_ONEDNN) {
+        CN_TRY(cn_dnnl_linear_claim(ctx, b->dnnl, &m, w));
+        return prepare_own(b, ctx, way, kind, &c, w, st);
+    }
     if (forward) {
-        m.bias = n->in[2] != NULL;
-        m.pack = packing_pays(x, w);
-        const cn_dnnl_conv_shape c = conv_of(&m, x->shape[0]);
-        if (cn_conv_way_of(CN_DNNL_CONV, &c, b->bf16, b->threads) == CN_CONV_STREAM) {
-            CN_TRY(cn_dnnl_linear_claim(ctx, b->dnnl, &m, w));
-            return prepare_own(b, ctx, CN_CONV_STREAM, CN_DNNL_CONV, &c, w, st);
-        }
         m.residual = st->residual != NULL;
         m.shift = st->shift && x->shape[0] == 1;
         m.act = m.shift || !st->shift ? st->act : CN_ACT_NONE;

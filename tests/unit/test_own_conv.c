@@ -1,7 +1,8 @@
 /* test_own_conv.c - the convolutions over patches and to few channels, and products of many rows, in every variant that the processor runs: both
  * directions and weights' gradients against naive sums in double, for any kernel, stride, dilation and padding, weights
- * of every type, with sums and activations, by one to three threads, with the same bytes at every run. And which
- * convolutions are computed so. (Winograd's: test_winograd.c.) */
+ * of every type, with sums and activations, by one to three threads, with the same bytes at every run; where bfloat16 is
+ * multiplied, with weights in the layouts of either type's convolutions. And which convolutions are computed so.
+ * (Winograd's: test_winograd.c.) */
 #include "../support/unit/unit_env.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/isa.h"
@@ -26,6 +27,8 @@ typedef struct shape {
 /* One step: x and y are its operands, w the weights as they are worth, all in floats. */
 typedef struct work {
     const shape *s;
+    cn_dtype layout; /* weights lie as convolutions of this type want them */
+    bool plain;      /* or as a matrix does */
     cn_dnnl_conv_shape c;
     cn_params *params;
     cn_graph *graph;
@@ -129,6 +132,8 @@ static void set_up(const shape *s, work *t)
     t->bias = noise("bias", 1, c->O);
     t->residual = noise("residual", 1, outputs_of(c));
     t->shift = noise("shift", 1, c->N * c->O);
+    if (s->way == CN_CONV_PATCHES)
+        cn_free(stored_as(CN_BF16, t->w, weights_of(c))); /* as they are multiplied */
     t->stored_x = stored_as(s->in, t->x, inputs_of(c));
     t->stored_y = stored_as(s->in, t->y, outputs_of(c));
     t->stored_residual = stored_as(s->out, t->residual, outputs_of(c));
@@ -236,6 +241,13 @@ static float *run(cpu_backend *b, work *t, int direction, int threads)
     size_t scratch = 0;
     b->threads = threads;
     omp_set_num_threads(threads);
+    cn_dnnl_conv_shape as_laid = t->c;
+    as_laid.type = t->layout;
+    as_laid.result = CN_F32;
+    const cn_dnnl_product m = {
+        .R = outputs_of(&t->c) / t->c.O, .I = t->c.I, .O = t->c.O, .result = CN_F32};
+    if (t->plain) must(cn_dnnl_linear_claim(ctx, b->dnnl, &m, t->q));
+    must(cn_dnnl_conv_claim(ctx, b->dnnl, &as_laid, t->q));
     must(cn_own_conv_prepare(b, ctx, t->s->way, kind, &t->c, t->q, &own, &scratch));
     if (!t->q->loaded) {
         must(cn_param_set(&b->base, ctx, t->q, t->w));
@@ -506,6 +518,17 @@ static const shape shapes[] = {
      NO_ACT},
 };
 
+static void check_directions(cpu_backend *b, const shape *s, cn_dtype layout, bool plain)
+{
+    work t;
+    set_up(s, &t);
+    t.layout = layout;
+    t.plain = plain;
+    for (int direction = FORWARD; direction <= DW; direction *= 2)
+        if (s->directions & direction) check(b, &t, direction);
+    tear_down(&t);
+}
+
 /* All shapes by one variant's kernels. */
 static void check_variant(cpu_backend *b, const cn_kernels *k, cn_bf16_level bf16)
 {
@@ -513,13 +536,9 @@ static void check_variant(cpu_backend *b, const cn_kernels *k, cn_bf16_level bf1
     b->k = k;
     b->bf16 = bf16;
     for (size_t i = 0; i < CN_COUNT(shapes); i++) {
-        work t;
         if (shapes[i].in == CN_BF16 && own.bf16 == CN_BF16_NONE) continue;
         if (shapes[i].in == CN_BF16 && shapes[i].way == STREAM && bf16 == CN_BF16_NONE) continue;
-        set_up(&shapes[i], &t);
-        for (int direction = FORWARD; direction <= DW; direction *= 2)
-            if (shapes[i].directions & direction) check(b, &t, direction);
-        tear_down(&t);
+        check_directions(b, &shapes[i], shapes[i].in, false);
     }
     *b = own;
     omp_set_num_threads(own.threads);
@@ -532,6 +551,96 @@ static void test_every_variant_against_naive_sums(void **state)
     for (int isa = CN_ISA_V2; isa <= (int)cn_cpu_isa(); isa++)
         check_variant(b, cn_cpu_kernels((cn_isa)isa), CN_BF16_NONE);
     if (b->bf16 != CN_BF16_NONE) check_variant(b, b->k, CN_BF16_AVX512);
+}
+
+/* All that goes over patches, and shapes of more channels than a product takes at a time. */
+static void test_products_of_pairs_against_naive_sums(void **state)
+{
+    (void)state;
+    static const shape more[] = {
+        {PATCHES,
+         FORWARD | DX | DW,
+         1,
+         5,
+         7,
+         420,
+         80,
+         1,
+         1,
+         1,
+         1,
+         {0, 0, 0, 0},
+         CN_F32,
+         CN_BF16,
+         CN_F32,
+         NO_ACT},
+        {PATCHES,
+         FORWARD | DX | DW,
+         3,
+         9,
+         11,
+         80,
+         230,
+         1,
+         1,
+         1,
+         1,
+         {0, 0, 0, 0},
+         CN_BF16,
+         CN_BF16,
+         CN_F32,
+         true,
+         CN_ACT_RELU},
+        {PATCHES,
+         FORWARD | DX | DW,
+         1,
+         8,
+         8,
+         144,
+         160,
+         3,
+         3,
+         1,
+         1,
+         {1, 1, 1, 1},
+         CN_BF16,
+         CN_BF16,
+         CN_BF16,
+         true,
+         CN_ACT_NONE},
+        {PATCHES,
+         FORWARD | DX,
+         1,
+         4,
+         4,
+         96,
+         200,
+         3,
+         3,
+         1,
+         1,
+         {1, 1, 1, 1},
+         CN_F16,
+         CN_BF16,
+         CN_F32,
+         NO_ACT},
+    };
+    cpu_backend *b = (cpu_backend *)env.backend;
+    const int threads = b->threads;
+    if (!env.backend->computes(env.backend, CN_BF16)) {
+        print_message("skipped: this processor doesn't multiply bfloat16\n");
+        skip();
+    }
+    for (size_t i = 0; i < CN_COUNT(shapes) + CN_COUNT(more); i++) {
+        shape s = i < CN_COUNT(shapes) ? shapes[i] : more[i - CN_COUNT(shapes)];
+        if (s.way != PATCHES) continue;
+        s.in = CN_BF16;
+        check_directions(b, &s, CN_F32, false);
+        check_directions(b, &s, CN_BF16, false);
+        if (s.kernel_h * s.kernel_w == 1) check_directions(b, &s, CN_F32, true);
+    }
+    b->threads = threads;
+    omp_set_num_threads(threads);
 }
 
 static cn_conv_way way(cn_dnnl_conv_kind kind, int64_t side, int64_t I, int64_t O, int stride,
@@ -583,7 +692,7 @@ static void test_which_convolutions(void **state)
     assert_int_equal(way(CN_DNNL_CONV_DX, 16, 1280, 1280, 2, CN_F32), CN_CONV_PATCHES);
     assert_int_equal(way(CN_DNNL_CONV_DX, 64, 320, 320, 2, CN_F32), CN_CONV_ONEDNN);
     assert_int_equal(way(CN_DNNL_CONV_DW, 64, 320, 320, 2, CN_F32), CN_CONV_PATCHES);
-    assert_int_equal(way(CN_DNNL_CONV_DW, 64, 320, 320, 2, CN_BF16), CN_CONV_ONEDNN);
+    assert_int_equal(way(CN_DNNL_CONV_DW, 64, 320, 320, 2, CN_BF16), CN_CONV_PATCHES);
     /* the decoder's last convolution, the UNet's */
     assert_int_equal(way(CN_DNNL_CONV, 512, 128, 3, 1, CN_F32), CN_CONV_NARROW);
     assert_int_equal(way(CN_DNNL_CONV, 512, 128, 3, 1, CN_BF16), CN_CONV_NARROW);
@@ -637,6 +746,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_variant_against_naive_sums),
+        cmocka_unit_test(test_products_of_pairs_against_naive_sums),
         cmocka_unit_test(test_which_convolutions),
         cmocka_unit_test(test_product_of_many_rows),
     };

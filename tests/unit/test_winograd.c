@@ -412,8 +412,9 @@ static void test_which_convolutions(void **state)
     assert_false(by_winograd(CN_DNNL_CONV_DW, &c, CN_BF16_AMX));
     c = picture(1, 8, 8, 1280, 1280, 1);
     c.type = CN_BF16;
-    assert_false(pays(c));
-    assert_true(by_winograd(CN_DNNL_CONV_DW, &c, CN_BF16_AVX512));
+    assert_false(by_winograd(CN_DNNL_CONV, &c, CN_BF16_AVX512));
+    assert_false(by_winograd(CN_DNNL_CONV_DX, &c, CN_BF16_AVX512));
+    assert_false(by_winograd(CN_DNNL_CONV_DW, &c, CN_BF16_AVX512));
     c = good;
     c.stride = 2;
     assert_false(pays(c));

@@ -72,11 +72,14 @@ static inline void read_weights(const cn_conv_args *a, int64_t in, int64_t out, 
     transpose(turned, GROUP, GROUP, GROUP, 1, g, stride);
 }
 
-/* Sets or adds to whole groups. */
+/* Sets or adds to whole groups. What is set goes past the caches, where that can be: it is larger than they are. */
 static inline void put(float *to, const float *x, int64_t n, bool add)
 {
     for (int64_t i = 0; i < n; i += LANES)
-        store(to + i, add ? load(to + i) + load(x + i) : load(x + i));
+        if (add)
+            store(to + i, load(to + i) + load(x + i));
+        else
+            store_away(to + i, load(x + i));
 }
 
 /* g [in][out] of one tap, one by one. */
@@ -140,6 +143,22 @@ static inline void write_weights(const cn_conv_args *a, int64_t in, int64_t out,
         write_runs(at_in, a->at_out + out, turned, GROUP, add);
     else
         write_pairs(at_in, a->at_out + out, turned, GROUP, add);
+}
+
+/* The same of g [out][in] where runs are of inputs. */
+static inline void write_turned(const cn_conv_args *a, int64_t in, int64_t out, int tap,
+                                const float *g, int64_t stride, bool add)
+{
+    float *at_in = a->dw + a->at_in[in] + a->at_tap[tap];
+    float turned[GROUP * GROUP];
+    if (in + GROUP > a->I || out + GROUP > a->O) {
+        transpose(g, stride, GROUP, GROUP, 1, turned, GROUP);
+        scatter(a, in, out, tap, turned, GROUP, add);
+    } else if (a->runs == CN_RUNS_IN) {
+        write_runs(at_in, a->at_out + out, g, stride, add);
+    } else {
+        write_pairs(at_in, a->at_out + out, g, stride, add);
+    }
 }
 
 #endif

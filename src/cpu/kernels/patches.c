@@ -7,10 +7,9 @@
  * outputs with bias, residual, shift and activation. The division follows from sizes and the number of threads, so
  * results repeat.
  */
-#include "cpu/kernels/conv_outputs.h"
 #include "cpu/kernels/conv_weights.h"
 #include "cpu/kernels/kernels.h"
-#include "cpu/kernels/patches_in.h"
+#include "cpu/kernels/patches_out.h"
 #include "cpu/kernels/small_product.h"
 
 #include <omp.h>
@@ -33,24 +32,6 @@ static void take_weights(const cn_conv_args *a, const cn_conv_grid *g, int64_t i
             for (int t = 0; t < g->taps; t++)
                 read_weights(a, in + i, out + o, g->first + t, u + (t * rows + i) * width + o,
                              width);
-}
-
-/* Channels o .. o+n of position p from their sums. */
-static void put_position(const cn_conv_args *a, const cn_conv_grid *g, int64_t p, int64_t o,
-                         int64_t n, const float *sums)
-{
-    const position at = position_at(g, p);
-    const int64_t y = g->y + at.i * a->out_step, x = g->x + at.j * a->out_step;
-    const int64_t pixel = (at.n * a->h + y) * a->w + x;
-    for (int64_t c = 0; c < n; c += LANES) {
-        const int64_t left = CN_MIN(LANES, n - c);
-        vec v = load(sums + c);
-        if (a->bias) v += load_some(CN_F32, a->bias + o + c, left);
-        if (a->result == CN_BF16)
-            put_output(a, CN_BF16, at.n, pixel, o + c, left, v);
-        else
-            put_output(a, CN_F32, at.n, pixel, o + c, left, v);
-    }
 }
 
 /* One block of output channels for positions first .. first+n of the block that begins at `block`. */

@@ -8,6 +8,10 @@
 
 #include <string.h>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 enum { LANES = 16 };
 #elif defined(__AVX__)
@@ -20,7 +24,7 @@ enum { GROUP = CN_CONV_GROUP };
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float vec_at __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint32_t bits_of_vec __attribute__((vector_size(4 * LANES)));
-typedef uint16_t half __attribute__((vector_size(2 * LANES)));
+typedef uint16_t half_vec __attribute__((vector_size(2 * LANES)));
 typedef uint16_t half_at __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
 static inline vec load(const float *p)
@@ -31,6 +35,18 @@ static inline vec load(const float *p)
 static inline void store(float *p, vec v)
 {
     *(vec_at *)p = v;
+}
+
+/* Past the caches where whole lines are written, which are complete for others after an sfence. */
+static inline void store_away(float *p, vec v)
+{
+#ifdef __AVX512F__
+    if ((uintptr_t)p % sizeof v == 0) {
+        _mm512_stream_ps(p, (__m512)v);
+        return;
+    }
+#endif
+    store(p, v);
 }
 
 /* LANES elements of a picture; those of bfloat16 are floats' upper halves. */
@@ -49,7 +65,7 @@ static inline void store_as(cn_dtype type, void *p, vec v)
     }
     const bits_of_vec bits = (bits_of_vec)v, nan = (bits_of_vec)(v != v);
     const bits_of_vec rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    *(half_at *)p = __builtin_convertvector((nan & 0x7fc0) | (~nan & rounded), half);
+    *(half_at *)p = __builtin_convertvector((nan & 0x7fc0) | (~nan & rounded), half_vec);
 }
 
 /* The first n <= LANES, zeros behind them. */

@@ -1,0 +1,26 @@
+/* patches_out.h - outputs at positions of a grid. */
+#ifndef CN_PATCHES_OUT_H
+#define CN_PATCHES_OUT_H
+
+#include "cpu/kernels/conv_outputs.h"
+#include "cpu/kernels/patches_in.h"
+
+/* Channels o .. o+n of position p from their sums. */
+static inline void put_position(const cn_conv_args *a, const cn_conv_grid *g, int64_t p, int64_t o,
+                                int64_t n, const float *sums)
+{
+    const position at = position_at(g, p);
+    const int64_t y = g->y + at.i * a->out_step, x = g->x + at.j * a->out_step;
+    const int64_t pixel = (at.n * a->h + y) * a->w + x;
+    for (int64_t c = 0; c < n; c += LANES) {
+        const int64_t left = CN_MIN(LANES, n - c);
+        vec v = load(sums + c);
+        if (a->bias) v += load_some(CN_F32, a->bias + o + c, left);
+        if (a->result == CN_BF16)
+            put_output(a, CN_BF16, at.n, pixel, o + c, left, v);
+        else
+            put_output(a, CN_F32, at.n, pixel, o + c, left, v);
+    }
+}
+
+#endif
