@@ -6,6 +6,7 @@
  * block's scores are written and their largest is found first.
  */
 #include "cpu/kernels/bf16/attention.h"
+#include "cpu/kernels/heads.h"
 
 #include <math.h>
 #include <omp.h>
@@ -43,11 +44,20 @@ static sizes forward_sizes(const cn_attention16_args *a)
     return s;
 }
 
+/* A tile of one head's queries, from q0 on, and of which the keys are. */
+typedef struct tile {
+    int64_t q0, rows;
+    const uint16_t *q, *keys;
+    uint16_t *y;
+    float *lse; /* or NULL */
+} tile;
+
 /* A block of keys for the queries of one tile. */
 typedef struct block {
     int64_t q0, k0, keys, keys_up;
     bool causal;
     float factor;
+    const tile *next; /* whose rows are asked for meanwhile, or NULL */
 } block;
 
 /* Of 16 queries from q0, those that see this key. */
@@ -136,17 +146,31 @@ static inline __attribute__((always_inline)) void weigh_rows(int rows, int vecto
     }
 }
 
-static inline __attribute__((always_inline)) void weigh_columns(const block *b, int vectors,
-                                                                int64_t depth, const uint16_t *k,
+/* The share of keys j to `end` of a block in asking for the tile behind this one. */
+static void ask_for_tile(const block *b, const sizes *s, int64_t j, int64_t end)
+{
+    const int64_t rows = b->next ? b->next->rows : 0;
+    for (int64_t i = rows * j / b->keys; i < rows * end / b->keys; i++) {
+        ask_for_row(b->next->q + i * s->W, s->D);
+        ask_for_row(b->next->y + i * s->W, s->D);
+    }
+}
+
+static inline __attribute__((always_inline)) void weigh_columns(const block *b, const sizes *s,
+                                                                int vectors, const uint16_t *k,
                                                                 int64_t i, const forward_room *r)
 {
     const uint16_t *q = r->q + 2 * i;
     const float *top = r->top + i;
     float *total = r->total + i;
     uint16_t *p = r->p + 2 * i;
+    const int64_t depth = s->D_in;
     int64_t j = 0;
-    for (; j + SUM_ROWS <= b->keys; j += SUM_ROWS)
+    for (; j + SUM_ROWS <= b->keys; j += SUM_ROWS) {
+        ask_for_tile(b, s, j, j + SUM_ROWS);
         weigh_rows(SUM_ROWS, vectors, depth, k + j * depth, q, b->factor, top, total, p + j * TQ);
+    }
+    ask_for_tile(b, s, j, b->keys);
     k += j * depth;
     p += j * TQ;
     switch (b->keys - j) {
@@ -160,14 +184,14 @@ static inline __attribute__((always_inline)) void weigh_columns(const block *b, 
 }
 
 /* Weights relative to the top that is there; false, and sums as before, where it isn't one to go on with. */
-static bool weigh_at_once(const block *b, int64_t depth, const uint16_t *k, int64_t lanes,
+static bool weigh_at_once(const block *b, const sizes *s, const uint16_t *k, int64_t lanes,
                           const forward_room *r)
 {
     const __m512 least = _mm512_set1_ps(0x1p-60f), most = _mm512_set1_ps(0x1p60f);
     memcpy(r->fade, r->total, (size_t)lanes * sizeof *r->total);
     int64_t i = 0;
-    for (; i + TQ <= lanes; i += TQ) weigh_columns(b, VECTORS, depth, k, i, r);
-    for (; i < lanes; i += 16) weigh_columns(b, 1, depth, k, i, r);
+    for (; i + TQ <= lanes; i += TQ) weigh_columns(b, s, VECTORS, k, i, r);
+    for (; i < lanes; i += 16) weigh_columns(b, s, 1, k, i, r);
     bool good = true;
     for (i = 0; i < lanes; i += 16) {
         const __m512 sum = _mm512_loadu_ps(r->total + i);
@@ -178,23 +202,30 @@ static bool weigh_at_once(const block *b, int64_t depth, const uint16_t *k, int6
     return good;
 }
 
-/* A tile of queries, from q0 on, over all keys. */
-static void forward_tile(const cn_attention16_args *a, const sizes *s, const uint16_t *keys,
-                         const cn_rows *q, int64_t q0, uint16_t *y, float *lse,
-                         const forward_room *r)
+/* A tile of queries over all keys. */
+static void forward_tile(const cn_attention16_args *a, const sizes *s, const tile *t,
+                         const tile *next, const forward_room *r)
 {
-    const uint16_t *values = keys + s->blocks * TK * s->D_in;
-    const int64_t rows = q->count, lanes = up(rows, 16);
-    const int64_t end = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
-    pack_right_turned(q, TQ, s->D_in, r->q);
+    const uint16_t *values = t->keys + s->blocks * TK * s->D_in;
+    const int64_t lanes = up(t->rows, 16);
+    const int64_t end = a->causal ? CN_MIN(a->M, t->q0 + t->rows) : a->M;
+    const cn_rows q = {t->q, s->W, t->rows, a->D};
+    pack_right_turned(&q, TQ, s->D_in, r->q);
     for (int64_t i = 0; i < lanes; i++) r->top[i] = r->total[i] = 0;
     for (int64_t k0 = 0; k0 < end; k0 += TK) {
         const int64_t n = CN_MIN((int64_t)TK, end - k0);
-        const block b = {q0, k0, n, up(n, s->unit), a->causal, a->scale * LOG2E_STEPS};
-        if (a->amx || a->causal || !weigh_at_once(&b, s->D_in, keys + k0 * s->D_in, lanes, r)) {
+        const uint16_t *keys = t->keys + k0 * s->D_in;
+        const block b = {.q0 = t->q0,
+                         .k0 = k0,
+                         .keys = n,
+                         .keys_up = up(n, s->unit),
+                         .causal = a->causal,
+                         .factor = a->scale * LOG2E_STEPS,
+                         .next = k0 + TK < end ? NULL : next};
+        if (a->amx || a->causal || !weigh_at_once(&b, s, keys, lanes, r)) {
             for (int64_t i = 0; k0 == 0 && i < lanes; i++) r->top[i] = -INFINITY;
-            cn_tiles_product(a->amx, b.keys_up, lanes, s->D_in, keys + k0 * s->D_in, s->D_in, r->q,
-                             TQ, r->s, TQ, false);
+            cn_tiles_product(a->amx, b.keys_up, lanes, s->D_in, keys, s->D_in, r->q, TQ, r->s, TQ,
+                             false);
             if (lanes == TQ && !a->causal)
                 weigh(&b, r, false, 0, VECTORS);
             else
@@ -204,10 +235,15 @@ static void forward_tile(const cn_attention16_args *a, const sizes *s, const uin
         cn_tiles_product(a->amx, s->D_rows, lanes, b.keys_up, values + k0 * s->D_rows, TK, r->p, TQ,
                          r->o, TQ, k0 > 0);
     }
-    for (int64_t i = 0; lse && i < rows; i++)
-        lse[i] = (r->top[i] * STEP + log2f(r->total[i])) * LN2;
-    for (int64_t i = 0; i < lanes; i++) r->total[i] = 1 / r->total[i];
-    put_turned(r->o, TQ, r->total, 1, rows, a->D, y, s->W);
+    for (int64_t i = 0; i < lanes; i += 16) {
+        const __m512 total = _mm512_loadu_ps(r->total + i), top = _mm512_loadu_ps(r->top + i);
+        const __m512 low = _mm512_fmadd_ps(top, _mm512_set1_ps(STEP), log_of_two(total));
+        if (t->lse)
+            _mm512_mask_storeu_ps(t->lse + i, first16(t->rows - i),
+                                  _mm512_mul_ps(low, _mm512_set1_ps(LN2)));
+        _mm512_storeu_ps(r->total + i, _mm512_div_ps(_mm512_set1_ps(1), total));
+    }
+    put_turned(r->o, TQ, r->total, 1, t->rows, a->D, t->y, s->W);
 }
 
 static void pack_head(const cn_attention16_args *a, const sizes *s, int64_t at, uint16_t *keys)
@@ -221,6 +257,18 @@ static void pack_head(const cn_attention16_args *a, const sizes *s, int64_t at, 
     }
 }
 
+static tile tile_at(const cn_attention16_args *a, const sizes *s, int64_t t)
+{
+    const int64_t tiles = (a->L + TQ - 1) / TQ, h = t / tiles, q0 = t % tiles * TQ;
+    const int64_t at = (h / a->heads * a->L + q0) * s->W + h % a->heads * a->D;
+    return (tile){.q0 = q0,
+                  .rows = CN_MIN((int64_t)TQ, a->L - q0),
+                  .q = a->q + at,
+                  .keys = (const uint16_t *)(const void *)(a->scratch + (size_t)h * s->head_bytes),
+                  .y = a->y + at,
+                  .lse = a->lse ? a->lse + h * a->L + q0 : NULL};
+}
+
 size_t cn_attention16_scratch_bytes(const cn_attention16_args *a)
 {
     const sizes s = forward_sizes(a);
@@ -230,7 +278,7 @@ size_t cn_attention16_scratch_bytes(const cn_attention16_args *a)
 void cn_attention16(const cn_attention16_args *a)
 {
     const sizes s = forward_sizes(a);
-    const int64_t tiles = (a->L + TQ - 1) / TQ;
+    const int64_t tiles = s.heads * ((a->L + TQ - 1) / TQ);
     char *workers = a->scratch + (size_t)s.heads * s.head_bytes;
 #pragma omp parallel
     {
@@ -244,13 +292,11 @@ void cn_attention16(const cn_attention16_args *a)
             pack_head(a, &s, h / a->heads * a->M * s.W + h % a->heads * a->D,
                       (uint16_t *)(void *)(a->scratch + (size_t)h * s.head_bytes));
 #pragma omp for schedule(dynamic, 1)
-        for (int64_t t = 0; t < s.heads * tiles; t++) {
-            const int64_t h = t / tiles, q0 = t % tiles * TQ;
-            const int64_t at = h / a->heads * a->L * s.W + h % a->heads * a->D;
-            const cn_rows q = rows_from(a->q + at, a, q0, a->L, TQ);
-            forward_tile(a, &s,
-                         (const uint16_t *)(const void *)(a->scratch + (size_t)h * s.head_bytes),
-                         &q, q0, a->y + at + q0 * s.W, a->lse ? a->lse + h * a->L + q0 : NULL, &r);
+        for (int64_t i = 0; i < tiles; i++) {
+            /* workers take tiles in turn, more or less */
+            const tile t = tile_at(a, &s, i),
+                       next = tile_at(a, &s, CN_MIN(i + a->threads, tiles - 1));
+            forward_tile(a, &s, &t, &next, &r);
         }
         cn_tiles_end(a->amx, &state);
     }

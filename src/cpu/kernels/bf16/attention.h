@@ -72,6 +72,22 @@ static inline __m512 power_of_two(__m512 t)
     return (__m512)power_bits(&POWERS, t);
 }
 
+/* log2 of x > 0 to 1e-6: a mantissa m of 0.75 to 1.5 by atanh's series in (m - 1) / (m + 1). */
+static inline __m512 log_of_two(__m512 x)
+{
+    const __m512 one = _mm512_set1_ps(1);
+    const __m512 m = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
+    const __m512 e = _mm512_getexp_ps(x);
+    const __m512 exponent = _mm512_mask_add_ps(e, _mm512_cmplt_ps_mask(m, one), e, one);
+    const __m512 z = _mm512_div_ps(_mm512_sub_ps(m, one), _mm512_add_ps(m, one));
+    const __m512 zz = _mm512_mul_ps(z, z);
+    __m512 p = _mm512_set1_ps(4.1219859e-1f); /* 2 / ln 2 / 7, / 5, / 3, / 1 */
+    p = _mm512_fmadd_ps(p, zz, _mm512_set1_ps(5.7707802e-1f));
+    p = _mm512_fmadd_ps(p, zz, _mm512_set1_ps(9.6179669e-1f));
+    p = _mm512_fmadd_ps(p, zz, _mm512_set1_ps(2.8853901f));
+    return _mm512_fmadd_ps(p, z, exponent);
+}
+
 /* Upper halves of b's and a's elements to pairs. */
 static inline __m512i upper_halves(__m512i b, __m512i a)
 {
