@@ -221,15 +221,6 @@ static float dot(const uint16_t *a, const uint16_t *b, int64_t n)
     return _mm512_reduce_add_ps(sum);
 }
 
-/* Rows as left operand: where they are if that will do, else packed to `room`. */
-static const uint16_t *left_operand(const cn_rows *x, const sizes *s, int64_t rows_up,
-                                    int64_t stride, uint16_t *room)
-{
-    if (stride == x->stride) return x->x;
-    pack_left(x, rows_up, s->D_in, room);
-    return room;
-}
-
 /* What a tile of queries is to all blocks of keys. */
 static block take_queries(const cn_attention16_args *a, const sizes *s, const head_job *j,
                           int64_t q0, const grad_room *r)
@@ -237,7 +228,10 @@ static block take_queries(const cn_attention16_args *a, const sizes *s, const he
     const cn_rows q = rows_from(j->q, a, q0, a->L, GQ), dy = rows_from(j->dy, a, q0, a->L, GQ);
     const int64_t rows_up = up(q.count, s->unit);
     const bool in_place = !a->amx && s->D_in == a->D && rows_up == q.count;
-    const int64_t stride = in_place ? s->W : s->D_in;
+    if (!in_place) {
+        pack_left(&q, rows_up, s->D_in, r->q);
+        pack_left(&dy, rows_up, s->D_in, r->dy);
+    }
     if (j->dk) pack_left_turned(&q, s->D_rows, GQ, r->qt);
     if (j->dv) pack_left_turned(&dy, s->D_rows, GQ, r->dyt);
     for (int64_t i = 0; i < rows_up; i++) {
@@ -252,9 +246,9 @@ static block take_queries(const cn_attention16_args *a, const sizes *s, const he
                    .causal = a->causal,
                    .amx = a->amx,
                    .factor = a->scale * LOG2E_STEPS,
-                   .q = left_operand(&q, s, rows_up, stride, r->q),
-                   .dy = left_operand(&dy, s, rows_up, stride, r->dy),
-                   .stride = stride};
+                   .q = in_place ? q.x : r->q,
+                   .dy = in_place ? dy.x : r->dy,
+                   .stride = in_place ? s->W : s->D_in};
 }
 
 static void grad_queries(const cn_attention16_args *a, const sizes *s, const head_job *j,
