@@ -27,32 +27,32 @@ static int operands(const cn_step *st, operand o[OPERANDS])
     return count;
 }
 
-static cn_attention16_args args16(const cpu_backend *b, const cn_step *st)
+static cn_attention_args args_of(const cpu_backend *b, const cn_step *st)
 {
     const cn_node *n = st->node;
     const bool grad = n->op == CN_OP_ATTENTION_GRAD;
     const int first = grad ? 1 : 0;
     const cn_node *q = n->in[first], *k = n->in[first + 1];
-    cn_attention16_args a = {.N = q->shape[0],
-                             .L = q->shape[1],
-                             .M = k->shape[1],
-                             .D = cn_channels(q) / n->heads,
-                             .heads = n->heads,
-                             .causal = n->causal,
-                             .scale = n->alpha,
-                             .threads = b->threads,
-                             .amx = b->bf16 == CN_BF16_AMX,
-                             .q = st->in[first],
-                             .k = st->in[first + 1],
-                             .v = st->in[first + 2],
-                             .scratch = st->scratch};
+    cn_attention_args a = {.N = q->shape[0],
+                           .L = q->shape[1],
+                           .M = k->shape[1],
+                           .D = cn_channels(q) / n->heads,
+                           .heads = n->heads,
+                           .causal = n->causal,
+                           .scale = n->alpha,
+                           .threads = b->threads,
+                           .amx = b->bf16 == CN_BF16_AMX,
+                           .q = st->in[first],
+                           .k = st->in[first + 1],
+                           .v = st->in[first + 2],
+                           .scratch = st->scratch};
     if (!grad) {
         a.y = st->out;
         a.lse = st->aux[0];
         return a;
     }
     a.dy = st->in[0];
-    a.y = (uint16_t *)(uintptr_t)st->in[4];
+    a.y = (void *)(uintptr_t)st->in[4];
     a.lse = (float *)(uintptr_t)st->in[5];
     a.dq = st->out;
     a.dk = st->aux[0];
@@ -75,7 +75,7 @@ cn_status cn_cpu_attention_prepare(cpu_backend *b, cn_step *st)
                 (n->causal ? 0.5 : 1.0);
     if (n->dtype == CN_F32) return CN_OK;
     if (b->bf16) {
-        const cn_attention16_args a = args16(b, st);
+        const cn_attention_args a = args_of(b, st);
         st->scratch_bytes =
             grad ? cn_attention16_grad_scratch_bytes(&a) : cn_attention16_scratch_bytes(&a);
         return CN_OK;
@@ -89,35 +89,11 @@ cn_status cn_cpu_attention_prepare(cpu_backend *b, cn_step *st)
 
 static void run_f32(cpu_backend *b, const cn_step *st)
 {
-    const cn_node *n = st->node;
-    const bool grad = n->op == CN_OP_ATTENTION_GRAD;
-    const int first = grad ? 1 : 0;
-    const cn_node *q = n->in[first], *k = n->in[first + 1];
-    cn_attention_args a = {.N = q->shape[0],
-                           .L = q->shape[1],
-                           .M = k->shape[1],
-                           .D = cn_channels(q) / n->heads,
-                           .heads = n->heads,
-                           .causal = n->causal,
-                           .scale = n->alpha,
-                           .threads = b->threads,
-                           .q = st->in[first],
-                           .k = st->in[first + 1],
-                           .v = st->in[first + 2],
-                           .scratch = st->scratch};
-    if (!grad) {
-        a.y = st->out;
-        a.lse = st->aux[0];
+    const cn_attention_args a = args_of(b, st);
+    if (st->node->op == CN_OP_ATTENTION)
         b->k->attention(&a);
-        return;
-    }
-    a.dy = st->in[0];
-    a.y = (float *)(uintptr_t)st->in[4];
-    a.lse = (float *)(uintptr_t)st->in[5];
-    a.dq = st->out;
-    a.dk = st->aux[0];
-    a.dv = st->aux[1];
-    b->k->attention_grad(&a);
+    else
+        b->k->attention_grad(&a);
 }
 
 cn_status cn_cpu_attention_run(cpu_backend *b, const cn_step *st)
@@ -127,7 +103,7 @@ cn_status cn_cpu_attention_run(cpu_backend *b, const cn_step *st)
         return CN_OK;
     }
     if (b->bf16) {
-        const cn_attention16_args a = args16(b, st);
+        const cn_attention_args a = args_of(b, st);
         if (st->node->op == CN_OP_ATTENTION)
             cn_attention16(&a);
         else

@@ -166,24 +166,24 @@ static void expect(const problem *p, int i, const char *what, double tolerance)
 static void run(problem *p, bool amx, int threads)
 {
     const shape *s = p->s;
-    cn_attention16_args a = {.N = s->N,
-                             .L = s->L,
-                             .M = s->M,
-                             .D = s->D,
-                             .heads = s->heads,
-                             .causal = s->causal,
-                             .scale = 1 / sqrtf((float)s->D),
-                             .threads = threads,
-                             .amx = amx,
-                             .q = p->low[Q],
-                             .k = p->low[K],
-                             .v = p->low[V],
-                             .y = p->low[Y],
-                             .lse = p->lse,
-                             .dy = p->low[DY],
-                             .dq = p->low[DQ],
-                             .dk = p->low[DK],
-                             .dv = p->low[DV]};
+    cn_attention_args a = {.N = s->N,
+                           .L = s->L,
+                           .M = s->M,
+                           .D = s->D,
+                           .heads = s->heads,
+                           .causal = s->causal,
+                           .scale = 1 / sqrtf((float)s->D),
+                           .threads = threads,
+                           .amx = amx,
+                           .q = p->low[Q],
+                           .k = p->low[K],
+                           .v = p->low[V],
+                           .y = p->low[Y],
+                           .lse = p->lse,
+                           .dy = p->low[DY],
+                           .dq = p->low[DQ],
+                           .dk = p->low[DK],
+                           .dv = p->low[DV]};
     for (int grad = 0; grad < 2; grad++) {
         const size_t bytes =
             grad ? cn_attention16_grad_scratch_bytes(&a) : cn_attention16_scratch_bytes(&a);

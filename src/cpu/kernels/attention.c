@@ -41,6 +41,11 @@ static void turn_keys(const float *k, int64_t stride, int64_t M, int64_t D, floa
         transpose(k + k0 * stride, stride, CN_MIN(TK, M - k0), D, 1, turned + k0 * D, TK);
 }
 
+static float *head_at(const void *x, const cn_attention_args *a, int64_t h, int64_t tokens)
+{
+    return head_in(x, a, h, tokens, sizeof(float));
+}
+
 /* --- forward --------------------------------------------------------------------------------------- */
 
 /* A worker's room. */
@@ -146,17 +151,15 @@ void CN_K(attention)(const cn_attention_args *a)
     {
 #pragma omp for schedule(static)
         for (int64_t h = 0; h < heads; h++)
-            turn_keys(a->v + (h / a->heads) * a->M * W + h % a->heads * a->D, W, a->M, a->D,
-                      vt + h * vt_head);
+            turn_keys(head_at(a->v, a, h, a->M), W, a->M, a->D, vt + h * vt_head);
         const forward_room room = forward_room_at(
             rooms + (size_t)omp_get_thread_num() * forward_worker_floats(a->D), a->D);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t t = 0; t < heads * tiles; t++) {
-            const int64_t h = t / tiles, q0 = t % tiles * TQ, n = h / a->heads,
-                          rows = CN_MIN(TQ, a->L - q0);
-            const int64_t at = (n * a->L + q0) * W + h % a->heads * a->D;
-            forward_tile(a, a->q + at, a->k + n * a->M * W + h % a->heads * a->D, vt + h * vt_head,
-                         a->y + at, a->lse ? a->lse + h * a->L + q0 : NULL, q0, rows, &room);
+            const int64_t h = t / tiles, q0 = t % tiles * TQ, rows = CN_MIN(TQ, a->L - q0);
+            forward_tile(a, head_at(a->q, a, h, a->L) + q0 * W, head_at(a->k, a, h, a->M),
+                         vt + h * vt_head, head_at(a->y, a, h, a->L) + q0 * W,
+                         a->lse ? a->lse + h * a->L + q0 : NULL, q0, rows, &room);
         }
     }
 }
@@ -260,9 +263,9 @@ static void turn_back(const float *turned, int64_t M, int64_t D, float scale, fl
 static void put_sums(const void *args, int64_t h, const float *dk, const float *dv)
 {
     const cn_attention_args *a = args;
-    const int64_t W = a->heads * a->D, at = h / a->heads * a->M * W + h % a->heads * a->D;
-    turn_back(dk, a->M, a->D, a->scale, a->dk ? a->dk + at : NULL, W);
-    turn_back(dv, a->M, a->D, 1, a->dv ? a->dv + at : NULL, W);
+    const int64_t W = a->heads * a->D;
+    turn_back(dk, a->M, a->D, a->scale, head_at(a->dk, a, h, a->M), W);
+    turn_back(dv, a->M, a->D, 1, head_at(a->dv, a, h, a->M), W);
 }
 
 static void grad_head(const cn_attention_args *a, const head_job *j, const grad_room *r)
@@ -276,22 +279,21 @@ static void grad_head(const cn_attention_args *a, const head_job *j, const grad_
 
 void CN_K(attention_grad)(const cn_attention_args *a)
 {
-    const int64_t W = a->heads * a->D, heads = a->N * a->heads, sums = turned_floats(a->M, a->D);
+    const int64_t heads = a->N * a->heads, sums = turned_floats(a->M, a->D);
     const int64_t tiles = (a->L + TQ - 1) / TQ, parts = head_parts(heads, tiles, a->threads);
     const int64_t per_part = (tiles + parts - 1) / parts;
     float *copies = (float *)(void *)a->scratch;
     float *rooms = copies + (parts > 1 ? align16((size_t)(heads * parts * 2 * sums)) : 0);
 #pragma omp parallel for schedule(static, 1)
     for (int64_t t = 0; t < heads * parts; t++) {
-        const int64_t h = t / parts, part = t % parts, at = h % a->heads * a->D;
-        const int64_t qo = h / a->heads * a->L * W + at, ko = h / a->heads * a->M * W + at;
-        const head_job j = {.q = a->q + qo,
-                            .k = a->k + ko,
-                            .v = a->v + ko,
-                            .y = a->y + qo,
-                            .dy = a->dy + qo,
+        const int64_t h = t / parts, part = t % parts;
+        const head_job j = {.q = head_at(a->q, a, h, a->L),
+                            .k = head_at(a->k, a, h, a->M),
+                            .v = head_at(a->v, a, h, a->M),
+                            .y = head_at(a->y, a, h, a->L),
+                            .dy = head_at(a->dy, a, h, a->L),
                             .lse = a->lse + h * a->L,
-                            .dq = a->dq ? a->dq + qo : NULL,
+                            .dq = head_at(a->dq, a, h, a->L),
                             .dk = a->dk != NULL,
                             .dv = a->dv != NULL,
                             .q_first = part * per_part * TQ,

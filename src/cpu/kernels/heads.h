@@ -1,4 +1,4 @@
-/* heads.h - how attention's gradient is divided among workers, in float32 and bfloat16 alike.
+/* heads.h - where attention's heads are and how its gradient is divided among workers, in float32 and bfloat16 alike.
  *
  * A worker owns a head, so that no sum crosses workers. With fewer heads than workers, workers take parts of a head's
  * queries, each with sums of its own for the gradients of keys and values, turned ([D][keys], dk before dv), which are
@@ -8,8 +8,17 @@
 #define CN_HEADS_H
 
 #include "base/base.h"
+#include "cpu/kernels/kernels.h"
 
 #include <stdint.h>
+
+/* Where head h of all in the batch begins in rows of `tokens` each, of elements of so many bytes; NULL stays NULL. */
+static inline void *head_in(const void *x, const cn_attention_args *a, int64_t h, int64_t tokens,
+                            size_t element_bytes)
+{
+    const int64_t at = (h / a->heads * tokens * a->heads + h % a->heads) * a->D;
+    return x ? (char *)(uintptr_t)x + (size_t)at * element_bytes : NULL;
+}
 
 /* How many parts the queries of a head, in tiles, are cut into, so that all workers have something to do. */
 static inline int64_t head_parts(int64_t heads, int64_t tiles, int threads)

@@ -19,16 +19,19 @@
 #define CN_K1(name, isa) CN_K2(name, isa)
 #define CN_K(name)       CN_K1(name, CN_ISA)
 
+/* Rows are of float or, for the kernels of bf16/, of bfloat16. */
 typedef struct cn_attention_args {
     int64_t N, L, M, D; /* batch, queries, keys, head width */
     int heads;
     bool causal;
     float scale;
     int threads;
-    const float *q, *k, *v; /* [N,L|M,heads*D] */
-    float *y, *lse;         /* lse [N,heads,L] or NULL */
-    const float *dy;        /* gradient only */
-    float *dq, *dk, *dv;    /* each may be NULL */
+    bool amx;              /* bf16/ alone: its tiles are used */
+    const void *q, *k, *v; /* [N,L|M,heads*D] */
+    void *y;               /* read by the gradient */
+    float *lse;            /* [N,heads,L], natural logarithms; the forward's may be NULL */
+    const void *dy;        /* gradient only */
+    void *dq, *dk, *dv;    /* each may be NULL */
     char *scratch;
 } cn_attention_args;
 

@@ -6,7 +6,6 @@
  * block's scores are written and their largest is found first.
  */
 #include "cpu/kernels/bf16/attention.h"
-#include "cpu/kernels/heads.h"
 
 #include <math.h>
 #include <omp.h>
@@ -36,7 +35,7 @@ static forward_room forward_room_of(char *start, const sizes *s, size_t *bytes)
 }
 
 /* Of a head: keys as left operand, then values turned, block by block. */
-static sizes forward_sizes(const cn_attention16_args *a)
+static sizes forward_sizes(const cn_attention_args *a)
 {
     sizes s = common_sizes(a, TK);
     s.head_bytes = align64((size_t)(s.blocks * TK * (s.D_in + s.D_rows)) * 2);
@@ -203,7 +202,7 @@ static bool weigh_at_once(const block *b, const sizes *s, const uint16_t *k, int
 }
 
 /* A tile of queries over all keys. */
-static void forward_tile(const cn_attention16_args *a, const sizes *s, const tile *t,
+static void forward_tile(const cn_attention_args *a, const sizes *s, const tile *t,
                          const tile *next, const forward_room *r)
 {
     const uint16_t *values = t->keys + s->blocks * TK * s->D_in;
@@ -246,36 +245,42 @@ static void forward_tile(const cn_attention16_args *a, const sizes *s, const til
     put_turned(r->o, TQ, r->total, 1, t->rows, a->D, t->y, s->W);
 }
 
-static void pack_head(const cn_attention16_args *a, const sizes *s, int64_t at, uint16_t *keys)
+/* Where a head's packed keys are, its values behind them. */
+static uint16_t *keys_of(const cn_attention_args *a, const sizes *s, int64_t h)
 {
+    return (uint16_t *)(void *)(a->scratch + (size_t)h * s->head_bytes);
+}
+
+static void pack_head(const cn_attention_args *a, const sizes *s, int64_t h)
+{
+    uint16_t *keys = keys_of(a, s, h);
     uint16_t *values = keys + s->blocks * TK * s->D_in;
-    const cn_rows k = rows_from(a->k + at, a, 0, a->M, a->M);
+    const cn_rows k = rows_from(head_at(a->k, a, h, a->M), a, 0, a->M, a->M);
     pack_left(&k, up(a->M, s->unit), s->D_in, keys);
     for (int64_t k0 = 0; k0 < a->M; k0 += TK) {
-        const cn_rows v = rows_from(a->v + at, a, k0, a->M, TK);
+        const cn_rows v = rows_from(head_at(a->v, a, h, a->M), a, k0, a->M, TK);
         pack_left_turned(&v, s->D_rows, TK, values + k0 * s->D_rows);
     }
 }
 
-static tile tile_at(const cn_attention16_args *a, const sizes *s, int64_t t)
+static tile tile_at(const cn_attention_args *a, const sizes *s, int64_t t)
 {
     const int64_t tiles = (a->L + TQ - 1) / TQ, h = t / tiles, q0 = t % tiles * TQ;
-    const int64_t at = (h / a->heads * a->L + q0) * s->W + h % a->heads * a->D;
     return (tile){.q0 = q0,
                   .rows = CN_MIN((int64_t)TQ, a->L - q0),
-                  .q = a->q + at,
-                  .keys = (const uint16_t *)(const void *)(a->scratch + (size_t)h * s->head_bytes),
-                  .y = a->y + at,
+                  .q = head_at(a->q, a, h, a->L) + q0 * s->W,
+                  .keys = keys_of(a, s, h),
+                  .y = head_at(a->y, a, h, a->L) + q0 * s->W,
                   .lse = a->lse ? a->lse + h * a->L + q0 : NULL};
 }
 
-size_t cn_attention16_scratch_bytes(const cn_attention16_args *a)
+size_t cn_attention16_scratch_bytes(const cn_attention_args *a)
 {
     const sizes s = forward_sizes(a);
     return (size_t)s.heads * s.head_bytes + (size_t)a->threads * s.worker_bytes;
 }
 
-void cn_attention16(const cn_attention16_args *a)
+void cn_attention16(const cn_attention_args *a)
 {
     const sizes s = forward_sizes(a);
     const int64_t tiles = s.heads * ((a->L + TQ - 1) / TQ);
@@ -288,9 +293,7 @@ void cn_attention16(const cn_attention16_args *a)
         const forward_room r =
             forward_room_of(workers + (size_t)omp_get_thread_num() * s.worker_bytes, &s, &bytes);
 #pragma omp for schedule(static)
-        for (int64_t h = 0; h < s.heads; h++)
-            pack_head(a, &s, h / a->heads * a->M * s.W + h % a->heads * a->D,
-                      (uint16_t *)(void *)(a->scratch + (size_t)h * s.head_bytes));
+        for (int64_t h = 0; h < s.heads; h++) pack_head(a, &s, h);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < tiles; i++) {
             /* workers take tiles in turn, more or less */

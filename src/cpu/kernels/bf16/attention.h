@@ -11,6 +11,7 @@
 #include "cpu/kernels/bf16/bf16.h"
 #include "cpu/kernels/bf16/pack.h"
 #include "cpu/kernels/bf16/sums.h"
+#include "cpu/kernels/heads.h"
 
 static const float LN2 = 0.69314718055994531f;
 /* Exponents of 2 are counted in steps of 2^-23: rounded to an integer, they are a float's exponent and mantissa. */
@@ -127,8 +128,14 @@ static inline void *take(char **at, size_t bytes)
     return p;
 }
 
+static inline uint16_t *head_at(const void *x, const cn_attention_args *a, int64_t h,
+                                int64_t tokens)
+{
+    return head_in(x, a, h, tokens, sizeof(uint16_t));
+}
+
 /* Rows of q, k or v from `first`, at most `most` of `all`. */
-static inline cn_rows rows_from(const uint16_t *x, const cn_attention16_args *a, int64_t first,
+static inline cn_rows rows_from(const uint16_t *x, const cn_attention_args *a, int64_t first,
                                 int64_t all, int64_t most)
 {
     const int64_t W = a->heads * a->D;
@@ -143,7 +150,7 @@ typedef struct sizes {
     size_t head_bytes, worker_bytes;
 } sizes;
 
-static inline sizes common_sizes(const cn_attention16_args *a, int64_t block)
+static inline sizes common_sizes(const cn_attention_args *a, int64_t block)
 {
     const int64_t unit = a->amx ? 32 : 2;
     return (sizes){.W = a->heads * a->D,

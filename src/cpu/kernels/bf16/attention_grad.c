@@ -1,6 +1,5 @@
 /* attention_grad.c - the gradient of softmax(q k^T scale) v on bfloat16, sums in float. */
 #include "cpu/kernels/bf16/attention.h"
-#include "cpu/kernels/heads.h"
 
 #include <omp.h>
 
@@ -56,7 +55,7 @@ static grad_room grad_room_of(char *start, const sizes *s, size_t *bytes)
     return r;
 }
 
-static sizes grad_sizes(const cn_attention16_args *a)
+static sizes grad_sizes(const cn_attention_args *a)
 {
     sizes s = common_sizes(a, TK);
     grad_room_of(NULL, &s, &s.worker_bytes);
@@ -69,7 +68,7 @@ static size_t copies_bytes(const sizes *s, int64_t parts)
     return parts > 1 ? align64((size_t)(s->heads * parts * 2) * turned_floats(s) * 4) : 0;
 }
 
-size_t cn_attention16_grad_scratch_bytes(const cn_attention16_args *a)
+size_t cn_attention16_grad_scratch_bytes(const cn_attention_args *a)
 {
     const sizes s = grad_sizes(a);
     return copies_bytes(&s, head_parts(s.heads, (a->L + GQ - 1) / GQ, a->threads)) +
@@ -222,8 +221,8 @@ static float dot(const uint16_t *a, const uint16_t *b, int64_t n)
 }
 
 /* What a tile of queries is to all blocks of keys. */
-static block take_queries(const cn_attention16_args *a, const sizes *s, const head_job *j,
-                          int64_t q0, const grad_room *r)
+static block take_queries(const cn_attention_args *a, const sizes *s, const head_job *j, int64_t q0,
+                          const grad_room *r)
 {
     const cn_rows q = rows_from(j->q, a, q0, a->L, GQ), dy = rows_from(j->dy, a, q0, a->L, GQ);
     const int64_t rows_up = up(q.count, s->unit);
@@ -251,8 +250,8 @@ static block take_queries(const cn_attention16_args *a, const sizes *s, const he
                    .stride = in_place ? s->W : s->D_in};
 }
 
-static void grad_queries(const cn_attention16_args *a, const sizes *s, const head_job *j,
-                         int64_t q0, const grad_room *r)
+static void grad_queries(const cn_attention_args *a, const sizes *s, const head_job *j, int64_t q0,
+                         const grad_room *r)
 {
     block b = take_queries(a, s, j, q0, r);
     const int64_t rows = b.rows, rows_up = b.rows_up;
@@ -280,8 +279,8 @@ static void grad_queries(const cn_attention16_args *a, const sizes *s, const hea
         narrow_row(r->dq + i * s->D_lanes, a->D, a->scale, j->dq + (q0 + i) * s->W);
 }
 
-static void grad_head(const cn_attention16_args *a, const sizes *s, const head_job *j,
-                      int64_t first, int64_t end, const grad_room *r)
+static void grad_head(const cn_attention_args *a, const sizes *s, const head_job *j, int64_t first,
+                      int64_t end, const grad_room *r)
 {
     for (int64_t k0 = 0; k0 < a->M; k0 += TK) {
         const cn_rows k = rows_from(j->k, a, k0, a->M, TK), v = rows_from(j->v, a, k0, a->M, TK);
@@ -295,7 +294,7 @@ static void grad_head(const cn_attention16_args *a, const sizes *s, const head_j
 }
 
 /* A head's dk or dv, from its turned sums, to `out` on. */
-static void put_turned_sums(const cn_attention16_args *a, const float *sums, int64_t D_rows,
+static void put_turned_sums(const cn_attention_args *a, const float *sums, int64_t D_rows,
                             float scale, uint16_t *out)
 {
     const int64_t W = a->heads * a->D;
@@ -306,14 +305,13 @@ static void put_turned_sums(const cn_attention16_args *a, const float *sums, int
 
 static void put_sums(const void *args, int64_t h, const float *dk, const float *dv)
 {
-    const cn_attention16_args *a = args;
+    const cn_attention_args *a = args;
     const sizes s = common_sizes(a, TK);
-    const int64_t at = h / a->heads * a->M * s.W + h % a->heads * a->D;
-    put_turned_sums(a, dk, s.D_rows, a->scale, a->dk ? a->dk + at : NULL);
-    put_turned_sums(a, dv, s.D_rows, 1, a->dv ? a->dv + at : NULL);
+    put_turned_sums(a, dk, s.D_rows, a->scale, head_at(a->dk, a, h, a->M));
+    put_turned_sums(a, dv, s.D_rows, 1, head_at(a->dv, a, h, a->M));
 }
 
-void cn_attention16_grad(const cn_attention16_args *a)
+void cn_attention16_grad(const cn_attention_args *a)
 {
     const sizes s = grad_sizes(a);
     const int64_t tiles = (a->L + GQ - 1) / GQ, parts = head_parts(s.heads, tiles, a->threads);
@@ -330,17 +328,16 @@ void cn_attention16_grad(const cn_attention16_args *a)
             grad_room_of(workers + (size_t)omp_get_thread_num() * s.worker_bytes, &s, &bytes);
 #pragma omp for schedule(static, 1)
         for (int64_t t = 0; t < s.heads * parts; t++) {
-            const int64_t h = t / parts, part = t % parts, at = h % a->heads * a->D;
-            const int64_t qo = h / a->heads * a->L * s.W + at, ko = h / a->heads * a->M * s.W + at;
+            const int64_t h = t / parts, part = t % parts;
             float *dk = parts > 1 ? copies + t * 2 * sums : r.dk;
             float *dv = parts > 1 ? dk + sums : r.dv;
-            const head_job j = {.q = a->q + qo,
-                                .k = a->k + ko,
-                                .v = a->v + ko,
-                                .y = a->y + qo,
-                                .dy = a->dy + qo,
+            const head_job j = {.q = head_at(a->q, a, h, a->L),
+                                .k = head_at(a->k, a, h, a->M),
+                                .v = head_at(a->v, a, h, a->M),
+                                .y = head_at(a->y, a, h, a->L),
+                                .dy = head_at(a->dy, a, h, a->L),
                                 .lse = a->lse + h * a->L,
-                                .dq = a->dq ? a->dq + qo : NULL,
+                                .dq = head_at(a->dq, a, h, a->L),
                                 .dk = a->dk ? dk : NULL,
                                 .dv = a->dv ? dv : NULL};
             grad_head(a, &s, &j, part * per_part, CN_MIN(tiles, (part + 1) * per_part), &r);

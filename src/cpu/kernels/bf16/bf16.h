@@ -14,25 +14,10 @@ typedef enum cn_bf16_level { CN_BF16_NONE, CN_BF16_AVX512, CN_BF16_AMX } cn_bf16
 /* The most that may be used here; asks the system for AMX's registers. In cpu/isa.c, plain code. */
 cn_bf16_level cn_bf16_support(void);
 
-typedef struct cn_attention16_args {
-    int64_t N, L, M, D; /* batch, queries, keys, head width */
-    int heads;
-    bool causal;
-    float scale;
-    int threads;
-    bool amx;
-    const uint16_t *q, *k, *v; /* [N,L|M,heads*D] */
-    uint16_t *y;               /* read by the gradient */
-    float *lse;                /* [N,heads,L], natural logarithms; the forward's may be NULL */
-    const uint16_t *dy;        /* gradient only */
-    uint16_t *dq, *dk, *dv;    /* each may be NULL */
-    char *scratch;
-} cn_attention16_args;
-
-size_t cn_attention16_scratch_bytes(const cn_attention16_args *a);
-size_t cn_attention16_grad_scratch_bytes(const cn_attention16_args *a);
-void cn_attention16(const cn_attention16_args *a);
-void cn_attention16_grad(const cn_attention16_args *a);
+size_t cn_attention16_scratch_bytes(const cn_attention_args *a);
+size_t cn_attention16_grad_scratch_bytes(const cn_attention_args *a);
+void cn_attention16(const cn_attention_args *a);
+void cn_attention16_grad(const cn_attention_args *a);
 
 /* kernels.h's narrow() and stream() for pictures in bfloat16; weights are rounded to it. */
 void cn_narrow16(const cn_conv_args *a);
