@@ -217,6 +217,18 @@ static void ask_for_tile(const head_job *j, int64_t k0, int64_t D, int64_t i, in
     if (j->dv) ask_for(r->dvt + k0 * D, D * TK, i, rows);
 }
 
+/* The share of row i of this tile in asking for the tile behind it. */
+static void ask_for_queries(const cn_attention_args *a, const head_job *j, int64_t q0, int64_t i)
+{
+    const int64_t at = (q0 + TQ + i) * a->heads * a->D;
+    const size_t row_bytes = (size_t)a->D * sizeof(float);
+    if (q0 + TQ + i >= j->q_end) return;
+    ask_for_row(j->q + at, row_bytes);
+    ask_for_row(j->dy + at, row_bytes);
+    ask_for_row(j->y + at, row_bytes);
+    if (j->dq) ask_for_row(j->dq + at, row_bytes);
+}
+
 static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t q0,
                          const grad_room *r)
 {
@@ -242,6 +254,7 @@ static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t 
                      a->causal ? CN_MAX(0, CN_MIN(n, q0 + i + 1 - k0)) : n, n, a->scale * LOG2E,
                      j->lse[q0 + i] * LOG2E, r->dot[i]);
             if (keys > TK) ask_for_tile(j, next, D, i, rows, r);
+            if (k0 + TK >= keys) ask_for_queries(a, j, q0, i);
         }
         if (j->dv) small_product(n, D, rows, r->p, TK, r->dyt, TQ, true, r->dvt + k0 * D, TK);
         if (j->dk) small_product(n, D, rows, r->ds, TK, r->qt, TQ, true, r->dkt + k0 * D, TK);

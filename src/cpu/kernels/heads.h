@@ -62,12 +62,13 @@ static inline void ask_for(const void *x, int64_t floats, int64_t i, int64_t ste
     for (int64_t l = lines * i / steps; l < lines * (i + 1) / steps; l++) ask(at + l * LINE);
 }
 
-/* Asks for a row of n elements of bfloat16, which may begin and end within lines. */
-static inline void ask_for_row(const uint16_t *x, int64_t n)
+/* Asks for a row, which may begin and end within lines. */
+static inline void ask_for_row(const void *x, size_t bytes)
 {
-    enum { LINE = 32 };
-    for (int64_t i = 0; i < n; i += LINE) ask(x + i);
-    ask(x + n - 1);
+    enum { LINE_BYTES = 64 };
+    const char *at = x;
+    for (size_t i = 0; i < bytes; i += LINE_BYTES) ask(at + i);
+    ask(at + bytes - 1);
 }
 
 #endif

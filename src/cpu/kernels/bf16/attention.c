@@ -148,10 +148,11 @@ static inline __attribute__((always_inline)) void weigh_rows(int rows, int vecto
 /* The share of keys j to `end` of a block in asking for the tile behind this one. */
 static void ask_for_tile(const block *b, const sizes *s, int64_t j, int64_t end)
 {
+    const size_t row_bytes = (size_t)s->D * sizeof *b->next->q;
     const int64_t rows = b->next ? b->next->rows : 0;
     for (int64_t i = rows * j / b->keys; i < rows * end / b->keys; i++) {
-        ask_for_row(b->next->q + i * s->W, s->D);
-        ask_for_row(b->next->y + i * s->W, s->D);
+        ask_for_row(b->next->q + i * s->W, row_bytes);
+        ask_for_row(b->next->y + i * s->W, row_bytes);
     }
 }
 

@@ -97,12 +97,13 @@ static void ask_for_block(const sizes *s, const head_job *j, int64_t k0, int64_t
 static void ask_for_tile(const sizes *s, const head_job *j, const block *b, int64_t i,
                          int64_t steps)
 {
+    const size_t row_bytes = (size_t)s->D * sizeof *j->q;
     for (int64_t r = b->next_rows * i / steps; r < b->next_rows * (i + 1) / steps; r++) {
         const int64_t at = (b->q0 + GQ + r) * s->W;
-        ask_for_row(j->q + at, s->D);
-        ask_for_row(j->dy + at, s->D);
-        ask_for_row(j->y + at, s->D);
-        if (j->dq) ask_for_row(j->dq + at, s->D);
+        ask_for_row(j->q + at, row_bytes);
+        ask_for_row(j->dy + at, row_bytes);
+        ask_for_row(j->y + at, row_bytes);
+        if (j->dq) ask_for_row(j->dq + at, row_bytes);
     }
 }
 
