@@ -66,6 +66,30 @@ static forward_room forward_room_at(float *at, int64_t D)
     return (forward_room){at, qt, yt, maximum, maximum + TQ, maximum + 2 * TQ};
 }
 
+/* A tile of a head's queries. */
+typedef struct tile {
+    int64_t h, q0, rows;
+    const float *q;
+    float *y;
+} tile;
+
+static tile tile_at(const cn_attention_args *a, int64_t t)
+{
+    const int64_t tiles = (a->L + TQ - 1) / TQ, h = t / tiles, q0 = t % tiles * TQ;
+    const int64_t W = a->heads * a->D;
+    return (tile){h, q0, CN_MIN(TQ, a->L - q0), head_at(a->q, a, h, a->L) + q0 * W,
+                  head_at(a->y, a, h, a->L) + q0 * W};
+}
+
+static void ask_for_queries(const cn_attention_args *a, const tile *t)
+{
+    const int64_t W = a->heads * a->D;
+    for (int64_t i = 0; i < t->rows; i++) {
+        ask_for_row(t->q + i * W, (size_t)a->D * sizeof(float));
+        ask_for_row(t->y + i * W, (size_t)a->D * sizeof(float));
+    }
+}
+
 /* Scores of n keys to weights, exponents of 2, for `lanes` queries. */
 static void weigh(const forward_room *r, int64_t n, int64_t lanes)
 {
@@ -108,13 +132,15 @@ static void weigh_causal(const forward_room *r, int64_t n, int64_t lanes, int64_
 }
 
 /* One tile of queries against all keys. vt as turn_keys() lays it. */
-static void forward_tile(const cn_attention_args *a, const float *q, const float *k,
-                         const float *vt, float *y, float *lse, int64_t q0, int64_t rows,
-                         const forward_room *r)
+static void forward_tile(const cn_attention_args *a, const tile *t, const tile *next,
+                         const float *vt, const forward_room *r)
 {
+    const int64_t q0 = t->q0, rows = t->rows;
+    const float *k = head_at(a->k, a, t->h, a->M);
+    float *lse = a->lse ? a->lse + t->h * a->L + q0 : NULL;
     const int64_t W = a->heads * a->D, D = a->D, lanes = (rows + 15) & ~(int64_t)15;
     if (rows < lanes) memset(r->qt, 0, (size_t)(D * TQ) * sizeof *r->qt);
-    transpose(q, W, rows, D, a->scale * LOG2E, r->qt, TQ); /* scores are exponents of 2 */
+    transpose(t->q, W, rows, D, a->scale * LOG2E, r->qt, TQ); /* scores are exponents of 2 */
     for (int64_t i = 0; i < lanes; i++) {
         r->maximum[i] = LOWEST;
         r->total[i] = 0;
@@ -123,6 +149,7 @@ static void forward_tile(const cn_attention_args *a, const float *q, const float
     for (int64_t k0 = 0; k0 < keys; k0 += TK) {
         const int64_t n = CN_MIN(TK, keys - k0);
         small_product(lanes, n, D, r->qt, TQ, k + k0 * W, W, false, r->scores, TQ);
+        if (k0 + TK >= keys) ask_for_queries(a, next);
         if (a->causal)
             weigh_causal(r, n, lanes, q0, k0);
         else
@@ -138,12 +165,12 @@ static void forward_tile(const cn_attention_args *a, const float *q, const float
     for (int64_t d = 0; d < D; d++)
 #pragma omp simd
         for (int64_t i = 0; i < lanes; i++) r->yt[d * TQ + i] *= r->total[i];
-    transpose(r->yt, TQ, D, rows, 1, y, W);
+    transpose(r->yt, TQ, D, rows, 1, t->y, W);
 }
 
 void CN_K(attention)(const cn_attention_args *a)
 {
-    int64_t W = a->heads * a->D, heads = a->N * a->heads, tiles = (a->L + TQ - 1) / TQ;
+    int64_t W = a->heads * a->D, heads = a->N * a->heads, tiles = heads * ((a->L + TQ - 1) / TQ);
     float *vt = (float *)(void *)a->scratch;
     int64_t vt_head = turned_floats(a->M, a->D);
     float *rooms = vt + align16((size_t)(heads * vt_head));
@@ -155,11 +182,10 @@ void CN_K(attention)(const cn_attention_args *a)
         const forward_room room = forward_room_at(
             rooms + (size_t)omp_get_thread_num() * forward_worker_floats(a->D), a->D);
 #pragma omp for schedule(dynamic, 1)
-        for (int64_t t = 0; t < heads * tiles; t++) {
-            const int64_t h = t / tiles, q0 = t % tiles * TQ, rows = CN_MIN(TQ, a->L - q0);
-            forward_tile(a, head_at(a->q, a, h, a->L) + q0 * W, head_at(a->k, a, h, a->M),
-                         vt + h * vt_head, head_at(a->y, a, h, a->L) + q0 * W,
-                         a->lse ? a->lse + h * a->L + q0 : NULL, q0, rows, &room);
+        for (int64_t t = 0; t < tiles; t++) {
+            /* workers take tiles in turn, more or less */
+            const tile own = tile_at(a, t), next = tile_at(a, CN_MIN(t + a->threads, tiles - 1));
+            forward_tile(a, &own, &next, vt + own.h * vt_head, &room);
         }
     }
 }
@@ -218,7 +244,7 @@ static void ask_for_tile(const head_job *j, int64_t k0, int64_t D, int64_t i, in
 }
 
 /* The share of row i of this tile in asking for the tile behind it. */
-static void ask_for_queries(const cn_attention_args *a, const head_job *j, int64_t q0, int64_t i)
+static void ask_for_next_row(const cn_attention_args *a, const head_job *j, int64_t q0, int64_t i)
 {
     const int64_t at = (q0 + TQ + i) * a->heads * a->D;
     const size_t row_bytes = (size_t)a->D * sizeof(float);
@@ -254,7 +280,7 @@ static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t 
                      a->causal ? CN_MAX(0, CN_MIN(n, q0 + i + 1 - k0)) : n, n, a->scale * LOG2E,
                      j->lse[q0 + i] * LOG2E, r->dot[i]);
             if (keys > TK) ask_for_tile(j, next, D, i, rows, r);
-            if (k0 + TK >= keys) ask_for_queries(a, j, q0, i);
+            if (k0 + TK >= keys) ask_for_next_row(a, j, q0, i);
         }
         if (j->dv) small_product(n, D, rows, r->p, TK, r->dyt, TQ, true, r->dvt + k0 * D, TK);
         if (j->dk) small_product(n, D, rows, r->ds, TK, r->qt, TQ, true, r->dkt + k0 * D, TK);
