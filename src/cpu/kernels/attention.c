@@ -35,10 +35,21 @@ static int64_t turned_floats(int64_t M, int64_t D)
     return (M + TK - 1) / TK * TK * D;
 }
 
+/* Products run over whole vectors of keys; those that aren't there are 0. */
+static int64_t whole_vectors(int64_t keys)
+{
+    return (keys + 15) & ~(int64_t)15;
+}
+
 static void turn_keys(const float *k, int64_t stride, int64_t M, int64_t D, float *turned)
 {
-    for (int64_t k0 = 0; k0 < M; k0 += TK)
-        transpose(k + k0 * stride, stride, CN_MIN(TK, M - k0), D, 1, turned + k0 * D, TK);
+    for (int64_t k0 = 0; k0 < M; k0 += TK) {
+        const int64_t n = CN_MIN(TK, M - k0);
+        float *to = turned + k0 * D;
+        transpose(k + k0 * stride, stride, n, D, 1, to, TK);
+        for (int64_t d = 0; d < D && n < whole_vectors(n); d++)
+            memset(to + d * TK + n, 0, (size_t)(whole_vectors(n) - n) * sizeof *to);
+    }
 }
 
 static float *head_at(const void *x, const cn_attention_args *a, int64_t h, int64_t tokens)
@@ -225,7 +236,7 @@ static void grad_row(float *restrict p, float *restrict ds, int64_t seen, int64_
                      float lse, float dot)
 {
 #pragma omp simd
-    for (int64_t j = 0; j < seen; j++) {
+    for (int64_t j = 0; j < whole_vectors(seen); j++) {
         const float e = fast_exp2(p[j] * scale - lse);
         p[j] = e;
         ds[j] = e * (ds[j] - dot);
@@ -271,19 +282,19 @@ static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t 
     }
     const int64_t keys = a->causal ? CN_MIN(a->M, q0 + rows) : a->M;
     for (int64_t k0 = 0; k0 < keys; k0 += TK) {
-        const int64_t n = CN_MIN(TK, keys - k0);
+        const int64_t n = CN_MIN(TK, keys - k0), n_up = whole_vectors(n);
         const int64_t next = k0 + TK < keys ? k0 + TK : 0;
-        small_product(n, rows, D, r->kt + k0 * D, TK, q, W, false, r->p, TK);
-        small_product(n, rows, D, r->vt + k0 * D, TK, dy, W, false, r->ds, TK);
+        small_product(n_up, rows, D, r->kt + k0 * D, TK, q, W, false, r->p, TK);
+        small_product(n_up, rows, D, r->vt + k0 * D, TK, dy, W, false, r->ds, TK);
         for (int64_t i = 0; i < rows; i++) {
             grad_row(r->p + i * TK, r->ds + i * TK,
-                     a->causal ? CN_MAX(0, CN_MIN(n, q0 + i + 1 - k0)) : n, n, a->scale * LOG2E,
+                     a->causal ? CN_MAX(0, CN_MIN(n, q0 + i + 1 - k0)) : n, n_up, a->scale * LOG2E,
                      j->lse[q0 + i] * LOG2E, r->dot[i]);
             if (keys > TK) ask_for_tile(j, next, D, i, rows, r);
             if (k0 + TK >= keys) ask_for_next_row(a, j, q0, i);
         }
-        if (j->dv) small_product(n, D, rows, r->p, TK, r->dyt, TQ, true, r->dvt + k0 * D, TK);
-        if (j->dk) small_product(n, D, rows, r->ds, TK, r->qt, TQ, true, r->dkt + k0 * D, TK);
+        if (j->dv) small_product(n_up, D, rows, r->p, TK, r->dyt, TQ, true, r->dvt + k0 * D, TK);
+        if (j->dk) small_product(n_up, D, rows, r->ds, TK, r->qt, TQ, true, r->dkt + k0 * D, TK);
         if (dq) small_product(D, rows, n, j->k + k0 * W, W, r->ds, TK, k0 > 0, dq, W);
     }
     for (int64_t i = 0; i < rows && dq; i++)
