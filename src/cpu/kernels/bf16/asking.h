@@ -4,35 +4,7 @@
 #define CN_BF16_ASKING_H
 
 #include "cpu/kernels/bf16/sums.h"
-
-#include "base/base.h"
-
-enum { ASK_GROUPS = 64, ASK_DEPTH = 32 };
-
-/* Groups of rows of memory, `rows` each, of which row i is at first + places[i * step] elements of `bytes`; a row lies in
- * one line, or two. `each` rows are asked for with every ASK_DEPTH of a product, from `row` of `group` on. */
-typedef struct cn_soon {
-    int groups, rows, step, group, row, each;
-    int64_t bytes;
-    bool two_lines;
-    struct {
-        const char *first;
-        const int64_t *places;
-    } of[ASK_GROUPS];
-} cn_soon;
-
-static inline __attribute__((always_inline)) void ask(cn_soon *s)
-{
-    for (int i = 0; i < s->each && s->group < s->groups; i++) {
-        const int64_t place = s->of[s->group].places[s->row * s->step];
-        const char *at = s->of[s->group].first + place * s->bytes;
-        _mm_prefetch(at, _MM_HINT_T1);
-        if (s->two_lines) _mm_prefetch(at + 64, _MM_HINT_T1);
-        if (++s->row < s->rows) continue;
-        s->row = 0;
-        s->group++;
-    }
-}
+#include "cpu/kernels/soon.h"
 
 /* cn_tiles_product's, by up to 64 columns, without half vectors. */
 static inline __attribute__((always_inline)) void
@@ -81,9 +53,7 @@ static void asking_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, i
                            cn_soon *s)
 {
     const int64_t turns = (n + 63) / 64 * ((m + SUM_ROWS - 1) / SUM_ROWS);
-    const int64_t asks = turns * ((k + ASK_DEPTH - 1) / ASK_DEPTH);
-    s->each = (int)((s->groups * s->rows + asks - 1) / asks);
-    s->group = s->row = 0;
+    ask_evenly(s, turns * ((k + ASK_DEPTH - 1) / ASK_DEPTH));
     for (int64_t j = 0; j < n; j += 64, b += 128, c += 64)
         switch (CN_MIN((n - j) / 16, (int64_t)SUM_VECTORS)) {
         case 1: asking_columns(1, m, k, a, lda, b, ldb, c, ldc, add, s); break;

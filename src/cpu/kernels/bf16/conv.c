@@ -112,12 +112,11 @@ static void take_weights(const cn_conv_args *a, const piece *p, bool left, uint1
             }
 }
 
-static void expect_weights_of(const cn_conv_args *a, const piece *p, bool left, cn_soon *s)
+static void expect_weights_of(const cn_conv_args *a, const piece *p, cn_soon *s)
 {
     for (int64_t o = 0; o < p->width; o += GROUP)
         for (int64_t i = 0; i < p->rows; i += GROUP)
-            for (int k = 0; k < p->taps; k++)
-                expect_group(a, p->in + i, p->out + o, p->tap + k, left, s);
+            for (int k = 0; k < p->taps; k++) expect_group(a, p->in + i, p->out + o, p->tap + k, s);
 }
 
 /* The piece behind p of a block of outputs; false: p is the last. */
@@ -161,7 +160,7 @@ static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_conv1
         p = next;
         more = next_piece(a, g, &st, &next);
         expect_none(a, &soon);
-        if (more) expect_weights_of(a, &next, st.left, &soon);
+        if (more) expect_weights_of(a, &next, &soon);
         const int64_t all = p.rows * g->taps, depth = p.rows * p.taps;
         const int64_t at = p.rows * (p.tap - g->first);
         const uint16_t *x = patches + p.in * g->taps * s->room;

@@ -81,54 +81,12 @@ static inline void take_scattered(const cn_conv_args *a, int64_t in, int64_t out
     take_runs(CN_F32, false, (const char *)(left ? turned : g), places, left, u, stride);
 }
 
-/* Whether a group of weights stands in runs, the place of the first, and those of its rows. */
-typedef struct runs_at {
-    bool whole, in_pairs;
-    const char *first;
-    const int64_t *places;
-} runs_at;
-
-static inline runs_at find_runs(const cn_conv_args *a, int64_t in, int64_t out, int tap, bool left)
-{
-    const bool whole = in + GROUP <= a->I && out + GROUP <= a->O && a->runs != CN_NO_RUNS;
-    const int64_t at = a->at_tap[tap] + (left ? a->at_in[in] : a->at_out[out]);
-    return (runs_at){
-        .whole = whole,
-        .in_pairs = a->runs == CN_PAIRS_IN || a->runs == CN_PAIRS_OUT,
-        .first = (const char *)a->weights + at * (int64_t)cn_dtype_bytes(a->weight_type),
-        .places = left ? a->at_out + out : a->at_in + in};
-}
-
-/* Nothing yet of a block of weights that will be taken. */
-static inline void expect_none(const cn_conv_args *a, cn_soon *s)
-{
-    const int64_t each = (int64_t)cn_dtype_bytes(a->weight_type);
-    const bool left = cn_conv16_left(a), pairs = a->runs == CN_PAIRS_IN || a->runs == CN_PAIRS_OUT;
-    const int64_t *places = left ? a->at_out : a->at_in;
-    const bool beside = !pairs && each == 2 && places[1] == places[0] + GROUP;
-    s->groups = 0;
-    s->step = pairs || beside ? 2 : 1;
-    s->rows = GROUP / s->step;
-    s->bytes = each;
-    s->two_lines = pairs && each == 4;
-}
-
-/* One more group. */
-static inline void expect_group(const cn_conv_args *a, int64_t in, int64_t out, int tap, bool left,
-                                cn_soon *s)
-{
-    const runs_at r = find_runs(a, in, out, tap, left);
-    if (!r.whole || s->groups == ASK_GROUPS) return;
-    s->of[s->groups].first = r.first;
-    s->of[s->groups++].places = r.places;
-}
-
 /* Weights of a tap from inputs in .. in+16 to outputs out .. out+16: left u [out][stride] by inputs, else
  * u [in/2][stride][2] by outputs. */
 static inline void take_group(const cn_conv_args *a, int64_t in, int64_t out, int tap, bool left,
                               uint16_t *u, int64_t stride)
 {
-    const runs_at r = find_runs(a, in, out, tap, left);
+    const runs_at r = find_runs(a, in, out, tap);
     if (r.whole)
         take_runs_of(a->weight_type, r.in_pairs, r.first, r.places, left, u, stride);
     else
