@@ -22,7 +22,7 @@ cn_conv16_size cn_conv16_dw_size_of(const cn_conv_args *a)
     s.inputs = cn_conv16_up(a->I, COLUMNS) * a->n_taps * s.room;
     s.gradients = cn_conv16_up(a->O, COLUMNS) * s.room;
     s.shared_bytes = (size_t)(s.inputs + s.gradients) * sizeof(uint16_t);
-    s.thread_bytes = (size_t)(GROUP * COLUMNS) * sizeof(float);
+    s.thread_bytes = (size_t)(CN_CONV16_TAPS * GROUP * COLUMNS) * sizeof(float);
     return s;
 }
 
@@ -75,23 +75,26 @@ static void take_positions(const cn_conv_args *a, const cn_conv16_size *s, int64
     take_pixels(x, a->O, p, s->room, 0, 1, left, inputs + s->inputs);
 }
 
-/* One group of rows from r on by one block of columns from c on, at all taps. */
+/* One group of rows from r on by one block of columns from c on, at all taps. Where rows are inputs, those of a few taps
+ * are a product's. */
 static void run_job(const cn_conv_args *a, const cn_conv16_size *s, const uint16_t *inputs,
                     int64_t r, int64_t c, bool add, float *m)
 {
     const bool left = cn_conv16_left(a);
     const int64_t columns = whole_groups(CN_MIN(COLUMNS, (left ? a->I : a->O) - c));
     const uint16_t *gradients = inputs + s->inputs;
-    for (int t = 0; t < a->n_taps; t++) {
+    for (int t = 0, taps; t < a->n_taps; t += taps) {
+        taps = left ? 1 : CN_MIN(CN_CONV16_TAPS, a->n_taps - t);
         const int64_t at = left ? (c * a->n_taps + t * COLUMNS) : (r * a->n_taps + t * GROUP);
         const uint16_t *x = inputs + at * s->room, *z = gradients + (left ? r : c) * s->room;
-        cn_tiles_product(false, GROUP, columns, s->room, left ? z : x, s->room, left ? x : z,
+        cn_tiles_product(false, taps * GROUP, columns, s->room, left ? z : x, s->room, left ? x : z,
                          COLUMNS, m, COLUMNS, false);
         for (int64_t k = 0; k < columns; k += GROUP)
-            if (left)
-                write_turned(a, c + k, r, t, m + k, COLUMNS, add);
-            else
-                write_weights(a, r, c + k, t, m + k, COLUMNS, add);
+            for (int i = 0; i < taps; i++)
+                if (left)
+                    write_turned(a, c + k, r, t, m + k, COLUMNS, add);
+                else
+                    write_weights(a, r, c + k, t + i, m + i * GROUP * COLUMNS + k, COLUMNS, add);
     }
     _mm_sfence();
 }
