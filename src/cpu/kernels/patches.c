@@ -121,8 +121,7 @@ static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_patch
         expect_weights_of(a, g, in + CN_PATCH_CHANNELS, out, width, &soon);
         product(width, n, depth, patches + k * s->inputs + first * depth, u, k > 0, sums, &soon);
     }
-    for (int64_t p = 0; p < n; p++)
-        put_position(a, g, block + first + p, out, outs, sums + p * width);
+    put_positions(a, g, block + first, n, out, outs, sums, width);
 }
 
 static void run_grid(const cn_conv_args *a, const cn_conv_grid *g, const cn_patches_size *s,

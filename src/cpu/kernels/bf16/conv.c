@@ -96,20 +96,39 @@ typedef struct piece {
     int tap, taps; /* from all grids' first on */
 } piece;
 
-static void take_weights(const cn_conv_args *a, const piece *p, bool left, uint16_t *u)
+static inline __attribute__((always_inline)) void take_piece(const cn_conv_args *a, const piece *p,
+                                                             cn_dtype type, bool in_pairs,
+                                                             bool left, uint16_t *u)
 {
     const int64_t depth = p->taps * p->rows;
     for (int64_t o = 0; o < p->width; o += GROUP)
         for (int64_t i = 0; i < p->rows; i += GROUP)
             for (int k = 0; k < p->taps; k++) {
                 const int64_t d = k * p->rows + i;
-                if (left)
-                    take_group(a, p->in + i, p->out + o, p->tap + k, true, u + o * depth + d,
-                               depth);
-                else
-                    take_group(a, p->in + i, p->out + o, p->tap + k, false,
-                               u + d * p->width + 2 * o, p->width);
+                take_group(a, type, in_pairs, p->in + i, p->out + o, p->tap + k, left,
+                           left ? u + o * depth + d : u + d * p->width + 2 * o,
+                           left ? depth : p->width);
             }
+}
+
+static inline __attribute__((always_inline)) void
+take_piece_of(const cn_conv_args *a, const piece *p, cn_dtype type, uint16_t *u)
+{
+    switch (a->runs) {
+    case CN_RUNS_IN: take_piece(a, p, type, false, true, u); break;
+    case CN_PAIRS_IN: take_piece(a, p, type, true, true, u); break;
+    case CN_PAIRS_OUT: take_piece(a, p, type, true, false, u); break;
+    default: take_piece(a, p, type, false, false, u);
+    }
+}
+
+static void take_weights(const cn_conv_args *a, const piece *p, uint16_t *u)
+{
+    switch (a->weight_type) {
+    case CN_BF16: take_piece_of(a, p, CN_BF16, u); break;
+    case CN_F16: take_piece_of(a, p, CN_F16, u); break;
+    default: take_piece_of(a, p, CN_F32, u);
+    }
 }
 
 static void expect_weights_of(const cn_conv_args *a, const piece *p, cn_soon *s)
@@ -142,7 +161,7 @@ static void put_outputs(const cn_conv_args *a, const cn_conv_grid *g, int64_t fi
         transpose(sums, part, width, cn_conv16_up(n, GROUP), 1, rows, width);
         sums = rows;
     }
-    for (int64_t p = 0; p < n; p++) put_position(a, g, first + p, out, outs, sums + p * width);
+    put_positions(a, g, first, n, out, outs, sums, width);
 }
 
 /* One block of output channels for positions first .. first+n of the block that begins at `block`. */
@@ -165,7 +184,7 @@ static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_conv1
         const int64_t at = p.rows * (p.tap - g->first);
         const uint16_t *x = patches + p.in * g->taps * s->room;
         const bool add = p.in > 0 || p.tap > g->first;
-        take_weights(a, &p, st.left, u);
+        take_weights(a, &p, u);
         if (st.left)
             asking_product(width, whole, depth, u, depth, x + at * s->room + 2 * first, s->room,
                            sums, s->part, add, &soon);

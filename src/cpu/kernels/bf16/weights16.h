@@ -59,19 +59,10 @@ static inline __attribute__((always_inline)) void take_runs(cn_dtype type, bool 
     }
 }
 
-static inline void take_runs_of(cn_dtype type, bool in_pairs, const char *first,
-                                const int64_t *places, bool left, uint16_t *u, int64_t stride)
-{
-    switch (type) {
-    case CN_BF16: take_runs(CN_BF16, in_pairs, first, places, left, u, stride); break;
-    case CN_F16: take_runs(CN_F16, in_pairs, first, places, left, u, stride); break;
-    default: take_runs(CN_F32, in_pairs, first, places, left, u, stride);
-    }
-}
-
 /* A group that ends before it is whole, or whose weights don't stand in runs. */
-static inline void take_scattered(const cn_conv_args *a, int64_t in, int64_t out, int tap,
-                                  bool left, uint16_t *u, int64_t stride)
+static __attribute__((noinline)) void take_scattered(const cn_conv_args *a, int64_t in, int64_t out,
+                                                     int tap, bool left, uint16_t *u,
+                                                     int64_t stride)
 {
     float g[GROUP * GROUP], turned[GROUP * GROUP];
     int64_t places[GROUP];
@@ -82,13 +73,15 @@ static inline void take_scattered(const cn_conv_args *a, int64_t in, int64_t out
 }
 
 /* Weights of a tap from inputs in .. in+16 to outputs out .. out+16: left u [out][stride] by inputs, else
- * u [in/2][stride][2] by outputs. */
-static inline void take_group(const cn_conv_args *a, int64_t in, int64_t out, int tap, bool left,
-                              uint16_t *u, int64_t stride)
+ * u [in/2][stride][2] by outputs. type and in_pairs are a's, known to the compiler. */
+static inline __attribute__((always_inline)) void take_group(const cn_conv_args *a, cn_dtype type,
+                                                             bool in_pairs, int64_t in, int64_t out,
+                                                             int tap, bool left, uint16_t *u,
+                                                             int64_t stride)
 {
     const runs_at r = find_runs(a, in, out, tap);
     if (r.whole)
-        take_runs_of(a->weight_type, r.in_pairs, r.first, r.places, left, u, stride);
+        take_runs(type, in_pairs, r.first, r.places, left, u, stride);
     else
         take_scattered(a, in, out, tap, left, u, stride);
 }
