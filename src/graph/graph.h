@@ -291,7 +291,7 @@ cn_node *cn_scale(cn_graph *g, cn_node *x, float alpha);
 cn_node *cn_scale_by(cn_graph *g, cn_node *x, cn_node *s);
 /* x [N,...,C] + e [N,C] at every position. */
 cn_node *cn_add_channel(cn_graph *g, cn_node *x, cn_node *e);
-/* x [N,...,C] * m [N,...,1]: each position by its own factor. No gradient. */
+/* x [N,...,C] * m [N,...,1]: each position by its own factor, which gets no gradient. */
 cn_node *cn_gate(cn_graph *g, cn_node *x, cn_node *m);
 /* Channels of a, then those of b. */
 cn_node *cn_concat(cn_graph *g, cn_node *a, cn_node *b);

@@ -16,6 +16,7 @@ void cn_act_grad(cn_graph *g, cn_node *y, cn_node *dy);
 void cn_geglu_grad(cn_graph *g, cn_node *y, cn_node *dy);
 void cn_add_grad(cn_graph *g, cn_node *y, cn_node *dy);
 void cn_scale_grad(cn_graph *g, cn_node *y, cn_node *dy);
+void cn_gate_grad(cn_graph *g, cn_node *y, cn_node *dy);
 void cn_scale_by_grad(cn_graph *g, cn_node *y, cn_node *dy);
 void cn_add_channel_grad(cn_graph *g, cn_node *y, cn_node *dy);
 void cn_add_rows_grad(cn_graph *g, cn_node *y, cn_node *dy);

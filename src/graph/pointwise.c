@@ -108,6 +108,11 @@ cn_node *cn_gate(cn_graph *g, cn_node *x, cn_node *m)
     return cn_emit_like(g, CN_OP_GATE, x, 2, (cn_node *[]){x, m});
 }
 
+void cn_gate_grad(cn_graph *g, cn_node *y, cn_node *dy)
+{
+    if (y->in[0]->needs_grad) cn_grad_add(g, y->in[0], cn_gate(g, dy, y->in[1]));
+}
+
 cn_node *cn_scale_by(cn_graph *g, cn_node *x, cn_node *s)
 {
     if (cn_poisoned(g)) return x;

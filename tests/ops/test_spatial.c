@@ -157,7 +157,7 @@ SPATIAL(PAD, "pad");
 
 static void describe_GATE(const op_case *c, op_operand *o, op_operand *result)
 {
-    o[0] = (op_operand){OP_INPUT, NULL, OP_DIMS(c->N, c->H, c->W, c->C), .scale = 1};
+    o[0] = (op_operand){OP_TENSOR, NULL, OP_DIMS(c->N, c->H, c->W, c->C), .scale = 1};
     o[1] = (op_operand){OP_INPUT, NULL, OP_DIMS(c->N, c->H, c->W, 1), .scale = 1};
     *result = (op_operand){OP_END, NULL, OP_DIMS(c->N, c->H, c->W, c->C)};
 }
