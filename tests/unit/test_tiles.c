@@ -116,26 +116,24 @@ static double jump(const uint8_t *a, const uint8_t *b, int64_t x, bool rows)
     return sum / (3.0 * PX);
 }
 
-/* The mean jump at the tiles' borders over that between other latents, the worse of both directions. */
+/* The mean jump at the tiles' borders inside the picture over that one latent beside them, where the picture is much the
+ * same; the worse of both directions. */
 static double seam(const uint8_t *a, const uint8_t *b)
 {
     cn_tiles t;
     double worst = 0;
     assert_int_equal(cn_tiles_make(env.ctx, SIDE, TILE, 8, &t), CN_OK);
     for (int direction = 0; direction < 2; direction++) {
-        double at = 0, elsewhere = 0;
-        int n_at = 0, n_elsewhere = 0;
-        for (int64_t x = 7; x + 1 < PX; x += 8) {
-            bool border = false;
-            for (int64_t i = 0; i < t.n; i++)
-                border = border || x + 1 == 8 * t.start[i] || x + 1 == 8 * (t.start[i] + t.tile);
-            double j = jump(a, b, x, direction == 1);
-            at += border ? j : 0;
-            elsewhere += border ? 0 : j;
-            n_at += border;
-            n_elsewhere += !border;
+        double at = 0, beside = 0;
+        for (int64_t i = 0; i < 2 * t.n; i++) {
+            const int64_t border = t.start[i / 2] + (i % 2 ? t.tile : 0);
+            const int64_t x = 8 * border - 1;
+            if (border <= 0 || border >= SIDE) continue;
+            at += jump(a, b, x, direction == 1);
+            beside += jump(a, b, x - 8, direction == 1) / 2;
+            beside += jump(a, b, x + 8, direction == 1) / 2;
         }
-        worst = fmax(worst, at / n_at / (elsewhere / n_elsewhere));
+        worst = fmax(worst, at / beside);
     }
     cn_tiles_free(&t);
     return worst;
@@ -148,7 +146,8 @@ static double psnr_db(const uint8_t *a, const uint8_t *b)
     return 10 * log10(255.0 * 255.0 * PX * PX * 3 / sum);
 }
 
-/* With statistics of their own tiles of this size give 26.7 dB and a jump of 4.2, 38.7 dB encoded. */
+/* With statistics of their own tiles of this size give 28.3 dB decoded; weighed alike where they overlap, a jump of
+ * 7.0. */
 static void tiles_show_no_seam(void **state)
 {
     (void)state;
@@ -159,16 +158,16 @@ static void tiles_show_no_seam(void **state)
     decode(0, latents, whole);
     decode(TILE, latents, tiled);
     double db = psnr_db(whole, tiled), ratio = seam(whole, tiled);
-    printf("decoded in tiles: %.1f dB of the whole, jump at borders %.2f of that between other "
-           "latents\n",
+    printf("decoded in tiles: %.1f dB of the whole, jump at borders %.2f of that beside "
+           "them\n",
            db, ratio);
     assert_true(db > 33 && ratio < 1.3);
     encode(TILE, latents);
     decode(0, latents, tiled);
     db = psnr_db(whole, tiled);
     ratio = seam(whole, tiled);
-    printf("encoded in tiles: %.1f dB of the whole, jump at borders %.2f of that between other "
-           "latents\n",
+    printf("encoded in tiles: %.1f dB of the whole, jump at borders %.2f of that beside "
+           "them\n",
            db, ratio);
     assert_true(db > 45 && ratio < 1.3);
     free(latents);
