@@ -2,6 +2,7 @@
 #ifndef CN_CONV_WEIGHTS_H
 #define CN_CONV_WEIGHTS_H
 
+#include "cpu/kernels/lines.h"
 #include "cpu/kernels/transpose.h"
 #include "cpu/kernels/vectors.h"
 #include "cpu/kernels/widen.h"
@@ -114,14 +115,14 @@ static inline void write_pairs(float *first, const int64_t *places, const float 
     }
 }
 
-/* Asks for the places that write_weights() will add to. */
-static inline void expect_weights(const cn_conv_args *a, int64_t in, int64_t out, int tap)
+/* Asks for the places that write_weights() will add to; what it only writes needn't be read before. */
+static inline void expect_weights(const cn_conv_args *a, int64_t in, int64_t out, int tap, bool add)
 {
     const bool runs_out = a->runs == CN_RUNS_OUT || a->runs == CN_PAIRS_OUT;
-    if (a->runs == CN_NO_RUNS || in + GROUP > a->I || out + GROUP > a->O) return;
+    if (!add || a->runs == CN_NO_RUNS || in + GROUP > a->I || out + GROUP > a->O) return;
     const float *first = a->dw + a->at_tap[tap] + (runs_out ? a->at_out[out] : a->at_in[in]);
     const int64_t *places = runs_out ? a->at_in + in : a->at_out + out;
-    for (int i = 0; i < GROUP; i++) __builtin_prefetch(first + places[i], 1);
+    for (int i = 0; i < GROUP; i++) ask_line(first + places[i]);
 }
 
 /* g [in][out], rows `stride` apart, of one tap, a group of inputs and a group of outputs, to where the gradient's

@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "cpu/kernels/kernels.h"
+#include "cpu/kernels/lines.h"
 
 #include <stdint.h>
 
@@ -45,13 +46,6 @@ static inline void join_parts(float *copies, int64_t heads, int64_t parts, int64
     }
 }
 
-/* A line to the second-level cache. Not __builtin_prefetch(): gcc takes a function that does nothing else for one
- * without effect, and drops its calls. */
-static inline void ask(const void *x)
-{
-    __asm__ volatile("prefetcht1 %0" : : "m"(*(const char *)x));
-}
-
 /* The share of step i of `steps` in asking for n floats' worth of memory, wanted after these steps: a head's keys,
  * values and their gradients are more than the second-level cache holds, and come block by block. */
 static inline void ask_for(const void *x, int64_t floats, int64_t i, int64_t steps)
@@ -59,7 +53,7 @@ static inline void ask_for(const void *x, int64_t floats, int64_t i, int64_t ste
     enum { LINE = 16 };
     const int64_t lines = floats / LINE;
     const float *at = x;
-    for (int64_t l = lines * i / steps; l < lines * (i + 1) / steps; l++) ask(at + l * LINE);
+    for (int64_t l = lines * i / steps; l < lines * (i + 1) / steps; l++) ask_line(at + l * LINE);
 }
 
 /* Asks for a row, which may begin and end within lines. */
@@ -67,8 +61,8 @@ static inline void ask_for_row(const void *x, size_t bytes)
 {
     enum { LINE_BYTES = 64 };
     const char *at = x;
-    for (size_t i = 0; i < bytes; i += LINE_BYTES) ask(at + i);
-    ask(at + bytes - 1);
+    for (size_t i = 0; i < bytes; i += LINE_BYTES) ask_line(at + i);
+    ask_line(at + bytes - 1);
 }
 
 #endif
