@@ -107,15 +107,6 @@ static inline __m512i upper_halves_behind(__m512i b, __m512i a)
     return _mm512_permutex2var_epi16(a, order, b);
 }
 
-/* b's and a's halves to pairs: elements of both rows in turn. */
-static inline __m512i side_by_side(__m512i rows)
-{
-    const __m512i order =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_permutexvar_epi16(order, rows);
-}
-
 static inline size_t align64(size_t n)
 {
     return (n + 63) & ~(size_t)63;

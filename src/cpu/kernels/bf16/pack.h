@@ -35,6 +35,15 @@ static inline __mmask32 first32(int64_t n)
     return n >= 32 ? 0xffffffffu : n > 0 ? (1u << n) - 1 : 0;
 }
 
+/* The lower half's elements and the upper's in turn. */
+static inline __m512i side_by_side(__m512i halves)
+{
+    const __m512i order =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(order, halves);
+}
+
 /* to[row][width], `rows` of them. */
 static inline void pack_left(const cn_rows *x, int64_t rows, int64_t width, uint16_t *to)
 {

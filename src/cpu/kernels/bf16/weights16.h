@@ -4,6 +4,7 @@
 
 #include "cpu/kernels/bf16/asking.h"
 #include "cpu/kernels/bf16/conv16.h"
+#include "cpu/kernels/bf16/pack.h"
 #include "cpu/kernels/conv_weights.h"
 
 /* Sixteen weights at p and sixteen at q. */
@@ -19,15 +20,7 @@ static inline __attribute__((always_inline)) __m512i sixteens(cn_dtype type, con
     return (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(q), _mm512_loadu_ps(p));
 }
 
-/* 2i and 2i+1 beside each other; or even elements, then odd ones. */
-static inline __m512i side_by_side(__m512i v)
-{
-    const __m512i order =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_permutexvar_epi16(order, v);
-}
-
+/* Even elements, then odd ones. */
 static inline __m512i taken_apart(__m512i v)
 {
     const __m512i order =
