@@ -8,6 +8,7 @@
  * results repeat.
  */
 #include "cpu/kernels/bf16/conv16.h"
+#include "cpu/kernels/bf16/pairs_product.h"
 #include "cpu/kernels/bf16/pixels16.h"
 #include "cpu/kernels/bf16/weights16.h"
 #include "cpu/kernels/patches_out.h"
@@ -164,6 +165,15 @@ static void put_outputs(const cn_conv_args *a, const cn_conv_grid *g, int64_t fi
     put_positions(a, g, first, n, out, outs, sums, width);
 }
 
+/* Compiled once, for an s that is there. */
+static __attribute__((noinline, nonnull)) void product(int64_t m, int64_t n, int64_t k,
+                                                       const uint16_t *a, int64_t lda,
+                                                       const uint16_t *b, int64_t ldb, float *c,
+                                                       int64_t ldc, bool add, cn_soon *s)
+{
+    pairs_product(m, n, k, a, lda, b, ldb, c, ldc, add, s);
+}
+
 /* One block of output channels for positions first .. first+n of the block that begins at `block`. */
 static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_conv16_size *s,
                     const uint16_t *patches, int64_t block, int64_t first, int64_t n, int64_t out,
@@ -186,11 +196,10 @@ static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_conv1
         const bool add = p.in > 0 || p.tap > g->first;
         take_weights(a, &p, u);
         if (st.left)
-            asking_product(width, whole, depth, u, depth, x + at * s->room + 2 * first, s->room,
-                           sums, s->part, add, &soon);
+            product(width, whole, depth, u, depth, x + at * s->room + 2 * first, s->room, sums,
+                    s->part, add, &soon);
         else
-            asking_product(n, width, depth, x + first * all + at, all, u, width, sums, width, add,
-                           &soon);
+            product(n, width, depth, x + first * all + at, all, u, width, sums, width, add, &soon);
     }
     put_outputs(a, g, block + first, n, out, width, st.left, sums, s->part);
 }

@@ -1,6 +1,6 @@
 /* tiles.c - the product under attention: bfloat16 in, float out, by AMX or by AVX512_BF16. */
 #include "cpu/kernels/bf16/bf16.h"
-#include "cpu/kernels/bf16/sums.h"
+#include "cpu/kernels/bf16/pairs_product.h"
 
 /* --- AMX: 16 x 16 results from 16 x 32 by 32 x 16; two by two results at a time ------------------- */
 
@@ -97,75 +97,11 @@ static void amx_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, int6
         }
 }
 
-/* --- AVX512_BF16: up to 6 rows by up to 64 columns at a time ---------------------------------------- */
-
-static inline __attribute__((always_inline)) void
-avx_block(int rows, int vectors, bool half, int64_t k, const uint16_t *a, int64_t lda,
-          const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add)
-{
-    __m512 sum[SUM_ROWS][SUM_VECTORS];
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-        const float *from = c + r * ldc;
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++)
-            sum[r][v] = add ? _mm512_loadu_ps(from + 16 * v) : _mm512_setzero_ps();
-        if (half)
-            sum[r][vectors] = add ? _mm512_castps256_ps512(_mm256_loadu_ps(from + 16 * vectors))
-                                  : _mm512_setzero_ps();
-    }
-    add_products(rows, vectors, half, k, a, lda, b, ldb, sum);
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-        float *to = c + r * ldc;
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(to + 16 * v, sum[r][v]);
-        if (half) _mm256_storeu_ps(to + 16 * vectors, _mm512_castps512_ps256(sum[r][vectors]));
-    }
-}
-
-/* All rows of up to 64 columns. */
-static inline __attribute__((always_inline)) void
-avx_columns(int vectors, bool half, int64_t m, int64_t k, const uint16_t *a, int64_t lda,
-            const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add)
-{
-    int64_t i = 0;
-    for (; i + SUM_ROWS <= m; i += SUM_ROWS)
-        avx_block(SUM_ROWS, vectors, half, k, a + i * lda, lda, b, ldb, c + i * ldc, ldc, add);
-    a += i * lda;
-    c += i * ldc;
-    switch (m - i) {
-    case 5: avx_block(5, vectors, half, k, a, lda, b, ldb, c, ldc, add); break;
-    case 4: avx_block(4, vectors, half, k, a, lda, b, ldb, c, ldc, add); break;
-    case 3: avx_block(3, vectors, half, k, a, lda, b, ldb, c, ldc, add); break;
-    case 2: avx_block(2, vectors, half, k, a, lda, b, ldb, c, ldc, add); break;
-    case 1: avx_block(1, vectors, half, k, a, lda, b, ldb, c, ldc, add); break;
-    default: break;
-    }
-}
-
-static void avx_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
-                        const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add)
-{
-    for (; n >= 64; n -= 64, b += 128, c += 64)
-        avx_columns(4, false, m, k, a, lda, b, ldb, c, ldc, add);
-    switch (n / 8) {
-    case 1: avx_columns(0, true, m, k, a, lda, b, ldb, c, ldc, add); break;
-    case 2: avx_columns(1, false, m, k, a, lda, b, ldb, c, ldc, add); break;
-    case 3: avx_columns(1, true, m, k, a, lda, b, ldb, c, ldc, add); break;
-    case 4: avx_columns(2, false, m, k, a, lda, b, ldb, c, ldc, add); break;
-    case 5: avx_columns(2, true, m, k, a, lda, b, ldb, c, ldc, add); break;
-    case 6: avx_columns(3, false, m, k, a, lda, b, ldb, c, ldc, add); break;
-    case 7: avx_columns(3, true, m, k, a, lda, b, ldb, c, ldc, add); break;
-    default: break;
-    }
-}
-
 void cn_tiles_product(bool amx, int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
                       const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add)
 {
     if (amx)
         amx_product(m, n, k, a, lda, b, ldb, c, ldc, add);
     else
-        avx_product(m, n, k, a, lda, b, ldb, c, ldc, add);
+        pairs_product(m, n, k, a, lda, b, ldb, c, ldc, add, NULL);
 }

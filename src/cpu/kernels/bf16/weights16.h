@@ -2,7 +2,6 @@
 #ifndef CN_WEIGHTS16_H
 #define CN_WEIGHTS16_H
 
-#include "cpu/kernels/bf16/asking.h"
 #include "cpu/kernels/bf16/conv16.h"
 #include "cpu/kernels/bf16/pack.h"
 #include "cpu/kernels/conv_weights.h"
