@@ -39,8 +39,10 @@ MPI ?= $(if $(shell pkg-config --exists ompi-c 2>/dev/null && echo yes),1,0)
 ifeq ($(MPI),1)
 LDLIBS += $(shell pkg-config --libs ompi-c)
 endif
-LIB_SRC := $(filter-out src/cli/% $(if $(filter 1,$(MPI)),src/train/ranks_one.c,src/train/ranks_mpi.c),$(wildcard src/*/*.c))
-KERNEL_SRC := $(wildcard src/cpu/kernels/*.c)
+# Every source of the library but the kernels, which are compiled several times (below).
+LIB_SRC := $(filter-out src/cli/% src/cpu/kernels/% $(if $(filter 1,$(MPI)),src/train/ranks_one.c,src/train/ranks_mpi.c), \
+           $(shell find src -name '*.c' | LC_ALL=C sort))
+KERNEL_SRC := $(wildcard src/cpu/kernels/*.c src/cpu/kernels/conv/*.c)
 STORED_SRC := $(wildcard src/cpu/kernels/stored/*.c)
 BF16_SRC := $(wildcard src/cpu/kernels/bf16/*.c)
 ISAS := v2 v3 v4

@@ -1,4 +1,4 @@
-/* shape.c - views, joining and cutting channels, nearest up-sampling. */
+/* op_shape.c - views, joining and cutting channels, nearest up-sampling. */
 #include "graph/ops.h"
 
 cn_node *cn_view(cn_graph *g, cn_node *x, int ndim, const int64_t *shape)

@@ -1,4 +1,4 @@
-/* conv.c - convolution: shape and gradient rules. x [N,H,W,I], w [O,I,kh,kw], bias [O], y [N,H',W',O].
+/* op_conv.c - convolution: shape and gradient rules. x [N,H,W,I], w [O,I,kh,kw], bias [O], y [N,H',W',O].
  *
  * In a BF16 network x and w are BF16 and y is F32, unless cn_narrow says otherwise.
  *

@@ -1,4 +1,4 @@
-/* pointwise.c - activations, sums and products, element by element. */
+/* op_pointwise.c - activations, sums and products, element by element. */
 #include "graph/ops.h"
 
 cn_node *cn_cast(cn_graph *g, cn_node *x, cn_dtype dtype)

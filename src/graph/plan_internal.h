@@ -1,6 +1,6 @@
-/* plan_run.h - what plan.c (making a plan) and run.c (running it) share. */
-#ifndef CN_PLAN_RUN_H
-#define CN_PLAN_RUN_H
+/* plan_internal.h - what plan.c (making a plan) and run.c (running it) share. */
+#ifndef CN_GRAPH_PLAN_INTERNAL_H
+#define CN_GRAPH_PLAN_INTERNAL_H
 
 #include "base/log.h"
 #include "graph/plan.h"

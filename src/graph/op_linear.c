@@ -1,4 +1,4 @@
-/* linear.c - y = x w^T + b: x [...,I], w [O,I] (or [O,I,1,1]), y [...,O]. */
+/* op_linear.c - y = x w^T + b: x [...,I], w [O,I] (or [O,I,1,1]), y [...,O]. */
 #include "graph/ops.h"
 
 /* `bias` NULL: none. */

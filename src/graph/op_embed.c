@@ -1,4 +1,4 @@
-/* embed.c - token and timestep embeddings. */
+/* op_embed.c - token and timestep embeddings. */
 #include "graph/ops.h"
 
 cn_node *cn_embedding(cn_graph *g, const char *name, cn_node *ids, int64_t V, int64_t C)
