@@ -3,7 +3,7 @@
  * sums and activations, by one to five threads, with the same bytes at every run. And which convolutions are computed
  * by it. */
 #include "cpu/isa.h"
-#include "cpu/own_conv.h"
+#include "cpu/conv_algo.h"
 
 #include <math.h>
 #include <omp.h>

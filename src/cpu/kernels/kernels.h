@@ -9,7 +9,7 @@
 #ifndef CN_KERNELS_H
 #define CN_KERNELS_H
 
-#include "cpu/kernels/winograd.h"
+#include "cpu/kernels/conv/winograd.h"
 #include "graph/backend.h"
 
 #ifndef CN_ISA

@@ -2,7 +2,7 @@
 #ifndef CN_VECTORS_H
 #define CN_VECTORS_H
 
-#include "cpu/kernels/conv.h"
+#include "cpu/kernels/conv/conv_args.h"
 
 #include "base/dtype.h"
 

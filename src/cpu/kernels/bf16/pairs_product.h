@@ -3,8 +3,8 @@
 #ifndef CN_BF16_PAIRS_PRODUCT_H
 #define CN_BF16_PAIRS_PRODUCT_H
 
-#include "cpu/kernels/bf16/sums.h"
-#include "cpu/kernels/soon.h"
+#include "cpu/kernels/bf16/register_sums.h"
+#include "cpu/kernels/conv/weight_prefetch.h"
 
 /* Up to 6 rows by up to 64 columns. half: 8 columns more; s: NULL where nothing is asked for. */
 static inline __attribute__((always_inline)) void

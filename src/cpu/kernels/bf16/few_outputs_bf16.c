@@ -1,0 +1,8 @@
+/* few_outputs_bf16.c - convolutions of bfloat16 to few channels with products of pairs of channels. */
+#include "cpu/kernels/bf16/bf16.h"
+#include "cpu/kernels/conv/few_outputs_tiles.h"
+
+void cn_narrow16(const cn_conv_args *a)
+{
+    narrow(a);
+}

@@ -1,8 +1,0 @@
-/* narrow.c - convolutions of bfloat16 to few channels with products of pairs of channels. */
-#include "cpu/kernels/bf16/bf16.h"
-#include "cpu/kernels/narrow_tiles.h"
-
-void cn_narrow16(const cn_conv_args *a)
-{
-    narrow(a);
-}

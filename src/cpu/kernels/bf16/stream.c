@@ -1,8 +1,0 @@
-/* stream.c - products of many rows with few weights, of pairs of bfloat16. */
-#include "cpu/kernels/bf16/bf16.h"
-#include "cpu/kernels/stream_rows.h"
-
-void cn_stream16(const cn_conv_args *a)
-{
-    stream(a);
-}

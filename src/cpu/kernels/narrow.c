@@ -1,8 +1,0 @@
-/* narrow.c - convolutions to few channels with products of floats. */
-#include "cpu/kernels/kernels.h"
-#include "cpu/kernels/narrow_tiles.h"
-
-void CN_K(narrow)(const cn_conv_args *a)
-{
-    narrow(a);
-}

@@ -1,8 +1,0 @@
-/* stream.c - products of many rows with few weights, of floats. */
-#include "cpu/kernels/kernels.h"
-#include "cpu/kernels/stream_rows.h"
-
-void CN_K(stream)(const cn_conv_args *a)
-{
-    stream(a);
-}
