@@ -43,19 +43,20 @@ function check(file, line, text, name,    folder, target) {
 BEGIN {
     allow("base", "")
     allow("io", "base")
+    allow("image", "base io")
     allow("graph", "base")
     allow("cpu", "base graph")
     allow("cuda", "base graph")
     # Networks are written once, for every backend.
-    allow("model", "base io graph")
+    allow("model", "base io image graph")
     # The networks of annotators are loaded as the models are.
-    allow("annotate", "base io graph model")
-    allow("diffuse", "base io graph cpu cuda model annotate")
+    allow("annotate", "base io image graph model")
+    allow("diffuse", "base io image graph cpu cuda model annotate")
     # Training adds noise by the schedule that sampling takes away.
-    allow("train", "base io graph cpu cuda model annotate diffuse")
-    allow("scene", "base io graph cpu cuda model annotate")
-    allow("pretrain", "base io graph cpu cuda model diffuse train scene")
-    allow("pipeline", "base io graph cpu cuda model annotate diffuse train scene")
+    allow("train", "base io image graph cpu cuda model annotate diffuse")
+    allow("scene", "base io image graph cpu cuda model annotate")
+    allow("pretrain", "base io image graph cpu cuda model diffuse train scene")
+    allow("pipeline", "base io image graph cpu cuda model annotate diffuse train scene")
     # Programs stand on the public header alone.
     allow("cli", "")
     allow("server", "")

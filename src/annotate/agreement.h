@@ -5,7 +5,7 @@
 #define CN_ANNOTATE_AGREEMENT_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 typedef enum cn_measure {
     CN_MEASURE_NONE,

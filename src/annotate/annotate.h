@@ -8,7 +8,7 @@
 #define CN_ANNOTATE_ANNOTATE_H
 
 #include "annotate/agreement.h"
-#include "annotate/resize.h"
+#include "image/resize.h"
 #include "graph/backend.h"
 #include "io/npy.h"
 

@@ -9,7 +9,7 @@
 #define CN_ANNOTATE_BULK_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 #include <jansson.h>
 

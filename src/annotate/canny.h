@@ -3,7 +3,7 @@
 #define CN_ANNOTATE_CANNY_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 /* in: height x width x channels bytes, channels 1 or 3 (of colour the channel with the largest gradient
  * counts, pixel by pixel). edges: height x width bytes, 0 or 255. Thresholds are compared with

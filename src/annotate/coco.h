@@ -8,7 +8,7 @@
 #define CN_ANNOTATE_COCO_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 typedef struct cn_coco cn_coco;
 

@@ -7,7 +7,7 @@
  */
 #include "annotate/coco_mask.h"
 
-#include "io/image.h"
+#include "image/image.h"
 
 #include <math.h>
 #include <string.h>

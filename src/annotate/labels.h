@@ -4,7 +4,7 @@
 #define CN_ANNOTATE_LABELS_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "io/npy.h"
 
 enum { CN_ADE20K_CLASSES = 150, CN_COCO_CLASSES = 133 };

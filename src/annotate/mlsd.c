@@ -1,7 +1,7 @@
 /* mlsd.c - see mlsd.h. Both sizes share the backbone (MobileNetV2) and the blocks that bring its levels together. */
 #include "annotate/mlsd.h"
 
-#include "annotate/draw.h"
+#include "image/raster.h"
 #include "model/fold.h"
 
 #include <math.h>

@@ -1,8 +1,8 @@
 /* openpose.c - see openpose.h: a picture through the networks; what the maps mean stands in pose.h. */
 #include "annotate/openpose.h"
 
-#include "annotate/bilinear.h"
-#include "annotate/blur.h"
+#include "image/bilinear.h"
+#include "image/blur.h"
 
 #include <string.h>
 

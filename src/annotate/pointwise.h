@@ -3,7 +3,7 @@
 #define CN_ANNOTATE_POINTWISE_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 cn_status cn_image_copy(cn_ctx *ctx, const cn_image *in, cn_image **out) CN_CHECKED;
 /* 255 - value. */

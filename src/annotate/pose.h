@@ -10,7 +10,7 @@
 #define CN_ANNOTATE_POSE_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 typedef enum cn_pose_version { CN_POSE_V10, CN_POSE_V11 } cn_pose_version;
 

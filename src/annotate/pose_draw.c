@@ -6,7 +6,7 @@
  */
 #include "annotate/pose.h"
 
-#include "annotate/draw.h"
+#include "image/raster.h"
 
 #include <math.h>
 #include <string.h>

@@ -4,7 +4,7 @@
  */
 #include "annotate/pose.h"
 
-#include "annotate/resize.h"
+#include "image/resize.h"
 
 #include <math.h>
 #include <string.h>

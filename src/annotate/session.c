@@ -7,7 +7,7 @@
  */
 #include "annotate/network.h"
 
-#include "annotate/resize.h"
+#include "image/resize.h"
 #include "graph/plan.h"
 #include "model/fold.h"
 

@@ -1,7 +1,7 @@
 /* strokes.c - thinning by non-maximum suppression, then a blur and a threshold that give the lines width. */
 #include "annotate/strokes.h"
 
-#include "annotate/blur.h"
+#include "image/blur.h"
 
 #include <math.h>
 #include <string.h>

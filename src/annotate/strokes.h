@@ -3,7 +3,7 @@
 #define CN_ANNOTATE_STROKES_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 /* The reference's nms(x, t, sigma) of height x width bytes: 255 where the blurred map is at least as
  * large as both neighbours in one of four directions and above threshold, else 0. */

@@ -8,7 +8,7 @@
 #define CN_ANNOTATE_SYNTHESIS_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 typedef struct cn_synthesis_rules {
     double low, high; /* the threshold on the edges' strength is drawn between these, 0..255 */

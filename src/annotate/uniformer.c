@@ -2,7 +2,7 @@
  * row. */
 #include "annotate/uniformer.h"
 
-#include "annotate/bilinear.h"
+#include "image/bilinear.h"
 #include "annotate/labels.h"
 
 #include <math.h>

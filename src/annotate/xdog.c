@@ -1,7 +1,7 @@
 /* xdog.c - see xdog.h. */
 #include "annotate/xdog.h"
 
-#include "annotate/blur.h"
+#include "image/blur.h"
 
 #include <math.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #define CN_ANNOTATE_XDOG_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 /* White where a pixel is darker than its surroundings: m, the least over the channels of (blur by 5 px - blur by
  * half a px), rounded up to 0..255; 2 m above `threshold` (1..64 in the extension, 32) is a stroke. As the

@@ -2,7 +2,7 @@
  * extension's hook.py (weights per block, region masks: bilinear to each residual's size). */
 #include "diffuse/control.h"
 
-#include "annotate/resize.h"
+#include "image/resize.h"
 
 #include <string.h>
 

@@ -8,7 +8,7 @@
 #define CN_IO_EVENTS_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 typedef struct cn_events cn_events;
 

@@ -3,7 +3,7 @@
  * Drawing is in draw.c, conditions in annotate.c, data sets in dataset.c and prepare.c. They only put together what the
  * folders below offer.
  */
-#include "io/image.h"
+#include "image/image.h"
 #include "cpu/cpu.h"
 #include "model/weights.h"
 

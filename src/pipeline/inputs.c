@@ -3,7 +3,7 @@
  *
  * All pictures are fitted alike, aspect kept and centre cropped, so they stay on top of each other.
  */
-#include "annotate/resize.h"
+#include "image/resize.h"
 #include "io/tensors.h"
 #include "pipeline/draw.h"
 

@@ -4,7 +4,7 @@
  * Each stage reads the weights it needs and, unless keep_loaded is set, lets them go at its end. Random draws
  * come in the order of diffusers' pipelines: the initial image's sample, the noise, the masked image's sample.
  */
-#include "annotate/resize.h"
+#include "image/resize.h"
 #include "pipeline/draw.h"
 
 #include <math.h>

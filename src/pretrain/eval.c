@@ -5,7 +5,7 @@
  */
 #include "cpu/cpu.h"
 #include "graph/plan.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "model/nets.h"
 #include "model/weights.h"
 #include "scene/scene.h"

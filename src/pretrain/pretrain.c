@@ -3,7 +3,7 @@
 
 #include "base/dtype.h"
 #include "cpu/cpu.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "model/config_io.h"
 
 #include <math.h>

@@ -7,7 +7,7 @@
 #define CN_SCENE_PAIRS_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 enum { CN_CAPTION_BYTES = 256 };
 

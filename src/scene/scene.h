@@ -13,7 +13,7 @@
 #define CN_SCENE_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 enum { CN_SCENE_MAX_OBJECTS = 3, CN_SCENE_MIN_PX = 16, CN_SCENE_MAX_PX = 4096 };
 

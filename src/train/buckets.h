@@ -10,7 +10,7 @@
 #ifndef CN_TRAIN_BUCKETS_H
 #define CN_TRAIN_BUCKETS_H
 
-#include "annotate/resize.h"
+#include "image/resize.h"
 #include "train/dataset.h"
 
 typedef struct cn_bucket_rules {

@@ -16,7 +16,7 @@
 #ifndef CN_TRAIN_DATASET_H
 #define CN_TRAIN_DATASET_H
 
-#include "annotate/resize.h"
+#include "image/resize.h"
 
 typedef enum cn_dataset_layout {
     CN_DATASET_FILL50K,

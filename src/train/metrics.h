@@ -4,7 +4,7 @@
 #define CN_TRAIN_METRICS_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 typedef struct cn_metrics cn_metrics;
 

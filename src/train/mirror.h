@@ -2,7 +2,7 @@
 #ifndef CN_TRAIN_MIRROR_H
 #define CN_TRAIN_MIRROR_H
 
-#include "io/image.h"
+#include "image/image.h"
 
 typedef enum cn_mirror {
     CN_MIRROR_OFF,

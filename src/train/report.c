@@ -5,7 +5,7 @@
  */
 #include "train/report.h"
 
-#include "io/image.h"
+#include "image/image.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
  */
 #include "train/validate.h"
 
-#include "annotate/resize.h"
+#include "image/resize.h"
 #include "train/report.h"
 
 #include <dirent.h>

@@ -13,7 +13,7 @@
 #include "../support/values.h"
 
 #include "cpu/cpu.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "io/json.h"
 #include "io/tensors.h"
 #include "model/tokenizer.h"

@@ -2,14 +2,14 @@
 #include "annotator_check.h"
 
 #include "annotate/annotate.h"
-#include "annotate/blur.h"
+#include "image/blur.h"
 #include "annotate/canny.h"
 #include "annotate/coco.h"
 #include "annotate/coco_mask.h"
 #include "annotate/labels.h"
-#include "annotate/resize.h"
+#include "image/resize.h"
 #include "annotate/strokes.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "io/json.h"
 #include "io/tensors.h"
 

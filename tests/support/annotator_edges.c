@@ -1,7 +1,7 @@
 /* annotator_edges.c - the cases of the networks that draw soft edges and lines: HED, PiDiNet, line art. */
 #include "annotator_check.h"
 
-#include "annotate/blur.h"
+#include "image/blur.h"
 #include "annotate/hed.h"
 #include "annotate/lineart.h"
 #include "annotate/pidinet.h"

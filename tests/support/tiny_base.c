@@ -3,7 +3,7 @@
 
 #include "cpu/cpu.h"
 #include "graph/plan.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "model/bpe.h"
 #include "model/config_io.h"
 #include "model/weights.h"

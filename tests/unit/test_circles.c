@@ -1,6 +1,6 @@
 /* test_circles.c - Fill50K's pictures: what is told is drawn, and edges find the outline again. */
 #include "../support/unit/unit.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "scene/circles.h"
 
 #include <math.h>

@@ -12,7 +12,7 @@
 
 #include "../support/seeded_file.h"
 #include "../support/tiny_base.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "io/json.h"
 #include "train/condition.h"
 

@@ -1,5 +1,5 @@
 /* Images: every PNG colour type, JPEG in grey, colour and CMYK with all orientations, WebP, damaged files. */
-#include "io/image.h"
+#include "image/image.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

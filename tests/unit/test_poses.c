@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "annotate/annotate.h"
-#include "annotate/draw.h"
+#include "image/raster.h"
 #include "annotate/midas.h"
 #include "annotate/pose.h"
 #include "annotate/uniformer.h"

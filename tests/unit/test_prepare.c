@@ -1,7 +1,7 @@
 /* Folders to conditions and to training sets through the public calls: names, chance, labels of three data sets,
  * captions from four places, going on, failures. */
 #include "controlnet.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "train/dataset.h"
 
 #include <ftw.h>

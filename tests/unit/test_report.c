@@ -1,6 +1,6 @@
 /* test_report.c - the page is one well-formed file of its own; curves from small and damaged metrics. */
 #include "../support/unit/unit.h"
-#include "io/image.h"
+#include "image/image.h"
 
 #include <ctype.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "annotate/resize.h"
+#include "image/resize.h"
 
 static int setup(void **state)
 {

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "annotate/annotate.h"
-#include "annotate/blur.h"
+#include "image/blur.h"
 #include "annotate/strokes.h"
 #include "annotate/synthesis.h"
 #include "annotate/xdog.h"

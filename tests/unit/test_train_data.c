@@ -1,6 +1,6 @@
 /* test_train_data.c - whole small runs over pictures of several sizes, random crops, pictures encoded in their step. */
 #include "../support/unit/tiny_run.h"
-#include "io/image.h"
+#include "image/image.h"
 
 #include <dirent.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* test_trainer.c - whole small runs: what they learn, save, resume and refuse. */
 #include "../support/unit/tiny_run.h"
-#include "io/image.h"
+#include "image/image.h"
 #include "io/json.h"
 #include "io/tensors.h"
 #include "train/dataset.h"

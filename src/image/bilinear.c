@@ -1,5 +1,5 @@
 /* bilinear.c - see bilinear.h. Positions and weights are floats, as torch computes them. */
-#include "annotate/bilinear.h"
+#include "image/bilinear.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* image.c - the part of image.h that doesn't depend on the format. */
-#include "io/image_internal.h"
+#include "image/image_internal.h"
 
 #include <string.h>
 

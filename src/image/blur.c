@@ -4,7 +4,7 @@
  * Floats are added along x from left to right, along y from the centre outwards in pairs, with fused
  * multiply-adds as OpenCV does on AVX2: what follows (thinning) compares neighbours for >=.
  */
-#include "annotate/blur.h"
+#include "image/blur.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* bilinear.h - torch's bilinear interpolate a row at a time, for maps too large to be kept at their full size. */
-#ifndef CN_ANNOTATE_BILINEAR_H
-#define CN_ANNOTATE_BILINEAR_H
+#ifndef CN_IMAGE_BILINEAR_H
+#define CN_IMAGE_BILINEAR_H
 
 #include "base/base.h"
 

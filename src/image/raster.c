@@ -1,6 +1,6 @@
-/* draw.c - see draw.h. Wide lines are quads with corners between pixels, so polygons are kept in 16.16 fixed
+/* raster.c - see draw.h. Wide lines are quads with corners between pixels, so polygons are kept in 16.16 fixed
  * point; outlines are drawn beside the spans inside, as OpenCV does, which makes corners a little fuller. */
-#include "annotate/draw.h"
+#include "image/raster.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
-/* resize_kernels.h - what resize.c hands to its filters. Sizes are already checked. */
-#ifndef CN_ANNOTATE_RESIZE_KERNELS_H
-#define CN_ANNOTATE_RESIZE_KERNELS_H
+/* resize_internal.h - what resize.c hands to its filters. Sizes are already checked. */
+#ifndef CN_IMAGE_RESIZE_INTERNAL_H
+#define CN_IMAGE_RESIZE_INTERNAL_H
 
-#include "annotate/resize.h"
+#include "image/resize.h"
 
 typedef struct cn_resize_job {
     int64_t in_h, in_w, out_h, out_w, channels;

@@ -1,5 +1,5 @@
 /* webp.c - libwebp: still pictures, lossy and lossless, to RGB. */
-#include "io/image_internal.h"
+#include "image/image_internal.h"
 
 #include <webp/decode.h>
 #include <webp/demux.h>

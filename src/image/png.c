@@ -4,7 +4,7 @@
  * in a local variable of the function that called setjmp. Width and height are checked in the bytes of
  * IHDR before libpng sees them.
  */
-#include "io/image_internal.h"
+#include "image/image_internal.h"
 
 #include <png.h>
 #include <setjmp.h>

@@ -5,8 +5,8 @@
  * alpha is composited on white as the reference's HWC3 does. Sizes are checked from the header, before
  * anything is allocated. Left out: colour profiles and gamma (used as stored), animations.
  */
-#ifndef CN_IO_IMAGE_H
-#define CN_IO_IMAGE_H
+#ifndef CN_IMAGE_IMAGE_H
+#define CN_IMAGE_IMAGE_H
 
 #include "base/base.h"
 

@@ -4,11 +4,11 @@
  * its arithmetic, roundings included: fixed point with 11-bit weights for 8-bit data, float32 sums in a
  * fixed order for the area filter. Buffers are H x W x C, rows from the top, without padding.
  */
-#ifndef CN_ANNOTATE_RESIZE_H
-#define CN_ANNOTATE_RESIZE_H
+#ifndef CN_IMAGE_RESIZE_H
+#define CN_IMAGE_RESIZE_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 typedef enum cn_filter {
     CN_FILTER_NEAREST,

@@ -4,7 +4,7 @@
  * a weighted sum of ring rows. Bytes: 11-bit integer weights, exact int32 along x; along y each filter
  * has OpenCV's own rounding. Floats: the same taps in float32.
  */
-#include "annotate/resize_kernels.h"
+#include "image/resize_internal.h"
 
 #include <math.h>
 #include <string.h>

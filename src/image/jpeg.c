@@ -3,7 +3,7 @@
  * libjpeg reports errors by a callback that must not return, hence longjmp; as in png.c, what outlives the
  * jump lies in a struct of the caller. A picture that ends early is an error here, not a grey rest.
  */
-#include "io/image_internal.h"
+#include "image/image_internal.h"
 
 #include <setjmp.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* blur.h - Gaussian blur as OpenCV (without IPP) computes it. */
-#ifndef CN_ANNOTATE_BLUR_H
-#define CN_ANNOTATE_BLUR_H
+#ifndef CN_IMAGE_BLUR_H
+#define CN_IMAGE_BLUR_H
 
 #include "base/base.h"
 

@@ -1,5 +1,5 @@
 /* orientation.c - which way up a picture is, as its EXIF data says. */
-#include "io/image_internal.h"
+#include "image/image_internal.h"
 
 #include <string.h>
 

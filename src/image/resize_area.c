@@ -4,7 +4,7 @@
  * float32 products, first along x for each source row, then the weighted rows from top to bottom.
  * Exact halves are common, so the order of the sums shows in the bytes.
  */
-#include "annotate/resize_kernels.h"
+#include "image/resize_internal.h"
 
 #include <float.h>
 #include <math.h>

@@ -2,8 +2,8 @@
  *
  * The interpolating filters are in resize_taps.c, the box average in resize_area.c.
  */
-#include "annotate/resize.h"
-#include "annotate/resize_kernels.h"
+#include "image/resize.h"
+#include "image/resize_internal.h"
 
 #include <math.h>
 #include <string.h>

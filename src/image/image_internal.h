@@ -1,8 +1,8 @@
 /* image_internal.h - what the decoders behind image.h share. Only src/io includes it. */
-#ifndef CN_IO_IMAGE_INTERNAL_H
-#define CN_IO_IMAGE_INTERNAL_H
+#ifndef CN_IMAGE_IMAGE_INTERNAL_H
+#define CN_IMAGE_IMAGE_INTERNAL_H
 
-#include "io/image.h"
+#include "image/image.h"
 
 /* The image's struct around pixels of `channels` bytes each, uninitialised; sizes checked. */
 cn_status cn_image_alloc(cn_ctx *ctx, int64_t width, int64_t height, int channels,

@@ -1,14 +1,14 @@
-/* draw.h - lines, disks and filled polygons on a picture, pixel for pixel as OpenCV draws them without
+/* raster.h - lines, disks and filled polygons on a picture, pixel for pixel as OpenCV draws them without
  * anti-aliasing.
  *
  * Points are whole pixels, x to the right, y down, and may lie outside the picture: what is outside is left
  * out. Coordinates beyond CN_DRAW_REACH are brought to it.
  */
-#ifndef CN_ANNOTATE_DRAW_H
-#define CN_ANNOTATE_DRAW_H
+#ifndef CN_IMAGE_RASTER_H
+#define CN_IMAGE_RASTER_H
 
 #include "base/base.h"
-#include "io/image.h"
+#include "image/image.h"
 
 enum { CN_DRAW_REACH = 1 << 20, CN_ELLIPSE_POINTS = 361 };
 
