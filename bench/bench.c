@@ -6,7 +6,7 @@
 #include "cli/restart.h"
 #include "cpu/cpu.h"
 #include "diffuse/draw.h"
-#include "model/config_io.h"
+#include "model/checkpoint/config_io.h"
 
 #include <getopt.h>
 #include <math.h>

@@ -3,7 +3,7 @@
 #define BENCH_H
 
 #include "graph/plan.h"
-#include "model/config.h"
+#include "model/checkpoint/config.h"
 
 enum { BENCH_MAX_RUNS = 100 };
 

@@ -4,8 +4,8 @@
 #include "bench.h"
 
 #include "diffuse/draw.h"
-#include "model/config_io.h"
-#include "model/weights.h"
+#include "model/checkpoint/config_io.h"
+#include "model/checkpoint/weights.h"
 
 enum { LATENT = 8 }; /* any size declares the same parameters */
 

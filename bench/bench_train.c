@@ -1,7 +1,7 @@
 /* bench_train.c - a training step of a ControlNet: forward, backward, AdamW. */
 #include "bench.h"
 
-#include "model/weights.h"
+#include "model/checkpoint/weights.h"
 #include "train/optimizer.h"
 #include "train/stepgraph.h"
 

@@ -2,7 +2,7 @@
 #include "annotate/mlsd.h"
 
 #include "image/raster.h"
-#include "model/fold.h"
+#include "model/checkpoint/derived.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include "annotate/pidinet.h"
 
 #include "annotate/strokes.h"
-#include "model/fold.h"
+#include "model/checkpoint/derived.h"
 
 #include <string.h>
 

@@ -9,7 +9,7 @@
 
 #include "image/resize.h"
 #include "graph/plan.h"
-#include "model/fold.h"
+#include "model/checkpoint/derived.h"
 
 #include <string.h>
 

@@ -6,7 +6,7 @@
  */
 #include "annotate/uniformer.h"
 #include "annotate/vit.h"
-#include "model/fold.h"
+#include "model/checkpoint/derived.h"
 
 #include <stdio.h>
 

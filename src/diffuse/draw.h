@@ -14,7 +14,7 @@
 
 #include "diffuse/sampler.h"
 #include "graph/plan.h"
-#include "model/nets.h"
+#include "model/nets/nets.h"
 
 enum { CN_MAX_CONTROLS = 8, CN_MAX_CONTROL_OUTPUTS = CN_MAX_RESIDUALS + 1 };
 

@@ -9,8 +9,8 @@
 #ifndef CN_DIFFUSE_PROMPT_H
 #define CN_DIFFUSE_PROMPT_H
 
-#include "model/inversion.h"
-#include "model/tokenizer.h"
+#include "model/text/inversion.h"
+#include "model/text/tokenizer.h"
 
 typedef enum cn_prompt_style { CN_PROMPT_PLAIN, CN_PROMPT_WEBUI } cn_prompt_style;
 

@@ -9,7 +9,7 @@
 #define CN_DIFFUSE_SCHEDULE_H
 
 #include "base/base.h"
-#include "model/config.h"
+#include "model/checkpoint/config.h"
 
 typedef struct cn_schedule {
     cn_schedule_config config;

@@ -4,7 +4,7 @@
 
 #include "diffuse/prompt.h"
 #include "graph/plan.h"
-#include "model/nets.h"
+#include "model/nets/nets.h"
 
 /* skip: the text encoder's last layers left out. load fills the parameters once they are declared and laid
  * out, if any has no values yet; NULL when they all have. */

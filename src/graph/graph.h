@@ -126,7 +126,7 @@ typedef struct cn_param {
     size_t layout_bytes;
     int64_t laid_elements; /* in that order, padding included */
     struct cn_fold
-        *fold; /* how loading makes it of several tensors (model/fold.h); owned; NULL: of one */
+        *fold; /* how loading makes it of several tensors (model/checkpoint/derived.h); owned; NULL: of one */
 } cn_param;
 
 /* The parameters of one network, declared by the builders that use them. */

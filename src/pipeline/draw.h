@@ -10,7 +10,7 @@
 #define CN_PIPELINE_DRAW_H
 
 #include "diffuse/draw.h"
-#include "model/weights.h"
+#include "model/checkpoint/weights.h"
 #include "pipeline/lora.h"
 #include "pipeline/prompt.h"
 

@@ -5,7 +5,7 @@
  */
 #include "image/image.h"
 #include "cpu/cpu.h"
-#include "model/weights.h"
+#include "model/checkpoint/weights.h"
 
 int64_t cn_image_width(const cn_image *image)
 {

@@ -5,7 +5,7 @@
  */
 #include "pipeline/lora.h"
 
-#include "model/source.h"
+#include "model/checkpoint/source.h"
 
 #include <ctype.h>
 #include <math.h>

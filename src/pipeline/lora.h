@@ -2,8 +2,8 @@
 #ifndef CN_PIPELINE_LORA_H
 #define CN_PIPELINE_LORA_H
 
-#include "model/lora.h"
-#include "model/weights.h"
+#include "model/checkpoint/lora.h"
+#include "model/checkpoint/weights.h"
 
 /* The set that base->loras points to. The first n_fixed are the pipeline's own. */
 typedef struct cn_pipeline_loras {

@@ -6,8 +6,8 @@
 #include "cpu/cpu.h"
 #include "graph/plan.h"
 #include "image/image.h"
-#include "model/nets.h"
-#include "model/weights.h"
+#include "model/nets/nets.h"
+#include "model/checkpoint/weights.h"
 #include "scene/scene.h"
 
 #include <math.h>

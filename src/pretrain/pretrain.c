@@ -4,7 +4,7 @@
 #include "base/dtype.h"
 #include "cpu/cpu.h"
 #include "image/image.h"
-#include "model/config_io.h"
+#include "model/checkpoint/config_io.h"
 
 #include <math.h>
 #include <string.h>

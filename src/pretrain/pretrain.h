@@ -8,8 +8,8 @@
 #define CN_PRETRAIN_H
 
 #include "graph/plan.h"
-#include "model/nets.h"
-#include "model/weights.h"
+#include "model/nets/nets.h"
+#include "model/checkpoint/weights.h"
 #include "train/optimizer.h"
 
 typedef struct cn_learner_options {

@@ -9,7 +9,7 @@
 #include "diffuse/draw.h"
 #include "diffuse/text.h"
 #include "diffuse/schedule.h"
-#include "model/bpe.h"
+#include "model/text/bpe.h"
 #include "scene/scene.h"
 
 #include <math.h>

@@ -12,7 +12,7 @@
 #include "pretrain/pretrain.h"
 
 #include "io/json.h"
-#include "model/config_io.h"
+#include "model/checkpoint/config_io.h"
 #include "scene/scene.h"
 
 #include <math.h>

@@ -8,7 +8,7 @@
 #ifndef CN_TRAIN_CACHE_H
 #define CN_TRAIN_CACHE_H
 
-#include "model/weights.h"
+#include "model/checkpoint/weights.h"
 #include "train/buckets.h"
 #include "train/prompt_list.h"
 #include "train/prompter.h"

@@ -13,7 +13,7 @@
 #ifndef CN_TRAIN_CHECKPOINT_H
 #define CN_TRAIN_CHECKPOINT_H
 
-#include "model/weights.h"
+#include "model/checkpoint/weights.h"
 #include "train/optimizer.h"
 #include "train/phase.h"
 

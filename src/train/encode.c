@@ -1,7 +1,7 @@
 /* encode.c - see encode.h. */
 #include "train/encode.h"
 
-#include "model/nets.h"
+#include "model/nets/nets.h"
 
 enum { ABOUT_PX = 512 * 512 }; /* so much at a time keeps an encoder's buffers small */
 

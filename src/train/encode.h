@@ -7,7 +7,7 @@
 #define CN_TRAIN_ENCODE_H
 
 #include "graph/plan.h"
-#include "model/weights.h"
+#include "model/checkpoint/weights.h"
 
 enum { CN_ENCODE_MAX_PICTURES = 16, CN_ENCODE_MAX_PROMPTS = 8 }; /* at a time */
 

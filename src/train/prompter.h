@@ -2,8 +2,8 @@
 #ifndef CN_TRAIN_PROMPTER_H
 #define CN_TRAIN_PROMPTER_H
 
-#include "model/tokenizer.h"
-#include "model/weights.h"
+#include "model/text/tokenizer.h"
+#include "model/checkpoint/weights.h"
 #include "train/dataset.h"
 #include "train/tags.h"
 

@@ -9,7 +9,7 @@
 #define CN_TRAIN_STEPGRAPH_H
 
 #include "graph/plan.h"
-#include "model/nets.h"
+#include "model/nets/nets.h"
 
 typedef struct cn_stepgraph_options {
     int64_t batch, width, height; /* pixels */

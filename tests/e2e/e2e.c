@@ -16,7 +16,7 @@
 #include "image/image.h"
 #include "io/json.h"
 #include "io/tensors.h"
-#include "model/tokenizer.h"
+#include "model/text/tokenizer.h"
 
 #include <errno.h>
 #include <math.h>

@@ -7,8 +7,8 @@
 #include "../support/fixture.h"
 #include "../support/values.h"
 
-#include "model/config_io.h"
-#include "model/nets.h"
+#include "model/checkpoint/config_io.h"
+#include "model/nets/nets.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -12,7 +12,7 @@
 
 #include "diffuse/sampler.h"
 #include "diffuse/schedule.h"
-#include "model/config_io.h"
+#include "model/checkpoint/config_io.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -8,8 +8,8 @@
 #include "golden_nets.h"
 #include "values.h"
 
-#include "model/config_io.h"
-#include "model/nets.h"
+#include "model/checkpoint/config_io.h"
+#include "model/nets/nets.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -11,9 +11,9 @@
 #include "values.h"
 
 #include "diffuse/schedule.h"
-#include "model/config_io.h"
-#include "model/nets.h"
-#include "model/weights.h"
+#include "model/checkpoint/config_io.h"
+#include "model/nets/nets.h"
+#include "model/checkpoint/weights.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
 

@@ -4,10 +4,10 @@
 #include "cpu/cpu.h"
 #include "graph/plan.h"
 #include "image/image.h"
-#include "model/bpe.h"
-#include "model/config_io.h"
-#include "model/weights.h"
-#include "model/nets.h"
+#include "model/text/bpe.h"
+#include "model/checkpoint/config_io.h"
+#include "model/checkpoint/weights.h"
+#include "model/nets/nets.h"
 
 #include <ftw.h>
 #include <stdlib.h>

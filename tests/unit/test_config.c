@@ -1,6 +1,6 @@
 /* test_config.c - configurations from JSON, from shapes, and back to JSON. */
 #include "graph/graph.h"
-#include "model/config_io.h"
+#include "model/checkpoint/config_io.h"
 
 #include <setjmp.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 #include "../support/tiny_model.h"
 #include "../support/values.h"
 
-#include "model/source.h"
+#include "model/checkpoint/source.h"
 
 #include <setjmp.h>
 #include <stdlib.h>

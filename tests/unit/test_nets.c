@@ -4,7 +4,7 @@
  * tests/golden/names.txt: "diffusers name<TAB>name in Stable Diffusion's single file" of the same
  * tensors. Nothing is run here; values are the golden tests' concern.
  */
-#include "model/nets.h"
+#include "model/nets/nets.h"
 
 #include <jansson.h>
 #include <setjmp.h>

@@ -3,7 +3,7 @@
 #include "../support/unit/unit.h"
 #include "cpu/cpu.h"
 #include "io/json.h"
-#include "model/config_io.h"
+#include "model/checkpoint/config_io.h"
 #include "train/lr.h"
 #include "train/objective.h"
 #include "train/optimizer.h"

@@ -9,7 +9,7 @@
 
 #include "diffuse/text.h"
 #include "io/json.h"
-#include "model/source.h"
+#include "model/checkpoint/source.h"
 
 #include <math.h>
 #include <setjmp.h>

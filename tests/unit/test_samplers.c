@@ -12,7 +12,7 @@
 #include "../support/values.h"
 #include "diffuse/sampler.h"
 #include "io/json.h"
-#include "model/config_io.h"
+#include "model/checkpoint/config_io.h"
 
 #include <math.h>
 

@@ -7,8 +7,8 @@
 #include "../support/env.h"
 #include "../support/tiny_model.h"
 
-#include "model/nets.h"
-#include "model/source.h"
+#include "model/nets/nets.h"
+#include "model/checkpoint/source.h"
 
 #include <setjmp.h>
 #include <stdlib.h>

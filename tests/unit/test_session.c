@@ -15,7 +15,7 @@
 #include "annotate/network.h"
 #include "graph/plan.h"
 #include "io/tensors.h"
-#include "model/fold.h"
+#include "model/checkpoint/derived.h"
 
 static char root[] = "/tmp/cn-session-XXXXXX";
 static char mlsd[512], other[512];

@@ -1,8 +1,8 @@
 /* test_stepgraph.c - a training step's graph: gradient checkpointing changes memory and nothing else. */
 #include "../support/env.h"
 
-#include "model/config_io.h"
-#include "model/weights.h"
+#include "model/checkpoint/config_io.h"
+#include "model/checkpoint/weights.h"
 #include "train/stepgraph.h"
 
 #include <limits.h>

@@ -14,7 +14,7 @@
 
 #include "diffuse/draw.h"
 #include "diffuse/tiles.h"
-#include "model/weights.h"
+#include "model/checkpoint/weights.h"
 #include "scene/scene.h"
 
 enum { SIDE = 48, PX = 8 * SIDE, TILE = 24, C = 4 }; /* latents, pixels */

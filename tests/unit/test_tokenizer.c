@@ -4,8 +4,8 @@
  * CLIP's vocabulary is looked for in CN_CLIP_VOCAB (a folder or file as --tokenizer takes it), then in
  * CN_SHARED (default ../shared).
  */
-#include "model/bpe.h"
-#include "model/tokenizer.h"
+#include "model/text/bpe.h"
+#include "model/text/tokenizer.h"
 
 #include <jansson.h>
 #include <setjmp.h>

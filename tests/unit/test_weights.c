@@ -2,8 +2,8 @@
  *
  * The backend here keeps parameters in the published layout, so values compare exactly.
  */
-#include "model/nets.h"
-#include "model/source.h"
+#include "model/nets/nets.h"
+#include "model/checkpoint/source.h"
 
 #include <ftw.h>
 #include <math.h>

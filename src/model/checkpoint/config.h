@@ -1,0 +1,84 @@
+/* config.h - widths and depths of the networks of Stable Diffusion and ControlNet.
+ *
+ * They come from config.json (diffusers folders) or from the tensors' shapes (single files).
+ */
+#ifndef CN_MODEL_CHECKPOINT_CONFIG_H
+#define CN_MODEL_CHECKPOINT_CONFIG_H
+
+#include "base/base.h"
+
+enum { CN_MAX_LEVELS = 8 };
+
+typedef struct cn_unet_config {
+    int64_t in_channels, out_channels;
+    int levels;
+    int64_t channels[CN_MAX_LEVELS]; /* block_out_channels */
+    bool attention[CN_MAX_LEVELS];   /* CrossAttnDownBlock2D at this level */
+    int heads[CN_MAX_LEVELS];        /* number of attention heads (diffusers' attention_head_dim) */
+    int layers_per_block;            /* 2 */
+    int64_t context_dim;             /* cross_attention_dim */
+    bool linear_projection;          /* SD 2.x: proj_in and proj_out are linear layers */
+    int norm_groups;                 /* 32 */
+    int64_t sample_size;             /* latent height and width that the model was trained on */
+} cn_unet_config;
+
+typedef struct cn_controlnet_config {
+    cn_unet_config encoder;               /* in_channels, levels, ...: the copied encoder's */
+    int64_t condition_channels;           /* 3 */
+    int hint_levels;                      /* 4 */
+    int64_t hint_channels[CN_MAX_LEVELS]; /* 16 32 96 256 */
+} cn_controlnet_config;
+
+typedef struct cn_vae_config {
+    int64_t image_channels, latent_channels; /* 3, 4 */
+    int levels;
+    int64_t channels[CN_MAX_LEVELS];
+    int layers_per_block; /* 2; the decoder has one more */
+    int norm_groups;      /* 32 */
+    float scaling_factor; /* 0.18215 */
+} cn_vae_config;
+
+typedef struct cn_clip_config {
+    int64_t vocabulary, hidden, intermediate, max_positions;
+    int layers, heads;
+    int act; /* cn_act: CN_ACT_QUICK_GELU (SD 1.x), CN_ACT_GELU (SD 2.x) */
+    float layer_norm_eps;
+    bool
+        open_clip; /* SD 2.x: single files have OpenCLIP's names and one layer more, which isn't used */
+} cn_clip_config;
+
+/* Which timesteps a run visits (Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed",
+ * table 2). */
+typedef enum cn_spacing {
+    CN_SPACING_OWN, /* that of the sampler's class in diffusers */
+    CN_SPACING_LEADING,
+    CN_SPACING_TRAILING,
+    CN_SPACING_LINSPACE
+} cn_spacing;
+
+/* The noise that a model was trained with and what scheduler_config.json says about sampling it; the keys of
+ * that file stand behind each. */
+typedef struct cn_schedule_config {
+    int train_timesteps; /* num_train_timesteps, 1000 */
+    double beta_start, beta_end;
+    bool scaled_linear;          /* beta_schedule, else linear */
+    bool v_prediction;           /* prediction_type, else epsilon */
+    bool zero_snr;               /* rescale_betas_zero_snr */
+    int steps_offset;            /* 1 */
+    bool set_alpha_to_one;       /* false */
+    bool clip_sample;            /* false */
+    double clip_range;           /* clip_sample_range, 1 */
+    cn_spacing spacing;          /* timestep_spacing */
+    bool karras;                 /* use_karras_sigmas */
+    bool ends_at_sigma_min;      /* final_sigmas_type sigma_min, else zero */
+    int solver_order;            /* 2 */
+    bool full_order_final;       /* lower_order_final false */
+    bool euler_at_final;         /* false */
+    bool heun_solver;            /* solver_type heun (of DPM-Solver), else midpoint */
+    bool bh1_solver;             /* solver_type bh1 (of UniPC), else bh2 */
+    bool large_variance;         /* variance_type fixed_large (of DDPM), else fixed_small */
+    int lcm_steps;               /* original_inference_steps, 50 */
+    double lcm_timestep_scaling; /* timestep_scaling, 10 */
+} cn_schedule_config;
+
+#endif

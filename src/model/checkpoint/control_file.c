@@ -1,0 +1,211 @@
+/* control_file.c - opens a ControlNet in any of its published forms and loads it.
+ *
+ * A folder's config.json decides its widths; a file's shapes do, unless it says them (single_file.c). A diffusers file
+ * opened by itself takes the config.json beside it when there is one, because the numbers of heads and of groups aren't
+ * in the shapes; where nothing says them they are the base's that it works beside.
+ */
+#include "model/checkpoint/source.h"
+#include "model/checkpoint/weights.h"
+
+#include <string.h>
+
+static const char *form_prefix(int form)
+{
+    return form == CN_CONTROL_PREFIXED || form == CN_CONTROL_WHOLE ? CN_PREFIX_CONTROL : "";
+}
+
+static cn_layout form_layout(int form)
+{
+    return form == CN_CONTROL_DIFFUSERS ? CN_LAYOUT_DIFFUSERS : CN_LAYOUT_LDM;
+}
+
+static cn_status form_of(cn_ctx *ctx, const char *path, const cn_tensors *t, int *form)
+{
+    cn_content content = cn_content_of(t);
+    switch (content) {
+    case CN_HOLDS_CONTROL_DIFFUSERS: *form = CN_CONTROL_DIFFUSERS; return CN_OK;
+    case CN_HOLDS_CONTROL: *form = CN_CONTROL_ONLY; return CN_OK;
+    case CN_HOLDS_CONTROL_PREFIXED: *form = CN_CONTROL_PREFIXED; return CN_OK;
+    case CN_HOLDS_WHOLE: *form = CN_CONTROL_WHOLE; return CN_OK;
+    case CN_HOLDS_CONTROL_DIFFERENCE:
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "%s: holds %s, which is not supported; give the full ControlNet", path,
+                       cn_content_name(content));
+    case CN_HOLDS_UNKNOWN:
+        return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s (%s, ...), a ControlNet is expected", path,
+                       cn_content_name(content),
+                       cn_tensors_count(t) > 0 ? cn_tensors_at(t, 0)->name : "no tensors at all");
+    default:
+        return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s, a ControlNet is expected", path,
+                       cn_content_name(content));
+    }
+}
+
+static cn_status read_config(cn_ctx *ctx, const char *dir, cn_controlnet_config *out)
+{
+    json_t *json = NULL;
+    CN_TRY(cn_config_load(ctx, dir, "config.json", &json));
+    cn_status s = cn_controlnet_config_read(ctx, json, out);
+    json_decref(json);
+    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s/config.json", dir);
+}
+
+static cn_status open_folder(cn_ctx *ctx, cn_control_file *c)
+{
+    char path[CN_PATH_BYTES];
+    if (cn_file_in(c->path, "unet/config.json"))
+        return cn_fail(
+            ctx, CN_EMISMATCH,
+            "%s: holds a Stable Diffusion base model (diffusers folder), a ControlNet is "
+            "expected",
+            c->path);
+    if (!cn_file_in(c->path, "config.json"))
+        return cn_fail(ctx, CN_EFORMAT,
+                       "%s: no ControlNet folder: config.json and "
+                       "diffusion_pytorch_model.safetensors are expected",
+                       c->path);
+    CN_TRY(read_config(ctx, c->path, &c->config));
+    CN_TRY(cn_weights_open(ctx, c->path, path, &c->file));
+    CN_TRY(form_of(ctx, path, c->file, &c->form));
+    return cn_format(ctx, c->path, sizeof c->path, "%s", path);
+}
+
+/* The config.json beside a diffusers file, if it is a ControlNet's. */
+static bool config_beside(const cn_control_file *c, cn_controlnet_config *out)
+{
+    char dir[CN_PATH_BYTES];
+    const char *slash = strrchr(c->path, '/');
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - c->path) : 1, slash ? c->path : ".");
+    if (!cn_file_in(dir, "config.json")) return false;
+    return read_config(NULL, dir, out) == CN_OK;
+}
+
+/* What a single file says of itself; *found: it does. */
+static cn_status take_said(cn_ctx *ctx, cn_control_file *c, bool *found)
+{
+    json_t *said = NULL;
+    CN_TRY(cn_said_config(ctx, c->file, &said));
+    const json_t *own = json_object_get(said, "controlnet");
+    cn_status s = own ? cn_controlnet_config_read(ctx, own, &c->config) : CN_OK;
+    if (s != CN_OK) s = cn_fail_prefix(ctx, s, "metadata " CN_META_CONFIG);
+    *found = own != NULL;
+    json_decref(said);
+    return s;
+}
+
+static cn_status open_file(cn_ctx *ctx, cn_control_file *c)
+{
+    bool said = false;
+    CN_TRY(cn_tensors_open(ctx, c->path, &c->file));
+    CN_TRY(form_of(ctx, c->path, c->file, &c->form));
+    if (c->form == CN_CONTROL_DIFFUSERS && config_beside(c, &c->config)) return CN_OK;
+    cn_status s = take_said(ctx, c, &said);
+    c->guessed = !said;
+    if (s == CN_OK && !said)
+        s = cn_controlnet_config_from_shapes(ctx, c->file, form_prefix(c->form),
+                                             form_layout(c->form), &c->config);
+    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", c->path);
+}
+
+cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out)
+{
+    cn_control_file *c = cn_alloc0(ctx, sizeof *c);
+    if (!c) return CN_ENOMEM;
+    cn_status s = cn_format(ctx, c->path, sizeof c->path, "%s", path);
+    for (size_t n = strlen(c->path); n > 1 && c->path[n - 1] == '/';) c->path[--n] = 0;
+    if (s == CN_OK) s = cn_dir_exists(c->path) ? open_folder(ctx, c) : open_file(ctx, c);
+    if (s != CN_OK) {
+        cn_control_close(c);
+        return s;
+    }
+    *out = c;
+    return CN_OK;
+}
+
+void cn_control_close(cn_control_file *c)
+{
+    if (!c) return;
+    cn_tensors_close(c->file);
+    cn_free(c);
+}
+
+cn_status cn_control_load(cn_ctx *ctx, const cn_control_file *c, cn_backend *be, cn_params *p)
+{
+    cn_source s = cn_control_source(c);
+    return cn_source_load(ctx, &s, be, p);
+}
+
+cn_source cn_control_source(const cn_control_file *c)
+{
+    return (cn_source){c->file, c->path, form_prefix(c->form), form_layout(c->form), NULL};
+}
+
+cn_dtype cn_control_dtype(const cn_control_file *c)
+{
+    const cn_source s = cn_control_source(c);
+    return cn_source_dtype(&s);
+}
+
+/* --- does it fit ----------------------------------------------------------------------------------- */
+
+static void add_widths(cn_str *s, const cn_unet_config *c)
+{
+    for (int i = 0; i < c->levels; i++)
+        cn_str_addf(s, "%s%lld%s", i ? " " : "", (long long)c->channels[i],
+                    c->attention[i] ? "+attention" : "");
+    cn_str_addf(s, " with %d layers", c->layers_per_block);
+}
+
+static bool same_widths(const cn_unet_config *a, const cn_unet_config *b)
+{
+    if (a->levels != b->levels || a->layers_per_block != b->layers_per_block) return false;
+    for (int i = 0; i < a->levels; i++)
+        if (a->channels[i] != b->channels[i] || a->attention[i] != b->attention[i]) return false;
+    return true;
+}
+
+static cn_status fail_widths(cn_ctx *ctx, const cn_unet_config *control, const cn_unet_config *base)
+{
+    cn_str a = {0}, b = {0};
+    add_widths(&a, control);
+    add_widths(&b, base);
+    cn_status s =
+        cn_fail(ctx, CN_EMISMATCH, "the ControlNet's widths (%s) don't fit the base model's (%s)",
+                a.data ? a.data : "?", b.data ? b.data : "?");
+    cn_str_free(&a);
+    cn_str_free(&b);
+    return s;
+}
+
+cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c, const cn_unet_config *base)
+{
+    const cn_unet_config *e = &c->encoder;
+    if (e->context_dim != base->context_dim)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "the ControlNet was made for a text encoder of width %lld (%s), the base "
+                       "model's is %lld (%s)",
+                       (long long)e->context_dim,
+                       e->context_dim == 1024  ? "Stable Diffusion 2.x"
+                       : e->context_dim == 768 ? "Stable Diffusion 1.x"
+                                               : "another model",
+                       (long long)base->context_dim,
+                       base->context_dim == 1024  ? "Stable Diffusion 2.x"
+                       : base->context_dim == 768 ? "Stable Diffusion 1.x"
+                                                  : "another model");
+    if (!same_widths(e, base)) return fail_widths(ctx, e, base);
+    /* An inpainting UNet takes mask and masked image too; its ControlNet sees the latent only. */
+    if (e->in_channels != base->in_channels && e->in_channels != base->out_channels)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "the ControlNet takes latents of %lld channels, the base model's have %lld",
+                       (long long)e->in_channels, (long long)base->out_channels);
+    return CN_OK;
+}
+
+cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_unet_config *base)
+{
+    CN_TRY(cn_control_fits(ctx, &c->config, base));
+    if (!c->guessed) return CN_OK;
+    memcpy(c->config.encoder.heads, base->heads, sizeof base->heads);
+    c->config.encoder.norm_groups = base->norm_groups;
+    return cn_controlnet_config_check(ctx, &c->config);
+}

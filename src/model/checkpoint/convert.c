@@ -1,0 +1,396 @@
+/* convert.c - any base model or ControlNet to a diffusers folder or a single file.
+ *
+ * The builders are run once to declare every parameter under both its names; nothing is computed, but
+ * where only a look at the UNet's output tells what it predicts (prediction.c). Each tensor is read, converted and written before the next, so memory holds one at a time.
+ */
+#include "model/nets/nets.h"
+#include "model/checkpoint/source.h"
+
+#include <string.h>
+
+/* --- declaring ------------------------------------------------------------------------------------- */
+
+/* The smallest latent that a UNet of so many levels takes. */
+static int64_t smallest(int levels)
+{
+    return (int64_t)1 << (levels - 1);
+}
+
+static void declare_unet(cn_graph *g, const cn_unet_config *c)
+{
+    int64_t hw = smallest(c->levels), ctx_shape[] = {1, 1, c->context_dim}, one[] = {1};
+    cn_node *x = cn_input4(g, "x", 1, hw, hw, c->in_channels);
+    cn_node *t = cn_input(g, "t", CN_F32, 1, one, false);
+    cn_unet_build(g, c, x, t, cn_input(g, "context", CN_F32, 3, ctx_shape, false), NULL);
+}
+
+static void declare_controlnet(cn_graph *g, const cn_controlnet_config *c)
+{
+    const cn_unet_config *e = &c->encoder;
+    int64_t hw = smallest(e->levels), px = hw * smallest(c->hint_levels);
+    int64_t ctx_shape[] = {1, 1, e->context_dim}, one[] = {1};
+    cn_residuals r;
+    cn_node *image = cn_input4(g, "condition", 1, px, px, c->condition_channels);
+    cn_node *hint = cn_controlnet_hint_build(g, c, image);
+    cn_node *x = cn_input4(g, "x", 1, hw, hw, e->in_channels);
+    cn_node *t = cn_input(g, "t", CN_F32, 1, one, false);
+    cn_controlnet_build(g, c, x, t, cn_input(g, "context", CN_F32, 3, ctx_shape, false), hint, &r);
+}
+
+static void declare_vae(cn_graph *g, const cn_vae_config *c)
+{
+    int64_t px = smallest(c->levels);
+    cn_vae_encode_build(g, c, cn_input4(g, "image", 1, px, px, c->image_channels));
+    cn_vae_decode_build(g, c, cn_input4(g, "z", 1, 1, 1, c->latent_channels));
+}
+
+static void declare_text(cn_graph *g, const cn_clip_config *c)
+{
+    int64_t shape[] = {1, 2};
+    cn_clip_build(g, c, cn_input(g, "ids", CN_I32, 2, shape, true), 0);
+}
+
+cn_status cn_network_declare(cn_ctx *ctx, const cn_base *b, const cn_controlnet_config *c,
+                             const char *network, cn_params **out)
+{
+    cn_graph *g = NULL;
+    cn_params *p = NULL;
+    cn_status s = cn_graph_create(ctx, &g);
+    if (s == CN_OK) s = cn_params_create(ctx, network, &p);
+    if (s != CN_OK) goto fail;
+    cn_graph_use(g, p);
+    if (!strcmp(network, "controlnet"))
+        declare_controlnet(g, c);
+    else if (!strcmp(network, "unet"))
+        declare_unet(g, &b->unet);
+    else if (!strcmp(network, "vae"))
+        declare_vae(g, &b->vae);
+    else
+        declare_text(g, &b->clip);
+    if ((s = cn_graph_status(g)) != CN_OK) goto fail;
+    cn_graph_destroy(g);
+    *out = p;
+    return CN_OK;
+fail:
+    cn_graph_destroy(g);
+    cn_params_destroy(p);
+    return s;
+}
+
+/* --- where each tensor comes from ------------------------------------------------------------------ */
+
+enum { MAX_NETWORKS = 3 };
+
+/* The UNet of a base model. */
+typedef struct unet_file {
+    cn_base *base;
+    cn_tensors *opened;
+    cn_source source;
+    char path[CN_PATH_BYTES];
+} unet_file;
+
+static void unet_close(unet_file *u)
+{
+    cn_tensors_close(u->opened);
+    cn_base_close(u->base);
+}
+
+static cn_status unet_open(cn_ctx *ctx, const char *path, const cn_controlnet_config *fits,
+                           unet_file *u)
+{
+    CN_TRY(cn_base_open(ctx, path, &u->base));
+    const cn_status s = cn_control_fits(ctx, fits, &u->base->unet);
+    if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", path);
+    return cn_base_source(ctx, u->base, "unet", u->path, &u->opened, &u->source);
+}
+
+/* Up to three networks and the tensors of each, in the order written. */
+typedef struct job {
+    cn_ctx *ctx;
+    int n;
+    cn_params *params[MAX_NETWORKS];
+    cn_place *places[MAX_NETWORKS];
+    cn_source source[MAX_NETWORKS];
+    cn_tensors *opened[MAX_NETWORKS];
+    char path[MAX_NETWORKS][CN_PATH_BYTES];
+    /* the first network's values, instead of those of its places; NULL */
+    cn_backend *be;
+    const cn_params *values;
+    /* a transfer: the UNets of the base it was trained for and of the one it is to serve; room for a tensor */
+    unet_file *from, *to;
+    float *room;
+} job;
+
+static void job_close(job *j)
+{
+    if (!j) return;
+    for (int i = 0; i < MAX_NETWORKS; i++) {
+        cn_params_destroy(j->params[i]);
+        cn_free(j->places[i]);
+        cn_tensors_close(j->opened[i]);
+    }
+    cn_free(j);
+}
+
+static cn_status job_open_base(cn_ctx *ctx, const cn_base *b, job **out)
+{
+    static const char *const networks[MAX_NETWORKS] = {"unet", "vae", "text_encoder"};
+    job *j = cn_alloc0(ctx, sizeof *j);
+    if (!j) return CN_ENOMEM;
+    cn_status s = CN_OK;
+    j->ctx = ctx;
+    j->n = MAX_NETWORKS;
+    for (int i = 0; s == CN_OK && i < j->n; i++) {
+        s = cn_network_declare(ctx, b, NULL, networks[i], &j->params[i]);
+        if (s == CN_OK)
+            s = cn_base_source(ctx, b, networks[i], j->path[i], &j->opened[i], &j->source[i]);
+        if (s == CN_OK) s = cn_source_resolve(ctx, &j->source[i], j->params[i], &j->places[i]);
+    }
+    if (s != CN_OK) {
+        job_close(j);
+        return s;
+    }
+    *out = j;
+    return CN_OK;
+}
+
+static cn_status job_open_control(cn_ctx *ctx, const cn_control_file *c, job **out)
+{
+    job *j = cn_alloc0(ctx, sizeof *j);
+    if (!j) return CN_ENOMEM;
+    j->ctx = ctx;
+    j->n = 1;
+    j->source[0] = cn_control_source(c);
+    cn_status s = cn_network_declare(ctx, NULL, &c->config, "controlnet", &j->params[0]);
+    if (s == CN_OK) s = cn_source_resolve(ctx, &j->source[0], j->params[0], &j->places[0]);
+    if (s != CN_OK) {
+        job_close(j);
+        return s;
+    }
+    *out = j;
+    return CN_OK;
+}
+
+static cn_status read_value(const job *j, const cn_param *q, float *out)
+{
+    const cn_param *value = cn_params_find(j->values, q->diffusers_name);
+    if (!value)
+        return cn_fail(j->ctx, CN_EINTERNAL, "%s: no such parameter in memory", q->diffusers_name);
+    return cn_param_get(j->be, j->ctx, value, out);
+}
+
+/* What the ControlNet copied from its base moves as far as the bases differ; zero convolutions and hint network,
+ * which no base has, stay. Source: the reference's tool_transfer_control.py. */
+static cn_status add_difference(const job *j, const cn_param *q, float *value)
+{
+    const cn_source *const bases[] = {&j->to->source, &j->from->source};
+    for (int k = 0; k < 2; k++) {
+        const cn_place at = cn_source_find(bases[k], "unet", q);
+        if (!at.tensor) return CN_OK;
+        if (!cn_place_fits(&at, q))
+            return cn_fail(j->ctx, CN_EMISMATCH, "%s: %s has another shape than the ControlNet's",
+                           bases[k]->path, q->diffusers_name);
+    }
+    for (int k = 0; k < 2; k++) {
+        const cn_place at = cn_source_find(bases[k], "unet", q);
+        CN_TRY(cn_place_read(j->ctx, bases[k], &at, j->room));
+        for (int64_t i = 0; i < cn_param_elements(q); i++) value[i] += k ? -j->room[i] : j->room[i];
+    }
+    return CN_OK;
+}
+
+/* Tensor i of network `first` and those behind it. */
+static cn_status fill_from(const job *j, int first, int64_t i, float *out)
+{
+    if (cn_cancelled(j->ctx)) return cn_fail(j->ctx, CN_ECANCELLED, "cancelled while converting");
+    for (int k = first; k < j->n; k++) {
+        const bool here = i < cn_params_count(j->params[k]);
+        if (here && k == 0 && j->values) return read_value(j, cn_params_at(j->params[k], i), out);
+        if (here) {
+            CN_TRY(cn_place_read(j->ctx, &j->source[k], &j->places[k][i], out));
+            return j->from ? add_difference(j, cn_params_at(j->params[k], i), out) : CN_OK;
+        }
+        i -= cn_params_count(j->params[k]);
+    }
+    return cn_fail(j->ctx, CN_EINTERNAL, "convert: a tensor too many was asked for");
+}
+
+typedef struct fill_user {
+    const job *j;
+    int first;
+} fill_user;
+
+static cn_status fill(void *user, int64_t i, float *out)
+{
+    const fill_user *u = user;
+    return fill_from(u->j, u->first, i, out);
+}
+
+/* --- writing --------------------------------------------------------------------------------------- */
+
+static cn_status write_base(cn_ctx *ctx, const cn_base *b, const job *j, const char *tokenizer_dir,
+                            const char *out, bool single, cn_dtype dtype)
+{
+    fill_user u = {j, 0};
+    if (single)
+        return cn_base_single_write(ctx, out, b, (const cn_params *const *)j->params, dtype, fill,
+                                    &u);
+    CN_TRY(cn_dir_make(ctx, out));
+    for (u.first = 0; u.first < j->n; u.first++)
+        CN_TRY(cn_base_network_write(ctx, b, j->params[u.first], dtype, fill, &u, out));
+    char own[CN_PATH_BYTES];
+    CN_TRY(cn_format(ctx, own, sizeof own, "%s/tokenizer", b->path));
+    if (!b->single_file && cn_dir_exists(own)) tokenizer_dir = own;
+    if (!tokenizer_dir)
+        cn_log(ctx, CN_LOG_WARN, "%s: comes without a tokenizer, and so does %s", b->path, out);
+    return cn_base_rest_write(ctx, b, tokenizer_dir, out);
+}
+
+static cn_status write_control(cn_ctx *ctx, const cn_control_file *c, const job *j, const char *out,
+                               bool single, cn_dtype dtype)
+{
+    fill_user u = {j, 0};
+    const cn_part part = {j->params[0], ""};
+    char path[CN_PATH_BYTES];
+    if (single) return cn_control_single_write(ctx, out, &c->config, j->params[0], dtype, fill, &u);
+    CN_TRY(cn_dir_make(ctx, out));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", out, cn_weights_name("controlnet")));
+    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill, &u));
+    return cn_config_save(ctx, out, "config.json", cn_controlnet_config_json(&c->config));
+}
+
+cn_status cn_base_save(cn_ctx *ctx, cn_backend *be, const cn_base *b, const cn_params *unet,
+                       const char *tokenizer_dir, bool single, const char *out)
+{
+    job *j = NULL;
+    CN_TRY(job_open_base(ctx, b, &j));
+    j->be = be;
+    j->values = unet;
+    const cn_status s = write_base(ctx, b, j, tokenizer_dir, out, single, CN_F32);
+    job_close(j);
+    return s;
+}
+
+cn_status cn_base_save_bytes(cn_ctx *ctx, const cn_base *b, size_t *bytes)
+{
+    job *j = NULL;
+    CN_TRY(job_open_base(ctx, b, &j));
+    *bytes = 0;
+    for (int k = 0; k < j->n; k++)
+        for (int64_t i = 0; i < cn_params_count(j->params[k]); i++)
+            *bytes += (size_t)cn_param_elements(cn_params_at(j->params[k], i)) * sizeof(float);
+    job_close(j);
+    return CN_OK;
+}
+
+cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be, cn_params *unet)
+{
+    cn_tensors *t = NULL;
+    CN_TRY(cn_tensors_open(ctx, file, &t));
+    const cn_source source = {t, file, CN_PREFIX_UNET, CN_LAYOUT_LDM, NULL};
+    const cn_status s = cn_source_load(ctx, &source, be, unet);
+    cn_tensors_close(t);
+    return s;
+}
+
+/* --- the interface --------------------------------------------------------------------------------- */
+
+static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
+                              bool single, cn_dtype dtype)
+{
+    cn_base *b = NULL;
+    job *j = NULL;
+    cn_status s = cn_base_open(ctx, in, &b);
+    if (s == CN_OK) s = cn_base_settle_prediction(ctx, b, be);
+    if (s == CN_OK) s = job_open_base(ctx, b, &j);
+    if (s == CN_OK) s = write_base(ctx, b, j, NULL, out, single, dtype);
+    job_close(j);
+    cn_base_close(b);
+    return s;
+}
+
+static cn_status transfer(cn_ctx *ctx, const cn_control_file *c, job *j, const char *from_base,
+                          const char *to_base, const char *out, bool single, cn_dtype dtype)
+{
+    unet_file from = {0}, to = {0};
+    int64_t most = 1;
+    for (int64_t i = 0; i < cn_params_count(j->params[0]); i++)
+        most = CN_MAX(most, cn_param_elements(cn_params_at(j->params[0], i)));
+    j->room = cn_alloc_array(ctx, (size_t)most, sizeof *j->room);
+    j->from = &from;
+    j->to = &to;
+    cn_status s = j->room ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) s = unet_open(ctx, from_base, &c->config, &from);
+    if (s == CN_OK) s = unet_open(ctx, to_base, &c->config, &to);
+    if (s == CN_OK) s = write_control(ctx, c, j, out, single, dtype);
+    unet_close(&from);
+    unet_close(&to);
+    cn_free(j->room);
+    return s;
+}
+
+/* from_base and to_base NULL: as it is. */
+static cn_status convert_control(cn_ctx *ctx, const char *from_base, const char *to_base,
+                                 const char *in, const char *out, bool single, cn_dtype dtype)
+{
+    cn_control_file *c = NULL;
+    job *j = NULL;
+    cn_status s = cn_control_open(ctx, in, &c);
+    if (s == CN_OK && c->form == CN_CONTROL_WHOLE)
+        cn_log(ctx, CN_LOG_WARN, "%s: holds a base model too; only the ControlNet is converted",
+               in);
+    if (s == CN_OK) s = job_open_control(ctx, c, &j);
+    if (s == CN_OK)
+        s = from_base ? transfer(ctx, c, j, from_base, to_base, out, single, dtype)
+                      : write_control(ctx, c, j, out, single, dtype);
+    job_close(j);
+    cn_control_close(c);
+    return s;
+}
+
+/* Whether `in` holds a ControlNet, else a base model. */
+static cn_status is_control(cn_ctx *ctx, const char *in, bool *control)
+{
+    cn_tensors *t = NULL;
+    if (cn_dir_exists(in)) {
+        *control = !cn_file_in(in, "unet/config.json") && cn_file_in(in, "config.json");
+        return CN_OK;
+    }
+    CN_TRY(cn_tensors_open(ctx, in, &t));
+    cn_content c = cn_content_of(t);
+    cn_tensors_close(t);
+    *control = c == CN_HOLDS_CONTROL || c == CN_HOLDS_CONTROL_DIFFUSERS || c == CN_HOLDS_WHOLE ||
+               c == CN_HOLDS_CONTROL_PREFIXED || c == CN_HOLDS_CONTROL_DIFFERENCE;
+    if (*control || c == CN_HOLDS_BASE) return CN_OK;
+    return cn_fail(ctx, CN_EMISMATCH,
+                   "%s: holds %s; a Stable Diffusion base model or a ControlNet can be converted",
+                   in, cn_content_name(c));
+}
+
+static cn_status check_out(cn_ctx *ctx, const char *out, bool to_single_file, cn_dtype dtype)
+{
+    CN_TRY(cn_save_dtype_check(ctx, dtype));
+    if (to_single_file && cn_dir_exists(out))
+        return cn_fail(ctx, CN_EINVAL,
+                       "%s: is a folder; a file's name is expected for a single file", out);
+    if (!to_single_file && cn_file_exists(out) && !cn_dir_exists(out))
+        return cn_fail(ctx, CN_EINVAL, "%s: is a file; a folder's name is expected", out);
+    return CN_OK;
+}
+
+cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
+                             bool to_single_file, cn_dtype dtype)
+{
+    bool control;
+    CN_TRY(check_out(ctx, out, to_single_file, dtype));
+    CN_TRY(is_control(ctx, in, &control));
+    return control ? convert_control(ctx, NULL, NULL, in, out, to_single_file, dtype)
+                   : convert_base(ctx, be, in, out, to_single_file, dtype);
+}
+
+cn_status cn_weights_transfer(cn_ctx *ctx, const char *from_base, const char *to_base,
+                              const char *in, const char *out, bool to_single_file, cn_dtype dtype)
+{
+    CN_TRY(check_out(ctx, out, to_single_file, dtype));
+    return convert_control(ctx, from_base, to_base, in, out, to_single_file, dtype);
+}

@@ -1,0 +1,311 @@
+/* lora_merge.c - what a LoRA module's factors make, added to a weight.
+ *
+ * Every form comes down to products of two matrices, up [O,R] and down [R,n] with n = I kh kw: a middle factor
+ * is multiplied into down first. Formulas: LyCORIS' functional/{general,loha,lokr}.py and
+ * stable-diffusion-webui's lyco_helpers.py.
+ */
+#include "model/checkpoint/lora_internal.h"
+
+#include <string.h>
+
+/* A weight [O,I] or [O,I,kh,kw] as a matrix of O rows: n = I * area columns. */
+typedef struct form {
+    int64_t O, I, area, n;
+} form;
+
+static form form_of(int ndim, const int64_t *shape)
+{
+    form f = {shape[0], ndim > 1 ? shape[1] : 1, 1, 0};
+    for (int i = 2; i < ndim; i++) f.area *= shape[i];
+    f.n = f.I * f.area;
+    return f;
+}
+
+/* A product up * down, or up * (mid * down). */
+typedef struct factors {
+    const cn_tensor_info *up, *down, *mid;
+    bool up_is_transposed; /* [R,O] */
+} factors;
+
+static int64_t rank_of(const factors *f)
+{
+    return f->down->ndim ? f->down->shape[0] : 1;
+}
+
+static factors lora_factors(const cn_lora_module *m)
+{
+    return (factors){m->part[CN_LORA_UP], m->part[CN_LORA_DOWN], m->part[CN_LORA_MID], false};
+}
+
+static factors hada_factors(const cn_lora_module *m, int which)
+{
+    const cn_tensor_info *mid = m->part[which ? CN_LORA_T2 : CN_LORA_T1];
+    return (factors){m->part[which ? CN_LORA_W2_A : CN_LORA_W1_A],
+                     m->part[which ? CN_LORA_W2_B : CN_LORA_W1_B], mid, mid != NULL};
+}
+
+/* Of the Kronecker product's factor 1 or 2; whole when there is no down. */
+static factors kron_factors(const cn_lora_module *m, int which)
+{
+    const cn_tensor_info *mid = which ? m->part[CN_LORA_KT2] : NULL;
+    return (factors){m->part[which ? CN_LORA_K2_A : CN_LORA_K1_A],
+                     m->part[which ? CN_LORA_K2_B : CN_LORA_K1_B], mid, mid != NULL};
+}
+
+/* --- shapes ---------------------------------------------------------------------------------------- */
+
+static bool has_size(const cn_tensor_info *t, int64_t rows, int64_t columns)
+{
+    int64_t n;
+    if (!t || t->ndim < 1 || t->shape[0] != rows) return false;
+    return !__builtin_mul_overflow(rows, columns, &n) && t->elements == n;
+}
+
+static bool factors_fit(const factors *f, const form *w)
+{
+    if (!f->up || !f->down || rank_of(f) < 1) return false;
+    int64_t R = rank_of(f);
+    int64_t up_rows = f->up_is_transposed ? R : w->O, up_columns = f->up_is_transposed ? w->O : R;
+    if (!f->mid) return has_size(f->up, w->O, R) && has_size(f->down, R, w->n);
+    return has_size(f->up, up_rows, up_columns) && has_size(f->down, R, w->I) &&
+           f->mid->ndim >= 2 && f->mid->shape[1] == R && has_size(f->mid, R, R * w->area);
+}
+
+/* The forms of a Kronecker product's two factors: [O1,I1] and [O/O1, I/I1 * area]. */
+static bool kron_forms(const cn_lora_module *m, const form *w, form *a, form *b)
+{
+    const cn_tensor_info *whole = m->part[CN_LORA_K1], *up = m->part[CN_LORA_K1_A],
+                         *down = m->part[CN_LORA_K1_B];
+    if (whole ? whole->ndim < 2 : !up || !down || up->ndim < 1 || down->ndim < 2) return false;
+    a->O = whole ? whole->shape[0] : up->shape[0];
+    a->I = whole ? whole->shape[1] : down->shape[1];
+    a->area = 1;
+    a->n = a->I;
+    if (a->O < 1 || a->I < 1 || w->O % a->O || w->I % a->I) return false;
+    *b = (form){w->O / a->O, w->I / a->I, w->area, w->I / a->I * w->area};
+    const cn_tensor_info *second = m->part[CN_LORA_K2];
+    factors f1 = kron_factors(m, 0), f2 = kron_factors(m, 1);
+    return (whole ? has_size(whole, a->O, a->I) : factors_fit(&f1, a)) &&
+           (second ? has_size(second, b->O, b->n) : factors_fit(&f2, b));
+}
+
+static bool is_hada(const cn_lora_module *m)
+{
+    return m->part[CN_LORA_W1_A] || m->part[CN_LORA_W2_A];
+}
+
+static bool is_kron(const cn_lora_module *m)
+{
+    return m->part[CN_LORA_K1] || m->part[CN_LORA_K1_A] || m->part[CN_LORA_K2] ||
+           m->part[CN_LORA_K2_A];
+}
+
+static bool fits(const cn_lora_module *m, const form *w)
+{
+    const cn_tensor_info *diff = m->part[CN_LORA_DIFF];
+    if (diff) return has_size(diff, w->O, w->n);
+    if (is_hada(m)) {
+        factors a = hada_factors(m, 0), b = hada_factors(m, 1);
+        return factors_fit(&a, w) && factors_fit(&b, w);
+    }
+    form a, b;
+    if (is_kron(m)) return kron_forms(m, w, &a, &b);
+    factors f = lora_factors(m);
+    return factors_fit(&f, w);
+}
+
+static void add_shape(cn_str *s, int ndim, const int64_t *shape)
+{
+    for (int i = 0; i < ndim; i++) cn_str_addf(s, "%s%lld", i ? "," : "[", (long long)shape[i]);
+    cn_str_adds(s, ndim ? "]" : "a single number");
+}
+
+bool cn_lora_changes_weight(const cn_lora_module *m)
+{
+    for (int i = 0; i < CN_LORA_PARTS; i++)
+        if (i != CN_LORA_ALPHA && i != CN_LORA_DIFF_BIAS && m->part[i]) return true;
+    return false;
+}
+
+cn_status cn_lora_check(cn_ctx *ctx, const cn_lora_module *m, int ndim, const int64_t *shape)
+{
+    form w = form_of(ndim, shape);
+    if (fits(m, &w)) return CN_OK;
+    cn_str has = {0}, wants = {0};
+    for (int i = 0; i < CN_LORA_PARTS; i++) {
+        if (!m->part[i] || i == CN_LORA_ALPHA) continue;
+        if (has.len) cn_str_adds(&has, " and ");
+        add_shape(&has, m->part[i]->ndim, m->part[i]->shape);
+    }
+    add_shape(&wants, ndim, shape);
+    cn_status s =
+        cn_fail(ctx, CN_EMISMATCH,
+                "%s: factors of %s don't make a weight of %s; it was made for another base "
+                "model",
+                m->key, has.data ? has.data : "?", wants.data ? wants.data : "?");
+    cn_str_free(&has);
+    cn_str_free(&wants);
+    return s;
+}
+
+/* --- arithmetic ------------------------------------------------------------------------------------ */
+
+static cn_status read(cn_ctx *ctx, const cn_tensors *file, const cn_tensor_info *t, float **out)
+{
+    *out = cn_alloc_array(ctx, (size_t)t->elements, sizeof **out);
+    return *out ? cn_tensors_read(ctx, file, t, *out) : CN_ENOMEM;
+}
+
+/* out [O,n] = up [O,R] * down [R,n]; up may be stored [R,O]. */
+static void multiply(cn_ctx *ctx, const float *up, bool transposed, const float *down, int64_t O,
+                     int64_t R, int64_t n, float *out)
+{
+#pragma omp parallel for num_threads(cn_threads(ctx)) schedule(static)
+    for (int64_t o = 0; o < O; o++) {
+        float *row = out + o * n;
+        memset(row, 0, (size_t)n * sizeof *row);
+        for (int64_t r = 0; r < R; r++) {
+            const float *d = down + r * n;
+            float u = transposed ? up[r * O + o] : up[o * R + r];
+            for (int64_t i = 0; i < n; i++) row[i] += u * d[i];
+        }
+    }
+}
+
+/* out [R, I*area] = mid [R,R,area] * down [R,I]: sum over mid's second dimension. */
+static void expand(const float *mid, const float *down, int64_t R, const form *w, float *out)
+{
+    memset(out, 0, (size_t)(R * w->n) * sizeof *out);
+    for (int64_t r = 0; r < R; r++)
+        for (int64_t m = 0; m < R; m++)
+            for (int64_t i = 0; i < w->I; i++)
+                for (int64_t k = 0; k < w->area; k++)
+                    out[r * w->n + i * w->area + k] +=
+                        mid[(r * R + m) * w->area + k] * down[m * w->I + i];
+}
+
+/* A product of factors as [O,n], in a new array. */
+static cn_status compose(cn_ctx *ctx, const cn_tensors *file, const factors *f, const form *w,
+                         float **out)
+{
+    float *up = NULL, *down = NULL, *mid = NULL, *wide = NULL, *made = NULL;
+    int64_t R = rank_of(f);
+    cn_status s = read(ctx, file, f->up, &up);
+    if (s == CN_OK) s = read(ctx, file, f->down, &down);
+    if (s == CN_OK && f->mid) {
+        s = read(ctx, file, f->mid, &mid);
+        wide = cn_alloc_array(ctx, (size_t)R, (size_t)w->n * sizeof *wide);
+        if (s == CN_OK && !wide) s = CN_ENOMEM;
+        if (s == CN_OK) expand(mid, down, R, w, wide);
+    }
+    if (s == CN_OK && !(made = cn_alloc_array(ctx, (size_t)w->O, (size_t)w->n * sizeof *made)))
+        s = CN_ENOMEM;
+    if (s == CN_OK) multiply(ctx, up, f->up_is_transposed, wide ? wide : down, w->O, R, w->n, made);
+    cn_free(up);
+    cn_free(down);
+    cn_free(mid);
+    cn_free(wide);
+    if (s == CN_OK) *out = made;
+    return s;
+}
+
+static cn_status compose_hada(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
+                              const form *w, float **out)
+{
+    factors a = hada_factors(m, 0), b = hada_factors(m, 1);
+    float *first = NULL, *second = NULL;
+    cn_status s = compose(ctx, file, &a, w, &first);
+    if (s == CN_OK) s = compose(ctx, file, &b, w, &second);
+    for (int64_t i = 0; s == CN_OK && i < w->O * w->n; i++) first[i] *= second[i];
+    cn_free(second);
+    if (s != CN_OK) {
+        cn_free(first);
+        return s;
+    }
+    *out = first;
+    return CN_OK;
+}
+
+static cn_status kron_factor(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
+                             int which, const form *w, float **out)
+{
+    const cn_tensor_info *whole = m->part[which ? CN_LORA_K2 : CN_LORA_K1];
+    factors f = kron_factors(m, which);
+    return whole ? read(ctx, file, whole, out) : compose(ctx, file, &f, w, out);
+}
+
+static cn_status compose_kron(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
+                              const form *w, float **out)
+{
+    form a, b;
+    float *x = NULL, *y = NULL, *made = NULL;
+    if (!kron_forms(m, w, &a, &b)) return cn_fail(ctx, CN_EINTERNAL, "%s: unchecked", m->key);
+    cn_status s = kron_factor(ctx, file, m, 0, &a, &x);
+    if (s == CN_OK) s = kron_factor(ctx, file, m, 1, &b, &y);
+    if (s == CN_OK && !(made = cn_alloc_array(ctx, (size_t)w->O, (size_t)w->n * sizeof *made)))
+        s = CN_ENOMEM;
+    for (int64_t o = 0; s == CN_OK && o < w->O; o++)
+        for (int64_t i = 0; i < a.I; i++) {
+            float u = x[o / b.O * a.I + i];
+            const float *row = y + o % b.O * b.n;
+            for (int64_t k = 0; k < b.n; k++) made[o * w->n + i * b.n + k] = u * row[k];
+        }
+    cn_free(x);
+    cn_free(y);
+    if (s == CN_OK) *out = made;
+    return s;
+}
+
+/* The rank that alpha is divided by; 0: the module isn't scaled. */
+static int64_t scaling_rank(const cn_lora_module *m)
+{
+    const cn_tensor_info *t = m->part[CN_LORA_DOWN];
+    if (is_hada(m)) t = m->part[CN_LORA_W1_B];
+    if (is_kron(m)) t = m->part[CN_LORA_K1_B] ? m->part[CN_LORA_K1_B] : m->part[CN_LORA_K2_B];
+    return t && t->ndim ? t->shape[0] : 0;
+}
+
+static cn_status scale_of(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
+                          double *scale)
+{
+    const cn_tensor_info *t = m->part[CN_LORA_ALPHA];
+    float alpha = 0;
+    int64_t rank = scaling_rank(m);
+    *scale = m->scale;
+    if (!t || !rank) return CN_OK;
+    if (t->elements != 1) return cn_fail(ctx, CN_EFORMAT, "%s: alpha must be one number", m->key);
+    CN_TRY(cn_tensors_read(ctx, file, t, &alpha));
+    *scale = alpha != 0 ? (double)alpha / (double)rank : 1;
+    return CN_OK;
+}
+
+static void add_scaled(float *plain, const float *change, int64_t n, double factor)
+{
+    float f = (float)factor;
+    for (int64_t i = 0; i < n; i++) plain[i] += f * change[i];
+}
+
+cn_status cn_lora_add_module(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
+                             const cn_param *q, double weight, float *plain)
+{
+    form w = form_of(q->ndim, q->shape);
+    float *change = NULL;
+    double scale = 1;
+    cn_status s;
+    bool bias = m->bias && !strcmp(q->diffusers_name, m->bias);
+    if (bias) {
+        s = read(ctx, file, m->part[CN_LORA_DIFF_BIAS], &change);
+    } else if (m->part[CN_LORA_DIFF]) {
+        s = read(ctx, file, m->part[CN_LORA_DIFF], &change);
+    } else {
+        factors f = lora_factors(m);
+        s = scale_of(ctx, file, m, &scale);
+        if (s == CN_OK)
+            s = is_hada(m)   ? compose_hada(ctx, file, m, &w, &change)
+                : is_kron(m) ? compose_kron(ctx, file, m, &w, &change)
+                             : compose(ctx, file, &f, &w, &change);
+    }
+    if (s == CN_OK) add_scaled(plain, change, w.O * w.n, weight * scale);
+    cn_free(change);
+    return s;
+}

@@ -1,0 +1,77 @@
+/* single_file.c - single files that say how their networks are made: writing them, and reading what they say.
+ *
+ * The layout has no place for configurations, so they stand in the safetensors metadata, as the folder layout would
+ * have them.
+ */
+#include "model/checkpoint/source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* json (taken; NULL counts as out of memory) as text. */
+static cn_status to_text(cn_ctx *ctx, json_t *json, cn_str *out)
+{
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    if (text) cn_str_adds(out, text);
+    free(text);
+    json_decref(json);
+    return text && !out->failed ? CN_OK : cn_fail(ctx, CN_ENOMEM, "no memory for a configuration");
+}
+
+cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_controlnet_config *c,
+                                  const cn_params *p, cn_dtype dtype, cn_tensor_fill fill,
+                                  void *user)
+{
+    const cn_part part = {p, CN_PREFIX_CONTROL};
+    cn_str config = {0};
+    cn_status s =
+        to_text(ctx, json_pack("{s:o}", "controlnet", cn_controlnet_config_json(c)), &config);
+    const char *const metadata[] = {"format", "pt", CN_META_CONFIG, config.data, NULL};
+    const cn_remarks remarks = {.metadata = metadata};
+    if (s == CN_OK)
+        s = cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_LDM, dtype, &remarks, fill, user);
+    cn_str_free(&config);
+    return s;
+}
+
+static json_t *base_json(const cn_base *b)
+{
+    static const char *const networks[] = {"unet", "vae", "text_encoder"};
+    json_t *all = json_pack("{s:o}", "scheduler", cn_schedule_config_json(&b->schedule));
+    for (size_t i = 0; all && i < CN_COUNT(networks); i++) {
+        if (!json_object_set_new(all, networks[i], cn_base_network_json(b, networks[i]))) continue;
+        json_decref(all);
+        all = NULL;
+    }
+    return all;
+}
+
+cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
+                               const cn_params *const *networks, cn_dtype dtype,
+                               cn_tensor_fill fill, void *user)
+{
+    const cn_part parts[] = {{networks[0], CN_PREFIX_UNET},
+                             {networks[1], CN_PREFIX_VAE},
+                             {networks[2], cn_text_prefix(&b->clip)}};
+    const bool v = b->schedule.v_prediction;
+    cn_str config = {0};
+    cn_status s = to_text(ctx, base_json(b), &config);
+    const char *const metadata[] = {
+        "format", "pt", CN_META_PREDICTION, v ? "v" : "epsilon", CN_META_CONFIG, config.data, NULL};
+    const cn_remarks remarks = {
+        .metadata = metadata,
+        .marks = {v ? CN_MARK_V : NULL, b->schedule.zero_snr ? CN_MARK_ZERO_SNR : NULL}};
+    if (s == CN_OK)
+        s = cn_parts_write(ctx, path, parts, CN_COUNT(parts), CN_LAYOUT_LDM, dtype, &remarks, fill,
+                           user);
+    cn_str_free(&config);
+    return s;
+}
+
+cn_status cn_said_config(cn_ctx *ctx, const cn_tensors *t, json_t **out)
+{
+    const char *text = cn_tensors_metadata(t, CN_META_CONFIG);
+    *out = NULL;
+    if (!text) return CN_OK;
+    return cn_json_load_memory(ctx, "metadata " CN_META_CONFIG, text, strlen(text), out);
+}

@@ -1,0 +1,439 @@
+/* source.c - tells what a file holds, and finds a network's parameters in it.
+ *
+ * Detection goes by tensors that only one kind of file has; a file's name says nothing. Names vary more
+ * than the two layouts do: transformers 5 dropped "text_model.", and old diffusers called the VAE's
+ * attention query, key, value and proj_attn. All of that is settled here and nowhere else.
+ */
+#include "model/checkpoint/source.h"
+
+#include "model/checkpoint/derived.h"
+
+#include <string.h>
+
+/* --- content --------------------------------------------------------------------------------------- */
+
+static const char *const content_names[] = {
+    [CN_HOLDS_UNKNOWN] = "tensors of no known layout",
+    [CN_HOLDS_BASE] = "a Stable Diffusion base model (single file)",
+    [CN_HOLDS_WHOLE] = "a Stable Diffusion base model with a ControlNet (single file)",
+    [CN_HOLDS_CONTROL_DIFFUSERS] = "a ControlNet (diffusers names)",
+    [CN_HOLDS_CONTROL] = "a ControlNet (single-file names)",
+    [CN_HOLDS_CONTROL_PREFIXED] = "a ControlNet (single-file names, control_model.)",
+    [CN_HOLDS_CONTROL_DIFFERENCE] = "a ControlNet stored as a difference from its base",
+    [CN_HOLDS_UNET_DIFFUSERS] = "a UNet alone (diffusers names)",
+    [CN_HOLDS_UNET] = "a UNet alone (single-file names)",
+    [CN_HOLDS_VAE_DIFFUSERS] = "a VAE alone (diffusers names)",
+    [CN_HOLDS_VAE] = "a VAE alone (single-file names)",
+    [CN_HOLDS_TEXT] = "a CLIP text encoder alone",
+    [CN_HOLDS_LORA] = "a LoRA",
+    [CN_HOLDS_LLLITE] = "a ControlNet-LLLite",
+    [CN_HOLDS_ADAPTER] = "a T2I-Adapter",
+    [CN_HOLDS_EMBEDDING] = "a textual inversion embedding",
+    [CN_HOLDS_SDXL] = "an SDXL model",
+    [CN_HOLDS_NOT_SD] = "a model that is not Stable Diffusion 1.x or 2.x",
+};
+
+const char *cn_content_name(cn_content c)
+{
+    return content_names[c];
+}
+
+bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    for (int64_t i = 0; i < cn_tensors_count(t); i++)
+        if (!strncmp(cn_tensors_at(t, i)->name, prefix, n)) return true;
+    return false;
+}
+
+/* The first of these tensors that a file has decides. '*' at the end: any name that starts so; at the
+ * beginning: any that contains the rest. */
+static const struct {
+    const char *pattern;
+    cn_content content;
+} signs[] = {
+    {"*lllite", CN_HOLDS_LLLITE},
+    {"*lora_down", CN_HOLDS_LORA},
+    {"*lora_A", CN_HOLDS_LORA},
+    {"*lora.down", CN_HOLDS_LORA},
+    {"*lora_linear_layer", CN_HOLDS_LORA},
+    {"*hada_w1", CN_HOLDS_LORA},
+    {"*lokr_w", CN_HOLDS_LORA},
+    {"conditioner.embedders.*", CN_HOLDS_SDXL},
+    {"model.diffusion_model.label_emb.*", CN_HOLDS_SDXL},
+    {"difference", CN_HOLDS_CONTROL_DIFFERENCE},
+    {"control_model.difference", CN_HOLDS_CONTROL_DIFFERENCE},
+    {"control_model.input_hint_block.0.weight", CN_HOLDS_CONTROL_PREFIXED},
+    {"model.diffusion_model.input_blocks.0.0.weight", CN_HOLDS_BASE},
+    {"input_hint_block.0.weight", CN_HOLDS_CONTROL},
+    {"controlnet_cond_embedding.conv_in.weight", CN_HOLDS_CONTROL_DIFFUSERS},
+    {"input_blocks.0.0.weight", CN_HOLDS_UNET},
+    {"down_blocks.0.resnets.0.time_emb_proj.weight", CN_HOLDS_UNET_DIFFUSERS},
+    {"encoder.down_blocks.0.resnets.0.conv1.weight", CN_HOLDS_VAE_DIFFUSERS},
+    {"encoder.down.0.block.0.conv1.weight", CN_HOLDS_VAE},
+    {"first_stage_model.*", CN_HOLDS_VAE},
+    {"text_model.embeddings.token_embedding.weight", CN_HOLDS_TEXT},
+    {"embeddings.token_embedding.weight", CN_HOLDS_TEXT},
+    {"cond_stage_model.*", CN_HOLDS_TEXT},
+    {"adapter.*", CN_HOLDS_ADAPTER},
+    {"body.0.in_conv.*", CN_HOLDS_ADAPTER},
+    {"body.0.resnets.*", CN_HOLDS_ADAPTER},
+    {"emb_params", CN_HOLDS_EMBEDDING},
+    {"string_to_param.*", CN_HOLDS_EMBEDDING},
+    {"model.diffusion_model.*", CN_HOLDS_NOT_SD},
+    {"double_blocks.*", CN_HOLDS_NOT_SD},
+    {"transformer_blocks.*", CN_HOLDS_NOT_SD},
+};
+
+static bool has_sign(const cn_tensors *t, const char *pattern)
+{
+    size_t n = strlen(pattern);
+    if (pattern[0] == '*') {
+        for (int64_t i = 0; i < cn_tensors_count(t); i++)
+            if (strstr(cn_tensors_at(t, i)->name, pattern + 1)) return true;
+        return false;
+    }
+    if (pattern[n - 1] != '*') return cn_tensors_find(t, pattern) != NULL;
+    char prefix[64];
+    snprintf(prefix, sizeof prefix, "%.*s", (int)(n - 1), pattern);
+    return cn_tensors_have_prefix(t, prefix);
+}
+
+cn_content cn_content_of(const cn_tensors *t)
+{
+    for (size_t i = 0; i < CN_COUNT(signs); i++) {
+        if (!has_sign(t, signs[i].pattern)) continue;
+        bool both = signs[i].content == CN_HOLDS_CONTROL_PREFIXED &&
+                    cn_tensors_find(t, CN_PREFIX_UNET "input_blocks.0.0.weight");
+        return both ? CN_HOLDS_WHOLE : signs[i].content;
+    }
+    return CN_HOLDS_UNKNOWN;
+}
+
+/* --- files ----------------------------------------------------------------------------------------- */
+
+bool cn_file_in(const char *dir, const char *name)
+{
+    char path[CN_PATH_BYTES];
+    int n = snprintf(path, sizeof path, "%s/%s", dir, name);
+    return n > 0 && (size_t)n < sizeof path && cn_file_exists(path);
+}
+
+/* The files that an index names, each once, in *files (strings of `index`). */
+static cn_status shard_files(cn_ctx *ctx, const json_t *index, const char *path, json_t **files)
+{
+    const char *tensor;
+    json_t *file, *map = json_object_get(index, "weight_map");
+    if (!json_is_object(map) || !json_object_size(map))
+        return cn_fail(ctx, CN_EFORMAT, "%s: \"weight_map\" must name each tensor's file", path);
+    if (!(*files = json_object())) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
+    json_object_foreach(map, tensor, file)
+    {
+        const char *name = json_string_value(file);
+        if (!name || !name[0] || strchr(name, '/'))
+            return cn_fail(ctx, CN_EFORMAT,
+                           "%s: the file of %.200s must be a name in the same folder", path,
+                           tensor);
+        if (json_object_set(*files, name, file))
+            return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
+    }
+    if (json_object_size(*files) > 1000)
+        return cn_fail(ctx, CN_EFORMAT, "%s: names %zu files; at most 1000 are read", path,
+                       json_object_size(*files));
+    return CN_OK;
+}
+
+static cn_status open_shards(cn_ctx *ctx, const char *dir, const char *path, const json_t *files,
+                             cn_tensors **out)
+{
+    int n = 0;
+    const char *name;
+    json_t *unused;
+    char file[CN_PATH_BYTES];
+    cn_tensors **parts = cn_alloc_array(ctx, json_object_size(files), sizeof(cn_tensors *));
+    cn_status s = parts ? CN_OK : CN_ENOMEM;
+    json_object_foreach((json_t *)(uintptr_t)files, name, unused)
+    {
+        (void)unused;
+        if (s == CN_OK) s = cn_format(ctx, file, sizeof file, "%s/%s", dir, name);
+        if (s == CN_OK) s = cn_tensors_open(ctx, file, &parts[n]);
+        if (s == CN_OK) n++;
+    }
+    if (s == CN_OK) {
+        s = cn_tensors_join(ctx, parts, n, out);
+        if (s != CN_OK) s = cn_fail_prefix(ctx, s, "%s", path);
+    } else {
+        for (int i = 0; i < n; i++) cn_tensors_close(parts[i]);
+    }
+    cn_free(parts);
+    return s;
+}
+
+static cn_status open_index(cn_ctx *ctx, const char *dir, const char *path, cn_tensors **out)
+{
+    json_t *index = NULL, *files = NULL;
+    CN_TRY(cn_json_load_file(ctx, path, &index));
+    cn_status s = shard_files(ctx, index, path, &files);
+    if (s == CN_OK) s = open_shards(ctx, dir, path, files, out);
+    json_decref(files);
+    json_decref(index);
+    return s;
+}
+
+cn_status cn_weights_open(cn_ctx *ctx, const char *dir, char path[CN_PATH_BYTES], cn_tensors **out)
+{
+    static const char *const names[] = {"diffusion_pytorch_model.safetensors",
+                                        "diffusion_pytorch_model.fp16.safetensors",
+                                        "model.safetensors",
+                                        "model.fp16.safetensors",
+                                        "diffusion_pytorch_model.safetensors.index.json",
+                                        "model.safetensors.index.json",
+                                        "diffusion_pytorch_model.bin",
+                                        "diffusion_pytorch_model.fp16.bin",
+                                        "pytorch_model.bin",
+                                        "pytorch_model.fp16.bin",
+                                        "pytorch_model.bin.index.json"};
+    for (size_t i = 0; i < CN_COUNT(names); i++) {
+        if (!cn_file_in(dir, names[i])) continue;
+        CN_TRY(cn_format(ctx, path, CN_PATH_BYTES, "%s/%s", dir, names[i]));
+        return strstr(names[i], ".index.json") ? open_index(ctx, dir, path, out)
+                                               : cn_tensors_open(ctx, path, out);
+    }
+    return cn_fail(ctx, CN_EIO, "%s: holds no weights; %s or %s is expected", dir, names[0],
+                   names[2]);
+}
+
+cn_status cn_config_load(cn_ctx *ctx, const char *dir, const char *name, json_t **out)
+{
+    char path[CN_PATH_BYTES];
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, name));
+    return cn_json_load_file(ctx, path, out);
+}
+
+/* --- parameters in a file -------------------------------------------------------------------------- */
+
+static const cn_tensor_info *lookup(const cn_source *s, const char *infix, const char *name)
+{
+    char full[CN_NAME_MAX + 128];
+    int n = snprintf(full, sizeof full, "%s%s%s", s->prefix, infix, name);
+    if (n < 0 || (size_t)n >= sizeof full) return NULL;
+    return cn_tensors_find(s->file, full);
+}
+
+/* name with the first `from` in it replaced by `to`; false when there is none. */
+static bool replaced(const char *name, const char *from, const char *to, char out[CN_NAME_MAX])
+{
+    const char *at = strstr(name, from);
+    if (!at) return false;
+    int n = snprintf(out, CN_NAME_MAX, "%.*s%s%s", (int)(at - name), name, to, at + strlen(from));
+    return n > 0 && n < CN_NAME_MAX;
+}
+
+static const cn_tensor_info *find_old_vae(const cn_source *s, const char *name)
+{
+    static const char *const pairs[][2] = {{".to_q.", ".query."},
+                                           {".to_k.", ".key."},
+                                           {".to_v.", ".value."},
+                                           {".to_out.0.", ".proj_attn."}};
+    char old[CN_NAME_MAX];
+    for (size_t i = 0; i < CN_COUNT(pairs); i++)
+        if (replaced(name, pairs[i][0], pairs[i][1], old)) return lookup(s, "", old);
+    return NULL;
+}
+
+size_t cn_name_part(const char *name, int *part, int *parts)
+{
+    const char *open = strrchr(name, '[');
+    *part = 0;
+    *parts = 1;
+    if (!open || sscanf(open, "[%d:%d]", part, parts) != 2) return strlen(name);
+    return (size_t)(open - name);
+}
+
+/* The tensor called `name`, or as files of other ages call it. */
+static const cn_tensor_info *find_named(const cn_source *s, const char *network, const char *name)
+{
+    static const char text_model[] = "text_model.";
+    const cn_tensor_info *t = lookup(s, "", name);
+    if (t) return t;
+    if (!strcmp(network, "text_encoder")) {
+        if (!strncmp(name, text_model, sizeof text_model - 1))
+            return lookup(s, "", name + sizeof text_model - 1);
+        return lookup(s, text_model, name);
+    }
+    if (!strcmp(network, "vae") && s->layout == CN_LAYOUT_DIFFUSERS) return find_old_vae(s, name);
+    return NULL;
+}
+
+cn_place cn_source_find(const cn_source *s, const char *network, const cn_param *q)
+{
+    char name[CN_NAME_MAX];
+    cn_place at = {NULL, 0, 1};
+    const char *whole = s->layout == CN_LAYOUT_DIFFUSERS ? q->diffusers_name : q->ldm_name;
+    size_t n = cn_name_part(whole, &at.part, &at.parts);
+    snprintf(name, sizeof name, "%.*s", (int)n, whole);
+    at.tensor = find_named(s, network, name);
+    return at;
+}
+
+static int significant_dims(int ndim, const int64_t *shape)
+{
+    while (ndim > 0 && shape[ndim - 1] == 1) ndim--;
+    return ndim;
+}
+
+bool cn_place_fits(const cn_place *at, const cn_param *q)
+{
+    const cn_tensor_info *t = at->tensor;
+    int n = significant_dims(q->ndim, q->shape);
+    if (at->parts > 1 ? t->ndim != q->ndim : significant_dims(t->ndim, t->shape) != n) return false;
+    for (int i = 0; i < n; i++)
+        if (q->shape[i] * (i ? 1 : at->parts) != t->shape[i]) return false;
+    return true;
+}
+
+cn_status cn_place_read(cn_ctx *ctx, const cn_source *s, const cn_place *at, float *out)
+{
+    if (at->parts == 1) return cn_tensors_read(ctx, s->file, at->tensor, out);
+    int64_t rows = at->tensor->shape[0] / at->parts;
+    return cn_tensors_read_rows(ctx, s->file, at->tensor, at->part * rows, rows, out);
+}
+
+static void add_shape(cn_str *s, int ndim, const int64_t *shape)
+{
+    cn_str_adds(s, "[");
+    for (int i = 0; i < ndim; i++) cn_str_addf(s, "%s%lld", i ? "," : "", (long long)shape[i]);
+    cn_str_adds(s, "]");
+}
+
+/* What is wrong with a file: first three by name, then a number. */
+typedef struct complaint {
+    cn_str list;
+    int64_t n;
+} complaint;
+
+static void complain(complaint *c, const cn_source *s, const cn_param *q, const cn_place *at)
+{
+    const cn_tensor_info *t = at->tensor;
+    if (c->n++ >= 3) return;
+    const char *name = s->layout == CN_LAYOUT_LDM ? q->ldm_name : q->diffusers_name;
+    cn_str_addf(&c->list, "%s%s%s", c->n > 1 ? ", " : "", t ? "" : s->prefix, t ? t->name : name);
+    if (!t) return;
+    cn_str_adds(&c->list, " ");
+    add_shape(&c->list, t->ndim, t->shape);
+    cn_str_adds(&c->list, " instead of ");
+    add_shape(&c->list, q->ndim, q->shape);
+    if (at->parts > 1) cn_str_addf(&c->list, " %d times", at->parts);
+}
+
+static cn_status report(cn_ctx *ctx, const cn_source *s, const cn_params *p, complaint *c,
+                        const char *what)
+{
+    char more[48] = "";
+    if (c->n > 3) snprintf(more, sizeof more, " and %lld more", (long long)(c->n - 3));
+    return cn_fail(ctx, CN_EMISMATCH, "%s: %lld tensor%s %s %s: %s%s", cn_params_network(p),
+                   (long long)c->n, c->n == 1 ? "" : "s", what, s->path,
+                   c->list.data ? c->list.data : "", more);
+}
+
+cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p, cn_place **out)
+{
+    int64_t n = cn_params_count(p);
+    complaint missing = {0}, misshapen = {0};
+    cn_place *list = cn_alloc0(ctx, ((size_t)n + 1) * sizeof *list);
+    if (!list) return CN_ENOMEM;
+    for (int64_t i = 0; i < n; i++) {
+        const cn_param *q = cn_params_at(p, i);
+        if (q->fold) continue; /* its rule finds what it reads */
+        list[i] = cn_source_find(s, cn_params_network(p), q);
+        if (!list[i].tensor)
+            complain(&missing, s, q, &list[i]);
+        else if (!cn_place_fits(&list[i], q))
+            complain(&misshapen, s, q, &list[i]);
+    }
+    cn_status status = CN_OK;
+    if (missing.n)
+        status = report(ctx, s, p, &missing, "missing from");
+    else if (misshapen.n)
+        status = report(ctx, s, p, &misshapen, "of another shape in");
+    cn_str_free(&missing.list);
+    cn_str_free(&misshapen.list);
+    if (status != CN_OK) {
+        cn_free(list);
+        return status;
+    }
+    *out = list;
+    return CN_OK;
+}
+
+cn_dtype cn_source_dtype(const cn_source *s)
+{
+    static const cn_dtype types[] = {CN_F32, CN_F16, CN_BF16};
+    const size_t n = strlen(s->prefix);
+    int64_t elements[CN_COUNT(types)] = {0};
+    size_t most = 0;
+    for (int64_t i = 0; i < cn_tensors_count(s->file); i++) {
+        const cn_tensor_info *t = cn_tensors_at(s->file, i);
+        if (strncmp(t->name, s->prefix, n) != 0) continue;
+        for (size_t k = 0; k < CN_COUNT(types); k++)
+            if (t->dtype == types[k]) elements[k] += t->elements;
+    }
+    for (size_t k = 1; k < CN_COUNT(types); k++)
+        if (elements[k] > elements[most]) most = k;
+    return types[most];
+}
+
+static bool read_at_once(const cn_source *s, const cn_params *p, const cn_param *q)
+{
+    return !s->loras || !cn_lora_changes(s->loras, cn_params_network(p), q);
+}
+
+/* Through floats: what lies in no plain order in the file, is of another type, or is changed by a LoRA. */
+static cn_status load_changed(cn_ctx *ctx, const cn_source *s, cn_backend *be, const cn_params *p,
+                              cn_param *q, const cn_place *at)
+{
+    float *plain = cn_alloc_array(ctx, (size_t)cn_param_elements(q), sizeof *plain);
+    cn_status status = plain ? cn_place_read(ctx, s, at, plain) : CN_ENOMEM;
+    if (status == CN_OK && s->loras)
+        status = cn_lora_merge(ctx, s->loras, cn_params_network(p), q, plain);
+    if (status == CN_OK) status = cn_param_set(be, ctx, q, plain);
+    cn_free(plain);
+    return status;
+}
+
+static cn_status load_folded(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_param *q)
+{
+    float *plain = cn_alloc_array(ctx, (size_t)cn_param_elements(q), sizeof *plain);
+    cn_status status = plain ? q->fold->make(ctx, s, q, plain) : CN_ENOMEM;
+    if (status == CN_OK) status = cn_param_set(be, ctx, q, plain);
+    cn_free(plain);
+    return status;
+}
+
+static cn_status load_one(cn_ctx *ctx, const cn_source *s, cn_backend *be, const cn_params *p,
+                          cn_param *q, const cn_place *at)
+{
+    if (q->fold) return load_folded(ctx, s, be, q);
+    const cn_tensor_info *t = at->tensor;
+    size_t bytes;
+    int64_t rows = t->ndim ? t->shape[0] / at->parts : 1;
+    const void *data =
+        read_at_once(s, p, q) ? cn_tensor_rows(t, at->part * rows, rows, &bytes) : NULL;
+    if (!data) return load_changed(ctx, s, be, p, q, at);
+    CN_TRY(cn_param_set_from(be, ctx, q, t->dtype, data));
+    cn_tensors_let_go(s->file, data, bytes);
+    return CN_OK;
+}
+
+cn_status cn_source_load(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_params *p)
+{
+    cn_place *list = NULL;
+    CN_TRY(cn_source_resolve(ctx, s, p, &list));
+    cn_status status = cn_params_allocate(p);
+    for (int64_t i = 0; status == CN_OK && i < cn_params_count(p); i++)
+        status = cn_cancelled(ctx)
+                     ? cn_fail(ctx, CN_ECANCELLED, "cancelled while loading %s", s->path)
+                     : load_one(ctx, s, be, p, cn_params_at(p, i), &list[i]);
+    cn_free(list);
+    return status;
+}

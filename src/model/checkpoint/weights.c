@@ -1,0 +1,281 @@
+/* weights.c - opens a base model, a diffusers folder or a single file, and loads its networks.
+ *
+ * Opening reads configurations only. A folder's weights are opened per network while loading and closed
+ * again; a single file stays open as long as the base, since all networks come from it.
+ */
+#include "model/checkpoint/weights.h"
+
+#include "io/checksum.h"
+#include "model/checkpoint/source.h"
+
+#include <string.h>
+
+/* --- folders --------------------------------------------------------------------------------------- */
+
+/* dir/sub/file through one of the readers; its message gets the path in front. */
+#define READ_CONFIG(ctx, dir, file, reader, out)                             \
+    do {                                                                     \
+        json_t *json_ = NULL;                                                \
+        CN_TRY(cn_config_load(ctx, dir, file, &json_));                      \
+        cn_status s_ = reader(ctx, json_, out);                              \
+        json_decref(json_);                                                  \
+        if (s_ != CN_OK) return cn_fail_prefix(ctx, s_, "%s/%s", dir, file); \
+    } while (0)
+
+/* A folder without unet/config.json: says what it is instead. */
+static cn_status refuse_folder(cn_ctx *ctx, const char *dir)
+{
+    if (!cn_file_in(dir, "config.json"))
+        return cn_fail(ctx, CN_EFORMAT,
+                       "%s: no diffusers model: unet/config.json, vae/config.json and "
+                       "text_encoder/config.json are expected",
+                       dir);
+    json_t *json = NULL;
+    CN_TRY(cn_config_load(ctx, dir, "config.json", &json));
+    const char *class = cn_json_str(json, "_class_name", "single network");
+    cn_status s = cn_fail(ctx, CN_EMISMATCH,
+                          "%s: holds a %s, a Stable Diffusion base model (with unet/, vae/ and "
+                          "text_encoder/) is expected",
+                          dir, class);
+    json_decref(json);
+    return s;
+}
+
+static cn_status open_folder(cn_ctx *ctx, cn_base *b)
+{
+    if (!cn_file_in(b->path, "unet/config.json")) return refuse_folder(ctx, b->path);
+    READ_CONFIG(ctx, b->path, "unet/config.json", cn_unet_config_read, &b->unet);
+    READ_CONFIG(ctx, b->path, "vae/config.json", cn_vae_config_read, &b->vae);
+    READ_CONFIG(ctx, b->path, "text_encoder/config.json", cn_clip_config_read, &b->clip);
+    if (cn_file_in(b->path, "scheduler/scheduler_config.json")) {
+        READ_CONFIG(ctx, b->path, "scheduler/scheduler_config.json", cn_schedule_config_read,
+                    &b->schedule);
+    } else {
+        cn_schedule_config_default(&b->schedule);
+        cn_log(ctx, CN_LOG_WARN,
+               "%s: no scheduler/scheduler_config.json; Stable Diffusion 1.x's schedule is used",
+               b->path);
+    }
+    return CN_OK;
+}
+
+/* --- single files ---------------------------------------------------------------------------------- */
+
+static cn_status refuse_content(cn_ctx *ctx, const cn_base *b, cn_content content)
+{
+    const char *first =
+        cn_tensors_count(b->file) > 0 ? cn_tensors_at(b->file, 0)->name : "no tensors at all";
+    if (content == CN_HOLDS_UNKNOWN)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "%s: holds %s (%s, ...), a Stable Diffusion base model is expected", b->path,
+                       cn_content_name(content), first);
+    return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s, a Stable Diffusion base model is expected",
+                   b->path, cn_content_name(content));
+}
+
+/* By empty tensors, or in the metadata. Inpainting UNets (9 channels) predict the noise. */
+static void read_prediction(cn_base *b)
+{
+    const char *said = cn_tensors_metadata(b->file, CN_META_PREDICTION);
+    b->schedule.v_prediction = cn_tensors_find(b->file, CN_MARK_V) || (said && said[0] == 'v');
+    b->schedule.zero_snr = cn_tensors_find(b->file, CN_MARK_ZERO_SNR) != NULL;
+    b->prediction_unknown = b->clip.open_clip && !b->schedule.v_prediction && !said &&
+                            b->unet.in_channels == b->unet.out_channels;
+    if (b->clip.open_clip && b->schedule.v_prediction) b->unet.sample_size = CN_V_SAMPLE_SIZE;
+}
+
+/* A reader's message gets the network's name in front. */
+#define READ_SAID(ctx, said, name, reader, out)                                                   \
+    do {                                                                                          \
+        cn_status s_ = reader(ctx, json_object_get(said, name), out);                             \
+        if (s_ != CN_OK) return cn_fail_prefix(ctx, s_, "metadata " CN_META_CONFIG ", %s", name); \
+    } while (0)
+
+static cn_status take_said(cn_ctx *ctx, cn_base *b, const json_t *said)
+{
+    READ_SAID(ctx, said, "unet", cn_unet_config_read, &b->unet);
+    READ_SAID(ctx, said, "vae", cn_vae_config_read, &b->vae);
+    READ_SAID(ctx, said, "text_encoder", cn_clip_config_read, &b->clip);
+    READ_SAID(ctx, said, "scheduler", cn_schedule_config_read, &b->schedule);
+    b->clip.open_clip = cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN);
+    return CN_OK;
+}
+
+static cn_status take_shapes(cn_ctx *ctx, cn_base *b)
+{
+    CN_TRY(cn_unet_config_from_shapes(ctx, b->file, CN_PREFIX_UNET, CN_LAYOUT_LDM, &b->unet));
+    CN_TRY(cn_vae_config_from_shapes(ctx, b->file, CN_PREFIX_VAE, CN_LAYOUT_LDM, &b->vae));
+    if (cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN))
+        CN_TRY(cn_open_clip_config_from_shapes(ctx, b->file, CN_PREFIX_OPEN, &b->clip));
+    else
+        CN_TRY(cn_clip_config_from_shapes(ctx, b->file, CN_PREFIX_TEXT, &b->clip));
+    cn_schedule_config_default(&b->schedule);
+    read_prediction(b);
+    return CN_OK;
+}
+
+static cn_status read_single_configs(cn_ctx *ctx, cn_base *b)
+{
+    const bool open_clip = cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN);
+    json_t *said = NULL;
+    if (cn_tensors_have_prefix(b->file, "depth_model."))
+        return cn_fail(
+            ctx, CN_EFORMAT,
+            "a depth-to-image model (depth_model.*), whose UNet takes a depth map beside "
+            "the latent, is not supported; a ControlNet for depth does the same");
+    if (cn_tensors_have_prefix(b->file, "embedder.model."))
+        return cn_fail(
+            ctx, CN_EFORMAT,
+            "an unCLIP model (embedder.model.*), which starts from a picture's embedding, "
+            "is not supported");
+    if (!cn_tensors_have_prefix(b->file, CN_PREFIX_VAE))
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "no VAE (" CN_PREFIX_VAE "*) in it; a whole base model is expected");
+    if (!open_clip && !cn_tensors_have_prefix(b->file, CN_PREFIX_TEXT))
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "no text encoder (" CN_PREFIX_TEXT
+                       "*) in it; a whole base model is expected");
+    CN_TRY(cn_said_config(ctx, b->file, &said));
+    const cn_status s = said ? take_said(ctx, b, said) : take_shapes(ctx, b);
+    json_decref(said);
+    return s;
+}
+
+static cn_status open_single(cn_ctx *ctx, cn_base *b)
+{
+    CN_TRY(cn_tensors_open(ctx, b->path, &b->file));
+    b->single_file = true;
+    cn_content content = cn_content_of(b->file);
+    if (content != CN_HOLDS_BASE && content != CN_HOLDS_WHOLE)
+        return refuse_content(ctx, b, content);
+    cn_status s = read_single_configs(ctx, b);
+    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", b->path);
+}
+
+/* --- the interface --------------------------------------------------------------------------------- */
+
+/* Copies path without slashes at its end. */
+static cn_status copy_path(cn_ctx *ctx, const char *path, char *out, size_t cap)
+{
+    CN_TRY(cn_format(ctx, out, cap, "%s", path));
+    for (size_t n = strlen(out); n > 1 && out[n - 1] == '/';) out[--n] = 0;
+    return CN_OK;
+}
+
+cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out)
+{
+    cn_base *b = cn_alloc0(ctx, sizeof *b);
+    if (!b) return CN_ENOMEM;
+    cn_status s = copy_path(ctx, path, b->path, sizeof b->path);
+    if (s == CN_OK) s = cn_dir_exists(b->path) ? open_folder(ctx, b) : open_single(ctx, b);
+    if (s != CN_OK) {
+        cn_base_close(b);
+        return s;
+    }
+    *out = b;
+    return CN_OK;
+}
+
+void cn_base_close(cn_base *b)
+{
+    if (!b) return;
+    cn_tensors_close(b->file);
+    cn_free(b);
+}
+
+cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer_dir,
+                            cn_tokenizer **out)
+{
+    char own[CN_PATH_BYTES];
+    if (tokenizer_dir) {
+        CN_TRY(cn_tokenizer_open(ctx, tokenizer_dir, out));
+        /* SD 1.x's vocabulary, which serves SD 2.x as well, names another token for padding. */
+        if (b->clip.open_clip) cn_tokenizer_set_pad(*out, 0);
+        return CN_OK;
+    }
+    CN_TRY(cn_format(ctx, own, sizeof own, "%s/tokenizer", b->path));
+    if (b->single_file || !cn_dir_exists(own))
+        return cn_fail(ctx, CN_EINVAL, "%s: comes without a tokenizer; " CN_TOKENIZER_HINT,
+                       b->path);
+    return cn_tokenizer_open(ctx, own, out);
+}
+
+const char *cn_text_prefix(const cn_clip_config *c)
+{
+    return c->open_clip ? CN_PREFIX_OPEN : CN_PREFIX_TEXT;
+}
+
+static const char *single_prefix(const cn_base *b, const char *network)
+{
+    if (!strcmp(network, "unet")) return CN_PREFIX_UNET;
+    if (!strcmp(network, "vae")) return CN_PREFIX_VAE;
+    if (!strcmp(network, "text_encoder")) return cn_text_prefix(&b->clip);
+    return NULL;
+}
+
+cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, const char *network,
+                         char path[CN_PATH_BYTES], cn_tensors **opened, cn_source *out)
+{
+    const char *prefix = single_prefix(b, network);
+    *opened = NULL;
+    if (!prefix) return cn_fail(ctx, CN_EINVAL, "a base model has no network \"%s\"", network);
+    if (b->single_file) {
+        *out = (cn_source){b->file, b->path, prefix, CN_LAYOUT_LDM, NULL};
+        return CN_OK;
+    }
+    char dir[CN_PATH_BYTES];
+    CN_TRY(cn_format(ctx, dir, sizeof dir, "%s/%s", b->path, network));
+    CN_TRY(cn_weights_open(ctx, dir, path, opened));
+    *out = (cn_source){*opened, path, "", CN_LAYOUT_DIFFUSERS, NULL};
+    return CN_OK;
+}
+
+cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, const char *network, cn_dtype *out)
+{
+    char path[CN_PATH_BYTES];
+    cn_tensors *opened = NULL;
+    cn_source s;
+    CN_TRY(cn_base_source(ctx, b, network, path, &opened, &s));
+    *out = cn_source_dtype(&s);
+    cn_tensors_close(opened);
+    return CN_OK;
+}
+
+cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, const char *network, uint64_t *out)
+{
+    char path[CN_PATH_BYTES];
+    cn_tensors *opened = NULL;
+    cn_source s = {0};
+    CN_TRY(cn_base_source(ctx, b, network, path, &opened, &s));
+    *out = cn_file_key(s.path);
+    cn_tensors_close(opened);
+    return CN_OK;
+}
+
+cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file)
+{
+    return compute == CN_BF16 ? CN_BF16 : in_file;
+}
+
+cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, const char *network,
+                                cn_dtype compute, cn_params **out)
+{
+    cn_dtype in_file;
+    CN_TRY(cn_base_dtype(ctx, b, network, &in_file));
+    CN_TRY(cn_params_create(ctx, network, out));
+    cn_params_set_compute(*out, compute);
+    cn_params_set_storage(*out, cn_locked_type(compute, in_file));
+    return CN_OK;
+}
+
+cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params *p)
+{
+    char path[CN_PATH_BYTES];
+    cn_tensors *opened = NULL;
+    cn_source s;
+    CN_TRY(cn_base_source(ctx, b, cn_params_network(p), path, &opened, &s));
+    s.loras = b->loras;
+    cn_status status = cn_source_load(ctx, &s, be, p);
+    cn_tensors_close(opened);
+    return status;
+}

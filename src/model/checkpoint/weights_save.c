@@ -1,0 +1,299 @@
+/* weights_save.c - writes networks in the published layouts.
+ *
+ * Every file is written beside its place and renamed, and a folder's config.json goes last, so a reader
+ * never sees half a file. Folder layout: what diffusers' from_pretrained reads.
+ */
+#include "model/checkpoint/source.h"
+
+#include <string.h>
+
+/* --- one file of parameters ------------------------------------------------------------------------ */
+
+cn_status cn_save_dtype_check(cn_ctx *ctx, cn_dtype dtype)
+{
+    if (dtype == CN_F32 || dtype == CN_F16 || dtype == CN_BF16) return CN_OK;
+    return cn_fail(ctx, CN_EINVAL, "weights are saved as F32, F16 or BF16, not %s",
+                   cn_dtype_name(dtype));
+}
+
+enum { FULL_NAME_BYTES = CN_NAME_MAX + 64 };
+
+enum { MAX_MERGED = 4 };
+
+/* A tensor to write and the parameters it is made of, one behind the other. */
+typedef struct entry {
+    char name[FULL_NAME_BYTES];
+    int64_t param[MAX_MERGED], elements; /* numbers in the order of the sets; of one part */
+    int n;
+} entry;
+
+typedef struct writer {
+    cn_ctx *ctx;
+    entry *entries;
+    cn_tensor_out *list;
+    int64_t n;
+    cn_tensor_fill fill;
+    void *user;
+} writer;
+
+static cn_status fill_entry(void *user, int64_t i, float *out)
+{
+    const writer *w = user;
+    const entry *e = &w->entries[i];
+    for (int k = 0; k < e->n; k++) CN_TRY(w->fill(w->user, e->param[k], out + k * e->elements));
+    return CN_OK;
+}
+
+/* Puts a further part of a tensor that the single-file layout has in one piece to its first. */
+static cn_status add_part(writer *w, const char *name, int64_t number, int part)
+{
+    for (int64_t i = w->n; i-- > 0;) {
+        entry *e = &w->entries[i];
+        if (strcmp(e->name, name) != 0) continue;
+        if (part >= MAX_MERGED || part != e->n) break;
+        e->param[e->n++] = number;
+        return CN_OK;
+    }
+    return cn_fail(w->ctx, CN_EINTERNAL, "%s: its parts are out of order", name);
+}
+
+static cn_status describe(writer *w, const cn_part *part, const cn_param *q, int64_t number,
+                          cn_layout layout, cn_dtype dtype)
+{
+    char name[FULL_NAME_BYTES];
+    int at = 0, parts = 1;
+    const char *own = layout == CN_LAYOUT_LDM ? q->ldm_name : q->diffusers_name;
+    size_t len = layout == CN_LAYOUT_LDM ? cn_name_part(own, &at, &parts) : strlen(own);
+    CN_TRY(cn_format(w->ctx, name, sizeof name, "%s%.*s", part->prefix, (int)len, own));
+    if (at > 0) return add_part(w, name, number, at);
+    entry *e = &w->entries[w->n];
+    cn_tensor_out *t = &w->list[w->n++];
+    memcpy(e->name, name, sizeof name);
+    e->param[0] = number;
+    e->n = 1;
+    e->elements = cn_param_elements(q);
+    *t = (cn_tensor_out){.name = e->name, .dtype = dtype, .ndim = q->ndim};
+    memcpy(t->shape, q->shape, (size_t)q->ndim * sizeof *q->shape);
+    if (layout == CN_LAYOUT_LDM && q->ldm_conv && q->ndim == 2) {
+        t->ndim = 4;
+        t->shape[2] = t->shape[3] = 1;
+    }
+    t->shape[0] *= parts;
+    return CN_OK;
+}
+
+cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
+                         cn_layout layout, cn_dtype dtype, const cn_remarks *remarks,
+                         cn_tensor_fill fill, void *user)
+{
+    static const char *const format[] = {"format", "pt", NULL};
+    int64_t n = 0, k = 0;
+    cn_status s = cn_save_dtype_check(ctx, dtype);
+    if (s != CN_OK) return s;
+    for (int i = 0; i < n_parts; i++) n += cn_params_count(parts[i].params);
+    writer w = {.ctx = ctx, .fill = fill, .user = user};
+    w.list = cn_alloc_array(ctx, (size_t)n + CN_MAX_MARKS, sizeof *w.list);
+    w.entries = cn_alloc_array(ctx, (size_t)n + 1, sizeof *w.entries);
+    s = w.list && w.entries ? CN_OK : CN_ENOMEM;
+    for (int i = 0; i < n_parts; i++)
+        for (int64_t j = 0; s == CN_OK && j < cn_params_count(parts[i].params); j++, k++)
+            s = describe(&w, &parts[i], cn_params_at(parts[i].params, j), k, layout, dtype);
+    for (int i = 0; s == CN_OK && remarks && i < CN_MAX_MARKS; i++)
+        if (remarks->marks[i])
+            w.list[w.n++] = (cn_tensor_out){.name = remarks->marks[i], .dtype = dtype, .ndim = 1};
+    if (s == CN_OK)
+        s = cn_safetensors_write(ctx, path, w.list, w.n, fill_entry, &w,
+                                 remarks ? remarks->metadata : format);
+    cn_free(w.entries);
+    cn_free(w.list);
+    return s;
+}
+
+typedef struct memory_user {
+    cn_ctx *ctx;
+    cn_backend *be;
+    const cn_params *params;
+} memory_user;
+
+static cn_status fill_from_memory(void *user, int64_t i, float *out)
+{
+    const memory_user *u = user;
+    const cn_param *q = cn_params_at(u->params, i);
+    if (!q->loaded)
+        return cn_fail(u->ctx, CN_EINVAL, "%s: %s has no values to save",
+                       cn_params_network(u->params), q->diffusers_name);
+    return cn_param_get(u->be, u->ctx, q, out);
+}
+
+/* --- folders --------------------------------------------------------------------------------------- */
+
+cn_status cn_subdir(cn_ctx *ctx, const char *dir, const char *name, char out[CN_PATH_BYTES])
+{
+    CN_TRY(cn_format(ctx, out, CN_PATH_BYTES, "%s/%s", dir, name));
+    return cn_dir_make(ctx, out);
+}
+
+cn_status cn_config_save(cn_ctx *ctx, const char *dir, const char *name, json_t *json)
+{
+    char path[CN_PATH_BYTES];
+    if (!json) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s/%s", dir, name);
+    cn_status s = cn_format(ctx, path, sizeof path, "%s/%s", dir, name);
+    if (s == CN_OK) s = cn_json_save_file(ctx, path, json);
+    json_decref(json);
+    return s;
+}
+
+const char *cn_weights_name(const char *network)
+{
+    return strcmp(network, "text_encoder") ? "diffusion_pytorch_model.safetensors"
+                                           : "model.safetensors";
+}
+
+cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
+                                 const cn_params *p, cn_dtype dtype, const char *dir)
+{
+    const cn_part part = {p, ""};
+    memory_user u = {ctx, be, p};
+    char path[CN_PATH_BYTES];
+    CN_TRY(cn_dir_make(ctx, dir));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, cn_weights_name("controlnet")));
+    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill_from_memory,
+                          &u));
+    return cn_config_save(ctx, dir, "config.json", cn_controlnet_config_json(c));
+}
+
+cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
+                                 const cn_params *p, cn_dtype dtype, const char *file)
+{
+    memory_user u = {ctx, be, p};
+    return cn_control_single_write(ctx, file, c, p, dtype, fill_from_memory, &u);
+}
+
+/* --- base folders ---------------------------------------------------------------------------------- */
+
+static cn_status copy_file(cn_ctx *ctx, const char *from, const char *to_dir, const char *name)
+{
+    char to[CN_PATH_BYTES], *data = NULL;
+    size_t n = 0;
+    CN_TRY(cn_format(ctx, to, sizeof to, "%s/%s", to_dir, name));
+    CN_TRY(cn_file_read(ctx, from, CN_JSON_MAX_BYTES, &data, &n));
+    cn_status s = cn_file_write(ctx, to, data, n);
+    cn_free(data);
+    return s;
+}
+
+/* Those of a tokenizer's files that the folder has; how many goes to *copied. */
+static cn_status copy_tokenizer_files(cn_ctx *ctx, const char *from, const char *to, int *copied)
+{
+    static const char *const names[] = {"vocab.json",
+                                        "merges.txt",
+                                        "tokenizer_config.json",
+                                        "special_tokens_map.json",
+                                        "tokenizer.json",
+                                        "added_tokens.json",
+                                        "bpe_simple_vocab_16e6.txt.gz"};
+    char path[CN_PATH_BYTES];
+    *copied = 0;
+    for (size_t i = 0; i < CN_COUNT(names); i++) {
+        if (!cn_file_in(from, names[i])) continue;
+        CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", from, names[i]));
+        CN_TRY(copy_file(ctx, path, to, names[i]));
+        (*copied)++;
+    }
+    return CN_OK;
+}
+
+/* What transformers needs beside vocabulary and merges, where the source folder has none. */
+static cn_status write_tokenizer_config(cn_ctx *ctx, const char *dir, int64_t max_length)
+{
+    const char *end = "<|endoftext|>";
+    return cn_config_save(
+        ctx, dir, "tokenizer_config.json",
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:b, s:s}", "bos_token", "<|startoftext|>",
+                  "eos_token", end, "pad_token", end, "unk_token", end, "model_max_length",
+                  (json_int_t)max_length, "do_lower_case", 1, "tokenizer_class", "CLIPTokenizer"));
+}
+
+cn_status cn_tokenizer_copy(cn_ctx *ctx, const char *from, const char *dir, int64_t max_length)
+{
+    char to[CN_PATH_BYTES];
+    int copied = 1;
+    CN_TRY(cn_subdir(ctx, dir, "tokenizer", to));
+    if (cn_dir_exists(from))
+        CN_TRY(copy_tokenizer_files(ctx, from, to, &copied));
+    else
+        CN_TRY(copy_file(ctx, from, to, "bpe_simple_vocab_16e6.txt.gz"));
+    if (!copied)
+        return cn_fail(ctx, CN_EINVAL,
+                       "%s: holds no tokenizer; vocab.json and merges.txt are expected", from);
+    return cn_file_in(to, "tokenizer_config.json") ? CN_OK
+                                                   : write_tokenizer_config(ctx, to, max_length);
+}
+
+/* model_index.json names what the folder holds by now; optional parts of the pipeline are null. */
+static cn_status write_index(cn_ctx *ctx, const char *dir)
+{
+    static const char *const parts[][4] = {
+        {"unet", "unet/config.json", "diffusers", "UNet2DConditionModel"},
+        {"vae", "vae/config.json", "diffusers", "AutoencoderKL"},
+        {"text_encoder", "text_encoder/config.json", "transformers", "CLIPTextModel"},
+        {"tokenizer", "tokenizer/tokenizer_config.json", "transformers", "CLIPTokenizer"},
+        {"scheduler", "scheduler/scheduler_config.json", "diffusers", "DDIMScheduler"},
+    };
+    json_t *index = json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name",
+                              "StableDiffusionPipeline", "_diffusers_version", "0.31.0",
+                              "feature_extractor", "safety_checker", "requires_safety_checker", 0);
+    for (size_t i = 0; index && i < CN_COUNT(parts); i++) {
+        if (!cn_file_in(dir, parts[i][1])) continue;
+        if (json_object_set_new(index, parts[i][0], json_pack("[s,s]", parts[i][2], parts[i][3]))) {
+            json_decref(index);
+            index = NULL;
+        }
+    }
+    return cn_config_save(ctx, dir, "model_index.json", index);
+}
+
+json_t *cn_base_network_json(const cn_base *c, const char *network)
+{
+    if (!strcmp(network, "unet")) return cn_unet_config_json(&c->unet);
+    if (!strcmp(network, "vae"))
+        return cn_vae_config_json(&c->vae, c->unet.sample_size << (c->vae.levels - 1));
+    return cn_clip_config_json(&c->clip);
+}
+
+cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p, cn_dtype dtype,
+                                cn_tensor_fill fill, void *user, const char *dir)
+{
+    const char *network = cn_params_network(p);
+    char sub[CN_PATH_BYTES], path[CN_PATH_BYTES];
+    cn_part part = {p, ""};
+    CN_TRY(cn_subdir(ctx, dir, network, sub));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", sub, cn_weights_name(network)));
+    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill, user));
+    return cn_config_save(ctx, sub, "config.json", cn_base_network_json(c, network));
+}
+
+cn_status cn_base_rest_write(cn_ctx *ctx, const cn_base *c, const char *tokenizer_dir,
+                             const char *dir)
+{
+    char sub[CN_PATH_BYTES];
+    CN_TRY(cn_subdir(ctx, dir, "scheduler", sub));
+    CN_TRY(
+        cn_config_save(ctx, sub, "scheduler_config.json", cn_schedule_config_json(&c->schedule)));
+    if (tokenizer_dir) CN_TRY(cn_tokenizer_copy(ctx, tokenizer_dir, dir, c->clip.max_positions));
+    return write_index(ctx, dir);
+}
+
+cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config,
+                              const cn_params *unet, const cn_params *vae, const cn_params *text,
+                              const char *tokenizer_dir, cn_dtype dtype, const char *dir)
+{
+    const cn_params *sets[] = {unet, vae, text};
+    CN_TRY(cn_dir_make(ctx, dir));
+    for (size_t i = 0; i < CN_COUNT(sets); i++) {
+        if (!sets[i]) continue;
+        memory_user u = {ctx, be, sets[i]};
+        CN_TRY(cn_base_network_write(ctx, config, sets[i], dtype, fill_from_memory, &u, dir));
+    }
+    return cn_base_rest_write(ctx, config, tokenizer_dir, dir);
+}

@@ -1,0 +1,140 @@
+/* blocks.c - residual blocks, spatial transformers and resampling, as the papers draw them.
+ *
+ * Names follow ldm/modules (single-file half) and diffusers (second half); see blocks.h. Which level
+ * has which block stands in unet.c, vae.c and controlnet.c.
+ */
+#include "model/nets/blocks.h"
+
+/* Group norm's epsilon differs: torch's default in residual blocks, 1e-6 where LDM's Normalize() is. */
+static const float EPS_RESBLOCK = 1e-5f, EPS_NORMALIZE = 1e-6f, EPS_LAYER_NORM = 1e-5f;
+
+cn_node *cn_time_embed(cn_graph *g, cn_node *t, int64_t dim)
+{
+    cn_node *h = cn_timestep_embedding(g, t, dim);
+    cn_scope_push(g, "time_embed|time_embedding");
+    h = cn_silu(g, cn_linear(g, "0|linear_1", h, 4 * dim, true));
+    h = cn_linear(g, "2|linear_2", h, 4 * dim, true);
+    return cn_silu(g, cn_scope_return(g, h));
+}
+
+cn_node *cn_resblock(cn_graph *g, const char *name, cn_node *x, cn_node *emb, int64_t C, int groups)
+{
+    cn_scope_push(g, name);
+    cn_segment_begin(g);
+    cn_node *h = cn_group_norm(g, "in_layers.0|norm1", x, groups, EPS_RESBLOCK, CN_ACT_SILU);
+    h = cn_conv2d(g, "in_layers.2|conv1", h, C, 3, 1, 1);
+    h = cn_add_channel(g, h, cn_linear(g, "emb_layers.1|time_emb_proj", emb, C, true));
+    h = cn_group_norm(g, "out_layers.0|norm2", h, groups, EPS_RESBLOCK, CN_ACT_SILU);
+    h = cn_conv2d(g, "out_layers.3|conv2", h, C, 3, 1, 1);
+    if (cn_channels(x) != C) x = cn_conv2d(g, "skip_connection|conv_shortcut", x, C, 1, 1, 0);
+    x = cn_add(g, x, h);
+    cn_segment_end(g);
+    return cn_scope_return(g, x);
+}
+
+/* [N,H,W,C] -> [N,HW,C]; the same bytes. */
+static cn_node *tokens(cn_graph *g, cn_node *x)
+{
+    return cn_view(g, x, 3, (int64_t[]){x->shape[0], x->shape[1] * x->shape[2], cn_channels(x)});
+}
+
+/* Queries from x [N,L,C], keys and values from context [N,M,D]. */
+static cn_node *attention(cn_graph *g, const char *name, cn_node *x, cn_node *context, int heads)
+{
+    int64_t C = cn_channels(x);
+    cn_scope_push(g, name);
+    cn_node *q = cn_narrow(g, cn_linear(g, "to_q", x, C, false));
+    cn_node *k = cn_narrow(g, cn_linear(g, "to_k", context, C, false));
+    cn_node *v = cn_narrow(g, cn_linear(g, "to_v", context, C, false));
+    cn_node *y = cn_attention(g, q, k, v, heads, false, 0);
+    y = cn_linear(g, "to_out.0", y, C, true);
+    cn_scope_pop(g);
+    return y;
+}
+
+static cn_node *feed_forward(cn_graph *g, cn_node *x)
+{
+    int64_t C = cn_channels(x);
+    cn_node *h = cn_geglu(g, cn_narrow(g, cn_linear(g, "ff.net.0.proj", x, 8 * C, true)));
+    return cn_linear(g, "ff.net.2", h, C, true);
+}
+
+static cn_node *transformer_block(cn_graph *g, const char *name, cn_node *x, cn_node *context,
+                                  int heads)
+{
+    cn_scope_push(g, name);
+    cn_node *h = cn_layer_norm(g, "norm1", x, EPS_LAYER_NORM);
+    x = cn_add(g, x, attention(g, "attn1", h, h, heads));
+    h = cn_layer_norm(g, "norm2", x, EPS_LAYER_NORM);
+    x = cn_add(g, x, attention(g, "attn2", h, context, heads));
+    h = cn_layer_norm(g, "norm3", x, EPS_LAYER_NORM);
+    x = cn_add(g, x, feed_forward(g, h));
+    cn_scope_pop(g);
+    return x;
+}
+
+cn_node *cn_spatial_transformer(cn_graph *g, const char *name, cn_node *x, cn_node *context,
+                                int heads, int groups, bool linear)
+{
+    int64_t C = cn_channels(x);
+    cn_scope_push(g, name);
+    cn_segment_begin(g);
+    cn_node *h = cn_group_norm(g, "norm", x, groups, EPS_NORMALIZE, CN_ACT_NONE);
+    if (linear)
+        h = cn_linear(g, "proj_in", tokens(g, h), C, true);
+    else
+        h = tokens(g, cn_conv2d(g, "proj_in", h, C, 1, 1, 0));
+    h = transformer_block(g, "transformer_blocks.0", h, context, heads);
+    if (linear) h = cn_linear(g, "proj_out", h, C, true);
+    h = cn_view(g, h, 4, x->shape);
+    if (!linear) h = cn_conv2d(g, "proj_out", h, C, 1, 1, 0);
+    x = cn_add(g, x, h);
+    cn_segment_end(g);
+    return cn_scope_return(g, x);
+}
+
+cn_node *cn_downsample(cn_graph *g, const char *name, cn_node *x)
+{
+    cn_scope_push(g, name);
+    return cn_scope_return(g, cn_conv2d(g, "op|conv", x, cn_channels(x), 3, 2, 1));
+}
+
+cn_node *cn_upsample(cn_graph *g, const char *name, cn_node *x, int64_t H, int64_t W)
+{
+    cn_scope_push(g, name);
+    x = cn_upsample_to(g, cn_compute(g, x), H, W); /* rounded before, while there is less of it */
+    return cn_scope_return(g, cn_conv2d(g, "conv", x, cn_channels(x), 3, 1, 1));
+}
+
+cn_node *cn_vae_resblock(cn_graph *g, const char *name, cn_node *x, int64_t C, int groups)
+{
+    cn_scope_push(g, name);
+    cn_node *h = cn_group_norm(g, "norm1", x, groups, EPS_NORMALIZE, CN_ACT_SILU);
+    h = cn_conv2d(g, "conv1", h, C, 3, 1, 1);
+    h = cn_group_norm(g, "norm2", h, groups, EPS_NORMALIZE, CN_ACT_SILU);
+    h = cn_conv2d(g, "conv2", h, C, 3, 1, 1);
+    if (cn_channels(x) != C) x = cn_conv2d(g, "nin_shortcut|conv_shortcut", x, C, 1, 1, 0);
+    return cn_scope_return(g, cn_add(g, x, h));
+}
+
+cn_node *cn_vae_attention(cn_graph *g, const char *name, cn_node *x, int groups)
+{
+    int64_t C = cn_channels(x);
+    cn_scope_push(g, name);
+    cn_node *h = cn_group_norm(g, "norm|group_norm", x, groups, EPS_NORMALIZE, CN_ACT_NONE);
+    h = tokens(g, h);
+    cn_node *q = cn_narrow(g, cn_linear_ldm_conv(g, "q|to_q", h, C));
+    cn_node *k = cn_narrow(g, cn_linear_ldm_conv(g, "k|to_k", h, C));
+    cn_node *v = cn_narrow(g, cn_linear_ldm_conv(g, "v|to_v", h, C));
+    h = cn_attention(g, q, k, v, 1, false, 0);
+    h = cn_linear_ldm_conv(g, "proj_out|to_out.0", h, C);
+    return cn_scope_return(g, cn_add(g, x, cn_view(g, h, 4, x->shape)));
+}
+
+cn_node *cn_vae_downsample(cn_graph *g, const char *name, cn_node *x)
+{
+    static const int right_bottom[4] = {0, 0, 1, 1};
+    cn_scope_push(g, name);
+    return cn_scope_return(
+        g, cn_conv2d_ex(g, "conv", x, cn_channels(x), 3, 2, right_bottom, CN_INIT_FAN_IN));
+}

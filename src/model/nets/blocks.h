@@ -1,0 +1,46 @@
+/* blocks.h - the parts that the networks of nets.h are made of.
+ *
+ * Every function takes the scope `name` ("single-file|diffusers") its parameters stand under. All
+ * activations are NHWC; C is the number of output channels, `groups` the groups of every group norm.
+ * Shapes that don't fit poison the graph (graph.h).
+ */
+#ifndef CN_MODEL_NETS_BLOCKS_H
+#define CN_MODEL_NETS_BLOCKS_H
+
+#include "model/nets/nets.h"
+
+/* The embedded timesteps after their last SiLU, [N,4*dim]: every residual block starts from them, so
+ * the SiLU that LDM writes into each block is computed once. */
+cn_node *cn_time_embed(cn_graph *g, cn_node *t, int64_t dim);
+/* x [N,H,W,I], emb from cn_time_embed -> [N,H,W,C]. */
+cn_node *cn_resblock(cn_graph *g, const char *name, cn_node *x, cn_node *emb, int64_t C,
+                     int groups);
+/* x [N,H,W,C] attends to itself, then to context [N,L,D]; one transformer block; -> x's shape.
+ * linear: proj_in and proj_out are linear layers (SD 2.x), else 1x1 convolutions. */
+cn_node *cn_spatial_transformer(cn_graph *g, const char *name, cn_node *x, cn_node *context,
+                                int heads, int groups, bool linear);
+/* [N,H,W,C] -> [N,H/2,W/2,C], padded on all sides. */
+cn_node *cn_downsample(cn_graph *g, const char *name, cn_node *x);
+/* [N,H,W,C] -> [N,2H,2W,C]: nearest, then a convolution. */
+cn_node *cn_upsample(cn_graph *g, const char *name, cn_node *x, int64_t H, int64_t W);
+
+/* The VAE's: no timestep, epsilon 1e-6, one head; downsampling pads right and bottom only. */
+cn_node *cn_vae_resblock(cn_graph *g, const char *name, cn_node *x, int64_t C, int groups);
+cn_node *cn_vae_attention(cn_graph *g, const char *name, cn_node *x, int groups);
+cn_node *cn_vae_downsample(cn_graph *g, const char *name, cn_node *x);
+
+/* --- unet.c: the encoder, which the UNet and the ControlNet share --------------------------------- */
+
+typedef struct cn_encoder {
+    int n;                          /* levels * (layers_per_block + 1) */
+    cn_node *out[CN_MAX_RESIDUALS]; /* conv_in first, then every block and downsampling */
+    cn_node *mid;                   /* after the middle block */
+    cn_node *emb;                   /* cn_time_embed's */
+} cn_encoder;
+
+/* hint [N,h,w,channels[0]] is added after the first convolution; NULL in the UNet. False when the
+ * configuration or x's shape is impossible: the graph is poisoned and *e not written. */
+bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node *t,
+                      cn_node *context, cn_node *hint, cn_encoder *e);
+
+#endif

@@ -1,0 +1,86 @@
+/* clip.c - CLIP's text encoder: pre-norm transformer layers with a causal mask.
+ *
+ * Both layouts of SD 1.x name it alike (text_model.*). SD 2.x's single files have OpenCLIP's names, where
+ * queries, keys and values are one tensor. Leaving out the last layers ("clip skip") keeps the final
+ * layer norm. Token ids come from the tokenizer; no pooled output is built.
+ */
+#include "model/nets/nets.h"
+
+#include <stdio.h>
+
+/* Queries (i = 0), keys or values. */
+static cn_node *projection(cn_graph *g, const cn_clip_config *c, int i, cn_node *x)
+{
+    static const char *const names[] = {"q_proj", "k_proj", "v_proj"};
+    if (!c->open_clip) return cn_linear(g, names[i], x, c->hidden, true);
+    char weight[64], bias[64];
+    snprintf(weight, sizeof weight, "in_proj_weight[%d:3]|%s.weight", i, names[i]);
+    snprintf(bias, sizeof bias, "in_proj_bias[%d:3]|%s.bias", i, names[i]);
+    return cn_linear_named(g, weight, bias, x, c->hidden);
+}
+
+static cn_node *self_attention(cn_graph *g, const cn_clip_config *c, cn_node *x)
+{
+    cn_scope_push(g, c->open_clip ? "attn|self_attn" : "self_attn");
+    cn_node *q = projection(g, c, 0, x);
+    cn_node *k = projection(g, c, 1, x);
+    cn_node *v = projection(g, c, 2, x);
+    cn_node *y = cn_attention(g, q, k, v, c->heads, true, 0);
+    y = cn_linear(g, "out_proj", y, c->hidden, true);
+    cn_scope_pop(g);
+    return y;
+}
+
+static cn_node *clip_layer(cn_graph *g, const cn_clip_config *c, int i, cn_node *x)
+{
+    char name[CN_NAME_MAX];
+    bool o = c->open_clip;
+    snprintf(name, sizeof name,
+             o ? "transformer.resblocks.%d|encoder.layers.%d" : "encoder.layers.%d", i, i);
+    cn_scope_push(g, name);
+    cn_node *h = cn_layer_norm(g, o ? "ln_1|layer_norm1" : "layer_norm1", x, c->layer_norm_eps);
+    x = cn_add(g, x, self_attention(g, c, h));
+    h = cn_layer_norm(g, o ? "ln_2|layer_norm2" : "layer_norm2", x, c->layer_norm_eps);
+    h = cn_linear(g, o ? "mlp.c_fc|mlp.fc1" : "mlp.fc1", h, c->intermediate, true);
+    h = cn_linear(g, o ? "mlp.c_proj|mlp.fc2" : "mlp.fc2", cn_activation(g, h, (cn_act)c->act),
+                  c->hidden, true);
+    return cn_scope_return(g, cn_add(g, x, h));
+}
+
+cn_node *cn_clip_embed_build(cn_graph *g, const cn_clip_config *c, cn_node *ids)
+{
+    cn_scope_push(g, c->open_clip ? "|text_model" : "text_model");
+    cn_node *h = cn_embedding(
+        g,
+        c->open_clip ? "token_embedding|embeddings.token_embedding" : "embeddings.token_embedding",
+        ids, c->vocabulary, c->hidden);
+    cn_scope_pop(g);
+    return h;
+}
+
+cn_node *cn_clip_layers_build(cn_graph *g, const cn_clip_config *c, cn_node *h, int skip)
+{
+    if (skip < 0 || skip >= c->layers)
+        return cn_poison(g, "text encoder: %d layers left out of %d; 0 to %d are possible", skip,
+                         c->layers, c->layers - 1);
+    if (!cn_poisoned(g) && (h->ndim != 3 || h->shape[1] > c->max_positions))
+        return cn_poison(g, "text encoder: tokens must be [N,L] with L up to %lld",
+                         (long long)c->max_positions);
+    cn_scope_push(g, c->open_clip ? "|text_model" : "text_model");
+    h = cn_position_embedding(g,
+                              c->open_clip
+                                  ? "positional_embedding|embeddings.position_embedding.weight"
+                                  : "embeddings.position_embedding.weight",
+                              h, c->max_positions);
+    for (int i = 0; i < c->layers - skip; i++) h = clip_layer(g, c, i, h);
+    cn_precise_begin(g);
+    h = cn_layer_norm(g, c->open_clip ? "ln_final|final_layer_norm" : "final_layer_norm", h,
+                      c->layer_norm_eps);
+    cn_precise_end(g);
+    return cn_scope_return(g, h);
+}
+
+cn_node *cn_clip_build(cn_graph *g, const cn_clip_config *c, cn_node *ids, int skip)
+{
+    return cn_clip_layers_build(g, c, cn_clip_embed_build(g, c, ids), skip);
+}
