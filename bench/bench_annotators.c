@@ -7,7 +7,7 @@
 
 #include "annotate/canny.h"
 #include "annotate/midas.h"
-#include "annotate/openpose.h"
+#include "annotate/pose/openpose.h"
 
 #include <string.h>
 #include <strings.h>

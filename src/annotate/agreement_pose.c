@@ -1,7 +1,7 @@
 /* agreement_pose.c - the key points of two pose drawings, read from their colours and compared. */
 #include "annotate/agreement.h"
 
-#include "annotate/pose.h"
+#include "annotate/pose/pose.h"
 
 #include <math.h>
 #include <stdlib.h>

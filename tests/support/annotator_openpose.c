@@ -1,7 +1,7 @@
 /* annotator_openpose.c - the cases of openpose: the three networks, people from stored maps, boxes, drawings, hands. */
 #include "annotator_check.h"
 
-#include "annotate/openpose.h"
+#include "annotate/pose/openpose.h"
 #include "values.h"
 
 #include <math.h>

@@ -9,7 +9,7 @@
 
 #include "annotate/annotate.h"
 #include "annotate/labels.h"
-#include "annotate/pose.h"
+#include "annotate/pose/pose.h"
 
 #include <string.h>
 

@@ -13,7 +13,7 @@
 #include "annotate/annotate.h"
 #include "image/raster.h"
 #include "annotate/midas.h"
-#include "annotate/pose.h"
+#include "annotate/pose/pose.h"
 #include "annotate/uniformer.h"
 
 static const uint8_t white[3] = {255, 255, 255};

@@ -1,10 +1,10 @@
-/* pose_draw.c - people, hands and faces in the colours that the published ControlNets were trained with.
+/* pose_raster.c - people, hands and faces in the colours that the published ControlNets were trained with.
  *
  * Version 1.0 draws parts, then limbs over them, each mixed with what is there; version 1.1 limbs, all of it
  * darkened, then parts. Points of version 1.1 come as parts of the picture's size and are brought to pixels by
  * truncation.
  */
-#include "annotate/pose.h"
+#include "annotate/pose/pose.h"
 
 #include "image/raster.h"
 

@@ -3,7 +3,7 @@
  * Layers are named as in the published files, without scopes. Hands and faces share everything but the number of
  * maps. Source: Wei et al., "Convolutional Pose Machines"; Cao et al., "Realtime Multi-Person 2D Pose Estimation".
  */
-#include "annotate/openpose.h"
+#include "annotate/pose/openpose.h"
 
 enum { STAGES = 6, WIDTH = 128 };
 

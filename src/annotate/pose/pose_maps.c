@@ -2,7 +2,7 @@
  *
  * Version 1.0 resizes with cubic filters; version 1.1 by area where that shrinks, else by lanczos4.
  */
-#include "annotate/pose.h"
+#include "annotate/pose/pose.h"
 
 #include "image/resize.h"
 

@@ -6,8 +6,8 @@
  * elbow, wrist, 5-7 left, 8-10 right hip, knee, ankle, 11-13 left, 14 and 15 eyes, 16 and 17 ears.
  * Source: Cao et al., "Realtime Multi-Person 2D Pose Estimation using Part Affinity Fields".
  */
-#ifndef CN_ANNOTATE_POSE_H
-#define CN_ANNOTATE_POSE_H
+#ifndef CN_ANNOTATE_POSE_POSE_H
+#define CN_ANNOTATE_POSE_POSE_H
 
 #include "base/base.h"
 #include "image/image.h"

@@ -2,7 +2,7 @@
  *
  * The reference's greedy grouping, kept in its order: which of two equal candidates wins follows from it.
  */
-#include "annotate/pose.h"
+#include "annotate/pose/pose.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* annotate.c - the table of kinds, and their options from text. */
+/* kinds.c - the table of kinds, and their options from text. */
 #include "annotate/annotate.h"
 
 #include "annotate/canny.h"
@@ -7,7 +7,7 @@
 #include "annotate/lineart.h"
 #include "annotate/midas.h"
 #include "annotate/mlsd.h"
-#include "annotate/openpose.h"
+#include "annotate/pose/openpose.h"
 #include "annotate/pidinet.h"
 #include "annotate/pointwise.h"
 #include "annotate/strokes.h"

@@ -1,5 +1,5 @@
 /* pose_parts.c - where a body's hands and face are, and the points in them. */
-#include "annotate/pose.h"
+#include "annotate/pose/pose.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* openpose.c - see openpose.h: a picture through the networks; what the maps mean stands in pose.h. */
-#include "annotate/openpose.h"
+#include "annotate/pose/openpose.h"
 
 #include "image/bilinear.h"
 #include "image/blur.h"
