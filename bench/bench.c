@@ -5,7 +5,7 @@
 #include "bench.h"
 #include "cli/restart.h"
 #include "cpu/cpu.h"
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 #include "model/checkpoint/config_io.h"
 
 #include <getopt.h>

@@ -3,7 +3,7 @@
  * --weights. What they draw is noise; the vocabulary is that of models/tiny-sd. */
 #include "bench.h"
 
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 #include "model/checkpoint/config_io.h"
 #include "model/checkpoint/weights.h"
 

@@ -9,7 +9,7 @@
  */
 #include "bench.h"
 
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 #include "graph/plan_internal.h"
 #include "train/stepgraph.h"
 

@@ -7,7 +7,7 @@
 #ifndef CN_DIFFUSE_CONTROL_H
 #define CN_DIFFUSE_CONTROL_H
 
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 
 typedef struct cn_control cn_control;
 

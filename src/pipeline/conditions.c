@@ -1,5 +1,5 @@
 /* conditions.c - see conditions.h. */
-#include "pipeline/conditions.h"
+#include "pipeline/conditions_internal.h"
 
 #include "annotate/network.h"
 #include "annotate/pointwise.h"

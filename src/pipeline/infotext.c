@@ -1,7 +1,7 @@
 /* infotext.c - "parameters" as stable-diffusion-webui and its ControlNet extension write it. */
 #include "pipeline/infotext.h"
 
-#include "diffuse/sampler.h"
+#include "diffuse/samplers/sampler.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
  */
 #include "image/resize.h"
 #include "io/tensors.h"
-#include "pipeline/draw.h"
+#include "pipeline/pipeline_internal.h"
 
 #include <math.h>
 #include <stdlib.h>

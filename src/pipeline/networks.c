@@ -3,7 +3,7 @@
  * Text encoder, UNet, ControlNets and VAE compute in one type; each keeps its weights in the type its own file
  * has, unless one is asked for.
  */
-#include "pipeline/draw.h"
+#include "pipeline/pipeline_internal.h"
 
 #include <string.h>
 

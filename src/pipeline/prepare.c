@@ -9,7 +9,7 @@
  * Each kind is a run of its own over all pictures (bulk.h), resumed by itself. The list of pairs comes last and
  * names what is there.
  */
-#include "pipeline/conditions.h"
+#include "pipeline/conditions_internal.h"
 
 #include "annotate/bulk.h"
 #include "io/listing.h"

@@ -5,7 +5,7 @@
  * come in the order of diffusers' pipelines: the initial image's sample, the noise, the masked image's sample.
  */
 #include "image/resize.h"
-#include "pipeline/draw.h"
+#include "pipeline/pipeline_internal.h"
 
 #include <math.h>
 #include <string.h>

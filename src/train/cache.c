@@ -1,7 +1,7 @@
 /* cache.c - runs the VAE's encoder and the text encoder over a data set. */
 #include "train/cache.h"
 
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 #include "io/checksum.h"
 #include "train/encode.h"
 #include "train/mirror.h"

@@ -2,7 +2,7 @@
 #include "train/trainer.h"
 
 #include "cpu/cpu.h"
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 
 #include <math.h>
 #include <string.h>

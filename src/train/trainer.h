@@ -9,7 +9,7 @@
 #define CN_TRAIN_TRAINER_H
 
 #include "annotate/annotate.h"
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 #include "train/checkpoint.h"
 #include "train/encode.h"
 #include "train/loader.h"

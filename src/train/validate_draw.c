@@ -1,7 +1,7 @@
 /* validate_draw.c - drawings of the held-out conditions on fixed seeds. */
 #include "train/validate.h"
 
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 
 #include <string.h>
 

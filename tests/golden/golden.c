@@ -10,7 +10,7 @@
 #include "../support/golden_train.h"
 #include "../support/values.h"
 
-#include "diffuse/sampler.h"
+#include "diffuse/samplers/sampler.h"
 #include "diffuse/schedule.h"
 #include "model/checkpoint/config_io.h"
 

@@ -3,7 +3,7 @@
  * computed once. */
 #include "../support/env.h"
 
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "../support/values.h"
-#include "diffuse/sampler.h"
+#include "diffuse/samplers/sampler.h"
 #include "io/json.h"
 #include "model/checkpoint/config_io.h"
 

@@ -12,7 +12,7 @@
 
 #include "../support/env.h"
 
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 #include "diffuse/tiles.h"
 #include "model/checkpoint/weights.h"
 #include "scene/scene.h"

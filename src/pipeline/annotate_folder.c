@@ -1,5 +1,5 @@
-/* many.c - controlnet.h's cn_annotate_many: a picture, a folder of them or a COCO file to conditions. */
-#include "pipeline/conditions.h"
+/* annotate_folder.c - controlnet.h's cn_annotate_many: a picture, a folder of them or a COCO file to conditions. */
+#include "pipeline/conditions_internal.h"
 
 #include "annotate/bulk.h"
 #include "io/listing.h"

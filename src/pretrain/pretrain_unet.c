@@ -1,4 +1,4 @@
-/* unet.c - the small text encoder and UNet, trained together on the encoded scenes.
+/* pretrain_unet.c - the small text encoder and UNet, trained together on the encoded scenes.
  *
  * Latents of all scenes are encoded once and kept on disk; captions are told anew at each visit, one in
  * ten left empty so that guidance has its other half. Half of the timesteps are drawn uniformly, half
@@ -6,7 +6,7 @@
  */
 #include "pretrain/pretrain.h"
 
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 #include "diffuse/text.h"
 #include "diffuse/schedule.h"
 #include "model/text/bpe.h"

@@ -4,7 +4,7 @@
  * As diffusers' DPMSolverMultistepScheduler: order 2 unless the model's scheduler_config.json says otherwise,
  * lower ones in the first steps and, in runs of less than 15 steps, in the last ones. lambda is log(signal/noise).
  */
-#include "diffuse/sigmas.h"
+#include "diffuse/samplers/sigmas.h"
 
 #include <math.h>
 

@@ -1,8 +1,8 @@
-/* prompt.h - a picture's two prompts to the features of every step. */
-#ifndef CN_PIPELINE_PROMPT_H
-#define CN_PIPELINE_PROMPT_H
+/* prompt_features.h - a picture's two prompts to the features of every step. */
+#ifndef CN_PIPELINE_PROMPT_FEATURES_H
+#define CN_PIPELINE_PROMPT_FEATURES_H
 
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 #include "diffuse/text.h"
 
 /* Features of a prompt's stages, [n, length, width], and up to which step each holds. */

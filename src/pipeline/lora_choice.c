@@ -1,9 +1,9 @@
-/* lora.c - see lora.h.
+/* lora_choice.c - see lora.h.
  *
  * Tags are stable-diffusion-webui's: <lora:NAME>, <lora:NAME:WEIGHT>, <lora:NAME:TEXT:UNET>, the weights also as
  * te=, unet=. As there, tags of other kinds (<hypernet:...>) are taken out as well.
  */
-#include "pipeline/lora.h"
+#include "pipeline/lora_choice.h"
 
 #include "model/checkpoint/source.h"
 

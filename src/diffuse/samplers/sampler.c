@@ -1,5 +1,5 @@
 /* sampler.c - the table of samplers and what they have in common. */
-#include "diffuse/sampler.h"
+#include "diffuse/samplers/sampler.h"
 
 #include <ctype.h>
 #include <math.h>

@@ -1,8 +1,8 @@
 /* sigmas.h - noise levels of the samplers that count in sigma = noise / signal. */
-#ifndef CN_DIFFUSE_SIGMAS_H
-#define CN_DIFFUSE_SIGMAS_H
+#ifndef CN_DIFFUSE_SAMPLERS_SIGMAS_H
+#define CN_DIFFUSE_SAMPLERS_SIGMAS_H
 
-#include "diffuse/sampler.h"
+#include "diffuse/samplers/sampler.h"
 
 /* k-diffusion's, of Euler and Heun: signal 1, fractional timesteps from the schedule's last to its first. And
  * the solvers', of DPM-Solver++ and UniPC: signal^2 + noise^2 = 1, whole timesteps, the first left out. */

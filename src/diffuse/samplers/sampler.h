@@ -12,8 +12,8 @@
  * second-order method lists a timestep for each of its calls of the model. Latents are flat arrays in the
  * published order (N,C,H,W), because the noise that stochastic kinds draw is one draw of that shape.
  */
-#ifndef CN_DIFFUSE_SAMPLER_H
-#define CN_DIFFUSE_SAMPLER_H
+#ifndef CN_DIFFUSE_SAMPLERS_SAMPLER_H
+#define CN_DIFFUSE_SAMPLERS_SAMPLER_H
 
 #include "diffuse/schedule.h"
 

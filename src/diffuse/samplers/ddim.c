@@ -3,7 +3,7 @@
  * Timesteps and the last step's alpha as diffusers' DDIMScheduler with the model's scheduler_config.json. A step
  * goes down by n / steps timesteps, whatever the next timestep is.
  */
-#include "diffuse/sampler.h"
+#include "diffuse/samplers/sampler.h"
 
 static cn_status prepare(cn_ctx *ctx, cn_sampler *s)
 {

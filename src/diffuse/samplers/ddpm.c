@@ -1,6 +1,6 @@
 /* ddpm.c - Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models": a draw from the posterior of the next
  * timestep, formulas 6 and 7. As diffusers' DDPMScheduler. */
-#include "diffuse/sampler.h"
+#include "diffuse/samplers/sampler.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
-/* lora.h - which LoRAs a picture wants: those of the pipeline and those its prompt names. */
-#ifndef CN_PIPELINE_LORA_H
-#define CN_PIPELINE_LORA_H
+/* lora_choice.h - which LoRAs a picture wants: those of the pipeline and those its prompt names. */
+#ifndef CN_PIPELINE_LORA_CHOICE_H
+#define CN_PIPELINE_LORA_CHOICE_H
 
 #include "model/checkpoint/lora.h"
 #include "model/checkpoint/weights.h"

@@ -5,7 +5,7 @@
  * then predicts its end. Both are the same sum of estimates; the corrector's has the estimate at the end too.
  * Order 2 unless the model's scheduler_config.json says otherwise.
  */
-#include "diffuse/sigmas.h"
+#include "diffuse/samplers/sigmas.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* report.c - controlnet.h's measure of agreement; reports themselves are train/report.c's. */
+/* api_agreement.c - controlnet.h's measure of agreement; reports themselves are train/report.c's. */
 #include "annotate/annotate.h"
 
 cn_status cn_condition_agreement(cn_ctx *ctx, const char *kind, const cn_image *found,

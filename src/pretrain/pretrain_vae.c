@@ -1,4 +1,4 @@
-/* vae.c - the small autoencoder: L1 + MSE + a little KL, on fresh scenes at every step.
+/* pretrain_vae.c - the small autoencoder: L1 + MSE + a little KL, on fresh scenes at every step.
  *
  * Nine tenths of the steps see crops of half the side, twice as many (a quarter of the work each); the
  * last tenth whole pictures, so that the middle's attention meets the size it will be used at.

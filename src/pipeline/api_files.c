@@ -1,4 +1,4 @@
-/* files.c - controlnet.h's calls on images and checkpoints.
+/* api_files.c - controlnet.h's calls on images and checkpoints.
  *
  * Drawing is in draw.c, conditions in annotate.c, data sets in dataset.c and prepare.c. They only put together what the
  * folders below offer.

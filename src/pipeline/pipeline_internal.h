@@ -1,4 +1,4 @@
-/* draw.h - what the files of drawing share: the opened pipeline and one drawing's work.
+/* pipeline_internal.h - what the files of drawing share: the opened pipeline and one drawing's work.
  *
  *   draw.c      opens a pipeline; cn_generate
  *   inputs.c    options checked; sizes, conditions, masks and latents made ready
@@ -6,13 +6,13 @@
  *   memory.c    what a drawing takes, and how it is made to fit a limit
  *   stages.c    text, encoding, sampling, decoding
  */
-#ifndef CN_PIPELINE_DRAW_H
-#define CN_PIPELINE_DRAW_H
+#ifndef CN_PIPELINE_PIPELINE_INTERNAL_H
+#define CN_PIPELINE_PIPELINE_INTERNAL_H
 
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 #include "model/checkpoint/weights.h"
-#include "pipeline/lora.h"
-#include "pipeline/prompt.h"
+#include "pipeline/lora_choice.h"
+#include "pipeline/prompt_features.h"
 
 /* The networks' families, one of which is in memory at a time unless weights are kept loaded. */
 enum { CN_TEXT, CN_DRAWING, CN_VAE, CN_FAMILIES };

@@ -1,9 +1,9 @@
-/* prompt.c - see prompt.h.
+/* prompt_features.c - see prompt.h.
  *
  * Both halves go through the UNet as one batch, so the shorter prompt gets chunks of an empty text, as
  * stable-diffusion-webui's "pad prompt/negative prompt" does.
  */
-#include "pipeline/prompt.h"
+#include "pipeline/prompt_features.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
-/* conditions.h - how the conditions of many pictures are made: one kind of annotator or several behind
+/* conditions_internal.h - how the conditions of many pictures are made: one kind of annotator or several behind
  * each other, with what chance decides picture by picture. Only src/pipeline includes it. */
-#ifndef CN_PIPELINE_CONDITIONS_H
-#define CN_PIPELINE_CONDITIONS_H
+#ifndef CN_PIPELINE_CONDITIONS_INTERNAL_H
+#define CN_PIPELINE_CONDITIONS_INTERNAL_H
 
 #include "annotate/annotate.h"
 #include "annotate/coco.h"

@@ -1,4 +1,4 @@
-/* draw.c - the UNet's plan, the ControlNets' beside it, and the loop of sampling around them.
+/* sampling.c - the UNet's plan, the ControlNets' beside it, and the loop of sampling around them.
  *
  * The UNet takes the sum of the ControlNets' residuals as inputs. Each ControlNet is a plan of its own
  * (control.h) that runs only on the steps it acts on, for both halves of guidance or for one. The text's

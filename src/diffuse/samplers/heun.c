@@ -3,7 +3,7 @@
  * As k-diffusion's sample_heun in diffusers' HeunDiscreteScheduler (without churn). Every timestep but the first
  * stands twice: for the end of one step and the beginning of the next.
  */
-#include "diffuse/sigmas.h"
+#include "diffuse/samplers/sigmas.h"
 
 #include <string.h>
 

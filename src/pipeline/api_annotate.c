@@ -1,4 +1,4 @@
-/* annotate.c - controlnet.h's calls on conditions: a session with the backend that its networks need. */
+/* api_annotate.c - controlnet.h's calls on conditions: a session with the backend that its networks need. */
 #include "annotate/labels.h"
 #include "annotate/network.h"
 #include "cpu/cpu.h"

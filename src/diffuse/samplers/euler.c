@@ -3,7 +3,7 @@
  * As k-diffusion's sample_euler and sample_euler_ancestral in diffusers' EulerDiscreteScheduler (without churn)
  * and EulerAncestralDiscreteScheduler.
  */
-#include "diffuse/sigmas.h"
+#include "diffuse/samplers/sigmas.h"
 
 #include <math.h>
 

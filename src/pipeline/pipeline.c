@@ -1,10 +1,10 @@
-/* draw.c - cn_pipeline and cn_generate: from options to pictures.
+/* pipeline.c - cn_pipeline and cn_generate: from options to pictures.
  *
  * The three networks' stages follow one another (text, sampling, decoding), and unless keep_loaded is
  * set each one's weights are freed before the next one's are read, so the peak is that of the largest.
  * Whatever can be wrong with the options is found before the first weight is read.
  */
-#include "pipeline/draw.h"
+#include "pipeline/pipeline_internal.h"
 
 #include "cpu/cpu.h"
 #include "pipeline/infotext.h"

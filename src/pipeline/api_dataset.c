@@ -1,5 +1,5 @@
-/* dataset.c - controlnet.h's calls that make training pairs. */
-#include "pipeline/conditions.h"
+/* api_dataset.c - controlnet.h's calls that make training pairs. */
+#include "pipeline/conditions_internal.h"
 #include "scene/circles.h"
 #include "scene/scene.h"
 

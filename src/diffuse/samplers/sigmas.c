@@ -1,5 +1,5 @@
 /* sigmas.c - see sigmas.h. Source: diffusers' EulerDiscreteScheduler and DPMSolverMultistepScheduler. */
-#include "diffuse/sigmas.h"
+#include "diffuse/samplers/sigmas.h"
 
 #include <math.h>
 

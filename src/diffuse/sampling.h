@@ -1,4 +1,4 @@
-/* draw.h - the inner loop of drawing: UNet and ControlNets, and the VAE both ways.
+/* sampling.h - the inner loop of drawing: UNet and ControlNets, and the VAE both ways.
  *
  * These stand on parameter sets that the caller owns, so that the trainer draws with the weights it is
  * training and a program loads a model once for many pictures. The sets must outlive what was created
@@ -9,10 +9,10 @@
  * Latents here are [B,C,h,w] as published files and torch's noise have them; h = H/8, w = W/8. C is the number
  * of channels that the UNet gives; an inpainting UNet takes more (`extra`).
  */
-#ifndef CN_DIFFUSE_DRAW_H
-#define CN_DIFFUSE_DRAW_H
+#ifndef CN_DIFFUSE_SAMPLING_H
+#define CN_DIFFUSE_SAMPLING_H
 
-#include "diffuse/sampler.h"
+#include "diffuse/samplers/sampler.h"
 #include "graph/plan.h"
 #include "model/nets/nets.h"
 

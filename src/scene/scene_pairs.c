@@ -1,4 +1,4 @@
-/* dataset.c - scenes as training pairs, and the maps as condition pictures. */
+/* scene_pairs.c - scenes as training pairs, and the maps as condition pictures. */
 #include "scene/pairs.h"
 #include "scene/scene.h"
 

@@ -1,11 +1,11 @@
-/* decode.c - the VAE both ways: latents to 8-bit pictures and pictures to latents, one at a time to keep the
+/* autoencode.c - the VAE both ways: latents to 8-bit pictures and pictures to latents, one at a time to keep the
  * memory low, whole or in tiles that overlap.
  *
  * What works at the latents' size, attention among it, runs on the whole; the levels above it in tiles. Their group
  * norms take statistics over all tiles, found by a first round through them. What remains of the difference to the
  * whole picture has no border, because overlapping tiles are mixed (tiles.h).
  */
-#include "diffuse/draw.h"
+#include "diffuse/sampling.h"
 #include "diffuse/tiles.h"
 
 #include <math.h>

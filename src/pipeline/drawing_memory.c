@@ -1,11 +1,11 @@
-/* memory.c - what a drawing takes, known before weights are read, and how it is made to fit a limit.
+/* drawing_memory.c - what a drawing takes, known before weights are read, and how it is made to fit a limit.
  *
  * Each stage's networks are declared and planned, which reserves addresses only, and let go again. Where a
  * family of networks (text, drawing, VAE) exceeds the limit in one of its stages, it goes down a ladder, what
  * costs time before what costs quality, until it fits. Where a ladder ends, the plan is made again for what the
  * user could ask for instead, so that the error can say what would fit.
  */
-#include "pipeline/draw.h"
+#include "pipeline/pipeline_internal.h"
 
 #include "base/memory.h"
 

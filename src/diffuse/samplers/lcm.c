@@ -4,7 +4,7 @@
  * As diffusers' LCMScheduler: the timesteps are taken from the lcm_steps (50) of the distillation, evenly and from
  * the last on.
  */
-#include "diffuse/sampler.h"
+#include "diffuse/samplers/sampler.h"
 
 #include <math.h>
 

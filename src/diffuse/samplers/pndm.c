@@ -5,7 +5,7 @@
  * made twice, from the noise at its beginning and from the mean of that and the noise at its end. So there is a
  * timestep more than steps. A run that starts later makes its own first step twice, as diffusers does.
  */
-#include "diffuse/sampler.h"
+#include "diffuse/samplers/sampler.h"
 
 #include <math.h>
 #include <string.h>
