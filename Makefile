@@ -40,7 +40,7 @@ ifeq ($(MPI),1)
 LDLIBS += $(shell pkg-config --libs ompi-c)
 endif
 # Every source of the library but the kernels, which are compiled several times (below).
-LIB_SRC := $(filter-out src/cli/% src/cpu/kernels/% $(if $(filter 1,$(MPI)),src/train/ranks_one.c,src/train/ranks_mpi.c), \
+LIB_SRC := $(filter-out src/cli/% src/cpu/kernels/% $(if $(filter 1,$(MPI)),src/dist/ranks_one.c,src/dist/ranks_mpi.c), \
            $(shell find src -name '*.c' | LC_ALL=C sort))
 KERNEL_SRC := $(wildcard src/cpu/kernels/*.c src/cpu/kernels/conv/*.c)
 STORED_SRC := $(wildcard src/cpu/kernels/stored/*.c)
@@ -155,7 +155,7 @@ endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
 $(foreach isa,$(ISAS),$(foreach store,$(STORES),$(eval $(call stored_rule,$(isa),$(store)))))
 
-$(BUILD)/src/train/ranks_mpi.o: CFLAGS_ALL += $(shell pkg-config --cflags ompi-c 2>/dev/null)
+$(BUILD)/src/dist/ranks_mpi.o: CFLAGS_ALL += $(shell pkg-config --cflags ompi-c 2>/dev/null)
 
 $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
@@ -168,7 +168,7 @@ $(BUILD)/bench: $(patsubst bench/%.c,$(BUILD)/bench-obj/%.o,$(wildcard bench/*.c
 $(BUILD)/tools/%: $(BUILD)/tools/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
-$(BUILD)/tests/unit_ranks_one: $(BUILD)/src/train/ranks_one.o # before the library's ranks_mpi.o
+$(BUILD)/tests/unit_ranks_one: $(BUILD)/src/dist/ranks_one.o # before the library's ranks_mpi.o
 $(BUILD)/tests/unit_%: $(BUILD)/tests/unit/test_%.o $(UNIT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIB) -lcmocka $(LDLIBS) -o $@

@@ -10,7 +10,7 @@
 #include "bench.h"
 
 #include "diffuse/sampling.h"
-#include "graph/plan_internal.h"
+#include "graph/plan_run.h"
 #include "train/stepgraph.h"
 
 #include <string.h>

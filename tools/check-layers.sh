@@ -43,20 +43,22 @@ function check(file, line, text, name,    folder, target) {
 BEGIN {
     allow("base", "")
     allow("io", "base")
-    allow("image", "base io")
+    allow("image", "base")
     allow("graph", "base")
+    allow("dist", "base")
     allow("cpu", "base graph")
-    allow("cuda", "base graph")
+    allow("gpu", "base graph")
     # Networks are written once, for every backend.
-    allow("model", "base io image graph")
+    allow("model", "base io graph")
     # The networks of annotators are loaded as the models are.
     allow("annotate", "base io image graph model")
-    allow("diffuse", "base io image graph cpu cuda model annotate")
-    # Training adds noise by the schedule that sampling takes away.
-    allow("train", "base io image graph cpu cuda model annotate diffuse")
-    allow("scene", "base io image graph cpu cuda model annotate")
-    allow("pretrain", "base io image graph cpu cuda model diffuse train scene")
-    allow("pipeline", "base io image graph cpu cuda model annotate diffuse train scene")
+    allow("diffuse", "base io image graph cpu gpu model annotate")
+    allow("data", "base io image graph dist cpu gpu model annotate diffuse")
+    allow("eval", "base io image graph cpu gpu model annotate diffuse data")
+    allow("train", "base io image graph dist cpu gpu model annotate diffuse data eval")
+    allow("scene", "base io image graph model annotate data")
+    allow("pretrain", "base io image graph cpu gpu model diffuse data eval train scene")
+    allow("pipeline", "base io image graph cpu gpu model annotate diffuse data eval train scene")
     # Programs stand on the public header alone.
     allow("cli", "")
     allow("server", "")

@@ -1,7 +1,7 @@
 /* conv_algo.c - see own_conv.h. */
 #include "cpu/conv_algo.h"
 
-#include "cpu/cpu_internal.h"
+#include "cpu/cpu_backend.h"
 #include "cpu/kernels/bf16/conv_bf16.h"
 #include "cpu/kernels/conv/few_outputs.h"
 #include "cpu/kernels/conv/patches.h"

@@ -5,7 +5,7 @@
  * each run; gradients of parameters are F32. Sums that the plan fused are the primitive's own where it
  * can, else a pass of their own after it.
  */
-#include "cpu/cpu_internal.h"
+#include "cpu/cpu_backend.h"
 #include "cpu/conv_algo.h"
 
 typedef struct product {

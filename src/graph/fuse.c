@@ -5,7 +5,7 @@
  * over memory and, in bfloat16, a rounding. The fused step runs where the last of them stood, so all
  * operands exist.
  */
-#include "graph/plan_internal.h"
+#include "graph/plan_run.h"
 
 #include <string.h>
 

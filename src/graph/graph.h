@@ -125,8 +125,8 @@ typedef struct cn_param {
     void *layout; /* the backend's description of the order; owned */
     size_t layout_bytes;
     int64_t laid_elements; /* in that order, padding included */
-    struct cn_fold
-        *fold; /* how loading makes it of several tensors (model/checkpoint/derived.h); owned; NULL: of one */
+    struct cn_fold *
+        fold; /* how loading makes it of several tensors (model/checkpoint/derived.h); owned; NULL: of one */
 } cn_param;
 
 /* The parameters of one network, declared by the builders that use them. */

@@ -7,7 +7,7 @@
  * lives for one step.
  */
 #include "graph/plan.h"
-#include "graph/plan_internal.h"
+#include "graph/plan_run.h"
 
 #include <stdlib.h>
 #include <string.h>

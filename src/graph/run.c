@@ -1,5 +1,5 @@
 /* run.c - runs a plan; nothing is allocated here. */
-#include "graph/plan_internal.h"
+#include "graph/plan_run.h"
 
 #include <string.h>
 

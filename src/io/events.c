@@ -122,14 +122,12 @@ cn_status cn_events_scalar(cn_events *e, const char *tag, int64_t step, double v
     return s;
 }
 
-cn_status cn_events_image(cn_events *e, const char *tag, int64_t step, const cn_image *image)
+cn_status cn_events_png(cn_events *e, const char *tag, int64_t step, const uint8_t *png, size_t n,
+                        int64_t width, int64_t height)
 {
-    uint8_t *png = NULL;
-    size_t n = 0;
     cn_str content = {0}, message = {0};
-    CN_TRY(cn_png_encode(e->ctx, image, NULL, &png, &n));
-    put_int(&message, IMAGE_HEIGHT, image->height);
-    put_int(&message, IMAGE_WIDTH, image->width);
+    put_int(&message, IMAGE_HEIGHT, height);
+    put_int(&message, IMAGE_WIDTH, width);
     put_int(&message, IMAGE_COLOURS, 3);
     put_bytes(&message, IMAGE_PNG, png, n);
     put_bytes(&content, VALUE_IMAGE, message.data, message.len);
@@ -137,7 +135,6 @@ cn_status cn_events_image(cn_events *e, const char *tag, int64_t step, const cn_
     const cn_status s = write_value(e, tag, step, &content);
     cn_str_free(&content);
     cn_str_free(&message);
-    cn_free(png);
     return s;
 }
 

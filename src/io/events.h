@@ -8,7 +8,6 @@
 #define CN_IO_EVENTS_H
 
 #include "base/base.h"
-#include "image/image.h"
 
 typedef struct cn_events cn_events;
 
@@ -18,8 +17,9 @@ cn_status cn_events_open(cn_ctx *ctx, const char *dir, int64_t first_step,
                          cn_events **out) CN_CHECKED;
 void cn_events_close(cn_events *e);
 cn_status cn_events_scalar(cn_events *e, const char *tag, int64_t step, double value) CN_CHECKED;
-cn_status cn_events_image(cn_events *e, const char *tag, int64_t step,
-                          const cn_image *image) CN_CHECKED;
+/* A picture of width x height pixels as PNG's n bytes. */
+cn_status cn_events_png(cn_events *e, const char *tag, int64_t step, const uint8_t *png, size_t n,
+                        int64_t width, int64_t height) CN_CHECKED;
 
 /* CRC-32C (Castagnoli), masked as TFRecord wants it. */
 uint32_t cn_masked_crc32c(const void *bytes, size_t n);

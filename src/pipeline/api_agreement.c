@@ -1,4 +1,4 @@
-/* api_agreement.c - controlnet.h's measure of agreement; reports themselves are train/report.c's. */
+/* api_agreement.c - controlnet.h's measure of agreement; reports themselves are eval/report.c's. */
 #include "annotate/annotate.h"
 
 cn_status cn_condition_agreement(cn_ctx *ctx, const char *kind, const cn_image *found,

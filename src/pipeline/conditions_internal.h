@@ -4,7 +4,7 @@
 #define CN_PIPELINE_CONDITIONS_INTERNAL_H
 
 #include "annotate/annotate.h"
-#include "annotate/coco.h"
+#include "data/coco.h"
 
 #include <jansson.h>
 

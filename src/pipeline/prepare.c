@@ -13,7 +13,7 @@
 
 #include "annotate/bulk.h"
 #include "io/listing.h"
-#include "train/captions.h"
+#include "data/captions.h"
 
 #include <errno.h>
 #include <stdlib.h>

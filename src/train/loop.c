@@ -49,7 +49,7 @@ static cn_status feed(cn_trainer *t)
     cn_status s = cn_trainer_turn_to(t, pass->bucket);
     if (s == CN_OK) s = cn_trainer_encode_pass(t, pass);
     if (cn_trainer_encodes(t)) t->encoded += cn_now_s() - start;
-    if (s == CN_OK) cn_pass_put(pass, t->step);
+    if (s == CN_OK) cn_stepgraph_put_pass(t->step, pass);
     cn_loader_done(t->loader);
     t->waited += waited;
     return s;

@@ -3,7 +3,7 @@
  * With ranks, gradient i is summed into its owner, who alone has the moments; the owners' squares add up to the
  * norm, everyone's clipping is the same, and updated weights are copied from their owners to all.
  */
-#include "train/optimizer_state.h"
+#include "train/optimizer_internal.h"
 
 #include <math.h>
 #include <string.h>

@@ -8,7 +8,7 @@
 #define CN_TRAIN_OPTIMIZER_H
 
 #include "graph/backend.h"
-#include "train/ranks.h"
+#include "dist/ranks.h"
 
 typedef struct cn_adamw cn_adamw;
 

@@ -4,7 +4,7 @@
  * other states or on another machine. Moments in bytes add their scales, in the order of the parameter's
  * physical layout: where that is the same again, so is every byte. Otherwise values are rounded once more.
  */
-#include "train/optimizer_state.h"
+#include "train/optimizer_internal.h"
 
 #include "io/tensors.h"
 

@@ -6,7 +6,7 @@
 #include "train/validate.h"
 
 #include "image/resize.h"
-#include "train/report.h"
+#include "eval/report.h"
 
 #include <dirent.h>
 #include <stdlib.h>

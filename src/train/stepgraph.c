@@ -1,6 +1,8 @@
 /* stepgraph.c - builds, derives and plans the graph of a training step. */
 #include "train/stepgraph.h"
 
+#include <string.h>
+
 void cn_stepgraph_destroy(cn_stepgraph *s)
 {
     if (!s) return;
@@ -86,4 +88,32 @@ cn_status cn_stepgraph_trained(cn_ctx *ctx, const cn_stepgraph *s, const cn_para
             list[(*n)++] = q;
         }
     return CN_OK;
+}
+
+/* --- inputs --------------------------------------------------------------------------------------- */
+
+static void put(cn_stepgraph *g, const cn_node *input, const float *from, int64_t i, int64_t to)
+{
+    const int64_t n = cn_node_elements(input) / g->o.batch;
+    float *data = cn_plan_data(g->plan, input);
+    if (data) memcpy(data + to * n, from + i * n, (size_t)n * sizeof *from);
+}
+
+void cn_stepgraph_put(cn_stepgraph *g, int64_t to, const cn_pass *p, int64_t from)
+{
+    put(g, g->x, p->x, from, to);
+    put(g, g->target, p->target, from, to);
+    put(g, g->t, p->t, from, to);
+    if (g->per) put(g, g->per, p->per, from, to);
+    put(g, g->context, p->context, from, to);
+    float *condition = g->condition ? cn_plan_data(g->plan, g->condition) : NULL;
+    if (!condition) return;
+    const int64_t n = cn_node_elements(g->condition) / g->o.batch;
+    for (int64_t k = 0; k < n; k++)
+        condition[to * n + k] = (float)p->condition[from * n + k] / 255.0f;
+}
+
+void cn_stepgraph_put_pass(cn_stepgraph *g, const cn_pass *p)
+{
+    for (int64_t i = 0; i < p->batch; i++) cn_stepgraph_put(g, i, p, i);
 }

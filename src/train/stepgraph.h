@@ -10,6 +10,7 @@
 
 #include "graph/plan.h"
 #include "model/nets/nets.h"
+#include "data/batch.h"
 
 typedef struct cn_stepgraph_options {
     int64_t batch, width, height; /* pixels */
@@ -42,5 +43,10 @@ void cn_stepgraph_destroy(cn_stepgraph *s);
 cn_status cn_stepgraph_trained(cn_ctx *ctx, const cn_stepgraph *s, const cn_params *control,
                                const cn_params *unet, cn_param ***params, const float ***grads,
                                int64_t *n) CN_CHECKED;
+
+/* Sample `from` of a pass into place `to` of the step's inputs; the pass has the step's size. */
+void cn_stepgraph_put(cn_stepgraph *g, int64_t to, const cn_pass *p, int64_t from);
+/* All samples of a pass. */
+void cn_stepgraph_put_pass(cn_stepgraph *g, const cn_pass *p);
 
 #endif

@@ -11,11 +11,12 @@
 #include "annotate/annotate.h"
 #include "diffuse/sampling.h"
 #include "train/checkpoint.h"
-#include "train/encode.h"
-#include "train/loader.h"
+#include "data/encode.h"
+#include "data/loader.h"
 #include "train/lr.h"
-#include "train/metrics.h"
+#include "eval/metrics.h"
 #include "train/phase.h"
+#include "train/stepgraph.h"
 
 typedef struct cn_validator cn_validator;
 

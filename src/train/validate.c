@@ -139,7 +139,9 @@ static cn_status measure_with(cn_validator *v, cn_trainer *t, cn_stepgraph *g, d
         if (cn_cancelled(v->ctx)) return cn_fail(v->ctx, CN_ECANCELLED, "interrupted");
         for (int64_t i = 0; i < batch; i++) { /* the last batch repeats its last measurement */
             const cn_sample sample = fixed_sample(t, CN_MIN(at + i, count - 1));
-            CN_TRY(cn_batcher_fill(v->batcher, g, i, &sample));
+            const cn_pass *one = NULL;
+            CN_TRY(cn_batcher_one(v->batcher, &sample, &one));
+            cn_stepgraph_put(g, i, one, 0);
         }
         CN_TRY(cn_plan_run(g->plan));
         const float *y = cn_plan_data(g->plan, g->prediction);

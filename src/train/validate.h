@@ -2,7 +2,7 @@
 #ifndef CN_TRAIN_VALIDATE_H
 #define CN_TRAIN_VALIDATE_H
 
-#include "train/condition.h"
+#include "data/condition.h"
 #include "train/trainer.h"
 
 struct cn_validator {

@@ -1,7 +1,7 @@
 /* Any bytes as an instances file, every picture of it painted and every caption read. Pictures of many pixels are
  * passed over, so that the fuzzer's memory limit speaks of mistakes only. */
-#include "annotate/coco.h"
-#include "annotate/coco_mask.h"
+#include "data/coco.h"
+#include "data/coco_mask.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 

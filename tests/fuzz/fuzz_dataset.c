@@ -1,6 +1,6 @@
 /* fuzz_dataset.c - lines of prompt.json and metadata.jsonl, and records of metadata.csv, from bytes. */
 #include "io/csv.h"
-#include "train/dataset.h"
+#include "data/dataset.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

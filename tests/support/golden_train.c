@@ -14,7 +14,7 @@
 #include "model/checkpoint/config_io.h"
 #include "model/nets/nets.h"
 #include "model/checkpoint/weights.h"
-#include "train/objective.h"
+#include "diffuse/objective.h"
 #include "train/optimizer.h"
 
 #include <math.h>

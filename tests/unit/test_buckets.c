@@ -1,7 +1,7 @@
 /* test_buckets.c - sizes and crops as kohya's scripts choose them, and an epoch's order of units of one size. */
 #include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
-#include "train/shuffle.h"
+#include "data/shuffle.h"
 
 #include <math.h>
 #include <stdlib.h>

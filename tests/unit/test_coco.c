@@ -1,7 +1,7 @@
 /* COCO's masks against the COCO API's (tests/golden/coco, or the file that CN_COCO_CASES names), files of
  * annotations, and what is wrong with them. */
-#include "annotate/coco.h"
-#include "annotate/coco_mask.h"
+#include "data/coco.h"
+#include "data/coco_mask.h"
 #include "annotate/labels.h"
 #include "io/json.h"
 

@@ -14,7 +14,7 @@
 #include "../support/tiny_base.h"
 #include "image/image.h"
 #include "io/json.h"
-#include "train/condition.h"
+#include "data/condition.h"
 
 #include <math.h>
 #include <stdlib.h>

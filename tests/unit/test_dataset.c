@@ -1,9 +1,9 @@
 /* test_dataset.c - the layouts of training pairs, every kind of hole in them, and the records' store. */
 #include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
-#include "train/condition.h"
-#include "train/dataset.h"
-#include "train/store.h"
+#include "data/condition.h"
+#include "data/dataset.h"
+#include "data/store.h"
 
 #include <archive.h>
 #include <archive_entry.h>

@@ -1,5 +1,6 @@
 /* test_events.c - TensorBoard's event files byte by byte, and what a run writes into them. */
 #include "../support/unit/tiny_run.h"
+#include "image/image.h"
 #include "io/events.h"
 
 #include <dirent.h>
@@ -66,13 +67,16 @@ static void records_are_events(void **state)
     char dir[128], *bytes = NULL;
     cn_events *e = NULL;
     cn_image *image = NULL;
-    size_t at = 0, len = 0;
+    uint8_t *png = NULL;
+    size_t at = 0, len = 0, n_png = 0;
     snprintf(dir, sizeof dir, "%s/logs", root);
     must(cn_events_open(ctx, dir, 301, &e));
     must(cn_events_scalar(e, "train/loss", 300, 0.5));
     must(cn_image_create(ctx, 3, 2, &image));
-    must(cn_events_image(e, "validation/0", 300, image));
+    must(cn_png_encode(ctx, image, NULL, &png, &n_png));
+    must(cn_events_png(e, "validation/0", 300, png, n_png, image->width, image->height));
     cn_image_destroy(image);
+    cn_free(png);
     cn_events_close(e);
     const size_t n = read_only_file(dir, &bytes);
     const uint8_t *m = next_record(bytes, n, &at, &len);

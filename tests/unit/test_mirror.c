@@ -1,6 +1,6 @@
 /* test_mirror.c - flips that know what they do: pictures, normals, poses, and runs with them. */
 #include "../support/unit/tiny_run.h"
-#include "train/mirror.h"
+#include "data/mirror.h"
 
 #include <string.h>
 #include <unistd.h>

@@ -5,7 +5,7 @@
 #include "io/json.h"
 #include "model/checkpoint/config_io.h"
 #include "train/lr.h"
-#include "train/objective.h"
+#include "diffuse/objective.h"
 #include "train/optimizer.h"
 
 #include <math.h>

@@ -2,7 +2,7 @@
 #include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
 #include "cpu/cpu.h"
-#include "train/batch.h"
+#include "data/batch.h"
 #include "train/lr.h"
 #include "train/optimizer.h"
 

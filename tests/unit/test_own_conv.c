@@ -4,7 +4,7 @@
  * multiplied, with weights in the layouts of either type's convolutions. And which convolutions are computed so.
  * (Winograd's: test_winograd.c.) */
 #include "../support/unit/unit_env.h"
-#include "cpu/cpu_internal.h"
+#include "cpu/cpu_backend.h"
 #include "cpu/isa.h"
 #include "cpu/conv_algo.h"
 

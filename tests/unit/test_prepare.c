@@ -2,7 +2,7 @@
  * captions from four places, going on, failures. */
 #include "controlnet.h"
 #include "image/image.h"
-#include "train/dataset.h"
+#include "data/dataset.h"
 
 #include <ftw.h>
 #include <setjmp.h>

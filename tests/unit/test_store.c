@@ -1,6 +1,6 @@
 /* test_store.c - files of records that stay: found again, torn, damaged, shared, of something else. */
 #include "../support/unit/unit.h"
-#include "train/store.h"
+#include "data/store.h"
 
 #include <fcntl.h>
 #include <string.h>

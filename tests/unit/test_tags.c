@@ -1,6 +1,6 @@
 /* test_tags.c - captions of tags: what is kept, shuffled and left out. */
 #include "../support/unit/unit.h"
-#include "train/tags.h"
+#include "data/tags.h"
 
 #include <math.h>
 #include <stdlib.h>

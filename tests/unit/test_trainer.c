@@ -3,7 +3,7 @@
 #include "image/image.h"
 #include "io/json.h"
 #include "io/tensors.h"
-#include "train/dataset.h"
+#include "data/dataset.h"
 
 #include <math.h>
 #include <stdlib.h>

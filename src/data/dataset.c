@@ -1,0 +1,325 @@
+/* dataset.c - finds out which layout a path holds, and what all layouts have in common. */
+#include "data/dataset.h"
+
+#include "io/listing.h"
+#include "io/tar.h"
+#include "data/dataset_internal.h"
+
+#include <dirent.h>
+#include <string.h>
+
+enum { MAX_PICTURE_BYTES = 1 << 30, HEAD_BYTES = 32 << 10 };
+
+const char *cn_dataset_layout_name(cn_dataset_layout layout)
+{
+    static const char *const names[] = {"fill50k", "imagefolder", "csv",
+                                        "folders", "webdataset",  "given"};
+    return names[layout];
+}
+
+static const cn_dataset_reader *reader_of(const cn_dataset *d)
+{
+    switch (d->layout) {
+    case CN_DATASET_FOLDERS: return &cn_dataset_folders;
+    case CN_DATASET_WEBDATASET: return &cn_dataset_shards;
+    case CN_DATASET_GIVEN: return &cn_dataset_given;
+    default: return &cn_dataset_lists;
+    }
+}
+
+void cn_dataset_item_free(cn_dataset_item *item)
+{
+    cn_free(item->where);
+    cn_free(item->condition.path);
+    cn_free(item->target.path);
+    cn_free(item->prompt);
+    *item = (cn_dataset_item){0};
+}
+
+void cn_dataset_close(cn_dataset *d)
+{
+    if (!d) return;
+    reader_of(d)->close(d);
+    cn_free(d->index);
+    cn_free(d);
+}
+
+/* --- for the layouts ------------------------------------------------------------------------------ */
+
+cn_status cn_dataset_fault(cn_ctx *ctx, cn_dataset_faults *f, cn_status s)
+{
+    if (s != CN_EFORMAT) return s;
+    if (f->o->problem) f->o->problem(f->o->problem_user, cn_error(ctx));
+    if (!f->n++) snprintf(f->first, sizeof f->first, "%s", cn_error(ctx));
+    return CN_OK;
+}
+
+cn_status cn_dataset_add(cn_ctx *ctx, cn_dataset *d, const uint64_t *words)
+{
+    const size_t each = (size_t)d->words * sizeof *words;
+    if (d->n == d->cap) {
+        const int64_t cap = d->cap ? 2 * d->cap : 1024;
+        uint64_t *grown = cn_regrow(ctx, d->index, (size_t)d->n * each, (size_t)cap * each);
+        if (!grown) return CN_ENOMEM;
+        d->index = grown;
+        d->cap = cap;
+    }
+    memcpy(d->index + d->n++ * d->words, words, each);
+    return CN_OK;
+}
+
+cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name,
+                          char out[CN_DATASET_PATH_BYTES])
+{
+    if (name[0] == '/') return cn_format(ctx, out, CN_DATASET_PATH_BYTES, "%s", name);
+    return cn_format(ctx, out, CN_DATASET_PATH_BYTES, "%s/%s", dir, name);
+}
+
+/* --- which layout --------------------------------------------------------------------------------- */
+
+/* What is in a folder that holds no pairs, so that the reader sees what was looked at. */
+static void describe_folder(const char *dir, char *out, size_t cap)
+{
+    int pictures = 0, folders = 0, others = 0;
+    char path[CN_DATASET_PATH_BYTES + 512];
+    DIR *list = opendir(dir);
+    for (struct dirent *e; list && (e = readdir(list));) {
+        if (e->d_name[0] == '.') continue;
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (cn_dir_exists(path))
+            folders++;
+        else if (cn_has_ending(e->d_name, cn_picture_endings))
+            pictures++;
+        else
+            others++;
+    }
+    if (list) closedir(list);
+    snprintf(out, cap, "%d pictures, %d folders, %d other files", pictures, folders, others);
+}
+
+static cn_status fail_nothing(cn_ctx *ctx, const char *dir)
+{
+    char found[128];
+    describe_folder(dir, found, sizeof found);
+    return cn_fail(ctx, CN_EIO,
+                   "%s: no training pairs (%s); prompt.json (lines of source, target, prompt), "
+                   "metadata.jsonl or metadata.csv (image, conditioning_image, text), tar shards, "
+                   "or pictures with --conditioning-data-dir is expected",
+                   dir, found);
+}
+
+/* The one list in `dir`: its name goes to *name (NULL: none). */
+static cn_status find_list(cn_ctx *ctx, const char *dir, const char **name,
+                           cn_dataset_layout *layout)
+{
+    static const struct {
+        const char *name;
+        cn_dataset_layout layout;
+    } lists[] = {{"prompt.json", CN_DATASET_FILL50K},
+                 {"metadata.jsonl", CN_DATASET_IMAGEFOLDER},
+                 {"metadata.csv", CN_DATASET_CSV},
+                 {"train.jsonl", CN_DATASET_IMAGEFOLDER}};
+    char path[CN_DATASET_PATH_BYTES];
+    *name = NULL;
+    for (size_t i = 0; i < CN_COUNT(lists); i++) {
+        CN_TRY(cn_dataset_path(ctx, dir, lists[i].name, path));
+        if (!cn_file_exists(path)) continue;
+        if (*name)
+            return cn_fail(ctx, CN_EINVAL, "%s: holds %s and %s; only one may list the pairs", dir,
+                           *name, lists[i].name);
+        *name = lists[i].name;
+        *layout = lists[i].layout;
+    }
+    return CN_OK;
+}
+
+/* A list in the folder, or in its "train" (a Hugging Face split). */
+static cn_status detect_list(cn_ctx *ctx, cn_dataset *d, bool *found)
+{
+    const char *name = NULL;
+    char train[CN_DATASET_PATH_BYTES];
+    CN_TRY(find_list(ctx, d->dir, &name, &d->layout));
+    if (!name) {
+        CN_TRY(cn_dataset_path(ctx, d->dir, "train", train));
+        CN_TRY(find_list(ctx, train, &name, &d->layout));
+        if (name) CN_TRY(cn_format(ctx, d->dir, sizeof d->dir, "%s", train));
+    }
+    *found = name != NULL;
+    return name ? cn_dataset_path(ctx, d->dir, name, d->list) : CN_OK;
+}
+
+static cn_status detect(cn_ctx *ctx, cn_dataset *d, const cn_dataset_options *o)
+{
+    bool list = false;
+    char images[CN_DATASET_PATH_BYTES], conditions[CN_DATASET_PATH_BYTES];
+    const bool given = o->conditioning_dir && *o->conditioning_dir;
+    CN_TRY(cn_format(ctx, d->list, sizeof d->list, "%s", d->dir));
+    if (!given && cn_dataset_is_shards(d->dir)) {
+        d->layout = CN_DATASET_WEBDATASET;
+        return CN_OK;
+    }
+    if (!cn_dir_exists(d->dir))
+        return cn_fail(ctx, CN_EIO, "%s: no such folder; a folder of training pairs is expected",
+                       d->dir);
+    if (!given) CN_TRY(detect_list(ctx, d, &list));
+    if (list) return CN_OK;
+    if (!given && !cn_dataset_find_twins(d->dir, images, conditions))
+        return fail_nothing(ctx, d->dir);
+    d->layout = CN_DATASET_FOLDERS;
+    return CN_OK;
+}
+
+/* --- opening -------------------------------------------------------------------------------------- */
+
+static cn_status settle(cn_ctx *ctx, cn_dataset *d, const cn_dataset_faults *f)
+{
+    if (f->n > 1 && !f->o->skip_bad)
+        return cn_fail(ctx, CN_EFORMAT, "%s (and %lld more such pairs)", f->first,
+                       (long long)(f->n - 1));
+    if (f->n && (!f->o->skip_bad || !d->n)) return cn_fail(ctx, CN_EFORMAT, "%s", f->first);
+    if (!d->n) return cn_fail(ctx, CN_EFORMAT, "%s: no training pairs in it", d->list);
+    d->skipped = f->n;
+    return CN_OK;
+}
+
+cn_status cn_dataset_open(cn_ctx *ctx, const cn_dataset_options *options, cn_dataset **out)
+{
+    cn_dataset_faults faults = {.o = options};
+    cn_dataset *d = cn_alloc0(ctx, sizeof *d);
+    if (!d) return CN_ENOMEM;
+    cn_status s = cn_format(ctx, d->dir, sizeof d->dir, "%s", options->dir);
+    for (size_t n = strlen(d->dir); n > 1 && d->dir[n - 1] == '/';) d->dir[--n] = 0;
+    if (s == CN_OK) s = detect(ctx, d, options);
+    if (s == CN_OK) s = reader_of(d)->open(ctx, d, options, &faults);
+    if (s == CN_OK) s = settle(ctx, d, &faults);
+    if (s != CN_OK) {
+        cn_dataset_close(d);
+        return s;
+    }
+    *out = d;
+    return CN_OK;
+}
+
+/* --- fetching ------------------------------------------------------------------------------------- */
+
+cn_status cn_dataset_get(cn_ctx *ctx, const cn_dataset *d, int64_t i, bool prompt,
+                         cn_dataset_item *out)
+{
+    cn_dataset_item item = {.condition.position = -1, .target.position = -1};
+    cn_status s = reader_of(d)->get(ctx, d, d->index + i * d->words, prompt, &item);
+    if (s == CN_OK && !item.prompt && !(item.prompt = cn_strdup(ctx, ""))) s = CN_ENOMEM;
+    if (s != CN_OK) {
+        cn_dataset_item_free(&item);
+        return s;
+    }
+    *out = item;
+    return CN_OK;
+}
+
+cn_status cn_dataset_decode(cn_ctx *ctx, const cn_dataset_file *file, cn_image **out)
+{
+    char *name = NULL, *data = NULL;
+    size_t n = 0;
+    if (file->position < 0) return cn_image_load(ctx, file->path, out);
+    CN_TRY(cn_tar_read(ctx, file->path, file->position, MAX_PICTURE_BYTES, &name, &data, &n));
+    cn_status s = cn_image_load_memory(ctx, data, n, out);
+    if (s != CN_OK) s = cn_fail_prefix(ctx, s, "%s", name);
+    cn_free(name);
+    cn_free(data);
+    return s;
+}
+
+cn_status cn_dataset_where(cn_ctx *ctx, const cn_dataset *d, int64_t i, char *out, size_t cap)
+{
+    cn_dataset_item item;
+    char *name = NULL, *data = NULL;
+    size_t n = 0;
+    CN_TRY(cn_dataset_get(ctx, d, i, false, &item));
+    if (item.target.position >= 0 && cn_tar_read(ctx, item.target.path, item.target.position,
+                                                 MAX_PICTURE_BYTES, &name, &data, &n) == CN_OK)
+        snprintf(out, cap, "%s: %s", item.target.path, name);
+    else
+        snprintf(out, cap, "%s", item.where);
+    cn_free(name);
+    cn_free(data);
+    cn_dataset_item_free(&item);
+    return CN_OK;
+}
+
+cn_dataset cn_dataset_slice(const cn_dataset *d, int64_t first, int64_t n)
+{
+    cn_dataset view = *d;
+    view.index += first * d->words;
+    view.n = n;
+    return view;
+}
+
+static cn_status read_size(cn_ctx *ctx, const cn_dataset_file *f, size_t most, int64_t *width,
+                           int64_t *height)
+{
+    char *data = NULL;
+    size_t n = 0;
+    cn_status s = f->position < 0 ? cn_file_read_head(ctx, f->path, most, &data, &n)
+                                  : cn_tar_read_head(ctx, f->path, f->position, most, &data, &n);
+    if (s == CN_OK) {
+        s = cn_image_size_memory(ctx, data, n, width, height);
+        if (s != CN_OK) s = cn_fail_prefix(ctx, s, "%s", f->path);
+    }
+    cn_free(data);
+    return s;
+}
+
+cn_status cn_dataset_size(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t *width,
+                          int64_t *height)
+{
+    cn_dataset_item item;
+    CN_TRY(cn_dataset_get(ctx, d, i, false, &item));
+    cn_status s = read_size(ctx, &item.target, HEAD_BYTES, width, height);
+    if (s == CN_EFORMAT) /* a large thumbnail or colour profile comes first */
+        s = read_size(ctx, &item.target, MAX_PICTURE_BYTES, width, height);
+    if (s != CN_OK) s = cn_fail_prefix(ctx, s, "%s", item.where);
+    cn_dataset_item_free(&item);
+    return s;
+}
+
+static cn_status load_picture(cn_ctx *ctx, const cn_dataset_file *file, int64_t width,
+                              int64_t height, cn_crop crop, cn_image **out)
+{
+    cn_image *image = NULL, *fitted = NULL;
+    CN_TRY(cn_dataset_decode(ctx, file, &image));
+    if (width <= 0 || (image->width == width && image->height == height)) {
+        *out = image;
+        return CN_OK;
+    }
+    const cn_status s = cn_image_resize_crop(ctx, image, width, height, crop, &fitted);
+    cn_image_destroy(image);
+    if (s == CN_OK) *out = fitted;
+    return s;
+}
+
+cn_status cn_dataset_load_crop(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t width,
+                               int64_t height, cn_crop crop, cn_image **condition,
+                               cn_image **target)
+{
+    cn_dataset_item item;
+    cn_image *c = NULL, *t = NULL;
+    CN_TRY(cn_dataset_get(ctx, d, i, false, &item));
+    cn_status s = condition ? load_picture(ctx, &item.condition, width, height, crop, &c) : CN_OK;
+    if (s == CN_OK && target) s = load_picture(ctx, &item.target, width, height, crop, &t);
+    if (s == CN_OK) {
+        if (condition) *condition = c;
+        if (target) *target = t;
+    } else {
+        cn_image_destroy(c);
+        s = cn_fail_prefix(ctx, s, "%s", item.where);
+    }
+    cn_dataset_item_free(&item);
+    return s;
+}
+
+cn_status cn_dataset_load(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t width,
+                          int64_t height, cn_image **condition, cn_image **target)
+{
+    return cn_dataset_load_crop(ctx, d, i, width, height, (cn_crop){0.5, 0.5, 1}, condition,
+                                target);
+}

@@ -1,0 +1,312 @@
+/* dataset_shards.c - WebDataset: tar files whose members KEY.jpg, KEY.cond.png, KEY.txt make a pair.
+ *
+ * KEY is a member's path up to the first dot of its name; members of one key stand together. Index: three
+ * places (target, condition, caption), each a shard's number (20 bits above) and where the member's headers
+ * begin. Shards are in the pattern's order, or sorted by name in a folder.
+ */
+#include "io/json.h"
+#include "io/listing.h"
+#include "io/tar.h"
+#include "data/dataset_internal.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PLACE_BITS = 44, MAX_SHARDS = 1 << 20, ENDINGS_BYTES = 256, KEY_BYTES = 2048 };
+
+#define NO_PLACE UINT64_MAX
+
+enum { TARGET, CONDITION, CAPTION, PARTS };
+
+typedef struct shards {
+    cn_str text; /* paths, each 0-terminated */
+    uint64_t *offsets;
+    int64_t n, cap;
+    char endings[PARTS][ENDINGS_BYTES]; /* "jpg;png", without the dot between KEY and ending */
+    char caption_key[128];              /* of a .json caption */
+} shards;
+
+static const char *shard_path(const shards *s, uint64_t i)
+{
+    return s->text.data + s->offsets[i];
+}
+
+static const char *const tar_endings[] = {".tar", NULL};
+
+/* --- which shards --------------------------------------------------------------------------------- */
+
+static bool holds_tar(const char *dir)
+{
+    bool found = false;
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && !found && (e = readdir(d));)
+        found = e->d_name[0] != '.' && cn_has_ending(e->d_name, tar_endings);
+    if (d) closedir(d);
+    return found;
+}
+
+bool cn_dataset_is_shards(const char *dir)
+{
+    if (strchr(dir, '{') && !cn_dir_exists(dir)) return true;
+    if (cn_has_ending(dir, tar_endings) && !cn_dir_exists(dir)) return true;
+    return cn_dir_exists(dir) && holds_tar(dir);
+}
+
+static cn_status add_shard(cn_ctx *ctx, shards *s, const char *path)
+{
+    if (s->n == MAX_SHARDS) return cn_fail(ctx, CN_EINVAL, "more than %d shards", MAX_SHARDS);
+    if (!cn_file_exists(path))
+        return cn_fail(ctx, CN_EIO, "%s: no such file; a tar shard is expected", path);
+    if (s->n == s->cap) {
+        const int64_t cap = s->cap ? 2 * s->cap : 64;
+        uint64_t *grown =
+            cn_regrow(ctx, s->offsets, (size_t)s->n * sizeof *grown, (size_t)cap * sizeof *grown);
+        if (!grown) return CN_ENOMEM;
+        s->offsets = grown;
+        s->cap = cap;
+    }
+    s->offsets[s->n++] = s->text.len;
+    cn_str_add(&s->text, path, strlen(path) + 1);
+    return s->text.failed ? cn_fail(ctx, CN_ENOMEM, "no memory for the shards' names") : CN_OK;
+}
+
+/* "a-{08..11}-b": numbers from 08 to 11 in the first one's width; braces further on likewise. */
+static cn_status expand(cn_ctx *ctx, shards *s, const char *pattern)
+{
+    char path[CN_DATASET_PATH_BYTES];
+    const char *open = strchr(pattern, '{');
+    if (!open) return add_shard(ctx, s, pattern);
+    char *end = NULL;
+    const long long first = strtoll(open + 1, &end, 10);
+    const int width = (int)(end - open - 1);
+    const bool dots = width > 0 && end[0] == '.' && end[1] == '.';
+    const char *second = dots ? end + 2 : open;
+    const long long last = dots ? strtoll(second, &end, 10) : 0;
+    if (!dots || end == second || *end != '}' || first < 0 || last < first ||
+        last - first >= MAX_SHARDS || width > 18)
+        return cn_fail(ctx, CN_EINVAL, "%s: a pattern such as name-{000..099}.tar is expected",
+                       pattern);
+    for (long long k = first; k <= last; k++) {
+        CN_TRY(cn_format(ctx, path, sizeof path, "%.*s%0*lld%s", (int)(open - pattern), pattern,
+                         width, k, end + 1));
+        CN_TRY(expand(ctx, s, path));
+    }
+    return CN_OK;
+}
+
+static cn_status list_folder(cn_ctx *ctx, shards *s, const char *dir)
+{
+    char path[CN_DATASET_PATH_BYTES];
+    cn_listing list = {0};
+    CN_TRY(cn_listing_read(ctx, dir, &(cn_listing_rules){.endings = tar_endings}, &list));
+    cn_status status = CN_OK;
+    for (int64_t i = 0; status == CN_OK && i < list.n; i++) {
+        status = cn_dataset_path(ctx, dir, list.names[i], path);
+        if (status == CN_OK) status = add_shard(ctx, s, path);
+    }
+    cn_listing_free(&list);
+    return status;
+}
+
+/* --- which members -------------------------------------------------------------------------------- */
+
+/* The key's length: up to the first dot behind the last '/'; 0: no key. */
+static size_t key_bytes(const char *name)
+{
+    const char *slash = strrchr(name, '/'), *dot = strchr(slash ? slash + 1 : name, '.');
+    return dot && dot != name ? (size_t)(dot - name) : 0;
+}
+
+static bool in_list(const char *list, const char *ending)
+{
+    const size_t n = strlen(ending);
+    for (const char *p = list; *p;) {
+        const size_t k = strcspn(p, ";");
+        if (k == n && !memcmp(p, ending, n)) return true;
+        p += k + (p[k] == ';');
+    }
+    return false;
+}
+
+/* The pair that is being gathered while a shard is scanned. */
+typedef struct scan {
+    cn_ctx *ctx;
+    cn_dataset *d;
+    cn_dataset_faults *faults;
+    uint64_t shard;
+    char key[KEY_BYTES];
+    uint64_t places[PARTS];
+    int64_t without_caption, others; /* others: keys without any picture */
+} scan;
+
+static cn_status finish_pair(scan *c)
+{
+    const shards *s = c->d->own;
+    const bool target = c->places[TARGET] != NO_PLACE, condition = c->places[CONDITION] != NO_PLACE;
+    cn_status status = CN_OK;
+    if (target && condition) {
+        c->without_caption += c->places[CAPTION] == NO_PLACE;
+        status = cn_dataset_add(c->ctx, c->d, c->places);
+    } else if (target || condition) {
+        status = cn_fail(c->ctx, CN_EFORMAT, "%s: %s: no member .%s", shard_path(s, c->shard),
+                         c->key, s->endings[target ? CONDITION : TARGET]);
+    } else {
+        c->others += c->key[0] != 0;
+    }
+    c->key[0] = 0;
+    for (int i = 0; i < PARTS; i++) c->places[i] = NO_PLACE;
+    return cn_dataset_fault(c->ctx, c->faults, status);
+}
+
+static cn_status take_member(void *user, const cn_tar_entry *e)
+{
+    scan *c = user;
+    const shards *s = c->d->own;
+    const size_t n = key_bytes(e->name);
+    if (!n || n >= KEY_BYTES) return CN_OK;
+    if (strlen(c->key) != n || memcmp(c->key, e->name, n) != 0) {
+        CN_TRY(finish_pair(c));
+        memcpy(c->key, e->name, n);
+        c->key[n] = 0;
+    }
+    if ((uint64_t)e->position >> PLACE_BITS)
+        return cn_fail(c->ctx, CN_EINVAL, "%s: too large", shard_path(s, c->shard));
+    for (int i = 0; i < PARTS; i++)
+        if (in_list(s->endings[i], e->name + n + 1) && c->places[i] == NO_PLACE) {
+            c->places[i] = c->shard << PLACE_BITS | (uint64_t)e->position;
+            break;
+        }
+    return CN_OK;
+}
+
+static cn_status scan_shards(cn_ctx *ctx, cn_dataset *d, scan *c)
+{
+    const shards *s = d->own;
+    for (int i = 0; i < PARTS; i++) c->places[i] = NO_PLACE;
+    for (int64_t i = 0; i < s->n; i++) {
+        c->shard = (uint64_t)i;
+        const cn_status status = cn_tar_scan(ctx, shard_path(s, c->shard), take_member, c);
+        CN_TRY(cn_dataset_fault(ctx, c->faults, status));
+        CN_TRY(finish_pair(c));
+        if (cn_cancelled(ctx)) return cn_fail(ctx, CN_ECANCELLED, "stopped while listing shards");
+    }
+    return CN_OK;
+}
+
+static cn_status set_endings(cn_ctx *ctx, const cn_dataset_options *o, shards *s)
+{
+    const char *caption = o->caption_column;
+    CN_TRY(cn_format(ctx, s->endings[TARGET], ENDINGS_BYTES, "%s",
+                     o->image_column ? o->image_column : "jpg;jpeg;png;webp"));
+    CN_TRY(cn_format(ctx, s->endings[CONDITION], ENDINGS_BYTES, "%s",
+                     o->conditioning_image_column
+                         ? o->conditioning_image_column
+                         : "cond.png;cond.jpg;cond.webp;conditioning.png;condition.png"));
+    CN_TRY(cn_format(ctx, s->endings[CAPTION], ENDINGS_BYTES, "%s",
+                     caption && in_list("txt;caption", caption) ? caption : "txt;caption;json"));
+    return cn_format(ctx, s->caption_key, sizeof s->caption_key, "%s", caption ? caption : "text");
+}
+
+static cn_status open_shards(cn_ctx *ctx, cn_dataset *d, const cn_dataset_options *o,
+                             cn_dataset_faults *faults)
+{
+    shards *s = cn_alloc0(ctx, sizeof *s);
+    if (!s) return CN_ENOMEM;
+    d->own = s;
+    d->words = PARTS;
+    CN_TRY(set_endings(ctx, o, s));
+    CN_TRY(cn_dir_exists(d->dir) ? list_folder(ctx, s, d->dir) : expand(ctx, s, d->dir));
+    scan c = {.ctx = ctx, .d = d, .faults = faults};
+    CN_TRY(scan_shards(ctx, d, &c));
+    if (!d->n && !faults->n)
+        return cn_fail(ctx, CN_EFORMAT,
+                       "%s: no training pairs in %lld shards; members KEY.{%s} with KEY.{%s} are "
+                       "expected (--image-column, --conditioning-image-column say others)",
+                       d->dir, (long long)s->n, s->endings[TARGET], s->endings[CONDITION]);
+    snprintf(d->found, sizeof d->found,
+             "%lld pairs (webdataset) in %lld tar shards: pictures .%s, conditions .%s, captions "
+             ".%s (%lld pairs have none, %lld keys hold no pictures)",
+             (long long)d->n, (long long)s->n, s->endings[TARGET], s->endings[CONDITION],
+             s->endings[CAPTION], (long long)c.without_caption, (long long)c.others);
+    return CN_OK;
+}
+
+static void close_shards(cn_dataset *d)
+{
+    shards *s = d->own;
+    if (!s) return;
+    cn_str_free(&s->text);
+    cn_free(s->offsets);
+    cn_free(s);
+}
+
+/* --- a pair --------------------------------------------------------------------------------------- */
+
+static cn_status set_file(cn_ctx *ctx, const shards *s, uint64_t place, cn_dataset_file *out)
+{
+    out->position = (int64_t)(place & ((UINT64_C(1) << PLACE_BITS) - 1));
+    return (out->path = cn_strdup(ctx, shard_path(s, place >> PLACE_BITS))) ? CN_OK : CN_ENOMEM;
+}
+
+/* A .json caption's text under the caption column, "caption" or "prompt". */
+static cn_status caption_of_json(cn_ctx *ctx, const shards *s, const char *name, char **text,
+                                 size_t n)
+{
+    json_t *object = NULL;
+    CN_TRY(cn_json_load_memory(ctx, name, *text, n, &object));
+    const char *found = cn_json_str(object, s->caption_key, NULL);
+    if (!found) found = cn_json_str(object, "caption", NULL);
+    if (!found) found = cn_json_str(object, "prompt", NULL);
+    cn_status status = CN_OK;
+    char *copy = found ? cn_strdup(ctx, found) : NULL;
+    if (!found)
+        status = cn_fail(ctx, CN_EFORMAT, "%s: no \"%s\" (--caption-column says another key)", name,
+                         s->caption_key);
+    else if (!copy)
+        status = CN_ENOMEM;
+    json_decref(object);
+    if (status != CN_OK) return status;
+    cn_free(*text);
+    *text = copy;
+    return CN_OK;
+}
+
+static cn_status read_caption(cn_ctx *ctx, const shards *s, uint64_t place, char **out)
+{
+    cn_dataset_file file = {0};
+    char *name = NULL, *text = NULL;
+    size_t n = 0;
+    CN_TRY(set_file(ctx, s, place, &file));
+    cn_status status =
+        cn_tar_read(ctx, file.path, file.position, CN_DATASET_PROMPT_BYTES, &name, &text, &n);
+    cn_free(file.path);
+    if (status != CN_OK) return status;
+    const size_t length = strlen(name);
+    if (length > 5 && !strcmp(name + length - 5, ".json"))
+        status = caption_of_json(ctx, s, name, &text, n);
+    else
+        for (size_t k = strlen(text); k && strchr(" \t\r\n", text[k - 1]);) text[--k] = 0;
+    cn_free(name);
+    if (status == CN_OK)
+        *out = text;
+    else
+        cn_free(text);
+    return status;
+}
+
+static cn_status get_members(cn_ctx *ctx, const cn_dataset *d, const uint64_t *words, bool prompt,
+                             cn_dataset_item *out)
+{
+    const shards *s = d->own;
+    char where[CN_DATASET_PATH_BYTES + 32];
+    CN_TRY(set_file(ctx, s, words[TARGET], &out->target));
+    CN_TRY(set_file(ctx, s, words[CONDITION], &out->condition));
+    CN_TRY(cn_format(ctx, where, sizeof where, "%s: the member at byte %lld", out->target.path,
+                     (long long)out->target.position));
+    if (!(out->where = cn_strdup(ctx, where))) return CN_ENOMEM;
+    if (!prompt || words[CAPTION] == NO_PLACE) return CN_OK;
+    return read_caption(ctx, s, words[CAPTION], &out->prompt);
+}
+
+const cn_dataset_reader cn_dataset_shards = {open_shards, get_members, close_shards};

@@ -1,0 +1,32 @@
+/* encode.h - the base's VAE and text encoder as plans: pictures to moments, tokens to contexts.
+ *
+ * Encoders of several sizes share one set of parameters, which is filled (cn_base_load) once any of them is built;
+ * what one takes is known before.
+ */
+#ifndef CN_DATA_ENCODE_H
+#define CN_DATA_ENCODE_H
+
+#include "graph/plan.h"
+#include "model/checkpoint/weights.h"
+
+enum { CN_ENCODE_MAX_PICTURES = 16, CN_ENCODE_MAX_PROMPTS = 8 }; /* at a time */
+
+typedef struct cn_encoder {
+    cn_graph *g;
+    cn_plan *plan;
+    cn_node *in, *out; /* [n,H,W,3] in [-1,1] -> moments [n,h,w,2c]; ids [n,L] -> context [n,L,D] */
+    int64_t batch;     /* n */
+} cn_encoder;
+
+cn_status cn_encoder_params(cn_ctx *ctx, const cn_base *base, const char *network,
+                            cn_params **out) CN_CHECKED;
+/* Of `most` pictures at a time, fewer where they are larger than 512 px. *e is empty; closed after a failure too. */
+cn_status cn_encoder_vae(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_params *params,
+                         int64_t most, int64_t width, int64_t height, cn_encoder *e) CN_CHECKED;
+cn_status cn_encoder_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_params *params,
+                          int64_t batch, cn_encoder *e) CN_CHECKED;
+void cn_encoder_close(cn_encoder *e);
+/* Of its buffers; the parameters' are cn_params_bytes. */
+size_t cn_encoder_bytes(const cn_encoder *e);
+
+#endif

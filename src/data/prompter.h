@@ -1,0 +1,24 @@
+/* prompter.h - a pair's prompt as the tokens that the text encoder takes. */
+#ifndef CN_DATA_PROMPTER_H
+#define CN_DATA_PROMPTER_H
+
+#include "model/text/tokenizer.h"
+#include "model/checkpoint/weights.h"
+#include "data/dataset.h"
+#include "data/tags.h"
+
+typedef struct cn_prompter {
+    cn_tokenizer *tokenizer;
+    cn_tag_rules tags;
+    int64_t tokens; /* L */
+} cn_prompter;
+
+/* With the base's own tokenizer where tokenizer_dir is NULL. */
+cn_status cn_prompter_open(cn_ctx *ctx, const cn_base *base, const char *tokenizer_dir,
+                           const cn_tag_rules *tags, cn_prompter **out) CN_CHECKED;
+void cn_prompter_close(cn_prompter *p);
+/* ids[L] of item i's prompt, i < 0: of the empty one. rng: what its tags are varied by; NULL: they aren't. */
+cn_status cn_prompter_ids(cn_ctx *ctx, const cn_prompter *p, const cn_dataset *d, int64_t i,
+                          cn_rng *rng, int32_t *ids) CN_CHECKED;
+
+#endif

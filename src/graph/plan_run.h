@@ -1,0 +1,51 @@
+/* plan_run.h - what plan.c (making a plan) and run.c (running it) share. */
+#ifndef CN_GRAPH_PLAN_RUN_H
+#define CN_GRAPH_PLAN_RUN_H
+
+#include "base/log.h"
+#include "graph/plan.h"
+
+/* What becomes of a node in the list of steps. */
+typedef struct cn_fusion {
+    cn_node *node; /* of a fused sum: the convolution or linear layer that writes it */
+    cn_node *residual, *shift;
+    const cn_node *act; /* the activation of the sum */
+    bool absorbed;      /* written by nobody: its value goes on into a fused sum */
+} cn_fusion;
+
+typedef struct cn_buffer {
+    size_t bytes, offset;
+    int first, last; /* steps; last == number of steps: kept after the run */
+    bool pinned;     /* kept from run to run */
+    bool output;
+} cn_buffer;
+
+struct cn_plan {
+    cn_ctx *ctx;
+    cn_graph *g;
+    cn_backend *backend;
+    int n_nodes, n_steps, n_stable, n_buffers;
+    cn_step *steps;
+    bool *needed;       /* by node id */
+    cn_fusion *fusions; /* by node id */
+    int *step_of;       /* by node id */
+    int *buffer_of;     /* by node id, -1 none */
+    int *scratch_of;    /* by step, -1 none */
+    cn_buffer *buffers;
+    char *arena;
+    size_t arena_bytes;
+    cn_plan *lender; /* whose arena it is; NULL: its own */
+    bool dirty;      /* stable steps must run again */
+    bool complete;   /* every parameter was seen to be loaded */
+    cn_debug debug;
+    cn_status (*watch)(void *user, int step); /* NULL: nobody does */
+    void *watch_user;
+};
+
+int cn_plan_buffer(const cn_plan *p, const cn_node *x);
+/* Marks which sums are fused into the step before them (fuse.c). outputs: nodes whose own value is wanted. */
+cn_status cn_plan_fuse(cn_plan *p, cn_node *const *outputs, int n);
+/* Turns offsets into the steps' pointers. */
+void cn_plan_bind(cn_plan *p);
+
+#endif
