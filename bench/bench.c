@@ -1,6 +1,7 @@
-/* bench.c - `bench WORK [options]`: how long a work takes at SD 1.5's real sizes, on seeded weights; `bench --help`
- * lists works and options. One line of JSON per work: seconds of the fastest and the middle run, GFLOP/s of the
- * fastest, the bytes that were planned and the most that were resident.
+/* bench.c - `bench WORK [options]`: how long a work takes at SD 1.5's real sizes, on seeded
+ * weights; `bench --help` lists works and options. One line of JSON per work: seconds of the
+ * fastest and the middle run, GFLOP/s of the fastest, the bytes that were planned and the most that
+ * were resident.
  */
 #include "bench.h"
 #include "cli/restart.h"
@@ -71,7 +72,7 @@ void bench_report(const bench *b, const char *work, const bench_times *t, const 
     fflush(stdout);
 }
 
-/* --- draw ------------------------------------------------------------------------------------------- */
+/* --- draw ------------------------------------------------------------------------------------- */
 
 typedef struct draw_work {
     cn_draw *draw;
@@ -144,7 +145,7 @@ static cn_status bench_draw(bench *b)
     return s;
 }
 
-/* --- decode ----------------------------------------------------------------------------------------- */
+/* --- decode ----------------------------------------------------------------------------------- */
 
 typedef struct decode_work {
     cn_decode *decode;
@@ -184,7 +185,7 @@ static cn_status bench_decode(bench *b)
     return s;
 }
 
-/* --- the program ------------------------------------------------------------------------------------ */
+/* --- the program ------------------------------------------------------------------------------ */
 
 static const struct {
     const char *name, *help;

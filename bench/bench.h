@@ -28,8 +28,8 @@ void bench_types(const bench *b, cn_params *p);
 /* Gives every parameter of p seeded values of the right magnitude, whatever its layout. */
 cn_status bench_fill(bench *b, cn_params *p) CN_CHECKED;
 
-/* Seconds of b->runs runs, behind one that isn't counted: it touches the memory and computes what stays
- * the same from run to run. */
+/* Seconds of b->runs runs, behind one that isn't counted: it touches the memory and computes what
+ * stays the same from run to run. */
 typedef struct bench_times {
     double seconds[BENCH_MAX_RUNS]; /* in order of size */
     int n;

@@ -1,7 +1,8 @@
-/* bench_annotators.c - the annotators' networks and Canny, each on one picture of --px; see bench.c.
+/* bench_annotators.c - the annotators' networks and Canny, each on one picture of --px; see
+ * bench.c.
  *
- * Networks have seeded weights: the time doesn't depend on them. What Canny has to do depends on the picture,
- * so it runs only with --picture.
+ * Networks have seeded weights: the time doesn't depend on them. What Canny has to do depends on
+ * the picture, so it runs only with --picture.
  */
 #include "bench.h"
 
@@ -17,8 +18,8 @@ static bool wanted(const bench *b, const char *name)
     return !b->only || strcasecmp(b->only, name) == 0;
 }
 
-/* The side of a network's picture for one of px: depth is found at three quarters of it, OpenPose sees fixed sizes
- * (half of its 368 pixels for a body, them for a hand, 384 for a face). */
+/* The side of a network's picture for one of px: depth is found at three quarters of it, OpenPose
+ * sees fixed sizes (half of its 368 pixels for a body, them for a hand, 384 for a face). */
 static int64_t side_of(const cn_network *net, int64_t px)
 {
     if (net == &cn_midas) return px * 3 / 4 / 32 * 32;

@@ -1,11 +1,12 @@
 /* bench_ops.c - every large convolution, matrix product and attention of the networks, one by one.
  *
- * The steps are those of the networks' own plans (drawing, decoding, training), so what is timed is what
- * the backend prepared for them, fused sums included. Equal steps are timed once and counted per network.
- * A shared machine's speed changes from second to second, so a large square product and a pass over memory run in
- * turn with each step, the fastest of all count. A step's share is its rate by the square's; its roof is the longer of
- * two times, of its arithmetic at the square's rate and of reading what it reads and writing what it writes once at
- * the pass's. Memory is taken for one step at a time; values are seeded noise.
+ * The steps are those of the networks' own plans (drawing, decoding, training), so what is timed is
+ * what the backend prepared for them, fused sums included. Equal steps are timed once and counted
+ * per network. A shared machine's speed changes from second to second, so a large square product
+ * and a pass over memory run in turn with each step, the fastest of all count. A step's share is
+ * its rate by the square's; its roof is the longer of two times, of its arithmetic at the square's
+ * rate and of reading what it reads and writing what it writes once at the pass's. Memory is taken
+ * for one step at a time; values are seeded noise.
  */
 #include "bench.h"
 
@@ -44,7 +45,7 @@ typedef struct ops_work {
     float *memory;
 } ops_work;
 
-/* --- what a step is called ------------------------------------------------------------------------------ */
+/* --- what a step is called -------------------------------------------------------------------- */
 
 static const char *type_name(const cn_node *x)
 {
@@ -138,7 +139,7 @@ static bool same_row(const op_row *a, const op_row *b)
            !strcmp(a->kept ? a->kept : "", b->kept ? b->kept : "");
 }
 
-/* --- one step's time ------------------------------------------------------------------------------------ */
+/* --- one step's time -------------------------------------------------------------------------- */
 
 /* Memory for node x, filled; NULL node: none. *s keeps the first failure. */
 static void *operand(bench *b, const cn_node *x, cn_status *s)
@@ -199,7 +200,8 @@ static void drop_memory(cn_step *st)
     cn_free(st->scratch);
 }
 
-/* Runs st until `least` seconds have passed, at least once; *best keeps the fastest run of all calls. */
+/* Runs st until `least` seconds have passed, at least once; *best keeps the fastest run of all
+ * calls. */
 static cn_status run_for(bench *b, const cn_step *st, double least, double *best)
 {
     for (double all = 0; all == 0 || all < least;) {
@@ -268,7 +270,7 @@ static cn_status add_plan(ops_work *w, const cn_plan *p, int network)
     return CN_OK;
 }
 
-/* --- the networks --------------------------------------------------------------------------------------- */
+/* --- the networks ----------------------------------------------------------------------------- */
 
 static cn_status add_steps_of(ops_work *w, bool gradients, int network)
 {
@@ -320,7 +322,8 @@ static cn_status add_decoder(ops_work *w)
     return s;
 }
 
-/* What runs beside the steps: a large product in the type of the run, weights stored in it, and memory. */
+/* What runs beside the steps: a large product in the type of the run, weights stored in it, and
+ * memory. */
 static cn_status make_measures(ops_work *w)
 {
     const bench *b = w->b;
@@ -338,7 +341,7 @@ static cn_status make_measures(ops_work *w)
     return take_memory(w->b, &w->plan->steps[at], &w->square);
 }
 
-/* --- the table ------------------------------------------------------------------------------------------ */
+/* --- the table -------------------------------------------------------------------------------- */
 
 static double share_of(const op_row *r)
 {
@@ -374,7 +377,8 @@ static void print_row(const op_row *r)
            r->flops / r->seconds / 1e9, share_of(r), share_of_roof(r));
 }
 
-/* Per network: time in these steps, their rate, and the part of the work at 0.8 of the square product or more. */
+/* Per network: time in these steps, their rate, and the part of the work at 0.8 of the square
+ * product or more. */
 static void print_sum(const ops_work *w, int network, bool table)
 {
     double seconds = 0, flops = 0, fast = 0, at_square = 0;

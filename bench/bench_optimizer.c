@@ -1,7 +1,7 @@
 /* bench_optimizer.c - bytes a second of the optimizer's passes, beside those of copying memory.
  *
- * Counted are the bytes that a pass must read and write: AdamW 28 a weight (weight, both moments, gradient),
- * with moments in bytes 16, the norm 4, the copy 8. */
+ * Counted are the bytes that a pass must read and write: AdamW 28 a weight (weight, both moments,
+ * gradient), with moments in bytes 16, the norm 4, the copy 8. */
 #include "bench.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* annotate.c - a picture to a ControlNet's condition: annotate canny IN.jpg OUT.png [low=50 high=100 ...]
+/* annotate.c - a picture to a ControlNet's condition: annotate canny IN.jpg OUT.png [low=50
+ * high=100 ...]
  *
  *   cc annotate.c $(pkg-config --cflags --libs controlnet) -o annotate
  */

@@ -1,9 +1,10 @@
-/* generate.c - a drawing along the edges of a picture: generate MODEL CONTROLNET PICTURE "PROMPT" OUT.png
+/* generate.c - a drawing along the edges of a picture: generate MODEL CONTROLNET PICTURE "PROMPT"
+ * OUT.png
  *
  *   cc generate.c $(pkg-config --cflags --libs controlnet) -o generate
  *
- * MODEL and CONTROLNET are files or folders as Stable Diffusion 1.x and 2.x are published; without a ControlNet
- * ("-" for it and for the picture) the prompt alone is drawn.
+ * MODEL and CONTROLNET are files or folders as Stable Diffusion 1.x and 2.x are published; without
+ * a ControlNet ("-" for it and for the picture) the prompt alone is drawn.
  */
 #include <controlnet.h>
 #include <stdio.h>

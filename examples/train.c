@@ -2,9 +2,10 @@
  *
  *   cc train.c $(pkg-config --cflags --libs controlnet) -o train
  *
- * DATA is a data set in any of the layouts of cn_dataset_check; where there is nothing yet, procedural scenes with
- * their edges are written first. OUT gets the ControlNet in both layouts, curves and checkpoints. Ctrl-C
- * stops after the step that is being made and saves; the same command then goes on.
+ * DATA is a data set in any of the layouts of cn_dataset_check; where there is nothing yet,
+ * procedural scenes with their edges are written first. OUT gets the ControlNet in both layouts,
+ * curves and checkpoints. Ctrl-C stops after the step that is being made and saves; the same
+ * command then goes on.
  */
 #include <controlnet.h>
 #include <signal.h>

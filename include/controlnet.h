@@ -1,9 +1,9 @@
 /* controlnet.h - ControlNet in C: the only public header.
  *
- * A context (cn_ctx) carries the last error, the number of threads and where log lines go. Every call
- * that can fail returns cn_status; the message is in cn_error(ctx): what was wrong, where, and what
- * would be right. The library never prints, exits or aborts on input. Images are RGB, 8 bits, rows from
- * the top, H x W x 3. Sizes in bytes are size_t, dimensions int64_t.
+ * A context (cn_ctx) carries the last error, the number of threads and where log lines go. Every
+ * call that can fail returns cn_status; the message is in cn_error(ctx): what was wrong, where, and
+ * what would be right. The library never prints, exits or aborts on input. Images are RGB, 8 bits,
+ * rows from the top, H x W x 3. Sizes in bytes are size_t, dimensions int64_t.
  */
 #ifndef CONTROLNET_H
 #define CONTROLNET_H
@@ -45,12 +45,12 @@ void cn_ctx_set_log(cn_ctx *ctx, void (*fn)(void *user, cn_log_level level, cons
 /* Asks a running call to stop soon with CN_ECANCELLED. Safe from a signal handler. */
 void cn_cancel(cn_ctx *ctx);
 
-/* --- pretrain: a small base model from procedural scenes alone ----------------------------------- */
+/* --- pretrain: a small base model from procedural scenes alone -------------------------------- */
 
 typedef struct cn_pretrain_options {
     const char *output_dir; /* becomes a diffusers folder */
-    /* "vae", "unet" or NULL for both in turn; "decoder": the decoder of output_dir's VAE alone, by the VAE's options,
-     * beside the encoder as it is. A stopped stage goes on. */
+    /* "vae", "unet" or NULL for both in turn; "decoder": the decoder of output_dir's VAE alone, by
+     * the VAE's options, beside the encoder as it is. A stopped stage goes on. */
     const char *stage;
     int64_t size_px; /* 128 */
     int64_t vae_steps, unet_steps, vae_batch, unet_batch, scenes;
@@ -93,12 +93,12 @@ typedef struct cn_pretrain_evaluation {
 } cn_pretrain_evaluation;
 
 void cn_pretrain_evaluate_defaults(cn_pretrain_evaluate_options *o);
-/* How good a base model is at scenes: reconstruction of scenes it never saw, and prompts of one object,
- * colours and shapes in equal shares, judged by the colour in the drawing. */
+/* How good a base model is at scenes: reconstruction of scenes it never saw, and prompts of one
+ * object, colours and shapes in equal shares, judged by the colour in the drawing. */
 cn_status cn_pretrain_evaluate(cn_ctx *ctx, const cn_pretrain_evaluate_options *o,
                                cn_pretrain_evaluation *out);
 
-/* --- training ------------------------------------------------------------------------------------ */
+/* --- training --------------------------------------------------------------------------------- */
 
 /* Set by cn_train_options_default to diffusers' values; NULL and 0 where not said otherwise. */
 typedef struct cn_train_options {
@@ -117,21 +117,24 @@ typedef struct cn_train_options {
     int64_t max_train_steps;             /* 0: num_train_epochs decides */
     int64_t num_train_epochs;            /* 1 */
     double learning_rate;                /* 5e-6 */
-    /* constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial; "constant" */
+    /* constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial;
+     * "constant" */
     const char *lr_scheduler;
     int64_t lr_warmup_steps;        /* 500, without effect on "constant" */
     double lr_num_cycles, lr_power; /* 1, 1 */
     double adam_beta1, adam_beta2, adam_epsilon, adam_weight_decay; /* 0.9 0.999 1e-8 1e-2 */
-    /* Adam's moments in one byte each, block-wise, as bitsandbytes keeps them: 2 bytes a weight, not 8. */
+    /* Adam's moments in one byte each, block-wise, as bitsandbytes keeps them: 2 bytes a weight,
+     * not 8. */
     bool use_8bit_adam;
     double max_grad_norm;            /* 1; 0: no clipping */
     double proportion_empty_prompts; /* 0.5 */
-    /* The paper's small-scale strategy: the middle block's link alone, the decoder's links stay 0, until they
-     * join after reconnect_after steps (0: never). */
+    /* The paper's small-scale strategy: the middle block's link alone, the decoder's links stay 0,
+     * until they join after reconnect_after steps (0: never). */
     bool only_mid_control;
     int64_t reconnect_after;
-    /* The paper's large-scale strategy: after unlock_after steps the base's UNet is trained too, "all" of it or
-     * its "decoder" (output blocks and out, as the reference's sd_locked=False); "none" or NULL: locked. */
+    /* The paper's large-scale strategy: after unlock_after steps the base's UNet is trained too,
+     * "all" of it or its "decoder" (output blocks and out, as the reference's sd_locked=False);
+     * "none" or NULL: locked. */
     const char *unlock;
     int64_t unlock_after;
     double unlock_learning_rate; /* of the unlocked UNet, by the same schedule; 0: learning_rate */
@@ -154,58 +157,63 @@ typedef struct cn_train_options {
     int64_t validation_steps;           /* 100; 0: no validation, nothing held out */
     int64_t validation_count;           /* 8; held out from the data set's end */
     const char *validation_data_dir;    /* held-out pairs of their own; NULL: from the data set */
-    /* How drawings are turned back into conditions: "canny", "canny low=50 high=100", "depth", ..., "none"; NULL:
-     * as conditioning_kind, scenes.txt or annotate.jsonl in the data set say, else canny where the conditions are
-     * black and white. A kind with a network wants its weights, as in cn_annotate_options. */
+    /* How drawings are turned back into conditions: "canny", "canny low=50 high=100", "depth", ...,
+     * "none"; NULL: as conditioning_kind, scenes.txt or annotate.jsonl in the data set say, else
+     * canny where the conditions are black and white. A kind with a network wants its weights, as
+     * in cn_annotate_options. */
     const char *validation_annotator;
     const char *const *validation_annotator_weights;
-    /* Conditions without a picture that are drawn at each validation too, into validation/step_N/given_I.png and the
-     * report; they have no part in the verdict. Lists end with NULL; as many of each, or one of either. */
+    /* Conditions without a picture that are drawn at each validation too, into
+     * validation/step_N/given_I.png and the report; they have no part in the verdict. Lists end
+     * with NULL; as many of each, or one of either. */
     const char *const *validation_images, *const *validation_prompts;
     int64_t validation_sampling_steps; /* 20 */
     double validation_guidance_scale;  /* 7.5; 1: no guidance */
     const char *report_to;             /* "tensorboard": event files in OUT/logs; "none" or NULL */
-    /* "no": F32 throughout; "bf16": products in bfloat16 where the processor has it, while the trained
-     * weights, their optimizer and all sums stay F32. NULL: "no". */
+    /* "no": F32 throughout; "bf16": products in bfloat16 where the processor has it, while the
+     * trained weights, their optimizer and all sums stay F32. NULL: "no". */
     const char *mixed_precision;
     bool gradient_checkpointing; /* every block is computed again in the backward pass */
-    /* 0: no limit. Else as few blocks as fit are computed again in the backward pass; where not even all of
-     * them make it fit, nothing starts and the error says what would. */
+    /* 0: no limit. Else as few blocks as fit are computed again in the backward pass; where not
+     * even all of them make it fit, nothing starts and the error says what would. */
     size_t max_memory_bytes;
     bool dry_run; /* look at the data, plan, measure, tell `checked` and `planned`, write nothing */
-    /* Pictures keep about their proportions: sizes of at most resolution^2 pixels with sides in steps, from min to max
-     * px, each picture in the nearest; every pass holds one size. As kohya's scripts. */
+    /* Pictures keep about their proportions: sizes of at most resolution^2 pixels with sides in
+     * steps, from min to max px, each picture in the nearest; every pass holds one size. As kohya's
+     * scripts. */
     bool enable_bucket;
     int64_t min_bucket_reso;   /* 0: 256, or half the resolution where that is less */
     int64_t max_bucket_reso;   /* 0: 1024, or twice the resolution where that is more */
     int64_t bucket_reso_steps; /* 64; a multiple of the VAE's factor */
     bool bucket_no_upscale;    /* pictures are shrunk at most, and sizes follow from theirs */
-    /* Every sample shows a part of its picture by chance, its condition the same part; else the middle. Not with
-     * cache_latents. */
+    /* Every sample shows a part of its picture by chance, its condition the same part; else the
+     * middle. Not with cache_latents. */
     bool random_crop;
-    bool
-        cache_latents; /* true: encoded once before the first step; else each pass's pictures in their step */
-    bool
-        cache_text; /* true: each prompt is encoded once before the first step; else in their step */
-    /* Captions as lists of tags, varied by chance from sample to sample as kohya's scripts do; not with cache_text. Held
-     * out they stay in their order. */
+    bool cache_latents; /* true: encoded once before the first step; else each pass's pictures in
+                           their step */
+    bool cache_text; /* true: each prompt is encoded once before the first step; else in their step
+                      */
+    /* Captions as lists of tags, varied by chance from sample to sample as kohya's scripts do; not
+     * with cache_text. Held out they stay in their order. */
     bool shuffle_caption;
     double caption_tag_dropout_rate; /* 0; how likely a tag is left out */
     int64_t keep_tokens;             /* 0; so many first tags stay where they are */
     const char
         *keep_tokens_separator; /* "|||", say: those before it and behind a second one stay; NULL */
     const char *caption_separator; /* between tags; NULL: "," */
-    /* Every other sample, by chance, is mirrored, as its condition's kind wants it: the x of "normal" changes its
-     * sign, "pose" is refused. conditioning_kind NULL: told from the data; off where that isn't possible. */
+    /* Every other sample, by chance, is mirrored, as its condition's kind wants it: the x of
+     * "normal" changes its sign, "pose" is refused. conditioning_kind NULL: told from the data; off
+     * where that isn't possible. */
     bool random_flip;
     const char *conditioning_kind;
-    /* Encoded pictures and prompts stay in this folder for later runs; NULL: they go with the run. */
+    /* Encoded pictures and prompts stay in this folder for later runs; NULL: they go with the
+     * run. */
     const char *cache_dir;
     int64_t dataloader_num_workers; /* 2; threads that make the data ready; 0: the step does */
     /* Pairs that can't be read are named in the log and left out; else the run stops. */
     bool skip_bad_data;
-    /* One of several processes that mpirun or srun started: they train together, each on train_batch_size pairs
-     * a pass; rank 0 tells, validates and saves. Once in a process. */
+    /* One of several processes that mpirun or srun started: they train together, each on
+     * train_batch_size pairs a pass; rank 0 tells, validates and saves. Once in a process. */
     bool distributed;
 } cn_train_options;
 
@@ -217,8 +225,8 @@ typedef struct cn_train_bucket {
     int64_t count;         /* training pairs */
 } cn_train_bucket;
 
-/* What a run takes, known before weights are read or pictures encoded. Stages follow one another, so the
- * peak is the largest of three. */
+/* What a run takes, known before weights are read or pictures encoded. Stages follow one another,
+ * so the peak is the largest of three. */
 typedef struct cn_train_plan {
     /* parts of `training_bytes` */
     size_t process_bytes;    /* the program with its libraries, the data set's index */
@@ -307,39 +315,41 @@ typedef struct cn_train_result {
     bool silent;                /* of a distributed run's ranks the first tells the result */
 } cn_train_result;
 
-/* Trains a ControlNet. output_dir gets config.json and diffusion_pytorch_model.safetensors (diffusers),
- * control.safetensors (single-file names), metrics.jsonl, validation/step_N/, and checkpoint-N/ with the
- * optimizer's state. Stop and resume gives the weights of a run that never stopped. Nothing is written
- * before data set, base and folder have been checked; a dry run writes nothing at all. After cn_cancel the
- * last whole step is saved as a checkpoint and the status is CN_ECANCELLED. *out is filled in either case; it
- * may be NULL, as callbacks. */
+/* Trains a ControlNet. output_dir gets config.json and diffusion_pytorch_model.safetensors
+ * (diffusers), control.safetensors (single-file names), metrics.jsonl, validation/step_N/, and
+ * checkpoint-N/ with the optimizer's state. Stop and resume gives the weights of a run that never
+ * stopped. Nothing is written before data set, base and folder have been checked; a dry run writes
+ * nothing at all. After cn_cancel the last whole step is saved as a checkpoint and the status is
+ * CN_ECANCELLED. *out is filled in either case; it may be NULL, as callbacks. */
 cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
                    const cn_train_callbacks *callbacks, cn_train_result *out);
 
-/* --- data sets ----------------------------------------------------------------------------------- */
+/* --- data sets -------------------------------------------------------------------------------- */
 
 typedef struct cn_scenes_options {
     const char *output_dir;
     int64_t count, start; /* pictures start .. start + count - 1 of the sequence `seed` */
     uint64_t seed;
     int64_t size_px;
-    /* "edges", "depth", "normal", "segmentation" (exact), or as in cn_annotate_many: "canny low=50 high=100",
-     * "pidinet | scribble_synthesis" */
+    /* "edges", "depth", "normal", "segmentation" (exact), or as in cn_annotate_many: "canny low=50
+     * high=100", "pidinet | scribble_synthesis" */
     const char *condition;
     const char *const *weights;                                /* as cn_annotate_options.weights */
     void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
     void *user;
 } cn_scenes_options;
 
-/* Writes procedural scenes as training pairs in Fill50K's layout. Pictures already there are kept. */
+/* Writes procedural scenes as training pairs in Fill50K's layout. Pictures already there are
+ * kept. */
 cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *options);
-/* The same with Fill50K's pictures: a circle's outline as the condition, the circle filled on a plain ground
- * as the picture, named CSS colours in the prompt. `condition` isn't looked at. */
+/* The same with Fill50K's pictures: a circle's outline as the condition, the circle filled on a
+ * plain ground as the picture, named CSS colours in the prompt. `condition` isn't looked at. */
 cn_status cn_dataset_circles(cn_ctx *ctx, const cn_scenes_options *options);
 
 /* Where training pairs are. All but dir may be NULL or 0. Layouts, told by content:
  *   fill50k      prompt.json, JSON lines {"source", "target", "prompt"}
- *   imagefolder  metadata.jsonl or train.jsonl, {"image" or "file_name", "conditioning_image", "text"}
+ *   imagefolder  metadata.jsonl or train.jsonl, {"image" or "file_name", "conditioning_image",
+ *                "text"}
  *   csv          metadata.csv with these columns
  *   folders      kohya's twin folders: pictures and captions in dir, conditions in conditioning_dir
  *   webdataset   tar shards of members KEY.jpg, KEY.cond.png, KEY.txt or KEY.json */
@@ -353,7 +363,8 @@ typedef struct cn_dataset_options {
     void *problem_user;
 } cn_dataset_options;
 
-/* Something that can be trained on but may not be meant; `first` names the first pair that has it. */
+/* Something that can be trained on but may not be meant; `first` names the first pair that has
+ * it. */
 typedef struct cn_dataset_finding {
     const char *name;   /* "blank_conditions" */
     const char *advice; /* what it means and what to do */
@@ -379,20 +390,21 @@ typedef struct cn_dataset_check_options {
     void *user;
 } cn_dataset_check_options;
 
-/* Reads every line and decodes the pictures; check may be NULL. Each fault goes to options->problem; with
- * any the status is CN_EFORMAT. *out is filled as far as the list could be read. */
+/* Reads every line and decodes the pictures; check may be NULL. Each fault goes to
+ * options->problem; with any the status is CN_EFORMAT. *out is filled as far as the list could be
+ * read. */
 cn_status cn_dataset_check(cn_ctx *ctx, const cn_dataset_options *options,
                            const cn_dataset_check_options *check, cn_dataset_report *out);
 
-/* A training set from a folder of pictures. Captions: a COCO captions_*.json, metadata.jsonl or metadata.csv in
- * the folder (file_name, text), or STEM.txt or STEM.caption beside a picture. */
+/* A training set from a folder of pictures. Captions: a COCO captions_*.json, metadata.jsonl or
+ * metadata.csv in the folder (file_name, text), or STEM.txt or STEM.caption beside a picture. */
 typedef struct cn_prepare_options {
     const char *photos, *output_dir;
     const char *const *conditions; /* "canny low=50", "hed | scribble_synthesis"; NULL at the end */
     const char *const *weights;    /* as cn_annotate_options.weights */
-    /* Where labels are, for kinds that are made from them: COCO's instances_*.json, or a folder of label maps or
-     * .npy files named as the pictures. NULL: COCO's annotations/ beside the folder, ADE20K's annotations/ for
-     * images/, DIODE's files beside the pictures. */
+    /* Where labels are, for kinds that are made from them: COCO's instances_*.json, or a folder of
+     * label maps or .npy files named as the pictures. NULL: COCO's annotations/ beside the folder,
+     * ADE20K's annotations/ for images/, DIODE's files beside the pictures. */
     const char *labels;
     const char
         *captions; /* COCO's captions_*.json; NULL: its annotations/ beside the folder, or others */
@@ -415,15 +427,16 @@ typedef struct cn_prepare_result {
     int64_t made, kept, failed; /* conditions */
 } cn_prepare_result;
 
-/* Several conditions give a pair each. Goes on where it was interrupted, as cn_annotate_many; the list of pairs is
- * written last. A picture that fails is told, counted and left out; then the status is CN_EFORMAT. */
+/* Several conditions give a pair each. Goes on where it was interrupted, as cn_annotate_many; the
+ * list of pairs is written last. A picture that fails is told, counted and left out; then the
+ * status is CN_EFORMAT. */
 cn_status cn_dataset_prepare(cn_ctx *ctx, const cn_prepare_options *options,
                              cn_prepare_result *result);
 
 /* Frees a string that the library handed out. NULL is fine. */
 void cn_free(void *p);
 
-/* --- images ----------------------------------------------------------------------------------------- */
+/* --- images ----------------------------------------------------------------------------------- */
 
 typedef struct cn_image cn_image;
 
@@ -443,7 +456,7 @@ int64_t cn_image_height(const cn_image *image);
 /* height x width x 3 bytes, valid as long as the image. */
 uint8_t *cn_image_rgb(cn_image *image);
 
-/* --- reports ---------------------------------------------------------------------------------------- */
+/* --- reports ---------------------------------------------------------------------------------- */
 
 /* A picture and the line under it (NULL: none). */
 typedef struct cn_report_picture {
@@ -482,11 +495,11 @@ typedef struct cn_report_options {
     int n_sections;
 } cn_report_options;
 
-/* One HTML file that needs nothing besides: pictures are PNG in it, curves are SVG, there is no script.
- * All text is plain text in UTF-8. Atomic. CN_EIO for a metrics file that is missing. */
+/* One HTML file that needs nothing besides: pictures are PNG in it, curves are SVG, there is no
+ * script. All text is plain text in UTF-8. Atomic. CN_EIO for a metrics file that is missing. */
 cn_status cn_report_write(cn_ctx *ctx, const cn_report_options *options);
 
-/* --- drawing ---------------------------------------------------------------------------------------- */
+/* --- drawing ---------------------------------------------------------------------------------- */
 
 /* A base model with its ControlNets and tokenizer, opened and checked against each other. */
 typedef struct cn_pipeline cn_pipeline;
@@ -510,18 +523,19 @@ typedef struct cn_pipeline_options {
     const char *const *embeddings; /* textual inversion files, n_embeddings of them */
     int n_embeddings;
     const char *embeddings_dir; /* folder of such files; NULL */
-    /* What the networks compute in: "f32" (NULL); "bf16", faster and less exact, where the processor can
-     * (CN_EINVAL elsewhere); "auto": bf16 where it can. */
+    /* What the networks compute in: "f32" (NULL); "bf16", faster and less exact, where the
+     * processor can (CN_EINVAL elsewhere); "auto": bf16 where it can. */
     const char *precision;
     /* How large weights are kept in memory: "f32", "f16", "bf16", "q8" (8 bits and a scale per
      * 32 of them; the VAE's 16); "auto" (NULL): bf16 where the networks
      * compute in it, else the type that most of a network's weights have in its file. */
     const char *weight_type;
-    bool
-        keep_loaded; /* weights stay in memory from picture to picture; else each network only while used */
-    /* 0: no limit. Else a drawing does what it needs to stay below it: keeps nothing loaded, guidance's halves
-     * in turn, weights in fewer bits unless weight_type is given, the VAE in tiles. CN_ENOMEM where nothing
-     * suffices, before anything is read; the error says what would. */
+    bool keep_loaded; /* weights stay in memory from picture to picture; else each network only
+                         while used */
+    /* 0: no limit. Else a drawing does what it needs to stay below it: keeps nothing loaded,
+     * guidance's halves in turn, weights in fewer bits unless weight_type is given, the VAE in
+     * tiles. CN_ENOMEM where nothing suffices, before anything is read; the error says what
+     * would. */
     size_t max_memory_bytes;
 } cn_pipeline_options;
 
@@ -532,13 +546,14 @@ void cn_pipeline_destroy(cn_pipeline *p);
 /* What one ControlNet gets. */
 typedef struct cn_control_options {
     const cn_image *image; /* brought to the picture's size: aspect kept, centre cropped */
-    /* A kind of annotator, settings may follow: "canny low=50"; NULL or "none": the image is the condition. */
+    /* A kind of annotator, settings may follow: "canny low=50"; NULL or "none": the image is the
+     * condition. */
     const char *preprocessor;
     const char *const *preprocessor_weights; /* as cn_annotate_options.weights; NULL */
     double strength;                         /* 1 */
     double start, end;                       /* part of the steps it acts on: 0, 1 */
-    /* "balanced" (NULL); "prompt": residual i of 0..12 counts 0.825^(12-i), so the prompt decides more;
-     * "controlnet": the same, and the guidance's unconditional half is drawn without it. */
+    /* "balanced" (NULL); "prompt": residual i of 0..12 counts 0.825^(12-i), so the prompt decides
+     * more; "controlnet": the same, and the guidance's unconditional half is drawn without it. */
     const char *mode;
     /* n_weights factors on the strength instead of the mode's, one per residual from the first
      * convolution's to the middle's (13); NULL */
@@ -550,30 +565,31 @@ typedef struct cn_control_options {
 
 typedef struct cn_generate_options {
     const char *prompt, *negative_prompt;
-    /* "plain" (NULL): as diffusers, 75 tokens, the rest is cut off. "webui": as stable-diffusion-webui, with
-     * (word:1.2), [word], BREAK, [from:to:when], [a|b] and any length. */
+    /* "plain" (NULL): as diffusers, 75 tokens, the rest is cut off. "webui": as
+     * stable-diffusion-webui, with (word:1.2), [word], BREAK, [from:to:when], [a|b] and any
+     * length. */
     const char *prompt_style;
     const cn_control_options *controls; /* as many as the pipeline has ControlNets */
-    /* NULL; "diffusers" or "lllyasviel": the conditional half alone is controlled, with the residuals'
-     * factors from 0.1 to 1 (logarithmic) or 0.825^(12-i). */
+    /* NULL; "diffusers" or "lllyasviel": the conditional half alone is controlled, with the
+     * residuals' factors from 0.1 to 1 (logarithmic) or 0.825^(12-i). */
     const char *guess_mode;
-    int64_t width,
-        height; /* pixels, rounded to multiples of 8; 0: the initial image's size, else the
-                              first condition image's, else the model's own */
+    int64_t width, height; /* pixels, rounded to multiples of 8; 0: the initial image's size, else
+                              the first condition image's, else the model's own */
     int batch;
     int steps;
     double cfg_scale; /* 1 or less: without guidance */
-    /* How far the guided prediction is brought back to the spread of the prompt's own, 0 to 1 (Lin et al.,
-     * section 3.4; diffusers' guidance_rescale). */
+    /* How far the guided prediction is brought back to the spread of the prompt's own, 0 to 1 (Lin
+     * et al., section 3.4; diffusers' guidance_rescale). */
     double guidance_rescale;
     const char *sampler; /* as cn_generate_sampler_named has it */
-    /* Its noise levels: "default" (NULL) as the model says, even timesteps for most; "discrete": these; "karras",
-     * which also a sampler's name may say ("DPM++ 2M Karras"). */
+    /* Its noise levels: "default" (NULL) as the model says, even timesteps for most; "discrete":
+     * these; "karras", which also a sampler's name may say ("DPM++ 2M Karras"). */
     const char *scheduler;
-    /* "leading", "trailing", "linspace"; NULL: as the model says, else as the sampler's class in diffusers */
+    /* "leading", "trailing", "linspace"; NULL: as the model says, else as the sampler's class in
+     * diffusers */
     const char *timestep_spacing;
-    bool
-        rescale_betas_zero_snr; /* the last timestep is noise alone, also where the model doesn't say so */
+    bool rescale_betas_zero_snr; /* the last timestep is noise alone, also where the model doesn't
+                                    say so */
     uint64_t seed; /* the batch's noise is one draw, as torch's CPU generator makes it */
     int clip_skip; /* last layers of the text encoder left out */
     const cn_image
@@ -581,8 +597,9 @@ typedef struct cn_generate_options {
     double
         strength; /* with init_image: part of the steps made, above 0 to 1; 0: 0.75, with mask 1 */
     const cn_image *mask; /* of init_image: what is white (half or more) is drawn anew; NULL: all */
-    /* A second pass at hires_scale times the size, of the last hires_strength of hires_steps steps (0: as
-     * many as the first's), from the first one's latents, or from its picture with hires_pixels. */
+    /* A second pass at hires_scale times the size, of the last hires_strength of hires_steps steps
+     * (0: as many as the first's), from the first one's latents, or from its picture with
+     * hires_pixels. */
     double hires_scale; /* 0 or 1: none */
     int hires_steps;
     double hires_strength; /* 0: 0.7 */
@@ -595,8 +612,9 @@ typedef struct cn_generate_options {
     const char *save_latents; /* .safetensors that gets the final latents [batch,4,h,w]; NULL */
     /* stage: "text", "encoding", "sampling", "second pass", "decoding". May be NULL. */
     void (*progress)(void *user, const char *stage, int done, int total);
-    /* What the networks take the pictures for, after every preview_interval (above 0) calls of them but the last:
-     * `count` pictures that live as long as the call. NULL: none. The VAE is kept in memory meanwhile. */
+    /* What the networks take the pictures for, after every preview_interval (above 0) calls of them
+     * but the last: `count` pictures that live as long as the call. NULL: none. The VAE is kept in
+     * memory meanwhile. */
     void (*preview)(void *user, int done, int total, cn_image *const *images, int count);
     int preview_interval;
     void *user;
@@ -634,7 +652,8 @@ typedef struct cn_prompt_usage {
     int64_t tokens; /* BOS and EOS not counted; an embedding counts its vectors */
     int64_t cut;    /* how many of them are left out */
     int chunks;     /* of 75 tokens */
-    int stages; /* 1, or more when the prompt changes while sampling; the numbers are the longest one's */
+    int stages; /* 1, or more when the prompt changes while sampling; the numbers are the longest
+                   one's */
     char *cut_text; /* what was left out; NULL: nothing */
 } cn_prompt_usage;
 
@@ -643,8 +662,8 @@ typedef struct cn_generated {
     int64_t width, height;
     cn_image **images; /* count of them */
     char **parameters; /* per picture, as stable-diffusion-webui writes PNG's "parameters" */
-    /* Seconds: of the whole call, in the steps of both passes, and in the stages beside them (their weights'
-     * reading counted in). */
+    /* Seconds: of the whole call, in the steps of both passes, and in the stages beside them (their
+     * weights' reading counted in). */
     double total_s, sampling_s, text_s, encoding_s, decoding_s;
     cn_prompt_usage prompt, negative; /* negative: all 0 without guidance */
     size_t planned_bytes;       /* under max_memory_bytes: the peak that was planned; else 0 */
@@ -654,34 +673,36 @@ typedef struct cn_generated {
 /* *out: cn_generated_destroy it. Nothing is written on failure. */
 cn_status cn_generate(cn_pipeline *p, const cn_generate_options *options, cn_generated **out);
 void cn_generated_destroy(cn_generated *g);
-/* What cn_generate would take with these options, and do under max_memory_bytes. Reads no weights, unless what
- * the UNet predicts has to be found out from them. */
+/* What cn_generate would take with these options, and do under max_memory_bytes. Reads no weights,
+ * unless what the UNet predicts has to be found out from them. */
 cn_status cn_generate_dry_run(cn_pipeline *p, const cn_generate_options *options,
                               cn_generate_plan *out);
 /* Sampling method i, NULL behind the last. */
 const char *cn_generate_sampler(int i);
-/* The method that a name stands for in stable-diffusion.cpp, diffusers (its class), stable-diffusion-webui or ComfyUI,
- * whatever its case and separators; NULL: none. */
+/* The method that a name stands for in stable-diffusion.cpp, diffusers (its class),
+ * stable-diffusion-webui or ComfyUI, whatever its case and separators; NULL: none. */
 const char *cn_generate_sampler_named(const char *name);
 
-/* --- conditions ------------------------------------------------------------------------------------- */
+/* --- conditions ------------------------------------------------------------------------------- */
 
 typedef struct cn_annotate_options {
     const char *const *settings; /* "name=value" ..., NULL at the end; or NULL */
     int64_t
         resolution; /* the shorter side first goes to this, sides to multiples of 64; 0: as it is */
-    /* The annotator sees the picture at this resolution, and what it makes is brought to the size above; -1:
-     * it sees that size. 0: what the kind prefers, 384 for depth and normals, 512 for poses and segmentation,
-     * else that size. */
+    /* The annotator sees the picture at this resolution, and what it makes is brought to the size
+     * above; -1: it sees that size. 0: what the kind prefers, 384 for depth and normals, 512 for
+     * poses and segmentation, else that size. */
     int64_t detect_resolution;
-    /* For kinds with networks: the files as published or converted (.pth, .pt, .bin, .safetensors), told by
-     * content, or folders that hold them under their published names; NULL at the end; or NULL. */
+    /* For kinds with networks: the files as published or converted (.pth, .pt, .bin, .safetensors),
+     * told by content, or folders that hold them under their published names; NULL at the end; or
+     * NULL. */
     const char *const *weights;
 } cn_annotate_options;
 
-/* An annotator for many pictures: weights are opened and checked once, and read with the first picture. Belongs
- * to ctx, one thread at a time. options may be NULL. kind: a kind's name or one of its other names, settings may
- * follow it: "canny low=50". CN_EMISMATCH for a file that holds another network, which the message names. */
+/* An annotator for many pictures: weights are opened and checked once, and read with the first
+ * picture. Belongs to ctx, one thread at a time. options may be NULL. kind: a kind's name or one of
+ * its other names, settings may follow it: "canny low=50". CN_EMISMATCH for a file that holds
+ * another network, which the message names. */
 typedef struct cn_annotator cn_annotator;
 cn_status cn_annotator_create(cn_ctx *ctx, const char *kind, const cn_annotate_options *options,
                               cn_annotator **out);
@@ -700,10 +721,12 @@ cn_status cn_annotate_file(cn_ctx *ctx, const char *kind, const cn_annotate_opti
 typedef struct cn_annotate_many_options {
     cn_annotate_options annotate;
     bool recursive; /* folders in the folder too */
-    /* canny: thresholds drawn per picture, 1 <= low < high <= 255, by seed and the picture's name */
+    /* canny: thresholds drawn per picture, 1 <= low < high <= 255, by seed and the picture's
+     * name */
     bool random_thresholds;
     uint64_t seed;
-    /* Pixel perfect: the resolution is cn_pixel_perfect_resolution's for a drawing of this size; 0: not. */
+    /* Pixel perfect: the resolution is cn_pixel_perfect_resolution's for a drawing of this size; 0:
+     * not. */
     int64_t fit_width, fit_height;
     bool fit_outer;
     void (*progress)(void *user, int64_t done,
@@ -716,19 +739,21 @@ typedef struct cn_annotate_result {
     int64_t pictures, made, kept, failed;
 } cn_annotate_result;
 
-/* A picture to a PNG, or all pictures of a folder to PNGs of the same names in another, several at a time. kind
- * may be several behind each other: "pidinet | scribble_synthesis". Kinds that take .npy files or a COCO
- * instances file are given those. A folder gets annotate.jsonl, a line per picture (what was drawn at random, for
- * one), and goes on where it was interrupted: what was made with the same options is kept. A picture that fails
- * is told, counted and passed over; then the status is CN_EFORMAT. *result may be NULL. */
+/* A picture to a PNG, or all pictures of a folder to PNGs of the same names in another, several at
+ * a time. kind may be several behind each other: "pidinet | scribble_synthesis". Kinds that take
+ * .npy files or a COCO instances file are given those. A folder gets annotate.jsonl, a line per
+ * picture (what was drawn at random, for one), and goes on where it was interrupted: what was made
+ * with the same options is kept. A picture that fails is told, counted and passed over; then the
+ * status is CN_EFORMAT. *result may be NULL. */
 cn_status cn_annotate_many(cn_ctx *ctx, const char *kind, const cn_annotate_many_options *options,
                            const char *in, const char *out, cn_annotate_result *result);
-/* As stable-diffusion-webui's extension: what the shorter side of width x height becomes when the picture fills
- * fit_width x fit_height, or with `outer` fits into it. */
+/* As stable-diffusion-webui's extension: what the shorter side of width x height becomes when the
+ * picture fills fit_width x fit_height, or with `outer` fits into it. */
 int64_t cn_pixel_perfect_resolution(int64_t width, int64_t height, int64_t fit_width,
                                     int64_t fit_height, bool outer);
 
-/* Entry i of a palette ("ade20k", "coco"): a category's number, name and RGB; false behind the last. */
+/* Entry i of a palette ("ade20k", "coco"): a category's number, name and RGB; false behind the
+ * last. */
 typedef struct cn_palette_entry {
     int id;
     const char *name;
@@ -745,8 +770,8 @@ const char *cn_annotate_takes(const char *kind);
 const char *cn_annotate_kind(int i, const char **title);
 /* The kind that a name stands for, '-' and '_' being the same; NULL for an unknown one. */
 const char *cn_annotate_find(const char *name);
-/* Other name i, as users of other programs know it; *stands_for (may be NULL): the kind and its settings, "hed
- * safe=1". NULL behind the last. */
+/* Other name i, as users of other programs know it; *stands_for (may be NULL): the kind and its
+ * settings, "hed safe=1". NULL behind the last. */
 const char *cn_annotate_alias(int i, const char **stands_for);
 /* Networks of one role do the same work, one of them is wanted; role 0 is always needed. */
 typedef struct cn_annotate_network {
@@ -763,22 +788,23 @@ typedef struct cn_annotate_setting {
 /* Setting i of a kind; false behind the last and for an unknown kind. */
 bool cn_annotate_setting_at(const char *kind, int i, cn_annotate_setting *out);
 
-/* Compares what was found in a drawing with the condition that was wanted, of one size; docs/training.md says how each
- * kind is measured. kind: "canny", "depth", ...; CN_EINVAL for a kind that isn't compared. */
+/* Compares what was found in a drawing with the condition that was wanted, of one size;
+ * docs/training.md says how each kind is measured. kind: "canny", "depth", ...; CN_EINVAL for a
+ * kind that isn't compared. */
 cn_status cn_condition_agreement(cn_ctx *ctx, const char *kind, const cn_image *found,
                                  const cn_image *wanted, cn_agreement *out);
 
-/* --- checkpoints ------------------------------------------------------------------------------------ */
+/* --- checkpoints ------------------------------------------------------------------------------ */
 
 /* What is in a file or folder, as lines of text or one line of JSON. *text: cn_free it. */
 cn_status cn_inspect(cn_ctx *ctx, const char *path, bool json, char **text);
-/* in: folder or file, a base model or a ControlNet. out: a diffusers folder, or one .safetensors file with
- * the original names. dtype: "f32", "f16" or "bf16". */
+/* in: folder or file, a base model or a ControlNet. out: a diffusers folder, or one .safetensors
+ * file with the original names. dtype: "f32", "f16" or "bf16". */
 cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out, bool to_single_file,
                      const char *dtype);
-/* A ControlNet that was trained beside from_base for to_base, written as cn_convert does: what it copied from
- * its base moves by the difference of the two (the reference's tool_transfer_control.py). All of the same
- * widths, else CN_EMISMATCH. */
+/* A ControlNet that was trained beside from_base for to_base, written as cn_convert does: what it
+ * copied from its base moves by the difference of the two (the reference's
+ * tool_transfer_control.py). All of the same widths, else CN_EMISMATCH. */
 cn_status cn_transfer(cn_ctx *ctx, const char *from_base, const char *to_base, const char *in,
                       const char *out, bool to_single_file, const char *dtype);
 

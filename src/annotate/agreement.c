@@ -1,8 +1,8 @@
-/* agreement.c - the measures by their names, and edge maps compared with a tolerance; edges are sparse, so each looks
- * around itself. */
+/* agreement.c - the measures by their names, and edge maps compared with a tolerance; edges are
+ * sparse, so each looks around itself. */
 #include "annotate/agreement.h"
 
-/* --- edges --------------------------------------------------------------------------------------------- */
+/* --- edges ------------------------------------------------------------------------------------ */
 
 static bool met(const uint8_t *map, int64_t width, int64_t height, int64_t x, int64_t y, int64_t r)
 {
@@ -62,7 +62,7 @@ static cn_status edge_agreement(cn_ctx *ctx, const cn_image *found, const cn_ima
     return CN_OK;
 }
 
-/* --- measures ------------------------------------------------------------------------------------------ */
+/* --- measures --------------------------------------------------------------------------------- */
 
 static const cn_agreement named[] = {
     [CN_MEASURE_EDGES] = {.measure = "edge F1"},

@@ -1,5 +1,6 @@
-/* agreement.h - how well a generated picture follows its condition, in numbers: the picture is annotated again,
- * and what is found is compared with what was wanted. Each kind of condition has one measure (annotate.c).
+/* agreement.h - how well a generated picture follows its condition, in numbers: the picture is
+ * annotated again, and what is found is compared with what was wanted. Each kind of condition has
+ * one measure (annotate.c).
  */
 #ifndef CN_ANNOTATE_AGREEMENT_H
 #define CN_ANNOTATE_AGREEMENT_H
@@ -23,32 +24,34 @@ cn_status cn_measure_run(cn_ctx *ctx, cn_measure measure, const cn_image *found,
 /* F1 of two edge maps of height x width bytes, nonzero = edge: `found` (detected in the generated
  * picture) against `wanted` (the condition). An edge pixel counts as met when the other map has one
  * within tolerance_px in x and in y (0: the same pixel). precision: share of found that is wanted;
- * recall: share of wanted that is found. Two empty maps agree (1); an empty one and a nonempty one don't
- * (0). precision and recall may be NULL. */
+ * recall: share of wanted that is found. Two empty maps agree (1); an empty one and a nonempty one
+ * don't (0). precision and recall may be NULL. */
 double cn_edge_f1(const uint8_t *found, const uint8_t *wanted, int64_t width, int64_t height,
                   int tolerance_px, double *precision, double *recall);
 
-/* --- agreement_maps.c: two pictures of one size --------------------------------------------------------- */
+/* --- agreement_maps.c: two pictures of one size ----------------------------------------------- */
 
-/* Mean over the classes of `wanted` of intersection / union, by ADE20K's colours. As in its benchmark, pixels that
- * `wanted` leaves black don't count, whatever was found there; nor does what is no class's colour. A class wants a
- * thousandth of the picture: in a map that was resized, mixtures of two colours look like a third's. 1 where nothing
- * is wanted. */
+/* Mean over the classes of `wanted` of intersection / union, by ADE20K's colours. As in its
+ * benchmark, pixels that `wanted` leaves black don't count, whatever was found there; nor does what
+ * is no class's colour. A class wants a thousandth of the picture: in a map that was resized,
+ * mixtures of two colours look like a third's. 1 where nothing is wanted. */
 double cn_mean_iou(const cn_image *found, const cn_image *wanted);
-/* Depth has no fixed scale, so `found` is brought to `wanted` by the scale and shift of least squares, as MiDaS is
- * evaluated (Ranftl et al., "Towards Robust Monocular Depth Estimation"), but never turned upside down. The share of
- * wanted's variance that it then explains; *rmse: what is left, in percent of the bytes' range. */
+/* Depth has no fixed scale, so `found` is brought to `wanted` by the scale and shift of least
+ * squares, as MiDaS is evaluated (Ranftl et al., "Towards Robust Monocular Depth Estimation"), but
+ * never turned upside down. The share of wanted's variance that it then explains; *rmse: what is
+ * left, in percent of the bytes' range. */
 double cn_depth_agreement(const cn_image *found, const cn_image *wanted, double *rmse);
-/* 1 - mean angle / 180 between normals, coded as 127.5 n + 127.5; *degrees: the mean angle. What is no direction in
- * `wanted` (a hole: grey) isn't counted. */
+/* 1 - mean angle / 180 between normals, coded as 127.5 n + 127.5; *degrees: the mean angle. What is
+ * no direction in `wanted` (a hole: grey) isn't counted. */
 double cn_normal_agreement(const cn_image *found, const cn_image *wanted, double *degrees);
 
-/* --- agreement_pose.c ------------------------------------------------------------------------------------ */
+/* --- agreement_pose.c ------------------------------------------------------------------------- */
 
-/* Key points are read back from the drawn disks' colours (pose.h). Wanted and found ones of a part are paired, the
- * nearest first, and a pair counts exp(-d^2 / (2 s^2 k^2)): COCO's object key point similarity with its constants k, the
- * neck as a shoulder, s^2 the box of the drawn figure's points. 2 x their sum / (wanted + found), so missing and
- * surplus people count as misses; 1 where there are none in either. */
+/* Key points are read back from the drawn disks' colours (pose.h). Wanted and found ones of a part
+ * are paired, the nearest first, and a pair counts exp(-d^2 / (2 s^2 k^2)): COCO's object key point
+ * similarity with its constants k, the neck as a shoulder, s^2 the box of the drawn figure's
+ * points. 2 x their sum / (wanted + found), so missing and surplus people count as misses; 1 where
+ * there are none in either. */
 cn_status cn_pose_agreement(cn_ctx *ctx, const cn_image *found, const cn_image *wanted,
                             double *score) CN_CHECKED;
 

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* --- classes ------------------------------------------------------------------------------------------- */
+/* --- classes ---------------------------------------------------------------------------------- */
 
 enum { CLASS_TOLERANCE = 8, FEWEST = 1000 }; /* levels of a channel; pixels per one of a class */
 
@@ -22,7 +22,8 @@ static int distance(const uint8_t *a, const uint8_t *b)
     return abs(a[0] - b[0]) + abs(a[1] - b[1]) + abs(a[2] - b[2]);
 }
 
-/* The class whose colour is nearest, -1: none is near. Two classes have one colour; the first stands for both. */
+/* The class whose colour is nearest, -1: none is near. Two classes have one colour; the first
+ * stands for both. */
 static int class_of(const uint8_t *rgb)
 {
     int best = -1;
@@ -73,7 +74,7 @@ double cn_mean_iou(const cn_image *found, const cn_image *wanted)
     return classes ? sum / classes : 1;
 }
 
-/* --- depth --------------------------------------------------------------------------------------------- */
+/* --- depth ------------------------------------------------------------------------------------ */
 
 static double grey(const cn_image *image, int64_t i)
 {
@@ -113,7 +114,7 @@ double cn_depth_agreement(const cn_image *found, const cn_image *wanted, double 
     return 1 - left / m.wanted;
 }
 
-/* --- normals ------------------------------------------------------------------------------------------- */
+/* --- normals ---------------------------------------------------------------------------------- */
 
 /* False where there is no direction. */
 static bool direction(const cn_image *image, int64_t i, double n[3])

@@ -33,7 +33,7 @@ typedef struct drawing {
     int n;
 } drawing;
 
-/* --- reading ------------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static int part_of(const uint8_t *rgb)
 {
@@ -78,7 +78,8 @@ static cn_status drawing_create(cn_ctx *ctx, const cn_image *image, drawing *d)
     return CN_OK;
 }
 
-/* Numbers the pixels that hang together with `start` and have its key; what they are: number and mean place. */
+/* Numbers the pixels that hang together with `start` and have its key; what they are: number and
+ * mean place. */
 static point flood(drawing *d, const int8_t *key, int32_t *mark, int64_t start, int32_t number)
 {
     point sum = {0};
@@ -114,8 +115,8 @@ static void drop_specks(drawing *d)
     d->n = kept;
 }
 
-/* The box of each figure's points, for which COCO takes the person's mask. A figure of little more than a point
- * counts as a twentieth of the picture's side. */
+/* The box of each figure's points, for which COCO takes the person's mask. A figure of little more
+ * than a point counts as a twentieth of the picture's side. */
 static void size_figures(drawing *d)
 {
     const double least = (double)(d->width * d->height) / 400;
@@ -149,7 +150,7 @@ static void read_points(drawing *d)
     size_figures(d);
 }
 
-/* --- comparing ----------------------------------------------------------------------------------------- */
+/* --- comparing -------------------------------------------------------------------------------- */
 
 static double similarity(const point *wanted, const point *found)
 {
@@ -184,7 +185,8 @@ static size_t list_pairs(const drawing *wanted, const drawing *found, pair *pair
     return n;
 }
 
-/* The nearest pairs of all are taken first, so that a person who is there isn't taken for one who is missing. */
+/* The nearest pairs of all are taken first, so that a person who is there isn't taken for one who
+ * is missing. */
 static cn_status sum_met(cn_ctx *ctx, drawing *wanted, drawing *found, double *sum)
 {
     const size_t n = list_pairs(wanted, found, NULL);

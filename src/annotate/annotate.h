@@ -1,8 +1,8 @@
 /* annotate.h - the kinds of condition there are, each with its options, behind one call.
  *
- * A kind is a row of the table in annotate.c: name, options with their ranges and defaults, the networks it
- * runs (network.h), and run(). The command line, the demo, drawing and the dataset tools read this table;
- * none of them knows a kind by name.
+ * A kind is a row of the table in annotate.c: name, options with their ranges and defaults, the
+ * networks it runs (network.h), and run(). The command line, the demo, drawing and the dataset
+ * tools read this table; none of them knows a kind by name.
  */
 #ifndef CN_ANNOTATE_ANNOTATE_H
 #define CN_ANNOTATE_ANNOTATE_H
@@ -39,16 +39,16 @@ typedef struct cn_annotate_args {
     const cn_kind *kind;
     double values[CN_ANNOTATE_MAX_OPTIONS]; /* in the order of kind->options */
     int64_t resolution; /* the condition has the size of cn_image_resize_64's; 0: the picture's */
-    int64_t
-        detect_resolution; /* the annotator sees the picture at this one; 0: at the condition's size */
-    /* Paths of the networks' files, or of folders with files of their published names; NULL at the end.
-     * Borrowed, as the list itself; NULL for none. */
+    int64_t detect_resolution; /* the annotator sees the picture at this one; 0: at the condition's
+                                  size */
+    /* Paths of the networks' files, or of folders with files of their published names; NULL at the
+     * end. Borrowed, as the list itself; NULL for none. */
     const char *const *weights;
     uint64_t seed; /* for kinds with chance */
 } cn_annotate_args;
 
-/* A network that a kind takes. Networks of one role do the same work: one of them is wanted. A kind can't do
- * without role 0; it asks for the others when it needs them. */
+/* A network that a kind takes. Networks of one role do the same work: one of them is wanted. A kind
+ * can't do without role 0; it asks for the others when it needs them. */
 typedef struct cn_kind_network {
     const cn_network *net;
     int role;
@@ -58,8 +58,8 @@ struct cn_kind {
     const char *name, *title;
     const cn_kind_option *options;
     int n_options;
-    /* `in` has the size that the annotator shall see. *out: of any size, brought to the condition's by
-     * map_filter; cn_image_destroy it. */
+    /* `in` has the size that the annotator shall see. *out: of any size, brought to the condition's
+     * by map_filter; cn_image_destroy it. */
     cn_status (*run)(cn_session *s, const cn_image *in, cn_image **out);
     cn_kind_network networks[CN_KIND_NETWORKS]; /* the rest is NULL */
     int multiple;                               /* sides it can see are multiples of it; 0: any */
@@ -75,14 +75,16 @@ struct cn_kind {
                  cn_rng *rng); /* sets thresholds at random; NULL: has none */
     bool seeded;               /* run() depends on args->seed */
     cn_measure measure;        /* compares two conditions of this kind */
-    /* Of kinds that take labels or arrays: the kind that finds the same in a picture, in the same colours; NULL. */
+    /* Of kinds that take labels or arrays: the kind that finds the same in a picture, in the same
+     * colours; NULL. */
     const char *from_picture;
 };
 
 int cn_kind_count(void);
 /* NULL outside 0..count-1. */
 const cn_kind *cn_kind_at(int i);
-/* Other names that users know, with the kind and settings they stand for: "hed safe=1". False behind the last. */
+/* Other names that users know, with the kind and settings they stand for: "hed safe=1". False
+ * behind the last. */
 bool cn_kind_alias_at(int i, const char **name, const char **stands_for);
 /* NULL when there is none of that name, aliases included; '-' and '_' are the same. */
 const cn_kind *cn_kind_find(const char *name);
@@ -102,17 +104,19 @@ const char *cn_takes_name(cn_takes takes);
 /* A kind with settings in words, "canny low=50, high=100": everything not said has its default. */
 cn_status cn_annotate_read(cn_ctx *ctx, const char *text, cn_annotate_args *args) CN_CHECKED;
 
-/* --- session.c ------------------------------------------------------------------------------------------ */
+/* --- session.c -------------------------------------------------------------------------------- */
 
-/* An annotator for many pictures: opens and recognises the weight files, which must fit the kind. backend runs
- * the networks and must outlive the session; NULL for kinds that have none. */
+/* An annotator for many pictures: opens and recognises the weight files, which must fit the kind.
+ * backend runs the networks and must outlive the session; NULL for kinds that have none. */
 cn_status cn_session_open(cn_ctx *ctx, const cn_annotate_args *args, cn_backend *backend,
                           cn_session **out) CN_CHECKED;
 void cn_session_close(cn_session *s);
-/* One picture to its condition; *out: cn_image_destroy it. Weights are read when the first one comes. */
+/* One picture to its condition; *out: cn_image_destroy it. Weights are read when the first one
+ * comes. */
 cn_status cn_session_annotate(cn_session *s, const cn_image *in, cn_image **out) CN_CHECKED;
-/* What a picture of this size takes by the kind's networks: their weights and the largest plan, and the operations.
- * Nothing is read or computed. Networks that a kind runs only when it finds something (hands, faces) don't count. */
+/* What a picture of this size takes by the kind's networks: their weights and the largest plan, and
+ * the operations. Nothing is read or computed. Networks that a kind runs only when it finds
+ * something (hands, faces) don't count. */
 typedef struct cn_session_cost {
     size_t bytes;
     double flops;
@@ -128,7 +132,8 @@ cn_status cn_annotate(cn_ctx *ctx, const cn_annotate_args *args, const cn_image 
 /* For a kind's run(). */
 cn_ctx *cn_session_ctx(const cn_session *s);
 const cn_annotate_args *cn_session_args(const cn_session *s);
-/* Brings *map to the size that the condition will have, by the kind's map_filter, if it hasn't got it. */
+/* Brings *map to the size that the condition will have, by the kind's map_filter, if it hasn't got
+ * it. */
 cn_status cn_session_fit(cn_session *s, cn_image **map) CN_CHECKED;
 
 #endif

@@ -41,7 +41,7 @@ void cn_bulk_items_free(cn_bulk_item *items, int64_t n)
     cn_free(items);
 }
 
-/* --- names ---------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static int compare_names(const void *a, const void *b, void *user)
 {
@@ -90,7 +90,7 @@ static void refuse_doubles(run *r)
     }
 }
 
-/* --- the record ----------------------------------------------------------------------------------- */
+/* --- the record ------------------------------------------------------------------------------- */
 
 static void add_source(json_t *line, const char *path)
 {
@@ -124,8 +124,8 @@ static cn_status write_line(cn_ctx *ctx, const run *r, FILE *f, const json_t *li
                         strerror(error));
 }
 
-/* Copies the lines that still hold to `f` and marks their items as kept. A damaged line is that of a program
- * that was killed: its picture is made again. */
+/* Copies the lines that still hold to `f` and marks their items as kept. A damaged line is that of
+ * a program that was killed: its picture is made again. */
 static cn_status keep_lines(run *r, const char *path, FILE *f)
 {
     cn_ctx *ctx = r->ctx;
@@ -179,7 +179,7 @@ static cn_status open_record(run *r)
                      : cn_fail(r->ctx, CN_EIO, "can't write \"%s\": %s", path, strerror(errno));
 }
 
-/* --- items ---------------------------------------------------------------------------------------- */
+/* --- items ------------------------------------------------------------------------------------ */
 
 cn_status cn_bulk_folder(cn_ctx *ctx, const char *path)
 {
@@ -232,8 +232,8 @@ static void note_item(run *r, cn_ctx *ctx, int64_t i, const json_t *line, cn_sta
 
 static void run_item(run *r, int64_t i)
 {
-    /* A context of its own keeps a picture's message apart from the others'; alone, a picture has the
-     * run's context and all its threads. */
+    /* A context of its own keeps a picture's message apart from the others'; alone, a picture has
+     * the run's context and all its threads. */
     cn_ctx *ctx = r->b->together ? cn_ctx_create(1) : r->ctx;
     json_t *line = json_object();
     bool broken = false;

@@ -1,9 +1,9 @@
-/* bulk.h - many pictures to as many conditions: side by side, resumed where it was interrupted, a bad one named
- * and passed over.
+/* bulk.h - many pictures to as many conditions: side by side, resumed where it was interrupted, a
+ * bad one named and passed over.
  *
- * A record in the output folder (JSON lines) says with which settings which picture was made; its line comes
- * after the picture is in place. So what has a line under the same settings, its source unchanged, is kept, and
- * everything else is made. Pictures appear whole or not at all.
+ * A record in the output folder (JSON lines) says with which settings which picture was made; its
+ * line comes after the picture is in place. So what has a line under the same settings, its source
+ * unchanged, is kept, and everything else is made. Pictures appear whole or not at all.
  */
 #ifndef CN_ANNOTATE_BULK_H
 #define CN_ANNOTATE_BULK_H
@@ -36,10 +36,10 @@ typedef struct cn_bulk {
     const char *settings;     /* everything that the pictures depend on, in words */
     const cn_bulk_item *items;
     int64_t n;
-    bool
-        together; /* several at a time, one thread each; else one after another, each with all threads */
-    /* Makes item i: a picture, or the file itself (*out stays NULL). `note` is an object for the record's line:
-     * what was drawn by chance, say. */
+    bool together; /* several at a time, one thread each; else one after another, each with all
+                      threads */
+    /* Makes item i: a picture, or the file itself (*out stays NULL). `note` is an object for the
+     * record's line: what was drawn by chance, say. */
     cn_status (*make)(void *user, cn_ctx *ctx, int64_t i, json_t *note, cn_image **out);
     void *user;
     void (*progress)(void *user, int64_t done, int64_t total); /* of what is to be made; NULL */
@@ -54,8 +54,8 @@ typedef struct cn_bulk_result {
 /* The folder that `path` lies in, made when missing. */
 cn_status cn_bulk_folder(cn_ctx *ctx, const char *path) CN_CHECKED;
 
-/* states (may be NULL): [n]. Pictures that fail don't make it fail; what does is a folder or record that can't be
- * written, memory, and cn_cancel (CN_ECANCELLED). *out is filled in any case. */
+/* states (may be NULL): [n]. Pictures that fail don't make it fail; what does is a folder or record
+ * that can't be written, memory, and cn_cancel (CN_ECANCELLED). *out is filled in any case. */
 cn_status cn_bulk_run(cn_ctx *ctx, const cn_bulk *b, uint8_t *states,
                       cn_bulk_result *out) CN_CHECKED;
 

@@ -1,10 +1,11 @@
 /* canny.c - Sobel, non-maximum suppression and hysteresis with the integer arithmetic of OpenCV.
  *
- * Three passes run row by row behind each other: gradient of row y, then suppression of row y - 1 (which
- * needs the norms of rows y - 2..y), each with its last rows in a ring. Suppression leaves a map with a
- * border of one pixel; the hysteresis walks it with a stack of its own, never by recursion. Threads take bands
- * of rows and compute the gradients beyond their borders once more; only the hysteresis runs by itself.
- * Source of the order of comparisons and of the fixed-point tangents: OpenCV's canny.cpp.
+ * Three passes run row by row behind each other: gradient of row y, then suppression of row y - 1
+ * (which needs the norms of rows y - 2..y), each with its last rows in a ring. Suppression leaves a
+ * map with a border of one pixel; the hysteresis walks it with a stack of its own, never by
+ * recursion. Threads take bands of rows and compute the gradients beyond their borders once more;
+ * only the hysteresis runs by itself. Source of the order of comparisons and of the fixed-point
+ * tangents: OpenCV's canny.cpp.
  */
 #include "annotate/canny.h"
 

@@ -5,9 +5,11 @@
 #include "base/base.h"
 #include "image/image.h"
 
-/* in: height x width x channels bytes, channels 1 or 3 (of colour the channel with the largest gradient
- * counts, pixel by pixel). edges: height x width bytes, 0 or 255. Thresholds are compared with
- * |dx| + |dy| (at most 2040), or with l2 with the length of the gradient; swapped when low > high. */
+/* in: height x width x channels bytes, channels 1 or 3 (of colour the channel with the largest
+ * gradient counts, pixel by pixel). edges: height x width bytes, 0 or 255. Thresholds are compared
+ * with
+ * |dx| + |dy| (at most 2040), or with l2 with the length of the gradient; swapped when low > high.
+ */
 cn_status cn_canny_u8(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height, int channels,
                       double low, double high, bool l2, uint8_t *edges) CN_CHECKED;
 

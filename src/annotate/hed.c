@@ -1,5 +1,5 @@
-/* hed.c - see hed.h. Both networks are VGG-16's convolutions with a side output behind each of the five blocks; they
- * differ in names, in what they take and in how the sides become one. */
+/* hed.c - see hed.h. Both networks are VGG-16's convolutions with a side output behind each of the
+ * five blocks; they differ in names, in what they take and in how the sides become one. */
 #include "annotate/hed.h"
 
 #include "annotate/strokes.h"
@@ -13,7 +13,7 @@ static const struct {
     int64_t channels;
 } vgg[BLOCKS] = {{2, 64}, {2, 128}, {3, 256}, {3, 512}, {3, 512}};
 
-/* --- the networks ------------------------------------------------------------------------------------- */
+/* --- the networks ----------------------------------------------------------------------------- */
 
 static cn_node *half(cn_graph *g, cn_node *x)
 {
@@ -86,7 +86,7 @@ const cn_feed cn_hed_apache2_feed = {0};
 const cn_feed cn_hed_bsds500_feed = {.bgr = true,
                                      .subtract = {104.00698793f, 116.66876762f, 122.67891434f}};
 
-/* --- the annotator ------------------------------------------------------------------------------------ */
+/* --- the annotator ---------------------------------------------------------------------------- */
 
 cn_status cn_hed(cn_session *s, const cn_image *in, bool safe, cn_image **out)
 {

@@ -27,7 +27,7 @@ cn_status cn_ade20k_colors(cn_ctx *ctx, const cn_image *labels, cn_image **out)
     return CN_OK;
 }
 
-/* --- arrays ------------------------------------------------------------------------------------------ */
+/* --- arrays ----------------------------------------------------------------------------------- */
 
 /* [height, width, channels], where a single channel may be left out. */
 static cn_status check_array(cn_ctx *ctx, const cn_npy *a, int64_t channels, const char *what)

@@ -5,7 +5,7 @@
 
 #define NORM_EPS 1e-5f
 
-/* --- photographs: a generator of residual blocks ------------------------------------------------------ */
+/* --- photographs: a generator of residual blocks ---------------------------------------------- */
 
 static cn_node *norm_relu(cn_graph *g, cn_node *x)
 {
@@ -83,11 +83,12 @@ cn_status cn_lineart(cn_session *s, const cn_image *in, bool dark_lines, cn_imag
     return finish(s, map, dark_lines, out);
 }
 
-/* --- anime: a U-Net ------------------------------------------------------------------------------------- */
+/* --- anime: a U-Net --------------------------------------------------------------------------- */
 
 enum { LEVELS = 8, SIZE_MULTIPLE = 1 << LEVELS };
 
-/* Level 0 is the outermost. The names nest as the modules do: each level is `model` in its parent's. */
+/* Level 0 is the outermost. The names nest as the modules do: each level is `model` in its
+ * parent's. */
 static cn_node *unet_level(cn_graph *g, cn_node *x, int level)
 {
     static const int64_t channels[LEVELS] = {64, 128, 256, 512, 512, 512, 512, 512};
@@ -131,7 +132,8 @@ static int64_t up_to_multiple(int64_t n)
     return (n + SIZE_MULTIPLE - 1) / SIZE_MULTIPLE * SIZE_MULTIPLE;
 }
 
-/* `in` at the size that the network takes, and its result back at `in`'s size as [H,W] values 0..255. */
+/* `in` at the size that the network takes, and its result back at `in`'s size as [H,W] values
+ * 0..255. */
 static cn_status draw_anime(cn_session *s, const cn_image *in, float *drawn)
 {
     cn_ctx *ctx = cn_session_ctx(s);

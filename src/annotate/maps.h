@@ -16,7 +16,8 @@ float *cn_feed_image(cn_ctx *ctx, const cn_image *in, const cn_feed *feed);
 cn_status cn_session_run_image(cn_session *s, const cn_image *in, const cn_feed *feed,
                                cn_network_values *out) CN_CHECKED;
 
-/* A grey pixel: v held to 0..255, its fraction dropped, as the reference goes from floats to bytes; NaN is 0. */
+/* A grey pixel: v held to 0..255, its fraction dropped, as the reference goes from floats to bytes;
+ * NaN is 0. */
 static inline void cn_put_gray(uint8_t rgb[3], double v)
 {
     rgb[0] = rgb[1] = rgb[2] = v >= 255 ? 255 : v > 0 ? (uint8_t)v : 0;

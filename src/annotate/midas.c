@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* --- depth to pictures --------------------------------------------------------------------------------- */
+/* --- depth to pictures ------------------------------------------------------------------------ */
 
 typedef struct range {
     float least, most;
@@ -51,7 +51,8 @@ static int64_t mirrored(int64_t i, int64_t n)
     return i < 0 ? -i : i < n ? i : 2 * n - 2 - i;
 }
 
-/* Sobel's derivatives along x and y, added up in OpenCV's order: in another, bytes of the normals differ here and there. */
+/* Sobel's derivatives along x and y, added up in OpenCV's order: in another, bytes of the normals
+ * differ here and there. */
 static void sobel(const float *d, int64_t height, int64_t width, int64_t x, int64_t y, float *dx,
                   float *dy)
 {
@@ -81,7 +82,7 @@ cn_status cn_normal_picture(cn_ctx *ctx, const float *depth, int64_t height, int
     return CN_OK;
 }
 
-/* --- the kinds ------------------------------------------------------------------------------------------ */
+/* --- the kinds -------------------------------------------------------------------------------- */
 
 /* values.data[0]: [1,H,W,1] of in's size. */
 static cn_status run(cn_session *s, const cn_image *in, cn_network_values *values)

@@ -1,8 +1,9 @@
-/* midas_net.c - DPT-hybrid: a ResNet for the first 1/16, a vision transformer on its features, and RefineNet's
- * fusion of four levels to a depth at the picture's size.
+/* midas_net.c - DPT-hybrid: a ResNet for the first 1/16, a vision transformer on its features, and
+ * RefineNet's fusion of four levels to a depth at the picture's size.
  *
- * Convolutions of the ResNet are padded as TensorFlow's SAME (the smaller half first) and their weights standardised.
- * Source: Ranftl et al., "Vision Transformers for Dense Prediction"; isl-org/DPT, timm's ResNetV2.
+ * Convolutions of the ResNet are padded as TensorFlow's SAME (the smaller half first) and their
+ * weights standardised. Source: Ranftl et al., "Vision Transformers for Dense Prediction";
+ * isl-org/DPT, timm's ResNetV2.
  */
 #include "annotate/midas.h"
 #include "annotate/vit.h"
@@ -15,9 +16,10 @@ enum { GROUPS = 32, WIDTH = 768, HEADS = 12, BLOCKS = 12, GRID = 24, FUSED = 256
 #define GROUP_NORM_EPS  1e-5f
 #define LAYER_NORM_EPS  1e-6f
 
-/* --- the ResNet ---------------------------------------------------------------------------------------- */
+/* --- the ResNet ------------------------------------------------------------------------------- */
 
-/* Padding so that ceil(n / stride) results come out: pad[0], pad[2] for rows, pad[1], pad[3] for columns. */
+/* Padding so that ceil(n / stride) results come out: pad[0], pad[2] for rows, pad[1], pad[3] for
+ * columns. */
 static void same_padding(const cn_node *x, int kernel, int stride, int pad[4])
 {
     for (int i = 0; i < 2; i++) {
@@ -81,7 +83,7 @@ static cn_node *resnet(cn_graph *g, cn_node *x, cn_node *levels[2])
     return x;
 }
 
-/* --- the transformer ------------------------------------------------------------------------------------ */
+/* --- the transformer -------------------------------------------------------------------------- */
 
 /* a and b [1,n,C]: the tokens of a, then those of b. */
 static cn_node *join_tokens(cn_graph *g, cn_node *a, cn_node *b)
@@ -100,7 +102,8 @@ static cn_node *cut_tokens(cn_graph *g, cn_node *x, int64_t first, int64_t count
     return cn_view(g, cn_slice(g, all, first * C, count * C), 3, (int64_t[]){1, count, C});
 }
 
-/* The class token before the features' tokens, and the positions' embedding, whose grid is brought to h x w. */
+/* The class token before the features' tokens, and the positions' embedding, whose grid is brought
+ * to h x w. */
 static cn_node *embed(cn_graph *g, cn_node *x, int64_t h, int64_t w)
 {
     cn_node *class_token =
@@ -116,7 +119,7 @@ static cn_node *embed(cn_graph *g, cn_node *x, int64_t h, int64_t w)
                   join_tokens(g, cut_tokens(g, table, 0, 1), grid));
 }
 
-/* --- levels for the fusion -------------------------------------------------------------------------------- */
+/* --- levels for the fusion -------------------------------------------------------------------- */
 
 /* act_postprocessN: every token beside the class token, projected, as a picture of h x w. */
 static cn_node *readout(cn_graph *g, cn_node *tokens, int64_t h, int64_t w)
@@ -139,7 +142,8 @@ static cn_node *residual_unit(cn_graph *g, const char *name, cn_node *x)
     return cn_add(g, x, h);
 }
 
-/* refinenetN: what comes from the coarser level (NULL for the coarsest) and this level's own, at twice the size. */
+/* refinenetN: what comes from the coarser level (NULL for the coarsest) and this level's own, at
+ * twice the size. */
 static cn_node *fuse(cn_graph *g, const char *name, cn_node *coarse, cn_node *level)
 {
     cn_scope_push(g, name);

@@ -1,4 +1,5 @@
-/* mlsd.c - see mlsd.h. Both sizes share the backbone (MobileNetV2) and the blocks that bring its levels together. */
+/* mlsd.c - see mlsd.h. Both sizes share the backbone (MobileNetV2) and the blocks that bring its
+ * levels together. */
 #include "annotate/mlsd.h"
 
 #include "image/raster.h"
@@ -9,7 +10,7 @@
 
 #define NORM_EPS 1e-5f
 
-/* --- the network -------------------------------------------------------------------------------------- */
+/* --- the network ------------------------------------------------------------------------------ */
 
 /* Convolution CONV, its batch norm NORM, an activation. */
 static cn_node *conv_norm(cn_graph *g, const char *conv, const char *norm, cn_node *x,
@@ -57,7 +58,8 @@ static cn_node *inverted_residual(cn_graph *g, const char *name, cn_node *x, int
 
 enum { LEVELS = 5 };
 
-/* c[i]: the last result at 1/2^(i+1) of the size, with `levels` of them computed; the deepest two share a size. */
+/* c[i]: the last result at 1/2^(i+1) of the size, with `levels` of them computed; the deepest two
+ * share a size. */
 static void backbone(cn_graph *g, cn_node *x, int levels, cn_node *c[LEVELS])
 {
     static const struct {
@@ -149,7 +151,7 @@ const cn_network cn_mlsd_tiny = {.name = "M-LSD (tiny)",
                                  .channels = 4,
                                  .build = build_tiny};
 
-/* --- lines -------------------------------------------------------------------------------------------- */
+/* --- lines ------------------------------------------------------------------------------------ */
 
 typedef struct peak {
     float score;
@@ -229,7 +231,7 @@ void cn_mlsd_draw(cn_image *image, const cn_line *lines, int n)
     }
 }
 
-/* --- the annotator ------------------------------------------------------------------------------------ */
+/* --- the annotator ---------------------------------------------------------------------------- */
 
 float *cn_mlsd_feed(cn_ctx *ctx, const cn_image *in)
 {

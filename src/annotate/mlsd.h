@@ -1,7 +1,8 @@
 /* mlsd.h - straight lines by M-LSD, the paper's "Hough lines".
  *
- * Gu, Ko, Go, Lee, Lee and Shin: "Towards Light-weight and Real-time Line Segment Detection" (2022). The
- * network gives for each cell how likely the centre of a line is and where its two ends are from there.
+ * Gu, Ko, Go, Lee, Lee and Shin: "Towards Light-weight and Real-time Line Segment Detection"
+ * (2022). The network gives for each cell how likely the centre of a line is and where its two ends
+ * are from there.
  */
 #ifndef CN_ANNOTATE_MLSD_H
 #define CN_ANNOTATE_MLSD_H
@@ -10,8 +11,8 @@
 
 enum { CN_MLSD_LINES = 200, CN_MLSD_MAPS = 9 };
 
-/* out[0]: [1,H/2,W/2,CN_MLSD_MAPS], the centre's logit, then dx, dy of the start and of the end; the rest isn't
- * used. Sides are multiples of 16. */
+/* out[0]: [1,H/2,W/2,CN_MLSD_MAPS], the centre's logit, then dx, dy of the start and of the end;
+ * the rest isn't used. Sides are multiples of 16. */
 extern const cn_network cn_mlsd_large, cn_mlsd_tiny;
 
 typedef struct cn_line {
@@ -19,8 +20,9 @@ typedef struct cn_line {
     float score;
 } cn_line;
 
-/* maps: h x w cells of `channels` (5 or more) values. Of the CN_MLSD_LINES likeliest centres those above
- * value_threshold whose line is longer than distance_threshold cells, by descending score; *n of them. */
+/* maps: h x w cells of `channels` (5 or more) values. Of the CN_MLSD_LINES likeliest centres those
+ * above value_threshold whose line is longer than distance_threshold cells, by descending score; *n
+ * of them. */
 cn_status cn_mlsd_decode(cn_ctx *ctx, const float *maps, int64_t h, int64_t w, int64_t channels,
                          float value_threshold, float distance_threshold,
                          cn_line lines[CN_MLSD_LINES], int *n) CN_CHECKED;

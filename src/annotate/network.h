@@ -1,10 +1,11 @@
 /* network.h - the networks of annotators: what each is, and how a session runs it.
  *
- * To add one in five lines: write `static void build(cn_graph *g, cn_node *x, cn_node **out)` with the builders
- * of graph.h, names as in the published file; batch norms, standardised weights and the like become part of
- * the convolutions by model/checkpoint/derived.h. Describe it in a cn_network. Name it in the kind's row of annotate.c. In
- * the kind's run(), turn the picture into floats, call cn_session_run, and turn out[] into a picture.
- * Everything else (files, recognition, plans for each size, backends, lists, messages) follows.
+ * To add one in five lines: write `static void build(cn_graph *g, cn_node *x, cn_node **out)` with
+ * the builders of graph.h, names as in the published file; batch norms, standardised weights and
+ * the like become part of the convolutions by model/checkpoint/derived.h. Describe it in a
+ * cn_network. Name it in the kind's row of annotate.c. In the kind's run(), turn the picture into
+ * floats, call cn_session_run, and turn out[] into a picture. Everything else (files, recognition,
+ * plans for each size, backends, lists, messages) follows.
  */
 #ifndef CN_ANNOTATE_NETWORK_H
 #define CN_ANNOTATE_NETWORK_H
@@ -39,12 +40,13 @@ typedef struct cn_network_values {
 /* Runs one of the session's networks. x: [H,W,channels]. */
 cn_status cn_session_run(cn_session *s, const cn_network *net, int64_t H, int64_t W, const float *x,
                          cn_network_values *out) CN_CHECKED;
-/* The network that was loaded for a role of the kind (0: the one it can't do without); NULL: none. */
+/* The network that was loaded for a role of the kind (0: the one it can't do without); NULL:
+ * none. */
 const cn_network *cn_session_network(const cn_session *s, int role);
 /* The same, with an error that says which file is missing. */
 cn_status cn_session_need(cn_session *s, int role, const cn_network **out) CN_CHECKED;
-/* CN_ENOMEM, with advice, where work on a picture needs more memory than there is: else the system would end the
- * process for it. who: for the message. */
+/* CN_ENOMEM, with advice, where work on a picture needs more memory than there is: else the system
+ * would end the process for it. who: for the message. */
 cn_status cn_session_check_memory(cn_session *s, const char *who, int64_t H, int64_t W,
                                   size_t bytes) CN_CHECKED;
 

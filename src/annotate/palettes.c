@@ -1,7 +1,7 @@
 /* palettes.c - the colours and names of ADE20K's and COCO's classes.
  *
- * ADE20K: the MIT scene parsing benchmark's 150, which the published models were trained with. COCO: the 133
- * of its panoptic task, things by their ids (1 to 90), then stuff (92 to 200).
+ * ADE20K: the MIT scene parsing benchmark's 150, which the published models were trained with.
+ * COCO: the 133 of its panoptic task, things by their ids (1 to 90), then stuff (92 to 200).
  */
 #include "annotate/labels.h"
 

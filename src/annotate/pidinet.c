@@ -1,5 +1,6 @@
-/* pidinet.c - see pidinet.h. The pixel difference convolutions (central, angular, radial) look at differences of
- * neighbours; as sums of taps they are plain convolutions, and become that when the weights are loaded. */
+/* pidinet.c - see pidinet.h. The pixel difference convolutions (central, angular, radial) look at
+ * differences of neighbours; as sums of taps they are plain convolutions, and become that when the
+ * weights are loaded. */
 #include "annotate/pidinet.h"
 
 #include "annotate/strokes.h"
@@ -9,7 +10,7 @@
 
 enum { STAGES = 4, SIDE = 24, TAPS = 9 };
 
-/* --- differences as plain kernels --------------------------------------------------------------------- */
+/* --- differences as plain kernels ------------------------------------------------------------- */
 
 static cn_status read_taps(cn_ctx *ctx, const cn_source *s, const cn_param *q, int64_t filters,
                            float *out)
@@ -81,7 +82,7 @@ static cn_node *difference(cn_graph *g, const char *name, cn_node *x, int64_t O,
     return y;
 }
 
-/* --- the network -------------------------------------------------------------------------------------- */
+/* --- the network ------------------------------------------------------------------------------ */
 
 static cn_node *pointwise(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias)
 {

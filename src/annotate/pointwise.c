@@ -1,4 +1,5 @@
-/* pointwise.c - copy, inversion and the threshold that turns a drawing into a scribble condition. */
+/* pointwise.c - copy, inversion and the threshold that turns a drawing into a scribble
+ * condition. */
 #include "annotate/pointwise.h"
 
 #include <string.h>

@@ -1,9 +1,9 @@
-/* session.c - an annotator at work: its weight files opened and recognised, its networks planned for the
- * sizes of the pictures that come, pictures run one after another.
+/* session.c - an annotator at work: its weight files opened and recognised, its networks planned
+ * for the sizes of the pictures that come, pictures run one after another.
  *
- * A network's parameters are filled when its first plan exists, since the plan decides in which order the
- * kernels want them; then the file is closed. Plans of the last few sizes are kept, but only the one in use
- * holds memory.
+ * A network's parameters are filled when its first plan exists, since the plan decides in which
+ * order the kernels want them; then the file is closed. Plans of the last few sizes are kept, but
+ * only the one in use holds memory.
  */
 #include "annotate/network.h"
 
@@ -44,7 +44,7 @@ struct cn_session {
     cn_session_cost *rehearsal; /* networks are planned and told here, not run; NULL: they run */
 };
 
-/* --- telling files apart ------------------------------------------------------------------------------ */
+/* --- telling files apart ---------------------------------------------------------------------- */
 
 static bool has_sign(const cn_tensors *t, const char *prefix, const cn_network_sign *sign)
 {
@@ -118,7 +118,7 @@ static cn_status refuse(cn_ctx *ctx, const cn_kind *kind, const cn_tensors *file
     return s;
 }
 
-/* --- opening ------------------------------------------------------------------------------------------ */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static cn_status take(cn_session *s, const cn_network *net, int role, const char *path,
                       cn_tensors *file)
@@ -154,7 +154,8 @@ static cn_status open_file(cn_session *s, const char *path)
     return status;
 }
 
-/* The network's file in a folder, as published or converted: FILE, or its stem with .safetensors or .bin. */
+/* The network's file in a folder, as published or converted: FILE, or its stem with .safetensors or
+ * .bin. */
 static bool find_in(const char *dir, const cn_network *net, char path[CN_PATH_BYTES])
 {
     static const char *const endings[] = {NULL, ".safetensors", ".bin", ".pth", ".pt"};
@@ -247,7 +248,7 @@ const cn_annotate_args *cn_session_args(const cn_session *s)
     return &s->args;
 }
 
-/* --- networks ----------------------------------------------------------------------------------------- */
+/* --- networks --------------------------------------------------------------------------------- */
 
 const cn_network *cn_session_network(const cn_session *s, int role)
 {
@@ -313,7 +314,8 @@ static cn_status fill(cn_session *s, loaded *l)
     return CN_OK;
 }
 
-/* The plan for this size, made in place of the one that was unused for longest; the others let their memory go. */
+/* The plan for this size, made in place of the one that was unused for longest; the others let
+ * their memory go. */
 static cn_status plan_for(cn_session *s, loaded *l, int64_t H, int64_t W, sized_plan **out)
 {
     sized_plan *found = NULL, *oldest = &l->plans[0];
@@ -374,7 +376,7 @@ cn_status cn_session_run(cn_session *s, const cn_network *net, int64_t H, int64_
     return CN_OK;
 }
 
-/* --- pictures ----------------------------------------------------------------------------------------- */
+/* --- pictures --------------------------------------------------------------------------------- */
 
 /* The nearest side that the kind can see. */
 static int64_t round_side(const cn_kind *kind, int64_t n)

@@ -1,4 +1,5 @@
-/* strokes.c - thinning by non-maximum suppression, then a blur and a threshold that give the lines width. */
+/* strokes.c - thinning by non-maximum suppression, then a blur and a threshold that give the lines
+ * width. */
 #include "annotate/strokes.h"
 
 #include "image/blur.h"

@@ -5,8 +5,8 @@
 #include "base/base.h"
 #include "image/image.h"
 
-/* The reference's nms(x, t, sigma) of height x width bytes: 255 where the blurred map is at least as
- * large as both neighbours in one of four directions and above threshold, else 0. */
+/* The reference's nms(x, t, sigma) of height x width bytes: 255 where the blurred map is at least
+ * as large as both neighbours in one of four directions and above threshold, else 0. */
 cn_status cn_edge_nms(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
                       double threshold, double sigma, uint8_t *out) CN_CHECKED;
 
@@ -16,7 +16,8 @@ typedef struct cn_stroke_rules {
     double level;                    /* 4: what is brighter after the blur is a stroke */
 } cn_stroke_rules;
 
-/* edges: white on black, its first channel counts. *out: 255 on strokes, 0 elsewhere, of edges' size. */
+/* edges: white on black, its first channel counts. *out: 255 on strokes, 0 elsewhere, of edges'
+ * size. */
 cn_status cn_strokes(cn_ctx *ctx, const cn_image *edges, const cn_stroke_rules *rules,
                      cn_image **out) CN_CHECKED;
 

@@ -1,5 +1,5 @@
-/* synthesis.c - see synthesis.h. The draws come in a fixed order whatever the picture holds, but for one per piece
- * of stroke. */
+/* synthesis.c - see synthesis.h. The draws come in a fixed order whatever the picture holds, but
+ * for one per piece of stroke. */
 #include "annotate/synthesis.h"
 
 #include "annotate/strokes.h"
@@ -20,10 +20,10 @@ static double between(cn_rng *r, double low, double high)
     return low + (high - low) * (double)cn_rng_uniform(r);
 }
 
-/* --- masking ------------------------------------------------------------------------------------------ */
+/* --- masking ---------------------------------------------------------------------------------- */
 
-/* Strokes fall into pieces at the lines of a grid of random size and place, since one boundary often runs
- * through the whole picture. */
+/* Strokes fall into pieces at the lines of a grid of random size and place, since one boundary
+ * often runs through the whole picture. */
 typedef struct grid {
     int64_t cell, x, y;
 } grid;
@@ -75,10 +75,10 @@ static cn_status mask_pieces(cn_ctx *ctx, cn_rng *r, double share, map *m)
     return s;
 }
 
-/* --- morphology --------------------------------------------------------------------------------------- */
+/* --- morphology ------------------------------------------------------------------------------- */
 
-/* Every pixel within `radius` of one that has `value` gets it: widens with 255, narrows with 0. Outside of the
- * picture there is nothing of either. */
+/* Every pixel within `radius` of one that has `value` gets it: widens with 255, narrows with 0.
+ * Outside of the picture there is nothing of either. */
 static cn_status spread(cn_ctx *ctx, map *m, int radius, uint8_t value)
 {
     const size_t pixels = (size_t)(m->w * m->h);
@@ -101,7 +101,8 @@ static cn_status spread(cn_ctx *ctx, map *m, int radius, uint8_t value)
     return CN_OK;
 }
 
-/* Widened; widened and narrowed again, which closes gaps; or narrowed first, which breaks thin lines. */
+/* Widened; widened and narrowed again, which closes gaps; or narrowed first, which breaks thin
+ * lines. */
 static cn_status change_shape(cn_ctx *ctx, cn_rng *r, int width, bool is_thin, map *m)
 {
     const int radius = (int)cn_rng_below(r, width + 1), form = (int)cn_rng_below(r, 3);
@@ -110,7 +111,7 @@ static cn_status change_shape(cn_ctx *ctx, cn_rng *r, int width, bool is_thin, m
     return form == 1 ? spread(ctx, m, radius / 2, 0) : CN_OK;
 }
 
-/* --- the whole ---------------------------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 static cn_status synthesise(cn_ctx *ctx, const cn_synthesis_rules *rules, cn_rng *r,
                             const uint8_t *edges, map *m)

@@ -1,8 +1,9 @@
-/* synthesis.h - scribbles for training, made from soft edge maps with chance, as the paper describes it: random
- * thresholds, random masking of a random share of the strokes, random morphology, random non-maximum suppression.
+/* synthesis.h - scribbles for training, made from soft edge maps with chance, as the paper
+ * describes it: random thresholds, random masking of a random share of the strokes, random
+ * morphology, random non-maximum suppression.
  *
- * The paper gives no ranges and the reference publishes no code; the defaults here keep most strokes. One seed
- * gives one scribble.
+ * The paper gives no ranges and the reference publishes no code; the defaults here keep most
+ * strokes. One seed gives one scribble.
  */
 #ifndef CN_ANNOTATE_SYNTHESIS_H
 #define CN_ANNOTATE_SYNTHESIS_H
@@ -18,7 +19,8 @@ typedef struct cn_synthesis_rules {
     int width;    /* lines are widened by a radius drawn between 0 and this, px */
 } cn_synthesis_rules;
 
-/* edges: white on black, its first channel counts. *out: 255 on strokes, 0 elsewhere, of edges' size. */
+/* edges: white on black, its first channel counts. *out: 255 on strokes, 0 elsewhere, of edges'
+ * size. */
 cn_status cn_scribble_synthesis(cn_ctx *ctx, const cn_image *edges, const cn_synthesis_rules *rules,
                                 uint64_t seed, cn_image **out) CN_CHECKED;
 

@@ -1,5 +1,5 @@
-/* uniformer.c - see uniformer.h. The scores at the picture's size would take 150 floats a pixel, so they are made row by
- * row. */
+/* uniformer.c - see uniformer.h. The scores at the picture's size would take 150 floats a pixel, so
+ * they are made row by row. */
 #include "annotate/uniformer.h"
 
 #include "image/bilinear.h"

@@ -7,14 +7,15 @@
 /* x: [1,H,W,3], see cn_seg_input. out[0]: a score per class [1,H/4,W/4,150], sizes rounded down. */
 extern const cn_network cn_uniformer;
 
-/* The size at which the network sees a picture: as large as fits into 2048 x 512 in either direction. */
+/* The size at which the network sees a picture: as large as fits into 2048 x 512 in either
+ * direction. */
 void cn_seg_size(int64_t height, int64_t width, int64_t *h, int64_t *w);
-/* out: h x w x 3 floats. The reference takes RGB for BGR and exchanges the channels, so the network sees blue, green,
- * red normalised by the statistics of red, green, blue. */
+/* out: h x w x 3 floats. The reference takes RGB for BGR and exchanges the channels, so the network
+ * sees blue, green, red normalised by the statistics of red, green, blue. */
 cn_status cn_seg_input(cn_ctx *ctx, const cn_image *in, int64_t h, int64_t w,
                        float *out) CN_CHECKED;
-/* Each pixel's best class: scores h x w x classes, brought to net_h x net_w and from there to height x width.
- * labels: height x width, from 0. */
+/* Each pixel's best class: scores h x w x classes, brought to net_h x net_w and from there to
+ * height x width. labels: height x width, from 0. */
 cn_status cn_seg_labels(cn_ctx *ctx, const float *scores, int64_t h, int64_t w, int64_t classes,
                         int64_t net_h, int64_t net_w, int64_t height, int64_t width,
                         uint8_t *labels) CN_CHECKED;

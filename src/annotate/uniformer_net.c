@@ -1,8 +1,9 @@
-/* uniformer_net.c - UniFormer-S, whose first two stages mix by convolutions and last two by attention, and UPerNet,
- * which joins the four stages and averages over the whole picture.
+/* uniformer_net.c - UniFormer-S, whose first two stages mix by convolutions and last two by
+ * attention, and UPerNet, which joins the four stages and averages over the whole picture.
  *
- * Every batch norm is part of the convolution beside it. Source: Li et al., "UniFormer: Unifying Convolution and
- * Self-attention for Visual Recognition"; Sense-X/UniFormer; Xiao et al., "Unified Perceptual Parsing".
+ * Every batch norm is part of the convolution beside it. Source: Li et al., "UniFormer: Unifying
+ * Convolution and Self-attention for Visual Recognition"; Sense-X/UniFormer; Xiao et al., "Unified
+ * Perceptual Parsing".
  */
 #include "annotate/uniformer.h"
 #include "annotate/vit.h"
@@ -15,7 +16,7 @@ enum { STAGES = 4, HEAD_WIDTH = 64, WIDTH = 512, CLASSES = 150 };
 #define LAYER_NORM_EPS 1e-6f
 #define BATCH_NORM_EPS 1e-5f
 
-/* --- the backbone ---------------------------------------------------------------------------------------- */
+/* --- the backbone ----------------------------------------------------------------------------- */
 
 /* Each channel by a kernel of its own. */
 static cn_node *depthwise(cn_graph *g, const char *name, cn_node *x, int kernel)
@@ -82,7 +83,7 @@ static void backbone(cn_graph *g, cn_node *x, cn_node *levels[STAGES])
     cn_scope_pop(g);
 }
 
-/* --- the head --------------------------------------------------------------------------------------------- */
+/* --- the head --------------------------------------------------------------------------------- */
 
 /* Convolution, batch norm, ReLU: NAME.conv and NAME.bn. */
 static cn_node *conv_norm_relu(cn_graph *g, const char *name, cn_node *x, int kernel)

@@ -27,11 +27,11 @@
         if (cn_try_s_ != CN_OK) return cn_try_s_; \
     } while (0)
 
-/* --- context.c ------------------------------------------------------------------------------- */
+/* --- context.c -------------------------------------------------------------------------------- */
 
-/* Records the message (printf form) and returns `status`, so that a caller can `return cn_fail(...)`.
- * Say what was wrong, where, and what would be right. The first message of a failure is kept: a
- * caller further up that only passes the status on doesn't overwrite it. */
+/* Records the message (printf form) and returns `status`, so that a caller can `return
+ * cn_fail(...)`. Say what was wrong, where, and what would be right. The first message of a failure
+ * is kept: a caller further up that only passes the status on doesn't overwrite it. */
 cn_status cn_fail(cn_ctx *ctx, cn_status status, const char *fmt, ...) CN_PRINTF(3, 4);
 /* Puts "text: " before the message that a failed callee left (adds the file's name, say). */
 cn_status cn_fail_prefix(cn_ctx *ctx, cn_status status, const char *fmt, ...) CN_PRINTF(3, 4);
@@ -44,11 +44,12 @@ void cn_cancel_hold(cn_ctx *ctx, bool held);
 int cn_threads(const cn_ctx *ctx);
 /* Seconds from a steady clock. */
 double cn_now_s(void);
-/* Memory of this process that is resident now, and the most that ever was; 0 where the system doesn't say. */
+/* Memory of this process that is resident now, and the most that ever was; 0 where the system
+ * doesn't say. */
 size_t cn_resident_bytes(void);
 size_t cn_peak_resident_bytes(void);
-/* Memory that can still be taken, by what the system has and by the limit of the process's control group; SIZE_MAX
- * where neither says. */
+/* Memory that can still be taken, by what the system has and by the limit of the process's control
+ * group; SIZE_MAX where neither says. */
 size_t cn_available_bytes(void);
 /* For tests: the next n allocations through ctx succeed and every one after them fails; n < 0 (as
  * created) means none does. */
@@ -56,19 +57,21 @@ void cn_ctx_fail_alloc_after(cn_ctx *ctx, int64_t n);
 /* Whether the allocation about to be made is to fail; counts it. */
 bool cn_ctx_alloc_fails(cn_ctx *ctx);
 
-/* --- alloc.c --------------------------------------------------------------------------------- */
+/* --- alloc.c ---------------------------------------------------------------------------------- */
 
 /* Memory for n bytes, aligned to 64; NULL with CN_ENOMEM's message in ctx when there is none. */
 void *cn_alloc(cn_ctx *ctx, size_t n);
-/* Address space whose pages come when they are first touched, zeroed: for large buffers that are planned
- * before it is known whether they will be used. drop gives the pages back and keeps the addresses. */
+/* Address space whose pages come when they are first touched, zeroed: for large buffers that are
+ * planned before it is known whether they will be used. drop gives the pages back and keeps the
+ * addresses. */
 void *cn_reserve(cn_ctx *ctx, size_t n);
 void cn_reserve_drop(void *p, size_t n);
 void cn_reserve_free(void *p, size_t n);
 void *cn_alloc0(cn_ctx *ctx, size_t n);
 /* n * size, NULL on overflow too. */
 void *cn_alloc_array(cn_ctx *ctx, size_t n, size_t size);
-/* Grows p (from cn_alloc*, `old_n` bytes of it kept) to n bytes; p stays valid when NULL returns. */
+/* Grows p (from cn_alloc*, `old_n` bytes of it kept) to n bytes; p stays valid when NULL
+ * returns. */
 void *cn_regrow(cn_ctx *ctx, void *p, size_t old_n, size_t n);
 void cn_free(void *p);
 char *cn_strdup(cn_ctx *ctx, const char *s);
@@ -87,17 +90,18 @@ void cn_str_add(cn_str *s, const char *bytes, size_t n);
 void cn_str_adds(cn_str *s, const char *text);
 void cn_str_addf(cn_str *s, const char *fmt, ...) CN_PRINTF(2, 3);
 void cn_str_free(cn_str *s);
-/* The place in a list of an option's word; a missing word (NULL) is the first. CN_EINVAL with the words there
- * are for another one; option: its name, for the message. */
+/* The place in a list of an option's word; a missing word (NULL) is the first. CN_EINVAL with the
+ * words there are for another one; option: its name, for the message. */
 cn_status cn_word_find(cn_ctx *ctx, const char *option, const char *word, const char *const *words,
                        size_t n, int *out) CN_CHECKED;
 /* snprintf that reports truncation as CN_EINVAL ("path too long"). */
 cn_status cn_format(cn_ctx *ctx, char *out, size_t cap, const char *fmt, ...)
     CN_PRINTF(4, 5) CN_CHECKED;
 
-/* --- file.c ---------------------------------------------------------------------------------- */
+/* --- file.c ----------------------------------------------------------------------------------- */
 
-/* Reads a whole file of at most max_bytes; *data is 0-terminated (not counted), free with cn_free. */
+/* Reads a whole file of at most max_bytes; *data is 0-terminated (not counted), free with
+ * cn_free. */
 cn_status cn_file_read(cn_ctx *ctx, const char *path, size_t max_bytes, char **data,
                        size_t *n) CN_CHECKED;
 /* Its first max_bytes, or all of it where it is shorter. */
@@ -111,7 +115,8 @@ bool cn_dir_exists(const char *path);
 /* mkdir -p. */
 cn_status cn_dir_make(cn_ctx *ctx, const char *path) CN_CHECKED;
 
-/* Atomic writing in pieces: open gives a FILE on PATH.tmp-PID; commit fsyncs and renames; abort removes. */
+/* Atomic writing in pieces: open gives a FILE on PATH.tmp-PID; commit fsyncs and renames; abort
+ * removes. */
 typedef struct cn_file_writer {
     FILE *f;
     char path[4096], tmp[4128];
@@ -120,14 +125,15 @@ cn_status cn_writer_open(cn_ctx *ctx, const char *path, cn_file_writer *w) CN_CH
 cn_status cn_writer_commit(cn_ctx *ctx, cn_file_writer *w) CN_CHECKED;
 void cn_writer_abort(cn_file_writer *w);
 
-/* --- rng.c ----------------------------------------------------------------------------------- */
+/* --- rng.c ------------------------------------------------------------------------------------ */
 
-/* torch's CPU generator: mt19937 seeded by the low 32 bits of the seed, as torch.Generator().manual_seed. */
+/* torch's CPU generator: mt19937 seeded by the low 32 bits of the seed, as
+ * torch.Generator().manual_seed. */
 typedef struct cn_rng {
     uint32_t state[624];
     int index;
-    bool
-        has_gauss; /* normal draws below 16 elements come in pairs (Box-Muller); the second waits here */
+    bool has_gauss; /* normal draws below 16 elements come in pairs (Box-Muller); the second waits
+                       here */
     double gauss;
 } cn_rng;
 
@@ -142,7 +148,8 @@ int64_t cn_rng_below(cn_rng *r, int64_t n);
  * below 16 elements one by one in double, from 16 on in blocks of 16. */
 void cn_rng_normal(cn_rng *r, float *out, int64_t n);
 
-/* Seeded weights (reference/seedweights.py): out[i] = offset + scale * u_i, u in [-1,1) from `key`. */
+/* Seeded weights (reference/seedweights.py): out[i] = offset + scale * u_i, u in [-1,1) from
+ * `key`. */
 void cn_seed_tensor(const char *key, float offset, float scale, float *out, int64_t n);
 uint64_t cn_hash64(const void *bytes, size_t n); /* FNV-1a */
 

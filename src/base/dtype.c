@@ -1,8 +1,9 @@
 /* dtype.c - conversion between element types.
  *
- * Sources may have any alignment, so every load goes through memcpy (one instruction after compilation).
- * Half precision takes F16C where the processor has it and bit arithmetic elsewhere; both round to nearest
- * even, keep infinities and denormals, and turn every NaN into a quiet one of the same sign.
+ * Sources may have any alignment, so every load goes through memcpy (one instruction after
+ * compilation). Half precision takes F16C where the processor has it and bit arithmetic elsewhere;
+ * both round to nearest even, keep infinities and denormals, and turn every NaN into a quiet one of
+ * the same sign.
  */
 #include "base/dtype.h"
 
@@ -143,7 +144,8 @@ __attribute__((target("avx,f16c"))) static size_t f32_to_halves(const float *src
     return i;
 }
 
-/* clang 14 can't be asked for f16c; every processor with AVX2 has it, and the system saves its registers. */
+/* clang 14 can't be asked for f16c; every processor with AVX2 has it, and the system saves its
+ * registers. */
 static bool has_f16c(void)
 {
     return __builtin_cpu_supports("avx2") != 0;
@@ -268,8 +270,8 @@ static void block_from_f32(cn_dtype to, const float *src, unsigned char *dst, si
 void cn_to_f32(cn_dtype from, const void *src, float *dst, size_t n)
 {
     const unsigned char *s = src;
-    if (n <
-        PARALLEL_MIN) { /* a team of one, which "if" would make, costs more than some thousand elements */
+    if (n < PARALLEL_MIN) { /* a team of one, which "if" would make, costs more than some thousand
+                               elements */
         block_to_f32(from, s, dst, n);
         return;
     }

@@ -6,8 +6,8 @@
 
 enum { CN_MAX_DIMS = 4 };
 
-/* CN_Q8: blocks of elements that follow each other, each an F16 scale (their largest magnitude / 127) and a
- * signed byte per element, as GGML's Q8_0. The last block is filled up with 0. */
+/* CN_Q8: blocks of elements that follow each other, each an F16 scale (their largest magnitude /
+ * 127) and a signed byte per element, as GGML's Q8_0. The last block is filled up with 0. */
 enum { CN_Q8_BLOCK = 32, CN_Q8_BYTES = 2 + CN_Q8_BLOCK };
 
 typedef enum cn_dtype {
@@ -30,8 +30,8 @@ size_t cn_dtype_bytes(cn_dtype t); /* 0 for CN_Q8 */
 size_t cn_dtype_size(cn_dtype t, int64_t n);
 /* "F32", "BF16", ... as safetensors spells them. */
 const char *cn_dtype_name(cn_dtype t);
-/* "f32", "f16", "bf16", the types that weights are kept, computed and saved in, in any case; false for any
- * other word. */
+/* "f32", "f16", "bf16", the types that weights are kept, computed and saved in, in any case; false
+ * for any other word. */
 bool cn_weight_type_find(const char *word, cn_dtype *out);
 /* The same, and "q8" (or "q8_0"): how weights may be kept in memory. */
 bool cn_storage_type_find(const char *word, cn_dtype *out);

@@ -1,7 +1,7 @@
 /* file.c - whole files in and out.
  *
- * Writing is atomic: a reader sees the old file or the complete new one, also after a crash, because
- * the bytes are on disk before the rename and the folder's entry after it.
+ * Writing is atomic: a reader sees the old file or the complete new one, also after a crash,
+ * because the bytes are on disk before the rename and the folder's entry after it.
  */
 #include "base/base.h"
 

@@ -8,7 +8,8 @@ double cn_gib(size_t bytes);
 /* What the process has now and what threads, generated code and files add while it runs. */
 size_t cn_process_bytes(void);
 
-/* The first few options under which something fits, as words: "--a (1.20 GiB) or --b (1.00 GiB)". */
+/* The first few options under which something fits, as words: "--a (1.20 GiB) or --b (1.00
+ * GiB)". */
 typedef struct cn_offers {
     cn_str text;
     int n;

@@ -30,8 +30,8 @@ static int magnitudes(bool is_signed, float *out)
     return n;
 }
 
-/* x in two floats, the first so coarse that sums of a decade's firsts are exact: multiples of 2^-24 of a power of two
- * above all of its values. */
+/* x in two floats, the first so coarse that sums of a decade's firsts are exact: multiples of 2^-24
+ * of a power of two above all of its values. */
 static void split(double x, int decade, float *first, float *second)
 {
     const double unit = ldexp(1, (int)ceil(log2(pow(10, decade + 1 - DECADES))) - 24);
@@ -40,7 +40,8 @@ static void split(double x, int decade, float *first, float *second)
     *second = (float)(x - coarse);
 }
 
-/* Half way between the values i and i + 1 of a decade is where 0.1 + 0.9 (i + 1) / parts is of its power of ten. */
+/* Half way between the values i and i + 1 of a decade is where 0.1 + 0.9 (i + 1) / parts is of its
+ * power of ten. */
 static void init_decades(cn_quant8 *q, float borders[DECADES + 1])
 {
     int first = 1;
@@ -65,8 +66,8 @@ static void init_decades(cn_quant8 *q, float borders[DECADES + 1])
     q->start[DECADES + 1] = (float)first + 0.5f - q->slope[DECADES + 1];
 }
 
-/* Borders are a little higher than they are, so that rounded sizes beside one are in the lower decade, where they are
- * doubtful; that of the 1 is lower, since it is where they are. */
+/* Borders are a little higher than they are, so that rounded sizes beside one are in the lower
+ * decade, where they are doubtful; that of the 1 is lower, since it is where they are. */
 static void init_powers(cn_quant8 *q, const float borders[DECADES + 1])
 {
     for (int power = 0; power < CN_QUANT8_POWERS; power++) {

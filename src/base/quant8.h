@@ -1,16 +1,17 @@
 /* quant8.h - numbers of [-1,1] or [0,1] in one byte: the dynamic map of 8-bit optimizers.
  *
- * Source: Dettmers, "8-Bit Approximations for Parallelism in Deep Learning" (2015) and Dettmers et al.,
- * "8-bit Optimizers via Block-wise Quantization" (2022); values as bitsandbytes' create_dynamic_map makes
- * them. Seven decades, 1e-7 to 1, each with twice as many evenly spaced values as the one below it; beside
- * them 0 and 1. The signed map has every value but 1 with both signs. Codes are in ascending order of value.
+ * Source: Dettmers, "8-Bit Approximations for Parallelism in Deep Learning" (2015) and Dettmers et
+ * al., "8-bit Optimizers via Block-wise Quantization" (2022); values as bitsandbytes'
+ * create_dynamic_map makes them. Seven decades, 1e-7 to 1, each with twice as many evenly spaced
+ * values as the one below it; beside them 0 and 1. The signed map has every value but 1 with both
+ * signs. Codes are in ascending order of value.
  *
- * One rule differs from bitsandbytes: in the unsigned map only 0 itself gets the code of 0. A second moment
- * rounded to 0 would leave the step without its divisor (Li et al., "Memory Efficient Optimizers with 4-bit
- * States", 2023); rounded up, the step is a smaller one.
+ * One rule differs from bitsandbytes: in the unsigned map only 0 itself gets the code of 0. A
+ * second moment rounded to 0 would leave the step without its divisor (Li et al., "Memory Efficient
+ * Optimizers with 4-bit States", 2023); rounded up, the step is a smaller one.
  *
- * A code is found without a search: the upper half of a float's bits names a bin narrower than the distance
- * of neighbouring values, so the bin's first code is right or one too low.
+ * A code is found without a search: the upper half of a float's bits names a bin narrower than the
+ * distance of neighbouring values, so the bin's first code is right or one too low.
  */
 #ifndef CN_QUANT8_H
 #define CN_QUANT8_H
@@ -32,11 +33,12 @@ typedef struct cn_quant8 {
     float value[256]; /* of a code */
     float above[257]; /* half way from magnitude k to the next; infinite for the last */
     int32_t first[CN_QUANT8_BINS]; /* nearest magnitude's number to the bin's lower end */
-    /* Both ways by arithmetic, for vectors, by decade: 0 alone, seven, 1 alone. Magnitude k's value is
-     * base + per * k, in two floats each, or per * (k + 1) in the unsigned map; there k or k + 1 has the decade's
-     * number as that of its bits. A size x has the decade of its power of two's lower end, or the next one where it
-     * is above the border in between; slope * x + start is then between the nearest magnitude's k and k + 1 but for
-     * rounding, or beyond `last`, the decade's last k. Powers count from 2^-24. */
+    /* Both ways by arithmetic, for vectors, by decade: 0 alone, seven, 1 alone. Magnitude k's value
+     * is base + per * k, in two floats each, or per * (k + 1) in the unsigned map; there k or k + 1
+     * has the decade's number as that of its bits. A size x has the decade of its power of two's
+     * lower end, or the next one where it is above the border in between; slope * x + start is then
+     * between the nearest magnitude's k and k + 1 but for rounding, or beyond `last`, the decade's
+     * last k. Powers count from 2^-24. */
     float base[2][CN_QUANT8_DECADES], per[2][CN_QUANT8_DECADES];
     float border[CN_QUANT8_POWERS];
     int32_t decade[CN_QUANT8_POWERS];
@@ -45,8 +47,8 @@ typedef struct cn_quant8 {
 } cn_quant8;
 
 void cn_quant8_init(cn_quant8 *q, bool is_signed);
-/* The code whose value is nearest to x, |x| <= 1; half way goes to the smaller magnitude. x above 0 never
- * gets the unsigned map's 0. */
+/* The code whose value is nearest to x, |x| <= 1; half way goes to the smaller magnitude. x above 0
+ * never gets the unsigned map's 0. */
 int cn_quant8_code(const cn_quant8 *q, float x);
 
 #endif

@@ -1,6 +1,7 @@
 /* str.c - a growing byte string, and formatting into a fixed buffer.
  *
- * A cn_str starts as {0}. Its failure is sticky: append as much as is wanted and look at `failed` once.
+ * A cn_str starts as {0}. Its failure is sticky: append as much as is wanted and look at `failed`
+ * once.
  */
 #include "base/base.h"
 

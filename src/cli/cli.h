@@ -1,7 +1,7 @@
 /* cli.h - what the commands share: options, the context with its Ctrl-C, progress lines.
  *
- * Commands stand on controlnet.h alone. A command is int cmd_NAME(int argc, char **argv), argv[0] being its
- * name, and returns the program's exit status.
+ * Commands stand on controlnet.h alone. A command is int cmd_NAME(int argc, char **argv), argv[0]
+ * being its name, and returns the program's exit status.
  */
 #ifndef CN_CLI_H
 #define CN_CLI_H
@@ -12,7 +12,7 @@
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
-/* --- options.c ------------------------------------------------------------------------------------ */
+/* --- options.c -------------------------------------------------------------------------------- */
 
 /* One option; its index in the command's table is what cli_next returns. */
 typedef struct cli_option {
@@ -38,8 +38,8 @@ typedef struct cli_parser {
 
 enum { CLI_END = -1, CLI_WRONG = -2, CLI_HELP = -3 };
 
-/* The next option's index, CLI_END behind the last, CLI_HELP once --help (-h, unless the table has it) was
- * printed, CLI_WRONG once a wrong one was reported. */
+/* The next option's index, CLI_END behind the last, CLI_HELP once --help (-h, unless the table has
+ * it) was printed, CLI_WRONG once a wrong one was reported. */
 int cli_next(cli_parser *p);
 /* The exit status for what ended the loop: CLI_DONE after CLI_HELP, else CLI_USAGE. */
 int cli_exit_status(int end);
@@ -49,7 +49,8 @@ int cli_positional(const cli_parser *p, char ***list);
 int cli_usage_error(const cli_parser *p, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* p->value as a number of the option at index i; false after reporting a wrong one. Bounds included. */
+/* p->value as a number of the option at index i; false after reporting a wrong one. Bounds
+ * included. */
 bool cli_int(const cli_parser *p, int i, int64_t min, int64_t max, int64_t *out);
 bool cli_number(const cli_parser *p, int i, double min, double max, double *out);
 bool cli_uint64(const cli_parser *p, int i, uint64_t *out);
@@ -58,32 +59,33 @@ bool cli_size(const cli_parser *p, int i, size_t *out);
 double cli_gib(size_t bytes);
 /* Whether p->value is one of these (NULL at the end); false after reporting a wrong one. */
 bool cli_one_of(const cli_parser *p, int i, const char *const *names);
-/* Appends p->value to a list of room for `most` and a NULL behind; false after reporting one too many. */
+/* Appends p->value to a list of room for `most` and a NULL behind; false after reporting one too
+ * many. */
 bool cli_add_word(const cli_parser *p, const char **list, int most, int *n);
 
 /* A JSON string on standard output; what isn't plain ASCII goes through as it is. */
 void cli_print_quoted(const char *text);
 
-/* --- context.c ------------------------------------------------------------------------------------ */
+/* --- context.c -------------------------------------------------------------------------------- */
 
-/* A context that logs to stderr and whose running call the first Ctrl-C (or SIGTERM) stops; the second
- * ends the program. NULL after a message. One at a time. */
+/* A context that logs to stderr and whose running call the first Ctrl-C (or SIGTERM) stops; the
+ * second ends the program. NULL after a message. One at a time. */
 cn_ctx *cli_context_create(const char *command, int threads);
 void cli_context_destroy(cn_ctx *ctx);
 /* "controlnet COMMAND: the error" on stderr; returns CLI_FAILED. */
 int cli_failed(const cn_ctx *ctx, const char *command);
 /* The same with a message of the command's own. */
 int cli_error(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* A file can be made (or replaced) at path: its folder is there and writable. Said before long work;
- * false after a message. */
+/* A file can be made (or replaced) at path: its folder is there and writable. Said before long
+ * work; false after a message. */
 bool cli_can_write(const char *command, const char *path);
 
-/* --- cli_report.c --------------------------------------------------------------------------------- */
+/* --- cli_report.c ----------------------------------------------------------------------------- */
 
 /* What was found in a data set, for people. */
 void cli_report_print(FILE *f, const cn_dataset_report *r);
 
-/* --- progress.c ----------------------------------------------------------------------------------- */
+/* --- progress.c ------------------------------------------------------------------------------- */
 
 /* One line on stderr: rewritten in place on a terminal, else a line every few seconds. */
 typedef struct cli_progress {

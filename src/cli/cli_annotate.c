@@ -1,5 +1,6 @@
-/* cli_annotate.c - controlnet annotate KIND IN -o OUT: a picture, or every picture of a folder, to its
- * condition. Kinds and their options come from the library's table; cli_annotate_list.c prints it. */
+/* cli_annotate.c - controlnet annotate KIND IN -o OUT: a picture, or every picture of a folder, to
+ * its condition. Kinds and their options come from the library's table; cli_annotate_list.c prints
+ * it. */
 #include "cli/cli.h"
 #include "cli/cli_annotate.h"
 #include "cli/commands.h"
@@ -55,7 +56,8 @@ static const cli_option common[OPT_OWN] = {
     [OPT_JSON] = {"json", 0, NULL, "list, palette and the result as JSON lines"},
 };
 
-/* The first of the kinds that "hed | scribble_synthesis" names: its options are those of the command. */
+/* The first of the kinds that "hed | scribble_synthesis" names: its options are those of the
+ * command. */
 static void first_kind(const char *text, char out[64])
 {
     text += strspn(text, " ");
@@ -179,7 +181,7 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     return true;
 }
 
-/* --- running ---------------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------- */
 
 typedef struct shown {
     cli_progress progress;

@@ -4,7 +4,8 @@
 
 #include <stdbool.h>
 
-/* Every kind with its options, other names and weight files on standard output: text, or a JSON line each. */
+/* Every kind with its options, other names and weight files on standard output: text, or a JSON
+ * line each. */
 void cli_list_kinds(bool json);
 /* A palette's colours; false for an unknown name, after a message. */
 bool cli_list_palette(const char *name, bool json);

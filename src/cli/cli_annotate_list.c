@@ -1,5 +1,5 @@
-/* cli_annotate_list.c - controlnet annotate --list and --palette: what kinds of condition there are, and what
- * each needs. */
+/* cli_annotate_list.c - controlnet annotate --list and --palette: what kinds of condition there
+ * are, and what each needs. */
 #include "cli/cli.h"
 #include "cli/cli_annotate.h"
 
@@ -12,7 +12,7 @@ static bool is_of(const char *stands_for, const char *kind)
     return strncmp(stands_for, kind, n) == 0 && (stands_for[n] == 0 || stands_for[n] == ' ');
 }
 
-/* --- text ------------------------------------------------------------------------------------------- */
+/* --- text ------------------------------------------------------------------------------------- */
 
 static void print_options(const char *kind)
 {
@@ -52,7 +52,7 @@ void cli_describe_kind(const char *kind)
     print_aliases(kind);
 }
 
-/* --- JSON ------------------------------------------------------------------------------------------- */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 static void print_key(const char *key, const char *text)
 {
@@ -121,7 +121,7 @@ static void print_kind_json(const char *kind, const char *title)
     printf("]}\n");
 }
 
-/* --- lists ------------------------------------------------------------------------------------------ */
+/* --- lists ------------------------------------------------------------------------------------ */
 
 void cli_list_kinds(bool json)
 {

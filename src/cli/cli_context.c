@@ -1,4 +1,5 @@
-/* cli_context.c - the context of a command: log lines and errors on stderr, Ctrl-C as a request to stop. */
+/* cli_context.c - the context of a command: log lines and errors on stderr, Ctrl-C as a request to
+ * stop. */
 #include "cli/cli.h"
 
 #include <errno.h>

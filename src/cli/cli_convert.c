@@ -1,4 +1,5 @@
-/* cli_convert.c - controlnet convert: between the published layouts and element types, and from base to base. */
+/* cli_convert.c - controlnet convert: between the published layouts and element types, and from
+ * base to base. */
 #include "cli/cli.h"
 #include "cli/commands.h"
 

@@ -1,4 +1,5 @@
-/* cli_dataset.c - controlnet dataset scenes | circles OUT, check DIR: training pairs made and looked over. */
+/* cli_dataset.c - controlnet dataset scenes | circles OUT, check DIR: training pairs made and
+ * looked over. */
 #include "cli/cli.h"
 #include "cli/commands.h"
 
@@ -10,7 +11,7 @@ static void show_count(void *user, int64_t done, int64_t total)
     cli_progress_show(user, "pictures", (int)done, (int)total);
 }
 
-/* --- scenes and circles ------------------------------------------------------------------------------ */
+/* --- scenes and circles ----------------------------------------------------------------------- */
 
 enum {
     DRAWN_HEAD,
@@ -124,7 +125,7 @@ static int circles(int argc, char **argv)
     return drawn(&p, cn_dataset_circles, 512);
 }
 
-/* --- check ----------------------------------------------------------------------------------------- */
+/* --- check ------------------------------------------------------------------------------------ */
 
 enum {
     CHECK_HEAD,
@@ -244,7 +245,7 @@ static int check(int argc, char **argv)
     return run_check(&r);
 }
 
-/* --- the command ----------------------------------------------------------------------------------- */
+/* --- the command ------------------------------------------------------------------------------ */
 
 static void print_usage(FILE *f)
 {

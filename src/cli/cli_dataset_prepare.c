@@ -1,4 +1,5 @@
-/* cli_dataset_prepare.c - controlnet dataset prepare PHOTOS: a training set from a folder of pictures. */
+/* cli_dataset_prepare.c - controlnet dataset prepare PHOTOS: a training set from a folder of
+ * pictures. */
 #include "cli/cli.h"
 #include "cli/commands.h"
 

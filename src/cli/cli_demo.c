@@ -1,8 +1,8 @@
 /* cli_demo.c - controlnet demo: scenes, a canny ControlNet trained on them, drawings, a report.
  *
- * Training runs at a constant learning rate until its time is used up, so that the demo ends at about the
- * same time on any machine; what it reached by then is what the report says. Only the output folder is
- * written to, and only when it is empty or an earlier demo's.
+ * Training runs at a constant learning rate until its time is used up, so that the demo ends at
+ * about the same time on any machine; what it reached by then is what the report says. Only the
+ * output folder is written to, and only when it is empty or an earlier demo's.
  */
 #include "cli/cli_demo.h"
 #include "cli/commands.h"
@@ -73,7 +73,7 @@ static bool parse_one(const cli_parser *p, int id, demo *d)
     }
 }
 
-/* --- the folder ----------------------------------------------------------------------------------- */
+/* --- the folder ------------------------------------------------------------------------------- */
 
 static bool join(char out[4096], const char *dir, const char *name)
 {
@@ -164,7 +164,7 @@ static cn_status check_inputs(demo *d)
     return s;
 }
 
-/* --- scenes --------------------------------------------------------------------------------------- */
+/* --- scenes ----------------------------------------------------------------------------------- */
 
 static void show_scenes(void *user, int64_t done, int64_t total)
 {
@@ -191,7 +191,7 @@ static cn_status make_scenes(demo *d)
     return cn_dataset_scenes(d->ctx, &o);
 }
 
-/* --- training ------------------------------------------------------------------------------------- */
+/* --- training --------------------------------------------------------------------------------- */
 
 static void end_line(demo *d)
 {
@@ -303,7 +303,7 @@ static int train(demo *d)
     return keep_checkpoint(d);
 }
 
-/* --- the command ---------------------------------------------------------------------------------- */
+/* --- the command ------------------------------------------------------------------------------ */
 
 static void print_verdict(const demo *d)
 {

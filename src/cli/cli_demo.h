@@ -1,5 +1,5 @@
-/* cli_demo.h - what the demo's files share: cli_demo.c (options, training), cli_demo_draw.c (pictures),
- * cli_demo_report.c (report.html, summary.json, sheet.png).
+/* cli_demo.h - what the demo's files share: cli_demo.c (options, training), cli_demo_draw.c
+ * (pictures), cli_demo_report.c (report.html, summary.json, sheet.png).
  */
 #ifndef CN_CLI_DEMO_H
 #define CN_CLI_DEMO_H
@@ -51,7 +51,7 @@ typedef struct demo {
     double agreement_with, agreement_without; /* means over the held-out scenes */
 } demo;
 
-/* --- cli_demo_draw.c ------------------------------------------------------------------------------ */
+/* --- cli_demo_draw.c -------------------------------------------------------------------------- */
 
 /* The middle square of a picture, averaged down (or repeated up) to px x px. */
 cn_status demo_square(cn_ctx *ctx, const cn_image *in, int64_t px, cn_image **out);
@@ -59,7 +59,7 @@ cn_status demo_square(cn_ctx *ctx, const cn_image *in, int64_t px, cn_image **ou
 cn_status demo_draw(demo *d);
 void demo_drawings_destroy(demo *d);
 
-/* --- cli_demo_report.c ---------------------------------------------------------------------------- */
+/* --- cli_demo_report.c ------------------------------------------------------------------------ */
 
 /* Agreement with control is at least twice that without. */
 bool demo_succeeded(const demo *d);

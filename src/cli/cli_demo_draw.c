@@ -1,4 +1,5 @@
-/* cli_demo_draw.c - the demo's drawings: each condition with and without control, from the same noise. */
+/* cli_demo_draw.c - the demo's drawings: each condition with and without control, from the same
+ * noise. */
 #include "cli/cli_demo.h"
 
 #include <jansson.h>
@@ -51,7 +52,7 @@ void demo_drawings_destroy(demo *d)
     }
 }
 
-/* --- conditions ----------------------------------------------------------------------------------- */
+/* --- conditions ------------------------------------------------------------------------------- */
 
 static cn_status load(demo *d, const char *name, cn_image **out)
 {
@@ -90,8 +91,9 @@ static cn_status prepare_scenes(demo *d)
     return s == CN_OK && !d->n_held ? CN_EIO : s;
 }
 
-/* Whether Zhang and Suen's thinning ("A fast parallel algorithm for thinning digital patterns", 1984) takes
- * pixel (x, y) away in half-step `half`: a border pixel whose going breaks nothing and shortens no end. */
+/* Whether Zhang and Suen's thinning ("A fast parallel algorithm for thinning digital patterns",
+ * 1984) takes pixel (x, y) away in half-step `half`: a border pixel whose going breaks nothing and
+ * shortens no end. */
 static bool goes(const uint8_t *mask, int64_t x, int64_t y, int half)
 {
     static const int dx[] = {0, 1, 1, 1, 0, -1, -1, -1}, dy[] = {-1, -1, 0, 1, 1, 1, 0, -1};
@@ -166,7 +168,7 @@ static cn_status prepare_pictures(demo *d)
     return s;
 }
 
-/* --- drawing -------------------------------------------------------------------------------------- */
+/* --- drawing ---------------------------------------------------------------------------------- */
 
 static cn_status agreement(demo *d, const cn_image *drawn, const cn_image *condition, double *f1)
 {

@@ -20,7 +20,7 @@ static bool file_in(const demo *d, const char *name, char out[4096])
     return n > 0 && n < 4096;
 }
 
-/* --- report --------------------------------------------------------------------------------------- */
+/* --- report ----------------------------------------------------------------------------------- */
 
 /* A row's pictures with their captions. */
 typedef struct row_text {
@@ -176,7 +176,7 @@ static cn_status write_page(demo *d, const char *path, const char *metrics)
                                                         .n_sections = n});
 }
 
-/* --- sheet ---------------------------------------------------------------------------------------- */
+/* --- sheet ------------------------------------------------------------------------------------ */
 
 /* Two drawings a line: condition, with control, without, original. */
 enum { MARGIN = 16, GAP = 6, BETWEEN = 24, GROUP = 4 * DEMO_PX + 3 * GAP };
@@ -226,7 +226,7 @@ static cn_status write_sheet(demo *d, const char *path)
     return s;
 }
 
-/* --- summary -------------------------------------------------------------------------------------- */
+/* --- summary ---------------------------------------------------------------------------------- */
 
 static json_t *summary(const demo *d)
 {

@@ -1,7 +1,7 @@
 /* cli_generate.c - controlnet generate: its options.
  *
- * They are collected first, because --from puts a picture's options before those of the command line. What makes
- * the picture is kept as a recipe (cli_recipe.c), which goes into the file.
+ * They are collected first, because --from puts a picture's options before those of the command
+ * line. What makes the picture is kept as a recipe (cli_recipe.c), which goes into the file.
  */
 #include "cli/cli_generate.h"
 #include "cli/commands.h"
@@ -191,7 +191,7 @@ static const cli_option options[] = {
     [OPT_JSON] = {"json", 0, NULL, "results as JSON lines"},
 };
 
-/* --- options ---------------------------------------------------------------------------------------- */
+/* --- options ---------------------------------------------------------------------------------- */
 
 /* The group that a control option belongs to: that of the last --control-net. */
 static control *group_of(const cli_parser *p, request *r)
@@ -447,9 +447,10 @@ static bool check_request(const cli_parser *p, const request *r)
     return known_sampler(p, r->generate.sampler);
 }
 
-/* --- the command ------------------------------------------------------------------------------------ */
+/* --- the command ------------------------------------------------------------------------------ */
 
-/* Ids from `first` to `last` are groups or lists: what the command line gives replaces the picture's. */
+/* Ids from `first` to `last` are groups or lists: what the command line gives replaces the
+ * picture's. */
 static const struct {
     int first, last, begins;
 } lists[] = {{OPT_CONTROL_NET, OPT_CONTROL_MASK, OPT_CONTROL_NET},
@@ -523,7 +524,8 @@ static bool choose_seed(request *r, recipe *whole)
     return recipe_set(whole, OPT_SEED, text, -1);
 }
 
-/* given: of the command line. parsed is a second copy of whole, since parsing may write into values. */
+/* given: of the command line. parsed is a second copy of whole, since parsing may write into
+ * values. */
 static int generate(cli_parser *p, const recipe *given, recipe *whole, recipe *parsed)
 {
     request r = {.output = "output.png", .preview_path = "preview.png"};

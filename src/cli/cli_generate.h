@@ -38,7 +38,7 @@ bool generate_can_write(const request *r);
 /* Draws the checked request and writes its files; returns the program's exit status. */
 int generate_run(request *r);
 
-/* --- recipes ------------------------------------------------------------------------------------------ */
+/* --- recipes ---------------------------------------------------------------------------------- */
 
 /* Options in their order, each with its value ("" for a switch). Owned. */
 typedef struct recipe_entry {

@@ -1,11 +1,12 @@
-/* cli_generate_run.c - controlnet generate at work: pictures in, the drawing, PNG files and results out. */
+/* cli_generate_run.c - controlnet generate at work: pictures in, the drawing, PNG files and results
+ * out. */
 #include "cli/cli_generate.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* --- output ----------------------------------------------------------------------------------------- */
+/* --- output ----------------------------------------------------------------------------------- */
 
 /* OUT.png with what names one file of several, "_3", before its ending. */
 static bool output_name(const request *r, const char *mark, char *out, size_t cap)
@@ -145,7 +146,7 @@ static int save_all(cn_ctx *ctx, const request *r, const cn_generated *g, double
     return r->grid ? save_grid(ctx, r, g, text) : CLI_DONE;
 }
 
-/* --- a plan ----------------------------------------------------------------------------------------- */
+/* --- a plan ----------------------------------------------------------------------------------- */
 
 static json_t *stage_json(const cn_generate_stage *s)
 {
@@ -188,7 +189,7 @@ static void print_plan(const cn_generate_plan *p)
     if (p->vae_tile) printf("the VAE in tiles of %lld pixels\n", (long long)p->vae_tile);
 }
 
-/* --- the command ------------------------------------------------------------------------------------ */
+/* --- the command ------------------------------------------------------------------------------ */
 
 /* What the library's calls while drawing need. */
 typedef struct drawing {

@@ -1,4 +1,5 @@
-/* cli_pretrain.c - controlnet pretrain: a small base model from procedural scenes, and how good one is. */
+/* cli_pretrain.c - controlnet pretrain: a small base model from procedural scenes, and how good one
+ * is. */
 #include "cli/cli.h"
 #include "cli/commands.h"
 
@@ -68,7 +69,7 @@ typedef struct request {
     int train_option, evaluate_option; /* given, index in the table; -1 for none */
 } request;
 
-/* --- options --------------------------------------------------------------------------------------- */
+/* --- options ---------------------------------------------------------------------------------- */
 
 static bool parse_train(const cli_parser *p, int id, cn_pretrain_options *o)
 {
@@ -146,7 +147,7 @@ static int check_request(const cli_parser *p, const request *r)
     return CLI_DONE;
 }
 
-/* --- training --------------------------------------------------------------------------------------- */
+/* --- training --------------------------------------------------------------------------------- */
 
 typedef struct display {
     char stage[16];
@@ -205,7 +206,7 @@ static int train(request *r)
     return status;
 }
 
-/* --- evaluation ------------------------------------------------------------------------------------- */
+/* --- evaluation ------------------------------------------------------------------------------- */
 
 static int64_t asked_for(const cn_pretrain_evaluation *e, int colour)
 {
@@ -288,7 +289,7 @@ static int evaluate(request *r)
     return status;
 }
 
-/* --- the command ------------------------------------------------------------------------------------ */
+/* --- the command ------------------------------------------------------------------------------ */
 
 int cmd_pretrain(int argc, char **argv)
 {

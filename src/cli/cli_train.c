@@ -264,7 +264,7 @@ typedef struct request {
     int n_images, n_prompts;
 } request;
 
-/* --- options -------------------------------------------------------------------------------------- */
+/* --- options ---------------------------------------------------------------------------------- */
 
 static bool parse_file(const cli_parser *p, int id, cn_train_options *o)
 {
@@ -447,7 +447,7 @@ static bool parse(cli_parser *p, request *r, int *status)
     return false;
 }
 
-/* --- while it runs -------------------------------------------------------------------------------- */
+/* --- while it runs ---------------------------------------------------------------------------- */
 
 typedef struct display {
     cli_progress other; /* stages besides "train" */
@@ -652,7 +652,8 @@ static bool is_one_of_several(void)
     return size && strtol(size, NULL, 10) > 1;
 }
 
-/* mpirun hands SIGUSR1 on; after SIGTERM and Ctrl-C it gives its processes a second, which saving may not do with. */
+/* mpirun hands SIGUSR1 on; after SIGTERM and Ctrl-C it gives its processes a second, which saving
+ * may not do with. */
 static void tell_how_to_stop(void)
 {
     char path[64], name[32] = "";

@@ -45,7 +45,8 @@ static int close_output(int status)
 int main(int argc, char **argv)
 {
     cli_restart_with_short_spinning(argv);
-    /* Freed pictures and weights go back to the system at once, so that what was planned is what is used. */
+    /* Freed pictures and weights go back to the system at once, so that what was planned is what is
+     * used. */
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 1 << 18);
     mallopt(M_TRIM_THRESHOLD, 1 << 20);

@@ -1,7 +1,7 @@
 /* options.c - a command's table of options, read through getopt_long.
  *
- * getopt_long takes any unambiguous beginning of a name; scripts would break when an option is added, so
- * names are checked in full first. That pass also turns '_' into '-'.
+ * getopt_long takes any unambiguous beginning of a name; scripts would break when an option is
+ * added, so names are checked in full first. That pass also turns '_' into '-'.
  */
 #include "cli/cli.h"
 

@@ -1,5 +1,6 @@
-/* attention_steps.c - attention steps. On bfloat16 where the processor multiplies that; elsewhere the float32
- * kernels run on operands expanded to the start of the step's scratch, and results are rounded. */
+/* attention_steps.c - attention steps. On bfloat16 where the processor multiplies that; elsewhere
+ * the float32 kernels run on operands expanded to the start of the step's scratch, and results are
+ * rounded. */
 #include "cpu/cpu_backend.h"
 
 enum { OPERANDS = 9 };

@@ -25,7 +25,8 @@ static int64_t groups_of(int64_t channels)
     return (channels + LANES - 1) / LANES;
 }
 
-/* Sizes as the kernel sees them: the data gradient convolves dy, with stride 1 by the kernel turned by half a turn. */
+/* Sizes as the kernel sees them: the data gradient convolves dy, with stride 1 by the kernel turned
+ * by half a turn. */
 static cn_conv_args shape_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, int threads)
 {
     cn_conv_args a = {.N = c->N, .type = c->type, .result = c->result, .threads = threads};
@@ -42,8 +43,8 @@ static cn_conv_args shape_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c
     return a;
 }
 
-/* Few positions: reading weights and bringing them into a product's form is what counts. Weights' gradients: where there
- * are enough jobs for all threads. */
+/* Few positions: reading weights and bringing them into a product's form is what counts. Weights'
+ * gradients: where there are enough jobs for all threads. */
 static bool conv16_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16,
                         int threads)
 {
@@ -92,8 +93,9 @@ static bool winograd_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, c
            (double)(a.N * a.h * a.w) * TAPS * (double)a.I * (double)groups_of(a.O);
 }
 
-/* oneDNN reaches a quarter to three quarters of its products' rate in weight gradients of strided convolutions. For data
- * gradients it brings the weights into another layout first, which takes most of the time where positions are few. */
+/* oneDNN reaches a quarter to three quarters of its products' rate in weight gradients of strided
+ * convolutions. For data gradients it brings the weights into another layout first, which takes
+ * most of the time where positions are few. */
 static bool patches_pay(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, int threads)
 {
     if (c->type != CN_F32 || c->stride == 1 || c->I < LANES || c->O < LANES) return false;
@@ -108,7 +110,8 @@ static bool narrow_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_
            (c->type == CN_F32 || bf16 != CN_BF16_AMX);
 }
 
-/* oneDNN waits for memory a fifth of the time where rows and what is added to them come from there. */
+/* oneDNN waits for memory a fifth of the time where rows and what is added to them come from
+ * there. */
 static bool stream_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16)
 {
     const int64_t rows = c->N * c->h * c->w, each = (int64_t)cn_dtype_bytes(c->type);
@@ -129,8 +132,9 @@ cn_conv_way cn_conv_way_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, 
                                                                                 : CN_CONV_ONEDNN;
 }
 
-/* The grid of outputs from (y, x) on. Those of a strided convolution's data gradient are reached by some of the taps
- * alone, and by all in the opposite order. rows, columns: what a kernel position adds to a weight's place. */
+/* The grid of outputs from (y, x) on. Those of a strided convolution's data gradient are reached by
+ * some of the taps alone, and by all in the opposite order. rows, columns: what a kernel position
+ * adds to a weight's place. */
 static void add_grid(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, const int64_t *rows,
                      const int64_t *columns, int y, int x, cn_own_conv *p)
 {

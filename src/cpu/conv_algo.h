@@ -1,4 +1,5 @@
-/* conv_algo.h - convolutions, and products as 1x1 ones, by own kernels: which are faster that way, and their steps. */
+/* conv_algo.h - convolutions, and products as 1x1 ones, by own kernels: which are faster that way,
+ * and their steps. */
 #ifndef CN_CPU_CONV_ALGO_H
 #define CN_CPU_CONV_ALGO_H
 
@@ -17,12 +18,12 @@ typedef enum cn_conv_way {
     CN_CONV_STREAM
 } cn_conv_way;
 
-/* The fastest way to a convolution or one of its gradients, beside direct ones at the rate of the processor's
- * products. */
+/* The fastest way to a convolution or one of its gradients, beside direct ones at the rate of the
+ * processor's products. */
 cn_conv_way cn_conv_way_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16,
                            int threads);
-/* By one of the own ways, w's layout being claimed; counts scratch. Weights are read as they are stored,
- * Q8 excepted: a run gets those in x's type. */
+/* By one of the own ways, w's layout being claimed; counts scratch. Weights are read as they are
+ * stored, Q8 excepted: a run gets those in x's type. */
 cn_status cn_own_conv_prepare(struct cpu_backend *b, cn_ctx *ctx, cn_conv_way way,
                               cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_param *w,
                               cn_own_conv **out, size_t *scratch_bytes) CN_CHECKED;

@@ -1,4 +1,5 @@
-/* cpu_backend.c - the CPU behind the seam of graph/backend.h: which kernel runs a node, with what scratch. */
+/* cpu_backend.c - the CPU behind the seam of graph/backend.h: which kernel runs a node, with what
+ * scratch. */
 #include "cpu/cpu_backend.h"
 #include "cpu/isa.h"
 #include "cpu/layout.h"

@@ -1,7 +1,9 @@
-/* isa.h - which instructions kernels may use: the processor's, less what ONEDNN_MAX_CPU_ISA takes from them.
+/* isa.h - which instructions kernels may use: the processor's, less what ONEDNN_MAX_CPU_ISA takes
+ * from them.
  *
- * The one place that decides it, for own kernels, libxsmm's code and bfloat16 alike, so that one machine can be tried
- * as another: AVX512_CORE is an Intel machine without bfloat16, AVX2 a desktop's, SSE41 the least there is.
+ * The one place that decides it, for own kernels, libxsmm's code and bfloat16 alike, so that one
+ * machine can be tried as another: AVX512_CORE is an Intel machine without bfloat16, AVX2 a
+ * desktop's, SSE41 the least there is.
  */
 #ifndef CN_CPU_ISA_H
 #define CN_CPU_ISA_H

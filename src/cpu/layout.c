@@ -1,9 +1,10 @@
 /* layout.c - see layout.h.
  *
- * A blocked layout places the element (o,i,y,x) at the sum of one offset per dimension, so a table for each says
- * where everything goes. Tiles of rows o and columns i are moved, since neighbours in the layout are of several
- * rows; nothing but one tile is held in between. Whole tiles go by a kernel (kernels/lay.c). Blocks of Q8 run through the layout's order, so they are made panel
- * by panel, of rows that fill a stretch of it.
+ * A blocked layout places the element (o,i,y,x) at the sum of one offset per dimension, so a table
+ * for each says where everything goes. Tiles of rows o and columns i are moved, since neighbours in
+ * the layout are of several rows; nothing but one tile is held in between. Whole tiles go by a
+ * kernel (kernels/lay.c). Blocks of Q8 run through the layout's order, so they are made panel by
+ * panel, of rows that fill a stretch of it.
  */
 #include "cpu/layout.h"
 
@@ -75,7 +76,8 @@ static void convert_all(cn_ctx *ctx, cn_dtype from, const void *src, cn_dtype to
                 CN_MIN(BLOCK, n - i));
 }
 
-/* The tile's rows o .. o+rows and columns i .. i+columns, between `tile` and the layout, from `base` on. */
+/* The tile's rows o .. o+rows and columns i .. i+columns, between `tile` and the layout, from
+ * `base` on. */
 typedef struct area {
     int64_t o, rows, i, columns, base;
     bool panel; /* of the layout alone, in the caches */
@@ -90,7 +92,8 @@ typedef struct area {
             for (int64_t o = 0; o < t->rows; o++) to = from;                             \
         }
 
-/* Whether the tile's rows are neighbours in the layout, one by one (1) or beside another column's (2). */
+/* Whether the tile's rows are neighbours in the layout, one by one (1) or beside another column's
+ * (2). */
 static int step_of(const places *p, const area *t)
 {
     const int64_t *at = p->at[0] + t->o, *column = p->at[1] + t->i, step = at[1] - at[0];
@@ -138,7 +141,8 @@ static void gather(const places *p, size_t bytes, const area *t, void *tile, voi
         MOVE(float, here[o * TILE_STRIDE], there[at[o]])
 }
 
-/* Rows o .. o+rows, at most TILE_ROWS, both ways: type `plain_type` in the published order, `type` in the layout. */
+/* Rows o .. o+rows, at most TILE_ROWS, both ways: type `plain_type` in the published order, `type`
+ * in the layout. */
 static void move_rows(const places *p, bool put, cn_dtype plain_type, void *plain, cn_dtype type,
                       void *physical, area t)
 {
@@ -170,8 +174,8 @@ static void move(cn_ctx *ctx, const places *p, bool put, cn_dtype plain_type, vo
                   (area){.o = o, .rows = CN_MIN(TILE_ROWS, p->rows - o)});
 }
 
-/* Rows of a panel: the fewest that fill one of equal parts of the layout's n elements, in whole blocks of Q8;
- * else all rows. */
+/* Rows of a panel: the fewest that fill one of equal parts of the layout's n elements, in whole
+ * blocks of Q8; else all rows. */
 static int64_t panel_rows(const places *p, int64_t n)
 {
     for (int64_t rows = 1; rows < p->rows; rows++) {

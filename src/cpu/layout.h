@@ -4,8 +4,8 @@
 
 #include "graph/graph.h"
 
-/* Elements of `from` (any alignment) in the published order to elements of `to` in w's layout, of which all
- * (cn_param_physical) are written. */
+/* Elements of `from` (any alignment) in the published order to elements of `to` in w's layout, of
+ * which all (cn_param_physical) are written. */
 cn_status cn_layout_put(cn_ctx *ctx, const cn_param *w, cn_dtype from, const void *plain,
                         cn_dtype to, void *physical) CN_CHECKED;
 /* And back, to floats. */

@@ -1,8 +1,9 @@
 /* onednn.c - every call to oneDNN (version 2.x, Debian's libdnnl).
  *
- * Activations are NHWC. Convolution weights are in the layout that the forward primitive asks for; the
- * data gradient wants another one and gets it through scratch. A product's weights are in that of its forward
- * primitive where the caller asks for it, else plain. Scratch is the caller's ("user scratchpad").
+ * Activations are NHWC. Convolution weights are in the layout that the forward primitive asks for;
+ * the data gradient wants another one and gets it through scratch. A product's weights are in that
+ * of its forward primitive where the caller asks for it, else plain. Scratch is the caller's ("user
+ * scratchpad").
  */
 #include "cpu/onednn.h"
 
@@ -111,7 +112,7 @@ static const dnnl_memory_desc_t *md_of(const_dnnl_primitive_desc_t pd, dnnl_quer
     return dnnl_primitive_desc_query_md(pd, what, 0);
 }
 
-/* --- layouts ----------------------------------------------------------------------------------- */
+/* --- layouts ---------------------------------------------------------------------------------- */
 
 static dnnl_data_type_t type_of(cn_dtype t)
 {
@@ -132,8 +133,8 @@ static int64_t place(const dnnl_memory_desc_t *md, int dim, int64_t i)
     return at + i * b->strides[dim];
 }
 
-/* A grouped convolution's layout has the group as a dimension of its own, before the outputs of one group; that of a
- * matrix has no dimensions for the 1x1 of a kernel. */
+/* A grouped convolution's layout has the group as a dimension of its own, before the outputs of one
+ * group; that of a matrix has no dimensions for the 1x1 of a kernel. */
 void cn_dnnl_places(const cn_param *w, int dim, int64_t *at)
 {
     const dnnl_memory_desc_t *md = w->layout;
@@ -212,8 +213,8 @@ static dnnl_status_t append_act(dnnl_post_ops_t ops, cn_act act, float alpha)
     }
 }
 
-/* User scratch, and what a forward primitive does with its result: first the residual (like y), then the
- * shift, then the activation. */
+/* User scratch, and what a forward primitive does with its result: first the residual (like y),
+ * then the shift, then the activation. */
 static dnnl_status_t make_attr(const dnnl_memory_desc_t *residual, const dnnl_memory_desc_t *shift,
                                cn_act act, float act_alpha, dnnl_primitive_attr_t *out)
 {
@@ -265,7 +266,7 @@ static bool is_reference(const_dnnl_primitive_desc_t pd)
     return is_of_kind(pd, "ref");
 }
 
-/* --- convolution -------------------------------------------------------------------------------- */
+/* --- convolution ------------------------------------------------------------------------------ */
 
 typedef struct conv_mds {
     dnnl_memory_desc_t x, w, b, y, shift;
@@ -411,7 +412,8 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     DNNL_TRY(conv_pd(d, CN_DNNL_CONV, &m, c, NULL, &forward), "make this convolution");
     DNNL_TRY(describe_conv(kind, c, &m), "describe a convolution");
     const bool sums = c->residual || c->shift;
-    /* a convolution by im2col (gemm) adds a residual at the wrong places, a depthwise one to a single pixel too */
+    /* a convolution by im2col (gemm) adds a residual at the wrong places, a depthwise one to a
+     * single pixel too */
     if ((sums && c->groups > 1 && c->h * c->w == 1) ||
         ((sums || c->act) && (is_reference(forward) || is_of_kind(forward, "gemm")))) {
         s = CN_EMISMATCH;
@@ -493,7 +495,7 @@ fail:
     return s;
 }
 
-/* --- matrix product ------------------------------------------------------------------------------ */
+/* --- matrix product --------------------------------------------------------------------------- */
 
 static dnnl_status_t matrix_md(int64_t rows, int64_t columns, cn_dtype type,
                                dnnl_format_tag_t order, dnnl_memory_desc_t *md)
@@ -647,8 +649,8 @@ static dnnl_status_t turned_pd(cn_dnnl *d, const cn_dnnl_product *m, product_mds
     return s;
 }
 
-/* By the inner product's gradient primitives but for plain weights in BF16, whose data gradient is faster as a
- * product. */
+/* By the inner product's gradient primitives but for plain weights in BF16, whose data gradient is
+ * faster as a product. */
 cn_status cn_dnnl_linear_gradient_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product *m,
                                           bool dw, const cn_param *w, cn_dnnl_prim **out,
                                           size_t *scratch_bytes)

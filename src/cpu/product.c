@@ -1,9 +1,9 @@
 /* product.c - convolutions and matrix products as steps: y = x w^T + b, dx = dy w, dw = dy^T x.
  *
- * They compute in the type of their activations. Weights stored in another type (locked ones in F16,
- * BF16 or Q8 under F32, trainable F32 ones under BF16) are expanded to the start of the step's scratch before
- * each run; gradients of parameters are F32. Sums that the plan fused are the primitive's own where it
- * can, else a pass of their own after it.
+ * They compute in the type of their activations. Weights stored in another type (locked ones in
+ * F16, BF16 or Q8 under F32, trainable F32 ones under BF16) are expanded to the start of the step's
+ * scratch before each run; gradients of parameters are F32. Sums that the plan fused are the
+ * primitive's own where it can, else a pass of their own after it.
  */
 #include "cpu/cpu_backend.h"
 #include "cpu/conv_algo.h"
@@ -13,8 +13,8 @@ typedef struct product {
     cn_own_conv *own; /* instead, with all sums; it reads F32, F16 and BF16 as they are stored */
     bool add_residual, add_shift; /* after the primitive */
     cn_act act;                   /* after these */
-    size_t
-        expanded_bytes; /* of the weights, at the start of scratch; 0 when they are used as stored */
+    size_t expanded_bytes; /* of the weights, at the start of scratch; 0 when they are used as
+                              stored */
 } product;
 
 static size_t aligned(size_t n)
@@ -142,8 +142,9 @@ cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     return CN_OK;
 }
 
-/* Weights are packed where only forward products read them, in later phases of training too. A data gradient loses more
- * by packed weights than the forward gains; a weight gradient would have to be brought into their layout. */
+/* Weights are packed where only forward products read them, in later phases of training too. A data
+ * gradient loses more by packed weights than the forward gains; a weight gradient would have to be
+ * brought into their layout. */
 static bool packing_pays(const cn_node *x, const cn_param *w)
 {
     return !w->learns && !x->needs_grad;
@@ -169,7 +170,8 @@ static cn_dnnl_conv_shape conv_of(const cn_dnnl_product *m, int64_t N)
                                 .result = m->result};
 }
 
-/* Its way. Over patches: where weights are stored plain, in another type; else they suit oneDNN as they are. */
+/* Its way. Over patches: where weights are stored plain, in another type; else they suit oneDNN as
+ * they are. */
 static cn_conv_way product_way(const cpu_backend *b, cn_dnnl_conv_kind kind,
                                const cn_dnnl_conv_shape *c, bool pack, const cn_param *w)
 {

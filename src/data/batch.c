@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* --- passes --------------------------------------------------------------------------------------- */
+/* --- passes ----------------------------------------------------------------------------------- */
 
 /* Of the largest size; of a pass's own. */
 static int64_t latent_elements(const cn_cache *c)
@@ -69,7 +69,7 @@ void cn_pass_free(cn_pass *p)
     *p = (cn_pass){0};
 }
 
-/* --- samples -------------------------------------------------------------------------------------- */
+/* --- samples ---------------------------------------------------------------------------------- */
 
 cn_status cn_batcher_create(cn_ctx *ctx, const cn_batcher_options *options, cn_batcher **out)
 {

@@ -1,7 +1,8 @@
 /* batch.h - passes: what a step is fed, made from samples (shuffle.h) of one size.
  *
- * Pictures whose latents aren't cached come as pictures, texts that aren't as tokens: whoever runs the step encodes them
- * and has the batcher mix latents and noise then. What is drawn at random is the same either way.
+ * Pictures whose latents aren't cached come as pictures, texts that aren't as tokens: whoever runs
+ * the step encodes them and has the batcher mix latents and noise then. What is drawn at random is
+ * the same either way.
  */
 #ifndef CN_DATA_BATCH_H
 #define CN_DATA_BATCH_H
@@ -38,8 +39,8 @@ typedef struct cn_batcher_options {
     const cn_schedule *schedule;
     const cn_objective *objective; /* NULL: plain noise, all timesteps, every sample counts alike */
     float scaling_factor;
-    /* A pair that can't be read is named and the next one of first..first+count with its size takes its place;
-     * else it is an error. */
+    /* A pair that can't be read is named and the next one of first..first+count with its size takes
+     * its place; else it is an error. */
     bool skip_bad;
     cn_mirror mirror; /* what a mirrored sample does to its condition */
     int64_t first, count;
@@ -58,7 +59,8 @@ cn_status cn_batcher_create(cn_ctx *ctx, const cn_batcher_options *options,
 void cn_batcher_destroy(cn_batcher *b);
 /* The item, or the next one of its size where skip_bad left it out. */
 int64_t cn_batcher_item(const cn_batcher_options *options, int64_t item);
-/* Makes sample i of the pass ready: context, timestep, condition, and noisy latent and target or the picture. */
+/* Makes sample i of the pass ready: context, timestep, condition, and noisy latent and target or
+ * the picture. */
 cn_status cn_batcher_make(cn_batcher *b, cn_pass *pass, int64_t i) CN_CHECKED;
 /* Noisy latent and target of sample i from its picture's moments [h,w,2c]. */
 void cn_batcher_mix(cn_batcher *b, cn_pass *pass, int64_t i, const float *moments);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- the sizes ------------------------------------------------------------------------------------ */
+/* --- the sizes -------------------------------------------------------------------------------- */
 
 static int by_size(const void *a, const void *b)
 {
@@ -62,8 +62,8 @@ static int64_t to_steps(double x, int64_t step)
     return (int64_t)(x + 0.5) / step * step;
 }
 
-/* What a picture is scaled by under no_upscale: not at all up to the resolution's area, else so that one of its sides,
- * the one that changes proportions less, becomes a multiple of the step. */
+/* What a picture is scaled by under no_upscale: not at all up to the resolution's area, else so
+ * that one of its sides, the one that changes proportions less, becomes a multiple of the step. */
 static double shrink(const cn_bucket_rules *r, int64_t width, int64_t height)
 {
     const double area = (double)(r->resolution * r->resolution);
@@ -114,7 +114,7 @@ double cn_bucket_zoom(const cn_bucket_rules *r, const cn_train_bucket *b, int64_
     return CN_MIN(1, cover / shrink(r, width, height));
 }
 
-/* --- which picture in which ----------------------------------------------------------------------- */
+/* --- which picture in which ------------------------------------------------------------------- */
 
 static cn_status buckets_alloc(cn_ctx *ctx, int64_t n, cn_buckets **out)
 {
@@ -164,7 +164,8 @@ static cn_status choose_for(const scan *s, cn_ctx *own, int64_t i, cn_train_buck
                    where, (long long)width, (long long)height, (long long)s->b->rules.steps);
 }
 
-/* Under the lock. Numbers in `of` count the sizes as they come; they are put in order at the end. */
+/* Under the lock. Numbers in `of` count the sizes as they come; they are put in order at the
+ * end. */
 static void note(scan *s, int64_t i, cn_status status, const cn_train_bucket *size,
                  const char *error)
 {

@@ -1,11 +1,12 @@
 /* buckets.h - the sizes that a run's pictures are fitted to, and which picture goes to which.
  *
- * Without --enable-bucket there is one. With it pictures keep about their proportions: sizes of at most the
- * resolution's area with sides in steps, each picture in the size nearest to its proportions, scaled to cover it and
- * cropped (kohya's scripts, library/train_util.py BucketManager, model_util.py make_bucket_resolutions).
+ * Without --enable-bucket there is one. With it pictures keep about their proportions: sizes of at
+ * most the resolution's area with sides in steps, each picture in the size nearest to its
+ * proportions, scaled to cover it and cropped (kohya's scripts, library/train_util.py
+ * BucketManager, model_util.py make_bucket_resolutions).
  *
- * A pass holds pictures of one size only, of all ranks together `unit` of them. An epoch is cut into such units, the
- * last one of a size filled up with that size's first pictures.
+ * A pass holds pictures of one size only, of all ranks together `unit` of them. An epoch is cut
+ * into such units, the last one of a size filled up with that size's first pictures.
  */
 #ifndef CN_DATA_BUCKETS_H
 #define CN_DATA_BUCKETS_H
@@ -18,8 +19,8 @@ typedef struct cn_bucket_rules {
     int64_t resolution;         /* px; without buckets the side of the one size */
     int64_t min_reso, max_reso; /* of a side, multiples of steps */
     int64_t steps;
-    bool
-        no_upscale; /* pictures are shrunk at most: sizes follow from theirs, min and max don't count */
+    bool no_upscale; /* pictures are shrunk at most: sizes follow from theirs, min and max don't
+                        count */
 } cn_bucket_rules;
 
 enum { CN_MAX_BUCKETS = 256, CN_NO_BUCKET = 0xffff };
@@ -39,8 +40,8 @@ cn_bucket_rules cn_bucket_rules_of(const cn_train_options *o);
 /* One size for all of n pictures. */
 cn_status cn_buckets_create_one(cn_ctx *ctx, int64_t width, int64_t height, int64_t n,
                                 cn_buckets **out) CN_CHECKED;
-/* Looks at the headers of the data set's first n pictures on all threads. skip_bad: one that can't be read is named
- * in the log and in no bucket; else it is an error. progress may be NULL. */
+/* Looks at the headers of the data set's first n pictures on all threads. skip_bad: one that can't
+ * be read is named in the log and in no bucket; else it is an error. progress may be NULL. */
 cn_status cn_buckets_create(cn_ctx *ctx, const cn_dataset *d, int64_t n,
                             const cn_bucket_rules *rules, bool skip_bad,
                             void (*progress)(void *user, const char *what, int64_t done,
@@ -56,7 +57,8 @@ int cn_buckets_largest(const cn_buckets *b);
 /* Samples of an epoch that is cut into units. */
 int64_t cn_buckets_epoch(const cn_buckets *b, int64_t unit);
 
-/* Pair i's pictures as its bucket has them; x, y: where the crop lies (cn_crop). Either output may be NULL. */
+/* Pair i's pictures as its bucket has them; x, y: where the crop lies (cn_crop). Either output may
+ * be NULL. */
 cn_status cn_buckets_load(cn_ctx *ctx, const cn_dataset *d, const cn_buckets *b, int bucket,
                           int64_t i, double x, double y, cn_image **condition,
                           cn_image **target) CN_CHECKED;

@@ -47,10 +47,10 @@ static cn_status for_each(cn_ctx *ctx, int64_t n, cn_status (*fn)(void *user, in
     return first;
 }
 
-/* --- stores ------------------------------------------------------------------------------------- */
+/* --- stores ----------------------------------------------------------------------------------- */
 
-/* A store for n records of one network's output, in memory up to the limit; keys (taken over) are theirs, NULL without
- * cache_dir. */
+/* A store for n records of one network's output, in memory up to the limit; keys (taken over) are
+ * theirs, NULL without cache_dir. */
 static cn_status open_store(cn_ctx *ctx, const cn_base *base, const char *network, const char *size,
                             const cn_cache_options *o, size_t record_bytes, int64_t n, size_t limit,
                             uint64_t *keys, cn_store **out)
@@ -78,7 +78,8 @@ static cn_status open_store(cn_ctx *ctx, const cn_base *base, const char *networ
                          out);
 }
 
-/* Ranks encode in two rounds: each its share of the groups, then, once all have, what nobody could. */
+/* Ranks encode in two rounds: each its share of the groups, then, once all have, what nobody
+ * could. */
 static int count_rounds(const cn_cache_options *o)
 {
     return o->ranks ? 2 : 1;
@@ -104,8 +105,9 @@ static int64_t count_missing(const cn_store *s, int64_t at, int64_t n)
     return missing;
 }
 
-/* The records of at..at+n that aren't there yet, from an encoder's output. Groups are always encoded whole and
- * at the same places, so that a build that was interrupted gives the bytes of one that wasn't. */
+/* The records of at..at+n that aren't there yet, from an encoder's output. Groups are always
+ * encoded whole and at the same places, so that a build that was interrupted gives the bytes of one
+ * that wasn't. */
 static cn_status write_missing(cn_store *s, int64_t at, int64_t n, const char *out)
 {
     const size_t bytes = cn_store_record_bytes(s);
@@ -114,7 +116,7 @@ static cn_status write_missing(cn_store *s, int64_t at, int64_t n, const char *o
     return CN_OK;
 }
 
-/* --- prompts ------------------------------------------------------------------------------------ */
+/* --- prompts ---------------------------------------------------------------------------------- */
 
 static cn_status run_text(cn_ctx *ctx, cn_encoder *e, const cn_dataset *d, cn_cache *c,
                           const cn_cache_options *o, int round)
@@ -200,7 +202,7 @@ static cn_status encode_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, c
     return s;
 }
 
-/* --- pictures ----------------------------------------------------------------------------------- */
+/* --- pictures --------------------------------------------------------------------------------- */
 
 /* The pictures of one size: its records are theirs in their order, then, mirrored, theirs again. */
 typedef struct group {
@@ -235,7 +237,8 @@ static cn_status group_open(cn_ctx *ctx, const cn_dataset *d, const cn_cache *c,
     return CN_OK;
 }
 
-/* From the target's file and how it is cropped. One that can't be looked at has a key too: reading it will tell. */
+/* From the target's file and how it is cropped. One that can't be looked at has a key too: reading
+ * it will tell. */
 static cn_status picture_key(void *user, int64_t record)
 {
     const group *g = user;
@@ -304,7 +307,8 @@ static cn_status load_one(cn_ctx *ctx, const group *g, int64_t record, float *x)
     return CN_OK;
 }
 
-/* The pictures of records at..at+n on all threads. bad[i]: one that can't be read, and may be left out. */
+/* The pictures of records at..at+n on all threads. bad[i]: one that can't be read, and may be left
+ * out. */
 static cn_status load_batch(cn_ctx *ctx, const group *g, const cn_cache_options *o, int64_t at,
                             int64_t n, float *x, bool *bad)
 {
@@ -423,7 +427,7 @@ static cn_status encode_pictures(cn_ctx *ctx, cn_backend *be, const cn_base *bas
     return s;
 }
 
-/* --- the whole ---------------------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 static void set_sizes(cn_cache *c, const cn_base *base, const cn_dataset *d,
                       const cn_cache_options *o)
@@ -479,10 +483,10 @@ cn_status cn_cache_context(const cn_cache *c, cn_ctx *ctx, int64_t i, float *out
     return cn_store_read(c->contexts, ctx, i < 0 ? 0 : c->prompts->context_of[i], out);
 }
 
-/* --- memory ------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
-/* What records take that have `bytes` in all: beyond the limit they are in a file, with cache_dir there is an index
- * into one. */
+/* What records take that have `bytes` in all: beyond the limit they are in a file, with cache_dir
+ * there is an index into one. */
 static size_t store_bytes(const cn_cache_options *o, int64_t n, size_t bytes)
 {
     if (o->cache_dir) return cn_store_index_bytes(n);

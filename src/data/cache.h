@@ -1,9 +1,10 @@
 /* cache.h - what the encoders make of a data set: latents and texts, encoded once before training.
  *
  * Latents are kept as the VAE's moments, so every step draws its own sample, as diffusers does; the
- * encoders are loaded, used and freed here. Prompts are encoded once per distinct text. With cache_dir both stay
- * on disk: a file per size of pictures, in it a picture found again by its file (path, place in a tar, length, time
- * of change) and how it is cropped; a prompt by its tokens and the text encoder's file.
+ * encoders are loaded, used and freed here. Prompts are encoded once per distinct text. With
+ * cache_dir both stay on disk: a file per size of pictures, in it a picture found again by its file
+ * (path, place in a tar, length, time of change) and how it is cropped; a prompt by its tokens and
+ * the text encoder's file.
  */
 #ifndef CN_DATA_CACHE_H
 #define CN_DATA_CACHE_H
@@ -23,8 +24,8 @@ typedef struct cn_cache {
     int64_t width, height;         /* pixels, of the size that has most of them */
     int64_t latent_w, latent_h, latent_c, factor;
     int64_t tokens, context_dim;
-    cn_store **
-        moments; /* [sizes] of records [h,w,2c] F32; none for a pair that was left out; NULL: no pictures */
+    cn_store **moments; /* [sizes] of records [h,w,2c] F32; none for a pair that was left out; NULL:
+                           no pictures */
     cn_store *contexts; /* [L,D] F32 per distinct prompt; NULL: no texts */
 } cn_cache;
 
@@ -52,7 +53,8 @@ cn_status cn_cache_build(cn_ctx *ctx, cn_backend *be, const cn_base *base, const
 void cn_cache_destroy(cn_cache *c);
 /* Whether all of pair i is there. */
 bool cn_cache_has(const cn_cache *c, int64_t i);
-/* Its picture's moments, of the picture's own size; its prompt's context (i < 0: the empty prompt's). */
+/* Its picture's moments, of the picture's own size; its prompt's context (i < 0: the empty
+ * prompt's). */
 cn_status cn_cache_moments(const cn_cache *c, cn_ctx *ctx, int64_t i, bool mirrored,
                            float *out) CN_CHECKED;
 cn_status cn_cache_context(const cn_cache *c, cn_ctx *ctx, int64_t i, float *out) CN_CHECKED;

@@ -25,7 +25,7 @@ struct cn_captions {
     cn_str text;
 };
 
-/* --- a list ----------------------------------------------------------------------------------------- */
+/* --- a list ----------------------------------------------------------------------------------- */
 
 static cn_status add_entry(cn_ctx *ctx, cn_captions *c, const char *name, const char *caption)
 {
@@ -148,7 +148,7 @@ static const char *find_listed(const cn_captions *c, const char *name)
                : NULL;
 }
 
-/* --- opening ------------------------------------------------------------------------------------------ */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 cn_status cn_captions_open(cn_ctx *ctx, const char *dir, const char *coco, const char *otherwise,
                            cn_captions **out)
@@ -174,7 +174,7 @@ void cn_captions_close(cn_captions *c)
     cn_free(c);
 }
 
-/* --- a caption ---------------------------------------------------------------------------------------- */
+/* --- a caption -------------------------------------------------------------------------------- */
 
 /* The text without the blanks around it, lines joined. */
 static void tidy(char *text)

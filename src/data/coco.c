@@ -37,7 +37,7 @@ struct cn_coco {
     places places[2];
 };
 
-/* --- pictures --------------------------------------------------------------------------------------- */
+/* --- pictures --------------------------------------------------------------------------------- */
 
 static cn_status grow(cn_ctx *ctx, void **list, int64_t n, int64_t *cap, size_t each)
 {
@@ -138,7 +138,7 @@ int64_t cn_coco_find(const cn_coco *c, const char *file_name)
     return strcmp(base_name(cn_coco_file_name(c, i)), wanted) == 0 ? (int64_t)i : -1;
 }
 
-/* --- annotations ------------------------------------------------------------------------------------ */
+/* --- annotations ------------------------------------------------------------------------------ */
 
 typedef struct collector {
     cn_coco *c;
@@ -273,7 +273,7 @@ static cn_status part_at(cn_ctx *ctx, const cn_coco *c, int which, int64_t i, in
     return cn_json_parts_at(ctx, c->places[which].file, p->offset, p->bytes, out);
 }
 
-/* --- maps ------------------------------------------------------------------------------------------- */
+/* --- maps ------------------------------------------------------------------------------------- */
 
 typedef struct layer {
     cn_coco_mask mask;
@@ -361,7 +361,7 @@ cn_status cn_coco_colors(cn_ctx *ctx, const cn_coco *c, int64_t i, bool crowd, c
     return s;
 }
 
-/* --- captions --------------------------------------------------------------------------------------- */
+/* --- captions --------------------------------------------------------------------------------- */
 
 int64_t cn_coco_captions(const cn_coco *c, int64_t i)
 {

@@ -1,8 +1,9 @@
-/* coco.h - data sets in COCO's form: instances_*.json with its polygons and run lengths, captions_*.json.
+/* coco.h - data sets in COCO's form: instances_*.json with its polygons and run lengths,
+ * captions_*.json.
  *
- * What stays in memory is a picture's name and size and where its annotations lie in the mapped file (24 bytes
- * an annotation); masks are made when a picture is asked for. After opening, any number of threads may ask,
- * each with a context of its own.
+ * What stays in memory is a picture's name and size and where its annotations lie in the mapped
+ * file (24 bytes an annotation); masks are made when a picture is asked for. After opening, any
+ * number of threads may ask, each with a context of its own.
  */
 #ifndef CN_DATA_COCO_H
 #define CN_DATA_COCO_H
@@ -12,11 +13,12 @@
 
 typedef struct cn_coco cn_coco;
 
-/* captions: captions_*.json, or NULL. CN_EFORMAT, naming the file, where "images" or "annotations" are missing
- * or an annotation belongs to no picture. */
+/* captions: captions_*.json, or NULL. CN_EFORMAT, naming the file, where "images" or "annotations"
+ * are missing or an annotation belongs to no picture. */
 cn_status cn_coco_open(cn_ctx *ctx, const char *instances, const char *captions,
                        cn_coco **out) CN_CHECKED;
-/* The same over bytes that stay the caller's (names of files in errors: "instances", "captions"). */
+/* The same over bytes that stay the caller's (names of files in errors: "instances",
+ * "captions"). */
 cn_status cn_coco_open_memory(cn_ctx *ctx, const char *instances, size_t instances_bytes,
                               const char *captions, size_t captions_bytes,
                               cn_coco **out) CN_CHECKED;
@@ -31,9 +33,9 @@ const char *cn_coco_file_name(const cn_coco *c, int64_t i);
 /* The picture of this file name (its folders left out), or -1. */
 int64_t cn_coco_find(const cn_coco *c, const char *file_name);
 
-/* Category ids of picture i, columns[x * height + y], 0 where there is none (*columns: cn_free it). Large
- * masks are painted first, so that what is small stays visible; of equal ones the first in the file. Without
- * `crowd`, annotations of whole groups (iscrowd) are left out. */
+/* Category ids of picture i, columns[x * height + y], 0 where there is none (*columns: cn_free it).
+ * Large masks are painted first, so that what is small stays visible; of equal ones the first in
+ * the file. Without `crowd`, annotations of whole groups (iscrowd) are left out. */
 cn_status cn_coco_categories(cn_ctx *ctx, const cn_coco *c, int64_t i, bool crowd, int64_t *width,
                              int64_t *height, int32_t **columns) CN_CHECKED;
 /* The same in the categories' colours, black where there is none. */

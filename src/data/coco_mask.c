@@ -1,9 +1,10 @@
 /* coco_mask.c - see coco_mask.h.
  *
- * The COCO API draws a polygon's outline five times enlarged, walks along it in whole steps, and wherever x
- * passes the middle of a pixel column notes the row there; these places, in order down the columns, switch the
- * mask on and off (maskApi.c, rleFrPoly). Of that walk only the steps across a column's middle matter, so they
- * are computed directly, by the API's own arithmetic: the cost is the columns that an edge crosses.
+ * The COCO API draws a polygon's outline five times enlarged, walks along it in whole steps, and
+ * wherever x passes the middle of a pixel column notes the row there; these places, in order down
+ * the columns, switch the mask on and off (maskApi.c, rleFrPoly). Of that walk only the steps
+ * across a column's middle matter, so they are computed directly, by the API's own arithmetic: the
+ * cost is the columns that an edge crosses.
  */
 #include "data/coco_mask.h"
 
@@ -14,7 +15,7 @@
 
 enum { SCALE = 5, MAX_COORDINATE = 100000000 };
 
-/* --- polygons --------------------------------------------------------------------------------------- */
+/* --- polygons --------------------------------------------------------------------------------- */
 
 typedef struct outline {
     int64_t width, height;
@@ -138,7 +139,7 @@ static cn_status add_polygon(cn_ctx *ctx, outline *o, const json_t *polygon)
     return CN_OK;
 }
 
-/* --- runs ------------------------------------------------------------------------------------------- */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 static cn_status runs_create(cn_ctx *ctx, size_t n, int64_t width, int64_t height, cn_coco_mask *m)
 {
@@ -199,7 +200,7 @@ static cn_status polygon_mask(cn_ctx *ctx, const json_t *list, int64_t width, in
     return s;
 }
 
-/* --- stored runs ------------------------------------------------------------------------------------ */
+/* --- stored runs ------------------------------------------------------------------------------ */
 
 static cn_status add_run(cn_ctx *ctx, cn_coco_mask *m, int64_t run, int64_t *left)
 {
@@ -225,8 +226,8 @@ static cn_status list_runs(cn_ctx *ctx, const json_t *counts, cn_coco_mask *m, i
     return CN_OK;
 }
 
-/* Six bits a character, five of them of the number, low ones first; from the fourth run on what is stored is
- * the difference to the run two before (maskApi.c, rleFrString). */
+/* Six bits a character, five of them of the number, low ones first; from the fourth run on what is
+ * stored is the difference to the run two before (maskApi.c, rleFrString). */
 static cn_status packed_runs(cn_ctx *ctx, const char *text, size_t n, cn_coco_mask *m,
                              int64_t *left)
 {

@@ -8,7 +8,7 @@
 
 enum { TEXT_BYTES = 512 };
 
-/* --- what is noted -------------------------------------------------------------------------------------- */
+/* --- what is noted ---------------------------------------------------------------------------- */
 
 /* The rest of the line behind "condition ". */
 static cn_status read_scenes(cn_ctx *ctx, const char *path, char out[TEXT_BYTES])
@@ -48,10 +48,10 @@ cn_status cn_condition_text(cn_ctx *ctx, const char *dir, char out[TEXT_BYTES])
     return cn_file_exists(path) ? read_record(ctx, path, out) : CN_OK;
 }
 
-/* --- from words to an annotator ------------------------------------------------------------------------- */
+/* --- from words to an annotator --------------------------------------------------------------- */
 
-/* "canny low=50 high=100 seed=3": settings up to the first word that is none of the kind's; what follows belongs to
- * the run that made the conditions. */
+/* "canny low=50 high=100 seed=3": settings up to the first word that is none of the kind's; what
+ * follows belongs to the run that made the conditions. */
 static cn_status read_noted(cn_ctx *ctx, const char *text, cn_annotate_args *args)
 {
     char word[128];
@@ -97,7 +97,8 @@ static cn_status asked_for(cn_ctx *ctx, const char *text, cn_annotate_args *args
     return CN_OK;
 }
 
-/* Scenes' exact maps: their edges are much like canny's; their normals and classes are none of a network's. */
+/* Scenes' exact maps: their edges are much like canny's; their normals and classes are none of a
+ * network's. */
 static const char *kind_of_scenes(const char *noted)
 {
     if (strcmp(noted, "edges") == 0) return "canny";

@@ -44,7 +44,7 @@ void cn_dataset_close(cn_dataset *d)
     cn_free(d);
 }
 
-/* --- for the layouts ------------------------------------------------------------------------------ */
+/* --- for the layouts -------------------------------------------------------------------------- */
 
 cn_status cn_dataset_fault(cn_ctx *ctx, cn_dataset_faults *f, cn_status s)
 {
@@ -75,7 +75,7 @@ cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name,
     return cn_format(ctx, out, CN_DATASET_PATH_BYTES, "%s/%s", dir, name);
 }
 
-/* --- which layout --------------------------------------------------------------------------------- */
+/* --- which layout ----------------------------------------------------------------------------- */
 
 /* What is in a folder that holds no pairs, so that the reader sees what was looked at. */
 static void describe_folder(const char *dir, char *out, size_t cap)
@@ -169,7 +169,7 @@ static cn_status detect(cn_ctx *ctx, cn_dataset *d, const cn_dataset_options *o)
     return CN_OK;
 }
 
-/* --- opening -------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static cn_status settle(cn_ctx *ctx, cn_dataset *d, const cn_dataset_faults *f)
 {
@@ -200,7 +200,7 @@ cn_status cn_dataset_open(cn_ctx *ctx, const cn_dataset_options *options, cn_dat
     return CN_OK;
 }
 
-/* --- fetching ------------------------------------------------------------------------------------- */
+/* --- fetching --------------------------------------------------------------------------------- */
 
 cn_status cn_dataset_get(cn_ctx *ctx, const cn_dataset *d, int64_t i, bool prompt,
                          cn_dataset_item *out)

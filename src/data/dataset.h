@@ -5,13 +5,14 @@
  *   imagefolder  metadata.jsonl or train.jsonl (Hugging Face), {"image" or "file_name",
  *                "conditioning_image", "text"}
  *   csv          metadata.csv, the same columns
- *   folders      kohya's twin folders: pictures, their captions beside them, conditions of the same stems
+ *   folders      kohya's twin folders: pictures, their captions beside them, conditions of the same
+ *                stems
  *   webdataset   tar shards of members KEY.jpg, KEY.cond.png, KEY.txt
  *
- * What stays in memory is where a pair is found (16 to 24 bytes, a file's name more in twin folders), so
- * millions fit; names and prompts are read when asked for. Opening looks at every line and at every file's
- * presence, so training never starts on a list with holes. After that a data set doesn't change, and any
- * number of threads may fetch from it, each with a context of its own.
+ * What stays in memory is where a pair is found (16 to 24 bytes, a file's name more in twin
+ * folders), so millions fit; names and prompts are read when asked for. Opening looks at every line
+ * and at every file's presence, so training never starts on a list with holes. After that a data
+ * set doesn't change, and any number of threads may fetch from it, each with a context of its own.
  */
 #ifndef CN_DATA_DATASET_H
 #define CN_DATA_DATASET_H
@@ -45,8 +46,9 @@ typedef struct cn_dataset {
 /* CN_EFORMAT with the first fault and how many more there are. */
 cn_status cn_dataset_open(cn_ctx *ctx, const cn_dataset_options *options,
                           cn_dataset **out) CN_CHECKED;
-/* Conditions and their prompts by name, both lists ended by NULL; as many of each, or one of either. The lists
- * outlive the data set. CN_EINVAL when they don't match; files that can't be read are named. */
+/* Conditions and their prompts by name, both lists ended by NULL; as many of each, or one of
+ * either. The lists outlive the data set. CN_EINVAL when they don't match; files that can't be read
+ * are named. */
 cn_status cn_dataset_open_given(cn_ctx *ctx, const char *const *images, const char *const *prompts,
                                 cn_dataset **out) CN_CHECKED;
 void cn_dataset_close(cn_dataset *d);
@@ -75,7 +77,8 @@ cn_status cn_dataset_decode(cn_ctx *ctx, const cn_dataset_file *file, cn_image *
 
 /* A view of n pairs from `first` on. It owns nothing: d outlives it, and it isn't closed. */
 cn_dataset cn_dataset_slice(const cn_dataset *d, int64_t first, int64_t n);
-/* The upright size of pair i's picture, from its file's header. Errors begin with the pair's `where`. */
+/* The upright size of pair i's picture, from its file's header. Errors begin with the pair's
+ * `where`. */
 cn_status cn_dataset_size(cn_ctx *ctx, const cn_dataset *d, int64_t i, int64_t *width,
                           int64_t *height) CN_CHECKED;
 

@@ -1,8 +1,8 @@
 /* dataset_check.c - cn_dataset_check: every pair looked over before anybody trains on it.
  *
- * A fault makes a pair unusable. A finding is what trains well and teaches the wrong thing: blank or inverted
- * conditions, exchanged channels, pairs twice. Pairs are decoded in parallel; every count is a sum and every
- * "first" the lowest number, so the report doesn't depend on the threads.
+ * A fault makes a pair unusable. A finding is what trains well and teaches the wrong thing: blank
+ * or inverted conditions, exchanged channels, pairs twice. Pairs are decoded in parallel; every
+ * count is a sum and every "first" the lowest number, so the report doesn't depend on the threads.
  */
 #include "data/condition.h"
 #include "data/dataset.h"
@@ -74,7 +74,7 @@ static void find(survey *s, int kind, int64_t i)
     if (s->first[kind] < 0 || i < s->first[kind]) s->first[kind] = i;
 }
 
-/* --- one pair ------------------------------------------------------------------------------------ */
+/* --- one pair --------------------------------------------------------------------------------- */
 
 /* What is said of one pair without the lock. */
 typedef struct opinion {
@@ -111,8 +111,8 @@ static bool is_inverted(const cn_image *condition)
     return mean[0] > 191;
 }
 
-/* Vectors that point away from the viewer in blue but at him in red: unit vectors in nearly every pixel, the
- * mean of red high and that of blue in the middle. */
+/* Vectors that point away from the viewer in blue but at him in red: unit vectors in nearly every
+ * pixel, the mean of red high and that of blue in the middle. */
 static bool has_turned_normals(const cn_image *image)
 {
     double mean[3];
@@ -218,7 +218,7 @@ static cn_status look_at(const survey *s, cn_ctx *own, int64_t i, opinion *out)
     return status;
 }
 
-/* --- all pairs ------------------------------------------------------------------------------------ */
+/* --- all pairs -------------------------------------------------------------------------------- */
 
 /* Decodes the pairs; CN_EFORMAT of one doesn't end the search for others. */
 static cn_status look_at_all(survey *s)

@@ -1,8 +1,9 @@
-/* dataset_folders.c - kohya's twin folders: pictures with their captions beside them, and conditions of
- * the same stems in a second folder.
+/* dataset_folders.c - kohya's twin folders: pictures with their captions beside them, and
+ * conditions of the same stems in a second folder.
  *
- * Index: where the picture's name stands in one string of names, the condition's ending behind it; the number of
- * the caption's ending (0: no caption, an empty prompt). Pairs are in the names' order.
+ * Index: where the picture's name stands in one string of names, the condition's ending behind it;
+ * the number of the caption's ending (0: no caption, an empty prompt). Pairs are in the names'
+ * order.
  */
 #include "io/listing.h"
 #include "data/dataset_internal.h"
@@ -18,7 +19,7 @@ typedef struct folders {
     int64_t without_caption;
 } folders;
 
-/* --- opening -------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 bool cn_dataset_find_twins(const char *dir, char images[CN_DATASET_PATH_BYTES],
                            char conditions[CN_DATASET_PATH_BYTES])
@@ -153,7 +154,7 @@ static void close_folders(cn_dataset *d)
     cn_free(f);
 }
 
-/* --- a pair --------------------------------------------------------------------------------------- */
+/* --- a pair ----------------------------------------------------------------------------------- */
 
 /* A caption's text without the blanks around it. */
 static cn_status read_caption(cn_ctx *ctx, const char *path, char **out)

@@ -1,5 +1,5 @@
-/* dataset_given.c - conditions and prompts named one by one, for drawings that a user wants to see: there is no
- * picture that they are of, so a pair's target is its condition.
+/* dataset_given.c - conditions and prompts named one by one, for drawings that a user wants to see:
+ * there is no picture that they are of, so a pair's target is its condition.
  *
  * Source of the rule which belongs to which: diffusers' train_controlnet.py, --validation_image and
  * --validation_prompt. Index: the number itself.

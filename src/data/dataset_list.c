@@ -1,7 +1,7 @@
 /* dataset_list.c - pairs named by the lines of a file: prompt.json, metadata.jsonl, metadata.csv.
  *
- * Index: where a line begins in the file; its number (40 bits) and its bytes (24 bits above). A line is
- * read and parsed again whenever its pair is fetched.
+ * Index: where a line begins in the file; its number (40 bits) and its bytes (24 bits above). A
+ * line is read and parsed again whenever its pair is fetched.
  */
 #include "io/csv.h"
 #include "io/json.h"
@@ -14,7 +14,8 @@
 
 enum { LINE_BITS = 40, MAX_LINE_BYTES = (1 << 24) - 1, COLUMN_BYTES = 128 };
 
-/* Names of the columns; each picture's may also stand as NAME_file_name, the target's as file_name. */
+/* Names of the columns; each picture's may also stand as NAME_file_name, the target's as
+ * file_name. */
 typedef struct columns {
     const char *condition, *target, *prompt;
     const char *target_other; /* NULL: none */
@@ -27,7 +28,7 @@ typedef struct list {
     int condition_at, target_at, prompt_at; /* CSV: field numbers */
 } list;
 
-/* --- one JSON line ------------------------------------------------------------------------------ */
+/* --- one JSON line ---------------------------------------------------------------------------- */
 
 /* The value under key, key_file_name or other. */
 static const json_t *find_value(const json_t *object, const char *key, const char *other)
@@ -105,7 +106,7 @@ cn_status cn_dataset_line_parse(cn_ctx *ctx, bool fill50k, const char *where, co
     return s;
 }
 
-/* --- one CSV record ----------------------------------------------------------------------------- */
+/* --- one CSV record --------------------------------------------------------------------------- */
 
 static cn_status take_field(cn_ctx *ctx, const char *where, const cn_csv_record *r, int at,
                             const char *key, bool is_path, char **out)
@@ -155,7 +156,7 @@ static cn_status read_head(cn_ctx *ctx, const cn_dataset *d, list *l, const cn_c
     return s;
 }
 
-/* --- the file ------------------------------------------------------------------------------------- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 /* Relative names to paths. */
 static cn_status absolute(cn_ctx *ctx, const cn_dataset *d, cn_dataset_file *file)
@@ -289,7 +290,7 @@ static void close_list(cn_dataset *d)
     cn_free(l);
 }
 
-/* --- a pair --------------------------------------------------------------------------------------- */
+/* --- a pair ----------------------------------------------------------------------------------- */
 
 static cn_status read_span(cn_ctx *ctx, const list *l, const char *where, uint64_t begin,
                            size_t bytes, char *out)

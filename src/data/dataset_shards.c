@@ -1,8 +1,9 @@
-/* dataset_shards.c - WebDataset: tar files whose members KEY.jpg, KEY.cond.png, KEY.txt make a pair.
+/* dataset_shards.c - WebDataset: tar files whose members KEY.jpg, KEY.cond.png, KEY.txt make a
+ * pair.
  *
- * KEY is a member's path up to the first dot of its name; members of one key stand together. Index: three
- * places (target, condition, caption), each a shard's number (20 bits above) and where the member's headers
- * begin. Shards are in the pattern's order, or sorted by name in a folder.
+ * KEY is a member's path up to the first dot of its name; members of one key stand together. Index:
+ * three places (target, condition, caption), each a shard's number (20 bits above) and where the
+ * member's headers begin. Shards are in the pattern's order, or sorted by name in a folder.
  */
 #include "io/json.h"
 #include "io/listing.h"
@@ -34,7 +35,7 @@ static const char *shard_path(const shards *s, uint64_t i)
 
 static const char *const tar_endings[] = {".tar", NULL};
 
-/* --- which shards --------------------------------------------------------------------------------- */
+/* --- which shards ----------------------------------------------------------------------------- */
 
 static bool holds_tar(const char *dir)
 {
@@ -109,7 +110,7 @@ static cn_status list_folder(cn_ctx *ctx, shards *s, const char *dir)
     return status;
 }
 
-/* --- which members -------------------------------------------------------------------------------- */
+/* --- which members ---------------------------------------------------------------------------- */
 
 /* The key's length: up to the first dot behind the last '/'; 0: no key. */
 static size_t key_bytes(const char *name)
@@ -241,7 +242,7 @@ static void close_shards(cn_dataset *d)
     cn_free(s);
 }
 
-/* --- a pair --------------------------------------------------------------------------------------- */
+/* --- a pair ----------------------------------------------------------------------------------- */
 
 static cn_status set_file(cn_ctx *ctx, const shards *s, uint64_t place, cn_dataset_file *out)
 {

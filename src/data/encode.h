@@ -1,7 +1,7 @@
 /* encode.h - the base's VAE and text encoder as plans: pictures to moments, tokens to contexts.
  *
- * Encoders of several sizes share one set of parameters, which is filled (cn_base_load) once any of them is built;
- * what one takes is known before.
+ * Encoders of several sizes share one set of parameters, which is filled (cn_base_load) once any of
+ * them is built; what one takes is known before.
  */
 #ifndef CN_DATA_ENCODE_H
 #define CN_DATA_ENCODE_H
@@ -20,7 +20,8 @@ typedef struct cn_encoder {
 
 cn_status cn_encoder_params(cn_ctx *ctx, const cn_base *base, const char *network,
                             cn_params **out) CN_CHECKED;
-/* Of `most` pictures at a time, fewer where they are larger than 512 px. *e is empty; closed after a failure too. */
+/* Of `most` pictures at a time, fewer where they are larger than 512 px. *e is empty; closed after
+ * a failure too. */
 cn_status cn_encoder_vae(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_params *params,
                          int64_t most, int64_t width, int64_t height, cn_encoder *e) CN_CHECKED;
 cn_status cn_encoder_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_params *params,

@@ -1,7 +1,8 @@
 /* loader.c - a ring of passes between worker threads and the step.
  *
- * Pass p lies in place p % DEPTH. A worker takes the next number under the lock, as soon as its place is free,
- * makes the pass without the lock and marks it ready; the step takes passes in order.
+ * Pass p lies in place p % DEPTH. A worker takes the next number under the lock, as soon as its
+ * place is free, makes the pass without the lock and marks it ready; the step takes passes in
+ * order.
  */
 #include "data/loader.h"
 
@@ -52,7 +53,7 @@ static cn_status make_pass(cn_batcher *b, cn_pass *pass)
     return CN_OK;
 }
 
-/* --- workers -------------------------------------------------------------------------------------- */
+/* --- workers ---------------------------------------------------------------------------------- */
 
 /* Waits for a free place and takes the next pass's number; -1: the end. */
 static int64_t take_number(cn_loader *l)
@@ -96,7 +97,7 @@ static void *work(void *user)
     return NULL;
 }
 
-/* --- the step's side ------------------------------------------------------------------------------ */
+/* --- the step's side -------------------------------------------------------------------------- */
 
 static cn_status begin(cn_loader *l)
 {

@@ -1,7 +1,8 @@
 /* loader.h - the passes of a run made ready by threads, in order, while the step computes.
  *
- * Samples follow from their numbers alone (batch.h), so what a pass holds doesn't depend on who makes it or
- * when. CN_LOADER_DEPTH passes at most are ready or being made; their memory is the loader's.
+ * Samples follow from their numbers alone (batch.h), so what a pass holds doesn't depend on who
+ * makes it or when. CN_LOADER_DEPTH passes at most are ready or being made; their memory is the
+ * loader's.
  */
 #ifndef CN_DATA_LOADER_H
 #define CN_DATA_LOADER_H

@@ -1,6 +1,7 @@
 /* mirror.c - what a mirror does to each kind of condition.
  *
- * A pose's left and right limbs have colours of their own, so its mirror image would be drawn in the wrong ones.
+ * A pose's left and right limbs have colours of their own, so its mirror image would be drawn in
+ * the wrong ones.
  */
 #include "data/mirror.h"
 

@@ -10,7 +10,8 @@ typedef struct cn_prompt_list {
     int64_t *item_of;    /* [n] a pair that has it; -1 for the empty one */
 } cn_prompt_list;
 
-/* Reads every prompt once. skip_bad: one that can't be read is named in the log; else it is an error. */
+/* Reads every prompt once. skip_bad: one that can't be read is named in the log; else it is an
+ * error. */
 cn_status cn_prompt_list_create(cn_ctx *ctx, const cn_dataset *d, bool skip_bad,
                                 cn_prompt_list **out) CN_CHECKED;
 void cn_prompt_list_destroy(cn_prompt_list *p);

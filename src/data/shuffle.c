@@ -6,8 +6,8 @@ struct cn_shuffle {
     int64_t epoch;   /* whose order this is; -1: none yet */
     int64_t samples; /* of an epoch */
     int64_t *order;  /* [samples] items, bucket behind bucket */
-    int64_t *
-        units; /* [samples / unit] the units in the order in which they are taken; NULL: as they lie */
+    int64_t *units;  /* [samples / unit] the units in the order in which they are taken; NULL: as
+                        they lie */
 };
 
 static bool shuffles_units(const cn_shuffle_options *o)

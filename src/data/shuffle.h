@@ -1,13 +1,14 @@
 /* shuffle.h - which sample of the run is what, as a function of (seed, number) alone.
  *
- * Sample k of the run (k counts from 0 over all steps) has a generator of its own, seeded by (seed, k):
- * whether its prompt is emptied, its tags, its timestep, its latent's sample, its noise and its crop come from it, and its
- * item from a permutation seeded by (seed, epoch). So a run that resumes at step N, or whose batch is
- * split over machines, needs no generator's state to draw what the undivided run draws.
+ * Sample k of the run (k counts from 0 over all steps) has a generator of its own, seeded by (seed,
+ * k): whether its prompt is emptied, its tags, its timestep, its latent's sample, its noise and its
+ * crop come from it, and its item from a permutation seeded by (seed, epoch). So a run that resumes
+ * at step N, or whose batch is split over machines, needs no generator's state to draw what the
+ * undivided run draws.
  *
- * With several sizes (buckets.h) an epoch's order is: each size's items shuffled and cut into units, then the
- * units shuffled. It depends on the unit, which is a pass of all ranks: n ranks with batch b have that of one with
- * batch n b.
+ * With several sizes (buckets.h) an epoch's order is: each size's items shuffled and cut into
+ * units, then the units shuffled. It depends on the unit, which is a pass of all ranks: n ranks
+ * with batch b have that of one with batch n b.
  */
 #ifndef CN_DATA_SHUFFLE_H
 #define CN_DATA_SHUFFLE_H

@@ -1,4 +1,5 @@
-/* store.c - records in memory or in a nameless file; those of files that stay are store_file.c's. */
+/* store.c - records in memory or in a nameless file; those of files that stay are
+ * store_file.c's. */
 #include "data/store_internal.h"
 
 #include <errno.h>

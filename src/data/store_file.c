@@ -1,4 +1,5 @@
-/* store_file.c - files of records that stay: opened, looked through where no note says what is in them, appended to. */
+/* store_file.c - files of records that stay: opened, looked through where no note says what is in
+ * them, appended to. */
 #include "io/checksum.h"
 #include "data/store_internal.h"
 
@@ -53,7 +54,7 @@ static bool is_whole(const cn_store *s, char *buffer, uint64_t *key)
     return sum_of(s, buffer) == h.crc;
 }
 
-/* --- looking through ----------------------------------------------------------------------------------- */
+/* --- looking through -------------------------------------------------------------------------- */
 
 /* Whole slots before broken ones of the same key. */
 static int by_key(const void *a, const void *b)
@@ -131,7 +132,7 @@ static cn_status match(cn_store *s, const cn_store_file *f)
     return status;
 }
 
-/* --- opening ------------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 /* Reads the head, or writes it to an empty file. Under the lock. */
 static cn_status settle_head(cn_store *s, const cn_store_file *f)
@@ -199,7 +200,7 @@ cn_status cn_store_refresh(cn_store *s)
     return status == CN_OK ? unlocked : status;
 }
 
-/* --- records ------------------------------------------------------------------------------------------- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 static cn_status append_locked(cn_store *s, int64_t i, const char *buffer)
 {

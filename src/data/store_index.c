@@ -1,8 +1,10 @@
-/* store_index.c - which keys a file's slots hold, noted beside it, so that a run needn't read every record to know.
+/* store_index.c - which keys a file's slots hold, noted beside it, so that a run needn't read every
+ * record to know.
  *
- * The note counts as long as the file has the length and the time of change that it tells; who appends brings it up to
- * date. It is a hint: a record is checked whenever it is read, and one that turns out damaged takes the note away, so
- * that the next run looks through the file. Where there can't be a note the file is looked through at each opening.
+ * The note counts as long as the file has the length and the time of change that it tells; who
+ * appends brings it up to date. It is a hint: a record is checked whenever it is read, and one that
+ * turns out damaged takes the note away, so that the next run looks through the file. Where there
+ * can't be a note the file is looked through at each opening.
  */
 #include "data/store_internal.h"
 

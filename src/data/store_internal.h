@@ -33,13 +33,13 @@ cn_status cn_store_read_at(const cn_store *s, cn_ctx *ctx, void *bytes, size_t n
 cn_status cn_store_append(cn_store *s, int64_t i, const void *record) CN_CHECKED;
 cn_status cn_store_read_slot(const cn_store *s, cn_ctx *ctx, int64_t i, void *record) CN_CHECKED;
 
-/* --- store_index.c: the note beside a file of records; all of it under the file's lock --------------------- */
+/* --- store_index.c: the note beside a file of records; all of it under the file's lock -------- */
 
 /* What the file's slots hold, list[slots] in their order; false: it isn't known. */
 bool cn_store_index_read(const cn_store *s, int64_t slots, cn_seen *list);
 void cn_store_index_write(const cn_store *s, int64_t slots, const cn_seen *list);
-/* Whether the file is as the note says, so that it can be kept up to date: then, behind the writing of a slot, one
- * of `slots`, its entry is added. */
+/* Whether the file is as the note says, so that it can be kept up to date: then, behind the writing
+ * of a slot, one of `slots`, its entry is added. */
 bool cn_store_index_counts(const cn_store *s, int64_t slots);
 void cn_store_index_add(const cn_store *s, int64_t slots, int64_t slot, uint64_t key);
 /* Without the lock too: a record was found damaged. */

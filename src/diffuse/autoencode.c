@@ -1,9 +1,10 @@
-/* autoencode.c - the VAE both ways: latents to 8-bit pictures and pictures to latents, one at a time to keep the
- * memory low, whole or in tiles that overlap.
+/* autoencode.c - the VAE both ways: latents to 8-bit pictures and pictures to latents, one at a
+ * time to keep the memory low, whole or in tiles that overlap.
  *
- * What works at the latents' size, attention among it, runs on the whole; the levels above it in tiles. Their group
- * norms take statistics over all tiles, found by a first round through them. What remains of the difference to the
- * whole picture has no border, because overlapping tiles are mixed (tiles.h).
+ * What works at the latents' size, attention among it, runs on the whole; the levels above it in
+ * tiles. Their group norms take statistics over all tiles, found by a first round through them.
+ * What remains of the difference to the whole picture has no border, because overlapping tiles are
+ * mixed (tiles.h).
  */
 #include "diffuse/sampling.h"
 #include "diffuse/tiles.h"
@@ -13,7 +14,8 @@
 
 enum { MAX_NORMS = 128 };
 
-/* A group norm's statistics: given to each tile, each tile's own, and their sum over tiles (mean, mean square). */
+/* A group norm's statistics: given to each tile, each tile's own, and their sum over tiles (mean,
+ * mean square). */
 typedef struct shared_norm {
     cn_node *given, *own;
     float *values;
@@ -27,8 +29,9 @@ typedef struct stage {
     cn_node *x, *y;
 } stage;
 
-/* One half of the VAE. In one tile it is one graph; else what works at the latents' size is a graph of its own,
- * run on the whole before the tiles (decoder) or after them (encoder). Rows are NHWC. */
+/* One half of the VAE. In one tile it is one graph; else what works at the latents' size is a
+ * graph of its own, run on the whole before the tiles (decoder) or after them (encoder). Rows
+ * are NHWC. */
 typedef struct vae_half {
     cn_ctx *ctx;
     cn_vae_config config;
@@ -54,7 +57,7 @@ int64_t cn_vae_factor(const cn_vae_config *c)
     return (int64_t)1 << (c->levels - 1);
 }
 
-/* --- tiles through a plan --------------------------------------------------------------------------- */
+/* --- tiles through a plan --------------------------------------------------------------------- */
 
 static void stage_close(stage *s)
 {
@@ -261,8 +264,8 @@ static cn_status run_tiles(vae_half *v, const float *in, bool only_stats)
     return CN_OK;
 }
 
-/* Fills v->sum from the tiles' whole input. The first round's statistics are those of tiles normalised each by
- * its own; more rounds don't come nearer before there are as many as norms. */
+/* Fills v->sum from the tiles' whole input. The first round's statistics are those of tiles
+ * normalised each by its own; more rounds don't come nearer before there are as many as norms. */
 static cn_status run_tiled(vae_half *v, const float *in)
 {
     memset(v->sum, 0, (size_t)sum_elements(v) * sizeof(float));
@@ -287,7 +290,7 @@ static cn_status run_whole(vae_half *v, const float *in)
     return CN_OK;
 }
 
-/* --- latents to pictures ---------------------------------------------------------------------------- */
+/* --- latents to pictures ---------------------------------------------------------------------- */
 
 cn_status cn_decode_create(cn_ctx *ctx, cn_backend *be, const cn_vae_spec *spec, cn_decode **out)
 {
@@ -336,7 +339,7 @@ cn_status cn_decode_run(cn_decode *d, const float *latents, uint8_t *rgb)
     return CN_OK;
 }
 
-/* --- pictures to latents ---------------------------------------------------------------------------- */
+/* --- pictures to latents ---------------------------------------------------------------------- */
 
 cn_status cn_encode_create(cn_ctx *ctx, cn_backend *be, const cn_vae_spec *spec, cn_encode **out)
 {

@@ -1,5 +1,5 @@
-/* control.c - see control.h. Source: diffusers' pipeline_controlnet.py (windows, guess mode), the webui
- * extension's hook.py (weights per block, region masks: bilinear to each residual's size). */
+/* control.c - see control.h. Source: diffusers' pipeline_controlnet.py (windows, guess mode), the
+ * webui extension's hook.py (weights per block, region masks: bilinear to each residual's size). */
 #include "diffuse/control.h"
 
 #include "image/resize.h"

@@ -1,8 +1,9 @@
-/* control.h - one ControlNet at work in a drawing: its two plans, and adding what it gives to the UNet's
- * residuals.
+/* control.h - one ControlNet at work in a drawing: its two plans, and adding what it gives to the
+ * UNet's residuals.
  *
- * The hint network is a plan of its own for one picture, run once per run; its memory goes back at once.
- * The copied encoder is the second plan, over both halves of guidance or over the conditional half alone.
+ * The hint network is a plan of its own for one picture, run once per run; its memory goes back at
+ * once. The copied encoder is the second plan, over both halves of guidance or over the conditional
+ * half alone.
  */
 #ifndef CN_DIFFUSE_CONTROL_H
 #define CN_DIFFUSE_CONTROL_H

@@ -1,6 +1,8 @@
-/* objective.h - what a step is to learn: which difference counts how much, which timesteps and noise are drawn.
+/* objective.h - what a step is to learn: which difference counts how much, which timesteps and
+ * noise are drawn.
  *
- * Names and formulas are those of diffusers' and kohya's training scripts; the sources stand at each.
+ * Names and formulas are those of diffusers' and kohya's training scripts; the sources stand at
+ * each.
  */
 #ifndef CN_DIFFUSE_OBJECTIVE_H
 #define CN_DIFFUSE_OBJECTIVE_H

@@ -1,8 +1,9 @@
 /* prompt.c - a prompt to chunks of tokens; see prompt.h.
  *
- * The webui style follows FrozenCLIPEmbedderWithCustomWordsBase.tokenize_line: each piece of one weight is
- * tokenized by itself; where a chunk is full and a comma stands among its last 20 tokens, what follows
- * the comma moves to the next chunk; an embedding's vectors never lie across two chunks.
+ * The webui style follows FrozenCLIPEmbedderWithCustomWordsBase.tokenize_line: each piece of one
+ * weight is tokenized by itself; where a chunk is full and a comma stands among its last 20 tokens,
+ * what follows the comma moves to the next chunk; an embedding's vectors never lie across two
+ * chunks.
  */
 #include "diffuse/prompt.h"
 
@@ -71,7 +72,7 @@ cn_status cn_prompt_pad(cn_ctx *ctx, const cn_tokenizer *t, cn_prompt *p, int n_
     return CN_OK;
 }
 
-/* --- writing --------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static cn_status next_chunk(writer *w)
 {
@@ -186,7 +187,7 @@ static cn_status read_webui(writer *w, const char *text)
     return s;
 }
 
-/* --- plain ----------------------------------------------------------------------------------------- */
+/* --- plain ------------------------------------------------------------------------------------ */
 
 static void put_plain(writer *w, int32_t id, const float *vector)
 {
@@ -209,7 +210,8 @@ static cn_status plain_text(writer *w, const char *text, size_t n)
     return CN_OK;
 }
 
-/* As diffusers: a word of an embedding is found in the text itself, before it is split into tokens. */
+/* As diffusers: a word of an embedding is found in the text itself, before it is split into
+ * tokens. */
 static cn_status read_plain(writer *w, const char *text)
 {
     size_t begin = 0, n = strlen(text);

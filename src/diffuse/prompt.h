@@ -1,10 +1,10 @@
 /* prompt.h - a prompt to the tokens, weights and vectors that the text encoder gets.
  *
- * Two styles. Plain, as diffusers reads prompts: every character counts as text, one chunk of 77 tokens, the
- * rest is cut off. Webui, as stable-diffusion-webui does (modules/prompt_parser.py, sd_hijack_clip.py,
- * "Original" emphasis): (word), (word:1.2) and [word] weigh words, BREAK begins a new chunk, prompts of
- * more than 75 tokens go on in further chunks, [from:to:when] and [a|b] change the prompt while sampling.
- * Prompts joined by AND are not read: the word is text.
+ * Two styles. Plain, as diffusers reads prompts: every character counts as text, one chunk of 77
+ * tokens, the rest is cut off. Webui, as stable-diffusion-webui does (modules/prompt_parser.py,
+ * sd_hijack_clip.py, "Original" emphasis): (word), (word:1.2) and [word] weigh words, BREAK begins
+ * a new chunk, prompts of more than 75 tokens go on in further chunks, [from:to:when] and [a|b]
+ * change the prompt while sampling. Prompts joined by AND are not read: the word is text.
  */
 #ifndef CN_DIFFUSE_PROMPT_H
 #define CN_DIFFUSE_PROMPT_H
@@ -14,7 +14,7 @@
 
 typedef enum cn_prompt_style { CN_PROMPT_PLAIN, CN_PROMPT_WEBUI } cn_prompt_style;
 
-/* --- prompt_weights.c ------------------------------------------------------------------------------ */
+/* --- prompt_weights.c ------------------------------------------------------------------------- */
 
 /* A stretch of text of one weight. "BREAK" with weight -1 begins a new chunk. */
 typedef struct cn_prompt_piece {
@@ -22,31 +22,33 @@ typedef struct cn_prompt_piece {
     double weight;
 } cn_prompt_piece;
 
-/* The pieces of a webui prompt, at least one. *out: cn_prompt_pieces_free. CN_EINVAL for a weight that is no
- * number, "(a:1.2.3)". */
+/* The pieces of a webui prompt, at least one. *out: cn_prompt_pieces_free. CN_EINVAL for a weight
+ * that is no number, "(a:1.2.3)". */
 cn_status cn_prompt_weigh(cn_ctx *ctx, const char *text, cn_prompt_piece **out, int *n) CN_CHECKED;
 void cn_prompt_pieces_free(cn_prompt_piece *pieces, int n);
 bool cn_prompt_is_break(const cn_prompt_piece *p);
 
-/* --- prompt_schedule.c ----------------------------------------------------------------------------- */
+/* --- prompt_schedule.c ------------------------------------------------------------------------ */
 
-/* The prompt that holds up to and with step `until`, counted from 0 as webui counts: it then takes step 0 and
- * 1 both for the first. */
+/* The prompt that holds up to and with step `until`, counted from 0 as webui counts: it then takes
+ * step 0 and 1 both for the first. */
 typedef struct cn_prompt_stage {
     int until;
     char *text;
 } cn_prompt_stage;
 
-/* A webui prompt's stages over `steps` steps, at least one, by `until`; the last one's is `steps`. A
- * prompt whose brackets don't parse is one stage, as it stands. earlier: the first pass's steps in a second
- * pass, else 0; parts of the steps then count from 1, steps from there on. *out: cn_prompt_stages_free. */
+/* A webui prompt's stages over `steps` steps, at least one, by `until`; the last one's is `steps`.
+ * A prompt whose brackets don't parse is one stage, as it stands. earlier: the first pass's steps
+ * in a second pass, else 0; parts of the steps then count from 1, steps from there on. *out:
+ * cn_prompt_stages_free. */
 cn_status cn_prompt_schedule(cn_ctx *ctx, const char *text, int steps, int earlier,
                              cn_prompt_stage **out, int *n) CN_CHECKED;
 void cn_prompt_stages_free(cn_prompt_stage *stages, int n);
 
-/* --- prompt.c -------------------------------------------------------------------------------------- */
+/* --- prompt.c --------------------------------------------------------------------------------- */
 
-/* What the text encoder gets: n_chunks rows of `length` tokens, each from BOS to EOS and padding. */
+/* What the text encoder gets: n_chunks rows of `length` tokens, each from BOS to EOS and
+ * padding. */
 typedef struct cn_prompt {
     int64_t length;
     int n_chunks;

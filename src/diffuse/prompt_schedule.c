@@ -1,8 +1,9 @@
-/* prompt_schedule.c - prompts that change while sampling: [from:to:when], [to:when], [from::when], [a|b|...].
+/* prompt_schedule.c - prompts that change while sampling: [from:to:when], [to:when], [from::when],
+ * [a|b|...].
  *
- * The grammar is webui's (prompt_parser.py, schedule_parser). `when` with a point is a part of the steps,
- * without one a step. Brackets that fit no rule are text where they stand outside of others; a bare "|" or a
- * backslash at the end fits nowhere, and then the prompt has one stage.
+ * The grammar is webui's (prompt_parser.py, schedule_parser). `when` with a point is a part of the
+ * steps, without one a step. Brackets that fit no rule are text where they stand outside of others;
+ * a bare "|" or a backslash at the end fits nowhere, and then the prompt has one stage.
  */
 #include "diffuse/prompt.h"
 
@@ -52,7 +53,8 @@ static const char *read_when(const reader *r, const char *s, int *when)
     return *s == ']' ? s + 1 : NULL;
 }
 
-/* The rest of "[a:b:when]" or "[b:when]" behind the first colon; `first` is what stands before it. */
+/* The rest of "[a:b:when]" or "[b:when]" behind the first colon; `first` is what stands before
+ * it. */
 static const char *read_scheduled(const reader *r, const char *s, int depth, const cn_str *first,
                                   cn_str *out)
 {
@@ -72,8 +74,8 @@ static const char *read_scheduled(const reader *r, const char *s, int depth, con
     return end;
 }
 
-/* The rest of "[a|b|...]" at its first bar. Every part is read once, nested ones too, so that the work stays
- * linear; `cuts` are where the parts end in `all`. */
+/* The rest of "[a|b|...]" at its first bar. Every part is read once, nested ones too, so that the
+ * work stays linear; `cuts` are where the parts end in `all`. */
 static const char *read_alternate(const reader *r, const char *s, int depth, const cn_str *first,
                                   cn_str *out)
 {
@@ -100,7 +102,8 @@ static const char *read_alternate(const reader *r, const char *s, int depth, con
     return end;
 }
 
-/* At an opening bracket: what is behind its group, its text added to out; NULL when it fits no rule. */
+/* At an opening bracket: what is behind its group, its text added to out; NULL when it fits no
+ * rule. */
 static const char *read_group(const reader *r, const char *s, int depth, cn_str *out)
 {
     if (depth >= MAX_DEPTH) return NULL;
@@ -133,7 +136,8 @@ static const char *read_group(const reader *r, const char *s, int depth, cn_str 
     return end;
 }
 
-/* Text and groups up to a character that only an outer rule can take; NULL when a group fits no rule. */
+/* Text and groups up to a character that only an outer rule can take; NULL when a group fits no
+ * rule. */
 static const char *read_list(const reader *r, const char *s, int depth, cn_str *out)
 {
     while (*s && !strchr("]):|", *s)) {
@@ -149,7 +153,8 @@ static const char *read_list(const reader *r, const char *s, int depth, cn_str *
     return s;
 }
 
-/* The whole prompt; false when it doesn't parse. A bracket or colon that fits no rule is text here. */
+/* The whole prompt; false when it doesn't parse. A bracket or colon that fits no rule is text
+ * here. */
 static bool read_all(const reader *r, const char *s, cn_str *out)
 {
     while (*s) {

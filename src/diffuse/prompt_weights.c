@@ -1,9 +1,10 @@
-/* prompt_weights.c - brackets and weights in a prompt, as webui's parse_prompt_attention reads them.
+/* prompt_weights.c - brackets and weights in a prompt, as webui's parse_prompt_attention reads
+ * them.
  *
- * Round brackets multiply by 1.1 or by the weight before the closing one, square ones divide by 1.1, a
- * backslash takes a bracket's meaning away, brackets left open reach to the end. Pieces of equal weight that
- * stand side by side become one. As there, BREAK inside brackets is an ordinary word, since the
- * brackets multiply its mark as well.
+ * Round brackets multiply by 1.1 or by the weight before the closing one, square ones divide by
+ * 1.1, a backslash takes a bracket's meaning away, brackets left open reach to the end. Pieces of
+ * equal weight that stand side by side become one. As there, BREAK inside brackets is an ordinary
+ * word, since the brackets multiply its mark as well.
  */
 #include "diffuse/prompt.h"
 
@@ -74,7 +75,8 @@ static cn_status push_text(parser *p, const char *text, size_t n)
     return push(p, text + at, n - at, 1);
 }
 
-/* ":", blanks, a number's characters, blanks, ")": its length, 0 for none; the number goes to *weight. */
+/* ":", blanks, a number's characters, blanks, ")": its length, 0 for none; the number goes to
+ * *weight. */
 static cn_status weight_at(const parser *p, const char *s, size_t *length, double *weight)
 {
     static const char blanks[] = " \t\n\r\f\v";

@@ -1,8 +1,9 @@
 /* sampling.c - the UNet's plan, the ControlNets' beside it, and the loop of sampling around them.
  *
- * The UNet takes the sum of the ControlNets' residuals as inputs. Each ControlNet is a plan of its own
- * (control.h) that runs only on the steps it acts on, for both halves of guidance or for one. The text's
- * features are stable inputs: the cross-attention's keys and values are computed once per picture.
+ * The UNet takes the sum of the ControlNets' residuals as inputs. Each ControlNet is a plan of its
+ * own (control.h) that runs only on the steps it acts on, for both halves of guidance or for one.
+ * The text's features are stable inputs: the cross-attention's keys and values are computed once
+ * per picture.
  */
 #include "diffuse/control.h"
 
@@ -39,7 +40,7 @@ static int64_t latent_elements(const cn_draw *d)
     return d->spec.batch * d->spec.unet->out_channels * pixels_of(d);
 }
 
-/* --- creating --------------------------------------------------------------------------------------- */
+/* --- creating --------------------------------------------------------------------------------- */
 
 static cn_status check_control(cn_ctx *ctx, const cn_controlnet_config *c, const cn_unet_config *u)
 {
@@ -176,7 +177,7 @@ void cn_draw_info(const cn_draw *d, cn_plan_info *info)
     }
 }
 
-/* --- one step --------------------------------------------------------------------------------------- */
+/* --- one step --------------------------------------------------------------------------------- */
 
 /* Samples by which a unit of the conditional half alone begins behind the batch's first. */
 static int64_t first_sample(const cn_draw *d, int k)
@@ -337,10 +338,10 @@ cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, doubl
     return CN_OK;
 }
 
-/* --- every step ------------------------------------------------------------------------------------- */
+/* --- every step ------------------------------------------------------------------------------- */
 
-/* Where the mask keeps the picture, x becomes the picture's latents at timestep i's noise (clean behind the last),
- * as diffusers' inpainting does with a UNet that knows no mask. */
+/* Where the mask keeps the picture, x becomes the picture's latents at timestep i's noise (clean
+ * behind the last), as diffusers' inpainting does with a UNet that knows no mask. */
 static void keep_picture(cn_draw *d, const cn_draw_args *a, const cn_sampler *sampler, int i,
                          float *latents)
 {

@@ -1,13 +1,13 @@
 /* sampling.h - the inner loop of drawing: UNet and ControlNets, and the VAE both ways.
  *
- * These stand on parameter sets that the caller owns, so that the trainer draws with the weights it is
- * training and a program loads a model once for many pictures. The sets must outlive what was created
- * from them. Creating declares the parameters and plans every buffer; the values may be loaded before or
- * after (after is better: the kernels' layouts are then known). Guidance runs both halves as one batch, the
- * unconditional one first, as diffusers does, or one after the other.
+ * These stand on parameter sets that the caller owns, so that the trainer draws with the weights it
+ * is training and a program loads a model once for many pictures. The sets must outlive what was
+ * created from them. Creating declares the parameters and plans every buffer; the values may be
+ * loaded before or after (after is better: the kernels' layouts are then known). Guidance runs both
+ * halves as one batch, the unconditional one first, as diffusers does, or one after the other.
  *
- * Latents here are [B,C,h,w] as published files and torch's noise have them; h = H/8, w = W/8. C is the number
- * of channels that the UNet gives; an inpainting UNet takes more (`extra`).
+ * Latents here are [B,C,h,w] as published files and torch's noise have them; h = H/8, w = W/8. C is
+ * the number of channels that the UNet gives; an inpainting UNet takes more (`extra`).
  */
 #ifndef CN_DIFFUSE_SAMPLING_H
 #define CN_DIFFUSE_SAMPLING_H
@@ -18,7 +18,7 @@
 
 enum { CN_MAX_CONTROLS = 8, CN_MAX_CONTROL_OUTPUTS = CN_MAX_RESIDUALS + 1 };
 
-/* --- noise to latents ------------------------------------------------------------------------------- */
+/* --- noise to latents ------------------------------------------------------------------------- */
 
 typedef struct cn_draw_control {
     const cn_controlnet_config *config;
@@ -38,12 +38,13 @@ typedef struct cn_draw_spec {
     bool halves_in_turn;    /* one behind the other instead of as one batch: less memory */
 } cn_draw_spec;
 
-/* One ControlNet's part in a run. It acts on step i of n unless i/n < start or (i+1)/n > end; a step on which
- * it doesn't act, it isn't run. */
+/* One ControlNet's part in a run. It acts on step i of n unless i/n < start or (i+1)/n > end; a
+ * step on which it doesn't act, it isn't run. */
 typedef struct cn_draw_hint {
     const float *image; /* [H,W,3] in [0,1], the same for the whole batch; H and W of the picture */
     double strength, start, end;
-    /* Factors on the strength, one per residual and the middle's last (13 for SD 1.5); NULL: all 1. */
+    /* Factors on the strength, one per residual and the middle's last (13 for SD 1.5); NULL: all
+     * 1. */
     const float *weights;
     const float *mask; /* [H,W]: where in the picture it acts, 0 to 1; NULL: everywhere */
 } cn_draw_hint;
@@ -55,7 +56,8 @@ typedef struct cn_draw_keep {
     const float *noise;   /* [B,C,h,w] */
 } cn_draw_keep;
 
-/* Text features that change while sampling: n of them, the i-th for the steps up to and with until[i]. */
+/* Text features that change while sampling: n of them, the i-th for the steps up to and with
+ * until[i]. */
 typedef struct cn_draw_stages {
     const int *until;
     int n; /* 0: one for all steps */
@@ -69,7 +71,8 @@ typedef struct cn_draw_args {
     float *latents; /* [B,C,h,w]: noise times init_noise_sigma before, the result after */
     cn_rng *rng;    /* for samplers that draw noise */
     void (*progress)(void *user, int done, int steps); /* may be NULL */
-    /* Every preview_interval calls but the last, with what the latents are without their noise. NULL: never. */
+    /* Every preview_interval calls but the last, with what the latents are without their noise.
+     * NULL: never. */
     cn_status (*preview)(void *user, int done, int steps, const float *clean);
     int preview_interval;
     void *user;
@@ -84,19 +87,19 @@ typedef struct cn_draw cn_draw;
 cn_status cn_draw_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *spec,
                          cn_draw **out) CN_CHECKED;
 void cn_draw_destroy(cn_draw *d);
-/* Size in bytes of everything but the weights; work of one step, with every ControlNet, in floating-point
- * operations. */
+/* Size in bytes of everything but the weights; work of one step, with every ControlNet, in
+ * floating-point operations. */
 void cn_draw_info(const cn_draw *d, cn_plan_info *info);
 /* A run with these args follows: the hint networks run once after it. */
 cn_status cn_draw_begin(cn_draw *d, const cn_draw_args *a) CN_CHECKED;
-/* One call of the networks at step i of n: x [B,C,h,w] already scaled, the prediction with guidance in
- * `out`. After cn_draw_begin with the same args. */
+/* One call of the networks at step i of n: x [B,C,h,w] already scaled, the prediction with guidance
+ * in `out`. After cn_draw_begin with the same args. */
 cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, double timestep,
                           const float *x, float *out) CN_CHECKED;
 /* Begins, and makes every step of the sampler. CN_ECANCELLED between steps after cn_cancel. */
 cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a) CN_CHECKED;
 
-/* --- the VAE ---------------------------------------------------------------------------------------- */
+/* --- the VAE ---------------------------------------------------------------------------------- */
 
 typedef struct cn_decode cn_decode;
 typedef struct cn_encode cn_encode;
@@ -120,8 +123,8 @@ cn_status cn_encode_create(cn_ctx *ctx, cn_backend *be, const cn_vae_spec *spec,
                            cn_encode **out) CN_CHECKED;
 void cn_encode_destroy(cn_encode *e);
 void cn_encode_info(const cn_encode *e, cn_plan_info *info);
-/* image [H,W,3] in [-1,1] and noise [C,h,w] of variance 1 to a sample of its latents [C,h,w], scaled as the
- * UNet has them. */
+/* image [H,W,3] in [-1,1] and noise [C,h,w] of variance 1 to a sample of its latents [C,h,w],
+ * scaled as the UNet has them. */
 cn_status cn_encode_run(cn_encode *e, const float *image, const float *noise,
                         float *latents) CN_CHECKED;
 

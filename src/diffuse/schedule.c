@@ -1,4 +1,5 @@
-/* schedule.c - see schedule.h. Source: diffusers' schedulers (betas, set_timesteps), torch's linspace. */
+/* schedule.c - see schedule.h. Source: diffusers' schedulers (betas, set_timesteps), torch's
+ * linspace. */
 #include "diffuse/schedule.h"
 
 #include <math.h>
@@ -13,8 +14,8 @@ static float linspace(float first, float last, int n, int i)
     return i < n / 2 ? first + step * (float)i : last - step * (float)(n - 1 - i);
 }
 
-/* The roots of a_t shifted so that the last is 0 and scaled so that the first stays; then through betas and
- * their product again, because diffusers rounds on that way. */
+/* The roots of a_t shifted so that the last is 0 and scaled so that the first stays; then through
+ * betas and their product again, because diffusers rounds on that way. */
 static void end_in_noise(cn_schedule *s)
 {
     float *a = s->alphas_cumprod;

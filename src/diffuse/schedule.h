@@ -1,9 +1,9 @@
 /* schedule.h - how much noise each timestep holds, and which timesteps a run visits.
  *
- * x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise, with a_t = alphas_cumprod[t], t in 0..n-1. The betas are
- * computed in float32 as torch.linspace does, so that a_t equals diffusers' bit for bit nearly
- * everywhere. With zero_snr the last timestep is noise alone, a_t = 0 (Lin et al., "Common Diffusion Noise
- * Schedules and Sample Steps are Flawed", algorithm 1).
+ * x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise, with a_t = alphas_cumprod[t], t in 0..n-1. The betas
+ * are computed in float32 as torch.linspace does, so that a_t equals diffusers' bit for bit nearly
+ * everywhere. With zero_snr the last timestep is noise alone, a_t = 0 (Lin et al., "Common
+ * Diffusion Noise Schedules and Sample Steps are Flawed", algorithm 1).
  */
 #ifndef CN_DIFFUSE_SCHEDULE_H
 #define CN_DIFFUSE_SCHEDULE_H
@@ -32,9 +32,10 @@ void cn_schedule_velocity(const cn_schedule *s, int t, const float *x0, const fl
 /* CN_EINVAL unless 1 <= steps <= n. */
 cn_status cn_schedule_check_steps(cn_ctx *ctx, const cn_schedule *s, int steps) CN_CHECKED;
 
-/* The `steps` timesteps of a run, largest first, as diffusers' set_timesteps gives them (`leading` adds
- * steps_offset); they may be fractions. steps as cn_schedule_check_steps wants them. without_last: one more
- * than `steps` are spaced, and the lowest is left out, as the multistep solvers do. */
+/* The `steps` timesteps of a run, largest first, as diffusers' set_timesteps gives them (`leading`
+ * adds steps_offset); they may be fractions. steps as cn_schedule_check_steps wants them.
+ * without_last: one more than `steps` are spaced, and the lowest is left out, as the multistep
+ * solvers do. */
 void cn_schedule_timesteps(const cn_schedule *s, cn_spacing spacing, int steps, bool without_last,
                            double *out);
 

@@ -1,7 +1,7 @@
 /* text.c - see text.h.
  *
- * Two graphs, tokens to rows of the token table and rows to features, because an embedding's vectors replace
- * rows between them. One chunk of every prompt makes a batch.
+ * Two graphs, tokens to rows of the token table and rows to features, because an embedding's
+ * vectors replace rows between them. One chunk of every prompt makes a batch.
  */
 #include "diffuse/text.h"
 
@@ -89,7 +89,8 @@ static double mean_of(const float *x, int64_t n)
     return sum / (double)n;
 }
 
-/* "Original" emphasis: every token's features times its weight, then all times old mean / new mean. */
+/* "Original" emphasis: every token's features times its weight, then all times old mean / new
+ * mean. */
 static void apply_weights(const encoder *e, cn_prompt *const *prompts, int c, float *z)
 {
     int64_t all = e->n * e->length * e->hidden;

@@ -40,7 +40,7 @@ static cn_status check(cn_ranks *r, int code, const char *what)
     return cn_fail(r->ctx, CN_EIO, "rank %d: MPI can't %s: %s", r->rank, what, text);
 }
 
-/* --- who is there -------------------------------------------------------------------------------------- */
+/* --- who is there ----------------------------------------------------------------------------- */
 
 static bool is_here(const cn_ranks *r, int i)
 {
@@ -86,7 +86,7 @@ int cn_ranks_count(const cn_ranks *r)
     return r ? r->count : 1;
 }
 
-/* --- waiting ------------------------------------------------------------------------------------------- */
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 static void rest(int tries)
 {
@@ -139,7 +139,7 @@ cn_status cn_ranks_finish(cn_ranks *r)
     return r ? settle(r, 0, 0) : CN_OK;
 }
 
-/* --- exchanges ----------------------------------------------------------------------------------------- */
+/* --- exchanges -------------------------------------------------------------------------------- */
 
 cn_status cn_ranks_sum(cn_ranks *r, double *values, int n)
 {
@@ -202,7 +202,7 @@ cn_status cn_ranks_begin_copy(cn_ranks *r, void *x, size_t bytes, int owner)
     return CN_OK;
 }
 
-/* --- beginning and end --------------------------------------------------------------------------------- */
+/* --- beginning and end ------------------------------------------------------------------------ */
 
 static cn_status join(cn_ranks *r)
 {

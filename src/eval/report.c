@@ -1,7 +1,7 @@
 /* report.c - a self-contained HTML page of text, numbers, pictures and curves.
  *
- * The page is put together in memory and written in one piece. Pictures are PNG in base64. Left out:
- * scripts, and with them anything that moves; curves carry their values as tooltips.
+ * The page is put together in memory and written in one piece. Pictures are PNG in base64. Left
+ * out: scripts, and with them anything that moves; curves carry their values as tooltips.
  */
 #include "eval/report.h"
 
@@ -11,7 +11,7 @@
 
 enum { MAX_PICTURES = 12 };
 
-/* --- style ---------------------------------------------------------------------------------------- */
+/* --- style ------------------------------------------------------------------------------------ */
 
 /* Colours are told by role: ink, paper, line, and the two that curves have. */
 static const char style_base[] =
@@ -88,7 +88,7 @@ static const char style_curves[] =
     "@media(max-width:620px){svg text{font-size:14px}}"
     "@media print{body{background:#fff}section,.row,.curve{break-inside:avoid}}\n";
 
-/* --- text ----------------------------------------------------------------------------------------- */
+/* --- text ------------------------------------------------------------------------------------- */
 
 void cn_report_escape(cn_str *out, const char *text)
 {
@@ -149,7 +149,7 @@ static cn_status add_paragraphs(cn_ctx *ctx, cn_str *out, const char *text)
     return CN_OK;
 }
 
-/* --- numbers -------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 static void add_tiles(cn_str *out, const cn_report_number *numbers, int n)
 {
@@ -179,7 +179,7 @@ static void add_table(cn_str *out, const cn_report_number *numbers, int n)
     cn_str_adds(out, "</tbody></table>\n");
 }
 
-/* --- pictures ------------------------------------------------------------------------------------- */
+/* --- pictures --------------------------------------------------------------------------------- */
 
 static void add_base64(cn_str *out, const uint8_t *bytes, size_t n)
 {
@@ -226,7 +226,7 @@ static cn_status add_row(cn_ctx *ctx, cn_str *out, const cn_report_row *row, int
     return CN_OK;
 }
 
-/* --- page ----------------------------------------------------------------------------------------- */
+/* --- page ------------------------------------------------------------------------------------- */
 
 static void add_head(cn_str *out, const char *title)
 {

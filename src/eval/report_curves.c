@@ -1,8 +1,8 @@
 /* report_curves.c - a run's metrics.jsonl as SVG curves over the steps.
  *
- * Long runs are thinned to the means of neighbouring steps, so a curve's size in the page is bounded.
- * A validation's points carry their values as tooltips (SVG titles); the step at which control was
- * learned is marked in every curve.
+ * Long runs are thinned to the means of neighbouring steps, so a curve's size in the page is
+ * bounded. A validation's points carry their values as tooltips (SVG titles); the step at which
+ * control was learned is marked in every curve.
  */
 #include "eval/report.h"
 
@@ -68,7 +68,7 @@ static cn_status series_add(cn_ctx *ctx, series *s, double x, double y)
     return CN_OK;
 }
 
-/* --- reading -------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static cn_status take(curves *c, series *s, const json_t *line, const char *key, double step)
 {
@@ -148,7 +148,7 @@ static cn_status running_mean(curves *c)
     return CN_OK;
 }
 
-/* --- drawing -------------------------------------------------------------------------------------- */
+/* --- drawing ---------------------------------------------------------------------------------- */
 
 typedef struct line {
     const series *s;

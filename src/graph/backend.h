@@ -1,7 +1,7 @@
 /* backend.h - the seam between graphs and the kernels that run them.
  *
- * For each node of a plan the backend prepares a step once (primitives, scratch size, layouts) and runs
- * it any number of times on the pointers that the plan fixed. Kernels don't allocate or print.
+ * For each node of a plan the backend prepares a step once (primitives, scratch size, layouts) and
+ * runs it any number of times on the pointers that the plan fixed. Kernels don't allocate or print.
  */
 #ifndef CN_BACKEND_H
 #define CN_BACKEND_H
@@ -11,9 +11,9 @@
 
 typedef struct cn_backend cn_backend;
 
-/* A step runs a node's kernel. The plan may fuse the sums that follow a convolution or linear layer, and a
- * ReLU behind them, into it: the step then writes act(node's value + residual + shift) as `result`; residual
- * and shift may be NULL. */
+/* A step runs a node's kernel. The plan may fuse the sums that follow a convolution or linear
+ * layer, and a ReLU behind them, into it: the step then writes act(node's value + residual + shift)
+ * as `result`; residual and shift may be NULL. */
 typedef struct cn_step {
     cn_node *node;
     cn_node *result;   /* whose bytes are written: node, or the last of what is fused */
@@ -36,8 +36,8 @@ typedef struct cn_step {
     int64_t runs;
 } cn_step;
 
-/* One of Adam's two running means, in elements of F32 or, where codes aren't NULL, in a byte each with one
- * scale (the largest magnitude) per CN_QUANT8_BLOCK elements. */
+/* One of Adam's two running means, in elements of F32 or, where codes aren't NULL, in a byte each
+ * with one scale (the largest magnitude) per CN_QUANT8_BLOCK elements. */
 typedef struct cn_moment {
     float *f32;
     uint8_t *codes;
@@ -60,9 +60,9 @@ struct cn_backend {
     cn_status (*prepare)(cn_backend *b, cn_ctx *ctx, cn_step *step);
     cn_status (*run)(cn_backend *b, cn_ctx *ctx, const cn_step *step);
     void (*release)(cn_backend *b, cn_step *step);
-    /* Between the published layout, elements of `plain_type` (F32, F16, BF16; any alignment) or floats, and the
-     * parameter's physical one in elements of `dtype` (cn_param_physical of them): the parameter itself, its
-     * gradient, an optimizer's state. */
+    /* Between the published layout, elements of `plain_type` (F32, F16, BF16; any alignment) or
+     * floats, and the parameter's physical one in elements of `dtype` (cn_param_physical of them):
+     * the parameter itself, its gradient, an optimizer's state. */
     cn_status (*from_plain)(cn_backend *b, cn_ctx *ctx, const cn_param *p, cn_dtype plain_type,
                             const void *plain, cn_dtype dtype, void *physical);
     cn_status (*to_plain)(cn_backend *b, cn_ctx *ctx, const cn_param *p, cn_dtype dtype,
@@ -78,8 +78,8 @@ struct cn_backend {
     void (*destroy)(cn_backend *b);
 };
 
-/* Memory for all parameters of p that have none yet, as one block, whose few large pages are much sooner
- * there than those of one block each. Best behind the first plan, which chooses layouts. */
+/* Memory for all parameters of p that have none yet, as one block, whose few large pages are much
+ * sooner there than those of one block each. Best behind the first plan, which chooses layouts. */
 cn_status cn_params_allocate(cn_params *p) CN_CHECKED;
 /* The parameter's values are in `data` from now on (from cn_alloc, taken over); those it had go. */
 void cn_param_give(cn_param *p, void *data);

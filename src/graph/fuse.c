@@ -1,9 +1,10 @@
-/* fuse.c - the peephole of the plan: sums and ReLUs that a convolution or a linear layer can write itself.
+/* fuse.c - the peephole of the plan: sums and ReLUs that a convolution or a linear layer can write
+ * itself.
  *
- * y = conv(x) + residual, y = conv(x) + shift per channel, or both, and a ReLU behind them: where nothing
- * else reads the convolution's value, its kernel does it while it has the result at hand. That saves a pass
- * over memory and, in bfloat16, a rounding. The fused step runs where the last of them stood, so all
- * operands exist.
+ * y = conv(x) + residual, y = conv(x) + shift per channel, or both, and a ReLU behind them: where
+ * nothing else reads the convolution's value, its kernel does it while it has the result at hand.
+ * That saves a pass over memory and, in bfloat16, a rounding. The fused step runs where the last of
+ * them stood, so all operands exist.
  */
 #include "graph/plan_run.h"
 

@@ -1,8 +1,8 @@
 /* grad.c - derives the backward pass of a scalar, node by node from the last to the first.
  *
- * Only nodes that a trainable parameter reaches are derived, so a locked encoder gets no backward at
- * all and a locked decoder data gradients only. A gradient rule reads the forward values it needs;
- * what no rule reads is not kept by the plan.
+ * Only nodes that a trainable parameter reaches are derived, so a locked encoder gets no backward
+ * at all and a locked decoder data gradients only. A gradient rule reads the forward values it
+ * needs; what no rule reads is not kept by the plan.
  */
 #include "graph/ops.h"
 
@@ -91,8 +91,9 @@ static void name_new_nodes(cn_graph *g, int first, const char *layer)
     }
 }
 
-/* Emits the nodes of the segment that ends with node `last` once more; again[i] is node i's copy. Nodes
- * are in the order of building, so a segment is a range of them (with parameters in between). */
+/* Emits the nodes of the segment that ends with node `last` once more; again[i] is node i's
+ * copy. Nodes are in the order of building, so a segment is a range of them (with parameters in
+ * between). */
 static void compute_again(cn_graph *g, int last, cn_node **again)
 {
     const int segment = cn_graph_node(g, last)->segment;
@@ -111,8 +112,8 @@ static void compute_again(cn_graph *g, int last, cn_node **again)
     }
 }
 
-/* Applies y's gradient rule, or its copy's where the segment is computed again: the copy's inputs are
- * then what the rule reads. */
+/* Applies y's gradient rule, or its copy's where the segment is computed again: the copy's inputs
+ * are then what the rule reads. */
 static void derive(cn_graph *g, cn_node *y, cn_node *copy)
 {
     if (copy && y->grad) cn_grad_add(g, copy, y->grad);

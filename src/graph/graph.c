@@ -136,7 +136,7 @@ cn_node *cn_poison_memory(cn_graph *g, const char *fmt, ...)
     return p;
 }
 
-/* --- nodes ------------------------------------------------------------------------------------- */
+/* --- nodes ------------------------------------------------------------------------------------ */
 
 cn_node *cn_emit(cn_graph *g, cn_op op, cn_dtype dtype, int ndim, const int64_t *shape, int n_in,
                  cn_node *const *in)
@@ -294,7 +294,7 @@ cn_node *cn_compute(cn_graph *g, cn_node *x)
     return x ? cn_cast(g, x, cn_compute_type(g)) : NULL;
 }
 
-/* --- names ------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 void cn_graph_use(cn_graph *g, cn_params *p)
 {

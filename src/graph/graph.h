@@ -1,20 +1,22 @@
 /* graph.h - a network as a static graph: built once, then derived, planned and run.
  *
- *   build      cn_input, cn_conv2d, cn_group_norm, ... append nodes; a node has a shape from the start
- *   derive     cn_graph_backward appends the gradient of a scalar; only what a trainable parameter needs
+ *   build      cn_input, cn_conv2d, cn_group_norm, ... append nodes; a node has a shape from the
+ *              start
+ *   derive     cn_graph_backward appends the gradient of a scalar; only what a trainable parameter
+ *              needs
  *   plan       cn_plan_create (plan.h) fixes every buffer's place before anything runs
  *   run        cn_plan_run; allocates nothing
  *
- * Shape letters: N batch, H W height and width, C channels (always innermost: NHWC), L tokens, D head
- * width, G groups, I O input and output features. Dimensions are int64_t.
+ * Shape letters: N batch, H W height and width, C channels (always innermost: NHWC), L tokens, D
+ * head width, G groups, I O input and output features. Dimensions are int64_t.
  *
  * Errors stick: a builder given impossible shapes records one message in the graph and returns a
  * poisoned node, on which every further builder does nothing. cn_graph_status reports it.
  *
- * Names: every parameter has two, as the two published layouts of Stable Diffusion call it. A scope or
- * layer name is written "single-file|diffusers" ("in_layers.0|norm1"); without a bar both are the same;
- * an empty half adds no component. A parameter's name may end in "[i:n]": a file in that layout holds it
- * as the i-th of n equal parts, along the first dimension, of the tensor so called.
+ * Names: every parameter has two, as the two published layouts of Stable Diffusion call it. A scope
+ * or layer name is written "single-file|diffusers" ("in_layers.0|norm1"); without a bar both are
+ * the same; an empty half adds no component. A parameter's name may end in "[i:n]": a file in that
+ * layout holds it as the i-th of n equal parts, along the first dimension, of the tensor so called.
  */
 #ifndef CN_GRAPH_H
 #define CN_GRAPH_H
@@ -90,23 +92,26 @@ typedef enum cn_act {
     CN_ACT_SIGMOID,
     CN_ACT_TANH
 } cn_act;
-/* Of a difference d: d^2, |d|, and two that are quadratic below c and linear above, as kohya's scripts and
- * diffusers have them: 2c (sqrt(d^2 + c^2) - c), and that without the factor c. */
+/* Of a difference d: d^2, |d|, and two that are quadratic below c and linear above, as kohya's
+ * scripts and diffusers have them: 2c (sqrt(d^2 + c^2) - c), and that without the factor c. */
 typedef enum cn_loss { CN_LOSS_MSE, CN_LOSS_L1, CN_LOSS_HUBER, CN_LOSS_SMOOTH_L1 } cn_loss;
 
 /* --- parameters (params.c) -------------------------------------------------------------------- */
 
 typedef enum cn_init {
-    CN_INIT_FAN_IN, /* uniform in +-1/sqrt(fan_in): torch's default for convolutions and linear layers */
+    CN_INIT_FAN_IN, /* uniform in +-1/sqrt(fan_in): torch's default for convolutions and linear
+                       layers */
     CN_INIT_ZERO,
     CN_INIT_ONE,
     CN_INIT_NORMAL, /* deviation 0.02: embeddings */
-    CN_INIT_GAUSS /* deviation sqrt(2/fan_in), biases 0: keeps a signal's size through SiLU or ReLU */
+    CN_INIT_GAUSS /* deviation sqrt(2/fan_in), biases 0: keeps a signal's size through SiLU or ReLU
+                   */
 } cn_init;
 
 /* One weight tensor. `shape` is the published one (convolution O I kh kw, linear O I). `data` is in
- * `layout`, which the backend chose for its kernels (NULL: plain, as the file has it), in elements of
- * `dtype`: F32, or for locked weights F16, BF16 or Q8, which kernels that want another type get expanded. */
+ * `layout`, which the backend chose for its kernels (NULL: plain, as the file has it), in elements
+ * of `dtype`: F32, or for locked weights F16, BF16 or Q8, which kernels that want another type get
+ * expanded. */
 typedef struct cn_param {
     char *ldm_name, *diffusers_name;
     const char *network; /* its set's */
@@ -125,8 +130,8 @@ typedef struct cn_param {
     void *layout; /* the backend's description of the order; owned */
     size_t layout_bytes;
     int64_t laid_elements; /* in that order, padding included */
-    struct cn_fold *
-        fold; /* how loading makes it of several tensors (model/checkpoint/derived.h); owned; NULL: of one */
+    struct cn_fold *fold;  /* how loading makes it of several tensors (model/checkpoint/derived.h);
+                              owned; NULL: of one */
 } cn_param;
 
 /* The parameters of one network, declared by the builders that use them. */
@@ -139,26 +144,28 @@ size_t cn_params_bytes(const cn_params *p);
 cn_param *cn_params_at(const cn_params *p, int64_t i);
 /* By either name; NULL if none. */
 cn_param *cn_params_find(const cn_params *p, const char *name);
-/* Of every parameter, those still to be declared included. What a graph derives follows from the state
- * at the time it is built. */
+/* Of every parameter, those still to be declared included. What a graph derives follows from the
+ * state at the time it is built. */
 void cn_params_set_trainable(cn_params *p, bool trainable);
-/* Limits that to the parameters whose diffusers name `part` accepts (NULL: all, at the start). Those are kept
- * in F32 while they are locked too, so that they can be trained later without being read again. */
+/* Limits that to the parameters whose diffusers name `part` accepts (NULL: all, at the start).
+ * Those are kept in F32 while they are locked too, so that they can be trained later without being
+ * read again. */
 void cn_params_set_part(cn_params *p, bool (*part)(const char *diffusers_name));
-/* The type in which the network computes, F32 (at the start) or BF16. Networks take and give F32.
- * In BF16 convolutions and linear layers read BF16 and sum in F32; what they write, the sums of
- * it (the residual stream), statistics, losses and parameter gradients stay F32, norms write BF16. */
+/* The type in which the network computes, F32 (at the start) or BF16. Networks take and give
+ * F32. In BF16 convolutions and linear layers read BF16 and sum in F32; what they write, the
+ * sums of it (the residual stream), statistics, losses and parameter gradients stay F32, norms
+ * write BF16. */
 void cn_params_set_compute(cn_params *p, cn_dtype compute);
 cn_dtype cn_params_compute(const cn_params *p);
 cn_dtype cn_params_storage(const cn_params *p);
-/* How the weights of locked layers that hold no values yet are kept: F32, F16, BF16 or Q8. Biases, norms and
- * tables stay F32, trainable parameters too. */
+/* How the weights of locked layers that hold no values yet are kept: F32, F16, BF16 or Q8. Biases,
+ * norms and tables stay F32, trainable parameters too. */
 void cn_params_set_storage(cn_params *p, cn_dtype storage);
 int64_t cn_param_elements(const cn_param *q);
 /* Elements in the physical layout, padding included. */
 int64_t cn_param_physical(const cn_param *q);
 
-/* --- the graph --------------------------------------------------------------------------------- */
+/* --- the graph -------------------------------------------------------------------------------- */
 
 struct cn_node {
     cn_graph *g;
@@ -197,9 +204,9 @@ cn_ctx *cn_graph_ctx(const cn_graph *g);
 int cn_graph_size(const cn_graph *g);
 cn_node *cn_graph_node(const cn_graph *g, int id);
 
-/* Group norms built from here on read statistics [N,groups,2] (mean, 1/deviation) from an input of their own,
- * in[3], and use them where the deviation is above 0; aux[0] gets x's own. So parts of a picture can be
- * normalised as the whole is. */
+/* Group norms built from here on read statistics [N,groups,2] (mean, 1/deviation) from an input of
+ * their own, in[3], and use them where the deviation is above 0; aux[0] gets x's own. So parts of a
+ * picture can be normalised as the whole is. */
 void cn_graph_share_stats(cn_graph *g);
 bool cn_graph_shares_stats(const cn_graph *g);
 /* Parameters declared from here on belong to p, and networks compute in its type. */
@@ -226,7 +233,7 @@ int64_t cn_channels(const cn_node *x);
 int64_t cn_node_elements(const cn_node *x);
 bool cn_node_is(const cn_node *x, cn_op op);
 
-/* --- builders: layers with parameters. `name` scopes "weight" and "bias". ----------------------- */
+/* --- builders: layers with parameters. `name` scopes "weight" and "bias". --------------------- */
 
 /* x [N,H,W,C] -> [N,H',W',O]; square kernel, symmetric padding. */
 cn_node *cn_conv2d(cn_graph *g, const char *name, cn_node *x, int64_t O, int kernel, int stride,
@@ -234,7 +241,8 @@ cn_node *cn_conv2d(cn_graph *g, const char *name, cn_node *x, int64_t O, int ker
 /* The same with padding top, left, bottom, right, and a choice of how training starts it. */
 cn_node *cn_conv2d_ex(cn_graph *g, const char *name, cn_node *x, int64_t O, int kernel, int stride,
                       const int pad[4], cn_init init);
-/* Any other convolution. O and the kernel must be given; stride, dilation and groups of 0 count as 1. */
+/* Any other convolution. O and the kernel must be given; stride, dilation and groups of 0 count as
+ * 1. */
 typedef struct cn_conv_spec {
     int64_t O;
     int kernel_h, kernel_w, stride, dilation, groups;
@@ -243,18 +251,21 @@ typedef struct cn_conv_spec {
     cn_init init;
 } cn_conv_spec;
 cn_node *cn_convolution(cn_graph *g, const char *name, cn_node *x, const cn_conv_spec *spec);
-/* Transposed convolution, weight [I,O,k,k]: x [N,h,w,I] -> [N,(h-1)*stride-2*pad+k+out_pad,...,O]. No gradient. */
+/* Transposed convolution, weight [I,O,k,k]: x [N,h,w,I] -> [N,(h-1)*stride-2*pad+k+out_pad,...,O].
+ * No gradient. */
 cn_node *cn_conv_transpose2d(cn_graph *g, const char *name, cn_node *x, int64_t O, int kernel,
                              int stride, int pad, int out_pad);
 /* x [...,I] -> [...,O]. */
 cn_node *cn_linear(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias);
-/* The same where weight and bias don't stand under one name (OpenCLIP's in_proj_weight): both given whole. */
+/* The same where weight and bias don't stand under one name (OpenCLIP's in_proj_weight): both given
+ * whole. */
 cn_node *cn_linear_named(cn_graph *g, const char *weight, const char *bias, cn_node *x, int64_t O);
 /* A linear layer that the single-file layout stores as a 1x1 convolution (the VAE's attention). */
 cn_node *cn_linear_ldm_conv(cn_graph *g, const char *name, cn_node *x, int64_t O);
 /* 1x1 convolution whose weight and bias start at 0 (the paper's zero convolution). x [N,H,W,C]. */
 cn_node *cn_zero_conv(cn_graph *g, const char *name, cn_node *x, int64_t O);
-/* x [N,H,W,C] or [N,L,C]; statistics over a group's channels and all positions; act on the result. */
+/* x [N,H,W,C] or [N,L,C]; statistics over a group's channels and all positions; act on the
+ * result. */
 cn_node *cn_group_norm(cn_graph *g, const char *name, cn_node *x, int groups, float eps,
                        cn_act act);
 cn_node *cn_layer_norm(cn_graph *g, const char *name, cn_node *x, float eps);
@@ -265,20 +276,20 @@ cn_node *cn_embedding(cn_graph *g, const char *name, cn_node *ids, int64_t V, in
 /* x [N,L,C] + table[:L], table [rows,C]; `table` is its whole name. */
 cn_node *cn_position_embedding(cn_graph *g, const char *table, cn_node *x, int64_t rows);
 
-/* --- builders: operations without parameters ---------------------------------------------------- */
+/* --- builders: operations without parameters -------------------------------------------------- */
 
 /* x in another type; x itself where it has it. Between F32 and BF16. */
 cn_node *cn_cast(cn_graph *g, cn_node *x, cn_dtype dtype);
-/* Layers built until the end compute in F32, whatever the network does: small ones at its borders, whose
- * rounding would go into everything. */
+/* Layers built until the end compute in F32, whatever the network does: small ones at its borders,
+ * whose rounding would go into everything. */
 void cn_precise_begin(cn_graph *g);
 void cn_precise_end(cn_graph *g);
 /* The type in which the current parameters' network computes; F32 without any. */
 cn_dtype cn_compute_type(const cn_graph *g);
 /* x in the type in which the current parameters' network computes; NULL stays NULL. */
 cn_node *cn_compute(cn_graph *g, cn_node *x);
-/* A convolution or linear layer just built writes the network's computing type instead of F32: where the
- * value goes straight into an activation or attention. Returns y. */
+/* A convolution or linear layer just built writes the network's computing type instead of F32:
+ * where the value goes straight into an activation or attention. Returns y. */
 cn_node *cn_narrow(cn_graph *g, cn_node *y);
 cn_node *cn_activation(cn_graph *g, cn_node *x, cn_act act);
 cn_node *cn_leaky_relu(cn_graph *g, cn_node *x, float slope);
@@ -302,15 +313,17 @@ cn_node *cn_view(cn_graph *g, cn_node *x, int ndim, const int64_t *shape);
 cn_node *cn_upsample_to(cn_graph *g, cn_node *x, int64_t H, int64_t W);
 /* To twice the size. */
 cn_node *cn_upsample2(cn_graph *g, cn_node *x);
-/* Maximum over windows; pad (top, left, bottom, right) counts as -infinity. Sizes round down. No gradient. */
+/* Maximum over windows; pad (top, left, bottom, right) counts as -infinity. Sizes round down. No
+ * gradient. */
 cn_node *cn_max_pool(cn_graph *g, cn_node *x, int kernel, int stride, const int pad[4]);
-/* [N,h,w,C] -> [N,H,W,C]: row i is the mean of rows floor(i*h/H) to ceil((i+1)*h/H). No gradient. */
+/* [N,h,w,C] -> [N,H,W,C]: row i is the mean of rows floor(i*h/H) to ceil((i+1)*h/H). No
+ * gradient. */
 cn_node *cn_mean_pool_to(cn_graph *g, cn_node *x, int64_t H, int64_t W);
-/* Bilinear to another size, as torch's interpolate. align_corners: corner pixels' centres stay in place,
- * else the picture's edges. No gradient. */
+/* Bilinear to another size, as torch's interpolate. align_corners: corner pixels' centres stay in
+ * place, else the picture's edges. No gradient. */
 cn_node *cn_resize_to(cn_graph *g, cn_node *x, int64_t H, int64_t W, bool align_corners);
-/* Rows and columns added (top, left, bottom, right), negative ones cut off: zeros, or with reflect the picture
- * mirrored about its edge pixels (dcb|abcd|cba). No gradient. */
+/* Rows and columns added (top, left, bottom, right), negative ones cut off: zeros, or with reflect
+ * the picture mirrored about its edge pixels (dcb|abcd|cba). No gradient. */
 cn_node *cn_pad(cn_graph *g, cn_node *x, const int pad[4], bool reflect);
 /* q [N,L,h*D], k and v [N,M,h*D]: softmax(q k^T * scale) v per head; scale 0 means D^-1/2. */
 cn_node *cn_attention(cn_graph *g, cn_node *q, cn_node *k, cn_node *v, int heads, bool causal,
@@ -319,37 +332,37 @@ cn_node *cn_attention(cn_graph *g, cn_node *q, cn_node *k, cn_node *v, int heads
 cn_node *cn_timestep_embedding(cn_graph *g, cn_node *t, int64_t dim);
 /* Mean over all elements of a - b's loss (MSE or L1) -> [1]. Gradient for a only. */
 cn_node *cn_loss_node(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b);
-/* The same of any kind with each sample's weight and c (of HUBER and SMOOTH_L1) from an input per [N,2]: the
- * mean over samples of weight times the sample's mean. */
+/* The same of any kind with each sample's weight and c (of HUBER and SMOOTH_L1) from an input per
+ * [N,2]: the mean over samples of weight times the sample's mean. */
 cn_node *cn_loss_weighted(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b, cn_node *per);
 /* moments [N,H,W,2C] (mean, log variance) -> mean over N of sum KL(N(mean,var) || N(0,1)), [1]. */
 cn_node *cn_kl(cn_graph *g, cn_node *moments);
 /* mean + exp(logvar/2) * noise -> [N,H,W,C]; log variance held to [-30,20]. */
 cn_node *cn_gauss_sample(cn_graph *g, cn_node *moments, cn_node *noise);
 
-/* --- segments: what gradient checkpointing forgets and computes again ----------------------------- */
+/* --- segments: what gradient checkpointing forgets and computes again ------------------------- */
 
 /* Nodes built until the end belong to a new segment; inside another one nothing changes. */
 void cn_segment_begin(cn_graph *g);
 void cn_segment_end(cn_graph *g);
 /* Segments are numbered from 1. */
 int cn_graph_segments(const cn_graph *g);
-/* Before cn_graph_backward: of this segment no values are kept for the backward pass but those that enter
- * it; the pass computes the rest again. Results are the same bytes. */
+/* Before cn_graph_backward: of this segment no values are kept for the backward pass but those that
+ * enter it; the pass computes the rest again. Results are the same bytes. */
 void cn_graph_checkpoint(cn_graph *g, int segment);
-/* The same for `count` segments, those first that free most bytes per operation computed again. Returns
- * how many segments there are whose values a backward pass would read. */
+/* The same for `count` segments, those first that free most bytes per operation computed again.
+ * Returns how many segments there are whose values a backward pass would read. */
 int cn_graph_checkpoint_best(cn_graph *g, int count);
 bool cn_graph_checkpointed(const cn_graph *g, int segment);
 
-/* --- gradients (grad.c) -------------------------------------------------------------------------- */
+/* --- gradients (grad.c) ----------------------------------------------------------------------- */
 
 /* Appends d loss / d p for every trainable parameter that loss [1] depends on. */
 cn_status cn_graph_backward(cn_graph *g, cn_node *loss) CN_CHECKED;
 /* The gradient node of a parameter after cn_graph_backward, NULL if it has none. */
 cn_node *cn_param_grad(const cn_graph *g, const cn_param *p);
 
-/* --- for the op families (one file each beside graph.c) ------------------------------------------ */
+/* --- for the op families (one file each beside graph.c) --------------------------------------- */
 
 typedef struct cn_op_def {
     const char *name;

@@ -1,7 +1,8 @@
 /* op_attention.c - softmax(q k^T * scale) v, per head, as one operation.
  *
- * The [L,M] matrix never exists as a whole: the forward keeps the softmax's log-sum per row (further
- * result 0, [N,heads,L]) only when the gradient reads it, and the gradient computes tiles again.
+ * The [L,M] matrix never exists as a whole: the forward keeps the softmax's log-sum per row
+ * (further result 0, [N,heads,L]) only when the gradient reads it, and the gradient computes tiles
+ * again.
  */
 #include "graph/ops.h"
 

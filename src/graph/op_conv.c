@@ -1,9 +1,10 @@
-/* op_conv.c - convolution: shape and gradient rules. x [N,H,W,I], w [O,I,kh,kw], bias [O], y [N,H',W',O].
+/* op_conv.c - convolution: shape and gradient rules. x [N,H,W,I], w [O,I,kh,kw], bias [O], y
+ * [N,H',W',O].
  *
  * In a BF16 network x and w are BF16 and y is F32, unless cn_narrow says otherwise.
  *
- * A 1x1 convolution with stride 1, one group and no padding is emitted as the linear layer it is. A transposed
- * convolution is the data gradient of the convolution that has its weight, w [I,O,k,k].
+ * A 1x1 convolution with stride 1, one group and no padding is emitted as the linear layer it is. A
+ * transposed convolution is the data gradient of the convolution that has its weight, w [I,O,k,k].
  */
 #include "graph/ops.h"
 
@@ -122,8 +123,9 @@ static void copy_attributes(cn_node *d, const cn_node *y)
     for (int i = 0; i < 4; i++) d->pad[i] = y->pad[i];
 }
 
-/* How many of x's first channels have a gradient that somebody reads: where features that learn are joined with locked
- * ones, as the decoder's with skips that no control reaches, those of the former. A norm mixes whole groups. */
+/* How many of x's first channels have a gradient that somebody reads: where features that learn are
+ * joined with locked ones, as the decoder's with skips that no control reaches, those of the
+ * former. A norm mixes whole groups. */
 static int64_t wanted_channels(const cn_node *x)
 {
     const int64_t C = cn_channels(x);

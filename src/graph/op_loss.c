@@ -1,4 +1,5 @@
-/* op_loss.c - what training minimises: mean errors, the VAE's KL divergence and its reparametrisation. */
+/* op_loss.c - what training minimises: mean errors, the VAE's KL divergence and its
+ * reparametrisation. */
 #include "graph/ops.h"
 
 static cn_node *build(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b, cn_node *per)

@@ -1,7 +1,7 @@
 /* op_norm.c - group norm (with the activation that follows it) and layer norm.
  *
- * x is F32, y of the network's computing type. The statistics (mean, 1/deviation) are a further result, kept only when a gradient reads them. The
- * gradients need x, not y.
+ * x is F32, y of the network's computing type. The statistics (mean, 1/deviation) are a further
+ * result, kept only when a gradient reads them. The gradients need x, not y.
  */
 #include "graph/ops.h"
 

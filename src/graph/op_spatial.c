@@ -1,4 +1,5 @@
-/* op_spatial.c - pooling, bilinear resizing and padding: what annotators' networks have beside convolutions.
+/* op_spatial.c - pooling, bilinear resizing and padding: what annotators' networks have beside
+ * convolutions.
  *
  * For inference: a gradient asked of them is an error.
  */

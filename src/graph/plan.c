@@ -1,10 +1,10 @@
 /* plan.c - from nodes to steps, from lifetimes to offsets in one arena.
  *
- * Order: steps that follow from stable inputs alone come first and run only after a change; the rest in
- * the order of building. A buffer lives from the step that writes it to the last step that reads it;
- * views share their source's buffer, in-place operations their dying input's. Largest buffers are placed
- * first, each at the lowest offset where nothing alive at the same time lies. Scratch is a buffer that
- * lives for one step.
+ * Order: steps that follow from stable inputs alone come first and run only after a change; the
+ * rest in the order of building. A buffer lives from the step that writes it to the last step that
+ * reads it; views share their source's buffer, in-place operations their dying input's. Largest
+ * buffers are placed first, each at the lowest offset where nothing alive at the same time lies.
+ * Scratch is a buffer that lives for one step.
  */
 #include "graph/plan.h"
 #include "graph/plan_run.h"

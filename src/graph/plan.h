@@ -1,8 +1,9 @@
 /* plan.h - every buffer's place fixed before anything runs, then running.
  *
  * A plan covers the nodes that its outputs need. Buffers with disjoint lifetimes share bytes of one
- * arena; inputs, outputs and what follows from stable inputs keep theirs from run to run. Planning reserves
- * addresses only: memory is taken by the first run, so a plan may be made to learn what it would need.
+ * arena; inputs, outputs and what follows from stable inputs keep theirs from run to run. Planning
+ * reserves addresses only: memory is taken by the first run, so a plan may be made to learn what it
+ * would need.
  */
 #ifndef CN_PLAN_H
 #define CN_PLAN_H
@@ -35,10 +36,12 @@ void cn_plan_touch(cn_plan *p);
 cn_status cn_plan_run(cn_plan *p) CN_CHECKED;
 /* The step of a run behind which x has its value; -1 for a node the plan doesn't compute. */
 int cn_plan_step_of(const cn_plan *p, const cn_node *x);
-/* fn(user, step) is called behind every step of a run; a failure of it ends the run. NULL: nothing is. */
+/* fn(user, step) is called behind every step of a run; a failure of it ends the run. NULL: nothing
+ * is. */
 void cn_plan_watch(cn_plan *p, cn_status (*fn)(void *user, int step), void *user);
-/* The plan computes in the arena of `lender`, which is as large and outlives it, instead of its own. One of those that
- * share an arena at a time has values: before another runs its inputs are put in and it is touched. */
+/* The plan computes in the arena of `lender`, which is as large and outlives it, instead of its
+ * own. One of those that share an arena at a time has values: before another runs its inputs are
+ * put in and it is touched. */
 cn_status cn_plan_borrow(cn_plan *p, cn_plan *lender) CN_CHECKED;
 /* Gives the arena's memory back until the next run; values in it, inputs too, are lost. */
 void cn_plan_drop(cn_plan *p);

@@ -43,7 +43,8 @@ struct cn_plan {
 };
 
 int cn_plan_buffer(const cn_plan *p, const cn_node *x);
-/* Marks which sums are fused into the step before them (fuse.c). outputs: nodes whose own value is wanted. */
+/* Marks which sums are fused into the step before them (fuse.c). outputs: nodes whose own value is
+ * wanted. */
 cn_status cn_plan_fuse(cn_plan *p, cn_node *const *outputs, int n);
 /* Turns offsets into the steps' pointers. */
 void cn_plan_bind(cn_plan *p);

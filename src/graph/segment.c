@@ -1,8 +1,8 @@
 /* segment.c - which segments of a graph are worth computing again.
  *
- * What a segment frees is estimated by the results inside it that a gradient passes through, what it
- * costs by its multiplications; only the order that follows from both is used, the bytes that a choice
- * really needs are the plan's.
+ * What a segment frees is estimated by the results inside it that a gradient passes through, what
+ * it costs by its multiplications; only the order that follows from both is used, the bytes that a
+ * choice really needs are the plan's.
  */
 #include "graph/graph.h"
 

@@ -1,4 +1,5 @@
-/* bilinear.h - torch's bilinear interpolate a row at a time, for maps too large to be kept at their full size. */
+/* bilinear.h - torch's bilinear interpolate a row at a time, for maps too large to be kept at their
+ * full size. */
 #ifndef CN_IMAGE_BILINEAR_H
 #define CN_IMAGE_BILINEAR_H
 

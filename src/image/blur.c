@@ -1,8 +1,9 @@
 /* blur.c - separable Gaussian blur: rows into a plane of sums, then columns of that plane.
  *
- * Bytes use integer weights that add up to 256, so the result doesn't depend on the order of the sums.
- * Floats are added along x from left to right, along y from the centre outwards in pairs, with fused
- * multiply-adds as OpenCV does on AVX2: what follows (thinning) compares neighbours for >=.
+ * Bytes use integer weights that add up to 256, so the result doesn't depend on the order of the
+ * sums. Floats are added along x from left to right, along y from the centre outwards in pairs,
+ * with fused multiply-adds as OpenCV does on AVX2: what follows (thinning) compares neighbours for
+ * >=.
  */
 #include "image/blur.h"
 
@@ -40,7 +41,8 @@ static int64_t reflect(int64_t i, int64_t n)
     return i;
 }
 
-/* Rounds to 1/256; each rounding error is carried to the next tap inwards, the centre takes the rest. */
+/* Rounds to 1/256; each rounding error is carried to the next tap inwards, the centre takes the
+ * rest. */
 static void integer_weights(const kernel *k, int32_t *weights)
 {
     double error = 0;
@@ -55,7 +57,8 @@ static void integer_weights(const kernel *k, int32_t *weights)
     weights[k->radius] = rest;
 }
 
-/* --- rows at a time: whole rows are multiplied and added tap by tap, so that compilers can use vectors ------ */
+/* --- rows at a time: whole rows are multiplied and added tap by tap, so that compilers can use
+ * vectors  */
 
 /* sum[i] = fma(k, a[i] + b[i], sum[i]), b NULL: fma(k, a[i], sum[i]). */
 static inline __attribute__((always_inline)) void add_row_body(float *restrict sum, const float *a,

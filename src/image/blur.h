@@ -4,12 +4,13 @@
 
 #include "base/base.h"
 
-/* in, out: height x width x channels, not the same buffer; borders are reflected without repeating the
- * edge (dcb|abcd|cba). sigma: 0.1..64 pixels, else CN_EINVAL. The kernel has round(8 sigma + 1) taps,
- * made odd. */
+/* in, out: height x width x channels, not the same buffer; borders are reflected without repeating
+ * the edge (dcb|abcd|cba). sigma: 0.1..64 pixels, else CN_EINVAL. The kernel has round(8 sigma + 1)
+ * taps, made odd. */
 cn_status cn_gaussian_blur_f32(cn_ctx *ctx, const float *in, int64_t width, int64_t height,
                                int64_t channels, double sigma, float *out) CN_CHECKED;
-/* Byte for byte cv2.GaussianBlur: round(6 sigma + 1) taps, made odd, with integer weights in 1/256. */
+/* Byte for byte cv2.GaussianBlur: round(6 sigma + 1) taps, made odd, with integer weights in
+ * 1/256. */
 cn_status cn_gaussian_blur_u8(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
                               int64_t channels, double sigma, uint8_t *out) CN_CHECKED;
 

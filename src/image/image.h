@@ -1,9 +1,9 @@
 /* image.h - PNG, JPEG and WebP files to 8-bit RGB, and RGB to PNG.
  *
- * The format is told by content, never by name. Every picture becomes H x W x 3, rows from the top: grey
- * is repeated, 16 bits keep the high byte, CMYK is converted, EXIF's orientation is applied, and
- * alpha is composited on white as the reference's HWC3 does. Sizes are checked from the header, before
- * anything is allocated. Left out: colour profiles and gamma (used as stored), animations.
+ * The format is told by content, never by name. Every picture becomes H x W x 3, rows from the top:
+ * grey is repeated, 16 bits keep the high byte, CMYK is converted, EXIF's orientation is applied,
+ * and alpha is composited on white as the reference's HWC3 does. Sizes are checked from the header,
+ * before anything is allocated. Left out: colour profiles and gamma (used as stored), animations.
  */
 #ifndef CN_IMAGE_IMAGE_H
 #define CN_IMAGE_IMAGE_H
@@ -27,12 +27,13 @@ cn_status cn_image_check_size(cn_ctx *ctx, int64_t width, int64_t height) CN_CHE
 cn_status cn_image_load(cn_ctx *ctx, const char *path, cn_image **out) CN_CHECKED;
 cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out) CN_CHECKED;
 
-/* The upright picture's size from a file's first bytes; CN_EFORMAT also when these are too few to tell. */
+/* The upright picture's size from a file's first bytes; CN_EFORMAT also when these are too few to
+ * tell. */
 cn_status cn_image_size_memory(cn_ctx *ctx, const void *bytes, size_t n, int64_t *width,
                                int64_t *height) CN_CHECKED;
 
-/* text: key, value, ..., NULL (UTF-8; keys of 1..79 Latin-1 characters), or NULL. Values beyond ASCII
- * go into iTXt chunks, others into tEXt. Saving is atomic. */
+/* text: key, value, ..., NULL (UTF-8; keys of 1..79 Latin-1 characters), or NULL. Values beyond
+ * ASCII go into iTXt chunks, others into tEXt. Saving is atomic. */
 cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image,
                             const char *const *text) CN_CHECKED;
 /* The same into memory; *out is to be freed with cn_free. */

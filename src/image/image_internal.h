@@ -10,10 +10,11 @@ cn_status cn_image_alloc(cn_ctx *ctx, int64_t width, int64_t height, int channel
 /* RGBA in image->rgb to RGB in place, on white, as HWC3: trunc(c a + 255 (1 - a)) in float. */
 void cn_image_flatten_alpha(cn_image *image);
 
-/* The orientation (1 to 8) in EXIF data's first directory, a JPEG segment's or bare; 1 when there is none. */
+/* The orientation (1 to 8) in EXIF data's first directory, a JPEG segment's or bare; 1 when there
+ * is none. */
 int cn_exif_orientation(const uint8_t *p, size_t n);
-/* EXIF orientations: 2 mirrored, 3 turned by 180, 4 flipped, 5 to 8 with the axes exchanged. Replaces *image,
- * RGB; on failure it is as it was. */
+/* EXIF orientations: 2 mirrored, 3 turned by 180, 4 flipped, 5 to 8 with the axes exchanged.
+ * Replaces *image, RGB; on failure it is as it was. */
 cn_status cn_image_turn_upright(cn_ctx *ctx, cn_image **image, int orientation) CN_CHECKED;
 
 /* As a header has it, before the picture is turned upright. */

@@ -1,7 +1,8 @@
 /* jpeg.c - libjpeg: decoding from memory to RGB, upright.
  *
- * libjpeg reports errors by a callback that must not return, hence longjmp; as in png.c, what outlives the
- * jump lies in a struct of the caller. A picture that ends early is an error here, not a grey rest.
+ * libjpeg reports errors by a callback that must not return, hence longjmp; as in png.c, what
+ * outlives the jump lies in a struct of the caller. A picture that ends early is an error here, not
+ * a grey rest.
  */
 #include "image/image_internal.h"
 
@@ -11,8 +12,8 @@
 #include <jpeglib.h>
 #include <jerror.h>
 
-/* MAX_SCANS: a progressive file of a few bytes can ask for thousands of passes over a large picture.
- * MAX_PX_PER_BYTE: a black baseline picture takes one byte for 170 px. */
+/* MAX_SCANS: a progressive file of a few bytes can ask for thousands of passes over a large
+ * picture. MAX_PX_PER_BYTE: a black baseline picture takes one byte for 170 px. */
 enum { MAX_SCANS = 500, MAX_PX_PER_BYTE = 8192 };
 
 typedef struct decoder {

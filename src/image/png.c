@@ -1,8 +1,8 @@
 /* png.c - libpng: decoding from memory to RGB, encoding to memory, text chunks.
  *
- * libpng reports errors by longjmp. What must outlive the jump lies in a struct on the caller's frame, never
- * in a local variable of the function that called setjmp. Width and height are checked in the bytes of
- * IHDR before libpng sees them.
+ * libpng reports errors by longjmp. What must outlive the jump lies in a struct on the caller's
+ * frame, never in a local variable of the function that called setjmp. Width and height are checked
+ * in the bytes of IHDR before libpng sees them.
  */
 #include "image/image_internal.h"
 
@@ -84,7 +84,8 @@ cn_status cn_png_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_si
     return cn_fail(ctx, CN_EFORMAT, "damaged PNG: it ends before its pixels");
 }
 
-/* Every chunk lies in the file. libpng believes a chunk's length and asks for as much memory before it reads. */
+/* Every chunk lies in the file. libpng believes a chunk's length and asks for as much memory before
+ * it reads. */
 static cn_status check_chunks(cn_ctx *ctx, const uint8_t *bytes, size_t n)
 {
     for (size_t at = 8; n - at >= 12; at += 12 + be32(bytes + at)) {

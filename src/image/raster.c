@@ -1,5 +1,6 @@
-/* raster.c - see draw.h. Wide lines are quads with corners between pixels, so polygons are kept in 16.16 fixed
- * point; outlines are drawn beside the spans inside, as OpenCV does, which makes corners a little fuller. */
+/* raster.c - see draw.h. Wide lines are quads with corners between pixels, so polygons are kept in
+ * 16.16 fixed point; outlines are drawn beside the spans inside, as OpenCV does, which makes
+ * corners a little fuller. */
 #include "image/raster.h"
 
 #include <math.h>
@@ -32,7 +33,7 @@ static cn_point reachable_point(cn_point p)
     return (cn_point){reachable(p.x), reachable(p.y)};
 }
 
-/* --- clipping --------------------------------------------------------------------------------------- */
+/* --- clipping --------------------------------------------------------------------------------- */
 
 enum { LEFT = 1, RIGHT = 2, ABOVE = 4, BELOW = 8 };
 
@@ -59,8 +60,8 @@ static cn_point at_column(cn_point p, cn_point q, int64_t x)
         x, p.y + (int64_t)((double)(x - p.x) * (double)(q.y - p.y) / (double)(q.x - p.x))};
 }
 
-/* Cuts a-b to the rectangle from 0,0 to `last`; false when nothing is left. The second end is moved along the
- * line from the first one's new place, which is what decides roundings. */
+/* Cuts a-b to the rectangle from 0,0 to `last`; false when nothing is left. The second end is moved
+ * along the line from the first one's new place, which is what decides roundings. */
 static bool clip(cn_point last, cn_point *a, cn_point *b)
 {
     cn_point *ends[2] = {a, b};
@@ -77,7 +78,7 @@ static bool clip(cn_point last, cn_point *a, cn_point *b)
     return true;
 }
 
-/* --- lines -------------------------------------------------------------------------------------------- */
+/* --- lines ------------------------------------------------------------------------------------ */
 
 /* Bresenham's steps with x increasing. */
 void cn_draw_line(cn_image *image, cn_point a, cn_point b, const uint8_t rgb[3])
@@ -101,8 +102,8 @@ void cn_draw_line(cn_image *image, cn_point a, cn_point b, const uint8_t rgb[3])
     }
 }
 
-/* Between ends in fixed point: whole steps along the longer direction from the smaller end, and the larger end's
- * pixel by itself. */
+/* Between ends in fixed point: whole steps along the longer direction from the smaller end, and the
+ * larger end's pixel by itself. */
 static void fixed_line(cn_image *image, cn_point a, cn_point b, const uint8_t rgb[3])
 {
     if (!clip((cn_point){(image->width << SHIFT) - 1, (image->height << SHIFT) - 1}, &a, &b))
@@ -122,7 +123,7 @@ static void fixed_line(cn_image *image, cn_point a, cn_point b, const uint8_t rg
     }
 }
 
-/* --- filled shapes -------------------------------------------------------------------------------------- */
+/* --- filled shapes ---------------------------------------------------------------------------- */
 
 void cn_draw_disk(cn_image *image, cn_point centre, int64_t radius, const uint8_t rgb[3])
 {

@@ -8,7 +8,8 @@
 #include <math.h>
 #include <string.h>
 
-/* A side longer than this is refused: the byte counts of a picture and its work rows then fit size_t. */
+/* A side longer than this is refused: the byte counts of a picture and its work rows then fit
+ * size_t. */
 enum { SIDE_MAX = 1 << 20 };
 
 static cn_status check_spec(cn_ctx *ctx, const cn_resize_spec *s)

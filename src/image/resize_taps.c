@@ -1,8 +1,8 @@
 /* resize_taps.c - separable interpolation with 2, 4 or 8 taps, as OpenCV computes it.
  *
- * A row is resized along x once, into a ring of as many rows as there are taps; each output row is then
- * a weighted sum of ring rows. Bytes: 11-bit integer weights, exact int32 along x; along y each filter
- * has OpenCV's own rounding. Floats: the same taps in float32.
+ * A row is resized along x once, into a ring of as many rows as there are taps; each output row is
+ * then a weighted sum of ring rows. Bytes: 11-bit integer weights, exact int32 along x; along y
+ * each filter has OpenCV's own rounding. Floats: the same taps in float32.
  */
 #include "image/resize_internal.h"
 
@@ -15,7 +15,8 @@
 
 enum { TAPS_MAX = 8, WEIGHT_ONE = 2048 };
 
-/* For each output position of one axis: its first source index (may lie outside) and the weights. */
+/* For each output position of one axis: its first source index (may lie outside) and the
+ * weights. */
 typedef struct axis {
     int taps;
     int64_t *first;
@@ -79,7 +80,8 @@ static void locate(const cn_resize_job *job, bool along_x, int64_t d, int64_t *i
     int64_t i = (int64_t)floorf(f);
     *t = f - (float)i;
     *index = i;
-    /* Along y OpenCV clamps the rows only; both rows are then the same, but the weights still round. */
+    /* Along y OpenCV clamps the rows only; both rows are then the same, but the weights still
+     * round. */
     if (job->filter == CN_FILTER_LINEAR && along_x && (i < 0 || i >= n - 1)) {
         *t = 0;
         *index = i < 0 ? 0 : n - 1;
@@ -118,7 +120,8 @@ static cn_status axis_init(cn_ctx *ctx, const cn_resize_job *job, bool along_x, 
     return CN_OK;
 }
 
-/* The two row passes. `taps` is a constant where they are called, so that the inner loops unroll. */
+/* The two row passes. `taps` is a constant where they are called, so that the inner loops
+ * unroll. */
 static inline void row_x_u8(const axis *ax, int taps, const uint8_t *in, int64_t n, int64_t C,
                             int32_t *out)
 {
@@ -192,8 +195,8 @@ static void row_y_cubic(const int32_t *const *rows, const int32_t *b, int64_t n,
     }
 }
 
-/* An axis' positive weights sum to at most P = 1.36, the negative ones to 1 - P: the sum stays below
- * 255 * 2^22 * (P^2 + (P - 1)^2) < 2^31. */
+/* An axis' positive weights sum to at most P = 1.36, the negative ones to 1 - P: the sum stays
+ * below 255 * 2^22 * (P^2 + (P - 1)^2) < 2^31. */
 static void row_y_lanczos4(const int32_t *const *rows, const int32_t *b, int64_t n, uint8_t *out)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -231,7 +234,8 @@ static void row_y(const cn_resize_job *job, const axis *ay, int64_t y, const voi
         row_y_lanczos4(r, b, n, (uint8_t *)out + y * n);
 }
 
-/* Consecutive source rows never share a slot of the ring, and one output row needs at most `taps`. */
+/* Consecutive source rows never share a slot of the ring, and one output row needs at most
+ * `taps`. */
 static void resize_rows(const cn_resize_job *job, const axis *ax, const axis *ay, const void *in,
                         unsigned char *ring, size_t row_bytes, void *out)
 {

@@ -28,7 +28,8 @@ static int find_orientation(const uint8_t *bytes, size_t n)
     return orientation;
 }
 
-/* Bytes of the whole file, as it says itself, where EXIF data stands behind the pixels; else of any head. */
+/* Bytes of the whole file, as it says itself, where EXIF data stands behind the pixels; else of any
+ * head. */
 static size_t bytes_needed(const uint8_t *p, size_t n)
 {
     const bool has_exif = n >= 21 && memcmp(p + 12, "VP8X", 4) == 0 && (p[20] & 8);

@@ -21,9 +21,10 @@ void cn_csv_record_free(cn_csv_record *r)
     r->n = 0;
 }
 
-/* --- one record --------------------------------------------------------------------------------- */
+/* --- one record ------------------------------------------------------------------------------- */
 
-/* A quoted field at *from, its quotes taken out in place from *to on; false when it isn't closed. */
+/* A quoted field at *from, its quotes taken out in place from *to on; false when it isn't
+ * closed. */
 static bool take_quoted(char **from, char **to, const char *end)
 {
     for (char *p = *from + 1; p < end; p++) {
@@ -73,7 +74,7 @@ cn_status cn_csv_parse(cn_ctx *ctx, const char *where, const char *bytes, size_t
     return cn_fail(ctx, CN_EFORMAT, "%s: not valid CSV: %s", where, fault);
 }
 
-/* --- a file ------------------------------------------------------------------------------------- */
+/* --- a file ----------------------------------------------------------------------------------- */
 
 cn_status cn_csv_open(cn_ctx *ctx, const char *path, cn_csv **out)
 {

@@ -1,4 +1,5 @@
-/* events.c - see events.h. Field numbers are those of tensorboard/compat/proto: event.proto, summary.proto. */
+/* events.c - see events.h. Field numbers are those of tensorboard/compat/proto: event.proto,
+ * summary.proto. */
 #include "io/events.h"
 
 #include <errno.h>
@@ -30,7 +31,7 @@ uint32_t cn_masked_crc32c(const void *bytes, size_t n)
     return (crc >> 15 | crc << 17) + 0xa282ead8u;
 }
 
-/* --- protobuf ------------------------------------------------------------------------------------- */
+/* --- protobuf --------------------------------------------------------------------------------- */
 
 static void put_varint(cn_str *s, uint64_t v)
 {
@@ -66,7 +67,7 @@ static void put_bytes(cn_str *s, int field, const void *bytes, size_t n)
     cn_str_add(s, bytes, n);
 }
 
-/* --- records -------------------------------------------------------------------------------------- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 static cn_status write_record(cn_events *e, const cn_str *message)
 {
@@ -138,7 +139,7 @@ cn_status cn_events_png(cn_events *e, const char *tag, int64_t step, const uint8
     return s;
 }
 
-/* --- files ---------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static cn_status open_file(cn_events *e, const char *dir)
 {

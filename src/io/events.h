@@ -1,8 +1,9 @@
 /* events.h - TensorBoard's event files, written record by record.
  *
- * A file events.out.tfevents.SECONDS.HOST.PID holds TFRecords (length, its masked CRC-32C, bytes, their masked
- * CRC-32C), each one Event message of TensorBoard's event.proto in protobuf's wire format. A record is on disk
- * as soon as it is written. Left out: histograms, graphs, hyperparameters.
+ * A file events.out.tfevents.SECONDS.HOST.PID holds TFRecords (length, its masked CRC-32C, bytes,
+ * their masked CRC-32C), each one Event message of TensorBoard's event.proto in protobuf's wire
+ * format. A record is on disk as soon as it is written. Left out: histograms, graphs,
+ * hyperparameters.
  */
 #ifndef CN_IO_EVENTS_H
 #define CN_IO_EVENTS_H
@@ -11,8 +12,8 @@
 
 typedef struct cn_events cn_events;
 
-/* A new file in dir, which is made. first_step > 0: what earlier files have from this step on is void (a resumed
- * run takes those steps again). */
+/* A new file in dir, which is made. first_step > 0: what earlier files have from this step on is
+ * void (a resumed run takes those steps again). */
 cn_status cn_events_open(cn_ctx *ctx, const char *dir, int64_t first_step,
                          cn_events **out) CN_CHECKED;
 void cn_events_close(cn_events *e);

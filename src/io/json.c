@@ -134,8 +134,8 @@ cn_status cn_jsonl_open(cn_ctx *ctx, const char *path, cn_jsonl **out)
     return CN_OK;
 }
 
-/* One line into j->line without its newline; *more false at the end. What is beyond MAX_LINE is dropped
- * and *too_long set. */
+/* One line into j->line without its newline; *more false at the end. What is beyond MAX_LINE is
+ * dropped and *too_long set. */
 static cn_status read_line(cn_ctx *ctx, cn_jsonl *j, bool *more, bool *too_long)
 {
     j->line.len = 0;

@@ -1,7 +1,8 @@
 /* json.h - jansson with this project's errors: file, line and what is wrong in one line.
  *
- * Getters come in two kinds: cn_json_* take a default and never fail (a value of another type counts as
- * absent); cn_json_need_* fail with the key's name. Duplicate keys in an object are an error.
+ * Getters come in two kinds: cn_json_* take a default and never fail (a value of another type
+ * counts as absent); cn_json_need_* fail with the key's name. Duplicate keys in an object are an
+ * error.
  */
 #ifndef CN_IO_JSON_H
 #define CN_IO_JSON_H
@@ -34,7 +35,8 @@ cn_status cn_json_need_number(cn_ctx *ctx, const json_t *object, const char *key
 cn_status cn_json_need_str(cn_ctx *ctx, const json_t *object, const char *key,
                            const char **out) CN_CHECKED;
 
-/* One JSON object per line; blank lines are passed over, a BOM at the start and CRLF are accepted. */
+/* One JSON object per line; blank lines are passed over, a BOM at the start and CRLF are
+ * accepted. */
 typedef struct cn_jsonl cn_jsonl;
 cn_status cn_jsonl_open(cn_ctx *ctx, const char *path, cn_jsonl **out) CN_CHECKED;
 /* The next line's object (json_decref it), *out NULL at the end. A bad line is CN_EFORMAT with

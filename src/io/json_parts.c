@@ -16,7 +16,7 @@ struct cn_json_parts {
     bool mapped;
 };
 
-/* --- opening ---------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static cn_status map_file(cn_ctx *ctx, const char *path, cn_json_parts *j)
 {
@@ -70,7 +70,7 @@ void cn_json_parts_close(cn_json_parts *j)
     cn_free(j);
 }
 
-/* --- scanning --------------------------------------------------------------------------------------- */
+/* --- scanning --------------------------------------------------------------------------------- */
 
 typedef struct cursor {
     const cn_json_parts *j;
@@ -104,7 +104,8 @@ static bool skip_string(cursor *c)
     return false;
 }
 
-/* Moves behind the value that begins here: a string, a bracket with its partner, or a plain word. */
+/* Moves behind the value that begins here: a string, a bracket with its partner, or a plain
+ * word. */
 static bool skip_value(cursor *c)
 {
     int64_t depth = 0;

@@ -1,5 +1,5 @@
-/* npy.c - see npy.h. The header is the text of a Python dictionary with three known keys; anything else in
- * it is refused. */
+/* npy.c - see npy.h. The header is the text of a Python dictionary with three known keys; anything
+ * else in it is refused. */
 #include "io/npy.h"
 
 #include <stdlib.h>
@@ -125,7 +125,7 @@ static cn_status parse_header(text *t, header *h)
     return CN_OK;
 }
 
-/* --- values ----------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 static double half_value(uint64_t bits)
 {

@@ -1,7 +1,8 @@
 /* npy.h - numpy's .npy files: one array of numbers with its shape.
  *
- * Versions 1 to 3, either byte order, C and Fortran order (read into C order). Types: bool, (un)signed
- * integers and floats of 1 to 8 bytes. Left out: structured types, strings, complex numbers, pickled objects.
+ * Versions 1 to 3, either byte order, C and Fortran order (read into C order). Types: bool,
+ * (un)signed integers and floats of 1 to 8 bytes. Left out: structured types, strings, complex
+ * numbers, pickled objects.
  */
 #ifndef CN_IO_NPY_H
 #define CN_IO_NPY_H
@@ -13,8 +14,8 @@ enum { CN_NPY_MAX_DIMS = 4, CN_NPY_MAX_ELEMENTS = 1 << 27 };
 typedef struct cn_npy {
     int ndim; /* 0: a single number */
     int64_t shape[CN_NPY_MAX_DIMS], elements;
-    bool
-        single; /* float32 or narrower: what is computed from it belongs in float32, as numpy does */
+    bool single; /* float32 or narrower: what is computed from it belongs in float32, as numpy does
+                  */
     double *values; /* [shape], C order */
 } cn_npy;
 

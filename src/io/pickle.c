@@ -1,7 +1,7 @@
 /* pickle.c - the unpickler: a stack machine over protocols 0 to 5, without imports and calls.
  *
- * Every opcode reads at least one byte of the pickle and makes at most one object, so work is bounded by the
- * pickle's length; MAX_BYTES bounds the tree. Nothing here recurses.
+ * Every opcode reads at least one byte of the pickle and makes at most one object, so work is
+ * bounded by the pickle's length; MAX_BYTES bounds the tree. Nothing here recurses.
  */
 #include "io/pickle_internal.h"
 
@@ -287,7 +287,8 @@ static cn_status short_tuple(cn_pickle *v, size_t n)
     return make_container(v, CN_PK_TUPLE, items, n);
 }
 
-/* Adds items to the container beneath them; what lies inert there (a set, a numpy array) takes any. */
+/* Adds items to the container beneath them; what lies inert there (a set, a numpy array) takes
+ * any. */
 static cn_status extend(cn_pickle *v, cn_pickle_kind kind, cn_pickle_obj **items, size_t n)
 {
     cn_pickle_obj *o = NULL;
@@ -411,9 +412,9 @@ static cn_status call(cn_pickle *v, cn_pickle_obj *f, cn_pickle_obj *args)
     return push(v, result);
 }
 
-/* A torch.nn.ParameterDict, which old textual inversion files hold, keeps its tensors under "_parameters" of
- * its state, among the first of about twenty attributes. That pair alone is taken, so that the work stays
- * linear. */
+/* A torch.nn.ParameterDict, which old textual inversion files hold, keeps its tensors under
+ * "_parameters" of its state, among the first of about twenty attributes. That pair alone is taken,
+ * so that the work stays linear. */
 static cn_status take_parameters(cn_pickle *v, cn_pickle_obj *o, const cn_pickle_obj *state)
 {
     enum { ATTRIBUTES = 32 };
@@ -423,7 +424,8 @@ static cn_status take_parameters(cn_pickle *v, cn_pickle_obj *o, const cn_pickle
     return CN_OK;
 }
 
-/* BUILD gives an object its state. What is imitated here needs none but for a dict of parameters. */
+/* BUILD gives an object its state. What is imitated here needs none but for a dict of
+ * parameters. */
 static cn_status build(cn_pickle *v)
 {
     cn_pickle_obj *state = NULL, *o = NULL;

@@ -1,9 +1,10 @@
 /* pickle.h - a pickle that may hold only tensors and plain containers, as a tree.
  *
- * Nothing is imported and nothing is called: the few functions that torch.save needs are imitated here, and
- * a call of any other is CN_EFORMAT with its name. A name that is only mentioned (a class as a dict's key, as
- * pytorch_lightning writes it) stays a mention. Objects may be shared and lists may hold themselves, so a
- * walk over the tree needs its own limits. Time and memory are linear in the pickle's length.
+ * Nothing is imported and nothing is called: the few functions that torch.save needs are imitated
+ * here, and a call of any other is CN_EFORMAT with its name. A name that is only mentioned (a class
+ * as a dict's key, as pytorch_lightning writes it) stays a mention. Objects may be shared and lists
+ * may hold themselves, so a walk over the tree needs its own limits. Time and memory are linear in
+ * the pickle's length.
  */
 #ifndef CN_IO_PICKLE_H
 #define CN_IO_PICKLE_H
@@ -60,11 +61,13 @@ struct cn_pickle_obj {
 
 typedef struct cn_pickle cn_pickle;
 
-/* The bytes must outlive *out, which owns the tree. *used (may be NULL): how many of them the pickle has. */
+/* The bytes must outlive *out, which owns the tree. *used (may be NULL): how many of them the
+ * pickle has. */
 cn_status cn_pickle_parse(cn_ctx *ctx, const unsigned char *bytes, size_t n, cn_pickle **out,
                           size_t *used) CN_CHECKED;
 const cn_pickle_obj *cn_pickle_root(const cn_pickle *p);
-/* One storage that it mentions, NULL for none; their `next` leads to the others. The same may come again. */
+/* One storage that it mentions, NULL for none; their `next` leads to the others. The same may come
+ * again. */
 const cn_pickle_storage *cn_pickle_storages(const cn_pickle *p);
 void cn_pickle_destroy(cn_pickle *p);
 

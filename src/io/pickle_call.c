@@ -1,6 +1,7 @@
 /* pickle_call.c - the few functions that torch.save's pickles call, imitated.
  *
- * A call gives a tensor, a container, or an inert object; nothing runs. Everything else is refused by name.
+ * A call gives a tensor, a container, or an inert object; nothing runs. Everything else is refused
+ * by name.
  */
 #include "io/pickle_internal.h"
 

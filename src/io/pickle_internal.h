@@ -1,4 +1,5 @@
-/* pickle_internal.h - the unpickler's state, shared by its opcodes (pickle.c) and its calls (pickle_call.c). */
+/* pickle_internal.h - the unpickler's state, shared by its opcodes (pickle.c) and its calls
+ * (pickle_call.c). */
 #ifndef CN_IO_PICKLE_INTERNAL_H
 #define CN_IO_PICKLE_INTERNAL_H
 
@@ -37,7 +38,8 @@ cn_status cn_pickle_bad(cn_pickle *v, const char *what) CN_CHECKED;
 /* The result of f(*args), CN_EFORMAT with f's name when it isn't one of the functions imitated. */
 cn_status cn_pickle_call(cn_pickle *v, cn_pickle_obj *f, cn_pickle_obj *args,
                          cn_pickle_obj **out) CN_CHECKED;
-/* ('storage', torch.FloatStorage, key, location, elements), and before torch 1.6 None or (key, 0, elements) */
+/* ('storage', torch.FloatStorage, key, location, elements), and before torch 1.6 None or (key, 0,
+ * elements) */
 cn_status cn_pickle_storage_of(cn_pickle *v, const cn_pickle_obj *id,
                                cn_pickle_obj **out) CN_CHECKED;
 /* "pickle calls os.system" */

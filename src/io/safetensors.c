@@ -1,14 +1,16 @@
 /* safetensors.c - the safetensors header: 8 bytes of length, JSON, then the data.
  *
- * As strict as the format's own reader: a header of at most 100 MB, no name twice, each size the product of
- * its shape and dtype, and the tensors together cover the data exactly (no overlap, gap or rest).
+ * As strict as the format's own reader: a header of at most 100 MB, no name twice, each size the
+ * product of its shape and dtype, and the tensors together cover the data exactly (no overlap, gap
+ * or rest).
  */
 #include "io/tensors_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* MAX_VALUES bounds what the JSON tree can take in memory; a real header has about ten values a tensor. */
+/* MAX_VALUES bounds what the JSON tree can take in memory; a real header has about ten values a
+ * tensor. */
 enum { HEADER_MAX = 100000000, MAX_VALUES = 8000000 };
 
 typedef struct span {
@@ -16,7 +18,8 @@ typedef struct span {
     const char *name;
 } span;
 
-/* Types that exist in files but have no use here: such tensors are checked for place, not for size. */
+/* Types that exist in files but have no use here: such tensors are checked for place, not for
+ * size. */
 static const char *const other_dtypes[] = {"U16",     "U32",     "U64",         "C64",
                                            "F8_E4M3", "F8_E5M2", "F8_E8M0",     "F8_E4M3FNUZ",
                                            "F4",      "F6_E2M3", "F8_E5M2FNUZ", "F6_E3M2"};

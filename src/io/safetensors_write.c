@@ -1,7 +1,7 @@
 /* safetensors_write.c - writes safetensors atomically, one tensor in memory at a time.
  *
- * The header is padded with spaces so that the data starts at a multiple of 64 bytes; tensors follow each
- * other without gaps in the order given, as the format demands.
+ * The header is padded with spaces so that the data starts at a multiple of 64 bytes; tensors
+ * follow each other without gaps in the order given, as the format demands.
  */
 #include "io/tensors_internal.h"
 

@@ -1,6 +1,8 @@
-/* tensors.c - the part of tensors.h that doesn't depend on the format: mapping, detection, lookup, reading.
+/* tensors.c - the part of tensors.h that doesn't depend on the format: mapping, detection, lookup,
+ * reading.
  *
- * Invariant: once open returns, every info in the list lies inside the mapped bytes, whatever its strides.
+ * Invariant: once open returns, every info in the list lies inside the mapped bytes, whatever its
+ * strides.
  */
 #include "io/tensors_internal.h"
 

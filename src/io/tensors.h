@@ -1,11 +1,12 @@
 /* tensors.h - named tensors in files: safetensors and torch zip checkpoints behind one interface.
  *
- * The format is told by content, never by name. Opening checks everything that the file claims (offsets,
- * sizes, dtypes, names) before a byte of it is used; the data itself stays mapped and is converted when
- * read. A torch file's pickle runs through a small unpickler that knows tensors and plain containers;
- * whatever would call anything else is refused by name.
+ * The format is told by content, never by name. Opening checks everything that the file claims
+ * (offsets, sizes, dtypes, names) before a byte of it is used; the data itself stays mapped and is
+ * converted when read. A torch file's pickle runs through a small unpickler that knows tensors and
+ * plain containers; whatever would call anything else is refused by name.
  *
- * Names of a torch file: nested dicts are joined by '.', but a top-level "state_dict" adds no prefix.
+ * Names of a torch file: nested dicts are joined by '.', but a top-level "state_dict" adds no
+ * prefix.
  */
 #ifndef CN_IO_TENSORS_H
 #define CN_IO_TENSORS_H
@@ -25,13 +26,14 @@ typedef struct cn_tensor_info {
     const void *data;            /* first element in the mapped file, not aligned */
 } cn_tensor_info;
 
-/* Maps the file and checks it. CN_EIO when it can't be read, CN_EFORMAT when its content is wrong. */
+/* Maps the file and checks it. CN_EIO when it can't be read, CN_EFORMAT when its content is
+ * wrong. */
 cn_status cn_tensors_open(cn_ctx *ctx, const char *path, cn_tensors **out) CN_CHECKED;
 /* The same over bytes that stay with the caller and must outlive *out. */
 cn_status cn_tensors_open_memory(cn_ctx *ctx, const void *bytes, size_t n,
                                  cn_tensors **out) CN_CHECKED;
-/* The tensors of n files as one (a model's weights in several files). Takes all of parts[] over, also when
- * it fails; CN_EFORMAT when two hold a tensor of the same name. */
+/* The tensors of n files as one (a model's weights in several files). Takes all of parts[] over,
+ * also when it fails; CN_EFORMAT when two hold a tensor of the same name. */
 cn_status cn_tensors_join(cn_ctx *ctx, cn_tensors **parts, int n, cn_tensors **out) CN_CHECKED;
 void cn_tensors_close(cn_tensors *t);
 
@@ -40,7 +42,8 @@ int64_t cn_tensors_count(const cn_tensors *t);
 const cn_tensor_info *cn_tensors_at(const cn_tensors *t, int64_t i);
 /* NULL when there is none of that name. */
 const cn_tensor_info *cn_tensors_find(const cn_tensors *t, const char *name);
-/* Tensors left out of the list: more than CN_MAX_DIMS dimensions or an element type not known here. */
+/* Tensors left out of the list: more than CN_MAX_DIMS dimensions or an element type not known
+ * here. */
 int64_t cn_tensors_skipped(const cn_tensors *t);
 
 /* info->elements floats, contiguous, row-major. `info` comes from this t. */
@@ -49,11 +52,11 @@ cn_status cn_tensors_read(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info
 /* Rows first .. first+n of the outermost dimension (a scalar has one row). */
 cn_status cn_tensors_read_rows(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info *info,
                                int64_t first, int64_t n, float *out) CN_CHECKED;
-/* Rows as they are in the file, row-major, at any alignment; NULL when they don't lie so or are no floats.
- * *bytes: how many. cn_tensors_let_go them when read. */
+/* Rows as they are in the file, row-major, at any alignment; NULL when they don't lie so or are no
+ * floats. *bytes: how many. cn_tensors_let_go them when read. */
 const void *cn_tensor_rows(const cn_tensor_info *info, int64_t first, int64_t n, size_t *bytes);
-/* Pages of the file that were read stay in the system's page cache but no longer count as this process's
- * memory, so that reading a file of weights takes no more than its largest tensor. */
+/* Pages of the file that were read stay in the system's page cache but no longer count as this
+ * process's memory, so that reading a file of weights takes no more than its largest tensor. */
 void cn_tensors_let_go(const cn_tensors *t, const void *bytes, size_t n);
 /* True when the elements lie row-major without gaps, so info->data may be used as it is. */
 bool cn_tensor_contiguous(const cn_tensor_info *info);
@@ -63,8 +66,8 @@ const char *cn_tensors_metadata(const cn_tensors *t, const char *key);
 /* "safetensors" or "torch zip". */
 const char *cn_tensors_format(const cn_tensors *t);
 
-/* One tensor to write. The data comes from `raw` (already in dtype, row-major), else `data` (floats),
- * else from the fill callback. Callback and `data` need a dtype of F32, F16 or BF16. */
+/* One tensor to write. The data comes from `raw` (already in dtype, row-major), else `data`
+ * (floats), else from the fill callback. Callback and `data` need a dtype of F32, F16 or BF16. */
 typedef struct cn_tensor_out {
     const char *name;
     cn_dtype dtype;
@@ -74,11 +77,12 @@ typedef struct cn_tensor_out {
     const void *raw;
 } cn_tensor_out;
 
-/* Puts tensor i's floats into out (product of its shape); called in the order written, one at a time. */
+/* Puts tensor i's floats into out (product of its shape); called in the order written, one at a
+ * time. */
 typedef cn_status (*cn_tensor_fill)(void *user, int64_t i, float *out);
 
-/* Writes list[0..n) in that order, atomically: on any failure `path` is as it was. `fill` may be NULL
- * when every tensor has raw or data. metadata: key, value, ..., NULL; or NULL. */
+/* Writes list[0..n) in that order, atomically: on any failure `path` is as it was. `fill` may be
+ * NULL when every tensor has raw or data. metadata: key, value, ..., NULL; or NULL. */
 cn_status cn_safetensors_write(cn_ctx *ctx, const char *path, const cn_tensor_out *list, int64_t n,
                                cn_tensor_fill fill, void *user,
                                const char *const *metadata) CN_CHECKED;

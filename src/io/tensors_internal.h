@@ -20,11 +20,12 @@ struct cn_tensors {
     int n_parts;
 };
 
-/* Adds a copy of *info (its name copied as well, `name_len` bytes of it). The element count is filled in
- * here; CN_EFORMAT when the product of the shape doesn't fit. */
+/* Adds a copy of *info (its name copied as well, `name_len` bytes of it). The element count is
+ * filled in here; CN_EFORMAT when the product of the shape doesn't fit. */
 cn_status cn_tensors_add(cn_ctx *ctx, cn_tensors *t, const cn_tensor_info *info,
                          size_t name_len) CN_CHECKED;
-/* Product of a shape in elements and in bytes; false when it overflows or a dimension is negative. */
+/* Product of a shape in elements and in bytes; false when it overflows or a dimension is
+ * negative. */
 bool cn_shape_size(const int64_t *shape, int ndim, size_t elem_bytes, int64_t *elements,
                    size_t *bytes);
 /* Row-major strides in elements. */
@@ -37,7 +38,8 @@ cn_status cn_torchpickle_parse(cn_ctx *ctx, cn_tensors *t) CN_CHECKED;
 /* Whether these are a file of torch.save's before 1.6. */
 bool cn_is_torchpickle(const unsigned char *bytes, size_t n);
 
-/* Where a checkpoint's storages are: find gives a storage's bytes, all elements of them. name: for messages. */
+/* Where a checkpoint's storages are: find gives a storage's bytes, all elements of them. name: for
+ * messages. */
 typedef struct cn_torch_source {
     cn_status (*find)(cn_ctx *ctx, const void *user, const cn_pickle_storage *s, const char *name,
                       const unsigned char **data);

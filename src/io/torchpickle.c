@@ -1,7 +1,9 @@
-/* torchpickle.c - torch.save's format before 1.6: pickles one behind the other (a magic number, a version, the
- * machine, the object, the storages' keys), then each storage as its number of elements and its bytes.
+/* torchpickle.c - torch.save's format before 1.6: pickles one behind the other (a magic number, a
+ * version, the machine, the object, the storages' keys), then each storage as its number of
+ * elements and its bytes.
  *
- * Source: torch/serialization.py, _legacy_save. Left out: big-endian files, storages that are parts of others.
+ * Source: torch/serialization.py, _legacy_save. Left out: big-endian files, storages that are parts
+ * of others.
  */
 #include "io/tensors_internal.h"
 

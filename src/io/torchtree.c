@@ -1,8 +1,8 @@
 /* torchtree.c - the tensors in the pickle of a torch checkpoint, under the names that lead to them.
  *
- * The pickle's tree is walked with limits on depth and on visits, since a few bytes of pickle can describe an
- * exponential or endless one by sharing. Where the bytes of a storage are differs between torch's formats: the
- * caller's find() knows.
+ * The pickle's tree is walked with limits on depth and on visits, since a few bytes of pickle can
+ * describe an exponential or endless one by sharing. Where the bytes of a storage are differs
+ * between torch's formats: the caller's find() knows.
  */
 #include "io/tensors_internal.h"
 

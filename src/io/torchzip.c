@@ -1,4 +1,5 @@
-/* torchzip.c - torch.save's zip format: NAME/data.pkl says which tensors there are, NAME/data/KEY holds bytes.
+/* torchzip.c - torch.save's zip format: NAME/data.pkl says which tensors there are, NAME/data/KEY
+ * holds bytes.
  *
  * Left out: TorchScript archives, big-endian files, compressed entries.
  */

@@ -1,7 +1,7 @@
 /* zip.c - reads a zip file's central directory (zip64 included).
  *
- * Own code because tensors are used in place, from the mapping: that needs each entry's offset, which libzip
- * doesn't give. Only stored entries have data here; torch.save never compresses.
+ * Own code because tensors are used in place, from the mapping: that needs each entry's offset,
+ * which libzip doesn't give. Only stored entries have data here; torch.save never compresses.
  * Invariant: every entry's bytes lie before the central directory. Checksums aren't verified.
  */
 #include "io/zip.h"

@@ -1,4 +1,5 @@
-/* annotate_folder.c - controlnet.h's cn_annotate_many: a picture, a folder of them or a COCO file to conditions. */
+/* annotate_folder.c - controlnet.h's cn_annotate_many: a picture, a folder of them or a COCO file
+ * to conditions. */
 #include "pipeline/conditions_internal.h"
 
 #include "annotate/bulk.h"
@@ -22,7 +23,7 @@ typedef struct job {
     int64_t n;
 } job;
 
-/* --- what there is to do -------------------------------------------------------------------------- */
+/* --- what there is to do ---------------------------------------------------------------------- */
 
 static bool ends_with(const char *text, size_t n, const char *ending)
 {
@@ -30,8 +31,8 @@ static bool ends_with(const char *text, size_t n, const char *ending)
     return n > m && strcasecmp(text + n - m, ending) == 0;
 }
 
-/* Files of what the kind takes. Of arrays those that are named as the data set names them, DIODE's X_normal.npy
- * say, else all but masks. */
+/* Files of what the kind takes. Of arrays those that are named as the data set names them, DIODE's
+ * X_normal.npy say, else all but masks. */
 static cn_status list_folder(job *j)
 {
     const cn_kind *kind = j->condition.links[0].kind;
@@ -57,7 +58,8 @@ static cn_status list_folder(job *j)
                    rules.recursive ? "" : " (folders in it are read with --recursive)");
 }
 
-/* "a/b.jpg" -> "a/b.png"; DIODE's suffix goes too, so that conditions are named as their pictures. */
+/* "a/b.jpg" -> "a/b.png"; DIODE's suffix goes too, so that conditions are named as their
+ * pictures. */
 static cn_status output_name(job *j, const char *name, char out[PATH_BYTES])
 {
     const char *suffix = j->condition.links[0].kind->suffix;
@@ -89,7 +91,7 @@ static cn_status make_items(job *j)
     return CN_OK;
 }
 
-/* --- doing it ------------------------------------------------------------------------------------- */
+/* --- doing it --------------------------------------------------------------------------------- */
 
 static cn_status make(void *user, cn_ctx *ctx, int64_t i, json_t *note, cn_image **out)
 {

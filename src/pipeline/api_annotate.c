@@ -1,4 +1,5 @@
-/* api_annotate.c - controlnet.h's calls on conditions: a session with the backend that its networks need. */
+/* api_annotate.c - controlnet.h's calls on conditions: a session with the backend that its networks
+ * need. */
 #include "annotate/labels.h"
 #include "annotate/network.h"
 #include "cpu/cpu.h"
@@ -80,7 +81,7 @@ cn_status cn_annotate_file(cn_ctx *ctx, const char *kind, const cn_annotate_opti
     return s;
 }
 
-/* --- lists ------------------------------------------------------------------------------------------ */
+/* --- lists ------------------------------------------------------------------------------------ */
 
 const char *cn_annotate_kind(int i, const char **title)
 {

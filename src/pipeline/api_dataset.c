@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* --- scenes -------------------------------------------------------------------------------------- */
+/* --- scenes ----------------------------------------------------------------------------------- */
 
 static cn_status annotate_scene(void *user, cn_ctx *ctx, int64_t index, const cn_image *picture,
                                 cn_image *condition)
@@ -27,7 +27,8 @@ static cn_status annotate_scene(void *user, cn_ctx *ctx, int64_t index, const cn
                           "keeps it is expected");
 }
 
-/* Every option is spelled out in the settings, so that whoever reads scenes.txt can make the same condition. */
+/* Every option is spelled out in the settings, so that whoever reads scenes.txt can make the same
+ * condition. */
 static cn_status open_condition(cn_ctx *ctx, const char *text, const cn_scenes_options *o,
                                 cn_condition *out)
 {

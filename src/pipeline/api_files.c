@@ -1,7 +1,7 @@
 /* api_files.c - controlnet.h's calls on images and checkpoints.
  *
- * Drawing is in draw.c, conditions in annotate.c, data sets in dataset.c and prepare.c. They only put together what the
- * folders below offer.
+ * Drawing is in draw.c, conditions in annotate.c, data sets in dataset.c and prepare.c. They only
+ * put together what the folders below offer.
  */
 #include "image/image.h"
 #include "cpu/cpu.h"
@@ -20,7 +20,7 @@ uint8_t *cn_image_rgb(cn_image *image)
     return image->rgb;
 }
 
-/* --- checkpoints ------------------------------------------------------------------------------------ */
+/* --- checkpoints ------------------------------------------------------------------------------ */
 
 cn_status cn_inspect(cn_ctx *ctx, const char *path, bool json, char **text)
 {

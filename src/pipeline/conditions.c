@@ -11,7 +11,7 @@
 
 enum { TEXT_BYTES = 512, PATH_BYTES = 4096, MAX_WEIGHTS = 16 };
 
-/* --- opening -------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static cn_status read_links(cn_ctx *ctx, const char *text, cn_condition *c)
 {
@@ -103,7 +103,8 @@ static cn_status fits(cn_ctx *ctx, const cn_kind *kind, const char *path, bool *
     return CN_OK;
 }
 
-/* Of the weights of all kinds those of this one; all of them where none fits, for the message that follows. */
+/* Of the weights of all kinds those of this one; all of them where none fits, for the message that
+ * follows. */
 static cn_status choose_weights(cn_ctx *ctx, const cn_kind *kind, const char *const *all,
                                 const char *out[MAX_WEIGHTS + 1])
 {
@@ -173,7 +174,7 @@ bool cn_condition_together(const cn_condition *c)
     return !c->backend;
 }
 
-/* --- one picture ---------------------------------------------------------------------------------- */
+/* --- one picture ------------------------------------------------------------------------------ */
 
 int64_t cn_pixel_perfect_resolution(int64_t width, int64_t height, int64_t fit_width,
                                     int64_t fit_height, bool outer)
@@ -191,7 +192,8 @@ static uint64_t mixed_seed(uint64_t seed, const char *name)
     return (h ^ h >> 32) & UINT32_MAX;
 }
 
-/* The mask of DIR/X_normal.npy is X_normal_mask.npy or DIODE's X_depth_mask.npy; *out NULL: there is none. */
+/* The mask of DIR/X_normal.npy is X_normal_mask.npy or DIODE's X_depth_mask.npy; *out NULL: there
+ * is none. */
 static cn_status load_mask(cn_ctx *ctx, const cn_kind *kind, const char *path, cn_npy **out)
 {
     const size_t n = strlen(path), m = strlen(kind->suffix), dot = strlen(".npy");

@@ -1,5 +1,6 @@
-/* conditions_internal.h - how the conditions of many pictures are made: one kind of annotator or several behind
- * each other, with what chance decides picture by picture. Only src/pipeline includes it. */
+/* conditions_internal.h - how the conditions of many pictures are made: one kind of annotator or
+ * several behind each other, with what chance decides picture by picture. Only src/pipeline
+ * includes it. */
 #ifndef CN_PIPELINE_CONDITIONS_INTERNAL_H
 #define CN_PIPELINE_CONDITIONS_INTERNAL_H
 
@@ -19,9 +20,9 @@ typedef struct cn_condition {
     cn_str settings;            /* everything that pictures depend on, in words */
 } cn_condition;
 
-/* text: "canny low=50", or kinds that each take what the one before made: "hed | scribble_synthesis". Settings,
- * resolutions and pixel perfect of `o` belong to the first; a kind with networks takes those of the weights that are
- * its own. */
+/* text: "canny low=50", or kinds that each take what the one before made: "hed |
+ * scribble_synthesis". Settings, resolutions and pixel perfect of `o` belong to the first; a kind
+ * with networks takes those of the weights that are its own. */
 cn_status cn_condition_open(cn_ctx *ctx, const char *text, const cn_annotate_many_options *o,
                             cn_condition *out) CN_CHECKED;
 void cn_condition_close(cn_condition *c);

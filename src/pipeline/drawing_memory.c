@@ -1,9 +1,11 @@
-/* drawing_memory.c - what a drawing takes, known before weights are read, and how it is made to fit a limit.
+/* drawing_memory.c - what a drawing takes, known before weights are read, and how it is made to fit
+ * a limit.
  *
- * Each stage's networks are declared and planned, which reserves addresses only, and let go again. Where a
- * family of networks (text, drawing, VAE) exceeds the limit in one of its stages, it goes down a ladder, what
- * costs time before what costs quality, until it fits. Where a ladder ends, the plan is made again for what the
- * user could ask for instead, so that the error can say what would fit.
+ * Each stage's networks are declared and planned, which reserves addresses only, and let go again.
+ * Where a family of networks (text, drawing, VAE) exceeds the limit in one of its stages, it goes
+ * down a ladder, what costs time before what costs quality, until it fits. Where a ladder ends, the
+ * plan is made again for what the user could ask for instead, so that the error can say what would
+ * fit.
  */
 #include "pipeline/pipeline_internal.h"
 
@@ -25,7 +27,7 @@ typedef struct planner {
     cn_generate_plan plan;
 } planner;
 
-/* --- one stage -------------------------------------------------------------------------------------- */
+/* --- one stage -------------------------------------------------------------------------------- */
 
 static cn_generate_stage *new_stage(planner *m, const char *name)
 {
@@ -34,8 +36,8 @@ static cn_generate_stage *new_stage(planner *m, const char *name)
     return s;
 }
 
-/* While weights are read the arena isn't used yet, but the largest tensor's pages of its file are in memory
- * beside them, and floats of what becomes Q8. */
+/* While weights are read the arena isn't used yet, but the largest tensor's pages of its file are
+ * in memory beside them, and floats of what becomes Q8. */
 static size_t reading_bytes(const cn_params *p)
 {
     size_t most = 0;
@@ -160,7 +162,7 @@ static cn_status plan_vae(planner *m, const cn_pass *pass, bool decoder)
     return s;
 }
 
-/* --- families and their ladders --------------------------------------------------------------------- */
+/* --- families and their ladders --------------------------------------------------------------- */
 
 /* The second pass's sizes; false: there is none. */
 static bool second_pass(const planner *m, cn_pass *out)
@@ -250,7 +252,7 @@ static cn_status fit_family(planner *m, int family, size_t limit)
     }
 }
 
-/* --- a plan ----------------------------------------------------------------------------------------- */
+/* --- a plan ----------------------------------------------------------------------------------- */
 
 static size_t second_hints(const planner *m)
 {
@@ -262,7 +264,8 @@ static size_t second_hints(const planner *m)
     return floats * sizeof(float);
 }
 
-/* What every stage has: the process, with the pictures read so far, features, latents, a second pass's hints. */
+/* What every stage has: the process, with the pictures read so far, features, latents, a second
+ * pass's hints. */
 static void count_always(planner *m)
 {
     enum { LATENT_COPIES = 8 };
@@ -353,7 +356,7 @@ static planner planner_of(cn_job *j)
                      .fit = cn_job_fit_asked(j)};
 }
 
-/* --- what would fit --------------------------------------------------------------------------------- */
+/* --- what would fit --------------------------------------------------------------------------- */
 
 /* What else a user could ask for, cheapest in quality and time first. */
 static const struct offer {
@@ -427,7 +430,7 @@ static cn_status refuse(cn_job *j, const cn_generate_stage *most)
     return s;
 }
 
-/* --- the interface ---------------------------------------------------------------------------------- */
+/* --- the interface ---------------------------------------------------------------------------- */
 
 cn_fit cn_job_fit_asked(const cn_job *j)
 {

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-/* Model names stand between commas and quotes; the few that hold such characters get '_' for them. */
+/* Model names stand between commas and quotes; the few that hold such characters get '_' for
+ * them. */
 static void add_name(cn_str *s, const char *path)
 {
     size_t n = strlen(path);

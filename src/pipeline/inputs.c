@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- checks ----------------------------------------------------------------------------------------- */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 static int residuals_of(const cn_unet_config *c)
 {
@@ -145,7 +145,7 @@ cn_status cn_job_check(const cn_job *j)
     return check_hires(j);
 }
 
-/* --- sizes ------------------------------------------------------------------------------------------ */
+/* --- sizes ------------------------------------------------------------------------------------ */
 
 static int64_t round_to(int64_t px, int64_t multiple)
 {
@@ -204,7 +204,7 @@ static cn_status fit(cn_job *j, const cn_pass *pass, const char *what, const cn_
     return CN_OK;
 }
 
-/* --- conditions and regions ------------------------------------------------------------------------- */
+/* --- conditions and regions ------------------------------------------------------------------- */
 
 static cn_status read_hint(cn_job *j, int k, cn_pass *pass)
 {
@@ -336,7 +336,7 @@ void cn_pass_close(cn_pass *pass)
     *pass = (cn_pass){0};
 }
 
-/* --- the initial image ------------------------------------------------------------------------------ */
+/* --- the initial image ------------------------------------------------------------------------ */
 
 void cn_signed_values(const uint8_t *rgb, float *out, int64_t n)
 {
@@ -360,7 +360,7 @@ cn_status cn_pass_image(cn_job *j, cn_pass *pass)
     return s;
 }
 
-/* --- latents in and out ----------------------------------------------------------------------------- */
+/* --- latents in and out ----------------------------------------------------------------------- */
 
 static cn_status read_latents(cn_job *j, const cn_pass *pass, const cn_tensors *file)
 {

@@ -1,7 +1,7 @@
 /* lora_choice.c - see lora.h.
  *
- * Tags are stable-diffusion-webui's: <lora:NAME>, <lora:NAME:WEIGHT>, <lora:NAME:TEXT:UNET>, the weights also as
- * te=, unet=. As there, tags of other kinds (<hypernet:...>) are taken out as well.
+ * Tags are stable-diffusion-webui's: <lora:NAME>, <lora:NAME:WEIGHT>, <lora:NAME:TEXT:UNET>, the
+ * weights also as te=, unet=. As there, tags of other kinds (<hypernet:...>) are taken out as well.
  */
 #include "pipeline/lora_choice.h"
 
@@ -19,7 +19,7 @@ typedef struct tag {
     double text, unet;
 } tag;
 
-/* --- tags ------------------------------------------------------------------------------------------- */
+/* --- tags ------------------------------------------------------------------------------------- */
 
 /* The length of "<word:...>" at s, 0 for anything else; *word_n: of the word. */
 static size_t tag_at(const char *s, size_t *word_n)
@@ -65,7 +65,7 @@ static cn_status parse_tag(cn_ctx *ctx, const char *s, size_t n, tag *t)
     return CN_OK;
 }
 
-/* --- files ------------------------------------------------------------------------------------------ */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static cn_status find_file(cn_ctx *ctx, const char *dir, const char *name, char out[CN_PATH_BYTES])
 {

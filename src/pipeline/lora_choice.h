@@ -16,9 +16,9 @@ typedef struct cn_pipeline_loras {
 /* Opens the pipeline's own and has the base merge them while it loads. */
 cn_status cn_pipeline_loras_open(cn_ctx *ctx, cn_base *base, const cn_pipeline_options *o,
                                  cn_pipeline_loras *out) CN_CHECKED;
-/* Takes <lora:name:weight> out of a prompt: the rest goes to *text (cn_free), and the set becomes that of the
- * prompt. *changed: weights that are loaded are those of another set. In a plain prompt without a folder of
- * LoRAs such a tag is text. */
+/* Takes <lora:name:weight> out of a prompt: the rest goes to *text (cn_free), and the set becomes
+ * that of the prompt. *changed: weights that are loaded are those of another set. In a plain prompt
+ * without a folder of LoRAs such a tag is text. */
 cn_status cn_pipeline_loras_choose(cn_ctx *ctx, cn_base *base, cn_pipeline_loras *l,
                                    const char *prompt, bool webui, char **text,
                                    bool *changed) CN_CHECKED;

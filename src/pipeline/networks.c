@@ -1,7 +1,8 @@
-/* networks.c - a pipeline's parameter sets: what the networks compute in, how their weights are kept.
+/* networks.c - a pipeline's parameter sets: what the networks compute in, how their weights are
+ * kept.
  *
- * Text encoder, UNet, ControlNets and VAE compute in one type; each keeps its weights in the type its own file
- * has, unless one is asked for.
+ * Text encoder, UNet, ControlNets and VAE compute in one type; each keeps its weights in the type
+ * its own file has, unless one is asked for.
  */
 #include "pipeline/pipeline_internal.h"
 
@@ -43,7 +44,8 @@ static int family_of(const char *network)
                                               : CN_DRAWING;
 }
 
-/* As its file has it, or in fewer bits; the VAE, whose share is small and whose errors are seen, never in 8. */
+/* As its file has it, or in fewer bits; the VAE, whose share is small and whose errors are seen,
+ * never in 8. */
 static cn_status storage_of(const cn_pipeline *p, const cn_fit *f, const char *network, int k,
                             cn_dtype *out)
 {

@@ -1,15 +1,15 @@
 /* pipeline.c - cn_pipeline and cn_generate: from options to pictures.
  *
- * The three networks' stages follow one another (text, sampling, decoding), and unless keep_loaded is
- * set each one's weights are freed before the next one's are read, so the peak is that of the largest.
- * Whatever can be wrong with the options is found before the first weight is read.
+ * The three networks' stages follow one another (text, sampling, decoding), and unless keep_loaded
+ * is set each one's weights are freed before the next one's are read, so the peak is that of the
+ * largest. Whatever can be wrong with the options is found before the first weight is read.
  */
 #include "pipeline/pipeline_internal.h"
 
 #include "cpu/cpu.h"
 #include "pipeline/infotext.h"
 
-/* --- the pipeline ----------------------------------------------------------------------------------- */
+/* --- the pipeline ----------------------------------------------------------------------------- */
 
 static void unload_all(cn_pipeline *p)
 {
@@ -100,7 +100,7 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     return CN_OK;
 }
 
-/* --- options ---------------------------------------------------------------------------------------- */
+/* --- options ---------------------------------------------------------------------------------- */
 
 void cn_generate_defaults(cn_generate_options *o)
 {
@@ -121,7 +121,7 @@ const char *cn_generate_sampler_named(const char *name)
     return kind ? kind->name : NULL;
 }
 
-/* --- all of it -------------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 /* The LoRAs that the prompt names; weights with others merged in are let go. */
 static cn_status choose_loras(cn_job *j, bool webui)

@@ -1,4 +1,5 @@
-/* pipeline_internal.h - what the files of drawing share: the opened pipeline and one drawing's work.
+/* pipeline_internal.h - what the files of drawing share: the opened pipeline and one drawing's
+ * work.
  *
  *   draw.c      opens a pipeline; cn_generate
  *   inputs.c    options checked; sizes, conditions, masks and latents made ready
@@ -17,7 +18,8 @@
 /* The networks' families, one of which is in memory at a time unless weights are kept loaded. */
 enum { CN_TEXT, CN_DRAWING, CN_VAE, CN_FAMILIES };
 
-/* What networks compute in, how weights are kept, and what else makes a drawing's stages take less memory. */
+/* What networks compute in, how weights are kept, and what else makes a drawing's stages take less
+ * memory. */
 typedef struct cn_fit {
     cn_dtype compute;
     cn_dtype storage; /* of weights, unless storage_auto */
@@ -109,7 +111,8 @@ void cn_signed_values(const uint8_t *rgb, float *out, int64_t n);
 
 /* Precision and weight type as the options name them. */
 cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o) CN_CHECKED;
-/* An empty parameter set for "text_encoder", "unet" or "vae", or for ControlNet k (network "controlnet"). */
+/* An empty parameter set for "text_encoder", "unet" or "vae", or for ControlNet k (network
+ * "controlnet"). */
 cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, const char *network, int k,
                               cn_params **out) CN_CHECKED;
 
@@ -117,7 +120,8 @@ cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, const char *net
 
 /* As the options ask for it. */
 cn_fit cn_job_fit_asked(const cn_job *j);
-/* Plans the prepared job's stages: j->fit and *out. CN_ENOMEM, with what would fit, where nothing does. */
+/* Plans the prepared job's stages: j->fit and *out. CN_ENOMEM, with what would fit, where nothing
+ * does. */
 cn_status cn_job_plan(cn_job *j, cn_generate_plan *out) CN_CHECKED;
 
 /* --- stages.c --------------------------------------------------------------------------------- */
@@ -127,7 +131,8 @@ void cn_job_report(const cn_job *j, const char *stage, int done, int total);
 void cn_pipeline_unload(cn_pipeline *p);
 void cn_params_unload(cn_params **params);
 
-/* What the files of drawing ask of text encoder, UNet with ControlNets, and VAE, for the job's own sizes. */
+/* What the files of drawing ask of text encoder, UNet with ControlNets, and VAE, for the job's own
+ * sizes. */
 cn_prompt_job cn_job_prompt(const cn_job *j, cn_params *text);
 cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const *control);
 cn_vae_spec cn_job_vae_spec(const cn_job *j, const cn_pass *pass, cn_params *vae);

@@ -1,13 +1,13 @@
-/* prepare.c - controlnet.h's cn_dataset_prepare: photographs, or a data set's labelled pictures, to a
- * folder that train takes.
+/* prepare.c - controlnet.h's cn_dataset_prepare: photographs, or a data set's labelled pictures, to
+ * a folder that train takes.
  *
  *   OUT/target/...            the pictures
  *   OUT/source/...            their conditions; with several kinds OUT/source/KIND/...
  *   OUT/annotate*.jsonl       what was made with which settings, and what chance drew
  *   OUT/prompt.json           the pairs (layout imagefolder: metadata.jsonl)
  *
- * Each kind is a run of its own over all pictures (bulk.h), resumed by itself. The list of pairs comes last and
- * names what is there.
+ * Each kind is a run of its own over all pictures (bulk.h), resumed by itself. The list of pairs
+ * comes last and names what is there.
  */
 #include "pipeline/conditions_internal.h"
 
@@ -40,7 +40,7 @@ typedef struct prepare {
     int n_conditions;
 } prepare;
 
-/* --- where things are ----------------------------------------------------------------------------- */
+/* --- where things are ------------------------------------------------------------------------- */
 
 static const char *base_name(const char *path)
 {
@@ -48,7 +48,8 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* COCO's files: PHOTOS is ROOT/train2017, say, then ROOT/annotations/KIND_train2017.json. "" where there is none. */
+/* COCO's files: PHOTOS is ROOT/train2017, say, then ROOT/annotations/KIND_train2017.json. "" where
+ * there is none. */
 static cn_status find_annotations(prepare *p, const char *kind, char out[PATH_BYTES])
 {
     const char *name = base_name(p->photos);
@@ -126,7 +127,7 @@ static cn_status list_photos(prepare *p)
                    rules.recursive ? "" : " (folders in it are read with --recursive)");
 }
 
-/* --- runs over all pictures ----------------------------------------------------------------------- */
+/* --- runs over all pictures ------------------------------------------------------------------- */
 
 static void show_progress(void *user, int64_t done, int64_t total)
 {
@@ -180,9 +181,10 @@ static cn_status run_all(prepare *p, cn_bulk *b, const char *folder, bool png, u
     return s;
 }
 
-/* --- the pictures --------------------------------------------------------------------------------- */
+/* --- the pictures ----------------------------------------------------------------------------- */
 
-/* The picture as the pair has it: the shorter side brought down to the resolution, proportions kept. */
+/* The picture as the pair has it: the shorter side brought down to the resolution, proportions
+ * kept. */
 static cn_status load_picture(const prepare *p, cn_ctx *ctx, const char *path, cn_image **out)
 {
     cn_image *image = NULL, *small = NULL;
@@ -235,7 +237,7 @@ static cn_status make_pictures(prepare *p)
     return run_all(p, &b, "target", p->o->resolution != 0, p->pictures, &r);
 }
 
-/* --- conditions ----------------------------------------------------------------------------------- */
+/* --- conditions ------------------------------------------------------------------------------- */
 
 /* Where the labels of a picture are. */
 static cn_status label_input(const prepare *p, cn_ctx *ctx, int64_t i, char path[PATH_BYTES],
@@ -349,7 +351,7 @@ static cn_status make_conditions(prepare *p, int k, bool several)
     return s;
 }
 
-/* --- the list of pairs ---------------------------------------------------------------------------- */
+/* --- the list of pairs ------------------------------------------------------------------------ */
 
 typedef struct list_names {
     const char *file, *condition, *target, *prompt;
@@ -437,7 +439,7 @@ static cn_status write_list(prepare *p)
     return s;
 }
 
-/* --- the whole ------------------------------------------------------------------------------------ */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 static cn_status check(cn_ctx *ctx, const cn_prepare_options *o, int *n)
 {

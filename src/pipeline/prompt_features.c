@@ -1,7 +1,7 @@
 /* prompt_features.c - see prompt.h.
  *
- * Both halves go through the UNet as one batch, so the shorter prompt gets chunks of an empty text, as
- * stable-diffusion-webui's "pad prompt/negative prompt" does.
+ * Both halves go through the UNet as one batch, so the shorter prompt gets chunks of an empty text,
+ * as stable-diffusion-webui's "pad prompt/negative prompt" does.
  */
 #include "pipeline/prompt_features.h"
 

@@ -16,7 +16,8 @@ enum { CN_COND, CN_UNCOND, CN_TEXT_SIDES };
 enum { CN_MAX_PASSES = 2 };
 
 typedef struct cn_pictured_text {
-    /* By pass and side. Empty: CN_UNCOND without guidance, and what a second pass has as the first. */
+    /* By pass and side. Empty: CN_UNCOND without guidance, and what a second pass has as the
+     * first. */
     cn_staged_text staged[CN_MAX_PASSES][CN_TEXT_SIDES];
     int64_t length; /* tokens, the same for all: 77 times the number of chunks */
     cn_prompt_usage prompt, negative;

@@ -1,8 +1,9 @@
 /* stages.c - a drawing's stages: text, initial image to latents, sampling, a larger second pass,
  * latents to pictures.
  *
- * Each stage reads the weights it needs and, unless keep_loaded is set, lets them go at its end. Random draws
- * come in the order of diffusers' pipelines: the initial image's sample, the noise, the masked image's sample.
+ * Each stage reads the weights it needs and, unless keep_loaded is set, lets them go at its end.
+ * Random draws come in the order of diffusers' pipelines: the initial image's sample, the noise,
+ * the masked image's sample.
  */
 #include "image/resize.h"
 #include "pipeline/pipeline_internal.h"
@@ -29,7 +30,7 @@ void cn_pipeline_unload(cn_pipeline *p)
     for (int k = 0; k < CN_MAX_CONTROLS; k++) cn_params_unload(&p->control[k]);
 }
 
-/* --- text ------------------------------------------------------------------------------------------- */
+/* --- text ------------------------------------------------------------------------------------- */
 
 static cn_status load_text(void *user, cn_params *params)
 {
@@ -65,7 +66,7 @@ cn_status cn_job_encode_text(cn_job *j)
     return s;
 }
 
-/* --- the VAE ---------------------------------------------------------------------------------------- */
+/* --- the VAE ---------------------------------------------------------------------------------- */
 
 cn_vae_spec cn_job_vae_spec(const cn_job *j, const cn_pass *pass, cn_params *vae)
 {
@@ -138,7 +139,7 @@ cn_status cn_job_decode(cn_job *j, cn_image **images)
     return s;
 }
 
-/* --- the first latents ------------------------------------------------------------------------------ */
+/* --- the first latents ------------------------------------------------------------------------ */
 
 static cn_status new_floats(cn_job *j, int64_t n, float **out)
 {
@@ -169,7 +170,8 @@ static cn_status shrink_mask(cn_job *j, cn_pass *pass)
     return CN_OK;
 }
 
-/* What an inpainting UNet sees beside the latents: mask, and the image without what is to be drawn. */
+/* What an inpainting UNet sees beside the latents: mask, and the image without what is to be
+ * drawn. */
 static cn_status encode_masked(cn_job *j, cn_pass *pass, cn_encode *e, const float *sample)
 {
     int64_t pixels = pass->width * pass->height, latents = pass->latent_h * pass->latent_w;
@@ -185,7 +187,8 @@ static bool needs_picture(const cn_job *j)
     return j->pass.image && !(j->from_noise && cn_job_inpaints(j));
 }
 
-/* All draws, in order. e is NULL where nothing is encoded, sample has room for one picture's latents. */
+/* All draws, in order. e is NULL where nothing is encoded, sample has room for one picture's
+ * latents. */
 static cn_status draw_start(cn_job *j, cn_pass *pass, cn_encode *e, float *sample)
 {
     if (needs_picture(j)) CN_TRY(encode_picture(j, pass, e, sample));
@@ -231,7 +234,7 @@ cn_status cn_job_begin(cn_job *j)
     return s;
 }
 
-/* --- sampling --------------------------------------------------------------------------------------- */
+/* --- sampling --------------------------------------------------------------------------------- */
 
 static bool same_drawing(const cn_draw_spec *a, const cn_draw_spec *b)
 {
@@ -386,7 +389,7 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
     return s;
 }
 
-/* --- the second pass -------------------------------------------------------------------------------- */
+/* --- the second pass -------------------------------------------------------------------------- */
 
 /* The latents' planes, bilinear without smoothing, as stable-diffusion-webui's "Latent". */
 static cn_status enlarge_latents(cn_job *j, cn_pass *next)

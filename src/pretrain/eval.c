@@ -44,7 +44,7 @@ static void report(const cn_pretrain_evaluate_options *o, const char *stage, int
     if (o->progress) o->progress(o->user, stage, done, total);
 }
 
-/* --- reconstruction -------------------------------------------------------------------------------- */
+/* --- reconstruction --------------------------------------------------------------------------- */
 
 /* Image to latents' means and back, one graph. */
 static cn_status build(cn_ctx *ctx, cn_backend *be, const cn_base *b, reconstruction *r)
@@ -126,9 +126,10 @@ static cn_status measure_reconstruction(cn_ctx *ctx, const cn_base *b,
     return s;
 }
 
-/* --- drawings --------------------------------------------------------------------------------------- */
+/* --- drawings --------------------------------------------------------------------------------- */
 
-/* Prompt i: colours take turns, then shapes; material, ground and sky are drawn, allowed pairs only. */
+/* Prompt i: colours take turns, then shapes; material, ground and sky are drawn, allowed pairs
+ * only. */
 static cn_status make_prompt(cn_ctx *ctx, int64_t i, cn_scene *scene)
 {
     cn_rng rng;
@@ -197,7 +198,7 @@ static cn_status measure_drawings(cn_ctx *ctx, const cn_pretrain_evaluate_option
     return s;
 }
 
-/* --- both ------------------------------------------------------------------------------------------- */
+/* --- both ------------------------------------------------------------------------------------- */
 
 static cn_status check(cn_ctx *ctx, const cn_base *b, const cn_pretrain_evaluate_options *o,
                        int64_t *size_px)

@@ -1,4 +1,5 @@
-/* pretrain.c - training a small Stable Diffusion from scenes: sizes, shared loop, stages in turn. */
+/* pretrain.c - training a small Stable Diffusion from scenes: sizes, shared loop, stages in
+ * turn. */
 #include "pretrain/pretrain.h"
 
 #include "base/dtype.h"
@@ -54,7 +55,7 @@ void cn_tiny_configs(cn_base *b)
     cn_schedule_config_default(&b->schedule);
 }
 
-/* --- learner --------------------------------------------------------------------------------------- */
+/* --- learner ---------------------------------------------------------------------------------- */
 
 static cn_status learner_arrays(cn_learner *l, cn_graph *g, cn_params *const *sets, int n_sets)
 {
@@ -256,7 +257,7 @@ cn_status cn_learner_load(cn_learner *l, const char *dir, const char *name, bool
     return CN_OK;
 }
 
-/* --- reports --------------------------------------------------------------------------------------- */
+/* --- reports ---------------------------------------------------------------------------------- */
 
 cn_status cn_pretrain_note(cn_pretrain_run *r, const char *fmt, ...)
 {
@@ -303,7 +304,7 @@ cn_status cn_pretrain_sheet(cn_pretrain_run *r, const char *path, const float *p
     return s;
 }
 
-/* --- stages ---------------------------------------------------------------------------------------- */
+/* --- stages ----------------------------------------------------------------------------------- */
 
 static bool wants(const cn_pretrain_options *o, const char *stage)
 {

@@ -1,8 +1,8 @@
 /* pretrain.h - what the stages of training a small base model from procedural scenes share.
  *
- * A stage is a list of parameter sets under AdamW with warm-up and cosine decay and, for drawing, an
- * exponential moving average (EMA) of the weights. Its whole state goes into one safetensors file now and
- * then, so that a stopped run goes on where it was.
+ * A stage is a list of parameter sets under AdamW with warm-up and cosine decay and, for drawing,
+ * an exponential moving average (EMA) of the weights. Its whole state goes into one safetensors
+ * file now and then, so that a stopped run goes on where it was.
  */
 #ifndef CN_PRETRAIN_H
 #define CN_PRETRAIN_H
@@ -62,7 +62,8 @@ typedef struct cn_pretrain_run {
 cn_status cn_pretrain_vae(cn_pretrain_run *r) CN_CHECKED;
 /* The decoder of the finished autoencoder alone. */
 cn_status cn_pretrain_decoder(cn_pretrain_run *r) CN_CHECKED;
-/* Of the finished autoencoder in the output folder: sizes and scaling factor; weights, once declared. */
+/* Of the finished autoencoder in the output folder: sizes and scaling factor; weights, once
+ * declared. */
 cn_status cn_pretrain_read_vae_config(cn_pretrain_run *r) CN_CHECKED;
 cn_status cn_pretrain_load_vae(cn_pretrain_run *r) CN_CHECKED;
 cn_status cn_pretrain_unet(cn_pretrain_run *r) CN_CHECKED;

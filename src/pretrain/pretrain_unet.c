@@ -1,8 +1,8 @@
 /* pretrain_unet.c - the small text encoder and UNet, trained together on the encoded scenes.
  *
- * Latents of all scenes are encoded once and kept on disk; captions are told anew at each visit, one in
- * ten left empty so that guidance has its other half. Half of the timesteps are drawn uniformly, half
- * from a logistic-normal about the middle, where shapes and places are decided.
+ * Latents of all scenes are encoded once and kept on disk; captions are told anew at each visit,
+ * one in ten left empty so that guidance has its other half. Half of the timesteps are drawn
+ * uniformly, half from a logistic-normal about the middle, where shapes and places are decided.
  */
 #include "pretrain/pretrain.h"
 
@@ -34,7 +34,7 @@ typedef struct unet_stage {
     cn_rng rng;
 } unet_stage;
 
-/* --- vocabulary ------------------------------------------------------------------------------------ */
+/* --- vocabulary ------------------------------------------------------------------------------- */
 
 static cn_status make_vocabulary(cn_pretrain_run *r, const char *dir)
 {
@@ -68,7 +68,7 @@ static cn_status open_vocabulary(cn_pretrain_run *r, unet_stage *u)
     return CN_OK;
 }
 
-/* --- latents --------------------------------------------------------------------------------------- */
+/* --- latents ---------------------------------------------------------------------------------- */
 
 static cn_status encode_batch(cn_pretrain_run *r, unet_stage *u, cn_plan *plan,
                               const cn_node *image, const cn_node *moments, uint8_t *rgb,
@@ -123,7 +123,7 @@ done:
     return s;
 }
 
-/* --- the network ----------------------------------------------------------------------------------- */
+/* --- the network ------------------------------------------------------------------------------ */
 
 static cn_status build(cn_pretrain_run *r, unet_stage *u)
 {
@@ -197,7 +197,7 @@ static cn_status fill_batch(cn_pretrain_run *r, unet_stage *u)
     return cn_plan_set(u->plan, u->noise, u->draws);
 }
 
-/* --- looking at it ---------------------------------------------------------------------------------- */
+/* --- looking at it ---------------------------------------------------------------------------- */
 
 static cn_status draw_sheet(cn_pretrain_run *r, unet_stage *u, cn_draw *draw, cn_decode *decode,
                             int64_t step)

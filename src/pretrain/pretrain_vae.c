@@ -1,13 +1,15 @@
 /* pretrain_vae.c - the small autoencoder: L1 + MSE + a little KL, on fresh scenes at every step.
  *
- * Nine tenths of the steps see crops of half the side, twice as many (a quarter of the work each); the
- * last tenth whole pictures, so that the middle's attention meets the size it will be used at.
+ * Nine tenths of the steps see crops of half the side, twice as many (a quarter of the work each);
+ * the last tenth whole pictures, so that the middle's attention meets the size it will be used at.
  *
- * A picture's border counts more than the rest: an autoencoder with group norms likes to keep a mark in a corner, where it
- * costs little (the droplets of Karras et al., "Analyzing and Improving the Image Quality of StyleGAN").
+ * A picture's border counts more than the rest: an autoencoder with group norms likes to keep a
+ * mark in a corner, where it costs little (the droplets of Karras et al., "Analyzing and Improving
+ * the Image Quality of StyleGAN").
  *
- * The decoder alone can be trained further, on whole pictures, beside an encoder that stays as it is: latents keep their
- * meaning, so the UNet that was trained on them stays right (as Stability AI's sd-vae-ft-mse was made).
+ * The decoder alone can be trained further, on whole pictures, beside an encoder that stays as it
+ * is: latents keep their meaning, so the UNet that was trained on them stays right (as Stability
+ * AI's sd-vae-ft-mse was made).
  */
 #include "pretrain/pretrain.h"
 
@@ -154,7 +156,8 @@ static cn_status run_batch(cn_pretrain_run *r, vae_stage *v, uint64_t first, boo
     return cn_plan_run(v->plan);
 }
 
-/* Reconstruction of held-out scenes without noise: PSNR over all of them, latent deviation, a sheet. */
+/* Reconstruction of held-out scenes without noise: PSNR over all of them, latent deviation, a
+ * sheet. */
 static cn_status check(cn_pretrain_run *r, vae_stage *v, int64_t step, double *deviation)
 {
     int64_t B = v->B, n = cn_node_elements(v->out), m = cn_node_elements(v->noise);

@@ -1,8 +1,8 @@
-/* circles.c - Fill50K's own pictures: the outline of a circle, and the circle filled in a named colour on
- * a ground of another, told as "pale golden rod circle with old lace background".
+/* circles.c - Fill50K's own pictures: the outline of a circle, and the circle filled in a named
+ * colour on a ground of another, told as "pale golden rod circle with old lace background".
  *
- * Everything follows from (seed, index). Circles lie wholly inside; the two colours differ by at least 64 in
- * one channel, so that an edge detector with usual thresholds finds the circle again.
+ * Everything follows from (seed, index). Circles lie wholly inside; the two colours differ by at
+ * least 64 in one channel, so that an edge detector with usual thresholds finds the circle again.
  */
 #include "scene/circles.h"
 
@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* CSS Color Module Level 4's named colours, names as words, the second spelling of grey left out. */
+/* CSS Color Module Level 4's named colours, names as words, the second spelling of grey left
+ * out. */
 static const struct {
     const char *name;
     uint32_t rgb;
@@ -218,7 +219,7 @@ void cn_circle_render(const cn_circle *circle, int64_t size, uint8_t *picture, u
         }
 }
 
-/* --- as a folder ------------------------------------------------------------------------------- */
+/* --- as a folder ------------------------------------------------------------------------------ */
 
 static cn_status draw_circle(const void *user, cn_ctx *ctx, int64_t index, cn_image *picture,
                              cn_image *condition)

@@ -12,7 +12,8 @@ typedef struct cn_circle {
 
 /* Circle `index` of the endless sequence `seed`. */
 void cn_circle_generate(uint64_t seed, uint64_t index, cn_circle *out);
-/* picture: the filled circle, anti-aliased; condition: its outline, white on black. RGB [size,size,3] each. */
+/* picture: the filled circle, anti-aliased; condition: its outline, white on black. RGB
+ * [size,size,3] each. */
 void cn_circle_render(const cn_circle *circle, int64_t size_px, uint8_t *picture,
                       uint8_t *condition);
 

@@ -1,8 +1,8 @@
 /* generate.c - draws a scene's description and tells it in plain English.
  *
- * Everything follows from (seed, index) through one 64-bit counter generator, so any scene can be made
- * without those before it. Objects of a scene have different colours, so that a caption binds each
- * colour to one shape; they are kept inside the picture and nearly clear of each other.
+ * Everything follows from (seed, index) through one 64-bit counter generator, so any scene can be
+ * made without those before it. Objects of a scene have different colours, so that a caption binds
+ * each colour to one shape; they are kept inside the picture and nearly clear of each other.
  */
 #include "scene/solids.h"
 
@@ -58,7 +58,7 @@ bool cn_scene_allowed(int colour, int ground, int sky)
     return strcmp(colour_names[colour], ground_names[ground]) != 0;
 }
 
-/* --- the generator: splitmix64 --------------------------------------------------------------- */
+/* --- the generator: splitmix64 ---------------------------------------------------------------- */
 
 typedef struct draw {
     uint64_t state;
@@ -90,7 +90,7 @@ static float draw_range(draw *r, float lo, float hi)
     return lo + (hi - lo) * ((float)(draw_u64(r) >> 40) * 0x1p-24f);
 }
 
-/* --- geometry -------------------------------------------------------------------------------- */
+/* --- geometry --------------------------------------------------------------------------------- */
 
 static void draw_camera(draw *r, cn_scene *s)
 {
@@ -151,7 +151,8 @@ static float screen_x(const cn_scene_object *o)
     return o->x / o->z;
 }
 
-/* Tries camera and places anew until all fit, a little smaller each time; small enough always fits. */
+/* Tries camera and places anew until all fit, a little smaller each time; small enough always
+ * fits. */
 static void draw_layout(draw *r, cn_scene *s)
 {
     float boxes[CN_SCENE_MAX_OBJECTS][4];
@@ -250,7 +251,7 @@ cn_status cn_scene_prompt(cn_ctx *ctx, int shape, int colour, int material, int 
     return CN_OK;
 }
 
-/* --- captions -------------------------------------------------------------------------------- */
+/* --- captions --------------------------------------------------------------------------------- */
 
 /* %O the objects, %G the ground, %S the sky. */
 static const struct {

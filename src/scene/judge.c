@@ -1,8 +1,9 @@
 /* judge.c - which named colour the object of a picture has, robust to shading.
  *
  * Works on drawn pictures as on rendered ones, so it presumes only what the scenes promise: a level
- * horizon (a row's borders show that row's background), one object near the middle, light that is nearly
- * white. Each foreground pixel votes for a name by its hue, and where there is none, by its lightness.
+ * horizon (a row's borders show that row's background), one object near the middle, light that is
+ * nearly white. Each foreground pixel votes for a name by its hue, and where there is none, by its
+ * lightness.
  */
 #include "scene/scene.h"
 
@@ -61,8 +62,8 @@ static int name_pixel(colour c, float *strength)
     return by_hue(h);
 }
 
-/* 0 when p is the background `bg`, lit or in shadow (the same colour, less bright), up to 1 the more it
- * stands out. */
+/* 0 when p is the background `bg`, lit or in shadow (the same colour, less bright), up to 1 the
+ * more it stands out. */
 static float foreground(colour p, colour bg)
 {
     const float bb = bg.r * bg.r + bg.g * bg.g + bg.b * bg.b;

@@ -1,7 +1,7 @@
 /* pairs.c - writes folders of drawn pairs.
  *
- * Every PNG is written atomically, so a file that exists is whole; what a folder was made with is kept in
- * scenes.txt, and a run with other settings is refused before it mixes two data sets.
+ * Every PNG is written atomically, so a file that exists is whole; what a folder was made with is
+ * kept in scenes.txt, and a run with other settings is refused before it mixes two data sets.
  */
 #include "scene/pairs.h"
 

@@ -1,6 +1,7 @@
 /* pairs.h - drawn training pairs as a folder in Fill50K's layout, whatever is drawn.
  *
- *   DIR/source/N.png   the condition        DIR/prompt.json   JSON lines {"source", "target", "prompt"}
+ *   DIR/source/N.png   the condition        DIR/prompt.json   JSON lines {"source", "target",
+ *                      "prompt"}
  *   DIR/target/N.png   the picture          DIR/scenes.txt    what the folder was made with
  */
 #ifndef CN_SCENE_PAIRS_H
@@ -18,8 +19,8 @@ typedef struct cn_pairs {
     uint64_t seed;
     int64_t size_px;
     const char *condition; /* as scenes.txt names it */
-    /* Pair `index` by (seed, index) alone; pictures of size_px are allocated. Called on several threads, unless it is
-     * to be alone and uses all of them itself. */
+    /* Pair `index` by (seed, index) alone; pictures of size_px are allocated. Called on several
+     * threads, unless it is to be alone and uses all of them itself. */
     bool alone;
     cn_status (*draw)(const void *user, cn_ctx *ctx, int64_t index, cn_image *picture,
                       cn_image *condition);
@@ -30,8 +31,8 @@ typedef struct cn_pairs {
     void *progress_user;
 } cn_pairs;
 
-/* Pictures that are there already are kept, so that an interrupted call goes on; a folder made with other
- * settings is refused (CN_EMISMATCH). prompt.json comes last and lists this call's range. */
+/* Pictures that are there already are kept, so that an interrupted call goes on; a folder made with
+ * other settings is refused (CN_EMISMATCH). prompt.json comes last and lists this call's range. */
 cn_status cn_pairs_write(cn_ctx *ctx, const cn_pairs *pairs) CN_CHECKED;
 
 #endif

@@ -1,9 +1,11 @@
-/* render.c - casts one ray per pixel centre for the exact maps, nine more where the picture needs smoothing.
+/* render.c - casts one ray per pixel centre for the exact maps, nine more where the picture needs
+ * smoothing.
  *
- * Depth, normals and segmentation come from the ray through the pixel's centre and nothing else. The
- * picture takes 3x3 rays wherever segment, normal or shadow differ from a neighbour's. A ray only
- * meets solids whose screen bounds hold it. Soft shadow edges need no smoothing: twelve lights do it. Light is reckoned linear, and shown through a square root
- * (a display gamma of 2). Light is nearly white under every sky: a colour keeps its name.
+ * Depth, normals and segmentation come from the ray through the pixel's centre and nothing else.
+ * The picture takes 3x3 rays wherever segment, normal or shadow differ from a neighbour's. A ray
+ * only meets solids whose screen bounds hold it. Soft shadow edges need no smoothing: twelve lights
+ * do it. Light is reckoned linear, and shown through a square root (a display gamma of 2). Light is
+ * nearly white under every sky: a colour keeps its name.
  */
 #include "scene/solids.h"
 
@@ -129,7 +131,7 @@ static void stage_init(const cn_scene *s, int size, stage *st)
     }
 }
 
-/* --- rays ------------------------------------------------------------------------------------ */
+/* --- rays ------------------------------------------------------------------------------------- */
 
 static hit cast(const stage *st, float sx, float sy, vec3 *dir)
 {
@@ -163,9 +165,9 @@ static int hidden_lights(const stage *st, const cn_solid *const *solids, int n_s
     return hidden;
 }
 
-/* Share of the light's disc that p sees; `self` (an object's index or -1) shades itself only if it is a
- * ring. part < 0: of all lights, the rest only where the four at the rim disagree; else of every
- * third light, for one of many rays through a pixel. */
+/* Share of the light's disc that p sees; `self` (an object's index or -1) shades itself only if it
+ * is a ring. part < 0: of all lights, the rest only where the four at the rim disagree; else of
+ * every third light, for one of many rays through a pixel. */
 static float light_seen(const stage *st, vec3 p, vec3 n, int self, int part)
 {
     const vec3 o = vadd(p, vscale(n, 2e-3f));
@@ -188,7 +190,7 @@ static float light_seen(const stage *st, vec3 p, vec3 n, int self, int part)
     return 1 - (float)(rim + hidden_lights(st, near, n_near, o, 0, LIGHTS - 4, 1)) / LIGHTS;
 }
 
-/* --- light ----------------------------------------------------------------------------------- */
+/* --- light ------------------------------------------------------------------------------------ */
 
 static vec3 sky_colour(const stage *st, vec3 d)
 {
@@ -284,7 +286,7 @@ static void put_rgb(uint8_t *out, vec3 c)
     out[2] = to_byte(c.z);
 }
 
-/* --- the picture ----------------------------------------------------------------------------- */
+/* --- the picture ------------------------------------------------------------------------------ */
 
 static bool differ(const sample *a, const sample *b)
 {

@@ -1,12 +1,14 @@
-/* scene.h - procedural scenes: a caption, its picture, and the exact maps a ControlNet can be conditioned on.
+/* scene.h - procedural scenes: a caption, its picture, and the exact maps a ControlNet can be
+ * conditioned on.
  *
- * A scene is one to three solids of named colours and materials on a plain ground under a sky, lit by
- * one directional light. cn_scene_generate draws the description from (seed, index) alone; rendering a
- * description is single-threaded and always gives the same bytes, so callers may render scenes side by side.
- * Where an object stands says nothing about its colour: colours are drawn apart from the geometry.
+ * A scene is one to three solids of named colours and materials on a plain ground under a sky, lit
+ * by one directional light. cn_scene_generate draws the description from (seed, index) alone;
+ * rendering a description is single-threaded and always gives the same bytes, so callers may render
+ * scenes side by side. Where an object stands says nothing about its colour: colours are drawn
+ * apart from the geometry.
  *
- * World space: metres, y up, ground at y = 0, camera at (0, camera_height, 0) looking along +z and down
- * by camera_pitch. Camera space (normals): x right, y up, z towards the viewer. Depth is the
+ * World space: metres, y up, ground at y = 0, camera at (0, camera_height, 0) looking along +z and
+ * down by camera_pitch. Camera space (normals): x right, y up, z towards the viewer. Depth is the
  * distance along the viewing axis.
  */
 #ifndef CN_SCENE_H
@@ -109,7 +111,8 @@ cn_status cn_scene_prompt(cn_ctx *ctx, int shape, int colour, int material, int 
 int cn_scene_caption_count(void);
 void cn_scene_caption(const cn_scene *scene, int form, char *out, size_t cap);
 
-/* What to render: each buffer is the caller's, or NULL when not wanted. P = size_px, rows from the top. */
+/* What to render: each buffer is the caller's, or NULL when not wanted. P = size_px, rows from the
+ * top. */
 typedef struct cn_scene_maps {
     uint8_t *rgb;          /* [P,P,3], anti-aliased */
     float *depth;          /* [P,P] at pixel centres, metres; infinity for the sky */
@@ -125,8 +128,8 @@ cn_status cn_scene_render_batch(cn_ctx *ctx, const cn_scene *scenes, int64_t n, 
                                 const cn_scene_maps *out) CN_CHECKED;
 
 /* The named colour of the object in a picture of H x W x 3, or -1 when none stands out. With a
- * segmentation [H,W] the largest segment >= 2 is looked at; without one, what differs from the row's
- * left and right borders and isn't a shadow of them, the middle counting more. */
+ * segmentation [H,W] the largest segment >= 2 is looked at; without one, what differs from the
+ * row's left and right borders and isn't a shadow of them, the middle counting more. */
 int cn_scene_judge_colour(const uint8_t *rgb, int64_t width, int64_t height,
                           const uint8_t *segmentation);
 
@@ -146,8 +149,8 @@ cn_status cn_scene_condition_render(cn_ctx *ctx, const cn_scene *scene, int64_t 
                                     cn_scene_condition condition, uint8_t *rgb,
                                     uint8_t *condition_rgb) CN_CHECKED;
 
-/* Fills `condition` (same size, allocated by the caller) from picture `index`. Called on several threads, unless it is
- * to be alone. */
+/* Fills `condition` (same size, allocated by the caller) from picture `index`. Called on several
+ * threads, unless it is to be alone. */
 typedef cn_status (*cn_scene_condition_fn)(void *user, cn_ctx *ctx, int64_t index,
                                            const cn_image *picture, cn_image *condition);
 

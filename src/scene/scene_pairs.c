@@ -19,7 +19,7 @@ int cn_scene_condition_find(const char *name)
     return -1;
 }
 
-/* --- maps as pictures ------------------------------------------------------------------------ */
+/* --- maps as pictures ------------------------------------------------------------------------- */
 
 /* Nearest = 255, and in proportion to 1 / depth from there to 0 for the sky. */
 static void depth_picture(const float *depth, int64_t n, uint8_t *out)
@@ -92,7 +92,7 @@ cn_status cn_scene_condition_render(cn_ctx *ctx, const cn_scene *scene, int64_t 
     return s;
 }
 
-/* --- the folder ------------------------------------------------------------------------------ */
+/* --- the folder ------------------------------------------------------------------------------- */
 
 static const char *condition_label(const cn_scene_dataset *o)
 {

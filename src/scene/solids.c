@@ -1,7 +1,7 @@
 /* solids.c - ray against sphere, box, cylinder, cone, pyramid and ring, each in its own frame.
  *
- * All are closed surfaces standing on the ground. Every one but the ring has a closed form; the ring is
- * marched along its exact distance, which stays well below a thousandth of its size.
+ * All are closed surfaces standing on the ground. Every one but the ring has a closed form; the
+ * ring is marched along its exact distance, which stays well below a thousandth of its size.
  */
 #include "scene/solids.h"
 

@@ -74,7 +74,8 @@ void cn_solid_init(const cn_scene_object *object, cn_solid *out);
 /* The nearest hit with t_min < t < *t (in units of |d|); sets *t and the outward unit normal. */
 bool cn_solid_hit(const cn_solid *s, vec3 o, vec3 d, float t_min, float *t, vec3 *normal);
 void cn_camera_init(const cn_scene *scene, cn_camera *out);
-/* Screen bounds of the solid, -1..1 with y up: {x0, y0, x1, y1}. False when it reaches behind the camera. */
+/* Screen bounds of the solid, -1..1 with y up: {x0, y0, x1, y1}. False when it reaches behind the
+ * camera. */
 bool cn_solid_bounds(const cn_solid *s, const cn_camera *camera, float box[4]);
 
 #endif

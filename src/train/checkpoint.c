@@ -26,14 +26,15 @@ static cn_status fail_path(cn_ctx *ctx, const char *what, const char *path, int 
                    strerror_r(error, reason, sizeof reason));
 }
 
-/* --- folders ------------------------------------------------------------------------------------ */
+/* --- folders ---------------------------------------------------------------------------------- */
 
 static int by_name(const FTSENT **a, const FTSENT **b)
 {
     return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
-/* Calls each(user, path, relative name) for every file beneath dir in the names' order, until one fails. */
+/* Calls each(user, path, relative name) for every file beneath dir in the names' order, until one
+ * fails. */
 static cn_status walk(cn_ctx *ctx, const char *dir,
                       cn_status (*each)(void *user, const char *path, const char *name), void *user)
 {
@@ -122,7 +123,8 @@ static bool left_behind(const char *name, const char *mark)
     return kill((pid_t)strtol(digits, NULL, 10), 0) != 0 && errno == ESRCH;
 }
 
-/* What a killed run was writing. A checkpoint that was moved aside and not yet replaced is put back. */
+/* What a killed run was writing. A checkpoint that was moved aside and not yet replaced is put
+ * back. */
 static void clear_leftovers(const char *dir)
 {
     char path[PATH_BYTES + 256], back[PATH_BYTES + 256];
@@ -164,7 +166,7 @@ size_t cn_checkpoint_bytes(const cn_checkpoint *c)
     return bytes;
 }
 
-/* --- saving ------------------------------------------------------------------------------------- */
+/* --- saving ----------------------------------------------------------------------------------- */
 
 static cn_status save_control(const cn_checkpoint *c, const char *dir)
 {
@@ -256,7 +258,8 @@ static cn_status replace_in_turn(const cn_checkpoint *c, const char *dir, const 
     return CN_OK;
 }
 
-/* dir takes the place of `path`, which may exist from an earlier run. At no moment is neither there. */
+/* dir takes the place of `path`, which may exist from an earlier run. At no moment is neither
+ * there. */
 static cn_status put_in_place(const cn_checkpoint *c, const char *dir, const char *path)
 {
     if (!cn_dir_exists(path)) {
@@ -270,7 +273,8 @@ static cn_status put_in_place(const cn_checkpoint *c, const char *dir, const cha
     return CN_OK;
 }
 
-/* Removes the oldest beyond the limit, each under another name first: half of one is no checkpoint. */
+/* Removes the oldest beyond the limit, each under another name first: half of one is no
+ * checkpoint. */
 static cn_status prune(const cn_checkpoint *c, int64_t newest, int64_t limit, const char *dir)
 {
     char path[PATH_BYTES];
@@ -309,7 +313,7 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
     return s;
 }
 
-/* --- resuming ----------------------------------------------------------------------------------- */
+/* --- resuming --------------------------------------------------------------------------------- */
 
 static cn_status read_state(cn_ctx *ctx, const json_t *json, cn_train_state *out)
 {

@@ -2,13 +2,17 @@
  *
  *   OUT/config.json, OUT/diffusion_pytorch_model.safetensors   the ControlNet as diffusers has it
  *   OUT/control.safetensors                                    the same with single-file names
- *   OUT/base/, OUT/base.safetensors                            the base in both layouts, if it was trained
- *   OUT/ema/                                                   all of these from the mean of the weights
- *   OUT/checkpoint-N/   ControlNet in both layouts, base.safetensors, optimizer.safetensors, trainer_state.json
+ *   OUT/base/, OUT/base.safetensors                            the base in both layouts, if it was
+ *                                                              trained
+ *   OUT/ema/                                                   all of these from the mean of the
+ *                                                              weights
+ *   OUT/checkpoint-N/   ControlNet in both layouts, base.safetensors, optimizer.safetensors,
+ *                       trainer_state.json
  *
  * A checkpoint is written into a folder of another name and renamed when all of it is on disk, so a
- * folder called checkpoint-N is whole unless something else damages it: trainer_state.json has the length
- * and CRC-32 of every other file, and resuming looks. Weights and moments are F32: nothing is rounded.
+ * folder called checkpoint-N is whole unless something else damages it: trainer_state.json has the
+ * length and CRC-32 of every other file, and resuming looks. Weights and moments are F32: nothing
+ * is rounded.
  */
 #ifndef CN_TRAIN_CHECKPOINT_H
 #define CN_TRAIN_CHECKPOINT_H
@@ -46,20 +50,21 @@ typedef struct cn_checkpoint {
 
 /* The ControlNet, and the base if it was trained, in both layouts into `dir`, which is made. */
 cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir) CN_CHECKED;
-/* checkpoint-STEP; then, with limit > 0, the oldest ones beyond `limit` are removed. path: its folder. */
+/* checkpoint-STEP; then, with limit > 0, the oldest ones beyond `limit` are removed. path: its
+ * folder. */
 cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state, int64_t limit,
                              char path[4096]) CN_CHECKED;
-/* "latest" or a folder, alone or within output_dir, to a path and its state, all files found whole. "latest"
- * names damaged ones in the log and takes the newest whole one; CN_EFORMAT when none of them is. path[0] = 0
- * when "latest" finds no checkpoint at all. */
+/* "latest" or a folder, alone or within output_dir, to a path and its state, all files found whole.
+ * "latest" names damaged ones in the log and takes the newest whole one; CN_EFORMAT when none of
+ * them is. path[0] = 0 when "latest" finds no checkpoint at all. */
 cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *which,
                              char path[4096], cn_train_state *state) CN_CHECKED;
 /* Weights and optimizer; the network must be planned. */
 cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path) CN_CHECKED;
 /* Bytes that a save of the ControlNet with its optimizer takes. */
 size_t cn_checkpoint_bytes(const cn_checkpoint *c);
-/* The folder is made and written to once; CN_EIO when that fails or less than `bytes` are free. What a killed
- * run left half-written in it is cleared away. */
+/* The folder is made and written to once; CN_EIO when that fails or less than `bytes` are free.
+ * What a killed run left half-written in it is cleared away. */
 cn_status cn_checkpoint_try_dir(cn_ctx *ctx, const char *dir, size_t bytes) CN_CHECKED;
 
 #endif

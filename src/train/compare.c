@@ -1,7 +1,7 @@
 /* compare.c - drawings annotated again and compared with the conditions they were asked to follow.
  *
- * An annotator's network is there only while drawings are compared: its weights are read anew at each validation, so
- * that no step of training has to share memory with it.
+ * An annotator's network is there only while drawings are compared: its weights are read anew at
+ * each validation, so that no step of training has to share memory with it.
  */
 #include "train/validate.h"
 

@@ -1,8 +1,8 @@
-/* distributed.c - a run by several processes: how they begin and end, and gradients that are added up while the
- * backward pass still runs.
+/* distributed.c - a run by several processes: how they begin and end, and gradients that are added
+ * up while the backward pass still runs.
  *
- * Rank r takes samples r b .. r b + b - 1 of every pass's n b, so what is drawn doesn't depend on how many
- * there are. Rank 0 logs, validates and saves.
+ * Rank r takes samples r b .. r b + b - 1 of every pass's n b, so what is drawn doesn't depend on
+ * how many there are. Rank 0 logs, validates and saves.
  */
 #include "train/trainer.h"
 
@@ -58,7 +58,7 @@ int64_t cn_trainer_images(const cn_trainer *t)
     return cn_trainer_unit(t) * t->o.gradient_accumulation_steps;
 }
 
-/* --- gradients as they become final -------------------------------------------------------------------- */
+/* --- gradients as they become final ----------------------------------------------------------- */
 
 static int by_step(const void *a, const void *b)
 {

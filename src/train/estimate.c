@@ -1,7 +1,7 @@
 /* estimate.c - what a dry run says beyond memory: is the data sound, and how long will it all take?
  *
- * Encoding is measured on the first few pairs, a step on noise (loop.c); what a validation takes follows from
- * its operations at the speed that the step had.
+ * Encoding is measured on the first few pairs, a step on noise (loop.c); what a validation takes
+ * follows from its operations at the speed that the step had.
  */
 #include "train/trainer.h"
 
@@ -9,7 +9,7 @@
 
 enum { LOOK_AT = 1000, GROUPS = 3, ENOUGH_PX = 512 * 512 };
 
-/* --- data ---------------------------------------------------------------------------------------------- */
+/* --- data ------------------------------------------------------------------------------------- */
 
 static void tell_problem(void *user, const char *text)
 {
@@ -32,7 +32,7 @@ cn_status cn_trainer_lint(cn_trainer *t)
     return s == CN_EFORMAT && t->o.skip_bad_data ? CN_OK : s;
 }
 
-/* --- encoding ------------------------------------------------------------------------------------------ */
+/* --- encoding --------------------------------------------------------------------------------- */
 
 /* When a stage had done how much, the first and the last time that it said so. */
 typedef struct stage_clock {
@@ -56,7 +56,8 @@ static void note(void *user, const char *what, int64_t done, int64_t total)
     k->first = done;
 }
 
-/* Seconds for one more; the first group, which loads weights and touches memory, counts where it is alone. */
+/* Seconds for one more; the first group, which loads weights and touches memory, counts where it is
+ * alone. */
 static double each(const stage_clock *k)
 {
     if (k->last > k->first) return (k->last_s - k->first_s) / (double)(k->last - k->first);
@@ -99,7 +100,7 @@ cn_status cn_trainer_time_encoding(cn_trainer *t)
     return s;
 }
 
-/* --- validation ---------------------------------------------------------------------------------------- */
+/* --- validation ------------------------------------------------------------------------------- */
 
 void cn_trainer_time_validations(cn_trainer *t)
 {

@@ -71,7 +71,8 @@ static cn_status run_pass(cn_trainer *t, bool last, double *loss)
                    (long long)(t->state.step + 1));
 }
 
-/* The passes of a step that aren't done yet. One that is cut short leaves what those before it summed. */
+/* The passes of a step that aren't done yet. One that is cut short leaves what those before it
+ * summed. */
 static cn_status run_passes(cn_trainer *t, double *loss)
 {
     const int64_t passes = t->o.gradient_accumulation_steps;
@@ -283,8 +284,9 @@ static cn_status stop(cn_trainer *t)
                    (long long)state->step, part, t->o.output_dir, (long long)state->step);
 }
 
-/* Rank 0 measures and draws; with a mean of the weights the others have a part in exchanging the two. It may be told
- * to stop meanwhile, since nobody else is in the middle of anything: a step comes before and none behind it. */
+/* Rank 0 measures and draws; with a mean of the weights the others have a part in exchanging the
+ * two. It may be told to stop meanwhile, since nobody else is in the middle of anything: a step
+ * comes before and none behind it. */
 static cn_status validate(cn_trainer *t)
 {
     cn_status s = CN_OK;

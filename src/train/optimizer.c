@@ -1,7 +1,9 @@
-/* optimizer.c - AdamW: moments, global-norm clipping, sums over several backward passes and several processes.
+/* optimizer.c - AdamW: moments, global-norm clipping, sums over several backward passes and several
+ * processes.
  *
- * With ranks, gradient i is summed into its owner, who alone has the moments; the owners' squares add up to the
- * norm, everyone's clipping is the same, and updated weights are copied from their owners to all.
+ * With ranks, gradient i is summed into its owner, who alone has the moments; the owners' squares
+ * add up to the norm, everyone's clipping is the same, and updated weights are copied from their
+ * owners to all.
  */
 #include "train/optimizer_internal.h"
 
@@ -219,7 +221,8 @@ cn_status cn_adamw_take(cn_adamw *a, int64_t i, const float *grad)
     if (a->taken[i]) return CN_OK;
     if (a->summed) CN_TRY(add_gradient(a, i, grad));
     a->taken[i] = true;
-    /* without earlier passes the ranks' sum goes where the step has left its part: nobody reads that again */
+    /* without earlier passes the ranks' sum goes where the step has left its part: nobody reads
+     * that again */
     float *x = a->summed ? (a->has_sum[i] ? a->sum[i] : NULL) : (float *)(uintptr_t)grad;
     if (!x) return CN_OK;
     return cn_ranks_begin_sum(a->o.ranks, x, cn_param_physical(a->params[i]), a->owner[i]);

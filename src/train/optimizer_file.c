@@ -1,8 +1,9 @@
 /* optimizer_file.c - the optimizer's moments on disk.
  *
- * They are written as F32 in the published layout whatever they are in memory, so a run may go on with
- * other states or on another machine. Moments in bytes add their scales, in the order of the parameter's
- * physical layout: where that is the same again, so is every byte. Otherwise values are rounded once more.
+ * They are written as F32 in the published layout whatever they are in memory, so a run may go on
+ * with other states or on another machine. Moments in bytes add their scales, in the order of the
+ * parameter's physical layout: where that is the same again, so is every byte. Otherwise values are
+ * rounded once more.
  */
 #include "train/optimizer_internal.h"
 
@@ -27,9 +28,10 @@ static cn_moment *moment(const cn_adamw *a, int kind, int64_t i)
     return kind == M ? &a->m[i] : kind == V ? &a->v[i] : &a->ema[i];
 }
 
-/* --- saving --------------------------------------------------------------------------------------------- */
+/* --- saving ----------------------------------------------------------------------------------- */
 
-/* What one tensor of the file holds: the parameter's number, the kind of moment; scales or values. */
+/* What one tensor of the file holds: the parameter's number, the kind of moment; scales or
+ * values. */
 typedef struct entry {
     int64_t param;
     int kind;
@@ -94,8 +96,8 @@ static cn_status fill_state(void *user, int64_t at, float *out)
     return fill_entry(user, out);
 }
 
-/* The entries that nobody has asked for: those of a rank that doesn't write, or of a file that failed. The
- * others wait for them. */
+/* The entries that nobody has asked for: those of a rank that doesn't write, or of a file that
+ * failed. The others wait for them. */
 static cn_status fill_rest(cn_ctx *ctx, writer *w, int64_t n)
 {
     size_t most = 1;
@@ -109,7 +111,8 @@ static cn_status fill_rest(cn_ctx *ctx, writer *w, int64_t n)
     return s;
 }
 
-/* The steps that each parameter has taken, one number per parameter: they differ when parts join later. */
+/* The steps that each parameter has taken, one number per parameter: they differ when parts join
+ * later. */
 static char *steps_text(const cn_adamw *a)
 {
     cn_str s = {0};
@@ -193,7 +196,7 @@ cn_status cn_adamw_save(const cn_adamw *a, const char *path)
     return cn_adamw_save_with(a->ctx, a, path);
 }
 
-/* --- loading -------------------------------------------------------------------------------------------- */
+/* --- loading ---------------------------------------------------------------------------------- */
 
 static cn_status parse_steps(cn_adamw *a, const char *text)
 {

@@ -1,4 +1,5 @@
-/* optimizer_internal.h - what AdamW keeps, for stepping (optimizer.c) and for files (optimizer_file.c). */
+/* optimizer_internal.h - what AdamW keeps, for stepping (optimizer.c) and for files
+ * (optimizer_file.c). */
 #ifndef CN_TRAIN_OPTIMIZER_INTERNAL_H
 #define CN_TRAIN_OPTIMIZER_INTERNAL_H
 

@@ -59,7 +59,8 @@ cn_status cn_phase_follows(cn_ctx *ctx, cn_phase before, cn_phase after)
                    cn_unlock_word(before.unlock));
 }
 
-/* The reference code's sd_locked=False: output_blocks and out (cldm/cldm.py, configure_optimizers). */
+/* The reference code's sd_locked=False: output_blocks and out (cldm/cldm.py,
+ * configure_optimizers). */
 static bool in_decoder(const char *name)
 {
     static const char *const parts[] = {"up_blocks.", "conv_norm_out.", "conv_out."};

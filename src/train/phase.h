@@ -1,8 +1,9 @@
 /* phase.h - what a run trains at a step: the paper's strategies as a function of the step alone.
  *
- * A phase begins when the decoder's links join (--reconnect-after) or the base is unlocked (--unlock-after).
- * Phases only ever add: what was connected stays so, what was trained goes on. The trainer makes its graph
- * and optimizer anew at the border, a checkpoint says which phase it was made in.
+ * A phase begins when the decoder's links join (--reconnect-after) or the base is unlocked
+ * (--unlock-after). Phases only ever add: what was connected stays so, what was trained goes on.
+ * The trainer makes its graph and optimizer anew at the border, a checkpoint says which phase it
+ * was made in.
  */
 #ifndef CN_TRAIN_PHASE_H
 #define CN_TRAIN_PHASE_H
@@ -36,8 +37,8 @@ int cn_phase_list(const cn_train_options *o, int64_t first, int64_t total,
 /* CN_EINVAL with the option that would be right when a run can't go from one to the other. */
 cn_status cn_phase_follows(cn_ctx *ctx, cn_phase before, cn_phase after) CN_CHECKED;
 
-/* Tells a UNet's parameters, which may have none yet, what is to be trained in the whole run (that is kept in
- * F32) and whether it learns now. */
+/* Tells a UNet's parameters, which may have none yet, what is to be trained in the whole run (that
+ * is kept in F32) and whether it learns now. */
 void cn_phase_prepare(cn_params *unet, cn_unlock whole_run, cn_phase now);
 
 #endif

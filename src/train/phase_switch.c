@@ -1,4 +1,5 @@
-/* phase_switch.c - from one phase of a run to the next: another graph, another list of what is trained. */
+/* phase_switch.c - from one phase of a run to the next: another graph, another list of what is
+ * trained. */
 #include "train/trainer.h"
 
 #include <limits.h>

@@ -1,7 +1,7 @@
 /* report_run.c - OUT/report.html, written anew at each validation: how the run goes, in one page.
  *
- * What earlier validations drew is read back from validation/step_N/, so a resumed run's page tells the whole
- * story.
+ * What earlier validations drew is read back from validation/step_N/, so a resumed run's page tells
+ * the whole story.
  */
 #include "train/validate.h"
 
@@ -38,7 +38,7 @@ static void page_free(page *p)
     cn_free(p);
 }
 
-/* --- drawings over time --------------------------------------------------------------------------- */
+/* --- drawings over time ----------------------------------------------------------------------- */
 
 static int by_number(const void *a, const void *b)
 {
@@ -46,7 +46,8 @@ static int by_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Steps up to `last` whose drawings are there, MAX_STEPS of them evenly spread, first and last included. */
+/* Steps up to `last` whose drawings are there, MAX_STEPS of them evenly spread, first and last
+ * included. */
 static cn_status find_steps(page *p, const char *output_dir, int64_t last)
 {
     char dir[4096];
@@ -130,7 +131,7 @@ static cn_status add_row(page *p, const cn_validator *v, const cn_trainer *t, in
     return CN_OK;
 }
 
-/* --- numbers -------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 typedef struct table {
     cn_report_number list[CN_MAX_RESIDUALS + 16];
@@ -192,7 +193,7 @@ static void add_blocks(table *out, const double *rms, int64_t n)
     }
 }
 
-/* --- the page ------------------------------------------------------------------------------------- */
+/* --- the page --------------------------------------------------------------------------------- */
 
 static cn_status write_page(page *p, const cn_trainer *t, const cn_train_validation *r,
                             const double *rms, int64_t n_rms, table *tables)

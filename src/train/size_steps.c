@@ -1,8 +1,8 @@
 /* size_steps.c - a step for every size that pictures have, all computing in one arena.
  *
- * Every size is planned before the run begins, so its memory is known and a pass of another size costs nothing but
- * another list of steps. Where pictures or texts are encoded in their step the encoders share the arena too: their
- * values are gone before the step begins.
+ * Every size is planned before the run begins, so its memory is known and a pass of another size
+ * costs nothing but another list of steps. Where pictures or texts are encoded in their step the
+ * encoders share the arena too: their values are gone before the step begins.
  */
 #include "train/trainer.h"
 

@@ -90,7 +90,7 @@ cn_status cn_stepgraph_trained(cn_ctx *ctx, const cn_stepgraph *s, const cn_para
     return CN_OK;
 }
 
-/* --- inputs --------------------------------------------------------------------------------------- */
+/* --- inputs ----------------------------------------------------------------------------------- */
 
 static void put(cn_stepgraph *g, const cn_node *input, const float *from, int64_t i, int64_t to)
 {

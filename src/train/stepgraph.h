@@ -2,8 +2,8 @@
  *
  *   condition -> hint -> ControlNet -> residuals -> UNet -> prediction -> loss against the target
  *
- * With gradients it is a training step; without, it measures. Parameter sets are shared between graphs
- * and stay the caller's.
+ * With gradients it is a training step; without, it measures. Parameter sets are shared between
+ * graphs and stay the caller's.
  */
 #ifndef CN_TRAIN_STEPGRAPH_H
 #define CN_TRAIN_STEPGRAPH_H
@@ -19,8 +19,9 @@ typedef struct cn_stepgraph_options {
     bool only_mid; /* the paper's small-scale strategy: no residual reaches the decoder's skips */
     bool gradients;
     cn_loss loss;
-    bool weighted; /* each sample with its own weight and Huber c */
-    int checkpointed; /* blocks whose values the backward pass computes again, the most worthwhile first */
+    bool weighted;    /* each sample with its own weight and Huber c */
+    int checkpointed; /* blocks whose values the backward pass computes again, the most worthwhile
+                         first */
 } cn_stepgraph_options;
 
 typedef struct cn_stepgraph {
@@ -38,8 +39,9 @@ cn_status cn_stepgraph_create(cn_ctx *ctx, cn_backend *be, const cn_unet_config 
                               cn_params *control, const cn_stepgraph_options *options,
                               cn_stepgraph **out) CN_CHECKED;
 void cn_stepgraph_destroy(cn_stepgraph *s);
-/* Lists the *n parameters of both sets that the step has gradients for, the ControlNet's first, and the gradients,
- * which stay where they are from run to run. cn_free *params and *grads, after a failure too. */
+/* Lists the *n parameters of both sets that the step has gradients for, the ControlNet's first, and
+ * the gradients, which stay where they are from run to run. cn_free *params and *grads, after a
+ * failure too. */
 cn_status cn_stepgraph_trained(cn_ctx *ctx, const cn_stepgraph *s, const cn_params *control,
                                const cn_params *unet, cn_param ***params, const float ***grads,
                                int64_t *n) CN_CHECKED;

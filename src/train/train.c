@@ -40,7 +40,7 @@ void cn_train_options_default(cn_train_options *o)
     };
 }
 
-/* --- checks --------------------------------------------------------------------------------------- */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 static cn_status check_range(cn_ctx *ctx, const char *name, double value, double least, double most)
 {
@@ -202,7 +202,7 @@ static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_option
     return CN_OK;
 }
 
-/* --- files ---------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 /* The widths of a ControlNet that starts from this base: diffusers' hint network, which shrinks the
  * condition as the VAE does the picture. */
@@ -272,7 +272,7 @@ static cn_status open_files(cn_trainer *t)
     return choose_phase(t);
 }
 
-/* --- networks ------------------------------------------------------------------------------------- */
+/* --- networks --------------------------------------------------------------------------------- */
 
 /* With the middle's link alone the decoder's links must be silent for whoever uses the result. */
 static cn_status silence_links(cn_trainer *t)
@@ -301,7 +301,7 @@ static cn_status load_weights(cn_trainer *t)
     return t->o.only_mid_control ? silence_links(t) : CN_OK;
 }
 
-/* --- the run -------------------------------------------------------------------------------------- */
+/* --- the run ---------------------------------------------------------------------------------- */
 
 static void count_steps(cn_trainer *t)
 {

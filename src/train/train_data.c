@@ -1,4 +1,5 @@
-/* train_data.c - a run's data: opened and split, encoded, made ready in the order of its samples. */
+/* train_data.c - a run's data: opened and split, encoded, made ready in the order of its
+ * samples. */
 #include "data/condition.h"
 #include "train/trainer.h"
 
@@ -12,7 +13,8 @@ static cn_dataset_options dataset_options(const cn_train_options *o, const char 
                                 .skip_bad = o->skip_bad_data};
 }
 
-/* Held-out pairs are encoded as they are wherever the others have other sizes or aren't all encoded beforehand. */
+/* Held-out pairs are encoded as they are wherever the others have other sizes or aren't all encoded
+ * beforehand. */
 static bool held_apart(const cn_train_options *o)
 {
     return o->enable_bucket || !o->cache_latents || !o->cache_text;
@@ -72,7 +74,8 @@ static cn_status look_at_conditions(cn_trainer *t, bool *black_and_white)
     return CN_OK;
 }
 
-/* What mirroring means for these conditions: as told, as the data set's maker noted, or as they look. */
+/* What mirroring means for these conditions: as told, as the data set's maker noted, or as they
+ * look. */
 static cn_status settle_flip(cn_trainer *t)
 {
     char noted[512] = "";

@@ -1,9 +1,11 @@
-/* train_memory.c - what a run takes, known before anything is loaded, and how it is made to fit a limit.
+/* train_memory.c - what a run takes, known before anything is loaded, and how it is made to fit a
+ * limit.
  *
- * Networks are declared and planned, which reserves addresses only. Everything that a stage then has in
- * memory at once is added up; the process itself is measured. Under --max-memory as few blocks as possible
- * give up their values for the backward pass to compute again; where all of them don't suffice, the same
- * plan is made with other options, so that the error can say which would fit.
+ * Networks are declared and planned, which reserves addresses only. Everything that a stage then
+ * has in memory at once is added up; the process itself is measured. Under --max-memory as few
+ * blocks as possible give up their values for the backward pass to compute again; where all of them
+ * don't suffice, the same plan is made with other options, so that the error can say which would
+ * fit.
  */
 #include "train/trainer.h"
 
@@ -27,7 +29,7 @@ static void networks_close(networks *n)
     *n = (networks){0};
 }
 
-/* --- the parts --------------------------------------------------------------------------------------- */
+/* --- the parts -------------------------------------------------------------------------------- */
 
 static cn_dtype compute_type(const cn_train_options *o)
 {
@@ -72,7 +74,7 @@ static void count_optimizer(const cn_trainer *t, const cn_train_options *o, netw
     for (int64_t i = 0; i < z->n_trained; i++) n->plan.trained += cn_param_elements(z->trained[i]);
 }
 
-/* --- validation -------------------------------------------------------------------------------------- */
+/* --- validation ------------------------------------------------------------------------------- */
 
 /* Held-out pictures have the resolution's size, whatever the step's is. */
 cn_stepgraph_options cn_trainer_measure_options(const cn_trainer *t, const cn_stepgraph *step)
@@ -125,7 +127,7 @@ static cn_status count_validation(cn_trainer *t, const networks *n, size_t *byte
     return s;
 }
 
-/* --- a plan ------------------------------------------------------------------------------------------ */
+/* --- a plan ----------------------------------------------------------------------------------- */
 
 /* Adds a data set's cache, if there is one. */
 static cn_status count_cache(cn_trainer *t, const cn_dataset *d, const cn_cache_options *o,
@@ -178,8 +180,8 @@ static cn_status count_phase(cn_trainer *t, const cn_train_options *o, cn_phase 
     return CN_OK;
 }
 
-/* The same for every phase, from the last to the one to begin with, whose steps stay; the plan is that of the
- * phase that takes most. */
+/* The same for every phase, from the last to the one to begin with, whose steps stay; the plan is
+ * that of the phase that takes most. */
 static cn_status count_phases(cn_trainer *t, const cn_train_options *o, int recomputed, networks *n)
 {
     cn_phase_start list[CN_MAX_PHASES];
@@ -225,7 +227,7 @@ static cn_status make_plan_again(cn_trainer *t, const cn_train_options *o, int r
     return make_plan(t, o, recomputed, data, n);
 }
 
-/* --- a plan that fits -------------------------------------------------------------------------------- */
+/* --- a plan that fits ------------------------------------------------------------------------- */
 
 /* What else a user could ask for, cheapest in quality and time first. */
 static const struct offer {

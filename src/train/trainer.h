@@ -1,9 +1,9 @@
-/* trainer.h - the parts of a run, shared by setup (train.c), data (feed.c), loop (loop.c) and validation
- * (validate.c).
+/* trainer.h - the parts of a run, shared by setup (train.c), data (feed.c), loop (loop.c) and
+ * validation (validate.c).
  *
- * Order of creation is order of need: files are checked before networks are built, networks are planned
- * (so memory is known) before the data set is encoded, and nothing but output_dir is written before the
- * first step.
+ * Order of creation is order of need: files are checked before networks are built, networks are
+ * planned (so memory is known) before the data set is encoded, and nothing but output_dir is
+ * written before the first step.
  */
 #ifndef CN_TRAIN_TRAINER_H
 #define CN_TRAIN_TRAINER_H
@@ -98,8 +98,8 @@ typedef struct cn_trainer {
     cn_metrics *metrics;
     cn_validator *validator; /* NULL: no validation */
     double recent_loss[100], recent_seconds[100], recent_wait[100], recent_encode[100];
-    double waited,
-        encoded; /* seconds that this step waited for its data, that it encoded pictures and texts */
+    double waited, encoded; /* seconds that this step waited for its data, that it encoded pictures
+                               and texts */
     int64_t n_recent;
     char resume_path[4096]; /* "" : from the start */
     int64_t saved_step;     /* of the last checkpoint, 0: none */
@@ -111,7 +111,7 @@ typedef struct cn_trainer {
     cn_train_result result;
 } cn_trainer;
 
-/* --- feed.c --------------------------------------------------------------------------------------- */
+/* --- feed.c ----------------------------------------------------------------------------------- */
 
 /* Where training pairs are. */
 cn_dataset_options cn_trainer_data_options(const cn_trainer *t);
@@ -125,7 +125,8 @@ cn_status cn_trainer_start_loader(cn_trainer *t) CN_CHECKED;
 size_t cn_trainer_loader_bytes(const cn_trainer *t, const cn_train_options *o);
 /* How validation's batcher gets held-out pairs. */
 cn_batcher_options cn_trainer_held_options(const cn_trainer *t);
-/* The caches' options: sizes, limits, where they tell their progress; of held_data when there is one. */
+/* The caches' options: sizes, limits, where they tell their progress; of held_data when there is
+ * one. */
 cn_cache_options cn_trainer_cache_options(cn_trainer *t);
 cn_cache_options cn_trainer_held_cache_options(cn_trainer *t);
 cn_cache_options cn_trainer_given_cache_options(cn_trainer *t);
@@ -135,7 +136,7 @@ const cn_dataset *cn_trainer_cached_data(const cn_trainer *t);
 /* How many pictures a validation draws: those held out, then those given. */
 int64_t cn_trainer_drawings(const cn_trainer *t);
 
-/* --- sizes.c -------------------------------------------------------------------------------------- */
+/* --- sizes.c ---------------------------------------------------------------------------------- */
 
 /* Plans the steps of a phase over parameter sets that stay the caller's. */
 cn_status cn_sizes_create(cn_trainer *t, const cn_train_options *o, cn_phase phase, int recomputed,
@@ -148,36 +149,38 @@ double cn_sizes_flops(const cn_sizes *z, int bucket);
 bool cn_trainer_encodes(const cn_trainer *t);
 /* The step of this size becomes t->step. */
 cn_status cn_trainer_turn_to(cn_trainer *t, int bucket) CN_CHECKED;
-/* Encodes a pass's pictures, if it has them, and mixes their latents with noise; encodes its texts, if it has
- * tokens. */
+/* Encodes a pass's pictures, if it has them, and mixes their latents with noise; encodes its texts,
+ * if it has tokens. */
 cn_status cn_trainer_encode_pass(cn_trainer *t, cn_pass *p) CN_CHECKED;
 
-/* --- memory.c ------------------------------------------------------------------------------------- */
+/* --- memory.c --------------------------------------------------------------------------------- */
 
 cn_adamw_options cn_trainer_adamw_options(const cn_trainer *t, const cn_train_options *o);
 /* What validation measures held-out loss with; gradients and loss aside as the step. */
 cn_stepgraph_options cn_trainer_measure_options(const cn_trainer *t, const cn_stepgraph *step);
-/* Declares the networks and plans every phase so that the run fits max_memory_bytes: t->unet, control, sizes
- * (of t->phase), plan. CN_ENOMEM when nothing fits, with what would. Weights come later. */
+/* Declares the networks and plans every phase so that the run fits max_memory_bytes: t->unet,
+ * control, sizes (of t->phase), plan. CN_ENOMEM when nothing fits, with what would. Weights come
+ * later. */
 cn_status cn_trainer_plan(cn_trainer *t) CN_CHECKED;
 
-/* --- enter.c -------------------------------------------------------------------------------------- */
+/* --- enter.c ---------------------------------------------------------------------------------- */
 
 /* The optimizer over what the step trains, taking over what `before` (NULL: none) has. */
 cn_status cn_trainer_create_optimizer(cn_trainer *t, cn_adamw *before) CN_CHECKED;
 /* Makes graph and optimizer anew for the phase that begins; moments of what goes on are kept. */
 cn_status cn_trainer_enter(cn_trainer *t, cn_phase phase) CN_CHECKED;
 
-/* --- foretell.c ----------------------------------------------------------------------------------- */
+/* --- foretell.c ------------------------------------------------------------------------------- */
 
-/* Looks the data over and tells callbacks.checked; CN_EFORMAT when pairs can't be used and must be. */
+/* Looks the data over and tells callbacks.checked; CN_EFORMAT when pairs can't be used and must
+ * be. */
 cn_status cn_trainer_lint(cn_trainer *t) CN_CHECKED;
 /* plan.encoding_seconds, from a few pairs. */
 cn_status cn_trainer_time_encoding(cn_trainer *t) CN_CHECKED;
 /* plan.validation_seconds, from plan.step_seconds. */
 void cn_trainer_time_validations(cn_trainer *t);
 
-/* --- together.c ----------------------------------------------------------------------------------- */
+/* --- together.c ------------------------------------------------------------------------------- */
 
 /* Joins the other processes of a distributed run. */
 cn_status cn_trainer_join(cn_trainer *t) CN_CHECKED;
@@ -189,40 +192,40 @@ cn_status cn_trainer_follow(cn_trainer *t, cn_param *const *params, int64_t n) C
 int64_t cn_trainer_unit(const cn_trainer *t);
 int64_t cn_trainer_images(const cn_trainer *t);
 
-/* --- loop.c --------------------------------------------------------------------------------------- */
+/* --- loop.c ----------------------------------------------------------------------------------- */
 
-/* From state.step to total_steps, with validations and checkpoints. CN_ECANCELLED after cn_cancel, with
- * the last whole step saved. */
+/* From state.step to total_steps, with validations and checkpoints. CN_ECANCELLED after cn_cancel,
+ * with the last whole step saved. */
 cn_status cn_trainer_loop(cn_trainer *t) CN_CHECKED;
 /* For saving: its context is save_ctx, so a failure goes through cn_trainer_saved. */
 cn_checkpoint cn_trainer_checkpoint(cn_trainer *t);
 /* Puts a failed save's message into the run's context; tells the callback of one that worked. */
 cn_status cn_trainer_saved(cn_trainer *t, cn_status status, const char *path) CN_CHECKED;
-/* Seconds of an optimizer step of every phase, measured on noise, to t->plan; weights and optimizer are of no
- * use afterwards. */
+/* Seconds of an optimizer step of every phase, measured on noise, to t->plan; weights and optimizer
+ * are of no use afterwards. */
 cn_status cn_trainer_time_run(cn_trainer *t) CN_CHECKED;
 double cn_trainer_mean_loss(const cn_trainer *t);
 /* Says how far a stage other than training is. */
 void cn_trainer_tell(const cn_trainer *t, const char *stage, int64_t done, int64_t total);
 
-/* --- validate.c ----------------------------------------------------------------------------------- */
+/* --- validate.c ------------------------------------------------------------------------------- */
 
 cn_status cn_validator_create(cn_trainer *t, cn_validator **out) CN_CHECKED;
 void cn_validator_destroy(cn_validator *v);
 /* Measures, draws, judges, writes output_dir/validation/step_N/ and a line of metrics.jsonl. */
 cn_status cn_validator_run(cn_validator *v, cn_trainer *t) CN_CHECKED;
 
-/* --- compare.c ------------------------------------------------------------------------------------ */
+/* --- compare.c -------------------------------------------------------------------------------- */
 
 /* The annotator that is told, with its network's weights looked at and counted. */
 cn_status cn_trainer_choose_annotator(cn_trainer *t) CN_CHECKED;
 
-/* --- validate_draw.c ------------------------------------------------------------------------------ */
+/* --- validate_draw.c -------------------------------------------------------------------------- */
 
 /* How a held-out condition is drawn with these networks; control NULL: by the base alone. */
 cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, cn_params *unet, cn_params *control);
-/* The VAE's decoder for drawings of the run's size, without its values (cn_base_load). Both are to be
- * destroyed, after a failure too. */
+/* The VAE's decoder for drawings of the run's size, without its values (cn_base_load). Both are to
+ * be destroyed, after a failure too. */
 cn_status cn_trainer_decode_create(const cn_trainer *t, cn_params **vae,
                                    cn_decode **out) CN_CHECKED;
 

@@ -1,16 +1,19 @@
-/* validate.c - does it work yet? Held-out loss, agreement of drawings, zero convolutions, and the verdict.
+/* validate.c - does it work yet? Held-out loss, agreement of drawings, zero convolutions, and the
+ * verdict.
  *
- * The rule for "control learned at step N". All three must hold at N's validation:
- *   1. held-out pictures at fixed (timestep, noise) have a lower mean loss with control than without;
- *   2. drawings on fixed seeds agree with their conditions (by the measure of their kind, agreement.h) at least
- *      half again as well with control as without, or half way from there to perfect agreement where that is less;
+ * The rule for "control learned at step N". All three must hold at N's validation: 1. held-out
+ * pictures at fixed (timestep, noise) have a lower mean loss with control than without; 2. drawings
+ * on fixed seeds agree with their conditions (by the measure of their kind, agreement.h) at least
+ *      half again as well with control as without, or half way from there to perfect agreement
+ *      where that is less;
  *   3. the gain in agreement, paired picture by picture, exceeds three standard errors of its mean.
- * The third keeps a few lucky drawings from deciding: with 8 pictures that happens by chance about once
- * in a hundred validations, and together with the others much more rarely. Where no annotator is known,
- * the paired gain in held-out loss must exceed three of its standard errors instead.
+ *   The third keeps a few lucky drawings from deciding: with 8 pictures that happens by chance
+ *   about once in a hundred validations, and together with the others much more rarely. Where no
+ *   annotator is known, the paired gain in held-out loss must exceed three of its standard errors
+ *   instead.
  *
- * Without control nothing changes from one validation to the next while the base is locked, so that half is
- * measured once.
+ * Without control nothing changes from one validation to the next while the base is locked, so that
+ * half is measured once.
  */
 #include "train/validate.h"
 
@@ -109,9 +112,10 @@ cn_status cn_validator_create(cn_trainer *t, cn_validator **out)
     return CN_OK;
 }
 
-/* --- held-out loss -------------------------------------------------------------------------------- */
+/* --- held-out loss ---------------------------------------------------------------------------- */
 
-/* Measurement k: item k / CN_VALIDATION_TIMES at its fixed timestep, with its prompt and noise of its own. */
+/* Measurement k: item k / CN_VALIDATION_TIMES at its fixed timestep, with its prompt and noise of
+ * its own. */
 static cn_sample fixed_sample(const cn_trainer *t, int64_t k)
 {
     const int64_t band = k % CN_VALIDATION_TIMES;
@@ -169,7 +173,7 @@ static cn_status measure(cn_validator *v, cn_trainer *t, bool control, double *l
     return s;
 }
 
-/* --- zero convolutions ---------------------------------------------------------------------------- */
+/* --- zero convolutions ------------------------------------------------------------------------ */
 
 static bool is_zero_conv(const cn_param *q)
 {
@@ -191,7 +195,7 @@ static int64_t zero_conv_rms(const cn_trainer *t, double rms[CN_MAX_RESIDUALS + 
     return n;
 }
 
-/* --- verdict -------------------------------------------------------------------------------------- */
+/* --- verdict ---------------------------------------------------------------------------------- */
 
 static double mean(const double *x, int64_t n)
 {
@@ -213,8 +217,8 @@ static cn_agreement mean_agreement(const cn_agreement *x, int64_t n)
     return sum;
 }
 
-/* Whether the mean of what each pair gained exceeds three standard errors. One pair alone gives no error to
- * compare with. */
+/* Whether the mean of what each pair gained exceeds three standard errors. One pair alone gives no
+ * error to compare with. */
 static bool significant(const double *gains, int64_t n)
 {
     if (n < 2) return false;
@@ -261,7 +265,8 @@ static void judge(cn_validator *v, cn_trainer *t, cn_train_validation *out)
     out->learned_at_step = t->state.learned_at_step;
 }
 
-/* Rules of thumb of the reference's docs/train.md and docs/faq.md; NULL text where control is learned. */
+/* Rules of thumb of the reference's docs/train.md and docs/faq.md; NULL text where control is
+ * learned. */
 static void advise(const cn_trainer *t, const cn_train_validation *r, cn_str *out)
 {
     const cn_train_options *o = &t->o;

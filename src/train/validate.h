@@ -1,4 +1,5 @@
-/* validate.h - what validate.c (measuring, judging), validate_draw.c (pictures) and compare.c share. */
+/* validate.h - what validate.c (measuring, judging), validate_draw.c (pictures) and compare.c
+ * share. */
 #ifndef CN_TRAIN_VALIDATE_H
 #define CN_TRAIN_VALIDATE_H
 
@@ -31,14 +32,15 @@ typedef struct cn_drawing {
 cn_drawing cn_validator_drawing(const cn_validator *v, const cn_trainer *t, int64_t drawing);
 /* Draws every condition; with control or by the base alone. rgb [drawn,H,W,3]. */
 cn_status cn_validator_draw(cn_validator *v, cn_trainer *t, bool control, uint8_t *rgb) CN_CHECKED;
-/* Annotates each drawing and compares what is found with its condition; nothing where no annotator is known. */
+/* Annotates each drawing and compares what is found with its condition; nothing where no annotator
+ * is known. */
 cn_status cn_validator_agreement(cn_validator *v, cn_trainer *t, const uint8_t *rgb,
                                  cn_agreement *out) CN_CHECKED;
 /* "DIR/I.png", of those given "DIR/given_I.png". */
 cn_status cn_validator_path(const cn_validator *v, const char *dir, int64_t drawing,
                             char out[4096]) CN_CHECKED;
-/* Every drawing, and dir/sheet.png: a row per held-out item, condition | with control | without | target; of those
- * given dir/given.png, without the last. */
+/* Every drawing, and dir/sheet.png: a row per held-out item, condition | with control | without |
+ * target; of those given dir/given.png, without the last. */
 cn_status cn_validator_save(cn_validator *v, const cn_trainer *t, const char *dir) CN_CHECKED;
 
 /* Writes output_dir/report.html; rms: of the zero convolutions, the middle's last. */

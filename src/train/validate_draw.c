@@ -117,7 +117,8 @@ static cn_status decode_all(cn_validator *v, cn_trainer *t, const float *latents
     return s;
 }
 
-/* Everything is drawn before anything is decoded: the UNet's buffers and the VAE are never there at once. */
+/* Everything is drawn before anything is decoded: the UNet's buffers and the VAE are never there at
+ * once. */
 cn_status cn_validator_draw(cn_validator *v, cn_trainer *t, bool control, uint8_t *rgb)
 {
     const cn_cache *c = t->held_cache;

@@ -1,10 +1,11 @@
 /* badinput.c - controlnet on broken files and wrong words: badinput [PROGRAM].
  *
- * Each case runs the program (build/controlnet beside this one's folder) on something bad and expects: the
- * exit status (1, or 2 for wrong usage), one line that begins with "controlnet" on stderr and nothing else
- * but progress, the words in that line that name what is wrong, and a work folder with the same files
- * as before, to the byte. Where a command writes several files and its disk fills up, whole ones may be
- * there but no temporary one. The work folder is made in /tmp and removed at the end.
+ * Each case runs the program (build/controlnet beside this one's folder) on something bad and
+ * expects: the exit status (1, or 2 for wrong usage), one line that begins with "controlnet" on
+ * stderr and nothing else but progress, the words in that line that name what is wrong, and a work
+ * folder with the same files as before, to the byte. Where a command writes several files and its
+ * disk fills up, whole ones may be there but no temporary one. The work folder is made in /tmp and
+ * removed at the end.
  */
 #include "../support/child.h"
 #include "../support/report.h"
@@ -34,7 +35,7 @@ static cn_ctx *ctx;
 static test_report report;
 static char program[PATH_MAX], root[64];
 
-/* --- files ------------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 /* A path in the work folder. Each is made once and stays where it is. */
 static const char *in_root(const char *name)
@@ -169,10 +170,10 @@ static void put_torch_zip(const char *name, const char *pickle, size_t n)
     cn_str_free(&s);
 }
 
-/* --- what the work folder holds ----------------------------------------------------------------------- */
+/* --- what the work folder holds --------------------------------------------------------------- */
 
-/* Adds a line per file, in the order of names: path, size, hash of the content. Folders without files are
- * not there for it. */
+/* Adds a line per file, in the order of names: path, size, hash of the content. Folders without
+ * files are not there for it. */
 static void list_files(const char *dir, cn_str *out)
 {
     struct dirent **entries;
@@ -200,7 +201,7 @@ static void list_files(const char *dir, cn_str *out)
     if (n >= 0) free(entries);
 }
 
-/* --- running ------------------------------------------------------------------------------------------ */
+/* --- running ---------------------------------------------------------------------------------- */
 
 typedef struct bad_case {
     const char *name;
@@ -335,7 +336,7 @@ static void prepare(const char *const *args)
 
 #define PREPARE(...) prepare((const char *const[]){__VA_ARGS__, NULL})
 
-/* --- cases: wrong words -------------------------------------------------------------------------------- */
+/* --- cases: wrong words ----------------------------------------------------------------------- */
 
 #define GENERATE "generate", "-m", in_root("model"), "-p", "a red cube", "-s", "1", "--steps", "1"
 #define TRAIN_ON(dir) \
@@ -479,7 +480,7 @@ static void wrong_usage(void)
           "--stage", "clip");
 }
 
-/* --- cases: model files --------------------------------------------------------------------------------- */
+/* --- cases: model files ----------------------------------------------------------------------- */
 
 static void make_bad_models(void)
 {
@@ -608,7 +609,7 @@ static void wrong_models(void)
           "a cube", "-o", in_root("out.png"));
 }
 
-/* --- cases: prompts, embeddings, LoRA --------------------------------------------------------------------- */
+/* --- cases: prompts, embeddings, LoRA --------------------------------------------------------- */
 
 /* A file of two F32 matrices of zeros, [8,2] called `first` and [2,8] called `second`. */
 static void put_pair(const char *name, const char *first, const char *second)
@@ -673,7 +674,7 @@ static void bad_loras(void)
           "-o", out);
 }
 
-/* --- cases: pictures and data sets ---------------------------------------------------------------------- */
+/* --- cases: pictures and data sets ------------------------------------------------------------ */
 
 static void bad_pictures(void)
 {
@@ -747,7 +748,7 @@ static void bad_data_sets(void)
 #undef GOOD_LINE
 }
 
-/* --- cases: outputs ------------------------------------------------------------------------------------- */
+/* --- cases: outputs --------------------------------------------------------------------------- */
 
 /* Below a file there can be no folder, not even for root. */
 static void unwritable(void)
@@ -820,7 +821,7 @@ static void full_disks(void)
     must(umount(disk) == 0, disk);
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 /* A picture and latents of 48 x 16. */
 static void put_flat_ones(void)

@@ -1,11 +1,12 @@
-/* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16] [--weight-type f32|f16|bf16|q8]`: the program against
- * the published pipelines' pictures.
+/* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16] [--weight-type f32|f16|bf16|q8]`:
+ * the program against the published pipelines' pictures.
  *
- * Every case of DIR/cases.json is drawn by PROGRAM (controlnet of the same build) from the model as a folder and again
- * from the same as a single file, and compared with DIR/NAME.png (at least 40 dB) and with the final latents in
- * DIR/cases.safetensors (1e-3 of the largest). With --precision bf16 or --weight-type the cases are drawn so and 30 or
- * 35 dB are enough. Where DIR holds no model, it is written from DIR/../core's manifests (with DIR/unet.json's in_channels, if
- * any). DIR/tokens.json goes through the tokenizer.
+ * Every case of DIR/cases.json is drawn by PROGRAM (controlnet of the same build) from the model as
+ * a folder and again from the same as a single file, and compared with DIR/NAME.png (at least 40
+ * dB) and with the final latents in DIR/cases.safetensors (1e-3 of the largest). With --precision
+ * bf16 or --weight-type the cases are drawn so and 30 or 35 dB are enough. Where DIR holds no
+ * model, it is written from DIR/../core's manifests (with DIR/unet.json's in_channels, if any).
+ * DIR/tokens.json goes through the tokenizer.
  */
 #include "../support/child.h"
 #include "../support/report.h"
@@ -42,7 +43,7 @@ typedef struct suite {
     cn_tensors *latents; /* NULL: DIR has none */
 } suite;
 
-/* --- running the program ---------------------------------------------------------------------------- */
+/* --- running the program ---------------------------------------------------------------------- */
 
 typedef struct command {
     const char *args[MAX_ARGS];
@@ -93,7 +94,7 @@ static char *text_of(const suite *s, const char *path)
     return cn_file_read(s->ctx, path, 1 << 24, &text, &n) == CN_OK ? text : NULL;
 }
 
-/* --- one case --------------------------------------------------------------------------------------- */
+/* --- one case --------------------------------------------------------------------------------- */
 
 /* A path of cases.json: beside it, or a network that was written. */
 static void add_path(const suite *s, command *c, const char *name)
@@ -330,7 +331,7 @@ static void run_case(suite *s, const char *model, const char *name, const json_t
     cn_free(text);
 }
 
-/* --- the command line ------------------------------------------------------------------------------- */
+/* --- the command line ------------------------------------------------------------------------- */
 
 /* Runs `PROGRAM generate` with the words and expects an exit status and one line holding `says`. */
 static void expect_refusal(suite *s, int status, const char *says, const char *const *words)
@@ -495,7 +496,7 @@ static void check_preview(suite *s)
     cn_image_destroy(look);
 }
 
-/* --- tokens ----------------------------------------------------------------------------------------- */
+/* --- tokens ----------------------------------------------------------------------------------- */
 
 static bool token_case(suite *s, const cn_tokenizer *t, const json_t *entry)
 {
@@ -538,7 +539,7 @@ static void check_tokens(suite *s)
     json_decref(list);
 }
 
-/* --- all of it -------------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 static cn_status find_models(suite *s)
 {

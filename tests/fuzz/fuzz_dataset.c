@@ -1,4 +1,5 @@
-/* fuzz_dataset.c - lines of prompt.json and metadata.jsonl, and records of metadata.csv, from bytes. */
+/* fuzz_dataset.c - lines of prompt.json and metadata.jsonl, and records of metadata.csv, from
+ * bytes. */
 #include "io/csv.h"
 #include "data/dataset.h"
 

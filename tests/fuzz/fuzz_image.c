@@ -1,5 +1,5 @@
-/* Any bytes as an image. A few bytes of WebP may truly hold 16383 x 16383 pixels; those are passed over, so
- * that the fuzzer's memory limit speaks of mistakes only. */
+/* Any bytes as an image. A few bytes of WebP may truly hold 16383 x 16383 pixels; those are passed
+ * over, so that the fuzzer's memory limit speaks of mistakes only. */
 #include "image/image.h"
 
 #include <webp/decode.h>

@@ -1,4 +1,5 @@
-/* Any bytes as an .npy array, and as DIODE's normals and depth. Each as the mask of the other too. */
+/* Any bytes as an .npy array, and as DIODE's normals and depth. Each as the mask of the other
+ * too. */
 #include "annotate/labels.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);

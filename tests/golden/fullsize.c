@@ -1,8 +1,9 @@
-/* fullsize.c - Stable Diffusion 1.5 and its ControlNet at their real size, with seeded weights, against
- * the published modules' outputs (reference/make_fullsize.py writes such a folder).
+/* fullsize.c - Stable Diffusion 1.5 and its ControlNet at their real size, with seeded weights,
+ * against the published modules' outputs (reference/make_fullsize.py writes such a folder).
  *
- * Usage: fullsize DIR. One network is in memory at a time; the largest needs about 5 GB. Everything is
- * allowed 1e-3 of the largest expected value (f32 through the whole depth; some values are kept in f16).
+ * Usage: fullsize DIR. One network is in memory at a time; the largest needs about 5 GB. Everything
+ * is allowed 1e-3 of the largest expected value (f32 through the whole depth; some values are kept
+ * in f16).
  */
 #include "../support/fixture.h"
 #include "../support/values.h"
@@ -113,7 +114,7 @@ static cn_node *picture_like(net *n, const char *name, const cn_node *latent)
     return cn_input4(n->g, name, latent->shape[0], 8 * latent->shape[1], 8 * latent->shape[2], 3);
 }
 
-/* --- the networks -------------------------------------------------------------------------------- */
+/* --- the networks ----------------------------------------------------------------------------- */
 
 static cn_status text_encoder(full *u, net *n)
 {

@@ -1,9 +1,9 @@
-/* golden.c - checks a folder of reference data (reference/make_fixtures.py writes such): every network
- * against the published modules' values, training, the schedule, torch's generator.
+/* golden.c - checks a folder of reference data (reference/make_fixtures.py writes such): every
+ * network against the published modules' values, training, the schedule, torch's generator.
  *
  * Usage: golden DIR [PART...]   PART: text_encoder vae controlnet unet train schedule samplers
- * rng; all by default. train_options, by its name alone: make-training-fixtures.py's part of a folder.
- * Prints a line per check and "N passed, N failed"; exits 0 when none failed.
+ * rng; all by default. train_options, by its name alone: make-training-fixtures.py's part of a
+ * folder. Prints a line per check and "N passed, N failed"; exits 0 when none failed.
  */
 #include "../support/fixture.h"
 #include "../support/golden_nets.h"
@@ -33,10 +33,10 @@ static cn_status check_training_options(fixture *f)
     return CN_OK;
 }
 
-/* --- torch's CPU generator ----------------------------------------------------------------------- */
+/* --- torch's CPU generator -------------------------------------------------------------------- */
 
-/* The file keeps the first 40 and the last 8 values. Vector and scalar log, cos and sin differ in the
- * last bits of a float: 2e-6 of the largest, which is about 4. */
+/* The file keeps the first 40 and the last 8 values. Vector and scalar log, cos and sin differ in
+ * the last bits of a float: 2e-6 of the largest, which is about 4. */
 static void check_randn(fixture *f, const char *key, const json_t *want, uint64_t seed, int64_t n)
 {
     float *all = test_alloc((size_t)n * sizeof *all);
@@ -87,7 +87,7 @@ static cn_status check_rng(fixture *f)
     return CN_OK;
 }
 
-/* --- schedule ------------------------------------------------------------------------------------ */
+/* --- schedule --------------------------------------------------------------------------------- */
 
 /* The library's are computed in f32 as torch's are: two roundings apart at most. */
 static cn_status check_alphas(fixture *f, const json_t *json)
@@ -122,7 +122,7 @@ static cn_status check_schedule(fixture *f)
     return s;
 }
 
-/* --- samplers ------------------------------------------------------------------------------------ */
+/* --- samplers --------------------------------------------------------------------------------- */
 
 /* make_fixtures.py's analytic model and latent, [1,4,4,4]. */
 enum { SAMPLER_LATENT = 64, SAMPLER_STEPS = 8, SAMPLER_SEED = 1234 };

@@ -1,9 +1,9 @@
-/* test_attention_bf16.c - attention on bfloat16, forward and gradient, by each instruction set that this
- * processor has, against double precision on the same rounded operands.
+/* test_attention_bf16.c - attention on bfloat16, forward and gradient, by each instruction set that
+ * this processor has, against double precision on the same rounded operands.
  *
- * Tolerances, of the largest expected value: probabilities are rounded to bfloat16 (2^-9) before they
- * meet the values, and results once more; gradients pass one more such product. 1e-2 and 2e-2 leave room
- * for the few roundings that fall together.
+ * Tolerances, of the largest expected value: probabilities are rounded to bfloat16 (2^-9) before
+ * they meet the values, and results once more; gradients pass one more such product. 1e-2 and 2e-2
+ * leave room for the few roundings that fall together.
  */
 #include "../support/env.h"
 #include "../support/values.h"
@@ -24,8 +24,8 @@ typedef struct shape {
     int64_t N, L, M, D;
     int heads;
     bool causal;
-    float q, k_first,
-        k_last; /* added to queries and keys: scores far from 0, and rising or falling along the keys */
+    float q, k_first, k_last; /* added to queries and keys: scores far from 0, and rising or falling
+                                 along the keys */
 } shape;
 
 static const shape SHAPES[] = {
@@ -104,7 +104,8 @@ static void problem_close(problem *p)
     free(p->lse);
 }
 
-/* One query: its result and what it adds to the gradients. Offsets of its row and of its head's keys. */
+/* One query: its result and what it adds to the gradients. Offsets of its row and of its head's
+ * keys. */
 static void query(problem *p, int64_t row, int64_t keys, int64_t seen, double *w)
 {
     const shape *s = p->s;

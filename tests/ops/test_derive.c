@@ -1,4 +1,5 @@
-/* test_derive.c - which gradients a graph derives, how they accumulate, and what builders refuse. */
+/* test_derive.c - which gradients a graph derives, how they accumulate, and what builders
+ * refuse. */
 #include "../support/env.h"
 #include "../support/values.h"
 
@@ -94,8 +95,8 @@ static void locked_weights_get_data_gradients_only(void **state)
         assert_null(cn_param_grad(f.g, cn_params_at(f.locked, i)));
     for (int64_t i = 0; i < cn_params_count(f.free); i++)
         assert_non_null(cn_param_grad(f.g, cn_params_at(f.free, i)));
-    /* one weight gradient (the free block's), one data gradient (the decoder's); nothing reaches the
-     * encoder, so its norm has no gradient either */
+    /* one weight gradient (the free block's), one data gradient (the decoder's); nothing reaches
+     * the encoder, so its norm has no gradient either */
     assert_int_equal(count_ops(f.g, CN_OP_CONV2D_DW), 1);
     assert_int_equal(count_needed_by(f.g, CN_OP_CONV2D_DW, f.locked), 0);
     assert_int_equal(count_ops(f.g, CN_OP_CONV2D_DX), 1);
@@ -131,7 +132,8 @@ static void gradient_starts_from_a_scalar(void **state)
     close_fixture(&f);
 }
 
-/* Locked and trainable parameters in one layer: a locked weight with a free bias and the other way. */
+/* Locked and trainable parameters in one layer: a locked weight with a free bias and the other
+ * way. */
 static void one_half_of_a_layer(void **state)
 {
     (void)state;
@@ -151,7 +153,7 @@ static void one_half_of_a_layer(void **state)
     }
 }
 
-/* --- accumulation -------------------------------------------------------------------------------- */
+/* --- accumulation ----------------------------------------------------------------------------- */
 
 /* Runs f's loss with x moved along nothing and returns every gradient of f->free joined. */
 static double *run_gradients(fixture *f, double *loss, int64_t *n)
@@ -186,7 +188,8 @@ static double *run_gradients(fixture *f, double *loss, int64_t *n)
     return all;
 }
 
-/* A block that learns, beside one that is locked or learns too, before a locked norm and convolution. */
+/* A block that learns, beside one that is locked or learns too, before a locked norm and
+ * convolution. */
 static void build_joined(fixture *f, cn_params *beside)
 {
     f->x = cn_input4(f->g, "x", 1, 16, 22, 8);
@@ -210,7 +213,8 @@ static int64_t wanted_of_decoder(const cn_graph *g)
     return 0;
 }
 
-/* Only the half that learns gets a data gradient, in whole groups of the norm (12 channels), and the same one. */
+/* Only the half that learns gets a data gradient, in whole groups of the norm (12 channels), and
+ * the same one. */
 static void what_joins_locked_features_gets_its_half(void **state)
 {
     (void)state;
@@ -276,9 +280,9 @@ static double moved_loss(fixture *f, cn_plan *plan, double h)
     return (double)*(const float *)cn_plan_data(plan, f->loss);
 }
 
-/* Gradients of weights that two layers share add up. Central difference of the f32 forward pass with a
- * step of 1e-2: truncation and rounding each stay near 1e-4, a missing term changes it by far more than
- * the 2e-2 that is asked. */
+/* Gradients of weights that two layers share add up. Central difference of the f32 forward pass
+ * with a step of 1e-2: truncation and rounding each stay near 1e-4, a missing term changes it by
+ * far more than the 2e-2 that is asked. */
 static void shared_weights_accumulate(void **state)
 {
     (void)state;
@@ -318,7 +322,7 @@ static void shared_weights_accumulate(void **state)
     close_fixture(&f);
 }
 
-/* --- what builders refuse ------------------------------------------------------------------------ */
+/* --- what builders refuse --------------------------------------------------------------------- */
 
 typedef void (*refused)(cn_graph *g, cn_node *x);
 

@@ -80,8 +80,8 @@ static void naive_time(const op_case *c, double *const *x, double *y)
         }
 }
 
-/* Angles to 12 only: past that the rounding of a float angle itself exceeds the tolerance. The networks'
- * own references cover timesteps to 999. */
+/* Angles to 12 only: past that the rounding of a float angle itself exceeds the tolerance. The
+ * networks' own references cover timesteps to 999. */
 static const op_case TIME_CASES[] = {
     {.N = 1, .C = 32, .spread = 1},
     {.N = 3, .C = 320, .spread = 12},

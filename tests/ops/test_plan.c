@@ -1,4 +1,5 @@
-/* test_plan.c - buffers that share memory keep their values apart; stable values are computed once. */
+/* test_plan.c - buffers that share memory keep their values apart; stable values are computed
+ * once. */
 #include "../support/env.h"
 #include "../support/values.h"
 
@@ -16,8 +17,8 @@ static double silu(double x)
     return x / (1 + exp(-x));
 }
 
-/* x -> x + 0.5 silu(x) again and again, with every fourth value added in once more much later: a long
- * chain with long and short lifetimes. */
+/* x -> x + 0.5 silu(x) again and again, with every fourth value added in once more much later: a
+ * long chain with long and short lifetimes. */
 static cn_node *chain(cn_graph *g, cn_node *x)
 {
     cn_node *kept[LAYERS];
@@ -173,7 +174,7 @@ static void sharing_changes_nothing(void **state)
     test_env_close(&e);
 }
 
-/* --- stable values ------------------------------------------------------------------------------- */
+/* --- stable values ---------------------------------------------------------------------------- */
 
 typedef struct stable_net {
     test_env e;
@@ -241,8 +242,8 @@ static void stable_follows_its_input(void **state)
     stable_close(&s);
 }
 
-/* What follows from stable inputs alone is not computed again by itself: new weights show only after
- * cn_plan_touch or a changed stable input. */
+/* What follows from stable inputs alone is not computed again by itself: new weights show only
+ * after cn_plan_touch or a changed stable input. */
 static void stable_is_computed_once(void **state)
 {
     (void)state;
@@ -260,7 +261,7 @@ static void stable_is_computed_once(void **state)
     stable_close(&s);
 }
 
-/* --- refusals ------------------------------------------------------------------------------------ */
+/* --- refusals --------------------------------------------------------------------------------- */
 
 static void missing_values_are_reported(void **state)
 {

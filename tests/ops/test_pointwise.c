@@ -24,7 +24,7 @@ static int64_t count(const op_case *c)
     static const op_family id = {text,  describe_##cases, build_##cases, naive_##cases, \
                                  cases, CN_COUNT(cases)}
 
-/* --- activations --- */
+/* --- activations ------------------------------------------------------------------------------ */
 
 static void describe_ACT(const op_case *c, op_operand *o, op_operand *result)
 {
@@ -60,7 +60,7 @@ static const op_case ACT[] = {
 };
 FAMILY(ACTIVATION, "activation", ACT);
 
-/* --- GEGLU: C is the result's width --- */
+/* --- GEGLU: C is the result's width ----------------------------------------------------------- */
 
 static void describe_GEGLU(const op_case *c, op_operand *o, op_operand *result)
 {
@@ -91,7 +91,7 @@ static const op_case GEGLU[] = {
 };
 FAMILY(GEGLU_ROWS, "geglu", GEGLU);
 
-/* --- sums of equal shapes --- */
+/* --- sums of equal shapes --------------------------------------------------------------------- */
 
 static void describe_ADD(const op_case *c, op_operand *o, op_operand *result)
 {
@@ -119,7 +119,7 @@ static const op_case ADD[] = {
 };
 FAMILY(ADD_ROWS, "add", ADD);
 
-/* --- x + x: one node used twice, both gradients accumulate --- */
+/* --- x + x: one node used twice, both gradients accumulate ------------------------------------ */
 
 static cn_node *build_TWICE(cn_graph *g, const op_case *c, cn_node *const *x)
 {
@@ -136,7 +136,7 @@ static const op_case TWICE[] = {{.N = 1, .L = 5, .C = 9}};
 #define describe_TWICE describe_ACT
 FAMILY(TWICE_ROWS, "silu(x) + (x + x)", TWICE);
 
-/* --- x * alpha, alpha fixed --- */
+/* --- x * alpha, alpha fixed ------------------------------------------------------------------- */
 
 static cn_node *build_SCALE(cn_graph *g, const op_case *c, cn_node *const *x)
 {
@@ -156,7 +156,7 @@ static const op_case SCALE[] = {
 #define describe_SCALE describe_ACT
 FAMILY(SCALE_ROWS, "scale", SCALE);
 
-/* --- x * s, s an input --- */
+/* --- x * s, s an input ------------------------------------------------------------------------ */
 
 static void describe_SCALE_BY(const op_case *c, op_operand *o, op_operand *result)
 {
@@ -183,7 +183,7 @@ static const op_case SCALE_BY[] = {
 };
 FAMILY(SCALE_BY_ROWS, "scale_by", SCALE_BY);
 
-/* --- x [N,...,C] + e [N,C] --- */
+/* --- x [N,...,C] + e [N,C] -------------------------------------------------------------------- */
 
 static void describe_CHANNEL(const op_case *c, op_operand *o, op_operand *result)
 {

@@ -1,5 +1,5 @@
-/* test_shape.c - concat, slice, view and nearest upsampling. C and O are the two widths of a concat;
- * a slice takes O channels from `offset`. */
+/* test_shape.c - concat, slice, view and nearest upsampling. C and O are the two widths of a
+ * concat; a slice takes O channels from `offset`. */
 #include "../support/op_main.h"
 
 static op_operand shaped(op_role role, const op_case *c, int64_t channels)

@@ -1,5 +1,5 @@
-/* test_spatial.c - pooling, bilinear resizing, padding, gates, instance norm: forward only. L x M in a row
- * is the result's height and width where the operation is told them. */
+/* test_spatial.c - pooling, bilinear resizing, padding, gates, instance norm: forward only. L x M
+ * in a row is the result's height and width where the operation is told them. */
 #include "../support/op_main.h"
 
 #include <math.h>
@@ -35,7 +35,7 @@ static void each_point(const op_case *c, const double *x, double *y, point f)
     static const op_family FAMILY_##id = {text,       describe_to, build_##id, \
                                           naive_##id, id,          CN_COUNT(id)}
 
-/* --- maximum --- */
+/* --- maximum ---------------------------------------------------------------------------------- */
 
 static cn_node *build_MAX(cn_graph *g, const op_case *c, cn_node *const *x)
 {
@@ -62,7 +62,7 @@ static const op_case MAX[] = {
 };
 SPATIAL(MAX, "max_pool");
 
-/* --- mean --- */
+/* --- mean ------------------------------------------------------------------------------------- */
 
 static cn_node *build_MEAN(cn_graph *g, const op_case *c, cn_node *const *x)
 {
@@ -88,7 +88,7 @@ static const op_case MEAN[] = {
 };
 SPATIAL(MEAN, "mean_pool_to");
 
-/* --- bilinear; bias: align_corners --- */
+/* --- bilinear; bias: align_corners ------------------------------------------------------------ */
 
 static cn_node *build_BILINEAR(cn_graph *g, const op_case *c, cn_node *const *x)
 {
@@ -126,7 +126,7 @@ static const op_case BILINEAR[] = {
 };
 SPATIAL(BILINEAR, "resize_to");
 
-/* --- padding; bias: reflected --- */
+/* --- padding; bias: reflected ----------------------------------------------------------------- */
 
 static cn_node *build_PAD(cn_graph *g, const op_case *c, cn_node *const *x)
 {
@@ -153,7 +153,7 @@ static const op_case PAD[] = {
 };
 SPATIAL(PAD, "pad");
 
-/* --- gate --- */
+/* --- gate ------------------------------------------------------------------------------------- */
 
 static void describe_GATE(const op_case *c, op_operand *o, op_operand *result)
 {
@@ -180,7 +180,7 @@ static const op_case GATE[] = {
 static const op_family FAMILY_GATE = {"gate",     describe_GATE, build_GATE,
                                       naive_GATE, GATE,          CN_COUNT(GATE)};
 
-/* --- instance norm --- */
+/* --- instance norm ---------------------------------------------------------------------------- */
 
 static void describe_INSTANCE(const op_case *c, op_operand *o, op_operand *result)
 {

@@ -295,7 +295,8 @@ static void check_safe_step(const cn_tensors *file, const json_t *c, tally *t)
     case_result(t, "hed", "safe_step", ok, "tensors are missing, or a value differs");
 }
 
-/* The strokes of the picture under `input`, after a linear resize when `resized` names the result of that. */
+/* The strokes of the picture under `input`, after a linear resize when `resized` names the result
+ * of that. */
 static void check_strokes(cn_ctx *ctx, const char *root, const json_t *c, bool resized, tally *t)
 {
     const char *output = resized ? "resized_output" : "output";

@@ -1,7 +1,8 @@
 /* annotator_cases.h - checks a folder of ../shared/annotators' form against the annotators.
  *
- * Every file, size, threshold and number of cases comes from FOLDER/cases.json; paths in it are relative
- * to `root`. A failing case prints one line. tests/golden holds a small folder of the same form.
+ * Every file, size, threshold and number of cases comes from FOLDER/cases.json; paths in it are
+ * relative to `root`. A failing case prints one line. tests/golden holds a small folder of the same
+ * form.
  */
 #ifndef TESTS_ANNOTATOR_CASES_H
 #define TESTS_ANNOTATOR_CASES_H

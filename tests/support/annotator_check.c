@@ -102,7 +102,7 @@ void case_compare(cn_ctx *ctx, const char *root, const json_t *c, const char *ke
     case_compare_within(ctx, root, c, key, folder, made, 0, 0, t);
 }
 
-/* --- networks ------------------------------------------------------------------------------------------- */
+/* --- networks --------------------------------------------------------------------------------- */
 
 static cn_status write_seeded(cn_ctx *ctx, const json_t *manifest, case_weights *out)
 {

@@ -1,4 +1,5 @@
-/* annotator_check.h - what the checks of annotators share: a case's files, pictures compared, networks run. */
+/* annotator_check.h - what the checks of annotators share: a case's files, pictures compared,
+ * networks run. */
 #ifndef TESTS_ANNOTATOR_CHECK_H
 #define TESTS_ANNOTATOR_CHECK_H
 
@@ -23,7 +24,8 @@ cn_status case_json(cn_ctx *ctx, const char *root, const json_t *c, const char *
                     json_t **out) CN_CHECKED;
 cn_status case_tensors(cn_ctx *ctx, const char *root, const json_t *c, const char *key,
                        cn_tensors **out) CN_CHECKED;
-/* The picture under `key` against `made`: every byte within `level`, but for a share of the pixels. */
+/* The picture under `key` against `made`: every byte within `level`, but for a share of the
+ * pixels. */
 void case_compare_within(cn_ctx *ctx, const char *root, const json_t *c, const char *key,
                          const char *folder, const cn_image *made, int level, double share,
                          tally *t);
@@ -31,9 +33,10 @@ void case_compare_within(cn_ctx *ctx, const char *root, const json_t *c, const c
 void case_compare(cn_ctx *ctx, const char *root, const json_t *c, const char *key,
                   const char *folder, const cn_image *made, tally *t);
 
-/* --- networks ------------------------------------------------------------------------------------------- */
+/* --- networks --------------------------------------------------------------------------------- */
 
-/* A weight file: the one under "weights", or one written from the "manifest" into a temporary file. */
+/* A weight file: the one under "weights", or one written from the "manifest" into a temporary
+ * file. */
 typedef struct case_weights {
     char path[CASE_PATH];
     bool temporary;
@@ -60,9 +63,9 @@ cn_status case_net_open(cn_ctx *ctx, const cn_network *net, const char *weights,
 void case_net_close(case_net *n);
 /* x: [H,W,channels]. */
 cn_status case_net_run(case_net *n, const float *x) CN_CHECKED;
-/* y against the file's tensor `key` [1,C,H,W] (or [H,W] or [1,H,W] for C = 1), of which y may have more channels:
- * the largest difference must be within tolerance, or with of_std within tolerance times what is wanted's standard
- * deviation. */
+/* y against the file's tensor `key` [1,C,H,W] (or [H,W] or [1,H,W] for C = 1), of which y may have
+ * more channels: the largest difference must be within tolerance, or with of_std within tolerance
+ * times what is wanted's standard deviation. */
 void case_net_expect(case_net *n, const cn_node *y, const cn_tensors *file, const char *key,
                      double tolerance, bool of_std, const char *folder, const char *name, tally *t);
 
@@ -70,7 +73,7 @@ void case_net_expect(case_net *n, const cn_node *y, const cn_tensors *file, cons
 cn_status case_annotate(cn_ctx *ctx, const char *settings, const char *weights, const cn_image *in,
                         cn_image **out) CN_CHECKED;
 
-/* --- annotator_edges.c ---------------------------------------------------------------------------------- */
+/* --- annotator_edges.c ------------------------------------------------------------------------ */
 
 /* A case of the folder hed that is a network's; false for another. */
 bool check_hed_network(cn_ctx *ctx, const char *root, const json_t *c, tally *t);

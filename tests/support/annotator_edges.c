@@ -1,4 +1,5 @@
-/* annotator_edges.c - the cases of the networks that draw soft edges and lines: HED, PiDiNet, line art. */
+/* annotator_edges.c - the cases of the networks that draw soft edges and lines: HED, PiDiNet, line
+ * art. */
 #include "annotator_check.h"
 
 #include "image/blur.h"
@@ -69,7 +70,7 @@ static void check_run(cn_ctx *ctx, const char *root, const json_t *c, const char
     cn_image_destroy(made);
 }
 
-/* --- HED -------------------------------------------------------------------------------------------------- */
+/* --- HED -------------------------------------------------------------------------------------- */
 
 bool check_hed_network(cn_ctx *ctx, const char *root, const json_t *c, tally *t)
 {
@@ -94,7 +95,7 @@ bool check_hed_network(cn_ctx *ctx, const char *root, const json_t *c, tally *t)
     return true;
 }
 
-/* --- PiDiNet ---------------------------------------------------------------------------------------------- */
+/* --- PiDiNet ---------------------------------------------------------------------------------- */
 
 /* The stages of a scribble, from the stored edges: exact. */
 static void check_stages(cn_ctx *ctx, const char *root, const json_t *c, tally *t)
@@ -154,7 +155,7 @@ void check_pidinet_folder(cn_ctx *ctx, const char *root, tally *t)
     json_decref(json);
 }
 
-/* --- line art --------------------------------------------------------------------------------------------- */
+/* --- line art --------------------------------------------------------------------------------- */
 
 static void check_drawing(cn_ctx *ctx, const char *root, const char *folder, const network_case *n,
                           const char *settings, tally *t)

@@ -1,4 +1,5 @@
-/* annotator_midas.c - the cases of depth and normals: the network, and pictures from stored depths. */
+/* annotator_midas.c - the cases of depth and normals: the network, and pictures from stored
+ * depths. */
 #include "annotator_check.h"
 
 #include "annotate/midas.h"
@@ -9,7 +10,7 @@
 #define NET_TOLERANCE \
     1e-3 /* of the standard deviation: float32 through 40 layers makes 1e-4 of it */
 
-/* --- stored depths ------------------------------------------------------------------------------------- */
+/* --- stored depths ---------------------------------------------------------------------------- */
 
 static void compare_pictures(cn_ctx *ctx, const char *root, const json_t *c, const float *depth,
                              int64_t H, int64_t W, double a, double bg, tally *t)
@@ -54,7 +55,7 @@ static void check_conversion(cn_ctx *ctx, const char *root, const json_t *c, tal
     cn_tensors_close(file);
 }
 
-/* --- the network --------------------------------------------------------------------------------------- */
+/* --- the network ------------------------------------------------------------------------------ */
 
 static void check_raw(cn_ctx *ctx, const char *root, const json_t *c, const char *input,
                       const char *key, const char *weights, const cn_tensors *raw, tally *t)

@@ -21,7 +21,7 @@ static cn_status run_network(cn_ctx *ctx, const cn_network *net, const char *wei
     return s;
 }
 
-/* --- decoding ------------------------------------------------------------------------------------------- */
+/* --- decoding --------------------------------------------------------------------------------- */
 
 /* The stored maps [1,C,h,w] as [h,w,C]. */
 static cn_status read_maps(cn_ctx *ctx, const cn_tensors *file, float **out, int64_t size[3])
@@ -46,7 +46,8 @@ static cn_status read_maps(cn_ctx *ctx, const cn_tensors *file, float **out, int
     return CN_OK;
 }
 
-/* How many of the wanted lines have one among the made ones whose ends are within `px`; each serves once. */
+/* How many of the wanted lines have one among the made ones whose ends are within `px`; each serves
+ * once. */
 static int count_met(const json_t *wanted, const cn_line *lines, int n, double px)
 {
     bool used[CN_MLSD_LINES] = {false};
@@ -109,7 +110,8 @@ static void check_decoded(cn_ctx *ctx, const char *root, const json_t *d, const 
     cn_image_destroy(map);
 }
 
-/* The same thresholds over the whole run: nine of ten lines within a pixel of where they should be. */
+/* The same thresholds over the whole run: nine of ten lines within a pixel of where they should
+ * be. */
 static void check_whole(const json_t *d, const char *name, const float *maps, const cn_node *y,
                         cn_ctx *ctx, tally *t)
 {
@@ -161,7 +163,7 @@ static void check_peaks(cn_ctx *ctx, const char *root, const json_t *c, const fl
     json_decref(peaks);
 }
 
-/* --- the variants --------------------------------------------------------------------------------------- */
+/* --- the variants ----------------------------------------------------------------------------- */
 
 static void check_thresholds(cn_ctx *ctx, const char *root, const json_t *c, const char *weights,
                              case_net *net, const cn_image *in, const cn_tensors *raw, tally *t)

@@ -1,4 +1,5 @@
-/* annotator_openpose.c - the cases of openpose: the three networks, people from stored maps, boxes, drawings, hands. */
+/* annotator_openpose.c - the cases of openpose: the three networks, people from stored maps, boxes,
+ * drawings, hands. */
 #include "annotator_check.h"
 
 #include "annotate/pose/openpose.h"
@@ -11,7 +12,7 @@
 #define NET_TOLERANCE   1e-5
 #define SCORE_TOLERANCE 1e-4
 
-/* --- reading ------------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static double at(const json_t *list, size_t i)
 {
@@ -35,7 +36,7 @@ static float *read_maps(cn_ctx *ctx, const cn_tensors *file, const char *key, in
     return NULL;
 }
 
-/* --- networks ------------------------------------------------------------------------------------------ */
+/* --- networks --------------------------------------------------------------------------------- */
 
 /* Outputs of one network against the tensors `keys` of the file that has its input. */
 static void check_network(cn_ctx *ctx, const char *root, const json_t *c, const char *manifest,
@@ -75,7 +76,7 @@ static void check_networks(cn_ctx *ctx, const char *root, const json_t *c, tally
     check_network(ctx, root, c, "face", "face_raw", &cn_openpose_face, face, t);
 }
 
-/* --- people -------------------------------------------------------------------------------------------- */
+/* --- people ----------------------------------------------------------------------------------- */
 
 /* The stored network maps as those of the whole picture, decoded. */
 static cn_status decode(cn_ctx *ctx, const char *root, const json_t *scene, cn_pose_version version,
@@ -197,7 +198,8 @@ static int read_points(const json_t *list, cn_pose_point *points, int room)
     return n;
 }
 
-/* The picture under `key` of the stored people with the given hands and faces (arrays of points, or NULL). */
+/* The picture under `key` of the stored people with the given hands and faces (arrays of points, or
+ * NULL). */
 static void check_drawing(cn_ctx *ctx, const char *root, const json_t *scene, const json_t *c,
                           const char *key, cn_pose_version version, const json_t *hands,
                           const json_t *faces, tally *t)
@@ -250,7 +252,7 @@ static void check_scene(cn_ctx *ctx, const char *root, const json_t *c, cn_pose_
     json_decref(scene);
 }
 
-/* --- hands --------------------------------------------------------------------------------------------- */
+/* --- hands ------------------------------------------------------------------------------------ */
 
 /* The mean of the scales' maps at the size height x width. */
 static cn_status hand_mean(cn_ctx *ctx, cn_pose_version version, const cn_tensors *file,

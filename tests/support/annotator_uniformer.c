@@ -1,4 +1,5 @@
-/* annotator_uniformer.c - the cases of segmentation: the network, the whole detector, the palette. */
+/* annotator_uniformer.c - the cases of segmentation: the network, the whole detector, the
+ * palette. */
 #include "annotator_check.h"
 
 #include "annotate/labels.h"
@@ -13,7 +14,7 @@
 
 enum { TABLE = 3 * CN_ADE20K_CLASSES };
 
-/* --- the network --------------------------------------------------------------------------------------- */
+/* --- the network ------------------------------------------------------------------------------ */
 
 /* The stored input [1,3,H,W] as [H,W,3]. */
 static float *read_input(cn_ctx *ctx, const cn_tensors *raw, int64_t *H, int64_t *W)
@@ -32,7 +33,8 @@ static float *read_input(cn_ctx *ctx, const cn_tensors *raw, int64_t *H, int64_t
     return NULL;
 }
 
-/* The class of every pixel of the input, where the stored margin says that rounding can't change it. */
+/* The class of every pixel of the input, where the stored margin says that rounding can't change
+ * it. */
 static void check_classes(cn_ctx *ctx, case_net *net, const cn_tensors *raw, int64_t H, int64_t W,
                           tally *t)
 {
@@ -98,9 +100,10 @@ static void check_network(cn_ctx *ctx, const char *root, const json_t *c, const 
     cn_tensors_close(raw);
 }
 
-/* --- the detector -------------------------------------------------------------------------------------- */
+/* --- the detector ----------------------------------------------------------------------------- */
 
-/* Rows or columns of the normalised input: samples [1,3,h,w] are those of x [H,W,3] at its top left. */
+/* Rows or columns of the normalised input: samples [1,3,h,w] are those of x [H,W,3] at its top
+ * left. */
 static void check_samples(cn_ctx *ctx, const cn_tensors *file, const char *key, const float *x,
                           int64_t H, int64_t W, tally *t)
 {
@@ -164,7 +167,7 @@ static void check_detector(cn_ctx *ctx, const char *root, const json_t *c, const
     cn_image_destroy(made);
 }
 
-/* --- the palette --------------------------------------------------------------------------------------- */
+/* --- the palette ------------------------------------------------------------------------------ */
 
 static void check_palette(cn_ctx *ctx, const char *root, const json_t *c, tally *t)
 {

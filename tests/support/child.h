@@ -1,5 +1,5 @@
-/* child.h - other processes: the test program run once more, whose peak of memory nothing else shares, and where the
- * program stands that tests of the command line run. */
+/* child.h - other processes: the test program run once more, whose peak of memory nothing else
+ * shares, and where the program stands that tests of the command line run. */
 #ifndef TEST_CHILD_H
 #define TEST_CHILD_H
 
@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The whole path of `given`, or where that is NULL of ../controlnet beside this test program; false, with a line on
- * stderr, where none can be run. */
+/* The whole path of `given`, or where that is NULL of ../controlnet beside this test program;
+ * false, with a line on stderr, where none can be run. */
 bool test_find_controlnet(const char *given, char path[PATH_MAX]);
 /* Runs this program with args (args[0] a name, NULL at the end); false unless it exits with 0. */
 bool test_run_self(char *const *args);

@@ -1,9 +1,9 @@
 /* golden_nets.c - see golden_nets.h.
  *
  * Tolerances, as a share of the largest expected value: 2e-4 for outputs kept in f32 (two f32
- * implementations that sum in different orders through up to 60 layers); 1e-3 for values kept in f16,
- * whose own rounding is 5e-4. Each network runs twice: with its outputs alone, when the plan may fuse and
- * share most, and with the value after every block kept.
+ * implementations that sum in different orders through up to 60 layers); 1e-3 for values kept in
+ * f16, whose own rounding is 5e-4. Each network runs twice: with its outputs alone, when the plan
+ * may fuse and share most, and with the value after every block kept.
  */
 #include "golden_nets.h"
 #include "values.h"
@@ -96,7 +96,7 @@ static void expect_taps(fixture *f, net *n, cn_node *const *taps)
     }
 }
 
-/* --- text encoder -------------------------------------------------------------------------------- */
+/* --- text encoder ----------------------------------------------------------------------------- */
 
 static cn_status text_encoder(fixture *f, net *n)
 {
@@ -115,7 +115,7 @@ static cn_status text_encoder(fixture *f, net *n)
     return CN_OK;
 }
 
-/* --- autoencoder --------------------------------------------------------------------------------- */
+/* --- autoencoder ------------------------------------------------------------------------------ */
 
 /* The published moments' log variance is held to [-30,20]; the graph's is not. */
 static void hold_log_variance(float *moments, const cn_node *y)
@@ -145,7 +145,7 @@ static cn_status vae(fixture *f, net *n)
     return CN_OK;
 }
 
-/* --- ControlNet and UNet ------------------------------------------------------------------------- */
+/* --- ControlNet and UNet ---------------------------------------------------------------------- */
 
 typedef struct denoiser_inputs {
     cn_node *x, *t, *context, *condition;
@@ -254,8 +254,8 @@ static cn_status unet_alone(fixture *f, net *n)
     return s;
 }
 
-/* Both networks in one graph, as generation runs them; the strength is an input. `n` is the ControlNet's
- * (its file has every input); `u` the UNet's. */
+/* Both networks in one graph, as generation runs them; the strength is an input. `n` is the
+ * ControlNet's (its file has every input); `u` the UNet's. */
 static cn_status controlled(fixture *f, net *n, net *u)
 {
     cn_unet_config uc;

@@ -1,11 +1,11 @@
 /* golden_train.c - see golden_train.h.
  *
  * Each gradient and weight is known by its sum, its norm and its product with the seeded tensor
- * "probe.NAME". Tolerances: losses 1e-4, gradient norms (one tensor's and all) and weight norms 1e-3 of
- * the expected; sums and products 1e-3 of norm * sqrt(elements), their largest possible value. A
- * gradient under 1e-7 of the whole norm is zero but for rounding (a bias before a norm with one channel
- * per group): it must stay that small here too, and as AdamW makes full steps of rounding, those
- * weights are only held to the distance that such steps can reach.
+ * "probe.NAME". Tolerances: losses 1e-4, gradient norms (one tensor's and all) and weight norms
+ * 1e-3 of the expected; sums and products 1e-3 of norm * sqrt(elements), their largest possible
+ * value. A gradient under 1e-7 of the whole norm is zero but for rounding (a bias before a norm
+ * with one channel per group): it must stay that small here too, and as AdamW makes full steps of
+ * rounding, those weights are only held to the distance that such steps can reach.
  */
 #include "golden_train.h"
 #include "values.h"
@@ -72,7 +72,7 @@ static bool seeded_hint(const char *name)
     return !strncmp(name, "controlnet_cond_embedding", 25) && !strstr(name, "conv_out");
 }
 
-/* --- the graph ---------------------------------------------------------------------------------- */
+/* --- the graph -------------------------------------------------------------------------------- */
 
 static cn_status shapes(const trainer *t, int64_t *N, int64_t *side, int64_t *tokens,
                         int64_t *width)
@@ -143,7 +143,7 @@ static cn_status fill(trainer *t)
     return fixture_fill(f, t->manifest[0], t->control, seeded_hint);
 }
 
-/* --- learners ----------------------------------------------------------------------------------- */
+/* --- learners --------------------------------------------------------------------------------- */
 
 static float *floats(int64_t n)
 {
@@ -205,7 +205,7 @@ static double deviation(digest got, digest want, int64_t n, double slack)
     return worst;
 }
 
-/* --- one step ----------------------------------------------------------------------------------- */
+/* --- one step --------------------------------------------------------------------------------- */
 
 /* Step k's timesteps; those of make_fixtures.py where the file has none. */
 static cn_status get_timesteps(trainer *t, int k, int64_t N, float *out)
@@ -400,7 +400,7 @@ static cn_status one_step(trainer *t, const json_t *step, int k)
     return CN_OK;
 }
 
-/* --- a mode ------------------------------------------------------------------------------------- */
+/* --- a mode ----------------------------------------------------------------------------------- */
 
 static cn_status open_optimizer(trainer *t)
 {

@@ -82,7 +82,7 @@ void op_case_name(const op_family *f, const op_case *c, char *out, size_t size)
             n += (size_t)snprintf(out + n, size - n, " %s=%g", parts[i].name, parts[i].value);
 }
 
-/* --- the graph ---------------------------------------------------------------------------------- */
+/* --- the graph -------------------------------------------------------------------------------- */
 
 static void operand_node(op_run *r, int i)
 {
@@ -144,7 +144,7 @@ static bool build(op_run *r)
     return r->loss->needs_grad ? checked(r, cn_graph_backward(r->g, r->loss)) : true;
 }
 
-/* --- values ------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 static void make_values(op_run *r)
 {
@@ -194,7 +194,7 @@ static bool put_values(op_run *r)
     return checked(r, s);
 }
 
-/* --- checks ------------------------------------------------------------------------------------- */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 static bool check_forward(op_run *r)
 {

@@ -1,12 +1,16 @@
 /* op_harness.h - one operation checked against a naive double-precision reference.
  *
- * A family says, for a row of its table, what goes in and comes out (describe), how the graph is built
- * (build), and what the result should be (naive). The harness checks
- *   forward   |kernel - naive| <= 1e-5 of the largest naive value. Both start from the same floats; the
- *             kernel accumulates in f32, whose rounding over the longest sums here stays below that.
+ * A family says, for a row of its table, what goes in and comes out (describe), how the graph is
+ * built (build), and what the result should be (naive). The harness checks
+ *   forward   |kernel - naive| <= 1e-5 of the largest naive value. Both start from the same floats;
+ *             the
+ *             kernel accumulates in f32, whose rounding over the longest sums here stays below
+ *             that.
  *   gradient  with loss = mean((y - target)^2): for every operand and two random directions, the
- *             kernels' gradient along the direction against the central difference of the naive loss.
- *             Within 1e-4 of the derivative or of the gradient's norm, or 1e-6 of the norm of d loss / d y,
+ *             kernels' gradient along the direction against the central difference of the naive
+ *             loss.
+ *             Within 1e-4 of the derivative or of the gradient's norm, or 1e-6 of the norm of d
+ *             loss / d y,
  *             whichever is largest: the difference in double is good to about 1e-7, the rest is f32
  *             rounding through two operations.
  */
@@ -34,7 +38,8 @@ typedef struct op_operand {
     int64_t below;       /* > 0: whole numbers in [0, below) as I32 instead */
 } op_operand;
 
-/* One row. Each family reads the members it needs; those that are 0 are left out of the row's name. */
+/* One row. Each family reads the members it needs; those that are 0 are left out of the row's
+ * name. */
 typedef struct op_case {
     int64_t N, H, W, C, O, L, M, D;
     int kernel, kernel_w, stride, dilation,

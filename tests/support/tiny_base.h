@@ -1,4 +1,5 @@
-/* tiny_base.h - a base model of a few thousand weights with random values, and scenes to train on. */
+/* tiny_base.h - a base model of a few thousand weights with random values, and scenes to train
+ * on. */
 #ifndef TEST_TINY_BASE_H
 #define TEST_TINY_BASE_H
 
@@ -11,8 +12,8 @@ enum { TINY_PX = 16 }; /* pictures; latents are 8 x 8 */
 cn_status tiny_base_write(cn_ctx *ctx, const char *dir, int64_t width) CN_CHECKED;
 /* n scenes of TINY_PX in Fill50K's layout. */
 cn_status tiny_scenes_write(cn_ctx *ctx, const char *dir, int64_t n) CN_CHECKED;
-/* n pairs in Fill50K's layout whose pictures have, in turn, 16 x 16, 30 x 12 and 9 x 30 px. A condition is the
- * brightness of its picture. */
+/* n pairs in Fill50K's layout whose pictures have, in turn, 16 x 16, 30 x 12 and 9 x 30 px. A
+ * condition is the brightness of its picture. */
 cn_status tiny_mixed_write(cn_ctx *ctx, const char *dir, int64_t n) CN_CHECKED;
 /* A new empty folder; false when there can't be one. Removed with all in it by tiny_dir_remove. */
 bool tiny_dir_make(char path[64]);

@@ -11,7 +11,7 @@
 
 enum { CLIP_BYTES = 256, CLIP_TOKENS = 49408, CLIP_MERGES = CLIP_TOKENS - 2 * CLIP_BYTES - 2 };
 
-/* --- weights ---------------------------------------------------------------------------------------- */
+/* --- weights ---------------------------------------------------------------------------------- */
 
 /* Another number of channels into the network's first convolution. */
 static void set_in_channels(json_t *manifest, int64_t n)
@@ -43,7 +43,7 @@ static cn_status write_network(cn_ctx *ctx, const char *core, const char *networ
     return s;
 }
 
-/* --- tokenizer -------------------------------------------------------------------------------------- */
+/* --- tokenizer -------------------------------------------------------------------------------- */
 
 /* Byte tokens in CLIP's order: printable ones as themselves, then the rest as U+0100 onwards. */
 static void byte_tokens(char out[CLIP_BYTES][8])
@@ -117,7 +117,7 @@ static cn_status write_tokenizer(cn_ctx *ctx, const char *merges_json, const cha
     return s;
 }
 
-/* --- all -------------------------------------------------------------------------------------------- */
+/* --- all -------------------------------------------------------------------------------------- */
 
 static const char scheduler[] =
     "{\"_class_name\": \"DDIMScheduler\", \"beta_end\": 0.012, \"beta_schedule\": "

@@ -1,10 +1,12 @@
 /* tiny_model.h - writes the small random model of reference/make_pipelines.py from its manifests.
  *
- * Weights follow from their names (cn_seed_tensor), rounded to F16 as the published folder holds them:
+ * Weights follow from their names (cn_seed_tensor), rounded to F16 as the published folder holds
+ * them:
  *   OUT/model               diffusers folder, OUT/model.safetensors the same as one file
  *   OUT/controlnet_a, _b    ControlNet folders, keys salted with "a." and "b."
- * The tokenizer has CLIP's ids for the words whose merges are in MERGES (a JSON list of [rank, "left
- * right"]); every other id is a filler, since CLIP's own vocabulary is not part of this repository.
+ * The tokenizer has CLIP's ids for the words whose merges are in MERGES (a JSON list of [rank,
+ * "left right"]); every other id is a filler, since CLIP's own vocabulary is not part of this
+ * repository.
  */
 #ifndef TEST_TINY_MODEL_H
 #define TEST_TINY_MODEL_H

@@ -1,10 +1,12 @@
-/* values.h - test data and comparison: seeded values, layouts, errors relative to the largest value. */
+/* values.h - test data and comparison: seeded values, layouts, errors relative to the largest
+ * value. */
 #ifndef TEST_VALUES_H
 #define TEST_VALUES_H
 
 #include "base/base.h"
 
-/* Memory that the test can't go on without: leaves the program with a message when there is none. */
+/* Memory that the test can't go on without: leaves the program with a message when there is
+ * none. */
 void *test_alloc(size_t n);
 
 /* n seeded values offset + scale * u, u in [-1,1), as double (exactly the floats). */

@@ -1,5 +1,6 @@
 /* test_adam8.c - AdamW with moments in bytes against numpy and bitsandbytes' maps (tests/golden/
- * adam8.safetensors, made by tools/make-adam8-fixture.py), its convergence beside F32's, and its files. */
+ * adam8.safetensors, made by tools/make-adam8-fixture.py), its convergence beside F32's, and its
+ * files. */
 #include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
 #include "cpu/cpu.h"
@@ -135,7 +136,7 @@ static void codes_are_the_nearest(void **state)
     }
 }
 
-/* --- the kernels, of every instruction set, against the base's tables ------------------------------------ */
+/* --- the kernels, of every instruction set, against the base's tables ------------------------- */
 
 enum { KERNEL_N = 40 * CN_QUANT8_BLOCK + 77 };
 
@@ -170,8 +171,8 @@ static moments *moments_open(void)
     return t;
 }
 
-/* Sizes of all decades, and of each border between two codes the float that is nearest and both beside it, by the scale
- * of its block. Of a block the last is the largest. */
+/* Sizes of all decades, and of each border between two codes the float that is nearest and both
+ * beside it, by the scale of its block. Of a block the last is the largest. */
 static void sizes_to_code(const moments *t, float *x)
 {
     cn_seed_tensor("sizes", 0, 1, x, KERNEL_N);
@@ -244,7 +245,8 @@ static void kernels_read_all_codes(void **state)
     free(t);
 }
 
-/* Moments may differ where a value lies half way between two codes, to one unit in its last place. */
+/* Moments may differ where a value lies half way between two codes, to one unit in its last
+ * place. */
 static void check_moment(const cn_tensors *want, const cn_tensors *got, const char *kind)
 {
     char name[16], scale[16], map[16];

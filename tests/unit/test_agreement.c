@@ -53,7 +53,7 @@ static void tolerance_counts_both_ways(void **state)
     assert_true(p == 0.5 && r == 1.0 && fabs(f - 2.0 / 3) < 1e-12);
 }
 
-/* --- whole conditions ---------------------------------------------------------------------------------- */
+/* --- whole conditions ------------------------------------------------------------------------- */
 
 static cn_image *picture(int64_t width, int64_t height)
 {

@@ -22,7 +22,7 @@ static int drop_ctx(void **state)
     return 0;
 }
 
-/* --- context --------------------------------------------------------------------------------- */
+/* --- context ---------------------------------------------------------------------------------- */
 
 static void test_messages(void **state)
 {
@@ -112,7 +112,7 @@ static void test_clock_goes_forward(void **state)
     assert_true(b >= a);
 }
 
-/* --- memory ---------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static void test_alignment_and_zero(void **state)
 {
@@ -177,7 +177,7 @@ static void test_nth_allocation_fails(void **state)
     cn_free(NULL);
 }
 
-/* --- strings --------------------------------------------------------------------------------- */
+/* --- strings ---------------------------------------------------------------------------------- */
 
 static void test_string_grows(void **state)
 {
@@ -221,7 +221,7 @@ static void test_format_reports_truncation(void **state)
     assert_non_null(strstr(cn_error(ctx), "too long"));
 }
 
-/* --- files ----------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 typedef struct folder {
     cn_ctx *ctx;

@@ -1,4 +1,5 @@
-/* test_buckets.c - sizes and crops as kohya's scripts choose them, and an epoch's order of units of one size. */
+/* test_buckets.c - sizes and crops as kohya's scripts choose them, and an epoch's order of units of
+ * one size. */
 #include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
 #include "data/shuffle.h"
@@ -41,7 +42,8 @@ static void sizes_are_those_of_kohyas_scripts(void **state)
     }
 }
 
-/* What select_bucket chooses there; resized: the picture's width before it is cropped, without upscaling. */
+/* What select_bucket chooses there; resized: the picture's width before it is cropped, without
+ * upscaling. */
 static void pictures_go_where_kohyas_scripts_put_them(void **state)
 {
     (void)state;

@@ -1,4 +1,5 @@
-/* Folders' listings, and runs over many pictures: what is made, kept, made anew, and what failures leave behind. */
+/* Folders' listings, and runs over many pictures: what is made, kept, made anew, and what failures
+ * leave behind. */
 #include "annotate/bulk.h"
 #include "io/json.h"
 #include "io/listing.h"
@@ -50,7 +51,7 @@ static int teardown(void **state)
     return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* --- listings ------------------------------------------------------------------------------------- */
+/* --- listings --------------------------------------------------------------------------------- */
 
 static void listings_are_sorted(void **state)
 {
@@ -81,7 +82,7 @@ static void listings_are_sorted(void **state)
     assert_int_equal(cn_listing_read(ctx, at("nowhere"), &rules, &list), CN_EIO);
 }
 
-/* --- runs ----------------------------------------------------------------------------------------- */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 typedef struct work {
     cn_bulk b;

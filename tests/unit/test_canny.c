@@ -1,4 +1,5 @@
-/* test_canny.c - sizes, arguments, and the interface of the annotators; tests/e2e/annotators.c compares with OpenCV. */
+/* test_canny.c - sizes, arguments, and the interface of the annotators; tests/e2e/annotators.c
+ * compares with OpenCV. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

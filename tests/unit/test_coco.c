@@ -1,5 +1,5 @@
-/* COCO's masks against the COCO API's (tests/golden/coco, or the file that CN_COCO_CASES names), files of
- * annotations, and what is wrong with them. */
+/* COCO's masks against the COCO API's (tests/golden/coco, or the file that CN_COCO_CASES names),
+ * files of annotations, and what is wrong with them. */
 #include "data/coco.h"
 #include "data/coco_mask.h"
 #include "annotate/labels.h"

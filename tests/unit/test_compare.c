@@ -1,7 +1,9 @@
-/* test_compare.c - validation's drawings compared with their conditions by annotators with networks: which one is
- * chosen, what it takes in memory, what is told; and data sets that such annotators make.
+/* test_compare.c - validation's drawings compared with their conditions by annotators with
+ * networks: which one is chosen, what it takes in memory, what is told; and data sets that such
+ * annotators make.
  *
- * M-LSD has seeded weights; M-LSD and PiDiNet with those that their authors published are in CN_SHARED.
+ * M-LSD has seeded weights; M-LSD and PiDiNet with those that their authors published are in
+ * CN_SHARED.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -75,7 +77,7 @@ static bool shared(char out[512], const char *rest)
     return false;
 }
 
-/* --- scenes ------------------------------------------------------------------------------------------ */
+/* --- scenes ----------------------------------------------------------------------------------- */
 
 static cn_status write_scenes(const char *dir, int64_t px, const char *condition,
                               const char *weights)
@@ -128,7 +130,7 @@ static void scenes_are_annotated_by_networks(void **state)
     must(write_scenes(dir, 32, "canny | invert", NULL));
 }
 
-/* --- which annotator --------------------------------------------------------------------------------- */
+/* --- which annotator -------------------------------------------------------------------------- */
 
 static cn_annotate_args chosen(const char *file, const char *text, cn_train_options o, bool *told)
 {
@@ -194,7 +196,7 @@ static void a_data_sets_notes_choose_the_annotator(void **state)
     refused(cn_condition_find(ctx, &o, &a, &told), "low=x");
 }
 
-/* --- runs -------------------------------------------------------------------------------------------- */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 static cn_train_options options_for(const char *data, const char *output, int64_t px)
 {

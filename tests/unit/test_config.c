@@ -219,7 +219,7 @@ static void solver_settings_are_read(void **state)
     assert_true(d.lcm_steps == 40 && d.lcm_timestep_scaling == 8);
 }
 
-/* --- there and back -------------------------------------------------------------------------------- */
+/* --- there and back --------------------------------------------------------------------------- */
 
 static const cn_unet_config small = {.in_channels = 4,
                                      .out_channels = 4,
@@ -311,7 +311,7 @@ static void written_configs_read_back(void **state)
     json_decref(json);
 }
 
-/* --- from shapes ----------------------------------------------------------------------------------- */
+/* --- from shapes ------------------------------------------------------------------------------ */
 
 typedef struct entry {
     const char *name;
@@ -418,7 +418,7 @@ static void heads_of_clip_follow_its_width(void **state)
     cn_tensors_close(t);
 }
 
-/* --- the reference folder -------------------------------------------------------------------------- */
+/* --- the reference folder --------------------------------------------------------------------- */
 
 static bool shared(char *out, size_t cap, const char *rest)
 {

@@ -1,4 +1,5 @@
-/* test_dataset.c - the layouts of training pairs, every kind of hole in them, and the records' store. */
+/* test_dataset.c - the layouts of training pairs, every kind of hole in them, and the records'
+ * store. */
 #include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
 #include "data/condition.h"

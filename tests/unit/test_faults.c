@@ -1,5 +1,5 @@
-/* test_faults.c - what a run survives: SIGKILL at any moment, a full disk, damaged caches, pictures and
- * checkpoints.
+/* test_faults.c - what a run survives: SIGKILL at any moment, a full disk, damaged caches, pictures
+ * and checkpoints.
  *
  * Runs that are killed are processes of their own: the program runs itself with "child".
  */
@@ -83,7 +83,7 @@ static void take_warning(void *user, cn_log_level level, const char *line)
     snprintf(w->last, sizeof w->last, "%s", line);
 }
 
-/* --- killed ------------------------------------------------------------------------------------------ */
+/* --- killed ----------------------------------------------------------------------------------- */
 
 static int child(char **argv)
 {
@@ -132,8 +132,9 @@ static double run_unbroken(const char *output)
     return cn_now_s() - begin;
 }
 
-/* With a checkpoint at every step most of the time is spent saving; the first kills fall into the building of
- * the cache. Whoever is done early begins again in an empty folder, so that every one of the kills hits a run. */
+/* With a checkpoint at every step most of the time is spent saving; the first kills fall into the
+ * building of the cache. Whoever is done early begins again in an empty folder, so that every one
+ * of the kills hits a run. */
 static void killed_runs_give_the_same_bytes(void **state)
 {
     (void)state;
@@ -164,7 +165,7 @@ static void killed_runs_give_the_same_bytes(void **state)
     assert_false(holds(broken, "checkpoint-10"));
 }
 
-/* --- stopped within a step ----------------------------------------------------------------------------- */
+/* --- stopped within a step -------------------------------------------------------------------- */
 
 static void *cancel_soon(void *user)
 {
@@ -185,7 +186,8 @@ static void begin_cancelling(void *user, const cn_train_progress *p)
     c->begun = pthread_create(&c->thread, NULL, cancel_soon, ctx) == 0;
 }
 
-/* Cancelled from a thread, while the second step runs: where that came between two steps, once more. */
+/* Cancelled from a thread, while the second step runs: where that came between two steps, once
+ * more. */
 static bool cut_short(cn_train_options *o)
 {
     canceller k = {0};
@@ -226,7 +228,7 @@ static void partial_sums_go_on(void **state)
     assert_true(same_file(whole, out, "control.safetensors"));
 }
 
-/* --- caches -------------------------------------------------------------------------------------------- */
+/* --- caches ----------------------------------------------------------------------------------- */
 
 typedef struct stages {
     int text, latents, reading;
@@ -392,7 +394,7 @@ static void bad_pairs_stop_the_run_or_are_left_out(void **state)
     refused(cn_train(ctx, &o, NULL, NULL), CN_EFORMAT, "prompt.json:");
 }
 
-/* --- a full disk --------------------------------------------------------------------------------------- */
+/* --- a full disk ------------------------------------------------------------------------------ */
 
 static void a_full_disk_loses_nothing(void **state)
 {
@@ -428,7 +430,7 @@ static void a_full_disk_loses_nothing(void **state)
     assert_true(same_file(whole, out, "control.safetensors"));
 }
 
-/* --- damaged checkpoints --------------------------------------------------------------------------------- */
+/* --- damaged checkpoints ---------------------------------------------------------------------- */
 
 static void damaged_checkpoints_are_named_and_passed_over(void **state)
 {

@@ -1,4 +1,5 @@
-/* test_generate_memory.c - what a drawing takes is known before, fits a limit, and still draws the same.
+/* test_generate_memory.c - what a drawing takes is known before, fits a limit, and still draws the
+ * same.
  *
  * The measured peak is that of a process of its own: the program runs itself with "child".
  */
@@ -89,7 +90,7 @@ static double psnr_db(cn_generated *a, cn_generated *b)
     return 10 * log10(255.0 * 255.0 / (sum / (double)(n * a->count) + 1e-9));
 }
 
-/* --- plans ------------------------------------------------------------------------------------------ */
+/* --- plans ------------------------------------------------------------------------------------ */
 
 static void stages_add_up(void **state)
 {
@@ -140,7 +141,7 @@ static void kept_weights_are_counted(void **state)
     assert_false(plan_of(&po, &o).keeps_loaded);
 }
 
-/* --- limits ----------------------------------------------------------------------------------------- */
+/* --- limits ----------------------------------------------------------------------------------- */
 
 static void halves_take_turns(void **state)
 {
@@ -246,7 +247,7 @@ static void what_would_fit_is_said(void **state)
     cn_pipeline_destroy(p);
 }
 
-/* --- the peak --------------------------------------------------------------------------------------- */
+/* --- the peak --------------------------------------------------------------------------------- */
 
 /* a: model, precision, pictures at once, whether limited, file for the numbers */
 static int run_child(char **a)

@@ -1,4 +1,5 @@
-/* Images: every PNG colour type, JPEG in grey, colour and CMYK with all orientations, WebP, damaged files. */
+/* Images: every PNG colour type, JPEG in grey, colour and CMYK with all orientations, WebP, damaged
+ * files. */
 #include "image/image.h"
 
 #include <setjmp.h>
@@ -62,7 +63,7 @@ static void expect_refused(const void *bytes, size_t n, cn_status status, const 
     assert_null(image);
 }
 
-/* --- PNG ----------------------------------------------------------------------------------------- */
+/* --- PNG -------------------------------------------------------------------------------------- */
 
 static void collect(png_structp png, png_bytep bytes, png_size_t n)
 {
@@ -198,10 +199,10 @@ static void saved_images_read_back(void **state)
     assert_null(image);
 }
 
-/* --- JPEG ---------------------------------------------------------------------------------------- */
+/* --- JPEG ------------------------------------------------------------------------------------- */
 
-/* 16 x 32 pixels in four flat quarters of 8 x 16: values[quarter] (channels each). orientation: EXIF's, 0: none,
- * below 0: none, and no marker of Adobe's. */
+/* 16 x 32 pixels in four flat quarters of 8 x 16: values[quarter] (channels each). orientation:
+ * EXIF's, 0: none, below 0: none, and no marker of Adobe's. */
 static size_t make_jpeg(uint8_t *out, size_t cap, J_COLOR_SPACE space, int channels,
                         const uint8_t values[4][4], int orientation, bool progressive)
 {
@@ -254,7 +255,8 @@ static const uint8_t quarters[4][4] = {{200, 30, 40}, {20, 180, 60}, {10, 20, 22
 static void jpeg_orientations(void **state)
 {
     (void)state;
-    /* Which quarter of the stored picture lands in the upper left, upper right, lower left, lower right. */
+    /* Which quarter of the stored picture lands in the upper left, upper right, lower left, lower
+     * right. */
     static const int expected[9][4] = {{0, 1, 2, 3}, {0, 1, 2, 3}, {1, 0, 3, 2},
                                        {3, 2, 1, 0}, {2, 3, 0, 1}, {0, 2, 1, 3},
                                        {2, 0, 3, 1}, {3, 1, 2, 0}, {1, 3, 0, 2}};
@@ -324,7 +326,7 @@ static void damaged_jpegs(void **state)
     fail_msg("no frame header");
 }
 
-/* --- WebP ---------------------------------------------------------------------------------------- */
+/* --- WebP ------------------------------------------------------------------------------------- */
 
 static void webp_pictures(void **state)
 {

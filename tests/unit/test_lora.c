@@ -1,7 +1,7 @@
 /* test_lora.c - what LoRA files of every naming and form change, and what is refused.
  *
- * Expected changes: tools/make-prompt-fixtures.py, one of every 37 values of each weight's change, by LyCORIS'
- * formulas, and for the file that peft and diffusers wrote by what they fuse.
+ * Expected changes: tools/make-prompt-fixtures.py, one of every 37 values of each weight's change,
+ * by LyCORIS' formulas, and for the file that peft and diffusers wrote by what they fuse.
  */
 #include "../support/env.h"
 #include "../support/tiny_model.h"
@@ -174,7 +174,7 @@ static void test_single_file_names(void **state)
     cn_lora_set_free(&set);
 }
 
-/* --- refusals ---------------------------------------------------------------------------------------- */
+/* --- refusals --------------------------------------------------------------------------------- */
 
 static void expect_refused(const char *name, int64_t rows, int64_t columns, cn_status want,
                            const char *says)

@@ -120,7 +120,7 @@ static inputs unet_inputs(cn_graph *g, const cn_unet_config *c, int64_t h, int64
     };
 }
 
-/* --- the names ----------------------------------------------------------------------------------- */
+/* --- the names -------------------------------------------------------------------------------- */
 
 /* {diffusers name: single-file name} of tests/golden/names.txt. */
 static json_t *load_names(void)
@@ -350,7 +350,7 @@ static void test_clip_skip(void **state)
     net_close(&n);
 }
 
-/* --- other level counts, control, and what is refused --------------------------------------------- */
+/* --- other level counts, control, and what is refused ----------------------------------------- */
 
 static const cn_unet_config two_levels = {
     .in_channels = 4,

@@ -1,4 +1,5 @@
-/* Arrays of every type, order and byte order that numpy writes, damaged ones, and normals and depth as pictures. */
+/* Arrays of every type, order and byte order that numpy writes, damaged ones, and normals and depth
+ * as pictures. */
 #include "annotate/labels.h"
 #include "io/npy.h"
 
@@ -199,7 +200,8 @@ static void depth_near_is_bright(void **state)
     cn_image_destroy(image);
 }
 
-/* A plane that recedes to the right leans the same way everywhere but at its rim; holes and flat walls face us. */
+/* A plane that recedes to the right leans the same way everywhere but at its rim; holes and flat
+ * walls face us. */
 static void normals_from_depth(void **state)
 {
     enum { W = 32, H = 16 };

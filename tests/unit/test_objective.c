@@ -61,7 +61,8 @@ static void learning_rates_are_diffusers(void **state)
     assert_int_equal(i, 9);
 }
 
-/* A weight set to step^2 before each step, which with learning rate 0 leaves it: the mean is EMAModel's. */
+/* A weight set to step^2 before each step, which with learning rate 0 leaves it: the mean is
+ * EMAModel's. */
 static void the_mean_is_emamodels(void **state)
 {
     (void)state;

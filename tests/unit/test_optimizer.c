@@ -1,4 +1,5 @@
-/* test_optimizer.c - AdamW against its formula in double, clipping, accumulation, state; schedules. */
+/* test_optimizer.c - AdamW against its formula in double, clipping, accumulation, state;
+ * schedules. */
 #include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
 #include "cpu/cpu.h"

@@ -1,8 +1,9 @@
-/* test_own_conv.c - the convolutions over patches and to few channels, and products of many rows, in every variant that the processor runs: both
- * directions and weights' gradients against naive sums in double, for any kernel, stride, dilation and padding, weights
- * of every type, with sums and activations, by one to three threads, with the same bytes at every run; where bfloat16 is
- * multiplied, with weights in the layouts of either type's convolutions. And which convolutions are computed so.
- * (Winograd's: test_winograd.c.) */
+/* test_own_conv.c - the convolutions over patches and to few channels, and products of many rows,
+ * in every variant that the processor runs: both directions and weights' gradients against naive
+ * sums in double, for any kernel, stride, dilation and padding, weights of every type, with sums
+ * and activations, by one to three threads, with the same bytes at every run; where bfloat16 is
+ * multiplied, with weights in the layouts of either type's convolutions. And which convolutions are
+ * computed so. (Winograd's: test_winograd.c.) */
 #include "../support/unit/unit_env.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/isa.h"
@@ -151,7 +152,8 @@ static void tear_down(work *t)
     cn_params_destroy(t->params);
 }
 
-/* Calls f for each input that an output pixel is made of: indices of pixels, and of the kernel's position. */
+/* Calls f for each input that an output pixel is made of: indices of pixels, and of the kernel's
+ * position. */
 typedef struct pair {
     int64_t x, y, k;
 } pair;
@@ -208,7 +210,8 @@ static double *naive(const work *t, int direction, int64_t *n)
     return sum;
 }
 
-/* Sums in f32: within 1e-5 of the largest; a result in bfloat16 is rounded once more, by 2^-8 of itself at most. */
+/* Sums in f32: within 1e-5 of the largest; a result in bfloat16 is rounded once more, by 2^-8 of
+ * itself at most. */
 static void compare(const work *t, const float *got, const double *want, int64_t n, cn_dtype type,
                     const char *isa, int direction)
 {
@@ -231,7 +234,8 @@ static bool multiplies_bf16(const cpu_backend *b, const work *t)
     return t->s->way != CN_CONV_PATCHES && t->s->in == CN_BF16 && b->bf16 == CN_BF16_AVX512;
 }
 
-/* Runs a direction with as many threads; its result in floats, a gradient of weights in the published order. */
+/* Runs a direction with as many threads; its result in floats, a gradient of weights in the
+ * published order. */
 static float *run(cpu_backend *b, work *t, int direction, int threads)
 {
     const cn_dnnl_conv_kind kind = direction == FORWARD ? CN_DNNL_CONV

@@ -1,5 +1,5 @@
-/* test_packed.c - products of locked weights, which the backend packs: in every storage type, forward, through the
- * data gradient, and when such a weight is trained after all. */
+/* test_packed.c - products of locked weights, which the backend packs: in every storage type,
+ * forward, through the data gradient, and when such a weight is trained after all. */
 #include "../support/unit/unit_env.h"
 
 #include <math.h>
@@ -110,9 +110,9 @@ static void assert_same_result(const net *a, const net *b, float tolerance)
     free(want);
 }
 
-/* A locked network, then with a trained, then with b too, against the same values in one that is trained from the
- * start. Sums are in F32 in both; BF16 rounds what stands between the layers (2^-9), which a different
- * order of a sum may turn. */
+/* A locked network, then with a trained, then with b too, against the same values in one that is
+ * trained from the start. Sums are in F32 in both; BF16 rounds what stands between the layers
+ * (2^-9), which a different order of a sum may turn. */
 static void compare(int64_t R, int64_t I, int64_t O, cn_dtype compute, cn_dtype storage,
                     bool filled_first)
 {
@@ -176,8 +176,8 @@ static void packed_as_plain_bf16(void **state)
     compare_all(CN_BF16);
 }
 
-/* Values go in and come out exactly, whatever the storage's own rounding, and a set of Q8 has the bytes that the
- * floats in its order give. */
+/* Values go in and come out exactly, whatever the storage's own rounding, and a set of Q8 has the
+ * bytes that the floats in its order give. */
 static void layouts_hold_their_values(void **state)
 {
     (void)state;

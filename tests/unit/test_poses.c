@@ -1,5 +1,5 @@
-/* test_poses.c - OpenPose, depth, normals and segmentation: drawing primitives, pictures without people or depth, names and
- * sizes; tests/e2e/annotators.c compares with stored cases. */
+/* test_poses.c - OpenPose, depth, normals and segmentation: drawing primitives, pictures without
+ * people or depth, names and sizes; tests/e2e/annotators.c compares with stored cases. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,7 +30,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- drawing ------------------------------------------------------------------------------------------- */
+/* --- drawing ---------------------------------------------------------------------------------- */
 
 enum { W = 16, H = 8 };
 
@@ -113,7 +113,7 @@ static void far_points_are_harmless(void **state)
     cn_image_destroy(image);
 }
 
-/* --- borders ------------------------------------------------------------------------------------------- */
+/* --- borders ---------------------------------------------------------------------------------- */
 
 static void nobody_is_black(void **state)
 {

@@ -1,5 +1,5 @@
-/* Folders to conditions and to training sets through the public calls: names, chance, labels of three data sets,
- * captions from four places, going on, failures. */
+/* Folders to conditions and to training sets through the public calls: names, chance, labels of
+ * three data sets, captions from four places, going on, failures. */
 #include "controlnet.h"
 #include "image/image.h"
 #include "data/dataset.h"
@@ -108,7 +108,7 @@ static int teardown(void **state)
     return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* --- conditions of a folder ------------------------------------------------------------------------- */
+/* --- conditions of a folder ------------------------------------------------------------------- */
 
 static void expect_many(const char *kind, const cn_annotate_many_options *o, const char *in,
                         const char *out, cn_status status, int64_t made, int64_t kept)
@@ -217,7 +217,7 @@ static void what_does_not_go_together(void **state)
     assert_non_null(strstr(cn_error(ctx), "written over the pictures"));
 }
 
-/* --- training sets ------------------------------------------------------------------------------------ */
+/* --- training sets ---------------------------------------------------------------------------- */
 
 static cn_prepare_result expect_prepared(const cn_prepare_options *o, cn_status status,
                                          int64_t pairs, int64_t failed)

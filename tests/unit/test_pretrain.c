@@ -1,4 +1,5 @@
-/* test_pretrain.c - the stages of training a small base from scenes: what each leaves as it was, exact resume. */
+/* test_pretrain.c - the stages of training a small base from scenes: what each leaves as it was,
+ * exact resume. */
 #include "../support/unit/unit.h"
 
 #include "controlnet.h"

@@ -1,7 +1,8 @@
 /* test_prompt.c - prompts: weights, chunks, stages, embeddings, and the features that come of them.
  *
  * Expected features: tools/make-prompt-fixtures.py. The tables of weights and stages are what
- * stable-diffusion-webui's parse_prompt_attention and get_learned_conditioning_prompt_schedules give.
+ * stable-diffusion-webui's parse_prompt_attention and get_learned_conditioning_prompt_schedules
+ * give.
  */
 #include "../support/env.h"
 #include "../support/tiny_model.h"
@@ -33,7 +34,7 @@ static cn_params *params;
         if ((call) != CN_OK) fail_msg("%s", cn_error(env.ctx)); \
     } while (0)
 
-/* --- weights ----------------------------------------------------------------------------------------- */
+/* --- weights ---------------------------------------------------------------------------------- */
 
 typedef struct want_piece {
     const char *text;
@@ -89,7 +90,7 @@ static void test_weights(void **state)
     assert_non_null(strstr(cn_error(env.ctx), "1.2.3"));
 }
 
-/* --- stages ------------------------------------------------------------------------------------------ */
+/* --- stages ----------------------------------------------------------------------------------- */
 
 static void test_stages(void **state)
 {
@@ -153,7 +154,8 @@ static void test_stages(void **state)
     }
 }
 
-/* A second pass of 10 steps behind 20: parts of the steps above 1 and steps above 20 are its own. */
+/* A second pass of 10 steps behind 20: parts of the steps above 1 and steps above 20 are its
+ * own. */
 static void test_second_pass(void **state)
 {
     (void)state;
@@ -195,7 +197,7 @@ static void test_deep(void **state)
     free(text);
 }
 
-/* --- features ---------------------------------------------------------------------------------------- */
+/* --- features --------------------------------------------------------------------------------- */
 
 static cn_status load_text(void *user, cn_params *p)
 {
@@ -249,7 +251,7 @@ static void test_features(void **state)
     json_decref(cases);
 }
 
-/* --- counts and what is left out ---------------------------------------------------------------------- */
+/* --- counts and what is left out -------------------------------------------------------------- */
 
 static cn_prompt *read_prompt(cn_prompt_style style, const char *text)
 {
@@ -305,7 +307,7 @@ static void test_padding_token(void **state)
     cn_tokenizer_set_pad(tokenizer, pad);
 }
 
-/* --- embeddings -------------------------------------------------------------------------------------- */
+/* --- embeddings ------------------------------------------------------------------------------- */
 
 static void expect_refused(const char *file, int64_t width, const char *says)
 {

@@ -1,7 +1,9 @@
-/* test_ranks.c - runs of several processes: the losses of one process with as large a batch, checkpoints that
- * any number of them go on from, saving when mpirun is told to stop, and one clear line when a process dies.
+/* test_ranks.c - runs of several processes: the losses of one process with as large a batch,
+ * checkpoints that any number of them go on from, saving when mpirun is told to stop, and one clear
+ * line when a process dies.
  *
- * mpirun starts this program again with "child". Without mpirun, or built without MPI, all is skipped.
+ * mpirun starts this program again with "child". Without mpirun, or built without MPI, all is
+ * skipped.
  */
 #include "../support/unit/tiny_run.h"
 
@@ -59,7 +61,7 @@ static cn_train_options options_for(const char *output, const job *j)
     return o;
 }
 
-/* --- the child --------------------------------------------------------------------------------------- */
+/* --- the child -------------------------------------------------------------------------------- */
 
 static char awaited[4096];
 
@@ -71,7 +73,8 @@ static void *die_later(void *user)
     return user;
 }
 
-/* As the program does; without, mpirun's SIGTERM after a rank's death would end the others before they speak. */
+/* As the program does; without, mpirun's SIGTERM after a rank's death would end the others before
+ * they speak. */
 static void on_signal(int number)
 {
     (void)number;
@@ -112,7 +115,7 @@ static int child(char **argv)
     return s == CN_OK ? 0 : 1;
 }
 
-/* --- starting ---------------------------------------------------------------------------------------- */
+/* --- starting --------------------------------------------------------------------------------- */
 
 /* What mpirun is sent once a folder is there; number 0: nothing. */
 typedef struct stopping {
@@ -213,7 +216,7 @@ static bool have_ranks(void)
     return false;
 }
 
-/* --- what it learned --------------------------------------------------------------------------------- */
+/* --- what it learned -------------------------------------------------------------------------- */
 
 static void assert_close(const char *dir_a, const char *dir_b, const char *key, int steps,
                          double tolerance)
@@ -226,7 +229,8 @@ static void assert_close(const char *dir_a, const char *dir_b, const char *key, 
             fail_msg("%s at step %d: %.9g and %.9g", key, i + 1, a[i], b[i]);
 }
 
-/* Sums over ranks are added in another order than those over a batch: 1e-5, and a little more in the norm. */
+/* Sums over ranks are added in another order than those over a batch: 1e-5, and a little more in
+ * the norm. */
 static void ranks_give_the_losses_of_one(void **state)
 {
     (void)state;
@@ -285,7 +289,8 @@ static int count_lines(const char *text, const char *words)
     return n;
 }
 
-/* How many seconds mpirun waits between SIGTERM and SIGKILL; one by itself, which a busy machine uses up. */
+/* How many seconds mpirun waits between SIGTERM and SIGKILL; one by itself, which a busy machine
+ * uses up. */
 static void mpirun_waits(const char *seconds)
 {
     if (seconds)
@@ -294,8 +299,8 @@ static void mpirun_waits(const char *seconds)
         unsetenv("OMPI_MCA_odls_base_sigkill_timeout");
 }
 
-/* mpirun hands SIGUSR1 on and waits. After SIGTERM and SIGINT it ends its processes, by SIGTERM first. Ranks save in
- * either case, in a validation too. */
+/* mpirun hands SIGUSR1 on and waits. After SIGTERM and SIGINT it ends its processes, by SIGTERM
+ * first. Ranks save in either case, in a validation too. */
 static void mpirun_is_told_to_stop(void **state)
 {
     (void)state;

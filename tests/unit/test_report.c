@@ -1,4 +1,5 @@
-/* test_report.c - the page is one well-formed file of its own; curves from small and damaged metrics. */
+/* test_report.c - the page is one well-formed file of its own; curves from small and damaged
+ * metrics. */
 #include "../support/unit/unit.h"
 #include "image/image.h"
 
@@ -48,7 +49,7 @@ static size_t count(const char *text, const char *what)
     return n;
 }
 
-/* --- a small checker of structure: tags nest, attributes are quoted ------------------------------- */
+/* --- a small checker of structure: tags nest, attributes are quoted --------------------------- */
 
 /* From '<' to behind '>'; the name goes to `name`. Fails on an attribute without quotes. */
 static const char *read_tag(const char *p, char name[32], bool *closes, bool *is_empty)
@@ -120,7 +121,7 @@ static void check_alone(const char *text)
     assert_int_equal(count(text, "href="), 0);
 }
 
-/* --- pages ---------------------------------------------------------------------------------------- */
+/* --- pages ------------------------------------------------------------------------------------ */
 
 static cn_status write_section(const cn_report_section *s)
 {
@@ -220,7 +221,7 @@ static void rows_have_a_limit(void **state)
     assert_false(cn_file_exists(page));
 }
 
-/* --- curves --------------------------------------------------------------------------------------- */
+/* --- curves ----------------------------------------------------------------------------------- */
 
 #define VALIDATION                                                          \
     "{\"event\": \"validation\", \"step\": %d, \"loss_with_control\": %g, " \
@@ -331,7 +332,7 @@ static void memory_may_run_out(void **state)
     cn_ctx_fail_alloc_after(ctx, -1);
 }
 
-/* --- agreement ------------------------------------------------------------------------------------ */
+/* --- agreement -------------------------------------------------------------------------------- */
 
 static void agreement_is_told(void **state)
 {

@@ -1,7 +1,7 @@
 /* test_rng.c - the generator against torch's CPU generator, and weights that follow from a name.
  *
- * tests/golden/core/torch_cpu_rng.json: "randn seed=S n=N" holds the first 40 and the last 8 of N draws,
- * "randint1000 seed=S n=16" 16 integers, all from torch.Generator().manual_seed(S).
+ * tests/golden/core/torch_cpu_rng.json: "randn seed=S n=N" holds the first 40 and the last 8 of N
+ * draws, "randint1000 seed=S n=16" 16 integers, all from torch.Generator().manual_seed(S).
  */
 #include "base/base.h"
 
@@ -21,8 +21,8 @@ static json_t *load_fixture(void)
     return root;
 }
 
-/* f32: torch's vector code has a logarithm, sine and cosine of its own, off from the C library's by a
- * unit in the last place: 2.4e-7 for the values from 2 to 4.5 that occur here. Tolerance 5e-7. */
+/* f32: torch's vector code has a logarithm, sine and cosine of its own, off from the C library's by
+ * a unit in the last place: 2.4e-7 for the values from 2 to 4.5 that occur here. Tolerance 5e-7. */
 static void check_draws(const char *name, const json_t *want, const float *got, long n)
 {
     size_t count = json_array_size(want);

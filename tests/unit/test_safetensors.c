@@ -263,8 +263,8 @@ static void full_disk_is_reported(void **state)
     assert_false(cn_file_exists(path));
 }
 
-/* Every half and every bfloat16 goes to float and back unchanged (NaNs stay NaNs), whatever the path:
- * 65536 elements take the vector loop, one by one the scalar one. */
+/* Every half and every bfloat16 goes to float and back unchanged (NaNs stay NaNs), whatever the
+ * path: 65536 elements take the vector loop, one by one the scalar one. */
 static void half_types_round_trip(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* test_samplers.c - every sampler against diffusers' (tests/golden/samplers.json, tools/make-sampler-fixtures.py),
- * names, and what is refused. */
+/* test_samplers.c - every sampler against diffusers' (tests/golden/samplers.json,
+ * tools/make-sampler-fixtures.py), names, and what is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,8 +18,8 @@
 
 enum { LATENT = 16, SEED = 77 };
 
-/* Of the largest value, for steps in F32; with zero terminal SNR some begin at a sigma of 4096, and a step later
- * only the difference of such numbers is left. */
+/* Of the largest value, for steps in F32; with zero terminal SNR some begin at a sigma of 4096, and
+ * a step later only the difference of such numbers is left. */
 static const double tolerance = 1e-5, tolerance_zero_snr = 1e-4;
 
 static int setup(void **state)
@@ -34,7 +34,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- trajectories ----------------------------------------------------------------------------------- */
+/* --- trajectories ----------------------------------------------------------------------------- */
 
 static double number_at(const json_t *list, size_t i)
 {
@@ -126,7 +126,7 @@ static void every_trajectory_is_diffusers(void **state)
     json_decref(file);
 }
 
-/* --- names ------------------------------------------------------------------------------------------ */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static void other_programs_names_are_known(void **state)
 {
@@ -168,7 +168,7 @@ static void other_programs_names_are_known(void **state)
     for (size_t i = 0; i < CN_COUNT(unknown); i++) assert_null(cn_sampler_find(unknown[i], NULL));
 }
 
-/* --- what is refused --------------------------------------------------------------------------------- */
+/* --- what is refused -------------------------------------------------------------------------- */
 
 static void refuse(cn_ctx *ctx, const char *name, const cn_schedule_config *c, int steps,
                    const char *says)

@@ -1,4 +1,5 @@
-/* test_scene.c - procedural scenes: descriptions, captions, exact maps, the colour judge, data sets. */
+/* test_scene.c - procedural scenes: descriptions, captions, exact maps, the colour judge, data
+ * sets. */
 #include "../support/unit/unit.h"
 #include "scene/scene.h"
 
@@ -154,7 +155,8 @@ static double dot(const double *a, const double *b)
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 }
 
-/* f32 rays over some ten metres: a thousandth of a metre is what rounding and the ring's march leave. */
+/* f32 rays over some ten metres: a thousandth of a metre is what rounding and the ring's march
+ * leave. */
 static void check_pixel(const cn_scene *s, const maps *m, int x, int y)
 {
     const int k = y * P + x, id = m->segmentation[k];
@@ -178,7 +180,8 @@ static void check_pixel(const cn_scene *s, const maps *m, int x, int y)
     for (int i = 0; i < 3; i++) assert_true(fabs(p[i] - c[i] - o->size * w[i]) < 2e-3);
 }
 
-/* Where a pixel and its neighbours right and below lie on one smooth piece, the triangle's normal agrees. */
+/* Where a pixel and its neighbours right and below lie on one smooth piece, the triangle's normal
+ * agrees. */
 static void check_slope(const cn_scene *s, const maps *m, int x, int y, int *checked)
 {
     const int k = y * P + x;

@@ -1,8 +1,8 @@
-/* test_sd2.c - Stable Diffusion 2.x's forms: OpenCLIP's names in a single file, a whole OpenCLIP encoder, what
- * an unmarked file predicts, weights in several files, and what is refused.
+/* test_sd2.c - Stable Diffusion 2.x's forms: OpenCLIP's names in a single file, a whole OpenCLIP
+ * encoder, what an unmarked file predicts, weights in several files, and what is refused.
  *
- * Works on the small model of tests/golden/sd2, written once. The published names stand here in full, so
- * that they don't follow from the builders that they check.
+ * Works on the small model of tests/golden/sd2, written once. The published names stand here in
+ * full, so that they don't follow from the builders that they check.
  */
 #include "../support/env.h"
 #include "../support/tiny_model.h"
@@ -46,8 +46,9 @@ static float *read_all(const cn_tensors *t, const char *name, int64_t *n)
     return v;
 }
 
-/* Writes the single file again as another program might, without a mark for v: tensors named in `extra` (NULL at the
- * end) are added as copies of resblock 2's of the same name, text_projection as a square matrix, others empty. */
+/* Writes the single file again as another program might, without a mark for v: tensors named in
+ * `extra` (NULL at the end) are added as copies of resblock 2's of the same name, text_projection
+ * as a square matrix, others empty. */
 static void rewrite(const char *out, const char *const *extra, bool metadata, float out_bias)
 {
     static const char *const meta[] = {"format", "pt", CN_META_PREDICTION, "epsilon", NULL};
@@ -251,7 +252,7 @@ static void test_prediction(void **state)
     cn_base_close(b);
 }
 
-/* --- weights in several files ------------------------------------------------------------------------ */
+/* --- weights in several files ----------------------------------------------------------------- */
 
 static void write_some(const cn_tensors *t, const char *out, int64_t from, int64_t to,
                        cn_str *index)
@@ -329,7 +330,7 @@ static void test_shards(void **state)
     expect_refused("\"x\": \"a.safetensors\", \"y\": \"c.safetensors\"", "two tensors");
 }
 
-/* --- refusals ---------------------------------------------------------------------------------------- */
+/* --- refusals --------------------------------------------------------------------------------- */
 
 static void test_refused(void **state)
 {

@@ -1,4 +1,5 @@
-/* test_session.c - annotators with networks: weight files told apart, sizes that change, folded norms. */
+/* test_session.c - annotators with networks: weight files told apart, sizes that change, folded
+ * norms. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -236,7 +237,7 @@ static void names_and_settings_are_read(void **state)
     }
 }
 
-/* --- folded parameters ------------------------------------------------------------------------------------ */
+/* --- folded parameters ------------------------------------------------------------------------ */
 
 /* Three filters over two channels; the file has no bias for them. */
 enum { O = 3, I = 2 };

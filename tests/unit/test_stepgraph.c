@@ -1,4 +1,5 @@
-/* test_stepgraph.c - a training step's graph: gradient checkpointing changes memory and nothing else. */
+/* test_stepgraph.c - a training step's graph: gradient checkpointing changes memory and nothing
+ * else. */
 #include "../support/env.h"
 
 #include "model/checkpoint/config_io.h"

@@ -1,4 +1,5 @@
-/* test_store.c - files of records that stay: found again, torn, damaged, shared, of something else. */
+/* test_store.c - files of records that stay: found again, torn, damaged, shared, of something
+ * else. */
 #include "../support/unit/unit.h"
 #include "data/store.h"
 
@@ -108,7 +109,8 @@ static void damaged_records_are_absent_and_replaced(void **state)
     cn_store_destroy(reader);
 }
 
-/* Puts another byte into a file and its time of change back to what it was: damage that nobody notices. */
+/* Puts another byte into a file and its time of change back to what it was: damage that nobody
+ * notices. */
 static void damage_unnoticed(const char *file, int64_t at)
 {
     struct stat st;

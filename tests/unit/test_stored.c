@@ -1,5 +1,5 @@
-/* test_stored.c - weights kept in other types, 8 bits above all: their values, the kernels that make and expand them,
- * layers that read them. */
+/* test_stored.c - weights kept in other types, 8 bits above all: their values, the kernels that
+ * make and expand them, layers that read them. */
 #include "../support/unit/unit_env.h"
 #include "cpu/isa.h"
 
@@ -101,7 +101,8 @@ static cn_node *build(cn_graph *g, cn_params *p)
     return cn_linear(g, "d", x, 11, true);
 }
 
-/* The network's result with weights kept in `storage`, filled before or after planning; in a new array. */
+/* The network's result with weights kept in `storage`, filled before or after planning; in a new
+ * array. */
 static float *result_of(cn_params *p, cn_dtype storage, bool planned_first, const cn_params *like)
 {
     cn_graph *g = NULL;

@@ -1,5 +1,5 @@
-/* test_tiles.c - a picture through the VAE in tiles against the same in one piece, with the trained weights of
- * models/tiny-sd; and the tiles' weights by themselves. */
+/* test_tiles.c - a picture through the VAE in tiles against the same in one piece, with the trained
+ * weights of models/tiny-sd; and the tiles' weights by themselves. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -103,7 +103,8 @@ static void decode(int64_t tile, const float *latents, uint8_t *rgb)
     cn_decode_destroy(d);
 }
 
-/* How much the difference of two pictures changes from column x to x + 1, mean over rows and channels. */
+/* How much the difference of two pictures changes from column x to x + 1, mean over rows and
+ * channels. */
 static double jump(const uint8_t *a, const uint8_t *b, int64_t x, bool rows)
 {
     double sum = 0;
@@ -116,8 +117,8 @@ static double jump(const uint8_t *a, const uint8_t *b, int64_t x, bool rows)
     return sum / (3.0 * PX);
 }
 
-/* The mean jump at the tiles' borders inside the picture over that one latent beside them, where the picture is much the
- * same; the worse of both directions. */
+/* The mean jump at the tiles' borders inside the picture over that one latent beside them, where
+ * the picture is much the same; the worse of both directions. */
 static double seam(const uint8_t *a, const uint8_t *b)
 {
     cn_tiles t;
@@ -146,8 +147,8 @@ static double psnr_db(const uint8_t *a, const uint8_t *b)
     return 10 * log10(255.0 * 255.0 * PX * PX * 3 / sum);
 }
 
-/* With statistics of their own tiles of this size give 28.3 dB decoded; weighed alike where they overlap, a jump of
- * 7.0. */
+/* With statistics of their own tiles of this size give 28.3 dB decoded; weighed alike where they
+ * overlap, a jump of 7.0. */
 static void tiles_show_no_seam(void **state)
 {
     (void)state;

@@ -1,8 +1,8 @@
-/* test_tokenizer.c - CLIP's tokenizer against transformers' (tests/golden/tokens.json, with CLIP's own
- * vocabulary where it can be found), and all else on a small vocabulary trained here.
+/* test_tokenizer.c - CLIP's tokenizer against transformers' (tests/golden/tokens.json, with CLIP's
+ * own vocabulary where it can be found), and all else on a small vocabulary trained here.
  *
- * CLIP's vocabulary is looked for in CN_CLIP_VOCAB (a folder or file as --tokenizer takes it), then in
- * CN_SHARED (default ../shared).
+ * CLIP's vocabulary is looked for in CN_CLIP_VOCAB (a folder or file as --tokenizer takes it), then
+ * in CN_SHARED (default ../shared).
  */
 #include "model/text/bpe.h"
 #include "model/text/tokenizer.h"
@@ -67,7 +67,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- against transformers ---------------------------------------------------------------------- */
+/* --- against transformers --------------------------------------------------------------------- */
 
 static cn_tokenizer *open_clip(void)
 {
@@ -136,7 +136,7 @@ static void test_matches_transformers(void **state)
     cn_tokenizer_close(t);
 }
 
-/* --- on the small vocabulary -------------------------------------------------------------------- */
+/* --- on the small vocabulary ------------------------------------------------------------------ */
 
 static void check_round_trip(const char *text, const char *want)
 {
@@ -270,7 +270,8 @@ static void test_training_is_deterministic(void **state)
     cn_free(merges);
 }
 
-/* A list in the form of bpe_simple_vocab_16e6.txt, with the small vocabulary's merges, gives its ids. */
+/* A list in the form of bpe_simple_vocab_16e6.txt, with the small vocabulary's merges, gives its
+ * ids. */
 static void test_clip_list_layout(void **state)
 {
     (void)state;
@@ -293,7 +294,7 @@ static void test_clip_list_layout(void **state)
     cn_tokenizer_close(t);
 }
 
-/* --- files that are wrong ----------------------------------------------------------------------- */
+/* --- files that are wrong --------------------------------------------------------------------- */
 
 static void check_refused(const char *vocab, const char *merges, const char *pad, const char *says)
 {

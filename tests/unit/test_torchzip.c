@@ -1,4 +1,5 @@
-/* torch's zip checkpoints: archives built here by hand, hostile ones, and real files where they are. */
+/* torch's zip checkpoints: archives built here by hand, hostile ones, and real files where they
+ * are. */
 #include "io/tensors.h"
 
 #include <setjmp.h>
@@ -25,7 +26,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- a zip file of stored entries ---------------------------------------------------------------- */
+/* --- a zip file of stored entries ------------------------------------------------------------- */
 
 typedef struct zip {
     cn_str body, dir;
@@ -81,7 +82,7 @@ static void zip_free(zip *z)
     cn_str_free(&z->dir);
 }
 
-/* --- pickles ------------------------------------------------------------------------------------- */
+/* --- pickles ---------------------------------------------------------------------------------- */
 
 #define ADD(s, text) cn_str_add(s, text, sizeof(text) - 1)
 
@@ -436,10 +437,11 @@ static void zips_that_lie(void **state)
     zip_free(&z);
 }
 
-/* --- torch before 1.6 ------------------------------------------------------------------------------- */
+/* --- torch before 1.6 ------------------------------------------------------------------------- */
 
-/* {'epoch': 3, 'state_dict': {'a.weight': [[0, .5, 1], [1.5, 2, 2.5]], 'a.transposed': its transpose over the same
- * storage, 'b.bias': half precision, 'n': 7}}, by torch.save(_use_new_zipfile_serialization=False). */
+/* {'epoch': 3, 'state_dict': {'a.weight': [[0, .5, 1], [1.5, 2, 2.5]], 'a.transposed': its
+ * transpose over the same storage, 'b.bias': half precision, 'n': 7}}, by
+ * torch.save(_use_new_zipfile_serialization=False). */
 static void files_of_before_1_6(void **state)
 {
     (void)state;
@@ -470,7 +472,7 @@ static void files_of_before_1_6(void **state)
     cn_free(bytes);
 }
 
-/* --- real files ---------------------------------------------------------------------------------- */
+/* --- real files ------------------------------------------------------------------------------- */
 
 static bool shared_path(char out[512], const char *name)
 {

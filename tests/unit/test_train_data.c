@@ -1,4 +1,5 @@
-/* test_train_data.c - whole small runs over pictures of several sizes, random crops, pictures encoded in their step. */
+/* test_train_data.c - whole small runs over pictures of several sizes, random crops, pictures
+ * encoded in their step. */
 #include "../support/unit/tiny_run.h"
 #include "image/image.h"
 
@@ -51,7 +52,8 @@ static void must_say(const char *words)
     if (!strstr(told, words)) fail_msg("\"%s\" wasn't said: %s", words, told);
 }
 
-/* Eleven steps at once, and the same in parts that end in the middle of an epoch: the same bytes. */
+/* Eleven steps at once, and the same in parts that end in the middle of an epoch: the same
+ * bytes. */
 static void check_resuming(const char *name, cn_train_options o, char whole[256])
 {
     char parts[256];
@@ -68,7 +70,7 @@ static void check_resuming(const char *name, cn_train_options o, char whole[256]
         fail_msg("%s: control.safetensors differs after resuming", name);
 }
 
-/* --- buckets -------------------------------------------------------------------------------------- */
+/* --- buckets ---------------------------------------------------------------------------------- */
 
 typedef struct seen {
     cn_train_bucket list[8];
@@ -199,7 +201,7 @@ static void validation_keeps_its_own_size(void **state)
     cn_image_destroy(image);
 }
 
-/* --- crops, and pictures encoded in their step ------------------------------------------------------ */
+/* --- crops, and pictures encoded in their step ------------------------------------------------ */
 
 static void encoding_in_the_step_changes_nothing(void **state)
 {
@@ -264,7 +266,7 @@ static void what_is_encoded_in_the_step_is_planned(void **state)
     assert_true(fresh.training > cached.training);
 }
 
-/* --- what is broken --------------------------------------------------------------------------------- */
+/* --- what is broken --------------------------------------------------------------------------- */
 
 /* Writes a data set of its own, one picture's file replaced by so many of its first bytes. */
 static void write_broken(char dir[256], const char *name, const char *file, size_t bytes)
@@ -279,7 +281,8 @@ static void write_broken(char dir[256], const char *name, const char *file, size
     cn_free(data);
 }
 
-/* A broken head, a broken body, a broken condition: each is named, and stops the run or is left out. */
+/* A broken head, a broken body, a broken condition: each is named, and stops the run or is left
+ * out. */
 static void broken_pairs_are_named(void **state)
 {
     (void)state;

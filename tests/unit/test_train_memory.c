@@ -1,4 +1,5 @@
-/* test_train_memory.c - what a run takes is known before, fits a limit, and doesn't change what is learned.
+/* test_train_memory.c - what a run takes is known before, fits a limit, and doesn't change what is
+ * learned.
  *
  * The measured peak is that of a process of its own: the program runs itself with "child".
  */
@@ -57,7 +58,7 @@ static void assert_same_weights(const char *dir_a, const char *dir_b)
     assert_true(same_file(dir_a, dir_b, "diffusion_pytorch_model.safetensors"));
 }
 
-/* --- plans ------------------------------------------------------------------------------------------ */
+/* --- plans ------------------------------------------------------------------------------------ */
 
 static void parts_add_up_and_nothing_is_written(void **state)
 {
@@ -139,7 +140,7 @@ static void what_would_fit_is_said(void **state)
     assert_int_equal(access(out, F_OK), -1);
 }
 
-/* --- bf16 ------------------------------------------------------------------------------------------- */
+/* --- bf16 ------------------------------------------------------------------------------------- */
 
 static double final_loss(cn_train_options *o)
 {
@@ -177,7 +178,7 @@ static void bf16_learns_alike_and_resumes_exactly(void **state)
     assert_same_weights(b, c);
 }
 
-/* --- the peak --------------------------------------------------------------------------------------- */
+/* --- the peak --------------------------------------------------------------------------------- */
 
 static int run_child(char **a)
 {

@@ -1,5 +1,5 @@
-/* test_train_text.c - whole small runs whose texts are encoded in their step, their tags varied by chance, from data
- * of every layout.
+/* test_train_text.c - whole small runs whose texts are encoded in their step, their tags varied by
+ * chance, from data of every layout.
  */
 #include "../support/unit/tiny_run.h"
 
@@ -16,7 +16,7 @@ static int set_up(void **state)
     return tiny_open(1);
 }
 
-/* --- the same pairs in every layout ------------------------------------------------------------------ */
+/* --- the same pairs in every layout ----------------------------------------------------------- */
 
 static const char *const layouts[] = {"fill50k", "imagefolder", "csv", "folders", "webdataset"};
 
@@ -130,7 +130,7 @@ static void write_pairs(const char *layout, const char *between, char dir[256])
     cn_str_free(&lines);
 }
 
-/* --- runs -------------------------------------------------------------------------------------------- */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 static cn_train_options options_for(const char *data, const char *output)
 {
@@ -201,7 +201,8 @@ static void every_layout_is_shuffled_alike(void **state)
     assert_false(same_file(first, out, "control.safetensors"));
 }
 
-/* A separator in the caption says the same as a number; held-out captions stay in order, without it. */
+/* A separator in the caption says the same as a number; held-out captions stay in order, without
+ * it. */
 static void kept_tags_may_be_marked(void **state)
 {
     (void)state;
@@ -229,7 +230,8 @@ static void kept_tags_may_be_marked(void **state)
     assert_true(with[0] == marked_with[0] && without[0] == marked_without[0]);
 }
 
-/* Eleven steps at once, and the same in parts that end in the middle of an epoch: the same bytes. */
+/* Eleven steps at once, and the same in parts that end in the middle of an epoch: the same
+ * bytes. */
 static void tags_resume_exactly(void **state)
 {
     (void)state;
@@ -261,7 +263,7 @@ static void tags_resume_exactly(void **state)
     assert_false(same_file(whole, other, "control.safetensors"));
 }
 
-/* --- plans ------------------------------------------------------------------------------------------- */
+/* --- plans ------------------------------------------------------------------------------------ */
 
 static void keep_plan(void *user, const cn_train_plan *p)
 {
@@ -301,14 +303,15 @@ static void texts_in_the_step_are_planned(void **state)
     assert_true(cached.encoding_seconds > 0 && both.encoding_seconds == 0);
 }
 
-/* --- what is broken ---------------------------------------------------------------------------------- */
+/* --- what is broken --------------------------------------------------------------------------- */
 
 static void take_log(void *user, cn_log_level level, const char *line)
 {
     if (level == CN_LOG_WARN && strstr(line, "05.txt")) (*(int *)user)++;
 }
 
-/* A caption that can't be read is met in the middle of the run: it ends there, or the next pair takes its place. */
+/* A caption that can't be read is met in the middle of the run: it ends there, or the next pair
+ * takes its place. */
 static void a_broken_caption_is_named(void **state)
 {
     (void)state;

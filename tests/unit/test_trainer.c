@@ -171,8 +171,8 @@ static void only_mid_leaves_the_links_silent(void **state)
     assert_true(magnitude(out, folder_file, "controlnet_down_blocks.0.weight") == 0);
 }
 
-/* Seven steps at once, and the same in two parts, the second from the checkpoint after step 4: what is saved
- * must be the same bytes. The options' output folder is replaced. */
+/* Seven steps at once, and the same in two parts, the second from the checkpoint after step 4: what
+ * is saved must be the same bytes. The options' output folder is replaced. */
 static void check_resuming(const char *name, cn_train_options o, char whole[256])
 {
     static const char *const files[] = {"control.safetensors", "base.safetensors",
@@ -244,7 +244,7 @@ static void objectives_resume_exactly(void **state)
     assert_false(same_file(plain, whole, "control.safetensors"));
 }
 
-/* --- strategies ----------------------------------------------------------------------------------- */
+/* --- strategies ------------------------------------------------------------------------------- */
 
 /* The links join with weights of 0 and learn from then on; the border may fall on a checkpoint. */
 static void links_join_in_the_same_run(void **state)
@@ -447,7 +447,8 @@ static size_t own_bytes(const cn_train_plan *p)
     return p->training_bytes - p->process_bytes;
 }
 
-/* What a strategy takes is known before: fewer gradients and operations without the links, more with the base. */
+/* What a strategy takes is known before: fewer gradients and operations without the links, more
+ * with the base. */
 static void plans_know_the_strategies(void **state)
 {
     (void)state;
@@ -583,7 +584,8 @@ static void validation_measures_and_draws(void **state)
     assert_true(isfinite(gain));
 }
 
-/* What is asked for beside the held-out pairs: one of those and its prompt comes out the same, and another one. */
+/* What is asked for beside the held-out pairs: one of those and its prompt comes out the same, and
+ * another one. */
 static void conditions_of_ones_own_are_drawn(void **state)
 {
     (void)state;

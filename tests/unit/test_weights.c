@@ -1,4 +1,5 @@
-/* test_weights.c - networks of small widths through every published form and back, and what is refused.
+/* test_weights.c - networks of small widths through every published form and back, and what is
+ * refused.
  *
  * The backend here keeps parameters in the published layout, so values compare exactly.
  */
@@ -15,7 +16,7 @@
 
 #include <cmocka.h>
 
-/* --- a backend of plain layouts -------------------------------------------------------------------- */
+/* --- a backend of plain layouts --------------------------------------------------------------- */
 
 static cn_status plain_in(cn_backend *b, cn_ctx *c, const cn_param *p, cn_dtype type,
                           const void *plain, cn_dtype dtype, void *physical)
@@ -35,7 +36,7 @@ static cn_status plain_out(cn_backend *b, cn_ctx *c, const cn_param *p, cn_dtype
 
 static cn_backend plain = {.name = "plain", .from_plain = plain_in, .to_plain = plain_out};
 
-/* --- networks -------------------------------------------------------------------------------------- */
+/* --- networks --------------------------------------------------------------------------------- */
 
 static const cn_base widths = {
     .unet = {.in_channels = 4,
@@ -171,7 +172,7 @@ static const char *at(const char *name)
     return p;
 }
 
-/* --- writing test files ---------------------------------------------------------------------------- */
+/* --- writing test files ----------------------------------------------------------------------- */
 
 typedef struct out_list {
     cn_tensor_out t[2048];
@@ -214,7 +215,7 @@ static void write_list(const char *path)
     list.n = 0;
 }
 
-/* --- base ------------------------------------------------------------------------------------------ */
+/* --- base ------------------------------------------------------------------------------------- */
 
 static const char *const networks[] = {"unet", "vae", "text_encoder"};
 
@@ -448,7 +449,7 @@ static void tokenizer_is_copied_or_asked_for(void **state)
     cn_base_close(b);
 }
 
-/* --- ControlNet ------------------------------------------------------------------------------------ */
+/* --- ControlNet ------------------------------------------------------------------------------- */
 
 static void check_control(const char *path, int form, cn_dtype dtype)
 {
@@ -532,7 +533,7 @@ static void control_must_fit_its_base(void **state)
     assert_int_equal(cn_control_fits(ctx, &c, &inpaint), CN_OK);
 }
 
-/* --- what is refused ------------------------------------------------------------------------------- */
+/* --- what is refused -------------------------------------------------------------------------- */
 
 static void expect_refusal(cn_status s, const char *one, const char *two)
 {
@@ -628,7 +629,7 @@ static void failed_allocations_leave_nothing(void **state)
     assert_int_equal(s, CN_OK);
 }
 
-/* --- starting -------------------------------------------------------------------------------------- */
+/* --- starting --------------------------------------------------------------------------------- */
 
 static void control_starts_as_the_unets_copy(void **state)
 {
@@ -725,7 +726,7 @@ static void scratch_values_follow_their_rules(void **state)
     cn_params_destroy(p);
 }
 
-/* --- inspect --------------------------------------------------------------------------------------- */
+/* --- inspect ---------------------------------------------------------------------------------- */
 
 static void inspect_counts(void **state)
 {
@@ -760,7 +761,7 @@ static void inspect_counts(void **state)
     assert_int_equal(cn_weights_inspect(ctx, at("absent"), false, &s), CN_EIO);
 }
 
-/* --- the reference model --------------------------------------------------------------------------- */
+/* --- the reference model ---------------------------------------------------------------------- */
 
 static bool shared(char *out, size_t cap, const char *rest)
 {
@@ -803,7 +804,7 @@ static void reference_folder_equals_its_single_file(void **state)
     cn_base_close(b);
 }
 
-/* --- frame ----------------------------------------------------------------------------------------- */
+/* --- frame ------------------------------------------------------------------------------------ */
 
 static int setup(void **state)
 {

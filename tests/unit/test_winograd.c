@@ -1,7 +1,7 @@
-/* test_winograd.c - the kernels of Winograd's convolution and of its weights' gradient in every variant that the
- * processor runs: against a naive sum in double, for every order of weights and every type that they are stored in, with
- * sums and activations, by one to five threads, with the same bytes at every run. And which convolutions are computed
- * by it. */
+/* test_winograd.c - the kernels of Winograd's convolution and of its weights' gradient in every
+ * variant that the processor runs: against a naive sum in double, for every order of weights and
+ * every type that they are stored in, with sums and activations, by one to five threads, with the
+ * same bytes at every run. And which convolutions are computed by it. */
 #include "cpu/isa.h"
 #include "cpu/conv_algo.h"
 
@@ -52,7 +52,8 @@ static void *stored_as(cn_dtype type, float *x, int64_t n)
     return stored;
 }
 
-/* [run / 16][tap][pair of other][16][2]: what oneDNN's products of bfloat16 want of (run, other) = (outputs, inputs). */
+/* [run / 16][tap][pair of other][16][2]: what oneDNN's products of bfloat16 want of (run, other) =
+ * (outputs, inputs). */
 static void place_pairs(int64_t *runs, int64_t n_runs, int64_t *others, int64_t n_others,
                         int64_t *tap)
 {
@@ -210,8 +211,8 @@ static void run(const cn_kernels *k, work *t, int threads)
     cn_free(scratch);
 }
 
-/* Sums of 9 I products in f32 behind transformations that take another bit or two: 1e-5 of the largest. A result in
- * bfloat16 is rounded once more, by 2^-8 of itself at most. */
+/* Sums of 9 I products in f32 behind transformations that take another bit or two: 1e-5 of the
+ * largest. A result in bfloat16 is rounded once more, by 2^-8 of itself at most. */
 static void compare(const work *t, const char *isa, int threads)
 {
     const int64_t n = outputs_of(&t->a);

@@ -1,4 +1,5 @@
-/* openpose.c - see openpose.h: a picture through the networks; what the maps mean stands in pose.h. */
+/* openpose.c - see openpose.h: a picture through the networks; what the maps mean stands in
+ * pose.h. */
 #include "annotate/pose/openpose.h"
 
 #include "image/bilinear.h"
@@ -8,7 +9,7 @@
 
 enum { FACE_SIDE = 384 };
 
-/* --- the body ------------------------------------------------------------------------------------------ */
+/* --- the body --------------------------------------------------------------------------------- */
 
 /* Runs one network on `picture` brought to the form that `in` says. */
 static cn_status run(cn_session *s, cn_pose_version version, const cn_network *net,
@@ -59,7 +60,7 @@ static cn_status find_bodies(cn_session *s, cn_pose_version version, const cn_im
     return status;
 }
 
-/* --- parts of the picture ------------------------------------------------------------------------------ */
+/* --- parts of the picture --------------------------------------------------------------------- */
 
 /* The box's part of the picture, less where it reaches beyond. */
 static cn_status crop(cn_ctx *ctx, const cn_image *in, const cn_pose_box *box, cn_image **out)
@@ -85,7 +86,7 @@ static cn_pose_point whole(cn_pose_version version, cn_pose_point p, const cn_po
     return (cn_pose_point){(double)(x / (float)in->width), (double)(y / (float)in->height)};
 }
 
-/* --- hands --------------------------------------------------------------------------------------------- */
+/* --- hands ------------------------------------------------------------------------------------ */
 
 /* Adds a quarter of one scale's maps at the size H x W to `mean`; work holds as many floats. */
 static cn_status add_scale(cn_session *s, cn_pose_version version, const cn_image *hand, int scale,
@@ -143,7 +144,7 @@ static cn_status find_hands(cn_session *s, cn_pose_version version, const cn_ima
     return CN_OK;
 }
 
-/* --- faces --------------------------------------------------------------------------------------------- */
+/* --- faces ------------------------------------------------------------------------------------ */
 
 static cn_status find_face(cn_session *s, const cn_image *face, cn_pose_face *out)
 {
@@ -183,7 +184,7 @@ static cn_status find_faces(cn_session *s, const cn_image *in, const cn_pose_box
     return CN_OK;
 }
 
-/* --- all of it ----------------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 /* What is asked for besides the body, then the drawing. */
 static cn_status draw(cn_session *s, const cn_image *in, const cn_openpose_options *o,

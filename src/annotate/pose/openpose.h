@@ -1,11 +1,13 @@
-/* openpose.h - people, hands and faces as stick figures: OpenPose's three networks and what is drawn of them. */
+/* openpose.h - people, hands and faces as stick figures: OpenPose's three networks and what is
+ * drawn of them. */
 #ifndef CN_ANNOTATE_POSE_OPENPOSE_H
 #define CN_ANNOTATE_POSE_OPENPOSE_H
 
 #include "annotate/network.h"
 #include "annotate/pose/pose.h"
 
-/* out[0]: part affinity fields [1,H/8,W/8,38], out[1]: parts [1,H/8,W/8,19]; sides are multiples of 8. */
+/* out[0]: part affinity fields [1,H/8,W/8,38], out[1]: parts [1,H/8,W/8,19]; sides are multiples of
+ * 8. */
 extern const cn_network cn_openpose_body;
 /* out[0]: [1,H/8,W/8,22], with the background. */
 extern const cn_network cn_openpose_hand;

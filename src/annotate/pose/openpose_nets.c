@@ -1,7 +1,9 @@
-/* openpose_nets.c - OpenPose's networks: VGG's first layers, then stages that each see the maps of the one before.
+/* openpose_nets.c - OpenPose's networks: VGG's first layers, then stages that each see the maps of
+ * the one before.
  *
- * Layers are named as in the published files, without scopes. Hands and faces share everything but the number of
- * maps. Source: Wei et al., "Convolutional Pose Machines"; Cao et al., "Realtime Multi-Person 2D Pose Estimation".
+ * Layers are named as in the published files, without scopes. Hands and faces share everything but
+ * the number of maps. Source: Wei et al., "Convolutional Pose Machines"; Cao et al., "Realtime
+ * Multi-Person 2D Pose Estimation".
  */
 #include "annotate/pose/openpose.h"
 

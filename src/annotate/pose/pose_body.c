@@ -1,6 +1,8 @@
-/* pose_body.c - peaks of the part maps, limbs between them by the part affinity fields, people from limbs.
+/* pose_body.c - peaks of the part maps, limbs between them by the part affinity fields, people from
+ * limbs.
  *
- * The reference's greedy grouping, kept in its order: which of two equal candidates wins follows from it.
+ * The reference's greedy grouping, kept in its order: which of two equal candidates wins follows
+ * from it.
  */
 #include "annotate/pose/pose.h"
 
@@ -24,7 +26,7 @@ typedef struct connection {
     int64_t order;
 } connection;
 
-/* --- growing lists ----------------------------------------------------------------------------------- */
+/* --- growing lists ---------------------------------------------------------------------------- */
 
 /* Room for one more item behind n in *items, doubled when n is a power of two. */
 static cn_status grow(cn_ctx *ctx, void **items, int64_t n, size_t size)
@@ -37,7 +39,7 @@ static cn_status grow(cn_ctx *ctx, void **items, int64_t n, size_t size)
     return CN_OK;
 }
 
-/* --- peaks --------------------------------------------------------------------------------------------- */
+/* --- peaks ------------------------------------------------------------------------------------ */
 
 static bool is_peak(const double *g, int64_t height, int64_t width, int64_t x, int64_t y)
 {
@@ -84,10 +86,10 @@ static cn_status find_peaks(cn_ctx *ctx, const float *heat, cn_pose *pose, int64
     return s;
 }
 
-/* --- limbs ----------------------------------------------------------------------------------------------- */
+/* --- limbs ------------------------------------------------------------------------------------ */
 
-/* How well the field points from a to b: the mean over ten points of the way, less for limbs longer than half
- * the picture's height. False when it doesn't. */
+/* How well the field points from a to b: the mean over ten points of the way, less for limbs longer
+ * than half the picture's height. False when it doesn't. */
 static bool limb_score(const float *fields, const cn_pose *pose, int field, const cn_pose_peak *a,
                        const cn_pose_peak *b, double *score)
 {
@@ -114,7 +116,8 @@ static int by_score(const void *p, const void *q)
     return a->order < b->order ? -1 : 1;
 }
 
-/* Keeps, best first, connections whose peaks are both still free; taken: n_peaks marks, left 0 again. */
+/* Keeps, best first, connections whose peaks are both still free; taken: n_peaks marks, left 0
+ * again. */
 static int64_t keep_best(connection *list, int64_t n, bool *taken)
 {
     int64_t kept = 0;
@@ -128,7 +131,7 @@ static int64_t keep_best(connection *list, int64_t n, bool *taken)
     return kept;
 }
 
-/* --- people ------------------------------------------------------------------------------------------------ */
+/* --- people ----------------------------------------------------------------------------------- */
 
 static void merge(cn_pose *pose, int64_t to, int64_t from, double score)
 {

@@ -1,4 +1,5 @@
-/* pose_maps.c - what goes into OpenPose's networks and what their maps become at the picture's size.
+/* pose_maps.c - what goes into OpenPose's networks and what their maps become at the picture's
+ * size.
  *
  * Version 1.0 resizes with cubic filters; version 1.1 by area where that shrinks, else by lanczos4.
  */

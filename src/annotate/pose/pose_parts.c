@@ -6,7 +6,7 @@
 
 enum { SIDE_MIN = 20 };
 
-/* --- boxes --------------------------------------------------------------------------------------------- */
+/* --- boxes ------------------------------------------------------------------------------------ */
 
 static const cn_pose_peak *part_of(const cn_pose *pose, const cn_pose_person *p, int part)
 {
@@ -67,10 +67,10 @@ int64_t cn_pose_face_boxes(const cn_pose *pose, cn_pose_box *boxes)
     return n;
 }
 
-/* --- hands --------------------------------------------------------------------------------------------- */
+/* --- hands ------------------------------------------------------------------------------------ */
 
-/* Marks with `mark` the 8-connected pixels above the threshold around `start`, those of label 0 alone; the sum of
- * `map` over them. todo: room for every pixel. */
+/* Marks with `mark` the 8-connected pixels above the threshold around `start`, those of label 0
+ * alone; the sum of `map` over them. todo: room for every pixel. */
 static double fill(const double *smooth, const double *map, int64_t height, int64_t width,
                    int64_t start, int32_t mark, int32_t *labels, int64_t *todo)
 {
@@ -98,7 +98,8 @@ typedef struct planes {
     int64_t *todo;
 } planes;
 
-/* The strongest point of the component with the largest sum; 0,0 where nothing is above the threshold. */
+/* The strongest point of the component with the largest sum; 0,0 where nothing is above the
+ * threshold. */
 static cn_pose_point strongest(const planes *p, int64_t height, int64_t width)
 {
     int32_t mark = 0, best = 0;
@@ -145,7 +146,7 @@ cn_status cn_pose_hand_points(cn_ctx *ctx, const double *mean, int64_t height, i
     return ok ? CN_OK : CN_ENOMEM;
 }
 
-/* --- faces --------------------------------------------------------------------------------------------- */
+/* --- faces ------------------------------------------------------------------------------------ */
 
 int cn_pose_face_points(const float *maps, int64_t height, int64_t width,
                         cn_pose_point points[CN_POSE_FACE_MAPS])

@@ -1,8 +1,9 @@
-/* pose_raster.c - people, hands and faces in the colours that the published ControlNets were trained with.
+/* pose_raster.c - people, hands and faces in the colours that the published ControlNets were
+ * trained with.
  *
- * Version 1.0 draws parts, then limbs over them, each mixed with what is there; version 1.1 limbs, all of it
- * darkened, then parts. Points of version 1.1 come as parts of the picture's size and are brought to pixels by
- * truncation.
+ * Version 1.0 draws parts, then limbs over them, each mixed with what is there; version 1.1 limbs,
+ * all of it darkened, then parts. Points of version 1.1 come as parts of the picture's size and are
+ * brought to pixels by truncation.
  */
 #include "annotate/pose/pose.h"
 
@@ -22,9 +23,10 @@ static const int limbs[DRAWN_LIMBS][2] = {{1, 2}, {1, 5},  {2, 3},   {3, 4},  {5
                                           {1, 8}, {8, 9},  {9, 10},  {1, 11}, {11, 12}, {12, 13},
                                           {1, 0}, {0, 14}, {14, 16}, {0, 15}, {15, 17}};
 
-/* --- bodies -------------------------------------------------------------------------------------------- */
+/* --- bodies ----------------------------------------------------------------------------------- */
 
-/* Where a peak is drawn: version 1.1 divides by the picture's size and multiplies again, which may lose a pixel. */
+/* Where a peak is drawn: version 1.1 divides by the picture's size and multiplies again, which may
+ * lose a pixel. */
 static cn_pose_point place(const cn_pose_drawing *d, int64_t peak)
 {
     const cn_pose_peak *p = &d->pose->peaks[peak];
@@ -57,7 +59,8 @@ static void draw_limb(cn_image *canvas, cn_pose_point a, cn_pose_point b, const 
     cn_draw_convex(canvas, corners, n, rgb);
 }
 
-/* canvas = 0.4 canvas + 0.6 copy, to the nearest (there are no halves); the copy becomes equal to it. */
+/* canvas = 0.4 canvas + 0.6 copy, to the nearest (there are no halves); the copy becomes equal to
+ * it. */
 static void mix(cn_image *canvas, cn_image *copy)
 {
     const size_t bytes = (size_t)(canvas->width * canvas->height * 3);
@@ -96,7 +99,7 @@ static cn_status draw_bodies(cn_ctx *ctx, const cn_pose_drawing *d, cn_image *ca
     return CN_OK;
 }
 
-/* --- hands and faces --------------------------------------------------------------------------------------- */
+/* --- hands and faces -------------------------------------------------------------------------- */
 
 static cn_point pixel(const cn_pose_drawing *d, cn_pose_point p)
 {

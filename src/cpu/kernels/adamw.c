@@ -1,7 +1,8 @@
 /* adamw.c - AdamW and the gradient's norm, each one pass over memory.
  *
- * Moments in bytes are expanded, updated and rounded again a block at a time in the caches; the step takes
- * their values before rounding. The division into blocks doesn't depend on the number of threads. */
+ * Moments in bytes are expanded, updated and rounded again a block at a time in the caches; the
+ * step takes their values before rounding. The division into blocks doesn't depend on the number of
+ * threads. */
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/quant8_blocks.h"
 
@@ -24,7 +25,7 @@ static void adamw_f32(const cn_adamw_step *s)
     }
 }
 
-/* --- moments in bytes ---------------------------------------------------------------------------------- */
+/* --- moments in bytes ------------------------------------------------------------------------- */
 
 static void adamw_block(const cn_adamw_step *s, int64_t at, int n)
 {
@@ -64,7 +65,7 @@ void CN_K(adamw)(const cn_adamw_step *s)
     for (int64_t at = 0; at < n; at += BLOCK) adamw_block(s, at, (int)CN_MIN(BLOCK, n - at));
 }
 
-/* --- the norm ------------------------------------------------------------------------------------------- */
+/* --- the norm --------------------------------------------------------------------------------- */
 
 static double squares_of(const float *x, int64_t n)
 {

@@ -1,10 +1,12 @@
-/* attention_f32.c - softmax(q k^T scale) v and its gradient in tiles that stay in the second-level cache.
+/* attention_f32.c - softmax(q k^T scale) v and its gradient in tiles that stay in the second-level
+ * cache.
  *
- * libxsmm's products are fastest where the dimension that follows itself in memory is whole vectors, and the head
- * width 40 isn't. So tiles of scores and sums are laid out with queries (forward) or keys (gradient) fastest, and the
- * operands of the products that want it are turned once: V^T per head in the forward; K^T and V^T per head in the
- * gradient, whose dK and dV are summed as [D][keys] and turned at the end. No tile of scores is ever turned. The
- * running maximum and sum per query give the softmax while key tiles pass by, vectors of queries at a time; the
+ * libxsmm's products are fastest where the dimension that follows itself in memory is whole
+ * vectors, and the head width 40 isn't. So tiles of scores and sums are laid out with queries
+ * (forward) or keys (gradient) fastest, and the operands of the products that want it are turned
+ * once: V^T per head in the forward; K^T and V^T per head in the gradient, whose dK and dV are
+ * summed as [D][keys] and turned at the end. No tile of scores is ever turned. The running maximum
+ * and sum per query give the softmax while key tiles pass by, vectors of queries at a time; the
  * gradient recomputes it from the sum's logarithm.
  */
 #include "cpu/kernels/attention_heads.h"
@@ -28,8 +30,9 @@ static size_t align16(size_t n)
     return (n + 15) & ~(size_t)15;
 }
 
-/* Floats of one head's keys or values, turned: tiles of TK keys, each [D][TK], so that a tile's rows follow each
- * other. With a row per d over all keys, rows of a power-of-two length would fall into the same cache sets. */
+/* Floats of one head's keys or values, turned: tiles of TK keys, each [D][TK], so that a tile's
+ * rows follow each other. With a row per d over all keys, rows of a power-of-two length would fall
+ * into the same cache sets. */
 static int64_t turned_floats(int64_t M, int64_t D)
 {
     return (M + TK - 1) / TK * TK * D;
@@ -57,7 +60,7 @@ static float *head_at(const void *x, const cn_attention_args *a, int64_t h, int6
     return head_in(x, a, h, tokens, sizeof(float));
 }
 
-/* --- forward --------------------------------------------------------------------------------------- */
+/* --- forward ---------------------------------------------------------------------------------- */
 
 /* A worker's room. */
 typedef struct forward_room {
@@ -201,7 +204,7 @@ void CN_K(attention)(const cn_attention_args *a)
     }
 }
 
-/* --- gradient ------------------------------------------------------------------------------------ */
+/* --- gradient --------------------------------------------------------------------------------- */
 
 /* A worker's room. */
 typedef struct grad_room {

@@ -1,8 +1,9 @@
-/* attention_heads.h - where attention's heads are and how its gradient is divided among workers, in float32 and bfloat16 alike.
+/* attention_heads.h - where attention's heads are and how its gradient is divided among workers, in
+ * float32 and bfloat16 alike.
  *
- * A worker owns a head, so that no sum crosses workers. With fewer heads than workers, workers take parts of a head's
- * queries, each with sums of its own for the gradients of keys and values, turned ([D][keys], dk before dv), which are
- * added in a fixed order.
+ * A worker owns a head, so that no sum crosses workers. With fewer heads than workers, workers take
+ * parts of a head's queries, each with sums of its own for the gradients of keys and values, turned
+ * ([D][keys], dk before dv), which are added in a fixed order.
  */
 #ifndef CN_CPU_KERNELS_ATTENTION_HEADS_H
 #define CN_CPU_KERNELS_ATTENTION_HEADS_H
@@ -13,7 +14,8 @@
 
 #include <stdint.h>
 
-/* Where head h of all in the batch begins in rows of `tokens` each, of elements of so many bytes; NULL stays NULL. */
+/* Where head h of all in the batch begins in rows of `tokens` each, of elements of so many bytes;
+ * NULL stays NULL. */
 static inline void *head_in(const void *x, const cn_attention_args *a, int64_t h, int64_t tokens,
                             size_t element_bytes)
 {
@@ -21,7 +23,8 @@ static inline void *head_in(const void *x, const cn_attention_args *a, int64_t h
     return x ? (char *)(uintptr_t)x + (size_t)at * element_bytes : NULL;
 }
 
-/* How many parts the queries of a head, in tiles, are cut into, so that all workers have something to do. */
+/* How many parts the queries of a head, in tiles, are cut into, so that all workers have something
+ * to do. */
 static inline int64_t head_parts(int64_t heads, int64_t tiles, int threads)
 {
     return heads >= threads ? 1 : CN_MIN((threads + heads - 1) / heads, tiles);
@@ -46,8 +49,9 @@ static inline void join_parts(float *copies, int64_t heads, int64_t parts, int64
     }
 }
 
-/* The share of step i of `steps` in asking for n floats' worth of memory, wanted after these steps: a head's keys,
- * values and their gradients are more than the second-level cache holds, and come block by block. */
+/* The share of step i of `steps` in asking for n floats' worth of memory, wanted after these steps:
+ * a head's keys, values and their gradients are more than the second-level cache holds, and come
+ * block by block. */
 static inline void ask_for(const void *x, int64_t floats, int64_t i, int64_t steps)
 {
     enum { LINE = 16 };

@@ -1,5 +1,6 @@
-/* dtype_convert.c - between F32, F16, BF16 and Q8, in parallel and in vectors: what expands stored weights before a
- * product, casts activations and makes stored weights of a file's. Values are those of base/dtype.c. */
+/* dtype_convert.c - between F32, F16, BF16 and Q8, in parallel and in vectors: what expands stored
+ * weights before a product, casts activations and makes stored weights of a file's. Values are
+ * those of base/dtype.c. */
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/widen.h"
 
@@ -40,8 +41,8 @@ static void block_to_q8(const float *x, float scale, signed char *codes)
     }
 }
 
-/* Whole blocks, whose scales are rounded to halves many at a time; what is left is the caller's. Returns how many
- * elements were done. */
+/* Whole blocks, whose scales are rounded to halves many at a time; what is left is the caller's.
+ * Returns how many elements were done. */
 static int64_t f32_to_q8(const float *x, unsigned char *y, int64_t n)
 {
     enum { GROUP = 64 };

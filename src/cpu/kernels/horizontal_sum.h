@@ -1,11 +1,12 @@
-/* horizontal_sum.h - the sums of vectors' elements, of as many vectors at once as one has elements. */
+/* horizontal_sum.h - the sums of vectors' elements, of as many vectors at once as one has
+ * elements. */
 #ifndef CN_CPU_KERNELS_HORIZONTAL_SUM_H
 #define CN_CPU_KERNELS_HORIZONTAL_SUM_H
 
 #include "cpu/kernels/vectors.h"
 
-/* Half of each of two vectors' elements plus the other half, those of a before those of b: first single elements, then
- * pairs, then fours. */
+/* Half of each of two vectors' elements plus the other half, those of a before those of b: first
+ * single elements, then pairs, then fours. */
 #if defined(__AVX512F__)
 #define SINGLES(a, b, i)                                                                         \
     __builtin_shufflevector(a, b, i, i + 16, i + 1, i + 17, i + 4, i + 20, i + 5, i + 21, i + 8, \

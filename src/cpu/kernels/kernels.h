@@ -1,10 +1,10 @@
 /* kernels.h - the own kernels, compiled once per instruction set and chosen at run time.
  *
- * The Makefile compiles every file of this folder for x86-64-v2, -v3 (AVX2) and -v4 (AVX-512) with CN_ISA
- * naming the variant; CN_K(name) gives each its own symbols and table.c gathers them. All are OpenMP
- * parallel, allocate nothing, and divide work by sizes and thread count alone, so results repeat.
- * Rows are positions (batch included), C channels innermost. Those of stored/ are compiled once more per
- * storage type of activations, float32 and bfloat16; all compute in float32.
+ * The Makefile compiles every file of this folder for x86-64-v2, -v3 (AVX2) and -v4 (AVX-512) with
+ * CN_ISA naming the variant; CN_K(name) gives each its own symbols and table.c gathers them. All
+ * are OpenMP parallel, allocate nothing, and divide work by sizes and thread count alone, so
+ * results repeat. Rows are positions (batch included), C channels innermost. Those of stored/ are
+ * compiled once more per storage type of activations, float32 and bfloat16; all compute in float32.
  */
 #ifndef CN_KERNELS_H
 #define CN_KERNELS_H
@@ -35,8 +35,9 @@ typedef struct cn_attention_args {
     char *scratch;
 } cn_attention_args;
 
-/* CN_LAY_ROWS rows of columns x area elements of 2 or 4 bytes, `stride` elements apart and eight more readable than
- * they have; to the layout: element (row, i, k) to row * step + column[i] + position[k]. */
+/* CN_LAY_ROWS rows of columns x area elements of 2 or 4 bytes, `stride` elements apart and eight
+ * more readable than they have; to the layout: element (row, i, k) to row * step + column[i] +
+ * position[k]. */
 enum { CN_LAY_ROWS = 16, CN_LAY_AREA = 64 /* at most */ };
 typedef struct cn_lay {
     size_t bytes; /* of an element */
@@ -158,7 +159,8 @@ size_t cn_norm_scratch_bytes(int64_t N, int64_t C, int threads);
 size_t cn_attention_scratch_bytes(int64_t N, int64_t L, int64_t M, int64_t D, int heads,
                                   int threads, bool grad);
 
-/* How one image's P positions are divided among threads when the batch is smaller than their number. */
+/* How one image's P positions are divided among threads when the batch is smaller than their
+ * number. */
 static inline int cn_parts(int64_t N, int threads)
 {
     return N >= threads ? 1 : threads;

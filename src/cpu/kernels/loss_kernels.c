@@ -1,4 +1,5 @@
-/* loss_kernels.c - mean errors, KL divergence, reparametrisation. Sums in double, blocks in fixed order. */
+/* loss_kernels.c - mean errors, KL divergence, reparametrisation. Sums in double, blocks in fixed
+ * order. */
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/math.h"
 

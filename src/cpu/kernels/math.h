@@ -5,9 +5,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* x held to [-87.3, 87.3], NaN too. On the bits of |x|, which order as integers do: written with floats,
- * the compiler computes the bounds' results on a path of their own, and their products with denormal
- * numbers cost a hundred cycles each. */
+/* x held to [-87.3, 87.3], NaN too. On the bits of |x|, which order as integers do: written with
+ * floats, the compiler computes the bounds' results on a path of their own, and their products with
+ * denormal numbers cost a hundred cycles each. */
 static inline float bounded(float x)
 {
     uint32_t bits, most = 0x42ae999au; /* 87.3 */
@@ -18,8 +18,8 @@ static inline float bounded(float x)
     return x;
 }
 
-/* e^x, relative error below 2e-7 (range reduction by ln 2 in two parts, degree 6); x beyond +-87.3 counts
- * as that, so the result is never 0, denormal or infinite. */
+/* e^x, relative error below 2e-7 (range reduction by ln 2 in two parts, degree 6); x beyond +-87.3
+ * counts as that, so the result is never 0, denormal or infinite. */
 static inline float fast_exp(float x)
 {
     x = bounded(x);
@@ -43,8 +43,8 @@ static inline float fast_exp(float x)
     return p * f1 * f2;
 }
 
-/* 2^x for x up to 127, relative error below 4e-7; below -126 it is 2^-126, a weight of no effect beside one of 1.
- * The polynomial interpolates 2^r at the Chebyshev points of [-0.5, 0.5]. */
+/* 2^x for x up to 127, relative error below 4e-7; below -126 it is 2^-126, a weight of no effect
+ * beside one of 1. The polynomial interpolates 2^r at the Chebyshev points of [-0.5, 0.5]. */
 static inline float fast_exp2(float x)
 {
     x = x < -126.0f ? -126.0f : x;

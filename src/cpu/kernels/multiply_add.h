@@ -1,5 +1,5 @@
-/* multiply_add.h - products of vectors with sums in float32: of floats, or in bf16/, which is compiled for processors that have
- * them, of pairs of bfloat16.
+/* multiply_add.h - products of vectors with sums in float32: of floats, or in bf16/, which is
+ * compiled for processors that have them, of pairs of bfloat16.
  *
  * A lane of a vector of factors has DEPTH of them; what a sum's lane adds are their products.
  */
@@ -82,7 +82,8 @@ static inline vec add_products(vec sum, factors x, factors w)
 
 #endif
 
-/* x in a register: gcc would read it again for each of its products, more than the processor can read. */
+/* x in a register: gcc would read it again for each of its products, more than the processor can
+ * read. */
 static inline factors kept(factors x)
 {
     __asm__("" : "+v"(x));

@@ -2,8 +2,8 @@
 #ifndef CN_CPU_KERNELS_PREFETCH_H
 #define CN_CPU_KERNELS_PREFETCH_H
 
-/* A line to the second-level cache. Not __builtin_prefetch(): gcc takes a function that does nothing else for one
- * without effect, and drops its calls. */
+/* A line to the second-level cache. Not __builtin_prefetch(): gcc takes a function that does
+ * nothing else for one without effect, and drops its calls. */
 static inline void ask_line(const void *x)
 {
     __asm__ volatile("prefetcht1 %0" : : "m"(*(const char *)x));

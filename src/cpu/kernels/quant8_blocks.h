@@ -1,4 +1,5 @@
-/* quant8_blocks.h - blocks of moments in bytes to floats and back; codes are those of base/quant8.c. */
+/* quant8_blocks.h - blocks of moments in bytes to floats and back; codes are those of
+ * base/quant8.c. */
 #ifndef CN_CPU_KERNELS_QUANT8_BLOCKS_H
 #define CN_CPU_KERNELS_QUANT8_BLOCKS_H
 
@@ -10,8 +11,8 @@
 #include <immintrin.h>
 #include <math.h>
 
-/* So near the border of two magnitudes, in their distance, rounding may have moved a size across: it is a hundredth of
- * this. */
+/* So near the border of two magnitudes, in their distance, rounding may have moved a size across:
+ * it is a hundredth of this. */
 #define DOUBT (1.0f / 1024)
 
 static inline __m512 of_decade(const float table[CN_QUANT8_DECADES], __m512i decade)

@@ -1,7 +1,8 @@
 /* repack.c - a tile of a weight's rows to where a blocked layout has them, on the calling thread.
  *
- * Layouts keep 16 or more outputs side by side, or pairs of inputs of each; the published order has a row an output.
- * So a few columns of 16 rows are turned over in the caches and written as whole stretches of the layout.
+ * Layouts keep 16 or more outputs side by side, or pairs of inputs of each; the published order has
+ * a row an output. So a few columns of 16 rows are turned over in the caches and written as whole
+ * stretches of the layout.
  */
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/transpose.h"
@@ -11,7 +12,8 @@
 
 enum { ROWS = CN_LAY_ROWS, PIECE = 8 /* columns turned over at a time */ };
 
-/* Past the caches where nobody reads it soon; writes of whole lines then needn't read them first. */
+/* Past the caches where nobody reads it soon; writes of whole lines then needn't read them
+ * first. */
 static inline void put(void *to, const void *from, size_t bytes, bool away)
 {
     const size_t each = sizeof(__m128i);

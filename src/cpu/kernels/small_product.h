@@ -1,4 +1,5 @@
-/* small_product.h - products of tiles in the caches, by code that libxsmm generates for the processor. */
+/* small_product.h - products of tiles in the caches, by code that libxsmm generates for the
+ * processor. */
 #ifndef CN_SMALL_PRODUCT_H
 #define CN_SMALL_PRODUCT_H
 

@@ -1,4 +1,5 @@
-/* streamed_product.h - products of many rows with few weights: which they are, and their scratch. */
+/* streamed_product.h - products of many rows with few weights: which they are, and their
+ * scratch. */
 #ifndef CN_CPU_KERNELS_STREAMED_PRODUCT_H
 #define CN_CPU_KERNELS_STREAMED_PRODUCT_H
 

@@ -1,8 +1,10 @@
-/* streamed_product_rows.h - products of many rows with few weights, y [R,O] = x [R,I] w + sums, for one kind of factors.
+/* streamed_product_rows.h - products of many rows with few weights, y [R,O] = x [R,I] w + sums, for
+ * one kind of factors.
  *
- * Here memory is what has to be waited for: rows pass by once while the weights stay in the second-level cache. So what
- * the next rows read, and where these will be written and have their sums, is asked for little by little between
- * products. A block of outputs by a few rows has its sums in registers. Results don't depend on the division.
+ * Here memory is what has to be waited for: rows pass by once while the weights stay in the
+ * second-level cache. So what the next rows read, and where these will be written and have their
+ * sums, is asked for little by little between products. A block of outputs by a few rows has its
+ * sums in registers. Results don't depend on the division.
  */
 #include "cpu/kernels/conv/conv_outputs.h"
 #include "cpu/kernels/multiply_add.h"
@@ -26,7 +28,8 @@ static void take_weights(const cn_conv_args *a, int64_t out, int64_t i, factor *
         }
 }
 
-/* Asks for what some rows read, or begin with and write in one block of outputs, at one of their steps. */
+/* Asks for what some rows read, or begin with and write in one block of outputs, at one of their
+ * steps. */
 static inline __attribute__((always_inline)) void expect(const cn_conv_args *a, int rows,
                                                          int64_t row, int64_t out, int64_t step)
 {

@@ -1,4 +1,5 @@
-/* transpose.h - a matrix turned over in the caches, sixteen by sixteen where vectors are that long, else four by four. */
+/* transpose.h - a matrix turned over in the caches, sixteen by sixteen where vectors are that long,
+ * else four by four. */
 #ifndef CN_TRANSPOSE_H
 #define CN_TRANSPOSE_H
 
@@ -60,7 +61,8 @@ static inline void turn16_at(const float *from, int64_t from_stride, float scale
 #endif
 }
 
-/* to [columns][rows] = scale * from [rows][columns]; strides are between rows of each, in floats. */
+/* to [columns][rows] = scale * from [rows][columns]; strides are between rows of each, in
+ * floats. */
 static inline void transpose(const float *from, int64_t from_stride, int64_t rows, int64_t columns,
                              float scale, float *to, int64_t to_stride)
 {

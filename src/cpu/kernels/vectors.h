@@ -1,4 +1,5 @@
-/* vectors.h - channels of pictures in vectors of the instruction set that a file is compiled for. */
+/* vectors.h - channels of pictures in vectors of the instruction set that a file is compiled
+ * for. */
 #ifndef CN_VECTORS_H
 #define CN_VECTORS_H
 

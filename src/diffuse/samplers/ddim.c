@@ -1,7 +1,8 @@
-/* ddim.c - Song, Meng and Ermon, "Denoising Diffusion Implicit Models", with eta 0: no noise is drawn.
+/* ddim.c - Song, Meng and Ermon, "Denoising Diffusion Implicit Models", with eta 0: no noise is
+ * drawn.
  *
- * Timesteps and the last step's alpha as diffusers' DDIMScheduler with the model's scheduler_config.json. A step
- * goes down by n / steps timesteps, whatever the next timestep is.
+ * Timesteps and the last step's alpha as diffusers' DDIMScheduler with the model's
+ * scheduler_config.json. A step goes down by n / steps timesteps, whatever the next timestep is.
  */
 #include "diffuse/samplers/sampler.h"
 

@@ -1,8 +1,10 @@
-/* dpm.c - Lu, Zhou, Bao, Chen, Li and Zhu, "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion
- * Probabilistic Models": the multistep method on the picture, as an ordinary and as a stochastic equation.
+/* dpm.c - Lu, Zhou, Bao, Chen, Li and Zhu, "DPM-Solver++: Fast Solver for Guided Sampling of
+ * Diffusion Probabilistic Models": the multistep method on the picture, as an ordinary and as a
+ * stochastic equation.
  *
- * As diffusers' DPMSolverMultistepScheduler: order 2 unless the model's scheduler_config.json says otherwise,
- * lower ones in the first steps and, in runs of less than 15 steps, in the last ones. lambda is log(signal/noise).
+ * As diffusers' DPMSolverMultistepScheduler: order 2 unless the model's scheduler_config.json says
+ * otherwise, lower ones in the first steps and, in runs of less than 15 steps, in the last ones.
+ * lambda is log(signal/noise).
  */
 #include "diffuse/samplers/sigmas.h"
 
@@ -31,8 +33,8 @@ static double lambda(const cn_sampler *s, int i)
     return log(s->levels[i].signal / s->levels[i].noise);
 }
 
-/* Weights of the last estimates, the newest first. h: the step in lambda, of the stochastic equation twice that
- * in k. Without the differences the estimate counts signal (1 - exp(-k)). */
+/* Weights of the last estimates, the newest first. h: the step in lambda, of the stochastic
+ * equation twice that in k. Without the differences the estimate counts signal (1 - exp(-k)). */
 static void weigh(const cn_sampler *s, int i, int order, double h, bool sde, double w[MOST_ORDER])
 {
     const cn_schedule_config *c = &s->schedule->config;

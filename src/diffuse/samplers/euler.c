@@ -1,7 +1,8 @@
-/* euler.c - Euler's method in sigma, and its ancestral form, which goes further down and puts noise on again.
+/* euler.c - Euler's method in sigma, and its ancestral form, which goes further down and puts noise
+ * on again.
  *
- * As k-diffusion's sample_euler and sample_euler_ancestral in diffusers' EulerDiscreteScheduler (without churn)
- * and EulerAncestralDiscreteScheduler.
+ * As k-diffusion's sample_euler and sample_euler_ancestral in diffusers' EulerDiscreteScheduler
+ * (without churn) and EulerAncestralDiscreteScheduler.
  */
 #include "diffuse/samplers/sigmas.h"
 
@@ -12,7 +13,8 @@ static cn_status prepare(cn_ctx *ctx, cn_sampler *s)
     return cn_sigmas_prepare(ctx, s, CN_SIGMAS_K);
 }
 
-/* Along e from the level of step i to sigma `to`; drawn: NULL, or noise that gets the weight `up`. */
+/* Along e from the level of step i to sigma `to`; drawn: NULL, or noise that gets the weight
+ * `up`. */
 static void go(const cn_sampler *s, int i, double to, const float *model_out, float *x,
                const float *drawn, double up, int64_t n)
 {

@@ -1,7 +1,8 @@
-/* heun.c - Heun's method in sigma: each step but the last is made with the mean of the slopes at its two ends.
+/* heun.c - Heun's method in sigma: each step but the last is made with the mean of the slopes at
+ * its two ends.
  *
- * As k-diffusion's sample_heun in diffusers' HeunDiscreteScheduler (without churn). Every timestep but the first
- * stands twice: for the end of one step and the beginning of the next.
+ * As k-diffusion's sample_heun in diffusers' HeunDiscreteScheduler (without churn). Every timestep
+ * but the first stands twice: for the end of one step and the beginning of the next.
  */
 #include "diffuse/samplers/sigmas.h"
 

@@ -1,8 +1,8 @@
-/* lcm.c - Luo, Tan, Huang, Li and Zhao, "Latent Consistency Models": each step estimates the picture and puts the
- * next timestep's noise on it anew.
+/* lcm.c - Luo, Tan, Huang, Li and Zhao, "Latent Consistency Models": each step estimates the
+ * picture and puts the next timestep's noise on it anew.
  *
- * As diffusers' LCMScheduler: the timesteps are taken from the lcm_steps (50) of the distillation, evenly and from
- * the last on.
+ * As diffusers' LCMScheduler: the timesteps are taken from the lcm_steps (50) of the distillation,
+ * evenly and from the last on.
  */
 #include "diffuse/samplers/sampler.h"
 

@@ -1,9 +1,10 @@
-/* pndm.c - Liu, Ren, Lin and Zhao, "Pseudo Numerical Methods for Diffusion Models on Manifolds": the linear
- * multistep method on the noise, PLMS.
+/* pndm.c - Liu, Ren, Lin and Zhao, "Pseudo Numerical Methods for Diffusion Models on Manifolds":
+ * the linear multistep method on the noise, PLMS.
  *
- * As diffusers' PNDMScheduler with skip_prk_steps, which is how Stable Diffusion is published: the first step is
- * made twice, from the noise at its beginning and from the mean of that and the noise at its end. So there is a
- * timestep more than steps. A run that starts later makes its own first step twice, as diffusers does.
+ * As diffusers' PNDMScheduler with skip_prk_steps, which is how Stable Diffusion is published: the
+ * first step is made twice, from the noise at its beginning and from the mean of that and the noise
+ * at its end. So there is a timestep more than steps. A run that starts later makes its own first
+ * step twice, as diffusers does.
  */
 #include "diffuse/samplers/sampler.h"
 

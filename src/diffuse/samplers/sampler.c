@@ -11,7 +11,7 @@ static const cn_sampler_kind *const kinds[] = {
     &cn_sampler_unipc,   &cn_sampler_lcm,
 };
 
-/* --- names ------------------------------------------------------------------------------------------ */
+/* --- names ------------------------------------------------------------------------------------ */
 
 /* "DPM++ 2M Karras" to "dpmpp2mkarras"; longer names than any are cut. */
 static void fold_name(const char *name, char *out, size_t cap)
@@ -72,7 +72,7 @@ static cn_status fail_unknown(cn_ctx *ctx, const char *name)
     return s;
 }
 
-/* --- creating --------------------------------------------------------------------------------------- */
+/* --- creating --------------------------------------------------------------------------------- */
 
 /* From noise alone a prediction of the noise says nothing about the picture. */
 static cn_status check_levels(cn_ctx *ctx, const cn_sampler *s)
@@ -155,7 +155,7 @@ cn_status cn_sampler_prepare_discrete(cn_ctx *ctx, cn_sampler *s, cn_level last)
     return CN_OK;
 }
 
-/* --- a run ------------------------------------------------------------------------------------------ */
+/* --- a run ------------------------------------------------------------------------------------ */
 
 int cn_sampler_steps(const cn_sampler *s)
 {
@@ -232,7 +232,7 @@ cn_status cn_sampler_step(cn_sampler *s, int i, const float *model_out, float *x
     return s->kind->step(s, i, model_out, x, n, rng);
 }
 
-/* --- for the kinds ---------------------------------------------------------------------------------- */
+/* --- for the kinds ---------------------------------------------------------------------------- */
 
 cn_status cn_sampler_remember(cn_sampler *s, int n_slots, int64_t n)
 {

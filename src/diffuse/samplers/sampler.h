@@ -3,14 +3,15 @@
  *   cn_sampler_create     name, schedule and number of steps fix the timesteps
  *   for i in 0..steps-1   model input = scale_input(x), then step(prediction, x)
  *
- * A run that starts from a picture instead of noise makes only the last steps: cn_sampler_start says which is
- * the first, cn_sampler_add_noise brings the picture there.
+ * A run that starts from a picture instead of noise makes only the last steps: cn_sampler_start
+ * says which is the first, cn_sampler_add_noise brings the picture there.
  *
- * A kind is a row of the table in sampler.c with its own file: it fills in the timesteps with the level of noise
- * at each, and takes one step. Everything else follows from the levels. All kinds and their defaults are those
- * of diffusers' classes. What multistep methods remember lies in `history`, which belongs to the sampler; a
- * second-order method lists a timestep for each of its calls of the model. Latents are flat arrays in the
- * published order (N,C,H,W), because the noise that stochastic kinds draw is one draw of that shape.
+ * A kind is a row of the table in sampler.c with its own file: it fills in the timesteps with the
+ * level of noise at each, and takes one step. Everything else follows from the levels. All kinds
+ * and their defaults are those of diffusers' classes. What multistep methods remember lies in
+ * `history`, which belongs to the sampler; a second-order method lists a timestep for each of its
+ * calls of the model. Latents are flat arrays in the published order (N,C,H,W), because the noise
+ * that stochastic kinds draw is one draw of that shape.
  */
 #ifndef CN_DIFFUSE_SAMPLERS_SAMPLER_H
 #define CN_DIFFUSE_SAMPLERS_SAMPLER_H
@@ -19,8 +20,8 @@
 
 typedef struct cn_sampler cn_sampler;
 
-/* x = signal x0 + noise e, e of variance 1. Either signal^2 + noise^2 = 1, as the networks were trained, or
- * signal = 1 and the networks' input is x over sqrt(1 + noise^2). */
+/* x = signal x0 + noise e, e of variance 1. Either signal^2 + noise^2 = 1, as the networks were
+ * trained, or signal = 1 and the networks' input is x over sqrt(1 + noise^2). */
 typedef struct cn_level {
     double signal, noise;
 } cn_level;
@@ -57,14 +58,14 @@ extern const cn_sampler_kind cn_sampler_ddim, cn_sampler_pndm, cn_sampler_ddpm, 
     cn_sampler_euler_a, cn_sampler_heun, cn_sampler_dpmpp_2m, cn_sampler_dpmpp_2m_sde,
     cn_sampler_unipc, cn_sampler_lcm;
 
-/* '-' and '_' are the same in names; an unknown one is CN_EINVAL with the list of those there are. CN_EINVAL
- * too where the model predicts noise and the run visits a timestep that is noise alone. *out:
- * cn_sampler_destroy it. */
+/* '-' and '_' are the same in names; an unknown one is CN_EINVAL with the list of those there are.
+ * CN_EINVAL too where the model predicts noise and the run visits a timestep that is noise alone.
+ * *out: cn_sampler_destroy it. */
 cn_status cn_sampler_create(cn_ctx *ctx, const char *name, const cn_schedule_config *config,
                             int steps, cn_sampler **out) CN_CHECKED;
 void cn_sampler_destroy(cn_sampler *s);
-/* By any program's name for it, separators and case passed over; a "Karras" behind it is left out and sets
- * *karras (may be NULL). NULL for an unknown name. */
+/* By any program's name for it, separators and case passed over; a "Karras" behind it is left out
+ * and sets *karras (may be NULL). NULL for an unknown name. */
 const cn_sampler_kind *cn_sampler_find(const char *name, bool *karras);
 /* In the table's order, NULL behind the last. */
 const cn_sampler_kind *cn_sampler_kind_at(int i);
@@ -74,8 +75,8 @@ int cn_sampler_steps(const cn_sampler *s);
 double cn_sampler_timestep(const cn_sampler *s, int i);
 /* What the first noise of variance 1 is multiplied by. */
 double cn_sampler_init_noise_sigma(const cn_sampler *s);
-/* The run makes only the last `strength` (above 0, at most 1) of the steps, counted as diffusers' img2img
- * pipelines do; *first: its first timestep. CN_EINVAL when no step is left. */
+/* The run makes only the last `strength` (above 0, at most 1) of the steps, counted as diffusers'
+ * img2img pipelines do; *first: its first timestep. CN_EINVAL when no step is left. */
 cn_status cn_sampler_start(cn_sampler *s, double strength, int *first) CN_CHECKED;
 /* Clean x0 with noise of variance 1 as step i expects it (unscaled); out may be x0. */
 void cn_sampler_add_noise(const cn_sampler *s, int i, const float *x0, const float *noise,
@@ -85,12 +86,13 @@ void cn_sampler_scale_input(const cn_sampler *s, int i, const float *x, float *o
 /* What the model takes step i's x for without its noise; out may be x or model_out. */
 void cn_sampler_denoise(const cn_sampler *s, int i, const float *model_out, const float *x,
                         float *out, int64_t n);
-/* x of timestep i to x of timestep i+1 (clean after the last one), in place. model_out is the model's
- * prediction, noise or v as the schedule says. rng may be NULL for kinds that draw nothing. */
+/* x of timestep i to x of timestep i+1 (clean after the last one), in place. model_out is the
+ * model's prediction, noise or v as the schedule says. rng may be NULL for kinds that draw
+ * nothing. */
 cn_status cn_sampler_step(cn_sampler *s, int i, const float *model_out, float *x, int64_t n,
                           cn_rng *rng) CN_CHECKED;
 
-/* --- for the kinds ------------------------------------------------------------------------------------ */
+/* --- for the kinds ---------------------------------------------------------------------------- */
 
 /* timesteps for n calls, and n + 1 levels. */
 cn_status cn_sampler_allocate(cn_ctx *ctx, cn_sampler *s, int n) CN_CHECKED;
@@ -114,8 +116,8 @@ cn_status cn_sampler_remember(cn_sampler *s, int n_slots, int64_t n) CN_CHECKED;
 /* slots[0..n) move up by one, the last becomes the first. */
 void cn_sampler_rotate(cn_sampler *s, int n);
 
-/* A step as a sum of arrays: out = sum of weight x values, one element after the other, so that out may be one
- * of them. */
+/* A step as a sum of arrays: out = sum of weight x values, one element after the other, so that out
+ * may be one of them. */
 typedef struct cn_term {
     double weight;
     const float *values;

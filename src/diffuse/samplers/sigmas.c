@@ -1,4 +1,5 @@
-/* sigmas.c - see sigmas.h. Source: diffusers' EulerDiscreteScheduler and DPMSolverMultistepScheduler. */
+/* sigmas.c - see sigmas.h. Source: diffusers' EulerDiscreteScheduler and
+ * DPMSolverMultistepScheduler. */
 #include "diffuse/samplers/sigmas.h"
 
 #include <math.h>

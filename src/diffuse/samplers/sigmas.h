@@ -4,13 +4,15 @@
 
 #include "diffuse/samplers/sampler.h"
 
-/* k-diffusion's, of Euler and Heun: signal 1, fractional timesteps from the schedule's last to its first. And
- * the solvers', of DPM-Solver++ and UniPC: signal^2 + noise^2 = 1, whole timesteps, the first left out. */
+/* k-diffusion's, of Euler and Heun: signal 1, fractional timesteps from the schedule's last to its
+ * first. And the solvers', of DPM-Solver++ and UniPC: signal^2 + noise^2 = 1, whole timesteps, the
+ * first left out. */
 typedef enum cn_sigma_family { CN_SIGMAS_K, CN_SIGMAS_SOLVER } cn_sigma_family;
 
-/* Fills timesteps and levels for s->steps calls, evenly in timesteps or as Karras, Aittala, Aila and Laine,
- * "Elucidating the Design Space of Diffusion-Based Generative Models", formula 5 with rho 7. Behind the last
- * stands a clean level, or timestep 0's if the schedule ends_at_sigma_min. */
+/* Fills timesteps and levels for s->steps calls, evenly in timesteps or as Karras, Aittala, Aila
+ * and Laine, "Elucidating the Design Space of Diffusion-Based Generative Models", formula 5 with
+ * rho 7. Behind the last stands a clean level, or timestep 0's if the schedule
+ * ends_at_sigma_min. */
 cn_status cn_sigmas_prepare(cn_ctx *ctx, cn_sampler *s, cn_sigma_family family) CN_CHECKED;
 
 #endif

@@ -1,9 +1,9 @@
-/* unipc.c - Zhao, Bai, Rao, Zhou and Lu, "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of
- * Diffusion Models", predicting the picture.
+/* unipc.c - Zhao, Bai, Rao, Zhou and Lu, "UniPC: A Unified Predictor-Corrector Framework for Fast
+ * Sampling of Diffusion Models", predicting the picture.
  *
- * As diffusers' UniPCMultistepScheduler: each step first corrects its beginning with the model's estimate there,
- * then predicts its end. Both are the same sum of estimates; the corrector's has the estimate at the end too.
- * Order 2 unless the model's scheduler_config.json says otherwise.
+ * As diffusers' UniPCMultistepScheduler: each step first corrects its beginning with the model's
+ * estimate there, then predicts its end. Both are the same sum of estimates; the corrector's has
+ * the estimate at the end too. Order 2 unless the model's scheduler_config.json says otherwise.
  */
 #include "diffuse/samplers/sigmas.h"
 
@@ -56,7 +56,8 @@ static void solve(int n, const double *r, const double *b, double *rho)
     for (int p = 0; p < n; p++) rho[p] = m[p][n] / m[p][p];
 }
 
-/* From level i to level i+1 with slots[0..order), the newest first, and `end`, the estimate there, unless NULL. */
+/* From level i to level i+1 with slots[0..order), the newest first, and `end`, the estimate there,
+ * unless NULL. */
 static void advance(const cn_sampler *s, int i, int order, const float *x, const float *end,
                     float *out, int64_t n)
 {

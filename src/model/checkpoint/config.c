@@ -1,8 +1,8 @@
 /* config.c - reads config.json of diffusers' and transformers' model folders.
  *
- * A key that asks for something the networks here don't do is refused by name; an absent key has the
- * default of the class that wrote it. Dropout and the like, which don't change what a trained network
- * computes, are passed over.
+ * A key that asks for something the networks here don't do is refused by name; an absent key has
+ * the default of the class that wrote it. Dropout and the like, which don't change what a trained
+ * network computes, are passed over.
  */
 #include "model/checkpoint/config_io.h"
 
@@ -14,7 +14,7 @@
 
 enum { MAX_WIDTH = 65536, MAX_LAYERS = 16, MAX_RESIDUALS = 40 };
 
-/* --- keys that must have one value ---------------------------------------------------------------- */
+/* --- keys that must have one value ------------------------------------------------------------ */
 
 typedef enum rule_kind { IS_OFF, IS_ON, IS_TEXT, IS_NUMBER } rule_kind;
 
@@ -128,7 +128,7 @@ static cn_status check_rules(cn_ctx *ctx, const json_t *json, const rule *rules,
     return CN_OK;
 }
 
-/* --- small getters --------------------------------------------------------------------------------- */
+/* --- small getters ---------------------------------------------------------------------------- */
 
 static cn_status check_object(cn_ctx *ctx, const json_t *json)
 {
@@ -240,11 +240,12 @@ static cn_status get_blocks(cn_ctx *ctx, const json_t *json, const char *key, in
     return CN_OK;
 }
 
-/* --- UNet and ControlNet ---------------------------------------------------------------------------- */
+/* --- UNet and ControlNet ---------------------------------------------------------------------- */
 
 static const int64_t sd_widths[] = {320, 640, 1280, 1280};
 
-/* diffusers calls the number of heads "attention_head_dim" and keeps the name for old files' sake. */
+/* diffusers calls the number of heads "attention_head_dim" and keeps the name for old files'
+ * sake. */
 static cn_status read_heads(cn_ctx *ctx, const json_t *json, cn_unet_config *c)
 {
     const json_t *n = json_object_get(json, "num_attention_heads");
@@ -317,7 +318,7 @@ cn_status cn_controlnet_config_read(cn_ctx *ctx, const json_t *json, cn_controln
     return CN_OK;
 }
 
-/* --- VAE, CLIP, scheduler --------------------------------------------------------------------------- */
+/* --- VAE, CLIP, scheduler --------------------------------------------------------------------- */
 
 cn_status cn_vae_config_read(cn_ctx *ctx, const json_t *json, cn_vae_config *out)
 {
@@ -398,8 +399,8 @@ static cn_status get_choice(cn_ctx *ctx, const json_t *json, const char *key, co
     return CN_OK;
 }
 
-/* A spacing that is the default of the class that wrote the file says nothing: diffusers writes it in any case,
- * and its other classes have their own defaults. */
+/* A spacing that is the default of the class that wrote the file says nothing: diffusers writes it
+ * in any case, and its other classes have their own defaults. */
 static cn_status read_spacing(cn_ctx *ctx, const json_t *json, cn_spacing *out)
 {
     static const char *const leading[] = {"DDIMScheduler", "DDPMScheduler", "PNDMScheduler",
@@ -474,7 +475,7 @@ cn_status cn_schedule_config_read(cn_ctx *ctx, const json_t *json, cn_schedule_c
     return CN_OK;
 }
 
-/* --- checks ------------------------------------------------------------------------------------------ */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 static cn_status check_widths(cn_ctx *ctx, const char *what, const int64_t *channels, int levels,
                               int groups)

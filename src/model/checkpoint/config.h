@@ -43,12 +43,12 @@ typedef struct cn_clip_config {
     int layers, heads;
     int act; /* cn_act: CN_ACT_QUICK_GELU (SD 1.x), CN_ACT_GELU (SD 2.x) */
     float layer_norm_eps;
-    bool
-        open_clip; /* SD 2.x: single files have OpenCLIP's names and one layer more, which isn't used */
+    bool open_clip; /* SD 2.x: single files have OpenCLIP's names and one layer more, which isn't
+                       used */
 } cn_clip_config;
 
-/* Which timesteps a run visits (Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed",
- * table 2). */
+/* Which timesteps a run visits (Lin et al., "Common Diffusion Noise Schedules and Sample Steps are
+ * Flawed", table 2). */
 typedef enum cn_spacing {
     CN_SPACING_OWN, /* that of the sampler's class in diffusers */
     CN_SPACING_LEADING,
@@ -56,8 +56,8 @@ typedef enum cn_spacing {
     CN_SPACING_LINSPACE
 } cn_spacing;
 
-/* The noise that a model was trained with and what scheduler_config.json says about sampling it; the keys of
- * that file stand behind each. */
+/* The noise that a model was trained with and what scheduler_config.json says about sampling it;
+ * the keys of that file stand behind each. */
 typedef struct cn_schedule_config {
     int train_timesteps; /* num_train_timesteps, 1000 */
     double beta_start, beta_end;

@@ -1,7 +1,7 @@
 /* config_io.h - configurations between config.json, tensors' shapes and the structs of config.h.
  *
- * Readers refuse, by name, whatever the networks here don't do; what they accept has been checked, so a
- * builder can rely on it (levels, widths divisible by groups and heads, residual count).
+ * Readers refuse, by name, whatever the networks here don't do; what they accept has been checked,
+ * so a builder can rely on it (levels, widths divisible by groups and heads, residual count).
  */
 #ifndef CN_MODEL_CHECKPOINT_CONFIG_IO_H
 #define CN_MODEL_CHECKPOINT_CONFIG_IO_H
@@ -10,7 +10,7 @@
 #include "io/tensors.h"
 #include "model/checkpoint/config.h"
 
-/* --- config.c: the content of config.json. Messages name the key; the caller adds the path. -------- */
+/* --- config.c: the content of config.json. Messages name the key; the caller adds the path. --- */
 
 cn_status cn_unet_config_read(cn_ctx *ctx, const json_t *json, cn_unet_config *out) CN_CHECKED;
 cn_status cn_controlnet_config_read(cn_ctx *ctx, const json_t *json,
@@ -29,14 +29,14 @@ cn_status cn_clip_config_check(cn_ctx *ctx, const cn_clip_config *c) CN_CHECKED;
 /* Stable Diffusion 1.x's schedule, which most single files don't state. */
 void cn_schedule_config_default(cn_schedule_config *out);
 
-/* --- config_shapes.c: from tensors whose names start with `prefix` ("" for none) ------------------- */
+/* --- config_shapes.c: from tensors whose names start with `prefix` ("" for none) -------------- */
 
 typedef enum cn_layout { CN_LAYOUT_DIFFUSERS, CN_LAYOUT_LDM } cn_layout;
 
-/* Not in the shapes, hence assumed: 32 groups (of a ControlNet the largest power of two up to it that its widths allow:
- * it takes them over from its base, see cn_control_join); 8 heads, or heads of width 64 with linear projections;
- * for CLIP heads of width 64, or 4 heads below that (no published encoder is narrower); quick GELU; a
- * sample size of 64; the scaling factor 0.18215. */
+/* Not in the shapes, hence assumed: 32 groups (of a ControlNet the largest power of two up to it
+ * that its widths allow: it takes them over from its base, see cn_control_join); 8 heads, or heads
+ * of width 64 with linear projections; for CLIP heads of width 64, or 4 heads below that (no
+ * published encoder is narrower); quick GELU; a sample size of 64; the scaling factor 0.18215. */
 cn_status cn_unet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                      cn_layout layout, cn_unet_config *out) CN_CHECKED;
 cn_status cn_controlnet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
@@ -46,11 +46,13 @@ cn_status cn_vae_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char
 /* Names with or without "text_model." behind the prefix. */
 cn_status cn_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                      cn_clip_config *out) CN_CHECKED;
-/* OpenCLIP's names. The exact GELU is assumed, and that of a whole encoder the last layer isn't used. */
+/* OpenCLIP's names. The exact GELU is assumed, and that of a whole encoder the last layer isn't
+ * used. */
 cn_status cn_open_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                           cn_clip_config *out) CN_CHECKED;
 
-/* --- config_write.c: what diffusers and transformers read. NULL when memory is out; json_decref. --- */
+/* --- config_write.c: what diffusers and transformers read. NULL when memory is out; json_decref.
+ */
 
 json_t *cn_unet_config_json(const cn_unet_config *c);
 json_t *cn_controlnet_config_json(const cn_controlnet_config *c);

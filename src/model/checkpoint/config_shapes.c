@@ -1,7 +1,8 @@
 /* config_shapes.c - a network's configuration from its tensors' names and shapes.
  *
- * Most single files carry no configuration. Widths, depth, where attention stands and the context's width
- * follow from shapes; what doesn't is assumed (config_io.h). Nothing here reads a tensor's data.
+ * Most single files carry no configuration. Widths, depth, where attention stands and the context's
+ * width follow from shapes; what doesn't is assumed (config_io.h). Nothing here reads a tensor's
+ * data.
  */
 #include "model/checkpoint/config_io.h"
 
@@ -48,7 +49,7 @@ static bool ldm(const view *v)
     return v->layout == CN_LAYOUT_LDM;
 }
 
-/* --- UNet and ControlNet ------------------------------------------------------------------------------ */
+/* --- UNet and ControlNet ---------------------------------------------------------------------- */
 
 static const cn_tensor_info *resnet(const view *v, const cn_unet_config *c, int level, int layer)
 {
@@ -157,8 +158,8 @@ cn_status cn_unet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const cha
     return CN_OK;
 }
 
-/* Level k's first convolution: 0, 4, 8, ... in the single-file form, where every second entry of the
- * sequence is an activation. */
+/* Level k's first convolution: 0, 4, 8, ... in the single-file form, where every second entry of
+ * the sequence is an activation. */
 static const cn_tensor_info *hint(const view *v, int level)
 {
     if (ldm(v)) return find(v, "input_hint_block.%d.weight", 4 * level);
@@ -182,7 +183,7 @@ cn_status cn_controlnet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, con
     return CN_OK;
 }
 
-/* --- VAE ------------------------------------------------------------------------------------------------ */
+/* --- VAE -------------------------------------------------------------------------------------- */
 
 static const cn_tensor_info *vae_resnet(const view *v, int level, int layer)
 {
@@ -212,7 +213,7 @@ cn_status cn_vae_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char
     return CN_OK;
 }
 
-/* --- CLIP ----------------------------------------------------------------------------------------------- */
+/* --- CLIP ------------------------------------------------------------------------------------- */
 
 static int clip_heads(int64_t hidden)
 {
@@ -232,8 +233,8 @@ cn_status cn_open_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cons
     CN_TRY(dim(&v, fc, find(&v, "%s", fc), 0, &c.intermediate));
     while (c.layers < 256 && find(&v, "transformer.resblocks.%d.mlp.c_fc.weight", c.layers))
         c.layers++;
-    /* A whole encoder, of which SD 2.x leaves out the last layer. Programs that convert from a diffusers
-     * folder write 23 layers and, most of them, no text_projection. */
+    /* A whole encoder, of which SD 2.x leaves out the last layer. Programs that convert from a
+     * diffusers folder write 23 layers and, most of them, no text_projection. */
     bool whole = find(&v, "text_projection") ? c.layers != 23 : c.layers == 24;
     if (whole && c.layers > 1) c.layers--;
     c.heads = clip_heads(c.hidden);

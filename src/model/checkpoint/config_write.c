@@ -1,7 +1,7 @@
 /* config_write.c - config.json as diffusers and transformers write it.
  *
- * Every key that decides the network's form is written, also where it has the class's default, so that
- * a later change of defaults doesn't change what the file means.
+ * Every key that decides the network's form is written, also where it has the class's default, so
+ * that a later change of defaults doesn't change what the file means.
  */
 #include "model/checkpoint/config_io.h"
 
@@ -40,7 +40,8 @@ static json_t *type_list(const char *plain, const char *attn, const bool *flags,
     return list;
 }
 
-/* A float as the shortest decimal that reads back as the same float (0.18215, not 0.182150006...). */
+/* A float as the shortest decimal that reads back as the same float (0.18215, not
+ * 0.182150006...). */
 static json_t *short_real(float v)
 {
     char text[32];

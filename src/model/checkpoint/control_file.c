@@ -1,8 +1,9 @@
 /* control_file.c - opens a ControlNet in any of its published forms and loads it.
  *
- * A folder's config.json decides its widths; a file's shapes do, unless it says them (single_file.c). A diffusers file
- * opened by itself takes the config.json beside it when there is one, because the numbers of heads and of groups aren't
- * in the shapes; where nothing says them they are the base's that it works beside.
+ * A folder's config.json decides its widths; a file's shapes do, unless it says them
+ * (single_file.c). A diffusers file opened by itself takes the config.json beside it when there is
+ * one, because the numbers of heads and of groups aren't in the shapes; where nothing says them
+ * they are the base's that it works beside.
  */
 #include "model/checkpoint/source.h"
 #include "model/checkpoint/weights.h"
@@ -146,7 +147,7 @@ cn_dtype cn_control_dtype(const cn_control_file *c)
     return cn_source_dtype(&s);
 }
 
-/* --- does it fit ----------------------------------------------------------------------------------- */
+/* --- does it fit ------------------------------------------------------------------------------ */
 
 static void add_widths(cn_str *s, const cn_unet_config *c)
 {

@@ -1,14 +1,15 @@
 /* convert.c - any base model or ControlNet to a diffusers folder or a single file.
  *
- * The builders are run once to declare every parameter under both its names; nothing is computed, but
- * where only a look at the UNet's output tells what it predicts (prediction.c). Each tensor is read, converted and written before the next, so memory holds one at a time.
+ * The builders are run once to declare every parameter under both its names; nothing is computed,
+ * but where only a look at the UNet's output tells what it predicts (prediction.c). Each tensor is
+ * read, converted and written before the next, so memory holds one at a time.
  */
 #include "model/nets/nets.h"
 #include "model/checkpoint/source.h"
 
 #include <string.h>
 
-/* --- declaring ------------------------------------------------------------------------------------- */
+/* --- declaring -------------------------------------------------------------------------------- */
 
 /* The smallest latent that a UNet of so many levels takes. */
 static int64_t smallest(int levels)
@@ -77,7 +78,7 @@ fail:
     return s;
 }
 
-/* --- where each tensor comes from ------------------------------------------------------------------ */
+/* --- where each tensor comes from ------------------------------------------------------------- */
 
 enum { MAX_NETWORKS = 3 };
 
@@ -116,7 +117,8 @@ typedef struct job {
     /* the first network's values, instead of those of its places; NULL */
     cn_backend *be;
     const cn_params *values;
-    /* a transfer: the UNets of the base it was trained for and of the one it is to serve; room for a tensor */
+    /* a transfer: the UNets of the base it was trained for and of the one it is to serve; room for
+     * a tensor */
     unet_file *from, *to;
     float *room;
 } job;
@@ -179,8 +181,8 @@ static cn_status read_value(const job *j, const cn_param *q, float *out)
     return cn_param_get(j->be, j->ctx, value, out);
 }
 
-/* What the ControlNet copied from its base moves as far as the bases differ; zero convolutions and hint network,
- * which no base has, stay. Source: the reference's tool_transfer_control.py. */
+/* What the ControlNet copied from its base moves as far as the bases differ; zero convolutions and
+ * hint network, which no base has, stay. Source: the reference's tool_transfer_control.py. */
 static cn_status add_difference(const job *j, const cn_param *q, float *value)
 {
     const cn_source *const bases[] = {&j->to->source, &j->from->source};
@@ -226,7 +228,7 @@ static cn_status fill(void *user, int64_t i, float *out)
     return fill_from(u->j, u->first, i, out);
 }
 
-/* --- writing --------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static cn_status write_base(cn_ctx *ctx, const cn_base *b, const job *j, const char *tokenizer_dir,
                             const char *out, bool single, cn_dtype dtype)
@@ -293,7 +295,7 @@ cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be, cn_p
     return s;
 }
 
-/* --- the interface --------------------------------------------------------------------------------- */
+/* --- the interface ---------------------------------------------------------------------------- */
 
 static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
                               bool single, cn_dtype dtype)

@@ -36,7 +36,7 @@ cn_status cn_fold_read(cn_ctx *ctx, const cn_source *s, const char *name, int64_
     return cn_tensors_read(ctx, s->file, t, out);
 }
 
-/* --- batch norm -------------------------------------------------------------------------------------- */
+/* --- batch norm ------------------------------------------------------------------------------- */
 
 static cn_status read_norm(cn_ctx *ctx, const cn_source *s, const cn_fold *f, const char *what,
                            int64_t n, float *out)
@@ -146,7 +146,7 @@ cn_node *cn_fold_batch_norm_before(cn_graph *g, cn_node *y, const char *norm, fl
     return y;
 }
 
-/* --- weight standardisation --------------------------------------------------------------------------- */
+/* --- weight standardisation ------------------------------------------------------------------- */
 
 static cn_status standardise(cn_ctx *ctx, const cn_source *s, const cn_param *q, float *out)
 {

@@ -1,7 +1,7 @@
 /* inspect.c - describes a checkpoint: layout, networks, number types, sizes, widths.
  *
- * Works on files that nothing here could load, too: what is in them is counted and named. Tensors are
- * counted from the header; no data is read.
+ * Works on files that nothing here could load, too: what is in them is counted and named. Tensors
+ * are counted from the header; no data is read.
  */
 #include "model/checkpoint/source.h"
 
@@ -35,7 +35,7 @@ static void count(group *g, const cn_tensor_info *t)
     g->by_dtype[t->dtype]++;
 }
 
-/* --- widths ---------------------------------------------------------------------------------------- */
+/* --- widths ----------------------------------------------------------------------------------- */
 
 static void add_list(cn_str *s, const int64_t *v, int n)
 {
@@ -97,7 +97,7 @@ static void describe(group *g, const cn_tensors *t, cn_layout layout)
     }
 }
 
-/* --- collecting ------------------------------------------------------------------------------------ */
+/* --- collecting ------------------------------------------------------------------------------- */
 
 static group *add_group(findings *f, const char *name, const char *prefix)
 {
@@ -215,7 +215,7 @@ static cn_status collect_folder(cn_ctx *ctx, findings *f, const char *dir)
     return CN_OK;
 }
 
-/* --- printing -------------------------------------------------------------------------------------- */
+/* --- printing --------------------------------------------------------------------------------- */
 
 static void add_dtypes(cn_str *s, const group *g)
 {

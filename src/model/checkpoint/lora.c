@@ -1,7 +1,8 @@
 /* lora.c - a LoRA file's names to modules of the UNet and the text encoder; lora_merge.c computes.
  *
- * All of the published naming schemes meet in one key: the module's name with '_' for '.'. Keys of the network's
- * parameters, under both of their names, are made the same way, so no table of blocks is needed.
+ * All of the published naming schemes meet in one key: the module's name with '_' for '.'. Keys of
+ * the network's parameters, under both of their names, are made the same way, so no table of blocks
+ * is needed.
  */
 #include "model/checkpoint/lora_internal.h"
 #include "model/checkpoint/source.h"
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- names ----------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static const struct {
     const char *ending;
@@ -47,7 +48,8 @@ static const struct {
     {".diff_b", CN_LORA_DIFF_BIAS},
 };
 
-/* Kinds whose result isn't a sum, so that leaving them out would give another model than was trained. */
+/* Kinds whose result isn't a sum, so that leaving them out would give another model than was
+ * trained. */
 static const char *const unsupported[] = {
     ".dora_scale", ".lora_magnitude_vector", ".oft_blocks", ".oft_diag", ".on_input", ".a1.weight"};
 
@@ -76,7 +78,8 @@ static void rename_in(char *key, size_t cap, const char *from, const char *to, b
     snprintf(at, cap - (size_t)(at - key), "%s%s", to, rest);
 }
 
-/* A module's name, network prefix cut off, to its key; false when it is longer than any name here. */
+/* A module's name, network prefix cut off, to its key; false when it is longer than any name
+ * here. */
 static bool make_key(const char *name, size_t n, char key[CN_NAME_MAX])
 {
     if (n + 16 >= CN_NAME_MAX) return false;
@@ -99,7 +102,7 @@ static void modernize(char key[CN_NAME_MAX])
     }
 }
 
-/* --- the file's modules ---------------------------------------------------------------------------- */
+/* --- the file's modules ----------------------------------------------------------------------- */
 
 static cn_status module_of(cn_ctx *ctx, cn_lora *l, const char *key, cn_lora_network network,
                            cn_lora_module **out)
@@ -182,7 +185,7 @@ static void lora_close(cn_lora *l)
     cn_free(l);
 }
 
-/* --- the networks' modules ------------------------------------------------------------------------- */
+/* --- the networks' modules -------------------------------------------------------------------- */
 
 /* A key and the parameters of the module so called. */
 typedef struct target {
@@ -251,7 +254,7 @@ static const target *find_target(const targets *t, const char *key)
     return bsearch(&wanted, t->list, (size_t)t->n, sizeof *t->list, by_key);
 }
 
-/* --- matching -------------------------------------------------------------------------------------- */
+/* --- matching --------------------------------------------------------------------------------- */
 
 /* The text encoder's modules are called with and without "text_model" in front. */
 static const target *find_text(const targets *t, const char *key)
@@ -314,7 +317,7 @@ static cn_status match_all(cn_ctx *ctx, cn_lora *l, const cn_params *unet, const
     return CN_OK;
 }
 
-/* --- peft's configuration, which diffusers writes into the metadata -------------------------------- */
+/* --- peft's configuration, which diffusers writes into the metadata --------------------------- */
 
 /* alpha_pattern names modules by the end of their names. */
 static double alpha_of(const cn_lora_module *m, double alpha, const json_t *pattern)

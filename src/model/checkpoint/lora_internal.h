@@ -5,8 +5,8 @@
 #include "io/tensors.h"
 #include "model/checkpoint/lora.h"
 
-/* The tensors that a module may have. R is the rank; for a convolution I stands for I kh kw where no middle
- * factor takes kh and kw over. */
+/* The tensors that a module may have. R is the rank; for a convolution I stands for I kh kw where
+ * no middle factor takes kh and kw over. */
 typedef enum cn_lora_part {
     CN_LORA_UP,    /* [O,R] */
     CN_LORA_DOWN,  /* [R,I] */

@@ -1,8 +1,8 @@
 /* lora_merge.c - what a LoRA module's factors make, added to a weight.
  *
- * Every form comes down to products of two matrices, up [O,R] and down [R,n] with n = I kh kw: a middle factor
- * is multiplied into down first. Formulas: LyCORIS' functional/{general,loha,lokr}.py and
- * stable-diffusion-webui's lyco_helpers.py.
+ * Every form comes down to products of two matrices, up [O,R] and down [R,n] with n = I kh kw: a
+ * middle factor is multiplied into down first. Formulas: LyCORIS' functional/{general,loha,lokr}.py
+ * and stable-diffusion-webui's lyco_helpers.py.
  */
 #include "model/checkpoint/lora_internal.h"
 
@@ -52,7 +52,7 @@ static factors kron_factors(const cn_lora_module *m, int which)
                      m->part[which ? CN_LORA_K2_B : CN_LORA_K1_B], mid, mid != NULL};
 }
 
-/* --- shapes ---------------------------------------------------------------------------------------- */
+/* --- shapes ----------------------------------------------------------------------------------- */
 
 static bool has_size(const cn_tensor_info *t, int64_t rows, int64_t columns)
 {
@@ -148,7 +148,7 @@ cn_status cn_lora_check(cn_ctx *ctx, const cn_lora_module *m, int ndim, const in
     return s;
 }
 
-/* --- arithmetic ------------------------------------------------------------------------------------ */
+/* --- arithmetic ------------------------------------------------------------------------------- */
 
 static cn_status read(cn_ctx *ctx, const cn_tensors *file, const cn_tensor_info *t, float **out)
 {

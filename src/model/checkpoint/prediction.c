@@ -1,8 +1,8 @@
 /* prediction.c - does a single file's UNet predict the noise or v?
  *
- * Stable Diffusion 2.x comes in both kinds with the same shapes. At the last timestep the latent is noise
- * alone: a UNet that predicts noise gives back its input there, one that predicts v gives minus the image.
- * The probe and its threshold are stable-diffusion-webui's (sd_models_config.py).
+ * Stable Diffusion 2.x comes in both kinds with the same shapes. At the last timestep the latent is
+ * noise alone: a UNet that predicts noise gives back its input there, one that predicts v gives
+ * minus the image. The probe and its threshold are stable-diffusion-webui's (sd_models_config.py).
  */
 #include "graph/plan.h"
 #include "model/nets/nets.h"

@@ -1,7 +1,8 @@
-/* single_file.c - single files that say how their networks are made: writing them, and reading what they say.
+/* single_file.c - single files that say how their networks are made: writing them, and reading what
+ * they say.
  *
- * The layout has no place for configurations, so they stand in the safetensors metadata, as the folder layout would
- * have them.
+ * The layout has no place for configurations, so they stand in the safetensors metadata, as the
+ * folder layout would have them.
  */
 #include "model/checkpoint/source.h"
 

@@ -1,8 +1,8 @@
 /* source.c - tells what a file holds, and finds a network's parameters in it.
  *
- * Detection goes by tensors that only one kind of file has; a file's name says nothing. Names vary more
- * than the two layouts do: transformers 5 dropped "text_model.", and old diffusers called the VAE's
- * attention query, key, value and proj_attn. All of that is settled here and nowhere else.
+ * Detection goes by tensors that only one kind of file has; a file's name says nothing. Names vary
+ * more than the two layouts do: transformers 5 dropped "text_model.", and old diffusers called the
+ * VAE's attention query, key, value and proj_attn. All of that is settled here and nowhere else.
  */
 #include "model/checkpoint/source.h"
 
@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-/* --- content --------------------------------------------------------------------------------------- */
+/* --- content ---------------------------------------------------------------------------------- */
 
 static const char *const content_names[] = {
     [CN_HOLDS_UNKNOWN] = "tensors of no known layout",
@@ -46,8 +46,8 @@ bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix)
     return false;
 }
 
-/* The first of these tensors that a file has decides. '*' at the end: any name that starts so; at the
- * beginning: any that contains the rest. */
+/* The first of these tensors that a file has decides. '*' at the end: any name that starts so; at
+ * the beginning: any that contains the rest. */
 static const struct {
     const char *pattern;
     cn_content content;
@@ -110,7 +110,7 @@ cn_content cn_content_of(const cn_tensors *t)
     return CN_HOLDS_UNKNOWN;
 }
 
-/* --- files ----------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 bool cn_file_in(const char *dir, const char *name)
 {
@@ -210,7 +210,7 @@ cn_status cn_config_load(cn_ctx *ctx, const char *dir, const char *name, json_t 
     return cn_json_load_file(ctx, path, out);
 }
 
-/* --- parameters in a file -------------------------------------------------------------------------- */
+/* --- parameters in a file --------------------------------------------------------------------- */
 
 static const cn_tensor_info *lookup(const cn_source *s, const char *infix, const char *name)
 {
@@ -388,7 +388,8 @@ static bool read_at_once(const cn_source *s, const cn_params *p, const cn_param 
     return !s->loras || !cn_lora_changes(s->loras, cn_params_network(p), q);
 }
 
-/* Through floats: what lies in no plain order in the file, is of another type, or is changed by a LoRA. */
+/* Through floats: what lies in no plain order in the file, is of another type, or is changed by a
+ * LoRA. */
 static cn_status load_changed(cn_ctx *ctx, const cn_source *s, cn_backend *be, const cn_params *p,
                               cn_param *q, const cn_place *at)
 {

@@ -1,6 +1,7 @@
 /* source.h - what a file of tensors holds, and where in it a network's parameters are.
  *
- * Shared by weights.c, control.c, inspect.c and convert.c, and by the annotators, whose networks load the same way.
+ * Shared by weights.c, control.c, inspect.c and convert.c, and by the annotators, whose networks
+ * load the same way.
  */
 #ifndef CN_MODEL_CHECKPOINT_SOURCE_H
 #define CN_MODEL_CHECKPOINT_SOURCE_H
@@ -14,20 +15,22 @@
 #define CN_PREFIX_OPEN    "cond_stage_model.model." /* OpenCLIP's text encoder, SD 2.x */
 #define CN_PREFIX_CONTROL "control_model."
 
-/* A safetensors file's metadata: what the UNet predicts, "epsilon" or "v" (Stability AI's ModelSpec). */
+/* A safetensors file's metadata: what the UNet predicts, "epsilon" or "v" (Stability AI's
+ * ModelSpec). */
 #define CN_META_PREDICTION "modelspec.prediction_type"
-/* What this program's single files say of their networks, JSON text: for "unet", "vae", "text_encoder" and "controlnet"
- * what stands in config.json of a folder, for "scheduler" in scheduler_config.json. Shapes tell neither the numbers of
- * heads and groups nor the noise schedule. Other programs pass over it. */
+/* What this program's single files say of their networks, JSON text: for "unet", "vae",
+ * "text_encoder" and "controlnet" what stands in config.json of a folder, for "scheduler" in
+ * scheduler_config.json. Shapes tell neither the numbers of heads and groups nor the noise
+ * schedule. Other programs pass over it. */
 #define CN_META_CONFIG "controlnet_c.config"
-/* Empty tensors by which other programs' files, and for their sake ours, say that the UNet predicts v and that the last
- * timestep is noise alone. */
+/* Empty tensors by which other programs' files, and for their sake ours, say that the UNet predicts
+ * v and that the last timestep is noise alone. */
 #define CN_MARK_V        "v_pred"
 #define CN_MARK_ZERO_SNR "ztsnr"
 /* SD 2.x with v prediction was trained at 768 px, with the noise at 512 px. */
 enum { CN_V_SAMPLE_SIZE = 96 };
 
-/* --- content ------------------------------------------------------------------------------------------ */
+/* --- content ---------------------------------------------------------------------------------- */
 
 typedef enum cn_content {
     CN_HOLDS_UNKNOWN,
@@ -57,19 +60,19 @@ bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix);
 /* What stands before the text encoder's names in a single file. */
 const char *cn_text_prefix(const cn_clip_config *c);
 
-/* --- files -------------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 enum { CN_PATH_BYTES = 4096 };
 
-/* Opens the weights in a diffusers or transformers network folder: safetensors before pickles, one file or
- * several with an index. path gets the file's name (the index's for several). */
+/* Opens the weights in a diffusers or transformers network folder: safetensors before pickles, one
+ * file or several with an index. path gets the file's name (the index's for several). */
 cn_status cn_weights_open(cn_ctx *ctx, const char *dir, char path[CN_PATH_BYTES],
                           cn_tensors **out) CN_CHECKED;
 /* dir/name as JSON; *out: json_decref. */
 cn_status cn_config_load(cn_ctx *ctx, const char *dir, const char *name, json_t **out) CN_CHECKED;
 bool cn_file_in(const char *dir, const char *name);
 
-/* --- parameters in a file ----------------------------------------------------------------------------- */
+/* --- parameters in a file --------------------------------------------------------------------- */
 
 typedef struct cn_source {
     const cn_tensors *file;
@@ -87,7 +90,8 @@ typedef struct cn_place {
 
 /* "NAME[i:n]" (graph.h) to the length of NAME, i and n; a plain name is part 0 of 1. */
 size_t cn_name_part(const char *name, int *part, int *parts);
-/* Parameter q of the network (cn_params_network) under any of its published names; tensor NULL: none. */
+/* Parameter q of the network (cn_params_network) under any of its published names; tensor NULL:
+ * none. */
 cn_place cn_source_find(const cn_source *s, const char *network, const cn_param *q);
 /* Whether the place's values have q's shape, up to trailing 1s. */
 bool cn_place_fits(const cn_place *at, const cn_param *q);
@@ -103,17 +107,18 @@ cn_status cn_source_load(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_par
 
 /* A ControlNet file's. */
 cn_source cn_control_source(const cn_control_file *c);
-/* The parts of one network of a base: opens the folder's file (*opened, to be closed by the caller) or
- * takes the single file's (*opened NULL). path holds the name for messages and must outlive *out. */
+/* The parts of one network of a base: opens the folder's file (*opened, to be closed by the caller)
+ * or takes the single file's (*opened NULL). path holds the name for messages and must outlive
+ * *out. */
 cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, const char *network,
                          char path[CN_PATH_BYTES], cn_tensors **opened, cn_source *out) CN_CHECKED;
 
-/* The parameters of a base's network, or of a ControlNet ("controlnet", else c is NULL): declared, without
- * values. *out: cn_params_destroy. */
+/* The parameters of a base's network, or of a ControlNet ("controlnet", else c is NULL): declared,
+ * without values. *out: cn_params_destroy. */
 cn_status cn_network_declare(cn_ctx *ctx, const cn_base *b, const cn_controlnet_config *c,
                              const char *network, cn_params **out) CN_CHECKED;
 
-/* --- parameters to a file ----------------------------------------------------------------------------- */
+/* --- parameters to a file --------------------------------------------------------------------- */
 
 typedef struct cn_part {
     const cn_params *params;
@@ -129,7 +134,8 @@ typedef struct cn_remarks {
 } cn_remarks;
 
 /* Writes the sets one behind the other into one safetensors file in `layout`'s names and shapes;
- * fill(user, i, out) gives parameter i of the sets taken together. remarks NULL: the format alone. */
+ * fill(user, i, out) gives parameter i of the sets taken together. remarks NULL: the format
+ * alone. */
 cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
                          cn_layout layout, cn_dtype dtype, const cn_remarks *remarks,
                          cn_tensor_fill fill, void *user) CN_CHECKED;

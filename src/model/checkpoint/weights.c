@@ -1,7 +1,7 @@
 /* weights.c - opens a base model, a diffusers folder or a single file, and loads its networks.
  *
- * Opening reads configurations only. A folder's weights are opened per network while loading and closed
- * again; a single file stays open as long as the base, since all networks come from it.
+ * Opening reads configurations only. A folder's weights are opened per network while loading and
+ * closed again; a single file stays open as long as the base, since all networks come from it.
  */
 #include "model/checkpoint/weights.h"
 
@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-/* --- folders --------------------------------------------------------------------------------------- */
+/* --- folders ---------------------------------------------------------------------------------- */
 
 /* dir/sub/file through one of the readers; its message gets the path in front. */
 #define READ_CONFIG(ctx, dir, file, reader, out)                             \
@@ -59,7 +59,7 @@ static cn_status open_folder(cn_ctx *ctx, cn_base *b)
     return CN_OK;
 }
 
-/* --- single files ---------------------------------------------------------------------------------- */
+/* --- single files ----------------------------------------------------------------------------- */
 
 static cn_status refuse_content(cn_ctx *ctx, const cn_base *b, cn_content content)
 {
@@ -152,7 +152,7 @@ static cn_status open_single(cn_ctx *ctx, cn_base *b)
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", b->path);
 }
 
-/* --- the interface --------------------------------------------------------------------------------- */
+/* --- the interface ---------------------------------------------------------------------------- */
 
 /* Copies path without slashes at its end. */
 static cn_status copy_path(cn_ctx *ctx, const char *path, char *out, size_t cap)

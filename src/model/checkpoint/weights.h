@@ -1,7 +1,8 @@
 /* weights.h - between files and parameters: loading, saving and describing checkpoints.
  *
- * A base model is a diffusers folder or a single file; a ControlNet a diffusers folder, a control-only
- * file (with or without "control_model."), or a whole SD+control file. All detected by content.
+ * A base model is a diffusers folder or a single file; a ControlNet a diffusers folder, a
+ * control-only file (with or without "control_model."), or a whole SD+control file. All detected by
+ * content.
  */
 #ifndef CN_MODEL_CHECKPOINT_WEIGHTS_H
 #define CN_MODEL_CHECKPOINT_WEIGHTS_H
@@ -27,10 +28,12 @@ typedef struct cn_base {
 
 cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out) CN_CHECKED;
 void cn_base_close(cn_base *b);
-/* Says that the UNet predicts "epsilon" or "v", whatever the files say; CN_EINVAL for another word. */
+/* Says that the UNet predicts "epsilon" or "v", whatever the files say; CN_EINVAL for another
+ * word. */
 cn_status cn_base_set_prediction(cn_ctx *ctx, cn_base *b, const char *prediction) CN_CHECKED;
-/* Finds out what the UNet of a single file predicts where nothing in it says so (SD 2.x): reads its
- * weights and looks at one output, as stable-diffusion-webui does. Does nothing where it is known. */
+/* Finds out what the UNet of a single file predicts where nothing in it says so (SD 2.x): reads
+ * its weights and looks at one output, as stable-diffusion-webui does. Does nothing where it is
+ * known. */
 cn_status cn_base_settle_prediction(cn_ctx *ctx, cn_base *b, cn_backend *be) CN_CHECKED;
 /* The base's tokenizer: its own folder's, or tokenizer_dir when given (a single file has none). */
 cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer_dir,
@@ -38,11 +41,12 @@ cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer
 /* The type that most of a network's values have in the base's files: F32, F16 or BF16. */
 cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, const char *network,
                         cn_dtype *out) CN_CHECKED;
-/* Tells the file that a network's weights come from apart from others: by path, length and time of change. */
+/* Tells the file that a network's weights come from apart from others: by path, length and time of
+ * change. */
 cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, const char *network,
                            uint64_t *out) CN_CHECKED;
-/* How a network that isn't trained keeps its weights: BF16 where it computes in it, since that is what its
- * products read anyway, else as its file has them. */
+/* How a network that isn't trained keeps its weights: BF16 where it computes in it, since that is
+ * what its products read anyway, else as its file has them. */
 cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file);
 /* The parameters of one of the base's networks, to be locked; *out: cn_params_destroy. */
 cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, const char *network,
@@ -68,11 +72,11 @@ cn_dtype cn_control_dtype(const cn_control_file *c);
 /* CN_EMISMATCH with one line when the ControlNet's widths don't fit the base's UNet. */
 cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c,
                           const cn_unet_config *base) CN_CHECKED;
-/* The same for a file that is to work beside this base: what its shapes leave open it takes over from the base, whose
- * encoder it is a copy of. */
+/* The same for a file that is to work beside this base: what its shapes leave open it takes over
+ * from the base, whose encoder it is a copy of. */
 cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_unet_config *base) CN_CHECKED;
-/* A fresh ControlNet: every parameter that the UNet has under the same name is copied (encoder, middle,
- * time embedding); zero convolutions at 0; the hint network initialised from seed. */
+/* A fresh ControlNet: every parameter that the UNet has under the same name is copied (encoder,
+ * middle, time embedding); zero convolutions at 0; the hint network initialised from seed. */
 cn_status cn_control_init_from_unet(cn_ctx *ctx, cn_backend *be, const cn_params *unet,
                                     cn_params *control, uint64_t seed) CN_CHECKED;
 /* The same from the base's file, whatever precision the UNet is kept in. */
@@ -87,14 +91,16 @@ cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlne
 cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
                                  const cn_params *p, cn_dtype dtype, const char *file) CN_CHECKED;
 /* A whole base model as a diffusers folder (unet, vae, text_encoder, scheduler, model_index.json);
- * the tokenizer's files are copied from tokenizer_dir when given. Networks that are NULL are skipped. */
+ * the tokenizer's files are copied from tokenizer_dir when given. Networks that are NULL are
+ * skipped. */
 cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config,
                               const cn_params *unet, const cn_params *vae, const cn_params *text,
                               const char *tokenizer_dir, cn_dtype dtype,
                               const char *dir) CN_CHECKED;
 
-/* The whole base model in F32 with this UNet instead of its own (NULL: with its own), as a diffusers folder
- * (with the tokenizer of its folder, else of tokenizer_dir when given) or one file with the original names. */
+/* The whole base model in F32 with this UNet instead of its own (NULL: with its own), as a
+ * diffusers folder (with the tokenizer of its folder, else of tokenizer_dir when given) or one file
+ * with the original names. */
 cn_status cn_base_save(cn_ctx *ctx, cn_backend *be, const cn_base *b, const cn_params *unet,
                        const char *tokenizer_dir, bool single, const char *out) CN_CHECKED;
 /* Bytes of that file. */

@@ -1,13 +1,13 @@
 /* weights_save.c - writes networks in the published layouts.
  *
- * Every file is written beside its place and renamed, and a folder's config.json goes last, so a reader
- * never sees half a file. Folder layout: what diffusers' from_pretrained reads.
+ * Every file is written beside its place and renamed, and a folder's config.json goes last, so a
+ * reader never sees half a file. Folder layout: what diffusers' from_pretrained reads.
  */
 #include "model/checkpoint/source.h"
 
 #include <string.h>
 
-/* --- one file of parameters ------------------------------------------------------------------------ */
+/* --- one file of parameters ------------------------------------------------------------------- */
 
 cn_status cn_save_dtype_check(cn_ctx *ctx, cn_dtype dtype)
 {
@@ -125,7 +125,7 @@ static cn_status fill_from_memory(void *user, int64_t i, float *out)
     return cn_param_get(u->be, u->ctx, q, out);
 }
 
-/* --- folders --------------------------------------------------------------------------------------- */
+/* --- folders ---------------------------------------------------------------------------------- */
 
 cn_status cn_subdir(cn_ctx *ctx, const char *dir, const char *name, char out[CN_PATH_BYTES])
 {
@@ -169,7 +169,7 @@ cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_controlne
     return cn_control_single_write(ctx, file, c, p, dtype, fill_from_memory, &u);
 }
 
-/* --- base folders ---------------------------------------------------------------------------------- */
+/* --- base folders ----------------------------------------------------------------------------- */
 
 static cn_status copy_file(cn_ctx *ctx, const char *from, const char *to_dir, const char *name)
 {

@@ -1,11 +1,12 @@
 /* blocks.c - residual blocks, spatial transformers and resampling, as the papers draw them.
  *
- * Names follow ldm/modules (single-file half) and diffusers (second half); see blocks.h. Which level
- * has which block stands in unet.c, vae.c and controlnet.c.
+ * Names follow ldm/modules (single-file half) and diffusers (second half); see blocks.h. Which
+ * level has which block stands in unet.c, vae.c and controlnet.c.
  */
 #include "model/nets/blocks.h"
 
-/* Group norm's epsilon differs: torch's default in residual blocks, 1e-6 where LDM's Normalize() is. */
+/* Group norm's epsilon differs: torch's default in residual blocks, 1e-6 where LDM's Normalize()
+ * is. */
 static const float EPS_RESBLOCK = 1e-5f, EPS_NORMALIZE = 1e-6f, EPS_LAYER_NORM = 1e-5f;
 
 cn_node *cn_time_embed(cn_graph *g, cn_node *t, int64_t dim)

@@ -1,16 +1,16 @@
 /* blocks.h - the parts that the networks of nets.h are made of.
  *
  * Every function takes the scope `name` ("single-file|diffusers") its parameters stand under. All
- * activations are NHWC; C is the number of output channels, `groups` the groups of every group norm.
- * Shapes that don't fit poison the graph (graph.h).
+ * activations are NHWC; C is the number of output channels, `groups` the groups of every group
+ * norm. Shapes that don't fit poison the graph (graph.h).
  */
 #ifndef CN_MODEL_NETS_BLOCKS_H
 #define CN_MODEL_NETS_BLOCKS_H
 
 #include "model/nets/nets.h"
 
-/* The embedded timesteps after their last SiLU, [N,4*dim]: every residual block starts from them, so
- * the SiLU that LDM writes into each block is computed once. */
+/* The embedded timesteps after their last SiLU, [N,4*dim]: every residual block starts from them,
+ * so the SiLU that LDM writes into each block is computed once. */
 cn_node *cn_time_embed(cn_graph *g, cn_node *t, int64_t dim);
 /* x [N,H,W,I], emb from cn_time_embed -> [N,H,W,C]. */
 cn_node *cn_resblock(cn_graph *g, const char *name, cn_node *x, cn_node *emb, int64_t C,
@@ -29,7 +29,7 @@ cn_node *cn_vae_resblock(cn_graph *g, const char *name, cn_node *x, int64_t C, i
 cn_node *cn_vae_attention(cn_graph *g, const char *name, cn_node *x, int groups);
 cn_node *cn_vae_downsample(cn_graph *g, const char *name, cn_node *x);
 
-/* --- unet.c: the encoder, which the UNet and the ControlNet share --------------------------------- */
+/* --- unet.c: the encoder, which the UNet and the ControlNet share ----------------------------- */
 
 typedef struct cn_encoder {
     int n;                          /* levels * (layers_per_block + 1) */

@@ -1,8 +1,8 @@
 /* clip.c - CLIP's text encoder: pre-norm transformer layers with a causal mask.
  *
- * Both layouts of SD 1.x name it alike (text_model.*). SD 2.x's single files have OpenCLIP's names, where
- * queries, keys and values are one tensor. Leaving out the last layers ("clip skip") keeps the final
- * layer norm. Token ids come from the tokenizer; no pooled output is built.
+ * Both layouts of SD 1.x name it alike (text_model.*). SD 2.x's single files have OpenCLIP's names,
+ * where queries, keys and values are one tensor. Leaving out the last layers ("clip skip") keeps
+ * the final layer norm. Token ids come from the tokenizer; no pooled output is built.
  */
 #include "model/nets/nets.h"
 

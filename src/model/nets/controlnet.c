@@ -1,18 +1,19 @@
 /* controlnet.c - the network of the paper: a trainable copy of the encoder and the middle block,
  * behind zero convolutions.
  *
- * Every layer through which control reaches the UNet starts at 0, so the first step of training sees
- * the base model's own output. Source: lllyasviel/ControlNet cldm/cldm.py.
+ * Every layer through which control reaches the UNet starts at 0, so the first step of training
+ * sees the base model's own output. Source: lllyasviel/ControlNet cldm/cldm.py.
  */
 #include "model/nets/blocks.h"
 
 #include <stdio.h>
 
-/* The paper starts this network with Gaussian weights. With torch's default each of its layers would
- * shrink a signal to about a third, and edges would take much longer to be seen. */
+/* The paper starts this network with Gaussian weights. With torch's default each of its layers
+ * would shrink a signal to about a third, and edges would take much longer to be seen. */
 static const int hint_pad[4] = {1, 1, 1, 1};
 
-/* One layer of the hint network: its place in the single file's list, which counts the SiLUs too. */
+/* One layer of the hint network: its place in the single file's list, which counts the SiLUs
+ * too. */
 static cn_node *hint_conv(cn_graph *g, int block, cn_node *x, int64_t C, int stride)
 {
     char name[CN_NAME_MAX];

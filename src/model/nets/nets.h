@@ -1,9 +1,9 @@
 /* nets.h - the networks, each written once as a builder over graph.h.
  *
- * Latents are NHWC: x [N,h,w,4] with h = H/8, w = W/8. Context [N,L,D] is the text encoder's output,
- * t [N] F32 the timesteps. Parameters go to the set chosen with cn_graph_use; the caller chooses it
- * before each network. Sources: lllyasviel/ControlNet cldm/cldm.py and ldm/modules, diffusers'
- * UNet2DConditionModel, ControlNetModel and AutoencoderKL.
+ * Latents are NHWC: x [N,h,w,4] with h = H/8, w = W/8. Context [N,L,D] is the text encoder's
+ * output, t [N] F32 the timesteps. Parameters go to the set chosen with cn_graph_use; the caller
+ * chooses it before each network. Sources: lllyasviel/ControlNet cldm/cldm.py and ldm/modules,
+ * diffusers' UNet2DConditionModel, ControlNetModel and AutoencoderKL.
  */
 #ifndef CN_MODEL_NETS_NETS_H
 #define CN_MODEL_NETS_NETS_H
@@ -33,15 +33,17 @@ void cn_controlnet_build(cn_graph *g, const cn_controlnet_config *c, cn_node *x,
 cn_node *cn_vae_encode_build(cn_graph *g, const cn_vae_config *c, cn_node *image);
 /* Latent [N,h,w,latent], already divided by the scaling factor, to image [N,H,W,3] about [-1,1]. */
 cn_node *cn_vae_decode_build(cn_graph *g, const cn_vae_config *c, cn_node *z);
-/* Their parts: what works at the picture's size, and what at the latents', [N,h,w,C] between them. */
+/* Their parts: what works at the picture's size, and what at the latents', [N,h,w,C] between
+ * them. */
 cn_node *cn_vae_down_build(cn_graph *g, const cn_vae_config *c, cn_node *image);
 cn_node *cn_vae_encode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *h);
 cn_node *cn_vae_decode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *z);
 cn_node *cn_vae_up_build(cn_graph *g, const cn_vae_config *c, cn_node *h);
-/* ids [N,L] I32 to [N,L,hidden], after the final layer norm. skip: last layers left out (0 none). */
+/* ids [N,L] I32 to [N,L,hidden], after the final layer norm. skip: last layers left out (0
+ * none). */
 cn_node *cn_clip_build(cn_graph *g, const cn_clip_config *c, cn_node *ids, int skip);
-/* Its two halves: ids to their rows of the token table, [N,L,hidden], which may then be replaced (textual
- * inversion); rows to features. */
+/* Its two halves: ids to their rows of the token table, [N,L,hidden], which may then be replaced
+ * (textual inversion); rows to features. */
 cn_node *cn_clip_embed_build(cn_graph *g, const cn_clip_config *c, cn_node *ids);
 cn_node *cn_clip_layers_build(cn_graph *g, const cn_clip_config *c, cn_node *rows, int skip);
 

@@ -1,7 +1,7 @@
 /* params_init.c - how training starts: from scratch, or as the paper's copy of the locked encoder.
  *
- * Every parameter draws from a generator of its own, seeded by the seed and its name, so neither order
- * nor what else is trained changes its values.
+ * Every parameter draws from a generator of its own, seeded by the seed and its name, so neither
+ * order nor what else is trained changes its values.
  */
 #include "model/checkpoint/source.h"
 
@@ -68,7 +68,8 @@ static bool is_control_only(const cn_param *q)
     return !strncmp(q->diffusers_name, prefix, sizeof prefix - 1);
 }
 
-/* Where a copy's values come from: q's under its name in the UNet into plain (room for all of q). */
+/* Where a copy's values come from: q's under its name in the UNet into plain (room for all of
+ * q). */
 typedef cn_status (*copier)(void *user, const cn_param *q, float *plain);
 
 static cn_status init_control(cn_ctx *ctx, cn_backend *be, cn_params *control, uint64_t seed,

@@ -1,6 +1,6 @@
-/* bpe.c - see bpe.h. Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units",
- * algorithm 1: count pairs of neighbours over the distinct words, merge the most frequent, repeat.
- * Counts are kept up to date word by word instead of being taken anew.
+/* bpe.c - see bpe.h. Sennrich et al., "Neural Machine Translation of Rare Words with Subword
+ * Units", algorithm 1: count pairs of neighbours over the distinct words, merge the most frequent,
+ * repeat. Counts are kept up to date word by word instead of being taken anew.
  */
 #include "model/text/bpe.h"
 #include "model/text/cliptext.h"
@@ -43,7 +43,7 @@ static void trainer_free(trainer *t)
     cn_str_free(&t->merges);
 }
 
-/* --- words ------------------------------------------------------------------------------------- */
+/* --- words ------------------------------------------------------------------------------------ */
 
 static cn_status count_word(void *user, const char *bytes, size_t n)
 {
@@ -100,7 +100,7 @@ static cn_status spell_words(trainer *t)
     return CN_OK;
 }
 
-/* --- pairs ------------------------------------------------------------------------------------- */
+/* --- pairs ------------------------------------------------------------------------------------ */
 
 static pair *pair_slot(const trainer *t, int32_t left, int32_t right)
 {
@@ -226,7 +226,7 @@ static cn_status learn_merges(trainer *t, int64_t vocab_size)
     return cn_clip_add_specials(t->ctx, &t->tokens);
 }
 
-/* --- files ------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static cn_status write_file(cn_ctx *ctx, const char *dir, const char *name, const char *text,
                             size_t n)

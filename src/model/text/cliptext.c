@@ -68,7 +68,8 @@ static void repair_utf8(const char *text, size_t n, cn_str *out)
     }
 }
 
-/* Character by character, so no final sigma. U+0130 is the one whose lower case is two characters. */
+/* Character by character, so no final sigma. U+0130 is the one whose lower case is two
+ * characters. */
 static void lower_utf8(const utf8proc_uint8_t *text, utf8proc_ssize_t n, cn_str *out)
 {
     for (utf8proc_ssize_t i = 0; i < n;) {

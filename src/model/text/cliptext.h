@@ -1,7 +1,9 @@
-/* cliptext.h - what CLIP's tokenizer does to a text before byte-pair encoding: repair of broken UTF-8,
- * NFC, lower case, words; and the printable characters that stand for bytes in its vocabulary.
+/* cliptext.h - what CLIP's tokenizer does to a text before byte-pair encoding: repair of broken
+ * UTF-8, NFC, lower case, words; and the printable characters that stand for bytes in its
+ * vocabulary.
  *
- * Follows transformers 5's CLIPTokenizer (normalizers NFC, whitespace, Lowercase; its Split pattern).
+ * Follows transformers 5's CLIPTokenizer (normalizers NFC, whitespace, Lowercase; its Split
+ * pattern).
  */
 #ifndef CN_MODEL_TEXT_CLIPTEXT_H
 #define CN_MODEL_TEXT_CLIPTEXT_H
@@ -20,14 +22,16 @@ typedef struct cn_splitter cn_splitter;
 /* Thread-safe after opening. */
 cn_status cn_splitter_open(cn_ctx *ctx, cn_splitter **out) CN_CHECKED;
 void cn_splitter_close(cn_splitter *s);
-/* Calls word(user, bytes, n) for each word of the text in order; n >= 1, valid UTF-8. A status other
- * than CN_OK from it ends the walk and is returned. Bytes that aren't UTF-8 count as U+FFFD. */
+/* Calls word(user, bytes, n) for each word of the text in order; n >= 1, valid UTF-8. A status
+ * other than CN_OK from it ends the walk and is returned. Bytes that aren't UTF-8 count as
+ * U+FFFD. */
 cn_status cn_splitter_words(cn_ctx *ctx, const cn_splitter *s, const char *text, size_t n_bytes,
                             cn_status (*word)(void *user, const char *bytes, size_t n),
                             void *user) CN_CHECKED;
 
-/* symbol[b] = the character that stands for byte b, in UTF-8, 0-terminated; order[i] = the byte whose
- * symbol has id i in CLIP's vocabulary (bytes_to_unicode of openai/CLIP's simple_tokenizer.py). */
+/* symbol[b] = the character that stands for byte b, in UTF-8, 0-terminated; order[i] = the byte
+ * whose symbol has id i in CLIP's vocabulary (bytes_to_unicode of openai/CLIP's
+ * simple_tokenizer.py). */
 typedef struct cn_byte_symbols {
     char symbol[256][4];
     uint8_t order[256];

@@ -155,7 +155,7 @@ cn_status cn_inversions_add(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", path);
 }
 
-/* --- folders --------------------------------------------------------------------------------------- */
+/* --- folders ---------------------------------------------------------------------------------- */
 
 static int is_candidate(const struct dirent *d)
 {
@@ -192,7 +192,7 @@ cn_status cn_inversions_add_dir(cn_ctx *ctx, cn_inversions *e, const cn_tokenize
     return s;
 }
 
-/* --- in a prompt ----------------------------------------------------------------------------------- */
+/* --- in a prompt ------------------------------------------------------------------------------ */
 
 static bool is_word(char c)
 {
@@ -212,7 +212,8 @@ const cn_inversion *cn_inversions_at_ids(const cn_inversions *e, const int32_t *
     return best;
 }
 
-/* Whether text[i] goes on with the word that c belongs to. Bytes of other alphabets count as letters. */
+/* Whether text[i] goes on with the word that c belongs to. Bytes of other alphabets count as
+ * letters. */
 static bool continues(char c, const char *text, size_t n, size_t i)
 {
     return i < n && is_word(c) && is_word(text[i]);

@@ -1,8 +1,9 @@
-/* inversion.h - textual inversion: words that stand for learned vectors instead of rows of the token table.
+/* inversion.h - textual inversion: words that stand for learned vectors instead of rows of the
+ * token table.
  *
  * Files: stable-diffusion-webui's .pt (string_to_param) and .safetensors (emb_params), diffusers'
- * learned_embeds (.bin, .safetensors), whose tensor is named after the word. Told by content. The word
- * is the file's name without its ending; of diffusers' files the tensor's name as well.
+ * learned_embeds (.bin, .safetensors), whose tensor is named after the word. Told by content. The
+ * word is the file's name without its ending; of diffusers' files the tensor's name as well.
  */
 #ifndef CN_MODEL_TEXT_INVERSION_H
 #define CN_MODEL_TEXT_INVERSION_H
@@ -25,16 +26,16 @@ typedef struct cn_inversions {
 /* Reads a file. width: the text encoder's (CN_EMISMATCH for vectors of another). */
 cn_status cn_inversions_add(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t, const char *path,
                             int64_t width) CN_CHECKED;
-/* Every .pt, .bin and .safetensors file of a folder; what is no embedding or doesn't fit is logged and left
- * out. */
+/* Every .pt, .bin and .safetensors file of a folder; what is no embedding or doesn't fit is logged
+ * and left out. */
 cn_status cn_inversions_add_dir(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t,
                                 const char *dir, int64_t width) CN_CHECKED;
 void cn_inversions_free(cn_inversions *e);
 
 /* The embedding whose word's tokens stand at ids[0..n), the longest of several; NULL. */
 const cn_inversion *cn_inversions_at_ids(const cn_inversions *e, const int32_t *ids, int64_t n);
-/* The one whose word stands at text[at] (letters A-Z as a-z), the longest of several; NULL. A word that
- * begins or ends with a letter or digit is not found inside a longer word. */
+/* The one whose word stands at text[at] (letters A-Z as a-z), the longest of several; NULL. A word
+ * that begins or ends with a letter or digit is not found inside a longer word. */
 const cn_inversion *cn_inversions_at_text(const cn_inversions *e, const char *text, size_t n,
                                           size_t at);
 

@@ -1,8 +1,8 @@
 /* tokenizer.c - encoding and decoding; tokenizer_open.c loads.
  *
- * A word's bytes start as one token each. The pair of neighbours with the lowest rank, the leftmost of
- * equals, is merged until no pair of the list is left. A heap of candidate pairs keeps this at
- * n log n: a word may be as long as the text. As in the tokenizers crate (models/bpe/word.rs), a
+ * A word's bytes start as one token each. The pair of neighbours with the lowest rank, the leftmost
+ * of equals, is merged until no pair of the list is left. A heap of candidate pairs keeps this at n
+ * log n: a word may be as long as the text. As in the tokenizers crate (models/bpe/word.rs), a
  * candidate is dropped when its tokens have changed since it was pushed.
  */
 #include "model/text/tokenizer_internal.h"
@@ -68,7 +68,7 @@ static cn_status push_id(encoder *e, int32_t id)
     return CN_OK;
 }
 
-/* --- heap of candidates, lowest (rank, at) on top -------------------------------------------- */
+/* --- heap of candidates, lowest (rank, at) on top --------------------------------------------- */
 
 static bool goes_before(const candidate *a, const candidate *b)
 {
@@ -253,7 +253,8 @@ cn_status cn_tokenizer_encode(cn_ctx *ctx, const cn_tokenizer *t, const char *te
 
 /* --- decoding --------------------------------------------------------------------------------- */
 
-/* A token's characters back to the bytes they stand for; characters that stand for none are kept. */
+/* A token's characters back to the bytes they stand for; characters that stand for none are
+ * kept. */
 static void decode_token(const char *token, size_t n, cn_str *out)
 {
     const size_t end_n = sizeof CN_CLIP_WORD_END - 1;

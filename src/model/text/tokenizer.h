@@ -1,8 +1,9 @@
-/* tokenizer.h - CLIP's byte-pair tokenizer: a prompt to token ids, as transformers 5's CLIPTokenizer.
+/* tokenizer.h - CLIP's byte-pair tokenizer: a prompt to token ids, as transformers 5's
+ * CLIPTokenizer.
  *
- * Works with any vocabulary in CLIP's conventions. The ids of <|startoftext|> (BOS) and <|endoftext|>
- * (EOS, and what unknown bytes become) are looked up by name. A tokenizer never changes once it is shared,
- * so many threads may encode with it at once, each with its own cn_ctx.
+ * Works with any vocabulary in CLIP's conventions. The ids of <|startoftext|> (BOS) and
+ * <|endoftext|> (EOS, and what unknown bytes become) are looked up by name. A tokenizer never
+ * changes once it is shared, so many threads may encode with it at once, each with its own cn_ctx.
  */
 #ifndef CN_MODEL_TEXT_TOKENIZER_H
 #define CN_MODEL_TEXT_TOKENIZER_H

@@ -1,7 +1,9 @@
-/* tokenizer_open.c - vocabularies into a cn_tokenizer: vocab.json with merges.txt, or CLIP's own list.
+/* tokenizer_open.c - vocabularies into a cn_tokenizer: vocab.json with merges.txt, or CLIP's own
+ * list.
  *
- * Both ways fill t->tokens in the order of ids, then the merges, then finish(). The files are untrusted:
- * ids must be 0 .. n-1, each once, and a merge's two parts and its result must be tokens.
+ * Both ways fill t->tokens in the order of ids, then the merges, then finish(). The files are
+ * untrusted: ids must be 0 .. n-1, each once, and a merge's two parts and its result must be
+ * tokens.
  */
 #include "model/text/tokenizer_internal.h"
 
@@ -24,15 +26,15 @@ void cn_tokenizer_close(cn_tokenizer *t)
     cn_free(t);
 }
 
-/* --- merges ------------------------------------------------------------------------------------ */
+/* --- merges ----------------------------------------------------------------------------------- */
 
 typedef struct line {
     const char *left, *right;
     size_t left_n, right_n;
 } line;
 
-/* Takes "LEFT RIGHT" from [*p, end), past empty lines and comments. 1 = taken, 0 = at the end, -1 = bad
- * line; *number counts lines from 1. */
+/* Takes "LEFT RIGHT" from [*p, end), past empty lines and comments. 1 = taken, 0 = at the end, -1 =
+ * bad line; *number counts lines from 1. */
 static int next_merge(const char **p, const char *end, int64_t *number, line *out)
 {
     while (*p < end) {
@@ -109,7 +111,7 @@ static cn_status load_merges(cn_ctx *ctx, cn_tokenizer *t, const char *text, siz
     return s;
 }
 
-/* --- the parts that follow from the tokens ------------------------------------------------------ */
+/* --- the parts that follow from the tokens ---------------------------------------------------- */
 
 static cn_status find_special(cn_ctx *ctx, const cn_tokenizer *t, const char *name, int32_t *id)
 {
@@ -140,7 +142,7 @@ static cn_status finish(cn_ctx *ctx, cn_tokenizer *t, const char *pad_token)
     return cn_splitter_open(ctx, &t->splitter);
 }
 
-/* --- vocab.json and merges.txt ------------------------------------------------------------------ */
+/* --- vocab.json and merges.txt ---------------------------------------------------------------- */
 
 /* by_id[i] = the key whose value is i; all of them must be there. */
 static cn_status sort_by_id(cn_ctx *ctx, json_t *vocab, const char **by_id, size_t n)
@@ -250,7 +252,7 @@ static cn_status open_pair(cn_ctx *ctx, const char *dir, const char *vocab_path,
     return s;
 }
 
-/* --- bpe_simple_vocab_16e6.txt.gz ---------------------------------------------------------------- */
+/* --- bpe_simple_vocab_16e6.txt.gz ------------------------------------------------------------- */
 
 /* gzread passes files through that aren't packed. */
 static cn_status read_gz(cn_ctx *ctx, const char *path, cn_str *out)

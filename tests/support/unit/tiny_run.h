@@ -7,9 +7,11 @@
 
 extern char model[128], scenes[128]; /* set by tiny_open */
 
-/* unit_open; then a base model with 8 channels on its first level is in root/model, 16 scenes in root/scenes. */
+/* unit_open; then a base model with 8 channels on its first level is in root/model, 16 scenes in
+ * root/scenes. */
 int tiny_open(int threads);
-/* Batches of 2 of these scenes at TINY_PX, learning rate 1e-3, nothing validated, no checkpoints. */
+/* Batches of 2 of these scenes at TINY_PX, learning rate 1e-3, nothing validated, no
+ * checkpoints. */
 cn_train_options tiny_options(const char *output);
 /* A key of the lines of dir/metrics.jsonl that have it, `most` of them; how many. */
 int tiny_metrics(const char *dir, const char *key, double *out, int most);

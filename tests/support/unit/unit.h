@@ -1,5 +1,5 @@
-/* unit.h - what unit tests share: the context, a folder for their files, statuses that end a test. Linked into cmocka
- * programs only. */
+/* unit.h - what unit tests share: the context, a folder for their files, statuses that end a test.
+ * Linked into cmocka programs only. */
 #ifndef TEST_UNIT_H
 #define TEST_UNIT_H
 

@@ -1,9 +1,10 @@
 /* attention_bf16.c - softmax(q k^T scale) v on bfloat16, sums in float.
  *
- * A tile of queries passes over the keys block by block, with a sum per query of weights relative to 2^top. Any top
- * will do that neither lets weights overflow nor all of them vanish; 0 does nearly always. So weights are made from
- * scores while these are in registers, and only where a sum shows that top was a bad guess, or with AMX or causality, a
- * block's scores are written and their largest is found first.
+ * A tile of queries passes over the keys block by block, with a sum per query of weights relative
+ * to 2^top. Any top will do that neither lets weights overflow nor all of them vanish; 0 does
+ * nearly always. So weights are made from scores while these are in registers, and only where a sum
+ * shows that top was a bad guess, or with AMX or causality, a block's scores are written and their
+ * largest is found first.
  */
 #include "cpu/kernels/bf16/attention_bf16_internal.h"
 
@@ -66,8 +67,8 @@ static inline __mmask16 seen_by(bool causal, int64_t q0, int64_t key)
     return (__mmask16)(hidden <= 0 ? 0xffff : hidden >= 16 ? 0 : 0xffffu << hidden);
 }
 
-/* Scores of `vectors` times 16 queries from i to weights 2^(s factor - top) in pairs of keys; fade: what the sums of
- * before count now. */
+/* Scores of `vectors` times 16 queries from i to weights 2^(s factor - top) in pairs of keys; fade:
+ * what the sums of before count now. */
 static inline __attribute__((always_inline)) void weigh(const block *b, const forward_room *r,
                                                         bool causal, int64_t i, int vectors)
 {
@@ -112,8 +113,8 @@ static void fade_sums(const forward_room *r, int64_t D, int64_t lanes)
     }
 }
 
-/* Weights of `rows` keys for 16 times `vectors` queries, in pairs of keys, from keys as left operand and queries as
- * right one. */
+/* Weights of `rows` keys for 16 times `vectors` queries, in pairs of keys, from keys as left
+ * operand and queries as right one. */
 static inline __attribute__((always_inline)) void weigh_rows(int rows, int vectors, int64_t depth,
                                                              const uint16_t *k, const uint16_t *q,
                                                              float factor, const float *top,
@@ -183,7 +184,8 @@ static inline __attribute__((always_inline)) void weigh_columns(const block *b, 
     }
 }
 
-/* Weights relative to the top that is there; false, and sums as before, where it isn't one to go on with. */
+/* Weights relative to the top that is there; false, and sums as before, where it isn't one to go on
+ * with. */
 static bool weigh_at_once(const block *b, const sizes *s, const uint16_t *k, int64_t lanes,
                           const forward_room *r)
 {

@@ -1,9 +1,10 @@
 /* attention_bf16_internal.h - what attention's forward and gradient on bfloat16 share.
  *
- * The products want vectors of results, and the head width 40 is not whole vectors. So results are laid out with
- * queries (forward) or keys (gradient) fastest, [D][queries] and [D][keys], as in the float kernel, and the head width is
- * rows of a left operand or the inner dimension, which AVX512_BF16 takes at any length. AMX wants both in whole tiles;
- * what is missing is filled with zeros. Only dq has the head width in vectors.
+ * The products want vectors of results, and the head width 40 is not whole vectors. So results are
+ * laid out with queries (forward) or keys (gradient) fastest, [D][queries] and [D][keys], as in the
+ * float kernel, and the head width is rows of a left operand or the inner dimension, which
+ * AVX512_BF16 takes at any length. AMX wants both in whole tiles; what is missing is filled with
+ * zeros. Only dq has the head width in vectors.
  */
 #ifndef CN_CPU_KERNELS_BF16_ATTENTION_BF16_INTERNAL_H
 #define CN_CPU_KERNELS_BF16_ATTENTION_BF16_INTERNAL_H
@@ -14,7 +15,8 @@
 #include "cpu/kernels/attention_heads.h"
 
 static const float LN2 = 0.69314718055994531f;
-/* Exponents of 2 are counted in steps of 2^-23: rounded to an integer, they are a float's exponent and mantissa. */
+/* Exponents of 2 are counted in steps of 2^-23: rounded to an integer, they are a float's exponent
+ * and mantissa. */
 static const float LOG2E_STEPS = 1.44269504088896341f * 8388608, STEP = 1.0f / 8388608;
 
 /* What power_bits() reads: a polynomial that is 1 at 1, highest power first. */
@@ -30,7 +32,8 @@ static const power_table POWERS = {
     .one = 0x3f800000,
 };
 
-/* POWERS, to be read anew after this call: kept in registers it would push sums of products out of them. */
+/* POWERS, to be read anew after this call: kept in registers it would push sums of products out of
+ * them. */
 static inline const power_table *powers(void)
 {
     const power_table *p = &POWERS;
@@ -41,8 +44,8 @@ static inline const power_table *powers(void)
 /* Added to a float's bits: of their upper half it makes the value in bfloat16, rounded. */
 enum { HALF = 0x8000 };
 
-/* 2^(t STEP) as a float's bits and `more`, to 1e-4, a twentieth of bfloat16's rounding. t beyond 126 steps of 2^23
- * either way counts as that. */
+/* 2^(t STEP) as a float's bits and `more`, to 1e-4, a twentieth of bfloat16's rounding. t beyond
+ * 126 steps of 2^23 either way counts as that. */
 static inline __m512i power_bits_and(const power_table *c, __m512 t, int32_t more)
 {
     enum { SMALLER_WITH_SIGN = 2, A_AND_B_OR_C = 0xea, A_AND_NOT_B_OR_C = 0xba };

@@ -17,8 +17,8 @@ typedef struct block {
     int64_t next_rows; /* in the last block: of the next tile */
 } block;
 
-/* A worker's room. Per head: k and v turned in pairs, k in pairs of keys, dk and dv turned; per tile of queries: q
- * and dy as left operands, turned and not, and blocks [GQ][TK]. */
+/* A worker's room. Per head: k and v turned in pairs, k in pairs of keys, dk and dv turned; per
+ * tile of queries: q and dy as left operands, turned and not, and blocks [GQ][TK]. */
 typedef struct grad_room {
     uint16_t *kt, *vt, *k, *q, *dy, *qt, *dyt, *p, *ds, *ds_rows;
     float *dk, *dv, *s, *dp, *dq, *low, *dot;
@@ -128,8 +128,8 @@ static inline int64_t seen_by(const block *b, int64_t i)
     return b->causal ? CN_MIN(b->keys, b->q0 + i + 1 - b->k0) : b->keys;
 }
 
-/* p and ds of an even number of queries from i and 16 times `vectors` keys from j: in pairs of queries, ds in rows
- * too. */
+/* p and ds of an even number of queries from i and 16 times `vectors` keys from j: in pairs of
+ * queries, ds in rows too. */
 static inline __attribute__((always_inline)) void grad_rows(int rows, int vectors, const block *b,
                                                             const head_job *job, int64_t i,
                                                             int64_t j, const grad_room *r)

@@ -1,8 +1,8 @@
-/* bf16.h - attention, convolutions to few channels and products of many rows on processors that multiply bfloat16:
- * AVX512_BF16, with AMX's tiles where they are.
+/* bf16.h - attention, convolutions to few channels and products of many rows on processors that
+ * multiply bfloat16: AVX512_BF16, with AMX's tiles where they are.
  *
- * This folder is compiled once, for AVX-512 with both extensions; nothing in it may be called before
- * cn_bf16_support has said what the processor and the system allow.
+ * This folder is compiled once, for AVX-512 with both extensions; nothing in it may be called
+ * before cn_bf16_support has said what the processor and the system allow.
  */
 #ifndef CN_KERNEL_BF16_H
 #define CN_KERNEL_BF16_H
@@ -24,13 +24,13 @@ void cn_narrow16(const cn_conv_args *a);
 void cn_stream16(const cn_conv_args *a);
 
 /* c [m,n] = (add: +=) a [m,k] b, in float from bfloat16: a row-major, b in pairs of its rows,
- * [k/2][ldb][2]; n a multiple of 8, k of 2. Leading dimensions in elements (b: columns). With amx m and n multiples
- * of 16, k of 32, and between cn_tiles_begin and cn_tiles_end. */
+ * [k/2][ldb][2]; n a multiple of 8, k of 2. Leading dimensions in elements (b: columns). With amx m
+ * and n multiples of 16, k of 32, and between cn_tiles_begin and cn_tiles_end. */
 void cn_tiles_product(bool amx, int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
                       const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add);
 
-/* A thread's tile registers: configured for cn_tiles_product, then as they were (oneDNN keeps its own
- * configuration there and looks at it only when it changes). */
+/* A thread's tile registers: configured for cn_tiles_product, then as they were (oneDNN keeps its
+ * own configuration there and looks at it only when it changes). */
 typedef struct cn_tiles {
     _Alignas(64) uint8_t saved[64];
 } cn_tiles;

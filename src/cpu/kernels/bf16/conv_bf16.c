@@ -1,10 +1,11 @@
-/* conv_bf16.c - convolutions of any kernel, stride and dilation on bfloat16 as products of weights and patches, NHWC; also
- * matrix products, which are convolutions with one tap.
+/* conv_bf16.c - convolutions of any kernel, stride and dilation on bfloat16 as products of weights
+ * and patches, NHWC; also matrix products, which are convolutions with one tap.
  *
- * As kernels/patches.c, but what is multiplied are pairs: a block of positions at a time, whose patches are brought into
- * scratch that all threads read. A job takes a block of output channels and a part of the positions and goes through
- * inputs and taps; each time it brings a few of the weights, from whatever type they are stored in, into a buffer that
- * stays in the first-level cache, and adds one product. The division follows from sizes and the number of threads, so
+ * As kernels/patches.c, but what is multiplied are pairs: a block of positions at a time, whose
+ * patches are brought into scratch that all threads read. A job takes a block of output channels
+ * and a part of the positions and goes through inputs and taps; each time it brings a few of the
+ * weights, from whatever type they are stored in, into a buffer that stays in the first-level
+ * cache, and adds one product. The division follows from sizes and the number of threads, so
  * results repeat.
  */
 #include "cpu/kernels/bf16/conv_bf16.h"
@@ -50,10 +51,10 @@ cn_conv16_size cn_conv16_size_of(const cn_conv_args *a)
     return s;
 }
 
-/* --- patches ------------------------------------------------------------------------------------------ */
+/* --- patches ---------------------------------------------------------------------------------- */
 
-/* Channels in .. in+n, a multiple of 16, of GROUP pixels, zeros where there is none: rows `apart` from each other; or,
- * where weights are the left operand, pairs of `apart` positions. */
+/* Channels in .. in+n, a multiple of 16, of GROUP pixels, zeros where there is none: rows `apart`
+ * from each other; or, where weights are the left operand, pairs of `apart` positions. */
 static void take_pixels(const uint16_t *const x[GROUP], int64_t I, int64_t in, int64_t n,
                         bool pairs, uint16_t *to, int64_t apart)
 {
@@ -89,7 +90,7 @@ static void take_patches(const cn_conv_args *a, const cn_conv_grid *g, const cn_
     }
 }
 
-/* --- a block of outputs ------------------------------------------------------------------------------- */
+/* --- a block of outputs ----------------------------------------------------------------------- */
 
 /* Weights of some taps from some inputs to a block of outputs, as one operand of a product. */
 typedef struct piece {
@@ -174,7 +175,8 @@ static __attribute__((noinline, nonnull)) void product(int64_t m, int64_t n, int
     pairs_product(m, n, k, a, lda, b, ldb, c, ldc, add, s);
 }
 
-/* One block of output channels for positions first .. first+n of the block that begins at `block`. */
+/* One block of output channels for positions first .. first+n of the block that begins at
+ * `block`. */
 static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_conv16_size *s,
                     const uint16_t *patches, int64_t block, int64_t first, int64_t n, int64_t out,
                     uint16_t *u)

@@ -1,9 +1,9 @@
 /* conv_bf16.h - convolutions on processors that multiply bfloat16, and how they divide their work.
  *
- * They are products of weights and patches (patches.h): sums over pairs of elements, in float. Of a product's two
- * operands the left one is read row by row, the right one has pairs of rows side by side. Weights are whichever their
- * layout makes them without being turned over: right where groups of outputs follow each other, left where groups of
- * inputs do. Patches are the other.
+ * They are products of weights and patches (patches.h): sums over pairs of elements, in float. Of a
+ * product's two operands the left one is read row by row, the right one has pairs of rows side by
+ * side. Weights are whichever their layout makes them without being turned over: right where groups
+ * of outputs follow each other, left where groups of inputs do. Patches are the other.
  */
 #ifndef CN_CPU_KERNELS_BF16_CONV_BF16_H
 #define CN_CPU_KERNELS_BF16_CONV_BF16_H

@@ -1,11 +1,12 @@
-/* conv_dw_bf16.c - the gradient of a convolution's weights on bfloat16, of any kernel, stride and dilation: for each tap the sum
- * over positions of inputs times gradients. A matrix product's is the same with one tap.
+/* conv_dw_bf16.c - the gradient of a convolution's weights on bfloat16, of any kernel, stride and
+ * dilation: for each tap the sum over positions of inputs times gradients. A matrix product's is
+ * the same with one tap.
  *
- * As kernels/patches_dw.c: a block of positions at a time, whose inputs at each tap and gradients are brought into scratch
- * that all threads read, pairs of positions beside each other. A job owns a group of one and a block of the other, and
- * what its positions give is written to, or added to, the weights' gradient in its own order: rows are inputs and
- * columns outputs, or the opposite, as runs of the gradient go (conv16.h). The division follows from sizes alone, so
- * results repeat.
+ * As kernels/patches_dw.c: a block of positions at a time, whose inputs at each tap and gradients
+ * are brought into scratch that all threads read, pairs of positions beside each other. A job owns
+ * a group of one and a block of the other, and what its positions give is written to, or added to,
+ * the weights' gradient in its own order: rows are inputs and columns outputs, or the opposite, as
+ * runs of the gradient go (conv16.h). The division follows from sizes alone, so results repeat.
  */
 #include "cpu/kernels/bf16/conv_bf16.h"
 #include "cpu/kernels/bf16/pixels_bf16.h"
@@ -37,8 +38,8 @@ static inline __m512i two_pixels(const uint16_t *x, const uint16_t *y, int64_t c
                            _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
 }
 
-/* All channels of 32 positions from p on, x the pixels. Rows: to[group][tap][channel][room], else pairs to
- * [block][tap][room/2][COLUMNS][2]; `taps` of them. */
+/* All channels of 32 positions from p on, x the pixels. Rows: to[group][tap][channel][room], else
+ * pairs to [block][tap][room/2][COLUMNS][2]; `taps` of them. */
 static void take_pixels(const uint16_t *const x[2 * GROUP], int64_t channels, int64_t p,
                         int64_t room, int t, int taps, bool rows, uint16_t *to)
 {
@@ -57,7 +58,8 @@ static void take_pixels(const uint16_t *const x[2 * GROUP], int64_t channels, in
     }
 }
 
-/* 32 positions from p on of the block that begins at `block`: inputs at tap t, or with t = n_taps gradients. */
+/* 32 positions from p on of the block that begins at `block`: inputs at tap t, or with t = n_taps
+ * gradients. */
 static void take_positions(const cn_conv_args *a, const cn_conv16_size *s, int64_t block, int64_t p,
                            int t, uint16_t *inputs)
 {
@@ -75,8 +77,8 @@ static void take_positions(const cn_conv_args *a, const cn_conv16_size *s, int64
     take_pixels(x, a->O, p, s->room, 0, 1, left, inputs + s->inputs);
 }
 
-/* One group of rows from r on by one block of columns from c on, at all taps. Where rows are inputs, those of a few taps
- * are a product's. */
+/* One group of rows from r on by one block of columns from c on, at all taps. Where rows are
+ * inputs, those of a few taps are a product's. */
 static void run_job(const cn_conv_args *a, const cn_conv16_size *s, const uint16_t *inputs,
                     int64_t r, int64_t c, bool add, float *m)
 {

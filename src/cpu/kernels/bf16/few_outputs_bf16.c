@@ -1,4 +1,5 @@
-/* few_outputs_bf16.c - convolutions of bfloat16 to few channels with products of pairs of channels. */
+/* few_outputs_bf16.c - convolutions of bfloat16 to few channels with products of pairs of
+ * channels. */
 #include "cpu/kernels/bf16/bf16.h"
 #include "cpu/kernels/conv/few_outputs_tiles.h"
 

@@ -1,7 +1,8 @@
 /* pack.h - operands of cn_tiles_product from rows of activations, in vectors.
  *
- * A left operand's rows stand as they are; a right one has pairs of its rows side by side ("pairs"). Both also come
- * turned. What a block has more than x is zero: products run over whole units and need no tails.
+ * A left operand's rows stand as they are; a right one has pairs of its rows side by side
+ * ("pairs"). Both also come turned. What a block has more than x is zero: products run over whole
+ * units and need no tails.
  */
 #ifndef CN_BF16_PACK_H
 #define CN_BF16_PACK_H
@@ -82,8 +83,8 @@ static inline __m512i two_rows(const cn_rows *x, int64_t r, int64_t d)
                            _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
 }
 
-/* to[r/2][width][2]: rows r and r+1 side by side; rows even, width a multiple of 8. Where it isn't one of 16, up to
- * PACK_MORE elements behind them are written too. */
+/* to[r/2][width][2]: rows r and r+1 side by side; rows even, width a multiple of 8. Where it isn't
+ * one of 16, up to PACK_MORE elements behind them are written too. */
 enum { PACK_MORE = 16 };
 static inline void pack_right(const cn_rows *x, int64_t rows, int64_t width, uint16_t *to)
 {
@@ -105,7 +106,8 @@ static inline void pack_left_turned(const cn_rows *x, int64_t width, int64_t roo
         }
 }
 
-/* Sums from[d][room] as rows, times `scale` or a factor that each row has: of bfloat16, `stride` apart. */
+/* Sums from[d][room] as rows, times `scale` or a factor that each row has: of bfloat16, `stride`
+ * apart. */
 static inline void put_turned(const float *from, int64_t room, const float *factors, float scale,
                               int64_t rows, int64_t D, uint16_t *to, int64_t stride)
 {

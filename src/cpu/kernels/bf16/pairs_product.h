@@ -1,5 +1,6 @@
-/* pairs_product.h - cn_tiles_product by AVX512_BF16. It can ask memory for what the next product reads, a few lines at a
- * time as it goes: weights that are read once come as fast as memory gives them, and nothing waits. */
+/* pairs_product.h - cn_tiles_product by AVX512_BF16. It can ask memory for what the next product
+ * reads, a few lines at a time as it goes: weights that are read once come as fast as memory gives
+ * them, and nothing waits. */
 #ifndef CN_BF16_PAIRS_PRODUCT_H
 #define CN_BF16_PAIRS_PRODUCT_H
 

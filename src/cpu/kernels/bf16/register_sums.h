@@ -1,4 +1,5 @@
-/* register_sums.h - products by AVX512_BF16 that stay in registers: up to 6 rows by up to 64 columns. */
+/* register_sums.h - products by AVX512_BF16 that stay in registers: up to 6 rows by up to 64
+ * columns. */
 #ifndef CN_CPU_KERNELS_BF16_REGISTER_SUMS_H
 #define CN_CPU_KERNELS_BF16_REGISTER_SUMS_H
 
@@ -9,8 +10,8 @@
 
 enum { SUM_ROWS = 6, SUM_VECTORS = 4 };
 
-/* sum += a [rows,k] b [k,16*vectors], operands as cn_tiles_product's. half: 8 columns more, in the lower half of the
- * vector behind. */
+/* sum += a [rows,k] b [k,16*vectors], operands as cn_tiles_product's. half: 8 columns more, in the
+ * lower half of the vector behind. */
 static inline __attribute__((always_inline)) void
 add_products(int rows, int vectors, bool half, int64_t k, const uint16_t *a, int64_t lda,
              const uint16_t *b, int64_t ldb, __m512 sum[SUM_ROWS][SUM_VECTORS])

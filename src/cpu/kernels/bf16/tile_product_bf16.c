@@ -1,8 +1,9 @@
-/* tile_product_bf16.c - the product under attention: bfloat16 in, float out, by AMX or by AVX512_BF16. */
+/* tile_product_bf16.c - the product under attention: bfloat16 in, float out, by AMX or by
+ * AVX512_BF16. */
 #include "cpu/kernels/bf16/bf16.h"
 #include "cpu/kernels/bf16/pairs_product.h"
 
-/* --- AMX: 16 x 16 results from 16 x 32 by 32 x 16; two by two results at a time ------------------- */
+/* --- AMX: 16 x 16 results from 16 x 32 by 32 x 16; two by two results at a time --------------- */
 
 typedef struct tile_config {
     uint8_t palette, start_row, reserved[14];

@@ -1,4 +1,5 @@
-/* weights_bf16.h - stored weights to operands of cn_tiles_product, 16 inputs by 16 outputs of a tap at a time. */
+/* weights_bf16.h - stored weights to operands of cn_tiles_product, 16 inputs by 16 outputs of a tap
+ * at a time. */
 #ifndef CN_CPU_KERNELS_BF16_WEIGHTS_BF16_H
 #define CN_CPU_KERNELS_BF16_WEIGHTS_BF16_H
 
@@ -28,8 +29,8 @@ static inline __m512i taken_apart(__m512i v)
     return _mm512_permutexvar_epi16(order, v);
 }
 
-/* Runs of GROUP rows, each at `first` plus its own place; in_pairs: elements of two rows in turn in each of GROUP / 2.
- * Left: to rows of u; else to pairs of them. */
+/* Runs of GROUP rows, each at `first` plus its own place; in_pairs: elements of two rows in turn in
+ * each of GROUP / 2. Left: to rows of u; else to pairs of them. */
 static inline __attribute__((always_inline)) void take_runs(cn_dtype type, bool in_pairs,
                                                             const char *first,
                                                             const int64_t *places, bool left,
@@ -64,8 +65,8 @@ static __attribute__((noinline)) void take_scattered(const cn_conv_args *a, int6
     take_runs(CN_F32, false, (const char *)(left ? turned : g), places, left, u, stride);
 }
 
-/* Weights of a tap from inputs in .. in+16 to outputs out .. out+16: left u [out][stride] by inputs, else
- * u [in/2][stride][2] by outputs. type and in_pairs are a's, known to the compiler. */
+/* Weights of a tap from inputs in .. in+16 to outputs out .. out+16: left u [out][stride] by
+ * inputs, else u [in/2][stride][2] by outputs. type and in_pairs are a's, known to the compiler. */
 static inline __attribute__((always_inline)) void take_group(const cn_conv_args *a, cn_dtype type,
                                                              bool in_pairs, int64_t in, int64_t out,
                                                              int tap, bool left, uint16_t *u,

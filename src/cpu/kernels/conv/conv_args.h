@@ -1,4 +1,5 @@
-/* conv_args.h - what the convolutions of this folder are told: sizes, where weights stand, what to add. */
+/* conv_args.h - what the convolutions of this folder are told: sizes, where weights stand, what to
+ * add. */
 #ifndef CN_CPU_KERNELS_CONV_CONV_ARGS_H
 #define CN_CPU_KERNELS_CONV_CONV_ARGS_H
 
@@ -6,8 +7,8 @@
 
 enum { CN_CONV_GROUP = 16 /* channels are padded to whole groups of these */ };
 
-/* In which dimension groups of 16 weights follow each other in memory. Pairs: with those of the next index of the
- * other dimension, an even one, between them, as products of bfloat16 want it. */
+/* In which dimension groups of 16 weights follow each other in memory. Pairs: with those of the
+ * next index of the other dimension, an even one, between them, as products of bfloat16 want it. */
 typedef enum cn_weight_runs {
     CN_NO_RUNS,
     CN_RUNS_OUT,
@@ -16,8 +17,8 @@ typedef enum cn_weight_runs {
     CN_PAIRS_IN
 } cn_weight_runs;
 
-/* Outputs (y + i out_step, x + j out_step) for i < h, j < w: of input (i in_step + t.y, j in_step + t.x) for each tap t
- * of `taps` from the first on. */
+/* Outputs (y + i out_step, x + j out_step) for i < h, j < w: of input (i in_step + t.y, j in_step +
+ * t.x) for each tap t of `taps` from the first on. */
 typedef struct cn_conv_tap {
     int y, x;
 } cn_conv_tap;
@@ -27,8 +28,8 @@ typedef struct cn_conv_grid {
     int first, taps;
 } cn_conv_grid;
 
-/* A convolution x [N,H,W,I] -> y [N,h,w,O], or the data gradient of one. The weight from input i to output o of tap t
- * stands at at_out[o] + at_in[i] + at_tap[t]. Winograd's: 3x3, stride 1. */
+/* A convolution x [N,H,W,I] -> y [N,h,w,O], or the data gradient of one. The weight from input i to
+ * output o of tap t stands at at_out[o] + at_in[i] + at_tap[t]. Winograd's: 3x3, stride 1. */
 typedef struct cn_conv_args {
     int64_t N, H, W, I, h, w, O;
     int64_t O_apart; /* channels of y as it lies in memory: O, or more that stay as they are */

@@ -1,4 +1,5 @@
-/* conv_outputs.h - what a convolution does with its sums: residual, value per channel, activation. */
+/* conv_outputs.h - what a convolution does with its sums: residual, value per channel,
+ * activation. */
 #ifndef CN_CPU_KERNELS_CONV_CONV_OUTPUTS_H
 #define CN_CPU_KERNELS_CONV_CONV_OUTPUTS_H
 
@@ -17,7 +18,8 @@ static inline vec activated(const cn_conv_args *a, vec v)
     return a->act == CN_ACT_RELU6 ? chosen((bits_of_vec)(v > most), most, v) : v;
 }
 
-/* Channels o .. o+count with count <= LANES of a pixel (counted over the batch) of image n, v with its bias. */
+/* Channels o .. o+count with count <= LANES of a pixel (counted over the batch) of image n, v with
+ * its bias. */
 static inline __attribute__((always_inline)) void put_output(const cn_conv_args *a, cn_dtype type,
                                                              int64_t n, int64_t pixel, int64_t o,
                                                              int64_t count, vec v)

@@ -1,4 +1,5 @@
-/* conv_weights.h - weights of a convolution between their places and groups of 16 inputs by 16 outputs. */
+/* conv_weights.h - weights of a convolution between their places and groups of 16 inputs by 16
+ * outputs. */
 #ifndef CN_CPU_KERNELS_CONV_CONV_WEIGHTS_H
 #define CN_CPU_KERNELS_CONV_CONV_WEIGHTS_H
 
@@ -7,7 +8,8 @@
 #include "cpu/kernels/vectors.h"
 #include "cpu/kernels/widen.h"
 
-/* g [in][out] of GROUP times GROUP weights of one tap, read one by one where they don't stand in runs or end. */
+/* g [in][out] of GROUP times GROUP weights of one tap, read one by one where they don't stand in
+ * runs or end. */
 static inline void gather(const cn_conv_args *a, int64_t in, int64_t out, int tap, float *g,
                           int64_t stride)
 {
@@ -21,8 +23,9 @@ static inline void gather(const cn_conv_args *a, int64_t in, int64_t out, int ta
         }
 }
 
-/* GROUP runs of weights of one tap, each at `first` plus its own place. Those at `ahead` are asked for: their
- * pattern is beyond the processor's own foresight, and small pictures wait for little else. */
+/* GROUP runs of weights of one tap, each at `first` plus its own place. Those at `ahead` are asked
+ * for: their pattern is beyond the processor's own foresight, and small pictures wait for little
+ * else. */
 static inline void read_runs(const cn_conv_args *a, int64_t first, const int64_t *places,
                              int64_t ahead, float *g, int64_t stride)
 {
@@ -73,7 +76,8 @@ static inline void read_weights(const cn_conv_args *a, int64_t in, int64_t out, 
     transpose(turned, GROUP, GROUP, GROUP, 1, g, stride);
 }
 
-/* Sets or adds to whole groups. What is set goes past the caches, where that can be: it is larger than they are. */
+/* Sets or adds to whole groups. What is set goes past the caches, where that can be: it is larger
+ * than they are. */
 static inline void put(float *to, const float *x, int64_t n, bool add)
 {
     for (int64_t i = 0; i < n; i += LANES)
@@ -115,7 +119,8 @@ static inline void write_pairs(float *first, const int64_t *places, const float 
     }
 }
 
-/* Asks for the places that write_weights() will add to; what it only writes needn't be read before. */
+/* Asks for the places that write_weights() will add to; what it only writes needn't be read
+ * before. */
 static inline void expect_weights(const cn_conv_args *a, int64_t in, int64_t out, int tap, bool add)
 {
     const bool runs_out = a->runs == CN_RUNS_OUT || a->runs == CN_PAIRS_OUT;
@@ -125,8 +130,8 @@ static inline void expect_weights(const cn_conv_args *a, int64_t in, int64_t out
     for (int i = 0; i < GROUP; i++) ask_line(first + places[i]);
 }
 
-/* g [in][out], rows `stride` apart, of one tap, a group of inputs and a group of outputs, to where the gradient's
- * weights stand. */
+/* g [in][out], rows `stride` apart, of one tap, a group of inputs and a group of outputs, to where
+ * the gradient's weights stand. */
 static inline void write_weights(const cn_conv_args *a, int64_t in, int64_t out, int tap,
                                  const float *g, int64_t stride, bool add)
 {

@@ -1,10 +1,11 @@
-/* few_outputs_tiles.h - convolutions to at most four channels, of any kernel, stride and dilation, NHWC, for one kind of
- * factors.
+/* few_outputs_tiles.h - convolutions to at most four channels, of any kernel, stride and dilation,
+ * NHWC, for one kind of factors.
  *
- * With so few outputs, vectors of them would be mostly empty. So vectors are of input channels: each output is a sum of
- * products of vectors over taps and channels, whose elements are added at the end. As many pixels of a row as there are
- * registers for sums share what is read of the weights. A tile of outputs is a few such groups wide, so that the rows of
- * inputs that it goes down stay in the second-level cache.
+ * With so few outputs, vectors of them would be mostly empty. So vectors are of input channels:
+ * each output is a sum of products of vectors over taps and channels, whose elements are added at
+ * the end. As many pixels of a row as there are registers for sums share what is read of the
+ * weights. A tile of outputs is a few such groups wide, so that the rows of inputs that it goes
+ * down stay in the second-level cache.
  */
 #include "cpu/kernels/conv/conv_outputs.h"
 #include "cpu/kernels/multiply_add.h"
@@ -34,8 +35,8 @@ static void take_weights(const cn_conv_args *a, int tap, factor *u)
             }
 }
 
-/* Pixels x, x + in_step, ... of the row that begins at pixel `row`, zeros for those outside it and behind the last
- * channel. */
+/* Pixels x, x + in_step, ... of the row that begins at pixel `row`, zeros for those outside it and
+ * behind the last channel. */
 static void copy_pixels(const cn_conv_args *a, int64_t row, int64_t x, int pixels, char *to)
 {
     const size_t each = cn_dtype_bytes(a->type), bytes = (size_t)a->I * each;
@@ -45,15 +46,16 @@ static void copy_pixels(const cn_conv_args *a, int64_t row, int64_t x, int pixel
         if (x >= 0 && x < a->W) memcpy(to, (const char *)a->x + (size_t)(row + x) * bytes, bytes);
 }
 
-/* Where a tap reads the pixels of a group, `apart` bytes from each to the next, and the tap's weights. */
+/* Where a tap reads the pixels of a group, `apart` bytes from each to the next, and the tap's
+ * weights. */
 typedef struct reading {
     const char *x;
     int64_t apart;
     const factor *u;
 } reading;
 
-/* What a thread works with: the readings of a group at the very first position, as if all its pixels were there; those
- * of a group at an edge, and copies of its pixels. */
+/* What a thread works with: the readings of a group at the very first position, as if all its
+ * pixels were there; those of a group at an edge, and copies of its pixels. */
 typedef struct work {
     const reading *inner;
     reading *edge;
@@ -74,7 +76,8 @@ static void find_inner(const cn_conv_args *a, const factor *u, reading *r)
         r[t] = (reading){(const char *)a->x + bytes_to(a, (position){0}, a->taps[t]), apart, u};
 }
 
-/* Whether the picture has all pixels of the group from p on, in whole vectors: at the first tap and at the last. */
+/* Whether the picture has all pixels of the group from p on, in whole vectors: at the first tap and
+ * at the last. */
 static inline bool is_inner(const cn_conv_args *a, position p, int pixels)
 {
     const cn_conv_tap first = a->taps[0], last = a->taps[a->n_taps - 1];
@@ -83,7 +86,8 @@ static inline bool is_inner(const cn_conv_args *a, position p, int pixels)
            x + (pixels - 1) * a->in_step + last.x < a->W;
 }
 
-/* The readings of a group at an edge: of copies, from the taps whose row is in the picture. Returns how many. */
+/* The readings of a group at an edge: of copies, from the taps whose row is in the picture. Returns
+ * how many. */
 static int find_edge(const cn_conv_args *a, position p, int pixels, const work *own)
 {
     const int64_t depth = cn_narrow_depth(a), apart = depth * (int64_t)cn_dtype_bytes(a->type);
@@ -114,9 +118,9 @@ put_sums(const cn_conv_args *a, cn_dtype type, int64_t at, int64_t count, const 
     }
 }
 
-/* A group: outputs of a row from position `at` on, of which `count` are there. start: what each sum begins with. All
- * places are found before sums begin, which are to stay in registers; what only the row below will read is asked for
- * little by little. */
+/* A group: outputs of a row from position `at` on, of which `count` are there. start: what each sum
+ * begins with. All places are found before sums begin, which are to stay in registers; what only
+ * the row below will read is asked for little by little. */
 static inline __attribute__((always_inline)) void run_group(const cn_conv_args *a, cn_dtype type,
                                                             int outs, position at, int64_t count,
                                                             const vec *start, const work *own)

@@ -1,4 +1,5 @@
-/* outer_products.h - sums over tiles or positions of what each has of one operand times what it has of another. */
+/* outer_products.h - sums over tiles or positions of what each has of one operand times what it has
+ * of another. */
 #ifndef CN_CPU_KERNELS_CONV_OUTER_PRODUCTS_H
 #define CN_CPU_KERNELS_CONV_OUTER_PRODUCTS_H
 
@@ -11,7 +12,8 @@ enum { SUMS = 16, VECTORS = 4 };
 enum { SUMS = 8, VECTORS = 2 };
 #endif
 
-/* m [rows][width] = (add: +=) the sum over tiles of v [tile][rows]' z [tile][width], SUMS vectors of it. */
+/* m [rows][width] = (add: +=) the sum over tiles of v [tile][rows]' z [tile][width], SUMS vectors
+ * of it. */
 static inline __attribute__((always_inline)) void product_block(int vectors, int64_t tiles,
                                                                 const float *v, int64_t v_stride,
                                                                 const float *z, int64_t width,

@@ -1,11 +1,12 @@
-/* patches.c - convolutions of any kernel, stride and dilation as products of weights and patches, NHWC; the data
- * gradient of a strided one as one such convolution per grid of the pixels that the same taps reach.
+/* patches.c - convolutions of any kernel, stride and dilation as products of weights and patches,
+ * NHWC; the data gradient of a strided one as one such convolution per grid of the pixels that the
+ * same taps reach.
  *
- * A block of positions at a time: their patches are brought into scratch that all threads read. A job then takes a
- * block of output channels and a part of the positions, goes through the blocks of input channels, brings each one's
- * weights into a buffer that stays in the second-level cache, adds one product over taps and channels, and writes its
- * outputs with bias, residual, shift and activation. The division follows from sizes and the number of threads, so
- * results repeat.
+ * A block of positions at a time: their patches are brought into scratch that all threads read. A
+ * job then takes a block of output channels and a part of the positions, goes through the blocks of
+ * input channels, brings each one's weights into a buffer that stays in the second-level cache,
+ * adds one product over taps and channels, and writes its outputs with bias, residual, shift and
+ * activation. The division follows from sizes and the number of threads, so results repeat.
  */
 #include "cpu/kernels/conv/conv_weights.h"
 #include "cpu/kernels/kernels.h"
@@ -104,7 +105,8 @@ static void product(int64_t width, int64_t n, int64_t depth, const float *v, con
         product_columns(1, n, depth, v, u + c, width, add, sums + c, soon);
 }
 
-/* One block of output channels for positions first .. first+n of the block that begins at `block`. */
+/* One block of output channels for positions first .. first+n of the block that begins at
+ * `block`. */
 static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_patches_size *s,
                     const float *patches, int64_t block, int64_t first, int64_t n, int64_t out,
                     float *u)

@@ -1,7 +1,8 @@
 /* patches.h - how the convolution over patches divides its work.
  *
- * The inputs that one output is made of, of all taps, stand behind each other: a patch. Scratch holds the patches of a
- * block of positions, shared, and a block of weights and sums for each thread.
+ * The inputs that one output is made of, of all taps, stand behind each other: a patch. Scratch
+ * holds the patches of a block of positions, shared, and a block of weights and sums for each
+ * thread.
  */
 #ifndef CN_CPU_KERNELS_CONV_PATCHES_H
 #define CN_CPU_KERNELS_CONV_PATCHES_H

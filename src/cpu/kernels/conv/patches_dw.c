@@ -1,9 +1,10 @@
-/* patches_dw.c - the gradient of a convolution's weights, of any kernel, stride and dilation: for each tap the sum over
- * positions of inputs times gradients.
+/* patches_dw.c - the gradient of a convolution's weights, of any kernel, stride and dilation: for
+ * each tap the sum over positions of inputs times gradients.
  *
- * A block of positions at a time: inputs at each tap, and gradients, are brought into scratch that all threads read. A
- * job then owns a group of input channels and a block of output channels, and what its positions give is added to the
- * weights' gradient in its own order. The division follows from sizes alone, so results repeat.
+ * A block of positions at a time: inputs at each tap, and gradients, are brought into scratch that
+ * all threads read. A job then owns a group of input channels and a block of output channels, and
+ * what its positions give is added to the weights' gradient in its own order. The division follows
+ * from sizes alone, so results repeat.
  */
 #include "cpu/kernels/conv/conv_weights.h"
 #include "cpu/kernels/kernels.h"
@@ -12,7 +13,8 @@
 
 #include <omp.h>
 
-/* Position p of a block, which has `positions`, channels in .. in+n, to v [tap][position][channel]. */
+/* Position p of a block, which has `positions`, channels in .. in+n, to v
+ * [tap][position][channel]. */
 static void take_inputs(const cn_conv_args *a, int64_t block, int64_t p, int64_t positions,
                         int64_t in, int64_t n, float *v)
 {
@@ -28,7 +30,8 @@ static void take_gradients(const cn_conv_args *a, int64_t p, int64_t out, int64_
     take_channels(a->type, (const char *)a->dy + at, out, n, z);
 }
 
-/* Channels in .. of one group and out .. of one block; v their inputs, `rows` a position, z their gradients. */
+/* Channels in .. of one group and out .. of one block; v their inputs, `rows` a position, z their
+ * gradients. */
 static void run_job(const cn_conv_args *a, int64_t positions, const float *v, int64_t rows,
                     const float *z, int64_t in, int64_t out, bool add, float *m)
 {

@@ -1,5 +1,5 @@
-/* weight_prefetch.h - weights of a convolution that are asked for a few lines at a time while a product before them goes: they come
- * as fast as memory gives them, and nothing waits. */
+/* weight_prefetch.h - weights of a convolution that are asked for a few lines at a time while a
+ * product before them goes: they come as fast as memory gives them, and nothing waits. */
 #ifndef CN_CPU_KERNELS_CONV_WEIGHT_PREFETCH_H
 #define CN_CPU_KERNELS_CONV_WEIGHT_PREFETCH_H
 
@@ -7,8 +7,9 @@
 
 enum { ASK_GROUPS = 256, ASK_DEPTH = 8 };
 
-/* Groups of rows of memory, `rows` each, of which row i is at first + places[i * step] elements of `bytes`; a row lies in
- * one line, or two. `each` rows are asked for with every ASK_DEPTH of a product, from `row` of `group` on. */
+/* Groups of rows of memory, `rows` each, of which row i is at first + places[i * step] elements of
+ * `bytes`; a row lies in one line, or two. `each` rows are asked for with every ASK_DEPTH of a
+ * product, from `row` of `group` on. */
 typedef struct cn_soon {
     int groups, rows, step, group, row, each;
     int64_t bytes;

@@ -1,18 +1,21 @@
-/* winograd.c - 3x3 convolution with stride 1 by Winograd's F(4x4,3x3) (Lavin and Gray, "Fast Algorithms for
- * Convolutional Neural Networks"), NHWC. Pictures are float32 or bfloat16, sums float32.
+/* winograd.c - 3x3 convolution with stride 1 by Winograd's F(4x4,3x3) (Lavin and Gray, "Fast
+ * Algorithms for Convolutional Neural Networks"), NHWC. Pictures are float32 or bfloat16, sums
+ * float32.
  *
- * y = A' [(G g G') . (B' d B)] A, with the interpolation points 0, +-5/8, +-3/2 and infinity: all coefficients of
- * A and B are exact in binary, and errors are half those of the usual 0, +-1, +-2.
+ * y = A' [(G g G') . (B' d B)] A, with the interpolation points 0, +-5/8, +-3/2 and infinity: all
+ * coefficients of A and B are exact in binary, and errors are half those of the usual 0, +-1, +-2.
  *
- * A block of tiles at a time: its inputs are transformed into scratch that all threads read. A job then takes a
- * block of output channels and a part of the tiles, goes through the blocks of input channels, transforms each
- * one's weights into a buffer that stays in the second-level cache, adds the 36 products, and writes its
- * outputs with bias, residual, shift and activation. Transformed weights are never kept: they would be
- * four times the weights, and trained ones change at every step. Where all channels are one block, each thread takes
- * a share of all tiles with scratch and weights of its own. The division follows from sizes and the number
- * of threads, so results repeat, whichever thread takes a job.
+ * A block of tiles at a time: its inputs are transformed into scratch that all threads read. A job
+ * then takes a block of output channels and a part of the tiles, goes through the blocks of input
+ * channels, transforms each one's weights into a buffer that stays in the second-level cache, adds
+ * the 36 products, and writes its outputs with bias, residual, shift and activation. Transformed
+ * weights are never kept: they would be four times the weights, and trained ones change at every
+ * step. Where all channels are one block, each thread takes a share of all tiles with scratch and
+ * weights of its own. The division follows from sizes and the number of threads, so results repeat,
+ * whichever thread takes a job.
  *
- * Input channels are padded with zeros to whole groups of 16, outputs beyond the last are computed and dropped.
+ * Input channels are padded with zeros to whole groups of 16, outputs beyond the last are computed
+ * and dropped.
  */
 #include "cpu/kernels/conv/winograd.h"
 #include "cpu/kernels/conv/conv_outputs.h"
@@ -24,7 +27,7 @@
 #include <omp.h>
 #include <string.h>
 
-/* --- weights ------------------------------------------------------------------------------------------ */
+/* --- weights ---------------------------------------------------------------------------------- */
 
 /* u = G g: three elements to six. */
 static inline void line_of_weights(const vec *g, int from, vec *u, int to)
@@ -66,7 +69,7 @@ static void block_of_weights(const cn_conv_args *a, int64_t in, int64_t rows, in
         }
 }
 
-/* --- outputs ------------------------------------------------------------------------------------------ */
+/* --- outputs ---------------------------------------------------------------------------------- */
 
 /* y = A' m: six sums to four. */
 static inline void line_of_outputs(const vec *m, int from, vec *y, int to)
@@ -113,9 +116,10 @@ static void tile_outputs(const cn_conv_args *a, tile t, int64_t o, int64_t n, co
         tile_outputs_as(a, CN_F32, t, o, n, m, stride);
 }
 
-/* --- the work ----------------------------------------------------------------------------------------- */
+/* --- the work --------------------------------------------------------------------------------- */
 
-/* sums [place][tile][width] = (add: +=) inputs v [place][tile][rows] of n tiles times weights u [place][rows][width]. */
+/* sums [place][tile][width] = (add: +=) inputs v [place][tile][rows] of n tiles times weights u
+ * [place][rows][width]. */
 static void multiply(const cn_wino_size *s, int64_t n, const float *v, int64_t rows, const float *u,
                      int64_t width, bool add, float *sums)
 {
@@ -136,7 +140,8 @@ static void put_tiles(const cn_conv_args *a, const cn_wino_size *s, int64_t firs
     }
 }
 
-/* One block of output channels for tiles first .. first+n of the block that begins at tile `block`. */
+/* One block of output channels for tiles first .. first+n of the block that begins at tile
+ * `block`. */
 static void run_job(const cn_conv_args *a, const cn_wino_size *s, const float *inputs,
                     int64_t block, int64_t first, int64_t n, int64_t out, float *u)
 {

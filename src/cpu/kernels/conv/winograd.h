@@ -1,8 +1,9 @@
 /* winograd.h - what the convolution by Winograd's F(4x4,3x3) is told, and how it divides its work.
  *
- * Tiles of 6x6 inputs become 36 places, 36 matrix products over the channels run on blocks of tiles, and each
- * 36 sums become 4x4 outputs: a quarter of the multiplications. Scratch holds one block's inputs, shared,
- * and a block of weights and sums for each thread; or all of these for each thread, where channels are one block.
+ * Tiles of 6x6 inputs become 36 places, 36 matrix products over the channels run on blocks of
+ * tiles, and each 36 sums become 4x4 outputs: a quarter of the multiplications. Scratch holds one
+ * block's inputs, shared, and a block of weights and sums for each thread; or all of these for each
+ * thread, where channels are one block.
  */
 #ifndef CN_CPU_KERNELS_CONV_WINOGRAD_H
 #define CN_CPU_KERNELS_CONV_WINOGRAD_H
@@ -31,9 +32,9 @@ typedef struct cn_wino_size {
     size_t shared_floats, thread_floats;
 } cn_wino_size;
 
-/* What things cost, in cycles that multiply and add one vector; measured on a Zen 4 with shapes of SD 1.5: the
- * products of a tile for one vector of weights, reading and transforming that vector, and the tile's way in and
- * out for 16 channels. */
+/* What things cost, in cycles that multiply and add one vector; measured on a Zen 4 with shapes of
+ * SD 1.5: the products of a tile for one vector of weights, reading and transforming that vector,
+ * and the tile's way in and out for 16 channels. */
 enum {
     CN_WINO_TILE_COST = 42,
     CN_WINO_WEIGHT_COST = 370,
@@ -57,7 +58,8 @@ static inline cn_wino_size cn_wino_tiles_of(const cn_conv_args *a)
     return s;
 }
 
-/* Where all channels are one block: each thread's blocks are of as many tiles as stay in its second-level cache. */
+/* Where all channels are one block: each thread's blocks are of as many tiles as stay in its
+ * second-level cache. */
 static inline void cn_wino_share(const cn_conv_args *a, cn_wino_size *s)
 {
     const int64_t in = cn_wino_padded(a->I), out = cn_wino_padded(a->O);
@@ -96,7 +98,8 @@ static inline cn_wino_size cn_wino_size_of(const cn_conv_args *a)
     return s;
 }
 
-/* The same for the gradient of weights: `inputs` for gradients of outputs too, sums of CN_WINO_LANES input channels. */
+/* The same for the gradient of weights: `inputs` for gradients of outputs too, sums of
+ * CN_WINO_LANES input channels. */
 static inline cn_wino_size cn_wino_dw_size_of(const cn_conv_args *a)
 {
     cn_wino_size s = cn_wino_size_of(a);

@@ -1,13 +1,16 @@
-/* winograd_dw.c - the gradient of a 3x3 convolution's weights by the transposed steps of winograd.c's forward:
+/* winograd_dw.c - the gradient of a 3x3 convolution's weights by the transposed steps of
+ * winograd.c's forward:
  *
  *   dg = G' [sum over tiles of (B' d B) . (A dy A')] G
  *
- * A block of tiles at a time: inputs and gradients are transformed into scratch that all threads read. A job then
- * owns a block of input and output channels: 36 products over the tiles, 16 input channels at a time so that the sums
- * stay in the second-level cache, and what they give is added to the weights' gradient in its own order.
+ * A block of tiles at a time: inputs and gradients are transformed into scratch that all threads
+ * read. A job then owns a block of input and output channels: 36 products over the tiles, 16 input
+ * channels at a time so that the sums stay in the second-level cache, and what they give is added
+ * to the weights' gradient in its own order.
  *
- * Where all channels are one block, tiles are divided instead: each thread transforms and multiplies its own, and in
- * the end the threads' sums are added. The division follows from sizes and the number of threads, so results repeat.
+ * Where all channels are one block, tiles are divided instead: each thread transforms and
+ * multiplies its own, and in the end the threads' sums are added. The division follows from sizes
+ * and the number of threads, so results repeat.
  */
 #include "cpu/kernels/conv/conv_weights.h"
 #include "cpu/kernels/kernels.h"
@@ -16,7 +19,7 @@
 
 #include <omp.h>
 
-/* --- gradients in -------------------------------------------------------------------------------------- */
+/* --- gradients in ----------------------------------------------------------------------------- */
 
 /* z = A y: four elements to six. */
 static inline void line_of_gradients(const vec *y, int from, vec *z, int to)
@@ -49,7 +52,7 @@ static void tile_gradients(const cn_conv_args *a, tile t, int64_t first, int64_t
     take_tile(&dy, t, OUT, transform_gradients, first, n, z, stride);
 }
 
-/* --- gradients out ------------------------------------------------------------------------------------- */
+/* --- gradients out ---------------------------------------------------------------------------- */
 
 /* g = G' u: six elements to three. */
 static inline void line_of_sums(const vec *u, int from, vec *g, int to)
@@ -75,7 +78,7 @@ static void transform_sums(const float *m, int64_t stride, float *g)
     }
 }
 
-/* --- the work ----------------------------------------------------------------------------------------- */
+/* --- the work --------------------------------------------------------------------------------- */
 
 /* Channels of block k as they are padded. */
 static int64_t width_of(int64_t channels, int64_t k)
@@ -83,7 +86,8 @@ static int64_t width_of(int64_t channels, int64_t k)
     return whole_groups(CN_MIN(CN_WINO_I, channels - k * CN_WINO_I));
 }
 
-/* Block k of tile t's channels, those of inputs before those of gradients, to the t-th place of `blocks`. */
+/* Block k of tile t's channels, those of inputs before those of gradients, to the t-th place of
+ * `blocks`. */
 static void take_block(const cn_conv_args *a, const cn_wino_size *s, int64_t k, int64_t block,
                        int64_t t, float *blocks)
 {
@@ -94,8 +98,8 @@ static void take_block(const cn_conv_args *a, const cn_wino_size *s, int64_t k, 
     (in ? tile_inputs : tile_gradients)(a, tile_at(s, block + t), first, n, to, s->inputs);
 }
 
-/* m [place][GROUP][width] = (add: +=) the 36 products of a group of a block's inputs, v [place][tile][rows], and a block
- * of gradients, z [place][tile][width]. */
+/* m [place][GROUP][width] = (add: +=) the 36 products of a group of a block's inputs, v
+ * [place][tile][rows], and a block of gradients, z [place][tile][width]. */
 static void multiply(const cn_wino_size *s, int64_t tiles, const float *v, int64_t rows,
                      const float *z, int64_t width, bool add, float *m)
 {
@@ -104,7 +108,8 @@ static void multiply(const cn_wino_size *s, int64_t tiles, const float *v, int64
                      m + p * s->sums);
 }
 
-/* What m is worth, to the weights of the group of inputs from `in` and the block of outputs from `out` on. */
+/* What m is worth, to the weights of the group of inputs from `in` and the block of outputs from
+ * `out` on. */
 static void put_sums(const cn_conv_args *a, const cn_wino_size *s, const float *m, int64_t in,
                      int64_t out, int64_t width, bool add)
 {
@@ -147,7 +152,8 @@ static void run_by_channels(const cn_conv_args *a, const cn_wino_size *s, float 
     }
 }
 
-/* Sums [group of inputs][place] of one of the shares that tiles are divided into; own: blocks, and behind them sums. */
+/* Sums [group of inputs][place] of one of the shares that tiles are divided into; own: blocks, and
+ * behind them sums. */
 static void run_share(const cn_conv_args *a, const cn_wino_size *s, int64_t share, float *own)
 {
     const int64_t first = s->tiles * share / s->shares, end = s->tiles * (share + 1) / s->shares;

@@ -1,5 +1,5 @@
-/* winograd_tiles.h - tiles of pictures under Winograd's F(4x4,3x3), in vectors of channels: what the convolution and the
- * gradient of its weights share. */
+/* winograd_tiles.h - tiles of pictures under Winograd's F(4x4,3x3), in vectors of channels: what
+ * the convolution and the gradient of its weights share. */
 #ifndef CN_CPU_KERNELS_CONV_WINOGRAD_TILES_H
 #define CN_CPU_KERNELS_CONV_WINOGRAD_TILES_H
 
@@ -18,7 +18,7 @@ enum { TAPS = 9, K = 3 };
 #define OF_A (1.0f / (2.0f * AA * (AA - BB))) /* at A and -A */
 #define OF_B (1.0f / (2.0f * BB * (BB - AA)))
 
-/* --- inputs ------------------------------------------------------------------------------------------- */
+/* --- inputs ----------------------------------------------------------------------------------- */
 
 /* v = B' d, six elements that stand `from` and `to` apart. */
 static inline void line_of_inputs(const vec *d, int from, vec *v, int to)
@@ -68,7 +68,8 @@ typedef struct picture {
 /* The places of a tile from v on, `stride` apart, from its elements. */
 typedef void transformation(const vec *elements, float *v, int64_t stride);
 
-/* take_tile_as() from its channel c on, where the picture's edge crosses the tile or channels don't fill vectors. */
+/* take_tile_as() from its channel c on, where the picture's edge crosses the tile or channels don't
+ * fill vectors. */
 static inline __attribute__((always_inline)) void
 take_edge_as(const picture *p, cn_dtype type, tile at, int side, transformation *transform,
              int64_t first, int64_t c, int64_t n, float *v, int64_t stride)
@@ -91,8 +92,8 @@ take_edge_as(const picture *p, cn_dtype type, tile at, int side, transformation 
     }
 }
 
-/* Channels first .. first+n of the side x side elements of image at.n that begin at (at.y, at.x), transformed, padded to
- * whole groups. Outside the picture there are zeros. */
+/* Channels first .. first+n of the side x side elements of image at.n that begin at (at.y, at.x),
+ * transformed, padded to whole groups. Outside the picture there are zeros. */
 static inline __attribute__((always_inline)) void
 take_tile_as(const picture *p, cn_dtype type, tile at, int side, transformation *transform,
              int64_t first, int64_t n, float *v, int64_t stride)

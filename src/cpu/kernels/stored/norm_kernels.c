@@ -1,7 +1,7 @@
 /* norm_kernels.c - group norm (with SiLU) and layer norm, both directions.
  *
- * x and dx are the residual stream, float in every network; y and dy have the storage type.
- * Group norm reads x twice: once for per-channel sums (shifted by the first position's value, so that a
+ * x and dx are the residual stream, float in every network; y and dy have the storage type. Group
+ * norm reads x twice: once for per-channel sums (shifted by the first position's value, so that a
  * large mean costs no digits), once to apply y = act(a_c x + b_c). The gradient likewise.
  */
 #include "cpu/kernels/math.h"
@@ -37,7 +37,8 @@ static void channel_sums(const float *x, const float *shift, int64_t p0, int64_t
     }
 }
 
-/* Per part: two sums of C doubles, two rows of C floats; 12 floats' room a channel, two rows of slack. */
+/* Per part: two sums of C doubles, two rows of C floats; 12 floats' room a channel, two rows of
+ * slack. */
 static float *part_scratch(float *scratch, int64_t part, int64_t C)
 {
     return scratch + part * 8 * C;
@@ -95,7 +96,8 @@ static void channel_affine(const float *stats, const float *gamma, const float *
     }
 }
 
-/* gamma and beta may be NULL: 1 and 0. given: statistics to use instead of x's own where their deviation is above 0; stats gets x's own. */
+/* gamma and beta may be NULL: 1 and 0. given: statistics to use instead of x's own where their
+ * deviation is above 0; stats gets x's own. */
 void CN_S(group_norm)(const float *x, const float *gamma, const float *beta, const float *given,
                       void *out, float *stats, int64_t N, int64_t P, int64_t C, int groups,
                       float eps, bool silu, float *scratch)
@@ -129,7 +131,8 @@ void CN_S(group_norm)(const float *x, const float *gamma, const float *beta, con
     }
 }
 
-/* dy * silu'(z). Callers know at compile time whether there is a SiLU, so that their loops vectorise. */
+/* dy * silu'(z). Callers know at compile time whether there is a SiLU, so that their loops
+ * vectorise. */
 static inline float through_silu(float dy, float z)
 {
     float g = fast_sigmoid(z);
@@ -163,7 +166,8 @@ grad_sums(const act_t *dy, const float *x, const float *a, const float *b, const
     }
 }
 
-/* Per image: a, b (affine of the forward), mean per channel, k1, k2 (dx = a dz - k1 - k2 (x - mean)). */
+/* Per image: a, b (affine of the forward), mean per channel, k1, k2 (dx = a dz - k1 - k2 (x -
+ * mean)). */
 enum { GRAD_ROWS = 5 };
 
 static void grad_coefficients(float *scratch, int64_t n, int parts, int64_t P, int64_t C,

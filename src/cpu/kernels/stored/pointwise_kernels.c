@@ -1,4 +1,5 @@
-/* pointwise_kernels.c - element-wise kernels, channel sums, copies, up-sampling. Bound by memory. */
+/* pointwise_kernels.c - element-wise kernels, channel sums, copies, up-sampling. Bound by
+ * memory. */
 #include "cpu/kernels/math.h"
 #include "cpu/kernels/stored/stored.h"
 
@@ -147,7 +148,8 @@ void CN_S(add_channel)(const void *in, const void *each, void *out, int64_t N, i
     }
 }
 
-/* y[n,c] = sum over p of x[n,p,c], in float. scratch: threads * C floats, used when N is less than the threads. */
+/* y[n,c] = sum over p of x[n,p,c], in float. scratch: threads * C floats, used when N is less than
+ * the threads. */
 void CN_S(sum_rows)(const void *in, float *y, int64_t N, int64_t P, int64_t C, float *scratch)
 {
     const act_t *x = in;

@@ -1,4 +1,5 @@
-/* spatial_kernels.c - pooling, bilinear resizing and padding between picture sizes. Bound by memory. */
+/* spatial_kernels.c - pooling, bilinear resizing and padding between picture sizes. Bound by
+ * memory. */
 #include "cpu/kernels/stored/stored.h"
 
 #include <math.h>
@@ -59,7 +60,8 @@ void CN_S(mean_pool)(const cn_window *k, const void *in, void *out)
     }
 }
 
-/* The two source indices of output i and the second one's weight, in float as torch computes them. */
+/* The two source indices of output i and the second one's weight, in float as torch computes
+ * them. */
 static inline float taps(int64_t i, int64_t n, int64_t N, bool corners, int64_t *a, int64_t *b)
 {
     float at;

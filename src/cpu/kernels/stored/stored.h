@@ -1,7 +1,7 @@
 /* stored.h - the element type of activations that this compilation is for.
  *
- * The Makefile compiles this folder once per instruction set and storage type. A kernel reads with ld,
- * computes in float and writes with st; CN_S(name) names it.
+ * The Makefile compiles this folder once per instruction set and storage type. A kernel reads with
+ * ld, computes in float and writes with st; CN_S(name) names it.
  */
 #ifndef CN_STORED_H
 #define CN_STORED_H
