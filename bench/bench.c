@@ -299,7 +299,7 @@ typedef struct request {
     bool own_storage;
 } request;
 
-static bool take_number(int o, int64_t v, request *r)
+static bool next_pass_number(int o, int64_t v, request *r)
 {
     bench *b = &r->b;
     if (v < 1 || v > 16384) return false;
@@ -328,7 +328,7 @@ static bool take(int o, const char *value, request *r)
     case ONLY: b->only = value; return true;
     case PICTURE: b->picture = value; return true;
     case OUT: b->out = value; return true;
-    default: return take_number(o, strtoll(value, NULL, 10), r);
+    default: return next_pass_number(o, strtoll(value, NULL, 10), r);
     }
 }
 

@@ -331,8 +331,8 @@ typedef struct cn_scenes_options {
     int64_t count, start; /* pictures start .. start + count - 1 of the sequence `seed` */
     uint64_t seed;
     int64_t size_px;
-    /* "edges", "depth", "normal", "segmentation" (exact), or as in cn_annotate_many: "canny low=50
-     * high=100", "pidinet | scribble_synthesis" */
+    /* "edges", "depth", "normal", "segmentation" (exact), or as in cn_annotate_folder: "canny
+     * low=50 high=100", "pidinet | scribble_synthesis" */
     const char *condition;
     const char *const *weights;                                /* as cn_annotate_options.weights */
     void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
@@ -414,7 +414,7 @@ typedef struct cn_prepare_options {
     int64_t resolution; /* larger pictures are shrunk to this shorter side; 0: copied as they are */
     int64_t detect_resolution; /* as cn_annotate_options.detect_resolution */
     bool refer;                /* pairs name the pictures where they are; nothing is copied */
-    bool recursive, random_thresholds; /* as cn_annotate_many_options */
+    bool recursive, random_thresholds; /* as cn_annotate_folder_options */
     uint64_t seed;
     /* stage: "pictures", then each kind. May be NULL. */
     void (*progress)(void *user, const char *stage, int64_t done, int64_t total);
@@ -427,7 +427,7 @@ typedef struct cn_prepare_result {
     int64_t made, kept, failed; /* conditions */
 } cn_prepare_result;
 
-/* Several conditions give a pair each. Goes on where it was interrupted, as cn_annotate_many; the
+/* Several conditions give a pair each. Goes on where it was interrupted, as cn_annotate_folder; the
  * list of pairs is written last. A picture that fails is told, counted and left out; then the
  * status is CN_EFORMAT. */
 cn_status cn_dataset_prepare(cn_ctx *ctx, const cn_prepare_options *options,
@@ -718,7 +718,7 @@ cn_status cn_annotate_image(cn_ctx *ctx, const char *kind, const cn_annotate_opt
 cn_status cn_annotate_file(cn_ctx *ctx, const char *kind, const cn_annotate_options *options,
                            const char *in, const char *out);
 
-typedef struct cn_annotate_many_options {
+typedef struct cn_annotate_folder_options {
     cn_annotate_options annotate;
     bool recursive; /* folders in the folder too */
     /* canny: thresholds drawn per picture, 1 <= low < high <= 255, by seed and the picture's
@@ -733,7 +733,7 @@ typedef struct cn_annotate_many_options {
                      int64_t total);               /* of those not there yet; may be NULL */
     void (*problem)(void *user, const char *text); /* told of every picture that fails */
     void *user;
-} cn_annotate_many_options;
+} cn_annotate_folder_options;
 
 typedef struct cn_annotate_result {
     int64_t pictures, made, kept, failed;
@@ -745,8 +745,9 @@ typedef struct cn_annotate_result {
  * picture (what was drawn at random, for one), and goes on where it was interrupted: what was made
  * with the same options is kept. A picture that fails is told, counted and passed over; then the
  * status is CN_EFORMAT. *result may be NULL. */
-cn_status cn_annotate_many(cn_ctx *ctx, const char *kind, const cn_annotate_many_options *options,
-                           const char *in, const char *out, cn_annotate_result *result);
+cn_status cn_annotate_folder(cn_ctx *ctx, const char *kind,
+                             const cn_annotate_folder_options *options, const char *in,
+                             const char *out, cn_annotate_result *result);
 /* As stable-diffusion-webui's extension: what the shorter side of width x height becomes when the
  * picture fills fit_width x fit_height, or with `outer` fits into it. */
 int64_t cn_pixel_perfect_resolution(int64_t width, int64_t height, int64_t fit_width,

@@ -38,7 +38,7 @@ static cn_node *conv_norm(cn_graph *g, const char *conv, const char *norm, cn_no
         .O = O, .kernel_h = kernel, .kernel_w = kernel, .stride = stride, .no_bias = true};
     if (cn_poisoned(g)) return x;
     same_padding(x, kernel, stride, c.pad);
-    x = cn_fold_standardise(g, cn_convolution(g, conv, x, &c), STANDARDISE_EPS);
+    x = cn_derive_standardised(g, cn_convolution(g, conv, x, &c), STANDARDISE_EPS);
     return cn_group_norm(g, norm, x, GROUPS, GROUP_NORM_EPS, CN_ACT_NONE);
 }
 

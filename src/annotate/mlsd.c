@@ -16,7 +16,7 @@
 static cn_node *conv_norm(cn_graph *g, const char *conv, const char *norm, cn_node *x,
                           const cn_conv_spec *spec, cn_act act)
 {
-    cn_node *y = cn_fold_batch_norm(g, cn_convolution(g, conv, x, spec), norm, NORM_EPS);
+    cn_node *y = cn_derive_batch_norm(g, cn_convolution(g, conv, x, spec), norm, NORM_EPS);
     return act ? cn_activation(g, y, act) : y;
 }
 

@@ -15,7 +15,7 @@ enum { STAGES = 4, SIDE = 24, TAPS = 9 };
 static cn_status read_taps(cn_ctx *ctx, const cn_source *s, const cn_param *q, int64_t filters,
                            float *out)
 {
-    return cn_fold_read(ctx, s, q->diffusers_name, filters * TAPS, out);
+    return cn_derived_read(ctx, s, q->diffusers_name, filters * TAPS, out);
 }
 
 /* Each neighbour less the centre. */
@@ -68,8 +68,8 @@ static cn_status radial(cn_ctx *ctx, const cn_source *s, const cn_param *q, floa
 static cn_node *difference(cn_graph *g, const char *name, cn_node *x, int64_t O, int64_t groups,
                            int layer)
 {
-    static const cn_fold_rule rules[4] = {central, angular, radial, NULL};
-    const cn_fold_rule rule = rules[layer % 4];
+    static const cn_derive_rule rules[4] = {central, angular, radial, NULL};
+    const cn_derive_rule rule = rules[layer % 4];
     const int k = rule == radial ? 5 : 3, p = k / 2;
     cn_node *y = cn_convolution(g, name, x,
                                 &(cn_conv_spec){.O = O,
@@ -78,7 +78,7 @@ static cn_node *difference(cn_graph *g, const char *name, cn_node *x, int64_t O,
                                                 .groups = (int)groups,
                                                 .pad = {p, p, p, p},
                                                 .no_bias = true});
-    if (rule && !cn_poisoned(g)) cn_fold_set(g, y->in[1], rule, NULL, 0);
+    if (rule && !cn_poisoned(g)) cn_derived_set(g, y->in[1], rule, NULL, 0);
     return y;
 }
 

@@ -34,7 +34,7 @@ static cn_node *depthwise(cn_graph *g, const char *name, cn_node *x, int kernel)
 /* 1x1 convolution of the batch norm NORM of x. */
 static cn_node *norm_conv(cn_graph *g, const char *norm, const char *conv, cn_node *x, int64_t O)
 {
-    return cn_fold_batch_norm_before(g, cn_conv2d(g, conv, x, O, 1, 1, 0), norm, BATCH_NORM_EPS);
+    return cn_derive_batch_norm_before(g, cn_conv2d(g, conv, x, O, 1, 1, 0), norm, BATCH_NORM_EPS);
 }
 
 static cn_node *conv_block(cn_graph *g, cn_node *x)
@@ -90,7 +90,7 @@ static cn_node *conv_norm_relu(cn_graph *g, const char *name, cn_node *x, int ke
 {
     cn_scope_push(g, name);
     x = cn_conv2d(g, "conv", x, WIDTH, kernel, 1, kernel / 2);
-    x = cn_fold_batch_norm(g, x, "bn", BATCH_NORM_EPS);
+    x = cn_derive_batch_norm(g, x, "bn", BATCH_NORM_EPS);
     cn_scope_pop(g);
     return cn_activation(g, x, CN_ACT_RELU);
 }

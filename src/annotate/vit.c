@@ -9,7 +9,8 @@ static cn_node *attention(cn_graph *g, cn_node *x, int heads)
     cn_node *q = cn_linear_named(g, "qkv.weight[0:3]", "qkv.bias[0:3]", x, C);
     cn_node *k = cn_linear_named(g, "qkv.weight[1:3]", "qkv.bias[1:3]", x, C);
     cn_node *v = cn_linear_named(g, "qkv.weight[2:3]", "qkv.bias[2:3]", x, C);
-    x = cn_attention(g, cn_narrow(g, q), cn_narrow(g, k), cn_narrow(g, v), heads, false, 0);
+    x = cn_attention(g, cn_output_compute_type(g, q), cn_output_compute_type(g, k),
+                     cn_output_compute_type(g, v), heads, false, 0);
     x = cn_linear(g, "proj", x, C, true);
     cn_scope_pop(g);
     return x;
@@ -19,7 +20,8 @@ cn_node *cn_vit_mlp(cn_graph *g, cn_node *x)
 {
     const int64_t C = cn_channels(x);
     cn_scope_push(g, "mlp");
-    x = cn_activation(g, cn_narrow(g, cn_linear(g, "fc1", x, 4 * C, true)), CN_ACT_GELU);
+    x = cn_activation(g, cn_output_compute_type(g, cn_linear(g, "fc1", x, 4 * C, true)),
+                      CN_ACT_GELU);
     x = cn_linear(g, "fc2", x, C, true);
     cn_scope_pop(g);
     return x;

@@ -66,7 +66,7 @@ static void first_kind(const char *text, char out[64])
 
 typedef struct request {
     const char *kind, *in, *out, *palette;
-    cn_annotate_many_options many;
+    cn_annotate_folder_options many;
     bool list_kinds, json;
     char settings[MAX_OWN][SETTING_BYTES];
     const char *list[MAX_OWN + 1], *weights[MAX_WEIGHTS + 1];
@@ -225,7 +225,7 @@ static int annotate(request *r)
     r->many.progress = show_count;
     r->many.problem = show_problem;
     r->many.user = &s;
-    const cn_status status = cn_annotate_many(ctx, r->kind, &r->many, r->in, r->out, &result);
+    const cn_status status = cn_annotate_folder(ctx, r->kind, &r->many, r->in, r->out, &result);
     cli_progress_end(&s.progress);
     if (!one && result.pictures) print_result(r, &result);
     const int exit_status = status == CN_OK ? CLI_DONE : cli_failed(ctx, "annotate");

@@ -1,4 +1,4 @@
-/* conv_algo.c - see own_conv.h. */
+/* conv_algo.c - see conv_algo.h. */
 #include "cpu/conv_algo.h"
 
 #include "cpu/cpu_backend.h"
@@ -11,7 +11,7 @@
 
 enum { TAPS = 9, LANES = CN_CONV_GROUP };
 
-struct cn_own_conv {
+struct cn_conv_algo {
     cn_conv_way way;
     bool pairs; /* products of pairs of bfloat16, where a way has them */
     cn_conv_args args;
@@ -125,7 +125,7 @@ cn_conv_way cn_conv_way_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, 
                            int threads)
 {
     if (c->groups != 1) return CN_CONV_ONEDNN;
-    if (narrow_pays(kind, c, bf16)) return CN_CONV_NARROW;
+    if (narrow_pays(kind, c, bf16)) return CN_CONV_FEW_OUTPUTS;
     if (stream_pays(kind, c, bf16)) return CN_CONV_STREAM;
     if (winograd_pays(kind, c, bf16, threads)) return CN_CONV_WINOGRAD;
     return patches_pay(kind, c, threads) || conv16_pays(kind, c, bf16, threads) ? CN_CONV_PATCHES
@@ -136,7 +136,7 @@ cn_conv_way cn_conv_way_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, 
  * some of the taps alone, and by all in the opposite order. rows, columns: what a kernel position
  * adds to a weight's place. */
 static void add_grid(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, const int64_t *rows,
-                     const int64_t *columns, int y, int x, cn_own_conv *p)
+                     const int64_t *columns, int y, int x, cn_conv_algo *p)
 {
     cn_conv_args *a = &p->args;
     const bool dx = kind == CN_DNNL_CONV_DX;
@@ -161,7 +161,7 @@ static void add_grid(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, const 
 }
 
 static void find_places(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, const cn_param *w,
-                        cn_own_conv *p)
+                        cn_conv_algo *p)
 {
     cn_conv_args *a = &p->args;
     const bool dx = kind == CN_DNNL_CONV_DX;
@@ -200,12 +200,12 @@ static cn_weight_runs runs_of(const cn_conv_args *a)
     return CN_NO_RUNS;
 }
 
-static size_t scratch_bytes_of(const cn_own_conv *p, cn_dnnl_conv_kind kind)
+static size_t scratch_bytes_of(const cn_conv_algo *p, cn_dnnl_conv_kind kind)
 {
     const cn_conv_args *a = &p->args;
     const bool dw = kind == CN_DNNL_CONV_DW;
     const size_t threads = (size_t)a->threads;
-    if (p->way == CN_CONV_NARROW) return cn_narrow_bytes(a);
+    if (p->way == CN_CONV_FEW_OUTPUTS) return cn_few_outputs_bytes(a);
     if (p->way == CN_CONV_STREAM) return cn_stream_bytes(a);
     if (p->way == CN_CONV_PATCHES && p->pairs) {
         const cn_conv16_size s = dw ? cn_conv16_dw_size_of(a) : cn_conv16_size_of(a);
@@ -219,11 +219,11 @@ static size_t scratch_bytes_of(const cn_own_conv *p, cn_dnnl_conv_kind kind)
     return (s.shared_floats + s.thread_floats * threads) * sizeof(float);
 }
 
-cn_status cn_own_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_dnnl_conv_kind kind,
-                              const cn_dnnl_conv_shape *c, cn_param *w, cn_own_conv **out,
-                              size_t *scratch_bytes)
+cn_status cn_conv_algo_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_dnnl_conv_kind kind,
+                               const cn_dnnl_conv_shape *c, cn_param *w, cn_conv_algo **out,
+                               size_t *scratch_bytes)
 {
-    cn_own_conv *p = cn_alloc0(ctx, sizeof *p);
+    cn_conv_algo *p = cn_alloc0(ctx, sizeof *p);
     if (!p) return CN_ENOMEM;
     p->way = way;
     p->pairs = c->type == CN_BF16 && b->bf16 == CN_BF16_AVX512;
@@ -236,7 +236,7 @@ cn_status cn_own_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_d
     p->taps = cn_alloc_array(ctx, taps, sizeof *p->taps);
     p->grids = cn_alloc_array(ctx, grids, sizeof *p->grids);
     if (!p->places || !p->taps || !p->grids) {
-        cn_own_conv_destroy(p);
+        cn_conv_algo_destroy(p);
         return CN_ENOMEM;
     }
     find_places(kind, c, w, p);
@@ -247,7 +247,7 @@ cn_status cn_own_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_d
     return CN_OK;
 }
 
-static void run_dw(const cpu_backend *b, const cn_own_conv *p, const cn_step *st, cn_conv_args *a)
+static void run_dw(const cpu_backend *b, const cn_conv_algo *p, const cn_step *st, cn_conv_args *a)
 {
     a->dy = st->in[1];
     a->dw = st->out;
@@ -260,8 +260,8 @@ static void run_dw(const cpu_backend *b, const cn_own_conv *p, const cn_step *st
     }
 }
 
-void cn_own_conv_run(const cpu_backend *b, const cn_own_conv *p, const cn_step *st,
-                     const void *weights, void *scratch)
+void cn_conv_algo_run(const cpu_backend *b, const cn_conv_algo *p, const cn_step *st,
+                      const void *weights, void *scratch)
 {
     const cn_node *n = st->node;
     cn_conv_args a = p->args;
@@ -280,13 +280,13 @@ void cn_own_conv_run(const cpu_backend *b, const cn_own_conv *p, const cn_step *
     a.y = st->out;
     switch (p->way) {
     case CN_CONV_PATCHES: (p->pairs ? cn_conv16 : b->k->patches)(&a); break;
-    case CN_CONV_NARROW: (p->pairs ? cn_narrow16 : b->k->narrow)(&a); break;
+    case CN_CONV_FEW_OUTPUTS: (p->pairs ? cn_few_outputs_bf16 : b->k->few_outputs)(&a); break;
     case CN_CONV_STREAM: (p->pairs ? cn_stream16 : b->k->stream)(&a); break;
     default: b->k->winograd(&a);
     }
 }
 
-void cn_own_conv_destroy(cn_own_conv *p)
+void cn_conv_algo_destroy(cn_conv_algo *p)
 {
     if (!p) return;
     cn_free(p->places);

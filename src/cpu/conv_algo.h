@@ -7,14 +7,14 @@
 #include "cpu/onednn.h"
 
 struct cpu_backend;
-typedef struct cn_own_conv cn_own_conv; /* a prepared step */
+typedef struct cn_conv_algo cn_conv_algo; /* a prepared step */
 
 /* kernels/winograd.c; patches.c, bf16/conv.c; narrow.c, stream.c. */
 typedef enum cn_conv_way {
     CN_CONV_ONEDNN,
     CN_CONV_WINOGRAD,
     CN_CONV_PATCHES,
-    CN_CONV_NARROW,
+    CN_CONV_FEW_OUTPUTS,
     CN_CONV_STREAM
 } cn_conv_way;
 
@@ -24,12 +24,12 @@ cn_conv_way cn_conv_way_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, 
                            int threads);
 /* By one of the own ways, w's layout being claimed; counts scratch. Weights are read as they are
  * stored, Q8 excepted: a run gets those in x's type. */
-cn_status cn_own_conv_prepare(struct cpu_backend *b, cn_ctx *ctx, cn_conv_way way,
-                              cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_param *w,
-                              cn_own_conv **out, size_t *scratch_bytes) CN_CHECKED;
+cn_status cn_conv_algo_prepare(struct cpu_backend *b, cn_ctx *ctx, cn_conv_way way,
+                               cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_param *w,
+                               cn_conv_algo **out, size_t *scratch_bytes) CN_CHECKED;
 /* With the step's sums and activation. weights and scratch stand for the step's own. */
-void cn_own_conv_run(const struct cpu_backend *b, const cn_own_conv *p, const cn_step *st,
-                     const void *weights, void *scratch);
-void cn_own_conv_destroy(cn_own_conv *p);
+void cn_conv_algo_run(const struct cpu_backend *b, const cn_conv_algo *p, const cn_step *st,
+                      const void *weights, void *scratch);
+void cn_conv_algo_destroy(cn_conv_algo *p);
 
 #endif

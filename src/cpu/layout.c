@@ -111,16 +111,17 @@ static bool scatter_whole(const places *p, size_t bytes, const area *t, const vo
 {
     const int step = t->rows == TILE_ROWS && p->area <= CN_LAY_AREA ? step_of(p, t) : 0;
     if (!step) return false;
-    p->k->lay(&(cn_lay){.bytes = bytes,
-                        .rows = tile,
-                        .stride = TILE_STRIDE,
-                        .columns = t->columns,
-                        .area = p->area,
-                        .step = step,
-                        .away = !t->panel,
-                        .column = p->at[1] + t->i,
-                        .position = p->at[2],
-                        .to = (char *)physical + (p->at[0][t->o] - t->base) * (int64_t)bytes});
+    p->k->repack(
+        &(cn_repack){.bytes = bytes,
+                     .rows = tile,
+                     .stride = TILE_STRIDE,
+                     .columns = t->columns,
+                     .area = p->area,
+                     .step = step,
+                     .away = !t->panel,
+                     .column = p->at[1] + t->i,
+                     .position = p->at[2],
+                     .to = (char *)physical + (p->at[0][t->o] - t->base) * (int64_t)bytes});
     return true;
 }
 

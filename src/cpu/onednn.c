@@ -20,12 +20,13 @@ struct cn_dnnl {
 enum { MAX_ARGS = 7 };
 
 struct cn_dnnl_prim {
-    dnnl_primitive_t prim, relay; /* relay: weights to (before) or from (after) the wanted layout */
+    dnnl_primitive_t prim,
+        reorder; /* reorder: weights to (before) or from (after) the wanted layout */
     dnnl_exec_arg_t args[MAX_ARGS];
     int n_args;
-    dnnl_memory_t relay_from, relay_to;
-    size_t relay_bytes; /* at the start of scratch */
-    bool relay_after;
+    dnnl_memory_t reorder_from, reorder_to;
+    size_t reorder_bytes; /* at the start of scratch */
+    bool reorder_after;
     int arg_a, arg_b, arg_bias, arg_c, arg_residual, arg_shift; /* 0: absent */
 };
 
@@ -82,9 +83,9 @@ void cn_dnnl_prim_destroy(cn_dnnl_prim *p)
 {
     if (!p) return;
     for (int i = 0; i < p->n_args; i++) dnnl_memory_destroy(p->args[i].memory);
-    if (p->relay_from) dnnl_memory_destroy(p->relay_from);
-    if (p->relay_to) dnnl_memory_destroy(p->relay_to);
-    if (p->relay) dnnl_primitive_destroy(p->relay);
+    if (p->reorder_from) dnnl_memory_destroy(p->reorder_from);
+    if (p->reorder_to) dnnl_memory_destroy(p->reorder_to);
+    if (p->reorder) dnnl_primitive_destroy(p->reorder);
     if (p->prim) dnnl_primitive_destroy(p->prim);
     cn_free(p);
 }
@@ -335,19 +336,19 @@ static dnnl_status_t add_relay(cn_dnnl *d, cn_dnnl_prim *p, const dnnl_memory_de
 {
     dnnl_primitive_desc_t pd = NULL;
     dnnl_status_t s = dnnl_reorder_primitive_desc_create(&pd, from, d->engine, to, d->engine, NULL);
-    if (s == dnnl_success) s = dnnl_primitive_create(&p->relay, pd);
+    if (s == dnnl_success) s = dnnl_primitive_create(&p->reorder, pd);
     if (pd) dnnl_primitive_desc_destroy(pd);
     if (s == dnnl_success)
-        s = dnnl_memory_create(&p->relay_from, from, d->engine, DNNL_MEMORY_NONE);
-    if (s == dnnl_success) s = dnnl_memory_create(&p->relay_to, to, d->engine, DNNL_MEMORY_NONE);
-    p->relay_after = after;
-    p->relay_bytes = (dnnl_memory_desc_get_size(after ? from : to) + 63) & ~(size_t)63;
+        s = dnnl_memory_create(&p->reorder_from, from, d->engine, DNNL_MEMORY_NONE);
+    if (s == dnnl_success) s = dnnl_memory_create(&p->reorder_to, to, d->engine, DNNL_MEMORY_NONE);
+    p->reorder_after = after;
+    p->reorder_bytes = (dnnl_memory_desc_get_size(after ? from : to) + 63) & ~(size_t)63;
     return s;
 }
 
 /* Re-lays where the primitive's order of weights isn't w's; w has a layout. */
-static dnnl_status_t relay_between(cn_dnnl *d, cn_dnnl_prim *p, const cn_param *w,
-                                   const dnnl_memory_desc_t *w_md, bool after)
+static dnnl_status_t reorder_between(cn_dnnl *d, cn_dnnl_prim *p, const cn_param *w,
+                                     const dnnl_memory_desc_t *w_md, bool after)
 {
     const dnnl_memory_desc_t mine = in_type(w->layout, w_md->data_type);
     if (dnnl_memory_desc_equal(w_md, &mine)) return dnnl_success;
@@ -372,7 +373,7 @@ static cn_status add_operands(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const op
     if (o->bias) DNNL_TRY(add_arg(d, p, p->arg_bias, o->bias), "describe a bias");
     DNNL_TRY(add_sums(d, p, o->residual, o->shift), "describe a sum");
     if (bytes) DNNL_TRY(add_arg(d, p, DNNL_ARG_SCRATCHPAD, scratch), "describe scratch");
-    *scratch_bytes = p->relay_bytes + bytes;
+    *scratch_bytes = p->reorder_bytes + bytes;
 fail:
     return s;
 }
@@ -429,7 +430,7 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     const bool dw = kind == CN_DNNL_CONV_DW;
     const dnnl_memory_desc_t *w_md =
         md_of(pd, dw ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
-    DNNL_TRY(relay_between(d, p, w, w_md, dw), "re-lay weights");
+    DNNL_TRY(reorder_between(d, p, w, w_md, dw), "reorder weights");
     const operands o = conv_operands(kind, c, &m, w_md, p);
     if ((s = add_operands(ctx, d, p, &o, pd, scratch_bytes)) != CN_OK) goto fail;
     if (pd != forward) dnnl_primitive_desc_destroy(pd);
@@ -459,10 +460,10 @@ fail:
 
 static dnnl_status_t run_relay(cn_dnnl *d, cn_dnnl_prim *p, const void *from, void *to)
 {
-    dnnl_status_t s = dnnl_memory_set_data_handle(p->relay_from, (void *)(uintptr_t)from);
-    if (s == dnnl_success) s = dnnl_memory_set_data_handle(p->relay_to, to);
-    dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, p->relay_from}, {DNNL_ARG_TO, p->relay_to}};
-    if (s == dnnl_success) s = dnnl_primitive_execute(p->relay, d->stream, 2, args);
+    dnnl_status_t s = dnnl_memory_set_data_handle(p->reorder_from, (void *)(uintptr_t)from);
+    if (s == dnnl_success) s = dnnl_memory_set_data_handle(p->reorder_to, to);
+    dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, p->reorder_from}, {DNNL_ARG_TO, p->reorder_to}};
+    if (s == dnnl_success) s = dnnl_primitive_execute(p->reorder, d->stream, 2, args);
     return s;
 }
 
@@ -475,7 +476,7 @@ static dnnl_status_t run(cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_args *g)
     if (s == dnnl_success && p->arg_shift) s = set_arg(p, p->arg_shift, g->shift);
     if (s == dnnl_success) s = set_arg(p, p->arg_c, g->c);
     if (s == dnnl_success && g->scratch)
-        s = set_arg(p, DNNL_ARG_SCRATCHPAD, (char *)g->scratch + p->relay_bytes);
+        s = set_arg(p, DNNL_ARG_SCRATCHPAD, (char *)g->scratch + p->reorder_bytes);
     if (s == dnnl_success) s = dnnl_primitive_execute(p->prim, d->stream, p->n_args, p->args);
     return s;
 }
@@ -484,13 +485,13 @@ cn_status cn_dnnl_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_ar
 {
     cn_status s = CN_OK;
     cn_dnnl_args g = *args;
-    if (p->relay && !p->relay_after) {
-        DNNL_TRY(run_relay(d, p, g.b, g.scratch), "re-lay weights");
+    if (p->reorder && !p->reorder_after) {
+        DNNL_TRY(run_relay(d, p, g.b, g.scratch), "reorder weights");
         g.b = g.scratch;
     }
-    if (p->relay_after) g.c = g.scratch;
+    if (p->reorder_after) g.c = g.scratch;
     DNNL_TRY(run(d, p, &g), "run a convolution or product");
-    if (p->relay_after) DNNL_TRY(run_relay(d, p, g.scratch, args->c), "re-lay a gradient");
+    if (p->reorder_after) DNNL_TRY(run_relay(d, p, g.scratch, args->c), "re-lay a gradient");
 fail:
     return s;
 }
@@ -587,7 +588,7 @@ cn_status cn_dnnl_linear_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product 
     dnnl_memory_desc_t order;
     DNNL_TRY(turned(w_md, &order), "describe a matrix");
     if (!w->layout && (s = claim_layout(ctx, w, &order)) != CN_OK) goto fail;
-    DNNL_TRY(relay_between(d, p, w, &order, false), "re-lay weights");
+    DNNL_TRY(reorder_between(d, p, w, &order, false), "reorder weights");
     const operands o = product_operands(m, &mds, w_md, p);
     if ((s = add_operands(ctx, d, p, &o, pd, scratch_bytes)) != CN_OK) goto fail;
     dnnl_primitive_desc_destroy(pd);
@@ -669,7 +670,7 @@ cn_status cn_dnnl_linear_gradient_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl
                  "derive a matrix product");
         const dnnl_memory_desc_t *w_md =
             md_of(pd, dw ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
-        if (!plain) DNNL_TRY(relay_between(d, p, w, w_md, dw), "re-lay weights");
+        if (!plain) DNNL_TRY(reorder_between(d, p, w, w_md, dw), "reorder weights");
         p->arg_a = dw ? DNNL_ARG_SRC : DNNL_ARG_DIFF_DST;
         p->arg_b = dw ? DNNL_ARG_DIFF_DST : DNNL_ARG_WEIGHTS;
         p->arg_c = dw ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_DIFF_SRC;

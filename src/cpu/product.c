@@ -10,7 +10,7 @@
 
 typedef struct product {
     cn_dnnl_prim *prim;
-    cn_own_conv *own; /* instead, with all sums; it reads F32, F16 and BF16 as they are stored */
+    cn_conv_algo *own; /* instead, with all sums; it reads F32, F16 and BF16 as they are stored */
     bool add_residual, add_shift; /* after the primitive */
     cn_act act;                   /* after these */
     size_t expanded_bytes; /* of the weights, at the start of scratch; 0 when they are used as
@@ -58,7 +58,7 @@ void cn_cpu_product_release(cn_step *st)
     product *p = st->state;
     if (!p) return;
     cn_dnnl_prim_destroy(p->prim);
-    cn_own_conv_destroy(p->own);
+    cn_conv_algo_destroy(p->own);
     cn_free(p);
     st->state = NULL;
 }
@@ -91,7 +91,7 @@ static cn_status prepare_own(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_dn
 {
     product *p = cn_alloc0(ctx, sizeof *p);
     if (!p) return CN_ENOMEM;
-    const cn_status s = cn_own_conv_prepare(b, ctx, way, kind, c, w, &p->own, &st->scratch_bytes);
+    const cn_status s = cn_conv_algo_prepare(b, ctx, way, kind, c, w, &p->own, &st->scratch_bytes);
     if (s != CN_OK) {
         cn_free(p);
         return s;
@@ -241,7 +241,7 @@ cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
         scratch += p->expanded_bytes;
     }
     if (p->own) {
-        cn_own_conv_run(b, p->own, st, w, scratch);
+        cn_conv_algo_run(b, p->own, st, w, scratch);
         return CN_OK;
     }
     const bool forward = n->op == CN_OP_CONV2D || n->op == CN_OP_LINEAR;

@@ -22,7 +22,7 @@ static const cn_dataset_reader *reader_of(const cn_dataset *d)
     switch (d->layout) {
     case CN_DATASET_FOLDERS: return &cn_dataset_folders;
     case CN_DATASET_WEBDATASET: return &cn_dataset_shards;
-    case CN_DATASET_GIVEN: return &cn_dataset_given;
+    case CN_DATASET_GIVEN: return &cn_dataset_listed;
     default: return &cn_dataset_lists;
     }
 }

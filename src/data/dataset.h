@@ -25,7 +25,7 @@ typedef enum cn_dataset_layout {
     CN_DATASET_CSV,
     CN_DATASET_FOLDERS,
     CN_DATASET_WEBDATASET,
-    CN_DATASET_GIVEN /* by name, one by one (cn_dataset_open_given) */
+    CN_DATASET_GIVEN /* by name, one by one (cn_dataset_open_listed) */
 } cn_dataset_layout;
 
 const char *cn_dataset_layout_name(cn_dataset_layout layout);
@@ -49,8 +49,8 @@ cn_status cn_dataset_open(cn_ctx *ctx, const cn_dataset_options *options,
 /* Conditions and their prompts by name, both lists ended by NULL; as many of each, or one of
  * either. The lists outlive the data set. CN_EINVAL when they don't match; files that can't be read
  * are named. */
-cn_status cn_dataset_open_given(cn_ctx *ctx, const char *const *images, const char *const *prompts,
-                                cn_dataset **out) CN_CHECKED;
+cn_status cn_dataset_open_listed(cn_ctx *ctx, const char *const *images, const char *const *prompts,
+                                 cn_dataset **out) CN_CHECKED;
 void cn_dataset_close(cn_dataset *d);
 
 /* A whole file, or a member of a tar file. */

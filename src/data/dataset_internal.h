@@ -33,7 +33,7 @@ typedef struct cn_dataset_reader {
 } cn_dataset_reader;
 
 extern const cn_dataset_reader cn_dataset_lists, cn_dataset_folders, cn_dataset_shards,
-    cn_dataset_given;
+    cn_dataset_listed;
 
 /* Whether `dir` names shards by a pattern, as a file, or as a folder of .tar files. */
 bool cn_dataset_is_shards(const char *dir);

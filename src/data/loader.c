@@ -56,7 +56,7 @@ static cn_status make_pass(cn_batcher *b, cn_pass *pass)
 /* --- workers ---------------------------------------------------------------------------------- */
 
 /* Waits for a free place and takes the next pass's number; -1: the end. */
-static int64_t take_number(cn_loader *l)
+static int64_t next_pass_number(cn_loader *l)
 {
     int64_t p = -1;
     pthread_mutex_lock(&l->lock);
@@ -87,7 +87,7 @@ static void *work(void *user)
     cn_batcher *b = NULL;
     cn_ctx *own = cn_ctx_create(1);
     const cn_status begun = own ? cn_batcher_create(own, &l->o.batcher, &b) : CN_ENOMEM;
-    for (int64_t p; (p = take_number(l)) >= 0;) {
+    for (int64_t p; (p = next_pass_number(l)) >= 0;) {
         place *at = &l->places[p % CN_LOADER_DEPTH];
         const cn_status s = begun == CN_OK ? make_pass(b, &at->pass) : begun;
         hand_over(l, at, s, s == CN_OK ? "" : own ? cn_error(own) : "no memory");

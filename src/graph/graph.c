@@ -213,7 +213,7 @@ cn_node *cn_emit_again(cn_graph *g, const cn_node *y, cn_node *const *in)
     return copy;
 }
 
-cn_node *cn_narrow(cn_graph *g, cn_node *y)
+cn_node *cn_output_compute_type(cn_graph *g, cn_node *y)
 {
     if (cn_poisoned(g)) return y;
     if (y->op != CN_OP_CONV2D && y->op != CN_OP_LINEAR)

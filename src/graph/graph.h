@@ -129,9 +129,9 @@ typedef struct cn_param {
     bool shares;  /* data lies in its set's memory, else it is its own */
     void *layout; /* the backend's description of the order; owned */
     size_t layout_bytes;
-    int64_t laid_elements; /* in that order, padding included */
-    struct cn_fold *fold;  /* how loading makes it of several tensors (model/checkpoint/derived.h);
-                              owned; NULL: of one */
+    int64_t laid_elements;      /* in that order, padding included */
+    struct cn_derived *derived; /* how loading makes it of several tensors
+                             (model/checkpoint/derived.h); owned; NULL: of one */
 } cn_param;
 
 /* The parameters of one network, declared by the builders that use them. */
@@ -290,7 +290,7 @@ cn_dtype cn_compute_type(const cn_graph *g);
 cn_node *cn_compute(cn_graph *g, cn_node *x);
 /* A convolution or linear layer just built writes the network's computing type instead of F32:
  * where the value goes straight into an activation or attention. Returns y. */
-cn_node *cn_narrow(cn_graph *g, cn_node *y);
+cn_node *cn_output_compute_type(cn_graph *g, cn_node *y);
 cn_node *cn_activation(cn_graph *g, cn_node *x, cn_act act);
 cn_node *cn_leaky_relu(cn_graph *g, cn_node *x, float slope);
 cn_node *cn_silu(cn_graph *g, cn_node *x);

@@ -1,7 +1,7 @@
 /* op_conv.c - convolution: shape and gradient rules. x [N,H,W,I], w [O,I,kh,kw], bias [O], y
  * [N,H',W',O].
  *
- * In a BF16 network x and w are BF16 and y is F32, unless cn_narrow says otherwise.
+ * In a BF16 network x and w are BF16 and y is F32, unless cn_output_compute_type says otherwise.
  *
  * A 1x1 convolution with stride 1, one group and no padding is emitted as the linear layer it is. A
  * transposed convolution is the data gradient of the convolution that has its weight, w [I,O,k,k].

@@ -41,7 +41,7 @@ void cn_params_destroy(cn_params *p)
         cn_free(p->list[i]->diffusers_name);
         if (!p->list[i]->shares) cn_free(p->list[i]->data);
         cn_free(p->list[i]->layout);
-        cn_free(p->list[i]->fold);
+        cn_free(p->list[i]->derived);
         cn_free(p->list[i]);
     }
     for (int i = 0; i < p->n_blocks; i++) cn_free(p->blocks[i]);

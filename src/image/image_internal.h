@@ -15,7 +15,7 @@ void cn_image_flatten_alpha(cn_image *image);
 int cn_exif_orientation(const uint8_t *p, size_t n);
 /* EXIF orientations: 2 mirrored, 3 turned by 180, 4 flipped, 5 to 8 with the axes exchanged.
  * Replaces *image, RGB; on failure it is as it was. */
-cn_status cn_image_turn_upright(cn_ctx *ctx, cn_image **image, int orientation) CN_CHECKED;
+cn_status cn_image_orient(cn_ctx *ctx, cn_image **image, int orientation) CN_CHECKED;
 
 /* As a header has it, before the picture is turned upright. */
 typedef struct cn_picture_size {

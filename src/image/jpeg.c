@@ -162,7 +162,7 @@ cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image *
     if (!d) return CN_ENOMEM;
     decode(d, bytes);
     cn_status s = d->status;
-    if (s == CN_OK) s = cn_image_turn_upright(ctx, &d->image, d->orientation);
+    if (s == CN_OK) s = cn_image_orient(ctx, &d->image, d->orientation);
     jpeg_destroy_decompress(&d->jpeg);
     if (s == CN_OK)
         *out = d->image;

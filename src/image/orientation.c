@@ -32,7 +32,7 @@ int cn_exif_orientation(const uint8_t *p, size_t n)
     return 1;
 }
 
-cn_status cn_image_turn_upright(cn_ctx *ctx, cn_image **image, int orientation)
+cn_status cn_image_orient(cn_ctx *ctx, cn_image **image, int orientation)
 {
     cn_image *src = *image, *dst = NULL;
     int64_t W = src->width, H = src->height;

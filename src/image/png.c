@@ -163,7 +163,7 @@ static cn_status turn_upright(decoder *d)
     png_uint_32 n = 0;
     png_bytep exif = NULL;
     if (png_get_eXIf_1(d->png, d->info, &n, &exif) && exif)
-        return cn_image_turn_upright(d->ctx, &d->image, cn_exif_orientation(exif, n));
+        return cn_image_orient(d->ctx, &d->image, cn_exif_orientation(exif, n));
 #endif
     return CN_OK;
 }

@@ -68,7 +68,7 @@ cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image *
         return cn_fail(ctx, CN_EFORMAT, "damaged WebP: it is truncated or its data is wrong");
     }
     if (f.has_alpha) cn_image_flatten_alpha(image);
-    cn_status s = cn_image_turn_upright(ctx, &image, find_orientation(bytes, n));
+    cn_status s = cn_image_orient(ctx, &image, find_orientation(bytes, n));
     if (s == CN_OK)
         *out = image;
     else

@@ -160,7 +160,7 @@ static cn_status take_line(cn_pickle *v, const char **s, size_t *n)
 }
 
 /* A number in text (protocol 0): at most 30 characters. */
-static cn_status take_number(cn_pickle *v, char text[32])
+static cn_status next_pass_number(cn_pickle *v, char text[32])
 {
     const char *s = NULL;
     size_t n = 0;
@@ -226,7 +226,7 @@ static cn_status text_value(cn_pickle *v, int op)
         bool quoted = op == 'S' && n >= 2 && (s[0] == '\'' || s[0] == '"') && s[n - 1] == s[0];
         return quoted ? push_str(v, s + 1, n - 2) : push_str(v, s, n);
     }
-    CN_TRY(take_number(v, text));
+    CN_TRY(next_pass_number(v, text));
     if (op == 'F') return push_float(v, strtod(text, NULL));
     if (op == 'I' && (!strcmp(text, "00") || !strcmp(text, "01")))
         return push_int(v, CN_PK_BOOL, text[1] == '1');
@@ -364,10 +364,10 @@ static cn_status memo_op(cn_pickle *v, int op, bool *known)
     case 'q': CN_TRY(take_le(v, 1, &at)); return memo_put(v, at);
     case 'r': CN_TRY(take_le(v, 4, &at)); return memo_put(v, at);
     case 0x94: return memo_put(v, v->memo_next);
-    case 'p': CN_TRY(take_number(v, text)); return memo_put(v, strtoull(text, NULL, 10));
+    case 'p': CN_TRY(next_pass_number(v, text)); return memo_put(v, strtoull(text, NULL, 10));
     case 'h': CN_TRY(take_le(v, 1, &at)); return memo_get(v, at);
     case 'j': CN_TRY(take_le(v, 4, &at)); return memo_get(v, at);
-    case 'g': CN_TRY(take_number(v, text)); return memo_get(v, strtoull(text, NULL, 10));
+    case 'g': CN_TRY(next_pass_number(v, text)); return memo_get(v, strtoull(text, NULL, 10));
     case '0':
         /* Right above a mark, POP takes the mark. */
         if (v->mark_count && v->marks[v->mark_count - 1] == v->stack.n) {

@@ -1,4 +1,4 @@
-/* annotate_folder.c - controlnet.h's cn_annotate_many: a picture, a folder of them or a COCO file
+/* annotate_folder.c - controlnet.h's cn_annotate_folder: a picture, a folder of them or a COCO file
  * to conditions. */
 #include "pipeline/conditions_internal.h"
 
@@ -106,14 +106,14 @@ static cn_status make(void *user, cn_ctx *ctx, int64_t i, json_t *note, cn_image
 
 static cn_status run_folder(job *j, cn_annotate_result *r)
 {
-    const cn_annotate_many_options *o = &j->condition.o;
+    const cn_annotate_folder_options *o = &j->condition.o;
     cn_bulk_result done;
     const cn_bulk b = {.dir = j->out,
                        .record = record_name,
                        .settings = j->condition.settings.data,
                        .items = j->items,
                        .n = j->n,
-                       .together = cn_condition_together(&j->condition),
+                       .together = cn_condition_side_by_side(&j->condition),
                        .make = make,
                        .user = j,
                        .progress = o->progress,
@@ -176,15 +176,16 @@ static cn_status run(job *j, cn_annotate_result *r)
     return run_folder(j, r);
 }
 
-cn_status cn_annotate_many(cn_ctx *ctx, const char *kind, const cn_annotate_many_options *options,
-                           const char *in, const char *out, cn_annotate_result *result)
+cn_status cn_annotate_folder(cn_ctx *ctx, const char *kind,
+                             const cn_annotate_folder_options *options, const char *in,
+                             const char *out, cn_annotate_result *result)
 {
-    static const cn_annotate_many_options none;
+    static const cn_annotate_folder_options none;
     job j = {.ctx = ctx, .in = in, .out = out};
     cn_annotate_result r = {0};
     const char *const *weights = options ? options->annotate.weights : NULL;
     cn_status s = cn_condition_open(ctx, kind, options ? options : &none, &j.condition);
-    if (s == CN_OK && weights && *weights && cn_condition_together(&j.condition))
+    if (s == CN_OK && weights && *weights && cn_condition_side_by_side(&j.condition))
         s = cn_fail(ctx, CN_EINVAL, "%s has no network: it takes no weights (%s)", kind, *weights);
     if (s == CN_OK) s = run(&j, &r);
     cn_bulk_items_free(j.items, j.n);

@@ -32,10 +32,10 @@ static cn_status annotate_scene(void *user, cn_ctx *ctx, int64_t index, const cn
 static cn_status open_condition(cn_ctx *ctx, const char *text, const cn_scenes_options *o,
                                 cn_condition *out)
 {
-    const cn_annotate_many_options many = {.annotate = {.weights = o->weights}, .seed = o->seed};
+    const cn_annotate_folder_options many = {.annotate = {.weights = o->weights}, .seed = o->seed};
     char word[64];
     cn_status s = cn_condition_open(ctx, text, &many, out);
-    if (s == CN_OK && o->weights && *o->weights && cn_condition_together(out)) {
+    if (s == CN_OK && o->weights && *o->weights && cn_condition_side_by_side(out)) {
         cn_condition_close(out);
         s = cn_fail(ctx, CN_EINVAL, "it has no network: it takes no weights (%s)", *o->weights);
     }
@@ -71,7 +71,7 @@ cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
     d.compute = annotate_scene;
     d.compute_name = annotator.settings.data;
     d.compute_user = &annotator;
-    d.alone = !cn_condition_together(&annotator);
+    d.alone = !cn_condition_side_by_side(&annotator);
     const cn_status s = cn_scene_write_dataset(ctx, &d);
     cn_condition_close(&annotator);
     return s;

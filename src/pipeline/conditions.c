@@ -35,7 +35,7 @@ static cn_status read_links(cn_ctx *ctx, const char *text, cn_condition *c)
 
 static cn_status check_rules(cn_ctx *ctx, const cn_condition *c)
 {
-    const cn_annotate_many_options *o = &c->o;
+    const cn_annotate_folder_options *o = &c->o;
     const cn_kind *first = c->links[0].kind;
     const bool sized = o->annotate.resolution || o->annotate.detect_resolution > 0 || o->fit_width;
     if (o->random_thresholds && !first->draw)
@@ -67,7 +67,7 @@ static void describe_weights(const char *const *weights, cn_str *out)
 
 static cn_status describe(cn_ctx *ctx, cn_condition *c)
 {
-    const cn_annotate_many_options *o = &c->o;
+    const cn_annotate_folder_options *o = &c->o;
     bool seeded = o->random_thresholds, networks = false;
     for (int i = 0; i < c->n; i++) {
         if (i) cn_str_adds(&c->settings, " | ");
@@ -149,7 +149,7 @@ static cn_status open_condition(cn_ctx *ctx, const char *text, cn_condition *c)
     return open_networks(ctx, c);
 }
 
-cn_status cn_condition_open(cn_ctx *ctx, const char *text, const cn_annotate_many_options *o,
+cn_status cn_condition_open(cn_ctx *ctx, const char *text, const cn_annotate_folder_options *o,
                             cn_condition *out)
 {
     cn_condition c = {.o = *o};
@@ -169,7 +169,7 @@ void cn_condition_close(cn_condition *c)
     *c = (cn_condition){0};
 }
 
-bool cn_condition_together(const cn_condition *c)
+bool cn_condition_side_by_side(const cn_condition *c)
 {
     return !c->backend;
 }

@@ -15,19 +15,19 @@ typedef struct cn_condition {
     cn_annotate_args links[CN_CONDITION_LINKS];
     cn_session *sessions[CN_CONDITION_LINKS]; /* of links with networks, else NULL */
     int n;
-    cn_annotate_many_options o; /* texts are borrowed */
-    cn_backend *backend;        /* NULL without networks */
-    cn_str settings;            /* everything that pictures depend on, in words */
+    cn_annotate_folder_options o; /* texts are borrowed */
+    cn_backend *backend;          /* NULL without networks */
+    cn_str settings;              /* everything that pictures depend on, in words */
 } cn_condition;
 
 /* text: "canny low=50", or kinds that each take what the one before made: "hed |
  * scribble_synthesis". Settings, resolutions and pixel perfect of `o` belong to the first; a kind
  * with networks takes those of the weights that are its own. */
-cn_status cn_condition_open(cn_ctx *ctx, const char *text, const cn_annotate_many_options *o,
+cn_status cn_condition_open(cn_ctx *ctx, const char *text, const cn_annotate_folder_options *o,
                             cn_condition *out) CN_CHECKED;
 void cn_condition_close(cn_condition *c);
 /* Without networks, pictures can be made side by side, each in a context of its own. */
-bool cn_condition_together(const cn_condition *c);
+bool cn_condition_side_by_side(const cn_condition *c);
 
 /* One of: a file of what the first kind takes; picture `picture` of `coco`; a picture. */
 typedef struct cn_condition_input {

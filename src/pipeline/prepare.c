@@ -98,7 +98,7 @@ static cn_status find_labels(prepare *p)
 
 static cn_status open_condition(prepare *p, int k)
 {
-    const cn_annotate_many_options o = {
+    const cn_annotate_folder_options o = {
         .annotate = {.weights = p->o->weights, .detect_resolution = p->o->detect_resolution},
         .random_thresholds = p->o->random_thresholds,
         .seed = p->o->seed};
@@ -338,7 +338,7 @@ static cn_status make_conditions(prepare *p, int k, bool several)
     if (s == CN_OK) {
         cn_bulk b = {.record = record,
                      .settings = settings.data,
-                     .together = cn_condition_together(&p->condition),
+                     .together = cn_condition_side_by_side(&p->condition),
                      .make = make_condition};
         p->stage = p->condition.links[0].kind->name;
         s = run_all(p, &b, p->folders[k], true, p->states[k], &r);
@@ -471,7 +471,7 @@ static cn_status run(prepare *p)
     bool networks = false;
     for (int k = 0; k < p->n_conditions; k++) {
         cn_status s = open_condition(p, k);
-        networks |= s == CN_OK && !cn_condition_together(&p->condition);
+        networks |= s == CN_OK && !cn_condition_side_by_side(&p->condition);
         close_condition(p);
         CN_TRY(s);
     }

@@ -62,7 +62,7 @@ int64_t cn_trainer_images(const cn_trainer *t)
 
 static int by_step(const void *a, const void *b)
 {
-    const cn_turn *x = a, *y = b;
+    const cn_gradient_ready *x = a, *y = b;
     if (x->step != y->step) return x->step < y->step ? -1 : 1;
     return x->param < y->param ? -1 : x->param > y->param;
 }
@@ -70,8 +70,8 @@ static int by_step(const void *a, const void *b)
 static cn_status on_step(void *user, int step)
 {
     cn_trainer *t = user;
-    for (; t->last_pass && t->next_turn < t->n_turns; t->next_turn++) {
-        const cn_turn *turn = &t->turns[t->next_turn];
+    for (; t->last_pass && t->next_ready < t->n_ready; t->next_ready++) {
+        const cn_gradient_ready *turn = &t->turns[t->next_ready];
         if (turn->step > step) break;
         CN_TRY(cn_adamw_take(t->adamw, turn->param, t->grads[turn->param]));
     }
@@ -82,15 +82,15 @@ cn_status cn_trainer_follow(cn_trainer *t, cn_param *const *params, int64_t n)
 {
     cn_free(t->turns);
     t->turns = NULL;
-    t->n_turns = 0;
+    t->n_ready = 0;
     if (!t->ranks) return CN_OK;
     t->turns = cn_alloc_array(t->ctx, (size_t)CN_MAX(n, 1), sizeof *t->turns);
     if (!t->turns) return CN_ENOMEM;
     for (int64_t i = 0; i < n; i++)
-        t->turns[i] =
-            (cn_turn){cn_plan_step_of(t->step->plan, cn_param_grad(t->step->g, params[i])), i};
+        t->turns[i] = (cn_gradient_ready){
+            cn_plan_step_of(t->step->plan, cn_param_grad(t->step->g, params[i])), i};
     qsort(t->turns, (size_t)n, sizeof *t->turns, by_step);
-    t->n_turns = n;
+    t->n_ready = n;
     cn_plan_watch(t->step->plan, on_step, t);
     return CN_OK;
 }

@@ -46,7 +46,7 @@ static cn_status feed(cn_trainer *t)
     double waited = 0;
     CN_TRY(cn_loader_next(t->loader, &pass, &waited));
     const double start = cn_now_s();
-    cn_status s = cn_trainer_turn_to(t, pass->bucket);
+    cn_status s = cn_trainer_use_size(t, pass->bucket);
     if (s == CN_OK) s = cn_trainer_encode_pass(t, pass);
     if (cn_trainer_encodes(t)) t->encoded += cn_now_s() - start;
     if (s == CN_OK) cn_stepgraph_put_pass(t->step, pass);
@@ -59,7 +59,7 @@ static cn_status feed(cn_trainer *t)
 static cn_status run_pass(cn_trainer *t, bool last, double *loss)
 {
     t->last_pass = last;
-    t->next_turn = 0;
+    t->next_ready = 0;
     CN_TRY(feed(t));
     CN_TRY(cn_plan_run(t->step->plan));
     *loss = *(const float *)cn_plan_data(t->step->plan, t->step->loss);
@@ -169,7 +169,7 @@ static cn_status time_step(cn_trainer *t, double *seconds)
         mean_flops += cn_sizes_share(t, k) * cn_sizes_flops(&t->sizes, k);
         if (cn_sizes_share(t, k) > cn_sizes_share(t, bucket)) bucket = k;
     }
-    CN_TRY(cn_trainer_turn_to(t, bucket));
+    CN_TRY(cn_trainer_use_size(t, bucket));
     for (int i = 0; i <= RUNS; i++) {
         const double start = cn_now_s();
         CN_TRY(step_on_noise(t, bucket));
@@ -187,7 +187,8 @@ cn_status cn_trainer_time_run(cn_trainer *t)
     for (int i = 0; i < n; i++) {
         double seconds = 0;
         const int64_t end = i + 1 < n ? list[i + 1].step : t->total_steps;
-        if (!cn_phase_same(list[i].phase, t->phase)) CN_TRY(cn_trainer_enter(t, list[i].phase));
+        if (!cn_phase_same(list[i].phase, t->phase))
+            CN_TRY(cn_trainer_switch_phase(t, list[i].phase));
         CN_TRY(time_step(t, &seconds));
         if (i == 0) t->plan.step_seconds = seconds;
         t->plan.run_seconds += seconds * (double)(end - list[i].step);
@@ -330,7 +331,7 @@ static cn_status loop(cn_trainer *t)
         const cn_phase phase = cn_phase_at(&t->o, t->state.step);
         CN_TRY(told_to_stop(t, &told));
         if (told) return stop(t);
-        if (!cn_phase_same(phase, t->phase)) CN_TRY(cn_trainer_enter(t, phase));
+        if (!cn_phase_same(phase, t->phase)) CN_TRY(cn_trainer_switch_phase(t, phase));
         const double start = cn_now_s();
         cn_status s = run_step(t, &loss, &norm, &lr);
         if (s == CN_ECANCELLED) return stop(t);

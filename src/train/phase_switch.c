@@ -9,7 +9,7 @@ cn_status cn_trainer_create_optimizer(cn_trainer *t, cn_adamw *before)
     const cn_adamw_options o = cn_trainer_adamw_options(t, &t->o);
     const cn_sizes *z = &t->sizes;
     CN_TRY(cn_adamw_continue(t->ctx, t->be, z->trained, z->n_trained, &o, before, &t->adamw));
-    return cn_trainer_turn_to(t, 0);
+    return cn_trainer_use_size(t, 0);
 }
 
 static void tell(const cn_trainer *t, cn_phase before)
@@ -22,7 +22,7 @@ static void tell(const cn_trainer *t, cn_phase before)
                (long long)t->state.step, cn_unlock_word(t->phase.unlock));
 }
 
-cn_status cn_trainer_enter(cn_trainer *t, cn_phase phase)
+cn_status cn_trainer_switch_phase(cn_trainer *t, cn_phase phase)
 {
     cn_adamw *before = t->adamw;
     const cn_phase was = t->phase;

@@ -144,7 +144,7 @@ double cn_sizes_flops(const cn_sizes *z, int bucket)
     return flops;
 }
 
-cn_status cn_trainer_turn_to(cn_trainer *t, int bucket)
+cn_status cn_trainer_use_size(cn_trainer *t, int bucket)
 {
     cn_stepgraph *step = t->sizes.steps[bucket];
     if (t->step == step && t->grads == t->sizes.grads[bucket]) return CN_OK;

@@ -132,14 +132,14 @@ static cn_status sort_data(cn_trainer *t)
 static cn_status open_given(cn_trainer *t)
 {
     const cn_train_options *o = &t->o;
-    cn_given *g = &t->given;
+    cn_validation_prompts *g = &t->given;
     if (!o->validation_images && !o->validation_prompts) return CN_OK;
     if (!o->validation_steps || !t->n_held)
         return cn_fail(t->ctx, CN_EINVAL,
                        "--validation-image is drawn at a validation, and there is none: %s",
                        o->validation_steps ? "the data has too few pairs to hold any out"
                                            : "--validation-steps is 0");
-    CN_TRY(cn_dataset_open_given(t->ctx, o->validation_images, o->validation_prompts, &g->data));
+    CN_TRY(cn_dataset_open_listed(t->ctx, o->validation_images, o->validation_prompts, &g->data));
     CN_TRY(cn_buckets_create_one(t->ctx, o->resolution, o->resolution, g->data->n, &g->sizes));
     return cn_prompt_list_create(t->ctx, g->data, false, &g->prompts);
 }
@@ -194,7 +194,7 @@ cn_cache_options cn_trainer_held_cache_options(cn_trainer *t)
 }
 
 /* As the held-out ones, but there is nothing to encode but the prompts. */
-cn_cache_options cn_trainer_given_cache_options(cn_trainer *t)
+cn_cache_options cn_trainer_prompts_cache_options(cn_trainer *t)
 {
     cn_cache_options o = cn_trainer_cache_options(t);
     o.pictures = false;
@@ -218,7 +218,7 @@ static cn_status encode_held(cn_trainer *t)
 
 static cn_status encode_given(cn_trainer *t)
 {
-    const cn_cache_options o = cn_trainer_given_cache_options(t);
+    const cn_cache_options o = cn_trainer_prompts_cache_options(t);
     if (!t->given.data || cn_ranks_rank(t->ranks) > 0) return CN_OK;
     return cn_cache_build(t->ctx, t->be, t->base, t->given.data, &o, &t->given.cache);
 }

@@ -145,7 +145,7 @@ static cn_status count_data(cn_trainer *t, cn_cache_memory *out)
 {
     const cn_cache_options cached = cn_trainer_cache_options(t);
     const cn_cache_options held = cn_trainer_held_cache_options(t);
-    const cn_cache_options given = cn_trainer_given_cache_options(t);
+    const cn_cache_options given = cn_trainer_prompts_cache_options(t);
     CN_TRY(count_cache(t, cn_trainer_cached_data(t), &cached, out));
     CN_TRY(count_cache(t, t->held_data, &held, out));
     return count_cache(t, t->given.data, &given, out);

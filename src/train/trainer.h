@@ -25,10 +25,10 @@ enum {
 }; /* fixed timesteps per held-out picture: the middles of four bands */
 
 /* Behind which step of a run a parameter's gradient is final. */
-typedef struct cn_turn {
+typedef struct cn_gradient_ready {
     int step;
     int64_t param;
-} cn_turn;
+} cn_gradient_ready;
 
 /* The steps of a run, one for each size of its pictures. */
 typedef struct cn_sizes {
@@ -43,12 +43,12 @@ typedef struct cn_sizes {
 } cn_sizes;
 
 /* What --validation-image and --validation-prompt want drawn. */
-typedef struct cn_given {
+typedef struct cn_validation_prompts {
     cn_dataset *data; /* NULL: nothing */
     cn_buckets *sizes;
     cn_prompt_list *prompts;
     cn_cache *cache; /* of the prompts alone */
-} cn_given;
+} cn_validation_prompts;
 
 typedef struct cn_trainer {
     cn_ctx *ctx;
@@ -67,7 +67,7 @@ typedef struct cn_trainer {
     cn_buckets *held_sizes; /* of held_data's, one size */
     cn_prompter *prompter;
     cn_prompt_list *prompts, *held_prompts; /* prompts NULL: texts are encoded in their step */
-    cn_given given;
+    cn_validation_prompts given;
     cn_mirror mirror; /* what --random-flip does to conditions */
     cn_annotate_args
         annotate;        /* turns drawings into conditions again; kind NULL: none is known yet */
@@ -104,8 +104,8 @@ typedef struct cn_trainer {
     char resume_path[4096]; /* "" : from the start */
     int64_t saved_step;     /* of the last checkpoint, 0: none */
     /* several processes: gradients in the order in which they become final */
-    cn_turn *turns;
-    int64_t n_turns, next_turn;
+    cn_gradient_ready *turns;
+    int64_t n_ready, next_ready;
     bool last_pass;       /* of a step: its gradients may be taken */
     char cache_dir[4096]; /* when none was given */
     cn_train_result result;
@@ -129,7 +129,7 @@ cn_batcher_options cn_trainer_held_options(const cn_trainer *t);
  * one. */
 cn_cache_options cn_trainer_cache_options(cn_trainer *t);
 cn_cache_options cn_trainer_held_cache_options(cn_trainer *t);
-cn_cache_options cn_trainer_given_cache_options(cn_trainer *t);
+cn_cache_options cn_trainer_prompts_cache_options(cn_trainer *t);
 /* What the cache is of: all pairs, or those that aren't held out. */
 const cn_dataset *cn_trainer_cached_data(const cn_trainer *t);
 
@@ -148,7 +148,7 @@ double cn_sizes_flops(const cn_sizes *z, int bucket);
 /* Whether pictures or texts are encoded in their step. */
 bool cn_trainer_encodes(const cn_trainer *t);
 /* The step of this size becomes t->step. */
-cn_status cn_trainer_turn_to(cn_trainer *t, int bucket) CN_CHECKED;
+cn_status cn_trainer_use_size(cn_trainer *t, int bucket) CN_CHECKED;
 /* Encodes a pass's pictures, if it has them, and mixes their latents with noise; encodes its texts,
  * if it has tokens. */
 cn_status cn_trainer_encode_pass(cn_trainer *t, cn_pass *p) CN_CHECKED;
@@ -168,7 +168,7 @@ cn_status cn_trainer_plan(cn_trainer *t) CN_CHECKED;
 /* The optimizer over what the step trains, taking over what `before` (NULL: none) has. */
 cn_status cn_trainer_create_optimizer(cn_trainer *t, cn_adamw *before) CN_CHECKED;
 /* Makes graph and optimizer anew for the phase that begins; moments of what goes on are kept. */
-cn_status cn_trainer_enter(cn_trainer *t, cn_phase phase) CN_CHECKED;
+cn_status cn_trainer_switch_phase(cn_trainer *t, cn_phase phase) CN_CHECKED;
 
 /* --- foretell.c ------------------------------------------------------------------------------- */
 

@@ -110,11 +110,11 @@ static int teardown(void **state)
 
 /* --- conditions of a folder ------------------------------------------------------------------- */
 
-static void expect_many(const char *kind, const cn_annotate_many_options *o, const char *in,
+static void expect_many(const char *kind, const cn_annotate_folder_options *o, const char *in,
                         const char *out, cn_status status, int64_t made, int64_t kept)
 {
     cn_annotate_result r;
-    const cn_status s = cn_annotate_many(ctx, kind, o, at(1, in), at(2, out), &r);
+    const cn_status s = cn_annotate_folder(ctx, kind, o, at(1, in), at(2, out), &r);
     if (s != status) fail_msg("%s: status %d: %s", kind, s, cn_error(ctx));
     assert_int_equal(r.made, made);
     assert_int_equal(r.kept, kept);
@@ -123,8 +123,11 @@ static void expect_many(const char *kind, const cn_annotate_many_options *o, con
 static void thresholds_follow_seed_and_name(void **state)
 {
     (void)state;
-    const cn_annotate_many_options one = {.recursive = true, .random_thresholds = true, .seed = 1},
-                                   two = {.recursive = true, .random_thresholds = true, .seed = 2};
+    const cn_annotate_folder_options one = {.recursive = true,
+                                            .random_thresholds = true,
+                                            .seed = 1},
+                                     two = {
+                                         .recursive = true, .random_thresholds = true, .seed = 2};
     char *first = NULL, *second = NULL;
     size_t n, m;
     expect_many("canny", &one, "photos", "canny1", CN_OK, 3, 0);
@@ -150,7 +153,7 @@ static void thresholds_follow_seed_and_name(void **state)
 static void kinds_behind_each_other(void **state)
 {
     (void)state;
-    const cn_annotate_many_options o = {.annotate = {.resolution = 64}};
+    const cn_annotate_folder_options o = {.annotate = {.resolution = 64}};
     cn_image *edges, *turned;
     expect_many("canny | invert", &o, "photos/a.png", "chain.png", CN_OK, 1, 0);
     expect_many("canny", &o, "photos/a.png", "edges.png", CN_OK, 1, 0);
@@ -171,7 +174,7 @@ static void pixel_perfect_sizes(void **state)
     assert_int_equal(cn_pixel_perfect_resolution(400, 600, 768, 512, false), 768);
     assert_int_equal(cn_pixel_perfect_resolution(400, 600, 768, 512, true), 341);
     assert_int_equal(cn_pixel_perfect_resolution(1000, 8, 512, 512, true), 4);
-    const cn_annotate_many_options o = {.fit_width = 128, .fit_height = 192};
+    const cn_annotate_folder_options o = {.fit_width = 128, .fit_height = 192};
     expect_many("canny", &o, "photos/b.png", "fit.png", CN_OK, 1, 0);
     cn_image *image = load("fit.png");
     assert_int_equal(image->width, 128); /* 64 x 80 fills 128 x 192 at 154, in steps of 64 */
@@ -182,14 +185,14 @@ static void pixel_perfect_sizes(void **state)
 static void what_does_not_go_together(void **state)
 {
     (void)state;
-    static const cn_annotate_many_options sized = {.annotate = {.resolution = 64}},
-                                          drawn = {.random_thresholds = true},
-                                          both = {.annotate = {.resolution = 64},
-                                                  .fit_width = 64,
-                                                  .fit_height = 64};
+    static const cn_annotate_folder_options sized = {.annotate = {.resolution = 64}},
+                                            drawn = {.random_thresholds = true},
+                                            both = {.annotate = {.resolution = 64},
+                                                    .fit_width = 64,
+                                                    .fit_height = 64};
     const struct {
         const char *kind;
-        const cn_annotate_many_options *o;
+        const cn_annotate_folder_options *o;
         const char *in, *message;
     } cases[] = {
         {"canni", NULL, "photos", "no annotator is called 'canni'"},
@@ -207,12 +210,12 @@ static void what_does_not_go_together(void **state)
     for (size_t i = 0; i < CN_COUNT(cases); i++) {
         cn_annotate_result r;
         assert_int_not_equal(
-            cn_annotate_many(ctx, cases[i].kind, cases[i].o, at(1, cases[i].in), at(2, "no"), &r),
+            cn_annotate_folder(ctx, cases[i].kind, cases[i].o, at(1, cases[i].in), at(2, "no"), &r),
             CN_OK);
         if (!strstr(cn_error(ctx), cases[i].message))
             fail_msg("%s: '%s'", cases[i].kind, cn_error(ctx));
     }
-    assert_int_equal(cn_annotate_many(ctx, "canny", NULL, at(1, "photos"), at(2, "photos"), NULL),
+    assert_int_equal(cn_annotate_folder(ctx, "canny", NULL, at(1, "photos"), at(2, "photos"), NULL),
                      CN_EINVAL);
     assert_non_null(strstr(cn_error(ctx), "written over the pictures"));
 }
@@ -357,7 +360,7 @@ static void coco_by_its_folders(void **state)
     expect_prepared(&o, CN_EFORMAT, 2, 1);
     o.labels = at(3, "coco/annotations/nowhere.json");
     assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EIO);
-    const cn_annotate_many_options many = {0};
+    const cn_annotate_folder_options many = {0};
     expect_many("seg_coco", &many, "coco/annotations/instances_val2017.json", "coco_maps", CN_OK, 2,
                 0);
     expect_pixel("coco_maps/a.png", 64, 48, dog);
@@ -397,7 +400,7 @@ static void ade_and_diode_by_their_folders(void **state)
         .photos = at(1, "diode"), .output_dir = at(2, "diode_set"), .conditions = diode};
     expect_prepared(&o, CN_OK, 1, 0);
     expect_pixel("diode_set/source/a.png", 64, 48, up);
-    const cn_annotate_many_options many = {0};
+    const cn_annotate_folder_options many = {0};
     expect_many("normal_diode", &many, "diode", "diode_maps", CN_OK, 1, 0);
     expect_pixel("diode_maps/a.png", 64, 48, up);
 }

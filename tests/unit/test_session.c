@@ -269,7 +269,7 @@ static cn_status run_fold(test_env *e, const char *path, bool standardise, float
     const cn_conv_spec spec = {.O = O, .kernel_h = 1, .kernel_w = 1, .no_bias = standardise};
     cn_scope_push(g, "net");
     cn_node *y = cn_convolution(g, "conv", in, &spec);
-    y = standardise ? cn_fold_standardise(g, y, 0) : cn_fold_batch_norm(g, y, "norm", 1e-5f);
+    y = standardise ? cn_derive_standardised(g, y, 0) : cn_derive_batch_norm(g, y, "norm", 1e-5f);
     cn_scope_pop(g);
     assert_int_equal(cn_plan_create(e->ctx, g, e->backend, &y, 1, false, &plan), CN_OK);
     const cn_source source = {file, path, "", CN_LAYOUT_DIFFUSERS, NULL};

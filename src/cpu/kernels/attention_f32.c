@@ -44,7 +44,7 @@ static int64_t whole_vectors(int64_t keys)
     return (keys + 15) & ~(int64_t)15;
 }
 
-static void turn_keys(const float *k, int64_t stride, int64_t M, int64_t D, float *turned)
+static void transpose_keys(const float *k, int64_t stride, int64_t M, int64_t D, float *turned)
 {
     for (int64_t k0 = 0; k0 < M; k0 += TK) {
         const int64_t n = CN_MIN(TK, M - k0);
@@ -145,7 +145,7 @@ static void weigh_causal(const forward_room *r, int64_t n, int64_t lanes, int64_
     }
 }
 
-/* One tile of queries against all keys. vt as turn_keys() lays it. */
+/* One tile of queries against all keys. vt as transpose_keys() lays it. */
 static void forward_tile(const cn_attention_args *a, const tile *t, const tile *next,
                          const float *vt, const forward_room *r)
 {
@@ -192,7 +192,7 @@ void CN_K(attention)(const cn_attention_args *a)
     {
 #pragma omp for schedule(static)
         for (int64_t h = 0; h < heads; h++)
-            turn_keys(head_at(a->v, a, h, a->M), W, a->M, a->D, vt + h * vt_head);
+            transpose_keys(head_at(a->v, a, h, a->M), W, a->M, a->D, vt + h * vt_head);
         const forward_room room = forward_room_at(
             rooms + (size_t)omp_get_thread_num() * forward_worker_floats(a->D), a->D);
 #pragma omp for schedule(dynamic, 1)
@@ -324,8 +324,8 @@ static void put_sums(const void *args, int64_t h, const float *dk, const float *
 static void grad_head(const cn_attention_args *a, const head_job *j, const grad_room *r)
 {
     const int64_t W = a->heads * a->D, M = a->M, D = a->D, head = turned_floats(M, D);
-    turn_keys(j->k, W, M, D, r->kt);
-    turn_keys(j->v, W, M, D, r->vt);
+    transpose_keys(j->k, W, M, D, r->kt);
+    transpose_keys(j->v, W, M, D, r->vt);
     memset(r->dkt, 0, 2 * (size_t)head * sizeof *r->dkt); /* and dvt */
     for (int64_t q0 = j->q_first; q0 < j->q_end; q0 += TQ) grad_queries(a, j, q0, r);
 }

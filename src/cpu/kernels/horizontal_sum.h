@@ -30,7 +30,7 @@
 #define FOURS(a, b, i)   a /* vectors have no more */
 #endif
 
-static inline vec fold_two(int level, vec a, vec b)
+static inline vec add_halves(int level, vec a, vec b)
 {
     if (level == 0) return SINGLES(a, b, 0) + SINGLES(a, b, 2);
     if (level == 1) return PAIRS(a, b, 0) + PAIRS(a, b, 2);
@@ -38,7 +38,7 @@ static inline vec fold_two(int level, vec a, vec b)
 }
 
 /* Element i is the sum of x[i]'s elements, zero from n on; n <= LANES. */
-static inline __attribute__((always_inline)) vec fold(const vec *x, int n)
+static inline __attribute__((always_inline)) vec horizontal_sums(const vec *x, int n)
 {
     vec v[LANES];
 #pragma GCC unroll 16
@@ -46,7 +46,7 @@ static inline __attribute__((always_inline)) vec fold(const vec *x, int n)
 #pragma GCC unroll 4
     for (int left = LANES / 2, level = 0; left > 0; left /= 2, level++)
 #pragma GCC unroll 8
-        for (int i = 0; i < left; i++) v[i] = fold_two(level, v[2 * i], v[2 * i + 1]);
+        for (int i = 0; i < left; i++) v[i] = add_halves(level, v[2 * i], v[2 * i + 1]);
     return v[0];
 }
 

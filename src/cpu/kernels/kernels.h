@@ -39,7 +39,7 @@ typedef struct cn_attention_args {
  * more readable than they have; to the layout: element (row, i, k) to row * step + column[i] +
  * position[k]. */
 enum { CN_LAY_ROWS = 16, CN_LAY_AREA = 64 /* at most */ };
-typedef struct cn_lay {
+typedef struct cn_repack {
     size_t bytes; /* of an element */
     const void *rows;
     int64_t stride, columns, area;
@@ -47,7 +47,7 @@ typedef struct cn_lay {
     bool away; /* what is written isn't read soon */
     const int64_t *column, *position;
     void *to;
-} cn_lay;
+} cn_repack;
 
 /* What a kernel between two picture sizes needs: x [N,h,w,C] -> y [N,H,W,C]. */
 typedef struct cn_window {
@@ -59,14 +59,14 @@ typedef struct cn_window {
 #define CN_KERNEL_LIST(X)                                                                         \
     X(void, convert, (cn_dtype from, const void *x, cn_dtype to, void *y, int64_t n))             \
     X(void, convert_alone, (cn_dtype from, const void *x, cn_dtype to, void *y, int64_t n))       \
-    X(void, lay, (const cn_lay *l))                                                               \
+    X(void, repack, (const cn_repack *l))                                                         \
     X(void, attention, (const cn_attention_args *a))                                              \
     X(void, attention_grad, (const cn_attention_args *a))                                         \
     X(void, winograd, (const cn_conv_args *a))                                                    \
     X(void, winograd_dw, (const cn_conv_args *a))                                                 \
     X(void, patches, (const cn_conv_args *a))                                                     \
     X(void, patches_dw, (const cn_conv_args *a))                                                  \
-    X(void, narrow, (const cn_conv_args *a))                                                      \
+    X(void, few_outputs, (const cn_conv_args *a))                                                 \
     X(void, stream, (const cn_conv_args *a))                                                      \
     X(void, embed, (const float *table, const int32_t *ids, float *y, int64_t n, int64_t C))      \
     X(void, embed_dw,                                                                             \

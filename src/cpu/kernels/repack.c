@@ -27,33 +27,34 @@ static inline void put(void *to, const void *from, size_t bytes, bool away)
 }
 
 /* Elements of 16 rows that belong to one input, or side by side with those of the next, b. */
-#define WRITE(type)                                                                   \
-    static void write_##type(const cn_lay *l, const type *a, const type *b, type *to) \
-    {                                                                                 \
-        type pairs[2 * ROWS];                                                         \
-        if (l->step == 1) {                                                           \
-            put(to, a, ROWS * sizeof *to, l->away);                                   \
-            return;                                                                   \
-        }                                                                             \
-        for (int o = 0; o < ROWS; o++) {                                              \
-            pairs[2 * o] = a[o];                                                      \
-            pairs[2 * o + 1] = b[o];                                                  \
-        }                                                                             \
-        put(to, pairs, sizeof pairs, l->away);                                        \
+#define WRITE(type)                                                                      \
+    static void write_##type(const cn_repack *l, const type *a, const type *b, type *to) \
+    {                                                                                    \
+        type pairs[2 * ROWS];                                                            \
+        if (l->step == 1) {                                                              \
+            put(to, a, ROWS * sizeof *to, l->away);                                      \
+            return;                                                                      \
+        }                                                                                \
+        for (int o = 0; o < ROWS; o++) {                                                 \
+            pairs[2 * o] = a[o];                                                         \
+            pairs[2 * o + 1] = b[o];                                                     \
+        }                                                                                \
+        put(to, pairs, sizeof pairs, l->away);                                           \
     }
 WRITE(uint16_t)
 WRITE(float)
 
 /* turned [columns of the piece x area][ROWS] to the layout. */
-#define SPREAD(type)                                                                              \
-    static void spread_##type(const cn_lay *l, int64_t from, int64_t columns, const type *turned) \
-    {                                                                                             \
-        for (int64_t k = 0; k < l->area; k++)                                                     \
-            for (int64_t i = 0; i < columns; i += l->step) {                                      \
-                const type *a = turned + (i * l->area + k) * ROWS;                                \
-                const type *b = a + (l->step - 1) * l->area * ROWS;                               \
-                write_##type(l, a, b, (type *)l->to + l->column[from + i] + l->position[k]);      \
-            }                                                                                     \
+#define SPREAD(type)                                                                         \
+    static void spread_##type(const cn_repack *l, int64_t from, int64_t columns,             \
+                              const type *turned)                                            \
+    {                                                                                        \
+        for (int64_t k = 0; k < l->area; k++)                                                \
+            for (int64_t i = 0; i < columns; i += l->step) {                                 \
+                const type *a = turned + (i * l->area + k) * ROWS;                           \
+                const type *b = a + (l->step - 1) * l->area * ROWS;                          \
+                write_##type(l, a, b, (type *)l->to + l->column[from + i] + l->position[k]); \
+            }                                                                                \
     }
 SPREAD(uint16_t)
 SPREAD(float)
@@ -79,7 +80,7 @@ static void turn_eight(const uint16_t *from, int64_t stride, uint16_t *to, int64
     }
 }
 
-static void lay_halves(const cn_lay *l)
+static void lay_halves(const cn_repack *l)
 {
     uint16_t turned[PIECE * CN_LAY_AREA * ROWS];
     for (int64_t i = 0; i < l->columns; i += PIECE) {
@@ -92,7 +93,7 @@ static void lay_halves(const cn_lay *l)
     }
 }
 
-static void lay_floats(const cn_lay *l)
+static void lay_floats(const cn_repack *l)
 {
     float turned[PIECE * CN_LAY_AREA * ROWS];
     for (int64_t i = 0; i < l->columns; i += PIECE) {
@@ -103,7 +104,7 @@ static void lay_floats(const cn_lay *l)
     }
 }
 
-void CN_K(lay)(const cn_lay *l)
+void CN_K(repack)(const cn_repack *l)
 {
     if (l->bytes == sizeof(uint16_t))
         lay_halves(l);

@@ -14,7 +14,7 @@ static const cn_sampler_kind *const kinds[] = {
 /* --- names ------------------------------------------------------------------------------------ */
 
 /* "DPM++ 2M Karras" to "dpmpp2mkarras"; longer names than any are cut. */
-static void fold_name(const char *name, char *out, size_t cap)
+static void normalise_name(const char *name, char *out, size_t cap)
 {
     size_t n = 0;
     for (; *name && n + 1 < cap; name++) {
@@ -32,23 +32,23 @@ static bool drop_ending(char *name, const char *ending)
     return true;
 }
 
-static bool has_name(const cn_sampler_kind *kind, const char *folded)
+static bool has_name(const cn_sampler_kind *kind, const char *normal)
 {
     char own[64];
-    fold_name(kind->name, own, sizeof own);
-    bool same = !strcmp(own, folded);
-    for (int i = 0; !same && kind->aliases[i]; i++) same = !strcmp(kind->aliases[i], folded);
+    normalise_name(kind->name, own, sizeof own);
+    bool same = !strcmp(own, normal);
+    for (int i = 0; !same && kind->aliases[i]; i++) same = !strcmp(kind->aliases[i], normal);
     return same;
 }
 
 const cn_sampler_kind *cn_sampler_find(const char *name, bool *karras)
 {
-    char folded[64];
-    fold_name(name, folded, sizeof folded);
-    bool with_karras = drop_ending(folded, "karras");
-    drop_ending(folded, "scheduler");
+    char normal[64];
+    normalise_name(name, normal, sizeof normal);
+    bool with_karras = drop_ending(normal, "karras");
+    drop_ending(normal, "scheduler");
     for (size_t i = 0; i < CN_COUNT(kinds); i++) {
-        if (!has_name(kinds[i], folded)) continue;
+        if (!has_name(kinds[i], normal)) continue;
         if (with_karras && !kinds[i]->karras) return NULL;
         if (karras) *karras = with_karras;
         return kinds[i];

@@ -245,7 +245,7 @@ static cn_status write_base(cn_ctx *ctx, const cn_base *b, const job *j, const c
     if (!b->single_file && cn_dir_exists(own)) tokenizer_dir = own;
     if (!tokenizer_dir)
         cn_log(ctx, CN_LOG_WARN, "%s: comes without a tokenizer, and so does %s", b->path, out);
-    return cn_base_rest_write(ctx, b, tokenizer_dir, out);
+    return cn_base_write_configs(ctx, b, tokenizer_dir, out);
 }
 
 static cn_status write_control(cn_ctx *ctx, const cn_control_file *c, const job *j, const char *out,

@@ -12,32 +12,32 @@
 #include "model/checkpoint/source.h"
 
 /* out: q's elements, in the order of its shape. */
-typedef cn_status (*cn_fold_rule)(cn_ctx *ctx, const cn_source *s, const cn_param *q, float *out);
+typedef cn_status (*cn_derive_rule)(cn_ctx *ctx, const cn_source *s, const cn_param *q, float *out);
 
-typedef struct cn_fold {
-    cn_fold_rule make;
+typedef struct cn_derived {
+    cn_derive_rule make;
     char other[CN_NAME_MAX]; /* whole name of the scope of further tensors (a norm); "" for none */
     float eps;
     int64_t inputs; /* channels of a norm before the layer */
-} cn_fold;
+} cn_derived;
 
 /* Hangs a rule at a parameter's node; nothing where one hangs already (another graph over the same
  * parameters). other: a scope under the current one, or NULL. */
-void cn_fold_set(cn_graph *g, cn_node *param, cn_fold_rule make, const char *other, float eps);
+void cn_derived_set(cn_graph *g, cn_node *param, cn_derive_rule make, const char *other, float eps);
 /* y = norm(conv(x)), for a convolution or linear layer just built with a bias: weight and bias take
  * the batch norm `norm` (weight, bias, running_mean, running_var) in. The file may lack the bias.
  * Returns y. */
-cn_node *cn_fold_batch_norm(cn_graph *g, cn_node *y, const char *norm, float eps);
+cn_node *cn_derive_batch_norm(cn_graph *g, cn_node *y, const char *norm, float eps);
 /* y = conv(norm(x)), for a pointwise convolution or linear layer just built with a bias: both take
  * the batch norm in. Returns y. */
-cn_node *cn_fold_batch_norm_before(cn_graph *g, cn_node *y, const char *norm, float eps);
+cn_node *cn_derive_batch_norm_before(cn_graph *g, cn_node *y, const char *norm, float eps);
 /* Every filter of y's weight by its own mean and (biased) deviation, sqrt(variance + eps). Returns
  * y. */
-cn_node *cn_fold_standardise(cn_graph *g, cn_node *y, float eps);
+cn_node *cn_derive_standardised(cn_graph *g, cn_node *y, float eps);
 
 /* For rules: the file's tensor of this whole name, which must have n elements; CN_EMISMATCH says
  * what is wrong. */
-cn_status cn_fold_read(cn_ctx *ctx, const cn_source *s, const char *name, int64_t n,
-                       float *out) CN_CHECKED;
+cn_status cn_derived_read(cn_ctx *ctx, const cn_source *s, const char *name, int64_t n,
+                          float *out) CN_CHECKED;
 
 #endif

@@ -344,7 +344,7 @@ cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p,
     if (!list) return CN_ENOMEM;
     for (int64_t i = 0; i < n; i++) {
         const cn_param *q = cn_params_at(p, i);
-        if (q->fold) continue; /* its rule finds what it reads */
+        if (q->derived) continue; /* its rule finds what it reads */
         list[i] = cn_source_find(s, cn_params_network(p), q);
         if (!list[i].tensor)
             complain(&missing, s, q, &list[i]);
@@ -402,10 +402,10 @@ static cn_status load_changed(cn_ctx *ctx, const cn_source *s, cn_backend *be, c
     return status;
 }
 
-static cn_status load_folded(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_param *q)
+static cn_status load_derived(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_param *q)
 {
     float *plain = cn_alloc_array(ctx, (size_t)cn_param_elements(q), sizeof *plain);
-    cn_status status = plain ? q->fold->make(ctx, s, q, plain) : CN_ENOMEM;
+    cn_status status = plain ? q->derived->make(ctx, s, q, plain) : CN_ENOMEM;
     if (status == CN_OK) status = cn_param_set(be, ctx, q, plain);
     cn_free(plain);
     return status;
@@ -414,7 +414,7 @@ static cn_status load_folded(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn
 static cn_status load_one(cn_ctx *ctx, const cn_source *s, cn_backend *be, const cn_params *p,
                           cn_param *q, const cn_place *at)
 {
-    if (q->fold) return load_folded(ctx, s, be, q);
+    if (q->derived) return load_derived(ctx, s, be, q);
     const cn_tensor_info *t = at->tensor;
     size_t bytes;
     int64_t rows = t->ndim ? t->shape[0] / at->parts : 1;

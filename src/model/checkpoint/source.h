@@ -162,8 +162,8 @@ json_t *cn_base_network_json(const cn_base *b, const char *network);
 cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p, cn_dtype dtype,
                                 cn_tensor_fill fill, void *user, const char *dir) CN_CHECKED;
 /* Scheduler, tokenizer (NULL: none) and model_index.json. */
-cn_status cn_base_rest_write(cn_ctx *ctx, const cn_base *c, const char *tokenizer_dir,
-                             const char *dir) CN_CHECKED;
+cn_status cn_base_write_configs(cn_ctx *ctx, const cn_base *c, const char *tokenizer_dir,
+                                const char *dir) CN_CHECKED;
 /* The tokenizer's files of folder `from` to dir/tokenizer; or CLIP's vocabulary file by itself. */
 cn_status cn_tokenizer_copy(cn_ctx *ctx, const char *from, const char *dir,
                             int64_t max_length) CN_CHECKED;

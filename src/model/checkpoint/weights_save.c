@@ -273,8 +273,8 @@ cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *
     return cn_config_save(ctx, sub, "config.json", cn_base_network_json(c, network));
 }
 
-cn_status cn_base_rest_write(cn_ctx *ctx, const cn_base *c, const char *tokenizer_dir,
-                             const char *dir)
+cn_status cn_base_write_configs(cn_ctx *ctx, const cn_base *c, const char *tokenizer_dir,
+                                const char *dir)
 {
     char sub[CN_PATH_BYTES];
     CN_TRY(cn_subdir(ctx, dir, "scheduler", sub));
@@ -295,5 +295,5 @@ cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config
         memory_user u = {ctx, be, sets[i]};
         CN_TRY(cn_base_network_write(ctx, config, sets[i], dtype, fill_from_memory, &u, dir));
     }
-    return cn_base_rest_write(ctx, config, tokenizer_dir, dir);
+    return cn_base_write_configs(ctx, config, tokenizer_dir, dir);
 }

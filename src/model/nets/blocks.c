@@ -44,9 +44,9 @@ static cn_node *attention(cn_graph *g, const char *name, cn_node *x, cn_node *co
 {
     int64_t C = cn_channels(x);
     cn_scope_push(g, name);
-    cn_node *q = cn_narrow(g, cn_linear(g, "to_q", x, C, false));
-    cn_node *k = cn_narrow(g, cn_linear(g, "to_k", context, C, false));
-    cn_node *v = cn_narrow(g, cn_linear(g, "to_v", context, C, false));
+    cn_node *q = cn_output_compute_type(g, cn_linear(g, "to_q", x, C, false));
+    cn_node *k = cn_output_compute_type(g, cn_linear(g, "to_k", context, C, false));
+    cn_node *v = cn_output_compute_type(g, cn_linear(g, "to_v", context, C, false));
     cn_node *y = cn_attention(g, q, k, v, heads, false, 0);
     y = cn_linear(g, "to_out.0", y, C, true);
     cn_scope_pop(g);
@@ -56,7 +56,8 @@ static cn_node *attention(cn_graph *g, const char *name, cn_node *x, cn_node *co
 static cn_node *feed_forward(cn_graph *g, cn_node *x)
 {
     int64_t C = cn_channels(x);
-    cn_node *h = cn_geglu(g, cn_narrow(g, cn_linear(g, "ff.net.0.proj", x, 8 * C, true)));
+    cn_node *h =
+        cn_geglu(g, cn_output_compute_type(g, cn_linear(g, "ff.net.0.proj", x, 8 * C, true)));
     return cn_linear(g, "ff.net.2", h, C, true);
 }
 
@@ -124,9 +125,9 @@ cn_node *cn_vae_attention(cn_graph *g, const char *name, cn_node *x, int groups)
     cn_scope_push(g, name);
     cn_node *h = cn_group_norm(g, "norm|group_norm", x, groups, EPS_NORMALIZE, CN_ACT_NONE);
     h = tokens(g, h);
-    cn_node *q = cn_narrow(g, cn_linear_ldm_conv(g, "q|to_q", h, C));
-    cn_node *k = cn_narrow(g, cn_linear_ldm_conv(g, "k|to_k", h, C));
-    cn_node *v = cn_narrow(g, cn_linear_ldm_conv(g, "v|to_v", h, C));
+    cn_node *q = cn_output_compute_type(g, cn_linear_ldm_conv(g, "q|to_q", h, C));
+    cn_node *k = cn_output_compute_type(g, cn_linear_ldm_conv(g, "k|to_k", h, C));
+    cn_node *v = cn_output_compute_type(g, cn_linear_ldm_conv(g, "v|to_v", h, C));
     h = cn_attention(g, q, k, v, 1, false, 0);
     h = cn_linear_ldm_conv(g, "proj_out|to_out.0", h, C);
     return cn_scope_return(g, cn_add(g, x, cn_view(g, h, 4, x->shape)));

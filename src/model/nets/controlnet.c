@@ -18,8 +18,8 @@ static cn_node *hint_conv(cn_graph *g, int block, cn_node *x, int64_t C, int str
 {
     char name[CN_NAME_MAX];
     snprintf(name, sizeof name, "%d|blocks.%d", 2 + 2 * block, block);
-    return cn_silu(g,
-                   cn_narrow(g, cn_conv2d_ex(g, name, x, C, 3, stride, hint_pad, CN_INIT_GAUSS)));
+    return cn_silu(g, cn_output_compute_type(
+                          g, cn_conv2d_ex(g, name, x, C, 3, stride, hint_pad, CN_INIT_GAUSS)));
 }
 
 cn_node *cn_controlnet_hint_build(cn_graph *g, const cn_controlnet_config *c, cn_node *condition)
@@ -44,7 +44,7 @@ cn_node *cn_controlnet_hint_build(cn_graph *g, const cn_controlnet_config *c, cn
     cn_segment_begin(g);
     cn_node *h =
         cn_conv2d_ex(g, "0|conv_in", condition, c->hint_channels[0], 3, 1, hint_pad, CN_INIT_GAUSS);
-    h = cn_silu(g, cn_narrow(g, h));
+    h = cn_silu(g, cn_output_compute_type(g, h));
     int block = 0;
     for (int i = 0; i + 1 < c->hint_levels; i++) {
         h = hint_conv(g, block++, h, c->hint_channels[i], 1);

@@ -19,8 +19,8 @@ size_t cn_attention16_grad_scratch_bytes(const cn_attention_args *a);
 void cn_attention16(const cn_attention_args *a);
 void cn_attention16_grad(const cn_attention_args *a);
 
-/* kernels.h's narrow() and stream() for pictures in bfloat16; weights are rounded to it. */
-void cn_narrow16(const cn_conv_args *a);
+/* kernels.h's few_outputs() and stream() for pictures in bfloat16; weights are rounded to it. */
+void cn_few_outputs_bf16(const cn_conv_args *a);
 void cn_stream16(const cn_conv_args *a);
 
 /* c [m,n] = (add: +=) a [m,k] b, in float from bfloat16: a row-major, b in pairs of its rows,

@@ -133,11 +133,12 @@ static void take_weights(const cn_conv_args *a, const piece *p, uint16_t *u)
     }
 }
 
-static void expect_weights_of(const cn_conv_args *a, const piece *p, cn_soon *s)
+static void prefetch_weights_of(const cn_conv_args *a, const piece *p, cn_prefetch *s)
 {
     for (int64_t o = 0; o < p->width; o += GROUP)
         for (int64_t i = 0; i < p->rows; i += GROUP)
-            for (int k = 0; k < p->taps; k++) expect_group(a, p->in + i, p->out + o, p->tap + k, s);
+            for (int k = 0; k < p->taps; k++)
+                prefetch_group(a, p->in + i, p->out + o, p->tap + k, s);
 }
 
 /* The piece behind p of a block of outputs; false: p is the last. */
@@ -170,7 +171,7 @@ static void put_outputs(const cn_conv_args *a, const cn_conv_grid *g, int64_t fi
 static __attribute__((noinline, nonnull)) void product(int64_t m, int64_t n, int64_t k,
                                                        const uint16_t *a, int64_t lda,
                                                        const uint16_t *b, int64_t ldb, float *c,
-                                                       int64_t ldc, bool add, cn_soon *s)
+                                                       int64_t ldc, bool add, cn_prefetch *s)
 {
     pairs_product(m, n, k, a, lda, b, ldb, c, ldc, add, s);
 }
@@ -185,13 +186,13 @@ static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_conv1
     const int64_t width = whole_groups(CN_MIN(OUTS, a->O - out)), whole = cn_conv16_up(n, GROUP);
     float *sums = (float *)(void *)(u + OUTS * CN_CONV16_DEPTH);
     piece p = {.out = out, .width = width, .tap = g->first}, next = p;
-    cn_soon soon;
+    cn_prefetch next_weights;
     if (g->taps == 0) memset(sums, 0, (size_t)(s->part * OUTS) * sizeof *sums);
     for (bool more = g->taps > 0 && next_piece(a, g, &st, &next); more;) {
         p = next;
         more = next_piece(a, g, &st, &next);
-        expect_none(a, &soon);
-        if (more) expect_weights_of(a, &next, &soon);
+        prefetch_none(a, &next_weights);
+        if (more) prefetch_weights_of(a, &next, &next_weights);
         const int64_t all = p.rows * g->taps, depth = p.rows * p.taps;
         const int64_t at = p.rows * (p.tap - g->first);
         const uint16_t *x = patches + p.in * g->taps * s->room;
@@ -199,9 +200,10 @@ static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_conv1
         take_weights(a, &p, u);
         if (st.left)
             product(width, whole, depth, u, depth, x + at * s->room + 2 * first, s->room, sums,
-                    s->part, add, &soon);
+                    s->part, add, &next_weights);
         else
-            product(n, width, depth, x + first * all + at, all, u, width, sums, width, add, &soon);
+            product(n, width, depth, x + first * all + at, all, u, width, sums, width, add,
+                    &next_weights);
     }
     put_outputs(a, g, block + first, n, out, width, st.left, sums, s->part);
 }

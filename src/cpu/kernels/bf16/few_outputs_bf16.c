@@ -3,7 +3,7 @@
 #include "cpu/kernels/bf16/bf16.h"
 #include "cpu/kernels/conv/few_outputs_tiles.h"
 
-void cn_narrow16(const cn_conv_args *a)
+void cn_few_outputs_bf16(const cn_conv_args *a)
 {
-    narrow(a);
+    few_outputs(a);
 }

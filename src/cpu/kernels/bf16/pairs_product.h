@@ -10,7 +10,7 @@
 /* Up to 6 rows by up to 64 columns. half: 8 columns more; s: NULL where nothing is asked for. */
 static inline __attribute__((always_inline)) void
 pairs_block(int rows, int vectors, bool half, int64_t k, const uint16_t *a, int64_t lda,
-            const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add, cn_soon *s)
+            const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add, cn_prefetch *s)
 {
     const int64_t depth = s ? ASK_DEPTH : k;
     __m512 sum[SUM_ROWS][SUM_VECTORS];
@@ -40,7 +40,7 @@ pairs_block(int rows, int vectors, bool half, int64_t k, const uint16_t *a, int6
 /* All rows of up to 64 columns. */
 static inline __attribute__((always_inline)) void
 pairs_columns(int vectors, bool half, int64_t m, int64_t k, const uint16_t *a, int64_t lda,
-              const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add, cn_soon *s)
+              const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add, cn_prefetch *s)
 {
     int64_t i = 0;
     for (; i + SUM_ROWS <= m; i += SUM_ROWS)
@@ -59,7 +59,7 @@ pairs_columns(int vectors, bool half, int64_t m, int64_t k, const uint16_t *a, i
 
 static inline __attribute__((always_inline)) void
 pairs_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda, const uint16_t *b,
-              int64_t ldb, float *c, int64_t ldc, bool add, cn_soon *s)
+              int64_t ldb, float *c, int64_t ldc, bool add, cn_prefetch *s)
 {
     const int64_t turns = (n + 63) / 64 * ((m + SUM_ROWS - 1) / SUM_ROWS);
     if (s) ask_evenly(s, turns * ((k + ASK_DEPTH - 1) / ASK_DEPTH));

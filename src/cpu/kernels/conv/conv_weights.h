@@ -121,7 +121,8 @@ static inline void write_pairs(float *first, const int64_t *places, const float 
 
 /* Asks for the places that write_weights() will add to; what it only writes needn't be read
  * before. */
-static inline void expect_weights(const cn_conv_args *a, int64_t in, int64_t out, int tap, bool add)
+static inline void prefetch_weights(const cn_conv_args *a, int64_t in, int64_t out, int tap,
+                                    bool add)
 {
     const bool runs_out = a->runs == CN_RUNS_OUT || a->runs == CN_PAIRS_OUT;
     if (!add || a->runs == CN_NO_RUNS || in + GROUP > a->I || out + GROUP > a->O) return;

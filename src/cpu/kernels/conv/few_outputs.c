@@ -2,7 +2,7 @@
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/conv/few_outputs_tiles.h"
 
-void CN_K(narrow)(const cn_conv_args *a)
+void CN_K(few_outputs)(const cn_conv_args *a)
 {
-    narrow(a);
+    few_outputs(a);
 }

@@ -11,33 +11,33 @@ enum {
     CN_NARROW_READING_BYTES = 24 /* where a tap reads */
 };
 
-static inline int64_t cn_narrow_depth(const cn_conv_args *a)
+static inline int64_t cn_few_outputs_depth(const cn_conv_args *a)
 {
     return (a->I + CN_NARROW_UNIT - 1) / CN_NARROW_UNIT * CN_NARROW_UNIT;
 }
 
-static inline size_t cn_narrow_weight_bytes(const cn_conv_args *a)
+static inline size_t cn_few_outputs_weight_bytes(const cn_conv_args *a)
 {
-    return (size_t)(a->n_taps * a->O * cn_narrow_depth(a)) * sizeof(float);
+    return (size_t)(a->n_taps * a->O * cn_few_outputs_depth(a)) * sizeof(float);
 }
 
-static inline size_t cn_narrow_reading_bytes(const cn_conv_args *a)
+static inline size_t cn_few_outputs_reading_bytes(const cn_conv_args *a)
 {
     return ((size_t)a->n_taps * CN_NARROW_READING_BYTES + 63) / 64 * 64;
 }
 
 /* With pixels that are copied for every tap. */
-static inline size_t cn_narrow_thread_bytes(const cn_conv_args *a)
+static inline size_t cn_few_outputs_thread_bytes(const cn_conv_args *a)
 {
     const int64_t pixels = CN_NARROW_SUMS / a->O;
-    return cn_narrow_reading_bytes(a) +
-           (size_t)(a->n_taps * pixels * cn_narrow_depth(a)) * sizeof(float);
+    return cn_few_outputs_reading_bytes(a) +
+           (size_t)(a->n_taps * pixels * cn_few_outputs_depth(a)) * sizeof(float);
 }
 
-static inline size_t cn_narrow_bytes(const cn_conv_args *a)
+static inline size_t cn_few_outputs_bytes(const cn_conv_args *a)
 {
-    return cn_narrow_weight_bytes(a) + cn_narrow_reading_bytes(a) +
-           (size_t)a->threads * cn_narrow_thread_bytes(a);
+    return cn_few_outputs_weight_bytes(a) + cn_few_outputs_reading_bytes(a) +
+           (size_t)a->threads * cn_few_outputs_thread_bytes(a);
 }
 
 #endif

@@ -24,7 +24,7 @@ enum { GROUPS = 8, TILE = 16 /* groups across, rows down */ };
 static void take_weights(const cn_conv_args *a, int tap, factor *u)
 {
     const size_t each = cn_dtype_bytes(a->weight_type);
-    for (int64_t c = 0; c < cn_narrow_depth(a); c += CHANNELS)
+    for (int64_t c = 0; c < cn_few_outputs_depth(a); c += CHANNELS)
         for (int64_t o = 0; o < a->O; o++)
             for (int64_t i = c; i < c + CHANNELS; i++, u++) {
                 float w = 0;
@@ -40,7 +40,7 @@ static void take_weights(const cn_conv_args *a, int tap, factor *u)
 static void copy_pixels(const cn_conv_args *a, int64_t row, int64_t x, int pixels, char *to)
 {
     const size_t each = cn_dtype_bytes(a->type), bytes = (size_t)a->I * each;
-    const size_t apart = (size_t)cn_narrow_depth(a) * each;
+    const size_t apart = (size_t)cn_few_outputs_depth(a) * each;
     memset(to, 0, (size_t)pixels * apart);
     for (int p = 0; p < pixels; p++, x += a->in_step, to += apart)
         if (x >= 0 && x < a->W) memcpy(to, (const char *)a->x + (size_t)(row + x) * bytes, bytes);
@@ -72,7 +72,7 @@ static inline int64_t bytes_to(const cn_conv_args *a, position p, cn_conv_tap t)
 static void find_inner(const cn_conv_args *a, const factor *u, reading *r)
 {
     const int64_t apart = bytes_to(a, (position){0, 0, 1}, (cn_conv_tap){0, 0});
-    for (int t = 0; t < a->n_taps; t++, u += a->O * cn_narrow_depth(a))
+    for (int t = 0; t < a->n_taps; t++, u += a->O * cn_few_outputs_depth(a))
         r[t] = (reading){(const char *)a->x + bytes_to(a, (position){0}, a->taps[t]), apart, u};
 }
 
@@ -90,7 +90,7 @@ static inline bool is_inner(const cn_conv_args *a, position p, int pixels)
  * how many. */
 static int find_edge(const cn_conv_args *a, position p, int pixels, const work *own)
 {
-    const int64_t depth = cn_narrow_depth(a), apart = depth * (int64_t)cn_dtype_bytes(a->type);
+    const int64_t depth = cn_few_outputs_depth(a), apart = depth * (int64_t)cn_dtype_bytes(a->type);
     char *to = own->copies;
     int n = 0;
     for (int t = 0; t < a->n_taps; t++) {
@@ -154,7 +154,7 @@ static inline __attribute__((always_inline)) void run_group(const cn_conv_args *
     }
 #pragma GCC unroll 4
     for (int i = 0; i < VECTORS; i++)
-        total[i] = start[i] + fold(sum + i * LANES, CN_MIN(LANES, SUMS - i * LANES));
+        total[i] = start[i] + horizontal_sums(sum + i * LANES, CN_MIN(LANES, SUMS - i * LANES));
     const int64_t first = ((at.n * a->h + at.i) * a->w + at.j) * outs;
     if (a->result == CN_BF16)
         put_sums(a, CN_BF16, first, count * outs, total);
@@ -196,18 +196,18 @@ static inline __attribute__((always_inline)) void run_tile(const cn_conv_args *a
 }
 
 /* Scratch: weights, inner readings, then each thread's own. */
-static void narrow(const cn_conv_args *a)
+static void few_outputs(const cn_conv_args *a)
 {
-    const int64_t depth = cn_narrow_depth(a), wide = GROUPS * (SUMS / a->O);
+    const int64_t depth = cn_few_outputs_depth(a), wide = GROUPS * (SUMS / a->O);
     const int64_t down = (a->h + TILE - 1) / TILE, across = (a->w + wide - 1) / wide;
-    const size_t reading_bytes = cn_narrow_reading_bytes(a);
+    const size_t reading_bytes = cn_few_outputs_reading_bytes(a);
     factor *u = (factor *)(void *)a->scratch;
-    char *after = a->scratch + cn_narrow_weight_bytes(a), *others = after + reading_bytes;
+    char *after = a->scratch + cn_few_outputs_weight_bytes(a), *others = after + reading_bytes;
     reading *inner = (reading *)(void *)after;
     find_inner(a, u, inner);
 #pragma omp parallel
     {
-        char *mine = others + (size_t)omp_get_thread_num() * cn_narrow_thread_bytes(a);
+        char *mine = others + (size_t)omp_get_thread_num() * cn_few_outputs_thread_bytes(a);
         const work own = {inner, (reading *)(void *)mine, mine + reading_bytes};
 #pragma omp for schedule(static)
         for (int t = 0; t < a->n_taps; t++) take_weights(a, t, u + t * a->O * depth);

@@ -42,22 +42,21 @@ static void take_weights(const cn_conv_args *a, const cn_conv_grid *g, int64_t i
                              width);
 }
 
-static void expect_weights_of(const cn_conv_args *a, const cn_conv_grid *g, int64_t in, int64_t out,
-                              int64_t width, cn_soon *s)
+static void prefetch_weights_of(const cn_conv_args *a, const cn_conv_grid *g, int64_t in,
+                                int64_t out, int64_t width, cn_prefetch *s)
 {
-    expect_none(a, s);
+    prefetch_none(a, s);
     if (in >= a->I) return;
     const int64_t rows = whole_groups(CN_MIN(CN_PATCH_CHANNELS, a->I - in));
     for (int64_t i = 0; i < rows; i += GROUP)
         for (int64_t o = 0; o < width; o += GROUP)
-            for (int t = 0; t < g->taps; t++) expect_group(a, in + i, out + o, g->first + t, s);
+            for (int t = 0; t < g->taps; t++) prefetch_group(a, in + i, out + o, g->first + t, s);
 }
 
 /* sums [rows][stride] = (add: +=) v [rows][depth] u [depth][stride], that many vectors of it. */
-static inline __attribute__((always_inline)) void add_products(int rows, int vectors, int64_t depth,
-                                                               const float *v, const float *u,
-                                                               int64_t stride, bool add,
-                                                               float *sums, cn_soon *soon)
+static inline __attribute__((always_inline)) void
+add_products(int rows, int vectors, int64_t depth, const float *v, const float *u, int64_t stride,
+             bool add, float *sums, cn_prefetch *next_weights)
 {
     vec sum[ROWS][VECTORS];
 #pragma GCC unroll 8
@@ -66,7 +65,7 @@ static inline __attribute__((always_inline)) void add_products(int rows, int vec
         for (int c = 0; c < vectors; c++)
             sum[r][c] = add ? load(sums + r * stride + c * LANES) : (vec){0};
     for (int64_t d = 0; d < depth; d += ASK_DEPTH) {
-        ask(soon);
+        ask(next_weights);
         for (int64_t e = d; e < d + ASK_DEPTH; e++)
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++)
@@ -83,26 +82,28 @@ static inline __attribute__((always_inline)) void add_products(int rows, int vec
 /* All n rows of so many vectors. */
 static inline __attribute__((always_inline)) void
 product_columns(int vectors, int64_t n, int64_t depth, const float *v, const float *u,
-                int64_t stride, bool add, float *sums, cn_soon *soon)
+                int64_t stride, bool add, float *sums, cn_prefetch *next_weights)
 {
     int64_t p = 0;
     for (; p + ROWS <= n; p += ROWS)
-        add_products(ROWS, vectors, depth, v + p * depth, u, stride, add, sums + p * stride, soon);
+        add_products(ROWS, vectors, depth, v + p * depth, u, stride, add, sums + p * stride,
+                     next_weights);
     for (; p < n; p++)
-        add_products(1, vectors, depth, v + p * depth, u, stride, add, sums + p * stride, soon);
+        add_products(1, vectors, depth, v + p * depth, u, stride, add, sums + p * stride,
+                     next_weights);
 }
 
 /* All of width columns, which are whole groups. */
 static void product(int64_t width, int64_t n, int64_t depth, const float *v, const float *u,
-                    bool add, float *sums, cn_soon *soon)
+                    bool add, float *sums, cn_prefetch *next_weights)
 {
     const int64_t turns = (width / LANES + VECTORS - 1) / VECTORS * ((n + ROWS - 1) / ROWS);
     int64_t c = 0;
-    ask_evenly(soon, turns * (depth / ASK_DEPTH));
+    ask_evenly(next_weights, turns * (depth / ASK_DEPTH));
     for (; c + VECTORS * LANES <= width; c += VECTORS * LANES)
-        product_columns(VECTORS, n, depth, v, u + c, width, add, sums + c, soon);
+        product_columns(VECTORS, n, depth, v, u + c, width, add, sums + c, next_weights);
     for (; c < width; c += LANES)
-        product_columns(1, n, depth, v, u + c, width, add, sums + c, soon);
+        product_columns(1, n, depth, v, u + c, width, add, sums + c, next_weights);
 }
 
 /* One block of output channels for positions first .. first+n of the block that begins at
@@ -113,15 +114,16 @@ static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_patch
 {
     const int64_t outs = CN_MIN(CN_PATCH_CHANNELS, a->O - out), width = whole_groups(outs);
     float *sums = u + s->weights;
-    cn_soon soon;
+    cn_prefetch next_weights;
     if (g->taps == 0) memset(sums, 0, (size_t)(n * width) * sizeof *sums);
     for (int64_t k = 0; k < s->in_blocks && g->taps > 0; k++) {
         const int64_t in = k * CN_PATCH_CHANNELS;
         const int64_t rows = whole_groups(CN_MIN(CN_PATCH_CHANNELS, a->I - in));
         const int64_t depth = rows * g->taps;
         take_weights(a, g, in, rows, out, width, u);
-        expect_weights_of(a, g, in + CN_PATCH_CHANNELS, out, width, &soon);
-        product(width, n, depth, patches + k * s->inputs + first * depth, u, k > 0, sums, &soon);
+        prefetch_weights_of(a, g, in + CN_PATCH_CHANNELS, out, width, &next_weights);
+        product(width, n, depth, patches + k * s->inputs + first * depth, u, k > 0, sums,
+                &next_weights);
     }
     put_positions(a, g, block + first, n, out, outs, sums, width);
 }

@@ -38,7 +38,7 @@ static void run_job(const cn_conv_args *a, int64_t positions, const float *v, in
     const int64_t width = whole_groups(CN_MIN(CN_PATCH_CHANNELS, a->O - out));
     const int64_t sums = GROUP * CN_PATCH_CHANNELS + CN_PATCH_APART;
     for (int t = 0; t < a->n_taps; t++) {
-        for (int64_t o = 0; o < width; o += GROUP) expect_weights(a, in, out + o, t, add);
+        for (int64_t o = 0; o < width; o += GROUP) prefetch_weights(a, in, out + o, t, add);
         products(positions, v + t * positions * rows, rows, z, width, m + t * sums);
     }
     for (int64_t o = 0; o < width; o += GROUP)

@@ -10,7 +10,7 @@ enum { ASK_GROUPS = 256, ASK_DEPTH = 8 };
 /* Groups of rows of memory, `rows` each, of which row i is at first + places[i * step] elements of
  * `bytes`; a row lies in one line, or two. `each` rows are asked for with every ASK_DEPTH of a
  * product, from `row` of `group` on. */
-typedef struct cn_soon {
+typedef struct cn_prefetch {
     int groups, rows, step, group, row, each;
     int64_t bytes;
     bool two_lines;
@@ -18,9 +18,9 @@ typedef struct cn_soon {
         const char *first;
         const int64_t *places;
     } of[ASK_GROUPS];
-} cn_soon;
+} cn_prefetch;
 
-static inline __attribute__((always_inline)) void ask(cn_soon *s)
+static inline __attribute__((always_inline)) void ask(cn_prefetch *s)
 {
     for (int i = 0; i < s->each && s->group < s->groups; i++) {
         const int64_t place = s->of[s->group].places[s->row * s->step];
@@ -34,7 +34,7 @@ static inline __attribute__((always_inline)) void ask(cn_soon *s)
 }
 
 /* All of it with so many asks. */
-static inline void ask_evenly(cn_soon *s, int64_t asks)
+static inline void ask_evenly(cn_prefetch *s, int64_t asks)
 {
     s->each = (int)((s->groups * s->rows + asks - 1) / asks);
     s->group = s->row = 0;
@@ -60,7 +60,7 @@ static inline runs_at find_runs(const cn_conv_args *a, int64_t in, int64_t out, 
 }
 
 /* Nothing yet of a block of weights that will be taken. */
-static inline void expect_none(const cn_conv_args *a, cn_soon *s)
+static inline void prefetch_none(const cn_conv_args *a, cn_prefetch *s)
 {
     const int64_t each = (int64_t)cn_dtype_bytes(a->weight_type);
     const bool pairs = a->runs == CN_PAIRS_IN || a->runs == CN_PAIRS_OUT;
@@ -74,7 +74,8 @@ static inline void expect_none(const cn_conv_args *a, cn_soon *s)
 }
 
 /* One more group. */
-static inline void expect_group(const cn_conv_args *a, int64_t in, int64_t out, int tap, cn_soon *s)
+static inline void prefetch_group(const cn_conv_args *a, int64_t in, int64_t out, int tap,
+                                  cn_prefetch *s)
 {
     const runs_at r = find_runs(a, in, out, tap);
     if (!r.whole || s->groups == ASK_GROUPS) return;

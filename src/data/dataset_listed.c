@@ -1,5 +1,5 @@
-/* dataset_given.c - conditions and prompts named one by one, for drawings that a user wants to see:
- * there is no picture that they are of, so a pair's target is its condition.
+/* dataset_listed.c - conditions and prompts named one by one, for drawings that a user wants to
+ * see: there is no picture that they are of, so a pair's target is its condition.
  *
  * Source of the rule which belongs to which: diffusers' train_controlnet.py, --validation_image and
  * --validation_prompt. Index: the number itself.
@@ -45,8 +45,8 @@ static cn_status fill(cn_ctx *ctx, cn_dataset *d, given *g)
     return check_sizes(ctx, d);
 }
 
-cn_status cn_dataset_open_given(cn_ctx *ctx, const char *const *images, const char *const *prompts,
-                                cn_dataset **out)
+cn_status cn_dataset_open_listed(cn_ctx *ctx, const char *const *images, const char *const *prompts,
+                                 cn_dataset **out)
 {
     cn_dataset *d = cn_alloc0(ctx, sizeof *d);
     given *g = cn_alloc0(ctx, sizeof *g);
@@ -85,4 +85,4 @@ static void close_given(cn_dataset *d)
     cn_free(d->own);
 }
 
-const cn_dataset_reader cn_dataset_given = {NULL, get_given, close_given};
+const cn_dataset_reader cn_dataset_listed = {NULL, get_given, close_given};

@@ -1,4 +1,4 @@
-/* test_own_conv.c - the convolutions over patches and to few channels, and products of many rows,
+/* test_conv_algo.c - the convolutions over patches and to few channels, and products of many rows,
  * in every variant that the processor runs: both directions and weights' gradients against naive
  * sums in double, for any kernel, stride, dilation and padding, weights of every type, with sums
  * and activations, by one to three threads, with the same bytes at every run; where bfloat16 is
@@ -241,7 +241,7 @@ static float *run(cpu_backend *b, work *t, int direction, int threads)
     const cn_dnnl_conv_kind kind = direction == FORWARD ? CN_DNNL_CONV
                                    : direction == DX    ? CN_DNNL_CONV_DX
                                                         : CN_DNNL_CONV_DW;
-    cn_own_conv *own = NULL;
+    cn_conv_algo *own = NULL;
     size_t scratch = 0;
     b->threads = threads;
     omp_set_num_threads(threads);
@@ -252,7 +252,7 @@ static float *run(cpu_backend *b, work *t, int direction, int threads)
         .R = outputs_of(&t->c) / t->c.O, .I = t->c.I, .O = t->c.O, .result = CN_F32};
     if (t->plain) must(cn_dnnl_linear_claim(ctx, b->dnnl, &m, t->q));
     must(cn_dnnl_conv_claim(ctx, b->dnnl, &as_laid, t->q));
-    must(cn_own_conv_prepare(b, ctx, t->s->way, kind, &t->c, t->q, &own, &scratch));
+    must(cn_conv_algo_prepare(b, ctx, t->s->way, kind, &t->c, t->q, &own, &scratch));
     if (!t->q->loaded) {
         must(cn_param_set(&b->base, ctx, t->q, t->w));
         must(cn_param_get(&b->base, ctx, t->q, t->w)); /* as they are worth */
@@ -279,7 +279,7 @@ static float *run(cpu_backend *b, work *t, int direction, int threads)
     void *scratch_data = room(scratch);
     memset(st.out, 0xff, st.out_bytes);
     memset(scratch_data, 0xff, scratch); /* NaN: nothing unwritten is read */
-    cn_own_conv_run(b, own, &st, t->q->data, scratch_data);
+    cn_conv_algo_run(b, own, &st, t->q->data, scratch_data);
     float *got = room((size_t)elements * sizeof *got);
     if (direction == DW)
         must(b->base.to_plain(&b->base, ctx, t->q, CN_F32, st.out, got));
@@ -287,7 +287,7 @@ static float *run(cpu_backend *b, work *t, int direction, int threads)
         cn_to_f32(type, st.out, got, (size_t)elements);
     cn_free(st.out);
     cn_free(scratch_data);
-    cn_own_conv_destroy(own);
+    cn_conv_algo_destroy(own);
     return got;
 }
 
@@ -307,7 +307,7 @@ static void check(cpu_backend *b, work *t, int direction)
 }
 
 #define PATCHES CN_CONV_PATCHES
-#define NARROW  CN_CONV_NARROW
+#define NARROW  CN_CONV_FEW_OUTPUTS
 #define STREAM  CN_CONV_STREAM
 #define ALL_F32 CN_F32, CN_F32, CN_F32
 #define NO_ACT  false, CN_ACT_NONE
@@ -698,9 +698,9 @@ static void test_which_convolutions(void **state)
     assert_int_equal(way(CN_DNNL_CONV_DW, 64, 320, 320, 2, CN_F32), CN_CONV_PATCHES);
     assert_int_equal(way(CN_DNNL_CONV_DW, 64, 320, 320, 2, CN_BF16), CN_CONV_PATCHES);
     /* the decoder's last convolution, the UNet's */
-    assert_int_equal(way(CN_DNNL_CONV, 512, 128, 3, 1, CN_F32), CN_CONV_NARROW);
-    assert_int_equal(way(CN_DNNL_CONV, 512, 128, 3, 1, CN_BF16), CN_CONV_NARROW);
-    assert_int_equal(way(CN_DNNL_CONV, 64, 320, 4, 1, CN_F32), CN_CONV_NARROW);
+    assert_int_equal(way(CN_DNNL_CONV, 512, 128, 3, 1, CN_F32), CN_CONV_FEW_OUTPUTS);
+    assert_int_equal(way(CN_DNNL_CONV, 512, 128, 3, 1, CN_BF16), CN_CONV_FEW_OUTPUTS);
+    assert_int_equal(way(CN_DNNL_CONV, 64, 320, 4, 1, CN_F32), CN_CONV_FEW_OUTPUTS);
     assert_int_equal(way(CN_DNNL_CONV, 64, 320, 8, 1, CN_F32), CN_CONV_WINOGRAD);
     assert_int_equal(way(CN_DNNL_CONV_DX, 64, 320, 4, 1, CN_F32), CN_CONV_ONEDNN);
     assert_int_equal(way(CN_DNNL_CONV, 64, 4, 320, 1, CN_F32), CN_CONV_ONEDNN);
