@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # controlnet.c
 #   make            the program build/controlnet and the library build/libcontrolnet.a
 #   make test       installs what is missing, builds, runs every test; closes with "N passed, N failed, N skipped"

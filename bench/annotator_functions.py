@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """OpenPose's, MiDaS's and UniFormer's networks in PyTorch, as functions of a dictionary of tensors under their published
 names. Written from the papers and the published files' names and shapes.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """annotator_golden.py OUT PICTURE: small cases for tests/golden/annotators, computed by PyTorch and OpenCV.
 
 Each network of annotator_nets.py with seeded weights (a manifest says names, shapes and ranges; values follow from

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """annotator_golden_functions.py OUT: small cases for tests/golden/annotators of annotator_functions.py's networks. OUT holds the
 manifests already; it gets inputs, outputs and, but for OpenPose's scenes, cases.json.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The annotators' networks as PyTorch modules with the published files' names, for comparison.
 
 Written from the papers and the published files' names and shapes. forward takes what the C networks take, NCHW.

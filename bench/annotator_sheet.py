@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """annotator_sheet.py OUT.jpg PICTURE... [--weights DIR] [--program build/controlnet] [--px 512] [--height 150] [--pictures-too]
 
 A sheet of what every annotator makes of some pictures, by the program. Networks' published files are looked for in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """annotators.py [--px 512] [--threads 2] [--runs 5] [--rounds 3] [--only NAME] [--picture IMG] [--bench build/bench]
 
 The annotators' networks here against PyTorch, and Canny against OpenCV, at the same size and number of threads:

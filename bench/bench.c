@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bench.c - `bench WORK [options]`: how long a work takes at SD 1.5's real sizes, on seeded
  * weights; `bench --help` lists works and options. One line of JSON per work: seconds of the
  * fastest and the middle run, GFLOP/s of the fastest, the bytes that were planned and the most that

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bench.h - what the works of the benchmark share. */
 #ifndef BENCH_H
 #define BENCH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bench_annotators.c - the annotators' networks and Canny, each on one picture of --px; see
  * bench.c.
  *

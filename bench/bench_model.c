@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bench_model.c - a base model and a ControlNet of the benchmark's sizes as diffusers folders, so
  * that whole commands can be measured without a download: OUT/base and OUT/control, seeded weights
  * in the type of --weights. What they draw is noise; the vocabulary is that of models/tiny-sd. */

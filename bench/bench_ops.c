@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bench_ops.c - every large convolution, matrix product and attention of the networks, one by one.
  *
  * The steps are those of the networks' own plans (drawing, decoding, training), so what is timed is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bench_optimizer.c - bytes a second of the optimizer's passes, beside those of copying memory.
  *
  * Counted are the bytes that a pass must read and write: AdamW 28 a weight (weight, both moments,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bench_train.c - a training step of a ControlNet: forward, backward, AdamW. */
 #include "bench.h"
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """compare.py ENGINE WORK [--dtype f32|bf16] [--px 512] [--batch 1] [--runs 3] [--threads 2]
 
 One work of build/bench as PyTorch (engine "torch") or OpenVINO ("openvino") does it: Stable Diffusion 1.5's

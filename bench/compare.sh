@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # compare.sh [--work "draw decode train"] [--dtype "f32 bf16"] [--rounds N] [--runs N] [--px PX] [--env DIR] [--scale]
 #
 # Measures this program, PyTorch with diffusers, and OpenVINO on the same machine at the same work

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tensors that follow from their names, as cn_seed_tensor makes them; the generator is tools/seeds.py's."""
 import os
 import sys

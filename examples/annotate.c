@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotate.c - a picture to a ControlNet's condition: annotate canny IN.jpg OUT.png [low=50
  * high=100 ...]
  *

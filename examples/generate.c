@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* generate.c - a drawing along the edges of a picture: generate MODEL CONTROLNET PICTURE "PROMPT"
  * OUT.png
  *

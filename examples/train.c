@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* train.c - trains a ControlNet: train MODEL DATA OUT STEPS
  *
  *   cc train.c $(pkg-config --cflags --libs controlnet) -o train

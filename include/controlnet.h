@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* controlnet.h - ControlNet in C: the only public header.
  *
  * A context (cn_ctx) carries the last error, the number of threads and where log lines go. Every

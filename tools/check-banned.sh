@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # check-banned.sh - functions that have no place here. Prints each line that calls one and exits 1.
 #   everywhere     no bound on what is written, no error from bad input, a shell, or the stack's end
 #   in the library printing, ending the process, the environment: only programs do that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does diffusers load what the trainer saved, and draw the same picture? And does the trainer go on from what diffusers saved?
 
 Usage: check-diffusers.py CONTROLNET_PROGRAM BASE_FOLDER WORK_FOLDER (build/controlnet models/tiny-sd /tmp/check)

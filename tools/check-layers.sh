@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # check-layers.sh - the include layering of docs/architecture.md, on every #include "folder/file.h".
 # Arrows point down only. Prints the lines that break it and exits 1.
 set -eu

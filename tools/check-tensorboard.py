@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads a run's event files with the real TensorBoard and compares them with its metrics.jsonl.
 
 Usage: check-tensorboard.py OUT (a folder that `controlnet train --report-to tensorboard` wrote)

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # clip-vocab.sh [DIR] - takes CLIP's list of merges, bpe_simple_vocab_16e6.txt.gz, out of the PyPI package
 # open_clip_torch and puts it into DIR (default ./clip-vocab), for --tokenizer DIR. The package is only
 # downloaded and unpacked, into a temporary folder; nothing of it is installed or run.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """curves.py OUT.svg RUN... - draws how training runs went, side by side: held-out loss and agreement by step.
 
 RUN is a folder that `controlnet train` wrote (its metrics.jsonl), or NAME=FOLDER. A dot marks the step at which

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # demo.sh [BUILD] - trains a canny ControlNet on the shipped base model and draws with it (make demo).
 #   PHOTO=FILE    draws from that photograph's edges too
 #   DEMO_ARGS     more options of `controlnet demo`

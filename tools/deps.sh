@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # deps.sh [--dev] - installs the Debian or Ubuntu packages that are missing; silent when none is.
 # --dev adds what lint and fuzzing need. Works as root or through sudo; elsewhere it says what is needed.
 set -eu

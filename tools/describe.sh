@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # describe.sh PROGRAM man|bash|zsh|fish - the program's manual page or a shell's completions, made from its --help.
 set -eu
 program=$1 form=$2

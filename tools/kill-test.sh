@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # kill-test.sh [BUILD] [KILLS] - kills a training run on models/tiny-sd with SIGKILL at random moments, KILLS (20)
 # times, while it builds its cache, trains, validates and saves, and compares what it leaves with what a run that
 # was never killed leaves, byte for byte. make test has the same on a model of a few thousand weights.

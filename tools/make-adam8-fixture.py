@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes FILE (tests/golden/adam8.safetensors): five steps of AdamW with block-wise 8-bit moments, in numpy.
 
 Usage: make-adam8-fixture.py FILE. The algorithm is that of bitsandbytes' 8-bit optimizers on a GPU, its maps come from

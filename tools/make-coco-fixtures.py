@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes tests/golden/coco/masks.json: polygons and run lengths with the masks that the COCO API makes
 of them, as its compressed strings. Needs pycocotools and numpy from PyPI.
 

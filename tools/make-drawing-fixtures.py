@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes OUT_DIR/drawing, OUT_DIR/inpainting and OUT_DIR/sampling (tests/golden): what diffusers' pipelines draw with
 control modes, weights per block, region masks, several ControlNets with windows, initial images, masks, a second pass and
 an inpainting UNet of 9 channels; and with every sampler from noise and from pictures, with masks, in a second pass, with

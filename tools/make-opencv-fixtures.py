@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes tests/golden/opencv, computed with OpenCV from the formulas of what our kinds stand in for: a picture and
 stable-diffusion-webui's scribble_xdog of it at two thresholds (8-bit products included), depth in metres with holes and the
 normals that ControlNet 1.0 makes of such inverse depth. Needs numpy and opencv-python-headless from PyPI.

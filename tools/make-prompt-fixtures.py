@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes tests/golden/prompts: what prompts of both styles, textual inversion embeddings and LoRA files give, with
 transformers' CLIP, diffusers' pipeline and peft in float32 on the CPU.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes OUT.json (tests/golden/samplers.json): where diffusers' schedulers end, for step counts, timestep spacings, noise
 schedules, solver settings and starting points beyond those of tests/golden/core. Needs diffusers, torch, numpy from PyPI.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes OUT_DIR/core and OUT_DIR/pipelines (tests/golden/sd2): a small Stable Diffusion 2.x (v prediction, OpenCLIP-style text encoder, heads of width 64,
 linear projections) and its ControlNet, computed by PyPI's diffusers and transformers in float32 on the CPU.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes what training options must give: DIR/train_*.json beside tests/golden/core's networks (losses, gradients and weights over AdamW
 steps with other batch sizes, losses, noise and trained parts) and OUT (tests/golden/training.json: formulas alone).
 

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # run-tests.sh [BUILD] - runs every test program and adds up what they report.
 #
 # One line a program: name, result, seconds. A program that fails is shown in full, every skip with its

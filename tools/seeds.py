@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """unit(key, shape): what cn_seed_tensor draws; the scripts beside it import this."""
 import numpy as np
 

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # small-data.sh [BUILD] - robust on small data? Trains models/tiny-sd's control on few and on many scenes of the same
 # condition, for as many steps and with the same held-out pairs, and prints both side by side.
 #   PAIRS="1000 10000"   training pairs of each run

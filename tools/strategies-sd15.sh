@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # strategies-sd15.sh OUT - the strategies of tools/strategies.sh at Stable Diffusion 1.5's size: a seeded base in f16,
 # 512 px, a few steps of one pair, each run also killed and resumed. OUT takes 30 GB at most; a machine of 16 GB
 # carries it, since unlocked bases are trained with 8-bit AdamW. STEPS (4), KILL, RUNS, MORE and BUILD from the environment.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # strategies.sh [BASE [DATA [OUT]]] - trains the paper's four strategies on one base and data set and prints a table:
 # locked; the middle's link alone, then all; the decoder unlocked late; all of the UNet unlocked late.
 #

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* agreement.c - the measures by their names, and edge maps compared with a tolerance; edges are
  * sparse, so each looks around itself. */
 #include "annotate/agreement.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* agreement.h - how well a generated picture follows its condition, in numbers: the picture is
  * annotated again, and what is found is compared with what was wanted. Each kind of condition has
  * one measure (annotate.c).

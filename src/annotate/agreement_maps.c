@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* agreement_maps.c - classes, depth and normals compared pixel by pixel. */
 #include "annotate/agreement.h"
 

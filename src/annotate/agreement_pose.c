@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* agreement_pose.c - the key points of two pose drawings, read from their colours and compared. */
 #include "annotate/agreement.h"
 

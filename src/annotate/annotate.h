@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotate.h - the kinds of condition there are, each with its options, behind one call.
  *
  * A kind is a row of the table in annotate.c: name, options with their ranges and defaults, the

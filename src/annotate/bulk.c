@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bulk.c - see bulk.h. */
 #include "annotate/bulk.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bulk.h - many pictures to as many conditions: side by side, resumed where it was interrupted, a
  * bad one named and passed over.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* canny.c - Sobel, non-maximum suppression and hysteresis with the integer arithmetic of OpenCV.
  *
  * Three passes run row by row behind each other: gradient of row y, then suppression of row y - 1

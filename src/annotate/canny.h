@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* canny.h - edges after Canny, byte for byte cv2.Canny with aperture 3. */
 #ifndef CN_ANNOTATE_CANNY_H
 #define CN_ANNOTATE_CANNY_H

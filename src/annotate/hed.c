@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hed.c - see hed.h. Both networks are VGG-16's convolutions with a side output behind each of the
  * five blocks; they differ in names, in what they take and in how the sides become one. */
 #include "annotate/hed.h"

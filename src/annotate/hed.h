@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* hed.h - soft edges by HED, the paper's "HED boundaries".
  *
  * Xie and Tu: "Holistically-Nested Edge Detection" (2015). Two published networks do the same:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* kinds.c - the table of kinds, and their options from text. */
 #include "annotate/annotate.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* labels.c - label maps and normals of data sets as pictures. */
 #include "annotate/labels.h"
 

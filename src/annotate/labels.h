@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* labels.h - what data sets say about their pictures (classes, normals) as the condition images
  * that the reference trains on, and the palettes. COCO's polygons are in coco.h. */
 #ifndef CN_ANNOTATE_LABELS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lineart.c - see lineart.h. */
 #include "annotate/lineart.h"
 

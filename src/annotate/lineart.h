@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lineart.h - line drawings of photographs and of anime.
  *
  * The first from Chan, Durand and Isola: "Learning to generate line drawings that convey geometry

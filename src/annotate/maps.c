@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* maps.c - see maps.h. */
 #include "annotate/maps.h"
 

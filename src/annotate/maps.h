@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* maps.h - between pictures and the floats that annotators' networks take and give. */
 #ifndef CN_ANNOTATE_MAPS_H
 #define CN_ANNOTATE_MAPS_H

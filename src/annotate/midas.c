@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* midas.c - see midas.h: what becomes of the depth. All in float, as the reference. */
 #include "annotate/midas.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* midas.h - depth by MiDaS (DPT-hybrid), and surface normals from it. */
 #ifndef CN_ANNOTATE_MIDAS_H
 #define CN_ANNOTATE_MIDAS_H

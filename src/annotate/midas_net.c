@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* midas_net.c - DPT-hybrid: a ResNet for the first 1/16, a vision transformer on its features, and
  * RefineNet's fusion of four levels to a depth at the picture's size.
  *

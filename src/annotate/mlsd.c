@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mlsd.c - see mlsd.h. Both sizes share the backbone (MobileNetV2) and the blocks that bring its
  * levels together. */
 #include "annotate/mlsd.h"

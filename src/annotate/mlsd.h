@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mlsd.h - straight lines by M-LSD, the paper's "Hough lines".
  *
  * Gu, Ko, Go, Lee, Lee and Shin: "Towards Light-weight and Real-time Line Segment Detection"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* network.h - the networks of annotators: what each is, and how a session runs it.
  *
  * To add one in five lines: write `static void build(cn_graph *g, cn_node *x, cn_node **out)` with

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* palettes.c - the colours and names of ADE20K's and COCO's classes.
  *
  * ADE20K: the MIT scene parsing benchmark's 150, which the published models were trained with.

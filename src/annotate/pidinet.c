@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pidinet.c - see pidinet.h. The pixel difference convolutions (central, angular, radial) look at
  * differences of neighbours; as sums of taps they are plain convolutions, and become that when the
  * weights are loaded. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pidinet.h - soft edges by PiDiNet.
  *
  * Su, Liu, Yu, Hu, Liao, Tian, Pietikaeinen and Liu: "Pixel Difference Networks for Efficient Edge

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pointwise.c - copy, inversion and the threshold that turns a drawing into a scribble
  * condition. */
 #include "annotate/pointwise.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pointwise.h - conditions that look at one pixel at a time. */
 #ifndef CN_ANNOTATE_POINTWISE_H
 #define CN_ANNOTATE_POINTWISE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* session.c - an annotator at work: its weight files opened and recognised, its networks planned
  * for the sizes of the pictures that come, pictures run one after another.
  *

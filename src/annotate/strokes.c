@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* strokes.c - thinning by non-maximum suppression, then a blur and a threshold that give the lines
  * width. */
 #include "annotate/strokes.h"

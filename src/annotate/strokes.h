@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* strokes.h - scribbles made from soft edge maps, as the reference makes its fake scribbles. */
 #ifndef CN_ANNOTATE_STROKES_H
 #define CN_ANNOTATE_STROKES_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* synthesis.c - see synthesis.h. The draws come in a fixed order whatever the picture holds, but
  * for one per piece of stroke. */
 #include "annotate/synthesis.h"

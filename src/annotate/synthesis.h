@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* synthesis.h - scribbles for training, made from soft edge maps with chance, as the paper
  * describes it: random thresholds, random masking of a random share of the strokes, random
  * morphology, random non-maximum suppression.

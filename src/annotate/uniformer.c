@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* uniformer.c - see uniformer.h. The scores at the picture's size would take 150 floats a pixel, so
  * they are made row by row. */
 #include "annotate/uniformer.h"

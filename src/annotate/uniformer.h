@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* uniformer.h - segmentation into the 150 classes of ADE20K by UniFormer-S with an UPerNet head. */
 #ifndef CN_ANNOTATE_UNIFORMER_H
 #define CN_ANNOTATE_UNIFORMER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* uniformer_net.c - UniFormer-S, whose first two stages mix by convolutions and last two by
  * attention, and UPerNet, which joins the four stages and averages over the whole picture.
  *

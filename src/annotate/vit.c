@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* vit.c - see vit.h. */
 #include "annotate/vit.h"
 

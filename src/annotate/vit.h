@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* vit.h - the layers of vision transformers, named as timm names them. */
 #ifndef CN_ANNOTATE_VIT_H
 #define CN_ANNOTATE_VIT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* xdog.c - see xdog.h. */
 #include "annotate/xdog.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* xdog.h - scribbles from photographs by the extended difference of Gaussians. */
 #ifndef CN_ANNOTATE_XDOG_H
 #define CN_ANNOTATE_XDOG_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* alloc.c - memory from the system, aligned to 64 bytes (a cache line, an AVX-512 register).
  *
  * The planned arena of a graph is one such block; nothing here is called while a plan runs.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base.h - what every other file stands on: status and context, memory, strings, random numbers.
  *
  * Invariants: nothing here prints, exits or keeps mutable globals. A function that can fail returns

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* context.c - the context: last error, log target, cancel flag, number of threads.
  *
  * Every function takes a NULL context and then does nothing, so that code below can be used without

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dtype.c - conversion between element types.
  *
  * Sources may have any alignment, so every load goes through memcpy (one instruction after

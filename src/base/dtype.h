@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dtype.h - element types and conversion between them. */
 #ifndef CN_DTYPE_H
 #define CN_DTYPE_H

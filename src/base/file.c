@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* file.c - whole files in and out.
  *
  * Writing is atomic: a reader sees the old file or the complete new one, also after a crash,

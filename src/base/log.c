@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* log.c - the only place of the library that reads the environment. */
 #include "base/log.h"
 

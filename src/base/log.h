@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* log.h - what the environment asks for: CN_TRACE=1, CN_PROFILE=1, CN_DUMP=name. */
 #ifndef CN_LOG_H
 #define CN_LOG_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* memory.h - what plans of memory have in common: the process itself, and saying what would fit. */
 #ifndef CN_MEMORY_H
 #define CN_MEMORY_H

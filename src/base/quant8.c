@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* quant8.c - the tables of the dynamic map. */
 #include "base/quant8.h"
 

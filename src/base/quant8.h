@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* quant8.h - numbers of [-1,1] or [0,1] in one byte: the dynamic map of 8-bit optimizers.
  *
  * Source: Dettmers, "8-Bit Approximations for Parallelism in Deep Learning" (2015) and Dettmers et

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* rng.c - random numbers as torch's CPU generator draws them, and weights that follow from a name.
  *
  * Source: ATen/core/MT19937RNGEngine.h, ATen/core/DistributionsHelper.h and

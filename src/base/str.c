@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* str.c - a growing byte string, and formatting into a fixed buffer.
  *
  * A cn_str starts as {0}. Its failure is sticky: append as much as is wanted and look at `failed`

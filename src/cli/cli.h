@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli.h - what the commands share: options, the context with its Ctrl-C, progress lines.
  *
  * Commands stand on controlnet.h alone. A command is int cmd_NAME(int argc, char **argv), argv[0]

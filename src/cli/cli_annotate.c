@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_annotate.c - controlnet annotate KIND IN -o OUT: a picture, or every picture of a folder, to
  * its condition. Kinds and their options come from the library's table; cli_annotate_list.c prints
  * it. */

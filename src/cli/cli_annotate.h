@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_annotate.h - what the files of the annotate command share. */
 #ifndef CN_CLI_ANNOTATE_H
 #define CN_CLI_ANNOTATE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_annotate_list.c - controlnet annotate --list and --palette: what kinds of condition there
  * are, and what each needs. */
 #include "cli/cli.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_context.c - the context of a command: log lines and errors on stderr, Ctrl-C as a request to
  * stop. */
 #include "cli/cli.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_convert.c - controlnet convert: between the published layouts and element types, and from
  * base to base. */
 #include "cli/cli.h"

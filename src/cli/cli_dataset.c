@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_dataset.c - controlnet dataset scenes | circles OUT, check DIR: training pairs made and
  * looked over. */
 #include "cli/cli.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_dataset_prepare.c - controlnet dataset prepare PHOTOS: a training set from a folder of
  * pictures. */
 #include "cli/cli.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_demo.c - controlnet demo: scenes, a canny ControlNet trained on them, drawings, a report.
  *
  * Training runs at a constant learning rate until its time is used up, so that the demo ends at

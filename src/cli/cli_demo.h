@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_demo.h - what the demo's files share: cli_demo.c (options, training), cli_demo_draw.c
  * (pictures), cli_demo_report.c (report.html, summary.json, sheet.png).
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_demo_draw.c - the demo's drawings: each condition with and without control, from the same
  * noise. */
 #include "cli/cli_demo.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_demo_report.c - what the demo leaves: report.html, summary.json and sheet.png. */
 #include "cli/cli_demo.h"
 

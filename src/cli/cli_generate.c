@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_generate.c - controlnet generate: its options.
  *
  * They are collected first, because --from puts a picture's options before those of the command

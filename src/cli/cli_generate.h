@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_generate.h - what the files of `controlnet generate` share.
  *
  *   cli_generate.c       the options and their values

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_generate_run.c - controlnet generate at work: pictures in, the drawing, PNG files and results
  * out. */
 #include "cli/cli_generate.h"

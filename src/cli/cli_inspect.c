@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_inspect.c - controlnet inspect: layout, networks, element types and sizes of a checkpoint. */
 #include "cli/cli.h"
 #include "cli/commands.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_pretrain.c - controlnet pretrain: a small base model from procedural scenes, and how good one
  * is. */
 #include "cli/cli.h"

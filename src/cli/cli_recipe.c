@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_recipe.c - the options of a drawing as a text in its PNG file: a JSON list of [name, value]
  * pairs, in the order in which they count. Reading one gives the same list, so writing it again
  * gives the same bytes. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_report.c - what was found in a data set, for people. */
 #include "cli/cli.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cli_train.c - controlnet train: a base model and training pairs to a ControlNet. */
 #include "cli/cli.h"
 #include "cli/commands.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* commands.h - the commands, one file each; the table is in main.c. */
 #ifndef CN_CLI_COMMANDS_H
 #define CN_CLI_COMMANDS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* main.c - controlnet COMMAND ...: finds the command and hands the arguments on. */
 #include "cli/cli.h"
 #include "cli/commands.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* options.c - a command's table of options, read through getopt_long.
  *
  * getopt_long takes any unambiguous beginning of a name; scripts would break when an option is

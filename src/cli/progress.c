@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* progress.c - "sampling  7/20  1.31 s each  0:17 left" on stderr. */
 #include "cli/cli.h"
 

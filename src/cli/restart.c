@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* restart.c - how long OpenMP threads spin; see restart.h. */
 #include "cli/restart.h"
 

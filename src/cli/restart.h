@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* restart.h - the program's own settings of OpenMP, for every main of this project that measures or
  * works. */
 #ifndef CLI_RESTART_H

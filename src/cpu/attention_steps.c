@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* attention_steps.c - attention steps. On bfloat16 where the processor multiplies that; elsewhere
  * the float32 kernels run on operands expanded to the start of the step's scratch, and results are
  * rounded. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* conv_algo.c - see conv_algo.h. */
 #include "cpu/conv_algo.h"
 

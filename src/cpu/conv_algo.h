@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* conv_algo.h - convolutions, and products as 1x1 ones, by own kernels: which are faster that way,
  * and their steps. */
 #ifndef CN_CPU_CONV_ALGO_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cpu.h - the CPU backend: oneDNN convolutions and matrix products, own OpenMP kernels for the
  * rest. */
 #ifndef CN_CPU_H

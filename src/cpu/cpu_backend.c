@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cpu_backend.c - the CPU behind the seam of graph/backend.h: which kernel runs a node, with what
  * scratch. */
 #include "cpu/cpu_backend.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* isa.c - see isa.h. */
 #include "cpu/isa.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* isa.h - which instructions kernels may use: the processor's, less what ONEDNN_MAX_CPU_ISA takes
  * from them.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* layout.c - see layout.h.
  *
  * A blocked layout places the element (o,i,y,x) at the sum of one offset per dimension, so a table

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* layout.h - a weight's elements between the published order and the one that the kernels read. */
 #ifndef CN_CPU_LAYOUT_H
 #define CN_CPU_LAYOUT_H

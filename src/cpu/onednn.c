@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* onednn.c - every call to oneDNN (version 2.x, Debian's libdnnl).
  *
  * Activations are NHWC. Convolution weights are in the layout that the forward primitive asks for;

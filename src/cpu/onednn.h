@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* onednn.h - the two things this project has of oneDNN: convolution and matrix product.
  *
  * Its API differs between major versions; every call to it stands in onednn.c.

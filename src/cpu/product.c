@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* product.c - convolutions and matrix products as steps: y = x w^T + b, dx = dy w, dw = dy^T x.
  *
  * They compute in the type of their activations. Weights stored in another type (locked ones in

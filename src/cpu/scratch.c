@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* scratch.c - how much scratch the own kernels want; the layouts stand in kernels/. */
 #include "cpu/kernels/kernels.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* batch.c - samples of a run, and their way into a step's inputs. */
 #include "data/batch.h"
 

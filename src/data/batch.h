@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* batch.h - passes: what a step is fed, made from samples (shuffle.h) of one size.
  *
  * Pictures whose latents aren't cached come as pictures, texts that aren't as tokens: whoever runs

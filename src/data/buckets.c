@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* buckets.c - see buckets.h. */
 #include "data/buckets.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* buckets.h - the sizes that a run's pictures are fitted to, and which picture goes to which.
  *
  * Without --enable-bucket there is one. With it pictures keep about their proportions: sizes of at

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cache.c - runs the VAE's encoder and the text encoder over a data set. */
 #include "data/cache.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cache.h - what the encoders make of a data set: latents and texts, encoded once before training.
  *
  * Latents are kept as the VAE's moments, so every step draws its own sample, as diffusers does; the

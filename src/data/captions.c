@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* captions.c - see captions.h. */
 #include "data/captions.h"
 

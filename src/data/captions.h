@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* captions.h - what the pictures of a folder are called, wherever that is written. */
 #ifndef CN_DATA_CAPTIONS_H
 #define CN_DATA_CAPTIONS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* coco.c - see coco.h. */
 #include "data/coco.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* coco.h - data sets in COCO's form: instances_*.json with its polygons and run lengths,
  * captions_*.json.
  *

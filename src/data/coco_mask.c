@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* coco_mask.c - see coco_mask.h.
  *
  * The COCO API draws a polygon's outline five times enlarged, walks along it in whole steps, and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* coco_mask.h - the masks of COCO's annotations, pixel for pixel as the COCO API makes them. */
 #ifndef CN_DATA_COCO_MASK_H
 #define CN_DATA_COCO_MASK_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* condition.c - from a few words to the annotator of a data set. */
 #include "data/condition.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* condition.h - which annotator made a data set's conditions, to turn drawings back into
  * conditions. */
 #ifndef CN_DATA_CONDITION_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dataset.c - finds out which layout a path holds, and what all layouts have in common. */
 #include "data/dataset.h"
 

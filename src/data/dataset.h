@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dataset.h - training pairs as an index: condition, target, prompt, fetched by number.
  *
  * Five layouts, told by content:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dataset_check.c - cn_dataset_check: every pair looked over before anybody trains on it.
  *
  * A fault makes a pair unusable. A finding is what trains well and teaches the wrong thing: blank

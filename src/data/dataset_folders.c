@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dataset_folders.c - kohya's twin folders: pictures with their captions beside them, and
  * conditions of the same stems in a second folder.
  *

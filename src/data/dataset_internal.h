@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dataset_internal.h - what the layouts' files share. Only src/train/dataset*.c include it. */
 #ifndef CN_DATA_DATASET_INTERNAL_H
 #define CN_DATA_DATASET_INTERNAL_H

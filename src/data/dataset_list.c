@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dataset_list.c - pairs named by the lines of a file: prompt.json, metadata.jsonl, metadata.csv.
  *
  * Index: where a line begins in the file; its number (40 bits) and its bytes (24 bits above). A

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dataset_listed.c - conditions and prompts named one by one, for drawings that a user wants to
  * see: there is no picture that they are of, so a pair's target is its condition.
  *

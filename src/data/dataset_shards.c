@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dataset_shards.c - WebDataset: tar files whose members KEY.jpg, KEY.cond.png, KEY.txt make a
  * pair.
  *

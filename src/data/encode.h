@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* encode.h - the base's VAE and text encoder as plans: pictures to moments, tokens to contexts.
  *
  * Encoders of several sizes share one set of parameters, which is filled (cn_base_load) once any of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* loader.c - a ring of passes between worker threads and the step.
  *
  * Pass p lies in place p % DEPTH. A worker takes the next number under the lock, as soon as its

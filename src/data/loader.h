@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* loader.h - the passes of a run made ready by threads, in order, while the step computes.
  *
  * Samples follow from their numbers alone (batch.h), so what a pass holds doesn't depend on who

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mirror.c - what a mirror does to each kind of condition.
  *
  * A pose's left and right limbs have colours of their own, so its mirror image would be drawn in

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mirror.h - left and right exchanged, in pictures and in what their conditions mean. */
 #ifndef CN_DATA_MIRROR_H
 #define CN_DATA_MIRROR_H

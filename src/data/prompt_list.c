@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prompt_list.c - see prompt_list.h. */
 #include "data/prompt_list.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prompt_list.h - the distinct prompts of a data set, numbered; 0 is the empty one. */
 #ifndef CN_DATA_PROMPT_LIST_H
 #define CN_DATA_PROMPT_LIST_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prompter.c - see prompter.h. */
 #include "data/prompter.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prompter.h - a pair's prompt as the tokens that the text encoder takes. */
 #ifndef CN_DATA_PROMPTER_H
 #define CN_DATA_PROMPTER_H

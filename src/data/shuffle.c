@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shuffle.c - see shuffle.h. */
 #include "data/shuffle.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shuffle.h - which sample of the run is what, as a function of (seed, number) alone.
  *
  * Sample k of the run (k counts from 0 over all steps) has a generator of its own, seeded by (seed,

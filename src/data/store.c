@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* store.c - records in memory or in a nameless file; those of files that stay are
  * store_file.c's. */
 #include "data/store_internal.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* store.h - numbered records of one size: in memory while they are few, in a nameless file, or in a
  * file that later runs find again.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* store_file.c - files of records that stay: opened, looked through where no note says what is in
  * them, appended to. */
 #include "io/checksum.h"

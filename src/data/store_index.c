@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* store_index.c - which keys a file's slots hold, noted beside it, so that a run needn't read every
  * record to know.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* store_internal.h - what store.c, store_file.c and store_index.c share. */
 #ifndef CN_DATA_STORE_INTERNAL_H
 #define CN_DATA_STORE_INTERNAL_H

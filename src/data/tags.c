@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tags.c - see tags.h. */
 #include "data/tags.h"
 

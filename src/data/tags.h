@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tags.h - captions that are lists of tags, varied by chance from sample to sample.
  *
  * As process_caption of kohya's sd-scripts (library/train_util.py) does it: the caption is cut at

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* autoencode.c - the VAE both ways: latents to 8-bit pictures and pictures to latents, one at a
  * time to keep the memory low, whole or in tiles that overlap.
  *

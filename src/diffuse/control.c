@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* control.c - see control.h. Source: diffusers' pipeline_controlnet.py (windows, guess mode), the
  * webui extension's hook.py (weights per block, region masks: bilinear to each residual's size). */
 #include "diffuse/control.h"

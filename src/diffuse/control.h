@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* control.h - one ControlNet at work in a drawing: its two plans, and adding what it gives to the
  * UNet's residuals.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* objective.c - see objective.h. */
 #include "diffuse/objective.h"
 

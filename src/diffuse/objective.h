@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* objective.h - what a step is to learn: which difference counts how much, which timesteps and
  * noise are drawn.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prompt.c - a prompt to chunks of tokens; see prompt.h.
  *
  * The webui style follows FrozenCLIPEmbedderWithCustomWordsBase.tokenize_line: each piece of one

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prompt.h - a prompt to the tokens, weights and vectors that the text encoder gets.
  *
  * Two styles. Plain, as diffusers reads prompts: every character counts as text, one chunk of 77

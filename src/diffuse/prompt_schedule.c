@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prompt_schedule.c - prompts that change while sampling: [from:to:when], [to:when], [from::when],
  * [a|b|...].
  *

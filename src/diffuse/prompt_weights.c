@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prompt_weights.c - brackets and weights in a prompt, as webui's parse_prompt_attention reads
  * them.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sampling.c - the UNet's plan, the ControlNets' beside it, and the loop of sampling around them.
  *
  * The UNet takes the sum of the ControlNets' residuals as inputs. Each ControlNet is a plan of its

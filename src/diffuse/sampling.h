@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sampling.h - the inner loop of drawing: UNet and ControlNets, and the VAE both ways.
  *
  * These stand on parameter sets that the caller owns, so that the trainer draws with the weights it

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* schedule.c - see schedule.h. Source: diffusers' schedulers (betas, set_timesteps), torch's
  * linspace. */
 #include "diffuse/schedule.h"

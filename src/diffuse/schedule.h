@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* schedule.h - how much noise each timestep holds, and which timesteps a run visits.
  *
  * x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise, with a_t = alphas_cumprod[t], t in 0..n-1. The betas

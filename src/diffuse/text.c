@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* text.c - see text.h.
  *
  * Two graphs, tokens to rows of the token table and rows to features, because an embedding's

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* text.h - prompts to the features that the UNet attends to. */
 #ifndef CN_DIFFUSE_TEXT_H
 #define CN_DIFFUSE_TEXT_H

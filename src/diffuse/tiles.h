@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tiles.h - a side of a picture covered by equal, overlapping tiles, and each tile's weight at each
  * point.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ranks.h - the processes that train together (MPI's ranks), and what they tell each other.
  *
  * A run alone has no cn_ranks: every function takes NULL and then speaks for one process. A build

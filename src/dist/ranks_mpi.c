@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ranks_mpi.c - ranks by MPI, through its non-blocking calls alone: a wait that can look around. */
 #include "dist/ranks.h"
 

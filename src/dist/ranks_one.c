@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ranks_one.c - a build without MPI: one process, and a clear word where more are asked for. */
 #include "dist/ranks.h"
 

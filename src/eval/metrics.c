@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* metrics.c - the run's log as JSON lines. */
 #include "eval/metrics.h"
 

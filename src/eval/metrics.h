@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* metrics.h - metrics.jsonl: one JSON object per step or event, on disk as soon as it happened; and
  * the same numbers for TensorBoard, when asked for. */
 #ifndef CN_EVAL_METRICS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* report.c - a self-contained HTML page of text, numbers, pictures and curves.
  *
  * The page is put together in memory and written in one piece. Pictures are PNG in base64. Left

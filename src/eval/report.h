@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* report.h - what report.c (the page) and report_curves.c (a run's curves) share.
  *
  * cn_report_write itself is declared in controlnet.h. The page is well-formed XML too, so that a

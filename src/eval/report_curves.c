@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* report_curves.c - a run's metrics.jsonl as SVG curves over the steps.
  *
  * Long runs are thinned to the means of neighbouring steps, so a curve's size in the page is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* backend.h - the seam between graphs and the kernels that run them.
  *
  * For each node of a plan the backend prepares a step once (primitives, scratch size, layouts) and

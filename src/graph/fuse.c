@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fuse.c - the peephole of the plan: sums and ReLUs that a convolution or a linear layer can write
  * itself.
  *

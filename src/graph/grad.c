@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* grad.c - derives the backward pass of a scalar, node by node from the last to the first.
  *
  * Only nodes that a trainable parameter reaches are derived, so a locked encoder gets no backward

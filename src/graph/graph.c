@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* graph.c - nodes, scopes and names; the operations themselves stand in op_*.c beside it.
  *
  * Nodes live in one list in the order they were built, which is an order they can run in: a node's

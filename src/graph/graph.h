@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* graph.h - a network as a static graph: built once, then derived, planned and run.
  *
  *   build      cn_input, cn_conv2d, cn_group_norm, ... append nodes; a node has a shape from the

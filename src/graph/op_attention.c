@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_attention.c - softmax(q k^T * scale) v, per head, as one operation.
  *
  * The [L,M] matrix never exists as a whole: the forward keeps the softmax's log-sum per row

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_conv.c - convolution: shape and gradient rules. x [N,H,W,I], w [O,I,kh,kw], bias [O], y
  * [N,H',W',O].
  *

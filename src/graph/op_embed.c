@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_embed.c - token and timestep embeddings. */
 #include "graph/ops.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_linear.c - y = x w^T + b: x [...,I], w [O,I] (or [O,I,1,1]), y [...,O]. */
 #include "graph/ops.h"
 

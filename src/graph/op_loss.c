@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_loss.c - what training minimises: mean errors, the VAE's KL divergence and its
  * reparametrisation. */
 #include "graph/ops.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_norm.c - group norm (with the activation that follows it) and layer norm.
  *
  * x is F32, y of the network's computing type. The statistics (mean, 1/deviation) are a further

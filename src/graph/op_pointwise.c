@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_pointwise.c - activations, sums and products, element by element. */
 #include "graph/ops.h"
 

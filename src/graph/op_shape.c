@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_shape.c - views, joining and cutting channels, nearest up-sampling. */
 #include "graph/ops.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_spatial.c - pooling, bilinear resizing and padding: what annotators' networks have beside
  * convolutions.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ops.h - the gradient rules of the op families, gathered by the table in grad.c. */
 #ifndef CN_OPS_H
 #define CN_OPS_H

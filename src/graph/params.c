@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* params.c - the parameters of one network: declared by builders, filled by loaders, walked by the
  * optimizer. Order is that of declaration; both names lead to the same entry. */
 #include "graph/backend.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* params.h - declaring parameters; the rest of their interface stands in graph.h. */
 #ifndef CN_PARAMS_H
 #define CN_PARAMS_H

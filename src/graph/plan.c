@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* plan.c - from nodes to steps, from lifetimes to offsets in one arena.
  *
  * Order: steps that follow from stable inputs alone come first and run only after a change; the

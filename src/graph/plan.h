@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* plan.h - every buffer's place fixed before anything runs, then running.
  *
  * A plan covers the nodes that its outputs need. Buffers with disjoint lifetimes share bytes of one

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* plan_run.h - what plan.c (making a plan) and run.c (running it) share. */
 #ifndef CN_GRAPH_PLAN_RUN_H
 #define CN_GRAPH_PLAN_RUN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* run.c - runs a plan; nothing is allocated here. */
 #include "graph/plan_run.h"
 

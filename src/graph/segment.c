@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* segment.c - which segments of a graph are worth computing again.
  *
  * What a segment frees is estimated by the results inside it that a gradient passes through, what

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bilinear.c - see bilinear.h. Positions and weights are floats, as torch computes them. */
 #include "image/bilinear.h"
 

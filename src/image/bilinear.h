@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bilinear.h - torch's bilinear interpolate a row at a time, for maps too large to be kept at their
  * full size. */
 #ifndef CN_IMAGE_BILINEAR_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* blur.c - separable Gaussian blur: rows into a plane of sums, then columns of that plane.
  *
  * Bytes use integer weights that add up to 256, so the result doesn't depend on the order of the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* blur.h - Gaussian blur as OpenCV (without IPP) computes it. */
 #ifndef CN_IMAGE_BLUR_H
 #define CN_IMAGE_BLUR_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* image.c - the part of image.h that doesn't depend on the format. */
 #include "image/image_internal.h"
 

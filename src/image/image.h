@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* image.h - PNG, JPEG and WebP files to 8-bit RGB, and RGB to PNG.
  *
  * The format is told by content, never by name. Every picture becomes H x W x 3, rows from the top:

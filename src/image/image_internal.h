@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* image_internal.h - what the decoders behind image.h share. Only src/io includes it. */
 #ifndef CN_IMAGE_IMAGE_INTERNAL_H
 #define CN_IMAGE_IMAGE_INTERNAL_H

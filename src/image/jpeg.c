@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* jpeg.c - libjpeg: decoding from memory to RGB, upright.
  *
  * libjpeg reports errors by a callback that must not return, hence longjmp; as in png.c, what

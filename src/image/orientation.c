@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* orientation.c - which way up a picture is, as its EXIF data says. */
 #include "image/image_internal.h"
 

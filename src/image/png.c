@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* png.c - libpng: decoding from memory to RGB, encoding to memory, text chunks.
  *
  * libpng reports errors by longjmp. What must outlive the jump lies in a struct on the caller's

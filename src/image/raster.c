@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* raster.c - see draw.h. Wide lines are quads with corners between pixels, so polygons are kept in
  * 16.16 fixed point; outlines are drawn beside the spans inside, as OpenCV does, which makes
  * corners a little fuller. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* raster.h - lines, disks and filled polygons on a picture, pixel for pixel as OpenCV draws them
  * without anti-aliasing.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* resize.c - the entry points of resize.h: checks, nearest, and the sizes that images get.
  *
  * The interpolating filters are in resize_taps.c, the box average in resize_area.c.

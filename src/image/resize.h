@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* resize.h - pictures of other sizes, byte for byte as OpenCV (without IPP) makes them.
  *
  * The condition images of published ControlNets were resized by cv2.resize, so the filters here

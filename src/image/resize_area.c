@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* resize_area.c - the box average that OpenCV calls INTER_AREA, for pictures that shrink.
  *
  * Two forms with different roundings. Whole-number scales sum the block's pixels; other scales sum

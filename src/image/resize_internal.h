@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* resize_internal.h - what resize.c hands to its filters. Sizes are already checked. */
 #ifndef CN_IMAGE_RESIZE_INTERNAL_H
 #define CN_IMAGE_RESIZE_INTERNAL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* resize_taps.c - separable interpolation with 2, 4 or 8 taps, as OpenCV computes it.
  *
  * A row is resized along x once, into a ring of as many rows as there are taps; each output row is

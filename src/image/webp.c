@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* webp.c - libwebp: still pictures, lossy and lossless, to RGB. */
 #include "image/image_internal.h"
 

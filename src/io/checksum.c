@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* checksum.c - CRC-32 over files, and keys of them. */
 #include "io/checksum.h"
 

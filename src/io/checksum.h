@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* checksum.h - tells whole files from damaged ones (CRC-32, zlib's), and files from one another. */
 #ifndef CN_IO_CHECKSUM_H
 #define CN_IO_CHECKSUM_H

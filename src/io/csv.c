@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* csv.c - records of a CSV file; a record ends at the first line's end outside quotes. */
 #include "io/csv.h"
 

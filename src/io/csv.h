@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* csv.h - comma separated values with a header line (RFC 4180), one record at a time.
  *
  * Fields may be quoted; in quotes a comma, a line's end and "" (one quote) are text. LF and CRLF

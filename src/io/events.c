@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* events.c - see events.h. Field numbers are those of tensorboard/compat/proto: event.proto,
  * summary.proto. */
 #include "io/events.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* events.h - TensorBoard's event files, written record by record.
  *
  * A file events.out.tfevents.SECONDS.HOST.PID holds TFRecords (length, its masked CRC-32C, bytes,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* json.h - jansson with this project's errors: file, line and what is wrong in one line.
  *
  * Getters come in two kinds: cn_json_* take a default and never fail (a value of another type

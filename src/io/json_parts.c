@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* json_parts.c - see json_parts.h. */
 #include "io/json_parts.h"
 

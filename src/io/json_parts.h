@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* json_parts.h - a JSON file too large to hold as a tree: the elements of its arrays, one at a
  * time.
  *

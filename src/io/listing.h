@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* listing.h - the files of a folder by their endings, in one order on every machine. */
 #ifndef CN_IO_LISTING_H
 #define CN_IO_LISTING_H

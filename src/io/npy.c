@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* npy.c - see npy.h. The header is the text of a Python dictionary with three known keys; anything
  * else in it is refused. */
 #include "io/npy.h"

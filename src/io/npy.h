@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* npy.h - numpy's .npy files: one array of numbers with its shape.
  *
  * Versions 1 to 3, either byte order, C and Fortran order (read into C order). Types: bool,

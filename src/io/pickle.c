@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pickle.c - the unpickler: a stack machine over protocols 0 to 5, without imports and calls.
  *
  * Every opcode reads at least one byte of the pickle and makes at most one object, so work is

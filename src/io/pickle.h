@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pickle.h - a pickle that may hold only tensors and plain containers, as a tree.
  *
  * Nothing is imported and nothing is called: the few functions that torch.save needs are imitated

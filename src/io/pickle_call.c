@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pickle_call.c - the few functions that torch.save's pickles call, imitated.
  *
  * A call gives a tensor, a container, or an inert object; nothing runs. Everything else is refused

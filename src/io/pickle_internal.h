@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pickle_internal.h - the unpickler's state, shared by its opcodes (pickle.c) and its calls
  * (pickle_call.c). */
 #ifndef CN_IO_PICKLE_INTERNAL_H

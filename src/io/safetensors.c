@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* safetensors.c - the safetensors header: 8 bytes of length, JSON, then the data.
  *
  * As strict as the format's own reader: a header of at most 100 MB, no name twice, each size the

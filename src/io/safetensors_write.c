@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* safetensors_write.c - writes safetensors atomically, one tensor in memory at a time.
  *
  * The header is padded with spaces so that the data starts at a multiple of 64 bytes; tensors

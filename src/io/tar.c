@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tar.c - libarchive's tar reader: a scan of headers, and single members by position. */
 #include "io/tar.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tar.h - members of uncompressed tar files, listed once and then read by their place.
  *
  * Reading is libarchive's, so GNU, pax and ustar headers with long names work. A compressed tar has

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tensors.c - the part of tensors.h that doesn't depend on the format: mapping, detection, lookup,
  * reading.
  *

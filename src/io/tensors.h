@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tensors.h - named tensors in files: safetensors and torch zip checkpoints behind one interface.
  *
  * The format is told by content, never by name. Opening checks everything that the file claims

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tensors_internal.h - what the readers behind tensors.h share. Only src/io includes it. */
 #ifndef CN_IO_TENSORS_INTERNAL_H
 #define CN_IO_TENSORS_INTERNAL_H

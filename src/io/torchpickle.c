@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* torchpickle.c - torch.save's format before 1.6: pickles one behind the other (a magic number, a
  * version, the machine, the object, the storages' keys), then each storage as its number of
  * elements and its bytes.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* torchtree.c - the tensors in the pickle of a torch checkpoint, under the names that lead to them.
  *
  * The pickle's tree is walked with limits on depth and on visits, since a few bytes of pickle can

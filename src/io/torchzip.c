@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* torchzip.c - torch.save's zip format: NAME/data.pkl says which tensors there are, NAME/data/KEY
  * holds bytes.
  *

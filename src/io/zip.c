@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* zip.c - reads a zip file's central directory (zip64 included).
  *
  * Own code because tensors are used in place, from the mapping: that needs each entry's offset,

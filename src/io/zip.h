@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* zip.h - the directory of a zip file whose entries are stored, read in place. */
 #ifndef CN_IO_ZIP_H
 #define CN_IO_ZIP_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotate_folder.c - controlnet.h's cn_annotate_folder: a picture, a folder of them or a COCO file
  * to conditions. */
 #include "pipeline/conditions_internal.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* api_agreement.c - controlnet.h's measure of agreement; reports themselves are eval/report.c's. */
 #include "annotate/annotate.h"
 

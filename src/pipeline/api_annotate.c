@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* api_annotate.c - controlnet.h's calls on conditions: a session with the backend that its networks
  * need. */
 #include "annotate/labels.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* api_dataset.c - controlnet.h's calls that make training pairs. */
 #include "pipeline/conditions_internal.h"
 #include "scene/circles.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* api_files.c - controlnet.h's calls on images and checkpoints.
  *
  * Drawing is in draw.c, conditions in annotate.c, data sets in dataset.c and prepare.c. They only

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* conditions.c - see conditions.h. */
 #include "pipeline/conditions_internal.h"
 

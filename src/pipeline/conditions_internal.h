@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* conditions_internal.h - how the conditions of many pictures are made: one kind of annotator or
  * several behind each other, with what chance decides picture by picture. Only src/pipeline
  * includes it. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* drawing_memory.c - what a drawing takes, known before weights are read, and how it is made to fit
  * a limit.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* infotext.c - "parameters" as stable-diffusion-webui and its ControlNet extension write it. */
 #include "pipeline/infotext.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* infotext.h - how a picture was made, in the words that other programs read back. */
 #ifndef CN_PIPELINE_INFOTEXT_H
 #define CN_PIPELINE_INFOTEXT_H

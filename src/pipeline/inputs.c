@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* inputs.c - what a drawing starts from: options checked, sizes chosen, condition images, masks and
  * the initial image brought to size, noise drawn or read.
  *

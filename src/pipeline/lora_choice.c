@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lora_choice.c - see lora.h.
  *
  * Tags are stable-diffusion-webui's: <lora:NAME>, <lora:NAME:WEIGHT>, <lora:NAME:TEXT:UNET>, the

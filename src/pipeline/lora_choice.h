@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lora_choice.h - which LoRAs a picture wants: those of the pipeline and those its prompt names. */
 #ifndef CN_PIPELINE_LORA_CHOICE_H
 #define CN_PIPELINE_LORA_CHOICE_H

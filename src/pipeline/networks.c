@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* networks.c - a pipeline's parameter sets: what the networks compute in, how their weights are
  * kept.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pipeline.c - cn_pipeline and cn_generate: from options to pictures.
  *
  * The three networks' stages follow one another (text, sampling, decoding), and unless keep_loaded

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prepare.c - controlnet.h's cn_dataset_prepare: photographs, or a data set's labelled pictures, to
  * a folder that train takes.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prompt_features.c - see prompt.h.
  *
  * Both halves go through the UNet as one batch, so the shorter prompt gets chunks of an empty text,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prompt_features.h - a picture's two prompts to the features of every step. */
 #ifndef CN_PIPELINE_PROMPT_FEATURES_H
 #define CN_PIPELINE_PROMPT_FEATURES_H

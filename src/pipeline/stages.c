@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* stages.c - a drawing's stages: text, initial image to latents, sampling, a larger second pass,
  * latents to pictures.
  *

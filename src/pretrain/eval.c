@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* eval.c - how good a base model is at scenes: reconstruction of held-out ones by the VAE, and the
  * share of drawings in which the object has the colour that the prompt named.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pretrain.c - training a small Stable Diffusion from scenes: sizes, shared loop, stages in
  * turn. */
 #include "pretrain/pretrain.h"

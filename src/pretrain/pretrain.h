@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pretrain.h - what the stages of training a small base model from procedural scenes share.
  *
  * A stage is a list of parameter sets under AdamW with warm-up and cosine decay and, for drawing,

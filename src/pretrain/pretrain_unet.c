@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pretrain_unet.c - the small text encoder and UNet, trained together on the encoded scenes.
  *
  * Latents of all scenes are encoded once and kept on disk; captions are told anew at each visit,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pretrain_vae.c - the small autoencoder: L1 + MSE + a little KL, on fresh scenes at every step.
  *
  * Nine tenths of the steps see crops of half the side, twice as many (a quarter of the work each);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* circles.c - Fill50K's own pictures: the outline of a circle, and the circle filled in a named
  * colour on a ground of another, told as "pale golden rod circle with old lace background".
  *

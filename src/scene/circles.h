@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* circles.h - Fill50K's circles, as lllyasviel's repository trains its first example on. */
 #ifndef CN_SCENE_CIRCLES_H
 #define CN_SCENE_CIRCLES_H

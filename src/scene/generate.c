@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* generate.c - draws a scene's description and tells it in plain English.
  *
  * Everything follows from (seed, index) through one 64-bit counter generator, so any scene can be

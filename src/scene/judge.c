@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* judge.c - which named colour the object of a picture has, robust to shading.
  *
  * Works on drawn pictures as on rendered ones, so it presumes only what the scenes promise: a level

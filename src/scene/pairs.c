@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pairs.c - writes folders of drawn pairs.
  *
  * Every PNG is written atomically, so a file that exists is whole; what a folder was made with is

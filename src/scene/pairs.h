@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pairs.h - drawn training pairs as a folder in Fill50K's layout, whatever is drawn.
  *
  *   DIR/source/N.png   the condition        DIR/prompt.json   JSON lines {"source", "target",

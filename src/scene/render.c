@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* render.c - casts one ray per pixel centre for the exact maps, nine more where the picture needs
  * smoothing.
  *

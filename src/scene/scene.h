@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* scene.h - procedural scenes: a caption, its picture, and the exact maps a ControlNet can be
  * conditioned on.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* scene_pairs.c - scenes as training pairs, and the maps as condition pictures. */
 #include "scene/pairs.h"
 #include "scene/scene.h"

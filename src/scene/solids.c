@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* solids.c - ray against sphere, box, cylinder, cone, pyramid and ring, each in its own frame.
  *
  * All are closed surfaces standing on the ground. Every one but the ring has a closed form; the

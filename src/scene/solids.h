@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* solids.h - vectors and the ray-solid intersections behind scene.h. Internal to src/scene. */
 #ifndef CN_SCENE_SOLIDS_H
 #define CN_SCENE_SOLIDS_H

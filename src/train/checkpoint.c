@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* checkpoint.c - saving whole folders atomically, and resuming from them. */
 #include "train/checkpoint.h"
 

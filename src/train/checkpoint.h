@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* checkpoint.h - what a run leaves on disk, and how it goes on from there.
  *
  *   OUT/config.json, OUT/diffusion_pytorch_model.safetensors   the ControlNet as diffusers has it

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* compare.c - drawings annotated again and compared with the conditions they were asked to follow.
  *
  * An annotator's network is there only while drawings are compared: its weights are read anew at

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* distributed.c - a run by several processes: how they begin and end, and gradients that are added
  * up while the backward pass still runs.
  *

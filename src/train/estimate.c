@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* estimate.c - what a dry run says beyond memory: is the data sound, and how long will it all take?
  *
  * Encoding is measured on the first few pairs, a step on noise (loop.c); what a validation takes

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* loop.c - the training loop: forward, backward, step, and what happens between steps. */
 #include "train/trainer.h"
 

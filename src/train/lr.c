@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lr.c - learning-rate schedules as diffusers' optimization.py has them. */
 #include "train/lr.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lr.h - learning-rate schedules, with the names and curves of diffusers' get_scheduler. */
 #ifndef CN_TRAIN_LR_H
 #define CN_TRAIN_LR_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* optimizer.c - AdamW: moments, global-norm clipping, sums over several backward passes and several
  * processes.
  *

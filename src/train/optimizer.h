@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* optimizer.h - AdamW over lists of parameters, as torch.optim.AdamW.
  *
  * Everything is elementwise in the parameter's physical layout, where gradients arrive too; only

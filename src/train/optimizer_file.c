@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* optimizer_file.c - the optimizer's moments on disk.
  *
  * They are written as F32 in the published layout whatever they are in memory, so a run may go on

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* optimizer_internal.h - what AdamW keeps, for stepping (optimizer.c) and for files
  * (optimizer_file.c). */
 #ifndef CN_TRAIN_OPTIMIZER_INTERNAL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* phase.h - what a run trains at a step: the paper's strategies as a function of the step alone.
  *
  * A phase begins when the decoder's links join (--reconnect-after) or the base is unlocked

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* phase_switch.c - from one phase of a run to the next: another graph, another list of what is
  * trained. */
 #include "train/trainer.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* report_run.c - OUT/report.html, written anew at each validation: how the run goes, in one page.
  *
  * What earlier validations drew is read back from validation/step_N/, so a resumed run's page tells

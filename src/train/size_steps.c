@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* size_steps.c - a step for every size that pictures have, all computing in one arena.
  *
  * Every size is planned before the run begins, so its memory is known and a pass of another size

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* stepgraph.c - builds, derives and plans the graph of a training step. */
 #include "train/stepgraph.h"
 

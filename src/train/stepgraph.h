@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* stepgraph.h - the loss of noisy latents as one graph: ControlNet, UNet, mean squared error.
  *
  *   condition -> hint -> ControlNet -> residuals -> UNet -> prediction -> loss against the target

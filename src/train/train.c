@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* train.c - cn_train: checks what it was given, sets a run up, lets it loop, saves. */
 #include "train/trainer.h"
 

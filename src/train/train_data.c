@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* train_data.c - a run's data: opened and split, encoded, made ready in the order of its
  * samples. */
 #include "data/condition.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* train_memory.c - what a run takes, known before anything is loaded, and how it is made to fit a
  * limit.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* trainer.h - the parts of a run, shared by setup (train.c), data (feed.c), loop (loop.c) and
  * validation (validate.c).
  *

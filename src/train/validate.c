@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* validate.c - does it work yet? Held-out loss, agreement of drawings, zero convolutions, and the
  * verdict.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* validate.h - what validate.c (measuring, judging), validate_draw.c (pictures) and compare.c
  * share. */
 #ifndef CN_TRAIN_VALIDATE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* validate_draw.c - drawings of the held-out conditions on fixed seeds. */
 #include "train/validate.h"
 

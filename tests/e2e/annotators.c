@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotators.c - every case of a folder of ../shared/annotators' form: `annotators DIR`.
  *
  * A line per failing case, a line per folder that has no annotator here, and the counts at the end.

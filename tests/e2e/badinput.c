@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* badinput.c - controlnet on broken files and wrong words: badinput [PROGRAM].
  *
  * Each case runs the program (build/controlnet beside this one's folder) on something bad and

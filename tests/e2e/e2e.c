@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16] [--weight-type f32|f16|bf16|q8]`:
  * the program against the published pipelines' pictures.
  *

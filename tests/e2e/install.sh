@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # install.sh BUILD - installs into an empty folder and uses what is there as a stranger would: compiles the examples by
 # pkg-config alone and runs them, formats the manual page, asks for completions.
 set -u

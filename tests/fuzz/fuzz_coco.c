@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as an instances file, every picture of it painted and every caption read. Pictures of
  * many pixels are passed over, so that the fuzzer's memory limit speaks of mistakes only. */
 #include "data/coco.h"

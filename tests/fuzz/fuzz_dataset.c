@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_dataset.c - lines of prompt.json and metadata.jsonl, and records of metadata.csv, from
  * bytes. */
 #include "io/csv.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as an image. A few bytes of WebP may truly hold 16383 x 16383 pixels; those are passed
  * over, so that the fuzzer's memory limit speaks of mistakes only. */
 #include "image/image.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as an .npy array, and as DIODE's normals and depth. Each as the mask of the other
  * too. */
 #include "annotate/labels.h"

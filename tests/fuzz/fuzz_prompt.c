@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_prompt.c - prompts of any bytes: weights and stages. */
 #include "diffuse/prompt.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as a safetensors file: opened, every tensor read. */
 #include "io/tensors.h"
 

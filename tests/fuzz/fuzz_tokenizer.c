@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_tokenizer.c - three readers of untrusted bytes. The first byte chooses: text to encode with
  * a small vocabulary, vocab.json, or merges.txt (the other of the two files is then a good one).
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as a torch zip checkpoint; and as the pickle inside one, so that the fuzzer needn't
  * find out how a zip file is built before it reaches the unpickler. */
 #include "io/pickle.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fullsize.c - Stable Diffusion 1.5 and its ControlNet at their real size, with seeded weights,
  * against the published modules' outputs (reference/make_fullsize.py writes such a folder).
  *

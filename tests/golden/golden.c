@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* golden.c - checks a folder of reference data (reference/make_fixtures.py writes such): every
  * network against the published modules' values, training, the schedule, torch's generator.
  *

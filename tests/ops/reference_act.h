@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* reference_act.h - the activations in double. */
 #ifndef TEST_REFERENCE_ACT_H
 #define TEST_REFERENCE_ACT_H

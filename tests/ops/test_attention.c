@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_attention.c - softmax(q k^T * scale) v per head, self and cross, plain and causal.
  * Head widths are SD 1.5's (40, 80, 160), CLIP's (64), the VAE's (512) and odd ones. */
 #include "../support/op_main.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_attention_bf16.c - attention on bfloat16, forward and gradient, by each instruction set that
  * this processor has, against double precision on the same rounded operands.
  *

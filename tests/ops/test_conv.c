@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_conv.c - convolutions: forward, data gradient, weight and bias gradient. */
 #include "../support/op_main.h"
 #include "reference_act.h"

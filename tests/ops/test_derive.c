@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_derive.c - which gradients a graph derives, how they accumulate, and what builders
  * refuse. */
 #include "../support/env.h"

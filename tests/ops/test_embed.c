@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_embed.c - token, position and timestep embeddings. C is the width, O the table's rows. */
 #include "../support/op_main.h"
 

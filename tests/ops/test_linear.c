@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_linear.c - linear layers over any leading shape, with and without bias. */
 #include "../support/op_main.h"
 

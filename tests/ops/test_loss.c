@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_loss.c - mean squared and absolute error, KL divergence, the VAE's reparametrised sample.
  * C is the latent's width: moments have 2C channels. */
 #include "../support/op_main.h"

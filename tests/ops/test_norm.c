@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_norm.c - group norm (with its activation) and layer norm. */
 #include "../support/op_main.h"
 #include "reference_act.h"

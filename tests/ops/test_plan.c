@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_plan.c - buffers that share memory keep their values apart; stable values are computed
  * once. */
 #include "../support/env.h"

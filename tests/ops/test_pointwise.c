@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_pointwise.c - activations, GEGLU, sums, scalings, broadcasts over positions. */
 #include "../support/op_main.h"
 #include "reference_act.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_shape.c - concat, slice, view and nearest upsampling. C and O are the two widths of a
  * concat; a slice takes O channels from `offset`. */
 #include "../support/op_main.h"

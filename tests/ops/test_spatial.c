@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_spatial.c - pooling, bilinear resizing, padding, gates, instance norm: forward only. L x M
  * in a row is the result's height and width where the operation is told them. */
 #include "../support/op_main.h"

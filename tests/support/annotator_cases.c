@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotator_cases.c - see annotator_cases.h. */
 #include "annotator_check.h"
 

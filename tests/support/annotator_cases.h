@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotator_cases.h - checks a folder of ../shared/annotators' form against the annotators.
  *
  * Every file, size, threshold and number of cases comes from FOLDER/cases.json; paths in it are

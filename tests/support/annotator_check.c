@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotator_check.c - see annotator_check.h. */
 #include "annotator_check.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotator_check.h - what the checks of annotators share: a case's files, pictures compared,
  * networks run. */
 #ifndef TESTS_ANNOTATOR_CHECK_H

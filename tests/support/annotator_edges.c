@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotator_edges.c - the cases of the networks that draw soft edges and lines: HED, PiDiNet, line
  * art. */
 #include "annotator_check.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotator_midas.c - the cases of depth and normals: the network, and pictures from stored
  * depths. */
 #include "annotator_check.h"

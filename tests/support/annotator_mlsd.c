@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotator_mlsd.c - the cases of mlsd: raw maps, decoding, lines, whole runs. */
 #include "annotator_check.h"
 

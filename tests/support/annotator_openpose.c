@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotator_openpose.c - the cases of openpose: the three networks, people from stored maps, boxes,
  * drawings, hands. */
 #include "annotator_check.h"

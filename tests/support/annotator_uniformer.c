@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* annotator_uniformer.c - the cases of segmentation: the network, the whole detector, the
  * palette. */
 #include "annotator_check.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* child.h - other processes: the test program run once more, whose peak of memory nothing else
  * shares, and where the program stands that tests of the command line run. */
 #ifndef TEST_CHILD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* env.h - a context with the CPU backend, and parameters filled with seeded values. */
 #ifndef TEST_ENV_H
 #define TEST_ENV_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* fixture.h - a folder of reference data: manifests (configuration, tensors' keys, offsets and
  * scales), inputs and expected outputs. Weights and inputs follow from names
  * (reference/seedweights.py). */

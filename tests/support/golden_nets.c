@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* golden_nets.c - see golden_nets.h.
  *
  * Tolerances, as a share of the largest expected value: 2e-4 for outputs kept in f32 (two f32

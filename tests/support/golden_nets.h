@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* golden_nets.h - the networks of a fixture folder against their published modules' values. */
 #ifndef TEST_GOLDEN_NETS_H
 #define TEST_GOLDEN_NETS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* golden_train.c - see golden_train.h.
  *
  * Each gradient and weight is known by its sum, its norm and its product with the seeded tensor

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_harness.c - see op_harness.h. Every row gets its own context, backend, graph and plan. */
 #include "op_harness.h"
 #include "values.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_harness.h - one operation checked against a naive double-precision reference.
  *
  * A family says, for a row of its table, what goes in and comes out (describe), how the graph is

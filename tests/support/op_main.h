@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* op_main.h - runs families of rows (op_harness.h) as cmocka tests, one test per row. */
 #ifndef TEST_OP_MAIN_H
 #define TEST_OP_MAIN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* report.h - one line per check on stdout: "ok NAME ..." or "FAIL NAME max_err ..." or "skip
  * NAME: reason", and the sums at the end: "N passed, N failed". */
 #ifndef TEST_REPORT_H

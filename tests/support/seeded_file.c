@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* seeded_file.c - see seeded_file.h. */
 #include "seeded_file.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* seeded_file.h - a weight file whose values follow from tensors' names (cn_seed_tensor), from a
  * manifest. */
 #ifndef TEST_SEEDED_FILE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tiny_base.c - random weights in the smallest shapes that have every part of Stable Diffusion. */
 #include "tiny_base.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tiny_base.h - a base model of a few thousand weights with random values, and scenes to train
  * on. */
 #ifndef TEST_TINY_BASE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tiny_model.c - see tiny_model.h. */
 #include "tiny_model.h"
 #include "seeded_file.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tiny_model.h - writes the small random model of reference/make_pipelines.py from its manifests.
  *
  * Weights follow from their names (cn_seed_tensor), rounded to F16 as the published folder holds

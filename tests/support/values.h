@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* values.h - test data and comparison: seeded values, layouts, errors relative to the largest
  * value. */
 #ifndef TEST_VALUES_H

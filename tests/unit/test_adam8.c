@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_adam8.c - AdamW with moments in bytes against numpy and bitsandbytes' maps (tests/golden/
  * adam8.safetensors, made by tools/make-adam8-fixture.py), its convergence beside F32's, and its
  * files. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_agreement.c - each kind's measure on conditions small enough to count by hand. */
 #include <math.h>
 #include <setjmp.h>

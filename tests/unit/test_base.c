@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_base.c - context, memory, strings and files. */
 #include "base/base.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_buckets.c - sizes and crops as kohya's scripts choose them, and an epoch's order of units of
  * one size. */
 #include "../support/tiny_base.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Folders' listings, and runs over many pictures: what is made, kept, made anew, and what failures
  * leave behind. */
 #include "annotate/bulk.h"

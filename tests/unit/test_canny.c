@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_canny.c - sizes, arguments, and the interface of the annotators; tests/e2e/annotators.c
  * compares with OpenCV. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_circles.c - Fill50K's pictures: what is told is drawn, and edges find the outline again. */
 #include "../support/unit/unit.h"
 #include "image/image.h"

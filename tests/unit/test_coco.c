@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* COCO's masks against the COCO API's (tests/golden/coco, or the file that CN_COCO_CASES names),
  * files of annotations, and what is wrong with them. */
 #include "data/coco.h"

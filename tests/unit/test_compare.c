@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_compare.c - validation's drawings compared with their conditions by annotators with
  * networks: which one is chosen, what it takes in memory, what is told; and data sets that such
  * annotators make.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_config.c - configurations from JSON, from shapes, and back to JSON. */
 #include "graph/graph.h"
 #include "model/checkpoint/config_io.h"

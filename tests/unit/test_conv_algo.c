@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_conv_algo.c - the convolutions over patches and to few channels, and products of many rows,
  * in every variant that the processor runs: both directions and weights' gradients against naive
  * sums in double, for any kernel, stride, dilation and padding, weights of every type, with sums

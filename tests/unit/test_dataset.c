@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_dataset.c - the layouts of training pairs, every kind of hole in them, and the records'
  * store. */
 #include "../support/tiny_base.h"

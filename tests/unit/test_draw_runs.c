@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_draw_runs.c - what a drawing computes at which step, counted by a backend that looks over
  * its own shoulder: a ControlNet outside its part of the run costs nothing, hint features and what
  * follows from the prompt alone are computed once. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_events.c - TensorBoard's event files byte by byte, and what a run writes into them. */
 #include "../support/unit/tiny_run.h"
 #include "image/image.h"

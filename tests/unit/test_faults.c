@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_faults.c - what a run survives: SIGKILL at any moment, a full disk, damaged caches, pictures
  * and checkpoints.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_generate_memory.c - what a drawing takes is known before, fits a limit, and still draws the
  * same.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Images: every PNG colour type, JPEG in grey, colour and CMYK with all orientations, WebP, damaged
  * files. */
 #include "image/image.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* JSON files and JSON lines: values, defaults, and errors that name the line. */
 #include "io/json.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_lora.c - what LoRA files of every naming and form change, and what is refused.
  *
  * Expected changes: tools/make-prompt-fixtures.py, one of every 37 values of each weight's change,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_mirror.c - flips that know what they do: pictures, normals, poses, and runs with them. */
 #include "../support/unit/tiny_run.h"
 #include "data/mirror.h"

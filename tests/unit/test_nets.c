@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_nets.c - the networks as declared: names, shapes, what comes out, and what is refused.
  *
  * tests/golden/core: manifests of small networks as diffusers and transformers build them.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Arrays of every type, order and byte order that numpy writes, damaged ones, and normals and depth
  * as pictures. */
 #include "annotate/labels.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_objective.c - what training options compute, against diffusers' and torch's values in
  * tests/golden/training.json (tools/make-training-fixtures.py writes it). */
 #include "../support/unit/unit.h"

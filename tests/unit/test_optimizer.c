@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_optimizer.c - AdamW against its formula in double, clipping, accumulation, state;
  * schedules. */
 #include "../support/tiny_base.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_packed.c - products of locked weights, which the backend packs: in every storage type,
  * forward, through the data gradient, and when such a weight is trained after all. */
 #include "../support/unit/unit_env.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_poses.c - OpenPose, depth, normals and segmentation: drawing primitives, pictures without
  * people or depth, names and sizes; tests/e2e/annotators.c compares with stored cases. */
 #include <math.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Folders to conditions and to training sets through the public calls: names, chance, labels of
  * three data sets, captions from four places, going on, failures. */
 #include "controlnet.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_pretrain.c - the stages of training a small base from scenes: what each leaves as it was,
  * exact resume. */
 #include "../support/unit/unit.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_prompt.c - prompts: weights, chunks, stages, embeddings, and the features that come of them.
  *
  * Expected features: tools/make-prompt-fixtures.py. The tables of weights and stages are what

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_ranks.c - runs of several processes: the losses of one process with as large a batch,
  * checkpoints that any number of them go on from, saving when mpirun is told to stop, and one clear
  * line when a process dies.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_ranks_one.c - what a build without MPI is left with (src/dist/ranks_one.c), in every build:
  * linked before the library it takes the place of the one with MPI. A function that it lacked would
  * come from there, with all of that file's others beside its own, and the program wouldn't link.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_report.c - the page is one well-formed file of its own; curves from small and damaged
  * metrics. */
 #include "../support/unit/unit.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_resize.c - sizes and borders of resizing; tests/e2e/annotators.c compares with OpenCV. */
 #include <setjmp.h>
 #include <stdarg.h>

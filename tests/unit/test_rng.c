@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_rng.c - the generator against torch's CPU generator, and weights that follow from a name.
  *
  * tests/golden/core/torch_cpu_rng.json: "randn seed=S n=N" holds the first 40 and the last 8 of N

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* safetensors: reading, writing, element types, and files that lie. */
 #include "io/tensors.h"
 

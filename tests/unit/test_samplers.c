@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_samplers.c - every sampler against diffusers' (tests/golden/samplers.json,
  * tools/make-sampler-fixtures.py), names, and what is refused. */
 #include <setjmp.h>

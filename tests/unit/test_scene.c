@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_scene.c - procedural scenes: descriptions, captions, exact maps, the colour judge, data
  * sets. */
 #include "../support/unit/unit.h"

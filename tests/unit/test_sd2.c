@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_sd2.c - Stable Diffusion 2.x's forms: OpenCLIP's names in a single file, a whole OpenCLIP
  * encoder, what an unmarked file predicts, weights in several files, and what is refused.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_session.c - annotators with networks: weight files told apart, sizes that change, folded
  * norms. */
 #include <math.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_stepgraph.c - a training step's graph: gradient checkpointing changes memory and nothing
  * else. */
 #include "../support/env.h"

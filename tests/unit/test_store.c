@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_store.c - files of records that stay: found again, torn, damaged, shared, of something
  * else. */
 #include "../support/unit/unit.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_stored.c - weights kept in other types, 8 bits above all: their values, the kernels that
  * make and expand them, layers that read them. */
 #include "../support/unit/unit_env.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_strokes.c - the blur's weights on an impulse, thinning, label colours. */
 #include <math.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_tags.c - captions of tags: what is kept, shuffled and left out. */
 #include "../support/unit/unit.h"
 #include "data/tags.h"

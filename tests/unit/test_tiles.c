@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_tiles.c - a picture through the VAE in tiles against the same in one piece, with the trained
  * weights of models/tiny-sd; and the tiles' weights by themselves. */
 #include <math.h>

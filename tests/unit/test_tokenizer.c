@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_tokenizer.c - CLIP's tokenizer against transformers' (tests/golden/tokens.json, with CLIP's
  * own vocabulary where it can be found), and all else on a small vocabulary trained here.
  *

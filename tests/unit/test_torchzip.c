@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* torch's zip checkpoints: archives built here by hand, hostile ones, and real files where they
  * are. */
 #include "io/tensors.h"

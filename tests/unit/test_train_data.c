@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_train_data.c - whole small runs over pictures of several sizes, random crops, pictures
  * encoded in their step. */
 #include "../support/unit/tiny_run.h"

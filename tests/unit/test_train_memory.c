@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_train_memory.c - what a run takes is known before, fits a limit, and doesn't change what is
  * learned.
  *

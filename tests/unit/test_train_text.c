@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_train_text.c - whole small runs whose texts are encoded in their step, their tags varied by
  * chance, from data of every layout.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_trainer.c - whole small runs: what they learn, save, resume and refuse. */
 #include "../support/unit/tiny_run.h"
 #include "image/image.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_weights.c - networks of small widths through every published form and back, and what is
  * refused.
  *

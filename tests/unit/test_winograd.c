@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* test_winograd.c - the kernels of Winograd's convolution and of its weights' gradient in every
  * variant that the processor runs: against a naive sum in double, for every order of weights and
  * every type that they are stored in, with sums and activations, by one to five threads, with the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* openpose.c - see openpose.h: a picture through the networks; what the maps mean stands in
  * pose.h. */
 #include "annotate/pose/openpose.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* openpose.h - people, hands and faces as stick figures: OpenPose's three networks and what is
  * drawn of them. */
 #ifndef CN_ANNOTATE_POSE_OPENPOSE_H

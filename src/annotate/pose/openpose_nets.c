@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* openpose_nets.c - OpenPose's networks: VGG's first layers, then stages that each see the maps of
  * the one before.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pose.h - OpenPose's key points: from the networks' maps to people, hands and faces, and their
  * drawing.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pose_body.c - peaks of the part maps, limbs between them by the part affinity fields, people from
  * limbs.
  *

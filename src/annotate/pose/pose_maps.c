@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pose_maps.c - what goes into OpenPose's networks and what their maps become at the picture's
  * size.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pose_parts.c - where a body's hands and face are, and the points in them. */
 #include "annotate/pose/pose.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pose_raster.c - people, hands and faces in the colours that the published ControlNets were
  * trained with.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* adamw.c - AdamW and the gradient's norm, each one pass over memory.
  *
  * Moments in bytes are expanded, updated and rounded again a block at a time in the caches; the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* attention_f32.c - softmax(q k^T scale) v and its gradient in tiles that stay in the second-level
  * cache.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* attention_heads.h - where attention's heads are and how its gradient is divided among workers, in
  * float32 and bfloat16 alike.
  *

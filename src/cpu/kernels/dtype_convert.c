@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dtype_convert.c - between F32, F16, BF16 and Q8, in parallel and in vectors: what expands stored
  * weights before a product, casts activations and makes stored weights of a file's. Values are
  * those of base/dtype.c. */

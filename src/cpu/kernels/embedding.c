@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* embedding.c - token table look-ups and the sinusoidal timestep embedding. */
 #include "cpu/kernels/kernels.h"
 

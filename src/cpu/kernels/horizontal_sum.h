@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* horizontal_sum.h - the sums of vectors' elements, of as many vectors at once as one has
  * elements. */
 #ifndef CN_CPU_KERNELS_HORIZONTAL_SUM_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* kernel_table.c - this instruction set's kernels in one table. */
 #include "cpu/kernels/kernels.h"
 

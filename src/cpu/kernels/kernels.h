@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* kernels.h - the own kernels, compiled once per instruction set and chosen at run time.
  *
  * The Makefile compiles every file of this folder for x86-64-v2, -v3 (AVX2) and -v4 (AVX-512) with

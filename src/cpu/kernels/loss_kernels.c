@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* loss_kernels.c - mean errors, KL divergence, reparametrisation. Sums in double, blocks in fixed
  * order. */
 #include "cpu/kernels/kernels.h"

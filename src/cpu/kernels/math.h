@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* math.h - exp and erf that the compiler can vectorise; errors stated beside each. */
 #ifndef CN_KERNEL_MATH_H
 #define CN_KERNEL_MATH_H

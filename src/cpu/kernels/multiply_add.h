@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* multiply_add.h - products of vectors with sums in float32: of floats, or in bf16/, which is
  * compiled for processors that have them, of pairs of bfloat16.
  *

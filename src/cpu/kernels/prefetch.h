@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prefetch.h - memory that is asked for before it is wanted. */
 #ifndef CN_CPU_KERNELS_PREFETCH_H
 #define CN_CPU_KERNELS_PREFETCH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* quant8_blocks.h - blocks of moments in bytes to floats and back; codes are those of
  * base/quant8.c. */
 #ifndef CN_CPU_KERNELS_QUANT8_BLOCKS_H

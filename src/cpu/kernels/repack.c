@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* repack.c - a tile of a weight's rows to where a blocked layout has them, on the calling thread.
  *
  * Layouts keep 16 or more outputs side by side, or pairs of inputs of each; the published order has

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* small_product.h - products of tiles in the caches, by code that libxsmm generates for the
  * processor. */
 #ifndef CN_SMALL_PRODUCT_H

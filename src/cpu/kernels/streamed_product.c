@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* streamed_product.c - products of many rows with few weights, of floats. */
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/streamed_product_rows.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* streamed_product.h - products of many rows with few weights: which they are, and their
  * scratch. */
 #ifndef CN_CPU_KERNELS_STREAMED_PRODUCT_H

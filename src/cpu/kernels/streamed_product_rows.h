@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* streamed_product_rows.h - products of many rows with few weights, y [R,O] = x [R,I] w + sums, for
  * one kind of factors.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* transpose.h - a matrix turned over in the caches, sixteen by sixteen where vectors are that long,
  * else four by four. */
 #ifndef CN_TRANSPOSE_H

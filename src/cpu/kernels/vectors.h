@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* vectors.h - channels of pictures in vectors of the instruction set that a file is compiled
  * for. */
 #ifndef CN_VECTORS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* widen.h - elements of stored weights to float in vectors. Values are those of base/dtype.c. */
 #ifndef CN_WIDEN_H
 #define CN_WIDEN_H

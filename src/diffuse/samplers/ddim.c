@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ddim.c - Song, Meng and Ermon, "Denoising Diffusion Implicit Models", with eta 0: no noise is
  * drawn.
  *

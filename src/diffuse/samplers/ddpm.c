@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ddpm.c - Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models": a draw from the
  * posterior of the next timestep, formulas 6 and 7. As diffusers' DDPMScheduler. */
 #include "diffuse/samplers/sampler.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dpm.c - Lu, Zhou, Bao, Chen, Li and Zhu, "DPM-Solver++: Fast Solver for Guided Sampling of
  * Diffusion Probabilistic Models": the multistep method on the picture, as an ordinary and as a
  * stochastic equation.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* euler.c - Euler's method in sigma, and its ancestral form, which goes further down and puts noise
  * on again.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* heun.c - Heun's method in sigma: each step but the last is made with the mean of the slopes at
  * its two ends.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lcm.c - Luo, Tan, Huang, Li and Zhao, "Latent Consistency Models": each step estimates the
  * picture and puts the next timestep's noise on it anew.
  *

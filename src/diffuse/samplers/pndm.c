@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pndm.c - Liu, Ren, Lin and Zhao, "Pseudo Numerical Methods for Diffusion Models on Manifolds":
  * the linear multistep method on the noise, PLMS.
  *

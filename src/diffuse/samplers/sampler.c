@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sampler.c - the table of samplers and what they have in common. */
 #include "diffuse/samplers/sampler.h"
 

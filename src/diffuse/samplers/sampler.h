@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sampler.h - from the model's predictions to the next, less noisy latents.
  *
  *   cn_sampler_create     name, schedule and number of steps fix the timesteps

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sigmas.c - see sigmas.h. Source: diffusers' EulerDiscreteScheduler and
  * DPMSolverMultistepScheduler. */
 #include "diffuse/samplers/sigmas.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sigmas.h - noise levels of the samplers that count in sigma = noise / signal. */
 #ifndef CN_DIFFUSE_SAMPLERS_SIGMAS_H
 #define CN_DIFFUSE_SAMPLERS_SIGMAS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config.c - reads config.json of diffusers' and transformers' model folders.
  *
  * A key that asks for something the networks here don't do is refused by name; an absent key has

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config.h - widths and depths of the networks of Stable Diffusion and ControlNet.
  *
  * They come from config.json (diffusers folders) or from the tensors' shapes (single files).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config_io.h - configurations between config.json, tensors' shapes and the structs of config.h.
  *
  * Readers refuse, by name, whatever the networks here don't do; what they accept has been checked,

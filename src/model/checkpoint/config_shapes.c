@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config_shapes.c - a network's configuration from its tensors' names and shapes.
  *
  * Most single files carry no configuration. Widths, depth, where attention stands and the context's

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config_write.c - config.json as diffusers and transformers write it.
  *
  * Every key that decides the network's form is written, also where it has the class's default, so

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* control_file.c - opens a ControlNet in any of its published forms and loads it.
  *
  * A folder's config.json decides its widths; a file's shapes do, unless it says them

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* convert.c - any base model or ControlNet to a diffusers folder or a single file.
  *
  * The builders are run once to declare every parameter under both its names; nothing is computed,

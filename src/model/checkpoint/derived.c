@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* derived.c - the rules that several networks share; see derived.h. */
 #include "model/checkpoint/derived.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* derived.h - parameters whose values follow from several tensors of the file, once, when they are
  * loaded.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* inspect.c - describes a checkpoint: layout, networks, number types, sizes, widths.
  *
  * Works on files that nothing here could load, too: what is in them is counted and named. Tensors

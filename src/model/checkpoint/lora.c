@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lora.c - a LoRA file's names to modules of the UNet and the text encoder; lora_merge.c computes.
  *
  * All of the published naming schemes meet in one key: the module's name with '_' for '.'. Keys of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lora.h - LoRA files: small changes of a base model's weights, merged into them while they are
  * read.
  *

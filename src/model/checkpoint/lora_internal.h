@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lora_internal.h - what lora.c (names, shapes) and lora_merge.c (arithmetic) share. */
 #ifndef CN_MODEL_CHECKPOINT_LORA_INTERNAL_H
 #define CN_MODEL_CHECKPOINT_LORA_INTERNAL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lora_merge.c - what a LoRA module's factors make, added to a weight.
  *
  * Every form comes down to products of two matrices, up [O,R] and down [R,n] with n = I kh kw: a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* prediction.c - does a single file's UNet predict the noise or v?
  *
  * Stable Diffusion 2.x comes in both kinds with the same shapes. At the last timestep the latent is

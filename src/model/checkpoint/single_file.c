@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* single_file.c - single files that say how their networks are made: writing them, and reading what
  * they say.
  *

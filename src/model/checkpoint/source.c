@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* source.c - tells what a file holds, and finds a network's parameters in it.
  *
  * Detection goes by tensors that only one kind of file has; a file's name says nothing. Names vary

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* source.h - what a file of tensors holds, and where in it a network's parameters are.
  *
  * Shared by weights.c, control.c, inspect.c and convert.c, and by the annotators, whose networks

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* weights.c - opens a base model, a diffusers folder or a single file, and loads its networks.
  *
  * Opening reads configurations only. A folder's weights are opened per network while loading and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* weights.h - between files and parameters: loading, saving and describing checkpoints.
  *
  * A base model is a diffusers folder or a single file; a ControlNet a diffusers folder, a

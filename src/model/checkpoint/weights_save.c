@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* weights_save.c - writes networks in the published layouts.
  *
  * Every file is written beside its place and renamed, and a folder's config.json goes last, so a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* blocks.c - residual blocks, spatial transformers and resampling, as the papers draw them.
  *
  * Names follow ldm/modules (single-file half) and diffusers (second half); see blocks.h. Which

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* blocks.h - the parts that the networks of nets.h are made of.
  *
  * Every function takes the scope `name` ("single-file|diffusers") its parameters stand under. All

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* clip.c - CLIP's text encoder: pre-norm transformer layers with a causal mask.
  *
  * Both layouts of SD 1.x name it alike (text_model.*). SD 2.x's single files have OpenCLIP's names,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* controlnet.c - the network of the paper: a trainable copy of the encoder and the middle block,
  * behind zero convolutions.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nets.h - the networks, each written once as a builder over graph.h.
  *
  * Latents are NHWC: x [N,h,w,4] with h = H/8, w = W/8. Context [N,L,D] is the text encoder's

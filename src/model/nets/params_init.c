@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* params_init.c - how training starts: from scratch, or as the paper's copy of the locked encoder.
  *
  * Every parameter draws from a generator of its own, seeded by the seed and its name, so neither

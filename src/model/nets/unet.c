@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* unet.c - the denoising UNet: encoder and middle block (the ControlNet's too), and decoder.
  *
  * A single file numbers its blocks through: level i, block j is input_blocks.{i(n+1)+j+1} with n

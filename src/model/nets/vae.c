@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* vae.c - the autoencoder between images and latents (AutoencoderKL), both ways.
  *
  * Source: ldm/modules/diffusionmodules/model.py. A single file counts the decoder's levels from the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bpe.c - see bpe.h. Sennrich et al., "Neural Machine Translation of Rare Words with Subword
  * Units", algorithm 1: count pairs of neighbours over the distinct words, merge the most frequent,
  * repeat. Counts are kept up to date word by word instead of being taken anew.

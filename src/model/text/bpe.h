@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bpe.h - training a byte-pair vocabulary in CLIP's conventions, for a small model of one's own. */
 #ifndef CN_MODEL_TEXT_BPE_H
 #define CN_MODEL_TEXT_BPE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cliptext.c - see cliptext.h.
  *
  * The reference also collapses white space to one blank. That can't be seen afterwards, since words

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* cliptext.h - what CLIP's tokenizer does to a text before byte-pair encoding: repair of broken
  * UTF-8, NFC, lower case, words; and the printable characters that stand for bytes in its
  * vocabulary.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* inversion.c - see inversion.h. */
 #include "model/text/inversion.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* inversion.h - textual inversion: words that stand for learned vectors instead of rows of the
  * token table.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* symtab.c - see symtab.h. Hashing is FNV-1a with linear probing, at most half full. */
 #include "model/text/symtab.h"
 

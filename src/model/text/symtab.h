@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* symtab.h - distinct byte strings, numbered from 0 in the order they were added.
  *
  * Invariant: string i lies at bytes + start[i], start[i + 1] - start[i] - 1 long and 0-terminated.

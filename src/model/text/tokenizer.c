@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tokenizer.c - encoding and decoding; tokenizer_open.c loads.
  *
  * A word's bytes start as one token each. The pair of neighbours with the lowest rank, the leftmost

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tokenizer.h - CLIP's byte-pair tokenizer: a prompt to token ids, as transformers 5's
  * CLIPTokenizer.
  *

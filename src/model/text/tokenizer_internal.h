@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tokenizer_internal.h - what tokenizer.c (encoding) and tokenizer_open.c (loading) share. */
 #ifndef CN_MODEL_TEXT_TOKENIZER_INTERNAL_H
 #define CN_MODEL_TEXT_TOKENIZER_INTERNAL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tokenizer_open.c - vocabularies into a cn_tokenizer: vocab.json with merges.txt, or CLIP's own
  * list.
  *

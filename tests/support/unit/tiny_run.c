@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tiny_run.c - see tiny_run.h. */
 #include "tiny_run.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tiny_run.h - for tests of whole runs: unit.h with a tiny base model and scenes to train on. */
 #ifndef TEST_TINY_RUN_H
 #define TEST_TINY_RUN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* unit.h - what unit tests share: the context, a folder for their files, statuses that end a test.
  * Linked into cmocka programs only. */
 #ifndef TEST_UNIT_H

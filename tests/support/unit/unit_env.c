@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* unit_env.c - see unit_env.h. */
 #include "unit_env.h"
 

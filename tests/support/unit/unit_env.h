@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* unit_env.h - a unit test's context together with the CPU backend. */
 #ifndef TEST_UNIT_ENV_H
 #define TEST_UNIT_ENV_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* attention_bf16.c - softmax(q k^T scale) v on bfloat16, sums in float.
  *
  * A tile of queries passes over the keys block by block, with a sum per query of weights relative

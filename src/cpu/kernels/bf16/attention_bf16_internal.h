@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* attention_bf16_internal.h - what attention's forward and gradient on bfloat16 share.
  *
  * The products want vectors of results, and the head width 40 is not whole vectors. So results are

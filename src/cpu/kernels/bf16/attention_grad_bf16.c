@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* attention_grad_bf16.c - the gradient of softmax(q k^T scale) v on bfloat16, sums in float. */
 #include "cpu/kernels/bf16/attention_bf16_internal.h"
 

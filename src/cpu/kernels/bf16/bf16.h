@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bf16.h - attention, convolutions to few channels and products of many rows on processors that
  * multiply bfloat16: AVX512_BF16, with AMX's tiles where they are.
  *

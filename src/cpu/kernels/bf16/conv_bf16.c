@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* conv_bf16.c - convolutions of any kernel, stride and dilation on bfloat16 as products of weights
  * and patches, NHWC; also matrix products, which are convolutions with one tap.
  *

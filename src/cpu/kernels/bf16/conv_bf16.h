@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* conv_bf16.h - convolutions on processors that multiply bfloat16, and how they divide their work.
  *
  * They are products of weights and patches (patches.h): sums over pairs of elements, in float. Of a

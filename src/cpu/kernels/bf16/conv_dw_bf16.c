@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* conv_dw_bf16.c - the gradient of a convolution's weights on bfloat16, of any kernel, stride and
  * dilation: for each tap the sum over positions of inputs times gradients. A matrix product's is
  * the same with one tap.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* few_outputs_bf16.c - convolutions of bfloat16 to few channels with products of pairs of
  * channels. */
 #include "cpu/kernels/bf16/bf16.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pack.h - operands of cn_tiles_product from rows of activations, in vectors.
  *
  * A left operand's rows stand as they are; a right one has pairs of its rows side by side

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pairs_product.h - cn_tiles_product by AVX512_BF16. It can ask memory for what the next product
  * reads, a few lines at a time as it goes: weights that are read once come as fast as memory gives
  * them, and nothing waits. */

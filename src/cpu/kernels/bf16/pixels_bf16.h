@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pixels_bf16.h - the pixels that a tap reads, sixteen positions at a time. */
 #ifndef CN_CPU_KERNELS_BF16_PIXELS_BF16_H
 #define CN_CPU_KERNELS_BF16_PIXELS_BF16_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* register_sums.h - products by AVX512_BF16 that stay in registers: up to 6 rows by up to 64
  * columns. */
 #ifndef CN_CPU_KERNELS_BF16_REGISTER_SUMS_H

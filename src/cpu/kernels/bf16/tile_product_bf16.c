@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tile_product_bf16.c - the product under attention: bfloat16 in, float out, by AMX or by
  * AVX512_BF16. */
 #include "cpu/kernels/bf16/bf16.h"

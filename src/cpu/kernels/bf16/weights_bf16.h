@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* weights_bf16.h - stored weights to operands of cn_tiles_product, 16 inputs by 16 outputs of a tap
  * at a time. */
 #ifndef CN_CPU_KERNELS_BF16_WEIGHTS_BF16_H

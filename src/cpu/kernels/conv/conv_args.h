@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* conv_args.h - what the convolutions of this folder are told: sizes, where weights stand, what to
  * add. */
 #ifndef CN_CPU_KERNELS_CONV_CONV_ARGS_H

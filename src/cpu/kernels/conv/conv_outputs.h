@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* conv_outputs.h - what a convolution does with its sums: residual, value per channel,
  * activation. */
 #ifndef CN_CPU_KERNELS_CONV_CONV_OUTPUTS_H

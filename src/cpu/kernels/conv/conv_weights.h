@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* conv_weights.h - weights of a convolution between their places and groups of 16 inputs by 16
  * outputs. */
 #ifndef CN_CPU_KERNELS_CONV_CONV_WEIGHTS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* few_outputs.c - convolutions to few channels with products of floats. */
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/conv/few_outputs_tiles.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* few_outputs.h - convolutions to few channels: how few, and their scratch. */
 #ifndef CN_CPU_KERNELS_CONV_FEW_OUTPUTS_H
 #define CN_CPU_KERNELS_CONV_FEW_OUTPUTS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* few_outputs_tiles.h - convolutions to at most four channels, of any kernel, stride and dilation,
  * NHWC, for one kind of factors.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* outer_products.h - sums over tiles or positions of what each has of one operand times what it has
  * of another. */
 #ifndef CN_CPU_KERNELS_CONV_OUTER_PRODUCTS_H

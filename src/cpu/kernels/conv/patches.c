@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* patches.c - convolutions of any kernel, stride and dilation as products of weights and patches,
  * NHWC; the data gradient of a strided one as one such convolution per grid of the pixels that the
  * same taps reach.

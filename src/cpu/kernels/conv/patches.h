@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* patches.h - how the convolution over patches divides its work.
  *
  * The inputs that one output is made of, of all taps, stand behind each other: a patch. Scratch

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* patches_dw.c - the gradient of a convolution's weights, of any kernel, stride and dilation: for
  * each tap the sum over positions of inputs times gradients.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* patches_in.h - positions of a grid and the inputs at their taps. */
 #ifndef CN_CPU_KERNELS_CONV_PATCHES_IN_H
 #define CN_CPU_KERNELS_CONV_PATCHES_IN_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* patches_out.h - outputs at positions of a grid. */
 #ifndef CN_CPU_KERNELS_CONV_PATCHES_OUT_H
 #define CN_CPU_KERNELS_CONV_PATCHES_OUT_H

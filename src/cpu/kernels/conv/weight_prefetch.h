@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* weight_prefetch.h - weights of a convolution that are asked for a few lines at a time while a
  * product before them goes: they come as fast as memory gives them, and nothing waits. */
 #ifndef CN_CPU_KERNELS_CONV_WEIGHT_PREFETCH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* winograd.c - 3x3 convolution with stride 1 by Winograd's F(4x4,3x3) (Lavin and Gray, "Fast
  * Algorithms for Convolutional Neural Networks"), NHWC. Pictures are float32 or bfloat16, sums
  * float32.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* winograd.h - what the convolution by Winograd's F(4x4,3x3) is told, and how it divides its work.
  *
  * Tiles of 6x6 inputs become 36 places, 36 matrix products over the channels run on blocks of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* winograd_dw.c - the gradient of a 3x3 convolution's weights by the transposed steps of
  * winograd.c's forward:
  *

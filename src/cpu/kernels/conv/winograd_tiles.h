@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* winograd_tiles.h - tiles of pictures under Winograd's F(4x4,3x3), in vectors of channels: what
  * the convolution and the gradient of its weights share. */
 #ifndef CN_CPU_KERNELS_CONV_WINOGRAD_TILES_H

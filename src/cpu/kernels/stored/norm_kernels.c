@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* norm_kernels.c - group norm (with SiLU) and layer norm, both directions.
  *
  * x and dx are the residual stream, float in every network; y and dy have the storage type. Group

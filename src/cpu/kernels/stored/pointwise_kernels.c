@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* pointwise_kernels.c - element-wise kernels, channel sums, copies, up-sampling. Bound by
  * memory. */
 #include "cpu/kernels/math.h"

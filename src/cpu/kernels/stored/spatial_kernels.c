@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* spatial_kernels.c - pooling, bilinear resizing and padding between picture sizes. Bound by
  * memory. */
 #include "cpu/kernels/stored/stored.h"

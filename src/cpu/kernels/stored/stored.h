@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* stored.h - the element type of activations that this compilation is for.
  *
  * The Makefile compiles this folder once per instruction set and storage type. A kernel reads with

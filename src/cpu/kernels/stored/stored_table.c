@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* stored_table.c - this instruction set's and storage type's kernels in one table. */
 #include "cpu/kernels/stored/stored.h"
 
