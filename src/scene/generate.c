@@ -1,65 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* generate.c - draws a scene's description and tells it in plain English.
+/* generate.c - draws a scene's description.
  *
  * Everything follows from (seed, index) through one 64-bit counter generator, so any scene can be
  * made without those before it. Objects of a scene have different colours, so that a caption binds
- * each colour to one shape; they are kept inside the picture and nearly clear of each other.
+ * each colour to one thing; they are kept inside the picture and nearly clear of each other, or
+ * stand behind or on one another where that is the relation.
  */
-#include "scene/solids.h"
+#include "scene/parts.h"
 
 #include <string.h>
 
-static const char *const shape_names[] = {"sphere", "cube", "cylinder", "cone", "ring", "pyramid"};
-static const char *const colour_names[] = {"red",  "orange", "yellow", "green", "cyan",
-                                           "blue", "purple", "pink",   "white", "black"};
-static const char *const material_names[] = {"matte", "shiny", "metallic"};
-static const char *const ground_names[] = {"green",  "brown", "grey", "white",
-                                           "yellow", "blue",  "pink"};
-static const char *const sky_names[] = {"blue", "sunset", "night", "grey"};
-
-static const uint8_t colour_rgb[CN_COLOUR_COUNT][3] = {
-    {222, 28, 32}, {250, 122, 10}, {252, 218, 30},  {36, 168, 54},   {20, 205, 215},
-    {30, 76, 222}, {128, 42, 190}, {250, 112, 186}, {243, 243, 243}, {26, 26, 28},
-};
-
-static const char *name_of(const char *const *names, int count, int i)
-{
-    return i >= 0 && i < count ? names[i] : NULL;
-}
-
-const char *cn_scene_shape_name(int i)
-{
-    return name_of(shape_names, CN_SHAPE_COUNT, i);
-}
-const char *cn_scene_colour_name(int i)
-{
-    return name_of(colour_names, CN_COLOUR_COUNT, i);
-}
-const char *cn_scene_material_name(int i)
-{
-    return name_of(material_names, CN_MATERIAL_COUNT, i);
-}
-const char *cn_scene_ground_name(int i)
-{
-    return name_of(ground_names, CN_GROUND_COUNT, i);
-}
-const char *cn_scene_sky_name(int i)
-{
-    return name_of(sky_names, CN_SKY_COUNT, i);
-}
-
-void cn_scene_colour_rgb(int colour, uint8_t rgb[3])
-{
-    memcpy(rgb, colour_rgb[colour >= 0 && colour < CN_COLOUR_COUNT ? colour : 0], 3);
-}
-
-bool cn_scene_allowed(int colour, int ground, int sky)
-{
-    if (colour == CN_COLOUR_BLACK && sky == CN_SKY_NIGHT) return false;
-    return strcmp(colour_names[colour], ground_names[ground]) != 0;
-}
-
-/* --- the generator: splitmix64 ---------------------------------------------------------------- */
+/* --- the generator: splitmix64 --------------------------------------------------------------- */
 
 typedef struct draw {
     uint64_t state;
@@ -91,7 +42,124 @@ static float draw_range(draw *r, float lo, float hi)
     return lo + (hi - lo) * ((float)(draw_u64(r) >> 40) * 0x1p-24f);
 }
 
-/* --- geometry --------------------------------------------------------------------------------- */
+/* --- what there is --------------------------------------------------------------------------- */
+
+static bool is_any(int value)
+{
+    return value == CN_SCENE_ANY;
+}
+
+static bool carries(int shape)
+{
+    return shape == CN_SHAPE_CUBE || shape == CN_SHAPE_CYLINDER || shape == CN_SHAPE_TABLE;
+}
+
+static bool is_carried(int shape)
+{
+    return shape <= CN_SHAPE_TORUS_KNOT;
+}
+
+static int draw_shape(draw *r, bool person)
+{
+    static const int weight[CN_SHAPE_COUNT] = {9, 9, 9, 9, 9, 9, 8, 6, 6, 7, 7, 6, 22};
+    int all = 0, shape = 0;
+    const int n = person ? CN_SHAPE_COUNT : CN_SHAPE_PERSON;
+    for (int i = 0; i < n; i++) all += weight[i];
+    int d = draw_below(r, all);
+    while (d >= weight[shape]) d -= weight[shape++];
+    return shape;
+}
+
+static int draw_relation(draw *r, const cn_scene_request *q)
+{
+    if (!is_any(q->relation)) return q->relation;
+    if (q->n_objects < 2) return CN_RELATION_NONE;
+    const int d = draw_below(r, 100), a = q->objects[0].shape, b = q->objects[1].shape;
+    const bool can_carry = (is_any(a) || is_carried(a)) && (is_any(b) || carries(b));
+    if (d < 28 && can_carry) return CN_RELATION_ON;
+    if (q->n_objects > 2) return CN_RELATION_NONE;
+    return d < 54 ? CN_RELATION_IN_FRONT_OF + draw_below(r, 2)
+                  : CN_RELATION_LEFT_OF + draw_below(r, 2);
+}
+
+static void draw_shapes(draw *r, const cn_scene_request *q, cn_scene *s)
+{
+    static const int carriers[] = {CN_SHAPE_CUBE, CN_SHAPE_CUBE, CN_SHAPE_CYLINDER, CN_SHAPE_TABLE,
+                                   CN_SHAPE_TABLE};
+    int people = 0;
+    for (int i = 0; i < s->n_objects; i++) {
+        cn_scene_object *o = &s->objects[i];
+        o->shape = q->objects[i].shape;
+        if (is_any(o->shape)) {
+            if (s->relation == CN_RELATION_ON && i == 0)
+                o->shape = draw_below(r, CN_SHAPE_TORUS_KNOT + 1);
+            else if (s->relation == CN_RELATION_ON && i == 1)
+                o->shape = carriers[draw_below(r, (int)CN_COUNT(carriers))];
+            else
+                o->shape = draw_shape(r, people < (s->n_objects == 2 ? 2 : 1));
+        }
+        people += o->shape == CN_SHAPE_PERSON;
+    }
+}
+
+static int draw_material(draw *r, const cn_scene_object *o)
+{
+    static const int table[] = {CN_MATERIAL_MATTE,     CN_MATERIAL_MATTE,    CN_MATERIAL_MATTE,
+                                CN_MATERIAL_MATTE,     CN_MATERIAL_SHINY,    CN_MATERIAL_SHINY,
+                                CN_MATERIAL_SHINY,     CN_MATERIAL_METALLIC, CN_MATERIAL_METALLIC,
+                                CN_MATERIAL_STRIPED,   CN_MATERIAL_STRIPED,  CN_MATERIAL_CHECKERED,
+                                CN_MATERIAL_CHECKERED, CN_MATERIAL_DOTTED,   CN_MATERIAL_DOTTED};
+    const int m = table[draw_below(r, (int)CN_COUNT(table))];
+    if (o->shape >= CN_SHAPE_TREE && o->shape != CN_SHAPE_TABLE) return CN_MATERIAL_MATTE;
+    /* Too slender for a pattern. */
+    if (o->shape == CN_SHAPE_TABLE && m > CN_MATERIAL_METALLIC) return CN_MATERIAL_MATTE;
+    /* White and black metal would be silver and gunmetal, other names altogether. */
+    const bool plain = o->colour == CN_COLOUR_WHITE || o->colour == CN_COLOUR_BLACK;
+    return plain && m == CN_MATERIAL_METALLIC ? CN_MATERIAL_SHINY : m;
+}
+
+/* A colour that nothing else has, here or in what is still asked for. */
+static int draw_colour(draw *r, const cn_scene *s, const bool *taken)
+{
+    int colour;
+    do colour = draw_below(r, CN_COLOUR_COUNT);
+    while (taken[colour] || !cn_scene_allowed(colour, s->ground, s->sky));
+    return colour;
+}
+
+static void draw_colours(draw *r, const cn_scene_request *q, cn_scene *s)
+{
+    bool taken[CN_COLOUR_COUNT] = {false};
+    for (int i = 0; i < s->n_objects; i++) {
+        if (!is_any(q->objects[i].colour)) taken[q->objects[i].colour] = true;
+        if (!is_any(q->objects[i].trousers)) taken[q->objects[i].trousers] = true;
+    }
+    for (int i = 0; i < s->n_objects; i++) {
+        cn_scene_object *o = &s->objects[i];
+        o->colour = q->objects[i].colour;
+        if (is_any(o->colour)) o->colour = draw_colour(r, s, taken);
+        taken[o->colour] = true;
+        o->material = q->objects[i].material;
+        if (is_any(o->material)) o->material = draw_material(r, o);
+        if (o->shape != CN_SHAPE_PERSON) continue;
+        o->trousers = q->objects[i].trousers;
+        if (is_any(o->trousers)) o->trousers = draw_colour(r, s, taken);
+        taken[o->trousers] = true;
+        o->posture = q->objects[i].posture;
+        if (is_any(o->posture)) o->posture = draw_below(r, CN_POSTURE_COUNT);
+    }
+}
+
+/* --- where it stands ------------------------------------------------------------------------- */
+
+/* Objects as they are placed: the subject of the relation first, its target second. */
+typedef struct layout {
+    cn_scene *scene;
+    cn_camera camera;
+    float shrink;
+    float boxes[CN_SCENE_MAX_OBJECTS][4];
+    cn_object objects[CN_SCENE_MAX_OBJECTS];
+} layout;
 
 static void draw_camera(draw *r, cn_scene *s)
 {
@@ -99,52 +167,170 @@ static void draw_camera(draw *r, cn_scene *s)
     s->camera_height = draw_range(r, 1.9f, 3.1f);
     /* Where the horizon lies, from the top of the picture. */
     const float horizon = draw_range(r, 0.20f, 0.38f);
-    s->camera_pitch = atanf(s->tan_half_fov * (1 - 2 * horizon));
+    s->camera_pitch = cn_angle(s->tan_half_fov * (1 - 2 * horizon), 1);
     const float side = draw_below(r, 2) ? 1.0f : -1.0f;
     s->light_azimuth = side * draw_range(r, 0.45f, 1.15f);
     s->light_elevation = draw_range(r, 0.75f, 1.05f);
 }
 
-static void draw_object(draw *r, cn_scene *s, cn_scene_object *o, float shrink)
+static float draw_yaw(draw *r, int shape)
+{
+    switch (shape) {
+    /* A ring or knot seen from its edge is none, an arch neither. */
+    case CN_SHAPE_RING:
+    case CN_SHAPE_TORUS_KNOT:
+    case CN_SHAPE_ARCH: return draw_range(r, -0.75f, 0.75f);
+    case CN_SHAPE_STAIRS: {
+        const float side = draw_below(r, 2) ? 1.0f : -1.0f;
+        return side * draw_range(r, 0.3f, 1.45f);
+    }
+    /* Most people face the viewer, one in eight shows the back. */
+    case CN_SHAPE_PERSON: {
+        const float turn = draw_range(r, -0.85f, 0.85f);
+        return draw_below(r, 8) ? turn : turn + 3.14159265f;
+    }
+    default: return draw_range(r, -1.57f, 1.57f);
+    }
+}
+
+static void draw_object(draw *r, const layout *l, int i)
 {
     /* Share of the picture's width, by how many stand in it. */
-    static const float lo[] = {0, 0.34f, 0.28f, 0.24f}, hi[] = {0, 0.60f, 0.42f, 0.32f};
+    static const float lo[] = {0, 0.42f, 0.31f, 0.26f}, hi[] = {0, 0.62f, 0.45f, 0.35f};
     static const float reach[] = {0, 0.35f, 0.72f, 0.78f};
-    o->z = draw_range(r, 4.2f, s->n_objects == 1 ? 6.0f : 7.5f);
-    const float share = shrink * draw_range(r, lo[s->n_objects], hi[s->n_objects]);
+    const cn_scene *s = l->scene;
+    cn_scene_object *o = &l->scene->objects[i];
+    const int n = s->n_objects;
+    float share = l->shrink * draw_range(r, lo[n], hi[n]);
+    o->z = draw_range(r, 4.2f, n == 1 ? 6.0f : 7.5f);
+    float wide = reach[n];
+    if (s->relation == CN_RELATION_IN_FRONT_OF || s->relation == CN_RELATION_BEHIND) {
+        const bool front = (i == 0) == (s->relation == CN_RELATION_IN_FRONT_OF);
+        o->z = front ? draw_range(r, 4.0f, 5.0f) : draw_range(r, 6.0f, 8.5f);
+        if (front) share *= 0.8f;
+        wide = 0.55f;
+    }
+    /* What stands on another needs room above. */
+    if (s->relation == CN_RELATION_ON && i == 1) {
+        share *= o->shape == CN_SHAPE_TABLE ? 1.2f : 0.95f;
+        wide = n == 2 ? 0.4f : wide;
+    }
     const float view = s->tan_half_fov * o->z;
     o->size = share * view;
-    o->x = view * draw_range(r, -reach[s->n_objects], reach[s->n_objects]);
+    o->x = view * draw_range(r, -wide, wide);
+    o->y = 0;
     o->aspect = draw_range(r, 0.85f, 1.15f);
-    /* A ring seen from its edge is no ring; other solids turn freely. */
-    o->yaw =
-        o->shape == CN_SHAPE_RING ? draw_range(r, -0.75f, 0.75f) : draw_range(r, -1.57f, 1.57f);
+    if (s->relation == CN_RELATION_ON && i == 1) o->aspect = draw_range(r, 0.55f, 0.85f);
+    o->yaw = draw_yaw(r, o->shape);
+    o->variant = (uint32_t)draw_u64(r);
+}
+
+/* Upon the target, which is placed already. */
+static void draw_upon(draw *r, layout *l)
+{
+    const cn_object *base = &l->objects[1];
+    cn_scene_object *o = &l->scene->objects[0];
+    const cn_scene_object *under = &l->scene->objects[1];
+    cn_object unit;
+    o->size = 1;
+    o->aspect = draw_range(r, 0.85f, 1.15f);
+    o->x = o->y = o->z = 0;
+    o->yaw = draw_yaw(r, o->shape);
+    o->variant = (uint32_t)draw_u64(r);
+    cn_object_build(o, &unit);
+    const float flat = least(base->flat_x, base->flat_z), share = draw_range(r, 0.70f, 0.96f);
+    o->size = share * flat / unit.radius;
+    const float room = 0.7f * (1 - share) * flat;
+    o->x = under->x + room * draw_range(r, -1, 1);
+    o->z = under->z + room * draw_range(r, -1, 1);
+    o->y = under->y + base->top;
+}
+
+static bool inside_picture(const float b[4])
+{
+    return b[0] > -0.93f && b[2] < 0.93f && b[1] > -0.93f && b[3] < 0.93f;
+}
+
+/* How much of b's width lies behind or before a's. */
+static float overlap(const float a[4], const float b[4], int axis)
+{
+    return most(0, least(a[axis + 2], b[axis + 2]) - most(a[axis], b[axis]));
 }
 
 static bool boxes_clear(const float a[4], const float b[4])
 {
-    const float w = least(a[2], b[2]) - most(a[0], b[0]);
-    const float narrow = least(a[2] - a[0], b[2] - b[0]);
-    return w < 0.12f * narrow;
+    return overlap(a, b, 0) < 0.12f * least(a[2] - a[0], b[2] - b[0]);
 }
 
-/* Inside the picture, wholly, and clear of the objects before it. */
-static bool fits(const cn_scene *s, int i, float boxes[][4])
+/* The one behind is seen mostly, but the one in front hides some of it or stands plainly before it.
+ */
+static bool one_before_other(const float front[4], const float back[4])
 {
-    cn_camera camera;
-    cn_solid solid, other;
-    cn_camera_init(s, &camera);
-    cn_solid_init(&s->objects[i], &solid);
-    float *b = boxes[i];
-    if (!cn_solid_bounds(&solid, &camera, b)) return false;
-    if (b[0] < -0.93f || b[2] > 0.93f || b[1] < -0.93f || b[3] > 0.93f) return false;
-    for (int k = 0; k < i; k++) {
-        cn_solid_init(&s->objects[k], &other);
-        const float dx = solid.centre.x - other.centre.x, dz = solid.centre.z - other.centre.z;
-        const float apart = hypotf(solid.half.x, solid.half.z) + hypotf(other.half.x, other.half.z);
-        if (dx * dx + dz * dz < apart * apart || !boxes_clear(b, boxes[k])) return false;
+    const float w = overlap(front, back, 0), h = overlap(front, back, 1);
+    const float narrow = least(front[2] - front[0], back[2] - back[0]);
+    const float area = (back[2] - back[0]) * (back[3] - back[1]);
+    return w > 0.25f * narrow && w * h < 0.34f * area && w * h > 0.03f * area;
+}
+
+static bool related(const layout *l)
+{
+    const float *a = l->boxes[0], *b = l->boxes[1];
+    switch (l->scene->relation) {
+    case CN_RELATION_LEFT_OF: return boxes_clear(a, b) && a[0] + a[2] < b[0] + b[2];
+    case CN_RELATION_RIGHT_OF: return boxes_clear(a, b) && a[0] + a[2] > b[0] + b[2];
+    case CN_RELATION_IN_FRONT_OF: return one_before_other(a, b);
+    case CN_RELATION_BEHIND: return one_before_other(b, a);
+    default: return true;
+    }
+}
+
+/* Inside the picture, wholly, and clear of what is placed already. */
+static bool fits(layout *l, int i, const bool *placed)
+{
+    const cn_scene *s = l->scene;
+    cn_object_build(&s->objects[i], &l->objects[i]);
+    if (!cn_object_bounds(&l->objects[i], &l->camera, l->boxes[i])) return false;
+    if (!inside_picture(l->boxes[i])) return false;
+    for (int k = 0; k < s->n_objects; k++) {
+        if (!placed[k]) continue;
+        const bool pair = i + k == 1 && s->relation != CN_RELATION_NONE;
+        if (pair && s->relation == CN_RELATION_ON) continue;
+        const float dx = s->objects[i].x - s->objects[k].x, dz = s->objects[i].z - s->objects[k].z;
+        const float apart = l->objects[i].radius + l->objects[k].radius;
+        if (dx * dx + dz * dz < apart * apart) return false;
+        if (pair ? !related(l) : !boxes_clear(l->boxes[i], l->boxes[k])) return false;
     }
     return true;
+}
+
+static bool try_layout(draw *r, layout *l)
+{
+    static const int order[] = {1, 0, 2};
+    const int n = l->scene->n_objects;
+    bool placed[CN_SCENE_MAX_OBJECTS] = {false};
+    int done = 0;
+    draw_camera(r, l->scene);
+    cn_camera_init(l->scene, &l->camera);
+    for (int tries = 0; done < n && tries < 24; tries++) {
+        const int i = n == 1 ? 0 : order[done];
+        if (l->scene->relation == CN_RELATION_ON && i == 0)
+            draw_upon(r, l);
+        else
+            draw_object(r, l, i);
+        if (!fits(l, i, placed)) continue;
+        placed[i] = true;
+        done++;
+    }
+    return done == n;
+}
+
+static void swap_objects(cn_scene *s, int a, int b)
+{
+    const cn_scene_object swap = s->objects[a];
+    s->objects[a] = s->objects[b];
+    s->objects[b] = swap;
+    s->subject = s->subject == a ? b : s->subject == b ? a : s->subject;
+    s->target = s->target == a ? b : s->target == b ? a : s->target;
 }
 
 static float screen_x(const cn_scene_object *o)
@@ -152,166 +338,121 @@ static float screen_x(const cn_scene_object *o)
     return o->x / o->z;
 }
 
-/* Tries camera and places anew until all fit, a little smaller each time; small enough always
- * fits. */
+/* Tries camera and places anew until all fit, a little smaller each time; small enough always fits.
+ */
 static void draw_layout(draw *r, cn_scene *s)
 {
-    float boxes[CN_SCENE_MAX_OBJECTS][4];
-    for (float shrink = 1;; shrink *= 0.985f) {
-        draw_camera(r, s);
-        int placed = 0;
-        for (int tries = 0; placed < s->n_objects && tries < 24; tries++) {
-            draw_object(r, s, &s->objects[placed], shrink);
-            if (fits(s, placed, boxes)) placed++;
-        }
-        if (placed == s->n_objects) break;
-    }
+    layout l = {.scene = s, .shrink = 1};
+    while (!try_layout(r, &l)) l.shrink *= 0.985f;
+    s->subject = 0;
+    s->target = s->n_objects > 1 ? 1 : 0;
     for (int i = 1; i < s->n_objects; i++)
-        for (int k = i; k > 0 && screen_x(&s->objects[k]) < screen_x(&s->objects[k - 1]); k--) {
-            const cn_scene_object swap = s->objects[k];
-            s->objects[k] = s->objects[k - 1];
-            s->objects[k - 1] = swap;
-        }
+        for (int k = i; k > 0 && screen_x(&s->objects[k]) < screen_x(&s->objects[k - 1]); k--)
+            swap_objects(s, k, k - 1);
 }
 
-static bool colour_taken(const cn_scene *s, int i)
-{
-    for (int k = 0; k < i; k++)
-        if (s->objects[k].colour == s->objects[i].colour) return true;
-    return !cn_scene_allowed(s->objects[i].colour, s->ground, s->sky);
-}
+/* --- scenes ---------------------------------------------------------------------------------- */
 
-static int draw_material(draw *r, int colour)
+static void generate(draw *r, const cn_scene_request *q, cn_scene *s)
 {
-    static const int table[] = {CN_MATERIAL_MATTE,    CN_MATERIAL_MATTE,   CN_MATERIAL_MATTE,
-                                CN_MATERIAL_SHINY,    CN_MATERIAL_SHINY,   CN_MATERIAL_SHINY,
-                                CN_MATERIAL_METALLIC, CN_MATERIAL_METALLIC};
-    const int m = table[draw_below(r, (int)CN_COUNT(table))];
-    /* White and black metal would be silver and gunmetal, other names altogether. */
-    const bool plain = colour == CN_COLOUR_WHITE || colour == CN_COLOUR_BLACK;
-    return plain && m == CN_MATERIAL_METALLIC ? CN_MATERIAL_SHINY : m;
-}
-
-static void generate(draw *r, int n_objects, cn_scene *s)
-{
-    s->n_objects = n_objects;
-    s->ground = draw_below(r, CN_GROUND_COUNT);
-    s->sky = draw_below(r, CN_SKY_COUNT);
-    for (int i = 0; i < n_objects; i++) {
-        cn_scene_object *o = &s->objects[i];
-        o->shape = draw_below(r, CN_SHAPE_COUNT);
-        do o->colour = draw_below(r, CN_COLOUR_COUNT);
-        while (colour_taken(s, i));
-        o->material = draw_material(r, o->colour);
-    }
-    const int form = draw_below(r, cn_scene_caption_count());
+    memset(s, 0, sizeof *s);
+    s->n_objects = q->n_objects;
+    s->ground = is_any(q->ground) ? draw_below(r, CN_GROUND_COUNT) : q->ground;
+    s->sky = is_any(q->sky) ? draw_below(r, CN_SKY_COUNT) : q->sky;
+    s->relation = draw_relation(r, q);
+    draw_shapes(r, q, s);
+    draw_colours(r, q, s);
     draw_layout(r, s);
-    cn_scene_caption(s, form, s->caption, sizeof s->caption);
+}
+
+void cn_scene_request_init(int n_objects, cn_scene_request *out)
+{
+    *out = (cn_scene_request){.n_objects = n_objects,
+                              .ground = CN_SCENE_ANY,
+                              .sky = CN_SCENE_ANY,
+                              .relation = CN_SCENE_ANY};
+    for (int i = 0; i < CN_SCENE_MAX_OBJECTS; i++) {
+        out->objects[i].shape = out->objects[i].colour = out->objects[i].material = CN_SCENE_ANY;
+        out->objects[i].trousers = out->objects[i].posture = CN_SCENE_ANY;
+    }
+}
+
+static void generate_any(draw *r, int n_objects, cn_scene *out)
+{
+    cn_scene_request any;
+    cn_scene_request_init(n_objects, &any);
+    const int form = draw_below(r, cn_scene_caption_count());
+    generate(r, &any, out);
+    cn_scene_caption(out, form, out->caption, sizeof out->caption);
 }
 
 void cn_scene_generate(uint64_t seed, uint64_t index, cn_scene *out)
 {
     draw r = draw_start(seed, index);
     const int d = draw_below(&r, 100);
-    memset(out, 0, sizeof *out);
-    generate(&r, d < 55 ? 1 : d < 85 ? 2 : 3, out);
+    generate_any(&r, d < 50 ? 1 : d < 85 ? 2 : 3, out);
 }
 
 void cn_scene_generate_n(uint64_t seed, uint64_t index, int n_objects, cn_scene *out)
 {
     draw r = draw_start(seed, index);
-    memset(out, 0, sizeof *out);
-    generate(&r, CN_MAX(1, CN_MIN(n_objects, CN_SCENE_MAX_OBJECTS)), out);
+    generate_any(&r, CN_MAX(1, CN_MIN(n_objects, CN_SCENE_MAX_OBJECTS)), out);
+}
+
+static cn_status check_choice(cn_ctx *ctx, const char *what, int value, int count)
+{
+    if (value >= CN_SCENE_ANY && value < count) return CN_OK;
+    return cn_fail(ctx, CN_EINVAL, "scene: %s %d is out of range, 0 to %d are known", what, value,
+                   count - 1);
+}
+
+static cn_status check_request(cn_ctx *ctx, const cn_scene_request *q)
+{
+    if (q->n_objects < 1 || q->n_objects > CN_SCENE_MAX_OBJECTS)
+        return cn_fail(ctx, CN_EINVAL, "scene: %d objects, expected 1 to %d", q->n_objects,
+                       CN_SCENE_MAX_OBJECTS);
+    CN_TRY(check_choice(ctx, "ground", q->ground, CN_GROUND_COUNT));
+    CN_TRY(check_choice(ctx, "sky", q->sky, CN_SKY_COUNT));
+    CN_TRY(check_choice(ctx, "relation", q->relation, CN_RELATION_COUNT));
+    for (int i = 0; i < q->n_objects; i++) {
+        CN_TRY(check_choice(ctx, "shape", q->objects[i].shape, CN_SHAPE_COUNT));
+        CN_TRY(check_choice(ctx, "colour", q->objects[i].colour, CN_COLOUR_COUNT));
+        CN_TRY(check_choice(ctx, "material", q->objects[i].material, CN_MATERIAL_COUNT));
+        CN_TRY(check_choice(ctx, "trousers' colour", q->objects[i].trousers, CN_COLOUR_COUNT));
+        CN_TRY(check_choice(ctx, "posture", q->objects[i].posture, CN_POSTURE_COUNT));
+    }
+    if (q->relation <= CN_RELATION_NONE) return CN_OK;
+    if (q->n_objects == 1 || (q->n_objects == 3 && q->relation != CN_RELATION_ON))
+        return cn_fail(ctx, CN_EINVAL, "scene: \"%s\" relates two objects; there are %d",
+                       cn_scene_relation_name(q->relation), q->n_objects);
+    const int a = q->objects[0].shape, b = q->objects[1].shape;
+    if (q->relation != CN_RELATION_ON ||
+        ((is_any(a) || is_carried(a)) && (is_any(b) || carries(b))))
+        return CN_OK;
+    return cn_fail(
+        ctx, CN_EINVAL, "scene: a %s can't stand on a %s; solids can, on a cube, cylinder or table",
+        is_any(a) ? "shape" : cn_scene_shape_name(a), is_any(b) ? "shape" : cn_scene_shape_name(b));
+}
+
+cn_status cn_scene_compose(cn_ctx *ctx, const cn_scene_request *request, uint64_t seed,
+                           cn_scene *out)
+{
+    CN_TRY(check_request(ctx, request));
+    draw r = draw_start(seed, 0);
+    generate(&r, request, out);
+    cn_scene_caption(out, 0, out->caption, sizeof out->caption);
+    return CN_OK;
 }
 
 cn_status cn_scene_prompt(cn_ctx *ctx, int shape, int colour, int material, int ground, int sky,
                           uint64_t seed, cn_scene *out)
 {
-    const struct {
-        const char *what;
-        int value, count;
-    } choice[] = {{"shape", shape, CN_SHAPE_COUNT},
-                  {"colour", colour, CN_COLOUR_COUNT},
-                  {"material", material, CN_MATERIAL_COUNT},
-                  {"ground", ground, CN_GROUND_COUNT},
-                  {"sky", sky, CN_SKY_COUNT}};
-    for (size_t i = 0; i < CN_COUNT(choice); i++)
-        if (choice[i].value < 0 || choice[i].value >= choice[i].count)
-            return cn_fail(ctx, CN_EINVAL, "scene: %s %d is out of range, 0 to %d are known",
-                           choice[i].what, choice[i].value, choice[i].count - 1);
-    draw r = draw_start(seed, 0);
-    memset(out, 0, sizeof *out);
-    out->n_objects = 1;
-    out->ground = ground;
-    out->sky = sky;
-    out->objects[0].shape = shape;
-    out->objects[0].colour = colour;
-    out->objects[0].material = material;
-    draw_layout(&r, out);
-    cn_scene_caption(out, 0, out->caption, sizeof out->caption);
-    return CN_OK;
-}
-
-/* --- captions --------------------------------------------------------------------------------- */
-
-/* %O the objects, %G the ground, %S the sky. */
-static const struct {
-    const char *text;
-    bool say_matte; /* plain otherwise */
-} forms[] = {
-    {"%O on %G ground under a %S sky", false},
-    {"a photo of %O on %G ground under a %S sky", true},
-    {"a picture of %O on %G ground, %S sky", false},
-    {"%O on %G ground, %S sky", true},
-    {"under a %S sky, %O on %G ground", false},
-    {"%G ground and a %S sky with %O", false},
-    {"an image of %O", true},
-    {"%O", false},
-};
-
-int cn_scene_caption_count(void)
-{
-    return (int)CN_COUNT(forms);
-}
-
-static void append(char *out, size_t cap, const char *text)
-{
-    const size_t used = strlen(out), n = strlen(text), room = cap - used - 1;
-    memcpy(out + used, text, n < room ? n : room);
-    out[used + (n < room ? n : room)] = 0;
-}
-
-static void append_objects(const cn_scene *s, bool say_matte, char *out, size_t cap)
-{
-    for (int i = 0; i < s->n_objects; i++) {
-        const cn_scene_object *o = &s->objects[i];
-        const bool material = o->material != CN_MATERIAL_MATTE || say_matte;
-        if (i > 0) append(out, cap, i + 1 == s->n_objects ? " and " : ", ");
-        append(out, cap, !material && o->colour == CN_COLOUR_ORANGE ? "an " : "a ");
-        if (material) {
-            append(out, cap, material_names[o->material]);
-            append(out, cap, " ");
-        }
-        append(out, cap, colour_names[o->colour]);
-        append(out, cap, " ");
-        append(out, cap, shape_names[o->shape]);
-    }
-}
-
-void cn_scene_caption(const cn_scene *scene, int form, char *out, size_t cap)
-{
-    if (cap == 0) return;
-    out[0] = 0;
-    const int count = cn_scene_caption_count();
-    const int f = (form % count + count) % count;
-    for (const char *p = forms[f].text; *p; p++) {
-        if (p[0] != '%') {
-            append(out, cap, (char[]){*p, 0});
-            continue;
-        }
-        p++;
-        if (*p == 'O') append_objects(scene, forms[f].say_matte, out, cap);
-        if (*p == 'G') append(out, cap, ground_names[scene->ground]);
-        if (*p == 'S') append(out, cap, sky_names[scene->sky]);
-    }
+    cn_scene_request q;
+    cn_scene_request_init(1, &q);
+    q.objects[0].shape = shape;
+    q.objects[0].colour = colour;
+    q.objects[0].material = material;
+    q.ground = ground;
+    q.sky = sky;
+    return cn_scene_compose(ctx, &q, seed, out);
 }

@@ -143,6 +143,23 @@ static void vote_segment(const uint8_t *rgb, int64_t n, const uint8_t *segmentat
         if (segmentation[i] == best) vote(v, pixel(rgb + 3 * i), 1);
 }
 
+/* A pattern is the named colour with white or grey, each up to half of the surface: where a hue is
+ * nearly as frequent as white or black, it is the name. */
+static int winner(const votes *v)
+{
+    int best = 0;
+    for (int i = 1; i < CN_COLOUR_COUNT; i++)
+        if (v->weight[i] > v->weight[best]) best = i;
+    if (v->weight[best] <= 0) return -1;
+    if (best < CN_COLOUR_WHITE) return best;
+    int hue = 0;
+    for (int i = 1; i < CN_COLOUR_WHITE; i++)
+        if (v->weight[i] > v->weight[hue]) hue = i;
+    /* What black mirrors has a hue too. */
+    const float share = best == CN_COLOUR_WHITE ? 0.5f : 0.9f;
+    return v->weight[hue] > share * v->weight[best] ? hue : best;
+}
+
 int cn_scene_judge_colour(const uint8_t *rgb, int64_t width, int64_t height,
                           const uint8_t *segmentation)
 {
@@ -155,8 +172,5 @@ int cn_scene_judge_colour(const uint8_t *rgb, int64_t width, int64_t height,
         vote_foreground(rgb, width, height, &v);
     /* Less than a hundredth of the picture is no object. */
     if (v.pixels == 0 || (!segmentation && v.pixels * 100 < width * height)) return -1;
-    int best = 0;
-    for (int i = 1; i < CN_COLOUR_COUNT; i++)
-        if (v.weight[i] > v.weight[best]) best = i;
-    return v.weight[best] > 0 ? best : -1;
+    return winner(&v);
 }

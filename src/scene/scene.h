@@ -2,11 +2,13 @@
 /* scene.h - procedural scenes: a caption, its picture, and the exact maps a ControlNet can be
  * conditioned on.
  *
- * A scene is one to three solids of named colours and materials on a plain ground under a sky, lit
- * by one directional light. cn_scene_generate draws the description from (seed, index) alone;
- * rendering a description is single-threaded and always gives the same bytes, so callers may render
- * scenes side by side. Where an object stands says nothing about its colour: colours are drawn
- * apart from the geometry.
+ * A scene is one to three objects (solids, small buildings, people) of named colours and materials
+ * on a plain ground under a sky, lit by one directional light. cn_scene_generate draws the
+ * description from (seed, index) alone; rendering a description is single-threaded and gives the
+ * same bytes on every machine, so callers may render scenes side by side. Where an object stands
+ * says nothing about its colour: colours are drawn apart from the geometry. What a caption says is
+ * true of the picture: objects are seen nearly whole, a relation is told only where it is plain to
+ * see.
  *
  * World space: metres, y up, ground at y = 0, camera at (0, camera_height, 0) looking along +z and
  * down by camera_pitch. Camera space (normals): x right, y up, z towards the viewer. Depth is the
@@ -27,6 +29,13 @@ typedef enum cn_scene_shape {
     CN_SHAPE_CONE,
     CN_SHAPE_RING,
     CN_SHAPE_PYRAMID,
+    CN_SHAPE_TORUS_KNOT,
+    CN_SHAPE_ARCH,
+    CN_SHAPE_STAIRS,
+    CN_SHAPE_TREE,
+    CN_SHAPE_HOUSE,
+    CN_SHAPE_TABLE,
+    CN_SHAPE_PERSON,
     CN_SHAPE_COUNT
 } cn_scene_shape;
 
@@ -48,6 +57,9 @@ typedef enum cn_scene_material {
     CN_MATERIAL_MATTE,
     CN_MATERIAL_SHINY,
     CN_MATERIAL_METALLIC,
+    CN_MATERIAL_STRIPED, /* the named colour and white; white with grey */
+    CN_MATERIAL_CHECKERED,
+    CN_MATERIAL_DOTTED,
     CN_MATERIAL_COUNT
 } cn_scene_material;
 
@@ -70,12 +82,41 @@ typedef enum cn_scene_sky {
     CN_SKY_COUNT
 } cn_scene_sky;
 
+typedef enum cn_scene_posture {
+    CN_POSTURE_STANDING,
+    CN_POSTURE_ARMS_RAISED,
+    CN_POSTURE_ARMS_OUT,
+    CN_POSTURE_WAVING,
+    CN_POSTURE_HANDS_ON_HIPS,
+    CN_POSTURE_POINTING,
+    CN_POSTURE_WALKING,
+    CN_POSTURE_RUNNING,
+    CN_POSTURE_SITTING,
+    CN_POSTURE_KNEELING,
+    CN_POSTURE_JUMPING,
+    CN_POSTURE_DANCING,
+    CN_POSTURE_COUNT
+} cn_scene_posture;
+
+/* Of one object to another, as the viewer sees it. */
+typedef enum cn_scene_relation {
+    CN_RELATION_NONE,
+    CN_RELATION_LEFT_OF,
+    CN_RELATION_RIGHT_OF,
+    CN_RELATION_IN_FRONT_OF,
+    CN_RELATION_BEHIND,
+    CN_RELATION_ON,
+    CN_RELATION_COUNT
+} cn_scene_relation;
+
 typedef struct cn_scene_object {
-    int shape, colour, material;
-    float x, z;   /* where it stands */
-    float size;   /* about half its width and height */
-    float aspect; /* height over the shape's usual height */
-    float yaw;    /* turn about y, radians */
+    int shape, colour, material; /* a person's colour is the shirt's, its material matte */
+    float x, y, z;               /* where it stands; y > 0 on another object */
+    float size;                  /* about half its width and height */
+    float aspect;                /* height over the shape's usual height */
+    float yaw;                   /* turn about y, radians */
+    uint32_t variant;            /* decides what has no name: a pose's angles, hair, branches */
+    int trousers, posture;       /* of a person: a colour and a cn_scene_posture */
 } cn_scene_object;
 
 typedef struct cn_scene {
@@ -84,6 +125,8 @@ typedef struct cn_scene {
     int ground, sky;
     float camera_height, camera_pitch, tan_half_fov;
     float light_azimuth, light_elevation; /* radians; azimuth 0 is behind the camera */
+    int relation; /* of objects[subject] to objects[target], which captions may tell */
+    int subject, target;
     char caption[256];
 } cn_scene;
 
@@ -93,6 +136,8 @@ const char *cn_scene_colour_name(int colour);
 const char *cn_scene_material_name(int material);
 const char *cn_scene_ground_name(int ground);
 const char *cn_scene_sky_name(int sky);
+const char *cn_scene_posture_name(int posture);   /* "arms raised" */
+const char *cn_scene_relation_name(int relation); /* "left of"; "and" for none */
 /* The object colour as sRGB, before light falls on it. */
 void cn_scene_colour_rgb(int colour, uint8_t rgb[3]);
 /* False for the pairs that generated scenes avoid because the object would vanish (white on white
@@ -107,8 +152,29 @@ void cn_scene_generate_n(uint64_t seed, uint64_t index, int n_objects, cn_scene 
  * CN_EINVAL for an index out of range. Pairs that aren't allowed are not refused. */
 cn_status cn_scene_prompt(cn_ctx *ctx, int shape, int colour, int material, int ground, int sky,
                           uint64_t seed, cn_scene *out) CN_CHECKED;
+
+enum { CN_SCENE_ANY = -1 };
+/* What a scene must have; CN_SCENE_ANY leaves a field to the seed. */
+typedef struct cn_scene_request {
+    int n_objects; /* 1 to 3 */
+    struct {
+        int shape, colour, material, trousers, posture;
+    } objects[CN_SCENE_MAX_OBJECTS];
+    int ground, sky;
+    int relation; /* of the first object to the second; CN_SCENE_ANY with other than two objects */
+} cn_scene_request;
+
+void cn_scene_request_init(int n_objects, cn_scene_request *out); /* all CN_SCENE_ANY */
+/* The caption is form 0, which tells the relation. objects[] of the scene are ordered by place, so
+ * the first object asked for is objects[subject] where a relation was asked for. CN_EINVAL for an
+ * index out of range, or a relation that its shapes can't have (a house on a cone). */
+cn_status cn_scene_compose(cn_ctx *ctx, const cn_scene_request *request, uint64_t seed,
+                           cn_scene *out) CN_CHECKED;
+
 /* Forms in which the same scene can be told; form 0 is "a shiny red cube on green ground under a
- * blue sky". `form` is taken modulo the count; out is always terminated. */
+ * blue sky". `form` is taken modulo the count; out is always terminated. At most CN_CAPTION_WORDS
+ * words and commas: where a form has more, the ground and sky are left out, then poses. */
+enum { CN_CAPTION_WORDS = 30 };
 int cn_scene_caption_count(void);
 void cn_scene_caption(const cn_scene *scene, int form, char *out, size_t cap);
 

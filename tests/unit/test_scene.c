@@ -82,8 +82,8 @@ static void test_description_ranges(void **state)
             for (int j = 0; j < k; j++) assert_int_not_equal(o->colour, s.objects[j].colour);
         }
     }
-    assert_in_range(count[1], 4000 * 52 / 100, 4000 * 58 / 100);
-    assert_in_range(count[2], 4000 * 27 / 100, 4000 * 33 / 100);
+    assert_in_range(count[1], 4000 * 47 / 100, 4000 * 53 / 100);
+    assert_in_range(count[2], 4000 * 32 / 100, 4000 * 38 / 100);
     assert_in_range(count[3], 4000 * 12 / 100, 4000 * 18 / 100);
 }
 
@@ -98,13 +98,12 @@ static void test_caption_says_the_scene(void **state)
         for (int f = 0; f < cn_scene_caption_count(); f++) {
             cn_scene_caption(&s, f, text, sizeof text);
             known |= strcmp(text, s.caption) == 0;
-            const char *from = text;
             for (int k = 0; k < s.n_objects; k++) {
-                snprintf(pair, sizeof pair, "%s %s", cn_scene_colour_name(s.objects[k].colour),
-                         cn_scene_shape_name(s.objects[k].shape));
-                from = strstr(from, pair);
-                assert_non_null(from);
-                from += strlen(pair);
+                const cn_scene_object *o = &s.objects[k];
+                const char *what = cn_scene_shape_name(o->shape);
+                if (o->shape == CN_SHAPE_PERSON) what = "shirt";
+                snprintf(pair, sizeof pair, "%s %s", cn_scene_colour_name(o->colour), what);
+                assert_non_null(strstr(text, pair));
             }
             assert_null(strstr(text, "a orange"));
             if (!strstr(text, "ground")) continue;
@@ -195,7 +194,9 @@ static void check_slope(const cn_scene *s, const maps *m, int x, int y, int *che
     world_normal(s, m->normal + 3 * (k + 1), nb);
     world_normal(s, m->normal + 3 * (k + P), nc);
     /* Seen aslant, the triangle's corners come near one line and its normal means little. */
-    if (dot(n, nb) < 0.99 || dot(n, nc) < 0.99 || m->normal[3 * k + 2] < 0.5f) return;
+    const double view[3] = {a[0], a[1] - s->camera_height, a[2]};
+    const double facing = -dot(view, n) / sqrt(dot(view, view));
+    if (dot(n, nb) < 0.99 || dot(n, nc) < 0.99 || facing < 0.5) return;
     const double e[3] = {b[0] - a[0], b[1] - a[1], b[2] - a[2]};
     const double f[3] = {c[0] - a[0], c[1] - a[1], c[2] - a[2]};
     const double x3[3] = {f[1] * e[2] - f[2] * e[1], f[2] * e[0] - f[0] * e[2],
@@ -211,17 +212,20 @@ static void test_depth_and_normals_agree(void **state)
     (void)state;
     static maps m;
     cn_scene s;
-    for (int shape = 0; shape < CN_SHAPE_COUNT; shape++)
+    for (int shape = 0; shape < CN_SHAPE_COUNT; shape++) {
+        int checked = 0;
         for (uint64_t seed = 0; seed < 6; seed++) {
-            int checked = 0;
             must(cn_scene_prompt(ctx, shape, CN_COLOUR_RED, 0, CN_GROUND_GREY, 0, seed, &s));
             render_all(&s, &m);
             for (int y = 0; y < P; y++)
                 for (int x = 0; x < P; x++) check_pixel(&s, &m, x, y);
             for (int y = 0; y + 1 < P; y++)
                 for (int x = 0; x + 1 < P; x++) check_slope(&s, &m, x, y, &checked);
-            assert_true(checked > 150);
         }
+        /* A knot's tube and limbs bend too much from pixel to pixel for most of them. */
+        const bool slender = shape == CN_SHAPE_TORUS_KNOT || shape == CN_SHAPE_PERSON;
+        assert_true(checked > (slender ? 200 : 2000));
+    }
 }
 
 static void test_objects_are_seen_whole(void **state)
@@ -281,16 +285,18 @@ static void test_judge(void **state)
     (void)state;
     enum { N = 200 };
     static maps m;
-    int plain = 0, segmented = 0;
+    int n = 0, plain = 0, segmented = 0;
     cn_scene s;
     for (uint64_t i = 0; i < N; i++) {
         cn_scene_generate_n(11, i, 1, &s);
+        if (s.objects[0].shape == CN_SHAPE_PERSON) continue; /* of two colours */
+        n++;
         render_all(&s, &m);
         plain += cn_scene_judge_colour(m.rgb, P, P, NULL) == s.objects[0].colour;
         segmented += cn_scene_judge_colour(m.rgb, P, P, m.segmentation) == s.objects[0].colour;
     }
-    print_message("judge: %d of %d right, %d with segmentation\n", plain, N, segmented);
-    assert_true(plain >= N * 97 / 100 && segmented >= N * 97 / 100);
+    print_message("judge: %d of %d right, %d with segmentation\n", plain, n, segmented);
+    assert_true(n > N / 2 && plain >= n * 97 / 100 && segmented >= n * 97 / 100);
     s.n_objects = 0;
     render_all(&s, &m);
     assert_int_equal(cn_scene_judge_colour(m.rgb, P, P, NULL), -1);
