@@ -320,7 +320,7 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
 {
     cpu_backend *b = cn_alloc0(ctx, sizeof *b);
     if (!b) return CN_ENOMEM;
-    cn_status s = cn_dnnl_create(ctx, &b->dnnl);
+    cn_status s = cn_dnnl_create(ctx, cn_layout_put, &b->dnnl);
     if (s != CN_OK) {
         cn_free(b);
         return s;

@@ -8,14 +8,13 @@
  */
 #include "cpu/onednn.h"
 
-#include "cpu/layout.h"
-
 #include <dnnl.h>
 #include <string.h>
 
 struct cn_dnnl {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
+    cn_dnnl_put put;
 };
 
 enum { MAX_ARGS = 7 };
@@ -46,11 +45,12 @@ static cn_status failed(cn_ctx *ctx, dnnl_status_t s, const char *what)
         }                                   \
     } while (0)
 
-cn_status cn_dnnl_create(cn_ctx *ctx, cn_dnnl **out)
+cn_status cn_dnnl_create(cn_ctx *ctx, cn_dnnl_put put, cn_dnnl **out)
 {
     cn_status s = CN_ENOMEM;
     cn_dnnl *d = cn_alloc0(ctx, sizeof *d);
     if (!d) goto fail;
+    d->put = put;
     DNNL_TRY(dnnl_engine_create(&d->engine, dnnl_cpu, 0), "start its CPU engine");
     DNNL_TRY(dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags),
              "create a stream");
@@ -175,7 +175,8 @@ bool cn_dnnl_is_plain(const cn_param *w)
 }
 
 /* Fixes w's physical layout, an order of elements, and moves its values there, if it has any. */
-static cn_status claim_layout(cn_ctx *ctx, cn_param *w, const dnnl_memory_desc_t *md)
+static cn_status claim_layout(cn_ctx *ctx, const cn_dnnl *d, cn_param *w,
+                              const dnnl_memory_desc_t *md)
 {
     dnnl_memory_desc_t *order = cn_alloc(ctx, sizeof *order);
     if (!order) return CN_ENOMEM;
@@ -187,8 +188,8 @@ static cn_status claim_layout(cn_ctx *ctx, cn_param *w, const dnnl_memory_desc_t
     laid.laid_elements = elements;
     if (w->data && !cn_dnnl_is_plain(&laid)) {
         laid.data = cn_alloc(ctx, bytes);
-        cn_status s = laid.data ? cn_layout_put(ctx, &laid, w->dtype, w->data, w->dtype, laid.data)
-                                : CN_ENOMEM;
+        cn_status s =
+            laid.data ? d->put(ctx, &laid, w->dtype, w->data, w->dtype, laid.data) : CN_ENOMEM;
         if (s != CN_OK) {
             cn_free(laid.data);
             cn_free(order);
@@ -426,7 +427,7 @@ cn_status cn_dnnl_conv_prepare(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_conv_kind kind,
     else
         DNNL_TRY(conv_pd(d, kind, &m, c, forward, &pd), "derive this convolution");
     const_dnnl_primitive_desc_t first = kind == CN_DNNL_CONV_DX ? pd : forward;
-    if (!w->layout && (s = claim_layout(ctx, w, md_of(first, dnnl_query_weights_md))) != CN_OK)
+    if (!w->layout && (s = claim_layout(ctx, d, w, md_of(first, dnnl_query_weights_md))) != CN_OK)
         goto fail;
     const bool dw = kind == CN_DNNL_CONV_DW;
     const dnnl_memory_desc_t *w_md =
@@ -453,7 +454,7 @@ cn_status cn_dnnl_conv_claim(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_conv_shape *
     if (w->layout) return CN_OK;
     DNNL_TRY(describe_conv(CN_DNNL_CONV, c, &m), "describe a convolution");
     DNNL_TRY(conv_pd(d, CN_DNNL_CONV, &m, c, NULL, &forward), "make this convolution");
-    s = claim_layout(ctx, w, md_of(forward, dnnl_query_weights_md));
+    s = claim_layout(ctx, d, w, md_of(forward, dnnl_query_weights_md));
 fail:
     if (forward) dnnl_primitive_desc_destroy(forward);
     return s;
@@ -588,7 +589,7 @@ cn_status cn_dnnl_linear_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product 
     const dnnl_memory_desc_t *w_md = md_of(pd, dnnl_query_weights_md);
     dnnl_memory_desc_t order;
     DNNL_TRY(turned(w_md, &order), "describe a matrix");
-    if (!w->layout && (s = claim_layout(ctx, w, &order)) != CN_OK) goto fail;
+    if (!w->layout && (s = claim_layout(ctx, d, w, &order)) != CN_OK) goto fail;
     DNNL_TRY(reorder_between(d, p, w, &order, false), "reorder weights");
     const operands o = product_operands(m, &mds, w_md, p);
     if ((s = add_operands(ctx, d, p, &o, pd, scratch_bytes)) != CN_OK) goto fail;

@@ -11,7 +11,11 @@
 typedef struct cn_dnnl cn_dnnl;           /* engine and stream */
 typedef struct cn_dnnl_prim cn_dnnl_prim; /* one prepared primitive */
 
-cn_status cn_dnnl_create(cn_ctx *ctx, cn_dnnl **out) CN_CHECKED;
+/* Moves w's values from the published order to w's claimed layout: cn_layout_put. */
+typedef cn_status (*cn_dnnl_put)(cn_ctx *ctx, const cn_param *w, cn_dtype from, const void *plain,
+                                 cn_dtype to, void *physical);
+
+cn_status cn_dnnl_create(cn_ctx *ctx, cn_dnnl_put put, cn_dnnl **out) CN_CHECKED;
 void cn_dnnl_destroy(cn_dnnl *d);
 /* The instructions it may use: the processor's, less what ONEDNN_MAX_CPU_ISA takes. avx512: with
  * BW, DQ and VL. */

@@ -9,7 +9,8 @@
 #ifndef CN_DIFFUSE_CONTROL_H
 #define CN_DIFFUSE_CONTROL_H
 
-#include "diffuse/sampling.h"
+#include "diffuse/draw_spec.h"
+#include "graph/plan.h"
 
 typedef struct cn_control cn_control;
 

@@ -7,6 +7,7 @@
  * per picture.
  */
 #include "diffuse/control.h"
+#include "diffuse/sampling.h"
 
 #include <math.h>
 #include <string.h>

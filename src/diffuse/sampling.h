@@ -13,42 +13,11 @@
 #ifndef CN_DIFFUSE_SAMPLING_H
 #define CN_DIFFUSE_SAMPLING_H
 
+#include "diffuse/draw_spec.h"
 #include "diffuse/samplers/sampler.h"
 #include "graph/plan.h"
-#include "model/nets/nets.h"
-
-enum { CN_MAX_CONTROLS = 8, CN_MAX_CONTROL_OUTPUTS = CN_MAX_RESIDUALS + 1 };
 
 /* --- noise to latents ------------------------------------------------------------------------- */
-
-typedef struct cn_draw_control {
-    const cn_controlnet_config *config;
-    cn_params *params;
-    bool cond_only; /* under guidance the unconditional half is drawn without it (guess mode) */
-} cn_draw_control;
-
-typedef struct cn_draw_spec {
-    const cn_unet_config *unet;
-    cn_params *unet_params;
-    cn_draw_control controls[CN_MAX_CONTROLS];
-    int n_controls;
-    int64_t batch;
-    int64_t latent_h, latent_w;
-    int64_t context_length; /* tokens */
-    bool guidance;          /* both halves; else the conditional one alone */
-    bool halves_in_turn;    /* one behind the other instead of as one batch: less memory */
-} cn_draw_spec;
-
-/* One ControlNet's part in a run. It acts on step i of n unless i/n < start or (i+1)/n > end; a
- * step on which it doesn't act, it isn't run. */
-typedef struct cn_draw_hint {
-    const float *image; /* [H,W,3] in [0,1], the same for the whole batch; H and W of the picture */
-    double strength, start, end;
-    /* Factors on the strength, one per residual and the middle's last (13 for SD 1.5); NULL: all
-     * 1. */
-    const float *weights;
-    const float *mask; /* [H,W]: where in the picture it acts, 0 to 1; NULL: everywhere */
-} cn_draw_hint;
 
 /* What of a given picture stays while the rest is drawn. */
 typedef struct cn_draw_keep {

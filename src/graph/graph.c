@@ -6,7 +6,7 @@
  */
 #include "graph/graph.h"
 #include "graph/ops.h"
-#include "graph/params.h"
+#include "graph/graph_internal.h"
 
 #include <stdlib.h>
 #include <string.h>

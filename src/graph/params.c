@@ -2,7 +2,7 @@
 /* params.c - the parameters of one network: declared by builders, filled by loaders, walked by the
  * optimizer. Order is that of declaration; both names lead to the same entry. */
 #include "graph/backend.h"
-#include "graph/params.h"
+#include "graph/graph_internal.h"
 
 #include <string.h>
 

@@ -6,7 +6,7 @@
  */
 #include "pipeline/lora_choice.h"
 
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <ctype.h>
 #include <math.h>

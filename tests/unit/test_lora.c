@@ -8,7 +8,7 @@
 #include "../support/tiny_model.h"
 #include "../support/values.h"
 
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <setjmp.h>
 #include <stdlib.h>

@@ -11,7 +11,7 @@
 
 #include "diffuse/text.h"
 #include "io/json.h"
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -9,7 +9,7 @@
 #include "../support/tiny_model.h"
 
 #include "model/nets/nets.h"
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <setjmp.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
  * The backend here keeps parameters in the published layout, so values compare exactly.
  */
 #include "model/nets/nets.h"
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <ftw.h>
 #include <math.h>

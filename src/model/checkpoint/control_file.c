@@ -6,7 +6,7 @@
  * one, because the numbers of heads and of groups aren't in the shapes; where nothing says them
  * they are the base's that it works beside.
  */
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 #include "model/checkpoint/weights.h"
 
 #include <string.h>

@@ -6,7 +6,7 @@
  * read, converted and written before the next, so memory holds one at a time.
  */
 #include "model/nets/nets.h"
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <string.h>
 

@@ -5,22 +5,12 @@
  * A batch norm that is part of the convolution before it, a weight that is standardised, a kernel
  * whose taps are differences of others: the graph declares what it computes with, and a rule hung
  * at that parameter makes its values, in the published layout, of what the file holds.
- * cn_source_load follows the rules.
+ * cn_source_load follows the rules (cn_derived, source.h).
  */
 #ifndef CN_MODEL_CHECKPOINT_DERIVED_H
 #define CN_MODEL_CHECKPOINT_DERIVED_H
 
 #include "model/checkpoint/source.h"
-
-/* out: q's elements, in the order of its shape. */
-typedef cn_status (*cn_derive_rule)(cn_ctx *ctx, const cn_source *s, const cn_param *q, float *out);
-
-typedef struct cn_derived {
-    cn_derive_rule make;
-    char other[CN_NAME_MAX]; /* whole name of the scope of further tensors (a norm); "" for none */
-    float eps;
-    int64_t inputs; /* channels of a norm before the layer */
-} cn_derived;
 
 /* Hangs a rule at a parameter's node; nothing where one hangs already (another graph over the same
  * parameters). other: a scope under the current one, or NULL. */

@@ -4,7 +4,7 @@
  * Works on files that nothing here could load, too: what is in them is counted and named. Tensors
  * are counted from the header; no data is read.
  */
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -6,7 +6,8 @@
  * is needed.
  */
 #include "model/checkpoint/lora_internal.h"
-#include "model/checkpoint/source.h"
+#include "io/json.h"
+#include "model/checkpoint/content.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
  */
 #include "graph/plan.h"
 #include "model/nets/nets.h"
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
  * The layout has no place for configurations, so they stand in the safetensors metadata, as the
  * folder layout would have them.
  */
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <stdlib.h>
 #include <string.h>

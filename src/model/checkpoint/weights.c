@@ -7,7 +7,7 @@
 #include "model/checkpoint/weights.h"
 
 #include "io/checksum.h"
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
  * Every file is written beside its place and renamed, and a folder's config.json goes last, so a
  * reader never sees half a file. Folder layout: what diffusers' from_pretrained reads.
  */
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <string.h>
 

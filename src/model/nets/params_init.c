@@ -4,7 +4,7 @@
  * Every parameter draws from a generator of its own, seeded by the seed and its name, so neither
  * order nor what else is trained changes its values.
  */
-#include "model/checkpoint/source.h"
+#include "model/checkpoint/base_parts.h"
 
 #include <math.h>
 #include <string.h>

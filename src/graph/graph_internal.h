@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* params.h - declaring parameters; the rest of their interface stands in graph.h. */
-#ifndef CN_PARAMS_H
-#define CN_PARAMS_H
+/* graph_internal.h - what graph.c, where builders declare parameters, asks of params.c. */
+#ifndef CN_GRAPH_INTERNAL_H
+#define CN_GRAPH_INTERNAL_H
 
 #include "graph/graph.h"
 

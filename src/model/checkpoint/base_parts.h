@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* base_parts.h - the networks of an opened base or ControlNet one by one: where a file has their
+ * parameters, and writing them. Shared by what loads, saves, converts and inspects.
+ */
+#ifndef CN_MODEL_CHECKPOINT_BASE_PARTS_H
+#define CN_MODEL_CHECKPOINT_BASE_PARTS_H
+
+#include "model/checkpoint/source.h"
+#include "model/checkpoint/weights.h"
+
+/* What stands before the text encoder's names in a single file. */
+const char *cn_text_prefix(const cn_clip_config *c);
+/* A ControlNet file's. */
+cn_source cn_control_source(const cn_control_file *c);
+/* The parts of one network of a base: opens the folder's file (*opened, to be closed by the caller)
+ * or takes the single file's (*opened NULL). path holds the name for messages and must outlive
+ * *out. */
+cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, const char *network,
+                         char path[CN_PATH_BYTES], cn_tensors **opened, cn_source *out) CN_CHECKED;
+
+/* The parameters of a base's network, or of a ControlNet ("controlnet", else c is NULL): declared,
+ * without values. *out: cn_params_destroy. */
+cn_status cn_network_declare(cn_ctx *ctx, const cn_base *b, const cn_controlnet_config *c,
+                             const char *network, cn_params **out) CN_CHECKED;
+
+/* --- parameters to a file --------------------------------------------------------------------- */
+
+typedef struct cn_part {
+    const cn_params *params;
+    const char *prefix; /* before each name */
+} cn_part;
+
+enum { CN_MAX_MARKS = 2 };
+
+/* What a file says beside its parameters. */
+typedef struct cn_remarks {
+    const char *const *metadata;     /* as cn_safetensors_write's */
+    const char *marks[CN_MAX_MARKS]; /* names of empty tensors; NULL: none */
+} cn_remarks;
+
+/* Writes the sets one behind the other into one safetensors file in `layout`'s names and shapes;
+ * fill(user, i, out) gives parameter i of the sets taken together. remarks NULL: the format
+ * alone. */
+cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
+                         cn_layout layout, cn_dtype dtype, const cn_remarks *remarks,
+                         cn_tensor_fill fill, void *user) CN_CHECKED;
+/* A ControlNet's single file, which says its configuration; fill gives its parameters. */
+cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_controlnet_config *c,
+                                  const cn_params *p, cn_dtype dtype, cn_tensor_fill fill,
+                                  void *user) CN_CHECKED;
+/* The same of a base's three networks. */
+cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
+                               const cn_params *const *networks, cn_dtype dtype,
+                               cn_tensor_fill fill, void *user) CN_CHECKED;
+/* What a file says under CN_META_CONFIG, *out NULL where it says nothing; json_decref. */
+cn_status cn_said_config(cn_ctx *ctx, const cn_tensors *t, json_t **out) CN_CHECKED;
+/* dtype must be F32, F16 or BF16. */
+cn_status cn_save_dtype_check(cn_ctx *ctx, cn_dtype dtype) CN_CHECKED;
+/* Writes json (taken; NULL counts as out of memory) as dir/name. */
+cn_status cn_config_save(cn_ctx *ctx, const char *dir, const char *name, json_t *json) CN_CHECKED;
+/* dir/name as a folder, made. */
+cn_status cn_subdir(cn_ctx *ctx, const char *dir, const char *name,
+                    char out[CN_PATH_BYTES]) CN_CHECKED;
+/* What stands in the config.json of one of a base's networks; NULL when memory is out. */
+json_t *cn_base_network_json(const cn_base *b, const char *network);
+/* One network of a base, weights and config.json, as dir/NETWORK. */
+cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p, cn_dtype dtype,
+                                cn_tensor_fill fill, void *user, const char *dir) CN_CHECKED;
+/* Scheduler, tokenizer (NULL: none) and model_index.json. */
+cn_status cn_base_write_configs(cn_ctx *ctx, const cn_base *c, const char *tokenizer_dir,
+                                const char *dir) CN_CHECKED;
+/* The tokenizer's files of folder `from` to dir/tokenizer; or CLIP's vocabulary file by itself. */
+cn_status cn_tokenizer_copy(cn_ctx *ctx, const char *from, const char *dir,
+                            int64_t max_length) CN_CHECKED;
+/* The published file name of a network's weights in its folder. */
+const char *cn_weights_name(const char *network);
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* content.c - detection goes by tensors that only one kind of file has; a file's name says
+ * nothing.
+ */
+#include "model/checkpoint/content.h"
+
+#include <string.h>
+
+static const char *const content_names[] = {
+    [CN_HOLDS_UNKNOWN] = "tensors of no known layout",
+    [CN_HOLDS_BASE] = "a Stable Diffusion base model (single file)",
+    [CN_HOLDS_WHOLE] = "a Stable Diffusion base model with a ControlNet (single file)",
+    [CN_HOLDS_CONTROL_DIFFUSERS] = "a ControlNet (diffusers names)",
+    [CN_HOLDS_CONTROL] = "a ControlNet (single-file names)",
+    [CN_HOLDS_CONTROL_PREFIXED] = "a ControlNet (single-file names, control_model.)",
+    [CN_HOLDS_CONTROL_DIFFERENCE] = "a ControlNet stored as a difference from its base",
+    [CN_HOLDS_UNET_DIFFUSERS] = "a UNet alone (diffusers names)",
+    [CN_HOLDS_UNET] = "a UNet alone (single-file names)",
+    [CN_HOLDS_VAE_DIFFUSERS] = "a VAE alone (diffusers names)",
+    [CN_HOLDS_VAE] = "a VAE alone (single-file names)",
+    [CN_HOLDS_TEXT] = "a CLIP text encoder alone",
+    [CN_HOLDS_LORA] = "a LoRA",
+    [CN_HOLDS_LLLITE] = "a ControlNet-LLLite",
+    [CN_HOLDS_ADAPTER] = "a T2I-Adapter",
+    [CN_HOLDS_EMBEDDING] = "a textual inversion embedding",
+    [CN_HOLDS_SDXL] = "an SDXL model",
+    [CN_HOLDS_NOT_SD] = "a model that is not Stable Diffusion 1.x or 2.x",
+};
+
+const char *cn_content_name(cn_content c)
+{
+    return content_names[c];
+}
+
+bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    for (int64_t i = 0; i < cn_tensors_count(t); i++)
+        if (!strncmp(cn_tensors_at(t, i)->name, prefix, n)) return true;
+    return false;
+}
+
+/* The first of these tensors that a file has decides. '*' at the end: any name that starts so; at
+ * the beginning: any that contains the rest. */
+static const struct {
+    const char *pattern;
+    cn_content content;
+} signs[] = {
+    {"*lllite", CN_HOLDS_LLLITE},
+    {"*lora_down", CN_HOLDS_LORA},
+    {"*lora_A", CN_HOLDS_LORA},
+    {"*lora.down", CN_HOLDS_LORA},
+    {"*lora_linear_layer", CN_HOLDS_LORA},
+    {"*hada_w1", CN_HOLDS_LORA},
+    {"*lokr_w", CN_HOLDS_LORA},
+    {"conditioner.embedders.*", CN_HOLDS_SDXL},
+    {"model.diffusion_model.label_emb.*", CN_HOLDS_SDXL},
+    {"difference", CN_HOLDS_CONTROL_DIFFERENCE},
+    {"control_model.difference", CN_HOLDS_CONTROL_DIFFERENCE},
+    {"control_model.input_hint_block.0.weight", CN_HOLDS_CONTROL_PREFIXED},
+    {"model.diffusion_model.input_blocks.0.0.weight", CN_HOLDS_BASE},
+    {"input_hint_block.0.weight", CN_HOLDS_CONTROL},
+    {"controlnet_cond_embedding.conv_in.weight", CN_HOLDS_CONTROL_DIFFUSERS},
+    {"input_blocks.0.0.weight", CN_HOLDS_UNET},
+    {"down_blocks.0.resnets.0.time_emb_proj.weight", CN_HOLDS_UNET_DIFFUSERS},
+    {"encoder.down_blocks.0.resnets.0.conv1.weight", CN_HOLDS_VAE_DIFFUSERS},
+    {"encoder.down.0.block.0.conv1.weight", CN_HOLDS_VAE},
+    {"first_stage_model.*", CN_HOLDS_VAE},
+    {"text_model.embeddings.token_embedding.weight", CN_HOLDS_TEXT},
+    {"embeddings.token_embedding.weight", CN_HOLDS_TEXT},
+    {"cond_stage_model.*", CN_HOLDS_TEXT},
+    {"adapter.*", CN_HOLDS_ADAPTER},
+    {"body.0.in_conv.*", CN_HOLDS_ADAPTER},
+    {"body.0.resnets.*", CN_HOLDS_ADAPTER},
+    {"emb_params", CN_HOLDS_EMBEDDING},
+    {"string_to_param.*", CN_HOLDS_EMBEDDING},
+    {"model.diffusion_model.*", CN_HOLDS_NOT_SD},
+    {"double_blocks.*", CN_HOLDS_NOT_SD},
+    {"transformer_blocks.*", CN_HOLDS_NOT_SD},
+};
+
+static bool has_sign(const cn_tensors *t, const char *pattern)
+{
+    size_t n = strlen(pattern);
+    if (pattern[0] == '*') {
+        for (int64_t i = 0; i < cn_tensors_count(t); i++)
+            if (strstr(cn_tensors_at(t, i)->name, pattern + 1)) return true;
+        return false;
+    }
+    if (pattern[n - 1] != '*') return cn_tensors_find(t, pattern) != NULL;
+    char prefix[64];
+    snprintf(prefix, sizeof prefix, "%.*s", (int)(n - 1), pattern);
+    return cn_tensors_have_prefix(t, prefix);
+}
+
+cn_content cn_content_of(const cn_tensors *t)
+{
+    for (size_t i = 0; i < CN_COUNT(signs); i++) {
+        if (!has_sign(t, signs[i].pattern)) continue;
+        bool both = signs[i].content == CN_HOLDS_CONTROL_PREFIXED &&
+                    cn_tensors_find(t, CN_PREFIX_UNET "input_blocks.0.0.weight");
+        return both ? CN_HOLDS_WHOLE : signs[i].content;
+    }
+    return CN_HOLDS_UNKNOWN;
+}
