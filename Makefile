@@ -4,7 +4,7 @@
 #   make test       installs what is missing, builds, runs every test; closes with "N passed, N failed, N skipped"
 #   make demo       scenes, a canny ControlNet trained on models/tiny-sd, out/demo/report.html
 #   make install    program, library, header, pkg-config file, manual page, completions of bash, zsh and fish
-#   make lint       clang-format, layer check, banned functions
+#   make lint       clang-format, layers, banned functions, names, include circles, licences, the last commit
 #   make fuzz       every fuzz target for FUZZ_SECONDS (60) seconds
 #   build/bench draw|decode|train|ops   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines (docs/performance.md)
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
@@ -92,6 +92,8 @@ C_FILES := $(shell git ls-files 'src/**.[ch]' 'include/*.h' 'tests/**.[ch]' 'ben
 lint:
 	@sh tools/check-layers.sh
 	@sh tools/check-banned.sh
+	@sh tools/check-files.sh
+	@sh tools/check-commit.sh
 	@clang-format --dry-run --Werror $(C_FILES)
 format:
 	@clang-format -i $(C_FILES)

@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# check-banned.sh - functions that have no place here. Prints each line that calls one and exits 1.
+# check-banned.sh [ROOT] - functions that have no place here. Prints each line that calls one and
+# exits 1. ROOT: another tree than this one (tests/lint).
 #   everywhere     no bound on what is written, no error from bad input, a shell, or the stack's end
 #   in the library printing, ending the process, the environment: only programs do that
 # Comments and literals are taken out first, so they may name what they like.
 set -eu
-cd "$(dirname "$0")/.."
+cd "${1:-$(dirname "$0")/..}"
 
 find src include tests bench tools -type f \
     \( -name '*.c' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null | LC_ALL=C sort | awk '

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# check-layers.sh - the include layering of docs/architecture.md, on every #include "folder/file.h".
-# Arrows point down only. Prints the lines that break it and exits 1.
+# check-layers.sh [ROOT] - the include layering of docs/architecture.md, on every #include
+# "folder/file.h". Arrows point down only. Prints the lines that break it and exits 1.
+# ROOT: another tree than this one (tests/lint).
 set -eu
-cd "$(dirname "$0")/.."
+cd "${1:-$(dirname "$0")/..}"
 
 find src include tests bench tools -type f \
     \( -name '*.c' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null | LC_ALL=C sort | awk '

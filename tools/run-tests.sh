@@ -131,6 +131,7 @@ done
 export ONEDNN_MAX_CPU_ISA=AVX2
 run "e2e tests/golden/inpainting, at most AVX2" "$build/tests/e2e" tests/golden/inpainting
 unset ONEDNN_MAX_CPU_ISA
+run lint /bin/sh tests/lint/lint.sh
 run install /bin/sh tests/e2e/install.sh "$build"
 [ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
 
