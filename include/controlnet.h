@@ -48,16 +48,43 @@ void cn_cancel(cn_ctx *ctx);
 
 /* --- pretrain: a small base model from procedural scenes alone -------------------------------- */
 
+enum { CN_PRETRAIN_VAE_LEVELS = 4, CN_PRETRAIN_UNET_LEVELS = 3 };
+
 typedef struct cn_pretrain_options {
     const char *output_dir; /* becomes a diffusers folder */
     /* "vae", "unet" or NULL for both in turn; "decoder": the decoder of output_dir's VAE alone, by
      * the VAE's options, beside the encoder as it is. A stopped stage goes on. */
     const char *stage;
-    int64_t size_px; /* 128 */
-    int64_t vae_steps, unet_steps, vae_batch, unet_batch, scenes;
-    double vae_lr, unet_lr;
     uint64_t seed;
-    int64_t save_steps; /* state on disk every so many steps */
+    int64_t save_steps;   /* state on disk every so many steps */
+    bool bf16;            /* compute in BF16 where the processor multiplies it */
+    double decay_part;    /* of a stage's steps, the last, over which the learning rate falls */
+    double max_grad_norm; /* 0: no clipping */
+
+    /* sizes, which a stopped run can't change */
+    int64_t size_px;         /* 128 */
+    int64_t latent_channels; /* 8 */
+    int64_t vae_widths[CN_PRETRAIN_VAE_LEVELS], unet_widths[CN_PRETRAIN_UNET_LEVELS];
+    int64_t vae_groups, unet_groups; /* of their group norms */
+    int64_t text_width, text_positions, vocabulary;
+
+    /* the VAE: steps see crops, twice vae_batch of them, and from the last full_part on whole
+     * pictures */
+    int64_t vae_steps, vae_batch, vae_passes; /* passes: batches that a step takes the mean of */
+    int64_t crop_px;
+    double full_part;
+    double vae_lr, vae_ema;
+    double mse_weight, edge_weight, kl_weight; /* beside the absolute error's 1 */
+
+    /* text encoder and UNet */
+    int64_t unet_steps, unet_batch, unet_passes;
+    int64_t scenes;       /* they are trained on */
+    int64_t scenes_ahead; /* of these encoded before the first step; the others join over half of
+                             the steps */
+    double unet_lr, unet_ema;
+    bool v_prediction, zero_snr;
+    double snr_gamma; /* of min-SNR weighting; 0: every timestep counts alike */
+
     void (*progress)(void *user, const char *stage, int64_t step, int64_t steps, double loss,
                      double seconds);
     void *user;
@@ -68,29 +95,53 @@ void cn_pretrain_options_default(cn_pretrain_options *o);
  * diffusers folder in F16. Curves go to OUT/training.jsonl, sheets of pictures to OUT/state/. */
 cn_status cn_pretrain(cn_ctx *ctx, const cn_pretrain_options *o);
 
-enum { CN_EVALUATE_COLOURS = 10 };
+enum { CN_EVALUATE_COLOURS = 10, CN_EVALUATE_MAX_SHAPES = 32 };
 
 typedef struct cn_pretrain_evaluate_options {
     const char *model; /* what cn_pretrain wrote, or any base model: folder or single file */
-    uint64_t seed;     /* that it was trained with; held-out scenes belong to the same sequence */
-    int64_t scenes, prompts; /* 500, 200; 0: that half is left out */
-    int steps;               /* of each drawing, with ddim: 20 */
-    double cfg_scale;        /* 5 */
-    const char *sheet;       /* PNG that gets the first 40 drawings; NULL */
-    /* stage: "reconstruction", "drawing". May be NULL. */
+    /* Of the held-out scenes, the prompts, their noise and the classifier. Whichever the model was
+     * trained with: training stays below the held-out scenes. */
+    uint64_t seed;
+    /* How many of each are measured; 0: none. */
+    int64_t scenes;   /* reconstructed by the VAE: 500 */
+    int64_t prompts;  /* of one object, drawn: 200 */
+    int64_t pictures; /* drawn from held-out scenes' captions for the Frechet distance: 2000 */
+    int64_t pairs;    /* scenes of two objects drawn with control, where there is one: 200 */
+    int64_t classifier_steps; /* that the classifier is trained: 3000; 0: none, so no shapes and no
+                                 distance */
+    const char *control_net;  /* of `condition`, for the pairs; NULL */
+    const char *condition;    /* "edges", "depth", "normal", "segmentation" (NULL) */
+    int steps;                /* of each drawing, with ddim: 20 */
+    double cfg_scale;         /* 5 */
+    const char *sheet;        /* PNG that gets the first 40 drawings; NULL */
+    /* stage: "reconstruction", "classifier", "drawing", "distance", "pairs". May be NULL. */
     void (*progress)(void *user, const char *stage, int64_t done, int64_t total);
     void *user;
 } cn_pretrain_evaluate_options;
 
 typedef struct cn_pretrain_evaluation {
-    int64_t size_px, scenes, prompts;
+    int64_t size_px;
+    int64_t scenes, prompts, pictures, pairs; /* measured */
     double psnr_db;        /* mean of the held-out scenes' PSNR after the VAE and back */
     double psnr_of_mse_db; /* PSNR of their mean squared error */
-    int64_t right;         /* drawings whose object has the colour that was asked for */
-    int64_t undecided;     /* of the others, those in which no colour stands out */
+    double edge_f1;    /* mean F1 of Canny edges (100, 200) of reconstruction and scene, a pixel of
+                          tolerance */
+    int64_t right;     /* drawings whose object has the colour that was asked for */
+    int64_t undecided; /* of the others, those in which no colour stands out */
     const char *colours[CN_EVALUATE_COLOURS]; /* names */
     /* drawings [colour asked for][colour seen], the last column for none */
     int64_t seen[CN_EVALUATE_COLOURS][CN_EVALUATE_COLOURS + 1];
+    bool classified; /* the following six are there */
+    double classifier_shape,
+        classifier_colour; /* its own share of held-out scenes of one object told right */
+    int64_t shape_right;   /* drawings whose object is of the shape asked for */
+    int n_shapes;
+    const char *shapes[CN_EVALUATE_MAX_SHAPES];                         /* names */
+    int64_t shape_seen[CN_EVALUATE_MAX_SHAPES][CN_EVALUATE_MAX_SHAPES]; /* [asked for][seen] */
+    double frechet; /* of pictures drawn from captions to scenes, in the classifier's features */
+    double frechet_floor;       /* of as many other scenes to the same scenes */
+    int64_t pairs_right;        /* scenes in which both objects have their colour */
+    int64_t pair_colours_right; /* of 2 * pairs objects */
 } cn_pretrain_evaluation;
 
 void cn_pretrain_evaluate_defaults(cn_pretrain_evaluate_options *o);

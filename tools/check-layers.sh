@@ -59,7 +59,7 @@ BEGIN {
     allow("eval", "base io image graph cpu gpu model annotate diffuse data")
     allow("train", "base io image graph dist cpu gpu model annotate diffuse data eval")
     allow("scene", "base io image graph model annotate data")
-    allow("pretrain", "base io image graph cpu gpu model diffuse data eval train scene")
+    allow("pretrain", "base io image graph cpu gpu model annotate diffuse data eval train scene")
     allow("pipeline", "base io image graph cpu gpu model annotate diffuse data eval train scene")
     # Programs stand on the public header alone.
     allow("cli", "")

@@ -1,36 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pretrain_unet.c - the small text encoder and UNet, trained together on the encoded scenes.
  *
- * Latents of all scenes are encoded once and kept on disk; captions are told anew at each visit,
- * one in ten left empty so that guidance has its other half. Half of the timesteps are drawn
- * uniformly, half from a logistic-normal about the middle, where shapes and places are decided.
+ * Scenes are encoded once each: some before the first step, the others one after another during the
+ * first half of the steps. Captions are told anew at each visit, one in ten left empty so that
+ * guidance has its other half. Half of the timesteps are drawn uniformly, half from a
+ * logistic-normal about the middle, where shapes and places are decided.
  */
 #include "pretrain/pretrain.h"
 
+#include "diffuse/objective.h"
 #include "diffuse/sampling.h"
-#include "diffuse/text.h"
 #include "diffuse/schedule.h"
+#include "diffuse/text.h"
 #include "model/text/bpe.h"
+#include "pretrain/latents.h"
 #include "scene/scene.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { CAPTIONS = 20000, SHEET = 8, SHEET_STEPS = 20, ENCODE_BATCH = 8 };
+enum { CAPTIONS = 20000, SHEET = 8, SHEET_STEPS = 20, CAPTION_BYTES = 512 };
 static const float EMPTY_PROMPTS = 0.1f;
 static const double SHEET_GUIDANCE = 4.0;
 
 typedef struct unet_stage {
     cn_graph *g;
     cn_plan *plan;
-    cn_node *x, *t, *ids, *noise, *loss;
+    cn_node *x, *t, *ids, *target, *per, *loss;
     cn_learner *learner;
     cn_tokenizer *tokenizer;
     cn_schedule *schedule;
+    cn_objective objective;
     char tokenizer_dir[4200];
-    float *latents; /* [scenes, latent], scaled */
+    cn_latents *latents;
     int64_t latent; /* values in one */
-    float *noisy, *draws, *times;
+    float *clean, *noisy, *draws, *targets, *times, *weights;
     int32_t *tokens;
     cn_rng rng;
 } unet_stage;
@@ -39,18 +43,17 @@ typedef struct unet_stage {
 
 static cn_status make_vocabulary(cn_pretrain_run *r, const char *dir)
 {
-    enum { ROOM = 256 };
-    char *all = cn_alloc(r->ctx, (size_t)CAPTIONS * ROOM);
+    char *all = cn_alloc(r->ctx, (size_t)CAPTIONS * CAPTION_BYTES);
     const char **texts = cn_alloc_array(r->ctx, CAPTIONS, sizeof *texts);
     cn_status s = all && texts ? CN_OK : CN_ENOMEM;
     for (int i = 0; s == CN_OK && i < CAPTIONS; i++) {
         cn_scene scene;
         cn_scene_generate(r->o->seed, (uint64_t)i, &scene);
-        cn_scene_caption(&scene, i, all + (size_t)i * ROOM, ROOM);
-        texts[i] = all + (size_t)i * ROOM;
+        cn_scene_caption(&scene, i, all + (size_t)i * CAPTION_BYTES, CAPTION_BYTES);
+        texts[i] = all + (size_t)i * CAPTION_BYTES;
     }
     if (s == CN_OK)
-        s = cn_bpe_train(r->ctx, texts, CAPTIONS, CN_TINY_VOCABULARY, r->base->clip.max_positions,
+        s = cn_bpe_train(r->ctx, texts, CAPTIONS, r->o->vocabulary, r->base->clip.max_positions,
                          dir);
     cn_free(texts);
     cn_free(all);
@@ -69,61 +72,6 @@ static cn_status open_vocabulary(cn_pretrain_run *r, unet_stage *u)
     return CN_OK;
 }
 
-/* --- latents ---------------------------------------------------------------------------------- */
-
-static cn_status encode_batch(cn_pretrain_run *r, unet_stage *u, cn_plan *plan,
-                              const cn_node *image, const cn_node *moments, uint8_t *rgb,
-                              float *pixels, int64_t first)
-{
-    int64_t P = r->o->size_px, n = ENCODE_BATCH * P * P * 3, C = r->base->vae.latent_channels;
-    cn_scene scenes[ENCODE_BATCH];
-    for (int64_t i = 0; i < ENCODE_BATCH; i++)
-        cn_scene_generate(r->o->seed, (uint64_t)(first + i), &scenes[i]);
-    cn_scene_maps maps = {.rgb = rgb};
-    CN_TRY(cn_scene_render_batch(r->ctx, scenes, ENCODE_BATCH, P, &maps));
-    for (int64_t i = 0; i < n; i++) pixels[i] = (float)rgb[i] / 127.5f - 1.0f;
-    CN_TRY(cn_plan_set(plan, image, pixels));
-    CN_TRY(cn_plan_run(plan));
-    const float *q = cn_plan_data(plan, moments);
-    float *out = u->latents + first * u->latent;
-    int64_t room = CN_MIN(ENCODE_BATCH, r->o->scenes - first) * u->latent;
-    for (int64_t i = 0; i < room; i++)
-        out[i] = q[i / C * 2 * C + i % C] * r->base->vae.scaling_factor;
-    return CN_OK;
-}
-
-static cn_status encode_scenes(cn_pretrain_run *r, unet_stage *u)
-{
-    int64_t P = r->o->size_px;
-    cn_graph *g = NULL;
-    cn_plan *plan = NULL;
-    uint8_t *rgb = cn_alloc(r->ctx, (size_t)(ENCODE_BATCH * P * P * 3));
-    float *pixels = cn_alloc_array(r->ctx, (size_t)(ENCODE_BATCH * P * P * 3), sizeof *pixels);
-    cn_status s = rgb && pixels ? cn_graph_create(r->ctx, &g) : CN_ENOMEM;
-    if (s == CN_OK) s = cn_pretrain_read_vae_config(r);
-    if (s != CN_OK) goto done;
-    cn_params_set_trainable(r->vae, false);
-    cn_graph_use(g, r->vae);
-    cn_node *image = cn_input4(g, "image", ENCODE_BATCH, P, P, 3);
-    cn_node *moments = cn_vae_encode_build(g, &r->base->vae, image);
-    cn_vae_decode_build(g, &r->base->vae,
-                        cn_slice(g, moments, 0, r->base->vae.latent_channels)); /* declares */
-    if ((s = cn_plan_create(r->ctx, g, r->be, &moments, 1, false, &plan)) != CN_OK) goto done;
-    if ((s = cn_pretrain_load_vae(r)) != CN_OK) goto done;
-    for (int64_t i = 0; i < r->o->scenes; i += ENCODE_BATCH) {
-        if (cn_cancelled(r->ctx)) s = cn_fail(r->ctx, CN_ECANCELLED, "stopped while encoding");
-        if (s == CN_OK) s = encode_batch(r, u, plan, image, moments, rgb, pixels, i);
-        if (s != CN_OK) break;
-        cn_pretrain_progress(r, "encode", CN_MIN(i + ENCODE_BATCH, r->o->scenes), r->o->scenes, 0);
-    }
-done:
-    cn_plan_destroy(plan);
-    cn_graph_destroy(g);
-    cn_free(rgb);
-    cn_free(pixels);
-    return s;
-}
-
 /* --- the network ------------------------------------------------------------------------------ */
 
 static cn_status build(cn_pretrain_run *r, unet_stage *u)
@@ -136,33 +84,33 @@ static cn_status build(cn_pretrain_run *r, unet_stage *u)
     u->ids = cn_input(u->g, "ids", CN_I32, 2, (int64_t[]){B, clip->max_positions}, false);
     u->t = cn_input(u->g, "t", CN_F32, 1, &B, false);
     u->x = cn_input4(u->g, "x", B, p, p, r->base->unet.in_channels);
-    u->noise = cn_input4(u->g, "noise", B, p, p, r->base->unet.out_channels);
+    u->target = cn_input4(u->g, "target", B, p, p, r->base->unet.out_channels);
+    u->per = cn_input(u->g, "weights", CN_F32, 2, (int64_t[]){B, 2}, false);
     cn_graph_use(u->g, r->text);
     cn_node *context = cn_clip_build(u->g, clip, u->ids, 0);
     cn_graph_use(u->g, r->unet);
-    cn_node *eps = cn_unet_build(u->g, &r->base->unet, u->x, u->t, context, NULL);
-    u->loss = cn_loss_node(u->g, CN_LOSS_MSE, eps, u->noise);
+    cn_node *y = cn_unet_build(u->g, &r->base->unet, u->x, u->t, context, NULL);
+    u->loss = cn_loss_weighted(u->g, CN_LOSS_MSE, y, u->target, u->per);
     CN_TRY(cn_graph_backward(u->g, u->loss));
     return cn_plan_create(r->ctx, u->g, r->be, &u->loss, 1, true, &u->plan);
 }
 
 static cn_status allocate(cn_pretrain_run *r, unet_stage *u)
 {
-    int64_t p = r->base->unet.sample_size;
-    u->latent = p * p * r->base->unet.in_channels;
-    u->latents = cn_alloc_array(r->ctx, (size_t)(r->o->scenes * u->latent), sizeof(float));
-    return u->latents ? CN_OK : CN_ENOMEM;
+    const size_t B = (size_t)r->o->unet_batch, n = B * (size_t)u->latent;
+    u->clean = cn_alloc_array(r->ctx, (size_t)u->latent, sizeof(float));
+    u->noisy = cn_alloc_array(r->ctx, n, sizeof(float));
+    u->draws = cn_alloc_array(r->ctx, n, sizeof(float));
+    u->targets = cn_alloc_array(r->ctx, n, sizeof(float));
+    u->times = cn_alloc_array(r->ctx, B, sizeof(float));
+    u->weights = cn_alloc_array(r->ctx, 2 * B, sizeof(float));
+    u->tokens = cn_alloc_array(r->ctx, B * (size_t)r->base->clip.max_positions, sizeof(int32_t));
+    return u->clean && u->noisy && u->draws && u->targets && u->times && u->weights && u->tokens
+               ? CN_OK
+               : CN_ENOMEM;
 }
 
-static cn_status allocate_batch(cn_pretrain_run *r, unet_stage *u)
-{
-    size_t B = (size_t)r->o->unet_batch;
-    u->noisy = cn_alloc_array(r->ctx, B * (size_t)u->latent, sizeof(float));
-    u->draws = cn_alloc_array(r->ctx, B * (size_t)u->latent, sizeof(float));
-    u->times = cn_alloc_array(r->ctx, B, sizeof(float));
-    u->tokens = cn_alloc_array(r->ctx, B * (size_t)r->base->clip.max_positions, sizeof(int32_t));
-    return u->noisy && u->draws && u->times && u->tokens ? CN_OK : CN_ENOMEM;
-}
+/* --- batches ---------------------------------------------------------------------------------- */
 
 static int draw_timestep(unet_stage *u)
 {
@@ -173,29 +121,51 @@ static int draw_timestep(unet_stage *u)
     return (int)CN_MIN((double)n - 1, (double)n / (1 + exp(-(double)z)));
 }
 
-static cn_status fill_batch(cn_pretrain_run *r, unet_stage *u)
+/* Latents of scene `index` with noise of timestep t, as row b of the batch. */
+static void fill_latent(unet_stage *u, int64_t b, int64_t index, int t)
+{
+    const int64_t n = u->latent;
+    float *draws = u->draws + b * n, *target = u->targets + b * n;
+    cn_latents_get(u->latents, index, u->clean);
+    cn_schedule_add_noise(u->schedule, t, u->clean, draws, u->noisy + b * n, n);
+    if (u->schedule->config.v_prediction)
+        cn_schedule_velocity(u->schedule, t, u->clean, draws, target, n);
+    else
+        memcpy(target, draws, (size_t)n * sizeof *target);
+    u->times[b] = (float)t;
+    cn_objective_weigh(&u->objective, u->schedule, t, u->weights + 2 * b);
+}
+
+/* How many scenes the steps from `step` on choose from. */
+static int64_t scenes_at(const cn_pretrain_options *o, int64_t step)
+{
+    const int64_t ahead = CN_MIN(CN_MAX(o->scenes_ahead, o->unet_batch), o->scenes);
+    const double part = 2 * (double)step / (double)o->unet_steps;
+    return ahead + (int64_t)((double)(o->scenes - ahead) * CN_MIN(part, 1));
+}
+
+static cn_status fill_batch(cn_pretrain_run *r, unet_stage *u, int64_t scenes)
 {
     int64_t L = r->base->clip.max_positions, untruncated;
+    CN_TRY(cn_latents_reach(u->latents, scenes));
     cn_rng_normal(&u->rng, u->draws, r->o->unet_batch * u->latent);
     for (int64_t b = 0; b < r->o->unet_batch; b++) {
-        int64_t index = cn_rng_below(&u->rng, r->o->scenes);
+        int64_t index = cn_rng_below(&u->rng, scenes);
         int form = (int)cn_rng_below(&u->rng, cn_scene_caption_count());
         bool empty = cn_rng_uniform(&u->rng) < EMPTY_PROMPTS;
         cn_scene scene;
-        char caption[256] = "";
+        char caption[CAPTION_BYTES] = "";
         cn_scene_generate(r->o->seed, (uint64_t)index, &scene);
         if (!empty) cn_scene_caption(&scene, form, caption, sizeof caption);
         CN_TRY(
             cn_tokenizer_encode(r->ctx, u->tokenizer, caption, u->tokens + b * L, L, &untruncated));
-        int t = draw_timestep(u);
-        u->times[b] = (float)t;
-        cn_schedule_add_noise(u->schedule, t, u->latents + index * u->latent,
-                              u->draws + b * u->latent, u->noisy + b * u->latent, u->latent);
+        fill_latent(u, b, index, draw_timestep(u));
     }
     CN_TRY(cn_plan_set(u->plan, u->ids, u->tokens));
     CN_TRY(cn_plan_set(u->plan, u->t, u->times));
     CN_TRY(cn_plan_set(u->plan, u->x, u->noisy));
-    return cn_plan_set(u->plan, u->noise, u->draws);
+    CN_TRY(cn_plan_set(u->plan, u->per, u->weights));
+    return cn_plan_set(u->plan, u->target, u->targets);
 }
 
 /* --- looking at it ---------------------------------------------------------------------------- */
@@ -203,7 +173,8 @@ static cn_status fill_batch(cn_pretrain_run *r, unet_stage *u)
 static cn_status draw_sheet(cn_pretrain_run *r, unet_stage *u, cn_draw *draw, cn_decode *decode,
                             int64_t step)
 {
-    int64_t P = r->o->size_px, p = P / 8, L = r->base->clip.max_positions;
+    int64_t P = r->o->size_px, L = r->base->clip.max_positions;
+    const int64_t latent = u->latent;
     const char *prompts[2 * SHEET];
     cn_scene scenes[SHEET];
     float *context = NULL, *latents = NULL, *pixels = NULL;
@@ -218,14 +189,14 @@ static cn_status draw_sheet(cn_pretrain_run *r, unet_stage *u, cn_draw *draw, cn
     cn_status s = cn_text_encode(r->ctx, r->be, &text, prompts, 2 * SHEET, &context);
     if (s == CN_OK)
         s = cn_sampler_create(r->ctx, "ddim", &r->base->schedule, SHEET_STEPS, &sampler);
-    latents = cn_alloc_array(r->ctx, (size_t)(p * p * 4), sizeof *latents);
+    latents = cn_alloc_array(r->ctx, (size_t)latent, sizeof *latents);
     pixels = cn_alloc_array(r->ctx, (size_t)(SHEET * P * P * 3), sizeof *pixels);
     rgb = cn_alloc(r->ctx, (size_t)(P * P * 3));
     if (s == CN_OK && (!latents || !pixels || !rgb)) s = CN_ENOMEM;
     for (int i = 0; s == CN_OK && i < SHEET; i++) {
         cn_rng rng;
         cn_rng_seed(&rng, (uint64_t)i);
-        cn_rng_normal(&rng, latents, p * p * 4);
+        cn_rng_normal(&rng, latents, latent);
         cn_draw_args a = {.uncond = context,
                           .cond = context + (SHEET + i) * L * r->base->clip.hidden,
                           .cfg_scale = SHEET_GUIDANCE,
@@ -251,7 +222,7 @@ static cn_status draw_sheet(cn_pretrain_run *r, unet_stage *u, cn_draw *draw, cn
 
 static cn_status sheet(cn_pretrain_run *r, unet_stage *u, int64_t step)
 {
-    int64_t p = r->o->size_px / 8;
+    int64_t p = r->base->unet.sample_size;
     cn_draw *draw = NULL;
     cn_decode *decode = NULL;
     cn_draw_spec spec = {.unet = &r->base->unet,
@@ -270,19 +241,44 @@ static cn_status sheet(cn_pretrain_run *r, unet_stage *u, int64_t step)
     return s;
 }
 
+/* By the weights' mean: a sheet of drawings, and the whole model as it is now. */
+static cn_status check_and_write(cn_pretrain_run *r, unet_stage *u)
+{
+    CN_TRY(cn_learner_swap_ema(u->learner));
+    cn_status s = sheet(r, u, u->learner->step);
+    if (s == CN_OK)
+        s = cn_base_save_folder(r->ctx, r->be, r->base, r->unet, r->vae, r->text, u->tokenizer_dir,
+                                CN_F16, r->o->output_dir);
+    CN_TRY(cn_learner_swap_ema(u->learner));
+    return s;
+}
+
+/* --- training --------------------------------------------------------------------------------- */
+
+/* The passes of a step but the optimizer's part; *loss: the last one's. */
+static cn_status run_passes(cn_pretrain_run *r, unet_stage *u, double *loss)
+{
+    cn_learner *l = u->learner;
+    for (int64_t pass = cn_learner_passes(l); pass < l->o.passes; pass++) {
+        cn_rng_seed(&u->rng, r->o->seed * 7000003u + (uint64_t)(l->step * l->o.passes + pass));
+        CN_TRY(fill_batch(r, u, scenes_at(r->o, l->step)));
+        CN_TRY(cn_plan_run(u->plan));
+        *loss = (double)*(const float *)cn_plan_data(u->plan, u->loss);
+        if (pass + 1 < l->o.passes) CN_TRY(cn_learner_add_pass(l));
+    }
+    return CN_OK;
+}
+
 static cn_status train(cn_pretrain_run *r, unet_stage *u)
 {
-    double norm = 0, mean = 0;
+    double norm = 0, mean = 0, now = 0;
     cn_learner *l = u->learner;
     while (l->step < r->o->unet_steps) {
-        cn_rng_seed(&u->rng, r->o->seed * 7000003u + (uint64_t)l->step);
-        CN_TRY(fill_batch(r, u));
-        cn_status s = cn_plan_run(u->plan);
+        const cn_status s = run_passes(r, u, &now);
         if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, "unet");
         if (s != CN_OK) return s;
-        double loss = (double)*(const float *)cn_plan_data(u->plan, u->loss);
         CN_TRY(cn_learner_step(l, &norm));
-        mean = mean == 0 ? loss : 0.98 * mean + 0.02 * loss;
+        mean = mean == 0 ? now : 0.98 * mean + 0.02 * now;
         cn_pretrain_progress(r, "unet", l->step, r->o->unet_steps, mean);
         if (l->step % 50 == 0)
             CN_TRY(cn_pretrain_note(
@@ -292,49 +288,56 @@ static cn_status train(cn_pretrain_run *r, unet_stage *u)
                 (long long)l->step, mean, norm, cn_now_s() - r->started_s));
         if (l->step % r->o->save_steps && l->step != r->o->unet_steps) continue;
         CN_TRY(cn_learner_save(l, r->state_dir, "unet"));
-        cn_learner_swap_ema(l);
-        s = sheet(r, u, l->step);
-        if (s == CN_OK)
-            s = cn_base_save_folder(r->ctx, r->be, r->base, r->unet, r->vae, r->text,
-                                    u->tokenizer_dir, CN_F16, r->o->output_dir);
-        cn_learner_swap_ema(l);
-        CN_TRY(s);
+        if (l->step != r->o->unet_steps) CN_TRY(check_and_write(r, u));
     }
     return CN_OK;
+}
+
+static cn_status prepare(cn_pretrain_run *r, unet_stage *u)
+{
+    const cn_learner_options o = {.lr = r->o->unet_lr,
+                                  .weight_decay = 1e-2,
+                                  .ema = r->o->unet_ema,
+                                  .beta2 = 0.99f,
+                                  .max_grad_norm = r->o->max_grad_norm,
+                                  .steps = r->o->unet_steps,
+                                  .warmup_steps = CN_MIN(300, r->o->unet_steps / 10),
+                                  .decay_part = r->o->decay_part,
+                                  .passes = r->o->unet_passes};
+    bool found;
+    CN_TRY(open_vocabulary(r, u));
+    CN_TRY(cn_schedule_create(r->ctx, &r->base->schedule, &u->schedule));
+    u->objective = (cn_objective){.loss = CN_LOSS_MSE, .snr_gamma = r->o->snr_gamma};
+    CN_TRY(cn_latents_open(r, r->o->scenes, &u->latents));
+    u->latent = cn_latents_size(u->latents);
+    r->base->unet.in_channels = r->base->unet.out_channels = r->base->vae.latent_channels;
+    CN_TRY(build(r, u));
+    CN_TRY(allocate(r, u));
+    CN_TRY(cn_params_init(r->ctx, r->be, r->text, r->o->seed + 1));
+    CN_TRY(cn_params_init(r->ctx, r->be, r->unet, r->o->seed + 2));
+    CN_TRY(cn_learner_create(r->ctx, r->be, u->g, u->plan, (cn_params *[]){r->text, r->unet}, 2, &o,
+                             &u->learner));
+    return cn_learner_load(u->learner, r->state_dir, "unet", &found);
 }
 
 cn_status cn_pretrain_unet(cn_pretrain_run *r)
 {
     unet_stage u = {0};
-    bool found;
-    cn_learner_options o = {.lr = r->o->unet_lr,
-                            .weight_decay = 1e-2,
-                            .ema = 0.999,
-                            .beta2 = 0.99f,
-                            .steps = r->o->unet_steps,
-                            .warmup_steps = 300};
-    cn_status s = open_vocabulary(r, &u);
-    if (s == CN_OK) s = cn_schedule_create(r->ctx, &r->base->schedule, &u.schedule);
-    if (s == CN_OK) s = allocate(r, &u);
-    if (s == CN_OK) s = encode_scenes(r, &u);
-    if (s == CN_OK) s = build(r, &u);
-    if (s == CN_OK) s = allocate_batch(r, &u);
-    if (s == CN_OK) s = cn_params_init(r->ctx, r->be, r->text, r->o->seed + 1);
-    if (s == CN_OK) s = cn_params_init(r->ctx, r->be, r->unet, r->o->seed + 2);
-    if (s == CN_OK)
-        s = cn_learner_create(r->ctx, r->be, u.g, u.plan, (cn_params *[]){r->text, r->unet}, 2, &o,
-                              &u.learner);
-    if (s == CN_OK) s = cn_learner_load(u.learner, r->state_dir, "unet", &found);
+    cn_status s = prepare(r, &u);
     if (s == CN_OK) s = train(r, &u);
+    if (s == CN_OK) s = check_and_write(r, &u);
     cn_learner_destroy(u.learner);
     cn_plan_destroy(u.plan);
     cn_graph_destroy(u.g);
     cn_tokenizer_close(u.tokenizer);
     cn_schedule_destroy(u.schedule);
-    cn_free(u.latents);
+    cn_latents_close(u.latents);
+    cn_free(u.clean);
     cn_free(u.noisy);
     cn_free(u.draws);
+    cn_free(u.targets);
     cn_free(u.times);
+    cn_free(u.weights);
     cn_free(u.tokens);
     return s;
 }

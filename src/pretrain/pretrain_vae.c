@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pretrain_vae.c - the small autoencoder: L1 + MSE + a little KL, on fresh scenes at every step.
+/* pretrain_vae.c - the small autoencoder, on fresh scenes at every step.
  *
- * Nine tenths of the steps see crops of half the side, twice as many (a quarter of the work each);
- * the last tenth whole pictures, so that the middle's attention meets the size it will be used at.
+ * It learns from absolute and squared errors of pixels, the absolute error of differences between
+ * pixels 1, 2 and 4 apart, which counts edges more than flat ground, and a little KL.
+ *
+ * Most steps see crops (the networks are convolutions; a crop of half the side is a quarter of the
+ * work), the last ones whole pictures, so that norms and the middle's attention meet the size they
+ * will be used at.
  *
  * A picture's border counts more than the rest: an autoencoder with group norms likes to keep a
  * mark in a corner, where it costs little (the droplets of Karras et al., "Analyzing and Improving
@@ -21,17 +25,20 @@
 #include <math.h>
 #include <string.h>
 
-enum { SHEET = 8, CHECK = 64 };
-/* The border's part of a side, and the weight of its pixels' errors, twice in corners. */
+enum { SHEET = 8, CHECK = 64, CROPS_PER_SCENE = 4 };
+/* The border's part of a side, and the weight of its pixels' absolute errors, squared in corners.
+ */
 enum { BORDER = 8 };
-static const float BORDER_WEIGHT = 3;
+static const float BORDER_WEIGHT = 2;
 /* Held-out scenes start here in the sequence; training stays below. */
 enum { HELD_OUT = 1 << 30 };
-static const double KL_WEIGHT = 1e-6;
+/* How far apart the pixels are whose differences are compared. */
+static const int64_t REACH[] = {1, 2, 4};
 
 typedef struct vae_stage {
     const char *name;   /* of its notes and its state */
     int64_t B, px;      /* batch, side of what is seen */
+    int64_t per_scene;  /* crops taken of a scene */
     int64_t until;      /* last step */
     bool decoder, last; /* trained alone; writes the finished network */
     cn_graph *g;
@@ -85,6 +92,53 @@ cn_status cn_pretrain_load_vae(cn_pretrain_run *r)
     return s;
 }
 
+/* --- the loss --------------------------------------------------------------------------------- */
+
+/* x [N,H,W,C] as [N,rows,length]: what lies `apart` elements further on, less what lies here. */
+static cn_node *difference(cn_graph *g, cn_node *x, int64_t rows, int64_t apart)
+{
+    const int64_t length = cn_node_elements(x) / x->shape[0] / rows;
+    x = cn_view(g, x, 3, (int64_t[]){x->shape[0], rows, length});
+    cn_node *here = cn_slice(g, x, 0, length - apart);
+    return cn_add(g, cn_slice(g, x, apart, length - apart), cn_scale(g, here, -1));
+}
+
+/* Mean absolute error of y's differences against x's, along rows and along columns, summed over the
+ * reaches. */
+static cn_node *edge_loss(cn_graph *g, cn_node *y, cn_node *x)
+{
+    const int64_t H = x->shape[1], C = x->shape[3], W = x->shape[2];
+    cn_node *sum = NULL;
+    for (size_t i = 0; i < CN_COUNT(REACH); i++) {
+        const int64_t rows[] = {H, 1}, apart[] = {REACH[i] * C, REACH[i] * W * C};
+        for (int k = 0; k < 2; k++) {
+            cn_node *l = cn_loss_node(g, CN_LOSS_L1, difference(g, y, rows[k], apart[k]),
+                                      difference(g, x, rows[k], apart[k]));
+            sum = sum ? cn_add(g, sum, l) : l;
+        }
+    }
+    return sum;
+}
+
+static cn_node *scaled(cn_graph *g, cn_node *l, double weight)
+{
+    return cn_scale(g, l, (float)weight);
+}
+
+static cn_node *loss(cn_pretrain_run *r, vae_stage *v)
+{
+    const cn_pretrain_options *o = r->o;
+    const double latent = (double)(cn_node_elements(v->noise) / v->B);
+    cn_graph *g = v->g;
+    cn_node *y = cn_gate(g, v->out, v->weight), *x = cn_gate(g, v->image, v->weight);
+    cn_node *sum = cn_loss_node(g, CN_LOSS_L1, y, x);
+    cn_node *mse = cn_loss_node(g, CN_LOSS_MSE, v->out, v->image);
+    sum = cn_add(g, sum, scaled(g, mse, o->mse_weight));
+    if (o->edge_weight > 0)
+        sum = cn_add(g, sum, scaled(g, edge_loss(g, v->out, v->image), o->edge_weight));
+    return cn_add(g, sum, scaled(g, cn_kl(g, v->moments), o->kl_weight / latent));
+}
+
 static cn_status build(cn_pretrain_run *r, vae_stage *v)
 {
     const cn_vae_config *c = &r->base->vae;
@@ -98,11 +152,7 @@ static cn_status build(cn_pretrain_run *r, vae_stage *v)
     v->weight = cn_input4(v->g, "weight", B, P, P, 1);
     v->moments = cn_vae_encode_build(v->g, c, v->image);
     v->out = cn_vae_decode_build(v->g, c, cn_gauss_sample(v->g, v->moments, v->noise));
-    cn_node *y = cn_gate(v->g, v->out, v->weight), *x = cn_gate(v->g, v->image, v->weight);
-    cn_node *l1 = cn_loss_node(v->g, CN_LOSS_L1, y, x);
-    cn_node *l2 = cn_loss_node(v->g, CN_LOSS_MSE, y, x);
-    cn_node *kl = cn_scale(v->g, cn_kl(v->g, v->moments), (float)KL_WEIGHT);
-    v->loss = cn_add(v->g, cn_add(v->g, l1, l2), kl);
+    v->loss = loss(r, v);
     CN_TRY(cn_graph_backward(v->g, v->loss));
     return cn_plan_create(r->ctx, v->g, r->be, (cn_node *[]){v->loss, v->out, v->moments}, 3, true,
                           &v->plan);
@@ -124,19 +174,26 @@ static cn_status weigh(cn_pretrain_run *r, vae_stage *v)
     return s;
 }
 
-/* Scenes first .. first+B, cropped at random, into v->pixels, [-1,1]. */
+/* --- batches ---------------------------------------------------------------------------------- */
+
+static int64_t scenes_of(const vae_stage *v)
+{
+    return (v->B + v->per_scene - 1) / v->per_scene;
+}
+
+/* Scenes from `first` on, cropped at random, into v->pixels, [-1,1]. */
 static cn_status render(cn_pretrain_run *r, vae_stage *v, uint64_t first)
 {
-    int64_t P = r->o->size_px, px = v->px, room = P - px + 1;
-    for (int64_t i = 0; i < v->B; i++)
+    int64_t P = r->o->size_px, px = v->px, room = P - px + 1, n = scenes_of(v);
+    for (int64_t i = 0; i < n; i++)
         cn_scene_generate(r->o->seed, first + (uint64_t)i, &v->scenes[i]);
     cn_scene_maps maps = {.rgb = v->rgb};
-    CN_TRY(cn_scene_render_batch(r->ctx, v->scenes, v->B, P, &maps));
+    CN_TRY(cn_scene_render_batch(r->ctx, v->scenes, n, P, &maps));
     for (int64_t i = 0; i < v->B; i++) {
         int64_t top = cn_rng_below(&v->rng, room);
         int64_t left = cn_rng_below(&v->rng, room);
         for (int64_t y = 0; y < px; y++) {
-            const uint8_t *from = v->rgb + ((i * P + top + y) * P + left) * 3;
+            const uint8_t *from = v->rgb + ((i / v->per_scene * P + top + y) * P + left) * 3;
             float *to = v->pixels + (i * px + y) * px * 3;
             for (int64_t k = 0; k < px * 3; k++) to[k] = (float)from[k] / 127.5f - 1.0f;
         }
@@ -157,16 +214,19 @@ static cn_status run_batch(cn_pretrain_run *r, vae_stage *v, uint64_t first, boo
     return cn_plan_run(v->plan);
 }
 
+/* --- looking at it ---------------------------------------------------------------------------- */
+
 /* Reconstruction of held-out scenes without noise: PSNR over all of them, latent deviation, a
  * sheet. */
 static cn_status check(cn_pretrain_run *r, vae_stage *v, int64_t step, double *deviation)
 {
-    int64_t B = v->B, n = cn_node_elements(v->out), m = cn_node_elements(v->noise);
+    int64_t n = cn_node_elements(v->out), m = cn_node_elements(v->noise);
     int64_t C = cn_channels(v->noise);
     double square = 0, sum = 0, sum2 = 0;
-    int64_t batches = CN_MAX(CHECK / B, 1);
+    int64_t batches = CN_MAX(CHECK / scenes_of(v), 1);
+    cn_rng_seed(&v->rng, 0);
     for (int64_t k = 0; k < batches; k++) {
-        CN_TRY(run_batch(r, v, HELD_OUT + (uint64_t)(k * B), false));
+        CN_TRY(run_batch(r, v, HELD_OUT + (uint64_t)(k * scenes_of(v)), false));
         const float *y = cn_plan_data(v->plan, v->out), *q = cn_plan_data(v->plan, v->moments);
         for (int64_t i = 0; i < n; i++) {
             double a = (double)CN_MIN(1, CN_MAX(-1, y[i]));
@@ -183,50 +243,76 @@ static cn_status check(cn_pretrain_run *r, vae_stage *v, int64_t step, double *d
     char path[4200];
     CN_TRY(cn_format(r->ctx, path, sizeof path, "%s/%s_%06lld.png", r->state_dir, v->name,
                      (long long)step));
-    CN_TRY(cn_pretrain_sheet(r, path, cn_plan_data(v->plan, v->out), (int)CN_MIN(B, SHEET),
-                             (int)CN_MIN(B, SHEET), v->px));
+    CN_TRY(cn_pretrain_sheet(r, path, cn_plan_data(v->plan, v->out), (int)CN_MIN(v->B, SHEET),
+                             (int)CN_MIN(v->B, SHEET), v->px));
     return cn_pretrain_note(r,
                             "{\"stage\":\"%s\",\"step\":%lld,\"held_out_psnr_db\":%.2f,"
-                            "\"latent_deviation\":%.4f,\"seconds\":%.0f}",
-                            v->name, (long long)step, -10 * log10(mse), *deviation,
-                            cn_now_s() - r->started_s);
+                            "\"side_px\":%lld,\"latent_deviation\":%.4f,\"seconds\":%.0f}",
+                            v->name, (long long)step, -10 * log10(mse), (long long)v->px,
+                            *deviation, cn_now_s() - r->started_s);
 }
+
+/* By the weights' mean. A whole autoencoder's folder can be used from the first check on. */
+static cn_status check_and_write(cn_pretrain_run *r, vae_stage *v)
+{
+    double deviation = 1;
+    CN_TRY(cn_learner_swap_ema(v->learner));
+    cn_status s = check(r, v, v->learner->step, &deviation);
+    if (!v->decoder)
+        r->base->vae.scaling_factor = (float)(1.0 / deviation); /* latents of unit deviation */
+    if (s == CN_OK && (!v->decoder || v->learner->step == v->until))
+        s = cn_base_save_folder(r->ctx, r->be, r->base, NULL, r->vae, NULL, NULL, CN_F16,
+                                r->o->output_dir);
+    CN_TRY(cn_learner_swap_ema(v->learner));
+    return s;
+}
+
+/* --- training --------------------------------------------------------------------------------- */
 
 static cn_status allocate(cn_pretrain_run *r, vae_stage *v)
 {
-    size_t n = (size_t)(v->B * r->o->size_px * r->o->size_px * 3);
-    v->scenes = cn_alloc_array(r->ctx, (size_t)v->B, sizeof *v->scenes);
-    v->rgb = cn_alloc(r->ctx, n);
-    v->pixels = cn_alloc_array(r->ctx, n, sizeof *v->pixels);
+    const int64_t n = scenes_of(v);
+    const size_t rendered = (size_t)(n * r->o->size_px * r->o->size_px * 3);
+    v->scenes = cn_alloc_array(r->ctx, (size_t)n, sizeof *v->scenes);
+    v->rgb = cn_alloc(r->ctx, rendered);
+    v->pixels = cn_alloc_array(r->ctx, (size_t)cn_node_elements(v->image), sizeof *v->pixels);
     v->draws = cn_alloc_array(r->ctx, (size_t)cn_node_elements(v->noise), sizeof *v->draws);
     return v->scenes && v->rgb && v->pixels && v->draws ? CN_OK : CN_ENOMEM;
 }
 
+/* The passes of a step but the optimizer's part; *mean: their losses'. */
+static cn_status run_passes(cn_pretrain_run *r, vae_stage *v, double *mean)
+{
+    cn_learner *l = v->learner;
+    *mean = 0;
+    for (int64_t pass = cn_learner_passes(l); pass < l->o.passes; pass++) {
+        const uint64_t number = (uint64_t)(l->step * l->o.passes + pass);
+        cn_rng_seed(&v->rng, r->o->seed * 1000003u + number);
+        CN_TRY(run_batch(r, v, number * 2 * (uint64_t)r->o->vae_batch, true));
+        *mean = (double)*(const float *)cn_plan_data(v->plan, v->loss);
+        if (pass + 1 < l->o.passes) CN_TRY(cn_learner_add_pass(l));
+    }
+    return CN_OK;
+}
+
 static cn_status train(cn_pretrain_run *r, vae_stage *v)
 {
-    double norm = 0, mean = 0;
+    double norm = 0, mean = 0, now;
     cn_learner *l = v->learner;
     while (l->step < v->until) {
-        cn_rng_seed(&v->rng, r->o->seed * 1000003u + (uint64_t)l->step);
-        cn_status s = run_batch(r, v, (uint64_t)(l->step * 2 * r->o->vae_batch), true);
+        const cn_status s = run_passes(r, v, &now);
         if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, v->name);
         if (s != CN_OK) return s;
-        double loss = (double)*(const float *)cn_plan_data(v->plan, v->loss);
         CN_TRY(cn_learner_step(l, &norm));
-        mean = mean == 0 ? loss : 0.98 * mean + 0.02 * loss;
+        mean = mean == 0 ? now : 0.98 * mean + 0.02 * now;
         cn_pretrain_progress(r, v->name, l->step, r->o->vae_steps, mean);
         if (l->step % 50 == 0)
             CN_TRY(cn_pretrain_note(
                 r, "{\"stage\":\"%s\",\"step\":%lld,\"loss\":%.5f,\"grad_norm\":%.4f}", v->name,
                 (long long)l->step, mean, norm));
-        if (l->step % r->o->save_steps == 0 || l->step == v->until) {
-            double deviation;
-            CN_TRY(cn_learner_save(l, r->state_dir, v->name));
-            cn_learner_swap_ema(l);
-            s = check(r, v, l->step, &deviation);
-            cn_learner_swap_ema(l);
-            CN_TRY(s);
-        }
+        if (l->step % r->o->save_steps && l->step != v->until) continue;
+        CN_TRY(cn_learner_save(l, r->state_dir, v->name));
+        if (l->step != v->until) CN_TRY(check_and_write(r, v));
     }
     return CN_OK;
 }
@@ -237,26 +323,18 @@ static cn_status take_weights(cn_pretrain_run *r, const vae_stage *v)
     return v->decoder ? cn_pretrain_load_vae(r) : cn_params_init(r->ctx, r->be, r->vae, r->o->seed);
 }
 
-static cn_status finish(cn_pretrain_run *r, vae_stage *v)
-{
-    double deviation = 1;
-    cn_learner_swap_ema(v->learner);
-    CN_TRY(check(r, v, v->learner->step, &deviation));
-    if (!v->decoder)
-        r->base->vae.scaling_factor = (float)(1.0 / deviation); /* latents of unit deviation */
-    return cn_base_save_folder(r->ctx, r->be, r->base, NULL, r->vae, NULL, NULL, CN_F16,
-                               r->o->output_dir);
-}
-
 static cn_status phase(cn_pretrain_run *r, vae_stage v)
 {
     bool found;
-    cn_learner_options o = {.lr = r->o->vae_lr,
-                            .weight_decay = 1e-4,
-                            .ema = 0.998,
-                            .beta2 = 0.99f,
-                            .steps = r->o->vae_steps,
-                            .warmup_steps = 300};
+    const cn_learner_options o = {.lr = r->o->vae_lr,
+                                  .weight_decay = 1e-4,
+                                  .ema = r->o->vae_ema,
+                                  .beta2 = 0.99f,
+                                  .max_grad_norm = r->o->max_grad_norm,
+                                  .steps = r->o->vae_steps,
+                                  .warmup_steps = CN_MIN(300, r->o->vae_steps / 10),
+                                  .decay_part = r->o->decay_part,
+                                  .passes = r->o->vae_passes};
     cn_status s = build(r, &v);
     if (s == CN_OK) s = allocate(r, &v);
     if (s == CN_OK) s = weigh(r, &v);
@@ -264,7 +342,7 @@ static cn_status phase(cn_pretrain_run *r, vae_stage v)
     if (s == CN_OK) s = cn_learner_create(r->ctx, r->be, v.g, v.plan, &r->vae, 1, &o, &v.learner);
     if (s == CN_OK) s = cn_learner_load(v.learner, r->state_dir, v.name, &found);
     if (s == CN_OK) s = train(r, &v);
-    if (s == CN_OK && v.last) s = finish(r, &v);
+    if (s == CN_OK && v.last) s = check_and_write(r, &v);
     cn_learner_destroy(v.learner);
     cn_plan_destroy(v.plan);
     cn_graph_destroy(v.g);
@@ -278,13 +356,16 @@ static cn_status phase(cn_pretrain_run *r, vae_stage v)
 cn_status cn_pretrain_vae(cn_pretrain_run *r)
 {
     const cn_pretrain_options *o = r->o;
-    CN_TRY(phase(r, (vae_stage){.name = "vae",
-                                .px = o->size_px / 2,
-                                .B = 2 * o->vae_batch,
-                                .until = o->vae_steps - o->vae_steps / 10}));
+    CN_TRY(phase(
+        r, (vae_stage){.name = "vae",
+                       .px = o->crop_px,
+                       .B = 2 * o->vae_batch,
+                       .per_scene = CROPS_PER_SCENE,
+                       .until = o->vae_steps - (int64_t)(o->full_part * (double)o->vae_steps)}));
     CN_TRY(phase(r, (vae_stage){.name = "vae",
                                 .px = o->size_px,
                                 .B = o->vae_batch,
+                                .per_scene = 1,
                                 .until = o->vae_steps,
                                 .last = true}));
     cn_params_set_trainable(r->vae, false);
@@ -298,6 +379,7 @@ cn_status cn_pretrain_decoder(cn_pretrain_run *r)
     return phase(r, (vae_stage){.name = "decoder",
                                 .px = o->size_px,
                                 .B = o->vae_batch,
+                                .per_scene = 1,
                                 .until = o->vae_steps,
                                 .decoder = true,
                                 .last = true});

@@ -158,6 +158,11 @@ int64_t cn_adamw_steps(const cn_adamw *a)
     return a->steps;
 }
 
+int64_t cn_adamw_passes(const cn_adamw *a)
+{
+    return a->summed;
+}
+
 /* Everyone gets the owners' weights. */
 static cn_status copy_weights(cn_adamw *a)
 {

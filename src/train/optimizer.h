@@ -61,8 +61,9 @@ cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double
                        double *norm) CN_CHECKED;
 /* Exchanges the weights with their mean; a second call puts them back. Nothing without one. */
 cn_status cn_adamw_swap_ema(cn_adamw *a) CN_CHECKED;
-/* Steps taken. */
+/* Steps taken; passes summed since, for the step to come. */
 int64_t cn_adamw_steps(const cn_adamw *a);
+int64_t cn_adamw_passes(const cn_adamw *a);
 /* Memory that an optimizer over these parameters takes, known before it is made. */
 size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options *options);
 
