@@ -73,11 +73,6 @@ typedef struct cn_camera {
     float tan_half_fov;
 } cn_camera;
 
-typedef struct cn_ray_hit {
-    float t;
-    vec3 normal; /* outward, unit */
-} cn_ray_hit;
-
 /* The parts of an object, from shapes.c. */
 void cn_object_build(const cn_scene_object *object, cn_object *out);
 /* From the object's own frame, in units of its size, and back. */
@@ -95,9 +90,6 @@ cn_part *cn_add_frustum(cn_object *o, vec3 bottom, float height, float radius, f
  * each, in any order of turning. */
 cn_part *cn_add_polyhedron(cn_object *o, const vec3 *corners, int n_corners,
                            const unsigned char (*faces)[3], int n_faces);
-
-/* The nearest hit of o + t d with t_min < t < hit->t; updates *hit. d need not be a unit vector. */
-bool cn_part_hit(const cn_part *part, vec3 o, vec3 d, float t_min, cn_ray_hit *hit);
 
 void cn_camera_init(const cn_scene *scene, cn_camera *out);
 /* Screen bounds of the part, -1..1 with y up: {x0, y0, x1, y1}. False when it reaches behind the
