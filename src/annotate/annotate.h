@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* annotate.h - the kinds of condition there are, each with its options, behind one call.
  *
- * A kind is a row of the table in annotate.c: name, options with their ranges and defaults, the
+ * A kind is a row of the table in kinds.c: name, options with their ranges and defaults, the
  * networks it runs (network.h), and run(). The command line, the demo, drawing and the dataset
  * tools read this table; none of them knows a kind by name.
  */
 #ifndef CN_ANNOTATE_ANNOTATE_H
 #define CN_ANNOTATE_ANNOTATE_H
 
-#include "annotate/agreement.h"
 #include "image/resize.h"
 #include "graph/backend.h"
 #include "io/npy.h"
@@ -30,6 +29,16 @@ typedef enum cn_takes {
     CN_TAKES_ARRAY,  /* .npy */
     CN_TAKES_COCO    /* instances_*.json */
 } cn_takes;
+
+/* How two conditions of a kind are compared; eval/agreement.h computes it. */
+typedef enum cn_measure {
+    CN_MEASURE_NONE,
+    CN_MEASURE_EDGES,   /* F1 of edge pixels with a pixel of tolerance */
+    CN_MEASURE_CLASSES, /* mean IoU of classes in ADE20K's colours */
+    CN_MEASURE_DEPTH,   /* R2 after scale and shift; error: RMSE in percent of the range */
+    CN_MEASURE_NORMALS, /* 1 - angle / pi; error: the mean angle in degrees */
+    CN_MEASURE_POSE     /* F1 of key points, each counting with COCO's key point similarity */
+} cn_measure;
 
 typedef struct cn_kind cn_kind;
 typedef struct cn_network cn_network;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api_agreement.c - controlnet.h's measure of agreement; reports themselves are eval/report.c's. */
-#include "annotate/annotate.h"
+#include "eval/agreement.h"
 
 cn_status cn_condition_agreement(cn_ctx *ctx, const char *kind, const cn_image *found,
                                  const cn_image *wanted, cn_agreement *out)

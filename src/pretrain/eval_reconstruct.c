@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* eval_reconstruct.c - how exactly a VAE gives held-out scenes back, as 8-bit pictures: PSNR and
  * edges. */
-#include "annotate/agreement.h"
+#include "eval/agreement.h"
 #include "annotate/canny.h"
 #include "graph/plan.h"
 #include "model/nets/nets.h"

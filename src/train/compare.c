@@ -7,6 +7,7 @@
 #include "train/validate.h"
 
 #include "annotate/network.h"
+#include "eval/agreement.h"
 
 #include <string.h>
 

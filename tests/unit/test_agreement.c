@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "annotate/annotate.h"
 #include "annotate/labels.h"
 #include "annotate/pose/pose.h"
+#include "eval/agreement.h"
 
 #include <string.h>
 

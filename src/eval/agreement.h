@@ -1,25 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* agreement.h - how well a generated picture follows its condition, in numbers: the picture is
- * annotated again, and what is found is compared with what was wanted. Each kind of condition has
- * one measure (annotate.c).
+ * annotated again, and what is found is compared with what was wanted. A kind's row names its
+ * measure (annotate.h); here is what each computes.
  */
-#ifndef CN_ANNOTATE_AGREEMENT_H
-#define CN_ANNOTATE_AGREEMENT_H
+#ifndef CN_EVAL_AGREEMENT_H
+#define CN_EVAL_AGREEMENT_H
 
-#include "base/base.h"
-#include "image/image.h"
-
-typedef enum cn_measure {
-    CN_MEASURE_NONE,
-    CN_MEASURE_EDGES,   /* F1 of edge pixels, cn_edge_f1 with a pixel of tolerance */
-    CN_MEASURE_CLASSES, /* mean IoU of classes in ADE20K's colours */
-    CN_MEASURE_DEPTH,   /* R2 after scale and shift; error: RMSE in percent of the range */
-    CN_MEASURE_NORMALS, /* 1 - angle / pi; error: the mean angle in degrees */
-    CN_MEASURE_POSE     /* F1 of key points, each counting with COCO's key point similarity */
-} cn_measure;
+#include "annotate/annotate.h"
 
 /* Compares two conditions of one size. CN_EINVAL for other sizes and CN_MEASURE_NONE. */
-cn_status cn_measure_run(cn_ctx *ctx, cn_measure measure, const cn_image *found,
+cn_status cn_measure_run(cn_ctx *ctx, cn_measure which, const cn_image *found,
                          const cn_image *wanted, cn_agreement *out) CN_CHECKED;
 
 /* F1 of two edge maps of height x width bytes, nonzero = edge: `found` (detected in the generated

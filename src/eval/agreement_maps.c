@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* agreement_maps.c - classes, depth and normals compared pixel by pixel. */
-#include "annotate/agreement.h"
+#include "eval/agreement.h"
 
 #include "annotate/labels.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* agreement.c - the measures by their names, and edge maps compared with a tolerance; edges are
  * sparse, so each looks around itself. */
-#include "annotate/agreement.h"
+#include "eval/agreement.h"
 
 /* --- edges ------------------------------------------------------------------------------------ */
 
@@ -50,7 +50,7 @@ static void edge_mask(const cn_image *image, uint8_t *out)
 }
 
 static cn_status edge_agreement(cn_ctx *ctx, const cn_image *found, const cn_image *wanted,
-                                double *score)
+                                cn_agreement *out)
 {
     enum { TOLERANCE_PX = 1 };
     const int64_t w = wanted->width, h = wanted->height;
@@ -58,39 +58,68 @@ static cn_status edge_agreement(cn_ctx *ctx, const cn_image *found, const cn_ima
     if (!masks) return CN_ENOMEM;
     edge_mask(found, masks);
     edge_mask(wanted, masks + w * h);
-    *score = cn_edge_f1(masks, masks + w * h, w, h, TOLERANCE_PX, NULL, NULL);
+    out->score = cn_edge_f1(masks, masks + w * h, w, h, TOLERANCE_PX, NULL, NULL);
     cn_free(masks);
     return CN_OK;
 }
 
 /* --- measures --------------------------------------------------------------------------------- */
 
-static const cn_agreement named[] = {
-    [CN_MEASURE_EDGES] = {.measure = "edge F1"},
-    [CN_MEASURE_CLASSES] = {.measure = "mean IoU"},
-    [CN_MEASURE_DEPTH] = {.measure = "depth R2", .unit = "RMSE of depth in %"},
-    [CN_MEASURE_NORMALS] = {.measure = "angular similarity", .unit = "angle of normals in degrees"},
-    [CN_MEASURE_POSE] = {.measure = "key point similarity"},
+static cn_status class_agreement(cn_ctx *ctx, const cn_image *found, const cn_image *wanted,
+                                 cn_agreement *out)
+{
+    (void)ctx;
+    out->score = cn_mean_iou(found, wanted);
+    return CN_OK;
+}
+
+static cn_status depth_agreement(cn_ctx *ctx, const cn_image *found, const cn_image *wanted,
+                                 cn_agreement *out)
+{
+    (void)ctx;
+    out->score = cn_depth_agreement(found, wanted, &out->error);
+    return CN_OK;
+}
+
+static cn_status normal_agreement(cn_ctx *ctx, const cn_image *found, const cn_image *wanted,
+                                  cn_agreement *out)
+{
+    (void)ctx;
+    out->score = cn_normal_agreement(found, wanted, &out->error);
+    return CN_OK;
+}
+
+static cn_status pose_agreement(cn_ctx *ctx, const cn_image *found, const cn_image *wanted,
+                                cn_agreement *out)
+{
+    return cn_pose_agreement(ctx, found, wanted, &out->score);
+}
+
+typedef struct measure {
+    const char *name, *unit; /* unit: of the error, NULL where there is none */
+    cn_status (*run)(cn_ctx *ctx, const cn_image *found, const cn_image *wanted, cn_agreement *out);
+} measure;
+
+static const measure measures[] = {
+    [CN_MEASURE_EDGES] = {"edge F1", NULL, edge_agreement},
+    [CN_MEASURE_CLASSES] = {"mean IoU", NULL, class_agreement},
+    [CN_MEASURE_DEPTH] = {"depth R2", "RMSE of depth in %", depth_agreement},
+    [CN_MEASURE_NORMALS] = {"angular similarity", "angle of normals in degrees", normal_agreement},
+    [CN_MEASURE_POSE] = {"key point similarity", NULL, pose_agreement},
 };
 
-cn_status cn_measure_run(cn_ctx *ctx, cn_measure measure, const cn_image *found,
+cn_status cn_measure_run(cn_ctx *ctx, cn_measure which, const cn_image *found,
                          const cn_image *wanted, cn_agreement *out)
 {
-    cn_agreement a = named[measure];
-    cn_status s = CN_OK;
+    const measure *m = &measures[which];
+    if (!m->run) return cn_fail(ctx, CN_EINVAL, "no measure compares these conditions");
     if (found->width != wanted->width || found->height != wanted->height)
         return cn_fail(ctx, CN_EINVAL,
                        "conditions of %lld x %lld and %lld x %lld: one size is expected",
                        (long long)found->width, (long long)found->height, (long long)wanted->width,
                        (long long)wanted->height);
-    switch (measure) {
-    case CN_MEASURE_EDGES: s = edge_agreement(ctx, found, wanted, &a.score); break;
-    case CN_MEASURE_CLASSES: a.score = cn_mean_iou(found, wanted); break;
-    case CN_MEASURE_DEPTH: a.score = cn_depth_agreement(found, wanted, &a.error); break;
-    case CN_MEASURE_NORMALS: a.score = cn_normal_agreement(found, wanted, &a.error); break;
-    case CN_MEASURE_POSE: s = cn_pose_agreement(ctx, found, wanted, &a.score); break;
-    case CN_MEASURE_NONE: return cn_fail(ctx, CN_EINVAL, "no measure compares these conditions");
-    }
-    if (s == CN_OK) *out = a;
-    return s;
+    cn_agreement a = {.measure = m->name, .unit = m->unit};
+    CN_TRY(m->run(ctx, found, wanted, &a));
+    *out = a;
+    return CN_OK;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* agreement_pose.c - the key points of two pose drawings, read from their colours and compared. */
-#include "annotate/agreement.h"
+#include "eval/agreement.h"
 
 #include "annotate/pose/pose.h"
 
