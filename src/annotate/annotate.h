@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* annotate.h - the kinds of condition there are, each with its options, behind one call.
  *
- * A kind is a row of the table in kinds.c: name, options with their ranges and defaults, the
- * networks it runs (network.h), and run(). The command line, the demo, drawing and the dataset
- * tools read this table; none of them knows a kind by name.
+ * A kind is a row of the table in kinds.h: name, options with their ranges and defaults, the
+ * networks it runs (network.h), run(), and what else is to know of its conditions. The command
+ * line, the demo, drawing, training and the data set tools read this table; none of them lists
+ * kinds.
  */
 #ifndef CN_ANNOTATE_ANNOTATE_H
 #define CN_ANNOTATE_ANNOTATE_H
@@ -12,7 +13,12 @@
 #include "graph/backend.h"
 #include "io/npy.h"
 
-enum { CN_ANNOTATE_MAX_OPTIONS = 8, CN_KIND_NETWORKS = 4 };
+enum {
+    CN_ANNOTATE_MAX_OPTIONS = 8,
+    CN_ANNOTATE_LINKS = 4, /* kinds behind each other */
+    CN_KIND_NETWORKS = 4,
+    CN_KIND_ALIASES = 10 /* with the empty one behind the last */
+};
 
 typedef enum cn_option_type { CN_OPTION_NUMBER, CN_OPTION_INT, CN_OPTION_BOOL } cn_option_type;
 
@@ -40,6 +46,15 @@ typedef enum cn_measure {
     CN_MEASURE_POSE     /* F1 of key points, each counting with COCO's key point similarity */
 } cn_measure;
 
+/* What a flip of the picture, left for right, does to its condition. */
+typedef enum cn_mirror {
+    CN_MIRROR_OFF,         /* the flipped picture's condition can't be made of this one */
+    CN_MIRROR_PLAIN,       /* it is flipped too: edges, depth, segmentation */
+    CN_MIRROR_NORMALS,     /* flipped, and x, in red, changes its sign */
+    CN_MIRROR_NORMALS_BGR, /* flipped, and x, in blue, changes its sign */
+    CN_MIRROR_INPUT        /* what it does to the picture that the condition is made from */
+} cn_mirror;
+
 typedef struct cn_kind cn_kind;
 typedef struct cn_network cn_network;
 typedef struct cn_session cn_session;
@@ -64,12 +79,20 @@ typedef struct cn_kind_network {
     int role;
 } cn_kind_network;
 
+/* Another name that users know. */
+typedef struct cn_kind_alias {
+    const char *name, *stands_for; /* the kind, settings behind it: "hed safe=1" */
+} cn_kind_alias;
+
 struct cn_kind {
     const char *name, *title;
-    const cn_kind_option *options;
+    /* As stable-diffusion-webui's ControlNet extension and diffusers' controlnet_aux call it; an
+     * empty one behind the last. */
+    cn_kind_alias aliases[CN_KIND_ALIASES];
+    const cn_kind_option *options; /* CN_KIND_OPTIONS */
     int n_options;
     /* `in` has the size that the annotator shall see. *out: of any size, brought to the condition's
-     * by map_filter; cn_image_destroy it. */
+     * by map_filter; cn_image_destroy it. NULL for kinds that take arrays or COCO's file. */
     cn_status (*run)(cn_session *s, const cn_image *in, cn_image **out);
     cn_kind_network networks[CN_KIND_NETWORKS]; /* the rest is NULL */
     int multiple;                               /* sides it can see are multiples of it; 0: any */
@@ -78,29 +101,41 @@ struct cn_kind {
     int detect_px; /* detect_resolution where none is asked for; 0: the condition's size */
     cn_takes takes;
     const char *suffix; /* CN_TAKES_ARRAY: how a data set's files of this kind end */
-    /* CN_TAKES_ARRAY: instead of run. valid: NULL, or a mask that is 0 at holes. */
+    /* CN_TAKES_ARRAY: in place of run. valid: NULL, or a mask that is 0 at holes. */
     cn_status (*run_array)(cn_ctx *ctx, const cn_annotate_args *args, const cn_npy *array,
                            const cn_npy *valid, cn_image **out);
-    void (*draw)(cn_annotate_args *args,
-                 cn_rng *rng); /* sets thresholds at random; NULL: has none */
-    bool seeded;               /* run() depends on args->seed */
-    cn_measure measure;        /* compares two conditions of this kind */
+    /* Samples the thresholds; NULL: it has none. */
+    void (*randomize)(cn_annotate_args *args, cn_rng *rng);
+    bool seeded;        /* run() depends on args->seed */
+    cn_measure measure; /* compares two conditions of this kind */
+    cn_mirror mirror;
+    cn_mirror (*mirror_by)(const cn_annotate_args *args); /* where settings decide, else NULL */
     /* Of kinds that take labels or arrays: the kind that finds the same in a picture, in the same
      * colours; NULL. */
     const char *from_picture;
 };
 
+/* A row's options with their number. */
+#define CN_KIND_OPTIONS(list) .options = (list), .n_options = CN_COUNT(list)
+
+/* --- kinds.c ---------------------------------------------------------------------------------- */
+
 int cn_kind_count(void);
 /* NULL outside 0..count-1. */
 const cn_kind *cn_kind_at(int i);
-/* Other names that users know, with the kind and settings they stand for: "hed safe=1". False
- * behind the last. */
+/* The aliases of all kinds, one after the other. False behind the last. */
 bool cn_kind_alias_at(int i, const char **name, const char **stands_for);
+/* What an alias stands for; NULL for a name that is none. */
+const char *cn_kind_alias_meaning(const char *name);
 /* NULL when there is none of that name, aliases included; '-' and '_' are the same. */
 const cn_kind *cn_kind_find(const char *name);
 /* The same, with an error that lists the names there are. */
 cn_status cn_kind_need(cn_ctx *ctx, const char *name, const cn_kind **out) CN_CHECKED;
 
+/* --- kind_options.c --------------------------------------------------------------------------- */
+
+/* Names match with '-' for '_'; the first n characters of `given` count. */
+bool cn_same_name(const char *name, const char *given, size_t n);
 void cn_annotate_defaults(const cn_kind *kind, cn_annotate_args *args);
 /* CN_EINVAL for an unknown option, a value that isn't of its type, or one out of range. */
 cn_status cn_annotate_set(cn_ctx *ctx, cn_annotate_args *args, const char *name,
@@ -113,6 +148,15 @@ void cn_annotate_describe(const cn_annotate_args *args, cn_str *out);
 const char *cn_takes_name(cn_takes takes);
 /* A kind with settings in words, "canny low=50, high=100": everything not said has its default. */
 cn_status cn_annotate_read(cn_ctx *ctx, const char *text, cn_annotate_args *args) CN_CHECKED;
+
+/* Kinds that each take what the one before made, as the maker of a data set noted them: "hed safe=1
+ * | scribble_synthesis seed=3". Behind the last kind, words from the first on that is none of its
+ * settings belong to the run that made the conditions and are passed over. *n: how many. */
+cn_status cn_annotate_read_noted(cn_ctx *ctx, const char *text,
+                                 cn_annotate_args links[CN_ANNOTATE_LINKS], int *n) CN_CHECKED;
+/* What a flip does to conditions that these kinds made, one behind the other; never
+ * CN_MIRROR_INPUT. */
+cn_mirror cn_annotate_mirror(const cn_annotate_args *links, int n);
 
 /* --- session.c -------------------------------------------------------------------------------- */
 

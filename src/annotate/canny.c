@@ -10,6 +10,8 @@
  */
 #include "annotate/canny.h"
 
+#include "annotate/kinds.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -248,3 +250,35 @@ cn_status cn_canny(cn_ctx *ctx, const cn_image *in, double low, double high, boo
     cn_free(edges);
     return s;
 }
+
+/* --- the kind --------------------------------------------------------------------------------- */
+
+static const cn_kind_option options[] = {
+    {"low", "gradients above this go on from an edge", CN_OPTION_NUMBER, 0, 2040, 100},
+    {"high", "gradients above this start an edge", CN_OPTION_NUMBER, 0, 2040, 200},
+    {"l2", "Euclidean length of the gradient instead of |dx| + |dy|", CN_OPTION_BOOL, 0, 1, 0},
+};
+
+static cn_status annotate(cn_session *s, const cn_image *in, cn_image **out)
+{
+    const double *v = cn_session_args(s)->values;
+    return cn_canny(cn_session_ctx(s), in, v[0], v[1], v[2] != 0, out);
+}
+
+/* The paper's augmentation; ControlNet publishes no ranges, the app's sliders go from 1 to 255. */
+static void randomize(cn_annotate_args *args, cn_rng *rng)
+{
+    const int64_t a = 1 + cn_rng_below(rng, 255), b = 1 + cn_rng_below(rng, 254);
+    const int64_t other = b + (b >= a);
+    args->values[0] = (double)CN_MIN(a, other);
+    args->values[1] = (double)CN_MAX(a, other);
+}
+
+const cn_kind cn_kind_canny = {.name = "canny",
+                               .title = "Canny edges, white on black",
+                               .aliases = {{"edges", "canny"}},
+                               CN_KIND_OPTIONS(options),
+                               .run = annotate,
+                               .randomize = randomize,
+                               .measure = CN_MEASURE_EDGES,
+                               .mirror = CN_MIRROR_PLAIN};

@@ -3,6 +3,7 @@
  * five blocks; they differ in names, in what they take and in how the sides become one. */
 #include "annotate/hed.h"
 
+#include "annotate/kinds.h"
 #include "annotate/strokes.h"
 
 #include <math.h>
@@ -102,3 +103,29 @@ cn_status cn_hed(cn_session *s, const cn_image *in, bool safe, cn_image **out)
     }
     return CN_OK;
 }
+
+/* --- the kind --------------------------------------------------------------------------------- */
+
+static const cn_kind_option options[] = {
+    {"safe", "three levels of strength only, so that nothing else of the picture shows through",
+     CN_OPTION_BOOL, 0, 1, 0},
+};
+
+static cn_status run(cn_session *s, const cn_image *in, cn_image **out)
+{
+    return cn_hed(s, in, cn_session_args(s)->values[0] != 0, out);
+}
+
+const cn_kind cn_kind_hed = {.name = "hed",
+                             .title = "soft edges (HED), white on black",
+                             .aliases = {{"hed_safe", "hed safe=1"},
+                                         {"softedge_hed", "hed"},
+                                         {"softedge_hedsafe", "hed safe=1"},
+                                         {"softedge_hed_safe", "hed safe=1"}},
+                             CN_KIND_OPTIONS(options),
+                             .run = run,
+                             .networks = {{&cn_hed_apache2, 0}, {&cn_hed_bsds500, 0}},
+                             .least = 16,
+                             .map_filter = CN_FILTER_LINEAR,
+                             .measure = CN_MEASURE_EDGES,
+                             .mirror = CN_MIRROR_PLAIN};

@@ -16,7 +16,7 @@ extern const cn_network cn_hed_apache2, cn_hed_bsds500;
 /* What each takes. */
 extern const cn_feed cn_hed_apache2_feed, cn_hed_bsds500_feed;
 
-/* The kind's run(), with either network: white on black. safe: three levels only. */
+/* By the session's network, white on black. safe: three levels only. */
 cn_status cn_hed(cn_session *s, const cn_image *in, bool safe, cn_image **out) CN_CHECKED;
 
 #endif

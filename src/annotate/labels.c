@@ -2,6 +2,7 @@
 /* labels.c - label maps and normals of data sets as pictures. */
 #include "annotate/labels.h"
 
+#include "annotate/kinds.h"
 #include "annotate/midas.h"
 
 #include <math.h>
@@ -136,3 +137,89 @@ cn_status cn_metric_normals(cn_ctx *ctx, const cn_npy *depth, const cn_npy *vali
     cn_free(scaled);
     return s;
 }
+
+/* --- the kinds -------------------------------------------------------------------------------- */
+
+static cn_status run_seg_ade(cn_session *s, const cn_image *in, cn_image **out)
+{
+    /* A resized label map would hold classes that are in between. */
+    if (cn_session_args(s)->resolution || cn_session_args(s)->detect_resolution)
+        return cn_fail(cn_session_ctx(s), CN_EINVAL,
+                       "seg_ade takes label maps as they are: leave out the resolution");
+    return cn_ade20k_colors(cn_session_ctx(s), in, out);
+}
+
+const cn_kind cn_kind_seg_ade = {
+    .name = "seg_ade",
+    .title = "an ADE20K label map (grey, 0 to 150) in the colours of its classes",
+    .run = run_seg_ade,
+    .takes = CN_TAKES_LABELS,
+    .from_picture = "seg",
+    .mirror = CN_MIRROR_PLAIN};
+
+/* data/coco.h makes the pictures. */
+static const cn_kind_option coco_options[] = {
+    {"skip_crowd", "groups drawn as one (iscrowd) are left out", CN_OPTION_BOOL, 0, 1, 0},
+};
+
+const cn_kind cn_kind_seg_coco = {
+    .name = "seg_coco",
+    .title = "COCO's polygons and run lengths in the colours of their categories",
+    CN_KIND_OPTIONS(coco_options),
+    .takes = CN_TAKES_COCO,
+    .mirror = CN_MIRROR_PLAIN};
+
+static cn_status run_normals(cn_ctx *ctx, const cn_annotate_args *args, const cn_npy *array,
+                             const cn_npy *valid, cn_image **out)
+{
+    (void)args;
+    return cn_normals_colors(ctx, array, valid, out);
+}
+
+const cn_kind cn_kind_normal_diode = {.name = "normal_diode",
+                                      .title = "DIODE's normals (_normal.npy) as red, green, blue",
+                                      .run_array = run_normals,
+                                      .takes = CN_TAKES_ARRAY,
+                                      .suffix = "_normal.npy",
+                                      .mirror = CN_MIRROR_NORMALS};
+
+static cn_status run_metric_depth(cn_ctx *ctx, const cn_annotate_args *args, const cn_npy *array,
+                                  const cn_npy *valid, cn_image **out)
+{
+    (void)args;
+    return cn_metric_depth_map(ctx, array, valid, out);
+}
+
+const cn_kind cn_kind_depth_diode = {
+    .name = "depth_diode",
+    .title = "depth in metres (_depth.npy) as a depth map, near is white",
+    .run_array = run_metric_depth,
+    .takes = CN_TAKES_ARRAY,
+    .suffix = "_depth.npy",
+    .from_picture = "depth",
+    .mirror = CN_MIRROR_PLAIN};
+
+static const cn_kind_option metric_normal_options[] = {
+    {"bg_threshold", "where the inverse depth, 0 far to 1 near, is below this there is no slope",
+     CN_OPTION_NUMBER, 0, 1, 0.4},
+    {"alpha", "how far normals lean towards the viewer", CN_OPTION_NUMBER, 0.1, 20, 2 * M_PI},
+    {"reach", "inverse depth of the nearest point, in MiDaS's units", CN_OPTION_NUMBER, 1, 100000,
+     1500},
+};
+
+static cn_status run_metric_normal(cn_ctx *ctx, const cn_annotate_args *args, const cn_npy *array,
+                                   const cn_npy *valid, cn_image **out)
+{
+    const double *v = args->values;
+    return cn_metric_normals(ctx, array, valid, v[2], v[1], v[0], out);
+}
+
+const cn_kind cn_kind_normal_from_depth = {
+    .name = "normal_from_depth",
+    .title = "depth in metres (_depth.npy) as normals, as ControlNet 1.0 makes them from MiDaS's",
+    CN_KIND_OPTIONS(metric_normal_options),
+    .run_array = run_metric_normal,
+    .takes = CN_TAKES_ARRAY,
+    .suffix = "_depth.npy",
+    .from_picture = "normal",
+    .mirror = CN_MIRROR_NORMALS};

@@ -2,6 +2,7 @@
 /* lineart.c - see lineart.h. */
 #include "annotate/lineart.h"
 
+#include "annotate/kinds.h"
 #include "annotate/pointwise.h"
 
 #define NORM_EPS 1e-5f
@@ -60,9 +61,15 @@ const cn_network cn_lineart_coarse = {.name = "line art",
                                       .build = build};
 const cn_feed cn_lineart_feed = {.scale = 1 / 255.0f};
 
+/* Of all kinds here: white lines on black, as the ControlNets want them, unless asked otherwise. */
+static const cn_kind_option options[] = {
+    {"dark_lines", "dark lines on white, as the network draws them", CN_OPTION_BOOL, 0, 1, 0},
+};
+
 /* Brings the map to the condition's size and, unless dark_lines, inverts it; takes `map` over. */
-static cn_status finish(cn_session *s, cn_image *map, bool dark_lines, cn_image **out)
+static cn_status finish(cn_session *s, cn_image *map, cn_image **out)
 {
+    const bool dark_lines = cn_session_args(s)->values[0] != 0;
     cn_status status = cn_session_fit(s, &map);
     if (status == CN_OK && dark_lines) {
         *out = map;
@@ -73,7 +80,7 @@ static cn_status finish(cn_session *s, cn_image *map, bool dark_lines, cn_image 
     return status;
 }
 
-cn_status cn_lineart(cn_session *s, const cn_image *in, bool dark_lines, cn_image **out)
+static cn_status run(cn_session *s, const cn_image *in, cn_image **out)
 {
     cn_network_values v;
     cn_image *map = NULL;
@@ -81,8 +88,32 @@ cn_status cn_lineart(cn_session *s, const cn_image *in, bool dark_lines, cn_imag
     CN_TRY(cn_image_create(cn_session_ctx(s), in->width, in->height, &map));
     for (int64_t i = 0; i < in->width * in->height; i++)
         cn_put_gray(map->rgb + 3 * i, 255.0f * v.data[0][i]);
-    return finish(s, map, dark_lines, out);
+    return finish(s, map, out);
 }
+
+const cn_kind cn_kind_lineart = {.name = "lineart",
+                                 .title = "a line drawing of a photograph, white on black",
+                                 .aliases = {{"lineart_realistic", "lineart"}},
+                                 CN_KIND_OPTIONS(options),
+                                 .run = run,
+                                 .networks = {{&cn_lineart_fine, 0}},
+                                 .multiple = 4,
+                                 .least = 8,
+                                 .map_filter = CN_FILTER_LINEAR,
+                                 .measure = CN_MEASURE_EDGES,
+                                 .mirror = CN_MIRROR_PLAIN};
+
+const cn_kind cn_kind_lineart_coarse = {
+    .name = "lineart_coarse",
+    .title = "a coarser line drawing of a photograph, white on black",
+    CN_KIND_OPTIONS(options),
+    .run = run,
+    .networks = {{&cn_lineart_coarse, 0}},
+    .multiple = 4,
+    .least = 8,
+    .map_filter = CN_FILTER_LINEAR,
+    .measure = CN_MEASURE_EDGES,
+    .mirror = CN_MIRROR_PLAIN};
 
 /* --- anime: a U-Net --------------------------------------------------------------------------- */
 
@@ -157,7 +188,7 @@ static cn_status draw_anime(cn_session *s, const cn_image *in, float *drawn)
     return status;
 }
 
-cn_status cn_anime_lineart(cn_session *s, const cn_image *in, bool dark_lines, cn_image **out)
+static cn_status run_anime(cn_session *s, const cn_image *in, cn_image **out)
 {
     cn_ctx *ctx = cn_session_ctx(s);
     const int64_t n = in->width * in->height;
@@ -167,5 +198,15 @@ cn_status cn_anime_lineart(cn_session *s, const cn_image *in, bool dark_lines, c
     if (status == CN_OK) status = cn_image_create(ctx, in->width, in->height, &map);
     for (int64_t i = 0; status == CN_OK && i < n; i++) cn_put_gray(map->rgb + 3 * i, drawn[i]);
     cn_free(drawn);
-    return status == CN_OK ? finish(s, map, dark_lines, out) : status;
+    return status == CN_OK ? finish(s, map, out) : status;
 }
+
+const cn_kind cn_kind_lineart_anime = {
+    .name = "lineart_anime",
+    .title = "a line drawing of an anime picture, white on black",
+    CN_KIND_OPTIONS(options),
+    .run = run_anime,
+    .networks = {{&cn_anime_network, 0}},
+    .map_filter = CN_FILTER_LINEAR,
+    .measure = CN_MEASURE_EDGES,
+    .mirror = CN_MIRROR_PLAIN};

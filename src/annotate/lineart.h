@@ -17,10 +17,4 @@ extern const cn_feed cn_lineart_feed;
 extern const cn_network cn_anime_network;
 extern const cn_feed cn_anime_feed;
 
-/* The kinds' run(): white lines on black, as the ControlNets want them; with dark_lines as the
- * networks draw. */
-cn_status cn_lineart(cn_session *s, const cn_image *in, bool dark_lines, cn_image **out) CN_CHECKED;
-cn_status cn_anime_lineart(cn_session *s, const cn_image *in, bool dark_lines,
-                           cn_image **out) CN_CHECKED;
-
 #endif

@@ -2,6 +2,8 @@
 /* midas.c - see midas.h: what becomes of the depth. All in float, as the reference. */
 #include "annotate/midas.h"
 
+#include "annotate/kinds.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -97,20 +99,41 @@ static cn_status run(cn_session *s, const cn_image *in, cn_network_values *value
     return status;
 }
 
-cn_status cn_depth(cn_session *s, const cn_image *in, cn_image **out)
+static cn_status run_depth(cn_session *s, const cn_image *in, cn_image **out)
 {
     cn_network_values v;
     CN_TRY(run(s, in, &v));
     return cn_depth_picture(cn_session_ctx(s), v.data[0], in->height, in->width, out);
 }
 
-cn_status cn_normal(cn_session *s, const cn_image *in, double a, double bg_threshold, bool bgr,
-                    cn_image **out)
+const cn_kind cn_kind_depth = {.name = "depth",
+                               .title = "depth (MiDaS), near is white",
+                               .aliases = {{"depth_midas", "depth"}, {"midas", "depth"}},
+                               .run = run_depth,
+                               .networks = {{&cn_midas, 0}},
+                               .multiple = 32,
+                               .map_filter = CN_FILTER_LINEAR,
+                               .detect_px = 384,
+                               .measure = CN_MEASURE_DEPTH,
+                               .mirror = CN_MIRROR_PLAIN};
+
+enum { BG_THRESHOLD, ALPHA, BGR };
+
+static const cn_kind_option normal_options[] = {
+    {"bg_threshold", "where the depth, 0 far to 1 near, is below this there is no slope",
+     CN_OPTION_NUMBER, 0, 1, 0.4},
+    {"alpha", "how far normals lean towards the viewer", CN_OPTION_NUMBER, 0.1, 20, 2 * M_PI},
+    {"bgr", "red and blue exchanged, as ControlNet 1.0's model wants it", CN_OPTION_BOOL, 0, 1, 0},
+};
+
+static cn_status run_normal(cn_session *s, const cn_image *in, cn_image **out)
 {
+    const double *o = cn_session_args(s)->values;
+    const bool bgr = o[BGR] != 0;
     cn_network_values v;
     CN_TRY(run(s, in, &v));
-    CN_TRY(cn_normal_picture(cn_session_ctx(s), v.data[0], in->height, in->width, a, bg_threshold,
-                             out));
+    CN_TRY(cn_normal_picture(cn_session_ctx(s), v.data[0], in->height, in->width, o[ALPHA],
+                             o[BG_THRESHOLD], out));
     uint8_t *rgb = (*out)->rgb;
     for (int64_t i = 0; bgr && i < 3 * in->width * in->height; i += 3) {
         const uint8_t red = rgb[i];
@@ -119,3 +142,20 @@ cn_status cn_normal(cn_session *s, const cn_image *in, double a, double bg_thres
     }
     return CN_OK;
 }
+
+static cn_mirror mirror_normal(const cn_annotate_args *args)
+{
+    return args->values[BGR] != 0 ? CN_MIRROR_NORMALS_BGR : CN_MIRROR_NORMALS;
+}
+
+const cn_kind cn_kind_normal = {.name = "normal",
+                                .title = "surface normals from depth (MiDaS)",
+                                .aliases = {{"normal_midas", "normal"}},
+                                CN_KIND_OPTIONS(normal_options),
+                                .run = run_normal,
+                                .networks = {{&cn_midas, 0}},
+                                .multiple = 32,
+                                .map_filter = CN_FILTER_LINEAR,
+                                .detect_px = 384,
+                                .measure = CN_MEASURE_NORMALS,
+                                .mirror_by = mirror_normal};

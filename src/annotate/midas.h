@@ -18,9 +18,4 @@ cn_status cn_depth_picture(cn_ctx *ctx, const float *depth, int64_t height, int6
 cn_status cn_normal_picture(cn_ctx *ctx, const float *depth, int64_t height, int64_t width,
                             double a, double bg_threshold, cn_image **out) CN_CHECKED;
 
-/* The kinds. */
-cn_status cn_depth(cn_session *s, const cn_image *in, cn_image **out) CN_CHECKED;
-cn_status cn_normal(cn_session *s, const cn_image *in, double a, double bg_threshold, bool bgr,
-                    cn_image **out) CN_CHECKED;
-
 #endif

@@ -3,6 +3,7 @@
  * levels together. */
 #include "annotate/mlsd.h"
 
+#include "annotate/kinds.h"
 #include "image/raster.h"
 #include "model/checkpoint/derived.h"
 
@@ -245,10 +246,17 @@ float *cn_mlsd_feed(cn_ctx *ctx, const cn_image *in)
     return x;
 }
 
-cn_status cn_mlsd(cn_session *s, const cn_image *in, float value_threshold,
-                  float distance_threshold, cn_image **out)
+static const cn_kind_option options[] = {
+    {"value_threshold", "lines whose centre is less likely than this are dropped", CN_OPTION_NUMBER,
+     0.01, 2, 0.1},
+    {"distance_threshold", "so are lines that are shorter than this, in the network's cells",
+     CN_OPTION_NUMBER, 0.01, 20, 0.1},
+};
+
+static cn_status run(cn_session *s, const cn_image *in, cn_image **out)
 {
     cn_ctx *ctx = cn_session_ctx(s);
+    const double *v = cn_session_args(s)->values;
     cn_network_values maps;
     cn_line lines[CN_MLSD_LINES];
     cn_image *image = NULL;
@@ -258,7 +266,7 @@ cn_status cn_mlsd(cn_session *s, const cn_image *in, float value_threshold,
     cn_status status = cn_session_run(s, cn_session_network(s, 0), in->height, in->width, x, &maps);
     if (status == CN_OK)
         status = cn_mlsd_decode(ctx, maps.data[0], maps.shape[0][1], maps.shape[0][2],
-                                maps.shape[0][3], value_threshold, distance_threshold, lines, &n);
+                                maps.shape[0][3], (float)v[0], (float)v[1], lines, &n);
     if (status == CN_OK) status = cn_image_create(ctx, in->width, in->height, &image);
     cn_free(x);
     if (status != CN_OK) return status;
@@ -266,3 +274,14 @@ cn_status cn_mlsd(cn_session *s, const cn_image *in, float value_threshold,
     *out = image;
     return CN_OK;
 }
+
+const cn_kind cn_kind_mlsd = {.name = "mlsd",
+                              .title = "straight lines (M-LSD), white on black",
+                              .aliases = {{"m-lsd", "mlsd"}, {"hough", "mlsd"}},
+                              CN_KIND_OPTIONS(options),
+                              .run = run,
+                              .networks = {{&cn_mlsd_large, 0}, {&cn_mlsd_tiny, 0}},
+                              .multiple = 16,
+                              .map_filter = CN_FILTER_NEAREST,
+                              .measure = CN_MEASURE_EDGES,
+                              .mirror = CN_MIRROR_PLAIN};

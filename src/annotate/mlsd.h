@@ -32,8 +32,4 @@ void cn_mlsd_draw(cn_image *image, const cn_line *lines, int n);
 
 /* The network's x: RGB and a channel of ones, about -1..1. cn_free it; NULL when memory is out. */
 float *cn_mlsd_feed(cn_ctx *ctx, const cn_image *in);
-/* The kind's run(). */
-cn_status cn_mlsd(cn_session *s, const cn_image *in, float value_threshold,
-                  float distance_threshold, cn_image **out) CN_CHECKED;
-
 #endif

@@ -4,7 +4,7 @@
  * To add one in five lines: write `static void build(cn_graph *g, cn_node *x, cn_node **out)` with
  * the builders of graph.h, names as in the published file; batch norms, standardised weights and
  * the like become part of the convolutions by model/checkpoint/derived.h. Describe it in a
- * cn_network. Name it in the kind's row of annotate.c. In the kind's run(), turn the picture into
+ * cn_network. Name it in the kind's row. In the kind's run(), turn the picture into
  * floats, call cn_session_run, and turn out[] into a picture. Everything else (files, recognition,
  * plans for each size, backends, lists, messages) follows.
  */

@@ -4,6 +4,7 @@
  * weights are loaded. */
 #include "annotate/pidinet.h"
 
+#include "annotate/kinds.h"
 #include "annotate/strokes.h"
 #include "model/checkpoint/derived.h"
 
@@ -194,3 +195,36 @@ cn_status cn_pidinet(cn_session *s, const cn_image *in, bool safe, bool filter, 
     }
     return CN_OK;
 }
+
+/* --- the kind --------------------------------------------------------------------------------- */
+
+static const cn_kind_option options[] = {
+    {"safe", "three levels of strength only, so that nothing else of the picture shows through",
+     CN_OPTION_BOOL, 0, 1, 0},
+    {"filter", "edges of a strength of a half or less are dropped, others white", CN_OPTION_BOOL, 0,
+     1, 0},
+};
+
+static cn_status run(cn_session *s, const cn_image *in, cn_image **out)
+{
+    const double *v = cn_session_args(s)->values;
+    return cn_pidinet(s, in, v[0] != 0, v[1] != 0, out);
+}
+
+const cn_kind cn_kind_pidinet = {.name = "pidinet",
+                                 .title = "soft edges (PiDiNet), white on black",
+                                 .aliases = {{"softedge", "pidinet"},
+                                             {"pidi", "pidinet"},
+                                             {"pidinet_safe", "pidinet safe=1"},
+                                             {"pidinet_sketch", "pidinet filter=1"},
+                                             {"softedge_pidi", "pidinet"},
+                                             {"softedge_pidinet", "pidinet"},
+                                             {"softedge_pidisafe", "pidinet safe=1"},
+                                             {"softedge_pidi_safe", "pidinet safe=1"}},
+                                 CN_KIND_OPTIONS(options),
+                                 .run = run,
+                                 .networks = {{&cn_pidinet_table5, 0}},
+                                 .least = 8,
+                                 .map_filter = CN_FILTER_LINEAR,
+                                 .measure = CN_MEASURE_EDGES,
+                                 .mirror = CN_MIRROR_PLAIN};

@@ -14,8 +14,8 @@
 extern const cn_network cn_pidinet_table5;
 extern const cn_feed cn_pidinet_feed;
 
-/* The kind's run(): white on black. safe: three levels only. filter: what is 0.5 or weaker is
- * black. */
+/* By the session's network, white on black. safe: three levels only. filter: what is 0.5 or weaker
+ * is black. */
 cn_status cn_pidinet(cn_session *s, const cn_image *in, bool safe, bool filter,
                      cn_image **out) CN_CHECKED;
 

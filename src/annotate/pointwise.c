@@ -3,6 +3,8 @@
  * condition. */
 #include "annotate/pointwise.h"
 
+#include "annotate/kinds.h"
+
 #include <string.h>
 
 enum { SCRIBBLE_LEVEL = 127 };
@@ -64,3 +66,68 @@ bool cn_is_light_on_dark(const cn_image *in)
     }
     return dark > light;
 }
+
+/* --- the kinds -------------------------------------------------------------------------------- */
+
+static cn_status run_none(cn_session *s, const cn_image *in, cn_image **out)
+{
+    return cn_image_copy(cn_session_ctx(s), in, out);
+}
+
+const cn_kind cn_kind_none = {
+    .name = "none", .title = "the picture as it is", .run = run_none, .mirror = CN_MIRROR_INPUT};
+
+static cn_status run_invert(cn_session *s, const cn_image *in, cn_image **out)
+{
+    return cn_image_invert(cn_session_ctx(s), in, out);
+}
+
+const cn_kind cn_kind_invert = {.name = "invert",
+                                .title = "dark and light exchanged",
+                                .run = run_invert,
+                                .mirror = CN_MIRROR_INPUT};
+
+static const cn_kind_option scribble_options[] = {
+    {"mask", "the drawing is white on black", CN_OPTION_BOOL, 0, 1, 0},
+    {"dark", "the drawing is dark on light; without mask and dark that is seen from it",
+     CN_OPTION_BOOL, 0, 1, 0},
+};
+
+static cn_status run_scribble(cn_session *s, const cn_image *in, cn_image **out)
+{
+    const double *v = cn_session_args(s)->values;
+    if (v[0] != 0 && v[1] != 0)
+        return cn_fail(cn_session_ctx(s), CN_EINVAL, "scribble: either mask or dark");
+    if (v[0] == 0 && v[1] == 0 && cn_is_light_on_dark(in)) {
+        cn_image *turned = NULL;
+        CN_TRY(cn_image_invert(cn_session_ctx(s), in, &turned));
+        cn_status status = cn_scribble(cn_session_ctx(s), turned, false, out);
+        cn_image_destroy(turned);
+        return status;
+    }
+    return cn_scribble(cn_session_ctx(s), in, v[0] != 0, out);
+}
+
+const cn_kind cn_kind_scribble = {
+    .name = "scribble",
+    .title = "a user's drawing, dark on light or light on dark, as white on black",
+    CN_KIND_OPTIONS(scribble_options),
+    .run = run_scribble,
+    .mirror = CN_MIRROR_PLAIN};
+
+static const cn_kind_option threshold_options[] = {
+    {"level", "what is lighter than this in red, green and blue is white", CN_OPTION_NUMBER, 0, 255,
+     127},
+};
+
+static cn_status run_threshold(cn_session *s, const cn_image *in, cn_image **out)
+{
+    return cn_threshold(cn_session_ctx(s), in, cn_session_args(s)->values[0], out);
+}
+
+const cn_kind cn_kind_threshold = {.name = "threshold",
+                                   .title = "white where a picture is light, black elsewhere",
+                                   CN_KIND_OPTIONS(threshold_options),
+                                   .run = run_threshold,
+                                   .measure = CN_MEASURE_EDGES,
+                                   .mirror = CN_MIRROR_PLAIN};

@@ -45,38 +45,7 @@ struct cn_session {
     cn_session_cost *rehearsal; /* networks are planned and told here, not run; NULL: they run */
 };
 
-/* --- telling files apart ---------------------------------------------------------------------- */
-
-static bool has_sign(const cn_tensors *t, const char *prefix, const cn_network_sign *sign)
-{
-    char name[CN_NAME_MAX + 16];
-    snprintf(name, sizeof name, "%s%s", prefix, sign->tensor);
-    const cn_tensor_info *info = cn_tensors_find(t, name);
-    return info && (!sign->rows || (info->ndim > 0 && info->shape[0] == sign->rows));
-}
-
-bool cn_network_is_in(const cn_network *net, const cn_tensors *file, const char **prefix)
-{
-    static const char *const prefixes[] = {"", "module."};
-    for (size_t i = 0; i < CN_COUNT(prefixes); i++) {
-        bool all = true;
-        for (int k = 0; k < CN_NETWORK_SIGNS && net->signs[k].tensor; k++)
-            all &= has_sign(file, prefixes[i], &net->signs[k]);
-        *prefix = prefixes[i];
-        if (all) return true;
-    }
-    return false;
-}
-
-const cn_network *cn_network_of(const cn_tensors *file)
-{
-    const char *prefix;
-    for (int i = 0; i < cn_kind_count(); i++)
-        for (int k = 0; k < CN_KIND_NETWORKS && cn_kind_at(i)->networks[k].net; k++)
-            if (cn_network_is_in(cn_kind_at(i)->networks[k].net, file, &prefix))
-                return cn_kind_at(i)->networks[k].net;
-    return NULL;
-}
+/* --- opening ---------------------------------------------------------------------------------- */
 
 /* "mlsd_tiny.pth (URL) or mlsd_large.pth (URL)": the files that can fill a role. */
 static void describe_role(const cn_kind *kind, int role, cn_str *out)
@@ -118,8 +87,6 @@ static cn_status refuse(cn_ctx *ctx, const cn_kind *kind, const cn_tensors *file
     cn_str_free(&holds);
     return s;
 }
-
-/* --- opening ---------------------------------------------------------------------------------- */
 
 static cn_status take(cn_session *s, const cn_network *net, int role, const char *path,
                       cn_tensors *file)
@@ -264,15 +231,6 @@ cn_status cn_session_need(cn_session *s, int role, const cn_network **out)
     return *out ? CN_OK : missing(s->ctx, s->args.kind, role, "");
 }
 
-cn_status cn_network_load(cn_ctx *ctx, const cn_network *net, const cn_tensors *file,
-                          const char *path, cn_backend *b, cn_params *p)
-{
-    const char *prefix;
-    if (!cn_network_is_in(net, file, &prefix))
-        return cn_fail(ctx, CN_EMISMATCH, "%s: doesn't hold %s", path, net->name);
-    return cn_source_load(ctx, &(cn_source){file, path, prefix, CN_LAYOUT_DIFFUSERS, NULL}, b, p);
-}
-
 cn_status cn_session_check_memory(cn_session *s, const char *who, int64_t H, int64_t W,
                                   size_t bytes)
 {
@@ -411,13 +369,17 @@ cn_status cn_session_fit(cn_session *s, cn_image **map)
 
 cn_status cn_session_annotate(cn_session *s, const cn_image *in, cn_image **out)
 {
+    const cn_kind *kind = s->args.kind;
     cn_image *sized = NULL, *map = NULL;
+    if (!kind->run)
+        return cn_fail(s->ctx, CN_EINVAL, "%s takes %s, not a photograph", kind->name,
+                       cn_takes_name(kind->takes));
     s->width = in->width;
     s->height = in->height;
     if (s->args.resolution)
         CN_TRY(cn_resize_64_size(s->ctx, in, s->args.resolution, &s->width, &s->height));
     CN_TRY(size_input(s, in, &sized));
-    cn_status status = s->args.kind->run(s, sized ? sized : in, &map);
+    cn_status status = kind->run(s, sized ? sized : in, &map);
     cn_image_destroy(sized);
     if (status == CN_OK) status = cn_session_fit(s, &map);
     if (status != CN_OK) {

@@ -3,6 +3,7 @@
  * for one per piece of stroke. */
 #include "annotate/synthesis.h"
 
+#include "annotate/kinds.h"
 #include "annotate/strokes.h"
 
 #include <math.h>
@@ -150,3 +151,30 @@ cn_status cn_scribble_synthesis(cn_ctx *ctx, const cn_image *edges, const cn_syn
         cn_image_destroy(image);
     return s;
 }
+
+/* --- the kind --------------------------------------------------------------------------------- */
+
+static const cn_kind_option options[] = {
+    {"low", "the edges' threshold is drawn between this", CN_OPTION_NUMBER, 0, 254, 40},
+    {"high", "and this", CN_OPTION_NUMBER, 0, 254, 160},
+    {"thin", "probability of non-maximum suppression", CN_OPTION_NUMBER, 0, 1, 0.5},
+    {"share", "at most so much of the strokes is left out", CN_OPTION_NUMBER, 0, 1, 0.6},
+    {"width", "lines are widened by up to so many pixels", CN_OPTION_INT, 0, 32, 3},
+};
+
+static cn_status run(cn_session *s, const cn_image *in, cn_image **out)
+{
+    const cn_annotate_args *a = cn_session_args(s);
+    const double *v = a->values;
+    const cn_synthesis_rules rules = {CN_MIN(v[0], v[1]), CN_MAX(v[0], v[1]), v[2], v[3],
+                                      (int)v[4]};
+    return cn_scribble_synthesis(cn_session_ctx(s), in, &rules, a->seed, out);
+}
+
+const cn_kind cn_kind_scribble_synthesis = {
+    .name = "scribble_synthesis",
+    .title = "a soft edge map as a scribble by chance, as the paper trains",
+    CN_KIND_OPTIONS(options),
+    .run = run,
+    .seeded = true,
+    .mirror = CN_MIRROR_PLAIN};

@@ -3,8 +3,9 @@
  * they are made row by row. */
 #include "annotate/uniformer.h"
 
-#include "image/bilinear.h"
+#include "annotate/kinds.h"
 #include "annotate/labels.h"
+#include "image/bilinear.h"
 
 #include <math.h>
 #include <string.h>
@@ -101,7 +102,7 @@ static cn_status find_labels(cn_session *s, const cn_image *in, uint8_t *labels)
                          in->height, in->width, labels);
 }
 
-cn_status cn_seg(cn_session *s, const cn_image *in, cn_image **out)
+static cn_status run(cn_session *s, const cn_image *in, cn_image **out)
 {
     cn_ctx *ctx = cn_session_ctx(s);
     const int64_t n = in->width * in->height;
@@ -115,3 +116,13 @@ cn_status cn_seg(cn_session *s, const cn_image *in, cn_image **out)
     if (status == CN_OK) *out = image;
     return status;
 }
+
+const cn_kind cn_kind_seg = {.name = "seg",
+                             .title = "what is where, in ADE20K's colours (UniFormer)",
+                             .aliases = {{"seg_ufade20k", "seg"}, {"segmentation", "seg"}},
+                             .run = run,
+                             .networks = {{&cn_uniformer, 0}},
+                             .map_filter = CN_FILTER_NEAREST,
+                             .detect_px = 512,
+                             .measure = CN_MEASURE_CLASSES,
+                             .mirror = CN_MIRROR_PLAIN};

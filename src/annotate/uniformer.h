@@ -21,7 +21,4 @@ cn_status cn_seg_labels(cn_ctx *ctx, const float *scores, int64_t h, int64_t w, 
                         int64_t net_h, int64_t net_w, int64_t height, int64_t width,
                         uint8_t *labels) CN_CHECKED;
 
-/* The kind: classes in the palette of ADE20K. */
-cn_status cn_seg(cn_session *s, const cn_image *in, cn_image **out) CN_CHECKED;
-
 #endif

@@ -2,6 +2,7 @@
 /* xdog.c - see xdog.h. */
 #include "annotate/xdog.h"
 
+#include "annotate/kinds.h"
 #include "image/blur.h"
 
 #include <math.h>
@@ -52,3 +53,22 @@ cn_status cn_scribble_xdog(cn_ctx *ctx, const cn_image *in, double threshold, cn
         cn_image_destroy(image);
     return s;
 }
+
+/* --- the kind --------------------------------------------------------------------------------- */
+
+static const cn_kind_option options[] = {
+    {"threshold", "how much darker than its surroundings a stroke is", CN_OPTION_NUMBER, 1, 64, 32},
+};
+
+static cn_status run(cn_session *s, const cn_image *in, cn_image **out)
+{
+    return cn_scribble_xdog(cn_session_ctx(s), in, cn_session_args(s)->values[0], out);
+}
+
+const cn_kind cn_kind_scribble_xdog = {
+    .name = "scribble_xdog",
+    .title = "a photograph as a scribble, by differences of Gaussians",
+    CN_KIND_OPTIONS(options),
+    .run = run,
+    .measure = CN_MEASURE_EDGES,
+    .mirror = CN_MIRROR_PLAIN};

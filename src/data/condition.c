@@ -51,23 +51,6 @@ cn_status cn_condition_text(cn_ctx *ctx, const char *dir, char out[TEXT_BYTES])
 
 /* --- from words to an annotator --------------------------------------------------------------- */
 
-/* "canny low=50 high=100 seed=3": settings up to the first word that is none of the kind's; what
- * follows belongs to the run that made the conditions. */
-static cn_status read_noted(cn_ctx *ctx, const char *text, cn_annotate_args *args)
-{
-    char word[128];
-    size_t n = strcspn(text, " ");
-    CN_TRY(cn_format(ctx, word, sizeof word, "%.*s", (int)n, text));
-    CN_TRY(cn_annotate_read(ctx, word, args));
-    for (text += n; *(text += strspn(text, " ")); text += n) {
-        n = strcspn(text, " ");
-        if (n >= sizeof word || cn_format(ctx, word, sizeof word, "%.*s", (int)n, text) != CN_OK ||
-            cn_annotate_parse(ctx, args, word) != CN_OK)
-            return CN_OK;
-    }
-    return CN_OK;
-}
-
 /* A kind that takes labels becomes the one that finds the same in pictures. */
 static cn_status look_at_pictures(cn_ctx *ctx, cn_annotate_args *args)
 {
@@ -98,11 +81,10 @@ static cn_status asked_for(cn_ctx *ctx, const char *text, cn_annotate_args *args
     return CN_OK;
 }
 
-/* Scenes' exact maps: their edges are much like canny's; their normals and classes are none of a
- * network's. */
+/* Scenes' exact maps: their edges are much like canny's, which has them as another name; their
+ * normals and classes are none of a network's. */
 static const char *kind_of_scenes(const char *noted)
 {
-    if (strcmp(noted, "edges") == 0) return "canny";
     if (strcmp(noted, "normal") == 0 || strcmp(noted, "segmentation") == 0) return "none";
     return noted;
 }
@@ -111,18 +93,17 @@ cn_status cn_condition_find(cn_ctx *ctx, const cn_train_options *o, cn_annotate_
                             bool *told)
 {
     char noted[TEXT_BYTES];
-    cn_annotate_args a;
+    cn_annotate_args links[CN_ANNOTATE_LINKS], *a = &links[0];
+    int n = 0;
     *args = (cn_annotate_args){0};
     *told = true;
     if (o->validation_annotator) return asked_for(ctx, o->validation_annotator, args);
     CN_TRY(cn_condition_text(ctx, o->train_data_dir, noted));
     const char *text = o->conditioning_kind ? o->conditioning_kind : kind_of_scenes(noted);
     *told = text[0] != 0;
-    if (!*told || strchr(text, '|'))
-        return CN_OK; /* kinds behind each other: nothing undoes that */
-    if (strcmp(text, "edges") == 0) text = "canny";
-    if (read_noted(ctx, text, &a) != CN_OK || look_at_pictures(ctx, &a) != CN_OK) return CN_OK;
-    if (a.kind->measure) *args = a;
+    if (!*told || cn_annotate_read_noted(ctx, text, links, &n) != CN_OK) return CN_OK;
+    if (n > 1) return CN_OK; /* kinds behind each other: nothing undoes that */
+    if (look_at_pictures(ctx, a) == CN_OK && a->kind->measure) *args = *a;
     return CN_OK;
 }
 

@@ -1,50 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mirror.c - what a mirror does to each kind of condition.
- *
- * A pose's left and right limbs have colours of their own, so its mirror image would be drawn in
- * the wrong ones.
- */
+/* mirror.c - pictures and conditions mirrored, as the kinds' rows say (annotate/annotate.h). */
 #include "data/mirror.h"
 
 #include <string.h>
 
-static const struct kind {
+/* Conditions that data sets come with and no annotator here makes. */
+static const struct {
     const char *name;
-    cn_mirror how; /* OFF: can't be */
-} kinds[] = {
-    {"canny", CN_MIRROR_PLAIN},        {"edges", CN_MIRROR_PLAIN},    {"hed", CN_MIRROR_PLAIN},
-    {"softedge", CN_MIRROR_PLAIN},     {"scribble", CN_MIRROR_PLAIN}, {"lineart", CN_MIRROR_PLAIN},
-    {"mlsd", CN_MIRROR_PLAIN},         {"depth", CN_MIRROR_PLAIN},    {"mask", CN_MIRROR_PLAIN},
-    {"segmentation", CN_MIRROR_PLAIN}, {"colour", CN_MIRROR_PLAIN},   {"blur", CN_MIRROR_PLAIN},
-    {"tile", CN_MIRROR_PLAIN},         {"normal", CN_MIRROR_NORMALS}, {"pose", CN_MIRROR_OFF},
-    {"openpose", CN_MIRROR_OFF},       {"face", CN_MIRROR_OFF},
-};
+    cn_mirror mirror;
+} others[] = {{"mask", CN_MIRROR_PLAIN},
+              {"colour", CN_MIRROR_PLAIN},
+              {"blur", CN_MIRROR_PLAIN},
+              {"tile", CN_MIRROR_PLAIN},
+              {"face", CN_MIRROR_OFF}}; /* MediaPipe's, whose eyes differ in colour */
 
-static cn_status fail_unknown(cn_ctx *ctx, const char *kind)
+/* The mirror of one of the others; false for any other text. */
+static bool find_other(const char *text, cn_mirror *out)
+{
+    const size_t n = strcspn(text, " ,");
+    for (size_t i = 0; i < CN_COUNT(others); i++) {
+        if (!cn_same_name(others[i].name, text, n)) continue;
+        *out = others[i].mirror;
+        return true;
+    }
+    return false;
+}
+
+/* Behind the message that names the annotators. */
+static cn_status fail_unknown(cn_ctx *ctx, cn_status s, const char *text)
 {
     cn_str list = {0};
-    for (size_t i = 0; i < CN_COUNT(kinds); i++)
-        cn_str_addf(&list, "%s%s", i ? ", " : "", kinds[i].name);
-    const cn_status s = cn_fail(ctx, CN_EINVAL, "conditions of the kind \"%s\": known are %s", kind,
-                                list.data ? list.data : "");
+    for (size_t i = 0; i < CN_COUNT(others); i++)
+        cn_str_addf(&list, "%s%s", i ? ", " : "", others[i].name);
+    s = cn_fail_prefix(ctx, s, "conditions of the kind \"%s\" (known are an annotator's and %s)",
+                       text, list.data ? list.data : "others");
     cn_str_free(&list);
     return s;
 }
 
-cn_status cn_mirror_find(cn_ctx *ctx, const char *kind, cn_mirror *out)
+cn_status cn_mirror_find(cn_ctx *ctx, const char *text, cn_mirror *out)
 {
-    const size_t n = strcspn(kind, " ,"); /* "canny low=50 high=100" */
-    for (size_t i = 0; i < CN_COUNT(kinds); i++) {
-        if (strlen(kinds[i].name) != n || strncmp(kinds[i].name, kind, n) != 0) continue;
-        if (kinds[i].how == CN_MIRROR_OFF)
-            return cn_fail(ctx, CN_EINVAL,
-                           "--random-flip: left and right of a %s have colours of their own, a "
-                           "mirrored one would have to be drawn anew; leave it out",
-                           kinds[i].name);
-        *out = kinds[i].how;
-        return CN_OK;
+    cn_annotate_args links[CN_ANNOTATE_LINKS];
+    cn_mirror mirror;
+    int n = 0;
+    if (!find_other(text, &mirror)) {
+        const cn_status s = cn_annotate_read_noted(ctx, text, links, &n);
+        if (s != CN_OK) return fail_unknown(ctx, s, text);
+        mirror = cn_annotate_mirror(links, n);
     }
-    return fail_unknown(ctx, kind);
+    if (mirror == CN_MIRROR_OFF)
+        return cn_fail(ctx, CN_EINVAL,
+                       "conditions of the kind \"%s\" can't be flipped: left and right have "
+                       "colours of their own, so a mirrored one would have to be drawn anew",
+                       text);
+    *out = mirror;
+    return CN_OK;
 }
 
 void cn_mirror_picture(cn_image *image)
@@ -63,7 +73,7 @@ void cn_mirror_picture(cn_image *image)
 void cn_mirror_condition(cn_mirror how, cn_image *image)
 {
     cn_mirror_picture(image);
-    if (how != CN_MIRROR_NORMALS) return;
-    for (int64_t i = 0; i < image->width * image->height; i++)
-        image->rgb[3 * i] = (uint8_t)(255 - image->rgb[3 * i]);
+    if (how != CN_MIRROR_NORMALS && how != CN_MIRROR_NORMALS_BGR) return;
+    uint8_t *x = image->rgb + (how == CN_MIRROR_NORMALS ? 0 : 2);
+    for (int64_t i = 0; i < image->width * image->height; i++) x[3 * i] = (uint8_t)(255 - x[3 * i]);
 }

@@ -20,9 +20,9 @@ static cn_status read_links(cn_ctx *ctx, const char *text, cn_condition *c)
     for (;; text++) {
         const size_t n = strcspn(text, "|");
         CN_TRY(cn_format(ctx, words, sizeof words, "%.*s", (int)n, text));
-        if (c->n == CN_CONDITION_LINKS)
+        if (c->n == CN_ANNOTATE_LINKS)
             return cn_fail(ctx, CN_EINVAL, "more than %d kinds behind each other",
-                           CN_CONDITION_LINKS);
+                           CN_ANNOTATE_LINKS);
         CN_TRY(cn_annotate_read(ctx, words, &c->links[c->n]));
         const cn_kind *kind = c->links[c->n].kind;
         if (c->n && kind->takes != CN_TAKES_PICTURE)
@@ -39,7 +39,7 @@ static cn_status check_rules(cn_ctx *ctx, const cn_condition *c)
     const cn_annotate_folder_options *o = &c->o;
     const cn_kind *first = c->links[0].kind;
     const bool sized = o->annotate.resolution || o->annotate.detect_resolution > 0 || o->fit_width;
-    if (o->random_thresholds && !first->draw)
+    if (o->random_thresholds && !first->randomize)
         return cn_fail(ctx, CN_EINVAL, "%s has no thresholds that are drawn at random; canny has",
                        first->name);
     if (sized && first->takes != CN_TAKES_PICTURE)
@@ -250,7 +250,7 @@ static void draw(const cn_condition *c, const char *name, int i, cn_annotate_arg
     if (i || !c->o.random_thresholds) return;
     cn_rng r;
     cn_rng_seed(&r, args->seed);
-    kind->draw(args, &r);
+    kind->randomize(args, &r);
     for (int k = 0; k < kind->n_options; k++)
         if (args->values[k] != c->links[i].values[k])
             json_object_set_new(note, kind->options[k].name, number(args->values[k]));

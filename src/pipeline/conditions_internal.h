@@ -10,11 +10,9 @@
 
 #include <jansson.h>
 
-enum { CN_CONDITION_LINKS = 4 };
-
 typedef struct cn_condition {
-    cn_annotate_args links[CN_CONDITION_LINKS];
-    cn_session *sessions[CN_CONDITION_LINKS]; /* of links with networks, else NULL */
+    cn_annotate_args links[CN_ANNOTATE_LINKS];
+    cn_session *sessions[CN_ANNOTATE_LINKS]; /* of links with networks, else NULL */
     int n;
     cn_annotate_folder_options o; /* texts are borrowed */
     cn_backend *backend;          /* NULL without networks */

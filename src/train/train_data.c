@@ -82,10 +82,18 @@ static cn_status settle_flip(cn_trainer *t)
     char noted[512] = "";
     bool black_and_white = false;
     if (!t->o.random_flip) return CN_OK;
-    if (t->o.conditioning_kind) return cn_mirror_find(t->ctx, t->o.conditioning_kind, &t->mirror);
+    if (t->o.conditioning_kind) {
+        const cn_status s = cn_mirror_find(t->ctx, t->o.conditioning_kind, &t->mirror);
+        return s == CN_OK ? s : cn_fail_prefix(t->ctx, s, "--random-flip");
+    }
     CN_TRY(cn_condition_text(t->ctx, t->o.train_data_dir, noted));
-    if (noted[0] && cn_mirror_find(t->ctx, noted, &t->mirror) == CN_OK) return CN_OK;
-    if (!noted[0]) CN_TRY(look_at_conditions(t, &black_and_white));
+    if (noted[0]) {
+        if (cn_mirror_find(t->ctx, noted, &t->mirror) != CN_OK)
+            cn_log(t->ctx, CN_LOG_WARN, "%s: --random-flip is off: %s", t->o.train_data_dir,
+                   cn_error(t->ctx));
+        return CN_OK;
+    }
+    CN_TRY(look_at_conditions(t, &black_and_white));
     if (black_and_white)
         t->mirror = CN_MIRROR_PLAIN;
     else

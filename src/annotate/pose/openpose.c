@@ -3,6 +3,7 @@
  * pose.h. */
 #include "annotate/pose/openpose.h"
 
+#include "annotate/kinds.h"
 #include "image/bilinear.h"
 #include "image/blur.h"
 
@@ -187,9 +188,14 @@ static cn_status find_faces(cn_session *s, const cn_image *in, const cn_pose_box
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
+typedef struct drawn_parts {
+    cn_pose_version version;
+    bool body, hands, faces;
+} drawn_parts;
+
 /* What is asked for besides the body, then the drawing. */
-static cn_status draw(cn_session *s, const cn_image *in, const cn_openpose_options *o,
-                      cn_pose *pose, cn_image **out)
+static cn_status draw(cn_session *s, const cn_image *in, const drawn_parts *o, cn_pose *pose,
+                      cn_image **out)
 {
     cn_ctx *ctx = cn_session_ctx(s);
     const size_t people = (size_t)CN_MAX(pose->n_people, 1);
@@ -214,15 +220,50 @@ static cn_status draw(cn_session *s, const cn_image *in, const cn_openpose_optio
     return status;
 }
 
-cn_status cn_openpose(cn_session *s, const cn_image *in, const cn_openpose_options *options,
-                      cn_image **out)
+static const cn_kind_option options[] = {
+    {"body", "draw the body", CN_OPTION_BOOL, 0, 1, 1},
+    {"hand", "find and draw hands", CN_OPTION_BOOL, 0, 1, 0},
+    {"face", "find and draw faces", CN_OPTION_BOOL, 0, 1, 0},
+    {"v10", "as ControlNet 1.0 drew for its model; without: as 1.1", CN_OPTION_BOOL, 0, 1, 0},
+};
+
+static cn_status annotate(cn_session *s, const cn_image *in, cn_image **out)
 {
-    if (options->version == CN_POSE_V10 && options->faces)
+    const double *v = cn_session_args(s)->values;
+    const drawn_parts o = {.version = v[3] != 0 ? CN_POSE_V10 : CN_POSE_V11,
+                           .body = v[0] != 0,
+                           .hands = v[1] != 0,
+                           .faces = v[2] != 0};
+    if (o.version == CN_POSE_V10 && o.faces)
         return cn_fail(cn_session_ctx(s), CN_EINVAL,
                        "openpose: the drawings of ControlNet 1.0 (v10) have no faces");
     cn_pose pose = {0};
-    CN_TRY(find_bodies(s, options->version, in, &pose));
-    cn_status status = draw(s, in, options, &pose, out);
+    CN_TRY(find_bodies(s, o.version, in, &pose));
+    cn_status status = draw(s, in, &o, &pose, out);
     cn_pose_free(&pose);
     return status;
 }
+
+/* A body's left and right limbs have colours of their own; a hand's are its fingers', whichever
+ * hand it is, and a face is white points. */
+static cn_mirror mirror(const cn_annotate_args *args)
+{
+    return args->values[0] != 0 ? CN_MIRROR_OFF : CN_MIRROR_PLAIN;
+}
+
+const cn_kind cn_kind_openpose = {.name = "openpose",
+                                  .title = "people as stick figures (OpenPose)",
+                                  .aliases = {{"openpose_hand", "openpose hand"},
+                                              {"openpose_face", "openpose face"},
+                                              {"openpose_faceonly", "openpose body=0 face"},
+                                              {"openpose_full", "openpose hand face"},
+                                              {"pose", "openpose"}},
+                                  CN_KIND_OPTIONS(options),
+                                  .run = annotate,
+                                  .networks = {{&cn_openpose_body, CN_OPENPOSE_BODY},
+                                               {&cn_openpose_hand, CN_OPENPOSE_HAND},
+                                               {&cn_openpose_face, CN_OPENPOSE_FACE}},
+                                  .map_filter = CN_FILTER_NEAREST,
+                                  .detect_px = 512,
+                                  .measure = CN_MEASURE_POSE,
+                                  .mirror_by = mirror};

@@ -18,13 +18,4 @@ extern const cn_network cn_openpose_face;
 /* The roles that the networks have in the kind. */
 enum { CN_OPENPOSE_BODY, CN_OPENPOSE_HAND, CN_OPENPOSE_FACE };
 
-typedef struct cn_openpose_options {
-    cn_pose_version version;
-    bool body, hands, faces; /* what is drawn */
-} cn_openpose_options;
-
-/* *out: of in's size. */
-cn_status cn_openpose(cn_session *s, const cn_image *in, const cn_openpose_options *options,
-                      cn_image **out) CN_CHECKED;
-
 #endif
