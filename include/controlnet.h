@@ -851,15 +851,23 @@ cn_status cn_condition_agreement(cn_ctx *ctx, const char *kind, const cn_image *
 
 /* What is in a file or folder, as lines of text or one line of JSON. *text: cn_free it. */
 cn_status cn_inspect(cn_ctx *ctx, const char *path, bool json, char **text);
-/* in: folder or file, a base model or a ControlNet. out: a diffusers folder, or one .safetensors
- * file with the original names. dtype: "f32", "f16" or "bf16". */
-cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out, bool to_single_file,
-                     const char *dtype);
-/* A ControlNet that was trained beside from_base for to_base, written as cn_convert does: what it
- * copied from its base moves by the difference of the two (the reference's
- * tool_transfer_control.py). All of the same widths, else CN_EMISMATCH. */
-cn_status cn_transfer(cn_ctx *ctx, const char *from_base, const char *to_base, const char *in,
-                      const char *out, bool to_single_file, const char *dtype);
+typedef struct cn_convert_options {
+    bool
+        to_single_file; /* one .safetensors file with the original names; else a diffusers folder */
+    const char *dtype;  /* "f32", "f16" (NULL) or "bf16" */
+    /* Tensors with values beyond dtype's range are written as F32, and the log names them. With
+     * this nothing is written, CN_EMISMATCH, and the error names them. */
+    bool refuse_out_of_range;
+    /* `in`, a ControlNet that was trained beside from_base, becomes one for to_base: what it copied
+     * from its base moves by the difference of the two (the reference's tool_transfer_control.py).
+     * All of the same widths, else CN_EMISMATCH. Both or neither. */
+    const char *from_base, *to_base;
+} cn_convert_options;
+
+/* in: folder or file, a base model or a ControlNet. out: the folder's or file's name. options NULL:
+ * all 0. */
+cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out,
+                     const cn_convert_options *options);
 
 #ifdef __cplusplus
 }

@@ -294,3 +294,57 @@ void cn_from_f32(cn_dtype to, const float *src, void *dst, size_t n)
         block_from_f32(to, src + i, d + cn_dtype_size(to, (int64_t)i),
                        CN_MIN((size_t)BLOCK, n - i));
 }
+
+float cn_dtype_limit(cn_dtype t)
+{
+    switch (t) {
+    case CN_F16: return 65520;                               /* halfway from 65504 to 2^16 */
+    case CN_BF16: return bits_float(0x7f7f8000u);            /* halfway from its largest to 2^128 */
+    case CN_Q8: return nextafterf(127 * 65504.0f, INFINITY); /* F16 scales of 127 steps */
+    default: return INFINITY;
+    }
+}
+
+/* Magnitudes compare as their bits do; those of infinities and NaNs count as 0. */
+static uint32_t largest_bits(const unsigned char *src, size_t n)
+{
+    uint32_t most = 0;
+#pragma omp simd reduction(max : most)
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, src + i * sizeof u, sizeof u);
+        u &= 0x7fffffffu;
+        u = u < 0x7f800000u ? u : 0;
+        most = u > most ? u : most;
+    }
+    return most;
+}
+
+static uint32_t block_largest(cn_dtype from, const unsigned char *src, size_t n)
+{
+    enum { CHUNK = 1024 };
+    float values[CHUNK];
+    uint32_t most = 0;
+    if (from == CN_F32) return largest_bits(src, n);
+    for (size_t i = 0; i < n; i += CHUNK) {
+        const size_t m = CN_MIN((size_t)CHUNK, n - i);
+        block_to_f32(from, src + cn_dtype_size(from, (int64_t)i), values, m);
+        const uint32_t u = largest_bits((const unsigned char *)values, m);
+        most = u > most ? u : most;
+    }
+    return most;
+}
+
+float cn_largest(cn_dtype from, const void *src, size_t n)
+{
+    const unsigned char *s = src;
+    uint32_t most = 0;
+    if (n < PARALLEL_MIN) return bits_float(block_largest(from, s, n));
+#pragma omp parallel for schedule(static) reduction(max : most)
+    for (size_t i = 0; i < n; i += BLOCK) {
+        const uint32_t u =
+            block_largest(from, s + cn_dtype_size(from, (int64_t)i), CN_MIN((size_t)BLOCK, n - i));
+        most = u > most ? u : most;
+    }
+    return bits_float(most);
+}

@@ -41,5 +41,10 @@ const char *cn_weight_type_word(cn_dtype t);
 void cn_to_f32(cn_dtype from, const void *src, float *dst, size_t n);
 /* n floats to type `to`: F32, F16, BF16 (round to nearest even) or Q8. */
 void cn_from_f32(cn_dtype to, const float *src, void *dst, size_t n);
+/* The least magnitude that `t` can't hold: rounding makes it infinite, or Q8's scale has no such
+ * value. Infinite for types that hold all of F32. */
+float cn_dtype_limit(cn_dtype t);
+/* The largest finite magnitude among n elements of type `from` at src (any alignment), in F32. */
+float cn_largest(cn_dtype from, const void *src, size_t n);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { OPT_HEAD, OPT_TO, OPT_DTYPE, OPT_TRANSFER };
+enum { OPT_HEAD, OPT_TO, OPT_DTYPE, OPT_OUT_OF_RANGE, OPT_TRANSFER };
 
 static const cli_option options[] = {
     [OPT_HEAD] = {NULL, 0, NULL, "Options"},
@@ -14,12 +14,16 @@ static const cli_option options[] = {
                 "diffusers (a folder) or single-file (.safetensors); without it\n"
                 "single-file when OUT ends in .safetensors, else diffusers"},
     [OPT_DTYPE] = {"dtype", 0, "TYPE", "f32, f16 (default) or bf16"},
+    [OPT_OUT_OF_RANGE] = {"out-of-range", 0, "WHAT",
+                          "tensors with values that TYPE can't hold: keep (default)\n"
+                          "writes them as f32 and names them, refuse writes nothing"},
     [OPT_TRANSFER] = {"transfer", 0, "FROM TO",
                       "IN, a ControlNet trained beside base model FROM, for TO"},
 };
 
 typedef struct request {
-    const char *to, *dtype, *from_base, *to_base;
+    const char *to, *out_of_range;
+    cn_convert_options o;
     const char *paths[2];
 } request;
 
@@ -41,12 +45,14 @@ static bool parse_one(const cli_parser *p, int id, request *r)
 {
     static const char *const layouts[] = {"diffusers", "single-file", NULL};
     static const char *const types[] = {"f32", "f16", "bf16", NULL};
+    static const char *const ranges[] = {"keep", "refuse", NULL};
     switch (id) {
     case OPT_TO: r->to = p->value; return cli_one_of(p, id, layouts);
-    case OPT_DTYPE: r->dtype = p->value; return cli_one_of(p, id, types);
-    default: r->from_base = p->value; r->to_base = word_behind(p);
+    case OPT_DTYPE: r->o.dtype = p->value; return cli_one_of(p, id, types);
+    case OPT_OUT_OF_RANGE: r->out_of_range = p->value; return cli_one_of(p, id, ranges);
+    default: r->o.from_base = p->value; r->o.to_base = word_behind(p);
     }
-    if (r->to_base && r->to_base[0] != '-') return true;
+    if (r->o.to_base && r->o.to_base[0] != '-') return true;
     cli_usage_error(p, "%s", "--transfer FROM TO: two base models are expected");
     return false;
 }
@@ -58,18 +64,12 @@ static bool take_paths(const cli_parser *p, request *r)
     int n = 0;
     const int count = cli_positional(p, &words);
     for (int i = 0; i < count; i++) {
-        if (words[i] == r->to_base) continue;
+        if (words[i] == r->o.to_base) continue;
         if (n < 2) r->paths[n] = words[i];
         n++;
     }
     if (n != 2) cli_usage_error(p, "%s", "IN and OUT are expected");
     return n == 2;
-}
-
-static cn_status convert(cn_ctx *ctx, const request *r, bool single)
-{
-    if (!r->from_base) return cn_convert(ctx, r->paths[0], r->paths[1], single, r->dtype);
-    return cn_transfer(ctx, r->from_base, r->to_base, r->paths[0], r->paths[1], single, r->dtype);
 }
 
 int cmd_convert(int argc, char **argv)
@@ -82,18 +82,20 @@ int cmd_convert(int argc, char **argv)
                     .n_options = sizeof options / sizeof options[0],
                     .argc = argc,
                     .argv = argv};
-    request r = {.dtype = "f16"};
+    request r = {.out_of_range = "keep", .o.dtype = "f16"};
     int id;
     while ((id = cli_next(&p)) >= 0)
         if (!parse_one(&p, id, &r)) return CLI_USAGE;
     if (id != CLI_END) return cli_exit_status(id);
     if (!take_paths(&p, &r)) return CLI_USAGE;
-    bool single = r.to ? strcmp(r.to, "single-file") == 0 : ends_in(r.paths[1], ".safetensors");
-    if (single && !cli_can_write("convert", r.paths[1])) return CLI_FAILED;
+    r.o.to_single_file =
+        r.to ? strcmp(r.to, "single-file") == 0 : ends_in(r.paths[1], ".safetensors");
+    r.o.refuse_out_of_range = strcmp(r.out_of_range, "refuse") == 0;
+    if (r.o.to_single_file && !cli_can_write("convert", r.paths[1])) return CLI_FAILED;
     cn_ctx *ctx = cli_context_create("convert", 0);
     if (!ctx) return CLI_FAILED;
     int status = CLI_DONE;
-    if (convert(ctx, &r, single) != CN_OK) status = cli_failed(ctx, "convert");
+    if (cn_convert(ctx, r.paths[0], r.paths[1], &r.o) != CN_OK) status = cli_failed(ctx, "convert");
     cli_context_destroy(ctx);
     return status;
 }

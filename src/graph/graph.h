@@ -162,6 +162,9 @@ cn_dtype cn_params_storage(const cn_params *p);
 /* How the weights of locked layers that hold no values yet are kept: F32, F16, BF16 or Q8. Biases,
  * norms and tables stay F32, trainable parameters too. */
 void cn_params_set_storage(cn_params *p, cn_dtype storage);
+/* This weight, which may still have to be declared, stays F32 instead: it has values that the
+ * storage type can't hold. */
+cn_status cn_params_keep_f32(cn_params *p, const char *diffusers_name) CN_CHECKED;
 int64_t cn_param_elements(const cn_param *q);
 /* Elements in the physical layout, padding included. */
 int64_t cn_param_physical(const cn_param *q);

@@ -16,6 +16,8 @@ struct cn_params {
     bool trainable;                           /* of parameters declared from here on */
     bool (*part)(const char *diffusers_name); /* those that may be; NULL: all */
     cn_dtype compute, storage;                /* of locked layers' weights */
+    char **kept_f32;                          /* diffusers names; see cn_params_keep_f32 */
+    int n_kept_f32;
     void **blocks; /* memory that parameters share; see cn_params_allocate */
     int n_blocks;
 };
@@ -47,6 +49,8 @@ void cn_params_destroy(cn_params *p)
     }
     for (int i = 0; i < p->n_blocks; i++) cn_free(p->blocks[i]);
     cn_free(p->blocks);
+    for (int i = 0; i < p->n_kept_f32; i++) cn_free(p->kept_f32[i]);
+    cn_free(p->kept_f32);
     cn_free(p->list);
     cn_free(p->slots);
     cn_free(p);
@@ -195,11 +199,31 @@ cn_dtype cn_params_storage(const cn_params *p)
     return p->storage;
 }
 
+cn_status cn_params_keep_f32(cn_params *p, const char *diffusers_name)
+{
+    const size_t n = (size_t)p->n_kept_f32;
+    char **names = cn_regrow(p->ctx, p->kept_f32, n * sizeof(char *), (n + 1) * sizeof(char *));
+    if (!names) return CN_ENOMEM;
+    p->kept_f32 = names;
+    if (!(names[n] = cn_strdup(p->ctx, diffusers_name))) return CN_ENOMEM;
+    p->n_kept_f32++;
+    cn_param *q = cn_params_find(p, diffusers_name);
+    if (q) cn_param_choose_dtype(p, q);
+    return CN_OK;
+}
+
+static bool kept_f32(const cn_params *p, const cn_param *q)
+{
+    for (int i = 0; i < p->n_kept_f32; i++)
+        if (!strcmp(p->kept_f32[i], q->diffusers_name)) return true;
+    return false;
+}
+
 void cn_param_choose_dtype(const cn_params *p, cn_param *q)
 {
     if (q->data) return;
     bool weight = q->ndim >= 2 && q->init != CN_INIT_NORMAL;
-    q->dtype = weight && !q->learns ? p->storage : CN_F32;
+    q->dtype = weight && !q->learns && !kept_f32(p, q) ? p->storage : CN_F32;
     q->data_bytes = cn_dtype_size(q->dtype, cn_param_physical(q));
 }
 

@@ -2,7 +2,9 @@
 /* safetensors_write.c - writes safetensors atomically, one tensor in memory at a time.
  *
  * The header is padded with spaces so that the data starts at a multiple of 64 bytes; tensors
- * follow each other without gaps in the order given, as the format demands.
+ * follow each other without gaps in the order given, as the format demands. Whether a dtype holds a
+ * tensor shows when its values are there, and the header stands before them: where one doesn't,
+ * the file is begun again.
  */
 #include "io/tensors_internal.h"
 
@@ -96,74 +98,127 @@ static cn_status put_header(cn_ctx *ctx, cn_file_writer *w, const json_t *root)
     return s;
 }
 
-static cn_status put_floats(cn_ctx *ctx, cn_file_writer *w, cn_dtype dtype, const float *src,
-                            size_t n, unsigned char *chunk)
+/* What a file is made of. The list is a copy: a tensor that its dtype can't hold becomes F32. */
+typedef struct job {
+    cn_ctx *ctx;
+    const char *path;
+    cn_tensor_out *list;
+    int64_t n;
+    cn_tensor_fill fill;
+    void *user;
+    unsigned char *chunk; /* CHUNK converted elements */
+    float *values;        /* the tensor that the callback fills */
+    size_t cap;           /* floats in values */
+    cn_str beyond;        /* what became F32: the first names, in words */
+    int64_t n_beyond;
+} job;
+
+enum { MAX_NAMED = 5 };
+
+/* Whether all of src fits into the tensor's dtype; notes the tensor otherwise. */
+static bool in_range(job *j, cn_tensor_out *t, const float *src, size_t n)
 {
-    size_t bytes = cn_dtype_bytes(dtype);
-    if (dtype == CN_F32) return put(ctx, w, src, n * sizeof *src);
+    if (t->dtype == CN_F32) return true;
+    const float most = cn_largest(CN_F32, src, n);
+    if (most < cn_dtype_limit(t->dtype)) return true;
+    if (j->n_beyond++ < MAX_NAMED)
+        cn_str_addf(&j->beyond, "%s%s (%g, beyond %s)", j->n_beyond > 1 ? ", " : "", t->name,
+                    (double)most, cn_dtype_name(t->dtype));
+    t->dtype = CN_F32;
+    return false;
+}
+
+static cn_status put_floats(job *j, cn_file_writer *w, cn_tensor_out *t, const float *src, size_t n)
+{
+    const size_t bytes = cn_dtype_bytes(t->dtype);
+    /* Once a tensor didn't fit the file is written again, and this pass finds the others. */
+    if (!in_range(j, t, src, n) || j->n_beyond) return CN_OK;
+    if (t->dtype == CN_F32) return put(j->ctx, w, src, n * sizeof *src);
     for (size_t i = 0; i < n; i += CHUNK) {
         size_t m = CN_MIN((size_t)CHUNK, n - i);
-        cn_from_f32(dtype, src + i, chunk, m);
-        CN_TRY(put(ctx, w, chunk, m * bytes));
+        cn_from_f32(t->dtype, src + i, j->chunk, m);
+        CN_TRY(put(j->ctx, w, j->chunk, m * bytes));
     }
     return CN_OK;
 }
 
-typedef struct buffers {
-    unsigned char *chunk; /* CHUNK converted elements */
-    float *values;        /* the tensor that the callback fills */
-    size_t cap;           /* floats in values */
-} buffers;
-
-static cn_status put_tensor(cn_ctx *ctx, cn_file_writer *w, const cn_tensor_out *t, int64_t i,
-                            cn_tensor_fill fill, void *user, buffers *b)
+static cn_status put_tensor(job *j, cn_file_writer *w, int64_t i)
 {
+    cn_tensor_out *t = &j->list[i];
     int64_t elements;
     size_t bytes;
     if (!cn_shape_size(t->shape, t->ndim, cn_dtype_bytes(t->dtype), &elements, &bytes))
-        return cn_fail(ctx, CN_EINTERNAL, "tensor %.200s changed while it was written", t->name);
+        return cn_fail(j->ctx, CN_EINTERNAL, "tensor %.200s changed while it was written", t->name);
     if (elements == 0) return CN_OK;
-    if (t->raw) return put(ctx, w, t->raw, bytes);
-    if (t->data) return put_floats(ctx, w, t->dtype, t->data, (size_t)elements, b->chunk);
-    if ((size_t)elements > b->cap) {
-        cn_free(b->values);
-        b->cap = 0;
-        b->values = cn_alloc_array(ctx, (size_t)elements, sizeof *b->values);
-        if (!b->values) return CN_ENOMEM;
-        b->cap = (size_t)elements;
+    if (t->raw) return put(j->ctx, w, t->raw, bytes);
+    if (t->data) return put_floats(j, w, t, t->data, (size_t)elements);
+    if ((size_t)elements > j->cap) {
+        cn_free(j->values);
+        j->cap = 0;
+        j->values = cn_alloc_array(j->ctx, (size_t)elements, sizeof *j->values);
+        if (!j->values) return CN_ENOMEM;
+        j->cap = (size_t)elements;
     }
-    CN_TRY(fill(user, i, b->values));
-    return put_floats(ctx, w, t->dtype, b->values, (size_t)elements, b->chunk);
+    CN_TRY(j->fill(j->user, i, j->values));
+    return put_floats(j, w, t, j->values, (size_t)elements);
 }
 
-static cn_status put_all(cn_ctx *ctx, const char *path, const json_t *root,
-                         const cn_tensor_out *list, int64_t n, cn_tensor_fill fill, void *user)
+/* The file is at its place unless n_beyond says that it must be written again. */
+static cn_status put_all(job *j, const json_t *root)
 {
     cn_file_writer w;
-    buffers b = {0};
-    CN_TRY(cn_writer_open(ctx, path, &w));
-    b.chunk = cn_alloc(ctx, CHUNK * sizeof(uint16_t));
-    cn_status s = b.chunk ? put_header(ctx, &w, root) : CN_ENOMEM;
-    for (int64_t i = 0; i < n && s == CN_OK; i++) {
-        if (cn_cancelled(ctx))
-            s = cn_fail(ctx, CN_ECANCELLED, "%s: cancelled while writing", path);
+    CN_TRY(cn_writer_open(j->ctx, j->path, &w));
+    cn_status s = put_header(j->ctx, &w, root);
+    for (int64_t i = 0; i < j->n && s == CN_OK; i++) {
+        if (cn_cancelled(j->ctx))
+            s = cn_fail(j->ctx, CN_ECANCELLED, "%s: cancelled while writing", j->path);
         else
-            s = put_tensor(ctx, &w, &list[i], i, fill, user, &b);
+            s = put_tensor(j, &w, i);
     }
-    cn_free(b.chunk);
-    cn_free(b.values);
-    if (s == CN_OK) return cn_writer_commit(ctx, &w);
+    if (s == CN_OK && !j->n_beyond) return cn_writer_commit(j->ctx, &w);
     cn_writer_abort(&w);
     return s;
+}
+
+static cn_status write_once(job *j, const char *const *metadata)
+{
+    json_t *root = json_object();
+    if (!root) return cn_fail(j->ctx, CN_ENOMEM, "no memory for the safetensors header");
+    cn_status s = build_header(j->ctx, j->list, j->n, j->fill != NULL, metadata, root);
+    if (s == CN_OK) s = put_all(j, root);
+    json_decref(root);
+    return s;
+}
+
+static void name_beyond(const job *j)
+{
+    char more[48] = "";
+    if (j->n_beyond > MAX_NAMED)
+        snprintf(more, sizeof more, " and %lld more", (long long)(j->n_beyond - MAX_NAMED));
+    cn_log(j->ctx, CN_LOG_WARN, "%s: %lld tensor%s written as F32: %s%s", j->path,
+           (long long)j->n_beyond, j->n_beyond == 1 ? " is" : "s are",
+           j->beyond.data ? j->beyond.data : "", more);
 }
 
 cn_status cn_safetensors_write(cn_ctx *ctx, const char *path, const cn_tensor_out *list, int64_t n,
                                cn_tensor_fill fill, void *user, const char *const *metadata)
 {
-    json_t *root = json_object();
-    if (!root) return cn_fail(ctx, CN_ENOMEM, "no memory for the safetensors header");
-    cn_status s = build_header(ctx, list, n, fill != NULL, metadata, root);
-    if (s == CN_OK) s = put_all(ctx, path, root, list, n, fill, user);
-    json_decref(root);
+    job j = {.ctx = ctx, .path = path, .n = n, .fill = fill, .user = user};
+    j.list = cn_alloc_array(ctx, (size_t)n + 1, sizeof *j.list);
+    j.chunk = cn_alloc(ctx, CHUNK * sizeof(uint16_t));
+    cn_status s = j.list && j.chunk ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) {
+        if (n) memcpy(j.list, list, (size_t)n * sizeof *list);
+        s = write_once(&j, metadata);
+    }
+    if (s == CN_OK && j.n_beyond) {
+        name_beyond(&j);
+        j.n_beyond = 0;
+        s = write_once(&j, metadata);
+    }
+    cn_str_free(&j.beyond);
+    cn_free(j.values);
+    cn_free(j.chunk);
+    cn_free(j.list);
     return s;
 }

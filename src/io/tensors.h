@@ -83,7 +83,9 @@ typedef struct cn_tensor_out {
 typedef cn_status (*cn_tensor_fill)(void *user, int64_t i, float *out);
 
 /* Writes list[0..n) in that order, atomically: on any failure `path` is as it was. `fill` may be
- * NULL when every tensor has raw or data. metadata: key, value, ..., NULL; or NULL. */
+ * NULL when every tensor has raw or data. metadata: key, value, ..., NULL; or NULL. A tensor with
+ * values beyond its dtype's range (cn_dtype_limit) is written as F32 instead, and the log names it;
+ * fill is then asked for every tensor a second time. */
 cn_status cn_safetensors_write(cn_ctx *ctx, const char *path, const cn_tensor_out *list, int64_t n,
                                cn_tensor_fill fill, void *user,
                                const char *const *metadata) CN_CHECKED;

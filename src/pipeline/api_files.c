@@ -32,28 +32,24 @@ cn_status cn_inspect(cn_ctx *ctx, const char *path, bool json, char **text)
     return s;
 }
 
-static cn_status find_type(cn_ctx *ctx, const char *dtype, cn_dtype *type)
+cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out,
+                     const cn_convert_options *options)
 {
-    if (cn_weight_type_find(dtype, type)) return CN_OK;
-    return cn_fail(ctx, CN_EINVAL, "element type %.32s: f32, f16 or bf16 is expected", dtype);
-}
-
-cn_status cn_transfer(cn_ctx *ctx, const char *from_base, const char *to_base, const char *in,
-                      const char *out, bool to_single_file, const char *dtype)
-{
-    cn_dtype type;
-    CN_TRY(find_type(ctx, dtype, &type));
-    return cn_weights_transfer(ctx, from_base, to_base, in, out, to_single_file, type);
-}
-
-cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out, bool to_single_file,
-                     const char *dtype)
-{
-    cn_dtype type;
-    CN_TRY(find_type(ctx, dtype, &type));
+    static const cn_convert_options none = {0};
+    const cn_convert_options *o = options ? options : &none;
+    cn_convert_job job = {.in = in,
+                          .out = out,
+                          .single = o->to_single_file,
+                          .dtype = CN_F16,
+                          .refuse_out_of_range = o->refuse_out_of_range,
+                          .from_base = o->from_base,
+                          .to_base = o->to_base};
     cn_backend *be = NULL;
+    if (o->dtype && !cn_weight_type_find(o->dtype, &job.dtype))
+        return cn_fail(ctx, CN_EINVAL, "element type %.32s: f32, f16 or bf16 is expected",
+                       o->dtype);
     CN_TRY(cn_backend_cpu_create(ctx, &be));
-    cn_status s = cn_weights_convert(ctx, be, in, out, to_single_file, type);
+    cn_status s = cn_weights_convert(ctx, be, &job);
     be->destroy(be);
     return s;
 }

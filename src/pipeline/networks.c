@@ -71,5 +71,9 @@ cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, const char *net
     CN_TRY(cn_params_create(p->ctx, network, out));
     cn_params_set_compute(*out, fit->compute);
     cn_params_set_storage(*out, storage);
-    return CN_OK;
+    const cn_status s = !strcmp(network, "controlnet")
+                            ? cn_control_keep_ranges(p->ctx, p->controls[k], *out)
+                            : cn_base_keep_ranges(p->ctx, p->base, *out);
+    if (s != CN_OK) cn_params_unload(out);
+    return s;
 }

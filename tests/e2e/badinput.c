@@ -475,6 +475,9 @@ static void wrong_usage(void)
           "--mixed-precision", "fp16");
     CHECK("convert to a strange type", 2, SAYS("--dtype", "f8", "bf16"), "convert", "--dtype", "f8",
           "a", "b");
+    CHECK("convert with an unknown answer to what is out of range", 2,
+          SAYS("--out-of-range", "clamp", "refuse"), "convert", "--out-of-range", "clamp", "a",
+          "b");
     CHECK("two kinds of pretrain", 2, SAYS("--vae-steps"), "pretrain", "--evaluate",
           in_root("model"), "--vae-steps", "5");
     CHECK("unknown stage", 2, SAYS("clip", "vae", "unet"), "pretrain", "-o", in_root("out"),

@@ -195,7 +195,7 @@ cn_status tiny_model_write_unet(cn_ctx *ctx, const char *core, const char *merge
     CN_TRY(sub(ctx, out, "model", path));
     CN_TRY(save_text(ctx, path, "model_index.json", model_index));
     CN_TRY(sub(ctx, out, "model.safetensors", file));
-    return cn_convert(ctx, path, file, true, "f16");
+    return cn_convert(ctx, path, file, &(cn_convert_options){.to_single_file = true});
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)

@@ -159,7 +159,7 @@ static void test_back_to_folder(void **state)
                                         "text_encoder/model.safetensors"};
     char from[CN_PATH_BYTES];
     snprintf(from, sizeof from, "%s", path_of("model.safetensors"));
-    if (cn_convert(env.ctx, from, path_of("back"), false, "f16") != CN_OK)
+    if (cn_convert(env.ctx, from, path_of("back"), NULL) != CN_OK)
         fail_msg("%s", cn_error(env.ctx));
     for (size_t f = 0; f < CN_COUNT(files); f++) {
         char name[256];

@@ -385,7 +385,8 @@ static void a_controlnet_moves_to_another_base(void **state)
     must(cn_train(ctx, &o, NULL, NULL));
     snprintf(base, sizeof base, "%s/base", out);
     snprintf(moved, sizeof moved, "%s/moved", out);
-    must(cn_transfer(ctx, model, base, out, moved, false, "f32"));
+    const cn_convert_options transfer = {.dtype = "f32", .from_base = model, .to_base = base};
+    must(cn_convert(ctx, out, moved, &transfer));
     float *was = values_of(out, folder_file, in, &n), *is = values_of(moved, folder_file, in, &n);
     float *to = values_of(out, unet_file, in, &n);
     float *from = values_of(model, "unet/diffusion_pytorch_model.safetensors", in, &n);
@@ -402,7 +403,7 @@ static void a_controlnet_moves_to_another_base(void **state)
     free(from);
     path_in(base, "transfer-wider");
     must(tiny_base_write(ctx, base, 16));
-    refused(cn_transfer(ctx, model, base, out, moved, false, "f32"), CN_EMISMATCH, "widths");
+    refused(cn_convert(ctx, out, moved, &transfer), CN_EMISMATCH, "widths");
 }
 
 /* A locked run with a late unlocking is the locked run up to there. */

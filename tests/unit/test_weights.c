@@ -267,17 +267,20 @@ static void base_folder_comes_back(void **state)
     assert_true(cn_file_exists(at("base/model_index.json")));
 }
 
+static cn_status convert(const char *in, const char *out, bool single, cn_dtype dtype)
+{
+    return cn_weights_convert(
+        ctx, NULL, &(cn_convert_job){.in = in, .out = out, .single = single, .dtype = dtype});
+}
+
 static void base_converts_both_ways(void **state)
 {
     (void)state;
-    assert_int_equal(cn_weights_convert(ctx, NULL, at("base"), at("one.safetensors"), true, CN_F32),
-                     CN_OK);
+    assert_int_equal(convert(at("base"), at("one.safetensors"), true, CN_F32), CN_OK);
     check_base(at("one.safetensors"), true, CN_F32);
-    assert_int_equal(cn_weights_convert(ctx, NULL, at("one.safetensors"), at("two"), false, CN_F16),
-                     CN_OK);
+    assert_int_equal(convert(at("one.safetensors"), at("two"), false, CN_F16), CN_OK);
     check_base(at("two"), false, CN_F16);
-    assert_int_equal(cn_weights_convert(ctx, NULL, at("two"), at("three.ckpt"), true, CN_BF16),
-                     CN_OK);
+    assert_int_equal(convert(at("two"), at("three.ckpt"), true, CN_BF16), CN_OK);
     cn_tensors *t = NULL;
     assert_int_equal(cn_tensors_open(ctx, at("one.safetensors"), &t), CN_OK);
     const cn_tensor_info *q = cn_tensors_find(t, "first_stage_model.encoder.mid.attn_1.q.weight");
@@ -288,10 +291,9 @@ static void base_converts_both_ways(void **state)
         cn_tensors_find(t, "cond_stage_model.transformer.text_model.final_layer_norm.weight"));
     assert_non_null(cn_tensors_find(t, "model.diffusion_model.output_blocks.0.0.in_layers.0.bias"));
     cn_tensors_close(t);
-    assert_int_equal(cn_weights_convert(ctx, NULL, at("base"), at("two"), true, CN_F32), CN_EINVAL);
-    assert_int_equal(cn_weights_convert(ctx, NULL, at("base"), at("x"), true, CN_I32), CN_EINVAL);
-    assert_int_equal(
-        cn_weights_convert(ctx, NULL, at("base"), at("one.safetensors"), false, CN_F32), CN_EINVAL);
+    assert_int_equal(convert(at("base"), at("two"), true, CN_F32), CN_EINVAL);
+    assert_int_equal(convert(at("base"), at("x"), true, CN_I32), CN_EINVAL);
+    assert_int_equal(convert(at("base"), at("one.safetensors"), false, CN_F32), CN_EINVAL);
 }
 
 /* Everything that shapes don't tell. */
@@ -354,10 +356,8 @@ static void single_files_say_how_they_are_made(void **state)
         cn_base_save_folder(ctx, &plain, &unusual, p[0], p[1], p[2], NULL, CN_F32, at("odd")),
         CN_OK);
     for (int i = 0; i < 3; i++) cn_params_destroy(p[i]);
-    assert_int_equal(cn_weights_convert(ctx, NULL, at("odd"), at("odd.safetensors"), true, CN_F32),
-                     CN_OK);
-    assert_int_equal(
-        cn_weights_convert(ctx, NULL, at("odd.safetensors"), at("odd2"), false, CN_F32), CN_OK);
+    assert_int_equal(convert(at("odd"), at("odd.safetensors"), true, CN_F32), CN_OK);
+    assert_int_equal(convert(at("odd.safetensors"), at("odd2"), false, CN_F32), CN_OK);
     for (size_t i = 0; i < CN_COUNT(files); i++)
         if (!same_text(at("odd"), at("odd2"), files[i])) fail_msg("%s differs", files[i]);
     assert_int_equal(cn_base_open(ctx, at("odd.safetensors"), &b), CN_OK);
@@ -492,17 +492,16 @@ static void control_comes_back_in_every_form(void **state)
     put_all("model.diffusion_model.", unet, true);
     write_list(at("whole.safetensors"));
     check_control(at("whole.safetensors"), CN_CONTROL_WHOLE, CN_F32);
-    assert_int_equal(
-        cn_weights_convert(ctx, NULL, at("whole.safetensors"), at("cn2"), false, CN_BF16), CN_OK);
+    assert_int_equal(convert(at("whole.safetensors"), at("cn2"), false, CN_BF16), CN_OK);
     check_control(at("cn2"), CN_CONTROL_DIFFUSERS, CN_BF16);
-    assert_int_equal(cn_weights_convert(ctx, NULL, at("cn"), at("cn3.pth"), true, CN_F32), CN_OK);
+    assert_int_equal(convert(at("cn"), at("cn3.pth"), true, CN_F32), CN_OK);
     check_control(at("cn3.pth"), CN_CONTROL_PREFIXED, CN_F32);
     cn_control_file *file = NULL;
     c.encoder.heads[0] = c.encoder.heads[1] = 4;
     c.encoder.norm_groups = 16;
     assert_int_equal(cn_control_save_folder(ctx, &plain, &c, p, CN_F32, at("cn4")), CN_OK);
-    assert_int_equal(cn_weights_convert(ctx, NULL, at("cn4"), at("cn4.pth"), true, CN_F32), CN_OK);
-    assert_int_equal(cn_weights_convert(ctx, NULL, at("cn4.pth"), at("cn5"), false, CN_F32), CN_OK);
+    assert_int_equal(convert(at("cn4"), at("cn4.pth"), true, CN_F32), CN_OK);
+    assert_int_equal(convert(at("cn4.pth"), at("cn5"), false, CN_F32), CN_OK);
     assert_true(same_text(at("cn4"), at("cn5"), "config.json"));
     rewrite(at("cn4.pth"), at("cn6.pth"), NULL);
     assert_int_equal(cn_control_open(ctx, at("cn6.pth"), &file), CN_OK);
@@ -563,8 +562,7 @@ static void wrong_files_say_what_they_are(void **state)
     write_list(at("lora.safetensors"));
     expect_refusal(cn_base_open(ctx, at("lora.safetensors"), &b), "lora", "holds a LoRA");
     expect_refusal(cn_control_open(ctx, at("lora.safetensors"), &c), "lora", "holds a LoRA");
-    expect_refusal(cn_weights_convert(ctx, NULL, at("lora.safetensors"), at("l"), false, CN_F32),
-                   "lora", "holds a LoRA");
+    expect_refusal(convert(at("lora.safetensors"), at("l"), false, CN_F32), "lora", "holds a LoRA");
     put_named("fc.weight");
     write_list(at("else.safetensors"));
     expect_refusal(cn_base_open(ctx, at("else.safetensors"), &b), "fc.weight", "no known layout");

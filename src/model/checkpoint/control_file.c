@@ -114,6 +114,7 @@ cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out)
     cn_control_file *c = cn_alloc0(ctx, sizeof *c);
     if (!c) return CN_ENOMEM;
     cn_status s = cn_format(ctx, c->path, sizeof c->path, "%s", path);
+    if (s == CN_OK) s = cn_ranges_create(ctx, &c->ranges);
     for (size_t n = strlen(c->path); n > 1 && c->path[n - 1] == '/';) c->path[--n] = 0;
     if (s == CN_OK) s = cn_dir_exists(c->path) ? open_folder(ctx, c) : open_file(ctx, c);
     if (s != CN_OK) {
@@ -127,6 +128,7 @@ cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out)
 void cn_control_close(cn_control_file *c)
 {
     if (!c) return;
+    cn_ranges_destroy(c->ranges);
     cn_tensors_close(c->file);
     cn_free(c);
 }
@@ -140,6 +142,17 @@ cn_status cn_control_load(cn_ctx *ctx, const cn_control_file *c, cn_backend *be,
 cn_source cn_control_source(const cn_control_file *c)
 {
     return (cn_source){c->file, c->path, form_prefix(c->form), form_layout(c->form), NULL};
+}
+
+cn_status cn_control_keep_ranges(cn_ctx *ctx, const cn_control_file *c, cn_params *p)
+{
+    const cn_source s = cn_control_source(c);
+    cn_params *declared = NULL;
+    if (!cn_ranges_matter(&s, cn_params_storage(p))) return CN_OK;
+    CN_TRY(cn_network_declare(ctx, NULL, &c->config, cn_params_network(p), &declared));
+    const cn_status status = cn_ranges_apply(ctx, c->ranges, &s, declared, p);
+    cn_params_destroy(declared);
+    return status;
 }
 
 cn_dtype cn_control_dtype(const cn_control_file *c)

@@ -218,6 +218,33 @@ static cn_status fill_from(const job *j, int first, int64_t i, float *out)
     return cn_fail(j->ctx, CN_EINTERNAL, "convert: a tensor too many was asked for");
 }
 
+/* Fails with the names of tensors that dtype can't hold. */
+static cn_status check_ranges(const job *j, cn_dtype dtype)
+{
+    enum { MAX_NAMED = 5 };
+    cn_status s = CN_OK;
+    cn_str names = {0};
+    int64_t n = 0, at = 0;
+    for (int k = 0; k < j->n && s == CN_OK; k++)
+        for (int64_t i = 0; i < cn_params_count(j->params[k]) && s == CN_OK; i++, at++) {
+            const cn_param *q = cn_params_at(j->params[k], i);
+            const size_t elements = (size_t)cn_param_elements(q);
+            float *values = cn_alloc_array(j->ctx, elements, sizeof *values);
+            s = values ? fill_from(j, 0, at, values) : CN_ENOMEM;
+            const float most = s == CN_OK ? cn_largest(CN_F32, values, elements) : 0;
+            cn_free(values);
+            if (most < cn_dtype_limit(dtype) || n++ >= MAX_NAMED) continue;
+            cn_str_addf(&names, "%s%s (%g)", n > 1 ? ", " : "", q->diffusers_name, (double)most);
+        }
+    if (n > MAX_NAMED) cn_str_addf(&names, " and %lld more", (long long)(n - MAX_NAMED));
+    if (s == CN_OK && n)
+        s = cn_fail(j->ctx, CN_EMISMATCH, "%s: %lld tensor%s beyond the range of %s: %s",
+                    j->source[0].path, (long long)n, n == 1 ? " is" : "s are", cn_dtype_name(dtype),
+                    names.data ? names.data : "");
+    cn_str_free(&names);
+    return s;
+}
+
 typedef struct fill_user {
     const job *j;
     int first;
@@ -298,22 +325,29 @@ cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be, cn_p
 
 /* --- the interface ---------------------------------------------------------------------------- */
 
-static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
-                              bool single, cn_dtype dtype)
+static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const cn_convert_job *c)
 {
     cn_base *b = NULL;
     job *j = NULL;
-    cn_status s = cn_base_open(ctx, in, &b);
+    cn_status s = cn_base_open(ctx, c->in, &b);
     if (s == CN_OK) s = cn_base_settle_prediction(ctx, b, be);
     if (s == CN_OK) s = job_open_base(ctx, b, &j);
-    if (s == CN_OK) s = write_base(ctx, b, j, NULL, out, single, dtype);
+    if (s == CN_OK && c->refuse_out_of_range) s = check_ranges(j, c->dtype);
+    if (s == CN_OK) s = write_base(ctx, b, j, NULL, c->out, c->single, c->dtype);
     job_close(j);
     cn_base_close(b);
     return s;
 }
 
-static cn_status transfer(cn_ctx *ctx, const cn_control_file *c, job *j, const char *from_base,
-                          const char *to_base, const char *out, bool single, cn_dtype dtype)
+static cn_status save_control(cn_ctx *ctx, const cn_control_file *control, const job *j,
+                              const cn_convert_job *c)
+{
+    if (c->refuse_out_of_range) CN_TRY(check_ranges(j, c->dtype));
+    return write_control(ctx, control, j, c->out, c->single, c->dtype);
+}
+
+static cn_status transfer(cn_ctx *ctx, const cn_control_file *control, job *j,
+                          const cn_convert_job *c)
 {
     unet_file from = {0}, to = {0};
     int64_t most = 1;
@@ -323,31 +357,28 @@ static cn_status transfer(cn_ctx *ctx, const cn_control_file *c, job *j, const c
     j->from = &from;
     j->to = &to;
     cn_status s = j->room ? CN_OK : CN_ENOMEM;
-    if (s == CN_OK) s = unet_open(ctx, from_base, &c->config, &from);
-    if (s == CN_OK) s = unet_open(ctx, to_base, &c->config, &to);
-    if (s == CN_OK) s = write_control(ctx, c, j, out, single, dtype);
+    if (s == CN_OK) s = unet_open(ctx, c->from_base, &control->config, &from);
+    if (s == CN_OK) s = unet_open(ctx, c->to_base, &control->config, &to);
+    if (s == CN_OK) s = save_control(ctx, control, j, c);
     unet_close(&from);
     unet_close(&to);
     cn_free(j->room);
     return s;
 }
 
-/* from_base and to_base NULL: as it is. */
-static cn_status convert_control(cn_ctx *ctx, const char *from_base, const char *to_base,
-                                 const char *in, const char *out, bool single, cn_dtype dtype)
+static cn_status convert_control(cn_ctx *ctx, const cn_convert_job *c)
 {
-    cn_control_file *c = NULL;
+    cn_control_file *control = NULL;
     job *j = NULL;
-    cn_status s = cn_control_open(ctx, in, &c);
-    if (s == CN_OK && c->form == CN_CONTROL_WHOLE)
+    cn_status s = cn_control_open(ctx, c->in, &control);
+    if (s == CN_OK && control->form == CN_CONTROL_WHOLE)
         cn_log(ctx, CN_LOG_WARN, "%s: holds a base model too; only the ControlNet is converted",
-               in);
-    if (s == CN_OK) s = job_open_control(ctx, c, &j);
+               c->in);
+    if (s == CN_OK) s = job_open_control(ctx, control, &j);
     if (s == CN_OK)
-        s = from_base ? transfer(ctx, c, j, from_base, to_base, out, single, dtype)
-                      : write_control(ctx, c, j, out, single, dtype);
+        s = c->from_base ? transfer(ctx, control, j, c) : save_control(ctx, control, j, c);
     job_close(j);
-    cn_control_close(c);
+    cn_control_close(control);
     return s;
 }
 
@@ -370,30 +401,23 @@ static cn_status is_control(cn_ctx *ctx, const char *in, bool *control)
                    in, cn_content_name(c));
 }
 
-static cn_status check_out(cn_ctx *ctx, const char *out, bool to_single_file, cn_dtype dtype)
+static cn_status check_out(cn_ctx *ctx, const cn_convert_job *c)
 {
-    CN_TRY(cn_save_dtype_check(ctx, dtype));
-    if (to_single_file && cn_dir_exists(out))
+    CN_TRY(cn_save_dtype_check(ctx, c->dtype));
+    if (!c->from_base != !c->to_base)
+        return cn_fail(ctx, CN_EINVAL, "a transfer from one base to another: both are expected");
+    if (c->single && cn_dir_exists(c->out))
         return cn_fail(ctx, CN_EINVAL,
-                       "%s: is a folder; a file's name is expected for a single file", out);
-    if (!to_single_file && cn_file_exists(out) && !cn_dir_exists(out))
-        return cn_fail(ctx, CN_EINVAL, "%s: is a file; a folder's name is expected", out);
+                       "%s: is a folder; a file's name is expected for a single file", c->out);
+    if (!c->single && cn_file_exists(c->out) && !cn_dir_exists(c->out))
+        return cn_fail(ctx, CN_EINVAL, "%s: is a file; a folder's name is expected", c->out);
     return CN_OK;
 }
 
-cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
-                             bool to_single_file, cn_dtype dtype)
+cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const cn_convert_job *c)
 {
-    bool control;
-    CN_TRY(check_out(ctx, out, to_single_file, dtype));
-    CN_TRY(is_control(ctx, in, &control));
-    return control ? convert_control(ctx, NULL, NULL, in, out, to_single_file, dtype)
-                   : convert_base(ctx, be, in, out, to_single_file, dtype);
-}
-
-cn_status cn_weights_transfer(cn_ctx *ctx, const char *from_base, const char *to_base,
-                              const char *in, const char *out, bool to_single_file, cn_dtype dtype)
-{
-    CN_TRY(check_out(ctx, out, to_single_file, dtype));
-    return convert_control(ctx, from_base, to_base, in, out, to_single_file, dtype);
+    bool control = c->from_base != NULL;
+    CN_TRY(check_out(ctx, c));
+    if (!control) CN_TRY(is_control(ctx, c->in, &control));
+    return control ? convert_control(ctx, c) : convert_base(ctx, be, c);
 }

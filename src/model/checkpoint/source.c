@@ -287,6 +287,17 @@ static bool read_at_once(const cn_source *s, const cn_params *p, const cn_param 
     return !s->loras || !cn_lora_changes(s->loras, cn_params_network(p), q);
 }
 
+/* What was merged in is known only now, and the type is chosen. */
+static cn_status check_range(cn_ctx *ctx, const cn_param *q, const float *plain)
+{
+    const float most = cn_largest(CN_F32, plain, (size_t)cn_param_elements(q));
+    if (most < cn_dtype_limit(q->dtype)) return CN_OK;
+    return cn_fail(ctx, CN_EMISMATCH,
+                   "%s: with the LoRAs in it a weight is %g, beyond the range of %s; keep weights "
+                   "as f32 or bf16, or give the LoRAs less weight",
+                   q->diffusers_name, (double)most, cn_weight_type_word(q->dtype));
+}
+
 /* Through floats: what lies in no plain order in the file, is of another type, or is changed by a
  * LoRA. */
 static cn_status load_changed(cn_ctx *ctx, const cn_source *s, cn_backend *be, const cn_params *p,
@@ -296,6 +307,7 @@ static cn_status load_changed(cn_ctx *ctx, const cn_source *s, cn_backend *be, c
     cn_status status = plain ? cn_place_read(ctx, s, at, plain) : CN_ENOMEM;
     if (status == CN_OK && s->loras)
         status = cn_lora_merge(ctx, s->loras, cn_params_network(p), q, plain);
+    if (status == CN_OK && s->loras) status = check_range(ctx, q, plain);
     if (status == CN_OK) status = cn_param_set(be, ctx, q, plain);
     cn_free(plain);
     return status;

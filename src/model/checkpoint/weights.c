@@ -168,6 +168,7 @@ cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out)
     cn_base *b = cn_alloc0(ctx, sizeof *b);
     if (!b) return CN_ENOMEM;
     cn_status s = copy_path(ctx, path, b->path, sizeof b->path);
+    if (s == CN_OK) s = cn_ranges_create(ctx, &b->ranges);
     if (s == CN_OK) s = cn_dir_exists(b->path) ? open_folder(ctx, b) : open_single(ctx, b);
     if (s != CN_OK) {
         cn_base_close(b);
@@ -180,6 +181,7 @@ cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out)
 void cn_base_close(cn_base *b)
 {
     if (!b) return;
+    cn_ranges_destroy(b->ranges);
     cn_tensors_close(b->file);
     cn_free(b);
 }
@@ -253,6 +255,23 @@ cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, const char *network, u
     return CN_OK;
 }
 
+cn_status cn_base_keep_ranges(cn_ctx *ctx, const cn_base *b, cn_params *p)
+{
+    char path[CN_PATH_BYTES];
+    const char *network = cn_params_network(p);
+    cn_tensors *opened = NULL;
+    cn_params *declared = NULL;
+    cn_source s;
+    cn_status status = cn_base_source(ctx, b, network, path, &opened, &s);
+    if (status == CN_OK && cn_ranges_matter(&s, cn_params_storage(p))) {
+        status = cn_network_declare(ctx, b, NULL, network, &declared);
+        if (status == CN_OK) status = cn_ranges_apply(ctx, b->ranges, &s, declared, p);
+    }
+    cn_params_destroy(declared);
+    cn_tensors_close(opened);
+    return status;
+}
+
 cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file)
 {
     return compute == CN_BF16 ? CN_BF16 : in_file;
@@ -266,7 +285,11 @@ cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, const char *netwo
     CN_TRY(cn_params_create(ctx, network, out));
     cn_params_set_compute(*out, compute);
     cn_params_set_storage(*out, cn_locked_type(compute, in_file));
-    return CN_OK;
+    const cn_status s = cn_base_keep_ranges(ctx, b, *out);
+    if (s == CN_OK) return CN_OK;
+    cn_params_destroy(*out);
+    *out = NULL;
+    return s;
 }
 
 cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params *p)

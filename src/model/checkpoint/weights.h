@@ -12,6 +12,7 @@
 #include "io/tensors.h"
 #include "model/checkpoint/config.h"
 #include "model/checkpoint/lora.h"
+#include "model/checkpoint/ranges.h"
 #include "model/text/tokenizer.h"
 
 /* An opened base model: configurations known, no weights read yet. */
@@ -25,6 +26,7 @@ typedef struct cn_base {
     cn_schedule_config schedule;
     const cn_lora_set *loras; /* merged into what cn_base_load reads; NULL: none. Not owned. */
     bool prediction_unknown;  /* a single file that doesn't say whether it predicts v; see below */
+    cn_ranges *ranges;        /* looked up as they are asked for; owned */
 } cn_base;
 
 cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out) CN_CHECKED;
@@ -49,6 +51,9 @@ cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, const char *network,
 /* How a network that isn't trained keeps its weights: BF16 where it computes in it, since that is
  * what its products read anyway, else as its file has them. */
 cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file);
+/* Of p, a network of the base without values, those weights stay F32 that have values beyond the
+ * range of its storage type. */
+cn_status cn_base_keep_ranges(cn_ctx *ctx, const cn_base *b, cn_params *p) CN_CHECKED;
 /* The parameters of one of the base's networks, to be locked; *out: cn_params_destroy. */
 cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, const char *network,
                                 cn_dtype compute, cn_params **out) CN_CHECKED;
@@ -60,7 +65,8 @@ typedef struct cn_control_file {
     cn_tensors *file;
     int form; /* CN_CONTROL_DIFFUSERS, ... */
     cn_controlnet_config config;
-    bool guessed; /* from shapes alone, which don't say how many heads there are */
+    bool guessed;      /* from shapes alone, which don't say how many heads there are */
+    cn_ranges *ranges; /* looked up as they are asked for; owned */
 } cn_control_file;
 enum { CN_CONTROL_DIFFUSERS, CN_CONTROL_ONLY, CN_CONTROL_PREFIXED, CN_CONTROL_WHOLE };
 
@@ -70,6 +76,8 @@ cn_status cn_control_load(cn_ctx *ctx, const cn_control_file *c, cn_backend *be,
                           cn_params *p) CN_CHECKED;
 /* The type that most of its values have in the file: F32, F16 or BF16. */
 cn_dtype cn_control_dtype(const cn_control_file *c);
+/* As cn_base_keep_ranges. */
+cn_status cn_control_keep_ranges(cn_ctx *ctx, const cn_control_file *c, cn_params *p) CN_CHECKED;
 /* CN_EMISMATCH with one line when the ControlNet's widths don't fit the base's UNet. */
 cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c,
                           const cn_unet_config *base) CN_CHECKED;
@@ -112,11 +120,14 @@ cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be,
 
 /* What `inspect` prints and `convert` does, working on any checkpoint. */
 cn_status cn_weights_inspect(cn_ctx *ctx, const char *path, bool json, cn_str *out) CN_CHECKED;
-cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const char *in, const char *out,
-                             bool to_single_file, cn_dtype dtype) CN_CHECKED;
-/* A ControlNet trained beside one base moved to another, as cn_transfer. */
-cn_status cn_weights_transfer(cn_ctx *ctx, const char *from_base, const char *to_base,
-                              const char *in, const char *out, bool to_single_file,
-                              cn_dtype dtype) CN_CHECKED;
+/* As cn_convert_options. */
+typedef struct cn_convert_job {
+    const char *in, *out;
+    bool single; /* file; else a diffusers folder */
+    cn_dtype dtype;
+    bool refuse_out_of_range;
+    const char *from_base, *to_base;
+} cn_convert_job;
+cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const cn_convert_job *c) CN_CHECKED;
 
 #endif
