@@ -497,6 +497,10 @@ cn_status cn_image_create(cn_ctx *ctx, int64_t width, int64_t height, cn_image *
 /* PNG, JPEG or WebP, told by content; alpha is put on white. */
 cn_status cn_image_load(cn_ctx *ctx, const char *path, cn_image **out);
 cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out);
+/* A mask: where the picture has any transparency its alpha, as a grey image (as
+ * stable-diffusion-webui takes it), else the picture. */
+cn_status cn_mask_load(cn_ctx *ctx, const char *path, cn_image **out);
+cn_status cn_mask_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out);
 /* text: key, value, ..., NULL for the PNG's text chunks, or NULL. Atomic. */
 cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image,
                             const char *const *text);

@@ -133,6 +133,7 @@ run "e2e tests/golden/inpainting, at most AVX2" "$build/tests/e2e" tests/golden/
 unset ONEDNN_MAX_CPU_ISA
 run lint /bin/sh tests/lint/lint.sh
 run install /bin/sh tests/e2e/install.sh "$build"
+run files "$build/tests/files"
 [ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
 
 if [ $((passed + failed)) = 0 ]; then

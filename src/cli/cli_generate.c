@@ -118,7 +118,9 @@ static const cli_option options[] = {
     [OPT_CONTROL_WEIGHTS] = {"control-weights", 0, "W,...,W",
                              "a factor for each of the ControlNet's residuals (13), from\n"
                              "the first block's to the middle's, instead of the mode's"},
-    [OPT_CONTROL_MASK] = {"control-mask", 0, "IMG", "it acts where this is white"},
+    [OPT_CONTROL_MASK] = {"control-mask", 0, "IMG",
+                          "it acts where this is white, or opaque in a picture with\n"
+                          "transparency"},
     [OPT_H_PICTURE] = {NULL, 0, NULL, "Picture"},
     [OPT_PROMPT] = {"prompt", 'p', "TEXT", "what to draw"},
     [OPT_NEGATIVE] = {"negative-prompt", 'n', "TEXT", "what to keep away from"},
@@ -157,7 +159,9 @@ static const cli_option options[] = {
     [OPT_STRENGTH] = {"strength", 0, "X",
                       "how much of the initial picture is drawn over: the part of\n"
                       "the steps that is made, above 0 to 1 (0.75; 1 with --mask)"},
-    [OPT_MASK] = {"mask", 0, "IMG", "what of the initial picture is drawn anew: the white part"},
+    [OPT_MASK] = {"mask", 0, "IMG",
+                  "what of the initial picture is drawn anew: the white part,\n"
+                  "or the opaque one of a picture with transparency"},
     [OPT_HIRES_SCALE] = {"hires-scale", 0, "X", "a second pass at X times the size (up to 8)"},
     [OPT_HIRES_STEPS] = {"hires-steps", 0, "N", "its steps (as many as the first pass's)"},
     [OPT_HIRES_STRENGTH] = {"hires-strength", 0, "X", "the part of them that is made (0.7)"},

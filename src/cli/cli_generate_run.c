@@ -273,12 +273,17 @@ static bool load(cn_ctx *ctx, const char *path, cn_image **out)
     return !path || cn_image_load(ctx, path, out) == CN_OK;
 }
 
+static bool load_mask(cn_ctx *ctx, const char *path, cn_image **out)
+{
+    return !path || cn_mask_load(ctx, path, out) == CN_OK;
+}
+
 static bool load_pictures(cn_ctx *ctx, const request *r, pictures *in)
 {
-    bool good = load(ctx, r->init, &in->init) && load(ctx, r->mask, &in->mask);
+    bool good = load(ctx, r->init, &in->init) && load_mask(ctx, r->mask, &in->mask);
     for (int k = 0; good && k < r->n_controls; k++)
         good = load(ctx, r->controls[k].image, &in->control[k]) &&
-               load(ctx, r->controls[k].mask, &in->region[k]);
+               load_mask(ctx, r->controls[k].mask, &in->region[k]);
     return good;
 }
 

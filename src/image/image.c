@@ -49,17 +49,31 @@ void cn_image_destroy(cn_image *image)
     cn_free(image);
 }
 
-void cn_image_flatten_alpha(cn_image *image)
+static bool has_transparency(const cn_image *image)
 {
-    size_t n = (size_t)image->width * (size_t)image->height;
+    const size_t n = (size_t)image->width * (size_t)image->height;
+    for (size_t i = 0; i < n; i++)
+        if (image->rgb[4 * i + 3] != 255) return true;
+    return false;
+}
+
+static void put_on_white(const uint8_t *rgba, uint8_t *rgb)
+{
+    const float a = (float)rgba[3] / 255.0f;
+    for (int c = 0; c < 3; c++) {
+        const float color = (float)rgba[c] * a, white = 255.0f * (1.0f - a);
+        rgb[c] = (uint8_t)CN_MIN(color + white, 255.0f);
+    }
+}
+
+void cn_image_flatten_alpha(cn_image *image, cn_alpha alpha)
+{
+    const size_t n = (size_t)image->width * (size_t)image->height;
+    const bool is_mask = alpha == CN_ALPHA_IS_MASK && has_transparency(image);
     for (size_t i = 0; i < n; i++) {
-        const uint8_t *src = image->rgb + 4 * i;
         uint8_t px[3];
-        float a = (float)src[3] / 255.0f;
-        for (int c = 0; c < 3; c++) {
-            float color = (float)src[c] * a, white = 255.0f * (1.0f - a);
-            px[c] = (uint8_t)CN_MIN(color + white, 255.0f);
-        }
+        put_on_white(image->rgb + 4 * i, px);
+        if (is_mask) memset(px, image->rgb[4 * i + 3], 3);
         memcpy(image->rgb + 3 * i, px, 3);
     }
 }
@@ -108,14 +122,24 @@ static cn_status fail_format(cn_ctx *ctx, const uint8_t *p, size_t n)
                    n ? "" : "; the file is empty");
 }
 
-cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out)
+static cn_status decode(cn_ctx *ctx, const void *bytes, size_t n, cn_alpha alpha, cn_image **out)
 {
     switch (format_of(bytes, n)) {
-    case PNG: return cn_png_decode(ctx, bytes, n, NULL, NULL, out);
+    case PNG: return cn_png_decode(ctx, bytes, n, alpha, NULL, NULL, out);
     case JPEG: return cn_jpeg_decode(ctx, bytes, n, out);
-    case WEBP: return cn_webp_decode(ctx, bytes, n, out);
+    case WEBP: return cn_webp_decode(ctx, bytes, n, alpha, out);
     default: return fail_format(ctx, bytes, n);
     }
+}
+
+cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out)
+{
+    return decode(ctx, bytes, n, CN_ALPHA_ON_WHITE, out);
+}
+
+cn_status cn_mask_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out)
+{
+    return decode(ctx, bytes, n, CN_ALPHA_IS_MASK, out);
 }
 
 cn_status cn_image_size_memory(cn_ctx *ctx, const void *bytes, size_t n, int64_t *width,
@@ -133,14 +157,24 @@ cn_status cn_image_size_memory(cn_ctx *ctx, const void *bytes, size_t n, int64_t
     return CN_OK;
 }
 
-cn_status cn_image_load(cn_ctx *ctx, const char *path, cn_image **out)
+static cn_status load(cn_ctx *ctx, const char *path, cn_alpha alpha, cn_image **out)
 {
     char *data = NULL;
     size_t n = 0;
     CN_TRY(cn_file_read(ctx, path, MAX_FILE, &data, &n));
-    cn_status s = cn_image_load_memory(ctx, data, n, out);
+    cn_status s = decode(ctx, data, n, alpha, out);
     cn_free(data);
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", path);
+}
+
+cn_status cn_image_load(cn_ctx *ctx, const char *path, cn_image **out)
+{
+    return load(ctx, path, CN_ALPHA_ON_WHITE, out);
+}
+
+cn_status cn_mask_load(cn_ctx *ctx, const char *path, cn_image **out)
+{
+    return load(ctx, path, CN_ALPHA_IS_MASK, out);
 }
 
 cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image,
@@ -162,7 +196,7 @@ cn_status cn_png_text(cn_ctx *ctx, const char *path, const char *key, char **out
     cn_status s = CN_EFORMAT;
     CN_TRY(cn_file_read(ctx, path, MAX_FILE, &data, &n));
     if (format_of((const uint8_t *)data, n) == PNG)
-        s = cn_png_decode(ctx, (const uint8_t *)data, n, key, &text, &image);
+        s = cn_png_decode(ctx, (const uint8_t *)data, n, CN_ALPHA_ON_WHITE, key, &text, &image);
     else
         (void)cn_fail(ctx, s, "not a PNG image");
     cn_free(data);

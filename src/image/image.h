@@ -3,8 +3,9 @@
  *
  * The format is told by content, never by name. Every picture becomes H x W x 3, rows from the top:
  * grey is repeated, 16 bits keep the high byte, CMYK is converted, EXIF's orientation is applied,
- * and alpha is composited on white as the reference's HWC3 does. Sizes are checked from the header,
- * before anything is allocated. Left out: colour profiles and gamma (used as stored), animations.
+ * and alpha is composited on white as the reference's HWC3 does, but for masks. Sizes are checked
+ * from the header, before anything is allocated. Left out: colour profiles and gamma (used as
+ * stored), animations.
  */
 #ifndef CN_IMAGE_IMAGE_H
 #define CN_IMAGE_IMAGE_H
@@ -27,6 +28,11 @@ cn_status cn_image_check_size(cn_ctx *ctx, int64_t width, int64_t height) CN_CHE
 /* A truncated or damaged file is CN_EFORMAT, a missing one CN_EIO. */
 cn_status cn_image_load(cn_ctx *ctx, const char *path, cn_image **out) CN_CHECKED;
 cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out) CN_CHECKED;
+/* A mask, which is an image's luminance: of a picture with any transparency it is the alpha, as
+ * stable-diffusion-webui has it, since people paint masks on transparent ground; such an image is
+ * grey. Other pictures are as cn_image_load has them. */
+cn_status cn_mask_load(cn_ctx *ctx, const char *path, cn_image **out) CN_CHECKED;
+cn_status cn_mask_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out) CN_CHECKED;
 
 /* The upright picture's size from a file's first bytes; CN_EFORMAT also when these are too few to
  * tell. */

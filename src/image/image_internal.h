@@ -5,11 +5,15 @@
 
 #include "image/image.h"
 
+/* What becomes of alpha. */
+typedef enum cn_alpha { CN_ALPHA_ON_WHITE, CN_ALPHA_IS_MASK } cn_alpha;
+
 /* The image's struct around pixels of `channels` bytes each, uninitialised; sizes checked. */
 cn_status cn_image_alloc(cn_ctx *ctx, int64_t width, int64_t height, int channels,
                          cn_image **out) CN_CHECKED;
-/* RGBA in image->rgb to RGB in place, on white, as HWC3: trunc(c a + 255 (1 - a)) in float. */
-void cn_image_flatten_alpha(cn_image *image);
+/* RGBA in image->rgb to RGB in place. On white, as HWC3: trunc(c a + 255 (1 - a)) in float. As a
+ * mask: where any pixel isn't opaque, each becomes its alpha's grey; else the colours stay. */
+void cn_image_flatten_alpha(cn_image *image, cn_alpha alpha);
 
 /* The orientation (1 to 8) in EXIF data's first directory, a JPEG segment's or bare; 1 when there
  * is none. */
@@ -25,10 +29,11 @@ typedef struct cn_picture_size {
 } cn_picture_size;
 
 /* Each is given bytes that begin with its format's signature. text_key/text: see png.c. */
-cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, const char *text_key,
-                        char **text, cn_image **out) CN_CHECKED;
+cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
+                        const char *text_key, char **text, cn_image **out) CN_CHECKED;
 cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out) CN_CHECKED;
-cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out) CN_CHECKED;
+cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
+                         cn_image **out) CN_CHECKED;
 /* From a file's first n bytes; CN_EFORMAT when these don't tell. */
 cn_status cn_png_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out) CN_CHECKED;
 cn_status cn_jpeg_size(cn_ctx *ctx, const uint8_t *bytes, size_t n,

@@ -19,6 +19,7 @@ typedef struct decoder {
     size_t left;
     png_structp png;
     png_infop info;
+    cn_alpha alpha;
     cn_image *image;
     png_bytep *rows;
     char *text;
@@ -184,16 +185,16 @@ static void decode(decoder *d, const char *text_key)
     if (d->status != CN_OK) return;
     png_read_image(d->png, d->rows);
     png_read_end(d->png, d->info);
-    if (png_get_channels(d->png, d->info) == 4) cn_image_flatten_alpha(d->image);
+    if (png_get_channels(d->png, d->info) == 4) cn_image_flatten_alpha(d->image, d->alpha);
     if (text_key) d->status = find_text(d, text_key);
     if (d->status == CN_OK) d->status = turn_upright(d);
 }
 
 /* With text_key, *text becomes that key's text (UTF-8, cn_free) or NULL. */
-cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, const char *text_key,
-                        char **text, cn_image **out)
+cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
+                        const char *text_key, char **text, cn_image **out)
 {
-    decoder d = {.ctx = ctx, .p = bytes, .left = n, .status = CN_ENOMEM};
+    decoder d = {.ctx = ctx, .p = bytes, .left = n, .alpha = alpha, .status = CN_ENOMEM};
     CN_TRY(check_header(ctx, bytes, n));
     CN_TRY(check_chunks(ctx, bytes, n));
     d.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &d, on_error, on_warning);

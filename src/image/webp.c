@@ -50,7 +50,8 @@ cn_status cn_webp_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_s
     return CN_OK;
 }
 
-cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out)
+cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
+                         cn_image **out)
 {
     WebPBitstreamFeatures f;
     cn_image *image = NULL;
@@ -68,7 +69,7 @@ cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image *
         cn_image_destroy(image);
         return cn_fail(ctx, CN_EFORMAT, "damaged WebP: it is truncated or its data is wrong");
     }
-    if (f.has_alpha) cn_image_flatten_alpha(image);
+    if (f.has_alpha) cn_image_flatten_alpha(image, alpha);
     cn_status s = cn_image_orient(ctx, &image, find_orientation(bytes, n));
     if (s == CN_OK)
         *out = image;

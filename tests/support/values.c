@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 void *test_alloc(size_t n)
 {
@@ -68,4 +69,16 @@ void test_nhwc_to_nchw(const float *in, float *out, int64_t N, int64_t H, int64_
         for (int64_t c = 0; c < C; c++)
             for (int64_t i = 0; i < H * W; i++)
                 out[(n * C + c) * H * W + i] = in[(n * H * W + i) * C + c];
+}
+
+uint8_t *test_hex(const char *text, size_t *n)
+{
+    *n = strlen(text) / 2;
+    uint8_t *bytes = test_alloc(*n);
+    for (size_t i = 0; i < *n; i++) {
+        unsigned byte = 0;
+        if (sscanf(text + 2 * i, "%2x", &byte) != 1) abort();
+        bytes[i] = (uint8_t)byte;
+    }
+    return bytes;
 }

@@ -27,4 +27,7 @@ double test_relative(test_error e);
 void test_nchw_to_nhwc(const float *in, float *out, int64_t N, int64_t C, int64_t H, int64_t W);
 void test_nhwc_to_nchw(const float *in, float *out, int64_t N, int64_t H, int64_t W, int64_t C);
 
+/* The bytes of text in hexadecimal, n of them; free it. */
+uint8_t *test_hex(const char *text, size_t *n);
+
 #endif

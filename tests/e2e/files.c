@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* files.c - controlnet on good files in the forms that docs/files.md names: files [PROGRAM].
+ *
+ * A command is run twice, with a file as this program writes it and with the same content in
+ * another form, and must draw the same picture, byte for byte unless a case says otherwise. The
+ * work folder is made in /tmp and removed at the end.
+ */
+#include "../support/child.h"
+#include "../support/report.h"
+#include "../support/tiny_base.h"
+
+#include "image/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <png.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <webp/encode.h>
+
+enum { MAX_ARGS = 40, CPU_SECONDS = 120 };
+
+static cn_ctx *ctx;
+static test_report report;
+static char program[PATH_MAX], root[64];
+
+/* A path in the work folder. Each is made once and stays where it is. */
+static const char *in_root(const char *name)
+{
+    static char paths[128][192];
+    char path[192];
+    int i = 0;
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    while (i < (int)CN_COUNT(paths) - 1 && paths[i][0] && strcmp(paths[i], path) != 0) i++;
+    snprintf(paths[i], sizeof paths[i], "%s", path);
+    return paths[i];
+}
+
+static void must(bool ok, const char *what)
+{
+    if (ok) return;
+    fprintf(stderr, "files: %s: %s (%s)\n", what, strerror(errno), cn_error(ctx));
+    tiny_dir_remove(root);
+    exit(1);
+}
+
+/* --- running ---------------------------------------------------------------------------------- */
+
+static char said[16384]; /* stderr of the last command */
+
+/* The program's exit status; 128 and more: it didn't end by itself. */
+static int run(const char *const *args)
+{
+    char *argv[MAX_ARGS + 2] = {program}, *text = NULL;
+    const char *log = in_root("stderr");
+    int status = -1;
+    size_t n = 0;
+    for (int i = 0; i < MAX_ARGS && args[i]; i++) argv[i + 1] = (char *)(uintptr_t)args[i];
+    fflush(stdout);
+    const pid_t pid = fork();
+    must(pid >= 0, "a process");
+    if (pid == 0) {
+        dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
+        dup2(open(log, O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
+        alarm(CPU_SECONDS);
+        execv(program, argv);
+        _exit(127);
+    }
+    waitpid(pid, &status, 0);
+    must(cn_file_read(ctx, log, 1 << 24, &text, &n) == CN_OK, "stderr");
+    snprintf(said, sizeof said, "%.*s", (int)CN_MIN(n, sizeof said - 1), text);
+    cn_free(text);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+#define RUN(...) run((const char *const[]){__VA_ARGS__, NULL})
+#define DRAW(out, ...)                                                                           \
+    RUN("generate", "-m", in_root("model"), "-p", "a red cube", "-s", "1", "--steps", "2", "-o", \
+        in_root(out), __VA_ARGS__)
+
+static bool same_pictures(const char *a, const char *b)
+{
+    cn_image *x = NULL, *y = NULL;
+    const bool same = cn_image_load(ctx, in_root(a), &x) == CN_OK &&
+                      cn_image_load(ctx, in_root(b), &y) == CN_OK && x->width == y->width &&
+                      x->height == y->height &&
+                      memcmp(x->rgb, y->rgb, (size_t)(3 * x->width * x->height)) == 0;
+    cn_image_destroy(x);
+    cn_image_destroy(y);
+    return same;
+}
+
+/* The last command ended with this status and drew `out` as `like` was drawn, or otherwise. */
+static void check_drawn(const char *name, int status, const char *out, const char *like, bool same)
+{
+    const bool good = status == 0 && same_pictures(out, like) == same;
+    report_check(&report, good, "%s%s%s", name, good ? "" : ": ", good ? "" : said);
+}
+
+/* --- masks ------------------------------------------------------------------------------------ */
+
+typedef uint8_t (*pattern)(int x, int y, int c);
+
+static uint8_t ramp(int x, int y, int c)
+{
+    return (uint8_t)(15 * x + (c ? 0 : y));
+}
+
+static uint8_t left_half(int x, int y, int c)
+{
+    (void)y, (void)c;
+    return x < TINY_PX / 2 ? 255 : 0;
+}
+
+static uint8_t white(int x, int y, int c)
+{
+    (void)x, (void)y, (void)c;
+    return 255;
+}
+
+static void fill(uint8_t *out, int channels, pattern colour, pattern alpha)
+{
+    for (int i = 0; i < TINY_PX * TINY_PX; i++)
+        for (int c = 0; c < channels; c++)
+            *out++ = (c == 3 ? alpha : colour)(i % TINY_PX, i / TINY_PX, c);
+}
+
+/* alpha NULL: RGB. */
+static void put_png(const char *name, pattern colour, pattern alpha)
+{
+    uint8_t pixels[TINY_PX * TINY_PX * 4];
+    png_image png = {.version = PNG_IMAGE_VERSION,
+                     .width = TINY_PX,
+                     .height = TINY_PX,
+                     .format = alpha ? PNG_FORMAT_RGBA : PNG_FORMAT_RGB};
+    fill(pixels, alpha ? 4 : 3, colour, alpha);
+    must(png_image_write_to_file(&png, in_root(name), 0, pixels, 0, NULL), name);
+}
+
+static void put_webp(const char *name, pattern colour, pattern alpha)
+{
+    uint8_t pixels[TINY_PX * TINY_PX * 4], *file = NULL;
+    fill(pixels, 4, colour, alpha);
+    const size_t n = WebPEncodeLosslessRGBA(pixels, TINY_PX, TINY_PX, 4 * TINY_PX, &file);
+    must(n && cn_file_write(ctx, in_root(name), file, n) == CN_OK, name);
+    WebPFree(file);
+}
+
+static void masks(void)
+{
+    put_png("init.png", ramp, NULL);
+    put_png("half.png", left_half, NULL);
+    put_png("all.png", white, NULL);
+    put_png("half-alpha.png", white, left_half);
+    put_png("half-opaque.png", left_half, white);
+    put_webp("half-alpha.webp", white, left_half);
+#define INPAINT(out, mask) \
+    DRAW(out, "-i", in_root("init.png"), "--mask", in_root(mask), "--strength", "1")
+    const int status = INPAINT("mask.png", "half.png");
+    check_drawn("mask of half the picture", status, "mask.png", "mask.png", true);
+    check_drawn("mask of all of it", INPAINT("o.png", "all.png"), "o.png", "mask.png", false);
+    check_drawn("mask: PNG's alpha", INPAINT("o.png", "half-alpha.png"), "o.png", "mask.png", true);
+    check_drawn("mask: WebP's alpha", INPAINT("o.png", "half-alpha.webp"), "o.png", "mask.png",
+                true);
+    check_drawn("mask: opaque alpha", INPAINT("o.png", "half-opaque.png"), "o.png", "mask.png",
+                true);
+#define REGION(out, mask)                                                                  \
+    DRAW(out, "--control-net", in_root("control"), "--control-image", in_root("init.png"), \
+         "--control-mask", in_root(mask))
+    const int region = REGION("region.png", "half.png");
+    check_drawn("control mask of half the picture", region, "region.png", "region.png", true);
+    check_drawn("control mask of all of it", REGION("o.png", "all.png"), "o.png", "region.png",
+                false);
+    check_drawn("control mask: PNG's alpha", REGION("o.png", "half-alpha.png"), "o.png",
+                "region.png", true);
+    check_drawn("control mask: WebP's alpha", REGION("o.png", "half-alpha.webp"), "o.png",
+                "region.png", true);
+}
+
+/* --- the whole -------------------------------------------------------------------------------- */
+
+/* A base, and a ControlNet whose zero convolutions have learned a little. */
+static void make_models(void)
+{
+    must(tiny_base_write(ctx, in_root("model"), 8) == CN_OK, "model");
+    must(tiny_scenes_write(ctx, in_root("data"), 8) == CN_OK, "data");
+    must(RUN("train", "-m", in_root("model"), "--train-data-dir", in_root("data"), "--resolution",
+             "16", "--threads", "1", "--max-train-steps", "2", "--validation-steps", "0",
+             "--checkpointing-steps", "0", "--learning-rate", "0.1", "-o", in_root("control")) == 0,
+         said);
+}
+
+int main(int argc, char **argv)
+{
+    if (!test_find_controlnet(argc > 1 ? argv[1] : NULL, program)) return 1;
+    ctx = cn_ctx_create(1);
+    if (!ctx || !tiny_dir_make(root)) return 1;
+    setenv("OMP_NUM_THREADS", "1", 1);
+    make_models();
+    masks();
+    tiny_dir_remove(root);
+    cn_ctx_destroy(ctx);
+    return report_end(&report);
+}
