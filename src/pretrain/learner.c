@@ -135,6 +135,7 @@ static cn_status save_weights(cn_learner *l, const char *path)
     return s;
 }
 
+/* Moments first: the newest weights are those of a whole slot, wherever a kill comes. */
 static cn_status save(cn_learner *l, const char *dir, const char *name)
 {
     char path[PATH_BYTES];
@@ -219,19 +220,12 @@ cn_status cn_learner_load(cn_learner *l, const char *dir, const char *name, bool
         CN_TRY(slot_path(l->ctx, dir, name, k, "", path));
         CN_TRY(step_of(l->ctx, path, &step[k]));
     }
-    int newest = step[1] > step[0];
+    const int newest = step[1] > step[0];
     if (step[newest] < 0) return CN_OK;
     CN_TRY(load_slot(l, dir, name, newest));
-    /* A kill between the slot's two files leaves moments that are newer than the weights. */
-    if (cn_adamw_steps(l->adamw) != l->step) {
-        newest = 1 - newest;
-        if (step[newest] < 0)
-            return cn_fail(l->ctx, CN_EFORMAT, "%s/%s.*: a state that was half written", dir, name);
-        CN_TRY(load_slot(l, dir, name, newest));
-    }
     if (cn_adamw_steps(l->adamw) != l->step)
-        return cn_fail(l->ctx, CN_EFORMAT, "%s/%s.*: weights of step %lld, moments of step %lld",
-                       dir, name, (long long)l->step, (long long)cn_adamw_steps(l->adamw));
+        return cn_fail(l->ctx, CN_EFORMAT, "%s/%s.%d.*: weights of step %lld, moments of step %lld",
+                       dir, name, newest, (long long)l->step, (long long)cn_adamw_steps(l->adamw));
     l->slot = (newest + 1) % SLOTS;
     *found = true;
     return CN_OK;

@@ -274,7 +274,7 @@ static cn_status train(cn_pretrain_run *r, unet_stage *u)
     double norm = 0, mean = 0, now = 0;
     cn_learner *l = u->learner;
     while (l->step < r->o->unet_steps) {
-        const cn_status s = run_passes(r, u, &now);
+        cn_status s = run_passes(r, u, &now);
         if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, "unet");
         if (s != CN_OK) return s;
         CN_TRY(cn_learner_step(l, &norm));
@@ -288,7 +288,9 @@ static cn_status train(cn_pretrain_run *r, unet_stage *u)
                 (long long)l->step, mean, norm, cn_now_s() - r->started_s));
         if (l->step % r->o->save_steps && l->step != r->o->unet_steps) continue;
         CN_TRY(cn_learner_save(l, r->state_dir, "unet"));
-        if (l->step != r->o->unet_steps) CN_TRY(check_and_write(r, u));
+        if (l->step != r->o->unet_steps) s = check_and_write(r, u);
+        if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, "unet");
+        CN_TRY(s);
     }
     return CN_OK;
 }

@@ -300,7 +300,7 @@ static cn_status train(cn_pretrain_run *r, vae_stage *v)
     double norm = 0, mean = 0, now;
     cn_learner *l = v->learner;
     while (l->step < v->until) {
-        const cn_status s = run_passes(r, v, &now);
+        cn_status s = run_passes(r, v, &now);
         if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, v->name);
         if (s != CN_OK) return s;
         CN_TRY(cn_learner_step(l, &norm));
@@ -312,7 +312,9 @@ static cn_status train(cn_pretrain_run *r, vae_stage *v)
                 (long long)l->step, mean, norm));
         if (l->step % r->o->save_steps && l->step != v->until) continue;
         CN_TRY(cn_learner_save(l, r->state_dir, v->name));
-        if (l->step != v->until) CN_TRY(check_and_write(r, v));
+        if (l->step != v->until) s = check_and_write(r, v);
+        if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, v->name);
+        CN_TRY(s);
     }
     return CN_OK;
 }

@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_pretrain.c - the stages of training a small base from scenes: what each leaves as it was,
- * exact resume. */
+ * exact resume, a base with eight latent channels in everything that uses one. */
+#include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
 
 #include "controlnet.h"
+#include "image/image.h"
 #include "io/tensors.h"
+#include "pretrain/frechet.h"
+#include "pretrain/learner.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char weights[] = "vae/diffusion_pytorch_model.safetensors";
+static const char vae_weights[] = "vae/diffusion_pytorch_model.safetensors";
+static const char unet_weights[] = "unet/diffusion_pytorch_model.safetensors";
+static const char text_weights[] = "text_encoder/model.safetensors";
 
 static int set_up(void **state)
 {
@@ -17,6 +24,7 @@ static int set_up(void **state)
     return unit_open(1);
 }
 
+/* Networks of some ten thousand weights; steps of every stage. */
 static cn_pretrain_options small(const char *dir, const char *stage, int64_t steps)
 {
     cn_pretrain_options o;
@@ -24,8 +32,17 @@ static cn_pretrain_options small(const char *dir, const char *stage, int64_t ste
     o.output_dir = dir;
     o.stage = stage;
     o.size_px = 64;
-    o.vae_steps = steps;
+    o.crop_px = 32;
+    o.vae_steps = o.unet_steps = steps;
     o.vae_batch = 1;
+    o.unet_batch = 2;
+    o.scenes = 48;
+    o.scenes_ahead = 16;
+    o.full_part = 0.5;
+    for (int i = 0; i < CN_PRETRAIN_VAE_LEVELS; i++) o.vae_widths[i] = 16;
+    for (int i = 0; i < CN_PRETRAIN_UNET_LEVELS; i++) o.unet_widths[i] = 32;
+    o.text_width = 64;
+    o.vocabulary = 600;
     return o;
 }
 
@@ -35,9 +52,9 @@ static void count_same(const char *dir_a, const char *dir_b, const char *with, i
 {
     char path[512];
     cn_tensors *t[2];
-    snprintf(path, sizeof path, "%s/%s", dir_a, weights);
+    snprintf(path, sizeof path, "%s/%s", dir_a, vae_weights);
     must(cn_tensors_open(ctx, path, &t[0]));
-    snprintf(path, sizeof path, "%s/%s", dir_b, weights);
+    snprintf(path, sizeof path, "%s/%s", dir_b, vae_weights);
     must(cn_tensors_open(ctx, path, &t[1]));
     *same = *all = 0;
     for (int64_t i = 0; i < cn_tensors_count(t[0]); i++) {
@@ -57,18 +74,72 @@ static void count_same(const char *dir_a, const char *dir_b, const char *with, i
     cn_tensors_close(t[1]);
 }
 
+static void run(const cn_pretrain_options *o)
+{
+    must(cn_pretrain(ctx, o));
+}
+
 /* The same one each time. */
 static void begin(const char *dir)
 {
-    cn_pretrain_options o = small(dir, "vae", 10);
-    must(cn_pretrain(ctx, &o));
+    const cn_pretrain_options o = small(dir, "vae", 10);
+    run(&o);
 }
 
 static void cancel_at_two(void *user, const char *stage, int64_t step, int64_t steps, double loss,
                           double seconds)
 {
-    (void)stage, (void)steps, (void)loss, (void)seconds;
-    if (step == 2) cn_cancel(user);
+    (void)steps, (void)loss, (void)seconds;
+    if (step == 2 && strcmp(stage, "encode") != 0) cn_cancel(user);
+}
+
+/* Stops it behind its second step, then lets it go on to the end. */
+static void run_in_two(cn_pretrain_options o)
+{
+    o.progress = cancel_at_two;
+    o.user = cn_ctx_create(1);
+    assert_non_null(o.user);
+    assert_int_equal(cn_pretrain(o.user, &o), CN_ECANCELLED);
+    assert_non_null(strstr(cn_error(o.user), "goes on"));
+    cn_ctx_destroy(o.user);
+    o.progress = NULL;
+    run(&o);
+}
+
+static void the_vae_goes_on_where_it_stopped(void **state)
+{
+    (void)state;
+    char straight[256], stopped[256];
+    path_in(straight, "vae-straight");
+    path_in(stopped, "vae-stopped");
+    cn_pretrain_options o = small(straight, "vae", 5);
+    o.vae_passes = 2;
+    o.save_steps = 1;
+    run(&o);
+    o.output_dir = stopped;
+    run_in_two(o);
+    assert_true(same_file(straight, stopped, vae_weights));
+    assert_true(same_file(straight, stopped, "vae/config.json"));
+    /* a network of other sizes can't go on from there */
+    o.vae_widths[0] = 32;
+    refused(cn_pretrain(ctx, &o), CN_EMISMATCH, "sizes must be those that it was begun with");
+}
+
+static void the_unet_goes_on_where_it_stopped(void **state)
+{
+    (void)state;
+    char straight[256], stopped[256];
+    path_in(straight, "unet-straight");
+    path_in(stopped, "unet-stopped");
+    begin(straight);
+    begin(stopped);
+    cn_pretrain_options o = small(straight, "unet", 5);
+    o.unet_passes = 2;
+    run(&o);
+    o.output_dir = stopped;
+    run_in_two(o);
+    assert_true(same_file(straight, stopped, unet_weights));
+    assert_true(same_file(straight, stopped, text_weights));
 }
 
 static void the_decoder_alone_learns_and_goes_on_where_it_stopped(void **state)
@@ -83,17 +154,10 @@ static void the_decoder_alone_learns_and_goes_on_where_it_stopped(void **state)
     begin(straight);
     begin(stopped);
     cn_pretrain_options o = small(straight, "decoder", 4);
-    must(cn_pretrain(ctx, &o));
-    o = small(stopped, "decoder", 4);
-    o.progress = cancel_at_two;
-    o.user = cn_ctx_create(1);
-    assert_non_null(o.user);
-    assert_int_equal(cn_pretrain(o.user, &o), CN_ECANCELLED);
-    assert_non_null(strstr(cn_error(o.user), "goes on"));
-    cn_ctx_destroy(o.user);
-    o.progress = NULL;
-    must(cn_pretrain(ctx, &o));
-    assert_true(same_file(straight, stopped, weights));
+    run(&o);
+    o.output_dir = stopped;
+    run_in_two(o);
+    assert_true(same_file(straight, stopped, vae_weights));
     assert_true(same_file(begun, straight, "vae/config.json"));
     count_same(begun, straight, "encoder.", &same, &all);
     assert_true(all > 0);
@@ -114,11 +178,192 @@ static void a_decoder_needs_a_finished_vae(void **state)
     refused(cn_pretrain(ctx, &o), CN_EIO, "vae/config.json");
 }
 
+static void what_does_not_fit_is_refused(void **state)
+{
+    (void)state;
+    char dir[256];
+    path_in(dir, "refused");
+    cn_pretrain_options o = small(dir, NULL, 4);
+    o.unet_widths[1] = 40;
+    refused(cn_pretrain(ctx, &o), CN_EINVAL, "multiples of 16");
+    o = small(dir, NULL, 4);
+    o.crop_px = 128;
+    refused(cn_pretrain(ctx, &o), CN_EINVAL, "crops of 128 px");
+    o = small(dir, NULL, 4);
+    o.v_prediction = false;
+    o.zero_snr = true;
+    refused(cn_pretrain(ctx, &o), CN_EINVAL, "zero terminal SNR");
+}
+
+/* --- eight latent channels -------------------------------------------------------------------- */
+
+typedef struct previewed {
+    int calls;
+    int64_t width;
+} previewed;
+
+static void preview(void *user, int done, int total, cn_image *const *images, int count)
+{
+    (void)done, (void)total;
+    previewed *p = user;
+    p->calls += count;
+    p->width = images[0]->width;
+}
+
+static void draw(const char *model, const char *control, const cn_image *condition)
+{
+    cn_pipeline *p = NULL;
+    cn_generated *g = NULL;
+    previewed seen = {0};
+    const cn_pipeline_options po = {.model = model, .controls = &control, .n_controls = 1};
+    const cn_control_options co = {.image = condition, .strength = 1, .end = 1};
+    cn_generate_options o;
+    cn_generate_defaults(&o);
+    o.prompt = "a red cube";
+    o.controls = &co;
+    o.width = o.height = 64;
+    o.steps = 3;
+    o.preview = preview;
+    o.preview_interval = 1;
+    o.user = &seen;
+    must(cn_pipeline_create(ctx, &po, &p));
+    must(cn_generate(p, &o, &g));
+    assert_int_equal(g->images[0]->width, 64);
+    assert_true(seen.calls > 0);
+    assert_int_equal(seen.width, 64);
+    cn_generated_destroy(g);
+    cn_pipeline_destroy(p);
+}
+
+static void train_control(const char *model, const char *data, const char *out)
+{
+    cn_train_options o;
+    cn_train_options_default(&o);
+    o.model = model;
+    o.train_data_dir = data;
+    o.output_dir = out;
+    o.resolution = 64;
+    o.train_batch_size = 2;
+    o.max_train_steps = 2;
+    o.validation_steps = 0;
+    must(cn_train(ctx, &o, NULL, NULL));
+}
+
+/* Trained, looked into, drawn with under control, previewed, made one file, evaluated. */
+static void eight_latent_channels_work_everywhere(void **state)
+{
+    (void)state;
+    char model[256], data[256], control[256], single[256], back[256];
+    path_in(model, "eight");
+    path_in(data, "eight-data");
+    path_in(control, "eight-control");
+    path_in(single, "eight.safetensors");
+    path_in(back, "eight-back");
+    cn_pretrain_options o = small(model, NULL, 6);
+    o.latent_channels = 8;
+    run(&o);
+    char *text = NULL;
+    must(cn_inspect(ctx, model, false, &text));
+    assert_non_null(strstr(text, "8 latent channels"));
+    cn_free(text);
+    must(cn_convert(ctx, model, single, &(cn_convert_options){.to_single_file = true}));
+    must(cn_convert(ctx, single, back, NULL));
+    assert_true(same_file(model, back, unet_weights));
+    assert_true(same_file(model, back, vae_weights));
+    must(cn_dataset_scenes(
+        ctx, &(cn_scenes_options){
+                 .output_dir = data, .count = 4, .seed = 3, .size_px = 64, .condition = "edges"}));
+    train_control(model, data, control);
+    cn_image *condition = NULL;
+    char path[300];
+    snprintf(path, sizeof path, "%s/source/0.png", data);
+    must(cn_image_load(ctx, path, &condition));
+    draw(model, control, condition);
+    cn_image_destroy(condition);
+    cn_pretrain_evaluate_options e;
+    cn_pretrain_evaluation found;
+    cn_pretrain_evaluate_defaults(&e);
+    e.model = model;
+    e.control_net = control;
+    e.condition = "edges";
+    e.scenes = 9;
+    e.prompts = 3;
+    e.pictures = 4;
+    e.pairs = 2;
+    e.classifier_steps = 3;
+    e.steps = 2;
+    must(cn_pretrain_evaluate(ctx, &e, &found));
+    assert_int_equal(found.size_px, 64);
+    assert_true(found.scenes == 9 && found.prompts == 3 && found.pictures == 4 && found.pairs == 2);
+    assert_true(found.psnr_db > 3 && found.psnr_db < 60);
+    assert_true(found.edge_f1 >= 0 && found.edge_f1 <= 1);
+    assert_true(found.classified && found.n_shapes > 0);
+    assert_true(isfinite(found.frechet) && found.frechet >= 0 && found.frechet_floor >= 0);
+    assert_true(found.pairs_right <= 2 && found.pair_colours_right <= 4);
+}
+
+/* --- parts ------------------------------------------------------------------------------------ */
+
+static void the_rate_rises_stays_and_falls(void **state)
+{
+    (void)state;
+    cn_learner_options o = {.lr = 2, .steps = 100, .warmup_steps = 10, .decay_part = 0.2};
+    assert_true(fabs(cn_learner_rate(&o, 0) - 0.2) < 1e-12);
+    assert_true(fabs(cn_learner_rate(&o, 9) - 2) < 1e-12);
+    assert_true(fabs(cn_learner_rate(&o, 80) - 2) < 1e-12);
+    assert_true(fabs(cn_learner_rate(&o, 90) - 2 * (0.01 + 0.99 * 0.5)) < 1e-9);
+    assert_true(fabs(cn_learner_rate(&o, 100) - 0.02) < 1e-9);
+    /* more steps change nothing before the fall */
+    o.steps = 200;
+    assert_true(fabs(cn_learner_rate(&o, 80) - 2) < 1e-12);
+}
+
+/* Independent features: sum of (m1 - m2)^2 + (s1 - s2)^2, by hand from the sets' own moments. */
+static void the_frechet_distance_is_that_of_the_formula(void **state)
+{
+    (void)state;
+    /* two features at the corners of rectangles: no covariance */
+    static const float a[][2] = {{-1, -2}, {1, -2}, {-1, 2}, {1, 2}};
+    static const float b[][2] = {{2, -1}, {8, -1}, {2, 1}, {8, 1}};
+    cn_moments m[2];
+    double d;
+    for (int k = 0; k < 2; k++) {
+        must(cn_moments_create(ctx, 2, &m[k]));
+        for (int i = 0; i < 4; i++) cn_moments_add(&m[k], k ? b[i] : a[i]);
+    }
+    must(cn_frechet_distance(ctx, &m[0], &m[1], &d));
+    /* deviations sqrt(4/3) times (1, 2) and (3, 1); means (0, 0) and (5, 0) */
+    assert_true(fabs(d - (25 + 4.0 / 3 * (4 + 1))) < 1e-9);
+    must(cn_frechet_distance(ctx, &m[0], &m[0], &d));
+    assert_true(fabs(d) < 1e-9);
+    /* turned by 45 degrees both: the same distance, now with covariances */
+    cn_moments t[2];
+    for (int k = 0; k < 2; k++) {
+        must(cn_moments_create(ctx, 2, &t[k]));
+        for (int i = 0; i < 4; i++) {
+            const float *p = k ? b[i] : a[i], r = sqrtf(0.5f);
+            cn_moments_add(&t[k], (float[]){r * (p[0] - p[1]), r * (p[0] + p[1])});
+        }
+    }
+    must(cn_frechet_distance(ctx, &t[0], &t[1], &d));
+    assert_true(fabs(d - (25 + 4.0 / 3 * (4 + 1))) < 1e-4);
+    for (int k = 0; k < 2; k++) {
+        cn_moments_destroy(&m[k]);
+        cn_moments_destroy(&t[k]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_vae_goes_on_where_it_stopped),
+        cmocka_unit_test(the_unet_goes_on_where_it_stopped),
         cmocka_unit_test(the_decoder_alone_learns_and_goes_on_where_it_stopped),
         cmocka_unit_test(a_decoder_needs_a_finished_vae),
+        cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(eight_latent_channels_work_everywhere),
+        cmocka_unit_test(the_rate_rises_stays_and_falls),
+        cmocka_unit_test(the_frechet_distance_is_that_of_the_formula),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
 }
