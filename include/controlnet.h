@@ -107,6 +107,9 @@ typedef struct cn_pretrain_evaluate_options {
     int64_t prompts;  /* of one object, drawn: 200 */
     int64_t pictures; /* drawn from held-out scenes' captions for the Frechet distance: 2000 */
     int64_t pairs;    /* scenes of two objects drawn with control, where there is one: 200 */
+    /* Spheres, cubes, cylinders, cones, rings and pyramids of one colour each and no relations,
+     * told in one wording: what a model of before 2026-12 knows. */
+    bool simple_scenes;
     int64_t classifier_steps; /* that the classifier is trained: 3000; 0: none, so no shapes and no
                                  distance */
     const char *control_net;  /* of `condition`, for the pairs; NULL */

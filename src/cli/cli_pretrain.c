@@ -58,6 +58,7 @@ enum {
     OPT_PAIRS,
     OPT_CONTROL,
     OPT_CONDITION,
+    OPT_SIMPLE,
     OPT_CLASSIFIER,
     OPT_SAMPLING,
     OPT_GUIDANCE,
@@ -126,6 +127,7 @@ static const cli_option options[] = {
     [OPT_CONDITION] = {"condition", 0, "KIND",
                        "its scenes' condition: edges, depth, normal or\n"
                        "segmentation (segmentation)"},
+    [OPT_SIMPLE] = {"simple-scenes", 0, NULL, "six solids of plain colours, in one wording"},
     [OPT_CLASSIFIER] = {"classifier-steps", 0, "N",
                         "that the classifier of shapes is trained; 0: no\n"
                         "shapes, no distance (3000)"},
@@ -251,6 +253,7 @@ static bool parse_evaluate(const cli_parser *p, int id, request *r)
     case OPT_PAIRS: return cli_int(p, id, 0, 1000000, &o->pairs);
     case OPT_CONTROL: o->control_net = p->value; return true;
     case OPT_CONDITION: o->condition = p->value; return true;
+    case OPT_SIMPLE: return o->simple_scenes = true;
     case OPT_CLASSIFIER: return cli_int(p, id, 0, 1000000, &o->classifier_steps);
     case OPT_SAMPLING:
         if (!cli_int(p, id, 1, 1000, &n)) return false;

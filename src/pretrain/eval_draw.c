@@ -36,19 +36,29 @@ static uint64_t seed_of(const cn_eval *v, int64_t i)
     return (v->o->seed - 1) * 1000003u + (uint64_t)i;
 }
 
-/* Colours take turns, then shapes but people, who have two colours; the rest is drawn. */
+/* How many shapes prompts ask for: those before people, who have two colours. */
+static int shapes_asked(const cn_eval *v)
+{
+    return v->o->simple_scenes ? (int)CN_EVAL_SIMPLE_SHAPES : (int)CN_SHAPE_PERSON;
+}
+
+/* Colours take turns, then shapes; the rest is drawn. */
 static cn_status make_prompt(cn_eval *v, int64_t i, cn_scene *scene)
 {
     cn_rng rng;
     const int colour = (int)(i % CN_COLOUR_COUNT);
-    const int shape = (int)(i / CN_COLOUR_COUNT % CN_SHAPE_PERSON);
-    int ground, sky;
+    const int shape = (int)(i / CN_COLOUR_COUNT % shapes_asked(v));
     cn_rng_seed(&rng, seed_of(v, i));
     do {
-        ground = (int)cn_rng_below(&rng, CN_GROUND_COUNT);
-        sky = (int)cn_rng_below(&rng, CN_SKY_COUNT);
-    } while (!cn_scene_allowed(colour, ground, sky));
-    return cn_scene_prompt(v->ctx, shape, colour, CN_SCENE_ANY, ground, sky, seed_of(v, i), scene);
+        int ground, sky;
+        do {
+            ground = (int)cn_rng_below(&rng, CN_GROUND_COUNT);
+            sky = (int)cn_rng_below(&rng, CN_SKY_COUNT);
+        } while (!cn_scene_allowed(colour, ground, sky));
+        CN_TRY(cn_scene_prompt(v->ctx, shape, colour, CN_SCENE_ANY, ground, sky, cn_rng_u64(&rng),
+                               scene));
+    } while (!cn_eval_wanted(v, scene));
+    return CN_OK;
 }
 
 static void put_on_sheet(cn_image *sheet, const cn_image *picture, int64_t i)
@@ -121,8 +131,7 @@ static cn_status add_scenes(cn_eval *v, int part, int64_t n, cn_moments *m)
     cn_status s = rgb ? CN_OK : CN_ENOMEM;
     for (int64_t i = 0; s == CN_OK && i < n; i += REAL_BATCH) {
         const int64_t here = CN_MIN(REAL_BATCH, n - i);
-        for (int64_t k = 0; k < here; k++)
-            cn_scene_generate(v->o->seed, cn_eval_scene(part) + (uint64_t)(i + k), &scenes[k]);
+        for (int64_t k = 0; k < here; k++) cn_eval_make_scene(v, part, i + k, &scenes[k]);
         const cn_scene_maps maps = {.rgb = rgb};
         if (cn_cancelled(v->ctx)) s = cn_fail(v->ctx, CN_ECANCELLED, "interrupted");
         if (s == CN_OK) s = cn_scene_render_batch(v->ctx, scenes, here, px, &maps);
@@ -138,7 +147,7 @@ static cn_status add_drawings(cn_eval *v, cn_pipeline *p, int64_t n, cn_moments 
     for (int64_t i = 0; s == CN_OK && i < n; i++) {
         cn_scene scene;
         cn_generated *g = NULL;
-        cn_scene_generate(v->o->seed, cn_eval_scene(CN_PART_CAPTIONS) + (uint64_t)i, &scene);
+        cn_eval_make_scene(v, CN_PART_CAPTIONS, i, &scene);
         s = draw(v, p, scene.caption, seed_of(v, i), NULL, &g);
         if (s == CN_OK) s = add_features(v, g->images[0]->rgb, 1, m);
         cn_generated_destroy(g);
@@ -179,9 +188,14 @@ static cn_status compose_pair(cn_eval *v, int64_t i, cn_scene *scene)
     cn_scene_request request;
     cn_rng rng;
     cn_rng_seed(&rng, seed_of(v, i));
-    cn_scene_request_init(2, &request);
-    for (int k = 0; k < 2; k++) request.objects[k].shape = (int)cn_rng_below(&rng, CN_SHAPE_PERSON);
-    return cn_scene_compose(v->ctx, &request, cn_eval_scene(CN_PART_PAIRS) + seed_of(v, i), scene);
+    do {
+        cn_scene_request_init(2, &request);
+        for (int k = 0; k < 2; k++)
+            request.objects[k].shape = (int)cn_rng_below(&rng, shapes_asked(v));
+        if (v->o->simple_scenes) request.relation = CN_RELATION_NONE;
+        CN_TRY(cn_scene_compose(v->ctx, &request, cn_rng_u64(&rng), scene));
+    } while (!cn_eval_wanted(v, scene));
+    return CN_OK;
 }
 
 static cn_status make_pair(cn_eval *v, int64_t i, int condition, pair *p)

@@ -84,11 +84,11 @@ static cn_status compare(cn_eval *v, reconstruction *r, int64_t i)
 }
 
 /* Scenes first .. first + BATCH; the first n count. */
-static cn_status reconstruct(cn_eval *v, reconstruction *r, uint64_t first, int64_t n)
+static cn_status reconstruct(cn_eval *v, reconstruction *r, int64_t first, int64_t n)
 {
     const int64_t all = BATCH * r->px * r->px * 3;
     for (int64_t i = 0; i < BATCH; i++)
-        cn_scene_generate(v->o->seed, first + (uint64_t)i, &r->scenes[i]);
+        cn_eval_make_scene(v, CN_PART_RECONSTRUCTION, first + i, &r->scenes[i]);
     cn_scene_maps maps = {.rgb = r->rgb};
     CN_TRY(cn_scene_render_batch(v->ctx, r->scenes, BATCH, r->px, &maps));
     for (int64_t i = 0; i < all; i++) r->pixels[i] = (float)r->rgb[i] / 127.5f - 1.0f;
@@ -108,8 +108,7 @@ cn_status cn_eval_reconstruction(cn_eval *v, const cn_base *b)
     for (int64_t i = 0; s == CN_OK && i < scenes; i += BATCH) {
         const int64_t n = CN_MIN(BATCH, scenes - i);
         if (cn_cancelled(v->ctx)) s = cn_fail(v->ctx, CN_ECANCELLED, "interrupted");
-        if (s == CN_OK)
-            s = reconstruct(v, &r, cn_eval_scene(CN_PART_RECONSTRUCTION) + (uint64_t)i, n);
+        if (s == CN_OK) s = reconstruct(v, &r, i, n);
         if (s == CN_OK) cn_eval_report(v, "reconstruction", i + n, scenes);
     }
     destroy(&r);

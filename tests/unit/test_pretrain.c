@@ -300,6 +300,13 @@ static void eight_latent_channels_work_everywhere(void **state)
     assert_true(found.classified && found.n_shapes > 0);
     assert_true(isfinite(found.frechet) && found.frechet >= 0 && found.frechet_floor >= 0);
     assert_true(found.pairs_right <= 2 && found.pair_colours_right <= 4);
+    /* without a classifier there are neither shapes nor a distance */
+    e.simple_scenes = true;
+    e.classifier_steps = 0;
+    e.scenes = 0;
+    must(cn_pretrain_evaluate(ctx, &e, &found));
+    assert_true(found.scenes == 0 && found.prompts == 3 && found.pictures == 0 && found.pairs == 2);
+    assert_false(found.classified);
 }
 
 /* --- parts ------------------------------------------------------------------------------------ */
