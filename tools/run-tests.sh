@@ -4,7 +4,7 @@
 #
 # One line a program: name, result, seconds. A program that fails is shown in full, every skip with its
 # reason. Closes with "N passed, N failed, N skipped"; exits 1 if anything failed, crashed, ran past
-# CN_TEST_TIMEOUT seconds (1800), was not built or reported no count.
+# CN_TEST_TIMEOUT seconds (900), was not built or reported no count.
 # Programs report as cmocka does ("[  PASSED  ] N test(s).") or close with "N passed, N failed[, N skipped]".
 # CN_SHARED (../shared) holds the large reference data; where it is absent its runs are counted as skipped.
 set -u
@@ -60,7 +60,7 @@ run() {
         return
     fi
     begin=$(now_ms)
-    timeout -k 10 "${CN_TEST_TIMEOUT:-1800}" "$@" >"$log" 2>&1 </dev/null
+    timeout -k 10 "${CN_TEST_TIMEOUT:-900}" "$@" >"$log" 2>&1 </dev/null
     status=$?
     ms=$(($(now_ms) - begin))
     set -- $(count)

@@ -39,8 +39,11 @@ cn_status cn_fail_prefix(cn_ctx *ctx, cn_status status, const char *fmt, ...) CN
 void cn_log(cn_ctx *ctx, cn_log_level level, const char *fmt, ...) CN_PRINTF(3, 4);
 /* True once cn_cancel was called (Ctrl-C); loops look at it between steps. */
 bool cn_cancelled(const cn_ctx *ctx);
-/* While held a cancel isn't seen: for what several processes must finish together. */
+/* While held, cn_cancelled doesn't see a cancel: for what several processes must finish together.
+ */
 void cn_cancel_hold(cn_ctx *ctx, bool held);
+/* Whether cn_cancel was called, held or not: for telling the other processes. */
+bool cn_cancel_requested(const cn_ctx *ctx);
 /* Number of worker threads to use, >= 1. */
 int cn_threads(const cn_ctx *ctx);
 /* Seconds from a steady clock. */

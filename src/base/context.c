@@ -111,9 +111,14 @@ void cn_cancel(cn_ctx *ctx)
     if (ctx) atomic_store_explicit(&ctx->cancelled, true, memory_order_relaxed);
 }
 
+bool cn_cancel_requested(const cn_ctx *ctx)
+{
+    return ctx && atomic_load_explicit(&ctx->cancelled, memory_order_relaxed);
+}
+
 bool cn_cancelled(const cn_ctx *ctx)
 {
-    return ctx && !ctx->cancel_held && atomic_load_explicit(&ctx->cancelled, memory_order_relaxed);
+    return ctx && !ctx->cancel_held && cn_cancel_requested(ctx);
 }
 
 void cn_cancel_hold(cn_ctx *ctx, bool held)

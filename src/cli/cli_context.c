@@ -26,7 +26,7 @@ static void on_signals(void (*handler)(int))
     a.sa_flags = SA_RESTART | (int)SA_RESETHAND;
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
-    sigaction(SIGUSR1, &a, NULL); /* the one that mpirun hands on to all of its processes */
+    sigaction(SIGUSR1, &a, NULL); /* what Slurm sends, and what mpirun hands on */
 }
 
 static void print_log(void *user, cn_log_level level, const char *line)

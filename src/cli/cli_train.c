@@ -653,19 +653,16 @@ static bool is_one_of_several(void)
     return size && strtol(size, NULL, 10) > 1;
 }
 
-/* mpirun hands SIGUSR1 on; after SIGTERM and Ctrl-C it gives its processes a second, which saving
- * may not do with. */
-static void tell_how_to_stop(void)
+/* A signal to one rank stops all, after a save. mpirun may not hand SIGUSR1 on, and after SIGTERM
+ * and Ctrl-C it gives its processes a second, which saving may not do with. */
+static void print_how_to_stop(void)
 {
-    char path[64], name[32] = "";
+    char host[64] = "";
     const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (!rank) rank = getenv("PMIX_RANK");
     if (!rank || strcmp(rank, "0") != 0) return;
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)getppid());
-    FILE *f = fopen(path, "r");
-    const bool read = f && fgets(name, sizeof name, f);
-    if (f) fclose(f);
-    if (read && (strncmp(name, "mpi", 3) == 0 || strncmp(name, "orterun", 7) == 0))
-        fprintf(stderr, "to save and stop: kill -USR1 %d\n", (int)getppid());
+    if (gethostname(host, sizeof host - 1) != 0) host[0] = 0;
+    fprintf(stderr, "to save and stop: kill -USR1 %d (on %s)\n", (int)getpid(), host);
 }
 
 int cmd_train(int argc, char **argv)
@@ -676,7 +673,7 @@ int cmd_train(int argc, char **argv)
                         "OUT gets config.json and diffusion_pytorch_model.safetensors (diffusers) "
                         "and\ncontrol.safetensors (single-file names); base/ and "
                         "base.safetensors with --unlock.\nCtrl-C saves a checkpoint and "
-                        "stops;\nunder mpirun it is SIGUSR1 that does.",
+                        "stops;\nSIGUSR1 does too, to one process of several as well.",
                     .options = options,
                     .n_options = (int)(sizeof options / sizeof options[0]),
                     .argc = argc,
@@ -695,7 +692,7 @@ int cmd_train(int argc, char **argv)
                                           .checked = show_checked,
                                           .planned = show_plan};
     r.o.distributed = is_one_of_several();
-    if (r.o.distributed && !r.o.dry_run) tell_how_to_stop();
+    if (r.o.distributed && !r.o.dry_run) print_how_to_stop();
     cn_train_result result;
     const cn_status s = cn_train(ctx, &r.o, &callbacks, &result);
     end_line(&d);

@@ -14,6 +14,9 @@ enum { MAX_FLIGHT = 256, SPINS = 200, CHUNK = 1 << 28 };
 
 #define LOOK_SECONDS 0.05
 
+/* By these a user or the system asks a process to stop, or a stream says that it is closed. */
+static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGPIPE};
+
 typedef struct peer {
     char host[64];
     int64_t pid;
@@ -48,24 +51,45 @@ static bool is_here(const cn_ranks *r, int i)
     return strcmp(r->peers[i].host, r->peers[r->rank].host) == 0;
 }
 
+/* Whether a process has ended, though whoever started it may never wait for it: an mpirun into
+ * which hwloc's OpenCL plug-in has loaded PoCL doesn't. */
+static bool has_ended(pid_t pid)
+{
+    char path[64], line[512] = "";
+    if (kill(pid, 0) != 0) return errno == ESRCH;
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+    FILE *f = fopen(path, "re");
+    if (!f) return false; /* without /proc, what kill says counts */
+    const char *state = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+    fclose(f);
+    return state && (strncmp(state, ") Z", 3) == 0 || strncmp(state, ") X", 3) == 0);
+}
+
 static bool is_gone(const cn_ranks *r, int i)
 {
-    return is_here(r, i) && kill((pid_t)r->peers[i].pid, 0) != 0 && errno == ESRCH;
+    return is_here(r, i) && has_ended((pid_t)r->peers[i].pid);
+}
+
+void cn_ranks_describe(const cn_ranks *r, int rank, char out[CN_RANKS_NAME_BYTES])
+{
+    snprintf(out, CN_RANKS_NAME_BYTES, "rank %d of %d (process %lld on %s)", rank, r->count,
+             (long long)r->peers[rank].pid, r->peers[rank].host);
 }
 
 static cn_status look_around(cn_ranks *r)
 {
     const double now = cn_now_s();
+    char who[CN_RANKS_NAME_BYTES];
     if (now - r->looked_s < LOOK_SECONDS) return CN_OK;
     r->looked_s = now;
     for (int i = 0; i < r->count && r->dead < 0; i++)
         if (is_gone(r, i)) r->dead = i;
     if (r->dead < 0) return CN_OK;
-    return cn_fail(r->ctx, CN_EIO, "rank %d of %d (process %lld on %s) ended; the run ends with it",
-                   r->dead, r->count, (long long)r->peers[r->dead].pid, r->peers[r->dead].host);
+    cn_ranks_describe(r, r->dead, who);
+    return cn_fail(r->ctx, CN_EIO, "%s ended; the run ends with it", who);
 }
 
-bool cn_ranks_spokesman(const cn_ranks *r)
+bool cn_ranks_reports(const cn_ranks *r)
 {
     for (int i = 0; r && i < r->rank; i++)
         if (!is_gone(r, i)) return false;
@@ -89,7 +113,7 @@ int cn_ranks_count(const cn_ranks *r)
 
 /* --- waiting ---------------------------------------------------------------------------------- */
 
-static void rest(int tries)
+static void pause_after(int tries)
 {
     if (tries > SPINS) nanosleep(&(struct timespec){0, 100000}, NULL);
 }
@@ -101,7 +125,7 @@ static cn_status wait_for(cn_ranks *r, MPI_Request *request, const char *what)
         CN_TRY(check(r, MPI_Test(request, &done, MPI_STATUS_IGNORE), what));
         if (done) return CN_OK;
         CN_TRY(look_around(r));
-        rest(tries);
+        pause_after(tries);
     }
 }
 
@@ -130,7 +154,7 @@ static cn_status settle(cn_ranks *r, int most, size_t most_bytes)
     for (int tries = 0; r->n_flight > most || (r->n_flight && r->flight_bytes > most_bytes);
          tries++) {
         CN_TRY(cn_ranks_advance(r));
-        rest(tries);
+        pause_after(tries);
     }
     return CN_OK;
 }
@@ -205,6 +229,20 @@ cn_status cn_ranks_begin_copy(cn_ranks *r, void *x, size_t bytes, int owner)
 
 /* --- beginning and end ------------------------------------------------------------------------ */
 
+/* MPI_Init, with the handlers of stop_signals as they were: hwloc looks for OpenCL devices, and
+ * LLVM in PoCL's then sets handlers of its own. */
+static int init_mpi(void)
+{
+    struct sigaction before[CN_COUNT(stop_signals)];
+    int provided = 0;
+    for (size_t i = 0; i < CN_COUNT(stop_signals); i++)
+        sigaction(stop_signals[i], NULL, &before[i]);
+    const int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+    for (size_t i = 0; i < CN_COUNT(stop_signals); i++)
+        sigaction(stop_signals[i], &before[i], NULL);
+    return code;
+}
+
 static cn_status join(cn_ranks *r)
 {
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -221,13 +259,13 @@ static cn_status join(cn_ranks *r)
 
 cn_status cn_ranks_open(cn_ctx *ctx, cn_ranks **out)
 {
-    int before = 0, provided = 0;
+    int before = 0;
     MPI_Initialized(&before);
     if (before) return cn_fail(ctx, CN_EINVAL, "one run with several processes per program");
     cn_ranks *r = cn_alloc0(ctx, sizeof *r);
     if (!r) return CN_ENOMEM;
     *r = (cn_ranks){.ctx = ctx, .dead = -1, .count = 1};
-    cn_status s = check(r, MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided), "begin");
+    cn_status s = check(r, init_mpi(), "begin");
     if (s == CN_OK) s = join(r);
     if (s != CN_OK) {
         cn_ranks_close(r, false);

@@ -29,7 +29,7 @@ int cn_ranks_count(const cn_ranks *r)
     return 1;
 }
 
-bool cn_ranks_spokesman(const cn_ranks *r)
+bool cn_ranks_reports(const cn_ranks *r)
 {
     (void)r;
     return true;
@@ -39,6 +39,13 @@ bool cn_ranks_lost(const cn_ranks *r)
 {
     (void)r;
     return false;
+}
+
+void cn_ranks_describe(const cn_ranks *r, int rank, char out[CN_RANKS_NAME_BYTES])
+{
+    (void)r;
+    (void)rank;
+    out[0] = 0;
 }
 
 cn_status cn_ranks_sum(cn_ranks *r, double *values, int n)

@@ -293,9 +293,10 @@ static cn_status prune(const cn_checkpoint *c, int64_t newest, int64_t limit, co
 cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state, int64_t limit,
                              char path[PATH_BYTES])
 {
-    char dir[PATH_BYTES];
+    char dir[PATH_BYTES], target[PATH_BYTES];
     const bool writes = cn_ranks_rank(c->ranks) == 0;
-    CN_TRY(cn_format(c->ctx, path, PATH_BYTES, "%s/%s%lld", c->output_dir, prefix,
+    path[0] = 0;
+    CN_TRY(cn_format(c->ctx, target, sizeof target, "%s/%s%lld", c->output_dir, prefix,
                      (long long)state->step));
     CN_TRY(cn_format(c->ctx, dir, sizeof dir, "%s/.saving-%ld", c->output_dir, (long)getpid()));
     if (writes) remove_tree(dir);
@@ -305,8 +306,11 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
     if (s == CN_OK) {
         s = save_optimizer(c, dir);
         if (s == CN_OK && writes) s = save_state(c->ctx, dir, state);
-        if (s == CN_OK && writes) s = put_in_place(c, dir, path);
-        s = cn_ranks_agree(c->ranks, s);
+        if (s == CN_OK && writes) s = put_in_place(c, dir, target);
+        if (s == CN_OK && writes) memcpy(path, target, sizeof target);
+        s = cn_ranks_agree(c->ranks,
+                           s); /* fails where a rank was lost, be the folder whole or not */
+        if (s == CN_OK) memcpy(path, target, sizeof target);
     }
     if (!writes) return s;
     if (s == CN_OK) return prune(c, state->step, limit, dir);

@@ -52,7 +52,7 @@ typedef struct cn_checkpoint {
 /* The ControlNet, and the base if it was trained, in both layouts into `dir`, which is made. */
 cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir) CN_CHECKED;
 /* checkpoint-STEP; then, with limit > 0, the oldest ones beyond `limit` are removed. path: its
- * folder. */
+ * folder, "" while there is none: a rank that was lost is a failure also once it is there. */
 cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state, int64_t limit,
                              char path[4096]) CN_CHECKED;
 /* "latest" or a folder, alone or within output_dir, to a path and its state, all files found whole.

@@ -30,7 +30,7 @@ static void tell_end(cn_trainer *t, cn_status s)
     if (!cn_ranks_lost(t->ranks)) {
         /* all of them stop: the first one says so */
         if (s == CN_ECANCELLED && cn_ranks_rank(t->ranks) > 0) (void)cn_fail(t->ctx, s, "%s", "");
-    } else if (!cn_ranks_spokesman(t->ranks)) {
+    } else if (!cn_ranks_reports(t->ranks)) {
         (void)cn_fail(t->ctx, s, "%s", "");
     } else if (t->saved_step > 0) {
         (void)cn_fail(t->ctx, s,

@@ -94,14 +94,27 @@ static cn_status run_passes(cn_trainer *t, double *loss)
     return CN_OK;
 }
 
+/* The mean of the ranks' losses. With it they tell each other who was asked to stop: whoever starts
+ * them need not hand a signal on to all. */
+static cn_status sum_over_ranks(cn_trainer *t, double *loss)
+{
+    const int rank = cn_ranks_rank(t->ranks);
+    const bool requested = t->ranks && cn_cancel_requested(t->ctx);
+    double sums[] = {*loss, requested, requested ? rank : 0};
+    CN_TRY(cn_ranks_sum(t->ranks, sums, CN_COUNT(sums)));
+    *loss = sums[0] / cn_ranks_count(t->ranks);
+    t->stop_requests = (int)sums[1];
+    t->stop_rank = (int)sums[2];
+    return CN_OK;
+}
+
 static cn_status run_step(cn_trainer *t, double *loss, double *norm, double *lr)
 {
     t->waited = t->encoded = 0;
     *lr = cn_lr_at(&t->lr, t->state.step);
     CN_TRY(run_passes(t, loss));
     t->last_pass = false;
-    CN_TRY(cn_ranks_sum(t->ranks, loss, 1));
-    *loss /= cn_ranks_count(t->ranks);
+    CN_TRY(sum_over_ranks(t, loss));
     CN_TRY(cn_adamw_run(t->adamw, t->grads, *lr, t->o.max_grad_norm, norm));
     t->state.passes = 0;
     t->state.loss_sum = 0;
@@ -260,7 +273,7 @@ static cn_status save_checkpoint(cn_trainer *t)
     cn_plan_drop(t->step->plan);
     t->state.phase = t->phase;
     const cn_status s = cn_checkpoint_save(&c, &t->state, t->o.checkpoints_total_limit, path);
-    if (s == CN_OK) t->saved_step = t->state.step;
+    if (path[0]) t->saved_step = t->state.step;
     return cn_trainer_saved(t, s, path);
 }
 
@@ -273,22 +286,25 @@ static bool due(int64_t every, int64_t step)
 static cn_status stop(cn_trainer *t)
 {
     const cn_train_state *state = &t->state;
-    char part[64] = "";
+    char part[64] = "", who[CN_RANKS_NAME_BYTES + 8] = "";
     if (!state->step && !state->passes)
         return cn_fail(t->ctx, CN_ECANCELLED, "stopped before the first step; nothing to save");
     if (state->passes || !due(t->o.checkpointing_steps, state->step)) CN_TRY(save_checkpoint(t));
     if (state->passes)
         snprintf(part, sizeof part, " and %lld of %lld passes of the next",
                  (long long)state->passes, (long long)t->o.gradient_accumulation_steps);
+    if (t->stop_requests == 1) {
+        memcpy(who, " by ", 5);
+        cn_ranks_describe(t->ranks, t->stop_rank, who + 4);
+    }
     return cn_fail(t->ctx, CN_ECANCELLED,
-                   "stopped after step %lld%s, saved as %s/checkpoint-%lld; "
+                   "stopped%s after step %lld%s, saved as %s/checkpoint-%lld; "
                    "--resume-from-checkpoint latest goes on from there",
-                   (long long)state->step, part, t->o.output_dir, (long long)state->step);
+                   who, (long long)state->step, part, t->o.output_dir, (long long)state->step);
 }
 
 /* Rank 0 measures and draws; with a mean of the weights the others have a part in exchanging the
- * two. It may be told to stop meanwhile, since nobody else is in the middle of anything: a step
- * comes before and none behind it. */
+ * two. It stops at once when asked to meanwhile, since the others only wait for it. */
 static cn_status validate(cn_trainer *t)
 {
     cn_status s = CN_OK;
@@ -313,25 +329,12 @@ static cn_status after_step(cn_trainer *t)
     return CN_OK;
 }
 
-/* Whether any rank was told to. Inside a step ranks don't look: they finish it together. */
-static cn_status told_to_stop(cn_trainer *t, bool *stop)
-{
-    cn_cancel_hold(t->ctx, false);
-    double told = cn_cancelled(t->ctx);
-    cn_cancel_hold(t->ctx, t->ranks != NULL);
-    CN_TRY(cn_ranks_sum(t->ranks, &told, 1));
-    *stop = told > 0;
-    return CN_OK;
-}
-
 static cn_status loop(cn_trainer *t)
 {
-    bool told = false;
     while (t->state.step < t->total_steps) {
         double loss = 0, norm = 0, lr = 0;
         const cn_phase phase = cn_phase_at(&t->o, t->state.step);
-        CN_TRY(told_to_stop(t, &told));
-        if (told) return stop(t);
+        if (t->stop_requests || cn_cancelled(t->ctx)) return stop(t);
         if (!cn_phase_same(phase, t->phase)) CN_TRY(cn_trainer_switch_phase(t, phase));
         const double start = cn_now_s();
         cn_status s = run_step(t, &loss, &norm, &lr);
@@ -347,8 +350,10 @@ static cn_status loop(cn_trainer *t)
     return CN_OK;
 }
 
+/* Inside a step and a save ranks don't look whether they are asked to stop: they end together. */
 cn_status cn_trainer_loop(cn_trainer *t)
 {
+    cn_cancel_hold(t->ctx, t->ranks != NULL);
     const cn_status s = loop(t);
     cn_cancel_hold(t->ctx, false);
     return s;

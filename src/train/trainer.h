@@ -56,6 +56,10 @@ typedef struct cn_trainer {
     cn_ctx *save_ctx; /* never cancelled: a save that has begun is finished */
     cn_backend *be;
     cn_ranks *ranks; /* NULL: one process */
+    /* ranks that were asked to stop when the last step's losses were added up; the sum of their
+     * numbers: which one it was, where it was one alone */
+    int stop_requests;
+    int stop_rank;
     cn_train_options o;
     cn_train_callbacks callbacks;
     /* files */

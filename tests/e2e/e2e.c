@@ -21,10 +21,10 @@
 #include "model/text/tokenizer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { MAX_ARGS = 128, PATH_BYTES = 4096 };
@@ -67,16 +67,11 @@ static void add(command *c, const char *fmt, ...)
 /* Its exit status, 128 + the signal that ended it; stdout and stderr go to the file. */
 static int run(const command *c, const char *output)
 {
-    fflush(stdout);
-    pid_t child = fork();
-    if (child == 0) {
-        if (!freopen(output, "wb", stdout) || dup2(STDOUT_FILENO, STDERR_FILENO) < 0) _exit(126);
-        execv(c->args[0], (char *const *)c->args);
-        _exit(127);
-    }
-    int status = 0;
-    if (child < 0 || waitpid(child, &status, 0) < 0) return 125;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    const int fd = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0) return 125;
+    const int status = test_wait(test_start((char *const *)c->args, fd), TEST_CHILD_SECONDS);
+    close(fd);
+    return status;
 }
 
 static command *new_command(const suite *s, const char *name)

@@ -4,14 +4,15 @@
 
 #include <errno.h>
 #include <math.h>
-#include <spawn.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
-
-extern char **environ;
 
 static bool find_self(char path[PATH_MAX])
 {
@@ -33,13 +34,73 @@ bool test_find_controlnet(const char *given, char path[PATH_MAX])
     return false;
 }
 
+pid_t test_start(char *const *argv, int output)
+{
+    fflush(stdout);
+    const pid_t pid = fork();
+    if (pid != 0) return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (output >= 0 && (dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0))
+        _exit(126);
+    execvp(argv[0], argv);
+    _exit(127);
+}
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+int test_wait(pid_t pid, double seconds)
+{
+    const double end = now_s() + seconds;
+    int status = 0;
+    pid_t got = 0;
+    if (pid < 0) return 126;
+    while ((got = waitpid(pid, &status, WNOHANG)) == 0 && now_s() < end)
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    if (got == 0) {
+        kill(pid, SIGKILL);
+        got = waitpid(pid, &status, 0);
+    }
+    if (got != pid) return 126;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int test_read(pid_t pid, int fd, double seconds, char *said, size_t size)
+{
+    const double end = now_s() + seconds;
+    size_t n = 0;
+    for (;;) {
+        char more[256]; /* beyond what `said` holds: read, so that the program can go on */
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        const double left = end - now_s();
+        const int ready = left > 0 ? poll(&p, 1, (int)(left * 1e3) + 1) : 0;
+        if (ready < 0 && errno == EINTR) continue;
+        const bool full = n + 1 >= size;
+        const ssize_t got =
+            ready > 0 ? read(fd, full ? more : said + n, full ? sizeof more : size - 1 - n) : 0;
+        if (got <= 0) break;
+        if (!full) n += (size_t)got;
+    }
+    said[n] = 0;
+    return test_wait(pid, end - now_s());
+}
+
 bool test_run_self(char *const *args)
 {
-    char self[PATH_MAX];
-    pid_t child;
-    int status = -1;
-    return find_self(self) && posix_spawn(&child, self, NULL, NULL, args, environ) == 0 &&
-           waitpid(child, &status, 0) == child && status == 0;
+    char self[PATH_MAX], *argv[16];
+    int n = 1;
+    if (!find_self(self)) return false;
+    argv[0] = self;
+    while (n < 15 && args[n]) {
+        argv[n] = args[n];
+        n++;
+    }
+    argv[n] = NULL;
+    return test_wait(test_start(argv, -1), TEST_CHILD_SECONDS) == 0;
 }
 
 int test_write_plan(const char *path, size_t planned_bytes, size_t real_bytes)

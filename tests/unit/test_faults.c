@@ -4,22 +4,19 @@
  *
  * Runs that are killed are processes of their own: the program runs itself with "child".
  */
+#include "../support/child.h"
 #include "../support/unit/tiny_run.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-extern char **environ;
 
 enum { STEPS = 12, KILLS = 20 };
 
@@ -105,9 +102,9 @@ static int child(char **argv)
 
 static pid_t start(const char *output)
 {
-    pid_t pid = 0;
     char *argv[] = {"/proc/self/exe", "child", model, scenes, (char *)output, NULL};
-    assert_int_equal(posix_spawn(&pid, argv[0], NULL, NULL, argv, environ), 0);
+    const pid_t pid = test_start(argv, -1);
+    assert_true(pid > 0);
     return pid;
 }
 
@@ -115,21 +112,17 @@ static pid_t start(const char *output)
 static bool kill_after(pid_t pid, double seconds)
 {
     const struct timespec t = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
-    int status = 0;
     nanosleep(&t, NULL);
     kill(pid, SIGKILL);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    if (WIFEXITED(status)) assert_int_equal(WEXITSTATUS(status), 0);
-    return WIFEXITED(status);
+    const int status = test_wait(pid, TEST_CHILD_SECONDS);
+    if (status != 128 + SIGKILL) assert_int_equal(status, 0);
+    return status == 0;
 }
 
 static double run_unbroken(const char *output)
 {
     const double begin = cn_now_s();
-    const pid_t pid = start(output);
-    int status = 0;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_int_equal(test_wait(start(output), TEST_CHILD_SECONDS), 0);
     return cn_now_s() - begin;
 }
 

@@ -18,7 +18,7 @@ static void there_is_one_process(void **state)
     double value = 3;
     assert_int_equal(cn_ranks_rank(NULL), 0);
     assert_int_equal(cn_ranks_count(NULL), 1);
-    assert_true(cn_ranks_spokesman(NULL) && !cn_ranks_lost(NULL));
+    assert_true(cn_ranks_reports(NULL) && !cn_ranks_lost(NULL));
     must(cn_ranks_sum(NULL, &value, 1));
     assert_true(value == 3);
     assert_int_equal(cn_ranks_agree(NULL, CN_EIO), CN_EIO);
