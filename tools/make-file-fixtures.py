@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/golden/files: small files of the field's forms and what the programs that define them read from each.
 
-Usage: make-file-fixtures.py OUT [PART...] (OUT: tests/golden/files; PART: masks; without one all)
-Needs PyPI's pillow. The same versions give the same bytes.
+Usage: make-file-fixtures.py OUT [PART...] (OUT: tests/golden/files; PART: masks, lora; without one all)
+Needs PyPI's pillow, torch, diffusers, peft and lycoris-lora. The same versions give the same bytes.
 """
 import io, json, os, sys
 
@@ -75,6 +75,146 @@ def masks():
     write("masks.json", out)
 
 
-PARTS = {"masks": masks}
+# --- LoRA files, written by LyCORIS, peft and diffusers, and what each changes -------------------------------------------------
+
+
+def lora():
+    """lora/CASE.safetensors or the folder lora/CASE, and in lora/changes.safetensors one of every 37 values of what they add to
+    the weights of tests/golden/core's networks, as tests/support/tiny_model.c writes them: "CASE NETWORK PARAMETER"."""
+    import shutil
+    import numpy as np, peft, torch
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers.training_utils import _collate_lora_metadata
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from lycoris.functional.general import weight_decompose
+    from lycoris.modules.full import FullModule
+    from lycoris.modules.ia3 import IA3Module
+    from lycoris.modules.locon import LoConModule
+    from lycoris.modules.loha import LohaModule
+    from lycoris.modules.lokr import LokrModule
+    from lycoris.modules.norms import NormModule
+    from peft.utils import get_peft_model_state_dict
+    from safetensors.torch import save_file
+    from seeds import unit
+
+    torch.set_grad_enabled(False)
+    out, core = f"{OUT}/lora", f"{OUT}/../core"
+    shutil.rmtree(out, ignore_errors=True)
+    os.makedirs(out)
+    changes = {}
+
+    def new_unet():
+        m = json.load(open(f"{core}/unet.manifest.json"))
+        net = UNet2DConditionModel(**m["config"])
+        net.load_state_dict({e["name"]: torch.from_numpy(np.float32(e["offset"]) + np.float32(e["scale"]) * unit(e["key"], e["shape"])).half().float()
+                             for e in m["tensors"]})
+        return net.eval()
+
+    def fill(case, named):
+        """Values of adapters, by their names, where they would start as zeros or by chance."""
+        for n, p in named:
+            scale = 0.3 if p.ndim > 1 else 0.1
+            if "magnitude" in n or "dora_scale" in n:
+                p.mul_(torch.from_numpy(1 + 0.4 * unit(f"lora.{case}.{n}", tuple(p.shape))))  # beside the weight's norms
+            elif "ia3_l" in n:
+                p.copy_(torch.from_numpy(1 + 0.5 * unit(f"lora.{case}.{n}", tuple(p.shape))))
+            else:
+                p.copy_(torch.from_numpy(scale * unit(f"lora.{case}.{n}", tuple(p.shape))))
+
+    def note(case, name, change):
+        changes[f"{case} unet {name}"] = change.float().flatten()[::37].contiguous()
+
+    base = new_unet()
+    ATTN = "down_blocks.0.attentions.0.transformer_blocks.0."
+    CONV, SQUARE = "down_blocks.1.resnets.0.conv1", "mid_block.resnets.0.conv2"
+
+    # LyCORIS: one file a class, several modules each
+    def lycoris(case, modules):
+        tensors = {}
+        for cls, target, options in modules:
+            layer = base.get_submodule(target)
+            name = "lora_unet_" + target.replace(".", "_")
+            options = dict(options)
+            m = cls(name, layer, 1.0, **options)
+            fill(case, [(f"{target}.{n}", p) for n, p in m.named_parameters()])
+            state = {f"{name}.{k}": v.clone().contiguous() for k, v in m.state_dict().items()}
+            if cls is FullModule:
+                state = {f"{name}.diff": m.weight.data.clone(), f"{name}.diff_b": m.bias.data.clone()}
+                note(case, target + ".weight", m.weight), note(case, target + ".bias", m.bias)
+            elif cls is NormModule:
+                w, b = m.get_merged_weight()
+                note(case, target + ".weight", w - layer.weight), note(case, target + ".bias", b - layer.bias)
+            elif cls in (LohaModule, LokrModule):  # as forward adds it: get_merged_weight of 4.1 scales it twice
+                merged = layer.weight + m.get_weight(layer.weight.shape)
+                if options.get("weight_decompose"):
+                    merged = weight_decompose(merged, m.dora_scale, 1, m.wd_on_out)
+                note(case, target + ".weight", merged - layer.weight)
+            else:
+                note(case, target + ".weight", m.get_merged_weight()[0] - layer.weight)
+            tensors.update(state)
+        save_file(tensors, f"{out}/{case}.safetensors")
+
+    rank = {"lora_dim": 3, "alpha": 1.5}
+    lycoris("locon", [(LoConModule, ATTN + "attn1.to_q", rank), (LoConModule, CONV, rank),
+                      (LoConModule, SQUARE, {**rank, "use_tucker": True})])
+    lycoris("loha", [(LohaModule, ATTN + "attn1.to_k", rank), (LohaModule, CONV, rank),
+                     (LohaModule, SQUARE, {**rank, "use_tucker": True})])
+    lycoris("lokr", [(LokrModule, ATTN + "attn1.to_v", {**rank, "lora_dim": 2}), (LokrModule, CONV, {**rank, "lora_dim": 1}),
+                     (LokrModule, SQUARE, {**rank, "lora_dim": 2, "use_tucker": True}),
+                     (LokrModule, ATTN + "ff.net.0.proj", {**rank, "lora_dim": 1, "decompose_both": True}),
+                     (LokrModule, ATTN + "attn2.to_q", {**rank, "full_matrix": True})])
+    lycoris("dora", [(LoConModule, ATTN + "attn1.to_q", {**rank, "weight_decompose": True}),
+                     (LoConModule, ATTN + "ff.net.0.proj", {**rank, "weight_decompose": True, "wd_on_out": False}),
+                     (LoConModule, CONV, {**rank, "weight_decompose": True}),
+                     (LoConModule, "down_blocks.0.downsamplers.0.conv", {**rank, "weight_decompose": True, "wd_on_out": False}),
+                     (LohaModule, ATTN + "attn1.to_k", {**rank, "weight_decompose": True}),
+                     (LokrModule, ATTN + "attn1.to_v", {**rank, "lora_dim": 2, "weight_decompose": True, "wd_on_out": False})])
+    lycoris("norms", [(NormModule, ATTN + "norm1", {}), (NormModule, "mid_block.resnets.0.norm1", {})])
+    lycoris("full", [(FullModule, ATTN + "attn1.to_out.0", {})])
+    lycoris("ia3", [(IA3Module, ATTN + "attn1.to_k", {}), (IA3Module, ATTN + "ff.net.2", {"train_on_input": True}), (IA3Module, CONV, {}),
+                    (IA3Module, SQUARE, {"train_on_input": True})])
+
+    # peft: folders, merged by peft
+    def peft_folder(case, config):
+        net = new_unet()
+        model = peft.get_peft_model(net, config)
+        adapter = [(n, p) for n, p in model.named_parameters() if any(k in n for k in ("lora_", "hada_", "lokr_", "ia3_"))]
+        fill(case, adapter)
+        model.save_pretrained(f"{out}/{case}")
+        os.remove(f"{out}/{case}/README.md")
+        merged = model.merge_and_unload().state_dict()
+        for n, w in base.state_dict().items():
+            if not torch.equal(merged[n], w):
+                note(case, n, merged[n] - w)
+
+    few = [ATTN + "attn1.to_q", ATTN + "attn1.to_k", ATTN + "attn2.to_out.0", CONV]
+    peft_folder("peft-patterns", peft.LoraConfig(
+        r=4, lora_alpha=2, target_modules=few, rank_pattern={"conv1": 2, r"attn1\.to_k": 3},
+        alpha_pattern={r"down_blocks.*\.attn1\.to_[qv]": 16, "to_out.0": 5, "o_k": 99}))
+    peft_folder("peft-rslora", peft.LoraConfig(r=4, lora_alpha=3, use_rslora=True, target_modules=few[:2]))
+    peft_folder("peft-dora", peft.LoraConfig(r=2, lora_alpha=3, use_dora=True, target_modules=few[1:]))
+    peft_folder("peft-bias", peft.LoraConfig(r=2, lora_alpha=3, lora_bias=True, target_modules=[few[2], few[3]]))
+    peft_folder("peft-loha", peft.LoHaConfig(r=2, alpha=3, use_effective_conv2d=True, target_modules=[few[0], SQUARE],
+                                             alpha_pattern={"to_q": 7}))
+    peft_folder("peft-lokr", peft.LoKrConfig(r=2, alpha=3, use_effective_conv2d=True, target_modules=[few[0], SQUARE, few[2]],
+                                             rank_pattern={"attn2.*": 99}))
+    peft_folder("peft-ia3", peft.IA3Config(target_modules=[few[0], few[2], CONV, SQUARE, ATTN + "ff.net.2"],
+                                           feedforward_modules=[ATTN + "ff.net.2", SQUARE]))
+
+    # diffusers: peft's configuration in the file's metadata
+    net = new_unet()
+    net.add_adapter(peft.LoraConfig(r=3, lora_alpha=6, target_modules=few[:3], rank_pattern={"to_k": 2}, alpha_pattern={r"attn2.*": 1}))
+    fill("diffusers", [(n, p) for n, p in net.named_parameters() if ".lora_" in n])
+    StableDiffusionPipeline.save_lora_weights(out, unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(net)),
+                                              weight_name="diffusers.safetensors", **_collate_lora_metadata({"unet": net}))
+    net.fuse_lora()
+    for n in few[:3]:
+        note("diffusers", n + ".weight", net.get_submodule(n).base_layer.weight - base.get_submodule(n).weight)
+    save_file(changes, f"{out}/changes.safetensors")
+    for name in sorted(changes):
+        print(name, float(changes[name].abs().max()))
+
+
+PARTS = {"masks": masks, "lora": lora}
 for part in sys.argv[2:] or PARTS:
     PARTS[part]()

@@ -92,7 +92,8 @@ static const cli_option options[] = {
                          "a quarter of f32, a little less exact); auto\n"
                          "(default): as their file has them, bf16 under --precision bf16"},
     [OPT_LORA] = {"lora", 0, "FILE[:WEIGHT]",
-                  "merged into the weights (WEIGHT 1). May be given several times"},
+                  "a file, or peft's or diffusers' folder, merged into the\n"
+                  "weights (WEIGHT 1). May be given several times"},
     [OPT_LORA_DIR] = {"lora-dir", 0, "DIR",
                       "a folder in which <lora:NAME:WEIGHT> in a prompt finds\nits file"},
     [OPT_EMBEDDING] = {"embedding", 0, "FILE",

@@ -70,7 +70,8 @@ static cn_status parse_tag(cn_ctx *ctx, const char *s, size_t n, tag *t)
 
 static cn_status find_file(cn_ctx *ctx, const char *dir, const char *name, char out[CN_PATH_BYTES])
 {
-    static const char *const endings[] = {".safetensors", ".pt", ".ckpt", ".bin"};
+    static const char *const endings[] = {".safetensors", ".pt", ".ckpt", ".bin",
+                                          "" /* a folder */};
     for (size_t i = 0; !strchr(name, '/') && i < CN_COUNT(endings); i++) {
         CN_TRY(cn_format(ctx, out, CN_PATH_BYTES, "%s/%s%s", dir, name, endings[i]));
         if (cn_file_exists(out)) return CN_OK;

@@ -77,6 +77,18 @@ static cn_status open_embeddings(cn_pipeline *p, const cn_pipeline_options *o)
     return cn_inversions_add_dir(p->ctx, &p->embeddings, p->tokenizer, o->embeddings_dir, width);
 }
 
+/* The words that LoRAs from number `first` on bring along. */
+static cn_status add_bundled(cn_pipeline *p, int first)
+{
+    const int64_t width = p->base->clip.hidden;
+    for (int i = first; i < p->loras.set.n; i++) {
+        const char *path;
+        const cn_tensors *file = cn_lora_file(&p->loras.set, i, &path);
+        CN_TRY(cn_inversions_add_bundled(p->ctx, &p->embeddings, p->tokenizer, file, path, width));
+    }
+    return CN_OK;
+}
+
 cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipeline **out)
 {
     if (!o->model) return cn_fail(ctx, CN_EINVAL, "no model was given");
@@ -92,6 +104,8 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     if (s == CN_OK) s = cn_base_tokenizer(ctx, p->base, o->tokenizer, &p->tokenizer);
     if (s == CN_OK) s = open_embeddings(p, o);
     if (s == CN_OK) s = cn_pipeline_loras_open(ctx, p->base, o, &p->loras);
+    if (s == CN_OK) s = add_bundled(p, 0);
+    p->n_own_embeddings = p->embeddings.n;
     if (s == CN_OK) s = open_controls(p, o);
     if (s != CN_OK) {
         cn_pipeline_destroy(p);
@@ -134,7 +148,8 @@ static cn_status choose_loras(cn_job *j, bool webui)
     if (!changed) return CN_OK;
     cn_pipeline_unload(p);
     cn_params_unload(&p->text);
-    return CN_OK;
+    cn_inversions_truncate(&p->embeddings, p->n_own_embeddings);
+    return add_bundled(p, p->loras.n_fixed);
 }
 
 static cn_status prepare(cn_job *j)

@@ -36,7 +36,9 @@ struct cn_pipeline {
     cn_backend *backend;
     cn_base *base;
     cn_tokenizer *tokenizer;
-    cn_inversions embeddings;
+    cn_inversions
+        embeddings; /* the pipeline's own n_own_embeddings, then those of a prompt's LoRAs */
+    int n_own_embeddings;
     cn_pipeline_loras loras;
     cn_control_file *controls[CN_MAX_CONTROLS];
     int n_controls;

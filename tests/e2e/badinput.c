@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -607,14 +608,20 @@ static void wrong_models(void)
 
 /* --- cases: prompts, embeddings, LoRA --------------------------------------------------------- */
 
-/* A file of two F32 matrices of zeros, [8,2] called `first` and [2,8] called `second`. */
+/* A file of two F32 matrices, [8,2] called `first` and [2,8] called `second`, of one value. */
+static void put_pair_of(const char *name, const char *first, const char *second, float value)
+{
+    float values[16];
+    for (int i = 0; i < 16; i++) values[i] = value;
+    const cn_tensor_out list[] = {
+        {.name = first, .dtype = CN_F32, .ndim = 2, .shape = {8, 2}, .data = values},
+        {.name = second, .dtype = CN_F32, .ndim = 2, .shape = {2, 8}, .data = values}};
+    must(cn_safetensors_write(ctx, in_root(name), list, 2, NULL, NULL, NULL) == CN_OK, name);
+}
+
 static void put_pair(const char *name, const char *first, const char *second)
 {
-    static const float zeros[16];
-    const cn_tensor_out list[] = {
-        {.name = first, .dtype = CN_F32, .ndim = 2, .shape = {8, 2}, .data = zeros},
-        {.name = second, .dtype = CN_F32, .ndim = 2, .shape = {2, 8}, .data = zeros}};
-    must(cn_safetensors_write(ctx, in_root(name), list, 2, NULL, NULL, NULL) == CN_OK, name);
+    put_pair_of(name, first, second, 0);
 }
 
 static void bad_prompts(void)
@@ -643,8 +650,10 @@ static void bad_loras(void)
              "lora_unet_double_blocks_0_img.lora_down.weight");
     put_pair("large.safetensors", "lora_unet_conv_in.lora_up.weight",
              "lora_unet_conv_in.lora_down.weight");
-    put_pair("dora.safetensors", "lora_unet_conv_in.dora_scale",
+    put_pair("oft.safetensors", "lora_unet_conv_in.oft_blocks",
              "lora_unet_conv_in.lora_down.weight");
+    put_pair_of("nan.safetensors", "lora_unet_conv_in.lora_up.weight",
+                "lora_unet_conv_in.lora_down.weight", NAN);
     must(mkdir(in_root("loras"), 0755) == 0, "loras");
     CHECK("LoRA missing", 1, SAYS("nothing.safetensors"), GENERATE, "--lora",
           in_root("nothing.safetensors"), "-o", out);
@@ -652,8 +661,12 @@ static void bad_loras(void)
           GENERATE, "--lora", in_root("flux.safetensors"), "-o", out);
     CHECK("LoRA of another base", 1, SAYS("large.safetensors", "conv_in", "another base"), GENERATE,
           "--lora", in_root("large.safetensors"), "-o", out);
-    CHECK("LoRA of an unknown kind", 1, SAYS("dora.safetensors", "dora_scale"), GENERATE, "--lora",
-          in_root("dora.safetensors"), "-o", out);
+    CHECK("LoRA of an unknown kind", 1, SAYS("oft.safetensors", "oft_blocks", "OFT"), GENERATE,
+          "--lora", in_root("oft.safetensors"), "-o", out);
+    CHECK("LoRA without numbers", 1, SAYS("nan.safetensors", "lora_down", "no number"), GENERATE,
+          "--lora", in_root("nan.safetensors"), "-o", out);
+    CHECK("folder without a LoRA", 1, SAYS("loras", "adapter_model.safetensors"), GENERATE,
+          "--lora", in_root("loras"), "-o", out);
     CHECK("model as LoRA", 1, SAYS("model.safetensors", "a LoRA is expected"), GENERATE, "--lora",
           in_root("model.safetensors"), "-o", out);
     CHECK("LoRA far too strong", 2, SAYS("--lora", "-100"), GENERATE, "--lora",

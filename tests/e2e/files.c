@@ -10,12 +10,14 @@
 #include "../support/tiny_base.h"
 
 #include "image/image.h"
+#include "io/tensors.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <png.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <webp/encode.h>
@@ -179,6 +181,77 @@ static void masks(void)
                 "region.png", true);
 }
 
+/* --- LoRAs ------------------------------------------------------------------------------------ */
+
+enum { LORA_O = 8, LORA_I = 4 };
+#define LORA_KEY "lora_unet_conv_in"
+
+static float lora_up[LORA_O * 1], lora_down[LORA_I * 9];
+
+/* A LoRA of rank 1 on conv_in under the names of kohya (alpha 2) or peft, with further tensors. */
+static void put_lora(const char *name, bool pefts, const cn_tensor_out *more, int n_more)
+{
+    static const float two[] = {2};
+    cn_tensor_out list[8] = {
+        {.name = pefts ? "base_model.model.conv_in.lora_A.weight" : LORA_KEY ".lora_down.weight",
+         .ndim = 4,
+         .shape = {1, LORA_I, 3, 3},
+         .data = lora_down},
+        {.name = pefts ? "base_model.model.conv_in.lora_B.weight" : LORA_KEY ".lora_up.weight",
+         .ndim = 4,
+         .shape = {LORA_O, 1, 1, 1},
+         .data = lora_up}};
+    int n = 2;
+    if (!pefts) list[n++] = (cn_tensor_out){.name = LORA_KEY ".alpha", .data = two};
+    for (int i = 0; i < n_more; i++) list[n++] = more[i];
+    must(cn_safetensors_write(ctx, in_root(name), list, n, NULL, NULL, NULL) == CN_OK, name);
+}
+
+static void put_text(const char *name, const char *text)
+{
+    must(cn_file_write(ctx, in_root(name), text, strlen(text)) == CN_OK, name);
+}
+
+static void loras(void)
+{
+    static float vectors[2 * 16];
+    const cn_tensor_out word = {.name = "emb_params", .ndim = 2, .shape = {2, 16}, .data = vectors};
+    cn_tensor_out bundled = word;
+    bundled.name = "bundle_emb.sparkle.emb_params";
+    cn_seed_tensor("lora.up", 0, 1, lora_up, LORA_O);
+    cn_seed_tensor("lora.down", 0, 1, lora_down, LORA_I * 9);
+    cn_seed_tensor("word", 0, 1, vectors, 2 * 16);
+    put_lora("kohya.safetensors", false, NULL, 0);
+    must(mkdir(in_root("adapter"), 0755) == 0, "adapter");
+    put_lora("adapter/adapter_model.safetensors", true, NULL, 0);
+    put_text("adapter/adapter_config.json",
+             "{\"peft_type\": \"LORA\", \"r\": 1, \"lora_alpha\": 2}");
+    check_drawn("without a LoRA", DRAW("plain.png", "-W", "16"), "plain.png", "plain.png", true);
+    const int status = DRAW("lora.png", "--lora", in_root("kohya.safetensors"));
+    check_drawn("kohya's LoRA", status, "lora.png", "plain.png", false);
+    check_drawn("peft's folder", DRAW("o.png", "--lora", in_root("adapter")), "o.png", "lora.png",
+                true);
+    check_drawn("peft's file",
+                DRAW("o.png", "--lora", in_root("adapter/adapter_model.safetensors")), "o.png",
+                "lora.png", true);
+    must(mkdir(in_root("words"), 0755) == 0 && mkdir(in_root("bundles"), 0755) == 0, "words");
+    must(cn_safetensors_write(ctx, in_root("words/sparkle.safetensors"), &word, 1, NULL, NULL,
+                              NULL) == CN_OK,
+         "words/sparkle.safetensors");
+    put_lora("bundles/both.safetensors", false, &bundled, 1);
+#define SPARKLE(out, ...) DRAW(out, "-p", "a sparkle cube", "--prompt-style", "webui", __VA_ARGS__)
+    const int words = SPARKLE("words.png", "--lora", in_root("kohya.safetensors"),
+                              "--embeddings-dir", in_root("words"));
+    check_drawn("a word of its own", words, "words.png", "lora.png", false);
+    check_drawn("a word in a LoRA's file",
+                SPARKLE("o.png", "--lora", in_root("bundles/both.safetensors")), "o.png",
+                "words.png", true);
+    check_drawn("a word in a LoRA that the prompt names",
+                DRAW("o.png", "-p", "a sparkle cube<lora:both:1>", "--prompt-style", "webui",
+                     "--lora-dir", in_root("bundles")),
+                "o.png", "words.png", true);
+}
+
 /* --- the whole -------------------------------------------------------------------------------- */
 
 /* A base, and a ControlNet whose zero convolutions have learned a little. */
@@ -200,6 +273,7 @@ int main(int argc, char **argv)
     setenv("OMP_NUM_THREADS", "1", 1);
     make_models();
     masks();
+    loras();
     tiny_dir_remove(root);
     cn_ctx_destroy(ctx);
     return report_end(&report);

@@ -211,7 +211,7 @@ static void test_refused(void **state)
                    "none of its 1 modules");
     expect_refused(to_q, 24, 2, CN_EMISMATCH, "another base model");
     expect_refused("some/thing", 8, 2, CN_EMISMATCH, "a LoRA is expected");
-    expect_refused("x/lora_unet_conv_in.dora_scale", 8, 2, CN_EFORMAT, "isn't supported");
+    expect_refused("x/lora_unet_conv_in.oft_blocks", 8, 2, CN_EFORMAT, "isn't supported");
     cn_lora_set set = {0};
     assert_int_equal(add_file(&set, path_of("model.safetensors"), 1), CN_EMISMATCH);
     assert_non_null(strstr(cn_error(env.ctx), "Stable Diffusion base model"));

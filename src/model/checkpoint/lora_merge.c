@@ -7,6 +7,7 @@
  */
 #include "model/checkpoint/lora_internal.h"
 
+#include <math.h>
 #include <string.h>
 
 /* A weight [O,I] or [O,I,kh,kw] as a matrix of O rows: n = I * area columns. */
@@ -101,10 +102,37 @@ static bool is_kron(const cn_lora_module *m)
            m->part[CN_LORA_K2_A];
 }
 
+static bool is_share(const cn_lora_module *m)
+{
+    return m->part[CN_LORA_IA3] || m->part[CN_LORA_IA3_FACTOR];
+}
+
+bool cn_lora_share_of_inputs(const cn_lora_module *m, int ndim, const int64_t *shape)
+{
+    const form w = form_of(ndim, shape);
+    const cn_tensor_info *t = m->part[CN_LORA_IA3_FACTOR];
+    if (!t) return false;
+    if (t->ndim == 2) return t->shape[0] == 1;
+    return w.O == w.I ? m->feedforward : t->elements == w.I;
+}
+
+static bool norms_fit(const cn_lora_module *m, const form *w)
+{
+    const cn_tensor_info *dora = m->part[CN_LORA_DORA], *rows = m->part[CN_LORA_MAGNITUDE];
+    if (rows && rows->elements != w->O) return false;
+    if (!dora) return true;
+    return dora->elements == w->O || (dora->elements == w->I && dora->ndim && dora->shape[0] == 1);
+}
+
 static bool fits(const cn_lora_module *m, const form *w)
 {
     const cn_tensor_info *diff = m->part[CN_LORA_DIFF];
+    if (!norms_fit(m, w)) return false;
     if (diff) return has_size(diff, w->O, w->n);
+    if (is_share(m)) {
+        const cn_tensor_info *t = m->part[m->part[CN_LORA_IA3] ? CN_LORA_IA3 : CN_LORA_IA3_FACTOR];
+        return t->elements == w->O || t->elements == w->I;
+    }
     if (is_hada(m)) {
         factors a = hada_factors(m, 0), b = hada_factors(m, 1);
         return factors_fit(&a, w) && factors_fit(&b, w);
@@ -123,8 +151,13 @@ static void add_shape(cn_str *s, int ndim, const int64_t *shape)
 
 bool cn_lora_changes_weight(const cn_lora_module *m)
 {
+    static const bool beside[CN_LORA_PARTS] = {[CN_LORA_ALPHA] = true,
+                                               [CN_LORA_SCALE] = true,
+                                               [CN_LORA_DIFF_BIAS] = true,
+                                               [CN_LORA_UP_BIAS] = true,
+                                               [CN_LORA_IA3_INPUT] = true};
     for (int i = 0; i < CN_LORA_PARTS; i++)
-        if (i != CN_LORA_ALPHA && i != CN_LORA_DIFF_BIAS && m->part[i]) return true;
+        if (!beside[i] && m->part[i]) return true;
     return false;
 }
 
@@ -134,7 +167,7 @@ cn_status cn_lora_check(cn_ctx *ctx, const cn_lora_module *m, int ndim, const in
     if (fits(m, &w)) return CN_OK;
     cn_str has = {0}, wants = {0};
     for (int i = 0; i < CN_LORA_PARTS; i++) {
-        if (!m->part[i] || i == CN_LORA_ALPHA) continue;
+        if (!m->part[i] || i == CN_LORA_ALPHA || i == CN_LORA_SCALE) continue;
         if (has.len) cn_str_adds(&has, " and ");
         add_shape(&has, m->part[i]->ndim, m->part[i]->shape);
     }
@@ -266,17 +299,28 @@ static int64_t scaling_rank(const cn_lora_module *m)
     return t && t->ndim ? t->shape[0] : 0;
 }
 
+static cn_status read_number(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
+                             cn_lora_part part, float *out)
+{
+    const cn_tensor_info *t = m->part[part];
+    if (t->elements == 1) return cn_tensors_read(ctx, file, t, out);
+    return cn_fail(ctx, CN_EFORMAT, "%s: one number is expected", t->name);
+}
+
 static cn_status scale_of(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
                           double *scale)
 {
-    const cn_tensor_info *t = m->part[CN_LORA_ALPHA];
-    float alpha = 0;
+    float value = 0;
     int64_t rank = scaling_rank(m);
     *scale = m->scale;
-    if (!t || !rank) return CN_OK;
-    if (t->elements != 1) return cn_fail(ctx, CN_EFORMAT, "%s: alpha must be one number", m->key);
-    CN_TRY(cn_tensors_read(ctx, file, t, &alpha));
-    *scale = alpha != 0 ? (double)alpha / (double)rank : 1;
+    if (m->part[CN_LORA_SCALE]) {
+        CN_TRY(read_number(ctx, file, m, CN_LORA_SCALE, &value));
+        *scale = (double)value;
+        return CN_OK;
+    }
+    if (!m->part[CN_LORA_ALPHA] || !rank) return CN_OK;
+    CN_TRY(read_number(ctx, file, m, CN_LORA_ALPHA, &value));
+    *scale = value != 0 ? (double)value / (double)rank : 1;
     return CN_OK;
 }
 
@@ -286,27 +330,122 @@ static void add_scaled(float *plain, const float *change, int64_t n, double fact
     for (int64_t i = 0; i < n; i++) plain[i] += f * change[i];
 }
 
+/* --- what depends on the weight itself -------------------------------------------------------- */
+
+/* What multiplying the outputs' or inputs' weights adds to them. */
+static cn_status compose_share(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
+                               const form *w, const float *plain, float **out)
+{
+    const cn_tensor_info *grows = m->part[CN_LORA_IA3];
+    const cn_tensor_info *t = grows ? grows : m->part[CN_LORA_IA3_FACTOR];
+    float *share = NULL, on_input = m->feedforward ? 1 : 0;
+    cn_status s = CN_OK;
+    if (grows && m->part[CN_LORA_IA3_INPUT])
+        s = read_number(ctx, file, m, CN_LORA_IA3_INPUT, &on_input);
+    const bool inputs = on_input != 0;
+    if (s == CN_OK && t->elements != (inputs ? w->I : w->O))
+        s = cn_fail(ctx, CN_EMISMATCH,
+                    "%s: %lld numbers for %lld %s; it was made for another base "
+                    "model",
+                    t->name, (long long)t->elements, (long long)(inputs ? w->I : w->O),
+                    inputs ? "inputs" : "outputs");
+    if (s == CN_OK) s = read(ctx, file, t, &share);
+    float *made =
+        s == CN_OK ? cn_alloc_array(ctx, (size_t)w->O, (size_t)w->n * sizeof *made) : NULL;
+    if (s == CN_OK && !made) s = CN_ENOMEM;
+    for (int64_t o = 0; s == CN_OK && o < w->O; o++)
+        for (int64_t i = 0; i < w->n; i++) {
+            const float by = share[inputs ? i / w->area : o];
+            made[o * w->n + i] = plain[o * w->n + i] * (grows ? by : by - 1);
+        }
+    cn_free(share);
+    if (s == CN_OK) *out = made;
+    return s;
+}
+
+/* DoRA: the weight with its change gets the norms that were learned, of each row or column. change
+ * becomes what that adds to the weight. Source: LyCORIS' weight_decompose, peft's DoraLinearLayer;
+ * stable-diffusion-webui scales the whole by the LoRA's weight, as here. */
+static cn_status decompose(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
+                           const form *w, const float *plain, float *change)
+{
+    const cn_tensor_info *dora = m->part[CN_LORA_DORA];
+    const cn_tensor_info *t = dora ? dora : m->part[CN_LORA_MAGNITUDE];
+    const bool columns = dora && dora->elements == w->I && dora->ndim && dora->shape[0] == 1;
+    float *norms = NULL;
+    double *sums = cn_alloc0(ctx, (size_t)(w->O + w->I) * sizeof *sums);
+    cn_status s = sums ? read(ctx, file, t, &norms) : CN_ENOMEM;
+    for (int64_t k = 0; s == CN_OK && k < w->O * w->n; k++) {
+        const double sum = (double)plain[k] + (double)change[k];
+        sums[columns ? k % w->n / w->area : k / w->n] += sum * sum;
+    }
+    for (int64_t k = 0; s == CN_OK && k < w->O * w->n; k++) {
+        const int64_t at = columns ? k % w->n / w->area : k / w->n;
+        const double factor = (double)norms[at] / (sqrt(sums[at]) + 1.1920928955078125e-07);
+        change[k] = (float)(((double)plain[k] + (double)change[k]) * factor - (double)plain[k]);
+    }
+    cn_free(sums);
+    cn_free(norms);
+    return s;
+}
+
+/* --- one module ------------------------------------------------------------------------------- */
+
+/* A sum's factors, unscaled. */
+static cn_status compose_sum(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
+                             const form *w, float **out)
+{
+    factors f = lora_factors(m);
+    if (m->part[CN_LORA_DIFF]) return read(ctx, file, m->part[CN_LORA_DIFF], out);
+    if (is_hada(m)) return compose_hada(ctx, file, m, w, out);
+    return is_kron(m) ? compose_kron(ctx, file, m, w, out) : compose(ctx, file, &f, w, out);
+}
+
+static cn_status add_to_weight(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
+                               const form *w, double weight, float *plain)
+{
+    const int64_t n = w->O * w->n;
+    const bool norms = m->part[CN_LORA_DORA] || m->part[CN_LORA_MAGNITUDE];
+    float *change = NULL;
+    double scale = 1;
+    cn_status s = scale_of(ctx, file, m, &scale);
+    if (s == CN_OK && is_share(m))
+        s = compose_share(ctx, file, m, w, plain, &change);
+    else if (s == CN_OK)
+        s = compose_sum(ctx, file, m, w, &change);
+    if (s == CN_OK && norms) {
+        for (int64_t i = 0; i < n; i++) change[i] *= (float)scale;
+        scale = 1;
+        s = decompose(ctx, file, m, w, plain, change);
+    }
+    if (s == CN_OK) add_scaled(plain, change, n, weight * scale);
+    cn_free(change);
+    return s;
+}
+
+static cn_status add_to_bias(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
+                             int64_t n, double weight, float *plain)
+{
+    static const cn_lora_part parts[] = {CN_LORA_IA3_FACTOR, CN_LORA_DIFF_BIAS, CN_LORA_UP_BIAS};
+    double scale = 1;
+    CN_TRY(scale_of(ctx, file, m, &scale));
+    for (size_t k = 0; k < CN_COUNT(parts); k++) {
+        const cn_tensor_info *t = m->part[parts[k]];
+        float *change = NULL;
+        if (!t || t->elements != n) continue;
+        CN_TRY(read(ctx, file, t, &change));
+        for (int64_t i = 0; k == 0 && i < n; i++) change[i] = plain[i] * (change[i] - 1);
+        add_scaled(plain, change, n, parts[k] == CN_LORA_UP_BIAS ? weight * scale : weight);
+        cn_free(change);
+    }
+    return CN_OK;
+}
+
 cn_status cn_lora_add_module(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
                              const cn_param *q, double weight, float *plain)
 {
-    form w = form_of(q->ndim, q->shape);
-    float *change = NULL;
-    double scale = 1;
-    cn_status s;
-    bool bias = m->bias && !strcmp(q->diffusers_name, m->bias);
-    if (bias) {
-        s = read(ctx, file, m->part[CN_LORA_DIFF_BIAS], &change);
-    } else if (m->part[CN_LORA_DIFF]) {
-        s = read(ctx, file, m->part[CN_LORA_DIFF], &change);
-    } else {
-        factors f = lora_factors(m);
-        s = scale_of(ctx, file, m, &scale);
-        if (s == CN_OK)
-            s = is_hada(m)   ? compose_hada(ctx, file, m, &w, &change)
-                : is_kron(m) ? compose_kron(ctx, file, m, &w, &change)
-                             : compose(ctx, file, &f, &w, &change);
-    }
-    if (s == CN_OK) add_scaled(plain, change, w.O * w.n, weight * scale);
-    cn_free(change);
-    return s;
+    const form w = form_of(q->ndim, q->shape);
+    if (m->bias && !strcmp(q->diffusers_name, m->bias))
+        return add_to_bias(ctx, file, m, cn_param_elements(q), weight, plain);
+    return add_to_weight(ctx, file, m, &w, weight, plain);
 }

@@ -2,6 +2,7 @@
 /* inversion.c - see inversion.h. */
 #include "model/text/inversion.h"
 
+#include "model/checkpoint/lora.h"
 #include "model/checkpoint/source.h"
 
 #include <dirent.h>
@@ -32,9 +33,14 @@ static void embedding_free(cn_inversion *e)
     cn_free(e->vectors);
 }
 
+void cn_inversions_truncate(cn_inversions *e, int n)
+{
+    while (e->n > n) embedding_free(&e->list[--e->n]);
+}
+
 void cn_inversions_free(cn_inversions *e)
 {
-    for (int i = 0; i < e->n; i++) embedding_free(&e->list[i]);
+    cn_inversions_truncate(e, 0);
     cn_free(e->list);
     *e = (cn_inversions){0};
 }
@@ -154,6 +160,47 @@ cn_status cn_inversions_add(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t
     cn_status s = add_file(ctx, e, t, path, file, width);
     cn_tensors_close(file);
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", path);
+}
+
+/* --- in a LoRA's file ------------------------------------------------------------------------- */
+
+/* The word in bundle_emb.WORD.KIND, and KIND; false for another name. */
+static bool bundled(const char *name, const char **word, size_t *word_n, const char **kind)
+{
+    static const char *const kinds[] = {".emb_params", ".string_to_param."};
+    if (strncmp(name, CN_LORA_BUNDLE, strlen(CN_LORA_BUNDLE)) != 0) return false;
+    *word = name + strlen(CN_LORA_BUNDLE);
+    for (size_t i = 0; i < CN_COUNT(kinds); i++) {
+        const char *at = strstr(*word, kinds[i]);
+        if (!at || at == *word || (i == 0 && at[strlen(kinds[i])])) continue;
+        *word_n = (size_t)(at - *word);
+        *kind = at + 1;
+        return true;
+    }
+    return false;
+}
+
+cn_status cn_inversions_add_bundled(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t,
+                                    const cn_tensors *file, const char *path, int64_t width)
+{
+    for (int64_t i = 0; i < cn_tensors_count(file); i++) {
+        const cn_tensor_info *info = cn_tensors_at(file, i);
+        const char *word, *kind;
+        size_t n;
+        if (strncmp(info->name, CN_LORA_BUNDLE, strlen(CN_LORA_BUNDLE)) != 0) continue;
+        const bool known = bundled(info->name, &word, &n, &kind);
+        if (known && check_shape(NULL, info, width) == CN_OK) {
+            const cn_status s = add_word(ctx, e, t, word, n, file, info);
+            if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s: %s", path, info->name);
+            cn_log(ctx, CN_LOG_INFO, "%s: brings the word %.*s", path, (int)n, word);
+        } else {
+            cn_log(ctx, CN_LOG_WARN,
+                   "%s: %s is left out: an embedding of vectors %lld wide is "
+                   "expected",
+                   path, info->name, (long long)width);
+        }
+    }
+    return CN_OK;
 }
 
 /* --- folders ---------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #ifndef CN_MODEL_TEXT_INVERSION_H
 #define CN_MODEL_TEXT_INVERSION_H
 
+#include "io/tensors.h"
 #include "model/text/tokenizer.h"
 
 typedef struct cn_inversion {
@@ -31,6 +32,13 @@ cn_status cn_inversions_add(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t
  * and left out. */
 cn_status cn_inversions_add_dir(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t,
                                 const char *dir, int64_t width) CN_CHECKED;
+/* Those that a LoRA's file holds, named bundle_emb.WORD.emb_params or .string_to_param.*; as of a
+ * folder, what doesn't fit is logged and left out. path: for messages. */
+cn_status cn_inversions_add_bundled(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t,
+                                    const cn_tensors *file, const char *path,
+                                    int64_t width) CN_CHECKED;
+/* Drops all but the first n. */
+void cn_inversions_truncate(cn_inversions *e, int n);
 void cn_inversions_free(cn_inversions *e);
 
 /* The embedding whose word's tokens stand at ids[0..n), the longest of several; NULL. */
