@@ -243,7 +243,17 @@ static void add_head(cn_str *out, const char *title)
     cn_str_adds(out, "</style></head>\n<body><main>\n");
 }
 
-static cn_status add_section(cn_ctx *ctx, cn_str *out, const cn_report_section *s)
+static cn_status add_curves(cn_ctx *ctx, cn_str *out, const char *metrics)
+{
+    cn_curves *c = NULL;
+    CN_TRY(cn_curves_open(ctx, metrics, &c));
+    const cn_status s = cn_curves_draw(c, out);
+    cn_curves_close(c);
+    return s;
+}
+
+static cn_status add_section(cn_ctx *ctx, cn_str *out, const cn_report_section *s,
+                             cn_curves *curves)
 {
     cn_str_adds(out, "<section>\n");
     add_element(out, "h2", s->title);
@@ -251,13 +261,13 @@ static cn_status add_section(cn_ctx *ctx, cn_str *out, const cn_report_section *
     int columns = 1;
     for (int i = 0; i < s->n_rows; i++) columns = CN_MAX(columns, s->rows[i].n_pictures);
     for (int i = 0; i < s->n_rows; i++) CN_TRY(add_row(ctx, out, &s->rows[i], columns));
-    if (s->metrics) CN_TRY(cn_report_curves(ctx, out, s->metrics));
+    if (s->metrics) CN_TRY(curves ? cn_curves_draw(curves, out) : add_curves(ctx, out, s->metrics));
     add_table(out, s->numbers, s->n_numbers);
     cn_str_adds(out, "</section>\n");
     return CN_OK;
 }
 
-static cn_status build_page(cn_ctx *ctx, cn_str *out, const cn_report_options *o)
+static cn_status build_page(cn_ctx *ctx, cn_str *out, const cn_report_options *o, cn_curves *curves)
 {
     add_head(out, o->title);
     cn_str_adds(out, "<header>\n");
@@ -265,7 +275,7 @@ static cn_status build_page(cn_ctx *ctx, cn_str *out, const cn_report_options *o
     CN_TRY(add_paragraphs(ctx, out, o->text));
     add_tiles(out, o->numbers, o->n_numbers);
     cn_str_adds(out, "</header>\n");
-    for (int i = 0; i < o->n_sections; i++) CN_TRY(add_section(ctx, out, &o->sections[i]));
+    for (int i = 0; i < o->n_sections; i++) CN_TRY(add_section(ctx, out, &o->sections[i], curves));
     cn_str_adds(out, "<footer>Made by controlnet.c " CN_VERSION ".</footer>\n"
                      "</main></body></html>\n");
     return out->failed ? cn_fail(ctx, CN_ENOMEM, "out of memory for the report") : CN_OK;
@@ -273,8 +283,13 @@ static cn_status build_page(cn_ctx *ctx, cn_str *out, const cn_report_options *o
 
 cn_status cn_report_write(cn_ctx *ctx, const cn_report_options *options)
 {
+    return cn_report_write_curves(ctx, options, NULL);
+}
+
+cn_status cn_report_write_curves(cn_ctx *ctx, const cn_report_options *options, cn_curves *curves)
+{
     cn_str out = {0};
-    cn_status s = build_page(ctx, &out, options);
+    cn_status s = build_page(ctx, &out, options, curves);
     if (s == CN_OK) s = cn_file_write(ctx, options->path, out.data, out.len);
     cn_str_free(&out);
     return s;

@@ -22,8 +22,10 @@ typedef struct series {
 } series;
 
 /* What a metrics file holds. */
-typedef struct curves {
+struct cn_curves {
     cn_ctx *ctx;
+    cn_jsonl *lines;
+    char name[128];                       /* of the file, for messages */
     series loss, loss_mean;               /* by training step */
     series held_with, held_without, zero; /* by validation */
     series agree_with, agree_without;
@@ -32,7 +34,7 @@ typedef struct curves {
     int64_t learned_at_step;
     int64_t damaged;
     char named[MAX_NAMED][256]; /* the first damaged lines */
-} curves;
+};
 
 static void series_free(series *s)
 {
@@ -40,8 +42,10 @@ static void series_free(series *s)
     cn_free(s->y);
 }
 
-static void curves_free(curves *c)
+void cn_curves_close(cn_curves *c)
 {
+    if (!c) return;
+    cn_jsonl_close(c->lines);
     series_free(&c->loss);
     series_free(&c->loss_mean);
     series_free(&c->held_with);
@@ -51,6 +55,24 @@ static void curves_free(curves *c)
     series_free(&c->error_with);
     series_free(&c->error_without);
     series_free(&c->zero);
+    cn_free(c);
+}
+
+cn_status cn_curves_open(cn_ctx *ctx, const char *metrics, cn_curves **out)
+{
+    const char *name = strrchr(metrics, '/');
+    cn_curves *c = cn_alloc0(ctx, sizeof *c);
+    if (!c) return CN_ENOMEM;
+    c->ctx = ctx;
+    c->learned_at_step = -1;
+    snprintf(c->name, sizeof c->name, "%s", name ? name + 1 : metrics);
+    const cn_status s = cn_jsonl_open(ctx, metrics, &c->lines);
+    if (s != CN_OK) {
+        cn_curves_close(c);
+        return s;
+    }
+    *out = c;
+    return CN_OK;
 }
 
 static cn_status series_add(cn_ctx *ctx, series *s, double x, double y)
@@ -71,7 +93,7 @@ static cn_status series_add(cn_ctx *ctx, series *s, double x, double y)
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-static cn_status take(curves *c, series *s, const json_t *line, const char *key, double step)
+static cn_status take(cn_curves *c, series *s, const json_t *line, const char *key, double step)
 {
     const json_t *v = json_object_get(line, key);
     /* null: it wasn't finite; a diverged run's last values would flatten all others. */
@@ -79,7 +101,7 @@ static cn_status take(curves *c, series *s, const json_t *line, const char *key,
     return series_add(c->ctx, s, step, json_number_value(v));
 }
 
-static void name_damage(curves *c, const char *text)
+static void name_damage(cn_curves *c, const char *text)
 {
     cn_log(c->ctx, CN_LOG_WARN, "%s", text);
     if (c->damaged < MAX_NAMED)
@@ -88,7 +110,7 @@ static void name_damage(curves *c, const char *text)
     c->damaged++;
 }
 
-static cn_status take_line(curves *c, const json_t *line, const char *where)
+static cn_status take_line(cn_curves *c, const json_t *line, const char *where)
 {
     const json_t *step_value = json_object_get(line, "step");
     const double at = json_is_number(step_value) ? json_number_value(step_value) : -1;
@@ -114,20 +136,18 @@ static cn_status take_line(curves *c, const json_t *line, const char *where)
     return take(c, &c->zero, line, "zero_conv_rms_mean", at);
 }
 
-static cn_status read_lines(curves *c, cn_jsonl *lines, const char *path)
+static cn_status read_lines(cn_curves *c)
 {
     for (;;) {
         json_t *line = NULL;
         char where[256];
-        cn_status s = cn_jsonl_next(c->ctx, lines, &line);
+        cn_status s = cn_jsonl_next(c->ctx, c->lines, &line);
         if (s == CN_EFORMAT) {
             name_damage(c, cn_error(c->ctx));
             continue;
         }
         if (s != CN_OK || !line) return s;
-        const char *name = strrchr(path, '/');
-        snprintf(where, sizeof where, "%.200s:%lld", name ? name + 1 : path,
-                 (long long)cn_jsonl_line(lines));
+        snprintf(where, sizeof where, "%s:%lld", c->name, (long long)cn_jsonl_line(c->lines));
         s = take_line(c, line, where);
         json_decref(line);
         if (s != CN_OK) return s;
@@ -135,11 +155,12 @@ static cn_status read_lines(curves *c, cn_jsonl *lines, const char *path)
 }
 
 /* The mean of the last steps, a twentieth of the run (5 to 100 steps). */
-static cn_status running_mean(curves *c)
+static cn_status running_mean(cn_curves *c)
 {
     const series *s = &c->loss;
     const size_t window = CN_MAX((size_t)5, CN_MIN((size_t)100, s->n / 20));
     double sum = 0;
+    c->loss_mean.n = 0; /* anew: the window grows with the run */
     for (size_t i = 0; i < s->n; i++) {
         sum += s->y[i];
         if (i >= window) sum -= s->y[i - window];
@@ -264,7 +285,7 @@ static void add_mark(cn_str *out, const chart *c, int64_t step)
                 right ? "end" : "start", (long long)step);
 }
 
-static double last_step(const curves *c)
+static double last_step(const cn_curves *c)
 {
     const series *const all[] = {&c->loss, &c->held_with, &c->agree_with, &c->zero};
     double last = 1;
@@ -273,7 +294,7 @@ static double last_step(const curves *c)
     return last;
 }
 
-static void add_chart(cn_str *out, chart *c, const curves *from)
+static void add_chart(cn_str *out, chart *c, const cn_curves *from)
 {
     bool any = false;
     for (int k = 0; k < c->n; k++) any = any || c->lines[k].s->n > 0;
@@ -296,7 +317,7 @@ static void add_chart(cn_str *out, chart *c, const curves *from)
     cn_str_adds(out, "</svg></figure>\n");
 }
 
-static void add_damage(cn_str *out, const curves *c)
+static void add_damage(cn_str *out, const cn_curves *c)
 {
     if (!c->damaged) return;
     cn_str_addf(out, "<p class=\"damaged\">%lld damaged line%s left out: ", (long long)c->damaged,
@@ -310,7 +331,7 @@ static void add_damage(cn_str *out, const curves *c)
     cn_str_adds(out, "</p>\n");
 }
 
-static void draw(cn_str *out, const curves *c)
+static void add_charts(cn_str *out, const cn_curves *c)
 {
     chart agreement = {.title = "Agreement",
                        .y_label = c->measure,
@@ -349,15 +370,10 @@ static void draw(cn_str *out, const curves *c)
     add_damage(out, c);
 }
 
-cn_status cn_report_curves(cn_ctx *ctx, cn_str *out, const char *metrics)
+cn_status cn_curves_draw(cn_curves *c, cn_str *out)
 {
-    cn_jsonl *lines = NULL;
-    curves c = {.ctx = ctx, .learned_at_step = -1};
-    CN_TRY(cn_jsonl_open(ctx, metrics, &lines));
-    cn_status s = read_lines(&c, lines, metrics);
-    cn_jsonl_close(lines);
-    if (s == CN_OK) s = running_mean(&c);
-    if (s == CN_OK) draw(out, &c);
-    curves_free(&c);
-    return s;
+    CN_TRY(read_lines(c));
+    CN_TRY(running_mean(c));
+    add_charts(out, c);
+    return CN_OK;
 }

@@ -148,7 +148,10 @@ static cn_status read_line(cn_ctx *ctx, cn_jsonl *j, bool *more, bool *too_long)
             j->end = fread(j->buffer, 1, sizeof j->buffer, j->f);
             if (j->end == 0 && ferror(j->f))
                 return cn_fail(ctx, CN_EIO, "%s: can't read it: %s", j->path, strerror(errno));
-            if (j->end == 0) break;
+            if (j->end == 0) { /* a file that grows may have more at the next call */
+                clearerr(j->f);
+                break;
+            }
         }
         *more = true;
         const char *from = j->buffer + j->at, *nl = memchr(from, '\n', j->end - j->at);

@@ -40,8 +40,9 @@ cn_status cn_json_need_str(cn_ctx *ctx, const json_t *object, const char *key,
  * accepted. */
 typedef struct cn_jsonl cn_jsonl;
 cn_status cn_jsonl_open(cn_ctx *ctx, const char *path, cn_jsonl **out) CN_CHECKED;
-/* The next line's object (json_decref it), *out NULL at the end. A bad line is CN_EFORMAT with
- * "path:line: ..."; the call after it goes on with the line behind. */
+/* The next line's object (json_decref it), *out NULL at the end; where the file has grown by the
+ * next call, that one goes on. A bad line is CN_EFORMAT with "path:line: ..."; the call after it
+ * goes on with the line behind. */
 cn_status cn_jsonl_next(cn_ctx *ctx, cn_jsonl *j, json_t **out) CN_CHECKED;
 /* Number (from 1) of the line that the last cn_jsonl_next took. */
 int64_t cn_jsonl_line(const cn_jsonl *j);

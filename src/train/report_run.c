@@ -7,7 +7,6 @@
 #include "train/validate.h"
 
 #include "image/resize.h"
-#include "eval/report.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -196,13 +195,15 @@ static void add_blocks(table *out, const double *rms, int64_t n)
 
 /* --- the page --------------------------------------------------------------------------------- */
 
-static cn_status write_page(page *p, const cn_trainer *t, const cn_train_validation *r,
-                            const double *rms, int64_t n_rms, table *tables)
+static cn_status write_page(page *p, cn_validator *v, const cn_trainer *t,
+                            const cn_train_validation *r, const double *rms, int64_t n_rms,
+                            table *tables)
 {
     char path[4096], metrics[4096];
     table *tiles = &tables[0], *bands = &tables[1], *blocks = &tables[2];
     CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/report.html", t->o.output_dir));
     CN_TRY(cn_format(p->ctx, metrics, sizeof metrics, "%s/metrics.jsonl", t->o.output_dir));
+    if (!v->curves) CN_TRY(cn_curves_open(p->ctx, metrics, &v->curves));
     add_tiles(tiles, t, r);
     add_bands(bands, t, r);
     add_blocks(blocks, rms, n_rms);
@@ -224,17 +225,19 @@ static cn_status write_page(page *p, const cn_trainer *t, const cn_train_validat
          .text = "Root mean square of each one's weights, which began at 0.",
          .numbers = blocks->list,
          .n_numbers = blocks->n}};
-    return cn_report_write(p->ctx, &(cn_report_options){.path = path,
-                                                        .title = "A ControlNet in training",
-                                                        .text = p->text,
-                                                        .numbers = tiles->list,
-                                                        .n_numbers = tiles->n,
-                                                        .sections = sections,
-                                                        .n_sections = CN_COUNT(sections)});
+    return cn_report_write_curves(p->ctx,
+                                  &(cn_report_options){.path = path,
+                                                       .title = "A ControlNet in training",
+                                                       .text = p->text,
+                                                       .numbers = tiles->list,
+                                                       .n_numbers = tiles->n,
+                                                       .sections = sections,
+                                                       .n_sections = CN_COUNT(sections)},
+                                  v->curves);
 }
 
-cn_status cn_validator_report(const cn_validator *v, const cn_trainer *t,
-                              const cn_train_validation *r, const double *rms, int64_t n_rms)
+cn_status cn_validator_report(cn_validator *v, const cn_trainer *t, const cn_train_validation *r,
+                              const double *rms, int64_t n_rms)
 {
     page *p = cn_alloc0(v->ctx, sizeof *p);
     table *tables = cn_alloc0(v->ctx, 3 * sizeof *tables);
@@ -244,7 +247,7 @@ cn_status cn_validator_report(const cn_validator *v, const cn_trainer *t,
         s = find_steps(p, t->o.output_dir, r->step);
         for (int64_t i = 0; i < v->drawn && p->n_rows < MAX_ROWS && s == CN_OK; i++)
             if (i < MAX_HELD_ROWS || i >= v->n) s = add_row(p, v, t, i);
-        if (s == CN_OK) s = write_page(p, t, r, rms, n_rms, tables);
+        if (s == CN_OK) s = write_page(p, v, t, r, rms, n_rms, tables);
     }
     if (p) page_free(p);
     cn_free(tables);

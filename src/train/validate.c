@@ -30,6 +30,7 @@ void cn_validator_destroy(cn_validator *v)
 {
     if (!v) return;
     cn_batcher_destroy(v->batcher);
+    cn_curves_close(v->curves);
     cn_free(v->loss_with);
     cn_free(v->loss_without);
     cn_free(v->agree_with);

@@ -5,6 +5,7 @@
 #define CN_TRAIN_VALIDATE_H
 
 #include "data/condition.h"
+#include "eval/report.h"
 #include "train/trainer.h"
 
 struct cn_validator {
@@ -15,6 +16,7 @@ struct cn_validator {
     cn_batcher *batcher;                      /* over the held-out cache */
     cn_annotate_args annotate;                /* kind NULL: no agreement */
     char rule[256];                           /* that judges */
+    cn_curves *curves;                        /* of metrics.jsonl; NULL before the first page */
     bool has_baseline;                        /* the arrays "without" are filled */
     double *loss_with, *loss_without;         /* [n] mean over the fixed timesteps */
     cn_agreement *agree_with, *agree_without; /* [n] */
@@ -45,8 +47,7 @@ cn_status cn_validator_path(const cn_validator *v, const char *dir, int64_t draw
 cn_status cn_validator_save(cn_validator *v, const cn_trainer *t, const char *dir) CN_CHECKED;
 
 /* Writes output_dir/report.html; rms: of the zero convolutions, the middle's last. */
-cn_status cn_validator_report(const cn_validator *v, const cn_trainer *t,
-                              const cn_train_validation *r, const double *rms,
-                              int64_t n_rms) CN_CHECKED;
+cn_status cn_validator_report(cn_validator *v, const cn_trainer *t, const cn_train_validation *r,
+                              const double *rms, int64_t n_rms) CN_CHECKED;
 
 #endif

@@ -2,6 +2,7 @@
 /* test_report.c - the page is one well-formed file of its own; curves from small and damaged
  * metrics. */
 #include "../support/unit/unit.h"
+#include "eval/report.h"
 #include "image/image.h"
 
 #include <ctype.h>
@@ -260,6 +261,54 @@ static void a_run_becomes_curves(void **state)
     cn_free(text);
 }
 
+static void add_metrics(const char *text)
+{
+    FILE *f = fopen(metrics, "a");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* A run writes its page at each validation: the same as if all were read at the end, each line read
+ * once. What was read may even be lost. */
+static void curves_grow_with_their_file(void **state)
+{
+    (void)state;
+    enum { VALIDATIONS = 20, STEPS = 475 }; /* 9,520 lines */
+    const cn_report_section section = {.title = "Curves", .metrics = metrics};
+    const cn_report_options options = {
+        .path = page, .title = "Report", .sections = &section, .n_sections = 1};
+    cn_curves *curves = NULL;
+    char *whole = NULL, *grown = NULL, *after = NULL;
+    write_metrics("");
+    must(cn_curves_open(ctx, metrics, &curves));
+    n_warnings = 0;
+    for (int k = 1; k <= VALIDATIONS; k++) {
+        cn_str lines = {0};
+        for (int i = (k - 1) * STEPS + 1; i <= k * STEPS; i++)
+            cn_str_addf(&lines, "{\"step\": %d, \"loss\": %g}\n", i, 0.1 + 50.0 / (i + 99));
+        cn_str_addf(&lines, VALIDATION, k * STEPS, 0.19 - k * 1e-3, k * 0.04, k * 1e-3,
+                    k > 9 ? 9 * STEPS : -1);
+        add_metrics(lines.data);
+        cn_str_free(&lines);
+        must(cn_report_write_curves(ctx, &options, curves));
+    }
+    read_page(&grown);
+    must(cn_report_write(ctx, &options));
+    read_page(&whole);
+    assert_string_equal(grown, whole);
+    FILE *f = fopen(metrics, "r+");
+    assert_true(f && fputs("lost", f) >= 0 && fclose(f) == 0);
+    must(cn_report_write_curves(ctx, &options, curves));
+    read_page(&after);
+    assert_string_equal(after, whole);
+    assert_int_equal(n_warnings, 0);
+    cn_curves_close(curves);
+    cn_free(whole);
+    cn_free(grown);
+    cn_free(after);
+}
+
 static void damaged_lines_are_named(void **state)
 {
     (void)state;
@@ -364,11 +413,12 @@ static void agreement_is_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_text_is_escaped),      cmocka_unit_test(pictures_come_back),
-        cmocka_unit_test(paragraphs_are_told_apart),  cmocka_unit_test(rows_have_a_limit),
-        cmocka_unit_test(a_run_becomes_curves),       cmocka_unit_test(damaged_lines_are_named),
-        cmocka_unit_test(strange_numbers_do_no_harm), cmocka_unit_test(a_missing_file_is_said),
-        cmocka_unit_test(memory_may_run_out),         cmocka_unit_test(agreement_is_told),
+        cmocka_unit_test(every_text_is_escaped),       cmocka_unit_test(pictures_come_back),
+        cmocka_unit_test(paragraphs_are_told_apart),   cmocka_unit_test(rows_have_a_limit),
+        cmocka_unit_test(curves_grow_with_their_file), cmocka_unit_test(a_run_becomes_curves),
+        cmocka_unit_test(damaged_lines_are_named),     cmocka_unit_test(strange_numbers_do_no_harm),
+        cmocka_unit_test(a_missing_file_is_said),      cmocka_unit_test(memory_may_run_out),
+        cmocka_unit_test(agreement_is_told),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
 }
