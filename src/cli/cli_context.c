@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cli_context.c - the context of a command: log lines and errors on stderr, Ctrl-C as a request to
- * stop. */
+/* cli_context.c - the context of a command: log lines and errors on stderr, Ctrl-C and other
+ * signals as a request to stop. */
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -19,14 +19,19 @@ static void stop(int signal_number)
     if (running) cn_cancel(running);
 }
 
+/* A second Ctrl-C ends the program at once. A terminal that goes away may send SIGHUP twice, from
+ * the shell and from the system; under nohup it is ignored and stays so. */
 static void on_signals(void (*handler)(int))
 {
-    struct sigaction a = {.sa_handler = handler};
+    struct sigaction a = {.sa_handler = handler}, was;
     sigemptyset(&a.sa_mask);
     a.sa_flags = SA_RESTART | (int)SA_RESETHAND;
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
     sigaction(SIGUSR1, &a, NULL); /* what Slurm sends, and what mpirun hands on */
+    a.sa_flags = SA_RESTART;
+    if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &a, NULL);
 }
 
 static void print_log(void *user, cn_log_level level, const char *line)
@@ -45,7 +50,10 @@ cn_ctx *cli_context_create(const char *command, int threads)
     cn_ctx_set_log(ctx, print_log, NULL);
     running = ctx;
     on_signals(stop);
-    signal(SIGXFSZ, SIG_IGN); /* a file over the limit is an error of writing, not the end */
+    /* a file over the limit and a pipe without a reader are errors of writing, not the end: what is
+     * being computed is saved all the same */
+    signal(SIGXFSZ, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
     return ctx;
 }
 
