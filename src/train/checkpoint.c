@@ -2,9 +2,6 @@
 /* checkpoint.c - saving whole folders atomically, and resuming from them. */
 #include "train/checkpoint.h"
 
-#include "io/checksum.h"
-#include "io/json.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +15,6 @@
 enum { PATH_BYTES = 4096 };
 
 static const char prefix[] = "checkpoint-";
-#define BASE_FILE "base.safetensors"
 
 static cn_status fail_path(cn_ctx *ctx, const char *what, const char *path, int error)
 {
@@ -28,27 +24,6 @@ static cn_status fail_path(cn_ctx *ctx, const char *what, const char *path, int 
 }
 
 /* --- folders ---------------------------------------------------------------------------------- */
-
-static int by_name(const FTSENT **a, const FTSENT **b)
-{
-    return strcmp((*a)->fts_name, (*b)->fts_name);
-}
-
-/* Calls each(user, path, relative name) for every file beneath dir in the names' order, until one
- * fails. */
-static cn_status walk(cn_ctx *ctx, const char *dir,
-                      cn_status (*each)(void *user, const char *path, const char *name), void *user)
-{
-    char root[PATH_BYTES];
-    cn_status s = CN_OK;
-    CN_TRY(cn_format(ctx, root, sizeof root, "%s", dir));
-    FTS *tree = fts_open((char *const[]){root, NULL}, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
-    if (!tree) return fail_path(ctx, "list", dir, errno);
-    for (FTSENT *e; s == CN_OK && (e = fts_read(tree));)
-        if (e->fts_info == FTS_F) s = each(user, e->fts_path, e->fts_path + strlen(root) + 1);
-    fts_close(tree);
-    return s;
-}
 
 /* A checkpoint's folder with all in it. */
 static void remove_tree(const char *dir)
@@ -182,7 +157,7 @@ static cn_status save_base(const cn_checkpoint *c, const char *dir)
 {
     char path[PATH_BYTES];
     if (!c->unet) return CN_OK;
-    CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" BASE_FILE, dir));
+    CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" CN_TRAIN_BASE_FILE, dir));
     return cn_base_save(c->ctx, c->be, c->base, c->unet, NULL, true, path);
 }
 
@@ -196,51 +171,10 @@ cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir)
     return cn_base_save(c->ctx, c->be, c->base, c->unet, c->tokenizer_dir, false, path);
 }
 
-typedef struct sums {
-    cn_ctx *ctx;
-    json_t *files; /* {"NAME": [bytes, CRC-32]} */
-} sums;
-
-static cn_status sum_file(void *user, const char *path, const char *name)
-{
-    const sums *t = user;
-    int64_t bytes = 0;
-    uint32_t crc = 0;
-    CN_TRY(cn_file_crc32(t->ctx, path, &bytes, &crc));
-    json_t *pair = json_pack("[I, I]", (json_int_t)bytes, (json_int_t)crc);
-    return json_object_set_new(t->files, name, pair) == 0
-               ? CN_OK
-               : cn_fail(t->ctx, CN_ENOMEM, "out of memory for %s", path);
-}
-
-/* Comes last: the file that says what the others must be. */
-static cn_status save_state(cn_ctx *ctx, const char *dir, const cn_train_state *state)
-{
-    char path[PATH_BYTES];
-    sums t = {ctx, json_object()};
-    cn_status s = cn_format(ctx, path, sizeof path, "%s/trainer_state.json", dir);
-    if (s == CN_OK) s = walk(ctx, dir, sum_file, &t);
-    if (s != CN_OK) {
-        json_decref(t.files);
-        return s;
-    }
-    json_t *json = json_pack(
-        "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:f, s:o}", "format", 2, "step",
-        (json_int_t)state->step, "samples", (json_int_t)state->samples, "seed",
-        (json_int_t)state->seed, "items", (json_int_t)state->items, "pass_samples",
-        (json_int_t)state->unit, "learned_at_step", (json_int_t)state->learned_at_step,
-        "only_mid_control", state->phase.only_mid, "unlocked", cn_unlock_word(state->phase.unlock),
-        "passes", (json_int_t)state->passes, "loss_sum", state->loss_sum, "files", t.files);
-    if (!json) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
-    s = cn_json_save_file(ctx, path, json);
-    json_decref(json);
-    return s;
-}
-
 static cn_status save_optimizer(const cn_checkpoint *c, const char *dir)
 {
     char path[PATH_BYTES];
-    CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/optimizer.safetensors", dir));
+    CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" CN_TRAIN_OPTIMIZER_FILE, dir));
     return cn_adamw_save_with(c->ctx, c->adamw, path);
 }
 
@@ -305,11 +239,11 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
     s = cn_ranks_agree(c->ranks, s);
     if (s == CN_OK) {
         s = save_optimizer(c, dir);
-        if (s == CN_OK && writes) s = save_state(c->ctx, dir, state);
+        if (s == CN_OK && writes) s = cn_train_state_save(c->ctx, dir, state);
         if (s == CN_OK && writes) s = put_in_place(c, dir, target);
         if (s == CN_OK && writes) memcpy(path, target, sizeof target);
-        s = cn_ranks_agree(c->ranks,
-                           s); /* fails where a rank was lost, be the folder whole or not */
+        /* fails where a rank was lost, be the folder whole or not */
+        s = cn_ranks_agree(c->ranks, s);
         if (s == CN_OK) memcpy(path, target, sizeof target);
     }
     if (!writes) return s;
@@ -320,71 +254,6 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
 
 /* --- resuming --------------------------------------------------------------------------------- */
 
-static cn_status read_state(cn_ctx *ctx, const json_t *json, cn_train_state *out)
-{
-    cn_train_state state = {.seed = (uint64_t)cn_json_int(json, "seed", 0),
-                            .passes = cn_json_int(json, "passes", 0),
-                            .loss_sum = cn_json_number(json, "loss_sum", 0),
-                            .learned_at_step = cn_json_int(json, "learned_at_step", -1),
-                            .phase.only_mid = cn_json_bool(json, "only_mid_control", false)};
-    CN_TRY(cn_unlock_find(ctx, cn_json_str(json, "unlocked", "none"), &state.phase.unlock));
-    CN_TRY(cn_json_need_int(ctx, json, "step", &state.step));
-    CN_TRY(cn_json_need_int(ctx, json, "samples", &state.samples));
-    CN_TRY(cn_json_need_int(ctx, json, "items", &state.items));
-    state.unit = cn_json_int(json, "pass_samples", 0);
-    if (state.step < 0 || state.samples < 0 || state.passes < 0 || state.items < 1)
-        return cn_fail(ctx, CN_EFORMAT, "step, samples or items out of range");
-    *out = state;
-    return CN_OK;
-}
-
-/* Every file that the state names is there, as long as it was and with the same sum. */
-static cn_status verify_files(cn_ctx *ctx, const char *path, const json_t *files)
-{
-    const char *name;
-    json_t *want;
-    json_object_foreach((json_t *)files, name, want)
-    {
-        char file[PATH_BYTES];
-        int64_t bytes = 0;
-        uint32_t crc = 0;
-        CN_TRY(cn_format(ctx, file, sizeof file, "%s/%s", path, name));
-        if (strstr(name, "..") || !cn_file_exists(file))
-            return cn_fail(ctx, CN_EFORMAT, "%s: %s is missing", path, name);
-        CN_TRY(cn_file_crc32(ctx, file, &bytes, &crc));
-        const int64_t want_bytes = json_integer_value(json_array_get(want, 0));
-        if (bytes != want_bytes)
-            return cn_fail(ctx, CN_EFORMAT, "%s: damaged: %lld bytes, not the %lld that were saved",
-                           file, (long long)bytes, (long long)want_bytes);
-        if ((json_int_t)crc != json_integer_value(json_array_get(want, 1)))
-            return cn_fail(ctx, CN_EFORMAT, "%s: damaged: its content is not what was saved", file);
-    }
-    return CN_OK;
-}
-
-/* A checkpoint's state, once all its files were seen to be whole. */
-static cn_status read_checkpoint(cn_ctx *ctx, const char *path, cn_train_state *out)
-{
-    char file[PATH_BYTES];
-    json_t *json = NULL;
-    CN_TRY(cn_format(ctx, file, sizeof file, "%s/trainer_state.json", path));
-    if (!cn_file_exists(file))
-        return cn_fail(ctx, CN_EFORMAT,
-                       "%s: no trainer_state.json; a checkpoint-N folder of this trainer is "
-                       "expected",
-                       path);
-    CN_TRY(cn_json_load_file(ctx, file, &json));
-    cn_train_state state = {0};
-    cn_status s = read_state(ctx, json, &state);
-    if (s != CN_OK)
-        s = cn_fail_prefix(ctx, s, "%s", file);
-    else
-        s = verify_files(ctx, path, json_object_get(json, "files"));
-    json_decref(json);
-    if (s == CN_OK) *out = state;
-    return s;
-}
-
 /* The newest checkpoint that is whole; each that isn't is named. */
 static cn_status find_newest(cn_ctx *ctx, const char *output_dir, char path[PATH_BYTES],
                              cn_train_state *state)
@@ -392,7 +261,7 @@ static cn_status find_newest(cn_ctx *ctx, const char *output_dir, char path[PATH
     char first[1024] = "";
     for (int64_t n = INT64_MAX; (n = newest_below(output_dir, n)) >= 0;) {
         CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s%lld", output_dir, prefix, (long long)n));
-        const cn_status s = read_checkpoint(ctx, path, state);
+        const cn_status s = cn_train_state_read(ctx, path, state);
         if (s == CN_OK || s == CN_ENOMEM) return s;
         if (!first[0]) snprintf(first, sizeof first, "%s", cn_error(ctx));
         cn_log(ctx, CN_LOG_WARN, "%s; an older checkpoint is looked for", cn_error(ctx));
@@ -411,7 +280,7 @@ cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *wh
     if (strcmp(which, "latest") == 0) return find_newest(ctx, output_dir, path, state);
     CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s", which));
     if (!cn_dir_exists(path)) CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s", output_dir, which));
-    if (cn_dir_exists(path)) return read_checkpoint(ctx, path, state);
+    if (cn_dir_exists(path)) return cn_train_state_read(ctx, path, state);
     return cn_fail(ctx, CN_EINVAL,
                    "--resume-from-checkpoint %s: no such folder, neither alone nor in %s", which,
                    output_dir);
@@ -426,9 +295,9 @@ cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path)
     cn_control_close(control);
     if (s != CN_OK) return s;
     if (c->unet) {
-        CN_TRY(cn_format(c->ctx, file, sizeof file, "%s/" BASE_FILE, path));
+        CN_TRY(cn_format(c->ctx, file, sizeof file, "%s/" CN_TRAIN_BASE_FILE, path));
         CN_TRY(cn_base_load_saved(c->ctx, file, c->be, c->unet));
     }
-    CN_TRY(cn_format(c->ctx, file, sizeof file, "%s/optimizer.safetensors", path));
+    CN_TRY(cn_format(c->ctx, file, sizeof file, "%s/" CN_TRAIN_OPTIMIZER_FILE, path));
     return cn_adamw_load(c->adamw, file);
 }

@@ -11,30 +11,16 @@
  *                       trainer_state.json
  *
  * A checkpoint is written into a folder of another name and renamed when all of it is on disk, so a
- * folder called checkpoint-N is whole unless something else damages it: trainer_state.json has the
- * length and CRC-32 of every other file, and resuming looks. Weights and moments are F32: nothing
- * is rounded.
+ * folder called checkpoint-N is whole unless something else damages it: trainer_state.json
+ * (train_state.h) has the length and CRC-32 of every other file, and resuming looks. Weights and
+ * moments are F32: nothing is rounded.
  */
 #ifndef CN_TRAIN_CHECKPOINT_H
 #define CN_TRAIN_CHECKPOINT_H
 
 #include "model/checkpoint/weights.h"
 #include "train/optimizer.h"
-#include "train/phase.h"
-
-/* Where the run stands. Everything random follows from seed and samples (batch.h). */
-typedef struct cn_train_state {
-    int64_t step;    /* optimizer steps taken */
-    int64_t samples; /* samples seen */
-    uint64_t seed;
-    int64_t items; /* samples of an epoch: training pairs, with buckets filled up to whole passes */
-    int64_t unit;  /* samples of a pass; with buckets the order of an epoch depends on it */
-    int64_t learned_at_step;
-    cn_phase phase; /* in which the last step was taken */
-    /* of the next step: passes whose gradients the optimizer has summed, and their losses */
-    int64_t passes;
-    double loss_sum;
-} cn_train_state;
+#include "train/train_state.h"
 
 typedef struct cn_checkpoint {
     cn_ctx *ctx;

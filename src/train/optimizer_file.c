@@ -16,6 +16,10 @@
 
 enum { STATE_NAME_BYTES = CN_NAME_MAX + 80, M = 0, V = 1, EMA = 2, KINDS = 3, SUM = 3 };
 
+/* Those of the options: what follows from them can't overflow. */
+#define MAX_STEPS INT64_C(1000000000000)
+enum { MAX_PASSES = 1000000 };
+
 /* "sum": gradients of a step that was cut short between two of its passes */
 static const char *const kinds[KINDS + 1] = {"m", "v", "ema", "sum"};
 
@@ -204,8 +208,9 @@ static cn_status parse_steps(cn_adamw *a, const char *text)
     for (int64_t i = -1; i < a->n; i++) {
         char *end = NULL;
         const long long value = text ? strtoll(text, &end, 10) : 0;
-        if (!text || end == text || value < 0)
-            return cn_fail(a->ctx, CN_EFORMAT, "the optimizer's step counts are missing");
+        if (!text || end == text || value < 0 || value > MAX_STEPS)
+            return cn_fail(a->ctx, CN_EFORMAT,
+                           "the optimizer's step counts are missing or out of range");
         *(i < 0 ? &a->steps : &a->steps_of[i]) = value;
         text = end;
     }
@@ -308,6 +313,8 @@ cn_status cn_adamw_load(cn_adamw *a, const char *path)
             s = load_moment(a, t, kind, i, plain);
     const char *summed = cn_tensors_metadata(t, "summed");
     a->summed = summed ? strtoll(summed, NULL, 10) : 0;
+    if (s == CN_OK && (a->summed < 0 || a->summed > MAX_PASSES))
+        s = cn_fail(a->ctx, CN_EFORMAT, "\"summed\" is %lld passes", (long long)a->summed);
     for (int64_t i = 0; i < a->n && s == CN_OK && a->summed > 0; i++) s = load_sum(a, t, i, plain);
     if (s != CN_OK) s = cn_fail_prefix(a->ctx, s, "%s", path);
 fail:

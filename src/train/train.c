@@ -328,6 +328,11 @@ static cn_status resume(cn_trainer *t)
     }
     cn_checkpoint c = cn_trainer_checkpoint(t);
     c.ctx = t->ctx;
+    if (t->state.passes >= t->o.gradient_accumulation_steps)
+        return cn_fail(t->ctx, CN_EINVAL,
+                       "%s: was stopped after %lld passes of a step; "
+                       "--gradient-accumulation-steps %lld or more is expected",
+                       t->resume_path, (long long)t->state.passes, (long long)t->state.passes + 1);
     CN_TRY(cn_checkpoint_load(&c, t->resume_path));
     if (t->state.seed != now.seed || t->state.items != now.items)
         cn_log(t->ctx, CN_LOG_WARN,

@@ -6,6 +6,8 @@
  */
 #include "../support/child.h"
 #include "../support/unit/tiny_run.h"
+#include "io/checksum.h"
+#include "io/json.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -457,6 +459,83 @@ static void damaged_checkpoints_are_named_and_passed_over(void **state)
     refused(cn_train(ctx, &o, NULL, NULL), CN_EFORMAT, "checkpoint-5/trainer_state.json");
 }
 
+/* Puts `value` (NULL: nothing) under a key of the state; with `whole` the file's sum fits. Takes
+ * `value` over. */
+static void edit_state(const char *checkpoint, const char *key, json_t *value, bool whole)
+{
+    char path[512];
+    json_t *json = NULL;
+    snprintf(path, sizeof path, "%s/trainer_state.json", checkpoint);
+    must(cn_json_load_file(ctx, path, &json));
+    json_object_del(json, key);
+    if (value) assert_int_equal(json_object_set_new(json, key, value), 0);
+    json_t *sum = json_incref(json_object_get(json, "crc32"));
+    json_object_del(json, "crc32");
+    char *text = json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
+    if (whole) {
+        json_decref(sum);
+        sum = json_integer(cn_crc32(text, strlen(text)));
+    }
+    free(text);
+    assert_int_equal(json_object_set_new(json, "crc32", sum), 0);
+    must(cn_json_save_file(ctx, path, json));
+    json_decref(json);
+}
+
+/* A number that changed, also beyond what may be, a list of files cut short, another version: each
+ * is named, and nothing is gone on from. */
+static void the_state_is_checked_itself(void **state)
+{
+    (void)state;
+    char out[256], checkpoint[300], file[400];
+    char *text = NULL;
+    size_t n = 0;
+    json_t *json = NULL;
+    path_in(out, "state");
+    cn_train_options o = options_for(out);
+    o.max_train_steps = 2;
+    o.validation_steps = 0;
+    must(cn_train(ctx, &o, NULL, NULL));
+    snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint-2", out);
+    snprintf(file, sizeof file, "%s/trainer_state.json", checkpoint);
+    must(cn_json_load_file(ctx, file, &json));
+    json_t *cut = json_deep_copy(json_object_get(json, "files"));
+    json_object_del(cut, "optimizer.safetensors");
+    json_decref(json);
+    const struct {
+        const char *key;
+        json_t *value;
+        bool whole;
+        const char *words;
+    } edits[] = {
+        {"samples", json_integer(9), false, "trainer_state.json: damaged"},
+        {"loss_sum", json_real(0.5), false, "trainer_state.json: damaged"},
+        {"files", NULL, false, "trainer_state.json: damaged"},
+        {"format", json_integer(4), true, "a checkpoint of format 4"},
+        {"format", NULL, true, "\"format\""},
+        {"samples", json_integer(INT64_MAX), true, "\"samples\" is 9223372036854775807"},
+        {"step", json_integer(-1), true, "\"step\" is -1"},
+        {"items", json_integer(0), true, "\"items\" is 0"},
+        {"files", NULL, true, "\"files\" lacks config.json"},
+        {"files", cut, true, "\"files\" lacks optimizer.safetensors"},
+        {"passes", json_integer(2), true, "--gradient-accumulation-steps 3 or more"},
+    };
+    must(cn_file_read(ctx, file, 1 << 20, &text, &n));
+    o.resume_from_checkpoint = "checkpoint-2";
+    o.max_train_steps = 3;
+    for (size_t i = 0; i < CN_COUNT(edits); i++) {
+        must(cn_file_write(ctx, file, text, n));
+        edit_state(checkpoint, edits[i].key, edits[i].value, edits[i].whole);
+        const cn_status s = cn_train(ctx, &o, NULL, NULL);
+        if (s == CN_OK || !strstr(cn_error(ctx), edits[i].words))
+            fail_msg("%s: %s (wanted \"%s\")", edits[i].key, s == CN_OK ? "taken" : cn_error(ctx),
+                     edits[i].words);
+    }
+    must(cn_file_write(ctx, file, text, n));
+    must(cn_train(ctx, &o, NULL, NULL));
+    cn_free(text);
+}
+
 static void without_a_whole_checkpoint_nothing_starts(void **state)
 {
     (void)state;
@@ -483,6 +562,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(bad_pairs_stop_the_run_or_are_left_out),
         cmocka_unit_test(a_full_disk_loses_nothing),
         cmocka_unit_test(damaged_checkpoints_are_named_and_passed_over),
+        cmocka_unit_test(the_state_is_checked_itself),
         cmocka_unit_test(without_a_whole_checkpoint_nothing_starts),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);

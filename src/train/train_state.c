@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* train_state.c - trainer_state.json: written, read and checked. */
+#include "train/train_state.h"
+
+#include "io/checksum.h"
+#include "io/json.h"
+
+#include <errno.h>
+#include <fts.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* 3: the file has a sum of its own. */
+enum { FORMAT = 3 };
+
+static const char own_name[] = "trainer_state.json";
+
+/* Bounds are those of the options (train.c) and leave every sum of the loop far from overflow. */
+static const struct {
+    const char *key;
+    size_t offset;
+    int64_t least, most;
+} fields[] = {
+    {"step", offsetof(cn_train_state, step), 0, INT64_C(1000000000000)},
+    {"samples", offsetof(cn_train_state, samples), 0, INT64_C(1) << 60},
+    {"items", offsetof(cn_train_state, items), 1, INT64_C(1) << 48},
+    {"pass_samples", offsetof(cn_train_state, unit), 1, INT64_C(1) << 40},
+    {"learned_at_step", offsetof(cn_train_state, learned_at_step), -1, INT64_C(1000000000000)},
+    {"passes", offsetof(cn_train_state, passes), 0, 1000000},
+};
+
+/* CRC-32 of the object without "crc32", in one spelling of it whatever the file's is. */
+static cn_status sum_of(cn_ctx *ctx, const json_t *json, uint32_t *crc)
+{
+    json_t *copy = json_copy((json_t *)(uintptr_t)json);
+    if (copy) json_object_del(copy, "crc32");
+    char *text = copy ? json_dumps(copy, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    json_decref(copy);
+    if (!text) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", own_name);
+    *crc = cn_crc32(text, strlen(text));
+    free(text);
+    return CN_OK;
+}
+
+/* --- writing ---------------------------------------------------------------------------------- */
+
+static int by_name(const FTSENT **a, const FTSENT **b)
+{
+    return strcmp((*a)->fts_name, (*b)->fts_name);
+}
+
+/* Adds "NAME": [bytes, CRC-32] for every file beneath dir, in the names' order. */
+static cn_status list_files(cn_ctx *ctx, const char *dir, json_t *files)
+{
+    char root[4096], reason[128];
+    cn_status s = CN_OK;
+    CN_TRY(cn_format(ctx, root, sizeof root, "%s", dir));
+    FTS *tree = fts_open((char *const[]){root, NULL}, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
+    if (!tree)
+        return cn_fail(ctx, CN_EIO, "cannot list \"%s\": %s", dir,
+                       strerror_r(errno, reason, sizeof reason));
+    for (FTSENT *e; s == CN_OK && (e = fts_read(tree));) {
+        int64_t bytes = 0;
+        uint32_t crc = 0;
+        if (e->fts_info != FTS_F) continue;
+        s = cn_file_crc32(ctx, e->fts_path, &bytes, &crc);
+        if (s != CN_OK) break;
+        json_t *pair = json_pack("[I, I]", (json_int_t)bytes, (json_int_t)crc);
+        if (json_object_set_new(files, e->fts_path + strlen(root) + 1, pair) != 0)
+            s = cn_fail(ctx, CN_ENOMEM, "out of memory for %s", e->fts_path);
+    }
+    fts_close(tree);
+    return s;
+}
+
+static cn_status fill(cn_ctx *ctx, const char *dir, const cn_train_state *state, json_t *json)
+{
+    uint32_t crc = 0;
+    json_t *files = json_object();
+    int failed = json_object_set_new(json, "format", json_integer(FORMAT)) |
+                 json_object_set_new(json, "files", files);
+    for (size_t i = 0; i < CN_COUNT(fields); i++) {
+        const int64_t value = *(const int64_t *)((const char *)state + fields[i].offset);
+        failed |= json_object_set_new(json, fields[i].key, json_integer(value));
+    }
+    failed |=
+        json_object_set_new(json, "seed", json_integer((json_int_t)state->seed)) |
+        json_object_set_new(json, "loss_sum", json_real(state->loss_sum)) |
+        json_object_set_new(json, "only_mid_control", json_boolean(state->phase.only_mid)) |
+        json_object_set_new(json, "unlocked", json_string(cn_unlock_word(state->phase.unlock)));
+    if (failed) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", own_name);
+    CN_TRY(list_files(ctx, dir, files));
+    CN_TRY(sum_of(ctx, json, &crc));
+    if (json_object_set_new(json, "crc32", json_integer(crc)) != 0)
+        return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", own_name);
+    return CN_OK;
+}
+
+cn_status cn_train_state_save(cn_ctx *ctx, const char *dir, const cn_train_state *state)
+{
+    char path[4096];
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, own_name));
+    json_t *json = json_object();
+    if (!json) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
+    cn_status s = fill(ctx, dir, state, json);
+    if (s == CN_OK) s = cn_json_save_file(ctx, path, json);
+    json_decref(json);
+    return s;
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+static cn_status check_format(cn_ctx *ctx, const json_t *json)
+{
+    uint32_t crc = 0;
+    int64_t format = 0, saved = 0;
+    CN_TRY(cn_json_need_int(ctx, json, "format", &format));
+    if (format != FORMAT)
+        return cn_fail(ctx, CN_EFORMAT,
+                       "a checkpoint of format %lld, by another version; this one reads format %d",
+                       (long long)format, FORMAT);
+    CN_TRY(cn_json_need_int(ctx, json, "crc32", &saved));
+    CN_TRY(sum_of(ctx, json, &crc));
+    if (saved == (int64_t)crc) return CN_OK;
+    return cn_fail(ctx, CN_EFORMAT, "damaged: its content is not what was saved");
+}
+
+static cn_status read_fields(cn_ctx *ctx, const json_t *json, cn_train_state *state)
+{
+    int64_t seed = 0;
+    CN_TRY(check_format(ctx, json));
+    for (size_t i = 0; i < CN_COUNT(fields); i++) {
+        int64_t *value = (int64_t *)((char *)state + fields[i].offset);
+        CN_TRY(cn_json_need_int(ctx, json, fields[i].key, value));
+        if (*value < fields[i].least || *value > fields[i].most)
+            return cn_fail(ctx, CN_EFORMAT, "\"%s\" is %lld; %lld to %lld are possible",
+                           fields[i].key, (long long)*value, (long long)fields[i].least,
+                           (long long)fields[i].most);
+    }
+    CN_TRY(cn_json_need_int(ctx, json, "seed", &seed));
+    CN_TRY(cn_json_need_number(ctx, json, "loss_sum", &state->loss_sum));
+    state->seed = (uint64_t)seed;
+    state->phase.only_mid = cn_json_bool(json, "only_mid_control", false);
+    return cn_unlock_find(ctx, cn_json_str(json, "unlocked", ""), &state->phase.unlock);
+}
+
+/* That a file is there, as long as it was and with the same sum. */
+static cn_status verify_file(cn_ctx *ctx, const char *dir, const char *name, const json_t *want)
+{
+    char file[4096];
+    int64_t bytes = 0;
+    uint32_t crc = 0;
+    CN_TRY(cn_format(ctx, file, sizeof file, "%s/%s", dir, name));
+    if (strstr(name, "..") || !cn_file_exists(file))
+        return cn_fail(ctx, CN_EFORMAT, "%s: %s is missing", dir, name);
+    CN_TRY(cn_file_crc32(ctx, file, &bytes, &crc));
+    const int64_t want_bytes = json_integer_value(json_array_get(want, 0));
+    if (bytes != want_bytes)
+        return cn_fail(ctx, CN_EFORMAT, "%s: damaged: %lld bytes, not the %lld that were saved",
+                       file, (long long)bytes, (long long)want_bytes);
+    if ((json_int_t)crc != json_integer_value(json_array_get(want, 1)))
+        return cn_fail(ctx, CN_EFORMAT, "%s: damaged: its content is not what was saved", file);
+    return CN_OK;
+}
+
+/* All files that are listed, and that none is left out that resuming reads. */
+static cn_status verify_files(cn_ctx *ctx, const char *dir, const json_t *files,
+                              const cn_train_state *state)
+{
+    const char *const read[] = {"config.json", "control.safetensors", CN_TRAIN_OPTIMIZER_FILE,
+                                state->phase.unlock == CN_UNLOCK_NONE ? NULL : CN_TRAIN_BASE_FILE};
+    const char *name;
+    json_t *want;
+    for (size_t i = 0; i < CN_COUNT(read) && read[i]; i++)
+        if (!json_object_get(files, read[i]))
+            return cn_fail(ctx, CN_EFORMAT, "%s/%s: \"files\" lacks %s", dir, own_name, read[i]);
+    json_object_foreach((json_t *)(uintptr_t)files, name, want)
+        CN_TRY(verify_file(ctx, dir, name, want));
+    return CN_OK;
+}
+
+cn_status cn_train_state_read(cn_ctx *ctx, const char *dir, cn_train_state *out)
+{
+    char file[4096];
+    json_t *json = NULL;
+    cn_train_state state = {0};
+    CN_TRY(cn_format(ctx, file, sizeof file, "%s/%s", dir, own_name));
+    if (!cn_file_exists(file))
+        return cn_fail(ctx, CN_EFORMAT,
+                       "%s: no %s; a checkpoint-N folder of this trainer is expected", dir,
+                       own_name);
+    CN_TRY(cn_json_load_file(ctx, file, &json));
+    cn_status s = read_fields(ctx, json, &state);
+    if (s != CN_OK)
+        s = cn_fail_prefix(ctx, s, "%s", file);
+    else
+        s = verify_files(ctx, dir, json_object_get(json, "files"), &state);
+    json_decref(json);
+    if (s == CN_OK) *out = state;
+    return s;
+}
