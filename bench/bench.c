@@ -8,7 +8,7 @@
 #include "cli/restart.h"
 #include "cpu/cpu.h"
 #include "diffuse/sampling.h"
-#include "model/checkpoint/config_io.h"
+#include "model/checkpoint/network_kinds.h"
 
 #include <getopt.h>
 #include <math.h>
@@ -127,8 +127,8 @@ static cn_status draw_measure(bench *b, const cn_draw_spec *spec)
 static cn_status bench_draw(bench *b)
 {
     cn_params *unet = NULL, *control = NULL;
-    cn_status s = cn_params_create(b->ctx, "unet", &unet);
-    if (s == CN_OK) s = cn_params_create(b->ctx, "controlnet", &control);
+    cn_status s = cn_net_params(b->ctx, CN_NET_UNET, &unet);
+    if (s == CN_OK) s = cn_net_params(b->ctx, CN_NET_CONTROL, &control);
     if (s == CN_OK) bench_types(b, unet);
     if (s == CN_OK) bench_types(b, control);
     cn_draw_spec spec = {.unet = &b->unet,
@@ -168,7 +168,7 @@ static cn_status bench_decode(bench *b)
                      .rgb = cn_alloc_array(b->ctx, (size_t)(side * side) * 64, 3)};
     bench_times times;
     cn_plan_info info;
-    cn_status s = w.latents && w.rgb ? cn_params_create(b->ctx, "vae", &vae) : CN_ENOMEM;
+    cn_status s = w.latents && w.rgb ? cn_net_params(b->ctx, CN_NET_VAE, &vae) : CN_ENOMEM;
     if (s == CN_OK) bench_types(b, vae);
     cn_vae_spec spec = {.config = &b->vae, .params = vae, .latent_h = side, .latent_w = side};
     if (s == CN_OK) s = cn_decode_create(b->ctx, b->backend, &spec, &w.decode);

@@ -60,7 +60,8 @@ static cn_status save(bench *b, model_work *w)
     cn_base base = {.unet = b->unet, .vae = b->vae, .clip = b->clip};
     cn_schedule_config_default(&base.schedule);
     CN_TRY(cn_format(b->ctx, dir, sizeof dir, "%s/base", b->out));
-    CN_TRY(cn_base_save_folder(b->ctx, b->backend, &base, w->unet, w->vae, w->text,
+    CN_TRY(cn_base_save_folder(b->ctx, b->backend, &base,
+                               (const cn_params *const[]){w->unet, w->vae, w->text}, 3,
                                "models/tiny-sd/tokenizer", b->storage, dir));
     CN_TRY(cn_format(b->ctx, dir, sizeof dir, "%s/control", b->out));
     return cn_control_save_folder(b->ctx, b->backend, &b->control, w->control, b->storage, dir);
@@ -69,8 +70,8 @@ static cn_status save(bench *b, model_work *w)
 static cn_status make(bench *b, model_work *w)
 {
     cn_params **const sets[] = {&w->unet, &w->control, &w->vae, &w->text};
-    static const char *const names[] = {"unet", "controlnet", "vae", "text_encoder"};
-    for (size_t i = 0; i < CN_COUNT(sets); i++) CN_TRY(cn_params_create(b->ctx, names[i], sets[i]));
+    static const cn_net kinds[] = {CN_NET_UNET, CN_NET_CONTROL, CN_NET_VAE, CN_NET_TEXT};
+    for (size_t i = 0; i < CN_COUNT(sets); i++) CN_TRY(cn_net_params(b->ctx, kinds[i], sets[i]));
     CN_TRY(declare_drawing(b, w));
     CN_TRY(declare_rest(b, w));
     for (size_t i = 0; i < CN_COUNT(sets); i++) CN_TRY(bench_fill(b, *sets[i]));

@@ -13,6 +13,7 @@
 
 #include "diffuse/sampling.h"
 #include "graph/plan_run.h"
+#include "model/checkpoint/network_kinds.h"
 #include "train/stepgraph.h"
 
 #include <string.h>
@@ -278,8 +279,8 @@ static cn_status add_steps_of(ops_work *w, bool gradients, int network)
     bench *b = w->b;
     cn_params *unet = NULL, *control = NULL;
     cn_stepgraph *g = NULL;
-    cn_status s = cn_params_create(b->ctx, "unet", &unet);
-    if (s == CN_OK) s = cn_params_create(b->ctx, "controlnet", &control);
+    cn_status s = cn_net_params(b->ctx, CN_NET_UNET, &unet);
+    if (s == CN_OK) s = cn_net_params(b->ctx, CN_NET_CONTROL, &control);
     if (s == CN_OK) {
         cn_params_set_trainable(control, gradients);
         bench_types(b, unet);
@@ -307,7 +308,7 @@ static cn_status add_decoder(ops_work *w)
     cn_params *vae = NULL;
     cn_graph *g = NULL;
     cn_plan *p = NULL;
-    cn_status s = cn_params_create(b->ctx, "vae", &vae);
+    cn_status s = cn_net_params(b->ctx, CN_NET_VAE, &vae);
     if (s == CN_OK) s = cn_graph_create(b->ctx, &g);
     if (s == CN_OK) {
         bench_types(b, vae);

@@ -42,8 +42,8 @@ static cn_status fill_input(train_work *b, const cn_node *x, const char *key, fl
 
 static cn_status set_up(train_work *b, const bench *o)
 {
-    CN_TRY(cn_params_create(b->ctx, "unet", &b->unet));
-    CN_TRY(cn_params_create(b->ctx, "controlnet", &b->control));
+    CN_TRY(cn_net_params(b->ctx, CN_NET_UNET, &b->unet));
+    CN_TRY(cn_net_params(b->ctx, CN_NET_CONTROL, &b->control));
     cn_params_set_trainable(b->control, true);
     bench_types(o, b->unet);
     bench_types(o, b->control);

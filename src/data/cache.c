@@ -52,18 +52,18 @@ static cn_status for_each(cn_ctx *ctx, int64_t n, cn_status (*fn)(void *user, in
 
 /* A store for n records of one network's output, in memory up to the limit; keys (taken over) are
  * theirs, NULL without cache_dir. */
-static cn_status open_store(cn_ctx *ctx, const cn_base *base, const char *network, const char *size,
+static cn_status open_store(cn_ctx *ctx, const cn_base *base, cn_net net, const char *size,
                             const cn_cache_options *o, size_t record_bytes, int64_t n, size_t limit,
                             uint64_t *keys, cn_store **out)
 {
     char path[4096];
     uint64_t identity = 0;
     if (!o->cache_dir) return cn_store_create(ctx, n, record_bytes, limit, o->dir, out);
-    cn_status s = cn_base_identity(ctx, base, network, &identity);
+    cn_status s = cn_base_identity(ctx, base, net, &identity);
     if (s == CN_OK) s = cn_dir_make(ctx, o->cache_dir);
     if (s == CN_OK)
-        s = cn_format(ctx, path, sizeof path, "%s/%s%s-%016llx.cache", o->cache_dir, network, size,
-                      (unsigned long long)identity);
+        s = cn_format(ctx, path, sizeof path, "%s/%s%s-%016llx.cache", o->cache_dir,
+                      cn_net_kind_of(net)->name, size, (unsigned long long)identity);
     if (s != CN_OK) {
         cn_free(keys);
         return s;
@@ -173,14 +173,14 @@ static cn_status open_contexts(cn_ctx *ctx, const cn_base *base, const cn_datase
             return s;
         }
     }
-    return open_store(ctx, base, "text_encoder", "", o, bytes, c->prompts->n, o->memory_limit_bytes,
+    return open_store(ctx, base, CN_NET_TEXT, "", o, bytes, c->prompts->n, o->memory_limit_bytes,
                       k.keys, &c->contexts);
 }
 
 static cn_status open_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_params **params,
                            cn_encoder *e)
 {
-    CN_TRY(cn_encoder_params(ctx, base, "text_encoder", params));
+    CN_TRY(cn_encoder_params(ctx, base, CN_NET_TEXT, params));
     CN_TRY(cn_encoder_text(ctx, be, base, *params, CN_ENCODE_MAX_PROMPTS, e));
     return cn_base_load(ctx, base, be, *params);
 }
@@ -289,8 +289,8 @@ static cn_status open_moments(cn_ctx *ctx, const cn_base *base, const cn_cache_o
             return s;
         }
     }
-    return open_store(ctx, base, "vae", size, o, moments_bytes(c, g->bucket), g->records, limit,
-                      g->keys, &c->moments[g->bucket]);
+    return open_store(ctx, base, CN_NET_VAE, size, o, moments_bytes(c, g->bucket), g->records,
+                      limit, g->keys, &c->moments[g->bucket]);
 }
 
 /* A pair's target into x in [-1,1]; its condition is decoded too, to know that it can be. */
@@ -396,7 +396,7 @@ static cn_status encode_groups(cn_ctx *ctx, cn_backend *be, const cn_base *base,
 {
     cn_params *vae = NULL;
     tally told = {0};
-    cn_status s = cn_encoder_params(ctx, base, "vae", &vae);
+    cn_status s = cn_encoder_params(ctx, base, CN_NET_VAE, &vae);
     for (int round = 0; round < count_rounds(o) && s == CN_OK; round++) {
         told.done = told.total = 0;
         for (int k = 0; k < c->buckets->n; k++)
@@ -498,7 +498,7 @@ static cn_status plan_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, siz
 {
     cn_params *params = NULL;
     cn_encoder e = {0};
-    cn_status s = cn_encoder_params(ctx, base, "text_encoder", &params);
+    cn_status s = cn_encoder_params(ctx, base, CN_NET_TEXT, &params);
     if (s == CN_OK) s = cn_encoder_text(ctx, be, base, params, CN_ENCODE_MAX_PROMPTS, &e);
     if (s == CN_OK) *bytes = cn_params_bytes(params) + cn_encoder_bytes(&e);
     cn_encoder_close(&e);
@@ -511,7 +511,7 @@ static cn_status plan_pictures(cn_ctx *ctx, cn_backend *be, const cn_base *base,
 {
     cn_params *params = NULL;
     size_t most = 0;
-    cn_status s = cn_encoder_params(ctx, base, "vae", &params);
+    cn_status s = cn_encoder_params(ctx, base, CN_NET_VAE, &params);
     for (int k = 0; k < buckets->n && s == CN_OK; k++) {
         cn_encoder e = {0};
         s = cn_encoder_vae(ctx, be, base, params, CN_ENCODE_MAX_PICTURES, buckets->list[k].width,

@@ -13,9 +13,9 @@ void cn_encoder_close(cn_encoder *e)
     *e = (cn_encoder){0};
 }
 
-cn_status cn_encoder_params(cn_ctx *ctx, const cn_base *base, const char *network, cn_params **out)
+cn_status cn_encoder_params(cn_ctx *ctx, const cn_base *base, cn_net net, cn_params **out)
 {
-    return cn_base_params_create(ctx, base, network, CN_F32, out);
+    return cn_base_params_create(ctx, base, net, CN_F32, out);
 }
 
 static cn_status begin(cn_ctx *ctx, cn_params *params, int64_t batch, cn_encoder *e)

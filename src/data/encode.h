@@ -19,7 +19,7 @@ typedef struct cn_encoder {
     int64_t batch;     /* n */
 } cn_encoder;
 
-cn_status cn_encoder_params(cn_ctx *ctx, const cn_base *base, const char *network,
+cn_status cn_encoder_params(cn_ctx *ctx, const cn_base *base, cn_net net,
                             cn_params **out) CN_CHECKED;
 /* Of `most` pictures at a time, fewer where they are larger than 512 px. *e is empty; closed after
  * a failure too. */

@@ -264,6 +264,14 @@ const cn_tensor_info *cn_tensors_find(const cn_tensors *t, const char *name)
     return NULL;
 }
 
+bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    for (int64_t i = 0; i < cn_tensors_count(t); i++)
+        if (!strncmp(cn_tensors_at(t, i)->name, prefix, n)) return true;
+    return false;
+}
+
 const char *cn_tensors_metadata(const cn_tensors *t, const char *key)
 {
     return t->metadata ? json_string_value(json_object_get(t->metadata, key)) : NULL;

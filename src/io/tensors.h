@@ -43,6 +43,8 @@ int64_t cn_tensors_count(const cn_tensors *t);
 const cn_tensor_info *cn_tensors_at(const cn_tensors *t, int64_t i);
 /* NULL when there is none of that name. */
 const cn_tensor_info *cn_tensors_find(const cn_tensors *t, const char *name);
+/* Whether any name starts so. */
+bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix);
 /* Tensors left out of the list: more than CN_MAX_DIMS dimensions or an element type not known
  * here. */
 int64_t cn_tensors_skipped(const cn_tensors *t);

@@ -68,7 +68,7 @@ static cn_status plan_text(planner *m)
     cn_params *text = NULL;
     cn_plan_info info;
     cn_generate_stage *stage = new_stage(m, "text");
-    CN_TRY(cn_pipeline_network(p, &m->fit, "text_encoder", 0, &text));
+    CN_TRY(cn_pipeline_network(p, &m->fit, CN_NET_TEXT, 0, &text));
     cn_prompt_job prompt = cn_job_prompt(m->job, text);
     cn_status s = cn_prompts_plan(p->ctx, p->backend, &prompt, m->job->prompts, &info);
     if (s == CN_OK) {
@@ -90,9 +90,9 @@ static cn_status plan_networks(planner *m, const cn_pass *pass, cn_params **sets
 {
     cn_pipeline *p = m->job->p;
     cn_draw *draw = NULL;
-    CN_TRY(cn_pipeline_network(p, &m->fit, "unet", 0, &sets[0]));
+    CN_TRY(cn_pipeline_network(p, &m->fit, CN_NET_UNET, 0, &sets[0]));
     for (int k = 0; k < p->n_controls; k++)
-        CN_TRY(cn_pipeline_network(p, &m->fit, "controlnet", k, &sets[k + 1]));
+        CN_TRY(cn_pipeline_network(p, &m->fit, CN_NET_CONTROL, k, &sets[k + 1]));
     cn_draw_spec spec = cn_job_draw_spec(m->job, sets[0], sets + 1);
     spec.latent_h = scaled(m, pass->latent_h);
     spec.latent_w = scaled(m, pass->latent_w);
@@ -145,7 +145,7 @@ static cn_status plan_vae(planner *m, const cn_pass *pass, bool decoder)
     cn_params *vae = NULL;
     cn_plan_info info;
     cn_generate_stage *stage = new_stage(m, decoder ? "decoding" : "encoding");
-    CN_TRY(cn_pipeline_network(p, &m->fit, "vae", 0, &vae));
+    CN_TRY(cn_pipeline_network(p, &m->fit, CN_NET_VAE, 0, &vae));
     cn_vae_spec spec = cn_job_vae_spec(m->job, pass, vae);
     spec.latent_h = scaled(m, pass->latent_h);
     spec.latent_w = scaled(m, pass->latent_w);

@@ -87,8 +87,8 @@ typedef struct networks {
 
 static cn_status declare(cn_ctx *ctx, const cn_base *base, networks *n)
 {
-    CN_TRY(cn_network_declare(ctx, base, NULL, "unet", &n->unet));
-    return cn_network_declare(ctx, base, NULL, "text_encoder", &n->text);
+    CN_TRY(cn_net_declare(ctx, CN_NET_UNET, &base->unet, &n->unet));
+    return cn_net_declare(ctx, CN_NET_TEXT, &base->clip, &n->text);
 }
 
 static void networks_free(networks *n)

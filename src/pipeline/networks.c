@@ -38,42 +38,37 @@ cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o)
                    o->weight_type);
 }
 
-static int family_of(const char *network)
+static int family_of(cn_net net)
 {
-    return !strcmp(network, "vae")            ? CN_VAE
-           : !strcmp(network, "text_encoder") ? CN_TEXT
-                                              : CN_DRAWING;
+    return net == CN_NET_VAE ? CN_VAE : net == CN_NET_TEXT ? CN_TEXT : CN_DRAWING;
 }
 
 /* As its file has it, or in fewer bits; the VAE, whose share is small and whose errors are seen,
  * never in 8. */
-static cn_status storage_of(const cn_pipeline *p, const cn_fit *f, const char *network, int k,
-                            cn_dtype *out)
+static cn_status storage_of(const cn_pipeline *p, const cn_fit *f, cn_net net, int k, cn_dtype *out)
 {
-    const int bits = f->bits[family_of(network)];
+    const int bits = f->bits[family_of(net)];
     *out = f->storage;
-    if (!f->storage_auto && (*out != CN_Q8 || family_of(network) != CN_VAE)) return CN_OK;
-    if (!strcmp(network, "controlnet"))
+    if (!f->storage_auto && (*out != CN_Q8 || family_of(net) != CN_VAE)) return CN_OK;
+    if (net == CN_NET_CONTROL)
         *out = cn_control_dtype(p->controls[k]);
     else
-        CN_TRY(cn_base_dtype(p->ctx, p->base, network, out));
+        CN_TRY(cn_base_dtype(p->ctx, p->base, net, out));
     *out = cn_locked_type(f->compute, *out);
     if ((bits < 32 || !f->storage_auto) && *out == CN_F32) *out = CN_F16;
     if (bits < 16) *out = CN_Q8;
     return CN_OK;
 }
 
-cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, const char *network, int k,
-                              cn_params **out)
+cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, cn_net net, int k, cn_params **out)
 {
     cn_dtype storage;
-    CN_TRY(storage_of(p, fit, network, k, &storage));
-    CN_TRY(cn_params_create(p->ctx, network, out));
+    CN_TRY(storage_of(p, fit, net, k, &storage));
+    CN_TRY(cn_net_params(p->ctx, net, out));
     cn_params_set_compute(*out, fit->compute);
     cn_params_set_storage(*out, storage);
-    const cn_status s = !strcmp(network, "controlnet")
-                            ? cn_control_keep_ranges(p->ctx, p->controls[k], *out)
-                            : cn_base_keep_ranges(p->ctx, p->base, *out);
+    const cn_status s = net == CN_NET_CONTROL ? cn_control_keep_ranges(p->ctx, p->controls[k], *out)
+                                              : cn_base_keep_ranges(p->ctx, p->base, *out);
     if (s != CN_OK) cn_params_unload(out);
     return s;
 }

@@ -114,9 +114,8 @@ void cn_signed_values(const uint8_t *rgb, float *out, int64_t n);
 
 /* Precision and weight type as the options name them. */
 cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o) CN_CHECKED;
-/* An empty parameter set for "text_encoder", "unet" or "vae", or for ControlNet k (network
- * "controlnet"). */
-cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, const char *network, int k,
+/* An empty parameter set for one of the base's networks, or for ControlNet k. */
+cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, cn_net net, int k,
                               cn_params **out) CN_CHECKED;
 
 /* --- memory.c --------------------------------------------------------------------------------- */

@@ -58,7 +58,7 @@ cn_status cn_job_encode_text(cn_job *j)
     cn_pipeline *p = j->p;
     double begun = cn_now_s();
     cn_job_report(j, "text", 0, 1);
-    if (!p->text) CN_TRY(cn_pipeline_network(p, &j->fit, "text_encoder", 0, &p->text));
+    if (!p->text) CN_TRY(cn_pipeline_network(p, &j->fit, CN_NET_TEXT, 0, &p->text));
     cn_prompt_job prompt = cn_job_prompt(j, p->text);
     cn_status s = cn_prompts_encode(p->ctx, p->backend, &prompt, j->prompts, &j->text);
     if (!j->fit.keep || s != CN_OK) cn_params_unload(&p->text);
@@ -81,7 +81,7 @@ cn_vae_spec cn_job_vae_spec(const cn_job *j, const cn_pass *pass, cn_params *vae
 static cn_status vae_spec(cn_job *j, const cn_pass *pass, cn_vae_spec *out)
 {
     cn_pipeline *p = j->p;
-    if (!p->vae) CN_TRY(cn_pipeline_network(p, &j->fit, "vae", 0, &p->vae));
+    if (!p->vae) CN_TRY(cn_pipeline_network(p, &j->fit, CN_NET_VAE, 0, &p->vae));
     *out = cn_job_vae_spec(j, pass, p->vae);
     return CN_OK;
 }
@@ -288,9 +288,9 @@ static cn_status prepare_drawing(cn_job *j)
 {
     cn_pipeline *p = j->p;
     bool fresh = !p->unet;
-    if (fresh) CN_TRY(cn_pipeline_network(p, &j->fit, "unet", 0, &p->unet));
+    if (fresh) CN_TRY(cn_pipeline_network(p, &j->fit, CN_NET_UNET, 0, &p->unet));
     for (int k = 0; fresh && k < p->n_controls; k++)
-        CN_TRY(cn_pipeline_network(p, &j->fit, "controlnet", k, &p->control[k]));
+        CN_TRY(cn_pipeline_network(p, &j->fit, CN_NET_CONTROL, k, &p->control[k]));
     cn_draw_spec spec = cn_job_draw_spec(j, p->unet, p->control);
     if (p->draw && same_drawing(&p->drawn, &spec)) return CN_OK;
     cn_draw_destroy(p->draw);

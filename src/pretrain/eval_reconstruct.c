@@ -35,7 +35,7 @@ static cn_status build(cn_eval *v, const cn_base *b, reconstruction *r)
     r->edges[0] = cn_alloc(v->ctx, one);
     r->edges[1] = cn_alloc(v->ctx, one);
     if (!r->rgb || !r->back || !r->pixels || !r->edges[0] || !r->edges[1]) return CN_ENOMEM;
-    CN_TRY(cn_params_create(v->ctx, "vae", &r->vae));
+    CN_TRY(cn_net_params(v->ctx, CN_NET_VAE, &r->vae));
     CN_TRY(cn_graph_create(v->ctx, &r->g));
     r->image = cn_input4(r->g, "image", BATCH, r->px, r->px, b->vae.image_channels);
     cn_graph_use(r->g, r->vae);

@@ -188,13 +188,13 @@ static cn_status check_options(cn_ctx *ctx, const cn_pretrain_options *o)
 static cn_status make_networks(cn_pretrain_run *r)
 {
     struct {
-        const char *name;
+        cn_net net;
         cn_params **at;
-    } const networks[] = {{"vae", &r->vae}, {"unet", &r->unet}, {"text_encoder", &r->text}};
+    } const networks[] = {{CN_NET_VAE, &r->vae}, {CN_NET_UNET, &r->unet}, {CN_NET_TEXT, &r->text}};
     if (r->o->bf16 && !r->be->computes(r->be, CN_BF16))
         return cn_fail(r->ctx, CN_EINVAL, "this processor doesn't multiply bfloat16");
     for (size_t i = 0; i < CN_COUNT(networks); i++) {
-        CN_TRY(cn_params_create(r->ctx, networks[i].name, networks[i].at));
+        CN_TRY(cn_net_params(r->ctx, networks[i].net, networks[i].at));
         if (r->o->bf16) cn_params_set_compute(*networks[i].at, CN_BF16);
     }
     return CN_OK;

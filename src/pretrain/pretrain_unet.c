@@ -247,8 +247,9 @@ static cn_status check_and_write(cn_pretrain_run *r, unet_stage *u)
     CN_TRY(cn_learner_swap_ema(u->learner));
     cn_status s = sheet(r, u, u->learner->step);
     if (s == CN_OK)
-        s = cn_base_save_folder(r->ctx, r->be, r->base, r->unet, r->vae, r->text, u->tokenizer_dir,
-                                CN_F16, r->o->output_dir);
+        s = cn_base_save_folder(r->ctx, r->be, r->base,
+                                (const cn_params *const[]){r->unet, r->vae, r->text}, 3,
+                                u->tokenizer_dir, CN_F16, r->o->output_dir);
     CN_TRY(cn_learner_swap_ema(u->learner));
     return s;
 }

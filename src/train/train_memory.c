@@ -39,16 +39,17 @@ static cn_dtype compute_type(const cn_train_options *o)
 
 cn_adamw_options cn_trainer_adamw_options(const cn_trainer *t, const cn_train_options *o)
 {
-    return (cn_adamw_options){.beta1 = (float)o->adam_beta1,
-                              .beta2 = (float)o->adam_beta2,
-                              .eps = (float)o->adam_epsilon,
-                              .weight_decay = (float)o->adam_weight_decay,
-                              .use_8bit = o->use_8bit_adam,
-                              .slow_network = o->unlock_learning_rate > 0 ? "unet" : NULL,
-                              .slow_part = o->unlock_learning_rate / o->learning_rate,
-                              .ema_decay = o->use_ema ? (float)o->ema_decay : 0,
-                              .ranks = t->ranks,
-                              .accumulates = o->gradient_accumulation_steps > 1};
+    return (cn_adamw_options){
+        .beta1 = (float)o->adam_beta1,
+        .beta2 = (float)o->adam_beta2,
+        .eps = (float)o->adam_epsilon,
+        .weight_decay = (float)o->adam_weight_decay,
+        .use_8bit = o->use_8bit_adam,
+        .slow_network = o->unlock_learning_rate > 0 ? cn_net_kind_of(CN_NET_UNET)->name : NULL,
+        .slow_part = o->unlock_learning_rate / o->learning_rate,
+        .ema_decay = o->use_ema ? (float)o->ema_decay : 0,
+        .ranks = t->ranks,
+        .accumulates = o->gradient_accumulation_steps > 1};
 }
 
 static cn_status make_sets(cn_trainer *t, const cn_train_options *o, networks *n)
@@ -56,9 +57,9 @@ static cn_status make_sets(cn_trainer *t, const cn_train_options *o, networks *n
     const cn_dtype compute = compute_type(o);
     cn_unlock whole_run;
     CN_TRY(cn_unlock_find(t->ctx, o->unlock, &whole_run));
-    CN_TRY(cn_base_params_create(t->ctx, t->base, "unet", compute, &n->unet));
+    CN_TRY(cn_base_params_create(t->ctx, t->base, CN_NET_UNET, compute, &n->unet));
     cn_phase_prepare(n->unet, whole_run, t->phase);
-    CN_TRY(cn_params_create(t->ctx, "controlnet", &n->control));
+    CN_TRY(cn_net_params(t->ctx, CN_NET_CONTROL, &n->control));
     cn_params_set_compute(n->control, compute);
     cn_params_set_trainable(n->control, true);
     n->plan.compute_type = cn_weight_type_word(compute);
@@ -331,8 +332,8 @@ cn_status cn_trainer_plan(cn_trainer *t)
         return cn_fail(t->ctx, CN_EINVAL,
                        "--mixed-precision bf16: this processor has no bfloat16 products (AVX-512 "
                        "BF16 or AMX); leave it out");
-    if (!t->o.cache_latents) CN_TRY(cn_encoder_params(t->ctx, t->base, "vae", &t->vae));
-    if (!t->o.cache_text) CN_TRY(cn_encoder_params(t->ctx, t->base, "text_encoder", &t->text));
+    if (!t->o.cache_latents) CN_TRY(cn_encoder_params(t->ctx, t->base, CN_NET_VAE, &t->vae));
+    if (!t->o.cache_text) CN_TRY(cn_encoder_params(t->ctx, t->base, CN_NET_TEXT, &t->text));
     cn_status s = choose(t, &n);
     if (s != CN_OK) {
         networks_close(&n);

@@ -25,7 +25,7 @@ cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, cn_params *unet, cn_param
 cn_status cn_trainer_decode_create(const cn_trainer *t, cn_params **vae, cn_decode **out)
 {
     const int64_t side = t->o.resolution / cn_vae_factor(&t->base->vae);
-    CN_TRY(cn_base_params_create(t->ctx, t->base, "vae", CN_F32, vae));
+    CN_TRY(cn_base_params_create(t->ctx, t->base, CN_NET_VAE, CN_F32, vae));
     const cn_vae_spec spec = {
         .config = &t->base->vae, .params = *vae, .latent_h = side, .latent_w = side};
     return cn_decode_create(t->ctx, t->be, &spec, out);

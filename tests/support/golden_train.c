@@ -446,8 +446,8 @@ static cn_status open_trainer(trainer *t)
     CN_TRY(fixture_manifest(f, "controlnet", &t->manifest[0]));
     CN_TRY(fixture_manifest(f, "unet", &t->manifest[1]));
     CN_TRY(fixture_tensors(f, "text_encoder", &t->text));
-    CN_TRY(cn_params_create(f->env.ctx, "controlnet", &t->control));
-    CN_TRY(cn_params_create(f->env.ctx, "unet", &t->unet));
+    CN_TRY(cn_net_params(f->env.ctx, CN_NET_CONTROL, &t->control));
+    CN_TRY(cn_net_params(f->env.ctx, CN_NET_UNET, &t->unet));
     CN_TRY(open_objective(t));
     CN_TRY(derive(t));
     CN_TRY(fill(t));

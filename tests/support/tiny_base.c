@@ -8,7 +8,6 @@
 #include "model/text/bpe.h"
 #include "model/checkpoint/config_io.h"
 #include "model/checkpoint/weights.h"
-#include "model/nets/nets.h"
 
 #include <ftw.h>
 #include <stdlib.h>
@@ -49,33 +48,8 @@ static void configure(cn_base *b, int64_t width)
     cn_schedule_config_default(&b->schedule);
 }
 
-/* Declares a network by building it once. */
-static cn_status declare(cn_ctx *ctx, const cn_base *b, const char *network, cn_params **out)
-{
-    cn_graph *g = NULL;
-    const int64_t one = 1;
-    CN_TRY(cn_params_create(ctx, network, out));
-    CN_TRY(cn_graph_create(ctx, &g));
-    cn_graph_use(g, *out);
-    if (!strcmp(network, "unet")) {
-        cn_node *x = cn_input4(g, "x", 1, 8, 8, 4);
-        cn_node *t = cn_input(g, "t", CN_F32, 1, &one, false);
-        cn_node *c = cn_input(g, "c", CN_F32, 3, (int64_t[]){1, 12, b->unet.context_dim}, false);
-        cn_unet_build(g, &b->unet, x, t, c, NULL);
-    } else if (!strcmp(network, "vae")) {
-        cn_vae_encode_build(g, &b->vae, cn_input4(g, "image", 1, TINY_PX, TINY_PX, 3));
-        cn_vae_decode_build(g, &b->vae, cn_input4(g, "z", 1, 8, 8, 4));
-    } else {
-        cn_clip_build(g, &b->clip, cn_input(g, "ids", CN_I32, 2, (int64_t[]){1, 12}, false), 0);
-    }
-    const cn_status s = cn_graph_status(g);
-    cn_graph_destroy(g);
-    return s;
-}
-
 cn_status tiny_base_write(cn_ctx *ctx, const char *dir, int64_t width)
 {
-    static const char *const networks[] = {"unet", "vae", "text_encoder"};
     static cn_base base;
     char tokenizer[4096];
     cn_backend *be = NULL;
@@ -86,11 +60,13 @@ cn_status tiny_base_write(cn_ctx *ctx, const char *dir, int64_t width)
                         tokenizer));
     cn_status s = cn_backend_cpu_create(ctx, &be);
     for (int i = 0; i < 3 && s == CN_OK; i++) {
-        s = declare(ctx, &base, networks[i], &p[i]);
+        const cn_net net = cn_base_networks[i];
+        s = cn_net_declare(ctx, net, cn_base_config(&base, net), &p[i]);
         if (s == CN_OK) s = cn_params_init(ctx, be, p[i], 7 + (uint64_t)i);
     }
     if (s == CN_OK)
-        s = cn_base_save_folder(ctx, be, &base, p[0], p[1], p[2], tokenizer, CN_F32, dir);
+        s = cn_base_save_folder(ctx, be, &base, (const cn_params *const *)p, 3, tokenizer, CN_F32,
+                                dir);
     for (int i = 0; i < 3; i++) cn_params_destroy(p[i]);
     if (be) be->destroy(be);
     return s;

@@ -5,6 +5,7 @@
 #include "../support/env.h"
 
 #include "diffuse/sampling.h"
+#include "model/checkpoint/network_kinds.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -76,8 +77,8 @@ static void open_drawing(fixture *f, bool guidance)
     f->config = (cn_controlnet_config){
         .encoder = unet, .condition_channels = 3, .hint_levels = 2, .hint_channels = {4, 8}};
     assert_true(test_env_open(&f->env, 1));
-    assert_int_equal(cn_params_create(f->env.ctx, "unet", &f->unet), CN_OK);
-    assert_int_equal(cn_params_create(f->env.ctx, "controlnet", &f->control), CN_OK);
+    assert_int_equal(cn_net_params(f->env.ctx, CN_NET_UNET, &f->unet), CN_OK);
+    assert_int_equal(cn_net_params(f->env.ctx, CN_NET_CONTROL, &f->control), CN_OK);
     const cn_draw_spec spec = {.unet = &unet,
                                .unet_params = f->unet,
                                .controls = {{.config = &f->config, .params = f->control}},

@@ -45,12 +45,13 @@ static void check_change(const cn_lora_set *set, const char *network, const char
     char name[320];
     bool bare = !strcmp(network, "text_encoder") && strncmp(module, "text_model.", 11) != 0;
     snprintf(name, sizeof name, "%s%s.weight", bare ? "text_model." : "", module);
-    cn_param *q = cn_params_find(strcmp(network, "unet") ? text : unet, name);
+    const cn_params *set_of = strcmp(network, "unet") ? text : unet;
+    cn_param *q = cn_params_find(set_of, name);
     if (!q) fail_msg("no parameter %s", name);
     float *plain = cn_alloc0(env.ctx, (size_t)cn_param_elements(q) * sizeof *plain);
     float *expected = test_alloc((size_t)want->elements * sizeof *expected);
     float *got = test_alloc((size_t)want->elements * sizeof *got);
-    assert_int_equal(cn_lora_merge(env.ctx, set, network, q, plain), CN_OK);
+    assert_int_equal(cn_lora_merge(env.ctx, set, cn_params_net(set_of), q, plain), CN_OK);
     assert_int_equal(cn_tensors_read(env.ctx, file, want, expected), CN_OK);
     for (int64_t i = 0; i < want->elements; i++) got[i] = plain[i * STRIDE];
     /* f32 sums of a few products, against a difference of two f32 weights for what peft fused */
@@ -105,8 +106,8 @@ static void test_weights_add(void **state)
         int64_t n = cn_param_elements(q);
         float *a = cn_alloc0(env.ctx, (size_t)n * sizeof *a);
         float *b = cn_alloc0(env.ctx, (size_t)n * sizeof *b);
-        assert_int_equal(cn_lora_merge(env.ctx, &once, "unet", q, a), CN_OK);
-        assert_int_equal(cn_lora_merge(env.ctx, &twice, "unet", q, b), CN_OK);
+        assert_int_equal(cn_lora_merge(env.ctx, &once, CN_NET_UNET, q, a), CN_OK);
+        assert_int_equal(cn_lora_merge(env.ctx, &twice, CN_NET_UNET, q, b), CN_OK);
         bool any = false;
         for (int64_t k = 0; k < n; k++) any = any || a[k] != 0;
         changed += any;
@@ -167,7 +168,7 @@ static void test_single_file_names(void **state)
         CN_OK);
     if (add_file(&set, path_of("ldm.safetensors"), 0.5) != CN_OK) fail_msg("%s", cn_error(env.ctx));
     float *plain = cn_alloc0(env.ctx, (size_t)cn_param_elements(q) * sizeof *plain);
-    assert_int_equal(cn_lora_merge(env.ctx, &set, "unet", q, plain), CN_OK);
+    assert_int_equal(cn_lora_merge(env.ctx, &set, CN_NET_UNET, q, plain), CN_OK);
     assert_true(plain[0] == 1 && plain[1] == 0 && plain[q->shape[1]] == 0);
     cn_free(plain);
     cn_free(u);
@@ -234,8 +235,8 @@ static int setup(void **state)
     cn_status s =
         tiny_model_write(env.ctx, "tests/golden/core", "tests/golden/pipelines/merges.json", root);
     if (s == CN_OK) s = cn_base_open(env.ctx, model, &base);
-    if (s == CN_OK) s = cn_network_declare(env.ctx, base, NULL, "unet", &unet);
-    if (s == CN_OK) s = cn_network_declare(env.ctx, base, NULL, "text_encoder", &text);
+    if (s == CN_OK) s = cn_net_declare(env.ctx, CN_NET_UNET, &base->unet, &unet);
+    if (s == CN_OK) s = cn_net_declare(env.ctx, CN_NET_TEXT, &base->clip, &text);
     if (s != CN_OK) printf("%s\n", cn_error(env.ctx));
     cn_ctx_set_log(env.ctx, keep_line, NULL);
     return s == CN_OK ? 0 : -1;

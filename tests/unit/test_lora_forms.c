@@ -56,7 +56,7 @@ static float *values_of(const cn_param *q)
 static float *change_of(const cn_lora_set *set, const cn_param *q)
 {
     float *before = values_of(q), *after = values_of(q);
-    must(cn_lora_merge(env.ctx, set, "unet", q, after));
+    must(cn_lora_merge(env.ctx, set, CN_NET_UNET, q, after));
     for (int64_t i = 0; i < cn_param_elements(q); i++) after[i] -= before[i];
     free(before);
     return after;
@@ -102,7 +102,7 @@ static void check_case(const char *name, const cn_tensors *want)
     }
     assert_true(seen > 0);
     for (int64_t i = 0; i < cn_params_count(unet); i++)
-        changed += cn_lora_changes(&set, "unet", cn_params_at(unet, i));
+        changed += cn_lora_changes(&set, CN_NET_UNET, cn_params_at(unet, i));
     if (changed !=
         seen) /* what changes nothing isn't listed: a square IA3 without a bias's change */
         fail_msg("%s: %lld parameters change, %lld were expected", name, (long long)changed,
@@ -136,7 +136,7 @@ static void weights_scale_the_change(void **state)
         must(add_file(&half, path, 0.5));
         for (int64_t i = 0; i < cn_params_count(unet); i++) {
             const cn_param *q = cn_params_at(unet, i);
-            if (!cn_lora_changes(&whole, "unet", q)) continue;
+            if (!cn_lora_changes(&whole, CN_NET_UNET, q)) continue;
             float *a = change_of(&whole, q), *b = change_of(&half, q);
             for (int64_t e = 0; e < cn_param_elements(q); e++)
                 assert_true(fabsf(b[e] - 0.5f * a[e]) < 1e-6f);
@@ -338,8 +338,8 @@ static int setup(void **state)
     cn_status s =
         tiny_model_write(env.ctx, "tests/golden/core", "tests/golden/pipelines/merges.json", root);
     if (s == CN_OK) s = cn_base_open(env.ctx, model, &base);
-    if (s == CN_OK) s = cn_network_declare(env.ctx, base, NULL, "unet", &unet);
-    if (s == CN_OK) s = cn_network_declare(env.ctx, base, NULL, "text_encoder", &text);
+    if (s == CN_OK) s = cn_net_declare(env.ctx, CN_NET_UNET, &base->unet, &unet);
+    if (s == CN_OK) s = cn_net_declare(env.ctx, CN_NET_TEXT, &base->clip, &text);
     if (s == CN_OK) s = cn_base_load(env.ctx, base, env.backend, unet);
     if (s != CN_OK) printf("%s\n", cn_error(env.ctx));
     cn_ctx_set_log(env.ctx, keep_line, NULL);

@@ -199,7 +199,7 @@ static void make_base(const char *dir, float value, cn_dtype dtype)
 static cn_params *load_unet(const cn_base *b, cn_dtype storage)
 {
     cn_params *p = NULL, *declared = NULL;
-    must(cn_network_declare(ctx, b, NULL, "unet", &declared));
+    must(cn_net_declare(ctx, CN_NET_UNET, &b->unet, &declared));
     cn_params_set_storage(declared, storage);
     must(cn_base_keep_ranges(ctx, b, declared));
     must(cn_base_load(ctx, b, backend, declared));
@@ -286,7 +286,7 @@ static void a_model_is_converted_without_loss_of_range(void **state)
     /* Most of it is F16, so its layers keep F16, but for this one. */
     must(cn_base_open(ctx, out, &b));
     cn_params *p = NULL;
-    must(cn_base_params_create(ctx, b, "unet", CN_F32, &p));
+    must(cn_base_params_create(ctx, b, CN_NET_UNET, CN_F32, &p));
     assert_int_equal(cn_params_storage(p), CN_F16);
     cn_params_destroy(p);
     p = load_unet(b, CN_F16);

@@ -356,7 +356,7 @@ static int setup(void **state)
         tiny_model_write(env.ctx, "tests/golden/core", "tests/golden/pipelines/merges.json", root);
     if (s == CN_OK) s = cn_base_open(env.ctx, model, &base);
     if (s == CN_OK) s = cn_base_tokenizer(env.ctx, base, NULL, &tokenizer);
-    if (s == CN_OK) s = cn_params_create(env.ctx, "text_encoder", &params);
+    if (s == CN_OK) s = cn_net_params(env.ctx, CN_NET_TEXT, &params);
     for (size_t i = 0; s == CN_OK && i < CN_COUNT(files); i++) {
         snprintf(path, sizeof path, "%s%s", GOLDEN, files[i]);
         s = cn_inversions_add(env.ctx, &words, tokenizer, path, base->clip.hidden);

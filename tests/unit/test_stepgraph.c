@@ -33,8 +33,8 @@ static void open_nets(nets *n)
     for (int i = 0; i < n->unet_config.levels; i++)
         n->unet_config.channels[i] = n->control_config.encoder.channels[i] /= 10;
     n->unet_config.context_dim = n->control_config.encoder.context_dim = 48;
-    assert_int_equal(cn_params_create(n->env.ctx, "unet", &n->unet), CN_OK);
-    assert_int_equal(cn_params_create(n->env.ctx, "controlnet", &n->control), CN_OK);
+    assert_int_equal(cn_net_params(n->env.ctx, CN_NET_UNET, &n->unet), CN_OK);
+    assert_int_equal(cn_net_params(n->env.ctx, CN_NET_CONTROL, &n->control), CN_OK);
     cn_params_set_trainable(n->control, true);
 }
 

@@ -31,7 +31,7 @@ static int open_all(void **state)
     cn_scene scene;
     if (!test_env_open(&env, 0)) return 1;
     if (cn_base_open(env.ctx, "models/tiny-sd", &base) != CN_OK) return 1;
-    if (cn_params_create(env.ctx, "vae", &vae) != CN_OK) return 1;
+    if (cn_net_params(env.ctx, CN_NET_VAE, &vae) != CN_OK) return 1;
     cn_scene_generate_n(5, 3, 3, &scene);
     picture = malloc((size_t)PX * PX * 3);
     cn_scene_maps maps = {.rgb = picture};

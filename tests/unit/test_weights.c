@@ -4,7 +4,6 @@
  *
  * The backend here keeps parameters in the published layout, so values compare exactly.
  */
-#include "model/nets/nets.h"
 #include "model/checkpoint/base_parts.h"
 
 #include <ftw.h>
@@ -87,51 +86,26 @@ static cn_controlnet_config control_widths(void)
 static cn_ctx *ctx;
 static char root[64];
 
-/* One network's parameters, declared by its builder from these configurations. */
-static cn_params *declare_as(const char *network, const cn_base *b, const cn_controlnet_config *c)
+/* One network's parameters, declared from these configurations. */
+static cn_params *declare_as(cn_net net, const cn_base *b, const cn_controlnet_config *c)
 {
-    cn_graph *g = NULL;
     cn_params *p = NULL;
-    int64_t one[] = {1}, ids[] = {1, 4}, context[] = {1, 1, b->unet.context_dim};
-    int64_t hw = (int64_t)1 << (b->unet.levels - 1);
-    assert_int_equal(cn_graph_create(ctx, &g), CN_OK);
-    assert_int_equal(cn_params_create(ctx, network, &p), CN_OK);
-    cn_graph_use(g, p);
-    if (!strcmp(network, "vae")) {
-        int64_t px = (int64_t)1 << (b->vae.levels - 1);
-        cn_vae_encode_build(g, &b->vae, cn_input4(g, "image", 1, px, px, 3));
-        cn_vae_decode_build(g, &b->vae, cn_input4(g, "z", 1, 1, 1, b->vae.latent_channels));
-    } else if (!strcmp(network, "text_encoder")) {
-        cn_clip_build(g, &b->clip, cn_input(g, "ids", CN_I32, 2, ids, true), 0);
-    } else {
-        cn_node *x = cn_input4(g, "x", 1, hw, hw, b->unet.in_channels);
-        cn_node *t = cn_input(g, "t", CN_F32, 1, one, false);
-        cn_node *k = cn_input(g, "context", CN_F32, 3, context, false);
-        if (!strcmp(network, "unet")) {
-            cn_unet_build(g, &b->unet, x, t, k, NULL);
-        } else {
-            cn_residuals r;
-            int64_t px = hw << (c->hint_levels - 1);
-            cn_node *image = cn_input4(g, "condition", 1, px, px, c->condition_channels);
-            cn_controlnet_build(g, c, x, t, k, cn_controlnet_hint_build(g, c, image), &r);
-        }
-    }
-    assert_int_equal(cn_graph_status(g), CN_OK);
-    cn_graph_destroy(g);
+    const void *config = net == CN_NET_CONTROL ? c : cn_base_config(b, net);
+    assert_int_equal(cn_net_declare(ctx, net, config, &p), CN_OK);
     assert_true(cn_params_count(p) > 10);
     return p;
 }
 
-static cn_params *declare(const char *network)
+static cn_params *declare(cn_net net)
 {
     cn_controlnet_config c = control_widths();
-    return declare_as(network, &widths, &c);
+    return declare_as(net, &widths, &c);
 }
 
 /* The same with values that tell the parameters apart. */
-static cn_params *seeded(const char *network)
+static cn_params *seeded(cn_net net)
 {
-    cn_params *p = declare(network);
+    cn_params *p = declare(net);
     for (int64_t i = 0; i < cn_params_count(p); i++) {
         cn_param *q = cn_params_at(p, i);
         float *v = cn_alloc_array(ctx, (size_t)cn_param_elements(q), sizeof *v);
@@ -218,14 +192,13 @@ static void write_list(const char *path)
 
 /* --- base ------------------------------------------------------------------------------------- */
 
-static const char *const networks[] = {"unet", "vae", "text_encoder"};
-
 static void save_base(const char *dir, cn_dtype dtype)
 {
     cn_params *p[3];
-    for (int i = 0; i < 3; i++) p[i] = seeded(networks[i]);
-    assert_int_equal(cn_base_save_folder(ctx, &plain, &widths, p[0], p[1], p[2], NULL, dtype, dir),
-                     CN_OK);
+    for (int i = 0; i < 3; i++) p[i] = seeded(cn_base_networks[i]);
+    assert_int_equal(
+        cn_base_save_folder(ctx, &plain, &widths, (const cn_params *const *)p, 3, NULL, dtype, dir),
+        CN_OK);
     for (int i = 0; i < 3; i++) cn_params_destroy(p[i]);
 }
 
@@ -245,7 +218,8 @@ static void check_base(const char *path, bool single, cn_dtype dtype)
     assert_int_equal(b->vae.layers_per_block, 1);
     assert_true(b->schedule.beta_end == 0.012 && b->schedule.scaled_linear);
     for (int i = 0; i < 3; i++) {
-        cn_params *want = seeded(networks[i]), *got = declare_as(networks[i], b, NULL);
+        cn_params *want = seeded(cn_base_networks[i]),
+                  *got = declare_as(cn_base_networks[i], b, NULL);
         s = cn_base_load(ctx, b, &plain, got);
         if (s != CN_OK) fail_msg("%s", cn_error(ctx));
         assert_params_equal(got, want, dtype);
@@ -351,10 +325,10 @@ static void single_files_say_how_they_are_made(void **state)
     cn_base unusual, *b = NULL;
     cn_params *p[3];
     set_unusual(&unusual);
-    for (int i = 0; i < 3; i++) p[i] = seeded(networks[i]);
-    assert_int_equal(
-        cn_base_save_folder(ctx, &plain, &unusual, p[0], p[1], p[2], NULL, CN_F32, at("odd")),
-        CN_OK);
+    for (int i = 0; i < 3; i++) p[i] = seeded(cn_base_networks[i]);
+    assert_int_equal(cn_base_save_folder(ctx, &plain, &unusual, (const cn_params *const *)p, 3,
+                                         NULL, CN_F32, at("odd")),
+                     CN_OK);
     for (int i = 0; i < 3; i++) cn_params_destroy(p[i]);
     assert_int_equal(convert(at("odd"), at("odd.safetensors"), true, CN_F32), CN_OK);
     assert_int_equal(convert(at("odd.safetensors"), at("odd2"), false, CN_F32), CN_OK);
@@ -403,7 +377,7 @@ static void old_and_new_names_are_read(void **state)
 {
     (void)state;
     save_base(at("names"), CN_F32);
-    cn_params *vae = seeded("vae"), *text = seeded("text_encoder");
+    cn_params *vae = seeded(CN_NET_VAE), *text = seeded(CN_NET_TEXT);
     put_all("", vae, false);
     for (int64_t i = 0; i < list.n; i++) {
         renamed(".to_q.", ".query.", list.names[i]);
@@ -437,9 +411,8 @@ static void tokenizer_is_copied_or_asked_for(void **state)
     assert_int_equal(cn_tokenizer_copy(ctx, at("tok"), at("base"), 77), CN_EINVAL);
     assert_int_equal(cn_file_write(ctx, at("tok/vocab.json"), "{}", 2), CN_OK);
     assert_int_equal(cn_file_write(ctx, at("tok/merges.txt"), "#\n", 2), CN_OK);
-    assert_int_equal(
-        cn_base_save_folder(ctx, &plain, b, NULL, NULL, NULL, at("tok"), CN_F32, at("base")),
-        CN_OK);
+    assert_int_equal(cn_base_save_folder(ctx, &plain, b, NULL, 0, at("tok"), CN_F32, at("base")),
+                     CN_OK);
     assert_true(cn_file_exists(at("base/tokenizer/vocab.json")));
     assert_true(cn_file_exists(at("base/tokenizer/tokenizer_config.json")));
     json_t *index = NULL;
@@ -463,7 +436,8 @@ static void check_control(const char *path, int form, cn_dtype dtype)
     assert_int_equal(c->config.hint_levels, 2);
     assert_int_equal(c->config.hint_channels[1], 24);
     assert_int_equal(cn_control_fits(ctx, &c->config, &widths.unet), CN_OK);
-    cn_params *want = seeded("controlnet"), *got = declare_as("controlnet", &widths, &c->config);
+    cn_params *want = seeded(CN_NET_CONTROL),
+              *got = declare_as(CN_NET_CONTROL, &widths, &c->config);
     s = cn_control_load(ctx, c, &plain, got);
     if (s != CN_OK) fail_msg("%s", cn_error(ctx));
     assert_params_equal(got, want, dtype);
@@ -476,7 +450,7 @@ static void control_comes_back_in_every_form(void **state)
 {
     (void)state;
     cn_controlnet_config c = control_widths();
-    cn_params *p = seeded("controlnet"), *unet = seeded("unet");
+    cn_params *p = seeded(CN_NET_CONTROL), *unet = seeded(CN_NET_UNET);
     assert_int_equal(cn_control_save_folder(ctx, &plain, &c, p, CN_F32, at("cn")), CN_OK);
     check_control(at("cn"), CN_CONTROL_DIFFUSERS, CN_F32);
     check_control(at("cn/diffusion_pytorch_model.safetensors"), CN_CONTROL_DIFFUSERS, CN_F32);
@@ -579,7 +553,7 @@ static void wrong_files_say_what_they_are(void **state)
 static void missing_tensors_are_named(void **state)
 {
     (void)state;
-    cn_params *p = seeded("controlnet"), *got = declare("controlnet");
+    cn_params *p = seeded(CN_NET_CONTROL), *got = declare(CN_NET_CONTROL);
     cn_control_file *c = NULL;
     int64_t left_out = 0, first = -1;
     for (int64_t i = 0; i < cn_params_count(p); i++) {
@@ -633,7 +607,8 @@ static void failed_allocations_leave_nothing(void **state)
 static void control_starts_as_the_unets_copy(void **state)
 {
     (void)state;
-    cn_params *unet = seeded("unet"), *p = declare("controlnet"), *again = declare("controlnet");
+    cn_params *unet = seeded(CN_NET_UNET), *p = declare(CN_NET_CONTROL),
+              *again = declare(CN_NET_CONTROL);
     assert_int_equal(cn_control_init_from_unet(ctx, &plain, unet, p, 7), CN_OK);
     assert_int_equal(cn_control_init_from_unet(ctx, &plain, unet, again, 7), CN_OK);
     assert_params_equal(again, p, CN_F32);
@@ -667,7 +642,7 @@ static void control_starts_as_the_unets_copy(void **state)
     assert_int_equal(cn_control_init_from_unet(ctx, &plain, unet, again, 8), CN_OK);
     const char *hint = "controlnet_cond_embedding.conv_in.weight";
     assert_memory_not_equal(cn_params_find(again, hint)->data, cn_params_find(p, hint)->data, 64);
-    cn_params *empty = declare("unet");
+    cn_params *empty = declare(CN_NET_UNET);
     assert_int_equal(cn_control_init_from_unet(ctx, &plain, empty, p, 7), CN_EMISMATCH);
     cn_params_destroy(empty);
     cn_params_destroy(unet);
@@ -682,13 +657,14 @@ static void control_starts_from_the_file_whatever_the_unets_storage(void **state
     for (size_t k = 0; k < CN_COUNT(paths); k++) {
         cn_base *b = NULL;
         cn_dtype stored = CN_I32;
-        cn_params *unet = declare("unet"), *p = declare("controlnet"), *q = declare("controlnet");
+        cn_params *unet = declare(CN_NET_UNET), *p = declare(CN_NET_CONTROL),
+                  *q = declare(CN_NET_CONTROL);
         assert_int_equal(cn_base_open(ctx, at(paths[k]), &b), CN_OK);
         assert_int_equal(cn_base_load(ctx, b, &plain, unet), CN_OK);
         assert_int_equal(cn_control_init_from_unet(ctx, &plain, unet, p, 7), CN_OK);
         assert_int_equal(cn_control_init_from_base(ctx, &plain, b, q, 7), CN_OK);
         assert_params_equal(q, p, CN_F32);
-        assert_int_equal(cn_base_dtype(ctx, b, "unet", &stored), CN_OK);
+        assert_int_equal(cn_base_dtype(ctx, b, CN_NET_UNET, &stored), CN_OK);
         assert_int_equal(stored, CN_F32);
         cn_base_close(b);
         cn_params_destroy(unet);
@@ -700,7 +676,7 @@ static void control_starts_from_the_file_whatever_the_unets_storage(void **state
 static void scratch_values_follow_their_rules(void **state)
 {
     (void)state;
-    cn_params *p = declare("text_encoder");
+    cn_params *p = declare(CN_NET_TEXT);
     assert_int_equal(cn_params_init(ctx, &plain, p, 3), CN_OK);
     double worst = 0;
     for (int64_t i = 0; i < cn_params_count(p); i++) {
@@ -743,7 +719,7 @@ static void inspect_counts(void **state)
     const json_t *unet = json_array_get(json_object_get(o, "networks"), 0);
     assert_string_equal(cn_json_str(unet, "name", ""), "unet");
     assert_int_equal(cn_json_int(unet, "bytes", 0), 2 * cn_json_int(unet, "parameters", -1));
-    cn_params *p = declare("unet");
+    cn_params *p = declare(CN_NET_UNET);
     assert_int_equal(cn_json_int(unet, "tensors", 0), cn_params_count(p));
     cn_params_destroy(p);
     json_decref(o);
@@ -781,7 +757,8 @@ static void reference_folder_equals_its_single_file(void **state)
     assert_int_equal(cn_base_open(ctx, folder, &a), CN_OK);
     assert_int_equal(cn_base_open(ctx, file, &b), CN_OK);
     for (int i = 0; i < 3; i++) {
-        cn_params *p = declare_as(networks[i], a, NULL), *q = declare_as(networks[i], b, NULL);
+        cn_params *p = declare_as(cn_base_networks[i], a, NULL),
+                  *q = declare_as(cn_base_networks[i], b, NULL);
         assert_int_equal(cn_base_load(ctx, a, &plain, p), CN_OK);
         assert_int_equal(cn_base_load(ctx, b, &plain, q), CN_OK);
         assert_params_equal(p, q, CN_F32);
@@ -794,7 +771,7 @@ static void reference_folder_equals_its_single_file(void **state)
         assert_true(shared(path, sizeof path, controls[i]));
         assert_int_equal(cn_control_open(ctx, path, &c), CN_OK);
         assert_int_equal(cn_control_fits(ctx, &c->config, &a->unet), CN_OK);
-        cn_params *p = declare_as("controlnet", a, &c->config);
+        cn_params *p = declare_as(CN_NET_CONTROL, a, &c->config);
         assert_int_equal(cn_control_load(ctx, c, &plain, p), CN_OK);
         cn_params_destroy(p);
         cn_control_close(c);

@@ -15,13 +15,8 @@ cn_source cn_control_source(const cn_control_file *c);
 /* The parts of one network of a base: opens the folder's file (*opened, to be closed by the caller)
  * or takes the single file's (*opened NULL). path holds the name for messages and must outlive
  * *out. */
-cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, const char *network,
-                         char path[CN_PATH_BYTES], cn_tensors **opened, cn_source *out) CN_CHECKED;
-
-/* The parameters of a base's network, or of a ControlNet ("controlnet", else c is NULL): declared,
- * without values. *out: cn_params_destroy. */
-cn_status cn_network_declare(cn_ctx *ctx, const cn_base *b, const cn_controlnet_config *c,
-                             const char *network, cn_params **out) CN_CHECKED;
+cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, cn_net net, char path[CN_PATH_BYTES],
+                         cn_tensors **opened, cn_source *out) CN_CHECKED;
 
 /* --- parameters to a file --------------------------------------------------------------------- */
 
@@ -48,7 +43,7 @@ cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, in
 cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_controlnet_config *c,
                                   const cn_params *p, cn_dtype dtype, cn_tensor_fill fill,
                                   void *user) CN_CHECKED;
-/* The same of a base's three networks. */
+/* The same of a base's networks, in the order of cn_base_networks. */
 cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
                                const cn_params *const *networks, cn_dtype dtype,
                                cn_tensor_fill fill, void *user) CN_CHECKED;
@@ -62,7 +57,7 @@ cn_status cn_config_save(cn_ctx *ctx, const char *dir, const char *name, json_t 
 cn_status cn_subdir(cn_ctx *ctx, const char *dir, const char *name,
                     char out[CN_PATH_BYTES]) CN_CHECKED;
 /* What stands in the config.json of one of a base's networks; NULL when memory is out. */
-json_t *cn_base_network_json(const cn_base *b, const char *network);
+json_t *cn_base_network_json(const cn_base *b, cn_net net);
 /* One network of a base, weights and config.json, as dir/NETWORK. */
 cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p, cn_dtype dtype,
                                 cn_tensor_fill fill, void *user, const char *dir) CN_CHECKED;
@@ -72,7 +67,4 @@ cn_status cn_base_write_configs(cn_ctx *ctx, const cn_base *c, const char *token
 /* The tokenizer's files of folder `from` to dir/tokenizer; or CLIP's vocabulary file by itself. */
 cn_status cn_tokenizer_copy(cn_ctx *ctx, const char *from, const char *dir,
                             int64_t max_length) CN_CHECKED;
-/* The published file name of a network's weights in its folder. */
-const char *cn_weights_name(const char *network);
-
 #endif

@@ -32,14 +32,6 @@ const char *cn_content_name(cn_content c)
     return content_names[c];
 }
 
-bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix)
-{
-    size_t n = strlen(prefix);
-    for (int64_t i = 0; i < cn_tensors_count(t); i++)
-        if (!strncmp(cn_tensors_at(t, i)->name, prefix, n)) return true;
-    return false;
-}
-
 /* The first of these tensors that a file has decides. '*' at the end: any name that starts so; at
  * the beginning: any that contains the rest. */
 static const struct {

@@ -36,6 +36,5 @@ typedef enum cn_content {
 cn_content cn_content_of(const cn_tensors *t);
 /* "a LoRA", for messages. */
 const char *cn_content_name(cn_content c);
-bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix);
 
 #endif

@@ -87,7 +87,7 @@ static cn_status take_said(cn_ctx *ctx, cn_control_file *c, bool *found)
 {
     json_t *said = NULL;
     CN_TRY(cn_said_config(ctx, c->file, &said));
-    const json_t *own = json_object_get(said, "controlnet");
+    const json_t *own = json_object_get(said, cn_net_kind_of(CN_NET_CONTROL)->name);
     cn_status s = own ? cn_controlnet_config_read(ctx, own, &c->config) : CN_OK;
     if (s != CN_OK) s = cn_fail_prefix(ctx, s, "metadata " CN_META_CONFIG);
     *found = own != NULL;
@@ -149,7 +149,7 @@ cn_status cn_control_keep_ranges(cn_ctx *ctx, const cn_control_file *c, cn_param
     const cn_source s = cn_control_source(c);
     cn_params *declared = NULL;
     if (!cn_ranges_matter(&s, cn_params_storage(p))) return CN_OK;
-    CN_TRY(cn_network_declare(ctx, NULL, &c->config, cn_params_network(p), &declared));
+    CN_TRY(cn_net_declare(ctx, CN_NET_CONTROL, &c->config, &declared));
     const cn_status status = cn_ranges_apply(ctx, c->ranges, &s, declared, p);
     cn_params_destroy(declared);
     return status;

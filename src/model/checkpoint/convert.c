@@ -5,83 +5,11 @@
  * but where only a look at the UNet's output tells what it predicts (prediction.c). Each tensor is
  * read, converted and written before the next, so memory holds one at a time.
  */
-#include "model/nets/nets.h"
 #include "model/checkpoint/base_parts.h"
 
 #include <string.h>
 
-/* --- declaring -------------------------------------------------------------------------------- */
-
-/* The smallest latent that a UNet of so many levels takes. */
-static int64_t smallest(int levels)
-{
-    return (int64_t)1 << (levels - 1);
-}
-
-static void declare_unet(cn_graph *g, const cn_unet_config *c)
-{
-    int64_t hw = smallest(c->levels), ctx_shape[] = {1, 1, c->context_dim}, one[] = {1};
-    cn_node *x = cn_input4(g, "x", 1, hw, hw, c->in_channels);
-    cn_node *t = cn_input(g, "t", CN_F32, 1, one, false);
-    cn_unet_build(g, c, x, t, cn_input(g, "context", CN_F32, 3, ctx_shape, false), NULL);
-}
-
-static void declare_controlnet(cn_graph *g, const cn_controlnet_config *c)
-{
-    const cn_unet_config *e = &c->encoder;
-    int64_t hw = smallest(e->levels), px = hw * smallest(c->hint_levels);
-    int64_t ctx_shape[] = {1, 1, e->context_dim}, one[] = {1};
-    cn_residuals r;
-    cn_node *image = cn_input4(g, "condition", 1, px, px, c->condition_channels);
-    cn_node *hint = cn_controlnet_hint_build(g, c, image);
-    cn_node *x = cn_input4(g, "x", 1, hw, hw, e->in_channels);
-    cn_node *t = cn_input(g, "t", CN_F32, 1, one, false);
-    cn_controlnet_build(g, c, x, t, cn_input(g, "context", CN_F32, 3, ctx_shape, false), hint, &r);
-}
-
-static void declare_vae(cn_graph *g, const cn_vae_config *c)
-{
-    int64_t px = smallest(c->levels);
-    cn_vae_encode_build(g, c, cn_input4(g, "image", 1, px, px, c->image_channels));
-    cn_vae_decode_build(g, c, cn_input4(g, "z", 1, 1, 1, c->latent_channels));
-}
-
-static void declare_text(cn_graph *g, const cn_clip_config *c)
-{
-    int64_t shape[] = {1, 2};
-    cn_clip_build(g, c, cn_input(g, "ids", CN_I32, 2, shape, true), 0);
-}
-
-cn_status cn_network_declare(cn_ctx *ctx, const cn_base *b, const cn_controlnet_config *c,
-                             const char *network, cn_params **out)
-{
-    cn_graph *g = NULL;
-    cn_params *p = NULL;
-    cn_status s = cn_graph_create(ctx, &g);
-    if (s == CN_OK) s = cn_params_create(ctx, network, &p);
-    if (s != CN_OK) goto fail;
-    cn_graph_use(g, p);
-    if (!strcmp(network, "controlnet"))
-        declare_controlnet(g, c);
-    else if (!strcmp(network, "unet"))
-        declare_unet(g, &b->unet);
-    else if (!strcmp(network, "vae"))
-        declare_vae(g, &b->vae);
-    else
-        declare_text(g, &b->clip);
-    if ((s = cn_graph_status(g)) != CN_OK) goto fail;
-    cn_graph_destroy(g);
-    *out = p;
-    return CN_OK;
-fail:
-    cn_graph_destroy(g);
-    cn_params_destroy(p);
-    return s;
-}
-
 /* --- where each tensor comes from ------------------------------------------------------------- */
-
-enum { MAX_NETWORKS = 3 };
 
 /* The UNet of a base model. */
 typedef struct unet_file {
@@ -103,18 +31,18 @@ static cn_status unet_open(cn_ctx *ctx, const char *path, const cn_controlnet_co
     CN_TRY(cn_base_open(ctx, path, &u->base));
     const cn_status s = cn_control_fits(ctx, fits, &u->base->unet);
     if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", path);
-    return cn_base_source(ctx, u->base, "unet", u->path, &u->opened, &u->source);
+    return cn_base_source(ctx, u->base, CN_NET_UNET, u->path, &u->opened, &u->source);
 }
 
-/* Up to three networks and the tensors of each, in the order written. */
+/* A base's networks or a ControlNet, and the tensors of each, in the order written. */
 typedef struct job {
     cn_ctx *ctx;
     int n;
-    cn_params *params[MAX_NETWORKS];
-    cn_place *places[MAX_NETWORKS];
-    cn_source source[MAX_NETWORKS];
-    cn_tensors *opened[MAX_NETWORKS];
-    char path[MAX_NETWORKS][CN_PATH_BYTES];
+    cn_params *params[CN_BASE_NETWORKS];
+    cn_place *places[CN_BASE_NETWORKS];
+    cn_source source[CN_BASE_NETWORKS];
+    cn_tensors *opened[CN_BASE_NETWORKS];
+    char path[CN_BASE_NETWORKS][CN_PATH_BYTES];
     /* the first network's values, instead of those of its places; NULL */
     cn_backend *be;
     const cn_params *values;
@@ -127,7 +55,7 @@ typedef struct job {
 static void job_close(job *j)
 {
     if (!j) return;
-    for (int i = 0; i < MAX_NETWORKS; i++) {
+    for (int i = 0; i < CN_BASE_NETWORKS; i++) {
         cn_params_destroy(j->params[i]);
         cn_free(j->places[i]);
         cn_tensors_close(j->opened[i]);
@@ -137,16 +65,15 @@ static void job_close(job *j)
 
 static cn_status job_open_base(cn_ctx *ctx, const cn_base *b, job **out)
 {
-    static const char *const networks[MAX_NETWORKS] = {"unet", "vae", "text_encoder"};
     job *j = cn_alloc0(ctx, sizeof *j);
     if (!j) return CN_ENOMEM;
     cn_status s = CN_OK;
     j->ctx = ctx;
-    j->n = MAX_NETWORKS;
+    j->n = CN_BASE_NETWORKS;
     for (int i = 0; s == CN_OK && i < j->n; i++) {
-        s = cn_network_declare(ctx, b, NULL, networks[i], &j->params[i]);
-        if (s == CN_OK)
-            s = cn_base_source(ctx, b, networks[i], j->path[i], &j->opened[i], &j->source[i]);
+        const cn_net net = cn_base_networks[i];
+        s = cn_net_declare(ctx, net, cn_base_config(b, net), &j->params[i]);
+        if (s == CN_OK) s = cn_base_source(ctx, b, net, j->path[i], &j->opened[i], &j->source[i]);
         if (s == CN_OK) s = cn_source_resolve(ctx, &j->source[i], j->params[i], &j->places[i]);
     }
     if (s != CN_OK) {
@@ -164,7 +91,7 @@ static cn_status job_open_control(cn_ctx *ctx, const cn_control_file *c, job **o
     j->ctx = ctx;
     j->n = 1;
     j->source[0] = cn_control_source(c);
-    cn_status s = cn_network_declare(ctx, NULL, &c->config, "controlnet", &j->params[0]);
+    cn_status s = cn_net_declare(ctx, CN_NET_CONTROL, &c->config, &j->params[0]);
     if (s == CN_OK) s = cn_source_resolve(ctx, &j->source[0], j->params[0], &j->places[0]);
     if (s != CN_OK) {
         job_close(j);
@@ -188,14 +115,14 @@ static cn_status add_difference(const job *j, const cn_param *q, float *value)
 {
     const cn_source *const bases[] = {&j->to->source, &j->from->source};
     for (int k = 0; k < 2; k++) {
-        const cn_place at = cn_source_find(bases[k], "unet", q);
+        const cn_place at = cn_source_find(bases[k], CN_NET_UNET, q);
         if (!at.tensor) return CN_OK;
         if (!cn_place_fits(&at, q))
             return cn_fail(j->ctx, CN_EMISMATCH, "%s: %s has another shape than the ControlNet's",
                            bases[k]->path, q->diffusers_name);
     }
     for (int k = 0; k < 2; k++) {
-        const cn_place at = cn_source_find(bases[k], "unet", q);
+        const cn_place at = cn_source_find(bases[k], CN_NET_UNET, q);
         CN_TRY(cn_place_read(j->ctx, bases[k], &at, j->room));
         for (int64_t i = 0; i < cn_param_elements(q); i++) value[i] += k ? -j->room[i] : j->room[i];
     }
@@ -284,7 +211,8 @@ static cn_status write_control(cn_ctx *ctx, const cn_control_file *c, const job 
     char path[CN_PATH_BYTES];
     if (single) return cn_control_single_write(ctx, out, &c->config, j->params[0], dtype, fill, &u);
     CN_TRY(cn_dir_make(ctx, out));
-    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", out, cn_weights_name("controlnet")));
+    CN_TRY(
+        cn_format(ctx, path, sizeof path, "%s/%s", out, cn_net_kind_of(CN_NET_CONTROL)->weights));
     CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill, &u));
     return cn_config_save(ctx, out, "config.json", cn_controlnet_config_json(&c->config));
 }

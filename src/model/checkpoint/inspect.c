@@ -13,6 +13,7 @@
 enum { MAX_GROUPS = 8 };
 
 typedef struct group {
+    cn_net net; /* CN_NETS: no network that is known here */
     const char *name, *prefix;
     int64_t tensors, parameters;
     uint64_t bytes;
@@ -36,75 +37,35 @@ static void count(group *g, const cn_tensor_info *t)
     g->by_dtype[t->dtype]++;
 }
 
-/* --- widths ----------------------------------------------------------------------------------- */
-
-static void add_list(cn_str *s, const int64_t *v, int n)
+static void count_all(group *g, const cn_tensors *t)
 {
-    for (int i = 0; i < n; i++) cn_str_addf(s, "%s%lld", i ? " " : "", (long long)v[i]);
-}
-
-static void unet_widths(cn_str *s, const cn_unet_config *c)
-{
-    cn_str_adds(s, "widths ");
-    add_list(s, c->channels, c->levels);
-    cn_str_addf(s, ", %d layers per block, context %lld, %lld latent channels", c->layers_per_block,
-                (long long)c->context_dim, (long long)c->in_channels);
-    if (c->linear_projection) cn_str_adds(s, ", linear projections");
-}
-
-static void control_widths(cn_str *s, const cn_controlnet_config *c)
-{
-    unet_widths(s, &c->encoder);
-    cn_str_adds(s, ", hint ");
-    add_list(s, c->hint_channels, c->hint_levels);
-}
-
-static void vae_widths(cn_str *s, const cn_vae_config *c)
-{
-    cn_str_adds(s, "widths ");
-    add_list(s, c->channels, c->levels);
-    cn_str_addf(s, ", %d layers per block, %lld latent channels", c->layers_per_block,
-                (long long)c->latent_channels);
-}
-
-static void clip_widths(cn_str *s, const cn_clip_config *c)
-{
-    cn_str_addf(s, "width %lld, %d layers, %lld tokens, length %lld", (long long)c->hidden,
-                c->layers, (long long)c->vocabulary, (long long)c->max_positions);
+    for (int64_t i = 0; i < cn_tensors_count(t); i++) count(g, cn_tensors_at(t, i));
 }
 
 /* What the shapes say; nothing when they don't fit a network known here. */
 static void describe(group *g, const cn_tensors *t, cn_layout layout)
 {
-    cn_unet_config u;
-    cn_controlnet_config c;
-    cn_vae_config v;
-    cn_clip_config k;
-    if (!strcmp(g->name, "unet")) {
-        if (cn_unet_config_from_shapes(NULL, t, g->prefix, layout, &u) == CN_OK)
-            unet_widths(&g->widths, &u);
-    } else if (!strcmp(g->name, "controlnet")) {
-        if (cn_controlnet_config_from_shapes(NULL, t, g->prefix, layout, &c) == CN_OK)
-            control_widths(&g->widths, &c);
-    } else if (!strcmp(g->name, "vae")) {
-        if (cn_vae_config_from_shapes(NULL, t, g->prefix, layout, &v) == CN_OK)
-            vae_widths(&g->widths, &v);
-    } else if (!strcmp(g->name, "text_encoder")) {
-        if (cn_clip_config_from_shapes(NULL, t, g->prefix, &k) == CN_OK)
-            clip_widths(&g->widths, &k);
-    } else if (!strcmp(g->prefix, CN_PREFIX_OPEN)) {
-        if (cn_open_clip_config_from_shapes(NULL, t, g->prefix, &k) == CN_OK)
-            clip_widths(&g->widths, &k);
-    }
+    cn_net_config c;
+    const bool open_clip = !strcmp(g->prefix, CN_PREFIX_OPEN);
+    if (g->net == CN_NETS) return;
+    const cn_net_kind *n = cn_net_kind_of(g->net);
+    const cn_status s = open_clip ? cn_open_clip_config_from_shapes(NULL, t, g->prefix, &c.text)
+                                  : n->from_shapes(NULL, t, g->prefix, layout, &c);
+    if (s == CN_OK) n->describe(&g->widths, &c);
 }
 
 /* --- collecting ------------------------------------------------------------------------------- */
 
-static group *add_group(findings *f, const char *name, const char *prefix)
+static group *add_group(findings *f, cn_net net, const char *name, const char *prefix)
 {
     group *g = &f->groups[f->n++];
-    *g = (group){.name = name, .prefix = prefix};
+    *g = (group){.net = net, .name = name, .prefix = prefix};
     return g;
+}
+
+static group *add_network(findings *f, cn_net net, const char *prefix)
+{
+    return add_group(f, net, cn_net_kind_of(net)->name, prefix);
 }
 
 static void drop_empty(findings *f)
@@ -122,14 +83,14 @@ static void drop_empty(findings *f)
 /* A file whose networks are told apart by prefixes. */
 static void collect_prefixed(findings *f, const cn_tensors *t)
 {
-    add_group(f, "unet", CN_PREFIX_UNET);
-    add_group(f, "vae", CN_PREFIX_VAE);
-    add_group(f, "text_encoder", CN_PREFIX_TEXT);
-    add_group(f, "text_encoder (OpenCLIP)", CN_PREFIX_OPEN);
-    add_group(f, "text_encoder (other)", "cond_stage_model.");
-    add_group(f, "controlnet", CN_PREFIX_CONTROL);
-    add_group(f, "averaged weights", "model_ema.");
-    add_group(f, "other", "");
+    add_network(f, CN_NET_UNET, CN_PREFIX_UNET);
+    add_network(f, CN_NET_VAE, CN_PREFIX_VAE);
+    add_network(f, CN_NET_TEXT, CN_PREFIX_TEXT);
+    add_group(f, CN_NET_TEXT, "text_encoder (OpenCLIP)", CN_PREFIX_OPEN);
+    add_group(f, CN_NETS, "text_encoder (other)", "cond_stage_model.");
+    add_network(f, CN_NET_CONTROL, CN_PREFIX_CONTROL);
+    add_group(f, CN_NETS, "averaged weights", "model_ema.");
+    add_group(f, CN_NETS, "other", "");
     for (int64_t i = 0; i < cn_tensors_count(t); i++) {
         const cn_tensor_info *info = cn_tensors_at(t, i);
         for (int k = 0; k < f->n; k++) {
@@ -142,15 +103,15 @@ static void collect_prefixed(findings *f, const cn_tensors *t)
     const char *said = cn_tensors_metadata(t, CN_META_PREDICTION);
     for (int k = 0; k < f->n; k++) {
         describe(&f->groups[k], t, CN_LAYOUT_LDM);
-        if (said && !strcmp(f->groups[k].name, "unet"))
+        if (said && f->groups[k].net == CN_NET_UNET)
             cn_str_addf(&f->groups[k].widths, ", predicts %s", said);
     }
 }
 
-static void collect_bare(findings *f, const cn_tensors *t, const char *name, cn_layout layout)
+static void collect_bare(findings *f, const cn_tensors *t, cn_net net, cn_layout layout)
 {
-    group *g = add_group(f, name, "");
-    for (int64_t i = 0; i < cn_tensors_count(t); i++) count(g, cn_tensors_at(t, i));
+    group *g = add_network(f, net, "");
+    count_all(g, t);
     describe(g, t, layout);
 }
 
@@ -161,36 +122,36 @@ static void collect_file(findings *f, const cn_tensors *t)
     f->format = cn_tensors_format(t);
     f->skipped += cn_tensors_skipped(t);
     switch (c) {
-    case CN_HOLDS_CONTROL: collect_bare(f, t, "controlnet", CN_LAYOUT_LDM); break;
-    case CN_HOLDS_CONTROL_DIFFUSERS: collect_bare(f, t, "controlnet", CN_LAYOUT_DIFFUSERS); break;
-    case CN_HOLDS_UNET: collect_bare(f, t, "unet", CN_LAYOUT_LDM); break;
-    case CN_HOLDS_UNET_DIFFUSERS: collect_bare(f, t, "unet", CN_LAYOUT_DIFFUSERS); break;
-    case CN_HOLDS_VAE_DIFFUSERS: collect_bare(f, t, "vae", CN_LAYOUT_DIFFUSERS); break;
+    case CN_HOLDS_CONTROL: collect_bare(f, t, CN_NET_CONTROL, CN_LAYOUT_LDM); break;
+    case CN_HOLDS_CONTROL_DIFFUSERS: collect_bare(f, t, CN_NET_CONTROL, CN_LAYOUT_DIFFUSERS); break;
+    case CN_HOLDS_UNET: collect_bare(f, t, CN_NET_UNET, CN_LAYOUT_LDM); break;
+    case CN_HOLDS_UNET_DIFFUSERS: collect_bare(f, t, CN_NET_UNET, CN_LAYOUT_DIFFUSERS); break;
+    case CN_HOLDS_VAE_DIFFUSERS: collect_bare(f, t, CN_NET_VAE, CN_LAYOUT_DIFFUSERS); break;
     case CN_HOLDS_VAE:
         if (cn_tensors_have_prefix(t, CN_PREFIX_VAE))
             collect_prefixed(f, t);
         else
-            collect_bare(f, t, "vae", CN_LAYOUT_LDM);
+            collect_bare(f, t, CN_NET_VAE, CN_LAYOUT_LDM);
         break;
     case CN_HOLDS_TEXT:
         if (cn_tensors_have_prefix(t, "cond_stage_model."))
             collect_prefixed(f, t);
         else
-            collect_bare(f, t, "text_encoder", CN_LAYOUT_LDM);
+            collect_bare(f, t, CN_NET_TEXT, CN_LAYOUT_LDM);
         break;
-    case CN_HOLDS_LORA: collect_bare(f, t, "lora", CN_LAYOUT_LDM); break;
+    case CN_HOLDS_LORA: count_all(add_group(f, CN_NETS, "lora", ""), t); break;
     default: collect_prefixed(f, t); break;
     }
 }
 
-static cn_status collect_network(cn_ctx *ctx, findings *f, const char *dir, const char *network)
+static cn_status collect_network(cn_ctx *ctx, findings *f, const char *dir, cn_net net)
 {
     char sub[CN_PATH_BYTES], path[CN_PATH_BYTES];
     cn_tensors *t = NULL;
-    CN_TRY(cn_format(ctx, sub, sizeof sub, "%s/%s", dir, network));
+    CN_TRY(cn_format(ctx, sub, sizeof sub, "%s/%s", dir, cn_net_kind_of(net)->name));
     if (!cn_dir_exists(sub)) return CN_OK;
     CN_TRY(cn_weights_open(ctx, sub, path, &t));
-    collect_bare(f, t, network, CN_LAYOUT_DIFFUSERS);
+    collect_bare(f, t, net, CN_LAYOUT_DIFFUSERS);
     f->format = cn_tensors_format(t);
     f->skipped += cn_tensors_skipped(t);
     cn_tensors_close(t);
@@ -199,11 +160,11 @@ static cn_status collect_network(cn_ctx *ctx, findings *f, const char *dir, cons
 
 static cn_status collect_folder(cn_ctx *ctx, findings *f, const char *dir)
 {
-    static const char *const networks[] = {"unet", "vae", "text_encoder", "controlnet"};
-    for (size_t i = 0; i < CN_COUNT(networks); i++)
-        CN_TRY(collect_network(ctx, f, dir, networks[i]));
+    for (int i = 0; i < CN_BASE_NETWORKS; i++)
+        CN_TRY(collect_network(ctx, f, dir, cn_base_networks[i]));
+    CN_TRY(collect_network(ctx, f, dir, CN_NET_CONTROL));
     f->layout = "a Stable Diffusion base model (diffusers folder)";
-    if (f->n && !strcmp(f->groups[0].name, "unet")) return CN_OK;
+    if (f->n && f->groups[0].net == CN_NET_UNET) return CN_OK;
     if (f->n) {
         f->layout = "networks of a diffusers model (folder)";
         return CN_OK;

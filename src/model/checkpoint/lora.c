@@ -348,11 +348,9 @@ int64_t cn_lora_modules(const cn_lora_set *set)
     return n;
 }
 
-static cn_lora_network network_of(const char *name)
+static cn_lora_network network_of(cn_net net)
 {
-    return !strcmp(name, "unet")           ? CN_LORA_UNET
-           : !strcmp(name, "text_encoder") ? CN_LORA_TEXT
-                                           : CN_LORA_EITHER;
+    return net == CN_NET_UNET ? CN_LORA_UNET : net == CN_NET_TEXT ? CN_LORA_TEXT : CN_LORA_EITHER;
 }
 
 static bool changes(const cn_lora_module *m, cn_lora_network network, const cn_param *q)
@@ -361,19 +359,19 @@ static bool changes(const cn_lora_module *m, cn_lora_network network, const cn_p
                                      (m->bias && !strcmp(m->bias, q->diffusers_name)));
 }
 
-bool cn_lora_changes(const cn_lora_set *set, const char *network, const cn_param *q)
+bool cn_lora_changes(const cn_lora_set *set, cn_net net, const cn_param *q)
 {
-    cn_lora_network which = network_of(network);
+    cn_lora_network which = network_of(net);
     for (int i = 0; which != CN_LORA_EITHER && i < set->n; i++)
         for (int64_t k = 0; k < set->list[i]->n; k++)
             if (changes(&set->list[i]->modules[k], which, q)) return true;
     return false;
 }
 
-cn_status cn_lora_merge(cn_ctx *ctx, const cn_lora_set *set, const char *network, const cn_param *q,
+cn_status cn_lora_merge(cn_ctx *ctx, const cn_lora_set *set, cn_net net, const cn_param *q,
                         float *plain)
 {
-    cn_lora_network which = network_of(network);
+    cn_lora_network which = network_of(net);
     if (which == CN_LORA_EITHER) return CN_OK;
     for (int i = 0; i < set->n; i++) {
         const cn_lora *l = set->list[i];

@@ -14,8 +14,8 @@
 #ifndef CN_MODEL_CHECKPOINT_LORA_H
 #define CN_MODEL_CHECKPOINT_LORA_H
 
-#include "graph/graph.h"
 #include "io/tensors.h"
+#include "model/checkpoint/network_kinds.h"
 
 /* Before the names of the textual inversion embeddings that a LoRA's file may hold. */
 #define CN_LORA_BUNDLE "bundle_emb."
@@ -42,10 +42,10 @@ void cn_lora_set_truncate(cn_lora_set *set, int n);
 const cn_tensors *cn_lora_file(const cn_lora_set *set, int i, const char **path);
 /* Adds what the set changes in parameter q of the network to its values, [shape of q] in the
  * published layout. */
-cn_status cn_lora_merge(cn_ctx *ctx, const cn_lora_set *set, const char *network, const cn_param *q,
+cn_status cn_lora_merge(cn_ctx *ctx, const cn_lora_set *set, cn_net net, const cn_param *q,
                         float *plain) CN_CHECKED;
 /* Whether the set changes it. */
-bool cn_lora_changes(const cn_lora_set *set, const char *network, const cn_param *q);
+bool cn_lora_changes(const cn_lora_set *set, cn_net net, const cn_param *q);
 /* How many of the set's modules change something. */
 int64_t cn_lora_modules(const cn_lora_set *set);
 

@@ -72,7 +72,7 @@ cn_status cn_base_settle_prediction(cn_ctx *ctx, cn_base *b, cn_backend *be)
     cn_params *params = NULL;
     double mean = 0;
     cn_status s = cn_graph_create(ctx, &g);
-    if (s == CN_OK) s = cn_base_params_create(ctx, b, "unet", CN_F32, &params);
+    if (s == CN_OK) s = cn_base_params_create(ctx, b, CN_NET_UNET, CN_F32, &params);
     if (s == CN_OK) s = mean_difference(ctx, b, be, g, params, &mean);
     cn_graph_destroy(g);
     cn_params_destroy(params);

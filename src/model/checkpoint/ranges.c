@@ -109,7 +109,7 @@ static cn_status look_through(cn_ctx *ctx, const cn_source *s, const cn_params *
         const cn_param *q = cn_params_at(declared, i);
         float largest = 0;
         if (q->ndim < 2) continue; /* is F32 in any case */
-        const cn_place at = cn_source_find(s, cn_params_network(declared), q);
+        const cn_place at = cn_source_find(s, cn_params_net(declared), q);
         /* What is missing or misshapen is named when it is loaded. */
         if (!at.tensor || !cn_place_fits(&at, q) || !may_exceed(at.tensor->dtype, CN_F16)) continue;
         status = measure(ctx, s, &at, q, &largest);

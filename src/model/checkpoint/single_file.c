@@ -26,8 +26,9 @@ cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_contro
 {
     const cn_part part = {p, CN_PREFIX_CONTROL};
     cn_str config = {0};
-    cn_status s =
-        to_text(ctx, json_pack("{s:o}", "controlnet", cn_controlnet_config_json(c)), &config);
+    cn_status s = to_text(
+        ctx, json_pack("{s:o}", cn_net_kind_of(CN_NET_CONTROL)->name, cn_controlnet_config_json(c)),
+        &config);
     const char *const metadata[] = {"format", "pt", CN_META_CONFIG, config.data, NULL};
     const cn_remarks remarks = {.metadata = metadata};
     if (s == CN_OK)
@@ -38,10 +39,11 @@ cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_contro
 
 static json_t *base_json(const cn_base *b)
 {
-    static const char *const networks[] = {"unet", "vae", "text_encoder"};
     json_t *all = json_pack("{s:o}", "scheduler", cn_schedule_config_json(&b->schedule));
-    for (size_t i = 0; all && i < CN_COUNT(networks); i++) {
-        if (!json_object_set_new(all, networks[i], cn_base_network_json(b, networks[i]))) continue;
+    for (int i = 0; all && i < CN_BASE_NETWORKS; i++) {
+        const cn_net net = cn_base_networks[i];
+        if (!json_object_set_new(all, cn_net_kind_of(net)->name, cn_base_network_json(b, net)))
+            continue;
         json_decref(all);
         all = NULL;
     }

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* source.c - finds a network's parameters in a file.
  *
- * Names vary more than the two layouts do: transformers 5 dropped "text_model.", and old diffusers
- * called the VAE's attention query, key, value and proj_attn. All of that is settled here and
- * nowhere else.
+ * Names vary more than the two layouts do; what a kind of network was called in files of other ages
+ * stands in its row of network_kinds.c.
  */
 #include "model/checkpoint/source.h"
 
@@ -111,33 +110,12 @@ cn_status cn_config_load(cn_ctx *ctx, const char *dir, const char *name, json_t 
 
 /* --- parameters in a file --------------------------------------------------------------------- */
 
-static const cn_tensor_info *lookup(const cn_source *s, const char *infix, const char *name)
+static const cn_tensor_info *lookup(const cn_source *s, const char *name)
 {
     char full[CN_NAME_MAX + 128];
-    int n = snprintf(full, sizeof full, "%s%s%s", s->prefix, infix, name);
+    int n = snprintf(full, sizeof full, "%s%s", s->prefix, name);
     if (n < 0 || (size_t)n >= sizeof full) return NULL;
     return cn_tensors_find(s->file, full);
-}
-
-/* name with the first `from` in it replaced by `to`; false when there is none. */
-static bool replaced(const char *name, const char *from, const char *to, char out[CN_NAME_MAX])
-{
-    const char *at = strstr(name, from);
-    if (!at) return false;
-    int n = snprintf(out, CN_NAME_MAX, "%.*s%s%s", (int)(at - name), name, to, at + strlen(from));
-    return n > 0 && n < CN_NAME_MAX;
-}
-
-static const cn_tensor_info *find_old_vae(const cn_source *s, const char *name)
-{
-    static const char *const pairs[][2] = {{".to_q.", ".query."},
-                                           {".to_k.", ".key."},
-                                           {".to_v.", ".value."},
-                                           {".to_out.0.", ".proj_attn."}};
-    char old[CN_NAME_MAX];
-    for (size_t i = 0; i < CN_COUNT(pairs); i++)
-        if (replaced(name, pairs[i][0], pairs[i][1], old)) return lookup(s, "", old);
-    return NULL;
 }
 
 size_t cn_name_part(const char *name, int *part, int *parts)
@@ -149,29 +127,15 @@ size_t cn_name_part(const char *name, int *part, int *parts)
     return (size_t)(open - name);
 }
 
-/* The tensor called `name`, or as files of other ages call it. */
-static const cn_tensor_info *find_named(const cn_source *s, const char *network, const char *name)
+cn_place cn_source_find(const cn_source *s, cn_net net, const cn_param *q)
 {
-    static const char text_model[] = "text_model.";
-    const cn_tensor_info *t = lookup(s, "", name);
-    if (t) return t;
-    if (!strcmp(network, "text_encoder")) {
-        if (!strncmp(name, text_model, sizeof text_model - 1))
-            return lookup(s, "", name + sizeof text_model - 1);
-        return lookup(s, text_model, name);
-    }
-    if (!strcmp(network, "vae") && s->layout == CN_LAYOUT_DIFFUSERS) return find_old_vae(s, name);
-    return NULL;
-}
-
-cn_place cn_source_find(const cn_source *s, const char *network, const cn_param *q)
-{
-    char name[CN_NAME_MAX];
+    char name[CN_NAME_MAX], other[CN_NAME_MAX];
     cn_place at = {NULL, 0, 1};
     const char *whole = s->layout == CN_LAYOUT_DIFFUSERS ? q->diffusers_name : q->ldm_name;
     size_t n = cn_name_part(whole, &at.part, &at.parts);
     snprintf(name, sizeof name, "%.*s", (int)n, whole);
-    at.tensor = find_named(s, network, name);
+    at.tensor = lookup(s, name);
+    if (!at.tensor && cn_net_renamed(net, name, s->layout, other)) at.tensor = lookup(s, other);
     return at;
 }
 
@@ -238,13 +202,14 @@ static cn_status report(cn_ctx *ctx, const cn_source *s, const cn_params *p, com
 cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p, cn_place **out)
 {
     int64_t n = cn_params_count(p);
+    const cn_net net = cn_params_net(p);
     complaint missing = {0}, misshapen = {0};
     cn_place *list = cn_alloc0(ctx, ((size_t)n + 1) * sizeof *list);
     if (!list) return CN_ENOMEM;
     for (int64_t i = 0; i < n; i++) {
         const cn_param *q = cn_params_at(p, i);
         if (q->derived) continue; /* its rule finds what it reads */
-        list[i] = cn_source_find(s, cn_params_network(p), q);
+        list[i] = cn_source_find(s, net, q);
         if (!list[i].tensor)
             complain(&missing, s, q, &list[i]);
         else if (!cn_place_fits(&list[i], q))
@@ -284,7 +249,7 @@ cn_dtype cn_source_dtype(const cn_source *s)
 
 static bool read_at_once(const cn_source *s, const cn_params *p, const cn_param *q)
 {
-    return !s->loras || !cn_lora_changes(s->loras, cn_params_network(p), q);
+    return !s->loras || !cn_lora_changes(s->loras, cn_params_net(p), q);
 }
 
 /* What was merged in is known only now, and the type is chosen. */
@@ -306,7 +271,7 @@ static cn_status load_changed(cn_ctx *ctx, const cn_source *s, cn_backend *be, c
     float *plain = cn_alloc_array(ctx, (size_t)cn_param_elements(q), sizeof *plain);
     cn_status status = plain ? cn_place_read(ctx, s, at, plain) : CN_ENOMEM;
     if (status == CN_OK && s->loras)
-        status = cn_lora_merge(ctx, s->loras, cn_params_network(p), q, plain);
+        status = cn_lora_merge(ctx, s->loras, cn_params_net(p), q, plain);
     if (status == CN_OK && s->loras) status = check_range(ctx, q, plain);
     if (status == CN_OK) status = cn_param_set(be, ctx, q, plain);
     cn_free(plain);

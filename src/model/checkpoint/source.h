@@ -10,6 +10,7 @@
 #include "model/checkpoint/config_io.h"
 #include "model/checkpoint/content.h"
 #include "model/checkpoint/lora.h"
+#include "model/checkpoint/network_kinds.h"
 
 /* A safetensors file's metadata: what the UNet predicts, "epsilon" or "v" (Stability AI's
  * ModelSpec). */
@@ -67,9 +68,8 @@ typedef struct cn_place {
 
 /* "NAME[i:n]" (graph.h) to the length of NAME, i and n; a plain name is part 0 of 1. */
 size_t cn_name_part(const char *name, int *part, int *parts);
-/* Parameter q of the network (cn_params_network) under any of its published names; tensor NULL:
- * none. */
-cn_place cn_source_find(const cn_source *s, const char *network, const cn_param *q);
+/* Parameter q of a network under any of its published names; tensor NULL: none. */
+cn_place cn_source_find(const cn_source *s, cn_net net, const cn_param *q);
 /* Whether the place's values have q's shape, up to trailing 1s. */
 bool cn_place_fits(const cn_place *at, const cn_param *q);
 /* The type that most of the values have, of F32, F16 and BF16. */

@@ -13,15 +13,27 @@
 
 /* --- folders ---------------------------------------------------------------------------------- */
 
-/* dir/sub/file through one of the readers; its message gets the path in front. */
-#define READ_CONFIG(ctx, dir, file, reader, out)                             \
-    do {                                                                     \
-        json_t *json_ = NULL;                                                \
-        CN_TRY(cn_config_load(ctx, dir, file, &json_));                      \
-        cn_status s_ = reader(ctx, json_, out);                              \
-        json_decref(json_);                                                  \
-        if (s_ != CN_OK) return cn_fail_prefix(ctx, s_, "%s/%s", dir, file); \
-    } while (0)
+/* dir/file through a reader; its message gets the path in front. */
+static cn_status read_config(cn_ctx *ctx, const char *dir, const char *file,
+                             cn_status (*read)(cn_ctx *ctx, const json_t *json, void *out),
+                             void *out)
+{
+    json_t *json = NULL;
+    CN_TRY(cn_config_load(ctx, dir, file, &json));
+    const cn_status s = read(ctx, json, out);
+    json_decref(json);
+    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s/%s", dir, file);
+}
+
+static cn_status read_schedule(cn_ctx *ctx, const json_t *json, void *out)
+{
+    return cn_schedule_config_read(ctx, json, out);
+}
+
+static void *config_of(cn_base *b, cn_net net)
+{
+    return (char *)b + cn_net_kind_of(net)->config_offset;
+}
 
 /* A folder without unet/config.json: says what it is instead. */
 static cn_status refuse_folder(cn_ctx *ctx, const char *dir)
@@ -44,19 +56,20 @@ static cn_status refuse_folder(cn_ctx *ctx, const char *dir)
 
 static cn_status open_folder(cn_ctx *ctx, cn_base *b)
 {
+    char file[64];
     if (!cn_file_in(b->path, "unet/config.json")) return refuse_folder(ctx, b->path);
-    READ_CONFIG(ctx, b->path, "unet/config.json", cn_unet_config_read, &b->unet);
-    READ_CONFIG(ctx, b->path, "vae/config.json", cn_vae_config_read, &b->vae);
-    READ_CONFIG(ctx, b->path, "text_encoder/config.json", cn_clip_config_read, &b->clip);
-    if (cn_file_in(b->path, "scheduler/scheduler_config.json")) {
-        READ_CONFIG(ctx, b->path, "scheduler/scheduler_config.json", cn_schedule_config_read,
-                    &b->schedule);
-    } else {
-        cn_schedule_config_default(&b->schedule);
-        cn_log(ctx, CN_LOG_WARN,
-               "%s: no scheduler/scheduler_config.json; Stable Diffusion 1.x's schedule is used",
-               b->path);
+    for (int i = 0; i < CN_BASE_NETWORKS; i++) {
+        const cn_net net = cn_base_networks[i];
+        CN_TRY(cn_format(ctx, file, sizeof file, "%s/config.json", cn_net_kind_of(net)->name));
+        CN_TRY(read_config(ctx, b->path, file, cn_net_kind_of(net)->read, config_of(b, net)));
     }
+    if (cn_file_in(b->path, "scheduler/scheduler_config.json"))
+        return read_config(ctx, b->path, "scheduler/scheduler_config.json", read_schedule,
+                           &b->schedule);
+    cn_schedule_config_default(&b->schedule);
+    cn_log(ctx, CN_LOG_WARN,
+           "%s: no scheduler/scheduler_config.json; Stable Diffusion 1.x's schedule is used",
+           b->path);
     return CN_OK;
 }
 
@@ -85,19 +98,21 @@ static void read_prediction(cn_base *b)
     if (b->clip.open_clip && b->schedule.v_prediction) b->unet.sample_size = CN_V_SAMPLE_SIZE;
 }
 
-/* A reader's message gets the network's name in front. */
-#define READ_SAID(ctx, said, name, reader, out)                                                   \
-    do {                                                                                          \
-        cn_status s_ = reader(ctx, json_object_get(said, name), out);                             \
-        if (s_ != CN_OK) return cn_fail_prefix(ctx, s_, "metadata " CN_META_CONFIG ", %s", name); \
-    } while (0)
+/* A part of what the file says of itself; its message gets the part's name in front. */
+static cn_status read_said(cn_ctx *ctx, const json_t *said, const char *name,
+                           cn_status (*read)(cn_ctx *ctx, const json_t *json, void *out), void *out)
+{
+    const cn_status s = read(ctx, json_object_get(said, name), out);
+    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "metadata " CN_META_CONFIG ", %s", name);
+}
 
 static cn_status take_said(cn_ctx *ctx, cn_base *b, const json_t *said)
 {
-    READ_SAID(ctx, said, "unet", cn_unet_config_read, &b->unet);
-    READ_SAID(ctx, said, "vae", cn_vae_config_read, &b->vae);
-    READ_SAID(ctx, said, "text_encoder", cn_clip_config_read, &b->clip);
-    READ_SAID(ctx, said, "scheduler", cn_schedule_config_read, &b->schedule);
+    for (int i = 0; i < CN_BASE_NETWORKS; i++) {
+        const cn_net_kind *n = cn_net_kind_of(cn_base_networks[i]);
+        CN_TRY(read_said(ctx, said, n->name, n->read, config_of(b, cn_base_networks[i])));
+    }
+    CN_TRY(read_said(ctx, said, "scheduler", read_schedule, &b->schedule));
     b->clip.open_clip = cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN);
     return CN_OK;
 }
@@ -208,48 +223,50 @@ const char *cn_text_prefix(const cn_clip_config *c)
     return c->open_clip ? CN_PREFIX_OPEN : CN_PREFIX_TEXT;
 }
 
-static const char *single_prefix(const cn_base *b, const char *network)
+static const char *single_prefix(const cn_base *b, cn_net net)
 {
-    if (!strcmp(network, "unet")) return CN_PREFIX_UNET;
-    if (!strcmp(network, "vae")) return CN_PREFIX_VAE;
-    if (!strcmp(network, "text_encoder")) return cn_text_prefix(&b->clip);
-    return NULL;
+    switch (net) {
+    case CN_NET_UNET: return CN_PREFIX_UNET;
+    case CN_NET_VAE: return CN_PREFIX_VAE;
+    case CN_NET_TEXT: return cn_text_prefix(&b->clip);
+    default: return NULL;
+    }
 }
 
-cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, const char *network,
-                         char path[CN_PATH_BYTES], cn_tensors **opened, cn_source *out)
+cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, cn_net net, char path[CN_PATH_BYTES],
+                         cn_tensors **opened, cn_source *out)
 {
-    const char *prefix = single_prefix(b, network);
+    const char *prefix = single_prefix(b, net);
     *opened = NULL;
-    if (!prefix) return cn_fail(ctx, CN_EINVAL, "a base model has no network \"%s\"", network);
+    if (!prefix) return cn_fail(ctx, CN_EINTERNAL, "a base model has no such network");
     if (b->single_file) {
         *out = (cn_source){b->file, b->path, prefix, CN_LAYOUT_LDM, NULL};
         return CN_OK;
     }
     char dir[CN_PATH_BYTES];
-    CN_TRY(cn_format(ctx, dir, sizeof dir, "%s/%s", b->path, network));
+    CN_TRY(cn_format(ctx, dir, sizeof dir, "%s/%s", b->path, cn_net_kind_of(net)->name));
     CN_TRY(cn_weights_open(ctx, dir, path, opened));
     *out = (cn_source){*opened, path, "", CN_LAYOUT_DIFFUSERS, NULL};
     return CN_OK;
 }
 
-cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, const char *network, cn_dtype *out)
+cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dtype *out)
 {
     char path[CN_PATH_BYTES];
     cn_tensors *opened = NULL;
     cn_source s;
-    CN_TRY(cn_base_source(ctx, b, network, path, &opened, &s));
+    CN_TRY(cn_base_source(ctx, b, net, path, &opened, &s));
     *out = cn_source_dtype(&s);
     cn_tensors_close(opened);
     return CN_OK;
 }
 
-cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, const char *network, uint64_t *out)
+cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, cn_net net, uint64_t *out)
 {
     char path[CN_PATH_BYTES];
     cn_tensors *opened = NULL;
     cn_source s = {0};
-    CN_TRY(cn_base_source(ctx, b, network, path, &opened, &s));
+    CN_TRY(cn_base_source(ctx, b, net, path, &opened, &s));
     *out = cn_file_key(s.path);
     cn_tensors_close(opened);
     return CN_OK;
@@ -258,13 +275,13 @@ cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, const char *network, u
 cn_status cn_base_keep_ranges(cn_ctx *ctx, const cn_base *b, cn_params *p)
 {
     char path[CN_PATH_BYTES];
-    const char *network = cn_params_network(p);
+    const cn_net net = cn_params_net(p);
     cn_tensors *opened = NULL;
     cn_params *declared = NULL;
     cn_source s;
-    cn_status status = cn_base_source(ctx, b, network, path, &opened, &s);
+    cn_status status = cn_base_source(ctx, b, net, path, &opened, &s);
     if (status == CN_OK && cn_ranges_matter(&s, cn_params_storage(p))) {
-        status = cn_network_declare(ctx, b, NULL, network, &declared);
+        status = cn_net_declare(ctx, net, cn_base_config(b, net), &declared);
         if (status == CN_OK) status = cn_ranges_apply(ctx, b->ranges, &s, declared, p);
     }
     cn_params_destroy(declared);
@@ -277,12 +294,12 @@ cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file)
     return compute == CN_BF16 ? CN_BF16 : in_file;
 }
 
-cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, const char *network,
-                                cn_dtype compute, cn_params **out)
+cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dtype compute,
+                                cn_params **out)
 {
     cn_dtype in_file;
-    CN_TRY(cn_base_dtype(ctx, b, network, &in_file));
-    CN_TRY(cn_params_create(ctx, network, out));
+    CN_TRY(cn_base_dtype(ctx, b, net, &in_file));
+    CN_TRY(cn_net_params(ctx, net, out));
     cn_params_set_compute(*out, compute);
     cn_params_set_storage(*out, cn_locked_type(compute, in_file));
     const cn_status s = cn_base_keep_ranges(ctx, b, *out);
@@ -297,7 +314,7 @@ cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params 
     char path[CN_PATH_BYTES];
     cn_tensors *opened = NULL;
     cn_source s;
-    CN_TRY(cn_base_source(ctx, b, cn_params_network(p), path, &opened, &s));
+    CN_TRY(cn_base_source(ctx, b, cn_params_net(p), path, &opened, &s));
     s.loras = b->loras;
     cn_status status = cn_source_load(ctx, &s, be, p);
     cn_tensors_close(opened);

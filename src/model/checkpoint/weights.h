@@ -10,24 +10,11 @@
 
 #include "graph/backend.h"
 #include "io/tensors.h"
-#include "model/checkpoint/config.h"
 #include "model/checkpoint/lora.h"
+#include "model/checkpoint/model_base.h"
+#include "model/checkpoint/network_kinds.h"
 #include "model/checkpoint/ranges.h"
 #include "model/text/tokenizer.h"
-
-/* An opened base model: configurations known, no weights read yet. */
-typedef struct cn_base {
-    char path[4096];
-    bool single_file;
-    cn_tensors *file; /* single file; NULL for a folder */
-    cn_unet_config unet;
-    cn_vae_config vae;
-    cn_clip_config clip;
-    cn_schedule_config schedule;
-    const cn_lora_set *loras; /* merged into what cn_base_load reads; NULL: none. Not owned. */
-    bool prediction_unknown;  /* a single file that doesn't say whether it predicts v; see below */
-    cn_ranges *ranges;        /* looked up as they are asked for; owned */
-} cn_base;
 
 cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out) CN_CHECKED;
 void cn_base_close(cn_base *b);
@@ -42,12 +29,10 @@ cn_status cn_base_settle_prediction(cn_ctx *ctx, cn_base *b, cn_backend *be) CN_
 cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer_dir,
                             cn_tokenizer **out) CN_CHECKED;
 /* The type that most of a network's values have in the base's files: F32, F16 or BF16. */
-cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, const char *network,
-                        cn_dtype *out) CN_CHECKED;
+cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dtype *out) CN_CHECKED;
 /* Tells the file that a network's weights come from apart from others: by path, length and time of
  * change. */
-cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, const char *network,
-                           uint64_t *out) CN_CHECKED;
+cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, cn_net net, uint64_t *out) CN_CHECKED;
 /* How a network that isn't trained keeps its weights: BF16 where it computes in it, since that is
  * what its products read anyway, else as its file has them. */
 cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file);
@@ -55,9 +40,9 @@ cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file);
  * range of its storage type. */
 cn_status cn_base_keep_ranges(cn_ctx *ctx, const cn_base *b, cn_params *p) CN_CHECKED;
 /* The parameters of one of the base's networks, to be locked; *out: cn_params_destroy. */
-cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, const char *network,
-                                cn_dtype compute, cn_params **out) CN_CHECKED;
-/* Fills every declared parameter of p (network "unet", "vae" or "text_encoder") from the base. */
+cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dtype compute,
+                                cn_params **out) CN_CHECKED;
+/* Fills every declared parameter of p, a set of one of the base's networks. */
 cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params *p) CN_CHECKED;
 
 typedef struct cn_control_file {
@@ -99,13 +84,11 @@ cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlne
                                  const cn_params *p, cn_dtype dtype, const char *dir) CN_CHECKED;
 cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
                                  const cn_params *p, cn_dtype dtype, const char *file) CN_CHECKED;
-/* A whole base model as a diffusers folder (unet, vae, text_encoder, scheduler, model_index.json);
- * the tokenizer's files are copied from tokenizer_dir when given. Networks that are NULL are
- * skipped. */
+/* A base model as a diffusers folder: those of its networks that are given, scheduler,
+ * model_index.json; the tokenizer's files are copied from tokenizer_dir when given. */
 cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config,
-                              const cn_params *unet, const cn_params *vae, const cn_params *text,
-                              const char *tokenizer_dir, cn_dtype dtype,
-                              const char *dir) CN_CHECKED;
+                              const cn_params *const *networks, int n, const char *tokenizer_dir,
+                              cn_dtype dtype, const char *dir) CN_CHECKED;
 
 /* The whole base model in F32 with this UNet instead of its own (NULL: with its own), as a
  * diffusers folder (with the tokenizer of its folder, else of tokenizer_dir when given) or one file

@@ -144,12 +144,6 @@ cn_status cn_config_save(cn_ctx *ctx, const char *dir, const char *name, json_t 
     return s;
 }
 
-const char *cn_weights_name(const char *network)
-{
-    return strcmp(network, "text_encoder") ? "diffusion_pytorch_model.safetensors"
-                                           : "model.safetensors";
-}
-
 cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
                                  const cn_params *p, cn_dtype dtype, const char *dir)
 {
@@ -157,7 +151,8 @@ cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlne
     memory_user u = {ctx, be, p};
     char path[CN_PATH_BYTES];
     CN_TRY(cn_dir_make(ctx, dir));
-    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, cn_weights_name("controlnet")));
+    CN_TRY(
+        cn_format(ctx, path, sizeof path, "%s/%s", dir, cn_net_kind_of(CN_NET_CONTROL)->weights));
     CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill_from_memory,
                           &u));
     return cn_config_save(ctx, dir, "config.json", cn_controlnet_config_json(c));
@@ -231,47 +226,54 @@ cn_status cn_tokenizer_copy(cn_ctx *ctx, const char *from, const char *dir, int6
                                                    : write_tokenizer_config(ctx, to, max_length);
 }
 
+/* A part of the pipeline, where the folder holds `file` of it; false when memory is out. */
+static bool add_part_of(json_t *index, const char *dir, const char *name, const char *file,
+                        const char *library, const char *class)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", name, file);
+    return !cn_file_in(dir, path) ||
+           json_object_set_new(index, name, json_pack("[s,s]", library, class)) == 0;
+}
+
 /* model_index.json names what the folder holds by now; optional parts of the pipeline are null. */
 static cn_status write_index(cn_ctx *ctx, const char *dir)
 {
-    static const char *const parts[][4] = {
-        {"unet", "unet/config.json", "diffusers", "UNet2DConditionModel"},
-        {"vae", "vae/config.json", "diffusers", "AutoencoderKL"},
-        {"text_encoder", "text_encoder/config.json", "transformers", "CLIPTextModel"},
-        {"tokenizer", "tokenizer/tokenizer_config.json", "transformers", "CLIPTokenizer"},
-        {"scheduler", "scheduler/scheduler_config.json", "diffusers", "DDIMScheduler"},
-    };
     json_t *index = json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name",
                               "StableDiffusionPipeline", "_diffusers_version", "0.31.0",
                               "feature_extractor", "safety_checker", "requires_safety_checker", 0);
-    for (size_t i = 0; index && i < CN_COUNT(parts); i++) {
-        if (!cn_file_in(dir, parts[i][1])) continue;
-        if (json_object_set_new(index, parts[i][0], json_pack("[s,s]", parts[i][2], parts[i][3]))) {
-            json_decref(index);
-            index = NULL;
-        }
+    bool good = index != NULL;
+    for (int i = 0; good && i < CN_BASE_NETWORKS; i++) {
+        const cn_net_kind *n = cn_net_kind_of(cn_base_networks[i]);
+        good = add_part_of(index, dir, n->name, "config.json", n->library, n->class);
+    }
+    good = good && add_part_of(index, dir, "tokenizer", "tokenizer_config.json", "transformers",
+                               "CLIPTokenizer");
+    good = good && add_part_of(index, dir, "scheduler", "scheduler_config.json", "diffusers",
+                               "DDIMScheduler");
+    if (!good) {
+        json_decref(index);
+        index = NULL;
     }
     return cn_config_save(ctx, dir, "model_index.json", index);
 }
 
-json_t *cn_base_network_json(const cn_base *c, const char *network)
+json_t *cn_base_network_json(const cn_base *b, cn_net net)
 {
-    if (!strcmp(network, "unet")) return cn_unet_config_json(&c->unet);
-    if (!strcmp(network, "vae"))
-        return cn_vae_config_json(&c->vae, c->unet.sample_size << (c->vae.levels - 1));
-    return cn_clip_config_json(&c->clip);
+    return cn_net_kind_of(net)->write(b, cn_base_config(b, net));
 }
 
 cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p, cn_dtype dtype,
                                 cn_tensor_fill fill, void *user, const char *dir)
 {
-    const char *network = cn_params_network(p);
+    const cn_net net = cn_params_net(p);
+    const cn_net_kind *n = cn_net_kind_of(net);
     char sub[CN_PATH_BYTES], path[CN_PATH_BYTES];
     cn_part part = {p, ""};
-    CN_TRY(cn_subdir(ctx, dir, network, sub));
-    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", sub, cn_weights_name(network)));
+    CN_TRY(cn_subdir(ctx, dir, n->name, sub));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", sub, n->weights));
     CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill, user));
-    return cn_config_save(ctx, sub, "config.json", cn_base_network_json(c, network));
+    return cn_config_save(ctx, sub, "config.json", cn_base_network_json(c, net));
 }
 
 cn_status cn_base_write_configs(cn_ctx *ctx, const cn_base *c, const char *tokenizer_dir,
@@ -286,15 +288,13 @@ cn_status cn_base_write_configs(cn_ctx *ctx, const cn_base *c, const char *token
 }
 
 cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config,
-                              const cn_params *unet, const cn_params *vae, const cn_params *text,
-                              const char *tokenizer_dir, cn_dtype dtype, const char *dir)
+                              const cn_params *const *networks, int n, const char *tokenizer_dir,
+                              cn_dtype dtype, const char *dir)
 {
-    const cn_params *sets[] = {unet, vae, text};
     CN_TRY(cn_dir_make(ctx, dir));
-    for (size_t i = 0; i < CN_COUNT(sets); i++) {
-        if (!sets[i]) continue;
-        memory_user u = {ctx, be, sets[i]};
-        CN_TRY(cn_base_network_write(ctx, config, sets[i], dtype, fill_from_memory, &u, dir));
+    for (int i = 0; i < n; i++) {
+        memory_user u = {ctx, be, networks[i]};
+        CN_TRY(cn_base_network_write(ctx, config, networks[i], dtype, fill_from_memory, &u, dir));
     }
     return cn_base_write_configs(ctx, config, tokenizer_dir, dir);
 }

@@ -136,7 +136,7 @@ typedef struct file_user {
 static cn_status copy_from_file(void *user, const cn_param *q, float *plain)
 {
     const file_user *u = user;
-    const cn_place at = cn_source_find(&u->source, "unet", q);
+    const cn_place at = cn_source_find(&u->source, CN_NET_UNET, q);
     if (!at.tensor) return fail_missing(u->ctx, q);
     if (!cn_place_fits(&at, q)) return fail_shape(u->ctx, q);
     return cn_place_read(u->ctx, &u->source, &at, plain);
@@ -148,7 +148,7 @@ cn_status cn_control_init_from_base(cn_ctx *ctx, cn_backend *be, const cn_base *
     char path[CN_PATH_BYTES];
     cn_tensors *opened = NULL;
     file_user user = {.ctx = ctx};
-    CN_TRY(cn_base_source(ctx, base, "unet", path, &opened, &user.source));
+    CN_TRY(cn_base_source(ctx, base, CN_NET_UNET, path, &opened, &user.source));
     cn_status s = init_control(ctx, be, control, seed, copy_from_file, &user);
     if (s != CN_OK) s = cn_fail_prefix(ctx, s, "%s", user.source.path);
     cn_tensors_close(opened);

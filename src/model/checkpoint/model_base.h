@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model_base.h - an opened base model: configurations known, no weights read yet. weights.h opens
+ * it. */
+#ifndef CN_MODEL_CHECKPOINT_MODEL_BASE_H
+#define CN_MODEL_CHECKPOINT_MODEL_BASE_H
+
+#include "io/tensors.h"
+#include "model/checkpoint/config.h"
+
+typedef struct cn_base {
+    char path[4096];
+    bool single_file;
+    cn_tensors *file; /* single file; NULL for a folder */
+    cn_unet_config unet;
+    cn_vae_config vae;
+    cn_clip_config clip;
+    cn_schedule_config schedule;
+    /* Merged into what cn_base_load reads; NULL: none. Not owned. */
+    const struct cn_lora_set *loras;
+    bool prediction_unknown;  /* a single file that doesn't say whether it predicts v */
+    struct cn_ranges *ranges; /* looked up as they are asked for; owned */
+} cn_base;
+
+#endif

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* network_kinds.c - see network_kinds.h. The rows stand at the end, each kind's functions before
+ * them. */
+#include "model/checkpoint/network_kinds.h"
+
+#include "model/nets/nets.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/* The smallest latent that a network of so many levels takes. */
+static int64_t smallest(int levels)
+{
+    return (int64_t)1 << (levels - 1);
+}
+
+static void add_list(cn_str *s, const int64_t *v, int n)
+{
+    for (int i = 0; i < n; i++) cn_str_addf(s, "%s%lld", i ? " " : "", (long long)v[i]);
+}
+
+/* --- UNet ------------------------------------------------------------------------------------- */
+
+static cn_status read_unet(cn_ctx *ctx, const json_t *json, void *config)
+{
+    return cn_unet_config_read(ctx, json, config);
+}
+
+static cn_status unet_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
+                                  cn_layout layout, void *config)
+{
+    return cn_unet_config_from_shapes(ctx, t, prefix, layout, config);
+}
+
+static json_t *write_unet(const cn_base *b, const void *config)
+{
+    (void)b;
+    return cn_unet_config_json(config);
+}
+
+static void declare_unet(cn_graph *g, const void *config)
+{
+    const cn_unet_config *c = config;
+    int64_t hw = smallest(c->levels), ctx_shape[] = {1, 1, c->context_dim}, one[] = {1};
+    cn_node *x = cn_input4(g, "x", 1, hw, hw, c->in_channels);
+    cn_node *t = cn_input(g, "t", CN_F32, 1, one, false);
+    cn_unet_build(g, c, x, t, cn_input(g, "context", CN_F32, 3, ctx_shape, false), NULL);
+}
+
+static void describe_unet(cn_str *s, const void *config)
+{
+    const cn_unet_config *c = config;
+    cn_str_adds(s, "widths ");
+    add_list(s, c->channels, c->levels);
+    cn_str_addf(s, ", %d layers per block, context %lld, %lld latent channels", c->layers_per_block,
+                (long long)c->context_dim, (long long)c->in_channels);
+    if (c->linear_projection) cn_str_adds(s, ", linear projections");
+}
+
+/* --- ControlNet ------------------------------------------------------------------------------- */
+
+static cn_status read_control(cn_ctx *ctx, const json_t *json, void *config)
+{
+    return cn_controlnet_config_read(ctx, json, config);
+}
+
+static cn_status control_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
+                                     cn_layout layout, void *config)
+{
+    return cn_controlnet_config_from_shapes(ctx, t, prefix, layout, config);
+}
+
+static json_t *write_control(const cn_base *b, const void *config)
+{
+    (void)b;
+    return cn_controlnet_config_json(config);
+}
+
+static void declare_control(cn_graph *g, const void *config)
+{
+    const cn_controlnet_config *c = config;
+    const cn_unet_config *e = &c->encoder;
+    int64_t hw = smallest(e->levels), px = hw * smallest(c->hint_levels);
+    int64_t ctx_shape[] = {1, 1, e->context_dim}, one[] = {1};
+    cn_residuals r;
+    cn_node *image = cn_input4(g, "condition", 1, px, px, c->condition_channels);
+    cn_node *hint = cn_controlnet_hint_build(g, c, image);
+    cn_node *x = cn_input4(g, "x", 1, hw, hw, e->in_channels);
+    cn_node *t = cn_input(g, "t", CN_F32, 1, one, false);
+    cn_controlnet_build(g, c, x, t, cn_input(g, "context", CN_F32, 3, ctx_shape, false), hint, &r);
+}
+
+static void describe_control(cn_str *s, const void *config)
+{
+    const cn_controlnet_config *c = config;
+    describe_unet(s, &c->encoder);
+    cn_str_adds(s, ", hint ");
+    add_list(s, c->hint_channels, c->hint_levels);
+}
+
+/* --- VAE -------------------------------------------------------------------------------------- */
+
+static cn_status read_vae(cn_ctx *ctx, const json_t *json, void *config)
+{
+    return cn_vae_config_read(ctx, json, config);
+}
+
+static cn_status vae_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
+                                 cn_layout layout, void *config)
+{
+    return cn_vae_config_from_shapes(ctx, t, prefix, layout, config);
+}
+
+static json_t *write_vae(const cn_base *b, const void *config)
+{
+    const cn_vae_config *c = config;
+    return cn_vae_config_json(c, b->unet.sample_size << (c->levels - 1));
+}
+
+static void declare_vae(cn_graph *g, const void *config)
+{
+    const cn_vae_config *c = config;
+    int64_t px = smallest(c->levels);
+    cn_vae_encode_build(g, c, cn_input4(g, "image", 1, px, px, c->image_channels));
+    cn_vae_decode_build(g, c, cn_input4(g, "z", 1, 1, 1, c->latent_channels));
+}
+
+static void describe_vae(cn_str *s, const void *config)
+{
+    const cn_vae_config *c = config;
+    cn_str_adds(s, "widths ");
+    add_list(s, c->channels, c->levels);
+    cn_str_addf(s, ", %d layers per block, %lld latent channels", c->layers_per_block,
+                (long long)c->latent_channels);
+}
+
+/* Old diffusers called the attention's layers query, key, value and proj_attn. */
+static bool rename_vae(const char *name, cn_layout layout, char other[CN_NAME_MAX])
+{
+    static const char *const pairs[][2] = {{".to_q.", ".query."},
+                                           {".to_k.", ".key."},
+                                           {".to_v.", ".value."},
+                                           {".to_out.0.", ".proj_attn."}};
+    for (size_t i = 0; layout == CN_LAYOUT_DIFFUSERS && i < CN_COUNT(pairs); i++) {
+        const char *at = strstr(name, pairs[i][0]);
+        if (!at) continue;
+        const int n = snprintf(other, CN_NAME_MAX, "%.*s%s%s", (int)(at - name), name, pairs[i][1],
+                               at + strlen(pairs[i][0]));
+        return n > 0 && n < CN_NAME_MAX;
+    }
+    return false;
+}
+
+/* --- text encoder ----------------------------------------------------------------------------- */
+
+static cn_status read_text(cn_ctx *ctx, const json_t *json, void *config)
+{
+    return cn_clip_config_read(ctx, json, config);
+}
+
+static cn_status text_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
+                                  cn_layout layout, void *config)
+{
+    (void)layout; /* both call it alike */
+    return cn_clip_config_from_shapes(ctx, t, prefix, config);
+}
+
+static json_t *write_text(const cn_base *b, const void *config)
+{
+    (void)b;
+    return cn_clip_config_json(config);
+}
+
+static void declare_text(cn_graph *g, const void *config)
+{
+    int64_t shape[] = {1, 2};
+    cn_clip_build(g, config, cn_input(g, "ids", CN_I32, 2, shape, true), 0);
+}
+
+static void describe_text(cn_str *s, const void *config)
+{
+    const cn_clip_config *c = config;
+    cn_str_addf(s, "width %lld, %d layers, %lld tokens, length %lld", (long long)c->hidden,
+                c->layers, (long long)c->vocabulary, (long long)c->max_positions);
+}
+
+/* transformers 5 dropped "text_model.". */
+static bool rename_text(const char *name, cn_layout layout, char other[CN_NAME_MAX])
+{
+    static const char text_model[] = "text_model.";
+    const size_t k = sizeof text_model - 1;
+    const bool has = !strncmp(name, text_model, k);
+    (void)layout;
+    const int n = snprintf(other, CN_NAME_MAX, "%s%s", has ? "" : text_model, name + (has ? k : 0));
+    return n > 0 && n < CN_NAME_MAX;
+}
+
+/* --- the table -------------------------------------------------------------------------------- */
+
+static const cn_net_kind networks[CN_NETS] = {
+    [CN_NET_UNET] = {.name = "unet",
+                     .title = "UNet",
+                     .library = "diffusers",
+                     .class = "UNet2DConditionModel",
+                     .weights = "diffusion_pytorch_model.safetensors",
+                     .config_offset = offsetof(cn_base, unet),
+                     .read = read_unet,
+                     .from_shapes = unet_from_shapes,
+                     .write = write_unet,
+                     .declare = declare_unet,
+                     .describe = describe_unet},
+    [CN_NET_VAE] = {.name = "vae",
+                    .title = "VAE",
+                    .library = "diffusers",
+                    .class = "AutoencoderKL",
+                    .weights = "diffusion_pytorch_model.safetensors",
+                    .config_offset = offsetof(cn_base, vae),
+                    .read = read_vae,
+                    .from_shapes = vae_from_shapes,
+                    .write = write_vae,
+                    .declare = declare_vae,
+                    .describe = describe_vae,
+                    .renamed = rename_vae},
+    [CN_NET_CONTROL] = {.name = "controlnet",
+                        .title = "ControlNet",
+                        .library = "diffusers",
+                        .class = "ControlNetModel",
+                        .weights = "diffusion_pytorch_model.safetensors",
+                        .read = read_control,
+                        .from_shapes = control_from_shapes,
+                        .write = write_control,
+                        .declare = declare_control,
+                        .describe = describe_control},
+    [CN_NET_TEXT] = {.name = "text_encoder",
+                     .title = "text encoder",
+                     .library = "transformers",
+                     .class = "CLIPTextModel",
+                     .weights = "model.safetensors",
+                     .config_offset = offsetof(cn_base, clip),
+                     .read = read_text,
+                     .from_shapes = text_from_shapes,
+                     .write = write_text,
+                     .declare = declare_text,
+                     .describe = describe_text,
+                     .renamed = rename_text},
+};
+
+const cn_net cn_base_networks[CN_BASE_NETWORKS] = {CN_NET_UNET, CN_NET_VAE, CN_NET_TEXT};
+
+const cn_net_kind *cn_net_kind_of(cn_net net)
+{
+    return &networks[net];
+}
+
+bool cn_net_renamed(cn_net net, const char *name, cn_layout layout, char other[CN_NAME_MAX])
+{
+    return net < CN_NETS && networks[net].renamed && networks[net].renamed(name, layout, other);
+}
+
+cn_net cn_params_net(const cn_params *p)
+{
+    int net = 0;
+    while (net < CN_NETS && strcmp(networks[net].name, cn_params_network(p))) net++;
+    return (cn_net)net;
+}
+
+cn_status cn_net_params(cn_ctx *ctx, cn_net net, cn_params **out)
+{
+    return cn_params_create(ctx, networks[net].name, out);
+}
+
+cn_status cn_net_declare(cn_ctx *ctx, cn_net net, const void *config, cn_params **out)
+{
+    cn_graph *g = NULL;
+    cn_params *p = NULL;
+    cn_status s = cn_graph_create(ctx, &g);
+    if (s == CN_OK) s = cn_net_params(ctx, net, &p);
+    if (s != CN_OK) goto fail;
+    cn_graph_use(g, p);
+    networks[net].declare(g, config);
+    if ((s = cn_graph_status(g)) != CN_OK) goto fail;
+    cn_graph_destroy(g);
+    *out = p;
+    return CN_OK;
+fail:
+    cn_graph_destroy(g);
+    cn_params_destroy(p);
+    return s;
+}
+
+const void *cn_base_config(const cn_base *b, cn_net net)
+{
+    return (const char *)b + networks[net].config_offset;
+}
