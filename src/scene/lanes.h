@@ -18,6 +18,9 @@ enum { CN_LANES = 4 };
 typedef float lanes __attribute__((vector_size(16)));
 typedef int32_t lane_mask __attribute__((vector_size(16))); /* -1 or 0, as comparisons give */
 
+/* Where a call would pass vectors through memory. */
+#define LANES_INLINE inline __attribute__((always_inline))
+
 typedef struct vecs {
     lanes x, y, z;
 } vecs;

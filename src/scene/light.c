@@ -169,6 +169,7 @@ static lanes sun_seen_from(const cn_sun *sun, vecs p, lane_mask stray, const cn_
 {
     const vecs q = {vs_dot(p, vall(sun->across_x)), vs_dot(p, vall(sun->across_y)),
                     vs_dot(p, vall(sun->direction))};
+    if (!lany(stray)) return cn_sun_seen_from_ground(sun, q, shades);
     const vec3 lo = shades->lo, hi = shades->hi;
     const lane_mask inside =
         (q.x >= lo.x) & (q.x <= hi.x) & (q.y >= lo.y) & (q.y <= hi.y) & (q.z >= lo.z);

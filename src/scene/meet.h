@@ -20,13 +20,13 @@ typedef meeting (*meet_fn)(const cn_part *part, vecs o, vecs d, lanes t_min);
 
 /* The normal that a chain's curve has where its link is met: at right angles to the interpolated
  * tangent. */
-static inline vecs chain_normal(const cn_part *p, vecs n, lanes share)
+static LANES_INLINE vecs chain_normal(const cn_part *p, vecs n, lanes share)
 {
     const vecs tangent = vs_mad(vall(p->tangent_a), vall(vsub(p->tangent_b, p->tangent_a)), share);
     return vs_unit(vs_mad(n, tangent, -vs_dot(n, tangent) / vs_dot(tangent, tangent)));
 }
 
-static inline meeting meet_capsule(const cn_part *p, vecs o, vecs d, lanes t_min)
+static LANES_INLINE meeting meet_capsule(const cn_part *p, vecs o, vecs d, lanes t_min)
 {
     const float r = p->radius;
     const vec3 length = vsub(p->b, p->a);
@@ -60,7 +60,7 @@ static inline meeting meet_capsule(const cn_part *p, vecs o, vecs d, lanes t_min
 }
 
 /* Upright, of radius `low` at -half and `high` at half. */
-static inline meeting meet_frustum(const cn_part *p, vecs o, vecs d, lanes t_min)
+static LANES_INLINE meeting meet_frustum(const cn_part *p, vecs o, vecs d, lanes t_min)
 {
     const float half = 0.5f * (p->b.y - p->a.y), low = p->radius, high = p->top_radius;
     const float k = (low - high) / (2 * half), mid = 0.5f * (low + high);
@@ -98,7 +98,7 @@ static inline meeting meet_frustum(const cn_part *p, vecs o, vecs d, lanes t_min
 }
 
 /* A convex solid: the ray enters where the last of its planes is crossed inwards. */
-static inline meeting meet_polyhedron(const cn_part *p, vecs o, vecs d, lanes t_min)
+static LANES_INLINE meeting meet_polyhedron(const cn_part *p, vecs o, vecs d, lanes t_min)
 {
     lanes enter = lall(-INFINITY), leave = lall(INFINITY), face = lall(0);
     lane_mask out = {0, 0, 0, 0};
@@ -130,8 +130,8 @@ static inline meeting meet_polyhedron(const cn_part *p, vecs o, vecs d, lanes t_
 
 /* The rays from c (relative to the part's centre) that go by the part within its reach; `along` is
  * how far o lies ahead of c. */
-static inline meeting meet_part(meet_fn meet, const cn_part *part, vecs c, vecs d, float t_min,
-                                lanes *along)
+static LANES_INLINE meeting meet_part(meet_fn meet, const cn_part *part, vecs c, vecs d,
+                                      float t_min, lanes *along)
 {
     *along = -vs_dot(c, d) / vs_dot(d, d);
     const vecs near = vs_mad(c, d, *along);

@@ -13,10 +13,8 @@ static inline lane_mask load_parts(const int32_t *p)
     return m;
 }
 
-static inline __attribute__((always_inline)) void meet_all(meet_fn meet, const cn_part *part,
-                                                           int index, vec3 origin,
-                                                           const cn_rays *rays, int first, int last,
-                                                           cn_hits *restrict hits)
+static LANES_INLINE void meet_all(meet_fn meet, const cn_part *part, int index, vec3 origin,
+                                  const cn_rays *rays, int first, int last, cn_hits *restrict hits)
 {
     const vecs c = vall(vsub(origin, part->centre));
     const lane_mask mine = {index, index, index, index};
@@ -33,10 +31,9 @@ static inline __attribute__((always_inline)) void meet_all(meet_fn meet, const c
     }
 }
 
-static inline __attribute__((always_inline)) void normals_all(meet_fn meet, const cn_part *part,
-                                                              int index, vec3 origin,
-                                                              const cn_rays *rays, int first,
-                                                              int last, cn_hits *restrict hits)
+static LANES_INLINE void normals_all(meet_fn meet, const cn_part *part, int index, vec3 origin,
+                                     const cn_rays *rays, int first, int last,
+                                     cn_hits *restrict hits)
 {
     const vecs c = vall(vsub(origin, part->centre));
     for (int i = first; i < last; i += CN_LANES) {

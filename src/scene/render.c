@@ -83,19 +83,6 @@ static void clear_hits(const cn_stage *st, int n, tile *t)
     }
 }
 
-static void cast_tile(const cn_stage *st, tile *t)
-{
-    aim_tile(st, t);
-    clear_hits(st, CN_RAYS, t);
-    for (int k = 0; k < t->n; k++) {
-        const int i = t->list[k];
-        const cn_bounds *b = &st->bounds[i];
-        const int first = CN_MAX(0, b->y0 - t->y), last = CN_MIN(CN_TILE - 1, b->y1 - t->y);
-        cn_rays_meet(st->parts[i], i, st->camera.pos, &t->rays, first * CN_TILE,
-                     (last + 1) * CN_TILE, &t->hits);
-    }
-}
-
 static void cast_normals(const cn_stage *st, int n, tile *t)
 {
     bool seen[CN_MAX_SILHOUETTES] = {false};
@@ -106,6 +93,20 @@ static void cast_normals(const cn_stage *st, int n, tile *t)
         cn_rays_normals(st->parts[part], part, st->camera.pos, &t->rays, i & -CN_LANES, n,
                         &t->hits);
     }
+}
+
+/* Rays that are aimed meet the tile's parts. */
+static void cast_tile(const cn_stage *st, tile *t)
+{
+    clear_hits(st, CN_RAYS, t);
+    for (int k = 0; k < t->n; k++) {
+        const int i = t->list[k];
+        const cn_bounds *b = &st->bounds[i];
+        const int first = CN_MAX(0, b->y0 - t->y), last = CN_MIN(CN_TILE - 1, b->y1 - t->y);
+        cn_rays_meet(st->parts[i], i, st->camera.pos, &t->rays, first * CN_TILE,
+                     (last + 1) * CN_TILE, &t->hits);
+    }
+    cast_normals(st, CN_RAYS, t);
 }
 
 static void read_hit(const cn_stage *st, const tile *t, int i, cn_sample *s)
@@ -132,6 +133,14 @@ static void read_look(const cn_stage *st, const tile *t, int i, cn_sample *s)
 
 /* --- first pass: pixel centres --------------------------------------------------------------- */
 
+/* With room for points that are lifted off their surface. */
+static void list_box(const cn_stage *st, vec3 lo, vec3 hi, tile *t)
+{
+    const vec3 room = {0.01f, 0.01f, 0.01f};
+    t->shades.n = 0;
+    if (lo.x < INFINITY) cn_sun_list(&st->sun, vsub(lo, room), vadd(hi, room), &t->shades);
+}
+
 /* What may darken the points that the tile's pixels show. */
 static void list_shades(const canvas *c, tile *t)
 {
@@ -153,10 +162,7 @@ static void list_shades(const canvas *c, tile *t)
         low = v3(least(low.x, lo.x[i]), least(low.y, lo.y[i]), least(low.z, lo.z[i]));
         high = v3(most(high.x, hi.x[i]), most(high.y, hi.y[i]), most(high.z, hi.z[i]));
     }
-    /* Points are lifted off their surface. */
-    const vec3 room = {0.01f, 0.01f, 0.01f};
-    t->shades.n = 0;
-    if (low.x < INFINITY) cn_sun_list(sun, vsub(low, room), vadd(high, room), &t->shades);
+    list_box(c->stage, low, high, t);
 }
 
 static void put_colour(const canvas *c, size_t k, vec3 colour)
@@ -204,11 +210,65 @@ static void light_row(const canvas *c, const tile *t, int row, size_t k)
                                                          : MIXED;
 }
 
+/* Of a tile that no part may be seen in. Its ground is a quadrangle, whose corners bound it. */
+static void list_open_shades(const cn_stage *st, tile *t)
+{
+    vec3 lo = {INFINITY, INFINITY, INFINITY}, hi = vscale(lo, -1);
+    int first = 0;
+    while (first < CN_RAYS && !(t->rays.y[first] < 0)) first += CN_TILE;
+    const int corners[4] = {first, first + CN_TILE - 1, CN_RAYS - CN_TILE, CN_RAYS - 1};
+    for (int i = 0; i < 4 && first < CN_RAYS; i++) {
+        const vec3 d = ray_of(t, corners[i]);
+        const vec3 q = cn_sun_view(&st->sun, vmad(st->camera.pos, d, -st->camera.pos.y / d.y));
+        lo = v3(least(lo.x, q.x), least(lo.y, q.y), least(lo.z, q.z));
+        hi = v3(most(hi.x, q.x), most(hi.y, q.y), most(hi.z, q.z));
+    }
+    list_box(st, lo, hi, t);
+}
+
+static void open_row(const canvas *c, const tile *t, int row, size_t k, bool rgb)
+{
+    const cn_stage *st = c->stage;
+    const bool ground = t->rays.y[row * CN_TILE] < 0;
+    const vec3 sky = cn_light_sky(st, ray_of(t, row * CN_TILE));
+    const cn_sample s = {INFINITY, {0, ground ? 1 : 0, 0}, ground ? CN_HIT_GROUND : CN_HIT_SKY,
+                         ground,   {{0, 0, 0}, 0},         1};
+    bool lit = true;
+    for (int x = 0; x < CN_TILE; x++) c->samples[k + (size_t)x] = s;
+    for (int x = 0; x < CN_TILE; x += CN_LANES) {
+        const int i = row * CN_TILE + x;
+        const size_t p = k + (size_t)x;
+        vecs colour = vall(sky);
+        if (ground) {
+            const vecs d = vload(t->rays.x + i, t->rays.y + i, t->rays.z + i);
+            const lanes far = -st->camera.pos.y / d.y;
+            lanes seen = lall(1);
+            if (rgb)
+                seen = cn_light_ground(st, d, far, (lane_mask){0, 0, 0, 0}, &t->shades, &colour);
+            lit = lit && !lany(seen != 1);
+            for (int n = 0; n < CN_LANES; n++) {
+                c->samples[p + (size_t)n].t = far[n];
+                c->samples[p + (size_t)n].lit = seen[n];
+            }
+        }
+        lstore(c->rgb[0] + p, colour.x);
+        lstore(c->rgb[1] + p, colour.y);
+        lstore(c->rgb[2] + p, colour.z);
+    }
+    c->plain[k / CN_TILE] = !ground ? ALL_SKY : lit ? ALL_LIT_GROUND : MIXED;
+}
+
 static void first_pass(const canvas *c, tile *t, bool rgb)
 {
     const cn_stage *st = c->stage;
+    aim_tile(st, t);
+    if (t->n == 0) {
+        if (rgb) list_open_shades(st, t);
+        for (int row = 0; row < CN_TILE; row++)
+            open_row(c, t, row, sample_index(c, t->x, t->y + row), rgb);
+        return;
+    }
     cast_tile(st, t);
-    if (t->n > 0) cast_normals(st, CN_RAYS, t);
     for (int i = 0; i < CN_RAYS; i++) {
         cn_sample *s = c->samples + sample_index(c, t->x + i % CN_TILE, t->y + i / CN_TILE);
         read_hit(st, t, i, s);
@@ -370,17 +430,24 @@ static void smooth_tile(const canvas *c, tile *t, uint8_t *rgb)
 
 /* --- what is asked for ----------------------------------------------------------------------- */
 
+static lane_mask bytes_of(const float *light)
+{
+    return __builtin_convertvector(lsqrt(lclamp01(lload(light))) * 255.0f + 0.5f, lane_mask);
+}
+
 static void write_bytes(const canvas *c, uint8_t *rgb)
 {
     const int size = c->stage->size;
     for (int y = 0; y < size; y++)
-        for (int channel = 0; channel < 3; channel++) {
-            const float *from = c->rgb[channel] + sample_index(c, 0, y);
-            uint8_t *to = rgb + 3 * (size_t)y * (size_t)size + channel;
-            for (int x = 0; x < size; x += CN_LANES) {
-                const lane_mask v = __builtin_convertvector(
-                    lsqrt(lclamp01(lload(from + x))) * 255.0f + 0.5f, lane_mask);
-                for (int i = 0; i < CN_LANES && x + i < size; i++) to[3 * (x + i)] = (uint8_t)v[i];
+        for (int x = 0; x < size; x += CN_LANES) {
+            const size_t k = sample_index(c, x, y);
+            const lane_mask r = bytes_of(c->rgb[0] + k), g = bytes_of(c->rgb[1] + k),
+                            b = bytes_of(c->rgb[2] + k);
+            uint8_t *to = rgb + 3 * ((size_t)y * (size_t)size + (size_t)x);
+            for (int i = 0; i < CN_MIN(CN_LANES, size - x); i++, to += 3) {
+                to[0] = (uint8_t)r[i];
+                to[1] = (uint8_t)g[i];
+                to[2] = (uint8_t)b[i];
             }
         }
 }

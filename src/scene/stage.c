@@ -101,13 +101,3 @@ void cn_stage_init(const cn_scene *s, int size_px, cn_stage *st)
     st->ground = vscale(ground_colour(s->ground), st->sky.ground_dim);
     st->bounce = vscale(vmul(st->ground, st->sky.key), 0.30f);
 }
-
-vecs cn_stage_rays(const cn_stage *st, lanes x, lanes y)
-{
-    const cn_camera *c = &st->camera;
-    const float scale = 2.0f / (float)st->size, tan = c->tan_half_fov;
-    const lanes sx = x * scale - 1.0f, sy = 1.0f - y * scale;
-    return (vecs){c->forward.x + (c->right.x * sx + c->up.x * sy) * tan,
-                  c->forward.y + (c->right.y * sx + c->up.y * sy) * tan,
-                  c->forward.z + (c->right.z * sx + c->up.z * sy) * tan};
-}

@@ -50,7 +50,15 @@ typedef struct cn_sample {
 
 void cn_stage_init(const cn_scene *scene, int size_px, cn_stage *out);
 /* The directions whose length along the view is 1, through four points of the picture in pixels. */
-vecs cn_stage_rays(const cn_stage *st, lanes x, lanes y);
+static inline vecs cn_stage_rays(const cn_stage *st, lanes x, lanes y)
+{
+    const cn_camera *c = &st->camera;
+    const float scale = 2.0f / (float)st->size, tan = c->tan_half_fov;
+    const lanes sx = x * scale - 1.0f, sy = 1.0f - y * scale;
+    return (vecs){c->forward.x + (c->right.x * sx + c->up.x * sy) * tan,
+                  c->forward.y + (c->right.y * sx + c->up.y * sy) * tan,
+                  c->forward.z + (c->right.z * sx + c->up.z * sy) * tan};
+}
 
 /* light.c: the colour of the sky in direction d, the same along a row of the picture. */
 vec3 cn_light_sky(const cn_stage *st, vec3 d);
