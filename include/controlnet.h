@@ -386,9 +386,14 @@ typedef struct cn_scenes_options {
     int64_t count, start; /* pictures start .. start + count - 1 of the sequence `seed` */
     uint64_t seed;
     int64_t size_px;
-    /* "edges", "depth", "normal", "segmentation" (exact), or as in cn_annotate_folder: "canny
-     * low=50 high=100", "pidinet | scribble_synthesis" */
+    /* Exact ones: "edges", "depth", "normal", "segmentation" (ADE20K's colours), "lines",
+     * "softedge", "scribble", "pose" (OpenPose's colours), "cartoon", "toon"; or as in
+     * cn_annotate_folder: "canny low=50 high=100", "pidinet | scribble_synthesis" */
     const char *condition;
+    bool random_thresholds; /* as cn_annotate_folder_options: of canny, by seed and picture */
+    /* "person", "torus knot", ...: another sequence, whose scenes all have one. NULL: any; with
+     * "pose" a person. */
+    const char *with;
     const char *const *weights;                                /* as cn_annotate_options.weights */
     void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
     void *user;

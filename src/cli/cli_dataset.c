@@ -22,6 +22,8 @@ enum {
     DRAWN_START,
     DRAWN_THREADS,
     DRAWN_CONDITION, /* these are of scenes alone */
+    DRAWN_RANDOM,
+    DRAWN_WITH,
     DRAWN_MODEL,
     DRAWN_OPTIONS
 };
@@ -35,8 +37,11 @@ static const cli_option drawn_table[] = {
     [DRAWN_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
     [DRAWN_CONDITION] = {"condition", 0, "KIND",
                          "canny (default), \"canny low=50 high=100\", pidinet, ...\n"
-                         "(controlnet annotate --list); edges, depth, normal,\n"
-                         "segmentation (these four exact)"},
+                         "(controlnet annotate --list); exact: edges, depth, normal,\n"
+                         "segmentation, lines, softedge, scribble, pose, cartoon, toon"},
+    [DRAWN_RANDOM] = {"random-thresholds", 0, NULL, "canny: drawn for each picture, by the seed"},
+    [DRAWN_WITH] = {"with", 0, "SHAPE",
+                    "scenes that all have one: person (default of pose), cube, ..."},
     [DRAWN_MODEL] = {"model", 'm', "WEIGHTS", "of kinds with networks; may be given several times"},
 };
 
@@ -57,6 +62,8 @@ static bool parse_drawn(const cli_parser *p, int id, drawn_request *r)
     case DRAWN_SEED: return cli_uint64(p, id, &o->seed);
     case DRAWN_CONDITION: o->condition = p->value; return true;
     case DRAWN_SIZE: return cli_int(p, id, 16, 4096, &o->size_px);
+    case DRAWN_RANDOM: return o->random_thresholds = true;
+    case DRAWN_WITH: o->with = p->value; return true;
     case DRAWN_START: return cli_int(p, id, 0, INT64_C(1) << 40, &o->start);
     case DRAWN_MODEL:
         o->weights = r->weights;

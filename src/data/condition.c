@@ -81,11 +81,14 @@ static cn_status asked_for(cn_ctx *ctx, const char *text, cn_annotate_args *args
     return CN_OK;
 }
 
-/* Scenes' exact maps: their edges are much like canny's, which has them as another name; their
- * normals and classes are none of a network's. */
+/* Scenes' exact maps: their edges are much like canny's, which has them as another name; the others
+ * are made by no annotator, though some have the name of one. */
 static const char *kind_of_scenes(const char *noted)
 {
-    if (strcmp(noted, "normal") == 0 || strcmp(noted, "segmentation") == 0) return "none";
+    static const char *const exact[] = {"normal",   "segmentation", "lines",   "softedge",
+                                        "scribble", "pose",         "cartoon", "toon"};
+    for (size_t i = 0; i < CN_COUNT(exact); i++)
+        if (strcmp(noted, exact[i]) == 0) return "none";
     return noted;
 }
 

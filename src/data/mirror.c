@@ -9,6 +9,9 @@ static const struct {
     const char *name;
     cn_mirror mirror;
 } others[] = {{"mask", CN_MIRROR_PLAIN},
+              {"lines", CN_MIRROR_PLAIN}, /* these three are scenes' */
+              {"cartoon", CN_MIRROR_PLAIN},
+              {"toon", CN_MIRROR_PLAIN},
               {"colour", CN_MIRROR_PLAIN},
               {"blur", CN_MIRROR_PLAIN},
               {"tile", CN_MIRROR_PLAIN},

@@ -33,7 +33,9 @@ static cn_status annotate_scene(void *user, cn_ctx *ctx, int64_t index, const cn
 static cn_status open_condition(cn_ctx *ctx, const char *text, const cn_scenes_options *o,
                                 cn_condition *out)
 {
-    const cn_annotate_folder_options many = {.annotate = {.weights = o->weights}, .seed = o->seed};
+    const cn_annotate_folder_options many = {.annotate = {.weights = o->weights},
+                                             .seed = o->seed,
+                                             .random_thresholds = o->random_thresholds};
     char word[64];
     cn_status s = cn_condition_open(ctx, text, &many, out);
     if (s == CN_OK && o->weights && *o->weights && cn_condition_side_by_side(out)) {
@@ -42,11 +44,24 @@ static cn_status open_condition(cn_ctx *ctx, const char *text, const cn_scenes_o
     }
     if (s == CN_OK) return CN_OK;
     snprintf(word, sizeof word, "%.*s", (int)strcspn(text, " ,|"), text);
-    return cn_fail_prefix(ctx, s,
-                          cn_kind_find(word)
-                              ? "condition \"%s\""
-                              : "condition \"%s\" is none of edges, depth, normal, segmentation",
-                          text);
+    if (cn_kind_find(word)) return cn_fail_prefix(ctx, s, "condition \"%s\"", text);
+    cn_str exact = {0};
+    cn_scene_condition_list(&exact);
+    s = cn_fail_prefix(ctx, s, "condition \"%s\" is none of the exact ones (%s)", text,
+                       exact.data ? exact.data : "");
+    cn_str_free(&exact);
+    return s;
+}
+
+static cn_status fail_shape(cn_ctx *ctx, const char *name)
+{
+    cn_str list = {0};
+    for (int i = 0; cn_scene_shape_name(i); i++)
+        cn_str_addf(&list, "%s%s", i ? ", " : "", cn_scene_shape_name(i));
+    const cn_status s = cn_fail(ctx, CN_EINVAL, "scenes with \"%s\": known are %s", name,
+                                list.data ? list.data : "");
+    cn_str_free(&list);
+    return s;
 }
 
 cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
@@ -57,6 +72,7 @@ cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
                           .first_index = o->start,
                           .seed = o->seed,
                           .size_px = o->size_px,
+                          .with = CN_SCENE_ANY,
                           .progress = o->progress,
                           .progress_user = o->user};
     const char *condition = o->condition ? o->condition : "canny";
@@ -64,6 +80,12 @@ cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
     if (exact >= 0 && o->weights && *o->weights)
         return cn_fail(ctx, CN_EINVAL, "the scenes' exact %s takes no weights (%s)", condition,
                        *o->weights);
+    const char *with = !o->with && exact == CN_CONDITION_POSE ? "person" : o->with;
+    if (with && (d.with = cn_scene_shape_find(with)) < 0) return fail_shape(ctx, with);
+    if (exact >= 0 && o->random_thresholds)
+        return cn_fail(ctx, CN_EINVAL,
+                       "the scenes' exact %s has no thresholds that are drawn at random; canny has",
+                       condition);
     if (exact >= 0) {
         d.condition = (cn_scene_condition)exact;
         return cn_scene_write_dataset(ctx, &d);

@@ -244,6 +244,7 @@ static void tell_circle(const void *user, int64_t index, char *out, size_t cap)
 cn_status cn_circle_write_dataset(cn_ctx *ctx, const cn_circle_dataset *o)
 {
     return cn_pairs_write(ctx, &(cn_pairs){.what = "circles",
+                                           .version = 1,
                                            .dir = o->dir,
                                            .n = o->n,
                                            .first_index = o->first_index,

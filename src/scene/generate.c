@@ -377,10 +377,12 @@ void cn_scene_request_init(int n_objects, cn_scene_request *out)
     }
 }
 
-static void generate_any(draw *r, int n_objects, cn_scene *out)
+/* shape: the first object's, or any. */
+static void generate_any(draw *r, int n_objects, int shape, cn_scene *out)
 {
     cn_scene_request any;
     cn_scene_request_init(n_objects, &any);
+    any.objects[0].shape = shape;
     const int form = draw_below(r, cn_scene_caption_count());
     generate(r, &any, out);
     cn_scene_caption(out, form, out->caption, sizeof out->caption);
@@ -388,15 +390,20 @@ static void generate_any(draw *r, int n_objects, cn_scene *out)
 
 void cn_scene_generate(uint64_t seed, uint64_t index, cn_scene *out)
 {
+    cn_scene_generate_with(seed, index, CN_SCENE_ANY, out);
+}
+
+void cn_scene_generate_with(uint64_t seed, uint64_t index, int shape, cn_scene *out)
+{
     draw r = draw_start(seed, index);
-    const int d = draw_below(&r, 100);
-    generate_any(&r, d < 50 ? 1 : d < 85 ? 2 : 3, out);
+    const int d = draw_below(&r, 100), any = cn_scene_shape_name(shape) ? shape : CN_SCENE_ANY;
+    generate_any(&r, d < 50 ? 1 : d < 85 ? 2 : 3, any, out);
 }
 
 void cn_scene_generate_n(uint64_t seed, uint64_t index, int n_objects, cn_scene *out)
 {
     draw r = draw_start(seed, index);
-    generate_any(&r, CN_MAX(1, CN_MIN(n_objects, CN_SCENE_MAX_OBJECTS)), out);
+    generate_any(&r, CN_MAX(1, CN_MIN(n_objects, CN_SCENE_MAX_OBJECTS)), CN_SCENE_ANY, out);
 }
 
 static cn_status check_choice(cn_ctx *ctx, const char *what, int value, int count)

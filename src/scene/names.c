@@ -34,6 +34,12 @@ const char *cn_scene_shape_name(int i)
 {
     return name_of(shape_names, CN_SHAPE_COUNT, i);
 }
+int cn_scene_shape_find(const char *name)
+{
+    for (int i = 0; i < CN_SHAPE_COUNT; i++)
+        if (strcmp(name, shape_names[i]) == 0) return i;
+    return -1;
+}
 const char *cn_scene_colour_name(int i)
 {
     return name_of(colour_names, CN_COLOUR_COUNT, i);

@@ -34,8 +34,8 @@ static cn_status open_folder(cn_ctx *ctx, const cn_pairs *p)
         CN_TRY(cn_dir_make(ctx, path));
     }
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/scenes.txt", p->dir));
-    CN_TRY(cn_format(ctx, want, sizeof want, "%s 1, seed %llu, %lld px, condition %s\n", p->what,
-                     (unsigned long long)p->seed, (long long)p->size_px, p->condition));
+    CN_TRY(cn_format(ctx, want, sizeof want, "%s %d, seed %llu, %lld px, condition %s\n", p->what,
+                     p->version, (unsigned long long)p->seed, (long long)p->size_px, p->condition));
     if (!cn_file_exists(path)) return cn_file_write(ctx, path, want, strlen(want));
     char *have = NULL;
     size_t n = 0;

@@ -15,6 +15,7 @@ enum { CN_CAPTION_BYTES = 256 };
 
 typedef struct cn_pairs {
     const char *what; /* "scenes": first word of scenes.txt and of errors */
+    int version;      /* of what (seed, index) stands for; a folder of another one is refused */
     const char *dir;  /* created when missing */
     int64_t n, first_index;
     uint64_t seed;

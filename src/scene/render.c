@@ -7,20 +7,11 @@
  * differ from a neighbour's. It is made in tiles of 8x8 pixels, each of which meets only the parts
  * whose bounds overlap it. Light is shown through a square root (a display gamma of 2).
  */
-#include "scene/stage.h"
+#include "scene/canvas.h"
 
 #include <omp.h>
 
-/* What is kept of a whole picture; the third is for the three colours' planes. Rows are `stride`
- * long, a multiple of the tile, and so is their number. */
-typedef struct canvas {
-    cn_stage *stage;
-    cn_sample *samples;
-    float *rgb[3];
-    uint8_t *plain; /* per row of a tile: what all its pixels are, see below */
-    int stride;
-} canvas;
-
+/* Of a row of a tile. */
 enum { MIXED, ALL_SKY, ALL_LIT_GROUND };
 
 /* One tile's rays and what they can meet. */
@@ -32,11 +23,6 @@ typedef struct tile {
     uint16_t list[CN_MAX_SILHOUETTES];
     cn_shades shades;
 } tile;
-
-static size_t sample_index(const canvas *c, int x, int y)
-{
-    return (size_t)y * (size_t)c->stride + (size_t)x;
-}
 
 /* --- tiles ----------------------------------------------------------------------------------- */
 
@@ -142,14 +128,15 @@ static void list_box(const cn_stage *st, vec3 lo, vec3 hi, tile *t)
 }
 
 /* What may darken the points that the tile's pixels show. */
-static void list_shades(const canvas *c, tile *t)
+static void list_shades(const cn_canvas *c, tile *t)
 {
     const cn_sun *sun = &c->stage->sun;
     const vecs x = vall(sun->across_x), y = vall(sun->across_y), z = vall(sun->direction);
     const vecs eye = vall(c->stage->camera.pos);
     vecs lo = vall(v3(INFINITY, INFINITY, INFINITY)), hi = vs_scale(lo, lall(-1));
     for (int i = 0; i < CN_RAYS; i += CN_LANES) {
-        const cn_sample *s = c->samples + sample_index(c, t->x + i % CN_TILE, t->y + i / CN_TILE);
+        const cn_sample *s =
+            c->samples + cn_canvas_index(c, t->x + i % CN_TILE, t->y + i / CN_TILE);
         const lanes far = {s[0].t, s[1].t, s[2].t, s[3].t};
         const vecs d = vload(t->rays.x + i, t->rays.y + i, t->rays.z + i);
         const vecs p = vs_mad(eye, d, far), q = {vs_dot(p, x), vs_dot(p, y), vs_dot(p, z)};
@@ -165,14 +152,14 @@ static void list_shades(const canvas *c, tile *t)
     list_box(c->stage, low, high, t);
 }
 
-static void put_colour(const canvas *c, size_t k, vec3 colour)
+static void put_colour(const cn_canvas *c, size_t k, vec3 colour)
 {
     c->rgb[0][k] = colour.x;
     c->rgb[1][k] = colour.y;
     c->rgb[2][k] = colour.z;
 }
 
-static void light_four(const canvas *c, const tile *t, int i, size_t k)
+static void light_four(const cn_canvas *c, const tile *t, int i, size_t k)
 {
     vecs colour;
     cn_sample *s = c->samples + k;
@@ -187,7 +174,7 @@ static void light_four(const canvas *c, const tile *t, int i, size_t k)
 }
 
 /* Colours of one row of the tile, which begins at sample k. */
-static void light_row(const canvas *c, const tile *t, int row, size_t k)
+static void light_row(const cn_canvas *c, const tile *t, int row, size_t k)
 {
     const cn_stage *st = c->stage;
     cn_sample *s = c->samples + k;
@@ -226,7 +213,7 @@ static void list_open_shades(const cn_stage *st, tile *t)
     list_box(st, lo, hi, t);
 }
 
-static void open_row(const canvas *c, const tile *t, int row, size_t k, bool rgb)
+static void open_row(const cn_canvas *c, const tile *t, int row, size_t k, bool rgb)
 {
     const cn_stage *st = c->stage;
     const bool ground = t->rays.y[row * CN_TILE] < 0;
@@ -258,25 +245,26 @@ static void open_row(const canvas *c, const tile *t, int row, size_t k, bool rgb
     c->plain[k / CN_TILE] = !ground ? ALL_SKY : lit ? ALL_LIT_GROUND : MIXED;
 }
 
-static void first_pass(const canvas *c, tile *t, bool rgb)
+static void first_pass(const cn_canvas *c, tile *t, bool rgb)
 {
     const cn_stage *st = c->stage;
     aim_tile(st, t);
     if (t->n == 0) {
         if (rgb) list_open_shades(st, t);
         for (int row = 0; row < CN_TILE; row++)
-            open_row(c, t, row, sample_index(c, t->x, t->y + row), rgb);
+            open_row(c, t, row, cn_canvas_index(c, t->x, t->y + row), rgb);
         return;
     }
     cast_tile(st, t);
     for (int i = 0; i < CN_RAYS; i++) {
-        cn_sample *s = c->samples + sample_index(c, t->x + i % CN_TILE, t->y + i / CN_TILE);
+        cn_sample *s = c->samples + cn_canvas_index(c, t->x + i % CN_TILE, t->y + i / CN_TILE);
         read_hit(st, t, i, s);
         if (s->id > 1) read_look(st, t, i, s);
     }
     if (!rgb) return;
     list_shades(c, t);
-    for (int row = 0; row < CN_TILE; row++) light_row(c, t, row, sample_index(c, t->x, t->y + row));
+    for (int row = 0; row < CN_TILE; row++)
+        light_row(c, t, row, cn_canvas_index(c, t->x, t->y + row));
 }
 
 /* --- second pass: smoothing ------------------------------------------------------------------ */
@@ -299,10 +287,10 @@ static bool shadow_between(const cn_sample *a, const cn_sample *b)
 enum { CALM, EDGE, SHADOW_EDGE };
 
 /* Whether a pixel's four neighbours are of its surface and as much lit. */
-static int roughness(const canvas *c, int x, int y)
+static int roughness(const cn_canvas *c, int x, int y)
 {
     const int size = c->stage->size;
-    const cn_sample *s = c->samples + sample_index(c, x, y);
+    const cn_sample *s = c->samples + cn_canvas_index(c, x, y);
     const cn_sample *near[4] = {x > 0 ? s - 1 : s, x + 1 < size ? s + 1 : s,
                                 y > 0 ? s - c->stride : s, y + 1 < size ? s + c->stride : s};
     int rough = CALM;
@@ -336,7 +324,7 @@ static void cast_spread(const cn_stage *st, int x, int y, tile *t)
 }
 
 /* Colours of the pixel's rays that met what no centre nearby did, or anything where `shadow`. */
-static void light_spread(const canvas *c, tile *t, cn_sample *s, const bool *known, vec3 *colour)
+static void light_spread(const cn_canvas *c, tile *t, cn_sample *s, const bool *known, vec3 *colour)
 {
     for (int i = 0; i < CN_TILE; i++) {
         if (known[i] || s[i].id == 1) continue;
@@ -357,19 +345,19 @@ static void light_spread(const canvas *c, tile *t, cn_sample *s, const bool *kno
 
 /* The light of a surface changes little within a pixel: a ray that meets what the pixel's or a
  * neighbour's centre met shows that one's colour. Not where a shadow's edge crosses the pixel. */
-static vec3 smooth_pixel(const canvas *c, tile *t, int x, int y, bool shadow)
+static vec3 smooth_pixel(const cn_canvas *c, tile *t, int x, int y, bool shadow)
 {
     const cn_stage *st = c->stage;
     const int size = st->size;
-    const size_t k = sample_index(c, x, y);
+    const size_t k = cn_canvas_index(c, x, y);
     cn_sample s[CN_TILE];
     vec3 colour[CN_TILE], sum = {0, 0, 0};
     bool known[CN_TILE] = {false}, all = true;
     cast_spread(st, x, y, t);
     for (int i = 0; i < CN_TILE; i++) {
         const int nx = spread_x[i] < 0 ? x - 1 : x + 1, ny = spread_y[i] < 0 ? y - 1 : y + 1;
-        const size_t near[3] = {k, nx >= 0 && nx < size ? sample_index(c, nx, y) : k,
-                                ny >= 0 && ny < size ? sample_index(c, x, ny) : k};
+        const size_t near[3] = {k, nx >= 0 && nx < size ? cn_canvas_index(c, nx, y) : k,
+                                ny >= 0 && ny < size ? cn_canvas_index(c, x, ny) : k};
         read_hit(st, t, i, &s[i]);
         if (s[i].id > 1) read_look(st, t, i, &s[i]);
         for (int n = 0; n < 3 && !known[i] && !shadow; n++) {
@@ -399,15 +387,15 @@ static void put_byte_rgb(uint8_t *out, vec3 c)
 
 /* Eight pixels in a row, all sky or all lit ground as those around them are, have nothing to
  * smooth. */
-static bool is_plain(const canvas *c, int x, int y)
+static bool is_plain(const cn_canvas *c, int x, int y)
 {
-    const uint8_t *p = c->plain + sample_index(c, x, y) / CN_TILE;
+    const uint8_t *p = c->plain + cn_canvas_index(c, x, y) / CN_TILE;
     const int wide = c->stride / CN_TILE, last = c->stage->size - 1;
     return *p != MIXED && (x == 0 || p[-1] == *p) && (x + CN_TILE > last || p[1] == *p) &&
            (y == 0 || p[-wide] == *p) && (y == last || p[wide] == *p);
 }
 
-static void smooth_tile(const canvas *c, tile *t, uint8_t *rgb)
+static void smooth_tile(const cn_canvas *c, tile *t, uint8_t *rgb)
 {
     const int size = c->stage->size;
     bool listed = false;
@@ -435,12 +423,12 @@ static lane_mask bytes_of(const float *light)
     return __builtin_convertvector(lsqrt(lclamp01(lload(light))) * 255.0f + 0.5f, lane_mask);
 }
 
-static void write_bytes(const canvas *c, uint8_t *rgb)
+static void write_bytes(const cn_canvas *c, uint8_t *rgb)
 {
     const int size = c->stage->size;
     for (int y = 0; y < size; y++)
         for (int x = 0; x < size; x += CN_LANES) {
-            const size_t k = sample_index(c, x, y);
+            const size_t k = cn_canvas_index(c, x, y);
             const lane_mask r = bytes_of(c->rgb[0] + k), g = bytes_of(c->rgb[1] + k),
                             b = bytes_of(c->rgb[2] + k);
             uint8_t *to = rgb + 3 * ((size_t)y * (size_t)size + (size_t)x);
@@ -453,19 +441,19 @@ static void write_bytes(const canvas *c, uint8_t *rgb)
 }
 
 /* Where the ray through a pixel's centre ends, from the camera. */
-static vec3 end_of_ray(const canvas *c, int x, int y)
+static vec3 end_of_ray(const cn_canvas *c, int x, int y)
 {
     const vecs d = cn_stage_rays(c->stage, lall((float)x + 0.5f), lall((float)y + 0.5f));
-    return vscale(v3(d.x[0], d.y[0], d.z[0]), c->samples[sample_index(c, x, y)].t);
+    return vscale(v3(d.x[0], d.y[0], d.z[0]), c->samples[cn_canvas_index(c, x, y)].t);
 }
 
 /* A crease within one object, or a step: neither's point lies near the plane of the other.
  * Silhouettes are told by the segment. */
-static bool edge_between(const canvas *c, int x, int y, int next_x, int next_y)
+bool cn_canvas_edge(const cn_canvas *c, int x, int y, int next_x, int next_y)
 {
     if (next_x == c->stage->size || next_y == c->stage->size) return false;
-    const cn_sample *a = c->samples + sample_index(c, x, y);
-    const cn_sample *b = c->samples + sample_index(c, next_x, next_y);
+    const cn_sample *a = c->samples + cn_canvas_index(c, x, y);
+    const cn_sample *b = c->samples + cn_canvas_index(c, next_x, next_y);
     if (a->id != b->id) return true;
     if (a->id < 2) return false;
     if (vdot(a->normal, b->normal) < 0.8f) return true;
@@ -474,10 +462,10 @@ static bool edge_between(const canvas *c, int x, int y, int next_x, int next_y)
     return far > 0.03f * c->stage->objects[a->id - 2].size;
 }
 
-static void write_geometry(const canvas *c, int x, int y, size_t k, const cn_scene_maps *out)
+static void write_geometry(const cn_canvas *c, int x, int y, size_t k, const cn_scene_maps *out)
 {
     const cn_camera *camera = &c->stage->camera;
-    const cn_sample *s = c->samples + sample_index(c, x, y);
+    const cn_sample *s = c->samples + cn_canvas_index(c, x, y);
     if (out->depth) out->depth[k] = s->t;
     if (out->segmentation) out->segmentation[k] = s->id;
     if (out->normal) {
@@ -487,21 +475,28 @@ static void write_geometry(const canvas *c, int x, int y, size_t k, const cn_sce
     }
     if (out->edges)
         out->edges[k] =
-            edge_between(c, x, y, x + 1, y) || edge_between(c, x, y, x, y + 1) ? 255 : 0;
+            cn_canvas_edge(c, x, y, x + 1, y) || cn_canvas_edge(c, x, y, x, y + 1) ? 255 : 0;
 }
 
-/* first: the number of pixels before this picture's in each buffer. */
-static void render(const cn_scene *scene, int size, size_t first, const cn_scene_maps *out,
-                   const canvas *c)
+void cn_canvas_trace(cn_canvas *c, const cn_scene *scene, int size, bool light)
 {
     tile t;
-    const bool maps = out->depth || out->normal || out->segmentation || out->edges;
+    c->scene = scene;
     cn_stage_init(scene, size, c->stage);
     for (int y = 0; y < size; y += CN_TILE)
         for (int x = 0; x < size; x += CN_TILE) {
             list_parts(c->stage, x, y, &t);
-            first_pass(c, &t, out->rgb);
+            first_pass(c, &t, light);
         }
+}
+
+/* first: the number of pixels before this picture's in each buffer. */
+static void render(const cn_scene *scene, int size, size_t first, const cn_scene_maps *out,
+                   cn_canvas *c)
+{
+    tile t;
+    const bool maps = out->depth || out->normal || out->segmentation || out->edges;
+    cn_canvas_trace(c, scene, size, out->rgb);
     for (int y = 0; maps && y < size; y++)
         for (int x = 0; x < size; x++)
             write_geometry(c, x, y, first + (size_t)y * (size_t)size + (size_t)x, out);
@@ -516,9 +511,9 @@ static void render(const cn_scene *scene, int size, size_t first, const cn_scene
         }
 }
 
-/* --- calls ----------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
-static void canvas_destroy(canvas *c)
+void cn_canvas_destroy(cn_canvas *c)
 {
     cn_free(c->stage);
     cn_free(c->samples);
@@ -526,10 +521,9 @@ static void canvas_destroy(canvas *c)
     cn_free(c->plain);
 }
 
-/* What has been taken when memory runs out is for canvas_destroy. */
-static cn_status canvas_create(cn_ctx *ctx, int size, canvas *c)
+cn_status cn_canvas_create(cn_ctx *ctx, int size, cn_canvas *c)
 {
-    c->stride = (size + CN_TILE - 1) / CN_TILE * CN_TILE;
+    *c = (cn_canvas){.stride = (size + CN_TILE - 1) / CN_TILE * CN_TILE};
     const size_t pixels = (size_t)c->stride * (size_t)c->stride;
     c->stage = cn_alloc(ctx, sizeof *c->stage);
     c->samples = cn_alloc_array(ctx, pixels, sizeof *c->samples);
@@ -541,7 +535,7 @@ static cn_status canvas_create(cn_ctx *ctx, int size, canvas *c)
     return CN_OK;
 }
 
-static cn_status check_scene(cn_ctx *ctx, const cn_scene *s)
+static cn_status check_fields(cn_ctx *ctx, const cn_scene *s)
 {
     bool ok = s->n_objects >= 0 && s->n_objects <= CN_SCENE_MAX_OBJECTS &&
               cn_scene_ground_name(s->ground) && cn_scene_sky_name(s->sky) &&
@@ -558,11 +552,12 @@ static cn_status check_scene(cn_ctx *ctx, const cn_scene *s)
                    "or cn_scene_prompt");
 }
 
-static cn_status check_size(cn_ctx *ctx, int64_t size_px)
+cn_status cn_scene_check(cn_ctx *ctx, const cn_scene *scene, int64_t size_px)
 {
-    if (size_px >= CN_SCENE_MIN_PX && size_px <= CN_SCENE_MAX_PX) return CN_OK;
-    return cn_fail(ctx, CN_EINVAL, "scene: size %lld px, expected %d to %d", (long long)size_px,
-                   CN_SCENE_MIN_PX, CN_SCENE_MAX_PX);
+    if (size_px < CN_SCENE_MIN_PX || size_px > CN_SCENE_MAX_PX)
+        return cn_fail(ctx, CN_EINVAL, "scene: size %lld px, expected %d to %d", (long long)size_px,
+                       CN_SCENE_MIN_PX, CN_SCENE_MAX_PX);
+    return check_fields(ctx, scene);
 }
 
 cn_status cn_scene_render(cn_ctx *ctx, const cn_scene *scene, int64_t size_px,
@@ -574,20 +569,19 @@ cn_status cn_scene_render(cn_ctx *ctx, const cn_scene *scene, int64_t size_px,
 cn_status cn_scene_render_batch(cn_ctx *ctx, const cn_scene *scenes, int64_t n, int64_t size_px,
                                 const cn_scene_maps *out)
 {
-    CN_TRY(check_size(ctx, size_px));
-    for (int64_t i = 0; i < n; i++) CN_TRY(check_scene(ctx, &scenes[i]));
+    for (int64_t i = 0; i < n; i++) CN_TRY(cn_scene_check(ctx, &scenes[i], size_px));
     const int threads = (int)CN_MAX(1, CN_MIN(n, (int64_t)cn_threads(ctx)));
     const size_t pixels = (size_t)(size_px * size_px);
-    canvas *own = cn_alloc_array(ctx, (size_t)threads, sizeof *own);
+    cn_canvas *own = cn_alloc_array(ctx, (size_t)threads, sizeof *own);
     cn_status status = own ? CN_OK : CN_ENOMEM;
-    for (int i = 0; i < threads && own; i++) own[i] = (canvas){0};
+    for (int i = 0; i < threads && own; i++) own[i] = (cn_canvas){0};
     for (int i = 0; i < threads && status == CN_OK; i++)
-        status = canvas_create(ctx, (int)size_px, &own[i]);
+        status = cn_canvas_create(ctx, (int)size_px, &own[i]);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t i = 0; i < n; i++)
         if (status == CN_OK)
             render(&scenes[i], (int)size_px, (size_t)i * pixels, out, &own[omp_get_thread_num()]);
-    for (int i = 0; i < threads && own; i++) canvas_destroy(&own[i]);
+    for (int i = 0; i < threads && own; i++) cn_canvas_destroy(&own[i]);
     cn_free(own);
     return status;
 }

@@ -132,6 +132,7 @@ typedef struct cn_scene {
 
 /* Names as captions say them; NULL out of range. */
 const char *cn_scene_shape_name(int shape);
+int cn_scene_shape_find(const char *name); /* -1 for an unknown name */
 const char *cn_scene_colour_name(int colour);
 const char *cn_scene_material_name(int material);
 const char *cn_scene_ground_name(int ground);
@@ -144,8 +145,11 @@ void cn_scene_colour_rgb(int colour, uint8_t rgb[3]);
  * ground, black under a night sky). Indices must be in range. */
 bool cn_scene_allowed(int colour, int ground, int sky);
 
-/* Scene `index` of the endless sequence `seed`: one object in 55 of 100, two in 30, three in 15. */
+/* Scene `index` of the endless sequence `seed`: one object in 50 of 100, two in 35, three in 15. */
 void cn_scene_generate(uint64_t seed, uint64_t index, cn_scene *out);
+/* Of another sequence, whose scenes all have an object of this shape; of cn_scene_generate's for an
+ * index out of range. */
+void cn_scene_generate_with(uint64_t seed, uint64_t index, int shape, cn_scene *out);
 /* The same with a fixed number of objects, 1 to 3 (clamped). */
 void cn_scene_generate_n(uint64_t seed, uint64_t index, int n_objects, cn_scene *out);
 /* One object with everything named chosen and the rest drawn from the seed; the caption is form 0.
@@ -204,17 +208,39 @@ typedef enum cn_scene_condition {
     CN_CONDITION_EDGES,        /* white lines on black */
     CN_CONDITION_DEPTH,        /* inverse depth: near is bright, the sky black */
     CN_CONDITION_NORMAL,       /* (n + 1) / 2 */
-    CN_CONDITION_SEGMENTATION, /* one fixed colour for sky, ground and each shape */
+    CN_CONDITION_SEGMENTATION, /* classes in ADE20K's colours */
+    CN_CONDITION_LINES,        /* straight edges, white on black, as M-LSD draws them */
+    CN_CONDITION_SOFTEDGE,     /* blurred edges, the stronger the brighter */
+    CN_CONDITION_SCRIBBLE,     /* synthesised from soft edges; chance follows from the scene */
+    CN_CONDITION_POSE,         /* people in OpenPose's colours */
+    CN_CONDITION_CARTOON,      /* the outlines of the toon rendering, white on black */
+    CN_CONDITION_TOON,         /* flat colours in light and shadow, dark outlines */
     CN_CONDITION_COUNT
 } cn_scene_condition;
 
-/* "edges", "depth", "normal", "segmentation"; NULL out of range, and -1 for an unknown name. */
+/* "edges", "depth", ... as above in small letters; NULL out of range, and -1 for an unknown
+ * name. */
 const char *cn_scene_condition_name(int condition);
 int cn_scene_condition_find(const char *name);
+/* All names in words, for messages: "edges, depth, ...". */
+void cn_scene_condition_list(cn_str *out);
 /* Picture and condition as RGB [P,P,3] each; either may be NULL. */
 cn_status cn_scene_condition_render(cn_ctx *ctx, const cn_scene *scene, int64_t size_px,
                                     cn_scene_condition condition, uint8_t *rgb,
                                     uint8_t *condition_rgb) CN_CHECKED;
+
+enum { CN_SCENE_KEY_POINTS = 18 };
+/* A person's key points in OpenPose's order (annotate/pose/pose.h), in pixels. Unseen: out of the
+ * picture, or behind an object or the person's own body. */
+typedef struct cn_scene_figure {
+    int object;
+    bool seen[CN_SCENE_KEY_POINTS];
+    float x[CN_SCENE_KEY_POINTS], y[CN_SCENE_KEY_POINTS];
+} cn_scene_figure;
+
+/* *n people, from left to right. */
+cn_status cn_scene_key_points(cn_ctx *ctx, const cn_scene *scene, int64_t size_px,
+                              cn_scene_figure out[CN_SCENE_MAX_OBJECTS], int *n) CN_CHECKED;
 
 /* Fills `condition` (same size, allocated by the caller) from picture `index`. Called on several
  * threads, unless it is to be alone. */
@@ -227,6 +253,7 @@ typedef struct cn_scene_dataset {
     int64_t first_index;
     uint64_t seed;
     int64_t size_px;
+    int with; /* of cn_scene_generate_with: a shape, or CN_SCENE_ANY */
     cn_scene_condition condition;
     cn_scene_condition_fn compute; /* in place of `condition` when set; compute_name names it */
     const char *compute_name;

@@ -429,6 +429,10 @@ static void wrong_usage(void)
           in_root("out"), "-n", "1", "--condition", "hed");
     CHECK("scenes of an unknown condition", 1, SAYS("smudge", "edges, depth"), "dataset", "scenes",
           in_root("out"), "-n", "1", "--condition", "smudge");
+    CHECK("random thresholds of an exact condition", 1, SAYS("lines", "canny has"), "dataset",
+          "scenes", in_root("out"), "-n", "1", "--condition", "lines", "--random-thresholds");
+    CHECK("scenes with an unknown shape", 1, SAYS("sofa", "sphere, cube"), "dataset", "scenes",
+          in_root("out"), "-n", "1", "--with", "sofa");
     CHECK("weights for canny scenes", 1, SAYS("flat.safetensors", "takes no weights"), "dataset",
           "scenes", in_root("out"), "-n", "1", "-m", in_root("flat.safetensors"));
     CHECK("prepare without a condition", 2, SAYS("--condition"), "dataset", "prepare",

@@ -214,7 +214,7 @@ static void check_drawing(cn_ctx *ctx, const char *root, const json_t *scene, co
         read_points(json_array_get(hands, i), h[i].points, CN_POSE_HAND_POINTS);
     for (size_t i = 0; i < m; i++)
         f[i].n = read_points(json_array_get(faces, i), f[i].points, CN_POSE_FACE_MAPS);
-    const cn_pose_drawing d = {version, &pose, h, (int64_t)n, f, (int64_t)m};
+    const cn_pose_drawing d = {version, &pose, h, (int64_t)n, f, (int64_t)m, 0};
     cn_image *made = NULL;
     if (cn_pose_draw(ctx, &d, &made) == CN_OK)
         case_compare(ctx, root, c, key, "openpose", made, t);

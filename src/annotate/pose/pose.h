@@ -132,6 +132,7 @@ typedef struct cn_pose_drawing {
     int64_t n_hands;
     const cn_pose_face *faces;
     int64_t n_faces;
+    int64_t radius; /* of parts' disks and limbs, px; 0: 4, as the published ControlNets' */
 } cn_pose_drawing;
 
 /* RGB of each part's disk; limbs are drawn in darker ones. */

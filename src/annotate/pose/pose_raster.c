@@ -37,6 +37,11 @@ static cn_pose_point place(const cn_pose_drawing *d, int64_t peak)
     return (cn_pose_point){x / W * W, y / H * H};
 }
 
+static int64_t part_radius(const cn_pose_drawing *d)
+{
+    return d->radius ? d->radius : PART_RADIUS;
+}
+
 static void draw_parts(const cn_pose_drawing *d, cn_image *canvas)
 {
     for (int i = 0; i < CN_POSE_PARTS; i++)
@@ -44,19 +49,19 @@ static void draw_parts(const cn_pose_drawing *d, cn_image *canvas)
             const int64_t peak = d->pose->people[n].part[i];
             if (peak < 0) continue;
             const cn_pose_point p = place(d, peak);
-            cn_draw_disk(canvas, (cn_point){(int64_t)p.x, (int64_t)p.y}, PART_RADIUS,
+            cn_draw_disk(canvas, (cn_point){(int64_t)p.x, (int64_t)p.y}, part_radius(d),
                          cn_pose_colors[i]);
         }
 }
 
-static void draw_limb(cn_image *canvas, cn_pose_point a, cn_pose_point b, const uint8_t rgb[3])
+static void draw_limb(cn_image *canvas, cn_pose_point a, cn_pose_point b, int64_t radius,
+                      const uint8_t rgb[3])
 {
     cn_point corners[CN_ELLIPSE_POINTS];
     const double dx = a.x - b.x, dy = a.y - b.y, length = sqrt(dx * dx + dy * dy);
     const cn_point centre = {(int64_t)((a.x + b.x) / 2), (int64_t)((a.y + b.y) / 2)};
     const double degrees = atan2(dy, dx) * (180.0 / M_PI);
-    const int n =
-        cn_ellipse_polygon(centre, (int64_t)(length / 2), PART_RADIUS, (int)degrees, corners);
+    const int n = cn_ellipse_polygon(centre, (int64_t)(length / 2), radius, (int)degrees, corners);
     cn_draw_convex(canvas, corners, n, rgb);
 }
 
@@ -77,7 +82,7 @@ static void draw_limbs(const cn_pose_drawing *d, cn_image *canvas, cn_image *cop
             const int64_t *part = d->pose->people[n].part;
             if (part[limbs[i][0]] < 0 || part[limbs[i][1]] < 0) continue;
             draw_limb(copy ? copy : canvas, place(d, part[limbs[i][0]]),
-                      place(d, part[limbs[i][1]]), cn_pose_colors[i]);
+                      place(d, part[limbs[i][1]]), part_radius(d), cn_pose_colors[i]);
             if (copy) mix(canvas, copy);
         }
 }

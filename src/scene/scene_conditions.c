@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* scene_conditions.c - a scene's exact maps as condition pictures, one row of a table each. */
+#include "scene/canvas.h"
+
+#include "annotate/labels.h"
+#include "annotate/synthesis.h"
+
+static void fill_grey(uint8_t *rgb, uint8_t v)
+{
+    rgb[0] = rgb[1] = rgb[2] = v;
+}
+
+static cn_status edges_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
+{
+    (void)ctx;
+    uint8_t *rgb = out->rgb;
+    for (int y = 0; y < (int)out->height; y++)
+        for (int x = 0; x < (int)out->width; x++, rgb += 3)
+            fill_grey(rgb, cn_canvas_edge(c, x, y, x + 1, y) || cn_canvas_edge(c, x, y, x, y + 1)
+                               ? 255
+                               : 0);
+    return CN_OK;
+}
+
+/* Nearest = 255, and in proportion to 1 / depth from there to 0 for the sky. */
+static cn_status depth_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
+{
+    (void)ctx;
+    float nearest = INFINITY;
+    for (int y = 0; y < (int)out->height; y++)
+        for (int x = 0; x < (int)out->width; x++)
+            nearest = least(nearest, c->samples[cn_canvas_index(c, x, y)].t);
+    uint8_t *rgb = out->rgb;
+    for (int y = 0; y < (int)out->height; y++)
+        for (int x = 0; x < (int)out->width; x++, rgb += 3) {
+            const float t = c->samples[cn_canvas_index(c, x, y)].t;
+            fill_grey(rgb, (uint8_t)((t < INFINITY ? 255 * nearest / t : 0) + 0.5f));
+        }
+    return CN_OK;
+}
+
+static cn_status normal_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
+{
+    (void)ctx;
+    const cn_camera *camera = &c->stage->camera;
+    uint8_t *rgb = out->rgb;
+    for (int y = 0; y < (int)out->height; y++)
+        for (int x = 0; x < (int)out->width; x++, rgb += 3) {
+            const vec3 n = c->samples[cn_canvas_index(c, x, y)].normal;
+            rgb[0] = (uint8_t)((vdot(n, camera->right) + 1) * 127.5f + 0.5f);
+            rgb[1] = (uint8_t)((vdot(n, camera->up) + 1) * 127.5f + 0.5f);
+            rgb[2] = (uint8_t)((-vdot(n, camera->forward) + 1) * 127.5f + 0.5f);
+        }
+    return CN_OK;
+}
+
+/* ADE20K has no solids; each takes a class that looks like it. */
+static cn_status segmentation_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
+{
+    enum { SKY = 2, EARTH = 13 };
+    enum { TREE = 4, PERSON = 12, TABLE = 15, HOUSE = 25, BOX = 41, STAIRS = 53, BRIDGE = 61 };
+    enum { TOWER = 84, PLAYTHING = 108, BARREL = 111, TENT = 114, BALL = 119, SCULPTURE = 132 };
+    static const uint8_t class_of[CN_SHAPE_COUNT] = {
+        [CN_SHAPE_SPHERE] = BALL,          [CN_SHAPE_CUBE] = BOX,
+        [CN_SHAPE_CYLINDER] = BARREL,      [CN_SHAPE_CONE] = TOWER,
+        [CN_SHAPE_RING] = PLAYTHING,       [CN_SHAPE_PYRAMID] = TENT,
+        [CN_SHAPE_TORUS_KNOT] = SCULPTURE, [CN_SHAPE_ARCH] = BRIDGE,
+        [CN_SHAPE_STAIRS] = STAIRS,        [CN_SHAPE_TREE] = TREE,
+        [CN_SHAPE_HOUSE] = HOUSE,          [CN_SHAPE_TABLE] = TABLE,
+        [CN_SHAPE_PERSON] = PERSON,
+    };
+    (void)ctx;
+    uint8_t *rgb = out->rgb;
+    for (int y = 0; y < (int)out->height; y++)
+        for (int x = 0; x < (int)out->width; x++, rgb += 3) {
+            const int id = c->samples[cn_canvas_index(c, x, y)].id;
+            const int class = id == 0   ? SKY
+                              : id == 1 ? EARTH
+                                        : class_of[c->scene->objects[id - 2].shape];
+            memcpy(rgb, cn_ade20k_palette[class], 3);
+        }
+    return CN_OK;
+}
+
+static cn_status lines_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
+{
+    (void)ctx;
+    cn_straight_picture(c, out);
+    return CN_OK;
+}
+
+static cn_status softedge_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
+{
+    return cn_outlines_picture(ctx, c, false, out);
+}
+
+static cn_status cartoon_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
+{
+    return cn_outlines_picture(ctx, c, true, out);
+}
+
+/* White where a third of a pixel's block is. */
+static void shrink_scribble(const cn_image *in, cn_image *out)
+{
+    const int64_t fine = in->width / out->width;
+    for (int64_t y = 0; y < out->height; y++)
+        for (int64_t x = 0; x < out->width; x++) {
+            int64_t white = 0;
+            for (int64_t i = 0; i < fine * fine; i++)
+                white +=
+                    in->rgb[3 * ((y * fine + i / fine) * in->width + x * fine + i % fine)] != 0;
+            fill_grey(out->rgb + 3 * (y * out->width + x), 3 * white >= fine * fine ? 255 : 0);
+        }
+}
+
+/* The synthesis' ranges of widths are for pictures of some 512 pixels: that is where it works. */
+static cn_status scribble_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
+{
+    static const cn_synthesis_rules rules = {40, 160, 0.5, 0.35, 3};
+    uint64_t seed = 0;
+    for (int i = 0; i < c->scene->n_objects; i++)
+        seed = seed * 0x9e3779b97f4a7c15u + c->scene->objects[i].variant;
+    cn_image *edges = NULL, *made = NULL;
+    cn_status s = cn_image_create(ctx, c->stage->size, c->stage->size, &edges);
+    if (s == CN_OK) s = cn_outlines_picture(ctx, c, false, edges);
+    if (s == CN_OK) s = cn_scribble_synthesis(ctx, edges, &rules, seed, &made);
+    if (s == CN_OK) shrink_scribble(made, out);
+    cn_image_destroy(edges);
+    cn_image_destroy(made);
+    return s;
+}
+
+enum { FINE = 1 };
+static const struct {
+    const char *name;
+    cn_status (*draw)(cn_ctx *ctx, const cn_canvas *c, cn_image *out);
+    int finer_to; /* on a canvas that is finer till it has so many pixels across, at least twice */
+    bool lit;
+} conditions[CN_CONDITION_COUNT] = {
+    [CN_CONDITION_EDGES] = {"edges", edges_picture, 0, false},
+    [CN_CONDITION_DEPTH] = {"depth", depth_picture, 0, false},
+    [CN_CONDITION_NORMAL] = {"normal", normal_picture, 0, false},
+    [CN_CONDITION_SEGMENTATION] = {"segmentation", segmentation_picture, 0, false},
+    [CN_CONDITION_LINES] = {"lines", lines_picture, 0, false},
+    [CN_CONDITION_SOFTEDGE] = {"softedge", softedge_picture, FINE, false},
+    [CN_CONDITION_SCRIBBLE] = {"scribble", scribble_picture, 384, false},
+    [CN_CONDITION_POSE] = {"pose", cn_key_points_picture, 0, false},
+    [CN_CONDITION_CARTOON] = {"cartoon", cartoon_picture, FINE, false},
+    [CN_CONDITION_TOON] = {"toon", cn_toon_picture, FINE, true},
+};
+
+const char *cn_scene_condition_name(int condition)
+{
+    return condition >= 0 && condition < CN_CONDITION_COUNT ? conditions[condition].name : NULL;
+}
+
+int cn_scene_condition_find(const char *name)
+{
+    for (int i = 0; i < CN_CONDITION_COUNT; i++)
+        if (strcmp(name, conditions[i].name) == 0) return i;
+    return -1;
+}
+
+void cn_scene_condition_list(cn_str *out)
+{
+    for (int i = 0; i < CN_CONDITION_COUNT; i++)
+        cn_str_addf(out, "%s%s", i ? ", " : "", conditions[i].name);
+}
+
+/* Large pictures have rims that are fine enough. */
+static int fineness(int size, int finer_to)
+{
+    if (finer_to == 0 || size > CN_SCENE_MAX_PX / 4) return 1;
+    return CN_MAX(2, (finer_to + size - 1) / size);
+}
+
+static cn_status draw_condition(cn_ctx *ctx, const cn_scene *scene, int size, int condition,
+                                uint8_t *rgb)
+{
+    cn_canvas c;
+    cn_image *out = NULL;
+    const int fine = fineness(size, conditions[condition].finer_to);
+    cn_status s = cn_canvas_create(ctx, size * fine, &c);
+    if (s == CN_OK) s = cn_image_create(ctx, size, size, &out);
+    if (s == CN_OK) {
+        cn_canvas_trace(&c, scene, size * fine, conditions[condition].lit);
+        s = conditions[condition].draw(ctx, &c, out);
+    }
+    if (s == CN_OK) memcpy(rgb, out->rgb, (size_t)size * (size_t)size * 3);
+    cn_image_destroy(out);
+    cn_canvas_destroy(&c);
+    return s;
+}
+
+cn_status cn_scene_condition_render(cn_ctx *ctx, const cn_scene *scene, int64_t size_px,
+                                    cn_scene_condition condition, uint8_t *rgb,
+                                    uint8_t *condition_rgb)
+{
+    if (!cn_scene_condition_name((int)condition))
+        return cn_fail(ctx, CN_EINVAL, "scene: condition %d is out of range, 0 to %d are known",
+                       (int)condition, CN_CONDITION_COUNT - 1);
+    CN_TRY(cn_scene_check(ctx, scene, size_px));
+    const cn_scene_maps maps = {.rgb = rgb};
+    if (rgb) CN_TRY(cn_scene_render(ctx, scene, size_px, &maps));
+    return condition_rgb ? draw_condition(ctx, scene, (int)size_px, (int)condition, condition_rgb)
+                         : CN_OK;
+}
