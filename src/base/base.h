@@ -119,11 +119,13 @@ bool cn_dir_exists(const char *path);
 /* mkdir -p. */
 cn_status cn_dir_make(cn_ctx *ctx, const char *path) CN_CHECKED;
 
-/* Atomic writing in pieces: open gives a FILE on PATH.tmp-PID; commit fsyncs and renames; abort
- * removes. */
+/* Atomic writing in pieces: open gives a FILE on a temporary file beside the target; commit fsyncs
+ * and renames; abort removes. A target that is there and no regular file is written into instead
+ * (tmp ""), and nothing of what was written is taken back. Only in order: a pipe can't seek. */
 typedef struct cn_file_writer {
     FILE *f;
-    char path[4096], tmp[4128];
+    char path[4096], target[4096]; /* as it was given, and behind its symbolic links */
+    char tmp[4128];
 } cn_file_writer;
 cn_status cn_writer_open(cn_ctx *ctx, const char *path, cn_file_writer *w) CN_CHECKED;
 cn_status cn_writer_commit(cn_ctx *ctx, cn_file_writer *w) CN_CHECKED;

@@ -2,15 +2,21 @@
 /* file.c - whole files in and out.
  *
  * Writing is atomic: a reader sees the old file or the complete new one, also after a crash,
- * because the bytes are on disk before the rename and the folder's entry after it.
+ * because the bytes are on disk before the rename and the folder's entry after it. What isn't a
+ * regular file (a device, a pipe, a descriptor of the shell's) is written into, links are followed,
+ * a file's mode stays.
  */
 #include "base/base.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { PATH_BYTES = sizeof((cn_file_writer *)0)->path, MAX_LINKS = 40 };
 
 /* The system's reason as text; buffer is what strerror_r may use. */
 static const char *reason(int error, char *buffer, size_t n)
@@ -111,19 +117,95 @@ cn_status cn_file_read_head(cn_ctx *ctx, const char *path, size_t max_bytes, cha
     return CN_OK;
 }
 
+/* Where a file's bytes end up: symbolic links of its last part are followed, also one to a file
+ * that isn't there yet. Links within the folders before it are the system's business. */
+static cn_status follow_links(cn_ctx *ctx, const char *path, char *out, size_t cap)
+{
+    char target[PATH_BYTES], next[PATH_BYTES];
+    CN_TRY(cn_format(ctx, out, cap, "%s", path));
+    for (int links = 0;; links++) {
+        const ssize_t n = readlink(out, target, sizeof target - 1);
+        if (n < 0) return CN_OK; /* EINVAL: no link; anything else shows when it is opened */
+        if (links == MAX_LINKS) return fail_io(ctx, "write", path, ELOOP);
+        target[n] = 0;
+        const char *slash = strrchr(out, '/');
+        if (target[0] == '/' || !slash)
+            CN_TRY(cn_format(ctx, out, cap, "%s", target));
+        else {
+            CN_TRY(
+                cn_format(ctx, next, sizeof next, "%.*s%s", (int)(slash - out + 1), out, target));
+            CN_TRY(cn_format(ctx, out, cap, "%s", next));
+        }
+    }
+}
+
+/* Devices, pipes and descriptors are written into: a temporary file in their place would replace
+ * them. A pipe that nobody reads is waited for until the run is cancelled. */
+static cn_status open_special(cn_ctx *ctx, const char *path, int *fd)
+{
+    const struct timespec pause = {.tv_nsec = 20000000};
+    while ((*fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)) < 0) {
+        if (errno != ENXIO && errno != EINTR) return fail_io(ctx, "write", path, errno);
+        if (cn_cancelled(ctx))
+            return cn_fail(ctx, CN_ECANCELLED, "interrupted: nobody reads \"%s\"", path);
+        nanosleep(&pause, NULL);
+    }
+    const int flags = fcntl(*fd, F_GETFL);
+    if (flags >= 0) fcntl(*fd, F_SETFL, flags & ~O_NONBLOCK);
+    return CN_OK;
+}
+
+/* A file of its own beside `path`. Its name holds no secret: O_EXCL makes it this process's, also
+ * where another one with the same number writes into the folder (containers, network folders). */
+static cn_status open_temporary(cn_ctx *ctx, cn_file_writer *w, int *fd)
+{
+    struct timespec t;
+    uint64_t seed[3] = {(uint64_t)getpid(), (uint64_t)(uintptr_t)w, 0};
+    for (int tries = 0; tries < 100; tries++) {
+        clock_gettime(CLOCK_REALTIME, &t);
+        seed[2] = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec + (uint64_t)tries;
+        CN_TRY(cn_format(ctx, w->tmp, sizeof w->tmp, "%s.tmp-%08" PRIx32, w->target,
+                         (uint32_t)(cn_hash64(seed, sizeof seed) >> 32)));
+        *fd = open(w->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+        if (*fd >= 0) return CN_OK;
+        if (errno != EEXIST) break;
+    }
+    return fail_io(ctx, "write", w->path, errno);
+}
+
 cn_status cn_writer_open(cn_ctx *ctx, const char *path, cn_file_writer *w)
 {
-    w->f = NULL;
+    struct stat st;
+    int fd = -1;
+    *w = (cn_file_writer){0};
     CN_TRY(cn_format(ctx, w->path, sizeof w->path, "%s", path));
-    CN_TRY(cn_format(ctx, w->tmp, sizeof w->tmp, "%s.tmp-%ld", path, (long)getpid()));
-    /* O_NOFOLLOW: in a shared folder somebody may have put a link where the temporary file goes. */
-    int fd = open(w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (fd < 0) return fail_io(ctx, "write", path, errno);
+    CN_TRY(follow_links(ctx, path, w->target, sizeof w->target));
+    /* what a link of /proc names may be gone or a file that the shell has opened: by descriptor */
+    const bool there = stat(path, &st) == 0;
+    if (there && S_ISDIR(st.st_mode)) return fail_io(ctx, "write", path, EISDIR);
+    if (there && (!S_ISREG(st.st_mode) || strncmp(w->target, "/proc/", 6) == 0 ||
+                  strncmp(path, "/dev/", 5) == 0)) {
+        w->tmp[0] = 0;
+        CN_TRY(open_special(ctx, path, &fd));
+    } else {
+        if (there && faccessat(AT_FDCWD, w->target, W_OK, AT_EACCESS) != 0)
+            return fail_io(ctx, "write", path, errno);
+        CN_TRY(open_temporary(ctx, w, &fd));
+        if (there && fchmod(fd, st.st_mode & 07777) != 0) {
+            const int error = errno;
+            close(fd);
+            unlink(w->tmp);
+            return fail_io(ctx, "write", path, error);
+        }
+        /* another's file stays theirs where this process may say so */
+        const bool kept = !there || st.st_uid == geteuid() || fchown(fd, st.st_uid, st.st_gid) == 0;
+        (void)kept;
+    }
     w->f = fdopen(fd, "wb");
     if (!w->f) {
-        int error = errno;
+        const int error = errno;
         close(fd);
-        unlink(w->tmp);
+        if (w->tmp[0]) unlink(w->tmp);
         return fail_io(ctx, "write", path, error);
     }
     return CN_OK;
@@ -148,18 +230,21 @@ static cn_status sync_parent(cn_ctx *ctx, const char *path)
 
 cn_status cn_writer_commit(cn_ctx *ctx, cn_file_writer *w)
 {
+    const bool special = !w->tmp[0];
     int error = 0;
     if (ferror(w->f)) error = EIO;
-    if (fflush(w->f) != 0 && !error) error = errno;
-    if (!error && fsync(fileno(w->f)) != 0 && errno != EINVAL && errno != ENOTSUP) error = errno;
+    if (fflush(w->f) != 0 && (!error || special)) error = errno;
+    if (!error && fsync(fileno(w->f)) != 0 && errno != EINVAL && errno != ENOTSUP && errno != EROFS)
+        error = errno;
     if (fclose(w->f) != 0 && !error) error = errno;
     w->f = NULL;
-    if (!error && rename(w->tmp, w->path) != 0) error = errno;
+    if (special) return error ? fail_io(ctx, "write", w->path, error) : CN_OK;
+    if (!error && rename(w->tmp, w->target) != 0) error = errno;
     if (error) {
         unlink(w->tmp);
         return fail_io(ctx, "write", w->path, error);
     }
-    return sync_parent(ctx, w->path);
+    return sync_parent(ctx, w->target);
 }
 
 void cn_writer_abort(cn_file_writer *w)
@@ -167,7 +252,7 @@ void cn_writer_abort(cn_file_writer *w)
     if (!w || !w->f) return;
     fclose(w->f);
     w->f = NULL;
-    unlink(w->tmp);
+    if (w->tmp[0]) unlink(w->tmp);
 }
 
 cn_status cn_file_write(cn_ctx *ctx, const char *path, const void *data, size_t n)

@@ -3,6 +3,7 @@
 #include "base/base.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -282,6 +283,77 @@ static void test_write_and_read_back(void **state)
     assert_int_equal(count_entries(f->dir), 1);
 }
 
+static void test_links_are_followed_and_modes_stay(void **state)
+{
+    folder *f = *state;
+    char link[160], dangling[160], missing[160];
+    struct stat st;
+    snprintf(link, sizeof link, "%s/link", f->dir);
+    snprintf(dangling, sizeof dangling, "%s/dangling", f->dir);
+    snprintf(missing, sizeof missing, "%s/missing", f->dir);
+    assert_int_equal(cn_file_write(f->ctx, f->path, "old", 3), CN_OK);
+    assert_int_equal(chmod(f->path, 0640), 0);
+    assert_int_equal(symlink("file", link), 0);
+    assert_int_equal(symlink("missing", dangling), 0);
+    assert_int_equal(cn_file_write(f->ctx, link, "new", 3), CN_OK);
+    assert_int_equal(cn_file_write(f->ctx, dangling, "made", 4), CN_OK);
+    assert_int_equal(lstat(link, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    assert_int_equal(lstat(dangling, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    assert_int_equal(lstat(f->path, &st), 0);
+    assert_int_equal(st.st_mode, S_IFREG | 0640);
+    assert_int_equal(st.st_size, 3);
+    assert_int_equal(lstat(missing, &st), 0);
+    assert_int_equal(st.st_size, 4);
+    assert_int_equal(count_entries(f->dir), 4);
+    assert_int_equal(unlink(link) | unlink(dangling) | unlink(missing), 0);
+    assert_int_equal(symlink("link", link), 0);
+    assert_int_equal(cn_file_write(f->ctx, link, "new", 3), CN_EIO); /* a link to itself */
+    assert_int_equal(unlink(link), 0);
+}
+
+static void test_a_pipe_is_written_into(void **state)
+{
+    folder *f = *state;
+    char got[8] = {0};
+    struct stat st;
+    assert_int_equal(mkfifo(f->path, 0600), 0);
+    const int fd = open(f->path, O_RDONLY | O_NONBLOCK);
+    assert_true(fd >= 0);
+    assert_int_equal(cn_file_write(f->ctx, f->path, "hello", 5), CN_OK);
+    assert_int_equal(read(fd, got, sizeof got), 5);
+    assert_string_equal(got, "hello");
+    close(fd);
+    cn_cancel(f->ctx); /* nobody reads it now */
+    assert_int_equal(cn_file_write(f->ctx, f->path, "hello", 5), CN_ECANCELLED);
+    assert_int_equal(lstat(f->path, &st), 0);
+    assert_true(S_ISFIFO(st.st_mode));
+    assert_int_equal(count_entries(f->dir), 1);
+}
+
+/* Another process with this one's number (in a container of its own) may be writing beside it. */
+static void test_two_writers_of_one_file(void **state)
+{
+    folder *f = *state;
+    char *data = NULL;
+    size_t n = 0;
+    cn_file_writer a, b;
+    assert_int_equal(cn_writer_open(f->ctx, f->path, &a), CN_OK);
+    assert_int_equal(cn_writer_open(f->ctx, f->path, &b), CN_OK);
+    fputs("of a", a.f);
+    fputs("b's", b.f);
+    assert_int_equal(cn_writer_commit(f->ctx, &a), CN_OK);
+    assert_int_equal(cn_file_read(f->ctx, f->path, 9, &data, &n), CN_OK);
+    assert_string_equal(data, "of a");
+    cn_free(data);
+    assert_int_equal(cn_writer_commit(f->ctx, &b), CN_OK);
+    assert_int_equal(cn_file_read(f->ctx, f->path, 9, &data, &n), CN_OK);
+    assert_string_equal(data, "b's");
+    cn_free(data);
+    assert_int_equal(count_entries(f->dir), 1);
+}
+
 static void test_read_refuses(void **state)
 {
     folder *f = *state;
@@ -404,6 +476,9 @@ int main(void)
         cmocka_unit_test(test_string_failure_is_sticky),
         WITH_CTX(test_format_reports_truncation),
         WITH_FOLDER(test_write_and_read_back),
+        WITH_FOLDER(test_links_are_followed_and_modes_stay),
+        WITH_FOLDER(test_a_pipe_is_written_into),
+        WITH_FOLDER(test_two_writers_of_one_file),
         WITH_FOLDER(test_read_refuses),
         WITH_FOLDER(test_read_of_unknown_size),
         WITH_FOLDER(test_abort_leaves_the_old_file),
