@@ -21,6 +21,9 @@
 #define CN_MIN(a, b)    ((a) < (b) ? (a) : (b))
 #define CN_MAX(a, b)    ((a) > (b) ? (a) : (b))
 
+/* Room for a path, its end counted: Linux's PATH_MAX. */
+enum { CN_PATH_BYTES = 4096 };
+
 /* Where nothing is owned: hand the first failure up. */
 #define CN_TRY(expr)                              \
     do {                                          \
@@ -104,6 +107,11 @@ cn_status cn_format(cn_ctx *ctx, char *out, size_t cap, const char *fmt, ...)
 
 /* --- file.c ----------------------------------------------------------------------------------- */
 
+/* Opens a regular file for reading; *bytes (may be NULL) its size. CN_EIO names anything else: a
+ * folder, and pipes and devices, which data may name and which would be waited for without end. */
+cn_status cn_file_open(cn_ctx *ctx, const char *path, int *fd, size_t *bytes) CN_CHECKED;
+/* The same as a stream. */
+cn_status cn_file_open_stream(cn_ctx *ctx, const char *path, FILE **out) CN_CHECKED;
 /* Reads a whole file of at most max_bytes; *data is 0-terminated (not counted), free with
  * cn_free. */
 cn_status cn_file_read(cn_ctx *ctx, const char *path, size_t max_bytes, char **data,
@@ -116,6 +124,13 @@ cn_status cn_file_read_head(cn_ctx *ctx, const char *path, size_t max_bytes, cha
 cn_status cn_file_write(cn_ctx *ctx, const char *path, const void *data, size_t n) CN_CHECKED;
 bool cn_file_exists(const char *path);
 bool cn_dir_exists(const char *path);
+/* A folder's entries, one by one, but . and ..; next is CN_EIO where reading fails in the middle
+ * and NULL in *entry at the end. close takes NULL. */
+typedef struct cn_dir cn_dir;
+struct dirent;
+cn_status cn_dir_open(cn_ctx *ctx, const char *path, cn_dir **out) CN_CHECKED;
+cn_status cn_dir_next(cn_dir *d, const struct dirent **entry) CN_CHECKED;
+void cn_dir_close(cn_dir *d);
 /* mkdir -p. */
 cn_status cn_dir_make(cn_ctx *ctx, const char *path) CN_CHECKED;
 
@@ -124,8 +139,9 @@ cn_status cn_dir_make(cn_ctx *ctx, const char *path) CN_CHECKED;
  * (tmp ""), and nothing of what was written is taken back. Only in order: a pipe can't seek. */
 typedef struct cn_file_writer {
     FILE *f;
-    char path[4096], target[4096]; /* as it was given, and behind its symbolic links */
-    char tmp[4128];
+    char path[CN_PATH_BYTES],
+        target[CN_PATH_BYTES]; /* as it was given, and behind its symbolic links */
+    char tmp[CN_PATH_BYTES + 32];
 } cn_file_writer;
 cn_status cn_writer_open(cn_ctx *ctx, const char *path, cn_file_writer *w) CN_CHECKED;
 cn_status cn_writer_commit(cn_ctx *ctx, cn_file_writer *w) CN_CHECKED;

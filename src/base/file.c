@@ -8,6 +8,7 @@
  */
 #include "base/base.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = sizeof((cn_file_writer *)0)->path, MAX_LINKS = 40 };
+enum { MAX_LINKS = 40 };
 
 /* The system's reason as text; buffer is what strerror_r may use. */
 static const char *reason(int error, char *buffer, size_t n)
@@ -74,28 +75,63 @@ static cn_status read_all(cn_ctx *ctx, int fd, const char *path, size_t guess, s
     return CN_OK;
 }
 
+cn_status cn_file_open(cn_ctx *ctx, const char *path, int *fd, size_t *bytes)
+{
+    struct stat st;
+    const char *what = NULL;
+    /* a pipe without a writer would be waited for here already */
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (file < 0) return fail_io(ctx, "open", path, errno);
+    if (fstat(file, &st) != 0) {
+        const int error = errno;
+        close(file);
+        return fail_io(ctx, "look at", path, error);
+    }
+    if (S_ISDIR(st.st_mode))
+        what = "a folder";
+    else if (S_ISFIFO(st.st_mode))
+        what = "a pipe";
+    else if (!S_ISREG(st.st_mode))
+        what = "a device or a socket";
+    if (what) {
+        close(file);
+        return cn_fail(ctx, CN_EIO, "cannot read \"%s\": it is %s, a file is expected", path, what);
+    }
+    if (bytes) *bytes = st.st_size > 0 ? (size_t)st.st_size : 0;
+    *fd = file;
+    return CN_OK;
+}
+
+cn_status cn_file_open_stream(cn_ctx *ctx, const char *path, FILE **out)
+{
+    int fd = -1;
+    CN_TRY(cn_file_open(ctx, path, &fd, NULL));
+    FILE *f = fdopen(fd, "rb");
+    if (!f) {
+        const int error = errno;
+        close(fd);
+        return fail_io(ctx, "open", path, error);
+    }
+    *out = f;
+    return CN_OK;
+}
+
 cn_status cn_file_read(cn_ctx *ctx, const char *path, size_t max_bytes, char **data, size_t *n)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fail_io(ctx, "open", path, errno);
-    struct stat st;
-    cn_status s = CN_OK;
-    if (fstat(fd, &st) != 0)
-        s = fail_io(ctx, "look at", path, errno);
-    else if (S_ISDIR(st.st_mode))
-        s = cn_fail(ctx, CN_EIO, "cannot read \"%s\": it is a folder, a file is expected", path);
-    else if (st.st_size > 0 && (uint64_t)st.st_size > max_bytes)
-        s = fail_large(ctx, path, max_bytes);
-    else
-        s = read_all(ctx, fd, path, st.st_size > 0 ? (size_t)st.st_size : 4096, max_bytes, data, n);
+    int fd = -1;
+    size_t bytes = 0;
+    CN_TRY(cn_file_open(ctx, path, &fd, &bytes));
+    const cn_status s = bytes > max_bytes
+                            ? fail_large(ctx, path, max_bytes)
+                            : read_all(ctx, fd, path, bytes ? bytes : 4096, max_bytes, data, n);
     close(fd);
     return s;
 }
 
 cn_status cn_file_read_head(cn_ctx *ctx, const char *path, size_t max_bytes, char **data, size_t *n)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fail_io(ctx, "open", path, errno);
+    int fd = -1;
+    CN_TRY(cn_file_open(ctx, path, &fd, NULL));
     char *buffer = cn_alloc(ctx, max_bytes + 1);
     size_t len = 0;
     ssize_t got = 1;
@@ -121,7 +157,7 @@ cn_status cn_file_read_head(cn_ctx *ctx, const char *path, size_t max_bytes, cha
  * that isn't there yet. Links within the folders before it are the system's business. */
 static cn_status follow_links(cn_ctx *ctx, const char *path, char *out, size_t cap)
 {
-    char target[PATH_BYTES], next[PATH_BYTES];
+    char target[CN_PATH_BYTES], next[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, out, cap, "%s", path));
     for (int links = 0;; links++) {
         const ssize_t n = readlink(out, target, sizeof target - 1);
@@ -214,7 +250,7 @@ cn_status cn_writer_open(cn_ctx *ctx, const char *path, cn_file_writer *w)
 /* Puts the rename itself on disk. Some file systems cannot sync a folder (EINVAL): no failure. */
 static cn_status sync_parent(cn_ctx *ctx, const char *path)
 {
-    char dir[4096];
+    char dir[CN_PATH_BYTES];
     const char *slash = strrchr(path, '/');
     if (!slash)
         CN_TRY(cn_format(ctx, dir, sizeof dir, "."));
@@ -281,7 +317,7 @@ bool cn_dir_exists(const char *path)
 
 cn_status cn_dir_make(cn_ctx *ctx, const char *path)
 {
-    char part[4096];
+    char part[CN_PATH_BYTES];
     if (!path[0]) return cn_fail(ctx, CN_EINVAL, "cannot make a folder without a name");
     CN_TRY(cn_format(ctx, part, sizeof part, "%s", path));
     for (char *p = part + 1;; p++) {
@@ -295,4 +331,46 @@ cn_status cn_dir_make(cn_ctx *ctx, const char *path)
         *p = c;
         if (!c) return CN_OK;
     }
+}
+
+/* --- folders ---------------------------------------------------------------------------------- */
+
+struct cn_dir {
+    cn_ctx *ctx;
+    DIR *stream;
+    char path[CN_PATH_BYTES];
+};
+
+cn_status cn_dir_open(cn_ctx *ctx, const char *path, cn_dir **out)
+{
+    cn_dir *d = cn_alloc0(ctx, sizeof *d);
+    if (!d) return CN_ENOMEM;
+    d->ctx = ctx;
+    cn_status s = cn_format(ctx, d->path, sizeof d->path, "%s", path);
+    if (s == CN_OK && !(d->stream = opendir(path))) s = fail_io(ctx, "read folder", path, errno);
+    if (s != CN_OK) {
+        cn_dir_close(d);
+        return s;
+    }
+    *out = d;
+    return CN_OK;
+}
+
+cn_status cn_dir_next(cn_dir *d, const struct dirent **entry)
+{
+    const struct dirent *e = NULL;
+    do {
+        errno = 0; /* the end and a failure look alike otherwise */
+        e = readdir(d->stream);
+    } while (e && (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")));
+    if (!e && errno) return fail_io(d->ctx, "read folder", d->path, errno);
+    *entry = e;
+    return CN_OK;
+}
+
+void cn_dir_close(cn_dir *d)
+{
+    if (!d) return;
+    if (d->stream) closedir(d->stream);
+    cn_free(d);
 }

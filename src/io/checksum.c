@@ -52,8 +52,8 @@ static cn_status sum(cn_ctx *ctx, int fd, const char *path, int64_t *bytes, uint
 
 cn_status cn_file_crc32(cn_ctx *ctx, const char *path, int64_t *bytes, uint32_t *crc)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fail_read(ctx, path);
+    int fd = -1;
+    CN_TRY(cn_file_open(ctx, path, &fd, NULL));
     const cn_status s = sum(ctx, fd, path, bytes, crc);
     close(fd);
     return s;

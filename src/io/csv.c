@@ -82,8 +82,7 @@ cn_status cn_csv_open(cn_ctx *ctx, const char *path, cn_csv **out)
     cn_csv *c = cn_alloc0(ctx, sizeof *c);
     if (!c) return CN_ENOMEM;
     cn_status s = cn_format(ctx, c->path, sizeof c->path, "%s", path);
-    if (s == CN_OK && !(c->f = fopen(path, "rbe")))
-        s = cn_fail(ctx, CN_EIO, "%s: can't open it: %s", path, strerror(errno));
+    if (s == CN_OK) s = cn_file_open_stream(ctx, path, &c->f);
     if (s != CN_OK) {
         cn_csv_close(c);
         return s;

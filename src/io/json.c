@@ -125,8 +125,7 @@ cn_status cn_jsonl_open(cn_ctx *ctx, const char *path, cn_jsonl **out)
     cn_jsonl *j = cn_alloc0(ctx, sizeof *j);
     if (!j) return CN_ENOMEM;
     cn_status s = cn_format(ctx, j->path, sizeof j->path, "%s", path);
-    if (s == CN_OK && !(j->f = fopen(path, "rbe")))
-        s = cn_fail(ctx, CN_EIO, "%s: can't open it: %s", path, strerror(errno));
+    if (s == CN_OK) s = cn_file_open_stream(ctx, path, &j->f);
     if (s != CN_OK) {
         cn_jsonl_close(j);
         return s;

@@ -21,23 +21,16 @@ struct cn_json_parts {
 
 static cn_status map_file(cn_ctx *ctx, const char *path, cn_json_parts *j)
 {
-    struct stat st;
-    char reason[128];
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) != 0) {
-        const int error = errno;
-        if (fd >= 0) close(fd);
-        return cn_fail(ctx, CN_EIO, "%s: can't open it: %s", path,
-                       strerror_r(error, reason, sizeof reason));
-    }
-    void *p = MAP_FAILED;
-    if (S_ISREG(st.st_mode) && st.st_size > 0)
-        p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    int fd = -1;
+    size_t n = 0;
+    CN_TRY(cn_file_open(ctx, path, &fd, &n));
+    void *p = n ? mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
     close(fd);
     if (p == MAP_FAILED)
-        return cn_fail(ctx, CN_EFORMAT, "%s: empty or not a file; a JSON file is expected", path);
+        return cn_fail(ctx, CN_EFORMAT, "%s: empty or can't be mapped; a JSON file is expected",
+                       path);
     j->text = p;
-    j->n = (size_t)st.st_size;
+    j->n = n;
     j->mapped = true;
     return CN_OK;
 }

@@ -9,9 +9,14 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-enum { MAX_DEPTH = 32, PATH_BYTES = 4096 };
+enum { MAX_DEPTH = 32 };
 
 const char *const cn_picture_endings[] = {".png", ".jpg", ".jpeg", ".webp", NULL};
+
+typedef struct folder_id {
+    dev_t device;
+    ino_t inode;
+} folder_id;
 
 typedef struct walk {
     cn_ctx *ctx;
@@ -19,8 +24,10 @@ typedef struct walk {
     cn_listing *out;
     bool has_except;
     struct stat except;
-    char path[PATH_BYTES]; /* of the folder at hand */
-    size_t root;           /* length of the first one's path and its '/' */
+    char path[CN_PATH_BYTES]; /* of the folder at hand */
+    size_t root;              /* length of the first one's path and its '/' */
+    cn_str folders;           /* folder_id of each one read */
+    cn_str links; /* paths of links to folders, 0-terminated, in the order they were met */
 } walk;
 
 size_t cn_stem_length(const char *name)
@@ -59,9 +66,19 @@ static cn_status add(walk *w, const char *name)
 
 static cn_status read_folder(walk *w, int depth);
 
+/* Has this folder been read, under whatever name? */
+static bool was_read(const walk *w, const struct stat *st)
+{
+    const folder_id *seen = (const folder_id *)w->folders.data;
+    const size_t n = w->folders.len / sizeof *seen;
+    for (size_t i = 0; i < n; i++)
+        if (seen[i].device == st->st_dev && seen[i].inode == st->st_ino) return true;
+    return false;
+}
+
 static cn_status look_at(walk *w, const struct dirent *e, int depth)
 {
-    struct stat st;
+    struct stat st, own;
     const size_t before = strlen(w->path);
     if (e->d_name[0] == '.') return CN_OK;
     const bool wanted = cn_has_ending(e->d_name, w->rules->endings);
@@ -72,25 +89,62 @@ static cn_status look_at(walk *w, const struct dirent *e, int depth)
     const bool folder = !plain && stat(w->path, &st) == 0 && S_ISDIR(st.st_mode);
     const bool skip =
         folder && w->has_except && st.st_dev == w->except.st_dev && st.st_ino == w->except.st_ino;
-    if (folder && w->rules->recursive && !skip && read_folder(w, depth + 1) != CN_OK)
-        cn_log(w->ctx, CN_LOG_WARN, "%s (left out)", cn_error(w->ctx));
+    cn_status s = CN_OK;
+    if (folder && w->rules->recursive && !skip) {
+        if (lstat(w->path, &own) == 0 && S_ISLNK(own.st_mode)) {
+            cn_str_add(&w->links, w->path, strlen(w->path) + 1);
+            if (w->links.failed) s = cn_fail(w->ctx, CN_ENOMEM, "no memory for a folder's names");
+        } else {
+            s = read_folder(w, depth + 1);
+        }
+    }
     w->path[before] = w->path[before + 1] = 0;
-    return wanted && !folder ? add(w, e->d_name) : CN_OK;
+    return s == CN_OK && wanted && !folder ? add(w, e->d_name) : s;
 }
 
+/* A folder below the first that can't be opened is named and left out; one whose reading fails in
+ * the middle ends the listing, since it would lose pictures without a word. */
 static cn_status read_folder(walk *w, int depth)
 {
-    char reason[128];
-    if (depth > MAX_DEPTH)
-        return cn_fail(w->ctx, CN_EIO, "%s: folders are nested more than %d deep", w->path,
-                       MAX_DEPTH);
-    DIR *d = opendir(w->path);
-    if (!d)
-        return cn_fail(w->ctx, CN_EIO, "%s: can't read the folder: %s", w->path,
-                       strerror_r(errno, reason, sizeof reason));
+    struct stat st;
+    cn_dir *d = NULL;
+    const struct dirent *e = NULL;
+    if (depth > MAX_DEPTH) {
+        cn_log(w->ctx, CN_LOG_WARN, "%s: folders are nested more than %d deep (left out)", w->path,
+               MAX_DEPTH);
+        return CN_OK;
+    }
+    cn_status s = cn_dir_open(w->ctx, w->path, &d);
+    if (s == CN_EIO && depth) {
+        cn_log(w->ctx, CN_LOG_WARN, "%s (left out)", cn_error(w->ctx));
+        return CN_OK;
+    }
+    if (s == CN_OK && stat(w->path, &st) == 0) {
+        const folder_id id = {.device = st.st_dev, .inode = st.st_ino};
+        cn_str_add(&w->folders, (const char *)&id, sizeof id);
+        if (w->folders.failed) s = cn_fail(w->ctx, CN_ENOMEM, "no memory for a folder's names");
+    }
+    while (s == CN_OK && (s = cn_dir_next(d, &e)) == CN_OK && e) s = look_at(w, e, depth);
+    cn_dir_close(d);
+    return s;
+}
+
+/* Links to folders come last: one to a folder that has been read already, or that it stands in
+ * (which would be walked for ever), is named and left out. */
+static cn_status read_links(walk *w)
+{
+    struct stat st;
     cn_status s = CN_OK;
-    for (struct dirent *e; s == CN_OK && (e = readdir(d));) s = look_at(w, e, depth);
-    closedir(d);
+    for (size_t at = 0; s == CN_OK && at < w->links.len; at += strlen(w->links.data + at) + 1) {
+        s = cn_format(w->ctx, w->path, sizeof w->path - 1, "%s", w->links.data + at);
+        if (s != CN_OK) break;
+        w->path[strlen(w->path) + 1] = 0;
+        if (stat(w->path, &st) == 0 && was_read(w, &st))
+            cn_log(w->ctx, CN_LOG_WARN, "%s: a link to a folder that is read already (left out)",
+                   w->path);
+        else
+            s = read_folder(w, 1);
+    }
     return s;
 }
 
@@ -119,6 +173,9 @@ cn_status cn_listing_read(cn_ctx *ctx, const char *dir, const cn_listing_rules *
     w.path[CN_MIN(w.root, sizeof w.path - 1)] = 0;
     w.has_except = rules->except && stat(rules->except, &w.except) == 0;
     if (s == CN_OK) s = read_folder(&w, 0);
+    if (s == CN_OK) s = read_links(&w);
+    cn_str_free(&w.folders);
+    cn_str_free(&w.links);
     if (s != CN_OK) {
         cn_listing_free(&list);
         return s;

@@ -53,12 +53,9 @@ static const char *compression(const unsigned char *b)
 
 static cn_status reader_open(cn_ctx *ctx, const char *path, int64_t position, reader *r)
 {
-    char reason[128];
     unsigned char begin[8] = {0};
-    *r = (reader){.fd = open(path, O_RDONLY | O_CLOEXEC)};
-    if (r->fd < 0)
-        return cn_fail(ctx, CN_EIO, "cannot open \"%s\": %s", path,
-                       strerror_r(errno, reason, sizeof reason));
+    *r = (reader){.fd = -1};
+    CN_TRY(cn_file_open(ctx, path, &r->fd, NULL));
     const char *packed =
         pread(r->fd, begin, sizeof begin, 0) == sizeof begin ? compression(begin) : NULL;
     if (packed)

@@ -384,7 +384,23 @@ static void test_read_of_unknown_size(void **state)
     assert_int_equal(cn_file_read(f->ctx, "/proc/self/status", 1 << 20, &data, &n), CN_OK);
     assert_true(n > 0 && strlen(data) == n);
     cn_free(data);
-    assert_int_equal(cn_file_read(f->ctx, "/dev/zero", 100000, &data, &n), CN_EFORMAT);
+    assert_int_equal(cn_file_read(f->ctx, "/proc/self/status", 10, &data, &n), CN_EFORMAT);
+}
+
+/* What data may name must not be waited for: a pipe that nobody writes, a device without end. */
+static void test_only_files_are_read(void **state)
+{
+    folder *f = *state;
+    char *data = NULL;
+    size_t n = 9;
+    assert_int_equal(mkfifo(f->path, 0600), 0);
+    assert_int_equal(cn_file_read(f->ctx, f->path, 100, &data, &n), CN_EIO);
+    assert_non_null(strstr(cn_error(f->ctx), "pipe"));
+    assert_int_equal(cn_file_read_head(f->ctx, f->path, 100, &data, &n), CN_EIO);
+    assert_int_equal(cn_file_read(f->ctx, "/dev/zero", 100, &data, &n), CN_EIO);
+    assert_non_null(strstr(cn_error(f->ctx), "device"));
+    assert_null(data);
+    assert_int_equal(n, 9);
 }
 
 static void test_abort_leaves_the_old_file(void **state)
@@ -481,6 +497,7 @@ int main(void)
         WITH_FOLDER(test_two_writers_of_one_file),
         WITH_FOLDER(test_read_refuses),
         WITH_FOLDER(test_read_of_unknown_size),
+        WITH_FOLDER(test_only_files_are_read),
         WITH_FOLDER(test_abort_leaves_the_old_file),
         WITH_FOLDER(test_failed_write_cleans_up),
         WITH_FOLDER(test_full_disk_is_an_error),

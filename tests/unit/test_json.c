@@ -126,9 +126,7 @@ static void lines_one_by_one(void **state)
     assert_null(o);
     cn_jsonl_close(j);
     expect_error(cn_jsonl_open(ctx, "/nonexistent/x", &j), CN_EIO, "/nonexistent/x");
-    assert_int_equal(cn_jsonl_open(ctx, folder, &j), CN_OK);
-    expect_error(cn_jsonl_next(ctx, j, &o), CN_EIO, folder);
-    cn_jsonl_close(j);
+    expect_error(cn_jsonl_open(ctx, folder, &j), CN_EIO, folder);
 }
 
 static void long_lines(void **state)

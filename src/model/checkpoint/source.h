@@ -29,8 +29,6 @@ enum { CN_V_SAMPLE_SIZE = 96 };
 
 /* --- files ------------------------------------------------------------------------------------ */
 
-enum { CN_PATH_BYTES = 4096 };
-
 /* Opens the weights in a diffusers or transformers network folder: safetensors before pickles, one
  * file or several with an index. path gets the file's name (the index's for several). */
 cn_status cn_weights_open(cn_ctx *ctx, const char *dir, char path[CN_PATH_BYTES],
