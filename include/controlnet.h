@@ -646,8 +646,9 @@ typedef struct cn_generate_options {
      * et al., section 3.4; diffusers' guidance_rescale). */
     double guidance_rescale;
     const char *sampler; /* as cn_generate_sampler_named has it */
-    /* Its noise levels: "default" (NULL) as the model says, even timesteps for most; "discrete":
-     * these; "karras", which also a sampler's name may say ("DPM++ 2M Karras"). */
+    /* Its noise levels, one of cn_generate_scheduler's: "default" (NULL) as the model says, even
+     * timesteps for most; "discrete": these; or another's name, which also a sampler's may say
+     * ("DPM++ 2M Karras"). */
     const char *scheduler;
     /* "leading", "trailing", "linspace"; NULL: as the model says, else as the sampler's class in
      * diffusers */
@@ -743,6 +744,8 @@ cn_status cn_generate_dry_run(cn_pipeline *p, const cn_generate_options *options
                               cn_generate_plan *out);
 /* Sampling method i, NULL behind the last. */
 const char *cn_generate_sampler(int i);
+/* Schedule i of noise levels, "default" first; NULL behind the last. */
+const char *cn_generate_scheduler(int i);
 /* The method that a name stands for in stable-diffusion.cpp, diffusers (its class),
  * stable-diffusion-webui or ComfyUI, whatever its case and separators; NULL: none. */
 const char *cn_generate_sampler_named(const char *name);

@@ -348,6 +348,14 @@ static bool parse_start(const cli_parser *p, int id, request *r)
     }
 }
 
+static bool known_scheduler(const cli_parser *p, int id)
+{
+    const char *names[16] = {NULL};
+    for (size_t i = 0; i + 1 < sizeof names / sizeof *names && cn_generate_scheduler((int)i); i++)
+        names[i] = cn_generate_scheduler((int)i);
+    return cli_one_of(p, id, names);
+}
+
 static bool parse_picture(const cli_parser *p, int id, request *r)
 {
     cn_generate_options *g = &r->generate;
@@ -359,9 +367,7 @@ static bool parse_picture(const cli_parser *p, int id, request *r)
     case OPT_CFG: return cli_number(p, id, -1000, 1000, &g->cfg_scale);
     case OPT_GUIDANCE_RESCALE: return cli_number(p, id, 0, 1, &g->guidance_rescale);
     case OPT_SAMPLER: g->sampler = p->value; return true;
-    case OPT_SCHEDULER:
-        g->scheduler = p->value;
-        return cli_one_of(p, id, (const char *const[]){"default", "discrete", "karras", NULL});
+    case OPT_SCHEDULER: g->scheduler = p->value; return known_scheduler(p, id);
     case OPT_SPACING:
         g->timestep_spacing = p->value;
         return cli_one_of(p, id, (const char *const[]){"leading", "trailing", "linspace", NULL});

@@ -96,7 +96,7 @@ void cn_schedule_timesteps(const cn_schedule *s, cn_spacing spacing, int steps, 
         int from_low = points - 1 - i;
         double t = 0;
         switch (spacing) {
-        case CN_SPACING_OWN:
+        case CN_SPACING_OWN: /* samplers name theirs */
         case CN_SPACING_LEADING:
             t = (double)((int64_t)from_low * (s->n / points)) + s->config.steps_offset;
             break;

@@ -57,8 +57,7 @@ cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **o
     if (o->negative_prompt && o->negative_prompt[0])
         cn_str_addf(&s, "Negative prompt: %s\n", o->negative_prompt);
     cn_str_addf(&s, "Steps: %d, Sampler: %s, ", o->steps, kind ? kind->title : o->sampler);
-    if (kind && kind->karras)
-        cn_str_addf(&s, "Schedule type: %s, ", t->karras ? "Karras" : "Uniform");
+    if (t->schedule_type) cn_str_addf(&s, "Schedule type: %s, ", t->schedule_type);
     cn_str_addf(&s, "CFG scale: %g, Seed: %llu, Size: %lldx%lld, Model: ", o->cfg_scale,
                 (unsigned long long)o->seed, (long long)t->width, (long long)t->height);
     add_name(&s, t->model);

@@ -10,10 +10,10 @@ typedef struct cn_parameters_text {
     const char *model; /* paths; their last part without the extension is written */
     const char *const *controls;
     int n_controls;
-    int64_t width, height; /* of the first pass */
-    bool karras;           /* the sampler's noise levels, if it takes any */
-    double strength;       /* of the initial image, or of the second pass */
-    int index;             /* which picture of the batch */
+    int64_t width, height;     /* of the first pass */
+    const char *schedule_type; /* of the sampler's sigmas; NULL where it has none */
+    double strength;           /* of the initial image, or of the second pass */
+    int index;                 /* which picture of the batch */
 } cn_parameters_text;
 
 /* The "parameters" of stable-diffusion-webui's PNG files. *out: cn_free it. */

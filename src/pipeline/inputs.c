@@ -264,36 +264,39 @@ static void set_weights(const cn_job *j, int k, float *out)
     }
 }
 
+/* Of --scheduler's names all but "default" are schedules. */
+static cn_status choose_sigmas(const cn_job *j, const char *name, cn_schedule_config *out)
+{
+    cn_ctx *ctx = j->p->ctx;
+    const cn_sampler_kind *kind = cn_sampler_find(j->o->sampler, NULL);
+    const cn_sigma_schedule *schedule = cn_sigma_schedule_find(name);
+    const bool takes = !schedule || !schedule->fill || !kind || kind->sigma_schedule;
+    if (schedule && takes)
+        return cn_format(ctx, out->sigma_schedule, sizeof out->sigma_schedule, "%s", name);
+    cn_str list = {0};
+    cn_status s = CN_OK;
+    if (schedule) {
+        cn_sampler_names(true, &list);
+        s = cn_fail(ctx, CN_EINVAL,
+                    "scheduler %s: %s has timesteps of its own; those that take it: %s", name,
+                    kind->name, list.data ? list.data : "none");
+    } else {
+        cn_sigma_schedule_names(&list);
+        s = cn_fail(ctx, CN_EINVAL, "scheduler \"%s\": there is default, %s", name,
+                    list.data ? list.data : "");
+    }
+    cn_str_free(&list);
+    return s;
+}
+
 /* The base's, with what the options say over it. */
 static cn_status choose_schedule(const cn_job *j, cn_schedule_config *out)
 {
-    static const char *const spacings[] = {[CN_SPACING_LEADING] = "leading",
-                                           [CN_SPACING_TRAILING] = "trailing",
-                                           [CN_SPACING_LINSPACE] = "linspace"};
-    const char *scheduler = j->o->scheduler ? j->o->scheduler : "default";
-    const char *spacing = j->o->timestep_spacing;
-    const cn_sampler_kind *kind = cn_sampler_find(j->o->sampler, NULL);
+    const char *scheduler = j->o->scheduler, *spacing = j->o->timestep_spacing;
     *out = j->p->base->schedule;
     out->zero_snr |= j->o->rescale_betas_zero_snr;
-    if (!strcmp(scheduler, "karras") && kind && !kind->karras)
-        return cn_fail(
-            j->p->ctx, CN_EINVAL,
-            "scheduler karras: %s has timesteps of its own; euler, euler_a, heun, dpm++2m, "
-            "dpm++2m_sde and unipc take it",
-            kind->name);
-    if (!strcmp(scheduler, "karras"))
-        out->karras = true;
-    else if (!strcmp(scheduler, "discrete"))
-        out->karras = false;
-    else if (strcmp(scheduler, "default") != 0)
-        return cn_fail(j->p->ctx, CN_EINVAL,
-                       "scheduler \"%s\": there is default, discrete and karras", scheduler);
-    if (!spacing) return CN_OK;
-    for (int i = CN_SPACING_LEADING; i <= CN_SPACING_LINSPACE; i++)
-        if (!strcmp(spacing, spacings[i])) {
-            out->spacing = (cn_spacing)i;
-            return CN_OK;
-        }
+    if (scheduler && strcmp(scheduler, "default") != 0) CN_TRY(choose_sigmas(j, scheduler, out));
+    if (!spacing || cn_spacing_find(spacing, &out->spacing)) return CN_OK;
     return cn_fail(j->p->ctx, CN_EINVAL,
                    "timestep spacing \"%s\": there is leading, trailing and linspace", spacing);
 }

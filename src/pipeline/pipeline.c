@@ -130,6 +130,12 @@ const char *cn_generate_sampler(int i)
     return kind ? kind->name : NULL;
 }
 
+const char *cn_generate_scheduler(int i)
+{
+    const cn_sigma_schedule *schedule = cn_sigma_schedule_at(i - 1);
+    return i == 0 ? "default" : schedule ? schedule->name : NULL;
+}
+
 const char *cn_generate_sampler_named(const char *name)
 {
     const cn_sampler_kind *kind = cn_sampler_find(name, NULL);
@@ -174,6 +180,7 @@ static cn_status describe(const cn_job *j, cn_generated *g)
 {
     const char *controls[CN_MAX_CONTROLS];
     for (int k = 0; k < j->p->n_controls; k++) controls[k] = j->p->controls[k]->path;
+    const cn_sigma_schedule *sigmas = j->pass.sampler->sigma_schedule;
     for (int i = 0; i < g->count; i++) {
         cn_parameters_text t = {.options = j->o,
                                 .model = j->p->base->path,
@@ -181,7 +188,7 @@ static cn_status describe(const cn_job *j, cn_generated *g)
                                 .n_controls = j->p->n_controls,
                                 .width = j->pass.width,
                                 .height = j->pass.height,
-                                .karras = j->pass.sampler->schedule->config.karras,
+                                .schedule_type = sigmas ? sigmas->title : NULL,
                                 .strength = j->o->init_image ? j->strength : j->hires_strength,
                                 .index = i};
         CN_TRY(cn_parameters_write(j->p->ctx, &t, &g->parameters[i]));

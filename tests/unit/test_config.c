@@ -210,13 +210,14 @@ static void solver_settings_are_read(void **state)
     (void)state;
     cn_schedule_config d = schedule_of("{\"_class_name\": \"DPMSolverMultistepScheduler\"}");
     assert_true(d.solver_order == 2 && !d.full_order_final && !d.euler_at_final && !d.heun_solver);
-    assert_true(!d.karras && !d.ends_at_sigma_min && !d.zero_snr && d.lcm_steps == 50);
+    assert_true(!d.sigma_schedule[0] && !d.ends_at_sigma_min && !d.zero_snr && d.lcm_steps == 50);
     d = schedule_of("{\"solver_order\": 3, \"solver_type\": \"heun\", \"lower_order_final\": false,"
                     "\"euler_at_final\": true, \"use_karras_sigmas\": true,"
                     "\"final_sigmas_type\": \"sigma_min\", \"rescale_betas_zero_snr\": true,"
                     "\"original_inference_steps\": 40, \"timestep_scaling\": 8}");
     assert_true(d.solver_order == 3 && d.full_order_final && d.euler_at_final && d.heun_solver);
-    assert_true(d.karras && d.ends_at_sigma_min && d.zero_snr);
+    assert_string_equal(d.sigma_schedule, "karras");
+    assert_true(d.ends_at_sigma_min && d.zero_snr);
     assert_true(d.lcm_steps == 40 && d.lcm_timestep_scaling == 8);
 }
 

@@ -133,40 +133,70 @@ static void other_programs_names_are_known(void **state)
 {
     (void)state;
     static const struct {
-        const char *name, *own;
-        bool karras;
+        const char *name, *own, *schedule;
     } names[] = {
-        {"dpm++2m", "dpm++2m", false},
-        {"DPM++ 2M Karras", "dpm++2m", true},
-        {"dpmpp_2m", "dpm++2m", false},
-        {"DPM++ 2M SDE Karras", "dpm++2m_sde", true},
-        {"dpm++2m-sde", "dpm++2m_sde", false},
-        {"DPMSolverMultistepScheduler", "dpm++2m", false},
-        {"Euler a", "euler_a", false},
-        {"euler-a", "euler_a", false},
-        {"k_euler_a", "euler_a", false},
-        {"euler_ancestral", "euler_a", false},
-        {"EulerAncestralDiscreteScheduler", "euler_a", false},
-        {"EulerDiscreteScheduler", "euler", false},
-        {"Heun", "heun", false},
-        {"PLMS", "pndm", false},
-        {"PNDMScheduler", "pndm", false},
-        {"uni_pc", "unipc", false},
-        {"UniPCMultistepScheduler", "unipc", false},
-        {"LCM", "lcm", false},
-        {"DDIM", "ddim", false},
-        {"DDPMScheduler", "ddpm", false},
+        {"dpm++2m", "dpm++2m", NULL},
+        {"DPM++ 2M Karras", "dpm++2m", "karras"},
+        {"dpmpp_2m", "dpm++2m", NULL},
+        {"DPM++ 2M SDE Karras", "dpm++2m_sde", "karras"},
+        {"dpm++2m-sde", "dpm++2m_sde", NULL},
+        {"DPMSolverMultistepScheduler", "dpm++2m", NULL},
+        {"Euler a", "euler_a", NULL},
+        {"euler-a", "euler_a", NULL},
+        {"k_euler_a", "euler_a", NULL},
+        {"euler_ancestral", "euler_a", NULL},
+        {"EulerAncestralDiscreteScheduler", "euler_a", NULL},
+        {"EulerDiscreteScheduler", "euler", NULL},
+        {"Heun", "heun", NULL},
+        {"PLMS", "pndm", NULL},
+        {"PNDMScheduler", "pndm", NULL},
+        {"uni_pc", "unipc", NULL},
+        {"UniPCMultistepScheduler", "unipc", NULL},
+        {"LCM", "lcm", NULL},
+        {"DDIM", "ddim", NULL},
+        {"DDPMScheduler", "ddpm", NULL},
     };
     for (size_t i = 0; i < CN_COUNT(names); i++) {
-        bool karras = false;
-        const cn_sampler_kind *kind = cn_sampler_find(names[i].name, &karras);
+        const cn_sigma_schedule *schedule = NULL;
+        const cn_sampler_kind *kind = cn_sampler_find(names[i].name, &schedule);
         assert_non_null(kind);
         assert_string_equal(kind->name, names[i].own);
-        assert_int_equal(karras, names[i].karras);
+        assert_string_equal(schedule ? schedule->name : "",
+                            names[i].schedule ? names[i].schedule : "");
     }
     static const char *const unknown[] = {"",        "karras",      "scheduler",
                                           "euler_b", "DDIM Karras", "dpm"};
     for (size_t i = 0; i < CN_COUNT(unknown); i++) assert_null(cn_sampler_find(unknown[i], NULL));
+}
+
+/* A class's own spacing in a model's file doesn't bind the other methods; each row says what its
+ * class has, and the reader of the file knows the same. */
+static void every_row_names_its_class_and_spacing(void **state)
+{
+    for (int i = 0; cn_sampler_kind_at(i); i++) {
+        const cn_sampler_kind *kind = cn_sampler_kind_at(i);
+        const cn_sigma_schedule *schedule = NULL;
+        assert_ptr_equal(cn_sampler_find(kind->name, &schedule), kind);
+        assert_null(schedule);
+        assert_ptr_equal(cn_sampler_find(kind->title, NULL), kind);
+        assert_string_equal(cn_sampler_find(kind->class, NULL)->class, kind->class);
+        assert_int_not_equal(kind->spacing, CN_SPACING_OWN);
+        for (int spacing = CN_SPACING_LEADING; spacing <= CN_SPACING_LINSPACE; spacing++) {
+            static const char *const said[] = {"", "leading", "trailing", "linspace"};
+            cn_schedule_config c;
+            json_t *json = json_pack("{s:s, s:s}", "_class_name", kind->class, "timestep_spacing",
+                                     said[spacing]);
+            assert_int_equal(cn_schedule_config_read(*state, json, &c), CN_OK);
+            const bool own = spacing == (int)kind->spacing;
+            if ((int)c.spacing != (own ? CN_SPACING_OWN : spacing))
+                fail_msg("%s: %s is read as %d", kind->class, said[spacing], (int)c.spacing);
+            json_decref(json);
+        }
+    }
+    for (int i = 0; cn_sigma_schedule_at(i); i++)
+        assert_ptr_equal(cn_sigma_schedule_find(cn_sigma_schedule_at(i)->name),
+                         cn_sigma_schedule_at(i));
+    assert_null(cn_sigma_schedule_find("default"));
 }
 
 /* --- what is refused -------------------------------------------------------------------------- */
@@ -189,6 +219,13 @@ static void what_cannot_be_sampled_is_refused(void **state)
     refuse(*state, "unipc", &c, 1000, "1 to 999");
     refuse(*state, "euler", &c, 1001, "1 to 1000");
     refuse(*state, "euler", &c, 0, "1 to 1000");
+    snprintf(c.sigma_schedule, sizeof c.sigma_schedule, "beta");
+    refuse(*state, "euler", &c, 5, "discrete, karras");
+    assert_int_equal(cn_sampler_create(*state, "ddim", &c, 5, &s), CN_OK); /* has none */
+    cn_sampler_destroy(s);
+    assert_int_equal(cn_sampler_create(*state, "Euler Karras", &c, 5, &s), CN_OK);
+    cn_sampler_destroy(s);
+    c.sigma_schedule[0] = 0;
     c.zero_snr = true;
     c.spacing = CN_SPACING_TRAILING;
     refuse(*state, "ddim", &c, 5, "predicts v");
@@ -252,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_trajectory_is_diffusers, setup, teardown),
         cmocka_unit_test(other_programs_names_are_known),
+        cmocka_unit_test_setup_teardown(every_row_names_its_class_and_spacing, setup, teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_sampled_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(all_step_counts_stay_finite, setup, teardown),
         cmocka_unit_test_setup_teardown(the_last_step_of_one_is_the_clean_picture, setup, teardown),

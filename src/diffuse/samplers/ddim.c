@@ -5,7 +5,7 @@
  * Timesteps and the last step's alpha as diffusers' DDIMScheduler with the model's
  * scheduler_config.json. A step goes down by n / steps timesteps, whatever the next timestep is.
  */
-#include "diffuse/samplers/sampler.h"
+#include "diffuse/samplers/samplers.h"
 
 static cn_status prepare(cn_ctx *ctx, cn_sampler *s)
 {
@@ -27,5 +27,9 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
     return CN_OK;
 }
 
-const cn_sampler_kind cn_sampler_ddim = {
-    .name = "ddim", .title = "DDIM", .prepare = prepare, .step = step};
+const cn_sampler_kind cn_sampler_ddim = {.name = "ddim",
+                                         .title = "DDIM",
+                                         .class = "DDIMScheduler",
+                                         .spacing = CN_SPACING_LEADING,
+                                         .prepare = prepare,
+                                         .step = step};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ddpm.c - Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models": a draw from the
  * posterior of the next timestep, formulas 6 and 7. As diffusers' DDPMScheduler. */
-#include "diffuse/samplers/sampler.h"
+#include "diffuse/samplers/samplers.h"
 
 #include <math.h>
 
@@ -33,5 +33,9 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
     return CN_OK;
 }
 
-const cn_sampler_kind cn_sampler_ddpm = {
-    .name = "ddpm", .title = "DDPM", .prepare = prepare, .step = step};
+const cn_sampler_kind cn_sampler_ddpm = {.name = "ddpm",
+                                         .title = "DDPM",
+                                         .class = "DDPMScheduler",
+                                         .spacing = CN_SPACING_LEADING,
+                                         .prepare = prepare,
+                                         .step = step};

@@ -7,6 +7,7 @@
  * otherwise, lower ones in the first steps and, in runs of less than 15 steps, in the last ones.
  * lambda is log(signal/noise).
  */
+#include "diffuse/samplers/samplers.h"
 #include "diffuse/samplers/sigmas.h"
 
 #include <math.h>
@@ -85,14 +86,18 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
 
 const cn_sampler_kind cn_sampler_dpmpp_2m = {.name = "dpm++2m",
                                              .title = "DPM++ 2M",
-                                             .aliases = {"dpmsolvermultistep", "kdpmpp2m"},
+                                             .class = "DPMSolverMultistepScheduler",
+                                             .aliases = {"kdpmpp2m"},
+                                             .spacing = CN_SPACING_LINSPACE,
                                              .prepare = prepare,
                                              .step = step,
-                                             .karras = true};
+                                             .sigma_schedule = true};
 
 const cn_sampler_kind cn_sampler_dpmpp_2m_sde = {.name = "dpm++2m_sde",
                                                  .title = "DPM++ 2M SDE",
+                                                 .class = "DPMSolverMultistepScheduler",
                                                  .aliases = {"kdpmpp2msde"},
+                                                 .spacing = CN_SPACING_LINSPACE,
                                                  .prepare = prepare,
                                                  .step = step,
-                                                 .karras = true};
+                                                 .sigma_schedule = true};

@@ -5,6 +5,7 @@
  * As k-diffusion's sample_euler and sample_euler_ancestral in diffusers' EulerDiscreteScheduler
  * (without churn) and EulerAncestralDiscreteScheduler.
  */
+#include "diffuse/samplers/samplers.h"
 #include "diffuse/samplers/sigmas.h"
 
 #include <math.h>
@@ -48,15 +49,19 @@ static cn_status step_ancestral(cn_sampler *s, int i, const float *model_out, fl
 
 const cn_sampler_kind cn_sampler_euler = {.name = "euler",
                                           .title = "Euler",
-                                          .aliases = {"eulerdiscrete", "keuler"},
+                                          .class = "EulerDiscreteScheduler",
+                                          .aliases = {"keuler"},
+                                          .spacing = CN_SPACING_LINSPACE,
                                           .prepare = prepare,
                                           .step = step,
-                                          .karras = true};
+                                          .sigma_schedule = true};
 
 const cn_sampler_kind cn_sampler_euler_a = {
     .name = "euler_a",
     .title = "Euler a",
-    .aliases = {"eulerancestral", "eulerancestraldiscrete", "keulera", "keulerancestral"},
+    .class = "EulerAncestralDiscreteScheduler",
+    .aliases = {"eulerancestral", "keulera", "keulerancestral"},
+    .spacing = CN_SPACING_LINSPACE,
     .prepare = prepare,
     .step = step_ancestral,
-    .karras = true};
+    .sigma_schedule = true};

@@ -5,6 +5,7 @@
  * As k-diffusion's sample_heun in diffusers' HeunDiscreteScheduler (without churn). Every timestep
  * but the first stands twice: for the end of one step and the beginning of the next.
  */
+#include "diffuse/samplers/samplers.h"
 #include "diffuse/samplers/sigmas.h"
 
 #include <string.h>
@@ -51,8 +52,10 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
 
 const cn_sampler_kind cn_sampler_heun = {.name = "heun",
                                          .title = "Heun",
-                                         .aliases = {"heundiscrete", "kheun"},
+                                         .class = "HeunDiscreteScheduler",
+                                         .aliases = {"kheun"},
+                                         .spacing = CN_SPACING_LINSPACE,
                                          .prepare = prepare,
                                          .step = step,
                                          .order = 2,
-                                         .karras = true};
+                                         .sigma_schedule = true};

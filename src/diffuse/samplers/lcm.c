@@ -5,7 +5,7 @@
  * As diffusers' LCMScheduler: the timesteps are taken from the lcm_steps (50) of the distillation,
  * evenly and from the last on.
  */
-#include "diffuse/samplers/sampler.h"
+#include "diffuse/samplers/samplers.h"
 
 #include <math.h>
 
@@ -48,5 +48,9 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
     return CN_OK;
 }
 
-const cn_sampler_kind cn_sampler_lcm = {
-    .name = "lcm", .title = "LCM", .prepare = prepare, .step = step};
+const cn_sampler_kind cn_sampler_lcm = {.name = "lcm",
+                                        .title = "LCM",
+                                        .class = "LCMScheduler",
+                                        .spacing = CN_SPACING_LEADING,
+                                        .prepare = prepare,
+                                        .step = step};

@@ -7,7 +7,7 @@
  * at its end. So there is a timestep more than steps. A run that starts later makes its own first
  * step twice, as diffusers does.
  */
-#include "diffuse/samplers/sampler.h"
+#include "diffuse/samplers/samplers.h"
 
 #include <math.h>
 #include <string.h>
@@ -19,7 +19,7 @@ static cn_status prepare(cn_ctx *ctx, cn_sampler *s)
 {
     int steps = s->steps, extra = steps > 1;
     CN_TRY(cn_sampler_allocate(ctx, s, steps + extra));
-    cn_schedule_timesteps(s->schedule, s->schedule->config.spacing, steps, false, s->timesteps);
+    cn_schedule_timesteps(s->schedule, s->spacing, steps, false, s->timesteps);
     if (extra)
         memmove(s->timesteps + 2, s->timesteps + 1, (size_t)(steps - 1) * sizeof *s->timesteps);
     for (int i = 0; i < s->n; i++) {
@@ -85,5 +85,10 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
     return CN_OK;
 }
 
-const cn_sampler_kind cn_sampler_pndm = {
-    .name = "pndm", .title = "PLMS", .aliases = {"plms"}, .prepare = prepare, .step = step};
+const cn_sampler_kind cn_sampler_pndm = {.name = "pndm",
+                                         .title = "PLMS",
+                                         .class = "PNDMScheduler",
+                                         .aliases = {"plms"},
+                                         .spacing = CN_SPACING_LEADING,
+                                         .prepare = prepare,
+                                         .step = step};

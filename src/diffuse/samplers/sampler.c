@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sampler.c - the table of samplers and what they have in common. */
-#include "diffuse/samplers/sampler.h"
+#include "diffuse/samplers/samplers.h"
 
 #include <ctype.h>
 #include <math.h>
 #include <string.h>
 
-static const cn_sampler_kind *const kinds[] = {
-    &cn_sampler_ddim,    &cn_sampler_pndm, &cn_sampler_ddpm,     &cn_sampler_euler,
-    &cn_sampler_euler_a, &cn_sampler_heun, &cn_sampler_dpmpp_2m, &cn_sampler_dpmpp_2m_sde,
-    &cn_sampler_unipc,   &cn_sampler_lcm,
-};
+#define SAMPLER(name)  &cn_sampler_##name,
+#define SCHEDULE(name) &cn_sigmas_##name,
+static const cn_sampler_kind *const kinds[] = {CN_SAMPLER_LIST(SAMPLER)};
+static const cn_sigma_schedule *const schedules[] = {CN_SIGMA_SCHEDULE_LIST(SCHEDULE)};
 
 /* --- names ------------------------------------------------------------------------------------ */
 
@@ -33,28 +32,41 @@ static bool drop_ending(char *name, const char *ending)
     return true;
 }
 
+/* Whether `normal` is one of kind's names; a class's "Scheduler" isn't in it. */
 static bool has_name(const cn_sampler_kind *kind, const char *normal)
 {
-    char own[64];
+    char own[64], class[64];
     normalise_name(kind->name, own, sizeof own);
-    bool same = !strcmp(own, normal);
+    normalise_name(kind->class, class, sizeof class);
+    drop_ending(class, "scheduler");
+    bool same = !strcmp(own, normal) || !strcmp(class, normal);
     for (int i = 0; !same && kind->aliases[i]; i++) same = !strcmp(kind->aliases[i], normal);
     return same;
 }
 
-const cn_sampler_kind *cn_sampler_find(const char *name, bool *karras)
+static const cn_sampler_kind *find_kind(const char *normal)
 {
-    char normal[64];
-    normalise_name(name, normal, sizeof normal);
-    bool with_karras = drop_ending(normal, "karras");
-    drop_ending(normal, "scheduler");
-    for (size_t i = 0; i < CN_COUNT(kinds); i++) {
-        if (!has_name(kinds[i], normal)) continue;
-        if (with_karras && !kinds[i]->karras) return NULL;
-        if (karras) *karras = with_karras;
-        return kinds[i];
-    }
+    for (size_t i = 0; i < CN_COUNT(kinds); i++)
+        if (has_name(kinds[i], normal)) return kinds[i];
     return NULL;
+}
+
+const cn_sampler_kind *cn_sampler_find(const char *name, const cn_sigma_schedule **schedule)
+{
+    char normal[64], rest[64];
+    normalise_name(name, normal, sizeof normal);
+    drop_ending(normal, "scheduler");
+    const cn_sampler_kind *kind = find_kind(normal);
+    const cn_sigma_schedule *said = NULL;
+    for (size_t i = 0; !kind && i < CN_COUNT(schedules); i++) {
+        memcpy(rest, normal, sizeof rest);
+        if (!drop_ending(rest, schedules[i]->name)) continue;
+        said = schedules[i];
+        kind = find_kind(rest);
+        if (kind && !kind->sigma_schedule) return NULL;
+    }
+    if (schedule) *schedule = kind ? said : NULL;
+    return kind;
 }
 
 const cn_sampler_kind *cn_sampler_kind_at(int i)
@@ -62,11 +74,36 @@ const cn_sampler_kind *cn_sampler_kind_at(int i)
     return i >= 0 && (size_t)i < CN_COUNT(kinds) ? kinds[i] : NULL;
 }
 
+const cn_sigma_schedule *cn_sigma_schedule_at(int i)
+{
+    return i >= 0 && (size_t)i < CN_COUNT(schedules) ? schedules[i] : NULL;
+}
+
+const cn_sigma_schedule *cn_sigma_schedule_find(const char *name)
+{
+    for (size_t i = 0; i < CN_COUNT(schedules); i++)
+        if (!strcmp(schedules[i]->name, name)) return schedules[i];
+    return NULL;
+}
+
+void cn_sampler_names(bool with_sigmas, cn_str *out)
+{
+    const size_t before = out->len;
+    for (size_t i = 0; i < CN_COUNT(kinds); i++)
+        if (!with_sigmas || kinds[i]->sigma_schedule)
+            cn_str_addf(out, "%s%s", out->len > before ? ", " : "", kinds[i]->name);
+}
+
+void cn_sigma_schedule_names(cn_str *out)
+{
+    for (size_t i = 0; i < CN_COUNT(schedules); i++)
+        cn_str_addf(out, "%s%s", i ? ", " : "", schedules[i]->name);
+}
+
 static cn_status fail_unknown(cn_ctx *ctx, const char *name)
 {
     cn_str list = {0};
-    for (size_t i = 0; i < CN_COUNT(kinds); i++)
-        cn_str_addf(&list, "%s%s", i ? ", " : "", kinds[i]->name);
+    cn_sampler_names(false, &list);
     cn_status s = cn_fail(ctx, CN_EINVAL, "unknown sampling method \"%.64s\": there is %s", name,
                           list.data ? list.data : "none");
     cn_str_free(&list);
@@ -88,25 +125,49 @@ static cn_status check_levels(cn_ctx *ctx, const cn_sampler *s)
     return CN_OK;
 }
 
+/* Which schedule of sigmas the run has: as its sampler's name said, else as the model's config
+ * does, else the plain one. */
+static cn_status choose_sigmas(cn_ctx *ctx, cn_sampler *s, const cn_sigma_schedule *said)
+{
+    const char *asked = s->schedule->config.sigma_schedule;
+    if (!s->kind->sigma_schedule) return CN_OK;
+    s->sigma_schedule = said ? said : asked[0] ? cn_sigma_schedule_find(asked) : schedules[0];
+    if (s->sigma_schedule) return CN_OK;
+    cn_str list = {0};
+    cn_sigma_schedule_names(&list);
+    cn_status status =
+        cn_fail(ctx, CN_EINVAL,
+                "the noise levels \"%s\", which the model's scheduler_config.json asks for, aren't "
+                "known: there are %s (--scheduler)",
+                asked, list.data ? list.data : "none");
+    cn_str_free(&list);
+    return status;
+}
+
+static cn_status prepare(cn_ctx *ctx, cn_sampler *s, const cn_schedule_config *config,
+                         const cn_sigma_schedule *said)
+{
+    CN_TRY(cn_schedule_create(ctx, config, &s->schedule));
+    CN_TRY(cn_schedule_check_steps(ctx, s->schedule, s->steps));
+    CN_TRY(choose_sigmas(ctx, s, said));
+    CN_TRY(s->kind->prepare(ctx, s));
+    return check_levels(ctx, s);
+}
+
 cn_status cn_sampler_create(cn_ctx *ctx, const char *name, const cn_schedule_config *config,
                             int steps, cn_sampler **out)
 {
-    bool karras = false;
-    const cn_sampler_kind *kind = cn_sampler_find(name, &karras);
+    const cn_sigma_schedule *said = NULL;
+    const cn_sampler_kind *kind = cn_sampler_find(name, &said);
     if (!kind) return fail_unknown(ctx, name);
     cn_sampler *s = cn_alloc0(ctx, sizeof *s);
     if (!s) return CN_ENOMEM;
     s->ctx = ctx;
     s->kind = kind;
+    s->spacing = config->spacing ? config->spacing : kind->spacing;
     s->steps = steps;
     s->init_noise_sigma = 1;
-    cn_status status = cn_schedule_create(ctx, config, &s->schedule);
-    if (status == CN_OK) status = cn_schedule_check_steps(ctx, s->schedule, steps);
-    if (status == CN_OK) {
-        s->schedule->config.karras |= karras;
-        status = kind->prepare(ctx, s);
-    }
-    if (status == CN_OK) status = check_levels(ctx, s);
+    const cn_status status = prepare(ctx, s, config, said);
     if (status != CN_OK) {
         cn_sampler_destroy(s);
         return status;
@@ -147,7 +208,7 @@ cn_level cn_sampler_last_level(const cn_sampler *s)
 cn_status cn_sampler_prepare_discrete(cn_ctx *ctx, cn_sampler *s, cn_level last)
 {
     CN_TRY(cn_sampler_allocate(ctx, s, s->steps));
-    cn_schedule_timesteps(s->schedule, s->schedule->config.spacing, s->steps, false, s->timesteps);
+    cn_schedule_timesteps(s->schedule, s->spacing, s->steps, false, s->timesteps);
     for (int i = 0; i < s->n; i++) {
         s->timesteps[i] = rint(s->timesteps[i]);
         s->levels[i] = cn_sampler_level_at(s, (int)s->timesteps[i]);

@@ -7,9 +7,9 @@
  * A run that starts from a picture instead of noise makes only the last steps: cn_sampler_start
  * says which is the first, cn_sampler_add_noise brings the picture there.
  *
- * A kind is a row of the table in sampler.c with its own file: it fills in the timesteps with the
- * level of noise at each, and takes one step. Everything else follows from the levels. All kinds
- * and their defaults are those of diffusers' classes. What multistep methods remember lies in
+ * A kind is a row of samplers.h with its own file: it fills in the timesteps with the level of
+ * noise at each, and takes one step. Everything else follows from the levels. All kinds and their
+ * defaults are those of diffusers' classes. What multistep methods remember lies in
  * `history`, which belongs to the sampler; a second-order method lists a timestep for each of its
  * calls of the model. Latents are flat arrays in the published order (N,C,H,W), because the noise
  * that stochastic kinds draw is one draw of that shape.
@@ -27,16 +27,28 @@ typedef struct cn_level {
     double signal, noise;
 } cn_level;
 
+/* How the noise levels of the samplers that count in sigma = noise / signal are spread over a
+ * run. */
+typedef struct cn_sigma_schedule {
+    const char *name;  /* "karras", as in diffusers' use_karras_sigmas */
+    const char *title; /* as stable-diffusion-webui writes it */
+    /* The sigmas of n calls, the largest first, of a run that goes from `most` to `least`. NULL:
+     * those of the timesteps that the spacing gives. */
+    void (*fill)(const cn_schedule *schedule, double most, double least, int n, double *sigmas);
+} cn_sigma_schedule;
+
 typedef struct cn_sampler_kind {
     const char *name, *title; /* "ddim", and as stable-diffusion-webui writes it: "DDIM" */
+    const char *class;        /* in diffusers: "DDIMScheduler" */
     /* Other programs' names in small letters without separators, '+' as 'p'; NULL at the end. */
     const char *aliases[6];
+    cn_spacing spacing; /* of the class, where neither model nor user choose another */
     /* Fills timesteps, levels, n and init_noise_sigma; allocates what it needs. */
     cn_status (*prepare)(cn_ctx *ctx, cn_sampler *s);
     cn_status (*step)(cn_sampler *s, int i, const float *model_out, float *x, int64_t n,
                       cn_rng *rng);
-    int order;   /* timesteps per step; 0 counts as 1 */
-    bool karras; /* has noise levels of its own, which Karras' may replace */
+    int order;           /* timesteps per step; 0 counts as 1 */
+    bool sigma_schedule; /* counts in sigma, whose schedule may be chosen */
 } cn_sampler_kind;
 
 enum { CN_SAMPLER_SLOTS = 6 };
@@ -45,8 +57,10 @@ struct cn_sampler {
     cn_ctx *ctx;
     const cn_sampler_kind *kind;
     cn_schedule *schedule;
-    int steps;         /* as asked for */
-    int n;             /* calls of the model, the length of timesteps */
+    cn_spacing spacing;                      /* never CN_SPACING_OWN */
+    const cn_sigma_schedule *sigma_schedule; /* NULL where the kind has none */
+    int steps;                               /* as asked for */
+    int n;                                   /* calls of the model, the length of timesteps */
     int first;         /* the run's first timestep: nothing is remembered from before it */
     double *timesteps; /* owned */
     cn_level *levels;  /* owned; of timestep i, and one more: where the last step ends */
@@ -55,21 +69,25 @@ struct cn_sampler {
     float *slots[CN_SAMPLER_SLOTS];
 };
 
-extern const cn_sampler_kind cn_sampler_ddim, cn_sampler_pndm, cn_sampler_ddpm, cn_sampler_euler,
-    cn_sampler_euler_a, cn_sampler_heun, cn_sampler_dpmpp_2m, cn_sampler_dpmpp_2m_sde,
-    cn_sampler_unipc, cn_sampler_lcm;
-
-/* '-' and '_' are the same in names; an unknown one is CN_EINVAL with the list of those there are.
- * CN_EINVAL too where the model predicts noise and the run visits a timestep that is noise alone.
- * *out: cn_sampler_destroy it. */
+/* name: as cn_sampler_find takes it; an unknown one is CN_EINVAL with the list of those there are,
+ * as is a schedule of sigmas that the config asks for and isn't known. CN_EINVAL too where the
+ * model predicts noise and the run visits a timestep that is noise alone. *out: cn_sampler_destroy
+ * it. */
 cn_status cn_sampler_create(cn_ctx *ctx, const char *name, const cn_schedule_config *config,
                             int steps, cn_sampler **out) CN_CHECKED;
 void cn_sampler_destroy(cn_sampler *s);
-/* By any program's name for it, separators and case passed over; a "Karras" behind it is left out
- * and sets *karras (may be NULL). NULL for an unknown name. */
-const cn_sampler_kind *cn_sampler_find(const char *name, bool *karras);
+/* By any program's name for it, separators and case passed over; the name of a schedule behind it
+ * ("DPM++ 2M Karras") goes to *schedule (may be NULL), which is NULL without one. NULL for an
+ * unknown name, and for one whose kind takes no schedule. */
+const cn_sampler_kind *cn_sampler_find(const char *name, const cn_sigma_schedule **schedule);
 /* In the table's order, NULL behind the last. */
 const cn_sampler_kind *cn_sampler_kind_at(int i);
+const cn_sigma_schedule *cn_sigma_schedule_at(int i);
+/* NULL for an unknown name. */
+const cn_sigma_schedule *cn_sigma_schedule_find(const char *name);
+/* The names there are, for messages; a sampler's only where it takes a schedule of sigmas. */
+void cn_sampler_names(bool with_sigmas, cn_str *out);
+void cn_sigma_schedule_names(cn_str *out);
 
 /* Number of timesteps, and timestep i, largest first. */
 int cn_sampler_steps(const cn_sampler *s);

@@ -3,9 +3,10 @@
  * DPMSolverMultistepScheduler. */
 #include "diffuse/samplers/sigmas.h"
 
+#include "diffuse/samplers/samplers.h"
+
 #include <math.h>
 
-static const double RHO = 7;
 /* What a timestep of noise alone counts as, so that its sigma is finite: diffusers' value. */
 static const float LEAST_ALPHA = 0x1p-24f;
 
@@ -35,12 +36,6 @@ static double timestep_of(const cn_schedule *sc, double sigma)
     return low + w;
 }
 
-static double karras(double most, double least, int steps, int i)
-{
-    double a = pow(most, 1 / RHO), b = pow(least, 1 / RHO);
-    return pow(steps > 1 ? a + (b - a) * i / (steps - 1) : a, RHO);
-}
-
 static cn_level level_of(cn_sigma_family family, double sigma)
 {
     double noise = (double)(float)sigma;
@@ -58,29 +53,40 @@ static cn_status check_steps(cn_ctx *ctx, const cn_sampler *s)
                    s->kind->name, s->schedule->n - 1);
 }
 
+/* The schedule's sigmas, and with them timesteps other than those that the spacing gave. */
+static cn_status spread(cn_ctx *ctx, cn_sampler *s, bool solver)
+{
+    const cn_schedule *sc = s->schedule;
+    double most = sigma_between(sc, solver ? sc->n - 1 : s->timesteps[0]);
+    double least = sigma_between(sc, solver ? 0 : s->timesteps[s->n - 1]);
+    double *sigmas = cn_alloc_array(ctx, (size_t)s->n, sizeof *sigmas);
+    if (!sigmas) return CN_ENOMEM;
+    s->sigma_schedule->fill(sc, most, least, s->n, sigmas);
+    for (int i = 0; i < s->n; i++) {
+        const double t = timestep_of(sc, sigmas[i]);
+        s->levels[i].noise = sigmas[i];
+        s->timesteps[i] = solver ? rint(t) : t;
+    }
+    cn_free(sigmas);
+    return CN_OK;
+}
+
 cn_status cn_sigmas_prepare(cn_ctx *ctx, cn_sampler *s, cn_sigma_family family)
 {
     const cn_schedule *sc = s->schedule;
     bool solver = family == CN_SIGMAS_SOLVER;
-    cn_spacing spacing = sc->config.spacing ? sc->config.spacing : CN_SPACING_LINSPACE;
     if (solver) CN_TRY(check_steps(ctx, s));
     CN_TRY(cn_sampler_allocate(ctx, s, s->steps));
-    cn_schedule_timesteps(sc, spacing, s->steps, solver, s->timesteps);
+    cn_schedule_timesteps(sc, s->spacing, s->steps, solver, s->timesteps);
     for (int i = 0; solver && i < s->n; i++) s->timesteps[i] = rint(s->timesteps[i]);
-    double most = sigma_between(sc, solver ? sc->n - 1 : s->timesteps[0]);
-    double least = sigma_between(sc, solver ? 0 : s->timesteps[s->n - 1]);
-    for (int i = 0; i < s->n; i++) {
-        double sigma = sigma_between(sc, s->timesteps[i]);
-        if (sc->config.karras) {
-            sigma = karras(most, least, s->steps, i);
-            s->timesteps[i] = timestep_of(sc, sigma);
-            if (solver) s->timesteps[i] = rint(s->timesteps[i]);
-        }
-        s->levels[i] = level_of(family, sigma);
-    }
+    for (int i = 0; i < s->n; i++) s->levels[i].noise = sigma_between(sc, s->timesteps[i]);
+    if (s->sigma_schedule->fill) CN_TRY(spread(ctx, s, solver));
+    for (int i = 0; i < s->n; i++) s->levels[i] = level_of(family, s->levels[i].noise);
     s->levels[s->n] = level_of(family, sc->config.ends_at_sigma_min ? (double)sigma_at(sc, 0) : 0);
     if (solver) return CN_OK;
     double first = s->levels[0].noise;
-    s->init_noise_sigma = spacing == CN_SPACING_LEADING ? sqrt(first * first + 1) : first;
+    s->init_noise_sigma = s->spacing == CN_SPACING_LEADING ? sqrt(first * first + 1) : first;
     return CN_OK;
 }
+
+const cn_sigma_schedule cn_sigmas_discrete = {.name = "discrete", .title = "Uniform"};

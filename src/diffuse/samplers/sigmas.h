@@ -10,10 +10,8 @@
  * first left out. */
 typedef enum cn_sigma_family { CN_SIGMAS_K, CN_SIGMAS_SOLVER } cn_sigma_family;
 
-/* Fills timesteps and levels for s->steps calls, evenly in timesteps or as Karras, Aittala, Aila
- * and Laine, "Elucidating the Design Space of Diffusion-Based Generative Models", formula 5 with
- * rho 7. Behind the last stands a clean level, or timestep 0's if the schedule
- * ends_at_sigma_min. */
+/* Fills timesteps and levels for s->steps calls, spread as s->sigma_schedule says. Behind the last
+ * stands a clean level, or timestep 0's if the schedule ends_at_sigma_min. */
 cn_status cn_sigmas_prepare(cn_ctx *ctx, cn_sampler *s, cn_sigma_family family) CN_CHECKED;
 
 #endif

@@ -6,6 +6,7 @@
  * estimate there, then predicts its end. Both are the same sum of estimates; the corrector's has
  * the estimate at the end too. Order 2 unless the model's scheduler_config.json says otherwise.
  */
+#include "diffuse/samplers/samplers.h"
 #include "diffuse/samplers/sigmas.h"
 
 #include <math.h>
@@ -103,7 +104,9 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
 
 const cn_sampler_kind cn_sampler_unipc = {.name = "unipc",
                                           .title = "UniPC",
-                                          .aliases = {"unipcmultistep", "unipcbh2"},
+                                          .class = "UniPCMultistepScheduler",
+                                          .aliases = {"unipcbh2"},
+                                          .spacing = CN_SPACING_LINSPACE,
                                           .prepare = prepare,
                                           .step = step,
-                                          .karras = true};
+                                          .sigma_schedule = true};

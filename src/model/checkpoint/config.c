@@ -73,7 +73,6 @@ static const rule vae_rules[] = {
 static const rule schedule_rules[] = {
     {"disable_corrector", IS_OFF, NULL, 0}, {"predict_x0", IS_ON, NULL, 0},
     {"thresholding", IS_OFF, NULL, 0},      {"trained_betas", IS_OFF, NULL, 0},
-    {"use_beta_sigmas", IS_OFF, NULL, 0},   {"use_exponential_sigmas", IS_OFF, NULL, 0},
     {"use_flow_sigmas", IS_OFF, NULL, 0},   {"use_lu_lambdas", IS_OFF, NULL, 0},
 };
 
@@ -400,30 +399,56 @@ static cn_status get_choice(cn_ctx *ctx, const json_t *json, const char *key, co
     return CN_OK;
 }
 
+static const char *const spacings[] = {[CN_SPACING_LEADING] = "leading",
+                                       [CN_SPACING_TRAILING] = "trailing",
+                                       [CN_SPACING_LINSPACE] = "linspace"};
+
+bool cn_spacing_find(const char *name, cn_spacing *out)
+{
+    for (size_t i = CN_SPACING_LEADING; i < CN_COUNT(spacings); i++)
+        if (!strcmp(name, spacings[i])) {
+            *out = (cn_spacing)i;
+            return true;
+        }
+    return false;
+}
+
 /* A spacing that is the default of the class that wrote the file says nothing: diffusers writes it
- * in any case, and its other classes have their own defaults. */
+ * in any case, and its other classes have their own defaults (the rows of diffuse/samplers). */
 static cn_status read_spacing(cn_ctx *ctx, const json_t *json, cn_spacing *out)
 {
     static const char *const leading[] = {"DDIMScheduler", "DDPMScheduler", "PNDMScheduler",
                                           "LCMScheduler"};
-    static const char *const names[] = {[CN_SPACING_LEADING] = "leading",
-                                        [CN_SPACING_TRAILING] = "trailing",
-                                        [CN_SPACING_LINSPACE] = "linspace"};
     const char *class = cn_json_str(json, "_class_name", NULL);
     const char *said = cn_json_str(json, "timestep_spacing", NULL);
-    int own = class ? CN_SPACING_LINSPACE : CN_SPACING_OWN;
+    cn_spacing own = class ? CN_SPACING_LINSPACE : CN_SPACING_OWN;
     for (size_t i = 0; class && i < CN_COUNT(leading); i++)
         if (!strcmp(class, leading[i])) own = CN_SPACING_LEADING;
     *out = CN_SPACING_OWN;
     if (!said) return CN_OK;
-    for (int i = CN_SPACING_LEADING; i <= CN_SPACING_LINSPACE; i++)
-        if (!strcmp(said, names[i])) {
-            *out = i == own ? CN_SPACING_OWN : (cn_spacing)i;
-            return CN_OK;
-        }
-    return cn_fail(
-        ctx, CN_EFORMAT,
-        "\"timestep_spacing\": \"%s\" is not supported, only leading, trailing and linspace", said);
+    if (!cn_spacing_find(said, out))
+        return cn_fail(ctx, CN_EFORMAT,
+                       "\"timestep_spacing\": \"%s\" is not supported, only leading, trailing and "
+                       "linspace",
+                       said);
+    if (*out == own) *out = CN_SPACING_OWN;
+    return CN_OK;
+}
+
+/* "use_karras_sigmas": true says karras; which names there are, the samplers know. */
+static void read_sigma_schedule(const json_t *json, char *out, size_t cap)
+{
+    static const char begin[] = "use_", end[] = "_sigmas";
+    const char *key;
+    const json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)json, key, value)
+    {
+        const size_t n = strlen(key), around = sizeof begin - 1 + sizeof end - 1;
+        if (!json_is_true(value) || n <= around || strncmp(key, begin, sizeof begin - 1) != 0 ||
+            strcmp(key + n - (sizeof end - 1), end) != 0)
+            continue;
+        snprintf(out, cap, "%.*s", (int)(n - around), key + sizeof begin - 1);
+    }
 }
 
 /* Settings of single samplers; a sampler takes those that it has. */
@@ -433,7 +458,7 @@ static cn_status read_solver(cn_ctx *ctx, const json_t *json, cn_schedule_config
     CN_TRY(get_choice(ctx, json, "final_sigmas_type", "zero", "sigma_min", &c->ends_at_sigma_min));
     CN_TRY(get_int(ctx, json, "solver_order", 2, 3, &c->solver_order));
     CN_TRY(get_int(ctx, json, "original_inference_steps", 50, c->train_timesteps, &c->lcm_steps));
-    c->karras = cn_json_bool(json, "use_karras_sigmas", false);
+    read_sigma_schedule(json, c->sigma_schedule, sizeof c->sigma_schedule);
     c->full_order_final = !cn_json_bool(json, "lower_order_final", true);
     c->euler_at_final = cn_json_bool(json, "euler_at_final", false);
     c->heun_solver = !strcmp(type, "heun");

@@ -56,6 +56,8 @@ typedef enum cn_spacing {
     CN_SPACING_TRAILING,
     CN_SPACING_LINSPACE
 } cn_spacing;
+/* "leading", "trailing", "linspace"; false for another name. */
+bool cn_spacing_find(const char *name, cn_spacing *out);
 
 /* The noise that a model was trained with and what scheduler_config.json says about sampling it;
  * the keys of that file stand behind each. */
@@ -70,7 +72,7 @@ typedef struct cn_schedule_config {
     bool clip_sample;            /* false */
     double clip_range;           /* clip_sample_range, 1 */
     cn_spacing spacing;          /* timestep_spacing */
-    bool karras;                 /* use_karras_sigmas */
+    char sigma_schedule[16];     /* NAME where use_NAME_sigmas is true, else "" */
     bool ends_at_sigma_min;      /* final_sigmas_type sigma_min, else zero */
     int solver_order;            /* 2 */
     bool full_order_final;       /* lower_order_final false */
