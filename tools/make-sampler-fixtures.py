@@ -25,12 +25,13 @@ kinds = {
     "ddim": (DDIMScheduler, low), "pndm": (PNDMScheduler, dict(steps_offset=1, skip_prk_steps=True)),
     "ddpm": (DDPMScheduler, dict(steps_offset=1, clip_sample=False)), "euler": (EulerDiscreteScheduler, {}),
     "euler_a": (EulerAncestralDiscreteScheduler, {}), "heun": (HeunDiscreteScheduler, {}),
+    "lms": (LMSDiscreteScheduler, {}),
     "dpm++2m": (DPMSolverMultistepScheduler, {}),
     "dpm++2m_sde": (DPMSolverMultistepScheduler, dict(algorithm_type="sde-dpmsolver++")),
     "unipc": (UniPCMultistepScheduler, {}), "lcm": (LCMScheduler, {}),
 }
 draws = ("ddpm", "euler_a", "dpm++2m_sde", "lcm")
-solvers = ("euler", "heun", "dpm++2m", "dpm++2m_sde", "unipc")
+solvers = ("euler", "heun", "lms", "dpm++2m", "dpm++2m_sde", "unipc")
 
 
 def run(name, steps, first, extra):
@@ -39,9 +40,11 @@ def run(name, steps, first, extra):
     s = cls(**config)
     s.set_timesteps(steps)
     at = first * s.order
+    times = s.timesteps[at:]
+    if name == "lms":  # as k-diffusion: the run has its own sigmas alone
+        s.timesteps, s.sigmas, at = times, s.sigmas[at:], 0
     if hasattr(s, "set_begin_index"):
         s.set_begin_index(at)
-    times = s.timesteps[at:]
     x = s.add_noise(picture, noise, times[:1]) if first else noise * s.init_noise_sigma
     g = torch.Generator().manual_seed(SEED)
     path = []
@@ -70,7 +73,7 @@ for name in kinds:
             add(name, 6, 0, dict(timestep_spacing=spacing))
             if name not in ("ddim", "ddpm", "pndm"):
                 add(name, 6, 2, dict(timestep_spacing=spacing, steps_offset=1, prediction_type="v_prediction"))
-    if name not in ("pndm", "heun"):
+    if name not in ("pndm", "heun", "lms"):
         more = {} if name == "lcm" else dict(timestep_spacing="trailing")
         add(name, 7, 0, dict(rescale_betas_zero_snr=True, prediction_type="v_prediction", **more))
         if name != "lcm":
@@ -79,7 +82,7 @@ for name in solvers:
     for steps in (1, 2, 6, 50):
         add(name, steps, 0, dict(use_karras_sigmas=True))
     add(name, 9, 4, dict(use_karras_sigmas=True, timestep_spacing="trailing", prediction_type="v_prediction"))
-    if name != "heun":
+    if name not in ("heun", "lms"):
         add(name, 5, 0, dict(final_sigmas_type="sigma_min"))
         add(name, 16, 0, dict(final_sigmas_type="sigma_min", use_karras_sigmas=True))
 for name in ("dpm++2m", "dpm++2m_sde"):

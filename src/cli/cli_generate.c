@@ -134,7 +134,7 @@ static const cli_option options[] = {
                               "brings guided predictions back to the prompt's own spread, 0\n"
                               "(default) to 1; 0.7 for models with zero terminal SNR"},
     [OPT_SAMPLER] = {"sampling-method", 0, "NAME",
-                     "ddim (default), pndm, ddpm, euler, euler_a, heun, dpm++2m,\n"
+                     "ddim (default), pndm, ddpm, euler, euler_a, heun, lms, dpm++2m,\n"
                      "dpm++2m_sde, unipc or lcm; names of diffusers and\n"
                      "stable-diffusion-webui do too: \"DPM++ 2M Karras\""},
     [OPT_SCHEDULER] = {"scheduler", 0, "NAME",

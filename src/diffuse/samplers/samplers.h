@@ -15,6 +15,7 @@
     X(euler)               \
     X(euler_a)             \
     X(heun)                \
+    X(lms)                 \
     X(dpmpp_2m)            \
     X(dpmpp_2m_sde)        \
     X(unipc)               \
