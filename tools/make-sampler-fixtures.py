@@ -39,6 +39,10 @@ def run(name, steps, first, extra):
     config = {**sd, **own, **extra}
     s = cls(**config)
     s.set_timesteps(steps)
+    if extra.get("use_exponential_sigmas") and name in solvers[3:]:
+        # the nearest timesteps, as with Karras'; diffusers drops the fraction, so that 999 becomes 998
+        all_sigmas = ((1 - s.alphas_cumprod) / s.alphas_cumprod).sqrt().log().numpy()
+        s.timesteps = torch.from_numpy(s._sigma_to_t(s.sigmas[:-1].double().numpy(), all_sigmas).round()).long()
     at = first * s.order
     times = s.timesteps[at:]
     if name == "lms":  # as k-diffusion: the run has its own sigmas alone
@@ -81,6 +85,8 @@ for name in kinds:
 for name in solvers:
     for steps in (1, 2, 6, 50):
         add(name, steps, 0, dict(use_karras_sigmas=True))
+    for steps in (1, 7, 20):
+        add(name, steps, 0, dict(use_exponential_sigmas=True))
     add(name, 9, 4, dict(use_karras_sigmas=True, timestep_spacing="trailing", prediction_type="v_prediction"))
     if name not in ("heun", "lms"):
         add(name, 5, 0, dict(final_sigmas_type="sigma_min"))

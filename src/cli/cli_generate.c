@@ -139,7 +139,7 @@ static const cli_option options[] = {
                      "stable-diffusion-webui do too: \"DPM++ 2M Karras\""},
     [OPT_SCHEDULER] = {"scheduler", 0, "NAME",
                        "noise levels of the samplers from euler to unipc: default (as\n"
-                       "the model says), discrete or karras"},
+                       "the model says), discrete, karras or exponential"},
     [OPT_SPACING] = {"timestep-spacing", 0, "NAME",
                      "leading, trailing or linspace (as the model says, else the\n"
                      "sampling method's own)"},

@@ -3,8 +3,8 @@
  * taken for values of a polynomial, which is integrated over the step exactly.
  *
  * As k-diffusion's sample_lms and diffusers' LMSDiscreteScheduler with order 4. A run that starts
- * later begins with order 1, as k-diffusion's does; diffusers' takes the weights of a full order for
- * the slopes that there are, so that its first steps fall short.
+ * later begins with order 1, as k-diffusion's does; diffusers' takes the weights of a full order
+ * for the slopes that there are, so that its first steps fall short.
  */
 #include "diffuse/samplers/samplers.h"
 #include "diffuse/samplers/sigmas.h"

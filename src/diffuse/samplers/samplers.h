@@ -23,7 +23,8 @@
 
 #define CN_SIGMA_SCHEDULE_LIST(X) \
     X(discrete)                   \
-    X(karras)
+    X(karras)                     \
+    X(exponential)
 
 #define CN_SAMPLER_DECLARE(name) extern const cn_sampler_kind cn_sampler_##name;
 #define CN_SIGMAS_DECLARE(name)  extern const cn_sigma_schedule cn_sigmas_##name;
