@@ -4,28 +4,20 @@
 
 #include "io/listing.h"
 #include "io/tar.h"
-#include "data/dataset_internal.h"
+#include "data/dataset_layouts.h"
 
 #include <dirent.h>
 #include <string.h>
 
 enum { MAX_PICTURE_BYTES = 1 << 30, HEAD_BYTES = 32 << 10 };
 
-const char *cn_dataset_layout_name(cn_dataset_layout layout)
-{
-    static const char *const names[] = {"fill50k", "imagefolder", "csv",
-                                        "folders", "webdataset",  "given"};
-    return names[layout];
-}
+#define LAYOUT(name) &cn_dataset_##name,
+static const cn_dataset_layout *const layouts[] = {CN_DATASET_LAYOUT_LIST(LAYOUT)};
+#undef LAYOUT
 
-static const cn_dataset_reader *reader_of(const cn_dataset *d)
+const char *cn_dataset_layout_name(const cn_dataset *d)
 {
-    switch (d->layout) {
-    case CN_DATASET_FOLDERS: return &cn_dataset_folders;
-    case CN_DATASET_WEBDATASET: return &cn_dataset_shards;
-    case CN_DATASET_GIVEN: return &cn_dataset_listed;
-    default: return &cn_dataset_lists;
-    }
+    return d->layout->name;
 }
 
 void cn_dataset_item_free(cn_dataset_item *item)
@@ -40,7 +32,7 @@ void cn_dataset_item_free(cn_dataset_item *item)
 void cn_dataset_close(cn_dataset *d)
 {
     if (!d) return;
-    reader_of(d)->close(d);
+    if (d->layout) d->layout->close(d);
     cn_free(d->index);
     cn_free(d);
 }
@@ -101,73 +93,75 @@ static void describe_folder(const char *dir, char *out, size_t cap)
 static cn_status fail_nothing(cn_ctx *ctx, const char *dir)
 {
     char found[128];
+    cn_str list = {0};
+    if (!cn_dir_exists(dir))
+        return cn_fail(ctx, CN_EIO, "%s: no such folder; a folder of training pairs is expected",
+                       dir);
     describe_folder(dir, found, sizeof found);
-    return cn_fail(ctx, CN_EIO,
-                   "%s: no training pairs (%s); prompt.json (lines of source, target, prompt), "
-                   "metadata.jsonl or metadata.csv (image, conditioning_image, text), tar shards, "
-                   "or pictures with --conditioning-data-dir is expected",
-                   dir, found);
+    for (size_t i = 0; i < CN_COUNT(layouts); i++)
+        cn_str_addf(&list, "%s%s",
+                    i + 1 == CN_COUNT(layouts) ? " or "
+                    : i                        ? ", "
+                                               : "",
+                    layouts[i]->expected);
+    const cn_status s = cn_fail(ctx, CN_EIO, "%s: no training pairs (%s); %s is expected", dir,
+                                found, list.data ? list.data : "");
+    cn_str_free(&list);
+    return s;
 }
 
-/* The one list in `dir`: its name goes to *name (NULL: none). */
-static cn_status find_list(cn_ctx *ctx, const char *dir, const char **name,
-                           cn_dataset_layout *layout)
+/* The list in `dir`, its name in *name, which is NULL where there is none. */
+static cn_status find_list(cn_ctx *ctx, const char *dir, const char **name, cn_dataset *d)
 {
-    static const struct {
-        const char *name;
-        cn_dataset_layout layout;
-    } lists[] = {{"prompt.json", CN_DATASET_FILL50K},
-                 {"metadata.jsonl", CN_DATASET_IMAGEFOLDER},
-                 {"metadata.csv", CN_DATASET_CSV},
-                 {"train.jsonl", CN_DATASET_IMAGEFOLDER}};
     char path[CN_DATASET_PATH_BYTES];
     *name = NULL;
-    for (size_t i = 0; i < CN_COUNT(lists); i++) {
-        CN_TRY(cn_dataset_path(ctx, dir, lists[i].name, path));
-        if (!cn_file_exists(path)) continue;
-        if (*name)
-            return cn_fail(ctx, CN_EINVAL, "%s: holds %s and %s; only one may list the pairs", dir,
-                           *name, lists[i].name);
-        *name = lists[i].name;
-        *layout = lists[i].layout;
-    }
+    for (size_t i = 0; i < CN_COUNT(layouts); i++)
+        for (const char *const *list = layouts[i]->lists; *list; list++) {
+            CN_TRY(cn_dataset_path(ctx, dir, *list, path));
+            if ((*name && !strcmp(*name, *list)) || !cn_file_exists(path)) continue;
+            if (layouts[i]->reads && !layouts[i]->reads(path)) continue;
+            if (*name)
+                return cn_fail(ctx, CN_EINVAL, "%s: holds %s and %s; only one may list the pairs",
+                               dir, *name, *list);
+            *name = *list;
+            d->layout = layouts[i];
+        }
     return CN_OK;
 }
 
-/* A list in the folder, or in its "train" (a Hugging Face split). */
-static cn_status detect_list(cn_ctx *ctx, cn_dataset *d, bool *found)
+static cn_status detect_list(cn_ctx *ctx, cn_dataset *d)
 {
     const char *name = NULL;
     char train[CN_DATASET_PATH_BYTES];
-    CN_TRY(find_list(ctx, d->dir, &name, &d->layout));
+    CN_TRY(find_list(ctx, d->dir, &name, d));
     if (!name) {
         CN_TRY(cn_dataset_path(ctx, d->dir, "train", train));
-        CN_TRY(find_list(ctx, train, &name, &d->layout));
+        CN_TRY(find_list(ctx, train, &name, d));
         if (name) CN_TRY(cn_format(ctx, d->dir, sizeof d->dir, "%s", train));
     }
-    *found = name != NULL;
     return name ? cn_dataset_path(ctx, d->dir, name, d->list) : CN_OK;
+}
+
+static void detect_by_row(cn_dataset *d, bool over_lists)
+{
+    for (size_t i = 0; !d->layout && i < CN_COUNT(layouts); i++)
+        if (layouts[i]->over_lists == over_lists && layouts[i]->detect &&
+            layouts[i]->detect(d->dir))
+            d->layout = layouts[i];
 }
 
 static cn_status detect(cn_ctx *ctx, cn_dataset *d, const cn_dataset_options *o)
 {
-    bool list = false;
-    char images[CN_DATASET_PATH_BYTES], conditions[CN_DATASET_PATH_BYTES];
-    const bool given = o->conditioning_dir && *o->conditioning_dir;
+    const bool conditions = o->conditioning_dir && *o->conditioning_dir;
     CN_TRY(cn_format(ctx, d->list, sizeof d->list, "%s", d->dir));
-    if (!given && cn_dataset_is_shards(d->dir)) {
-        d->layout = CN_DATASET_WEBDATASET;
-        return CN_OK;
+    for (size_t i = 0; conditions && cn_dir_exists(d->dir) && i < CN_COUNT(layouts); i++)
+        if (layouts[i]->takes_conditions) d->layout = layouts[i];
+    if (!conditions) {
+        detect_by_row(d, true);
+        if (!d->layout) CN_TRY(detect_list(ctx, d));
+        detect_by_row(d, false);
     }
-    if (!cn_dir_exists(d->dir))
-        return cn_fail(ctx, CN_EIO, "%s: no such folder; a folder of training pairs is expected",
-                       d->dir);
-    if (!given) CN_TRY(detect_list(ctx, d, &list));
-    if (list) return CN_OK;
-    if (!given && !cn_dataset_find_twins(d->dir, images, conditions))
-        return fail_nothing(ctx, d->dir);
-    d->layout = CN_DATASET_FOLDERS;
-    return CN_OK;
+    return d->layout ? CN_OK : fail_nothing(ctx, d->dir);
 }
 
 /* --- opening ---------------------------------------------------------------------------------- */
@@ -191,7 +185,7 @@ cn_status cn_dataset_open(cn_ctx *ctx, const cn_dataset_options *options, cn_dat
     cn_status s = cn_format(ctx, d->dir, sizeof d->dir, "%s", options->dir);
     for (size_t n = strlen(d->dir); n > 1 && d->dir[n - 1] == '/';) d->dir[--n] = 0;
     if (s == CN_OK) s = detect(ctx, d, options);
-    if (s == CN_OK) s = reader_of(d)->open(ctx, d, options, &faults);
+    if (s == CN_OK) s = d->layout->open(ctx, d, options, &faults);
     if (s == CN_OK) s = settle(ctx, d, &faults);
     if (s != CN_OK) {
         cn_dataset_close(d);
@@ -207,7 +201,7 @@ cn_status cn_dataset_get(cn_ctx *ctx, const cn_dataset *d, int64_t i, bool promp
                          cn_dataset_item *out)
 {
     cn_dataset_item item = {.condition.position = -1, .target.position = -1};
-    cn_status s = reader_of(d)->get(ctx, d, d->index + i * d->words, prompt, &item);
+    cn_status s = d->layout->get(ctx, d, d->index + i * d->words, prompt, &item);
     if (s == CN_OK && !item.prompt && !(item.prompt = cn_strdup(ctx, ""))) s = CN_ENOMEM;
     if (s != CN_OK) {
         cn_dataset_item_free(&item);

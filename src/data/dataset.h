@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dataset.h - training pairs as an index: condition, target, prompt, fetched by number.
  *
- * Five layouts, told by content:
- *   fill50k      prompt.json, JSON lines {"source", "target", "prompt"}
- *   imagefolder  metadata.jsonl or train.jsonl (Hugging Face), {"image" or "file_name",
- *                "conditioning_image", "text"}
- *   csv          metadata.csv, the same columns
- *   folders      kohya's twin folders: pictures, their captions beside them, conditions of the same
- *                stems
- *   webdataset   tar shards of members KEY.jpg, KEY.cond.png, KEY.txt
+ * Layouts are told by content; each is a row of dataset_layouts.h.
  *
  * What stays in memory is where a pair is found (16 to 24 bytes, a file's name more in twin
  * folders), so millions fit; names and prompts are read when asked for. Opening looks at every line
@@ -20,19 +13,10 @@
 
 #include "image/resize.h"
 
-typedef enum cn_dataset_layout {
-    CN_DATASET_FILL50K,
-    CN_DATASET_IMAGEFOLDER,
-    CN_DATASET_CSV,
-    CN_DATASET_FOLDERS,
-    CN_DATASET_WEBDATASET,
-    CN_DATASET_GIVEN /* by name, one by one (cn_dataset_open_listed) */
-} cn_dataset_layout;
-
-const char *cn_dataset_layout_name(cn_dataset_layout layout);
+typedef struct cn_dataset_layout cn_dataset_layout;
 
 typedef struct cn_dataset {
-    cn_dataset_layout layout;
+    const cn_dataset_layout *layout;
     int64_t n;                  /* pairs */
     int64_t skipped;            /* pairs left out by skip_bad */
     char dir[4096], list[4096]; /* what relative names count from; the file of lines, or dir */
@@ -43,6 +27,9 @@ typedef struct cn_dataset {
     int64_t cap;
     void *own;
 } cn_dataset;
+
+/* "fill50k", "webdataset", ... */
+const char *cn_dataset_layout_name(const cn_dataset *d);
 
 /* CN_EFORMAT with the first fault and how many more there are. */
 cn_status cn_dataset_open(cn_ctx *ctx, const cn_dataset_options *options,

@@ -317,7 +317,7 @@ static cn_status look_over(cn_ctx *ctx, const cn_dataset *d, const cn_dataset_op
     survey s = {.ctx = ctx, .d = d, .o = o, .r = r, .colour_first = -1};
     if (check) s.check = *check;
     for (int k = 0; k < CN_DATASET_FINDINGS; k++) s.first[k] = -1;
-    r->layout = cn_dataset_layout_name(d->layout);
+    r->layout = cn_dataset_layout_name(d);
     r->pairs = d->n;
     snprintf(r->found, sizeof r->found, "%s", d->found);
     s.prints = cn_alloc0(ctx, (size_t)d->n * sizeof *s.prints);

@@ -6,8 +6,8 @@
  * the number of the caption's ending (0: no caption, an empty prompt). Pairs are in the names'
  * order.
  */
+#include "data/dataset_layouts.h"
 #include "io/listing.h"
-#include "data/dataset_internal.h"
 
 #include <string.h>
 
@@ -22,8 +22,9 @@ typedef struct folders {
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
-bool cn_dataset_find_twins(const char *dir, char images[CN_DATASET_PATH_BYTES],
-                           char conditions[CN_DATASET_PATH_BYTES])
+/* The twin folders' usual names inside dir; false: none. */
+static bool find_twins(const char *dir, char images[CN_DATASET_PATH_BYTES],
+                       char conditions[CN_DATASET_PATH_BYTES])
 {
     static const char *const first[] = {"images", "image", "target", "targets"};
     static const char *const second[] = {"conditioning_images",
@@ -42,6 +43,12 @@ bool cn_dataset_find_twins(const char *dir, char images[CN_DATASET_PATH_BYTES],
         two = cn_dir_exists(conditions);
     }
     return one && two;
+}
+
+static bool detect(const char *dir)
+{
+    char images[CN_DATASET_PATH_BYTES], conditions[CN_DATASET_PATH_BYTES];
+    return find_twins(dir, images, conditions);
 }
 
 static cn_status caption_path(cn_ctx *ctx, const cn_dataset *d, const char *name,
@@ -115,7 +122,7 @@ static cn_status set_folders(cn_ctx *ctx, cn_dataset *d, const cn_dataset_option
         if (!cn_dir_exists(f->conditions))
             return cn_fail(ctx, CN_EIO, "%s: no such folder; the conditions of %s are expected",
                            f->conditions, d->dir);
-    } else if (cn_dataset_find_twins(d->dir, images, f->conditions)) {
+    } else if (find_twins(d->dir, images, f->conditions)) {
         CN_TRY(cn_format(ctx, d->dir, sizeof d->dir, "%s", images));
     }
     CN_TRY(cn_format(ctx, f->captions[0], sizeof f->captions[0], "%s%s", ending && !dot ? "." : "",
@@ -192,4 +199,10 @@ static cn_status get_files(cn_ctx *ctx, const cn_dataset *d, const uint64_t *wor
     return read_caption(ctx, path, &out->prompt);
 }
 
-const cn_dataset_reader cn_dataset_folders = {open_folders, get_files, close_folders};
+const cn_dataset_layout cn_dataset_folders = {.name = "folders",
+                                              .expected = "pictures with --conditioning-data-dir",
+                                              .detect = detect,
+                                              .takes_conditions = true,
+                                              .open = open_folders,
+                                              .get = get_files,
+                                              .close = close_folders};

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dataset_internal.h - what the layouts' files share. Only src/train/dataset*.c include it. */
+/* dataset_internal.h - what a layout of training pairs is, and what the layouts' files share. */
 #ifndef CN_DATA_DATASET_INTERNAL_H
 #define CN_DATA_DATASET_INTERNAL_H
 
 #include "data/dataset.h"
+
+#include <jansson.h>
 
 enum { CN_DATASET_PATH_BYTES = 4096, CN_DATASET_PROMPT_BYTES = 64 * 1024 };
 
@@ -23,24 +25,82 @@ cn_status cn_dataset_add(cn_ctx *ctx, cn_dataset *d, const uint64_t *words) CN_C
 cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name,
                           char out[CN_DATASET_PATH_BYTES]) CN_CHECKED;
 
-/* Each layout: open fills d->index and d->found and tells faults; get makes an item from an index
- * entry; close frees d->own (NULL: never opened). */
-typedef struct cn_dataset_reader {
+/* Names of the columns in a list of pairs; each picture's may also stand as NAME_file_name. */
+typedef struct cn_dataset_columns {
+    const char *condition, *target, *prompt;
+    const char *target_other; /* another name of the target; NULL: none */
+} cn_dataset_columns;
+
+typedef struct cn_dataset_list cn_dataset_list;
+
+/* A way in which pairs lie on disk: a row of dataset_layouts.h. */
+struct cn_dataset_layout {
+    const char *name;     /* in reports */
+    const char *expected; /* what it looks like, for the message where nothing is found */
+    /* How it is found: by what `dir` names or holds (NULL: not so), also beside a list where
+     * over_lists; by a list of one of these names in the folder, or in its "train" (a Hugging Face
+     * split), that `reads` accepts (NULL: each is); or it is what --conditioning-data-dir
+     * completes. Of layouts with one list's name the first that reads it has it. */
+    bool (*detect)(const char *dir);
+    const char *lists[3]; /* NULL at the end */
+    bool (*reads)(const char *path);
+    bool over_lists, takes_conditions;
+    /* open fills d->index and d->found and tells faults; get makes an item from an index entry;
+     * close frees d->own (NULL: never opened). */
     cn_status (*open)(cn_ctx *ctx, cn_dataset *d, const cn_dataset_options *o,
                       cn_dataset_faults *f);
     cn_status (*get)(cn_ctx *ctx, const cn_dataset *d, const uint64_t *words, bool prompt,
                      cn_dataset_item *out);
     void (*close)(cn_dataset *d);
-} cn_dataset_reader;
+    /* Of lists, whose open, get and close are dataset_list.c's: the columns where no option names
+     * others; what stands between the file and a pair's number in messages; `scan` hands every pair
+     * to cn_dataset_list_take, `parse` makes an item of a pair's bytes. */
+    cn_dataset_columns columns;
+    const char *before_number;
+    cn_status (*scan)(cn_ctx *ctx, cn_dataset *d, cn_dataset_faults *f);
+    cn_status (*parse)(cn_ctx *ctx, const cn_dataset_list *l, const char *where, const char *bytes,
+                       size_t n, cn_dataset_item *out);
+};
 
-extern const cn_dataset_reader cn_dataset_lists, cn_dataset_folders, cn_dataset_shards,
-    cn_dataset_listed;
+/* --- dataset_list.c: pairs named by the lines or elements of a file --------------------------- */
 
-/* Whether `dir` names shards by a pattern, as a file, or as a folder of .tar files. */
-bool cn_dataset_is_shards(const char *dir);
-/* The twin folders' usual names inside d->dir ("images" and "conditioning_images", say); false:
- * none. */
-bool cn_dataset_find_twins(const char *dir, char images[CN_DATASET_PATH_BYTES],
-                           char conditions[CN_DATASET_PATH_BYTES]);
+enum { CN_DATASET_COLUMN_BYTES = 128 };
+
+struct cn_dataset_list {
+    int fd;
+    char condition[CN_DATASET_COLUMN_BYTES], target[CN_DATASET_COLUMN_BYTES],
+        prompt[CN_DATASET_COLUMN_BYTES];
+    cn_dataset_columns names;
+    int condition_at, target_at, prompt_at; /* CSV: field numbers */
+};
+
+/* For a row of a list. */
+cn_status cn_dataset_list_open(cn_ctx *ctx, cn_dataset *d, const cn_dataset_options *o,
+                               cn_dataset_faults *f) CN_CHECKED;
+cn_status cn_dataset_list_get(cn_ctx *ctx, const cn_dataset *d, const uint64_t *words, bool prompt,
+                              cn_dataset_item *out) CN_CHECKED;
+void cn_dataset_list_close(cn_dataset *d);
+
+/* Where a pair stands in d's list; number: of its line or element, from 1. */
+typedef struct cn_dataset_place {
+    int64_t number, begin, bytes;
+} cn_dataset_place;
+/* The next pair that a scan met. s: whether it could be read so far; item: its names as they stand,
+ * freed here. Both pictures must be there. Faults are told. */
+cn_status cn_dataset_list_take(cn_ctx *ctx, cn_dataset *d, cn_dataset_faults *f,
+                               const cn_dataset_place *place, cn_status s,
+                               cn_dataset_item *item) CN_CHECKED;
+/* "prompt.json:3". */
+cn_status cn_dataset_list_where(cn_ctx *ctx, const cn_dataset *d, int64_t number,
+                                char out[CN_DATASET_PATH_BYTES + 32]) CN_CHECKED;
+/* A copy of a string, checked; is_path: it names a file. */
+cn_status cn_dataset_take_text(cn_ctx *ctx, const char *where, const char *key, const char *text,
+                               size_t n, bool is_path, char **out) CN_CHECKED;
+/* The three values of a JSON object. */
+cn_status cn_dataset_item_from_json(cn_ctx *ctx, const cn_dataset_columns *c, const char *where,
+                                    const json_t *object, cn_dataset_item *item) CN_CHECKED;
+/* A row's parse, of JSON text. */
+cn_status cn_dataset_parse_json(cn_ctx *ctx, const cn_dataset_list *l, const char *where,
+                                const char *bytes, size_t n, cn_dataset_item *item) CN_CHECKED;
 
 #endif

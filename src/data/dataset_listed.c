@@ -46,28 +46,6 @@ static cn_status fill(cn_ctx *ctx, cn_dataset *d, given *g)
     return check_sizes(ctx, d);
 }
 
-cn_status cn_dataset_open_listed(cn_ctx *ctx, const char *const *images, const char *const *prompts,
-                                 cn_dataset **out)
-{
-    cn_dataset *d = cn_alloc0(ctx, sizeof *d);
-    given *g = cn_alloc0(ctx, sizeof *g);
-    cn_status s = d && g ? CN_OK : CN_ENOMEM;
-    if (s == CN_OK) {
-        *g = (given){images, prompts, count(images), count(prompts)};
-        d->layout = CN_DATASET_GIVEN;
-        d->own = g;
-        s = fill(ctx, d, g);
-    } else {
-        cn_free(g);
-    }
-    if (s != CN_OK) {
-        cn_dataset_close(d);
-        return s;
-    }
-    *out = d;
-    return CN_OK;
-}
-
 static cn_status get_given(cn_ctx *ctx, const cn_dataset *d, const uint64_t *words, bool prompt,
                            cn_dataset_item *out)
 {
@@ -86,4 +64,27 @@ static void close_given(cn_dataset *d)
     cn_free(d->own);
 }
 
-const cn_dataset_reader cn_dataset_listed = {NULL, get_given, close_given};
+/* Never found by its content, so it isn't one of dataset_layouts.h. */
+static const cn_dataset_layout listed = {.name = "given", .get = get_given, .close = close_given};
+
+cn_status cn_dataset_open_listed(cn_ctx *ctx, const char *const *images, const char *const *prompts,
+                                 cn_dataset **out)
+{
+    cn_dataset *d = cn_alloc0(ctx, sizeof *d);
+    given *g = cn_alloc0(ctx, sizeof *g);
+    cn_status s = d && g ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) {
+        *g = (given){images, prompts, count(images), count(prompts)};
+        d->layout = &listed;
+        d->own = g;
+        s = fill(ctx, d, g);
+    } else {
+        cn_free(g);
+    }
+    if (s != CN_OK) {
+        cn_dataset_close(d);
+        return s;
+    }
+    *out = d;
+    return CN_OK;
+}

@@ -6,10 +6,10 @@
  * three places (target, condition, caption), each a shard's number (20 bits above) and where the
  * member's headers begin. Shards are in the pattern's order, or sorted by name in a folder.
  */
+#include "data/dataset_layouts.h"
 #include "io/json.h"
 #include "io/listing.h"
 #include "io/tar.h"
-#include "data/dataset_internal.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -48,7 +48,8 @@ static bool holds_tar(const char *dir)
     return found;
 }
 
-bool cn_dataset_is_shards(const char *dir)
+/* A pattern, a file, or a folder of .tar files. */
+static bool detect(const char *dir)
 {
     if (strchr(dir, '{') && !cn_dir_exists(dir)) return true;
     if (cn_has_ending(dir, tar_endings) && !cn_dir_exists(dir)) return true;
@@ -311,4 +312,10 @@ static cn_status get_members(cn_ctx *ctx, const cn_dataset *d, const uint64_t *w
     return read_caption(ctx, s, words[CAPTION], &out->prompt);
 }
 
-const cn_dataset_reader cn_dataset_shards = {open_shards, get_members, close_shards};
+const cn_dataset_layout cn_dataset_webdataset = {.name = "webdataset",
+                                                 .expected = "tar shards",
+                                                 .detect = detect,
+                                                 .over_lists = true,
+                                                 .open = open_shards,
+                                                 .get = get_members,
+                                                 .close = close_shards};

@@ -76,7 +76,7 @@ static void lists_are_read(void **state)
                         "\n{\"source\": \"b.png\", \"target\": \"a.png\", \"prompt\": \"\"}\n",
                         16, 8),
                  &d));
-    assert_int_equal(d->layout, CN_DATASET_FILL50K);
+    assert_string_equal(cn_dataset_layout_name(d), "fill50k");
     assert_int_equal(d->n, 2);
     expect(d, 0, "prompt.json:1", "/a.png", "/b.png", "x");
     expect(d, 1, "prompt.json:3", "/b.png", "/a.png", "");
@@ -95,7 +95,7 @@ static void lists_are_read(void **state)
             "[\"z\", \"w\"], \"k\": 1}",
             8, 8),
         &d));
-    assert_int_equal(d->layout, CN_DATASET_IMAGEFOLDER);
+    assert_string_equal(cn_dataset_layout_name(d), "imagefolder");
     assert_int_equal(d->n, 2);
     expect(d, 0, "metadata.jsonl:1", "/a.png", "/b.png", "y");
     expect(d, 1, "metadata.jsonl:2", "/b.png", "/a.png", "z");
@@ -114,7 +114,7 @@ static void csv_is_read(void **state)
     char above[128];
     snprintf(above, sizeof above, "%s/csv", root); /* a Hugging Face split in its folder */
     must(open_at(above, &d));
-    assert_int_equal(d->layout, CN_DATASET_CSV);
+    assert_string_equal(cn_dataset_layout_name(d), "csv");
     assert_int_equal(d->n, 2);
     expect(d, 0, "metadata.csv:2", "/b.png", "/a.png", "one, \"two\"\nthree");
     expect(d, 1, "metadata.csv:4", "/a.png", "/b.png", "");
@@ -169,7 +169,7 @@ static void twin_folders_are_read(void **state)
     put(conditions, "a.webp.png", NULL);
     snprintf(images, sizeof images, "%s/twins", root);
     must(open_at(images, &d));
-    assert_int_equal(d->layout, CN_DATASET_FOLDERS);
+    assert_string_equal(cn_dataset_layout_name(d), "folders");
     assert_int_equal(d->n, 2);
     expect(d, 0, "images/a.webp.png", "conditioning_images/a.webp.png", "images/a.webp.png",
            "other");
@@ -258,7 +258,7 @@ static void shards_are_read(void **state)
     add_member(a, deep, NULL);
     archive_write_free(a);
     must(open_at(path, &d));
-    assert_int_equal(d->layout, CN_DATASET_WEBDATASET);
+    assert_string_equal(cn_dataset_layout_name(d), "webdataset");
     assert_int_equal(d->n, 3);
     expect(d, 0, "s-08.tar", "s-08.tar", "s-08.tar", "first");
     expect(d, 1, "s-08.tar", "s-08.tar", "s-08.tar", "second");
