@@ -83,12 +83,12 @@ struct cn_backend {
  * sooner there than those of one block each. Best behind the first plan, which chooses layouts. */
 cn_status cn_params_allocate(cn_params *p) CN_CHECKED;
 /* The parameter's values are in `data` from now on (from cn_alloc, taken over); those it had go. */
-void cn_param_give(cn_param *p, void *data);
+void cn_param_give(cn_param *q, void *data);
 /* A parameter's values, in the published layout. set allocates on the first call. */
-cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *p, const float *plain) CN_CHECKED;
+cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *q, const float *plain) CN_CHECKED;
 /* The same from elements of another type: F32, F16 or BF16, at any alignment. */
-cn_status cn_param_set_from(cn_backend *b, cn_ctx *ctx, cn_param *p, cn_dtype type,
+cn_status cn_param_set_from(cn_backend *b, cn_ctx *ctx, cn_param *q, cn_dtype type,
                             const void *plain) CN_CHECKED;
-cn_status cn_param_get(cn_backend *b, cn_ctx *ctx, const cn_param *p, float *plain) CN_CHECKED;
+cn_status cn_param_get(cn_backend *b, cn_ctx *ctx, const cn_param *q, float *plain) CN_CHECKED;
 
 #endif

@@ -148,10 +148,10 @@ static cn_status read_links(walk *w)
     return s;
 }
 
-int cn_stem_compare(const char *x, const char *y)
+int cn_stem_compare(const char *a, const char *b)
 {
-    const size_t n = cn_stem_length(x), m = cn_stem_length(y);
-    const int order = memcmp(x, y, CN_MIN(n, m));
+    const size_t n = cn_stem_length(a), m = cn_stem_length(b);
+    const int order = memcmp(a, b, CN_MIN(n, m));
     return order ? order : (n > m) - (n < m);
 }
 

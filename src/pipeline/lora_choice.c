@@ -98,11 +98,11 @@ static void networks_free(networks *n)
 }
 
 cn_status cn_pipeline_loras_open(cn_ctx *ctx, cn_base *base, const cn_pipeline_options *o,
-                                 cn_pipeline_loras *l)
+                                 cn_pipeline_loras *out)
 {
     networks n = {0};
-    base->loras = &l->set;
-    if (o->lora_dir && !(l->dir = cn_strdup(ctx, o->lora_dir))) return CN_ENOMEM;
+    base->loras = &out->set;
+    if (o->lora_dir && !(out->dir = cn_strdup(ctx, o->lora_dir))) return CN_ENOMEM;
     if (o->lora_dir && !cn_dir_exists(o->lora_dir))
         return cn_fail(ctx, CN_EIO, "%s: no such folder of LoRAs", o->lora_dir);
     if (!o->n_loras) return CN_OK;
@@ -110,12 +110,12 @@ cn_status cn_pipeline_loras_open(cn_ctx *ctx, cn_base *base, const cn_pipeline_o
     for (int i = 0; s == CN_OK && i < o->n_loras; i++) {
         const cn_lora_option *one = &o->loras[i];
         s = isfinite(one->weight)
-                ? cn_lora_add(ctx, &l->set, one->path, one->weight, one->weight, n.unet, n.text)
+                ? cn_lora_add(ctx, &out->set, one->path, one->weight, one->weight, n.unet, n.text)
                 : cn_fail(ctx, CN_EINVAL, "%s: weight %g: a number is expected", one->path,
                           one->weight);
     }
     networks_free(&n);
-    l->n_fixed = l->set.n;
+    out->n_fixed = out->set.n;
     return s;
 }
 

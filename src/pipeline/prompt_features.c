@@ -43,10 +43,10 @@ void cn_pictured_text_free(cn_pictured_text *t)
     *t = (cn_pictured_text){0};
 }
 
-const cn_staged_text *cn_pictured_text_of(const cn_pictured_text *t, int pass, int which)
+const cn_staged_text *cn_pictured_text_of(const cn_pictured_text *t, int pass, int half)
 {
-    const cn_staged_text *own = &t->staged[pass][which];
-    return own->n ? own : &t->staged[0][which];
+    const cn_staged_text *own = &t->staged[pass][half];
+    return own->n ? own : &t->staged[0][half];
 }
 
 cn_status cn_prompt_style_find(cn_ctx *ctx, const char *name, cn_prompt_style *out)

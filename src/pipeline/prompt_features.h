@@ -48,6 +48,6 @@ cn_status cn_prompts_encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, con
                             cn_pictured_text *out) CN_CHECKED;
 void cn_pictured_text_free(cn_pictured_text *t);
 /* What pass 0 or 1 draws with. */
-const cn_staged_text *cn_pictured_text_of(const cn_pictured_text *t, int pass, int side);
+const cn_staged_text *cn_pictured_text_of(const cn_pictured_text *t, int pass, int half);
 
 #endif

@@ -30,9 +30,9 @@ static const char *name_of(const char *const *names, int count, int i)
     return i >= 0 && i < count ? names[i] : NULL;
 }
 
-const char *cn_scene_shape_name(int i)
+const char *cn_scene_shape_name(int shape)
 {
-    return name_of(shape_names, CN_SHAPE_COUNT, i);
+    return name_of(shape_names, CN_SHAPE_COUNT, shape);
 }
 int cn_scene_shape_find(const char *name)
 {
@@ -40,29 +40,29 @@ int cn_scene_shape_find(const char *name)
         if (strcmp(name, shape_names[i]) == 0) return i;
     return -1;
 }
-const char *cn_scene_colour_name(int i)
+const char *cn_scene_colour_name(int colour)
 {
-    return name_of(colour_names, CN_COLOUR_COUNT, i);
+    return name_of(colour_names, CN_COLOUR_COUNT, colour);
 }
-const char *cn_scene_material_name(int i)
+const char *cn_scene_material_name(int material)
 {
-    return name_of(material_names, CN_MATERIAL_COUNT, i);
+    return name_of(material_names, CN_MATERIAL_COUNT, material);
 }
-const char *cn_scene_ground_name(int i)
+const char *cn_scene_ground_name(int ground)
 {
-    return name_of(ground_names, CN_GROUND_COUNT, i);
+    return name_of(ground_names, CN_GROUND_COUNT, ground);
 }
-const char *cn_scene_sky_name(int i)
+const char *cn_scene_sky_name(int sky)
 {
-    return name_of(sky_names, CN_SKY_COUNT, i);
+    return name_of(sky_names, CN_SKY_COUNT, sky);
 }
-const char *cn_scene_posture_name(int i)
+const char *cn_scene_posture_name(int posture)
 {
-    return name_of(posture_names, CN_POSTURE_COUNT, i);
+    return name_of(posture_names, CN_POSTURE_COUNT, posture);
 }
-const char *cn_scene_relation_name(int i)
+const char *cn_scene_relation_name(int relation)
 {
-    return name_of(relation_names, CN_RELATION_COUNT, i);
+    return name_of(relation_names, CN_RELATION_COUNT, relation);
 }
 
 void cn_scene_colour_rgb(int colour, uint8_t rgb[3])

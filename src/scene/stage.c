@@ -84,20 +84,20 @@ static void add_parts(cn_stage *st, int object)
     }
 }
 
-void cn_stage_init(const cn_scene *s, int size_px, cn_stage *st)
+void cn_stage_init(const cn_scene *s, int size_px, cn_stage *out)
 {
-    st->n_objects = s->n_objects;
-    st->n_parts = 0;
-    st->size = size_px;
-    cn_camera_init(s, &st->camera);
-    set_sky(s->sky, &st->sky);
+    out->n_objects = s->n_objects;
+    out->n_parts = 0;
+    out->size = size_px;
+    cn_camera_init(s, &out->camera);
+    set_sky(s->sky, &out->sky);
     for (int i = 0; i < s->n_objects; i++) {
-        cn_paints_init(&s->objects[i], &st->paints[i]);
-        cn_object_build(&s->objects[i], &st->objects[i]);
-        add_parts(st, i);
+        cn_paints_init(&s->objects[i], &out->paints[i]);
+        cn_object_build(&s->objects[i], &out->objects[i]);
+        add_parts(out, i);
     }
-    cn_sun_init(&st->sun, s->light_azimuth, s->light_elevation, st->sky.disc, st->objects,
+    cn_sun_init(&out->sun, s->light_azimuth, s->light_elevation, out->sky.disc, out->objects,
                 s->n_objects);
-    st->ground = vscale(ground_colour(s->ground), st->sky.ground_dim);
-    st->bounce = vscale(vmul(st->ground, st->sky.key), 0.30f);
+    out->ground = vscale(ground_colour(s->ground), out->sky.ground_dim);
+    out->bounce = vscale(vmul(out->ground, out->sky.key), 0.30f);
 }

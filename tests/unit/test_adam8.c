@@ -41,7 +41,8 @@ typedef struct net {
 
 static void net_open(net *t, int64_t n, bool use_8bit)
 {
-    *t = (net){.w = calloc((size_t)n, sizeof(float)), .g = calloc((size_t)n, sizeof(float))};
+    *t = (net){.w = cn_alloc_array(ctx, (size_t)n, sizeof(float)),
+               .g = cn_alloc_array(ctx, (size_t)n, sizeof(float))};
     assert_true(t->w && t->g);
     t->q = (cn_param){.ndim = 1, .shape = {n}, .loaded = true, .data = t->w};
     t->q.data_bytes = (size_t)n * sizeof(float);
@@ -57,8 +58,8 @@ static void net_open(net *t, int64_t n, bool use_8bit)
 static void net_close(net *t)
 {
     cn_adamw_destroy(t->adamw);
-    free(t->w);
-    free(t->g);
+    cn_free(t->w);
+    cn_free(t->g);
 }
 
 /* The fixture's k-th gradient: blocks of different sizes, values between them far apart. */

@@ -46,10 +46,10 @@ typedef struct job {
     /* the first network's values, instead of those of its places; NULL */
     cn_backend *be;
     const cn_params *values;
-    /* a transfer: the UNets of the base it was trained for and of the one it is to serve; room for
-     * a tensor */
-    unet_file *from, *to;
+    /* a transfer: room for a tensor (NULL: there is none), the UNets of the base that the
+     * ControlNet was trained for and of the one it is to serve */
     float *room;
+    unet_file from, to;
 } job;
 
 static void job_close(job *j)
@@ -113,7 +113,7 @@ static cn_status read_value(const job *j, const cn_param *q, float *out)
  * hint network, which no base has, stay. Source: the reference's tool_transfer_control.py. */
 static cn_status add_difference(const job *j, const cn_param *q, float *value)
 {
-    const cn_source *const bases[] = {&j->to->source, &j->from->source};
+    const cn_source *const bases[] = {&j->to.source, &j->from.source};
     for (int k = 0; k < 2; k++) {
         const cn_place at = cn_source_find(bases[k], CN_NET_UNET, q);
         if (!at.tensor) return CN_OK;
@@ -138,7 +138,7 @@ static cn_status fill_from(const job *j, int first, int64_t i, float *out)
         if (here && k == 0 && j->values) return read_value(j, cn_params_at(j->params[k], i), out);
         if (here) {
             CN_TRY(cn_place_read(j->ctx, &j->source[k], &j->places[k][i], out));
-            return j->from ? add_difference(j, cn_params_at(j->params[k], i), out) : CN_OK;
+            return j->room ? add_difference(j, cn_params_at(j->params[k], i), out) : CN_OK;
         }
         i -= cn_params_count(j->params[k]);
     }
@@ -277,20 +277,18 @@ static cn_status save_control(cn_ctx *ctx, const cn_control_file *control, const
 static cn_status transfer(cn_ctx *ctx, const cn_control_file *control, job *j,
                           const cn_convert_job *c)
 {
-    unet_file from = {0}, to = {0};
     int64_t most = 1;
     for (int64_t i = 0; i < cn_params_count(j->params[0]); i++)
         most = CN_MAX(most, cn_param_elements(cn_params_at(j->params[0], i)));
     j->room = cn_alloc_array(ctx, (size_t)most, sizeof *j->room);
-    j->from = &from;
-    j->to = &to;
     cn_status s = j->room ? CN_OK : CN_ENOMEM;
-    if (s == CN_OK) s = unet_open(ctx, c->from_base, &control->config, &from);
-    if (s == CN_OK) s = unet_open(ctx, c->to_base, &control->config, &to);
+    if (s == CN_OK) s = unet_open(ctx, c->from_base, &control->config, &j->from);
+    if (s == CN_OK) s = unet_open(ctx, c->to_base, &control->config, &j->to);
     if (s == CN_OK) s = save_control(ctx, control, j, c);
-    unet_close(&from);
-    unet_close(&to);
+    unet_close(&j->from);
+    unet_close(&j->to);
     cn_free(j->room);
+    j->room = NULL;
     return s;
 }
 

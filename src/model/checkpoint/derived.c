@@ -73,8 +73,9 @@ static cn_status norm_weight(cn_ctx *ctx, const cn_source *s, const cn_param *q,
 static cn_status norm_bias(cn_ctx *ctx, const cn_source *s, const cn_param *q, float *out)
 {
     const int64_t O = q->shape[0];
-    float *scale = cn_alloc_array(ctx, (size_t)O, 2 * sizeof *scale), *work = scale + O;
+    float *scale = cn_alloc_array(ctx, (size_t)O, 2 * sizeof *scale);
     if (!scale) return CN_ENOMEM;
+    float *work = scale + O;
     memset(out, 0, (size_t)O * sizeof *out);
     cn_status status = norm_scale(ctx, s, q->derived, O, work, scale);
     if (status == CN_OK && find(s, q->diffusers_name))

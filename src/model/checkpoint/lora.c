@@ -153,7 +153,7 @@ static cn_status list_targets(cn_ctx *ctx, const cn_params *p, targets *t)
 
 static const target *find_target(const targets *t, const char *key)
 {
-    target wanted;
+    target wanted = {0};
     if (strlen(key) >= sizeof wanted.key) return NULL;
     snprintf(wanted.key, sizeof wanted.key, "%s", key);
     return bsearch(&wanted, t->list, (size_t)t->n, sizeof *t->list, by_key);

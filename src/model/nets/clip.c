@@ -59,20 +59,20 @@ cn_node *cn_clip_embed_build(cn_graph *g, const cn_clip_config *c, cn_node *ids)
     return h;
 }
 
-cn_node *cn_clip_layers_build(cn_graph *g, const cn_clip_config *c, cn_node *h, int skip)
+cn_node *cn_clip_layers_build(cn_graph *g, const cn_clip_config *c, cn_node *rows, int skip)
 {
     if (skip < 0 || skip >= c->layers)
         return cn_poison(g, "text encoder: %d layers left out of %d; 0 to %d are possible", skip,
                          c->layers, c->layers - 1);
-    if (!cn_poisoned(g) && (h->ndim != 3 || h->shape[1] > c->max_positions))
+    if (!cn_poisoned(g) && (rows->ndim != 3 || rows->shape[1] > c->max_positions))
         return cn_poison(g, "text encoder: tokens must be [N,L] with L up to %lld",
                          (long long)c->max_positions);
     cn_scope_push(g, c->open_clip ? "|text_model" : "text_model");
-    h = cn_position_embedding(g,
-                              c->open_clip
-                                  ? "positional_embedding|embeddings.position_embedding.weight"
-                                  : "embeddings.position_embedding.weight",
-                              h, c->max_positions);
+    cn_node *h = cn_position_embedding(
+        g,
+        c->open_clip ? "positional_embedding|embeddings.position_embedding.weight"
+                     : "embeddings.position_embedding.weight",
+        rows, c->max_positions);
     for (int i = 0; i < c->layers - skip; i++) h = clip_layer(g, c, i, h);
     cn_precise_begin(g);
     h = cn_layer_norm(g, c->open_clip ? "ln_final|final_layer_norm" : "final_layer_norm", h,
