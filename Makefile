@@ -4,11 +4,17 @@
 #   make test       installs what is missing, builds, runs every test; closes with "N passed, N failed, N skipped"
 #   make demo       scenes, a canny ControlNet trained on models/tiny-sd, out/demo/report.html
 #   make install    program, library, header, pkg-config file, manual page, completions of bash, zsh and fish
-#   make lint       clang-format, layers, banned functions, names, include circles, licences, the last commit
+#   make lint       layout, layers, banned functions, names, include circles, licences, the last commit;
+#                   clang-tidy over the files that changed (TIDY_BASE=COMMIT: since then)
+#   make format     lays the sources out as lint wants them
+#   make cppcheck   cppcheck over src/
 #   make fuzz       every fuzz target for FUZZ_SECONDS (60) seconds
-#   build/bench draw|decode|train|ops   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines (docs/performance.md)
+#   make compdb     compile_commands.json for editors and clang's tools
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
-# Variables: CC=gcc|clang  JOBS=N  MPI=0|1  SANITIZE=address|undefined|thread  BUILD=build  PREFIX=/usr/local
+#   make clean      removes build/ and build-*/
+#   build/bench draw|decode|train|ops   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines (docs/performance.md)
+# Variables: CC=gcc|clang  JOBS=N  V=1 (whole commands)  MPI=0|1  SANITIZE=address|undefined|thread
+#            BUILD=build  PREFIX=/usr/local
 
 CC ?= gcc
 ifeq ($(origin CC),default)
@@ -18,6 +24,10 @@ BUILD ?= build
 OPT ?= -O3 -g
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
+
+# One short line a file; V=1 shows the command instead.
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(Q),@printf '  %-10s %s\n' '$(1)' '$(2)')
 
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wno-sign-conversion -Wstrict-prototypes -Wvla -Wno-pass-failed
 # x86-64-v2 is the floor; the kernels that gain from more pick their variant at run time.
@@ -66,10 +76,17 @@ BENCH := $(if $(wildcard bench/bench.c),$(BUILD)/bench)
 TOOLS := $(patsubst tools/%.c,$(BUILD)/tools/%,$(wildcard tools/*.c))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 
-.PHONY: all tests lib test test-full demo lint fuzz clean deps install format
+.PHONY: all tests lib test test-full demo lint cppcheck fuzz clean deps install format help compdb
 all: $(BUILD)/controlnet $(BENCH) $(TOOLS)
 tests: $(UNIT) $(OPS) $(BIG) $(EXAMPLES)
 lib: $(LIB)
+
+help:
+	@sed -n '/^#  /{s/^# \{0,3\}//;p;}; /^# Variables/{s/^# //;p;}; /^$$/q' Makefile
+
+# What make would run for every object, written down.
+compdb:
+	@$(MAKE) -nB V=1 --no-print-directory all tests $(FUZZ:build-fuzz/%=$(BUILD)/tests/fuzz/%.o) | awk -f tools/compdb.awk >compile_commands.json
 
 deps:
 	@sh tools/deps.sh
@@ -94,7 +111,10 @@ lint:
 	@sh tools/check-banned.sh
 	@sh tools/check-files.sh
 	@sh tools/check-commit.sh
+	@sh tools/tidy.sh
 	@clang-format --dry-run --Werror $(C_FILES)
+cppcheck:
+	@sh tools/cppcheck.sh
 format:
 	@clang-format -i $(C_FILES)
 
@@ -106,12 +126,14 @@ fuzz: deps
 	@for f in $(FUZZ); do n=$${f##*/fuzz_}; mkdir -p build-fuzz/corpus/$$n; \
 	  echo "== $$n"; $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 build-fuzz/corpus/$$n tests/fuzz/corpus/$$n || exit 1; done
 build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o build-fuzz/libcontrolnet.a
-	clang -fopenmp -fsanitize=fuzzer,address,undefined $^ $(LDLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)clang -fopenmp -fsanitize=fuzzer,address,undefined $^ $(LDLIBS) -o $@
 
 # What --help says, as a manual page and for shells.
 $(BUILD)/share/%: $(BUILD)/controlnet tools/describe.sh
 	@mkdir -p $(@D)
-	sh tools/describe.sh $< $* >$@.new && mv $@.new $@
+	$(call say,DESCRIBE,$@)
+	$(Q)sh tools/describe.sh $< $* >$@.new && mv $@.new $@
 SHARE := $(addprefix $(BUILD)/share/,man bash zsh fish)
 
 VERSION := $(shell sed -n 's/^.define CN_VERSION "\(.*\)"/\1/p' include/controlnet.h)
@@ -132,11 +154,13 @@ install: $(BUILD)/controlnet $(LIB) $(SHARE)
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS_ALL) -c $< -o $@
 
 # The own kernels, once per instruction set (x86-64-v2, AVX2, AVX-512), those of stored/ also per storage
 # type of activations; chosen at run time.
@@ -144,16 +168,19 @@ $(BUILD)/%.o: %.c
 KERNEL_FLAGS = -ffp-contract=fast -march=x86-64-$(1) $(if $(filter v4,$(1)),-mprefer-vector-width=512) -DCN_ISA=$(1)
 $(BUILD)/src/cpu/kernels/bf16/%.o: src/cpu/kernels/bf16/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(call KERNEL_FLAGS,v4) -mavx512bf16 -mamx-tile -mamx-bf16 -c $< -o $@
+	$(call say,CC bf16,$<)
+	$(Q)$(CC) $(CFLAGS_ALL) $(call KERNEL_FLAGS,v4) -mavx512bf16 -mamx-tile -mamx-bf16 -c $< -o $@
 define kernel_rule
 $(BUILD)/$(1)/%.o: %.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS_ALL) $$(call KERNEL_FLAGS,$(1)) -c $$< -o $$@
+	$$(call say,CC $(1),$$<)
+	$$(Q)$$(CC) $$(CFLAGS_ALL) $$(call KERNEL_FLAGS,$(1)) -c $$< -o $$@
 endef
 define stored_rule
 $(BUILD)/$(1)-$(2)/%.o: %.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS_ALL) $$(call KERNEL_FLAGS,$(1)) -DCN_STORE=$(2) -DCN_STORE_$(shell echo $(2) | tr a-z A-Z) -c $$< -o $$@
+	$$(call say,CC $(1) $(2),$$<)
+	$$(Q)$$(CC) $$(CFLAGS_ALL) $$(call KERNEL_FLAGS,$(1)) -DCN_STORE=$(2) -DCN_STORE_$(shell echo $(2) | tr a-z A-Z) -c $$< -o $$@
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
 $(foreach isa,$(ISAS),$(foreach store,$(STORES),$(eval $(call stored_rule,$(isa),$(store)))))
@@ -161,35 +188,45 @@ $(foreach isa,$(ISAS),$(foreach store,$(STORES),$(eval $(call stored_rule,$(isa)
 $(BUILD)/src/dist/ranks_mpi.o: CFLAGS_ALL += $(shell pkg-config --cflags ompi-c 2>/dev/null)
 
 $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
-	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 # build/bench is the program, so its objects live beside it
 $(BUILD)/bench-obj/%.o: bench/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS_ALL) -c $< -o $@
 $(BUILD)/bench: $(patsubst bench/%.c,$(BUILD)/bench-obj/%.o,$(wildcard bench/*.c)) $(BUILD)/src/cli/restart.o $(LIB)
-	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 $(BUILD)/tools/%: $(BUILD)/tools/%.o $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 $(BUILD)/tests/unit_ranks_one: $(BUILD)/src/dist/ranks_one.o # before the library's ranks_mpi.o
 $(BUILD)/tests/unit_%: $(BUILD)/tests/unit/test_%.o $(UNIT_OBJ) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIB) -lcmocka $(LDLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIB) -lcmocka $(LDLIBS) -o $@
 $(BUILD)/tests/ops_%: $(BUILD)/tests/ops/test_%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ -lcmocka $(LDLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ -lcmocka $(LDLIBS) -o $@
 $(BUILD)/examples/%: $(BUILD)/examples/%.o $(LIB)
-	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 # build/tests/golden and build/tests/e2e are programs too
 $(BUILD)/tests-obj/%.o: tests/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS_ALL) -c $< -o $@
 $(BUILD)/tests/%: $(BUILD)/tests-obj/golden/%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 $(BUILD)/tests/%: $(BUILD)/tests-obj/e2e/%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 
 clean:
 	rm -rf build build-*

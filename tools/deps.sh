@@ -29,7 +29,7 @@ if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>
     cat >&2 <<'TEXT'
 deps.sh installs packages on Debian and Ubuntu only. Please install, with headers: a C11 compiler with
 OpenMP, GNU make, oneDNN, libxsmm, libpng, libjpeg-turbo, libwebp, jansson, zlib, PCRE2, utf8proc, libarchive,
-cmocka (and clang, clang-format and libomp for lint and fuzzing).
+cmocka (and clang, clang-format, clang-tidy, cppcheck and libomp for lint and fuzzing).
 TEXT
     exit 1
 fi
@@ -72,7 +72,7 @@ choose() {
 wanted() {
     missing $packages
     [ $dev = 1 ] || return 0
-    missing clang clang-format libomp-dev
+    missing clang clang-format clang-tidy cppcheck libomp-dev
     major=$(clang_major)
     [ -z "$major" ] || missing "libclang-rt-$major-dev|libclang-common-$major-dev"
 }

@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # lint.sh - that each check of make lint can fail: small trees that break one rule each, and the same
-# trees without the fault. Closes with "N passed, N failed".
+# trees without the fault. Closes with "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 tools=$PWD/tools
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 spdx='/* SPDX-License-Identifier: Apache-2.0 */'
 
 # file NAME LINE...: a source file of the small tree, with its license line.
@@ -142,5 +142,42 @@ if command -v git >/dev/null 2>&1; then
     result $? 'a merge has a message of its own'
 fi
 
-echo "$passed passed, $failed failed"
+# clang-tidy over what changed since the last commit, in a repository of its own.
+fault='int f(int x) { return x == x; }'
+clean='int f(int x) { return x + 1; }'
+if command -v git >/dev/null 2>&1 && command -v clang-tidy >/dev/null 2>&1; then
+    rm -rf "$repository"
+    mkdir -p "$repository/tools" "$repository/src/base" && cd "$repository" || exit 1
+    cp "$tools/tidy.sh" "$tools/compdb.awk" tools && cp "$tools/../.clang-tidy" .
+    printf '%s\n' 'all: a.o b.o' 'tests:' '%.o: src/base/%.c' '	$(CC) -std=c11 -c $< -o $@' >Makefile
+    echo "$fault" >src/base/a.c && echo "$clean" >src/base/b.c && echo /build >.gitignore
+    commit init -q . && commit add . && commit commit -m one && commit commit --allow-empty -m two
+    echo "$clean" | sed 's/f(/g(/' >src/base/b.c
+    sh tools/tidy.sh >"$work/log" 2>&1 && [ ! -s "$work/log" ]
+    result $? 'clang-tidy looks at the file that changed alone'
+    echo "$fault" >src/base/b.c
+    ! sh tools/tidy.sh >"$work/log" 2>&1 && grep -q 'src/base/b.c:1:.*misc-redundant-expression' "$work/log"
+    result $? 'clang-tidy finds a fault in the file that changed'
+    ! sh tools/tidy.sh all >"$work/log" 2>&1 && grep -q 'src/base/a.c:1:' "$work/log"
+    result $? 'clang-tidy finds a fault in all files'
+else
+    echo "skipped: clang-tidy or git is missing (tools/deps.sh --dev)"
+    skipped=$((skipped + 1))
+fi
+if command -v cppcheck >/dev/null 2>&1; then
+    rm -rf "$repository"
+    mkdir -p "$repository/tools" "$repository/src" && cd "$repository" || exit 1
+    cp "$tools/cppcheck.sh" "$tools/cppcheck.txt" tools
+    echo 'int f(void) { int a[2] = {0}; return a[2]; }' >src/a.c
+    ! sh tools/cppcheck.sh >"$work/log" 2>&1 && grep -q 'src/a.c:1: error: .*arrayIndexOutOfBounds' "$work/log"
+    result $? 'cppcheck finds a fault'
+    echo "$clean" >src/a.c
+    sh tools/cppcheck.sh >"$work/log" 2>&1
+    result $? 'cppcheck is content'
+else
+    echo "skipped: cppcheck is missing (tools/deps.sh --dev)"
+    skipped=$((skipped + 1))
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
