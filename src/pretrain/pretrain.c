@@ -26,7 +26,7 @@ void cn_pretrain_options_default(cn_pretrain_options *o)
                                .unet_groups = 16,
                                .text_width = 128,
                                .text_positions = 32,
-                               .vocabulary = 700,
+                               .vocabulary = 800,
                                .vae_steps = 40000,
                                .vae_batch = 8,
                                .vae_passes = 1,
@@ -44,8 +44,7 @@ void cn_pretrain_options_default(cn_pretrain_options *o)
                                .scenes_ahead = 8000,
                                .unet_lr = 8e-4,
                                .unet_ema = 0.9995,
-                               .v_prediction = true,
-                               .snr_gamma = 5};
+                               .v_prediction = true};
 }
 
 void cn_pretrain_configs(const cn_pretrain_options *o, cn_base *b)
