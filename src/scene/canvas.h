@@ -27,7 +27,7 @@ static inline size_t cn_canvas_index(const cn_canvas *c, int x, int y)
 cn_status cn_scene_check(cn_ctx *ctx, const cn_scene *scene, int64_t size_px) CN_CHECKED;
 /* Of size x size pixels. What has been taken when memory runs out is for cn_canvas_destroy, which
  * takes a zeroed canvas too. */
-cn_status cn_canvas_create(cn_ctx *ctx, int size, cn_canvas *out) CN_CHECKED;
+cn_status cn_canvas_create(cn_ctx *ctx, int size, cn_canvas *c) CN_CHECKED;
 void cn_canvas_destroy(cn_canvas *c);
 /* Fills the samples from pixel centres, and where `light` their light and colours. */
 void cn_canvas_trace(cn_canvas *c, const cn_scene *scene, int size, bool light);
