@@ -408,6 +408,7 @@ cn_status cn_dataset_circles(cn_ctx *ctx, const cn_scenes_options *options);
 
 /* Where training pairs are. All but dir may be NULL or 0. Layouts, told by content:
  *   fill50k      prompt.json, JSON lines {"source", "target", "prompt"}
+ *   json         prompt.json, one JSON list of the same
  *   imagefolder  metadata.jsonl or train.jsonl, {"image" or "file_name", "conditioning_image",
  *                "text"}
  *   csv          metadata.csv with these columns

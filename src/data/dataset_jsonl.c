@@ -28,17 +28,16 @@ static cn_status scan(cn_ctx *ctx, cn_dataset *d, cn_dataset_faults *f)
     return s;
 }
 
-const cn_dataset_layout cn_dataset_fill50k = {
-    .name = "fill50k",
-    .expected = "prompt.json (lines of source, target, prompt)",
-    .lists = {"prompt.json"},
-    .columns = {"source", "target", "prompt", NULL},
-    .before_number = ":",
-    .scan = scan,
-    .parse = cn_dataset_parse_json,
-    .open = cn_dataset_list_open,
-    .get = cn_dataset_list_get,
-    .close = cn_dataset_list_close};
+const cn_dataset_layout cn_dataset_fill50k = {.name = "fill50k",
+                                              .expected = "prompt.json (lines of these)",
+                                              .lists = {"prompt.json"},
+                                              .columns = {"source", "target", "prompt", NULL},
+                                              .before_number = ":",
+                                              .scan = scan,
+                                              .parse = cn_dataset_parse_json,
+                                              .open = cn_dataset_list_open,
+                                              .get = cn_dataset_list_get,
+                                              .close = cn_dataset_list_close};
 
 const cn_dataset_layout cn_dataset_imagefolder = {
     .name = "imagefolder",

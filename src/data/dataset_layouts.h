@@ -9,6 +9,7 @@
 /* In the order in which they are looked for. */
 #define CN_DATASET_LAYOUT_LIST(X) \
     X(webdataset)                 \
+    X(json)                       \
     X(fill50k)                    \
     X(imagefolder)                \
     X(csv)                        \

@@ -166,10 +166,16 @@ static cn_status walk_array(cn_ctx *ctx, cursor *c, cn_json_part_fn fn, void *us
 cn_status cn_json_parts_each(cn_ctx *ctx, const cn_json_parts *j, const char *key,
                              cn_json_part_fn fn, void *user, bool *found)
 {
-    const size_t key_bytes = strlen(key);
+    const size_t key_bytes = key ? strlen(key) : 0;
     cursor c = {j, j->text, j->text + j->n};
     if (found) *found = false;
     if (j->n >= 3 && memcmp(j->text, "\xef\xbb\xbf", 3) == 0) c.p += 3;
+    if (!key) {
+        if (found) *found = true;
+        CN_TRY(walk_array(ctx, &c, fn, user));
+        peek(&c);
+        return c.p == c.end ? CN_OK : fail_at(ctx, &c, "the end expected behind the list");
+    }
     if (!take(&c, '{')) return fail_at(ctx, &c, "an object {...} expected");
     if (take(&c, '}')) return CN_OK;
     do {

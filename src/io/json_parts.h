@@ -21,9 +21,9 @@ cn_status cn_json_parts_open_memory(cn_ctx *ctx, const char *text, size_t n,
                                     cn_json_parts **out) CN_CHECKED;
 void cn_json_parts_close(cn_json_parts *j);
 
-/* Calls fn with each element of the top object's array `key` (which must be an object) and where it
- * lies. *found (may be NULL) is false when there is no such key. Anything but CN_OK from fn ends
- * the walk. */
+/* Calls fn with each element of the top object's array `key`, or with key NULL of the array that
+ * the file is, (which must be an object) and where it lies. *found (may be NULL) is false when
+ * there is no such key. Anything but CN_OK from fn ends the walk. */
 typedef cn_status (*cn_json_part_fn)(void *user, cn_ctx *ctx, const json_t *element,
                                      uint64_t offset, uint32_t bytes);
 cn_status cn_json_parts_each(cn_ctx *ctx, const cn_json_parts *j, const char *key,

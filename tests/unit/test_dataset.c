@@ -102,6 +102,66 @@ static void lists_are_read(void **state)
     cn_dataset_close(d);
 }
 
+static void a_json_list_is_read(void **state)
+{
+    (void)state;
+    cn_dataset *d = NULL;
+    /* a byte order mark, brackets and commas in strings, elements over several lines */
+    must(open_at(folder("json", "prompt.json",
+                        "\xef\xbb\xbf \n[{\"source\": \"a.png\", \"target\": \"b.png\",\n"
+                        " \"prompt\": \"x, ]}{[ \\\"y\\\"\"},\r\n"
+                        "{\"source\": \"b.png\", \"target\": \"a.png\", \"prompt\": \"\"}\n]\n",
+                        16, 16),
+                 &d));
+    assert_int_equal(d->n, 2);
+    assert_string_equal(cn_dataset_layout_name(d), "json");
+    expect(d, 0, "prompt.json: pair 1", "/a.png", "/b.png", "x, ]}{[ \"y\"");
+    expect(d, 1, "prompt.json: pair 2", "/b.png", "/a.png", "");
+    cn_dataset_close(d);
+}
+
+/* Each fault with the words that its message must have. */
+static void bad_json_lists_are_named(void **state)
+{
+    (void)state;
+#define PAIR "{\"source\": \"a.png\", \"target\": \"b.png\", \"prompt\": \"x\"}"
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"[" PAIR ", {\"source\": \"a.png\", \"prompt\": \"x\"}]", "pair 2: \"target\""},
+        {"[" PAIR ", {\"source\": \"no.png\", \"target\": \"b.png\", \"prompt\": \"x\"}]",
+         "pair 2: no.png is missing"},
+        {"[" PAIR, "',' or ']' expected"},
+        {"[" PAIR ",]", "an object {...} expected"},
+        {"[" PAIR ", 5]", "an object {...} expected"},
+        {"[" PAIR ", {\"source\"}]", "not valid JSON"},
+        {"[" PAIR "] " PAIR, "the end expected"},
+        {"[]", "no training pairs"},
+        {"[", "an object {...} expected"},
+    };
+#undef PAIR
+    for (size_t i = 0; i < CN_COUNT(cases); i++) {
+        cn_dataset *d = NULL;
+        const char *dir = folder("badjson", "prompt.json", cases[i].text, 16, 16);
+        assert_int_equal(open_at(dir, &d), CN_EFORMAT);
+        if (!strstr(cn_error(ctx), cases[i].says) || !strstr(cn_error(ctx), "prompt.json"))
+            fail_msg("%s: %s", cases[i].text, cn_error(ctx));
+    }
+    cn_dataset *d = NULL; /* what can be used is, where that is asked for */
+    must(cn_dataset_open(
+        ctx,
+        &(cn_dataset_options){.dir = folder("badjson", "prompt.json",
+                                            "[{\"source\": \"no.png\", \"target\": \"b.png\", "
+                                            "\"prompt\": \"x\"}, {\"source\": \"a.png\", "
+                                            "\"target\": \"b.png\", \"prompt\": \"x\"}]",
+                                            16, 16),
+                              .skip_bad = true},
+        &d));
+    assert_true(d->n == 1 && d->skipped == 1);
+    expect(d, 0, "pair 2", "/a.png", "/b.png", "x");
+    cn_dataset_close(d);
+}
+
 static void csv_is_read(void **state)
 {
     (void)state;
@@ -516,6 +576,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_are_read),
+        cmocka_unit_test(a_json_list_is_read),
+        cmocka_unit_test(bad_json_lists_are_named),
         cmocka_unit_test(csv_is_read),
         cmocka_unit_test(twin_folders_are_read),
         cmocka_unit_test(shards_are_read),
