@@ -2,7 +2,7 @@
 /* attention_steps.c - attention steps. On bfloat16 where the processor multiplies that; elsewhere
  * the float32 kernels run on operands expanded to the start of the step's scratch, and results are
  * rounded. */
-#include "cpu/cpu_backend.h"
+#include "cpu/cpu_ops.h"
 
 enum { OPERANDS = 9 };
 
@@ -62,8 +62,9 @@ static cn_attention_args args_of(const cpu_backend *b, const cn_step *st)
     return a;
 }
 
-cn_status cn_cpu_attention_prepare(cpu_backend *b, cn_step *st)
+static cn_status prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
 {
+    (void)ctx;
     const cn_node *n = st->node;
     const bool grad = n->op == CN_OP_ATTENTION_GRAD;
     const cn_node *q = n->in[grad ? 1 : 0], *k = n->in[grad ? 2 : 1];
@@ -98,8 +99,9 @@ static void run_f32(cpu_backend *b, const cn_step *st)
         b->k->attention_grad(&a);
 }
 
-cn_status cn_cpu_attention_run(cpu_backend *b, const cn_step *st)
+static cn_status run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 {
+    (void)ctx;
     if (st->node->dtype == CN_F32) {
         run_f32(b, st);
         return CN_OK;
@@ -140,3 +142,6 @@ cn_status cn_cpu_attention_run(cpu_backend *b, const cn_step *st)
     }
     return CN_OK;
 }
+
+const cn_cpu_op cn_cpu_attention = {prepare, run};
+const cn_cpu_op cn_cpu_attention_grad = {prepare, run};

@@ -26,14 +26,13 @@ static inline const cn_stored_kernels *cn_cpu_stored(const cpu_backend *b, const
     return b->k->stored[x->dtype == CN_BF16 ? CN_STORED_BF16 : CN_STORED_F32];
 }
 
-/* Convolutions and matrix products, forward and both gradients (product.c). */
-cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st);
-cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st);
-cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st);
-void cn_cpu_product_release(cn_step *st);
+/* Positions of one image or sequence. */
+static inline int64_t cn_cpu_positions(const cn_node *x)
+{
+    return rows_of(x) / x->shape[0];
+}
 
-/* Attention and its gradient (attention.c). */
-cn_status cn_cpu_attention_prepare(cpu_backend *b, cn_step *st);
-cn_status cn_cpu_attention_run(cpu_backend *b, const cn_step *st);
+/* Frees what a product's prepare left in the step; nothing for other operations (product.c). */
+void cn_cpu_product_release(cn_step *st);
 
 #endif

@@ -6,7 +6,7 @@
  * scratch before each run; gradients of parameters are F32. Sums that the plan fused are the
  * primitive's own where it can, else a pass of their own after it.
  */
-#include "cpu/cpu_backend.h"
+#include "cpu/cpu_ops.h"
 #include "cpu/conv_algo.h"
 
 typedef struct product {
@@ -105,7 +105,7 @@ static cn_status prepare_own(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_dn
     return CN_OK;
 }
 
-cn_status cn_cpu_conv_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
+static cn_status prepare_conv(cpu_backend *b, cn_ctx *ctx, cn_step *st)
 {
     const cn_node *n = st->node;
     cn_dnnl_conv_kind kind = n->op == CN_OP_CONV2D      ? CN_DNNL_CONV
@@ -182,7 +182,7 @@ static cn_conv_way product_way(const cpu_backend *b, cn_dnnl_conv_kind kind,
     return CN_CONV_ONEDNN;
 }
 
-cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
+static cn_status prepare_linear(cpu_backend *b, cn_ctx *ctx, cn_step *st)
 {
     const cn_node *n = st->node;
     const bool forward = n->op == CN_OP_LINEAR, dw = n->op == CN_OP_LINEAR_DW;
@@ -228,7 +228,7 @@ cn_status cn_cpu_linear_prepare(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     return CN_OK;
 }
 
-cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
+static cn_status run_product(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 {
     const cn_node *n = st->node;
     const product *p = st->state;
@@ -261,3 +261,10 @@ cn_status cn_cpu_product_run(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
     if (p->act) k->act(p->act, st->act_alpha, st->out, st->out, elements);
     return CN_OK;
 }
+
+const cn_cpu_op cn_cpu_conv2d = {prepare_conv, run_product};
+const cn_cpu_op cn_cpu_conv2d_dx = {prepare_conv, run_product};
+const cn_cpu_op cn_cpu_conv2d_dw = {prepare_conv, run_product};
+const cn_cpu_op cn_cpu_linear = {prepare_linear, run_product};
+const cn_cpu_op cn_cpu_linear_dx = {prepare_linear, run_product};
+const cn_cpu_op cn_cpu_linear_dw = {prepare_linear, run_product};

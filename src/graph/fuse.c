@@ -34,7 +34,7 @@ static cn_node *writer(const cn_plan *p, const int *uses, const cn_node *y, cn_n
     for (const cn_node *v = x; v->op == CN_OP_VIEW; v = v->in[0])
         if (uses[v->id] != 1) return NULL;
     cn_node *w = (cn_node *)(uintptr_t)source(x);
-    const bool sums = w->op == CN_OP_CONV2D || w->op == CN_OP_LINEAR || p->fusions[w->id].node;
+    const bool sums = cn_op_def_of(w->op)->product || p->fusions[w->id].node;
     return sums && !p->fusions[w->id].act && uses[w->id] == 1 && w->dtype == y->dtype &&
                    w->stable == y->stable
                ? w

@@ -9,63 +9,17 @@
 
 #include <string.h>
 
-static const cn_op_def OPS[CN_OP_COUNT] = {
-    [CN_OP_INPUT] = {"input", NULL, 0},
-    [CN_OP_PARAM] = {"param", NULL, 0},
-    [CN_OP_AUX] = {"aux", NULL, 0},
-    [CN_OP_VIEW] = {"view", cn_view_grad, 0},
-    [CN_OP_FILL] = {"fill", NULL, 0},
-    [CN_OP_CAST] = {"cast", cn_cast_grad, 0},
-    [CN_OP_CONV2D] = {"conv2d", cn_conv2d_grad, 0},
-    [CN_OP_CONV2D_DX] = {"conv2d_dx", NULL, 0},
-    [CN_OP_CONV2D_DW] = {"conv2d_dw", NULL, 0},
-    [CN_OP_LINEAR] = {"linear", cn_linear_grad, 0},
-    [CN_OP_LINEAR_DX] = {"linear_dx", NULL, 0},
-    [CN_OP_LINEAR_DW] = {"linear_dw", NULL, 0},
-    [CN_OP_GROUP_NORM] = {"group_norm", cn_group_norm_grad, 1},
-    [CN_OP_GROUP_NORM_GRAD] = {"group_norm_grad", NULL, 1},
-    [CN_OP_LAYER_NORM] = {"layer_norm", cn_layer_norm_grad, 1},
-    [CN_OP_LAYER_NORM_GRAD] = {"layer_norm_grad", NULL, 1},
-    [CN_OP_ATTENTION] = {"attention", cn_attention_grad, 0},
-    [CN_OP_ATTENTION_GRAD] = {"attention_grad", NULL, 0},
-    [CN_OP_ACT] = {"act", cn_act_grad, 1},
-    [CN_OP_ACT_DX] = {"act_dx", NULL, 2},
-    [CN_OP_GEGLU] = {"geglu", cn_geglu_grad, 0},
-    [CN_OP_GEGLU_DX] = {"geglu_dx", NULL, 0},
-    [CN_OP_ADD] = {"add", cn_add_grad, 1},
-    [CN_OP_SCALE] = {"scale", cn_scale_grad, 1},
-    [CN_OP_SCALE_BY] = {"scale_by", cn_scale_by_grad, 1},
-    [CN_OP_GATE] = {"gate", cn_gate_grad, 1},
-    [CN_OP_ADD_CHANNEL] = {"add_channel", cn_add_channel_grad, 1},
-    [CN_OP_SUM_CHANNEL] = {"sum_channel", NULL, 0},
-    [CN_OP_ADD_ROWS] = {"add_rows", cn_add_rows_grad, 1},
-    [CN_OP_SUM_BATCH] = {"sum_batch", NULL, 0},
-    [CN_OP_CONCAT] = {"concat", cn_concat_grad, 0},
-    [CN_OP_SLICE] = {"slice", cn_slice_grad, 0},
-    [CN_OP_UPSAMPLE] = {"upsample", cn_upsample_grad, 0},
-    [CN_OP_UPSAMPLE_DX] = {"upsample_dx", NULL, 0},
-    [CN_OP_MAX_POOL] = {"max_pool", NULL, 0},
-    [CN_OP_MEAN_POOL] = {"mean_pool", NULL, 0},
-    [CN_OP_RESIZE] = {"resize", NULL, 0},
-    [CN_OP_PAD] = {"pad", NULL, 0},
-    [CN_OP_EMBED] = {"embed", cn_embed_grad, 0},
-    [CN_OP_EMBED_DW] = {"embed_dw", NULL, 0},
-    [CN_OP_TIMESTEP] = {"timestep", NULL, 0},
-    [CN_OP_LOSS] = {"loss", cn_loss_grad, 0},
-    [CN_OP_LOSS_DX] = {"loss_dx", NULL, 0},
-    [CN_OP_KL] = {"kl", cn_kl_grad, 0},
-    [CN_OP_KL_DX] = {"kl_dx", NULL, 0},
-    [CN_OP_GAUSS] = {"gauss", cn_gauss_grad, 0},
-    [CN_OP_GAUSS_DX] = {"gauss_dx", NULL, 0},
-};
+#define ROW(op, name) [op] = &cn_op_##name,
+static const cn_op_def *const rows[CN_OP_COUNT] = {CN_OP_STRUCTURE_LIST(ROW) CN_OP_LIST(ROW)};
+#undef ROW
 
 const cn_op_def *cn_op_def_of(cn_op op)
 {
-    return &OPS[op];
+    return rows[op];
 }
 const char *cn_op_name(cn_op op)
 {
-    return OPS[op].name;
+    return rows[op]->name;
 }
 
 void cn_grad_add(cn_graph *g, cn_node *x, cn_node *dx)

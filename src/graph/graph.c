@@ -217,7 +217,7 @@ cn_node *cn_emit_again(cn_graph *g, const cn_node *y, cn_node *const *in)
 cn_node *cn_output_compute_type(cn_graph *g, cn_node *y)
 {
     if (cn_poisoned(g)) return y;
-    if (y->op != CN_OP_CONV2D && y->op != CN_OP_LINEAR)
+    if (!cn_op_def_of(y->op)->product)
         return cn_poison(g, "%s can't choose its result's type", cn_op_name(y->op));
     y->dtype = cn_compute_type(g);
     return y;
@@ -420,3 +420,8 @@ cn_node *cn_param_node(cn_graph *g, const char *name, int ndim, const int64_t *s
     w->stable = !q->trainable;
     return w;
 }
+
+const cn_op_def cn_op_input = {.name = "input"};
+const cn_op_def cn_op_param = {.name = "param"};
+const cn_op_def cn_op_aux = {.name = "aux"};
+const cn_op_def cn_op_fill = {.name = "fill"};

@@ -24,6 +24,7 @@
 
 #include "base/base.h"
 #include "base/dtype.h"
+#include "graph/op_list.h"
 
 enum { CN_MAX_INPUTS = 6, CN_MAX_AUX = 2, CN_NAME_MAX = 192 };
 
@@ -31,56 +32,9 @@ typedef struct cn_graph cn_graph;
 typedef struct cn_node cn_node;
 typedef struct cn_params cn_params;
 
-typedef enum cn_op {
-    CN_OP_INPUT,
-    CN_OP_PARAM,
-    CN_OP_AUX,  /* a second result of in[0], written by its kernel */
-    CN_OP_VIEW, /* same bytes, other shape */
-    CN_OP_FILL, /* a constant */
-    CN_OP_CAST,
-    CN_OP_CONV2D,
-    CN_OP_CONV2D_DX,
-    CN_OP_CONV2D_DW,
-    CN_OP_LINEAR,
-    CN_OP_LINEAR_DX,
-    CN_OP_LINEAR_DW,
-    CN_OP_GROUP_NORM,
-    CN_OP_GROUP_NORM_GRAD,
-    CN_OP_LAYER_NORM,
-    CN_OP_LAYER_NORM_GRAD,
-    CN_OP_ATTENTION,
-    CN_OP_ATTENTION_GRAD,
-    CN_OP_ACT,
-    CN_OP_ACT_DX,
-    CN_OP_GEGLU,
-    CN_OP_GEGLU_DX,
-    CN_OP_ADD,
-    CN_OP_SCALE,
-    CN_OP_SCALE_BY,
-    CN_OP_GATE,
-    CN_OP_ADD_CHANNEL,
-    CN_OP_SUM_CHANNEL,
-    CN_OP_ADD_ROWS,
-    CN_OP_SUM_BATCH,
-    CN_OP_CONCAT,
-    CN_OP_SLICE,
-    CN_OP_UPSAMPLE,
-    CN_OP_UPSAMPLE_DX,
-    CN_OP_MAX_POOL,
-    CN_OP_MEAN_POOL,
-    CN_OP_RESIZE,
-    CN_OP_PAD,
-    CN_OP_EMBED,
-    CN_OP_EMBED_DW,
-    CN_OP_TIMESTEP,
-    CN_OP_LOSS,
-    CN_OP_LOSS_DX,
-    CN_OP_KL,
-    CN_OP_KL_DX,
-    CN_OP_GAUSS,
-    CN_OP_GAUSS_DX,
-    CN_OP_COUNT
-} cn_op;
+#define CN_OP_VALUE(op, name) op,
+typedef enum cn_op { CN_OP_STRUCTURE_LIST(CN_OP_VALUE) CN_OP_LIST(CN_OP_VALUE) CN_OP_COUNT } cn_op;
+#undef CN_OP_VALUE
 
 typedef enum cn_act {
     CN_ACT_NONE,
@@ -372,6 +326,9 @@ typedef struct cn_op_def {
     const char *name;
     void (*grad)(cn_graph *g, cn_node *y, cn_node *dy); /* NULL: no gradient flows through */
     int in_place; /* 1 + index of the input whose buffer the result may take; 0 none */
+    /* Multiplications and additions of a forward pass; NULL: few for each element. */
+    double (*flops)(const cn_node *y);
+    bool product; /* sums in F32: may write another type, and what is added to its result itself */
 } cn_op_def;
 const cn_op_def *cn_op_def_of(cn_op op);
 const char *cn_op_name(cn_op op);

@@ -35,7 +35,7 @@ cn_node *cn_attention(cn_graph *g, cn_node *q, cn_node *k, cn_node *v, int heads
 }
 
 /* in: dy, q, k, v, y, log-sums; result dq, further results dk and dv. */
-void cn_attention_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void attention_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *q = y->in[0], *k = y->in[1], *v = y->in[2];
     cn_node *lse = cn_emit_aux(g, y, 0, CN_F32, 3, (int64_t[]){q->shape[0], y->heads, q->shape[1]});
@@ -48,3 +48,12 @@ void cn_attention_grad(cn_graph *g, cn_node *y, cn_node *dy)
     if (v->needs_grad) cn_grad_add(g, v, cn_emit_aux(g, d, 1, v->dtype, 3, v->shape));
     if (q->needs_grad) cn_grad_add(g, q, d);
 }
+
+static double attention_flops(const cn_node *y)
+{
+    return 4 * (double)cn_node_elements(y) * (double)y->in[1]->shape[1];
+}
+
+const cn_op_def cn_op_attention = {
+    .name = "attention", .grad = attention_grad, .flops = attention_flops};
+const cn_op_def cn_op_attention_grad = {.name = "attention_grad"};

@@ -139,7 +139,7 @@ static int64_t wanted_channels(const cn_node *x)
 }
 
 /* dx needs w; dw needs x; y isn't read, so its buffer may be reused by its last reader. */
-void cn_conv2d_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void conv2d_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *x = y->in[0], *w = y->in[1], *b = y->in[2];
     if (b && b->needs_grad) cn_grad_add(g, b, cn_bias_grad(g, b, dy));
@@ -159,3 +159,14 @@ void cn_conv2d_grad(cn_graph *g, cn_node *y, cn_node *dy)
         cn_grad_add(g, x, dx);
     }
 }
+
+static double conv_flops(const cn_node *y)
+{
+    return 2 * (double)cn_node_elements(y) *
+           (double)(cn_channels(y->in[0]) * y->kernel_h * y->kernel_w);
+}
+
+const cn_op_def cn_op_conv2d = {
+    .name = "conv2d", .grad = conv2d_grad, .flops = conv_flops, .product = true};
+const cn_op_def cn_op_conv2d_dx = {.name = "conv2d_dx"};
+const cn_op_def cn_op_conv2d_dw = {.name = "conv2d_dw"};

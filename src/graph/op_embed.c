@@ -15,12 +15,15 @@ cn_node *cn_embedding(cn_graph *g, const char *name, cn_node *ids, int64_t V, in
     return y;
 }
 
-void cn_embed_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void embed_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *table = y->in[0], *ids = y->in[1];
     if (table->needs_grad)
         cn_grad_add(g, table, cn_emit_like(g, CN_OP_EMBED_DW, table, 2, (cn_node *[]){ids, dy}));
 }
+
+const cn_op_def cn_op_embed = {.name = "embed", .grad = embed_grad};
+const cn_op_def cn_op_embed_dw = {.name = "embed_dw"};
 
 cn_node *cn_timestep_embedding(cn_graph *g, cn_node *t, int64_t dim)
 {
@@ -28,3 +31,5 @@ cn_node *cn_timestep_embedding(cn_graph *g, cn_node *t, int64_t dim)
     if (t->ndim != 1 || dim % 2) return cn_poison(g, "timesteps are [N], their embedding even");
     return cn_emit(g, CN_OP_TIMESTEP, CN_F32, 2, (int64_t[]){t->shape[0], dim}, 1, &t);
 }
+
+const cn_op_def cn_op_timestep = {.name = "timestep"};

@@ -50,7 +50,7 @@ cn_node *cn_bias_grad(cn_graph *g, const cn_node *b, cn_node *dy)
     return cn_view(g, sum, 1, &O);
 }
 
-void cn_linear_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void linear_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *x = y->in[0], *w = y->in[1], *b = y->in[2];
     if (b && b->needs_grad) cn_grad_add(g, b, cn_bias_grad(g, b, dy));
@@ -64,3 +64,14 @@ void cn_linear_grad(cn_graph *g, cn_node *y, cn_node *dy)
     if (x->needs_grad)
         cn_grad_add(g, x, cn_emit_like(g, CN_OP_LINEAR_DX, x, 2, (cn_node *[]){dy, w}));
 }
+
+static double linear_flops(const cn_node *y)
+{
+    return 2 * (double)cn_node_elements(y) * (double)cn_channels(y->in[0]);
+}
+
+const cn_op_def cn_op_linear = {
+    .name = "linear", .grad = linear_grad, .flops = linear_flops, .product = true};
+const cn_op_def cn_op_linear_dx = {.name = "linear_dx"};
+const cn_op_def cn_op_linear_dw = {.name = "linear_dw"};
+const cn_op_def cn_op_sum_channel = {.name = "sum_channel"};

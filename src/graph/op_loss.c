@@ -30,7 +30,7 @@ cn_node *cn_loss_weighted(cn_graph *g, cn_loss kind, cn_node *a, cn_node *b, cn_
     return build(g, kind, a, b, per);
 }
 
-void cn_loss_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void loss_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *a = y->in[0];
     if (!a->needs_grad) {
@@ -43,6 +43,9 @@ void cn_loss_grad(cn_graph *g, cn_node *y, cn_node *dy)
     cn_grad_add(g, a, d);
 }
 
+const cn_op_def cn_op_loss = {.name = "loss", .grad = loss_grad};
+const cn_op_def cn_op_loss_dx = {.name = "loss_dx"};
+
 cn_node *cn_kl(cn_graph *g, cn_node *moments)
 {
     if (cn_poisoned(g)) return moments;
@@ -51,11 +54,14 @@ cn_node *cn_kl(cn_graph *g, cn_node *moments)
     return cn_emit(g, CN_OP_KL, CN_F32, 1, (int64_t[]){1}, 1, &moments);
 }
 
-void cn_kl_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void kl_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *m = y->in[0];
     cn_grad_add(g, m, cn_emit_like(g, CN_OP_KL_DX, m, 2, (cn_node *[]){m, dy}));
 }
+
+const cn_op_def cn_op_kl = {.name = "kl", .grad = kl_grad};
+const cn_op_def cn_op_kl_dx = {.name = "kl_dx"};
 
 cn_node *cn_gauss_sample(cn_graph *g, cn_node *moments, cn_node *noise)
 {
@@ -67,9 +73,12 @@ cn_node *cn_gauss_sample(cn_graph *g, cn_node *moments, cn_node *noise)
     return cn_emit_like(g, CN_OP_GAUSS, noise, 2, (cn_node *[]){moments, noise});
 }
 
-void cn_gauss_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void gauss_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *m = y->in[0];
     if (m->needs_grad)
         cn_grad_add(g, m, cn_emit_like(g, CN_OP_GAUSS_DX, m, 3, (cn_node *[]){m, y->in[1], dy}));
 }
+
+const cn_op_def cn_op_gauss = {.name = "gauss", .grad = gauss_grad};
+const cn_op_def cn_op_gauss_dx = {.name = "gauss_dx"};

@@ -78,13 +78,19 @@ static void norm_grad(cn_graph *g, cn_op op, cn_node *y, cn_node *dy, int stats_
     if (x->needs_grad) cn_grad_add(g, x, d);
 }
 
-void cn_group_norm_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void group_norm_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     norm_grad(g, CN_OP_GROUP_NORM_GRAD, y, dy, 3, (int64_t[]){y->shape[0], y->groups, 2});
 }
 
-void cn_layer_norm_grad(cn_graph *g, cn_node *y, cn_node *dy)
+const cn_op_def cn_op_group_norm = {.name = "group_norm", .grad = group_norm_grad, .in_place = 1};
+const cn_op_def cn_op_group_norm_grad = {.name = "group_norm_grad", .in_place = 1};
+
+static void layer_norm_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     int64_t rows = cn_node_elements(y) / cn_channels(y);
     norm_grad(g, CN_OP_LAYER_NORM_GRAD, y, dy, 2, (int64_t[]){rows, 2});
 }
+
+const cn_op_def cn_op_layer_norm = {.name = "layer_norm", .grad = layer_norm_grad, .in_place = 1};
+const cn_op_def cn_op_layer_norm_grad = {.name = "layer_norm_grad", .in_place = 1};

@@ -13,10 +13,12 @@ cn_node *cn_cast(cn_graph *g, cn_node *x, cn_dtype dtype)
     return cn_emit(g, CN_OP_CAST, dtype, x->ndim, x->shape, 1, &x);
 }
 
-void cn_cast_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void cast_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_grad_add(g, y->in[0], cn_cast(g, dy, y->in[0]->dtype));
 }
+
+const cn_op_def cn_op_cast = {.name = "cast", .grad = cast_grad};
 
 cn_node *cn_activation(cn_graph *g, cn_node *x, cn_act act)
 {
@@ -39,7 +41,7 @@ cn_node *cn_silu(cn_graph *g, cn_node *x)
 }
 
 /* Needs x, not y. */
-void cn_act_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void act_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *x = y->in[0];
     cn_node *d = cn_emit_like(g, CN_OP_ACT_DX, x, 2, (cn_node *[]){x, dy});
@@ -48,6 +50,9 @@ void cn_act_grad(cn_graph *g, cn_node *y, cn_node *dy)
     d->alpha = y->alpha;
     cn_grad_add(g, x, d);
 }
+
+const cn_op_def cn_op_act = {.name = "act", .grad = act_grad, .in_place = 1};
+const cn_op_def cn_op_act_dx = {.name = "act_dx", .in_place = 2};
 
 cn_node *cn_geglu(cn_graph *g, cn_node *x)
 {
@@ -59,11 +64,14 @@ cn_node *cn_geglu(cn_graph *g, cn_node *x)
     return cn_emit(g, CN_OP_GEGLU, x->dtype, x->ndim, shape, 1, &x);
 }
 
-void cn_geglu_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void geglu_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *x = y->in[0];
     cn_grad_add(g, x, cn_emit_like(g, CN_OP_GEGLU_DX, x, 2, (cn_node *[]){x, dy}));
 }
+
+const cn_op_def cn_op_geglu = {.name = "geglu", .grad = geglu_grad};
+const cn_op_def cn_op_geglu_dx = {.name = "geglu_dx"};
 
 static bool same_shape(const cn_node *a, const cn_node *b)
 {
@@ -82,11 +90,13 @@ cn_node *cn_add(cn_graph *g, cn_node *a, cn_node *b)
     return cn_emit_like(g, CN_OP_ADD, a, 2, (cn_node *[]){a, b});
 }
 
-void cn_add_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void add_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     for (int i = 0; i < 2; i++)
         if (y->in[i]->needs_grad) cn_grad_add(g, y->in[i], dy);
 }
+
+const cn_op_def cn_op_add = {.name = "add", .grad = add_grad, .in_place = 1};
 
 cn_node *cn_scale(cn_graph *g, cn_node *x, float alpha)
 {
@@ -95,10 +105,12 @@ cn_node *cn_scale(cn_graph *g, cn_node *x, float alpha)
     return y;
 }
 
-void cn_scale_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void scale_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_grad_add(g, y->in[0], cn_scale(g, dy, y->alpha));
 }
+
+const cn_op_def cn_op_scale = {.name = "scale", .grad = scale_grad, .in_place = 1};
 
 cn_node *cn_gate(cn_graph *g, cn_node *x, cn_node *m)
 {
@@ -109,10 +121,12 @@ cn_node *cn_gate(cn_graph *g, cn_node *x, cn_node *m)
     return cn_emit_like(g, CN_OP_GATE, x, 2, (cn_node *[]){x, m});
 }
 
-void cn_gate_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void gate_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     if (y->in[0]->needs_grad) cn_grad_add(g, y->in[0], cn_gate(g, dy, y->in[1]));
 }
+
+const cn_op_def cn_op_gate = {.name = "gate", .grad = gate_grad, .in_place = 1};
 
 cn_node *cn_scale_by(cn_graph *g, cn_node *x, cn_node *s)
 {
@@ -121,10 +135,12 @@ cn_node *cn_scale_by(cn_graph *g, cn_node *x, cn_node *s)
     return cn_emit_like(g, CN_OP_SCALE_BY, x, 2, (cn_node *[]){x, s});
 }
 
-void cn_scale_by_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void scale_by_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     if (y->in[0]->needs_grad) cn_grad_add(g, y->in[0], cn_scale_by(g, dy, y->in[1]));
 }
+
+const cn_op_def cn_op_scale_by = {.name = "scale_by", .grad = scale_by_grad, .in_place = 1};
 
 cn_node *cn_add_channel(cn_graph *g, cn_node *x, cn_node *e)
 {
@@ -137,7 +153,7 @@ cn_node *cn_add_channel(cn_graph *g, cn_node *x, cn_node *e)
     return cn_emit_like(g, CN_OP_ADD_CHANNEL, x, 2, (cn_node *[]){x, e});
 }
 
-void cn_add_channel_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void add_channel_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *x = y->in[0], *e = y->in[1];
     if (e->needs_grad) {
@@ -146,6 +162,9 @@ void cn_add_channel_grad(cn_graph *g, cn_node *y, cn_node *dy)
     }
     if (x->needs_grad) cn_grad_add(g, x, dy);
 }
+
+const cn_op_def cn_op_add_channel = {
+    .name = "add_channel", .grad = add_channel_grad, .in_place = 1};
 
 cn_node *cn_position_embedding(cn_graph *g, const char *table, cn_node *x, int64_t rows)
 {
@@ -157,9 +176,12 @@ cn_node *cn_position_embedding(cn_graph *g, const char *table, cn_node *x, int64
     return cn_emit_like(g, CN_OP_ADD_ROWS, x, 2, (cn_node *[]){x, p});
 }
 
-void cn_add_rows_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void add_rows_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *x = y->in[0], *p = y->in[1];
     if (p->needs_grad) cn_grad_add(g, p, cn_emit_like(g, CN_OP_SUM_BATCH, p, 1, &dy));
     if (x->needs_grad) cn_grad_add(g, x, dy);
 }
+
+const cn_op_def cn_op_add_rows = {.name = "add_rows", .grad = add_rows_grad, .in_place = 1};
+const cn_op_def cn_op_sum_batch = {.name = "sum_batch"};

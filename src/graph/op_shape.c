@@ -13,10 +13,12 @@ cn_node *cn_view(cn_graph *g, cn_node *x, int ndim, const int64_t *shape)
     return cn_emit(g, CN_OP_VIEW, x->dtype, ndim, shape, 1, &x);
 }
 
-void cn_view_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void view_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_grad_add(g, y->in[0], cn_view(g, dy, y->in[0]->ndim, y->in[0]->shape));
 }
+
+const cn_op_def cn_op_view = {.name = "view", .grad = view_grad};
 
 cn_node *cn_concat(cn_graph *g, cn_node *a, cn_node *b)
 {
@@ -31,12 +33,14 @@ cn_node *cn_concat(cn_graph *g, cn_node *a, cn_node *b)
     return cn_emit(g, CN_OP_CONCAT, a->dtype, a->ndim, shape, 2, (cn_node *[]){a, b});
 }
 
-void cn_concat_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void concat_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *a = y->in[0], *b = y->in[1];
     if (a->needs_grad) cn_grad_add(g, a, cn_slice(g, dy, 0, cn_channels(a)));
     if (b->needs_grad) cn_grad_add(g, b, cn_slice(g, dy, cn_channels(a), cn_channels(b)));
 }
+
+const cn_op_def cn_op_concat = {.name = "concat", .grad = concat_grad};
 
 cn_node *cn_slice(cn_graph *g, cn_node *x, int64_t offset, int64_t count)
 {
@@ -53,7 +57,7 @@ cn_node *cn_slice(cn_graph *g, cn_node *x, int64_t offset, int64_t count)
 }
 
 /* The cut-out channels' gradient with zeros around: joined from constants. */
-void cn_slice_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void slice_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *x = y->in[0];
     int64_t shape[CN_MAX_DIMS], after = cn_channels(x) - y->offset - cn_channels(y);
@@ -69,6 +73,8 @@ void cn_slice_grad(cn_graph *g, cn_node *y, cn_node *dy)
     cn_grad_add(g, x, dy);
 }
 
+const cn_op_def cn_op_slice = {.name = "slice", .grad = slice_grad};
+
 cn_node *cn_upsample_to(cn_graph *g, cn_node *x, int64_t H, int64_t W)
 {
     if (cn_poisoned(g)) return x;
@@ -83,7 +89,10 @@ cn_node *cn_upsample2(cn_graph *g, cn_node *x)
     return cn_upsample_to(g, x, 2 * x->shape[1], 2 * x->shape[2]);
 }
 
-void cn_upsample_grad(cn_graph *g, cn_node *y, cn_node *dy)
+static void upsample_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_grad_add(g, y->in[0], cn_emit_like(g, CN_OP_UPSAMPLE_DX, y->in[0], 1, &dy));
 }
+
+const cn_op_def cn_op_upsample = {.name = "upsample", .grad = upsample_grad};
+const cn_op_def cn_op_upsample_dx = {.name = "upsample_dx"};

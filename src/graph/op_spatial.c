@@ -71,3 +71,8 @@ cn_node *cn_pad(cn_graph *g, cn_node *x, const int pad[4], bool reflect)
     y->reflect = reflect;
     return y;
 }
+
+const cn_op_def cn_op_max_pool = {.name = "max_pool"};
+const cn_op_def cn_op_mean_pool = {.name = "mean_pool"};
+const cn_op_def cn_op_resize = {.name = "resize"};
+const cn_op_def cn_op_pad = {.name = "pad"};

@@ -1,33 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ops.h - the gradient rules of the op families, gathered by the table in grad.c. */
+/* ops.h - the rows of the operations, each defined beside its builder and gradient rule. */
 #ifndef CN_OPS_H
 #define CN_OPS_H
 
 #include "graph/graph.h"
 
-void cn_conv2d_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_linear_grad(cn_graph *g, cn_node *y, cn_node *dy);
+#define CN_OP_DECLARE(op, name) extern const cn_op_def cn_op_##name;
+CN_OP_STRUCTURE_LIST(CN_OP_DECLARE)
+CN_OP_LIST(CN_OP_DECLARE)
+#undef CN_OP_DECLARE
+
 /* Sum of dy [...,O] over all positions, [O]: the gradient of a bias. */
 cn_node *cn_bias_grad(cn_graph *g, const cn_node *b, cn_node *dy);
-void cn_group_norm_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_layer_norm_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_attention_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_cast_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_act_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_geglu_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_add_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_scale_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_gate_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_scale_by_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_add_channel_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_add_rows_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_concat_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_slice_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_view_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_upsample_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_embed_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_loss_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_kl_grad(cn_graph *g, cn_node *y, cn_node *dy);
-void cn_gauss_grad(cn_graph *g, cn_node *y, cn_node *dy);
 
 #endif

@@ -16,13 +16,8 @@ typedef struct segment {
 
 static double flops_of(const cn_node *y)
 {
-    const double out = (double)cn_node_elements(y);
-    switch (y->op) {
-    case CN_OP_CONV2D: return 2 * out * (double)(cn_channels(y->in[0]) * y->kernel_h * y->kernel_w);
-    case CN_OP_LINEAR: return 2 * out * (double)cn_channels(y->in[0]);
-    case CN_OP_ATTENTION: return 4 * out * (double)y->in[1]->shape[1];
-    default: return 4 * out;
-    }
+    const cn_op_def *def = cn_op_def_of(y->op);
+    return def->flops ? def->flops(y) : 4 * (double)cn_node_elements(y);
 }
 
 /* Most bytes per operation first; at equal worth the order of building. */
