@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes tests/golden/opencv, computed with OpenCV from the formulas of what our kinds stand in for: a picture and
 stable-diffusion-webui's scribble_xdog of it at two thresholds (8-bit products included), depth in metres with holes and the
-normals that ControlNet 1.0 makes of such inverse depth. Needs numpy and opencv-python-headless from PyPI.
+normals that ControlNet 1.0 makes of such inverse depth, and the picture's lineart_standard. Needs numpy and opencv-python-headless from PyPI.
 
     tools/make-opencv-fixtures.py tests/golden/opencv
 """
@@ -47,5 +47,14 @@ def normals(reach, alpha, background):
     cv2.imwrite(out + "/normals.png", (normal * 127.5 + 127.5).clip(0, 255).astype(np.uint8)[:, :, ::-1])
 
 
+def lineart_standard():
+    picture = cv2.imread(out + "/photo.png").astype(np.float32)
+    intensity = np.min(cv2.GaussianBlur(picture, (0, 0), 6.0) - picture, axis=2).clip(0, 255)
+    intensity /= max(16, np.median(intensity[intensity > 8]))
+    intensity *= 127
+    cv2.imwrite(out + "/lineart_standard.png", intensity.clip(0, 255).astype(np.uint8))
+
+
 xdog()
+lineart_standard()
 normals(reach=40, alpha=6.25, background=0.3)

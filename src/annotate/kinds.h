@@ -16,6 +16,7 @@
     X(lineart)            \
     X(lineart_coarse)     \
     X(lineart_anime)      \
+    X(lineart_standard)   \
     X(openpose)           \
     X(depth)              \
     X(normal)             \

@@ -189,6 +189,33 @@ static void labels_become_colours(void **state)
     cn_image_destroy(labels);
 }
 
+/* In float32 as OpenCV and numpy; a value next to a whole number may fall on either side of it. */
+static void lineart_standard_as_opencv_computes_it(void **state)
+{
+    cn_image *in = NULL, *want = NULL, *made = NULL;
+    cn_annotate_args args;
+    assert_int_equal(cn_image_load(*state, "tests/golden/opencv/photo.png", &in), CN_OK);
+    assert_int_equal(cn_image_load(*state, "tests/golden/opencv/lineart_standard.png", &want),
+                     CN_OK);
+    assert_int_equal(cn_annotate_read(*state, "lineart-standard", &args), CN_OK);
+    assert_int_equal(cn_annotate(*state, &args, in, &made), CN_OK);
+    const int64_t bytes = 3 * want->width * want->height;
+    int64_t other = 0, lit = 0;
+    for (int64_t i = 0; i < bytes; i++) {
+        assert_true(abs(made->rgb[i] - want->rgb[i]) <= 1);
+        other += made->rgb[i] != want->rgb[i];
+        lit += want->rgb[i] > 127;
+    }
+    assert_true(lit > bytes / 100 && other <= bytes / 1000);
+    cn_image_destroy(made);
+    memset(in->rgb, 200, (size_t)bytes); /* no lines */
+    assert_int_equal(cn_annotate(*state, &args, in, &made), CN_OK);
+    for (int64_t i = 0; i < bytes; i++) assert_int_equal(made->rgb[i], 0);
+    cn_image_destroy(made);
+    cn_image_destroy(want);
+    cn_image_destroy(in);
+}
+
 /* Kinds without a network, at sizes where neighbours are missing. */
 static void every_kind_at_tiny_sizes(void **state)
 {
@@ -246,6 +273,7 @@ int main(void)
         cmocka_unit_test(the_step_has_three_levels),
         cmocka_unit_test(a_bar_becomes_a_stroke),
         cmocka_unit_test(xdog_as_opencv_computes_it),
+        cmocka_unit_test(lineart_standard_as_opencv_computes_it),
         cmocka_unit_test(synthesis_follows_its_seed_and_rules),
         cmocka_unit_test(labels_become_colours),
         cmocka_unit_test(every_kind_at_tiny_sizes),
