@@ -64,7 +64,8 @@ static cn_status save(bench *b, model_work *w)
                                (const cn_params *const[]){w->unet, w->vae, w->text}, 3,
                                "models/tiny-sd/tokenizer", b->storage, dir));
     CN_TRY(cn_format(b->ctx, dir, sizeof dir, "%s/control", b->out));
-    return cn_control_save_folder(b->ctx, b->backend, &b->control, w->control, b->storage, dir);
+    return cn_control_save_folder(b->ctx, b->backend, &b->control, w->control, b->storage, dir,
+                                  NULL);
 }
 
 static cn_status make(bench *b, model_work *w)

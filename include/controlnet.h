@@ -206,8 +206,11 @@ typedef struct cn_train_options {
     bool use_ema;     /* a mean of the weights over time is kept, drawn with and saved as OUT/ema */
     double ema_decay; /* 0.9999 at most; lower in the first steps, as diffusers' */
     uint64_t seed;
-    int64_t checkpointing_steps;        /* 500; 0: none */
-    int64_t checkpoints_total_limit;    /* 0: all are kept */
+    int64_t checkpointing_steps;     /* 500; 0: none */
+    int64_t checkpoints_total_limit; /* 0: all are kept */
+    bool
+        overwrite; /* checkpoints and drawings of an earlier run in output_dir are removed; without,
+                      a folder that holds any is refused, unless the run goes on from them */
     const char *resume_from_checkpoint; /* "latest" or a checkpoint folder; NULL: from the start */
     int64_t validation_steps;           /* 100; 0: no validation, nothing held out */
     int64_t validation_count;           /* 8; held out from the data set's end */

@@ -37,7 +37,7 @@ start() {
     # shellcheck disable=SC2086
     "$build/controlnet" train -m "$base" --train-data-dir "$data" --output-dir "$folder" --resolution "$px" \
         --train-batch-size "${BATCH:-4}" --learning-rate "${LR:-1e-3}" --max-train-steps "$steps" \
-        --validation-steps "$every" --cache-dir "$out/cache" --json "$@" ${MORE:-} >"$folder.new" 2>>"$folder.log" &
+        --validation-steps "$every" --cache-dir "$out/cache" --overwrite --json "$@" ${MORE:-} >"$folder.new" 2>>"$folder.log" &
     pid=$!
 }
 

@@ -83,6 +83,7 @@ enum {
     OPT_CHECKPOINTING,
     OPT_LIMIT,
     OPT_RESUME,
+    OPT_OVERWRITE,
     OPT_H_VALIDATION,
     OPT_VALIDATION,
     OPT_COUNT,
@@ -209,6 +210,10 @@ static const cli_option options[] = {
     [OPT_H_SAVE] = {NULL, 0, NULL, "Checkpoints"},
     [OPT_CHECKPOINTING] = {"checkpointing-steps", 0, "N", "(500); 0: none"},
     [OPT_LIMIT] = {"checkpoints-total-limit", 0, "N", "older ones are removed; 0: all are kept"},
+    [OPT_OVERWRITE] =
+        {"overwrite", 0, NULL,
+         "begin anew in an OUT that holds an earlier run: its\ncheckpoints and drawings "
+         "are removed"},
     [OPT_RESUME] = {"resume-from-checkpoint", 0, "latest|DIR", "go on exactly where it stopped"},
     [OPT_H_VALIDATION] = {NULL, 0, NULL, "Validation: does it work yet?"},
     [OPT_VALIDATION] = {"validation-steps", 0, "N", "(100); 0: none, nothing is held out"},
@@ -373,6 +378,7 @@ static bool parse_one(const cli_parser *p, int id, request *r)
     case OPT_SHUFFLE: r->o.shuffle_caption = true; return true;
     case OPT_FLIP: r->o.random_flip = true; return true;
     case OPT_CACHE_TO_DISK: r->cache_to_disk = true; return true;
+    case OPT_OVERWRITE: r->o.overwrite = true; return true;
     case OPT_SKIP_BAD: r->o.skip_bad_data = true; return true;
     case OPT_ANNOTATOR_MODEL:
         r->o.validation_annotator_weights = r->weights;

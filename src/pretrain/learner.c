@@ -140,7 +140,7 @@ static cn_status save(cn_learner *l, const char *dir, const char *name)
 {
     char path[PATH_BYTES];
     CN_TRY(slot_path(l->save_ctx, dir, name, l->slot, ".adamw", path));
-    CN_TRY(cn_adamw_save_with(l->save_ctx, l->adamw, path));
+    CN_TRY(cn_adamw_save_with(l->save_ctx, l->adamw, path, NULL));
     CN_TRY(slot_path(l->save_ctx, dir, name, l->slot, "", path));
     return save_weights(l, path);
 }

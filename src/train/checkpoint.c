@@ -2,6 +2,8 @@
 /* checkpoint.c - saving whole folders atomically, and resuming from them. */
 #include "train/checkpoint.h"
 
+#include "io/json.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,12 +11,15 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096 };
 
-static const char prefix[] = "checkpoint-";
+static const char prefix[] = "checkpoint-", drawings_prefix[] = "step_";
+#define RESULT_FILE "control.safetensors"
+#define RUN_FILE    "run.json"
 
 static cn_status fail_path(cn_ctx *ctx, const char *what, const char *path, int error)
 {
@@ -48,14 +53,19 @@ static void sync_dir(const char *dir)
     close(fd);
 }
 
-/* N of "checkpoint-N", -1 for any other name. */
-static int64_t number_of(const char *name)
+/* N of "checkpoint-N", or of another prefix; -1 for any other name. */
+static int64_t number_behind(const char *name, const char *before)
 {
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
-    const char *digits = name + sizeof prefix - 1;
+    if (strncmp(name, before, strlen(before)) != 0) return -1;
+    const char *digits = name + strlen(before);
     if (!*digits || strspn(digits, "0123456789") != strlen(digits) || strlen(digits) > 15)
         return -1;
     return strtoll(digits, NULL, 10);
+}
+
+static int64_t number_of(const char *name)
+{
+    return number_behind(name, prefix);
 }
 
 /* How many checkpoints there are; the smallest N, -1 without any. */
@@ -144,38 +154,40 @@ size_t cn_checkpoint_bytes(const cn_checkpoint *c)
 
 /* --- saving ----------------------------------------------------------------------------------- */
 
-static cn_status save_control(const cn_checkpoint *c, const char *dir)
+/* metadata: of a checkpoint's files; NULL for a result's. */
+static cn_status save_control(const cn_checkpoint *c, const char *dir, const char *const *metadata)
 {
     char path[PATH_BYTES];
-    CN_TRY(cn_control_save_folder(c->ctx, c->be, c->config, c->control, CN_F32, dir));
-    CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/control.safetensors", dir));
-    return cn_control_save_single(c->ctx, c->be, c->config, c->control, CN_F32, path);
+    CN_TRY(cn_control_save_folder(c->ctx, c->be, c->config, c->control, CN_F32, dir, metadata));
+    CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" RESULT_FILE, dir));
+    return cn_control_save_single(c->ctx, c->be, c->config, c->control, CN_F32, path, metadata);
 }
 
 /* dir/base.safetensors: one file, since a checkpoint has no folders in it. */
-static cn_status save_base(const cn_checkpoint *c, const char *dir)
+static cn_status save_base(const cn_checkpoint *c, const char *dir, const char *const *metadata)
 {
     char path[PATH_BYTES];
     if (!c->unet) return CN_OK;
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" CN_TRAIN_BASE_FILE, dir));
-    return cn_base_save(c->ctx, c->be, c->base, c->unet, NULL, true, path);
+    return cn_base_save(c->ctx, c->be, c->base, c->unet, NULL, true, path, metadata);
 }
 
 cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir)
 {
     char path[PATH_BYTES];
-    CN_TRY(save_control(c, dir));
-    CN_TRY(save_base(c, dir));
+    CN_TRY(save_control(c, dir, NULL));
+    CN_TRY(save_base(c, dir, NULL));
     if (!c->unet) return CN_OK;
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/base", dir));
-    return cn_base_save(c->ctx, c->be, c->base, c->unet, c->tokenizer_dir, false, path);
+    return cn_base_save(c->ctx, c->be, c->base, c->unet, c->tokenizer_dir, false, path, NULL);
 }
 
-static cn_status save_optimizer(const cn_checkpoint *c, const char *dir)
+static cn_status save_optimizer(const cn_checkpoint *c, const char *dir,
+                                const char *const *metadata)
 {
     char path[PATH_BYTES];
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" CN_TRAIN_OPTIMIZER_FILE, dir));
-    return cn_adamw_save_with(c->ctx, c->adamw, path);
+    return cn_adamw_save_with(c->ctx, c->adamw, path, metadata);
 }
 
 /* For file systems that can't exchange two names: moves the old folder aside first. */
@@ -228,17 +240,19 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
                              char path[PATH_BYTES])
 {
     char dir[PATH_BYTES], target[PATH_BYTES];
+    cn_run_mark mark;
     const bool writes = cn_ranks_rank(c->ranks) == 0;
     path[0] = 0;
+    cn_run_mark_fill(state, &mark);
     CN_TRY(cn_format(c->ctx, target, sizeof target, "%s/%s%lld", c->output_dir, prefix,
                      (long long)state->step));
     CN_TRY(cn_format(c->ctx, dir, sizeof dir, "%s/.saving-%ld", c->output_dir, (long)getpid()));
     if (writes) remove_tree(dir);
-    cn_status s = writes ? save_control(c, dir) : CN_OK;
-    if (s == CN_OK && writes) s = save_base(c, dir);
+    cn_status s = writes ? save_control(c, dir, mark.metadata) : CN_OK;
+    if (s == CN_OK && writes) s = save_base(c, dir, mark.metadata);
     s = cn_ranks_agree(c->ranks, s);
     if (s == CN_OK) {
-        s = save_optimizer(c, dir);
+        s = save_optimizer(c, dir, mark.metadata);
         if (s == CN_OK && writes) s = cn_train_state_save(c->ctx, dir, state);
         if (s == CN_OK && writes) s = put_in_place(c, dir, target);
         if (s == CN_OK && writes) memcpy(path, target, sizeof target);
@@ -254,24 +268,59 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
 
 /* --- resuming --------------------------------------------------------------------------------- */
 
-/* The newest checkpoint that is whole; each that isn't is named. */
+/* The id of the run that the folder is of, "" where it doesn't say. */
+static cn_status read_run(cn_ctx *ctx, const char *dir, char id[CN_RUN_ID_BYTES])
+{
+    char path[PATH_BYTES];
+    json_t *json = NULL;
+    id[0] = 0;
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/" RUN_FILE, dir));
+    if (!cn_file_exists(path)) return CN_OK;
+    CN_TRY(cn_json_load_file(ctx, path, &json));
+    snprintf(id, CN_RUN_ID_BYTES, "%s", cn_json_str(json, "run_id", ""));
+    json_decref(json);
+    return CN_OK;
+}
+
+/* A whole checkpoint that is of another run than its folder is passed over as a damaged one is. */
+static cn_status read_own(cn_ctx *ctx, const char *path, const char *run, cn_train_state *state)
+{
+    CN_TRY(cn_train_state_read(ctx, path, state));
+    if (!run[0] || strcmp(state->run_id, run) == 0) return CN_OK;
+    return cn_fail(ctx, CN_EFORMAT, "%s: of run %s, the folder is of run %s", path, state->run_id,
+                   run);
+}
+
+/* The newest checkpoint of this run that is whole; each that isn't is named. */
 static cn_status find_newest(cn_ctx *ctx, const char *output_dir, char path[PATH_BYTES],
                              cn_train_state *state)
 {
-    char first[1024] = "";
+    char first[1024] = "", run[CN_RUN_ID_BYTES];
+    CN_TRY(read_run(ctx, output_dir, run));
     for (int64_t n = INT64_MAX; (n = newest_below(output_dir, n)) >= 0;) {
         CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s%lld", output_dir, prefix, (long long)n));
-        const cn_status s = cn_train_state_read(ctx, path, state);
+        const cn_status s = read_own(ctx, path, run, state);
         if (s == CN_OK || s == CN_ENOMEM) return s;
         if (!first[0]) snprintf(first, sizeof first, "%s", cn_error(ctx));
         cn_log(ctx, CN_LOG_WARN, "%s; an older checkpoint is looked for", cn_error(ctx));
     }
     path[0] = 0;
     if (!first[0]) return CN_OK;
-    return cn_fail(ctx, CN_EFORMAT,
-                   "%s; no older checkpoint in %s is whole (without --resume-from-checkpoint "
-                   "training starts anew)",
-                   first, output_dir);
+    return cn_fail(
+        ctx, CN_EFORMAT,
+        "%s; no older checkpoint in %s is whole and of its run (with --overwrite instead "
+        "of --resume-from-checkpoint training starts anew)",
+        first, output_dir);
+}
+
+/* Whether a folder's parent is `dir`, whatever the two are called. */
+static bool lies_in(const char *path, const char *dir)
+{
+    char parent[PATH_BYTES + 4];
+    struct stat a, b;
+    snprintf(parent, sizeof parent, "%s/..", path);
+    return stat(parent, &a) == 0 && stat(dir, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
 }
 
 cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *which,
@@ -280,10 +329,74 @@ cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *wh
     if (strcmp(which, "latest") == 0) return find_newest(ctx, output_dir, path, state);
     CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s", which));
     if (!cn_dir_exists(path)) CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s", output_dir, which));
-    if (cn_dir_exists(path)) return cn_train_state_read(ctx, path, state);
+    if (cn_dir_exists(path)) {
+        CN_TRY(cn_train_state_read(ctx, path, state));
+        if (!lies_in(path, output_dir)) state->run_id[0] = 0;
+        return CN_OK;
+    }
     return cn_fail(ctx, CN_EINVAL,
                    "--resume-from-checkpoint %s: no such folder, neither alone nor in %s", which,
                    output_dir);
+}
+
+/* --- another run's folder --------------------------------------------------------------------- */
+
+cn_status cn_checkpoint_refuse_occupied(cn_ctx *ctx, const char *dir, const cn_train_state *state)
+{
+    char path[PATH_BYTES];
+    const bool anew = !state->run_id[0];
+    const int64_t newest = newest_below(dir, INT64_MAX);
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/" RESULT_FILE, dir));
+    if (anew && newest >= 0)
+        return cn_fail(
+            ctx, CN_EINVAL,
+            "%s: holds %s%lld of an earlier run; --resume-from-checkpoint latest goes on "
+            "with it, --overwrite begins anew in its place",
+            dir, prefix, (long long)newest);
+    if (anew && cn_file_exists(path))
+        return cn_fail(ctx, CN_EINVAL,
+                       "%s: holds the ControlNet of an earlier run; --overwrite begins anew in its "
+                       "place, another --output-dir keeps both",
+                       dir);
+    if (anew || newest <= state->step) return CN_OK;
+    return cn_fail(
+        ctx, CN_EINVAL,
+        "%s: holds %s%lld, from behind step %lld; --resume-from-checkpoint latest goes on "
+        "with that, --overwrite removes what is behind",
+        dir, prefix, (long long)newest, (long long)state->step);
+}
+
+/* Removes the folders "PREFIXN" of dir with N above `after`. */
+static void remove_numbered(const char *dir, const char *before, int64_t after)
+{
+    char path[PATH_BYTES + 256];
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (number_behind(e->d_name, before) <= after) continue;
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        remove_tree(path);
+    }
+    if (d) closedir(d);
+}
+
+cn_status cn_checkpoint_clear(cn_ctx *ctx, const char *dir, int64_t after)
+{
+    char drawings[PATH_BYTES];
+    CN_TRY(cn_format(ctx, drawings, sizeof drawings, "%s/validation", dir));
+    remove_numbered(dir, prefix, after);
+    remove_numbered(drawings, drawings_prefix, after);
+    return CN_OK;
+}
+
+cn_status cn_checkpoint_claim(cn_ctx *ctx, const char *dir, const char *run_id)
+{
+    char path[PATH_BYTES];
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/" RUN_FILE, dir));
+    json_t *json = json_pack("{s:i, s:s}", "format", 1, "run_id", run_id);
+    if (!json) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
+    const cn_status s = cn_json_save_file(ctx, path, json);
+    json_decref(json);
+    return s;
 }
 
 cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path)

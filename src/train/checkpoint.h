@@ -7,6 +7,7 @@
  *                                                              trained
  *   OUT/ema/                                                   all of these from the mean of the
  *                                                              weights
+ *   OUT/run.json                                               whose checkpoints these are
  *   OUT/checkpoint-N/   ControlNet in both layouts, base.safetensors, optimizer.safetensors,
  *                       trainer_state.json
  *
@@ -42,10 +43,20 @@ cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir) CN_
 cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state, int64_t limit,
                              char path[4096]) CN_CHECKED;
 /* "latest" or a folder, alone or within output_dir, to a path and its state, all files found whole.
- * "latest" names damaged ones in the log and takes the newest whole one; CN_EFORMAT when none of
- * them is. path[0] = 0 when "latest" finds no checkpoint at all. */
+ * "latest" names damaged ones, and those of another run than the folder's, in the log and takes the
+ * newest of the others; CN_EFORMAT when there is none of them. path[0] = 0 when "latest" finds no
+ * checkpoint at all. One outside output_dir gives a state without a run_id: what goes on from it is
+ * another run. */
 cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *which,
                              char path[4096], cn_train_state *state) CN_CHECKED;
+/* What a run that writes into `dir` would overwrite: CN_EINVAL names it. state: what it goes on
+ * from; without a run_id it begins anew in this folder. */
+cn_status cn_checkpoint_refuse_occupied(cn_ctx *ctx, const char *dir,
+                                        const cn_train_state *state) CN_CHECKED;
+/* Removes checkpoints and drawings from behind step `after` (-1: all). */
+cn_status cn_checkpoint_clear(cn_ctx *ctx, const char *dir, int64_t after) CN_CHECKED;
+/* dir/run.json: "latest" takes this run's checkpoints from now on. */
+cn_status cn_checkpoint_claim(cn_ctx *ctx, const char *dir, const char *run_id) CN_CHECKED;
 /* Weights and optimizer; the network must be planned. */
 cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path) CN_CHECKED;
 /* Bytes that a save of the ControlNet with its optimizer takes. */

@@ -74,8 +74,9 @@ size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options
  * doesn't have begins at the weights. */
 cn_status cn_adamw_save(const cn_adamw *a, const char *path) CN_CHECKED;
 /* The same under another context, one that a cancelled run's saving doesn't stop at. Rank 0 writes,
- * the others send it what they have. */
-cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path) CN_CHECKED;
+ * the others send it what they have. more: further metadata, key, value, ..., NULL; or NULL. */
+cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path,
+                             const char *const *more) CN_CHECKED;
 cn_status cn_adamw_load(cn_adamw *a, const char *path) CN_CHECKED;
 
 #endif

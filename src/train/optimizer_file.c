@@ -18,7 +18,7 @@ enum { STATE_NAME_BYTES = CN_NAME_MAX + 80, M = 0, V = 1, EMA = 2, KINDS = 3, SU
 
 /* Those of the options: what follows from them can't overflow. */
 #define MAX_STEPS INT64_C(1000000000000)
-enum { MAX_PASSES = 1000000 };
+enum { MAX_PASSES = 1000000, MAX_METADATA = 16 };
 
 /* "sum": gradients of a step that was cut short between two of its passes */
 static const char *const kinds[KINDS + 1] = {"m", "v", "ema", "sum"};
@@ -169,7 +169,8 @@ static cn_status list_state(cn_ctx *ctx, const cn_adamw *a, char (*names)[STATE_
     return CN_OK;
 }
 
-cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path)
+cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path,
+                             const char *const *more)
 {
     cn_status s = CN_ENOMEM;
     int64_t n = 0;
@@ -183,9 +184,10 @@ cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path)
     writer w = {a, entries, 0};
     char summed[32];
     snprintf(summed, sizeof summed, "%lld", (long long)a->summed);
+    const char *metadata[MAX_METADATA + 1] = {"steps", steps, "summed", summed};
+    for (int i = 0; more && more[i] && 4 + i < MAX_METADATA; i++) metadata[4 + i] = more[i];
     if (cn_ranks_rank(a->o.ranks) == 0)
-        s = cn_safetensors_write(ctx, path, list, n, fill_state, &w,
-                                 (const char *const[]){"steps", steps, "summed", summed, NULL});
+        s = cn_safetensors_write(ctx, path, list, n, fill_state, &w, metadata);
     const cn_status rest = fill_rest(ctx, &w, n);
     if (s == CN_OK) s = rest;
 fail:
@@ -198,7 +200,7 @@ fail:
 
 cn_status cn_adamw_save(const cn_adamw *a, const char *path)
 {
-    return cn_adamw_save_with(a->ctx, a, path);
+    return cn_adamw_save_with(a->ctx, a, path, NULL);
 }
 
 /* --- loading ---------------------------------------------------------------------------------- */

@@ -318,11 +318,13 @@ static void count_steps(cn_trainer *t)
 static cn_status resume(cn_trainer *t)
 {
     const int64_t unit = cn_trainer_unit(t);
-    const cn_train_state now = {.seed = t->o.seed,
-                                .items = cn_buckets_epoch(t->buckets, unit),
-                                .unit = unit,
-                                .learned_at_step = -1};
+    cn_train_state now = {.seed = t->o.seed,
+                          .items = cn_buckets_epoch(t->buckets, unit),
+                          .unit = unit,
+                          .learned_at_step = -1};
+    if (!t->state.run_id[0]) CN_TRY(cn_run_id_create(t->ctx, t->state.run_id));
     if (!t->resume_path[0]) {
+        memcpy(now.run_id, t->state.run_id, sizeof now.run_id);
         t->state = now;
         return CN_OK;
     }
@@ -404,17 +406,31 @@ static cn_status try_dir(cn_trainer *t)
     cn_checkpoint c = cn_trainer_checkpoint(t);
     if (t->o.unlock && strcmp(t->o.unlock, "none") != 0)
         CN_TRY(cn_base_save_bytes(t->ctx, t->base, &base));
-    return cn_checkpoint_try_dir(t->ctx, t->o.output_dir,
-                                 cn_checkpoint_bytes(&c) + 2 * base + t->plan.optimizer_bytes);
+    CN_TRY(cn_checkpoint_try_dir(t->ctx, t->o.output_dir,
+                                 cn_checkpoint_bytes(&c) + 2 * base + t->plan.optimizer_bytes));
+    /* "latest" looked for the newest itself, and named what it passed over */
+    const bool latest = t->resume_path[0] && strcmp(t->o.resume_from_checkpoint, "latest") == 0;
+    if (t->o.overwrite || latest) return CN_OK;
+    return cn_checkpoint_refuse_occupied(t->ctx, t->o.output_dir, &t->state);
+}
+
+/* The folder becomes this run's, once nothing is left that could refuse it. */
+static cn_status claim_dir(cn_trainer *t, bool anew)
+{
+    if (t->o.overwrite)
+        CN_TRY(cn_checkpoint_clear(t->ctx, t->o.output_dir, anew ? -1 : t->state.step));
+    return cn_checkpoint_claim(t->ctx, t->o.output_dir, t->state.run_id);
 }
 
 /* Everything before the first step. */
 static cn_status begin(cn_trainer *t)
 {
+    const bool anew = !t->state.run_id[0];
     CN_TRY(load_weights(t));
     CN_TRY(cn_trainer_create_optimizer(t, NULL));
     CN_TRY(resume(t));
     if (cn_ranks_rank(t->ranks) == 0) {
+        CN_TRY(claim_dir(t, anew));
         CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
                                wants_tensorboard(&t->o), &t->metrics));
         if (t->n_held) CN_TRY(cn_validator_create(t, &t->validator));

@@ -4,17 +4,18 @@
 
 #include "io/checksum.h"
 #include "io/json.h"
+#include "io/tensors.h"
 
 #include <errno.h>
 #include <fts.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
-/* 3: the file has a sum of its own. */
 enum { FORMAT = 3 };
 
-static const char own_name[] = "trainer_state.json";
+static const char own_name[] = "trainer_state.json", meta_run[] = "run_id", meta_step[] = "step";
 
 /* Bounds are those of the options (train.c) and leave every sum of the loop far from overflow. */
 static const struct {
@@ -29,6 +30,24 @@ static const struct {
     {"learned_at_step", offsetof(cn_train_state, learned_at_step), -1, INT64_C(1000000000000)},
     {"passes", offsetof(cn_train_state, passes), 0, 1000000},
 };
+
+cn_status cn_run_id_create(cn_ctx *ctx, char out[CN_RUN_ID_BYTES])
+{
+    uint64_t id = 0;
+    char reason[128];
+    if (getrandom(&id, sizeof id, 0) != sizeof id)
+        return cn_fail(ctx, CN_EIO, "no random number for the run's id: %s",
+                       strerror_r(errno, reason, sizeof reason));
+    snprintf(out, CN_RUN_ID_BYTES, "%016llx", (unsigned long long)id);
+    return CN_OK;
+}
+
+void cn_run_mark_fill(const cn_train_state *state, cn_run_mark *out)
+{
+    snprintf(out->step, sizeof out->step, "%lld", (long long)state->step);
+    const char *const list[] = {meta_run, state->run_id, meta_step, out->step, NULL};
+    memcpy(out->metadata, list, sizeof list);
+}
 
 /* CRC-32 of the object without "crc32", in one spelling of it whatever the file's is. */
 static cn_status sum_of(cn_ctx *ctx, const json_t *json, uint32_t *crc)
@@ -88,7 +107,8 @@ static cn_status fill(cn_ctx *ctx, const char *dir, const cn_train_state *state,
         json_object_set_new(json, "seed", json_integer((json_int_t)state->seed)) |
         json_object_set_new(json, "loss_sum", json_real(state->loss_sum)) |
         json_object_set_new(json, "only_mid_control", json_boolean(state->phase.only_mid)) |
-        json_object_set_new(json, "unlocked", json_string(cn_unlock_word(state->phase.unlock)));
+        json_object_set_new(json, "unlocked", json_string(cn_unlock_word(state->phase.unlock))) |
+        json_object_set_new(json, meta_run, json_string(state->run_id));
     if (failed) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", own_name);
     CN_TRY(list_files(ctx, dir, files));
     CN_TRY(sum_of(ctx, json, &crc));
@@ -140,6 +160,10 @@ static cn_status read_fields(cn_ctx *ctx, const json_t *json, cn_train_state *st
     }
     CN_TRY(cn_json_need_int(ctx, json, "seed", &seed));
     CN_TRY(cn_json_need_number(ctx, json, "loss_sum", &state->loss_sum));
+    const char *id = cn_json_str(json, meta_run, "");
+    if (strlen(id) != CN_RUN_ID_BYTES - 1 || strspn(id, "0123456789abcdef") != strlen(id))
+        return cn_fail(ctx, CN_EFORMAT, "\"run_id\": 16 hexadecimal digits are expected");
+    memcpy(state->run_id, id, CN_RUN_ID_BYTES);
     state->seed = (uint64_t)seed;
     state->phase.only_mid = cn_json_bool(json, "only_mid_control", false);
     return cn_unlock_find(ctx, cn_json_str(json, "unlocked", ""), &state->phase.unlock);
@@ -164,6 +188,27 @@ static cn_status verify_file(cn_ctx *ctx, const char *dir, const char *name, con
     return CN_OK;
 }
 
+/* That a file of tensors is of the state's run and step. */
+static cn_status verify_mark(cn_ctx *ctx, const char *dir, const char *name,
+                             const cn_train_state *state)
+{
+    char file[4096];
+    cn_tensors *t = NULL;
+    cn_run_mark mark;
+    cn_status s = CN_OK;
+    const size_t n = strlen(name);
+    if (n < 12 || strcmp(name + n - 12, ".safetensors") != 0) return CN_OK;
+    CN_TRY(cn_format(ctx, file, sizeof file, "%s/%s", dir, name));
+    CN_TRY(cn_tensors_open(ctx, file, &t));
+    const char *run = cn_tensors_metadata(t, meta_run), *step = cn_tensors_metadata(t, meta_step);
+    cn_run_mark_fill(state, &mark);
+    if (!run || !step || strcmp(run, state->run_id) != 0 || strcmp(step, mark.step) != 0)
+        s = cn_fail(ctx, CN_EFORMAT, "%s: of run %.32s at step %.32s, %s of run %s at step %s",
+                    file, run ? run : "?", step ? step : "?", own_name, state->run_id, mark.step);
+    cn_tensors_close(t);
+    return s;
+}
+
 /* All files that are listed, and that none is left out that resuming reads. */
 static cn_status verify_files(cn_ctx *ctx, const char *dir, const json_t *files,
                               const cn_train_state *state)
@@ -176,7 +221,10 @@ static cn_status verify_files(cn_ctx *ctx, const char *dir, const json_t *files,
         if (!json_object_get(files, read[i]))
             return cn_fail(ctx, CN_EFORMAT, "%s/%s: \"files\" lacks %s", dir, own_name, read[i]);
     json_object_foreach((json_t *)(uintptr_t)files, name, want)
+    {
         CN_TRY(verify_file(ctx, dir, name, want));
+        CN_TRY(verify_mark(ctx, dir, name, state));
+    }
     return CN_OK;
 }
 

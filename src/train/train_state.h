@@ -5,6 +5,7 @@
  * the length and CRC-32 of every other file, and a CRC-32 of itself, so that a digit that changed
  * is seen as a lost file is. Nothing in it is believed unchecked: a number outside its bounds, a
  * list of files that lacks one and a format of another version are refused by name.
+ * Every safetensors file says which run and step it is of: files of two runs are no checkpoint.
  */
 #ifndef CN_TRAIN_TRAIN_STATE_H
 #define CN_TRAIN_TRAIN_STATE_H
@@ -14,10 +15,13 @@
 #define CN_TRAIN_BASE_FILE      "base.safetensors"      /* of a checkpoint with a trained base */
 #define CN_TRAIN_OPTIMIZER_FILE "optimizer.safetensors" /* of every checkpoint */
 
+enum { CN_RUN_ID_BYTES = 17 };
+
 /* Everything random follows from seed and samples (batch.h). */
 typedef struct cn_train_state {
-    int64_t step;    /* optimizer steps taken */
-    int64_t samples; /* samples seen */
+    char run_id[CN_RUN_ID_BYTES]; /* 16 hexadecimal digits that no other run has */
+    int64_t step;                 /* optimizer steps taken */
+    int64_t samples;              /* samples seen */
     uint64_t seed;
     int64_t items; /* samples of an epoch: training pairs, with buckets filled up to whole passes */
     int64_t unit;  /* samples of a pass; with buckets the order of an epoch depends on it */
@@ -27,6 +31,16 @@ typedef struct cn_train_state {
     int64_t passes;
     double loss_sum;
 } cn_train_state;
+
+cn_status cn_run_id_create(cn_ctx *ctx, char out[CN_RUN_ID_BYTES]) CN_CHECKED;
+
+/* What a file of the checkpoint says about itself, as metadata for cn_safetensors_write. */
+typedef struct cn_run_mark {
+    char step[24];
+    const char *metadata[5];
+} cn_run_mark;
+/* It points into `state` and `out`. */
+void cn_run_mark_fill(const cn_train_state *state, cn_run_mark *out);
 
 /* Writes dir/trainer_state.json over the files that the folder has by now. */
 cn_status cn_train_state_save(cn_ctx *ctx, const char *dir, const cn_train_state *state) CN_CHECKED;

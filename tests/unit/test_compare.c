@@ -203,6 +203,7 @@ static cn_train_options options_for(const char *data, const char *output, int64_
 {
     cn_train_options o;
     cn_train_options_default(&o);
+    o.overwrite = true;
     o.model = model;
     o.train_data_dir = data;
     o.output_dir = output;

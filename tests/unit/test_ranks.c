@@ -289,12 +289,12 @@ static void ranks_resume_what_others_saved(void **state)
     j.steps = 4;
     must_run(2, broken, &j);
     must_run(2, one, &j);
-    assert_true(same_file(whole, broken, "checkpoint-4/optimizer.safetensors"));
+    assert_true(same_tensors(whole, broken, "checkpoint-4/optimizer.safetensors"));
     j.steps = 6;
     j.resume = true;
     must_run(2, broken, &j);
     assert_true(same_file(whole, broken, "control.safetensors"));
-    assert_true(same_file(whole, broken, "checkpoint-6/optimizer.safetensors"));
+    assert_true(same_tensors(whole, broken, "checkpoint-6/optimizer.safetensors"));
     j.batch = GLOBAL_BATCH; /* one process goes on from what two had */
     cn_train_options o = options_for(one, &j);
     must(cn_train(ctx, &o, NULL, NULL));

@@ -422,7 +422,107 @@ static void unlocking_later_changes_nothing_before(void **state)
     o.checkpointing_steps = 4;
     must(cn_train(ctx, &o, NULL, NULL));
     snprintf(b, sizeof b, "%s/unlocks-late/checkpoint-4", root);
-    assert_true(same_file(a, b, "control.safetensors"));
+    assert_true(same_tensors(a, b, "control.safetensors"));
+}
+
+/* --- a folder that is used again -------------------------------------------------------------- */
+
+static bool has_checkpoint(const char *out, int step)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/checkpoint-%d", out, step);
+    return cn_dir_exists(path);
+}
+
+/* What an earlier run left is replaced when that is asked for, and then nothing of it is gone on
+ * from. */
+static void a_finished_folder_is_refused_or_overwritten(void **state)
+{
+    (void)state;
+    char out[256], plain[256], kept[300];
+    path_in(out, "finished");
+    path_in(plain, "finished-plain");
+    path_in(kept, "finished-kept");
+    cn_train_options o = options_for(out);
+    o.overwrite = false;
+    o.checkpointing_steps = 2;
+    must(cn_train(ctx, &o, NULL, NULL));
+    must(cn_dir_make(ctx, kept));
+    char from[300], to[400];
+    snprintf(from, sizeof from, "%s/control.safetensors", out);
+    snprintf(to, sizeof to, "%s/control.safetensors", kept);
+    assert_int_equal(link(from, to), 0);
+    o.seed = 7;
+    o.max_train_steps = 3;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "holds checkpoint-4 of an earlier run");
+    assert_non_null(strstr(cn_error(ctx), "--overwrite"));
+    assert_true(same_file(out, kept, "control.safetensors"));
+    assert_int_equal(metrics(out, "loss", NULL), 4);
+    o.resume_from_checkpoint = "checkpoint-2"; /* the same run, from before its end */
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "from behind step 2");
+    assert_true(has_checkpoint(out, 4));
+    o.resume_from_checkpoint = NULL;
+    o.overwrite = true;
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(has_checkpoint(out, 2) && !has_checkpoint(out, 4));
+    assert_false(same_file(out, kept, "control.safetensors"));
+    o.overwrite = false;
+    o.resume_from_checkpoint = "latest";
+    o.max_train_steps = 4;
+    must(cn_train(ctx, &o, NULL, NULL)); /* goes on from the new checkpoint-2 */
+    o.overwrite = true;
+    o.resume_from_checkpoint = "checkpoint-2";
+    o.max_train_steps = 3;
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(has_checkpoint(out, 2) && !has_checkpoint(out, 4));
+    o = options_for(plain); /* a result without checkpoints */
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.overwrite = false;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "the ControlNet of an earlier run");
+    o.resume_from_checkpoint = "latest"; /* there is none */
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "the ControlNet of an earlier run");
+}
+
+static void keep_warning(void *user, cn_log_level level, const char *line)
+{
+    if (level == CN_LOG_WARN) snprintf(user, 512, "%s", line);
+}
+
+static void latest_is_of_this_run(void **state)
+{
+    (void)state;
+    char a[256], b[256], whole[256], from[300], to[300], warning[512] = "";
+    path_in(a, "run-a");
+    path_in(b, "run-b");
+    path_in(whole, "run-b-whole");
+    cn_train_options o = options_for(a);
+    o.checkpointing_steps = 2;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.seed = 7;
+    o.output_dir = whole;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = b;
+    o.max_train_steps = 2;
+    must(cn_train(ctx, &o, NULL, NULL));
+    snprintf(from, sizeof from, "%s/checkpoint-4", a);
+    snprintf(to, sizeof to, "%s/checkpoint-4", b);
+    assert_int_equal(rename(from, to), 0);
+    o.max_train_steps = 4;
+    o.resume_from_checkpoint = "latest";
+    cn_ctx_set_log(ctx, keep_warning, warning);
+    must(cn_train(ctx, &o, NULL, NULL));
+    cn_ctx_set_log(ctx, NULL, NULL);
+    if (!strstr(warning, "checkpoint-4: of run ")) fail_msg("warned: %s", warning);
+    assert_true(same_file(whole, b, "control.safetensors"));
+    /* asked for by its path, another run's checkpoint begins a run of this folder's own */
+    char c[256];
+    path_in(c, "run-c");
+    snprintf(from, sizeof from, "%s/checkpoint-2", b);
+    o.output_dir = c;
+    o.resume_from_checkpoint = from;
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_true(same_file(whole, c, "control.safetensors"));
+    assert_false(same_file(b, c, "run.json"));
 }
 
 typedef struct seen_plan {
@@ -739,6 +839,8 @@ int main(void)
         cmocka_unit_test(the_base_learns_at_its_own_rate),
         cmocka_unit_test(a_controlnet_moves_to_another_base),
         cmocka_unit_test(unlocking_later_changes_nothing_before),
+        cmocka_unit_test(a_finished_folder_is_refused_or_overwritten),
+        cmocka_unit_test(latest_is_of_this_run),
         cmocka_unit_test(plans_know_the_strategies),
         cmocka_unit_test(cancelling_saves_first),
         cmocka_unit_test(validation_measures_and_draws),

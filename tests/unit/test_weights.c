@@ -451,10 +451,10 @@ static void control_comes_back_in_every_form(void **state)
     (void)state;
     cn_controlnet_config c = control_widths();
     cn_params *p = seeded(CN_NET_CONTROL), *unet = seeded(CN_NET_UNET);
-    assert_int_equal(cn_control_save_folder(ctx, &plain, &c, p, CN_F32, at("cn")), CN_OK);
+    assert_int_equal(cn_control_save_folder(ctx, &plain, &c, p, CN_F32, at("cn"), NULL), CN_OK);
     check_control(at("cn"), CN_CONTROL_DIFFUSERS, CN_F32);
     check_control(at("cn/diffusion_pytorch_model.safetensors"), CN_CONTROL_DIFFUSERS, CN_F32);
-    assert_int_equal(cn_control_save_single(ctx, &plain, &c, p, CN_F16, at("cn.pth")), CN_OK);
+    assert_int_equal(cn_control_save_single(ctx, &plain, &c, p, CN_F16, at("cn.pth"), NULL), CN_OK);
     check_control(at("cn.pth"), CN_CONTROL_PREFIXED, CN_F16);
     put_all("", p, true);
     write_list(at("bare.safetensors"));
@@ -473,7 +473,7 @@ static void control_comes_back_in_every_form(void **state)
     cn_control_file *file = NULL;
     c.encoder.heads[0] = c.encoder.heads[1] = 4;
     c.encoder.norm_groups = 16;
-    assert_int_equal(cn_control_save_folder(ctx, &plain, &c, p, CN_F32, at("cn4")), CN_OK);
+    assert_int_equal(cn_control_save_folder(ctx, &plain, &c, p, CN_F32, at("cn4"), NULL), CN_OK);
     assert_int_equal(convert(at("cn4"), at("cn4.pth"), true, CN_F32), CN_OK);
     assert_int_equal(convert(at("cn4.pth"), at("cn5"), false, CN_F32), CN_OK);
     assert_true(same_text(at("cn4"), at("cn5"), "config.json"));

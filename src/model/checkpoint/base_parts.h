@@ -29,7 +29,8 @@ enum { CN_MAX_MARKS = 2 };
 
 /* What a file says beside its parameters. */
 typedef struct cn_remarks {
-    const char *const *metadata;     /* as cn_safetensors_write's */
+    const char *const *metadata;     /* as cn_safetensors_write's; NULL: the format alone */
+    const char *const *more;         /* further ones, likewise; NULL */
     const char *marks[CN_MAX_MARKS]; /* names of empty tensors; NULL: none */
 } cn_remarks;
 
@@ -39,14 +40,15 @@ typedef struct cn_remarks {
 cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
                          cn_layout layout, cn_dtype dtype, const cn_remarks *remarks,
                          cn_tensor_fill fill, void *user) CN_CHECKED;
-/* A ControlNet's single file, which says its configuration; fill gives its parameters. */
+/* A ControlNet's single file, which says its configuration; fill gives its parameters. more:
+ * further metadata (cn_remarks). */
 cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_controlnet_config *c,
-                                  const cn_params *p, cn_dtype dtype, cn_tensor_fill fill,
-                                  void *user) CN_CHECKED;
+                                  const cn_params *p, cn_dtype dtype, const char *const *more,
+                                  cn_tensor_fill fill, void *user) CN_CHECKED;
 /* The same of a base's networks, in the order of cn_base_networks. */
 cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
                                const cn_params *const *networks, cn_dtype dtype,
-                               cn_tensor_fill fill, void *user) CN_CHECKED;
+                               const char *const *more, cn_tensor_fill fill, void *user) CN_CHECKED;
 /* What a file says under CN_META_CONFIG, *out NULL where it says nothing; json_decref. */
 cn_status cn_said_config(cn_ctx *ctx, const cn_tensors *t, json_t **out) CN_CHECKED;
 /* dtype must be F32, F16 or BF16. */

@@ -186,12 +186,12 @@ static cn_status fill(void *user, int64_t i, float *out)
 /* --- writing ---------------------------------------------------------------------------------- */
 
 static cn_status write_base(cn_ctx *ctx, const cn_base *b, const job *j, const char *tokenizer_dir,
-                            const char *out, bool single, cn_dtype dtype)
+                            const char *out, bool single, cn_dtype dtype, const char *const *more)
 {
     fill_user u = {j, 0};
     if (single)
-        return cn_base_single_write(ctx, out, b, (const cn_params *const *)j->params, dtype, fill,
-                                    &u);
+        return cn_base_single_write(ctx, out, b, (const cn_params *const *)j->params, dtype, more,
+                                    fill, &u);
     CN_TRY(cn_dir_make(ctx, out));
     for (u.first = 0; u.first < j->n; u.first++)
         CN_TRY(cn_base_network_write(ctx, b, j->params[u.first], dtype, fill, &u, out));
@@ -209,7 +209,8 @@ static cn_status write_control(cn_ctx *ctx, const cn_control_file *c, const job 
     fill_user u = {j, 0};
     const cn_part part = {j->params[0], ""};
     char path[CN_PATH_BYTES];
-    if (single) return cn_control_single_write(ctx, out, &c->config, j->params[0], dtype, fill, &u);
+    if (single)
+        return cn_control_single_write(ctx, out, &c->config, j->params[0], dtype, NULL, fill, &u);
     CN_TRY(cn_dir_make(ctx, out));
     CN_TRY(
         cn_format(ctx, path, sizeof path, "%s/%s", out, cn_net_kind_of(CN_NET_CONTROL)->weights));
@@ -218,13 +219,14 @@ static cn_status write_control(cn_ctx *ctx, const cn_control_file *c, const job 
 }
 
 cn_status cn_base_save(cn_ctx *ctx, cn_backend *be, const cn_base *b, const cn_params *unet,
-                       const char *tokenizer_dir, bool single, const char *out)
+                       const char *tokenizer_dir, bool single, const char *out,
+                       const char *const *more)
 {
     job *j = NULL;
     CN_TRY(job_open_base(ctx, b, &j));
     j->be = be;
     j->values = unet;
-    const cn_status s = write_base(ctx, b, j, tokenizer_dir, out, single, CN_F32);
+    const cn_status s = write_base(ctx, b, j, tokenizer_dir, out, single, CN_F32, more);
     job_close(j);
     return s;
 }
@@ -261,7 +263,7 @@ static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const cn_convert_job 
     if (s == CN_OK) s = cn_base_settle_prediction(ctx, b, be);
     if (s == CN_OK) s = job_open_base(ctx, b, &j);
     if (s == CN_OK && c->refuse_out_of_range) s = check_ranges(j, c->dtype);
-    if (s == CN_OK) s = write_base(ctx, b, j, NULL, c->out, c->single, c->dtype);
+    if (s == CN_OK) s = write_base(ctx, b, j, NULL, c->out, c->single, c->dtype, NULL);
     job_close(j);
     cn_base_close(b);
     return s;

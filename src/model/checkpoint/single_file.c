@@ -21,8 +21,8 @@ static cn_status to_text(cn_ctx *ctx, json_t *json, cn_str *out)
 }
 
 cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_controlnet_config *c,
-                                  const cn_params *p, cn_dtype dtype, cn_tensor_fill fill,
-                                  void *user)
+                                  const cn_params *p, cn_dtype dtype, const char *const *more,
+                                  cn_tensor_fill fill, void *user)
 {
     const cn_part part = {p, CN_PREFIX_CONTROL};
     cn_str config = {0};
@@ -30,7 +30,7 @@ cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_contro
         ctx, json_pack("{s:o}", cn_net_kind_of(CN_NET_CONTROL)->name, cn_controlnet_config_json(c)),
         &config);
     const char *const metadata[] = {"format", "pt", CN_META_CONFIG, config.data, NULL};
-    const cn_remarks remarks = {.metadata = metadata};
+    const cn_remarks remarks = {.metadata = metadata, .more = more};
     if (s == CN_OK)
         s = cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_LDM, dtype, &remarks, fill, user);
     cn_str_free(&config);
@@ -52,7 +52,7 @@ static json_t *base_json(const cn_base *b)
 
 cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
                                const cn_params *const *networks, cn_dtype dtype,
-                               cn_tensor_fill fill, void *user)
+                               const char *const *more, cn_tensor_fill fill, void *user)
 {
     const cn_part parts[] = {{networks[0], CN_PREFIX_UNET},
                              {networks[1], CN_PREFIX_VAE},
@@ -64,6 +64,7 @@ cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
         "format", "pt", CN_META_PREDICTION, v ? "v" : "epsilon", CN_META_CONFIG, config.data, NULL};
     const cn_remarks remarks = {
         .metadata = metadata,
+        .more = more,
         .marks = {v ? CN_MARK_V : NULL, b->schedule.zero_snr ? CN_MARK_ZERO_SNR : NULL}};
     if (s == CN_OK)
         s = cn_parts_write(ctx, path, parts, CN_COUNT(parts), CN_LAYOUT_LDM, dtype, &remarks, fill,

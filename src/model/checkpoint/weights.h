@@ -79,11 +79,14 @@ cn_status cn_control_init_from_base(cn_ctx *ctx, cn_backend *be, const cn_base *
 /* Starts every parameter of p as training from scratch does (cn_param.init), from seed. */
 cn_status cn_params_init(cn_ctx *ctx, cn_backend *be, cn_params *p, uint64_t seed) CN_CHECKED;
 
-/* Saving. All atomic, per file. dtype F32, F16 or BF16. */
+/* Saving. All atomic, per file. dtype F32, F16 or BF16. more: further metadata of a safetensors
+ * file, key, value, ..., NULL; or NULL. */
 cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
-                                 const cn_params *p, cn_dtype dtype, const char *dir) CN_CHECKED;
+                                 const cn_params *p, cn_dtype dtype, const char *dir,
+                                 const char *const *more) CN_CHECKED;
 cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
-                                 const cn_params *p, cn_dtype dtype, const char *file) CN_CHECKED;
+                                 const cn_params *p, cn_dtype dtype, const char *file,
+                                 const char *const *more) CN_CHECKED;
 /* A base model as a diffusers folder: those of its networks that are given, scheduler,
  * model_index.json; the tokenizer's files are copied from tokenizer_dir when given. */
 cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config,
@@ -92,9 +95,10 @@ cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config
 
 /* The whole base model in F32 with this UNet instead of its own (NULL: with its own), as a
  * diffusers folder (with the tokenizer of its folder, else of tokenizer_dir when given) or one file
- * with the original names. */
+ * with the original names, which has `more` in its metadata. */
 cn_status cn_base_save(cn_ctx *ctx, cn_backend *be, const cn_base *b, const cn_params *unet,
-                       const char *tokenizer_dir, bool single, const char *out) CN_CHECKED;
+                       const char *tokenizer_dir, bool single, const char *out,
+                       const char *const *more) CN_CHECKED;
 /* Bytes of that file. */
 cn_status cn_base_save_bytes(cn_ctx *ctx, const cn_base *b, size_t *bytes) CN_CHECKED;
 /* Fills unet from such a file. */

@@ -19,7 +19,7 @@ cn_status cn_save_dtype_check(cn_ctx *ctx, cn_dtype dtype)
 
 enum { FULL_NAME_BYTES = CN_NAME_MAX + 64 };
 
-enum { MAX_MERGED = 4 };
+enum { MAX_MERGED = 4, MAX_METADATA = 16 };
 
 /* A tensor to write and the parameters it is made of, one behind the other. */
 typedef struct entry {
@@ -83,14 +83,27 @@ static cn_status describe(writer *w, const cn_part *part, const cn_param *q, int
     return CN_OK;
 }
 
+/* Keys and values, those of the caller of a save behind the file's own. */
+static void list_metadata(const cn_remarks *remarks, const char *out[MAX_METADATA + 1])
+{
+    static const char *const format[] = {"format", "pt", NULL};
+    const char *const *const lists[] = {remarks && remarks->metadata ? remarks->metadata : format,
+                                        remarks ? remarks->more : NULL};
+    int n = 0;
+    for (size_t k = 0; k < CN_COUNT(lists); k++)
+        for (int i = 0; lists[k] && lists[k][i] && n < MAX_METADATA; i++) out[n++] = lists[k][i];
+    out[n] = NULL;
+}
+
 cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
                          cn_layout layout, cn_dtype dtype, const cn_remarks *remarks,
                          cn_tensor_fill fill, void *user)
 {
-    static const char *const format[] = {"format", "pt", NULL};
+    const char *metadata[MAX_METADATA + 1];
     int64_t n = 0, k = 0;
     cn_status s = cn_save_dtype_check(ctx, dtype);
     if (s != CN_OK) return s;
+    list_metadata(remarks, metadata);
     for (int i = 0; i < n_parts; i++) n += cn_params_count(parts[i].params);
     writer w = {.ctx = ctx, .fill = fill, .user = user};
     w.list = cn_alloc_array(ctx, (size_t)n + CN_MAX_MARKS, sizeof *w.list);
@@ -102,9 +115,7 @@ cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, in
     for (int i = 0; s == CN_OK && remarks && i < CN_MAX_MARKS; i++)
         if (remarks->marks[i])
             w.list[w.n++] = (cn_tensor_out){.name = remarks->marks[i], .dtype = dtype, .ndim = 1};
-    if (s == CN_OK)
-        s = cn_safetensors_write(ctx, path, w.list, w.n, fill_entry, &w,
-                                 remarks ? remarks->metadata : format);
+    if (s == CN_OK) s = cn_safetensors_write(ctx, path, w.list, w.n, fill_entry, &w, metadata);
     cn_free(w.entries);
     cn_free(w.list);
     return s;
@@ -145,24 +156,27 @@ cn_status cn_config_save(cn_ctx *ctx, const char *dir, const char *name, json_t 
 }
 
 cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
-                                 const cn_params *p, cn_dtype dtype, const char *dir)
+                                 const cn_params *p, cn_dtype dtype, const char *dir,
+                                 const char *const *more)
 {
     const cn_part part = {p, ""};
+    const cn_remarks remarks = {.more = more};
     memory_user u = {ctx, be, p};
     char path[CN_PATH_BYTES];
     CN_TRY(cn_dir_make(ctx, dir));
     CN_TRY(
         cn_format(ctx, path, sizeof path, "%s/%s", dir, cn_net_kind_of(CN_NET_CONTROL)->weights));
-    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill_from_memory,
-                          &u));
+    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, &remarks,
+                          fill_from_memory, &u));
     return cn_config_save(ctx, dir, "config.json", cn_controlnet_config_json(c));
 }
 
 cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
-                                 const cn_params *p, cn_dtype dtype, const char *file)
+                                 const cn_params *p, cn_dtype dtype, const char *file,
+                                 const char *const *more)
 {
     memory_user u = {ctx, be, p};
-    return cn_control_single_write(ctx, file, c, p, dtype, fill_from_memory, &u);
+    return cn_control_single_write(ctx, file, c, p, dtype, more, fill_from_memory, &u);
 }
 
 /* --- base folders ----------------------------------------------------------------------------- */

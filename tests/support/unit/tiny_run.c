@@ -28,6 +28,7 @@ cn_train_options tiny_options(const char *output)
     o.resolution = TINY_PX;
     o.train_batch_size = 2;
     o.learning_rate = 1e-3;
+    o.overwrite = true; /* a test may use a folder again */
     o.validation_steps = 0;
     o.checkpointing_steps = 0;
     return o;

@@ -3,6 +3,7 @@
 #include "unit.h"
 
 #include "../tiny_base.h"
+#include "io/tensors.h"
 
 #include <string.h>
 
@@ -51,5 +52,26 @@ bool same_file(const char *dir_a, const char *dir_b, const char *name)
     const bool same = n == m && memcmp(x, y, n) == 0;
     cn_free(x);
     cn_free(y);
+    return same;
+}
+
+bool same_tensors(const char *dir_a, const char *dir_b, const char *name)
+{
+    char path[512];
+    cn_tensors *a = NULL, *b = NULL;
+    snprintf(path, sizeof path, "%s/%s", dir_a, name);
+    must(cn_tensors_open(ctx, path, &a));
+    snprintf(path, sizeof path, "%s/%s", dir_b, name);
+    must(cn_tensors_open(ctx, path, &b));
+    bool same = cn_tensors_count(a) == cn_tensors_count(b) && cn_tensors_count(a) > 0;
+    for (int64_t i = 0; same && i < cn_tensors_count(a); i++) {
+        const cn_tensor_info *x = cn_tensors_at(a, i), *y = cn_tensors_at(b, i);
+        size_t n = 0, m = 0;
+        const void *from = cn_tensor_rows(x, 0, x->ndim ? x->shape[0] : 1, &n);
+        const void *to = cn_tensor_rows(y, 0, y->ndim ? y->shape[0] : 1, &m);
+        same = strcmp(x->name, y->name) == 0 && from && to && n == m && memcmp(from, to, n) == 0;
+    }
+    cn_tensors_close(a);
+    cn_tensors_close(b);
     return same;
 }

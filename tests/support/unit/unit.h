@@ -29,5 +29,8 @@ void refused(cn_status s, cn_status want, const char *words);
 void path_in(char out[256], const char *name);
 /* Whether two folders hold the same bytes under a name. */
 bool same_file(const char *dir_a, const char *dir_b, const char *name);
+/* Whether two safetensors files hold the same tensors; checkpoints of two runs differ in what they
+ * say about themselves. */
+bool same_tensors(const char *dir_a, const char *dir_b, const char *name);
 
 #endif
