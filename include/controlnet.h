@@ -56,8 +56,8 @@ typedef struct cn_pretrain_options {
      * the VAE's options, beside the encoder as it is. A stopped stage goes on. */
     const char *stage;
     uint64_t seed;
-    int64_t save_steps;   /* state on disk every so many steps */
-    bool bf16;            /* compute in BF16 where the processor multiplies it */
+    int64_t save_steps; /* state on disk every so many steps */
+    bool bf16; /* text encoder and UNet compute in BF16; the VAE is slower in it at such widths */
     double decay_part;    /* of a stage's steps, the last, over which the learning rate falls */
     double max_grad_norm; /* 0: no clipping */
 

@@ -77,7 +77,8 @@ static const cli_option options[] = {
                    "decoder: goes on with the finished VAE's,\n"
                    "by --vae-steps, -batch and -lr"},
     [OPT_SAVE] = {"save-steps", 0, "N", "state, model and sheet of pictures every N steps (500)"},
-    [OPT_PRECISION] = {"mixed-precision", 0, "no|bf16", "what networks compute in (no)"},
+    [OPT_PRECISION] = {"mixed-precision", 0, "no|bf16",
+                       "what text encoder and UNet compute in (no)"},
     [OPT_DECAY] = {"decay-part", 0, "X",
                    "last part of the steps, over which the learning\n"
                    "rate falls (0.2); it stays until then"},

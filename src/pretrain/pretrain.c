@@ -194,7 +194,8 @@ static cn_status make_networks(cn_pretrain_run *r)
         return cn_fail(r->ctx, CN_EINVAL, "this processor doesn't multiply bfloat16");
     for (size_t i = 0; i < CN_COUNT(networks); i++) {
         CN_TRY(cn_net_params(r->ctx, networks[i].net, networks[i].at));
-        if (r->o->bf16) cn_params_set_compute(*networks[i].at, CN_BF16);
+        if (r->o->bf16 && networks[i].at != &r->vae)
+            cn_params_set_compute(*networks[i].at, CN_BF16);
     }
     return CN_OK;
 }
