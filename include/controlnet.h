@@ -46,6 +46,65 @@ void cn_ctx_set_log(cn_ctx *ctx, void (*fn)(void *user, cn_log_level level, cons
 /* Asks a running call to stop soon with CN_ECANCELLED. Safe from a signal handler. */
 void cn_cancel(cn_ctx *ctx);
 
+/* --- options ---------------------------------------------------------------------------------- */
+
+/* The C type of a field that an option fills. */
+typedef enum cn_field_type {
+    CN_FIELD_ON,     /* bool, true once the option is given */
+    CN_FIELD_OFF,    /* bool, false once it is */
+    CN_FIELD_EITHER, /* bool, by one of two words, of which the second is true */
+    CN_FIELD_INT,    /* int */
+    CN_FIELD_INT64,  /* int64_t */
+    CN_FIELD_INT64S, /* int64_t[values]: "16,32,64" */
+    CN_FIELD_UINT64, /* uint64_t, all of them */
+    CN_FIELD_NUMBER, /* double */
+    CN_FIELD_BYTES,  /* size_t above 0: "500M", "8G" */
+    CN_FIELD_TEXT,   /* const char * */
+    CN_FIELD_LIST    /* const char *const *, NULL at the end */
+} cn_field_type;
+
+/* One option: which field of a struct of options it fills, what may stand there, what stands there
+ * else, and what it is for. Each struct of options below has a table of such rows; its defaults,
+ * its checks, the program's command line and help are made from them. A table ends with a row of
+ * zeros; a row without a name is a heading for those behind it, which `help` says. */
+typedef struct cn_option {
+    const char *name; /* "learning-rate" */
+    char letter;      /* of the short form; 0: none */
+    const char *help; /* what it is for, without range and default; may be NULL */
+    size_t offset;    /* of the field: CN_FIELD and its kin set offset and type */
+    cn_field_type type;
+    double min, max;          /* of INT, INT64, INT64S and NUMBER, both included */
+    const char *const *words; /* EITHER, or TEXT that must be one of these, NULL at the end */
+    const char *preset;       /* the default, written as the option's value is; NULL: 0 or NULL */
+    /* 0 or NULL in the field says that nothing was given, and this what is done then; a NUMBER
+     * can't be given as 0. */
+    const char *unset;
+    const char *arg;  /* the value's name in the help; NULL, where it isn't required: by type */
+    const char *also; /* other names, with a space between */
+    bool required;    /* on the command line; in the struct where there is no preset */
+    int values;       /* of INT64S; of a LIST that takes exactly so many at once, 0: one or more */
+} cn_option;
+
+/* `offset` and `type` of a row for a member of a struct. */
+#define CN_FIELD_AS(t, options, member) .offset = offsetof(options, member), .type = (t)
+#define CN_FIELD(options, member) \
+    CN_FIELD_AS(_Generic(((options *)0)->member, \
+        bool: CN_FIELD_ON,                   \
+        int: CN_FIELD_INT,                   \
+        int64_t: CN_FIELD_INT64,             \
+        int64_t *: CN_FIELD_INT64S,          \
+        uint64_t: CN_FIELD_UINT64,           \
+        double: CN_FIELD_NUMBER,             \
+        const char *: CN_FIELD_TEXT,         \
+        const char *const *: CN_FIELD_LIST), \
+                options, member)
+
+/* Reads a value into the field of `options` that the row is about; a switch takes NULL. The text is
+ * kept where the field is one. CN_EINVAL with what would be right; not for lists. */
+cn_status cn_option_set(cn_ctx *ctx, const cn_option *row, const char *text, void *options);
+/* Writes the defaults of a table's rows; fields without one stay as they are. */
+void cn_options_preset(const cn_option *rows, void *options);
+
 /* --- pretrain: a small base model from procedural scenes alone -------------------------------- */
 
 enum { CN_PRETRAIN_VAE_LEVELS = 4, CN_PRETRAIN_UNET_LEVELS = 3 };
@@ -62,8 +121,7 @@ typedef struct cn_pretrain_options {
     double max_grad_norm; /* 0: no clipping */
 
     /* sizes, which a stopped run can't change */
-    int64_t size_px;         /* 128 */
-    int64_t latent_channels; /* 8 */
+    int64_t size_px, latent_channels;
     int64_t vae_widths[CN_PRETRAIN_VAE_LEVELS], unet_widths[CN_PRETRAIN_UNET_LEVELS];
     int64_t vae_groups, unet_groups; /* of their group norms */
     int64_t text_width, text_positions, vocabulary;
@@ -90,6 +148,7 @@ typedef struct cn_pretrain_options {
     void *user;
 } cn_pretrain_options;
 
+extern const cn_option cn_pretrain_option_rows[];
 void cn_pretrain_options_default(cn_pretrain_options *o);
 /* Trains a VAE, then a text encoder (with its own vocabulary) and a UNet together, and writes the
  * diffusers folder in F16. Curves go to OUT/training.jsonl, sheets of pictures to OUT/state/. */
@@ -103,20 +162,20 @@ typedef struct cn_pretrain_evaluate_options {
      * trained with: training stays below the held-out scenes. */
     uint64_t seed;
     /* How many of each are measured; 0: none. */
-    int64_t scenes;   /* reconstructed by the VAE: 500 */
-    int64_t prompts;  /* of one object, drawn: 200 */
-    int64_t pictures; /* drawn from held-out scenes' captions for the Frechet distance: 2000 */
-    int64_t pairs;    /* scenes of two objects drawn with control, where there is one: 200 */
+    int64_t scenes;   /* reconstructed by the VAE */
+    int64_t prompts;  /* of one object, drawn */
+    int64_t pictures; /* drawn from held-out scenes' captions for the Frechet distance */
+    int64_t pairs;    /* scenes of two objects drawn with control, where there is one */
     /* Spheres, cubes, cylinders, cones, rings and pyramids of one colour each and no relations,
      * told in one wording: what a model of before 2026-12 knows. */
     bool simple_scenes;
-    int64_t classifier_steps; /* that the classifier is trained: 3000; 0: none, so no shapes and no
+    int64_t classifier_steps; /* that the classifier is trained; 0: none, so no shapes and no
                                  distance */
     const char *control_net;  /* of `condition`, for the pairs; NULL */
     const char *condition;    /* "edges", "depth", "normal", "segmentation" (NULL) */
-    int steps;                /* of each drawing, with ddim: 20 */
-    double cfg_scale;         /* 5 */
-    const char *sheet;        /* PNG that gets the first 40 drawings; NULL */
+    int steps;                /* of each drawing, with ddim */
+    double cfg_scale;
+    const char *sheet; /* PNG that gets the first 40 drawings; NULL */
     /* stage: "reconstruction", "classifier", "drawing", "distance", "pairs". May be NULL. */
     void (*progress)(void *user, const char *stage, int64_t done, int64_t total);
     void *user;
@@ -147,6 +206,7 @@ typedef struct cn_pretrain_evaluation {
     int64_t pair_colours_right; /* of 2 * pairs objects */
 } cn_pretrain_evaluation;
 
+extern const cn_option cn_pretrain_evaluate_option_rows[];
 void cn_pretrain_evaluate_defaults(cn_pretrain_evaluate_options *o);
 /* How good a base model is at scenes: reconstruction of scenes it never saw, and prompts of one
  * object, colours and shapes in equal shares, judged by the colour in the drawing. */
@@ -155,7 +215,8 @@ cn_status cn_pretrain_evaluate(cn_ctx *ctx, const cn_pretrain_evaluate_options *
 
 /* --- training --------------------------------------------------------------------------------- */
 
-/* Set by cn_train_options_default to diffusers' values; NULL and 0 where not said otherwise. */
+/* Defaults (diffusers') and ranges stand in cn_train_option_rows; `controlnet train --help` prints
+ * them. */
 typedef struct cn_train_options {
     const char *model;          /* the base: a diffusers folder or a single file */
     const char *tokenizer;      /* folder; NULL: the base's own */
@@ -166,23 +227,21 @@ typedef struct cn_train_options {
     const char *image_column, *conditioning_image_column, *caption_column;
     const char *caption_extension; /* of twin folders; NULL: .txt, then .caption */
     const char *output_dir;
-    int64_t resolution;                  /* px, multiple of 8; 512 */
-    int64_t train_batch_size;            /* 4 */
-    int64_t gradient_accumulation_steps; /* 1; backward passes per step */
+    int64_t resolution;                  /* px, multiple of 8 */
+    int64_t train_batch_size;            /* pairs per pass */
+    int64_t gradient_accumulation_steps; /* backward passes per step */
     int64_t max_train_steps;             /* 0: num_train_epochs decides */
-    int64_t num_train_epochs;            /* 1 */
-    double learning_rate;                /* 5e-6 */
-    /* constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial;
-     * "constant" */
-    const char *lr_scheduler;
-    int64_t lr_warmup_steps;        /* 500, without effect on "constant" */
-    double lr_num_cycles, lr_power; /* 1, 1 */
-    double adam_beta1, adam_beta2, adam_epsilon, adam_weight_decay; /* 0.9 0.999 1e-8 1e-2 */
+    int64_t num_train_epochs;
+    double learning_rate;
+    const char *lr_scheduler; /* NULL: "constant" */
+    int64_t lr_warmup_steps;  /* without effect on "constant" */
+    double lr_num_cycles, lr_power;
+    double adam_beta1, adam_beta2, adam_epsilon, adam_weight_decay;
     /* Adam's moments in one byte each, block-wise, as bitsandbytes keeps them: 2 bytes a weight,
      * not 8. */
     bool use_8bit_adam;
-    double max_grad_norm;            /* 1; 0: no clipping */
-    double proportion_empty_prompts; /* 0.5 */
+    double max_grad_norm; /* 0: no clipping */
+    double proportion_empty_prompts;
     /* The paper's small-scale strategy: the middle block's link alone, the decoder's links stay 0,
      * until they join after reconnect_after steps (0: never). */
     bool only_mid_control;
@@ -194,26 +253,26 @@ typedef struct cn_train_options {
     int64_t unlock_after;
     double unlock_learning_rate; /* of the unlocked UNet, by the same schedule; 0: learning_rate */
     /* What is minimised and what noise is added, by diffusers' and kohya's names. */
-    const char *loss_type;      /* "l2" (NULL), "l1", "huber", "smooth_l1" */
-    const char *huber_schedule; /* of the last two's c: "snr" (NULL), "exponential", "constant" */
-    double huber_c;             /* 0.1 */
-    double snr_gamma;           /* min-SNR weighting, 5 in its paper; 0: none */
-    double noise_offset; /* 0; each channel's noise is shifted by as much times a normal value */
+    const char *loss_type;      /* NULL: "l2" */
+    const char *huber_schedule; /* of huber's and smooth_l1's c; NULL: "snr" */
+    double huber_c;
+    double snr_gamma;    /* min-SNR weighting, 5 in its paper; 0: none */
+    double noise_offset; /* each channel's noise is shifted by as much times a normal value */
     const char
         *prediction; /* "epsilon" or "v", what the base was trained to give; NULL: found out */
     bool rescale_betas_zero_snr;        /* the last timestep is noise alone */
     int64_t min_timestep, max_timestep; /* drawn from min to below max; 0 and 0: all */
     bool use_ema;     /* a mean of the weights over time is kept, drawn with and saved as OUT/ema */
-    double ema_decay; /* 0.9999 at most; lower in the first steps, as diffusers' */
+    double ema_decay; /* at most; lower in the first steps, as diffusers' */
     uint64_t seed;
-    int64_t checkpointing_steps;     /* 500; 0: none */
+    int64_t checkpointing_steps;     /* 0: none */
     int64_t checkpoints_total_limit; /* 0: all are kept */
-    bool
-        overwrite; /* checkpoints and drawings of an earlier run in output_dir are removed; without,
-                      a folder that holds any is refused, unless the run goes on from them */
+    /* Checkpoints and drawings of an earlier run in output_dir are removed; without, a folder that
+     * holds any is refused, unless the run goes on from them. */
+    bool overwrite;
     const char *resume_from_checkpoint; /* "latest" or a checkpoint folder; NULL: from the start */
-    int64_t validation_steps;           /* 100; 0: no validation, nothing held out */
-    int64_t validation_count;           /* 8; held out from the data set's end */
+    int64_t validation_steps;           /* 0: no validation, nothing held out */
+    int64_t validation_count;           /* held out from the data set's end */
     const char *validation_data_dir;    /* held-out pairs of their own; NULL: from the data set */
     /* How drawings are turned back into conditions: "canny", "canny low=50 high=100", "depth", ...,
      * "none"; NULL: as conditioning_kind, scenes.txt or annotate.jsonl in the data set say, else
@@ -225,9 +284,9 @@ typedef struct cn_train_options {
      * validation/step_N/given_I.png and the report; they have no part in the verdict. Lists end
      * with NULL; as many of each, or one of either. */
     const char *const *validation_images, *const *validation_prompts;
-    int64_t validation_sampling_steps; /* 20 */
-    double validation_guidance_scale;  /* 7.5; 1: no guidance */
-    const char *report_to;             /* "tensorboard": event files in OUT/logs; "none" or NULL */
+    int64_t validation_sampling_steps;
+    double validation_guidance_scale; /* 1: no guidance */
+    const char *report_to;            /* "tensorboard": event files in OUT/logs; "none" or NULL */
     /* "no": F32 throughout; "bf16": products in bfloat16 where the processor has it, while the
      * trained weights, their optimizer and all sums stay F32. NULL: "no". */
     const char *mixed_precision;
@@ -242,7 +301,7 @@ typedef struct cn_train_options {
     bool enable_bucket;
     int64_t min_bucket_reso;   /* 0: 256, or half the resolution where that is less */
     int64_t max_bucket_reso;   /* 0: 1024, or twice the resolution where that is more */
-    int64_t bucket_reso_steps; /* 64; a multiple of the VAE's factor */
+    int64_t bucket_reso_steps; /* a multiple of the VAE's factor */
     bool bucket_no_upscale;    /* pictures are shrunk at most, and sizes follow from theirs */
     /* Every sample shows a part of its picture by chance, its condition the same part; else the
      * middle. Not with cache_latents. */
@@ -254,8 +313,8 @@ typedef struct cn_train_options {
     /* Captions as lists of tags, varied by chance from sample to sample as kohya's scripts do; not
      * with cache_text. Held out they stay in their order. */
     bool shuffle_caption;
-    double caption_tag_dropout_rate; /* 0; how likely a tag is left out */
-    int64_t keep_tokens;             /* 0; so many first tags stay where they are */
+    double caption_tag_dropout_rate; /* how likely a tag is left out */
+    int64_t keep_tokens;             /* so many first tags stay where they are */
     const char
         *keep_tokens_separator; /* "|||", say: those before it and behind a second one stay; NULL */
     const char *caption_separator; /* between tags; NULL: "," */
@@ -267,7 +326,7 @@ typedef struct cn_train_options {
     /* Encoded pictures and prompts stay in this folder for later runs; NULL: they go with the
      * run. */
     const char *cache_dir;
-    int64_t dataloader_num_workers; /* 2; threads that make the data ready; 0: the step does */
+    int64_t dataloader_num_workers; /* threads that make the data ready; 0: the step does */
     /* Pairs that can't be read are named in the log and left out; else the run stops. */
     bool skip_bad_data;
     /* One of several processes that mpirun or srun started: they train together, each on
@@ -275,6 +334,7 @@ typedef struct cn_train_options {
     bool distributed;
 } cn_train_options;
 
+extern const cn_option cn_train_option_rows[];
 void cn_train_options_default(cn_train_options *o);
 
 /* Pictures of one size; without enable_bucket all are. */
@@ -388,7 +448,7 @@ typedef struct cn_scenes_options {
     const char *output_dir;
     int64_t count, start; /* pictures start .. start + count - 1 of the sequence `seed` */
     uint64_t seed;
-    int64_t size_px;
+    int64_t size_px; /* 0: 128 of scenes, 512 of circles */
     /* Exact ones: "edges", "depth", "normal", "segmentation" (ADE20K's colours), "lines",
      * "softedge", "scribble", "pose" (OpenPose's colours), "cartoon", "toon"; or as in
      * cn_annotate_folder: "canny low=50 high=100", "pidinet | scribble_synthesis" */
@@ -401,6 +461,9 @@ typedef struct cn_scenes_options {
     void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
     void *user;
 } cn_scenes_options;
+
+/* What scenes and circles have in common; what scenes have besides. */
+extern const cn_option cn_circles_option_rows[], cn_scenes_option_rows[];
 
 /* Writes procedural scenes as training pairs in Fill50K's layout. Pictures already there are
  * kept. */
@@ -426,6 +489,8 @@ typedef struct cn_dataset_options {
     void (*problem)(void *user, const char *text); /* told every fault: "WHERE: what is wrong" */
     void *problem_user;
 } cn_dataset_options;
+
+extern const cn_option cn_dataset_option_rows[];
 
 /* Something that can be trained on but may not be meant; `first` names the first pair that has
  * it. */
@@ -453,6 +518,8 @@ typedef struct cn_dataset_check_options {
     void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
     void *user;
 } cn_dataset_check_options;
+
+extern const cn_option cn_dataset_check_option_rows[];
 
 /* Reads every line and decodes the pictures; check may be NULL. Each fault goes to
  * options->problem; with any the status is CN_EFORMAT. *out is filled as far as the list could be
@@ -485,6 +552,8 @@ typedef struct cn_prepare_options {
     void (*problem)(void *user, const char *text);
     void *user;
 } cn_prepare_options;
+
+extern const cn_option cn_prepare_option_rows[];
 
 typedef struct cn_prepare_result {
     int64_t pictures, pairs, without_caption;
@@ -607,6 +676,8 @@ typedef struct cn_pipeline_options {
     size_t max_memory_bytes;
 } cn_pipeline_options;
 
+extern const cn_option cn_pipeline_option_rows[];
+
 /* Reads configurations, no weights. The pipeline belongs to ctx, one thread at a time. */
 cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *options, cn_pipeline **out);
 void cn_pipeline_destroy(cn_pipeline *p);
@@ -618,8 +689,8 @@ typedef struct cn_control_options {
      * condition. */
     const char *preprocessor;
     const char *const *preprocessor_weights; /* as cn_annotate_options.weights; NULL */
-    double strength;                         /* 1 */
-    double start, end;                       /* part of the steps it acts on: 0, 1 */
+    double strength;
+    double start, end; /* part of the steps it acts on */
     /* "balanced" (NULL); "prompt": residual i of 0..12 counts 0.825^(12-i), so the prompt decides
      * more; "controlnet": the same, and the guidance's unconditional half is drawn without it. */
     const char *mode;
@@ -630,6 +701,8 @@ typedef struct cn_control_options {
     const cn_image
         *mask; /* it acts where this is white; brought to size as `image`; NULL: everywhere */
 } cn_control_options;
+
+extern const cn_option cn_control_option_rows[]; /* of numbers and words */
 
 typedef struct cn_generate_options {
     const char *prompt, *negative_prompt;
@@ -689,7 +762,11 @@ typedef struct cn_generate_options {
     void *user;
 } cn_generate_options;
 
-/* 20 steps of ddim, cfg_scale 7.5, seed 0, one picture, everything else 0 or NULL. */
+/* The heading of options that say where files go and how to work: the picture is the same without
+ * them. */
+#define CN_OPTIONS_ASIDE "Output and machine"
+extern const cn_option cn_generate_option_rows[];
+/* Those of the rows; everything else 0 or NULL. */
 void cn_generate_defaults(cn_generate_options *options);
 
 /* A stage of a drawing and what is in memory then. */
@@ -805,6 +882,8 @@ typedef struct cn_annotate_folder_options {
     void (*problem)(void *user, const char *text); /* told of every picture that fails */
     void *user;
 } cn_annotate_folder_options;
+
+extern const cn_option cn_annotate_option_rows[]; /* of cn_annotate_folder_options */
 
 typedef struct cn_annotate_result {
     int64_t pictures, made, kept, failed;

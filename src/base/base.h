@@ -97,10 +97,10 @@ void cn_str_add(cn_str *s, const char *bytes, size_t n);
 void cn_str_adds(cn_str *s, const char *text);
 void cn_str_addf(cn_str *s, const char *fmt, ...) CN_PRINTF(2, 3);
 void cn_str_free(cn_str *s);
-/* The place in a list of an option's word; a missing word (NULL) is the first. CN_EINVAL with the
- * words there are for another one; option: its name, for the message. */
+/* The place of an option's word in a list that ends with NULL; a missing word (NULL) is the first.
+ * CN_EINVAL with the words there are for another one; option: its name, for the message. */
 cn_status cn_word_find(cn_ctx *ctx, const char *option, const char *word, const char *const *words,
-                       size_t n, int *out) CN_CHECKED;
+                       int *out) CN_CHECKED;
 /* snprintf that reports truncation as CN_EINVAL ("path too long"). */
 cn_status cn_format(cn_ctx *ctx, char *out, size_t cap, const char *fmt, ...)
     CN_PRINTF(4, 5) CN_CHECKED;

@@ -78,15 +78,15 @@ cn_status cn_format(cn_ctx *ctx, char *out, size_t cap, const char *fmt, ...)
 }
 
 cn_status cn_word_find(cn_ctx *ctx, const char *option, const char *word, const char *const *words,
-                       size_t n, int *out)
+                       int *out)
 {
     cn_str all = {0};
     *out = 0;
     if (!word) return CN_OK;
-    for (size_t i = 0; i < n; i++) {
+    for (int i = 0; words[i]; i++) {
         if (strcmp(word, words[i]) == 0) {
             cn_str_free(&all);
-            *out = (int)i;
+            *out = i;
             return CN_OK;
         }
         cn_str_addf(&all, "%s%s", i ? ", " : "", words[i]);

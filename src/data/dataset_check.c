@@ -5,6 +5,7 @@
  * or inverted conditions, exchanged channels, pairs twice. Pairs are decoded in parallel; every
  * count is a sum and every "first" the lowest number, so the report doesn't depend on the threads.
  */
+#include "base/option.h"
 #include "data/condition.h"
 #include "data/dataset.h"
 
@@ -331,6 +332,31 @@ static cn_status look_over(cn_ctx *ctx, const cn_dataset *d, const cn_dataset_op
     return status;
 }
 
+#define FIELD(member) CN_FIELD(cn_dataset_options, member)
+
+const cn_option cn_dataset_option_rows[] = {
+    {.help = "Options"},
+    {"conditioning-data-dir", 0, "conditions of DIR's pictures", FIELD(conditioning_dir),
+     .arg = "DIR"},
+    {"image-column", 0, "as for train", FIELD(image_column), .arg = "NAME"},
+    {"conditioning-image-column", 0, "as for train", FIELD(conditioning_image_column),
+     .arg = "NAME"},
+    {"caption-column", 0, "as for train", FIELD(caption_column), .arg = "NAME"},
+    {"caption-extension", 0, "as for train", FIELD(caption_extension), .arg = ".EXT"},
+    {0},
+};
+
+#undef FIELD
+#define FIELD(member) CN_FIELD(cn_dataset_check_options, member)
+
+const cn_option cn_dataset_check_option_rows[] = {
+    {.help = "Options"},
+    {"resolution", 0, "count pictures that are smaller", FIELD(resolution), 1, CN_IMAGE_MAX_SIDE,
+     .arg = "PX", .unset = "none"},
+    {"limit", 'n', "decode N pairs, evenly spread", FIELD(max_pairs), 1, 1e12, .unset = "all"},
+    {0},
+};
+
 cn_status cn_dataset_check(cn_ctx *ctx, const cn_dataset_options *options,
                            const cn_dataset_check_options *check, cn_dataset_report *out)
 {
@@ -339,6 +365,7 @@ cn_status cn_dataset_check(cn_ctx *ctx, const cn_dataset_options *options,
     cn_dataset_options o = *options;
     for (int k = 0; k < CN_DATASET_FINDINGS; k++)
         r.findings[k] = (cn_dataset_finding){.name = kinds[k].name, .advice = kinds[k].advice};
+    if (check) CN_TRY(cn_options_check(ctx, cn_dataset_check_option_rows, check));
     o.skip_bad = true; /* faults of the list don't keep the pictures from being looked at */
     cn_status s = cn_dataset_open(ctx, &o, &d);
     if (s == CN_OK) {

@@ -4,6 +4,9 @@
 
 #include <math.h>
 
+const char *const cn_objective_losses[] = {"l2", "l1", "huber", "smooth_l1", NULL};
+const char *const cn_objective_huber_schedules[] = {"snr", "exponential", "constant", NULL};
+
 static cn_status check(cn_ctx *ctx, const cn_train_options *o, const cn_schedule *schedule)
 {
     if (o->max_timestep && (o->max_timestep > schedule->n || o->min_timestep >= o->max_timestep))
@@ -27,12 +30,10 @@ static cn_status check(cn_ctx *ctx, const cn_train_options *o, const cn_schedule
 cn_status cn_objective_find(cn_ctx *ctx, const cn_train_options *o, const cn_schedule *schedule,
                             cn_objective *out)
 {
-    static const char *const losses[] = {"l2", "l1", "huber", "smooth_l1"};
     static const cn_loss kinds[] = {CN_LOSS_MSE, CN_LOSS_L1, CN_LOSS_HUBER, CN_LOSS_SMOOTH_L1};
-    static const char *const schedules[] = {"snr", "exponential", "constant"};
     int loss = 0, huber = 0;
-    CN_TRY(cn_word_find(ctx, "loss-type", o->loss_type, losses, CN_COUNT(losses), &loss));
-    CN_TRY(cn_word_find(ctx, "huber-schedule", o->huber_schedule, schedules, CN_COUNT(schedules),
+    CN_TRY(cn_word_find(ctx, "loss-type", o->loss_type, cn_objective_losses, &loss));
+    CN_TRY(cn_word_find(ctx, "huber-schedule", o->huber_schedule, cn_objective_huber_schedules,
                         &huber));
     CN_TRY(check(ctx, o, schedule));
     const int64_t end = o->max_timestep ? o->max_timestep : schedule->n;

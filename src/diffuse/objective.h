@@ -24,6 +24,8 @@ typedef struct cn_objective {
     int first_timestep, timesteps; /* drawn from first_timestep on, so many of them */
 } cn_objective;
 
+/* What may be said for loss_type and huber_schedule; NULL at the end. */
+extern const char *const cn_objective_losses[], *const cn_objective_huber_schedules[];
 /* From a run's options; CN_EINVAL for unknown words and for what doesn't go with this schedule. */
 cn_status cn_objective_find(cn_ctx *ctx, const cn_train_options *o, const cn_schedule *schedule,
                             cn_objective *out) CN_CHECKED;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api_dataset.c - controlnet.h's calls that make training pairs. */
+#include "base/option.h"
 #include "pipeline/conditions_internal.h"
 #include "scene/circles.h"
 #include "scene/scene.h"
@@ -64,6 +65,33 @@ static cn_status fail_shape(cn_ctx *ctx, const char *name)
     return s;
 }
 
+#define FIELD(member) CN_FIELD(cn_scenes_options, member)
+
+const cn_option cn_circles_option_rows[] = {
+    {.help = "Options"},
+    {"count", 'n', "pictures", FIELD(count), 1, 1e8, .preset = "1000"},
+    {"seed", 0, "of the sequence of pictures", FIELD(seed), .preset = "0"},
+    {"size", 0, "width and height", FIELD(size_px), CN_SCENE_MIN_PX, CN_SCENE_MAX_PX, .arg = "PX",
+     .unset = "scenes 128, circles 512"},
+    {"start", 0, "first picture of the sequence", FIELD(start), 0, 1e12, .preset = "0",
+     .arg = "INDEX"},
+    {0},
+};
+
+const cn_option cn_scenes_option_rows[] = {
+    {.help = "Options"},
+    {"condition", 0,
+     "canny, \"canny low=50 high=100\", pidinet, ... (controlnet annotate --list); exact ones: "
+     "edges, depth, normal, segmentation, lines, softedge, scribble, pose, cartoon, toon",
+     FIELD(condition), .preset = "canny", .arg = "KIND"},
+    {"random-thresholds", 0, "of canny, by seed and picture", FIELD(random_thresholds)},
+    {"with", 0, "every scene has one: person, \"torus knot\", ...", FIELD(with), .arg = "SHAPE",
+     .unset = "person for pose"},
+    {"model", 'm', "of kinds with networks; may be given several times", FIELD(weights),
+     .arg = "WEIGHTS"},
+    {0},
+};
+
 cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
 {
     cn_condition annotator = {0};
@@ -71,11 +99,12 @@ cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
                           .n = o->count,
                           .first_index = o->start,
                           .seed = o->seed,
-                          .size_px = o->size_px,
+                          .size_px = o->size_px ? o->size_px : 128,
                           .with = CN_SCENE_ANY,
                           .progress = o->progress,
                           .progress_user = o->user};
     const char *condition = o->condition ? o->condition : "canny";
+    CN_TRY(cn_options_check(ctx, cn_circles_option_rows, o));
     const int exact = cn_scene_condition_find(condition);
     if (exact >= 0 && o->weights && *o->weights)
         return cn_fail(ctx, CN_EINVAL, "the scenes' exact %s takes no weights (%s)", condition,
@@ -102,11 +131,13 @@ cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
 
 cn_status cn_dataset_circles(cn_ctx *ctx, const cn_scenes_options *o)
 {
-    return cn_circle_write_dataset(ctx, &(cn_circle_dataset){.dir = o->output_dir,
-                                                             .n = o->count,
-                                                             .first_index = o->start,
-                                                             .seed = o->seed,
-                                                             .size_px = o->size_px,
-                                                             .progress = o->progress,
-                                                             .progress_user = o->user});
+    CN_TRY(cn_options_check(ctx, cn_circles_option_rows, o));
+    return cn_circle_write_dataset(ctx,
+                                   &(cn_circle_dataset){.dir = o->output_dir,
+                                                        .n = o->count,
+                                                        .first_index = o->start,
+                                                        .seed = o->seed,
+                                                        .size_px = o->size_px ? o->size_px : 512,
+                                                        .progress = o->progress,
+                                                        .progress_user = o->user});
 }

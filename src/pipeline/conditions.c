@@ -2,6 +2,7 @@
 /* conditions.c - see conditions.h. */
 #include "pipeline/conditions_internal.h"
 
+#include "base/option.h"
 #include "annotate/network.h"
 #include "annotate/pointwise.h"
 #include "cpu/cpu.h"
@@ -34,11 +35,33 @@ static cn_status read_links(cn_ctx *ctx, const char *text, cn_condition *c)
     }
 }
 
+#define FIELD(member) CN_FIELD(cn_annotate_folder_options, member)
+
+const cn_option cn_annotate_option_rows[] = {
+    {.help = "Options"},
+    {"resolution", 0, "bring the shorter side to PX first, both to multiples of 64",
+     FIELD(annotate.resolution), 1, CN_IMAGE_MAX_SIDE, .arg = "PX", .unset = "as it is"},
+    {"detect-resolution", 0,
+     "what the annotator sees is brought to PX, the condition keeps its size; 0: it sees that",
+     FIELD(annotate.detect_resolution), -1, CN_IMAGE_MAX_SIDE, .arg = "PX",
+     .unset = "384 for depth and normals, 512 for poses and segmentation, else 0"},
+    {"fit", 0, "of pixel-perfect; inner: the picture fills the drawing, outer: it lies in it",
+     CN_FIELD_AS(CN_FIELD_EITHER, cn_annotate_folder_options, fit_outer),
+     .words = (const char *const[]){"inner", "outer", NULL}, .preset = "inner"},
+    {"recursive", 'r', "folders in the folder too", FIELD(recursive)},
+    {"random-thresholds", 0,
+     "canny: thresholds drawn for each picture, as for training; OUT/annotate.jsonl has them",
+     FIELD(random_thresholds)},
+    {"seed", 0, "of what is drawn at random, with the picture's name", FIELD(seed), .preset = "0"},
+    {0},
+};
+
 static cn_status check_rules(cn_ctx *ctx, const cn_condition *c)
 {
     const cn_annotate_folder_options *o = &c->o;
     const cn_kind *first = c->links[0].kind;
     const bool sized = o->annotate.resolution || o->annotate.detect_resolution > 0 || o->fit_width;
+    CN_TRY(cn_options_check(ctx, cn_annotate_option_rows, o));
     if (o->random_thresholds && !first->randomize)
         return cn_fail(ctx, CN_EINVAL, "%s has no thresholds that are drawn at random; canny has",
                        first->name);

@@ -4,6 +4,7 @@
  *
  * All pictures are fitted alike, aspect kept and centre cropped, so they stay on top of each other.
  */
+#include "base/option.h"
 #include "image/resize.h"
 #include "io/tensors.h"
 #include "pipeline/pipeline_internal.h"
@@ -17,11 +18,6 @@
 static int residuals_of(const cn_unet_config *c)
 {
     return c->levels * (c->layers_per_block + 1) + 1;
-}
-
-static bool is_one_of(const char *name, const char *a, const char *b)
-{
-    return !strcmp(name, a) || !strcmp(name, b);
 }
 
 static cn_status check_weights(const cn_job *j, const cn_control_options *c)
@@ -58,14 +54,11 @@ static cn_status check_control(const cn_job *j, int k)
                        j->p->controls[k]->path, (long long)c->mask->width,
                        (long long)c->mask->height, (long long)c->image->width,
                        (long long)c->image->height);
-    if (!isfinite(c->strength) || !(c->start >= 0 && c->end <= 1 && c->start < c->end))
-        return cn_fail(ctx, CN_EINVAL,
-                       "control strength %g from %g to %g: the strength must be a number, 0 <= "
-                       "start < end <= 1",
-                       c->strength, c->start, c->end);
-    if (c->mode && strcmp(c->mode, "balanced") != 0 && !is_one_of(c->mode, "prompt", "controlnet"))
-        return cn_fail(ctx, CN_EINVAL,
-                       "control mode \"%s\": there is balanced, prompt and controlnet", c->mode);
+    cn_status s = cn_options_check(ctx, cn_control_option_rows, c);
+    if (s == CN_OK && c->start >= c->end)
+        s = cn_fail(ctx, CN_EINVAL, "--control-start %g is not before --control-end %g", c->start,
+                    c->end);
+    if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", j->p->controls[k]->path);
     if (j->o->guess_mode && c->mode && strcmp(c->mode, "balanced") != 0)
         return cn_fail(ctx, CN_EINVAL, "guess mode and control mode %s: they exclude each other",
                        c->mode);
@@ -90,9 +83,6 @@ static cn_status check_init(const cn_job *j)
                        "%s: an inpainting model (its UNet takes %lld channels): it needs an "
                        "initial image and a mask",
                        j->p->base->path, (long long)j->p->base->unet.in_channels);
-    if (!(j->strength > 0 && j->strength <= 1))
-        return cn_fail(ctx, CN_EINVAL, "strength %g: above 0 and at most 1 is expected",
-                       j->strength);
     return CN_OK;
 }
 
@@ -100,14 +90,6 @@ static cn_status check_hires(const cn_job *j)
 {
     const cn_generate_options *o = j->o;
     cn_ctx *ctx = j->p->ctx;
-    if (!(o->hires_scale == 0 || (o->hires_scale >= 1 && o->hires_scale <= 8)))
-        return cn_fail(ctx, CN_EINVAL, "a second pass at %g times the size: 1 to 8 are possible",
-                       o->hires_scale);
-    if (o->hires_steps < 0)
-        return cn_fail(ctx, CN_EINVAL, "a second pass of %d steps", o->hires_steps);
-    if (!(o->hires_strength >= 0 && o->hires_strength <= 1))
-        return cn_fail(ctx, CN_EINVAL, "second pass strength %g: above 0 and at most 1 is expected",
-                       o->hires_strength);
     if (o->hires_scale > 1 && o->init_image)
         return cn_fail(ctx, CN_EINVAL,
                        "a second pass belongs to drawings from noise; for a larger picture from an "
@@ -119,26 +101,14 @@ cn_status cn_job_check(const cn_job *j)
 {
     const cn_generate_options *o = j->o;
     cn_ctx *ctx = j->p->ctx;
-    if (o->batch < 1 || o->batch > 1024)
-        return cn_fail(ctx, CN_EINVAL, "a batch of %d: 1 to 1024 are possible", o->batch);
-    if (!isfinite(o->cfg_scale))
-        return cn_fail(ctx, CN_EINVAL, "guidance scale %g: a number is expected", o->cfg_scale);
-    if (!(o->guidance_rescale >= 0 && o->guidance_rescale <= 1))
-        return cn_fail(ctx, CN_EINVAL, "guidance rescale %g: 0 to 1 is expected",
-                       o->guidance_rescale);
+    CN_TRY(cn_options_check(ctx, cn_generate_option_rows, o));
     if (o->clip_skip < 0 || o->clip_skip >= j->p->base->clip.layers)
         return cn_fail(
             ctx, CN_EINVAL,
             "clip skip: %d of the text encoder's %d layers left out; 0 to %d are possible",
             o->clip_skip, j->p->base->clip.layers, j->p->base->clip.layers - 1);
-    if (o->guess_mode && !is_one_of(o->guess_mode, "diffusers", "lllyasviel"))
-        return cn_fail(ctx, CN_EINVAL, "guess mode \"%s\": there is diffusers and lllyasviel",
-                       o->guess_mode);
-    if (o->preview && o->preview_interval < 1)
-        return cn_fail(ctx, CN_EINVAL, "a preview every %d steps: 1 or more are expected",
-                       o->preview_interval);
     int64_t factor = cn_vae_factor(&j->p->base->vae);
-    if (o->vae_tile_size < 0 || o->vae_tile_size % factor)
+    if (o->vae_tile_size % factor)
         return cn_fail(ctx, CN_EINVAL, "VAE tiles of %lld pixels: a multiple of %lld is expected",
                        (long long)o->vae_tile_size, (long long)factor);
     for (int k = 0; k < j->p->n_controls; k++) CN_TRY(check_control(j, k));
@@ -164,10 +134,6 @@ cn_status cn_job_size(cn_job *j, int64_t *width, int64_t *height)
 {
     const cn_base *b = j->p->base;
     int64_t factor = cn_vae_factor(&b->vae), w = j->o->width, h = j->o->height;
-    if (w < 0 || h < 0 || w > CN_IMAGE_MAX_SIDE || h > CN_IMAGE_MAX_SIDE)
-        return cn_fail(j->p->ctx, CN_EINVAL,
-                       "a picture of %lld x %lld: sides of 1 to %d pixels are possible",
-                       (long long)w, (long long)h, (int)CN_IMAGE_MAX_SIDE);
     const cn_image *c = sized_by(j);
     if (c && (!w || !h)) {
         /* Its size; with one side given, its proportions. */

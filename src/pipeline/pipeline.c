@@ -7,6 +7,7 @@
  */
 #include "pipeline/pipeline_internal.h"
 
+#include "base/option.h"
 #include "cpu/cpu.h"
 #include "pipeline/infotext.h"
 
@@ -91,7 +92,7 @@ static cn_status add_bundled(cn_pipeline *p, int first)
 
 cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipeline **out)
 {
-    if (!o->model) return cn_fail(ctx, CN_EINVAL, "no model was given");
+    CN_TRY(cn_options_check(ctx, cn_pipeline_option_rows, o));
     cn_pipeline *p = cn_alloc0(ctx, sizeof *p);
     if (!p) return CN_ENOMEM;
     p->ctx = ctx;
@@ -115,14 +116,7 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     return CN_OK;
 }
 
-/* --- options ---------------------------------------------------------------------------------- */
-
-void cn_generate_defaults(cn_generate_options *o)
-{
-    *o = (cn_generate_options){
-        .prompt = "", .negative_prompt = "", .batch = 1, .steps = 20, .cfg_scale = 7.5};
-    o->sampler = cn_sampler_kind_at(0)->name;
-}
+/* --- samplers --------------------------------------------------------------------------------- */
 
 const char *cn_generate_sampler(int i)
 {

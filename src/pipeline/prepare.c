@@ -12,6 +12,7 @@
  */
 #include "pipeline/conditions_internal.h"
 
+#include "base/option.h"
 #include "annotate/bulk.h"
 #include "io/listing.h"
 #include "data/captions.h"
@@ -442,16 +443,50 @@ static cn_status write_list(prepare *p)
 
 /* --- the whole -------------------------------------------------------------------------------- */
 
+#define FIELD(member) CN_FIELD(cn_prepare_options, member)
+
+const cn_option cn_prepare_option_rows[] = {
+    {.help = "Options"},
+    {"output", 'o', "the training set", FIELD(output_dir), .arg = "DIR", .required = true},
+    {"condition", 0,
+     "canny, \"canny low=50\", \"pidinet | scribble_synthesis\", seg_coco, ... (controlnet "
+     "annotate "
+     "--list). Several make a pair each",
+     FIELD(conditions), .arg = "KIND", .required = true},
+    {"model", 'm', "of kinds with networks; may be given several times", FIELD(weights),
+     .arg = "WEIGHTS"},
+    {"labels", 0,
+     "COCO's instances_*.json, or a folder of label maps or .npy files named as the pictures "
+     "(found by itself in COCO's, ADE20K's and DIODE's folders)",
+     FIELD(labels), .arg = "PATH"},
+    {"captions", 0,
+     "COCO's captions_*.json (else metadata.jsonl or .csv in PHOTOS, or .txt or .caption beside "
+     "each picture)",
+     FIELD(captions), .arg = "FILE"},
+    {"all-captions", 0, "a pair for each of COCO's captions", FIELD(all_captions)},
+    {"caption", 0, "of pictures that have none", FIELD(caption)},
+    {"resolution", 0, "larger pictures are shrunk to this shorter side", FIELD(resolution), 64,
+     CN_IMAGE_MAX_SIDE, .arg = "PX", .unset = "copied as they are"},
+    {"detect-resolution", 0, "as for annotate", FIELD(detect_resolution), -1, CN_IMAGE_MAX_SIDE,
+     .arg = "PX"},
+    {"random-thresholds", 0, "as for annotate", FIELD(random_thresholds)},
+    {"seed", 0, "of what is drawn at random", FIELD(seed), .preset = "0"},
+    {"recursive", 'r', "folders in PHOTOS too", FIELD(recursive)},
+    {"no-copy", 0, "pairs name the pictures where they are", FIELD(refer)},
+    {"layout", 0, NULL, FIELD(layout),
+     .words = (const char *const[]){"fill50k", "imagefolder", NULL}, .preset = "fill50k"},
+    {0},
+};
+
 static cn_status check(cn_ctx *ctx, const cn_prepare_options *o, int *n)
 {
     char other[PATH_BYTES];
+    CN_TRY(cn_options_check(ctx, cn_prepare_option_rows, o));
     while (o->conditions && o->conditions[*n] && *n <= MAX_CONDITIONS) ++*n;
     if (*n < 1 || *n > MAX_CONDITIONS)
         return cn_fail(ctx, CN_EINVAL, "1 to %d conditions are expected (canny, for instance)",
                        MAX_CONDITIONS);
     const bool folder = o->layout && strcmp(o->layout, "imagefolder") == 0;
-    if (o->layout && !folder && strcmp(o->layout, "fill50k") != 0)
-        return cn_fail(ctx, CN_EINVAL, "layout %s: fill50k or imagefolder is expected", o->layout);
     CN_TRY(cn_format(ctx, other, sizeof other, "%s/%s", o->output_dir,
                      folder ? fill50k.file : imagefolder.file));
     if (cn_file_exists(other))

@@ -361,7 +361,7 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
                       .rng = &j->rng,
                       .progress = report_step,
                       .preview = j->o->preview ? show_preview : NULL,
-                      .preview_interval = j->o->preview_interval,
+                      .preview_interval = CN_MAX(1, j->o->preview_interval),
                       .user = &to,
                       .extra = pass->extra,
                       .first = pass->first};

@@ -4,6 +4,7 @@
  *
  * Models are opened as a user's are. All measures take what a user sees, 8-bit pictures.
  */
+#include "base/option.h"
 #include "cpu/cpu.h"
 #include "pretrain/eval_internal.h"
 
@@ -13,16 +14,34 @@ enum { CLASSIFIER_CHECK = 2000, SIMPLE_TRIES = 64 };
 _Static_assert((int)CN_EVALUATE_COLOURS == (int)CN_COLOUR_COUNT, "the judge's colours");
 _Static_assert((int)CN_SHAPE_COUNT <= (int)CN_EVALUATE_MAX_SHAPES, "the classifier's shapes");
 
+#define FIELD(member) CN_FIELD(cn_pretrain_evaluate_options, member)
+
+const cn_option cn_pretrain_evaluate_option_rows[] = {
+    {.help = "Evaluation"},
+    {"evaluate", 0, "measure this model in place of training", FIELD(model), .arg = "DIR"},
+    {"held-out", 0, "scenes to reconstruct", FIELD(scenes), 0, 1e6, .preset = "500"},
+    {"prompts", 0, "prompts of one object to draw", FIELD(prompts), 0, 1e6, .preset = "200"},
+    {"pictures", 0, "pictures of the Frechet distance", FIELD(pictures), 0, 1e6, .preset = "2000"},
+    {"pairs", 0, "scenes of two objects drawn with control", FIELD(pairs), 0, 1e6, .preset = "200"},
+    {"control-net", 0, "the ControlNet for these; without one none is drawn", FIELD(control_net),
+     .arg = "DIR"},
+    {"condition", 0, "its scenes' condition: edges, depth, normal or segmentation",
+     FIELD(condition), .arg = "KIND", .unset = "segmentation"},
+    {"simple-scenes", 0, "six solids of plain colours, in one wording", FIELD(simple_scenes)},
+    {"classifier-steps", 0, "that the classifier of shapes is trained; 0: no shapes, no distance",
+     FIELD(classifier_steps), 0, 1e6, .preset = "3000"},
+    {"steps", 0, "of each drawing", FIELD(steps), 1, 1000, .preset = "20"},
+    {"cfg-scale", 0, "of each drawing", FIELD(cfg_scale), -1000, 1000, .preset = "5"},
+    {"sheet", 0, "gets the first 40 drawings", FIELD(sheet), .arg = "FILE.png"},
+    {.help = "Both"},
+    {"seed", 's', "of held-out scenes, prompts and noise", FIELD(seed), .preset = "1"},
+    {0},
+};
+
 void cn_pretrain_evaluate_defaults(cn_pretrain_evaluate_options *o)
 {
-    *o = (cn_pretrain_evaluate_options){.seed = 1,
-                                        .scenes = 500,
-                                        .prompts = 200,
-                                        .pictures = 2000,
-                                        .pairs = 200,
-                                        .classifier_steps = 3000,
-                                        .steps = 20,
-                                        .cfg_scale = 5};
+    *o = (cn_pretrain_evaluate_options){0};
+    cn_options_preset(cn_pretrain_evaluate_option_rows, o);
 }
 
 bool cn_eval_wanted(const cn_eval *v, const cn_scene *scene)
@@ -47,20 +66,8 @@ void cn_eval_make_scene(const cn_eval *v, int part, int64_t i, cn_scene *out)
 
 static cn_status check_counts(cn_ctx *ctx, const cn_pretrain_evaluate_options *o)
 {
-    const struct {
-        const char *what;
-        int64_t n;
-    } counts[] = {{"scenes", o->scenes},
-                  {"prompts", o->prompts},
-                  {"pictures", o->pictures},
-                  {"pairs", o->pairs},
-                  {"classifier steps", o->classifier_steps}};
-    const int64_t most = 1000000;
     if (!o->model) return cn_fail(ctx, CN_EINVAL, "no model was given");
-    for (size_t i = 0; i < CN_COUNT(counts); i++)
-        if (counts[i].n < 0 || counts[i].n > most)
-            return cn_fail(ctx, CN_EINVAL, "%lld %s: 0 to %lld are possible",
-                           (long long)counts[i].n, counts[i].what, (long long)most);
+    CN_TRY(cn_options_check(ctx, cn_pretrain_evaluate_option_rows, o));
     if (o->pictures == 1) return cn_fail(ctx, CN_EINVAL, "a distance needs two pictures or more");
     return CN_OK;
 }

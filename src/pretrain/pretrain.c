@@ -3,6 +3,7 @@
  * sheets. */
 #include "pretrain/pretrain.h"
 
+#include "base/option.h"
 #include "base/dtype.h"
 #include "cpu/cpu.h"
 #include "image/image.h"
@@ -12,39 +13,88 @@
 #include <math.h>
 #include <string.h>
 
+#define MANY                 (INT64_C(1) << 30)
+#define FIELD(member)        CN_FIELD(cn_pretrain_options, member)
+#define FIELD_EITHER(member) CN_FIELD_AS(CN_FIELD_EITHER, cn_pretrain_options, member)
+#define WORDS(...)                 \
+    .words = (const char *const[]) \
+    {                              \
+        __VA_ARGS__, NULL          \
+    }
+
+const cn_option cn_pretrain_option_rows[] = {
+    {.help = "Training"},
+    {"output-dir", 'o', "becomes a diffusers folder; state in DIR/state", FIELD(output_dir),
+     .arg = "DIR"},
+    {"stage", 0,
+     "one stage alone; decoder: goes on with the finished VAE's, by --vae-steps, -batch and -lr",
+     FIELD(stage), WORDS("vae", "unet", "decoder"), .unset = "vae and unet in turn"},
+    {"save-steps", 0, "state, model and sheet of pictures every N steps", FIELD(save_steps), 1,
+     MANY, .preset = "500"},
+    {"mixed-precision", 0, "what networks compute in", FIELD_EITHER(bf16), WORDS("no", "bf16"),
+     .preset = "no"},
+    {"decay-part", 0,
+     "last part of the steps, over which the learning rate falls; it stays until then",
+     FIELD(decay_part), 0, 1, .preset = "0.2"},
+    {"max-grad-norm", 0, "longer gradients are clipped; 0: none are", FIELD(max_grad_norm), 0, 1e6,
+     .preset = "1"},
+
+    {.help = "Sizes (a stopped run keeps its own)"},
+    {"size", 0, "width and height, multiple of 32", FIELD(size_px), 64, 1024, .preset = "128",
+     .arg = "PX"},
+    {"latent-channels", 0, NULL, FIELD(latent_channels), 1, 64, .preset = "8"},
+    {"vae-widths", 0, "channels, finest first", FIELD(vae_widths), 1, 4096,
+     .values = CN_PRETRAIN_VAE_LEVELS, .preset = "16,32,64,96", .arg = "A,B,C,D"},
+    {"unet-widths", 0, NULL, FIELD(unet_widths), 1, 4096, .values = CN_PRETRAIN_UNET_LEVELS,
+     .preset = "96,128,160", .arg = "A,B,C"},
+    {"vae-groups", 0, "of its norms", FIELD(vae_groups), 1, 4096, .preset = "4"},
+    {"unet-groups", 0, NULL, FIELD(unet_groups), 1, 4096, .preset = "16"},
+    {"text-width", 0, "of the text encoder", FIELD(text_width), 64, 4096, .preset = "128"},
+    {"text-positions", 0, "tokens of a prompt", FIELD(text_positions), 8, 77, .preset = "32"},
+    {"vocabulary", 0, "tokens to learn from captions", FIELD(vocabulary), CN_BPE_MIN_VOCAB, 65536,
+     .preset = "800"},
+
+    {.help = "VAE"},
+    {"vae-steps", 0, NULL, FIELD(vae_steps), 1, MANY, .preset = "40000"},
+    {"vae-batch", 0, "whole pictures per pass; twice as many crops", FIELD(vae_batch), 1, 4096,
+     .preset = "8"},
+    {"vae-accumulation", 0, "passes per step", FIELD(vae_passes), 1, 4096, .preset = "1"},
+    {"crop", 0, "side of the crops that most steps see", FIELD(crop_px), 32, 1024, .preset = "64",
+     .arg = "PX"},
+    {"full-part", 0, "last part of the steps, on whole pictures", FIELD(full_part), 0, 1,
+     .preset = "0.1"},
+    {"vae-lr", 0, "learning rate after the warm-up", FIELD(vae_lr), 0, 1, .preset = "1e-3"},
+    {"vae-ema", 0, "decay of the weights' mean", FIELD(vae_ema), 0, 0.99999, .preset = "0.999"},
+    {"mse-weight", 0, "squared error beside the absolute one", FIELD(mse_weight), 0, 1000,
+     .preset = "1"},
+    {"edge-weight", 0, "error of differences between pixels", FIELD(edge_weight), 0, 1000,
+     .preset = "0.5"},
+    {"kl-weight", 0, "per latent value", FIELD(kl_weight), 0, 1000, .preset = "1e-4"},
+
+    {.help = "Text encoder and UNet"},
+    {"unet-steps", 0, NULL, FIELD(unet_steps), 1, MANY, .preset = "60000"},
+    {"unet-batch", 0, "pictures per pass", FIELD(unet_batch), 1, 4096, .preset = "32"},
+    {"unet-accumulation", 0, "passes per step", FIELD(unet_passes), 1, 4096, .preset = "1"},
+    {"unet-lr", 0, NULL, FIELD(unet_lr), 0, 1, .preset = "8e-4"},
+    {"unet-ema", 0, NULL, FIELD(unet_ema), 0, 0.99999, .preset = "0.9995"},
+    {"scenes", 0, "to train on", FIELD(scenes), 1, MANY, .preset = "60000"},
+    {"scenes-ahead", 0,
+     "of these encoded before the first step; the others join over the first half of the steps",
+     FIELD(scenes_ahead), 1, MANY, .preset = "8000"},
+    {"prediction-type", 0, NULL, FIELD_EITHER(v_prediction), WORDS("epsilon", "v_prediction"),
+     .preset = "v_prediction"},
+    {"rescale-betas-zero-snr", 0, "the last timestep is noise alone", FIELD(zero_snr)},
+    {"snr-gamma", 0, "min-SNR weighting; 0: none", FIELD(snr_gamma), 0, 1000, .preset = "0"},
+
+    {.help = "Both"},
+    {"seed", 's', "of training and its sequence of scenes", FIELD(seed), .preset = "1"},
+    {0},
+};
+
 void cn_pretrain_options_default(cn_pretrain_options *o)
 {
-    *o = (cn_pretrain_options){.seed = 1,
-                               .save_steps = 500,
-                               .decay_part = 0.2,
-                               .max_grad_norm = 1,
-                               .size_px = 128,
-                               .latent_channels = 8,
-                               .vae_widths = {16, 32, 64, 96},
-                               .unet_widths = {96, 128, 160},
-                               .vae_groups = 4,
-                               .unet_groups = 16,
-                               .text_width = 128,
-                               .text_positions = 32,
-                               .vocabulary = 800,
-                               .vae_steps = 40000,
-                               .vae_batch = 8,
-                               .vae_passes = 1,
-                               .crop_px = 64,
-                               .full_part = 0.1,
-                               .vae_lr = 1e-3,
-                               .vae_ema = 0.999,
-                               .mse_weight = 1,
-                               .edge_weight = 0.5,
-                               .kl_weight = 1e-4,
-                               .unet_steps = 60000,
-                               .unet_batch = 32,
-                               .unet_passes = 1,
-                               .scenes = 60000,
-                               .scenes_ahead = 8000,
-                               .unet_lr = 8e-4,
-                               .unet_ema = 0.9995,
-                               .v_prediction = true};
+    *o = (cn_pretrain_options){0};
+    cn_options_preset(cn_pretrain_option_rows, o);
 }
 
 void cn_pretrain_configs(const cn_pretrain_options *o, cn_base *b)
@@ -146,37 +196,24 @@ static cn_status check_widths(cn_ctx *ctx, const char *what, const int64_t *widt
 
 static cn_status check_sizes(cn_ctx *ctx, const cn_pretrain_options *o)
 {
-    if (o->size_px < 64 || o->size_px % 32)
-        return cn_fail(ctx, CN_EINVAL, "the picture size must be a multiple of 32, at least 64");
-    if (o->crop_px < 32 || o->crop_px % 8 || o->crop_px > o->size_px)
-        return cn_fail(ctx, CN_EINVAL,
-                       "crops of %lld px: a multiple of 8 from 32 to the picture's %lld",
+    if (o->size_px % 32)
+        return cn_fail(ctx, CN_EINVAL, "--size %lld: must be a multiple of 32",
+                       (long long)o->size_px);
+    if (o->crop_px % 8 || o->crop_px > o->size_px)
+        return cn_fail(ctx, CN_EINVAL, "--crop %lld: must be a multiple of 8, at most --size, %lld",
                        (long long)o->crop_px, (long long)o->size_px);
-    if (o->vae_groups < 1 || o->unet_groups < 1)
-        return cn_fail(ctx, CN_EINVAL, "norms have one group or more");
     CN_TRY(check_widths(ctx, "a VAE", o->vae_widths, CN_PRETRAIN_VAE_LEVELS, o->vae_groups));
     CN_TRY(check_widths(ctx, "a UNet", o->unet_widths, CN_PRETRAIN_UNET_LEVELS, o->unet_groups));
-    CN_TRY(check_widths(ctx, "a text encoder", &o->text_width, 1, 64));
-    if (o->latent_channels < 1 || o->latent_channels > 64 || o->text_positions < 8 ||
-        o->text_positions > 77 || o->vocabulary < CN_BPE_MIN_VOCAB)
-        return cn_fail(ctx, CN_EINVAL,
-                       "1 to 64 latent channels, 8 to 77 text positions and a vocabulary of at "
-                       "least %d are possible",
-                       (int)CN_BPE_MIN_VOCAB);
-    return CN_OK;
+    return check_widths(ctx, "a text encoder", &o->text_width, 1, 64);
 }
 
 static cn_status check_options(cn_ctx *ctx, const cn_pretrain_options *o)
 {
     if (!o->output_dir) return cn_fail(ctx, CN_EINVAL, "an output folder is needed");
-    if (o->stage && !wants(o, "vae") && !wants(o, "unet") && !wants(o, "decoder"))
-        return cn_fail(ctx, CN_EINVAL, "stage %s: vae, unet or decoder", o->stage);
-    if (o->vae_steps < 1 || o->unet_steps < 1 || o->vae_batch < 1 || o->unet_batch < 1 ||
-        o->vae_passes < 1 || o->unet_passes < 1 || o->scenes < o->unet_batch || o->save_steps < 1)
-        return cn_fail(ctx, CN_EINVAL,
-                       "steps, batches and scenes must be positive, scenes at least a batch");
-    if (!(o->decay_part >= 0 && o->decay_part <= 1 && o->full_part >= 0 && o->full_part <= 1))
-        return cn_fail(ctx, CN_EINVAL, "parts of the steps are from 0 to 1");
+    CN_TRY(cn_options_check(ctx, cn_pretrain_option_rows, o));
+    if (o->scenes < o->unet_batch)
+        return cn_fail(ctx, CN_EINVAL, "--scenes %lld: must be at least --unet-batch, %lld",
+                       (long long)o->scenes, (long long)o->unet_batch);
     if (o->zero_snr && !o->v_prediction)
         return cn_fail(ctx, CN_EINVAL,
                        "with zero terminal SNR the noise can't be predicted at the last timestep; "

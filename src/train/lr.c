@@ -4,13 +4,14 @@
 
 #include <math.h>
 
-static const char *const names[CN_LR_COUNT] = {"constant", "constant_with_warmup", "linear",
-                                               "cosine",   "cosine_with_restarts", "polynomial"};
+const char *const cn_lr_words[CN_LR_COUNT + 1] = {"constant", "constant_with_warmup", "linear",
+                                                  "cosine",   "cosine_with_restarts", "polynomial",
+                                                  NULL};
 
 cn_status cn_lr_kind_find(cn_ctx *ctx, const char *name, cn_lr_kind *out)
 {
     int i;
-    CN_TRY(cn_word_find(ctx, "lr-scheduler", name, names, CN_LR_COUNT, &i));
+    CN_TRY(cn_word_find(ctx, "lr-scheduler", name, cn_lr_words, &i));
     *out = (cn_lr_kind)i;
     return CN_OK;
 }

@@ -24,6 +24,8 @@ typedef struct cn_lr {
     double power;  /* of polynomial, which ends at 1e-7 */
 } cn_lr;
 
+/* By cn_lr_kind; NULL at the end. */
+extern const char *const cn_lr_words[CN_LR_COUNT + 1];
 /* CN_EINVAL with the names there are. */
 cn_status cn_lr_kind_find(cn_ctx *ctx, const char *name, cn_lr_kind *out) CN_CHECKED;
 /* The learning rate of optimizer step `step`, counted from 0. */

@@ -4,19 +4,19 @@
 
 #include <string.h>
 
-static const char *const words[] = {"none", "decoder", "all"};
+const char *const cn_unlock_words[] = {"none", "decoder", "all", NULL};
 
 cn_status cn_unlock_find(cn_ctx *ctx, const char *word, cn_unlock *out)
 {
     int i;
-    CN_TRY(cn_word_find(ctx, "unlock", word, words, CN_COUNT(words), &i));
+    CN_TRY(cn_word_find(ctx, "unlock", word, cn_unlock_words, &i));
     *out = (cn_unlock)i;
     return CN_OK;
 }
 
 const char *cn_unlock_word(cn_unlock unlock)
 {
-    return words[unlock];
+    return cn_unlock_words[unlock];
 }
 
 cn_phase cn_phase_at(const cn_train_options *o, int64_t step)

@@ -26,7 +26,9 @@ typedef struct cn_phase_start {
 
 enum { CN_MAX_PHASES = 3 };
 
-/* "none" (NULL), "decoder" or "all"; CN_EINVAL for another word. */
+/* "none" (NULL), "decoder", "all"; NULL at the end. */
+extern const char *const cn_unlock_words[];
+/* CN_EINVAL for another word. */
 cn_status cn_unlock_find(cn_ctx *ctx, const char *word, cn_unlock *out) CN_CHECKED;
 const char *cn_unlock_word(cn_unlock unlock);
 /* The phase in which optimizer step `step` (from 0) is taken. The options have been checked. */

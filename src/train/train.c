@@ -8,176 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-void cn_train_options_default(cn_train_options *o)
-{
-    *o = (cn_train_options){
-        .resolution = 512,
-        .train_batch_size = 4,
-        .gradient_accumulation_steps = 1,
-        .num_train_epochs = 1,
-        .learning_rate = 5e-6,
-        .lr_scheduler = "constant",
-        .lr_warmup_steps = 500,
-        .lr_num_cycles = 1,
-        .lr_power = 1,
-        .adam_beta1 = 0.9,
-        .adam_beta2 = 0.999,
-        .adam_epsilon = 1e-8,
-        .adam_weight_decay = 1e-2,
-        .max_grad_norm = 1,
-        .proportion_empty_prompts = 0.5,
-        .huber_c = 0.1,
-        .ema_decay = 0.9999,
-        .checkpointing_steps = 500,
-        .validation_steps = 100,
-        .validation_count = 8,
-        .validation_sampling_steps = 20,
-        .validation_guidance_scale = 7.5,
-        .mixed_precision = "no",
-        .dataloader_num_workers = 2,
-        .bucket_reso_steps = 64,
-        .cache_latents = true,
-        .cache_text = true,
-    };
-}
-
 /* --- checks ----------------------------------------------------------------------------------- */
-
-static cn_status check_range(cn_ctx *ctx, const char *name, double value, double least, double most)
-{
-    if (value >= least && value <= most) return CN_OK; /* not true of NaN */
-    return cn_fail(ctx, CN_EINVAL, "--%s %g is out of range: %g to %g are possible", name, value,
-                   least, most);
-}
-
-static cn_status check_options(cn_ctx *ctx, const cn_train_options *o)
-{
-    if (!o->model || !o->train_data_dir || !o->output_dir || !*o->output_dir)
-        return cn_fail(ctx, CN_EINVAL,
-                       "training needs a base model, --train-data-dir and --output-dir");
-    const struct {
-        const char *name;
-        double value, least, most;
-    } ranges[] = {
-        {"resolution", (double)o->resolution, 8, 8192},
-        {"train-batch-size", (double)o->train_batch_size, 1, 65536},
-        {"gradient-accumulation-steps", (double)o->gradient_accumulation_steps, 1, 1e6},
-        {"max-train-steps", (double)o->max_train_steps, 0, 1e12},
-        {"num-train-epochs", (double)o->num_train_epochs, 1, 1e9},
-        {"learning-rate", o->learning_rate, 0, 1e3},
-        {"lr-warmup-steps", (double)o->lr_warmup_steps, 0, 1e12},
-        {"lr-num-cycles", o->lr_num_cycles, 0, 1e6},
-        {"lr-power", o->lr_power, 0, 100},
-        {"adam-beta1", o->adam_beta1, 0, 0.9999999},
-        {"adam-beta2", o->adam_beta2, 0, 0.9999999},
-        {"adam-epsilon", o->adam_epsilon, 0, 1},
-        {"adam-weight-decay", o->adam_weight_decay, 0, 100},
-        {"ema-decay", o->ema_decay, 0, 0.9999999},
-        {"max-grad-norm", o->max_grad_norm, 0, 1e30},
-        {"reconnect-after", (double)o->reconnect_after, 0, 1e12},
-        {"unlock-learning-rate", o->unlock_learning_rate, 0, 1e3},
-        {"unlock-after", (double)o->unlock_after, 0, 1e12},
-        {"huber-c", o->huber_c, 1e-6, 1},
-        {"snr-gamma", o->snr_gamma, 0, 1e6},
-        {"noise-offset", o->noise_offset, 0, 10},
-        {"min-timestep", (double)o->min_timestep, 0, 1e6},
-        {"max-timestep", (double)o->max_timestep, 0, 1e6},
-        {"proportion-empty-prompts", o->proportion_empty_prompts, 0, 1},
-        {"keep-tokens", (double)o->keep_tokens, 0, 65536},
-        {"caption-tag-dropout-rate", o->caption_tag_dropout_rate, 0, 1},
-        {"checkpointing-steps", (double)o->checkpointing_steps, 0, 1e12},
-        {"checkpoints-total-limit", (double)o->checkpoints_total_limit, 0, 1e9},
-        {"min-bucket-reso", (double)o->min_bucket_reso, 0, 8192},
-        {"max-bucket-reso", (double)o->max_bucket_reso, 0, 8192},
-        {"bucket-reso-steps", (double)o->bucket_reso_steps, 1, 8192},
-        {"dataloader-num-workers", (double)o->dataloader_num_workers, 0, CN_LOADER_MAX_WORKERS},
-        {"validation-steps", (double)o->validation_steps, 0, 1e12},
-        {"validation-count", (double)o->validation_count, 1, 1e4},
-        {"validation-sampling-steps", (double)o->validation_sampling_steps, 1, 1000},
-        {"validation-guidance-scale", o->validation_guidance_scale, 0, 100},
-    };
-    for (size_t i = 0; i < CN_COUNT(ranges); i++)
-        CN_TRY(check_range(ctx, ranges[i].name, ranges[i].value, ranges[i].least, ranges[i].most));
-    if (o->mixed_precision && strcmp(o->mixed_precision, "no") != 0 &&
-        strcmp(o->mixed_precision, "bf16") != 0)
-        return cn_fail(ctx, CN_EINVAL, "--mixed-precision %s: no or bf16 is possible",
-                       o->mixed_precision);
-    return CN_OK;
-}
-
-static cn_status check_strategy(cn_ctx *ctx, const cn_train_options *o)
-{
-    static const char *const reports[] = {"none", "tensorboard"};
-    cn_unlock unlock;
-    int report;
-    CN_TRY(cn_word_find(ctx, "report-to", o->report_to, reports, CN_COUNT(reports), &report));
-    CN_TRY(cn_unlock_find(ctx, o->unlock, &unlock));
-    if (o->reconnect_after && !o->only_mid_control)
-        return cn_fail(ctx, CN_EINVAL,
-                       "--reconnect-after joins the links that --only-mid-control leaves out; give "
-                       "both");
-    if (o->unlock_after && unlock == CN_UNLOCK_NONE)
-        return cn_fail(ctx, CN_EINVAL,
-                       "--unlock-after says when, --unlock decoder or all what is trained; give "
-                       "both");
-    if (o->unlock_learning_rate > 0 && (unlock == CN_UNLOCK_NONE || !(o->learning_rate > 0)))
-        return cn_fail(ctx, CN_EINVAL,
-                       "--unlock-learning-rate is for a base that --unlock decoder or all trains "
-                       "beside a ControlNet whose --learning-rate is above 0");
-    return CN_OK;
-}
-
-/* Sizes and crops of pictures. */
-static cn_status check_pictures(cn_ctx *ctx, const cn_train_options *o)
-{
-    const bool has_bucket_words = o->min_bucket_reso || o->max_bucket_reso || o->bucket_no_upscale;
-    const cn_bucket_rules r = cn_bucket_rules_of(o);
-    if (o->random_crop && o->cache_latents)
-        return cn_fail(ctx, CN_EINVAL,
-                       "--random-crop shows another part of a picture every time, so its latents "
-                       "can't be cached; --no-cache-latents encodes them in their step");
-    if (has_bucket_words && !o->enable_bucket)
-        return cn_fail(ctx, CN_EINVAL,
-                       "--min-bucket-reso, --max-bucket-reso and --bucket-no-upscale say how "
-                       "buckets are made; --enable-bucket makes them");
-    if (o->enable_bucket && o->bucket_reso_steps > o->resolution)
-        return cn_fail(ctx, CN_EINVAL,
-                       "--bucket-reso-steps %lld: at most --resolution, %lld, is possible",
-                       (long long)o->bucket_reso_steps, (long long)o->resolution);
-    if (o->enable_bucket && (r.min_reso > o->resolution || r.max_reso < o->resolution))
-        return cn_fail(ctx, CN_EINVAL,
-                       "--min-bucket-reso %lld and --max-bucket-reso %lld: --resolution %lld must "
-                       "lie between them",
-                       (long long)r.min_reso, (long long)r.max_reso, (long long)o->resolution);
-    return CN_OK;
-}
-
-static cn_tag_rules tag_rules(const cn_train_options *o)
-{
-    return (cn_tag_rules){.shuffle = o->shuffle_caption,
-                          .dropout = o->caption_tag_dropout_rate,
-                          .keep = o->keep_tokens,
-                          .keep_separator = o->keep_tokens_separator,
-                          .separator = o->caption_separator ? o->caption_separator : ","};
-}
-
-static cn_status check_captions(cn_ctx *ctx, const cn_train_options *o)
-{
-    const cn_tag_rules r = tag_rules(o);
-    const bool vary = cn_tags_vary(&r);
-    if (!vary && (o->keep_tokens || o->keep_tokens_separator || o->caption_separator))
-        return cn_fail(ctx, CN_EINVAL,
-                       "--keep-tokens, --keep-tokens-separator and --caption-separator say what "
-                       "--shuffle-caption and --caption-tag-dropout-rate do to tags; give one of "
-                       "these two");
-    if (!r.separator[0])
-        return cn_fail(ctx, CN_EINVAL, "--caption-separator is empty; a comma is usual");
-    if (vary && o->cache_text)
-        return cn_fail(ctx, CN_EINVAL,
-                       "--shuffle-caption and --caption-tag-dropout-rate make another text every "
-                       "time, which can't be cached; --no-cache-text encodes texts in their step");
-    return CN_OK;
-}
 
 /* What the base must be for this trainer. */
 static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_options *o)
@@ -249,7 +80,7 @@ static cn_status choose_phase(cn_trainer *t)
 
 static cn_status open_files(cn_trainer *t)
 {
-    const cn_tag_rules tags = tag_rules(&t->o);
+    const cn_tag_rules tags = cn_train_tag_rules(&t->o);
     CN_TRY(cn_lr_kind_find(t->ctx, t->o.lr_scheduler, &t->lr.kind));
     CN_TRY(cn_base_open(t->ctx, t->o.model, &t->base));
     CN_TRY(check_base(t->ctx, t->base, &t->o));
@@ -374,10 +205,7 @@ static cn_status save_result(cn_trainer *t)
 /* Everything that can be refused without reading weights or writing a file. */
 static cn_status prepare(cn_trainer *t)
 {
-    CN_TRY(check_options(t->ctx, &t->o));
-    CN_TRY(check_strategy(t->ctx, &t->o));
-    CN_TRY(check_pictures(t->ctx, &t->o));
-    CN_TRY(check_captions(t->ctx, &t->o));
+    CN_TRY(cn_train_options_check(t->ctx, &t->o));
     if (!(t->save_ctx = cn_ctx_create(cn_threads(t->ctx))))
         return cn_fail(t->ctx, CN_ENOMEM, "out of memory at the start of training");
     CN_TRY(open_files(t));

@@ -116,6 +116,13 @@ typedef struct cn_trainer {
     cn_train_result result;
 } cn_trainer;
 
+/* --- train_options.c -------------------------------------------------------------------------- */
+
+/* CN_EINVAL for a value that is out of its range, and for options that don't go together. */
+cn_status cn_train_options_check(cn_ctx *ctx, const cn_train_options *o) CN_CHECKED;
+/* What is done to captions that are lists of tags. */
+cn_tag_rules cn_train_tag_rules(const cn_train_options *o);
+
 /* --- feed.c ----------------------------------------------------------------------------------- */
 
 /* Where training pairs are. */

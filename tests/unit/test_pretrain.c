@@ -188,7 +188,7 @@ static void what_does_not_fit_is_refused(void **state)
     refused(cn_pretrain(ctx, &o), CN_EINVAL, "multiples of 16");
     o = small(dir, NULL, 4);
     o.crop_px = 128;
-    refused(cn_pretrain(ctx, &o), CN_EINVAL, "crops of 128 px");
+    refused(cn_pretrain(ctx, &o), CN_EINVAL, "--crop 128: must be a multiple of 8");
     o = small(dir, NULL, 4);
     o.v_prediction = false;
     o.zero_snr = true;

@@ -55,13 +55,14 @@ static cn_status mean_difference(cn_ctx *ctx, const cn_base *b, cn_backend *be, 
     return s;
 }
 
+const char *const cn_prediction_words[] = {"epsilon", "v", "v_prediction", NULL};
+
 cn_status cn_base_set_prediction(cn_ctx *ctx, cn_base *b, const char *prediction)
 {
-    bool v = !strcmp(prediction, "v");
-    if (!v && strcmp(prediction, "epsilon") != 0)
-        return cn_fail(ctx, CN_EINVAL, "prediction \"%s\": there is epsilon and v", prediction);
+    int word;
+    CN_TRY(cn_word_find(ctx, "prediction", prediction, cn_prediction_words, &word));
     b->prediction_unknown = false;
-    b->schedule.v_prediction = v;
+    b->schedule.v_prediction = word > 0;
     return CN_OK;
 }
 

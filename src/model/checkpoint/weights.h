@@ -18,8 +18,9 @@
 
 cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out) CN_CHECKED;
 void cn_base_close(cn_base *b);
-/* Says that the UNet predicts "epsilon" or "v", whatever the files say; CN_EINVAL for another
- * word. */
+/* "epsilon", "v", "v_prediction" (the same); NULL at the end. */
+extern const char *const cn_prediction_words[];
+/* Says what the UNet predicts, whatever the files say; CN_EINVAL for another word. */
 cn_status cn_base_set_prediction(cn_ctx *ctx, cn_base *b, const char *prediction) CN_CHECKED;
 /* Finds out what the UNet of a single file predicts where nothing in it says so (SD 2.x): reads
  * its weights and looks at one output, as stable-diffusion-webui does. Does nothing where it is

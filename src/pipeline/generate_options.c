@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* generate_options.c - the options of a drawing: of the pipeline, of each ControlNet, of the
+ * picture.
+ *
+ * Names are those of stable-diffusion.cpp's command line.
+ */
+#include "base/option.h"
+#include "image/image.h"
+#include "pipeline/pipeline_internal.h"
+
+#define WORDS(...)                 \
+    .words = (const char *const[]) \
+    {                              \
+        __VA_ARGS__, NULL          \
+    }
+
+#define FIELD(member) CN_FIELD(cn_pipeline_options, member)
+
+const cn_option cn_pipeline_option_rows[] = {
+    {.help = "Model"},
+    {"model", 'm', "diffusers folder or single file (.safetensors, .ckpt, .pth)", FIELD(model),
+     .arg = "MODEL", .required = true},
+    {"tokenizer", 0, "for a model without one: vocab.json and merges.txt", FIELD(tokenizer),
+     .arg = "DIR"},
+    {"prediction", 0,
+     "what the UNet was trained to give, where the model doesn't say it or says it wrongly",
+     FIELD(prediction), .words = cn_prediction_words, .unset = "as the model says"},
+    {"precision", 0,
+     "what the networks compute in: bf16, faster and less exact, where the processor can; auto: "
+     "bf16 where it can",
+     FIELD(precision), WORDS("f32", "bf16", "auto"), .preset = "f32"},
+    {"weight-type", 0,
+     "how weights are kept in memory; q8: 8 bits, a quarter of f32, a little less exact; auto: as "
+     "their file has them, bf16 under --precision bf16",
+     FIELD(weight_type), WORDS("auto", "f32", "f16", "bf16", "q8"), .preset = "auto"},
+    {"lora-dir", 0, "a folder in which <lora:NAME:WEIGHT> in a prompt finds its file",
+     FIELD(lora_dir), .arg = "DIR"},
+    {"embeddings-dir", 0, "a folder of textual inversions", FIELD(embeddings_dir), .arg = "DIR"},
+
+    {.help = CN_OPTIONS_ASIDE},
+    {"max-memory", 0,
+     "stay below it (3G, 800M), at a cost in time, then quality: guidance's halves in turn, "
+     "smaller weights, the VAE in tiles",
+     CN_FIELD_AS(CN_FIELD_BYTES, cn_pipeline_options, max_memory_bytes)},
+    {0},
+};
+
+#undef FIELD
+#define FIELD(member) CN_FIELD(cn_control_options, member)
+
+const cn_option cn_control_option_rows[] = {
+    {.help = "Control; repeat the group for several ControlNets at once"},
+    {"control-strength", 0, "how strongly it acts", FIELD(strength), -100, 100, .preset = "1"},
+    {"control-start", 0, "part of the steps after which it begins", FIELD(start), 0, 1,
+     .preset = "0"},
+    {"control-end", 0, "part of the steps after which it ends", FIELD(end), 0, 1, .preset = "1"},
+    {"control-preprocessor", 0,
+     "makes the condition from the image: none, or a kind of `controlnet annotate`, with settings "
+     "where wanted: \"canny low=50\"",
+     FIELD(preprocessor), .preset = "none", .arg = "KIND"},
+    {"control-mode", 0, "what counts more, the prompt or the control", FIELD(mode),
+     WORDS("balanced", "prompt", "controlnet"), .preset = "balanced"},
+    {0},
+};
+
+#undef FIELD
+#define FIELD(member) CN_FIELD(cn_generate_options, member)
+
+const cn_option cn_generate_option_rows[] = {
+    {.help = "Picture"},
+    {"prompt", 'p', "what to draw", FIELD(prompt), .preset = "", .arg = "TEXT", .required = true},
+    {"negative-prompt", 'n', "what to keep away from", FIELD(negative_prompt), .preset = ""},
+    {"prompt-style", 0,
+     "plain: as diffusers, 75 tokens at most; webui: with (word:1.2), [word], BREAK, "
+     "[from:to:when], [a|b], any length",
+     FIELD(prompt_style), WORDS("plain", "webui"), .preset = "plain"},
+    {"steps", 0, "sampling steps", FIELD(steps), 1, 1000, .preset = "20"},
+    {"cfg-scale", 0, "guidance scale; 1 or less: without guidance", FIELD(cfg_scale), -1000, 1000,
+     .preset = "7.5"},
+    {"guidance-rescale", 0,
+     "brings guided predictions back to the prompt's own spread; 0.7 for models with zero terminal "
+     "SNR",
+     FIELD(guidance_rescale), 0, 1, .preset = "0"},
+    {"sampling-method", 0,
+     "ddim, pndm, ddpm, euler, euler_a, heun, dpm++2m, dpm++2m_sde, unipc or lcm; names of "
+     "diffusers and stable-diffusion-webui do too: \"DPM++ 2M Karras\"",
+     FIELD(sampler), .preset = "ddim", .arg = "NAME"},
+    {"scheduler", 0, "noise levels of the samplers from euler to unipc; default: as the model says",
+     FIELD(scheduler), .preset = "default", .arg = "NAME"},
+    {"timestep-spacing", 0, NULL, FIELD(timestep_spacing), WORDS("leading", "trailing", "linspace"),
+     .unset = "as the model says, else the sampling method's own"},
+    {"rescale-betas-zero-snr", 0,
+     "sampling starts from noise alone, for v models trained so that don't say it; with "
+     "--timestep-spacing trailing or linspace",
+     FIELD(rescale_betas_zero_snr)},
+    {"width", 'W', "multiple of 8", FIELD(width), 1, CN_IMAGE_MAX_SIDE, .arg = "PX",
+     .unset = "the condition image's, or the model's"},
+    {"height", 'H', "multiple of 8", FIELD(height), 1, CN_IMAGE_MAX_SIDE, .arg = "PX",
+     .unset = "the same"},
+    {"batch-count", 'b', "pictures at once", FIELD(batch), 1, 1024, .preset = "1"},
+    {"guess-mode", 0,
+     "control without a prompt: two ways to weigh the ControlNet's blocks; the negative half has "
+     "no control",
+     FIELD(guess_mode), WORDS("lllyasviel", "diffusers")},
+    {"strength", 0,
+     "how much of the initial picture is drawn over: the part of the steps that is made",
+     FIELD(strength), 0, 1, .unset = "0.75; 1 with --mask"},
+    {"hires-scale", 0, "a second pass at X times the size", FIELD(hires_scale), 1, 8,
+     .unset = "none"},
+    {"hires-steps", 0, "its steps", FIELD(hires_steps), 1, 1000,
+     .unset = "as many as the first pass's"},
+    {"hires-strength", 0, "the part of them that is made", FIELD(hires_strength), 0, 1,
+     .unset = "0.7"},
+    {"hires-upscaler", 0, "between the passes; pixel: decoded, enlarged by Lanczos, encoded",
+     CN_FIELD_AS(CN_FIELD_EITHER, cn_generate_options, hires_pixels), WORDS("latent", "pixel"),
+     .preset = "latent"},
+    {"vae-tiling", 0, "the VAE works in overlapping tiles: less memory for large pictures",
+     FIELD(vae_tiling)},
+    {"vae-tile-size", 0, "their side", FIELD(vae_tile_size), 8, CN_IMAGE_MAX_SIDE, .arg = "PX",
+     .unset = "the model's own size"},
+    {"init-latents", 0, "safetensors with the noise to start from", FIELD(init_latents),
+     .arg = "FILE"},
+
+    {.help = CN_OPTIONS_ASIDE},
+    {"save-latents", 0, "safetensors that gets the final latents", FIELD(save_latents),
+     .arg = "FILE"},
+    {"preview-interval", 0, "a preview every N steps", FIELD(preview_interval), 1, 1000,
+     .unset = "1"},
+    {0},
+};
+
+void cn_generate_defaults(cn_generate_options *o)
+{
+    *o = (cn_generate_options){0};
+    cn_options_preset(cn_generate_option_rows, o);
+}
