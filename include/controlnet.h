@@ -949,6 +949,7 @@ cn_status cn_condition_agreement(cn_ctx *ctx, const char *kind, const cn_image *
 
 /* What is in a file or folder, as lines of text or one line of JSON. *text: cn_free it. */
 cn_status cn_inspect(cn_ctx *ctx, const char *path, bool json, char **text);
+
 typedef struct cn_convert_options {
     bool
         to_single_file; /* one .safetensors file with the original names; else a diffusers folder */
@@ -961,6 +962,8 @@ typedef struct cn_convert_options {
      * All of the same widths, else CN_EMISMATCH. Both or neither. */
     const char *from_base, *to_base;
 } cn_convert_options;
+
+extern const cn_option cn_convert_option_rows[];
 
 /* in: folder or file, a base model or a ControlNet. out: the folder's or file's name. options NULL:
  * all 0. */

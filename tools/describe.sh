@@ -13,7 +13,7 @@ read_help() {
     function flush() { if (long != "") print "option", command, short, long, arg, help; long = "" }
     /^usage: / || (usage && /^ +controlnet /) { sub(/^(usage:)? */, ""); print "usage", command, $0; usage = 1; next }
     { usage = 0 }
-    /^ +(-., )?--[a-z0-9]/ {
+    /^  (-., |    )--[a-z0-9]/ {
         flush(); line = $0; sub(/^ +/, "", line); short = ""; help = ""
         if (line ~ /^-., /) { short = substr(line, 2, 1); line = substr(line, 5) }
         n = match(line, /  +/)
@@ -25,7 +25,7 @@ read_help() {
     /^                    / { if (long != "") { sub(/^ +/, ""); help = help (help == "" ? "" : " ") $0 } next }
     /^  [a-z]/ { flush(); name = $1; sub(/^ +[^ ]+ +/, ""); print command == "" ? "command" : "kind", name, $0; next }
     { flush() }
-    /^[A-Z][A-Za-z ]*(;.*| \(.*)?$/ && command != "" { sub(/;.*| \(.*/, ""); print "heading", command, $0 }
+    /^[A-Z][A-Za-z ]*([;:].*| \(.*)?$/ && command != "" { sub(/[;:].*| \(.*/, ""); print "heading", command, $0 }
     END { flush() }'
 }
 "$program" --help | read_help "" >"$here/table"

@@ -11,59 +11,91 @@
 
 #include <stdio.h>
 
-enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_GO = -1 /* on: no exit status yet */ };
 
 /* --- options.c -------------------------------------------------------------------------------- */
 
-/* One option; its index in the command's table is what cli_next returns. */
-typedef struct cli_option {
-    const char
-        *name;   /* long name with '-'; '_' is accepted too. NULL: a heading in the help, `help` */
-    char letter; /* 0: none */
-    const char *arg;  /* the argument's name in the help; NULL: a switch */
-    const char *help; /* NULL: an alias that the help leaves out */
-} cli_option;
+/* A table of options and the struct whose fields they fill. */
+typedef struct cli_part {
+    const cn_option *rows;
+    void *target;
+} cli_part;
+
+/* An option of the command line. */
+typedef struct cli_given {
+    const cli_part *part;
+    const cn_option *row;
+    const char *value; /* NULL: a switch */
+} cli_given;
+
+typedef struct cli_givens {
+    cli_given *list;
+    int n;
+} cli_givens;
 
 typedef struct cli_parser {
     const char *command;  /* "generate" */
     const char *synopsis; /* lines of the help: what follows "controlnet " */
     const char *about;    /* printed behind the options; NULL: nothing */
-    const cli_option *options;
-    int n_options;
+    /* The command's tables, up to one of no rows. Of rows with the same name the first counts, so
+     * that a command's own row can stand before the library's. */
+    const cli_part *parts;
+    /* How many words that are no options there must be; else `words_wanted` is said. Where there
+     * may be none, an option that takes a list takes all values that follow it. */
+    int min_words, max_words;
+    const char *words_wanted;
     int argc;
     char **argv;
-    /* set by cli_next */
-    const char *value; /* the option's argument */
-    bool started;
+    /* set by cli_parse */
+    cn_ctx *ctx; /* of messages */
+    cli_givens given;
+    const char **words;
+    int n_words;
+    const char **lists; /* memory of the values that lists point to */
 } cli_parser;
 
-enum { CLI_END = -1, CLI_WRONG = -2, CLI_HELP = -3 };
+/* Reads the command line into the targets, over their defaults. CLI_GO, or the exit status: of
+ * --help (-h, unless a row has it), which was printed, or after a message. cli_parser_free in
+ * either case; lists in the targets go with it. */
+int cli_read(cli_parser *p);
+/* Its parts. Which options and words were given, their names checked: */
+int cli_parse(cli_parser *p);
+/* the defaults of all rows whose part has a target, */
+void cli_preset(const cli_parser *p);
+/* an option's value, false after a message; not for lists, */
+bool cli_set(const cli_parser *p, const cli_given *g);
+/* each of which is all values of its option, */
+bool cli_set_lists(cli_parser *p);
+/* the number of words, and the options that must be given. */
+int cli_check(const cli_parser *p);
+void cli_parser_free(cli_parser *p);
 
-/* The next option's index, CLI_END behind the last, CLI_HELP once --help (-h, unless the table has
- * it) was printed, CLI_WRONG once a wrong one was reported. */
-int cli_next(cli_parser *p);
-/* The exit status for what ended the loop: CLI_DONE after CLI_HELP, else CLI_USAGE. */
-int cli_exit_status(int end);
-/* After CLI_END: the arguments that are no options. */
-int cli_positional(const cli_parser *p, char ***list);
+/* The option of a long name; false: there is none. */
+bool cli_find(const cli_parser *p, const char *name, cli_given *out);
+/* The last time this option was given; NULL: it wasn't. */
+const cli_given *cli_find_given(const cli_parser *p, const char *name);
 /* "controlnet COMMAND: message" on stderr and where the help is; returns CLI_USAGE. */
 int cli_usage_error(const cli_parser *p, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* p->value as a number of the option at index i; false after reporting a wrong one. Bounds
- * included. */
-bool cli_int(const cli_parser *p, int i, int64_t min, int64_t max, int64_t *out);
-bool cli_number(const cli_parser *p, int i, double min, double max, double *out);
-bool cli_uint64(const cli_parser *p, int i, uint64_t *out);
-/* A number of bytes above 0, with K, M, G or T (of 1024) behind it: "8G", "1.5G". */
-bool cli_size(const cli_parser *p, int i, size_t *out);
-double cli_gib(size_t bytes);
-/* Whether p->value is one of these (NULL at the end); false after reporting a wrong one. */
-bool cli_one_of(const cli_parser *p, int i, const char *const *names);
-/* Appends p->value to a list of room for `most` and a NULL behind; false after reporting one too
- * many. */
-bool cli_add_word(const cli_parser *p, const char **list, int most, int *n);
+/* Rows that several commands have. */
+#define CLI_THREADS(options)                                                   \
+    {                                                                          \
+        "threads", 't', "worker threads", CN_FIELD(options, threads), 1, 1024, \
+            .unset = "one per core"                                            \
+    }
+#define CLI_JSON(options, help)                  \
+    {                                            \
+        "json", 0, help, CN_FIELD(options, json) \
+    }
 
+/* --- cli_help.c ------------------------------------------------------------------------------- */
+
+void cli_print_help(const cli_parser *p);
+
+/* --- cli_print.c ------------------------------------------------------------------------------ */
+
+double cli_gib(size_t bytes);
 /* A JSON string on standard output; what isn't plain ASCII goes through as it is. */
 void cli_print_quoted(const char *text);
 

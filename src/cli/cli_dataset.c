@@ -14,112 +14,68 @@ static void show_count(void *user, int64_t done, int64_t total)
 
 /* --- scenes and circles ----------------------------------------------------------------------- */
 
-enum {
-    DRAWN_HEAD,
-    DRAWN_COUNT,
-    DRAWN_SEED,
-    DRAWN_SIZE,
-    DRAWN_START,
-    DRAWN_THREADS,
-    DRAWN_CONDITION, /* these are of scenes alone */
-    DRAWN_RANDOM,
-    DRAWN_WITH,
-    DRAWN_MODEL,
-    DRAWN_OPTIONS
-};
-
-static const cli_option drawn_table[] = {
-    [DRAWN_HEAD] = {NULL, 0, NULL, "Options"},
-    [DRAWN_COUNT] = {"count", 'n', "N", "pictures (1000)"},
-    [DRAWN_SEED] = {"seed", 0, "S", "of the sequence of pictures (0)"},
-    [DRAWN_SIZE] = {"size", 0, "PX", "width and height (scenes 128, circles 512)"},
-    [DRAWN_START] = {"start", 0, "INDEX", "first picture of the sequence (0)"},
-    [DRAWN_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
-    [DRAWN_CONDITION] = {"condition", 0, "KIND",
-                         "canny (default), \"canny low=50 high=100\", pidinet, ...\n"
-                         "(controlnet annotate --list); exact: edges, depth, normal,\n"
-                         "segmentation, lines, softedge, scribble, pose, cartoon, toon"},
-    [DRAWN_RANDOM] = {"random-thresholds", 0, NULL, "canny: drawn for each picture, by the seed"},
-    [DRAWN_WITH] = {"with", 0, "SHAPE",
-                    "scenes that all have one: person (default of pose), cube, ..."},
-    [DRAWN_MODEL] = {"model", 'm', "WEIGHTS", "of kinds with networks; may be given several times"},
-};
-
-enum { MAX_WEIGHTS = 16 };
-
 typedef struct drawn_request {
     cn_scenes_options o;
-    const char *weights[MAX_WEIGHTS + 1];
-    int n_weights;
-    int64_t threads;
+    int threads;
 } drawn_request;
 
-static bool parse_drawn(const cli_parser *p, int id, drawn_request *r)
-{
-    cn_scenes_options *o = &r->o;
-    switch (id) {
-    case DRAWN_COUNT: return cli_int(p, id, 1, 100000000, &o->count);
-    case DRAWN_SEED: return cli_uint64(p, id, &o->seed);
-    case DRAWN_CONDITION: o->condition = p->value; return true;
-    case DRAWN_SIZE: return cli_int(p, id, 16, 4096, &o->size_px);
-    case DRAWN_RANDOM: return o->random_thresholds = true;
-    case DRAWN_WITH: o->with = p->value; return true;
-    case DRAWN_START: return cli_int(p, id, 0, INT64_C(1) << 40, &o->start);
-    case DRAWN_MODEL:
-        o->weights = r->weights;
-        return cli_add_word(p, r->weights, MAX_WEIGHTS, &r->n_weights);
-    case DRAWN_THREADS: return cli_int(p, id, 1, 1024, &r->threads);
-    default: return false;
-    }
-}
+static const cn_option drawn_rows[] = {
+    {.help = "Options"},
+    CLI_THREADS(drawn_request),
+    {0},
+};
 
 typedef cn_status (*draw_fn)(cn_ctx *ctx, const cn_scenes_options *o);
 
-static int run_drawn(draw_fn draw, const cn_scenes_options *wanted, int threads)
+static int run_drawn(draw_fn draw, cn_scenes_options *o, int threads)
 {
-    cn_scenes_options o = *wanted;
     cli_progress progress;
     cn_ctx *ctx = cli_context_create("dataset", threads);
     if (!ctx) return CLI_FAILED;
     cli_progress_init(&progress, false);
-    o.progress = show_count;
-    o.user = &progress;
-    const cn_status s = draw(ctx, &o);
+    o->progress = show_count;
+    o->user = &progress;
+    const cn_status s = draw(ctx, o);
     cli_progress_end(&progress);
     const int status = s == CN_OK ? CLI_DONE : cli_failed(ctx, "dataset");
-    if (s == CN_OK) printf("%s: %lld pairs\n", o.output_dir, (long long)o.count);
+    if (s == CN_OK) printf("%s: %lld pairs\n", o->output_dir, (long long)o->count);
     cli_context_destroy(ctx);
     return status;
 }
 
-static int drawn(cli_parser *p, draw_fn draw, int64_t size_px)
+static int drawn(cli_parser *p, draw_fn draw, drawn_request *r)
 {
-    drawn_request r = {.o = {.count = 1000, .size_px = size_px, .condition = "canny"}};
-    char **rest;
-    int id;
-    while ((id = cli_next(p)) >= 0)
-        if (!parse_drawn(p, id, &r)) return CLI_USAGE;
-    if (id != CLI_END) return cli_exit_status(id);
-    if (cli_positional(p, &rest) != 1) return cli_usage_error(p, "%s", "one folder is expected");
-    r.o.output_dir = rest[0];
-    return run_drawn(draw, &r.o, (int)r.threads);
+    int status = cli_read(p);
+    if (status == CLI_GO) {
+        r->o.output_dir = p->words[0];
+        status = run_drawn(draw, &r->o, r->threads);
+    }
+    cli_parser_free(p);
+    return status;
 }
 
 static int scenes(int argc, char **argv)
 {
+    drawn_request r = {0};
+    const cli_part parts[] = {
+        {cn_circles_option_rows, &r.o}, {cn_scenes_option_rows, &r.o}, {drawn_rows, &r}, {0}};
     cli_parser p = {.command = "dataset scenes",
                     .synopsis = "dataset scenes OUT [options]",
                     .about = "Writes Fill50K's layout: OUT/source (conditions), OUT/target, "
                              "OUT/prompt.json.",
-                    .options = drawn_table,
-                    .n_options = DRAWN_OPTIONS,
+                    .parts = parts,
+                    .min_words = 1,
+                    .max_words = 1,
+                    .words_wanted = "one folder is expected",
                     .argc = argc,
                     .argv = argv};
-    return drawn(&p, cn_dataset_scenes, 128);
+    return drawn(&p, cn_dataset_scenes, &r);
 }
 
 static int circles(int argc, char **argv)
 {
+    drawn_request r = {0};
+    const cli_part parts[] = {{cn_circles_option_rows, &r.o}, {drawn_rows, &r}, {0}};
     cli_parser p = {.command = "dataset circles",
                     .synopsis = "dataset circles OUT [options]",
                     .about =
@@ -127,63 +83,30 @@ static int circles(int argc, char **argv)
                         "circle's outline),\nOUT/target (the circle filled), OUT/prompt.json "
                         "(\"pale golden rod circle with old lace\nbackground\"). Pictures that "
                         "are there are kept.",
-                    .options = drawn_table,
-                    .n_options = DRAWN_CONDITION,
+                    .parts = parts,
+                    .min_words = 1,
+                    .max_words = 1,
+                    .words_wanted = "one folder is expected",
                     .argc = argc,
                     .argv = argv};
-    return drawn(&p, cn_dataset_circles, 512);
+    return drawn(&p, cn_dataset_circles, &r);
 }
 
 /* --- check ------------------------------------------------------------------------------------ */
-
-enum {
-    CHECK_HEAD,
-    CHECK_CONDITIONING,
-    CHECK_IMAGE_COLUMN,
-    CHECK_CONDITIONING_COLUMN,
-    CHECK_CAPTION_COLUMN,
-    CHECK_CAPTION_EXTENSION,
-    CHECK_RESOLUTION,
-    CHECK_LIMIT,
-    CHECK_JSON,
-    CHECK_THREADS
-};
-
-static const cli_option check_options[] = {
-    [CHECK_HEAD] = {NULL, 0, NULL, "Options"},
-    [CHECK_CONDITIONING] = {"conditioning-data-dir", 0, "DIR", "conditions of DIR's pictures"},
-    [CHECK_IMAGE_COLUMN] = {"image-column", 0, "NAME", "as for train"},
-    [CHECK_CONDITIONING_COLUMN] = {"conditioning-image-column", 0, "NAME", "as for train"},
-    [CHECK_CAPTION_COLUMN] = {"caption-column", 0, "NAME", "as for train"},
-    [CHECK_CAPTION_EXTENSION] = {"caption-extension", 0, ".EXT", "as for train"},
-    [CHECK_RESOLUTION] = {"resolution", 0, "PX", "count pictures that are smaller"},
-    [CHECK_LIMIT] = {"limit", 'n', "N", "decode N pairs, evenly spread (all)"},
-    [CHECK_JSON] = {"json", 0, NULL, "the report as a JSON line"},
-    [CHECK_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
-};
 
 typedef struct check_request {
     cn_dataset_options data;
     cn_dataset_check_options check;
     bool json;
-    int64_t threads;
+    int threads;
 } check_request;
 
-static bool parse_check(const cli_parser *p, int id, check_request *r)
-{
-    switch (id) {
-    case CHECK_CONDITIONING: r->data.conditioning_dir = p->value; return true;
-    case CHECK_IMAGE_COLUMN: r->data.image_column = p->value; return true;
-    case CHECK_CONDITIONING_COLUMN: r->data.conditioning_image_column = p->value; return true;
-    case CHECK_CAPTION_COLUMN: r->data.caption_column = p->value; return true;
-    case CHECK_CAPTION_EXTENSION: r->data.caption_extension = p->value; return true;
-    case CHECK_RESOLUTION: return cli_int(p, id, 1, 32768, &r->check.resolution);
-    case CHECK_LIMIT: return cli_int(p, id, 1, INT64_C(1) << 40, &r->check.max_pairs);
-    case CHECK_JSON: r->json = true; return true;
-    case CHECK_THREADS: return cli_int(p, id, 1, 1024, &r->threads);
-    default: return false;
-    }
-}
+static const cn_option check_rows[] = {
+    {.help = "Options"},
+    CLI_JSON(check_request, "the report as a JSON line"),
+    CLI_THREADS(check_request),
+    {0},
+};
 
 static void print_problem(void *user, const char *text)
 {
@@ -214,7 +137,7 @@ static int run_check(check_request *r)
 {
     cn_dataset_report report;
     cli_progress progress;
-    cn_ctx *ctx = cli_context_create("dataset", (int)r->threads);
+    cn_ctx *ctx = cli_context_create("dataset", r->threads);
     if (!ctx) return CLI_FAILED;
     cli_progress_init(&progress, false);
     r->data.problem = print_problem;
@@ -233,25 +156,30 @@ static int run_check(check_request *r)
 
 static int check(int argc, char **argv)
 {
+    check_request r = {0};
+    const cli_part parts[] = {{cn_dataset_option_rows, &r.data},
+                              {cn_dataset_check_option_rows, &r.check},
+                              {check_rows, &r},
+                              {0}};
     cli_parser p = {.command = "dataset check",
                     .synopsis = "dataset check DIR [options]",
                     .about = "Reads every line and decodes every picture: what can't be used (exit "
                              "status 1), and\nwhat is suspicious: blank, inverted or copied "
                              "conditions, exchanged channels, duplicates,\nempty or too long "
                              "captions. DIR is a data set in any layout that train takes.",
-                    .options = check_options,
-                    .n_options = (int)(sizeof check_options / sizeof check_options[0]),
+                    .parts = parts,
+                    .min_words = 1,
+                    .max_words = 1,
+                    .words_wanted = "one folder is expected",
                     .argc = argc,
                     .argv = argv};
-    check_request r = {0};
-    char **rest;
-    int id;
-    while ((id = cli_next(&p)) >= 0)
-        if (!parse_check(&p, id, &r)) return CLI_USAGE;
-    if (id != CLI_END) return cli_exit_status(id);
-    if (cli_positional(&p, &rest) != 1) return cli_usage_error(&p, "%s", "one folder is expected");
-    r.data.dir = rest[0];
-    return run_check(&r);
+    int status = cli_read(&p);
+    if (status == CLI_GO) {
+        r.data.dir = p.words[0];
+        status = run_check(&r);
+    }
+    cli_parser_free(&p);
+    return status;
 }
 
 /* --- the command ------------------------------------------------------------------------------ */

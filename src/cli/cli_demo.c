@@ -17,62 +17,29 @@
 
 static const char marker[] = ".controlnet-demo";
 
-enum {
-    OPT_H_FILES,
-    OPT_MODEL,
-    OPT_OUTPUT,
-    OPT_PHOTO,
-    OPT_PHOTO_PROMPT,
-    OPT_SCRIBBLE,
-    OPT_H_RUN,
-    OPT_MINUTES,
-    OPT_STEPS,
-    OPT_PAIRS,
-    OPT_BATCH,
-    OPT_LR,
-    OPT_GUIDANCE,
-    OPT_SEED,
-    OPT_THREADS
-};
+#define FIELD(member) CN_FIELD(demo, member)
 
-static const cli_option options[] = {
-    [OPT_H_FILES] = {NULL, 0, NULL, "Files"},
-    [OPT_MODEL] = {"model", 'm', "MODEL", "base model (models/tiny-sd)"},
-    [OPT_OUTPUT] = {"output-dir", 'o', "OUT", "gets report.html and all the rest (out/demo)"},
-    [OPT_PHOTO] = {"photo", 0, "FILE", "draw from this photograph's edges too"},
-    [OPT_PHOTO_PROMPT] = {"photo-prompt", 0, "TEXT", "what to draw there, in the scenes' words"},
-    [OPT_SCRIBBLE] = {"scribble", 0, "FILE",
-                      "white lines on black to draw from\n(docs/demo-scribble.png)"},
-    [OPT_H_RUN] = {NULL, 0, NULL, "Run"},
-    [OPT_MINUTES] = {"minutes", 0, "X", "training stops after this long (6)"},
-    [OPT_STEPS] = {"steps", 0, "N", "and after N steps, if they come first"},
-    [OPT_PAIRS] = {"pairs", 0, "N", "scenes to train on (1500)"},
-    [OPT_BATCH] = {"batch", 'b', "N", "pairs per step (8)"},
-    [OPT_LR] = {"learning-rate", 0, "X", "constant (1e-3)"},
-    [OPT_GUIDANCE] = {"cfg-scale", 0, "X", "of drawings (5)"},
-    [OPT_SEED] = {"seed", 0, "S", "of scenes, training and drawings (7)"},
-    [OPT_THREADS] = {"threads", 't', "N", "worker threads (one per core)"},
+static const cn_option rows[] = {
+    {.help = "Files"},
+    {"model", 'm', "base model", FIELD(model), .preset = "models/tiny-sd", .arg = "MODEL"},
+    {"output-dir", 'o', "gets report.html and all the rest", FIELD(output_dir),
+     .preset = "out/demo", .arg = "OUT"},
+    {"photo", 0, "draw from this photograph's edges too", FIELD(photo), .arg = "FILE"},
+    {"photo-prompt", 0, "what to draw there, in the scenes' words", FIELD(photo_prompt)},
+    {"scribble", 0, "white lines on black to draw from", FIELD(scribble),
+     .preset = "docs/demo-scribble.png", .arg = "FILE"},
+    {.help = "Run"},
+    {"minutes", 0, "training stops after this long", FIELD(minutes), 0.01, 1e4, .preset = "6"},
+    {"steps", 0, "and after N steps, if they come first", FIELD(max_steps), 1, 1e6,
+     .unset = "as many as the time allows"},
+    {"pairs", 0, "scenes to train on", FIELD(pairs), 16, 1e6, .preset = "1500"},
+    {"batch", 'b', "pairs per step", FIELD(batch), 1, 4096, .preset = "8"},
+    {"learning-rate", 0, "constant", FIELD(learning_rate), 1e-9, 1, .preset = "1e-3"},
+    {"cfg-scale", 0, "of drawings", FIELD(guidance_scale), 1, 30, .preset = "5"},
+    {"seed", 0, "of scenes, training and drawings", FIELD(seed), .preset = "7"},
+    CLI_THREADS(demo),
+    {0},
 };
-
-static bool parse_one(const cli_parser *p, int id, demo *d)
-{
-    switch (id) {
-    case OPT_MODEL: d->model = p->value; return true;
-    case OPT_OUTPUT: d->output_dir = p->value; return true;
-    case OPT_PHOTO: d->photo = p->value; return true;
-    case OPT_PHOTO_PROMPT: d->photo_prompt = p->value; return true;
-    case OPT_SCRIBBLE: d->scribble = p->value; return true;
-    case OPT_MINUTES: return cli_number(p, id, 0.01, 10000, &d->minutes);
-    case OPT_STEPS: return cli_int(p, id, 1, 1000000, &d->max_steps);
-    case OPT_PAIRS: return cli_int(p, id, 16, 1000000, &d->pairs);
-    case OPT_BATCH: return cli_int(p, id, 1, 4096, &d->batch);
-    case OPT_LR: return cli_number(p, id, 1e-9, 1, &d->learning_rate);
-    case OPT_GUIDANCE: return cli_number(p, id, 1, 30, &d->guidance_scale);
-    case OPT_SEED: return cli_uint64(p, id, &d->seed);
-    case OPT_THREADS: return cli_int(p, id, 1, 1024, &d->threads);
-    default: return false;
-    }
-}
 
 /* --- the folder ------------------------------------------------------------------------------- */
 
@@ -297,7 +264,7 @@ static int train(demo *d)
     end_line(d);
     if (s != CN_OK && !(s == CN_ECANCELLED && d->time_up)) return cli_failed(d->ctx, "demo");
     cli_context_destroy(d->ctx);
-    d->ctx = cli_context_create("demo", (int)d->threads);
+    d->ctx = cli_context_create("demo", d->threads);
     if (!d->ctx) return CLI_FAILED;
     fprintf(stderr, "trained %lld steps in %.0f s\n", (long long)d->result.steps,
             d->result.seconds);
@@ -338,41 +305,34 @@ static int run(demo *d)
                      2 * d->minutes);
 }
 
+static int with_context(demo *d)
+{
+    d->ctx = cli_context_create("demo", d->threads);
+    if (!d->ctx) return CLI_FAILED;
+    cli_progress_init(&d->progress, false);
+    const int status = run(d);
+    demo_drawings_destroy(d);
+    cn_image_destroy(d->scribble_image);
+    cn_image_destroy(d->photo_image);
+    cli_context_destroy(d->ctx);
+    return status;
+}
+
 int cmd_demo(int argc, char **argv)
 {
     static const char about[] =
         "Trains a ControlNet on edges of procedural scenes and draws with it. Exit status 1 when\n"
         "drawings with control don't agree with their edges at least twice as well as without.";
+    demo d = {.begun_s = cli_now_s()};
+    const cli_part parts[] = {{rows, &d}, {0}};
     cli_parser p = {.command = "demo",
                     .synopsis = "demo [options]",
                     .about = about,
-                    .options = options,
-                    .n_options = (int)(sizeof options / sizeof options[0]),
+                    .parts = parts,
                     .argc = argc,
                     .argv = argv};
-    demo d = {.model = "models/tiny-sd",
-              .output_dir = "out/demo",
-              .scribble = "docs/demo-scribble.png",
-              .pairs = 1500,
-              .batch = 8,
-              .minutes = 6,
-              .learning_rate = 1e-3,
-              .guidance_scale = 5,
-              .seed = 7};
-    char **rest;
-    int id;
-    d.begun_s = cli_now_s();
-    while ((id = cli_next(&p)) >= 0)
-        if (!parse_one(&p, id, &d)) return CLI_USAGE;
-    if (id != CLI_END) return cli_exit_status(id);
-    if (cli_positional(&p, &rest) > 0) return cli_usage_error(&p, "\"%s\" is no option", rest[0]);
-    d.ctx = cli_context_create("demo", (int)d.threads);
-    if (!d.ctx) return CLI_FAILED;
-    cli_progress_init(&d.progress, false);
-    const int status = run(&d);
-    demo_drawings_destroy(&d);
-    cn_image_destroy(d.scribble_image);
-    cn_image_destroy(d.photo_image);
-    cli_context_destroy(d.ctx);
+    int status = cli_read(&p);
+    if (status == CLI_GO) status = with_context(&d);
+    cli_parser_free(&p);
     return status;
 }

@@ -32,7 +32,8 @@ typedef struct demo {
     /* options */
     const char *model, *output_dir, *photo, *photo_prompt, *scribble;
     int64_t max_steps; /* 0: as many as the time allows */
-    int64_t pairs, batch, threads;
+    int64_t pairs, batch;
+    int threads;
     double minutes, learning_rate, guidance_scale;
     uint64_t seed;
     /* folders and files in output_dir */

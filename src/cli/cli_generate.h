@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cli_generate.h - what the files of `controlnet generate` share.
  *
- *   cli_generate.c       the options and their values
- *   cli_generate_run.c   pictures in, the drawing, files out
- *   cli_recipe.c         options written into a picture and read from it
+ *   cli_generate.c           the command: options of the picture named by --from, then the others
+ *   cli_generate_options.c   the tables of options, and options to a request
+ *   cli_generate_run.c       pictures in, the drawing, files out
+ *   cli_recipe.c             options written into a picture and read from it
  */
 #ifndef CN_CLI_GENERATE_H
 #define CN_CLI_GENERATE_H
 
 #include "cli/cli.h"
 
-enum { MAX_CONTROLS = 8, MAX_BATCH = 1024, MAX_FILES = 64, MAX_WEIGHTS = 64 };
+enum { MAX_CONTROLS = 8, MAX_LORAS = 64, MAX_WEIGHTS = 64, GENERATE_PARTS = 6 };
 
 typedef struct control {
-    const char *net, *image, *preprocessor, *mode, *mask;
+    cn_control_options o; /* without its pictures */
+    const char *net, *image, *mask, *model, *factors;
     const char *preprocessor_weights[2]; /* NULL at the end */
-    double strength, start, end;
     float weights[MAX_WEIGHTS];
-    int n_weights; /* 0: none given */
 } control;
 
 typedef struct request {
@@ -25,14 +25,28 @@ typedef struct request {
     cn_generate_options generate;
     control controls[MAX_CONTROLS];
     int n_controls;
-    cn_lora_option loras[MAX_FILES];
-    const char *embeddings[MAX_FILES];
+    const char *const *lora_files, *const *embeddings; /* as given, NULL at the end; or NULL */
+    cn_lora_option loras[MAX_LORAS];
     const char *init, *mask;
-    const char *output, *preview_path;
+    const char *from, *output, *preview, *preview_path;
     const char *recipe; /* goes into the pictures; NULL: none */
+    int64_t seed;       /* -1: a random one */
+    int clip_skip;      /* 1: to the text encoder's last layer */
     int threads;
-    bool json, verbose, has_seed, grid, preview, dry_run;
+    bool json, verbose, grid, dry_run;
+    cli_part parts[GENERATE_PARTS + 1]; /* its options' tables; a ControlNet's have no target */
 } request;
+
+void generate_parts(request *r);
+/* All options of p into the request, checked. CLI_GO, or the exit status after a message. Writes
+ * into values of --lora. */
+int generate_read(cli_parser *p, request *r);
+
+/* Whether an option says what is drawn, and not where files go or how to work. */
+bool generate_makes_picture(const cli_given *g);
+/* Whether an option begins a list, of ControlNets or of values; two are of the same list. */
+bool generate_begins_list(const cli_given *g);
+bool generate_same_list(const cli_given *a, const cli_given *b);
 
 /* False after a message: a file of the request's can't be written. */
 bool generate_can_write(const request *r);
@@ -41,28 +55,18 @@ int generate_run(request *r);
 
 /* --- recipes ---------------------------------------------------------------------------------- */
 
-/* Options in their order, each with its value ("" for a switch). Owned. */
-typedef struct recipe_entry {
-    int id; /* index in the command's table */
-    char *value;
-} recipe_entry;
-typedef struct recipe {
-    recipe_entry *list;
-    int n;
-} recipe;
-
-void recipe_free(recipe *r);
+/* A recipe is a list of options that owns their values, "" for a switch. */
+void recipe_free(cli_givens *r);
 /* False after a message, as the others below: out of memory. */
-bool recipe_add(recipe *r, int id, const char *value);
-/* The entry's value is replaced, or the entry added: searched from the end back to the last `until`
- * (-1: to the first). */
-bool recipe_set(recipe *r, int id, const char *value, int until);
-/* Entries of ids first..last go. */
-void recipe_drop(recipe *r, int first, int last);
-/* Reads the options that a picture holds; the ids are those of p's table. */
-bool recipe_read(const cli_parser *p, const char *picture, recipe *out);
+bool recipe_add(cli_givens *r, const cli_given *g);
+/* The option's value is replaced, or the option added: of a list's last entry. */
+bool recipe_set(cli_givens *r, const cli_given *g);
+/* Options of the same list as `of` go. */
+void recipe_drop(cli_givens *r, const cli_given *of);
+/* Reads the options that a picture holds. */
+bool recipe_read(const cli_parser *p, const char *picture, cli_givens *out);
 /* What goes into a picture; NULL when a value is no UTF-8 (or memory is out). free it. */
-char *recipe_text(const cli_parser *p, const recipe *r);
+char *recipe_text(const cli_givens *r);
 /* The text's key in a PNG file. */
 extern const char recipe_key[];
 

@@ -28,6 +28,11 @@ static bool picture_name(const request *r, int i, char *out, size_t cap)
     return output_name(r, mark, out, cap);
 }
 
+static bool is_previewed(const request *r)
+{
+    return strcmp(r->preview, "none") != 0;
+}
+
 bool generate_can_write(const request *r)
 {
     char file[4096];
@@ -37,7 +42,7 @@ bool generate_can_write(const request *r)
     if (r->grid &&
         (!output_name(r, "_grid", file, sizeof file) || !cli_can_write("generate", file)))
         return false;
-    if (r->preview && !cli_can_write("generate", r->preview_path)) return false;
+    if (is_previewed(r) && !cli_can_write("generate", r->preview_path)) return false;
     return !r->generate.save_latents || cli_can_write("generate", r->generate.save_latents);
 }
 
@@ -310,22 +315,14 @@ static int draw_with_images(cn_ctx *ctx, request *r)
     int status = CLI_FAILED;
     if (load_pictures(ctx, r, &in)) {
         for (int k = 0; k < r->n_controls; k++) {
-            const control *c = &r->controls[k];
-            controls[k] = (cn_control_options){.image = in.control[k],
-                                               .preprocessor = c->preprocessor,
-                                               .preprocessor_weights = c->preprocessor_weights,
-                                               .strength = c->strength,
-                                               .start = c->start,
-                                               .end = c->end,
-                                               .mode = c->mode,
-                                               .weights = c->n_weights ? c->weights : NULL,
-                                               .n_weights = c->n_weights,
-                                               .mask = in.region[k]};
+            controls[k] = r->controls[k].o;
+            controls[k].image = in.control[k];
+            controls[k].mask = in.region[k];
         }
         r->generate.controls = controls;
         r->generate.init_image = in.init;
         r->generate.mask = in.mask;
-        if (r->preview) r->generate.preview = save_preview;
+        if (is_previewed(r)) r->generate.preview = save_preview;
         status = r->dry_run ? plan(ctx, r) : draw(ctx, r);
     } else {
         status = cli_failed(ctx, "generate");

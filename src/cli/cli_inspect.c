@@ -3,37 +3,49 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 
-static const cli_option options[] = {
-    {NULL, 0, NULL, "Options"},
-    {"json", 0, NULL, "one line of JSON"},
+#include <limits.h>
+
+typedef struct request {
+    bool json;
+} request;
+
+static const cn_option rows[] = {
+    {.help = "Options"},
+    CLI_JSON(request, "one line of JSON"),
+    {0},
 };
 
-int cmd_inspect(int argc, char **argv)
+static int inspect(const cli_parser *p, bool json)
 {
-    cli_parser p = {.command = "inspect",
-                    .synopsis = "inspect FILE|DIR...",
-                    .options = options,
-                    .n_options = sizeof options / sizeof options[0],
-                    .argc = argc,
-                    .argv = argv};
-    bool json = false;
-    int id;
-    char **paths;
-    while ((id = cli_next(&p)) >= 0) json = true;
-    if (id != CLI_END) return cli_exit_status(id);
-    int n = cli_positional(&p, &paths);
-    if (n < 1) return cli_usage_error(&p, "%s", "a file or folder is missing");
     cn_ctx *ctx = cli_context_create("inspect", 0);
     if (!ctx) return CLI_FAILED;
     int status = CLI_DONE;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < p->n_words; i++) {
         char *text = NULL;
-        if (cn_inspect(ctx, paths[i], json, &text) == CN_OK)
+        if (cn_inspect(ctx, p->words[i], json, &text) == CN_OK)
             fputs(text, stdout);
         else
             status = cli_failed(ctx, "inspect");
         cn_free(text);
     }
     cli_context_destroy(ctx);
+    return status;
+}
+
+int cmd_inspect(int argc, char **argv)
+{
+    request r = {0};
+    const cli_part parts[] = {{rows, &r}, {0}};
+    cli_parser p = {.command = "inspect",
+                    .synopsis = "inspect FILE|DIR...",
+                    .parts = parts,
+                    .min_words = 1,
+                    .max_words = INT_MAX,
+                    .words_wanted = "a file or folder is missing",
+                    .argc = argc,
+                    .argv = argv};
+    int status = cli_read(&p);
+    if (status == CLI_GO) status = inspect(&p, r.json);
+    cli_parser_free(&p);
     return status;
 }

@@ -10,59 +10,57 @@
 
 const char recipe_key[] = "controlnet.c";
 
-void recipe_free(recipe *r)
+void recipe_free(cli_givens *r)
 {
-    for (int i = 0; i < r->n; i++) free(r->list[i].value);
+    for (int i = 0; i < r->n; i++) free((char *)(uintptr_t)r->list[i].value);
     free(r->list);
-    *r = (recipe){0};
+    *r = (cli_givens){0};
 }
 
-bool recipe_add(recipe *r, int id, const char *value)
+/* A copy with a value of its own. */
+static bool copy_given(const cli_given *g, cli_given *out)
 {
-    recipe_entry *list = realloc(r->list, ((size_t)r->n + 1) * sizeof *list);
-    if (list) r->list = list;
-    char *copy = strdup(value ? value : "");
-    if (!list || !copy) {
-        free(copy);
-        cli_error("generate", "out of memory");
-        return false;
-    }
-    list[r->n++] = (recipe_entry){id, copy};
+    *out = *g;
+    out->value = strdup(g->value ? g->value : "");
+    if (!out->value) cli_error("generate", "out of memory");
+    return out->value != NULL;
+}
+
+bool recipe_add(cli_givens *r, const cli_given *g)
+{
+    cli_given *list = realloc(r->list, ((size_t)r->n + 1) * sizeof *list);
+    if (!list) return cli_error("generate", "out of memory"), false;
+    r->list = list;
+    if (!copy_given(g, &list[r->n])) return false;
+    r->n++;
     return true;
 }
 
-bool recipe_set(recipe *r, int id, const char *value, int until)
+bool recipe_set(cli_givens *r, const cli_given *g)
 {
-    for (int i = r->n - 1; i >= 0 && r->list[i].id != until; i--) {
-        if (r->list[i].id != id) continue;
-        char *copy = strdup(value ? value : "");
-        if (!copy) return cli_error("generate", "out of memory"), false;
-        free(r->list[i].value);
-        r->list[i].value = copy;
-        return true;
+    for (int i = r->n - 1; i >= 0; i--) {
+        cli_given *at = &r->list[i];
+        if (at->row == g->row) {
+            free((char *)(uintptr_t)at->value);
+            return copy_given(g, at);
+        }
+        if (generate_same_list(at, g) && generate_begins_list(at)) break;
     }
-    return recipe_add(r, id, value);
+    return recipe_add(r, g);
 }
 
-void recipe_drop(recipe *r, int first, int last)
+void recipe_drop(cli_givens *r, const cli_given *of)
 {
     int n = 0;
     for (int i = 0; i < r->n; i++)
-        if (r->list[i].id >= first && r->list[i].id <= last)
-            free(r->list[i].value);
+        if (generate_same_list(&r->list[i], of))
+            free((char *)(uintptr_t)r->list[i].value);
         else
             r->list[n++] = r->list[i];
     r->n = n;
 }
 
-static int id_of(const cli_parser *p, const char *name)
-{
-    for (int i = 0; name && i < p->n_options; i++)
-        if (p->options[i].name && strcmp(p->options[i].name, name) == 0) return i;
-    return -1;
-}
-
-static bool read_list(const cli_parser *p, const char *picture, const json_t *list, recipe *out)
+static bool read_list(const cli_parser *p, const char *picture, const json_t *list, cli_givens *out)
 {
     size_t i;
     const json_t *pair;
@@ -74,18 +72,19 @@ static bool read_list(const cli_parser *p, const char *picture, const json_t *li
     {
         const char *name = json_string_value(json_array_get(pair, 0));
         const char *value = json_string_value(json_array_get(pair, 1));
-        int id = id_of(p, name);
-        if (id < 0 || !value) {
+        cli_given g;
+        if (!name || !value || !cli_find(p, name, &g)) {
             cli_error("generate", "%s: its option %d (%.64s) is not known to this version", picture,
                       (int)i + 1, name ? name : "no name");
             return false;
         }
-        if (!recipe_add(out, id, value)) return false;
+        g.value = value;
+        if (!recipe_add(out, &g)) return false;
     }
     return true;
 }
 
-bool recipe_read(const cli_parser *p, const char *picture, recipe *out)
+bool recipe_read(const cli_parser *p, const char *picture, cli_givens *out)
 {
     cn_ctx *ctx = cli_context_create("generate", 1);
     char *text = NULL;
@@ -109,11 +108,11 @@ bool recipe_read(const cli_parser *p, const char *picture, recipe *out)
     return good;
 }
 
-char *recipe_text(const cli_parser *p, const recipe *r)
+char *recipe_text(const cli_givens *r)
 {
     json_t *list = json_array();
     for (int i = 0; list && i < r->n; i++) {
-        json_t *pair = json_pack("[s,s]", p->options[r->list[i].id].name, r->list[i].value);
+        json_t *pair = json_pack("[s,s]", r->list[i].row->name, r->list[i].value);
         if (!pair || json_array_append_new(list, pair) != 0) {
             json_decref(list);
             list = NULL;

@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* options.c - a command's table of options, read through getopt_long.
+/* options.c - a command line by the command's tables of options.
  *
- * getopt_long takes any unambiguous beginning of a name; scripts would break when an option is
- * added, so names are checked in full first. That pass also turns '_' into '-'.
+ * Not getopt_long: that takes any unambiguous beginning of a name, so scripts would break when an
+ * option is added, and knows no option with several values. All names are checked before the first
+ * value is.
  */
 #include "cli/cli.h"
 
-#include <errno.h>
-#include <getopt.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { HELP_COLUMN = 38 };
 
 int cli_usage_error(const cli_parser *p, const char *fmt, ...)
 {
@@ -26,263 +22,216 @@ int cli_usage_error(const cli_parser *p, const char *fmt, ...)
     return CLI_USAGE;
 }
 
-static void print_help(const cli_parser *p)
+/* --- rows ------------------------------------------------------------------------------------- */
+
+static bool is_end(const cn_option *row)
 {
-    printf("usage: controlnet %s\n", p->synopsis);
-    for (int i = 0; i < p->n_options; i++) {
-        const cli_option *o = &p->options[i];
-        if (!o->help) continue;
-        if (!o->name) {
-            printf("\n%s\n", o->help);
-            continue;
-        }
-        int n = o->letter ? printf("  -%c, ", o->letter) : printf("      ");
-        n += printf("--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
-        if (n > HELP_COLUMN - 2) {
-            putchar('\n');
-            n = 0;
-        }
-        for (const char *line = o->help; line;) {
-            const char *end = strchr(line, '\n');
-            printf("%*s%.*s\n", HELP_COLUMN - n, "", end ? (int)(end - line) : (int)strlen(line),
-                   line);
-            line = end ? end + 1 : NULL;
-            n = 0;
-        }
+    return !row->name && !row->help;
+}
+
+/* Whether a name of n bytes is the row's or one of its other names. */
+static bool is_named(const cn_option *row, const char *name, size_t n)
+{
+    if (!row->name) return false;
+    if (strlen(row->name) == n && memcmp(row->name, name, n) == 0) return true;
+    for (const char *at = row->also; at && *at;) {
+        const size_t m = strcspn(at, " ");
+        if (m == n && memcmp(at, name, n) == 0) return true;
+        at += m + (at[m] == ' ');
     }
-    if (p->about) printf("\n%s\n", p->about);
+    return false;
 }
 
-static const cli_option *find_long(const cli_parser *p, const char *name, size_t n)
+/* The row of a long name of n bytes, or with n 0 of a letter. */
+static bool find(const cli_parser *p, const char *name, size_t n, cli_given *out)
 {
-    for (int i = 0; i < p->n_options; i++)
-        if (p->options[i].name && strlen(p->options[i].name) == n &&
-            memcmp(p->options[i].name, name, n) == 0)
-            return &p->options[i];
+    for (const cli_part *part = p->parts; part->rows; part++)
+        for (const cn_option *row = part->rows; !is_end(row); row++) {
+            if (n ? !is_named(row, name, n) : !row->name || row->letter != *name) continue;
+            *out = (cli_given){part, row, NULL};
+            return true;
+        }
+    return false;
+}
+
+static bool is_switch(const cn_option *row)
+{
+    return row->type == CN_FIELD_ON || row->type == CN_FIELD_OFF;
+}
+
+bool cli_find(const cli_parser *p, const char *name, cli_given *out)
+{
+    return *name && find(p, name, strlen(name), out);
+}
+
+const cli_given *cli_find_given(const cli_parser *p, const char *name)
+{
+    for (int i = p->given.n - 1; i >= 0; i--)
+        if (strcmp(p->given.list[i].row->name, name) == 0) return &p->given.list[i];
     return NULL;
 }
 
-static const cli_option *find_letter(const cli_parser *p, char letter)
+/* --- words ------------------------------------------------------------------------------------ */
+
+static bool is_word(const char *text)
 {
-    for (int i = 0; i < p->n_options; i++)
-        if (p->options[i].name && p->options[i].letter == letter) return &p->options[i];
-    return NULL;
+    return text[0] != '-' || !text[1];
+}
+
+/* The values of the option in argv[*i]: `value`, which may stand in the same argument, and for a
+ * list those behind it. *i: the last argument that was taken. */
+static int take_values(cli_parser *p, cli_given g, const char *value, int *i)
+{
+    const cn_option *row = g.row;
+    const char *name = p->argv[*i];
+    int n = 0;
+    if (!value && *i + 1 < p->argc) value = p->argv[++*i];
+    if (!value) return cli_usage_error(p, "%s needs a value", name);
+    for (;; n++) {
+        g.value = value;
+        p->given.list[p->given.n++] = g;
+        const bool more =
+            row->type == CN_FIELD_LIST && (row->values ? n + 1 < row->values : p->max_words == 0);
+        if (!more || *i + 1 >= p->argc || !is_word(p->argv[*i + 1])) break;
+        value = p->argv[++*i];
+    }
+    if (n + 1 < row->values)
+        return cli_usage_error(p, "--%s needs %d values: %s", row->name, row->values, row->arg);
+    return CLI_GO;
 }
 
 static bool is_help(const cli_parser *p, const char *word)
 {
-    return strcmp(word, "--help") == 0 || (strcmp(word, "-h") == 0 && !find_letter(p, 'h'));
+    cli_given g;
+    return strcmp(word, "--help") == 0 || (strcmp(word, "-h") == 0 && !find(p, "h", 0, &g));
 }
 
-/* Checks one word that begins with '-'. Its argument is the next word when *takes_next. */
-static int check_word(const cli_parser *p, char *word, bool *takes_next)
+/* --name, --name=value; '_' is '-'. */
+static int take_long(cli_parser *p, int *i)
 {
-    *takes_next = false;
-    if (is_help(p, word)) {
-        print_help(p);
-        return CLI_HELP;
-    }
-    if (word[1] == '-') {
-        size_t n = strcspn(word + 2, "=");
-        for (size_t k = 0; k < n; k++)
-            if (word[2 + k] == '_') word[2 + k] = '-';
-        const cli_option *o = find_long(p, word + 2, n);
-        if (!o) {
-            cli_usage_error(p, "unknown option %.*s", (int)n + 2, word);
-            return CLI_WRONG;
-        }
-        *takes_next = o->arg && !word[2 + n];
-        return 0;
-    }
-    for (const char *c = word + 1; *c; c++) {
-        const cli_option *o = find_letter(p, *c);
-        if (!o) {
-            cli_usage_error(p, "unknown option -%c", *c);
-            return CLI_WRONG;
-        }
-        if (!o->arg) continue;
-        *takes_next = !c[1];
-        break;
-    }
-    return 0;
+    char *word = p->argv[*i];
+    const size_t n = strcspn(word + 2, "=");
+    cli_given g;
+    for (size_t k = 0; k < n; k++)
+        if (word[2 + k] == '_') word[2 + k] = '-';
+    if (!find(p, word + 2, n, &g))
+        return cli_usage_error(p, "unknown option %.*s", (int)n + 2, word);
+    const char *value = word[2 + n] ? word + 2 + n + 1 : NULL;
+    if (!is_switch(g.row)) return take_values(p, g, value, i);
+    if (value) return cli_usage_error(p, "%s: this option takes no value", word);
+    p->given.list[p->given.n++] = g;
+    return CLI_GO;
 }
 
-static int check_names(const cli_parser *p)
+/* -x, -xyz for three switches, -xVALUE. */
+static int take_letters(cli_parser *p, int *i)
 {
+    for (const char *c = p->argv[*i] + 1; *c; c++) {
+        cli_given g;
+        if (!find(p, c, 0, &g)) return cli_usage_error(p, "unknown option -%c", *c);
+        if (!is_switch(g.row)) return take_values(p, g, c[1] ? c + 1 : NULL, i);
+        p->given.list[p->given.n++] = g;
+    }
+    return CLI_GO;
+}
+
+int cli_parse(cli_parser *p)
+{
+    size_t room = 1;
+    for (int i = 0; i < p->argc; i++) room += strlen(p->argv[i]) + 1; /* letters are options too */
+    p->given.list = malloc(room * sizeof *p->given.list);
+    p->words = malloc((size_t)p->argc * sizeof *p->words + 1);
+    p->ctx = cn_ctx_create(1);
+    if (!p->given.list || !p->words || !p->ctx) return cli_error(p->command, "out of memory");
+    bool options = true;
     for (int i = 1; i < p->argc; i++) {
         char *word = p->argv[i];
-        if (word[0] != '-' || !word[1]) continue;
-        if (strcmp(word, "--") == 0) break;
-        bool takes_next = false;
-        int end = check_word(p, word, &takes_next);
-        if (end) return end;
-        if (takes_next && ++i >= p->argc) {
-            cli_usage_error(p, "%s needs a value", word);
-            return CLI_WRONG;
+        int status = CLI_GO;
+        if (!options || is_word(word)) {
+            p->words[p->n_words++] = word;
+        } else if (is_help(p, word)) {
+            cli_print_help(p);
+            return CLI_DONE;
+        } else if (strcmp(word, "--") == 0) {
+            options = false;
+        } else {
+            status = word[1] == '-' ? take_long(p, &i) : take_letters(p, &i);
         }
+        if (status != CLI_GO) return status;
     }
-    return 0;
+    return CLI_GO;
 }
 
-/* getopt_long's tables of these options: longs [n + 1], shorts [2 n + 1]. */
-static void fill_tables(const cli_parser *p, struct option *longs, char *shorts)
+void cli_parser_free(cli_parser *p)
 {
-    for (int i = 0; i < p->n_options; i++) {
-        const cli_option *o = &p->options[i];
-        if (!o->name) continue;
-        *longs++ =
-            (struct option){o->name, o->arg ? required_argument : no_argument, NULL, 256 + i};
-        if (!o->letter) continue;
-        *shorts++ = o->letter;
-        if (o->arg) *shorts++ = ':';
-    }
+    cn_ctx_destroy(p->ctx);
+    free(p->given.list);
+    free(p->words);
+    free(p->lists);
 }
 
-/* getopt_long with the parser's options. */
-static int next_word(cli_parser *p)
+/* --- values ----------------------------------------------------------------------------------- */
+
+void cli_preset(const cli_parser *p)
 {
-    const size_t n = (size_t)p->n_options;
-    struct option *longs = calloc(n + 1, sizeof *longs);
-    char *shorts = calloc(2 * n + 1, 1);
-    int got = '?';
-    if (longs && shorts) {
-        fill_tables(p, longs, shorts);
-        got = getopt_long(p->argc, p->argv, shorts, longs, NULL);
-    }
-    free(longs);
-    free(shorts);
-    return got;
+    for (const cli_part *part = p->parts; part->rows; part++)
+        if (part->target) cn_options_preset(part->rows, part->target);
 }
 
-int cli_next(cli_parser *p)
+bool cli_set(const cli_parser *p, const cli_given *g)
 {
-    if (!p->started) {
-        int end = check_names(p);
-        if (end) return end;
-        p->started = true;
-        optind = 0; /* glibc: begin anew */
-        opterr = 0;
-    }
-    int got = next_word(p);
-    if (got == -1) return CLI_END;
-    p->value = optarg;
-    if (got >= 256) return got - 256;
-    for (int i = 0; i < p->n_options; i++)
-        if (p->options[i].name && p->options[i].letter == got) return i;
-    cli_usage_error(p, "%s: this option takes no value", p->argv[optind - 1]);
-    return CLI_WRONG;
-}
-
-int cli_exit_status(int end)
-{
-    return end == CLI_HELP ? CLI_DONE : CLI_USAGE;
-}
-
-int cli_positional(const cli_parser *p, char ***list)
-{
-    *list = p->argv + optind;
-    return p->argc - optind;
-}
-
-bool cli_int(const cli_parser *p, int i, int64_t min, int64_t max, int64_t *out)
-{
-    char *end;
-    errno = 0;
-    long long v = strtoll(p->value, &end, 10);
-    if (end != p->value && !*end && !errno && v >= min && v <= max) {
-        *out = v;
-        return true;
-    }
-    cli_usage_error(p, "--%s %s: must be a whole number from %lld to %lld", p->options[i].name,
-                    p->value, (long long)min, (long long)max);
+    if (g->row->type == CN_FIELD_LIST) return true;
+    if (cn_option_set(p->ctx, g->row, g->value, g->part->target) == CN_OK) return true;
+    cli_usage_error(p, "%s", cn_error(p->ctx));
     return false;
 }
 
-bool cli_number(const cli_parser *p, int i, double min, double max, double *out)
+/* Whether entry i is the first of its list. */
+static bool begins_list(const cli_givens *all, int i)
 {
-    char *end;
-    double v = strtod(p->value, &end);
-    if (end != p->value && !*end && v >= min && v <= max) {
-        *out = v;
-        return true;
-    }
-    cli_usage_error(p, "--%s %s: must be a number from %g to %g", p->options[i].name, p->value, min,
-                    max);
-    return false;
-}
-
-bool cli_uint64(const cli_parser *p, int i, uint64_t *out)
-{
-    char *end;
-    errno = 0;
-    unsigned long long v = strtoull(p->value, &end, 10);
-    if (p->value[0] >= '0' && p->value[0] <= '9' && !*end && !errno) {
-        *out = v;
-        return true;
-    }
-    cli_usage_error(p, "--%s %s: must be a whole number from 0 to 18446744073709551615",
-                    p->options[i].name, p->value);
-    return false;
-}
-
-bool cli_one_of(const cli_parser *p, int i, const char *const *names)
-{
-    char list[128] = "";
-    for (int k = 0; names[k]; k++) {
-        if (strcmp(names[k], p->value) == 0) return true;
-        size_t n = strlen(list);
-        snprintf(list + n, sizeof list - n, "%s%s", k ? ", " : "", names[k]);
-    }
-    cli_usage_error(p, "--%s %s: there is %s", p->options[i].name, p->value, list);
-    return false;
-}
-
-bool cli_add_word(const cli_parser *p, const char **list, int most, int *n)
-{
-    if (*n == most) {
-        cli_usage_error(p, "more than %d of one option", most);
-        return false;
-    }
-    list[(*n)++] = p->value;
+    if (all->list[i].row->type != CN_FIELD_LIST) return false;
+    for (int k = 0; k < i; k++)
+        if (all->list[k].row == all->list[i].row) return false;
     return true;
 }
 
-bool cli_size(const cli_parser *p, int i, size_t *out)
+bool cli_set_lists(cli_parser *p)
 {
-    char *end;
-    errno = 0;
-    const double v = strtod(p->value, &end);
-    double unit = 1;
-    if (*end && strchr("kKmMgGtT", *end)) {
-        unit = *end == 'k' || *end == 'K'   ? 1024.0
-               : *end == 'm' || *end == 'M' ? 1048576.0
-               : *end == 'g' || *end == 'G' ? 1073741824.0
-                                            : 1099511627776.0;
-        end++;
+    const cli_givens *all = &p->given;
+    const char **end = p->lists = malloc((2 * (size_t)all->n + 1) * sizeof *p->lists);
+    if (!end) return cli_error(p->command, "out of memory"), false;
+    for (int i = 0; i < all->n; i++) {
+        const cli_given *first = &all->list[i];
+        if (!begins_list(all, i)) continue;
+        *(const char *const **)((char *)first->part->target + first->row->offset) = end;
+        for (int k = i; k < all->n; k++)
+            if (all->list[k].row == first->row) *end++ = all->list[k].value;
+        *end++ = NULL;
     }
-    if (end != p->value && !*end && v > 0 && v * unit < 9e18) {
-        *out = (size_t)(v * unit);
-        return true;
-    }
-    cli_usage_error(p, "--%s %s: a size such as 8G or 500M is expected", p->options[i].name,
-                    p->value);
-    return false;
+    return true;
 }
 
-double cli_gib(size_t bytes)
+int cli_check(const cli_parser *p)
 {
-    return (double)bytes / 1073741824.0;
+    if (p->n_words && !p->max_words) return cli_usage_error(p, "\"%s\" is no option", p->words[0]);
+    if (p->n_words < p->min_words || p->n_words > p->max_words)
+        return cli_usage_error(p, "%s", p->words_wanted);
+    for (const cli_part *part = p->parts; part->rows; part++)
+        for (const cn_option *row = part->rows; !is_end(row); row++) {
+            if (!row->required || cli_find_given(p, row->name)) continue;
+            char letter[16] = "";
+            if (row->letter) snprintf(letter, sizeof letter, " (-%c)", row->letter);
+            return cli_usage_error(p, "--%s %s%s is missing", row->name, row->arg, letter);
+        }
+    return CLI_GO;
 }
 
-void cli_print_quoted(const char *text)
+int cli_read(cli_parser *p)
 {
-    putchar('"');
-    for (; *text; text++)
-        if (*text == '"' || *text == '\\')
-            printf("\\%c", *text);
-        else if ((unsigned char)*text < 0x20)
-            printf("\\u%04x", (unsigned char)*text);
-        else
-            putchar(*text);
-    putchar('"');
+    const int status = cli_parse(p);
+    if (status != CLI_GO) return status;
+    cli_preset(p);
+    for (int i = 0; i < p->given.n; i++)
+        if (!cli_set(p, &p->given.list[i])) return CLI_USAGE;
+    return cli_set_lists(p) ? cli_check(p) : CLI_FAILED;
 }

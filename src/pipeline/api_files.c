@@ -4,6 +4,7 @@
  * Drawing is in draw.c, conditions in annotate.c, data sets in dataset.c and prepare.c. They only
  * put together what the folders below offer.
  */
+#include "base/option.h"
 #include "image/image.h"
 #include "cpu/cpu.h"
 #include "model/checkpoint/weights.h"
@@ -32,6 +33,20 @@ cn_status cn_inspect(cn_ctx *ctx, const char *path, bool json, char **text)
     return s;
 }
 
+#define FIELD(member) CN_FIELD(cn_convert_options, member)
+
+const cn_option cn_convert_option_rows[] = {
+    {.help = "Options"},
+    {"dtype", 0, NULL, FIELD(dtype), .words = (const char *const[]){"f32", "f16", "bf16", NULL},
+     .preset = "f16"},
+    {"out-of-range", 0,
+     "tensors with values that the type can't hold: keep writes them as f32 and names them, refuse "
+     "writes nothing",
+     CN_FIELD_AS(CN_FIELD_EITHER, cn_convert_options, refuse_out_of_range),
+     .words = (const char *const[]){"keep", "refuse", NULL}, .preset = "keep"},
+    {0},
+};
+
 cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out,
                      const cn_convert_options *options)
 {
@@ -45,9 +60,9 @@ cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out,
                           .from_base = o->from_base,
                           .to_base = o->to_base};
     cn_backend *be = NULL;
+    CN_TRY(cn_options_check(ctx, cn_convert_option_rows, o));
     if (o->dtype && !cn_weight_type_find(o->dtype, &job.dtype))
-        return cn_fail(ctx, CN_EINVAL, "element type %.32s: f32, f16 or bf16 is expected",
-                       o->dtype);
+        return cn_fail(ctx, CN_EINTERNAL, "no file is written as %s", o->dtype);
     CN_TRY(cn_backend_cpu_create(ctx, &be));
     cn_status s = cn_weights_convert(ctx, be, &job);
     be->destroy(be);

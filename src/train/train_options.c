@@ -144,6 +144,9 @@ const cn_option cn_train_option_rows[] = {
      .preset = "500"},
     {"checkpoints-total-limit", 0, "older ones are removed; 0: all are kept",
      FIELD(checkpoints_total_limit), 0, 1e9, .preset = "0"},
+    {"overwrite", 0,
+     "begin anew in an OUT that holds an earlier run: its checkpoints and drawings are removed",
+     FIELD(overwrite)},
     {"resume-from-checkpoint", 0, "go on exactly where it stopped", FIELD(resume_from_checkpoint),
      .arg = "latest|DIR"},
 

@@ -344,6 +344,14 @@ static void wrong_usage(void)
     CHECK("unknown option", 2, SAYS("--sampler-name"), GENERATE, "--sampler-name", "ddim");
     CHECK("beginning of an option", 2, SAYS("--cfg"), GENERATE, "--cfg", "3");
     CHECK("option without its value", 2, SAYS("--seed"), GENERATE, "--seed");
+    CHECK("letter without its value", 2, SAYS("-vs needs a value"), GENERATE, "-vs");
+    CHECK("switch with a value", 2, SAYS("--grid=1", "takes no value"), GENERATE, "--grid=1");
+    CHECK("one base of two", 2, SAYS("--transfer needs 2 values: FROM TO"), "convert", "--transfer",
+          "a");
+    CHECK("a word where none belongs", 2, SAYS("\"stray\" is no option"), GENERATE, "--", "stray");
+    CHECK("names as diffusers writes them", 1, SAYS("nowhere"), "train",
+          "--pretrained_model_name_or_path=nowhere", "--train_data_dir", in_root("data"),
+          "--output_dir", in_root("out"));
     CHECK("unknown sampler", 2, SAYS("unheard", "ddim, pndm", "dpm++2m_sde, unipc, lcm"), GENERATE,
           "--sampling-method", "unheard", "-o", out);
     CHECK("unknown scheduler", 2, SAYS("--scheduler", "cosine", "karras"), GENERATE, "--scheduler",

@@ -28,6 +28,7 @@ static const struct {
     {"pipeline", cn_pipeline_option_rows, sizeof(cn_pipeline_options)},
     {"control", cn_control_option_rows, sizeof(cn_control_options)},
     {"generate", cn_generate_option_rows, sizeof(cn_generate_options)},
+    {"convert", cn_convert_option_rows, sizeof(cn_convert_options)},
     {"annotate", cn_annotate_option_rows, sizeof(cn_annotate_folder_options)},
 };
 
