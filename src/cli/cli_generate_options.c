@@ -199,15 +199,31 @@ static int check_control(const cli_parser *p, control *c)
     return c->o.n_weights ? CLI_GO : CLI_USAGE;
 }
 
+/* The names that a function of the library counts, "a, b, c". */
+static const char *join_names(const char *(*name)(int i), char *out, size_t cap)
+{
+    size_t n = 0;
+    out[0] = 0;
+    for (int i = 0; name(i) && n < cap; i++)
+        n += (size_t)snprintf(out + n, cap - n, "%s%s", i ? ", " : "", name(i));
+    return out;
+}
+
 static int check_sampler(const cli_parser *p, const char *name)
 {
-    char list[256] = "";
+    char list[256];
     if (cn_generate_sampler_named(name)) return CLI_GO;
-    for (int i = 0; cn_generate_sampler(i); i++) {
-        const size_t n = strlen(list);
-        snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", cn_generate_sampler(i));
-    }
-    return cli_usage_error(p, "--sampling-method %s: there are %s", name, list);
+    return cli_usage_error(p, "--sampling-method %s: there are %s", name,
+                           join_names(cn_generate_sampler, list, sizeof list));
+}
+
+static int check_scheduler(const cli_parser *p, const char *name)
+{
+    char list[256];
+    for (int i = 0; cn_generate_scheduler(i); i++)
+        if (!strcmp(name, cn_generate_scheduler(i))) return CLI_GO;
+    return cli_usage_error(p, "--scheduler %s: there are %s", name,
+                           join_names(cn_generate_scheduler, list, sizeof list));
 }
 
 static int check_request(const cli_parser *p, request *r)
@@ -220,7 +236,8 @@ static int check_request(const cli_parser *p, request *r)
         return cli_usage_error(p, "%s", "--mask needs --init-img, the picture it belongs to");
     if (r->generate.strength > 0 && !r->init)
         return cli_usage_error(p, "%s", "--strength needs --init-img");
-    return check_sampler(p, r->generate.sampler);
+    status = check_scheduler(p, r->generate.scheduler);
+    return status == CLI_GO ? check_sampler(p, r->generate.sampler) : status;
 }
 
 int generate_read(cli_parser *p, request *r)

@@ -95,7 +95,7 @@ static int take_values(cli_parser *p, cli_given g, const char *value, int *i)
         if (!more || *i + 1 >= p->argc || !is_word(p->argv[*i + 1])) break;
         value = p->argv[++*i];
     }
-    if (n + 1 < row->values)
+    if (row->type == CN_FIELD_LIST && n + 1 < row->values)
         return cli_usage_error(p, "--%s needs %d values: %s", row->name, row->values, row->arg);
     return CLI_GO;
 }

@@ -82,10 +82,12 @@ const cn_option cn_generate_option_rows[] = {
      "SNR",
      FIELD(guidance_rescale), 0, 1, .preset = "0"},
     {"sampling-method", 0,
-     "ddim, pndm, ddpm, euler, euler_a, heun, dpm++2m, dpm++2m_sde, unipc or lcm; names of "
+     "ddim, pndm, ddpm, euler, euler_a, heun, lms, dpm++2m, dpm++2m_sde, unipc or lcm; names of "
      "diffusers and stable-diffusion-webui do too: \"DPM++ 2M Karras\"",
      FIELD(sampler), .preset = "ddim", .arg = "NAME"},
-    {"scheduler", 0, "noise levels of the samplers from euler to unipc; default: as the model says",
+    {"scheduler", 0,
+     "noise levels of the samplers that take them: discrete, karras or exponential; default: as "
+     "the model says",
      FIELD(scheduler), .preset = "default", .arg = "NAME"},
     {"timestep-spacing", 0, NULL, FIELD(timestep_spacing), WORDS("leading", "trailing", "linspace"),
      .unset = "as the model says, else the sampling method's own"},
