@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/golden/files: small files of the field's forms and what the programs that define them read from each.
 
-Usage: make-file-fixtures.py OUT [PART...] (OUT: tests/golden/files; PART: masks, lora; without one all)
-Needs PyPI's pillow, torch, diffusers, peft and lycoris-lora. The same versions give the same bytes.
+Usage: make-file-fixtures.py OUT [PART...] (OUT: tests/golden/files; PART: masks, lora, types; without one all)
+Needs PyPI's pillow, torch, diffusers, peft, lycoris-lora and gguf. The same versions give the same bytes.
 """
 import io, json, os, sys
 
@@ -215,6 +215,49 @@ def lora():
         print(name, float(changes[name].abs().max()))
 
 
-PARTS = {"masks": masks, "lora": lora}
+# --- element types: every 8-bit float, by torch; GGML's blocks, by gguf --------------------------------------------------------
+
+
+def types():
+    """types.safetensors and types.gguf, and what their tensors hold as F32 in types_f32.safetensors."""
+    import gguf, numpy as np, torch
+    from safetensors.torch import save_file
+
+    expected, eight = {}, {}
+    for name, dtype in (("f8_e4m3", torch.float8_e4m3fn), ("f8_e5m2", torch.float8_e5m2)):
+        eight[name] = torch.arange(256, dtype=torch.uint8).view(dtype).reshape(16, 16)
+        expected[name] = eight[name].float()
+    save_file(eight, f"{OUT}/types.safetensors")
+    kinds = gguf.GGMLQuantizationType
+    halves = {kinds.Q8_0: [0], kinds.Q4_0: [0], kinds.Q4_1: [0, 2], kinds.Q5_0: [0], kinds.Q5_1: [0, 2], kinds.Q2_K: [80, 82],
+              kinds.Q3_K: [108], kinds.Q4_K: [0, 2], kinds.Q5_K: [0, 2], kinds.Q6_K: [208]}
+    writer, random = gguf.GGUFWriter(f"{OUT}/types.gguf", "sd1"), np.random.default_rng(7)
+    writer.add_array("some.list", ["a", "b"])
+    writer.add_bool("some.switch", True)
+    for kind, at in halves.items():
+        size, bytes_ = gguf.GGML_QUANT_SIZES[kind]
+        rows = random.integers(0, 256, (3, 512 // size, bytes_), dtype=np.uint8)  # [3, 512]: any bits are values ...
+        for i in at:  # ... but the scales, which must be finite
+            rows[:, :, i:i + 2] = random.normal(0, 0.1, rows.shape[:2]).astype(np.float16)[..., None].view(np.uint8)
+        rows = rows.reshape(3, -1)
+        writer.add_tensor(kind.name.lower(), rows, raw_dtype=kind)
+        expected[kind.name.lower()] = torch.from_numpy(gguf.quants.dequantize(rows, kind).copy())
+    for name, dtype in (("f32", np.float32), ("f16", np.float16)):
+        value = random.normal(0, 1, (2, 3, 1, 2)).astype(dtype)
+        writer.add_tensor(name, value)
+        expected[name] = torch.from_numpy(value.astype(np.float32))
+    value = torch.from_numpy(random.normal(0, 1, (4, 5)).astype(np.float32)).bfloat16()
+    writer.add_tensor("bf16", value.view(torch.uint8).numpy(), raw_dtype=kinds.BF16)
+    expected["bf16"] = value.float()
+    flat = random.integers(0, 256, (9, 18), dtype=np.uint8)  # as ComfyUI-GGUF: [1,32,3,3] in rows of 32
+    flat[:, :2] = np.float16(0.25).reshape(1).view(np.uint8)
+    writer.add_tensor("reshaped", flat, raw_dtype=kinds.Q4_0)
+    writer.add_array("comfy.gguf.orig_shape.reshaped", [1, 32, 3, 3])
+    expected["reshaped"] = torch.from_numpy(gguf.quants.dequantize(flat, kinds.Q4_0).copy()).reshape(1, 32, 3, 3)
+    writer.write_header_to_file(), writer.write_kv_data_to_file(), writer.write_tensors_to_file(), writer.close()
+    save_file({k: v.contiguous() for k, v in expected.items()}, f"{OUT}/types_f32.safetensors")
+
+
+PARTS = {"masks": masks, "lora": lora, "types": types}
 for part in sys.argv[2:] or PARTS:
     PARTS[part]()

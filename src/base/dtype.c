@@ -8,6 +8,9 @@
  */
 #include "base/dtype.h"
 
+#include "base/ggml_blocks.h"
+#include "base/half.h"
+
 #include <math.h>
 #include <string.h>
 #include <strings.h>
@@ -26,10 +29,22 @@ static const struct {
     const char *name;
     size_t bytes;
 } dtypes[CN_DTYPE_COUNT] = {
-    [CN_F32] = {"F32", 4}, [CN_F16] = {"F16", 2},   [CN_BF16] = {"BF16", 2}, [CN_F64] = {"F64", 8},
-    [CN_I64] = {"I64", 8}, [CN_I32] = {"I32", 4},   [CN_I16] = {"I16", 2},   [CN_I8] = {"I8", 1},
-    [CN_U8] = {"U8", 1},   [CN_BOOL] = {"BOOL", 1},
+    [CN_F32] = {"F32", 4},   [CN_F16] = {"F16", 2},         [CN_BF16] = {"BF16", 2},
+    [CN_F64] = {"F64", 8},   [CN_I64] = {"I64", 8},         [CN_I32] = {"I32", 4},
+    [CN_I16] = {"I16", 2},   [CN_I8] = {"I8", 1},           [CN_U8] = {"U8", 1},
+    [CN_BOOL] = {"BOOL", 1}, [CN_F8_E4M3] = {"F8_E4M3", 1}, [CN_F8_E5M2] = {"F8_E5M2", 1},
 };
+
+static const cn_block_type *block_type_of(cn_dtype t)
+{
+    return t >= CN_Q8 && t < CN_ANY_DTYPE_COUNT ? &cn_block_types[t - CN_Q8] : NULL;
+}
+
+int cn_dtype_block(cn_dtype t)
+{
+    const cn_block_type *b = block_type_of(t);
+    return b ? b->elements : 1;
+}
 
 size_t cn_dtype_bytes(cn_dtype t)
 {
@@ -38,12 +53,15 @@ size_t cn_dtype_bytes(cn_dtype t)
 
 size_t cn_dtype_size(cn_dtype t, int64_t n)
 {
-    if (t != CN_Q8) return (size_t)n * cn_dtype_bytes(t);
-    return ((size_t)n + CN_Q8_BLOCK - 1) / CN_Q8_BLOCK * CN_Q8_BYTES;
+    const cn_block_type *b = block_type_of(t);
+    if (!b) return (size_t)n * cn_dtype_bytes(t);
+    return ((size_t)n + (size_t)b->elements - 1) / (size_t)b->elements * (size_t)b->bytes;
 }
 
 const char *cn_dtype_name(cn_dtype t)
 {
+    const cn_block_type *b = block_type_of(t);
+    if (b) return b->name;
     return (unsigned)t < CN_DTYPE_COUNT ? dtypes[t].name : "unknown";
 }
 
@@ -73,41 +91,24 @@ const char *cn_weight_type_word(cn_dtype t)
     return (size_t)t < CN_COUNT(weight_types) ? weight_types[t] : cn_dtype_name(t);
 }
 
-static float bits_float(uint32_t u)
+/* OCP 8-bit Floating Point Specification: all ones but the sign is NaN, there is no infinity, and
+ * an exponent of 0 means denormals of 2^-9. */
+static float e4m3_to_float(uint8_t x)
 {
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
-static uint32_t float_bits(float f)
-{
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    return u;
-}
-
-static float half_to_float(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
-    uint32_t rest = (uint32_t)(h & 0x7fffu) << 13;
-    if (rest >= 0x0f800000u) { /* infinity or NaN */
-        uint32_t quiet = rest > 0x0f800000u ? 0x00400000u : 0;
-        return bits_float(sign | 0x70000000u | rest | quiet);
-    }
-    /* 2^112 moves the exponent from bias 15 to bias 127 and normalises denormals on the way. */
-    return bits_float(sign | float_bits(bits_float(rest) * 0x1p112f));
+    const uint32_t sign = (uint32_t)(x & 0x80u) << 24, rest = x & 0x7fu;
+    if (rest == 0x7fu) return cn_bits_float(sign | 0x7fc00000u);
+    return cn_bits_float(sign | cn_float_bits(cn_bits_float(rest << 20) * 0x1p120f));
 }
 
 static uint16_t float_to_half(float f)
 {
-    uint32_t u = float_bits(f);
+    uint32_t u = cn_float_bits(f);
     uint32_t sign = (u >> 16) & 0x8000u;
     u &= 0x7fffffffu;
     if (u > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | ((u >> 13) & 0x3ffu));
     if (u >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and above round to infinity */
     if (u < 0x38800000u) { /* below 2^-14: adding 0.5 lets the processor round at 2^-24 */
-        uint32_t r = float_bits(bits_float(u) + 0.5f) - 0x3f000000u;
+        uint32_t r = cn_float_bits(cn_bits_float(u) + 0.5f) - 0x3f000000u;
         return (uint16_t)(sign | r);
     }
     uint32_t odd = (u >> 13) & 1u;
@@ -117,7 +118,7 @@ static uint16_t float_to_half(float f)
 /* Both cases are computed, so that loops become vector instructions. */
 static uint16_t float_to_bf16(float f)
 {
-    const uint32_t u = float_bits(f);
+    const uint32_t u = cn_float_bits(f);
     const uint32_t nan = u >> 16 | 0x40u, rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
     return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
 }
@@ -170,17 +171,6 @@ static bool has_f16c(void)
 }
 #endif
 
-static void q8_to_f32(const unsigned char *src, float *dst, size_t n)
-{
-    for (size_t i = 0; i < n; i += CN_Q8_BLOCK, src += CN_Q8_BYTES) {
-        uint16_t half;
-        memcpy(&half, src, sizeof half);
-        const float scale = half_to_float(half);
-        for (size_t k = 0; k < CN_MIN((size_t)CN_Q8_BLOCK, n - i); k++)
-            dst[i + k] = scale * (float)(int8_t)src[sizeof half + k];
-    }
-}
-
 static void f32_to_q8(const float *src, unsigned char *dst, size_t n)
 {
     for (size_t i = 0; i < n; i += CN_Q8_BLOCK, dst += CN_Q8_BYTES) {
@@ -191,7 +181,7 @@ static void f32_to_q8(const float *src, unsigned char *dst, size_t n)
             most = x > most ? x : most;
         }
         const uint16_t half = float_to_half(fminf(most / 127, 65504));
-        const float scale = half_to_float(half), inverse = scale > 0 ? 1 / scale : 0;
+        const float scale = cn_half_to_float(half), inverse = scale > 0 ? 1 / scale : 0;
         memcpy(dst, &half, sizeof half);
         float values[CN_Q8_BLOCK] = {0};
         for (size_t k = 0; k < count; k++) values[k] = src[i + k] * inverse;
@@ -200,6 +190,21 @@ static void f32_to_q8(const float *src, unsigned char *dst, size_t n)
             x = x > -127 ? x : -127;
             dst[sizeof half + k] = (unsigned char)(int8_t)(int)rintf(x);
         }
+    }
+}
+
+/* The last block may be needed in part. */
+static void blocks_to_f32(const cn_block_type *b, const unsigned char *src, float *dst, size_t n)
+{
+    float values[CN_BLOCK_MAX];
+    const size_t each = b ? (size_t)b->elements : 1;
+    for (size_t i = 0; b && i < n; i += each, src += b->bytes) {
+        if (n - i >= each) {
+            b->expand(src, dst + i);
+            continue;
+        }
+        b->expand(src, values);
+        memcpy(dst + i, values, (n - i) * sizeof *dst);
     }
 }
 
@@ -222,14 +227,14 @@ static void block_to_f32(cn_dtype from, const unsigned char *src, float *dst, si
         for (size_t i = done; i < n; i++) {
             uint16_t h;
             memcpy(&h, src + 2 * i, sizeof h);
-            dst[i] = half_to_float(h);
+            dst[i] = cn_half_to_float(h);
         }
         break;
     case CN_BF16:
         for (size_t i = 0; i < n; i++) {
             uint16_t h;
             memcpy(&h, src + 2 * i, sizeof h);
-            dst[i] = bits_float((uint32_t)h << 16);
+            dst[i] = cn_bits_float((uint32_t)h << 16);
         }
         break;
     case CN_F64: CONVERT_LOOP(double);
@@ -241,8 +246,13 @@ static void block_to_f32(cn_dtype from, const unsigned char *src, float *dst, si
     case CN_BOOL:
         for (size_t i = 0; i < n; i++) dst[i] = src[i] ? 1.0f : 0.0f;
         break;
-    case CN_Q8: q8_to_f32(src, dst, n); break;
-    case CN_DTYPE_COUNT: break;
+    case CN_F8_E4M3:
+        for (size_t i = 0; i < n; i++) dst[i] = e4m3_to_float(src[i]);
+        break;
+    case CN_F8_E5M2:
+        for (size_t i = 0; i < n; i++) dst[i] = cn_half_to_float((uint16_t)(src[i] << 8));
+        break;
+    default: blocks_to_f32(block_type_of(from), src, dst, n); break;
     }
 }
 
@@ -299,7 +309,7 @@ float cn_dtype_limit(cn_dtype t)
 {
     switch (t) {
     case CN_F16: return 65520;                               /* halfway from 65504 to 2^16 */
-    case CN_BF16: return bits_float(0x7f7f8000u);            /* halfway from its largest to 2^128 */
+    case CN_BF16: return cn_bits_float(0x7f7f8000u);         /* halfway from its largest to 2^128 */
     case CN_Q8: return nextafterf(127 * 65504.0f, INFINITY); /* F16 scales of 127 steps */
     default: return INFINITY;
     }
@@ -339,12 +349,12 @@ float cn_largest(cn_dtype from, const void *src, size_t n)
 {
     const unsigned char *s = src;
     uint32_t most = 0;
-    if (n < PARALLEL_MIN) return bits_float(block_largest(from, s, n));
+    if (n < PARALLEL_MIN) return cn_bits_float(block_largest(from, s, n));
 #pragma omp parallel for schedule(static) reduction(max : most)
     for (size_t i = 0; i < n; i += BLOCK) {
         const uint32_t u =
             block_largest(from, s + cn_dtype_size(from, (int64_t)i), CN_MIN((size_t)BLOCK, n - i));
         most = u > most ? u : most;
     }
-    return bits_float(most);
+    return cn_bits_float(most);
 }

@@ -21,9 +21,9 @@ typedef struct span {
 
 /* Types that exist in files but have no use here: such tensors are checked for place, not for
  * size. */
-static const char *const other_dtypes[] = {"U16",     "U32",     "U64",         "C64",
-                                           "F8_E4M3", "F8_E5M2", "F8_E8M0",     "F8_E4M3FNUZ",
-                                           "F4",      "F6_E2M3", "F8_E5M2FNUZ", "F6_E3M2"};
+static const char *const other_dtypes[] = {"U16",         "U32",         "U64", "C64",
+                                           "F8_E8M0",     "F8_E4M3FNUZ", "F4",  "F6_E2M3",
+                                           "F8_E5M2FNUZ", "F6_E3M2"};
 
 static bool known_elsewhere(const char *name)
 {
@@ -89,8 +89,12 @@ static cn_status parse_tensor(cn_ctx *ctx, cn_tensors *t, const char *name, json
     if (info.dtype == CN_DTYPE_COUNT && !known_elsewhere(dtype))
         return cn_fail(ctx, CN_EFORMAT, "tensor %.200s: unknown dtype %.40s", name, dtype);
     if (info.dtype == CN_DTYPE_COUNT || !fits) {
-        t->skipped++;
-        return CN_OK;
+        char why[48];
+        if (fits)
+            snprintf(why, sizeof why, "type %.40s", dtype);
+        else
+            snprintf(why, sizeof why, "more than %d dimensions", CN_MAX_DIMS);
+        return cn_tensors_skip(ctx, t, name, strlen(name), why);
     }
     if (!cn_shape_size(info.shape, info.ndim, cn_dtype_bytes(info.dtype), &info.elements, &bytes))
         return cn_fail(ctx, CN_EFORMAT, "tensor %.200s: its shape is too large", name);

@@ -68,14 +68,40 @@ cn_status cn_tensors_add(cn_ctx *ctx, cn_tensors *t, const cn_tensor_info *info,
     return CN_OK;
 }
 
+cn_status cn_tensors_skip(cn_ctx *ctx, cn_tensors *t, const char *name, size_t name_len,
+                          const char *why)
+{
+    if (t->n_skipped == t->skipped_cap) {
+        const size_t cap = t->skipped_cap ? 2 * t->skipped_cap : 64;
+        cn_skipped *list =
+            cn_regrow(ctx, t->skipped, t->n_skipped * sizeof *list, cap * sizeof *list);
+        if (!list) return CN_ENOMEM;
+        t->skipped = list;
+        t->skipped_cap = cap;
+    }
+    cn_skipped *e = &t->skipped[t->n_skipped];
+    if (!(e->name = cn_alloc(ctx, name_len + 1))) return CN_ENOMEM;
+    memcpy(e->name, name, name_len);
+    e->name[name_len] = 0;
+    snprintf(e->why, sizeof e->why, "%s", why);
+    t->n_skipped++;
+    return CN_OK;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const cn_tensor_info *)a)->name, ((const cn_tensor_info *)b)->name);
 }
 
+static int by_skipped_name(const void *a, const void *b)
+{
+    return strcmp(((const cn_skipped *)a)->name, ((const cn_skipped *)b)->name);
+}
+
 static cn_status sort_names(cn_ctx *ctx, cn_tensors *t)
 {
     if (t->count > 1) qsort(t->list, t->count, sizeof *t->list, by_name);
+    if (t->n_skipped > 1) qsort(t->skipped, t->n_skipped, sizeof *t->skipped, by_skipped_name);
     for (size_t i = 1; i < t->count; i++)
         if (!strcmp(t->list[i - 1].name, t->list[i].name))
             return cn_fail(ctx, CN_EFORMAT, "two tensors are named %.200s", t->list[i].name);
@@ -102,13 +128,10 @@ static cn_status refuse_format(cn_ctx *ctx, const cn_tensors *t)
     if (starts_with(t, "version https://git-lfs", 23))
         return cn_fail(ctx, CN_EFORMAT,
                        "this is a git-lfs pointer, not the weights; run git lfs pull");
-    if (starts_with(t, "GGUF", 4))
-        return cn_fail(ctx, CN_EFORMAT,
-                       "this is a GGUF file; a safetensors or torch file is needed");
     if (t->bytes[0] == '<')
         return cn_fail(ctx, CN_EFORMAT,
                        "this looks like a web page, not weights; download it again");
-    return cn_fail(ctx, CN_EFORMAT, "not a safetensors file and not a torch zip checkpoint");
+    return cn_fail(ctx, CN_EFORMAT, "not a safetensors file, torch checkpoint or GGUF file");
 }
 
 static cn_status parse(cn_ctx *ctx, cn_tensors *t)
@@ -116,6 +139,9 @@ static cn_status parse(cn_ctx *ctx, cn_tensors *t)
     if (starts_with(t, "PK\3\4", 4) || starts_with(t, "PK\5\6", 4)) {
         t->format = "torch zip";
         CN_TRY(cn_torchzip_parse(ctx, t));
+    } else if (starts_with(t, "GGUF", 4)) {
+        t->format = "gguf";
+        CN_TRY(cn_gguf_parse(ctx, t));
     } else if (cn_is_torchpickle(t->bytes, t->n)) {
         t->format = "torch pickle";
         CN_TRY(cn_torchpickle_parse(ctx, t));
@@ -187,7 +213,9 @@ static cn_status add_all(cn_ctx *ctx, cn_tensors *t, const cn_tensors *part)
 {
     for (size_t i = 0; i < part->count; i++)
         CN_TRY(cn_tensors_add(ctx, t, &part->list[i], strlen(part->list[i].name)));
-    t->skipped += part->skipped;
+    for (size_t i = 0; i < part->n_skipped; i++)
+        CN_TRY(cn_tensors_skip(ctx, t, part->skipped[i].name, strlen(part->skipped[i].name),
+                               part->skipped[i].why));
     t->format = part->format;
     return CN_OK;
 }
@@ -222,6 +250,8 @@ void cn_tensors_close(cn_tensors *t)
     if (!t) return;
     for (size_t i = 0; i < t->count; i++) cn_free((void *)(uintptr_t)t->list[i].name);
     cn_free(t->list);
+    for (size_t i = 0; i < t->n_skipped; i++) cn_free(t->skipped[i].name);
+    cn_free(t->skipped);
     for (int i = 0; i < t->n_parts; i++) cn_tensors_close(t->parts[i]);
     cn_free(t->parts);
     json_decref(t->metadata);
@@ -236,7 +266,21 @@ int64_t cn_tensors_count(const cn_tensors *t)
 
 int64_t cn_tensors_skipped(const cn_tensors *t)
 {
-    return t->skipped;
+    return (int64_t)t->n_skipped;
+}
+
+const char *cn_tensors_skipped_at(const cn_tensors *t, int64_t i)
+{
+    return i >= 0 && (size_t)i < t->n_skipped ? t->skipped[i].name : NULL;
+}
+
+const char *cn_tensors_skipped_why(const cn_tensors *t, const char *name)
+{
+    const cn_skipped wanted = {.name = (char *)(uintptr_t)name};
+    const cn_skipped *e = t->n_skipped ? bsearch(&wanted, t->skipped, t->n_skipped,
+                                                 sizeof *t->skipped, by_skipped_name)
+                                       : NULL;
+    return e ? e->why : NULL;
 }
 
 const char *cn_tensors_format(const cn_tensors *t)
@@ -269,6 +313,8 @@ bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix)
     size_t n = strlen(prefix);
     for (int64_t i = 0; i < cn_tensors_count(t); i++)
         if (!strncmp(cn_tensors_at(t, i)->name, prefix, n)) return true;
+    for (size_t i = 0; i < t->n_skipped; i++)
+        if (!strncmp(t->skipped[i].name, prefix, n)) return true;
     return false;
 }
 
@@ -378,12 +424,12 @@ cn_status cn_tensors_read_rows(cn_ctx *ctx, const cn_tensors *t, const cn_tensor
     if (some.ndim) some.shape[0] = n;
     some.elements = info->elements / rows * n;
     some.data = (const unsigned char *)info->data +
-                (size_t)(info->ndim ? first * info->stride[0] : 0) * cn_dtype_bytes(info->dtype);
+                cn_dtype_size(info->dtype, info->ndim ? first * info->stride[0] : 0);
     if (!cn_tensor_contiguous(&some)) {
         read_strided(&some, out);
         return CN_OK;
     }
     cn_to_f32(some.dtype, some.data, out, (size_t)some.elements);
-    cn_tensors_let_go(t, some.data, (size_t)some.elements * cn_dtype_bytes(some.dtype));
+    cn_tensors_let_go(t, some.data, cn_dtype_size(some.dtype, some.elements));
     return CN_OK;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tensors.h - named tensors in files: safetensors and torch zip checkpoints behind one interface.
+/* tensors.h - named tensors in files: safetensors, torch checkpoints and GGUF behind one interface.
  *
  * The format is told by content, never by name. Opening checks everything that the file claims
  * (offsets, sizes, dtypes, names) before a byte of it is used; the data itself stays mapped and is
@@ -43,11 +43,15 @@ int64_t cn_tensors_count(const cn_tensors *t);
 const cn_tensor_info *cn_tensors_at(const cn_tensors *t, int64_t i);
 /* NULL when there is none of that name. */
 const cn_tensor_info *cn_tensors_find(const cn_tensors *t, const char *name);
-/* Whether any name starts so. */
+/* Whether any name starts so, of a skipped tensor too. */
 bool cn_tensors_have_prefix(const cn_tensors *t, const char *prefix);
 /* Tensors left out of the list: more than CN_MAX_DIMS dimensions or an element type not known
- * here. */
+ * here. What a file is follows from their names as well. */
 int64_t cn_tensors_skipped(const cn_tensors *t);
+/* The name of skipped tensor i, in order of names. */
+const char *cn_tensors_skipped_at(const cn_tensors *t, int64_t i);
+/* Why the tensor of this name was skipped, "type F4"; NULL: it wasn't. */
+const char *cn_tensors_skipped_why(const cn_tensors *t, const char *name);
 
 /* info->elements floats, contiguous, row-major. `info` comes from this t. */
 cn_status cn_tensors_read(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info *info,
@@ -66,7 +70,7 @@ bool cn_tensor_contiguous(const cn_tensor_info *info);
 
 /* A safetensors file's __metadata__ entry; NULL when absent, or for a torch file. */
 const char *cn_tensors_metadata(const cn_tensors *t, const char *key);
-/* "safetensors" or "torch zip". */
+/* "safetensors", "torch zip", "torch pickle" or "gguf". */
 const char *cn_tensors_format(const cn_tensors *t);
 
 /* One tensor to write. The data comes from `raw` (already in dtype, row-major), else `data`

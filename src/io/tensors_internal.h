@@ -8,10 +8,17 @@
 
 #include <jansson.h>
 
+/* A tensor that isn't in the list, and why. */
+typedef struct cn_skipped {
+    char *name;
+    char why[48];
+} cn_skipped;
+
 struct cn_tensors {
     cn_tensor_info *list; /* sorted by name once open; the names are owned */
     size_t count, cap;
-    int64_t skipped;
+    cn_skipped *skipped; /* in the same order */
+    size_t n_skipped, skipped_cap;
     const char *format;
     json_t *metadata; /* safetensors' __metadata__, or NULL */
     const unsigned char *bytes;
@@ -25,6 +32,10 @@ struct cn_tensors {
  * filled in here; CN_EFORMAT when the product of the shape doesn't fit. */
 cn_status cn_tensors_add(cn_ctx *ctx, cn_tensors *t, const cn_tensor_info *info,
                          size_t name_len) CN_CHECKED;
+/* Notes a tensor that isn't read: its name says what the file is all the same. why: what it has,
+ * "type F4". */
+cn_status cn_tensors_skip(cn_ctx *ctx, cn_tensors *t, const char *name, size_t name_len,
+                          const char *why) CN_CHECKED;
 /* Product of a shape in elements and in bytes; false when it overflows or a dimension is
  * negative. */
 bool cn_shape_size(const int64_t *shape, int ndim, size_t elem_bytes, int64_t *elements,
@@ -36,6 +47,7 @@ void cn_shape_strides(const int64_t *shape, int ndim, int64_t *stride);
 cn_status cn_safetensors_parse(cn_ctx *ctx, cn_tensors *t) CN_CHECKED;
 cn_status cn_torchzip_parse(cn_ctx *ctx, cn_tensors *t) CN_CHECKED;
 cn_status cn_torchpickle_parse(cn_ctx *ctx, cn_tensors *t) CN_CHECKED;
+cn_status cn_gguf_parse(cn_ctx *ctx, cn_tensors *t) CN_CHECKED;
 /* Whether these are a file of torch.save's before 1.6. */
 bool cn_is_torchpickle(const unsigned char *bytes, size_t n);
 

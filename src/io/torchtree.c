@@ -57,10 +57,8 @@ static cn_status check_view(walk *w, const cn_pickle_tensor *v, const char *name
 static cn_status take_tensor(walk *w, const cn_pickle_tensor *v, size_t name_len)
 {
     const char *name = name_len ? w->name : "tensor"; /* the file is one bare tensor */
-    if (!v->supported) {
-        w->t->skipped++;
-        return CN_OK;
-    }
+    if (!v->supported)
+        return cn_tensors_skip(w->ctx, w->t, name, strlen(name), "a type or rank not known here");
     const cn_pickle_storage *s = v->storage;
     size_t elem_bytes = cn_dtype_bytes(s->dtype);
     CN_TRY(check_view(w, v, name));

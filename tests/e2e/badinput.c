@@ -595,6 +595,18 @@ static void bad_pickles(void)
 
 static void wrong_models(void)
 {
+    static const char f4[] =
+        "{\"model.diffusion_model.input_blocks.0.0.weight\":{\"dtype\":\"F4\",\"shape\":[4],"
+        "\"data_offsets\":[0,8]},\"first_stage_model.encoder.down.0.block.0.conv1.weight\":{"
+        "\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12]},"
+        "\"cond_stage_model.transformer.text_model.x\":{\"dtype\":\"F32\",\"shape\":[1],"
+        "\"data_offsets\":[12,16]}}";
+    put_safetensors("f4.safetensors", sizeof f4 - 1, f4, 16);
+    CHECK("a UNet of an unknown type", 1,
+          SAYS("f4.safetensors", "input_blocks.0.0.weight has type F4", "not read"), "generate",
+          "-m", in_root("f4.safetensors"), "-p", "a cube", "-o", in_root("out.png"));
+    put_text("cut.gguf", "GGUF\3");
+    CHECK("half a GGUF file", 1, SAYS("cut.gguf", "truncated"), "inspect", in_root("cut.gguf"));
     CHECK("model missing", 1, SAYS("nowhere"), "generate", "-m", in_root("nowhere"), "-p", "a cube",
           "-o", in_root("out.png"));
     CHECK("model missing, train", 1, SAYS("nowhere"), "train", "-m", in_root("nowhere"),

@@ -8,6 +8,7 @@
 #include "../support/child.h"
 #include "../support/report.h"
 #include "../support/tiny_base.h"
+#include "../support/tiny_model.h"
 
 #include "image/image.h"
 #include "io/tensors.h"
@@ -252,6 +253,155 @@ static void loras(void)
                 "o.png", "words.png", true);
 }
 
+/* --- a base model's forms --------------------------------------------------------------------- */
+
+static void add_le(cn_str *s, uint64_t v, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const char b = (char)(v >> (8 * i));
+        cn_str_add(s, &b, 1);
+    }
+}
+
+/* The single file's tensors as a GGUF file, F32 and, of rows of 32 at least, Q8_0. */
+static void put_gguf(const char *name, bool q8)
+{
+    cn_str s = {0}, data = {0};
+    cn_tensors *t = NULL;
+    must(cn_tensors_open(ctx, in_root("published/model.safetensors"), &t) == CN_OK,
+         "published/model.safetensors");
+    cn_str_adds(&s, "GGUF");
+    add_le(&s, 3, 4);
+    add_le(&s, (uint64_t)cn_tensors_count(t), 8);
+    add_le(&s, 0, 8);
+    for (int64_t i = 0; i < cn_tensors_count(t); i++) {
+        const cn_tensor_info *info = cn_tensors_at(t, i);
+        const bool blocks = q8 && info->ndim == 2 && info->shape[1] % CN_Q8_BLOCK == 0;
+        const size_t bytes = cn_dtype_size(blocks ? CN_Q8 : CN_F32, info->elements);
+        float *values = cn_alloc_array(ctx, (size_t)info->elements + 1, sizeof *values);
+        char *stored = cn_alloc(ctx, bytes + 1);
+        must(values && stored && cn_tensors_read(ctx, t, info, values) == CN_OK, info->name);
+        cn_from_f32(blocks ? CN_Q8 : CN_F32, values, stored, (size_t)info->elements);
+        add_le(&s, strlen(info->name), 8);
+        cn_str_adds(&s, info->name);
+        add_le(&s, (uint64_t)info->ndim, 4);
+        for (int k = info->ndim; k-- > 0;) add_le(&s, (uint64_t)info->shape[k], 8);
+        add_le(&s, blocks ? 8 : 0, 4);
+        add_le(&s, data.len, 8);
+        cn_str_add(&data, stored, bytes);
+        while (data.len % 32) add_le(&data, 0, 1);
+        cn_free(values);
+        cn_free(stored);
+    }
+    while (s.len % 32) add_le(&s, 0, 1);
+    cn_str_add(&s, data.data, data.len);
+    must(!s.failed && cn_file_write(ctx, in_root(name), s.data, s.len) == CN_OK, name);
+    cn_str_free(&s);
+    cn_str_free(&data);
+    cn_tensors_close(t);
+}
+
+/* The single file with the UNet's weights under the names of their averages. */
+static void put_renamed(const char *name)
+{
+    static const char unet[] = "model.diffusion_model.";
+    cn_tensors *t = NULL;
+    must(cn_tensors_open(ctx, in_root("published/model.safetensors"), &t) == CN_OK,
+         "published/model.safetensors");
+    const int64_t n = cn_tensors_count(t);
+    cn_tensor_out *list = cn_alloc0(ctx, (size_t)n * sizeof *list);
+    char(*names)[256] = cn_alloc0(ctx, (size_t)n * sizeof *names);
+    must(list && names, name);
+    for (int64_t i = 0; i < n; i++) {
+        const cn_tensor_info *info = cn_tensors_at(t, i);
+        char *to = names[i];
+        snprintf(to, sizeof names[0], "%s", info->name);
+        if (!strncmp(info->name, unet, sizeof unet - 1)) {
+            to += snprintf(to, sizeof names[0], "model_ema.diffusion_model");
+            for (const char *c = info->name + sizeof unet - 1; *c; c++)
+                if (*c != '.') *to++ = *c;
+            *to = 0;
+        }
+        list[i] = (cn_tensor_out){
+            .name = names[i], .dtype = info->dtype, .ndim = info->ndim, .raw = info->data};
+        memcpy(list[i].shape, info->shape, sizeof info->shape);
+    }
+    must(cn_safetensors_write(ctx, in_root(name), list, n, NULL, NULL, NULL) == CN_OK, name);
+    cn_free(list);
+    cn_free(names);
+    cn_tensors_close(t);
+}
+
+/* The whole-model file again with its UNet's elements in 8 bits: 0 and 1/64 in turn. */
+static void put_f8(const char *name, cn_dtype type)
+{
+    enum { MOST = 1 << 20 };
+    static unsigned char eight[MOST];
+    static float same[MOST];
+    cn_tensors *t = NULL;
+    for (int i = 0; i < MOST; i++)
+        eight[i] = (unsigned char)(i % 3 ? 0 : type == CN_F8_E4M3 ? 8 : 0x24);
+    cn_to_f32(type, eight, same, MOST);
+    must(cn_tensors_open(ctx, in_root("published/model.safetensors"), &t) == CN_OK,
+         "published/model.safetensors");
+    const int64_t n = cn_tensors_count(t);
+    cn_tensor_out *list = cn_alloc0(ctx, (size_t)n * sizeof *list);
+    must(list != NULL, name);
+    for (int64_t i = 0; i < n; i++) {
+        const cn_tensor_info *info = cn_tensors_at(t, i);
+        const bool of_unet = !strncmp(info->name, "model.diffusion_model.", 22);
+        list[i] = (cn_tensor_out){
+            .name = info->name, .dtype = info->dtype, .ndim = info->ndim, .raw = info->data};
+        memcpy(list[i].shape, info->shape, sizeof info->shape);
+        if (!of_unet || info->elements > MOST) continue;
+        list[i].dtype = strstr(name, "f32") ? CN_F32 : type;
+        list[i].raw = list[i].dtype == CN_F32 ? (const void *)same : eight;
+    }
+    must(cn_safetensors_write(ctx, in_root(name), list, n, NULL, NULL, NULL) == CN_OK, name);
+    cn_free(list);
+    cn_tensors_close(t);
+}
+
+#define DRAW_WITH(out, model)                                                                   \
+    RUN("generate", "-m", in_root(model), "--tokenizer", in_root("published/model/tokenizer"),  \
+        "-p", "a cute dog", "-s", "1", "--steps", "2", "-W", "64", "-H", "64", "--weight-type", \
+        "f32", "-o", in_root(out))
+
+/* Its shapes tell all of its configuration, which other programs' files don't say. */
+static void bases(void)
+{
+    must(tiny_model_write(ctx, "tests/golden/core", "tests/golden/pipelines/merges.json",
+                          in_root("published")) == CN_OK,
+         "published");
+    const int status = DRAW_WITH("one.png", "published/model");
+    check_drawn("a folder", status, "one.png", "one.png", true);
+    check_drawn("a single file", DRAW_WITH("o.png", "published/model.safetensors"), "o.png",
+                "one.png", true);
+    put_gguf("f32.gguf", false);
+    put_gguf("q8.gguf", true);
+    check_drawn("GGUF in F32", DRAW_WITH("o.png", "f32.gguf"), "o.png", "one.png", true);
+    check_drawn("GGUF in Q8_0", DRAW_WITH("q8.png", "q8.gguf"), "q8.png", "one.png", false);
+    check_drawn("a folder made of a GGUF file",
+                RUN("convert", in_root("f32.gguf"), in_root("from-gguf"), "--dtype", "f32"),
+                "one.png", "one.png", true);
+    check_drawn("which draws the same", DRAW_WITH("o.png", "from-gguf"), "o.png", "one.png", true);
+    put_renamed("averages.safetensors");
+    check_drawn("averages alone", DRAW_WITH("o.png", "averages.safetensors"), "o.png", "one.png",
+                true);
+    report_check(&report, strstr(said, "averages (EMA)") != NULL, "averages alone are told: %s",
+                 said);
+    put_f8("f8_e4m3.safetensors", CN_F8_E4M3);
+    put_f8("f8_e4m3_f32.safetensors", CN_F8_E4M3);
+    put_f8("f8_e5m2.safetensors", CN_F8_E5M2);
+    put_f8("f8_e5m2_f32.safetensors", CN_F8_E5M2);
+    check_drawn("8 bits as F32", DRAW_WITH("f8.png", "f8_e4m3_f32.safetensors"), "f8.png",
+                "one.png", false);
+    check_drawn("F8_E4M3", DRAW_WITH("o.png", "f8_e4m3.safetensors"), "o.png", "f8.png", true);
+    check_drawn("8 bits as F32", DRAW_WITH("f8.png", "f8_e5m2_f32.safetensors"), "f8.png",
+                "one.png", false);
+    check_drawn("F8_E5M2", DRAW_WITH("o.png", "f8_e5m2.safetensors"), "o.png", "f8.png", true);
+}
+
 /* --- the whole -------------------------------------------------------------------------------- */
 
 /* A base, and a ControlNet whose zero convolutions have learned a little. */
@@ -274,6 +424,7 @@ int main(int argc, char **argv)
     make_models();
     masks();
     loras();
+    bases();
     tiny_dir_remove(root);
     cn_ctx_destroy(ctx);
     return report_end(&report);

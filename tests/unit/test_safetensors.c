@@ -151,7 +151,7 @@ static void what_has_no_place_here_is_counted(void **state)
     cn_tensors *t = NULL;
     size_t n = file_of(file,
                        "{\"five\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,2],\"data_offsets\":[0,2]},"
-                       "\"eight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2],\"data_offsets\":[2,4]},"
+                       "\"eight\":{\"dtype\":\"F8_E8M0\",\"shape\":[2],\"data_offsets\":[2,4]},"
                        "\"ok\":{\"dtype\":\"I8\",\"shape\":[],\"data_offsets\":[4,5]},"
                        "\"none\":{\"dtype\":\"I64\",\"shape\":[3,0],\"data_offsets\":[5,5]}}   ",
                        5);
@@ -159,6 +159,9 @@ static void what_has_no_place_here_is_counted(void **state)
     assert_int_equal(cn_tensors_open_memory(ctx, file, n, &t), CN_OK);
     assert_int_equal(cn_tensors_count(t), 2);
     assert_int_equal(cn_tensors_skipped(t), 2);
+    assert_string_equal(cn_tensors_skipped_at(t, 0), "eight");
+    assert_string_equal(cn_tensors_skipped_why(t, "eight"), "type F8_E8M0");
+    assert_string_equal(cn_tensors_skipped_why(t, "five"), "more than 4 dimensions");
     const cn_tensor_info *ok = cn_tensors_find(t, "ok"), *none = cn_tensors_find(t, "none");
     float x = 0;
     assert_int_equal(ok->ndim, 0);

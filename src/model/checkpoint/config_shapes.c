@@ -8,6 +8,7 @@
 #include "model/checkpoint/config_io.h"
 
 #include "graph/graph.h"
+#include "model/checkpoint/content.h"
 
 #include <string.h>
 
@@ -24,20 +25,27 @@ static const cn_tensor_info *find(const view *v, const char *fmt, ...) CN_PRINTF
 static const cn_tensor_info *find(const view *v, const char *fmt, ...)
 {
     char name[512];
-    int used = snprintf(name, sizeof name, "%s", v->prefix);
-    if (used < 0 || (size_t)used >= sizeof name) return NULL;
     va_list ap;
     va_start(ap, fmt);
-    int more = vsnprintf(name + used, sizeof name - (size_t)used, fmt, ap);
+    const int n = vsnprintf(name, sizeof name, fmt, ap);
     va_end(ap);
-    if (more < 0 || (size_t)(used + more) >= sizeof name) return NULL;
-    return cn_tensors_find(v->file, name);
+    return n > 0 && (size_t)n < sizeof name ? cn_tensors_find_in(v->file, v->prefix, name) : NULL;
+}
+
+static cn_status missing(const view *v, const char *name)
+{
+    char full[1024];
+    snprintf(full, sizeof full, "%s%s", v->prefix, name);
+    const char *why = cn_tensors_skipped_why(v->file, full);
+    if (why)
+        return cn_fail(v->ctx, CN_EFORMAT, "tensor %s has %s, which is not read here", full, why);
+    return cn_fail(v->ctx, CN_EFORMAT, "tensor %s is missing", full);
 }
 
 /* Dimension i of a weight of at least 2 dimensions. */
 static cn_status dim(const view *v, const char *what, const cn_tensor_info *t, int i, int64_t *out)
 {
-    if (!t) return cn_fail(v->ctx, CN_EFORMAT, "tensor %s%s is missing", v->prefix, what);
+    if (!t) return missing(v, what);
     if (t->ndim < 2 || t->shape[i] < 1)
         return cn_fail(v->ctx, CN_EFORMAT, "tensor %s has %d dimensions, a weight is expected",
                        t->name, t->ndim);
@@ -108,9 +116,8 @@ static cn_status read_levels(const view *v, cn_unet_config *c)
 {
     c->layers_per_block = count_layers(v);
     if (c->layers_per_block < 1)
-        return cn_fail(v->ctx, CN_EFORMAT, "tensor %s%s is missing", v->prefix,
-                       ldm(v) ? "input_blocks.1.0.in_layers.2.weight"
-                              : "down_blocks.0.resnets.0.conv1.weight");
+        return missing(v, ldm(v) ? "input_blocks.1.0.in_layers.2.weight"
+                                 : "down_blocks.0.resnets.0.conv1.weight");
     for (; c->levels < CN_MAX_LEVELS && resnet(v, c, c->levels, 0); c->levels++) {
         int i = c->levels;
         CN_TRY(dim(v, "", resnet(v, c, i, 0), 0, &c->channels[i]));
@@ -216,6 +223,9 @@ cn_status cn_vae_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char
 
 /* --- CLIP ------------------------------------------------------------------------------------- */
 
+/* SD 2.x's text encoder, which stable-diffusion.cpp gives the names of SD 1.x's. */
+enum { OPEN_CLIP_WIDTH = 1024 };
+
 static int clip_heads(int64_t hidden)
 {
     return hidden >= 64 && hidden % 64 == 0 ? (int)(hidden / 64) : 4;
@@ -260,6 +270,10 @@ cn_status cn_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const cha
     CN_TRY(dim(&v, table, find(&v, "%s", table), 0, &c.max_positions));
     CN_TRY(dim(&v, fc1, find(&v, "%s", fc1), 0, &c.intermediate));
     while (c.layers < 256 && find(&v, "encoder.layers.%d.mlp.fc1.weight", c.layers)) c.layers++;
+    if (c.hidden == OPEN_CLIP_WIDTH) {
+        c.act = CN_ACT_GELU;
+        if (c.layers == 24) c.layers--; /* as above */
+    }
     c.heads = clip_heads(c.hidden);
     CN_TRY(cn_clip_config_check(ctx, &c));
     *out = c;

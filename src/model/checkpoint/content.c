@@ -32,6 +32,53 @@ const char *cn_content_name(cn_content c)
     return content_names[c];
 }
 
+/* Calls see(name, user) for every tensor, read or skipped, until it returns true. */
+static bool any_name(const cn_tensors *t, bool (*see)(const char *name, const void *user),
+                     const void *user)
+{
+    for (int64_t i = 0; i < cn_tensors_count(t); i++)
+        if (see(cn_tensors_at(t, i)->name, user)) return true;
+    for (int64_t i = 0; i < cn_tensors_skipped(t); i++)
+        if (see(cn_tensors_skipped_at(t, i), user)) return true;
+    return false;
+}
+
+static bool begins(const char *name, const void *with)
+{
+    return !strncmp(name, with, strlen(with));
+}
+
+static bool contains(const char *name, const void *what)
+{
+    return strstr(name, what) != NULL;
+}
+
+bool cn_tensors_ema_only(const cn_tensors *t)
+{
+    return cn_tensors_find(t, CN_PREFIX_EMA "input_blocks00weight") &&
+           !cn_tensors_have_prefix(t, CN_PREFIX_UNET);
+}
+
+const cn_tensor_info *cn_tensors_find_in(const cn_tensors *t, const char *prefix, const char *name)
+{
+    char full[1024];
+    int n = snprintf(full, sizeof full, "%s%s", prefix, name);
+    if (n < 0 || (size_t)n >= sizeof full) return NULL;
+    const cn_tensor_info *found = cn_tensors_find(t, full);
+    if (found || strcmp(prefix, CN_PREFIX_UNET) != 0 || !cn_tensors_ema_only(t)) return found;
+    n = snprintf(full, sizeof full, "%s", CN_PREFIX_EMA);
+    for (; *name && (size_t)n + 1 < sizeof full; name++)
+        if (*name != '.') full[n++] = *name;
+    full[n] = 0;
+    return cn_tensors_find(t, full);
+}
+
+bool cn_tensor_is_in(const cn_tensors *t, const char *prefix, const char *name)
+{
+    if (begins(name, prefix)) return true;
+    return !strcmp(prefix, CN_PREFIX_UNET) && begins(name, CN_PREFIX_EMA) && cn_tensors_ema_only(t);
+}
+
 /* The first of these tensors that a file has decides. '*' at the end: any name that starts so; at
  * the beginning: any that contains the rest. */
 static const struct {
@@ -57,6 +104,7 @@ static const struct {
     {"control_model.difference", CN_HOLDS_CONTROL_DIFFERENCE},
     {"control_model.input_hint_block.0.weight", CN_HOLDS_CONTROL_PREFIXED},
     {"model.diffusion_model.input_blocks.0.0.weight", CN_HOLDS_BASE},
+    {CN_PREFIX_EMA "input_blocks00weight", CN_HOLDS_BASE},
     {"input_hint_block.0.weight", CN_HOLDS_CONTROL},
     {"controlnet_cond_embedding.conv_in.weight", CN_HOLDS_CONTROL_DIFFUSERS},
     {"input_blocks.0.0.weight", CN_HOLDS_UNET},
@@ -80,12 +128,9 @@ static const struct {
 static bool has_sign(const cn_tensors *t, const char *pattern)
 {
     size_t n = strlen(pattern);
-    if (pattern[0] == '*') {
-        for (int64_t i = 0; i < cn_tensors_count(t); i++)
-            if (strstr(cn_tensors_at(t, i)->name, pattern + 1)) return true;
-        return false;
-    }
-    if (pattern[n - 1] != '*') return cn_tensors_find(t, pattern) != NULL;
+    if (pattern[0] == '*') return any_name(t, contains, pattern + 1);
+    if (pattern[n - 1] != '*')
+        return cn_tensors_find(t, pattern) || cn_tensors_skipped_why(t, pattern);
     char prefix[64];
     snprintf(prefix, sizeof prefix, "%.*s", (int)(n - 1), pattern);
     return cn_tensors_have_prefix(t, prefix);

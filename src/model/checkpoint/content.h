@@ -36,5 +36,16 @@ typedef enum cn_content {
 cn_content cn_content_of(const cn_tensors *t);
 /* "a LoRA", for messages. */
 const char *cn_content_name(cn_content c);
+/* Averages over training (EMA) of the UNet's weights, in files from training: the name without
+ * dots behind this. */
+#define CN_PREFIX_EMA "model_ema.diffusion_model"
+/* Whether the file has the UNet's averages and not the weights themselves, so that these are its
+ * weights. */
+bool cn_tensors_ema_only(const cn_tensors *t);
+/* The tensor prefix + name, of a UNet also by its average's name where the file has no other;
+ * NULL. */
+const cn_tensor_info *cn_tensors_find_in(const cn_tensors *t, const char *prefix, const char *name);
+/* Whether a tensor's name belongs to the network behind this prefix. */
+bool cn_tensor_is_in(const cn_tensors *t, const char *prefix, const char *name);
 
 #endif

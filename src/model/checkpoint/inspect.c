@@ -17,7 +17,7 @@ typedef struct group {
     const char *name, *prefix;
     int64_t tensors, parameters;
     uint64_t bytes;
-    int64_t by_dtype[CN_DTYPE_COUNT];
+    int64_t by_dtype[CN_ANY_DTYPE_COUNT];
     cn_str widths; /* "" when not known */
 } group;
 
@@ -33,7 +33,7 @@ static void count(group *g, const cn_tensor_info *t)
 {
     g->tensors++;
     g->parameters += t->elements;
-    g->bytes += (uint64_t)t->elements * cn_dtype_bytes(t->dtype);
+    g->bytes += cn_dtype_size(t->dtype, t->elements);
     g->by_dtype[t->dtype]++;
 }
 
@@ -182,7 +182,7 @@ static cn_status collect_folder(cn_ctx *ctx, findings *f, const char *dir)
 static void add_dtypes(cn_str *s, const group *g)
 {
     bool first = true;
-    for (int i = 0; i < CN_DTYPE_COUNT; i++) {
+    for (int i = 0; i < CN_ANY_DTYPE_COUNT; i++) {
         if (!g->by_dtype[i]) continue;
         cn_str_addf(s, "%s%s", first ? "" : "+", cn_dtype_name((cn_dtype)i));
         first = false;
@@ -206,7 +206,7 @@ static group totals(const findings *f)
         t.tensors += f->groups[i].tensors;
         t.parameters += f->groups[i].parameters;
         t.bytes += f->groups[i].bytes;
-        for (int k = 0; k < CN_DTYPE_COUNT; k++) t.by_dtype[k] += f->groups[i].by_dtype[k];
+        for (int k = 0; k < CN_ANY_DTYPE_COUNT; k++) t.by_dtype[k] += f->groups[i].by_dtype[k];
     }
     return t;
 }
@@ -225,7 +225,7 @@ static void print_text(const findings *f, cn_str *out)
 static json_t *group_json(const group *g)
 {
     json_t *types = json_object();
-    for (int i = 0; types && i < CN_DTYPE_COUNT; i++)
+    for (int i = 0; types && i < CN_ANY_DTYPE_COUNT; i++)
         if (g->by_dtype[i])
             json_object_set_new(types, cn_dtype_name((cn_dtype)i), json_integer(g->by_dtype[i]));
     json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:o}", "name", g->name, "tensors",

@@ -56,10 +56,10 @@ static bool may_exceed(cn_dtype from, cn_dtype storage)
 
 bool cn_ranges_matter(const cn_source *s, cn_dtype storage)
 {
-    const size_t n = strlen(s->prefix);
     for (int64_t i = 0; i < cn_tensors_count(s->file); i++) {
         const cn_tensor_info *t = cn_tensors_at(s->file, i);
-        if (strncmp(t->name, s->prefix, n) == 0 && may_exceed(t->dtype, storage)) return true;
+        if (may_exceed(t->dtype, storage) && cn_tensor_is_in(s->file, s->prefix, t->name))
+            return true;
     }
     return false;
 }

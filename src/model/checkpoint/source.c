@@ -112,10 +112,7 @@ cn_status cn_config_load(cn_ctx *ctx, const char *dir, const char *name, json_t 
 
 static const cn_tensor_info *lookup(const cn_source *s, const char *name)
 {
-    char full[CN_NAME_MAX + 128];
-    int n = snprintf(full, sizeof full, "%s%s", s->prefix, name);
-    if (n < 0 || (size_t)n >= sizeof full) return NULL;
-    return cn_tensors_find(s->file, full);
+    return cn_tensors_find_in(s->file, s->prefix, name);
 }
 
 size_t cn_name_part(const char *name, int *part, int *parts)
@@ -181,7 +178,13 @@ static void complain(complaint *c, const cn_source *s, const cn_param *q, const 
     if (c->n++ >= 3) return;
     const char *name = s->layout == CN_LAYOUT_LDM ? q->ldm_name : q->diffusers_name;
     cn_str_addf(&c->list, "%s%s%s", c->n > 1 ? ", " : "", t ? "" : s->prefix, t ? t->name : name);
-    if (!t) return;
+    if (!t) {
+        char full[CN_NAME_MAX + 128];
+        snprintf(full, sizeof full, "%s%s", s->prefix, name);
+        const char *why = cn_tensors_skipped_why(s->file, full);
+        if (why) cn_str_addf(&c->list, " (it has %s, which is not read here)", why);
+        return;
+    }
     cn_str_adds(&c->list, " ");
     add_shape(&c->list, t->ndim, t->shape);
     cn_str_adds(&c->list, " instead of ");
@@ -230,17 +233,27 @@ cn_status cn_source_resolve(cn_ctx *ctx, const cn_source *s, const cn_params *p,
     return CN_OK;
 }
 
+/* What a file's type is kept as: 8 bits and fewer fit into F16, most of them exactly. */
+static cn_dtype kept_as(cn_dtype in_file)
+{
+    if (in_file == CN_F32 || in_file == CN_BF16 || in_file == CN_F16) return in_file;
+    const bool small = in_file == CN_F8_E4M3 || in_file == CN_F8_E5M2 || in_file > CN_DTYPE_COUNT;
+    return small ? CN_F16 : CN_DTYPE_COUNT;
+}
+
 cn_dtype cn_source_dtype(const cn_source *s)
 {
     static const cn_dtype types[] = {CN_F32, CN_F16, CN_BF16};
-    const size_t n = strlen(s->prefix);
     int64_t elements[CN_COUNT(types)] = {0};
     size_t most = 0;
+    const char *prefix = s->prefix;
+    if (!strcmp(prefix, CN_PREFIX_UNET) && cn_tensors_ema_only(s->file)) prefix = CN_PREFIX_EMA;
+    const size_t n = strlen(prefix);
     for (int64_t i = 0; i < cn_tensors_count(s->file); i++) {
         const cn_tensor_info *t = cn_tensors_at(s->file, i);
-        if (strncmp(t->name, s->prefix, n) != 0) continue;
+        if (strncmp(t->name, prefix, n) != 0) continue;
         for (size_t k = 0; k < CN_COUNT(types); k++)
-            if (t->dtype == types[k]) elements[k] += t->elements;
+            if (kept_as(t->dtype) == types[k]) elements[k] += t->elements;
     }
     for (size_t k = 1; k < CN_COUNT(types); k++)
         if (elements[k] > elements[most]) most = k;
@@ -252,15 +265,16 @@ static bool read_at_once(const cn_source *s, const cn_params *p, const cn_param 
     return !s->loras || !cn_lora_changes(s->loras, cn_params_net(p), q);
 }
 
-/* What was merged in is known only now, and the type is chosen. */
-static cn_status check_range(cn_ctx *ctx, const cn_param *q, const float *plain)
+/* What was merged in or expanded from blocks is known only now, and the type is chosen. */
+static cn_status check_range(cn_ctx *ctx, const cn_source *s, const cn_param *q, const float *plain)
 {
     const float most = cn_largest(CN_F32, plain, (size_t)cn_param_elements(q));
     if (most < cn_dtype_limit(q->dtype)) return CN_OK;
     return cn_fail(ctx, CN_EMISMATCH,
-                   "%s: with the LoRAs in it a weight is %g, beyond the range of %s; keep weights "
-                   "as f32 or bf16, or give the LoRAs less weight",
-                   q->diffusers_name, (double)most, cn_weight_type_word(q->dtype));
+                   "%s: %s has a value of %g, beyond the range of %s; keep weights as f32 or "
+                   "bf16%s",
+                   s->path, q->diffusers_name, (double)most, cn_weight_type_word(q->dtype),
+                   s->loras && s->loras->n ? ", or give the LoRAs less weight" : "");
 }
 
 /* Through floats: what lies in no plain order in the file, is of another type, or is changed by a
@@ -272,7 +286,7 @@ static cn_status load_changed(cn_ctx *ctx, const cn_source *s, cn_backend *be, c
     cn_status status = plain ? cn_place_read(ctx, s, at, plain) : CN_ENOMEM;
     if (status == CN_OK && s->loras)
         status = cn_lora_merge(ctx, s->loras, cn_params_net(p), q, plain);
-    if (status == CN_OK && s->loras) status = check_range(ctx, q, plain);
+    if (status == CN_OK) status = check_range(ctx, s, q, plain);
     if (status == CN_OK) status = cn_param_set(be, ctx, q, plain);
     cn_free(plain);
     return status;

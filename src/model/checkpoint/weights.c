@@ -87,15 +87,21 @@ static cn_status refuse_content(cn_ctx *ctx, const cn_base *b, cn_content conten
                    b->path, cn_content_name(content));
 }
 
+/* SD 2.x, whatever names its text encoder has. */
+static bool is_second(const cn_base *b)
+{
+    return b->clip.act == CN_ACT_GELU;
+}
+
 /* By empty tensors, or in the metadata. Inpainting UNets (9 channels) predict the noise. */
 static void read_prediction(cn_base *b)
 {
     const char *said = cn_tensors_metadata(b->file, CN_META_PREDICTION);
     b->schedule.v_prediction = cn_tensors_find(b->file, CN_MARK_V) || (said && said[0] == 'v');
     b->schedule.zero_snr = cn_tensors_find(b->file, CN_MARK_ZERO_SNR) != NULL;
-    b->prediction_unknown = b->clip.open_clip && !b->schedule.v_prediction && !said &&
+    b->prediction_unknown = is_second(b) && !b->schedule.v_prediction && !said &&
                             b->unet.in_channels == b->unet.out_channels;
-    if (b->clip.open_clip && b->schedule.v_prediction) b->unet.sample_size = CN_V_SAMPLE_SIZE;
+    if (is_second(b) && b->schedule.v_prediction) b->unet.sample_size = CN_V_SAMPLE_SIZE;
 }
 
 /* A part of what the file says of itself; its message gets the part's name in front. */
@@ -165,6 +171,9 @@ static cn_status open_single(cn_ctx *ctx, cn_base *b)
     if (content != CN_HOLDS_BASE && content != CN_HOLDS_WHOLE)
         return refuse_content(ctx, b, content);
     cn_status s = read_single_configs(ctx, b);
+    if (s == CN_OK && cn_tensors_ema_only(b->file))
+        cn_log(ctx, CN_LOG_INFO,
+               "%s: holds the averages (EMA) of the UNet's weights alone, which are used", b->path);
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", b->path);
 }
 
@@ -208,7 +217,7 @@ cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer
     if (tokenizer_dir) {
         CN_TRY(cn_tokenizer_open(ctx, tokenizer_dir, out));
         /* SD 1.x's vocabulary, which serves SD 2.x as well, names another token for padding. */
-        if (b->clip.open_clip) cn_tokenizer_set_pad(*out, 0);
+        if (is_second(b)) cn_tokenizer_set_pad(*out, 0);
         return CN_OK;
     }
     CN_TRY(cn_format(ctx, own, sizeof own, "%s/tokenizer", b->path));
