@@ -197,8 +197,9 @@ static void f32_to_q8(const float *src, unsigned char *dst, size_t n)
 static void blocks_to_f32(const cn_block_type *b, const unsigned char *src, float *dst, size_t n)
 {
     float values[CN_BLOCK_MAX];
-    const size_t each = b ? (size_t)b->elements : 1;
-    for (size_t i = 0; b && i < n; i += each, src += b->bytes) {
+    if (!b) return; /* no type of blocks */
+    const size_t each = (size_t)b->elements;
+    for (size_t i = 0; i < n; i += each, src += b->bytes) {
         if (n - i >= each) {
             b->expand(src, dst + i);
             continue;

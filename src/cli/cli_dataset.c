@@ -27,18 +27,19 @@ static const cn_option drawn_rows[] = {
 
 typedef cn_status (*draw_fn)(cn_ctx *ctx, const cn_scenes_options *o);
 
-static int run_drawn(draw_fn draw, cn_scenes_options *o, int threads)
+static int run_drawn(draw_fn draw, const cn_scenes_options *options, int threads)
 {
+    cn_scenes_options o = *options;
     cli_progress progress;
     cn_ctx *ctx = cli_context_create("dataset", threads);
     if (!ctx) return CLI_FAILED;
     cli_progress_init(&progress, false);
-    o->progress = show_count;
-    o->user = &progress;
-    const cn_status s = draw(ctx, o);
+    o.progress = show_count;
+    o.user = &progress;
+    const cn_status s = draw(ctx, &o);
     cli_progress_end(&progress);
     const int status = s == CN_OK ? CLI_DONE : cli_failed(ctx, "dataset");
-    if (s == CN_OK) printf("%s: %lld pairs\n", o->output_dir, (long long)o->count);
+    if (s == CN_OK) printf("%s: %lld pairs\n", o.output_dir, (long long)o.count);
     cli_context_destroy(ctx);
     return status;
 }

@@ -240,7 +240,7 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
                              char path[PATH_BYTES])
 {
     char dir[PATH_BYTES], target[PATH_BYTES];
-    cn_run_mark mark;
+    cn_run_mark mark = {0};
     const bool writes = cn_ranks_rank(c->ranks) == 0;
     path[0] = 0;
     cn_run_mark_fill(state, &mark);

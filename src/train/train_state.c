@@ -194,7 +194,7 @@ static cn_status verify_mark(cn_ctx *ctx, const char *dir, const char *name,
 {
     char file[4096];
     cn_tensors *t = NULL;
-    cn_run_mark mark;
+    cn_run_mark mark = {0};
     cn_status s = CN_OK;
     const size_t n = strlen(name);
     if (n < 12 || strcmp(name + n - 12, ".safetensors") != 0) return CN_OK;

@@ -485,10 +485,10 @@ static void wrong_usage(void)
           "b");
     CHECK("two kinds of pretrain", 2, SAYS("--vae-steps"), "pretrain", "--evaluate",
           in_root("model"), "--vae-steps", "5");
-    CHECK("too few widths", 2, SAYS("--vae-widths", "4 whole numbers"), "pretrain", "-o", in_root("out"),
-          "--vae-widths", "16,32");
-    CHECK("widths that aren't numbers", 2, SAYS("--unet-widths", "3 whole numbers"), "pretrain", "-o",
-          in_root("out"), "--unet-widths", "32,x,32");
+    CHECK("too few widths", 2, SAYS("--vae-widths", "4 whole numbers"), "pretrain", "-o",
+          in_root("out"), "--vae-widths", "16,32");
+    CHECK("widths that aren't numbers", 2, SAYS("--unet-widths", "3 whole numbers"), "pretrain",
+          "-o", in_root("out"), "--unet-widths", "32,x,32");
     CHECK("unknown prediction", 2, SAYS("--prediction-type", "epsilon"), "pretrain", "-o",
           in_root("out"), "--prediction-type", "x0");
     CHECK("widths that norms can't split", 1, SAYS("multiples of 16"), "pretrain", "-o",
