@@ -95,7 +95,7 @@ cn_status cn_trainer_time_encoding(cn_trainer *t)
     const int64_t records = t->mirror == CN_MIRROR_OFF ? cached : 2 * cached;
     const int64_t texts = (t->prompts ? t->prompts->n : 0) +
                           (t->held_prompts ? t->held_prompts->n : 0) +
-                          (t->given.prompts ? t->given.prompts->n : 0);
+                          (t->own.prompts ? t->own.prompts->n : 0);
     t->plan.encoding_seconds =
         each(&c.latents) * (double)(records + t->n_held) + each(&c.text) * (double)texts;
     return s;

@@ -250,7 +250,7 @@ static cn_status report_step(cn_trainer *t, double loss, double norm, double lr,
     return CN_OK;
 }
 
-void cn_trainer_tell(const cn_trainer *t, const char *stage, int64_t done, int64_t total)
+void cn_trainer_report_stage(const cn_trainer *t, const char *stage, int64_t done, int64_t total)
 {
     if (t->callbacks.progress)
         t->callbacks.progress(t->callbacks.user,
@@ -310,7 +310,7 @@ static cn_status validate(cn_trainer *t)
     cn_status s = CN_OK;
     if (t->validator) {
         cn_cancel_hold(t->ctx, false);
-        s = cn_validator_run(t->validator, t);
+        s = cn_trainer_validate(t);
         cn_cancel_hold(t->ctx, t->ranks != NULL);
     } else {
         s = cn_adamw_swap_ema(t->adamw);

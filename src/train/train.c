@@ -88,7 +88,7 @@ static cn_status open_files(cn_trainer *t)
     CN_TRY(t->o.controlnet ? given_config(t) : fresh_config(t->ctx, t->base, &t->config));
     CN_TRY(cn_trainer_open_data(t));
     CN_TRY(cn_backend_cpu_create(t->ctx, &t->be));
-    CN_TRY(cn_trainer_choose_annotator(t));
+    CN_TRY(cn_comparison_choose(t->ctx, t->be, &t->o, &t->comparison));
     if (t->o.prediction) CN_TRY(cn_base_set_prediction(t->ctx, t->base, t->o.prediction));
     CN_TRY(cn_base_settle_prediction(t->ctx, t->base, t->be));
     if (t->o.rescale_betas_zero_snr) t->base->schedule.zero_snr = true;
@@ -261,7 +261,7 @@ static cn_status begin(cn_trainer *t)
         CN_TRY(claim_dir(t, anew));
         CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
                                wants_tensorboard(&t->o), &t->metrics));
-        if (t->n_held) CN_TRY(cn_validator_create(t, &t->validator));
+        if (t->n_held) CN_TRY(cn_trainer_create_validator(t));
     }
     return cn_trainer_start_loader(t);
 }
@@ -305,10 +305,11 @@ static cn_status run(cn_trainer *t)
 static void trainer_close(cn_trainer *t)
 {
     cn_validator_destroy(t->validator);
+    cn_batcher_destroy(t->held_batcher);
     cn_metrics_close(t->metrics);
     cn_loader_destroy(t->loader);
     cn_batcher_destroy(t->mixer);
-    cn_cache_destroy(t->given.cache);
+    cn_cache_destroy(t->own.cache);
     if (t->held_cache != t->cache) cn_cache_destroy(t->held_cache);
     cn_cache_destroy(t->cache);
     cn_schedule_destroy(t->schedule);
@@ -324,9 +325,9 @@ static void trainer_close(cn_trainer *t)
     cn_buckets_destroy(t->held_sizes);
     cn_prompt_list_destroy(t->prompts);
     cn_prompt_list_destroy(t->held_prompts);
-    cn_buckets_destroy(t->given.sizes);
-    cn_prompt_list_destroy(t->given.prompts);
-    cn_dataset_close(t->given.data);
+    cn_buckets_destroy(t->own.sizes);
+    cn_prompt_list_destroy(t->own.prompts);
+    cn_dataset_close(t->own.data);
     cn_prompter_close(t->prompter);
     if (t->held_data != &t->held_view) cn_dataset_close(t->held_data);
     cn_dataset_close(t->data);

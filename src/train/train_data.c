@@ -106,7 +106,7 @@ static cn_status settle_flip(cn_trainer *t)
 
 static void tell_progress(void *user, const char *what, int64_t done, int64_t total)
 {
-    cn_trainer_tell(user, what, done, total);
+    cn_trainer_report_stage(user, what, done, total);
 }
 
 /* "512 x 512 (120), 448 x 576 (13)" */
@@ -141,7 +141,7 @@ static cn_status sort_data(cn_trainer *t)
 static cn_status open_given(cn_trainer *t)
 {
     const cn_train_options *o = &t->o;
-    cn_validation_prompts *g = &t->given;
+    cn_validation_prompts *g = &t->own;
     if (!o->validation_images && !o->validation_prompts) return CN_OK;
     if (!o->validation_steps || !t->n_held)
         return cn_fail(t->ctx, CN_EINVAL,
@@ -155,7 +155,7 @@ static cn_status open_given(cn_trainer *t)
 
 int64_t cn_trainer_drawings(const cn_trainer *t)
 {
-    return t->n_held + (t->given.data ? t->given.data->n : 0);
+    return t->n_held + (t->own.data ? t->own.data->n : 0);
 }
 
 cn_status cn_trainer_open_data(cn_trainer *t)
@@ -209,8 +209,8 @@ cn_cache_options cn_trainer_prompts_cache_options(cn_trainer *t)
     o.pictures = false;
     o.mirrored = false;
     o.skip_bad = false;
-    o.buckets = t->given.sizes;
-    o.prompts = t->given.prompts;
+    o.buckets = t->own.sizes;
+    o.prompts = t->own.prompts;
     o.cache_dir = NULL;
     o.ranks = NULL;
     return o;
@@ -228,8 +228,8 @@ static cn_status encode_held(cn_trainer *t)
 static cn_status encode_given(cn_trainer *t)
 {
     const cn_cache_options o = cn_trainer_prompts_cache_options(t);
-    if (!t->given.data || cn_ranks_rank(t->ranks) > 0) return CN_OK;
-    return cn_cache_build(t->ctx, t->be, t->base, t->given.data, &o, &t->given.cache);
+    if (!t->own.data || cn_ranks_rank(t->ranks) > 0) return CN_OK;
+    return cn_cache_build(t->ctx, t->be, t->base, t->own.data, &o, &t->own.cache);
 }
 
 cn_status cn_trainer_encode_data(cn_trainer *t)

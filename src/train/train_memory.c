@@ -107,7 +107,7 @@ static cn_status count_validation(cn_trainer *t, const networks *n, size_t *byte
     if (s != CN_OK) return s;
     cn_plan_info_get(measure->plan, &info);
     *bytes = info.arena_bytes;
-    t->validation_flops = pictures * CN_VALIDATION_TIMES / (double)so.batch * info.flops;
+    t->validation_flops = pictures * CN_TRAIN_BANDS / (double)so.batch * info.flops;
     cn_stepgraph_destroy(measure);
     s = cn_draw_create(t->ctx, t->be, &spec, &draw);
     if (s == CN_OK) {
@@ -124,8 +124,8 @@ static cn_status count_validation(cn_trainer *t, const networks *n, size_t *byte
     }
     cn_decode_destroy(decode);
     cn_params_destroy(vae);
-    *bytes = CN_MAX(*bytes, t->annotate_cost.bytes);
-    t->validation_flops += pictures * t->annotate_cost.flops;
+    *bytes = CN_MAX(*bytes, t->comparison.cost.bytes);
+    t->validation_flops += pictures * t->comparison.cost.flops;
     return s;
 }
 
@@ -150,7 +150,7 @@ static cn_status count_data(cn_trainer *t, cn_cache_memory *out)
     const cn_cache_options given = cn_trainer_prompts_cache_options(t);
     CN_TRY(count_cache(t, cn_trainer_cached_data(t), &cached, out));
     CN_TRY(count_cache(t, t->held_data, &held, out));
-    return count_cache(t, t->given.data, &given, out);
+    return count_cache(t, t->own.data, &given, out);
 }
 
 /* Plans a phase's steps and adds up what the run then has in memory beside the process. */

@@ -16,14 +16,9 @@
 #include "data/loader.h"
 #include "train/lr.h"
 #include "eval/metrics.h"
+#include "eval/validate.h"
 #include "train/phase.h"
 #include "train/stepgraph.h"
-
-typedef struct cn_validator cn_validator;
-
-enum {
-    CN_VALIDATION_TIMES = CN_TRAIN_BANDS
-}; /* fixed timesteps per held-out picture: the middles of four bands */
 
 /* Behind which step of a run a parameter's gradient is final. */
 typedef struct cn_gradient_ready {
@@ -72,12 +67,9 @@ typedef struct cn_trainer {
     cn_buckets *held_sizes; /* of held_data's, one size */
     cn_prompter *prompter;
     cn_prompt_list *prompts, *held_prompts; /* prompts NULL: texts are encoded in their step */
-    cn_validation_prompts given;
-    cn_mirror mirror; /* what --random-flip does to conditions */
-    cn_annotate_args
-        annotate;        /* turns drawings into conditions again; kind NULL: none is known yet */
-    bool annotator_told; /* somebody said what it is, or that there is none */
-    cn_session_cost annotate_cost; /* of its network */
+    cn_validation_prompts own;              /* the user's own conditions */
+    cn_mirror mirror;                       /* what --random-flip does to conditions */
+    cn_comparison comparison;               /* of drawings and conditions */
     /* networks */
     cn_controlnet_config config;
     cn_params *unet, *control;
@@ -101,7 +93,8 @@ typedef struct cn_trainer {
     /* progress */
     cn_train_state state;
     cn_metrics *metrics;
-    cn_validator *validator; /* NULL: no validation */
+    cn_validator *validator;  /* NULL: no validation */
+    cn_batcher *held_batcher; /* of its pairs */
     double recent_loss[100], recent_seconds[100], recent_wait[100], recent_encode[100];
     double waited, encoded; /* seconds that this step waited for its data, that it encoded pictures
                                and texts */
@@ -218,21 +211,9 @@ cn_status cn_trainer_saved(cn_trainer *t, cn_status status, const char *path) CN
 cn_status cn_trainer_time_run(cn_trainer *t) CN_CHECKED;
 double cn_trainer_mean_loss(const cn_trainer *t);
 /* Says how far a stage other than training is. */
-void cn_trainer_tell(const cn_trainer *t, const char *stage, int64_t done, int64_t total);
+void cn_trainer_report_stage(const cn_trainer *t, const char *stage, int64_t done, int64_t total);
 
-/* --- validate.c ------------------------------------------------------------------------------- */
-
-cn_status cn_validator_create(cn_trainer *t, cn_validator **out) CN_CHECKED;
-void cn_validator_destroy(cn_validator *v);
-/* Measures, draws, judges, writes output_dir/validation/step_N/ and a line of metrics.jsonl. */
-cn_status cn_validator_run(cn_validator *v, cn_trainer *t) CN_CHECKED;
-
-/* --- compare.c -------------------------------------------------------------------------------- */
-
-/* The annotator that is told, with its network's weights looked at and counted. */
-cn_status cn_trainer_choose_annotator(cn_trainer *t) CN_CHECKED;
-
-/* --- validate_draw.c -------------------------------------------------------------------------- */
+/* --- held_out.c ------------------------------------------------------------------------------- */
 
 /* How a held-out condition is drawn with these networks; control NULL: by the base alone. */
 cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, cn_params *unet, cn_params *control);
@@ -240,5 +221,9 @@ cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, cn_params *unet, cn_param
  * be destroyed, after a failure too. */
 cn_status cn_trainer_decode_create(const cn_trainer *t, cn_params **vae,
                                    cn_decode **out) CN_CHECKED;
+/* The validator over the held-out pairs and the user's own conditions. */
+cn_status cn_trainer_create_validator(cn_trainer *t) CN_CHECKED;
+/* A validation at this step, with the mean of the weights where one is kept. */
+cn_status cn_trainer_validate(cn_trainer *t) CN_CHECKED;
 
 #endif

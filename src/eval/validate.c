@@ -16,7 +16,9 @@
  * Without control nothing changes from one validation to the next while the base is locked, so that
  * half is measured once.
  */
-#include "train/validate.h"
+#include "eval/validate_internal.h"
+
+#include "data/condition.h"
 
 #include <math.h>
 #include <string.h>
@@ -29,8 +31,8 @@
 void cn_validator_destroy(cn_validator *v)
 {
     if (!v) return;
-    cn_batcher_destroy(v->batcher);
     cn_curves_close(v->curves);
+    cn_free((void *)(uintptr_t)v->o.items);
     cn_free(v->loss_with);
     cn_free(v->loss_without);
     cn_free(v->agree_with);
@@ -45,10 +47,10 @@ void cn_validator_destroy(cn_validator *v)
 
 static cn_status allocate(cn_validator *v)
 {
-    const size_t n = (size_t)v->n;
-    const size_t bytes = (size_t)(v->width * v->height * 3);
+    const size_t n = (size_t)v->o.n_held;
+    const size_t bytes = (size_t)(v->o.width * v->o.height * 3);
     size_t pictures = 0;
-    if (!cn_mul_size((size_t)v->drawn, bytes, &pictures)) return CN_ENOMEM;
+    if (!cn_mul_size((size_t)v->o.n_items, bytes, &pictures)) return CN_ENOMEM;
     v->loss_with = cn_alloc0(v->ctx, n * sizeof(double));
     v->loss_without = cn_alloc0(v->ctx, n * sizeof(double));
     v->agree_with = cn_alloc0(v->ctx, n * sizeof *v->agree_with);
@@ -64,14 +66,15 @@ static cn_status allocate(cn_validator *v)
 }
 
 /* The pictures, for comparison and for the sheets. */
-static cn_status load_pictures(cn_validator *v, cn_trainer *t)
+static cn_status load_pictures(cn_validator *v)
 {
-    const size_t bytes = (size_t)(v->width * v->height * 3);
-    for (int64_t i = 0; i < v->drawn; i++) {
+    const int64_t width = v->o.width, height = v->o.height;
+    const size_t bytes = (size_t)(width * height * 3);
+    for (int64_t i = 0; i < v->o.n_items; i++) {
         cn_image *condition = NULL, *target = NULL;
-        const cn_drawing d = cn_validator_drawing(v, t, i);
-        CN_TRY(cn_dataset_load(v->ctx, d.data, d.item, v->width, v->height, &condition,
-                               i < v->n ? &target : NULL));
+        const cn_validation_item *d = &v->o.items[i];
+        CN_TRY(cn_dataset_load(v->ctx, d->data, d->item, width, height, &condition,
+                               i < v->o.n_held ? &target : NULL));
         memcpy(v->condition + (size_t)i * bytes, condition->rgb, bytes);
         if (target) memcpy(v->target + (size_t)i * bytes, target->rgb, bytes);
         cn_image_destroy(condition);
@@ -80,121 +83,41 @@ static cn_status load_pictures(cn_validator *v, cn_trainer *t)
     return CN_OK;
 }
 
-static cn_status fill(cn_validator *v, cn_trainer *t)
+static cn_status fill(cn_validator *v)
 {
-    const int64_t pixels = v->n * v->width * v->height;
+    const int64_t pixels = v->o.n_held * v->o.width * v->o.height;
     CN_TRY(allocate(v));
-    CN_TRY(load_pictures(v, t));
-    v->annotate = t->annotate;
-    if (!t->annotator_told && cn_condition_black_and_white(v->condition, pixels))
+    CN_TRY(load_pictures(v));
+    v->annotate = v->o.comparison->annotate;
+    if (!v->o.comparison->settled && cn_condition_black_and_white(v->condition, pixels))
         CN_TRY(cn_annotate_read(v->ctx, "canny", &v->annotate));
     if (!v->annotate.kind)
         cn_log(v->ctx, CN_LOG_INFO,
                "validation: no annotator is known for these conditions; drawings are saved but not "
                "compared (--validation-annotator)");
-    const cn_batcher_options o = cn_trainer_held_options(t);
-    return cn_batcher_create(v->ctx, &o, &v->batcher);
+    return CN_OK;
 }
 
-cn_status cn_validator_create(cn_trainer *t, cn_validator **out)
+cn_status cn_validator_create(cn_ctx *ctx, const cn_validator_options *options, cn_validator **out)
 {
-    cn_validator *v = cn_alloc0(t->ctx, sizeof *v);
+    cn_validator *v = cn_alloc0(ctx, sizeof *v);
     if (!v) return CN_ENOMEM;
-    v->ctx = t->ctx;
-    v->n = t->n_held;
-    v->drawn = cn_trainer_drawings(t);
-    v->width = t->held_cache->width;
-    v->height = t->held_cache->height;
-    cn_status s = fill(v, t);
+    const size_t n = (size_t)options->n_items;
+    cn_validation_item *items = cn_alloc_array(ctx, n, sizeof *items);
+    v->ctx = ctx;
+    v->o = *options;
+    v->o.items = items;
+    cn_status s = items ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) {
+        memcpy(items, options->items, n * sizeof *items);
+        s = fill(v);
+    }
     if (s != CN_OK) {
         cn_validator_destroy(v);
         return s;
     }
     *out = v;
     return CN_OK;
-}
-
-/* --- held-out loss ---------------------------------------------------------------------------- */
-
-/* Measurement k: item k / CN_VALIDATION_TIMES at its fixed timestep, with its prompt and noise of
- * its own. */
-static cn_sample fixed_sample(const cn_trainer *t, int64_t k)
-{
-    const int64_t band = k % CN_VALIDATION_TIMES;
-    return (cn_sample){
-        .item = t->held_first + k / CN_VALIDATION_TIMES,
-        .timestep = (int)((2 * band + 1) * t->schedule->n / (2 * CN_VALIDATION_TIMES)),
-        .noise_seed = 0x7e57u + (uint64_t)k};
-}
-
-static double squared_error(const float *a, const float *b, int64_t n)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)(a[i] - b[i]) * (double)(a[i] - b[i]);
-    return sum / (double)n;
-}
-
-static cn_status measure_with(cn_validator *v, cn_trainer *t, cn_stepgraph *g, double *loss,
-                              double band[CN_VALIDATION_TIMES])
-{
-    const int64_t batch = g->o.batch, count = v->n * CN_VALIDATION_TIMES;
-    const int64_t each = cn_node_elements(g->target) / batch;
-    memset(loss, 0, (size_t)v->n * sizeof *loss);
-    memset(band, 0, CN_VALIDATION_TIMES * sizeof *band);
-    for (int64_t at = 0; at < count; at += batch) {
-        if (cn_cancelled(v->ctx)) return cn_fail(v->ctx, CN_ECANCELLED, "interrupted");
-        for (int64_t i = 0; i < batch; i++) { /* the last batch repeats its last measurement */
-            const cn_sample sample = fixed_sample(t, CN_MIN(at + i, count - 1));
-            const cn_pass *one = NULL;
-            CN_TRY(cn_batcher_one(v->batcher, &sample, &one));
-            cn_stepgraph_put(g, i, one, 0);
-        }
-        CN_TRY(cn_plan_run(g->plan));
-        const float *y = cn_plan_data(g->plan, g->prediction);
-        const float *target = cn_plan_data(g->plan, g->target);
-        for (int64_t i = 0; i < batch && at + i < count; i++) {
-            const double error = squared_error(y + i * each, target + i * each, each);
-            loss[(at + i) / CN_VALIDATION_TIMES] += error / (double)CN_VALIDATION_TIMES;
-            band[(at + i) % CN_VALIDATION_TIMES] += error / (double)v->n;
-        }
-    }
-    return CN_OK;
-}
-
-static cn_status measure(cn_validator *v, cn_trainer *t, bool control, double *loss,
-                         double band[CN_VALIDATION_TIMES])
-{
-    cn_stepgraph_options o = cn_trainer_measure_options(t, t->step);
-    cn_stepgraph *g = NULL;
-    o.control = control;
-    o.batch = CN_MIN(o.batch, v->n * CN_VALIDATION_TIMES);
-    CN_TRY(cn_stepgraph_create(v->ctx, t->be, &t->base->unet, &t->config, t->unet, t->control, &o,
-                               &g));
-    const cn_status s = measure_with(v, t, g, loss, band);
-    cn_stepgraph_destroy(g);
-    return s;
-}
-
-/* --- zero convolutions ------------------------------------------------------------------------ */
-
-static bool is_zero_conv(const cn_param *q)
-{
-    return q->ndim == 4 && (strncmp(q->diffusers_name, "controlnet_down_blocks.", 23) == 0 ||
-                            strncmp(q->diffusers_name, "controlnet_mid_block.", 21) == 0);
-}
-
-/* Root mean square of each zero convolution's weights, the middle's last. Returns how many; at most
- * CN_MAX_RESIDUALS + 1. */
-static int64_t zero_conv_rms(const cn_trainer *t, double rms[CN_MAX_RESIDUALS + 1])
-{
-    int64_t n = 0;
-    for (int64_t i = 0; i < cn_params_count(t->control) && n <= CN_MAX_RESIDUALS; i++) {
-        const cn_param *q = cn_params_at(t->control, i);
-        if (!is_zero_conv(q)) continue;
-        const double squares = t->be->sum_squares(t->be, q->data, cn_param_physical(q));
-        rms[n++] = sqrt(squares / (double)cn_param_elements(q));
-    }
-    return n;
 }
 
 /* --- verdict ---------------------------------------------------------------------------------- */
@@ -232,29 +155,29 @@ static bool significant(const double *gains, int64_t n)
 
 static void judge_drawings(cn_validator *v, cn_train_validation *out)
 {
-    out->agreement_with = mean_agreement(v->agree_with, v->n);
-    out->agreement_without = mean_agreement(v->agree_without, v->n);
+    out->agreement_with = mean_agreement(v->agree_with, v->o.n_held);
+    out->agreement_without = mean_agreement(v->agree_without, v->o.n_held);
     snprintf(v->rule, sizeof v->rule, RULE_AGREEMENT, out->agreement_with.measure);
-    for (int64_t i = 0; i < v->n; i++)
+    for (int64_t i = 0; i < v->o.n_held; i++)
         v->gains[i] = v->agree_with[i].score - v->agree_without[i].score;
     const double baseline = out->agreement_without.score;
     out->learned = out->loss_with < out->loss_without &&
                    out->agreement_with.score >= fmin(1.5 * baseline, (1 + baseline) / 2) &&
-                   significant(v->gains, v->n);
+                   significant(v->gains, v->o.n_held);
 }
 
 static void judge_losses(cn_validator *v, cn_train_validation *out)
 {
     snprintf(v->rule, sizeof v->rule, RULE_LOSS);
-    for (int64_t i = 0; i < v->n; i++) v->gains[i] = v->loss_without[i] - v->loss_with[i];
-    out->learned = significant(v->gains, v->n);
+    for (int64_t i = 0; i < v->o.n_held; i++) v->gains[i] = v->loss_without[i] - v->loss_with[i];
+    out->learned = significant(v->gains, v->o.n_held);
 }
 
-static void judge(cn_validator *v, cn_trainer *t, cn_train_validation *out)
+static void judge(cn_validator *v, int64_t step, int64_t *learned_at_step, cn_train_validation *out)
 {
-    out->step = t->state.step;
-    out->loss_with = mean(v->loss_with, v->n);
-    out->loss_without = mean(v->loss_without, v->n);
+    out->step = step;
+    out->loss_with = mean(v->loss_with, v->o.n_held);
+    out->loss_without = mean(v->loss_without, v->o.n_held);
     memcpy(out->band_with, v->band_with, sizeof out->band_with);
     memcpy(out->band_without, v->band_without, sizeof out->band_without);
     out->has_agreement = v->annotate.kind != NULL;
@@ -263,15 +186,14 @@ static void judge(cn_validator *v, cn_trainer *t, cn_train_validation *out)
         judge_drawings(v, out);
     else
         judge_losses(v, out);
-    if (out->learned && t->state.learned_at_step < 0) t->state.learned_at_step = t->state.step;
-    out->learned_at_step = t->state.learned_at_step;
+    if (out->learned && *learned_at_step < 0) *learned_at_step = step;
+    out->learned_at_step = *learned_at_step;
 }
 
 /* Rules of thumb of the reference's docs/train.md and docs/faq.md; NULL text where control is
  * learned. */
-static void advise(const cn_trainer *t, const cn_train_validation *r, cn_str *out)
+static void advise(const cn_train_options *o, const cn_train_validation *r, cn_str *out)
 {
-    const cn_train_options *o = &t->o;
     const int64_t images = o->train_batch_size * o->gradient_accumulation_steps;
     if (r->learned_at_step >= 0) return;
     cn_str_addf(out,
@@ -293,17 +215,16 @@ static void advise(const cn_trainer *t, const cn_train_validation *r, cn_str *ou
                     "--reconnect-after joins the rest later.");
 }
 
-static cn_status write_metrics(cn_trainer *t, const cn_train_validation *r, const double *rms,
+static cn_status write_metrics(cn_metrics *m, const cn_train_validation *r, const double *rms,
                                int64_t n_rms, double seconds)
 {
-    cn_metrics *m = t->metrics;
     cn_metrics_begin(m);
     cn_metrics_string(m, "event", "validation");
     cn_metrics_int(m, "step", r->step);
     cn_metrics_number(m, "loss_with_control", r->loss_with);
     cn_metrics_number(m, "loss_without_control", r->loss_without);
-    cn_metrics_numbers(m, "loss_with_by_band", r->band_with, CN_VALIDATION_TIMES);
-    cn_metrics_numbers(m, "loss_without_by_band", r->band_without, CN_VALIDATION_TIMES);
+    cn_metrics_numbers(m, "loss_with_by_band", r->band_with, CN_TRAIN_BANDS);
+    cn_metrics_numbers(m, "loss_without_by_band", r->band_without, CN_TRAIN_BANDS);
     if (r->has_agreement) {
         cn_metrics_string(m, "agreement_measure", r->agreement_with.measure);
         cn_metrics_number(m, "agreement_with_control", r->agreement_with.score);
@@ -324,54 +245,52 @@ static cn_status write_metrics(cn_trainer *t, const cn_train_validation *r, cons
     return cn_metrics_end(m);
 }
 
-static cn_status take_measures(cn_validator *v, cn_trainer *t, const char *dir)
+static cn_status measure(cn_validator *v, bool control)
 {
-    CN_TRY(measure(v, t, true, v->loss_with, v->band_with));
-    CN_TRY(cn_validator_draw(v, t, true, v->with));
-    CN_TRY(cn_validator_agreement(v, t, v->with, v->agree_with));
-    if (!v->has_baseline || t->phase.unlock != CN_UNLOCK_NONE) {
-        CN_TRY(measure(v, t, false, v->loss_without, v->band_without));
-        CN_TRY(cn_validator_draw(v, t, false, v->without));
-        CN_TRY(cn_validator_agreement(v, t, v->without, v->agree_without));
-        v->has_baseline = true;
-    }
-    return cn_validator_save(v, t, dir);
+    const cn_validation_calls *calls = &v->o.calls;
+    double *loss = control ? v->loss_with : v->loss_without;
+    double *band = control ? v->band_with : v->band_without;
+    uint8_t *rgb = control ? v->with : v->without;
+    CN_TRY(calls->measure(calls->user, control, loss, band));
+    CN_TRY(calls->draw(calls->user, control, v->condition, rgb));
+    return cn_validator_agreement(v, rgb, control ? v->agree_with : v->agree_without);
 }
 
 /* The page, the log's advice at the end of a run, the callback. */
-static cn_status tell(cn_validator *v, cn_trainer *t, cn_train_validation *r, const double *rms,
-                      int64_t n_rms)
+static cn_status report(cn_validator *v, cn_train_validation *r, const double *rms, int64_t n_rms)
 {
+    const cn_validation_calls *calls = &v->o.calls;
     cn_str advice = {0};
-    advise(t, r, &advice);
+    advise(v->o.train, r, &advice);
     r->advice = advice.data;
-    const cn_status s = cn_validator_report(v, t, r, rms, n_rms);
-    if (r->advice && r->step == t->total_steps) cn_log(t->ctx, CN_LOG_INFO, "%s", r->advice);
-    if (s == CN_OK && t->callbacks.validated) t->callbacks.validated(t->callbacks.user, r);
+    const cn_status s = cn_validator_report(v, r, rms, n_rms);
+    if (r->advice && r->step == v->o.total_steps) cn_log(v->ctx, CN_LOG_INFO, "%s", r->advice);
+    if (s == CN_OK && calls->validated) calls->validated(calls->user, r);
     cn_str_free(&advice);
+    r->advice = NULL;
     return s;
 }
 
-cn_status cn_validator_run(cn_validator *v, cn_trainer *t)
+cn_status cn_validator_run(cn_validator *v, int64_t step, bool base_trained,
+                           int64_t *learned_at_step, cn_train_validation *out)
 {
     const double start = cn_now_s();
-    cn_plan_drop(t->step->plan); /* the step's values are done with; drawing needs the room */
     double rms[CN_MAX_RESIDUALS + 1];
     char dir[4096], sheet[4096];
     cn_train_validation r = {.sheet = sheet};
-    CN_TRY(cn_format(v->ctx, dir, sizeof dir, "%s/validation/step_%lld", t->o.output_dir,
-                     (long long)t->state.step));
+    CN_TRY(cn_format(v->ctx, dir, sizeof dir, "%s/validation/step_%lld", v->o.train->output_dir,
+                     (long long)step));
     CN_TRY(cn_format(v->ctx, sheet, sizeof sheet, "%s/sheet.png", dir));
-    CN_TRY(cn_adamw_swap_ema(t->adamw));
-    const cn_status s = take_measures(v, t, dir);
-    const int64_t n = zero_conv_rms(t, rms);
-    CN_TRY(cn_adamw_swap_ema(t->adamw));
-    CN_TRY(s);
+    CN_TRY(measure(v, true));
+    if (!v->has_baseline || base_trained) CN_TRY(measure(v, false));
+    v->has_baseline = true;
+    CN_TRY(cn_validator_save(v, dir, step));
+    const int64_t n = v->o.calls.zero_convs(v->o.calls.user, rms);
     r.zero_conv_rms = n ? mean(rms, n) : 0;
-    judge(v, t, &r);
-    t->result.has_agreement = r.has_agreement;
-    t->result.agreement_with_control = r.agreement_with.score;
-    t->result.agreement_without_control = r.agreement_without.score;
-    CN_TRY(write_metrics(t, &r, rms, n, cn_now_s() - start));
-    return tell(v, t, &r, rms, n);
+    judge(v, step, learned_at_step, &r);
+    CN_TRY(write_metrics(v->o.metrics, &r, rms, n, cn_now_s() - start));
+    CN_TRY(report(v, &r, rms, n));
+    *out = r;
+    out->sheet = NULL;
+    return CN_OK;
 }

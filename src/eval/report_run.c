@@ -4,7 +4,7 @@
  * What earlier validations drew is read back from validation/step_N/, so a resumed run's page tells
  * the whole story.
  */
-#include "train/validate.h"
+#include "eval/validate_internal.h"
 
 #include "image/resize.h"
 
@@ -96,28 +96,28 @@ static cn_status add_copy(page *p, int row, const cn_validator *v, const uint8_t
                           int64_t drawing, const char *caption)
 {
     cn_image *copy = NULL;
-    const size_t bytes = (size_t)(v->width * v->height * 3);
-    CN_TRY(cn_image_create(p->ctx, v->width, v->height, &copy));
+    const size_t bytes = (size_t)(v->o.width * v->o.height * 3);
+    CN_TRY(cn_image_create(p->ctx, v->o.width, v->o.height, &copy));
     memcpy(copy->rgb, rgb + (size_t)drawing * bytes, bytes);
     return add(p, row, copy, caption);
 }
 
 /* The next row, of this drawing. */
-static cn_status add_row(page *p, const cn_validator *v, const cn_trainer *t, int64_t drawing)
+static cn_status add_row(page *p, const cn_validator *v, int64_t drawing)
 {
     const int row = p->n_rows;
     char dir[4096], path[4096], caption[CAPTION];
-    const cn_drawing d = cn_validator_drawing(v, t, drawing);
+    const cn_validation_item *d = &v->o.items[drawing];
     cn_dataset_item item;
     p->rows[row].pictures = p->pictures[row];
-    CN_TRY(cn_dataset_get(p->ctx, d.data, d.item, true, &item));
+    CN_TRY(cn_dataset_get(p->ctx, d->data, d->item, true, &item));
     p->prompts[row] = cn_strdup(p->ctx, item.prompt);
     cn_dataset_item_free(&item);
     p->rows[row].caption = p->prompts[row];
     CN_TRY(add_copy(p, row, v, v->condition, drawing, "condition"));
     for (int i = 0; i < p->n_steps; i++) {
         cn_image *drawn = NULL;
-        CN_TRY(cn_format(p->ctx, dir, sizeof dir, "%s/validation/step_%lld", t->o.output_dir,
+        CN_TRY(cn_format(p->ctx, dir, sizeof dir, "%s/validation/step_%lld", v->o.train->output_dir,
                          (long long)p->steps[i]));
         CN_TRY(cn_validator_path(v, dir, drawing, path));
         if (!cn_file_exists(path)) continue;
@@ -126,7 +126,8 @@ static cn_status add_row(page *p, const cn_validator *v, const cn_trainer *t, in
         CN_TRY(add(p, row, drawn, caption));
     }
     CN_TRY(add_copy(p, row, v, v->without, drawing, "without control"));
-    if (drawing < v->n) CN_TRY(add_copy(p, row, v, v->target, drawing, "the picture it came from"));
+    if (drawing < v->o.n_held)
+        CN_TRY(add_copy(p, row, v, v->target, drawing, "the picture it came from"));
     p->n_rows = row + 1;
     return CN_OK;
 }
@@ -152,11 +153,11 @@ static void number(table *t, const char *label, const char *format, ...)
     t->n++;
 }
 
-static void add_tiles(table *tiles, const cn_trainer *t, const cn_train_validation *r)
+static void add_tiles(table *tiles, int64_t total_steps, const cn_train_validation *r)
 {
     char label[CAPTION];
     number(tiles, "of the run's steps taken", "%lld of %lld", (long long)r->step,
-           (long long)t->total_steps);
+           (long long)total_steps);
     number(tiles, "held-out loss with control, without", "%.4f, %.4f", r->loss_with,
            r->loss_without);
     if (r->has_agreement) {
@@ -173,12 +174,12 @@ static void add_tiles(table *tiles, const cn_trainer *t, const cn_train_validati
         number(tiles, "control", "not learned yet");
 }
 
-static void add_bands(table *out, const cn_trainer *t, const cn_train_validation *r)
+static void add_bands(table *out, int timesteps, const cn_train_validation *r)
 {
     char label[CAPTION];
     for (int k = 0; k < CN_TRAIN_BANDS; k++) {
-        snprintf(label, sizeof label, "timesteps %d to %d", k * t->schedule->n / CN_TRAIN_BANDS,
-                 (k + 1) * t->schedule->n / CN_TRAIN_BANDS - 1);
+        snprintf(label, sizeof label, "timesteps %d to %d", k * timesteps / CN_TRAIN_BANDS,
+                 (k + 1) * timesteps / CN_TRAIN_BANDS - 1);
         number(out, label, "%.4f with control, %.4f without", r->band_with[k], r->band_without[k]);
     }
 }
@@ -195,17 +196,16 @@ static void add_blocks(table *out, const double *rms, int64_t n)
 
 /* --- the page --------------------------------------------------------------------------------- */
 
-static cn_status write_page(page *p, cn_validator *v, const cn_trainer *t,
-                            const cn_train_validation *r, const double *rms, int64_t n_rms,
-                            table *tables)
+static cn_status write_page(page *p, cn_validator *v, const cn_train_validation *r,
+                            const double *rms, int64_t n_rms, table *tables)
 {
     char path[4096], metrics[4096];
     table *tiles = &tables[0], *bands = &tables[1], *blocks = &tables[2];
-    CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/report.html", t->o.output_dir));
-    CN_TRY(cn_format(p->ctx, metrics, sizeof metrics, "%s/metrics.jsonl", t->o.output_dir));
+    CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/report.html", v->o.train->output_dir));
+    CN_TRY(cn_format(p->ctx, metrics, sizeof metrics, "%s/metrics.jsonl", v->o.train->output_dir));
     if (!v->curves) CN_TRY(cn_curves_open(p->ctx, metrics, &v->curves));
-    add_tiles(tiles, t, r);
-    add_bands(bands, t, r);
+    add_tiles(tiles, v->o.total_steps, r);
+    add_bands(bands, v->o.timesteps, r);
     add_blocks(blocks, rms, n_rms);
     snprintf(p->text, sizeof p->text, "Learned means: %s.%s%s", r->rule, r->advice ? "\n\n" : "",
              r->advice ? r->advice : "");
@@ -236,18 +236,18 @@ static cn_status write_page(page *p, cn_validator *v, const cn_trainer *t,
                                   v->curves);
 }
 
-cn_status cn_validator_report(cn_validator *v, const cn_trainer *t, const cn_train_validation *r,
-                              const double *rms, int64_t n_rms)
+cn_status cn_validator_report(cn_validator *v, const cn_train_validation *r, const double *rms,
+                              int64_t n_rms)
 {
     page *p = cn_alloc0(v->ctx, sizeof *p);
     table *tables = cn_alloc0(v->ctx, 3 * sizeof *tables);
     cn_status s = p && tables ? CN_OK : CN_ENOMEM;
     if (s == CN_OK) {
         p->ctx = v->ctx;
-        s = find_steps(p, t->o.output_dir, r->step);
-        for (int64_t i = 0; i < v->drawn && p->n_rows < MAX_ROWS && s == CN_OK; i++)
-            if (i < MAX_HELD_ROWS || i >= v->n) s = add_row(p, v, t, i);
-        if (s == CN_OK) s = write_page(p, v, t, r, rms, n_rms, tables);
+        s = find_steps(p, v->o.train->output_dir, r->step);
+        for (int64_t i = 0; i < v->o.n_items && p->n_rows < MAX_ROWS && s == CN_OK; i++)
+            if (i < MAX_HELD_ROWS || i >= v->o.n_held) s = add_row(p, v, i);
+        if (s == CN_OK) s = write_page(p, v, r, rms, n_rms, tables);
     }
     if (p) page_free(p);
     cn_free(tables);
