@@ -57,7 +57,7 @@ static cn_status declare_rest(bench *b, model_work *w)
 static cn_status save(bench *b, model_work *w)
 {
     char dir[4096];
-    cn_base base = {.unet = b->unet, .vae = b->vae, .clip = b->clip};
+    cn_base base = {.unet = b->unet, .vae = b->vae, .text = {b->clip}};
     cn_schedule_config_default(&base.schedule);
     CN_TRY(cn_format(b->ctx, dir, sizeof dir, "%s/base", b->out));
     CN_TRY(cn_base_save_folder(b->ctx, b->backend, &base,

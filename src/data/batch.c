@@ -48,7 +48,7 @@ cn_status cn_pass_create(cn_ctx *ctx, const cn_cache *c, int64_t batch, cn_pass 
     out->context = cn_alloc_array(ctx, (size_t)(batch * context_elements(c)), sizeof(float));
     out->condition = cn_alloc_array(ctx, pixels, 3);
     out->picture = c->moments ? NULL : cn_alloc_array(ctx, pixels, 3);
-    if (!c->contexts) out->ids = cn_alloc_array(ctx, (size_t)(batch * c->tokens), sizeof *out->ids);
+    if (!c->contexts) out->ids = cn_alloc_array(ctx, (size_t)(batch * c->ids), sizeof *out->ids);
     if (out->samples && out->x && out->target && out->t && out->per && out->context &&
         out->condition && (out->picture || c->moments) && (out->ids || c->contexts))
         return CN_OK;
@@ -163,7 +163,7 @@ static cn_status make_text(cn_batcher *b, cn_pass *p, int64_t i, int64_t item)
     if (c->contexts)
         return cn_cache_context(c, b->ctx, which, p->context + i * context_elements(c));
     cn_rng_seed(&r, s->tag_seed);
-    return cn_prompter_ids(b->ctx, b->o.prompter, b->o.data, which, &r, p->ids + i * c->tokens);
+    return cn_prompter_ids(b->ctx, b->o.prompter, b->o.data, which, &r, p->ids + i * c->ids);
 }
 
 static cn_status make(cn_batcher *b, cn_pass *p, int64_t i, int64_t item)

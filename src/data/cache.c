@@ -50,6 +50,19 @@ static cn_status for_each(cn_ctx *ctx, int64_t n, cn_status (*fn)(void *user, in
 
 /* --- stores ----------------------------------------------------------------------------------- */
 
+/* Of the files that records come from: the network's, or all text encoders'. */
+static cn_status identity_of(cn_ctx *ctx, const cn_base *base, cn_net net, uint64_t *out)
+{
+    const int n = net == CN_NET_TEXT ? cn_family_of(base)->n_text : 1;
+    CN_TRY(cn_base_identity(ctx, base, net, out));
+    for (int k = 1; k < n; k++) {
+        uint64_t both[2] = {*out, 0};
+        CN_TRY(cn_base_identity(ctx, base, cn_net_text(k), &both[1]));
+        *out = cn_hash64(both, sizeof both);
+    }
+    return CN_OK;
+}
+
 /* A store for n records of one network's output, in memory up to the limit; keys (taken over) are
  * theirs, NULL without cache_dir. */
 static cn_status open_store(cn_ctx *ctx, const cn_base *base, cn_net net, const char *size,
@@ -59,7 +72,7 @@ static cn_status open_store(cn_ctx *ctx, const cn_base *base, cn_net net, const 
     char path[4096];
     uint64_t identity = 0;
     if (!o->cache_dir) return cn_store_create(ctx, n, record_bytes, limit, o->dir, out);
-    cn_status s = cn_base_identity(ctx, base, net, &identity);
+    cn_status s = identity_of(ctx, base, net, &identity);
     if (s == CN_OK) s = cn_dir_make(ctx, o->cache_dir);
     if (s == CN_OK)
         s = cn_format(ctx, path, sizeof path, "%s/%s%s-%016llx.cache", o->cache_dir,
@@ -119,24 +132,42 @@ static cn_status write_missing(cn_store *s, int64_t at, int64_t n, const char *o
 
 /* --- prompts ---------------------------------------------------------------------------------- */
 
-static cn_status run_text(cn_ctx *ctx, cn_encoder *e, const cn_dataset *d, cn_cache *c,
-                          const cn_cache_options *o, int round)
+/* The texts of prompts at..at+n; a short batch repeats its last. */
+static cn_status put_texts(cn_ctx *ctx, cn_encoder *e, const cn_dataset *d, const cn_cache *c,
+                           const cn_prompter *prompter, int64_t at, int64_t n, int32_t *ids)
 {
-    int32_t *ids = cn_plan_data(e->plan, e->in);
+    for (int64_t i = 0; i < e->batch; i++) {
+        const int64_t item = c->prompts->item_of[at + CN_MIN(i, n - 1)];
+        CN_TRY(cn_prompter_ids(ctx, prompter, d, item, NULL, ids));
+        cn_encoder_put_ids(e, i, ids);
+    }
+    return CN_OK;
+}
+
+static cn_status run_batches(cn_ctx *ctx, cn_encoder *e, const cn_dataset *d, cn_cache *c,
+                             const cn_cache_options *o, int round, int32_t *ids)
+{
     const int64_t total = count_missing(c->contexts, 0, c->prompts->n);
     for (int64_t at = 0, done = 0; at < c->prompts->n; at += e->batch) {
         CN_TRY(check_cancelled(ctx));
         const int64_t n = CN_MIN(e->batch, c->prompts->n - at);
         const int64_t missing = count_missing(c->contexts, at, n);
         if (!missing || !is_mine(o, at / e->batch, round)) continue;
-        for (int64_t i = 0; i < e->batch; i++) /* a short batch repeats its last text */
-            CN_TRY(cn_prompter_ids(ctx, o->prompter, d, c->prompts->item_of[at + CN_MIN(i, n - 1)],
-                                   NULL, ids + i * c->tokens));
+        CN_TRY(put_texts(ctx, e, d, c, o->prompter, at, n, ids));
         CN_TRY(cn_plan_run(e->plan));
         CN_TRY(write_missing(c->contexts, at, n, cn_plan_data(e->plan, e->out)));
         tell(o, "text", done += missing, total);
     }
     return CN_OK;
+}
+
+static cn_status run_text(cn_ctx *ctx, cn_encoder *e, const cn_dataset *d, cn_cache *c,
+                          const cn_cache_options *o, int round)
+{
+    int32_t *ids = cn_alloc_array(ctx, (size_t)c->ids, sizeof *ids);
+    const cn_status s = ids ? run_batches(ctx, e, d, c, o, round, ids) : CN_ENOMEM;
+    cn_free(ids);
+    return s;
 }
 
 typedef struct text_keys {
@@ -150,7 +181,7 @@ typedef struct text_keys {
 static cn_status text_key(void *user, int64_t i)
 {
     const text_keys *k = user;
-    const size_t tokens = (size_t)k->prompter->tokens;
+    const size_t tokens = (size_t)k->prompter->ids;
     int32_t *ids = cn_alloc_array(k->ctx, tokens, sizeof *ids);
     if (!ids) return CN_ENOMEM;
     const cn_status s = cn_prompter_ids(k->ctx, k->prompter, k->d, k->item_of[i], NULL, ids);
@@ -177,29 +208,29 @@ static cn_status open_contexts(cn_ctx *ctx, const cn_base *base, const cn_datase
                       k.keys, &c->contexts);
 }
 
-static cn_status open_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_params **params,
-                           cn_encoder *e)
+static cn_status open_text(cn_ctx *ctx, cn_backend *be, const cn_base *base,
+                           cn_params *params[CN_MAX_TEXT_ENCODERS], cn_encoder *e)
 {
-    CN_TRY(cn_encoder_params(ctx, base, CN_NET_TEXT, params));
-    CN_TRY(cn_encoder_text(ctx, be, base, *params, CN_ENCODE_MAX_PROMPTS, e));
-    return cn_base_load(ctx, base, be, *params);
+    CN_TRY(cn_text_params_create(ctx, base, params));
+    CN_TRY(cn_encoder_text(ctx, be, base, params, CN_ENCODE_MAX_PROMPTS, e));
+    return cn_text_params_load(ctx, base, be, params);
 }
 
 static cn_status encode_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_dataset *d,
                              const cn_cache_options *o, cn_cache *c)
 {
     cn_encoder e = {0};
-    cn_params *params = NULL;
+    cn_params *params[CN_MAX_TEXT_ENCODERS] = {NULL};
     cn_status s = open_contexts(ctx, base, d, o, c);
     for (int round = 0; round < count_rounds(o) && s == CN_OK; round++) {
         if (count_missing(c->contexts, 0, c->prompts->n)) {
-            if (!e.g) s = open_text(ctx, be, base, &params, &e);
+            if (!e.g) s = open_text(ctx, be, base, params, &e);
             if (s == CN_OK) s = run_text(ctx, &e, d, c, o, round);
         }
         s = end_round(o, c->contexts, s);
     }
     cn_encoder_close(&e);
-    cn_params_destroy(params);
+    cn_text_params_destroy(params);
     return s;
 }
 
@@ -442,8 +473,9 @@ static void set_sizes(cn_cache *c, const cn_base *base, const cn_dataset *d,
                     .height = largest->height,
                     .factor = cn_vae_factor(&base->vae),
                     .latent_c = base->vae.latent_channels,
-                    .tokens = base->clip.max_positions,
-                    .context_dim = base->clip.hidden};
+                    .tokens = cn_base_context_length(base),
+                    .context_dim = cn_base_context_dim(base)};
+    c->ids = c->tokens * cn_family_of(base)->n_text;
     c->latent_w = c->width / c->factor;
     c->latent_h = c->height / c->factor;
 }
@@ -496,13 +528,13 @@ static size_t store_bytes(const cn_cache_options *o, int64_t n, size_t bytes)
 
 static cn_status plan_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, size_t *bytes)
 {
-    cn_params *params = NULL;
+    cn_params *params[CN_MAX_TEXT_ENCODERS] = {NULL};
     cn_encoder e = {0};
-    cn_status s = cn_encoder_params(ctx, base, CN_NET_TEXT, &params);
+    cn_status s = cn_text_params_create(ctx, base, params);
     if (s == CN_OK) s = cn_encoder_text(ctx, be, base, params, CN_ENCODE_MAX_PROMPTS, &e);
-    if (s == CN_OK) *bytes = cn_params_bytes(params) + cn_encoder_bytes(&e);
+    if (s == CN_OK) *bytes = cn_text_params_bytes(params) + cn_encoder_bytes(&e);
     cn_encoder_close(&e);
-    cn_params_destroy(params);
+    cn_text_params_destroy(params);
     return s;
 }
 

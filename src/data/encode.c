@@ -4,6 +4,8 @@
 
 #include "model/nets/nets.h"
 
+#include <string.h>
+
 enum { ABOUT_PX = 512 * 512 }; /* so much at a time keeps an encoder's buffers small */
 
 void cn_encoder_close(cn_encoder *e)
@@ -35,13 +37,58 @@ cn_status cn_encoder_vae(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_pa
     return cn_plan_create(ctx, e->g, be, &e->out, 1, false, &e->plan);
 }
 
-cn_status cn_encoder_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_params *params,
-                          int64_t batch, cn_encoder *e)
+cn_status cn_encoder_text(cn_ctx *ctx, cn_backend *be, const cn_base *base,
+                          cn_params *const *params, int64_t batch, cn_encoder *e)
 {
-    CN_TRY(begin(ctx, params, batch, e));
-    e->in = cn_input(e->g, "ids", CN_I32, 2, (int64_t[]){batch, base->clip.max_positions}, false);
-    e->out = cn_clip_build(e->g, &base->clip, e->in, 0);
+    const int64_t shape[2] = {batch, cn_base_context_length(base)};
+    CN_TRY(begin(ctx, params[0], batch, e));
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS && params[k]; k++) {
+        cn_graph_use(e->g, params[k]);
+        e->ids[k] = cn_input(e->g, "ids", CN_I32, 2, shape, false);
+        cn_node *y = cn_clip_build(e->g, &base->text[k], e->ids[k], 0);
+        e->out = k ? cn_concat(e->g, e->out, y) : y;
+    }
     return cn_plan_create(ctx, e->g, be, &e->out, 1, false, &e->plan);
+}
+
+void cn_encoder_put_ids(cn_encoder *e, int64_t i, const int32_t *ids)
+{
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS && e->ids[k]; k++) {
+        const int64_t L = e->ids[k]->shape[1];
+        int32_t *to = cn_plan_data(e->plan, e->ids[k]);
+        memcpy(to + i * L, ids + k * L, (size_t)L * sizeof *ids);
+    }
+}
+
+cn_status cn_text_params_create(cn_ctx *ctx, const cn_base *base,
+                                cn_params *sets[CN_MAX_TEXT_ENCODERS])
+{
+    for (int k = 0; k < cn_family_of(base)->n_text; k++)
+        CN_TRY(cn_encoder_params(ctx, base, cn_net_text(k), &sets[k]));
+    return CN_OK;
+}
+
+void cn_text_params_destroy(cn_params *sets[CN_MAX_TEXT_ENCODERS])
+{
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++) {
+        cn_params_destroy(sets[k]);
+        sets[k] = NULL;
+    }
+}
+
+cn_status cn_text_params_load(cn_ctx *ctx, const cn_base *base, cn_backend *be,
+                              cn_params *const *sets)
+{
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS && sets[k]; k++)
+        CN_TRY(cn_base_load(ctx, base, be, sets[k]));
+    return CN_OK;
+}
+
+size_t cn_text_params_bytes(cn_params *const *sets)
+{
+    size_t bytes = 0;
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS && sets[k]; k++) bytes += cn_params_bytes(sets[k]);
+    return bytes;
 }
 
 size_t cn_encoder_bytes(const cn_encoder *e)

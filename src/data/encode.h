@@ -15,8 +15,10 @@ enum { CN_ENCODE_MAX_PICTURES = 16, CN_ENCODE_MAX_PROMPTS = 8 }; /* at a time */
 typedef struct cn_encoder {
     cn_graph *g;
     cn_plan *plan;
-    cn_node *in, *out; /* [n,H,W,3] in [-1,1] -> moments [n,h,w,2c]; ids [n,L] -> context [n,L,D] */
-    int64_t batch;     /* n */
+    cn_node *in;                        /* [n,H,W,3] in [-1,1]; of texts NULL */
+    cn_node *ids[CN_MAX_TEXT_ENCODERS]; /* [n,L] of each of the base's text encoders; NULL */
+    cn_node *out;                       /* moments [n,h,w,2c], or context [n,L,D] */
+    int64_t batch;                      /* n */
 } cn_encoder;
 
 cn_status cn_encoder_params(cn_ctx *ctx, const cn_base *base, cn_net net,
@@ -25,9 +27,21 @@ cn_status cn_encoder_params(cn_ctx *ctx, const cn_base *base, cn_net net,
  * a failure too. */
 cn_status cn_encoder_vae(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_params *params,
                          int64_t most, int64_t width, int64_t height, cn_encoder *e) CN_CHECKED;
-cn_status cn_encoder_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, cn_params *params,
-                          int64_t batch, cn_encoder *e) CN_CHECKED;
+/* Of the base's text encoders side by side: params as cn_text_params_create made them. */
+cn_status cn_encoder_text(cn_ctx *ctx, cn_backend *be, const cn_base *base,
+                          cn_params *const *params, int64_t batch, cn_encoder *e) CN_CHECKED;
+/* Text i's tokens, [L] for each text encoder one behind the other, into the encoder's input. */
+void cn_encoder_put_ids(cn_encoder *e, int64_t i, const int32_t *ids);
 void cn_encoder_close(cn_encoder *e);
+
+/* The parameters of the base's text encoders, NULL behind the last; destroyed after a failure
+ * too. */
+cn_status cn_text_params_create(cn_ctx *ctx, const cn_base *base,
+                                cn_params *sets[CN_MAX_TEXT_ENCODERS]) CN_CHECKED;
+void cn_text_params_destroy(cn_params *sets[CN_MAX_TEXT_ENCODERS]);
+cn_status cn_text_params_load(cn_ctx *ctx, const cn_base *base, cn_backend *be,
+                              cn_params *const *sets) CN_CHECKED;
+size_t cn_text_params_bytes(cn_params *const *sets);
 /* Of its buffers; the parameters' are cn_params_bytes. */
 size_t cn_encoder_bytes(const cn_encoder *e);
 

@@ -2,7 +2,8 @@
 /* text.c - see text.h.
  *
  * Two graphs, tokens to rows of the token table and rows to features, because an embedding's
- * vectors replace rows between them. One chunk of every prompt makes a batch.
+ * vectors replace rows between them. One chunk of every text makes a batch; a base's encoders
+ * follow one another.
  */
 #include "diffuse/text.h"
 
@@ -11,7 +12,8 @@
 typedef struct encoder {
     cn_ctx *ctx;
     const cn_text_spec *spec;
-    int64_t n, length, hidden; /* prompts, tokens of a chunk, width */
+    int which;                 /* of the spec's encoders */
+    int64_t n, length, hidden; /* texts, tokens of a chunk, width */
     cn_graph *lookup, *layers;
     cn_plan *lookup_plan, *layers_plan;
     cn_node *ids, *rows, *x, *y;
@@ -38,7 +40,7 @@ static bool all_loaded(const cn_params *p)
 
 static cn_status build(encoder *e, cn_backend *be)
 {
-    const cn_text_spec *s = e->spec;
+    const cn_text_encoder *s = &e->spec->encoders[e->which];
     int64_t id_shape[2] = {e->n, e->length}, shape[3] = {e->n, e->length, e->hidden};
     CN_TRY(cn_graph_create(e->ctx, &e->lookup));
     CN_TRY(cn_graph_create(e->ctx, &e->layers));
@@ -47,7 +49,7 @@ static cn_status build(encoder *e, cn_backend *be)
     e->ids = cn_input(e->lookup, "ids", CN_I32, 2, id_shape, false);
     e->rows = cn_clip_embed_build(e->lookup, s->clip, e->ids);
     e->x = cn_input(e->layers, "rows", CN_F32, 3, shape, false);
-    e->y = cn_clip_layers_build(e->layers, s->clip, e->x, s->skip);
+    e->y = cn_clip_layers_build(e->layers, s->clip, e->x, e->spec->skip);
     CN_TRY(cn_graph_status(e->lookup));
     CN_TRY(cn_graph_status(e->layers));
     CN_TRY(cn_plan_create(e->ctx, e->lookup, be, &e->rows, 1, false, &e->lookup_plan));
@@ -62,22 +64,23 @@ static cn_status encoder_open(encoder *e, cn_backend *be)
     e->id_values = cn_alloc_array(e->ctx, tokens, sizeof *e->id_values);
     e->row_values = cn_alloc_array(e->ctx, tokens, (size_t)e->hidden * sizeof(float));
     if (!e->id_values || !e->row_values) return CN_ENOMEM;
-    return s->load && !all_loaded(s->params) ? s->load(s->user, s->params) : CN_OK;
+    cn_params *params = s->encoders[e->which].params;
+    return s->load && !all_loaded(params) ? s->load(s->user, params) : CN_OK;
 }
 
-/* Chunk c of every prompt: its rows of the token table, with vectors where there are some. */
-static cn_status look_up(encoder *e, cn_prompt *const *prompts, int c)
+/* Chunk c of every text: its rows of the token table, with vectors where there are some. */
+static cn_status look_up(encoder *e, const cn_text *texts, int c)
 {
     size_t row = (size_t)e->hidden * sizeof(float);
     for (int64_t i = 0; i < e->n; i++)
-        memcpy(e->id_values + i * e->length, prompts[i]->ids + c * e->length,
+        memcpy(e->id_values + i * e->length, texts[i].of[e->which]->ids + c * e->length,
                (size_t)e->length * sizeof *e->id_values);
     CN_TRY(cn_plan_set(e->lookup_plan, e->ids, e->id_values));
     CN_TRY(cn_plan_run(e->lookup_plan));
     memcpy(e->row_values, cn_plan_data(e->lookup_plan, e->rows), (size_t)(e->n * e->length) * row);
     for (int64_t i = 0; i < e->n; i++)
         for (int64_t k = 0; k < e->length; k++) {
-            const float *vector = prompts[i]->vector[c * e->length + k];
+            const float *vector = texts[i].of[e->which]->vector[c * e->length + k];
             if (vector) memcpy(e->row_values + (i * e->length + k) * e->hidden, vector, row);
         }
     return CN_OK;
@@ -92,14 +95,14 @@ static double mean_of(const float *x, int64_t n)
 
 /* "Original" emphasis: every token's features times its weight, then all times old mean / new
  * mean. */
-static void apply_weights(const encoder *e, cn_prompt *const *prompts, int c, float *z)
+static void apply_weights(const encoder *e, const cn_text *texts, int c, float *z)
 {
     int64_t all = e->n * e->length * e->hidden;
     double before = mean_of(z, all);
     for (int64_t i = 0; i < e->n; i++)
         for (int64_t k = 0; k < e->length; k++) {
             float *row = z + (i * e->length + k) * e->hidden;
-            float weight = prompts[i]->weights[c * e->length + k];
+            float weight = texts[i].of[e->which]->weights[c * e->length + k];
             for (int64_t d = 0; d < e->hidden; d++) row[d] *= weight;
         }
     double after = mean_of(z, all);
@@ -108,53 +111,82 @@ static void apply_weights(const encoder *e, cn_prompt *const *prompts, int c, fl
     for (int64_t i = 0; i < all; i++) z[i] *= ratio;
 }
 
-static cn_status encode_chunk(encoder *e, cn_prompt *const *prompts, int c, bool weighted,
-                              int n_chunks, float *out)
+/* Where an encoder's features go: rows of `width`, of which its own begin at `offset`. */
+typedef struct destination {
+    float *features;
+    int64_t width, offset;
+    int n_chunks;
+    bool weighted;
+} destination;
+
+static cn_status encode_chunk(encoder *e, const cn_text *texts, int c, const destination *to)
 {
-    size_t chunk = (size_t)(e->length * e->hidden);
-    CN_TRY(look_up(e, prompts, c));
+    CN_TRY(look_up(e, texts, c));
     CN_TRY(cn_plan_set(e->layers_plan, e->x, e->row_values));
     CN_TRY(cn_plan_run(e->layers_plan));
     float *z = cn_plan_data(e->layers_plan, e->y);
-    if (weighted) apply_weights(e, prompts, c, z);
+    if (to->weighted) apply_weights(e, texts, c, z);
     for (int64_t i = 0; i < e->n; i++)
-        memcpy(out + (size_t)(i * n_chunks + c) * chunk, z + (size_t)i * chunk,
-               chunk * sizeof *out);
+        for (int64_t k = 0; k < e->length; k++) {
+            const int64_t row = (i * to->n_chunks + c) * e->length + k;
+            memcpy(to->features + row * to->width + to->offset, z + (i * e->length + k) * e->hidden,
+                   (size_t)e->hidden * sizeof *z);
+        }
     return CN_OK;
 }
 
 static cn_status check(cn_ctx *ctx, const cn_text_spec *s, int n)
 {
-    const cn_clip_config *c = s->clip;
-    if (s->skip < 0 || s->skip >= c->layers)
-        return cn_fail(
-            ctx, CN_EINVAL,
-            "clip skip: %d of the text encoder's %d layers left out; 0 to %d are possible", s->skip,
-            c->layers, c->layers - 1);
     if (n < 1) return cn_fail(ctx, CN_EINVAL, "%d prompts cannot be encoded", n);
-    if (cn_tokenizer_size(s->tokenizer) > c->vocabulary)
-        return cn_fail(ctx, CN_EMISMATCH,
-                       "the tokenizer has %lld tokens, the text encoder knows %lld: this tokenizer "
-                       "belongs to another model",
-                       (long long)cn_tokenizer_size(s->tokenizer), (long long)c->vocabulary);
+    for (int k = 0; k < s->n; k++) {
+        const cn_clip_config *c = s->encoders[k].clip;
+        const int64_t known = cn_tokenizer_size(s->encoders[k].tokenizer);
+        if (s->skip < 0 || s->skip >= c->layers)
+            return cn_fail(ctx, CN_EINVAL,
+                           "clip skip: %d of the text encoder's %d layers left out; 0 to %d are "
+                           "possible",
+                           s->skip, c->layers, c->layers - 1);
+        if (known > c->vocabulary)
+            return cn_fail(ctx, CN_EMISMATCH,
+                           "the tokenizer has %lld tokens, the text encoder knows %lld: this "
+                           "tokenizer belongs to another model",
+                           (long long)known, (long long)c->vocabulary);
+        if (c->max_positions != cn_text_length(s))
+            return cn_fail(ctx, CN_EMISMATCH,
+                           "the text encoders take %lld and %lld tokens; one model's take equally "
+                           "many",
+                           (long long)cn_text_length(s), (long long)c->max_positions);
+    }
     return CN_OK;
 }
 
-static encoder encoder_of(cn_ctx *ctx, const cn_text_spec *spec, int n)
+static encoder encoder_of(cn_ctx *ctx, const cn_text_spec *spec, int which, int n)
 {
     return (encoder){.ctx = ctx,
                      .spec = spec,
+                     .which = which,
                      .n = n,
-                     .length = spec->clip->max_positions,
-                     .hidden = spec->clip->hidden};
+                     .length = cn_text_length(spec),
+                     .hidden = spec->encoders[which].clip->hidden};
 }
 
-cn_status cn_text_plan(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec, int n,
-                       cn_plan_info *out)
+int64_t cn_text_length(const cn_text_spec *spec)
 {
-    encoder e = encoder_of(ctx, spec, n);
-    cn_status s = check(ctx, spec, n);
-    if (s == CN_OK) s = build(&e, be);
+    return spec->encoders[0].clip->max_positions;
+}
+
+int64_t cn_text_width(const cn_text_spec *spec)
+{
+    int64_t width = 0;
+    for (int k = 0; k < spec->n; k++) width += spec->encoders[k].clip->hidden;
+    return width;
+}
+
+static cn_status plan_one(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec, int which, int n,
+                          cn_plan_info *out)
+{
+    encoder e = encoder_of(ctx, spec, which, n);
+    cn_status s = build(&e, be);
     if (s == CN_OK) {
         cn_plan_info lookup;
         cn_plan_info_get(e.layers_plan, out);
@@ -166,29 +198,78 @@ cn_status cn_text_plan(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec, in
     return s;
 }
 
-cn_status cn_text_encode_prompts(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec,
-                                 cn_prompt *const *prompts, int n, int min_chunks, float **out)
+cn_status cn_text_plan(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec, int n,
+                       cn_plan_info *out)
 {
-    int chunks = min_chunks;
-    bool weighted = false;
+    cn_plan_info most = {0};
     CN_TRY(check(ctx, spec, n));
-    for (int i = 0; i < n; i++) {
-        chunks = CN_MAX(chunks, prompts[i]->n_chunks);
-        weighted = weighted || prompts[i]->weighted;
+    for (int k = 0; k < spec->n; k++) {
+        cn_plan_info one;
+        CN_TRY(plan_one(ctx, be, spec, k, n, &one));
+        if (one.arena_bytes > most.arena_bytes) most = one;
     }
-    for (int i = 0; i < n; i++) CN_TRY(cn_prompt_pad(ctx, spec->tokenizer, prompts[i], chunks));
-    encoder e = encoder_of(ctx, spec, n);
-    float *features = cn_alloc_array(ctx, (size_t)n * (size_t)chunks,
-                                     (size_t)(e.length * e.hidden) * sizeof *features);
-    cn_status s = features ? encoder_open(&e, be) : CN_ENOMEM;
-    for (int c = 0; s == CN_OK && c < chunks; c++)
-        s = encode_chunk(&e, prompts, c, weighted, chunks, features);
-    encoder_close(&e);
+    *out = most;
+    return CN_OK;
+}
+
+void cn_text_free(cn_text *t)
+{
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++) cn_prompt_destroy(t->of[k]);
+    *t = (cn_text){0};
+}
+
+cn_status cn_text_read(cn_ctx *ctx, const cn_text_spec *spec, cn_prompt_style style,
+                       const char *text, cn_text *out)
+{
+    *out = (cn_text){0};
+    for (int k = 0; k < spec->n; k++)
+        CN_TRY(cn_prompt_read(ctx, spec->encoders[k].tokenizer, spec->encoders[k].embeddings, style,
+                              text, cn_text_length(spec), &out->of[k]));
+    return CN_OK;
+}
+
+static cn_status encode_all(encoder *e, cn_backend *be, const cn_text *texts, const destination *to)
+{
+    cn_status s = encoder_open(e, be);
+    for (int c = 0; s == CN_OK && c < to->n_chunks; c++) s = encode_chunk(e, texts, c, to);
+    encoder_close(e);
+    return s;
+}
+
+/* Chunks of the longest, weights anywhere; shorter texts get chunks of an empty text. */
+static cn_status prepare(cn_ctx *ctx, const cn_text_spec *spec, const cn_text *texts, int n,
+                         destination *to)
+{
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < spec->n; k++) {
+            to->n_chunks = CN_MAX(to->n_chunks, texts[i].of[k]->n_chunks);
+            to->weighted = to->weighted || texts[i].of[k]->weighted;
+        }
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < spec->n; k++)
+            CN_TRY(cn_prompt_pad(ctx, spec->encoders[k].tokenizer, texts[i].of[k], to->n_chunks));
+    to->width = cn_text_width(spec);
+    to->features = cn_alloc_array(ctx, (size_t)n * (size_t)to->n_chunks,
+                                  (size_t)(cn_text_length(spec) * to->width) * sizeof(float));
+    return to->features ? CN_OK : CN_ENOMEM;
+}
+
+cn_status cn_text_encode_read(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec,
+                              const cn_text *texts, int n, int min_chunks, float **out)
+{
+    destination to = {.n_chunks = min_chunks};
+    CN_TRY(check(ctx, spec, n));
+    cn_status s = prepare(ctx, spec, texts, n, &to);
+    for (int k = 0; s == CN_OK && k < spec->n; k++) {
+        encoder e = encoder_of(ctx, spec, k, n);
+        s = encode_all(&e, be, texts, &to);
+        to.offset += e.hidden;
+    }
     if (s != CN_OK) {
-        cn_free(features);
+        cn_free(to.features);
         return s;
     }
-    *out = features;
+    *out = to.features;
     return CN_OK;
 }
 
@@ -205,15 +286,14 @@ void cn_prompt_report(cn_ctx *ctx, const cn_prompt *p)
 cn_status cn_text_encode(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec,
                          const char *const *texts, int n, float **out)
 {
-    cn_prompt **prompts = cn_alloc0(ctx, (size_t)CN_MAX(n, 1) * sizeof *prompts);
-    cn_status s = prompts ? CN_OK : CN_ENOMEM;
+    cn_text *read = cn_alloc0(ctx, (size_t)CN_MAX(n, 1) * sizeof *read);
+    cn_status s = read ? CN_OK : CN_ENOMEM;
     for (int i = 0; s == CN_OK && i < n; i++) {
-        s = cn_prompt_read(ctx, spec->tokenizer, NULL, CN_PROMPT_PLAIN, texts[i],
-                           spec->clip->max_positions, &prompts[i]);
-        if (s == CN_OK) cn_prompt_report(ctx, prompts[i]);
+        s = cn_text_read(ctx, spec, CN_PROMPT_PLAIN, texts[i], &read[i]);
+        if (s == CN_OK) cn_prompt_report(ctx, read[i].of[0]);
     }
-    if (s == CN_OK) s = cn_text_encode_prompts(ctx, be, spec, prompts, n, 1, out);
-    for (int i = 0; prompts && i < n; i++) cn_prompt_destroy(prompts[i]);
-    cn_free(prompts);
+    if (s == CN_OK) s = cn_text_encode_read(ctx, be, spec, read, n, 1, out);
+    for (int i = 0; read && i < n; i++) cn_text_free(&read[i]);
+    cn_free(read);
     return s;
 }

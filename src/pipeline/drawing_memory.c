@@ -3,7 +3,7 @@
  * a limit.
  *
  * Each stage's networks are declared and planned, which reserves addresses only, and let go again.
- * Where a family of networks (text, drawing, VAE) exceeds the limit in one of its stages, it goes
+ * Where a group of networks (text, drawing, VAE) exceeds the limit in one of its stages, it goes
  * down a ladder, what costs time before what costs quality, until it fits. Where a ladder ends, the
  * plan is made again for what the user could ask for instead, so that the error can say what would
  * fit.
@@ -23,7 +23,7 @@ typedef struct planner {
     bool own_tiles;      /* their size was asked for */
     cn_fit fit;          /* where the ladders stand */
     size_t always_bytes; /* in every stage: the process, pictures, features */
-    size_t weights[CN_FAMILIES];
+    size_t weights[CN_GROUPS];
     size_t draw_arena; /* stays behind the drawing where weights are kept */
     cn_generate_plan plan;
 } planner;
@@ -65,18 +65,21 @@ static void count_stage(cn_generate_stage *s, const cn_plan_info *info, cn_param
 static cn_status plan_text(planner *m)
 {
     cn_pipeline *p = m->job->p;
-    cn_params *text = NULL;
+    cn_params *text[CN_MAX_TEXT_ENCODERS] = {NULL};
+    const int n = cn_family_of(p->base)->n_text;
     cn_plan_info info;
+    cn_status s = CN_OK;
     cn_generate_stage *stage = new_stage(m, "text");
-    CN_TRY(cn_pipeline_network(p, &m->fit, CN_NET_TEXT, 0, &text));
+    for (int k = 0; s == CN_OK && k < n; k++)
+        s = cn_pipeline_network(p, &m->fit, cn_net_text(k), 0, &text[k]);
     cn_prompt_job prompt = cn_job_prompt(m->job, text);
-    cn_status s = cn_prompts_plan(p->ctx, p->backend, &prompt, m->job->prompts, &info);
+    if (s == CN_OK) s = cn_prompts_plan(p->ctx, p->backend, &prompt, m->job->prompts, &info);
     if (s == CN_OK) {
-        count_stage(stage, &info, &text, 1);
-        m->weights[CN_TEXT] = stage->weight_bytes;
-        m->plan.text_type = cn_weight_type_word(cn_params_storage(text));
+        count_stage(stage, &info, text, n);
+        m->weights[CN_GROUP_TEXT] = stage->weight_bytes;
+        m->plan.text_type = cn_weight_type_word(cn_params_storage(text[0]));
     }
-    cn_params_destroy(text);
+    for (int k = 0; k < n; k++) cn_params_destroy(text[k]);
     return s;
 }
 
@@ -114,7 +117,7 @@ static cn_status plan_drawing(planner *m, const cn_pass *pass, const char *name)
     cn_status s = plan_networks(m, pass, sets, &info);
     if (s == CN_OK) {
         count_stage(stage, &info, sets, n);
-        m->weights[CN_DRAWING] = stage->weight_bytes;
+        m->weights[CN_GROUP_DRAWING] = stage->weight_bytes;
         m->draw_arena = info.arena_bytes;
         m->plan.unet_type = cn_weight_type_word(cn_params_storage(sets[0]));
     }
@@ -156,14 +159,14 @@ static cn_status plan_vae(planner *m, const cn_pass *pass, bool decoder)
         const int64_t bytes = spec.latent_h * spec.latent_w * factor * factor * 3;
         count_stage(stage, &info, &vae, 1);
         if (decoder) stage->activation_bytes += (size_t)(bytes * m->batch); /* the pictures */
-        m->weights[CN_VAE] = CN_MAX(m->weights[CN_VAE], stage->weight_bytes);
+        m->weights[CN_GROUP_VAE] = CN_MAX(m->weights[CN_GROUP_VAE], stage->weight_bytes);
         m->plan.vae_type = cn_weight_type_word(cn_params_storage(vae));
     }
     cn_params_destroy(vae);
     return s;
 }
 
-/* --- families and their ladders --------------------------------------------------------------- */
+/* --- groups and their ladders ----------------------------------------------------------------- */
 
 /* The second pass's sizes; false: there is none. */
 static bool second_pass(const planner *m, cn_pass *out)
@@ -177,14 +180,14 @@ static bool second_pass(const planner *m, cn_pass *out)
     return true;
 }
 
-static cn_status plan_family(planner *m, int family)
+static cn_status plan_group(planner *m, int group)
 {
     const cn_pass *first = &m->job->pass;
     cn_pass second;
     const bool twice = second_pass(m, &second);
-    switch (family) {
-    case CN_TEXT: return plan_text(m);
-    case CN_DRAWING:
+    switch (group) {
+    case CN_GROUP_TEXT: return plan_text(m);
+    case CN_GROUP_DRAWING:
         CN_TRY(plan_drawing(m, first, "sampling"));
         return twice ? plan_drawing(m, &second, "second pass") : CN_OK;
     default:
@@ -210,26 +213,27 @@ static bool smaller_tiles(planner *m)
     return false;
 }
 
-static bool fewer_bits(planner *m, int family)
+static bool fewer_bits(planner *m, int group)
 {
-    static const int least[CN_FAMILIES] = {[CN_TEXT] = 8, [CN_DRAWING] = 8, [CN_VAE] = 16};
-    if (!m->fit.storage_auto || m->fit.bits[family] <= least[family]) return false;
-    m->fit.bits[family] /= 2;
+    static const int least[CN_GROUPS] = {
+        [CN_GROUP_TEXT] = 8, [CN_GROUP_DRAWING] = 8, [CN_GROUP_VAE] = 16};
+    if (!m->fit.storage_auto || m->fit.bits[group] <= least[group]) return false;
+    m->fit.bits[group] /= 2;
     return true;
 }
 
-/* One step down a family's ladder; false at its end. */
-static bool step_down(planner *m, int family)
+/* One step down a group's ladder; false at its end. */
+static bool step_down(planner *m, int group)
 {
     cn_fit *f = &m->fit;
-    switch (family) {
-    case CN_TEXT: return fewer_bits(m, family);
-    case CN_DRAWING:
+    switch (group) {
+    case CN_GROUP_TEXT: return fewer_bits(m, group);
+    case CN_GROUP_DRAWING:
         if (m->guidance && !f->halves_in_turn) return f->halves_in_turn = true;
-        if (!fewer_bits(m, family)) return false;
+        if (!fewer_bits(m, group)) return false;
         f->halves_in_turn = false;
         return true;
-    default: return fewer_bits(m, family) || smaller_tiles(m);
+    default: return fewer_bits(m, group) || smaller_tiles(m);
     }
 }
 
@@ -239,17 +243,17 @@ static size_t count_total(const planner *m, cn_generate_stage *s)
                m->always_bytes + s->weight_bytes + s->activation_bytes + s->scratch_bytes;
 }
 
-/* Plans a family as high on its ladder as fits the limit (0: none), or at its end. */
-static cn_status fit_family(planner *m, int family, size_t limit)
+/* Plans a group as high on its ladder as fits the limit (0: none), or at its end. */
+static cn_status fit_group(planner *m, int group, size_t limit)
 {
     const int first = m->plan.n_stages;
     for (;;) {
         size_t most = 0;
         m->plan.n_stages = first;
-        CN_TRY(plan_family(m, family));
+        CN_TRY(plan_group(m, group));
         for (int i = first; i < m->plan.n_stages; i++)
             most = CN_MAX(most, count_total(m, &m->plan.stages[i]));
-        if (!limit || most <= limit || !step_down(m, family)) return CN_OK;
+        if (!limit || most <= limit || !step_down(m, group)) return CN_OK;
     }
 }
 
@@ -272,10 +276,10 @@ static void count_always(planner *m)
     enum { LATENT_COPIES = 8 };
     cn_pipeline *p = m->job->p;
     const cn_pass *pass = &m->job->pass;
-    const bool loaded = p->text || p->unet || p->vae;
+    const bool loaded = p->text[0] || p->unet || p->vae;
     if (!loaded || !p->process_bytes) p->process_bytes = cn_process_bytes();
     const int64_t features =
-        2 * cn_prompts_length(m->job->prompts, &p->base->clip) * p->base->clip.hidden;
+        2 * cn_prompts_length(m->job->prompts, p->base) * cn_base_context_dim(p->base);
     m->plan.process_bytes = p->process_bytes;
     m->always_bytes = p->process_bytes + second_hints(m) +
                       (size_t)(features + LATENT_COPIES * m->batch * pass->one) * sizeof(float);
@@ -304,7 +308,7 @@ static void count_kept(planner *m)
 {
     size_t weights = 0;
     bool drawn = false;
-    for (int i = 0; i < CN_FAMILIES; i++) weights += m->weights[i];
+    for (int i = 0; i < CN_GROUPS; i++) weights += m->weights[i];
     for (int i = 0; i < m->plan.n_stages; i++) {
         cn_generate_stage *s = &m->plan.stages[i];
         s->weight_bytes = weights;
@@ -326,7 +330,7 @@ static cn_status make_plan_once(planner *m, size_t limit)
 {
     m->plan = (cn_generate_plan){0};
     count_always(m);
-    for (int family = 0; family < CN_FAMILIES; family++) CN_TRY(fit_family(m, family, limit));
+    for (int group = 0; group < CN_GROUPS; group++) CN_TRY(fit_group(m, group, limit));
     if (m->job->o->preview) count_preview(m);
     if (m->fit.keep) count_kept(m);
     m->plan.peak_bytes = largest(&m->plan)->total_bytes;

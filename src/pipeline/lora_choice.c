@@ -82,19 +82,30 @@ static cn_status find_file(cn_ctx *ctx, const char *dir, const char *name, char 
 
 /* Modules are found by the networks' parameters, which need no values for that. */
 typedef struct networks {
-    cn_params *unet, *text;
+    cn_params *of[1 + CN_MAX_TEXT_ENCODERS]; /* the UNet, then the text encoders */
+    int n;
 } networks;
 
-static cn_status declare(cn_ctx *ctx, const cn_base *base, networks *n)
+static cn_status declare(cn_ctx *ctx, const cn_base *base, networks *nets)
 {
-    CN_TRY(cn_net_declare(ctx, CN_NET_UNET, &base->unet, &n->unet));
-    return cn_net_declare(ctx, CN_NET_TEXT, &base->clip, &n->text);
+    const int n = 1 + cn_family_of(base)->n_text;
+    for (nets->n = 0; nets->n < n; nets->n++) {
+        const cn_net net = nets->n ? cn_net_text(nets->n - 1) : CN_NET_UNET;
+        CN_TRY(cn_net_declare(ctx, net, cn_base_config_of(base, net), &nets->of[nets->n]));
+    }
+    return CN_OK;
 }
 
 static void networks_free(networks *n)
 {
-    cn_params_destroy(n->unet);
-    cn_params_destroy(n->text);
+    for (int i = 0; i < n->n; i++) cn_params_destroy(n->of[i]);
+}
+
+static cn_status add_file(cn_ctx *ctx, cn_pipeline_loras *l, const char *path, double unet_weight,
+                          double text_weight, const networks *nets)
+{
+    return cn_lora_add(ctx, &l->set, path, unet_weight, text_weight,
+                       (const cn_params *const *)nets->of, nets->n);
 }
 
 cn_status cn_pipeline_loras_open(cn_ctx *ctx, cn_base *base, const cn_pipeline_options *o,
@@ -109,10 +120,9 @@ cn_status cn_pipeline_loras_open(cn_ctx *ctx, cn_base *base, const cn_pipeline_o
     cn_status s = declare(ctx, base, &n);
     for (int i = 0; s == CN_OK && i < o->n_loras; i++) {
         const cn_lora_option *one = &o->loras[i];
-        s = isfinite(one->weight)
-                ? cn_lora_add(ctx, &out->set, one->path, one->weight, one->weight, n.unet, n.text)
-                : cn_fail(ctx, CN_EINVAL, "%s: weight %g: a number is expected", one->path,
-                          one->weight);
+        s = isfinite(one->weight) ? add_file(ctx, out, one->path, one->weight, one->weight, &n)
+                                  : cn_fail(ctx, CN_EINVAL, "%s: weight %g: a number is expected",
+                                            one->path, one->weight);
     }
     networks_free(&n);
     out->n_fixed = out->set.n;
@@ -138,7 +148,7 @@ static cn_status add_tag(cn_ctx *ctx, cn_pipeline_loras *l, const char *s, size_
                        "the prompt names the LoRA %s; --lora-dir says in which folder it is",
                        t.name);
     CN_TRY(find_file(ctx, l->dir, t.name, path));
-    return cn_lora_add(ctx, &l->set, path, t.unet, t.text, nets->unet, nets->text);
+    return add_file(ctx, l, path, t.unet, t.text, nets);
 }
 
 /* Every <lora:...> of the list (tags one behind the other) joins the set. */

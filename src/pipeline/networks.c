@@ -35,18 +35,18 @@ cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o)
     return cn_fail(p->ctx, CN_EINTERNAL, "no weights are kept as %s", o->weight_type);
 }
 
-static int family_of(cn_net net)
+static int group_of(cn_net net)
 {
-    return net == CN_NET_VAE ? CN_VAE : net == CN_NET_TEXT ? CN_TEXT : CN_DRAWING;
+    return net == CN_NET_VAE ? CN_GROUP_VAE : net >= CN_NET_TEXT ? CN_GROUP_TEXT : CN_GROUP_DRAWING;
 }
 
 /* As its file has it, or in fewer bits; the VAE, whose share is small and whose errors are seen,
  * never in 8. */
 static cn_status storage_of(const cn_pipeline *p, const cn_fit *f, cn_net net, int k, cn_dtype *out)
 {
-    const int bits = f->bits[family_of(net)];
+    const int bits = f->bits[group_of(net)];
     *out = f->storage;
-    if (!f->storage_auto && (*out != CN_Q8 || family_of(net) != CN_VAE)) return CN_OK;
+    if (!f->storage_auto && (*out != CN_Q8 || group_of(net) != CN_GROUP_VAE)) return CN_OK;
     if (net == CN_NET_CONTROL)
         *out = cn_control_dtype(p->controls[k]);
     else

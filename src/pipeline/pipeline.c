@@ -16,7 +16,7 @@
 static void unload_all(cn_pipeline *p)
 {
     cn_pipeline_unload(p);
-    cn_params_unload(&p->text);
+    cn_pipeline_unload_text(p);
     cn_params_unload(&p->vae);
 }
 
@@ -25,9 +25,11 @@ void cn_pipeline_destroy(cn_pipeline *p)
     if (!p) return;
     unload_all(p);
     for (int k = 0; k < p->n_controls; k++) cn_control_close(p->controls[k]);
-    cn_inversions_free(&p->embeddings);
     cn_pipeline_loras_close(&p->loras);
-    cn_tokenizer_close(p->tokenizer);
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++) {
+        cn_inversions_free(&p->embeddings[k]);
+        cn_tokenizer_close(p->tokenizers[k]);
+    }
     cn_base_close(p->base);
     if (p->backend) p->backend->destroy(p->backend);
     cn_free(p);
@@ -35,10 +37,7 @@ void cn_pipeline_destroy(cn_pipeline *p)
 
 static cn_status check_base(cn_ctx *ctx, const cn_base *b)
 {
-    if (b->clip.hidden != b->unet.context_dim)
-        return cn_fail(ctx, CN_EMISMATCH,
-                       "%s: the text encoder's features are %lld wide, the UNet expects %lld",
-                       b->path, (long long)b->clip.hidden, (long long)b->unet.context_dim);
+    CN_TRY(cn_base_check_context(ctx, b));
     int64_t in = b->unet.in_channels, latent = b->vae.latent_channels;
     if (b->unet.out_channels != latent || (in != latent && in != 2 * latent + 1))
         return cn_fail(ctx, CN_EMISMATCH,
@@ -69,24 +68,29 @@ static cn_status open_controls(cn_pipeline *p, const cn_pipeline_options *o)
     return CN_OK;
 }
 
-static cn_status open_embeddings(cn_pipeline *p, const cn_pipeline_options *o)
+/* The tokenizer of text encoder k and the words that are added to it. */
+static cn_status open_text(cn_pipeline *p, const cn_pipeline_options *o, int k)
 {
-    int64_t width = p->base->clip.hidden;
+    const int64_t width = p->base->text[k].hidden;
+    CN_TRY(cn_base_tokenizer(p->ctx, p->base, k, o->tokenizer, &p->tokenizers[k]));
     for (int i = 0; i < o->n_embeddings; i++)
-        CN_TRY(cn_inversions_add(p->ctx, &p->embeddings, p->tokenizer, o->embeddings[i], width));
+        CN_TRY(cn_inversions_add(p->ctx, &p->embeddings[k], p->tokenizers[k], o->embeddings[i],
+                                 width));
     if (!o->embeddings_dir) return CN_OK;
-    return cn_inversions_add_dir(p->ctx, &p->embeddings, p->tokenizer, o->embeddings_dir, width);
+    return cn_inversions_add_dir(p->ctx, &p->embeddings[k], p->tokenizers[k], o->embeddings_dir,
+                                 width);
 }
 
 /* The words that LoRAs from number `first` on bring along. */
 static cn_status add_bundled(cn_pipeline *p, int first)
 {
-    const int64_t width = p->base->clip.hidden;
-    for (int i = first; i < p->loras.set.n; i++) {
-        const char *path;
-        const cn_tensors *file = cn_lora_file(&p->loras.set, i, &path);
-        CN_TRY(cn_inversions_add_bundled(p->ctx, &p->embeddings, p->tokenizer, file, path, width));
-    }
+    for (int k = 0; k < cn_family_of(p->base)->n_text; k++)
+        for (int i = first; i < p->loras.set.n; i++) {
+            const char *path;
+            const cn_tensors *file = cn_lora_file(&p->loras.set, i, &path);
+            CN_TRY(cn_inversions_add_bundled(p->ctx, &p->embeddings[k], p->tokenizers[k], file,
+                                             path, p->base->text[k].hidden));
+        }
     return CN_OK;
 }
 
@@ -102,11 +106,10 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     if (s == CN_OK) s = cn_base_open(ctx, o->model, &p->base);
     if (s == CN_OK && o->prediction) s = cn_base_set_prediction(ctx, p->base, o->prediction);
     if (s == CN_OK) s = check_base(ctx, p->base);
-    if (s == CN_OK) s = cn_base_tokenizer(ctx, p->base, o->tokenizer, &p->tokenizer);
-    if (s == CN_OK) s = open_embeddings(p, o);
+    for (int k = 0; s == CN_OK && k < cn_family_of(p->base)->n_text; k++) s = open_text(p, o, k);
     if (s == CN_OK) s = cn_pipeline_loras_open(ctx, p->base, o, &p->loras);
     if (s == CN_OK) s = add_bundled(p, 0);
-    p->n_own_embeddings = p->embeddings.n;
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++) p->n_own_embeddings[k] = p->embeddings[k].n;
     if (s == CN_OK) s = open_controls(p, o);
     if (s != CN_OK) {
         cn_pipeline_destroy(p);
@@ -147,8 +150,9 @@ static cn_status choose_loras(cn_job *j, bool webui)
                                     webui, &j->prompt, &changed));
     if (!changed) return CN_OK;
     cn_pipeline_unload(p);
-    cn_params_unload(&p->text);
-    cn_inversions_truncate(&p->embeddings, p->n_own_embeddings);
+    cn_pipeline_unload_text(p);
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++)
+        cn_inversions_truncate(&p->embeddings[k], p->n_own_embeddings[k]);
     return add_bundled(p, p->loras.n_fixed);
 }
 

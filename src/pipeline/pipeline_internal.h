@@ -16,8 +16,8 @@
 #include "pipeline/lora_choice.h"
 #include "pipeline/prompt_features.h"
 
-/* The networks' families, one of which is in memory at a time unless weights are kept loaded. */
-enum { CN_TEXT, CN_DRAWING, CN_VAE, CN_FAMILIES };
+/* Groups of networks, one of which is in memory at a time unless weights are kept loaded. */
+enum { CN_GROUP_TEXT, CN_GROUP_DRAWING, CN_GROUP_VAE, CN_GROUPS };
 
 /* What networks compute in, how weights are kept, and what else makes a drawing's stages take less
  * memory. */
@@ -25,20 +25,21 @@ typedef struct cn_fit {
     cn_dtype compute;
     cn_dtype storage; /* of weights, unless storage_auto */
     bool storage_auto;
-    int bits[CN_FAMILIES]; /* of a weight at most, under storage_auto; 32: as without a limit */
-    bool keep;             /* weights stay from stage to stage and to the next picture */
-    bool halves_in_turn;   /* of guidance */
-    int64_t vae_tile;      /* latents a side; 0: whole */
+    int bits[CN_GROUPS]; /* of a weight at most, under storage_auto; 32: as without a limit */
+    bool keep;           /* weights stay from stage to stage and to the next picture */
+    bool halves_in_turn; /* of guidance */
+    int64_t vae_tile;    /* latents a side; 0: whole */
 } cn_fit;
 
 struct cn_pipeline {
     cn_ctx *ctx;
     cn_backend *backend;
     cn_base *base;
-    cn_tokenizer *tokenizer;
-    cn_inversions
-        embeddings; /* the pipeline's own n_own_embeddings, then those of a prompt's LoRAs */
-    int n_own_embeddings;
+    /* As many as the base has text encoders. */
+    cn_tokenizer *tokenizers[CN_MAX_TEXT_ENCODERS];
+    /* The pipeline's own n_own_embeddings, then those of a prompt's LoRAs. */
+    cn_inversions embeddings[CN_MAX_TEXT_ENCODERS];
+    int n_own_embeddings[CN_MAX_TEXT_ENCODERS];
     cn_pipeline_loras loras;
     cn_control_file *controls[CN_MAX_CONTROLS];
     int n_controls;
@@ -46,7 +47,7 @@ struct cn_pipeline {
     size_t process_bytes;    /* without networks, as last measured */
     cn_fit asked;            /* by the options, without regard to memory */
     /* NULL while not loaded */
-    cn_params *text, *unet, *vae, *control[CN_MAX_CONTROLS];
+    cn_params *text[CN_MAX_TEXT_ENCODERS], *unet, *vae, *control[CN_MAX_CONTROLS];
     cn_draw *draw; /* over unet and control; kept for the next picture of the same sizes */
     cn_draw_spec drawn;
 };
@@ -132,10 +133,11 @@ void cn_job_report(const cn_job *j, const char *stage, int done, int total);
 /* Weights and plans go. */
 void cn_pipeline_unload(cn_pipeline *p);
 void cn_params_unload(cn_params **params);
+void cn_pipeline_unload_text(cn_pipeline *p);
 
 /* What the files of drawing ask of text encoder, UNet with ControlNets, and VAE, for the job's own
  * sizes. */
-cn_prompt_job cn_job_prompt(const cn_job *j, cn_params *text);
+cn_prompt_job cn_job_prompt(const cn_job *j, cn_params *const *text);
 cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const *control);
 cn_vae_spec cn_job_vae_spec(const cn_job *j, const cn_pass *pass, cn_params *vae);
 /* The second pass's size. */

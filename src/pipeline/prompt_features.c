@@ -8,10 +8,10 @@
 
 #include <string.h>
 
-/* One prompt: its stages' texts and what the text encoder gets for each. */
+/* One prompt: its stages' texts and what the text encoders get for each. */
 typedef struct side {
     cn_prompt_stage *stages;
-    cn_prompt **prompts;
+    cn_text *texts;
     int n;
 } side;
 
@@ -23,8 +23,8 @@ struct cn_prompts {
 
 static void side_free(side *s)
 {
-    for (int i = 0; s->prompts && i < s->n; i++) cn_prompt_destroy(s->prompts[i]);
-    cn_free(s->prompts);
+    for (int i = 0; s->texts && i < s->n; i++) cn_text_free(&s->texts[i]);
+    cn_free(s->texts);
     cn_prompt_stages_free(s->stages, s->n);
 }
 
@@ -84,20 +84,19 @@ static cn_status read_side(cn_ctx *ctx, const cn_prompt_job *job, cn_prompt_styl
                                   &s->stages, &s->n));
     else
         CN_TRY(one_stage(ctx, text, o->steps, s));
-    s->prompts = cn_alloc0(ctx, (size_t)s->n * sizeof *s->prompts);
-    if (!s->prompts) return CN_ENOMEM;
+    s->texts = cn_alloc0(ctx, (size_t)s->n * sizeof *s->texts);
+    if (!s->texts) return CN_ENOMEM;
     for (int i = 0; i < s->n; i++)
-        CN_TRY(cn_prompt_read(ctx, job->text.tokenizer, job->embeddings, style, s->stages[i].text,
-                              job->text.clip->max_positions, &s->prompts[i]));
+        CN_TRY(cn_text_read(ctx, &job->text, style, s->stages[i].text, &s->texts[i]));
     return CN_OK;
 }
 
-/* The longest stage's; before padding. */
+/* The longest stage's, as the first encoder has it; before padding. */
 static cn_status usage_of(cn_ctx *ctx, const side *s, cn_prompt_usage *out)
 {
-    const cn_prompt *longest = s->prompts[0];
+    const cn_prompt *longest = s->texts[0].of[0];
     for (int i = 0; i < s->n; i++) {
-        const cn_prompt *p = s->prompts[i];
+        const cn_prompt *p = s->texts[i].of[0];
         cn_prompt_report(ctx, p);
         if (p->n_chunks > longest->n_chunks ||
             (p->n_chunks == longest->n_chunks && p->tokens > longest->tokens))
@@ -119,7 +118,7 @@ static cn_status encode_side(cn_ctx *ctx, cn_backend *be, const cn_prompt_job *j
     if (!out->until) return CN_ENOMEM;
     for (int i = 0; i < s->n; i++) out->until[i] = s->stages[i].until;
     out->n = s->n;
-    return cn_text_encode_prompts(ctx, be, &job->text, s->prompts, s->n, chunks, &out->features);
+    return cn_text_encode_read(ctx, be, &job->text, s->texts, s->n, chunks, &out->features);
 }
 
 /* Whether a second pass has the very text that the first has all along. */
@@ -140,7 +139,8 @@ static cn_status read_sides(cn_ctx *ctx, const cn_prompt_job *job, cn_prompts *p
             CN_TRY(read_side(ctx, job, p->style, pass, o->negative_prompt, &sides[CN_UNCOND]));
         for (int i = 0; i < CN_TEXT_SIDES; i++)
             for (int k = 0; k < sides[i].n; k++)
-                p->chunks = CN_MAX(p->chunks, sides[i].prompts[k]->n_chunks);
+                for (int e = 0; e < job->text.n; e++)
+                    p->chunks = CN_MAX(p->chunks, sides[i].texts[k].of[e]->n_chunks);
     }
     return CN_OK;
 }
@@ -168,9 +168,9 @@ void cn_prompts_destroy(cn_prompts *p)
     cn_free(p);
 }
 
-int64_t cn_prompts_length(const cn_prompts *p, const cn_clip_config *clip)
+int64_t cn_prompts_length(const cn_prompts *p, const cn_base *b)
 {
-    return p->chunks * clip->max_positions;
+    return p->chunks * cn_base_context_length(b);
 }
 
 /* diffusers leaves out layers for the prompt alone, webui for both. */
@@ -194,7 +194,7 @@ cn_status cn_prompts_encode(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, con
 {
     CN_TRY(usage_of(ctx, &p->sides[0][CN_COND], &out->prompt));
     if (job->guidance) CN_TRY(usage_of(ctx, &p->sides[0][CN_UNCOND], &out->negative));
-    out->length = cn_prompts_length(p, job->text.clip);
+    out->length = p->chunks * cn_text_length(&job->text);
     for (int pass = 0; pass < CN_MAX_PASSES; pass++)
         for (int i = 0; i < CN_TEXT_SIDES; i++) {
             const side *s = &p->sides[pass][i];

@@ -5,6 +5,7 @@
 
 #include "diffuse/sampling.h"
 #include "diffuse/text.h"
+#include "model/checkpoint/family.h"
 
 /* Features of a prompt's stages, [n, length, width], and up to which step each holds. */
 typedef struct cn_staged_text {
@@ -29,7 +30,6 @@ typedef struct cn_prompt_job {
     const char *prompt; /* for options->prompt: LoRAs' tags taken out */
     bool guidance;
     cn_text_spec text; /* skip is set here */
-    const cn_inversions *embeddings;
 } cn_prompt_job;
 
 /* "plain" or "webui"; NULL: plain. */
@@ -38,8 +38,8 @@ cn_status cn_prompt_style_find(cn_ctx *ctx, const char *name, cn_prompt_style *o
 typedef struct cn_prompts cn_prompts;
 cn_status cn_prompts_read(cn_ctx *ctx, const cn_prompt_job *job, cn_prompts **out) CN_CHECKED;
 void cn_prompts_destroy(cn_prompts *p);
-/* Tokens of the features, the same for both: chunks times the encoder's positions. */
-int64_t cn_prompts_length(const cn_prompts *p, const cn_clip_config *clip);
+/* Tokens of the features, the same for both: chunks times the encoders' positions. */
+int64_t cn_prompts_length(const cn_prompts *p, const cn_base *b);
 /* Declares the encoder's parameters and tells what encoding takes beside them. */
 cn_status cn_prompts_plan(cn_ctx *ctx, cn_backend *be, cn_prompt_job *job, const cn_prompts *p,
                           cn_plan_info *out) CN_CHECKED;

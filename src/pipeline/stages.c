@@ -23,6 +23,11 @@ void cn_params_unload(cn_params **params)
     *params = NULL;
 }
 
+void cn_pipeline_unload_text(cn_pipeline *p)
+{
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++) cn_params_unload(&p->text[k]);
+}
+
 void cn_pipeline_unload(cn_pipeline *p)
 {
     cn_draw_destroy(p->draw);
@@ -39,29 +44,33 @@ static cn_status load_text(void *user, cn_params *params)
     return cn_base_load(p->ctx, p->base, p->backend, params);
 }
 
-cn_prompt_job cn_job_prompt(const cn_job *j, cn_params *text)
+cn_prompt_job cn_job_prompt(const cn_job *j, cn_params *const *text)
 {
     cn_pipeline *p = j->p;
-    return (cn_prompt_job){.options = j->o,
-                           .prompt = j->prompt,
-                           .guidance = j->guidance,
-                           .embeddings = &p->embeddings,
-                           .text = {.clip = &p->base->clip,
-                                    .params = text,
-                                    .tokenizer = p->tokenizer,
-                                    .load = load_text,
-                                    .user = p}};
+    cn_prompt_job job = {
+        .options = j->o,
+        .prompt = j->prompt,
+        .guidance = j->guidance,
+        .text = {.n = cn_family_of(p->base)->n_text, .load = load_text, .user = p}};
+    for (int k = 0; k < job.text.n; k++)
+        job.text.encoders[k] = (cn_text_encoder){.clip = &p->base->text[k],
+                                                 .params = text ? text[k] : NULL,
+                                                 .tokenizer = p->tokenizers[k],
+                                                 .embeddings = &p->embeddings[k]};
+    return job;
 }
 
 cn_status cn_job_encode_text(cn_job *j)
 {
     cn_pipeline *p = j->p;
+    cn_status s = CN_OK;
     double begun = cn_now_s();
     cn_job_report(j, "text", 0, 1);
-    if (!p->text) CN_TRY(cn_pipeline_network(p, &j->fit, CN_NET_TEXT, 0, &p->text));
+    for (int k = 0; s == CN_OK && k < cn_family_of(p->base)->n_text; k++)
+        if (!p->text[k]) s = cn_pipeline_network(p, &j->fit, cn_net_text(k), 0, &p->text[k]);
     cn_prompt_job prompt = cn_job_prompt(j, p->text);
-    cn_status s = cn_prompts_encode(p->ctx, p->backend, &prompt, j->prompts, &j->text);
-    if (!j->fit.keep || s != CN_OK) cn_params_unload(&p->text);
+    if (s == CN_OK) s = cn_prompts_encode(p->ctx, p->backend, &prompt, j->prompts, &j->text);
+    if (!j->fit.keep || s != CN_OK) cn_pipeline_unload_text(p);
     if (s == CN_OK) cn_job_report(j, "text", 1, 1);
     j->text_s = cn_now_s() - begun;
     return s;
@@ -274,7 +283,7 @@ cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const
                          .batch = j->o->batch,
                          .latent_h = j->pass.latent_h,
                          .latent_w = j->pass.latent_w,
-                         .context_length = cn_prompts_length(j->prompts, &p->base->clip),
+                         .context_length = cn_prompts_length(j->prompts, p->base),
                          .guidance = j->guidance,
                          .halves_in_turn = j->fit.halves_in_turn};
     for (int k = 0; k < p->n_controls; k++)

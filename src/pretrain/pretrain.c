@@ -106,14 +106,14 @@ void cn_pretrain_configs(const cn_pretrain_options *o, cn_base *b)
                              .norm_groups = (int)o->vae_groups,
                              .scaling_factor = 1.0f};
     memcpy(b->vae.channels, o->vae_widths, sizeof o->vae_widths);
-    b->clip = (cn_clip_config){.vocabulary = o->vocabulary,
-                               .hidden = o->text_width,
-                               .intermediate = 4 * o->text_width,
-                               .max_positions = o->text_positions,
-                               .layers = 4,
-                               .heads = 2,
-                               .act = CN_ACT_QUICK_GELU,
-                               .layer_norm_eps = 1e-5f};
+    b->text[0] = (cn_clip_config){.vocabulary = o->vocabulary,
+                                  .hidden = o->text_width,
+                                  .intermediate = 4 * o->text_width,
+                                  .max_positions = o->text_positions,
+                                  .layers = 4,
+                                  .heads = 2,
+                                  .act = CN_ACT_QUICK_GELU,
+                                  .layer_norm_eps = 1e-5f};
     b->unet = (cn_unet_config){.in_channels = o->latent_channels,
                                .out_channels = o->latent_channels,
                                .levels = CN_PRETRAIN_UNET_LEVELS,

@@ -53,7 +53,7 @@ static cn_status make_vocabulary(cn_pretrain_run *r, const char *dir)
         texts[i] = all + (size_t)i * CAPTION_BYTES;
     }
     if (s == CN_OK)
-        s = cn_bpe_train(r->ctx, texts, CAPTIONS, r->o->vocabulary, r->base->clip.max_positions,
+        s = cn_bpe_train(r->ctx, texts, CAPTIONS, r->o->vocabulary, r->base->text[0].max_positions,
                          dir);
     cn_free(texts);
     cn_free(all);
@@ -68,7 +68,7 @@ static cn_status open_vocabulary(cn_pretrain_run *r, unet_stage *u)
     CN_TRY(cn_format(r->ctx, path, sizeof path, "%s/vocab.json", u->tokenizer_dir));
     if (!cn_file_exists(path)) CN_TRY(make_vocabulary(r, u->tokenizer_dir));
     CN_TRY(cn_tokenizer_open(r->ctx, u->tokenizer_dir, &u->tokenizer));
-    r->base->clip.vocabulary = cn_tokenizer_size(u->tokenizer);
+    r->base->text[0].vocabulary = cn_tokenizer_size(u->tokenizer);
     return CN_OK;
 }
 
@@ -77,7 +77,7 @@ static cn_status open_vocabulary(cn_pretrain_run *r, unet_stage *u)
 static cn_status build(cn_pretrain_run *r, unet_stage *u)
 {
     int64_t B = r->o->unet_batch, p = r->base->unet.sample_size;
-    const cn_clip_config *clip = &r->base->clip;
+    const cn_clip_config *clip = &r->base->text[0];
     cn_params_set_trainable(r->unet, true);
     cn_params_set_trainable(r->text, true);
     CN_TRY(cn_graph_create(r->ctx, &u->g));
@@ -104,7 +104,7 @@ static cn_status allocate(cn_pretrain_run *r, unet_stage *u)
     u->targets = cn_alloc_array(r->ctx, n, sizeof(float));
     u->times = cn_alloc_array(r->ctx, B, sizeof(float));
     u->weights = cn_alloc_array(r->ctx, 2 * B, sizeof(float));
-    u->tokens = cn_alloc_array(r->ctx, B * (size_t)r->base->clip.max_positions, sizeof(int32_t));
+    u->tokens = cn_alloc_array(r->ctx, B * (size_t)r->base->text[0].max_positions, sizeof(int32_t));
     return u->clean && u->noisy && u->draws && u->targets && u->times && u->weights && u->tokens
                ? CN_OK
                : CN_ENOMEM;
@@ -146,7 +146,7 @@ static int64_t scenes_at(const cn_pretrain_options *o, int64_t step)
 
 static cn_status fill_batch(cn_pretrain_run *r, unet_stage *u, int64_t scenes)
 {
-    int64_t L = r->base->clip.max_positions, untruncated;
+    int64_t L = r->base->text[0].max_positions, untruncated;
     CN_TRY(cn_latents_reach(u->latents, scenes));
     cn_rng_normal(&u->rng, u->draws, r->o->unet_batch * u->latent);
     for (int64_t b = 0; b < r->o->unet_batch; b++) {
@@ -173,7 +173,7 @@ static cn_status fill_batch(cn_pretrain_run *r, unet_stage *u, int64_t scenes)
 static cn_status draw_sheet(cn_pretrain_run *r, unet_stage *u, cn_draw *draw, cn_decode *decode,
                             int64_t step)
 {
-    int64_t P = r->o->size_px, L = r->base->clip.max_positions;
+    int64_t P = r->o->size_px, L = r->base->text[0].max_positions;
     const int64_t latent = u->latent;
     const char *prompts[2 * SHEET];
     cn_scene scenes[SHEET];
@@ -185,7 +185,9 @@ static cn_status draw_sheet(cn_pretrain_run *r, unet_stage *u, cn_draw *draw, cn
         prompts[i] = "";
         prompts[SHEET + i] = scenes[i].caption;
     }
-    cn_text_spec text = {.clip = &r->base->clip, .params = r->text, .tokenizer = u->tokenizer};
+    cn_text_spec text = {
+        .encoders = {{.clip = &r->base->text[0], .params = r->text, .tokenizer = u->tokenizer}},
+        .n = 1};
     cn_status s = cn_text_encode(r->ctx, r->be, &text, prompts, 2 * SHEET, &context);
     if (s == CN_OK)
         s = cn_sampler_create(r->ctx, "ddim", &r->base->schedule, SHEET_STEPS, &sampler);
@@ -198,7 +200,7 @@ static cn_status draw_sheet(cn_pretrain_run *r, unet_stage *u, cn_draw *draw, cn
         cn_rng_seed(&rng, (uint64_t)i);
         cn_rng_normal(&rng, latents, latent);
         cn_draw_args a = {.uncond = context,
-                          .cond = context + (SHEET + i) * L * r->base->clip.hidden,
+                          .cond = context + (SHEET + i) * L * r->base->text[0].hidden,
                           .cfg_scale = SHEET_GUIDANCE,
                           .latents = latents,
                           .rng = &rng};
@@ -230,7 +232,7 @@ static cn_status sheet(cn_pretrain_run *r, unet_stage *u, int64_t step)
                          .batch = 1,
                          .latent_h = p,
                          .latent_w = p,
-                         .context_length = r->base->clip.max_positions,
+                         .context_length = r->base->text[0].max_positions,
                          .guidance = true};
     cn_status s = cn_draw_create(r->ctx, r->be, &spec, &draw);
     cn_vae_spec vae = {.config = &r->base->vae, .params = r->vae, .latent_h = p, .latent_w = p};

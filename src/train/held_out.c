@@ -100,7 +100,7 @@ cn_draw_spec cn_trainer_draw_spec(const cn_trainer *t, cn_params *unet, cn_param
                          .batch = 1,
                          .latent_h = side,
                          .latent_w = side,
-                         .context_length = t->base->clip.max_positions,
+                         .context_length = cn_base_context_length(t->base),
                          .guidance = t->o.validation_guidance_scale != 1};
     if (control)
         spec.controls[spec.n_controls++] =

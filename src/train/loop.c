@@ -148,9 +148,10 @@ static cn_status encode_noise(cn_trainer *t, int bucket, cn_rng *rng)
         fill_noise(e->plan, e->in, rng);
         CN_TRY(cn_plan_run(e->plan));
     }
-    for (int64_t at = 0; t->text && at < batch; at += text->batch) {
-        memset(cn_plan_data(text->plan, text->in), 0,
-               (size_t)cn_node_elements(text->in) * sizeof(int32_t));
+    for (int64_t at = 0; t->text[0] && at < batch; at += text->batch) {
+        for (int k = 0; k < CN_MAX_TEXT_ENCODERS && text->ids[k]; k++)
+            memset(cn_plan_data(text->plan, text->ids[k]), 0,
+                   (size_t)cn_node_elements(text->ids[k]) * sizeof(int32_t));
         CN_TRY(cn_plan_run(text->plan));
     }
     fill_inputs(t, rng);

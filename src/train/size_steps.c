@@ -34,7 +34,7 @@ static cn_status make_step(cn_trainer *t, const cn_train_options *o, cn_phase ph
                                      .height = size->height,
                                      .latent_w = size->width / factor,
                                      .latent_h = size->height / factor,
-                                     .tokens = t->base->clip.max_positions,
+                                     .tokens = cn_base_context_length(t->base),
                                      .control = true,
                                      .only_mid = phase.only_mid,
                                      .gradients = true,
@@ -94,7 +94,7 @@ static cn_status create(cn_trainer *t, const cn_train_options *o, cn_phase phase
         CN_TRY(cn_encoder_vae(t->ctx, t->be, t->base, t->vae, o->train_batch_size, list[k].width,
                               list[k].height, &z->encoders[k]));
     }
-    if (t->text)
+    if (t->text[0])
         CN_TRY(cn_encoder_text(t->ctx, t->be, t->base, t->text,
                                CN_MIN(o->train_batch_size, CN_ENCODE_MAX_PROMPTS), &z->text));
     CN_TRY(share_arena(z));
@@ -115,7 +115,7 @@ cn_status cn_sizes_create(cn_trainer *t, const cn_train_options *o, cn_phase pha
 
 bool cn_trainer_encodes(const cn_trainer *t)
 {
-    return t->vae || t->text;
+    return t->vae || t->text[0];
 }
 
 double cn_sizes_share(const cn_trainer *t, int bucket)
@@ -184,14 +184,11 @@ static cn_status encode_pictures(cn_trainer *t, cn_pass *p)
 static cn_status encode_texts(cn_trainer *t, cn_pass *p)
 {
     cn_encoder *e = &t->sizes.text;
-    const int64_t tokens = cn_node_elements(e->in) / e->batch;
     const int64_t each = cn_node_elements(e->out) / e->batch;
     for (int64_t at = 0; at < p->batch; at += e->batch) {
         const int64_t n = CN_MIN(e->batch, p->batch - at);
-        int32_t *ids = cn_plan_data(e->plan, e->in);
         for (int64_t i = 0; i < e->batch; i++)
-            memcpy(ids + i * tokens, p->ids + (at + (i < n ? i : 0)) * tokens,
-                   (size_t)tokens * sizeof *ids);
+            cn_encoder_put_ids(e, i, p->ids + (at + (i < n ? i : 0)) * t->prompter->ids);
         CN_TRY(cn_plan_run(e->plan));
         memcpy(p->context + at * each, cn_plan_data(e->plan, e->out),
                (size_t)(n * each) * sizeof(float));

@@ -21,10 +21,7 @@ static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_option
                        "%lld; a plain text-to-image model is expected",
                        b->path, (long long)b->unet.in_channels, (long long)b->unet.out_channels,
                        (long long)b->vae.latent_channels);
-    if (b->clip.hidden != b->unet.context_dim)
-        return cn_fail(ctx, CN_EMISMATCH,
-                       "%s: its text encoder is %lld wide, its UNet expects %lld", b->path,
-                       (long long)b->clip.hidden, (long long)b->unet.context_dim);
+    CN_TRY(cn_base_check_context(ctx, b));
     if (o->resolution % factor)
         return cn_fail(ctx, CN_EINVAL, "--resolution %lld: a multiple of %lld is expected",
                        (long long)o->resolution, (long long)factor);
@@ -125,7 +122,7 @@ static cn_status load_weights(cn_trainer *t)
 {
     CN_TRY(cn_base_load(t->ctx, t->base, t->be, t->unet));
     if (t->vae) CN_TRY(cn_base_load(t->ctx, t->base, t->be, t->vae));
-    if (t->text) CN_TRY(cn_base_load(t->ctx, t->base, t->be, t->text));
+    CN_TRY(cn_text_params_load(t->ctx, t->base, t->be, t->text));
     if (t->start)
         CN_TRY(cn_control_load(t->ctx, t->start, t->be, t->control));
     else
@@ -317,7 +314,7 @@ static void trainer_close(cn_trainer *t)
     cn_free(t->turns);
     cn_sizes_destroy(&t->sizes);
     cn_params_destroy(t->vae);
-    cn_params_destroy(t->text);
+    cn_text_params_destroy(t->text);
     cn_params_destroy(t->control);
     cn_params_destroy(t->unet);
     if (t->be) t->be->destroy(t->be);

@@ -297,10 +297,10 @@ size_t cn_trainer_loader_bytes(const cn_trainer *t, const cn_train_options *o)
     const int64_t factor = cn_vae_factor(&t->base->vae);
     const int64_t pixels = CN_MAX(largest->width * largest->height, o->resolution * o->resolution);
     const int64_t latent = pixels / (factor * factor) * t->base->vae.latent_channels;
-    const int64_t context = t->base->clip.max_positions * t->base->clip.hidden;
+    const int64_t context = cn_base_context_length(t->base) * cn_base_context_dim(t->base);
     const int64_t workers = o->dataloader_num_workers;
     const int64_t batchers = CN_MAX(workers, 1) + (o->validation_steps > 0) + (t->vae != NULL);
-    const int64_t tokens = t->text ? t->base->clip.max_positions : 0;
+    const int64_t tokens = t->text[0] ? t->prompter->ids : 0;
     const size_t pass = cn_pass_bytes(latent, context, tokens, pixels, t->vae != NULL);
     /* a batcher: a pass of one, moments, noise, latent, and the pictures it decodes */
     const size_t batcher = pass + (size_t)(4 * latent) * sizeof(float) + (size_t)pixels * 6;

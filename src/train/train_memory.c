@@ -171,8 +171,7 @@ static cn_status count_phase(cn_trainer *t, const cn_train_options *o, cn_phase 
         p->gflop_per_pass += cn_sizes_share(t, k) * cn_sizes_flops(z, k) / 1e9;
     p->base_bytes = cn_params_bytes(n->unet);
     p->control_bytes = cn_params_bytes(n->control);
-    p->encoder_bytes =
-        (t->vae ? cn_params_bytes(t->vae) : 0) + (t->text ? cn_params_bytes(t->text) : 0);
+    p->encoder_bytes = (t->vae ? cn_params_bytes(t->vae) : 0) + cn_text_params_bytes(t->text);
     p->gradient_bytes = info.gradient_bytes;
     if (t->ranks) /* gradients on their way */
         p->optimizer_bytes += CN_MIN(info.gradient_bytes, (size_t)CN_RANKS_FLIGHT_BYTES);
@@ -333,7 +332,7 @@ cn_status cn_trainer_plan(cn_trainer *t)
                        "--mixed-precision bf16: this processor has no bfloat16 products (AVX-512 "
                        "BF16 or AMX); leave it out");
     if (!t->o.cache_latents) CN_TRY(cn_encoder_params(t->ctx, t->base, CN_NET_VAE, &t->vae));
-    if (!t->o.cache_text) CN_TRY(cn_encoder_params(t->ctx, t->base, CN_NET_TEXT, &t->text));
+    if (!t->o.cache_text) CN_TRY(cn_text_params_create(t->ctx, t->base, t->text));
     cn_status s = choose(t, &n);
     if (s != CN_OK) {
         networks_close(&n);

@@ -73,10 +73,11 @@ typedef struct cn_trainer {
     /* networks */
     cn_controlnet_config config;
     cn_params *unet, *control;
-    cn_phase phase;        /* what is trained now */
-    cn_params *vae, *text; /* of pictures and texts that are encoded in their step; NULL */
-    cn_sizes sizes;        /* of this phase */
-    cn_stepgraph *step;    /* of the size at hand */
+    cn_phase phase; /* what is trained now */
+    /* Of pictures and texts that are encoded in their step; NULL. */
+    cn_params *vae, *text[CN_MAX_TEXT_ENCODERS];
+    cn_sizes sizes;     /* of this phase */
+    cn_stepgraph *step; /* of the size at hand */
     cn_train_plan plan;
     double validation_flops; /* of one validation with control, 0: there is none */
     const float **grads;     /* of adamw's parameters, by `step` */

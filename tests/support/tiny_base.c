@@ -37,14 +37,14 @@ static void configure(cn_base *b, int64_t width)
                              .layers_per_block = 1,
                              .norm_groups = 4,
                              .scaling_factor = 0.5f};
-    b->clip = (cn_clip_config){.vocabulary = CN_BPE_MIN_VOCAB + 8,
-                               .hidden = 16,
-                               .intermediate = 32,
-                               .max_positions = 12,
-                               .layers = 1,
-                               .heads = 2,
-                               .act = CN_ACT_QUICK_GELU,
-                               .layer_norm_eps = 1e-5f};
+    b->text[0] = (cn_clip_config){.vocabulary = CN_BPE_MIN_VOCAB + 8,
+                                  .hidden = 16,
+                                  .intermediate = 32,
+                                  .max_positions = 12,
+                                  .layers = 1,
+                                  .heads = 2,
+                                  .act = CN_ACT_QUICK_GELU,
+                                  .layer_norm_eps = 1e-5f};
     cn_schedule_config_default(&b->schedule);
 }
 
@@ -56,12 +56,12 @@ cn_status tiny_base_write(cn_ctx *ctx, const char *dir, int64_t width)
     cn_params *p[3] = {0};
     configure(&base, width);
     CN_TRY(cn_format(ctx, tokenizer, sizeof tokenizer, "%s-tokenizer", dir));
-    CN_TRY(cn_bpe_train(ctx, texts, CN_COUNT(texts), base.clip.vocabulary, base.clip.max_positions,
-                        tokenizer));
+    CN_TRY(cn_bpe_train(ctx, texts, CN_COUNT(texts), base.text[0].vocabulary,
+                        base.text[0].max_positions, tokenizer));
     cn_status s = cn_backend_cpu_create(ctx, &be);
     for (int i = 0; i < 3 && s == CN_OK; i++) {
-        const cn_net net = cn_base_networks[i];
-        s = cn_net_declare(ctx, net, cn_base_config(&base, net), &p[i]);
+        const cn_net net = cn_family_of(&base)->nets[i].net;
+        s = cn_net_declare(ctx, net, cn_base_config_of(&base, net), &p[i]);
         if (s == CN_OK) s = cn_params_init(ctx, be, p[i], 7 + (uint64_t)i);
     }
     if (s == CN_OK)

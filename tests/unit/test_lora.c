@@ -34,7 +34,8 @@ static const char *path_of(const char *name)
 
 static cn_status add_file(cn_lora_set *set, const char *path, double weight)
 {
-    return cn_lora_add(env.ctx, set, path, weight, weight, unet, text);
+    return cn_lora_add(env.ctx, set, path, weight, weight, (const cn_params *const[]){unet, text},
+                       2);
 }
 
 /* The change of a parameter, from zeros, at every 37th value. */
@@ -236,7 +237,7 @@ static int setup(void **state)
         tiny_model_write(env.ctx, "tests/golden/core", "tests/golden/pipelines/merges.json", root);
     if (s == CN_OK) s = cn_base_open(env.ctx, model, &base);
     if (s == CN_OK) s = cn_net_declare(env.ctx, CN_NET_UNET, &base->unet, &unet);
-    if (s == CN_OK) s = cn_net_declare(env.ctx, CN_NET_TEXT, &base->clip, &text);
+    if (s == CN_OK) s = cn_net_declare(env.ctx, CN_NET_TEXT, &base->text[0], &text);
     if (s != CN_OK) printf("%s\n", cn_error(env.ctx));
     cn_ctx_set_log(env.ctx, keep_line, NULL);
     return s == CN_OK ? 0 : -1;

@@ -42,7 +42,8 @@ static void must(cn_status s)
 
 static cn_status add_file(cn_lora_set *set, const char *path, double weight)
 {
-    return cn_lora_add(env.ctx, set, path, weight, weight, unet, text);
+    return cn_lora_add(env.ctx, set, path, weight, weight, (const cn_params *const[]){unet, text},
+                       2);
 }
 
 static float *values_of(const cn_param *q)
@@ -280,7 +281,7 @@ static void bundled_words_are_read(void **state)
     (void)state;
     static float vectors[2 * 32], wide[768];
     for (int i = 0; i < 2 * 32; i++) vectors[i] = (float)i;
-    const int64_t width = base->clip.hidden;
+    const int64_t width = base->text[0].hidden;
     assert_int_equal(width, 32);
     const cn_tensor_out more[] = {{.name = "bundle_emb.cute-dog.string_to_param.*",
                                    .dtype = CN_F32,
@@ -305,7 +306,7 @@ static void bundled_words_are_read(void **state)
     cn_str_free(&log_lines);
     must(add_file(&set, path_of("bundle.safetensors"), 1));
     assert_null(log_lines.data);
-    must(cn_base_tokenizer(env.ctx, base, NULL, &t));
+    must(cn_base_tokenizer(env.ctx, base, 0, NULL, &t));
     const cn_tensors *file = cn_lora_file(&set, 0, &path);
     must(cn_inversions_add_bundled(env.ctx, &e, t, file, path, width));
     assert_int_equal(e.n, 2);
@@ -339,7 +340,7 @@ static int setup(void **state)
         tiny_model_write(env.ctx, "tests/golden/core", "tests/golden/pipelines/merges.json", root);
     if (s == CN_OK) s = cn_base_open(env.ctx, model, &base);
     if (s == CN_OK) s = cn_net_declare(env.ctx, CN_NET_UNET, &base->unet, &unet);
-    if (s == CN_OK) s = cn_net_declare(env.ctx, CN_NET_TEXT, &base->clip, &text);
+    if (s == CN_OK) s = cn_net_declare(env.ctx, CN_NET_TEXT, &base->text[0], &text);
     if (s == CN_OK) s = cn_base_load(env.ctx, base, env.backend, unet);
     if (s != CN_OK) printf("%s\n", cn_error(env.ctx));
     cn_ctx_set_log(env.ctx, keep_line, NULL);

@@ -213,30 +213,32 @@ static void check_case(const cn_tensors *file, const json_t *entry)
     const json_t *texts = json_object_get(entry, "texts");
     int n = (int)json_array_size(texts), chunks = 0;
     bool webui = !strcmp(cn_json_str(entry, "style", ""), "webui");
-    cn_prompt *prompts[8] = {NULL};
+    cn_text read[8] = {{{NULL}}};
+    const cn_text_spec spec = {.encoders = {{.clip = &base->text[0],
+                                             .params = params,
+                                             .tokenizer = tokenizer,
+                                             .embeddings = &words}},
+                               .n = 1,
+                               .skip = (int)cn_json_int(entry, "skip", 0),
+                               .load = load_text};
     for (int i = 0; i < n; i++) {
-        OK(cn_prompt_read(env.ctx, tokenizer, &words, webui ? CN_PROMPT_WEBUI : CN_PROMPT_PLAIN,
-                          json_string_value(json_array_get(texts, (size_t)i)), 77, &prompts[i]));
-        chunks = CN_MAX(chunks, prompts[i]->n_chunks);
+        OK(cn_text_read(env.ctx, &spec, webui ? CN_PROMPT_WEBUI : CN_PROMPT_PLAIN,
+                        json_string_value(json_array_get(texts, (size_t)i)), &read[i]));
+        chunks = CN_MAX(chunks, read[i].of[0]->n_chunks);
     }
     if (chunks != cn_json_int(entry, "chunks", 0)) fail_msg("%s: %d chunks", name, chunks);
-    cn_text_spec spec = {.clip = &base->clip,
-                         .params = params,
-                         .tokenizer = tokenizer,
-                         .skip = (int)cn_json_int(entry, "skip", 0),
-                         .load = load_text};
     float *got = NULL;
-    OK(cn_text_encode_prompts(env.ctx, env.backend, &spec, prompts, n, 1, &got));
+    OK(cn_text_encode_read(env.ctx, env.backend, &spec, read, n, 1, &got));
     const cn_tensor_info *t = cn_tensors_find(file, name);
     assert_non_null(t);
-    assert_int_equal(t->elements, (int64_t)n * chunks * 77 * base->clip.hidden);
+    assert_int_equal(t->elements, (int64_t)n * chunks * 77 * base->text[0].hidden);
     float *want = test_alloc((size_t)t->elements * sizeof *want);
     OK(cn_tensors_read(env.ctx, file, t, want));
     double error = test_relative(test_compare_f32(got, want, t->elements));
     if (error > 1e-3) fail_msg("%s: error %g", name, error);
     free(want);
     cn_free(got);
-    for (int i = 0; i < n; i++) cn_prompt_destroy(prompts[i]);
+    for (int i = 0; i < n; i++) cn_text_free(&read[i]);
 }
 
 static void test_features(void **state)
@@ -355,11 +357,11 @@ static int setup(void **state)
     cn_status s =
         tiny_model_write(env.ctx, "tests/golden/core", "tests/golden/pipelines/merges.json", root);
     if (s == CN_OK) s = cn_base_open(env.ctx, model, &base);
-    if (s == CN_OK) s = cn_base_tokenizer(env.ctx, base, NULL, &tokenizer);
+    if (s == CN_OK) s = cn_base_tokenizer(env.ctx, base, 0, NULL, &tokenizer);
     if (s == CN_OK) s = cn_net_params(env.ctx, CN_NET_TEXT, &params);
     for (size_t i = 0; s == CN_OK && i < CN_COUNT(files); i++) {
         snprintf(path, sizeof path, "%s%s", GOLDEN, files[i]);
-        s = cn_inversions_add(env.ctx, &words, tokenizer, path, base->clip.hidden);
+        s = cn_inversions_add(env.ctx, &words, tokenizer, path, base->text[0].hidden);
     }
     if (s != CN_OK) printf("%s\n", cn_error(env.ctx));
     return s == CN_OK ? 0 : -1;
@@ -377,6 +379,43 @@ static int teardown(void **state)
     return 0;
 }
 
+/* Of two encoders each gives what it gives alone, in columns of its own. */
+static void test_side_by_side(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"a (red:1.3) cube", "a cube BREAK on (grass)"};
+    enum { N = CN_COUNT(texts) };
+    cn_params *second = NULL;
+    OK(cn_net_declare(env.ctx, cn_net_text(1), &base->text[0], &second));
+    OK(test_fill_params(&env, second, "second.", 0, 0.2f));
+    const cn_text_encoder encoders[2] = {
+        {.clip = &base->text[0], .params = params, .tokenizer = tokenizer, .embeddings = &words},
+        {.clip = &base->text[0], .params = second, .tokenizer = tokenizer}};
+    float *got[3] = {NULL};
+    int chunks = 0;
+    for (int k = 0; k < 3; k++) { /* the first, the second, both */
+        cn_text read[N];
+        cn_text_spec spec = {.encoders = {encoders[k % 2], encoders[1]}, .n = 1, .load = load_text};
+        if (k == 2) spec.n = 2;
+        for (int i = 0; i < N; i++) {
+            OK(cn_text_read(env.ctx, &spec, CN_PROMPT_WEBUI, texts[i], &read[i]));
+            chunks = CN_MAX(chunks, read[i].of[0]->n_chunks);
+        }
+        OK(cn_text_encode_read(env.ctx, env.backend, &spec, read, N, 1, &got[k]));
+        for (int i = 0; i < N; i++) cn_text_free(&read[i]);
+    }
+    const int64_t width = base->text[0].hidden, rows = (int64_t)N * chunks * 77;
+    const size_t bytes = (size_t)width * sizeof(float);
+    assert_int_equal(chunks, 2);
+    for (int64_t r = 0; r < rows; r++) {
+        assert_memory_equal(got[2] + 2 * r * width, got[0] + r * width, bytes);
+        assert_memory_equal(got[2] + (2 * r + 1) * width, got[1] + r * width, bytes);
+    }
+    assert_memory_not_equal(got[0], got[1], bytes);
+    for (int k = 0; k < 3; k++) cn_free(got[k]);
+    cn_params_destroy(second);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -384,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_second_pass),   cmocka_unit_test(test_deep),
         cmocka_unit_test(test_features),      cmocka_unit_test(test_counts),
         cmocka_unit_test(test_padding_token), cmocka_unit_test(test_embeddings),
+        cmocka_unit_test(test_side_by_side),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

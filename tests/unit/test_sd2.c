@@ -181,7 +181,8 @@ static void test_back_to_folder(void **state)
         cn_tensors_close(want);
     }
     cn_base *b = open_base("back");
-    assert_true(b->schedule.v_prediction && b->clip.open_clip && b->unet.linear_projection);
+    assert_true(b->schedule.v_prediction && b->text[0].open_clip && b->unet.linear_projection);
+    assert_ptr_equal(cn_family_of(b), &cn_family_sd2);
     cn_base_close(b);
 }
 
@@ -208,15 +209,16 @@ static void test_whole_encoder(void **state)
 #undef LAYER
     rewrite("whole.safetensors", extra, true, 0);
     cn_base *b = open_base("whole.safetensors");
-    assert_true(b->clip.open_clip);
-    assert_int_equal(b->clip.layers, 3);
-    assert_int_equal(b->clip.act, CN_ACT_GELU);
-    assert_int_equal(b->clip.heads, 1);
+    assert_ptr_equal(cn_family_in_file(b->file), &cn_family_sd2);
+    assert_ptr_equal(cn_family_of(b), &cn_family_sd2);
+    assert_int_equal(b->text[0].layers, 3);
+    assert_int_equal(b->text[0].act, CN_ACT_GELU);
+    assert_int_equal(b->text[0].heads, 1);
     assert_true(b->unet.linear_projection);
     assert_int_equal(b->unet.heads[3], 2);
     cn_base_close(b);
     b = open_base("model.safetensors");
-    assert_int_equal(b->clip.layers, 3);
+    assert_int_equal(b->text[0].layers, 3);
     cn_base_close(b);
 }
 

@@ -56,14 +56,14 @@ static const cn_base widths = {
             .layers_per_block = 1,
             .norm_groups = 32,
             .scaling_factor = 0.18215f},
-    .clip = {.vocabulary = 60,
-             .hidden = 32,
-             .intermediate = 64,
-             .max_positions = 12,
-             .layers = 2,
-             .heads = 4,
-             .act = CN_ACT_QUICK_GELU,
-             .layer_norm_eps = 1e-5f},
+    .text[0] = {.vocabulary = 60,
+                .hidden = 32,
+                .intermediate = 64,
+                .max_positions = 12,
+                .layers = 2,
+                .heads = 4,
+                .act = CN_ACT_QUICK_GELU,
+                .layer_norm_eps = 1e-5f},
     .schedule = {.train_timesteps = 1000,
                  .beta_start = 0.00085,
                  .beta_end = 0.012,
@@ -90,7 +90,7 @@ static char root[64];
 static cn_params *declare_as(cn_net net, const cn_base *b, const cn_controlnet_config *c)
 {
     cn_params *p = NULL;
-    const void *config = net == CN_NET_CONTROL ? c : cn_base_config(b, net);
+    const void *config = net == CN_NET_CONTROL ? c : cn_base_config_of(b, net);
     assert_int_equal(cn_net_declare(ctx, net, config, &p), CN_OK);
     assert_true(cn_params_count(p) > 10);
     return p;
@@ -195,7 +195,7 @@ static void write_list(const char *path)
 static void save_base(const char *dir, cn_dtype dtype)
 {
     cn_params *p[3];
-    for (int i = 0; i < 3; i++) p[i] = seeded(cn_base_networks[i]);
+    for (int i = 0; i < 3; i++) p[i] = seeded(cn_family_sd1.nets[i].net);
     assert_int_equal(
         cn_base_save_folder(ctx, &plain, &widths, (const cn_params *const *)p, 3, NULL, dtype, dir),
         CN_OK);
@@ -209,17 +209,19 @@ static void check_base(const char *path, bool single, cn_dtype dtype)
     cn_status s = cn_base_open(ctx, path, &b);
     if (s != CN_OK) fail_msg("%s", cn_error(ctx));
     assert_int_equal(b->single_file, single);
+    assert_ptr_equal(cn_family_of(b), &cn_family_sd1);
+    if (single) assert_ptr_equal(cn_family_in_file(b->file), &cn_family_sd1);
     assert_int_equal(b->unet.levels, 2);
     assert_int_equal(b->unet.channels[1], 64);
     assert_true(b->unet.attention[0] && !b->unet.attention[1]);
     assert_int_equal(b->unet.heads[0], 8);
-    assert_int_equal(b->clip.heads, 4);
-    assert_int_equal(b->clip.layers, 2);
+    assert_int_equal(b->text[0].heads, 4);
+    assert_int_equal(b->text[0].layers, 2);
     assert_int_equal(b->vae.layers_per_block, 1);
     assert_true(b->schedule.beta_end == 0.012 && b->schedule.scaled_linear);
     for (int i = 0; i < 3; i++) {
-        cn_params *want = seeded(cn_base_networks[i]),
-                  *got = declare_as(cn_base_networks[i], b, NULL);
+        cn_params *want = seeded(cn_family_sd1.nets[i].net),
+                  *got = declare_as(cn_family_sd1.nets[i].net, b, NULL);
         s = cn_base_load(ctx, b, &plain, got);
         if (s != CN_OK) fail_msg("%s", cn_error(ctx));
         assert_params_equal(got, want, dtype);
@@ -278,7 +280,7 @@ static void set_unusual(cn_base *b)
     b->unet.norm_groups = 16;
     b->vae.norm_groups = 8;
     b->vae.scaling_factor = 0.5f;
-    b->clip.heads = 2;
+    b->text[0].heads = 2;
     b->schedule.beta_end = 0.02;
     b->schedule.scaled_linear = false;
     b->schedule.v_prediction = b->schedule.zero_snr = true;
@@ -325,7 +327,7 @@ static void single_files_say_how_they_are_made(void **state)
     cn_base unusual, *b = NULL;
     cn_params *p[3];
     set_unusual(&unusual);
-    for (int i = 0; i < 3; i++) p[i] = seeded(cn_base_networks[i]);
+    for (int i = 0; i < 3; i++) p[i] = seeded(cn_family_sd1.nets[i].net);
     assert_int_equal(cn_base_save_folder(ctx, &plain, &unusual, (const cn_params *const *)p, 3,
                                          NULL, CN_F32, at("odd")),
                      CN_OK);
@@ -335,7 +337,7 @@ static void single_files_say_how_they_are_made(void **state)
     for (size_t i = 0; i < CN_COUNT(files); i++)
         if (!same_text(at("odd"), at("odd2"), files[i])) fail_msg("%s differs", files[i]);
     assert_int_equal(cn_base_open(ctx, at("odd.safetensors"), &b), CN_OK);
-    assert_true(b->unet.heads[0] == 4 && b->unet.norm_groups == 16 && b->clip.heads == 2);
+    assert_true(b->unet.heads[0] == 4 && b->unet.norm_groups == 16 && b->text[0].heads == 2);
     assert_true(b->schedule.v_prediction && b->schedule.zero_snr && !b->prediction_unknown);
     cn_base_close(b);
     /* without the metadata shapes and marks are what is left */
@@ -405,10 +407,10 @@ static void tokenizer_is_copied_or_asked_for(void **state)
     cn_base *b = NULL;
     cn_tokenizer *t = NULL;
     assert_int_equal(cn_base_open(ctx, at("base"), &b), CN_OK);
-    assert_int_equal(cn_base_tokenizer(ctx, b, NULL, &t), CN_EINVAL);
+    assert_int_equal(cn_base_tokenizer(ctx, b, 0, NULL, &t), CN_EINVAL);
     assert_non_null(strstr(cn_error(ctx), "--tokenizer"));
     assert_int_equal(cn_dir_make(ctx, at("tok")), CN_OK);
-    assert_int_equal(cn_tokenizer_copy(ctx, at("tok"), at("base"), 77), CN_EINVAL);
+    assert_int_equal(cn_tokenizer_copy(ctx, at("tok"), at("base"), "tokenizer", 77), CN_EINVAL);
     assert_int_equal(cn_file_write(ctx, at("tok/vocab.json"), "{}", 2), CN_OK);
     assert_int_equal(cn_file_write(ctx, at("tok/merges.txt"), "#\n", 2), CN_OK);
     assert_int_equal(cn_base_save_folder(ctx, &plain, b, NULL, 0, at("tok"), CN_F32, at("base")),
@@ -757,8 +759,8 @@ static void reference_folder_equals_its_single_file(void **state)
     assert_int_equal(cn_base_open(ctx, folder, &a), CN_OK);
     assert_int_equal(cn_base_open(ctx, file, &b), CN_OK);
     for (int i = 0; i < 3; i++) {
-        cn_params *p = declare_as(cn_base_networks[i], a, NULL),
-                  *q = declare_as(cn_base_networks[i], b, NULL);
+        cn_params *p = declare_as(cn_family_sd1.nets[i].net, a, NULL),
+                  *q = declare_as(cn_family_sd1.nets[i].net, b, NULL);
         assert_int_equal(cn_base_load(ctx, a, &plain, p), CN_OK);
         assert_int_equal(cn_base_load(ctx, b, &plain, q), CN_OK);
         assert_params_equal(p, q, CN_F32);

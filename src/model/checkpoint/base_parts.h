@@ -8,8 +8,6 @@
 #include "model/checkpoint/source.h"
 #include "model/checkpoint/weights.h"
 
-/* What stands before the text encoder's names in a single file. */
-const char *cn_text_prefix(const cn_clip_config *c);
 /* A ControlNet file's. */
 cn_source cn_control_source(const cn_control_file *c);
 /* The parts of one network of a base: opens the folder's file (*opened, to be closed by the caller)
@@ -45,7 +43,7 @@ cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, in
 cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_controlnet_config *c,
                                   const cn_params *p, cn_dtype dtype, const char *const *more,
                                   cn_tensor_fill fill, void *user) CN_CHECKED;
-/* The same of a base's networks, in the order of cn_base_networks. */
+/* The same of a base's networks, in the order of its family. */
 cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
                                const cn_params *const *networks, cn_dtype dtype,
                                const char *const *more, cn_tensor_fill fill, void *user) CN_CHECKED;
@@ -63,10 +61,10 @@ json_t *cn_base_network_json(const cn_base *b, cn_net net);
 /* One network of a base, weights and config.json, as dir/NETWORK. */
 cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p, cn_dtype dtype,
                                 cn_tensor_fill fill, void *user, const char *dir) CN_CHECKED;
-/* Scheduler, tokenizer (NULL: none) and model_index.json. */
+/* Scheduler, tokenizers (NULL: none) and model_index.json. */
 cn_status cn_base_write_configs(cn_ctx *ctx, const cn_base *c, const char *tokenizer_dir,
                                 const char *dir) CN_CHECKED;
-/* The tokenizer's files of folder `from` to dir/tokenizer; or CLIP's vocabulary file by itself. */
-cn_status cn_tokenizer_copy(cn_ctx *ctx, const char *from, const char *dir,
+/* The tokenizer's files of folder `from` to dir/NAME; or CLIP's vocabulary file by itself. */
+cn_status cn_tokenizer_copy(cn_ctx *ctx, const char *from, const char *dir, const char *name,
                             int64_t max_length) CN_CHECKED;
 #endif

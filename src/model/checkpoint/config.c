@@ -338,7 +338,7 @@ cn_status cn_vae_config_read(cn_ctx *ctx, const json_t *json, cn_vae_config *out
     CN_TRY(get_blocks(ctx, json, "up_block_types", c.levels, "UpDecoderBlock2D", NULL, NULL));
     CN_TRY(get_int(ctx, json, "layers_per_block", 1, MAX_LAYERS, &c.layers_per_block));
     CN_TRY(get_int(ctx, json, "norm_num_groups", 32, MAX_WIDTH, &c.norm_groups));
-    c.scaling_factor = (float)cn_json_number(json, "scaling_factor", 0.18215);
+    c.scaling_factor = (float)cn_json_number(json, "scaling_factor", (double)CN_SD_SCALING_FACTOR);
     CN_TRY(cn_vae_config_check(ctx, &c));
     *out = c;
     return CN_OK;

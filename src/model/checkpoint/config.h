@@ -8,7 +8,9 @@
 
 #include "base/base.h"
 
-enum { CN_MAX_LEVELS = 8 };
+enum { CN_MAX_LEVELS = 8, CN_MAX_TEXT_ENCODERS = 2 };
+
+#define CN_SD_SCALING_FACTOR 0.18215f /* of the VAE of SD 1.x and 2.x; diffusers' default too */
 
 typedef struct cn_unet_config {
     int64_t in_channels, out_channels;
@@ -36,7 +38,7 @@ typedef struct cn_vae_config {
     int64_t channels[CN_MAX_LEVELS];
     int layers_per_block; /* 2; the decoder has one more */
     int norm_groups;      /* 32 */
-    float scaling_factor; /* 0.18215 */
+    float scaling_factor; /* CN_SD_SCALING_FACTOR */
 } cn_vae_config;
 
 typedef struct cn_clip_config {

@@ -7,6 +7,7 @@
  */
 #include "model/checkpoint/config_io.h"
 
+#include "model/checkpoint/averages.h"
 #include "graph/graph.h"
 #include "model/checkpoint/content.h"
 
@@ -205,7 +206,7 @@ cn_status cn_vae_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char
                                     cn_layout layout, cn_vae_config *out)
 {
     view v = {ctx, t, prefix, layout};
-    cn_vae_config c = {.norm_groups = 32, .scaling_factor = 0.18215f};
+    cn_vae_config c = {.norm_groups = 32, .scaling_factor = CN_SD_SCALING_FACTOR};
     CN_TRY(dim(&v, "encoder.conv_in.weight", find(&v, "encoder.conv_in.weight"), 1,
                &c.image_channels));
     CN_TRY(dim(&v, "decoder.conv_in.weight", find(&v, "decoder.conv_in.weight"), 1,

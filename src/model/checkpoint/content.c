@@ -4,6 +4,9 @@
  */
 #include "model/checkpoint/content.h"
 
+#include "model/checkpoint/averages.h"
+#include "model/checkpoint/family.h"
+
 #include <string.h>
 
 static const char *const content_names[] = {
@@ -43,40 +46,9 @@ static bool any_name(const cn_tensors *t, bool (*see)(const char *name, const vo
     return false;
 }
 
-static bool begins(const char *name, const void *with)
-{
-    return !strncmp(name, with, strlen(with));
-}
-
 static bool contains(const char *name, const void *what)
 {
     return strstr(name, what) != NULL;
-}
-
-bool cn_tensors_ema_only(const cn_tensors *t)
-{
-    return cn_tensors_find(t, CN_PREFIX_EMA "input_blocks00weight") &&
-           !cn_tensors_have_prefix(t, CN_PREFIX_UNET);
-}
-
-const cn_tensor_info *cn_tensors_find_in(const cn_tensors *t, const char *prefix, const char *name)
-{
-    char full[1024];
-    int n = snprintf(full, sizeof full, "%s%s", prefix, name);
-    if (n < 0 || (size_t)n >= sizeof full) return NULL;
-    const cn_tensor_info *found = cn_tensors_find(t, full);
-    if (found || strcmp(prefix, CN_PREFIX_UNET) != 0 || !cn_tensors_ema_only(t)) return found;
-    n = snprintf(full, sizeof full, "%s", CN_PREFIX_EMA);
-    for (; *name && (size_t)n + 1 < sizeof full; name++)
-        if (*name != '.') full[n++] = *name;
-    full[n] = 0;
-    return cn_tensors_find(t, full);
-}
-
-bool cn_tensor_is_in(const cn_tensors *t, const char *prefix, const char *name)
-{
-    if (begins(name, prefix)) return true;
-    return !strcmp(prefix, CN_PREFIX_UNET) && begins(name, CN_PREFIX_EMA) && cn_tensors_ema_only(t);
 }
 
 /* The first of these tensors that a file has decides. '*' at the end: any name that starts so; at
@@ -136,13 +108,24 @@ static bool has_sign(const cn_tensors *t, const char *pattern)
     return cn_tensors_have_prefix(t, prefix);
 }
 
+static bool holds(const cn_tensors *t, cn_content content)
+{
+    for (size_t i = 0; i < CN_COUNT(signs); i++)
+        if (signs[i].content == content && has_sign(t, signs[i].pattern)) return true;
+    return false;
+}
+
 cn_content cn_content_of(const cn_tensors *t)
 {
+    const bool known = cn_family_in_file(t) != NULL;
     for (size_t i = 0; i < CN_COUNT(signs); i++) {
+        const cn_content content = signs[i].content;
         if (!has_sign(t, signs[i].pattern)) continue;
-        bool both = signs[i].content == CN_HOLDS_CONTROL_PREFIXED &&
-                    cn_tensors_find(t, CN_PREFIX_UNET "input_blocks.0.0.weight");
-        return both ? CN_HOLDS_WHOLE : signs[i].content;
+        /* A family that knows all of the file's networks overrules what looks like another model.
+         */
+        if (known && (content == CN_HOLDS_SDXL || content == CN_HOLDS_NOT_SD)) continue;
+        return content == CN_HOLDS_CONTROL_PREFIXED && holds(t, CN_HOLDS_BASE) ? CN_HOLDS_WHOLE
+                                                                               : content;
     }
     return CN_HOLDS_UNKNOWN;
 }

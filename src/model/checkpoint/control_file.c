@@ -199,14 +199,8 @@ cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c, const cn_u
         return cn_fail(ctx, CN_EMISMATCH,
                        "the ControlNet was made for a text encoder of width %lld (%s), the base "
                        "model's is %lld (%s)",
-                       (long long)e->context_dim,
-                       e->context_dim == 1024  ? "Stable Diffusion 2.x"
-                       : e->context_dim == 768 ? "Stable Diffusion 1.x"
-                                               : "another model",
-                       (long long)base->context_dim,
-                       base->context_dim == 1024  ? "Stable Diffusion 2.x"
-                       : base->context_dim == 768 ? "Stable Diffusion 1.x"
-                                                  : "another model");
+                       (long long)e->context_dim, cn_family_by_context(e->context_dim),
+                       (long long)base->context_dim, cn_family_by_context(base->context_dim));
     if (!same_widths(e, base)) return fail_widths(ctx, e, base);
     /* An inpainting UNet takes mask and masked image too; its ControlNet sees the latent only. */
     if (e->in_channels != base->in_channels && e->in_channels != base->out_channels)

@@ -38,11 +38,11 @@ static cn_status unet_open(cn_ctx *ctx, const char *path, const cn_controlnet_co
 typedef struct job {
     cn_ctx *ctx;
     int n;
-    cn_params *params[CN_BASE_NETWORKS];
-    cn_place *places[CN_BASE_NETWORKS];
-    cn_source source[CN_BASE_NETWORKS];
-    cn_tensors *opened[CN_BASE_NETWORKS];
-    char path[CN_BASE_NETWORKS][CN_PATH_BYTES];
+    cn_params *params[CN_MAX_FAMILY_NETS];
+    cn_place *places[CN_MAX_FAMILY_NETS];
+    cn_source source[CN_MAX_FAMILY_NETS];
+    cn_tensors *opened[CN_MAX_FAMILY_NETS];
+    char path[CN_MAX_FAMILY_NETS][CN_PATH_BYTES];
     /* the first network's values, instead of those of its places; NULL */
     cn_backend *be;
     const cn_params *values;
@@ -55,7 +55,7 @@ typedef struct job {
 static void job_close(job *j)
 {
     if (!j) return;
-    for (int i = 0; i < CN_BASE_NETWORKS; i++) {
+    for (int i = 0; i < CN_MAX_FAMILY_NETS; i++) {
         cn_params_destroy(j->params[i]);
         cn_free(j->places[i]);
         cn_tensors_close(j->opened[i]);
@@ -65,14 +65,15 @@ static void job_close(job *j)
 
 static cn_status job_open_base(cn_ctx *ctx, const cn_base *b, job **out)
 {
+    const cn_family *f = cn_family_of(b);
     job *j = cn_alloc0(ctx, sizeof *j);
     if (!j) return CN_ENOMEM;
     cn_status s = CN_OK;
     j->ctx = ctx;
-    j->n = CN_BASE_NETWORKS;
+    j->n = f->n_nets;
     for (int i = 0; s == CN_OK && i < j->n; i++) {
-        const cn_net net = cn_base_networks[i];
-        s = cn_net_declare(ctx, net, cn_base_config(b, net), &j->params[i]);
+        const cn_net net = f->nets[i].net;
+        s = cn_net_declare(ctx, net, cn_base_config_of(b, net), &j->params[i]);
         if (s == CN_OK) s = cn_base_source(ctx, b, net, j->path[i], &j->opened[i], &j->source[i]);
         if (s == CN_OK) s = cn_source_resolve(ctx, &j->source[i], j->params[i], &j->places[i]);
     }
@@ -247,8 +248,12 @@ cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be, cn_p
 {
     cn_tensors *t = NULL;
     CN_TRY(cn_tensors_open(ctx, file, &t));
-    const cn_source source = {t, file, CN_PREFIX_UNET, CN_LAYOUT_LDM, NULL};
-    const cn_status s = cn_source_load(ctx, &source, be, unet);
+    const cn_family *f = cn_family_in_file(t);
+    cn_status s = f ? CN_OK : cn_fail(ctx, CN_EFORMAT, "%s: holds no base model", file);
+    if (s == CN_OK) {
+        const char *prefix = cn_family_find(f, CN_NET_UNET)->prefix;
+        s = cn_source_load(ctx, &(cn_source){t, file, prefix, CN_LAYOUT_LDM, NULL}, be, unet);
+    }
     cn_tensors_close(t);
     return s;
 }

@@ -10,11 +10,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { MAX_GROUPS = 8 };
+enum { MAX_GROUPS = 16 };
 
 typedef struct group {
     cn_net net; /* CN_NETS: no network that is known here */
     const char *name, *prefix;
+    const char *note; /* behind the name; NULL */
     int64_t tensors, parameters;
     uint64_t bytes;
     int64_t by_dtype[CN_ANY_DTYPE_COUNT];
@@ -46,12 +47,9 @@ static void count_all(group *g, const cn_tensors *t)
 static void describe(group *g, const cn_tensors *t, cn_layout layout)
 {
     cn_net_config c;
-    const bool open_clip = !strcmp(g->prefix, CN_PREFIX_OPEN);
     if (g->net == CN_NETS) return;
     const cn_net_kind *n = cn_net_kind_of(g->net);
-    const cn_status s = open_clip ? cn_open_clip_config_from_shapes(NULL, t, g->prefix, &c.text)
-                                  : n->from_shapes(NULL, t, g->prefix, layout, &c);
-    if (s == CN_OK) n->describe(&g->widths, &c);
+    if (n->from_shapes(NULL, t, g->prefix, layout, &c) == CN_OK) n->describe(&g->widths, &c);
 }
 
 /* --- collecting ------------------------------------------------------------------------------- */
@@ -66,6 +64,14 @@ static group *add_group(findings *f, cn_net net, const char *name, const char *p
 static group *add_network(findings *f, cn_net net, const char *prefix)
 {
     return add_group(f, net, cn_net_kind_of(net)->name, prefix);
+}
+
+/* One of a family's networks, unless another family has it in the same place. */
+static void add_part_of(findings *f, const cn_family_net *own)
+{
+    for (int i = 0; i < f->n; i++)
+        if (!strcmp(f->groups[i].prefix, own->prefix)) return;
+    add_network(f, own->net, own->prefix)->note = own->note;
 }
 
 static void drop_empty(findings *f)
@@ -83,10 +89,8 @@ static void drop_empty(findings *f)
 /* A file whose networks are told apart by prefixes. */
 static void collect_prefixed(findings *f, const cn_tensors *t)
 {
-    add_network(f, CN_NET_UNET, CN_PREFIX_UNET);
-    add_network(f, CN_NET_VAE, CN_PREFIX_VAE);
-    add_network(f, CN_NET_TEXT, CN_PREFIX_TEXT);
-    add_group(f, CN_NET_TEXT, "text_encoder (OpenCLIP)", CN_PREFIX_OPEN);
+    for (int i = 0; cn_family_at(i); i++)
+        for (int k = 0; k < cn_family_at(i)->n_nets; k++) add_part_of(f, &cn_family_at(i)->nets[k]);
     add_group(f, CN_NETS, "text_encoder (other)", "cond_stage_model.");
     add_network(f, CN_NET_CONTROL, CN_PREFIX_CONTROL);
     add_group(f, CN_NETS, "averaged weights", "model_ema.");
@@ -128,7 +132,7 @@ static void collect_file(findings *f, const cn_tensors *t)
     case CN_HOLDS_UNET_DIFFUSERS: collect_bare(f, t, CN_NET_UNET, CN_LAYOUT_DIFFUSERS); break;
     case CN_HOLDS_VAE_DIFFUSERS: collect_bare(f, t, CN_NET_VAE, CN_LAYOUT_DIFFUSERS); break;
     case CN_HOLDS_VAE:
-        if (cn_tensors_have_prefix(t, CN_PREFIX_VAE))
+        if (cn_tensors_have_prefix(t, "first_stage_model."))
             collect_prefixed(f, t);
         else
             collect_bare(f, t, CN_NET_VAE, CN_LAYOUT_LDM);
@@ -160,8 +164,8 @@ static cn_status collect_network(cn_ctx *ctx, findings *f, const char *dir, cn_n
 
 static cn_status collect_folder(cn_ctx *ctx, findings *f, const char *dir)
 {
-    for (int i = 0; i < CN_BASE_NETWORKS; i++)
-        CN_TRY(collect_network(ctx, f, dir, cn_base_networks[i]));
+    for (int net = 0; net < CN_NETS; net++)
+        if (net != CN_NET_CONTROL) CN_TRY(collect_network(ctx, f, dir, (cn_net)net));
     CN_TRY(collect_network(ctx, f, dir, CN_NET_CONTROL));
     f->layout = "a Stable Diffusion base model (diffusers folder)";
     if (f->n && f->groups[0].net == CN_NET_UNET) return CN_OK;
@@ -189,9 +193,17 @@ static void add_dtypes(cn_str *s, const group *g)
     }
 }
 
+static void full_name(const group *g, char out[64])
+{
+    const char *note = g->note;
+    snprintf(out, 64, "%s%s%s%s", g->name, note ? " (" : "", note ? note : "", note ? ")" : "");
+}
+
 static void add_row(cn_str *s, const group *g)
 {
-    cn_str_addf(s, "  %-24s %6lld tensors %10.2f M parameters %10.2f MiB  ", g->name,
+    char name[64];
+    full_name(g, name);
+    cn_str_addf(s, "  %-24s %6lld tensors %10.2f M parameters %10.2f MiB  ", name,
                 (long long)g->tensors, (double)g->parameters / 1e6,
                 (double)g->bytes / (1024.0 * 1024.0));
     add_dtypes(s, g);
@@ -224,11 +236,13 @@ static void print_text(const findings *f, cn_str *out)
 
 static json_t *group_json(const group *g)
 {
+    char name[64];
     json_t *types = json_object();
+    full_name(g, name);
     for (int i = 0; types && i < CN_ANY_DTYPE_COUNT; i++)
         if (g->by_dtype[i])
             json_object_set_new(types, cn_dtype_name((cn_dtype)i), json_integer(g->by_dtype[i]));
-    json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:o}", "name", g->name, "tensors",
+    json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:o}", "name", name, "tensors",
                           (json_int_t)g->tensors, "parameters", (json_int_t)g->parameters, "bytes",
                           (json_int_t)g->bytes, "dtypes", types);
     if (o && g->widths.data) json_object_set_new(o, "form", json_string(g->widths.data));

@@ -13,7 +13,7 @@ static cn_status module_of(cn_ctx *ctx, cn_lora *l, const cn_lora_name *name, cn
 {
     /* A module's tensors follow one another, or nearly, since names are sorted. */
     for (int64_t i = l->n; i-- > CN_MAX(l->n - 64, (int64_t)0);)
-        if (l->modules[i].network == name->network && !strcmp(l->modules[i].key, name->key)) {
+        if (l->modules[i].net == name->net && !strcmp(l->modules[i].key, name->key)) {
             *out = &l->modules[i];
             return CN_OK;
         }
@@ -26,7 +26,7 @@ static cn_status module_of(cn_ctx *ctx, cn_lora *l, const cn_lora_name *name, cn
         l->cap = cap;
     }
     cn_lora_module *m = &l->modules[l->n];
-    *m = (cn_lora_module){.network = name->network, .scale = 1};
+    *m = (cn_lora_module){.net = name->net, .scale = 1};
     m->key = cn_strdup(ctx, name->key);
     m->name = cn_strdup(ctx, name->name);
     l->n++; /* lora_close frees what is there */
@@ -99,6 +99,7 @@ typedef struct target {
 } target;
 
 typedef struct targets {
+    cn_net net;
     target *list;
     int64_t n;
 } targets;
@@ -139,6 +140,7 @@ static void join(targets *t)
 static cn_status list_targets(cn_ctx *ctx, const cn_params *p, targets *t)
 {
     int64_t n = cn_params_count(p);
+    t->net = cn_params_net(p);
     t->list = cn_alloc_array(ctx, (size_t)(2 * n + 1), sizeof *t->list);
     if (!t->list) return CN_ENOMEM;
     for (int64_t i = 0; i < n; i++) {
@@ -161,12 +163,19 @@ static const target *find_target(const targets *t, const char *key)
 
 /* --- matching --------------------------------------------------------------------------------- */
 
-/* The text encoder's modules are called with and without "text_model" in front. */
-static const target *find_text(const targets *t, const char *key)
+/* The networks that a file may change, and how much. */
+typedef struct wanted {
+    double unet_weight, text_weight;
+    const cn_params *const *networks;
+    int n;
+} wanted;
+
+/* Text encoders' modules are called with and without "text_model" in front. */
+static const target *find_in(const targets *t, const char *key)
 {
     char longer[CN_NAME_MAX + 16];
     const target *found = find_target(t, key);
-    if (found) return found;
+    if (found || t->net < CN_NET_TEXT) return found;
     snprintf(longer, sizeof longer, "text_model_%s", key);
     return find_target(t, longer);
 }
@@ -193,13 +202,14 @@ static cn_status match_bias(cn_ctx *ctx, cn_lora *l, cn_lora_module *m, const cn
     return m->bias ? CN_OK : CN_ENOMEM;
 }
 
-static cn_status match(cn_ctx *ctx, cn_lora *l, cn_lora_module *m, const targets *unet,
-                       const targets *text)
+static cn_status match(cn_ctx *ctx, cn_lora *l, cn_lora_module *m, const targets *networks, int n)
 {
     const target *at = NULL;
-    if (m->network != CN_LORA_TEXT && (at = find_target(unet, m->key))) m->network = CN_LORA_UNET;
-    if (!at && m->network != CN_LORA_UNET && (at = find_text(text, m->key)))
-        m->network = CN_LORA_TEXT;
+    for (int i = 0; !at && i < n; i++) {
+        if (m->net != CN_NETS && m->net != networks[i].net) continue;
+        at = find_in(&networks[i], m->key);
+        if (at) m->net = networks[i].net;
+    }
     if (!at) return CN_OK;
     if (at->weight && cn_lora_changes_weight(m)) {
         CN_TRY(cn_lora_check(ctx, m, at->weight->ndim, at->weight->shape));
@@ -210,21 +220,20 @@ static cn_status match(cn_ctx *ctx, cn_lora *l, cn_lora_module *m, const targets
     return match_bias(ctx, l, m, at->bias);
 }
 
-static cn_status match_all(cn_ctx *ctx, cn_lora *l, const cn_params *unet, const cn_params *text)
+static cn_status match_all(cn_ctx *ctx, cn_lora *l, const wanted *w)
 {
-    targets in_unet = {0}, in_text = {0};
+    targets in[CN_NETS] = {{.list = NULL}};
     int64_t matched = 0;
     const char *first = NULL;
-    cn_status s = list_targets(ctx, unet, &in_unet);
-    if (s == CN_OK) s = list_targets(ctx, text, &in_text);
+    cn_status s = CN_OK;
+    for (int i = 0; s == CN_OK && i < w->n; i++) s = list_targets(ctx, w->networks[i], &in[i]);
     for (int64_t i = 0; s == CN_OK && i < l->n; i++) {
-        s = match(ctx, l, &l->modules[i], &in_unet, &in_text);
+        s = match(ctx, l, &l->modules[i], in, w->n);
         bool found = l->modules[i].weight || l->modules[i].bias;
         matched += found;
         if (!found && !first) first = l->modules[i].key;
     }
-    cn_free(in_unet.list);
-    cn_free(in_text.list);
+    for (int i = 0; i < w->n; i++) cn_free(in[i].list);
     CN_TRY(s);
     if (!matched)
         return cn_fail(
@@ -246,7 +255,7 @@ static cn_status match_all(cn_ctx *ctx, cn_lora *l, const cn_params *unet, const
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
-static cn_status open_lora(cn_ctx *ctx, cn_lora *l, const cn_params *unet, const cn_params *text)
+static cn_status open_lora(cn_ctx *ctx, cn_lora *l, const wanted *w)
 {
     const bool ia3 = cn_lora_has_ia3(l->file);
     for (int64_t i = 0; i < cn_tensors_count(l->file); i++)
@@ -255,11 +264,10 @@ static cn_status open_lora(cn_ctx *ctx, cn_lora *l, const cn_params *unet, const
         return cn_fail(ctx, CN_EMISMATCH, "holds %s, a LoRA is expected",
                        cn_content_name(cn_content_of(l->file)));
     CN_TRY(cn_lora_read_peft(ctx, l));
-    return match_all(ctx, l, unet, text);
+    return match_all(ctx, l, w);
 }
 
-static cn_status add_file(cn_ctx *ctx, cn_lora_set *set, const char *path, const double weight[2],
-                          const cn_params *unet, const cn_params *text)
+static cn_status add_file(cn_ctx *ctx, cn_lora_set *set, const char *path, const wanted *w)
 {
     cn_lora **list = cn_regrow(ctx, set->list, (size_t)set->n * sizeof(cn_lora *),
                                (size_t)(set->n + 1) * sizeof(cn_lora *));
@@ -267,11 +275,11 @@ static cn_status add_file(cn_ctx *ctx, cn_lora_set *set, const char *path, const
     set->list = list;
     cn_lora *l = cn_alloc0(ctx, sizeof *l);
     if (!l) return CN_ENOMEM;
-    memcpy(l->weight, weight, sizeof l->weight);
+    l->unet_weight = w->unet_weight;
+    l->text_weight = w->text_weight;
     cn_status s = (l->path = cn_strdup(ctx, path)) ? CN_OK : CN_ENOMEM;
     if (s == CN_OK) s = cn_tensors_open(ctx, path, &l->file);
-    if (s == CN_OK && (s = open_lora(ctx, l, unet, text)) != CN_OK)
-        s = cn_fail_prefix(ctx, s, "%s", path);
+    if (s == CN_OK && (s = open_lora(ctx, l, w)) != CN_OK) s = cn_fail_prefix(ctx, s, "%s", path);
     if (s != CN_OK) {
         lora_close(l);
         return s;
@@ -282,8 +290,7 @@ static cn_status add_file(cn_ctx *ctx, cn_lora_set *set, const char *path, const
 
 /* The files of a folder: peft's adapter, one each of UNet and text encoder, or what diffusers'
  * save_lora_weights wrote. */
-static cn_status add_folder(cn_ctx *ctx, cn_lora_set *set, const char *dir, const double weight[2],
-                            const cn_params *unet, const cn_params *text)
+static cn_status add_folder(cn_ctx *ctx, cn_lora_set *set, const char *dir, const wanted *w)
 {
     static const char *const files[] = {"adapter_model.safetensors",
                                         "adapter_model.bin",
@@ -301,7 +308,7 @@ static cn_status add_folder(cn_ctx *ctx, cn_lora_set *set, const char *dir, cons
             if (cn_file_exists(path)) continue;
         }
         CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, files[i]));
-        if (cn_file_exists(path)) CN_TRY(add_file(ctx, set, path, weight, unet, text));
+        if (cn_file_exists(path)) CN_TRY(add_file(ctx, set, path, w));
     }
     if (set->n > before) return CN_OK;
     return cn_fail(ctx, CN_EIO,
@@ -311,12 +318,12 @@ static cn_status add_folder(cn_ctx *ctx, cn_lora_set *set, const char *dir, cons
 }
 
 cn_status cn_lora_add(cn_ctx *ctx, cn_lora_set *set, const char *path, double unet_weight,
-                      double text_weight, const cn_params *unet, const cn_params *text)
+                      double text_weight, const cn_params *const *networks, int n)
 {
-    const double weight[2] = {[CN_LORA_UNET] = unet_weight, [CN_LORA_TEXT] = text_weight};
+    const wanted w = {unet_weight, text_weight, networks, n};
     const int before = set->n;
-    if (!cn_dir_exists(path)) return add_file(ctx, set, path, weight, unet, text);
-    const cn_status s = add_folder(ctx, set, path, weight, unet, text);
+    if (!cn_dir_exists(path)) return add_file(ctx, set, path, &w);
+    const cn_status s = add_folder(ctx, set, path, &w);
     if (s != CN_OK) cn_lora_set_truncate(set, before);
     return s;
 }
@@ -348,37 +355,29 @@ int64_t cn_lora_modules(const cn_lora_set *set)
     return n;
 }
 
-static cn_lora_network network_of(cn_net net)
+static bool changes(const cn_lora_module *m, cn_net net, const cn_param *q)
 {
-    return net == CN_NET_UNET ? CN_LORA_UNET : net == CN_NET_TEXT ? CN_LORA_TEXT : CN_LORA_EITHER;
-}
-
-static bool changes(const cn_lora_module *m, cn_lora_network network, const cn_param *q)
-{
-    return m->network == network && ((m->weight && !strcmp(m->weight, q->diffusers_name)) ||
-                                     (m->bias && !strcmp(m->bias, q->diffusers_name)));
+    return m->net == net && ((m->weight && !strcmp(m->weight, q->diffusers_name)) ||
+                             (m->bias && !strcmp(m->bias, q->diffusers_name)));
 }
 
 bool cn_lora_changes(const cn_lora_set *set, cn_net net, const cn_param *q)
 {
-    cn_lora_network which = network_of(net);
-    for (int i = 0; which != CN_LORA_EITHER && i < set->n; i++)
+    for (int i = 0; net != CN_NETS && i < set->n; i++)
         for (int64_t k = 0; k < set->list[i]->n; k++)
-            if (changes(&set->list[i]->modules[k], which, q)) return true;
+            if (changes(&set->list[i]->modules[k], net, q)) return true;
     return false;
 }
 
 cn_status cn_lora_merge(cn_ctx *ctx, const cn_lora_set *set, cn_net net, const cn_param *q,
                         float *plain)
 {
-    cn_lora_network which = network_of(net);
-    if (which == CN_LORA_EITHER) return CN_OK;
-    for (int i = 0; i < set->n; i++) {
+    for (int i = 0; net != CN_NETS && i < set->n; i++) {
         const cn_lora *l = set->list[i];
+        const double weight = net == CN_NET_UNET ? l->unet_weight : l->text_weight;
         for (int64_t k = 0; k < l->n; k++)
-            if (changes(&l->modules[k], which, q))
-                CN_TRY(
-                    cn_lora_add_module(ctx, l->file, &l->modules[k], q, l->weight[which], plain));
+            if (changes(&l->modules[k], net, q))
+                CN_TRY(cn_lora_add_module(ctx, l->file, &l->modules[k], q, weight, plain));
     }
     return CN_OK;
 }

@@ -29,12 +29,12 @@ typedef struct cn_lora_set {
 } cn_lora_set;
 
 /* Opens a file, or the files of a folder that peft or diffusers wrote, and finds what each module
- * changes: unet and text are declared, values are not needed. The weights scale the UNet's and the
- * text encoder's part. Modules of neither network are left out and their number logged.
- * CN_EMISMATCH when there are no others, or when a shape doesn't fit; CN_EFORMAT for a value that
- * isn't finite. */
+ * changes of the n networks, the base's UNet and text encoders: they are declared, values are not
+ * needed. The weights scale the UNet's and the text encoders' part. Modules of none of them are
+ * left out and their number logged. CN_EMISMATCH when there are no others, or when a shape doesn't
+ * fit; CN_EFORMAT for a value that isn't finite. */
 cn_status cn_lora_add(cn_ctx *ctx, cn_lora_set *set, const char *path, double unet_weight,
-                      double text_weight, const cn_params *unet, const cn_params *text) CN_CHECKED;
+                      double text_weight, const cn_params *const *networks, int n) CN_CHECKED;
 void cn_lora_set_free(cn_lora_set *set);
 /* Closes all but the first n. */
 void cn_lora_set_truncate(cn_lora_set *set, int n);

@@ -43,12 +43,10 @@ typedef enum cn_lora_part {
     CN_LORA_PARTS
 } cn_lora_part;
 
-typedef enum cn_lora_network { CN_LORA_UNET, CN_LORA_TEXT, CN_LORA_EITHER } cn_lora_network;
-
 typedef struct cn_lora_module {
     char *key;  /* the module's name with '_' for '.', without the network's prefix */
     char *name; /* as the file has it, without the prefix */
-    cn_lora_network network;
+    cn_net net; /* CN_NETS: its name doesn't say */
     const cn_tensor_info *part[CN_LORA_PARTS];
     double scale;     /* where there is no alpha tensor: 1, or what peft's configuration says */
     bool feedforward; /* peft's IA3: of inputs */
@@ -58,7 +56,7 @@ typedef struct cn_lora_module {
 struct cn_lora {
     char *path;
     cn_tensors *file;
-    double weight[2]; /* of CN_LORA_UNET and CN_LORA_TEXT */
+    double unet_weight, text_weight;
     cn_lora_module *modules;
     int64_t n, cap;
     int64_t unknown; /* tensors of no module's form; the first one's name */
@@ -70,7 +68,7 @@ struct cn_lora {
 /* What a tensor's name says. */
 typedef struct cn_lora_name {
     char key[CN_NAME_MAX], name[CN_NAME_MAX]; /* as the module's */
-    cn_lora_network network;
+    cn_net net;
     cn_lora_part part;
 } cn_lora_name;
 

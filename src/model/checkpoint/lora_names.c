@@ -68,12 +68,13 @@ static const char *const unsupported[][2] = {
 
 static const struct {
     const char *prefix;
-    cn_lora_network network;
+    cn_net net; /* CN_NETS: any */
 } prefixes[] = {
-    {"lora_unet_", CN_LORA_UNET},    {"lora_te1_", CN_LORA_TEXT},
-    {"lora_te_", CN_LORA_TEXT},      {"unet.", CN_LORA_UNET},
-    {"text_encoder.", CN_LORA_TEXT}, {"base_model.model.", CN_LORA_EITHER},
-    {"lycoris_", CN_LORA_EITHER},    {"diffusion_model.", CN_LORA_UNET},
+    {"lora_unet_", CN_NET_UNET},       {"unet.", CN_NET_UNET},
+    {"diffusion_model.", CN_NET_UNET}, {"lora_te_", CN_NET_TEXT},
+    {"lora_te1_", CN_NET_TEXT},        {"text_encoder.", CN_NET_TEXT},
+    {"lora_te2_", CN_NET_TEXT + 1},    {"text_encoder_2.", CN_NET_TEXT + 1},
+    {"base_model.model.", CN_NETS},    {"lycoris_", CN_NETS},
 };
 
 bool cn_lora_ends_with(const char *name, size_t n, const char *ending)
@@ -147,11 +148,11 @@ bool cn_lora_name_read(const char *tensor, bool ia3, cn_lora_name *out)
     const char *name = plain;
     size_t n = 0;
     if (!without_adapter(tensor, plain) || !part_of(plain, ia3, &out->part, &n)) return false;
-    out->network = CN_LORA_EITHER;
+    out->net = CN_NETS;
     for (size_t i = 0; i < CN_COUNT(prefixes); i++) {
         size_t p = strlen(prefixes[i].prefix);
         if (strncmp(name, prefixes[i].prefix, p) != 0 || n <= p) continue;
-        out->network = prefixes[i].network;
+        out->net = prefixes[i].net;
         name += p;
         n -= p;
         break;

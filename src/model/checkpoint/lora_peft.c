@@ -135,11 +135,11 @@ static cn_status find_feedforward(cn_ctx *ctx, const config *c, cn_lora_module *
     return CN_OK;
 }
 
-static cn_status configure(cn_ctx *ctx, cn_lora *l, const config *c, cn_lora_network network)
+static cn_status configure(cn_ctx *ctx, cn_lora *l, const config *c, cn_net net)
 {
     for (int64_t i = 0; i < l->n; i++) {
         cn_lora_module *m = &l->modules[i];
-        if (m->network != network) continue;
+        if (m->net != net) continue;
         if (is_scaled(m)) CN_TRY(set_scale(ctx, c, m));
         if (m->part[CN_LORA_IA3_FACTOR]) CN_TRY(find_feedforward(ctx, c, m));
     }
@@ -150,9 +150,12 @@ static cn_status read_metadata(cn_ctx *ctx, cn_lora *l, const char *text)
 {
     json_t *json = NULL;
     CN_TRY(cn_json_load_memory(ctx, "metadata lora_adapter_metadata", text, strlen(text), &json));
-    const config unet = {json, "unet."}, words = {json, "text_encoder."};
-    cn_status s = configure(ctx, l, &unet, CN_LORA_UNET);
-    if (s == CN_OK) s = configure(ctx, l, &words, CN_LORA_TEXT);
+    cn_status s = CN_OK;
+    for (int net = 0; s == CN_OK && net < CN_NETS; net++) {
+        char prefix[64];
+        snprintf(prefix, sizeof prefix, "%s.", cn_net_kind_of((cn_net)net)->name);
+        s = configure(ctx, l, &(config){json, prefix}, (cn_net)net);
+    }
     json_decref(json);
     return s;
 }
@@ -183,7 +186,7 @@ cn_status cn_lora_read_peft(cn_ctx *ctx, cn_lora *l)
     }
     CN_TRY(cn_json_load_file(ctx, path, &json));
     const config c = {json, ""};
-    cn_status s = configure(ctx, l, &c, CN_LORA_EITHER);
+    cn_status s = configure(ctx, l, &c, CN_NETS);
     json_decref(json);
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", path);
 }

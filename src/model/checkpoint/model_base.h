@@ -13,7 +13,7 @@ typedef struct cn_base {
     cn_tensors *file; /* single file; NULL for a folder */
     cn_unet_config unet;
     cn_vae_config vae;
-    cn_clip_config clip;
+    cn_clip_config text[CN_MAX_TEXT_ENCODERS]; /* as many as its family has (family.h) */
     cn_schedule_config schedule;
     /* Merged into what cn_base_load reads; NULL: none. Not owned. */
     const struct cn_lora_set *loras;

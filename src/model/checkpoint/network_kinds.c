@@ -158,11 +158,25 @@ static cn_status read_text(cn_ctx *ctx, const json_t *json, void *config)
     return cn_clip_config_read(ctx, json, config);
 }
 
+static bool has_open_clip_names(const cn_tensors *t, const char *prefix)
+{
+    char layers[128];
+    const int n = snprintf(layers, sizeof layers, "%stransformer.resblocks.", prefix);
+    return n > 0 && (size_t)n < sizeof layers && cn_tensors_have_prefix(t, layers);
+}
+
+static void look_text(const cn_tensors *t, const char *prefix, void *config)
+{
+    cn_clip_config *c = config;
+    c->open_clip = has_open_clip_names(t, prefix);
+}
+
 static cn_status text_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                   cn_layout layout, void *config)
 {
-    (void)layout; /* both call it alike */
-    return cn_clip_config_from_shapes(ctx, t, prefix, config);
+    (void)layout; /* transformers' names are the same in both */
+    return has_open_clip_names(t, prefix) ? cn_open_clip_config_from_shapes(ctx, t, prefix, config)
+                                          : cn_clip_config_from_shapes(ctx, t, prefix, config);
 }
 
 static json_t *write_text(const cn_base *b, const void *config)
@@ -196,6 +210,17 @@ static bool rename_text(const char *name, cn_layout layout, char other[CN_NAME_M
 }
 
 /* --- the table -------------------------------------------------------------------------------- */
+
+/* A base's k-th text encoder, whose folders' names end in `suffix`. */
+#define TEXT_ENCODER(suffix, transformers_class, k)                                        \
+    {                                                                                      \
+        .name = "text_encoder" suffix, .title = "text encoder", .library = "transformers", \
+        .class = transformers_class, .weights = "model.safetensors",                       \
+        .tokenizer = "tokenizer" suffix, .config_offset = offsetof(cn_base, text[k]),      \
+        .read = read_text, .from_shapes = text_from_shapes, .look = look_text,             \
+        .write = write_text, .declare = declare_text, .describe = describe_text,           \
+        .renamed = rename_text                                                             \
+    }
 
 static const cn_net_kind networks[CN_NETS] = {
     [CN_NET_UNET] = {.name = "unet",
@@ -231,21 +256,9 @@ static const cn_net_kind networks[CN_NETS] = {
                         .write = write_control,
                         .declare = declare_control,
                         .describe = describe_control},
-    [CN_NET_TEXT] = {.name = "text_encoder",
-                     .title = "text encoder",
-                     .library = "transformers",
-                     .class = "CLIPTextModel",
-                     .weights = "model.safetensors",
-                     .config_offset = offsetof(cn_base, clip),
-                     .read = read_text,
-                     .from_shapes = text_from_shapes,
-                     .write = write_text,
-                     .declare = declare_text,
-                     .describe = describe_text,
-                     .renamed = rename_text},
+    [CN_NET_TEXT] = TEXT_ENCODER("", "CLIPTextModel", 0),
+    [CN_NET_TEXT + 1] = TEXT_ENCODER("_2", "CLIPTextModelWithProjection", 1),
 };
-
-const cn_net cn_base_networks[CN_BASE_NETWORKS] = {CN_NET_UNET, CN_NET_VAE, CN_NET_TEXT};
 
 const cn_net_kind *cn_net_kind_of(cn_net net)
 {
@@ -288,7 +301,12 @@ fail:
     return s;
 }
 
-const void *cn_base_config(const cn_base *b, cn_net net)
+void *cn_base_config(cn_base *b, cn_net net)
+{
+    return (char *)b + networks[net].config_offset;
+}
+
+const void *cn_base_config_of(const cn_base *b, cn_net net)
 {
     return (const char *)b + networks[net].config_offset;
 }

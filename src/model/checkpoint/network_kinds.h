@@ -16,9 +16,14 @@ typedef enum cn_net {
     CN_NET_UNET,
     CN_NET_VAE,
     CN_NET_CONTROL, /* a ControlNet, which is part of no base */
-    CN_NET_TEXT,
-    CN_NETS /* also: none of them */
+    CN_NET_TEXT,    /* a base's first text encoder, the others behind it: cn_net_text */
+    CN_NETS = CN_NET_TEXT + CN_MAX_TEXT_ENCODERS /* also: none of them */
 } cn_net;
+
+static inline cn_net cn_net_text(int k)
+{
+    return (cn_net)(CN_NET_TEXT + k);
+}
 
 /* `config` points to the network's struct of config.h. */
 typedef struct cn_net_kind {
@@ -26,12 +31,16 @@ typedef struct cn_net_kind {
     const char *title; /* in messages */
     const char *library, *class; /* as model_index.json names them */
     const char *weights;         /* its file in that folder */
+    const char *tokenizer;       /* the folder of a text encoder's */
     size_t config_offset;        /* of its configuration in a cn_base */
     /* The content of config.json; messages name the key. */
     cn_status (*read)(cn_ctx *ctx, const json_t *json, void *config);
     /* From tensors whose names start with `prefix`. */
     cn_status (*from_shapes)(cn_ctx *ctx, const cn_tensors *t, const char *prefix, cn_layout layout,
                              void *config);
+    /* What only the tensors' names tell of a network whose configuration was read; NULL: nothing.
+     */
+    void (*look)(const cn_tensors *t, const char *prefix, void *config);
     /* NULL when memory is out; json_decref. b: the base it belongs to; unused by a ControlNet. */
     json_t *(*write)(const cn_base *b, const void *config);
     /* Builds it once, at the smallest size, so that every parameter is declared. */
@@ -42,14 +51,11 @@ typedef struct cn_net_kind {
     bool (*renamed)(const char *name, cn_layout layout, char other[CN_NAME_MAX]);
 } cn_net_kind;
 
-/* A base's networks, in the order in which they are written. */
-enum { CN_BASE_NETWORKS = 3 };
-extern const cn_net cn_base_networks[CN_BASE_NETWORKS];
-
 const cn_net_kind *cn_net_kind_of(cn_net net);
 bool cn_net_renamed(cn_net net, const char *name, cn_layout layout, char other[CN_NAME_MAX]);
 /* The configuration of one of the base's networks. */
-const void *cn_base_config(const cn_base *b, cn_net net);
+void *cn_base_config(cn_base *b, cn_net net);
+const void *cn_base_config_of(const cn_base *b, cn_net net);
 /* The kind of parameter set p by its name; CN_NETS for sets of other networks. */
 cn_net cn_params_net(const cn_params *p);
 /* An empty parameter set of this kind; *out: cn_params_destroy. */

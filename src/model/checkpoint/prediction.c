@@ -80,7 +80,7 @@ cn_status cn_base_settle_prediction(cn_ctx *ctx, cn_base *b, cn_backend *be)
     CN_TRY(s);
     b->prediction_unknown = false;
     b->schedule.v_prediction = mean < -1;
-    if (b->schedule.v_prediction) b->unet.sample_size = CN_V_SAMPLE_SIZE;
+    if (b->schedule.v_prediction) b->unet.sample_size = cn_family_of(b)->sample_size_v;
     cn_log(ctx, CN_LOG_INFO, "%s: predicts %s (found by a test of the UNet)", b->path,
            b->schedule.v_prediction ? "v" : "the noise");
     return CN_OK;

@@ -2,6 +2,7 @@
 /* ranges.c - see ranges.h. */
 #include "model/checkpoint/ranges.h"
 
+#include "model/checkpoint/averages.h"
 #include "model/checkpoint/source.h"
 
 #include <string.h>

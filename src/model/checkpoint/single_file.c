@@ -40,8 +40,9 @@ cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_contro
 static json_t *base_json(const cn_base *b)
 {
     json_t *all = json_pack("{s:o}", "scheduler", cn_schedule_config_json(&b->schedule));
-    for (int i = 0; all && i < CN_BASE_NETWORKS; i++) {
-        const cn_net net = cn_base_networks[i];
+    const cn_family *f = cn_family_of(b);
+    for (int i = 0; all && i < f->n_nets; i++) {
+        const cn_net net = f->nets[i].net;
         if (!json_object_set_new(all, cn_net_kind_of(net)->name, cn_base_network_json(b, net)))
             continue;
         json_decref(all);
@@ -54,9 +55,9 @@ cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
                                const cn_params *const *networks, cn_dtype dtype,
                                const char *const *more, cn_tensor_fill fill, void *user)
 {
-    const cn_part parts[] = {{networks[0], CN_PREFIX_UNET},
-                             {networks[1], CN_PREFIX_VAE},
-                             {networks[2], cn_text_prefix(&b->clip)}};
+    const cn_family *f = cn_family_of(b);
+    cn_part parts[CN_MAX_FAMILY_NETS];
+    for (int i = 0; i < f->n_nets; i++) parts[i] = (cn_part){networks[i], f->nets[i].prefix};
     const bool v = b->schedule.v_prediction;
     cn_str config = {0};
     cn_status s = to_text(ctx, base_json(b), &config);
@@ -67,8 +68,7 @@ cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
         .more = more,
         .marks = {v ? CN_MARK_V : NULL, b->schedule.zero_snr ? CN_MARK_ZERO_SNR : NULL}};
     if (s == CN_OK)
-        s = cn_parts_write(ctx, path, parts, CN_COUNT(parts), CN_LAYOUT_LDM, dtype, &remarks, fill,
-                           user);
+        s = cn_parts_write(ctx, path, parts, f->n_nets, CN_LAYOUT_LDM, dtype, &remarks, fill, user);
     cn_str_free(&config);
     return s;
 }

@@ -6,6 +6,8 @@
  */
 #include "model/checkpoint/source.h"
 
+#include "model/checkpoint/averages.h"
+
 #include <string.h>
 
 /* --- files ------------------------------------------------------------------------------------ */

@@ -15,17 +15,14 @@
 /* A safetensors file's metadata: what the UNet predicts, "epsilon" or "v" (Stability AI's
  * ModelSpec). */
 #define CN_META_PREDICTION "modelspec.prediction_type"
-/* What this program's single files say of their networks, JSON text: for "unet", "vae",
- * "text_encoder" and "controlnet" what stands in config.json of a folder, for "scheduler" in
- * scheduler_config.json. Shapes tell neither the numbers of heads and groups nor the noise
- * schedule. Other programs pass over it. */
+/* What this program's single files say of their networks, JSON text: for each network's name what
+ * stands in config.json of its folder, for "scheduler" in scheduler_config.json. Shapes tell
+ * neither the numbers of heads and groups nor the noise schedule. Other programs pass over it. */
 #define CN_META_CONFIG "controlnet_c.config"
 /* Empty tensors by which other programs' files, and for their sake ours, say that the UNet predicts
  * v and that the last timestep is noise alone. */
 #define CN_MARK_V        "v_pred"
 #define CN_MARK_ZERO_SNR "ztsnr"
-/* SD 2.x with v prediction was trained at 768 px, with the noise at 512 px. */
-enum { CN_V_SAMPLE_SIZE = 96 };
 
 /* --- files ------------------------------------------------------------------------------------ */
 

@@ -6,6 +6,7 @@
  */
 #include "model/checkpoint/weights.h"
 
+#include "model/checkpoint/averages.h"
 #include "io/checksum.h"
 #include "model/checkpoint/base_parts.h"
 
@@ -30,11 +31,6 @@ static cn_status read_schedule(cn_ctx *ctx, const json_t *json, void *out)
     return cn_schedule_config_read(ctx, json, out);
 }
 
-static void *config_of(cn_base *b, cn_net net)
-{
-    return (char *)b + cn_net_kind_of(net)->config_offset;
-}
-
 /* A folder without unet/config.json: says what it is instead. */
 static cn_status refuse_folder(cn_ctx *ctx, const char *dir)
 {
@@ -54,15 +50,21 @@ static cn_status refuse_folder(cn_ctx *ctx, const char *dir)
     return s;
 }
 
-static cn_status open_folder(cn_ctx *ctx, cn_base *b)
+static cn_status read_network(cn_ctx *ctx, cn_base *b, cn_net net)
 {
     char file[64];
+    const cn_net_kind *kind = cn_net_kind_of(net);
+    CN_TRY(cn_format(ctx, file, sizeof file, "%s/config.json", kind->name));
+    /* Only the first text encoder is there in any case. */
+    if (net > CN_NET_TEXT && !cn_file_in(b->path, file)) return CN_OK;
+    return read_config(ctx, b->path, file, kind->read, cn_base_config(b, net));
+}
+
+static cn_status open_folder(cn_ctx *ctx, cn_base *b)
+{
     if (!cn_file_in(b->path, "unet/config.json")) return refuse_folder(ctx, b->path);
-    for (int i = 0; i < CN_BASE_NETWORKS; i++) {
-        const cn_net net = cn_base_networks[i];
-        CN_TRY(cn_format(ctx, file, sizeof file, "%s/config.json", cn_net_kind_of(net)->name));
-        CN_TRY(read_config(ctx, b->path, file, cn_net_kind_of(net)->read, config_of(b, net)));
-    }
+    for (int net = 0; net < CN_NETS; net++)
+        if (net != CN_NET_CONTROL) CN_TRY(read_network(ctx, b, (cn_net)net));
     if (cn_file_in(b->path, "scheduler/scheduler_config.json"))
         return read_config(ctx, b->path, "scheduler/scheduler_config.json", read_schedule,
                            &b->schedule);
@@ -87,21 +89,15 @@ static cn_status refuse_content(cn_ctx *ctx, const cn_base *b, cn_content conten
                    b->path, cn_content_name(content));
 }
 
-/* SD 2.x, whatever names its text encoder has. */
-static bool is_second(const cn_base *b)
-{
-    return b->clip.act == CN_ACT_GELU;
-}
-
 /* By empty tensors, or in the metadata. Inpainting UNets (9 channels) predict the noise. */
-static void read_prediction(cn_base *b)
+static void read_prediction(cn_base *b, const cn_family *f)
 {
     const char *said = cn_tensors_metadata(b->file, CN_META_PREDICTION);
     b->schedule.v_prediction = cn_tensors_find(b->file, CN_MARK_V) || (said && said[0] == 'v');
     b->schedule.zero_snr = cn_tensors_find(b->file, CN_MARK_ZERO_SNR) != NULL;
-    b->prediction_unknown = is_second(b) && !b->schedule.v_prediction && !said &&
+    b->prediction_unknown = f->prediction_open && !b->schedule.v_prediction && !said &&
                             b->unet.in_channels == b->unet.out_channels;
-    if (is_second(b) && b->schedule.v_prediction) b->unet.sample_size = CN_V_SAMPLE_SIZE;
+    b->unet.sample_size = b->schedule.v_prediction ? f->sample_size_v : f->sample_size;
 }
 
 /* A part of what the file says of itself; its message gets the part's name in front. */
@@ -112,53 +108,59 @@ static cn_status read_said(cn_ctx *ctx, const json_t *said, const char *name,
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "metadata " CN_META_CONFIG ", %s", name);
 }
 
-static cn_status take_said(cn_ctx *ctx, cn_base *b, const json_t *said)
+static cn_status take_said(cn_ctx *ctx, cn_base *b, const cn_family *f, const json_t *said)
 {
-    for (int i = 0; i < CN_BASE_NETWORKS; i++) {
-        const cn_net_kind *n = cn_net_kind_of(cn_base_networks[i]);
-        CN_TRY(read_said(ctx, said, n->name, n->read, config_of(b, cn_base_networks[i])));
+    for (int i = 0; i < f->n_nets; i++) {
+        const cn_net_kind *kind = cn_net_kind_of(f->nets[i].net);
+        void *config = cn_base_config(b, f->nets[i].net);
+        CN_TRY(read_said(ctx, said, kind->name, kind->read, config));
+        if (kind->look) kind->look(b->file, f->nets[i].prefix, config);
     }
-    CN_TRY(read_said(ctx, said, "scheduler", read_schedule, &b->schedule));
-    b->clip.open_clip = cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN);
+    return read_said(ctx, said, "scheduler", read_schedule, &b->schedule);
+}
+
+static cn_status take_shapes(cn_ctx *ctx, cn_base *b, const cn_family *f)
+{
+    for (int i = 0; i < f->n_nets; i++)
+        CN_TRY(cn_net_kind_of(f->nets[i].net)
+                   ->from_shapes(ctx, b->file, f->nets[i].prefix, CN_LAYOUT_LDM,
+                                 cn_base_config(b, f->nets[i].net)));
+    b->vae.scaling_factor = f->scaling_factor;
+    cn_schedule_config_default(&b->schedule);
+    read_prediction(b, f);
     return CN_OK;
 }
 
-static cn_status take_shapes(cn_ctx *ctx, cn_base *b)
+/* Models made of the same parts and more. */
+static const struct {
+    const char *prefix, *what;
+} others[] = {
+    {"depth_model.", "a depth-to-image model (depth_model.*), whose UNet takes a depth map beside "
+                     "the latent, is not supported; a ControlNet for depth does the same"},
+    {"embedder.model.", "an unCLIP model (embedder.model.*), which starts from a picture's "
+                        "embedding, is not supported"},
+};
+
+/* No family has all its networks in the file: says what the first lacks. */
+static cn_status refuse_part(cn_ctx *ctx, const cn_tensors *t)
 {
-    CN_TRY(cn_unet_config_from_shapes(ctx, b->file, CN_PREFIX_UNET, CN_LAYOUT_LDM, &b->unet));
-    CN_TRY(cn_vae_config_from_shapes(ctx, b->file, CN_PREFIX_VAE, CN_LAYOUT_LDM, &b->vae));
-    if (cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN))
-        CN_TRY(cn_open_clip_config_from_shapes(ctx, b->file, CN_PREFIX_OPEN, &b->clip));
-    else
-        CN_TRY(cn_clip_config_from_shapes(ctx, b->file, CN_PREFIX_TEXT, &b->clip));
-    cn_schedule_config_default(&b->schedule);
-    read_prediction(b);
-    return CN_OK;
+    const cn_family *f = cn_family_at(0);
+    int i = 0;
+    while (i + 1 < f->n_nets && cn_tensors_have_network(t, f->nets[i].prefix)) i++;
+    return cn_fail(ctx, CN_EMISMATCH, "no %s (%s*) in it; a whole base model is expected",
+                   cn_net_kind_of(f->nets[i].net)->title, f->nets[i].prefix);
 }
 
 static cn_status read_single_configs(cn_ctx *ctx, cn_base *b)
 {
-    const bool open_clip = cn_tensors_have_prefix(b->file, CN_PREFIX_OPEN);
+    const cn_family *f = cn_family_in_file(b->file);
     json_t *said = NULL;
-    if (cn_tensors_have_prefix(b->file, "depth_model."))
-        return cn_fail(
-            ctx, CN_EFORMAT,
-            "a depth-to-image model (depth_model.*), whose UNet takes a depth map beside "
-            "the latent, is not supported; a ControlNet for depth does the same");
-    if (cn_tensors_have_prefix(b->file, "embedder.model."))
-        return cn_fail(
-            ctx, CN_EFORMAT,
-            "an unCLIP model (embedder.model.*), which starts from a picture's embedding, "
-            "is not supported");
-    if (!cn_tensors_have_prefix(b->file, CN_PREFIX_VAE))
-        return cn_fail(ctx, CN_EMISMATCH,
-                       "no VAE (" CN_PREFIX_VAE "*) in it; a whole base model is expected");
-    if (!open_clip && !cn_tensors_have_prefix(b->file, CN_PREFIX_TEXT))
-        return cn_fail(ctx, CN_EMISMATCH,
-                       "no text encoder (" CN_PREFIX_TEXT
-                       "*) in it; a whole base model is expected");
+    for (size_t i = 0; i < CN_COUNT(others); i++)
+        if (cn_tensors_have_prefix(b->file, others[i].prefix))
+            return cn_fail(ctx, CN_EFORMAT, "%s", others[i].what);
+    if (!f) return refuse_part(ctx, b->file);
     CN_TRY(cn_said_config(ctx, b->file, &said));
-    const cn_status s = said ? take_said(ctx, b, said) : take_shapes(ctx, b);
+    const cn_status s = said ? take_said(ctx, b, f, said) : take_shapes(ctx, b, f);
     json_decref(said);
     return s;
 }
@@ -210,46 +212,41 @@ void cn_base_close(cn_base *b)
     cn_free(b);
 }
 
-cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer_dir,
+cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, int k, const char *tokenizer_dir,
                             cn_tokenizer **out)
 {
     char own[CN_PATH_BYTES];
+    const cn_net net = cn_net_text(k);
     if (tokenizer_dir) {
         CN_TRY(cn_tokenizer_open(ctx, tokenizer_dir, out));
-        /* SD 1.x's vocabulary, which serves SD 2.x as well, names another token for padding. */
-        if (is_second(b)) cn_tokenizer_set_pad(*out, 0);
+        /* SD 1.x's vocabulary, which serves the others as well, names another token for padding. */
+        if (cn_family_find(cn_family_of(b), net)->pads_with_zero) cn_tokenizer_set_pad(*out, 0);
         return CN_OK;
     }
-    CN_TRY(cn_format(ctx, own, sizeof own, "%s/tokenizer", b->path));
+    CN_TRY(cn_format(ctx, own, sizeof own, "%s/%s", b->path, cn_net_kind_of(net)->tokenizer));
     if (b->single_file || !cn_dir_exists(own))
         return cn_fail(ctx, CN_EINVAL, "%s: comes without a tokenizer; " CN_TOKENIZER_HINT,
                        b->path);
     return cn_tokenizer_open(ctx, own, out);
 }
 
-const char *cn_text_prefix(const cn_clip_config *c)
+cn_status cn_base_check_context(cn_ctx *ctx, const cn_base *b)
 {
-    return c->open_clip ? CN_PREFIX_OPEN : CN_PREFIX_TEXT;
-}
-
-static const char *single_prefix(const cn_base *b, cn_net net)
-{
-    switch (net) {
-    case CN_NET_UNET: return CN_PREFIX_UNET;
-    case CN_NET_VAE: return CN_PREFIX_VAE;
-    case CN_NET_TEXT: return cn_text_prefix(&b->clip);
-    default: return NULL;
-    }
+    const int64_t width = cn_base_context_dim(b);
+    if (width == b->unet.context_dim) return CN_OK;
+    return cn_fail(ctx, CN_EMISMATCH,
+                   "%s: the text encoder's features are %lld wide, the UNet expects %lld", b->path,
+                   (long long)width, (long long)b->unet.context_dim);
 }
 
 cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, cn_net net, char path[CN_PATH_BYTES],
                          cn_tensors **opened, cn_source *out)
 {
-    const char *prefix = single_prefix(b, net);
+    const cn_family_net *own = cn_family_find(cn_family_of(b), net);
     *opened = NULL;
-    if (!prefix) return cn_fail(ctx, CN_EINTERNAL, "a base model has no such network");
+    if (!own) return cn_fail(ctx, CN_EINTERNAL, "%s: has no such network", b->path);
     if (b->single_file) {
-        *out = (cn_source){b->file, b->path, prefix, CN_LAYOUT_LDM, NULL};
+        *out = (cn_source){b->file, b->path, own->prefix, CN_LAYOUT_LDM, NULL};
         return CN_OK;
     }
     char dir[CN_PATH_BYTES];
@@ -290,7 +287,7 @@ cn_status cn_base_keep_ranges(cn_ctx *ctx, const cn_base *b, cn_params *p)
     cn_source s;
     cn_status status = cn_base_source(ctx, b, net, path, &opened, &s);
     if (status == CN_OK && cn_ranges_matter(&s, cn_params_storage(p))) {
-        status = cn_net_declare(ctx, net, cn_base_config(b, net), &declared);
+        status = cn_net_declare(ctx, net, cn_base_config_of(b, net), &declared);
         if (status == CN_OK) status = cn_ranges_apply(ctx, b->ranges, &s, declared, p);
     }
     cn_params_destroy(declared);

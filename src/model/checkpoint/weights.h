@@ -10,9 +10,9 @@
 
 #include "graph/backend.h"
 #include "io/tensors.h"
+#include "model/checkpoint/family.h"
 #include "model/checkpoint/lora.h"
 #include "model/checkpoint/model_base.h"
-#include "model/checkpoint/network_kinds.h"
 #include "model/checkpoint/ranges.h"
 #include "model/text/tokenizer.h"
 
@@ -26,9 +26,12 @@ cn_status cn_base_set_prediction(cn_ctx *ctx, cn_base *b, const char *prediction
  * its weights and looks at one output, as stable-diffusion-webui does. Does nothing where it is
  * known. */
 cn_status cn_base_settle_prediction(cn_ctx *ctx, cn_base *b, cn_backend *be) CN_CHECKED;
-/* The base's tokenizer: its own folder's, or tokenizer_dir when given (a single file has none). */
-cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, const char *tokenizer_dir,
+/* The tokenizer of the base's k-th text encoder: its own folder's, or tokenizer_dir when given (a
+ * single file has none). */
+cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, int k, const char *tokenizer_dir,
                             cn_tokenizer **out) CN_CHECKED;
+/* CN_EMISMATCH unless the text encoders' features side by side are what the UNet attends to. */
+cn_status cn_base_check_context(cn_ctx *ctx, const cn_base *b) CN_CHECKED;
 /* The type that most of a network's values have in the base's files: F32, F16 or BF16. */
 cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dtype *out) CN_CHECKED;
 /* Tells the file that a network's weights come from apart from others: by path, length and time of

@@ -224,11 +224,12 @@ static cn_status write_tokenizer_config(cn_ctx *ctx, const char *dir, int64_t ma
                   (json_int_t)max_length, "do_lower_case", 1, "tokenizer_class", "CLIPTokenizer"));
 }
 
-cn_status cn_tokenizer_copy(cn_ctx *ctx, const char *from, const char *dir, int64_t max_length)
+cn_status cn_tokenizer_copy(cn_ctx *ctx, const char *from, const char *dir, const char *name,
+                            int64_t max_length)
 {
     char to[CN_PATH_BYTES];
     int copied = 1;
-    CN_TRY(cn_subdir(ctx, dir, "tokenizer", to));
+    CN_TRY(cn_subdir(ctx, dir, name, to));
     if (cn_dir_exists(from))
         CN_TRY(copy_tokenizer_files(ctx, from, to, &copied));
     else
@@ -251,18 +252,20 @@ static bool add_part_of(json_t *index, const char *dir, const char *name, const 
 }
 
 /* model_index.json names what the folder holds by now; optional parts of the pipeline are null. */
-static cn_status write_index(cn_ctx *ctx, const char *dir)
+static cn_status write_index(cn_ctx *ctx, const cn_base *b, const char *dir)
 {
-    json_t *index = json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name",
-                              "StableDiffusionPipeline", "_diffusers_version", "0.31.0",
-                              "feature_extractor", "safety_checker", "requires_safety_checker", 0);
+    const cn_family *f = cn_family_of(b);
+    json_t *index = json_pack("{s:s, s:s, s:[n,n], s:[n,n], s:b}", "_class_name", f->pipeline,
+                              "_diffusers_version", "0.31.0", "feature_extractor", "safety_checker",
+                              "requires_safety_checker", 0);
     bool good = index != NULL;
-    for (int i = 0; good && i < CN_BASE_NETWORKS; i++) {
-        const cn_net_kind *n = cn_net_kind_of(cn_base_networks[i]);
+    for (int i = 0; good && i < f->n_nets; i++) {
+        const cn_net_kind *n = cn_net_kind_of(f->nets[i].net);
         good = add_part_of(index, dir, n->name, "config.json", n->library, n->class);
     }
-    good = good && add_part_of(index, dir, "tokenizer", "tokenizer_config.json", "transformers",
-                               "CLIPTokenizer");
+    for (int k = 0; good && k < f->n_text; k++)
+        good = add_part_of(index, dir, cn_net_kind_of(cn_net_text(k))->tokenizer,
+                           "tokenizer_config.json", "transformers", "CLIPTokenizer");
     good = good && add_part_of(index, dir, "scheduler", "scheduler_config.json", "diffusers",
                                "DDIMScheduler");
     if (!good) {
@@ -274,7 +277,7 @@ static cn_status write_index(cn_ctx *ctx, const char *dir)
 
 json_t *cn_base_network_json(const cn_base *b, cn_net net)
 {
-    return cn_net_kind_of(net)->write(b, cn_base_config(b, net));
+    return cn_net_kind_of(net)->write(b, cn_base_config_of(b, net));
 }
 
 cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p, cn_dtype dtype,
@@ -297,8 +300,10 @@ cn_status cn_base_write_configs(cn_ctx *ctx, const cn_base *c, const char *token
     CN_TRY(cn_subdir(ctx, dir, "scheduler", sub));
     CN_TRY(
         cn_config_save(ctx, sub, "scheduler_config.json", cn_schedule_config_json(&c->schedule)));
-    if (tokenizer_dir) CN_TRY(cn_tokenizer_copy(ctx, tokenizer_dir, dir, c->clip.max_positions));
-    return write_index(ctx, dir);
+    for (int k = 0; tokenizer_dir && k < cn_family_of(c)->n_text; k++)
+        CN_TRY(cn_tokenizer_copy(ctx, tokenizer_dir, dir, cn_net_kind_of(cn_net_text(k))->tokenizer,
+                                 c->text[k].max_positions));
+    return write_index(ctx, c, dir);
 }
 
 cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config,

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* family.c - the list of families and how one is found; see family.h. */
+#include "model/checkpoint/family.h"
+
+#include "model/checkpoint/averages.h"
+
+static const cn_family *const families[] = {&cn_family_sd1, &cn_family_sd2};
+
+const cn_family *cn_family_at(int i)
+{
+    return i < (int)CN_COUNT(families) ? families[i] : NULL;
+}
+
+const cn_family *cn_family_of(const cn_base *b)
+{
+    size_t i = 0;
+    while (i + 1 < CN_COUNT(families) && !families[i]->fits(b)) i++;
+    return families[i];
+}
+
+static bool holds_all(const cn_tensors *t, const cn_family *f)
+{
+    for (int i = 0; i < f->n_nets; i++)
+        if (!cn_tensors_have_network(t, f->nets[i].prefix)) return false;
+    return true;
+}
+
+const cn_family *cn_family_in_file(const cn_tensors *t)
+{
+    for (size_t i = 0; i < CN_COUNT(families); i++)
+        if (holds_all(t, families[i])) return families[i];
+    return NULL;
+}
+
+const char *cn_family_by_context(int64_t context_dim)
+{
+    for (size_t i = 0; i < CN_COUNT(families); i++)
+        if (families[i]->context_dim == context_dim) return families[i]->name;
+    return "another model";
+}
+
+const cn_family_net *cn_family_find(const cn_family *f, cn_net net)
+{
+    for (int i = 0; i < f->n_nets; i++)
+        if (f->nets[i].net == net) return &f->nets[i];
+    return NULL;
+}
+
+int64_t cn_base_context_dim(const cn_base *b)
+{
+    int64_t width = 0;
+    for (int k = 0; k < cn_family_of(b)->n_text; k++) width += b->text[k].hidden;
+    return width;
+}
+
+int64_t cn_base_context_length(const cn_base *b)
+{
+    return b->text[0].max_positions;
+}

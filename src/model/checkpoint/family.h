@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* family.h - kinds of base models as a table: Stable Diffusion 1.x, 2.x.
+ *
+ * A family says which networks a base of it has and where they lie in a single file, how it is
+ * told apart from the others, and what its files leave open. Its row and functions stand in a file
+ * of their own (family_sd.c); family.c lists the rows.
+ */
+#ifndef CN_MODEL_CHECKPOINT_FAMILY_H
+#define CN_MODEL_CHECKPOINT_FAMILY_H
+
+#include "model/checkpoint/network_kinds.h"
+
+/* One of a family's networks. Its folder in the diffusers layout follows from its kind. */
+typedef struct cn_family_net {
+    cn_net net;
+    const char *prefix;  /* of its tensors in a single file */
+    const char *note;    /* what `inspect` adds to its name; NULL: nothing */
+    bool pads_with_zero; /* a text encoder's prompts are filled up with token 0, whatever token the
+                            vocabulary names for that; else with the end token */
+} cn_family_net;
+
+enum { CN_MAX_FAMILY_NETS = 2 + CN_MAX_TEXT_ENCODERS };
+
+typedef struct cn_family {
+    const char *name;     /* in messages: "Stable Diffusion 1.x" */
+    const char *pipeline; /* diffusers' class of a whole model */
+    /* In the order in which they are written; the text encoders' features stand side by side in
+     * the UNet's context in this order too. */
+    cn_family_net nets[CN_MAX_FAMILY_NETS];
+    int n_nets, n_text;
+    int64_t context_dim; /* of the published models */
+    /* What single files don't say, unless their metadata does. */
+    float scaling_factor;           /* of the VAE */
+    int64_t sample_size;            /* latent side that the model was trained on */
+    int64_t sample_size_v;          /* the same where it predicts v */
+    bool prediction_open;           /* UNets that predict the noise and v look alike */
+    bool (*fits)(const cn_base *b); /* whether a base of these configurations is of it */
+} cn_family;
+
+extern const cn_family cn_family_sd1, cn_family_sd2; /* family_sd.c */
+
+/* The i-th family, NULL behind the last. */
+const cn_family *cn_family_at(int i);
+/* That of a base whose configurations are known. */
+const cn_family *cn_family_of(const cn_base *b);
+/* The family all of whose networks the single file holds; NULL: none. */
+const cn_family *cn_family_in_file(const cn_tensors *t);
+/* The name of the family with contexts of this width; "another model" for other widths. */
+const char *cn_family_by_context(int64_t context_dim);
+/* Width of the text encoders' features side by side, and their tokens, the same for all. */
+int64_t cn_base_context_dim(const cn_base *b);
+int64_t cn_base_context_length(const cn_base *b);
+/* NULL where bases of this family have no such network. */
+const cn_family_net *cn_family_find(const cn_family *f, cn_net net);
+
+#endif
