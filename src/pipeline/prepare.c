@@ -465,7 +465,7 @@ const cn_option cn_prepare_option_rows[] = {
      FIELD(captions), .arg = "FILE"},
     {"all-captions", 0, "a pair for each of COCO's captions", FIELD(all_captions)},
     {"caption", 0, "of pictures that have none", FIELD(caption)},
-    {"resolution", 0, "larger pictures are shrunk to this shorter side", FIELD(resolution), 64,
+    {"resolution", 0, "larger pictures are shrunk to this shorter side", FIELD(resolution), 1,
      CN_IMAGE_MAX_SIDE, .arg = "PX", .unset = "copied as they are"},
     {"detect-resolution", 0, "as for annotate", FIELD(detect_resolution), -1, CN_IMAGE_MAX_SIDE,
      .arg = "PX"},

@@ -34,5 +34,6 @@ bool cn_tensors_have_network(const cn_tensors *t, const char *prefix)
 bool cn_tensor_is_in(const cn_tensors *t, const char *prefix, const char *name)
 {
     if (!strncmp(name, prefix, strlen(prefix))) return true;
-    return !strcmp(prefix, CN_PREFIX_UNET) && !strncmp(name, CN_PREFIX_EMA, strlen(CN_PREFIX_EMA)) && cn_tensors_ema_only(t);
+    return !strcmp(prefix, CN_PREFIX_UNET) &&
+           !strncmp(name, CN_PREFIX_EMA, strlen(CN_PREFIX_EMA)) && cn_tensors_ema_only(t);
 }
