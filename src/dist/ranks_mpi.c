@@ -27,6 +27,8 @@ struct cn_ranks {
     int rank, count;
     peer *peers; /* [count] */
     int dead;    /* the rank that was seen to have ended, -1: none */
+    MPI_Win window;
+    int *reporter; /* shared by this machine's ranks: who reports a death, + 1; 0: nobody yet */
     double looked_s;
     bool agreed_failure; /* all of them end */
     MPI_Request flight[MAX_FLIGHT];
@@ -93,7 +95,12 @@ bool cn_ranks_reports(const cn_ranks *r)
 {
     for (int i = 0; r && i < r->rank; i++)
         if (!is_gone(r, i)) return false;
-    return true;
+    if (!r || r->dead < 0 || !r->reporter) return true;
+    /* The first one may have reported and ended before this one looked around. */
+    int nobody = 0;
+    __atomic_compare_exchange_n(r->reporter, &nobody, r->rank + 1, false, __ATOMIC_SEQ_CST,
+                                __ATOMIC_SEQ_CST);
+    return __atomic_load_n(r->reporter, __ATOMIC_SEQ_CST) == r->rank + 1;
 }
 
 bool cn_ranks_lost(const cn_ranks *r)
@@ -257,6 +264,25 @@ static cn_status join(cn_ranks *r)
         "find the other processes");
 }
 
+/* One number that the ranks of this machine share; its first rank has the memory. */
+static cn_status share_reporter(cn_ranks *r)
+{
+    MPI_Comm here;
+    MPI_Aint bytes = 0;
+    int first = 0, unit = 0;
+    int code =
+        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, r->rank, MPI_INFO_NULL, &here);
+    if (code != MPI_SUCCESS) return check(r, code, "find this machine's ranks");
+    MPI_Comm_rank(here, &first);
+    code = MPI_Win_allocate_shared(first ? 0 : (MPI_Aint)sizeof *r->reporter, sizeof *r->reporter,
+                                   MPI_INFO_NULL, here, &r->reporter, &r->window);
+    if (code == MPI_SUCCESS) code = MPI_Win_shared_query(r->window, 0, &bytes, &unit, &r->reporter);
+    if (code == MPI_SUCCESS && !first) *r->reporter = 0;
+    if (code == MPI_SUCCESS) code = MPI_Barrier(here);
+    MPI_Comm_free(&here);
+    return check(r, code, "share memory");
+}
+
 cn_status cn_ranks_open(cn_ctx *ctx, cn_ranks **out)
 {
     int before = 0;
@@ -264,9 +290,10 @@ cn_status cn_ranks_open(cn_ctx *ctx, cn_ranks **out)
     if (before) return cn_fail(ctx, CN_EINVAL, "one run with several processes per program");
     cn_ranks *r = cn_alloc0(ctx, sizeof *r);
     if (!r) return CN_ENOMEM;
-    *r = (cn_ranks){.ctx = ctx, .dead = -1, .count = 1};
+    *r = (cn_ranks){.ctx = ctx, .dead = -1, .count = 1, .window = MPI_WIN_NULL};
     cn_status s = check(r, init_mpi(), "begin");
     if (s == CN_OK) s = join(r);
+    if (s == CN_OK) s = share_reporter(r);
     if (s != CN_OK) {
         cn_ranks_close(r, false);
         return s;
@@ -278,7 +305,10 @@ cn_status cn_ranks_open(cn_ctx *ctx, cn_ranks **out)
 void cn_ranks_close(cn_ranks *r, bool ok)
 {
     if (!r) return;
-    if ((ok || r->agreed_failure) && r->dead < 0) MPI_Finalize();
+    if ((ok || r->agreed_failure) && r->dead < 0) {
+        if (r->window != MPI_WIN_NULL) MPI_Win_free(&r->window);
+        MPI_Finalize();
+    }
     cn_free(r->peers);
     cn_free(r);
 }
