@@ -47,6 +47,8 @@ static cn_status train(char **argv)
     options.train_data_dir = argv[2];
     options.output_dir = argv[3];
     options.max_train_steps = atoll(argv[4]);
+    options.checkpointing_steps =
+        options.max_train_steps; /* more steps later go on from the last */
     options.resolution = SCENE_PX;
     options.train_batch_size = 2;
     options.learning_rate = 1e-3;
