@@ -457,6 +457,7 @@ typedef struct cn_scenes_options {
     /* "person", "torus knot", ...: another sequence, whose scenes all have one. NULL: any; with
      * "pose" a person. */
     const char *with;
+    bool simple; /* six solids of plain colours, apart from each other, in one wording */
     const char *const *weights;                                /* as cn_annotate_options.weights */
     void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
     void *user;

@@ -146,6 +146,7 @@ static cn_status make_scenes(demo *d)
                            .count = d->pairs,
                            .seed = d->seed,
                            .size_px = DEMO_PX,
+                           .simple = true, /* what the base knows */
                            .condition = "canny " DEMO_LOW " " DEMO_HIGH,
                            .progress = show_scenes,
                            .user = &d->progress};

@@ -87,6 +87,8 @@ const cn_option cn_scenes_option_rows[] = {
     {"random-thresholds", 0, "of canny, by seed and picture", FIELD(random_thresholds)},
     {"with", 0, "every scene has one: person, \"torus knot\", ...", FIELD(with), .arg = "SHAPE",
      .unset = "person for pose"},
+    {"simple", 0, "six solids of plain colours, in one wording: what models/tiny-sd knows",
+     FIELD(simple)},
     {"model", 'm', "of kinds with networks; may be given several times", FIELD(weights),
      .arg = "WEIGHTS"},
     {0},
@@ -101,6 +103,7 @@ cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
                           .seed = o->seed,
                           .size_px = o->size_px ? o->size_px : 128,
                           .with = CN_SCENE_ANY,
+                          .simple = o->simple,
                           .progress = o->progress,
                           .progress_user = o->user};
     const char *condition = o->condition ? o->condition : "canny";
@@ -110,6 +113,8 @@ cn_status cn_dataset_scenes(cn_ctx *ctx, const cn_scenes_options *o)
         return cn_fail(ctx, CN_EINVAL, "the scenes' exact %s takes no weights (%s)", condition,
                        *o->weights);
     const char *with = !o->with && exact == CN_CONDITION_POSE ? "person" : o->with;
+    if (with && o->simple)
+        return cn_fail(ctx, CN_EINVAL, "simple scenes are of every solid, not all with a %s", with);
     if (with && (d.with = cn_scene_shape_find(with)) < 0) return fail_shape(ctx, with);
     if (exact >= 0 && o->random_thresholds)
         return cn_fail(ctx, CN_EINVAL,

@@ -8,8 +8,7 @@
 #include "cpu/cpu.h"
 #include "pretrain/eval_internal.h"
 
-/* One in about six scenes is simple. */
-enum { CLASSIFIER_CHECK = 2000, SIMPLE_TRIES = 64 };
+enum { CLASSIFIER_CHECK = 2000 };
 
 _Static_assert((int)CN_EVALUATE_COLOURS == (int)CN_COLOUR_COUNT, "the judge's colours");
 _Static_assert((int)CN_SHAPE_COUNT <= (int)CN_EVALUATE_MAX_SHAPES, "the classifier's shapes");
@@ -46,22 +45,16 @@ void cn_pretrain_evaluate_defaults(cn_pretrain_evaluate_options *o)
 
 bool cn_eval_wanted(const cn_eval *v, const cn_scene *scene)
 {
-    if (!v->o->simple_scenes) return true;
-    for (int i = 0; i < scene->n_objects; i++)
-        if (scene->objects[i].shape >= CN_EVAL_SIMPLE_SHAPES ||
-            scene->objects[i].material > CN_MATERIAL_METALLIC)
-            return false;
-    return scene->relation == CN_RELATION_NONE;
+    return !v->o->simple_scenes || cn_scene_is_simple(scene);
 }
 
 void cn_eval_make_scene(const cn_eval *v, int part, int64_t i, cn_scene *out)
 {
-    const int tries = v->o->simple_scenes ? SIMPLE_TRIES : 1;
-    for (int k = 0; k < tries; k++) {
-        cn_scene_generate(v->o->seed, cn_eval_scene(part) + (uint64_t)(i * tries + k), out);
-        if (cn_eval_wanted(v, out)) break;
-    }
-    if (v->o->simple_scenes) cn_scene_caption(out, 0, out->caption, sizeof out->caption);
+    const uint64_t first = cn_eval_scene(part), at = (uint64_t)i;
+    if (v->o->simple_scenes)
+        cn_scene_generate_simple(v->o->seed, first + at * CN_SCENE_SIMPLE_TRIES, out);
+    else
+        cn_scene_generate(v->o->seed, first + at, out);
 }
 
 static cn_status check_counts(cn_ctx *ctx, const cn_pretrain_evaluate_options *o)

@@ -39,7 +39,7 @@ static uint64_t seed_of(const cn_eval *v, int64_t i)
 /* How many shapes prompts ask for: those before people, who have two colours. */
 static int shapes_asked(const cn_eval *v)
 {
-    return v->o->simple_scenes ? (int)CN_EVAL_SIMPLE_SHAPES : (int)CN_SHAPE_PERSON;
+    return v->o->simple_scenes ? (int)CN_SCENE_SIMPLE_SHAPES : (int)CN_SHAPE_PERSON;
 }
 
 /* Colours take turns, then shapes; the rest is drawn. */

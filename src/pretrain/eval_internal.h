@@ -34,11 +34,9 @@ static inline uint64_t cn_eval_scene(int part)
 
 /* Scene i of a part, one of the simple ones where these were asked for. */
 void cn_eval_make_scene(const cn_eval *v, int part, int64_t i, cn_scene *out);
-/* Whether simple scenes were not asked for, or it is one: CN_EVAL_SIMPLE_SHAPES, no patterns, and
+/* Whether simple scenes were not asked for, or it is one: CN_SCENE_SIMPLE_SHAPES, no patterns, and
  * no relation. */
 bool cn_eval_wanted(const cn_eval *v, const cn_scene *scene);
-/* The first so many shapes are in simple scenes. */
-enum { CN_EVAL_SIMPLE_SHAPES = CN_SHAPE_PYRAMID + 1 };
 
 static inline void cn_eval_report(const cn_eval *v, const char *stage, int64_t done, int64_t total)
 {

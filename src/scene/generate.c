@@ -393,6 +393,24 @@ void cn_scene_generate(uint64_t seed, uint64_t index, cn_scene *out)
     cn_scene_generate_with(seed, index, CN_SCENE_ANY, out);
 }
 
+bool cn_scene_is_simple(const cn_scene *scene)
+{
+    for (int i = 0; i < scene->n_objects; i++)
+        if (scene->objects[i].shape >= CN_SCENE_SIMPLE_SHAPES ||
+            scene->objects[i].material > CN_MATERIAL_METALLIC)
+            return false;
+    return scene->relation == CN_RELATION_NONE;
+}
+
+void cn_scene_generate_simple(uint64_t seed, uint64_t index, cn_scene *out)
+{
+    for (uint64_t k = 0; k < CN_SCENE_SIMPLE_TRIES; k++) {
+        cn_scene_generate(seed, index + k, out);
+        if (cn_scene_is_simple(out)) break;
+    }
+    cn_scene_caption(out, 0, out->caption, sizeof out->caption);
+}
+
 void cn_scene_generate_with(uint64_t seed, uint64_t index, int shape, cn_scene *out)
 {
     draw r = draw_start(seed, index);

@@ -150,6 +150,12 @@ void cn_scene_generate(uint64_t seed, uint64_t index, cn_scene *out);
 /* Of another sequence, whose scenes all have an object of this shape; of cn_scene_generate's for an
  * index out of range. */
 void cn_scene_generate_with(uint64_t seed, uint64_t index, int shape, cn_scene *out);
+/* Simple scenes: the first CN_SCENE_SIMPLE_SHAPES shapes without patterns, none on or before
+ * another. About one scene in six is. */
+enum { CN_SCENE_SIMPLE_SHAPES = CN_SHAPE_PYRAMID + 1, CN_SCENE_SIMPLE_TRIES = 64 };
+bool cn_scene_is_simple(const cn_scene *scene);
+/* The first simple scene from `index` on, of CN_SCENE_SIMPLE_TRIES at most, in caption form 0. */
+void cn_scene_generate_simple(uint64_t seed, uint64_t index, cn_scene *out);
 /* The same with a fixed number of objects, 1 to 3 (clamped). */
 void cn_scene_generate_n(uint64_t seed, uint64_t index, int n_objects, cn_scene *out);
 /* One object with everything named chosen and the rest drawn from the seed; the caption is form 0.
@@ -253,7 +259,8 @@ typedef struct cn_scene_dataset {
     int64_t first_index;
     uint64_t seed;
     int64_t size_px;
-    int with; /* of cn_scene_generate_with: a shape, or CN_SCENE_ANY */
+    int with;    /* of cn_scene_generate_with: a shape, or CN_SCENE_ANY */
+    bool simple; /* simple scenes alone: index i is the first from i * CN_SCENE_SIMPLE_TRIES on */
     cn_scene_condition condition;
     cn_scene_condition_fn compute; /* in place of `condition` when set; compute_name names it */
     const char *compute_name;

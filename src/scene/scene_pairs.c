@@ -9,12 +9,20 @@ static const char *condition_label(const cn_scene_dataset *o)
     return o->compute_name ? o->compute_name : "custom";
 }
 
+static void make_scene(const cn_scene_dataset *o, int64_t index, cn_scene *out)
+{
+    if (o->simple)
+        cn_scene_generate_simple(o->seed, (uint64_t)index * CN_SCENE_SIMPLE_TRIES, out);
+    else
+        cn_scene_generate_with(o->seed, (uint64_t)index, o->with, out);
+}
+
 static cn_status draw_scene(const void *user, cn_ctx *ctx, int64_t index, cn_image *picture,
                             cn_image *condition)
 {
     const cn_scene_dataset *o = user;
     cn_scene scene;
-    cn_scene_generate_with(o->seed, (uint64_t)index, o->with, &scene);
+    make_scene(o, index, &scene);
     if (!o->compute)
         return cn_scene_condition_render(ctx, &scene, o->size_px, o->condition, picture->rgb,
                                          condition->rgb);
@@ -27,7 +35,7 @@ static void tell_scene(const void *user, int64_t index, char *out, size_t cap)
 {
     const cn_scene_dataset *o = user;
     cn_scene scene;
-    cn_scene_generate_with(o->seed, (uint64_t)index, o->with, &scene);
+    make_scene(o, index, &scene);
     snprintf(out, cap, "%s", scene.caption);
 }
 
@@ -38,7 +46,8 @@ cn_status cn_scene_write_dataset(cn_ctx *ctx, const cn_scene_dataset *o)
                        (int)o->condition, CN_CONDITION_COUNT - 1);
     const char *shape = cn_scene_shape_name(o->with);
     char what[32];
-    snprintf(what, sizeof what, "scenes%s%s", shape ? " with " : "", shape ? shape : "");
+    snprintf(what, sizeof what, "%sscenes%s%s", o->simple ? "simple " : "", shape ? " with " : "",
+             shape ? shape : "");
     return cn_pairs_write(ctx, &(cn_pairs){.what = what,
                                            .version = 2,
                                            .dir = o->dir,

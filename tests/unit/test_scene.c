@@ -888,9 +888,25 @@ static void test_speed(void **state)
     free(rgb);
 }
 
+static void simple_scenes_are_simple(void **state)
+{
+    (void)state;
+    cn_scene scene;
+    int shapes[CN_SHAPE_COUNT] = {0};
+    for (uint64_t i = 0; i < 200; i++) {
+        cn_scene_generate_simple(7, i * CN_SCENE_SIMPLE_TRIES, &scene);
+        assert_true(cn_scene_is_simple(&scene));
+        for (int k = 0; k < scene.n_objects; k++) shapes[scene.objects[k].shape]++;
+        assert_null(strstr(scene.caption, "person"));
+    }
+    for (int k = 0; k < CN_SHAPE_COUNT; k++)
+        assert_true(k < CN_SCENE_SIMPLE_SHAPES ? shapes[k] > 0 : shapes[k] == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(simple_scenes_are_simple),
         cmocka_unit_test(test_same_seed_same_bytes),
         cmocka_unit_test(test_pictures_never_change),
         cmocka_unit_test(test_batch_is_render),
