@@ -3,6 +3,7 @@
  * to conditions. */
 #include "pipeline/conditions_internal.h"
 
+#include "base/lock.h"
 #include "annotate/bulk.h"
 #include "io/listing.h"
 
@@ -108,7 +109,8 @@ static cn_status make(void *user, cn_ctx *ctx, int64_t i, json_t *note, cn_image
 static cn_status run_folder(job *j, cn_annotate_result *r)
 {
     const cn_annotate_folder_options *o = &j->condition.o;
-    cn_bulk_result done;
+    cn_bulk_result done = {0};
+    cn_dir_lock *lock = NULL;
     const cn_bulk b = {.dir = j->out,
                        .record = record_name,
                        .settings = j->condition.settings.data,
@@ -120,7 +122,9 @@ static cn_status run_folder(job *j, cn_annotate_result *r)
                        .progress = o->progress,
                        .problem = o->problem,
                        .told = o->user};
-    cn_status s = cn_bulk_run(j->ctx, &b, NULL, &done);
+    cn_status s = cn_dir_lock_take(j->ctx, j->out, &lock);
+    if (s == CN_OK) s = cn_bulk_run(j->ctx, &b, NULL, &done);
+    cn_dir_lock_drop(lock);
     *r = (cn_annotate_result){j->n, done.made, done.kept, done.failed};
     if (s != CN_OK || !done.failed) return s;
     return cn_fail(j->ctx, CN_EFORMAT, "%lld of %lld pictures failed", (long long)done.failed,

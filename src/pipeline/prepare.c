@@ -6,15 +6,18 @@
  *   OUT/source/...            their conditions; with several kinds OUT/source/KIND/...
  *   OUT/annotate*.jsonl       what was made with which settings, and what chance drew
  *   OUT/prompt.json           the pairs (layout imagefolder: metadata.jsonl)
+ *   OUT/prepare.txt           what all of it was made with: a run with other settings is refused
  *
  * Each kind is a run of its own over all pictures (bulk.h), resumed by itself. The list of pairs
  * comes last and names what is there.
  */
 #include "pipeline/conditions_internal.h"
 
+#include "base/lock.h"
 #include "base/option.h"
 #include "annotate/bulk.h"
 #include "io/listing.h"
+#include "io/settings.h"
 #include "data/captions.h"
 
 #include <errno.h>
@@ -22,6 +25,8 @@
 #include <string.h>
 
 enum { PATH_BYTES = 4096, MAX_CONDITIONS = 8, FOLDER_BYTES = 128, MAX_FILE = 1 << 30 };
+
+#define SETTINGS_FILE "prepare.txt"
 
 typedef struct prepare {
     cn_ctx *ctx;
@@ -31,6 +36,8 @@ typedef struct prepare {
     int64_t n;
     uint8_t *pictures; /* [n] states of the targets */
     const char *stage; /* for progress */
+    cn_dir_lock *lock;
+    cn_str settings; /* of all kinds */
     cn_prepare_result counts;
     /* the kind at hand */
     cn_condition condition;
@@ -494,8 +501,32 @@ static cn_status check(cn_ctx *ctx, const cn_prepare_options *o, int *n)
     return CN_OK;
 }
 
+/* Weights, labels and options are checked before a picture is copied. What they are in words is
+ * what the folder is made with; captions aren't part of it, as the list of pairs is written anew.
+ */
+static cn_status check_conditions(prepare *p)
+{
+    bool networks = false;
+    for (int k = 0; k < p->n_conditions; k++) {
+        cn_status s = open_condition(p, k);
+        networks |= s == CN_OK && !cn_condition_side_by_side(&p->condition);
+        if (s == CN_OK && k) cn_str_adds(&p->settings, "; ");
+        if (s == CN_OK) s = describe(p, &p->settings);
+        close_condition(p);
+        CN_TRY(s);
+    }
+    if (!networks && p->o->weights && *p->o->weights)
+        return cn_fail(p->ctx, CN_EINVAL, "none of the conditions has a network that takes %s",
+                       *p->o->weights);
+    cn_str_addf(&p->settings, "; seed=%llu%s", (unsigned long long)p->o->seed,
+                p->o->refer ? " no-copy" : "");
+    return p->settings.failed ? cn_fail(p->ctx, CN_ENOMEM, "no memory for a run's settings")
+                              : CN_OK;
+}
+
 static cn_status run(prepare *p)
 {
+    char path[PATH_BYTES];
     CN_TRY(check(p->ctx, p->o, &p->n_conditions));
     CN_TRY(list_photos(p));
     p->pictures = cn_alloc(p->ctx, (size_t)p->n);
@@ -503,17 +534,10 @@ static cn_status run(prepare *p)
     for (int k = 0; k < p->n_conditions; k++)
         if (!(p->states[k] = cn_alloc(p->ctx, (size_t)p->n))) return CN_ENOMEM;
     p->counts.pictures = p->n;
-    /* weights, labels and options are checked before a picture is copied */
-    bool networks = false;
-    for (int k = 0; k < p->n_conditions; k++) {
-        cn_status s = open_condition(p, k);
-        networks |= s == CN_OK && !cn_condition_side_by_side(&p->condition);
-        close_condition(p);
-        CN_TRY(s);
-    }
-    if (!networks && p->o->weights && *p->o->weights)
-        return cn_fail(p->ctx, CN_EINVAL, "none of the conditions has a network that takes %s",
-                       *p->o->weights);
+    CN_TRY(check_conditions(p));
+    CN_TRY(cn_dir_lock_take(p->ctx, p->o->output_dir, &p->lock));
+    CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/" SETTINGS_FILE, p->o->output_dir));
+    CN_TRY(cn_settings_keep(p->ctx, path, p->settings.data));
     CN_TRY(make_pictures(p));
     for (int k = 0; k < p->n_conditions; k++) CN_TRY(make_conditions(p, k, p->n_conditions > 1));
     return write_list(p);
@@ -527,6 +551,8 @@ cn_status cn_dataset_prepare(cn_ctx *ctx, const cn_prepare_options *options,
     for (int k = 0; k < p.n_conditions && k < MAX_CONDITIONS; k++) cn_free(p.states[k]);
     cn_free(p.pictures);
     cn_listing_free(&p.listing);
+    cn_str_free(&p.settings);
+    cn_dir_lock_drop(p.lock);
     if (result) *result = p.counts;
     if (s != CN_OK || !p.counts.failed) return s;
     return cn_fail(ctx, CN_EFORMAT, "%lld conditions of %lld pictures failed; %lld pairs are there",

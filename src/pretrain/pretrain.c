@@ -3,6 +3,7 @@
  * sheets. */
 #include "pretrain/pretrain.h"
 
+#include "base/lock.h"
 #include "base/option.h"
 #include "base/dtype.h"
 #include "cpu/cpu.h"
@@ -240,8 +241,10 @@ static cn_status make_networks(cn_pretrain_run *r)
 cn_status cn_pretrain(cn_ctx *ctx, const cn_pretrain_options *o)
 {
     CN_TRY(check_options(ctx, o));
+    cn_dir_lock *lock = NULL;
     cn_pretrain_run r = {.ctx = ctx, .o = o, .started_s = cn_now_s()};
     cn_status s = cn_format(ctx, r.state_dir, sizeof r.state_dir, "%s/state", o->output_dir);
+    if (s == CN_OK) s = cn_dir_lock_take(ctx, o->output_dir, &lock);
     if (s == CN_OK) s = cn_dir_make(ctx, r.state_dir);
     if (s == CN_OK) s = cn_backend_cpu_create(ctx, &r.be);
     if (s == CN_OK && !(r.base = cn_alloc0(ctx, sizeof *r.base))) s = CN_ENOMEM;
@@ -257,5 +260,6 @@ done:
     cn_params_destroy(r.text);
     cn_free(r.base);
     if (r.be) r.be->destroy(r.be);
+    cn_dir_lock_drop(lock);
     return s;
 }

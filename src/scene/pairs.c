@@ -6,6 +6,8 @@
  */
 #include "scene/pairs.h"
 
+#include "base/lock.h"
+#include "io/settings.h"
 #include "scene/scene.h"
 
 #include <string.h>
@@ -34,22 +36,9 @@ static cn_status open_folder(cn_ctx *ctx, const cn_pairs *p)
         CN_TRY(cn_dir_make(ctx, path));
     }
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/scenes.txt", p->dir));
-    CN_TRY(cn_format(ctx, want, sizeof want, "%s %d, seed %llu, %lld px, condition %s\n", p->what,
+    CN_TRY(cn_format(ctx, want, sizeof want, "%s %d, seed %llu, %lld px, condition %s", p->what,
                      p->version, (unsigned long long)p->seed, (long long)p->size_px, p->condition));
-    if (!cn_file_exists(path)) return cn_file_write(ctx, path, want, strlen(want));
-    char *have = NULL;
-    size_t n = 0;
-    CN_TRY(cn_file_read(ctx, path, sizeof want, &have, &n));
-    const bool same = strcmp(have, want) == 0;
-    have[strcspn(have, "\n")] = 0;
-    want[strcspn(want, "\n")] = 0;
-    cn_status s = CN_OK;
-    if (!same)
-        s = cn_fail(ctx, CN_EMISMATCH,
-                    "%s: the folder holds \"%s\", not \"%s\"; take another folder", path, have,
-                    want);
-    cn_free(have);
-    return s;
+    return cn_settings_keep(ctx, path, want);
 }
 
 static cn_status write_pictures(cn_ctx *ctx, const cn_pairs *p, int64_t index, const char *source,
@@ -97,9 +86,8 @@ static cn_status write_prompts(cn_ctx *ctx, const cn_pairs *p)
     return cn_writer_commit(ctx, &w);
 }
 
-cn_status cn_pairs_write(cn_ctx *ctx, const cn_pairs *p)
+static cn_status write_all(cn_ctx *ctx, const cn_pairs *p)
 {
-    CN_TRY(check_pairs(ctx, p));
     CN_TRY(open_folder(ctx, p));
     cn_status first = CN_OK;
     int64_t done = 0;
@@ -121,4 +109,14 @@ cn_status cn_pairs_write(cn_ctx *ctx, const cn_pairs *p)
         }
     }
     return first != CN_OK ? first : write_prompts(ctx, p);
+}
+
+cn_status cn_pairs_write(cn_ctx *ctx, const cn_pairs *p)
+{
+    cn_dir_lock *lock = NULL;
+    CN_TRY(check_pairs(ctx, p));
+    CN_TRY(cn_dir_lock_take(ctx, p->dir, &lock));
+    const cn_status s = write_all(ctx, p);
+    cn_dir_lock_drop(lock);
+    return s;
 }

@@ -2,13 +2,13 @@
 /* checkpoint.c - saving whole folders atomically, and resuming from them. */
 #include "train/checkpoint.h"
 
+#include "base/sys.h"
 #include "io/json.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,15 +18,9 @@
 enum { PATH_BYTES = 4096 };
 
 static const char prefix[] = "checkpoint-", drawings_prefix[] = "step_";
+static const char saving_prefix[] = ".saving-", old_mark[] = ".old-"; /* then the run's id */
 #define RESULT_FILE "control.safetensors"
 #define RUN_FILE    "run.json"
-
-static cn_status fail_path(cn_ctx *ctx, const char *what, const char *path, int error)
-{
-    char reason[128];
-    return cn_fail(ctx, CN_EIO, "cannot %s \"%s\": %s", what, path,
-                   strerror_r(error, reason, sizeof reason));
-}
 
 /* --- folders ---------------------------------------------------------------------------------- */
 
@@ -63,69 +57,72 @@ static int64_t number_behind(const char *name, const char *before)
     return strtoll(digits, NULL, 10);
 }
 
-static int64_t number_of(const char *name)
+/* Calls `see` for the N of every folder "PREFIXN" in dir; a folder that isn't there has none. */
+static cn_status each_number(cn_ctx *ctx, const char *dir, const char *before,
+                             void (*see)(void *user, const char *name, int64_t n), void *user)
 {
-    return number_behind(name, prefix);
-}
-
-/* How many checkpoints there are; the smallest N, -1 without any. */
-static int64_t count_checkpoints(const char *dir, int64_t *oldest)
-{
-    int64_t n = 0;
-    *oldest = -1;
-    DIR *d = opendir(dir);
-    if (!d) return 0;
-    for (struct dirent *e; (e = readdir(d));) {
-        const int64_t k = number_of(e->d_name);
-        if (k < 0) continue;
-        if (!n++ || k < *oldest) *oldest = k;
+    const struct dirent *e = NULL;
+    cn_dir *d = NULL;
+    if (!cn_dir_exists(dir)) return CN_OK;
+    cn_status s = cn_dir_open(ctx, dir, &d);
+    while (s == CN_OK && (s = cn_dir_next(d, &e)) == CN_OK && e) {
+        const int64_t n = number_behind(e->d_name, before);
+        if (n >= 0) see(user, e->d_name, n);
     }
-    closedir(d);
-    return n;
+    cn_dir_close(d);
+    return s;
 }
 
-/* The largest N below `bound`, -1 for none. */
-static int64_t newest_below(const char *dir, int64_t bound)
+/* Checkpoints: how many, the least and the largest N below a bound (-1: none). */
+typedef struct numbers {
+    int64_t bound, n, oldest, newest;
+} numbers;
+
+static void count(void *user, const char *name, int64_t n)
 {
-    int64_t newest = -1;
-    DIR *d = opendir(dir);
-    if (!d) return -1;
-    for (struct dirent *e; (e = readdir(d));) {
-        const int64_t k = number_of(e->d_name);
-        if (k < bound && k > newest) newest = k;
-    }
-    closedir(d);
-    return newest;
+    numbers *all = user;
+    (void)name;
+    if (n >= all->bound) return;
+    if (!all->n++ || n < all->oldest) all->oldest = n;
+    all->newest = CN_MAX(all->newest, n);
 }
 
-/* Whether the process that a name ends with ("MARK-PID") is gone. */
-static bool left_behind(const char *name, const char *mark)
+static cn_status count_checkpoints(cn_ctx *ctx, const char *dir, int64_t bound, numbers *out)
 {
-    const char *at = strstr(name, mark);
-    if (!at) return false;
-    const char *digits = at + strlen(mark);
-    if (!*digits || strspn(digits, "0123456789") != strlen(digits) || strlen(digits) > 9)
-        return false;
-    return kill((pid_t)strtol(digits, NULL, 10), 0) != 0 && errno == ESRCH;
+    *out = (numbers){.bound = bound, .oldest = -1, .newest = -1};
+    return each_number(ctx, dir, prefix, count, out);
 }
 
 /* What a killed run was writing. A checkpoint that was moved aside and not yet replaced is put
- * back. */
-static void clear_leftovers(const char *dir)
+ * back. The folder is locked: none of it is of a run that goes on. */
+static cn_status clear_leftovers(cn_ctx *ctx, const char *dir)
 {
     char path[PATH_BYTES + 256], back[PATH_BYTES + 256];
-    DIR *d = opendir(dir);
-    if (!d) return;
-    for (struct dirent *e; (e = readdir(d));) {
+    const struct dirent *e = NULL;
+    cn_dir *d = NULL;
+    cn_status s = cn_dir_open(ctx, dir, &d);
+    while (s == CN_OK && (s = cn_dir_next(d, &e)) == CN_OK && e) {
+        const char *old = strstr(e->d_name, old_mark);
         snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        if (left_behind(e->d_name, ".saving-")) remove_tree(path);
-        if (left_behind(e->d_name, ".tmp-")) unlink(path);
-        if (!left_behind(e->d_name, ".old-")) continue;
-        snprintf(back, sizeof back, "%s/%.*s", dir, (int)(strstr(e->d_name, ".old-") - e->d_name),
-                 e->d_name);
+        if (strncmp(e->d_name, saving_prefix, sizeof saving_prefix - 1) == 0) remove_tree(path);
+        if (!old || strncmp(e->d_name, prefix, sizeof prefix - 1) != 0) continue;
+        snprintf(back, sizeof back, "%s/%.*s", dir, (int)(old - e->d_name), e->d_name);
         if (cn_dir_exists(back) || rename(path, back) != 0) remove_tree(path);
     }
-    closedir(d);
+    cn_dir_close(d);
+    return s;
+}
+
+cn_status cn_checkpoint_lock(cn_ctx *ctx, const char *dir, cn_dir_lock **out)
+{
+    cn_dir_lock *lock = NULL;
+    CN_TRY(cn_dir_lock_take(ctx, dir, &lock));
+    const cn_status s = clear_leftovers(ctx, dir);
+    if (s == CN_OK)
+        *out = lock;
+    else
+        cn_dir_lock_drop(lock);
+    return s;
 }
 
 cn_status cn_checkpoint_try_dir(cn_ctx *ctx, const char *dir, size_t bytes)
@@ -136,7 +133,6 @@ cn_status cn_checkpoint_try_dir(cn_ctx *ctx, const char *dir, size_t bytes)
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/.write-test", dir));
     CN_TRY(cn_file_write(ctx, path, "", 0));
     unlink(path);
-    clear_leftovers(dir);
     if (statvfs(dir, &v) != 0) return CN_OK; /* no answer: the saves will tell */
     const uint64_t room = (uint64_t)v.f_bavail * (uint64_t)v.f_frsize;
     if (room >= bytes) return CN_OK;
@@ -191,15 +187,16 @@ static cn_status save_optimizer(const cn_checkpoint *c, const char *dir,
 }
 
 /* For file systems that can't exchange two names: moves the old folder aside first. */
-static cn_status replace_in_turn(const cn_checkpoint *c, const char *dir, const char *path)
+static cn_status replace_in_turn(const cn_checkpoint *c, const char *dir, const char *path,
+                                 const char *run_id)
 {
     char old[PATH_BYTES];
-    CN_TRY(cn_format(c->ctx, old, sizeof old, "%s.old-%ld", path, (long)getpid()));
-    if (rename(path, old) != 0) return fail_path(c->ctx, "replace", path, errno);
+    CN_TRY(cn_format(c->ctx, old, sizeof old, "%s%s%s", path, old_mark, run_id));
+    if (rename(path, old) != 0) return cn_fail_io(c->ctx, "replace", path, errno);
     if (rename(dir, path) != 0) {
         const int error = errno;
-        if (rename(old, path) != 0) return fail_path(c->ctx, "put back", path, errno);
-        return fail_path(c->ctx, "write", path, error);
+        if (rename(old, path) != 0) return cn_fail_io(c->ctx, "put back", path, errno);
+        return cn_fail_io(c->ctx, "write", path, error);
     }
     remove_tree(old);
     return CN_OK;
@@ -207,14 +204,15 @@ static cn_status replace_in_turn(const cn_checkpoint *c, const char *dir, const 
 
 /* dir takes the place of `path`, which may exist from an earlier run. At no moment is neither
  * there. */
-static cn_status put_in_place(const cn_checkpoint *c, const char *dir, const char *path)
+static cn_status put_in_place(const cn_checkpoint *c, const char *dir, const char *path,
+                              const char *run_id)
 {
     if (!cn_dir_exists(path)) {
-        if (rename(dir, path) != 0) return fail_path(c->ctx, "write", path, errno);
+        if (rename(dir, path) != 0) return cn_fail_io(c->ctx, "write", path, errno);
     } else if (renameat2(AT_FDCWD, dir, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
         remove_tree(dir);
     } else {
-        CN_TRY(replace_in_turn(c, dir, path));
+        CN_TRY(replace_in_turn(c, dir, path, run_id));
     }
     sync_dir(c->output_dir);
     return CN_OK;
@@ -225,10 +223,12 @@ static cn_status put_in_place(const cn_checkpoint *c, const char *dir, const cha
 static cn_status prune(const cn_checkpoint *c, int64_t newest, int64_t limit, const char *dir)
 {
     char path[PATH_BYTES];
-    int64_t oldest = 0;
-    while (limit > 0 && count_checkpoints(c->output_dir, &oldest) > limit && oldest < newest) {
+    numbers all;
+    while (limit > 0) {
+        CN_TRY(count_checkpoints(c->ctx, c->output_dir, INT64_MAX, &all));
+        if (all.n <= limit || all.oldest >= newest) break;
         CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/%s%lld", c->output_dir, prefix,
-                         (long long)oldest));
+                         (long long)all.oldest));
         if (rename(path, dir) != 0) break;
         remove_tree(dir);
     }
@@ -246,7 +246,8 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
     cn_run_mark_fill(state, &mark);
     CN_TRY(cn_format(c->ctx, target, sizeof target, "%s/%s%lld", c->output_dir, prefix,
                      (long long)state->step));
-    CN_TRY(cn_format(c->ctx, dir, sizeof dir, "%s/.saving-%ld", c->output_dir, (long)getpid()));
+    CN_TRY(
+        cn_format(c->ctx, dir, sizeof dir, "%s/%s%s", c->output_dir, saving_prefix, state->run_id));
     if (writes) remove_tree(dir);
     cn_status s = writes ? save_control(c, dir, mark.metadata) : CN_OK;
     if (s == CN_OK && writes) s = save_base(c, dir, mark.metadata);
@@ -254,7 +255,7 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
     if (s == CN_OK) {
         s = save_optimizer(c, dir, mark.metadata);
         if (s == CN_OK && writes) s = cn_train_state_save(c->ctx, dir, state);
-        if (s == CN_OK && writes) s = put_in_place(c, dir, target);
+        if (s == CN_OK && writes) s = put_in_place(c, dir, target, state->run_id);
         if (s == CN_OK && writes) memcpy(path, target, sizeof target);
         /* fails where a rank was lost, be the folder whole or not */
         s = cn_ranks_agree(c->ranks, s);
@@ -282,10 +283,20 @@ static cn_status read_run(cn_ctx *ctx, const char *dir, char id[CN_RUN_ID_BYTES]
     return CN_OK;
 }
 
+/* A checkpoint of before there were runs belongs to the one of its folder: a new one there would
+ * have been refused, or have removed it. */
+static cn_status adopt(cn_ctx *ctx, const char *run, cn_train_state *state)
+{
+    if (!run[0]) return cn_run_id_create(ctx, state->run_id);
+    memcpy(state->run_id, run, CN_RUN_ID_BYTES);
+    return CN_OK;
+}
+
 /* A whole checkpoint that is of another run than its folder is passed over as a damaged one is. */
 static cn_status read_own(cn_ctx *ctx, const char *path, const char *run, cn_train_state *state)
 {
     CN_TRY(cn_train_state_read(ctx, path, state));
+    if (!state->run_id[0]) return adopt(ctx, run, state);
     if (!run[0] || strcmp(state->run_id, run) == 0) return CN_OK;
     return cn_fail(ctx, CN_EFORMAT, "%s: of run %s, the folder is of run %s", path, state->run_id,
                    run);
@@ -297,8 +308,11 @@ static cn_status find_newest(cn_ctx *ctx, const char *output_dir, char path[PATH
 {
     char first[1024] = "", run[CN_RUN_ID_BYTES];
     CN_TRY(read_run(ctx, output_dir, run));
-    for (int64_t n = INT64_MAX; (n = newest_below(output_dir, n)) >= 0;) {
-        CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s%lld", output_dir, prefix, (long long)n));
+    for (numbers all = {.newest = INT64_MAX};;) {
+        CN_TRY(count_checkpoints(ctx, output_dir, all.newest, &all));
+        if (all.newest < 0) break;
+        CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s%lld", output_dir, prefix,
+                         (long long)all.newest));
         const cn_status s = read_own(ctx, path, run, state);
         if (s == CN_OK || s == CN_ENOMEM) return s;
         if (!first[0]) snprintf(first, sizeof first, "%s", cn_error(ctx));
@@ -330,9 +344,14 @@ cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *wh
     CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s", which));
     if (!cn_dir_exists(path)) CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s", output_dir, which));
     if (cn_dir_exists(path)) {
+        char run[CN_RUN_ID_BYTES];
         CN_TRY(cn_train_state_read(ctx, path, state));
-        if (!lies_in(path, output_dir)) state->run_id[0] = 0;
-        return CN_OK;
+        if (!lies_in(path, output_dir)) {
+            state->run_id[0] = 0;
+            return CN_OK;
+        }
+        CN_TRY(read_run(ctx, output_dir, run));
+        return state->run_id[0] ? CN_OK : adopt(ctx, run, state);
     }
     return cn_fail(ctx, CN_EINVAL,
                    "--resume-from-checkpoint %s: no such folder, neither alone nor in %s", which,
@@ -345,7 +364,9 @@ cn_status cn_checkpoint_refuse_occupied(cn_ctx *ctx, const char *dir, const cn_t
 {
     char path[PATH_BYTES];
     const bool anew = !state->run_id[0];
-    const int64_t newest = newest_below(dir, INT64_MAX);
+    numbers all;
+    CN_TRY(count_checkpoints(ctx, dir, INT64_MAX, &all));
+    const int64_t newest = all.newest;
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/" RESULT_FILE, dir));
     if (anew && newest >= 0)
         return cn_fail(
@@ -366,26 +387,27 @@ cn_status cn_checkpoint_refuse_occupied(cn_ctx *ctx, const char *dir, const cn_t
         dir, prefix, (long long)newest, (long long)state->step);
 }
 
-/* Removes the folders "PREFIXN" of dir with N above `after`. */
-static void remove_numbered(const char *dir, const char *before, int64_t after)
+typedef struct removal {
+    const char *dir;
+    int64_t after;
+} removal;
+
+static void remove_later(void *user, const char *name, int64_t n)
 {
+    const removal *r = user;
     char path[PATH_BYTES + 256];
-    DIR *d = opendir(dir);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        if (number_behind(e->d_name, before) <= after) continue;
-        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        remove_tree(path);
-    }
-    if (d) closedir(d);
+    snprintf(path, sizeof path, "%s/%s", r->dir, name);
+    if (n > r->after) remove_tree(path);
 }
 
 cn_status cn_checkpoint_clear(cn_ctx *ctx, const char *dir, int64_t after)
 {
     char drawings[PATH_BYTES];
+    removal r = {dir, after};
     CN_TRY(cn_format(ctx, drawings, sizeof drawings, "%s/validation", dir));
-    remove_numbered(dir, prefix, after);
-    remove_numbered(drawings, drawings_prefix, after);
-    return CN_OK;
+    CN_TRY(each_number(ctx, dir, prefix, remove_later, &r));
+    r.dir = drawings;
+    return each_number(ctx, drawings, drawings_prefix, remove_later, &r);
 }
 
 cn_status cn_checkpoint_claim(cn_ctx *ctx, const char *dir, const char *run_id)

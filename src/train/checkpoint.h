@@ -19,6 +19,7 @@
 #ifndef CN_TRAIN_CHECKPOINT_H
 #define CN_TRAIN_CHECKPOINT_H
 
+#include "base/lock.h"
 #include "model/checkpoint/weights.h"
 #include "train/optimizer.h"
 #include "train/train_state.h"
@@ -61,8 +62,10 @@ cn_status cn_checkpoint_claim(cn_ctx *ctx, const char *dir, const char *run_id) 
 cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path) CN_CHECKED;
 /* Bytes that a save of the ControlNet with its optimizer takes. */
 size_t cn_checkpoint_bytes(const cn_checkpoint *c);
-/* The folder is made and written to once; CN_EIO when that fails or less than `bytes` are free.
- * What a killed run left half-written in it is cleared away. */
+/* The folder becomes this process's alone (base/lock.h), and what a killed run left half-written in
+ * it is cleared away. */
+cn_status cn_checkpoint_lock(cn_ctx *ctx, const char *dir, cn_dir_lock **out) CN_CHECKED;
+/* The folder is made and written to once; CN_EIO when that fails or less than `bytes` are free. */
 cn_status cn_checkpoint_try_dir(cn_ctx *ctx, const char *dir, size_t bytes) CN_CHECKED;
 
 #endif

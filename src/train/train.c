@@ -66,6 +66,14 @@ static cn_status given_config(cn_trainer *t)
     return CN_OK;
 }
 
+/* Before anything in the folder is looked at: what another run writes there would change meanwhile.
+ * A folder that isn't there yet is made when nothing is left to refuse. */
+static cn_status lock_dir(cn_trainer *t)
+{
+    if (t->lock || t->o.dry_run || cn_ranks_rank(t->ranks) > 0) return CN_OK;
+    return cn_checkpoint_lock(t->ctx, t->o.output_dir, &t->lock);
+}
+
 /* A checkpoint goes on in the phase it was made in; the loop sees what comes next. */
 static cn_status choose_phase(cn_trainer *t)
 {
@@ -91,6 +99,7 @@ static cn_status open_files(cn_trainer *t)
     if (t->o.rescale_betas_zero_snr) t->base->schedule.zero_snr = true;
     CN_TRY(cn_schedule_create(t->ctx, &t->base->schedule, &t->schedule));
     CN_TRY(cn_objective_find(t->ctx, &t->o, t->schedule, &t->objective));
+    if (cn_dir_exists(t->o.output_dir)) CN_TRY(lock_dir(t));
     if (t->o.resume_from_checkpoint) {
         CN_TRY(cn_checkpoint_find(t->ctx, t->o.output_dir, t->o.resume_from_checkpoint,
                                   t->resume_path, &t->state));
@@ -231,6 +240,7 @@ static cn_status try_dir(cn_trainer *t)
     cn_checkpoint c = cn_trainer_checkpoint(t);
     if (t->o.unlock && strcmp(t->o.unlock, "none") != 0)
         CN_TRY(cn_base_save_bytes(t->ctx, t->base, &base));
+    CN_TRY(lock_dir(t));
     CN_TRY(cn_checkpoint_try_dir(t->ctx, t->o.output_dir,
                                  cn_checkpoint_bytes(&c) + 2 * base + t->plan.optimizer_bytes));
     /* "latest" looked for the newest itself, and named what it passed over */
@@ -330,6 +340,7 @@ static void trainer_close(cn_trainer *t)
     cn_dataset_close(t->data);
     cn_control_close(t->start);
     cn_base_close(t->base);
+    cn_dir_lock_drop(t->lock);
     cn_ctx_destroy(t->save_ctx);
     cn_free(t);
 }

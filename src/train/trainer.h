@@ -9,6 +9,7 @@
 #ifndef CN_TRAIN_TRAINER_H
 #define CN_TRAIN_TRAINER_H
 
+#include "base/lock.h"
 #include "annotate/annotate.h"
 #include "diffuse/sampling.h"
 #include "train/checkpoint.h"
@@ -93,6 +94,7 @@ typedef struct cn_trainer {
     int64_t total_steps;
     /* progress */
     cn_train_state state;
+    cn_dir_lock *lock; /* of output_dir; NULL: a dry run, or another rank holds it */
     cn_metrics *metrics;
     cn_validator *validator;  /* NULL: no validation */
     cn_batcher *held_batcher; /* of its pairs */

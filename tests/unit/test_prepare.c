@@ -354,9 +354,18 @@ static void coco_by_its_folders(void **state)
     expect_pixel("coco_set/source/a.png", 64, 48, dog);
     o.all_captions = true;
     o.resolution = 24;
+    assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EMISMATCH);
+    assert_non_null(strstr(cn_error(ctx), "coco_set/prepare.txt: the folder holds"));
+    o.resolution = 0;
+    o.seed = 1;
+    assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EMISMATCH);
+    o.seed = 0;
+    o.resolution = 24;
+    expect_pixel("coco_set/source/a.png", 64, 48, dog); /* as it was */
+    o.output_dir = at(2, "coco_small");
     expect_prepared(&o, CN_OK, 2, 0);
-    expect_set("coco_set", 2, 1, "Still a dog.");
-    expect_pixel("coco_set/source/a.png", 32, 24, dog);
+    expect_set("coco_small", 2, 1, "Still a dog.");
+    expect_pixel("coco_small/source/a.png", 32, 24, dog);
     put_picture("coco/val2017/unknown.png", 64, 48, 1);
     expect_prepared(&o, CN_EFORMAT, 2, 1);
     o.labels = at(3, "coco/annotations/nowhere.json");
