@@ -13,7 +13,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { FORMAT = 3 };
+/* Of format 2 are checkpoints without a sum of the state and without a run. */
+enum { FORMAT = 3, UNSUMMED = 2 };
 
 static const char own_name[] = "trainer_state.json", meta_run[] = "run_id", meta_step[] = "step";
 
@@ -22,13 +23,16 @@ static const struct {
     const char *key;
     size_t offset;
     int64_t least, most;
+    bool added;     /* within format 2: may be missing there */
+    int64_t before; /* what that means */
 } fields[] = {
-    {"step", offsetof(cn_train_state, step), 0, INT64_C(1000000000000)},
-    {"samples", offsetof(cn_train_state, samples), 0, INT64_C(1) << 60},
-    {"items", offsetof(cn_train_state, items), 1, INT64_C(1) << 48},
-    {"pass_samples", offsetof(cn_train_state, unit), 1, INT64_C(1) << 40},
-    {"learned_at_step", offsetof(cn_train_state, learned_at_step), -1, INT64_C(1000000000000)},
-    {"passes", offsetof(cn_train_state, passes), 0, 1000000},
+    {"step", offsetof(cn_train_state, step), 0, INT64_C(1000000000000), false, 0},
+    {"samples", offsetof(cn_train_state, samples), 0, INT64_C(1) << 60, false, 0},
+    {"items", offsetof(cn_train_state, items), 1, INT64_C(1) << 48, false, 0},
+    {"pass_samples", offsetof(cn_train_state, unit), 1, INT64_C(1) << 40, true, 0},
+    {"learned_at_step", offsetof(cn_train_state, learned_at_step), -1, INT64_C(1000000000000), true,
+     -1},
+    {"passes", offsetof(cn_train_state, passes), 0, 1000000, true, 0},
 };
 
 cn_status cn_run_id_create(cn_ctx *ctx, char out[CN_RUN_ID_BYTES])
@@ -131,27 +135,42 @@ cn_status cn_train_state_save(cn_ctx *ctx, const char *dir, const cn_train_state
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-static cn_status check_format(cn_ctx *ctx, const json_t *json)
+static cn_status check_format(cn_ctx *ctx, const json_t *json, int64_t *format)
 {
     uint32_t crc = 0;
-    int64_t format = 0, saved = 0;
-    CN_TRY(cn_json_need_int(ctx, json, "format", &format));
-    if (format != FORMAT)
+    int64_t saved = 0;
+    CN_TRY(cn_json_need_int(ctx, json, "format", format));
+    if (*format != FORMAT && *format != UNSUMMED)
         return cn_fail(ctx, CN_EFORMAT,
-                       "a checkpoint of format %lld, by another version; this one reads format %d",
-                       (long long)format, FORMAT);
+                       "a checkpoint of format %lld, by another version; this one reads %d and %d",
+                       (long long)*format, UNSUMMED, FORMAT);
+    /* none lost its sum or its run by becoming an old one */
+    if (*format == UNSUMMED && !json_object_get(json, "crc32") && !json_object_get(json, meta_run))
+        return CN_OK;
     CN_TRY(cn_json_need_int(ctx, json, "crc32", &saved));
     CN_TRY(sum_of(ctx, json, &crc));
     if (saved == (int64_t)crc) return CN_OK;
     return cn_fail(ctx, CN_EFORMAT, "damaged: its content is not what was saved");
 }
 
+static cn_status read_run(cn_ctx *ctx, const json_t *json, cn_train_state *state)
+{
+    const char *id = cn_json_str(json, meta_run, "");
+    if (strlen(id) != CN_RUN_ID_BYTES - 1 || strspn(id, "0123456789abcdef") != strlen(id))
+        return cn_fail(ctx, CN_EFORMAT, "\"run_id\": 16 hexadecimal digits are expected");
+    memcpy(state->run_id, id, CN_RUN_ID_BYTES);
+    return CN_OK;
+}
+
 static cn_status read_fields(cn_ctx *ctx, const json_t *json, cn_train_state *state)
 {
-    int64_t seed = 0;
-    CN_TRY(check_format(ctx, json));
+    int64_t seed = 0, format = 0;
+    CN_TRY(check_format(ctx, json, &format));
     for (size_t i = 0; i < CN_COUNT(fields); i++) {
         int64_t *value = (int64_t *)((char *)state + fields[i].offset);
+        *value = fields[i].before;
+        if (format == UNSUMMED && fields[i].added && !json_object_get(json, fields[i].key))
+            continue;
         CN_TRY(cn_json_need_int(ctx, json, fields[i].key, value));
         if (*value < fields[i].least || *value > fields[i].most)
             return cn_fail(ctx, CN_EFORMAT, "\"%s\" is %lld; %lld to %lld are possible",
@@ -160,10 +179,7 @@ static cn_status read_fields(cn_ctx *ctx, const json_t *json, cn_train_state *st
     }
     CN_TRY(cn_json_need_int(ctx, json, "seed", &seed));
     CN_TRY(cn_json_need_number(ctx, json, "loss_sum", &state->loss_sum));
-    const char *id = cn_json_str(json, meta_run, "");
-    if (strlen(id) != CN_RUN_ID_BYTES - 1 || strspn(id, "0123456789abcdef") != strlen(id))
-        return cn_fail(ctx, CN_EFORMAT, "\"run_id\": 16 hexadecimal digits are expected");
-    memcpy(state->run_id, id, CN_RUN_ID_BYTES);
+    if (format != UNSUMMED) CN_TRY(read_run(ctx, json, state));
     state->seed = (uint64_t)seed;
     state->phase.only_mid = cn_json_bool(json, "only_mid_control", false);
     return cn_unlock_find(ctx, cn_json_str(json, "unlocked", ""), &state->phase.unlock);
@@ -197,6 +213,7 @@ static cn_status verify_mark(cn_ctx *ctx, const char *dir, const char *name,
     cn_run_mark mark = {0};
     cn_status s = CN_OK;
     const size_t n = strlen(name);
+    if (!state->run_id[0]) return CN_OK; /* format 2 has no marks */
     if (n < 12 || strcmp(name + n - 12, ".safetensors") != 0) return CN_OK;
     CN_TRY(cn_format(ctx, file, sizeof file, "%s/%s", dir, name));
     CN_TRY(cn_tensors_open(ctx, file, &t));
@@ -244,6 +261,9 @@ cn_status cn_train_state_read(cn_ctx *ctx, const char *dir, cn_train_state *out)
         s = cn_fail_prefix(ctx, s, "%s", file);
     else
         s = verify_files(ctx, dir, json_object_get(json, "files"), &state);
+    if (s == CN_OK && !state.run_id[0])
+        cn_log(ctx, CN_LOG_WARN, "%s: of format %d, which has no sum of this file itself", file,
+               UNSUMMED);
     json_decref(json);
     if (s == CN_OK) *out = state;
     return s;

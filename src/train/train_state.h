@@ -45,7 +45,7 @@ void cn_run_mark_fill(const cn_train_state *state, cn_run_mark *out);
 /* Writes dir/trainer_state.json over the files that the folder has by now. */
 cn_status cn_train_state_save(cn_ctx *ctx, const char *dir, const cn_train_state *state) CN_CHECKED;
 /* The state of the checkpoint in `dir`, once all its files were seen to be whole; CN_EFORMAT names
- * the file that isn't. */
+ * the file that isn't. run_id "": of format 2, as the log says, where nothing checks the state. */
 cn_status cn_train_state_read(cn_ctx *ctx, const char *dir, cn_train_state *out) CN_CHECKED;
 
 #endif

@@ -513,6 +513,7 @@ static void the_state_is_checked_itself(void **state)
         {"files", NULL, false, "trainer_state.json: damaged"},
         {"format", json_integer(4), true, "a checkpoint of format 4"},
         {"format", NULL, true, "\"format\""},
+        {"format", json_integer(2), false, "trainer_state.json: damaged"}, /* it has a sum */
         {"samples", json_integer(INT64_MAX), true, "\"samples\" is 9223372036854775807"},
         {"step", json_integer(-1), true, "\"step\" is -1"},
         {"items", json_integer(0), true, "\"items\" is 0"},
@@ -536,6 +537,57 @@ static void the_state_is_checked_itself(void **state)
     must(cn_file_write(ctx, file, text, n));
     must(cn_train(ctx, &o, NULL, NULL));
     cn_free(text);
+}
+
+/* As an earlier version wrote it: without sum and run. */
+static void make_old(const char *out, const char *name)
+{
+    char path[512];
+    json_t *json = NULL;
+    snprintf(path, sizeof path, "%s/%s/trainer_state.json", out, name);
+    must(cn_json_load_file(ctx, path, &json));
+    json_object_del(json, "crc32");
+    json_object_del(json, "run_id");
+    json_object_del(json, "pass_samples");
+    assert_int_equal(json_object_set_new(json, "format", json_integer(2)), 0);
+    must(cn_json_save_file(ctx, path, json));
+    json_decref(json);
+}
+
+static void checkpoints_of_before_go_on(void **state)
+{
+    (void)state;
+    char out[256], whole[256], run[400];
+    warnings w = {0};
+    path_in(whole, "new");
+    path_in(out, "old");
+    cn_train_options o = options_for(whole);
+    o.max_train_steps = 4;
+    o.checkpoints_total_limit = 0;
+    o.validation_steps = 0;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = out;
+    o.max_train_steps = 2;
+    must(cn_train(ctx, &o, NULL, NULL));
+    make_old(out, "checkpoint-2");
+    snprintf(run, sizeof run, "%s/run.json", out);
+    assert_int_equal(unlink(run), 0);
+    o.max_train_steps = 3;
+    o.resume_from_checkpoint = "latest";
+    cn_ctx_set_log(ctx, take_warning, &w);
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_int_equal(w.n, 1);
+    assert_non_null(strstr(w.last, "checkpoint-2/trainer_state.json: of format 2"));
+    /* also by its name, in the folder that is a run's by now */
+    o.resume_from_checkpoint = "checkpoint-2";
+    o.overwrite = true;
+    o.max_train_steps = 4;
+    must(cn_train(ctx, &o, NULL, NULL));
+    cn_ctx_set_log(ctx, NULL, NULL);
+    assert_true(same_file(whole, out, "control.safetensors"));
+    /* its other files are checked as ever */
+    damage(out, "checkpoint-2/optimizer.safetensors", false);
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EFORMAT, "optimizer.safetensors: damaged");
 }
 
 static void without_a_whole_checkpoint_nothing_starts(void **state)
@@ -565,6 +617,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_full_disk_loses_nothing),
         cmocka_unit_test(damaged_checkpoints_are_named_and_passed_over),
         cmocka_unit_test(the_state_is_checked_itself),
+        cmocka_unit_test(checkpoints_of_before_go_on),
         cmocka_unit_test(without_a_whole_checkpoint_nothing_starts),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
