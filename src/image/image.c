@@ -125,7 +125,7 @@ static cn_status fail_format(cn_ctx *ctx, const uint8_t *p, size_t n)
 static cn_status decode(cn_ctx *ctx, const void *bytes, size_t n, cn_alpha alpha, cn_image **out)
 {
     switch (format_of(bytes, n)) {
-    case PNG: return cn_png_decode(ctx, bytes, n, alpha, NULL, NULL, out);
+    case PNG: return cn_png_decode(ctx, bytes, n, alpha, out);
     case JPEG: return cn_jpeg_decode(ctx, bytes, n, out);
     case WEBP: return cn_webp_decode(ctx, bytes, n, alpha, out);
     default: return fail_format(ctx, bytes, n);
@@ -192,15 +192,13 @@ cn_status cn_png_text(cn_ctx *ctx, const char *path, const char *key, char **out
 {
     char *data = NULL, *text = NULL;
     size_t n = 0;
-    cn_image *image = NULL;
     cn_status s = CN_EFORMAT;
     CN_TRY(cn_file_read(ctx, path, MAX_FILE, &data, &n));
     if (format_of((const uint8_t *)data, n) == PNG)
-        s = cn_png_decode(ctx, (const uint8_t *)data, n, CN_ALPHA_ON_WHITE, key, &text, &image);
+        s = cn_png_find_text(ctx, (const uint8_t *)data, n, key, &text);
     else
         (void)cn_fail(ctx, s, "not a PNG image");
     cn_free(data);
-    cn_image_destroy(image);
     if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", path);
     *out = text;
     return CN_OK;

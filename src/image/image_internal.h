@@ -28,9 +28,16 @@ typedef struct cn_picture_size {
     int orientation;
 } cn_picture_size;
 
-/* Each is given bytes that begin with its format's signature. text_key/text: see png.c. */
+/* Each is given bytes that begin with its format's signature. */
 cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
-                        const char *text_key, char **text, cn_image **out) CN_CHECKED;
+                        cn_image **out) CN_CHECKED;
+/* The text of a key (UTF-8, cn_free), of whole chunks; NULL where none has it. */
+cn_status cn_png_find_text(cn_ctx *ctx, const uint8_t *bytes, size_t n, const char *key,
+                           char **out) CN_CHECKED;
+static inline uint32_t cn_png_u32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
 cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out) CN_CHECKED;
 cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
                          cn_image **out) CN_CHECKED;

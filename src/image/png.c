@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* png.c - libpng: decoding from memory to RGB, encoding to memory, text chunks.
+/* png.c - libpng: decoding from memory to RGB, encoding to memory.
  *
  * libpng reports errors by longjmp. What must outlive the jump lies in a struct on the caller's
  * frame, never in a local variable of the function that called setjmp. Width and height are checked
@@ -11,7 +11,11 @@
 #include <setjmp.h>
 #include <string.h>
 
-enum { LEVEL = 6, MAX_TEXT_CHUNK = 8 << 20 };
+enum { LEVEL = 6, MAX_CHUNK = 8 << 20 };
+
+/* What libpng would unpack and keep without any use for it, as many of them as there are: five
+ * bytes a name. Texts are found without it (png_text.c). */
+static const png_byte skipped[] = "tEXt\0zTXt\0iTXt\0iCCP\0sPLT";
 
 typedef struct decoder {
     cn_ctx *ctx;
@@ -22,7 +26,6 @@ typedef struct decoder {
     cn_alpha alpha;
     cn_image *image;
     png_bytep *rows;
-    char *text;
     cn_status status;
     char message[128];
 } decoder;
@@ -48,17 +51,12 @@ static void on_read(png_structp png, png_bytep out, png_size_t n)
     d->left -= n;
 }
 
-static uint32_t be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 /* Size limits, and that the file is long enough: deflate packs 1032 to 1 at best. */
 static cn_status check_header(cn_ctx *ctx, const uint8_t *bytes, size_t n)
 {
     if (n < 33 || memcmp(bytes + 12, "IHDR", 4) != 0)
         return cn_fail(ctx, CN_EFORMAT, "damaged PNG: no IHDR at its start");
-    uint64_t width = be32(bytes + 16), height = be32(bytes + 20);
+    uint64_t width = cn_png_u32(bytes + 16), height = cn_png_u32(bytes + 20);
     CN_TRY(cn_image_check_size(ctx, (int64_t)width, (int64_t)height));
     uint64_t least = height * ((width + 7) / 8); /* one bit a pixel */
     if (least / 1040 > n)
@@ -72,9 +70,9 @@ cn_status cn_png_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_si
 {
     if (n < 33 || memcmp(bytes + 12, "IHDR", 4) != 0)
         return cn_fail(ctx, CN_EFORMAT, "damaged PNG: no IHDR at its start");
-    cn_picture_size size = {be32(bytes + 16), be32(bytes + 20), 1};
-    for (size_t at = 8; n - at >= 8; at += 12 + (size_t)be32(bytes + at)) {
-        const size_t length = be32(bytes + at);
+    cn_picture_size size = {cn_png_u32(bytes + 16), cn_png_u32(bytes + 20), 1};
+    for (size_t at = 8; n - at >= 8; at += 12 + (size_t)cn_png_u32(bytes + at)) {
+        const size_t length = cn_png_u32(bytes + at);
         if (memcmp(bytes + at + 4, "IDAT", 4) == 0) {
             *out = size;
             return cn_image_check_size(ctx, size.width, size.height);
@@ -90,8 +88,8 @@ cn_status cn_png_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_si
  * it reads. */
 static cn_status check_chunks(cn_ctx *ctx, const uint8_t *bytes, size_t n)
 {
-    for (size_t at = 8; n - at >= 12; at += 12 + be32(bytes + at)) {
-        if (be32(bytes + at) > n - at - 12)
+    for (size_t at = 8; n - at >= 12; at += 12 + cn_png_u32(bytes + at)) {
+        if (cn_png_u32(bytes + at) > n - at - 12)
             return cn_fail(ctx, CN_EFORMAT, "damaged PNG: the file is truncated");
         if (memcmp(bytes + at + 4, "IEND", 4) == 0) break;
     }
@@ -126,39 +124,6 @@ static cn_status alloc_rows(decoder *d)
     return CN_OK;
 }
 
-/* tEXt and zTXt are Latin-1: two bytes of UTF-8 for its upper half. */
-static cn_status text_to_utf8(decoder *d, const char *s, size_t n, bool latin1)
-{
-    char *out = cn_alloc(d->ctx, 2 * n + 1), *w = out;
-    if (!out) return CN_ENOMEM;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s[i];
-        if (latin1 && c >= 0x80) {
-            *w++ = (char)(0xc0 | c >> 6);
-            *w++ = (char)(0x80 | (c & 0x3f));
-        } else {
-            *w++ = (char)c;
-        }
-    }
-    *w = 0;
-    d->text = out;
-    return CN_OK;
-}
-
-static cn_status find_text(decoder *d, const char *key)
-{
-    png_textp list;
-    int n = 0;
-    png_get_text(d->png, d->info, &list, &n);
-    for (int i = 0; i < n; i++) {
-        if (strcmp(list[i].key, key) != 0) continue;
-        bool latin1 = list[i].compression < PNG_ITXT_COMPRESSION_NONE;
-        size_t len = latin1 ? list[i].text_length : list[i].itxt_length;
-        return text_to_utf8(d, list[i].text ? list[i].text : "", list[i].text ? len : 0, latin1);
-    }
-    return CN_OK;
-}
-
 static cn_status turn_upright(decoder *d)
 {
 #ifdef PNG_eXIf_SUPPORTED
@@ -170,14 +135,15 @@ static cn_status turn_upright(decoder *d)
     return CN_OK;
 }
 
-static void decode(decoder *d, const char *text_key)
+static void decode(decoder *d)
 {
     if (setjmp(png_jmpbuf(d->png))) {
         d->status = cn_fail(d->ctx, CN_EFORMAT, "damaged PNG: %s", d->message);
         return;
     }
     png_set_user_limits(d->png, CN_IMAGE_MAX_SIDE, CN_IMAGE_MAX_SIDE);
-    png_set_chunk_malloc_max(d->png, MAX_TEXT_CHUNK);
+    png_set_chunk_malloc_max(d->png, MAX_CHUNK);
+    png_set_keep_unknown_chunks(d->png, PNG_HANDLE_CHUNK_NEVER, skipped, sizeof skipped / 5);
     png_set_read_fn(d->png, d, on_read);
     png_read_info(d->png, d->info);
     set_transforms(d);
@@ -186,13 +152,10 @@ static void decode(decoder *d, const char *text_key)
     png_read_image(d->png, d->rows);
     png_read_end(d->png, d->info);
     if (png_get_channels(d->png, d->info) == 4) cn_image_flatten_alpha(d->image, d->alpha);
-    if (text_key) d->status = find_text(d, text_key);
-    if (d->status == CN_OK) d->status = turn_upright(d);
+    d->status = turn_upright(d);
 }
 
-/* With text_key, *text becomes that key's text (UTF-8, cn_free) or NULL. */
-cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
-                        const char *text_key, char **text, cn_image **out)
+cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha, cn_image **out)
 {
     decoder d = {.ctx = ctx, .p = bytes, .left = n, .alpha = alpha, .status = CN_ENOMEM};
     CN_TRY(check_header(ctx, bytes, n));
@@ -200,19 +163,16 @@ cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha al
     d.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &d, on_error, on_warning);
     if (d.png) d.info = png_create_info_struct(d.png);
     if (d.info)
-        decode(&d, text_key);
+        decode(&d);
     else
         (void)cn_fail(ctx, CN_ENOMEM, "no memory for libpng");
     png_destroy_read_struct(&d.png, &d.info, NULL);
     cn_free(d.rows);
-    if (d.status != CN_OK) {
+    if (d.status == CN_OK)
+        *out = d.image;
+    else
         cn_image_destroy(d.image);
-        cn_free(d.text);
-        return d.status;
-    }
-    *out = d.image;
-    if (text) *text = d.text;
-    return CN_OK;
+    return d.status;
 }
 
 typedef struct encoder {

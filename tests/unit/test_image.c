@@ -168,6 +168,64 @@ static void other_contents(void **state)
     assert_int_equal(cn_image_load(ctx, "/nonexistent/x.png", &image), CN_EIO);
 }
 
+static void add_chunk(cn_str *file, const char *type, const void *data, size_t n)
+{
+    const uint8_t length[4] = {(uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8),
+                               (uint8_t)n};
+    uLong sum = crc32(crc32(0, (const Bytef *)type, 4), data, (uInt)n);
+    const uint8_t crc[4] = {(uint8_t)(sum >> 24), (uint8_t)(sum >> 16), (uint8_t)(sum >> 8),
+                            (uint8_t)sum};
+    cn_str_add(file, (const char *)length, 4);
+    cn_str_add(file, type, 4);
+    cn_str_add(file, data, n);
+    cn_str_add(file, (const char *)crc, 4);
+}
+
+/* 100 texts of 7 MB in 7 KB each are neither unpacked nor kept; the one asked for is, up to 8 MB.
+ */
+static void packed_texts_take_no_memory(void **state)
+{
+    (void)state;
+    enum { TEXTS = 100, LONG = 7 << 20, TOO_LONG = 9 << 20 };
+    static uint8_t packed[16384];
+    char *text = NULL, *data = NULL, *plain = calloc(TOO_LONG, 1);
+    size_t n = 0;
+    cn_image *image = NULL;
+    cn_str file = {0};
+    uLongf m = sizeof packed - 12;
+    assert_non_null(plain);
+    memset(plain, 'x', TOO_LONG);
+    assert_int_equal(cn_image_create(ctx, 4, 4, &image), CN_OK);
+    assert_int_equal(cn_image_save_png(ctx, path, image, NULL), CN_OK);
+    cn_image_destroy(image);
+    assert_int_equal(cn_file_read(ctx, path, 1 << 20, &data, &n), CN_OK);
+    cn_str_add(&file, data, 33); /* up to the end of IHDR */
+    memcpy(packed, "parametexs\0\0", 12);
+    assert_int_equal(compress2(packed + 12, &m, (const Bytef *)plain, LONG, 9), Z_OK);
+    for (int i = 0; i < TEXTS; i++) {
+        packed[8] = i == TEXTS - 1 ? 'r' : 'x'; /* the last one is "parameters" */
+        add_chunk(&file, "zTXt", packed, 12 + m);
+    }
+    m = sizeof packed - 10;
+    memcpy(packed, "too long\0\0", 10);
+    assert_int_equal(compress2(packed + 10, &m, (const Bytef *)plain, TOO_LONG, 9), Z_OK);
+    add_chunk(&file, "zTXt", packed, 10 + m);
+    cn_str_add(&file, data + 33, n - 33);
+    assert_int_equal(cn_file_write(ctx, path, file.data, file.len), CN_OK);
+    const size_t before = cn_peak_resident_bytes();
+    assert_int_equal(cn_image_load(ctx, path, &image), CN_OK);
+    cn_image_destroy(image);
+    assert_int_equal(cn_png_text(ctx, path, "parameters", &text), CN_OK);
+    assert_true(cn_peak_resident_bytes() - before < (size_t)64 << 20);
+    assert_int_equal(strlen(text), LONG);
+    cn_free(text);
+    assert_int_equal(cn_png_text(ctx, path, "too long", &text), CN_OK);
+    assert_null(text);
+    cn_str_free(&file);
+    cn_free(data);
+    free(plain);
+}
+
 static void saved_images_read_back(void **state)
 {
     (void)state;
@@ -432,11 +490,17 @@ static void alpha_as_the_reference(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_colour_type),      cmocka_unit_test(png_sizes),
-        cmocka_unit_test(other_contents),         cmocka_unit_test(saved_images_read_back),
-        cmocka_unit_test(jpeg_orientations),      cmocka_unit_test(jpeg_grey_and_cmyk),
-        cmocka_unit_test(cmyk_without_adobe),     cmocka_unit_test(png_and_webp_orientations),
-        cmocka_unit_test(damaged_jpegs),          cmocka_unit_test(webp_pictures),
+        cmocka_unit_test(every_colour_type),
+        cmocka_unit_test(png_sizes),
+        cmocka_unit_test(other_contents),
+        cmocka_unit_test(packed_texts_take_no_memory),
+        cmocka_unit_test(saved_images_read_back),
+        cmocka_unit_test(jpeg_orientations),
+        cmocka_unit_test(jpeg_grey_and_cmyk),
+        cmocka_unit_test(cmyk_without_adobe),
+        cmocka_unit_test(png_and_webp_orientations),
+        cmocka_unit_test(damaged_jpegs),
+        cmocka_unit_test(webp_pictures),
         cmocka_unit_test(alpha_as_the_reference),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
