@@ -9,6 +9,7 @@
 
 #include "controlnet.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_GO = -1 /* on: no exit status yet */ };
@@ -98,6 +99,13 @@ void cli_print_help(const cli_parser *p);
 double cli_gib(size_t bytes);
 /* A JSON string on standard output; what isn't plain ASCII goes through as it is. */
 void cli_print_quoted(const char *text);
+/* Text for people that may come from anywhere (file names, data, weights): what a terminal would
+ * act upon, line ends among it, and bytes that are no UTF-8 are written as \xHH. */
+void cli_put(FILE *f, const char *text);
+/* The same, line by line. */
+void cli_put_lines(FILE *f, const char *text);
+/* vfprintf, put so. */
+void cli_vsay(FILE *f, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
 
 /* --- context.c -------------------------------------------------------------------------------- */
 

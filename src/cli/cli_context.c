@@ -25,11 +25,12 @@ static void on_signals(void (*handler)(int))
 {
     struct sigaction a = {.sa_handler = handler}, was;
     sigemptyset(&a.sa_mask);
-    a.sa_flags = SA_RESTART | (int)SA_RESETHAND;
+    /* no SA_RESTART: a call that waits, for a pipe's other end or a lock, ends with the signal */
+    a.sa_flags = (int)SA_RESETHAND;
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
     sigaction(SIGUSR1, &a, NULL); /* what Slurm sends, and what mpirun hands on */
-    a.sa_flags = SA_RESTART;
+    a.sa_flags = 0;
     if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN)
         sigaction(SIGHUP, &a, NULL);
 }
@@ -37,7 +38,9 @@ static void on_signals(void (*handler)(int))
 static void print_log(void *user, cn_log_level level, const char *line)
 {
     (void)user;
-    fprintf(stderr, "%s%s\n", level == CN_LOG_WARN ? "warning: " : "", line);
+    if (level == CN_LOG_WARN) fputs("warning: ", stderr);
+    cli_put(stderr, line);
+    fputc('\n', stderr);
 }
 
 cn_ctx *cli_context_create(const char *command, int threads)
@@ -69,7 +72,7 @@ int cli_error(const char *command, const char *fmt, ...)
     va_list args;
     va_start(args, fmt);
     fprintf(stderr, "controlnet %s: ", command);
-    vfprintf(stderr, fmt, args);
+    cli_vsay(stderr, fmt, args);
     fputc('\n', stderr);
     va_end(args);
     return CLI_FAILED;
@@ -77,7 +80,9 @@ int cli_error(const char *command, const char *fmt, ...)
 
 int cli_failed(const cn_ctx *ctx, const char *command)
 {
-    return cli_error(command, "%s", cn_error(ctx));
+    const char *reason = cn_error(ctx);
+    /* a call that needs memory to say that there is none */
+    return cli_error(command, "%s", *reason ? reason : "out of memory");
 }
 
 bool cli_can_write(const char *command, const char *path)

@@ -112,7 +112,8 @@ static const cn_option check_rows[] = {
 static void print_problem(void *user, const char *text)
 {
     (void)user;
-    fprintf(stderr, "%s\n", text);
+    cli_put(stderr, text);
+    fputc('\n', stderr);
 }
 
 static void print_json(const cn_dataset_report *r)
@@ -207,9 +208,7 @@ int cmd_dataset(int argc, char **argv)
         print_usage(stdout);
         return CLI_DONE;
     }
-    if (*name)
-        fprintf(stderr, "controlnet dataset: \"%s\" is none of scenes, circles, prepare, check\n",
-                name);
+    if (*name) cli_error("dataset", "\"%s\" is none of scenes, circles, prepare, check", name);
     print_usage(stderr);
     return CLI_USAGE;
 }

@@ -52,10 +52,9 @@ static void show_usage(const char *what, const cn_prompt_usage *u)
     fprintf(stderr, "%s: %lld tokens in %d chunk%s", what, (long long)u->tokens, u->chunks,
             u->chunks == 1 ? "" : "s");
     if (u->stages > 1) fprintf(stderr, ", %d stages while sampling", u->stages);
-    if (u->cut)
-        fprintf(stderr, ", %lld left out: \"%s\"", (long long)u->cut,
-                u->cut_text ? u->cut_text : "");
-    fprintf(stderr, "\n");
+    if (u->cut) fprintf(stderr, ", %lld left out: \"", (long long)u->cut);
+    if (u->cut) cli_put(stderr, u->cut_text ? u->cut_text : "");
+    fputs(u->cut ? "\"\n" : "\n", stderr);
 }
 
 static json_t *usage_json(const cn_prompt_usage *u)

@@ -23,7 +23,7 @@ static int inspect(const cli_parser *p, bool json)
     for (int i = 0; i < p->n_words; i++) {
         char *text = NULL;
         if (cn_inspect(ctx, p->words[i], json, &text) == CN_OK)
-            fputs(text, stdout);
+            json ? (void)fputs(text, stdout) : cli_put_lines(stdout, text);
         else
             status = cli_failed(ctx, "inspect");
         cn_free(text);

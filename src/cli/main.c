@@ -66,8 +66,10 @@ int main(int argc, char **argv)
     }
     if (!*name)
         print_usage(stderr);
-    else
-        fprintf(stderr, "controlnet: unknown command \"%s\" (controlnet --help lists them)\n",
-                name);
+    else {
+        fputs("controlnet: unknown command \"", stderr);
+        cli_put(stderr, name);
+        fputs("\" (controlnet --help lists them)\n", stderr);
+    }
     return CLI_USAGE;
 }

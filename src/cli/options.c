@@ -16,7 +16,7 @@ int cli_usage_error(const cli_parser *p, const char *fmt, ...)
     va_list args;
     va_start(args, fmt);
     fprintf(stderr, "controlnet %s: ", p->command);
-    vfprintf(stderr, fmt, args);
+    cli_vsay(stderr, fmt, args);
     fprintf(stderr, " (controlnet %s --help lists the options)\n", p->command);
     va_end(args);
     return CLI_USAGE;

@@ -4,19 +4,19 @@
 #include "data/dataset_layouts.h"
 #include "io/json_parts.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* Lines of objects begin with a brace, a list with a bracket. */
 static bool begins_with_bracket(const char *path)
 {
-    char head[256];
-    FILE *f = fopen(path, "rb");
-    const size_t n = f ? fread(head, 1, sizeof head, f) : 0;
+    char *head = NULL;
+    size_t n = 0;
+    if (cn_file_read_head(NULL, path, 256, &head, &n) != CN_OK) return false;
     size_t i = n >= 3 && !memcmp(head, "\xef\xbb\xbf", 3) ? 3 : 0;
-    if (f) fclose(f);
     while (i < n && head[i] && strchr(" \t\r\n", head[i])) i++;
-    return i < n && head[i] == '[';
+    const bool list = i < n && head[i] == '[';
+    cn_free(head);
+    return list;
 }
 
 typedef struct walk {

@@ -150,8 +150,8 @@ cn_status cn_dataset_list_open(cn_ctx *ctx, cn_dataset *d, const cn_dataset_opti
     if (!l) return CN_ENOMEM;
     d->own = l;
     d->words = 2;
-    l->fd = open(d->list, O_RDONLY | O_CLOEXEC);
-    if (l->fd < 0) return cn_fail(ctx, CN_EIO, "%s: can't open it", d->list);
+    l->fd = -1;
+    CN_TRY(cn_file_open(ctx, d->list, &l->fd, NULL));
     CN_TRY(name_columns(ctx, d, o, l));
     CN_TRY(d->layout->scan(ctx, d, f));
     snprintf(d->found, sizeof d->found,
