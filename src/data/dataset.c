@@ -71,12 +71,15 @@ cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name,
 /* --- which layout ----------------------------------------------------------------------------- */
 
 /* What is in a folder that holds no pairs, so that the reader sees what was looked at. */
-static void describe_folder(const char *dir, char *out, size_t cap)
+static cn_status describe_folder(cn_ctx *ctx, const char *dir, char *out, size_t cap)
 {
     int pictures = 0, folders = 0, others = 0;
     char path[CN_DATASET_PATH_BYTES + 512];
-    DIR *list = opendir(dir);
-    for (struct dirent *e; list && (e = readdir(list));) {
+    const struct dirent *e = NULL;
+    cn_dir *list = NULL;
+    CN_TRY(cn_dir_open(ctx, dir, &list));
+    cn_status s = CN_OK;
+    while ((s = cn_dir_next(list, &e)) == CN_OK && e) {
         if (e->d_name[0] == '.') continue;
         snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
         if (cn_dir_exists(path))
@@ -86,8 +89,9 @@ static void describe_folder(const char *dir, char *out, size_t cap)
         else
             others++;
     }
-    if (list) closedir(list);
+    cn_dir_close(list);
     snprintf(out, cap, "%d pictures, %d folders, %d other files", pictures, folders, others);
+    return s;
 }
 
 static cn_status fail_nothing(cn_ctx *ctx, const char *dir)
@@ -97,7 +101,7 @@ static cn_status fail_nothing(cn_ctx *ctx, const char *dir)
     if (!cn_dir_exists(dir))
         return cn_fail(ctx, CN_EIO, "%s: no such folder; a folder of training pairs is expected",
                        dir);
-    describe_folder(dir, found, sizeof found);
+    CN_TRY(describe_folder(ctx, dir, found, sizeof found));
     for (size_t i = 0; i < CN_COUNT(layouts); i++)
         cn_str_addf(&list, "%s%s",
                     i + 1 == CN_COUNT(layouts) ? " or "

@@ -38,14 +38,17 @@ static const char *const tar_endings[] = {".tar", NULL};
 
 /* --- which shards ----------------------------------------------------------------------------- */
 
+/* Also a folder that can't be read: opening it says why. */
 static bool holds_tar(const char *dir)
 {
     bool found = false;
-    DIR *d = opendir(dir);
-    for (struct dirent *e; d && !found && (e = readdir(d));)
+    const struct dirent *e = NULL;
+    cn_dir *d = NULL;
+    cn_status s = cn_dir_open(NULL, dir, &d);
+    while (s == CN_OK && !found && (s = cn_dir_next(d, &e)) == CN_OK && e)
         found = e->d_name[0] != '.' && cn_has_ending(e->d_name, tar_endings);
-    if (d) closedir(d);
-    return found;
+    cn_dir_close(d);
+    return found || s != CN_OK;
 }
 
 /* A pattern, a file, or a folder of .tar files. */

@@ -53,15 +53,17 @@ static cn_status find_steps(page *p, const char *output_dir, int64_t last)
     char dir[4096];
     int64_t n = 0, *all = cn_alloc_array(p->ctx, MAX_STEP_FOLDERS, sizeof *all);
     if (!all) return CN_ENOMEM;
-    const cn_status s = cn_format(p->ctx, dir, sizeof dir, "%s/validation", output_dir);
-    DIR *d = s == CN_OK ? opendir(dir) : NULL;
-    for (struct dirent *e; d && (e = readdir(d)) && n < MAX_STEP_FOLDERS;) {
-        char *end = e->d_name;
+    cn_dir *d = NULL;
+    const struct dirent *e = NULL;
+    cn_status s = cn_format(p->ctx, dir, sizeof dir, "%s/validation", output_dir);
+    if (s == CN_OK && cn_dir_exists(dir)) s = cn_dir_open(p->ctx, dir, &d);
+    while (s == CN_OK && d && n < MAX_STEP_FOLDERS && (s = cn_dir_next(d, &e)) == CN_OK && e) {
+        char *end = NULL;
         if (strncmp(e->d_name, "step_", 5) != 0) continue;
         all[n] = strtoll(e->d_name + 5, &end, 10);
         n += !*end && all[n] > 0 && all[n] <= last;
     }
-    if (d) closedir(d);
+    cn_dir_close(d);
     qsort(all, (size_t)n, sizeof *all, by_number);
     p->n_steps = (int)CN_MIN(n, (int64_t)MAX_STEPS);
     for (int i = 0; i < p->n_steps; i++)

@@ -2,16 +2,15 @@
 /* inversion.c - see inversion.h. */
 #include "model/text/inversion.h"
 
+#include "io/listing.h"
 #include "model/checkpoint/lora.h"
 #include "model/checkpoint/source.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-static const char *const endings[] = {".safetensors", ".pt", ".bin"};
+static const char *const endings[] = {".safetensors", ".pt", ".bin", NULL};
 
 /* The length of a file's name without folder and ending; *from is where it begins. */
 static size_t stem(const char *path, const char **from)
@@ -19,7 +18,7 @@ static size_t stem(const char *path, const char **from)
     const char *slash = strrchr(path, '/');
     *from = slash ? slash + 1 : path;
     size_t n = strlen(*from);
-    for (size_t i = 0; i < CN_COUNT(endings); i++) {
+    for (size_t i = 0; endings[i]; i++) {
         size_t e = strlen(endings[i]);
         if (n > e && !strcasecmp(*from + n - e, endings[i])) return n - e;
     }
@@ -205,12 +204,6 @@ cn_status cn_inversions_add_bundled(cn_ctx *ctx, cn_inversions *e, const cn_toke
 
 /* --- folders ---------------------------------------------------------------------------------- */
 
-static int is_candidate(const struct dirent *d)
-{
-    const char *from;
-    return stem(d->d_name, &from) < strlen(d->d_name);
-}
-
 /* A quiet context of its own keeps the failures of single files out of ctx. */
 static cn_status add_or_log(cn_ctx *ctx, cn_ctx *quiet, cn_inversions *e, const cn_tokenizer *t,
                             const char *path, int64_t width)
@@ -224,18 +217,17 @@ static cn_status add_or_log(cn_ctx *ctx, cn_ctx *quiet, cn_inversions *e, const 
 cn_status cn_inversions_add_dir(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t,
                                 const char *dir, int64_t width)
 {
-    struct dirent **list = NULL;
-    int n = scandir(dir, &list, is_candidate, alphasort);
-    if (n < 0) return cn_fail(ctx, CN_EIO, "%s: %s", dir, strerror(errno));
+    const cn_listing_rules rules = {.endings = endings};
+    cn_listing list = {0};
+    CN_TRY(cn_listing_read(ctx, dir, &rules, &list));
     cn_ctx *quiet = cn_ctx_create(1);
     cn_status s = quiet ? CN_OK : cn_fail(ctx, CN_ENOMEM, "out of memory for the embeddings");
-    for (int i = 0; i < n; i++) {
+    for (int64_t i = 0; s == CN_OK && i < list.n; i++) {
         char path[CN_PATH_BYTES];
-        if (s == CN_OK) s = cn_format(ctx, path, sizeof path, "%s/%s", dir, list[i]->d_name);
+        s = cn_format(ctx, path, sizeof path, "%s/%s", dir, list.names[i]);
         if (s == CN_OK) s = add_or_log(ctx, quiet, e, t, path, width);
-        free(list[i]);
     }
-    free(list);
+    cn_listing_free(&list);
     cn_ctx_destroy(quiet);
     return s;
 }
