@@ -359,3 +359,20 @@ float cn_largest(cn_dtype from, const void *src, size_t n)
     }
     return cn_bits_float(most);
 }
+
+float cn_largest_bound(cn_dtype from, const void *src, size_t n)
+{
+    const cn_block_type *b = block_type_of(from);
+    const unsigned char *s = src;
+    float most = 0;
+    if (!b) return INFINITY;
+    for (size_t i = 0; i < n; i += (size_t)b->elements, s += b->bytes) {
+        uint16_t scale, min;
+        memcpy(&scale, s + b->scale_at, sizeof scale);
+        memcpy(&min, s + b->min_at, sizeof min);
+        const float here = fabsf(cn_half_to_float(scale)) * (float)b->most_scale +
+                           (b->most_min ? fabsf(cn_half_to_float(min)) * (float)b->most_min : 0);
+        if (!(here <= most)) most = isnan(here) ? INFINITY : here;
+    }
+    return most;
+}

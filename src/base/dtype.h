@@ -61,5 +61,8 @@ void cn_from_f32(cn_dtype to, const float *src, void *dst, size_t n);
 float cn_dtype_limit(cn_dtype t);
 /* The largest finite magnitude among n elements of type `from` at src (any alignment), in F32. */
 float cn_largest(cn_dtype from, const void *src, size_t n);
+/* For types of blocks: a magnitude that none of the elements exceeds, from their scales alone,
+ * which is many times quicker; infinite for other types. */
+float cn_largest_bound(cn_dtype from, const void *src, size_t n);
 
 #endif

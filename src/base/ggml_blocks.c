@@ -155,9 +155,14 @@ static void expand_q6_k(const unsigned char *b, float *out)
 }
 
 const cn_block_type cn_block_types[CN_BLOCK_TYPES] = {
-    {"Q8_0", SMALL, 34, expand_q8_0},  {"Q4_0", SMALL, 18, expand_q4_0},
-    {"Q4_1", SMALL, 20, expand_q4_1},  {"Q5_0", SMALL, 22, expand_q5_0},
-    {"Q5_1", SMALL, 24, expand_q5_1},  {"Q2_K", SUPER, 84, expand_q2_k},
-    {"Q3_K", SUPER, 110, expand_q3_k}, {"Q4_K", SUPER, 144, expand_q4_k},
-    {"Q5_K", SUPER, 176, expand_q5_k}, {"Q6_K", SUPER, 210, expand_q6_k},
+    {"Q8_0", SMALL, 34, expand_q8_0, 0, 128, 0, 0},
+    {"Q4_0", SMALL, 18, expand_q4_0, 0, 8, 0, 0},
+    {"Q4_1", SMALL, 20, expand_q4_1, 0, 15, 2, 1},
+    {"Q5_0", SMALL, 22, expand_q5_0, 0, 16, 0, 0},
+    {"Q5_1", SMALL, 24, expand_q5_1, 0, 31, 2, 1},
+    {"Q2_K", SUPER, 84, expand_q2_k, 80, 15 * 3, 82, 15},
+    {"Q3_K", SUPER, 110, expand_q3_k, 108, 32 * 4, 0, 0},
+    {"Q4_K", SUPER, 144, expand_q4_k, 0, 63 * 15, 2, 63},
+    {"Q5_K", SUPER, 176, expand_q5_k, 0, 63 * 31, 2, 63},
+    {"Q6_K", SUPER, 210, expand_q6_k, 208, 128 * 32, 0, 0},
 };

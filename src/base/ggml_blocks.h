@@ -12,6 +12,9 @@ typedef struct cn_block_type {
     const char *name; /* as GGML spells it: "Q4_K" */
     int elements, bytes;
     void (*expand)(const unsigned char *block, float *out);
+    /* No magnitude in a block exceeds most_scale * |F16 at scale_at| + most_min * |F16 at min_at|.
+     */
+    int scale_at, most_scale, min_at, most_min;
 } cn_block_type;
 
 /* In the order of cn_dtype, from CN_Q8 on. */

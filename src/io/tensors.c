@@ -98,6 +98,43 @@ static int by_skipped_name(const void *a, const void *b)
     return strcmp(((const cn_skipped *)a)->name, ((const cn_skipped *)b)->name);
 }
 
+/* What the elements of an 8-bit weight NAME.weight count in, where the file says it. */
+static const cn_tensor_info *scale_beside(const cn_tensors *t, const cn_tensor_info *w)
+{
+    static const char weight[] = ".weight";
+    static const char *const endings[] = {".scale_weight", ".weight_scale"};
+    char name[512];
+    const size_t n = strlen(w->name), k = sizeof weight - 1;
+    if (n <= k || strcmp(w->name + n - k, weight) != 0) return NULL;
+    for (size_t i = 0; i < CN_COUNT(endings); i++) {
+        const int length = snprintf(name, sizeof name, "%.*s%s", (int)(n - k), w->name, endings[i]);
+        const cn_tensor_info *found =
+            length > 0 && (size_t)length < sizeof name ? cn_tensors_find(t, name) : NULL;
+        if (found) return found;
+    }
+    return NULL;
+}
+
+/* Needs sorted names. */
+static cn_status find_scales(cn_ctx *ctx, cn_tensors *t)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        cn_tensor_info *w = &t->list[i];
+        w->scale = NULL;
+        if (w->dtype != CN_F8_E4M3 && w->dtype != CN_F8_E5M2 && w->dtype != CN_I8) continue;
+        const cn_tensor_info *s = scale_beside(t, w);
+        if (!s) continue;
+        const int64_t rows = w->ndim ? w->shape[0] : 1;
+        if ((s->elements != 1 && s->elements != rows) || !cn_tensor_contiguous(s))
+            return cn_fail(ctx, CN_EFORMAT,
+                           "%.200s has %lld numbers for the %lld rows of %.200s; one, or one a "
+                           "row, is expected",
+                           s->name, (long long)s->elements, (long long)rows, w->name);
+        w->scale = s;
+    }
+    return CN_OK;
+}
+
 static cn_status sort_names(cn_ctx *ctx, cn_tensors *t)
 {
     if (t->count > 1) qsort(t->list, t->count, sizeof *t->list, by_name);
@@ -105,7 +142,7 @@ static cn_status sort_names(cn_ctx *ctx, cn_tensors *t)
     for (size_t i = 1; i < t->count; i++)
         if (!strcmp(t->list[i - 1].name, t->list[i].name))
             return cn_fail(ctx, CN_EFORMAT, "two tensors are named %.200s", t->list[i].name);
-    return CN_OK;
+    return find_scales(ctx, t);
 }
 
 static bool starts_with(const cn_tensors *t, const char *magic, size_t n)
@@ -410,6 +447,19 @@ const void *cn_tensor_rows(const cn_tensor_info *info, int64_t first, int64_t n,
     return (const char *)info->data + (size_t)(first * each) * one;
 }
 
+/* out: rows first .. first+n of info. */
+static void apply_scale(const cn_tensor_info *info, int64_t first, int64_t n, float *out)
+{
+    const int64_t each = info->ndim ? info->elements / info->shape[0] : 1;
+    const cn_tensor_info *s = info->scale;
+    for (int64_t r = 0; r < n; r++) {
+        float scale;
+        const size_t at = s->elements == 1 ? 0 : (size_t)(first + r) * cn_dtype_bytes(s->dtype);
+        cn_to_f32(s->dtype, (const unsigned char *)s->data + at, &scale, 1);
+        for (int64_t i = 0; i < each; i++) out[r * each + i] *= scale;
+    }
+}
+
 cn_status cn_tensors_read_rows(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info *info,
                                int64_t first, int64_t n, float *out)
 {
@@ -427,9 +477,10 @@ cn_status cn_tensors_read_rows(cn_ctx *ctx, const cn_tensors *t, const cn_tensor
                 cn_dtype_size(info->dtype, info->ndim ? first * info->stride[0] : 0);
     if (!cn_tensor_contiguous(&some)) {
         read_strided(&some, out);
-        return CN_OK;
+    } else {
+        cn_to_f32(some.dtype, some.data, out, (size_t)some.elements);
+        cn_tensors_let_go(t, some.data, cn_dtype_size(some.dtype, some.elements));
     }
-    cn_to_f32(some.dtype, some.data, out, (size_t)some.elements);
-    cn_tensors_let_go(t, some.data, cn_dtype_size(some.dtype, some.elements));
+    if (info->scale) apply_scale(info, first, n, out);
     return CN_OK;
 }

@@ -6,6 +6,9 @@
  * converted when read. A torch file's pickle runs through a small unpickler that knows tensors and
  * plain containers; whatever would call anything else is refused by name.
  *
+ * 8-bit weights with scales of their own in a tensor beside them (ComfyUI's NAME.scale_weight,
+ * torchao's NAME.weight_scale) are read multiplied by these.
+ *
  * Names of a torch file: nested dicts are joined by '.', but a top-level "state_dict" adds no
  * prefix.
  */
@@ -25,6 +28,9 @@ typedef struct cn_tensor_info {
     int64_t elements;            /* product of shape, 1 for a scalar, may be 0 */
     int64_t stride[CN_MAX_DIMS]; /* in elements; row-major unless a torch view was saved */
     const void *data;            /* first element in the mapped file, not aligned */
+    /* What the values are multiplied by when they are read, one number or one a row, of 8-bit types
+     * alone; NULL: nothing. */
+    const struct cn_tensor_info *scale;
 } cn_tensor_info;
 
 /* Maps the file and checks it. CN_EIO when it can't be read, CN_EFORMAT when its content is

@@ -256,6 +256,56 @@ static void weights_beyond_the_storage_type_stay_f32(void **state)
     }
 }
 
+/* One weight of the UNet as 8-bit ones with a scale beside them. */
+static void scale_weight_in(const char *dir, float scale)
+{
+    char path[512], base_name[64], scale_name[96];
+    cn_tensors *t = NULL;
+    snprintf(path, sizeof path, "%s/unet/diffusion_pytorch_model.safetensors", dir);
+    must(cn_tensors_open(ctx, path, &t));
+    const int64_t n = cn_tensors_count(t);
+    cn_tensor_out *list = calloc((size_t)n + 1, sizeof *list);
+    void *ones = malloc((size_t)cn_tensors_find(t, weight)->elements);
+    assert_true(list && ones);
+    memset(ones, 0x38, (size_t)cn_tensors_find(t, weight)->elements);
+    for (int64_t i = 0; i < n; i++) {
+        const cn_tensor_info *info = cn_tensors_at(t, i);
+        const bool it = !strcmp(info->name, weight);
+        list[i] = (cn_tensor_out){.name = info->name,
+                                  .dtype = it ? CN_F8_E4M3 : info->dtype,
+                                  .ndim = info->ndim,
+                                  .raw = it ? ones : info->data};
+        memcpy(list[i].shape, info->shape, sizeof info->shape);
+    }
+    snprintf(base_name, sizeof base_name, "%.*s", (int)(sizeof weight - sizeof ".weight"), weight);
+    snprintf(scale_name, sizeof scale_name, "%s.scale_weight", base_name);
+    list[n] = (cn_tensor_out){.name = scale_name, .dtype = CN_F32, .data = &scale};
+    must(cn_safetensors_write(ctx, path, list, n + 1, NULL, NULL, NULL));
+    cn_tensors_close(t);
+    free(ones);
+    free(list);
+}
+
+static void scaled_weights_beyond_the_storage_type_stay_f32(void **state)
+{
+    (void)state;
+    static const float scales[] = {70000, 0.25f};
+    for (size_t i = 0; i < CN_COUNT(scales); i++) {
+        char dir[256], name[32];
+        cn_base *b = NULL;
+        snprintf(name, sizeof name, "scaled%zu", i);
+        path_in(dir, name);
+        make_base(dir, 1, CN_F16);
+        scale_weight_in(dir, scales[i]);
+        must(cn_base_open(ctx, dir, &b));
+        cn_params *p = load_unet(b, CN_F16);
+        assert_int_equal(cn_params_find(p, weight)->dtype, i ? CN_F16 : CN_F32);
+        assert_true(first_value(p, weight) == scales[i]);
+        cn_params_destroy(p);
+        cn_base_close(b);
+    }
+}
+
 static cn_dtype type_in(const char *dir, const char *name)
 {
     char path[512];
@@ -349,6 +399,7 @@ int main(void)
         cmocka_unit_test(a_file_keeps_what_its_type_cannot_hold),
         cmocka_unit_test(many_tensors_are_counted),
         cmocka_unit_test(weights_beyond_the_storage_type_stay_f32),
+        cmocka_unit_test(scaled_weights_beyond_the_storage_type_stay_f32),
         cmocka_unit_test(a_model_is_converted_without_loss_of_range),
         cmocka_unit_test(narrow_weights_still_draw),
     };

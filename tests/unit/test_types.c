@@ -73,6 +73,104 @@ static void every_block_is_ggmls(void **state)
     cn_tensors_close(t);
 }
 
+static void blocks_stay_within_their_bounds(void **state)
+{
+    (void)state;
+    cn_tensors *t = NULL;
+    int seen = 0;
+    must(cn_tensors_open(ctx, GOLDEN "types.gguf", &t));
+    for (int64_t i = 0; i < cn_tensors_count(t); i++) {
+        const cn_tensor_info *info = cn_tensors_at(t, i);
+        const size_t n = (size_t)info->elements;
+        const float bound = cn_largest_bound(info->dtype, info->data, n);
+        const float most = cn_largest(info->dtype, info->data, n);
+        if (info->dtype < CN_DTYPE_COUNT) {
+            assert_true(bound == INFINITY);
+            continue;
+        }
+        seen++;
+        if (!(bound >= most && bound <= 4 * most))
+            fail_msg("%s: %g, bound %g", info->name, (double)most, (double)bound);
+    }
+    assert_true(seen >= CN_ANY_DTYPE_COUNT - CN_Q8);
+    cn_tensors_close(t);
+}
+
+/* --- scales beside 8-bit weights -------------------------------------------------------------- */
+
+/* types.safetensors' 8-bit tensors as weights, each with n scales under `ending`. */
+static cn_status open_scaled(const char *ending, const float *scales, int64_t n, char path[256],
+                             cn_tensors **out)
+{
+    cn_tensors *t = NULL;
+    cn_tensor_out list[5];
+    char names[5][64];
+    int k = 0;
+    must(cn_tensors_open(ctx, GOLDEN "types.safetensors", &t));
+    for (; k < 4; k += 2) {
+        const cn_tensor_info *info = cn_tensors_at(t, k / 2);
+        snprintf(names[k], sizeof names[k], "%s.weight", info->name);
+        snprintf(names[k + 1], sizeof names[k], "%s%s", info->name, ending);
+        list[k] = (cn_tensor_out){.name = names[k],
+                                  .dtype = info->dtype,
+                                  .ndim = 2,
+                                  .shape = {info->shape[0], info->shape[1]},
+                                  .raw = info->data};
+        list[k + 1] = (cn_tensor_out){
+            .name = names[k + 1], .ndim = n > 1, .shape = {n}, .dtype = CN_F32, .data = scales};
+    }
+    list[k++] = (cn_tensor_out){
+        .name = "scaled_fp8", .dtype = CN_F8_E4M3, .ndim = 1, .shape = {2}, .raw = "\0\0"};
+    path_in(path, "scaled.safetensors");
+    must(cn_safetensors_write(ctx, path, list, k, NULL, NULL, NULL));
+    cn_tensors_close(t);
+    return cn_tensors_open(ctx, path, out);
+}
+
+static void scales_are_multiplied_in(void **state)
+{
+    (void)state;
+    enum { N = 16 };
+    static const char *const endings[] = {".scale_weight", ".weight_scale"};
+    float scales[N], got[N * N], want[N * N];
+    for (int i = 0; i < N; i++) scales[i] = 0.37f + 0.11f * (float)i;
+    for (int c = 0; c < 4; c++) {
+        const int64_t n = c / 2 ? N : 1;
+        char path[256];
+        cn_tensors *t = NULL, *plain = NULL;
+        must(open_scaled(endings[c % 2], scales, n, path, &t));
+        must(cn_tensors_open(ctx, GOLDEN "types_f32.safetensors", &plain));
+        for (int k = 0; k < 2; k++) {
+            const char *name = k ? "f8_e5m2" : "f8_e4m3";
+            char weight[64];
+            snprintf(weight, sizeof weight, "%s.weight", name);
+            const cn_tensor_info *w = cn_tensors_find(t, weight);
+            must(cn_tensors_read(ctx, plain, cn_tensors_find(plain, name), want));
+            must(cn_tensors_read(ctx, t, w, got));
+            for (int i = 0; i < N * N; i++) want[i] *= scales[n > 1 ? i / N : 0];
+            for (int i = 0; i < N * N; i++)
+                assert_true(isnan(want[i]) ? isnan(got[i]) : got[i] == want[i]);
+            must(cn_tensors_read_rows(ctx, t, w, 5, 2, got));
+            for (int i = 0; i < 2 * N; i++) assert_true(got[i] == want[5 * N + i]);
+        }
+        cn_tensors_close(plain);
+        /* Several files as one find them too. */
+        must(cn_tensors_join(ctx, &t, 1, &plain));
+        must(cn_tensors_read(ctx, plain, cn_tensors_find(plain, "f8_e4m3.weight"), got));
+        assert_true(got[N + 1] == 0x1.2p-5f * scales[n > 1 ? 1 : 0]); /* of 0x11 */
+        cn_tensors_close(plain);
+    }
+}
+
+static void scales_of_another_number_are_refused(void **state)
+{
+    (void)state;
+    static const float scales[3] = {1, 1, 1};
+    char path[256];
+    refused(open_scaled(".scale_weight", scales, 3, path, &(cn_tensors *){NULL}), CN_EFORMAT,
+            "f8_e4m3.scale_weight has 3 numbers for the 16 rows of f8_e4m3.weight");
+}
+
 /* --- files that lie --------------------------------------------------------------------------- */
 
 static void add(cn_str *s, uint64_t v, int bytes)
@@ -165,6 +263,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_8_bit_float_is_torchs),
         cmocka_unit_test(every_block_is_ggmls),
+        cmocka_unit_test(blocks_stay_within_their_bounds),
+        cmocka_unit_test(scales_are_multiplied_in),
+        cmocka_unit_test(scales_of_another_number_are_refused),
         cmocka_unit_test(lies_are_found),
         cmocka_unit_test(unknown_types_are_skipped_by_name),
     };

@@ -49,23 +49,23 @@ void cn_ranges_destroy(cn_ranges *r)
 }
 
 /* Storage in BF16 loses no range that a product could use: it ends within 0.4 % of F32. */
-static bool may_exceed(cn_dtype from, cn_dtype storage)
+static bool may_exceed(const cn_tensor_info *t, cn_dtype storage)
 {
-    const bool wide = from == CN_F32 || from == CN_F64 || from == CN_BF16;
-    return wide && (storage == CN_F16 || storage == CN_Q8);
+    const bool wide = t->dtype == CN_F32 || t->dtype == CN_F64 || t->dtype == CN_BF16;
+    const bool scaled = t->scale || t->dtype > CN_DTYPE_COUNT;
+    return (wide || scaled) && (storage == CN_F16 || storage == CN_Q8);
 }
 
 bool cn_ranges_matter(const cn_source *s, cn_dtype storage)
 {
     for (int64_t i = 0; i < cn_tensors_count(s->file); i++) {
         const cn_tensor_info *t = cn_tensors_at(s->file, i);
-        if (may_exceed(t->dtype, storage) && cn_tensor_is_in(s->file, s->prefix, t->name))
-            return true;
+        if (may_exceed(t, storage) && cn_tensor_is_in(s->file, s->prefix, t->name)) return true;
     }
     return false;
 }
 
-/* The largest finite magnitude at a place. */
+/* The largest finite magnitude at a place, or any above it that F16 holds. */
 static cn_status measure(cn_ctx *ctx, const cn_source *s, const cn_place *at, const cn_param *q,
                          float *out)
 {
@@ -77,6 +77,11 @@ static cn_status measure(cn_ctx *ctx, const cn_source *s, const cn_place *at, co
         *out = cn_largest(t->dtype, data, (size_t)n);
         cn_tensors_let_go(s->file, data, bytes);
         return CN_OK;
+    }
+    if (t->dtype > CN_DTYPE_COUNT) {
+        *out = cn_largest_bound(t->dtype, t->data, (size_t)t->elements);
+        cn_tensors_let_go(s->file, t->data, cn_dtype_size(t->dtype, t->elements));
+        if (*out < cn_dtype_limit(CN_F16)) return CN_OK;
     }
     float *values = cn_alloc_array(ctx, (size_t)n, sizeof *values);
     if (!values) return CN_ENOMEM;
@@ -112,7 +117,7 @@ static cn_status look_through(cn_ctx *ctx, const cn_source *s, const cn_params *
         if (q->ndim < 2) continue; /* is F32 in any case */
         const cn_place at = cn_source_find(s, cn_params_net(declared), q);
         /* What is missing or misshapen is named when it is loaded. */
-        if (!at.tensor || !cn_place_fits(&at, q) || !may_exceed(at.tensor->dtype, CN_F16)) continue;
+        if (!at.tensor || !cn_place_fits(&at, q) || !may_exceed(at.tensor, CN_F16)) continue;
         status = measure(ctx, s, &at, q, &largest);
         if (status == CN_OK && largest >= cn_dtype_limit(CN_F16))
             status = add(ctx, w, q->diffusers_name, largest);
