@@ -222,6 +222,63 @@ static void test_whole_encoder(void **state)
     cn_base_close(b);
 }
 
+/* The single file with a text encoder under transformers' names, whose width says that it is
+ * OpenCLIP's; only what its configuration follows from. */
+static void write_transformers_names(const char *out)
+{
+#define TEXT "cond_stage_model.transformer.text_model."
+    static const struct {
+        const char *name;
+        int64_t rows, columns;
+    } text[] = {{TEXT "embeddings.token_embedding.weight", 300, 1024},
+                {TEXT "embeddings.position_embedding.weight", 77, 1024},
+                {TEXT "encoder.layers.0.mlp.fc1.weight", 64, 1024}};
+#undef TEXT
+    static float zeros[300 * 1024];
+    cn_tensors *t = open_tensors("model.safetensors");
+    const int64_t n = cn_tensors_count(t);
+    int64_t k = 0;
+    cn_tensor_out *list = cn_alloc0(env.ctx, (size_t)(n + 3) * sizeof *list);
+    for (int64_t i = 0; i < n; i++) {
+        const cn_tensor_info *a = cn_tensors_at(t, i);
+        if (!strcmp(a->name, CN_MARK_V) || !strncmp(a->name, "cond_stage_model.", 17)) continue;
+        list[k] = (cn_tensor_out){.name = a->name, .dtype = a->dtype, .ndim = a->ndim};
+        memcpy(list[k].shape, a->shape, sizeof a->shape);
+        list[k++].raw = a->data;
+    }
+    for (size_t i = 0; i < CN_COUNT(text); i++)
+        list[k++] = (cn_tensor_out){.name = text[i].name,
+                                    .dtype = CN_F16,
+                                    .ndim = 2,
+                                    .shape = {text[i].rows, text[i].columns},
+                                    .data = zeros};
+    if (cn_safetensors_write(env.ctx, path_of(out), list, k, NULL, NULL, NULL) != CN_OK)
+        fail_msg("%s", cn_error(env.ctx));
+    cn_free(list);
+    cn_tensors_close(t);
+}
+
+/* Prompts are padded with token 0 and the prediction is open, as for OpenCLIP's names. */
+static void test_transformers_names(void **state)
+{
+    (void)state;
+    cn_tokenizer *t = NULL;
+    char path[CN_PATH_BYTES];
+    cn_tensors *opened = NULL;
+    cn_source s;
+    write_transformers_names("hf.safetensors");
+    cn_base *b = open_base("hf.safetensors");
+    assert_ptr_equal(cn_family_of(b), &cn_family_sd2_hf);
+    assert_true(b->text[0].act == CN_ACT_GELU && !b->text[0].open_clip && b->prediction_unknown);
+    if (cn_base_tokenizer(env.ctx, b, 0, path_of("model/tokenizer"), &t) != CN_OK)
+        fail_msg("%s", cn_error(env.ctx));
+    assert_int_equal(cn_tokenizer_pad(t), 0);
+    cn_tokenizer_close(t);
+    assert_int_equal(cn_base_source(env.ctx, b, CN_NET_TEXT, path, &opened, &s), CN_OK);
+    assert_string_equal(s.prefix, "cond_stage_model.transformer.");
+    cn_base_close(b);
+}
+
 static void test_prediction(void **state)
 {
     (void)state;
@@ -387,10 +444,15 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_single_file_names), cmocka_unit_test(test_fused_projections),
-        cmocka_unit_test(test_back_to_folder),    cmocka_unit_test(test_whole_encoder),
-        cmocka_unit_test(test_prediction),        cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_refused),           cmocka_unit_test(test_control_of_another_base),
+        cmocka_unit_test(test_single_file_names),
+        cmocka_unit_test(test_fused_projections),
+        cmocka_unit_test(test_back_to_folder),
+        cmocka_unit_test(test_whole_encoder),
+        cmocka_unit_test(test_transformers_names),
+        cmocka_unit_test(test_prediction),
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_control_of_another_base),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

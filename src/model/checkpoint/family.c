@@ -4,7 +4,7 @@
 
 #include "model/checkpoint/averages.h"
 
-static const cn_family *const families[] = {&cn_family_sd1, &cn_family_sd2};
+static const cn_family *const families[] = {&cn_family_sd1, &cn_family_sd2, &cn_family_sd2_hf};
 
 const cn_family *cn_family_at(int i)
 {

@@ -37,7 +37,8 @@ typedef struct cn_family {
     bool (*fits)(const cn_base *b); /* whether a base of these configurations is of it */
 } cn_family;
 
-extern const cn_family cn_family_sd1, cn_family_sd2; /* family_sd.c */
+/* family_sd.c; _hf: with the text encoder's names of transformers in single files */
+extern const cn_family cn_family_sd1, cn_family_sd2, cn_family_sd2_hf;
 
 /* The i-th family, NULL behind the last. */
 const cn_family *cn_family_at(int i);

@@ -125,6 +125,7 @@ static cn_status take_shapes(cn_ctx *ctx, cn_base *b, const cn_family *f)
         CN_TRY(cn_net_kind_of(f->nets[i].net)
                    ->from_shapes(ctx, b->file, f->nets[i].prefix, CN_LAYOUT_LDM,
                                  cn_base_config(b, f->nets[i].net)));
+    f = cn_family_of(b); /* two families may have their networks in the same places */
     b->vae.scaling_factor = f->scaling_factor;
     cn_schedule_config_default(&b->schedule);
     read_prediction(b, f);
