@@ -120,6 +120,23 @@ static void headers_that_lie_about_their_length(void **state)
     cn_tensors_close(t);
 }
 
+/* JSON allows it, and trainers write it among tag frequencies. */
+static void metadata_may_hold_nul(void **state)
+{
+    (void)state;
+    unsigned char file[256];
+    cn_tensors *t = NULL;
+    const size_t n = file_of(file,
+                             "{\"__metadata__\":{\"tags\":\"a\\u0000b\",\"format\":\"pt\"},"
+                             "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+                             1);
+    assert_int_equal(cn_tensors_open_memory(ctx, file, n, &t), CN_OK);
+    assert_string_equal(cn_tensors_metadata(t, "format"), "pt");
+    assert_string_equal(cn_tensors_metadata(t, "tags"), "a");
+    assert_int_equal(cn_tensors_count(t), 1);
+    cn_tensors_close(t);
+}
+
 static void other_files_are_named(void **state)
 {
     (void)state;
@@ -355,6 +372,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lies_are_refused),
         cmocka_unit_test(headers_that_lie_about_their_length),
+        cmocka_unit_test(metadata_may_hold_nul),
         cmocka_unit_test(other_files_are_named),
         cmocka_unit_test(what_has_no_place_here_is_counted),
         cmocka_unit_test(written_files_read_back),

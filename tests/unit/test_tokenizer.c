@@ -295,6 +295,101 @@ static void test_clip_list_layout(void **state)
     cn_tokenizer_close(t);
 }
 
+/* --- tokenizer.json --------------------------------------------------------------------------- */
+
+/* The small vocabulary as the tokenizers package writes it: merges as strings up to version 0.19,
+ * then as pairs; the last of the special tokens among added_tokens alone. */
+static char *small_as_json(bool pairs, size_t *n)
+{
+    char *text, *at = NULL;
+    check_ok(cn_file_read(ctx, DIR "/vocab.json", 1 << 20, &text, n));
+    json_t *vocab = json_loadb(text, *n, 0, NULL), *merges = json_array(), *added = json_array();
+    const json_int_t end = json_integer_value(json_object_get(vocab, "<|endoftext|>"));
+    cn_free(text);
+    json_object_del(vocab, "<|endoftext|>");
+    json_array_append_new(
+        added, json_pack("{s:I, s:s, s:b}", "id", end, "content", "<|endoftext|>", "special", 1));
+    check_ok(cn_file_read(ctx, DIR "/merges.txt", 1 << 20, &text, n));
+    for (char *line = strtok_r(text, "\n", &at); line; line = strtok_r(NULL, "\n", &at)) {
+        char *blank = strchr(line, ' ');
+        if (line[0] == '#' || !blank) continue;
+        *blank = pairs ? 0 : ' ';
+        json_array_append_new(merges,
+                              pairs ? json_pack("[s,s]", line, blank + 1) : json_string(line));
+    }
+    cn_free(text);
+    json_t *root = json_pack("{s:s, s:n, s:o, s:{s:s, s:s, s:o, s:o}}", "version", "1.0", "padding",
+                             "added_tokens", added, "model", "type", "BPE", "end_of_word_suffix",
+                             "</w>", "vocab", vocab, "merges", merges);
+    text = json_dumps(root, 0);
+    *n = strlen(text);
+    json_decref(root);
+    return text;
+}
+
+static void test_tokenizer_json(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/controlnet-tokenizer-XXXXXX", path[64];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    for (int pairs = 0; pairs < 2; pairs++) {
+        size_t n;
+        char *text = small_as_json(pairs, &n);
+        check_ok(cn_file_write(ctx, path, text, n));
+        free(text);
+        for (int folder = 0; folder < 2; folder++) {
+            cn_tokenizer *t;
+            check_ok(cn_tokenizer_open(ctx, folder ? dir : path, &t));
+            assert_int_equal(cn_tokenizer_size(t), cn_tokenizer_size(small));
+            assert_int_equal(cn_tokenizer_pad(t), cn_tokenizer_eos(small));
+            for (size_t i = 0; i < CN_COUNT(captions); i++) {
+                int32_t a[16], b[16];
+                check_ok(cn_tokenizer_encode(ctx, small, captions[i], a, 16, NULL));
+                check_ok(cn_tokenizer_encode(ctx, t, captions[i], b, 16, NULL));
+                assert_memory_equal(a, b, sizeof a);
+            }
+            cn_tokenizer_close(t);
+        }
+    }
+    unlink(path);
+    rmdir(dir);
+}
+
+static void test_bad_json_is_refused(void **state)
+{
+    (void)state;
+#define MODEL(rest) "{\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\"," rest "}}"
+#define VOCAB       "\"vocab\":{\"<|startoftext|>\":0,\"<|endoftext|>\":1}"
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"{\"model\":", "line 1"},
+        {"{}", "no \"model\""},
+        {"{\"model\":{\"type\":\"Unigram\"}}", "a Unigram tokenizer"},
+        {"{\"model\":{\"type\":\"BPE\"}}", "words end in \"\""},
+        {MODEL(VOCAB), "\"merges\" must be a list"},
+        {MODEL("\"merges\":[]"), "not an object of tokens"},
+        {MODEL(VOCAB ",\"merges\":[1]"), "merge 0 is neither"},
+        {MODEL(VOCAB ",\"merges\":[[\"a\"]]"), "merge 0 is neither"},
+        {MODEL(VOCAB ",\"merges\":[\"a b\"]"), "line 1: ab is not in the vocabulary"},
+        {"{\"added_tokens\":[{\"id\":1}],\"model\":{\"end_of_word_suffix\":\"</w>\"," VOCAB "}}",
+         "added token 0"},
+    };
+    char path[] = "/tmp/controlnet-tokenizer-XXXXXX";
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    for (size_t i = 0; i < CN_COUNT(cases); i++) {
+        cn_tokenizer *t = NULL;
+        check_ok(cn_file_write(ctx, path, cases[i].text, strlen(cases[i].text)));
+        assert_int_not_equal(cn_tokenizer_open(ctx, path, &t), CN_OK);
+        if (!strstr(cn_error(ctx), cases[i].says) || !strstr(cn_error(ctx), path))
+            fail_msg("\"%s\" lacks \"%s\"", cn_error(ctx), cases[i].says);
+    }
+    unlink(path);
+}
+
 /* --- files that are wrong --------------------------------------------------------------------- */
 
 static void check_refused(const char *vocab, const char *merges, const char *pad, const char *says)
@@ -374,6 +469,8 @@ int main(void)
         cmocka_unit_test(test_long_text),
         cmocka_unit_test(test_training_is_deterministic),
         cmocka_unit_test(test_clip_list_layout),
+        cmocka_unit_test(test_tokenizer_json),
+        cmocka_unit_test(test_bad_json_is_refused),
         cmocka_unit_test(test_bad_files_are_refused),
         cmocka_unit_test(test_unknown_bytes),
         cmocka_unit_test(test_missing_tokenizer_says_what_to_give),

@@ -233,10 +233,14 @@ cn_status cn_tokenizer_copy(cn_ctx *ctx, const char *from, const char *dir, cons
     if (cn_dir_exists(from))
         CN_TRY(copy_tokenizer_files(ctx, from, to, &copied));
     else
-        CN_TRY(copy_file(ctx, from, to, "bpe_simple_vocab_16e6.txt.gz"));
+        CN_TRY(copy_file(
+            ctx, from, to,
+            cn_tokenizer_is_json(from) ? CN_TOKENIZER_JSON : "bpe_simple_vocab_16e6.txt.gz"));
     if (!copied)
         return cn_fail(ctx, CN_EINVAL,
-                       "%s: holds no tokenizer; vocab.json and merges.txt are expected", from);
+                       "%s: holds no tokenizer; vocab.json and merges.txt, or " CN_TOKENIZER_JSON
+                       ", are expected",
+                       from);
     return cn_file_in(to, "tokenizer_config.json") ? CN_OK
                                                    : write_tokenizer_config(ctx, to, max_length);
 }

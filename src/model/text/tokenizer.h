@@ -14,19 +14,24 @@
 typedef struct cn_tokenizer cn_tokenizer;
 
 /* What to tell a user whose model comes without a tokenizer. */
-#define CN_TOKENIZER_HINT                                                                \
-    "give --tokenizer DIR (vocab.json and merges.txt, or bpe_simple_vocab_16e6.txt.gz; " \
-    "tools/clip-vocab.sh fetches it)"
+#define CN_TOKENIZER_HINT                                                  \
+    "give --tokenizer DIR (vocab.json and merges.txt, tokenizer.json, or " \
+    "bpe_simple_vocab_16e6.txt.gz; tools/clip-vocab.sh fetches it)"
+
+#define CN_TOKENIZER_JSON "tokenizer.json"
 
 /* path: a folder with vocab.json and merges.txt (pad token from tokenizer_config.json or
- * special_tokens_map.json beside them, EOS without), a folder with bpe_simple_vocab_16e6.txt.gz, or
- * that file itself, packed or not. Free with cn_tokenizer_close. */
+ * special_tokens_map.json beside them, EOS without), a folder with tokenizer.json of the tokenizers
+ * package or with bpe_simple_vocab_16e6.txt.gz, or one of these two files itself, the latter packed
+ * or not. Free with cn_tokenizer_close. */
 cn_status cn_tokenizer_open(cn_ctx *ctx, const char *path, cn_tokenizer **out) CN_CHECKED;
 /* The same from the content of vocab.json and merges.txt; pad_token NULL = EOS. */
 cn_status cn_tokenizer_open_memory(cn_ctx *ctx, const char *vocab_json, size_t vocab_n,
                                    const char *merges, size_t merges_n, const char *pad_token,
                                    cn_tokenizer **out) CN_CHECKED;
 void cn_tokenizer_close(cn_tokenizer *t);
+/* Whether a file is tokenizer.json rather than CLIP's list, by its first character. */
+bool cn_tokenizer_is_json(const char *path);
 
 /* Number of tokens, special ones included; ids are 0 .. size-1. */
 int64_t cn_tokenizer_size(const cn_tokenizer *t);

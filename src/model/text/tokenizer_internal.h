@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tokenizer_internal.h - what tokenizer.c (encoding) and tokenizer_open.c (loading) share. */
+/* tokenizer_internal.h - what tokenizer.c (encoding), tokenizer_open.c and tokenizer_json.c
+ * (loading) share. */
 #ifndef CN_MODEL_TEXT_TOKENIZER_INTERNAL_H
 #define CN_MODEL_TEXT_TOKENIZER_INTERNAL_H
 
 #include "model/text/cliptext.h"
 #include "model/text/symtab.h"
 #include "model/text/tokenizer.h"
+
+#include <jansson.h>
+
+enum { CN_TOKENIZER_MAX_BYTES = 64 << 20 }; /* of any of its files */
 
 /* Two neighbouring tokens that become one; lower ranks go first. */
 typedef struct merge {
@@ -22,6 +27,15 @@ struct cn_tokenizer {
     int32_t byte_end_id[256]; /* of a word's last byte */
     cn_splitter *splitter;
 };
+
+/* vocab: an object of tokens and their ids; merges: lines of "LEFT RIGHT"; pad_token NULL = EOS. */
+cn_status cn_tokenizer_of(cn_ctx *ctx, json_t *vocab, const char *merges, size_t merges_n,
+                          const char *pad_token, cn_tokenizer **out) CN_CHECKED;
+/* pad_token of tokenizer_config.json or special_tokens_map.json in the folder: a string, or an
+ * object with "content". *out stays NULL where neither has one; free with cn_free. */
+cn_status cn_tokenizer_read_pad(cn_ctx *ctx, const char *dir, char **out) CN_CHECKED;
+/* The file of the tokenizers package, which has vocabulary and merges inside. */
+cn_status cn_tokenizer_open_json(cn_ctx *ctx, const char *path, cn_tokenizer **out) CN_CHECKED;
 
 /* The slot of the pair, or the free one where it belongs. */
 static inline merge *merge_slot(const cn_tokenizer *t, int32_t left, int32_t right)

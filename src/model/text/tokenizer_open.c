@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tokenizer_open.c - vocabularies into a cn_tokenizer: vocab.json with merges.txt, or CLIP's own
- * list.
+/* tokenizer_open.c - vocabularies into a cn_tokenizer: vocab.json with merges.txt, tokenizer.json
+ * (tokenizer_json.c), or CLIP's own list.
  *
- * Both ways fill t->tokens in the order of ids, then the merges, then finish(). The files are
+ * All ways fill t->tokens in the order of ids, then the merges, then finish(). The files are
  * untrusted: ids must be 0 .. n-1, each once, and a merge's two parts and its result must be
  * tokens.
  */
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <zlib.h>
 
-enum { MAX_FILE_BYTES = 64 << 20, MAX_PATH_BYTES = 4096 };
+enum { MAX_FILE_BYTES = CN_TOKENIZER_MAX_BYTES, MAX_PATH_BYTES = 4096 };
 
 #define CLIP_FILE "bpe_simple_vocab_16e6.txt.gz"
 /* The file lists more merges than CLIP's 49408 tokens have: 512 for bytes, 2 special. */
@@ -76,11 +76,10 @@ static cn_status add_merge(cn_ctx *ctx, cn_tokenizer *t, const line *l, int64_t 
     int32_t right = cn_symtab_find(&t->tokens, l->right, l->right_n);
     int32_t merged = cn_symtab_find(&t->tokens, joined->data, joined->len);
     if (left < 0 || right < 0 || merged < 0) {
-        return cn_fail(
-            ctx, CN_EFORMAT,
-            "merges, line %lld: %.*s is not in the vocabulary; both files must come from "
-            "one tokenizer",
-            (long long)number, (int)CN_MIN(joined->len, (size_t)60), joined->data);
+        return cn_fail(ctx, CN_EFORMAT,
+                       "merges, line %lld: %.*s is not in the vocabulary; both must come from one "
+                       "tokenizer",
+                       (long long)number, (int)CN_MIN(joined->len, (size_t)60), joined->data);
     }
     /* A pair given twice keeps its last rank, as the tokenizers crate has it. */
     *merge_slot(t, left, right) = (merge){left, right, rank, merged};
@@ -155,49 +154,35 @@ static cn_status sort_by_id(cn_ctx *ctx, json_t *vocab, const char **by_id, size
         json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || (uint64_t)id >= n || by_id[id]) {
             return cn_fail(ctx, CN_EFORMAT,
-                           "vocab.json: \"%.60s\" has no id of its own from 0 to %zu", key, n - 1);
+                           "the vocabulary's \"%.60s\" has no id of its own from 0 to %zu", key,
+                           n - 1);
         }
         by_id[id] = key;
     }
     return CN_OK;
 }
 
-static cn_status load_vocab(cn_ctx *ctx, cn_tokenizer *t, const char *text, size_t text_n)
+static cn_status load_vocab(cn_ctx *ctx, cn_tokenizer *t, json_t *vocab)
 {
-    json_error_t error;
-    json_t *vocab = json_loadb(text, text_n, 0, &error);
-    if (!vocab) {
-        return cn_fail(ctx, CN_EFORMAT, "vocab.json, line %d: %s", error.line, error.text);
-    }
-    cn_status s = CN_OK;
-    const char **by_id = NULL;
-    size_t n = json_object_size(vocab);
-    if (n == 0) {
-        s = cn_fail(ctx, CN_EFORMAT, "vocab.json is not an object of tokens and their ids");
-        goto done;
-    }
-    by_id = cn_alloc0(ctx, n * sizeof *by_id);
-    if (!by_id) {
-        s = CN_ENOMEM;
-        goto done;
-    }
-    if ((s = sort_by_id(ctx, vocab, by_id, n)) != CN_OK) goto done;
+    const size_t n = json_object_size(vocab);
+    if (n == 0)
+        return cn_fail(ctx, CN_EFORMAT, "the vocabulary is not an object of tokens and their ids");
+    const char **by_id = cn_alloc0(ctx, n * sizeof *by_id);
+    if (!by_id) return CN_ENOMEM;
+    cn_status s = sort_by_id(ctx, vocab, by_id, n);
     for (size_t i = 0; i < n && s == CN_OK; i++) {
         if (cn_symtab_add(ctx, &t->tokens, by_id[i], strlen(by_id[i])) < 0) s = CN_ENOMEM;
     }
-done:
     cn_free(by_id);
-    json_decref(vocab);
     return s;
 }
 
-cn_status cn_tokenizer_open_memory(cn_ctx *ctx, const char *vocab_json, size_t vocab_n,
-                                   const char *merges, size_t merges_n, const char *pad_token,
-                                   cn_tokenizer **out)
+cn_status cn_tokenizer_of(cn_ctx *ctx, json_t *vocab, const char *merges, size_t merges_n,
+                          const char *pad_token, cn_tokenizer **out)
 {
     cn_tokenizer *t = cn_alloc0(ctx, sizeof *t);
     if (!t) return CN_ENOMEM;
-    cn_status s = load_vocab(ctx, t, vocab_json, vocab_n);
+    cn_status s = load_vocab(ctx, t, vocab);
     if (s == CN_OK) s = load_merges(ctx, t, merges, merges_n, INT32_MAX);
     if (s == CN_OK) s = finish(ctx, t, pad_token);
     if (s != CN_OK) {
@@ -208,9 +193,19 @@ cn_status cn_tokenizer_open_memory(cn_ctx *ctx, const char *vocab_json, size_t v
     return CN_OK;
 }
 
-/* pad_token of one of the two JSON files in the folder: a string, or an object with "content". *out
- * stays NULL where neither has one; free with cn_free. */
-static cn_status read_pad_token(cn_ctx *ctx, const char *dir, char **out)
+cn_status cn_tokenizer_open_memory(cn_ctx *ctx, const char *vocab_json, size_t vocab_n,
+                                   const char *merges, size_t merges_n, const char *pad_token,
+                                   cn_tokenizer **out)
+{
+    json_error_t error;
+    json_t *vocab = json_loadb(vocab_json, vocab_n, 0, &error);
+    if (!vocab) return cn_fail(ctx, CN_EFORMAT, "vocab.json, line %d: %s", error.line, error.text);
+    const cn_status s = cn_tokenizer_of(ctx, vocab, merges, merges_n, pad_token, out);
+    json_decref(vocab);
+    return s;
+}
+
+cn_status cn_tokenizer_read_pad(cn_ctx *ctx, const char *dir, char **out)
 {
     static const char *const files[] = {"tokenizer_config.json", "special_tokens_map.json"};
     for (size_t i = 0; i < CN_COUNT(files) && !*out; i++) {
@@ -242,7 +237,7 @@ static cn_status open_pair(cn_ctx *ctx, const char *dir, const char *vocab_path,
     size_t vocab_n, merges_n;
     cn_status s = cn_file_read(ctx, vocab_path, MAX_FILE_BYTES, &vocab, &vocab_n);
     if (s == CN_OK) s = cn_file_read(ctx, merges_path, MAX_FILE_BYTES, &merges, &merges_n);
-    if (s == CN_OK) s = read_pad_token(ctx, dir, &pad);
+    if (s == CN_OK) s = cn_tokenizer_read_pad(ctx, dir, &pad);
     if (s == CN_OK) {
         s = cn_tokenizer_open_memory(ctx, vocab, vocab_n, merges, merges_n, pad, out);
         if (s != CN_OK) s = cn_fail_prefix(ctx, s, "%s", dir);
@@ -336,16 +331,20 @@ fail:
 cn_status cn_tokenizer_open(cn_ctx *ctx, const char *path, cn_tokenizer **out)
 {
     if (!cn_dir_exists(path)) {
-        if (cn_file_exists(path)) return open_list(ctx, path, out);
+        if (cn_file_exists(path))
+            return cn_tokenizer_is_json(path) ? cn_tokenizer_open_json(ctx, path, out)
+                                              : open_list(ctx, path, out);
         return cn_fail(ctx, CN_EIO, "%s: no tokenizer there; " CN_TOKENIZER_HINT, path);
     }
-    char vocab[MAX_PATH_BYTES], merges[MAX_PATH_BYTES], list[MAX_PATH_BYTES];
+    char vocab[MAX_PATH_BYTES], merges[MAX_PATH_BYTES], list[MAX_PATH_BYTES], json[MAX_PATH_BYTES];
     CN_TRY(cn_format(ctx, vocab, sizeof vocab, "%s/vocab.json", path));
     CN_TRY(cn_format(ctx, merges, sizeof merges, "%s/merges.txt", path));
     CN_TRY(cn_format(ctx, list, sizeof list, "%s/" CLIP_FILE, path));
     if (cn_file_exists(vocab) && cn_file_exists(merges)) {
         return open_pair(ctx, path, vocab, merges, out);
     }
+    CN_TRY(cn_format(ctx, json, sizeof json, "%s/" CN_TOKENIZER_JSON, path));
+    if (cn_file_exists(json)) return cn_tokenizer_open_json(ctx, json, out);
     if (cn_file_exists(list)) return open_list(ctx, list, out);
     return cn_fail(ctx, CN_EIO, "%s: no tokenizer in this folder; " CN_TOKENIZER_HINT, path);
 }
