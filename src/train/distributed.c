@@ -5,58 +5,58 @@
  * Rank r takes samples r b .. r b + b - 1 of every pass's n b, so what is drawn doesn't depend on
  * how many there are. Rank 0 logs, validates and saves.
  */
-#include "train/trainer.h"
+#include "train/run_nets.h"
 
 #include <stdlib.h>
 
-cn_status cn_trainer_join(cn_trainer *t)
+cn_status cn_run_join(cn_run_setup *r)
 {
-    if (!t->o.distributed) return CN_OK;
-    CN_TRY(cn_ranks_open(t->ctx, &t->ranks));
-    if (cn_ranks_rank(t->ranks) > 0) {
-        t->callbacks = (cn_train_callbacks){0};
-        cn_ctx_set_log(t->ctx, NULL, NULL);
+    if (!r->o.distributed) return CN_OK;
+    CN_TRY(cn_ranks_open(r->ctx, &r->ranks));
+    if (cn_ranks_rank(r->ranks) > 0) {
+        r->callbacks = (cn_train_callbacks){0};
+        cn_ctx_set_log(r->ctx, NULL, NULL);
     }
-    if (t->o.cache_dir) return CN_OK;
-    t->o.cache_dir = t->cache_dir; /* through which they share what each of them encodes */
-    return cn_format(t->ctx, t->cache_dir, sizeof t->cache_dir, "%s/cache", t->o.output_dir);
+    if (r->o.cache_dir) return CN_OK;
+    r->o.cache_dir = r->cache_dir; /* through which they share what each of them encodes */
+    return cn_format(r->ctx, r->cache_dir, sizeof r->cache_dir, "%s/cache", r->o.output_dir);
 }
 
 /* What is left to do after a failure that one rank alone may have seen. */
-static void tell_end(cn_trainer *t, cn_status s)
+static void tell_end(const cn_run_setup *r, int64_t saved_step, cn_status s)
 {
     char why[1024];
-    snprintf(why, sizeof why, "%s", cn_error(t->ctx));
-    if (!cn_ranks_lost(t->ranks)) {
+    snprintf(why, sizeof why, "%s", cn_error(r->ctx));
+    if (!cn_ranks_lost(r->ranks)) {
         /* all of them stop: the first one says so */
-        if (s == CN_ECANCELLED && cn_ranks_rank(t->ranks) > 0) (void)cn_fail(t->ctx, s, "%s", "");
-    } else if (!cn_ranks_reports(t->ranks)) {
-        (void)cn_fail(t->ctx, s, "%s", "");
-    } else if (t->saved_step > 0) {
-        (void)cn_fail(t->ctx, s,
+        if (s == CN_ECANCELLED && cn_ranks_rank(r->ranks) > 0) (void)cn_fail(r->ctx, s, "%s", "");
+    } else if (!cn_ranks_reports(r->ranks)) {
+        (void)cn_fail(r->ctx, s, "%s", "");
+    } else if (saved_step > 0) {
+        (void)cn_fail(r->ctx, s,
                       "%s; %s/checkpoint-%lld is whole, --resume-from-checkpoint latest goes on",
-                      why, t->o.output_dir, (long long)t->saved_step);
+                      why, r->o.output_dir, (long long)saved_step);
     } else {
-        (void)cn_fail(t->ctx, s, "%s; nothing was saved yet", why);
+        (void)cn_fail(r->ctx, s, "%s; nothing was saved yet", why);
     }
 }
 
-void cn_trainer_part(cn_trainer *t, cn_status s)
+void cn_run_part(cn_run_setup *r, int64_t saved_step, cn_status s)
 {
-    if (!t->ranks) return;
-    if (s != CN_OK) tell_end(t, s);
-    cn_ranks_close(t->ranks, s == CN_OK || s == CN_ECANCELLED);
-    t->ranks = NULL;
+    if (!r->ranks) return;
+    if (s != CN_OK) tell_end(r, saved_step, s);
+    cn_ranks_close(r->ranks, s == CN_OK || s == CN_ECANCELLED);
+    r->ranks = NULL;
 }
 
-int64_t cn_trainer_unit(const cn_trainer *t)
+int64_t cn_run_pass_samples(const cn_run_setup *r)
 {
-    return t->o.train_batch_size * cn_ranks_count(t->ranks);
+    return r->o.train_batch_size * cn_ranks_count(r->ranks);
 }
 
-int64_t cn_trainer_images(const cn_trainer *t)
+int64_t cn_run_step_samples(const cn_run_setup *r)
 {
-    return cn_trainer_unit(t) * t->o.gradient_accumulation_steps;
+    return cn_run_pass_samples(r) * r->o.gradient_accumulation_steps;
 }
 
 /* --- gradients as they become final ----------------------------------------------------------- */
@@ -70,28 +70,30 @@ static int by_step(const void *a, const void *b)
 
 static cn_status on_step(void *user, int step)
 {
-    cn_trainer *t = user;
-    for (; t->last_pass && t->next_ready < t->n_ready; t->next_ready++) {
-        const cn_gradient_ready *turn = &t->turns[t->next_ready];
-        if (turn->step > step) break;
-        CN_TRY(cn_adamw_take(t->adamw, turn->param, t->grads[turn->param]));
+    cn_gradient_order *g = user;
+    for (; g->last_pass && g->next < g->n; g->next++) {
+        const cn_gradient_ready *ready = &g->list[g->next];
+        if (ready->step > step) break;
+        CN_TRY(cn_adamw_take(g->adamw, ready->param, g->grads[ready->param]));
     }
-    return cn_ranks_advance(t->ranks);
+    return cn_ranks_advance(g->ranks);
 }
 
-cn_status cn_trainer_follow(cn_trainer *t, cn_param *const *params, int64_t n)
+cn_status cn_run_nets_follow(const cn_run_setup *r, cn_run_nets *n)
 {
-    cn_free(t->turns);
-    t->turns = NULL;
-    t->n_ready = 0;
-    if (!t->ranks) return CN_OK;
-    t->turns = cn_alloc_array(t->ctx, (size_t)CN_MAX(n, 1), sizeof *t->turns);
-    if (!t->turns) return CN_ENOMEM;
-    for (int64_t i = 0; i < n; i++)
-        t->turns[i] = (cn_gradient_ready){
-            cn_plan_step_of(t->step->plan, cn_param_grad(t->step->g, params[i])), i};
-    qsort(t->turns, (size_t)n, sizeof *t->turns, by_step);
-    t->n_ready = n;
-    cn_plan_watch(t->step->plan, on_step, t);
+    const cn_sizes *z = &n->sizes;
+    cn_gradient_order *g = &n->order;
+    cn_free(g->list);
+    *g = (cn_gradient_order){
+        .ranks = r->ranks, .adamw = n->adamw, .grads = n->grads, .last_pass = g->last_pass};
+    if (!r->ranks) return CN_OK;
+    g->list = cn_alloc_array(r->ctx, (size_t)CN_MAX(z->n_trained, 1), sizeof *g->list);
+    if (!g->list) return CN_ENOMEM;
+    g->n = z->n_trained;
+    for (int64_t i = 0; i < g->n; i++)
+        g->list[i] = (cn_gradient_ready){
+            cn_plan_step_of(n->step->plan, cn_param_grad(n->step->g, z->trained[i])), i};
+    qsort(g->list, (size_t)g->n, sizeof *g->list, by_step);
+    cn_plan_watch(n->step->plan, on_step, g);
     return CN_OK;
 }

@@ -1,281 +1,229 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* loop.c - the training loop: forward, backward, step, and what happens between steps. */
-#include "train/trainer.h"
+#include "train/run_progress.h"
 
 #include <math.h>
 #include <string.h>
 
-cn_checkpoint cn_trainer_checkpoint(cn_trainer *t)
+cn_checkpoint cn_run_checkpoint(const cn_run_setup *r, const cn_run_nets *n)
 {
-    return (cn_checkpoint){.ctx = t->save_ctx,
-                           .be = t->be,
-                           .output_dir = t->o.output_dir,
-                           .config = &t->config,
-                           .control = t->control,
-                           .base = t->base,
-                           .unet = t->phase.unlock == CN_UNLOCK_NONE ? NULL : t->unet,
-                           .tokenizer_dir = t->o.tokenizer,
-                           .adamw = t->adamw,
-                           .ranks = t->ranks};
+    return (cn_checkpoint){.ctx = r->save_ctx,
+                           .be = r->be,
+                           .output_dir = r->o.output_dir,
+                           .config = &r->config,
+                           .control = n->control,
+                           .base = r->base,
+                           .unet = n->phase.unlock == CN_UNLOCK_NONE ? NULL : n->unet,
+                           .tokenizer_dir = r->o.tokenizer,
+                           .adamw = n->adamw,
+                           .ranks = r->ranks};
 }
 
-static double mean(const double *x, int64_t n)
+/* --- what the last steps came to -------------------------------------------------------------- */
+
+static void remember(cn_run_progress *p, const cn_step_result *step)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += x[i];
-    return n ? sum / (double)n : 0;
+    p->recent[p->n_recent++ % (int64_t)CN_COUNT(p->recent)] = *step;
 }
 
-double cn_trainer_mean_loss(const cn_trainer *t)
+/* The mean of each of the remembered steps' numbers. */
+static cn_step_result recent_mean(const cn_run_progress *p)
 {
-    return mean(t->recent_loss, CN_MIN(t->n_recent, (int64_t)CN_COUNT(t->recent_loss)));
+    const int64_t n = CN_MIN(p->n_recent, (int64_t)CN_COUNT(p->recent));
+    cn_step_result mean = {0};
+    for (int64_t i = 0; i < n; i++) {
+        mean.loss += p->recent[i].loss;
+        mean.seconds += p->recent[i].seconds;
+        mean.waited += p->recent[i].waited;
+        mean.encoded += p->recent[i].encoded;
+    }
+    const double count = n ? (double)n : 1;
+    mean.loss /= count;
+    mean.seconds /= count;
+    mean.waited /= count;
+    mean.encoded /= count;
+    return mean;
 }
 
-static void remember(cn_trainer *t, double loss, double seconds)
+double cn_run_mean_loss(const cn_run_progress *p)
 {
-    const int64_t at = t->n_recent++ % (int64_t)CN_COUNT(t->recent_loss);
-    t->recent_loss[at] = loss;
-    t->recent_seconds[at] = seconds;
-    t->recent_wait[at] = t->waited;
-    t->recent_encode[at] = t->encoded;
+    return recent_mean(p).loss;
 }
+
+/* --- a step ----------------------------------------------------------------------------------- */
 
 /* Puts the next pass into the step of its size. */
-static cn_status feed(cn_trainer *t)
+static cn_status feed(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
+                      cn_step_result *step)
 {
     cn_pass *pass = NULL;
     double waited = 0;
-    CN_TRY(cn_loader_next(t->loader, &pass, &waited));
+    CN_TRY(cn_loader_next(d->loader, &pass, &waited));
     const double start = cn_now_s();
-    cn_status s = cn_trainer_use_size(t, pass->bucket);
-    if (s == CN_OK) s = cn_trainer_encode_pass(t, pass);
-    if (cn_trainer_encodes(t)) t->encoded += cn_now_s() - start;
-    if (s == CN_OK) cn_stepgraph_put_pass(t->step, pass);
-    cn_loader_done(t->loader);
-    t->waited += waited;
+    cn_status s = cn_run_nets_use_size(r, pass->bucket, n);
+    if (s == CN_OK) s = cn_run_nets_encode_pass(d, n, pass);
+    if (cn_train_encodes(&r->o)) step->encoded += cn_now_s() - start;
+    if (s == CN_OK) cn_stepgraph_put_pass(n->step, pass);
+    cn_loader_done(d->loader);
+    step->waited += waited;
     return s;
 }
 
 /* One forward and backward pass over the next train_batch_size samples of every rank. */
-static cn_status run_pass(cn_trainer *t, bool last, double *loss)
+static cn_status run_pass(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
+                          cn_step_result *step, double *loss)
 {
-    t->last_pass = last;
-    t->next_ready = 0;
-    CN_TRY(feed(t));
-    CN_TRY(cn_plan_run(t->step->plan));
-    *loss = *(const float *)cn_plan_data(t->step->plan, t->step->loss);
-    t->state.samples += cn_trainer_unit(t);
-    if (isfinite(*loss) || t->ranks) return CN_OK; /* ranks stop together, by the gradient's norm */
-    return cn_fail(t->ctx, CN_EINVAL,
+    n->order.next = 0;
+    CN_TRY(feed(r, d, n, step));
+    CN_TRY(cn_plan_run(n->step->plan));
+    *loss = *(const float *)cn_plan_data(n->step->plan, n->step->loss);
+    return CN_OK;
+}
+
+static cn_status check_loss(const cn_run_setup *r, int64_t step, double loss)
+{
+    if (isfinite(loss) || r->ranks) return CN_OK; /* ranks stop together, by the gradient's norm */
+    return cn_fail(r->ctx, CN_EINVAL,
                    "training diverged: the loss is not finite at step %lld; a smaller "
                    "--learning-rate may help",
-                   (long long)(t->state.step + 1));
+                   (long long)step);
 }
 
 /* The passes of a step that aren't done yet. One that is cut short leaves what those before it
  * summed. */
-static cn_status run_passes(cn_trainer *t, double *loss)
+static cn_status run_passes(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
+                            cn_train_state *state, cn_step_result *step)
 {
-    const int64_t passes = t->o.gradient_accumulation_steps;
-    cn_train_state *state = &t->state;
+    const int64_t passes = r->o.gradient_accumulation_steps;
     for (int64_t k = state->passes; k < passes; k++) {
-        const int64_t samples = state->samples;
-        double part = 0;
-        cn_status s = run_pass(t, k + 1 == passes, &part);
-        if (s == CN_OK && k + 1 < passes) s = cn_adamw_accumulate(t->adamw, t->grads);
-        if (s != CN_OK) {
-            state->samples = samples;
-            return s;
-        }
-        state->loss_sum += part;
+        double loss = 0;
+        n->order.last_pass = k + 1 == passes;
+        cn_status s = run_pass(r, d, n, step, &loss);
+        if (s == CN_OK) s = check_loss(r, state->step + 1, loss);
+        if (s == CN_OK && k + 1 < passes) s = cn_adamw_accumulate(n->adamw, n->grads);
+        if (s != CN_OK) return s;
+        state->samples += cn_run_pass_samples(r);
+        state->loss_sum += loss;
         if (k + 1 < passes) state->passes = k + 1;
     }
-    *loss = state->loss_sum / (double)passes;
+    n->order.last_pass = false;
+    step->loss = state->loss_sum / (double)passes;
     return CN_OK;
 }
 
 /* The mean of the ranks' losses. With it they tell each other who was asked to stop: whoever starts
  * them need not hand a signal on to all. */
-static cn_status sum_over_ranks(cn_trainer *t, double *loss)
+static cn_status sum_over_ranks(const cn_run_setup *r, cn_run_progress *p, double *loss)
 {
-    const int rank = cn_ranks_rank(t->ranks);
-    const bool requested = t->ranks && cn_cancel_requested(t->ctx);
+    const int rank = cn_ranks_rank(r->ranks);
+    const bool requested = r->ranks && cn_cancel_requested(r->ctx);
     double sums[] = {*loss, requested, requested ? rank : 0};
-    CN_TRY(cn_ranks_sum(t->ranks, sums, CN_COUNT(sums)));
-    *loss = sums[0] / cn_ranks_count(t->ranks);
-    t->stop_requests = (int)sums[1];
-    t->stop_rank = (int)sums[2];
+    CN_TRY(cn_ranks_sum(r->ranks, sums, CN_COUNT(sums)));
+    *loss = sums[0] / cn_ranks_count(r->ranks);
+    p->stop_requests = (int)sums[1];
+    p->stop_rank = (int)sums[2];
     return CN_OK;
 }
 
-static cn_status run_step(cn_trainer *t, double *loss, double *norm, double *lr)
+static cn_status run_step(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
+                          cn_run_progress *p, cn_step_result *step)
 {
-    t->waited = t->encoded = 0;
-    *lr = cn_lr_at(&t->lr, t->state.step);
-    CN_TRY(run_passes(t, loss));
-    t->last_pass = false;
-    CN_TRY(sum_over_ranks(t, loss));
-    CN_TRY(cn_adamw_run(t->adamw, t->grads, *lr, t->o.max_grad_norm, norm));
-    t->state.passes = 0;
-    t->state.loss_sum = 0;
-    t->state.step++;
+    const double start = cn_now_s();
+    *step = (cn_step_result){.lr = cn_lr_at(&r->lr, p->state.step)};
+    CN_TRY(run_passes(r, d, n, &p->state, step));
+    CN_TRY(sum_over_ranks(r, p, &step->loss));
+    CN_TRY(cn_adamw_run(n->adamw, n->grads, step->lr, r->o.max_grad_norm, &step->grad_norm));
+    p->state.passes = 0;
+    p->state.loss_sum = 0;
+    p->state.step++;
+    step->seconds = cn_now_s() - start;
     return CN_OK;
 }
 
-static void fill_noise(cn_plan *plan, const cn_node *x, cn_rng *rng)
-{
-    if (x) cn_rng_normal(rng, cn_plan_data(plan, x), cn_node_elements(x));
-}
+/* --- telling of it ---------------------------------------------------------------------------- */
 
-static void fill_inputs(cn_trainer *t, cn_rng *rng)
+static cn_status write_metrics(const cn_run_setup *r, cn_phase phase, const cn_run_progress *p,
+                               const cn_step_result *step)
 {
-    const cn_stepgraph *g = t->step;
-    fill_noise(g->plan, g->x, rng);
-    fill_noise(g->plan, g->context, rng);
-    fill_noise(g->plan, g->condition, rng);
-    fill_noise(g->plan, g->target, rng);
-    for (int64_t i = 0; i < g->o.batch; i++) ((float *)cn_plan_data(g->plan, g->t))[i] = 500;
-    for (int64_t i = 0; g->per && i < 2 * g->o.batch; i++)
-        ((float *)cn_plan_data(g->plan, g->per))[i] = 1;
-}
-
-/* Runs the size's encoders as often as a pass does; the step's inputs are made anew then. */
-static cn_status encode_noise(cn_trainer *t, int bucket, cn_rng *rng)
-{
-    const int64_t batch = t->o.train_batch_size;
-    const cn_encoder *e = t->vae ? &t->sizes.encoders[bucket] : NULL, *text = &t->sizes.text;
-    for (int64_t at = 0; e && at < batch; at += e->batch) {
-        fill_noise(e->plan, e->in, rng);
-        CN_TRY(cn_plan_run(e->plan));
-    }
-    for (int64_t at = 0; t->text[0] && at < batch; at += text->batch) {
-        for (int k = 0; k < CN_MAX_TEXT_ENCODERS && text->ids[k]; k++)
-            memset(cn_plan_data(text->plan, text->ids[k]), 0,
-                   (size_t)cn_node_elements(text->ids[k]) * sizeof(int32_t));
-        CN_TRY(cn_plan_run(text->plan));
-    }
-    fill_inputs(t, rng);
-    return CN_OK;
-}
-
-static cn_status step_on_noise(cn_trainer *t, int bucket)
-{
-    const int64_t passes = t->o.gradient_accumulation_steps;
-    cn_rng rng;
-    double norm;
-    cn_rng_seed(&rng, t->o.seed);
-    fill_inputs(t, &rng);
-    for (int64_t k = 0; k < passes; k++) {
-        if (cn_cancelled(t->ctx)) return cn_fail(t->ctx, CN_ECANCELLED, "interrupted");
-        if (cn_trainer_encodes(t)) CN_TRY(encode_noise(t, bucket, &rng));
-        CN_TRY(cn_plan_run(t->step->plan));
-        if (k + 1 < passes) CN_TRY(cn_adamw_accumulate(t->adamw, t->grads));
-    }
-    return cn_adamw_run(t->adamw, t->grads, 0, t->o.max_grad_norm, &norm);
-}
-
-/* The size of most passes is measured; the mean follows from all sizes' operations. */
-static cn_status time_step(cn_trainer *t, double *seconds)
-{
-    enum { RUNS = 2 }; /* behind a first one, which touches the memory */
-    int bucket = 0;
-    double mean_flops = 0;
-    for (int k = 0; k < t->sizes.n; k++) {
-        mean_flops += cn_sizes_share(t, k) * cn_sizes_flops(&t->sizes, k);
-        if (cn_sizes_share(t, k) > cn_sizes_share(t, bucket)) bucket = k;
-    }
-    CN_TRY(cn_trainer_use_size(t, bucket));
-    for (int i = 0; i <= RUNS; i++) {
-        const double start = cn_now_s();
-        CN_TRY(step_on_noise(t, bucket));
-        const double taken = cn_now_s() - start;
-        *seconds = i <= 1 ? taken : fmin(*seconds, taken);
-    }
-    *seconds *= mean_flops / cn_sizes_flops(&t->sizes, bucket);
-    return CN_OK;
-}
-
-cn_status cn_trainer_time_run(cn_trainer *t)
-{
-    cn_phase_start list[CN_MAX_PHASES];
-    const int n = cn_phase_list(&t->o, t->state.step, t->total_steps, list);
-    for (int i = 0; i < n; i++) {
-        double seconds = 0;
-        const int64_t end = i + 1 < n ? list[i + 1].step : t->total_steps;
-        if (!cn_phase_same(list[i].phase, t->phase))
-            CN_TRY(cn_trainer_switch_phase(t, list[i].phase));
-        CN_TRY(time_step(t, &seconds));
-        if (i == 0) t->plan.step_seconds = seconds;
-        t->plan.run_seconds += seconds * (double)(end - list[i].step);
-    }
-    return CN_OK;
-}
-
-static cn_status report_step(cn_trainer *t, double loss, double norm, double lr, double seconds)
-{
-    const int64_t images = cn_trainer_images(t);
-    cn_metrics *m = t->metrics;
-    if (!m) return CN_OK; /* rank 0 tells */
+    cn_metrics *m = p->metrics;
+    const cn_train_options *o = &r->o;
     cn_metrics_begin(m);
-    cn_metrics_int(m, "step", t->state.step);
-    cn_metrics_int(m, "epoch", (t->state.samples - 1) / t->state.items);
-    cn_metrics_number(m, "loss", loss);
-    cn_metrics_number(m, "lr", lr);
-    if (t->o.unlock_learning_rate > 0 && t->phase.unlock != CN_UNLOCK_NONE)
-        cn_metrics_number(m, "unlock_lr", lr * t->o.unlock_learning_rate / t->o.learning_rate);
-    cn_metrics_number(m, "grad_norm", norm);
-    cn_metrics_number(m, "seconds", seconds);
-    cn_metrics_number(m, "data_wait_seconds", t->waited);
-    if (cn_trainer_encodes(t)) cn_metrics_number(m, "encode_seconds", t->encoded);
-    cn_metrics_number(m, "images_per_s", (double)images / fmax(seconds, 1e-9));
+    cn_metrics_int(m, "step", p->state.step);
+    cn_metrics_int(m, "epoch", (p->state.samples - 1) / p->state.items);
+    cn_metrics_number(m, "loss", step->loss);
+    cn_metrics_number(m, "lr", step->lr);
+    if (o->unlock_learning_rate > 0 && phase.unlock != CN_UNLOCK_NONE)
+        cn_metrics_number(m, "unlock_lr", step->lr * o->unlock_learning_rate / o->learning_rate);
+    cn_metrics_number(m, "grad_norm", step->grad_norm);
+    cn_metrics_number(m, "seconds", step->seconds);
+    cn_metrics_number(m, "data_wait_seconds", step->waited);
+    if (cn_train_encodes(o)) cn_metrics_number(m, "encode_seconds", step->encoded);
+    cn_metrics_number(m, "images_per_s",
+                      (double)cn_run_step_samples(r) / fmax(step->seconds, 1e-9));
     cn_metrics_int(m, "resident_bytes", (int64_t)cn_resident_bytes());
-    CN_TRY(cn_metrics_end(m));
-    if (!t->callbacks.progress) return CN_OK;
-    const int64_t n = CN_MIN(t->n_recent, (int64_t)CN_COUNT(t->recent_seconds));
-    const double step_seconds = mean(t->recent_seconds, n);
-    t->callbacks.progress(
-        t->callbacks.user,
-        &(cn_train_progress){.stage = "train",
-                             .done = t->state.step,
-                             .total = t->total_steps,
-                             .loss = loss,
-                             .loss_mean = cn_trainer_mean_loss(t),
-                             .lr = lr,
-                             .grad_norm = norm,
-                             .step_seconds = step_seconds,
-                             .data_wait_seconds = mean(t->recent_wait, n),
-                             .encode_seconds = mean(t->recent_encode, n),
-                             .images_per_second = (double)images / fmax(step_seconds, 1e-9),
-                             .eta_seconds = step_seconds * (double)(t->total_steps - t->state.step),
-                             .resident_bytes = cn_resident_bytes()});
+    return cn_metrics_end(m);
+}
+
+static void tell_step(const cn_run_setup *r, const cn_run_progress *p, const cn_step_result *step)
+{
+    const cn_step_result mean = recent_mean(p);
+    if (!r->callbacks.progress) return;
+    r->callbacks.progress(
+        r->callbacks.user,
+        &(cn_train_progress){
+            .stage = "train",
+            .done = p->state.step,
+            .total = r->total_steps,
+            .loss = step->loss,
+            .loss_mean = mean.loss,
+            .lr = step->lr,
+            .grad_norm = step->grad_norm,
+            .step_seconds = mean.seconds,
+            .data_wait_seconds = mean.waited,
+            .encode_seconds = mean.encoded,
+            .images_per_second = (double)cn_run_step_samples(r) / fmax(mean.seconds, 1e-9),
+            .eta_seconds = mean.seconds * (double)(r->total_steps - p->state.step),
+            .resident_bytes = cn_resident_bytes()});
+}
+
+static cn_status report_step(const cn_run_setup *r, cn_phase phase, const cn_run_progress *p,
+                             const cn_step_result *step)
+{
+    if (!p->metrics) return CN_OK; /* rank 0 tells */
+    CN_TRY(write_metrics(r, phase, p, step));
+    tell_step(r, p, step);
     return CN_OK;
 }
 
-void cn_trainer_report_stage(const cn_trainer *t, const char *stage, int64_t done, int64_t total)
+static void tell_phase(cn_ctx *ctx, int64_t step, cn_phase before, cn_phase now)
 {
-    if (t->callbacks.progress)
-        t->callbacks.progress(t->callbacks.user,
-                              &(cn_train_progress){.stage = stage, .done = done, .total = total});
+    if (before.only_mid && !now.only_mid)
+        cn_log(ctx, CN_LOG_INFO, "step %lld: the decoder's links join", (long long)step);
+    if (before.unlock != now.unlock)
+        cn_log(ctx, CN_LOG_INFO, "step %lld: the base is unlocked (%s)", (long long)step,
+               cn_unlock_word(now.unlock));
 }
 
-cn_status cn_trainer_saved(cn_trainer *t, cn_status status, const char *path)
+/* --- between steps ---------------------------------------------------------------------------- */
+
+cn_status cn_run_saved(const cn_run_setup *r, cn_status status, const char *path)
 {
     /* of a rank that was lost, or of another rank, the run's own context tells */
-    if (status != CN_OK && !cn_error(t->save_ctx)[0]) return status;
-    if (status != CN_OK) return cn_fail(t->ctx, status, "%s", cn_error(t->save_ctx));
-    if (t->callbacks.saved) t->callbacks.saved(t->callbacks.user, path);
+    if (status != CN_OK && !cn_error(r->save_ctx)[0]) return status;
+    if (status != CN_OK) return cn_fail(r->ctx, status, "%s", cn_error(r->save_ctx));
+    if (r->callbacks.saved) r->callbacks.saved(r->callbacks.user, path);
     return CN_OK;
 }
 
-static cn_status save_checkpoint(cn_trainer *t)
+static cn_status save_checkpoint(const cn_run_setup *r, cn_run_nets *n, cn_run_progress *p)
 {
-    char path[4096];
-    const cn_checkpoint c = cn_trainer_checkpoint(t);
-    cn_plan_drop(t->step->plan);
-    t->state.phase = t->phase;
-    const cn_status s = cn_checkpoint_save(&c, &t->state, t->o.checkpoints_total_limit, path);
-    if (path[0]) t->saved_step = t->state.step;
-    return cn_trainer_saved(t, s, path);
+    char path[CN_PATH_BYTES];
+    const cn_checkpoint c = cn_run_checkpoint(r, n);
+    cn_plan_drop(n->step->plan);
+    p->state.phase = n->phase;
+    const cn_status s = cn_checkpoint_save(&c, &p->state, r->o.checkpoints_total_limit, path);
+    if (path[0]) p->saved_step = p->state.step;
+    return cn_run_saved(r, s, path);
 }
 
 static bool due(int64_t every, int64_t step)
@@ -284,78 +232,90 @@ static bool due(int64_t every, int64_t step)
 }
 
 /* Saves what is there and says how to go on. */
-static cn_status stop(cn_trainer *t)
+static cn_status stop(const cn_run_setup *r, cn_run_nets *n, cn_run_progress *p)
 {
-    const cn_train_state *state = &t->state;
+    const cn_train_state *state = &p->state;
     char part[64] = "", who[CN_RANKS_NAME_BYTES + 8] = "";
     if (!state->step && !state->passes)
-        return cn_fail(t->ctx, CN_ECANCELLED, "stopped before the first step; nothing to save");
-    if (state->passes || !due(t->o.checkpointing_steps, state->step)) CN_TRY(save_checkpoint(t));
+        return cn_fail(r->ctx, CN_ECANCELLED, "stopped before the first step; nothing to save");
+    if (state->passes || !due(r->o.checkpointing_steps, state->step))
+        CN_TRY(save_checkpoint(r, n, p));
     if (state->passes)
         snprintf(part, sizeof part, " and %lld of %lld passes of the next",
-                 (long long)state->passes, (long long)t->o.gradient_accumulation_steps);
-    if (t->stop_requests == 1) {
+                 (long long)state->passes, (long long)r->o.gradient_accumulation_steps);
+    if (p->stop_requests == 1) {
         memcpy(who, " by ", 5);
-        cn_ranks_describe(t->ranks, t->stop_rank, who + 4);
+        cn_ranks_describe(r->ranks, p->stop_rank, who + 4);
     }
-    return cn_fail(t->ctx, CN_ECANCELLED,
+    return cn_fail(r->ctx, CN_ECANCELLED,
                    "stopped%s after step %lld%s, saved as %s/checkpoint-%lld; "
                    "--resume-from-checkpoint latest goes on from there",
-                   who, (long long)state->step, part, t->o.output_dir, (long long)state->step);
+                   who, (long long)state->step, part, r->o.output_dir, (long long)state->step);
 }
 
 /* Rank 0 measures and draws; with a mean of the weights the others have a part in exchanging the
  * two. It stops at once when asked to meanwhile, since the others only wait for it. */
-static cn_status validate(cn_trainer *t)
+static cn_status validate(const cn_run_setup *r, cn_adamw *adamw, cn_run_progress *p)
 {
     cn_status s = CN_OK;
-    if (t->validator) {
-        cn_cancel_hold(t->ctx, false);
-        s = cn_trainer_validate(t);
-        cn_cancel_hold(t->ctx, t->ranks != NULL);
+    if (p->held_out) {
+        cn_cancel_hold(r->ctx, false);
+        s = cn_held_out_validate(p->held_out, &p->state, &p->result);
+        cn_cancel_hold(r->ctx, r->ranks != NULL);
     } else {
-        s = cn_adamw_swap_ema(t->adamw);
-        if (s == CN_OK) s = cn_adamw_swap_ema(t->adamw);
+        s = cn_adamw_swap_ema(adamw);
+        if (s == CN_OK) s = cn_adamw_swap_ema(adamw);
     }
-    return cn_ranks_agree(t->ranks, s);
+    return cn_ranks_agree(r->ranks, s);
 }
 
 /* The checkpoint comes before the validation: a run killed while drawing loses nothing. */
-static cn_status after_step(cn_trainer *t)
+static cn_status after_step(const cn_run_setup *r, bool validates, cn_run_nets *n,
+                            cn_run_progress *p)
 {
-    const int64_t step = t->state.step;
-    if (due(t->o.checkpointing_steps, step)) CN_TRY(save_checkpoint(t));
-    if (t->n_held && (due(t->o.validation_steps, step) || step == t->total_steps))
-        return validate(t);
+    const int64_t step = p->state.step;
+    if (due(r->o.checkpointing_steps, step)) CN_TRY(save_checkpoint(r, n, p));
+    if (validates && (due(r->o.validation_steps, step) || step == r->total_steps))
+        return validate(r, n->adamw, p);
     return CN_OK;
 }
 
-static cn_status loop(cn_trainer *t)
+/* The step that comes next is of another phase than the last. */
+static cn_status begin_phase(const cn_run_setup *r, const cn_buckets *buckets, int64_t step,
+                             cn_run_nets *n)
 {
-    while (t->state.step < t->total_steps) {
-        double loss = 0, norm = 0, lr = 0;
-        const cn_phase phase = cn_phase_at(&t->o, t->state.step);
-        if (t->stop_requests || cn_cancelled(t->ctx)) return stop(t);
-        if (!cn_phase_same(phase, t->phase)) CN_TRY(cn_trainer_switch_phase(t, phase));
-        const double start = cn_now_s();
-        cn_status s = run_step(t, &loss, &norm, &lr);
-        if (s == CN_ECANCELLED) return stop(t);
+    const cn_phase before = n->phase, phase = cn_phase_at(&r->o, step);
+    if (cn_phase_same(phase, before)) return CN_OK;
+    CN_TRY(cn_run_nets_switch_phase(r, buckets, phase, n));
+    tell_phase(r->ctx, step, before, phase);
+    return CN_OK;
+}
+
+static cn_status loop(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
+                      cn_run_progress *p)
+{
+    while (p->state.step < r->total_steps) {
+        cn_step_result step;
+        if (p->stop_requests || cn_cancelled(r->ctx)) return stop(r, n, p);
+        CN_TRY(begin_phase(r, d->buckets, p->state.step, n));
+        cn_status s = run_step(r, d, n, p, &step);
+        if (s == CN_ECANCELLED) return stop(r, n, p);
         if (s != CN_OK) return s;
-        const double seconds = cn_now_s() - start;
-        remember(t, loss, seconds);
-        CN_TRY(report_step(t, loss, norm, lr, seconds));
-        s = after_step(t);
-        if (s == CN_ECANCELLED) return stop(t);
+        remember(p, &step);
+        CN_TRY(report_step(r, n->phase, p, &step));
+        s = after_step(r, d->n_held > 0, n, p);
+        if (s == CN_ECANCELLED) return stop(r, n, p);
         if (s != CN_OK) return s;
     }
     return CN_OK;
 }
 
 /* Inside a step and a save ranks don't look whether they are asked to stop: they end together. */
-cn_status cn_trainer_loop(cn_trainer *t)
+cn_status cn_run_loop(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
+                      cn_run_progress *p)
 {
-    cn_cancel_hold(t->ctx, t->ranks != NULL);
-    const cn_status s = loop(t);
-    cn_cancel_hold(t->ctx, false);
+    cn_cancel_hold(r->ctx, r->ranks != NULL);
+    const cn_status s = loop(r, d, n, p);
+    cn_cancel_hold(r->ctx, false);
     return s;
 }

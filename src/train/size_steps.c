@@ -5,7 +5,9 @@
  * costs nothing but another list of steps. Where pictures or texts are encoded in their step the
  * encoders share the arena too: their values are gone before the step begins.
  */
-#include "train/trainer.h"
+#include "train/run_nets.h"
+
+#include "diffuse/sampling.h"
 
 #include <string.h>
 
@@ -24,24 +26,24 @@ void cn_sizes_destroy(cn_sizes *z)
     *z = (cn_sizes){0};
 }
 
-static cn_status make_step(cn_trainer *t, const cn_train_options *o, cn_phase phase, int recomputed,
-                           cn_params *unet, cn_params *control, const cn_train_bucket *size,
-                           cn_stepgraph **out)
+static cn_status make_step(const cn_run_setup *r, const cn_run_nets *n, const cn_train_bucket *size,
+                           int recomputed, cn_stepgraph **out)
 {
-    const int64_t factor = cn_vae_factor(&t->base->vae);
-    const cn_stepgraph_options so = {.batch = o->train_batch_size,
+    const int64_t factor = cn_vae_factor(&r->base->vae);
+    const cn_stepgraph_options so = {.batch = r->o.train_batch_size,
                                      .width = size->width,
                                      .height = size->height,
                                      .latent_w = size->width / factor,
                                      .latent_h = size->height / factor,
-                                     .tokens = cn_base_context_length(t->base),
+                                     .tokens = cn_base_context_length(r->base),
                                      .control = true,
-                                     .only_mid = phase.only_mid,
+                                     .only_mid = n->phase.only_mid,
                                      .gradients = true,
-                                     .loss = t->objective.loss,
-                                     .weighted = cn_objective_weighs(&t->objective),
+                                     .loss = r->objective.loss,
+                                     .weighted = cn_objective_weighs(&r->objective),
                                      .checkpointed = recomputed};
-    return cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, unet, control, &so, out);
+    return cn_stepgraph_create(r->ctx, r->be, &r->base->unet, &r->config, n->unet, n->control, &so,
+                               out);
 }
 
 /* The largest plan lends its arena to the others. */
@@ -66,63 +68,56 @@ static cn_status share_arena(cn_sizes *z)
 }
 
 /* The list of what is trained is the same for every size; where its gradients lie isn't. */
-static cn_status find_gradients(cn_trainer *t, const cn_params *unet, const cn_params *control,
-                                cn_sizes *z)
+static cn_status find_gradients(cn_ctx *ctx, cn_run_nets *n)
 {
+    cn_sizes *z = &n->sizes;
     for (int k = 0; k < z->n; k++) {
         cn_free(z->trained);
         z->trained = NULL;
-        CN_TRY(cn_stepgraph_trained(t->ctx, z->steps[k], control, unet, &z->trained, &z->grads[k],
-                                    &z->n_trained));
+        CN_TRY(cn_stepgraph_trained(ctx, z->steps[k], n->control, n->unet, &z->trained,
+                                    &z->grads[k], &z->n_trained));
     }
     return CN_OK;
 }
 
-static cn_status create(cn_trainer *t, const cn_train_options *o, cn_phase phase, int recomputed,
-                        cn_params *unet, cn_params *control, cn_sizes *z)
+static cn_status make_sizes(const cn_run_setup *r, const cn_buckets *buckets, int recomputed,
+                            cn_run_nets *n)
 {
-    const cn_train_bucket *list = t->buckets->list;
-    z->n = t->buckets->n;
-    z->steps = cn_alloc0(t->ctx, (size_t)z->n * sizeof(cn_stepgraph *));
-    z->grads = cn_alloc0(t->ctx, (size_t)z->n * sizeof *z->grads);
-    if (t->vae) z->encoders = cn_alloc0(t->ctx, (size_t)z->n * sizeof *z->encoders);
-    if (!z->steps || !z->grads || (t->vae && !z->encoders)) return CN_ENOMEM;
-    cn_params_set_trainable(unet, phase.unlock != CN_UNLOCK_NONE);
+    const int64_t batch = r->o.train_batch_size;
+    cn_sizes *z = &n->sizes;
+    z->n = buckets->n;
+    z->steps = cn_alloc0(r->ctx, (size_t)z->n * sizeof(cn_stepgraph *));
+    z->grads = cn_alloc0(r->ctx, (size_t)z->n * sizeof *z->grads);
+    if (n->vae) z->encoders = cn_alloc0(r->ctx, (size_t)z->n * sizeof *z->encoders);
+    if (!z->steps || !z->grads || (n->vae && !z->encoders)) return CN_ENOMEM;
+    cn_params_set_trainable(n->unet, n->phase.unlock != CN_UNLOCK_NONE);
     for (int k = 0; k < z->n; k++) {
-        CN_TRY(make_step(t, o, phase, recomputed, unet, control, &list[k], &z->steps[k]));
-        if (!t->vae) continue;
-        CN_TRY(cn_encoder_vae(t->ctx, t->be, t->base, t->vae, o->train_batch_size, list[k].width,
-                              list[k].height, &z->encoders[k]));
+        const cn_train_bucket *size = &buckets->list[k];
+        CN_TRY(make_step(r, n, size, recomputed, &z->steps[k]));
+        if (!n->vae) continue;
+        CN_TRY(cn_encoder_vae(r->ctx, r->be, r->base, n->vae, batch, size->width, size->height,
+                              &z->encoders[k]));
     }
-    if (t->text[0])
-        CN_TRY(cn_encoder_text(t->ctx, t->be, t->base, t->text,
-                               CN_MIN(o->train_batch_size, CN_ENCODE_MAX_PROMPTS), &z->text));
+    if (n->text[0])
+        CN_TRY(cn_encoder_text(r->ctx, r->be, r->base, n->text,
+                               CN_MIN(batch, CN_ENCODE_MAX_PROMPTS), &z->text));
     CN_TRY(share_arena(z));
-    return find_gradients(t, unet, control, z);
+    return find_gradients(r->ctx, n);
 }
 
-cn_status cn_sizes_create(cn_trainer *t, const cn_train_options *o, cn_phase phase, int recomputed,
-                          cn_params *unet, cn_params *control, cn_sizes *out)
+cn_status cn_run_nets_make_sizes(const cn_run_setup *r, const cn_buckets *buckets, int recomputed,
+                                 cn_run_nets *n)
 {
-    cn_sizes z = {0};
-    const cn_status s = create(t, o, phase, recomputed, unet, control, &z);
-    if (s == CN_OK)
-        *out = z;
-    else
-        cn_sizes_destroy(&z);
+    const cn_status s = make_sizes(r, buckets, recomputed, n);
+    if (s != CN_OK) cn_sizes_destroy(&n->sizes);
     return s;
 }
 
-bool cn_trainer_encodes(const cn_trainer *t)
+double cn_sizes_share(const cn_buckets *b, int64_t pass_samples, int bucket)
 {
-    return t->vae || t->text[0];
-}
-
-double cn_sizes_share(const cn_trainer *t, int bucket)
-{
-    const int64_t unit = t->buckets->rules.enabled ? cn_trainer_unit(t) : 1;
-    const int64_t samples = (t->buckets->list[bucket].count + unit - 1) / unit * unit;
-    return (double)samples / (double)cn_buckets_epoch(t->buckets, unit);
+    const int64_t unit = b->rules.enabled ? pass_samples : 1;
+    const int64_t samples = (b->list[bucket].count + unit - 1) / unit * unit;
+    return (double)samples / (double)cn_buckets_epoch(b, unit);
 }
 
 /* For a pass of `batch` samples. */
@@ -145,14 +140,14 @@ double cn_sizes_flops(const cn_sizes *z, int bucket)
     return flops;
 }
 
-cn_status cn_trainer_use_size(cn_trainer *t, int bucket)
+cn_status cn_run_nets_use_size(const cn_run_setup *r, int bucket, cn_run_nets *n)
 {
-    cn_stepgraph *step = t->sizes.steps[bucket];
-    if (t->step == step && t->grads == t->sizes.grads[bucket]) return CN_OK;
-    t->step = step;
-    t->grads = t->sizes.grads[bucket];
+    cn_stepgraph *step = n->sizes.steps[bucket];
+    if (n->step == step && n->grads == n->sizes.grads[bucket]) return CN_OK;
+    n->step = step;
+    n->grads = n->sizes.grads[bucket];
     cn_plan_touch(step->plan);
-    return cn_trainer_follow(t, t->sizes.trained, t->sizes.n_trained);
+    return cn_run_nets_follow(r, n);
 }
 
 /* n pictures to the encoder's input; the places of missing ones repeat the first. */
@@ -166,9 +161,8 @@ static void put_pictures(cn_encoder *e, const uint8_t *rgb, int64_t n)
     }
 }
 
-static cn_status encode_pictures(cn_trainer *t, cn_pass *p)
+static cn_status encode_pictures(cn_encoder *e, cn_batcher *mixer, cn_pass *p)
 {
-    cn_encoder *e = &t->sizes.encoders[p->bucket];
     const int64_t pixels = cn_node_elements(e->in) / e->batch;
     const int64_t each = cn_node_elements(e->out) / e->batch;
     for (int64_t at = 0; at < p->batch; at += e->batch) {
@@ -176,19 +170,18 @@ static cn_status encode_pictures(cn_trainer *t, cn_pass *p)
         put_pictures(e, p->picture + at * pixels, n);
         CN_TRY(cn_plan_run(e->plan));
         const float *moments = cn_plan_data(e->plan, e->out);
-        for (int64_t i = 0; i < n; i++) cn_batcher_mix(t->mixer, p, at + i, moments + i * each);
+        for (int64_t i = 0; i < n; i++) cn_batcher_mix(mixer, p, at + i, moments + i * each);
     }
     return CN_OK;
 }
 
-static cn_status encode_texts(cn_trainer *t, cn_pass *p)
+static cn_status encode_texts(cn_encoder *e, int64_t ids, cn_pass *p)
 {
-    cn_encoder *e = &t->sizes.text;
     const int64_t each = cn_node_elements(e->out) / e->batch;
     for (int64_t at = 0; at < p->batch; at += e->batch) {
         const int64_t n = CN_MIN(e->batch, p->batch - at);
         for (int64_t i = 0; i < e->batch; i++)
-            cn_encoder_put_ids(e, i, p->ids + (at + (i < n ? i : 0)) * t->prompter->ids);
+            cn_encoder_put_ids(e, i, p->ids + (at + (i < n ? i : 0)) * ids);
         CN_TRY(cn_plan_run(e->plan));
         memcpy(p->context + at * each, cn_plan_data(e->plan, e->out),
                (size_t)(n * each) * sizeof(float));
@@ -196,11 +189,11 @@ static cn_status encode_texts(cn_trainer *t, cn_pass *p)
     return CN_OK;
 }
 
-cn_status cn_trainer_encode_pass(cn_trainer *t, cn_pass *p)
+cn_status cn_run_nets_encode_pass(const cn_run_data *d, cn_run_nets *n, cn_pass *p)
 {
-    if (!cn_trainer_encodes(t)) return CN_OK;
-    if (p->picture) CN_TRY(encode_pictures(t, p));
-    if (p->ids) CN_TRY(encode_texts(t, p));
-    cn_plan_touch(t->step->plan); /* whose arena this was */
+    if (!p->picture && !p->ids) return CN_OK;
+    if (p->picture) CN_TRY(encode_pictures(&n->sizes.encoders[p->bucket], d->mixer, p));
+    if (p->ids) CN_TRY(encode_texts(&n->sizes.text, d->prompter->ids, p));
+    cn_plan_touch(n->step->plan); /* whose arena this was */
     return CN_OK;
 }

@@ -1,231 +1,166 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* train.c - cn_train: checks what it was given, sets a run up, lets it loop, saves. */
-#include "train/trainer.h"
+#include "train/estimate.h"
+#include "train/run_progress.h"
 
-#include "cpu/cpu.h"
-#include "diffuse/sampling.h"
-
-#include <math.h>
 #include <string.h>
 
-/* --- checks ----------------------------------------------------------------------------------- */
+/* The parts of a run. */
+typedef struct trainer {
+    cn_run_setup run;
+    cn_run_data data;
+    cn_run_nets nets;
+    cn_run_progress progress;
+} trainer;
 
-/* What the base must be for this trainer. */
-static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_options *o)
-{
-    const int64_t factor = cn_vae_factor(&b->vae);
-    if (b->unet.in_channels != b->vae.latent_channels ||
-        b->unet.out_channels != b->vae.latent_channels)
-        return cn_fail(ctx, CN_EMISMATCH,
-                       "%s: its UNet takes %lld channels and gives %lld, the VAE's latents have "
-                       "%lld; a plain text-to-image model is expected",
-                       b->path, (long long)b->unet.in_channels, (long long)b->unet.out_channels,
-                       (long long)b->vae.latent_channels);
-    CN_TRY(cn_base_check_context(ctx, b));
-    if (o->resolution % factor)
-        return cn_fail(ctx, CN_EINVAL, "--resolution %lld: a multiple of %lld is expected",
-                       (long long)o->resolution, (long long)factor);
-    if (o->enable_bucket && o->bucket_reso_steps % factor)
-        return cn_fail(ctx, CN_EINVAL, "--bucket-reso-steps %lld: a multiple of %lld is expected",
-                       (long long)o->bucket_reso_steps, (long long)factor);
-    return CN_OK;
-}
-
-/* --- files ------------------------------------------------------------------------------------ */
-
-/* The widths of a ControlNet that starts from this base: diffusers' hint network, which shrinks the
- * condition as the VAE does the picture. */
-static cn_status fresh_config(cn_ctx *ctx, const cn_base *b, cn_controlnet_config *c)
-{
-    static const int64_t hint[] = {16, 32, 96, 256};
-    const int levels = b->vae.levels;
-    if (levels < 2 || levels > (int)CN_COUNT(hint))
-        return cn_fail(ctx, CN_EMISMATCH,
-                       "%s: its VAE has %d levels; a ControlNet's hint network is known for 2 to "
-                       "%d of them",
-                       b->path, levels, (int)CN_COUNT(hint));
-    *c = (cn_controlnet_config){.encoder = b->unet, .condition_channels = 3, .hint_levels = levels};
-    for (int i = 0; i < levels; i++) c->hint_channels[i] = hint[i];
-    return CN_OK;
-}
-
-static cn_status given_config(cn_trainer *t)
-{
-    cn_ctx *ctx = t->ctx;
-    CN_TRY(cn_control_open(ctx, t->o.controlnet, &t->start));
-    const cn_controlnet_config *c = &t->start->config;
-    cn_status s = cn_control_join(ctx, t->start, &t->base->unet);
-    if (s == CN_OK && c->hint_levels != t->base->vae.levels)
-        s = cn_fail(ctx, CN_EMISMATCH, "its hint network has %d levels, the base's VAE %d",
-                    c->hint_levels, t->base->vae.levels);
-    if (s == CN_OK && c->condition_channels != 3)
-        s = cn_fail(ctx, CN_EMISMATCH, "its condition has %lld channels; RGB (3) is expected",
-                    (long long)c->condition_channels);
-    if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", t->o.controlnet);
-    t->config = *c;
-    return CN_OK;
-}
+/* --- where it begins -------------------------------------------------------------------------- */
 
 /* Before anything in the folder is looked at: what another run writes there would change meanwhile.
  * A folder that isn't there yet is made when nothing is left to refuse. */
-static cn_status lock_dir(cn_trainer *t)
+static cn_status lock_dir(const cn_run_setup *r, cn_run_progress *p)
 {
-    if (t->lock || t->o.dry_run || cn_ranks_rank(t->ranks) > 0) return CN_OK;
-    return cn_checkpoint_lock(t->ctx, t->o.output_dir, &t->lock);
+    if (p->lock || r->o.dry_run || cn_ranks_rank(r->ranks) > 0) return CN_OK;
+    return cn_checkpoint_lock(r->ctx, r->o.output_dir, &p->lock);
 }
 
-/* A checkpoint goes on in the phase it was made in; the loop sees what comes next. */
-static cn_status choose_phase(cn_trainer *t)
+static cn_status find_checkpoint(const cn_run_setup *r, cn_run_progress *p)
 {
-    const cn_phase next = cn_phase_at(&t->o, t->state.step);
-    t->phase = t->resume_path[0] ? t->state.phase : next;
-    const cn_status s = cn_phase_follows(t->ctx, t->phase, next);
-    return s == CN_OK ? CN_OK : cn_fail_prefix(t->ctx, s, "%s", t->resume_path);
-}
-
-static cn_status open_files(cn_trainer *t)
-{
-    const cn_tag_rules tags = cn_train_tag_rules(&t->o);
-    CN_TRY(cn_lr_kind_find(t->ctx, t->o.lr_scheduler, &t->lr.kind));
-    CN_TRY(cn_base_open(t->ctx, t->o.model, &t->base));
-    CN_TRY(check_base(t->ctx, t->base, &t->o));
-    CN_TRY(cn_prompter_open(t->ctx, t->base, t->o.tokenizer, &tags, &t->prompter));
-    CN_TRY(t->o.controlnet ? given_config(t) : fresh_config(t->ctx, t->base, &t->config));
-    CN_TRY(cn_trainer_open_data(t));
-    CN_TRY(cn_backend_cpu_create(t->ctx, &t->be));
-    CN_TRY(cn_comparison_choose(t->ctx, t->be, &t->o, &t->comparison));
-    if (t->o.prediction) CN_TRY(cn_base_set_prediction(t->ctx, t->base, t->o.prediction));
-    CN_TRY(cn_base_settle_prediction(t->ctx, t->base, t->be));
-    if (t->o.rescale_betas_zero_snr) t->base->schedule.zero_snr = true;
-    CN_TRY(cn_schedule_create(t->ctx, &t->base->schedule, &t->schedule));
-    CN_TRY(cn_objective_find(t->ctx, &t->o, t->schedule, &t->objective));
-    if (cn_dir_exists(t->o.output_dir)) CN_TRY(lock_dir(t));
-    if (t->o.resume_from_checkpoint) {
-        CN_TRY(cn_checkpoint_find(t->ctx, t->o.output_dir, t->o.resume_from_checkpoint,
-                                  t->resume_path, &t->state));
-        if (!t->resume_path[0])
-            cn_log(t->ctx, CN_LOG_WARN, "%s: no checkpoint to resume from; training starts anew",
-                   t->o.output_dir);
-    }
-    return choose_phase(t);
-}
-
-/* --- networks --------------------------------------------------------------------------------- */
-
-/* With the middle's link alone the decoder's links must be silent for whoever uses the result. */
-static cn_status silence_links(cn_trainer *t)
-{
-    for (int64_t i = 0; i < cn_params_count(t->control); i++) {
-        cn_param *q = cn_params_at(t->control, i);
-        if (strncmp(q->diffusers_name, "controlnet_down_blocks.", 23) != 0) continue;
-        float *zeros = cn_alloc0(t->ctx, (size_t)cn_param_elements(q) * sizeof(float));
-        if (!zeros) return CN_ENOMEM;
-        const cn_status s = cn_param_set(t->be, t->ctx, q, zeros);
-        cn_free(zeros);
-        if (s != CN_OK) return s;
-    }
+    if (cn_dir_exists(r->o.output_dir)) CN_TRY(lock_dir(r, p));
+    if (!r->o.resume_from_checkpoint) return CN_OK;
+    CN_TRY(cn_checkpoint_find(r->ctx, r->o.output_dir, r->o.resume_from_checkpoint, p->resume_path,
+                              &p->state));
+    if (!p->resume_path[0])
+        cn_log(r->ctx, CN_LOG_WARN, "%s: no checkpoint to resume from; training starts anew",
+               r->o.output_dir);
     return CN_OK;
 }
 
-static cn_status load_weights(cn_trainer *t)
+/* A checkpoint goes on in the phase it was made in; the loop sees what comes next. */
+static cn_status choose_phase(const cn_run_setup *r, const cn_run_progress *p, cn_phase *out)
 {
-    CN_TRY(cn_base_load(t->ctx, t->base, t->be, t->unet));
-    if (t->vae) CN_TRY(cn_base_load(t->ctx, t->base, t->be, t->vae));
-    CN_TRY(cn_text_params_load(t->ctx, t->base, t->be, t->text));
-    if (t->start)
-        CN_TRY(cn_control_load(t->ctx, t->start, t->be, t->control));
-    else
-        CN_TRY(cn_control_init_from_base(t->ctx, t->be, t->base, t->control, t->o.seed));
-    return t->o.only_mid_control ? silence_links(t) : CN_OK;
+    const cn_phase next = cn_phase_at(&r->o, p->state.step);
+    *out = p->resume_path[0] ? p->state.phase : next;
+    const cn_status s = cn_phase_follows(r->ctx, *out, next);
+    return s == CN_OK ? CN_OK : cn_fail_prefix(r->ctx, s, "%s", p->resume_path);
+}
+
+/* Says where this run's samples aren't the ones that the checkpoint's run would have gone on
+ * with. */
+static void compare_states(cn_ctx *ctx, const char *path, const cn_train_state *before,
+                           const cn_train_state *now, bool buckets)
+{
+    if (before->seed != now->seed || before->items != now->items)
+        cn_log(ctx, CN_LOG_WARN,
+               "%s: was made with seed %llu and %lld pairs, this run has seed %llu and %lld; it "
+               "goes on, but not as the first run would have",
+               path, (unsigned long long)before->seed, (long long)before->items,
+               (unsigned long long)now->seed, (long long)now->items);
+    else if (buckets && before->unit != now->unit)
+        cn_log(ctx, CN_LOG_WARN,
+               "%s: was made with passes of %lld pairs, this run has %lld; with --enable-bucket it "
+               "goes on, but not as the first run would have",
+               path, (long long)before->unit, (long long)now->unit);
+}
+
+/* The state to begin with; from a checkpoint weights and optimizer too. */
+static cn_status resume(const cn_run_setup *r, const cn_buckets *buckets, const cn_run_nets *n,
+                        cn_run_progress *p)
+{
+    const int64_t unit = cn_run_pass_samples(r);
+    cn_train_state *state = &p->state;
+    cn_train_state now = {.seed = r->o.seed,
+                          .items = cn_buckets_epoch(buckets, unit),
+                          .unit = unit,
+                          .learned_at_step = -1};
+    if (!state->run_id[0]) CN_TRY(cn_run_id_create(r->ctx, state->run_id));
+    if (!p->resume_path[0]) {
+        memcpy(now.run_id, state->run_id, sizeof now.run_id);
+        *state = now;
+        return CN_OK;
+    }
+    cn_checkpoint c = cn_run_checkpoint(r, n);
+    c.ctx = r->ctx;
+    if (state->passes >= r->o.gradient_accumulation_steps)
+        return cn_fail(r->ctx, CN_EINVAL,
+                       "%s: was stopped after %lld passes of a step; "
+                       "--gradient-accumulation-steps %lld or more is expected",
+                       p->resume_path, (long long)state->passes, (long long)state->passes + 1);
+    CN_TRY(cn_checkpoint_load(&c, p->resume_path));
+    compare_states(r->ctx, p->resume_path, state, &now, buckets->rules.enabled);
+    if (buckets->rules.enabled) /* passes of another size may have ended inside one of these */
+        state->samples = (state->samples + unit - 1) / unit * unit;
+    state->seed = now.seed;
+    state->items = now.items;
+    state->unit = unit;
+    cn_log(r->ctx, CN_LOG_INFO, "resumed from %s after step %lld", p->resume_path,
+           (long long)state->step);
+    return CN_OK;
+}
+
+/* --- the folder ------------------------------------------------------------------------------- */
+
+/* The folder is this run's alone, has room for a save, and nothing that it would overwrite. */
+static cn_status try_dir(const cn_run_setup *r, const cn_run_nets *n, cn_run_progress *p)
+{
+    size_t base = 0;
+    if (cn_ranks_rank(r->ranks) > 0) return CN_OK;
+    const cn_checkpoint c = cn_run_checkpoint(r, n);
+    if (r->o.unlock && strcmp(r->o.unlock, "none") != 0)
+        CN_TRY(cn_base_save_bytes(r->ctx, r->base, &base));
+    CN_TRY(lock_dir(r, p));
+    CN_TRY(cn_checkpoint_try_dir(r->ctx, r->o.output_dir,
+                                 cn_checkpoint_bytes(&c) + 2 * base + n->plan.optimizer_bytes));
+    /* "latest" looked for the newest itself, and named what it passed over */
+    const bool latest = p->resume_path[0] && strcmp(r->o.resume_from_checkpoint, "latest") == 0;
+    if (r->o.overwrite || latest) return CN_OK;
+    return cn_checkpoint_refuse_occupied(r->ctx, r->o.output_dir, &p->state);
+}
+
+/* The folder becomes this run's, once nothing is left that could refuse it. */
+static cn_status claim_dir(cn_ctx *ctx, const cn_train_options *o, const cn_train_state *state,
+                           bool anew)
+{
+    if (o->overwrite) CN_TRY(cn_checkpoint_clear(ctx, o->output_dir, anew ? -1 : state->step));
+    return cn_checkpoint_claim(ctx, o->output_dir, state->run_id);
+}
+
+static cn_status save_result(const cn_run_setup *r, cn_run_nets *n)
+{
+    char ema[CN_PATH_BYTES];
+    const cn_checkpoint c = cn_run_checkpoint(r, n);
+    cn_plan_drop(n->step->plan); /* saving needs a little room of its own */
+    const bool writes = cn_ranks_rank(r->ranks) == 0;
+    CN_TRY(cn_format(r->ctx, ema, sizeof ema, "%s/ema", r->o.output_dir));
+    cn_status s = writes ? cn_checkpoint_save_result(&c, r->o.output_dir) : CN_OK;
+    CN_TRY(cn_adamw_swap_ema(n->adamw));
+    if (s == CN_OK && r->o.use_ema && writes) s = cn_checkpoint_save_result(&c, ema);
+    CN_TRY(cn_adamw_swap_ema(n->adamw));
+    return cn_run_saved(r, cn_ranks_agree(r->ranks, s), r->o.output_dir);
 }
 
 /* --- the run ---------------------------------------------------------------------------------- */
 
-static void count_steps(cn_trainer *t)
-{
-    const int64_t images = cn_trainer_images(t);
-    const int64_t per_epoch =
-        (cn_buckets_epoch(t->buckets, cn_trainer_unit(t)) + images - 1) / images;
-    t->total_steps =
-        t->o.max_train_steps ? t->o.max_train_steps : per_epoch * t->o.num_train_epochs;
-    t->lr = (cn_lr){t->lr.kind,     t->o.learning_rate, t->o.lr_warmup_steps,
-                    t->total_steps, t->o.lr_num_cycles, t->o.lr_power};
-}
-
-static cn_status resume(cn_trainer *t)
-{
-    const int64_t unit = cn_trainer_unit(t);
-    cn_train_state now = {.seed = t->o.seed,
-                          .items = cn_buckets_epoch(t->buckets, unit),
-                          .unit = unit,
-                          .learned_at_step = -1};
-    if (!t->state.run_id[0]) CN_TRY(cn_run_id_create(t->ctx, t->state.run_id));
-    if (!t->resume_path[0]) {
-        memcpy(now.run_id, t->state.run_id, sizeof now.run_id);
-        t->state = now;
-        return CN_OK;
-    }
-    cn_checkpoint c = cn_trainer_checkpoint(t);
-    c.ctx = t->ctx;
-    if (t->state.passes >= t->o.gradient_accumulation_steps)
-        return cn_fail(t->ctx, CN_EINVAL,
-                       "%s: was stopped after %lld passes of a step; "
-                       "--gradient-accumulation-steps %lld or more is expected",
-                       t->resume_path, (long long)t->state.passes, (long long)t->state.passes + 1);
-    CN_TRY(cn_checkpoint_load(&c, t->resume_path));
-    if (t->state.seed != now.seed || t->state.items != now.items)
-        cn_log(t->ctx, CN_LOG_WARN,
-               "%s: was made with seed %llu and %lld pairs, this run has seed %llu and %lld; it "
-               "goes on, but not as the first run would have",
-               t->resume_path, (unsigned long long)t->state.seed, (long long)t->state.items,
-               (unsigned long long)now.seed, (long long)now.items);
-    else if (t->buckets->rules.enabled && t->state.unit != unit)
-        cn_log(t->ctx, CN_LOG_WARN,
-               "%s: was made with passes of %lld pairs, this run has %lld; with --enable-bucket it "
-               "goes on, but not as the first run would have",
-               t->resume_path, (long long)t->state.unit, (long long)unit);
-    if (t->buckets->rules.enabled) /* passes of another size may have ended inside one of these */
-        t->state.samples = (t->state.samples + unit - 1) / unit * unit;
-    t->state.seed = now.seed;
-    t->state.items = now.items;
-    t->state.unit = unit;
-    cn_log(t->ctx, CN_LOG_INFO, "resumed from %s after step %lld", t->resume_path,
-           (long long)t->state.step);
-    return CN_OK;
-}
-
-static cn_status save_result(cn_trainer *t)
-{
-    char ema[4096];
-    const cn_checkpoint c = cn_trainer_checkpoint(t);
-    cn_plan_drop(t->step->plan); /* saving needs a little room of its own */
-    const bool writes = cn_ranks_rank(t->ranks) == 0;
-    CN_TRY(cn_format(t->ctx, ema, sizeof ema, "%s/ema", t->o.output_dir));
-    cn_status s = writes ? cn_checkpoint_save_result(&c, t->o.output_dir) : CN_OK;
-    CN_TRY(cn_adamw_swap_ema(t->adamw));
-    if (s == CN_OK && t->o.use_ema && writes) s = cn_checkpoint_save_result(&c, ema);
-    CN_TRY(cn_adamw_swap_ema(t->adamw));
-    return cn_trainer_saved(t, cn_ranks_agree(t->ranks, s), t->o.output_dir);
-}
-
 /* Everything that can be refused without reading weights or writing a file. */
-static cn_status prepare(cn_trainer *t)
+static cn_status prepare(trainer *t)
 {
-    CN_TRY(cn_train_options_check(t->ctx, &t->o));
-    if (!(t->save_ctx = cn_ctx_create(cn_threads(t->ctx))))
-        return cn_fail(t->ctx, CN_ENOMEM, "out of memory at the start of training");
-    CN_TRY(open_files(t));
-    count_steps(t);
-    CN_TRY(cn_trainer_plan(t));
-    t->plan.steps = t->total_steps;
-    t->plan.buckets = t->buckets->list;
-    t->plan.n_buckets = t->buckets->n;
+    cn_run_setup *r = &t->run;
+    CN_TRY(cn_train_options_check(r->ctx, &r->o));
+    CN_TRY(cn_run_setup_open(r));
+    CN_TRY(cn_run_data_open(r, &t->data));
+    CN_TRY(cn_run_setup_settle(r));
+    CN_TRY(find_checkpoint(r, &t->progress));
+    CN_TRY(choose_phase(r, &t->progress, &t->nets.phase));
+    cn_run_setup_count_steps(r, cn_buckets_epoch(t->data.buckets, cn_run_pass_samples(r)));
+    CN_TRY(cn_run_nets_plan(r, &t->data, t->progress.state.step, &t->nets));
+    t->nets.plan.steps = r->total_steps;
+    t->nets.plan.buckets = t->data.buckets->list;
+    t->nets.plan.n_buckets = t->data.buckets->n;
     return CN_OK;
 }
 
-static void tell_plan(const cn_trainer *t)
+static void tell_plan(const cn_train_callbacks *c, const cn_train_plan *plan)
 {
-    if (t->callbacks.planned) t->callbacks.planned(t->callbacks.user, &t->plan);
+    if (c->planned) c->planned(c->user, plan);
 }
 
 static bool wants_tensorboard(const cn_train_options *o)
@@ -233,115 +168,74 @@ static bool wants_tensorboard(const cn_train_options *o)
     return o->report_to && strcmp(o->report_to, "tensorboard") == 0;
 }
 
-static cn_status try_dir(cn_trainer *t)
+/* What rank 0 alone writes. */
+static cn_status open_outputs(const trainer *t, bool anew, cn_run_progress *p)
 {
-    size_t base = 0;
-    if (cn_ranks_rank(t->ranks) > 0) return CN_OK;
-    cn_checkpoint c = cn_trainer_checkpoint(t);
-    if (t->o.unlock && strcmp(t->o.unlock, "none") != 0)
-        CN_TRY(cn_base_save_bytes(t->ctx, t->base, &base));
-    CN_TRY(lock_dir(t));
-    CN_TRY(cn_checkpoint_try_dir(t->ctx, t->o.output_dir,
-                                 cn_checkpoint_bytes(&c) + 2 * base + t->plan.optimizer_bytes));
-    /* "latest" looked for the newest itself, and named what it passed over */
-    const bool latest = t->resume_path[0] && strcmp(t->o.resume_from_checkpoint, "latest") == 0;
-    if (t->o.overwrite || latest) return CN_OK;
-    return cn_checkpoint_refuse_occupied(t->ctx, t->o.output_dir, &t->state);
-}
-
-/* The folder becomes this run's, once nothing is left that could refuse it. */
-static cn_status claim_dir(cn_trainer *t, bool anew)
-{
-    if (t->o.overwrite)
-        CN_TRY(cn_checkpoint_clear(t->ctx, t->o.output_dir, anew ? -1 : t->state.step));
-    return cn_checkpoint_claim(t->ctx, t->o.output_dir, t->state.run_id);
+    const cn_run_setup *r = &t->run;
+    CN_TRY(claim_dir(r->ctx, &r->o, &p->state, anew));
+    CN_TRY(cn_metrics_open(r->ctx, r->o.output_dir, p->resume_path[0] ? p->state.step : -1,
+                           wants_tensorboard(&r->o), &p->metrics));
+    if (!t->data.n_held) return CN_OK;
+    return cn_held_out_create(r, &t->data, &t->nets, p->metrics, &p->held_out);
 }
 
 /* Everything before the first step. */
-static cn_status begin(cn_trainer *t)
+static cn_status begin(trainer *t)
 {
-    const bool anew = !t->state.run_id[0];
-    CN_TRY(load_weights(t));
-    CN_TRY(cn_trainer_create_optimizer(t, NULL));
-    CN_TRY(resume(t));
-    if (cn_ranks_rank(t->ranks) == 0) {
-        CN_TRY(claim_dir(t, anew));
-        CN_TRY(cn_metrics_open(t->ctx, t->o.output_dir, t->resume_path[0] ? t->state.step : -1,
-                               wants_tensorboard(&t->o), &t->metrics));
-        if (t->n_held) CN_TRY(cn_trainer_create_validator(t));
-    }
-    return cn_trainer_start_loader(t);
+    const cn_run_setup *r = &t->run;
+    const bool anew = !t->progress.state.run_id[0];
+    CN_TRY(cn_run_nets_load(r, &t->nets));
+    CN_TRY(cn_run_nets_create_optimizer(r, NULL, &t->nets));
+    CN_TRY(resume(r, t->data.buckets, &t->nets, &t->progress));
+    if (cn_ranks_rank(r->ranks) == 0) CN_TRY(open_outputs(t, anew, &t->progress));
+    return cn_run_data_start_loader(r, t->progress.state.samples, &t->data);
 }
 
-static cn_status train(cn_trainer *t)
+static cn_status train(trainer *t)
 {
-    CN_TRY(cn_ranks_agree(t->ranks, try_dir(t)));
-    CN_TRY(cn_ranks_agree(t->ranks, cn_trainer_encode_data(t)));
-    CN_TRY(cn_ranks_agree(t->ranks, begin(t)));
-    CN_TRY(cn_trainer_loop(t));
-    return save_result(t);
+    const cn_run_setup *r = &t->run;
+    CN_TRY(cn_ranks_agree(r->ranks, try_dir(r, &t->nets, &t->progress)));
+    CN_TRY(cn_ranks_agree(r->ranks, cn_run_data_encode(r, &t->data)));
+    CN_TRY(cn_ranks_agree(r->ranks, begin(t)));
+    CN_TRY(cn_run_loop(r, &t->data, &t->nets, &t->progress));
+    return save_result(r, &t->nets);
 }
 
 /* Faults of the data come last: memory and time are of use all the same. */
-static cn_status dry_run(cn_trainer *t)
+static cn_status dry_run(trainer *t)
 {
-    const cn_status lint = cn_trainer_lint(t);
+    const cn_run_setup *r = &t->run;
+    const int64_t first_step = t->progress.state.step;
+    const cn_status lint = cn_estimate_data(r);
     if (lint != CN_OK && lint != CN_EFORMAT) return lint;
     char faults[1024];
-    snprintf(faults, sizeof faults, "%s", cn_error(t->ctx));
-    CN_TRY(cn_trainer_time_encoding(t));
-    CN_TRY(load_weights(t));
-    CN_TRY(cn_trainer_create_optimizer(t, NULL));
-    CN_TRY(cn_trainer_time_run(t));
-    cn_trainer_time_validations(t);
-    tell_plan(t);
-    return lint == CN_OK ? CN_OK : cn_fail(t->ctx, lint, "%s", faults);
+    snprintf(faults, sizeof faults, "%s", cn_error(r->ctx));
+    CN_TRY(cn_estimate_encoding(r, &t->data, &t->nets.plan.encoding_seconds));
+    CN_TRY(cn_run_nets_load(r, &t->nets));
+    CN_TRY(cn_run_nets_create_optimizer(r, NULL, &t->nets));
+    CN_TRY(cn_estimate_steps(r, t->data.buckets, first_step, &t->nets));
+    if (t->data.n_held) cn_estimate_validations(r, first_step, &t->nets);
+    tell_plan(&r->callbacks, &t->nets.plan);
+    return lint == CN_OK ? CN_OK : cn_fail(r->ctx, lint, "%s", faults);
 }
 
-static cn_status run(cn_trainer *t)
+static cn_status run(trainer *t)
 {
-    CN_TRY(cn_trainer_join(t));
-    CN_TRY(cn_ranks_agree(t->ranks, prepare(t)));
-    if (!t->o.dry_run) {
-        tell_plan(t);
-        return train(t);
-    }
-    return dry_run(t);
+    CN_TRY(cn_run_join(&t->run));
+    CN_TRY(cn_ranks_agree(t->run.ranks, prepare(t)));
+    if (t->run.o.dry_run) return dry_run(t);
+    tell_plan(&t->run.callbacks, &t->nets.plan);
+    return train(t);
 }
 
-static void trainer_close(cn_trainer *t)
+static void trainer_close(trainer *t)
 {
-    cn_validator_destroy(t->validator);
-    cn_batcher_destroy(t->held_batcher);
-    cn_metrics_close(t->metrics);
-    cn_loader_destroy(t->loader);
-    cn_batcher_destroy(t->mixer);
-    cn_cache_destroy(t->own.cache);
-    if (t->held_cache != t->cache) cn_cache_destroy(t->held_cache);
-    cn_cache_destroy(t->cache);
-    cn_schedule_destroy(t->schedule);
-    cn_adamw_destroy(t->adamw);
-    cn_free(t->turns);
-    cn_sizes_destroy(&t->sizes);
-    cn_params_destroy(t->vae);
-    cn_text_params_destroy(t->text);
-    cn_params_destroy(t->control);
-    cn_params_destroy(t->unet);
-    if (t->be) t->be->destroy(t->be);
-    cn_buckets_destroy(t->buckets);
-    cn_buckets_destroy(t->held_sizes);
-    cn_prompt_list_destroy(t->prompts);
-    cn_prompt_list_destroy(t->held_prompts);
-    cn_buckets_destroy(t->own.sizes);
-    cn_prompt_list_destroy(t->own.prompts);
-    cn_dataset_close(t->own.data);
-    cn_prompter_close(t->prompter);
-    if (t->held_data != &t->held_view) cn_dataset_close(t->held_data);
-    cn_dataset_close(t->data);
-    cn_control_close(t->start);
-    cn_base_close(t->base);
-    cn_dir_lock_drop(t->lock);
-    cn_ctx_destroy(t->save_ctx);
+    cn_held_out_destroy(t->progress.held_out);
+    cn_metrics_close(t->progress.metrics);
+    cn_run_nets_close(&t->nets);
+    cn_run_data_close(&t->data);
+    cn_dir_lock_drop(t->progress.lock);
+    cn_run_setup_close(&t->run);
     cn_free(t);
 }
 
@@ -349,21 +243,22 @@ cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
                    const cn_train_callbacks *callbacks, cn_train_result *out)
 {
     const double start = cn_now_s();
-    cn_trainer *t = cn_alloc0(ctx, sizeof *t);
+    trainer *t = cn_alloc0(ctx, sizeof *t);
     if (!t) return CN_ENOMEM;
-    t->ctx = ctx;
-    t->o = *options;
-    if (callbacks) t->callbacks = *callbacks;
-    t->state.learned_at_step = -1;
-    cn_status s = run(t);
-    t->result.steps = t->state.step;
-    t->result.seconds = cn_now_s() - start;
-    t->result.silent = cn_ranks_rank(t->ranks) > 0;
-    t->result.final_loss = cn_trainer_mean_loss(t);
-    t->result.learned_at_step = t->state.learned_at_step;
-    t->result.peak_resident_bytes = cn_peak_resident_bytes();
-    cn_trainer_part(t, s);
-    if (out) *out = t->result;
+    cn_run_progress *p = &t->progress;
+    t->run.ctx = ctx;
+    t->run.o = *options;
+    if (callbacks) t->run.callbacks = *callbacks;
+    p->state.learned_at_step = -1;
+    const cn_status s = run(t);
+    p->result.steps = p->state.step;
+    p->result.seconds = cn_now_s() - start;
+    p->result.silent = cn_ranks_rank(t->run.ranks) > 0;
+    p->result.final_loss = cn_run_mean_loss(p);
+    p->result.learned_at_step = p->state.learned_at_step;
+    p->result.peak_resident_bytes = cn_peak_resident_bytes();
+    cn_run_part(&t->run, p->saved_step, s);
+    if (out) *out = p->result;
     trainer_close(t);
     return s;
 }

@@ -8,26 +8,22 @@
  * don't suffice, the same plan is made with other options, so that the error can say which would
  * fit.
  */
-#include "train/trainer.h"
+#include "train/held_out.h"
 
 #include "base/memory.h"
 
 #include <limits.h>
 #include <string.h>
 
-/* A run's networks under some options. */
-typedef struct networks {
-    cn_params *unet, *control;
-    cn_sizes sizes;
-    cn_train_plan plan;
-} networks;
-
-static void networks_close(networks *n)
+/* Gives up what a plan was made of, but what isn't trained. */
+static void drop_plan(cn_run_nets *n)
 {
     cn_sizes_destroy(&n->sizes);
     cn_params_destroy(n->control);
     cn_params_destroy(n->unet);
-    *n = (networks){0};
+    n->control = n->unet = NULL;
+    n->plan = (cn_train_plan){0};
+    n->validation_flops = 0;
 }
 
 /* --- the parts -------------------------------------------------------------------------------- */
@@ -37,29 +33,14 @@ static cn_dtype compute_type(const cn_train_options *o)
     return o->mixed_precision && strcmp(o->mixed_precision, "bf16") == 0 ? CN_BF16 : CN_F32;
 }
 
-cn_adamw_options cn_trainer_adamw_options(const cn_trainer *t, const cn_train_options *o)
+static cn_status make_sets(const cn_run_setup *r, cn_run_nets *n)
 {
-    return (cn_adamw_options){
-        .beta1 = (float)o->adam_beta1,
-        .beta2 = (float)o->adam_beta2,
-        .eps = (float)o->adam_epsilon,
-        .weight_decay = (float)o->adam_weight_decay,
-        .use_8bit = o->use_8bit_adam,
-        .slow_network = o->unlock_learning_rate > 0 ? cn_net_kind_of(CN_NET_UNET)->name : NULL,
-        .slow_part = o->unlock_learning_rate / o->learning_rate,
-        .ema_decay = o->use_ema ? (float)o->ema_decay : 0,
-        .ranks = t->ranks,
-        .accumulates = o->gradient_accumulation_steps > 1};
-}
-
-static cn_status make_sets(cn_trainer *t, const cn_train_options *o, networks *n)
-{
-    const cn_dtype compute = compute_type(o);
+    const cn_dtype compute = compute_type(&r->o);
     cn_unlock whole_run;
-    CN_TRY(cn_unlock_find(t->ctx, o->unlock, &whole_run));
-    CN_TRY(cn_base_params_create(t->ctx, t->base, CN_NET_UNET, compute, &n->unet));
-    cn_phase_prepare(n->unet, whole_run, t->phase);
-    CN_TRY(cn_net_params(t->ctx, CN_NET_CONTROL, &n->control));
+    CN_TRY(cn_unlock_find(r->ctx, r->o.unlock, &whole_run));
+    CN_TRY(cn_base_params_create(r->ctx, r->base, CN_NET_UNET, compute, &n->unet));
+    cn_phase_prepare(n->unet, whole_run, n->phase);
+    CN_TRY(cn_net_params(r->ctx, CN_NET_CONTROL, &n->control));
     cn_params_set_compute(n->control, compute);
     cn_params_set_trainable(n->control, true);
     n->plan.compute_type = cn_weight_type_word(compute);
@@ -67,9 +48,9 @@ static cn_status make_sets(cn_trainer *t, const cn_train_options *o, networks *n
     return CN_OK;
 }
 
-static void count_optimizer(const cn_trainer *t, const cn_train_options *o, networks *n)
+static void count_optimizer(const cn_run_setup *r, cn_run_nets *n)
 {
-    const cn_adamw_options adamw = cn_trainer_adamw_options(t, o);
+    const cn_adamw_options adamw = cn_run_adamw_options(r);
     const cn_sizes *z = &n->sizes;
     n->plan.optimizer_bytes = cn_adamw_bytes(z->trained, z->n_trained, &adamw);
     n->plan.trained = 0;
@@ -78,102 +59,93 @@ static void count_optimizer(const cn_trainer *t, const cn_train_options *o, netw
 
 /* --- validation ------------------------------------------------------------------------------- */
 
-/* Held-out pictures have the resolution's size, whatever the step's is. */
-cn_stepgraph_options cn_trainer_measure_options(const cn_trainer *t, const cn_stepgraph *step)
-{
-    cn_stepgraph_options o = step->o;
-    o.width = o.height = t->o.resolution;
-    o.latent_w = o.latent_h = t->o.resolution / cn_vae_factor(&t->base->vae);
-    o.gradients = false;
-    o.loss = CN_LOSS_MSE;
-    o.weighted = false;
-    return o;
-}
-
 /* The held-out loss, the drawings, their decoding and their annotating follow one another. */
-static cn_status count_validation(cn_trainer *t, const networks *n, size_t *bytes)
+static cn_status count_validation(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
+                                  size_t *bytes)
 {
-    const double pictures = (double)t->n_held, drawings = (double)cn_trainer_drawings(t);
-    cn_stepgraph_options so = cn_trainer_measure_options(t, n->sizes.steps[0]);
+    const double pictures = (double)d->n_held, drawings = (double)cn_run_data_drawings(d);
+    cn_stepgraph_options so = cn_held_out_measure_options(r, n->sizes.steps[0]);
     cn_stepgraph *measure = NULL;
     cn_draw *draw = NULL;
     cn_decode *decode = NULL;
     cn_params *vae = NULL;
     cn_plan_info info;
     so.only_mid = false;
-    const cn_draw_spec spec = cn_trainer_draw_spec(t, n->unet, n->control);
-    cn_status s = cn_stepgraph_create(t->ctx, t->be, &t->base->unet, &t->config, n->unet,
+    const cn_draw_spec spec = cn_held_out_draw_spec(r, n->unet, n->control);
+    cn_status s = cn_stepgraph_create(r->ctx, r->be, &r->base->unet, &r->config, n->unet,
                                       n->control, &so, &measure);
     if (s != CN_OK) return s;
     cn_plan_info_get(measure->plan, &info);
     *bytes = info.arena_bytes;
-    t->validation_flops = pictures * CN_TRAIN_BANDS / (double)so.batch * info.flops;
+    n->validation_flops = pictures * CN_TRAIN_BANDS / (double)so.batch * info.flops;
     cn_stepgraph_destroy(measure);
-    s = cn_draw_create(t->ctx, t->be, &spec, &draw);
+    s = cn_draw_create(r->ctx, r->be, &spec, &draw);
     if (s == CN_OK) {
         cn_draw_info(draw, &info);
-        t->validation_flops += drawings * (double)t->o.validation_sampling_steps * info.flops;
+        n->validation_flops += drawings * (double)r->o.validation_sampling_steps * info.flops;
         *bytes = CN_MAX(*bytes, info.arena_bytes);
     }
     cn_draw_destroy(draw);
-    if (s == CN_OK) s = cn_trainer_decode_create(t, &vae, &decode);
+    if (s == CN_OK) s = cn_held_out_decode_create(r, &vae, &decode);
     if (s == CN_OK) {
         cn_decode_info(decode, &info);
-        t->validation_flops += drawings * info.flops;
+        n->validation_flops += drawings * info.flops;
         *bytes = CN_MAX(*bytes, info.arena_bytes + cn_params_bytes(vae));
     }
     cn_decode_destroy(decode);
     cn_params_destroy(vae);
-    *bytes = CN_MAX(*bytes, t->comparison.cost.bytes);
-    t->validation_flops += pictures * t->comparison.cost.flops;
+    *bytes = CN_MAX(*bytes, r->comparison.cost.bytes);
+    n->validation_flops += pictures * r->comparison.cost.flops;
     return s;
 }
 
 /* --- a plan ----------------------------------------------------------------------------------- */
 
 /* Adds a data set's cache, if there is one. */
-static cn_status count_cache(cn_trainer *t, const cn_dataset *d, const cn_cache_options *o,
+static cn_status count_cache(const cn_run_setup *r, const cn_dataset *d, const cn_cache_options *o,
                              cn_cache_memory *sum)
 {
     cn_cache_memory one;
     if (!d) return CN_OK;
-    CN_TRY(cn_cache_plan(t->ctx, t->be, t->base, d, o, &one));
+    CN_TRY(cn_cache_plan(r->ctx, r->be, r->base, d, o, &one));
     sum->kept_bytes += one.kept_bytes;
     sum->encoder_bytes = CN_MAX(sum->encoder_bytes, one.encoder_bytes);
     return CN_OK;
 }
 
-static cn_status count_data(cn_trainer *t, cn_cache_memory *out)
+static cn_status count_data(const cn_run_setup *r, const cn_run_data *d, cn_cache_memory *out)
 {
-    const cn_cache_options cached = cn_trainer_cache_options(t);
-    const cn_cache_options held = cn_trainer_held_cache_options(t);
-    const cn_cache_options given = cn_trainer_prompts_cache_options(t);
-    CN_TRY(count_cache(t, cn_trainer_cached_data(t), &cached, out));
-    CN_TRY(count_cache(t, t->held_data, &held, out));
-    return count_cache(t, t->own.data, &given, out);
+    const cn_cache_options cached = cn_run_data_cache_options(r, d);
+    const cn_cache_options held = cn_run_data_held_cache_options(r, d);
+    const cn_cache_options given = cn_run_data_prompts_cache_options(r, d);
+    CN_TRY(count_cache(r, &d->train_view, &cached, out));
+    CN_TRY(count_cache(r, d->held_data, &held, out));
+    return count_cache(r, d->own.data, &given, out);
 }
 
-/* Plans a phase's steps and adds up what the run then has in memory beside the process. */
-static cn_status count_phase(cn_trainer *t, const cn_train_options *o, cn_phase phase,
-                             int recomputed, networks *n)
+/* Plans the phase's steps and adds up what the run then has in memory beside the process. */
+static cn_status count_phase(const cn_run_setup *r, const cn_buckets *buckets, cn_phase phase,
+                             int recomputed, cn_run_nets *n)
 {
     cn_plan_info info;
     cn_train_plan *p = &n->plan;
     cn_sizes *z = &n->sizes;
     cn_sizes_destroy(z);
-    CN_TRY(cn_sizes_create(t, o, phase, recomputed, n->unet, n->control, z));
-    count_optimizer(t, o, n);
+    n->phase = phase;
+    CN_TRY(cn_run_nets_make_sizes(r, buckets, recomputed, n));
+    count_optimizer(r, n);
     cn_plan_info_get(z->steps[0]->plan, &info);
     p->blocks = z->steps[0]->segments;
     p->recomputed_blocks = CN_MIN(recomputed, p->blocks);
     p->gflop_per_pass = 0;
     for (int k = 0; k < z->n; k++)
-        p->gflop_per_pass += cn_sizes_share(t, k) * cn_sizes_flops(z, k) / 1e9;
+        p->gflop_per_pass +=
+            cn_sizes_share(buckets, cn_run_pass_samples(r), k) * cn_sizes_flops(z, k) / 1e9;
     p->base_bytes = cn_params_bytes(n->unet);
     p->control_bytes = cn_params_bytes(n->control);
-    p->encoder_bytes = (t->vae ? cn_params_bytes(t->vae) : 0) + cn_text_params_bytes(t->text);
+    p->encoder_bytes = (n->vae ? cn_params_bytes(n->vae) : 0) + cn_text_params_bytes(n->text);
     p->gradient_bytes = info.gradient_bytes;
-    if (t->ranks) /* gradients on their way */
+    if (r->ranks) /* gradients on their way */
         p->optimizer_bytes += CN_MIN(info.gradient_bytes, (size_t)CN_RANKS_FLIGHT_BYTES);
     p->activation_bytes = z->arena_bytes - info.gradient_bytes;
     p->training_bytes = p->data_bytes + p->base_bytes + p->control_bytes + p->encoder_bytes +
@@ -183,49 +155,53 @@ static cn_status count_phase(cn_trainer *t, const cn_train_options *o, cn_phase 
 
 /* The same for every phase, from the last to the one to begin with, whose steps stay; the plan is
  * that of the phase that takes most. */
-static cn_status count_phases(cn_trainer *t, const cn_train_options *o, int recomputed, networks *n)
+static cn_status count_phases(const cn_run_setup *r, const cn_buckets *buckets, int64_t first_step,
+                              int recomputed, cn_run_nets *n)
 {
     cn_phase_start list[CN_MAX_PHASES];
     cn_train_plan most = n->plan;
-    const int count = cn_phase_list(o, t->state.step, t->total_steps, list);
+    const cn_phase first = n->phase;
+    const int count = cn_phase_list(&r->o, first_step, r->total_steps, list);
     for (int i = count - 1; i >= 0; i--) {
-        CN_TRY(count_phase(t, o, list[i].phase, recomputed, n));
+        CN_TRY(count_phase(r, buckets, list[i].phase, recomputed, n));
         if (n->plan.training_bytes > most.training_bytes) most = n->plan;
     }
-    if (!cn_phase_same(t->phase, list[0].phase)) /* a checkpoint from the step before a border */
-        CN_TRY(count_phase(t, o, t->phase, recomputed, n));
+    if (!cn_phase_same(first, list[0].phase)) /* a checkpoint from the step before a border */
+        CN_TRY(count_phase(r, buckets, first, recomputed, n));
     n->plan = most;
     return CN_OK;
 }
 
-/* Plans the run under these options with this many blocks computed again. n is empty. */
-static cn_status make_plan(cn_trainer *t, const cn_train_options *o, int recomputed,
-                           const cn_cache_memory *data, networks *n)
+/* What is counted, whatever the options that are tried. */
+typedef struct counted {
+    const cn_run_data *data;
+    cn_cache_memory cache;
+    int64_t first_step;
+} counted;
+
+/* Plans the run with this many blocks computed again, in the place of a plan that was made
+ * before. */
+static cn_status make_plan(const cn_run_setup *r, const counted *c, int recomputed, cn_run_nets *n)
 {
+    const cn_train_options *o = &r->o;
     cn_train_plan *p = &n->plan;
     size_t validation = 0;
-    CN_TRY(make_sets(t, o, n));
-    p->data_bytes = data->kept_bytes + cn_trainer_loader_bytes(t, o);
-    const bool validates = o->validation_steps && t->n_held;
+    drop_plan(n);
+    CN_TRY(make_sets(r, n));
+    p->data_bytes = c->cache.kept_bytes + cn_run_data_loader_bytes(r, c->data);
+    const bool validates = o->validation_steps && c->data->n_held;
     if (validates) /* condition, target, with, without */
-        p->data_bytes += (size_t)(cn_trainer_drawings(t) * o->resolution * o->resolution) * 4 * 3;
-    CN_TRY(count_phases(t, o, recomputed, n));
-    if (validates) CN_TRY(count_validation(t, n, &validation));
+        p->data_bytes +=
+            (size_t)(cn_run_data_drawings(c->data) * o->resolution * o->resolution) * 4 * 3;
+    CN_TRY(count_phases(r, c->data->buckets, c->first_step, recomputed, n));
+    if (validates) CN_TRY(count_validation(r, c->data, n, &validation));
     p->process_bytes = cn_process_bytes(); /* graphs and plans counted in */
-    p->encoding_bytes = p->process_bytes + data->kept_bytes + data->encoder_bytes;
+    p->encoding_bytes = p->process_bytes + c->cache.kept_bytes + c->cache.encoder_bytes;
     p->training_bytes += p->process_bytes;
     const size_t step = p->gradient_bytes + p->activation_bytes;
     p->validation_bytes = validates ? p->training_bytes - step + validation : 0;
     p->peak_bytes = CN_MAX(p->training_bytes, CN_MAX(p->encoding_bytes, p->validation_bytes));
     return CN_OK;
-}
-
-/* The same, replacing what n held. */
-static cn_status make_plan_again(cn_trainer *t, const cn_train_options *o, int recomputed,
-                                 const cn_cache_memory *data, networks *n)
-{
-    networks_close(n);
-    return make_plan(t, o, recomputed, data, n);
 }
 
 /* --- a plan that fits ------------------------------------------------------------------------- */
@@ -246,15 +222,14 @@ static const struct offer {
      true, true},
 };
 
-/* The options with the offer taken; false where it changes nothing or can't be had. */
-static bool take(const cn_trainer *t, const struct offer *f, cn_train_options *o)
+/* Changes the options to the offer's; false where that changes nothing or can't be had. */
+static bool take(const struct offer *f, cn_backend *be, cn_train_options *o)
 {
-    *o = t->o;
     const bool has_bf16 = compute_type(o) == CN_BF16;
     if ((f->adam8 && o->use_8bit_adam) || (f->bf16 && has_bf16) ||
         (f->one && o->train_batch_size == 1) || (f->blind && !o->validation_steps))
         return false;
-    if (f->bf16 && !t->be->computes(t->be, CN_BF16)) return false;
+    if (f->bf16 && !be->computes(be, CN_BF16)) return false;
     if (f->adam8) o->use_8bit_adam = true;
     if (f->bf16) o->mixed_precision = "bf16";
     if (f->one) o->train_batch_size = 1;
@@ -262,86 +237,80 @@ static bool take(const cn_trainer *t, const struct offer *f, cn_train_options *o
     return true;
 }
 
-/* Nothing fits as asked: says what would. */
-static cn_status refuse(cn_trainer *t, const cn_cache_memory *data, const cn_train_plan *least)
+/* Lists the offers that fit; n is used to plan them. */
+static cn_status try_offers(const cn_run_setup *r, const counted *c, cn_run_nets *n,
+                            cn_offers *fits)
 {
-    const size_t limit = t->o.max_memory_bytes;
-    cn_offers fits = {0};
-    cn_status s = CN_OK;
-    for (size_t i = 0; i < CN_COUNT(offers) && !cn_offers_enough(&fits) && s == CN_OK; i++) {
-        cn_train_options o;
-        networks n = {0};
-        if (!take(t, &offers[i], &o)) continue;
-        s = make_plan(t, &o, INT_MAX, data, &n);
-        if (s == CN_OK && n.plan.peak_bytes <= limit)
-            cn_offers_add(&fits, offers[i].text, n.plan.peak_bytes);
-        networks_close(&n);
+    for (size_t i = 0; i < CN_COUNT(offers) && !cn_offers_enough(fits); i++) {
+        cn_run_setup other = *r;
+        if (!take(&offers[i], r->be, &other.o)) continue;
+        CN_TRY(make_plan(&other, c, INT_MAX, n));
+        if (n->plan.peak_bytes <= r->o.max_memory_bytes)
+            cn_offers_add(fits, offers[i].text, n->plan.peak_bytes);
     }
-    const char *stage = least->peak_bytes == least->training_bytes   ? "training"
-                        : least->peak_bytes == least->encoding_bytes ? "encoding the data set"
-                                                                     : "validation";
+    return CN_OK;
+}
+
+/* Nothing fits as asked, n's plan being the least: says what would. */
+static cn_status refuse(const cn_run_setup *r, const counted *c, cn_run_nets *n)
+{
+    const size_t limit = r->o.max_memory_bytes;
+    const cn_train_plan least = n->plan;
+    cn_offers fits = {0};
+    cn_status s = try_offers(r, c, n, &fits);
+    const char *stage = least.peak_bytes == least.training_bytes   ? "training"
+                        : least.peak_bytes == least.encoding_bytes ? "encoding the data set"
+                                                                   : "validation";
     if (s == CN_OK && fits.n)
-        s = cn_fail(t->ctx, CN_ENOMEM,
+        s = cn_fail(r->ctx, CN_ENOMEM,
                     "--max-memory allows %.2f GiB; %s takes %.2f GiB even with every block "
                     "computed again in the backward pass. This would fit: %s",
-                    cn_gib(limit), stage, cn_gib(least->peak_bytes),
+                    cn_gib(limit), stage, cn_gib(least.peak_bytes),
                     fits.text.data ? fits.text.data : "");
     else if (s == CN_OK)
-        s = cn_fail(t->ctx, CN_ENOMEM,
+        s = cn_fail(r->ctx, CN_ENOMEM,
                     "--max-memory allows %.2f GiB; %s takes %.2f GiB even with every block "
                     "computed again in the backward pass, and no other option suffices; a smaller "
                     "--resolution than %lld takes less",
-                    cn_gib(limit), stage, cn_gib(least->peak_bytes), (long long)t->o.resolution);
+                    cn_gib(limit), stage, cn_gib(least.peak_bytes), (long long)r->o.resolution);
     cn_offers_free(&fits);
     return s;
 }
 
 /* As few blocks computed again as fit; n holds the plan with all of them. */
-static cn_status search(cn_trainer *t, const cn_cache_memory *data, networks *n)
+static cn_status search(const cn_run_setup *r, const counted *c, cn_run_nets *n)
 {
     int least = 1, most = n->plan.blocks, made = most;
     while (least < most) {
         made = least + (most - least) / 2;
-        CN_TRY(make_plan_again(t, &t->o, made, data, n));
-        if (n->plan.peak_bytes <= t->o.max_memory_bytes)
+        CN_TRY(make_plan(r, c, made, n));
+        if (n->plan.peak_bytes <= r->o.max_memory_bytes)
             most = made;
         else
             least = made + 1;
     }
-    return made == least ? CN_OK : make_plan_again(t, &t->o, least, data, n);
+    return made == least ? CN_OK : make_plan(r, c, least, n);
 }
 
-static cn_status choose(cn_trainer *t, networks *n)
+cn_status cn_run_nets_plan(const cn_run_setup *r, const cn_run_data *d, int64_t first_step,
+                           cn_run_nets *n)
 {
-    const size_t limit = t->o.max_memory_bytes;
-    const bool all = t->o.gradient_checkpointing;
-    cn_cache_memory data = {0};
-    CN_TRY(count_data(t, &data));
-    CN_TRY(make_plan(t, &t->o, all ? INT_MAX : 0, &data, n));
-    if (!limit || n->plan.peak_bytes <= limit) return CN_OK;
-    if (!all) CN_TRY(make_plan_again(t, &t->o, INT_MAX, &data, n));
-    if (n->plan.peak_bytes > limit) return refuse(t, &data, &n->plan);
-    return all ? CN_OK : search(t, &data, n);
-}
-
-cn_status cn_trainer_plan(cn_trainer *t)
-{
-    networks n = {0};
-    if (compute_type(&t->o) == CN_BF16 && !t->be->computes(t->be, CN_BF16))
-        return cn_fail(t->ctx, CN_EINVAL,
+    const size_t limit = r->o.max_memory_bytes;
+    const bool all = r->o.gradient_checkpointing;
+    counted c = {.data = d, .first_step = first_step};
+    if (compute_type(&r->o) == CN_BF16 && !r->be->computes(r->be, CN_BF16))
+        return cn_fail(r->ctx, CN_EINVAL,
                        "--mixed-precision bf16: this processor has no bfloat16 products (AVX-512 "
                        "BF16 or AMX); leave it out");
-    if (!t->o.cache_latents) CN_TRY(cn_encoder_params(t->ctx, t->base, CN_NET_VAE, &t->vae));
-    if (!t->o.cache_text) CN_TRY(cn_text_params_create(t->ctx, t->base, t->text));
-    cn_status s = choose(t, &n);
-    if (s != CN_OK) {
-        networks_close(&n);
-        return s;
+    if (!r->o.cache_latents) CN_TRY(cn_encoder_params(r->ctx, r->base, CN_NET_VAE, &n->vae));
+    if (!r->o.cache_text) CN_TRY(cn_text_params_create(r->ctx, r->base, n->text));
+    CN_TRY(count_data(r, d, &c.cache));
+    CN_TRY(make_plan(r, &c, all ? INT_MAX : 0, n));
+    if (limit && n->plan.peak_bytes > limit) {
+        if (!all) CN_TRY(make_plan(r, &c, INT_MAX, n));
+        if (n->plan.peak_bytes > limit) return refuse(r, &c, n);
+        if (!all) CN_TRY(search(r, &c, n));
     }
-    t->unet = n.unet;
-    t->control = n.control;
-    t->sizes = n.sizes;
-    t->step = t->sizes.steps[0];
-    t->plan = n.plan;
+    n->step = n->sizes.steps[0];
     return CN_OK;
 }

@@ -4,7 +4,9 @@
  * Names are those of diffusers' and kohya's training scripts.
  */
 #include "base/option.h"
-#include "train/trainer.h"
+#include "data/loader.h"
+#include "train/run_setup.h"
+#include "train/phase.h"
 
 #include <string.h>
 
@@ -257,6 +259,11 @@ cn_tag_rules cn_train_tag_rules(const cn_train_options *o)
                           .keep = o->keep_tokens,
                           .keep_separator = o->keep_tokens_separator,
                           .separator = o->caption_separator ? o->caption_separator : ","};
+}
+
+bool cn_train_encodes(const cn_train_options *o)
+{
+    return !o->cache_latents || !o->cache_text;
 }
 
 static cn_status check_captions(cn_ctx *ctx, const cn_train_options *o)

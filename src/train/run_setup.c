@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run_setup.c - see run_setup.h. */
+#include "train/run_setup.h"
+
+#include "cpu/cpu.h"
+#include "diffuse/sampling.h"
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+/* What the base must be for this trainer. */
+static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_options *o)
+{
+    const int64_t factor = cn_vae_factor(&b->vae);
+    if (b->unet.in_channels != b->vae.latent_channels ||
+        b->unet.out_channels != b->vae.latent_channels)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "%s: its UNet takes %lld channels and gives %lld, the VAE's latents have "
+                       "%lld; a plain text-to-image model is expected",
+                       b->path, (long long)b->unet.in_channels, (long long)b->unet.out_channels,
+                       (long long)b->vae.latent_channels);
+    CN_TRY(cn_base_check_context(ctx, b));
+    if (o->resolution % factor)
+        return cn_fail(ctx, CN_EINVAL, "--resolution %lld: a multiple of %lld is expected",
+                       (long long)o->resolution, (long long)factor);
+    if (o->enable_bucket && o->bucket_reso_steps % factor)
+        return cn_fail(ctx, CN_EINVAL, "--bucket-reso-steps %lld: a multiple of %lld is expected",
+                       (long long)o->bucket_reso_steps, (long long)factor);
+    return CN_OK;
+}
+
+/* The widths of a ControlNet that starts from this base: diffusers' hint network, which shrinks the
+ * condition as the VAE does the picture. */
+static cn_status fresh_config(cn_ctx *ctx, const cn_base *b, cn_controlnet_config *c)
+{
+    static const int64_t hint[] = {16, 32, 96, 256};
+    const int levels = b->vae.levels;
+    if (levels < 2 || levels > (int)CN_COUNT(hint))
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "%s: its VAE has %d levels; a ControlNet's hint network is known for 2 to "
+                       "%d of them",
+                       b->path, levels, (int)CN_COUNT(hint));
+    *c = (cn_controlnet_config){.encoder = b->unet, .condition_channels = 3, .hint_levels = levels};
+    for (int i = 0; i < levels; i++) c->hint_channels[i] = hint[i];
+    return CN_OK;
+}
+
+static cn_status given_config(cn_run_setup *r)
+{
+    cn_ctx *ctx = r->ctx;
+    CN_TRY(cn_control_open(ctx, r->o.controlnet, &r->start));
+    const cn_controlnet_config *c = &r->start->config;
+    cn_status s = cn_control_join(ctx, r->start, &r->base->unet);
+    if (s == CN_OK && c->hint_levels != r->base->vae.levels)
+        s = cn_fail(ctx, CN_EMISMATCH, "its hint network has %d levels, the base's VAE %d",
+                    c->hint_levels, r->base->vae.levels);
+    if (s == CN_OK && c->condition_channels != 3)
+        s = cn_fail(ctx, CN_EMISMATCH, "its condition has %lld channels; RGB (3) is expected",
+                    (long long)c->condition_channels);
+    if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", r->o.controlnet);
+    r->config = *c;
+    return CN_OK;
+}
+
+cn_status cn_run_setup_open(cn_run_setup *r)
+{
+    if (!(r->save_ctx = cn_ctx_create(cn_threads(r->ctx))))
+        return cn_fail(r->ctx, CN_ENOMEM, "out of memory at the start of training");
+    CN_TRY(cn_lr_kind_find(r->ctx, r->o.lr_scheduler, &r->lr.kind));
+    CN_TRY(cn_base_open(r->ctx, r->o.model, &r->base));
+    CN_TRY(check_base(r->ctx, r->base, &r->o));
+    CN_TRY(r->o.controlnet ? given_config(r) : fresh_config(r->ctx, r->base, &r->config));
+    return cn_backend_cpu_create(r->ctx, &r->be);
+}
+
+/* --- what is learned -------------------------------------------------------------------------- */
+
+cn_status cn_run_setup_settle(cn_run_setup *r)
+{
+    CN_TRY(cn_comparison_choose(r->ctx, r->be, &r->o, &r->comparison));
+    if (r->o.prediction) CN_TRY(cn_base_set_prediction(r->ctx, r->base, r->o.prediction));
+    CN_TRY(cn_base_settle_prediction(r->ctx, r->base, r->be));
+    if (r->o.rescale_betas_zero_snr) r->base->schedule.zero_snr = true;
+    CN_TRY(cn_schedule_create(r->ctx, &r->base->schedule, &r->schedule));
+    return cn_objective_find(r->ctx, &r->o, r->schedule, &r->objective);
+}
+
+void cn_run_setup_count_steps(cn_run_setup *r, int64_t epoch_samples)
+{
+    const cn_train_options *o = &r->o;
+    const int64_t images = cn_run_step_samples(r);
+    const int64_t per_epoch = (epoch_samples + images - 1) / images;
+    r->total_steps = o->max_train_steps ? o->max_train_steps : per_epoch * o->num_train_epochs;
+    r->lr = (cn_lr){r->lr.kind,     o->learning_rate, o->lr_warmup_steps,
+                    r->total_steps, o->lr_num_cycles, o->lr_power};
+}
+
+void cn_run_setup_close(cn_run_setup *r)
+{
+    cn_schedule_destroy(r->schedule);
+    if (r->be) r->be->destroy(r->be);
+    cn_control_close(r->start);
+    cn_base_close(r->base);
+    cn_ctx_destroy(r->save_ctx);
+}
+
+/* --- progress of other stages ----------------------------------------------------------------- */
+
+void cn_run_report_stage(const cn_run_setup *r, const char *stage, int64_t done, int64_t total)
+{
+    if (r->callbacks.progress)
+        r->callbacks.progress(r->callbacks.user,
+                              &(cn_train_progress){.stage = stage, .done = done, .total = total});
+}
+
+void cn_run_on_stage(void *user, const char *stage, int64_t done, int64_t total)
+{
+    cn_run_report_stage(user, stage, done, total);
+}
+
+void *cn_run_stage_user(const cn_run_setup *r)
+{
+    return (void *)(uintptr_t)r; /* which cn_run_on_stage only reads */
+}
