@@ -234,7 +234,7 @@ typedef struct cn_train_options {
     int64_t num_train_epochs;
     double learning_rate;
     const char *lr_scheduler; /* NULL: "constant" */
-    int64_t lr_warmup_steps;  /* without effect on "constant" */
+    int64_t lr_warmup_steps;  /* -1: 500, at most a tenth of the run; "constant" has none */
     double lr_num_cycles, lr_power;
     double adam_beta1, adam_beta2, adam_epsilon, adam_weight_decay;
     /* Adam's moments in one byte each, block-wise, as bitsandbytes keeps them: 2 bytes a weight,

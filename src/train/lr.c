@@ -16,6 +16,11 @@ cn_status cn_lr_kind_find(cn_ctx *ctx, const char *name, cn_lr_kind *out)
     return CN_OK;
 }
 
+int64_t cn_lr_default_warmup(int64_t total_steps)
+{
+    return CN_MIN(500, total_steps / 10);
+}
+
 static double polynomial(const cn_lr *lr, double progress)
 {
     const double end = 1e-7;
@@ -38,4 +43,11 @@ double cn_lr_at(const cn_lr *lr, int64_t step)
         return lr->base * fmax(0, 0.5 * (1 + cos(M_PI * fmod(lr->cycles * progress, 1))));
     default: return polynomial(lr, progress);
     }
+}
+
+/* Only a warm-up rises. */
+double cn_lr_highest(const cn_lr *lr)
+{
+    if (lr->kind == CN_LR_CONSTANT || lr->total_steps > lr->warmup_steps) return lr->base;
+    return cn_lr_at(lr, CN_MAX(lr->total_steps, 1) - 1);
 }

@@ -28,6 +28,11 @@ typedef struct cn_lr {
 extern const char *const cn_lr_words[CN_LR_COUNT + 1];
 /* CN_EINVAL with the names there are. */
 cn_status cn_lr_kind_find(cn_ctx *ctx, const char *name, cn_lr_kind *out) CN_CHECKED;
+/* The warm-up that is taken where none was asked for: 500 steps, but at most a tenth of the run. */
+int64_t cn_lr_default_warmup(int64_t total_steps);
+/* The highest learning rate of steps 0 to total_steps - 1: below `base` where the warm-up is as
+ * long as the run, or longer. */
+double cn_lr_highest(const cn_lr *lr);
 /* The learning rate of optimizer step `step`, counted from 0. */
 double cn_lr_at(const cn_lr *lr, int64_t step);
 

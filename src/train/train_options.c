@@ -126,8 +126,10 @@ const cn_option cn_train_option_rows[] = {
     {.help = "Optimizer (AdamW)"},
     {"learning-rate", 0, NULL, FIELD(learning_rate), 0, 1e3, .preset = "5e-6"},
     {"lr-scheduler", 0, NULL, FIELD(lr_scheduler), .words = cn_lr_words, .preset = "constant"},
-    {"lr-warmup-steps", 0, "from 0 up to the learning rate; \"constant\" has none",
-     FIELD(lr_warmup_steps), 0, MANY, .preset = "500"},
+    {"lr-warmup-steps", 0,
+     "from 0 up to the learning rate; -1: 500, but at most a tenth of the run; \"constant\" has "
+     "none",
+     FIELD(lr_warmup_steps), -1, MANY, .preset = "-1"},
     {"lr-num-cycles", 0, "of cosine_with_restarts", FIELD(lr_num_cycles), 0, 1e6, .preset = "1"},
     {"lr-power", 0, "of polynomial", FIELD(lr_power), 0, 100, .preset = "1"},
     {"adam-beta1", 0, NULL, FIELD(adam_beta1), 0, 0.9999999, .preset = "0.9"},

@@ -179,6 +179,22 @@ static void schedules_are_diffusers(void **state)
     assert_int_equal(cn_lr_kind_find(ctx, "wavy", &kind), CN_EINVAL);
 }
 
+static void a_default_warm_up_is_a_tenth_at_most(void **state)
+{
+    (void)state;
+    cn_lr lr = {.kind = CN_LR_COSINE, .base = 2, .warmup_steps = 10, .total_steps = 11};
+    assert_int_equal(cn_lr_default_warmup(100000), 500);
+    assert_int_equal(cn_lr_default_warmup(5000), 500);
+    assert_int_equal(cn_lr_default_warmup(4999), 499);
+    assert_int_equal(cn_lr_default_warmup(20), 2);
+    assert_int_equal(cn_lr_default_warmup(9), 0);
+    assert_true(cn_lr_highest(&lr) == 2);
+    lr.total_steps = 10;
+    assert_true(cn_lr_highest(&lr) == 2 * 9 / 10.0);
+    lr.kind = CN_LR_CONSTANT;
+    assert_true(cn_lr_highest(&lr) == 2);
+}
+
 static void every_epoch_sees_every_item(void **state)
 {
     (void)state;
@@ -218,6 +234,7 @@ int main(void)
         cmocka_unit_test(an_infinite_gradient_changes_nothing),
         cmocka_unit_test(state_survives_a_file),
         cmocka_unit_test(schedules_are_diffusers),
+        cmocka_unit_test(a_default_warm_up_is_a_tenth_at_most),
         cmocka_unit_test(every_epoch_sees_every_item),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -525,6 +525,61 @@ static void latest_is_of_this_run(void **state)
     assert_false(same_file(b, c, "run.json"));
 }
 
+typedef struct warnings {
+    int n;
+    char last[512];
+} warnings;
+
+static void count_warning(void *user, cn_log_level level, const char *line)
+{
+    warnings *w = user;
+    if (level != CN_LOG_WARN) return;
+    w->n++;
+    snprintf(w->last, sizeof w->last, "%s", line);
+}
+
+/* The rate of each of a run's 20 steps, with this warm-up, and what it warned of. */
+static void rates_with(int64_t warmup, double out[20], warnings *warned)
+{
+    char dir[256];
+    path_in(dir, "warm-up");
+    cn_train_options o = options_for(dir);
+    o.lr_scheduler = "constant_with_warmup";
+    o.max_train_steps = 20;
+    o.lr_warmup_steps = warmup;
+    *warned = (warnings){0};
+    cn_ctx_set_log(ctx, count_warning, warned);
+    must(cn_train(ctx, &o, NULL, NULL));
+    cn_ctx_set_log(ctx, NULL, NULL);
+    assert_int_equal(tiny_metrics(dir, "lr", out, 20), 20);
+}
+
+/* Nobody who left the warm-up alone trains at a rate that never arrives. */
+static void a_warm_up_leaves_room(void **state)
+{
+    (void)state;
+    double lr[20];
+    warnings warned;
+    cn_train_options o;
+    cn_train_options_default(&o);
+    rates_with(o.lr_warmup_steps, lr, &warned); /* 2 steps, a tenth */
+    assert_true(lr[0] == 0 && fabs(lr[1] - 5e-4) < 1e-9 && fabs(lr[2] - 1e-3) < 1e-9);
+    assert_int_equal(warned.n, 0);
+    rates_with(19, lr, &warned);
+    assert_true(fabs(lr[19] - 1e-3) < 1e-9);
+    assert_int_equal(warned.n, 0);
+    rates_with(100, lr, &warned); /* 19 / 100 of it at the last step */
+    assert_true(fabs(lr[19] - 1.9e-4) < 1e-9);
+    assert_int_equal(warned.n, 1);
+    if (!strstr(warned.last, "--lr-warmup-steps 100: the run has 20 steps") ||
+        !strstr(warned.last, "reaches 0.00019 at most"))
+        fail_msg("warned: %s", warned.last);
+    rates_with(20, lr, &warned);
+    assert_int_equal(warned.n, 1);
+    rates_with(0, lr, &warned);
+    assert_true(fabs(lr[0] - 1e-3) < 1e-9);
+}
+
 typedef struct seen_plan {
     cn_train_plan plan;
 } seen_plan;
@@ -841,6 +896,7 @@ int main(void)
         cmocka_unit_test(unlocking_later_changes_nothing_before),
         cmocka_unit_test(a_finished_folder_is_refused_or_overwritten),
         cmocka_unit_test(latest_is_of_this_run),
+        cmocka_unit_test(a_warm_up_leaves_room),
         cmocka_unit_test(plans_know_the_strategies),
         cmocka_unit_test(cancelling_saves_first),
         cmocka_unit_test(validation_measures_and_draws),
