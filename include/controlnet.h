@@ -232,7 +232,9 @@ typedef struct cn_train_options {
     int64_t gradient_accumulation_steps; /* backward passes per step */
     int64_t max_train_steps;             /* 0: num_train_epochs decides */
     int64_t num_train_epochs;
+    int64_t max_train_samples; /* the data set's first pairs alone; 0: all */
     double learning_rate;
+    bool scale_lr; /* learning_rate times the samples of a step, those of all processes */
     const char *lr_scheduler; /* NULL: "constant" */
     int64_t lr_warmup_steps;  /* -1: 500, at most a tenth of the run; "constant" has none */
     double lr_num_cycles, lr_power;
@@ -288,7 +290,8 @@ typedef struct cn_train_options {
     double validation_guidance_scale; /* 1: no guidance */
     const char *report_to;            /* "tensorboard": event files in OUT/logs; "none" or NULL */
     /* "no": F32 throughout; "bf16": products in bfloat16 where the processor has it, while the
-     * trained weights, their optimizer and all sums stay F32. NULL: "no". */
+     * trained weights, their optimizer and all sums stay F32; "fp16": bf16 where the processor has
+     * it, else F32, as a warning says. NULL: "no". */
     const char *mixed_precision;
     bool gradient_checkpointing; /* every block is computed again in the backward pass */
     /* 0: no limit. Else as few blocks as fit are computed again in the backward pass; where not

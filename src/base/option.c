@@ -50,25 +50,6 @@ static cn_status wrong_number(cn_ctx *ctx, const cn_option *row, const char *val
                    kind, row->min, row->max, end);
 }
 
-static cn_status wrong_word(cn_ctx *ctx, const cn_option *row, const char *value)
-{
-    cn_str list = {0};
-    for (int i = 0; row->words[i]; i++)
-        cn_str_addf(&list, "%s%s", !i ? "" : row->words[i + 1] ? ", " : " or ", row->words[i]);
-    const cn_status s = cn_fail(ctx, CN_EINVAL, "--%s %s: must be %s", row->name, value,
-                                list.data ? list.data : "another word");
-    cn_str_free(&list);
-    return s;
-}
-
-/* The word's place, -1: it is none of them. */
-static int find_word(const cn_option *row, const char *value)
-{
-    for (int i = 0; row->words[i]; i++)
-        if (strcmp(row->words[i], value) == 0) return i;
-    return -1;
-}
-
 /* --- from text -------------------------------------------------------------------------------- */
 
 static bool read_whole(const char *text, int64_t *out)
@@ -154,6 +135,7 @@ cn_status cn_option_set(cn_ctx *ctx, const cn_option *row, const char *text, voi
     void *field = (char *)options + row->offset;
     uint64_t u;
     size_t n;
+    int word;
     switch (row->type) {
     case CN_FIELD_ON:
     case CN_FIELD_OFF: *(bool *)field = row->type == CN_FIELD_ON; return CN_OK;
@@ -162,8 +144,8 @@ cn_status cn_option_set(cn_ctx *ctx, const cn_option *row, const char *text, voi
     case CN_FIELD_INT64S: return set_whole_list(ctx, row, text, field);
     case CN_FIELD_NUMBER: return set_number(ctx, row, text, field);
     case CN_FIELD_EITHER:
-        if (find_word(row, text) < 0) return wrong_word(ctx, row, text);
-        *(bool *)field = find_word(row, text) == 1;
+        CN_TRY(cn_word_find(ctx, row->name, text, row->words, &word));
+        *(bool *)field = word == 1;
         return CN_OK;
     case CN_FIELD_UINT64:
         if (!read_uint64(text, &u)) return wrong_number(ctx, row, text);
@@ -176,7 +158,7 @@ cn_status cn_option_set(cn_ctx *ctx, const cn_option *row, const char *text, voi
         *(size_t *)field = n;
         return CN_OK;
     case CN_FIELD_TEXT:
-        if (row->words && find_word(row, text) < 0) return wrong_word(ctx, row, text);
+        if (row->words) CN_TRY(cn_word_find(ctx, row->name, text, row->words, &word));
         *(const char **)field = text;
         return CN_OK;
     case CN_FIELD_LIST: break;
@@ -209,7 +191,8 @@ static cn_status check_text(cn_ctx *ctx, const cn_option *row, const char *text)
 {
     if (!text && row->required && !row->preset)
         return cn_fail(ctx, CN_EINVAL, "--%s is missing", row->name);
-    return !text || !row->words || find_word(row, text) >= 0 ? CN_OK : wrong_word(ctx, row, text);
+    int word;
+    return text && row->words ? cn_word_find(ctx, row->name, text, row->words, &word) : CN_OK;
 }
 
 static cn_status check_whole_list(cn_ctx *ctx, const cn_option *row, const int64_t *list)

@@ -77,22 +77,25 @@ cn_status cn_format(cn_ctx *ctx, char *out, size_t cap, const char *fmt, ...)
                    cap ? out : "", n, cap ? cap - 1 : 0);
 }
 
+static cn_status fail_word(cn_ctx *ctx, const char *option, const char *word,
+                           const char *const *words)
+{
+    cn_str all = {0};
+    for (int i = 0; words[i]; i++)
+        cn_str_addf(&all, "%s%s", !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
+    const cn_status s = cn_fail(ctx, CN_EINVAL, "--%s %s: must be %s", option, word,
+                                all.data ? all.data : "another word");
+    cn_str_free(&all);
+    return s;
+}
+
 cn_status cn_word_find(cn_ctx *ctx, const char *option, const char *word, const char *const *words,
                        int *out)
 {
-    cn_str all = {0};
-    *out = 0;
-    if (!word) return CN_OK;
     for (int i = 0; words[i]; i++) {
-        if (strcmp(word, words[i]) == 0) {
-            cn_str_free(&all);
-            *out = i;
-            return CN_OK;
-        }
-        cn_str_addf(&all, "%s%s", i ? ", " : "", words[i]);
+        if (word && strcmp(word, words[i]) != 0) continue;
+        *out = i;
+        return CN_OK;
     }
-    const cn_status s = cn_fail(ctx, CN_EINVAL, "--%s %s is unknown; there are %s", option, word,
-                                all.data ? all.data : "others");
-    cn_str_free(&all);
-    return s;
+    return fail_word(ctx, option, word, words);
 }

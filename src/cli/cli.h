@@ -22,11 +22,17 @@ typedef struct cli_part {
     void *target;
 } cli_part;
 
+/* Another program's value for an option: taken as `instead`, and named as an idle option is. */
+typedef struct cli_idle_value {
+    const char *name, *value, *instead;
+} cli_idle_value;
+
 /* An option of the command line. */
 typedef struct cli_given {
     const cli_part *part;
     const cn_option *row;
     const char *value; /* NULL: a switch */
+    const char *idle;  /* what stood there, where `value` is taken instead; NULL */
 } cli_given;
 
 typedef struct cli_givens {
@@ -41,6 +47,10 @@ typedef struct cli_parser {
     /* The command's tables, up to one of no rows. Of rows with the same name the first counts, so
      * that a command's own row can stand before the library's. */
     const cli_part *parts;
+    /* Other programs' options, which aren't in the help: those that are taken and named by
+     * cli_print_idle, and those that can't be left out, where `help` says what to do instead. */
+    cli_part idle, refused;
+    const cli_idle_value *idle_values; /* up to one without a name; NULL: none */
     /* How many words that are no options there must be; else `words_wanted` is said. Where there
      * may be none, an option that takes a list takes all values that follow it. */
     int min_words, max_words;
@@ -59,8 +69,11 @@ typedef struct cli_parser {
  * --help (-h, unless a row has it), which was printed, or after a message. cli_parser_free in
  * either case; lists in the targets go with it. */
 int cli_read(cli_parser *p);
-/* Its parts. Which options and words were given, their names checked: */
+/* Its two halves: which options and words were given, their names checked; their values, to the
+ * targets. */
 int cli_parse(cli_parser *p);
+int cli_fill(cli_parser *p);
+/* Parts of the latter: */
 /* the defaults of all rows whose part has a target, */
 void cli_preset(const cli_parser *p);
 /* an option's value, false after a message; not for lists, */
@@ -70,6 +83,8 @@ bool cli_set_lists(cli_parser *p);
 /* the number of words, and the options that must be given. */
 int cli_check(const cli_parser *p);
 void cli_parser_free(cli_parser *p);
+/* One line on stderr that names what was given and has no effect here; none where nothing was. */
+void cli_print_idle(const cli_parser *p);
 
 /* The option of a long name; false: there is none. */
 bool cli_find(const cli_parser *p, const char *name, cli_given *out);

@@ -12,12 +12,21 @@ typedef struct request {
     cn_train_options o;
     int threads;
     bool json, cache_to_disk, cache_latents; /* the latter: asked for */
-    char cache_dir[4096];                    /* OUT/cache */
+    bool v_parameterization;
+    char cache_dir[4096]; /* OUT/cache */
+    char resolution[24];  /* its side, where it was given as "W,H" */
 } request;
 
 #define FIELD(member) CN_FIELD(request, member)
 
 static const cn_option rows[] = {
+    {.help = "Loss and noise"},
+    {"v-parameterization", 0, "the same as --prediction-type v_prediction",
+     FIELD(v_parameterization)},
+    {.help = "Optimizer (AdamW)"},
+    {"optimizer-type", 0, "kohya's way to say --use-8bit-adam",
+     CN_FIELD_AS(CN_FIELD_EITHER, request, o.use_8bit_adam),
+     .words = (const char *const[]){"AdamW", "AdamW8bit", NULL}},
     {.help = "Encoded pictures and texts"},
     {"cache-latents", 0, "encode pictures once, before the first step (default)",
      FIELD(cache_latents)},
@@ -27,6 +36,22 @@ static const cn_option rows[] = {
     CLI_JSON(request, "validations and the result as JSON lines"),
     {0},
 };
+
+/* kohya's "512,512" becomes "512"; other sides are refused as no number. */
+static void take_square(const cli_parser *p, request *r)
+{
+    for (int i = 0; i < p->given.n; i++) {
+        cli_given *g = &p->given.list[i];
+        const char *comma = g->value ? strchr(g->value, ',') : NULL;
+        if (!comma || strcmp(g->row->name, "resolution") != 0) continue;
+        const size_t n = (size_t)(comma - g->value);
+        if (n >= sizeof r->resolution || strlen(comma + 1) != n ||
+            memcmp(g->value, comma + 1, n) != 0)
+            continue;
+        memcpy(r->resolution, g->value, n);
+        g->value = r->resolution;
+    }
+}
 
 /* Random crops aren't cached unless that is asked for, which is refused; tags that vary never are.
  * --cache-latents-to-disk alone keeps the cache with the result. */
@@ -54,14 +79,18 @@ static bool is_one_of_several(void)
     return size && strtol(size, NULL, 10) > 1;
 }
 
+static bool is_first(void)
+{
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (!rank) rank = getenv("PMIX_RANK");
+    return rank && strcmp(rank, "0") == 0;
+}
+
 /* A signal to one rank stops all, after a save. mpirun may not hand SIGUSR1 on, and after SIGTERM
  * and Ctrl-C it gives its processes a second, which saving may not do with. */
 static void print_how_to_stop(void)
 {
     char host[64] = "";
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-    if (!rank) rank = getenv("PMIX_RANK");
-    if (!rank || strcmp(rank, "0") != 0) return;
     if (gethostname(host, sizeof host - 1) != 0) host[0] = 0;
     fprintf(stderr, "to save and stop: kill -USR1 %d (on %s)\n", (int)getpid(), host);
 }
@@ -79,7 +108,7 @@ static int train(request *r)
     if (!ctx) return CLI_FAILED;
     cli_progress_init(&d.other, false);
     r->o.distributed = is_one_of_several();
-    if (r->o.distributed && !r->o.dry_run) print_how_to_stop();
+    if (r->o.distributed && is_first() && !r->o.dry_run) print_how_to_stop();
     const cn_status s = cn_train(ctx, &r->o, &callbacks, &result);
     train_end_line(&d);
     if (s == CN_OK && !r->o.dry_run && !result.silent)
@@ -102,11 +131,20 @@ int cmd_train(int argc, char **argv)
                         "base.safetensors with --unlock.\nCtrl-C saves a checkpoint and "
                         "stops;\nSIGUSR1 does too, to one process of several as well.",
                     .parts = parts,
+                    .idle = {train_idle_rows, NULL},
+                    .refused = {train_refused_rows, NULL},
+                    .idle_values = train_idle_values,
                     .argc = argc,
                     .argv = argv};
-    int status = cli_read(&p);
+    int status = cli_parse(&p);
+    if (status == CLI_GO) take_square(&p, &r);
+    if (status == CLI_GO) status = cli_fill(&p);
     if (status == CLI_GO) status = settle_cache(&p, &r);
-    if (status == CLI_GO) status = train(&r);
+    if (status == CLI_GO) {
+        if (r.v_parameterization && !r.o.prediction) r.o.prediction = "v_prediction";
+        if (!is_one_of_several() || is_first()) cli_print_idle(&p);
+        status = train(&r);
+    }
     cli_parser_free(&p);
     return status;
 }

@@ -42,16 +42,22 @@ static bool is_named(const cn_option *row, const char *name, size_t n)
     return false;
 }
 
+static bool find_in(const cli_part *part, const char *name, size_t n, cli_given *out)
+{
+    for (const cn_option *row = part->rows; row && !is_end(row); row++) {
+        if (n ? !is_named(row, name, n) : !row->name || row->letter != *name) continue;
+        *out = (cli_given){.part = part, .row = row};
+        return true;
+    }
+    return false;
+}
+
 /* The row of a long name of n bytes, or with n 0 of a letter. */
 static bool find(const cli_parser *p, const char *name, size_t n, cli_given *out)
 {
     for (const cli_part *part = p->parts; part->rows; part++)
-        for (const cn_option *row = part->rows; !is_end(row); row++) {
-            if (n ? !is_named(row, name, n) : !row->name || row->letter != *name) continue;
-            *out = (cli_given){part, row, NULL};
-            return true;
-        }
-    return false;
+        if (find_in(part, name, n, out)) return true;
+    return find_in(&p->idle, name, n, out) || find_in(&p->refused, name, n, out);
 }
 
 static bool is_switch(const cn_option *row)
@@ -170,6 +176,55 @@ void cli_parser_free(cli_parser *p)
     free(p->lists);
 }
 
+/* --- options and values of other programs ----------------------------------------------------- */
+
+/* Puts what is done here in the place of other programs' values. */
+static void replace_values(cli_parser *p)
+{
+    for (int i = 0; i < p->given.n; i++) {
+        cli_given *g = &p->given.list[i];
+        for (const cli_idle_value *v = p->idle_values; v && v->name && g->value; v++) {
+            if (strcmp(v->name, g->row->name) != 0 || strcmp(v->value, g->value) != 0) continue;
+            g->idle = g->value;
+            g->value = v->instead;
+            break;
+        }
+    }
+}
+
+static int refuse(const cli_parser *p)
+{
+    for (int i = 0; i < p->given.n; i++) {
+        const cli_given *g = &p->given.list[i];
+        if (g->part == &p->refused)
+            return cli_usage_error(p, "--%s: %s", g->row->name, g->row->help);
+    }
+    return CLI_GO;
+}
+
+/* Whether entry i is idle and none before it is of the same option. */
+static bool begins_idle(const cli_parser *p, int i)
+{
+    const cli_given *g = &p->given.list[i];
+    if (g->part != &p->idle && !g->idle) return false;
+    for (int k = 0; k < i; k++)
+        if (p->given.list[k].row == g->row) return false;
+    return true;
+}
+
+void cli_print_idle(const cli_parser *p)
+{
+    const char *before = "note: without effect here: ";
+    for (int i = 0; i < p->given.n; i++) {
+        const cli_given *g = &p->given.list[i];
+        if (!begins_idle(p, i)) continue;
+        fprintf(stderr, "%s--%s%s%s", before, g->row->name, g->idle ? " " : "",
+                g->idle ? g->idle : "");
+        before = ", ";
+    }
+    if (before[0] == ',') fputc('\n', stderr);
+}
+
 /* --- values ----------------------------------------------------------------------------------- */
 
 void cli_preset(const cli_parser *p)
@@ -180,7 +235,7 @@ void cli_preset(const cli_parser *p)
 
 bool cli_set(const cli_parser *p, const cli_given *g)
 {
-    if (g->row->type == CN_FIELD_LIST) return true;
+    if (g->row->type == CN_FIELD_LIST || g->part == &p->idle) return true;
     if (cn_option_set(p->ctx, g->row, g->value, g->part->target) == CN_OK) return true;
     cli_usage_error(p, "%s", cn_error(p->ctx));
     return false;
@@ -202,7 +257,7 @@ bool cli_set_lists(cli_parser *p)
     if (!end) return cli_error(p->command, "out of memory"), false;
     for (int i = 0; i < all->n; i++) {
         const cli_given *first = &all->list[i];
-        if (!begins_list(all, i)) continue;
+        if (!begins_list(all, i) || first->part == &p->idle) continue;
         *(const char *const **)((char *)first->part->target + first->row->offset) = end;
         for (int k = i; k < all->n; k++)
             if (all->list[k].row == first->row) *end++ = all->list[k].value;
@@ -229,7 +284,14 @@ int cli_check(const cli_parser *p)
 int cli_read(cli_parser *p)
 {
     const int status = cli_parse(p);
+    return status == CLI_GO ? cli_fill(p) : status;
+}
+
+int cli_fill(cli_parser *p)
+{
+    const int status = refuse(p);
     if (status != CLI_GO) return status;
+    replace_values(p);
     cli_preset(p);
     for (int i = 0; i < p->given.n; i++)
         if (!cli_set(p, &p->given.list[i])) return CLI_USAGE;

@@ -156,6 +156,7 @@ cn_status cn_run_data_open(const cn_run_setup *r, cn_run_data *d)
     o.skip_bad |= r->o.dry_run; /* whose lint names them */
     CN_TRY(cn_dataset_open(r->ctx, &o, &d->data));
     cn_log(r->ctx, CN_LOG_INFO, "data: %s", d->data->found);
+    if (r->o.max_train_samples) d->data->n = CN_MIN(d->data->n, r->o.max_train_samples);
     if (d->data->skipped)
         cn_log(r->ctx, CN_LOG_WARN, "%lld pairs were left out", (long long)d->data->skipped);
     CN_TRY(settle_flip(r, d));

@@ -5,6 +5,8 @@
 #include "cpu/cpu.h"
 #include "diffuse/sampling.h"
 
+#include <string.h>
+
 /* --- files ------------------------------------------------------------------------------------ */
 
 /* What the base must be for this trainer. */
@@ -61,6 +63,18 @@ static cn_status given_config(cn_run_setup *r)
     return CN_OK;
 }
 
+/* FP16 needs its losses scaled to keep small gradients, and takes no less memory than bfloat16. */
+static void replace_fp16(cn_run_setup *r)
+{
+    const char *asked = r->o.mixed_precision;
+    if (!asked || strcmp(asked, "fp16") != 0) return;
+    const bool has_bf16 = r->be->computes(r->be, CN_BF16);
+    r->o.mixed_precision = has_bf16 ? "bf16" : "no";
+    cn_log(r->ctx, CN_LOG_WARN, "--mixed-precision fp16: %s",
+           has_bf16 ? "bf16 is used instead"
+                    : "F32 is used instead; this processor has no bfloat16 products");
+}
+
 cn_status cn_run_setup_open(cn_run_setup *r)
 {
     if (!(r->save_ctx = cn_ctx_create(cn_threads(r->ctx))))
@@ -69,7 +83,9 @@ cn_status cn_run_setup_open(cn_run_setup *r)
     CN_TRY(cn_base_open(r->ctx, r->o.model, &r->base));
     CN_TRY(check_base(r->ctx, r->base, &r->o));
     CN_TRY(r->o.controlnet ? given_config(r) : fresh_config(r->ctx, r->base, &r->config));
-    return cn_backend_cpu_create(r->ctx, &r->be);
+    CN_TRY(cn_backend_cpu_create(r->ctx, &r->be));
+    replace_fp16(r);
+    return CN_OK;
 }
 
 /* --- what is learned -------------------------------------------------------------------------- */
@@ -86,10 +102,15 @@ cn_status cn_run_setup_settle(cn_run_setup *r)
 
 void cn_run_setup_count_steps(cn_run_setup *r, int64_t epoch_samples)
 {
-    const cn_train_options *o = &r->o;
+    cn_train_options *o = &r->o;
     const int64_t images = cn_run_step_samples(r);
     const int64_t per_epoch = (epoch_samples + images - 1) / images;
     const int64_t asked = o->lr_warmup_steps;
+    if (o->scale_lr) {
+        o->learning_rate *= (double)images;
+        cn_log(r->ctx, CN_LOG_INFO, "--scale-lr: learning rate %.3g for %lld samples a step",
+               o->learning_rate, (long long)images);
+    }
     r->total_steps = o->max_train_steps ? o->max_train_steps : per_epoch * o->num_train_epochs;
     r->lr = (cn_lr){.kind = r->lr.kind,
                     .base = o->learning_rate,

@@ -71,11 +71,26 @@ static const char *fault_of(const cn_option *row, size_t bytes)
     return cn_option_set(ctx, row, row->preset, options) == CN_OK ? NULL : cn_error(ctx);
 }
 
+/* Whether one of a's names, which have spaces between, is among b's. */
+static bool share_name(const char *a, const char *b)
+{
+    char names[256], *rest = names, *name;
+    snprintf(names, sizeof names, "%s", a);
+    while ((name = strsep(&rest, " "))) {
+        const size_t n = strlen(name);
+        for (const char *at = b; n && (at = strstr(at, name)); at += n)
+            if ((at == b || at[-1] == ' ') && (!at[n] || at[n] == ' ')) return true;
+    }
+    return false;
+}
+
 static bool clash(const cn_option *a, const cn_option *b)
 {
+    char a_names[256], b_names[256];
     if (!a->name) return false;
-    return strcmp(a->name, b->name) == 0 || (a->letter && a->letter == b->letter) ||
-           (a->also && strcmp(a->also, b->name) == 0) || (b->also && strcmp(a->name, b->also) == 0);
+    snprintf(a_names, sizeof a_names, "%s %s", a->name, a->also ? a->also : "");
+    snprintf(b_names, sizeof b_names, "%s %s", b->name, b->also ? b->also : "");
+    return share_name(a_names, b_names) || (a->letter && a->letter == b->letter);
 }
 
 static void test_tables_are_sound(void **state)

@@ -580,6 +580,23 @@ static void a_warm_up_leaves_room(void **state)
     assert_true(fabs(lr[0] - 1e-3) < 1e-9);
 }
 
+/* diffusers: the rate times accumulation, batch and processes. Steps follow from the samples. */
+static void scaled_rates_and_fewer_samples(void **state)
+{
+    (void)state;
+    char dir[256];
+    double lr[8];
+    path_in(dir, "scaled");
+    cn_train_options o = options_for(dir);
+    o.scale_lr = true;
+    o.gradient_accumulation_steps = 3;
+    o.max_train_steps = 0;
+    o.max_train_samples = 12; /* two steps of 3 passes with 2 pairs */
+    must(cn_train(ctx, &o, NULL, NULL));
+    assert_int_equal(tiny_metrics(dir, "lr", lr, 8), 2);
+    assert_true(fabs(lr[0] - 6e-3) < 1e-9 && fabs(lr[1] - 6e-3) < 1e-9);
+}
+
 typedef struct seen_plan {
     cn_train_plan plan;
 } seen_plan;
@@ -897,6 +914,7 @@ int main(void)
         cmocka_unit_test(a_finished_folder_is_refused_or_overwritten),
         cmocka_unit_test(latest_is_of_this_run),
         cmocka_unit_test(a_warm_up_leaves_room),
+        cmocka_unit_test(scaled_rates_and_fewer_samples),
         cmocka_unit_test(plans_know_the_strategies),
         cmocka_unit_test(cancelling_saves_first),
         cmocka_unit_test(validation_measures_and_draws),
