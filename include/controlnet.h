@@ -40,6 +40,10 @@ void cn_ctx_destroy(cn_ctx *ctx);
 /* The last failed call's message, "" if none. Valid until the next call on ctx. */
 const char *cn_error(const cn_ctx *ctx);
 const char *cn_status_name(cn_status status);
+/* Pictures of more pixels are refused before memory is taken for them; CN_MAX_PIXELS_DEFAULT, as
+ * Pillow's, until something else is set. */
+#define CN_MAX_PIXELS_DEFAULT INT64_C(178956970)
+void cn_ctx_set_max_pixels(cn_ctx *ctx, int64_t pixels);
 /* Log lines (no newline at the end) go to fn; without one they are dropped. */
 void cn_ctx_set_log(cn_ctx *ctx, void (*fn)(void *user, cn_log_level level, const char *line),
                     void *user);

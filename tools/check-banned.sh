@@ -4,6 +4,7 @@
 # exits 1. ROOT: another tree than this one (tests/lint).
 #   everywhere     no bound on what is written, no error from bad input, a shell, or the stack's end
 #   in the library printing, ending the process, the environment: only programs do that
+#                  what asks the system for files, locks or memory by itself: sys.h does, where it can be made to fail
 # Comments and literals are taken out first, so they may name what they like.
 set -eu
 cd "${1:-$(dirname "$0")/..}"
@@ -41,9 +42,10 @@ function complain(file, line, text, why) {
     printf "%s:%d: %s\n    %s\n", file, line, text, why
     bad = 1
 }
-function check(file, line, text,    rest, before, name, library, env, call) {
+function check(file, line, text,    rest, before, name, library, env, call, asks) {
     library = file ~ /^(src|include)\// && file !~ /^src\/cli\//
     env = library && file != "src/base/log.c" && file != "src/base/context.c"
+    asks = library && file !~ /^src\/(base\/(sys|context)|dist\/ranks_mpi)\.c$/
     rest = code_of(text)
     before = ""
     while (match(rest, /[A-Za-z_][A-Za-z0-9_]*/)) {
@@ -54,6 +56,8 @@ function check(file, line, text,    rest, before, name, library, env, call) {
         if (call && name in everywhere) complain(file, line, text, name " is banned: " hint[name])
         else if (call && library && name in programs)
             complain(file, line, text, name " only in src/cli, tests, bench and tools: use cn_fail or cn_log")
+        else if (call && asks && name in system_calls)
+            complain(file, line, text, name " only in src/base/sys.c: use what sys.h or base.h has")
         else if (library && (name == "stdout" || name == "stderr"))
             complain(file, line, text, "the library never prints: use cn_fail or cn_log")
         else if (call && env && name in environment)
@@ -64,6 +68,8 @@ function check(file, line, text,    rest, before, name, library, env, call) {
 BEGIN {
     set_of("strcpy strcat sprintf vsprintf gets strtok atoi atol atoll atof system popen alloca", everywhere)
     set_of("exit _exit _Exit quick_exit abort printf vprintf puts putchar perror", programs)
+    set_of("open openat fopen fdopen pread pwrite rename renameat renameat2 fsync fdatasync opendir readdir scandir " \
+           "fts_open mmap flock mkdir unlink rmdir ftruncate posix_fallocate aligned_alloc mkstemp mkostemp", system_calls)
     set_of("getenv secure_getenv setenv putenv", environment)
     hint["strcpy"] = hint["strcat"] = hint["sprintf"] = hint["vsprintf"] = "use cn_format or cn_str"
     hint["gets"] = "use fgets"

@@ -3,7 +3,7 @@
  *
  * The planned arena of a graph is one such block; nothing here is called while a plan runs.
  */
-#include "base/base.h"
+#include "base/sys.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +37,7 @@ void *cn_alloc(cn_ctx *ctx, size_t n)
     /* PTRDIFF_MAX: past it a size has been computed wrongly, and pointer differences break. */
     if (n <= PTRDIFF_MAX - ALIGN_BYTES && !cn_ctx_alloc_fails(ctx)) {
         size_t rounded = n ? (n + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES : ALIGN_BYTES;
-        p = aligned_alloc(ALIGN_BYTES, rounded);
+        p = cn_sys_alloc(ALIGN_BYTES, rounded);
         if (p && n >= LARGE_BYTES) ask_for_huge_pages(p, rounded);
     }
     if (!p) cn_fail(ctx, CN_ENOMEM, "out of memory: %zu bytes were asked for", n);
@@ -46,11 +46,9 @@ void *cn_alloc(cn_ctx *ctx, size_t n)
 
 void *cn_reserve(cn_ctx *ctx, size_t n)
 {
-    void *p = MAP_FAILED;
-    if (n <= PTRDIFF_MAX && !cn_ctx_alloc_fails(ctx))
-        p = mmap(NULL, CN_MAX(n, 1), PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED) {
+    void *p = NULL;
+    if (n <= PTRDIFF_MAX && !cn_ctx_alloc_fails(ctx)) p = cn_sys_reserve_memory(CN_MAX(n, 1));
+    if (!p) {
         cn_fail(ctx, CN_ENOMEM, "out of memory: %zu bytes were asked for", n);
         return NULL;
     }

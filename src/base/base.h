@@ -47,6 +47,12 @@ bool cn_cancelled(const cn_ctx *ctx);
 void cn_cancel_hold(cn_ctx *ctx, bool held);
 /* Whether cn_cancel was called, held or not: for telling the other processes. */
 bool cn_cancel_requested(const cn_ctx *ctx);
+/* A context of one thread for part of parent's work, so that messages stay apart: no log, the same
+ * limits. follows: cn_cancelled of parent counts in it too; parent must outlive it then. NULL
+ * without memory. */
+cn_ctx *cn_ctx_fork(const cn_ctx *parent, bool follows);
+/* The most pixels of a picture that is read or made. */
+int64_t cn_max_pixels(const cn_ctx *ctx);
 /* Number of worker threads to use, >= 1. */
 int cn_threads(const cn_ctx *ctx);
 /* Seconds from a steady clock. */
@@ -112,6 +118,9 @@ cn_status cn_format(cn_ctx *ctx, char *out, size_t cap, const char *fmt, ...)
 cn_status cn_file_open(cn_ctx *ctx, const char *path, int *fd, size_t *bytes) CN_CHECKED;
 /* The same as a stream. */
 cn_status cn_file_open_stream(cn_ctx *ctx, const char *path, FILE **out) CN_CHECKED;
+/* A stream that writes at a file's end, which is made where there is none; anew: of an empty
+ * file. */
+cn_status cn_file_append(cn_ctx *ctx, const char *path, bool anew, FILE **out) CN_CHECKED;
 /* Reads a whole file of at most max_bytes; *data is 0-terminated (not counted), free with
  * cn_free. */
 cn_status cn_file_read(cn_ctx *ctx, const char *path, size_t max_bytes, char **data,
@@ -131,6 +140,8 @@ struct dirent;
 cn_status cn_dir_open(cn_ctx *ctx, const char *path, cn_dir **out) CN_CHECKED;
 cn_status cn_dir_next(cn_dir *d, const struct dirent **entry) CN_CHECKED;
 void cn_dir_close(cn_dir *d);
+/* rm -r; one that isn't there is fine. */
+cn_status cn_dir_remove(cn_ctx *ctx, const char *dir) CN_CHECKED;
 /* mkdir -p. */
 cn_status cn_dir_make(cn_ctx *ctx, const char *path) CN_CHECKED;
 
@@ -139,6 +150,7 @@ cn_status cn_dir_make(cn_ctx *ctx, const char *path) CN_CHECKED;
  * (tmp ""), and nothing of what was written is taken back. Only in order: a pipe can't seek. */
 typedef struct cn_file_writer {
     FILE *f;
+    int fd; /* which f writes to */
     char path[CN_PATH_BYTES],
         target[CN_PATH_BYTES]; /* as it was given, and behind its symbolic links */
     char tmp[CN_PATH_BYTES + 32];

@@ -26,6 +26,8 @@ struct cn_ctx {
     void *log_user;
     atomic_bool cancelled;
     bool cancel_held;
+    const cn_ctx *follows; /* whose cancel counts too; NULL */
+    int64_t max_pixels;
     _Atomic int64_t allocs_left; /* < 0: no limit */
     int threads;
 };
@@ -67,8 +69,28 @@ cn_ctx *cn_ctx_create(int threads)
     atomic_init(&ctx->cancelled, false);
     atomic_init(&ctx->allocs_left, -1);
     ctx->threads = threads > 0 ? threads : available_cores();
+    ctx->max_pixels = CN_MAX_PIXELS_DEFAULT;
     omp_set_num_threads(ctx->threads);
     return ctx;
+}
+
+cn_ctx *cn_ctx_fork(const cn_ctx *parent, bool follows)
+{
+    cn_ctx *ctx = cn_ctx_create(1);
+    if (!ctx) return NULL;
+    if (follows) ctx->follows = parent;
+    ctx->max_pixels = cn_max_pixels(parent);
+    return ctx;
+}
+
+void cn_ctx_set_max_pixels(cn_ctx *ctx, int64_t pixels)
+{
+    if (ctx && pixels > 0) ctx->max_pixels = pixels;
+}
+
+int64_t cn_max_pixels(const cn_ctx *ctx)
+{
+    return ctx ? ctx->max_pixels : CN_MAX_PIXELS_DEFAULT;
 }
 
 void cn_ctx_destroy(cn_ctx *ctx)
@@ -118,7 +140,7 @@ bool cn_cancel_requested(const cn_ctx *ctx)
 
 bool cn_cancelled(const cn_ctx *ctx)
 {
-    return ctx && !ctx->cancel_held && cn_cancel_requested(ctx);
+    return ctx && ((!ctx->cancel_held && cn_cancel_requested(ctx)) || cn_cancelled(ctx->follows));
 }
 
 void cn_cancel_hold(cn_ctx *ctx, bool held)

@@ -11,19 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The system's reason as text; buffer is what strerror_r may use. */
-static const char *reason(int error, char *buffer, size_t n)
-{
-    return strerror_r(error, buffer, n);
-}
-
-cn_status cn_fail_io(cn_ctx *ctx, const char *what, const char *path, int error)
-{
-    char buffer[128];
-    return cn_fail(ctx, CN_EIO, "cannot %s \"%s\": %s", what, path,
-                   reason(error, buffer, sizeof buffer));
-}
-
 static cn_status fail_large(cn_ctx *ctx, const char *path, size_t max_bytes)
 {
     return cn_fail(ctx, CN_EFORMAT, "\"%s\" is too large: at most %zu bytes are expected here",
@@ -47,8 +34,8 @@ static cn_status read_all(cn_ctx *ctx, int fd, const char *path, size_t guess, s
             buffer = grown;
             cap *= 2;
         }
-        ssize_t got = read(fd, buffer + len, cap - 1 - len);
-        if (got < 0 && errno == EINTR) continue;
+        ssize_t got = cn_sys_read(fd, buffer + len, cap - 1 - len);
+        if (got < 0 && errno == EINTR && !cn_cancelled(ctx)) continue;
         if (got < 0) {
             int error = errno;
             cn_free(buffer);
@@ -72,7 +59,7 @@ cn_status cn_file_open(cn_ctx *ctx, const char *path, int *fd, size_t *bytes)
     struct stat st;
     const char *what = NULL;
     /* a pipe without a writer would be waited for here already */
-    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    const int file = cn_sys_open(path, O_RDONLY | O_NONBLOCK, 0);
     if (file < 0) return cn_fail_io(ctx, "open", path, errno);
     if (fstat(file, &st) != 0) {
         const int error = errno;
@@ -98,11 +85,25 @@ cn_status cn_file_open_stream(cn_ctx *ctx, const char *path, FILE **out)
 {
     int fd = -1;
     CN_TRY(cn_file_open(ctx, path, &fd, NULL));
-    FILE *f = fdopen(fd, "rb");
+    FILE *f = cn_sys_stream(fd, "rb");
     if (!f) {
         const int error = errno;
         close(fd);
         return cn_fail_io(ctx, "open", path, error);
+    }
+    *out = f;
+    return CN_OK;
+}
+
+cn_status cn_file_append(cn_ctx *ctx, const char *path, bool anew, FILE **out)
+{
+    const int fd = cn_sys_open(path, O_WRONLY | O_CREAT | O_APPEND | (anew ? O_TRUNC : 0), 0666);
+    if (fd < 0) return cn_fail_io(ctx, "write", path, errno);
+    FILE *f = cn_sys_stream(fd, "ab");
+    if (!f) {
+        const int error = errno;
+        close(fd);
+        return cn_fail_io(ctx, "write", path, error);
     }
     *out = f;
     return CN_OK;
@@ -128,8 +129,8 @@ cn_status cn_file_read_head(cn_ctx *ctx, const char *path, size_t max_bytes, cha
     size_t len = 0;
     ssize_t got = 1;
     while (buffer && got && len < max_bytes) {
-        got = read(fd, buffer + len, max_bytes - len);
-        if (got < 0 && errno == EINTR) continue;
+        got = cn_sys_read(fd, buffer + len, max_bytes - len);
+        if (got < 0 && errno == EINTR && !cn_cancelled(ctx)) continue;
         if (got < 0) break;
         len += (size_t)got;
     }
@@ -159,6 +160,19 @@ bool cn_dir_exists(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+cn_status cn_sync_parent(cn_ctx *ctx, const char *path)
+{
+    char dir[CN_PATH_BYTES];
+    const char *slash = strrchr(path, '/');
+    const int n = !slash ? 0 : slash == path ? 1 : (int)(slash - path);
+    CN_TRY(cn_format(ctx, dir, sizeof dir, "%.*s", n ? n : 1, n ? path : "."));
+    const int fd = cn_sys_open(dir, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0) return errno == EACCES ? CN_OK : cn_fail_io(ctx, "open folder", dir, errno);
+    const int error = cn_sys_fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
+    close(fd);
+    return error ? cn_fail_io(ctx, "sync folder", dir, error) : CN_OK;
+}
+
 cn_status cn_dir_make(cn_ctx *ctx, const char *path)
 {
     char part[CN_PATH_BYTES];
@@ -168,7 +182,9 @@ cn_status cn_dir_make(cn_ctx *ctx, const char *path)
         char c = *p;
         if (c != '/' && c) continue;
         *p = 0;
-        if (mkdir(part, 0777) != 0 && !cn_dir_exists(part))
+        if (cn_sys_mkdir(part) == 0)
+            CN_TRY(cn_sync_parent(ctx, part));
+        else if (!cn_dir_exists(part))
             return cn_file_exists(part)
                        ? cn_fail(ctx, CN_EIO, "cannot make folder \"%s\": it is a file", part)
                        : cn_fail_io(ctx, "make folder", part, errno);
@@ -191,7 +207,8 @@ cn_status cn_dir_open(cn_ctx *ctx, const char *path, cn_dir **out)
     if (!d) return CN_ENOMEM;
     d->ctx = ctx;
     cn_status s = cn_format(ctx, d->path, sizeof d->path, "%s", path);
-    if (s == CN_OK && !(d->stream = opendir(path))) s = cn_fail_io(ctx, "read folder", path, errno);
+    if (s == CN_OK && !(d->stream = cn_sys_opendir(path)))
+        s = cn_fail_io(ctx, "read folder", path, errno);
     if (s != CN_OK) {
         cn_dir_close(d);
         return s;
@@ -205,7 +222,7 @@ cn_status cn_dir_next(cn_dir *d, const struct dirent **entry)
     const struct dirent *e = NULL;
     do {
         errno = 0; /* the end and a failure look alike otherwise */
-        e = readdir(d->stream);
+        e = cn_sys_readdir(d->stream);
     } while (e && (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")));
     if (!e && errno) return cn_fail_io(d->ctx, "read folder", d->path, errno);
     *entry = e;
@@ -217,4 +234,36 @@ void cn_dir_close(cn_dir *d)
     if (!d) return;
     if (d->stream) closedir(d->stream);
     cn_free(d);
+}
+
+/* path[0 .. n) is the folder. What can't be removed is left, and said by the first failure. */
+static cn_status remove_below(cn_ctx *ctx, char path[CN_PATH_BYTES], size_t n)
+{
+    const struct dirent *e = NULL;
+    cn_dir *d = NULL;
+    path[n] = 0;
+    cn_status s = cn_dir_open(ctx, path, &d);
+    while (s == CN_OK && (s = cn_dir_next(d, &e)) == CN_OK && e) {
+        const size_t m = n + 1 + strlen(e->d_name);
+        struct stat st;
+        if (m >= CN_PATH_BYTES) continue;
+        snprintf(path + n, CN_PATH_BYTES - n, "/%s", e->d_name);
+        if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+            s = remove_below(ctx, path, m);
+        else if (cn_sys_unlink(path) != 0)
+            s = cn_fail_io(ctx, "remove", path, errno);
+    }
+    cn_dir_close(d);
+    path[n] = 0;
+    if (s == CN_OK && cn_sys_rmdir(path) != 0) s = cn_fail_io(ctx, "remove", path, errno);
+    return s;
+}
+
+cn_status cn_dir_remove(cn_ctx *ctx, const char *dir)
+{
+    char path[CN_PATH_BYTES];
+    struct stat st;
+    if (lstat(dir, &st) != 0 && errno == ENOENT) return CN_OK;
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s", dir));
+    return remove_below(ctx, path, strlen(path));
 }

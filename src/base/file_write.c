@@ -50,7 +50,7 @@ static cn_status follow_links(cn_ctx *ctx, const char *path, char *out, size_t c
 static cn_status open_special(cn_ctx *ctx, const char *path, int *fd)
 {
     const struct timespec pause = {.tv_nsec = 20000000};
-    while ((*fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)) < 0) {
+    while ((*fd = cn_sys_open(path, O_WRONLY | O_NONBLOCK, 0)) < 0) {
         if (errno != ENXIO && errno != EINTR) return cn_fail_io(ctx, "write", path, errno);
         if (cn_cancelled(ctx))
             return cn_fail(ctx, CN_ECANCELLED, "interrupted: nobody reads \"%s\"", path);
@@ -61,35 +61,55 @@ static cn_status open_special(cn_ctx *ctx, const char *path, int *fd)
     return CN_OK;
 }
 
+static bool is_temporary(const char *name)
+{
+    const size_t n = strlen(name), end = sizeof mark - 1 + RANDOM_DIGITS;
+    return n > end && strncmp(name + n - end, mark, sizeof mark - 1) == 0 &&
+           strspn(name + n - RANDOM_DIGITS, "0123456789abcdef") == RANDOM_DIGITS;
+}
+
+/* Removes a temporary file that no process holds. */
+static void remove_stale(const char *path)
+{
+    struct stat a, b;
+    const int fd = cn_sys_open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    if (fd < 0) return;
+    if (cn_sys_flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &a) == 0 && S_ISREG(a.st_mode) &&
+        lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        cn_sys_unlink(path);
+    close(fd);
+}
+
 /* Locks a file that was just made. False: it was taken for one that a killed process left, and is
  * gone again. A file system without locks leaves nothing to be taken for such a one. */
 static bool hold(int fd)
 {
     struct stat st;
-    const bool locked = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+    const bool locked = cn_sys_flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
     return locked && (fstat(fd, &st) != 0 || st.st_nlink > 0);
 }
 
-/* A file of its own beside `path`. Its name holds no secret: O_EXCL makes it this process's, also
- * where another one with the same number writes into the folder (containers, network folders). */
+/* A file of its own beside `path`. Its names follow from the path alone, so that what a killed
+ * process left is met by whoever writes there next, and removed; what another process is writing is
+ * passed over. O_EXCL makes it this process's, also in folders of other machines. */
 static cn_status open_temporary(cn_ctx *ctx, cn_file_writer *w, int *fd)
 {
-    struct timespec t;
-    uint64_t seed[3] = {(uint64_t)getpid(), (uint64_t)(uintptr_t)w, 0};
-    for (int tries = 0; tries < 100; tries++) {
-        clock_gettime(CLOCK_REALTIME, &t);
-        seed[2] = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec + (uint64_t)tries;
+    const uint64_t name = cn_hash64(w->target, strlen(w->target));
+    int error = EEXIST;
+    for (uint32_t tries = 0; tries < 100 && error == EEXIST; tries++) {
         CN_TRY(cn_format(ctx, w->tmp, sizeof w->tmp, "%s%s%08" PRIx32, w->target, mark,
-                         (uint32_t)(cn_hash64(seed, sizeof seed) >> 32)));
-        *fd = open(w->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+                         (uint32_t)(name >> 32) + tries / 2));
+        *fd = cn_sys_open(w->tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
+        error = *fd < 0 ? errno : 0;
         if (*fd >= 0 && hold(*fd)) return CN_OK;
         if (*fd >= 0) {
             close(*fd);
-            errno = EEXIST;
+            error = EEXIST;
+        } else if (error == EEXIST && tries % 2 == 0) {
+            remove_stale(w->tmp);
         }
-        if (errno != EEXIST) break;
     }
-    return cn_fail_io(ctx, "write", w->path, errno);
+    return cn_fail_io(ctx, "write", w->path, error);
 }
 
 cn_status cn_writer_open(cn_ctx *ctx, const char *path, cn_file_writer *w)
@@ -113,38 +133,22 @@ cn_status cn_writer_open(cn_ctx *ctx, const char *path, cn_file_writer *w)
         if (there && fchmod(fd, st.st_mode & 07777) != 0) {
             const int error = errno;
             close(fd);
-            unlink(w->tmp);
+            cn_sys_unlink(w->tmp);
             return cn_fail_io(ctx, "write", path, error);
         }
         /* another's file stays theirs where this process may say so */
         const bool kept = !there || st.st_uid == geteuid() || fchown(fd, st.st_uid, st.st_gid) == 0;
         (void)kept;
     }
-    w->f = fdopen(fd, "wb");
+    w->fd = fd;
+    w->f = cn_sys_stream(fd, "wb");
     if (!w->f) {
         const int error = errno;
         close(fd);
-        if (w->tmp[0]) unlink(w->tmp);
+        if (w->tmp[0]) cn_sys_unlink(w->tmp);
         return cn_fail_io(ctx, "write", path, error);
     }
     return CN_OK;
-}
-
-/* Puts the rename itself on disk. Some file systems cannot sync a folder (EINVAL): no failure. */
-static cn_status sync_parent(cn_ctx *ctx, const char *path)
-{
-    char dir[CN_PATH_BYTES];
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        CN_TRY(cn_format(ctx, dir, sizeof dir, "."));
-    else
-        CN_TRY(
-            cn_format(ctx, dir, sizeof dir, "%.*s", slash == path ? 1 : (int)(slash - path), path));
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return errno == EACCES ? CN_OK : cn_fail_io(ctx, "open folder", dir, errno);
-    int error = fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
-    close(fd);
-    return error ? cn_fail_io(ctx, "sync folder", dir, error) : CN_OK;
 }
 
 cn_status cn_writer_commit(cn_ctx *ctx, cn_file_writer *w)
@@ -153,17 +157,17 @@ cn_status cn_writer_commit(cn_ctx *ctx, cn_file_writer *w)
     int error = 0;
     if (ferror(w->f)) error = EIO;
     if (fflush(w->f) != 0 && (!error || special)) error = errno;
-    if (!error && fsync(fileno(w->f)) != 0 && errno != EINVAL && errno != ENOTSUP && errno != EROFS)
+    if (!error && cn_sys_fsync(w->fd) != 0 && errno != EINVAL && errno != ENOTSUP && errno != EROFS)
         error = errno;
     if (fclose(w->f) != 0 && !error) error = errno;
     w->f = NULL;
     if (special) return error ? cn_fail_io(ctx, "write", w->path, error) : CN_OK;
-    if (!error && rename(w->tmp, w->target) != 0) error = errno;
+    if (!error && cn_sys_rename(w->tmp, w->target) != 0) error = errno;
     if (error) {
-        unlink(w->tmp);
+        cn_sys_unlink(w->tmp);
         return cn_fail_io(ctx, "write", w->path, error);
     }
-    return sync_parent(ctx, w->target);
+    return cn_sync_parent(ctx, w->target);
 }
 
 void cn_writer_abort(cn_file_writer *w)
@@ -171,7 +175,7 @@ void cn_writer_abort(cn_file_writer *w)
     if (!w || !w->f) return;
     fclose(w->f);
     w->f = NULL;
-    if (w->tmp[0]) unlink(w->tmp);
+    if (w->tmp[0]) cn_sys_unlink(w->tmp);
 }
 
 cn_status cn_file_write(cn_ctx *ctx, const char *path, const void *data, size_t n)
@@ -187,25 +191,6 @@ cn_status cn_file_write(cn_ctx *ctx, const char *path, const void *data, size_t 
 }
 
 /* --- what killed processes left --------------------------------------------------------------- */
-
-static bool is_temporary(const char *name)
-{
-    const size_t n = strlen(name), end = sizeof mark - 1 + RANDOM_DIGITS;
-    return n > end && strncmp(name + n - end, mark, sizeof mark - 1) == 0 &&
-           strspn(name + n - RANDOM_DIGITS, "0123456789abcdef") == RANDOM_DIGITS;
-}
-
-/* Removes a temporary file that no process holds. */
-static void remove_stale(const char *path)
-{
-    struct stat a, b;
-    const int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) return;
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &a) == 0 && S_ISREG(a.st_mode) &&
-        lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        unlink(path);
-    close(fd);
-}
 
 /* path[0 .. n) is the folder; depth: how many levels of folders in it are looked at too. */
 static cn_status clear(cn_ctx *ctx, char path[CN_PATH_BYTES], size_t n, int depth)
@@ -234,14 +219,4 @@ cn_status cn_dir_clear_temporary(cn_ctx *ctx, const char *dir)
     char path[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, path, sizeof path, "%s", dir));
     return clear(ctx, path, strlen(path), MAX_DEPTH);
-}
-
-void cn_file_clear_temporary(const char *path)
-{
-    char dir[CN_PATH_BYTES];
-    const char *slash = strrchr(path, '/');
-    const int n = !slash ? 0 : slash == path ? 1 : (int)(slash - path);
-    if (cn_format(NULL, dir, sizeof dir, "%.*s", n ? n : 1, n ? path : ".") != CN_OK) return;
-    const cn_status s = clear(NULL, dir, strlen(dir), 0);
-    (void)s; /* a folder that can't be read shows when it is written into */
 }

@@ -36,29 +36,29 @@ struct cn_dir_lock {
 /* When a process was started, in ticks since the machine was; 0 where there is none. */
 static unsigned long long started(long pid)
 {
-    char path[64], text[1024];
+    char path[64], *text = NULL;
+    size_t n = 0;
     snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-    FILE *f = fopen(path, "re");
-    if (!f) return 0;
-    text[fread(text, 1, sizeof text - 1, f)] = 0;
-    fclose(f);
+    if (cn_file_read_head(NULL, path, 1024, &text, &n) != CN_OK) return 0;
     const char *at = strrchr(text, ')'); /* a program's name may hold blanks and brackets */
     for (int field = 2; at && field < 22; field++)
         if ((at = strchr(at, ' '))) at++;
-    return at ? strtoull(at, NULL, 10) : 0;
+    const unsigned long long ticks = at ? strtoull(at, NULL, 10) : 0;
+    cn_free(text);
+    return ticks;
 }
 
 /* The machine since its start, and the namespace that process numbers are of. */
 static void describe_place(char out[128])
 {
     struct stat st = {0};
-    char boot[64] = "";
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (f && !fgets(boot, sizeof boot, f)) boot[0] = 0;
-    if (f) fclose(f);
-    boot[strcspn(boot, "\n")] = 0;
+    char *boot = NULL;
+    size_t n = 0;
     if (stat("/proc/self/ns/pid", &st) != 0) st.st_ino = 0;
-    snprintf(out, 128, "%s/%llu", boot[0] ? boot : "?", (unsigned long long)st.st_ino);
+    if (cn_file_read_head(NULL, "/proc/sys/kernel/random/boot_id", 64, &boot, &n) != CN_OK) n = 0;
+    if (n) boot[strcspn(boot, "\n")] = 0;
+    snprintf(out, 128, "%s/%llu", n ? boot : "?", (unsigned long long)st.st_ino);
+    cn_free(boot);
 }
 
 static void describe_self(char out[TEXT_BYTES])
@@ -83,9 +83,9 @@ typedef struct holder {
 static bool read_holder(const char *path, holder *h)
 {
     char text[TEXT_BYTES];
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    const int fd = cn_sys_open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (fd < 0) return false;
-    const ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    const ssize_t n = cn_sys_pread(fd, text, sizeof text - 1, 0);
     close(fd);
     text[n > 0 ? n : 0] = 0;
     return n > 0 && text[n - 1] == '\n' &&
@@ -128,7 +128,7 @@ static bool write_self(int fd)
     char text[TEXT_BYTES];
     describe_self(text);
     const ssize_t n = (ssize_t)strlen(text);
-    return ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)n, 0) == n;
+    return cn_sys_truncate(fd, 0) == 0 && cn_sys_pwrite(fd, text, (size_t)n, 0) == n;
 }
 
 /* Where the system has no locks. The stale file is moved aside first, which one of several can do,
@@ -138,7 +138,7 @@ static cn_status take_by_file(cn_ctx *ctx, const char *dir, cn_dir_lock *l)
     holder h;
     char aside[CN_PATH_BYTES + 32];
     for (int i = 0; i < TRIES; i++) {
-        l->fd = open(l->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+        l->fd = cn_sys_open(l->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
         if (l->fd >= 0) return write_self(l->fd) ? CN_OK : cn_fail_io(ctx, "lock", l->path, errno);
         if (errno != EEXIST) return cn_fail_io(ctx, "lock", l->path, errno);
         if (!read_holder(l->path, &h)) {
@@ -147,11 +147,14 @@ static cn_status take_by_file(cn_ctx *ctx, const char *dir, cn_dir_lock *l)
         }
         if (!is_gone(&h)) break;
         CN_TRY(cn_format(ctx, aside, sizeof aside, "%s-%ld", l->path, (long)getpid()));
-        if (rename(l->path, aside) != 0) continue;
+        if (cn_sys_rename(l->path, aside) != 0) continue;
         if (read_holder(aside, &h) && !is_gone(&h)) {
-            if (renameat2(AT_FDCWD, aside, AT_FDCWD, l->path, RENAME_NOREPLACE) == 0) break;
+            const bool back = link(aside, l->path) == 0;
+            cn_sys_unlink(aside);
+            if (back) break;
+            continue;
         }
-        unlink(aside);
+        cn_sys_unlink(aside);
     }
     l->path[0] = 0; /* not this one's to remove */
     char path[CN_PATH_BYTES];
@@ -164,10 +167,9 @@ static cn_status take(cn_ctx *ctx, const char *dir, cn_dir_lock *l)
     char path[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, path, sizeof path, "%s%s", dir, lock_name));
     for (int i = 0; i < TRIES; i++) {
-        struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-        l->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+        l->fd = cn_sys_open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0666);
         if (l->fd < 0) return cn_fail_io(ctx, "lock", path, errno);
-        if (fcntl(l->fd, F_OFD_SETLK, &whole) != 0) {
+        if (cn_sys_lock_file(l->fd) != 0) {
             const int error = errno;
             struct stat st;
             const bool empty = fstat(l->fd, &st) == 0 && !st.st_size;
@@ -177,7 +179,7 @@ static cn_status take(cn_ctx *ctx, const char *dir, cn_dir_lock *l)
             if (error == EINTR) continue;
             if (error != ENOLCK && error != ENOSYS && error != EOPNOTSUPP && error != EINVAL)
                 return cn_fail_io(ctx, "lock", path, error);
-            if (empty) unlink(path);
+            if (empty) cn_sys_unlink(path);
             memcpy(l->path, path, sizeof path);
             return take_by_file(ctx, dir, l);
         }
@@ -210,7 +212,7 @@ cn_status cn_dir_lock_take(cn_ctx *ctx, const char *dir, cn_dir_lock **out)
 void cn_dir_lock_drop(cn_dir_lock *l)
 {
     if (!l) return;
-    if (l->path[0]) unlink(l->path);
+    if (l->path[0]) cn_sys_unlink(l->path);
     if (l->fd >= 0) close(l->fd);
     cn_free(l);
 }

@@ -13,9 +13,8 @@ typedef struct cn_dir_lock cn_dir_lock;
 cn_status cn_dir_lock_take(cn_ctx *ctx, const char *dir, cn_dir_lock **out) CN_CHECKED;
 void cn_dir_lock_drop(cn_dir_lock *l);
 
-/* Removes the temporary files that killed processes left in a folder and the folders in it; those
- * beside a file that is about to be written. Of a running process none is touched. */
+/* Removes the temporary files that killed processes left in a folder and the folders in it. Of a
+ * running process none is touched. */
 cn_status cn_dir_clear_temporary(cn_ctx *ctx, const char *dir) CN_CHECKED;
-void cn_file_clear_temporary(const char *path);
 
 #endif

@@ -207,7 +207,7 @@ look_at_all(scan *s, void (*progress)(void *user, const char *what, int64_t done
         stopped = s->status;
         if (stopped != CN_OK || cn_cancelled(s->ctx)) continue;
         /* a context of its own keeps this picture's message apart from the others' */
-        cn_ctx *own = cn_ctx_create(1);
+        cn_ctx *own = cn_ctx_fork(s->ctx, false);
         const cn_status status = own ? choose_for(s, own, i, &size) : CN_ENOMEM;
 #pragma omp critical(cn_buckets_scan)
         {

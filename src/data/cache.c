@@ -350,7 +350,7 @@ static cn_status load_batch(cn_ctx *ctx, const group *g, const cn_cache_options 
 #pragma omp parallel for schedule(dynamic, 1) num_threads(cn_threads(ctx))
     for (int64_t i = 0; i < n; i++) {
         /* a context of its own keeps this pair's message apart from the others' */
-        cn_ctx *own = cn_ctx_create(1);
+        cn_ctx *own = cn_ctx_fork(ctx, false);
         const cn_status s = own ? load_one(own, g, at + i, x + i * each) : CN_ENOMEM;
         bad[i] = s != CN_OK;
         if (bad[i]) memset(x + i * each, 0, (size_t)each * sizeof *x);

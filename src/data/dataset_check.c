@@ -234,7 +234,7 @@ static cn_status look_at_all(survey *s)
         opinion o = {0};
         if (cn_cancelled(s->ctx)) continue;
         /* a context of its own keeps this pair's message apart from the others' */
-        cn_ctx *own = cn_ctx_create(1);
+        cn_ctx *own = cn_ctx_fork(s->ctx, false);
         const cn_status status = own ? look_at(s, own, i, &o) : CN_ENOMEM;
 #pragma omp critical(cn_dataset_check)
         {

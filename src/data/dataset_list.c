@@ -6,6 +6,7 @@
  * read and parsed again whenever it is fetched.
  */
 #include "data/dataset_internal.h"
+#include "base/sys.h"
 #include "io/json.h"
 
 #include <errno.h>
@@ -176,7 +177,7 @@ static cn_status read_span(cn_ctx *ctx, const cn_dataset_list *l, const char *wh
                            size_t bytes, char *out)
 {
     for (size_t done = 0; done < bytes;) {
-        const ssize_t k = pread(l->fd, out + done, bytes - done, (off_t)(begin + done));
+        const ssize_t k = cn_sys_pread(l->fd, out + done, bytes - done, (int64_t)(begin + done));
         if (k < 0 && errno == EINTR) continue;
         if (k <= 0) return cn_fail(ctx, CN_EIO, "%s: can't read it again; has it changed?", where);
         done += (size_t)k;

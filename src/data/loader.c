@@ -86,7 +86,7 @@ static void *work(void *user)
 {
     cn_loader *l = user;
     cn_batcher *b = NULL;
-    cn_ctx *own = cn_ctx_create(1);
+    cn_ctx *own = cn_ctx_fork(l->ctx, false);
     const cn_status begun = own ? cn_batcher_create(own, &l->o.batcher, &b) : CN_ENOMEM;
     for (int64_t p; (p = next_pass_number(l)) >= 0;) {
         place *at = &l->places[p % CN_LOADER_DEPTH];

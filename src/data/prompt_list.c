@@ -41,7 +41,7 @@ static cn_status hash_some(cn_ctx *ctx, const cn_dataset *d, bool skip_bad, int6
                            prompt_ref *refs)
 {
     cn_status first = CN_OK;
-    cn_ctx *own = cn_ctx_create(1);
+    cn_ctx *own = cn_ctx_fork(ctx, false);
     if (!own) return cn_fail(ctx, CN_ENOMEM, "no memory to read prompts");
     for (int64_t i = at; i < CN_MIN(at + AT_A_TIME, d->n) && first == CN_OK; i++) {
         const cn_status s = hash_prompt(own, d, i, &refs[i]);

@@ -3,6 +3,8 @@
  * store_file.c's. */
 #include "data/store_internal.h"
 
+#include "base/sys.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -19,12 +21,17 @@ cn_status cn_store_fail(cn_ctx *ctx, const cn_store *s, const char *what, int er
 static cn_status open_file(cn_ctx *ctx, cn_store *s, size_t bytes)
 {
     char path[4128];
-    CN_TRY(cn_format(ctx, path, sizeof path, "%s/.cache-XXXXXX", s->path));
-    s->fd = mkostemp(path, O_CLOEXEC);
+    errno = EEXIST; /* another process's, for a moment, in another process namespace */
+    for (int tries = 0; s->fd < 0 && errno == EEXIST && tries < 100; tries++) {
+        CN_TRY(cn_format(ctx, path, sizeof path, "%s/.cache-%ld-%p-%d", s->path, (long)getpid(),
+                         (void *)s, tries));
+        s->fd = cn_sys_open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+    }
     if (s->fd < 0) return cn_store_fail(ctx, s, "make", errno);
-    unlink(path);
-    const int error = posix_fallocate(s->fd, 0, (off_t)bytes);
-    return error ? cn_store_fail(ctx, s, "reserve room for", error) : CN_OK;
+    cn_sys_unlink(path);
+    return cn_sys_reserve(s->fd, (int64_t)bytes) == 0
+               ? CN_OK
+               : cn_store_fail(ctx, s, "reserve room for", errno);
 }
 
 cn_status cn_store_create(cn_ctx *ctx, int64_t n, size_t record_bytes, size_t memory_limit_bytes,
@@ -66,7 +73,7 @@ cn_status cn_store_write_at(cn_store *s, const void *bytes, size_t n, int64_t at
 {
     for (size_t done = 0; done < n;) {
         const ssize_t k =
-            pwrite(s->fd, (const char *)bytes + done, n - done, (off_t)(at + (int64_t)done));
+            cn_sys_pwrite(s->fd, (const char *)bytes + done, n - done, at + (int64_t)done);
         if (k < 0 && errno == EINTR) continue;
         if (k <= 0) return cn_store_fail(s->ctx, s, "write", k < 0 ? errno : ENOSPC);
         done += (size_t)k;
@@ -77,7 +84,7 @@ cn_status cn_store_write_at(cn_store *s, const void *bytes, size_t n, int64_t at
 cn_status cn_store_read_at(const cn_store *s, cn_ctx *ctx, void *bytes, size_t n, int64_t at)
 {
     for (size_t done = 0; done < n;) {
-        const ssize_t k = pread(s->fd, (char *)bytes + done, n - done, (off_t)(at + (int64_t)done));
+        const ssize_t k = cn_sys_pread(s->fd, (char *)bytes + done, n - done, at + (int64_t)done);
         if (k < 0 && errno == EINTR) continue;
         if (k <= 0) return cn_store_fail(ctx, s, "read", k < 0 ? errno : EIO);
         done += (size_t)k;

@@ -2,6 +2,7 @@
 /* store_file.c - files of records that stay: opened, looked through where no note says what is in
  * them, appended to. */
 #include "io/checksum.h"
+#include "base/sys.h"
 #include "data/store_internal.h"
 
 #include <errno.h>
@@ -110,7 +111,8 @@ static cn_status count_slots(cn_store *s, int64_t *n)
     if (fstat(s->fd, &st) != 0) return cn_store_fail(s->ctx, s, "look at", errno);
     *n = CN_MAX(st.st_size - HEAD_BYTES, 0) / (int64_t)stride(s);
     if (st.st_size <= position(s, *n)) return CN_OK;
-    return ftruncate(s->fd, position(s, *n)) == 0 ? CN_OK : cn_store_fail(s->ctx, s, "cut", errno);
+    return cn_sys_truncate(s->fd, position(s, *n)) == 0 ? CN_OK
+                                                        : cn_store_fail(s->ctx, s, "cut", errno);
 }
 
 static cn_status match(cn_store *s, const cn_store_file *f)
@@ -155,14 +157,14 @@ static cn_status settle_head(cn_store *s, const cn_store_file *f)
 
 static cn_status lock(cn_store *s, int how)
 {
-    while (flock(s->fd, how) != 0)
-        if (errno != EINTR) return cn_store_fail(s->ctx, s, "lock", errno);
+    while (cn_sys_flock(s->fd, how) != 0)
+        if (errno != EINTR || cn_cancelled(s->ctx)) return cn_store_fail(s->ctx, s, "lock", errno);
     return CN_OK;
 }
 
 static cn_status begin(cn_store *s, const cn_store_file *f)
 {
-    s->fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    s->fd = cn_sys_open(s->path, O_RDWR | O_CREAT | O_NONBLOCK, 0666);
     if (s->fd < 0) return cn_store_fail(s->ctx, s, "open", errno);
     CN_TRY(lock(s, LOCK_EX));
     cn_status status = settle_head(s, f);

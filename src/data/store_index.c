@@ -9,6 +9,8 @@
  */
 #include "data/store_internal.h"
 
+#include "base/sys.h"
+
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,13 +38,13 @@ static bool name(const cn_store *s, char out[4128])
 static int open_index(const cn_store *s, int how)
 {
     char path[4128];
-    return name(s, path) ? open(path, how | O_CLOEXEC, 0666) : -1;
+    return name(s, path) ? cn_sys_open(path, how, 0666) : -1;
 }
 
 void cn_store_index_drop(const cn_store *s)
 {
     char path[4128];
-    if (name(s, path)) unlink(path);
+    if (name(s, path)) cn_sys_unlink(path);
 }
 
 /* What the note must begin with while the file is as it is. */
@@ -62,7 +64,7 @@ static bool make_head(const cn_store *s, int64_t slots, head *out)
 static bool counts(const cn_store *s, int fd, int64_t slots)
 {
     head want, is;
-    return make_head(s, slots, &want) && pread(fd, &is, sizeof is, 0) == sizeof is &&
+    return make_head(s, slots, &want) && cn_sys_pread(fd, &is, sizeof is, 0) == sizeof is &&
            memcmp(&is, &want, sizeof is) == 0;
 }
 
@@ -77,7 +79,7 @@ static bool read_entries(int fd, int64_t n, cn_seen *list)
     for (int64_t at = 0; at < n; at += AT_A_TIME) {
         const int64_t k = CN_MIN((int64_t)AT_A_TIME, n - at);
         const ssize_t bytes = (ssize_t)((size_t)k * sizeof *some);
-        if (pread(fd, some, (size_t)bytes, place(at)) != bytes) return false;
+        if (cn_sys_pread(fd, some, (size_t)bytes, place(at)) != bytes) return false;
         for (int64_t i = 0; i < k; i++)
             list[at + i] = (cn_seen){some[i].key, at + i, some[i].whole == 1};
     }
@@ -100,7 +102,7 @@ static bool write_entries(int fd, int64_t n, const cn_seen *list)
         const int64_t k = CN_MIN((int64_t)AT_A_TIME, n - at);
         const ssize_t bytes = (ssize_t)((size_t)k * sizeof *some);
         for (int64_t i = 0; i < k; i++) some[i] = (entry){list[at + i].key, list[at + i].whole};
-        if (pwrite(fd, some, (size_t)bytes, place(at)) != bytes) return false;
+        if (cn_sys_pwrite(fd, some, (size_t)bytes, place(at)) != bytes) return false;
     }
     return true;
 }
@@ -108,7 +110,7 @@ static bool write_entries(int fd, int64_t n, const cn_seen *list)
 static bool write_head(const cn_store *s, int fd, int64_t slots)
 {
     head h;
-    return make_head(s, slots, &h) && pwrite(fd, &h, sizeof h, 0) == sizeof h;
+    return make_head(s, slots, &h) && cn_sys_pwrite(fd, &h, sizeof h, 0) == sizeof h;
 }
 
 /* The head comes last: without it the rest counts for nothing. */
@@ -136,7 +138,7 @@ void cn_store_index_add(const cn_store *s, int64_t slots, int64_t slot, uint64_t
     const int fd = open_index(s, O_RDWR);
     if (fd < 0) return;
     const bool written =
-        pwrite(fd, &e, sizeof e, place(slot)) == sizeof e && write_head(s, fd, slots);
+        cn_sys_pwrite(fd, &e, sizeof e, place(slot)) == sizeof e && write_head(s, fd, slots);
     close(fd);
     if (!written) cn_store_index_drop(s);
 }

@@ -58,11 +58,7 @@ cn_status cn_metrics_open(cn_ctx *ctx, const char *dir, int64_t last_step, bool 
     cn_status s = cn_format(ctx, m->path, sizeof m->path, "%s/metrics.jsonl", dir);
     const bool keep = s == CN_OK && last_step >= 0 && cn_file_exists(m->path);
     if (keep) s = keep_until(ctx, m->path, last_step);
-    if (s == CN_OK && !(m->f = fopen(m->path, keep ? "ae" : "we"))) {
-        char reason[128];
-        s = cn_fail(ctx, CN_EIO, "cannot write \"%s\": %s", m->path,
-                    strerror_r(errno, reason, sizeof reason));
-    }
+    if (s == CN_OK) s = cn_file_append(ctx, m->path, !keep, &m->f);
     if (s == CN_OK && tensorboard) s = open_events(m, dir, last_step);
     if (s != CN_OK) {
         cn_metrics_close(m);

@@ -2,6 +2,8 @@
 /* checksum.c - CRC-32 over files, and keys of them. */
 #include "io/checksum.h"
 
+#include "base/sys.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -22,13 +24,6 @@ uint32_t cn_crc32_more(uint32_t crc, const void *bytes, size_t n)
     return (uint32_t)crc32_z(crc, bytes, n);
 }
 
-static cn_status fail_read(cn_ctx *ctx, const char *path)
-{
-    char reason[128];
-    return cn_fail(ctx, CN_EIO, "cannot read \"%s\": %s", path,
-                   strerror_r(errno, reason, sizeof reason));
-}
-
 static cn_status sum(cn_ctx *ctx, int fd, const char *path, int64_t *bytes, uint32_t *crc)
 {
     unsigned char *chunk = cn_alloc(ctx, CHUNK_BYTES);
@@ -36,13 +31,13 @@ static cn_status sum(cn_ctx *ctx, int fd, const char *path, int64_t *bytes, uint
     uLong value = 0;
     int64_t total = 0;
     ssize_t n;
-    while ((n = read(fd, chunk, CHUNK_BYTES)) != 0) {
-        if (n < 0 && errno == EINTR) continue;
+    while ((n = cn_sys_read(fd, chunk, CHUNK_BYTES)) != 0) {
+        if (n < 0 && errno == EINTR && !cn_cancelled(ctx)) continue;
         if (n < 0) break;
         value = crc32_z(value, chunk, (size_t)n);
         total += n;
     }
-    const cn_status s = n < 0 ? fail_read(ctx, path) : CN_OK;
+    const cn_status s = n < 0 ? cn_fail_io(ctx, "read", path, errno) : CN_OK;
     cn_free(chunk);
     if (s != CN_OK) return s;
     *bytes = total;

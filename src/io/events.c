@@ -3,6 +3,8 @@
  * summary.proto. */
 #include "io/events.h"
 
+#include "base/sys.h"
+
 #include <errno.h>
 #include <string.h>
 #include <time.h>
@@ -80,9 +82,7 @@ static cn_status write_record(cn_events *e, const cn_str *message)
                     fwrite(message->data, message->len, 1, e->f) == 1 &&
                     fwrite(&crc, sizeof crc, 1, e->f) == 1 && fflush(e->f) == 0;
     if (ok) return CN_OK;
-    char reason[128];
-    return cn_fail(e->ctx, CN_EIO, "cannot write \"%s\": %s", e->path,
-                   strerror_r(errno, reason, sizeof reason));
+    return cn_fail_io(e->ctx, "write", e->path, errno);
 }
 
 /* An Event with one further field of bytes. */
@@ -149,10 +149,7 @@ static cn_status open_file(cn_events *e, const char *dir)
     CN_TRY(cn_dir_make(e->ctx, dir));
     CN_TRY(cn_format(e->ctx, e->path, sizeof e->path, "%s/events.out.tfevents.%010lld.%s.%ld.0",
                      dir, (long long)time(NULL), host, (long)getpid()));
-    if ((e->f = fopen(e->path, "ae"))) return CN_OK;
-    char reason[128];
-    return cn_fail(e->ctx, CN_EIO, "cannot write \"%s\": %s", e->path,
-                   strerror_r(errno, reason, sizeof reason));
+    return cn_file_append(e->ctx, e->path, false, &e->f);
 }
 
 cn_status cn_events_open(cn_ctx *ctx, const char *dir, int64_t first_step, cn_events **out)

@@ -2,6 +2,7 @@
 /* json_parts.c - see json_parts.h. */
 #include "io/json_parts.h"
 
+#include "base/sys.h"
 #include "io/json.h"
 
 #include <errno.h>
@@ -24,9 +25,9 @@ static cn_status map_file(cn_ctx *ctx, const char *path, cn_json_parts *j)
     int fd = -1;
     size_t n = 0;
     CN_TRY(cn_file_open(ctx, path, &fd, &n));
-    void *p = n ? mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+    void *p = n ? cn_sys_map(fd, n) : NULL;
     close(fd);
-    if (p == MAP_FAILED)
+    if (!p)
         return cn_fail(ctx, CN_EFORMAT, "%s: empty or can't be mapped; a JSON file is expected",
                        path);
     j->text = p;

@@ -2,6 +2,8 @@
 /* tar.c - libarchive's tar reader: a scan of headers, and single members by position. */
 #include "io/tar.h"
 
+#include "base/sys.h"
+
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
@@ -57,7 +59,7 @@ static cn_status reader_open(cn_ctx *ctx, const char *path, int64_t position, re
     *r = (reader){.fd = -1};
     CN_TRY(cn_file_open(ctx, path, &r->fd, NULL));
     const char *packed =
-        pread(r->fd, begin, sizeof begin, 0) == sizeof begin ? compression(begin) : NULL;
+        cn_sys_pread(r->fd, begin, sizeof begin, 0) == sizeof begin ? compression(begin) : NULL;
     if (packed)
         return cn_fail(ctx, CN_EFORMAT,
                        "%s: a tar file compressed by %s; its members can't be read by their place, "

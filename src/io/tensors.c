@@ -7,6 +7,8 @@
  */
 #include "io/tensors_internal.h"
 
+#include "base/sys.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -210,7 +212,7 @@ static cn_status map_file(cn_ctx *ctx, const char *path, cn_tensors *t)
 {
     cn_status s = CN_OK;
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = cn_sys_open(path, O_RDONLY | O_NONBLOCK, 0);
     if (fd < 0) return cn_fail(ctx, CN_EIO, "can't open it: %s", strerror(errno));
     if (fstat(fd, &st) != 0) {
         s = cn_fail(ctx, CN_EIO, "can't read it: %s", strerror(errno));
@@ -219,8 +221,8 @@ static cn_status map_file(cn_ctx *ctx, const char *path, cn_tensors *t)
     } else if (!S_ISREG(st.st_mode)) {
         s = cn_fail(ctx, CN_EIO, "not a regular file, so it can't be mapped");
     } else if (st.st_size > 0) {
-        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) {
+        void *p = cn_sys_map(fd, (size_t)st.st_size);
+        if (!p) {
             s = cn_fail(ctx, CN_EIO, "can't map it: %s", strerror(errno));
         } else {
             t->bytes = p;

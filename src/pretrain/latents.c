@@ -2,10 +2,13 @@
 /* latents.c - see latents.h. */
 #include "pretrain/latents.h"
 
+#include "base/sys.h"
 #include "base/dtype.h"
 #include "scene/scene.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { BATCH = 16, VAE_MAX_BYTES = 1 << 28 };
 
@@ -39,8 +42,9 @@ static cn_status name_file(cn_latents *l)
 /* What an earlier run left; a record that was cut short is encoded again. */
 static cn_status read_file(cn_latents *l)
 {
-    FILE *f = fopen(l->path, "rb");
-    if (!f) return CN_OK;
+    FILE *f = NULL;
+    if (!cn_file_exists(l->path)) return CN_OK;
+    CN_TRY(cn_file_open_stream(l->r->ctx, l->path, &f));
     const size_t one = (size_t)l->size * sizeof *l->values;
     l->n = (int64_t)fread(l->values, one, (size_t)l->scenes, f);
     const bool failed = ferror(f) != 0;
@@ -53,8 +57,9 @@ static cn_status read_file(cn_latents *l)
 static cn_status write_file(cn_latents *l, int64_t first, int64_t n)
 {
     const size_t one = (size_t)l->size * sizeof *l->values;
-    FILE *f = fopen(l->path, "r+b");
-    if (!f) f = fopen(l->path, "w+b");
+    const int fd = cn_sys_open(l->path, O_RDWR | O_CREAT, 0666);
+    FILE *f = fd < 0 ? NULL : cn_sys_stream(fd, "r+b");
+    if (fd >= 0 && !f) close(fd);
     bool ok =
         f && fseeko(f, (off_t)((size_t)first * one), SEEK_SET) == 0 &&
         fwrite(l->values + first * l->size, one, (size_t)(n - first), f) == (size_t)(n - first);

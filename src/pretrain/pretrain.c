@@ -141,8 +141,8 @@ cn_status cn_pretrain_note(cn_pretrain_run *r, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
-    FILE *f = fopen(path, "a");
-    if (!f) return cn_fail(r->ctx, CN_EIO, "%s can't be written", path);
+    FILE *f = NULL;
+    CN_TRY(cn_file_append(r->ctx, path, false, &f));
     bool ok = fprintf(f, "%s\n", line) > 0;
     ok = fclose(f) == 0 && ok;
     return ok ? CN_OK : cn_fail(r->ctx, CN_EIO, "%s can't be written", path);

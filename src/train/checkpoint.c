@@ -8,7 +8,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,27 +23,11 @@ static const char saving_prefix[] = ".saving-", old_mark[] = ".old-"; /* then th
 
 /* --- folders ---------------------------------------------------------------------------------- */
 
-/* A checkpoint's folder with all in it. */
+/* A checkpoint's folder with all in it, which is in nobody's way where it can't be removed. */
 static void remove_tree(const char *dir)
 {
-    char root[PATH_BYTES];
-    snprintf(root, sizeof root, "%s", dir);
-    FTS *tree = fts_open((char *const[]){root, NULL}, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-    for (FTSENT *e; tree && (e = fts_read(tree));)
-        if (e->fts_info == FTS_DP)
-            rmdir(e->fts_accpath);
-        else if (e->fts_info != FTS_D)
-            unlink(e->fts_accpath);
-    if (tree) fts_close(tree);
-}
-
-/* Puts a rename in `dir` on disk. */
-static void sync_dir(const char *dir)
-{
-    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return;
-    fsync(fd);
-    close(fd);
+    const cn_status s = cn_dir_remove(NULL, dir);
+    (void)s;
 }
 
 /* N of "checkpoint-N", or of another prefix; -1 for any other name. */
@@ -107,7 +90,7 @@ static cn_status clear_leftovers(cn_ctx *ctx, const char *dir)
         if (strncmp(e->d_name, saving_prefix, sizeof saving_prefix - 1) == 0) remove_tree(path);
         if (!old || strncmp(e->d_name, prefix, sizeof prefix - 1) != 0) continue;
         snprintf(back, sizeof back, "%s/%.*s", dir, (int)(old - e->d_name), e->d_name);
-        if (cn_dir_exists(back) || rename(path, back) != 0) remove_tree(path);
+        if (cn_dir_exists(back) || cn_sys_rename(path, back) != 0) remove_tree(path);
     }
     cn_dir_close(d);
     return s;
@@ -132,7 +115,7 @@ cn_status cn_checkpoint_try_dir(cn_ctx *ctx, const char *dir, size_t bytes)
     CN_TRY(cn_dir_make(ctx, dir));
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/.write-test", dir));
     CN_TRY(cn_file_write(ctx, path, "", 0));
-    unlink(path);
+    cn_sys_unlink(path);
     if (statvfs(dir, &v) != 0) return CN_OK; /* no answer: the saves will tell */
     const uint64_t room = (uint64_t)v.f_bavail * (uint64_t)v.f_frsize;
     if (room >= bytes) return CN_OK;
@@ -192,12 +175,13 @@ static cn_status replace_in_turn(const cn_checkpoint *c, const char *dir, const 
 {
     char old[PATH_BYTES];
     CN_TRY(cn_format(c->ctx, old, sizeof old, "%s%s%s", path, old_mark, run_id));
-    if (rename(path, old) != 0) return cn_fail_io(c->ctx, "replace", path, errno);
-    if (rename(dir, path) != 0) {
+    if (cn_sys_rename(path, old) != 0) return cn_fail_io(c->ctx, "replace", path, errno);
+    if (cn_sys_rename(dir, path) != 0) {
         const int error = errno;
-        if (rename(old, path) != 0) return cn_fail_io(c->ctx, "put back", path, errno);
+        if (cn_sys_rename(old, path) != 0) return cn_fail_io(c->ctx, "put back", path, errno);
         return cn_fail_io(c->ctx, "write", path, error);
     }
+    CN_TRY(cn_sync_parent(c->ctx, path)); /* before the old one loses its files */
     remove_tree(old);
     return CN_OK;
 }
@@ -208,13 +192,12 @@ static cn_status put_in_place(const cn_checkpoint *c, const char *dir, const cha
                               const char *run_id)
 {
     if (!cn_dir_exists(path)) {
-        if (rename(dir, path) != 0) return cn_fail_io(c->ctx, "write", path, errno);
-    } else if (renameat2(AT_FDCWD, dir, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
-        remove_tree(dir);
-    } else {
-        CN_TRY(replace_in_turn(c, dir, path, run_id));
+        if (cn_sys_rename(dir, path) != 0) return cn_fail_io(c->ctx, "write", path, errno);
+        return cn_sync_parent(c->ctx, path);
     }
-    sync_dir(c->output_dir);
+    if (cn_sys_exchange(dir, path) != 0) return replace_in_turn(c, dir, path, run_id);
+    CN_TRY(cn_sync_parent(c->ctx, path));
+    remove_tree(dir);
     return CN_OK;
 }
 
@@ -229,7 +212,8 @@ static cn_status prune(const cn_checkpoint *c, int64_t newest, int64_t limit, co
         if (all.n <= limit || all.oldest >= newest) break;
         CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/%s%lld", c->output_dir, prefix,
                          (long long)all.oldest));
-        if (rename(path, dir) != 0) break;
+        if (cn_sys_rename(path, dir) != 0) break;
+        CN_TRY(cn_sync_parent(c->ctx, path));
         remove_tree(dir);
     }
     return CN_OK;

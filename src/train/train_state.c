@@ -6,8 +6,8 @@
 #include "io/json.h"
 #include "io/tensors.h"
 
+#include <dirent.h>
 #include <errno.h>
-#include <fts.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,32 +68,27 @@ static cn_status sum_of(cn_ctx *ctx, const json_t *json, uint32_t *crc)
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-static int by_name(const FTSENT **a, const FTSENT **b)
+static cn_status add_file(cn_ctx *ctx, const char *dir, const char *name, json_t *files)
 {
-    return strcmp((*a)->fts_name, (*b)->fts_name);
+    char path[4096];
+    int64_t bytes = 0;
+    uint32_t crc = 0;
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, name));
+    CN_TRY(cn_file_crc32(ctx, path, &bytes, &crc));
+    json_t *pair = json_pack("[I, I]", (json_int_t)bytes, (json_int_t)crc);
+    if (json_object_set_new(files, name, pair) == 0) return CN_OK;
+    return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
 }
 
-/* Adds "NAME": [bytes, CRC-32] for every file beneath dir, in the names' order. */
+/* Adds "NAME": [bytes, CRC-32] for every file of dir, which has no folders. */
 static cn_status list_files(cn_ctx *ctx, const char *dir, json_t *files)
 {
-    char root[4096], reason[128];
-    cn_status s = CN_OK;
-    CN_TRY(cn_format(ctx, root, sizeof root, "%s", dir));
-    FTS *tree = fts_open((char *const[]){root, NULL}, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
-    if (!tree)
-        return cn_fail(ctx, CN_EIO, "cannot list \"%s\": %s", dir,
-                       strerror_r(errno, reason, sizeof reason));
-    for (FTSENT *e; s == CN_OK && (e = fts_read(tree));) {
-        int64_t bytes = 0;
-        uint32_t crc = 0;
-        if (e->fts_info != FTS_F) continue;
-        s = cn_file_crc32(ctx, e->fts_path, &bytes, &crc);
-        if (s != CN_OK) break;
-        json_t *pair = json_pack("[I, I]", (json_int_t)bytes, (json_int_t)crc);
-        if (json_object_set_new(files, e->fts_path + strlen(root) + 1, pair) != 0)
-            s = cn_fail(ctx, CN_ENOMEM, "out of memory for %s", e->fts_path);
-    }
-    fts_close(tree);
+    const struct dirent *e = NULL;
+    cn_dir *d = NULL;
+    cn_status s = cn_dir_open(ctx, dir, &d);
+    while (s == CN_OK && (s = cn_dir_next(d, &e)) == CN_OK && e)
+        s = add_file(ctx, dir, e->d_name, files);
+    cn_dir_close(d);
     return s;
 }
 

@@ -107,6 +107,8 @@ file src/base/base.c '#include "base/base.h"' 'void f(char *s) { strcpy(s, "x");
 complains 'strcpy is banned: use cn_format' check-banned.sh "$tree"
 file src/base/base.c '#include "base/base.h"' 'void f(void) { exit(1); } /* strcpy(s, "x") */'
 complains 'exit only in src/cli' check-banned.sh "$tree"
+file src/base/base.c '#include "base/base.h"' 'int f(void) { return open("x", 0); }'
+complains 'open only in src/base/sys.c' check-banned.sh "$tree"
 
 # message LINE...: what a commit says.
 message() { printf '%s\n' "$@" >"$work/message"; }

@@ -7,15 +7,16 @@
  */
 #include "model/text/tokenizer_internal.h"
 
-#include <stdio.h>
 #include <string.h>
 
 bool cn_tokenizer_is_json(const char *path)
 {
-    FILE *f = fopen(path, "rb");
-    const int first = f ? fgetc(f) : EOF;
-    if (f) fclose(f);
-    return first == '{';
+    char *head = NULL;
+    size_t n = 0;
+    if (cn_file_read_head(NULL, path, 1, &head, &n) != CN_OK) return false;
+    const bool json = n && head[0] == '{';
+    cn_free(head);
+    return json;
 }
 
 /* The list as merges.txt has it. */

@@ -253,7 +253,10 @@ static cn_status open_pair(cn_ctx *ctx, const char *dir, const char *vocab_path,
 /* gzread passes files through that aren't packed. */
 static cn_status read_gz(cn_ctx *ctx, const char *path, cn_str *out)
 {
-    gzFile f = gzopen(path, "rb");
+    int fd = -1;
+    CN_TRY(cn_file_open(ctx, path, &fd, NULL));
+    gzFile f = gzdopen(fd, "rb");
+    if (!f) close(fd);
     if (!f) return cn_fail(ctx, CN_EIO, "%s: can't be opened; " CN_TOKENIZER_HINT, path);
     char block[16384];
     int got;
