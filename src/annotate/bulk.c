@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { PATH_BYTES = 4096 };
+enum { PATH_BYTES = 4096, MAX_FILE = 1 << 30 };
 
 typedef struct run {
     cn_ctx *ctx;
@@ -175,14 +175,12 @@ static cn_status open_record(run *r)
         return s;
     }
     CN_TRY(cn_writer_commit(r->ctx, &w));
-    r->record = fopen(path, "ae");
-    return r->record ? CN_OK
-                     : cn_fail(r->ctx, CN_EIO, "can't write \"%s\": %s", path, strerror(errno));
+    return cn_file_append(r->ctx, path, false, &r->record);
 }
 
 /* --- items ------------------------------------------------------------------------------------ */
 
-cn_status cn_bulk_folder(cn_ctx *ctx, const char *path)
+static cn_status make_folder(cn_ctx *ctx, const char *path)
 {
     char folder[PATH_BYTES];
     const char *slash = strrchr(path, '/');
@@ -195,8 +193,21 @@ static cn_status save(cn_ctx *ctx, const cn_bulk *b, const char *name, const cn_
 {
     char path[PATH_BYTES];
     CN_TRY(path_in(ctx, b, name, path));
-    CN_TRY(cn_bulk_folder(ctx, path));
+    CN_TRY(make_folder(ctx, path));
     return cn_image_save_png(ctx, path, image, NULL);
+}
+
+static cn_status copy(cn_ctx *ctx, const cn_bulk *b, const cn_bulk_item *item, bool *broken)
+{
+    char path[PATH_BYTES], *data = NULL;
+    size_t n = 0;
+    CN_TRY(path_in(ctx, b, item->out, path));
+    CN_TRY(cn_file_read(ctx, item->in, MAX_FILE, &data, &n));
+    cn_status s = make_folder(ctx, path);
+    if (s == CN_OK) s = cn_file_write(ctx, path, data, n);
+    *broken = s != CN_OK;
+    cn_free(data);
+    return s;
 }
 
 /* *broken: the failure isn't the picture's, going on is of no use. */
@@ -206,8 +217,9 @@ static cn_status make_item(run *r, cn_ctx *ctx, int64_t i, json_t *line, bool *b
     cn_image *image = NULL;
     json_object_set_new(line, "file", json_string(item->out));
     add_source(line, item->in);
+    if (!r->b->make) return copy(ctx, r->b, item, broken);
     CN_TRY(r->b->make(r->b->user, ctx, i, line, &image));
-    cn_status s = image ? save(ctx, r->b, item->out, image) : CN_OK;
+    cn_status s = save(ctx, r->b, item->out, image);
     *broken = s != CN_OK;
     cn_image_destroy(image);
     return s;
@@ -222,8 +234,11 @@ static void note_item(run *r, cn_ctx *ctx, int64_t i, const json_t *line, cn_sta
     if (s == CN_OK) {
         r->states[i] = CN_BULK_MADE;
         r->counts.made++;
-    } else if (broken) {
-        if (r->stopped == CN_OK) r->stopped = cn_fail(r->ctx, s, "%s", cn_error(ctx));
+    } else if (s == CN_ECANCELLED) {
+        return; /* made by the next run */
+    } else if (broken || s == CN_ENOMEM) {
+        if (r->stopped == CN_OK)
+            r->stopped = cn_fail(r->ctx, s, "%s", *cn_error(ctx) ? cn_error(ctx) : "out of memory");
     } else {
         fail_item(r, i, cn_error(ctx));
     }
@@ -235,7 +250,7 @@ static void run_item(run *r, int64_t i)
 {
     /* A context of its own keeps a picture's message apart from the others'; alone, a picture has
      * the run's context and all its threads. */
-    cn_ctx *ctx = r->b->together ? cn_ctx_create(1) : r->ctx;
+    cn_ctx *ctx = r->b->together ? cn_ctx_fork(r->ctx, true) : r->ctx;
     json_t *line = json_object();
     bool broken = false;
     cn_status s = ctx && line ? make_item(r, ctx, i, line, &broken) : CN_ENOMEM;

@@ -39,8 +39,8 @@ typedef struct cn_bulk {
     int64_t n;
     bool together; /* several at a time, one thread each; else one after another, each with all
                       threads */
-    /* Makes item i: a picture, or the file itself (*out stays NULL). `note` is an object for the
-     * record's line: what was drawn by chance, say. */
+    /* Makes item i. `note` is an object for the record's line: what was drawn by chance, say. NULL:
+     * files are copied as they are. */
     cn_status (*make)(void *user, cn_ctx *ctx, int64_t i, json_t *note, cn_image **out);
     void *user;
     void (*progress)(void *user, int64_t done, int64_t total); /* of what is to be made; NULL */
@@ -51,9 +51,6 @@ typedef struct cn_bulk {
 typedef struct cn_bulk_result {
     int64_t made, kept, failed;
 } cn_bulk_result;
-
-/* The folder that `path` lies in, made when missing. */
-cn_status cn_bulk_folder(cn_ctx *ctx, const char *path) CN_CHECKED;
 
 /* states (may be NULL): [n]. Pictures that fail don't make it fail; what does is a folder or record
  * that can't be written, memory, and cn_cancel (CN_ECANCELLED). *out is filled in any case. */

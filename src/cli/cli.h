@@ -100,6 +100,11 @@ int cli_usage_error(const cli_parser *p, const char *fmt, ...)
         "threads", 't', "worker threads", CN_FIELD(options, threads), 1, 1024, \
             .unset = "one per core"                                            \
     }
+#define CLI_MAX_PIXELS(options)                                                            \
+    {                                                                                      \
+        "max-pixels", 0, "pictures of more are refused", CN_FIELD(options, max_pixels), 1, \
+            1 << 30, .unset = "178956970, as Pillow's"                                     \
+    }
 #define CLI_JSON(options, help)                  \
     {                                            \
         "json", 0, help, CN_FIELD(options, json) \
@@ -128,6 +133,9 @@ void cli_vsay(FILE *f, const char *fmt, va_list args) __attribute__((format(prin
  * second ends the program. NULL after a message. One at a time. */
 cn_ctx *cli_context_create(const char *command, int threads);
 void cli_context_destroy(cn_ctx *ctx);
+/* Of a command that has nothing to save: what doesn't end within a second of the first signal is
+ * ended. */
+void cli_context_end_soon(void);
 /* "controlnet COMMAND: the error" on stderr; returns CLI_FAILED. */
 int cli_failed(const cn_ctx *ctx, const char *command);
 /* The same with a message of the command's own. */
@@ -135,6 +143,8 @@ int cli_error(const char *command, const char *fmt, ...) __attribute__((format(p
 /* A file can be made (or replaced) at path: its folder is there and writable. Said before long
  * work; false after a message. */
 bool cli_can_write(const char *command, const char *path);
+/* Where "-" writes to: standard output; any other path as it is. */
+const char *cli_output_path(const char *path);
 
 /* --- cli_report.c ----------------------------------------------------------------------------- */
 

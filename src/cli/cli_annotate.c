@@ -28,6 +28,7 @@ typedef struct request {
     bool list_kinds, json;
     char first[64]; /* the first kind's name */
     int threads;
+    int64_t max_pixels;
     own_options own;
 } request;
 
@@ -46,6 +47,7 @@ static const cn_option rows[] = {
     {"palette", 0, "colours of ade20k's or coco's classes", FIELD(palette), .arg = "NAME"},
     CLI_JSON(request, "list, palette and the result as JSON lines"),
     CLI_THREADS(request),
+    CLI_MAX_PIXELS(request),
     {0},
 };
 
@@ -167,9 +169,12 @@ static int annotate(request *r)
     struct stat st;
     const bool folder = stat(r->in, &st) == 0 && S_ISDIR(st.st_mode);
     const bool one = !folder && strcmp(cn_annotate_find(r->first), "seg_coco") != 0;
+    if (one) r->out = cli_output_path(r->out);
     if (one && !cli_can_write("annotate", r->out)) return CLI_FAILED;
     cn_ctx *ctx = cli_context_create("annotate", r->threads);
     if (!ctx) return CLI_FAILED;
+    cn_ctx_set_max_pixels(ctx, r->max_pixels);
+    cli_context_end_soon();
     shown s;
     cn_annotate_result result;
     cli_progress_init(&s.progress, false);

@@ -3,6 +3,7 @@
  * signals as a request to stop. */
 #include "cli/cli.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,10 +14,57 @@
 /* A signal handler gets no argument, so the context it stops has to be found from here. */
 static cn_ctx *volatile running;
 
+static volatile sig_atomic_t ends_soon;
+
 static void stop(int signal_number)
 {
     (void)signal_number;
     if (running) cn_cancel(running);
+    if (ends_soon) alarm(1);
+}
+
+/* One line and the end, from where nothing else can be called. */
+static void end_with(const char *line)
+{
+    const ssize_t told = write(STDERR_FILENO, line, strlen(line));
+    (void)told;
+    _exit(CLI_FAILED);
+}
+
+static void on_alarm(int signal_number)
+{
+    (void)signal_number;
+    end_with("controlnet: interrupted\n");
+}
+
+/* Files of weights are mapped. What is gone when it is read is a fault of the file, not of the
+ * program; SIGBUS comes to whoever reads. */
+static void on_bus_error(int signal_number)
+{
+    (void)signal_number;
+    end_with("controlnet: a file was cut short while it was read, or its disk failed\n");
+}
+
+/* C++ libraries beneath ask this when there is no memory; what they throw then nobody in a program
+ * of C can catch. */
+static void on_no_memory(void)
+{
+    end_with("controlnet: out of memory in a library (oneDNN)\n");
+}
+
+static void on_faults(void)
+{
+    typedef void (*handler)(void);
+    /* std::set_new_handler, of whichever C++ runtime the libraries brought along */
+    handler (*set)(handler) = NULL;
+    void *found = dlsym(RTLD_DEFAULT, "_ZSt15set_new_handlerPFvvE");
+    memcpy(&set, &found, sizeof set);
+    if (set) set(on_no_memory);
+    struct sigaction a = {.sa_handler = on_bus_error};
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGBUS, &a, NULL);
+    a.sa_handler = on_alarm;
+    sigaction(SIGALRM, &a, NULL);
 }
 
 /* A second Ctrl-C ends the program at once. A terminal that goes away may send SIGHUP twice, from
@@ -53,6 +101,7 @@ cn_ctx *cli_context_create(const char *command, int threads)
     cn_ctx_set_log(ctx, print_log, NULL);
     running = ctx;
     on_signals(stop);
+    on_faults();
     /* a file over the limit and a pipe without a reader are errors of writing, not the end: what is
      * being computed is saved all the same */
     signal(SIGXFSZ, SIG_IGN);
@@ -63,8 +112,15 @@ cn_ctx *cli_context_create(const char *command, int threads)
 void cli_context_destroy(cn_ctx *ctx)
 {
     on_signals(SIG_DFL);
+    alarm(0);
+    ends_soon = 0;
     running = NULL;
     cn_ctx_destroy(ctx);
+}
+
+void cli_context_end_soon(void)
+{
+    ends_soon = 1;
 }
 
 int cli_error(const char *command, const char *fmt, ...)
@@ -85,6 +141,11 @@ int cli_failed(const cn_ctx *ctx, const char *command)
     return cli_error(command, "%s", *reason ? reason : "out of memory");
 }
 
+const char *cli_output_path(const char *path)
+{
+    return strcmp(path, "-") == 0 ? "/dev/stdout" : path;
+}
+
 bool cli_can_write(const char *command, const char *path)
 {
     struct stat st;
@@ -103,7 +164,13 @@ bool cli_can_write(const char *command, const char *path)
         memcpy(dir, path, n);
         dir[n] = 0;
     }
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+    const bool there = stat(path, &st) == 0;
+    if (there && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)) { /* is written into */
+        if (access(path, W_OK) == 0) return true;
+        cli_error(command, "cannot write \"%s\": %s", path, strerror(errno));
+        return false;
+    }
+    if (there && S_ISDIR(st.st_mode))
         cli_error(command, "cannot write \"%s\": it is a folder, a file's name is expected", path);
     else if (stat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
         cli_error(command, "cannot write \"%s\": \"%s\" is no folder", path, dir);

@@ -35,6 +35,8 @@ static int run(request *r)
 {
     r->o.to_single_file =
         r->to ? strcmp(r->to, "single-file") == 0 : ends_in(r->paths[1], ".safetensors");
+    if (strcmp(r->paths[1], "-") == 0) r->o.to_single_file = true;
+    if (r->o.to_single_file) r->paths[1] = cli_output_path(r->paths[1]);
     if (r->transfer) {
         r->o.from_base = r->transfer[0];
         r->o.to_base = r->transfer[1];

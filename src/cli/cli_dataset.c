@@ -100,12 +100,14 @@ typedef struct check_request {
     cn_dataset_check_options check;
     bool json;
     int threads;
+    int64_t max_pixels;
 } check_request;
 
 static const cn_option check_rows[] = {
     {.help = "Options"},
     CLI_JSON(check_request, "the report as a JSON line"),
     CLI_THREADS(check_request),
+    CLI_MAX_PIXELS(check_request),
     {0},
 };
 
@@ -141,6 +143,8 @@ static int run_check(check_request *r)
     cli_progress progress;
     cn_ctx *ctx = cli_context_create("dataset", r->threads);
     if (!ctx) return CLI_FAILED;
+    cn_ctx_set_max_pixels(ctx, r->max_pixels);
+    cli_context_end_soon();
     cli_progress_init(&progress, false);
     r->data.problem = print_problem;
     r->check.progress = show_count;

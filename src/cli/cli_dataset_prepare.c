@@ -10,6 +10,7 @@ typedef struct prepare_request {
     cn_prepare_options o;
     bool json;
     int threads;
+    int64_t max_pixels;
     cli_progress progress;
 } prepare_request;
 
@@ -17,6 +18,7 @@ static const cn_option rows[] = {
     {.help = "Options"},
     CLI_JSON(prepare_request, "the result as a JSON line"),
     CLI_THREADS(prepare_request),
+    CLI_MAX_PIXELS(prepare_request),
     {0},
 };
 
@@ -54,6 +56,8 @@ static int run_prepare(prepare_request *r)
     cn_prepare_result result;
     cn_ctx *ctx = cli_context_create("dataset", r->threads);
     if (!ctx) return CLI_FAILED;
+    cn_ctx_set_max_pixels(ctx, r->max_pixels);
+    cli_context_end_soon();
     cli_progress_init(&r->progress, false);
     r->o.progress = show_stage;
     r->o.problem = show_failure;

@@ -33,6 +33,7 @@ typedef struct request {
     int64_t seed;       /* -1: a random one */
     int clip_skip;      /* 1: to the text encoder's last layer */
     int threads;
+    int64_t max_pixels;
     bool json, verbose, grid, dry_run;
     cli_part parts[GENERATE_PARTS + 1]; /* its options' tables; a ControlNet's have no target */
 } request;

@@ -70,8 +70,8 @@ static const cn_option rows[] = {
      "begins with the options that a picture was drawn with; those given here come on top, and the "
      "first --control-net given replaces all of the picture's (so do --lora and --embedding)",
      FIELD(from), .arg = "PICTURE.png"},
-    {"output", 'o', "OUT_0.png, OUT_1.png, ... for several pictures", FIELD(output),
-     .preset = "output.png", .arg = "OUT.png"},
+    {"output", 'o', "OUT_0.png, OUT_1.png, ... for several pictures; -: standard output",
+     FIELD(output), .preset = "output.png", .arg = "OUT.png"},
     {"grid", 0, "OUT_grid.png too: the batch side by side", FIELD(grid)},
     {"preview", 0, "vae: a picture of how far the drawing is, while it is drawn", FIELD(preview),
      WORDS("none", "vae"), .preset = "none"},
@@ -79,6 +79,7 @@ static const cn_option rows[] = {
      .arg = "FILE.png"},
     {"dry-run", 0, "say what the drawing takes in memory; draw nothing", FIELD(dry_run)},
     CLI_THREADS(request),
+    CLI_MAX_PIXELS(request),
     {"verbose", 'v', "what was done with the prompts", FIELD(verbose)},
     CLI_JSON(request, "results as JSON lines"),
     {0},

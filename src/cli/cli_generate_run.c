@@ -20,10 +20,16 @@ static bool output_name(const request *r, const char *mark, char *out, size_t ca
     return false;
 }
 
+static bool is_stdout(const request *r)
+{
+    return strcmp(r->output, "-") == 0;
+}
+
 /* OUT.png, or OUT_3.png for one of several. */
 static bool picture_name(const request *r, int i, char *out, size_t cap)
 {
     char mark[16] = "";
+    if (is_stdout(r)) return snprintf(out, cap, "%s", cli_output_path(r->output)) > 0;
     if (r->generate.batch > 1) snprintf(mark, sizeof mark, "_%d", i);
     return output_name(r, mark, out, cap);
 }
@@ -36,6 +42,11 @@ static bool is_previewed(const request *r)
 bool generate_can_write(const request *r)
 {
     char file[4096];
+    if (is_stdout(r) && (r->json || r->grid || r->generate.batch > 1)) {
+        cli_error("generate", "-o - writes one picture to standard output: neither --json, --grid "
+                              "nor --batch-size goes with it");
+        return false;
+    }
     for (int i = 0; i < r->generate.batch; i++)
         if (!picture_name(r, i, file, sizeof file) || !cli_can_write("generate", file))
             return false;
@@ -68,6 +79,7 @@ static json_t *usage_json(const cn_prompt_usage *u)
 static void print_result(const request *r, const cn_generated *g, double ready_s, int i,
                          const char *file)
 {
+    if (is_stdout(r)) return;
     if (!r->json) {
         printf("%s\n", file);
         return;
@@ -334,6 +346,7 @@ int generate_run(request *r)
 {
     cn_ctx *ctx = cli_context_create("generate", r->threads);
     if (!ctx) return CLI_FAILED;
+    cn_ctx_set_max_pixels(ctx, r->max_pixels);
     int status = draw_with_images(ctx, r);
     cli_context_destroy(ctx);
     return status;

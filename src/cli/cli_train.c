@@ -11,6 +11,7 @@
 typedef struct request {
     cn_train_options o;
     int threads;
+    int64_t max_pixels;
     bool json, cache_to_disk, cache_latents; /* the latter: asked for */
     bool v_parameterization;
     char cache_dir[4096]; /* OUT/cache */
@@ -33,6 +34,7 @@ static const cn_option rows[] = {
     {"cache-latents-to-disk", 0, "and kept for later runs, in OUT/cache", FIELD(cache_to_disk)},
     {.help = "Machine"},
     CLI_THREADS(request),
+    CLI_MAX_PIXELS(request),
     CLI_JSON(request, "validations and the result as JSON lines"),
     {0},
 };
@@ -106,6 +108,7 @@ static int train(request *r)
     int status = CLI_DONE;
     cn_ctx *ctx = cli_context_create("train", r->threads);
     if (!ctx) return CLI_FAILED;
+    cn_ctx_set_max_pixels(ctx, r->max_pixels);
     cli_progress_init(&d.other, false);
     r->o.distributed = is_one_of_several();
     if (r->o.distributed && is_first() && !r->o.dry_run) print_how_to_stop();

@@ -9,11 +9,12 @@ enum { MAX_FILE = 1 << 30 };
 cn_status cn_image_check_size(cn_ctx *ctx, int64_t width, int64_t height)
 {
     if (width < 1 || height < 1 || width > CN_IMAGE_MAX_SIDE || height > CN_IMAGE_MAX_SIDE ||
-        width * height > CN_IMAGE_MAX_PIXELS)
+        width * height > cn_max_pixels(ctx))
         return cn_fail(
             ctx, CN_EINVAL,
-            "an image of %lld x %lld px; 1 to %d px a side and at most %d Mpx are allowed",
-            (long long)width, (long long)height, CN_IMAGE_MAX_SIDE, CN_IMAGE_MAX_PIXELS / 1000000);
+            "an image of %lld x %lld px; 1 to %d px a side and at most %lld px in all are allowed "
+            "(--max-pixels)",
+            (long long)width, (long long)height, CN_IMAGE_MAX_SIDE, (long long)cn_max_pixels(ctx));
     return CN_OK;
 }
 

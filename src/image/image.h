@@ -12,7 +12,7 @@
 
 #include "base/base.h"
 
-enum { CN_IMAGE_MAX_SIDE = 32768, CN_IMAGE_MAX_PIXELS = 268435456 };
+enum { CN_IMAGE_MAX_SIDE = 32768 };
 
 typedef struct cn_image {
     int64_t width, height; /* pixels, >= 1 */
@@ -22,7 +22,7 @@ typedef struct cn_image {
 /* A black image. CN_EINVAL beyond the limits above. */
 cn_status cn_image_create(cn_ctx *ctx, int64_t width, int64_t height, cn_image **out) CN_CHECKED;
 void cn_image_destroy(cn_image *image);
-/* CN_EINVAL unless 1..CN_IMAGE_MAX_SIDE a side and at most CN_IMAGE_MAX_PIXELS in all. */
+/* CN_EINVAL unless 1..CN_IMAGE_MAX_SIDE a side and at most cn_max_pixels in all. */
 cn_status cn_image_check_size(cn_ctx *ctx, int64_t width, int64_t height) CN_CHECKED;
 
 /* A truncated or damaged file is CN_EFORMAT, a missing one CN_EIO. */

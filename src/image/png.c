@@ -135,6 +135,27 @@ static cn_status turn_upright(decoder *d)
     return CN_OK;
 }
 
+/* One of many pixels takes seconds: a cancel is seen between its rows. A small one is finished. */
+static bool is_interrupted(const cn_ctx *ctx, int64_t width, int64_t height)
+{
+    enum { LARGE = 1 << 22 };
+    return width * height > LARGE && cn_cancelled(ctx);
+}
+
+static void read_rows(decoder *d)
+{
+    const int passes = png_set_interlace_handling(d->png);
+    const png_uint_32 rows = png_get_image_height(d->png, d->info);
+    for (int pass = 0; pass < passes; pass++)
+        for (png_uint_32 y = 0; y < rows; y++) {
+            if (is_interrupted(d->ctx, png_get_image_width(d->png, d->info), rows)) {
+                d->status = cn_fail(d->ctx, CN_ECANCELLED, "interrupted");
+                return;
+            }
+            png_read_row(d->png, d->rows[y], NULL);
+        }
+}
+
 static void decode(decoder *d)
 {
     if (setjmp(png_jmpbuf(d->png))) {
@@ -149,7 +170,8 @@ static void decode(decoder *d)
     set_transforms(d);
     d->status = alloc_rows(d);
     if (d->status != CN_OK) return;
-    png_read_image(d->png, d->rows);
+    read_rows(d);
+    if (d->status != CN_OK) return;
     png_read_end(d->png, d->info);
     if (png_get_channels(d->png, d->info) == 4) cn_image_flatten_alpha(d->image, d->alpha);
     d->status = turn_upright(d);
@@ -263,8 +285,13 @@ static void encode(encoder *e)
                  PNG_FILTER_TYPE_DEFAULT);
     if (e->text_count) png_set_text(e->png, e->info, e->texts, e->text_count);
     png_write_info(e->png, e->info);
-    for (int64_t y = 0; y < image->height; y++)
+    for (int64_t y = 0; y < image->height; y++) {
+        if (is_interrupted(e->ctx, image->width, image->height)) {
+            e->status = cn_fail(e->ctx, CN_ECANCELLED, "interrupted");
+            return;
+        }
         png_write_row(e->png, image->rgb + (size_t)y * (size_t)image->width * 3);
+    }
     png_write_end(e->png, e->info);
     e->status = CN_OK;
 }

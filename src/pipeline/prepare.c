@@ -24,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, MAX_CONDITIONS = 8, FOLDER_BYTES = 128, MAX_FILE = 1 << 30 };
+enum { PATH_BYTES = 4096, MAX_CONDITIONS = 8, FOLDER_BYTES = 128 };
 
 #define SETTINGS_FILE "prepare.txt"
 
@@ -211,24 +211,11 @@ static cn_status load_picture(const prepare *p, cn_ctx *ctx, const char *path, c
     return s;
 }
 
-static cn_status copy_picture(const prepare *p, cn_ctx *ctx, const cn_bulk_item *item)
-{
-    char to[PATH_BYTES], *data = NULL;
-    size_t n = 0;
-    CN_TRY(cn_format(ctx, to, sizeof to, "%s/%s", p->o->output_dir, item->out));
-    CN_TRY(cn_file_read(ctx, item->in, MAX_FILE, &data, &n));
-    cn_status s = cn_bulk_folder(ctx, to);
-    if (s == CN_OK) s = cn_file_write(ctx, to, data, n);
-    cn_free(data);
-    return s;
-}
-
 static cn_status make_picture(void *user, cn_ctx *ctx, int64_t i, json_t *note, cn_image **out)
 {
     const prepare *p = user;
     (void)note;
-    return p->o->resolution ? load_picture(p, ctx, p->items[i].in, out)
-                            : copy_picture(p, ctx, &p->items[i]);
+    return load_picture(p, ctx, p->items[i].in, out);
 }
 
 static cn_status make_pictures(prepare *p)
@@ -240,8 +227,10 @@ static cn_status make_pictures(prepare *p)
     if (p->o->resolution)
         snprintf(settings, sizeof settings, "pictures resolution=%lld",
                  (long long)p->o->resolution);
-    cn_bulk b = {
-        .record = "pictures.jsonl", .settings = settings, .together = true, .make = make_picture};
+    cn_bulk b = {.record = "pictures.jsonl",
+                 .settings = settings,
+                 .together = true,
+                 .make = p->o->resolution ? make_picture : NULL};
     p->stage = "pictures";
     return run_all(p, &b, "target", p->o->resolution != 0, p->pictures, &r);
 }

@@ -25,6 +25,7 @@ static int setup(void **state)
     (void)state;
     ctx = cn_ctx_create(1);
     if (!ctx || !mkdtemp(folder)) return -1;
+    cn_ctx_set_max_pixels(ctx, 1 << 28); /* 16384 x 16384 */
     snprintf(path, sizeof path, "%s/x.png", folder);
     return 0;
 }

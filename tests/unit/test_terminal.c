@@ -193,12 +193,50 @@ static void nothing_waits_for_ever(void **state)
     assert_int_equal(test_wait(pid, 10), 1);
 }
 
+/* -o -: the same bytes as of a file, and nothing else. */
+static void standard_output_gets_the_picture(void **state)
+{
+    (void)state;
+    char picture[256], out[256], *bytes = NULL;
+    size_t n = 0;
+    path_in(picture, "scenes/target/0.png");
+    path_in(out, "edges.png");
+    assert_int_equal(run((char *[]){"annotate", "canny", picture, "-o", out, NULL}), 0);
+    must(cn_file_read(ctx, out, sizeof said - 1, &bytes, &n));
+    memset(said, 0, sizeof said);
+    assert_int_equal(run((char *[]){"annotate", "canny", picture, "-o", "-", NULL}), 0);
+    assert_memory_equal(said, bytes, n);
+    assert_int_equal(said[n], 0);
+    assert_int_not_equal(
+        run((char *[]){"generate", "-m", model, "-p", "x", "-o", "-", "--json", NULL}), 0);
+    assert_non_null(strstr(said, "-o - writes one picture"));
+    cn_free(bytes);
+}
+
+/* The tiny model's heads and groups follow from no shape: one line says who reads them. */
+static void convert_tells_what_others_cannot_read(void **state)
+{
+    (void)state;
+    char out[256];
+    path_in(out, "single.safetensors");
+    assert_int_equal(run((char *[]){"convert", model, out, NULL}), 0);
+    assert_non_null(strstr(said, "other heads or groups than follow from its shapes"));
+    path_in(out, "folder");
+    assert_int_equal(run((char *[]){"convert", model, out, NULL}), 0);
+    assert_null(strstr(said, "heads"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_and_lists),         cmocka_unit_test(weights_and_arrays),
-        cmocka_unit_test(parameters_of_a_picture), cmocka_unit_test(words_of_the_command_line),
-        cmocka_unit_test(json_is_exact),           cmocka_unit_test(nothing_waits_for_ever),
+        cmocka_unit_test(names_and_lists),
+        cmocka_unit_test(weights_and_arrays),
+        cmocka_unit_test(parameters_of_a_picture),
+        cmocka_unit_test(words_of_the_command_line),
+        cmocka_unit_test(json_is_exact),
+        cmocka_unit_test(nothing_waits_for_ever),
+        cmocka_unit_test(standard_output_gets_the_picture),
+        cmocka_unit_test(convert_tells_what_others_cannot_read),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
 }

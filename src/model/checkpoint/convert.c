@@ -260,6 +260,24 @@ cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be, cn_p
 
 /* --- the interface ---------------------------------------------------------------------------- */
 
+/* A single file has no place for heads and groups but metadata of this program's own. */
+static void warn_unsaid(cn_ctx *ctx, const cn_base *b, const char *out)
+{
+    cn_tensors *t = NULL;
+    cn_unet_config guess = {0};
+    const char *prefix = cn_family_find(cn_family_of(b), CN_NET_UNET)->prefix;
+    if (cn_tensors_open(NULL, out, &t) != CN_OK) return;
+    const cn_status s = cn_unet_config_from_shapes(NULL, t, prefix, CN_LAYOUT_LDM, &guess);
+    cn_tensors_close(t);
+    if (s == CN_OK && guess.norm_groups == b->unet.norm_groups &&
+        memcmp(guess.heads, b->unet.heads, (size_t)b->unet.levels * sizeof *guess.heads) == 0)
+        return;
+    cn_log(ctx, CN_LOG_WARN,
+           "%s: its UNet has other heads or groups than follow from its shapes; they stand in its "
+           "metadata, which other programs don't read: a folder (--to diffusers) says them to all",
+           out);
+}
+
 static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const cn_convert_job *c)
 {
     cn_base *b = NULL;
@@ -269,6 +287,7 @@ static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const cn_convert_job 
     if (s == CN_OK) s = job_open_base(ctx, b, &j);
     if (s == CN_OK && c->refuse_out_of_range) s = check_ranges(j, c->dtype);
     if (s == CN_OK) s = write_base(ctx, b, j, NULL, c->out, c->single, c->dtype, NULL);
+    if (s == CN_OK && c->single) warn_unsaid(ctx, b, c->out);
     job_close(j);
     cn_base_close(b);
     return s;
