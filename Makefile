@@ -9,6 +9,7 @@
 #   make format     lays the sources out as lint wants them
 #   make cppcheck   cppcheck over src/
 #   make fuzz       every fuzz target for FUZZ_SECONDS (60) seconds
+#   make torture    every call of files, locks and memory fails once, over whole commands: hours
 #   make compdb     compile_commands.json for editors and clang's tools
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
 #   make clean      removes build/ and build-*/
@@ -73,12 +74,14 @@ UNIT_OBJ := $(SUPPORT_OBJ) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/
 BIG := $(patsubst tests/golden/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c)) \
        $(patsubst tests/e2e/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c))
 BENCH := $(if $(wildcard bench/bench.c),$(BUILD)/bench)
+# The program with calls that can be made to fail, and what makes them (tests/faults).
+FAULTS := $(BUILD)/tests/controlnet-faults $(BUILD)/tests/torture $(BUILD)/tests/replay
 TOOLS := $(patsubst tools/%.c,$(BUILD)/tools/%,$(wildcard tools/*.c))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 
-.PHONY: all tests lib test test-full demo lint cppcheck fuzz clean deps install format help compdb
+.PHONY: all tests lib test test-full torture demo lint cppcheck fuzz clean deps install format help compdb
 all: $(BUILD)/controlnet $(BENCH) $(TOOLS)
-tests: $(UNIT) $(OPS) $(BIG) $(EXAMPLES)
+tests: $(UNIT) $(OPS) $(BIG) $(FAULTS) $(EXAMPLES)
 lib: $(LIB)
 
 help:
@@ -100,6 +103,10 @@ REFERENCE ?= ../shared/reference
 test-full: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory tests
 	$(BUILD)/tests/fullsize $(REFERENCE)/fullsize
+
+torture: deps
+	@$(MAKE) -j$(JOBS) --no-print-directory all tests
+	@$(BUILD)/tests/torture --all $(SCENARIO)
 
 demo: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory all
@@ -224,6 +231,15 @@ $(BUILD)/tests/%: $(BUILD)/tests-obj/golden/%.o $(SUPPORT_OBJ) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 $(BUILD)/tests/%: $(BUILD)/tests-obj/e2e/%.o $(SUPPORT_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+
+$(BUILD)/tests/controlnet-faults: $(BUILD)/tests-obj/faults/faults.o $(CLI_OBJ) $(LIB) # before the library's sys_hooks.o
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+$(BUILD)/tests/%: $(BUILD)/tests-obj/faults/%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@

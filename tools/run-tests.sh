@@ -134,6 +134,8 @@ unset ONEDNN_MAX_CPU_ISA
 run lint /bin/sh tests/lint/lint.sh
 run install /bin/sh tests/e2e/install.sh "$build"
 run files "$build/tests/files"
+run "torture, a sample" "$build/tests/torture" --seconds 40
+run "power loss" "$build/tests/replay"
 [ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
 
 if [ $((passed + failed)) = 0 ]; then

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_lock.c - one run at a time writes into a folder, whatever writes: the second is told who
  * does. A killed one leaves nothing that has to be cleared away by hand. */
+#include "../support/child.h"
 #include "../support/unit/tiny_run.h"
 
 #include "base/lock.h"
 
+#include <dirent.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static int set_up(void **state)
@@ -106,11 +110,34 @@ static void what_a_killed_process_left_is_cleared(void **state)
     must(cn_writer_commit(ctx, &w));
     assert_true(there("left/c.png"));
     cn_dir_lock_drop(lock);
-    put("left/a.png.tmp-0123abcd");
-    put("left/target/b.png.tmp-89abcdef");
-    cn_file_clear_temporary(path);
-    assert_false(there("left/a.png.tmp-0123abcd"));
-    assert_true(there("left/target/b.png.tmp-89abcdef")); /* not beside the file */
+}
+
+/* Without a folder's lock: who writes the same file next removes what was left of it. */
+static void the_next_writer_clears_its_own(void **state)
+{
+    (void)state;
+    char path[256], dir[256];
+    const struct dirent *e = NULL;
+    cn_dir *d = NULL;
+    path_in(dir, "alone");
+    path_in(path, "alone/x.png");
+    must(cn_dir_make(ctx, dir));
+    const pid_t pid = fork();
+    if (pid == 0) {
+        cn_file_writer w;
+        const cn_status s = cn_writer_open(NULL, path, &w);
+        (void)s;
+        raise(SIGKILL);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    must(cn_file_write(ctx, path, "x", 1));
+    must(cn_dir_open(ctx, dir, &d));
+    must(cn_dir_next(d, &e));
+    assert_string_equal(e->d_name, "x.png");
+    must(cn_dir_next(d, &e));
+    assert_null(e);
+    cn_dir_close(d);
 }
 
 /* --- whatever writes into folders ------------------------------------------------------------- */
@@ -173,12 +200,77 @@ static void nothing_writes_into_a_folder_in_use(void **state)
     must(annotate(dir));
 }
 
+/* --- a file system without locks -------------------------------------------------------------- */
+
+static char said[16384];
+
+/* A training of the program whose locks fail as there; `steps` of it. */
+static pid_t start(const char *out, const char *steps, int *output)
+{
+    char program[PATH_MAX], failing[PATH_MAX + 32];
+    int ends[2];
+    assert_true(test_find_controlnet(NULL, program));
+    snprintf(failing, sizeof failing, "%.*s/tests/controlnet-faults",
+             (int)(strrchr(program, '/') - program), program);
+    char *const argv[] = {failing,
+                          "train",
+                          "-m",
+                          model,
+                          "--train-data-dir",
+                          scenes,
+                          "-o",
+                          (char *)(uintptr_t)out,
+                          "--resolution",
+                          "16",
+                          "--max-train-steps",
+                          (char *)(uintptr_t)steps,
+                          "--checkpointing-steps",
+                          "1",
+                          "--validation-steps",
+                          "0",
+                          "--overwrite",
+                          NULL};
+    assert_int_equal(pipe(ends), 0);
+    setenv("CN_FAIL", "lock:1+:ENOLCK", 1);
+    const pid_t pid = test_start(argv, ends[1]);
+    unsetenv("CN_FAIL");
+    close(ends[1]);
+    *output = ends[0];
+    return pid;
+}
+
+static void without_locks_the_file_counts(void **state)
+{
+    (void)state;
+    enum { SECONDS = 60 };
+    char out[256], first[300], words[64];
+    int output, other;
+    path_in(out, "lockless");
+    snprintf(first, sizeof first, "%s/checkpoint-2", out);
+    const pid_t pid = start(out, "1000000", &output);
+    for (int i = 0; i < 100 * SECONDS && !cn_dir_exists(first); i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    assert_true(cn_dir_exists(first));
+    const pid_t second = start(out, "1", &other);
+    assert_int_equal(test_read(second, other, SECONDS, said, sizeof said), 1);
+    close(other);
+    snprintf(words, sizeof words, "in use by process %ld on", (long)pid);
+    if (!strstr(said, words) || !strstr(said, "can be removed")) fail_msg("%s", said);
+    end(pid);
+    close(output);
+    const pid_t third = start(out, "1", &other);
+    if (test_read(third, other, SECONDS, said, sizeof said) != 0) fail_msg("%s", said);
+    close(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_second_is_told_who_has_it),
         cmocka_unit_test(what_a_killed_process_left_is_cleared),
+        cmocka_unit_test(the_next_writer_clears_its_own),
         cmocka_unit_test(nothing_writes_into_a_folder_in_use),
+        cmocka_unit_test(without_locks_the_file_counts),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
 }

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* faults.c - the program with calls that fail, and with a record of what it did to its files.
+ *
+ *   CN_FAIL=KIND:N:ERRNO   the N-th call of the kind (from 1 on) fails; KIND:N+:ERRNO: all from it
+ * on CN_FAIL_TOLD=FILE      how many calls of each kind there were, "KIND N" a line, and whether
+ * the failure came ("failed"); written as the program ends or is told to CN_RECORD=FILE every
+ * change to files, to be replayed (replay.c)
+ *
+ * Stands before the library's sys_hooks.o, in build/tests/controlnet-faults alone. Its own calls go
+ * past the hooks.
+ */
+#include "base/sys.h"
+
+#include "record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const names[CN_SYS_KINDS] = {"open",     "read",    "write",  "rename",
+                                                "fsync",    "readdir", "mmap",   "lock",
+                                                "truncate", "mkdir",   "unlink", "alloc"};
+
+static struct {
+    pthread_once_t once;
+    pthread_mutex_t lock; /* of the record */
+    int kind;             /* -1: none fails */
+    long n;
+    bool all;
+    int error;
+    const char *told;
+    int record; /* -1: none */
+    _Atomic long counts[CN_SYS_KINDS];
+    atomic_bool failed;
+} faults = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER, .kind = -1, .record = -1};
+
+static int error_of(const char *name)
+{
+    static const struct {
+        const char *name;
+        int error;
+    } known[] = {{"ENOSPC", ENOSPC}, {"EIO", EIO},       {"ENOMEM", ENOMEM}, {"EACCES", EACCES},
+                 {"EINTR", EINTR},   {"ENOLCK", ENOLCK}, {"EMFILE", EMFILE}, {"EINVAL", EINVAL},
+                 {"EXDEV", EXDEV},   {"EROFS", EROFS}};
+    for (size_t i = 0; i < CN_COUNT(known); i++)
+        if (strcmp(known[i].name, name) == 0) return known[i].error;
+    return EIO;
+}
+
+static void tell(void)
+{
+    if (!faults.told) return;
+    FILE *f = fopen(faults.told, "w");
+    if (!f) return;
+    for (int k = 0; k < CN_SYS_KINDS; k++) fprintf(f, "%s %ld\n", names[k], faults.counts[k]);
+    if (faults.failed) fputs("failed\n", f);
+    fclose(f);
+}
+
+static void read_environment(void)
+{
+    const char *wanted = getenv("CN_FAIL"), *record = getenv("CN_RECORD");
+    char kind[32], error[32];
+    faults.told = getenv("CN_FAIL_TOLD");
+    if (record) faults.record = open(record, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (wanted && sscanf(wanted, "%31[a-z]:%ld", kind, &faults.n) == 2) {
+        const char *last = strrchr(wanted, ':');
+        snprintf(error, sizeof error, "%s", last + 1);
+        faults.all = last > wanted && last[-1] == '+';
+        faults.error = error_of(error);
+        for (int k = 0; k < CN_SYS_KINDS; k++)
+            if (strcmp(names[k], kind) == 0) faults.kind = k;
+    }
+    atexit(tell);
+}
+
+bool cn_sys_before(const cn_sys_call *call)
+{
+    pthread_once(&faults.once, read_environment);
+    const long n = atomic_fetch_add(&faults.counts[call->kind], 1) + 1;
+    if ((int)call->kind != faults.kind || n < faults.n || (n > faults.n && !faults.all))
+        return true;
+    faults.failed = true;
+    errno = faults.error;
+    return false;
+}
+
+/* --- the record ------------------------------------------------------------------------------- */
+
+/* Paths are made absolute; a descriptor is told by the file's number. */
+static void put(const cn_sys_call *c, int op, int64_t at, int64_t ino, const char *path,
+                const char *to)
+{
+    char here[4096] = "", full[2][8192] = {"", ""};
+    const char *given[2] = {path, to};
+    for (int i = 0; i < 2; i++) {
+        if (!given[i]) continue;
+        if (given[i][0] != '/' && !here[0] && !getcwd(here, sizeof here)) here[0] = 0;
+        snprintf(full[i], sizeof full[i], "%s%s%s", given[i][0] == '/' ? "" : here,
+                 given[i][0] == '/' ? "" : "/", given[i]);
+    }
+    record_head h = {.op = op,
+                     .ino = ino,
+                     .at = at,
+                     .bytes = op == RECORD_WRITE ? (int64_t)c->n : 0,
+                     .path = (int32_t)strlen(full[0]),
+                     .to = (int32_t)strlen(full[1])};
+    pthread_mutex_lock(&faults.lock);
+    const bool ok = write(faults.record, &h, sizeof h) == sizeof h &&
+                    write(faults.record, full[0], (size_t)h.path) == h.path &&
+                    write(faults.record, full[1], (size_t)h.to) == h.to &&
+                    write(faults.record, c->bytes, (size_t)h.bytes) == h.bytes;
+    pthread_mutex_unlock(&faults.lock);
+    if (!ok) abort();
+}
+
+static int64_t number_of(int fd, int64_t *size, bool *folder)
+{
+    struct stat st = {0};
+    if (fstat(fd, &st) != 0) return 0;
+    if (size) *size = st.st_size;
+    if (folder) *folder = S_ISDIR(st.st_mode);
+    return (int64_t)st.st_ino;
+}
+
+static void path_of(int fd, char out[4096])
+{
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    const ssize_t n = readlink(link, out, 4095);
+    out[n > 0 ? n : 0] = 0;
+}
+
+void cn_sys_after(const cn_sys_call *c, int64_t result)
+{
+    char path[4096];
+    int64_t size = 0, ino;
+    bool folder = false;
+    struct stat st;
+    if (faults.record < 0 || result < 0) return;
+    switch (c->kind) {
+    case CN_SYS_OPEN:
+        if (((int)c->n & (O_CREAT | O_TRUNC)) == 0) break;
+        if (fstat((int)result, &st) == 0 && S_ISREG(st.st_mode))
+            put(c, RECORD_OPEN, (int)c->n & O_TRUNC, (int64_t)st.st_ino, c->path, NULL);
+        break;
+    case CN_SYS_WRITE: {
+        cn_sys_call part = *c;
+        part.n = (size_t)result;
+        ino = number_of(c->fd, &size, NULL);
+        int64_t at = c->at;
+        if (at < 0) {
+            const int flags = fcntl(c->fd, F_GETFL);
+            at = flags & O_APPEND ? size - result : (int64_t)lseek(c->fd, 0, SEEK_CUR) - result;
+        }
+        put(&part, RECORD_WRITE, at, ino, NULL, NULL);
+        break;
+    }
+    case CN_SYS_TRUNCATE:
+        put(c, RECORD_TRUNCATE, c->at, number_of(c->fd, NULL, NULL), NULL, NULL);
+        break;
+    case CN_SYS_FSYNC:
+        ino = number_of(c->fd, NULL, &folder);
+        path_of(c->fd, path);
+        put(c, folder ? RECORD_SYNC_DIR : RECORD_SYNC, 0, ino, path, NULL);
+        break;
+    case CN_SYS_RENAME:
+        put(c, c->exchange ? RECORD_EXCHANGE : RECORD_RENAME, 0, 0, c->path, c->to);
+        break;
+    case CN_SYS_MKDIR: put(c, RECORD_MKDIR, 0, 0, c->path, NULL); break;
+    case CN_SYS_UNLINK: put(c, RECORD_UNLINK, 0, 0, c->path, NULL); break;
+    default: break;
+    }
+}
