@@ -14,7 +14,7 @@
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
 #   make clean      removes build/ and build-*/
 #   build/bench draw|decode|train|ops   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines (docs/performance.md)
-# Variables: CC=gcc|clang  JOBS=N  V=1 (whole commands)  MPI=0|1  SANITIZE=address|undefined|thread
+# Variables: CC=gcc|clang  JOBS=N  V=1 (whole commands)  MPI=0|1  GIF=0|1 TIFF=0|1 AVIF=0|1 JXL=0|1  SANITIZE=address|undefined|thread
 #            BUILD=build  PREFIX=/usr/local
 
 CC ?= gcc
@@ -52,7 +52,20 @@ ifeq ($(MPI),1)
 LDLIBS += $(shell pkg-config --libs ompi-c)
 endif
 # Every source of the library but the kernels, which are compiled several times (below).
-LIB_SRC := $(filter-out src/cli/% src/cpu/kernels/% $(if $(filter 1,$(MPI)),src/dist/ranks_one.c,src/dist/ranks_mpi.c), \
+# Pictures of these kinds are read where their libraries are (GIF=0, TIFF=0, AVIF=0, JXL=0 build without).
+have = $(if $(shell pkg-config --exists $(1) 2>/dev/null && echo yes),1,0)
+GIF ?= $(if $(shell echo '\#include <gif_lib.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo yes),1,0)
+TIFF ?= $(call have,'libtiff-4 >= 4.5')
+AVIF ?= $(call have,libavif)
+JXL ?= $(call have,libjxl)
+PICTURE_LIBS := $(if $(filter 1,$(GIF)),-lgif) $(if $(filter 1,$(TIFF)),-ltiff) $(if $(filter 1,$(AVIF)),-lavif) \
+                $(if $(filter 1,$(JXL)),-ljxl)
+LDLIBS += $(PICTURE_LIBS)
+PICTURES_LEFT_OUT := $(if $(filter 1,$(GIF)),,gif) $(if $(filter 1,$(TIFF)),,tiff) $(if $(filter 1,$(AVIF)),,avif) \
+                     $(if $(filter 1,$(JXL)),,jxl)
+# Every source of the library but the kernels, which are compiled several times (below).
+LIB_SRC := $(filter-out src/cli/% src/cpu/kernels/% $(if $(filter 1,$(MPI)),src/dist/ranks_one.c,src/dist/ranks_mpi.c) \
+           $(PICTURES_LEFT_OUT:%=src/image/%.c), \
            $(shell find src -name '*.c' | LC_ALL=C sort))
 KERNEL_SRC := $(wildcard src/cpu/kernels/*.c src/cpu/kernels/conv/*.c)
 STORED_SRC := $(wildcard src/cpu/kernels/stored/*.c)
@@ -197,6 +210,8 @@ $(BUILD)/src/dist/ranks_mpi.o: CFLAGS_ALL += $(shell pkg-config --cflags ompi-c 
 $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+$(BUILD)/src/image/formats.o: CFLAGS_ALL += $(patsubst %,-DCN_WITHOUT_%,$(shell echo $(PICTURES_LEFT_OUT) | tr a-z A-Z))
+
 # build/bench is the program, so its objects live beside it
 $(BUILD)/bench-obj/%.o: bench/%.c
 	@mkdir -p $(@D)

@@ -583,7 +583,8 @@ typedef struct cn_image cn_image;
 
 /* A black image. */
 cn_status cn_image_create(cn_ctx *ctx, int64_t width, int64_t height, cn_image **out);
-/* PNG, JPEG or WebP, told by content; alpha is put on white. */
+/* PNG, JPEG, WebP, BMP, and GIF, TIFF, AVIF and JPEG XL where the library was built with them; told
+ * by content; alpha is put on white. */
 cn_status cn_image_load(cn_ctx *ctx, const char *path, cn_image **out);
 cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out);
 /* A mask: where the picture has any transparency its alpha, as a grey image (as

@@ -17,8 +17,8 @@ done
 packages="gcc make pkg-config|pkgconf libdnnl-dev libxsmm-dev libpng-dev
     libjpeg62-turbo-dev|libjpeg-turbo8-dev libwebp-dev libjansson-dev zlib1g-dev libpcre2-dev
     libutf8proc-dev libarchive-dev libcmocka-dev"
-# What the program can do without: training by several processes.
-optional="libopenmpi-dev openmpi-bin"
+# What the program can do without: training by several processes, and pictures of some kinds.
+optional="libopenmpi-dev openmpi-bin libgif-dev libtiff-dev|libtiff5-dev libavif-dev libjxl-dev"
 headers="stdarg.h stdio.h setjmp.h stdint.h oneapi/dnnl/dnnl.h libxsmm.h png.h jpeglib.h
     webp/encode.h webp/demux.h jansson.h zlib.h pcre2.h utf8proc.h archive.h cmocka.h"
 
@@ -104,4 +104,4 @@ need=$(wanted)
     exit 1
 }
 [ -z "$extra" ] || install "$extra" ||
-    echo "could not install: $extra(training by several processes is left out)" >&2
+    echo "could not install: $extra(what needs it is left out)" >&2

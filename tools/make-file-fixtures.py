@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/golden/files: small files of the field's forms and what the programs that define them read from each.
 
-Usage: make-file-fixtures.py OUT [PART...] (OUT: tests/golden/files; PART: masks, lora, types; without one all)
-Needs PyPI's pillow, torch, diffusers, peft, lycoris-lora and gguf. The same versions give the same bytes.
+Usage: make-file-fixtures.py OUT [PART...] (OUT: tests/golden/files; PART: masks, pictures, inpaint, lora, types; without one all)
+Needs PyPI's pillow, pillow-jxl-plugin, opencv-python-headless, torch, diffusers, peft, lycoris-lora and gguf. The same versions give the same bytes.
 """
 import io, json, os, sys
 
@@ -258,6 +258,142 @@ def types():
     save_file({k: v.contiguous() for k, v in expected.items()}, f"{OUT}/types_f32.safetensors")
 
 
-PARTS = {"masks": masks, "lora": lora, "types": types}
+# --- pictures of every format but PNG, JPEG and WebP, as Pillow reads them ----------------------------------------------------
+
+
+def pictures():
+    import numpy as np
+    from PIL import Image, ImageOps
+    import pillow_jxl  # noqa: F401 (JPEG XL for Pillow)
+
+    y, x = np.mgrid[:11, :13]
+    rgb = Image.fromarray(np.stack([x * 19, y * 23, (x * y * 7) % 256], -1).astype(np.uint8))
+    smooth = Image.fromarray(np.stack([x * 10 + 40, y * 12 + 30, x * 5 + y * 6 + 60], -1).astype(np.uint8))
+    alpha = Image.fromarray(((x * 21 + y * 3) % 256).astype(np.uint8))
+    rgba = rgb.copy()
+    rgba.putalpha(alpha)
+    grey = rgb.convert("L")
+    palette = rgb.quantize(200)
+    few = rgb.quantize(12)
+    bits = grey.point(lambda v: 255 * (v > 60), "1")
+    deep = Image.fromarray((x * 4000 + y * 900 + 37).astype(np.uint16))
+    turned = lambda n: {"exif": (lambda e: (e.__setitem__(274, n), e.tobytes())[1])(Image.Exif())}
+    cases = {
+        "BMP of 24 bits": (rgb, "BMP", {}), "BMP of 32 bits": (rgba, "BMP", {}), "BMP of grey": (grey, "BMP", {}),
+        "BMP of a palette": (palette, "BMP", {}), "BMP of 1 bit": (bits, "BMP", {}),
+        "GIF": (palette, "GIF", {}), "GIF of grey": (grey, "GIF", {}), "GIF, interlaced": (palette, "GIF", {"interlace": 1}),
+        "GIF with a transparent colour": (few, "GIF", {"transparency": 3}),
+        "TIFF": (rgb, "TIFF", {}), "TIFF, LZW": (rgb, "TIFF", {"compression": "tiff_lzw"}),
+        "TIFF, deflate": (rgb, "TIFF", {"compression": "tiff_adobe_deflate"}), "TIFF, PackBits": (grey, "TIFF", {"compression": "packbits"}),
+        "TIFF, fax": (bits, "TIFF", {"compression": "group4"}), "TIFF of a palette": (palette, "TIFF", {}),
+        "TIFF with alpha": (rgba, "TIFF", {}), "TIFF of 16 bits": (deep, "TIFF", {}),
+        "TIFF, JPEG": (smooth, "TIFF", {"compression": "jpeg", "quality": 95}),
+        **{f"TIFF, orientation {n}": (rgb, "TIFF", {"tiffinfo": {274: n}}) for n in range(2, 9)},
+        "AVIF": (smooth, "AVIF", {"quality": 100, "subsampling": "4:4:4"}), "AVIF, half the colours": (smooth, "AVIF", {"quality": 80}),
+        "AVIF with alpha": (rgba, "AVIF", {"quality": 100, "subsampling": "4:4:4"}),
+        **{f"AVIF, orientation {n}": (smooth, "AVIF", {"quality": 100, "subsampling": "4:4:4", **turned(n)}) for n in range(2, 9)},
+        "JPEG XL": (rgb, "JXL", {"lossless": True}), "JPEG XL of grey": (grey, "JXL", {"lossless": True}),
+        "JPEG XL with alpha": (rgba, "JXL", {"lossless": True}), "JPEG XL, lossy": (smooth, "JXL", {"quality": 95}),
+    }
+    out = []
+    for name, (image, kind, options) in cases.items():
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        read = ImageOps.exif_transpose(Image.open(io.BytesIO(file.getvalue())))
+        if read.mode.startswith("I;16"):
+            read = Image.fromarray((np.asarray(read) >> 8).astype(np.uint8))
+        read = np.asarray(read.convert("RGBA")).astype(np.float32)
+        a = read[..., 3:] / np.float32(255)
+        white = np.minimum(read[..., :3] * a + 255 * (1 - a), 255).astype(np.uint8)
+        out.append({"name": name, "width": white.shape[1], "height": white.shape[0], "file": packed(file.getvalue()),
+                    "rgb": packed(white.tobytes())})
+    write("pictures.json", out)
+
+
+# --- drawing under a mask: stable-diffusion-webui's steps (modules/processing.py, modules/masking.py) by Pillow and OpenCV -----
+
+
+def inpaint():
+    import cv2, numpy as np
+    from PIL import Image, ImageFilter, ImageOps
+
+    def soften(mask, blur):
+        size = 2 * int(2.5 * blur + 0.5) + 1
+        mask = cv2.GaussianBlur(np.array(mask), (size, 1), blur)
+        return Image.fromarray(cv2.GaussianBlur(mask, (1, size), blur))
+
+    def area(mask, padding, width, height):
+        box = mask.getbbox()
+        x1, y1 = max(box[0] - padding, 0), max(box[1] - padding, 0)
+        x2, y2 = min(box[2] + padding, mask.width), min(box[3] + padding, mask.height)
+        ratio = width / height
+
+        def widen(low, high, wanted, limit):
+            more = int(wanted - (high - low))
+            low, high = low - more // 2, high + more - more // 2
+            if high >= limit:
+                low, high = low - (high - limit), limit
+            if low < 0:
+                low, high = 0, high - low
+            return low, min(high, limit)
+
+        if (x2 - x1) / (y2 - y1) > ratio:
+            y1, y2 = widen(y1, y2, (x2 - x1) / ratio, mask.height)
+        else:
+            x1, x2 = widen(x1, x2, (y2 - y1) * ratio, mask.width)
+        return [x1, y1, x2 - x1, y2 - y1]
+
+    def outside(image, mask):
+        kept = Image.new("RGBa", image.size)
+        kept.paste(image.convert("RGBA").convert("RGBa"), mask=ImageOps.invert(mask))
+        return kept
+
+    def fill(image, mask):
+        result = Image.new("RGBA", image.size)
+        kept = outside(image, mask)
+        for radius, times in [(256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1)]:
+            layer = kept.filter(ImageFilter.GaussianBlur(radius)).convert("RGBA")
+            for _ in range(times):
+                result.alpha_composite(layer)
+        return result.convert("RGB")
+
+    def overlay(drawn, original, mask):
+        result = drawn.convert("RGBA")
+        result.alpha_composite(outside(original, mask).convert("RGBA"))
+        return result.convert("RGB")
+
+    def picture(size, seed):
+        y, x = np.mgrid[:size[1], :size[0]]
+        return Image.fromarray(np.stack([(x * 7 + seed) % 256, (y * 5 + x * seed) % 256, (x * y + 3 * seed) % 256], -1).astype(np.uint8))
+
+    def shape(size, box, second=None):
+        mask = np.zeros((size[1], size[0]), np.uint8)
+        for x1, y1, x2, y2 in filter(None, (box, second)):
+            mask[y1:y2, x1:x2] = 255
+        return Image.fromarray(mask)
+
+    cases = {
+        "a box": (shape((48, 40), (12, 9, 30, 20)), 4, 3, (64, 64)),
+        "sharp": (shape((48, 40), (12, 9, 30, 20)), 0, 0, (64, 32)),
+        "at the edge": (shape((40, 48), (33, 0, 40, 9)), 2, 5, (32, 64)),
+        "two parts": (shape((64, 24), (2, 3, 9, 9), (50, 12, 60, 20)), 1, 32, (64, 64)),
+        "one pixel": (shape((24, 64), (11, 60, 12, 61)), 3, 1, (96, 32)),
+        "wider than the picture": (shape((16, 16), (4, 4, 12, 12)), 12, 0, (64, 64)),
+        "all": (shape((24, 16), (0, 0, 24, 16)), 4, 32, (64, 64)),
+    }
+    out = []
+    for name, (mask, blur, padding, size) in cases.items():
+        soft = soften(mask, blur) if blur else mask
+        image, drawn = picture(mask.size, 11), picture(mask.size, 90)
+        latents = np.array(soft.convert("RGB").resize((mask.width // 8, mask.height // 8)), np.float32)[..., 0] / 255
+        out.append({"name": name, "width": mask.width, "height": mask.height, "blur": blur, "padding": padding,
+                    "draw": list(size), "mask": packed(mask.tobytes()), "soft": packed(soft.tobytes()),
+                    "area": area(soft, padding, *size), "latents": packed(np.around(latents).astype(np.uint8).tobytes()),
+                    "image": packed(image.tobytes()), "drawn": packed(drawn.tobytes()),
+                    "filled": packed(fill(image, soft).tobytes()), "over": packed(overlay(drawn, image, soft).tobytes())})
+    write("inpaint.json", out)
+
+
+PARTS = {"masks": masks, "pictures": pictures, "inpaint": inpaint, "lora": lora, "types": types}
 for part in sys.argv[2:] or PARTS:
     PARTS[part]()

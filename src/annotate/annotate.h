@@ -144,7 +144,7 @@ cn_status cn_annotate_set(cn_ctx *ctx, cn_annotate_args *args, const char *name,
 cn_status cn_annotate_parse(cn_ctx *ctx, cn_annotate_args *args, const char *text) CN_CHECKED;
 /* "canny low=100 high=200 l2=0": every option, so that the same can be asked for again. */
 void cn_annotate_describe(const cn_annotate_args *args, cn_str *out);
-/* "pictures (PNG, JPEG, WebP)", for messages. */
+/* "pictures (PNG, JPEG, WebP, ...)", for messages. */
 const char *cn_takes_name(cn_takes takes);
 /* A kind with settings in words, "canny low=50, high=100": everything not said has its default. */
 cn_status cn_annotate_read(cn_ctx *ctx, const char *text, cn_annotate_args *args) CN_CHECKED;

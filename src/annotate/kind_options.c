@@ -93,7 +93,7 @@ void cn_annotate_describe(const cn_annotate_args *args, cn_str *out)
 
 const char *cn_takes_name(cn_takes takes)
 {
-    static const char *const names[] = {"pictures (PNG, JPEG, WebP)", "label maps (PNG)",
+    static const char *const names[] = {"pictures (PNG, JPEG, WebP, ...)", "label maps (PNG)",
                                         ".npy arrays", "COCO's instances_*.json"};
     return names[takes];
 }

@@ -28,7 +28,7 @@ static const cn_option headings[] = {
 static const cn_option control_rows[] = {
     {.help = "Control; repeat the group for several ControlNets at once"},
     {"control-net", 0, "the ControlNet", FIELD(net), .arg = "FILE|DIR"},
-    {"control-image", 0, "its condition image (PNG, JPEG, WebP)", FIELD(image), .arg = "IMG"},
+    {"control-image", 0, "its condition image (PNG, JPEG, WebP, ...)", FIELD(image), .arg = "IMG"},
     {"control-mask", 0, "it acts where this is white, or opaque in a picture with transparency",
      FIELD(mask), .arg = "IMG"},
     {"control-weights", 0,

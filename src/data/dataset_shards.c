@@ -203,8 +203,9 @@ static cn_status scan_shards(cn_ctx *ctx, cn_dataset *d, scan *c)
 static cn_status set_endings(cn_ctx *ctx, const cn_dataset_options *o, shards *s)
 {
     const char *caption = o->caption_column;
-    CN_TRY(cn_format(ctx, s->endings[TARGET], ENDINGS_BYTES, "%s",
-                     o->image_column ? o->image_column : "jpg;jpeg;png;webp"));
+    CN_TRY(cn_format(
+        ctx, s->endings[TARGET], ENDINGS_BYTES, "%s",
+        o->image_column ? o->image_column : "jpg;jpeg;png;webp;bmp;gif;tif;tiff;avif;jxl"));
     CN_TRY(cn_format(ctx, s->endings[CONDITION], ENDINGS_BYTES, "%s",
                      o->conditioning_image_column
                          ? o->conditioning_image_column

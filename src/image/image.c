@@ -79,58 +79,10 @@ void cn_image_flatten_alpha(cn_image *image, cn_alpha alpha)
     }
 }
 
-/* What a file holds that people take for a picture that is read; NULL: nothing known. */
-static const char *other_format(const uint8_t *p, size_t n)
-{
-    static const struct {
-        size_t at, n;
-        const char *bytes, *name;
-    } formats[] = {
-        {0, 6, "GIF87a", "a GIF image"},
-        {0, 6, "GIF89a", "a GIF image"},
-        {0, 4, "II*\0", "a TIFF or raw image"},
-        {0, 4, "MM\0*", "a TIFF or raw image"},
-        {4, 8, "ftypheic", "a HEIC image"},
-        {4, 8, "ftypmif1", "a HEIF image"},
-        {4, 8, "ftypavif", "an AVIF image"},
-        {0, 2, "\xff\x0a", "a JPEG XL image"},
-        {0, 8, "\0\0\0\x0cJXL ", "a JPEG XL image"},
-        {0, 4, "8BPS", "a Photoshop file"},
-        {0, 4, "%PDF", "a PDF file"},
-        {0, 2, "BM", "a BMP image"},
-    };
-    for (size_t i = 0; i < CN_COUNT(formats); i++)
-        if (n >= formats[i].at + formats[i].n &&
-            memcmp(p + formats[i].at, formats[i].bytes, formats[i].n) == 0)
-            return formats[i].name;
-    return NULL;
-}
-
-typedef enum format { PNG, JPEG, WEBP, OTHER } format;
-
-static format format_of(const uint8_t *p, size_t n)
-{
-    if (n >= 8 && !memcmp(p, "\x89PNG\r\n\x1a\n", 8)) return PNG;
-    if (n >= 3 && !memcmp(p, "\xff\xd8\xff", 3)) return JPEG;
-    return n >= 12 && !memcmp(p, "RIFF", 4) && !memcmp(p + 8, "WEBP", 4) ? WEBP : OTHER;
-}
-
-static cn_status fail_format(cn_ctx *ctx, const uint8_t *p, size_t n)
-{
-    const char *other = other_format(p, n);
-    if (other) return cn_fail(ctx, CN_EFORMAT, "%s; PNG, JPEG and WebP are read", other);
-    return cn_fail(ctx, CN_EFORMAT, "not a PNG, JPEG or WebP image%s",
-                   n ? "" : "; the file is empty");
-}
-
 static cn_status decode(cn_ctx *ctx, const void *bytes, size_t n, cn_alpha alpha, cn_image **out)
 {
-    switch (format_of(bytes, n)) {
-    case PNG: return cn_png_decode(ctx, bytes, n, alpha, out);
-    case JPEG: return cn_jpeg_decode(ctx, bytes, n, out);
-    case WEBP: return cn_webp_decode(ctx, bytes, n, alpha, out);
-    default: return fail_format(ctx, bytes, n);
-    }
+    const cn_picture_format *format = cn_picture_format_of(ctx, bytes, n);
+    return format ? format->decode(ctx, bytes, n, alpha, out) : CN_EFORMAT;
 }
 
 cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out)
@@ -147,12 +99,9 @@ cn_status cn_image_size_memory(cn_ctx *ctx, const void *bytes, size_t n, int64_t
                                int64_t *height)
 {
     cn_picture_size size = {0};
-    switch (format_of(bytes, n)) {
-    case PNG: CN_TRY(cn_png_size(ctx, bytes, n, &size)); break;
-    case JPEG: CN_TRY(cn_jpeg_size(ctx, bytes, n, &size)); break;
-    case WEBP: CN_TRY(cn_webp_size(ctx, bytes, n, &size)); break;
-    default: return fail_format(ctx, bytes, n);
-    }
+    const cn_picture_format *format = cn_picture_format_of(ctx, bytes, n);
+    if (!format) return CN_EFORMAT;
+    CN_TRY(format->size(ctx, bytes, n, &size));
     *width = size.orientation >= 5 ? size.height : size.width;
     *height = size.orientation >= 5 ? size.width : size.height;
     return CN_OK;
@@ -195,7 +144,7 @@ cn_status cn_png_text(cn_ctx *ctx, const char *path, const char *key, char **out
     size_t n = 0;
     cn_status s = CN_EFORMAT;
     CN_TRY(cn_file_read(ctx, path, MAX_FILE, &data, &n));
-    if (format_of((const uint8_t *)data, n) == PNG)
+    if (cn_picture_format_of(ctx, (const uint8_t *)data, n) == &cn_picture_png)
         s = cn_png_find_text(ctx, (const uint8_t *)data, n, key, &text);
     else
         (void)cn_fail(ctx, s, "not a PNG image");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* image.h - PNG, JPEG and WebP files to 8-bit RGB, and RGB to PNG.
+/* image.h - picture files to 8-bit RGB, and RGB to PNG.
  *
  * The format is told by content, never by name. Every picture becomes H x W x 3, rows from the top:
  * grey is repeated, 16 bits keep the high byte, CMYK is converted, EXIF's orientation is applied,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* image_internal.h - what the decoders behind image.h share. Only src/io includes it. */
+/* image_internal.h - what the decoders behind image.h share. Only src/image includes it. */
 #ifndef CN_IMAGE_IMAGE_INTERNAL_H
 #define CN_IMAGE_IMAGE_INTERNAL_H
 
@@ -28,24 +28,44 @@ typedef struct cn_picture_size {
     int orientation;
 } cn_picture_size;
 
-/* Each is given bytes that begin with its format's signature. */
-cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
-                        cn_image **out) CN_CHECKED;
-/* The text of a key (UTF-8, cn_free), of whole chunks; NULL where none has it. */
+/* The text of a PNG file's key (UTF-8, cn_free), of whole chunks; NULL where none has it. */
 cn_status cn_png_find_text(cn_ctx *ctx, const uint8_t *bytes, size_t n, const char *key,
                            char **out) CN_CHECKED;
 static inline uint32_t cn_png_u32(const uint8_t *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
-cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out) CN_CHECKED;
-cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
-                         cn_image **out) CN_CHECKED;
-/* From a file's first n bytes; CN_EFORMAT when these don't tell. */
-cn_status cn_png_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out) CN_CHECKED;
-cn_status cn_jpeg_size(cn_ctx *ctx, const uint8_t *bytes, size_t n,
-                       cn_picture_size *out) CN_CHECKED;
-cn_status cn_webp_size(cn_ctx *ctx, const uint8_t *bytes, size_t n,
-                       cn_picture_size *out) CN_CHECKED;
+
+/* --- formats: a row each. To add one, write its file, which defines `const cn_picture_format
+ * cn_picture_NAME`, list it here, and what it begins with in formats.c. GIF, TIFF, AVIF and JPEG XL
+ * need libraries that a build may lack (the Makefile finds out); then their files are left out, and
+ * such a picture is refused by name. --------------------------------------------------------- */
+
+typedef struct cn_picture_format {
+    const char *name; /* "TIFF" */
+    /* Each is given bytes that begin as the format does. decode's picture is upright; size is told
+     * by a file's first n bytes, CN_EFORMAT when these don't tell. */
+    cn_status (*size)(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out);
+    cn_status (*decode)(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
+                        cn_image **out);
+} cn_picture_format;
+
+#define CN_PICTURE_LIST(X) \
+    X(png)                 \
+    X(jpeg)                \
+    X(webp)                \
+    X(bmp)                 \
+    X(gif)                 \
+    X(tiff)                \
+    X(avif)                \
+    X(jxl)
+
+#define CN_PICTURE_DECLARE(name) extern const cn_picture_format cn_picture_##name;
+CN_PICTURE_LIST(CN_PICTURE_DECLARE)
+#undef CN_PICTURE_DECLARE
+
+/* The format that a file begins as; NULL, after a message that says what it is where that is known,
+ * for one that isn't read. */
+const cn_picture_format *cn_picture_format_of(cn_ctx *ctx, const uint8_t *bytes, size_t n);
 
 #endif

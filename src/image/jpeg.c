@@ -143,7 +143,7 @@ static decoder *decoder_create(cn_ctx *ctx, size_t n)
     return d;
 }
 
-cn_status cn_jpeg_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out)
+static cn_status size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out)
 {
     decoder *d = decoder_create(ctx, n);
     if (!d) return CN_ENOMEM;
@@ -157,8 +157,10 @@ cn_status cn_jpeg_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_s
     return s;
 }
 
-cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image **out)
+static cn_status decode_file(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
+                             cn_image **out)
 {
+    (void)alpha; /* it has none */
     decoder *d = decoder_create(ctx, n);
     if (!d) return CN_ENOMEM;
     decode(d, bytes);
@@ -173,3 +175,5 @@ cn_status cn_jpeg_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_image *
     cn_free(d);
     return s;
 }
+
+const cn_picture_format cn_picture_jpeg = {.name = "JPEG", .size = size, .decode = decode_file};

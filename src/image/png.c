@@ -66,7 +66,7 @@ static cn_status check_header(cn_ctx *ctx, const uint8_t *bytes, size_t n)
 }
 
 /* The size, and EXIF data where it stands before the pixels. */
-cn_status cn_png_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out)
+static cn_status size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out)
 {
     if (n < 33 || memcmp(bytes + 12, "IHDR", 4) != 0)
         return cn_fail(ctx, CN_EFORMAT, "damaged PNG: no IHDR at its start");
@@ -177,7 +177,8 @@ static void decode(decoder *d)
     d->status = turn_upright(d);
 }
 
-cn_status cn_png_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha, cn_image **out)
+static cn_status decode_file(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
+                             cn_image **out)
 {
     decoder d = {.ctx = ctx, .p = bytes, .left = n, .alpha = alpha, .status = CN_ENOMEM};
     CN_TRY(check_header(ctx, bytes, n));
@@ -320,3 +321,5 @@ cn_status cn_png_encode(cn_ctx *ctx, const cn_image *image, const char *const *t
     *out_bytes = e.bytes.len;
     return CN_OK;
 }
+
+const cn_picture_format cn_picture_png = {.name = "PNG", .size = size, .decode = decode_file};

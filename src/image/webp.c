@@ -38,7 +38,7 @@ static size_t bytes_needed(const uint8_t *p, size_t n)
     return has_exif ? (size_t)riff + 8 : 0;
 }
 
-cn_status cn_webp_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out)
+static cn_status size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out)
 {
     WebPBitstreamFeatures f;
     const VP8StatusCode code = WebPGetFeatures(bytes, n, &f);
@@ -50,8 +50,8 @@ cn_status cn_webp_size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_s
     return CN_OK;
 }
 
-cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
-                         cn_image **out)
+static cn_status decode_file(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha alpha,
+                             cn_image **out)
 {
     WebPBitstreamFeatures f;
     cn_image *image = NULL;
@@ -77,3 +77,5 @@ cn_status cn_webp_decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha a
         cn_image_destroy(image);
     return s;
 }
+
+const cn_picture_format cn_picture_webp = {.name = "WebP", .size = size, .decode = decode_file};

@@ -11,7 +11,8 @@
 
 enum { MAX_DEPTH = 32 };
 
-const char *const cn_picture_endings[] = {".png", ".jpg", ".jpeg", ".webp", NULL};
+const char *const cn_picture_endings[] = {".png", ".jpg",  ".jpeg", ".webp", ".bmp", ".gif",
+                                          ".tif", ".tiff", ".avif", ".jxl",  NULL};
 
 typedef struct folder_id {
     dev_t device;

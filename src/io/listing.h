@@ -17,7 +17,7 @@ typedef struct cn_listing_rules {
     const char *except;         /* a folder that isn't entered (what is made there); NULL */
 } cn_listing_rules;
 
-/* PNG, JPEG and WebP. */
+/* Of every format that src/image reads. */
 extern const char *const cn_picture_endings[];
 
 /* Sorted by their names without ending, then with. Hidden files and folders are passed over. */

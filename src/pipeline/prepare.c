@@ -132,7 +132,7 @@ static cn_status list_photos(prepare *p)
     CN_TRY(cn_listing_read(p->ctx, p->photos, &rules, &p->listing));
     p->n = p->listing.n;
     if (p->n) return CN_OK;
-    return cn_fail(p->ctx, CN_EINVAL, "%s: no pictures (PNG, JPEG, WebP) in it%s", p->photos,
+    return cn_fail(p->ctx, CN_EINVAL, "%s: no pictures (PNG, JPEG, WebP, ...) in it%s", p->photos,
                    rules.recursive ? "" : " (folders in it are read with --recursive)");
 }
 
