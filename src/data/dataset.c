@@ -98,6 +98,7 @@ static cn_status fail_nothing(cn_ctx *ctx, const char *dir)
 {
     char found[128];
     cn_str list = {0};
+    CN_TRY(cn_dataset_fail_packed(ctx, dir));
     if (!cn_dir_exists(dir))
         return cn_fail(ctx, CN_EIO, "%s: no such folder; a folder of training pairs is expected",
                        dir);

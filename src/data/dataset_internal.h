@@ -25,6 +25,18 @@ cn_status cn_dataset_add(cn_ctx *ctx, cn_dataset *d, const uint64_t *words) CN_C
 cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name,
                           char out[CN_DATASET_PATH_BYTES]) CN_CHECKED;
 
+/* The same where a name with Windows' backslashes for slashes is what is there. */
+cn_status cn_dataset_locate(cn_ctx *ctx, const char *dir, const char *name,
+                            char out[CN_DATASET_PATH_BYTES]) CN_CHECKED;
+/* What lies near a path that isn't there, "; there is a file 0.png", or "". */
+cn_status cn_dataset_describe_missing(cn_ctx *ctx, const char *path, char *out,
+                                      size_t cap) CN_CHECKED;
+/* A file in dir with this name before its ending, case aside; "": none. */
+cn_status cn_dataset_find_stem(cn_ctx *ctx, const char *dir, const char *stem, char *out,
+                               size_t cap) CN_CHECKED;
+/* CN_EFORMAT where dir holds, or is, a form of data that has to be unpacked first; else CN_OK. */
+cn_status cn_dataset_fail_packed(cn_ctx *ctx, const char *dir) CN_CHECKED;
+
 /* Names of the columns in a list of pairs; each picture's may also stand as NAME_file_name. */
 typedef struct cn_dataset_columns {
     const char *condition, *target, *prompt;

@@ -40,15 +40,32 @@ cn_status cn_dataset_take_text(cn_ctx *ctx, const char *where, const char *key, 
     return (*out = cn_strdup(ctx, text)) ? CN_OK : CN_ENOMEM;
 }
 
-static cn_status take_string(cn_ctx *ctx, const char *where, const json_t *object, const char *key,
-                             const char *other, bool is_path, char **out)
+/* What an object has instead of `key`, and the option that names another. */
+static cn_status fail_missing(cn_ctx *ctx, const char *where, const json_t *object, const char *key,
+                              const char *other, const char *option)
 {
+    cn_str have = {0};
+    const char *name;
+    const json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, name, value) if (have.len < 200)
+        cn_str_addf(&have, "%s%.60s", have.len ? ", " : "", name);
+    const cn_status s = cn_fail(ctx, CN_EFORMAT, "%s: \"%s\"%s%s%s is missing; it has %s (%s)",
+                                where, key, other ? " or \"" : "", other ? other : "",
+                                other ? "\"" : "", have.data ? have.data : "nothing", option);
+    cn_str_free(&have);
+    return s;
+}
+
+static cn_status take_string(cn_ctx *ctx, const char *where, const json_t *object, const char *key,
+                             const char *other, const char *option, char **out)
+{
+    const bool is_path = strcmp(option, "--caption-column") != 0;
     const json_t *value = find_value(object, key, is_path ? other : NULL);
     if (!is_path && json_is_array(value)) value = json_array_get(value, 0); /* several captions */
+    if (!value) return fail_missing(ctx, where, object, key, other, option);
     if (!json_is_string(value))
-        return cn_fail(ctx, CN_EFORMAT, "%s: \"%s\"%s%s%s %s", where, key, other ? " or \"" : "",
-                       other ? other : "", other ? "\"" : "",
-                       value ? "is not a string" : "is missing");
+        return cn_fail(ctx, CN_EFORMAT, "%s: \"%s\"%s%s%s is not a string", where, key,
+                       other ? " or \"" : "", other ? other : "", other ? "\"" : "");
     return cn_dataset_take_text(ctx, where, key, json_string_value(value),
                                 json_string_length(value), is_path, out);
 }
@@ -56,9 +73,11 @@ static cn_status take_string(cn_ctx *ctx, const char *where, const json_t *objec
 cn_status cn_dataset_item_from_json(cn_ctx *ctx, const cn_dataset_columns *c, const char *where,
                                     const json_t *object, cn_dataset_item *item)
 {
-    CN_TRY(take_string(ctx, where, object, c->condition, NULL, true, &item->condition.path));
-    CN_TRY(take_string(ctx, where, object, c->target, c->target_other, true, &item->target.path));
-    return take_string(ctx, where, object, c->prompt, NULL, false, &item->prompt);
+    CN_TRY(take_string(ctx, where, object, c->condition, NULL, "--conditioning-image-column",
+                       &item->condition.path));
+    CN_TRY(take_string(ctx, where, object, c->target, c->target_other, "--image-column",
+                       &item->target.path));
+    return take_string(ctx, where, object, c->prompt, NULL, "--caption-column", &item->prompt);
 }
 
 cn_status cn_dataset_parse_json(cn_ctx *ctx, const cn_dataset_list *l, const char *where,
@@ -80,17 +99,18 @@ cn_status cn_dataset_parse_json(cn_ctx *ctx, const cn_dataset_list *l, const cha
 static cn_status absolute(cn_ctx *ctx, const cn_dataset *d, cn_dataset_file *file)
 {
     char path[CN_DATASET_PATH_BYTES];
-    CN_TRY(cn_dataset_path(ctx, d->dir, file->path, path));
+    CN_TRY(cn_dataset_locate(ctx, d->dir, file->path, path));
     cn_free(file->path);
     return (file->path = cn_strdup(ctx, path)) ? CN_OK : CN_ENOMEM;
 }
 
 static cn_status need_file(cn_ctx *ctx, const cn_dataset *d, const char *where, const char *name)
 {
-    char path[CN_DATASET_PATH_BYTES];
-    CN_TRY(cn_dataset_path(ctx, d->dir, name, path));
+    char path[CN_DATASET_PATH_BYTES], near[640];
+    CN_TRY(cn_dataset_locate(ctx, d->dir, name, path));
     if (cn_file_exists(path)) return CN_OK;
-    return cn_fail(ctx, CN_EFORMAT, "%s: %s is missing (%s)", where, name, path);
+    CN_TRY(cn_dataset_describe_missing(ctx, path, near, sizeof near));
+    return cn_fail(ctx, CN_EFORMAT, "%s: %s is missing (%s%s)", where, name, path, near);
 }
 
 cn_status cn_dataset_list_where(cn_ctx *ctx, const cn_dataset *d, int64_t number,

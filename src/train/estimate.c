@@ -13,21 +13,30 @@ enum { LOOK_AT = 1000, GROUPS = 3, ENOUGH_PX = 512 * 512 };
 
 /* --- data ------------------------------------------------------------------------------------- */
 
+/* The first faults; the error counts them all. */
+typedef struct teller {
+    cn_ctx *ctx;
+    int told;
+} teller;
+
 static void tell_problem(void *user, const char *text)
 {
-    cn_log(user, CN_LOG_WARN, "%s", text);
+    enum { MOST = 3 };
+    teller *to = user;
+    if (to->told++ < MOST) cn_log(to->ctx, CN_LOG_WARN, "%s", text);
 }
 
 cn_status cn_estimate_data(const cn_run_setup *r)
 {
     cn_dataset_options o = cn_run_dataset_options(&r->o);
     cn_dataset_report report = {0};
+    teller to = {r->ctx, 0};
     const cn_dataset_check_options check = {
         .resolution = r->o.resolution,
         .max_pairs = LOOK_AT,
     };
     o.problem = tell_problem;
-    o.problem_user = r->ctx;
+    o.problem_user = &to;
     const cn_status s = cn_dataset_check(r->ctx, &o, &check, &report);
     if (report.layout && r->callbacks.checked) r->callbacks.checked(r->callbacks.user, &report);
     return s == CN_EFORMAT && r->o.skip_bad_data ? CN_OK : s;

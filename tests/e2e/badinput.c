@@ -763,6 +763,18 @@ static void bad_data_sets(void)
         GOOD_LINE
         "{\"source\": \"source/no.png\", \"target\": \"target/0.png\", \"prompt\": \"a\"}\n",
         "source/no.png", NULL);
+    bad_data_set(
+        "prompt.json naming a file of another ending",
+        "{\"source\": \"source/0.jpg\", \"target\": \"target/0.png\", \"prompt\": \"a\"}\n",
+        "source/0.jpg", "there is a file 0.png");
+    bad_data_set(
+        "prompt.json of another machine",
+        "{\"source\": \"D:\\\\set\\\\0.png\", \"target\": \"target/0.png\", \"prompt\": \"a\"}\n",
+        "D:\\set\\0.png is missing", "prompt.json:1");
+    bad_data_set(
+        "prompt.json with another name for the prompt",
+        "{\"source\": \"source/0.png\", \"target\": \"target/0.png\", \"caption\": \"a\"}\n",
+        "it has source, target, caption", "--caption-column");
     bad_data_set("prompt.json of binary zeros", "\x01\x02\xff\xfe\n", "prompt.json", "1");
     bad_data_set("empty prompt.json", "", "prompt.json", NULL);
     put_text("data/source/0.png", "This is no picture.\n");
@@ -776,6 +788,13 @@ static void bad_data_sets(void)
     must(unlink(in_root("data/metadata.csv")) == 0, "metadata.csv");
     CHECK("twin folders without a partner", 1, SAYS("no condition"),
           TRAIN_ON(in_root("data/target")), "--conditioning-data-dir", in_root("model"), "-o",
+          in_root("out"));
+    must(cn_dir_make(ctx, in_root("parquet")) == CN_OK, "parquet");
+    put_text("parquet/0.parquet", "PAR1");
+    CHECK("Parquet files", 1, SAYS("Parquet", "tools/from-parquet.py"),
+          TRAIN_ON(in_root("parquet")), "-o", in_root("out"));
+    put_text("pairs.zip", "PK");
+    CHECK("a zip of pairs", 1, SAYS("pairs.zip", "unpack"), TRAIN_ON(in_root("pairs.zip")), "-o",
           in_root("out"));
     put_text("shard-0.tar", "This is no tar file.\n");
     CHECK("a shard that is no tar file", 1, SAYS("shard-0.tar"), TRAIN_ON(in_root("shard-0.tar")),
