@@ -117,7 +117,7 @@ static void every_trajectory_is_diffusers(void **state)
     size_t i, bad = 0;
     assert_int_equal(cn_json_load_file(*state, "tests/golden/samplers.json", &file), CN_OK);
     json_t *common = json_object_get(file, "common"), *cases = json_object_get(file, "cases");
-    assert_true(json_array_size(cases) > 200);
+    assert_true(json_array_size(cases) > 400);
     json_array_foreach(cases, i, want)
     {
         json_object_update_missing(json_object_get(want, "config"), common);
@@ -157,6 +157,16 @@ static void other_programs_names_are_known(void **state)
         {"uni_pc", "unipc", NULL},
         {"UniPCMultistepScheduler", "unipc", NULL},
         {"LCM", "lcm", NULL},
+        {"TCD", "tcd", NULL},
+        {"TCDScheduler", "tcd", NULL},
+        {"DPM++ SDE Karras", "dpm++sde", "karras"},
+        {"dpmpp_sde", "dpm++sde", NULL},
+        {"DPM++ 3M SDE Exponential", "dpm++3m_sde", "exponential"},
+        {"dpmpp_3m_sde", "dpm++3m_sde", NULL},
+        {"heunpp2", "heun++", NULL},
+        {"DPM++ 2M SGM Uniform", "dpm++2m", "sgm_uniform"},
+        {"Euler Beta", "euler", "beta"},
+        {"euler_simple", "euler", "simple"},
         {"DDIM", "ddim", NULL},
         {"DDPMScheduler", "ddpm", NULL},
     };
@@ -218,13 +228,14 @@ static void what_cannot_be_sampled_is_refused(void **state)
     cn_schedule_config c;
     cn_sampler *s = NULL;
     cn_schedule_config_default(&c);
-    refuse(*state, "unheard", &c, 5, "dpm++2m_sde, unipc, lcm");
+    refuse(*state, "unheard", &c, 5, "dpm++3m_sde, unipc, lcm, tcd");
     refuse(*state, "lcm", &c, 51, "1 to 50");
+    refuse(*state, "tcd", &c, 51, "of tcd: 1 to 50");
     refuse(*state, "unipc", &c, 1000, "1 to 999");
     refuse(*state, "euler", &c, 1001, "1 to 1000");
     refuse(*state, "euler", &c, 0, "1 to 1000");
-    snprintf(c.sigma_schedule, sizeof c.sigma_schedule, "beta");
-    refuse(*state, "euler", &c, 5, "discrete, karras");
+    snprintf(c.sigma_schedule, sizeof c.sigma_schedule, "gamma");
+    refuse(*state, "euler", &c, 5, "discrete, normal, karras");
     assert_int_equal(cn_sampler_create(*state, "ddim", &c, 5, &s), CN_OK); /* has none */
     cn_sampler_destroy(s);
     assert_int_equal(cn_sampler_create(*state, "Euler Karras", &c, 5, &s), CN_OK);
@@ -267,8 +278,9 @@ static void all_step_counts_stay_finite(void **state)
 /* A step to a clean level ends in what the model takes x for without its noise. */
 static void the_last_step_of_one_is_the_clean_picture(void **state)
 {
-    static const char *const names[] = {"euler",   "euler_a",     "heun",
-                                        "dpm++2m", "dpm++2m_sde", "unipc"};
+    static const char *const names[] = {"euler",       "euler_a",     "heun",
+                                        "heun++",      "dpm++sde",    "dpm++2m",
+                                        "dpm++2m_sde", "dpm++3m_sde", "unipc"};
     cn_schedule_config c;
     cn_schedule_config_default(&c);
     for (size_t i = 0; i < CN_COUNT(names); i++)

@@ -2,8 +2,7 @@
 /* lcm.c - Luo, Tan, Huang, Li and Zhao, "Latent Consistency Models": each step estimates the
  * picture and puts the next timestep's noise on it anew.
  *
- * As diffusers' LCMScheduler: the timesteps are taken from the lcm_steps (50) of the distillation,
- * evenly and from the last on.
+ * As diffusers' LCMScheduler.
  */
 #include "diffuse/samplers/samplers.h"
 
@@ -13,19 +12,7 @@ static const double SIGMA_DATA = 0.5;
 
 static cn_status prepare(cn_ctx *ctx, cn_sampler *s)
 {
-    int of = s->schedule->config.lcm_steps, apart = s->schedule->n / of;
-    if (s->steps > of)
-        return cn_fail(ctx, CN_EINVAL,
-                       "%d steps of lcm: 1 to %d are possible, as many as it was distilled with",
-                       s->steps, of);
-    CN_TRY(cn_sampler_allocate(ctx, s, s->steps));
-    for (int i = 0; i < s->n; i++) {
-        int index = (int)floor((double)i * ((double)of / s->steps));
-        s->timesteps[i] = (of - index) * apart - 1;
-        s->levels[i] = cn_sampler_level_at(s, (int)s->timesteps[i]);
-    }
-    s->levels[s->n] = (cn_level){1, 0};
-    return CN_OK;
+    return cn_sampler_prepare_distilled(ctx, s, (cn_level){1, 0});
 }
 
 static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, int64_t n,

@@ -53,14 +53,15 @@ static const cn_sampler_kind *find_kind(const char *normal)
 
 const cn_sampler_kind *cn_sampler_find(const char *name, const cn_sigma_schedule **schedule)
 {
-    char normal[64], rest[64];
+    char normal[64], rest[64], ending[64];
     normalise_name(name, normal, sizeof normal);
     drop_ending(normal, "scheduler");
     const cn_sampler_kind *kind = find_kind(normal);
     const cn_sigma_schedule *said = NULL;
     for (size_t i = 0; !kind && i < CN_COUNT(schedules); i++) {
         memcpy(rest, normal, sizeof rest);
-        if (!drop_ending(rest, schedules[i]->name)) continue;
+        normalise_name(schedules[i]->name, ending, sizeof ending);
+        if (!drop_ending(rest, ending)) continue;
         said = schedules[i];
         kind = find_kind(rest);
         if (kind && !kind->sigma_schedule) return NULL;
@@ -217,6 +218,23 @@ cn_status cn_sampler_prepare_discrete(cn_ctx *ctx, cn_sampler *s, cn_level last)
     return CN_OK;
 }
 
+cn_status cn_sampler_prepare_distilled(cn_ctx *ctx, cn_sampler *s, cn_level last)
+{
+    const int of = s->schedule->config.lcm_steps, apart = s->schedule->n / of;
+    if (s->steps > of)
+        return cn_fail(ctx, CN_EINVAL,
+                       "%d steps of %s: 1 to %d are possible, as many as it was distilled with",
+                       s->steps, s->kind->name, of);
+    CN_TRY(cn_sampler_allocate(ctx, s, s->steps));
+    for (int i = 0; i < s->n; i++) {
+        const int index = (int)floor((double)i * ((double)of / s->steps));
+        s->timesteps[i] = (of - index) * apart - 1;
+        s->levels[i] = cn_sampler_level_at(s, (int)s->timesteps[i]);
+    }
+    s->levels[s->n] = last;
+    return CN_OK;
+}
+
 /* --- a run ------------------------------------------------------------------------------------ */
 
 int cn_sampler_steps(const cn_sampler *s)
@@ -242,7 +260,7 @@ cn_status cn_sampler_start(cn_sampler *s, double strength, int *first)
         return cn_fail(s->ctx, CN_EINVAL,
                        "strength %g of %d steps leaves no step: at least %.3g is expected",
                        strength, s->steps, 1.0 / s->steps);
-    s->first = (s->steps - kept) * order;
+    s->first = CN_MIN((s->steps - kept) * order, s->n - 1);
     *first = s->first;
     return CN_OK;
 }

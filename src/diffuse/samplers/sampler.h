@@ -39,7 +39,8 @@ typedef struct cn_sigma_schedule {
 
 typedef struct cn_sampler_kind {
     const char *name, *title; /* "ddim", and as stable-diffusion-webui writes it: "DDIM" */
-    const char *class;        /* in diffusers: "DDIMScheduler" */
+    /* In diffusers: "DDIMScheduler"; the function of k-diffusion or ComfyUI where it has none. */
+    const char *class;
     /* Other programs' names in small letters without separators, '+' as 'p'; NULL at the end. */
     const char *aliases[6];
     cn_spacing spacing; /* of the class, where neither model nor user choose another */
@@ -47,7 +48,7 @@ typedef struct cn_sampler_kind {
     cn_status (*prepare)(cn_ctx *ctx, cn_sampler *s);
     cn_status (*step)(cn_sampler *s, int i, const float *model_out, float *x, int64_t n,
                       cn_rng *rng);
-    int order;           /* timesteps per step; 0 counts as 1 */
+    int order;           /* timesteps per step, in the last ones perhaps less; 0 counts as 1 */
     bool sigma_schedule; /* counts in sigma, whose schedule may be chosen */
 } cn_sampler_kind;
 
@@ -117,6 +118,9 @@ cn_status cn_sampler_step(cn_sampler *s, int i, const float *model_out, float *x
 cn_status cn_sampler_allocate(cn_ctx *ctx, cn_sampler *s, int n) CN_CHECKED;
 /* `steps` whole timesteps with the schedule's levels, `last` behind them. */
 cn_status cn_sampler_prepare_discrete(cn_ctx *ctx, cn_sampler *s, cn_level last) CN_CHECKED;
+/* The same for models distilled to few steps: the timesteps are taken from the lcm_steps (50) of
+ * the distillation, evenly and from the last on. CN_EINVAL for more steps than these. */
+cn_status cn_sampler_prepare_distilled(cn_ctx *ctx, cn_sampler *s, cn_level last) CN_CHECKED;
 /* The schedule's level at timestep t. */
 cn_level cn_sampler_level_at(const cn_sampler *s, int t);
 /* Where DDIM and its relatives end: clean if set_alpha_to_one, else timestep 0. */

@@ -15,16 +15,26 @@
     X(euler)               \
     X(euler_a)             \
     X(heun)                \
+    X(heunpp)              \
     X(lms)                 \
+    X(dpmpp_sde)           \
     X(dpmpp_2m)            \
     X(dpmpp_2m_sde)        \
+    X(dpmpp_3m_sde)        \
     X(unipc)               \
-    X(lcm)
+    X(lcm)                 \
+    X(tcd)
 
 #define CN_SIGMA_SCHEDULE_LIST(X) \
     X(discrete)                   \
+    X(normal)                     \
     X(karras)                     \
-    X(exponential)
+    X(exponential)                \
+    X(sgm_uniform)                \
+    X(simple)                     \
+    X(beta)                       \
+    X(kl_optimal)                 \
+    X(ays)
 
 #define CN_SAMPLER_DECLARE(name) extern const cn_sampler_kind cn_sampler_##name;
 #define CN_SIGMAS_DECLARE(name)  extern const cn_sigma_schedule cn_sigmas_##name;

@@ -24,8 +24,14 @@ static double sigma_between(const cn_schedule *sc, double t)
     return a + (b - a) * (t - low);
 }
 
-/* The timestep that has this sigma, linear in its logarithm. */
-static double timestep_of(const cn_schedule *sc, double sigma)
+double cn_sigmas_at(const cn_schedule *sc, double t)
+{
+    const int low = CN_MAX(0, CN_MIN((int)t, sc->n - 1)), high = CN_MIN(low + 1, sc->n - 1);
+    const double a = log((double)sigma_at(sc, low)), b = log((double)sigma_at(sc, high));
+    return exp(a + (b - a) * (t - low));
+}
+
+double cn_sigmas_timestep(const cn_schedule *sc, double sigma)
 {
     double wanted = log(CN_MAX(sigma, 1e-10));
     int low = 0;
@@ -63,7 +69,7 @@ static cn_status spread(cn_ctx *ctx, cn_sampler *s, bool solver)
     if (!sigmas) return CN_ENOMEM;
     s->sigma_schedule->fill(sc, most, least, s->n, sigmas);
     for (int i = 0; i < s->n; i++) {
-        const double t = timestep_of(sc, sigmas[i]);
+        const double t = cn_sigmas_timestep(sc, sigmas[i]);
         s->levels[i].noise = sigmas[i];
         s->timesteps[i] = solver ? rint(t) : t;
     }

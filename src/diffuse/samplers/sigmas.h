@@ -14,4 +14,9 @@ typedef enum cn_sigma_family { CN_SIGMAS_K, CN_SIGMAS_SOLVER } cn_sigma_family;
  * stands a clean level, or timestep 0's if the schedule ends_at_sigma_min. */
 cn_status cn_sigmas_prepare(cn_ctx *ctx, cn_sampler *s, cn_sigma_family family) CN_CHECKED;
 
+/* The timestep that has this sigma, linear in its logarithm between whole ones. */
+double cn_sigmas_timestep(const cn_schedule *schedule, double sigma);
+/* The sigma of a timestep, by the same rule, as k-diffusion and ComfyUI have it. */
+double cn_sigmas_at(const cn_schedule *schedule, double timestep);
+
 #endif

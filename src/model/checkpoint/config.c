@@ -418,7 +418,7 @@ bool cn_spacing_find(const char *name, cn_spacing *out)
 static cn_status read_spacing(cn_ctx *ctx, const json_t *json, cn_spacing *out)
 {
     static const char *const leading[] = {"DDIMScheduler", "DDPMScheduler", "PNDMScheduler",
-                                          "LCMScheduler"};
+                                          "LCMScheduler", "TCDScheduler"};
     const char *class = cn_json_str(json, "_class_name", NULL);
     const char *said = cn_json_str(json, "timestep_spacing", NULL);
     cn_spacing own = class ? CN_SPACING_LINSPACE : CN_SPACING_OWN;
@@ -466,6 +466,9 @@ static cn_status read_solver(cn_ctx *ctx, const json_t *json, cn_schedule_config
     c->large_variance = !strcmp(cn_json_str(json, "variance_type", ""), "fixed_large");
     c->lcm_timestep_scaling = cn_json_number(json, "timestep_scaling", 10);
     c->clip_range = cn_json_number(json, "clip_sample_range", 1);
+    c->tcd_eta = cn_json_number(json, "eta", 0.3);
+    if (!(c->tcd_eta >= 0 && c->tcd_eta <= 1))
+        return cn_fail(ctx, CN_EFORMAT, "\"eta\" must lie between 0 and 1");
     if (!(c->lcm_timestep_scaling > 0) || !(c->clip_range > 0))
         return cn_fail(ctx, CN_EFORMAT,
                        "\"timestep_scaling\" and \"clip_sample_range\" must be above 0");

@@ -84,6 +84,7 @@ typedef struct cn_schedule_config {
     bool large_variance;         /* variance_type fixed_large (of DDPM), else fixed_small */
     int lcm_steps;               /* original_inference_steps, 50 */
     double lcm_timestep_scaling; /* timestep_scaling, 10 */
+    double tcd_eta;              /* eta, 0.3 */
 } cn_schedule_config;
 
 #endif
