@@ -731,7 +731,11 @@ typedef struct cn_generate_options {
     /* How far the guided prediction is brought back to the spread of the prompt's own, 0 to 1 (Lin
      * et al., section 3.4; diffusers' guidance_rescale). */
     double guidance_rescale;
+    /* The part of the steps that is made with guidance, as a ControlNet's start and end; without it
+     * a step takes half the time. 0 and 0: all. */
+    double guidance_start, guidance_end;
     const char *sampler; /* as cn_generate_sampler_named has it */
+    double eta;          /* of tcd: how much of a step's noise is drawn anew, 0 to 1 */
     /* Its noise levels, one of cn_generate_scheduler's: "default" (NULL) as the model says, even
      * timesteps for most; "discrete": these; or another's name, which also a sampler's may say
      * ("DPM++ 2M Karras"). */

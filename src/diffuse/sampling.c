@@ -298,19 +298,25 @@ static void rescale_guided(const cn_draw *d, double rescale, const float *cond, 
     }
 }
 
-/* The two halves' predictions, NHWC, to one in NCHW: u + scale (c - u). */
-static void guide(const cn_draw *d, const cn_draw_args *a, const float *y, float *out)
+static bool is_guided(const cn_draw *d, const cn_draw_args *a, int i, int n)
 {
+    const double end = a->guidance_end > 0 ? a->guidance_end : 1;
+    return d->spec.guidance && (double)i / n >= a->guidance_start && (double)(i + 1) / n <= end;
+}
+
+/* The two halves' predictions, NHWC, to one in NCHW: u + scale (c - u), or c without guidance. */
+static void guide(const cn_draw *d, const cn_draw_args *a, bool guided, const float *y, float *out)
+{
+    const int64_t cond = d->spec.guidance ? latent_elements(d) : 0;
     int64_t C = d->spec.unet->out_channels, pixels = pixels_of(d), n = latent_elements(d);
     float scale = (float)a->cfg_scale;
     for (int64_t i = 0; i < d->spec.batch; i++)
         for (int64_t p = 0; p < pixels; p++)
             for (int64_t c = 0; c < C; c++) {
                 const float *u = y + (i * pixels + p) * C + c;
-                out[(i * C + c) * pixels + p] = d->spec.guidance ? *u + scale * (u[n] - *u) : *u;
+                out[(i * C + c) * pixels + p] = guided ? *u + scale * (u[n] - *u) : u[cond];
             }
-    if (d->spec.guidance && a->guidance_rescale > 0)
-        rescale_guided(d, a->guidance_rescale, y + n, out);
+    if (guided && a->guidance_rescale > 0) rescale_guided(d, a->guidance_rescale, y + n, out);
 }
 
 /* One run of the networks; *y: what the UNet gave. */
@@ -335,8 +341,10 @@ cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, doubl
     const float *y = NULL;
     set_latents(d, a, x);
     for (int64_t k = 0; k < d->n; k++) d->times[k] = (float)timestep;
-    for (int turn = 0; turn < d->turns; turn++) CN_TRY(run_turn(d, a, i, n, turn, &y));
-    guide(d, a, y, out);
+    const bool guided = is_guided(d, a, i, n);
+    const int first = d->turns > 1 && !guided ? 1 : 0; /* the unconditional half comes first */
+    for (int turn = first; turn < d->turns; turn++) CN_TRY(run_turn(d, a, i, n, turn, &y));
+    guide(d, a, guided, y, out);
     return CN_OK;
 }
 

@@ -42,6 +42,9 @@ typedef struct cn_draw_args {
     cn_rng *rng;    /* for samplers that draw noise */
     void (*progress)(void *user, int done, int steps); /* may be NULL */
     /* Every preview_interval calls but the last, with what the latents are without their noise.
+    /* The part of the run that is guided, counted as a hint's; 0 and 0: all. Elsewhere the
+     * conditional half alone is run where the halves run in turn. */
+    double guidance_start, guidance_end;
      * NULL: never. */
     cn_status (*preview)(void *user, int done, int steps, const float *clean);
     int preview_interval;

@@ -81,6 +81,10 @@ const cn_option cn_generate_option_rows[] = {
      "brings guided predictions back to the prompt's own spread; 0.7 for models with zero terminal "
      "SNR",
      FIELD(guidance_rescale), 0, 1, .preset = "0"},
+    {"guidance-start", 0, "part of the steps after which guidance begins", FIELD(guidance_start), 0,
+     1, .preset = "0"},
+    {"guidance-end", 0, "part of the steps after which it ends; steps without take half the time",
+     FIELD(guidance_end), 0, 1, .preset = "1"},
     {"sampling-method", 0,
      "ddim, pndm, ddpm, euler, euler_a, heun, lms, dpm++2m, dpm++2m_sde, unipc or lcm; names of "
      "diffusers and stable-diffusion-webui do too: \"DPM++ 2M Karras\"",

@@ -74,6 +74,8 @@ cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **o
     for (int k = 0; k < t->n_controls; k++) add_control(&s, t, k);
     cn_str_adds(&s, ", Version: controlnet.c " CN_VERSION);
     *out = s.failed ? NULL : cn_strdup(ctx, s.data);
+    if (o->guidance_start > 0 && o->cfg_scale > 1)
+        cn_str_addf(&s, ", Skip Early CFG: %g", o->guidance_start);
     cn_str_free(&s);
     return *out ? CN_OK : cn_fail(ctx, CN_ENOMEM, "out of memory for the picture's description");
 }

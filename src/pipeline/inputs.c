@@ -119,6 +119,9 @@ cn_status cn_job_check(const cn_job *j)
 /* --- sizes ------------------------------------------------------------------------------------ */
 
 static int64_t round_to(int64_t px, int64_t multiple)
+    if (o->guidance_end > 0 && o->guidance_start >= o->guidance_end)
+        return cn_fail(ctx, CN_EINVAL, "--guidance-start %g is not before --guidance-end %g",
+                       o->guidance_start, o->guidance_end);
 {
     return CN_MAX(multiple, (px + multiple / 2) / multiple * multiple);
 }
@@ -296,6 +299,7 @@ void cn_pass_close(cn_pass *pass)
         cn_free(pass->hints[k]);
         cn_free(pass->regions[k]);
     }
+    out->tcd_eta = j->o->eta;
     cn_free(pass->image);
     cn_free(pass->mask);
     cn_free(pass->latents);

@@ -276,6 +276,13 @@ static cn_status load_drawing(cn_job *j, const cn_draw_spec *spec, bool fresh)
 
 cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const *control)
 {
+/* Whether some steps are made without guidance, for which one half has to run alone. */
+static bool is_windowed(const cn_job *j)
+{
+    const cn_generate_options *o = j->o;
+    return j->guidance && (o->guidance_start > 0 || (o->guidance_end > 0 && o->guidance_end < 1));
+}
+
     const cn_pipeline *p = j->p;
     cn_draw_spec spec = {.unet = &p->base->unet,
                          .unet_params = unet,
@@ -285,7 +292,7 @@ cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const
                          .latent_w = j->pass.latent_w,
                          .context_length = cn_prompts_length(j->prompts, p->base),
                          .guidance = j->guidance,
-                         .halves_in_turn = j->fit.halves_in_turn};
+                         .halves_in_turn = j->fit.halves_in_turn || is_windowed(j)};
     for (int k = 0; k < p->n_controls; k++)
         spec.controls[k] = (cn_draw_control){
             .config = &p->controls[k]->config, .params = control[k], .cond_only = cond_only(j, k)};
@@ -368,6 +375,8 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
                       .guidance_rescale = j->o->guidance_rescale,
                       .latents = pass->latents,
                       .rng = &j->rng,
+                      .guidance_start = j->o->guidance_start,
+                      .guidance_end = j->o->guidance_end,
                       .progress = report_step,
                       .preview = j->o->preview ? show_preview : NULL,
                       .preview_interval = CN_MAX(1, j->o->preview_interval),

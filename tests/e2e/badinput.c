@@ -399,6 +399,16 @@ static void wrong_usage(void)
           "--control-weights", "1,0.5", "-o", out);
     CHECK("mask without initial image", 2, SAYS("--mask", "--init-img"), GENERATE, "--mask",
           in_root("good.png"), "-o", out);
+    CHECK("only masked in diffusers' style", 1, SAYS("diffusers", "--inpaint-full-res"), GENERATE,
+          "-i", in_root("good.png"), "--mask", in_root("good.png"), "--mask-style", "diffusers",
+          "--inpaint-full-res", "-o", out);
+    CHECK("only masked of a black mask", 1, SAYS("black everywhere"), GENERATE, "-i",
+          in_root("good.png"), "--mask", in_root("good.png"), "--inpaint-full-res", "-o", out);
+    CHECK("unknown fill", 2, SAYS("--inpainting-fill", "latent-noise"), GENERATE, "-i",
+          in_root("good.png"), "--mask", in_root("good.png"), "--inpainting-fill", "sky", "-o",
+          out);
+    CHECK("guidance that ends before it begins", 1, SAYS("--guidance-start 0.6", "0.5"), GENERATE,
+          "--guidance-start", "0.6", "--guidance-end", "0.5", "-o", out);
     CHECK("mask of another size", 1, SAYS("mask is 48 x 16", "proportions"), GENERATE, "-i",
           in_root("good.png"), "--mask", in_root("flat.png"), "-o", out);
     CHECK("region of another size", 1, SAYS("/control", "mask is 48 x 16", "proportions"), GENERATE,

@@ -7,6 +7,7 @@
 #include "diffuse/sampling.h"
 #include "model/checkpoint/network_kinds.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -71,7 +72,7 @@ static float *values(const char *key, int64_t n)
     return v;
 }
 
-static void open_drawing(fixture *f, bool guidance)
+static void open_halves(fixture *f, bool guidance, bool in_turn)
 {
     memset(f, 0, sizeof *f);
     f->config = (cn_controlnet_config){
@@ -87,7 +88,8 @@ static void open_drawing(fixture *f, bool guidance)
                                .latent_h = LATENT,
                                .latent_w = LATENT,
                                .context_length = TOKENS,
-                               .guidance = guidance};
+                               .guidance = guidance,
+                               .halves_in_turn = in_turn};
     if (cn_draw_create(f->env.ctx, f->env.backend, &spec, &f->draw) != CN_OK)
         fail_msg("%s", cn_error(f->env.ctx));
     assert_int_equal(test_fill_params(&f->env, f->unet, "u.", 0, 0.1f), CN_OK);
@@ -102,6 +104,11 @@ static void open_drawing(fixture *f, bool guidance)
                              .uncond = f->text + TOKENS * unet.context_dim,
                              .cfg_scale = guidance ? 7.5 : 1};
     f->args.hints[0] = (cn_draw_hint){.image = f->image, .strength = 1, .end = 1};
+}
+
+static void open_drawing(fixture *f, bool guidance)
+{
+    open_halves(f, guidance, false);
 }
 
 static void close_drawing(fixture *f)
@@ -152,6 +159,38 @@ static void a_control_outside_its_window_costs_nothing(void **state)
     close_drawing(&f);
 }
 
+/* Of five steps the third and the fourth are guided; the others run the conditional half alone and
+ * give what a guidance scale of 1 does. */
+static void a_step_without_guidance_costs_half(void **state)
+{
+    (void)state;
+    fixture f;
+    counts all[STEPS], in[STEPS];
+    float last[4 * LATENT * LATENT];
+    open_halves(&f, true, true);
+    draw(&f, all);
+    f.args.cfg_scale = 1;
+    draw(&f, all);
+    memcpy(last, f.out, sizeof last);
+    f.args.cfg_scale = 7.5;
+    f.args.guidance_start = 0.4;
+    f.args.guidance_end = 0.8;
+    draw(&f, in);
+    for (int i = 1; i < STEPS; i++) {
+        const bool guided = i == 2 || i == 3;
+        assert_int_equal(in[i].self_keys, guided ? all[i].self_keys : all[i].self_keys / 2);
+        assert_int_equal(in[i].zero_convs, guided ? all[i].zero_convs : all[i].zero_convs / 2);
+    }
+    for (size_t k = 0; k < CN_COUNT(last); k++)
+        if (fabsf(f.out[k] - last[k]) > 1e-5f) fail_msg("%zu: %g, %g", k, f.out[k], last[k]);
+    f.args.guidance_start = 0;
+    f.args.guidance_end = 0.99; /* all but the last */
+    draw(&f, in);
+    assert_int_equal(in[0].self_keys, all[0].self_keys);
+    assert_int_equal(in[STEPS - 1].self_keys, all[0].self_keys / 2);
+    close_drawing(&f);
+}
+
 static void what_stays_is_computed_once(void **state)
 {
     (void)state;
@@ -183,6 +222,7 @@ static void what_stays_is_computed_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_step_without_guidance_costs_half),
         cmocka_unit_test(a_control_outside_its_window_costs_nothing),
         cmocka_unit_test(what_stays_is_computed_once),
     };
