@@ -751,7 +751,20 @@ typedef struct cn_generate_options {
         *init_image; /* drawn over, brought to size as a condition image; NULL: from noise */
     double
         strength; /* with init_image: part of the steps made, above 0 to 1; 0: 0.75, with mask 1 */
-    const cn_image *mask; /* of init_image: what is white (half or more) is drawn anew; NULL: all */
+    const cn_image *mask; /* of init_image: what is white is drawn anew; NULL: all */
+    /* "webui" (NULL): as stable-diffusion-webui, pixels that the mask keeps are the initial
+     * image's, with a soft edge between. "diffusers": latents are kept instead, half white or more
+     * is drawn, and every pixel goes through the VAE; the members below then have no part in it. */
+    const char *mask_style;
+    bool mask_invert; /* the black part is drawn */
+    int mask_blur;    /* pixels of the mask: the edge's deviation, 0 to 64 */
+    /* Only the part around the mask is drawn, at width x height (0: the model's own size), and put
+     * into the initial image, whose size the pictures have. */
+    bool inpaint_full_res;
+    int inpaint_padding; /* pixels around the mask that are drawn along with it */
+    /* What is under the mask to begin with: "original" (NULL), "fill" (colours from around),
+     * "latent-noise", "latent-nothing". */
+    const char *inpainting_fill;
     /* A second pass at hires_scale times the size, of the last hires_strength of hires_steps steps
      * (0: as many as the first's), from the first one's latents, or from its picture with
      * hires_pixels. */

@@ -355,8 +355,8 @@ cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, doubl
 static void keep_picture(cn_draw *d, const cn_draw_args *a, const cn_sampler *sampler, int i,
                          float *latents)
 {
-    if (!a->keep.mask) return;
     const cn_draw_keep *k = &a->keep;
+    if (!k->mask || (k->estimate && i < cn_sampler_steps(sampler))) return;
     int64_t pixels = pixels_of(d), one = d->spec.unet->out_channels * pixels;
     for (int64_t b = 0; b < d->spec.batch; b++) {
         const float *at = k->latents;
@@ -369,6 +369,20 @@ static void keep_picture(cn_draw *d, const cn_draw_args *a, const cn_sampler *sa
             float m = k->mask[e % pixels];
             x[e] = (1 - m) * at[e] + m * x[e];
         }
+    }
+}
+
+/* Where the mask keeps the picture, the prediction becomes the one whose estimate it is. */
+static void keep_estimate(cn_draw *d, const cn_draw_args *a, const cn_sampler *sampler, int i)
+{
+    const cn_draw_keep *k = &a->keep;
+    if (!k->mask || !k->estimate) return;
+    const cn_estimate e = cn_sampler_estimate(sampler, sampler->levels[i]);
+    const int64_t pixels = pixels_of(d), one = d->spec.unet->out_channels * pixels;
+    for (int64_t v = 0; v < d->spec.batch * one; v++) {
+        const double m = (double)k->mask[v % pixels], x = (double)a->latents[v];
+        const double wanted = ((double)k->latents[v % one] - e.x0_x * x) / e.x0_m;
+        d->prediction[v] = (float)(m * (double)d->prediction[v] + (1 - m) * wanted);
     }
 }
 
@@ -393,6 +407,7 @@ cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a)
         cn_sampler_scale_input(sampler, i, a->latents, d->model, n);
         CN_TRY(cn_draw_predict(d, a, i - a->first, steps, cn_sampler_timestep(sampler, i), d->model,
                                d->prediction));
+        keep_estimate(d, a, sampler, i);
         CN_TRY(preview(d, sampler, a, i));
         CN_TRY(cn_sampler_step(sampler, i, d->prediction, a->latents, n, a->rng));
         keep_picture(d, a, sampler, i + 1, a->latents);

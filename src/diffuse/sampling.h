@@ -24,6 +24,10 @@ typedef struct cn_draw_keep {
     const float *mask;    /* [h,w]: 1 drawn, 0 kept; NULL: nothing is kept */
     const float *latents; /* [C,h,w] of the picture */
     const float *noise;   /* [B,C,h,w] */
+    /* What is kept replaces the networks' estimate of the clean picture at every step and the last
+     * latents, as in stable-diffusion-webui; else the latents of every step, with their noise, as
+     * in diffusers. */
+    bool estimate;
 } cn_draw_keep;
 
 /* Text features that change while sampling: n of them, the i-th for the steps up to and with
@@ -38,13 +42,13 @@ typedef struct cn_draw_args {
     cn_draw_stages uncond_stages, cond_stages;
     cn_draw_hint hints[CN_MAX_CONTROLS];
     double cfg_scale, guidance_rescale; /* as cn_generate_options has them */
+    /* The part of the run that is guided, counted as a hint's; 0 and 0: all. Elsewhere the
+     * conditional half alone is run where the halves run in turn. */
+    double guidance_start, guidance_end;
     float *latents; /* [B,C,h,w]: noise times init_noise_sigma before, the result after */
     cn_rng *rng;    /* for samplers that draw noise */
     void (*progress)(void *user, int done, int steps); /* may be NULL */
     /* Every preview_interval calls but the last, with what the latents are without their noise.
-    /* The part of the run that is guided, counted as a hint's; 0 and 0: all. Elsewhere the
-     * conditional half alone is run where the halves run in turn. */
-    double guidance_start, guidance_end;
      * NULL: never. */
     cn_status (*preview)(void *user, int done, int steps, const float *clean);
     int preview_interval;

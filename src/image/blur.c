@@ -18,11 +18,11 @@ typedef struct kernel {
     double k[TAPS_MAX];
 } kernel;
 
-static cn_status make_kernel(cn_ctx *ctx, double sigma, double span, kernel *out)
+static cn_status make_kernel(cn_ctx *ctx, double sigma, int64_t n, kernel *out)
 {
-    if (!(sigma >= 0.1 && sigma <= SIGMA_MAX))
-        return cn_fail(ctx, CN_EINVAL, "blur: sigma %g, must be 0.1 to %d", sigma, SIGMA_MAX);
-    int64_t n = (int64_t)rint(span * sigma + 1) | 1;
+    if (!(sigma >= 0.1 && sigma <= SIGMA_MAX) || n < 1 || n % 2 == 0 || n > TAPS_MAX)
+        return cn_fail(ctx, CN_EINVAL, "blur: sigma %g and %lld taps, must be 0.1 to %d, 1 to %d",
+                       sigma, (long long)n, SIGMA_MAX, TAPS_MAX);
     double sum = 0;
     out->radius = n / 2;
     for (int64_t i = 0; i < n; i++) {
@@ -32,6 +32,12 @@ static cn_status make_kernel(cn_ctx *ctx, double sigma, double span, kernel *out
     }
     for (int64_t i = 0; i < n; i++) out->k[i] /= sum;
     return CN_OK;
+}
+
+/* As many taps as cv2 takes where none are said: span * sigma + 1, made odd. */
+static int64_t usual_taps(double sigma, double span)
+{
+    return sigma <= SIGMA_MAX ? (int64_t)rint(span * sigma + 1) | 1 : 1;
 }
 
 /* Index -1 is 1, n is n - 2; repeated for kernels wider than the picture. */
@@ -98,14 +104,14 @@ static add_row_fn choose_add_row(void)
 }
 #endif
 
-cn_status cn_gaussian_blur_u8(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
-                              int64_t channels, double sigma, uint8_t *out)
+/* kx along rows, ky along columns. */
+static cn_status blur_u8(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
+                         int64_t channels, const kernel *kx, const kernel *ky, uint8_t *out)
 {
-    kernel k;
-    int32_t w[TAPS_MAX];
-    CN_TRY(make_kernel(ctx, sigma, 6, &k));
-    integer_weights(&k, w);
-    const int64_t row = width * channels, taps = 2 * k.radius + 1, margin = k.radius * channels;
+    int32_t wx[TAPS_MAX], wy[TAPS_MAX];
+    integer_weights(kx, wx);
+    integer_weights(ky, wy);
+    const int64_t row = width * channels, margin = kx->radius * channels;
     int32_t *rows = cn_alloc0(ctx, (size_t)(row * height) * sizeof *rows);
     int32_t *sum = cn_alloc(ctx, (size_t)row * sizeof *sum);
     uint8_t *padded = cn_alloc(ctx, (size_t)(row + 2 * margin));
@@ -114,15 +120,15 @@ cn_status cn_gaussian_blur_u8(cn_ctx *ctx, const uint8_t *in, int64_t width, int
         int32_t *restrict to = rows + y * row;
         for (int64_t x = 0; x < row + 2 * margin; x++)
             padded[x] =
-                in[y * row + reflect(x / channels - k.radius, width) * channels + x % channels];
-        for (int64_t j = 0; j < taps; j++)
-            for (int64_t x = 0; x < row; x++) to[x] += w[j] * padded[x + j * channels];
+                in[y * row + reflect(x / channels - kx->radius, width) * channels + x % channels];
+        for (int64_t j = 0; j <= 2 * kx->radius; j++)
+            for (int64_t x = 0; x < row; x++) to[x] += wx[j] * padded[x + j * channels];
     }
     for (int64_t y = 0; s == CN_OK && y < height; y++) {
         for (int64_t x = 0; x < row; x++) sum[x] = 1 << 15;
-        for (int64_t j = 0; j < taps; j++) {
-            const int32_t *from = rows + reflect(y + j - k.radius, height) * row;
-            for (int64_t x = 0; x < row; x++) sum[x] += w[j] * from[x];
+        for (int64_t j = 0; j <= 2 * ky->radius; j++) {
+            const int32_t *from = rows + reflect(y + j - ky->radius, height) * row;
+            for (int64_t x = 0; x < row; x++) sum[x] += wy[j] * from[x];
         }
         for (int64_t x = 0; x < row; x++)
             out[y * row + x] = (uint8_t)CN_MAX(0, CN_MIN(sum[x] >> 16, 255));
@@ -133,11 +139,30 @@ cn_status cn_gaussian_blur_u8(cn_ctx *ctx, const uint8_t *in, int64_t width, int
     return s;
 }
 
+cn_status cn_gaussian_blur_u8(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
+                              int64_t channels, double sigma, uint8_t *out)
+{
+    kernel k;
+    CN_TRY(make_kernel(ctx, sigma, usual_taps(sigma, 6), &k));
+    return blur_u8(ctx, in, width, height, channels, &k, &k, out);
+}
+
+cn_status cn_gaussian_blur_axis_u8(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
+                                   int64_t channels, double sigma, int64_t taps, bool vertical,
+                                   uint8_t *out)
+{
+    kernel along, across;
+    CN_TRY(make_kernel(ctx, sigma, taps, &along));
+    CN_TRY(make_kernel(ctx, sigma, 1, &across));
+    return blur_u8(ctx, in, width, height, channels, vertical ? &across : &along,
+                   vertical ? &along : &across, out);
+}
+
 cn_status cn_gaussian_blur_f32(cn_ctx *ctx, const float *in, int64_t width, int64_t height,
                                int64_t channels, double sigma, float *out)
 {
     kernel k;
-    CN_TRY(make_kernel(ctx, sigma, 8, &k));
+    CN_TRY(make_kernel(ctx, sigma, usual_taps(sigma, 8), &k));
     const add_row_fn add_row = choose_add_row();
     const int64_t row = width * channels, taps = 2 * k.radius + 1, margin = k.radius * channels;
     float *rows = cn_alloc0(ctx, (size_t)(row * height) * sizeof *rows);

@@ -14,5 +14,9 @@ cn_status cn_gaussian_blur_f32(cn_ctx *ctx, const float *in, int64_t width, int6
  * 1/256. */
 cn_status cn_gaussian_blur_u8(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
                               int64_t channels, double sigma, uint8_t *out) CN_CHECKED;
+/* The same along one axis alone, with `taps` (odd, at most 515) weights; sigma: 0.1..64 pixels. */
+cn_status cn_gaussian_blur_axis_u8(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
+                                   int64_t channels, double sigma, int64_t taps, bool vertical,
+                                   uint8_t *out) CN_CHECKED;
 
 #endif

@@ -86,12 +86,15 @@ const cn_option cn_generate_option_rows[] = {
     {"guidance-end", 0, "part of the steps after which it ends; steps without take half the time",
      FIELD(guidance_end), 0, 1, .preset = "1"},
     {"sampling-method", 0,
-     "ddim, pndm, ddpm, euler, euler_a, heun, lms, dpm++2m, dpm++2m_sde, unipc or lcm; names of "
-     "diffusers and stable-diffusion-webui do too: \"DPM++ 2M Karras\"",
+     "ddim, pndm, ddpm, euler, euler_a, heun, heun++, lms, dpm++sde, dpm++2m, dpm++2m_sde, "
+     "dpm++3m_sde, unipc, lcm or tcd; names of diffusers and stable-diffusion-webui do too: "
+     "\"DPM++ 2M Karras\"",
      FIELD(sampler), .preset = "ddim", .arg = "NAME"},
+    {"eta", 0, "of tcd: how much of a step's noise is drawn anew", FIELD(eta), 0, 1,
+     .preset = "0.3"},
     {"scheduler", 0,
-     "noise levels of the samplers that take them: discrete, karras or exponential; default: as "
-     "the model says",
+     "noise levels of the samplers that take them: discrete, normal, karras, exponential, "
+     "sgm_uniform, simple, beta, kl_optimal or ays; default: as the model says",
      FIELD(scheduler), .preset = "default", .arg = "NAME"},
     {"timestep-spacing", 0, NULL, FIELD(timestep_spacing), WORDS("leading", "trailing", "linspace"),
      .unset = "as the model says, else the sampling method's own"},
@@ -111,6 +114,21 @@ const cn_option cn_generate_option_rows[] = {
     {"strength", 0,
      "how much of the initial picture is drawn over: the part of the steps that is made",
      FIELD(strength), 0, 1, .unset = "0.75; 1 with --mask"},
+    {"mask-style", 0,
+     "webui: pixels that the mask keeps stay as they are; diffusers: latents are kept, and every "
+     "pixel goes through the VAE",
+     FIELD(mask_style), WORDS("webui", "diffusers"), .preset = "webui"},
+    {"mask-blur", 0, "how soft the mask's edge is, in its pixels", FIELD(mask_blur), 0, 64,
+     .arg = "PX", .preset = "4"},
+    {"inpainting-mask-invert", 0, "what the mask leaves black is drawn", FIELD(mask_invert)},
+    {"inpaint-full-res", 0,
+     "only the part around the mask is drawn, at the picture's whole size, and put back into the "
+     "initial picture",
+     FIELD(inpaint_full_res)},
+    {"inpaint-full-res-padding", 0, "what is drawn along with it, around the mask",
+     FIELD(inpaint_padding), 0, 1024, .arg = "PX", .preset = "32"},
+    {"inpainting-fill", 0, "what is under the mask to begin with", FIELD(inpainting_fill),
+     WORDS("fill", "original", "latent-noise", "latent-nothing"), .preset = "original"},
     {"hires-scale", 0, "a second pass at X times the size", FIELD(hires_scale), 1, 8,
      .unset = "none"},
     {"hires-steps", 0, "its steps", FIELD(hires_steps), 1, 1000,

@@ -48,6 +48,19 @@ static void add_control(cn_str *s, const cn_parameters_text *t, int k)
                 c->strength, c->start, c->end, mode_title(c->mode));
 }
 
+static void add_mask(cn_str *s, const cn_generate_options *o)
+{
+    const char *fill = o->inpainting_fill;
+    if (o->mask_invert) cn_str_adds(s, ", Mask mode: Inpaint not masked");
+    if (o->mask_style && !strcmp(o->mask_style, "diffusers")) return;
+    if (o->mask_blur) cn_str_addf(s, ", Mask blur: %d", o->mask_blur);
+    if (o->inpaint_full_res)
+        cn_str_addf(s, ", Inpaint area: Only masked, Masked area padding: %d", o->inpaint_padding);
+    if (fill && !strcmp(fill, "fill")) cn_str_adds(s, ", Masked content: fill");
+    if (fill && !strcmp(fill, "latent-noise")) cn_str_adds(s, ", Masked content: latent noise");
+    if (fill && !strcmp(fill, "latent-nothing")) cn_str_adds(s, ", Masked content: latent nothing");
+}
+
 cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **out)
 {
     const cn_generate_options *o = t->options;
@@ -61,9 +74,12 @@ cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **o
     cn_str_addf(&s, "CFG scale: %g, Seed: %llu, Size: %lldx%lld, Model: ", o->cfg_scale,
                 (unsigned long long)o->seed, (long long)t->width, (long long)t->height);
     add_name(&s, t->model);
+    if (o->guidance_start > 0 && o->cfg_scale > 1)
+        cn_str_addf(&s, ", Skip Early CFG: %g", o->guidance_start);
     if (o->clip_skip) cn_str_addf(&s, ", Clip skip: %d", o->clip_skip + 1);
     if (o->init_image || o->hires_scale > 1)
         cn_str_addf(&s, ", Denoising strength: %g", t->strength);
+    if (o->mask) add_mask(&s, o);
     if (o->hires_scale > 1)
         cn_str_addf(&s, ", Hires upscale: %g, Hires steps: %d, Hires upscaler: %s", o->hires_scale,
                     o->hires_steps ? o->hires_steps : o->steps,
@@ -74,8 +90,6 @@ cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **o
     for (int k = 0; k < t->n_controls; k++) add_control(&s, t, k);
     cn_str_adds(&s, ", Version: controlnet.c " CN_VERSION);
     *out = s.failed ? NULL : cn_strdup(ctx, s.data);
-    if (o->guidance_start > 0 && o->cfg_scale > 1)
-        cn_str_addf(&s, ", Skip Early CFG: %g", o->guidance_start);
     cn_str_free(&s);
     return *out ? CN_OK : cn_fail(ctx, CN_ENOMEM, "out of memory for the picture's description");
 }

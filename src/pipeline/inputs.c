@@ -75,6 +75,14 @@ static cn_status check_init(const cn_job *j)
                        "expected, or the same proportions",
                        (long long)o->mask->width, (long long)o->mask->height,
                        (long long)o->init_image->width, (long long)o->init_image->height);
+    const char *fill = o->inpainting_fill ? o->inpainting_fill : "original";
+    if (o->mask && !cn_job_keeps_pixels(j) &&
+        (o->inpaint_full_res || strcmp(fill, "original") != 0))
+        return cn_fail(ctx, CN_EINVAL,
+                       "mask style diffusers draws the whole picture from what it holds: only the "
+                       "masked part (--inpaint-full-res) and other fills (--inpainting-fill %s) "
+                       "belong to webui's",
+                       fill);
     if (o->mask && !o->init_image)
         return cn_fail(ctx, CN_EINVAL,
                        "a mask without an initial image: the mask says what of it is drawn anew");
@@ -111,6 +119,9 @@ cn_status cn_job_check(const cn_job *j)
     if (o->vae_tile_size % factor)
         return cn_fail(ctx, CN_EINVAL, "VAE tiles of %lld pixels: a multiple of %lld is expected",
                        (long long)o->vae_tile_size, (long long)factor);
+    if (o->guidance_end > 0 && o->guidance_start >= o->guidance_end)
+        return cn_fail(ctx, CN_EINVAL, "--guidance-start %g is not before --guidance-end %g",
+                       o->guidance_start, o->guidance_end);
     for (int k = 0; k < j->p->n_controls; k++) CN_TRY(check_control(j, k));
     CN_TRY(check_init(j));
     return check_hires(j);
@@ -119,9 +130,6 @@ cn_status cn_job_check(const cn_job *j)
 /* --- sizes ------------------------------------------------------------------------------------ */
 
 static int64_t round_to(int64_t px, int64_t multiple)
-    if (o->guidance_end > 0 && o->guidance_start >= o->guidance_end)
-        return cn_fail(ctx, CN_EINVAL, "--guidance-start %g is not before --guidance-end %g",
-                       o->guidance_start, o->guidance_end);
 {
     return CN_MAX(multiple, (px + multiple / 2) / multiple * multiple);
 }
@@ -129,7 +137,7 @@ static int64_t round_to(int64_t px, int64_t multiple)
 /* The picture whose size is taken where none was given; NULL: none. */
 static const cn_image *sized_by(const cn_job *j)
 {
-    if (j->o->init_image) return j->o->init_image;
+    if (j->o->init_image) return j->o->inpaint_full_res && j->o->mask ? NULL : j->o->init_image;
     return j->p->n_controls ? j->o->controls[0].image : NULL;
 }
 
@@ -159,11 +167,38 @@ cn_status cn_job_size(cn_job *j, int64_t *width, int64_t *height)
     return CN_OK;
 }
 
-/* `image` at the pass's size: itself, or a new one that goes to *made too. */
-static cn_status fit(cn_job *j, const cn_pass *pass, const char *what, const cn_image *image,
-                     cn_image **made, const cn_image **out)
+/* The area of `image`, which has the initial image's proportions, at the pass's size. */
+static cn_status fit_area(cn_job *j, const cn_pass *pass, const cn_image *image, cn_image **made)
+{
+    const cn_image *init = j->o->init_image;
+    cn_image *whole = NULL, *part = NULL;
+    cn_status s = CN_OK;
+    if (image->width != init->width || image->height != init->height)
+        s = cn_image_resize_cover(j->p->ctx, image, init->width, init->height, &whole);
+    if (s == CN_OK) s = cn_image_create(j->p->ctx, j->area.width, j->area.height, &part);
+    for (int64_t y = 0; s == CN_OK && y < part->height; y++)
+        memcpy(part->rgb + 3 * y * part->width,
+               (whole ? whole : image)->rgb + 3 * ((j->area.y + y) * init->width + j->area.x),
+               (size_t)part->width * 3);
+    if (s == CN_OK) {
+        const bool shrinks = pass->width * pass->height < part->width * part->height;
+        s = cn_image_resize(j->p->ctx, part, pass->width, pass->height,
+                            shrinks ? CN_FILTER_AREA : CN_FILTER_LANCZOS4, made);
+    }
+    cn_image_destroy(whole);
+    cn_image_destroy(part);
+    return s;
+}
+
+cn_status cn_pass_fit(cn_job *j, const cn_pass *pass, const char *what, const cn_image *image,
+                      cn_image **made, const cn_image **out)
 {
     *out = image;
+    if (j->area.width) {
+        CN_TRY(fit_area(j, pass, image, made));
+        *out = *made;
+        return CN_OK;
+    }
     if (image->width == pass->width && image->height == pass->height) return CN_OK;
     cn_log(j->p->ctx, CN_LOG_INFO,
            "%s: %lld x %lld resized and cropped around its centre to %lld x %lld", what,
@@ -181,7 +216,7 @@ static cn_status read_hint(cn_job *j, int k, cn_pass *pass)
     const cn_control_options *c = &j->o->controls[k];
     cn_image *sized = NULL, *made = NULL;
     const cn_image *image = NULL;
-    cn_status s = fit(j, pass, "condition image", c->image, &sized, &image);
+    cn_status s = cn_pass_fit(j, pass, "condition image", c->image, &sized, &image);
     if (s == CN_OK && c->preprocessor && strcmp(c->preprocessor, "none") != 0) {
         const cn_annotate_options o = {.weights = c->preprocessor_weights};
         s = cn_annotate_image(j->p->ctx, c->preprocessor, &o, image, &made);
@@ -202,7 +237,7 @@ static cn_status read_mask(cn_job *j, const cn_pass *pass, const char *what, con
 {
     cn_image *sized = NULL;
     const cn_image *image = NULL;
-    cn_status s = fit(j, pass, what, mask, &sized, &image);
+    cn_status s = cn_pass_fit(j, pass, what, mask, &sized, &image);
     size_t n = (size_t)pass->width * (size_t)pass->height;
     float *values = s == CN_OK ? cn_alloc_array(j->p->ctx, n, sizeof *values) : NULL;
     if (s == CN_OK && !values) s = CN_ENOMEM;
@@ -264,6 +299,7 @@ static cn_status choose_schedule(const cn_job *j, cn_schedule_config *out)
     const char *scheduler = j->o->scheduler, *spacing = j->o->timestep_spacing;
     *out = j->p->base->schedule;
     out->zero_snr |= j->o->rescale_betas_zero_snr;
+    out->tcd_eta = j->o->eta;
     if (scheduler && strcmp(scheduler, "default") != 0) CN_TRY(choose_sigmas(j, scheduler, out));
     if (!spacing || cn_spacing_find(spacing, &out->spacing)) return CN_OK;
     return cn_fail(j->p->ctx, CN_EINVAL,
@@ -299,12 +335,12 @@ void cn_pass_close(cn_pass *pass)
         cn_free(pass->hints[k]);
         cn_free(pass->regions[k]);
     }
-    out->tcd_eta = j->o->eta;
     cn_free(pass->image);
     cn_free(pass->mask);
     cn_free(pass->latents);
     cn_free(pass->noise);
     cn_free(pass->picture);
+    cn_free(pass->soft_mask);
     cn_free(pass->small_mask);
     cn_free(pass->extra);
     *pass = (cn_pass){0};
@@ -317,20 +353,39 @@ void cn_signed_values(const uint8_t *rgb, float *out, int64_t n)
     for (int64_t i = 0; i < n; i++) out[i] = 2.0f * ((float)rgb[i] / 255.0f) - 1.0f;
 }
 
+/* Half or more of the mask's brightness is drawn. */
+static cn_status read_sharp_mask(cn_job *j, cn_pass *pass)
+{
+    CN_TRY(read_mask(j, pass, "mask", j->o->mask, &pass->mask));
+    for (int64_t i = 0; i < pass->width * pass->height; i++)
+        pass->mask[i] = (pass->mask[i] >= 0.5f) != j->o->mask_invert ? 1 : 0;
+    return CN_OK;
+}
+
+/* The image, changed under a soft mask. */
+static cn_status soften(cn_job *j, cn_pass *pass, const cn_image **image, cn_image **sized)
+{
+    if (!*sized) {
+        CN_TRY(cn_image_create(j->p->ctx, pass->width, pass->height, sized));
+        memcpy((*sized)->rgb, (*image)->rgb, (size_t)(pass->width * pass->height) * 3);
+    }
+    *image = *sized;
+    return cn_pass_soften(j, pass, *sized);
+}
+
 cn_status cn_pass_image(cn_job *j, cn_pass *pass)
 {
     cn_image *sized = NULL;
     const cn_image *image = NULL;
     if (!j->o->init_image) return CN_OK;
-    cn_status s = fit(j, pass, "initial image", j->o->init_image, &sized, &image);
+    cn_status s = cn_pass_fit(j, pass, "initial image", j->o->init_image, &sized, &image);
     int64_t n = pass->width * pass->height;
+    if (s == CN_OK && j->soft_mask) s = soften(j, pass, &image, &sized);
     if (s == CN_OK && !(pass->image = cn_alloc_array(j->p->ctx, (size_t)n, 3 * sizeof(float))))
         s = CN_ENOMEM;
     if (s == CN_OK) cn_signed_values(image->rgb, pass->image, 3 * n);
     cn_image_destroy(sized);
-    if (s == CN_OK && j->o->mask) s = read_mask(j, pass, "mask", j->o->mask, &pass->mask);
-    for (int64_t i = 0; s == CN_OK && pass->mask && i < n; i++)
-        pass->mask[i] = pass->mask[i] >= 0.5f ? 1 : 0;
+    if (s == CN_OK && j->o->mask && !j->soft_mask) s = read_sharp_mask(j, pass);
     return s;
 }
 

@@ -167,6 +167,7 @@ static cn_status prepare(cn_job *j)
     CN_TRY(choose_loras(j, style == CN_PROMPT_WEBUI));
     CN_TRY(cn_base_settle_prediction(p->ctx, p->base, p->backend));
     CN_TRY(cn_job_size(j, &width, &height));
+    CN_TRY(cn_job_mask(j, width, height));
     CN_TRY(cn_pass_open(j, width, height, j->o->steps, j->strength, &j->pass));
     CN_TRY(cn_pass_image(j, &j->pass));
     if (j->o->init_latents) CN_TRY(cn_pass_noise(j, &j->pass));
@@ -227,13 +228,14 @@ static cn_status draw(cn_job *j, cn_generated *g)
         CN_TRY(cn_job_sample(j, "second pass"));
     }
     CN_TRY(cn_job_decode(j, g->images));
+    CN_TRY(cn_job_overlay(j, g->images));
     return j->o->save_latents ? cn_job_save_latents(j) : CN_OK;
 }
 
 static void take_result(cn_job *j, double begun, cn_generated *g)
 {
-    g->width = j->pass.width;
-    g->height = j->pass.height;
+    g->width = g->images[0]->width;
+    g->height = g->images[0]->height;
     g->sampling_s = j->sampling_s;
     g->text_s = j->text_s;
     g->encoding_s = j->encoding_s;
@@ -251,7 +253,7 @@ static cn_job job_of(cn_pipeline *p, const cn_generate_options *o)
     cn_job j = {.p = p, .o = o, .guidance = o->cfg_scale > 1, .strength = 1};
     if (o->init_image) j.strength = o->strength != 0 ? o->strength : o->mask ? 1 : 0.75;
     j.hires_strength = o->hires_strength > 0 ? o->hires_strength : 0.7;
-    j.from_noise = !o->init_image || (o->mask && j.strength == 1);
+    j.from_noise = !o->init_image || (o->mask && !cn_job_keeps_pixels(&j) && j.strength == 1);
     cn_rng_seed(&j.rng, o->seed);
     return j;
 }
@@ -261,6 +263,7 @@ static void job_close(cn_job *j)
     cn_pass_close(&j->pass);
     cn_prompts_destroy(j->prompts);
     cn_pictured_text_free(&j->text);
+    cn_free(j->soft_mask);
     cn_free(j->prompt);
 }
 

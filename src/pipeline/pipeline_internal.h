@@ -4,6 +4,7 @@
  *
  *   draw.c      opens a pipeline; cn_generate
  *   inputs.c    options checked; sizes, conditions, masks and latents made ready
+ *   masked.c    a mask as stable-diffusion-webui has it
  *   networks.c  networks' parameters: what they compute in and are kept as
  *   memory.c    what a drawing takes, and how it is made to fit a limit
  *   stages.c    text, encoding, sampling, decoding
@@ -12,6 +13,7 @@
 #define CN_PIPELINE_PIPELINE_INTERNAL_H
 
 #include "diffuse/sampling.h"
+#include "image/inpaint.h"
 #include "model/checkpoint/weights.h"
 #include "pipeline/lora_choice.h"
 #include "pipeline/prompt_features.h"
@@ -62,13 +64,14 @@ typedef struct cn_pass {
     float *hints[CN_MAX_CONTROLS];   /* [H,W,3] */
     float *regions[CN_MAX_CONTROLS]; /* [H,W], NULL: everywhere */
     float weights[CN_MAX_CONTROLS][CN_MAX_CONTROL_OUTPUTS];
-    float *image;      /* [H,W,3] in [-1,1] to begin with; NULL: from noise */
-    float *mask;       /* [H,W], 1 where it is drawn anew; NULL: everywhere */
-    float *latents;    /* [B,C,h,w] */
-    float *noise;      /* [B,C,h,w] that the latents began with */
-    float *picture;    /* [B,C,h,w] of the image or images to begin with; NULL: not needed */
-    float *small_mask; /* [h,w] */
-    float *extra;      /* an inpainting UNet's mask and masked picture, [1+C,h,w] */
+    float *image;       /* [H,W,3] in [-1,1] to begin with; NULL: from noise */
+    float *mask;        /* [H,W], 1 where it is drawn anew; NULL: everywhere */
+    float *latents;     /* [B,C,h,w] */
+    float *noise;       /* [B,C,h,w] that the latents began with */
+    float *picture;     /* [B,C,h,w] of the image or images to begin with; NULL: not needed */
+    uint8_t *soft_mask; /* [H,W] as webui has it: 255 drawn, 0 kept; NULL in diffusers' style */
+    float *small_mask;  /* [h,w] */
+    float *extra;       /* an inpainting UNet's mask and masked picture, [1+C,h,w] */
 } cn_pass;
 
 /* What cn_generate works out on its way; everything in it is freed at the end. */
@@ -84,6 +87,8 @@ typedef struct cn_job {
     cn_pictured_text text;
     cn_fit fit;
     size_t planned_bytes; /* 0: no plan was made */
+    cn_area area;         /* what of the initial image is drawn; width 0: all */
+    uint8_t *soft_mask;   /* of the initial image's size; NULL: no mask, or diffusers' style */
     cn_pass pass;
     double sampling_s, text_s, encoding_s, decoding_s;
 } cn_job;
@@ -92,6 +97,22 @@ static inline bool cn_job_inpaints(const cn_job *j)
 {
     return j->p->base->unet.in_channels > j->p->base->unet.out_channels;
 }
+
+/* Whether a mask is taken as stable-diffusion-webui does. */
+bool cn_job_keeps_pixels(const cn_job *j);
+
+/* --- masked.c ----------------------------------------------------------------------------------
+ */
+
+/* The initial image's soft mask, and the area to be drawn at width x height. */
+cn_status cn_job_mask(cn_job *j, int64_t width, int64_t height) CN_CHECKED;
+/* The pass's mask, and `image`, the initial one at the pass's size, with what is under the mask to
+ * begin with. */
+cn_status cn_pass_soften(cn_job *j, cn_pass *pass, cn_image *image) CN_CHECKED;
+/* What of the latents is kept, and what is under the mask, once picture and noise are there. */
+cn_status cn_pass_keep(cn_job *j, cn_pass *pass) CN_CHECKED;
+/* Puts what the mask keeps over the drawn pictures; of an area, puts them into the initial one. */
+cn_status cn_job_overlay(cn_job *j, cn_image **images) CN_CHECKED;
 
 /* --- inputs.c --------------------------------------------------------------------------------- */
 
@@ -103,6 +124,10 @@ cn_status cn_job_size(cn_job *j, int64_t *width, int64_t *height) CN_CHECKED;
 cn_status cn_pass_open(cn_job *j, int64_t width, int64_t height, int steps, double strength,
                        cn_pass *pass) CN_CHECKED;
 void cn_pass_close(cn_pass *pass);
+/* `image` at the pass's size, of an area its part: itself, or a new one that goes to *made too.
+ * what: for the log. */
+cn_status cn_pass_fit(cn_job *j, const cn_pass *pass, const char *what, const cn_image *image,
+                      cn_image **made, const cn_image **out) CN_CHECKED;
 /* The initial image and its mask, as values at the pass's size. */
 cn_status cn_pass_image(cn_job *j, cn_pass *pass) CN_CHECKED;
 /* The noise to begin with: drawn or read. */

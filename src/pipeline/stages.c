@@ -205,8 +205,10 @@ static cn_status draw_start(cn_job *j, cn_pass *pass, cn_encode *e, float *sampl
     if (!pass->noise) CN_TRY(cn_pass_noise(j, pass));
     if (!pass->mask) return CN_OK;
     CN_TRY(shrink_mask(j, pass));
+    if (pass->soft_mask && !cn_job_inpaints(j)) return cn_pass_keep(j, pass);
     cn_rng_normal(&j->rng, sample, pass->one);
-    return cn_job_inpaints(j) ? encode_masked(j, pass, e, sample) : CN_OK;
+    if (cn_job_inpaints(j)) CN_TRY(encode_masked(j, pass, e, sample));
+    return pass->soft_mask ? cn_pass_keep(j, pass) : CN_OK;
 }
 
 /* latents: noise alone, or the picture at the first step's noise. */
@@ -274,8 +276,6 @@ static cn_status load_drawing(cn_job *j, const cn_draw_spec *spec, bool fresh)
     return CN_OK;
 }
 
-cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const *control)
-{
 /* Whether some steps are made without guidance, for which one half has to run alone. */
 static bool is_windowed(const cn_job *j)
 {
@@ -283,6 +283,8 @@ static bool is_windowed(const cn_job *j)
     return j->guidance && (o->guidance_start > 0 || (o->guidance_end > 0 && o->guidance_end < 1));
 }
 
+cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const *control)
+{
     const cn_pipeline *p = j->p;
     cn_draw_spec spec = {.unet = &p->base->unet,
                          .unet_params = unet,
@@ -373,18 +375,19 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
                       .uncond_stages = {uncond->until, uncond->n},
                       .cfg_scale = j->o->cfg_scale,
                       .guidance_rescale = j->o->guidance_rescale,
-                      .latents = pass->latents,
-                      .rng = &j->rng,
                       .guidance_start = j->o->guidance_start,
                       .guidance_end = j->o->guidance_end,
+                      .latents = pass->latents,
+                      .rng = &j->rng,
                       .progress = report_step,
                       .preview = j->o->preview ? show_preview : NULL,
                       .preview_interval = CN_MAX(1, j->o->preview_interval),
                       .user = &to,
                       .extra = pass->extra,
                       .first = pass->first};
-    if (pass->small_mask && !pass->extra)
-        a.keep = (cn_draw_keep){pass->small_mask, pass->picture, pass->noise};
+    if (pass->small_mask && (pass->soft_mask || !pass->extra))
+        a.keep = (cn_draw_keep){pass->small_mask, pass->picture, pass->noise,
+                                .estimate = pass->soft_mask != NULL};
     for (int k = 0; k < p->n_controls; k++) {
         const cn_control_options *c = &j->o->controls[k];
         a.hints[k] = (cn_draw_hint){.image = pass->hints[k],

@@ -13,6 +13,7 @@
 #include "../support/tiny_base.h"
 #include "../support/tiny_model.h"
 
+#include "image/image.h"
 #include "io/tensors.h"
 
 #include <dirent.h>
@@ -122,6 +123,16 @@ static void put_png(const char *name, uint32_t width, uint32_t height)
     put(name, s.data, s.len);
     cn_str_free(&s);
     cn_str_free(&head);
+}
+
+/* A black picture of TINY_PX. */
+static void put_black(const char *name)
+{
+    cn_image *image = NULL;
+    must(cn_image_create(ctx, TINY_PX, TINY_PX, &image) == CN_OK &&
+             cn_image_save_png(ctx, in_root(name), image, NULL) == CN_OK,
+         name);
+    cn_image_destroy(image);
 }
 
 static void add_le(cn_str *s, uint64_t v, int n)
@@ -352,8 +363,8 @@ static void wrong_usage(void)
     CHECK("names as diffusers writes them", 1, SAYS("nowhere"), "train",
           "--pretrained_model_name_or_path=nowhere", "--train_data_dir", in_root("data"),
           "--output_dir", in_root("out"));
-    CHECK("unknown sampler", 2, SAYS("unheard", "ddim, pndm", "dpm++2m_sde, unipc, lcm"), GENERATE,
-          "--sampling-method", "unheard", "-o", out);
+    CHECK("unknown sampler", 2, SAYS("unheard", "ddim, pndm", "dpm++3m_sde, unipc, lcm, tcd"),
+          GENERATE, "--sampling-method", "unheard", "-o", out);
     CHECK("unknown scheduler", 2, SAYS("--scheduler", "cosine", "karras"), GENERATE, "--scheduler",
           "cosine", "-o", out);
     CHECK("unknown spacing", 2, SAYS("--timestep-spacing", "dense", "trailing"), GENERATE,
@@ -402,8 +413,9 @@ static void wrong_usage(void)
     CHECK("only masked in diffusers' style", 1, SAYS("diffusers", "--inpaint-full-res"), GENERATE,
           "-i", in_root("good.png"), "--mask", in_root("good.png"), "--mask-style", "diffusers",
           "--inpaint-full-res", "-o", out);
+    put_black("black.png");
     CHECK("only masked of a black mask", 1, SAYS("black everywhere"), GENERATE, "-i",
-          in_root("good.png"), "--mask", in_root("good.png"), "--inpaint-full-res", "-o", out);
+          in_root("good.png"), "--mask", in_root("black.png"), "--inpaint-full-res", "-o", out);
     CHECK("unknown fill", 2, SAYS("--inpainting-fill", "latent-noise"), GENERATE, "-i",
           in_root("good.png"), "--mask", in_root("good.png"), "--inpainting-fill", "sky", "-o",
           out);

@@ -179,6 +179,7 @@ static void add_rest(const suite *s, command *c, const json_t *entry)
         add(c, "--strength=%.9g", cn_json_number(entry, "strength", 1));
     }
     if (mask) {
+        add(c, "--mask-style=diffusers");
         add(c, "--mask");
         add_path(s, c, mask);
     }

@@ -151,6 +151,66 @@ static void put_webp(const char *name, pattern colour, pattern alpha)
     WebPFree(file);
 }
 
+static uint8_t top_left(int x, int y, int c)
+{
+    (void)c;
+    return x < 6 && y < 6 ? 255 : 0;
+}
+
+/* How many pixels of `out` differ from init.png's, where `outside` says, or everywhere else. */
+static int changed(const char *out, pattern mask, bool outside)
+{
+    cn_image *a = NULL, *b = NULL;
+    int n = 0;
+    must(cn_image_load(ctx, in_root("init.png"), &a) == CN_OK &&
+             cn_image_load(ctx, in_root(out), &b) == CN_OK,
+         out);
+    must(a->width == b->width && a->height == b->height, out);
+    for (int i = 0; i < TINY_PX * TINY_PX; i++)
+        if ((mask(i % TINY_PX, i / TINY_PX, 0) == 0) == outside)
+            n += memcmp(a->rgb + 3 * i, b->rgb + 3 * i, 3) != 0;
+    cn_image_destroy(a);
+    cn_image_destroy(b);
+    return n;
+}
+
+/* What the mask keeps is the initial picture's, to the byte; what it doesn't is drawn. */
+static void keeps_pixels(void)
+{
+    static const char *const fills[] = {"original", "fill", "latent-noise", "latent-nothing"};
+    put_png("corner.png", top_left, NULL);
+#define CORNER(...)                                                                               \
+    DRAW("o.png", "-i", in_root("init.png"), "--mask", in_root("corner.png"), "--mask-blur", "0", \
+         __VA_ARGS__)
+    for (size_t i = 0; i < CN_COUNT(fills); i++) {
+        const int status = CORNER("--inpainting-fill", fills[i]);
+        report_check(&report,
+                     status == 0 && changed("o.png", top_left, true) == 0 &&
+                         changed("o.png", top_left, false) > 30,
+                     "mask keeps pixels, fill %s", fills[i]);
+    }
+    int status =
+        CORNER("--inpaint-full-res", "--inpaint-full-res-padding", "2", "-W", "16", "-H", "16");
+    report_check(&report,
+                 status == 0 && changed("o.png", top_left, true) == 0 &&
+                     changed("o.png", top_left, false) > 20,
+                 "mask keeps pixels, only masked");
+    status = CORNER("--inpainting-mask-invert");
+    report_check(&report,
+                 status == 0 && changed("o.png", top_left, true) > 100 &&
+                     changed("o.png", top_left, false) == 0,
+                 "mask inverted");
+    status = DRAW("o.png", "-i", in_root("init.png"), "--mask", in_root("corner.png"),
+                  "--mask-blur", "1");
+    report_check(&report,
+                 status == 0 && changed("o.png", top_left, true) > 0 &&
+                     changed("o.png", top_left, true) < 150,
+                 "mask with a soft edge");
+    status = CORNER("--mask-style", "diffusers");
+    report_check(&report, status == 0 && changed("o.png", top_left, true) > 100,
+                 "diffusers' mask keeps latents");
+}
+
 static void masks(void)
 {
     put_png("init.png", ramp, NULL);
@@ -169,6 +229,7 @@ static void masks(void)
                 true);
     check_drawn("mask: opaque alpha", INPAINT("o.png", "half-opaque.png"), "o.png", "mask.png",
                 true);
+    keeps_pixels();
 #define REGION(out, mask)                                                                  \
     DRAW(out, "--control-net", in_root("control"), "--control-image", in_root("init.png"), \
          "--control-mask", in_root(mask))
