@@ -8,7 +8,8 @@
 #                   clang-tidy over the files that changed (TIDY_BASE=COMMIT: since then)
 #   make format     lays the sources out as lint wants them
 #   make cppcheck   cppcheck over src/
-#   make fuzz       every fuzz target for FUZZ_SECONDS (60) seconds
+#   make fuzz       FUZZ_CASES (2000) changed files through the program, and every fuzz target for
+#                   FUZZ_SECONDS (60) seconds
 #   make torture    every call of files, locks and memory fails once, over whole commands: hours
 #   make compdb     compile_commands.json for editors and clang's tools
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
@@ -51,7 +52,6 @@ MPI ?= $(if $(shell pkg-config --exists ompi-c 2>/dev/null && echo yes),1,0)
 ifeq ($(MPI),1)
 LDLIBS += $(shell pkg-config --libs ompi-c)
 endif
-# Every source of the library but the kernels, which are compiled several times (below).
 # Pictures of these kinds are read where their libraries are (GIF=0, TIFF=0, AVIF=0, JXL=0 build without).
 have = $(if $(shell pkg-config --exists $(1) 2>/dev/null && echo yes),1,0)
 GIF ?= $(if $(shell echo '\#include <gif_lib.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo yes),1,0)
@@ -141,8 +141,11 @@ format:
 # libFuzzer wants clang; the library is built a second time for it, with both sanitizers.
 FUZZ_SECONDS ?= 60
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,build-fuzz/fuzz_%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_CASES ?= 2000
 fuzz: deps
-	@$(MAKE) -j$(JOBS) --no-print-directory BUILD=build-fuzz CC=clang CFLAGS='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -O1' $(FUZZ)
+	@$(MAKE) -j$(JOBS) --no-print-directory BUILD=build-fuzz CC=clang CFLAGS='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -O1' \
+	  LDFLAGS='-fsanitize=address,undefined' $(FUZZ) build-fuzz/controlnet build-fuzz/tests/mutants
+	@echo "== changed files"; ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 build-fuzz/tests/mutants build-fuzz/controlnet $(FUZZ_CASES) 1 100000
 	@for f in $(FUZZ); do n=$${f##*/fuzz_}; mkdir -p build-fuzz/corpus/$$n; \
 	  echo "== $$n"; $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 build-fuzz/corpus/$$n tests/fuzz/corpus/$$n || exit 1; done
 build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o build-fuzz/libcontrolnet.a
@@ -207,11 +210,11 @@ $(foreach isa,$(ISAS),$(foreach store,$(STORES),$(eval $(call stored_rule,$(isa)
 
 $(BUILD)/src/dist/ranks_mpi.o: CFLAGS_ALL += $(shell pkg-config --cflags ompi-c 2>/dev/null)
 
+$(BUILD)/src/image/formats.o: CFLAGS_ALL += $(patsubst %,-DCN_WITHOUT_%,$(shell echo $(PICTURES_LEFT_OUT) | tr a-z A-Z))
+
 $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
-$(BUILD)/src/image/formats.o: CFLAGS_ALL += $(patsubst %,-DCN_WITHOUT_%,$(shell echo $(PICTURES_LEFT_OUT) | tr a-z A-Z))
-
 # build/bench is the program, so its objects live beside it
 $(BUILD)/bench-obj/%.o: bench/%.c
 	@mkdir -p $(@D)

@@ -137,6 +137,7 @@ run files "$build/tests/files"
 run "torture, a sample" "$build/tests/torture" --seconds 40
 run "power loss" "$build/tests/replay"
 [ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
+[ ! -f tests/e2e/mutants.c ] || run mutants "$build/tests/mutants"
 
 if [ $((passed + failed)) = 0 ]; then
     echo "FAIL  no test ran"
