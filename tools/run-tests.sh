@@ -134,7 +134,8 @@ unset ONEDNN_MAX_CPU_ISA
 run lint /bin/sh tests/lint/lint.sh
 run install /bin/sh tests/e2e/install.sh "$build"
 run files "$build/tests/files"
-run "torture, a sample" "$build/tests/torture" --seconds 40
+run "torture, a sample" "$build/tests/torture" --seconds 25
+run "torture, a sample of memory" "$build/tests/torture" --kind alloc --seconds 15
 run "power loss" "$build/tests/replay"
 [ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
 [ ! -f tests/e2e/mutants.c ] || run mutants "$build/tests/mutants"

@@ -20,7 +20,7 @@ cn_status cn_json_load_memory(cn_ctx *ctx, const char *what, const char *text, s
     json_t *value = json_loadb(text + bom, n - bom, FLAGS, &err);
     if (!value)
         return cn_fail(ctx, CN_EFORMAT, "%s:%d: not valid JSON: %s (column %d)", what,
-                       CN_MAX(err.line, 1), err.text, CN_MAX(err.column, 0));
+                       CN_MAX(err.line, 1), cn_json_reason(&err), CN_MAX(err.column, 0));
     *out = value;
     return CN_OK;
 }
@@ -54,6 +54,11 @@ cn_status cn_json_save_file(cn_ctx *ctx, const char *path, const json_t *value)
         s = cn_file_write(ctx, path, text.data, text.len);
     cn_str_free(&text);
     return s;
+}
+
+const char *cn_json_reason(const json_error_t *error)
+{
+    return error->text[0] ? error->text : "out of memory";
 }
 
 int64_t cn_json_int(const json_t *object, const char *key, int64_t otherwise)
@@ -197,7 +202,7 @@ cn_status cn_jsonl_next(cn_ctx *ctx, cn_jsonl *j, json_t **out)
     json_t *value = json_loadb(s, n, FLAGS, &err);
     if (!value)
         return cn_fail(ctx, CN_EFORMAT, "%s:%lld: not valid JSON: %s (column %d)", j->path,
-                       (long long)j->number, err.text, CN_MAX(err.column, 0));
+                       (long long)j->number, cn_json_reason(&err), CN_MAX(err.column, 0));
     if (!json_is_object(value)) {
         json_decref(value);
         return cn_fail(ctx, CN_EFORMAT, "%s:%lld: the line must be one JSON object {...}", j->path,

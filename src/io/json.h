@@ -23,6 +23,9 @@ cn_status cn_json_load_memory(cn_ctx *ctx, const char *what, const char *text, s
 /* Writes `value` indented by 2, keys in their order, a newline at the end; atomic. */
 cn_status cn_json_save_file(cn_ctx *ctx, const char *path, const json_t *value) CN_CHECKED;
 
+/* Why a text couldn't be parsed: jansson says nothing when it is out of memory. */
+const char *cn_json_reason(const json_error_t *error);
+
 int64_t cn_json_int(const json_t *object, const char *key, int64_t otherwise);
 double cn_json_number(const json_t *object, const char *key, double otherwise);
 /* Valid as long as the object. */

@@ -5,6 +5,7 @@
  * product of its shape and dtype, and the tensors together cover the data exactly (no overlap, gap
  * or rest).
  */
+#include "io/json.h"
 #include "io/tensors_internal.h"
 
 #include <stdlib.h>
@@ -195,7 +196,8 @@ cn_status cn_safetensors_parse(cn_ctx *ctx, cn_tensors *t)
     /* Metadata may hold \\u0000, as any JSON text; names may not. */
     json_t *root = json_loadb((const char *)t->bytes + 8, (size_t)len,
                               JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err);
-    if (!root) return cn_fail(ctx, CN_EFORMAT, "header: %s (byte %d)", err.text, err.position);
+    if (!root)
+        return cn_fail(ctx, CN_EFORMAT, "header: %s (byte %d)", cn_json_reason(&err), err.position);
     cn_status s = take_entries(ctx, t, root, 8 + (size_t)len);
     json_decref(root);
     return s;

@@ -38,7 +38,13 @@ static cn_status check_tensor(cn_ctx *ctx, const cn_tensor_out *t, bool has_fill
 static json_t *header_entry(const cn_tensor_out *t, size_t begin, size_t end)
 {
     json_t *shape = json_array();
-    for (int i = 0; i < t->ndim; i++) json_array_append_new(shape, json_integer(t->shape[i]));
+    bool good = shape != NULL;
+    for (int i = 0; good && i < t->ndim; i++)
+        good = json_array_append_new(shape, json_integer(t->shape[i])) == 0;
+    if (!good) {
+        json_decref(shape);
+        return NULL;
+    }
     return json_pack("{s:s, s:o, s:[I, I]}", "dtype", cn_dtype_name(t->dtype), "shape", shape,
                      "data_offsets", (json_int_t)begin, (json_int_t)end);
 }
@@ -66,7 +72,9 @@ static cn_status build_header(cn_ctx *ctx, const cn_tensor_out *list, int64_t n,
             return cn_fail(ctx, CN_EINVAL, "more bytes than a file can hold");
         if (json_object_get(root, list[i].name))
             return cn_fail(ctx, CN_EINVAL, "two tensors to write are named %.200s", list[i].name);
-        if (json_object_set_new(root, list[i].name, header_entry(&list[i], at, at + bytes)) != 0)
+        json_t *entry = header_entry(&list[i], at, at + bytes);
+        if (!entry) return cn_fail(ctx, CN_ENOMEM, "no memory for the safetensors header");
+        if (json_object_set_new(root, list[i].name, entry) != 0)
             return cn_fail(ctx, CN_EINVAL, "tensor name %.200s is not UTF-8", list[i].name);
         at += bytes;
     }

@@ -4,6 +4,7 @@
  *
  *   torture --all [NAME]              every call of every kind (of one command), hours
  *   torture [--seconds N] [--seed N]  calls drawn by chance, for so long (30)
+ *   --kind KIND                       of one kind alone
  *
  * Whatever fails, the program ends by itself with a reason; what it says it saved is there; the
  * same command goes on to the result of an undisturbed run; a file is whole or isn't there, and
@@ -69,6 +70,7 @@ static const scene scenarios[] = {
 };
 
 static char program[PATH_MAX + 64], root[64], said[SAID];
+static const char *kind; /* the only one that fails; NULL: all */
 static int bad, runs;
 
 /* --- running ---------------------------------------------------------------------------------- */
@@ -115,7 +117,7 @@ static int run(const char *command, const char *out, const char *fault)
 }
 
 /* How many calls of a kind the last run made; *failed: whether the failure came. */
-static long calls(const char *kind, bool *failed)
+static long calls(const char *of, bool *failed)
 {
     char path[PATH], line[64], name[32];
     long n = 0, found = 0;
@@ -124,7 +126,7 @@ static long calls(const char *kind, bool *failed)
     FILE *f = fopen(path, "r");
     while (f && fgets(line, sizeof line, f)) {
         if (strncmp(line, "failed", 6) == 0) *failed = true;
-        if (sscanf(line, "%31s %ld", name, &n) == 2 && strcmp(name, kind) == 0) found = n;
+        if (sscanf(line, "%31s %ld", name, &n) == 2 && strcmp(name, of) == 0) found = n;
     }
     if (f) fclose(f);
     return found;
@@ -281,6 +283,11 @@ static bool set_up(const char *only)
     return good;
 }
 
+static bool is_wanted(const fault_kind *f)
+{
+    return !kind || strcmp(kind, f->kind) == 0;
+}
+
 /* A signal interrupts a call, and not the next ones for ever. */
 static bool can_last(const fault_kind *f)
 {
@@ -290,7 +297,7 @@ static bool can_last(const fault_kind *f)
 static void try_all(const scene *s)
 {
     for (size_t k = 0; k < CN_COUNT(faults); k++)
-        for (int all = 0; all < 1 + can_last(&faults[k]); all++) {
+        for (int all = 0; is_wanted(&faults[k]) && all < 1 + can_last(&faults[k]); all++) {
             long n = 1;
             while (try_fault(s, &faults[k], n, all)) n++;
             printf("%s, %s%s %s: %ld calls\n", s->name, faults[k].kind, all ? "+" : "",
@@ -318,7 +325,7 @@ static void try_some(double seconds, uint64_t seed)
         const size_t i = (size_t)cn_rng_below(&rng, CN_COUNT(scenarios));
         const size_t k = (size_t)cn_rng_below(&rng, CN_COUNT(faults));
         const bool all = cn_rng_below(&rng, 2) == 0 && can_last(&faults[k]);
-        if (most[i][k] < 1) continue;
+        if (most[i][k] < 1 || !is_wanted(&faults[k])) continue;
         (void)try_fault(&scenarios[i], &faults[k], 1 + (long)cn_rng_below(&rng, most[i][k]), all);
     }
 }
@@ -335,6 +342,8 @@ int main(int argc, char **argv)
             all = true;
         else if (strcmp(argv[i], "--seconds") == 0 && i + 1 < argc)
             seconds = strtod(argv[++i], NULL);
+        else if (strcmp(argv[i], "--kind") == 0 && i + 1 < argc)
+            kind = argv[++i];
         else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
             seed = strtoull(argv[++i], NULL, 10);
         else

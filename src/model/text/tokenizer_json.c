@@ -7,6 +7,8 @@
  */
 #include "model/text/tokenizer_internal.h"
 
+#include "io/json.h"
+
 #include <string.h>
 
 bool cn_tokenizer_is_json(const char *path)
@@ -96,7 +98,9 @@ cn_status cn_tokenizer_open_json(cn_ctx *ctx, const char *path, cn_tokenizer **o
     CN_TRY(cn_file_read(ctx, path, CN_TOKENIZER_MAX_BYTES, &text, &n));
     json_t *root = json_loadb(text, n, 0, &error);
     cn_free(text);
-    if (!root) return cn_fail(ctx, CN_EFORMAT, "%s, line %d: %s", path, error.line, error.text);
+    if (!root)
+        return cn_fail(ctx, CN_EFORMAT, "%s, line %d: %s", path, error.line,
+                       cn_json_reason(&error));
     cn_status s = cn_tokenizer_read_pad(ctx, dir, &pad);
     if (s == CN_OK && (s = read_root(ctx, root, pad, out)) != CN_OK)
         s = cn_fail_prefix(ctx, s, "%s", path);

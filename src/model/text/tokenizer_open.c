@@ -8,6 +8,8 @@
  */
 #include "model/text/tokenizer_internal.h"
 
+#include "io/json.h"
+
 #include <jansson.h>
 #include <string.h>
 #include <zlib.h>
@@ -199,7 +201,9 @@ cn_status cn_tokenizer_open_memory(cn_ctx *ctx, const char *vocab_json, size_t v
 {
     json_error_t error;
     json_t *vocab = json_loadb(vocab_json, vocab_n, 0, &error);
-    if (!vocab) return cn_fail(ctx, CN_EFORMAT, "vocab.json, line %d: %s", error.line, error.text);
+    if (!vocab)
+        return cn_fail(ctx, CN_EFORMAT, "vocab.json, line %d: %s", error.line,
+                       cn_json_reason(&error));
     const cn_status s = cn_tokenizer_of(ctx, vocab, merges, merges_n, pad_token, out);
     json_decref(vocab);
     return s;
@@ -219,7 +223,8 @@ cn_status cn_tokenizer_read_pad(cn_ctx *ctx, const char *dir, char **out)
         json_t *root = json_loadb(text, n, 0, &error);
         cn_free(text);
         if (!root) {
-            return cn_fail(ctx, CN_EFORMAT, "%s, line %d: %s", path, error.line, error.text);
+            return cn_fail(ctx, CN_EFORMAT, "%s, line %d: %s", path, error.line,
+                           cn_json_reason(&error));
         }
         json_t *pad = json_object_get(root, "pad_token");
         if (json_is_object(pad)) pad = json_object_get(pad, "content");
