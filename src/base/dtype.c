@@ -376,3 +376,30 @@ float cn_largest_bound(cn_dtype from, const void *src, size_t n)
     }
     return most;
 }
+
+static bool any_nonfinite(const float *v, size_t n)
+{
+    uint32_t most = 0;
+#pragma omp simd reduction(max : most)
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, v + i, sizeof u);
+        u &= 0x7f800000u;
+        most = u > most ? u : most;
+    }
+    return most == 0x7f800000u;
+}
+
+int64_t cn_first_nonfinite(cn_dtype from, const void *src, size_t n)
+{
+    enum { CHUNK = 1024 };
+    float values[CHUNK];
+    for (size_t i = 0; i < n; i += CHUNK) {
+        const size_t m = CN_MIN((size_t)CHUNK, n - i);
+        block_to_f32(from, (const unsigned char *)src + cn_dtype_size(from, (int64_t)i), values, m);
+        if (!any_nonfinite(values, m)) continue;
+        for (size_t k = 0; k < m; k++)
+            if (!isfinite(values[k])) return (int64_t)(i + k);
+    }
+    return -1;
+}

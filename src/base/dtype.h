@@ -64,5 +64,7 @@ float cn_largest(cn_dtype from, const void *src, size_t n);
 /* For types of blocks: a magnitude that none of the elements exceeds, from their scales alone,
  * which is many times quicker; infinite for other types. */
 float cn_largest_bound(cn_dtype from, const void *src, size_t n);
+/* The place of the first of n elements that is NaN or infinite; -1: none is. */
+int64_t cn_first_nonfinite(cn_dtype from, const void *src, size_t n);
 
 #endif

@@ -15,5 +15,6 @@ cn_debug cn_debug_get(void)
     const char *dump = getenv("CN_DUMP");
     return (cn_debug){.trace = is_on("CN_TRACE"),
                       .profile = is_on("CN_PROFILE"),
+                      .check = is_on("CN_CHECK"),
                       .dump = dump && *dump ? dump : NULL};
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* log.h - what the environment asks for: CN_TRACE=1, CN_PROFILE=1, CN_DUMP=name. */
+/* log.h - what the environment asks for: CN_TRACE=1, CN_PROFILE=1,
+ * CN_CHECK=1, CN_DUMP=pattern. */
 #ifndef CN_LOG_H
 #define CN_LOG_H
 #include "base/base.h"
 
 typedef struct cn_debug {
     bool trace, profile;
+    bool check;       /* every result of a plan is looked through for values that aren't finite */
     const char *dump; /* NULL: none */
 } cn_debug;
 cn_debug cn_debug_get(void);

@@ -5,6 +5,7 @@
  * at all and a locked decoder data gradients only. A gradient rule reads the forward values it
  * needs; what no rule reads is not kept by the plan.
  */
+#include "graph/graph_internal.h"
 #include "graph/ops.h"
 
 #include <string.h>
@@ -33,16 +34,14 @@ void cn_grad_add(cn_graph *g, cn_node *x, cn_node *dx)
     if (!cn_poisoned(g)) x->grad->param = x->param; /* summed in the parameter's physical layout */
 }
 
-/* Traces name what the backward pass adds by the layer it belongs to. */
-static void name_new_nodes(cn_graph *g, int first, const char *layer)
+/* What the backward pass adds belongs to the layer that it is derived from; a name that there is no
+ * memory for stays empty. */
+static void name_new_nodes(cn_graph *g, int first, const cn_node *layer)
 {
     for (int k = first; k < cn_graph_size(g); k++) {
         cn_node *d = cn_graph_node(g, k);
-        if (d->name[0]) continue;
-        char *name = cn_strdup(NULL, layer);
-        if (!name) continue;
-        cn_free((char *)d->name);
-        d->name = name;
+        d->set = layer->set;
+        if (!d->name[0]) (void)cn_node_rename(NULL, d, layer->name, layer->diffusers_name);
     }
 }
 
@@ -63,7 +62,7 @@ static void compute_again(cn_graph *g, int last, cn_node **again)
             in[k] = y->in[k] && again[y->in[k]->id] ? again[y->in[k]->id] : y->in[k];
         const int before = cn_graph_size(g);
         again[i] = cn_emit_again(g, y, in);
-        name_new_nodes(g, before, y->name);
+        name_new_nodes(g, before, y);
     }
 }
 
@@ -81,7 +80,7 @@ static void derive(cn_graph *g, cn_node *y, cn_node *copy)
     }
     const int first = cn_graph_size(g);
     def->grad(g, y, y->grad);
-    name_new_nodes(g, first, y->name);
+    name_new_nodes(g, first, y);
 }
 
 cn_status cn_graph_backward(cn_graph *g, cn_node *loss)

@@ -50,7 +50,7 @@ cn_status cn_graph_create(cn_ctx *ctx, cn_graph **out)
     g->poison->g = g;
     g->poison->ndim = 1;
     g->poison->shape[0] = 1;
-    g->poison->name = "";
+    g->poison->name = g->poison->diffusers_name = "";
     *out = g;
     return CN_OK;
 }
@@ -139,6 +139,20 @@ cn_node *cn_poison_memory(cn_graph *g, const char *fmt, ...)
 
 /* --- nodes ------------------------------------------------------------------------------------ */
 
+/* Both names are one block of memory. */
+bool cn_node_rename(cn_ctx *ctx, cn_node *y, const char *ldm, const char *diffusers)
+{
+    const size_t n = strlen(ldm) + 1, m = strlen(diffusers) + 1;
+    char *names = cn_alloc(ctx, n + m);
+    if (!names) return false;
+    memcpy(names, ldm, n);
+    memcpy(names + n, diffusers, m);
+    cn_free((char *)(uintptr_t)y->name);
+    y->name = names;
+    y->diffusers_name = names + n;
+    return true;
+}
+
 cn_node *cn_emit(cn_graph *g, cn_op op, cn_dtype dtype, int ndim, const int64_t *shape, int n_in,
                  cn_node *const *in)
 {
@@ -152,17 +166,16 @@ cn_node *cn_emit(cn_graph *g, cn_op op, cn_dtype dtype, int ndim, const int64_t 
         g->cap = cap;
     }
     cn_node *y = cn_alloc0(g->ctx, sizeof *y);
-    char *name = y ? cn_strdup(g->ctx, g->ldm) : NULL;
-    if (!name) {
+    if (!y || !cn_node_rename(g->ctx, y, g->ldm, g->diffusers)) {
         cn_free(y);
         return cn_poison_memory(g, "out of memory for the graph");
     }
     y->g = g;
+    y->set = g->params;
     y->id = g->n;
     y->op = op;
     y->dtype = dtype;
     y->ndim = ndim;
-    y->name = name;
     for (int i = 0; i < ndim; i++) {
         y->shape[i] = shape[i];
         if (shape[i] < 1)
@@ -205,6 +218,7 @@ cn_node *cn_emit_again(cn_graph *g, const cn_node *y, cn_node *const *in)
     *copy = *y;
     copy->id = made.id;
     copy->name = made.name;
+    copy->diffusers_name = made.diffusers_name;
     copy->needs_grad = made.needs_grad;
     copy->stable = made.stable;
     copy->segment = 0;

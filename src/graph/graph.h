@@ -93,6 +93,17 @@ typedef struct cn_param {
 cn_status cn_params_create(cn_ctx *ctx, const char *network, cn_params **out) CN_CHECKED;
 void cn_params_destroy(cn_params *p);
 const char *cn_params_network(const cn_params *p);
+/* What traces and dumps call the network; without a label its name. Two ControlNets of one drawing
+ * have labels of their own. */
+cn_status cn_params_set_label(cn_params *p, const char *label) CN_CHECKED;
+const char *cn_params_label(const cn_params *p);
+/* Where the values come from, for messages: a file, what stands before the parameters' names in it,
+ * and which of the two names it has. */
+cn_status cn_params_set_source(cn_params *p, const char *path, const char *prefix,
+                               bool diffusers) CN_CHECKED;
+const char *cn_params_path(const cn_params *p); /* NULL: from no file */
+/* A parameter's whole name in that file; without one its single-file name. */
+void cn_params_name_in_file(const cn_params *p, const cn_param *q, char out[CN_NAME_MAX]);
 int64_t cn_params_count(const cn_params *p);
 /* Bytes that the values take or will take once planned. */
 size_t cn_params_bytes(const cn_params *p);
@@ -137,6 +148,8 @@ struct cn_node {
     cn_node *aux[CN_MAX_AUX]; /* further results, NULL when nobody asked */
     cn_param *param;          /* CN_OP_PARAM; on *_DW and sums of them, whose gradient this is */
     const char *name;         /* scope path, single-file form, for traces */
+    const char *diffusers_name; /* the same in diffusers' */
+    const cn_params *set;       /* of the network it belongs to; NULL: none */
     int segment;              /* 0: none */
     bool needs_grad;
     bool stable; /* depends on stable inputs and locked parameters only: run once, kept */

@@ -8,7 +8,9 @@
 
 struct cn_params {
     cn_ctx *ctx;
-    char network[64];
+    char network[64], label[64];
+    char *path, *prefix; /* of the file that the values come from; NULL */
+    bool diffusers;      /* the names that it has */
     cn_param **list;
     int64_t n, cap;
     int64_t *slots; /* open addressing over both names: 1 + index, 0 free */
@@ -28,6 +30,7 @@ cn_status cn_params_create(cn_ctx *ctx, const char *network, cn_params **out)
     if (!p) return CN_ENOMEM;
     p->ctx = ctx;
     cn_status s = cn_format(ctx, p->network, sizeof p->network, "%s", network);
+    if (s == CN_OK) s = cn_params_set_label(p, network);
     if (s != CN_OK) {
         cn_free(p);
         return s;
@@ -51,6 +54,8 @@ void cn_params_destroy(cn_params *p)
     cn_free(p->blocks);
     for (int i = 0; i < p->n_kept_f32; i++) cn_free(p->kept_f32[i]);
     cn_free(p->kept_f32);
+    cn_free(p->path);
+    cn_free(p->prefix);
     cn_free(p->list);
     cn_free(p->slots);
     cn_free(p);
@@ -60,6 +65,42 @@ const char *cn_params_network(const cn_params *p)
 {
     return p->network;
 }
+cn_status cn_params_set_label(cn_params *p, const char *label)
+{
+    return cn_format(p->ctx, p->label, sizeof p->label, "%s", label);
+}
+const char *cn_params_label(const cn_params *p)
+{
+    return p->label;
+}
+
+cn_status cn_params_set_source(cn_params *p, const char *path, const char *prefix, bool diffusers)
+{
+    cn_free(p->path);
+    cn_free(p->prefix);
+    p->path = cn_strdup(p->ctx, path);
+    p->prefix = cn_strdup(p->ctx, prefix);
+    p->diffusers = diffusers;
+    return p->path && p->prefix ? CN_OK : CN_ENOMEM;
+}
+
+const char *cn_params_path(const cn_params *p)
+{
+    return p->path;
+}
+
+bool cn_params_diffusers_names(const cn_params *p)
+{
+    return p->path && p->diffusers;
+}
+
+void cn_params_name_in_file(const cn_params *p, const cn_param *q, char out[CN_NAME_MAX])
+{
+    const char *name = cn_params_diffusers_names(p) ? q->diffusers_name : q->ldm_name;
+    const int whole = (int)strcspn(name, "["); /* without which part of the tensor it is */
+    snprintf(out, CN_NAME_MAX, "%s%.*s", p->path ? p->prefix : "", whole, name);
+}
+
 int64_t cn_params_count(const cn_params *p)
 {
     return p->n;

@@ -38,6 +38,7 @@ struct cn_plan {
     cn_plan *lender; /* whose arena it is; NULL: its own */
     bool dirty;      /* stable steps must run again */
     bool complete;   /* every parameter was seen to be loaded */
+    int64_t runs;    /* that ended, or are under way */
     cn_debug debug;
     cn_status (*watch)(void *user, int step); /* NULL: nobody does */
     void *watch_user;
@@ -49,5 +50,19 @@ int cn_plan_buffer(const cn_plan *p, const cn_node *x);
 cn_status cn_plan_fuse(cn_plan *p, cn_node *const *outputs, int n);
 /* Turns offsets into the steps' pointers. */
 void cn_plan_bind(cn_plan *p);
+
+/* --- plan_debug.c ----------------------------------------------------------------------------- */
+
+/* Whether CN_DUMP asks for y's values. */
+bool cn_plan_dumps(const cn_plan *p, const cn_node *y);
+/* Writes the step's result as NETWORK.NAME.OP.RUN.npy into the working folder. */
+cn_status cn_plan_dump(const cn_plan *p, const cn_step *st) CN_CHECKED;
+/* A line of the log for a step that took so long. */
+void cn_plan_trace(const cn_plan *p, const cn_step *st, double seconds);
+/* CN_EFORMAT unless all values of the step's result are finite: names network, node and run. */
+cn_status cn_plan_check_step(const cn_plan *p, const cn_step *st) CN_CHECKED;
+/* The same for what goes into a run. */
+cn_status cn_plan_check_inputs(const cn_plan *p) CN_CHECKED;
+cn_status cn_plan_check_params(const cn_plan *p, bool only_locked) CN_CHECKED;
 
 #endif

@@ -89,49 +89,6 @@ static cn_status check_params(cn_plan *p)
     return CN_OK;
 }
 
-/* Writes a result as NAME.OP.npy into the working folder. */
-static cn_status dump(const cn_plan *p, const cn_step *st)
-{
-    const cn_node *y = st->result;
-    char path[512], head[256];
-    CN_TRY(cn_format(p->ctx, path, sizeof path, "%s.%s.npy", y->name, cn_op_name(y->op)));
-    int n = snprintf(head, sizeof head, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
-    for (int i = 0; i < y->ndim; i++)
-        n += snprintf(head + n, sizeof head - (size_t)n, "%lld,", (long long)y->shape[i]);
-    n += snprintf(head + n, sizeof head - (size_t)n, "), }");
-    cn_str s = {0};
-    size_t padded = (10 + (size_t)n + 1 + 63) / 64 * 64;
-    uint16_t head_bytes = (uint16_t)(padded - 10);
-    cn_str_add(&s, "\x93NUMPY\x01\x00", 8);
-    cn_str_add(&s, (const char *)&head_bytes, 2);
-    cn_str_add(&s, head, (size_t)n);
-    while (!s.failed && s.len < padded - 1) cn_str_add(&s, " ", 1);
-    cn_str_add(&s, "\n", 1);
-    float values[256];
-    size_t all = (size_t)cn_node_elements(y), bytes = cn_dtype_bytes(y->dtype);
-    for (size_t at = 0; at < all && !s.failed; at += CN_COUNT(values)) {
-        size_t count = CN_MIN(CN_COUNT(values), all - at);
-        cn_to_f32(y->dtype, (const char *)st->out + at * bytes, values, count);
-        cn_str_add(&s, (const char *)values, count * sizeof *values);
-    }
-    cn_status status = s.failed ? cn_fail(p->ctx, CN_ENOMEM, "out of memory for the dump")
-                                : cn_file_write(p->ctx, path, s.data, s.len);
-    cn_str_free(&s);
-    return status;
-}
-
-static void trace(const cn_plan *p, const cn_step *st, int s, double seconds)
-{
-    const cn_node *y = st->node;
-    char shape[96] = "";
-    int n = 0;
-    for (int i = 0; i < y->ndim; i++)
-        n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%lld", i ? "x" : "",
-                      (long long)y->shape[i]);
-    cn_log(p->ctx, CN_LOG_INFO, "%5d %-16s %-18s %8.3f ms  %s", s, cn_op_name(y->op), shape,
-           seconds * 1e3, y->name);
-}
-
 cn_status cn_plan_borrow(cn_plan *p, cn_plan *lender)
 {
     if (p == lender) return CN_OK;
@@ -168,8 +125,11 @@ void cn_plan_watch(cn_plan *p, cn_status (*fn)(void *user, int step), void *user
 
 cn_status cn_plan_run(cn_plan *p)
 {
+    const cn_debug *debug = &p->debug;
+    const bool timed = debug->trace || debug->profile;
     if (!p->complete) CN_TRY(check_params(p));
-    bool timed = p->debug.trace || p->debug.profile;
+    if (debug->check && p->runs == 0) CN_TRY(cn_plan_check_params(p, false));
+    if (debug->check) CN_TRY(cn_plan_check_inputs(p));
     for (int s = p->dirty ? 0 : p->n_stable; s < p->n_steps; s++) {
         cn_step *st = &p->steps[s];
         if (cn_cancelled(p->ctx)) return cn_fail(p->ctx, CN_ECANCELLED, "stopped");
@@ -179,12 +139,14 @@ cn_status cn_plan_run(cn_plan *p)
             double seconds = cn_now_s() - start;
             st->seconds += seconds;
             st->runs++;
-            if (p->debug.trace) trace(p, st, s, seconds);
+            if (debug->trace) cn_plan_trace(p, st, seconds);
         }
         if (p->watch) CN_TRY(p->watch(p->watch_user, s));
-        if (p->debug.dump && strcmp(p->debug.dump, st->node->name) == 0) CN_TRY(dump(p, st));
+        if (debug->dump && cn_plan_dumps(p, st->result)) CN_TRY(cn_plan_dump(p, st));
+        if (debug->check) CN_TRY(cn_plan_check_step(p, st));
     }
     p->dirty = false;
+    p->runs++;
     return CN_OK;
 }
 

@@ -57,6 +57,15 @@ static cn_status storage_of(const cn_pipeline *p, const cn_fit *f, cn_net net, i
     return CN_OK;
 }
 
+/* Of several, the second is "controlnet2" in traces and dumps. */
+static cn_status label_control(const cn_pipeline *p, int k, cn_params *params)
+{
+    char label[32];
+    if (k == 0) return CN_OK;
+    CN_TRY(cn_format(p->ctx, label, sizeof label, "%s%d", cn_params_network(params), k + 1));
+    return cn_params_set_label(params, label);
+}
+
 cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, cn_net net, int k, cn_params **out)
 {
     cn_dtype storage;
@@ -64,8 +73,10 @@ cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, cn_net net, int
     CN_TRY(cn_net_params(p->ctx, net, out));
     cn_params_set_compute(*out, fit->compute);
     cn_params_set_storage(*out, storage);
-    const cn_status s = net == CN_NET_CONTROL ? cn_control_keep_ranges(p->ctx, p->controls[k], *out)
-                                              : cn_base_keep_ranges(p->ctx, p->base, *out);
+    cn_status s = net == CN_NET_CONTROL ? label_control(p, k, *out) : CN_OK;
+    if (s == CN_OK)
+        s = net == CN_NET_CONTROL ? cn_control_keep_ranges(p->ctx, p->controls[k], *out)
+                                  : cn_base_keep_ranges(p->ctx, p->base, *out);
     if (s != CN_OK) cn_params_unload(out);
     return s;
 }
