@@ -74,10 +74,31 @@ static cn_status prepare_add(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     return CN_OK;
 }
 
+/* Copies a's samples around those that b is added to, unless a's buffer is the result's. */
+static void add_samples(cpu_backend *b, const cn_step *st)
+{
+    const cn_node *n = st->node;
+    const int64_t each = cn_node_elements(n) / n->shape[0], size = (int64_t)cn_dtype_bytes(n->dtype);
+    const int64_t from = n->offset, to = from + n->in[1]->shape[0], all = n->shape[0];
+    const char *a = st->in[0];
+    char *y = st->out;
+    if (y != a) {
+        cn_cpu_stored(b, n)->copy_channels(a, each, y, each, each, from);
+        cn_cpu_stored(b, n)->copy_channels(a + to * each * size, each, y + to * each * size, each,
+                                           each, all - to);
+    }
+    cn_cpu_stored(b, n)->add(a + from * each * size, st->in[1], y + from * each * size,
+                             (to - from) * each);
+}
+
 static cn_status run_add(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 {
     (void)ctx;
     const cn_node *n = st->node;
+    if (n->in[0]->shape[0] != n->in[1]->shape[0]) {
+        add_samples(b, st);
+        return CN_OK;
+    }
     const int64_t elements = (int64_t)(st->out_bytes / cn_dtype_bytes(n->dtype));
     cn_cpu_stored(b, n)->add(st->in[0], st->in[1], st->out, elements);
     return CN_OK;
@@ -94,16 +115,6 @@ static cn_status run_scale(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 }
 
 const cn_cpu_op cn_cpu_scale = {.run = run_scale};
-
-static cn_status run_scale_by(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
-{
-    (void)ctx;
-    const cn_node *n = st->node;
-    cn_cpu_stored(b, n)->scale(st->in[0], *(const float *)st->in[1], st->out, cn_node_elements(n));
-    return CN_OK;
-}
-
-const cn_cpu_op cn_cpu_scale_by = {.run = run_scale_by};
 
 static cn_status run_gate(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 {

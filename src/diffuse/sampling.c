@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sampling.c - the UNet's plan, the ControlNets' beside it, and the loop of sampling around them.
+/* sampling.c - guidance, and the loop of sampling around the networks (denoise.h).
  *
- * The UNet takes the sum of the ControlNets' residuals as inputs. Each ControlNet is a plan of its
- * own (control.h) that runs only on the steps it acts on, for both halves of guidance or for one.
  * The text's features are stable inputs: the cross-attention's keys and values are computed once
  * per picture.
  */
-#include "diffuse/control.h"
+#include "diffuse/denoise.h"
 #include "diffuse/sampling.h"
 
 #include <math.h>
@@ -14,16 +12,10 @@
 
 struct cn_draw {
     cn_ctx *ctx;
-    cn_graph *graph;
-    cn_plan *plan;
     cn_draw_spec spec;
-    int64_t n; /* batch of the graph: one or two halves */
-    int turns; /* runs of the graph a step: 2 where guidance's halves take turns */
-    cn_control *controls[CN_MAX_CONTROLS];
-    cn_node *x, *t, *context, *y;
-    cn_node *residual[CN_MAX_CONTROL_OUTPUTS]; /* inputs; none without ControlNets */
-    int n_residuals;
-    bool residuals_zero;       /* what is in them now */
+    cn_denoiser *networks;
+    int64_t n;                 /* samples of a call: one or two halves */
+    int turns;                 /* calls a step: 2 where guidance's halves take turns */
     float *latents;            /* x of the ControlNets, NHWC, every half */
     float *input;              /* x of the UNet, which may take more channels */
     float *times;              /* [n] */
@@ -35,6 +27,12 @@ struct cn_draw {
 static int64_t pixels_of(const cn_draw *d)
 {
     return d->spec.latent_h * d->spec.latent_w;
+}
+
+/* Of a sample's text features. */
+static int64_t context_elements(const cn_draw *d)
+{
+    return d->spec.context_length * d->spec.unet->context_dim;
 }
 
 static int64_t latent_elements(const cn_draw *d)
@@ -76,51 +74,14 @@ static cn_status check(cn_ctx *ctx, const cn_draw_spec *s)
     return CN_OK;
 }
 
-static cn_status create_controls(cn_draw *d, cn_backend *be)
-{
-    for (int k = 0; k < d->spec.n_controls; k++) {
-        CN_TRY(cn_control_create(d->ctx, be, &d->spec, k, &d->controls[k]));
-        if (cn_control_outputs(d->controls[k]) != cn_control_outputs(d->controls[0]))
-            return cn_fail(d->ctx, CN_EMISMATCH,
-                           "the ControlNets give %d and %d residuals; one base's give the same",
-                           cn_control_outputs(d->controls[0]), cn_control_outputs(d->controls[k]));
-    }
-    if (d->spec.n_controls) d->n_residuals = cn_control_outputs(d->controls[0]);
-    return CN_OK;
-}
-
-static cn_status build(cn_draw *d)
-{
-    const cn_draw_spec *s = &d->spec;
-    CN_TRY(cn_graph_create(d->ctx, &d->graph));
-    cn_graph *g = d->graph;
-    int64_t context_shape[3] = {d->n, s->context_length, s->unet->context_dim};
-    d->x = cn_input4(g, "x", d->n, s->latent_h, s->latent_w, s->unet->in_channels);
-    d->t = cn_input(g, "t", CN_F32, 1, &d->n, false);
-    d->context = cn_input(g, "context", CN_F32, 3, context_shape, true);
-    cn_residuals sum = {.n = d->n_residuals - 1};
-    for (int i = 0; i < d->n_residuals; i++) {
-        const int64_t *shape = cn_control_shape(d->controls[0], i);
-        char name[32];
-        snprintf(name, sizeof name, "residual%d", i);
-        d->residual[i] = cn_input4(g, name, d->n, shape[1], shape[2], shape[3]);
-        if (i < sum.n)
-            sum.down[i] = d->residual[i];
-        else
-            sum.mid = d->residual[i];
-    }
-    cn_graph_use(g, s->unet_params);
-    d->y = cn_unet_build(g, s->unet, d->x, d->t, d->context, d->n_residuals ? &sum : NULL);
-    return cn_graph_status(g);
-}
-
 static cn_status allocate(cn_draw *d)
 {
-    size_t latents = (size_t)latent_elements(d) * sizeof(float);
-    d->latents = cn_alloc(d->ctx, latents * (size_t)(d->n / d->spec.batch));
-    d->input = cn_alloc(d->ctx, (size_t)cn_node_elements(d->x) * sizeof(float));
-    d->times = cn_alloc(d->ctx, (size_t)d->n * sizeof(float));
-    d->features = cn_alloc(d->ctx, (size_t)cn_node_elements(d->context) * sizeof(float));
+    const size_t n = (size_t)d->n, latents = (size_t)latent_elements(d) * sizeof(float);
+    const size_t input = (size_t)(d->spec.unet->in_channels * pixels_of(d)) * sizeof(float);
+    d->latents = cn_alloc(d->ctx, latents * (n / (size_t)d->spec.batch));
+    d->input = cn_alloc_array(d->ctx, n, input);
+    d->times = cn_alloc_array(d->ctx, n, sizeof(float));
+    d->features = cn_alloc_array(d->ctx, n, (size_t)context_elements(d) * sizeof(float));
     if (d->turns > 1) d->halves = cn_alloc(d->ctx, 2 * latents);
     d->prediction = cn_alloc(d->ctx, latents);
     d->model = cn_alloc(d->ctx, latents);
@@ -138,9 +99,7 @@ cn_status cn_draw_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *spec, 
     d->spec = *spec;
     d->turns = spec->guidance && spec->halves_in_turn ? 2 : 1;
     d->n = spec->batch * (spec->guidance && d->turns == 1 ? 2 : 1);
-    cn_status s = create_controls(d, be);
-    if (s == CN_OK) s = build(d);
-    if (s == CN_OK) s = cn_plan_create(ctx, d->graph, be, &d->y, 1, false, &d->plan);
+    cn_status s = cn_denoiser_create(ctx, be, spec, d->n, &d->networks);
     if (s == CN_OK) s = allocate(d);
     if (s != CN_OK) {
         cn_draw_destroy(d);
@@ -153,9 +112,7 @@ cn_status cn_draw_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *spec, 
 void cn_draw_destroy(cn_draw *d)
 {
     if (!d) return;
-    for (int k = 0; k < CN_MAX_CONTROLS; k++) cn_control_destroy(d->controls[k]);
-    cn_plan_destroy(d->plan);
-    cn_graph_destroy(d->graph);
+    cn_denoiser_destroy(d->networks);
     cn_free(d->latents);
     cn_free(d->input);
     cn_free(d->times);
@@ -168,25 +125,10 @@ void cn_draw_destroy(cn_draw *d)
 
 void cn_draw_info(const cn_draw *d, cn_plan_info *info)
 {
-    cn_plan_info_get(d->plan, info);
-    for (int k = 0; k < d->spec.n_controls; k++) {
-        cn_plan_info one;
-        cn_control_info(d->controls[k], &one);
-        info->steps += one.steps;
-        info->arena_bytes += one.arena_bytes;
-        info->scratch_bytes = CN_MAX(info->scratch_bytes, one.scratch_bytes);
-        info->flops += one.flops;
-    }
+    cn_denoiser_info(d->networks, info);
 }
 
 /* --- one step --------------------------------------------------------------------------------- */
-
-/* Samples by which a unit of the conditional half alone begins behind the batch's first. */
-static int64_t first_sample(const cn_draw *d, int k)
-{
-    const bool both = d->n > d->spec.batch;
-    return both && d->spec.controls[k].cond_only ? d->spec.batch : 0;
-}
 
 /* Whether sample i of this turn belongs to the unconditional half, the first. */
 static bool unconditional(const cn_draw *d, int turn, int64_t i)
@@ -196,7 +138,7 @@ static bool unconditional(const cn_draw *d, int turn, int64_t i)
 
 cn_status cn_draw_begin(cn_draw *d, const cn_draw_args *a)
 {
-    for (int k = 0; k < d->spec.n_controls; k++) cn_control_begin(d->controls[k]);
+    cn_denoiser_begin(d->networks);
     if (d->spec.unet->in_channels > d->spec.unet->out_channels && !a->extra)
         return cn_fail(d->ctx, CN_EINVAL,
                        "the UNet takes %lld channels beside the latents: mask and masked picture",
@@ -212,15 +154,14 @@ static int stage_at(const cn_draw_stages *s, int step)
 }
 
 /* The text of this step, as every half has it. */
-static cn_status set_context(cn_draw *d, const cn_draw_args *a, int step, int turn)
+static void set_context(const cn_draw *d, const cn_draw_args *a, int step, int turn)
 {
-    int64_t row = cn_node_elements(d->context) / d->n;
+    const int64_t row = context_elements(d);
     const float *cond = a->cond + stage_at(&a->cond_stages, step) * row, *uncond = NULL;
     if (d->spec.guidance) uncond = a->uncond + stage_at(&a->uncond_stages, step) * row;
     for (int64_t i = 0; i < d->n; i++)
         memcpy(d->features + i * row, unconditional(d, turn, i) ? uncond : cond,
                (size_t)row * sizeof(float));
-    return cn_plan_set(d->plan, d->context, d->features);
 }
 
 /* Planes [C,pixels] to channels from..from+C of rows [pixels,row]. */
@@ -243,38 +184,15 @@ static void set_latents(cn_draw *d, const cn_draw_args *a, const float *x)
     }
 }
 
-static void clear_residuals(cn_draw *d)
+/* The ControlNets that act at step i of n, in this turn. */
+static unsigned acting(const cn_draw *d, const cn_draw_args *a, int i, int n, int turn)
 {
-    if (d->residuals_zero) return;
-    for (int i = 0; i < d->n_residuals; i++) {
-        float *data = cn_plan_data(d->plan, d->residual[i]);
-        if (data) memset(data, 0, (size_t)cn_node_elements(d->residual[i]) * sizeof(float));
-    }
-    d->residuals_zero = true;
-}
-
-static cn_status run_controls(cn_draw *d, const cn_draw_args *a, int i, int n, int turn)
-{
-    clear_residuals(d);
-    int64_t one = d->spec.unet->out_channels * pixels_of(d);
-    int64_t row = cn_node_elements(d->context) / d->n;
+    unsigned bits = 0;
     for (int k = 0; k < d->spec.n_controls; k++) {
-        if (!cn_control_acts(&a->hints[k], d->n_residuals, i, n)) continue;
         if (d->turns > 1 && d->spec.controls[k].cond_only && turn == 0) continue;
-        int64_t first = first_sample(d, k);
-        cn_control_sums sums = {.n = d->n_residuals};
-        for (int r = 0; r < sums.n; r++) {
-            float *data = cn_plan_data(d->plan, d->residual[r]);
-            if (!data) return cn_fail(d->ctx, CN_EINTERNAL, "residual %d is read by nobody", r);
-            sums.data[r] = data + first * (cn_node_elements(d->residual[r]) / d->n);
-        }
-        d->residuals_zero = false;
-        cn_control_input in = {.x = d->latents + first * one,
-                               .times = d->times + first,
-                               .context = d->features + first * row};
-        CN_TRY(cn_control_add(d->controls[k], &a->hints[k], &in, &sums));
+        if (cn_denoiser_acts(d->networks, k, &a->hints[k], i, n)) bits |= 1u << k;
     }
-    return CN_OK;
+    return bits;
 }
 
 static double deviation(const float *v, int64_t n)
@@ -323,12 +241,10 @@ static void guide(const cn_draw *d, const cn_draw_args *a, bool guided, const fl
 static cn_status run_turn(cn_draw *d, const cn_draw_args *a, int i, int n, int turn,
                           const float **y)
 {
-    CN_TRY(set_context(d, a, i, turn));
-    CN_TRY(run_controls(d, a, i, n, turn));
-    CN_TRY(cn_plan_set(d->plan, d->x, d->input));
-    CN_TRY(cn_plan_set(d->plan, d->t, d->times));
-    CN_TRY(cn_plan_run(d->plan));
-    *y = cn_plan_data(d->plan, d->y);
+    const cn_denoise_input in = {
+        .x = d->input, .latents = d->latents, .times = d->times, .context = d->features};
+    set_context(d, a, i, turn);
+    CN_TRY(cn_denoiser_run(d->networks, acting(d, a, i, n, turn), a->hints, &in, y));
     if (d->turns == 1) return CN_OK;
     memcpy(d->halves + turn * latent_elements(d), *y, (size_t)latent_elements(d) * sizeof **y);
     *y = d->halves;

@@ -36,7 +36,7 @@ static cn_node *writer(const cn_plan *p, const int *uses, const cn_node *y, cn_n
     cn_node *w = (cn_node *)(uintptr_t)source(x);
     if (p->debug.dump && cn_plan_dumps(p, w)) return NULL; /* its own value is asked for */
     const bool sums = cn_op_def_of(w->op)->product || p->fusions[w->id].node;
-    return sums && !p->fusions[w->id].act && uses[w->id] == 1 && w->dtype == y->dtype &&
+    return sums && w->part == y->part && !p->fusions[w->id].act && uses[w->id] == 1 && w->dtype == y->dtype &&
                    w->stable == y->stable
                ? w
                : NULL;
@@ -57,6 +57,7 @@ static void fuse(cn_plan *p, const cn_node *y, cn_node *w, cn_node *residual, cn
 static void try_sum(cn_plan *p, const int *uses, const cn_node *y)
 {
     cn_node *best = NULL, *other = NULL;
+    if (y->in[0]->shape[0] != y->in[1]->shape[0]) return; /* of some samples alone */
     for (int i = 0; i < 2; i++) {
         cn_node *w = writer(p, uses, y, y->in[i]);
         if (!w || p->fusions[w->id].residual || (best && w->id < best->id)) continue;

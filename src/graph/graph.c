@@ -30,7 +30,7 @@ struct cn_graph {
     char ldm[CN_NAME_MAX], diffusers[CN_NAME_MAX];
     size_t ldm_len[MAX_SCOPES], diffusers_len[MAX_SCOPES];
     int depth;
-    int precise, segment_depth, n_segments, cap_segments;
+    int part, precise, segment_depth, n_segments, cap_segments;
     bool *checkpointed; /* [cap_segments], segment s at s - 1 */
     tap *taps;
     int n_taps, cap_taps;
@@ -172,6 +172,7 @@ cn_node *cn_emit(cn_graph *g, cn_op op, cn_dtype dtype, int ndim, const int64_t 
     }
     y->g = g;
     y->set = g->params;
+    y->part = g->part;
     y->id = g->n;
     y->op = op;
     y->dtype = dtype;
@@ -343,6 +344,14 @@ void cn_graph_share_stats(cn_graph *g)
 bool cn_graph_shares_stats(const cn_graph *g)
 {
     return g->shares_stats;
+}
+
+void cn_graph_part(cn_graph *g, int part)
+{
+    if (part < 0 || part > CN_MAX_PARTS)
+        cn_poison(g, "part %d of a graph: 0 to %d are possible", part, (int)CN_MAX_PARTS);
+    else
+        g->part = part;
 }
 
 void cn_scope_push(cn_graph *g, const char *name)

@@ -26,7 +26,7 @@
 #include "base/dtype.h"
 #include "graph/op_list.h"
 
-enum { CN_MAX_INPUTS = 6, CN_MAX_AUX = 2, CN_NAME_MAX = 192 };
+enum { CN_MAX_INPUTS = 6, CN_MAX_AUX = 2, CN_NAME_MAX = 192, CN_MAX_PARTS = 31 };
 
 typedef struct cn_graph cn_graph;
 typedef struct cn_node cn_node;
@@ -151,6 +151,7 @@ struct cn_node {
     const char *diffusers_name; /* the same in diffusers' */
     const cn_params *set;       /* of the network it belongs to; NULL: none */
     int segment;              /* 0: none */
+    int part;                 /* 0: none */
     bool needs_grad;
     bool stable; /* depends on stable inputs and locked parameters only: run once, kept */
     cn_node *grad;
@@ -182,6 +183,10 @@ void cn_graph_share_stats(cn_graph *g);
 bool cn_graph_shares_stats(const cn_graph *g);
 /* Parameters declared from here on belong to p, and networks compute in its type. */
 void cn_graph_use(cn_graph *g, cn_params *p);
+/* Nodes built from here on belong to a part, 1 to CN_MAX_PARTS, that a plan can leave out of a run
+ * (cn_plan_part); 0: to none. What a part gives may only go into a gate, whose factors are 0 while
+ * it is left out. */
+void cn_graph_part(cn_graph *g, int part);
 void cn_scope_push(cn_graph *g, const char *name);
 void cn_scope_pop(cn_graph *g);
 /* The whole diffusers name that `name` has in the current scope; "" where it is too long. */
@@ -269,11 +274,12 @@ cn_node *cn_silu(cn_graph *g, cn_node *x);
 cn_node *cn_geglu(cn_graph *g, cn_node *x);
 cn_node *cn_add(cn_graph *g, cn_node *a, cn_node *b);
 cn_node *cn_scale(cn_graph *g, cn_node *x, float alpha);
-/* x * s, s [1] an input: a strength that changes between runs. s gets no gradient. */
-cn_node *cn_scale_by(cn_graph *g, cn_node *x, cn_node *s);
 /* x [N,...,C] + e [N,C] at every position. */
 cn_node *cn_add_channel(cn_graph *g, cn_node *x, cn_node *e);
-/* x [N,...,C] * m [N,...,1]: each position by its own factor, which gets no gradient. */
+/* a [N,...] where b [n,...] is added to its samples first .. first + n. */
+cn_node *cn_add_samples(cn_graph *g, cn_node *a, cn_node *b, int64_t first);
+/* x [N,...,C] * m [N,...,1]: each position by its own factor, which gets no gradient; of 0 it gives
+ * 0, whatever x is. */
 cn_node *cn_gate(cn_graph *g, cn_node *x, cn_node *m);
 /* Channels of a, then those of b. */
 cn_node *cn_concat(cn_graph *g, cn_node *a, cn_node *b);

@@ -34,7 +34,6 @@
     X(CN_OP_GEGLU_DX, geglu_dx)               \
     X(CN_OP_ADD, add)                         \
     X(CN_OP_SCALE, scale)                     \
-    X(CN_OP_SCALE_BY, scale_by)               \
     X(CN_OP_GATE, gate)                       \
     X(CN_OP_ADD_CHANNEL, add_channel)         \
     X(CN_OP_SUM_CHANNEL, sum_channel)         \

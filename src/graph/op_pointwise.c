@@ -90,10 +90,37 @@ cn_node *cn_add(cn_graph *g, cn_node *a, cn_node *b)
     return cn_emit_like(g, CN_OP_ADD, a, 2, (cn_node *[]){a, b});
 }
 
+cn_node *cn_add_samples(cn_graph *g, cn_node *a, cn_node *b, int64_t first)
+{
+    if (cn_poisoned(g)) return a;
+    if (first == 0 && a->shape[0] == b->shape[0]) return cn_add(g, a, b);
+    bool fits = a->ndim == b->ndim && a->dtype == b->dtype && first >= 0 &&
+                first + b->shape[0] <= a->shape[0];
+    for (int i = 1; fits && i < a->ndim; i++) fits = a->shape[i] == b->shape[i];
+    if (!fits)
+        return cn_poison(g, "samples %lld to %lld of %lld, or of another shape, can't be added",
+                         (long long)first, (long long)(first + b->shape[0]),
+                         (long long)a->shape[0]);
+    cn_node *y = cn_emit_like(g, CN_OP_ADD, a, 2, (cn_node *[]){a, b});
+    if (!cn_poisoned(g)) y->offset = first;
+    return y;
+}
+
+/* Samples are cut out as if they were channels of one position. */
+static cn_node *cut_samples(cn_graph *g, cn_node *x, int64_t first, const cn_node *like)
+{
+    const int64_t all = cn_node_elements(x), n = cn_node_elements(like);
+    if (all == n) return x;
+    x = cn_view(g, x, 2, (int64_t[]){1, all});
+    x = cn_slice(g, x, first * (n / like->shape[0]), n);
+    return cn_view(g, x, like->ndim, like->shape);
+}
+
 static void add_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
-    for (int i = 0; i < 2; i++)
-        if (y->in[i]->needs_grad) cn_grad_add(g, y->in[i], dy);
+    cn_node *a = y->in[0], *b = y->in[1];
+    if (a->needs_grad) cn_grad_add(g, a, dy);
+    if (b->needs_grad) cn_grad_add(g, b, cut_samples(g, dy, y->offset, b));
 }
 
 const cn_op_def cn_op_add = {.name = "add", .grad = add_grad, .in_place = 1};
@@ -127,20 +154,6 @@ static void gate_grad(cn_graph *g, cn_node *y, cn_node *dy)
 }
 
 const cn_op_def cn_op_gate = {.name = "gate", .grad = gate_grad, .in_place = 1};
-
-cn_node *cn_scale_by(cn_graph *g, cn_node *x, cn_node *s)
-{
-    if (cn_poisoned(g)) return x;
-    if (cn_node_elements(s) != 1) return cn_poison(g, "a strength has one element");
-    return cn_emit_like(g, CN_OP_SCALE_BY, x, 2, (cn_node *[]){x, s});
-}
-
-static void scale_by_grad(cn_graph *g, cn_node *y, cn_node *dy)
-{
-    if (y->in[0]->needs_grad) cn_grad_add(g, y->in[0], cn_scale_by(g, dy, y->in[1]));
-}
-
-const cn_op_def cn_op_scale_by = {.name = "scale_by", .grad = scale_by_grad, .in_place = 1};
 
 cn_node *cn_add_channel(cn_graph *g, cn_node *x, cn_node *e)
 {

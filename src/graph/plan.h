@@ -34,6 +34,8 @@ bool cn_plan_get(cn_plan *p, const cn_node *x, float *out);
 cn_status cn_plan_set(cn_plan *p, const cn_node *x, const void *data) CN_CHECKED;
 /* Stable inputs or locked parameters changed: what follows from them is computed again. */
 void cn_plan_touch(cn_plan *p);
+/* Whether runs include this part of the graph (cn_graph_part), as they do at the start. */
+void cn_plan_part(cn_plan *p, int part, bool on);
 cn_status cn_plan_run(cn_plan *p) CN_CHECKED;
 /* CN_OK where y, an output that was just computed, has finite values alone: a look at each. Else as
  * cn_plan_blame, and CN_EFORMAT in any case. */

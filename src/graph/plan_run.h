@@ -37,6 +37,7 @@ struct cn_plan {
     size_t arena_bytes;
     cn_plan *lender; /* whose arena it is; NULL: its own */
     bool dirty;      /* stable steps must run again */
+    uint32_t off;    /* bit k: part k of the graph isn't run */
     bool complete;   /* every parameter was seen to be loaded */
     int64_t runs;    /* that ended, or are under way */
     cn_debug debug;

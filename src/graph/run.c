@@ -76,6 +76,13 @@ void cn_plan_touch(cn_plan *p)
     p->dirty = true;
 }
 
+void cn_plan_part(cn_plan *p, int part, bool on)
+{
+    const uint32_t bit = (uint32_t)1 << part;
+    if (on && p->off & bit) p->dirty = true; /* what of it is stable may never have run */
+    p->off = on ? p->off & ~bit : p->off | bit;
+}
+
 /* Parameters may be filled after planning; the first run makes sure that all are. */
 static cn_status check_params(cn_plan *p)
 {
@@ -132,6 +139,7 @@ cn_status cn_plan_run(cn_plan *p)
     if (debug->check) CN_TRY(cn_plan_check_inputs(p));
     for (int s = p->dirty ? 0 : p->n_stable; s < p->n_steps; s++) {
         cn_step *st = &p->steps[s];
+        if (p->off >> st->result->part & 1) continue;
         if (cn_cancelled(p->ctx)) return cn_fail(p->ctx, CN_ECANCELLED, "stopped");
         double start = timed ? cn_now_s() : 0;
         CN_TRY(p->backend->run(p->backend, p->ctx, st));

@@ -89,7 +89,8 @@ static cn_status build(cn_pretrain_run *r, unet_stage *u)
     cn_graph_use(u->g, r->text);
     cn_node *context = cn_clip_build(u->g, clip, u->ids, 0);
     cn_graph_use(u->g, r->unet);
-    cn_node *y = cn_unet_build(u->g, &r->base->unet, u->x, u->t, context, NULL);
+    const cn_unet_inputs in = {.x = u->x, .t = u->t, .context = context};
+    cn_node *y = cn_unet_build(u->g, &r->base->unet, &in);
     u->loss = cn_loss_weighted(u->g, CN_LOSS_MSE, y, u->target, u->per);
     CN_TRY(cn_graph_backward(u->g, u->loss));
     return cn_plan_create(r->ctx, u->g, r->be, &u->loss, 1, true, &u->plan);

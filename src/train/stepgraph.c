@@ -29,16 +29,15 @@ static cn_status build(cn_stepgraph *s, const cn_unet_config *u, const cn_contro
                        cn_params *unet, cn_params *control)
 {
     cn_graph *g = s->g;
-    cn_residuals r = {0};
     make_inputs(s, u);
+    const cn_unet_inputs in = {.x = s->x, .t = s->t, .context = s->context};
+    cn_control_unit unit = {
+        .config = c, .params = control, .in = in, .only_mid = s->o.only_mid};
     if (s->o.control) {
         cn_graph_use(g, control);
-        cn_node *hint = cn_controlnet_hint_build(g, c, s->condition);
-        cn_controlnet_build(g, c, s->x, s->t, s->context, hint, &r);
-        for (int i = 0; s->o.only_mid && i < r.n; i++) r.down[i] = NULL;
+        unit.hint = cn_controlnet_hint_build(g, c, s->condition);
     }
-    cn_graph_use(g, unet);
-    s->prediction = cn_unet_build(g, u, s->x, s->t, s->context, s->o.control ? &r : NULL);
+    s->prediction = cn_controlled_unet_build(g, u, unet, &in, &unit, s->o.control ? 1 : 0);
     s->loss = s->per ? cn_loss_weighted(g, s->o.loss, s->prediction, s->target, s->per)
                      : cn_loss_node(g, s->o.loss, s->prediction, s->target);
     if (s->o.gradients) s->segments = cn_graph_checkpoint_best(g, s->o.checkpointed);

@@ -147,7 +147,8 @@ static cn_status controlnet(full *u, net *n)
     CN_TRY(cn_graph_status(n->g));
     cn_node *condition = picture_like(n, "cond", x);
     cn_residuals r;
-    cn_controlnet_build(n->g, &c, x, t, context, cn_controlnet_hint_build(n->g, &c, condition), &r);
+    const cn_unet_inputs in = {.x = x, .t = t, .context = context};
+    cn_controlnet_build(n->g, &c, &in, cn_controlnet_hint_build(n->g, &c, condition), &r);
     CN_TRY(cn_graph_status(n->g));
     cn_node *outputs[CN_MAX_RESIDUALS + 1];
     for (int i = 0; i < r.n; i++) outputs[i] = r.down[i];
@@ -174,25 +175,28 @@ static cn_status unet(full *u, net *n)
     CN_TRY(cn_unet_config_read(u->f.env.ctx, n->config, &c));
     cn_node *x = input_like(u, n, "x", CN_F32), *t = input_like(u, n, "t", CN_F32);
     cn_node *context = input_like(u, n, "ctx", CN_F32);
-    cn_node *strength = cn_input(n->g, "strength", CN_F32, 1, (int64_t[]){1}, false);
     cn_node *given[CN_MAX_RESIDUALS + 1];
     cn_residuals r = {.n = u->n - 1};
     for (int i = 0; i < u->n; i++) {
         char name[32];
         snprintf(name, sizeof name, "residual.%d", i);
         given[i] = cn_input(n->g, name, CN_F32, 4, u->shape[i], false);
-        *(i < r.n ? &r.down[i] : &r.mid) = cn_scale_by(n->g, given[i], strength);
+        *(i < r.n ? &r.down[i] : &r.mid) = given[i];
     }
-    cn_node *y = cn_unet_build(n->g, &c, x, t, context, &r);
+    const cn_unet_inputs in = {.x = x, .t = t, .context = context, .residuals = &r};
+    cn_node *y = cn_unet_build(n->g, &c, &in);
     CN_TRY(net_plan(u, n, &y, 1));
     CN_TRY(set(u, n, x, "x"));
     CN_TRY(set(u, n, t, "t"));
     CN_TRY(set(u, n, context, "ctx"));
-    for (int i = 0; i < u->n; i++) CN_TRY(cn_plan_set(n->plan, given[i], u->residual[i]));
     const float strengths[] = {0, 0.1f};
     const char *keys[] = {"eps", "eps_controlled"};
     for (int k = 0; k < 2; k++) {
-        CN_TRY(cn_plan_set(n->plan, strength, &strengths[k]));
+        for (int i = 0; i < u->n; i++) {
+            float *to = cn_plan_data(n->plan, given[i]);
+            for (int64_t e = 0; e < cn_node_elements(given[i]); e++)
+                to[e] = strengths[k] * u->residual[i][e];
+        }
         CN_TRY(cn_plan_run(n->plan));
         fixture_expect(&u->f, n->plan, y, u->file, keys[k], TOLERANCE);
     }

@@ -360,9 +360,60 @@ static void parameters_keep_their_values(void **state)
             keep_their_values(types[i][0], types[i][1], before);
 }
 
+typedef struct parted {
+    cn_plan *plan;
+    cn_node *x, *s, *m, *y;
+} parted;
+
+/* y of x, [2,C], where the part acts by the factor m. */
+static const float *run_parted(const parted *f, float x, float m, bool on)
+{
+    float values[2 * C], factors[2] = {m, m};
+    for (int i = 0; i < 2 * C; i++) values[i] = x;
+    cn_plan_part(f->plan, 1, on);
+    assert_int_equal(cn_plan_set(f->plan, f->x, values), CN_OK);
+    assert_int_equal(cn_plan_set(f->plan, f->m, factors), CN_OK);
+    assert_int_equal(cn_plan_run(f->plan), CN_OK);
+    return cn_plan_data(f->plan, f->y);
+}
+
+/* y = x + m (silu(x) + silu(s)), s stable, what is in parentheses a part. */
+static void a_part_can_be_left_out(void **state)
+{
+    (void)state;
+    test_env e;
+    cn_graph *g = NULL;
+    parted f = {0};
+    float two[2 * C];
+    for (int i = 0; i < 2 * C; i++) two[i] = 2;
+    assert_true(test_env_open(&e, 1));
+    assert_int_equal(cn_graph_create(e.ctx, &g), CN_OK);
+    f.x = cn_input(g, "x", CN_F32, 2, (int64_t[]){2, C}, false);
+    f.s = cn_input(g, "s", CN_F32, 2, (int64_t[]){2, C}, true);
+    f.m = cn_input(g, "m", CN_F32, 2, (int64_t[]){2, 1}, false);
+    cn_graph_part(g, 1);
+    cn_node *sum = cn_add(g, cn_silu(g, f.x), cn_silu(g, f.s));
+    cn_graph_part(g, 0);
+    f.y = cn_add(g, f.x, cn_gate(g, sum, f.m));
+    assert_int_equal(cn_plan_create(e.ctx, g, e.backend, &f.y, 1, false, &f.plan), CN_OK);
+    assert_int_equal(cn_plan_set(f.plan, f.s, two), CN_OK);
+    for (int turn = 0; turn < 2; turn++) {
+        assert_true(run_parted(&f, 3, 0, false)[2 * C - 1] == 3);
+        /* switched on, what is stable of it has its value */
+        const double want = 3 + 0.5 * (silu(3) + silu(2));
+        assert_true(fabs((double)run_parted(&f, 3, 0.5f, true)[C] - want) < 1e-5);
+        assert_true(isnan(run_parted(&f, NAN, 1, true)[0]));
+        assert_true(run_parted(&f, 1, 0, false)[0] == 1); /* what it left behind isn't read */
+    }
+    cn_plan_destroy(f.plan);
+    cn_graph_destroy(g);
+    test_env_close(&e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_part_can_be_left_out),
         cmocka_unit_test(long_chain_in_little_memory),
         cmocka_unit_test(sharing_changes_nothing),
         cmocka_unit_test(stable_follows_its_input),

@@ -120,6 +120,37 @@ static const op_case ADD[] = {
 };
 FAMILY(ADD_ROWS, "add", ADD);
 
+/* --- O samples' worth added from sample M on -------------------------------------------------- */
+
+static void describe_SOME(const op_case *c, op_operand *o, op_operand *result)
+{
+    op_case some = *c;
+    some.N = c->O;
+    o[0] = shaped(OP_TENSOR, c, c->C);
+    o[1] = shaped(OP_TENSOR, &some, c->C);
+    *result = shaped(OP_END, c, c->C);
+}
+
+static cn_node *build_SOME(cn_graph *g, const op_case *c, cn_node *const *x)
+{
+    return cn_add_samples(g, x[0], x[1], c->M);
+}
+
+static void naive_SOME(const op_case *c, double *const *x, double *y)
+{
+    const int64_t each = count(c) / c->N, from = c->M * each, n = c->O * each;
+    for (int64_t i = 0; i < count(c); i++)
+        y[i] = x[0][i] + (i >= from && i < from + n ? x[1][i - from] : 0);
+}
+
+static const op_case SOME[] = {
+    {.N = 2, .H = 5, .W = 3, .C = 7, .O = 1, .M = 1},
+    {.N = 5, .H = 8, .W = 8, .C = 32, .O = 2, .M = 1},
+    {.N = 3, .L = 77, .C = 32, .O = 1, .M = 0},
+    {.N = 2, .H = 2, .W = 3, .C = 5, .O = 2, .M = 0},
+};
+FAMILY(SOME_ROWS, "add_samples", SOME);
+
 /* --- x + x: one node used twice, both gradients accumulate ------------------------------------ */
 
 static cn_node *build_TWICE(cn_graph *g, const op_case *c, cn_node *const *x)
@@ -157,33 +188,6 @@ static const op_case SCALE[] = {
 #define describe_SCALE describe_ACT
 FAMILY(SCALE_ROWS, "scale", SCALE);
 
-/* --- x * s, s an input ------------------------------------------------------------------------ */
-
-static void describe_SCALE_BY(const op_case *c, op_operand *o, op_operand *result)
-{
-    o[0] = shaped(OP_TENSOR, c, c->C);
-    o[1] = (op_operand){OP_INPUT, NULL, OP_DIMS(1), .offset = (float)c->alpha};
-    *result = shaped(OP_END, c, c->C);
-}
-
-static cn_node *build_SCALE_BY(cn_graph *g, const op_case *c, cn_node *const *x)
-{
-    (void)c;
-    return cn_scale_by(g, x[0], x[1]);
-}
-
-static void naive_SCALE_BY(const op_case *c, double *const *x, double *y)
-{
-    for (int64_t i = 0; i < count(c); i++) y[i] = x[0][i] * x[1][0];
-}
-
-static const op_case SCALE_BY[] = {
-    {.N = 1, .C = 1, .alpha = 0.1},
-    {.N = 2, .H = 4, .W = 3, .C = 10, .alpha = 1.5},
-    {.N = 1, .L = 7, .C = 16},
-};
-FAMILY(SCALE_BY_ROWS, "scale_by", SCALE_BY);
-
 /* --- x [N,...,C] + e [N,C] -------------------------------------------------------------------- */
 
 static void describe_CHANNEL(const op_case *c, op_operand *o, op_operand *result)
@@ -213,5 +217,5 @@ static const op_case CHANNEL[] = {
 };
 FAMILY(CHANNEL_ROWS, "add_channel", CHANNEL);
 
-OP_FAMILIES(&ACTIVATION, &GEGLU_ROWS, &ADD_ROWS, &TWICE_ROWS, &SCALE_ROWS, &SCALE_BY_ROWS,
+OP_FAMILIES(&ACTIVATION, &GEGLU_ROWS, &ADD_ROWS, &SOME_ROWS, &TWICE_ROWS, &SCALE_ROWS,
             &CHANNEL_ROWS)

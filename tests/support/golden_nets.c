@@ -206,7 +206,8 @@ static cn_status controlnet(fixture *f, net *n)
     denoiser_inputs in = denoiser_inputs_make(n);
     cn_residuals r;
     cn_node *hint = cn_controlnet_hint_build(n->g, &c, in.condition);
-    cn_controlnet_build(n->g, &c, in.x, in.t, in.context, hint, &r);
+    const cn_unet_inputs given = {.x = in.x, .t = in.t, .context = in.context};
+    cn_controlnet_build(n->g, &c, &given, hint, &r);
     cn_residuals guess = guess_residuals(n->g, &r);
     CN_TRY(cn_graph_status(n->g));
     add_residuals(n, &r);
@@ -237,7 +238,8 @@ static cn_status unet_alone(fixture *f, net *n)
     cn_unet_config c;
     CN_TRY(cn_unet_config_read(f->env.ctx, n->config, &c));
     denoiser_inputs in = denoiser_inputs_make(n);
-    cn_node *y = cn_unet_build(n->g, &c, in.x, in.t, in.context, NULL);
+    const cn_unet_inputs given = {.x = in.x, .t = in.t, .context = in.context};
+    cn_node *y = cn_unet_build(n->g, &c, &given);
     CN_TRY(cn_graph_status(n->g));
     n->outputs[n->n++] = y;
     CN_TRY(net_plan(f, n));
@@ -255,7 +257,7 @@ static cn_status unet_alone(fixture *f, net *n)
     return s;
 }
 
-/* Both networks in one graph, as generation runs them; the strength is an input. `n` is the
+/* Both networks in one graph, as generation runs them; the strength is in the gates. `n` is the
  * ControlNet's (its file has every input); `u` the UNet's. */
 static cn_status controlled(fixture *f, net *n, net *u)
 {
@@ -264,14 +266,13 @@ static cn_status controlled(fixture *f, net *n, net *u)
     CN_TRY(cn_unet_config_read(f->env.ctx, u->config, &uc));
     CN_TRY(cn_controlnet_config_read(f->env.ctx, n->config, &cc));
     denoiser_inputs in = denoiser_inputs_make(n);
-    cn_node *strength = cn_input(n->g, "strength", CN_F32, 1, (int64_t[]){1}, false);
-    cn_residuals r;
-    cn_node *hint = cn_controlnet_hint_build(n->g, &cc, in.condition);
-    cn_controlnet_build(n->g, &cc, in.x, in.t, in.context, hint, &r);
-    for (int i = 0; i < r.n; i++) r.down[i] = cn_scale_by(n->g, r.down[i], strength);
-    if (r.mid) r.mid = cn_scale_by(n->g, r.mid, strength);
-    cn_graph_use(n->g, u->params);
-    cn_node *y = cn_unet_build(n->g, &uc, in.x, in.t, in.context, &r);
+    const cn_unet_inputs given = {.x = in.x, .t = in.t, .context = in.context};
+    cn_control_unit unit = {.config = &cc,
+                            .params = n->params,
+                            .in = given,
+                            .hint = cn_controlnet_hint_build(n->g, &cc, in.condition),
+                            .gated = true};
+    cn_node *y = cn_controlled_unet_build(n->g, &uc, u->params, &given, &unit, 1);
     CN_TRY(cn_graph_status(n->g));
     n->outputs[n->n++] = y;
     CN_TRY(net_plan(f, n));
@@ -281,7 +282,10 @@ static cn_status controlled(fixture *f, net *n, net *u)
     const float strengths[] = {0.1f, 0};
     const char *keys[] = {"out_controlled_0.1", "out"};
     for (int k = 0; k < 2; k++) { /* at strength 0 the UNet's own output */
-        CN_TRY(cn_plan_set(n->plan, strength, &strengths[k]));
+        for (int i = 0; i < unit.n_gates; i++) {
+            float *to = cn_plan_data(n->plan, unit.gate[i]);
+            for (int64_t e = 0; e < cn_node_elements(unit.gate[i]); e++) to[e] = strengths[k];
+        }
         CN_TRY(cn_plan_run(n->plan));
         fixture_expect(f, n->plan, y, u->file, keys[k], F32_TOLERANCE);
     }

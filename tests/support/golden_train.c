@@ -109,12 +109,13 @@ static cn_status build(trainer *t)
     t->target = cn_input4(t->g, "target", N, side, side, uc.out_channels);
     t->per = cn_input(t->g, "per", CN_F32, 2, (int64_t[]){N, 2}, false);
     cn_graph_use(t->g, t->control);
-    cn_residuals r;
-    cn_node *hint = cn_controlnet_hint_build(t->g, &cc, t->condition);
-    cn_controlnet_build(t->g, &cc, t->x, t->t, t->context, hint, &r);
-    for (int i = 0; !strcmp(t->mode, "only_mid") && i < r.n; i++) r.down[i] = NULL;
-    cn_graph_use(t->g, t->unet);
-    cn_node *y = cn_unet_build(t->g, &uc, t->x, t->t, t->context, &r);
+    const cn_unet_inputs in = {.x = t->x, .t = t->t, .context = t->context};
+    cn_control_unit unit = {.config = &cc,
+                            .params = t->control,
+                            .in = in,
+                            .hint = cn_controlnet_hint_build(t->g, &cc, t->condition),
+                            .only_mid = !strcmp(t->mode, "only_mid")};
+    cn_node *y = cn_controlled_unet_build(t->g, &uc, t->unet, &in, &unit, 1);
     t->loss = cn_objective_weighs(&t->objective)
                   ? cn_loss_weighted(t->g, t->objective.loss, y, t->target, t->per)
                   : cn_loss_node(t->g, t->objective.loss, y, t->target);

@@ -108,16 +108,12 @@ static cn_unet_config unet_config(const json_t *j)
 }
 
 /* Latent [N,h,w,4], timesteps and a context of 77 tokens. */
-typedef struct inputs {
-    cn_node *x, *t, *context;
-} inputs;
-
-static inputs unet_inputs(cn_graph *g, const cn_unet_config *c, int64_t h, int64_t w)
+static cn_unet_inputs unet_inputs(cn_graph *g, const cn_unet_config *c, int64_t h, int64_t w)
 {
-    return (inputs){
-        cn_input4(g, "x", 2, h, w, c->in_channels),
-        cn_input(g, "t", CN_F32, 1, (int64_t[]){2}, false),
-        cn_input(g, "context", CN_F32, 3, (int64_t[]){2, 77, c->context_dim}, true),
+    return (cn_unet_inputs){
+        .x = cn_input4(g, "x", 2, h, w, c->in_channels),
+        .t = cn_input(g, "t", CN_F32, 1, (int64_t[]){2}, false),
+        .context = cn_input(g, "context", CN_F32, 3, (int64_t[]){2, 77, c->context_dim}, true),
     };
 }
 
@@ -206,8 +202,8 @@ static void test_unet(void **state)
     (void)state;
     net n = net_open("unet", "unet");
     cn_unet_config c = unet_config(config_of(&n));
-    inputs in = unet_inputs(n.g, &c, 16, 16);
-    cn_node *y = cn_unet_build(n.g, &c, in.x, in.t, in.context, NULL);
+    cn_unet_inputs in = unet_inputs(n.g, &c, 16, 16);
+    cn_node *y = cn_unet_build(n.g, &c, &in);
     assert_built(&n);
     assert_shape4(y, 2, 16, 16, 4);
     check_declared(&n, false);
@@ -235,13 +231,13 @@ static void test_controlnet(void **state)
     (void)state;
     net n = net_open("controlnet", "controlnet");
     cn_controlnet_config c = controlnet_config(config_of(&n));
-    inputs in = unet_inputs(n.g, &c.encoder, 16, 16);
+    cn_unet_inputs in = unet_inputs(n.g, &c.encoder, 16, 16);
     cn_node *condition = cn_input4(n.g, "condition", 2, 128, 128, 3);
     cn_node *hint = cn_controlnet_hint_build(n.g, &c, condition);
     assert_shape4(hint, 2, 16, 16, 32);
     assert_ptr_equal(cn_graph_tap(n.g, "controlnet", "controlnet_cond_embedding"), hint);
     cn_residuals r;
-    cn_controlnet_build(n.g, &c, in.x, in.t, in.context, hint, &r);
+    cn_controlnet_build(n.g, &c, &in, hint, &r);
     assert_built(&n);
     check_declared(&n, false);
     check_taps(&n);
@@ -258,11 +254,10 @@ static void test_zero_start(void **state)
     (void)state;
     net n = net_open("controlnet", "controlnet");
     cn_controlnet_config c = controlnet_config(config_of(&n));
-    inputs in = unet_inputs(n.g, &c.encoder, 16, 16);
+    cn_unet_inputs in = unet_inputs(n.g, &c.encoder, 16, 16);
     cn_node *condition = cn_input4(n.g, "condition", 2, 128, 128, 3);
     cn_residuals r;
-    cn_controlnet_build(n.g, &c, in.x, in.t, in.context,
-                        cn_controlnet_hint_build(n.g, &c, condition), &r);
+    cn_controlnet_build(n.g, &c, &in, cn_controlnet_hint_build(n.g, &c, condition), &r);
     assert_built(&n);
     int zero = 0;
     for (int64_t i = 0; i < cn_params_count(n.p); i++) {
@@ -377,8 +372,8 @@ static void test_two_levels(void **state)
 {
     (void)state;
     net n = net_open("unet", NULL);
-    inputs in = unet_inputs(n.g, &two_levels, 6, 4);
-    cn_node *y = cn_unet_build(n.g, &two_levels, in.x, in.t, in.context, NULL);
+    cn_unet_inputs in = unet_inputs(n.g, &two_levels, 6, 4);
+    cn_node *y = cn_unet_build(n.g, &two_levels, &in);
     assert_built(&n);
     assert_shape4(y, 2, 6, 4, 4);
     assert_named(&n, "down_blocks.0.downsamplers.0.conv.weight", "input_blocks.2.0.op.weight");
@@ -398,7 +393,7 @@ static void test_residuals(void **state)
     int size[3];
     for (int k = 0; k < 3; k++) {
         net n = net_open("unet", NULL);
-        inputs in = unet_inputs(n.g, &two_levels, 4, 4);
+        cn_unet_inputs in = unet_inputs(n.g, &two_levels, 4, 4);
         cn_residuals r = {.n = 4};
         cn_node *down = cn_input4(n.g, "down", 2, 4, 4, 32);
         cn_node *mid = cn_input4(n.g, "mid", 2, 2, 2, 64);
@@ -406,7 +401,8 @@ static void test_residuals(void **state)
             r.down[1] = down;
             r.mid = mid;
         }
-        cn_unet_build(n.g, &two_levels, in.x, in.t, in.context, k ? &r : NULL);
+        in.residuals = k ? &r : NULL;
+        cn_unet_build(n.g, &two_levels, &in);
         assert_built(&n);
         size[k] = cn_graph_size(n.g);
         net_close(&n);
@@ -423,8 +419,8 @@ static void test_memory_out(void **state)
     for (int64_t allowed = 0; !built && allowed < 20000; allowed += 13) {
         net n = net_open("unet", NULL);
         cn_ctx_fail_alloc_after(n.ctx, allowed);
-        inputs in = unet_inputs(n.g, &two_levels, 4, 4);
-        cn_unet_build(n.g, &two_levels, in.x, in.t, in.context, NULL);
+        cn_unet_inputs in = unet_inputs(n.g, &two_levels, 4, 4);
+        cn_unet_build(n.g, &two_levels, &in);
         cn_ctx_fail_alloc_after(n.ctx, -1);
         cn_status s = cn_graph_status(n.g);
         built = s == CN_OK;
@@ -437,9 +433,10 @@ static void test_memory_out(void **state)
 static void refuse_unet(const cn_unet_config *c, int64_t h, int residuals, const char *words)
 {
     net n = net_open("unet", NULL);
-    inputs in = unet_inputs(n.g, c, h, 4);
+    cn_unet_inputs in = unet_inputs(n.g, c, h, 4);
     cn_residuals r = {.n = residuals};
-    cn_unet_build(n.g, c, in.x, in.t, in.context, residuals ? &r : NULL);
+    in.residuals = residuals ? &r : NULL;
+    cn_unet_build(n.g, c, &in);
     assert_refused(&n, words);
     net_close(&n);
 }
@@ -449,8 +446,8 @@ static void test_odd_side(void **state)
 {
     (void)state;
     net n = net_open("unet", NULL);
-    inputs in = unet_inputs(n.g, &two_levels, 5, 4);
-    cn_node *y = cn_unet_build(n.g, &two_levels, in.x, in.t, in.context, NULL);
+    cn_unet_inputs in = unet_inputs(n.g, &two_levels, 5, 4);
+    cn_node *y = cn_unet_build(n.g, &two_levels, &in);
     assert_built(&n);
     assert_int_equal(y->shape[1], 5);
     assert_int_equal(y->shape[2], 4);

@@ -38,13 +38,18 @@ static json_t *write_unet(const cn_base *b, const void *config)
     return cn_unet_config_json(config);
 }
 
+static cn_unet_inputs smallest_inputs(cn_graph *g, const cn_unet_config *c)
+{
+    const int64_t hw = smallest(c->levels), context[] = {1, 1, c->context_dim}, one[] = {1};
+    return (cn_unet_inputs){.x = cn_input4(g, "x", 1, hw, hw, c->in_channels),
+                            .t = cn_input(g, "t", CN_F32, 1, one, false),
+                            .context = cn_input(g, "context", CN_F32, 3, context, false)};
+}
+
 static void declare_unet(cn_graph *g, const void *config)
 {
-    const cn_unet_config *c = config;
-    int64_t hw = smallest(c->levels), ctx_shape[] = {1, 1, c->context_dim}, one[] = {1};
-    cn_node *x = cn_input4(g, "x", 1, hw, hw, c->in_channels);
-    cn_node *t = cn_input(g, "t", CN_F32, 1, one, false);
-    cn_unet_build(g, c, x, t, cn_input(g, "context", CN_F32, 3, ctx_shape, false), NULL);
+    const cn_unet_inputs in = smallest_inputs(g, config);
+    cn_unet_build(g, config, &in);
 }
 
 static void describe_unet(cn_str *s, const void *config)
@@ -79,15 +84,12 @@ static json_t *write_control(const cn_base *b, const void *config)
 static void declare_control(cn_graph *g, const void *config)
 {
     const cn_controlnet_config *c = config;
-    const cn_unet_config *e = &c->encoder;
-    int64_t hw = smallest(e->levels), px = hw * smallest(c->hint_levels);
-    int64_t ctx_shape[] = {1, 1, e->context_dim}, one[] = {1};
+    const int64_t px = smallest(c->encoder.levels) * smallest(c->hint_levels);
     cn_residuals r;
     cn_node *image = cn_input4(g, "condition", 1, px, px, c->condition_channels);
     cn_node *hint = cn_controlnet_hint_build(g, c, image);
-    cn_node *x = cn_input4(g, "x", 1, hw, hw, e->in_channels);
-    cn_node *t = cn_input(g, "t", CN_F32, 1, one, false);
-    cn_controlnet_build(g, c, x, t, cn_input(g, "context", CN_F32, 3, ctx_shape, false), hint, &r);
+    const cn_unet_inputs in = smallest_inputs(g, &c->encoder);
+    cn_controlnet_build(g, c, &in, hint, &r);
 }
 
 static void describe_control(cn_str *s, const void *config)

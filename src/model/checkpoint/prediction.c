@@ -33,17 +33,17 @@ static cn_status mean_difference(cn_ctx *ctx, const cn_base *b, cn_backend *be, 
     int64_t side = CN_MAX((int64_t)PROBE_SIDE, (int64_t)1 << (c->levels - 1)), one = 1;
     int64_t context_shape[3] = {1, PROBE_TOKENS, c->context_dim};
     cn_graph_use(g, params);
-    cn_node *x = cn_input4(g, "x", 1, side, side, c->in_channels);
-    cn_node *t = cn_input(g, "t", CN_F32, 1, &one, false);
-    cn_node *context = cn_input(g, "context", CN_F32, 3, context_shape, false);
-    cn_node *y = cn_unet_build(g, c, x, t, context, NULL);
+    const cn_unet_inputs in = {.x = cn_input4(g, "x", 1, side, side, c->in_channels),
+                               .t = cn_input(g, "t", CN_F32, 1, &one, false),
+                               .context = cn_input(g, "context", CN_F32, 3, context_shape, false)};
+    cn_node *y = cn_unet_build(g, c, &in);
     cn_plan *plan = NULL;
     CN_TRY(cn_graph_status(g));
     CN_TRY(cn_plan_create(ctx, g, be, &y, 1, false, &plan));
     cn_status s = cn_base_load(ctx, b, be, params);
-    if (s == CN_OK) s = set_constant(ctx, plan, x, PROBE);
-    if (s == CN_OK) s = set_constant(ctx, plan, t, LAST_TIMESTEP);
-    if (s == CN_OK) s = set_constant(ctx, plan, context, PROBE);
+    if (s == CN_OK) s = set_constant(ctx, plan, in.x, PROBE);
+    if (s == CN_OK) s = set_constant(ctx, plan, in.t, LAST_TIMESTEP);
+    if (s == CN_OK) s = set_constant(ctx, plan, in.context, PROBE);
     if (s == CN_OK) s = cn_plan_run(plan);
     if (s == CN_OK) {
         const float *out = cn_plan_data(plan, y);

@@ -57,13 +57,13 @@ cn_node *cn_controlnet_hint_build(cn_graph *g, const cn_controlnet_config *c, cn
     return cn_scope_return(g, h);
 }
 
-void cn_controlnet_build(cn_graph *g, const cn_controlnet_config *c, cn_node *x, cn_node *t,
-                         cn_node *context, cn_node *hint, cn_residuals *out)
+void cn_controlnet_build(cn_graph *g, const cn_controlnet_config *c, const cn_unet_inputs *in,
+                         cn_node *hint, cn_residuals *out)
 {
     char name[CN_NAME_MAX];
     cn_encoder e;
     *out = (cn_residuals){0};
-    if (!cn_encoder_build(g, &c->encoder, x, t, context, hint, &e)) return;
+    if (!cn_encoder_build(g, &c->encoder, in, hint, &e)) return;
     for (int i = 0; i < e.n; i++) {
         snprintf(name, sizeof name, "zero_convs.%d.0|controlnet_down_blocks.%d", i, i);
         out->down[i] = cn_zero_conv(g, name, e.out[i], cn_channels(e.out[i]));

@@ -20,16 +20,46 @@ typedef struct cn_residuals {
     int n;
     cn_node *down[CN_MAX_RESIDUALS];
     cn_node *mid;
+    int64_t first; /* of the UNet's samples, the one that theirs begin at */
 } cn_residuals;
 
-/* Noise (or v) prediction [N,h,w,out_channels]. residuals may be NULL. */
-cn_node *cn_unet_build(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node *t,
-                       cn_node *context, const cn_residuals *residuals);
+/* What the UNet computes from, and a ControlNet, which is a copy of its encoder. A family whose
+ * networks take more (SDXL's sizes and pooled text) has it here. */
+typedef struct cn_unet_inputs {
+    cn_node *x;                    /* [N,h,w,in_channels] */
+    cn_node *t;                    /* [N] */
+    cn_node *context;              /* [N,L,D] */
+    const cn_residuals *residuals; /* the UNet's alone; NULL: none */
+} cn_unet_inputs;
+
+/* Noise (or v) prediction [N,h,w,out_channels]. */
+cn_node *cn_unet_build(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in);
 /* The condition image [N,H,W,3] in [0,1] to hint features [N,h,w,channels[0]]. */
 cn_node *cn_controlnet_hint_build(cn_graph *g, const cn_controlnet_config *c, cn_node *condition);
 /* The 13 residuals of SD 1.5 (in general 1 + levels*(layers+1) - 1, and the middle). */
-void cn_controlnet_build(cn_graph *g, const cn_controlnet_config *c, cn_node *x, cn_node *t,
-                         cn_node *context, cn_node *hint, cn_residuals *out);
+void cn_controlnet_build(cn_graph *g, const cn_controlnet_config *c, const cn_unet_inputs *in,
+                         cn_node *hint, cn_residuals *out);
+
+/* One of the ControlNets that act on a UNet. */
+typedef struct cn_control_unit {
+    const cn_controlnet_config *config;
+    cn_params *params;
+    cn_unet_inputs in; /* of the n samples that it acts on */
+    int64_t first;     /* of the UNet's samples, the first of them */
+    cn_node *hint;     /* [n,h,w,channels[0]] */
+    bool only_mid;     /* its other residuals aren't used; alike in all units */
+    int part;          /* of the graph that it is (cn_graph_part); its gates aren't */
+    /* Each position of each residual is multiplied by a factor: strength, region, weight of the
+     * residual; 0 where the part is off. */
+    bool gated;
+    cn_node *gate[CN_MAX_RESIDUALS + 1]; /* filled in: inputs [n,h_i,w_i,1], the middle's last */
+    int n_gates;
+} cn_control_unit;
+
+/* The UNet of parameters `unet` with n units' residuals, added up in their order. Chooses each
+ * network's parameters itself. */
+cn_node *cn_controlled_unet_build(cn_graph *g, const cn_unet_config *c, cn_params *unet,
+                                  const cn_unet_inputs *in, cn_control_unit *units, int n);
 /* Image [N,H,W,3] in [-1,1] to moments [N,h,w,2*latent] (mean, log variance), unscaled. */
 cn_node *cn_vae_encode_build(cn_graph *g, const cn_vae_config *c, cn_node *image);
 /* Latent [N,h,w,latent], already divided by the scaling factor, to image [N,H,W,3] about [-1,1]. */

@@ -57,14 +57,14 @@ static cn_node *middle(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node
     return cn_resblock(g, "middle_block.2|mid_block.resnets.1", x, emb, C, c->norm_groups);
 }
 
-bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node *t,
-                      cn_node *context, cn_node *hint, cn_encoder *e)
+bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in,
+                      cn_node *hint, cn_encoder *e)
 {
-    if (!config_ok(g, c, x)) return false;
+    if (!config_ok(g, c, in->x)) return false;
     char at[32], side[32], name[CN_NAME_MAX];
     cn_precise_begin(g);
-    cn_node *emb = cn_time_embed(g, t, c->channels[0]);
-    cn_node *h = cn_conv2d(g, "input_blocks.0.0|conv_in", x, c->channels[0], 3, 1, 1);
+    cn_node *emb = cn_time_embed(g, in->t, c->channels[0]);
+    cn_node *h = cn_conv2d(g, "input_blocks.0.0|conv_in", in->x, c->channels[0], 3, 1, 1);
     cn_precise_end(g);
     if (hint) h = cn_add(g, h, hint);
     int n = 0;
@@ -73,7 +73,7 @@ bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node 
         snprintf(side, sizeof side, "down_blocks.%d", i);
         for (int j = 0; j < c->layers_per_block; j++) {
             snprintf(at, sizeof at, "input_blocks.%d", n);
-            e->out[n++] = h = layer(g, c, at, side, j, h, emb, context, i);
+            e->out[n++] = h = layer(g, c, at, side, j, h, emb, in->context, i);
         }
         if (i + 1 == c->levels) break;
         snprintf(name, sizeof name, "input_blocks.%d.0|%s.downsamplers.0", n, side);
@@ -81,7 +81,7 @@ bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node 
     }
     e->n = n;
     e->emb = emb;
-    e->mid = middle(g, c, h, emb, context);
+    e->mid = middle(g, c, h, emb, in->context);
     return true;
 }
 
@@ -98,7 +98,7 @@ static cn_node *decoder(cn_graph *g, const cn_unet_config *c, const cn_encoder *
         for (int j = 0; j <= c->layers_per_block; j++, block++) {
             int k = e->n - 1 - block;
             cn_node *skip = e->out[k];
-            if (r && r->down[k]) skip = cn_add(g, skip, r->down[k]);
+            if (r && r->down[k]) skip = cn_add_samples(g, skip, r->down[k], r->first);
             snprintf(at, sizeof at, "output_blocks.%d", block);
             x = layer(g, c, at, side, j, cn_concat(g, x, skip), e->emb, context, level);
         }
@@ -111,16 +111,16 @@ static cn_node *decoder(cn_graph *g, const cn_unet_config *c, const cn_encoder *
     return x;
 }
 
-cn_node *cn_unet_build(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node *t,
-                       cn_node *context, const cn_residuals *residuals)
+cn_node *cn_unet_build(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in)
 {
+    const cn_residuals *r = in->residuals;
     cn_encoder e;
-    if (!cn_encoder_build(g, c, x, t, context, NULL, &e)) return cn_poison(g, "unet: no encoder");
-    if (residuals && residuals->n != e.n)
-        return cn_poison(g, "unet: %d control residuals for %d encoder outputs", residuals->n, e.n);
+    if (!cn_encoder_build(g, c, in, NULL, &e)) return cn_poison(g, "unet: no encoder");
+    if (r && r->n != e.n)
+        return cn_poison(g, "unet: %d control residuals for %d encoder outputs", r->n, e.n);
     cn_node *h = e.mid;
-    if (residuals && residuals->mid) h = cn_add(g, h, residuals->mid);
-    h = decoder(g, c, &e, h, context, residuals);
+    if (r && r->mid) h = cn_add_samples(g, h, r->mid, r->first);
+    h = decoder(g, c, &e, h, in->context, r);
     cn_precise_begin(g);
     h = cn_group_norm(g, "out.0|conv_norm_out", h, c->norm_groups, 1e-5f, CN_ACT_SILU);
     h = cn_conv2d(g, "out.2|conv_out", h, c->out_channels, 3, 1, 1);

@@ -131,6 +131,10 @@ void CN_S(gate)(const void *in, const void *each, void *out, int64_t rows, int64
 #pragma omp parallel for schedule(static) if (rows * C > PARALLEL_FROM)
     for (int64_t r = 0; r < rows; r++) {
         const float factor = ld(m[r]);
+        if (factor == 0) { /* x may be what nobody wrote */
+            memset(y + r * C, 0, (size_t)C * sizeof *y);
+            continue;
+        }
 #pragma omp simd
         for (int64_t c = 0; c < C; c++) y[r * C + c] = st(ld(x[r * C + c]) * factor);
     }

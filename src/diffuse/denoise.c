@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* denoise.c - see denoise.h. */
+#include "diffuse/denoise.h"
+
+#include "diffuse/control.h"
+
+#include <string.h>
+
+struct cn_denoiser {
+    cn_ctx *ctx;
+    cn_draw_spec spec;
+    int64_t n;
+    cn_control *controls[CN_MAX_CONTROLS];
+    cn_graph *graph;
+    cn_plan *plan;
+    cn_unet_inputs in;   /* the UNet's */
+    cn_unet_inputs both; /* of ControlNets for all samples; in's, but for an inpainting UNet's x */
+    cn_unet_inputs cond; /* of those for the conditional half */
+    cn_control_unit units[CN_MAX_CONTROLS];
+    bool fed[CN_MAX_CONTROLS]; /* features and factors of this run are in the plan, which are 0 of
+                                  a unit that is off */
+    unsigned acting;           /* parts that are on */
+    cn_node *y;
+};
+
+/* --- creating --------------------------------------------------------------------------------- */
+
+static cn_unet_inputs make_inputs(const cn_denoiser *d, int64_t n, int64_t channels)
+{
+    const cn_draw_spec *s = &d->spec;
+    const int64_t context[3] = {n, s->context_length, s->unet->context_dim};
+    return (cn_unet_inputs){.x = cn_input4(d->graph, "x", n, s->latent_h, s->latent_w, channels),
+                            .t = cn_input(d->graph, "t", CN_F32, 1, &n, false),
+                            .context = cn_input(d->graph, "context", CN_F32, 3, context, true)};
+}
+
+/* Of both of guidance's halves in one call, it sees the conditional one alone, the second. */
+static bool sees_half(const cn_denoiser *d, int k)
+{
+    return d->n > d->spec.batch && d->spec.controls[k].cond_only;
+}
+
+static void make_unit(cn_denoiser *d, int k)
+{
+    const cn_draw_spec *s = &d->spec;
+    const cn_draw_control *c = &s->controls[k];
+    const bool half = sees_half(d, k);
+    const int64_t n = half ? s->batch : d->n, latent = s->unet->out_channels;
+    if (half && !d->cond.x) d->cond = make_inputs(d, n, latent);
+    if (!half && !d->both.x) {
+        d->both = d->in;
+        if (s->unet->in_channels != latent)
+            d->both.x = cn_input4(d->graph, "latents", n, s->latent_h, s->latent_w, latent);
+    }
+    d->units[k] = (cn_control_unit){
+        .config = c->config,
+        .params = c->params,
+        .in = half ? d->cond : d->both,
+        .first = d->n - n,
+        .hint = cn_input4(d->graph, "hint", n, s->latent_h, s->latent_w,
+                          c->config->encoder.channels[0]),
+        .part = k + 1,
+        .gated = true};
+}
+
+static cn_status build(cn_denoiser *d)
+{
+    const cn_draw_spec *s = &d->spec;
+    CN_TRY(cn_graph_create(d->ctx, &d->graph));
+    d->in = make_inputs(d, d->n, s->unet->in_channels);
+    for (int k = 0; k < s->n_controls; k++) make_unit(d, k);
+    d->y = cn_controlled_unet_build(d->graph, s->unet, s->unet_params, &d->in, d->units,
+                                    s->n_controls);
+    return cn_graph_status(d->graph);
+}
+
+cn_status cn_denoiser_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *spec, int64_t N,
+                             cn_denoiser **out)
+{
+    cn_status s = CN_OK;
+    cn_denoiser *d = cn_alloc0(ctx, sizeof *d);
+    if (!d) return CN_ENOMEM;
+    d->ctx = ctx;
+    d->spec = *spec;
+    d->n = N;
+    for (int k = 0; s == CN_OK && k < spec->n_controls; k++)
+        s = cn_control_create(ctx, be, spec, k, &d->controls[k]);
+    if (s == CN_OK) s = build(d);
+    if (s == CN_OK) s = cn_plan_create(ctx, d->graph, be, &d->y, 1, false, &d->plan);
+    if (s != CN_OK) {
+        cn_denoiser_destroy(d);
+        return s;
+    }
+    d->acting = (1u << spec->n_controls) - 1; /* as plans begin */
+    *out = d;
+    return CN_OK;
+}
+
+void cn_denoiser_destroy(cn_denoiser *d)
+{
+    if (!d) return;
+    cn_plan_destroy(d->plan);
+    cn_graph_destroy(d->graph);
+    for (int k = 0; k < CN_MAX_CONTROLS; k++) cn_control_destroy(d->controls[k]);
+    cn_free(d);
+}
+
+/* A hint network's arena goes back before the call that it works for. */
+void cn_denoiser_info(const cn_denoiser *d, cn_plan_info *info)
+{
+    size_t all_kept = 0;
+    cn_plan_info_get(d->plan, info);
+    for (int k = 0; k < d->spec.n_controls; k++) {
+        cn_plan_info hint;
+        size_t kept;
+        cn_control_info(d->controls[k], &hint, &kept);
+        info->arena_bytes = CN_MAX(info->arena_bytes, hint.arena_bytes);
+        all_kept += kept;
+    }
+    info->arena_bytes += all_kept;
+}
+
+void cn_denoiser_begin(cn_denoiser *d)
+{
+    for (int k = 0; k < d->spec.n_controls; k++) {
+        cn_control_begin(d->controls[k]);
+        d->fed[k] = false;
+    }
+}
+
+bool cn_denoiser_acts(const cn_denoiser *d, int k, const cn_draw_hint *h, int i, int n)
+{
+    return cn_control_acts(d->controls[k], h, i, n);
+}
+
+/* --- a call ----------------------------------------------------------------------------------- */
+
+/* What stays while a unit acts: hint features and factors; or, while it doesn't, factors of 0. */
+static cn_status feed_unit(cn_denoiser *d, int k, const cn_draw_hint *h)
+{
+    const cn_control_unit *u = &d->units[k];
+    const bool acts = d->acting >> k & 1;
+    float *to = cn_plan_data(d->plan, u->hint);
+    if (acts) CN_TRY(cn_control_features(d->controls[k], h, u->hint->shape[0], to));
+    for (int r = 0; r < u->n_gates; r++) {
+        to = cn_plan_data(d->plan, u->gate[r]);
+        if (acts)
+            CN_TRY(cn_control_factors(d->controls[k], h, r, u->gate[r]->shape, to));
+        else
+            memset(to, 0, (size_t)cn_node_elements(u->gate[r]) * sizeof *to);
+    }
+    d->fed[k] = true;
+    return CN_OK;
+}
+
+/* Switches units on and off. One that comes in later needs room for its hint network, and what
+ * follows from the text: the others are fed again. */
+static cn_status feed(cn_denoiser *d, unsigned acting, const cn_draw_hint *hints)
+{
+    const unsigned changed = acting ^ d->acting, comes = acting & changed;
+    d->acting = acting;
+    for (int k = 0; k < d->spec.n_controls; k++) {
+        if (!(changed >> k & 1)) continue;
+        cn_plan_part(d->plan, k + 1, acting >> k & 1);
+        d->fed[k] = false;
+        if (!(comes >> k & 1) || !cn_control_waits(d->controls[k])) continue;
+        cn_plan_drop(d->plan);
+        memset(d->fed, 0, sizeof d->fed);
+    }
+    for (int k = 0; k < d->spec.n_controls; k++)
+        if (!d->fed[k]) CN_TRY(feed_unit(d, k, &hints[k]));
+    return CN_OK;
+}
+
+/* Samples from `first` on. */
+static cn_status set_inputs(const cn_denoiser *d, const cn_unet_inputs *to, const float *x,
+                            const cn_denoise_input *in, int64_t first)
+{
+    const cn_node *c = to->context;
+    if (!to->x) return CN_OK;
+    CN_TRY(cn_plan_set(d->plan, to->x, x + first * (cn_node_elements(to->x) / to->x->shape[0])));
+    CN_TRY(cn_plan_set(d->plan, to->t, in->times + first));
+    return cn_plan_set(d->plan, c, in->context + first * (cn_node_elements(c) / c->shape[0]));
+}
+
+cn_status cn_denoiser_run(cn_denoiser *d, unsigned acting, const cn_draw_hint *hints,
+                          const cn_denoise_input *in, const float **y)
+{
+    CN_TRY(feed(d, acting, hints));
+    CN_TRY(set_inputs(d, &d->in, in->x, in, 0));
+    if (d->both.x && d->both.x != d->in.x) CN_TRY(cn_plan_set(d->plan, d->both.x, in->latents));
+    CN_TRY(set_inputs(d, &d->cond, in->latents, in, d->n - d->spec.batch));
+    CN_TRY(cn_plan_run(d->plan));
+    *y = cn_plan_data(d->plan, d->y);
+    return CN_OK;
+}
