@@ -331,6 +331,7 @@ cn_status cn_session_run(cn_session *s, const cn_network *net, int64_t H, int64_
     CN_TRY(fill(s, l));
     CN_TRY(cn_plan_set(p->plan, p->x, x));
     CN_TRY(cn_plan_run(p->plan));
+    for (int i = 0; i < p->n_out; i++) CN_TRY(cn_plan_expect_finite(p->plan, p->out[i]));
     *out = values_of(p);
     return CN_OK;
 }

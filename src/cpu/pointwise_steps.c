@@ -78,7 +78,8 @@ static cn_status prepare_add(cpu_backend *b, cn_ctx *ctx, cn_step *st)
 static void add_samples(cpu_backend *b, const cn_step *st)
 {
     const cn_node *n = st->node;
-    const int64_t each = cn_node_elements(n) / n->shape[0], size = (int64_t)cn_dtype_bytes(n->dtype);
+    const int64_t each = cn_node_elements(n) / n->shape[0],
+                  size = (int64_t)cn_dtype_bytes(n->dtype);
     const int64_t from = n->offset, to = from + n->in[1]->shape[0], all = n->shape[0];
     const char *a = st->in[0];
     char *y = st->out;

@@ -155,6 +155,7 @@ static cn_status run_batches(cn_ctx *ctx, cn_encoder *e, const cn_dataset *d, cn
         if (!missing || !is_mine(o, at / e->batch, round)) continue;
         CN_TRY(put_texts(ctx, e, d, c, o->prompter, at, n, ids));
         CN_TRY(cn_plan_run(e->plan));
+        CN_TRY(cn_plan_expect_finite(e->plan, e->out));
         CN_TRY(write_missing(c->contexts, at, n, cn_plan_data(e->plan, e->out)));
         tell(o, "text", done += missing, total);
     }
@@ -384,6 +385,20 @@ typedef struct tally {
     bool loaded; /* the VAE's weights */
 } tally;
 
+/* Latents that aren't finite would look like a training that diverges. */
+static cn_status check_moments(cn_ctx *ctx, const group *g, cn_encoder *e, int64_t at)
+{
+    char where[CN_PATH_BYTES], why[1024];
+    const int64_t n = cn_node_elements(e->out), each = n / e->batch;
+    const int64_t bad = cn_first_nonfinite(CN_F32, cn_plan_data(e->plan, e->out), (size_t)n);
+    if (bad < 0) return CN_OK;
+    const cn_status s = cn_plan_expect_finite(e->plan, e->out);
+    const int64_t record = CN_MIN(at + bad / each, g->records - 1);
+    snprintf(why, sizeof why, "%s", cn_error(ctx));
+    CN_TRY(cn_dataset_where(ctx, g->d, g->items[record % g->n], where, sizeof where));
+    return cn_fail(ctx, s, "%s: its latents aren't finite: %s", where, why);
+}
+
 static cn_status run_vae(cn_ctx *ctx, const group *g, cn_encoder *e, const cn_cache_options *o,
                          int round, tally *told)
 {
@@ -398,6 +413,7 @@ static cn_status run_vae(cn_ctx *ctx, const group *g, cn_encoder *e, const cn_ca
         CN_TRY(name_damaged(ctx, g, at, n));
         CN_TRY(load_batch(ctx, g, o, at, n, cn_plan_data(e->plan, e->in), bad));
         CN_TRY(cn_plan_run(e->plan));
+        CN_TRY(check_moments(ctx, g, e, at));
         const char *moments = cn_plan_data(e->plan, e->out);
         for (int64_t i = 0; i < n; i++)
             if (!bad[i]) CN_TRY(write_missing(store, at + i, 1, moments + (size_t)i * bytes));

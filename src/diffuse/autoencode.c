@@ -257,6 +257,7 @@ static cn_status run_tiles(vae_half *v, const float *in, bool only_stats)
             cut(v, r, c, in);
             CN_TRY(cn_plan_set(v->tiled.plan, v->tiled.x, v->input));
             CN_TRY(cn_plan_run(v->tiled.plan));
+            CN_TRY(cn_plan_expect_finite(v->tiled.plan, v->tiled.y));
             if (only_stats)
                 add_stats(v);
             else
@@ -286,6 +287,7 @@ static cn_status run_whole(vae_half *v, const float *in)
     cn_plan *p = v->whole.plan;
     CN_TRY(cn_plan_set(p, v->whole.x, in));
     CN_TRY(cn_plan_run(p));
+    CN_TRY(cn_plan_expect_finite(p, v->whole.y));
     memcpy(v->between, cn_plan_data(p, v->whole.y), (size_t)between_elements(v) * sizeof(float));
     cn_plan_drop(p);
     return CN_OK;
@@ -332,10 +334,8 @@ cn_status cn_decode_run(cn_decode *d, const float *latents, uint8_t *rgb)
     CN_TRY(run_tiled(v, v->whole.plan ? v->between : d->z));
     int64_t n = sum_elements(v);
     for (int64_t i = 0; i < n; i++) {
-        float x = v->sum[i] / 2 + 0.5f;
-        /* written so that NaN becomes 0 */
-        x = x > 0 ? x < 1 ? x : 1 : 0;
-        rgb[i] = (uint8_t)lrintf(x * 255);
+        const float x = v->sum[i] / 2 + 0.5f;
+        rgb[i] = (uint8_t)lrintf(CN_MAX(0.0f, CN_MIN(1.0f, x)) * 255);
     }
     return CN_OK;
 }

@@ -86,6 +86,7 @@ static cn_status run(cn_control *u, const cn_draw_hint *h)
 {
     CN_TRY(cn_plan_set(u->plan, u->image, h->image));
     CN_TRY(cn_plan_run(u->plan));
+    CN_TRY(cn_plan_expect_finite(u->plan, u->y));
     if (!cn_plan_get(u->plan, u->y, u->features))
         return cn_fail(u->ctx, CN_EINTERNAL, "the hint network's result was not kept");
     cn_plan_drop(u->plan);
@@ -97,8 +98,7 @@ cn_status cn_control_features(cn_control *u, const cn_draw_hint *h, int64_t N, f
 {
     const int64_t one = cn_node_elements(u->y);
     if (!u->known) CN_TRY(run(u, h));
-    for (int64_t i = 0; i < N; i++)
-        memcpy(to + i * one, u->features, (size_t)one * sizeof *to);
+    for (int64_t i = 0; i < N; i++) memcpy(to + i * one, u->features, (size_t)one * sizeof *to);
     return CN_OK;
 }
 
@@ -115,7 +115,6 @@ cn_status cn_control_factors(const cn_control *u, const cn_draw_hint *h, int i,
                                  .channels = 1};
     if (h->mask) CN_TRY(cn_resize_f32(u->ctx, &spec, h->mask, to));
     for (int64_t p = 0; p < pixels; p++) to[p] = h->mask ? scale * to[p] : scale;
-    for (int64_t k = 1; k < shape[0]; k++)
-        memcpy(to + k * pixels, to, (size_t)pixels * sizeof *to);
+    for (int64_t k = 1; k < shape[0]; k++) memcpy(to + k * pixels, to, (size_t)pixels * sizeof *to);
     return CN_OK;
 }

@@ -52,15 +52,14 @@ static void make_unit(cn_denoiser *d, int k)
         if (s->unet->in_channels != latent)
             d->both.x = cn_input4(d->graph, "latents", n, s->latent_h, s->latent_w, latent);
     }
-    d->units[k] = (cn_control_unit){
-        .config = c->config,
-        .params = c->params,
-        .in = half ? d->cond : d->both,
-        .first = d->n - n,
-        .hint = cn_input4(d->graph, "hint", n, s->latent_h, s->latent_w,
-                          c->config->encoder.channels[0]),
-        .part = k + 1,
-        .gated = true};
+    d->units[k] = (cn_control_unit){.config = c->config,
+                                    .params = c->params,
+                                    .in = half ? d->cond : d->both,
+                                    .first = d->n - n,
+                                    .hint = cn_input4(d->graph, "hint", n, s->latent_h, s->latent_w,
+                                                      c->config->encoder.channels[0]),
+                                    .part = k + 1,
+                                    .gated = true};
 }
 
 static cn_status build(cn_denoiser *d)
@@ -191,6 +190,7 @@ cn_status cn_denoiser_run(cn_denoiser *d, unsigned acting, const cn_draw_hint *h
     if (d->both.x && d->both.x != d->in.x) CN_TRY(cn_plan_set(d->plan, d->both.x, in->latents));
     CN_TRY(set_inputs(d, &d->cond, in->latents, in, d->n - d->spec.batch));
     CN_TRY(cn_plan_run(d->plan));
+    CN_TRY(cn_plan_expect_finite(d->plan, d->y));
     *y = cn_plan_data(d->plan, d->y);
     return CN_OK;
 }

@@ -77,6 +77,7 @@ static cn_status look_up(encoder *e, const cn_text *texts, int c)
                (size_t)e->length * sizeof *e->id_values);
     CN_TRY(cn_plan_set(e->lookup_plan, e->ids, e->id_values));
     CN_TRY(cn_plan_run(e->lookup_plan));
+    CN_TRY(cn_plan_expect_finite(e->lookup_plan, e->rows));
     memcpy(e->row_values, cn_plan_data(e->lookup_plan, e->rows), (size_t)(e->n * e->length) * row);
     for (int64_t i = 0; i < e->n; i++)
         for (int64_t k = 0; k < e->length; k++) {
@@ -124,6 +125,7 @@ static cn_status encode_chunk(encoder *e, const cn_text *texts, int c, const des
     CN_TRY(look_up(e, texts, c));
     CN_TRY(cn_plan_set(e->layers_plan, e->x, e->row_values));
     CN_TRY(cn_plan_run(e->layers_plan));
+    CN_TRY(cn_plan_expect_finite(e->layers_plan, e->y));
     float *z = cn_plan_data(e->layers_plan, e->y);
     if (to->weighted) apply_weights(e, texts, c, z);
     for (int64_t i = 0; i < e->n; i++)

@@ -36,8 +36,8 @@ static cn_node *writer(const cn_plan *p, const int *uses, const cn_node *y, cn_n
     cn_node *w = (cn_node *)(uintptr_t)source(x);
     if (p->debug.dump && cn_plan_dumps(p, w)) return NULL; /* its own value is asked for */
     const bool sums = cn_op_def_of(w->op)->product || p->fusions[w->id].node;
-    return sums && w->part == y->part && !p->fusions[w->id].act && uses[w->id] == 1 && w->dtype == y->dtype &&
-                   w->stable == y->stable
+    return sums && w->part == y->part && !p->fusions[w->id].act && uses[w->id] == 1 &&
+                   w->dtype == y->dtype && w->stable == y->stable
                ? w
                : NULL;
 }

@@ -145,13 +145,13 @@ struct cn_node {
     int64_t shape[CN_MAX_DIMS];
     cn_node *in[CN_MAX_INPUTS]; /* an absent optional input is NULL */
     int n_in;
-    cn_node *aux[CN_MAX_AUX]; /* further results, NULL when nobody asked */
-    cn_param *param;          /* CN_OP_PARAM; on *_DW and sums of them, whose gradient this is */
-    const char *name;         /* scope path, single-file form, for traces */
+    cn_node *aux[CN_MAX_AUX];   /* further results, NULL when nobody asked */
+    cn_param *param;            /* CN_OP_PARAM; on *_DW and sums of them, whose gradient this is */
+    const char *name;           /* scope path, single-file form, for traces */
     const char *diffusers_name; /* the same in diffusers' */
     const cn_params *set;       /* of the network it belongs to; NULL: none */
-    int segment;              /* 0: none */
-    int part;                 /* 0: none */
+    int segment;                /* 0: none */
+    int part;                   /* 0: none */
     bool needs_grad;
     bool stable; /* depends on stable inputs and locked parameters only: run once, kept */
     cn_node *grad;

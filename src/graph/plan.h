@@ -41,9 +41,9 @@ cn_status cn_plan_run(cn_plan *p) CN_CHECKED;
  * cn_plan_blame, and CN_EFORMAT in any case. */
 cn_status cn_plan_expect_finite(cn_plan *p, const cn_node *y) CN_CHECKED;
 /* What it was that made the last run's values NaN or infinite: CN_EFORMAT with one line that names
- * network, file, and the first weight that isn't finite or, where all weights are and only_locked is
- * false, the first input or node, which is found by a second run. only_locked: of the weights that
- * aren't trained alone. CN_OK: none of these. */
+ * network, file, and the first weight that isn't finite or, where all weights are and only_locked
+ * is false, the first input or node, which is found by a second run. only_locked: of the weights
+ * that aren't trained alone. CN_OK: none of these. */
 cn_status cn_plan_blame(cn_plan *p, bool only_locked) CN_CHECKED;
 /* The step of a run behind which x has its value; -1 for a node the plan doesn't compute. */
 int cn_plan_step_of(const cn_plan *p, const cn_node *x);

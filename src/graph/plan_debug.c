@@ -72,7 +72,8 @@ static int earlier_namesakes(const cn_plan *p, const cn_step *st)
     const cn_node *y = st->result;
     int n = 0;
     for (const cn_step *o = p->steps; o < st; o++)
-        n += o->result->op == y->op && o->result->set == y->set && !strcmp(o->result->name, y->name);
+        n +=
+            o->result->op == y->op && o->result->set == y->set && !strcmp(o->result->name, y->name);
     return n;
 }
 

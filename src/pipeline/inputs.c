@@ -410,7 +410,10 @@ static cn_status read_latents(cn_job *j, const cn_pass *pass, const cn_tensors *
             "%s: %s has %lld elements in %d dimensions; [%lld,%lld,%lld,%lld] is expected", path,
             t->name, (long long)t->elements, t->ndim, (long long)want[0], (long long)want[1],
             (long long)want[2], (long long)want[3]);
-    return cn_tensors_read(j->p->ctx, file, t, pass->noise);
+    CN_TRY(cn_tensors_read(j->p->ctx, file, t, pass->noise));
+    if (cn_first_nonfinite(CN_F32, pass->noise, (size_t)pass->elements) < 0) return CN_OK;
+    return cn_fail(j->p->ctx, CN_EFORMAT, "%s: %s has a value that isn't finite",
+                   j->o->init_latents, t->name);
 }
 
 cn_status cn_pass_noise(cn_job *j, cn_pass *pass)

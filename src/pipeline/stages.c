@@ -355,10 +355,10 @@ static cn_status check_latents(const cn_job *j)
 {
     for (int64_t i = 0; i < j->pass.elements; i++)
         if (!isfinite(j->pass.latents[i]))
-            return cn_fail(j->p->ctx, CN_EFORMAT,
-                           "%s: sampling ended in values that are no numbers; the weights of the "
-                           "model or the ControlNet are damaged",
-                           j->p->base->path);
+            return cn_fail(j->p->ctx, CN_EINVAL,
+                           "sampling by %s ended in values that aren't finite, though those of the "
+                           "networks were; a smaller --cfg-scale may help",
+                           j->pass.sampler->kind->name);
     return CN_OK;
 }
 

@@ -64,6 +64,7 @@ static cn_status measure_with(const cn_held_out *h, cn_stepgraph *g, double *los
             cn_stepgraph_put(g, i, one, 0);
         }
         CN_TRY(cn_plan_run(g->plan));
+        CN_TRY(cn_plan_expect_finite(g->plan, g->prediction));
         const float *y = cn_plan_data(g->plan, g->prediction);
         const float *target = cn_plan_data(g->plan, g->target);
         for (int64_t i = 0; i < batch && at + i < count; i++) {

@@ -291,6 +291,13 @@ static cn_status begin_phase(const cn_run_setup *r, const cn_buckets *buckets, i
     return CN_OK;
 }
 
+/* Of a step that diverged: only what training has changed can, and before this run's first step
+ * nothing has. What isn't finite in a file is said instead. */
+static cn_status blame_file(const cn_run_nets *n, const cn_run_progress *p)
+{
+    return cn_plan_blame(n->step->plan, p->n_recent > 0);
+}
+
 static cn_status loop(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
                       cn_run_progress *p)
 {
@@ -300,6 +307,7 @@ static cn_status loop(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *
         CN_TRY(begin_phase(r, d->buckets, p->state.step, n));
         cn_status s = run_step(r, d, n, p, &step);
         if (s == CN_ECANCELLED) return stop(r, n, p);
+        if (s == CN_EINVAL) CN_TRY(blame_file(n, p));
         if (s != CN_OK) return s;
         remember(p, &step);
         CN_TRY(report_step(r, n->phase, p, &step));

@@ -169,6 +169,7 @@ static cn_status encode_pictures(cn_encoder *e, cn_batcher *mixer, cn_pass *p)
         const int64_t n = CN_MIN(e->batch, p->batch - at);
         put_pictures(e, p->picture + at * pixels, n);
         CN_TRY(cn_plan_run(e->plan));
+        CN_TRY(cn_plan_expect_finite(e->plan, e->out));
         const float *moments = cn_plan_data(e->plan, e->out);
         for (int64_t i = 0; i < n; i++) cn_batcher_mix(mixer, p, at + i, moments + i * each);
     }
@@ -183,6 +184,7 @@ static cn_status encode_texts(cn_encoder *e, int64_t ids, cn_pass *p)
         for (int64_t i = 0; i < e->batch; i++)
             cn_encoder_put_ids(e, i, p->ids + (at + (i < n ? i : 0)) * ids);
         CN_TRY(cn_plan_run(e->plan));
+        CN_TRY(cn_plan_expect_finite(e->plan, e->out));
         memcpy(p->context + at * each, cn_plan_data(e->plan, e->out),
                (size_t)(n * each) * sizeof(float));
     }

@@ -31,8 +31,7 @@ static cn_status build(cn_stepgraph *s, const cn_unet_config *u, const cn_contro
     cn_graph *g = s->g;
     make_inputs(s, u);
     const cn_unet_inputs in = {.x = s->x, .t = s->t, .context = s->context};
-    cn_control_unit unit = {
-        .config = c, .params = control, .in = in, .only_mid = s->o.only_mid};
+    cn_control_unit unit = {.config = c, .params = control, .in = in, .only_mid = s->o.only_mid};
     if (s->o.control) {
         cn_graph_use(g, control);
         unit.hint = cn_controlnet_hint_build(g, c, s->condition);

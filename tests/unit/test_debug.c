@@ -115,10 +115,10 @@ static void networks_and_runs_have_files_of_their_own(void **state)
     run_dumping("*.block.0.in", 2, &f);
     for (int k = 0; k < 2; k++) {
         first_layer(&f, k, want);
-        expect_dump(k ? "controlnet.block.0.in.linear.0.npy" : "unet.block.0.in.linear.0.npy",
-                    want, N * O);
-        expect_dump(k ? "controlnet.block.0.in.linear.1.npy" : "unet.block.0.in.linear.1.npy",
-                    want, N * O);
+        expect_dump(k ? "controlnet.block.0.in.linear.0.npy" : "unet.block.0.in.linear.0.npy", want,
+                    N * O);
+        expect_dump(k ? "controlnet.block.0.in.linear.1.npy" : "unet.block.0.in.linear.1.npy", want,
+                    N * O);
     }
     close_plan(&f);
 }

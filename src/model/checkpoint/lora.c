@@ -369,15 +369,31 @@ bool cn_lora_changes(const cn_lora_set *set, cn_net net, const cn_param *q)
     return false;
 }
 
+/* Its own values are finite; what they make may be too large. */
+static cn_status check_merged(cn_ctx *ctx, const cn_lora *l, const cn_param *q, const float *plain,
+                              bool was_finite)
+{
+    if (!was_finite || cn_first_nonfinite(CN_F32, plain, (size_t)cn_param_elements(q)) < 0)
+        return CN_OK;
+    return cn_fail(
+        ctx, CN_EFORMAT,
+        "%s: what it adds to %s isn't finite; this LoRA is damaged, or its weight is too "
+        "large",
+        l->path, q->diffusers_name);
+}
+
 cn_status cn_lora_merge(cn_ctx *ctx, const cn_lora_set *set, cn_net net, const cn_param *q,
                         float *plain)
 {
     for (int i = 0; net != CN_NETS && i < set->n; i++) {
         const cn_lora *l = set->list[i];
         const double weight = net == CN_NET_UNET ? l->unet_weight : l->text_weight;
+        const size_t n = (size_t)cn_param_elements(q);
+        const bool finite = cn_first_nonfinite(CN_F32, plain, n) < 0;
         for (int64_t k = 0; k < l->n; k++)
             if (changes(&l->modules[k], net, q))
                 CN_TRY(cn_lora_add_module(ctx, l->file, &l->modules[k], q, weight, plain));
+        CN_TRY(check_merged(ctx, l, q, plain, finite));
     }
     return CN_OK;
 }

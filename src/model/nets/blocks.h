@@ -41,7 +41,7 @@ typedef struct cn_encoder {
 
 /* hint [N,h,w,channels[0]] is added after the first convolution; NULL in the UNet. False when the
  * configuration or x's shape is impossible: the graph is poisoned and *e not written. */
-bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in,
-                      cn_node *hint, cn_encoder *e);
+bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in, cn_node *hint,
+                      cn_encoder *e);
 
 #endif

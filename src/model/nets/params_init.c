@@ -151,6 +151,9 @@ cn_status cn_control_init_from_base(cn_ctx *ctx, cn_backend *be, const cn_base *
     CN_TRY(cn_base_source(ctx, base, CN_NET_UNET, path, &opened, &user.source));
     cn_status s = init_control(ctx, be, control, seed, copy_from_file, &user);
     if (s != CN_OK) s = cn_fail_prefix(ctx, s, "%s", user.source.path);
+    if (s == CN_OK)
+        s = cn_params_set_source(control, user.source.path, user.source.prefix,
+                                 user.source.layout == CN_LAYOUT_DIFFUSERS);
     cn_tensors_close(opened);
     return s;
 }

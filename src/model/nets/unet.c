@@ -57,8 +57,8 @@ static cn_node *middle(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node
     return cn_resblock(g, "middle_block.2|mid_block.resnets.1", x, emb, C, c->norm_groups);
 }
 
-bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in,
-                      cn_node *hint, cn_encoder *e)
+bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in, cn_node *hint,
+                      cn_encoder *e)
 {
     if (!config_ok(g, c, in->x)) return false;
     char at[32], side[32], name[CN_NAME_MAX];

@@ -82,6 +82,11 @@ static cn_status add_word(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t, 
         s = tokenize(ctx, t, &one);
     }
     if (s == CN_OK) s = cn_tensors_read(ctx, file, info, one.vectors);
+    if (s == CN_OK && cn_first_nonfinite(CN_F32, one.vectors, (size_t)info->elements) >= 0)
+        s = cn_fail(ctx, CN_EFORMAT,
+                    "%s has a value that isn't finite; the file is damaged, or its training "
+                    "diverged",
+                    info->name);
     if (s != CN_OK) {
         embedding_free(&one);
         return s;
