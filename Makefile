@@ -10,6 +10,7 @@
 #   make cppcheck   cppcheck over src/
 #   make fuzz       FUZZ_CASES (2000) changed files through the program, and every fuzz target for
 #                   FUZZ_SECONDS (60) seconds
+#   make sanitize   tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make torture    every call of files, locks and memory fails once, over whole commands: hours
 #   make compdb     compile_commands.json for editors and clang's tools
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
@@ -38,11 +39,12 @@ CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(OPT) $(ARCH) $(WARN) -fopenmp -fno-math-e
 LDLIBS := -ldnnl -lxsmm -lxsmmnoblas -lpng -lz -ljpeg -lwebpdemux -lwebp -ljansson -lpcre2-8 -lutf8proc -larchive -lm -lpthread -ldl
 LDFLAGS_ALL := -fopenmp $(LDFLAGS)
 
+comma := ,
 ifneq ($(SANITIZE),)
-BUILD := build-$(SANITIZE)
+BUILD := build-$(subst $(comma),-,$(SANITIZE))
 CFLAGS_ALL += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1
 LDFLAGS_ALL += -fsanitize=$(SANITIZE)
-ifeq ($(SANITIZE),undefined)
+ifneq ($(findstring undefined,$(SANITIZE)),)
 CFLAGS_ALL += -fno-sanitize-recover=all
 endif
 endif
@@ -92,7 +94,7 @@ FAULTS := $(BUILD)/tests/controlnet-faults $(BUILD)/tests/torture $(BUILD)/tests
 TOOLS := $(patsubst tools/%.c,$(BUILD)/tools/%,$(wildcard tools/*.c))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 
-.PHONY: all tests lib test test-full torture demo lint cppcheck fuzz clean deps install format help compdb
+.PHONY: all tests lib test test-full torture sanitize demo lint cppcheck fuzz clean deps install format help compdb
 all: $(BUILD)/controlnet $(BENCH) $(TOOLS)
 tests: $(UNIT) $(OPS) $(BIG) $(FAULTS) $(EXAMPLES)
 lib: $(LIB)
@@ -116,6 +118,13 @@ REFERENCE ?= ../shared/reference
 test-full: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory tests
 	$(BUILD)/tests/fullsize $(REFERENCE)/fullsize
+
+# Unit, ops, golden and badinput tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+sanitize: deps
+	@$(MAKE) -j$(JOBS) --no-print-directory SANITIZE=address,undefined all tests
+	@LSAN_OPTIONS=suppressions=$(CURDIR)/tests/sanitize/leaks.txt:print_suppressions=0 \
+	 ASAN_OPTIONS=detect_stack_use_after_return=0:allocator_may_return_null=1 \
+	 UBSAN_OPTIONS=print_stacktrace=1 sh tools/run-tests.sh build-address-undefined sanitized
 
 torture: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory all tests
