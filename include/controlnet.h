@@ -79,7 +79,10 @@ typedef struct cn_option {
     cn_field_type type;
     double min, max;          /* of INT, INT64, INT64S and NUMBER, both included */
     const char *const *words; /* EITHER, or TEXT that must be one of these, NULL at the end */
-    const char *preset;       /* the default, written as the option's value is; NULL: 0 or NULL */
+    /* Of TEXT: names for the help, NULL behind the last; whoever takes the value says what else it
+     * may be. */
+    const char *(*name_at)(int i);
+    const char *preset; /* the default, written as the option's value is; NULL: 0 or NULL */
     /* 0 or NULL in the field says that nothing was given, and this what is done then; a NUMBER
      * can't be given as 0. */
     const char *unset;

@@ -47,6 +47,13 @@ static void join(const char *const *words, const char *between, const char *last
         add(out, "%s%s", !i ? "" : words[i + 1] ? between : last, words[i]);
 }
 
+/* The names that a function counts, "a, b or c". */
+static void join_names(const char *(*name_at)(int i), text *out)
+{
+    for (int i = 0; name_at(i); i++)
+        add(out, "%s%s", !i ? "" : name_at(i + 1) ? ", " : " or ", name_at(i));
+}
+
 /* Whether an option's words stand in its own column, "--unlock none|decoder|all". */
 static bool has_short_words(const cn_option *row)
 {
@@ -79,6 +86,7 @@ static void describe(const cn_option *row, text *out)
     *out = (text){0};
     if (otherwise && !*otherwise) otherwise = NULL;
     if (row->words && !has_short_words(row)) join(row->words, ", ", " or ", out);
+    if (row->name_at) join_names(row->name_at, out);
     if (row->help) add(out, "%s%s", out->n ? ": " : "", row->help);
     if (!otherwise && !is_told(row)) return;
     add(out, "%s(%s", out->n ? " " : "", otherwise ? otherwise : "");

@@ -86,16 +86,12 @@ const cn_option cn_generate_option_rows[] = {
     {"guidance-end", 0, "part of the steps after which it ends; steps without take half the time",
      FIELD(guidance_end), 0, 1, .preset = "1"},
     {"sampling-method", 0,
-     "ddim, pndm, ddpm, euler, euler_a, heun, heun++, lms, dpm++sde, dpm++2m, dpm++2m_sde, "
-     "dpm++3m_sde, unipc, lcm or tcd; names of diffusers and stable-diffusion-webui do too: "
-     "\"DPM++ 2M Karras\"",
-     FIELD(sampler), .preset = "ddim", .arg = "NAME"},
+     "names of diffusers and stable-diffusion-webui do too, \"DPM++ 2M Karras\"", FIELD(sampler),
+     .name_at = cn_generate_sampler, .preset = "ddim", .arg = "NAME"},
     {"eta", 0, "of tcd: how much of a step's noise is drawn anew", FIELD(eta), 0, 1,
      .preset = "0.3"},
-    {"scheduler", 0,
-     "noise levels of the samplers that take them: discrete, normal, karras, exponential, "
-     "sgm_uniform, simple, beta, kl_optimal or ays; default: as the model says",
-     FIELD(scheduler), .preset = "default", .arg = "NAME"},
+    {"scheduler", 0, "noise levels of the samplers that take them; default: as the model says",
+     FIELD(scheduler), .name_at = cn_generate_scheduler, .preset = "default", .arg = "NAME"},
     {"timestep-spacing", 0, NULL, FIELD(timestep_spacing), WORDS("leading", "trailing", "linspace"),
      .unset = "as the model says, else the sampling method's own"},
     {"rescale-betas-zero-snr", 0,

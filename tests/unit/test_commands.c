@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_commands.c - commands of other programs' training scripts, as their documentation shows
- * them, run as dry runs of `controlnet train`: every option is taken.
+ * them, run as dry runs of `controlnet train`: every option is taken. Further, what the help lists.
  *
  * Words in capitals stand for paths, PX for a resolution that takes no time. Each row is one
  * command's options behind the name of its script.
@@ -8,6 +8,7 @@
 #include "../support/child.h"
 #include "../support/unit/tiny_run.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -268,6 +269,40 @@ static void kohyas_commands_are_taken(void **state)
     for (size_t i = CN_COUNT(commands) - 2; i < CN_COUNT(commands); i++) check(i);
 }
 
+/* What is listed is what there is: both follow from one table. */
+static void help_lists_every_sampler(void **state)
+{
+    char *argv[] = {program, "generate", "--help", NULL};
+    static const struct {
+        const char *option;
+        const char *(*name_at)(int i);
+    } lists[] = {{"--sampling-method NAME", cn_generate_sampler},
+                 {"--scheduler NAME", cn_generate_scheduler}};
+    char said[32768], want[512];
+    int ends[2];
+    (void)state;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    const pid_t pid = test_start(argv, ends[1]);
+    close(ends[1]);
+    assert_int_equal(test_read(pid, ends[0], RUN_SECONDS, said, sizeof said), 0);
+    close(ends[0]);
+    for (char *at = said; *at; at++) /* lines are wrapped */
+        while (isspace((unsigned char)at[0]) && isspace((unsigned char)at[1]))
+            memmove(at, at + 1, strlen(at));
+    for (char *at = said; *at; at++)
+        if (*at == '\n') *at = ' ';
+    for (size_t i = 0; i < CN_COUNT(lists); i++) {
+        size_t n = (size_t)snprintf(want, sizeof want, "%s ", lists[i].option);
+        for (int k = 0; lists[i].name_at(k); k++)
+            n += (size_t)snprintf(want + n, sizeof want - n, "%s%s",
+                                  !k                        ? ""
+                                  : lists[i].name_at(k + 1) ? ", "
+                                                            : " or ",
+                                  lists[i].name_at(k));
+        if (!strstr(said, want)) fail_msg("not in the help: %s", want);
+    }
+}
+
 /* What would change the result and can't be had isn't passed over. */
 static void what_cannot_be_had_is_refused(void **state)
 {
@@ -298,6 +333,7 @@ int main(void)
         cmocka_unit_test(diffusers_commands_are_taken),
         cmocka_unit_test(kohyas_commands_are_taken),
         cmocka_unit_test(what_cannot_be_had_is_refused),
+        cmocka_unit_test(help_lists_every_sampler),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
 }

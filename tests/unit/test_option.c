@@ -63,6 +63,7 @@ static const char *fault_of(const cn_option *row, size_t bytes)
     if (row->words && row->type != CN_FIELD_TEXT && !has_words) return "has words and is no text";
     if (has_words && !(row->words && row->words[0] && row->words[1] && !row->words[2]))
         return "is the one or the other, and has no two words";
+    if (row->name_at && row->type != CN_FIELD_TEXT) return "lists names and is no text";
     if (row->preset && row->unset) return "has two defaults";
     if (row->required && !row->arg) return "is required, and its value has no name";
     if (strchr(row->name, '_')) return "has a _ in its name";
