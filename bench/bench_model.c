@@ -56,7 +56,7 @@ static cn_status declare_rest(bench *b, model_work *w)
 
 static cn_status save(bench *b, model_work *w)
 {
-    char dir[4096];
+    char dir[CN_PATH_BYTES];
     cn_base base = {.unet = b->unet, .vae = b->vae, .text = {b->clip}};
     cn_schedule_config_default(&base.schedule);
     CN_TRY(cn_format(b->ctx, dir, sizeof dir, "%s/base", b->out));

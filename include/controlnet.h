@@ -30,6 +30,8 @@ typedef enum cn_status {
     CN_EINTERNAL   /* a bug here or in a library beneath */
 } cn_status;
 
+enum { CN_PATH_BYTES = 4096 }; /* room for a path, its end counted: Linux's PATH_MAX */
+
 typedef enum cn_log_level { CN_LOG_INFO, CN_LOG_WARN } cn_log_level;
 
 typedef struct cn_ctx cn_ctx;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { PATH_BYTES = 4096, MAX_FILE = 1 << 30 };
+enum { MAX_FILE = 1 << 30 };
 
 typedef struct run {
     cn_ctx *ctx;
@@ -22,9 +22,9 @@ typedef struct run {
     cn_status stopped;
 } run;
 
-static cn_status path_in(cn_ctx *ctx, const cn_bulk *b, const char *name, char out[PATH_BYTES])
+static cn_status path_in(cn_ctx *ctx, const cn_bulk *b, const char *name, char out[CN_PATH_BYTES])
 {
-    return cn_format(ctx, out, PATH_BYTES, "%s/%s", b->dir, name);
+    return cn_format(ctx, out, CN_PATH_BYTES, "%s/%s", b->dir, name);
 }
 
 cn_status cn_bulk_item_set(cn_ctx *ctx, cn_bulk_item *item, const char *in, const char *out)
@@ -77,7 +77,7 @@ static void fail_item(run *r, int64_t i, const char *text)
 /* a.jpg and a.png would both become a.png: the first one does. */
 static void refuse_doubles(run *r)
 {
-    char text[2 * PATH_BYTES];
+    char text[2 * CN_PATH_BYTES];
     for (int64_t k = 1, first = 0; k < r->b->n; k++) {
         const cn_bulk_item *a = &r->b->items[r->by_name[first]];
         const cn_bulk_item *c = &r->b->items[r->by_name[k]];
@@ -105,7 +105,7 @@ static void add_source(json_t *line, const char *path)
 static bool is_current(cn_ctx *ctx, const run *r, const json_t *line, int64_t i)
 {
     struct stat st;
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     const cn_bulk_item *item = &r->b->items[i];
     return r->states[i] == CN_BULK_TODO && stat(item->in, &st) == 0 &&
            cn_json_int(line, "bytes", -1) == st.st_size &&
@@ -162,7 +162,7 @@ static cn_status keep_lines(run *r, const char *path, FILE *f)
 /* The record begins anew with what is kept; lines of this run go behind. */
 static cn_status open_record(run *r)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     cn_file_writer w;
     CN_TRY(path_in(r->ctx, r->b, r->b->record, path));
     CN_TRY(cn_writer_open(r->ctx, path, &w));
@@ -182,7 +182,7 @@ static cn_status open_record(run *r)
 
 static cn_status make_folder(cn_ctx *ctx, const char *path)
 {
-    char folder[PATH_BYTES];
+    char folder[CN_PATH_BYTES];
     const char *slash = strrchr(path, '/');
     if (!slash || slash == path) return CN_OK;
     CN_TRY(cn_format(ctx, folder, sizeof folder, "%.*s", (int)(slash - path), path));
@@ -191,7 +191,7 @@ static cn_status make_folder(cn_ctx *ctx, const char *path)
 
 static cn_status save(cn_ctx *ctx, const cn_bulk *b, const char *name, const cn_image *image)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     CN_TRY(path_in(ctx, b, name, path));
     CN_TRY(make_folder(ctx, path));
     return cn_image_save_png(ctx, path, image, NULL);
@@ -199,7 +199,7 @@ static cn_status save(cn_ctx *ctx, const cn_bulk *b, const char *name, const cn_
 
 static cn_status copy(cn_ctx *ctx, const cn_bulk *b, const cn_bulk_item *item, bool *broken)
 {
-    char path[PATH_BYTES], *data = NULL;
+    char path[CN_PATH_BYTES], *data = NULL;
     size_t n = 0;
     CN_TRY(path_in(ctx, b, item->out, path));
     CN_TRY(cn_file_read(ctx, item->in, MAX_FILE, &data, &n));

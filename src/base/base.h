@@ -21,9 +21,6 @@
 #define CN_MIN(a, b)    ((a) < (b) ? (a) : (b))
 #define CN_MAX(a, b)    ((a) > (b) ? (a) : (b))
 
-/* Room for a path, its end counted: Linux's PATH_MAX. */
-enum { CN_PATH_BYTES = 4096 };
-
 /* Where nothing is owned: hand the first failure up. */
 #define CN_TRY(expr)                              \
     do {                                          \

@@ -149,7 +149,7 @@ const char *cli_output_path(const char *path)
 bool cli_can_write(const char *command, const char *path)
 {
     struct stat st;
-    char dir[4096];
+    char dir[CN_PATH_BYTES];
     const char *slash = strrchr(path, '/');
     size_t n = slash ? (size_t)(slash - path) : 0;
     if (n >= sizeof dir || (slash && !slash[1]) || !*path) {

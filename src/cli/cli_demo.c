@@ -43,10 +43,10 @@ static const cn_option rows[] = {
 
 /* --- the folder ------------------------------------------------------------------------------- */
 
-static bool join(char out[4096], const char *dir, const char *name)
+static bool join(char out[CN_PATH_BYTES], const char *dir, const char *name)
 {
-    const int n = snprintf(out, 4096, "%s/%s", dir, name);
-    return n > 0 && n < 4096;
+    const int n = snprintf(out, CN_PATH_BYTES, "%s/%s", dir, name);
+    return n > 0 && n < CN_PATH_BYTES;
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *place)
@@ -66,7 +66,7 @@ static bool remove_tree(const char *path)
 
 static bool make_folders(const char *path)
 {
-    char part[4096];
+    char part[CN_PATH_BYTES];
     const size_t n = strlen(path);
     if (!n || n >= sizeof part) {
         errno = n ? ENAMETOOLONG : ENOENT;
@@ -85,7 +85,7 @@ static bool make_folders(const char *path)
 /* An earlier demo's folder, or one with nothing in it. */
 static bool is_ours(const char *dir)
 {
-    char path[4096];
+    char path[CN_PATH_BYTES];
     if (join(path, dir, marker) && access(path, F_OK) == 0) return true;
     DIR *list = opendir(dir);
     if (!list) return false;
@@ -100,7 +100,7 @@ static int start_over(demo *d)
 {
     static const char *const made[] = {"scenes",      "held-out",     "controlnet",
                                        "report.html", "summary.json", "sheet.png"};
-    char path[4096];
+    char path[CN_PATH_BYTES];
     if (!make_folders(d->output_dir))
         return cli_error("demo", "cannot make folder \"%s\": %s", d->output_dir, strerror(errno));
     if (!is_ours(d->output_dir))
@@ -222,7 +222,7 @@ static int keep_checkpoint(demo *d)
 {
     static const char *const files[] = {"config.json", "diffusion_pytorch_model.safetensors",
                                         "control.safetensors"};
-    char from[4096], to[4096];
+    char from[CN_PATH_BYTES], to[CN_PATH_BYTES];
     if (strcmp(d->saved, d->controlnet_dir) == 0) return CLI_DONE;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (!join(from, d->saved, files[i]) || !join(to, d->controlnet_dir, files[i]) ||

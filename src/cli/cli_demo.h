@@ -37,7 +37,7 @@ typedef struct demo {
     double minutes, learning_rate, guidance_scale;
     uint64_t seed;
     /* folders and files in output_dir */
-    char scenes_dir[4096], held_dir[4096], controlnet_dir[4096];
+    char scenes_dir[CN_PATH_BYTES], held_dir[CN_PATH_BYTES], controlnet_dir[CN_PATH_BYTES];
     /* the run */
     cn_ctx *ctx; /* a new one after training, whose own may have been stopped by the clock */
     cli_progress progress;
@@ -45,7 +45,7 @@ typedef struct demo {
     double begun_s, train_begun_s, shown_s;
     bool line_open;
     bool time_up;
-    char saved[4096]; /* where the trainer last saved */
+    char saved[CN_PATH_BYTES]; /* where the trainer last saved */
     double step_seconds;
     cn_train_result result;
     demo_drawing drawings[DEMO_MOST]; /* held-out scenes, scribble, photograph */

@@ -57,7 +57,7 @@ void demo_drawings_destroy(demo *d)
 
 static cn_status load(demo *d, const char *name, cn_image **out)
 {
-    char path[4096 + 64];
+    char path[CN_PATH_BYTES + 64];
     snprintf(path, sizeof path, "%s/%.60s", d->held_dir, name);
     return cn_image_load(d->ctx, path, out);
 }
@@ -80,7 +80,7 @@ static cn_status prepare_scene(demo *d, const char *text, demo_drawing *one)
 
 static cn_status prepare_scenes(demo *d)
 {
-    char path[4096 + 16], *text = NULL;
+    char path[CN_PATH_BYTES + 16], *text = NULL;
     size_t cap = 0;
     cn_status s = CN_OK;
     snprintf(path, sizeof path, "%s/prompt.json", d->held_dir);

@@ -15,10 +15,10 @@ bool demo_succeeded(const demo *d)
     return d->agreement_with > 0 && d->agreement_with >= 2 * d->agreement_without;
 }
 
-static bool file_in(const demo *d, const char *name, char out[4096])
+static bool file_in(const demo *d, const char *name, char out[CN_PATH_BYTES])
 {
-    const int n = snprintf(out, 4096, "%s/%s", d->output_dir, name);
-    return n > 0 && n < 4096;
+    const int n = snprintf(out, CN_PATH_BYTES, "%s/%s", d->output_dir, name);
+    return n > 0 && n < CN_PATH_BYTES;
 }
 
 /* --- report ----------------------------------------------------------------------------------- */
@@ -245,7 +245,7 @@ static json_t *summary(const demo *d)
 
 static int write_summary(const demo *d, const char *path)
 {
-    char tmp[4096 + 8];
+    char tmp[CN_PATH_BYTES + 8];
     json_t *values = summary(d);
     char *text = values ? json_dumps(values, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(values);
@@ -263,7 +263,8 @@ static int write_summary(const demo *d, const char *path)
 
 int demo_write(demo *d)
 {
-    char report[4096], sheet[4096], json[4096], metrics[4096 + 16];
+    char report[CN_PATH_BYTES], sheet[CN_PATH_BYTES], json[CN_PATH_BYTES],
+        metrics[CN_PATH_BYTES + 16];
     snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", d->controlnet_dir);
     if (!file_in(d, "report.html", report) || !file_in(d, "sheet.png", sheet) ||
         !file_in(d, "summary.json", json))

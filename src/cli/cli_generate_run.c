@@ -41,7 +41,7 @@ static bool is_previewed(const request *r)
 
 bool generate_can_write(const request *r)
 {
-    char file[4096];
+    char file[CN_PATH_BYTES];
     if (is_stdout(r) && (r->json || r->grid || r->generate.batch > 1)) {
         cli_error("generate", "-o - writes one picture to standard output: neither --json, --grid "
                               "nor --batch-size goes with it");
@@ -133,7 +133,7 @@ static cn_status make_grid(cn_ctx *ctx, cn_image *const *images, int count, cn_i
 
 static int save_grid(cn_ctx *ctx, const request *r, const cn_generated *g, const char *const *text)
 {
-    char file[4096];
+    char file[CN_PATH_BYTES];
     cn_image *grid = NULL;
     if (!output_name(r, "_grid", file, sizeof file)) return CLI_FAILED;
     cn_status s = make_grid(ctx, g->images, g->count, &grid);
@@ -146,7 +146,7 @@ static int save_grid(cn_ctx *ctx, const request *r, const cn_generated *g, const
 
 static int save_all(cn_ctx *ctx, const request *r, const cn_generated *g, double ready_s)
 {
-    char file[4096];
+    char file[CN_PATH_BYTES];
     const char *text[] = {"parameters", NULL, r->recipe ? recipe_key : NULL, r->recipe, NULL};
     if (r->verbose) {
         show_usage("prompt", &g->prompt);

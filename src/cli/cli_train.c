@@ -14,8 +14,8 @@ typedef struct request {
     int64_t max_pixels;
     bool json, cache_to_disk, cache_latents; /* the latter: asked for */
     bool v_parameterization;
-    char cache_dir[4096]; /* OUT/cache */
-    char resolution[24];  /* its side, where it was given as "W,H" */
+    char cache_dir[CN_PATH_BYTES]; /* OUT/cache */
+    char resolution[24];           /* its side, where it was given as "W,H" */
 } request;
 
 #define FIELD(member) CN_FIELD(request, member)

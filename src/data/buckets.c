@@ -155,7 +155,7 @@ typedef struct scan {
 static cn_status choose_for(const scan *s, cn_ctx *own, int64_t i, cn_train_bucket *out)
 {
     int64_t width = 0, height = 0;
-    char where[4096];
+    char where[CN_PATH_BYTES];
     CN_TRY(cn_dataset_size(own, s->d, i, &width, &height));
     if (cn_bucket_choose(&s->b->rules, width, height, out)) return CN_OK;
     CN_TRY(cn_dataset_where(own, s->d, i, where, sizeof where));

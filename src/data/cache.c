@@ -69,7 +69,7 @@ static cn_status open_store(cn_ctx *ctx, const cn_base *base, cn_net net, const 
                             const cn_cache_options *o, size_t record_bytes, int64_t n, size_t limit,
                             uint64_t *keys, cn_store **out)
 {
-    char path[4096];
+    char path[CN_PATH_BYTES];
     uint64_t identity = 0;
     if (!o->cache_dir) return cn_store_create(ctx, n, record_bytes, limit, o->dir, out);
     cn_status s = identity_of(ctx, base, net, &identity);
@@ -369,7 +369,7 @@ static cn_status load_batch(cn_ctx *ctx, const group *g, const cn_cache_options 
 /* Says which pictures' entries in a cache were damaged. */
 static cn_status name_damaged(cn_ctx *ctx, const group *g, int64_t at, int64_t n)
 {
-    char where[4096];
+    char where[CN_PATH_BYTES];
     for (int64_t i = at; i < at + n; i++) {
         if (!cn_store_damaged(g->c->moments[g->bucket], i)) continue;
         CN_TRY(cn_dataset_where(ctx, g->d, g->items[i % g->n], where, sizeof where));

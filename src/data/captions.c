@@ -10,14 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, MAX_CAPTION_BYTES = 64 * 1024 };
+enum { MAX_CAPTION_BYTES = 64 * 1024 };
 
 typedef struct entry {
     size_t name, caption; /* offsets into text */
 } entry;
 
 struct cn_captions {
-    char dir[PATH_BYTES];
+    char dir[CN_PATH_BYTES];
     const char *otherwise;
     cn_coco *coco;
     bool listed; /* by metadata: entries sorted by name */
@@ -119,7 +119,7 @@ static int by_name(const void *a, const void *b, void *user)
 
 static cn_status read_list(cn_ctx *ctx, cn_captions *c)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/metadata.jsonl", c->dir));
     if (cn_file_exists(path)) {
         CN_TRY(read_jsonl(ctx, c, path));
@@ -192,7 +192,7 @@ static void tidy(char *text)
 static cn_status read_beside(cn_ctx *ctx, const cn_captions *c, const char *name, char **text)
 {
     static const char *const endings[] = {".txt", ".caption"};
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     size_t n = 0;
     *text = NULL;
     for (size_t i = 0; i < CN_COUNT(endings); i++) {

@@ -41,7 +41,7 @@ static cn_status read_record(cn_ctx *ctx, const char *path, char out[TEXT_BYTES]
 
 cn_status cn_condition_text(cn_ctx *ctx, const char *dir, char out[TEXT_BYTES])
 {
-    char path[4096];
+    char path[CN_PATH_BYTES];
     out[0] = 0;
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/scenes.txt", dir));
     if (cn_file_exists(path)) return read_scenes(ctx, path, out);

@@ -61,11 +61,10 @@ cn_status cn_dataset_add(cn_ctx *ctx, cn_dataset *d, const uint64_t *words)
     return CN_OK;
 }
 
-cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name,
-                          char out[CN_DATASET_PATH_BYTES])
+cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name, char out[CN_PATH_BYTES])
 {
-    if (name[0] == '/') return cn_format(ctx, out, CN_DATASET_PATH_BYTES, "%s", name);
-    return cn_format(ctx, out, CN_DATASET_PATH_BYTES, "%s/%s", dir, name);
+    if (name[0] == '/') return cn_format(ctx, out, CN_PATH_BYTES, "%s", name);
+    return cn_format(ctx, out, CN_PATH_BYTES, "%s/%s", dir, name);
 }
 
 /* --- which layout ----------------------------------------------------------------------------- */
@@ -74,7 +73,7 @@ cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name,
 static cn_status describe_folder(cn_ctx *ctx, const char *dir, char *out, size_t cap)
 {
     int pictures = 0, folders = 0, others = 0;
-    char path[CN_DATASET_PATH_BYTES + 512];
+    char path[CN_PATH_BYTES + 512];
     const struct dirent *e = NULL;
     cn_dir *list = NULL;
     CN_TRY(cn_dir_open(ctx, dir, &list));
@@ -118,7 +117,7 @@ static cn_status fail_nothing(cn_ctx *ctx, const char *dir)
 /* The list in `dir`, its name in *name, which is NULL where there is none. */
 static cn_status find_list(cn_ctx *ctx, const char *dir, const char **name, cn_dataset *d)
 {
-    char path[CN_DATASET_PATH_BYTES];
+    char path[CN_PATH_BYTES];
     *name = NULL;
     for (size_t i = 0; i < CN_COUNT(layouts); i++)
         for (const char *const *list = layouts[i]->lists; *list; list++) {
@@ -137,7 +136,7 @@ static cn_status find_list(cn_ctx *ctx, const char *dir, const char **name, cn_d
 static cn_status detect_list(cn_ctx *ctx, cn_dataset *d)
 {
     const char *name = NULL;
-    char train[CN_DATASET_PATH_BYTES];
+    char train[CN_PATH_BYTES];
     CN_TRY(find_list(ctx, d->dir, &name, d));
     if (!name) {
         CN_TRY(cn_dataset_path(ctx, d->dir, "train", train));

@@ -17,10 +17,11 @@ typedef struct cn_dataset_layout cn_dataset_layout;
 
 typedef struct cn_dataset {
     const cn_dataset_layout *layout;
-    int64_t n;                  /* pairs */
-    int64_t skipped;            /* pairs left out by skip_bad */
-    char dir[4096], list[4096]; /* what relative names count from; the file of lines, or dir */
-    char found[1024];           /* one line: what was found here and how it is read */
+    int64_t n;       /* pairs */
+    int64_t skipped; /* pairs left out by skip_bad */
+    char dir[CN_PATH_BYTES],
+        list[CN_PATH_BYTES]; /* what relative names count from; the file of lines, or dir */
+    char found[1024];        /* one line: what was found here and how it is read */
     /* of the layout's own file */
     uint64_t *index; /* [n, words] */
     int words;

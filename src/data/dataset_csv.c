@@ -66,7 +66,7 @@ static cn_status scan(cn_ctx *ctx, cn_dataset *d, cn_dataset_faults *f)
     if (s == CN_OK) s = cn_csv_next(ctx, file, r);
     if (s == CN_OK) s = read_head(ctx, d, l, r);
     while (s == CN_OK) {
-        char where[CN_DATASET_PATH_BYTES + 32];
+        char where[CN_PATH_BYTES + 32];
         cn_dataset_place place;
         cn_dataset_item item = {0};
         s = cn_csv_next(ctx, file, r);

@@ -17,7 +17,7 @@
 enum { MAX_CAPTION_BYTES = CN_DATASET_PROMPT_BYTES };
 
 typedef struct folders {
-    char conditions[CN_DATASET_PATH_BYTES];
+    char conditions[CN_PATH_BYTES];
     char captions[2][32]; /* endings in the order they are looked for; "": no second */
     cn_str names;         /* picture, its condition, ..., each 0-terminated */
     int64_t without_caption;
@@ -28,8 +28,7 @@ typedef struct folders {
 /* --- opening ---------------------------------------------------------------------------------- */
 
 /* The twin folders' usual names inside dir; false: none. */
-static bool find_twins(const char *dir, char images[CN_DATASET_PATH_BYTES],
-                       char conditions[CN_DATASET_PATH_BYTES])
+static bool find_twins(const char *dir, char images[CN_PATH_BYTES], char conditions[CN_PATH_BYTES])
 {
     static const char *const first[] = {"images", "image", "target", "targets"};
     static const char *const second[] = {"conditioning_images",
@@ -40,11 +39,11 @@ static bool find_twins(const char *dir, char images[CN_DATASET_PATH_BYTES],
                                          "control"};
     bool one = false, two = false;
     for (size_t i = 0; i < CN_COUNT(first) && !one; i++) {
-        snprintf(images, CN_DATASET_PATH_BYTES, "%s/%s", dir, first[i]);
+        snprintf(images, CN_PATH_BYTES, "%s/%s", dir, first[i]);
         one = cn_dir_exists(images);
     }
     for (size_t i = 0; i < CN_COUNT(second) && !two; i++) {
-        snprintf(conditions, CN_DATASET_PATH_BYTES, "%s/%s", dir, second[i]);
+        snprintf(conditions, CN_PATH_BYTES, "%s/%s", dir, second[i]);
         two = cn_dir_exists(conditions);
     }
     return one && two;
@@ -52,22 +51,22 @@ static bool find_twins(const char *dir, char images[CN_DATASET_PATH_BYTES],
 
 static bool detect(const char *dir)
 {
-    char images[CN_DATASET_PATH_BYTES], conditions[CN_DATASET_PATH_BYTES];
+    char images[CN_PATH_BYTES], conditions[CN_PATH_BYTES];
     return find_twins(dir, images, conditions);
 }
 
 static cn_status caption_path(cn_ctx *ctx, const cn_dataset *d, const char *name,
-                              const char *ending, char out[CN_DATASET_PATH_BYTES])
+                              const char *ending, char out[CN_PATH_BYTES])
 {
-    return cn_format(ctx, out, CN_DATASET_PATH_BYTES, "%s/%.*s%s", d->dir,
-                     (int)cn_stem_length(name), name, ending);
+    return cn_format(ctx, out, CN_PATH_BYTES, "%s/%.*s%s", d->dir, (int)cn_stem_length(name), name,
+                     ending);
 }
 
 /* Names within the two folders. */
 static cn_status add_pair(cn_ctx *ctx, cn_dataset *d, const char *target, const char *condition)
 {
     folders *f = d->own;
-    char path[CN_DATASET_PATH_BYTES];
+    char path[CN_PATH_BYTES];
     uint64_t caption = 0;
     for (uint64_t k = 0; k < 2 && !caption; k++) {
         if (!f->captions[k][0]) continue;
@@ -98,7 +97,7 @@ static cn_status fail_alone(cn_ctx *ctx, const char *dir, const char *name, cons
 /* A folder of pictures and the one of its conditions; `within`: where both lie in d's two folders,
  * "10_NAME/" or "". */
 typedef struct twins {
-    char target_dir[CN_DATASET_PATH_BYTES], condition_dir[CN_DATASET_PATH_BYTES];
+    char target_dir[CN_PATH_BYTES], condition_dir[CN_PATH_BYTES];
     char target_within[300], condition_within[300];
     cn_listing targets, conditions;
 } twins;
@@ -106,7 +105,7 @@ typedef struct twins {
 static cn_status add_twin(cn_ctx *ctx, cn_dataset *d, const twins *w, const char *target,
                           const char *condition)
 {
-    char t[CN_DATASET_PATH_BYTES], c[CN_DATASET_PATH_BYTES];
+    char t[CN_PATH_BYTES], c[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, t, sizeof t, "%s%s", w->target_within, target));
     CN_TRY(cn_format(ctx, c, sizeof c, "%s%s", w->condition_within, condition));
     return add_pair(ctx, d, t, c);
@@ -213,7 +212,7 @@ static int64_t common_divisor(int64_t a, int64_t b)
 /* *out: an array to be freed, sorted by name; the repeats without what they have in common. */
 static cn_status find_subsets(cn_ctx *ctx, const char *dir, subset **out, int *n)
 {
-    char path[CN_DATASET_PATH_BYTES + 256];
+    char path[CN_PATH_BYTES + 256];
     int64_t common = 0;
     subset *list = cn_alloc_array(ctx, MAX_SUBSETS, sizeof *list);
     if (!list) return CN_ENOMEM;
@@ -256,7 +255,7 @@ static cn_status read_subsets(cn_ctx *ctx, cn_dataset *d, cn_dataset_faults *fau
 
 static cn_status set_folders(cn_ctx *ctx, cn_dataset *d, const cn_dataset_options *o, folders *f)
 {
-    char images[CN_DATASET_PATH_BYTES];
+    char images[CN_PATH_BYTES];
     const char *ending = o->caption_extension;
     const bool dot = ending && ending[0] == '.';
     if (o->conditioning_dir && *o->conditioning_dir) {
@@ -326,7 +325,7 @@ static cn_status get_files(cn_ctx *ctx, const cn_dataset *d, const uint64_t *wor
     const folders *f = d->own;
     const char *name = f->names.data + words[0];
     const uint64_t caption = words[1];
-    char path[CN_DATASET_PATH_BYTES];
+    char path[CN_PATH_BYTES];
     CN_TRY(cn_dataset_path(ctx, d->dir, name, path));
     if (!(out->where = cn_strdup(ctx, path))) return CN_ENOMEM;
     if (!(out->target.path = cn_strdup(ctx, path))) return CN_ENOMEM;

@@ -7,7 +7,7 @@
 
 #include <jansson.h>
 
-enum { CN_DATASET_PATH_BYTES = 4096, CN_DATASET_PROMPT_BYTES = 64 * 1024 };
+enum { CN_DATASET_PROMPT_BYTES = 64 * 1024 };
 
 /* Faults met while opening: all are told, the first is kept. */
 typedef struct cn_dataset_faults {
@@ -23,11 +23,11 @@ cn_status cn_dataset_fault(cn_ctx *ctx, cn_dataset_faults *f, cn_status s) CN_CH
 cn_status cn_dataset_add(cn_ctx *ctx, cn_dataset *d, const uint64_t *words) CN_CHECKED;
 /* "DIR/NAME", or NAME where it is absolute. */
 cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name,
-                          char out[CN_DATASET_PATH_BYTES]) CN_CHECKED;
+                          char out[CN_PATH_BYTES]) CN_CHECKED;
 
 /* The same where a name with Windows' backslashes for slashes is what is there. */
 cn_status cn_dataset_locate(cn_ctx *ctx, const char *dir, const char *name,
-                            char out[CN_DATASET_PATH_BYTES]) CN_CHECKED;
+                            char out[CN_PATH_BYTES]) CN_CHECKED;
 /* What lies near a path that isn't there, "; there is a file 0.png", or "". */
 cn_status cn_dataset_describe_missing(cn_ctx *ctx, const char *path, char *out,
                                       size_t cap) CN_CHECKED;
@@ -104,7 +104,7 @@ cn_status cn_dataset_list_take(cn_ctx *ctx, cn_dataset *d, cn_dataset_faults *f,
                                cn_dataset_item *item) CN_CHECKED;
 /* "prompt.json:3". */
 cn_status cn_dataset_list_where(cn_ctx *ctx, const cn_dataset *d, int64_t number,
-                                char out[CN_DATASET_PATH_BYTES + 32]) CN_CHECKED;
+                                char out[CN_PATH_BYTES + 32]) CN_CHECKED;
 /* A copy of a string, checked; is_path: it names a file. */
 cn_status cn_dataset_take_text(cn_ctx *ctx, const char *where, const char *key, const char *text,
                                size_t n, bool is_path, char **out) CN_CHECKED;

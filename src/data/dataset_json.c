@@ -31,7 +31,7 @@ static cn_status take_element(void *user, cn_ctx *ctx, const json_t *element, ui
     walk *w = user;
     const cn_dataset_list *l = w->d->own;
     const cn_dataset_place place = {++w->number, (int64_t)offset, bytes};
-    char where[CN_DATASET_PATH_BYTES + 32];
+    char where[CN_PATH_BYTES + 32];
     cn_dataset_item item = {0};
     cn_status s = cn_dataset_list_where(ctx, w->d, place.number, where);
     if (s == CN_OK) s = cn_dataset_item_from_json(ctx, &l->names, where, element, &item);

@@ -11,7 +11,7 @@ static cn_status scan(cn_ctx *ctx, cn_dataset *d, cn_dataset_faults *f)
     CN_TRY(cn_jsonl_open(ctx, d->list, &lines));
     cn_status s = CN_OK;
     while (s == CN_OK) {
-        char where[CN_DATASET_PATH_BYTES + 32];
+        char where[CN_PATH_BYTES + 32];
         cn_dataset_place place;
         json_t *object = NULL;
         cn_dataset_item item = {0};

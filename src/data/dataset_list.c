@@ -31,7 +31,7 @@ static const json_t *find_value(const json_t *object, const char *key, const cha
 cn_status cn_dataset_take_text(cn_ctx *ctx, const char *where, const char *key, const char *text,
                                size_t n, bool is_path, char **out)
 {
-    if (is_path && (n == 0 || n >= CN_DATASET_PATH_BYTES / 2))
+    if (is_path && (n == 0 || n >= CN_PATH_BYTES / 2))
         return cn_fail(ctx, CN_EFORMAT, "%s: \"%s\" is %s, a file's path is expected", where, key,
                        n ? "too long" : "empty");
     if (n > CN_DATASET_PROMPT_BYTES)
@@ -98,7 +98,7 @@ cn_status cn_dataset_parse_json(cn_ctx *ctx, const cn_dataset_list *l, const cha
 /* Relative names to paths. */
 static cn_status absolute(cn_ctx *ctx, const cn_dataset *d, cn_dataset_file *file)
 {
-    char path[CN_DATASET_PATH_BYTES];
+    char path[CN_PATH_BYTES];
     CN_TRY(cn_dataset_locate(ctx, d->dir, file->path, path));
     cn_free(file->path);
     return (file->path = cn_strdup(ctx, path)) ? CN_OK : CN_ENOMEM;
@@ -106,7 +106,7 @@ static cn_status absolute(cn_ctx *ctx, const cn_dataset *d, cn_dataset_file *fil
 
 static cn_status need_file(cn_ctx *ctx, const cn_dataset *d, const char *where, const char *name)
 {
-    char path[CN_DATASET_PATH_BYTES], near[640];
+    char path[CN_PATH_BYTES], near[640];
     CN_TRY(cn_dataset_locate(ctx, d->dir, name, path));
     if (cn_file_exists(path)) return CN_OK;
     CN_TRY(cn_dataset_describe_missing(ctx, path, near, sizeof near));
@@ -114,17 +114,17 @@ static cn_status need_file(cn_ctx *ctx, const cn_dataset *d, const char *where, 
 }
 
 cn_status cn_dataset_list_where(cn_ctx *ctx, const cn_dataset *d, int64_t number,
-                                char out[CN_DATASET_PATH_BYTES + 32])
+                                char out[CN_PATH_BYTES + 32])
 {
-    return cn_format(ctx, out, CN_DATASET_PATH_BYTES + 32, "%s%s%lld", d->list,
-                     d->layout->before_number, (long long)number);
+    return cn_format(ctx, out, CN_PATH_BYTES + 32, "%s%s%lld", d->list, d->layout->before_number,
+                     (long long)number);
 }
 
 /* A parsed pair enters the index when both its pictures are there. */
 static cn_status enter(cn_ctx *ctx, cn_dataset *d, const cn_dataset_place *place,
                        const cn_dataset_item *item)
 {
-    char where[CN_DATASET_PATH_BYTES + 32];
+    char where[CN_PATH_BYTES + 32];
     CN_TRY(cn_dataset_list_where(ctx, d, place->number, where));
     if (place->bytes > MAX_PAIR_BYTES)
         return cn_fail(ctx, CN_EFORMAT, "%s: a line of more than %d MB", where,
@@ -210,7 +210,7 @@ cn_status cn_dataset_list_get(cn_ctx *ctx, const cn_dataset *d, const uint64_t *
 {
     const cn_dataset_list *l = d->own;
     const size_t n = (size_t)(words[1] >> NUMBER_BITS);
-    char where[CN_DATASET_PATH_BYTES + 32];
+    char where[CN_PATH_BYTES + 32];
     (void)prompt; /* it stands there anyway */
     CN_TRY(cn_dataset_list_where(ctx, d, (int64_t)(words[1] & ((UINT64_C(1) << NUMBER_BITS) - 1)),
                                  where));

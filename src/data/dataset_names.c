@@ -8,17 +8,16 @@
 #include <string.h>
 #include <strings.h>
 
-cn_status cn_dataset_locate(cn_ctx *ctx, const char *dir, const char *name,
-                            char out[CN_DATASET_PATH_BYTES])
+cn_status cn_dataset_locate(cn_ctx *ctx, const char *dir, const char *name, char out[CN_PATH_BYTES])
 {
-    char slashes[CN_DATASET_PATH_BYTES], path[CN_DATASET_PATH_BYTES];
+    char slashes[CN_PATH_BYTES], path[CN_PATH_BYTES];
     CN_TRY(cn_dataset_path(ctx, dir, name, out));
     if (!strchr(name, '\\') || cn_file_exists(out)) return CN_OK;
     CN_TRY(cn_format(ctx, slashes, sizeof slashes, "%s", name));
     for (char *p = slashes; *p; p++)
         if (*p == '\\') *p = '/';
     CN_TRY(cn_dataset_path(ctx, dir, slashes, path));
-    return cn_file_exists(path) ? cn_format(ctx, out, CN_DATASET_PATH_BYTES, "%s", path) : CN_OK;
+    return cn_file_exists(path) ? cn_format(ctx, out, CN_PATH_BYTES, "%s", path) : CN_OK;
 }
 
 cn_status cn_dataset_find_stem(cn_ctx *ctx, const char *dir, const char *stem, char *out,
@@ -39,7 +38,7 @@ cn_status cn_dataset_find_stem(cn_ctx *ctx, const char *dir, const char *stem, c
 
 cn_status cn_dataset_describe_missing(cn_ctx *ctx, const char *path, char *out, size_t cap)
 {
-    char folder[CN_DATASET_PATH_BYTES], stem[512], near[512] = "";
+    char folder[CN_PATH_BYTES], stem[512], near[512] = "";
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     out[0] = 0;
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
@@ -87,7 +86,7 @@ cn_status cn_dataset_fail_packed(cn_ctx *ctx, const char *dir)
         {".rar", "RAR archives", "unpack them into a folder first"},
     };
     static const char *const below[] = {"", "/data", "/train"};
-    char path[CN_DATASET_PATH_BYTES];
+    char path[CN_PATH_BYTES];
     for (size_t k = 0; k < CN_COUNT(kinds); k++) {
         const char *const endings[] = {kinds[k].ending, NULL};
         int n = cn_has_ending(dir, endings) && cn_file_exists(dir);

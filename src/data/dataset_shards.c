@@ -80,7 +80,7 @@ static cn_status add_shard(cn_ctx *ctx, shards *s, const char *path)
 /* "a-{08..11}-b": numbers from 08 to 11 in the first one's width; braces further on likewise. */
 static cn_status expand(cn_ctx *ctx, shards *s, const char *pattern)
 {
-    char path[CN_DATASET_PATH_BYTES];
+    char path[CN_PATH_BYTES];
     const char *open = strchr(pattern, '{');
     if (!open) return add_shard(ctx, s, pattern);
     char *end = NULL;
@@ -103,7 +103,7 @@ static cn_status expand(cn_ctx *ctx, shards *s, const char *pattern)
 
 static cn_status list_folder(cn_ctx *ctx, shards *s, const char *dir)
 {
-    char path[CN_DATASET_PATH_BYTES];
+    char path[CN_PATH_BYTES];
     cn_listing list = {0};
     CN_TRY(cn_listing_read(ctx, dir, &(cn_listing_rules){.endings = tar_endings}, &list));
     cn_status status = CN_OK;
@@ -306,7 +306,7 @@ static cn_status get_members(cn_ctx *ctx, const cn_dataset *d, const uint64_t *w
                              cn_dataset_item *out)
 {
     const shards *s = d->own;
-    char where[CN_DATASET_PATH_BYTES + 32];
+    char where[CN_PATH_BYTES + 32];
     CN_TRY(set_file(ctx, s, words[TARGET], &out->target));
     CN_TRY(set_file(ctx, s, words[CONDITION], &out->condition));
     CN_TRY(cn_format(ctx, where, sizeof where, "%s: the member at byte %lld", out->target.path,

@@ -17,7 +17,7 @@ struct cn_store {
     int64_t *slots; /* [n] of a file that stays */
     uint64_t *keys; /* [n] */
     int fd;
-    char path[4096]; /* of the folder, or of the file that stays */
+    char path[CN_PATH_BYTES]; /* of the folder, or of the file that stays */
 };
 
 /* What one slot was seen to hold. */

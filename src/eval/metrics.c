@@ -13,7 +13,7 @@
 struct cn_metrics {
     cn_ctx *ctx;
     FILE *f;
-    char path[4096];
+    char path[CN_PATH_BYTES];
     cn_str line;
     cn_events *events; /* NULL: none */
     /* of the line that is being put together */
@@ -44,7 +44,7 @@ static cn_status keep_until(cn_ctx *ctx, const char *path, int64_t last_step)
 
 static cn_status open_events(cn_metrics *m, const char *dir, int64_t last_step)
 {
-    char logs[4096];
+    char logs[CN_PATH_BYTES];
     CN_TRY(cn_format(m->ctx, logs, sizeof logs, "%s/logs", dir));
     return cn_events_open(m->ctx, logs, last_step + 1, &m->events);
 }

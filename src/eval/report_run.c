@@ -50,7 +50,7 @@ static int by_number(const void *a, const void *b)
  * included. */
 static cn_status find_steps(page *p, const char *output_dir, int64_t last)
 {
-    char dir[4096];
+    char dir[CN_PATH_BYTES];
     int64_t n = 0, *all = cn_alloc_array(p->ctx, MAX_STEP_FOLDERS, sizeof *all);
     if (!all) return CN_ENOMEM;
     cn_dir *d = NULL;
@@ -108,7 +108,7 @@ static cn_status add_copy(page *p, int row, const cn_validator *v, const uint8_t
 static cn_status add_row(page *p, const cn_validator *v, int64_t drawing)
 {
     const int row = p->n_rows;
-    char dir[4096], path[4096], caption[CAPTION];
+    char dir[CN_PATH_BYTES], path[CN_PATH_BYTES], caption[CAPTION];
     const cn_validation_item *d = &v->o.items[drawing];
     cn_dataset_item item;
     p->rows[row].pictures = p->pictures[row];
@@ -201,7 +201,7 @@ static void add_blocks(table *out, const double *rms, int64_t n)
 static cn_status write_page(page *p, cn_validator *v, const cn_train_validation *r,
                             const double *rms, int64_t n_rms, table *tables)
 {
-    char path[4096], metrics[4096];
+    char path[CN_PATH_BYTES], metrics[CN_PATH_BYTES];
     table *tiles = &tables[0], *bands = &tables[1], *blocks = &tables[2];
     CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/report.html", v->o.train->output_dir));
     CN_TRY(cn_format(p->ctx, metrics, sizeof metrics, "%s/metrics.jsonl", v->o.train->output_dir));

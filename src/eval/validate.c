@@ -276,7 +276,7 @@ cn_status cn_validator_run(cn_validator *v, int64_t step, bool base_trained,
 {
     const double start = cn_now_s();
     double rms[CN_MAX_RESIDUALS + 1];
-    char dir[4096], sheet[4096];
+    char dir[CN_PATH_BYTES], sheet[CN_PATH_BYTES];
     cn_train_validation r = {.sheet = sheet};
     CN_TRY(cn_format(v->ctx, dir, sizeof dir, "%s/validation/step_%lld", v->o.train->output_dir,
                      (long long)step));

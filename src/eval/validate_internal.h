@@ -27,7 +27,7 @@ struct cn_validator {
 cn_status cn_validator_agreement(cn_validator *v, const uint8_t *rgb, cn_agreement *out) CN_CHECKED;
 /* "DIR/I.png", of the user's own conditions "DIR/given_I.png". */
 cn_status cn_validator_path(const cn_validator *v, const char *dir, int64_t drawing,
-                            char out[4096]) CN_CHECKED;
+                            char out[CN_PATH_BYTES]) CN_CHECKED;
 /* Every drawing, and dir/sheet.png: a row per held-out pair, condition | with control | without |
  * target; of the user's own conditions dir/given.png, without the last. */
 cn_status cn_validator_save(cn_validator *v, const char *dir, int64_t step) CN_CHECKED;

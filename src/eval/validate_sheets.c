@@ -48,10 +48,11 @@ static cn_status save_sheet(cn_validator *v, int64_t step, const char *path, con
     return status;
 }
 
-cn_status cn_validator_path(const cn_validator *v, const char *dir, int64_t drawing, char out[4096])
+cn_status cn_validator_path(const cn_validator *v, const char *dir, int64_t drawing,
+                            char out[CN_PATH_BYTES])
 {
     const bool own = drawing >= v->o.n_held;
-    return cn_format(v->ctx, out, 4096, "%s/%s%lld.png", dir, own ? "given_" : "",
+    return cn_format(v->ctx, out, CN_PATH_BYTES, "%s/%s%lld.png", dir, own ? "given_" : "",
                      (long long)(own ? drawing - v->o.n_held : drawing));
 }
 
@@ -61,7 +62,7 @@ cn_status cn_validator_save(cn_validator *v, const char *dir, int64_t step)
     const sheet held_out = {v->o.n_held, {v->condition, v->with, v->without, v->target}, 4};
     const sheet own = {
         v->o.n_items - v->o.n_held, {v->condition + held, v->with + held, v->without + held}, 3};
-    char path[4096];
+    char path[CN_PATH_BYTES];
     CN_TRY(cn_dir_make(v->ctx, dir));
     for (int64_t i = 0; i < v->o.n_items; i++) {
         const cn_image drawn = {v->o.width, v->o.height, v->with + i * bytes};

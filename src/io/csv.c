@@ -8,7 +8,7 @@
 
 struct cn_csv {
     FILE *f;
-    char path[4096];
+    char path[CN_PATH_BYTES];
     char *line; /* getline's */
     size_t line_cap;
     cn_str record;

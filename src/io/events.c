@@ -19,7 +19,7 @@ enum { SESSION_STATUS = 1, SESSION_START = 1 };
 struct cn_events {
     cn_ctx *ctx;
     FILE *f;
-    char path[4096];
+    char path[CN_PATH_BYTES];
 };
 
 uint32_t cn_masked_crc32c(const void *bytes, size_t n)

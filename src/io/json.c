@@ -117,7 +117,7 @@ cn_status cn_json_need_str(cn_ctx *ctx, const json_t *object, const char *key, c
 
 struct cn_jsonl {
     FILE *f;
-    char path[4096];
+    char path[CN_PATH_BYTES];
     char buffer[READ_BYTES];
     size_t at, end; /* unread part of buffer */
     cn_str line;

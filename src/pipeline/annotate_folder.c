@@ -12,7 +12,6 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-enum { PATH_BYTES = 4096 };
 static const char record_name[] = "annotate.jsonl";
 
 typedef struct job {
@@ -62,12 +61,12 @@ static cn_status list_folder(job *j)
 
 /* "a/b.jpg" -> "a/b.png"; DIODE's suffix goes too, so that conditions are named as their
  * pictures. */
-static cn_status output_name(job *j, const char *name, char out[PATH_BYTES])
+static cn_status output_name(job *j, const char *name, char out[CN_PATH_BYTES])
 {
     const char *suffix = j->condition.links[0].kind->suffix;
     size_t n = cn_stem_length(name);
     if (suffix && ends_with(name, strlen(name), suffix)) n = strlen(name) - strlen(suffix);
-    return cn_format(j->ctx, out, PATH_BYTES, "%.*s.png", (int)n, name);
+    return cn_format(j->ctx, out, CN_PATH_BYTES, "%.*s.png", (int)n, name);
 }
 
 static const char *base_name(const char *path)
@@ -78,7 +77,7 @@ static const char *base_name(const char *path)
 
 static cn_status make_items(job *j)
 {
-    char in[PATH_BYTES], out[PATH_BYTES];
+    char in[CN_PATH_BYTES], out[CN_PATH_BYTES];
     j->items = cn_alloc0(j->ctx, (size_t)j->n * sizeof *j->items);
     if (!j->items) return CN_ENOMEM;
     for (int64_t i = 0; i < j->n; i++) {
@@ -98,7 +97,7 @@ static cn_status make_items(job *j)
 static cn_status make(void *user, cn_ctx *ctx, int64_t i, json_t *note, cn_image **out)
 {
     const job *j = user;
-    char name[PATH_BYTES];
+    char name[CN_PATH_BYTES];
     const char *png = j->items[i].out;
     CN_TRY(cn_format(ctx, name, sizeof name, "%.*s", (int)cn_stem_length(png), png));
     const cn_condition_input in = {
@@ -133,7 +132,7 @@ static cn_status run_folder(job *j, cn_annotate_result *r)
 
 static cn_status run_one(job *j, cn_annotate_result *r)
 {
-    char name[PATH_BYTES];
+    char name[CN_PATH_BYTES];
     const char *base = base_name(j->in);
     cn_image *image = NULL;
     json_t *note = json_object();

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { TEXT_BYTES = 512, PATH_BYTES = 4096, MAX_WEIGHTS = 16 };
+enum { TEXT_BYTES = 512, MAX_WEIGHTS = 16 };
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
@@ -223,7 +223,7 @@ static cn_status load_mask(cn_ctx *ctx, const cn_kind *kind, const char *path, c
     const size_t n = strlen(path), m = strlen(kind->suffix), dot = strlen(".npy");
     const char *const endings[] = {"_mask.npy", "_depth_mask.npy"};
     const size_t stems[] = {n - dot, n > m && strcmp(path + n - m, kind->suffix) == 0 ? n - m : 0};
-    char mask[PATH_BYTES];
+    char mask[CN_PATH_BYTES];
     *out = NULL;
     for (int i = 0; i < 2; i++) {
         if (!stems[i]) continue;

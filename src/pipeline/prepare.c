@@ -24,14 +24,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, MAX_CONDITIONS = 8, FOLDER_BYTES = 128 };
+enum { MAX_CONDITIONS = 8, FOLDER_BYTES = 128 };
 
 #define SETTINGS_FILE "prepare.txt"
 
 typedef struct prepare {
     cn_ctx *ctx;
     const cn_prepare_options *o;
-    char photos[PATH_BYTES], labels[PATH_BYTES];
+    char photos[CN_PATH_BYTES], labels[CN_PATH_BYTES];
     cn_listing listing;
     int64_t n;
     uint8_t *pictures; /* [n] states of the targets */
@@ -59,17 +59,17 @@ static const char *base_name(const char *path)
 
 /* COCO's files: PHOTOS is ROOT/train2017, say, then ROOT/annotations/KIND_train2017.json. "" where
  * there is none. */
-static cn_status find_annotations(prepare *p, const char *kind, char out[PATH_BYTES])
+static cn_status find_annotations(prepare *p, const char *kind, char out[CN_PATH_BYTES])
 {
     const char *name = base_name(p->photos);
-    CN_TRY(
-        cn_format(p->ctx, out, PATH_BYTES, "%s/../annotations/%s_%s.json", p->photos, kind, name));
+    CN_TRY(cn_format(p->ctx, out, CN_PATH_BYTES, "%s/../annotations/%s_%s.json", p->photos, kind,
+                     name));
     if (!cn_file_exists(out)) out[0] = 0;
     return CN_OK;
 }
 
 /* ADE20K's label maps: ROOT/images/training has them in ROOT/annotations/training. */
-static cn_status find_label_folder(prepare *p, char out[PATH_BYTES])
+static cn_status find_label_folder(prepare *p, char out[CN_PATH_BYTES])
 {
     static const char images[] = "/images";
     const char *at = NULL;
@@ -77,7 +77,7 @@ static cn_status find_label_folder(prepare *p, char out[PATH_BYTES])
         if (s[sizeof images - 1] == '/' || !s[sizeof images - 1]) at = s;
     out[0] = 0;
     if (!at) return CN_OK;
-    return cn_format(p->ctx, out, PATH_BYTES, "%.*s/annotations%s", (int)(at - p->photos),
+    return cn_format(p->ctx, out, CN_PATH_BYTES, "%.*s/annotations%s", (int)(at - p->photos),
                      p->photos, at + sizeof images - 1);
 }
 
@@ -153,7 +153,7 @@ static void show_problem(void *user, const char *text)
 /* Items that write FOLDER/NAME, with the ending .png when `png`. */
 static cn_status make_items(prepare *p, const char *folder, bool png, cn_bulk_item **out)
 {
-    char in[PATH_BYTES], to[PATH_BYTES];
+    char in[CN_PATH_BYTES], to[CN_PATH_BYTES];
     cn_status s = CN_OK;
     cn_bulk_item *items = cn_alloc0(p->ctx, (size_t)p->n * sizeof *items);
     if (!items) return CN_ENOMEM;
@@ -238,7 +238,7 @@ static cn_status make_pictures(prepare *p)
 /* --- conditions ------------------------------------------------------------------------------- */
 
 /* Where the labels of a picture are. */
-static cn_status label_input(const prepare *p, cn_ctx *ctx, int64_t i, char path[PATH_BYTES],
+static cn_status label_input(const prepare *p, cn_ctx *ctx, int64_t i, char path[CN_PATH_BYTES],
                              cn_condition_input *in)
 {
     const char *name = p->listing.names[i];
@@ -251,7 +251,7 @@ static cn_status label_input(const prepare *p, cn_ctx *ctx, int64_t i, char path
                    ? CN_OK
                    : cn_fail(ctx, CN_EFORMAT, "%s: %s doesn't list it", name, p->labels);
     }
-    CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%.*s%s", p->labels, stem, name,
+    CN_TRY(cn_format(ctx, path, CN_PATH_BYTES, "%s/%.*s%s", p->labels, stem, name,
                      kind->suffix ? kind->suffix : ".png"));
     in->path = path;
     return CN_OK;
@@ -273,7 +273,7 @@ static cn_status match_size(cn_ctx *ctx, const cn_image *picture, cn_filter filt
 static cn_status make_condition(void *user, cn_ctx *ctx, int64_t i, json_t *note, cn_image **out)
 {
     const prepare *p = user;
-    char name[PATH_BYTES], path[PATH_BYTES];
+    char name[CN_PATH_BYTES], path[CN_PATH_BYTES];
     const char *photo = p->listing.names[i];
     const bool labelled = p->condition.links[0].kind->takes != CN_TAKES_PICTURE;
     cn_image *picture = NULL, *made = NULL;
@@ -358,14 +358,14 @@ typedef struct list_names {
 static const list_names fill50k = {"prompt.json", "source", "target", "prompt"};
 static const list_names imagefolder = {"metadata.jsonl", "conditioning_image", "file_name", "text"};
 
-static cn_status target_name(const prepare *p, int64_t i, char out[PATH_BYTES])
+static cn_status target_name(const prepare *p, int64_t i, char out[CN_PATH_BYTES])
 {
     const char *name = p->listing.names[i];
     if (p->o->resolution)
-        return cn_format(p->ctx, out, PATH_BYTES, "target/%.*s.png", (int)cn_stem_length(name),
+        return cn_format(p->ctx, out, CN_PATH_BYTES, "target/%.*s.png", (int)cn_stem_length(name),
                          name);
-    return p->o->refer ? cn_format(p->ctx, out, PATH_BYTES, "%s/%s", p->photos, name)
-                       : cn_format(p->ctx, out, PATH_BYTES, "target/%s", name);
+    return p->o->refer ? cn_format(p->ctx, out, CN_PATH_BYTES, "%s/%s", p->photos, name)
+                       : cn_format(p->ctx, out, CN_PATH_BYTES, "target/%s", name);
 }
 
 static cn_status write_pair(const prepare *p, const list_names *l, FILE *f, const char *condition,
@@ -390,7 +390,7 @@ static cn_status write_picture(prepare *p, const list_names *l, const cn_caption
                                FILE *f, int64_t i)
 {
     const char *name = p->listing.names[i];
-    char condition[PATH_BYTES], target[PATH_BYTES];
+    char condition[CN_PATH_BYTES], target[CN_PATH_BYTES];
     const int64_t texts = p->o->all_captions ? cn_captions_count(captions, name) : 1;
     CN_TRY(target_name(p, i, target));
     for (int64_t t = 0; t < texts; t++) {
@@ -418,7 +418,7 @@ static cn_status write_list(prepare *p)
 {
     const bool folder = p->o->layout && strcmp(p->o->layout, "imagefolder") == 0;
     const list_names *l = folder ? &imagefolder : &fill50k;
-    char path[PATH_BYTES], coco[PATH_BYTES];
+    char path[CN_PATH_BYTES], coco[CN_PATH_BYTES];
     cn_captions *captions = NULL;
     cn_file_writer w;
     CN_TRY(find_annotations(p, "captions", coco));
@@ -476,7 +476,7 @@ const cn_option cn_prepare_option_rows[] = {
 
 static cn_status check(cn_ctx *ctx, const cn_prepare_options *o, int *n)
 {
-    char other[PATH_BYTES];
+    char other[CN_PATH_BYTES];
     CN_TRY(cn_options_check(ctx, cn_prepare_option_rows, o));
     while (o->conditions && o->conditions[*n] && *n <= MAX_CONDITIONS) ++*n;
     if (*n < 1 || *n > MAX_CONDITIONS)
@@ -515,7 +515,7 @@ static cn_status check_conditions(prepare *p)
 
 static cn_status run(prepare *p)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     CN_TRY(check(p->ctx, p->o, &p->n_conditions));
     CN_TRY(list_photos(p));
     p->pictures = cn_alloc(p->ctx, (size_t)p->n);

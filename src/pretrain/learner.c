@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { SLOTS = 2, PATH_BYTES = 4300 };
+enum { SLOTS = 2, PATH_BYTES = CN_PATH_BYTES + 204 };
 
 static cn_status collect(cn_learner *l, cn_graph *g, cn_params *const *sets, int n_sets)
 {

@@ -16,7 +16,7 @@ typedef struct cn_pretrain_run {
     const cn_pretrain_options *o;
     cn_base *base;
     cn_params *unet, *vae, *text;
-    char state_dir[4096];
+    char state_dir[CN_PATH_BYTES];
     double started_s;
 } cn_pretrain_run;
 

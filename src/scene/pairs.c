@@ -12,8 +12,6 @@
 
 #include <string.h>
 
-enum { PATH_BYTES = 4096 };
-
 static cn_status check_pairs(cn_ctx *ctx, const cn_pairs *p)
 {
     if (!p->dir || !*p->dir) return cn_fail(ctx, CN_EINVAL, "%s: no folder given", p->what);
@@ -30,7 +28,7 @@ static cn_status check_pairs(cn_ctx *ctx, const cn_pairs *p)
 /* Makes the folders; scenes.txt is written, or must say the same. */
 static cn_status open_folder(cn_ctx *ctx, const cn_pairs *p)
 {
-    char path[PATH_BYTES], want[PATH_BYTES];
+    char path[CN_PATH_BYTES], want[CN_PATH_BYTES];
     for (int i = 0; i < 2; i++) {
         CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", p->dir, i ? "target" : "source"));
         CN_TRY(cn_dir_make(ctx, path));
@@ -57,7 +55,7 @@ static cn_status write_pictures(cn_ctx *ctx, const cn_pairs *p, int64_t index, c
 
 static cn_status write_one(cn_ctx *ctx, const cn_pairs *p, int64_t index)
 {
-    char source[PATH_BYTES], target[PATH_BYTES];
+    char source[CN_PATH_BYTES], target[CN_PATH_BYTES];
     if (cn_cancelled(ctx))
         return cn_fail(ctx, CN_ECANCELLED, "%s: stopped, the same call goes on", p->what);
     CN_TRY(cn_format(ctx, source, sizeof source, "%s/source/%lld.png", p->dir, (long long)index));
@@ -69,7 +67,7 @@ static cn_status write_one(cn_ctx *ctx, const cn_pairs *p, int64_t index)
 static cn_status write_prompts(cn_ctx *ctx, const cn_pairs *p)
 {
     cn_file_writer w;
-    char path[PATH_BYTES], caption[CN_CAPTION_BYTES];
+    char path[CN_PATH_BYTES], caption[CN_CAPTION_BYTES];
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/prompt.json", p->dir));
     CN_TRY(cn_writer_open(ctx, path, &w));
     for (int64_t i = p->first_index; i < p->first_index + p->n; i++) {

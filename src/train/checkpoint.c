@@ -14,8 +14,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096 };
-
 static const char prefix[] = "checkpoint-", drawings_prefix[] = "step_";
 static const char saving_prefix[] = ".saving-", old_mark[] = ".old-"; /* then the run's id */
 #define RESULT_FILE "control.safetensors"
@@ -80,7 +78,7 @@ static cn_status count_checkpoints(cn_ctx *ctx, const char *dir, int64_t bound, 
  * back. The folder is locked: none of it is of a run that goes on. */
 static cn_status clear_leftovers(cn_ctx *ctx, const char *dir)
 {
-    char path[PATH_BYTES + 256], back[PATH_BYTES + 256];
+    char path[CN_PATH_BYTES + 256], back[CN_PATH_BYTES + 256];
     const struct dirent *e = NULL;
     cn_dir *d = NULL;
     cn_status s = cn_dir_open(ctx, dir, &d);
@@ -110,7 +108,7 @@ cn_status cn_checkpoint_lock(cn_ctx *ctx, const char *dir, cn_dir_lock **out)
 
 cn_status cn_checkpoint_try_dir(cn_ctx *ctx, const char *dir, size_t bytes)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     struct statvfs v;
     CN_TRY(cn_dir_make(ctx, dir));
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/.write-test", dir));
@@ -136,7 +134,7 @@ size_t cn_checkpoint_bytes(const cn_checkpoint *c)
 /* metadata: of a checkpoint's files; NULL for a result's. */
 static cn_status save_control(const cn_checkpoint *c, const char *dir, const char *const *metadata)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     CN_TRY(cn_control_save_folder(c->ctx, c->be, c->config, c->control, CN_F32, dir, metadata));
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" RESULT_FILE, dir));
     return cn_control_save_single(c->ctx, c->be, c->config, c->control, CN_F32, path, metadata);
@@ -145,7 +143,7 @@ static cn_status save_control(const cn_checkpoint *c, const char *dir, const cha
 /* dir/base.safetensors: one file, since a checkpoint has no folders in it. */
 static cn_status save_base(const cn_checkpoint *c, const char *dir, const char *const *metadata)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     if (!c->unet) return CN_OK;
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" CN_TRAIN_BASE_FILE, dir));
     return cn_base_save(c->ctx, c->be, c->base, c->unet, NULL, true, path, metadata);
@@ -153,7 +151,7 @@ static cn_status save_base(const cn_checkpoint *c, const char *dir, const char *
 
 cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     CN_TRY(save_control(c, dir, NULL));
     CN_TRY(save_base(c, dir, NULL));
     if (!c->unet) return CN_OK;
@@ -164,7 +162,7 @@ cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir)
 static cn_status save_optimizer(const cn_checkpoint *c, const char *dir,
                                 const char *const *metadata)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" CN_TRAIN_OPTIMIZER_FILE, dir));
     return cn_adamw_save_with(c->ctx, c->adamw, path, metadata);
 }
@@ -173,7 +171,7 @@ static cn_status save_optimizer(const cn_checkpoint *c, const char *dir,
 static cn_status replace_in_turn(const cn_checkpoint *c, const char *dir, const char *path,
                                  const char *run_id)
 {
-    char old[PATH_BYTES];
+    char old[CN_PATH_BYTES];
     CN_TRY(cn_format(c->ctx, old, sizeof old, "%s%s%s", path, old_mark, run_id));
     if (cn_sys_rename(path, old) != 0) return cn_fail_io(c->ctx, "replace", path, errno);
     if (cn_sys_rename(dir, path) != 0) {
@@ -205,7 +203,7 @@ static cn_status put_in_place(const cn_checkpoint *c, const char *dir, const cha
  * checkpoint. */
 static cn_status prune(const cn_checkpoint *c, int64_t newest, int64_t limit, const char *dir)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     numbers all;
     while (limit > 0) {
         CN_TRY(count_checkpoints(c->ctx, c->output_dir, INT64_MAX, &all));
@@ -221,9 +219,9 @@ static cn_status prune(const cn_checkpoint *c, int64_t newest, int64_t limit, co
 
 /* Rank 0 writes; the others have their part in the optimizer's file alone. */
 cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state, int64_t limit,
-                             char path[PATH_BYTES])
+                             char path[CN_PATH_BYTES])
 {
-    char dir[PATH_BYTES], target[PATH_BYTES];
+    char dir[CN_PATH_BYTES], target[CN_PATH_BYTES];
     cn_run_mark mark = {0};
     const bool writes = cn_ranks_rank(c->ranks) == 0;
     path[0] = 0;
@@ -256,7 +254,7 @@ cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state
 /* The id of the run that the folder is of, "" where it doesn't say. */
 static cn_status read_run(cn_ctx *ctx, const char *dir, char id[CN_RUN_ID_BYTES])
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     json_t *json = NULL;
     id[0] = 0;
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/" RUN_FILE, dir));
@@ -287,7 +285,7 @@ static cn_status read_own(cn_ctx *ctx, const char *path, const char *run, cn_tra
 }
 
 /* The newest checkpoint of this run that is whole; each that isn't is named. */
-static cn_status find_newest(cn_ctx *ctx, const char *output_dir, char path[PATH_BYTES],
+static cn_status find_newest(cn_ctx *ctx, const char *output_dir, char path[CN_PATH_BYTES],
                              cn_train_state *state)
 {
     char first[1024] = "", run[CN_RUN_ID_BYTES];
@@ -295,7 +293,7 @@ static cn_status find_newest(cn_ctx *ctx, const char *output_dir, char path[PATH
     for (numbers all = {.newest = INT64_MAX};;) {
         CN_TRY(count_checkpoints(ctx, output_dir, all.newest, &all));
         if (all.newest < 0) break;
-        CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s%lld", output_dir, prefix,
+        CN_TRY(cn_format(ctx, path, CN_PATH_BYTES, "%s/%s%lld", output_dir, prefix,
                          (long long)all.newest));
         const cn_status s = read_own(ctx, path, run, state);
         if (s == CN_OK || s == CN_ENOMEM) return s;
@@ -314,7 +312,7 @@ static cn_status find_newest(cn_ctx *ctx, const char *output_dir, char path[PATH
 /* Whether a folder's parent is `dir`, whatever the two are called. */
 static bool lies_in(const char *path, const char *dir)
 {
-    char parent[PATH_BYTES + 4];
+    char parent[CN_PATH_BYTES + 4];
     struct stat a, b;
     snprintf(parent, sizeof parent, "%s/..", path);
     return stat(parent, &a) == 0 && stat(dir, &b) == 0 && a.st_dev == b.st_dev &&
@@ -322,11 +320,12 @@ static bool lies_in(const char *path, const char *dir)
 }
 
 cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *which,
-                             char path[PATH_BYTES], cn_train_state *state)
+                             char path[CN_PATH_BYTES], cn_train_state *state)
 {
     if (strcmp(which, "latest") == 0) return find_newest(ctx, output_dir, path, state);
-    CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s", which));
-    if (!cn_dir_exists(path)) CN_TRY(cn_format(ctx, path, PATH_BYTES, "%s/%s", output_dir, which));
+    CN_TRY(cn_format(ctx, path, CN_PATH_BYTES, "%s", which));
+    if (!cn_dir_exists(path))
+        CN_TRY(cn_format(ctx, path, CN_PATH_BYTES, "%s/%s", output_dir, which));
     if (cn_dir_exists(path)) {
         char run[CN_RUN_ID_BYTES];
         CN_TRY(cn_train_state_read(ctx, path, state));
@@ -346,7 +345,7 @@ cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *wh
 
 cn_status cn_checkpoint_refuse_occupied(cn_ctx *ctx, const char *dir, const cn_train_state *state)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     const bool anew = !state->run_id[0];
     numbers all;
     CN_TRY(count_checkpoints(ctx, dir, INT64_MAX, &all));
@@ -379,14 +378,14 @@ typedef struct removal {
 static void remove_later(void *user, const char *name, int64_t n)
 {
     const removal *r = user;
-    char path[PATH_BYTES + 256];
+    char path[CN_PATH_BYTES + 256];
     snprintf(path, sizeof path, "%s/%s", r->dir, name);
     if (n > r->after) remove_tree(path);
 }
 
 cn_status cn_checkpoint_clear(cn_ctx *ctx, const char *dir, int64_t after)
 {
-    char drawings[PATH_BYTES];
+    char drawings[CN_PATH_BYTES];
     removal r = {dir, after};
     CN_TRY(cn_format(ctx, drawings, sizeof drawings, "%s/validation", dir));
     CN_TRY(each_number(ctx, dir, prefix, remove_later, &r));
@@ -396,7 +395,7 @@ cn_status cn_checkpoint_clear(cn_ctx *ctx, const char *dir, int64_t after)
 
 cn_status cn_checkpoint_claim(cn_ctx *ctx, const char *dir, const char *run_id)
 {
-    char path[PATH_BYTES];
+    char path[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/" RUN_FILE, dir));
     json_t *json = json_pack("{s:i, s:s}", "format", 1, "run_id", run_id);
     if (!json) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
@@ -407,7 +406,7 @@ cn_status cn_checkpoint_claim(cn_ctx *ctx, const char *dir, const char *run_id)
 
 cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path)
 {
-    char file[PATH_BYTES];
+    char file[CN_PATH_BYTES];
     cn_control_file *control = NULL;
     CN_TRY(cn_control_open(c->ctx, path, &control));
     cn_status s = cn_control_load(c->ctx, control, c->be, c->control);

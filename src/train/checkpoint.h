@@ -42,14 +42,14 @@ cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir) CN_
 /* checkpoint-STEP; then, with limit > 0, the oldest ones beyond `limit` are removed. path: its
  * folder, "" while there is none: a rank that was lost is a failure also once it is there. */
 cn_status cn_checkpoint_save(const cn_checkpoint *c, const cn_train_state *state, int64_t limit,
-                             char path[4096]) CN_CHECKED;
+                             char path[CN_PATH_BYTES]) CN_CHECKED;
 /* "latest" or a folder, alone or within output_dir, to a path and its state, all files found whole.
  * "latest" names damaged ones, and those of another run than the folder's, in the log and takes the
  * newest of the others; CN_EFORMAT when there is none of them. path[0] = 0 when "latest" finds no
  * checkpoint at all. One outside output_dir gives a state without a run_id: what goes on from it is
  * another run. */
 cn_status cn_checkpoint_find(cn_ctx *ctx, const char *output_dir, const char *which,
-                             char path[4096], cn_train_state *state) CN_CHECKED;
+                             char path[CN_PATH_BYTES], cn_train_state *state) CN_CHECKED;
 /* What a run that writes into `dir` would overwrite: CN_EINVAL names it. state: what it goes on
  * from; without a run_id it begins anew in this folder. */
 cn_status cn_checkpoint_refuse_occupied(cn_ctx *ctx, const char *dir,

@@ -70,7 +70,7 @@ static cn_status sum_of(cn_ctx *ctx, const json_t *json, uint32_t *crc)
 
 static cn_status add_file(cn_ctx *ctx, const char *dir, const char *name, json_t *files)
 {
-    char path[4096];
+    char path[CN_PATH_BYTES];
     int64_t bytes = 0;
     uint32_t crc = 0;
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, name));
@@ -118,7 +118,7 @@ static cn_status fill(cn_ctx *ctx, const char *dir, const cn_train_state *state,
 
 cn_status cn_train_state_save(cn_ctx *ctx, const char *dir, const cn_train_state *state)
 {
-    char path[4096];
+    char path[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, own_name));
     json_t *json = json_object();
     if (!json) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", path);
@@ -183,7 +183,7 @@ static cn_status read_fields(cn_ctx *ctx, const json_t *json, cn_train_state *st
 /* That a file is there, as long as it was and with the same sum. */
 static cn_status verify_file(cn_ctx *ctx, const char *dir, const char *name, const json_t *want)
 {
-    char file[4096];
+    char file[CN_PATH_BYTES];
     int64_t bytes = 0;
     uint32_t crc = 0;
     CN_TRY(cn_format(ctx, file, sizeof file, "%s/%s", dir, name));
@@ -203,7 +203,7 @@ static cn_status verify_file(cn_ctx *ctx, const char *dir, const char *name, con
 static cn_status verify_mark(cn_ctx *ctx, const char *dir, const char *name,
                              const cn_train_state *state)
 {
-    char file[4096];
+    char file[CN_PATH_BYTES];
     cn_tensors *t = NULL;
     cn_run_mark mark = {0};
     cn_status s = CN_OK;
@@ -242,7 +242,7 @@ static cn_status verify_files(cn_ctx *ctx, const char *dir, const json_t *files,
 
 cn_status cn_train_state_read(cn_ctx *ctx, const char *dir, cn_train_state *out)
 {
-    char file[4096];
+    char file[CN_PATH_BYTES];
     json_t *json = NULL;
     cn_train_state state = {0};
     CN_TRY(cn_format(ctx, file, sizeof file, "%s/%s", dir, own_name));

@@ -300,7 +300,7 @@ static cn_status add_folder(cn_ctx *ctx, cn_lora_set *set, const char *dir, cons
                                         "text_encoder/adapter_model.bin",
                                         "pytorch_lora_weights.safetensors",
                                         "pytorch_lora_weights.bin"};
-    char path[CN_LORA_PATH_BYTES];
+    char path[CN_PATH_BYTES];
     const int before = set->n;
     for (size_t i = 0; i < CN_COUNT(files); i++) {
         if (i % 2) {

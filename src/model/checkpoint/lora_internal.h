@@ -9,8 +9,6 @@
 #include "io/tensors.h"
 #include "model/checkpoint/lora.h"
 
-enum { CN_LORA_PATH_BYTES = 4096 };
-
 /* The tensors that a module may have. R is the rank; for a convolution I stands for I kh kw where
  * no middle factor takes kh and kw over. */
 typedef enum cn_lora_part {

@@ -169,7 +169,7 @@ static bool is_pefts(const cn_lora *l)
 
 cn_status cn_lora_read_peft(cn_ctx *ctx, cn_lora *l)
 {
-    char path[CN_LORA_PATH_BYTES];
+    char path[CN_PATH_BYTES];
     json_t *json = NULL;
     const char *slash = strrchr(l->path, '/');
     const char *text = cn_tensors_metadata(l->file, "lora_adapter_metadata");

@@ -8,7 +8,7 @@
 #include "model/checkpoint/config.h"
 
 typedef struct cn_base {
-    char path[4096];
+    char path[CN_PATH_BYTES];
     bool single_file;
     cn_tensors *file; /* single file; NULL for a folder */
     cn_unet_config unet;

@@ -50,7 +50,7 @@ cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dt
 cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params *p) CN_CHECKED;
 
 typedef struct cn_control_file {
-    char path[4096];
+    char path[CN_PATH_BYTES];
     cn_tensors *file;
     int form; /* CN_CONTROL_DIFFUSERS, ... */
     cn_controlnet_config config;

@@ -232,7 +232,7 @@ static cn_status learn_merges(trainer *t, int64_t vocab_size)
 static cn_status write_file(cn_ctx *ctx, const char *dir, const char *name, const char *text,
                             size_t n)
 {
-    char path[4096];
+    char path[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, name));
     return cn_file_write(ctx, path, text, n);
 }

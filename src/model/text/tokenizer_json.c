@@ -89,7 +89,7 @@ static cn_status read_root(cn_ctx *ctx, const json_t *root, const char *pad, cn_
 
 cn_status cn_tokenizer_open_json(cn_ctx *ctx, const char *path, cn_tokenizer **out)
 {
-    char dir[4096], *text = NULL, *pad = NULL;
+    char dir[CN_PATH_BYTES], *text = NULL, *pad = NULL;
     const char *slash = strrchr(path, '/');
     size_t n;
     json_error_t error;

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <zlib.h>
 
-enum { MAX_FILE_BYTES = CN_TOKENIZER_MAX_BYTES, MAX_PATH_BYTES = 4096 };
+enum { MAX_FILE_BYTES = CN_TOKENIZER_MAX_BYTES };
 
 #define CLIP_FILE "bpe_simple_vocab_16e6.txt.gz"
 /* The file lists more merges than CLIP's 49408 tokens have: 512 for bytes, 2 special. */
@@ -213,7 +213,7 @@ cn_status cn_tokenizer_read_pad(cn_ctx *ctx, const char *dir, char **out)
 {
     static const char *const files[] = {"tokenizer_config.json", "special_tokens_map.json"};
     for (size_t i = 0; i < CN_COUNT(files) && !*out; i++) {
-        char path[MAX_PATH_BYTES];
+        char path[CN_PATH_BYTES];
         CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", dir, files[i]));
         if (!cn_file_exists(path)) continue;
         char *text;
@@ -344,7 +344,7 @@ cn_status cn_tokenizer_open(cn_ctx *ctx, const char *path, cn_tokenizer **out)
                                               : open_list(ctx, path, out);
         return cn_fail(ctx, CN_EIO, "%s: no tokenizer there; " CN_TOKENIZER_HINT, path);
     }
-    char vocab[MAX_PATH_BYTES], merges[MAX_PATH_BYTES], list[MAX_PATH_BYTES], json[MAX_PATH_BYTES];
+    char vocab[CN_PATH_BYTES], merges[CN_PATH_BYTES], list[CN_PATH_BYTES], json[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, vocab, sizeof vocab, "%s/vocab.json", path));
     CN_TRY(cn_format(ctx, merges, sizeof merges, "%s/merges.txt", path));
     CN_TRY(cn_format(ctx, list, sizeof list, "%s/" CLIP_FILE, path));
