@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* family.c - the list of families and how one is found; see family.h. */
+/* family.c - how a family is found; see family.h. */
 #include "model/checkpoint/family.h"
 
 #include "model/checkpoint/averages.h"
 
-static const cn_family *const families[] = {&cn_family_sd1, &cn_family_sd2, &cn_family_sd2_hf};
+#define CN_FAMILY_ROW(name) &cn_family_##name,
+static const cn_family *const families[] = {CN_FAMILY_LIST(CN_FAMILY_ROW)};
+#undef CN_FAMILY_ROW
 
 const cn_family *cn_family_at(int i)
 {

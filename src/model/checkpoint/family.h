@@ -3,7 +3,7 @@
  *
  * A family says which networks a base of it has and where they lie in a single file, how it is
  * told apart from the others, and what its files leave open. Its row and functions stand in a file
- * of their own (family_sd.c); family.c lists the rows.
+ * of their own (family_sd.c), which CN_FAMILY_LIST lists.
  */
 #ifndef CN_MODEL_CHECKPOINT_FAMILY_H
 #define CN_MODEL_CHECKPOINT_FAMILY_H
@@ -37,8 +37,17 @@ typedef struct cn_family {
     bool (*fits)(const cn_base *b); /* whether a base of these configurations is of it */
 } cn_family;
 
-/* family_sd.c; _hf: with the text encoder's names of transformers in single files */
-extern const cn_family cn_family_sd1, cn_family_sd2, cn_family_sd2_hf;
+/* Every family: to add one, write its file, which defines `const cn_family cn_family_NAME`, and
+ * list it here. They are tried in this order, and the last is taken where none fits. sd2_hf: with
+ * the text encoder's names of transformers in single files. */
+#define CN_FAMILY_LIST(X) \
+    X(sd1)                \
+    X(sd2)                \
+    X(sd2_hf)
+
+#define CN_FAMILY_DECLARE(name) extern const cn_family cn_family_##name;
+CN_FAMILY_LIST(CN_FAMILY_DECLARE)
+#undef CN_FAMILY_DECLARE
 
 /* The i-th family, NULL behind the last. */
 const cn_family *cn_family_at(int i);

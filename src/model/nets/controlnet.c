@@ -9,12 +9,11 @@
 
 #include <stdio.h>
 
-/* The paper starts this network with Gaussian weights. With torch's default each of its layers
- * would shrink a signal to about a third, and edges would take much longer to be seen. */
 static const int hint_pad[4] = {1, 1, 1, 1};
 
 /* One layer of the hint network: its place in the single file's list, which counts the SiLUs
- * too. */
+ * too. The paper starts these layers with Gaussian weights. With torch's default each would shrink
+ * a signal to about a third, and edges would take much longer to be seen. */
 static cn_node *hint_conv(cn_graph *g, int block, cn_node *x, int64_t C, int stride)
 {
     char name[CN_NAME_MAX];
