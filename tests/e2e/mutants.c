@@ -123,7 +123,7 @@ static void add_of_base(const char *name)
 static void add_list(const char *file, const char *text)
 {
     sample *s = add_sample(file, text, strlen(text), file);
-    COMMAND(s, "dataset", "check", "data");
+    COMMAND(s, "dataset", "check", "data", "--json"); /* the report is one line */
 }
 
 static void make_data(void)

@@ -127,7 +127,7 @@ static void other_files_are_named(void **state)
     refuse("8BPS\0\1", 6, "a Photoshop file");
     refuse("PAR1....", 8, "a Parquet file");
     /* pixels that a few bytes can't hold */
-    refuse("BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\0\x40\0\0\0\x40\0\0\1\0\x18\0\0\0\0\0\0\0\0\0\0"
+    refuse("BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\0\x10\0\0\0\x10\0\0\1\0\x18\0\0\0\0\0\0\0\0\0\0"
            "\0\0\0"
            "\0\0\0\0\0\0\0\0\0\0\0\0",
            54, "damaged BMP: the file is truncated");
