@@ -2,9 +2,9 @@
 """Writes OUT_DIR/drawing, OUT_DIR/inpainting and OUT_DIR/sampling (tests/golden): what diffusers' pipelines draw with
 control modes, weights per block, region masks, several ControlNets with windows, initial images, masks, a second pass and
 an inpainting UNet of 9 channels; and with every sampler from noise and from pictures, with masks, in a second pass, with
-zero terminal SNR and rescaled guidance. Float32 on the CPU.
+zero terminal SNR and rescaled guidance; and OUT_DIR/distilled, a UNet that is told the guidance scale. Float32 on the CPU.
 
-Usage: make-drawing-fixtures.py OUT_DIR CORE_DIR TOKENIZER_DIR
+Usage: make-drawing-fixtures.py OUT_DIR CORE_DIR TOKENIZER_DIR [NAME...] (NAME: folders; without one all)
 CORE_DIR: manifests of the small Stable Diffusion 1.5 (tests/golden/core); the weights follow from names (cn_seed_tensor).
 What diffusers has no option for is done by a wrapper around the ControlNet's forward (the webui extension's
 scripts/hook.py says what to do). Only final latents are kept.
@@ -19,16 +19,21 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from seeds import unit
 
-out, core, tokenizer_dir = sys.argv[1:4]
+out, core, tokenizer_dir, *wanted = sys.argv[1:]
 torch.set_grad_enabled(False)
 W, H = 128, 64
 PROMPT, NEGATIVE = "a cute dog, best quality", "lowres, bad anatomy"
 
 
-def network(cls, name, salt="", in_channels=None):
+def network(cls, name, salt="", in_channels=None, time_cond_proj_dim=None):
     m = json.load(open(f"{core}/{name}.manifest.json"))
     if in_channels:
         m["config"]["in_channels"] = in_channels
+    if time_cond_proj_dim:
+        m["config"]["time_cond_proj_dim"] = time_cond_proj_dim
+        m["tensors"].append(dict(name="time_embedding.cond_proj.weight", key="unet.time_embedding.cond_proj.weight",
+                                 shape=[m["config"]["block_out_channels"][0], time_cond_proj_dim], offset=0.0,
+                                 scale=float(np.float32((3.0 / time_cond_proj_dim) ** 0.5))))
     state = {}
     for e in m["tensors"]:
         if in_channels and e["name"] == "conv_in.weight":
@@ -114,7 +119,7 @@ def control(case, images):
 
 SAMPLERS = dict(ddim=DDIMScheduler, pndm=PNDMScheduler, ddpm=DDPMScheduler, euler=EulerDiscreteScheduler,
                 euler_a=EulerAncestralDiscreteScheduler, heun=HeunDiscreteScheduler, dpmpp_2m=DPMSolverMultistepScheduler,
-                dpmpp_2m_sde=DPMSolverMultistepScheduler, unipc=UniPCMultistepScheduler, lcm=LCMScheduler)
+                dpmpp_2m_sde=DPMSolverMultistepScheduler, unipc=UniPCMultistepScheduler, lcm=LCMScheduler, tcd=TCDScheduler)
 
 
 def scheduler_of(case):
@@ -186,7 +191,9 @@ def enlarge(case, base, extra, more, args, hint, pipe, latents):
     return second(**again, image=start, strength=case["hires_strength"], num_inference_steps=case["hires_steps"]).images
 
 
-def write(name, unet, cases):
+def write(name, unet, cases, config=None):
+    if wanted and name not in wanted:
+        return
     folder = f"{out}/{name}"
     os.makedirs(folder, exist_ok=True)
     images, latents = pictures(folder, cases), {}
@@ -197,6 +204,8 @@ def write(name, unet, cases):
         print(name, label, tuple(latents[label].shape), float(latents[label].abs().max()))
     save_file(latents, f"{folder}/cases.safetensors")
     json.dump(cases, open(f"{folder}/cases.json", "w"), indent=1)
+    if config:
+        json.dump(config, open(f"{folder}/unet.json", "w"))
 
 
 one = dict(controlnet=["controlnet_a"], image=["edges.png"], scale=[0.9], steps=3, cfg_scale=6.0)
@@ -218,13 +227,19 @@ write("inpainting", network(UNet2DConditionModel, "unet", in_channels=9), {
     "inpaint": dict(steps=4, cfg_scale=6.0, seed=11, init="photo.png", mask="mask.png", strength=1.0),
     "inpaint_part": dict(steps=6, cfg_scale=6.0, seed=12, init="photo.png", mask="mask.png", strength=0.6, batch=2),
     "inpaint_control": dict(one, seed=13, init="photo.png", mask="mask.png", strength=1.0),
-})
-json.dump({"in_channels": 9}, open(f"{out}/inpainting/unet.json", "w"))
+}, {"in_channels": 9})
+# The pipelines hand their own eta, 0, to the sampler.
+write("distilled", network(UNet2DConditionModel, "unet", time_cond_proj_dim=32), {
+    "lcm": dict(sampler="lcm", steps=4, cfg_scale=8.5, seed=14),
+    "lcm_control": dict(one, sampler="lcm", cfg_scale=3.0, seed=15),
+    "tcd": dict(sampler="tcd", steps=3, cfg_scale=1.0, seed=16, batch=2, arguments=["--eta=0"]),
+    "image": dict(sampler="lcm", steps=6, cfg_scale=5.0, seed=17, init="photo.png", strength=0.5),
+}, {"time_cond_proj_dim": 32})
 
 # Second-order and multistep methods, ancestral ones and those with timesteps of their own, in every way to start.
 W, H = 64, 64
 sampling = {}
-for i, sampler in enumerate(SAMPLERS):
+for i, sampler in enumerate(s for s in SAMPLERS if s != "tcd"):
     case = dict(sampler=sampler, cfg_scale=4.0)
     sampling[f"{sampler}_image"] = dict(case, seed=20 + i, steps=5, init="photo.png", strength=0.6)
     sampling[f"{sampler}_mask"] = dict(case, seed=40 + i, steps=4, init="photo.png", mask="mask.png",

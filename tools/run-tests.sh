@@ -134,6 +134,7 @@ run "e2e tests/golden/sd2/pipelines" "$build/tests/e2e" tests/golden/sd2/pipelin
 run "e2e tests/golden/drawing" "$build/tests/e2e" tests/golden/drawing
 run "e2e tests/golden/sampling" "$build/tests/e2e" tests/golden/sampling
 run "e2e tests/golden/inpainting" "$build/tests/e2e" tests/golden/inpainting
+run "e2e tests/golden/distilled" "$build/tests/e2e" tests/golden/distilled
 run "e2e tests/golden/prompts" "$build/tests/e2e" tests/golden/prompts
 run "annotators tests/golden/annotators" "$build/tests/annotators" tests/golden/annotators
 if [ -d "$CN_SHARED/annotators" ]; then

@@ -20,6 +20,7 @@ struct cn_denoiser {
     bool fed[CN_MAX_CONTROLS]; /* features and factors of this run are in the plan, which are 0 of
                                   a unit that is off */
     unsigned acting;           /* parts that are on */
+    cn_node *scale;            /* the guidance scale's embedding; NULL unless the UNet takes it */
     cn_node *y;
 };
 
@@ -70,6 +71,9 @@ static cn_status build(cn_denoiser *d)
     for (int k = 0; k < s->n_controls; k++) make_unit(d, k);
     d->y = cn_controlled_unet_build(d->graph, s->unet, s->unet_params, &d->in, d->units,
                                     s->n_controls);
+    if (s->unet->guidance_dim)
+        d->scale =
+            cn_graph_tap(d->graph, cn_params_network(s->unet_params), "time_embedding.guidance");
     return cn_graph_status(d->graph);
 }
 
@@ -187,6 +191,7 @@ cn_status cn_denoiser_run(cn_denoiser *d, unsigned acting, const cn_draw_hint *h
 {
     CN_TRY(feed(d, acting, hints));
     CN_TRY(set_inputs(d, &d->in, in->x, in, 0));
+    if (d->scale) CN_TRY(cn_plan_set(d->plan, d->scale, in->scale));
     if (d->both.x && d->both.x != d->in.x) CN_TRY(cn_plan_set(d->plan, d->both.x, in->latents));
     CN_TRY(set_inputs(d, &d->cond, in->latents, in, d->n - d->spec.batch));
     CN_TRY(cn_plan_run(d->plan));

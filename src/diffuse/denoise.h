@@ -18,6 +18,8 @@ typedef struct cn_denoise_input {
     const float *latents; /* [N,h,w,out_channels]: x without what only an inpainting UNet takes */
     const float *times;   /* [N] */
     const float *context; /* [N,L,D] */
+    const float
+        *scale; /* [N,guidance_dim]: the guidance scale's embedding, where the UNet has it */
 } cn_denoise_input;
 
 /* Of N samples a call: one of guidance's halves, or both. */

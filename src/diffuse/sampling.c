@@ -14,13 +14,14 @@ struct cn_draw {
     cn_ctx *ctx;
     cn_draw_spec spec;
     cn_denoiser *networks;
-    int64_t n;                 /* samples of a call: one or two halves */
-    int turns;                 /* calls a step: 2 where guidance's halves take turns */
-    float *latents;            /* x of the ControlNets, NHWC, every half */
-    float *input;              /* x of the UNet, which may take more channels */
-    float *times;              /* [n] */
-    float *features;           /* context */
-    float *halves;             /* what each of two turns gave, NHWC; NULL with one */
+    int64_t n;       /* samples of a call: one or two halves */
+    int turns;       /* calls a step: 2 where guidance's halves take turns */
+    float *latents;  /* x of the ControlNets, NHWC, every half */
+    float *input;    /* x of the UNet, which may take more channels */
+    float *times;    /* [n] */
+    float *features; /* context */
+    float *scale;    /* the guidance scale's embedding, [n,guidance_dim]; NULL: not taken */
+    float *halves;   /* what each of two turns gave, NHWC; NULL with one */
     float *prediction, *model; /* [B,C,h,w] of run: the guided prediction and the scaled latents */
 };
 
@@ -83,10 +84,12 @@ static cn_status allocate(cn_draw *d)
     d->times = cn_alloc_array(d->ctx, n, sizeof(float));
     d->features = cn_alloc_array(d->ctx, n, (size_t)context_elements(d) * sizeof(float));
     if (d->turns > 1) d->halves = cn_alloc(d->ctx, 2 * latents);
+    if (d->spec.unet->guidance_dim)
+        d->scale = cn_alloc0(d->ctx, n * (size_t)d->spec.unet->guidance_dim * sizeof(float));
     d->prediction = cn_alloc(d->ctx, latents);
     d->model = cn_alloc(d->ctx, latents);
     bool all = d->latents && d->input && d->times && d->features && d->prediction && d->model &&
-               (d->halves || d->turns == 1);
+               (d->halves || d->turns == 1) && (d->scale || !d->spec.unet->guidance_dim);
     return all ? CN_OK : CN_ENOMEM;
 }
 
@@ -118,6 +121,7 @@ void cn_draw_destroy(cn_draw *d)
     cn_free(d->times);
     cn_free(d->features);
     cn_free(d->halves);
+    cn_free(d->scale);
     cn_free(d->prediction);
     cn_free(d->model);
     cn_free(d);
@@ -136,6 +140,21 @@ static bool unconditional(const cn_draw *d, int turn, int64_t i)
     return d->spec.guidance && (d->turns > 1 ? turn == 0 : i < d->spec.batch);
 }
 
+/* The embedding of guidance scale - 1, as consistency models are told it (Luo et al., "Latent
+ * Consistency Models"; diffusers' get_guidance_scale_embedding). */
+static void embed_scale(cn_draw *d, double cfg_scale)
+{
+    const int64_t dim = d->spec.unet->guidance_dim, half = dim / 2;
+    for (int64_t k = 0; k < half; k++) {
+        const double w = 1000 * (cfg_scale - 1);
+        const double angle = w * exp(-log(10000.0) * (double)k / (double)CN_MAX(1, half - 1));
+        for (int64_t i = 0; i < d->n; i++) {
+            d->scale[i * dim + k] = (float)sin(angle);
+            d->scale[i * dim + half + k] = (float)cos(angle);
+        }
+    }
+}
+
 cn_status cn_draw_begin(cn_draw *d, const cn_draw_args *a)
 {
     cn_denoiser_begin(d->networks);
@@ -143,6 +162,7 @@ cn_status cn_draw_begin(cn_draw *d, const cn_draw_args *a)
         return cn_fail(d->ctx, CN_EINVAL,
                        "the UNet takes %lld channels beside the latents: mask and masked picture",
                        (long long)(d->spec.unet->in_channels - d->spec.unet->out_channels));
+    embed_scale(d, a->cfg_scale);
     return CN_OK;
 }
 
@@ -241,8 +261,11 @@ static void guide(const cn_draw *d, const cn_draw_args *a, bool guided, const fl
 static cn_status run_turn(cn_draw *d, const cn_draw_args *a, int i, int n, int turn,
                           const float **y)
 {
-    const cn_denoise_input in = {
-        .x = d->input, .latents = d->latents, .times = d->times, .context = d->features};
+    const cn_denoise_input in = {.x = d->input,
+                                 .latents = d->latents,
+                                 .times = d->times,
+                                 .context = d->features,
+                                 .scale = d->scale};
     set_context(d, a, i, turn);
     CN_TRY(cn_denoiser_run(d->networks, acting(d, a, i, n, turn), a->hints, &in, y));
     if (d->turns == 1) return CN_OK;

@@ -41,7 +41,9 @@ typedef struct cn_draw_args {
     const float *uncond, *cond; /* [stages,L,D]; uncond unused without guidance */
     cn_draw_stages uncond_stages, cond_stages;
     cn_draw_hint hints[CN_MAX_CONTROLS];
-    double cfg_scale, guidance_rescale; /* as cn_generate_options has them */
+    /* As cn_generate_options has them. A UNet with guidance_dim is told cfg_scale, without any
+     * other guidance. */
+    double cfg_scale, guidance_rescale;
     /* The part of the run that is guided, counted as a hint's; 0 and 0: all. Elsewhere the
      * conditional half alone is run where the halves run in turn. */
     double guidance_start, guidance_end;

@@ -250,7 +250,8 @@ static void take_result(cn_job *j, double begun, cn_generated *g)
 
 static cn_job job_of(cn_pipeline *p, const cn_generate_options *o)
 {
-    cn_job j = {.p = p, .o = o, .guidance = o->cfg_scale > 1, .strength = 1};
+    cn_job j = {
+        .p = p, .o = o, .guidance = o->cfg_scale > 1 && !p->base->unet.guidance_dim, .strength = 1};
     if (o->init_image) j.strength = o->strength != 0 ? o->strength : o->mask ? 1 : 0.75;
     j.hires_strength = o->hires_strength > 0 ? o->hires_strength : 0.7;
     j.from_noise = !o->init_image || (o->mask && !cn_job_keeps_pixels(&j) && j.strength == 1);

@@ -20,6 +20,11 @@ static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_option
                        "%lld; a plain text-to-image model is expected",
                        b->path, (long long)b->unet.in_channels, (long long)b->unet.out_channels,
                        (long long)b->vae.latent_channels);
+    if (b->unet.guidance_dim)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "%s: its UNet takes the guidance scale as an input, as models distilled to "
+                       "few steps; train on the model that it was distilled from",
+                       b->path);
     CN_TRY(cn_base_check_context(ctx, b));
     if (o->resolution % factor)
         return cn_fail(ctx, CN_EINVAL, "--resolution %lld: a multiple of %lld is expected",

@@ -6,8 +6,8 @@
  * a folder and again from the same as a single file, and compared with DIR/NAME.png (at least 40
  * dB) and with the final latents in DIR/cases.safetensors (1e-3 of the largest). With --precision
  * bf16 or --weight-type the cases are drawn so and 30 or 35 dB are enough. Where DIR holds no
- * model, it is written from DIR/../core's manifests (with DIR/unet.json's in_channels, if any).
- * DIR/tokens.json goes through the tokenizer.
+ * model, it is written from DIR/../core's manifests (with what DIR/unet.json says of its UNet, if
+ * any). DIR/tokens.json goes through the tokenizer.
  */
 #include "../support/child.h"
 #include "../support/report.h"
@@ -39,7 +39,7 @@ typedef struct suite {
     double min_psnr_db;
     char temp[PATH_BYTES];   /* this run's own folder */
     char models[PATH_BYTES]; /* where the model and the ControlNets are: dir or temp */
-    int64_t unet_channels;   /* of an inpainting UNet, else 0 */
+    json_t *unet;            /* what differs in its UNet's configuration; NULL: nothing */
     json_t *cases;
     cn_tensors *latents; /* NULL: DIR has none */
 } suite;
@@ -546,17 +546,12 @@ static cn_status find_models(suite *s)
     snprintf(s->models, sizeof s->models, "%.2000s", there ? s->dir : s->temp);
     if (there) return CN_OK;
     snprintf(path, sizeof path, "%.2000s/unet.json", s->dir);
-    if (cn_file_exists(path)) {
-        json_t *unet = NULL;
-        CN_TRY(cn_json_load_file(s->ctx, path, &unet));
-        s->unet_channels = cn_json_int(unet, "in_channels", 0);
-        json_decref(unet);
-    }
+    if (cn_file_exists(path)) CN_TRY(cn_json_load_file(s->ctx, path, &s->unet));
     snprintf(path, sizeof path, "%.2000s/../core", s->dir);
     snprintf(merges, sizeof merges, "%.2000s/merges.json", s->dir);
     if (!cn_file_exists(merges))
         snprintf(merges, sizeof merges, "%.2000s/../pipelines/merges.json", s->dir);
-    return tiny_model_write_unet(s->ctx, path, merges, s->unet_channels, s->temp);
+    return tiny_model_write_unet(s->ctx, path, merges, s->unet, s->temp);
 }
 
 static cn_status prepare(suite *s)
@@ -613,7 +608,7 @@ static void run_all(suite *s)
         }
         if (s->weight_type) return; /* once is enough; the rest has to do with other options */
     }
-    if (!s->unet_channels) {
+    if (!s->unet) {
         check_description(s, forms[0]);
         check_recipe(s, forms[0]);
         check_preview(s);
@@ -663,6 +658,7 @@ int main(int argc, char **argv)
     if (s.temp[0]) tiny_model_remove(s.temp);
     cn_tensors_close(s.latents);
     json_decref(s.cases);
+    json_decref(s.unet);
     cn_ctx_destroy(s.ctx);
     return report_end(&s.report);
 }

@@ -7,6 +7,7 @@
 #include "io/tensors.h"
 
 #include <ftw.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,15 +28,33 @@ static void set_in_channels(json_t *manifest, int64_t n)
     }
 }
 
+/* An embedding of the guidance scale with n values, as distilled models have it. */
+static void set_guidance_dim(json_t *manifest, int64_t n)
+{
+    const json_t *widths =
+        json_object_get(json_object_get(manifest, "config"), "block_out_channels");
+    json_object_set_new(json_object_get(manifest, "config"), "time_cond_proj_dim", json_integer(n));
+    json_array_append_new(
+        json_object_get(manifest, "tensors"),
+        json_pack("{s:s, s:s, s:[I, I], s:f, s:f}", "name", "time_embedding.cond_proj.weight",
+                  "key", "unet.time_embedding.cond_proj.weight", "shape",
+                  json_integer_value(json_array_get(widths, 0)), (json_int_t)n, "offset", 0.0,
+                  "scale", (double)(float)sqrt(3.0 / (double)n)));
+}
+
+/* unet: keys of its configuration that differ from the manifest's; NULL: none. */
 static cn_status write_network(cn_ctx *ctx, const char *core, const char *network, const char *salt,
-                               int64_t in_channels, const char *dir, const char *file)
+                               const json_t *unet, const char *dir, const char *file)
 {
     char path[4096];
     json_t *manifest = NULL;
     CN_TRY(cn_dir_make(ctx, dir));
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s.manifest.json", core, network));
     CN_TRY(cn_json_load_file(ctx, path, &manifest));
+    const int64_t in_channels = unet ? cn_json_int(unet, "in_channels", 0) : 0;
+    const int64_t guidance_dim = unet ? cn_json_int(unet, "time_cond_proj_dim", 0) : 0;
     if (in_channels) set_in_channels(manifest, in_channels);
+    if (guidance_dim) set_guidance_dim(manifest, guidance_dim);
     cn_status s = cn_format(ctx, path, sizeof path, "%s/%s", dir, file);
     if (s == CN_OK) s = seeded_file_write(ctx, manifest, salt, CN_F16, path);
     if (s == CN_OK) s = cn_format(ctx, path, sizeof path, "%s/config.json", dir);
@@ -166,11 +185,11 @@ static cn_status write_padding(cn_ctx *ctx, const char *core, const char *dir)
 
 cn_status tiny_model_write(cn_ctx *ctx, const char *core, const char *merges, const char *out)
 {
-    return tiny_model_write_unet(ctx, core, merges, 0, out);
+    return tiny_model_write_unet(ctx, core, merges, NULL, out);
 }
 
 cn_status tiny_model_write_unet(cn_ctx *ctx, const char *core, const char *merges,
-                                int64_t unet_channels, const char *out)
+                                const json_t *unet, const char *out)
 {
     static const struct {
         const char *network, *salt, *dir, *file;
@@ -184,8 +203,8 @@ cn_status tiny_model_write_unet(cn_ctx *ctx, const char *core, const char *merge
     char path[4096], file[4096];
     for (size_t i = 0; i < CN_COUNT(networks); i++) {
         CN_TRY(sub(ctx, out, networks[i].dir, path));
-        CN_TRY(write_network(ctx, core, networks[i].network, networks[i].salt,
-                             i == 0 ? unet_channels : 0, path, networks[i].file));
+        CN_TRY(write_network(ctx, core, networks[i].network, networks[i].salt, i == 0 ? unet : NULL,
+                             path, networks[i].file));
     }
     CN_TRY(sub(ctx, out, "model/scheduler", path));
     CN_TRY(write_scheduler(ctx, core, path));

@@ -14,12 +14,15 @@
 
 #include "base/base.h"
 
+#include <jansson.h>
+
 /* core: the folder with the manifests. */
 cn_status tiny_model_write(cn_ctx *ctx, const char *core, const char *merges,
                            const char *out) CN_CHECKED;
-/* The same with a UNet that takes another number of channels (inpainting: 9); 0: the manifest's. */
+/* The same with a UNet whose configuration has another in_channels (inpainting: 9) or a
+ * time_cond_proj_dim; NULL: the manifest's. */
 cn_status tiny_model_write_unet(cn_ctx *ctx, const char *core, const char *merges,
-                                int64_t unet_channels, const char *out) CN_CHECKED;
+                                const json_t *unet, const char *out) CN_CHECKED;
 /* Removes a folder and what is in it. */
 void tiny_model_remove(const char *dir);
 

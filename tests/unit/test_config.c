@@ -88,7 +88,7 @@ static void unsupported_features_are_named(void **state)
         {"{\"transformer_layers_per_block\": [1, 2, 10, 10]}", "transformer_layers_per_block"},
         {"{\"act_fn\": \"gelu\"}", "act_fn"},
         {"{\"only_cross_attention\": [true, true, true, false]}", "only_cross_attention"},
-        {"{\"time_cond_proj_dim\": 256}", "time_cond_proj_dim"},
+        {"{\"time_cond_proj_dim\": -1}", "time_cond_proj_dim"},
         {"{\"mid_block_type\": null}", "mid_block_type"},
         {"{\"conv_in_kernel\": 1}", "conv_in_kernel"},
         {"{\"down_block_types\": [\"DownBlock2D\", \"AttnDownBlock2D\", \"DownBlock2D\","

@@ -55,7 +55,6 @@ static const rule unet_rules[] = {
     {"resnet_skip_time_act", IS_OFF, NULL, 0},
     {"resnet_time_scale_shift", IS_TEXT, "default", 0},
     {"reverse_transformer_layers_per_block", IS_OFF, NULL, 0},
-    {"time_cond_proj_dim", IS_OFF, NULL, 0},
     {"time_embedding_act_fn", IS_OFF, NULL, 0},
     {"time_embedding_dim", IS_OFF, NULL, 0},
     {"time_embedding_type", IS_TEXT, "positional", 0},
@@ -298,6 +297,9 @@ cn_status cn_unet_config_read(cn_ctx *ctx, const json_t *json, cn_unet_config *o
     CN_TRY(check_object(ctx, json));
     CN_TRY(check_class(ctx, json, "UNet2DConditionModel"));
     CN_TRY(read_encoder(ctx, json, &c));
+    const json_t *guidance = json_object_get(json, "time_cond_proj_dim");
+    if (guidance && !is_off(guidance))
+        CN_TRY(get_dim(ctx, json, "time_cond_proj_dim", 0, MAX_WIDTH, &c.guidance_dim));
     *out = c;
     return CN_OK;
 }

@@ -23,6 +23,7 @@ typedef struct cn_unet_config {
     bool linear_projection;          /* SD 2.x: proj_in and proj_out are linear layers */
     int norm_groups;                 /* 32 */
     int64_t sample_size;             /* latent height and width that the model was trained on */
+    int64_t guidance_dim; /* time_cond_proj_dim: of the guidance scale's embedding; 0: none */
 } cn_unet_config;
 
 typedef struct cn_controlnet_config {

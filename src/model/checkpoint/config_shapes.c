@@ -100,8 +100,6 @@ static cn_status refuse_features(const view *v)
         {"middle_block.1.transformer_blocks.1.norm1.weight",
          "mid_block.attentions.0.transformer_blocks.1.norm1.weight",
          "has more than one transformer layer per block, as SDXL"},
-        {"time_embed.cond_proj.weight", "time_embedding.cond_proj.weight",
-         "has an embedding of the guidance scale, as distilled consistency models"},
         {"input_blocks.1.1.time_pos_embed.0.weight", "down_blocks.0.motion_modules.0.norm.weight",
          "has layers over time, as video models"},
     };
@@ -163,6 +161,8 @@ cn_status cn_unet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const cha
     CN_TRY(cn_unet_config_check(ctx, &c));
     const char *last = ldm(&v) ? "out.2.weight" : "conv_out.weight";
     CN_TRY(dim(&v, last, find(&v, "%s", last), 0, &c.out_channels));
+    const char *cond = ldm(&v) ? "time_embed.cond_proj.weight" : "time_embedding.cond_proj.weight";
+    if (find(&v, "%s", cond)) CN_TRY(dim(&v, cond, find(&v, "%s", cond), 1, &c.guidance_dim));
     *out = c;
     return CN_OK;
 }

@@ -101,12 +101,14 @@ static json_t *merged(json_t *json, json_t *extra)
 json_t *cn_unet_config_json(const cn_unet_config *c)
 {
     json_t *extra =
-        json_pack("{s:b, s:i, s:i, s:b, s:I, s:I, s:s, s:o, s:n, s:n}", "center_input_sample", 0,
+        json_pack("{s:b, s:i, s:i, s:b, s:I, s:I, s:s, s:o, s:o, s:n}", "center_input_sample", 0,
                   "conv_in_kernel", 3, "conv_out_kernel", 3, "dual_cross_attention", 0,
                   "out_channels", (json_int_t)c->out_channels, "sample_size",
                   (json_int_t)c->sample_size, "time_embedding_type", "positional", "up_block_types",
                   type_list("UpBlock2D", "CrossAttnUpBlock2D", c->attention, c->levels, true),
-                  "time_cond_proj_dim", "timestep_post_act");
+                  "time_cond_proj_dim",
+                  c->guidance_dim ? json_integer((json_int_t)c->guidance_dim) : json_null(),
+                  "timestep_post_act");
     return merged(encoder_json(c, "UNet2DConditionModel"), extra);
 }
 

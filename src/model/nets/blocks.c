@@ -10,10 +10,16 @@
  * is. */
 static const float EPS_RESBLOCK = 1e-5f, EPS_NORMALIZE = 1e-6f, EPS_LAYER_NORM = 1e-5f;
 
-cn_node *cn_time_embed(cn_graph *g, cn_node *t, int64_t dim)
+cn_node *cn_time_embed(cn_graph *g, cn_node *t, int64_t dim, int64_t guidance_dim)
 {
     cn_node *h = cn_timestep_embedding(g, t, dim);
     cn_scope_push(g, "time_embed|time_embedding");
+    if (guidance_dim) {
+        const int64_t shape[2] = {t->shape[0], guidance_dim};
+        cn_scope_push(g, "guidance");
+        cn_node *w = cn_scope_return(g, cn_input(g, "guidance", CN_F32, 2, shape, true));
+        h = cn_add(g, h, cn_linear(g, "cond_proj", w, dim, false));
+    }
     h = cn_silu(g, cn_linear(g, "0|linear_1", h, 4 * dim, true));
     h = cn_linear(g, "2|linear_2", h, 4 * dim, true);
     return cn_silu(g, cn_scope_return(g, h));

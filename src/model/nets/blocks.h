@@ -11,8 +11,10 @@
 #include "model/nets/nets.h"
 
 /* The embedded timesteps after their last SiLU, [N,4*dim]: every residual block starts from them,
- * so the SiLU that LDM writes into each block is computed once. */
-cn_node *cn_time_embed(cn_graph *g, cn_node *t, int64_t dim);
+ * so the SiLU that LDM writes into each block is computed once. guidance_dim above 0: an input
+ * [N,guidance_dim] of the guidance scale's embedding is added, the tap "time_embedding.guidance".
+ */
+cn_node *cn_time_embed(cn_graph *g, cn_node *t, int64_t dim, int64_t guidance_dim);
 /* x [N,H,W,I], emb from cn_time_embed -> [N,H,W,C]. */
 cn_node *cn_resblock(cn_graph *g, const char *name, cn_node *x, cn_node *emb, int64_t C,
                      int groups);

@@ -63,7 +63,7 @@ bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs
     if (!config_ok(g, c, in->x)) return false;
     char at[32], side[32], name[CN_NAME_MAX];
     cn_precise_begin(g);
-    cn_node *emb = cn_time_embed(g, in->t, c->channels[0]);
+    cn_node *emb = cn_time_embed(g, in->t, c->channels[0], c->guidance_dim);
     cn_node *h = cn_conv2d(g, "input_blocks.0.0|conv_in", in->x, c->channels[0], 3, 1, 1);
     cn_precise_end(g);
     if (hint) h = cn_add(g, h, hint);
