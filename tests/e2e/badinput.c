@@ -138,7 +138,7 @@ static void put_black(const char *name)
 static void add_le(cn_str *s, uint64_t v, int n)
 {
     for (int i = 0; i < n; i++) {
-        const char b = (char)(v >> (8 * i));
+        const char b = (char)(i < 8 ? v >> (8 * i) : 0);
         cn_str_add(s, &b, 1);
     }
 }
