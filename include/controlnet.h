@@ -123,6 +123,9 @@ typedef struct cn_pretrain_options {
     /* "vae", "unet" or NULL for both in turn; "decoder": the decoder of output_dir's VAE alone, by
      * the VAE's options, beside the encoder as it is. A stopped stage goes on. */
     const char *stage;
+    /* A diffusers folder of the same sizes whose weights the stage begins with, where output_dir
+     * has no state of it; NULL: from scratch. */
+    const char *start_from;
     uint64_t seed;
     int64_t save_steps; /* state on disk every so many steps */
     bool bf16; /* text encoder and UNet compute in BF16; the VAE is slower in it at such widths */
@@ -163,7 +166,7 @@ void cn_pretrain_options_default(cn_pretrain_options *o);
  * diffusers folder in F16. Curves go to OUT/training.jsonl, sheets of pictures to OUT/state/. */
 cn_status cn_pretrain(cn_ctx *ctx, const cn_pretrain_options *o);
 
-enum { CN_EVALUATE_COLOURS = 10, CN_EVALUATE_MAX_SHAPES = 32 };
+enum { CN_EVALUATE_COLOURS = 10, CN_EVALUATE_MAX_SHAPES = 32, CN_EVALUATE_MAX_CONTROLS = 4 };
 
 typedef struct cn_pretrain_evaluate_options {
     const char *model; /* what cn_pretrain wrote, or any base model: folder or single file */
@@ -180,15 +183,36 @@ typedef struct cn_pretrain_evaluate_options {
     bool simple_scenes;
     int64_t classifier_steps; /* that the classifier is trained; 0: none, so no shapes and no
                                  distance */
-    const char *control_net;  /* of `condition`, for the pairs; NULL */
-    const char *condition;    /* "edges", "depth", "normal", "segmentation" (NULL) */
-    int steps;                /* of each drawing, with ddim */
+    /* ControlNets and the condition of each, NULL at the end; NULL: none. Pairs take one. */
+    const char *const *control_nets;
+    /* An exact map of the scene ("edges", "depth", ...), or a kind of annotator, settings may
+     * follow: "canny low=50". NULL: "segmentation". */
+    const char *const *conditions;
+    int64_t control_scenes; /* drawn with all of them and without, see cn_pretrain_follow */
+    const char *const *annotator_weights; /* of annotators with networks; NULL */
+    /* Exact maps are read from drawings by a small network, trained for reader_steps of 8 scenes,
+     * and kept in this file, which is read where it is there; NULL: not kept. */
+    const char *reader;
+    int64_t reader_steps;
+    const char *control_sheet; /* PNG that gets the first 8 of control_scenes; NULL */
+    int steps;                 /* of each drawing, with ddim */
     double cfg_scale;
     const char *sheet; /* PNG that gets the first 40 drawings; NULL */
-    /* stage: "reconstruction", "classifier", "drawing", "distance", "pairs". May be NULL. */
+    /* stage: "reconstruction", "classifier", "drawing", "distance", "pairs", "reader", "control".
+     * May be NULL. */
     void (*progress)(void *user, const char *stage, int64_t done, int64_t total);
     void *user;
 } cn_pretrain_evaluate_options;
+
+/* How well pictures follow a condition, by its own measure: means over the scenes that have
+ * anything of the kind (a straight line, somebody). */
+typedef struct cn_pretrain_follow {
+    const char *condition, *measure; /* "edge F1" */
+    int64_t scenes;
+    double with, without; /* drawings with all controls; with none, of the same noise */
+    double autoencoder;   /* the scenes behind the VAE and back: the most that drawings can reach */
+    double truth;         /* the scenes themselves: the most that can be measured */
+} cn_pretrain_follow;
 
 typedef struct cn_pretrain_evaluation {
     int64_t size_px;
@@ -213,6 +237,9 @@ typedef struct cn_pretrain_evaluation {
     double frechet_floor;       /* of as many other scenes to the same scenes */
     int64_t pairs_right;        /* scenes in which both objects have their colour */
     int64_t pair_colours_right; /* of 2 * pairs objects */
+    int64_t control_scenes;     /* drawn */
+    int n_follow;               /* one for each ControlNet */
+    cn_pretrain_follow follow[CN_EVALUATE_MAX_CONTROLS];
 } cn_pretrain_evaluation;
 
 extern const cn_option cn_pretrain_evaluate_option_rows[];

@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 
+#include <jansson.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -174,9 +175,17 @@ static void print_text(const cn_pretrain_evaluation *e)
     if (e->pictures)
         printf("Frechet distance of %lld pictures to scenes: %.3f (of other scenes: %.3f)\n",
                (long long)e->pictures, e->frechet, e->frechet_floor);
-    if (!e->pairs) return;
-    print_share("both colours", e->pairs_right, e->pairs, "scenes of two objects with control");
-    print_share("colour", e->pair_colours_right, 2 * e->pairs, "of their objects");
+    if (e->pairs) {
+        print_share("both colours", e->pairs_right, e->pairs, "scenes of two objects with control");
+        print_share("colour", e->pair_colours_right, 2 * e->pairs, "of their objects");
+    }
+    for (int i = 0; i < e->n_follow; i++) {
+        const cn_pretrain_follow *f = &e->follow[i];
+        printf("%s, %lld scenes: %s %.3f with control, %.3f without (%.3f behind the VAE, %.3f of "
+               "the scenes themselves)\n",
+               f->condition, (long long)f->scenes, f->measure, f->with, f->without, f->autoencoder,
+               f->truth);
+    }
 }
 
 /* {"red": {"asked": 20, "red": 19, "pink": 1}, ...} */
@@ -212,6 +221,22 @@ static void print_json_prompts(const cn_pretrain_evaluation *e)
     putchar('}');
 }
 
+static void print_json_follow(const cn_pretrain_evaluation *e)
+{
+    json_t *list = json_array();
+    for (int i = 0; list && i < e->n_follow; i++) {
+        const cn_pretrain_follow *f = &e->follow[i];
+        json_array_append_new(
+            list,
+            json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "condition", f->condition, "measure",
+                      f->measure, "scenes", (json_int_t)f->scenes, "with", f->with, "without",
+                      f->without, "autoencoder", f->autoencoder, "truth", f->truth));
+    }
+    printf(", \"control_scenes\": %lld, \"controls\": ", (long long)e->control_scenes);
+    if (!list || json_dumpf(list, stdout, JSON_REAL_PRECISION(6)) != 0) fputs("null", stdout);
+    json_decref(list);
+}
+
 static void print_json(const cn_pretrain_evaluation *e)
 {
     printf("{\"size_px\": %lld, \"scenes\": %lld, \"prompts\": %lld, \"pictures\": %lld, "
@@ -232,6 +257,7 @@ static void print_json(const cn_pretrain_evaluation *e)
                "\"pair_colours_right_share\": %.4f",
                (long long)e->pairs_right, share(e->pairs_right, e->pairs),
                share(e->pair_colours_right, 2 * e->pairs));
+    if (e->n_follow) print_json_follow(e);
     puts("}");
 }
 
@@ -244,7 +270,9 @@ static int evaluate(request *r)
 {
     cli_progress progress;
     cn_pretrain_evaluation e;
-    if (r->evaluate.sheet && !cli_can_write("pretrain", r->evaluate.sheet)) return CLI_FAILED;
+    const char *const written[] = {r->evaluate.sheet, r->evaluate.control_sheet};
+    for (int i = 0; i < (int)(sizeof written / sizeof *written); i++)
+        if (written[i] && !cli_can_write("pretrain", written[i])) return CLI_FAILED;
     cn_ctx *ctx = cli_context_create("pretrain", r->threads);
     if (!ctx) return CLI_FAILED;
     cli_progress_init(&progress, false);

@@ -108,6 +108,11 @@ static const measure measures[] = {
     [CN_MEASURE_POSE] = {"key point similarity", NULL, pose_agreement},
 };
 
+const char *cn_measure_name(cn_measure which)
+{
+    return measures[which].name;
+}
+
 cn_status cn_measure_run(cn_ctx *ctx, cn_measure which, const cn_image *found,
                          const cn_image *wanted, cn_agreement *out)
 {

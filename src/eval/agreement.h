@@ -8,6 +8,8 @@
 
 #include "annotate/annotate.h"
 
+/* "edge F1"; of another measure than CN_MEASURE_NONE. */
+const char *cn_measure_name(cn_measure which);
 /* Compares two conditions of one size. CN_EINVAL for other sizes and CN_MEASURE_NONE. */
 cn_status cn_measure_run(cn_ctx *ctx, cn_measure which, const cn_image *found,
                          const cn_image *wanted, cn_agreement *out) CN_CHECKED;
@@ -38,11 +40,21 @@ double cn_normal_agreement(const cn_image *found, const cn_image *wanted, double
 
 /* --- agreement_pose.c ------------------------------------------------------------------------- */
 
-/* Key points are read back from the drawn disks' colours (pose.h). Wanted and found ones of a part
- * are paired, the nearest first, and a pair counts exp(-d^2 / (2 s^2 k^2)): COCO's object key point
- * similarity with its constants k, the neck as a shoulder, s^2 the box of the drawn figure's
- * points. 2 x their sum / (wanted + found), so missing and surplus people count as misses; 1 where
- * there are none in either. */
+/* A point in pixels; squared_size: what of the person COCO takes for s^2, here the box of its key
+ * points. */
+typedef struct cn_key_point {
+    int part; /* 0 .. CN_POSE_PARTS - 1, in OpenPose's order */
+    double x, y, squared_size;
+} cn_key_point;
+
+/* Wanted and found points of a part are paired, the nearest first, and a pair counts
+ * exp(-d^2 / (2 s^2 k^2)): COCO's object key point similarity with its constants k, the neck as a
+ * shoulder, s^2 the wanted one's size. 2 x their sum / (wanted + found), so missing and surplus
+ * people count as misses; 1 where there are none in either. */
+cn_status cn_key_point_agreement(cn_ctx *ctx, const cn_key_point *found, int n_found,
+                                 const cn_key_point *wanted, int n_wanted,
+                                 double *score) CN_CHECKED;
+/* Of two drawings: key points are read back from the disks' colours (pose.h). */
 cn_status cn_pose_agreement(cn_ctx *ctx, const cn_image *found, const cn_image *wanted,
                             double *score) CN_CHECKED;
 

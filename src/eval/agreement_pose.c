@@ -16,12 +16,9 @@ static const double constants[CN_POSE_PARTS] = {0.052, 0.158, 0.158, 0.144, 0.12
                                                 0.174, 0.178, 0.050, 0.050, 0.070, 0.070};
 
 typedef struct point {
-    int part;
+    cn_key_point at;
     int32_t figure; /* a connected drawing: mostly a person */
     int64_t pixels;
-    double x, y;
-    double squared_size; /* of its figure */
-    bool met;
 } point;
 
 typedef struct drawing {
@@ -90,8 +87,8 @@ static point flood(drawing *d, const int8_t *key, int32_t *mark, int64_t start, 
     while (n) {
         const int64_t at = d->stack[--n], x = at % d->width, y = at / d->width;
         sum.pixels++;
-        sum.x += (double)x;
-        sum.y += (double)y;
+        sum.at.x += (double)x;
+        sum.at.y += (double)y;
         for (int64_t j = CN_MAX(y - 1, 0); j <= CN_MIN(y + 1, d->height - 1); j++)
             for (int64_t i = CN_MAX(x - 1, 0); i <= CN_MIN(x + 1, d->width - 1); i++) {
                 const int64_t next = j * d->width + i;
@@ -100,8 +97,8 @@ static point flood(drawing *d, const int8_t *key, int32_t *mark, int64_t start, 
                 d->stack[n++] = next;
             }
     }
-    sum.x /= (double)sum.pixels;
-    sum.y /= (double)sum.pixels;
+    sum.at.x /= (double)sum.pixels;
+    sum.at.y /= (double)sum.pixels;
     return sum;
 }
 
@@ -122,16 +119,16 @@ static void size_figures(drawing *d)
 {
     const double least = (double)(d->width * d->height) / 400;
     for (int i = 0; i < d->n; i++) {
-        double x0 = d->points[i].x, x1 = x0, y0 = d->points[i].y, y1 = y0;
+        double x0 = d->points[i].at.x, x1 = x0, y0 = d->points[i].at.y, y1 = y0;
         for (int k = 0; k < d->n; k++) {
             const point *p = &d->points[k];
             if (p->figure != d->points[i].figure) continue;
-            x0 = fmin(x0, p->x);
-            x1 = fmax(x1, p->x);
-            y0 = fmin(y0, p->y);
-            y1 = fmax(y1, p->y);
+            x0 = fmin(x0, p->at.x);
+            x1 = fmax(x1, p->at.x);
+            y0 = fmin(y0, p->at.y);
+            y1 = fmax(y1, p->at.y);
         }
-        d->points[i].squared_size = fmax((x1 - x0) * (y1 - y0), least);
+        d->points[i].at.squared_size = fmax((x1 - x0) * (y1 - y0), least);
     }
 }
 
@@ -143,7 +140,7 @@ static void read_points(drawing *d)
         if (!d->figure[i]) (void)flood(d, d->lit, d->figure, i, ++figures);
         if (d->part[i] < 0 || d->blob[i]) continue;
         point p = flood(d, d->part, d->blob, i, d->n + 1);
-        p.part = d->part[i];
+        p.at.part = d->part[i];
         p.figure = d->figure[i];
         d->points[d->n++] = p;
     }
@@ -153,7 +150,7 @@ static void read_points(drawing *d)
 
 /* --- comparing -------------------------------------------------------------------------------- */
 
-static double similarity(const point *wanted, const point *found)
+static double similarity(const cn_key_point *wanted, const cn_key_point *found)
 {
     const double dx = wanted->x - found->x, dy = wanted->y - found->y;
     const double k = constants[wanted->part];
@@ -172,54 +169,70 @@ static int best_first(const void *a, const void *b)
     return x->wanted != y->wanted ? x->wanted - y->wanted : x->found - y->found;
 }
 
-/* All pairs of one part; their number. pairs may be NULL: they are only counted. */
-static size_t list_pairs(const drawing *wanted, const drawing *found, pair *pairs)
+/* All pairs of one part, room for n_found * n_wanted; their number. */
+static size_t list_pairs(const cn_key_point *found, int n_found, const cn_key_point *wanted,
+                         int n_wanted, pair *pairs)
 {
     size_t n = 0;
-    for (int i = 0; i < wanted->n; i++)
-        for (int k = 0; k < found->n; k++) {
-            const point *w = &wanted->points[i], *f = &found->points[k];
-            if (w->part != f->part) continue;
-            if (pairs) pairs[n] = (pair){i, k, similarity(w, f)};
-            n++;
-        }
+    for (int i = 0; i < n_wanted; i++)
+        for (int k = 0; k < n_found; k++)
+            if (wanted[i].part == found[k].part)
+                pairs[n++] = (pair){i, k, similarity(&wanted[i], &found[k])};
     return n;
 }
 
 /* The nearest pairs of all are taken first, so that a person who is there isn't taken for one who
  * is missing. */
-static cn_status sum_met(cn_ctx *ctx, drawing *wanted, drawing *found, double *sum)
+cn_status cn_key_point_agreement(cn_ctx *ctx, const cn_key_point *found, int n_found,
+                                 const cn_key_point *wanted, int n_wanted, double *score)
 {
-    const size_t n = list_pairs(wanted, found, NULL);
-    pair *pairs = cn_alloc_array(ctx, n, sizeof *pairs);
-    if (!pairs) return CN_ENOMEM;
-    (void)list_pairs(wanted, found, pairs);
-    qsort(pairs, n, sizeof *pairs, best_first);
-    *sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        point *w = &wanted->points[pairs[i].wanted], *f = &found->points[pairs[i].found];
-        if (w->met || f->met) continue;
-        w->met = f->met = true;
-        *sum += pairs[i].similarity;
+    const size_t most = (size_t)n_found * (size_t)n_wanted;
+    double sum = 0;
+    if (n_found + n_wanted == 0) {
+        *score = 1;
+        return CN_OK;
     }
+    pair *pairs = cn_alloc_array(ctx, CN_MAX(most, 1), sizeof *pairs);
+    bool *met = cn_alloc0(ctx, (size_t)(n_found + n_wanted) * sizeof *met);
+    if (pairs && met) {
+        const size_t n = list_pairs(found, n_found, wanted, n_wanted, pairs);
+        qsort(pairs, n, sizeof *pairs, best_first);
+        for (size_t i = 0; i < n; i++) {
+            bool *f = met + pairs[i].found, *w = met + n_found + pairs[i].wanted;
+            if (*f || *w) continue;
+            *f = *w = true;
+            sum += pairs[i].similarity;
+        }
+        *score = 2 * sum / (n_found + n_wanted);
+    }
+    const cn_status s = pairs && met ? CN_OK : CN_ENOMEM;
     cn_free(pairs);
+    cn_free(met);
+    return s;
+}
+
+/* The key points of a drawing, at most MAX_POINTS. */
+static cn_status key_points_of(cn_ctx *ctx, const cn_image *image, cn_key_point *out, int *n)
+{
+    drawing d;
+    CN_TRY(drawing_create(ctx, image, &d));
+    read_points(&d);
+    for (int i = 0; i < d.n; i++) out[i] = d.points[i].at;
+    *n = d.n;
+    drawing_free(&d);
     return CN_OK;
 }
 
 cn_status cn_pose_agreement(cn_ctx *ctx, const cn_image *found, const cn_image *wanted,
                             double *score)
 {
-    drawing f, w;
-    double sum = 0;
-    CN_TRY(drawing_create(ctx, found, &f));
-    cn_status s = drawing_create(ctx, wanted, &w);
-    if (s == CN_OK) {
-        read_points(&f);
-        read_points(&w);
-        s = sum_met(ctx, &w, &f, &sum);
-        if (s == CN_OK) *score = f.n + w.n ? 2 * sum / (f.n + w.n) : 1;
-        drawing_free(&w);
-    }
-    drawing_free(&f);
+    int n_found, n_wanted;
+    cn_key_point *points = cn_alloc_array(ctx, 2 * MAX_POINTS, sizeof *points);
+    if (!points) return CN_ENOMEM;
+    cn_status s = key_points_of(ctx, found, points, &n_found);
+    if (s == CN_OK) s = key_points_of(ctx, wanted, points + MAX_POINTS, &n_wanted);
+    if (s == CN_OK)
+        s = cn_key_point_agreement(ctx, points, n_found, points + MAX_POINTS, n_wanted, score);
+    cn_free(points);
     return s;
 }

@@ -3,12 +3,12 @@
 #include "pretrain/classifier.h"
 
 #include "model/checkpoint/weights.h"
-#include "pretrain/learner.h"
+#include "pretrain/small_net.h"
 
 #include <string.h>
 
 enum {
-    PX = 64, /* of what the network sees */
+    PX = CN_SMALL_NET_PX,
     BATCH = 32,
     SHAPES = 0, /* where each kind of answer begins */
     COLOURS = SHAPES + CN_SHAPE_COUNT,
@@ -16,13 +16,8 @@ enum {
     SKIES = GROUNDS + CN_GROUND_COUNT,
     COUNTS = SKIES + CN_SKY_COUNT,
     ANSWERS = COUNTS + CN_SCENE_MAX_OBJECTS,
-    GROUPS = 8,
     ONE_IN = 2 /* scenes that have a single object */
 };
-/* Deviation of the noise that training pictures get, in [-1,1], so that what an autoencoder leaves
- * doesn't matter. */
-static const float NOISE = 0.04f;
-
 typedef struct net {
     cn_graph *g;
     cn_plan *plan;
@@ -40,24 +35,15 @@ struct cn_classifier {
     uint64_t seed;
 };
 
-static cn_node *block(cn_graph *g, const char *name, cn_node *x, int64_t O, int stride)
-{
-    cn_scope_push(g, name);
-    x = cn_conv2d(g, "conv", x, O, 3, stride, 1);
-    x = cn_group_norm(g, "norm", x, GROUPS, 1e-5f, CN_ACT_SILU);
-    cn_scope_pop(g);
-    return x;
-}
-
 /* Image [N,64,64,3] to features [N,64] and answers. */
 static void build_layers(cn_graph *g, net *n)
 {
-    cn_node *x = block(g, "1", n->image, 24, 2);
-    x = block(g, "2", x, 48, 2);
-    x = block(g, "3", x, 64, 1);
-    x = block(g, "4", x, 96, 2);
-    x = block(g, "5", x, 96, 1);
-    x = block(g, "6", x, 96, 2);
+    cn_node *x = cn_small_net_block(g, "1", n->image, 24, 2);
+    x = cn_small_net_block(g, "2", x, 48, 2);
+    x = cn_small_net_block(g, "3", x, 64, 1);
+    x = cn_small_net_block(g, "4", x, 96, 2);
+    x = cn_small_net_block(g, "5", x, 96, 1);
+    x = cn_small_net_block(g, "6", x, 96, 2);
     x = cn_view(g, x, 2, (int64_t[]){BATCH, cn_node_elements(x) / BATCH});
     x = cn_linear(g, "features", x, CN_CLASSIFIER_FEATURES, true);
     n->features = cn_silu(g, x);
@@ -95,7 +81,6 @@ static void want(const cn_scene *s, float *out)
 
 static cn_status fill(cn_classifier *c, cn_rng *rng, uint64_t first)
 {
-    const int64_t n = (int64_t)BATCH * PX * PX * 3;
     for (uint64_t i = 0; i < BATCH; i++) {
         if (i % ONE_IN)
             cn_scene_generate(c->seed, first + i, &c->scenes[i]);
@@ -105,36 +90,28 @@ static cn_status fill(cn_classifier *c, cn_rng *rng, uint64_t first)
     }
     const cn_scene_maps maps = {.rgb = c->rgb};
     CN_TRY(cn_scene_render_batch(c->ctx, c->scenes, BATCH, PX, &maps));
-    cn_rng_normal(rng, c->noise, n);
-    for (int64_t i = 0; i < n; i++)
-        c->pixels[i] = (float)c->rgb[i] / 127.5f - 1 + NOISE * c->noise[i];
+    cn_small_net_see_noisy(c->rgb, BATCH, rng, c->noise, c->pixels);
     CN_TRY(cn_plan_set(c->train.plan, c->train.image, c->pixels));
     return cn_plan_set(c->train.plan, c->train.target, c->wanted);
 }
 
+static cn_status fill_step(void *user, cn_rng *rng, int64_t step)
+{
+    return fill(user, rng, (uint64_t)step * BATCH);
+}
+
 static cn_status learn(cn_classifier *c, const cn_classifier_options *o)
 {
-    const cn_learner_options lo = {.lr = 2e-3,
-                                   .weight_decay = 1e-2,
-                                   .beta2 = 0.99f,
-                                   .max_grad_norm = 1,
-                                   .steps = o->steps,
-                                   .warmup_steps = CN_MIN(100, o->steps / 10),
-                                   .decay_part = 1,
-                                   .passes = 1};
-    cn_learner *l = NULL;
-    cn_rng rng;
-    CN_TRY(cn_learner_create(c->ctx, c->be, c->train.g, c->train.plan, &c->params, 1, &lo, &l));
-    cn_status s = CN_OK;
-    while (s == CN_OK && l->step < o->steps) {
-        cn_rng_seed(&rng, o->seed * 9000011u + (uint64_t)l->step);
-        s = fill(c, &rng, (uint64_t)l->step * BATCH);
-        if (s == CN_OK) s = cn_plan_run(c->train.plan);
-        if (s == CN_OK) s = cn_learner_step(l, NULL);
-        if (s == CN_OK && o->progress) o->progress(o->user, l->step, o->steps);
-    }
-    cn_learner_destroy(l);
-    return s;
+    const cn_small_net_training t = {.g = c->train.g,
+                                     .plan = c->train.plan,
+                                     .params = c->params,
+                                     .seed = o->seed,
+                                     .steps = o->steps,
+                                     .fill = fill_step,
+                                     .fill_user = c,
+                                     .progress = o->progress,
+                                     .progress_user = o->user};
+    return cn_small_net_learn(c->ctx, c->be, &t);
 }
 
 static cn_status create(cn_classifier *c)
@@ -186,20 +163,6 @@ void cn_classifier_destroy(cn_classifier *c)
 
 /* --- telling ---------------------------------------------------------------------------------- */
 
-/* The mean of each factor x factor square of a picture, in [-1,1]. */
-static void shrink(const uint8_t *rgb, int64_t px, float *out)
-{
-    const int64_t f = px / PX;
-    for (int64_t y = 0; y < PX; y++)
-        for (int64_t x = 0; x < PX * 3; x++) {
-            int64_t sum = 0;
-            for (int64_t j = 0; j < f; j++)
-                for (int64_t i = 0; i < f; i++)
-                    sum += rgb[((y * f + j) * px + x / 3 * f + i) * 3 + x % 3];
-            out[y * PX * 3 + x] = (float)sum / (float)(f * f) / 127.5f - 1;
-        }
-}
-
 static int best(const float *answers, int n)
 {
     int k = 0;
@@ -219,7 +182,7 @@ cn_status cn_classifier_run(cn_classifier *c, const uint8_t *rgb, int64_t n, int
         const int64_t here = CN_MIN(BATCH, n - first);
         memset(c->pixels, 0, (size_t)(BATCH * one) * sizeof *c->pixels);
         for (int64_t i = 0; i < here; i++)
-            shrink(rgb + (first + i) * px * px * 3, px, c->pixels + i * one);
+            cn_small_net_see(rgb + (first + i) * px * px * 3, px, c->pixels + i * one);
         CN_TRY(cn_plan_set(c->run.plan, c->run.image, c->pixels));
         CN_TRY(cn_plan_run(c->run.plan));
         const float *f = cn_plan_data(c->run.plan, c->run.features);

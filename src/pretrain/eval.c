@@ -22,10 +22,21 @@ const cn_option cn_pretrain_evaluate_option_rows[] = {
     {"prompts", 0, "prompts of one object to draw", FIELD(prompts), 0, 1e6, .preset = "200"},
     {"pictures", 0, "pictures of the Frechet distance", FIELD(pictures), 0, 1e6, .preset = "2000"},
     {"pairs", 0, "scenes of two objects drawn with control", FIELD(pairs), 0, 1e6, .preset = "200"},
-    {"control-net", 0, "the ControlNet for these; without one none is drawn", FIELD(control_net),
+    {"control-scenes", 0, "scenes drawn with control and without, to measure how well they follow",
+     FIELD(control_scenes), 0, 1e6, .preset = "200"},
+    {"control-net", 0, "the ControlNet for these; without one none is drawn", FIELD(control_nets),
      .arg = "DIR"},
-    {"condition", 0, "its scenes' condition: edges, depth, normal or segmentation",
-     FIELD(condition), .arg = "KIND", .unset = "segmentation"},
+    {"condition", 0,
+     "its condition: edges, depth, normal, segmentation, lines, softedge, scribble, pose, cartoon, "
+     "toon, or a kind of annotator with settings",
+     FIELD(conditions), .arg = "KIND", .unset = "segmentation"},
+    {"annotator-model", 0, "of annotators with networks", FIELD(annotator_weights),
+     .arg = "WEIGHTS"},
+    {"reader", 0, "the network that reads exact conditions from drawings: made where it is missing",
+     FIELD(reader), .arg = "FILE"},
+    {"reader-steps", 0, "that it is trained", FIELD(reader_steps), 1, 1e6, .preset = "3000"},
+    {"control-sheet", 0, "gets the first 8 scenes: conditions, drawing, without, truth",
+     FIELD(control_sheet), .arg = "FILE.png"},
     {"simple-scenes", 0, "six solids of plain colours, in one wording", FIELD(simple_scenes)},
     {"classifier-steps", 0, "that the classifier of shapes is trained; 0: no shapes, no distance",
      FIELD(classifier_steps), 0, 1e6, .preset = "3000"},
@@ -113,13 +124,29 @@ static cn_status measure_drawings(cn_eval *v)
     return s;
 }
 
+static int n_controls(const cn_pretrain_evaluate_options *o)
+{
+    int n = 0;
+    while (o->control_nets && o->control_nets[n]) n++;
+    return n;
+}
+
+/* Pairs want one ControlNet whose condition says where each object is, but not its colour. */
+static bool fixes_colours(const cn_pretrain_evaluate_options *o)
+{
+    const char *name = o->conditions ? o->conditions[0] : "segmentation";
+    return n_controls(o) == 1 && name && cn_scene_condition_find(name) >= 0 &&
+           cn_scene_condition_find(name) != CN_CONDITION_TOON;
+}
+
 static cn_status measure(cn_eval *v, const cn_base *b)
 {
     const cn_pretrain_evaluate_options *o = v->o;
     if (o->scenes) CN_TRY(cn_eval_reconstruction(v, b));
     if (o->classifier_steps && (o->prompts || o->pictures)) CN_TRY(make_classifier(v));
     if (o->prompts || (o->pictures && v->classifier)) CN_TRY(measure_drawings(v));
-    if (o->pairs && o->control_net) CN_TRY(cn_eval_pairs(v));
+    if (o->pairs && fixes_colours(o)) CN_TRY(cn_eval_pairs(v));
+    if (o->control_scenes && n_controls(o)) CN_TRY(cn_eval_control(v, b));
     return CN_OK;
 }
 
@@ -137,6 +164,7 @@ cn_status cn_pretrain_evaluate(cn_ctx *ctx, const cn_pretrain_evaluate_options *
     if (s == CN_OK) s = measure(&v, b);
     cn_base_close(b);
     cn_classifier_destroy(v.classifier);
+    cn_reader_destroy(v.reader);
     if (v.be) v.be->destroy(v.be);
     if (s == CN_OK) *out = e;
     return s;

@@ -12,8 +12,8 @@
 
 enum { SHEET_COLUMNS = 8, SHEET_DRAWINGS = 40, REAL_BATCH = 16, REAL_PER_PICTURE = 4 };
 
-static cn_status draw(cn_eval *v, cn_pipeline *p, const char *prompt, uint64_t seed,
-                      const cn_control_options *control, cn_generated **out)
+cn_status cn_eval_draw(cn_eval *v, cn_pipeline *p, const char *prompt, uint64_t seed,
+                       const cn_control_options *control, cn_generated **out)
 {
     cn_generate_options o;
     if (cn_cancelled(v->ctx)) return cn_fail(v->ctx, CN_ECANCELLED, "interrupted");
@@ -30,8 +30,7 @@ static cn_status draw(cn_eval *v, cn_pipeline *p, const char *prompt, uint64_t s
 
 /* --- prompts of one object -------------------------------------------------------------------- */
 
-/* Prompt i's noise and chances, other ones for other seeds. */
-static uint64_t seed_of(const cn_eval *v, int64_t i)
+uint64_t cn_eval_seed(const cn_eval *v, int64_t i)
 {
     return (v->o->seed - 1) * 1000003u + (uint64_t)i;
 }
@@ -48,7 +47,7 @@ static cn_status make_prompt(cn_eval *v, int64_t i, cn_scene *scene)
     cn_rng rng;
     const int colour = (int)(i % CN_COLOUR_COUNT);
     const int shape = (int)(i / CN_COLOUR_COUNT % shapes_asked(v));
-    cn_rng_seed(&rng, seed_of(v, i));
+    cn_rng_seed(&rng, cn_eval_seed(v, i));
     do {
         int ground, sky;
         do {
@@ -61,12 +60,11 @@ static cn_status make_prompt(cn_eval *v, int64_t i, cn_scene *scene)
     return CN_OK;
 }
 
-static void put_on_sheet(cn_image *sheet, const cn_image *picture, int64_t i)
+void cn_eval_put(cn_image *sheet, int64_t left, int64_t top, const cn_image *picture)
 {
-    int64_t px = picture->width, left = i % SHEET_COLUMNS * px, top = i / SHEET_COLUMNS * px;
-    for (int64_t y = 0; y < px; y++)
-        memcpy(sheet->rgb + ((top + y) * sheet->width + left) * 3, picture->rgb + y * px * 3,
-               (size_t)px * 3);
+    for (int64_t y = 0; y < picture->height; y++)
+        memcpy(sheet->rgb + ((top + y) * sheet->width + left) * 3,
+               picture->rgb + y * picture->width * 3, (size_t)picture->width * 3);
 }
 
 static cn_status judge(cn_eval *v, const cn_scene *scene, const cn_image *picture)
@@ -90,9 +88,11 @@ static cn_status one_prompt(cn_eval *v, cn_pipeline *p, int64_t i, cn_image *she
     cn_scene scene;
     cn_generated *g = NULL;
     CN_TRY(make_prompt(v, i, &scene));
-    CN_TRY(draw(v, p, scene.caption, seed_of(v, i), NULL, &g));
+    CN_TRY(cn_eval_draw(v, p, scene.caption, cn_eval_seed(v, i), NULL, &g));
     const cn_status s = judge(v, &scene, g->images[0]);
-    if (sheet && i < SHEET_DRAWINGS) put_on_sheet(sheet, g->images[0], i);
+    const int64_t px = v->e->size_px;
+    if (sheet && i < SHEET_DRAWINGS)
+        cn_eval_put(sheet, i % SHEET_COLUMNS * px, i / SHEET_COLUMNS * px, g->images[0]);
     cn_generated_destroy(g);
     return s;
 }
@@ -148,7 +148,7 @@ static cn_status add_drawings(cn_eval *v, cn_pipeline *p, int64_t n, cn_moments 
         cn_scene scene;
         cn_generated *g = NULL;
         cn_eval_make_scene(v, CN_PART_CAPTIONS, i, &scene);
-        s = draw(v, p, scene.caption, seed_of(v, i), NULL, &g);
+        s = cn_eval_draw(v, p, scene.caption, cn_eval_seed(v, i), NULL, &g);
         if (s == CN_OK) s = add_features(v, g->images[0]->rgb, 1, m);
         cn_generated_destroy(g);
         if (s == CN_OK) cn_eval_report(v, "distance", i + 1, n);
@@ -187,7 +187,7 @@ static cn_status compose_pair(cn_eval *v, int64_t i, cn_scene *scene)
 {
     cn_scene_request request;
     cn_rng rng;
-    cn_rng_seed(&rng, seed_of(v, i));
+    cn_rng_seed(&rng, cn_eval_seed(v, i));
     do {
         cn_scene_request_init(2, &request);
         for (int k = 0; k < 2; k++)
@@ -228,7 +228,7 @@ static cn_status draw_pairs(cn_eval *v, cn_pipeline *pipeline, int condition, pa
         cn_generated *g = NULL;
         CN_TRY(make_pair(v, i, condition, p));
         const cn_control_options control = {.image = p->condition, .strength = 1, .end = 1};
-        CN_TRY(draw(v, pipeline, p->scene.caption, seed_of(v, i), &control, &g));
+        CN_TRY(cn_eval_draw(v, pipeline, p->scene.caption, cn_eval_seed(v, i), &control, &g));
         judge_pair(v, p, g->images[0]);
         cn_generated_destroy(g);
         cn_eval_report(v, "pairs", i + 1, v->o->pairs);
@@ -240,13 +240,14 @@ static cn_status draw_pairs(cn_eval *v, cn_pipeline *pipeline, int condition, pa
 cn_status cn_eval_pairs(cn_eval *v)
 {
     const int64_t px = v->e->size_px;
-    const char *name = v->o->condition ? v->o->condition : "segmentation";
+    const char *const *names = v->o->conditions;
+    const char *name = names && names[0] ? names[0] : "segmentation";
     const int condition = cn_scene_condition_find(name);
     cn_pipeline *pipeline = NULL;
     pair p = {.segments = cn_alloc(v->ctx, (size_t)(px * px)),
               .one = cn_alloc(v->ctx, (size_t)(px * px))};
     const cn_pipeline_options o = {
-        .model = v->o->model, .controls = &v->o->control_net, .n_controls = 1, .keep_loaded = true};
+        .model = v->o->model, .controls = v->o->control_nets, .n_controls = 1, .keep_loaded = true};
     cn_status s = p.segments && p.one ? CN_OK : CN_ENOMEM;
     if (s == CN_OK && condition < 0)
         s = cn_fail(v->ctx, CN_EINVAL,

@@ -5,6 +5,7 @@
 
 #include "model/checkpoint/weights.h"
 #include "pretrain/classifier.h"
+#include "pretrain/reader.h"
 
 /* Held-out scenes begin here in the sequence, each measure's own behind the one before. */
 #define CN_HELD_OUT      ((uint64_t)1 << 30)
@@ -15,7 +16,7 @@ enum {
     CN_PART_CAPTIONS,
     CN_PART_REAL,
     CN_PART_OTHER,
-    CN_PART_PAIRS
+    CN_PART_CONTROL
 };
 
 typedef struct cn_eval {
@@ -23,6 +24,7 @@ typedef struct cn_eval {
     cn_backend *be;
     const cn_pretrain_evaluate_options *o;
     cn_classifier *classifier; /* NULL: none */
+    cn_reader *reader;         /* NULL: none */
     cn_pretrain_evaluation *e;
 } cn_eval;
 
@@ -43,11 +45,37 @@ static inline void cn_eval_report(const cn_eval *v, const char *stage, int64_t d
     if (v->o->progress) v->o->progress(v->o->user, stage, done, total);
 }
 
-/* eval_reconstruct.c: PSNR and edges of held-out scenes behind the VAE. */
+/* eval_reconstruct.c: a VAE for `batch` pictures at once, the model's own size. */
+typedef struct cn_eval_vae {
+    cn_graph *g;
+    cn_plan *plan;
+    cn_node *image, *out;
+    cn_params *params;
+    float *pixels;
+    int64_t batch, px;
+} cn_eval_vae;
+
+/* What has been made when it fails is for cn_eval_vae_destroy, which takes a zeroed one too. */
+cn_status cn_eval_vae_create(cn_eval *v, const cn_base *b, int64_t batch,
+                             cn_eval_vae *out) CN_CHECKED;
+void cn_eval_vae_destroy(cn_eval_vae *a);
+/* rgb and back: [batch,px,px,3]. */
+cn_status cn_eval_vae_run(cn_eval_vae *a, const uint8_t *rgb, uint8_t *back) CN_CHECKED;
+/* PSNR and edges of held-out scenes behind the VAE. */
 cn_status cn_eval_reconstruction(cn_eval *v, const cn_base *b) CN_CHECKED;
-/* eval_draw.c: prompts of one object; the Frechet distance; pairs under control. */
+/* eval_draw.c: one picture of the model's size, by ddim. control: one for each of the pipeline's
+ * ControlNets. */
+cn_status cn_eval_draw(cn_eval *v, cn_pipeline *p, const char *prompt, uint64_t seed,
+                       const cn_control_options *control, cn_generated **out) CN_CHECKED;
+/* Prompt i's noise and chances, other ones for other seeds. */
+uint64_t cn_eval_seed(const cn_eval *v, int64_t i);
+/* Copies a picture to `left`, `top` of a sheet that has room for it. */
+void cn_eval_put(cn_image *sheet, int64_t left, int64_t top, const cn_image *picture);
+/* Prompts of one object; the Frechet distance; pairs under control. */
 cn_status cn_eval_prompts(cn_eval *v, cn_pipeline *p) CN_CHECKED;
 cn_status cn_eval_distance(cn_eval *v, cn_pipeline *p) CN_CHECKED;
 cn_status cn_eval_pairs(cn_eval *v) CN_CHECKED;
+/* eval_control.c: held-out scenes drawn with their conditions and without. */
+cn_status cn_eval_control(cn_eval *v, const cn_base *b) CN_CHECKED;
 
 #endif

@@ -30,6 +30,10 @@ const cn_option cn_pretrain_option_rows[] = {
     {"stage", 0,
      "one stage alone; decoder: goes on with the finished VAE's, by --vae-steps, -batch and -lr",
      FIELD(stage), WORDS("vae", "unet", "decoder"), .unset = "vae and unet in turn"},
+    {"start-from", 0,
+     "weights as this diffusers folder has them, not from scratch; a stage that was begun goes on "
+     "from its state",
+     FIELD(start_from), .arg = "DIR"},
     {"save-steps", 0, "state, model and sheet of pictures every N steps", FIELD(save_steps), 1,
      MANY, .preset = "500"},
     {"mixed-precision", 0, "what text encoder and UNet compute in", FIELD_EITHER(bf16),

@@ -27,6 +27,9 @@ cn_status cn_pretrain_decoder(cn_pretrain_run *r) CN_CHECKED;
  * declared. */
 cn_status cn_pretrain_read_vae_config(cn_pretrain_run *r) CN_CHECKED;
 cn_status cn_pretrain_load_vae(cn_pretrain_run *r) CN_CHECKED;
+/* Fills p from a file of a diffusers folder. */
+cn_status cn_pretrain_load(cn_pretrain_run *r, const char *dir, const char *file,
+                           cn_params *p) CN_CHECKED;
 cn_status cn_pretrain_unet(cn_pretrain_run *r) CN_CHECKED;
 /* Appends a line of JSON to OUT/training.jsonl. */
 cn_status cn_pretrain_note(cn_pretrain_run *r, const char *fmt, ...) CN_PRINTF(2, 3) CN_CHECKED;

@@ -20,11 +20,13 @@
 
 #include "io/json.h"
 #include "model/checkpoint/config_io.h"
+#include "pretrain/plain_weights.h"
 #include "scene/scene.h"
 
 #include <math.h>
 #include <string.h>
 
+#define VAE_FILE "vae/diffusion_pytorch_model.safetensors"
 enum { SHEET = 8, CHECK = 64, CROPS_PER_SCENE = 4 };
 /* The border's part of a side, and the weight of its pixels' absolute errors, squared in corners.
  */
@@ -68,28 +70,16 @@ cn_status cn_pretrain_read_vae_config(cn_pretrain_run *r)
     return s;
 }
 
+cn_status cn_pretrain_load(cn_pretrain_run *r, const char *dir, const char *file, cn_params *p)
+{
+    char path[CN_PATH_BYTES + 64];
+    CN_TRY(cn_format(r->ctx, path, sizeof path, "%s/%s", dir, file));
+    return cn_plain_weights_read(r->ctx, r->be, path, p);
+}
+
 cn_status cn_pretrain_load_vae(cn_pretrain_run *r)
 {
-    char path[4200];
-    cn_tensors *t = NULL;
-    cn_status s = CN_OK;
-    CN_TRY(cn_format(r->ctx, path, sizeof path, "%s/vae/diffusion_pytorch_model.safetensors",
-                     r->o->output_dir));
-    CN_TRY(cn_tensors_open(r->ctx, path, &t));
-    for (int64_t i = 0; s == CN_OK && i < cn_params_count(r->vae); i++) {
-        cn_param *q = cn_params_at(r->vae, i);
-        const cn_tensor_info *info = cn_tensors_find(t, q->diffusers_name);
-        float *plain = cn_alloc_array(r->ctx, (size_t)cn_param_elements(q), sizeof *plain);
-        if (!plain)
-            s = CN_ENOMEM;
-        else if (!info || info->elements != cn_param_elements(q))
-            s = cn_fail(r->ctx, CN_EMISMATCH, "%s: no fitting %s", path, q->diffusers_name);
-        if (s == CN_OK) s = cn_tensors_read(r->ctx, t, info, plain);
-        if (s == CN_OK) s = cn_param_set(r->be, r->ctx, q, plain);
-        cn_free(plain);
-    }
-    cn_tensors_close(t);
-    return s;
+    return cn_pretrain_load(r, r->o->output_dir, VAE_FILE, r->vae);
 }
 
 /* --- the loss --------------------------------------------------------------------------------- */
@@ -319,10 +309,12 @@ static cn_status train(cn_pretrain_run *r, vae_stage *v)
     return CN_OK;
 }
 
-/* The network as it begins: from scratch, or as the folder has it. */
+/* The network as it begins: from scratch, or as a folder has it. */
 static cn_status take_weights(cn_pretrain_run *r, const vae_stage *v)
 {
-    return v->decoder ? cn_pretrain_load_vae(r) : cn_params_init(r->ctx, r->be, r->vae, r->o->seed);
+    if (v->decoder) return cn_pretrain_load_vae(r);
+    CN_TRY(cn_params_init(r->ctx, r->be, r->vae, r->o->seed));
+    return r->o->start_from ? cn_pretrain_load(r, r->o->start_from, VAE_FILE, r->vae) : CN_OK;
 }
 
 static cn_status phase(cn_pretrain_run *r, vae_stage v)

@@ -235,6 +235,18 @@ cn_status cn_scene_condition_render(cn_ctx *ctx, const cn_scene *scene, int64_t 
                                     cn_scene_condition condition, uint8_t *rgb,
                                     uint8_t *condition_rgb) CN_CHECKED;
 
+/* What a segment shows: sky, ground, or a shape. */
+enum {
+    CN_CLASS_SKY,
+    CN_CLASS_GROUND,
+    CN_CLASS_SHAPES,
+    CN_SCENE_CLASSES = CN_CLASS_SHAPES + CN_SHAPE_COUNT
+};
+/* The class of a value of cn_scene_maps.segmentation, which must be one of the scene's. */
+int cn_scene_class(const cn_scene *scene, int segment);
+/* Its colour in the segmentation condition; class in range. */
+void cn_scene_class_rgb(int class, uint8_t rgb[3]);
+
 enum { CN_SCENE_KEY_POINTS = 18 };
 /* A person's key points in OpenPose's order (annotate/pose/pose.h), in pixels. Unseen: out of the
  * picture, or behind an object or the person's own body. */

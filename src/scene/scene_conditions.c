@@ -55,7 +55,7 @@ static cn_status normal_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
 }
 
 /* ADE20K has no solids; each takes a class that looks like it. */
-static cn_status segmentation_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
+void cn_scene_class_rgb(int class, uint8_t rgb[3])
 {
     enum { SKY = 2, EARTH = 13 };
     enum { TREE = 4, PERSON = 12, TABLE = 15, HOUSE = 25, BOX = 41, STAIRS = 53, BRIDGE = 61 };
@@ -69,16 +69,25 @@ static cn_status segmentation_picture(cn_ctx *ctx, const cn_canvas *c, cn_image 
         [CN_SHAPE_HOUSE] = HOUSE,          [CN_SHAPE_TABLE] = TABLE,
         [CN_SHAPE_PERSON] = PERSON,
     };
+    const int row = class == CN_CLASS_SKY      ? SKY
+                    : class == CN_CLASS_GROUND ? EARTH
+                                               : class_of[class - CN_CLASS_SHAPES];
+    memcpy(rgb, cn_ade20k_palette[row], 3);
+}
+
+int cn_scene_class(const cn_scene *scene, int segment)
+{
+    return segment < 2 ? segment : CN_CLASS_SHAPES + scene->objects[segment - 2].shape;
+}
+
+static cn_status segmentation_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
+{
     (void)ctx;
     uint8_t *rgb = out->rgb;
     for (int y = 0; y < (int)out->height; y++)
-        for (int x = 0; x < (int)out->width; x++, rgb += 3) {
-            const int id = c->samples[cn_canvas_index(c, x, y)].id;
-            const int class = id == 0   ? SKY
-                              : id == 1 ? EARTH
-                                        : class_of[c->scene->objects[id - 2].shape];
-            memcpy(rgb, cn_ade20k_palette[class], 3);
-        }
+        for (int x = 0; x < (int)out->width; x++, rgb += 3)
+            cn_scene_class_rgb(cn_scene_class(c->scene, c->samples[cn_canvas_index(c, x, y)].id),
+                               rgb);
     return CN_OK;
 }
 
