@@ -727,7 +727,8 @@ void cn_pipeline_destroy(cn_pipeline *p);
 typedef struct cn_control_options {
     const cn_image *image; /* brought to the picture's size: aspect kept, centre cropped */
     /* A kind of annotator, settings may follow: "canny low=50"; NULL or "none": the image is the
-     * condition. */
+     * condition; "inpaint": the image (NULL: the initial image) with -1 where the drawing's mask
+     * is; "auto": what the name of a published ControlNet says, which is told. */
     const char *preprocessor;
     const char *const *preprocessor_weights; /* as cn_annotate_options.weights; NULL */
     double strength;

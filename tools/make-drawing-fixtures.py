@@ -4,7 +4,8 @@ control modes, weights per block, region masks, several ControlNets with windows
 an inpainting UNet of 9 channels; and with every sampler from noise and from pictures, with masks, in a second pass, with
 zero terminal SNR and rescaled guidance; and OUT_DIR/distilled, a UNet that is told the guidance scale. Float32 on the CPU.
 
-Usage: make-drawing-fixtures.py OUT_DIR CORE_DIR TOKENIZER_DIR [NAME...] (NAME: folders; without one all)
+Usage: make-drawing-fixtures.py OUT_DIR CORE_DIR TOKENIZER_DIR [NAME...]
+(NAME: drawing, inpainting, distilled, conditions, sampling; without one all)
 CORE_DIR: manifests of the small Stable Diffusion 1.5 (tests/golden/core); the weights follow from names (cn_seed_tensor).
 What diffusers has no option for is done by a wrapper around the ControlNet's forward (the webui extension's
 scripts/hook.py says what to do). Only final latents are kept.
@@ -73,6 +74,8 @@ if not hasattr(clip, "text_model"):
 tokenizer = CLIPTokenizer.from_pretrained(tokenizer_dir, model_max_length=77)
 vae = network(AutoencoderKL, "vae")
 nets = {n: network(Steered, "controlnet", n[-1] + ".") for n in ("controlnet_a", "controlnet_b")}
+nets["controlnet_pooled"] = network(Steered, "controlnet", "a.")
+nets["controlnet_pooled"].register_to_config(global_pool_conditions=True)
 
 
 def pictures(folder, cases):
@@ -94,6 +97,13 @@ def pictures(folder, cases):
         if f'"{name}.png"' in used:
             Image.fromarray(a).save(f"{folder}/{name}.png", optimize=True)
     return {n: Image.fromarray(a) for n, a in images.items()}
+
+
+def inpaint_condition(image, mask):
+    """diffusers' make_inpaint_condition (StableDiffusionControlNetInpaintPipeline's documentation)."""
+    image = np.asarray(image.convert("RGB"), np.float32) / 255
+    image = np.where((np.asarray(mask.convert("L"), np.float32) / 255 > 0.5)[..., None], np.float32(-1), image)
+    return torch.from_numpy(image.transpose(2, 0, 1)[None].copy())
 
 
 def control(case, images):
@@ -148,6 +158,8 @@ def draw(unet, case, images):
     nets_used = case.get("controlnet")
     hints = [images[i[:-4]].convert("RGB") for i in case.get("image", [])]
     hints = hints[0] if len(hints) == 1 else hints
+    if "inpaint" in case.get("arguments", []):
+        hints = inpaint_condition(hints, images["mask"])
     extra, more = control(case, images) if nets_used else ({}, {})
     args |= more
     if "mask" in case:
@@ -235,6 +247,13 @@ write("distilled", network(UNet2DConditionModel, "unet", time_cond_proj_dim=32),
     "tcd": dict(sampler="tcd", steps=3, cfg_scale=1.0, seed=16, batch=2, arguments=["--eta=0"]),
     "image": dict(sampler="lcm", steps=6, cfg_scale=5.0, seed=17, init="photo.png", strength=0.5),
 }, {"time_cond_proj_dim": 32})
+write("conditions", network(UNet2DConditionModel, "unet"), {
+    "pooled": dict(one, seed=14, controlnet=["controlnet_pooled"], image=["blocks.png"], batch=2),
+    "blank": dict(one, seed=16, image=["photo.png"], init="photo.png", mask="mask.png", strength=1.0,
+                  arguments=["--control-preprocessor", "inpaint"]),
+    "blank_part": dict(one, seed=17, image=["photo.png"], init="photo.png", mask="mask.png", strength=0.7, steps=6,
+                       arguments=["--control-preprocessor", "inpaint"]),
+})
 
 # Second-order and multistep methods, ancestral ones and those with timesteps of their own, in every way to start.
 W, H = 64, 64

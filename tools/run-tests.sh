@@ -132,6 +132,7 @@ over_fixtures e2e tests/e2e/e2e.c pipelines
 run "golden tests/golden/sd2/core" "$build/tests/golden" tests/golden/sd2/core text_encoder controlnet unet
 run "e2e tests/golden/sd2/pipelines" "$build/tests/e2e" tests/golden/sd2/pipelines
 run "e2e tests/golden/drawing" "$build/tests/e2e" tests/golden/drawing
+run "e2e tests/golden/conditions" "$build/tests/e2e" tests/golden/conditions
 run "e2e tests/golden/sampling" "$build/tests/e2e" tests/golden/sampling
 run "e2e tests/golden/inpainting" "$build/tests/e2e" tests/golden/inpainting
 run "e2e tests/golden/distilled" "$build/tests/e2e" tests/golden/distilled

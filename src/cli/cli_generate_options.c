@@ -186,9 +186,13 @@ static int open_control(const cli_parser *p, request *r)
     return CLI_GO;
 }
 
-static int check_control(const cli_parser *p, control *c)
+static int check_control(const cli_parser *p, control *c, bool has_picture)
 {
-    if (!c->image) return cli_usage_error(p, "--control-net %s needs --control-image", c->net);
+    const char *kind = c->o.preprocessor;
+    const bool optional =
+        has_picture && kind && (!strcmp(kind, "inpaint") || !strcmp(kind, "auto"));
+    if (!c->image && !optional)
+        return cli_usage_error(p, "--control-net %s needs --control-image", c->net);
     if (c->o.start >= c->o.end)
         return cli_usage_error(p, "--control-start %g is not before --control-end %g", c->o.start,
                                c->o.end);
@@ -231,7 +235,7 @@ static int check_request(const cli_parser *p, request *r)
 {
     int status = cli_check(p);
     for (int k = 0; status == CLI_GO && k < r->n_controls; k++)
-        status = check_control(p, &r->controls[k]);
+        status = check_control(p, &r->controls[k], r->init != NULL);
     if (status != CLI_GO) return status;
     if (r->mask && !r->init)
         return cli_usage_error(p, "%s", "--mask needs --init-img, the picture it belongs to");

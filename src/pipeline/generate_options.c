@@ -56,7 +56,8 @@ const cn_option cn_control_option_rows[] = {
     {"control-end", 0, "part of the steps after which it ends", FIELD(end), 0, 1, .preset = "1"},
     {"control-preprocessor", 0,
      "makes the condition from the image: none, or a kind of `controlnet annotate`, with settings "
-     "where wanted: \"canny low=50\"",
+     "where wanted: \"canny low=50\"; inpaint: -1 where --mask is; auto: by the ControlNet's name, "
+     "as published",
      FIELD(preprocessor), .preset = "none", .arg = "KIND"},
     {"control-mode", 0, "what counts more, the prompt or the control", FIELD(mode),
      WORDS("balanced", "prompt", "controlnet"), .preset = "balanced"},

@@ -39,8 +39,7 @@ static const char *mode_title(const char *mode)
 static void add_control(cn_str *s, const cn_parameters_text *t, int k)
 {
     const cn_control_options *c = &t->options->controls[k];
-    cn_str_addf(s, ", ControlNet %d: \"Module: %s, Model: ", k,
-                c->preprocessor ? c->preprocessor : "none");
+    cn_str_addf(s, ", ControlNet %d: \"Module: %s, Model: ", k, t->preprocessors[k]);
     add_name(s, t->controls[k]);
     cn_str_addf(s,
                 ", Weight: %g, Resize Mode: Crop and Resize, Guidance Start: %g, Guidance End: %g, "

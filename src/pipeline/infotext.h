@@ -9,6 +9,7 @@ typedef struct cn_parameters_text {
     const cn_generate_options *options;
     const char *model; /* paths; their last part without the extension is written */
     const char *const *controls;
+    const char *const *preprocessors; /* of the controls */
     int n_controls;
     int64_t width, height;     /* of the first pass */
     const char *schedule_type; /* of the sampler's sigmas; NULL where it has none */

@@ -45,9 +45,9 @@ static cn_status check_control(const cn_job *j, int k)
 {
     const cn_control_options *c = &j->o->controls[k];
     cn_ctx *ctx = j->p->ctx;
-    if (!c->image)
+    if (!c->image && strcmp(j->kinds[k], CN_INPAINT_CONDITION) != 0)
         return cn_fail(ctx, CN_EINVAL, "%s: has no condition image", j->p->controls[k]->path);
-    if (c->mask && !same_proportions(c->mask, c->image))
+    if (c->mask && c->image && !same_proportions(c->mask, c->image))
         return cn_fail(ctx, CN_EMISMATCH,
                        "%s: its mask is %lld x %lld, its image %lld x %lld: the same size is "
                        "expected, or the same proportions",
@@ -211,26 +211,6 @@ cn_status cn_pass_fit(cn_job *j, const cn_pass *pass, const char *what, const cn
 
 /* --- conditions and regions ------------------------------------------------------------------- */
 
-static cn_status read_hint(cn_job *j, int k, cn_pass *pass)
-{
-    const cn_control_options *c = &j->o->controls[k];
-    cn_image *sized = NULL, *made = NULL;
-    const cn_image *image = NULL;
-    cn_status s = cn_pass_fit(j, pass, "condition image", c->image, &sized, &image);
-    if (s == CN_OK && c->preprocessor && strcmp(c->preprocessor, "none") != 0) {
-        const cn_annotate_options o = {.weights = c->preprocessor_weights};
-        s = cn_annotate_image(j->p->ctx, c->preprocessor, &o, image, &made);
-        image = made;
-    }
-    size_t n = (size_t)pass->width * (size_t)pass->height * 3;
-    if (s == CN_OK && !(pass->hints[k] = cn_alloc_array(j->p->ctx, n, sizeof(float))))
-        s = CN_ENOMEM;
-    for (size_t i = 0; s == CN_OK && i < n; i++) pass->hints[k][i] = (float)image->rgb[i] / 255.0f;
-    cn_image_destroy(sized);
-    cn_image_destroy(made);
-    return s;
-}
-
 /* A mask's brightness at the pass's size, 0 to 1, as PIL's "L" counts it. *out: a new array. */
 static cn_status read_mask(cn_job *j, const cn_pass *pass, const char *what, const cn_image *mask,
                            float **out)
@@ -250,6 +230,40 @@ static cn_status read_mask(cn_job *j, const cn_pass *pass, const char *what, con
     return s;
 }
 
+/* -1 where something is drawn anew. */
+static cn_status blank_masked(cn_job *j, const cn_pass *pass, float *hint)
+{
+    float *mask = NULL;
+    CN_TRY(read_mask(j, pass, "mask", j->o->mask, &mask));
+    for (int64_t i = 0; i < pass->width * pass->height; i++)
+        for (int c = 0; (mask[i] > 0.5f) != j->o->mask_invert && c < 3; c++) hint[3 * i + c] = -1;
+    cn_free(mask);
+    return CN_OK;
+}
+
+static cn_status read_hint(cn_job *j, int k, cn_pass *pass)
+{
+    const cn_control_options *c = &j->o->controls[k];
+    const bool inpaints = !strcmp(j->kinds[k], CN_INPAINT_CONDITION);
+    cn_image *sized = NULL, *made = NULL;
+    const cn_image *image = NULL;
+    cn_status s = cn_pass_fit(j, pass, "condition image", c->image ? c->image : j->o->init_image,
+                              &sized, &image);
+    if (s == CN_OK && !inpaints && strcmp(j->kinds[k], "none") != 0) {
+        const cn_annotate_options o = {.weights = c->preprocessor_weights};
+        s = cn_annotate_image(j->p->ctx, j->kinds[k], &o, image, &made);
+        image = made;
+    }
+    size_t n = (size_t)pass->width * (size_t)pass->height * 3;
+    if (s == CN_OK && !(pass->hints[k] = cn_alloc_array(j->p->ctx, n, sizeof(float))))
+        s = CN_ENOMEM;
+    for (size_t i = 0; s == CN_OK && i < n; i++) pass->hints[k][i] = (float)image->rgb[i] / 255.0f;
+    if (s == CN_OK && inpaints) s = blank_masked(j, pass, pass->hints[k]);
+    cn_image_destroy(sized);
+    cn_image_destroy(made);
+    return s;
+}
+
 /* Each residual's factor: the given ones, else guess mode's, else the control mode's. */
 static void set_weights(const cn_job *j, int k, float *out)
 {
@@ -263,7 +277,7 @@ static void set_weights(const cn_job *j, int k, float *out)
             out[i] = c->weights[i];
         else if (soft)
             out[i] = (float)pow(0.825, last - i);
-        else if (guess)
+        else if (guess && !j->p->controls[k]->config.global_pool) /* as diffusers */
             out[i] = (float)pow(10, (double)i / last - 1);
     }
 }

@@ -57,7 +57,7 @@ static cn_status open_controls(cn_pipeline *p, const cn_pipeline_options *o)
         CN_TRY(cn_control_open(p->ctx, o->controls[k], &p->controls[k]));
         p->n_controls = k + 1;
         const cn_controlnet_config *c = &p->controls[k]->config;
-        cn_status s = cn_control_join(p->ctx, p->controls[k], &p->base->unet);
+        cn_status s = cn_control_join(p->ctx, p->controls[k], p->base);
         if (s != CN_OK) return cn_fail_prefix(p->ctx, s, "%s", o->controls[k]);
         if ((int64_t)1 << (c->hint_levels - 1) != factor)
             return cn_fail(p->ctx, CN_EMISMATCH,
@@ -162,6 +162,7 @@ static cn_status prepare(cn_job *j)
     cn_prompt_style style;
     int64_t width, height;
     j->fit = cn_job_fit_asked(j);
+    CN_TRY(cn_job_choose_kinds(j));
     CN_TRY(cn_job_check(j));
     CN_TRY(cn_prompt_style_find(p->ctx, j->o->prompt_style, &style));
     CN_TRY(choose_loras(j, style == CN_PROMPT_WEBUI));
@@ -184,6 +185,7 @@ static cn_status describe(const cn_job *j, cn_generated *g)
         cn_parameters_text t = {.options = j->o,
                                 .model = j->p->base->path,
                                 .controls = controls,
+                                .preprocessors = j->kinds,
                                 .n_controls = j->p->n_controls,
                                 .width = j->pass.width,
                                 .height = j->pass.height,

@@ -91,7 +91,12 @@ typedef struct cn_job {
     uint8_t *soft_mask;   /* of the initial image's size; NULL: no mask, or diffusers' style */
     cn_pass pass;
     double sampling_s, text_s, encoding_s, decoding_s;
+    const char *kinds[CN_MAX_CONTROLS]; /* of the conditions' annotators: never NULL or "auto" */
 } cn_job;
+
+/* Instead of an annotator's kind: the picture with -1 where the mask is (ControlNet 1.1's inpaint,
+ * diffusers' make_inpaint_condition). */
+#define CN_INPAINT_CONDITION "inpaint"
 
 static inline bool cn_job_inpaints(const cn_job *j)
 {
@@ -113,6 +118,11 @@ cn_status cn_pass_soften(cn_job *j, cn_pass *pass, cn_image *image) CN_CHECKED;
 cn_status cn_pass_keep(cn_job *j, cn_pass *pass) CN_CHECKED;
 /* Puts what the mask keeps over the drawn pictures; of an area, puts them into the initial one. */
 cn_status cn_job_overlay(cn_job *j, cn_image **images) CN_CHECKED;
+
+/* --- control_kind.c --------------------------------------------------------------------------- */
+
+/* What each ControlNet's condition is made by: j->kinds, told where a name decided it. */
+cn_status cn_job_choose_kinds(cn_job *j) CN_CHECKED;
 
 /* --- inputs.c --------------------------------------------------------------------------------- */
 

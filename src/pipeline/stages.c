@@ -261,7 +261,8 @@ static bool same_drawing(const cn_draw_spec *a, const cn_draw_spec *b)
 static bool cond_only(const cn_job *j, int k)
 {
     const char *mode = j->o->controls[k].mode;
-    return j->o->guess_mode || (mode && !strcmp(mode, "controlnet"));
+    return j->o->guess_mode || (mode && !strcmp(mode, "controlnet")) ||
+           j->p->controls[k]->config.global_pool;
 }
 
 static cn_status load_drawing(cn_job *j, const cn_draw_spec *spec, bool fresh)

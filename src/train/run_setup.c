@@ -56,13 +56,17 @@ static cn_status given_config(cn_run_setup *r)
     cn_ctx *ctx = r->ctx;
     CN_TRY(cn_control_open(ctx, r->o.controlnet, &r->start));
     const cn_controlnet_config *c = &r->start->config;
-    cn_status s = cn_control_join(ctx, r->start, &r->base->unet);
+    cn_status s = cn_control_join(ctx, r->start, r->base);
     if (s == CN_OK && c->hint_levels != r->base->vae.levels)
         s = cn_fail(ctx, CN_EMISMATCH, "its hint network has %d levels, the base's VAE %d",
                     c->hint_levels, r->base->vae.levels);
     if (s == CN_OK && c->condition_channels != 3)
         s = cn_fail(ctx, CN_EMISMATCH, "its condition has %lld channels; RGB (3) is expected",
                     (long long)c->condition_channels);
+    if (s == CN_OK && c->global_pool)
+        s = cn_fail(ctx, CN_EMISMATCH,
+                    "averages its residuals over the picture (Shuffle); such a ControlNet can be "
+                    "drawn with, not trained");
     if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", r->o.controlnet);
     r->config = *c;
     return CN_OK;

@@ -538,6 +538,31 @@ static void check_tokens(suite *s)
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
+/* controlnet_a as controlnet_pooled, with global average pooling. */
+static cn_status write_pooled(suite *s)
+{
+    static const char *const names[] = {"controlnet_a", "controlnet_pooled"};
+    static const char weights[] = "diffusion_pytorch_model.safetensors";
+    char path[2][PATH_BYTES], *bytes = NULL;
+    json_t *config = NULL;
+    size_t n = 0;
+    for (int i = 0; i < 2; i++)
+        snprintf(path[i], PATH_BYTES, "%.2000s/%s/config.json", s->models, names[i]);
+    CN_TRY(cn_json_load_file(s->ctx, path[0], &config));
+    json_object_set_new(config, "global_pool_conditions", json_true());
+    snprintf(path[0], PATH_BYTES, "%.2000s/%s", s->models, names[1]);
+    cn_status status = cn_dir_make(s->ctx, path[0]);
+    if (status == CN_OK) status = cn_json_save_file(s->ctx, path[1], config);
+    json_decref(config);
+    CN_TRY(status);
+    for (int i = 0; i < 2; i++)
+        snprintf(path[i], PATH_BYTES, "%.2000s/%s/%s", s->models, names[i], weights);
+    CN_TRY(cn_file_read(s->ctx, path[0], 1 << 28, &bytes, &n));
+    status = cn_file_write(s->ctx, path[1], bytes, n);
+    cn_free(bytes);
+    return status;
+}
+
 static cn_status find_models(suite *s)
 {
     char path[PATH_BYTES], merges[PATH_BYTES];
@@ -551,7 +576,8 @@ static cn_status find_models(suite *s)
     snprintf(merges, sizeof merges, "%.2000s/merges.json", s->dir);
     if (!cn_file_exists(merges))
         snprintf(merges, sizeof merges, "%.2000s/../pipelines/merges.json", s->dir);
-    return tiny_model_write_unet(s->ctx, path, merges, s->unet, s->temp);
+    CN_TRY(tiny_model_write_unet(s->ctx, path, merges, s->unet, s->temp));
+    return write_pooled(s);
 }
 
 static cn_status prepare(suite *s)

@@ -482,7 +482,7 @@ static void control_comes_back_in_every_form(void **state)
     rewrite(at("cn4.pth"), at("cn6.pth"), NULL);
     assert_int_equal(cn_control_open(ctx, at("cn6.pth"), &file), CN_OK);
     assert_true(file->guessed && file->config.encoder.heads[0] == 8);
-    assert_int_equal(cn_control_join(ctx, file, &c.encoder), CN_OK);
+    assert_int_equal(cn_control_join(ctx, file, &(cn_base){.unet = c.encoder}), CN_OK);
     assert_true(file->config.encoder.heads[0] == 4 && file->config.encoder.norm_groups == 16);
     cn_control_close(file);
     cn_params_destroy(p);

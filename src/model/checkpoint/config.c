@@ -43,7 +43,6 @@ static const rule unet_rules[] = {
     {"encoder_hid_dim_type", IS_OFF, NULL, 0},
     {"flip_sin_to_cos", IS_ON, NULL, 0},
     {"freq_shift", IS_NUMBER, NULL, 0},
-    {"global_pool_conditions", IS_OFF, NULL, 0},
     {"mid_block_only_cross_attention", IS_OFF, NULL, 0},
     {"mid_block_scale_factor", IS_NUMBER, NULL, 1},
     {"mid_block_type", IS_TEXT, "UNetMidBlock2DCrossAttn", 0},
@@ -315,6 +314,7 @@ cn_status cn_controlnet_config_read(cn_ctx *ctx, const json_t *json, cn_controln
     CN_TRY(get_dim(ctx, json, "conditioning_channels", 3, MAX_WIDTH, &c.condition_channels));
     CN_TRY(get_widths(ctx, json, "conditioning_embedding_out_channels", hint, 4, c.hint_channels,
                       &c.hint_levels));
+    c.global_pool = cn_json_bool(json, "global_pool_conditions", false);
     CN_TRY(cn_controlnet_config_check(ctx, &c));
     *out = c;
     return CN_OK;

@@ -31,6 +31,9 @@ typedef struct cn_controlnet_config {
     int64_t condition_channels;           /* 3 */
     int hint_levels;                      /* 4 */
     int64_t hint_channels[CN_MAX_LEVELS]; /* 16 32 96 256 */
+    /* global_pool_conditions: residuals are averages over the picture, for the conditional half of
+     * guidance alone (Shuffle). */
+    bool global_pool;
 } cn_controlnet_config;
 
 typedef struct cn_vae_config {

@@ -117,7 +117,7 @@ json_t *cn_controlnet_config_json(const cn_controlnet_config *c)
     json_t *extra = json_pack(
         "{s:I, s:o, s:s, s:b}", "conditioning_channels", (json_int_t)c->condition_channels,
         "conditioning_embedding_out_channels", int_list(c->hint_channels, c->hint_levels),
-        "controlnet_conditioning_channel_order", "rgb", "global_pool_conditions", 0);
+        "controlnet_conditioning_channel_order", "rgb", "global_pool_conditions", c->global_pool);
     return merged(encoder_json(&c->encoder, "ControlNetModel"), extra);
 }
 

@@ -9,30 +9,60 @@
 
 #include <string.h>
 
-static const char *const content_names[] = {
-    [CN_HOLDS_UNKNOWN] = "tensors of no known layout",
-    [CN_HOLDS_BASE] = "a Stable Diffusion base model (single file)",
-    [CN_HOLDS_WHOLE] = "a Stable Diffusion base model with a ControlNet (single file)",
-    [CN_HOLDS_CONTROL_DIFFUSERS] = "a ControlNet (diffusers names)",
-    [CN_HOLDS_CONTROL] = "a ControlNet (single-file names)",
-    [CN_HOLDS_CONTROL_PREFIXED] = "a ControlNet (single-file names, control_model.)",
-    [CN_HOLDS_CONTROL_DIFFERENCE] = "a ControlNet stored as a difference from its base",
-    [CN_HOLDS_UNET_DIFFUSERS] = "a UNet alone (diffusers names)",
-    [CN_HOLDS_UNET] = "a UNet alone (single-file names)",
-    [CN_HOLDS_VAE_DIFFUSERS] = "a VAE alone (diffusers names)",
-    [CN_HOLDS_VAE] = "a VAE alone (single-file names)",
-    [CN_HOLDS_TEXT] = "a CLIP text encoder alone",
-    [CN_HOLDS_LORA] = "a LoRA",
-    [CN_HOLDS_LLLITE] = "a ControlNet-LLLite",
-    [CN_HOLDS_ADAPTER] = "a T2I-Adapter",
-    [CN_HOLDS_EMBEDDING] = "a textual inversion embedding",
-    [CN_HOLDS_SDXL] = "an SDXL model",
-    [CN_HOLDS_NOT_SD] = "a model that is not Stable Diffusion 1.x or 2.x",
+static const cn_content_kind kinds[] = {
+    [CN_HOLDS_UNKNOWN] = {"tensors of no known layout", "", "", ""},
+    [CN_HOLDS_BASE] = {"a Stable Diffusion base model (single file)",
+                       "CompVis, Stability AI, trainers", "`--model`", "`convert`"},
+    [CN_HOLDS_WHOLE] = {"a Stable Diffusion base model with a ControlNet (single file)",
+                        "ControlNet's author", "`--model`, `--control-net`", ""},
+    [CN_HOLDS_CONTROL_DIFFUSERS] = {"a ControlNet (diffusers names)", "diffusers",
+                                    "`--control-net`", "`train`, `convert`"},
+    [CN_HOLDS_CONTROL] = {"a ControlNet (single-file names)", "ControlNet 1.1, kohya",
+                          "`--control-net`", ""},
+    [CN_HOLDS_CONTROL_PREFIXED] = {"a ControlNet (single-file names, control_model.)",
+                                   "ControlNet 1.1, the webui extension", "`--control-net`",
+                                   "`convert`"},
+    [CN_HOLDS_CONTROL_DIFFERENCE] = {"a ControlNet stored as a difference from its base", "kohya",
+                                     "`--control-net`, added to the base", ""},
+    [CN_HOLDS_CONTROL_LORA] = {"a Control-LoRA", "Stability AI", CN_CONTENT_NOT_YET, ""},
+    [CN_HOLDS_CONTROL_UNION] = {"a union ControlNet (several conditions in one)", "xinsir",
+                                CN_CONTENT_NOT_YET, ""},
+    [CN_HOLDS_LLLITE] = {"a ControlNet-LLLite", "kohya", CN_CONTENT_NOT_YET, ""},
+    [CN_HOLDS_ADAPTER] = {"a T2I-Adapter", "TencentARC, diffusers", CN_CONTENT_NOT_YET, ""},
+    [CN_HOLDS_STYLE] = {"a T2I style adapter", "TencentARC", CN_CONTENT_NOT_YET, ""},
+    [CN_HOLDS_FUSER] = {"a CoAdapter fuser", "TencentARC", CN_CONTENT_NOT_YET, ""},
+    [CN_HOLDS_IP_ADAPTER] = {"an IP-Adapter", "tencent-ailab", CN_CONTENT_NOT_YET, ""},
+    [CN_HOLDS_MOTION] = {"an AnimateDiff motion module", "guoyww", CN_CONTENT_NOT_YET, ""},
+    [CN_HOLDS_VISION] = {"a CLIP vision encoder", "OpenAI, OpenCLIP", CN_CONTENT_NOT_YET, ""},
+    [CN_HOLDS_UNET_DIFFUSERS] = {"a UNet alone (diffusers names)", "diffusers",
+                                 "as `unet/` of a folder", "`convert`"},
+    [CN_HOLDS_UNET] = {"a UNet alone (single-file names)", "ComfyUI", CN_CONTENT_NOT_YET, ""},
+    [CN_HOLDS_VAE_DIFFUSERS] = {"a VAE alone (diffusers names)", "diffusers",
+                                "as `vae/` of a folder", "`convert`"},
+    [CN_HOLDS_VAE] = {"a VAE alone (single-file names)", "Stability AI, stable-diffusion-webui",
+                      CN_CONTENT_NOT_YET, ""},
+    [CN_HOLDS_TEXT] = {"a CLIP text encoder alone", "transformers, ComfyUI",
+                       "as `text_encoder/` of a folder", "`convert`"},
+    [CN_HOLDS_LORA] = {"a LoRA", "kohya, LyCORIS, diffusers, peft", "`--lora`", ""},
+    [CN_HOLDS_EMBEDDING] = {"a textual inversion embedding", "stable-diffusion-webui, diffusers",
+                            "`--embedding`", ""},
+    [CN_HOLDS_SDXL] = {"an SDXL model", "Stability AI", "no", ""},
+    [CN_HOLDS_NOT_SD] = {"a model that is not Stable Diffusion 1.x or 2.x", "others", "no", ""},
 };
 
 const char *cn_content_name(cn_content c)
 {
-    return content_names[c];
+    return kinds[c].name;
+}
+
+const cn_content_kind *cn_content_kind_at(int i)
+{
+    return i >= 0 && i < (int)CN_COUNT(kinds) ? &kinds[i] : NULL;
+}
+
+const char *cn_content_note(cn_content c)
+{
+    return !strcmp(kinds[c].read, CN_CONTENT_NOT_YET) ? " (not supported yet)" : "";
 }
 
 /* Calls see(name, user) for every tensor, read or skipped, until it returns true. */
@@ -58,6 +88,12 @@ static const struct {
     cn_content content;
 } signs[] = {
     {"*lllite", CN_HOLDS_LLLITE},
+    {"lora_controlnet", CN_HOLDS_CONTROL_LORA},
+    {"ip_adapter.*", CN_HOLDS_IP_ADAPTER},
+    {"image_proj.*", CN_HOLDS_IP_ADAPTER},
+    {"*.to_k_ip.", CN_HOLDS_IP_ADAPTER},
+    {"*spatial_ch_projs.", CN_HOLDS_CONTROL_UNION},
+    {"*motion_modules.", CN_HOLDS_MOTION},
     {"*lora_down", CN_HOLDS_LORA},
     {"*lora_A", CN_HOLDS_LORA},
     {"*lora.down", CN_HOLDS_LORA},
@@ -87,9 +123,12 @@ static const struct {
     {"text_model.embeddings.token_embedding.weight", CN_HOLDS_TEXT},
     {"embeddings.token_embedding.weight", CN_HOLDS_TEXT},
     {"cond_stage_model.*", CN_HOLDS_TEXT},
+    {"style_embedding", CN_HOLDS_STYLE},
+    {"task_embedding", CN_HOLDS_FUSER},
     {"adapter.*", CN_HOLDS_ADAPTER},
-    {"body.0.in_conv.*", CN_HOLDS_ADAPTER},
-    {"body.0.resnets.*", CN_HOLDS_ADAPTER},
+    {"body.0.*", CN_HOLDS_ADAPTER},
+    {"vision_model.*", CN_HOLDS_VISION},
+    {"visual.*", CN_HOLDS_VISION},
     {"emb_params", CN_HOLDS_EMBEDDING},
     {"string_to_param.*", CN_HOLDS_EMBEDDING},
     {"model.diffusion_model.*", CN_HOLDS_NOT_SD},

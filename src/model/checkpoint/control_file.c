@@ -9,7 +9,9 @@
 #include "model/checkpoint/base_parts.h"
 #include "model/checkpoint/weights.h"
 
+#include <ctype.h>
 #include <string.h>
+#include <strings.h>
 
 static const char *form_prefix(int form)
 {
@@ -30,16 +32,17 @@ static cn_status form_of(cn_ctx *ctx, const char *path, const cn_tensors *t, int
     case CN_HOLDS_CONTROL_PREFIXED: *form = CN_CONTROL_PREFIXED; return CN_OK;
     case CN_HOLDS_WHOLE: *form = CN_CONTROL_WHOLE; return CN_OK;
     case CN_HOLDS_CONTROL_DIFFERENCE:
-        return cn_fail(ctx, CN_EMISMATCH,
-                       "%s: holds %s, which is not supported; give the full ControlNet", path,
-                       cn_content_name(content));
+        *form = cn_tensors_have_prefix(t, CN_PREFIX_CONTROL "input_hint_block.")
+                    ? CN_CONTROL_PREFIXED
+                    : CN_CONTROL_ONLY;
+        return CN_OK;
     case CN_HOLDS_UNKNOWN:
         return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s (%s, ...), a ControlNet is expected", path,
                        cn_content_name(content),
                        cn_tensors_count(t) > 0 ? cn_tensors_at(t, 0)->name : "no tensors at all");
     default:
-        return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s, a ControlNet is expected", path,
-                       cn_content_name(content));
+        return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s%s, a ControlNet is expected", path,
+                       cn_content_name(content), cn_content_note(content));
     }
 }
 
@@ -72,6 +75,50 @@ static cn_status open_folder(cn_ctx *ctx, cn_control_file *c)
     return cn_format(ctx, c->path, sizeof c->path, "%s", path);
 }
 
+/* --- names ------------------------------------------------------------------------------------ */
+
+/* What folders call their files and caches their folders says nothing. */
+static bool says_nothing(const char *name)
+{
+    static const char *const every[] = {"diffusion_pytorch_model", "controlnet", "snapshots",
+                                        "main"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < CN_COUNT(every); i++)
+        if (!strncmp(name, every[i], strlen(every[i])) && (i == 0 || !name[strlen(every[i])]))
+            return true;
+    return n == 0 || (n == 40 && strspn(name, "0123456789abcdef") == n); /* a commit */
+}
+
+/* Lower case, '_' for whatever is no letter or digit. */
+void cn_control_take_name(cn_control_file *c, const char *path)
+{
+    char *out = c->name;
+    const size_t cap = sizeof c->name;
+    size_t end = strlen(path), n = 0;
+    while (end > 1 && path[end - 1] == '/') end--;
+    do {
+        size_t begin = end;
+        while (begin > 0 && path[begin - 1] != '/') begin--;
+        n = CN_MIN(end - begin, cap - 1);
+        for (size_t i = 0; i < n; i++) {
+            const int letter = tolower((unsigned char)path[begin + i]);
+            out[i] = isalnum(letter) ? (char)letter : '_';
+        }
+        out[n] = 0;
+        end = begin ? begin - 1 : 0;
+    } while (end > 0 && says_nothing(out));
+}
+
+bool cn_control_named(const cn_control_file *c, const char *words)
+{
+    const size_t n = strlen(words);
+    for (const char *at = c->name; (at = strstr(at, words)); at++)
+        if ((at == c->name || at[-1] == '_') && (!at[n] || at[n] == '_')) return true;
+    return false;
+}
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
 /* The config.json beside a diffusers file, if it is a ControlNet's. */
 static bool config_beside(const cn_control_file *c, cn_controlnet_config *out)
 {
@@ -95,6 +142,36 @@ static cn_status take_said(cn_ctx *ctx, cn_control_file *c, bool *found)
     return s;
 }
 
+/* Whether the file of the same name that ends in .yaml, as published beside single files, has
+ * global average pooling. */
+static bool pooled_by_yaml(const cn_control_file *c)
+{
+    char path[CN_PATH_BYTES], *text = NULL;
+    size_t n = 0;
+    const char *dot = strrchr(c->path, '.'), *slash = strrchr(c->path, '/');
+    if (!dot || (slash && dot < slash)) return false;
+    if (cn_format(NULL, path, sizeof path, "%.*s.yaml", (int)(dot - c->path), c->path) != CN_OK ||
+        !cn_file_exists(path) || cn_file_read(NULL, path, 1 << 20, &text, &n) != CN_OK)
+        return false;
+    const char *at = strstr(text, "global_average_pooling:");
+    const bool pooled =
+        at && !strncasecmp(at + strcspn(at, ":") + 1 + strspn(strchr(at, ':') + 1, " "), "true", 4);
+    cn_free(text);
+    return pooled;
+}
+
+/* Files whose configuration isn't known don't say it; the webui extension goes by these two too. */
+static void find_pooling(cn_ctx *ctx, cn_control_file *c)
+{
+    const bool by_name = cn_control_named(c, "shuffle");
+    c->config.global_pool = by_name || pooled_by_yaml(c);
+    if (c->config.global_pool)
+        cn_log(ctx, CN_LOG_INFO,
+               "%s: a Shuffle ControlNet by its %s: its residuals are averaged over the picture, "
+               "and the unconditional half of guidance is drawn without it",
+               c->path, by_name ? "name" : "yaml file");
+}
+
 static cn_status open_file(cn_ctx *ctx, cn_control_file *c)
 {
     bool said = false;
@@ -103,9 +180,11 @@ static cn_status open_file(cn_ctx *ctx, cn_control_file *c)
     if (c->form == CN_CONTROL_DIFFUSERS && config_beside(c, &c->config)) return CN_OK;
     cn_status s = take_said(ctx, c, &said);
     c->guessed = !said;
+    c->difference = cn_content_of(c->file) == CN_HOLDS_CONTROL_DIFFERENCE;
     if (s == CN_OK && !said)
         s = cn_controlnet_config_from_shapes(ctx, c->file, form_prefix(c->form),
                                              form_layout(c->form), &c->config);
+    if (s == CN_OK && !said) find_pooling(ctx, c);
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", c->path);
 }
 
@@ -116,6 +195,7 @@ cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out)
     cn_status s = cn_format(ctx, c->path, sizeof c->path, "%s", path);
     if (s == CN_OK) s = cn_ranges_create(ctx, &c->ranges);
     for (size_t n = strlen(c->path); n > 1 && c->path[n - 1] == '/';) c->path[--n] = 0;
+    cn_control_take_name(c, c->path);
     if (s == CN_OK) s = cn_dir_exists(c->path) ? open_folder(ctx, c) : open_file(ctx, c);
     if (s != CN_OK) {
         cn_control_close(c);
@@ -135,13 +215,21 @@ void cn_control_close(cn_control_file *c)
 
 cn_status cn_control_load(cn_ctx *ctx, const cn_control_file *c, cn_backend *be, cn_params *p)
 {
-    cn_source s = cn_control_source(c);
-    return cn_source_load(ctx, &s, be, p);
+    char path[CN_PATH_BYTES];
+    cn_tensors *opened = NULL;
+    cn_source s = cn_control_source(c), unet;
+    if (!c->difference) return cn_source_load(ctx, &s, be, p);
+    if (!c->base) return cn_fail(ctx, CN_EMISMATCH, "%s: " CN_CONTROL_NO_BASE, c->path);
+    CN_TRY(cn_base_source(ctx, c->base, CN_NET_UNET, path, &opened, &unet));
+    s.plus = &unet;
+    const cn_status status = cn_source_load(ctx, &s, be, p);
+    cn_tensors_close(opened);
+    return status;
 }
 
 cn_source cn_control_source(const cn_control_file *c)
 {
-    return (cn_source){c->file, c->path, form_prefix(c->form), form_layout(c->form), NULL};
+    return (cn_source){c->file, c->path, form_prefix(c->form), form_layout(c->form), NULL, NULL};
 }
 
 cn_status cn_control_keep_ranges(cn_ctx *ctx, const cn_control_file *c, cn_params *p)
@@ -210,11 +298,15 @@ cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c, const cn_u
     return CN_OK;
 }
 
-cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_unet_config *base)
+cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_base *base)
 {
-    CN_TRY(cn_control_fits(ctx, &c->config, base));
+    CN_TRY(cn_control_fits(ctx, &c->config, &base->unet));
+    c->base = base;
+    if (c->difference)
+        cn_log(ctx, CN_LOG_INFO, "%s: stored as a difference; the base model's weights are added",
+               c->path);
     if (!c->guessed) return CN_OK;
-    memcpy(c->config.encoder.heads, base->heads, sizeof base->heads);
-    c->config.encoder.norm_groups = base->norm_groups;
+    memcpy(c->config.encoder.heads, base->unet.heads, sizeof base->unet.heads);
+    c->config.encoder.norm_groups = base->unet.norm_groups;
     return cn_controlnet_config_check(ctx, &c->config);
 }

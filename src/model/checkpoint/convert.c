@@ -252,7 +252,7 @@ cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be, cn_p
     cn_status s = f ? CN_OK : cn_fail(ctx, CN_EFORMAT, "%s: holds no base model", file);
     if (s == CN_OK) {
         const char *prefix = cn_family_find(f, CN_NET_UNET)->prefix;
-        s = cn_source_load(ctx, &(cn_source){t, file, prefix, CN_LAYOUT_LDM, NULL}, be, unet);
+        s = cn_source_load(ctx, &(cn_source){t, file, prefix, CN_LAYOUT_LDM, NULL, NULL}, be, unet);
     }
     cn_tensors_close(t);
     return s;
@@ -323,6 +323,8 @@ static cn_status convert_control(cn_ctx *ctx, const cn_convert_job *c)
     cn_control_file *control = NULL;
     job *j = NULL;
     cn_status s = cn_control_open(ctx, c->in, &control);
+    if (s == CN_OK && control->difference)
+        s = cn_fail(ctx, CN_EMISMATCH, "%s: " CN_CONTROL_NO_BASE, c->in);
     if (s == CN_OK && control->form == CN_CONTROL_WHOLE)
         cn_log(ctx, CN_LOG_WARN, "%s: holds a base model too; only the ControlNet is converted",
                c->in);
@@ -349,8 +351,8 @@ static cn_status is_control(cn_ctx *ctx, const char *in, bool *control)
                c == CN_HOLDS_CONTROL_PREFIXED || c == CN_HOLDS_CONTROL_DIFFERENCE;
     if (*control || c == CN_HOLDS_BASE) return CN_OK;
     return cn_fail(ctx, CN_EMISMATCH,
-                   "%s: holds %s; a Stable Diffusion base model or a ControlNet can be converted",
-                   in, cn_content_name(c));
+                   "%s: holds %s%s; a Stable Diffusion base model or a ControlNet can be converted",
+                   in, cn_content_name(c), cn_content_note(c));
 }
 
 static cn_status check_out(cn_ctx *ctx, const cn_convert_job *c)

@@ -23,7 +23,7 @@ typedef struct group {
 } group;
 
 typedef struct findings {
-    const char *path, *layout;
+    const char *path, *layout, *note; /* note: behind the layout, in text */
     const char *format;
     group groups[MAX_GROUPS];
     int n;
@@ -123,6 +123,7 @@ static void collect_file(findings *f, const cn_tensors *t)
 {
     cn_content c = cn_content_of(t);
     f->layout = cn_content_name(c);
+    f->note = cn_content_note(c);
     f->format = cn_tensors_format(t);
     f->skipped += cn_tensors_skipped(t);
     switch (c) {
@@ -226,7 +227,7 @@ static group totals(const findings *f)
 static void print_text(const findings *f, cn_str *out)
 {
     group total = totals(f);
-    cn_str_addf(out, "%s: %s, %s\n", f->path, f->layout, f->format);
+    cn_str_addf(out, "%s: %s%s, %s\n", f->path, f->layout, f->note, f->format);
     for (int i = 0; i < f->n; i++) add_row(out, &f->groups[i]);
     add_row(out, &total);
     if (f->skipped)
@@ -268,7 +269,7 @@ static cn_status print_json(cn_ctx *ctx, const findings *f, cn_str *out)
 
 cn_status cn_weights_inspect(cn_ctx *ctx, const char *path, bool json, cn_str *out)
 {
-    findings f = {.path = path, .layout = "", .format = ""};
+    findings f = {.path = path, .layout = "", .note = "", .format = ""};
     cn_status s;
     if (cn_dir_exists(path)) {
         s = collect_folder(ctx, &f, path);

@@ -260,9 +260,11 @@ static cn_status open_lora(cn_ctx *ctx, cn_lora *l, const wanted *w)
     const bool ia3 = cn_lora_has_ia3(l->file);
     for (int64_t i = 0; i < cn_tensors_count(l->file); i++)
         CN_TRY(take_tensor(ctx, l, cn_tensors_at(l->file, i), ia3));
-    if (!l->n)
-        return cn_fail(ctx, CN_EMISMATCH, "holds %s, a LoRA is expected",
-                       cn_content_name(cn_content_of(l->file)));
+    if (!l->n) {
+        const cn_content c = cn_content_of(l->file);
+        return cn_fail(ctx, CN_EMISMATCH, "holds %s%s, a LoRA is expected", cn_content_name(c),
+                       cn_content_note(c));
+    }
     CN_TRY(cn_lora_read_peft(ctx, l));
     return match_all(ctx, l, w);
 }

@@ -264,6 +264,7 @@ cn_dtype cn_source_dtype(const cn_source *s)
 
 static bool read_at_once(const cn_source *s, const cn_params *p, const cn_param *q)
 {
+    if (s->plus && cn_source_find(s->plus, CN_NET_UNET, q).tensor) return false;
     return !s->loras || !cn_lora_changes(s->loras, cn_params_net(p), q);
 }
 
@@ -279,13 +280,29 @@ static cn_status check_range(cn_ctx *ctx, const cn_source *s, const cn_param *q,
                    s->loras && s->loras->n ? ", or give the LoRAs less weight" : "");
 }
 
-/* Through floats: what lies in no plain order in the file, is of another type, or is changed by a
- * LoRA. */
+static cn_status add_plus(cn_ctx *ctx, const cn_source *plus, const cn_param *q, float *plain)
+{
+    const cn_place at = cn_source_find(plus, CN_NET_UNET, q);
+    const int64_t n = cn_param_elements(q);
+    if (!at.tensor) return CN_OK;
+    if (!cn_place_fits(&at, q))
+        return cn_fail(ctx, CN_EMISMATCH, "%s: %s is of another shape than what is added to it",
+                       plus->path, at.tensor->name);
+    float *values = cn_alloc_array(ctx, (size_t)n, sizeof *values);
+    cn_status s = values ? cn_place_read(ctx, plus, &at, values) : CN_ENOMEM;
+    for (int64_t i = 0; s == CN_OK && i < n; i++) plain[i] += values[i];
+    cn_free(values);
+    return s;
+}
+
+/* Through floats: what lies in no plain order in the file, is of another type, is a difference, or
+ * is changed by a LoRA. */
 static cn_status load_changed(cn_ctx *ctx, const cn_source *s, cn_backend *be, const cn_params *p,
                               cn_param *q, const cn_place *at)
 {
     float *plain = cn_alloc_array(ctx, (size_t)cn_param_elements(q), sizeof *plain);
     cn_status status = plain ? cn_place_read(ctx, s, at, plain) : CN_ENOMEM;
+    if (status == CN_OK && s->plus) status = add_plus(ctx, s->plus, q, plain);
     if (status == CN_OK && s->loras)
         status = cn_lora_merge(ctx, s->loras, cn_params_net(p), q, plain);
     if (status == CN_OK) status = check_range(ctx, s, q, plain);

@@ -42,6 +42,9 @@ typedef struct cn_source {
     const char *prefix;
     cn_layout layout;
     const cn_lora_set *loras; /* merged by cn_source_load; NULL: none */
+    /* A UNet whose tensors of the same names are added by cn_source_load (a ControlNet that is
+     * stored as a difference from it); NULL: none. */
+    const struct cn_source *plus;
 } cn_source;
 
 /* How a derived parameter's values are made (derived.h hangs it at the parameter);

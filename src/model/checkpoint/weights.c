@@ -85,8 +85,8 @@ static cn_status refuse_content(cn_ctx *ctx, const cn_base *b, cn_content conten
         return cn_fail(ctx, CN_EMISMATCH,
                        "%s: holds %s (%s, ...), a Stable Diffusion base model is expected", b->path,
                        cn_content_name(content), first);
-    return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s, a Stable Diffusion base model is expected",
-                   b->path, cn_content_name(content));
+    return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s%s, a Stable Diffusion base model is expected",
+                   b->path, cn_content_name(content), cn_content_note(content));
 }
 
 /* By empty tensors, or in the metadata. Inpainting UNets (9 channels) predict the noise. */
@@ -247,13 +247,13 @@ cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, cn_net net, char path[CN
     *opened = NULL;
     if (!own) return cn_fail(ctx, CN_EINTERNAL, "%s: has no such network", b->path);
     if (b->single_file) {
-        *out = (cn_source){b->file, b->path, own->prefix, CN_LAYOUT_LDM, NULL};
+        *out = (cn_source){b->file, b->path, own->prefix, CN_LAYOUT_LDM, NULL, NULL};
         return CN_OK;
     }
     char dir[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, dir, sizeof dir, "%s/%s", b->path, cn_net_kind_of(net)->name));
     CN_TRY(cn_weights_open(ctx, dir, path, opened));
-    *out = (cn_source){*opened, path, "", CN_LAYOUT_DIFFUSERS, NULL};
+    *out = (cn_source){*opened, path, "", CN_LAYOUT_DIFFUSERS, NULL, NULL};
     return CN_OK;
 }
 

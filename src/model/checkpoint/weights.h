@@ -51,16 +51,25 @@ cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params 
 
 typedef struct cn_control_file {
     char path[CN_PATH_BYTES];
+    char name[128]; /* of the file or folder, lower case, '_' for all but letters and digits */
     cn_tensors *file;
     int form; /* CN_CONTROL_DIFFUSERS, ... */
     cn_controlnet_config config;
-    bool guessed;      /* from shapes alone, which don't say how many heads there are */
-    cn_ranges *ranges; /* looked up as they are asked for; owned */
+    bool guessed;        /* from shapes alone, which don't say how many heads there are */
+    bool difference;     /* the weights are what is to be added to those of the UNet of `base` */
+    const cn_base *base; /* set by cn_control_join; NULL before */
+    cn_ranges *ranges;   /* looked up as they are asked for; owned */
 } cn_control_file;
+#define CN_CONTROL_NO_BASE \
+    "stored as a difference from its base model, without which it can't be used"
 enum { CN_CONTROL_DIFFUSERS, CN_CONTROL_ONLY, CN_CONTROL_PREFIXED, CN_CONTROL_WHOLE };
 
 cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out) CN_CHECKED;
 void cn_control_close(cn_control_file *c);
+/* Sets c->name from the path that it was given by. */
+void cn_control_take_name(cn_control_file *c, const char *path);
+/* Whether it is called so: "canny", "lineart_anime" between '_', as the published files are. */
+bool cn_control_named(const cn_control_file *c, const char *words);
 cn_status cn_control_load(cn_ctx *ctx, const cn_control_file *c, cn_backend *be,
                           cn_params *p) CN_CHECKED;
 /* The type that most of its values have in the file: F32, F16 or BF16. */
@@ -71,8 +80,8 @@ cn_status cn_control_keep_ranges(cn_ctx *ctx, const cn_control_file *c, cn_param
 cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c,
                           const cn_unet_config *base) CN_CHECKED;
 /* The same for a file that is to work beside this base: what its shapes leave open it takes over
- * from the base, whose encoder it is a copy of. */
-cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_unet_config *base) CN_CHECKED;
+ * from the base, whose encoder it is a copy of. The base must outlive it. */
+cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_base *base) CN_CHECKED;
 /* A fresh ControlNet: every parameter that the UNet has under the same name is copied (encoder,
  * middle, time embedding); zero convolutions at 0; the hint network initialised from seed. */
 cn_status cn_control_init_from_unet(cn_ctx *ctx, cn_backend *be, const cn_params *unet,

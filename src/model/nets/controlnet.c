@@ -56,6 +56,14 @@ cn_node *cn_controlnet_hint_build(cn_graph *g, const cn_controlnet_config *c, cn
     return cn_scope_return(g, h);
 }
 
+/* A residual, or each channel's average over the picture in its place (diffusers'
+ * global_pool_conditions). Has no gradient then. */
+static cn_node *pooled(cn_graph *g, const cn_controlnet_config *c, cn_node *r)
+{
+    if (!c->global_pool || cn_poisoned(g)) return r;
+    return cn_upsample_to(g, cn_mean_pool_to(g, r, 1, 1), r->shape[1], r->shape[2]);
+}
+
 void cn_controlnet_build(cn_graph *g, const cn_controlnet_config *c, const cn_unet_inputs *in,
                          cn_node *hint, cn_residuals *out)
 {
@@ -65,9 +73,10 @@ void cn_controlnet_build(cn_graph *g, const cn_controlnet_config *c, const cn_un
     if (!cn_encoder_build(g, &c->encoder, in, hint, &e)) return;
     for (int i = 0; i < e.n; i++) {
         snprintf(name, sizeof name, "zero_convs.%d.0|controlnet_down_blocks.%d", i, i);
-        out->down[i] = cn_zero_conv(g, name, e.out[i], cn_channels(e.out[i]));
+        out->down[i] = pooled(g, c, cn_zero_conv(g, name, e.out[i], cn_channels(e.out[i])));
     }
     out->n = e.n;
-    out->mid =
-        cn_zero_conv(g, "middle_block_out.0|controlnet_mid_block", e.mid, cn_channels(e.mid));
+    out->mid = pooled(
+        g, c,
+        cn_zero_conv(g, "middle_block_out.0|controlnet_mid_block", e.mid, cn_channels(e.mid)));
 }
