@@ -124,6 +124,44 @@ static void every_form_adds_what_its_author_adds(void **state)
     cn_tensors_close(want);
 }
 
+/* peft's modules_to_save stand in the file whole, under their own names or, in older files, with
+ * the wrapper's behind; they take the base's place. */
+static void saved_modules_take_the_bases_place(void **state)
+{
+    (void)state;
+    static const char *const wrapped[] = {"", ".modules_to_save"};
+    for (int k = 0; k < 2; k++) {
+        const cn_param *w = cn_params_find(unet, "conv_out.weight"),
+                       *b = cn_params_find(unet, "conv_out.bias");
+        const int64_t n = cn_param_elements(w);
+        float *whole = test_alloc((size_t)n * sizeof *whole);
+        char names[2][96];
+        cn_lora_set set = {0};
+        for (int64_t i = 0; i < n; i++) whole[i] = 0.25f * (float)(i % 17) - 2;
+        snprintf(names[0], sizeof names[0], "base_model.model.conv_out%s.weight", wrapped[k]);
+        snprintf(names[1], sizeof names[1], "base_model.model.conv_out%s.bias", wrapped[k]);
+        cn_tensor_out list[] = {
+            {.name = names[0], .dtype = CN_F32, .ndim = w->ndim, .data = whole},
+            {.name = names[1], .dtype = CN_F32, .ndim = 1, .shape = {b->shape[0]}, .data = whole}};
+        memcpy(list[0].shape, w->shape, sizeof w->shape);
+        must(
+            cn_safetensors_write(env.ctx, path_of("saved.safetensors"), list, 2, NULL, NULL, NULL));
+        cn_str_free(&log_lines);
+        must(add_file(&set, path_of("saved.safetensors"), 1));
+        assert_null(strstr(log_lines.data ? log_lines.data : "", "left out"));
+        for (int i = 0; i < 2; i++) {
+            const cn_param *q = i ? b : w;
+            float *v = values_of(q);
+            must(cn_lora_merge(env.ctx, &set, CN_NET_UNET, q, v));
+            for (int64_t e = 0; e < cn_param_elements(q); e++)
+                assert_true(fabsf(v[e] - whole[e]) < 1e-6f);
+            free(v);
+        }
+        cn_lora_set_free(&set);
+        free(whole);
+    }
+}
+
 /* Half the weight is half the change, also of forms that depend on the weight itself. */
 static void weights_scale_the_change(void **state)
 {
@@ -363,6 +401,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_form_adds_what_its_author_adds),
+        cmocka_unit_test(saved_modules_take_the_bases_place),
         cmocka_unit_test(weights_scale_the_change),
         cmocka_unit_test(scales_are_found_where_they_stand),
         cmocka_unit_test(folders_of_pefts_are_read),

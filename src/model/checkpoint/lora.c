@@ -183,7 +183,7 @@ static const target *find_in(const targets *t, const char *key)
 /* The tensors that change a bias: differences of as many elements, or a share of it. */
 static cn_status match_bias(cn_ctx *ctx, cn_lora *l, cn_lora_module *m, const cn_param *bias)
 {
-    static const cn_lora_part sums[] = {CN_LORA_DIFF_BIAS, CN_LORA_UP_BIAS};
+    static const cn_lora_part sums[] = {CN_LORA_DIFF_BIAS, CN_LORA_UP_BIAS, CN_LORA_WHOLE_BIAS};
     bool changes = bias && m->part[CN_LORA_IA3_FACTOR] && !m->feedforward;
     for (size_t i = 0; i < CN_COUNT(sums); i++) {
         const cn_tensor_info *t = m->part[sums[i]];

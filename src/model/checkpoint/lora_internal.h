@@ -32,6 +32,8 @@ typedef enum cn_lora_part {
     CN_LORA_KT2,
     CN_LORA_DIFF,       /* whole differences, of norms too */
     CN_LORA_DIFF_BIAS,  /* of the bias */
+    CN_LORA_WHOLE,      /* peft's modules_to_save: the weight that takes the base's place */
+    CN_LORA_WHOLE_BIAS, /* the same of the bias */
     CN_LORA_UP_BIAS,    /* the same, scaled as the product of up and down */
     CN_LORA_IA3,        /* LyCORIS: each output's, or input's, weights grow by this share */
     CN_LORA_IA3_INPUT,  /* one number: 1 where CN_LORA_IA3 is of inputs */
@@ -60,6 +62,8 @@ struct cn_lora {
     int64_t unknown; /* tensors of no module's form; the first one's name */
     const char *first_unknown;
 };
+
+#define CN_LORA_PEFT "base_model.model." /* before all of peft's names */
 
 /* --- lora_names.c ----------------------------------------------------------------------------- */
 

@@ -129,6 +129,7 @@ static bool fits(const cn_lora_module *m, const form *w)
     const cn_tensor_info *diff = m->part[CN_LORA_DIFF];
     if (!norms_fit(m, w)) return false;
     if (diff) return has_size(diff, w->O, w->n);
+    if (m->part[CN_LORA_WHOLE]) return has_size(m->part[CN_LORA_WHOLE], w->O, w->n);
     if (is_share(m)) {
         const cn_tensor_info *t = m->part[m->part[CN_LORA_IA3] ? CN_LORA_IA3 : CN_LORA_IA3_FACTOR];
         return t->elements == w->O || t->elements == w->I;
@@ -151,11 +152,9 @@ static void add_shape(cn_str *s, int ndim, const int64_t *shape)
 
 bool cn_lora_changes_weight(const cn_lora_module *m)
 {
-    static const bool beside[CN_LORA_PARTS] = {[CN_LORA_ALPHA] = true,
-                                               [CN_LORA_SCALE] = true,
-                                               [CN_LORA_DIFF_BIAS] = true,
-                                               [CN_LORA_UP_BIAS] = true,
-                                               [CN_LORA_IA3_INPUT] = true};
+    static const bool beside[CN_LORA_PARTS] = {
+        [CN_LORA_ALPHA] = true,   [CN_LORA_SCALE] = true,      [CN_LORA_DIFF_BIAS] = true,
+        [CN_LORA_UP_BIAS] = true, [CN_LORA_WHOLE_BIAS] = true, [CN_LORA_IA3_INPUT] = true};
     for (int i = 0; i < CN_LORA_PARTS; i++)
         if (!beside[i] && m->part[i]) return true;
     return false;
@@ -363,6 +362,15 @@ static cn_status compose_share(cn_ctx *ctx, const cn_tensors *file, const cn_lor
     return s;
 }
 
+/* What a weight adds that takes the other's place. */
+static cn_status compose_whole(cn_ctx *ctx, const cn_tensors *file, const cn_tensor_info *t,
+                               const float *plain, float **out)
+{
+    CN_TRY(read(ctx, file, t, out));
+    for (int64_t i = 0; i < t->elements; i++) (*out)[i] -= plain[i];
+    return CN_OK;
+}
+
 /* DoRA: the weight with its change gets the norms that were learned, of each row or column. change
  * becomes what that adds to the weight. Source: LyCORIS' weight_decompose, peft's DoraLinearLayer;
  * stable-diffusion-webui scales the whole by the LoRA's weight, as here. */
@@ -411,6 +419,8 @@ static cn_status add_to_weight(cn_ctx *ctx, const cn_tensors *file, const cn_lor
     cn_status s = scale_of(ctx, file, m, &scale);
     if (s == CN_OK && is_share(m))
         s = compose_share(ctx, file, m, w, plain, &change);
+    else if (s == CN_OK && m->part[CN_LORA_WHOLE])
+        s = compose_whole(ctx, file, m->part[CN_LORA_WHOLE], plain, &change);
     else if (s == CN_OK)
         s = compose_sum(ctx, file, m, w, &change);
     if (s == CN_OK && norms) {
@@ -426,7 +436,8 @@ static cn_status add_to_weight(cn_ctx *ctx, const cn_tensors *file, const cn_lor
 static cn_status add_to_bias(cn_ctx *ctx, const cn_tensors *file, const cn_lora_module *m,
                              int64_t n, double weight, float *plain)
 {
-    static const cn_lora_part parts[] = {CN_LORA_IA3_FACTOR, CN_LORA_DIFF_BIAS, CN_LORA_UP_BIAS};
+    static const cn_lora_part parts[] = {CN_LORA_IA3_FACTOR, CN_LORA_DIFF_BIAS, CN_LORA_UP_BIAS,
+                                         CN_LORA_WHOLE_BIAS};
     double scale = 1;
     CN_TRY(scale_of(ctx, file, m, &scale));
     for (size_t k = 0; k < CN_COUNT(parts); k++) {
@@ -435,6 +446,7 @@ static cn_status add_to_bias(cn_ctx *ctx, const cn_tensors *file, const cn_lora_
         if (!t || t->elements != n) continue;
         CN_TRY(read(ctx, file, t, &change));
         for (int64_t i = 0; k == 0 && i < n; i++) change[i] = plain[i] * (change[i] - 1);
+        for (int64_t i = 0; parts[k] == CN_LORA_WHOLE_BIAS && i < n; i++) change[i] -= plain[i];
         add_scaled(plain, change, n, parts[k] == CN_LORA_UP_BIAS ? weight * scale : weight);
         cn_free(change);
     }

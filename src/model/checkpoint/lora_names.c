@@ -74,7 +74,7 @@ static const struct {
     {"diffusion_model.", CN_NET_UNET}, {"lora_te_", CN_NET_TEXT},
     {"lora_te1_", CN_NET_TEXT},        {"text_encoder.", CN_NET_TEXT},
     {"lora_te2_", CN_NET_TEXT + 1},    {"text_encoder_2.", CN_NET_TEXT + 1},
-    {"base_model.model.", CN_NETS},    {"lycoris_", CN_NETS},
+    {CN_LORA_PEFT, CN_NETS},           {"lycoris_", CN_NETS},
 };
 
 bool cn_lora_ends_with(const char *name, size_t n, const char *ending)
@@ -124,7 +124,14 @@ static bool part_of(const char *name, bool ia3, cn_lora_part *part, size_t *modu
         *module_n = n - strlen(endings[i].ending);
         return true;
     }
-    if (!ia3 || !cn_lora_ends_with(name, n, ".weight")) return false;
+    const bool weight = cn_lora_ends_with(name, n, ".weight");
+    const bool pefts = !strncmp(name, CN_LORA_PEFT, strlen(CN_LORA_PEFT));
+    if (pefts && (weight || cn_lora_ends_with(name, n, ".bias"))) {
+        *part = weight ? CN_LORA_WHOLE : CN_LORA_WHOLE_BIAS;
+        *module_n = n - strlen(weight ? ".weight" : ".bias");
+        return true;
+    }
+    if (!ia3 || !weight) return false;
     *part = CN_LORA_IA3;
     *module_n = n - strlen(".weight");
     return true;
@@ -157,6 +164,7 @@ bool cn_lora_name_read(const char *tensor, bool ia3, cn_lora_name *out)
         n -= p;
         break;
     }
+    if (cn_lora_ends_with(name, n, ".modules_to_save")) n -= strlen(".modules_to_save");
     if (!cn_lora_make_key(name, n, out->key)) return false;
     snprintf(out->name, sizeof out->name, "%.*s", (int)n, name);
     modernize(out->key);

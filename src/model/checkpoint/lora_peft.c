@@ -164,7 +164,7 @@ static cn_status read_metadata(cn_ctx *ctx, cn_lora *l, const char *text)
 static bool is_pefts(const cn_lora *l)
 {
     return cn_tensors_count(l->file) > 0 &&
-           !strncmp(cn_tensors_at(l->file, 0)->name, "base_model.model.", 17);
+           !strncmp(cn_tensors_at(l->file, 0)->name, CN_LORA_PEFT, strlen(CN_LORA_PEFT));
 }
 
 cn_status cn_lora_read_peft(cn_ctx *ctx, cn_lora *l)
