@@ -256,6 +256,7 @@ cn_status cn_pretrain_evaluate(cn_ctx *ctx, const cn_pretrain_evaluate_options *
 typedef struct cn_train_options {
     const char *model;          /* the base: a diffusers folder or a single file */
     const char *tokenizer;      /* folder; NULL: the base's own */
+    const char *vae;            /* as cn_pipeline_options.vae */
     const char *controlnet;     /* starts from this ControlNet; NULL: from the base's encoder */
     const char *train_data_dir; /* a data set in any of the layouts of cn_dataset_check */
     const char *conditioning_data_dir; /* kohya's twin folder of conditions; NULL */
@@ -691,6 +692,8 @@ typedef struct cn_lora_option {
 typedef struct cn_pipeline_options {
     const char *model;     /* diffusers folder or single file */
     const char *tokenizer; /* folder or file; NULL: the model folder's own */
+    const char *vae; /* instead of the model's own: a VAE's file or folder, or another base model;
+                        NULL: the model's, which must have one then */
     const char
         *prediction; /* what the UNet was trained to give, "epsilon" or "v"; NULL: found out */
     const char *const *controls;
@@ -1020,6 +1023,7 @@ typedef struct cn_convert_options {
      * from its base moves by the difference of the two (the reference's tool_transfer_control.py).
      * All of the same widths, else CN_EMISMATCH. Both or neither. */
     const char *from_base, *to_base;
+    const char *vae; /* as cn_pipeline_options.vae; for a base model */
 } cn_convert_options;
 
 extern const cn_option cn_convert_option_rows[];

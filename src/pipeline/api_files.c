@@ -44,6 +44,7 @@ const cn_option cn_convert_option_rows[] = {
      "writes nothing",
      CN_FIELD_AS(CN_FIELD_EITHER, cn_convert_options, refuse_out_of_range),
      .words = (const char *const[]){"keep", "refuse", NULL}, .preset = "keep"},
+    {"vae", 0, "the base model's VAE instead of IN's own", FIELD(vae), .arg = "FILE|DIR"},
     {0},
 };
 
@@ -58,7 +59,8 @@ cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out,
                           .dtype = CN_F16,
                           .refuse_out_of_range = o->refuse_out_of_range,
                           .from_base = o->from_base,
-                          .to_base = o->to_base};
+                          .to_base = o->to_base,
+                          .vae = o->vae};
     cn_backend *be = NULL;
     CN_TRY(cn_options_check(ctx, cn_convert_option_rows, o));
     if (o->dtype && !cn_weight_type_find(o->dtype, &job.dtype))

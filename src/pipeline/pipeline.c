@@ -103,7 +103,7 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     p->max_memory_bytes = o->max_memory_bytes;
     cn_status s = cn_backend_cpu_create(ctx, &p->backend);
     if (s == CN_OK) s = cn_pipeline_precision(p, o);
-    if (s == CN_OK) s = cn_base_open(ctx, o->model, &p->base);
+    if (s == CN_OK) s = cn_base_open_with(ctx, o->model, o->vae, &p->base);
     if (s == CN_OK && o->prediction) s = cn_base_set_prediction(ctx, p->base, o->prediction);
     if (s == CN_OK) s = check_base(ctx, p->base);
     for (int k = 0; s == CN_OK && k < cn_family_of(p->base)->n_text; k++) s = open_text(p, o, k);

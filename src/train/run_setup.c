@@ -89,7 +89,7 @@ cn_status cn_run_setup_open(cn_run_setup *r)
     if (!(r->save_ctx = cn_ctx_create(cn_threads(r->ctx))))
         return cn_fail(r->ctx, CN_ENOMEM, "out of memory at the start of training");
     CN_TRY(cn_lr_kind_find(r->ctx, r->o.lr_scheduler, &r->lr.kind));
-    CN_TRY(cn_base_open(r->ctx, r->o.model, &r->base));
+    CN_TRY(cn_base_open_with(r->ctx, r->o.model, r->o.vae, &r->base));
     CN_TRY(check_base(r->ctx, r->base, &r->o));
     CN_TRY(r->o.controlnet ? given_config(r) : fresh_config(r->ctx, r->base, &r->config));
     CN_TRY(cn_backend_cpu_create(r->ctx, &r->be));

@@ -463,6 +463,98 @@ static void bases(void)
     check_drawn("F8_E5M2", DRAW_WITH("o.png", "f8_e5m2.safetensors"), "o.png", "f8.png", true);
 }
 
+/* --- VAEs from elsewhere ---------------------------------------------------------------------- */
+
+/* The VAE of the single file under its names without prefix, with `shift` on the picture's
+ * channels; or, whole, all but the VAE. */
+static void put_vae(const char *name, bool whole, float shift)
+{
+    static const char stage[] = "first_stage_model.";
+    static float bias[3];
+    const size_t k = sizeof stage - 1;
+    cn_tensors *t = NULL;
+    must(cn_tensors_open(ctx, in_root("published/model.safetensors"), &t) == CN_OK,
+         "published/model.safetensors");
+    const int64_t n = cn_tensors_count(t);
+    int64_t kept = 0;
+    cn_tensor_out *list = cn_alloc0(ctx, (size_t)n * sizeof *list);
+    must(list != NULL, name);
+    for (int64_t i = 0; i < n; i++) {
+        const cn_tensor_info *info = cn_tensors_at(t, i);
+        const bool of_vae = !strncmp(info->name, stage, k);
+        if (of_vae == whole) continue;
+        cn_tensor_out *o = &list[kept++];
+        *o = (cn_tensor_out){.name = info->name + (of_vae ? k : 0),
+                             .dtype = info->dtype,
+                             .ndim = info->ndim,
+                             .raw = info->data};
+        memcpy(o->shape, info->shape, sizeof info->shape);
+        if (shift == 0 || strcmp(o->name, "decoder.conv_out.bias") != 0) continue;
+        must(cn_tensors_read(ctx, t, info, bias) == CN_OK, o->name);
+        for (int c = 0; c < 3; c++) bias[c] += shift;
+        o->dtype = CN_F32;
+        o->raw = bias;
+    }
+    must(cn_safetensors_write(ctx, in_root(name), list, kept, NULL, NULL, NULL) == CN_OK, name);
+    cn_free(list);
+    cn_tensors_close(t);
+}
+
+/* The folder of the small model without its VAE. */
+static void link_without_vae(const char *name)
+{
+    static const char *const parts[] = {"unet", "text_encoder", "tokenizer", "scheduler"};
+    must(mkdir(in_root(name), 0755) == 0, name);
+    for (size_t i = 0; i < CN_COUNT(parts); i++) {
+        char from[256], to[256];
+        snprintf(from, sizeof from, "%s/%s", in_root("model"), parts[i]);
+        snprintf(to, sizeof to, "%s/%s", in_root(name), parts[i]);
+        must(symlink(from, to) == 0, to);
+    }
+}
+
+#define DRAW_VAE(out, model, vae)                                                               \
+    RUN("generate", "-m", in_root(model), "--tokenizer", in_root("published/model/tokenizer"),  \
+        "-p", "a cute dog", "-s", "1", "--steps", "2", "-W", "64", "-H", "64", "--weight-type", \
+        "f32", "--vae", in_root(vae), "-o", in_root(out))
+#define TRAIN(model, out, ...)                                                                    \
+    RUN("train", "-m", in_root(model), "--train-data-dir", in_root("data"), "--resolution", "16", \
+        "--threads", "1", "--max-train-steps", "2", "--validation-steps", "0",                    \
+        "--checkpointing-steps", "0", "--learning-rate", "0.1", "-o", in_root(out), __VA_ARGS__)
+#define DRAW_CONTROL(out, control) \
+    DRAW(out, "--control-net", in_root(control), "--control-image", in_root("init.png"))
+
+static void vaes(void)
+{
+    static const char *const sources[] = {"published/model/vae", "published/model",
+                                          "published/model.safetensors", "vae.safetensors"};
+    put_vae("no-vae.safetensors", true, 0);
+    put_vae("vae.safetensors", false, 0);
+    put_vae("other-vae.safetensors", false, 0.5f);
+    const int without = DRAW_WITH("o.png", "no-vae.safetensors");
+    report_check(&report, without == 1 && strstr(said, "--vae FILE|DIR"),
+                 "a base without a VAE: %s", said);
+    for (size_t i = 0; i < CN_COUNT(sources); i++)
+        check_drawn(sources[i], DRAW_VAE("o.png", "no-vae.safetensors", sources[i]), "o.png",
+                    "one.png", true);
+    check_drawn("another VAE", DRAW_VAE("other.png", "published/model", "other-vae.safetensors"),
+                "other.png", "one.png", false);
+    const int joined = RUN("convert", in_root("no-vae.safetensors"), in_root("joined.safetensors"),
+                           "--dtype", "f32", "--vae", in_root("other-vae.safetensors"));
+    check_drawn("joined by convert", joined, "one.png", "one.png", true);
+    check_drawn("which draws the same", DRAW_WITH("o.png", "joined.safetensors"), "o.png",
+                "other.png", true);
+    link_without_vae("bare");
+    report_check(&report, TRAIN("bare", "c", "--seed", "42") == 1 && strstr(said, "give --vae"),
+                 "training without a VAE: %s", said);
+    const int own = TRAIN("model", "own", "--seed", "42");
+    check_drawn("trained with its own VAE", own ? own : DRAW_CONTROL("own.png", "own"), "own.png",
+                "own.png", true);
+    const int given = TRAIN("bare", "given", "--seed", "42", "--vae", in_root("model/vae"));
+    check_drawn("trained with the same given", given ? given : DRAW_CONTROL("o.png", "given"),
+                "o.png", "own.png", true);
+}
+
 /* --- the whole -------------------------------------------------------------------------------- */
 
 /* A base, and a ControlNet whose zero convolutions have learned a little. */
@@ -486,6 +578,7 @@ int main(int argc, char **argv)
     masks();
     loras();
     bases();
+    vaes();
     tiny_dir_remove(root);
     cn_ctx_destroy(ctx);
     return report_end(&report);

@@ -209,7 +209,7 @@ static void test_whole_encoder(void **state)
 #undef LAYER
     rewrite("whole.safetensors", extra, true, 0);
     cn_base *b = open_base("whole.safetensors");
-    assert_ptr_equal(cn_family_in_file(b->file), &cn_family_sd2);
+    assert_ptr_equal(cn_family_in_file(b->file, CN_NETS), &cn_family_sd2);
     assert_ptr_equal(cn_family_of(b), &cn_family_sd2);
     assert_int_equal(b->text[0].layers, 3);
     assert_int_equal(b->text[0].act, CN_ACT_GELU);

@@ -210,7 +210,7 @@ static void check_base(const char *path, bool single, cn_dtype dtype)
     if (s != CN_OK) fail_msg("%s", cn_error(ctx));
     assert_int_equal(b->single_file, single);
     assert_ptr_equal(cn_family_of(b), &cn_family_sd1);
-    if (single) assert_ptr_equal(cn_family_in_file(b->file), &cn_family_sd1);
+    if (single) assert_ptr_equal(cn_family_in_file(b->file, CN_NETS), &cn_family_sd1);
     assert_int_equal(b->unet.levels, 2);
     assert_int_equal(b->unet.channels[1], 64);
     assert_true(b->unet.attention[0] && !b->unet.attention[1]);

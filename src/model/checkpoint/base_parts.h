@@ -8,6 +8,20 @@
 #include "model/checkpoint/source.h"
 #include "model/checkpoint/weights.h"
 
+/* A VAE that a base takes instead of its own. */
+typedef struct cn_vae_file {
+    char path[CN_PATH_BYTES];
+    cn_tensors *file;
+    const char *prefix;
+    cn_layout layout;
+    cn_vae_config config;
+} cn_vae_file;
+
+/* path: a VAE's file under either naming, its folder, or a whole base model of which the VAE is
+ * taken. *out: cn_vae_file_close. */
+cn_status cn_vae_file_open(cn_ctx *ctx, const char *path, cn_vae_file **out) CN_CHECKED;
+void cn_vae_file_close(cn_vae_file *v);
+
 /* A ControlNet file's. */
 cn_source cn_control_source(const cn_control_file *c);
 /* The parts of one network of a base: opens the folder's file (*opened, to be closed by the caller)

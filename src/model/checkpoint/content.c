@@ -37,10 +37,10 @@ static const cn_content_kind kinds[] = {
     [CN_HOLDS_UNET_DIFFUSERS] = {"a UNet alone (diffusers names)", "diffusers",
                                  "as `unet/` of a folder", "`convert`"},
     [CN_HOLDS_UNET] = {"a UNet alone (single-file names)", "ComfyUI", CN_CONTENT_NOT_YET, ""},
-    [CN_HOLDS_VAE_DIFFUSERS] = {"a VAE alone (diffusers names)", "diffusers",
-                                "as `vae/` of a folder", "`convert`"},
+    [CN_HOLDS_VAE_DIFFUSERS] = {"a VAE alone (diffusers names)", "diffusers", "`--vae`",
+                                "`convert`"},
     [CN_HOLDS_VAE] = {"a VAE alone (single-file names)", "Stability AI, stable-diffusion-webui",
-                      CN_CONTENT_NOT_YET, ""},
+                      "`--vae`", ""},
     [CN_HOLDS_TEXT] = {"a CLIP text encoder alone", "transformers, ComfyUI",
                        "as `text_encoder/` of a folder", "`convert`"},
     [CN_HOLDS_LORA] = {"a LoRA", "kohya, LyCORIS, diffusers, peft", "`--lora`", ""},
@@ -156,7 +156,7 @@ static bool holds(const cn_tensors *t, cn_content content)
 
 cn_content cn_content_of(const cn_tensors *t)
 {
-    const bool known = cn_family_in_file(t) != NULL;
+    const bool known = cn_family_in_file(t, CN_NETS) != NULL;
     for (size_t i = 0; i < CN_COUNT(signs); i++) {
         const cn_content content = signs[i].content;
         if (!has_sign(t, signs[i].pattern)) continue;

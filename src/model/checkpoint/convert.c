@@ -248,7 +248,7 @@ cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be, cn_p
 {
     cn_tensors *t = NULL;
     CN_TRY(cn_tensors_open(ctx, file, &t));
-    const cn_family *f = cn_family_in_file(t);
+    const cn_family *f = cn_family_in_file(t, CN_NETS);
     cn_status s = f ? CN_OK : cn_fail(ctx, CN_EFORMAT, "%s: holds no base model", file);
     if (s == CN_OK) {
         const char *prefix = cn_family_find(f, CN_NET_UNET)->prefix;
@@ -282,7 +282,7 @@ static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const cn_convert_job 
 {
     cn_base *b = NULL;
     job *j = NULL;
-    cn_status s = cn_base_open(ctx, c->in, &b);
+    cn_status s = cn_base_open_with(ctx, c->in, c->vae, &b);
     if (s == CN_OK) s = cn_base_settle_prediction(ctx, b, be);
     if (s == CN_OK) s = job_open_base(ctx, b, &j);
     if (s == CN_OK && c->refuse_out_of_range) s = check_ranges(j, c->dtype);
@@ -373,5 +373,7 @@ cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const cn_convert_job *
     bool control = c->from_base != NULL;
     CN_TRY(check_out(ctx, c));
     if (!control) CN_TRY(is_control(ctx, c->in, &control));
+    if (control && c->vae)
+        return cn_fail(ctx, CN_EINVAL, "%s: a ControlNet, which has no VAE to be replaced", c->in);
     return control ? convert_control(ctx, c) : convert_base(ctx, be, c);
 }

@@ -20,17 +20,18 @@ const cn_family *cn_family_of(const cn_base *b)
     return families[i];
 }
 
-static bool holds_all(const cn_tensors *t, const cn_family *f)
+static bool holds_all(const cn_tensors *t, const cn_family *f, cn_net without)
 {
     for (int i = 0; i < f->n_nets; i++)
-        if (!cn_tensors_have_network(t, f->nets[i].prefix)) return false;
+        if (f->nets[i].net != without && !cn_tensors_have_network(t, f->nets[i].prefix))
+            return false;
     return true;
 }
 
-const cn_family *cn_family_in_file(const cn_tensors *t)
+const cn_family *cn_family_in_file(const cn_tensors *t, cn_net without)
 {
     for (size_t i = 0; i < CN_COUNT(families); i++)
-        if (holds_all(t, families[i])) return families[i];
+        if (holds_all(t, families[i], without)) return families[i];
     return NULL;
 }
 

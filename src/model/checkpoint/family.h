@@ -53,8 +53,9 @@ CN_FAMILY_LIST(CN_FAMILY_DECLARE)
 const cn_family *cn_family_at(int i);
 /* That of a base whose configurations are known. */
 const cn_family *cn_family_of(const cn_base *b);
-/* The family all of whose networks the single file holds; NULL: none. */
-const cn_family *cn_family_in_file(const cn_tensors *t);
+/* The family all of whose networks the single file holds, but for `without` (CN_NETS: no
+ * exception); NULL: none. */
+const cn_family *cn_family_in_file(const cn_tensors *t, cn_net without);
 /* The name of the family with contexts of this width; "another model" for other widths. */
 const char *cn_family_by_context(int64_t context_dim);
 /* Width of the text encoders' features side by side, and their tokens, the same for all. */

@@ -17,8 +17,9 @@ typedef struct cn_base {
     cn_schedule_config schedule;
     /* Merged into what cn_base_load reads; NULL: none. Not owned. */
     const struct cn_lora_set *loras;
-    bool prediction_unknown;  /* a single file that doesn't say whether it predicts v */
-    struct cn_ranges *ranges; /* looked up as they are asked for; owned */
+    struct cn_vae_file *other_vae; /* instead of the model's own; NULL; owned */
+    bool prediction_unknown;       /* a single file that doesn't say whether it predicts v */
+    struct cn_ranges *ranges;      /* looked up as they are asked for; owned */
 } cn_base;
 
 #endif

@@ -57,6 +57,9 @@ static cn_status read_network(cn_ctx *ctx, cn_base *b, cn_net net)
     CN_TRY(cn_format(ctx, file, sizeof file, "%s/config.json", kind->name));
     /* Only the first text encoder is there in any case. */
     if (net > CN_NET_TEXT && !cn_file_in(b->path, file)) return CN_OK;
+    if (net == CN_NET_VAE && !cn_file_in(b->path, file))
+        return cn_fail(ctx, CN_EMISMATCH, "%s: has no vae/config.json; give --vae FILE|DIR",
+                       b->path);
     return read_config(ctx, b->path, file, kind->read, cn_base_config(b, net));
 }
 
@@ -64,7 +67,8 @@ static cn_status open_folder(cn_ctx *ctx, cn_base *b)
 {
     if (!cn_file_in(b->path, "unet/config.json")) return refuse_folder(ctx, b->path);
     for (int net = 0; net < CN_NETS; net++)
-        if (net != CN_NET_CONTROL) CN_TRY(read_network(ctx, b, (cn_net)net));
+        if (net != CN_NET_CONTROL && !(net == CN_NET_VAE && b->other_vae))
+            CN_TRY(read_network(ctx, b, (cn_net)net));
     if (cn_file_in(b->path, "scheduler/scheduler_config.json"))
         return read_config(ctx, b->path, "scheduler/scheduler_config.json", read_schedule,
                            &b->schedule);
@@ -122,9 +126,10 @@ static cn_status take_said(cn_ctx *ctx, cn_base *b, const cn_family *f, const js
 static cn_status take_shapes(cn_ctx *ctx, cn_base *b, const cn_family *f)
 {
     for (int i = 0; i < f->n_nets; i++)
-        CN_TRY(cn_net_kind_of(f->nets[i].net)
-                   ->from_shapes(ctx, b->file, f->nets[i].prefix, CN_LAYOUT_LDM,
-                                 cn_base_config(b, f->nets[i].net)));
+        if (f->nets[i].net != CN_NET_VAE || !b->other_vae)
+            CN_TRY(cn_net_kind_of(f->nets[i].net)
+                       ->from_shapes(ctx, b->file, f->nets[i].prefix, CN_LAYOUT_LDM,
+                                     cn_base_config(b, f->nets[i].net)));
     f = cn_family_of(b); /* two families may have their networks in the same places */
     b->vae.scaling_factor = f->scaling_factor;
     cn_schedule_config_default(&b->schedule);
@@ -148,13 +153,15 @@ static cn_status refuse_part(cn_ctx *ctx, const cn_tensors *t)
     const cn_family *f = cn_family_at(0);
     int i = 0;
     while (i + 1 < f->n_nets && cn_tensors_have_network(t, f->nets[i].prefix)) i++;
-    return cn_fail(ctx, CN_EMISMATCH, "no %s (%s*) in it; a whole base model is expected",
-                   cn_net_kind_of(f->nets[i].net)->title, f->nets[i].prefix);
+    const bool vae = cn_family_in_file(t, CN_NET_VAE) != NULL;
+    return cn_fail(ctx, CN_EMISMATCH, "no %s (%s*) in it; %s",
+                   cn_net_kind_of(f->nets[i].net)->title, f->nets[i].prefix,
+                   vae ? "give --vae FILE|DIR" : "a whole base model is expected");
 }
 
 static cn_status read_single_configs(cn_ctx *ctx, cn_base *b)
 {
-    const cn_family *f = cn_family_in_file(b->file);
+    const cn_family *f = cn_family_in_file(b->file, b->other_vae ? CN_NET_VAE : CN_NETS);
     json_t *said = NULL;
     for (size_t i = 0; i < CN_COUNT(others); i++)
         if (cn_tensors_have_prefix(b->file, others[i].prefix))
@@ -190,13 +197,22 @@ static cn_status copy_path(cn_ctx *ctx, const char *path, char *out, size_t cap)
     return CN_OK;
 }
 
-cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out)
+/* Before the model, which may then lack its own. */
+static cn_status take_vae(cn_ctx *ctx, cn_base *b, const char *vae)
+{
+    if (!vae) return CN_OK;
+    return cn_vae_file_open(ctx, vae, &b->other_vae);
+}
+
+cn_status cn_base_open_with(cn_ctx *ctx, const char *path, const char *vae, cn_base **out)
 {
     cn_base *b = cn_alloc0(ctx, sizeof *b);
     if (!b) return CN_ENOMEM;
     cn_status s = copy_path(ctx, path, b->path, sizeof b->path);
     if (s == CN_OK) s = cn_ranges_create(ctx, &b->ranges);
+    if (s == CN_OK) s = take_vae(ctx, b, vae);
     if (s == CN_OK) s = cn_dir_exists(b->path) ? open_folder(ctx, b) : open_single(ctx, b);
+    if (s == CN_OK && b->other_vae) b->vae = b->other_vae->config;
     if (s != CN_OK) {
         cn_base_close(b);
         return s;
@@ -209,6 +225,7 @@ void cn_base_close(cn_base *b)
 {
     if (!b) return;
     cn_ranges_destroy(b->ranges);
+    cn_vae_file_close(b->other_vae);
     cn_tensors_close(b->file);
     cn_free(b);
 }
@@ -246,6 +263,11 @@ cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, cn_net net, char path[CN
     const cn_family_net *own = cn_family_find(cn_family_of(b), net);
     *opened = NULL;
     if (!own) return cn_fail(ctx, CN_EINTERNAL, "%s: has no such network", b->path);
+    if (net == CN_NET_VAE && b->other_vae) {
+        const cn_vae_file *v = b->other_vae;
+        *out = (cn_source){v->file, v->path, v->prefix, v->layout, NULL, NULL};
+        return CN_OK;
+    }
     if (b->single_file) {
         *out = (cn_source){b->file, b->path, own->prefix, CN_LAYOUT_LDM, NULL, NULL};
         return CN_OK;

@@ -16,7 +16,14 @@
 #include "model/checkpoint/ranges.h"
 #include "model/text/tokenizer.h"
 
-cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out) CN_CHECKED;
+/* vae: a VAE's file or folder, or another base model, whose VAE is used instead of the model's own,
+ * which may then be absent; NULL. */
+cn_status cn_base_open_with(cn_ctx *ctx, const char *path, const char *vae,
+                            cn_base **out) CN_CHECKED;
+CN_CHECKED static inline cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out)
+{
+    return cn_base_open_with(ctx, path, NULL, out);
+}
 void cn_base_close(cn_base *b);
 /* "epsilon", "v", "v_prediction" (the same); NULL at the end. */
 extern const char *const cn_prediction_words[];
@@ -127,6 +134,7 @@ typedef struct cn_convert_job {
     cn_dtype dtype;
     bool refuse_out_of_range;
     const char *from_base, *to_base;
+    const char *vae; /* as cn_base_open's */
 } cn_convert_job;
 cn_status cn_weights_convert(cn_ctx *ctx, cn_backend *be, const cn_convert_job *c) CN_CHECKED;
 
