@@ -694,6 +694,7 @@ typedef struct cn_pipeline_options {
     const char *tokenizer; /* folder or file; NULL: the model folder's own */
     const char *vae; /* instead of the model's own: a VAE's file or folder, or another base model;
                         NULL: the model's, which must have one then */
+    const char *preview_model; /* TAESD's file or folder, for previews by it; NULL */
     const char
         *prediction; /* what the UNet was trained to give, "epsilon" or "v"; NULL: found out */
     const char *const *controls;
@@ -817,10 +818,12 @@ typedef struct cn_generate_options {
     /* stage: "text", "encoding", "sampling", "second pass", "decoding". May be NULL. */
     void (*progress)(void *user, const char *stage, int done, int total);
     /* What the networks take the pictures for, after every preview_interval (above 0) calls of them
-     * but the last: `count` pictures that live as long as the call. NULL: none. The VAE is kept in
-     * memory meanwhile. */
+     * but the last: `count` pictures that live as long as the call. NULL: none. */
     void (*preview)(void *user, int done, int total, cn_image *const *images, int count);
     int preview_interval;
+    /* By what: "vae" (NULL), the model's own, which is kept in memory meanwhile; "taesd", the
+     * pipeline's preview_model; "latent", a linear map of the latents, which costs nothing. */
+    const char *preview_by;
     void *user;
 } cn_generate_options;
 

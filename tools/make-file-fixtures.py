@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/golden/files: small files of the field's forms and what the programs that define them read from each.
 
-Usage: make-file-fixtures.py OUT [PART...] (OUT: tests/golden/files; PART: masks, pictures, inpaint, lora, types; without one all)
+Usage: make-file-fixtures.py OUT [PART...] (OUT: tests/golden/files; PART: masks, pictures, inpaint, lora, types, taesd; without one all)
 Needs PyPI's pillow, pillow-jxl-plugin, opencv-python-headless, torch, diffusers, peft, lycoris-lora and gguf. The same versions give the same bytes.
 """
 import io, json, os, sys
@@ -394,6 +394,33 @@ def inpaint():
     write("inpaint.json", out)
 
 
-PARTS = {"masks": masks, "pictures": pictures, "inpaint": inpaint, "lora": lora, "types": types}
+# --- TAESD: diffusers' AutoencoderTiny of small widths, as its folder and as the author's pair of files ---------------------------
+
+
+def taesd():
+    """taesd/: config.json and weights, taesd_encoder and taesd_decoder.safetensors, and expected.safetensors."""
+    import shutil, torch
+    from diffusers import AutoencoderTiny
+    from safetensors.torch import save_file
+    from seeds import unit
+
+    torch.set_grad_enabled(False)
+    out = f"{OUT}/taesd"
+    shutil.rmtree(out, ignore_errors=True)
+    net = AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).eval()
+    last = 0.01  # of the decoder's last layer, so that most of the picture isn't clipped
+    state = {k: torch.from_numpy((0.1 if v.ndim < 2 else last if ".18." in k else 0.25) * unit("taesd." + k, tuple(v.shape))).half()
+             for k, v in net.state_dict().items()}
+    net.load_state_dict({k: v.float() for k, v in state.items()})
+    net.half().save_pretrained(out)
+    net.float()
+    number = lambda k, ahead: ".".join([str(int(k.split(".")[2]) + ahead)] + k.split(".")[3:])  # noqa: E731
+    for half, ahead in (("encoder", 0), ("decoder", 1)):  # taesd.py's decoder begins with its clamp
+        save_file({number(k, ahead): v.contiguous() for k, v in state.items() if k.startswith(half)}, f"{out}/taesd_{half}.safetensors")
+    image, z = torch.from_numpy(unit("taesd.image", (1, 3, 16, 24))), torch.from_numpy(4 * unit("taesd.z", (1, 4, 2, 3)))
+    save_file({"image": image, "latents": net.encode(image).latents, "z": z, "decoded": net.decode(z).sample}, f"{out}/expected.safetensors")
+
+
+PARTS = {"masks": masks, "pictures": pictures, "inpaint": inpaint, "lora": lora, "types": types, "taesd": taesd}
 for part in sys.argv[2:] or PARTS:
     PARTS[part]()

@@ -73,8 +73,11 @@ static const cn_option rows[] = {
     {"output", 'o', "OUT_0.png, OUT_1.png, ... for several pictures; -: standard output",
      FIELD(output), .preset = "output.png", .arg = "OUT.png"},
     {"grid", 0, "OUT_grid.png too: the batch side by side", FIELD(grid)},
-    {"preview", 0, "vae: a picture of how far the drawing is, while it is drawn", FIELD(preview),
-     WORDS("none", "vae"), .preset = "none"},
+    {"preview", 0,
+     "a picture of how far the drawing is, while it is drawn: by the VAE, by TAESD "
+     "(--preview-model), "
+     "or by a linear map of the latents",
+     FIELD(preview), WORDS("none", "vae", "taesd", "latent"), .preset = "none"},
     {"preview-path", 0, "where it goes", FIELD(preview_path), .preset = "preview.png",
      .arg = "FILE.png"},
     {"dry-run", 0, "say what the drawing takes in memory; draw nothing", FIELD(dry_run)},
@@ -237,6 +240,8 @@ static int check_request(const cli_parser *p, request *r)
     for (int k = 0; status == CLI_GO && k < r->n_controls; k++)
         status = check_control(p, &r->controls[k], r->init != NULL);
     if (status != CLI_GO) return status;
+    if (!strcmp(r->preview, "taesd") && !r->pipeline.preview_model)
+        return cli_usage_error(p, "%s", "--preview taesd needs --preview-model");
     if (r->mask && !r->init)
         return cli_usage_error(p, "%s", "--mask needs --init-img, the picture it belongs to");
     if (r->generate.strength > 0 && !r->init)

@@ -334,6 +334,7 @@ static int draw_with_images(cn_ctx *ctx, request *r)
         r->generate.init_image = in.init;
         r->generate.mask = in.mask;
         if (is_previewed(r)) r->generate.preview = save_preview;
+        r->generate.preview_by = r->preview;
         status = r->dry_run ? plan(ctx, r) : draw(ctx, r);
     } else {
         status = cli_failed(ctx, "generate");

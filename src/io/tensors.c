@@ -248,18 +248,35 @@ cn_status cn_tensors_open(cn_ctx *ctx, const char *path, cn_tensors **out)
     return CN_OK;
 }
 
-static cn_status add_all(cn_ctx *ctx, cn_tensors *t, const cn_tensors *part)
+static cn_status add_all(cn_ctx *ctx, cn_tensors *t, const cn_tensors *part, const char *prefix)
 {
-    for (size_t i = 0; i < part->count; i++)
-        CN_TRY(cn_tensors_add(ctx, t, &part->list[i], strlen(part->list[i].name)));
-    for (size_t i = 0; i < part->n_skipped; i++)
-        CN_TRY(cn_tensors_skip(ctx, t, part->skipped[i].name, strlen(part->skipped[i].name),
-                               part->skipped[i].why));
+    cn_str name = {0};
+    cn_status s = CN_OK;
+    for (size_t i = 0; s == CN_OK && i < part->count; i++) {
+        cn_tensor_info info = part->list[i];
+        name.len = 0;
+        cn_str_addf(&name, "%s%s", prefix, info.name);
+        info.name = name.data;
+        s = name.failed ? CN_ENOMEM : cn_tensors_add(ctx, t, &info, name.len);
+    }
+    for (size_t i = 0; s == CN_OK && i < part->n_skipped; i++) {
+        name.len = 0;
+        cn_str_addf(&name, "%s%s", prefix, part->skipped[i].name);
+        s = name.failed ? CN_ENOMEM
+                        : cn_tensors_skip(ctx, t, name.data, name.len, part->skipped[i].why);
+    }
     t->format = part->format;
-    return CN_OK;
+    cn_str_free(&name);
+    return s;
 }
 
 cn_status cn_tensors_join(cn_ctx *ctx, cn_tensors **parts, int n, cn_tensors **out)
+{
+    return cn_tensors_join_as(ctx, parts, NULL, n, out);
+}
+
+cn_status cn_tensors_join_as(cn_ctx *ctx, cn_tensors **parts, const char *const *prefixes, int n,
+                             cn_tensors **out)
 {
     cn_tensors *t = cn_alloc0(ctx, sizeof *t);
     cn_tensors **owned = cn_alloc_array(ctx, (size_t)n, sizeof(cn_tensors *));
@@ -273,7 +290,8 @@ cn_status cn_tensors_join(cn_ctx *ctx, cn_tensors **parts, int n, cn_tensors **o
     t->parts = owned;
     t->n_parts = n;
     cn_status s = CN_OK;
-    for (int i = 0; s == CN_OK && i < n; i++) s = add_all(ctx, t, owned[i]);
+    for (int i = 0; s == CN_OK && i < n; i++)
+        s = add_all(ctx, t, owned[i], prefixes ? prefixes[i] : "");
     if (s == CN_OK && n > 0) t->metadata = json_incref(owned[0]->metadata);
     if (s == CN_OK) s = sort_names(ctx, t);
     if (s != CN_OK) {

@@ -42,6 +42,9 @@ cn_status cn_tensors_open_memory(cn_ctx *ctx, const void *bytes, size_t n,
 /* The tensors of n files as one (a model's weights in several files). Takes all of parts[] over,
  * also when it fails; CN_EFORMAT when two hold a tensor of the same name. */
 cn_status cn_tensors_join(cn_ctx *ctx, cn_tensors **parts, int n, cn_tensors **out) CN_CHECKED;
+/* The same, with prefixes[i] before the names of parts[i]. */
+cn_status cn_tensors_join_as(cn_ctx *ctx, cn_tensors **parts, const char *const *prefixes, int n,
+                             cn_tensors **out) CN_CHECKED;
 void cn_tensors_close(cn_tensors *t);
 
 /* Tensors in order of their names (bytewise). */

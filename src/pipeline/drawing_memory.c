@@ -331,7 +331,7 @@ static cn_status make_plan_once(planner *m, size_t limit)
     m->plan = (cn_generate_plan){0};
     count_always(m);
     for (int group = 0; group < CN_GROUPS; group++) CN_TRY(fit_group(m, group, limit));
-    if (m->job->o->preview) count_preview(m);
+    if (m->job->o->preview && cn_preview_is_own(m->job->o)) count_preview(m);
     if (m->fit.keep) count_kept(m);
     m->plan.peak_bytes = largest(&m->plan)->total_bytes;
     m->plan.compute_type = cn_weight_type_word(m->fit.compute);

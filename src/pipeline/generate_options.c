@@ -41,6 +41,8 @@ const cn_option cn_pipeline_option_rows[] = {
     {"embeddings-dir", 0, "a folder of textual inversions", FIELD(embeddings_dir), .arg = "DIR"},
 
     {.help = CN_OPTIONS_ASIDE},
+    {"preview-model", 0, "TAESD for --preview taesd: its decoder's file, or diffusers' folder",
+     FIELD(preview_model), .arg = "FILE|DIR"},
     {"max-memory", 0,
      "stay below it (3G, 800M), at a cost in time, then quality: guidance's halves in turn, "
      "smaller weights, the VAE in tiles",

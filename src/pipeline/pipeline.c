@@ -30,6 +30,7 @@ void cn_pipeline_destroy(cn_pipeline *p)
         cn_inversions_free(&p->embeddings[k]);
         cn_tokenizer_close(p->tokenizers[k]);
     }
+    cn_vae_file_close(p->preview_vae);
     cn_base_close(p->base);
     if (p->backend) p->backend->destroy(p->backend);
     cn_free(p);
@@ -106,6 +107,7 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     if (s == CN_OK) s = cn_base_open_with(ctx, o->model, o->vae, &p->base);
     if (s == CN_OK && o->prediction) s = cn_base_set_prediction(ctx, p->base, o->prediction);
     if (s == CN_OK) s = check_base(ctx, p->base);
+    if (s == CN_OK) s = cn_preview_open(ctx, p->base, o->preview_model, &p->preview_vae);
     for (int k = 0; s == CN_OK && k < cn_family_of(p->base)->n_text; k++) s = open_text(p, o, k);
     if (s == CN_OK) s = cn_pipeline_loras_open(ctx, p->base, o, &p->loras);
     if (s == CN_OK) s = add_bundled(p, 0);

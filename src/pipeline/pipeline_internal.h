@@ -14,6 +14,7 @@
 
 #include "diffuse/sampling.h"
 #include "image/inpaint.h"
+#include "model/checkpoint/vae_file.h"
 #include "model/checkpoint/weights.h"
 #include "pipeline/lora_choice.h"
 #include "pipeline/prompt_features.h"
@@ -52,6 +53,7 @@ struct cn_pipeline {
     cn_params *text[CN_MAX_TEXT_ENCODERS], *unet, *vae, *control[CN_MAX_CONTROLS];
     cn_draw *draw; /* over unet and control; kept for the next picture of the same sizes */
     cn_draw_spec drawn;
+    cn_vae_file *preview_vae; /* NULL: none was given */
 };
 
 /* One run of a sampler at one size. */
@@ -145,6 +147,24 @@ cn_status cn_pass_noise(cn_job *j, cn_pass *pass) CN_CHECKED;
 cn_status cn_job_save_latents(const cn_job *j) CN_CHECKED;
 /* 8-bit RGB, n values, to [-1,1]. */
 void cn_signed_values(const uint8_t *rgb, float *out, int64_t n);
+
+/* --- preview.c -------------------------------------------------------------------------------- */
+
+/* What makes a run's previews, from the first one on. */
+typedef struct cn_preview {
+    cn_decode *decoder;
+    cn_params *params;
+} cn_preview;
+
+/* Whether previews go through the model's own VAE, which isn't preview.c's. */
+bool cn_preview_is_own(const cn_generate_options *o);
+/* The VAE for previews; path NULL: none, *out stays. */
+cn_status cn_preview_open(cn_ctx *ctx, const cn_base *b, const char *path,
+                          cn_vae_file **out) CN_CHECKED;
+/* A picture of each of the batch's clean latents, created here. */
+cn_status cn_preview_images(cn_job *j, cn_preview *v, const float *clean,
+                            cn_image **images) CN_CHECKED;
+void cn_preview_close(cn_preview *v);
 
 /* --- networks.c ------------------------------------------------------------------------------- */
 

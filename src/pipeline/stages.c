@@ -320,7 +320,8 @@ static cn_status prepare_drawing(cn_job *j)
 typedef struct stage_report {
     cn_job *job;
     const char *stage;
-    cn_decode *decoder; /* made for the first preview */
+    cn_decode *decoder; /* made for the first preview by the model's own VAE */
+    cn_preview preview; /* of other previews */
 } stage_report;
 
 static void report_step(void *user, int done, int steps)
@@ -344,8 +345,11 @@ static cn_status show_preview(void *user, int done, int steps, const float *clea
     const cn_generate_options *o = r->job->o;
     cn_image **images = cn_alloc0(r->job->p->ctx, (size_t)o->batch * sizeof *images);
     cn_status s = images ? CN_OK : CN_ENOMEM;
-    if (s == CN_OK && !r->decoder) s = open_decoder(r->job, &r->decoder);
-    if (s == CN_OK) s = decode_preview(r->job, r->decoder, clean, images);
+    const bool own = cn_preview_is_own(o);
+    if (s == CN_OK && own && !r->decoder) s = open_decoder(r->job, &r->decoder);
+    if (s == CN_OK)
+        s = own ? decode_preview(r->job, r->decoder, clean, images)
+                : cn_preview_images(r->job, &r->preview, clean, images);
     if (s == CN_OK) o->preview(o->user, done, steps, images, o->batch);
     for (int i = 0; images && i < o->batch; i++) cn_image_destroy(images[i]);
     cn_free(images);
@@ -406,6 +410,7 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
         j->sampling_s += cn_now_s() - begun;
     }
     if (s == CN_OK) s = check_latents(j);
+    cn_preview_close(&to.preview);
     cn_decode_destroy(to.decoder);
     if (to.decoder) leave_vae(j, s);
     if (!j->fit.keep || s != CN_OK) cn_pipeline_unload(p);

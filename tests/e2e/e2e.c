@@ -476,20 +476,26 @@ static void check_recipe(suite *s, const char *model)
 }
 
 /* Looking at a drawing changes nothing in it; two pictures stand side by side. */
-static void check_preview(suite *s)
+static void check_preview(suite *s, const char *by)
 {
+    char kind[64];
+    snprintf(kind, sizeof kind, "--preview=%s", by);
     char from[PATH_BYTES], path[PATH_BYTES], one[PATH_BYTES], other[PATH_BYTES];
     snprintf(from, sizeof from, "--from=%.2000s/first_1.png", s->temp);
     snprintf(path, sizeof path, "--preview-path=%.2000s/look.png", s->temp);
-    draw_words(s, (const char *const[]){from, "--preview=vae", path, NULL}, "looked.png");
+    draw_words(
+        s,
+        (const char *const[]){from, kind, path, "--preview-model=tests/golden/files/taesd", NULL},
+        "looked.png");
     snprintf(one, sizeof one, "%.2000s/first_1.png", s->temp);
     snprintf(other, sizeof other, "%.2000s/looked_1.png", s->temp);
-    report_check(&s->report, same_bytes(s, one, other), "a preview leaves the drawing as it is");
+    report_check(&s->report, same_bytes(s, one, other),
+                 "a preview by %s leaves the drawing as it is", by);
     cn_image *look = NULL;
     snprintf(other, sizeof other, "%.2000s/look.png", s->temp);
     bool good =
         cn_image_load(s->ctx, other, &look) == CN_OK && look->width == 128 && look->height == 64;
-    report_check(&s->report, good, "a preview of two pictures");
+    report_check(&s->report, good, "a preview of two pictures by %s", by);
     cn_image_destroy(look);
 }
 
@@ -637,7 +643,9 @@ static void run_all(suite *s)
     if (!s->unet) {
         check_description(s, forms[0]);
         check_recipe(s, forms[0]);
-        check_preview(s);
+        check_preview(s, "vae");
+        check_preview(s, "taesd");
+        check_preview(s, "latent");
         check_weight_types(s, forms[0]);
         check_refusals(s);
     }

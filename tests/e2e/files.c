@@ -507,8 +507,8 @@ static void link_without_vae(const char *name)
     must(mkdir(in_root(name), 0755) == 0, name);
     for (size_t i = 0; i < CN_COUNT(parts); i++) {
         char from[256], to[256];
-        snprintf(from, sizeof from, "%s/%s", in_root("model"), parts[i]);
-        snprintf(to, sizeof to, "%s/%s", in_root(name), parts[i]);
+        snprintf(from, sizeof from, "%.200s/%.40s", in_root("model"), parts[i]);
+        snprintf(to, sizeof to, "%.200s/%.40s", in_root(name), parts[i]);
         must(symlink(from, to) == 0, to);
     }
 }
@@ -544,6 +544,11 @@ static void vaes(void)
     check_drawn("joined by convert", joined, "one.png", "one.png", true);
     check_drawn("which draws the same", DRAW_WITH("o.png", "joined.safetensors"), "o.png",
                 "other.png", true);
+    report_check(&report,
+                 RUN("convert", in_root("no-vae.safetensors"), in_root("tiny.safetensors"), "--vae",
+                     "tests/golden/files/taesd") == 1 &&
+                     strstr(said, "isn't written with a tiny VAE"),
+                 "a tiny VAE isn't written: %s", said);
     link_without_vae("bare");
     report_check(&report, TRAIN("bare", "c", "--seed", "42") == 1 && strstr(said, "give --vae"),
                  "training without a VAE: %s", said);

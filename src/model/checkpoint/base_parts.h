@@ -8,20 +8,6 @@
 #include "model/checkpoint/source.h"
 #include "model/checkpoint/weights.h"
 
-/* A VAE that a base takes instead of its own. */
-typedef struct cn_vae_file {
-    char path[CN_PATH_BYTES];
-    cn_tensors *file;
-    const char *prefix;
-    cn_layout layout;
-    cn_vae_config config;
-} cn_vae_file;
-
-/* path: a VAE's file under either naming, its folder, or a whole base model of which the VAE is
- * taken. *out: cn_vae_file_close. */
-cn_status cn_vae_file_open(cn_ctx *ctx, const char *path, cn_vae_file **out) CN_CHECKED;
-void cn_vae_file_close(cn_vae_file *v);
-
 /* A ControlNet file's. */
 cn_source cn_control_source(const cn_control_file *c);
 /* The parts of one network of a base: opens the folder's file (*opened, to be closed by the caller)
@@ -61,8 +47,6 @@ cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_contro
 cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
                                const cn_params *const *networks, cn_dtype dtype,
                                const char *const *more, cn_tensor_fill fill, void *user) CN_CHECKED;
-/* What a file says under CN_META_CONFIG, *out NULL where it says nothing; json_decref. */
-cn_status cn_said_config(cn_ctx *ctx, const cn_tensors *t, json_t **out) CN_CHECKED;
 /* dtype must be F32, F16 or BF16. */
 cn_status cn_save_dtype_check(cn_ctx *ctx, cn_dtype dtype) CN_CHECKED;
 /* Writes json (taken; NULL counts as out of memory) as dir/name. */

@@ -322,19 +322,70 @@ cn_status cn_controlnet_config_read(cn_ctx *ctx, const json_t *json, cn_controln
 
 /* --- VAE, CLIP, scheduler --------------------------------------------------------------------- */
 
+/* A list of one number for each level: 1 where `one` says, else *blocks, which the first sets. */
+static cn_status get_tiny_blocks(cn_ctx *ctx, const json_t *json, const char *key, int levels,
+                                 int one, int *blocks)
+{
+    static const int64_t three[] = {1, 3, 3, 3}, back[] = {3, 3, 3, 1};
+    int64_t list[CN_MAX_LEVELS];
+    int n = 0;
+    CN_TRY(get_widths(ctx, json, key, one ? back : three, 4, list, &n));
+    for (int i = 0; i < n; i++) {
+        if (i != one && *blocks == 0) *blocks = (int)CN_MIN(list[i], (int64_t)MAX_LAYERS);
+        if (n != levels || list[i] != (i == one ? 1 : *blocks))
+            return cn_fail(
+                ctx, CN_EFORMAT,
+                "\"%s\": only TAESD's form is supported, 1 at the picture's size and one "
+                "number elsewhere, for %d levels",
+                key, levels);
+    }
+    return CN_OK;
+}
+
+/* diffusers' AutoencoderTiny. */
+static cn_status read_tiny(cn_ctx *ctx, const json_t *json, cn_vae_config *c)
+{
+    static const rule rules[] = {{"act_fn", IS_TEXT, "relu", 0},
+                                 {"upsampling_scaling_factor", IS_NUMBER, NULL, 2},
+                                 {"shift_factor", IS_NUMBER, NULL, 0},
+                                 {"force_upcast", IS_OFF, NULL, 0}};
+    static const int64_t widths[] = {64, 64, 64, 64};
+    static const char *const keys[] = {"encoder_block_out_channels", "decoder_block_out_channels"};
+    CN_TRY(check_rules(ctx, json, rules, CN_COUNT(rules)));
+    c->tiny = true;
+    c->norm_groups = 1;
+    for (int k = 0; k < 2; k++) {
+        CN_TRY(get_widths(ctx, json, keys[k], widths, 4, c->channels, &c->levels));
+        for (int i = 1; i < c->levels; i++)
+            if (c->channels[i] != c->channels[0])
+                return cn_fail(ctx, CN_EFORMAT, "\"%s\": all widths must be alike", keys[k]);
+    }
+    CN_TRY(get_tiny_blocks(ctx, json, "num_encoder_blocks", c->levels, 0, &c->layers_per_block));
+    CN_TRY(get_tiny_blocks(ctx, json, "num_decoder_blocks", c->levels, c->levels - 1,
+                           &c->layers_per_block));
+    c->scaling_factor = (float)cn_json_number(json, "scaling_factor", 1);
+    return cn_vae_config_check(ctx, c);
+}
+
 cn_status cn_vae_config_read(cn_ctx *ctx, const json_t *json, cn_vae_config *out)
 {
     static const int64_t one_level[] = {64};
     cn_vae_config c = {0};
     int64_t rgb = 3;
     CN_TRY(check_object(ctx, json));
-    CN_TRY(check_class(ctx, json, "AutoencoderKL"));
-    CN_TRY(check_rules(ctx, json, vae_rules, CN_COUNT(vae_rules)));
+    const bool tiny = !strcmp(cn_json_str(json, "_class_name", ""), "AutoencoderTiny");
+    if (!tiny) CN_TRY(check_class(ctx, json, "AutoencoderKL"));
+    if (!tiny) CN_TRY(check_rules(ctx, json, vae_rules, CN_COUNT(vae_rules)));
     CN_TRY(get_dim(ctx, json, "in_channels", 3, 64, &c.image_channels));
     CN_TRY(get_dim(ctx, json, "out_channels", 3, 64, &rgb));
     if (rgb != c.image_channels)
         return cn_fail(ctx, CN_EFORMAT, "\"out_channels\" must be equal to \"in_channels\"");
     CN_TRY(get_dim(ctx, json, "latent_channels", 4, 1024, &c.latent_channels));
+    if (tiny) {
+        CN_TRY(read_tiny(ctx, json, &c));
+        *out = c;
+        return CN_OK;
+    }
     CN_TRY(get_widths(ctx, json, "block_out_channels", one_level, 1, c.channels, &c.levels));
     CN_TRY(get_blocks(ctx, json, "down_block_types", c.levels, "DownEncoderBlock2D", NULL, NULL));
     CN_TRY(get_blocks(ctx, json, "up_block_types", c.levels, "UpDecoderBlock2D", NULL, NULL));

@@ -43,6 +43,9 @@ typedef struct cn_vae_config {
     int layers_per_block; /* 2; the decoder has one more */
     int norm_groups;      /* 32 */
     float scaling_factor; /* CN_SD_SCALING_FACTOR */
+    /* TAESD (AutoencoderTiny): channels all alike, layers_per_block residual blocks behind each
+     * change of size, scaled latents, no norms. */
+    bool tiny;
 } cn_vae_config;
 
 typedef struct cn_clip_config {

@@ -44,6 +44,9 @@ cn_status cn_controlnet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, con
                                            cn_layout layout, cn_controlnet_config *out) CN_CHECKED;
 cn_status cn_vae_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                     cn_layout layout, cn_vae_config *out) CN_CHECKED;
+/* TAESD's, of either half or both, all of whose widths but the latents' are known. */
+cn_status cn_taesd_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cn_layout layout,
+                                      cn_vae_config *out) CN_CHECKED;
 /* Names with or without "text_model." behind the prefix. */
 cn_status cn_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                      cn_clip_config *out) CN_CHECKED;

@@ -128,7 +128,7 @@ static cn_status read_levels(const view *v, cn_unet_config *c)
 static cn_status read_transformers(const view *v, cn_unet_config *c)
 {
     const cn_tensor_info *proj = mid_attention(v, "proj_in.weight");
-    int64_t width;
+    int64_t width = 0;
     CN_TRY(dim(v, "middle block's attention", proj, 0, &width));
     CN_TRY(dim(v, "middle block's attention to the context",
                mid_attention(v, "transformer_blocks.0.attn2.to_k.weight"), 1, &c->context_dim));
@@ -217,6 +217,28 @@ cn_status cn_vae_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char
     while (c.layers_per_block < 64 && vae_resnet(&v, 0, c.layers_per_block)) c.layers_per_block++;
     for (; c.levels < CN_MAX_LEVELS && vae_resnet(&v, c.levels, 0); c.levels++)
         CN_TRY(dim(&v, "", vae_resnet(&v, c.levels, 0), 0, &c.channels[c.levels]));
+    CN_TRY(cn_vae_config_check(ctx, &c));
+    *out = c;
+    return CN_OK;
+}
+
+cn_status cn_taesd_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cn_layout layout,
+                                      cn_vae_config *out)
+{
+    view v = {ctx, t, "", layout};
+    cn_vae_config c = {.image_channels = 3,
+                       .levels = 4,
+                       .layers_per_block = 3,
+                       .norm_groups = 1,
+                       .scaling_factor = 1,
+                       .tiny = true};
+    const char *first = ldm(&v) ? "decoder.1.weight" : "decoder.layers.0.weight";
+    const char *last = ldm(&v) ? "encoder.14.weight" : "encoder.layers.14.weight";
+    const cn_tensor_info *in = find(&v, "%s", first), *of = find(&v, "%s", last);
+    int64_t width = 0;
+    CN_TRY(dim(&v, first, in ? in : of, in ? 1 : 0, &c.latent_channels));
+    CN_TRY(dim(&v, first, in ? in : of, in ? 0 : 1, &width));
+    for (int i = 0; i < c.levels; i++) c.channels[i] = width;
     CN_TRY(cn_vae_config_check(ctx, &c));
     *out = c;
     return CN_OK;

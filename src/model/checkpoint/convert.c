@@ -66,6 +66,10 @@ static void job_close(job *j)
 static cn_status job_open_base(cn_ctx *ctx, const cn_base *b, job **out)
 {
     const cn_family *f = cn_family_of(b);
+    if (b->vae.tiny)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "%s: isn't written with a tiny VAE, since other programs expect a whole one",
+                       b->path);
     job *j = cn_alloc0(ctx, sizeof *j);
     if (!j) return CN_ENOMEM;
     cn_status s = CN_OK;

@@ -72,11 +72,3 @@ cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
     cn_str_free(&config);
     return s;
 }
-
-cn_status cn_said_config(cn_ctx *ctx, const cn_tensors *t, json_t **out)
-{
-    const char *text = cn_tensors_metadata(t, CN_META_CONFIG);
-    *out = NULL;
-    if (!text) return CN_OK;
-    return cn_json_load_memory(ctx, "metadata " CN_META_CONFIG, text, strlen(text), out);
-}

@@ -110,6 +110,14 @@ cn_status cn_config_load(cn_ctx *ctx, const char *dir, const char *name, json_t 
     return cn_json_load_file(ctx, path, out);
 }
 
+cn_status cn_said_config(cn_ctx *ctx, const cn_tensors *t, json_t **out)
+{
+    const char *text = cn_tensors_metadata(t, CN_META_CONFIG);
+    *out = NULL;
+    if (!text) return CN_OK;
+    return cn_json_load_memory(ctx, "metadata " CN_META_CONFIG, text, strlen(text), out);
+}
+
 /* --- parameters in a file --------------------------------------------------------------------- */
 
 static const cn_tensor_info *lookup(const cn_source *s, const char *name)

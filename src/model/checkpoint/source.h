@@ -33,6 +33,8 @@ cn_status cn_weights_open(cn_ctx *ctx, const char *dir, char path[CN_PATH_BYTES]
 /* dir/name as JSON; *out: json_decref. */
 cn_status cn_config_load(cn_ctx *ctx, const char *dir, const char *name, json_t **out) CN_CHECKED;
 bool cn_file_in(const char *dir, const char *name);
+/* What a file says under CN_META_CONFIG, *out NULL where it says nothing; json_decref. */
+cn_status cn_said_config(cn_ctx *ctx, const cn_tensors *t, json_t **out) CN_CHECKED;
 
 /* --- parameters in a file --------------------------------------------------------------------- */
 

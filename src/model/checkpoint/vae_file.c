@@ -4,7 +4,7 @@
  * As with the other networks of single files, shapes tell the widths where no configuration does.
  * The scaling factor isn't in the shapes; it stays the base's family's.
  */
-#include "model/checkpoint/base_parts.h"
+#include "model/checkpoint/vae_file.h"
 
 #include <string.h>
 
@@ -56,22 +56,64 @@ static cn_status take_said(cn_ctx *ctx, cn_vae_file *v, bool *found)
     return s;
 }
 
+/* path with the last "decoder" of its file's name for "encoder", or the other way round; false:
+ * there is no such file. */
+static bool other_half(const char *path, bool decoder, char *out, size_t cap)
+{
+    const char *is = decoder ? "decoder" : "encoder", *slash = strrchr(path, '/'), *at = NULL;
+    for (const char *p = slash ? slash : path; (p = strstr(p, is)); p++) at = p;
+    if (!at) return false;
+    const int n = snprintf(out, cap, "%.*s%s%s", (int)(at - path), path,
+                           decoder ? "encoder" : "decoder", at + strlen(is));
+    return n > 0 && (size_t)n < cap && cn_file_exists(out);
+}
+
+/* TAESD as its author publishes it, a file for each half, whose layers are numbered alike. The half
+ * that isn't named is taken along where it lies beside. */
+static cn_status open_taesd(cn_ctx *ctx, cn_vae_file *v, bool decoder)
+{
+    const char *const prefixes[] = {decoder ? "decoder." : "encoder.",
+                                    decoder ? "encoder." : "decoder."};
+    char path[CN_PATH_BYTES];
+    cn_tensors *parts[2] = {v->file};
+    int n = 1;
+    cn_status s = CN_OK;
+    v->file = NULL;
+    if (other_half(v->path, decoder, path, sizeof path)) {
+        s = cn_tensors_open(ctx, path, &parts[1]);
+        n += s == CN_OK;
+    }
+    if (s != CN_OK) {
+        cn_tensors_close(parts[0]);
+        return s;
+    }
+    CN_TRY(cn_tensors_join_as(ctx, parts, prefixes, n, &v->file));
+    v->prefix = "";
+    v->layout = CN_LAYOUT_LDM;
+    s = cn_taesd_config_from_shapes(ctx, v->file, v->layout, &v->config);
+    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", v->path);
+}
+
 static cn_status open_file(cn_ctx *ctx, const char *path, cn_vae_file *v)
 {
     bool said = false;
     CN_TRY(cn_format(ctx, v->path, sizeof v->path, "%s", path));
     CN_TRY(cn_tensors_open(ctx, path, &v->file));
     const cn_content content = cn_content_of(v->file);
+    if (content == CN_HOLDS_TAESD_DECODER || content == CN_HOLDS_TAESD_ENCODER)
+        return open_taesd(ctx, v, content == CN_HOLDS_TAESD_DECODER);
+    const bool tiny = content == CN_HOLDS_TAESD;
     const bool staged = cn_tensors_have_prefix(v->file, FIRST_STAGE);
-    if (!staged && content != CN_HOLDS_VAE && content != CN_HOLDS_VAE_DIFFUSERS)
+    if (!staged && !tiny && content != CN_HOLDS_VAE && content != CN_HOLDS_VAE_DIFFUSERS)
         return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s%s, a VAE is expected", path,
                        cn_content_name(content), cn_content_note(content));
     v->prefix = staged ? FIRST_STAGE : "";
-    v->layout = content == CN_HOLDS_VAE_DIFFUSERS ? CN_LAYOUT_DIFFUSERS : CN_LAYOUT_LDM;
+    v->layout = tiny || content == CN_HOLDS_VAE_DIFFUSERS ? CN_LAYOUT_DIFFUSERS : CN_LAYOUT_LDM;
     if (v->layout == CN_LAYOUT_DIFFUSERS && config_beside(path, &v->config)) return CN_OK;
     cn_status s = take_said(ctx, v, &said);
     if (s == CN_OK && !said)
-        s = cn_vae_config_from_shapes(ctx, v->file, v->prefix, v->layout, &v->config);
+        s = tiny ? cn_taesd_config_from_shapes(ctx, v->file, v->layout, &v->config)
+                 : cn_vae_config_from_shapes(ctx, v->file, v->prefix, v->layout, &v->config);
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", path);
 }
 
@@ -86,6 +128,12 @@ cn_status cn_vae_file_open(cn_ctx *ctx, const char *path, cn_vae_file **out)
     }
     *out = v;
     return CN_OK;
+}
+
+cn_status cn_vae_file_load(cn_ctx *ctx, const cn_vae_file *v, cn_backend *be, cn_params *p)
+{
+    const cn_source s = {v->file, v->path, v->prefix, v->layout, NULL, NULL};
+    return cn_source_load(ctx, &s, be, p);
 }
 
 void cn_vae_file_close(cn_vae_file *v)

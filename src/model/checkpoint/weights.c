@@ -9,6 +9,7 @@
 #include "model/checkpoint/averages.h"
 #include "io/checksum.h"
 #include "model/checkpoint/base_parts.h"
+#include "model/checkpoint/vae_file.h"
 
 #include <string.h>
 
@@ -219,6 +220,11 @@ cn_status cn_base_open_with(cn_ctx *ctx, const char *path, const char *vae, cn_b
     }
     *out = b;
     return CN_OK;
+}
+
+cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out)
+{
+    return cn_base_open_with(ctx, path, NULL, out);
 }
 
 void cn_base_close(cn_base *b)

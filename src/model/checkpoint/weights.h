@@ -20,10 +20,8 @@
  * which may then be absent; NULL. */
 cn_status cn_base_open_with(cn_ctx *ctx, const char *path, const char *vae,
                             cn_base **out) CN_CHECKED;
-CN_CHECKED static inline cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out)
-{
-    return cn_base_open_with(ctx, path, NULL, out);
-}
+/* The same with the model's own VAE. */
+cn_status cn_base_open(cn_ctx *ctx, const char *path, cn_base **out) CN_CHECKED;
 void cn_base_close(cn_base *b);
 /* "epsilon", "v", "v_prediction" (the same); NULL at the end. */
 extern const char *const cn_prediction_words[];

@@ -32,6 +32,14 @@ cn_node *cn_vae_resblock(cn_graph *g, const char *name, cn_node *x, int64_t C, i
 cn_node *cn_vae_attention(cn_graph *g, const char *name, cn_node *x, int groups);
 cn_node *cn_vae_downsample(cn_graph *g, const char *name, cn_node *x);
 
+/* --- taesd.c: what the parts of vae.c are where c->tiny ----------------------------------------
+ */
+
+cn_node *cn_taesd_down_build(cn_graph *g, const cn_vae_config *c, cn_node *image);
+cn_node *cn_taesd_encode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *h);
+cn_node *cn_taesd_decode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *z);
+cn_node *cn_taesd_up_build(cn_graph *g, const cn_vae_config *c, cn_node *h);
+
 /* --- unet.c: the encoder, which the UNet and the ControlNet share ----------------------------- */
 
 typedef struct cn_encoder {

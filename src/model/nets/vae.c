@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vae.c - the autoencoder between images and latents (AutoencoderKL), both ways.
+/* vae.c - the autoencoder between images and latents (AutoencoderKL), both ways; taesd.c has the
+ * tiny one in its place.
  *
  * Source: ldm/modules/diffusionmodules/model.py. A single file counts the decoder's levels from the
  * finest, diffusers from the coarsest. The scaling factor is the caller's.
@@ -54,6 +55,7 @@ cn_node *cn_vae_down_build(cn_graph *g, const cn_vae_config *c, cn_node *image)
     int64_t multiple = c->levels >= 1 && c->levels <= CN_MAX_LEVELS ? 1 << (c->levels - 1) : 1;
     if (!vae_ok(g, c, image, "image", c->image_channels, multiple))
         return cn_poison(g, "vae: no encoder");
+    if (c->tiny) return cn_taesd_down_build(g, c, image);
     cn_scope_push(g, "encoder");
     cn_node *h = cn_conv2d(g, "conv_in", image, c->channels[0], 3, 1, 1);
     for (int i = 0; i < c->levels; i++) {
@@ -71,6 +73,7 @@ cn_node *cn_vae_down_build(cn_graph *g, const cn_vae_config *c, cn_node *image)
 
 cn_node *cn_vae_encode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *h)
 {
+    if (c->tiny) return cn_taesd_encode_middle_build(g, c, h);
     cn_scope_push(g, "encoder");
     h = out_layers(g, c, middle(g, c, h), 2 * c->latent_channels);
     h = cn_scope_return(g, h);
@@ -85,6 +88,7 @@ cn_node *cn_vae_encode_build(cn_graph *g, const cn_vae_config *c, cn_node *image
 cn_node *cn_vae_decode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *z)
 {
     if (!vae_ok(g, c, z, "latent", c->latent_channels, 1)) return cn_poison(g, "vae: no decoder");
+    if (c->tiny) return cn_taesd_decode_middle_build(g, c, z);
     cn_node *h = cn_conv2d(g, "post_quant_conv", z, c->latent_channels, 1, 1, 0);
     cn_scope_push(g, "decoder");
     h = cn_conv2d(g, "conv_in", h, c->channels[c->levels - 1], 3, 1, 1);
@@ -96,6 +100,7 @@ cn_node *cn_vae_decode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node
 cn_node *cn_vae_up_build(cn_graph *g, const cn_vae_config *c, cn_node *h)
 {
     char name[CN_NAME_MAX];
+    if (c->tiny) return cn_taesd_up_build(g, c, h);
     cn_scope_push(g, "decoder");
     for (int i = 0; i < c->levels; i++) {
         int level = c->levels - 1 - i;
