@@ -5,6 +5,10 @@
  * call that can fail returns cn_status; the message is in cn_error(ctx): what was wrong, where, and
  * what would be right. The library never prints, exits or aborts on input. Images are RGB, 8 bits,
  * rows from the top, H x W x 3. Sizes in bytes are size_t, dimensions int64_t.
+ *
+ * It stays one file, long as it is, so that a program takes one header and a reader finds the whole
+ * interface in one place. A section is about one thing: options, pretraining, training, data
+ * sets, images, reports, drawing, conditions, checkpoints.
  */
 #ifndef CONTROLNET_H
 #define CONTROLNET_H

@@ -23,9 +23,11 @@ def last_validation(run):
     return found
 
 
-def holds(follow):
-    """Three times the measure without control, or, where that isn't near 0, 80 % of the autoencoder's ceiling."""
-    return follow["with"] >= 3 * max(follow["without"], 0) or follow["with"] >= 0.8 * follow["autoencoder"]
+def holds(follow, learned):
+    """Control was learned, and the measure is three times that without control or, where that isn't near 0, 80 % of the
+    autoencoder's ceiling."""
+    enough = follow["with"] >= 3 * max(follow["without"], 0) or follow["with"] >= 0.8 * follow["autoencoder"]
+    return learned and enough and follow["with"] > max(follow["without"], 0)
 
 
 def row(out, name, variant):
@@ -47,7 +49,7 @@ def row(out, name, variant):
         f"{follow['truth']:.3f}",
         str(follow["scenes"]),
         f"{last['loss_with_control'] - last['loss_without_control']:+.4f}" if last else "",
-        "yes" if holds(follow) else "no",
+        "yes" if holds(follow, learned >= 0) else "no",
     ]
     return "| " + " | ".join(cells) + " |"
 

@@ -33,11 +33,11 @@ seed=${SEED:-7}
 size=${SIZE:-128}
 program=$build/controlnet
 
-# kind NAME: the condition as `dataset scenes --condition` and `pretrain --condition` take it. Canny's is the paper's, with
-# random thresholds in training and fixed ones to measure by.
+# kind NAME [train]: the condition as `dataset scenes --condition` and `pretrain --condition` take it. Canny's thresholds are
+# chosen anew for each picture in training, as in the paper, and fixed where drawings are measured.
 kind() {
     case $1 in
-    canny) echo "canny low=100 high=200" ;;
+    canny) if [ "${2:-}" = train ]; then echo canny; else echo "canny low=100 high=200"; fi ;;
     lines) if [ -n "${MLSD:-}" ]; then echo mlsd; else echo lines; fi ;;
     softedge) if [ -n "${PIDINET:-}" ]; then echo pidinet; else echo softedge; fi ;;
     *) echo "$1" ;;
@@ -49,19 +49,19 @@ weights() {
     softedge) echo "${PIDINET:-}" ;;
     esac
 }
-random() { [ "$1" != canny ] || echo --random-thresholds; }
 
+# Bodies in ( ) keep their variables to themselves.
 # pairs_of NAME COUNT DIR FIRST
-pairs_of() {
+pairs_of() (
     name=$1 count=$2 dir=$3 first=$4
-    set -- --condition "$(kind "$name")" $(random "$name")
-    [ "$name" != canny ] || set -- --condition canny --random-thresholds
+    set -- --condition "$(kind "$name" train)"
+    [ "$name" != canny ] || set -- "$@" --random-thresholds
     [ -z "$(weights "$name")" ] || set -- "$@" --model "$(weights "$name")"
     "$program" dataset scenes "$dir" -n "$count" --start "$first" --seed 1 --size "$size" "$@" >&2
-}
+)
 
 # train_one NAME VARIANT
-train_one() {
+train_one() (
     name=$1 variant=$2 dir=$out/$1-$2
     [ ! -e "$dir/done" ] || return 0
     count=$pairs
@@ -76,10 +76,10 @@ train_one() {
         --checkpointing-steps "$every" --checkpoints-total-limit 1 --resume-from-checkpoint latest --seed 1
     echo "$(($(date +%s) - began))" >"$dir/seconds"
     : >"$dir/done"
-}
+)
 
 # measure OUTFILE SHEET SCENES (--control-net DIR --condition KIND)...
-measure() {
+measure() (
     file=$1 sheet=$2 count=$3
     shift 3
     [ ! -e "$file" ] || return 0
@@ -89,7 +89,7 @@ measure() {
         --control-scenes "$count" --reader "$out/reader.safetensors" --reader-steps "${READER_STEPS:-3000}" \
         --control-sheet "$sheet" --json "$@" >"$file.tmp"
     mv "$file.tmp" "$file"
-}
+)
 
 mkdir -p "$out/data" "$out/sheets"
 for name in $conditions; do

@@ -100,17 +100,14 @@ static cn_status fill_step(void *user, cn_rng *rng, int64_t step)
     return fill(user, rng, (uint64_t)step * BATCH);
 }
 
-static cn_status learn(cn_classifier *c, const cn_classifier_options *o)
+static cn_status learn(cn_classifier *c, const cn_small_net_options *o)
 {
     const cn_small_net_training t = {.g = c->train.g,
                                      .plan = c->train.plan,
                                      .params = c->params,
-                                     .seed = o->seed,
-                                     .steps = o->steps,
+                                     .o = o,
                                      .fill = fill_step,
-                                     .fill_user = c,
-                                     .progress = o->progress,
-                                     .progress_user = o->user};
+                                     .fill_user = c};
     return cn_small_net_learn(c->ctx, c->be, &t);
 }
 
@@ -127,7 +124,7 @@ static cn_status create(cn_classifier *c)
     return c->rgb && c->pixels && c->noise && c->wanted ? CN_OK : CN_ENOMEM;
 }
 
-cn_status cn_classifier_train(cn_ctx *ctx, cn_backend *be, const cn_classifier_options *o,
+cn_status cn_classifier_train(cn_ctx *ctx, cn_backend *be, const cn_small_net_options *o,
                               cn_classifier **out)
 {
     cn_classifier *c = cn_alloc0(ctx, sizeof *c);

@@ -10,22 +10,15 @@
 #ifndef CN_PRETRAIN_CLASSIFIER_H
 #define CN_PRETRAIN_CLASSIFIER_H
 
-#include "graph/plan.h"
+#include "pretrain/small_net.h"
 #include "scene/scene.h"
 
 enum { CN_CLASSIFIER_FEATURES = 64 };
 
 typedef struct cn_classifier cn_classifier;
 
-typedef struct cn_classifier_options {
-    uint64_t seed;
-    int64_t steps; /* of 32 scenes each */
-    void (*progress)(void *user, int64_t step, int64_t steps);
-    void *user;
-} cn_classifier_options;
-
-/* be outlives *out. */
-cn_status cn_classifier_train(cn_ctx *ctx, cn_backend *be, const cn_classifier_options *o,
+/* Steps of 32 scenes each. be outlives *out. */
+cn_status cn_classifier_train(cn_ctx *ctx, cn_backend *be, const cn_small_net_options *o,
                               cn_classifier **out) CN_CHECKED;
 void cn_classifier_destroy(cn_classifier *c);
 

@@ -27,8 +27,7 @@ const cn_option cn_pretrain_evaluate_option_rows[] = {
     {"control-net", 0, "the ControlNet for these; without one none is drawn", FIELD(control_nets),
      .arg = "DIR"},
     {"condition", 0,
-     "its condition: edges, depth, normal, segmentation, lines, softedge, scribble, pose, cartoon, "
-     "toon, or a kind of annotator with settings",
+     "its condition, exact or an annotator's with settings, as `dataset scenes` has it",
      FIELD(conditions), .arg = "KIND", .unset = "segmentation"},
     {"annotator-model", 0, "of annotators with networks", FIELD(annotator_weights),
      .arg = "WEIGHTS"},
@@ -99,10 +98,10 @@ static void classifier_progress(void *user, int64_t step, int64_t steps)
 
 static cn_status make_classifier(cn_eval *v)
 {
-    const cn_classifier_options o = {.seed = v->o->seed,
-                                     .steps = v->o->classifier_steps,
-                                     .progress = classifier_progress,
-                                     .user = v};
+    const cn_small_net_options o = {.seed = v->o->seed,
+                                    .steps = v->o->classifier_steps,
+                                    .progress = classifier_progress,
+                                    .user = v};
     CN_TRY(cn_classifier_train(v->ctx, v->be, &o, &v->classifier));
     v->e->n_shapes = CN_SHAPE_COUNT;
     for (int i = 0; i < CN_SHAPE_COUNT; i++) v->e->shapes[i] = cn_scene_shape_name(i);

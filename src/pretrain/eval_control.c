@@ -81,7 +81,7 @@ static void reader_progress(void *user, int64_t step, int64_t steps)
 
 static cn_status find_reader(cn_eval *v)
 {
-    const cn_reader_options o = {
+    const cn_small_net_options o = {
         .seed = v->o->seed, .steps = v->o->reader_steps, .progress = reader_progress, .user = v};
     if (v->o->reader && cn_file_exists(v->o->reader))
         return cn_reader_load(v->ctx, v->be, v->o->reader, &v->reader);

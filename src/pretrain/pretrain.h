@@ -27,8 +27,8 @@ cn_status cn_pretrain_decoder(cn_pretrain_run *r) CN_CHECKED;
  * declared. */
 cn_status cn_pretrain_read_vae_config(cn_pretrain_run *r) CN_CHECKED;
 cn_status cn_pretrain_load_vae(cn_pretrain_run *r) CN_CHECKED;
-/* Fills p from a file of a diffusers folder. */
-cn_status cn_pretrain_load(cn_pretrain_run *r, const char *dir, const char *file,
+/* Fills p from a network's folder, "vae", of a diffusers folder. */
+cn_status cn_pretrain_load(cn_pretrain_run *r, const char *dir, const char *folder,
                            cn_params *p) CN_CHECKED;
 cn_status cn_pretrain_unet(cn_pretrain_run *r) CN_CHECKED;
 /* Appends a line of JSON to OUT/training.jsonl. */

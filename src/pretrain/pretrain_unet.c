@@ -322,9 +322,8 @@ static cn_status prepare(cn_pretrain_run *r, unet_stage *u)
     CN_TRY(cn_params_init(r->ctx, r->be, r->text, r->o->seed + 1));
     CN_TRY(cn_params_init(r->ctx, r->be, r->unet, r->o->seed + 2));
     if (r->o->start_from) {
-        CN_TRY(cn_pretrain_load(r, r->o->start_from, "text_encoder/model.safetensors", r->text));
-        CN_TRY(cn_pretrain_load(r, r->o->start_from, "unet/diffusion_pytorch_model.safetensors",
-                                r->unet));
+        CN_TRY(cn_pretrain_load(r, r->o->start_from, "text_encoder", r->text));
+        CN_TRY(cn_pretrain_load(r, r->o->start_from, "unet", r->unet));
     }
     CN_TRY(cn_learner_create(r->ctx, r->be, u->g, u->plan, (cn_params *[]){r->text, r->unet}, 2, &o,
                              &u->learner));

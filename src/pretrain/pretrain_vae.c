@@ -19,14 +19,12 @@
 #include "pretrain/pretrain.h"
 
 #include "io/json.h"
-#include "model/checkpoint/config_io.h"
-#include "pretrain/plain_weights.h"
+#include "model/checkpoint/source.h"
 #include "scene/scene.h"
 
 #include <math.h>
 #include <string.h>
 
-#define VAE_FILE "vae/diffusion_pytorch_model.safetensors"
 enum { SHEET = 8, CHECK = 64, CROPS_PER_SCENE = 4 };
 /* The border's part of a side, and the weight of its pixels' absolute errors, squared in corners.
  */
@@ -70,16 +68,22 @@ cn_status cn_pretrain_read_vae_config(cn_pretrain_run *r)
     return s;
 }
 
-cn_status cn_pretrain_load(cn_pretrain_run *r, const char *dir, const char *file, cn_params *p)
+cn_status cn_pretrain_load(cn_pretrain_run *r, const char *dir, const char *folder, cn_params *p)
 {
-    char path[CN_PATH_BYTES + 64];
-    CN_TRY(cn_format(r->ctx, path, sizeof path, "%s/%s", dir, file));
-    return cn_plain_weights_read(r->ctx, r->be, path, p);
+    char at[CN_PATH_BYTES], path[CN_PATH_BYTES];
+    cn_tensors *file = NULL;
+    CN_TRY(cn_format(r->ctx, at, sizeof at, "%s/%s", dir, folder));
+    CN_TRY(cn_weights_open(r->ctx, at, path, &file));
+    const cn_source from = {
+        .file = file, .path = path, .prefix = "", .layout = CN_LAYOUT_DIFFUSERS};
+    const cn_status s = cn_source_load(r->ctx, &from, r->be, p);
+    cn_tensors_close(file);
+    return s;
 }
 
 cn_status cn_pretrain_load_vae(cn_pretrain_run *r)
 {
-    return cn_pretrain_load(r, r->o->output_dir, VAE_FILE, r->vae);
+    return cn_pretrain_load(r, r->o->output_dir, "vae", r->vae);
 }
 
 /* --- the loss --------------------------------------------------------------------------------- */
@@ -314,7 +318,7 @@ static cn_status take_weights(cn_pretrain_run *r, const vae_stage *v)
 {
     if (v->decoder) return cn_pretrain_load_vae(r);
     CN_TRY(cn_params_init(r->ctx, r->be, r->vae, r->o->seed));
-    return r->o->start_from ? cn_pretrain_load(r, r->o->start_from, VAE_FILE, r->vae) : CN_OK;
+    return r->o->start_from ? cn_pretrain_load(r, r->o->start_from, "vae", r->vae) : CN_OK;
 }
 
 static cn_status phase(cn_pretrain_run *r, vae_stage v)

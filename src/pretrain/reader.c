@@ -4,8 +4,8 @@
  */
 #include "pretrain/reader.h"
 
+#include "model/checkpoint/source.h"
 #include "model/checkpoint/weights.h"
-#include "pretrain/plain_weights.h"
 #include "pretrain/reader_truth.h"
 
 enum { PX = CN_READER_PX, BATCH = 8, WITH_PERSON = 2 }; /* scenes of a batch that have somebody */
@@ -126,24 +126,22 @@ static cn_status fill(void *user, cn_rng *rng, int64_t step)
     return cn_plan_set(r->train.plan, r->train.target, r->wanted);
 }
 
-static cn_status train(cn_reader *r, const cn_reader_options *o)
+static cn_status train(cn_reader *r, const cn_small_net_options *o)
 {
     CN_TRY(build(r, &r->train, true));
     CN_TRY(cn_params_init(r->ctx, r->be, r->params, o->seed));
     const cn_small_net_training t = {.g = r->train.g,
                                      .plan = r->train.plan,
                                      .params = r->params,
-                                     .seed = o->seed,
-                                     .steps = o->steps,
+                                     .o = o,
                                      .fill = fill,
-                                     .fill_user = r,
-                                     .progress = o->progress,
-                                     .progress_user = o->user};
+                                     .fill_user = r};
     CN_TRY(cn_small_net_learn(r->ctx, r->be, &t));
     return build(r, &r->run, false);
 }
 
-cn_status cn_reader_train(cn_ctx *ctx, cn_backend *be, const cn_reader_options *o, cn_reader **out)
+cn_status cn_reader_train(cn_ctx *ctx, cn_backend *be, const cn_small_net_options *o,
+                          cn_reader **out)
 {
     cn_reader *r;
     CN_TRY(create(ctx, be, o->seed, &r));
@@ -160,14 +158,19 @@ cn_status cn_reader_train(cn_ctx *ctx, cn_backend *be, const cn_reader_options *
 
 cn_status cn_reader_save(const cn_reader *r, const char *path)
 {
-    return cn_plain_weights_write(r->ctx, r->be, r->params, path);
+    return cn_params_save(r->ctx, r->be, r->params, CN_F32, path);
 }
 
 static cn_status load(cn_reader *r, const char *path)
 {
+    cn_tensors *file = NULL;
     CN_TRY(build(r, &r->run, false));
-    CN_TRY(cn_params_init(r->ctx, r->be, r->params, 0)); /* takes their memory */
-    return cn_plain_weights_read(r->ctx, r->be, path, r->params);
+    CN_TRY(cn_tensors_open(r->ctx, path, &file));
+    const cn_source from = {
+        .file = file, .path = path, .prefix = "", .layout = CN_LAYOUT_DIFFUSERS};
+    const cn_status s = cn_source_load(r->ctx, &from, r->be, r->params);
+    cn_tensors_close(file);
+    return s;
 }
 
 cn_status cn_reader_load(cn_ctx *ctx, cn_backend *be, const char *path, cn_reader **out)

@@ -8,20 +8,13 @@
 #ifndef CN_PRETRAIN_READER_H
 #define CN_PRETRAIN_READER_H
 
-#include "graph/plan.h"
+#include "pretrain/small_net.h"
 #include "scene/scene.h"
 
 typedef struct cn_reader cn_reader;
 
-typedef struct cn_reader_options {
-    uint64_t seed;
-    int64_t steps; /* of 8 scenes each */
-    void (*progress)(void *user, int64_t step, int64_t steps);
-    void *user;
-} cn_reader_options;
-
-/* be outlives *out. */
-cn_status cn_reader_train(cn_ctx *ctx, cn_backend *be, const cn_reader_options *o,
+/* Steps of 8 scenes each. be outlives *out. */
+cn_status cn_reader_train(cn_ctx *ctx, cn_backend *be, const cn_small_net_options *o,
                           cn_reader **out) CN_CHECKED;
 void cn_reader_destroy(cn_reader *r);
 /* One safetensors file. Loading is CN_EMISMATCH for a file that holds another network. */

@@ -42,8 +42,8 @@ cn_status cn_small_net_learn(cn_ctx *ctx, cn_backend *be, const cn_small_net_tra
                                   .weight_decay = 1e-2,
                                   .beta2 = 0.99f,
                                   .max_grad_norm = 1,
-                                  .steps = t->steps,
-                                  .warmup_steps = CN_MIN(100, t->steps / 10),
+                                  .steps = t->o->steps,
+                                  .warmup_steps = CN_MIN(100, t->o->steps / 10),
                                   .decay_part = 1,
                                   .passes = 1};
     cn_params *const sets[] = {t->params};
@@ -51,16 +51,16 @@ cn_status cn_small_net_learn(cn_ctx *ctx, cn_backend *be, const cn_small_net_tra
     cn_rng rng;
     CN_TRY(cn_learner_create(ctx, be, t->g, t->plan, sets, 1, &o, &l));
     cn_status s = CN_OK;
-    while (s == CN_OK && l->step < t->steps) {
+    while (s == CN_OK && l->step < t->o->steps) {
         if (cn_cancelled(ctx)) {
             s = cn_fail(ctx, CN_ECANCELLED, "interrupted");
             break;
         }
-        cn_rng_seed(&rng, t->seed * 9000011u + (uint64_t)l->step);
+        cn_rng_seed(&rng, t->o->seed * 9000011u + (uint64_t)l->step);
         s = t->fill(t->fill_user, &rng, l->step);
         if (s == CN_OK) s = cn_plan_run(t->plan);
         if (s == CN_OK) s = cn_learner_step(l, NULL);
-        if (s == CN_OK && t->progress) t->progress(t->progress_user, l->step, t->steps);
+        if (s == CN_OK && t->o->progress) t->o->progress(t->o->user, l->step, t->o->steps);
     }
     cn_learner_destroy(l);
     return s;

@@ -18,17 +18,21 @@ void cn_small_net_see(const uint8_t *rgb, int64_t px, float *out);
  * leaves doesn't matter. noise: room for as many values. */
 void cn_small_net_see_noisy(const uint8_t *rgb, int64_t n, cn_rng *rng, float *noise, float *out);
 
+typedef struct cn_small_net_options {
+    uint64_t seed;
+    int64_t steps;
+    void (*progress)(void *user, int64_t step, int64_t steps); /* NULL: none */
+    void *user;
+} cn_small_net_options;
+
 typedef struct cn_small_net_training {
     cn_graph *g;
     cn_plan *plan; /* of the loss */
     cn_params *params;
-    uint64_t seed;
-    int64_t steps;
+    const cn_small_net_options *o;
     /* Sets the plan's inputs for a step, which rng alone may make differ. */
     cn_status (*fill)(void *user, cn_rng *rng, int64_t step);
     void *fill_user;
-    void (*progress)(void *user, int64_t step, int64_t steps); /* NULL: none */
-    void *progress_user;
 } cn_small_net_training;
 
 /* AdamW with a rate that falls by a cosine. CN_ECANCELLED when the context is cancelled. */

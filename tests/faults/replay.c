@@ -296,11 +296,8 @@ static int test_all(cn_ctx *ctx, const char *root, const char *out, const char *
 
 static bool record_run(const char *root, const char *out, const char *record)
 {
-    char self[PATH_MAX], program[PATH_MAX + 64], model[PATH], scenes[PATH];
-    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = 0;
-    *strrchr(self, '/') = 0;
-    snprintf(program, sizeof program, "%s/controlnet-faults", self);
+    char program[PATH_MAX], model[PATH], scenes[PATH];
+    if (!test_find_beside("controlnet-faults", program)) return false;
     snprintf(model, sizeof model, "%.200s/model", root);
     snprintf(scenes, sizeof scenes, "%.200s/scenes", root);
     char *const argv[] = {program,

@@ -21,17 +21,24 @@ static bool find_self(char path[PATH_MAX])
     return n > 0;
 }
 
+static bool find_program(const char *given, char path[PATH_MAX])
+{
+    if (realpath(given, path) && access(path, X_OK) == 0) return true;
+    fprintf(stderr, "%s: %s\n", given, strerror(errno));
+    return false;
+}
+
+bool test_find_beside(const char *name, char path[PATH_MAX])
+{
+    char beside[PATH_MAX + 64];
+    if (!find_self(path)) return find_program(name, path);
+    snprintf(beside, sizeof beside, "%.*s/%s", (int)(strrchr(path, '/') - path), path, name);
+    return find_program(beside, path);
+}
+
 bool test_find_controlnet(const char *given, char path[PATH_MAX])
 {
-    char beside[PATH_MAX + 32];
-    if (!given && find_self(path)) {
-        snprintf(beside, sizeof beside, "%.*s/../controlnet", (int)(strrchr(path, '/') - path),
-                 path);
-        given = beside;
-    }
-    if (given && realpath(given, path) && access(path, X_OK) == 0) return true;
-    fprintf(stderr, "%s: %s\n", given ? given : "controlnet", strerror(errno));
-    return false;
+    return given ? find_program(given, path) : test_find_beside("../controlnet", path);
 }
 
 pid_t test_start(char *const *argv, int output)

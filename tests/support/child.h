@@ -12,6 +12,8 @@
 /* The whole path of `given`, or where that is NULL of ../controlnet beside this test program;
  * false, with a line on stderr, where none can be run. */
 bool test_find_controlnet(const char *given, char path[PATH_MAX]);
+/* The same for a program named from the folder of this test program: "controlnet-faults". */
+bool test_find_beside(const char *name, char path[PATH_MAX]);
 /* Starts a program (argv[0] looked for in PATH, NULL at the end) that ends with this one. output:
  * what its stdout and stderr become, -1: they stay. The process, -1 where there can't be one; exit
  * status 127 where there is no such program. */

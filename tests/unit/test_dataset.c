@@ -3,6 +3,7 @@
  * store. */
 #include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
+#include "../support/unit/unit_pairs.h"
 #include "data/condition.h"
 #include "data/dataset.h"
 #include "data/store.h"
@@ -38,11 +39,6 @@ static const char *folder(const char *name, const char *list, const char *text, 
     return dir;
 }
 
-static cn_status open_at(const char *dir, cn_dataset **d)
-{
-    return cn_dataset_open(ctx, &(cn_dataset_options){.dir = dir}, d);
-}
-
 /* The pair's files end in these names and its prompt is this. */
 static void expect(const cn_dataset *d, int64_t i, const char *where, const char *condition,
                    const char *target, const char *prompt)
@@ -54,17 +50,6 @@ static void expect(const cn_dataset *d, int64_t i, const char *where, const char
     if (!strstr(item.target.path, target)) fail_msg("%s", item.target.path);
     assert_string_equal(item.prompt, prompt);
     cn_dataset_item_free(&item);
-}
-
-/* Condition and target of pair i are pictures whose first bytes are these. */
-static void expect_pictures(const cn_dataset *d, int64_t i, int condition, int target)
-{
-    cn_image *c = NULL, *t = NULL;
-    must(cn_dataset_load(ctx, d, i, 0, 0, &c, &t));
-    assert_int_equal(c->rgb[0], condition);
-    assert_int_equal(t->rgb[0], target);
-    cn_image_destroy(c);
-    cn_image_destroy(t);
 }
 
 static void lists_are_read(void **state)

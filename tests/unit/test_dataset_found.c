@@ -2,6 +2,7 @@
 /* test_dataset_found.c - training pairs as people have them: Windows' paths, folders with repeats,
  * packed data; and what an error says of what was found instead. */
 #include "../support/unit/unit.h"
+#include "../support/unit/unit_pairs.h"
 #include "data/dataset.h"
 
 #include <string.h>
@@ -10,11 +11,6 @@ static int set_up(void **state)
 {
     (void)state;
     return unit_open(2);
-}
-
-static cn_status open_at(const char *dir, cn_dataset **d)
-{
-    return cn_dataset_open(ctx, &(cn_dataset_options){.dir = dir}, d);
 }
 
 static void refuse_both(const cn_dataset_options *o, const char *says, const char *also)
@@ -50,17 +46,6 @@ static const char *folder(const char *name, const char *list, const char *text)
     snprintf(path, sizeof path, "%s/%s", dir, list);
     must(cn_file_write(ctx, path, text, strlen(text)));
     return dir;
-}
-
-/* Condition and target of pair i are pictures whose first bytes are these. */
-static void expect_pictures(const cn_dataset *d, int64_t i, int condition, int target)
-{
-    cn_image *c = NULL, *t = NULL;
-    must(cn_dataset_load(ctx, d, i, 0, 0, &c, &t));
-    assert_int_equal(c->rgb[0], condition);
-    assert_int_equal(t->rgb[0], target);
-    cn_image_destroy(c);
-    cn_image_destroy(t);
 }
 
 static void backslashes_are_folders_where_nothing_else_is(void **state)

@@ -16,15 +16,13 @@
 
 enum { RUN_SECONDS = 60, LARGE_PX = 7000 };
 
-static char program[PATH_MAX], failing[PATH_MAX + 32], said[8192];
+static char program[PATH_MAX], failing[PATH_MAX], said[8192];
 
 static int set_up(void **state)
 {
     (void)state;
     if (unit_open(1) != 0 || !test_find_controlnet(NULL, program)) return -1;
-    snprintf(failing, sizeof failing, "%.*s/tests/controlnet-faults",
-             (int)(strrchr(program, '/') - program), program);
-    return 0;
+    return test_find_beside("controlnet-faults", failing) ? 0 : -1;
 }
 
 static pid_t start(char *const *argv, int *output)

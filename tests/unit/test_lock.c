@@ -207,11 +207,9 @@ static char said[16384];
 /* A training of the program whose locks fail as there; `steps` of it. */
 static pid_t start(const char *out, const char *steps, int *output)
 {
-    char program[PATH_MAX], failing[PATH_MAX + 32];
+    char failing[PATH_MAX];
     int ends[2];
-    assert_true(test_find_controlnet(NULL, program));
-    snprintf(failing, sizeof failing, "%.*s/tests/controlnet-faults",
-             (int)(strrchr(program, '/') - program), program);
+    assert_true(test_find_beside("controlnet-faults", failing));
     char *const argv[] = {failing,
                           "train",
                           "-m",

@@ -111,7 +111,7 @@ static void a_reader_learns_and_is_read_back(void **state)
     assert_true(fd >= 0);
     close(fd);
     must(cn_backend_cpu_create(ctx, &be));
-    must(cn_reader_train(ctx, be, &(cn_reader_options){.seed = 3, .steps = 8}, &trained));
+    must(cn_reader_train(ctx, be, &(cn_small_net_options){.seed = 3, .steps = 8}, &trained));
     must(cn_reader_save(trained, path));
     must(cn_reader_load(ctx, be, path, &read));
     cn_scene_generate(4, 1000, &scene);

@@ -271,6 +271,18 @@ static void test_training_is_deterministic(void **state)
     cn_free(merges);
 }
 
+/* The captions' tokens are the small vocabulary's. */
+static void same_as_small(const cn_tokenizer *t)
+{
+    assert_int_equal(cn_tokenizer_size(t), cn_tokenizer_size(small));
+    for (size_t i = 0; i < CN_COUNT(captions); i++) {
+        int32_t a[16], b[16];
+        check_ok(cn_tokenizer_encode(ctx, small, captions[i], a, 16, NULL));
+        check_ok(cn_tokenizer_encode(ctx, t, captions[i], b, 16, NULL));
+        assert_memory_equal(a, b, sizeof a);
+    }
+}
+
 /* A list in the form of bpe_simple_vocab_16e6.txt, with the small vocabulary's merges, gives its
  * ids. */
 static void test_clip_list_layout(void **state)
@@ -285,13 +297,7 @@ static void test_clip_list_layout(void **state)
     cn_tokenizer *t;
     check_ok(cn_tokenizer_open(ctx, path, &t));
     unlink(path);
-    assert_int_equal(cn_tokenizer_size(t), cn_tokenizer_size(small));
-    for (size_t i = 0; i < CN_COUNT(captions); i++) {
-        int32_t a[16], b[16];
-        check_ok(cn_tokenizer_encode(ctx, small, captions[i], a, 16, NULL));
-        check_ok(cn_tokenizer_encode(ctx, t, captions[i], b, 16, NULL));
-        assert_memory_equal(a, b, sizeof a);
-    }
+    same_as_small(t);
     cn_tokenizer_close(t);
 }
 
@@ -341,14 +347,8 @@ static void test_tokenizer_json(void **state)
         for (int folder = 0; folder < 2; folder++) {
             cn_tokenizer *t;
             check_ok(cn_tokenizer_open(ctx, folder ? dir : path, &t));
-            assert_int_equal(cn_tokenizer_size(t), cn_tokenizer_size(small));
             assert_int_equal(cn_tokenizer_pad(t), cn_tokenizer_eos(small));
-            for (size_t i = 0; i < CN_COUNT(captions); i++) {
-                int32_t a[16], b[16];
-                check_ok(cn_tokenizer_encode(ctx, small, captions[i], a, 16, NULL));
-                check_ok(cn_tokenizer_encode(ctx, t, captions[i], b, 16, NULL));
-                assert_memory_equal(a, b, sizeof a);
-            }
+            same_as_small(t);
             cn_tokenizer_close(t);
         }
     }

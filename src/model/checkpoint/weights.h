@@ -105,6 +105,9 @@ cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlne
 cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_controlnet_config *c,
                                  const cn_params *p, cn_dtype dtype, const char *file,
                                  const char *const *more) CN_CHECKED;
+/* Any network's parameters in one safetensors file, by their diffusers names. */
+cn_status cn_params_save(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_dtype dtype,
+                         const char *file) CN_CHECKED;
 /* A base model as a diffusers folder: those of its networks that are given, scheduler,
  * model_index.json; the tokenizer's files are copied from tokenizer_dir when given. */
 cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config,

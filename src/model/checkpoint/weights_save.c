@@ -137,6 +137,15 @@ static cn_status fill_from_memory(void *user, int64_t i, float *out)
     return cn_param_get(u->be, u->ctx, q, out);
 }
 
+cn_status cn_params_save(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_dtype dtype,
+                         const char *file)
+{
+    const cn_part part = {p, ""};
+    memory_user u = {ctx, be, p};
+    return cn_parts_write(ctx, file, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill_from_memory,
+                          &u);
+}
+
 /* --- folders ---------------------------------------------------------------------------------- */
 
 cn_status cn_subdir(cn_ctx *ctx, const char *dir, const char *name, char out[CN_PATH_BYTES])
