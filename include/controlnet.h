@@ -857,9 +857,9 @@ typedef struct cn_generate_plan {
     size_t peak_bytes;
     const char *compute_type; /* "f32", "bf16" */
     const char *text_type, *unet_type,
-        *vae_type;                     /* as most weights are kept: "f32", "f16", "bf16", "q8" */
-    bool keeps_loaded, halves_in_turn; /* halves of guidance */
-    int64_t vae_tile;                  /* pixels a side; 0: whole */
+        *vae_type; /* as most weights are kept: "f32", "f16", "bf16", "q8" */
+    bool keeps_loaded, sequential_guidance; /* halves of guidance */
+    int64_t vae_tile;                       /* pixels a side; 0: whole */
 } cn_generate_plan;
 
 /* How much of the text encoder a prompt takes. */

@@ -6,7 +6,8 @@
 #   circles    no headers include each other in a circle, and no two sources know each other through
 #              their headers; a header, its own source and what belongs to that source may
 #   license    the SPDX line is among a file's first three
-#   comments   at most 100 columns, also where clang-format found no place to break them
+#   comments   at most 100 columns, also where clang-format found no place to break them; under src/ and
+#              include/, a source or header that one names (lower case: ours) is there
 # Prints what breaks it and exits 1. ROOT: another tree than this one (tests/lint).
 set -eu
 cd "${1:-$(dirname "$0")/..}"
@@ -45,41 +46,63 @@ all_files | awk '
 END { exit bad }' || status=1
 
 c_files | awk '
-# Whether a comment is on this line; in_comment lasts from line to line.
+# Whether a comment is on this line, whose text is left in `said`; in_comment lasts from line to line.
 function comment_on(text,    i, c, two, quote, n, any) {
     any = in_comment
-    quote = ""
+    quote = said = ""
     n = length(text)
     for (i = 1; i <= n; i++) {
         c = substr(text, i, 1)
         two = substr(text, i, 2)
         if (in_comment) {
-            if (two == "*/") { in_comment = 0; i++ }
+            if (two == "*/") { in_comment = 0; i++; said = said " " }
+            else said = said c
         } else if (quote != "") {
             if (c == "\\") i++
             else if (c == quote) quote = ""
         } else if (two == "/*") { in_comment = any = 1; i++ }
-        else if (two == "//") return 1
+        else if (two == "//") { said = said substr(text, i + 2); return 1 }
         else if (c == "\"" || c == "\047") quote = c
     }
     return any
 }
-{
-    file = $0
-    number = in_comment = 0
-    while ((getline text < file) > 0) {
-        number++
-        if (!in_comment && text !~ /\/[*\/]/) continue
-        wide = text
-        gsub(/[\200-\277]/, "", wide) # UTF-8: what follows the first byte of a character
-        if (comment_on(text) && length(wide) > 100) {
-            print file ":" number ": a comment of " length(wide) " columns; 100 are the most"
-            bad = 1
-        }
+function check_names(    name, before) {
+    before = ""
+    while (match(said, /[A-Za-z0-9_-]+\.[A-Za-z0-9_]+/)) {
+        name = substr(said, RSTART, RLENGTH)
+        if (RSTART > 1) before = substr(said, RSTART - 1, 1)
+        said = substr(said, RSTART + RLENGTH)
+        if (name !~ /^[a-z0-9_]+\.[ch]$/ || before == "." || before == "<" || name in there) continue
+        print file ":" number ": " name " is no file of this tree"
+        bad = 1
     }
-    close(file)
 }
-END { exit bad }' || status=1
+{
+    files[++n_files] = $0
+    name = $0
+    sub(/.*\//, "", name)
+    there[name] = 1
+}
+END {
+    for (k = 1; k <= n_files; k++) {
+        file = files[k]
+        number = in_comment = 0
+        while ((getline text < file) > 0) {
+            number++
+            if (!in_comment && text !~ /\/[*\/]/) continue
+            wide = text
+            gsub(/[\200-\277]/, "", wide) # UTF-8: what follows the first byte of a character
+            if (!comment_on(text)) continue
+            if (length(wide) > 100) {
+                print file ":" number ": a comment of " length(wide) " columns; 100 are the most"
+                bad = 1
+            }
+            if (file ~ /^(src|include)\//) check_names()
+        }
+        close(file)
+    }
+    exit bad
+}' || status=1
 
 c_files | awk '
 function folder(file) { sub(/\/[^\/]*$/, "", file); return file }

@@ -37,7 +37,7 @@ static bool same_cell(const grid *g, int64_t x, int64_t y, int64_t x2, int64_t y
 }
 
 /* Takes the piece that (i % w, i / w) belongs to out of `left`, its pixels into stack[0..n). */
-static size_t take_piece(const map *left, const grid *g, int64_t i, int64_t *stack)
+static size_t remove_piece(const map *left, const grid *g, int64_t i, int64_t *stack)
 {
     size_t n = 0, done = 0;
     left->at[i] = 0;
@@ -68,7 +68,7 @@ static cn_status mask_pieces(cn_ctx *ctx, cn_rng *r, double share, map *m)
     if (s == CN_OK) memcpy(left.at, m->at, pixels);
     for (size_t i = 0; s == CN_OK && i < pixels; i++) {
         if (!left.at[i]) continue;
-        const size_t n = take_piece(&left, &g, (int64_t)i, stack);
+        const size_t n = remove_piece(&left, &g, (int64_t)i, stack);
         if ((double)cn_rng_uniform(r) >= drop) continue;
         for (size_t k = 0; k < n; k++) m->at[stack[k]] = 0;
     }

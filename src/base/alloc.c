@@ -20,7 +20,7 @@ bool cn_mul_size(size_t a, size_t b, size_t *out)
 }
 
 /* Fewer page faults and TLB misses; a refusal is fine. */
-static void ask_for_huge_pages(void *p, size_t n)
+static void advise_huge_pages(void *p, size_t n)
 {
 #ifdef MADV_HUGEPAGE
     const uintptr_t huge = 1 << 21, from = ((uintptr_t)p + huge - 1) & ~(huge - 1);
@@ -38,7 +38,7 @@ void *cn_alloc(cn_ctx *ctx, size_t n)
     if (n <= PTRDIFF_MAX - ALIGN_BYTES && !cn_ctx_alloc_fails(ctx)) {
         size_t rounded = n ? (n + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES : ALIGN_BYTES;
         p = cn_sys_alloc(ALIGN_BYTES, rounded);
-        if (p && n >= LARGE_BYTES) ask_for_huge_pages(p, rounded);
+        if (p && n >= LARGE_BYTES) advise_huge_pages(p, rounded);
     }
     if (!p) cn_fail(ctx, CN_ENOMEM, "out of memory: %zu bytes were asked for", n);
     return p;
@@ -52,7 +52,7 @@ void *cn_reserve(cn_ctx *ctx, size_t n)
         cn_fail(ctx, CN_ENOMEM, "out of memory: %zu bytes were asked for", n);
         return NULL;
     }
-    ask_for_huge_pages(p, n);
+    advise_huge_pages(p, n);
     return p;
 }
 

@@ -133,7 +133,7 @@ static bool write_self(int fd)
 
 /* Where the system has no locks. The stale file is moved aside first, which one of several can do,
  * and looked at again: it may be a new holder's by then. */
-static cn_status take_by_file(cn_ctx *ctx, const char *dir, cn_dir_lock *l)
+static cn_status lock_by_file(cn_ctx *ctx, const char *dir, cn_dir_lock *l)
 {
     holder h;
     char aside[CN_PATH_BYTES + 32];
@@ -181,7 +181,7 @@ static cn_status take(cn_ctx *ctx, const char *dir, cn_dir_lock *l)
                 return cn_fail_io(ctx, "lock", path, error);
             if (empty) cn_sys_unlink(path);
             memcpy(l->path, path, sizeof path);
-            return take_by_file(ctx, dir, l);
+            return lock_by_file(ctx, dir, l);
         }
         if (is_current(l->fd, path)) {
             memcpy(l->path, path, sizeof path);

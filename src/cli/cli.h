@@ -28,17 +28,17 @@ typedef struct cli_idle_value {
 } cli_idle_value;
 
 /* An option of the command line. */
-typedef struct cli_given {
+typedef struct cli_setting {
     const cli_part *part;
     const cn_option *row;
     const char *value; /* NULL: a switch */
     const char *idle;  /* what stood there, where `value` is taken instead; NULL */
-} cli_given;
+} cli_setting;
 
-typedef struct cli_givens {
-    cli_given *list;
+typedef struct cli_settings {
+    cli_setting *list;
     int n;
-} cli_givens;
+} cli_settings;
 
 typedef struct cli_parser {
     const char *command;  /* "generate" */
@@ -59,7 +59,7 @@ typedef struct cli_parser {
     char **argv;
     /* set by cli_parse */
     cn_ctx *ctx; /* of messages */
-    cli_givens given;
+    cli_settings settings;
     const char **words;
     int n_words;
     const char **lists; /* memory of the values that lists point to */
@@ -77,7 +77,7 @@ int cli_fill(cli_parser *p);
 /* the defaults of all rows whose part has a target, */
 void cli_preset(const cli_parser *p);
 /* an option's value, false after a message; not for lists, */
-bool cli_set(const cli_parser *p, const cli_given *g);
+bool cli_set(const cli_parser *p, const cli_setting *g);
 /* each of which is all values of its option, */
 bool cli_set_lists(cli_parser *p);
 /* the number of words, and the options that must be given. */
@@ -87,9 +87,9 @@ void cli_parser_free(cli_parser *p);
 void cli_print_idle(const cli_parser *p);
 
 /* The option of a long name; false: there is none. */
-bool cli_find(const cli_parser *p, const char *name, cli_given *out);
+bool cli_find(const cli_parser *p, const char *name, cli_setting *out);
 /* The last time this option was given; NULL: it wasn't. */
-const cli_given *cli_find_given(const cli_parser *p, const char *name);
+const cli_setting *cli_find_setting(const cli_parser *p, const char *name);
 /* "controlnet COMMAND: message" on stderr and where the help is; returns CLI_USAGE. */
 int cli_usage_error(const cli_parser *p, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
@@ -135,7 +135,7 @@ cn_ctx *cli_context_create(const char *command, int threads);
 void cli_context_destroy(cn_ctx *ctx);
 /* Of a command that has nothing to save: what doesn't end within a second of the first signal is
  * ended. */
-void cli_context_end_soon(void);
+void cli_context_end_within_second(void);
 /* "controlnet COMMAND: the error" on stderr; returns CLI_FAILED. */
 int cli_failed(const cn_ctx *ctx, const char *command);
 /* The same with a message of the command's own. */

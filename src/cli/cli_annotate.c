@@ -78,11 +78,11 @@ static void add_own(own_options *o, const char *kind)
 }
 
 /* The kind's own options that were given, as "name=value". */
-static int take_own(const cli_parser *p, own_options *o)
+static int read_kind_options(const cli_parser *p, own_options *o)
 {
     int n = 0;
-    for (int i = 0; i < p->given.n; i++) {
-        const cli_given *g = &p->given.list[i];
+    for (int i = 0; i < p->settings.n; i++) {
+        const cli_setting *g = &p->settings.list[i];
         if (g->part->target != o) continue;
         if (n == MAX_OWN) return cli_usage_error(p, "%s", "too many options");
         snprintf(o->settings[n], SETTING_BYTES, "%s=%.150s", g->row->name,
@@ -125,11 +125,11 @@ static int read_size(const cli_parser *p, const char *text, int64_t *width, int6
 static int settle(const cli_parser *p, request *r)
 {
     cn_annotate_folder_options *o = &r->many;
-    int status = take_own(p, &r->own);
+    int status = read_kind_options(p, &r->own);
     if (status == CLI_GO && r->fit_size)
         status = read_size(p, r->fit_size, &o->fit_width, &o->fit_height);
     o->annotate.settings = r->own.list;
-    if (!o->annotate.detect_resolution && cli_find_given(p, "detect-resolution"))
+    if (!o->annotate.detect_resolution && cli_find_setting(p, "detect-resolution"))
         o->annotate.detect_resolution = -1;
     return status;
 }
@@ -174,7 +174,7 @@ static int annotate(request *r)
     cn_ctx *ctx = cli_context_create("annotate", r->threads);
     if (!ctx) return CLI_FAILED;
     cn_ctx_set_max_pixels(ctx, r->max_pixels);
-    cli_context_end_soon();
+    cli_context_end_within_second();
     shown s;
     cn_annotate_result result;
     cli_progress_init(&s.progress, false);

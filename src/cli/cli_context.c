@@ -118,7 +118,7 @@ void cli_context_destroy(cn_ctx *ctx)
     cn_ctx_destroy(ctx);
 }
 
-void cli_context_end_soon(void)
+void cli_context_end_within_second(void)
 {
     ends_soon = 1;
 }

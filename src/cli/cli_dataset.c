@@ -144,7 +144,7 @@ static int run_check(check_request *r)
     cn_ctx *ctx = cli_context_create("dataset", r->threads);
     if (!ctx) return CLI_FAILED;
     cn_ctx_set_max_pixels(ctx, r->max_pixels);
-    cli_context_end_soon();
+    cli_context_end_within_second();
     cli_progress_init(&progress, false);
     r->data.problem = print_problem;
     r->check.progress = show_count;

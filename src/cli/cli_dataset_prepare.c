@@ -57,7 +57,7 @@ static int run_prepare(prepare_request *r)
     cn_ctx *ctx = cli_context_create("dataset", r->threads);
     if (!ctx) return CLI_FAILED;
     cn_ctx_set_max_pixels(ctx, r->max_pixels);
-    cli_context_end_soon();
+    cli_context_end_within_second();
     cli_progress_init(&r->progress, false);
     r->o.progress = show_stage;
     r->o.problem = show_failure;
@@ -86,7 +86,7 @@ int cmd_dataset_prepare(int argc, char **argv)
                     .argv = argv};
     int status = cli_read(&p);
     if (status == CLI_GO) {
-        const cli_given *detect = cli_find_given(&p, "detect-resolution");
+        const cli_setting *detect = cli_find_setting(&p, "detect-resolution");
         if (detect && !r.o.detect_resolution) r.o.detect_resolution = -1;
         r.o.photos = p.words[0];
         status = run_prepare(&r);

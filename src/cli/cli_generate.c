@@ -13,7 +13,7 @@
 #include <sys/random.h>
 
 /* Whether option i is the first on the line that begins its list. */
-static bool replaces_list(const cli_givens *line, int i)
+static bool replaces_list(const cli_settings *line, int i)
 {
     for (int k = 0; k < i; k++)
         if (generate_begins_list(&line->list[k]) &&
@@ -23,10 +23,10 @@ static bool replaces_list(const cli_givens *line, int i)
 }
 
 /* Puts what was given over what the picture holds. */
-static bool merge(const cli_givens *line, cli_givens *recipe)
+static bool merge(const cli_settings *line, cli_settings *recipe)
 {
     for (int i = 0; i < line->n; i++) {
-        const cli_given *g = &line->list[i];
+        const cli_setting *g = &line->list[i];
         if (!generate_makes_picture(g)) continue;
         if (!generate_begins_list(g)) {
             if (!recipe_set(recipe, g)) return false;
@@ -39,7 +39,7 @@ static bool merge(const cli_givens *line, cli_givens *recipe)
 }
 
 /* The recipe, and behind it what else was given. */
-static bool join(const cli_givens *line, const cli_givens *recipe, cli_givens *all)
+static bool join(const cli_settings *line, const cli_settings *recipe, cli_settings *all)
 {
     for (int i = 0; i < recipe->n; i++)
         if (generate_makes_picture(&recipe->list[i]) && !recipe_add(all, &recipe->list[i]))
@@ -50,11 +50,11 @@ static bool join(const cli_givens *line, const cli_givens *recipe, cli_givens *a
     return true;
 }
 
-static bool choose_seed(const cli_parser *p, request *r, cli_givens *recipe)
+static bool choose_seed(const cli_parser *p, request *r, cli_settings *recipe)
 {
     uint32_t seed;
     char text[16];
-    cli_given g;
+    cli_setting g;
     r->generate.seed = (uint64_t)r->seed;
     if (r->seed >= 0) return true;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed) {
@@ -69,7 +69,7 @@ static bool choose_seed(const cli_parser *p, request *r, cli_givens *recipe)
     return recipe_set(recipe, &g);
 }
 
-static int draw(const cli_parser *p, request *r, cli_givens *recipe)
+static int draw(const cli_parser *p, request *r, cli_settings *recipe)
 {
     if (r->dry_run) return generate_run(r);
     if (!generate_can_write(r) || !choose_seed(p, r, recipe)) return CLI_FAILED;
@@ -82,16 +82,16 @@ static int draw(const cli_parser *p, request *r, cli_givens *recipe)
 
 static int generate(cli_parser *p, request *r)
 {
-    const cli_givens line = p->given;
-    const cli_given *from = cli_find_given(p, "from");
-    cli_givens recipe = {0}, all = {0};
+    const cli_settings line = p->settings;
+    const cli_setting *from = cli_find_setting(p, "from");
+    cli_settings recipe = {0}, all = {0};
     int status = CLI_FAILED;
     if ((!from || recipe_read(p, from->value, &recipe)) && merge(&line, &recipe) &&
         join(&line, &recipe, &all)) {
-        p->given = all; /* as if it had been on the line */
+        p->settings = all; /* as if it had been on the line */
         status = generate_read(p, r);
         if (status == CLI_GO) status = draw(p, r, &recipe);
-        p->given = line;
+        p->settings = line;
     }
     recipe_free(&recipe);
     recipe_free(&all);

@@ -44,10 +44,10 @@ void generate_parts(request *r);
 int generate_read(cli_parser *p, request *r);
 
 /* Whether an option says what is drawn, and not where files go or how to work. */
-bool generate_makes_picture(const cli_given *g);
+bool generate_makes_picture(const cli_setting *g);
 /* Whether an option begins a list, of ControlNets or of values; two are of the same list. */
-bool generate_begins_list(const cli_given *g);
-bool generate_same_list(const cli_given *a, const cli_given *b);
+bool generate_begins_list(const cli_setting *g);
+bool generate_same_list(const cli_setting *a, const cli_setting *b);
 
 /* False after a message: a file of the request's can't be written. */
 bool generate_can_write(const request *r);
@@ -57,17 +57,17 @@ int generate_run(request *r);
 /* --- recipes ---------------------------------------------------------------------------------- */
 
 /* A recipe is a list of options that owns their values, "" for a switch. */
-void recipe_free(cli_givens *r);
+void recipe_free(cli_settings *r);
 /* False after a message, as the others below: out of memory. */
-bool recipe_add(cli_givens *r, const cli_given *g);
+bool recipe_add(cli_settings *r, const cli_setting *g);
 /* The option's value is replaced, or the option added: of a list's last entry. */
-bool recipe_set(cli_givens *r, const cli_given *g);
+bool recipe_set(cli_settings *r, const cli_setting *g);
 /* Options of the same list as `of` go. */
-void recipe_drop(cli_givens *r, const cli_given *of);
+void recipe_drop(cli_settings *r, const cli_setting *of);
 /* Reads the options that a picture holds. */
-bool recipe_read(const cli_parser *p, const char *picture, cli_givens *out);
+bool recipe_read(const cli_parser *p, const char *picture, cli_settings *out);
 /* What goes into a picture; NULL when a value is no UTF-8 (or memory is out). free it. */
-char *recipe_text(const cli_givens *r);
+char *recipe_text(const cli_settings *r);
 /* The text's key in a PNG file. */
 extern const char recipe_key[];
 

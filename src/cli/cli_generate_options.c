@@ -102,27 +102,27 @@ void generate_parts(request *r)
     memcpy(r->parts, parts, sizeof parts);
 }
 
-static bool is_control(const cli_given *g)
+static bool is_control(const cli_setting *g)
 {
     return g->part->rows == control_rows || g->part->rows == cn_control_option_rows;
 }
 
-static bool opens_control(const cli_given *g)
+static bool opens_control(const cli_setting *g)
 {
     return strcmp(g->row->name, "control-net") == 0;
 }
 
-bool generate_begins_list(const cli_given *g)
+bool generate_begins_list(const cli_setting *g)
 {
     return g->row->type == CN_FIELD_LIST || opens_control(g);
 }
 
-bool generate_same_list(const cli_given *a, const cli_given *b)
+bool generate_same_list(const cli_setting *a, const cli_setting *b)
 {
     return a->row == b->row || (is_control(a) && is_control(b));
 }
 
-bool generate_makes_picture(const cli_given *g)
+bool generate_makes_picture(const cli_setting *g)
 {
     const cn_option *row = g->row;
     while (row->name) row--;
@@ -253,8 +253,8 @@ static int check_request(const cli_parser *p, request *r)
 int generate_read(cli_parser *p, request *r)
 {
     cli_preset(p);
-    for (int i = 0; i < p->given.n; i++) {
-        const cli_given *g = &p->given.list[i];
+    for (int i = 0; i < p->settings.n; i++) {
+        const cli_setting *g = &p->settings.list[i];
         const int status = opens_control(g) ? open_control(p, r) : CLI_GO;
         if (status != CLI_GO) return status;
         if (is_control(g) && !r->n_controls)

@@ -175,11 +175,12 @@ static json_t *stage_json(const cn_generate_stage *s)
 
 static void print_plan_json(const cn_generate_plan *p)
 {
-    json_t *line = json_pack(
-        "{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:b, s:I}", "event", "plan", "peak_bytes",
-        (json_int_t)p->peak_bytes, "process_bytes", (json_int_t)p->process_bytes, "compute_type",
-        p->compute_type, "text_type", p->text_type, "unet_type", p->unet_type, "vae_type",
-        p->vae_type, "halves_in_turn", p->halves_in_turn, "vae_tile_px", (json_int_t)p->vae_tile);
+    json_t *line =
+        json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:b, s:I}", "event", "plan", "peak_bytes",
+                  (json_int_t)p->peak_bytes, "process_bytes", (json_int_t)p->process_bytes,
+                  "compute_type", p->compute_type, "text_type", p->text_type, "unet_type",
+                  p->unet_type, "vae_type", p->vae_type, "sequential_guidance",
+                  p->sequential_guidance, "vae_tile_px", (json_int_t)p->vae_tile);
     json_t *stages = json_array();
     for (int i = 0; i < p->n_stages; i++) json_array_append_new(stages, stage_json(&p->stages[i]));
     if (line) json_object_set_new(line, "stages", stages);
@@ -202,7 +203,7 @@ static void print_plan(const cn_generate_plan *p)
     }
     printf("computed in %s; weights kept in %s (text encoder), %s (UNet, ControlNets), %s (VAE)\n",
            p->compute_type, p->text_type, p->unet_type, p->vae_type);
-    if (p->halves_in_turn) puts("guidance's halves in turn");
+    if (p->sequential_guidance) puts("guidance's halves in turn");
     if (p->vae_tile) printf("the VAE in tiles of %lld pixels\n", (long long)p->vae_tile);
 }
 

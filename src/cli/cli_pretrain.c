@@ -24,19 +24,20 @@ static const cn_option rows[] = {
 };
 
 /* The first option given that is one of the table's own; NULL: none. */
-static const cli_given *find_of(const cli_parser *p, const cn_option *table)
+static const cli_setting *find_of(const cli_parser *p, const cn_option *table)
 {
-    for (int i = 0; i < p->given.n; i++)
-        if (p->given.list[i].part->rows == table && strcmp(p->given.list[i].row->name, "seed") != 0)
-            return &p->given.list[i];
+    for (int i = 0; i < p->settings.n; i++)
+        if (p->settings.list[i].part->rows == table &&
+            strcmp(p->settings.list[i].row->name, "seed") != 0)
+            return &p->settings.list[i];
     return NULL;
 }
 
 static int check_request(const cli_parser *p, request *r)
 {
-    const cli_given *train = find_of(p, cn_pretrain_option_rows);
-    const cli_given *evaluate = find_of(p, cn_pretrain_evaluate_option_rows);
-    if (!evaluate && r->json) evaluate = cli_find_given(p, "json");
+    const cli_setting *train = find_of(p, cn_pretrain_option_rows);
+    const cli_setting *evaluate = find_of(p, cn_pretrain_evaluate_option_rows);
+    if (!evaluate && r->json) evaluate = cli_find_setting(p, "json");
     r->evaluate.seed = r->train.seed;
     if (r->evaluate.model && train)
         return cli_usage_error(p, "--%s belongs to training, not to --evaluate", train->row->name);

@@ -10,15 +10,15 @@
 
 const char recipe_key[] = "controlnet.c";
 
-void recipe_free(cli_givens *r)
+void recipe_free(cli_settings *r)
 {
     for (int i = 0; i < r->n; i++) free((char *)(uintptr_t)r->list[i].value);
     free(r->list);
-    *r = (cli_givens){0};
+    *r = (cli_settings){0};
 }
 
 /* A copy with a value of its own. */
-static bool copy_given(const cli_given *g, cli_given *out)
+static bool copy_setting(const cli_setting *g, cli_setting *out)
 {
     *out = *g;
     out->value = strdup(g->value ? g->value : "");
@@ -26,30 +26,30 @@ static bool copy_given(const cli_given *g, cli_given *out)
     return out->value != NULL;
 }
 
-bool recipe_add(cli_givens *r, const cli_given *g)
+bool recipe_add(cli_settings *r, const cli_setting *g)
 {
-    cli_given *list = realloc(r->list, ((size_t)r->n + 1) * sizeof *list);
+    cli_setting *list = realloc(r->list, ((size_t)r->n + 1) * sizeof *list);
     if (!list) return cli_error("generate", "out of memory"), false;
     r->list = list;
-    if (!copy_given(g, &list[r->n])) return false;
+    if (!copy_setting(g, &list[r->n])) return false;
     r->n++;
     return true;
 }
 
-bool recipe_set(cli_givens *r, const cli_given *g)
+bool recipe_set(cli_settings *r, const cli_setting *g)
 {
     for (int i = r->n - 1; i >= 0; i--) {
-        cli_given *at = &r->list[i];
+        cli_setting *at = &r->list[i];
         if (at->row == g->row) {
             free((char *)(uintptr_t)at->value);
-            return copy_given(g, at);
+            return copy_setting(g, at);
         }
         if (generate_same_list(at, g) && generate_begins_list(at)) break;
     }
     return recipe_add(r, g);
 }
 
-void recipe_drop(cli_givens *r, const cli_given *of)
+void recipe_drop(cli_settings *r, const cli_setting *of)
 {
     int n = 0;
     for (int i = 0; i < r->n; i++)
@@ -60,7 +60,8 @@ void recipe_drop(cli_givens *r, const cli_given *of)
     r->n = n;
 }
 
-static bool read_list(const cli_parser *p, const char *picture, const json_t *list, cli_givens *out)
+static bool read_list(const cli_parser *p, const char *picture, const json_t *list,
+                      cli_settings *out)
 {
     size_t i;
     const json_t *pair;
@@ -72,7 +73,7 @@ static bool read_list(const cli_parser *p, const char *picture, const json_t *li
     {
         const char *name = json_string_value(json_array_get(pair, 0));
         const char *value = json_string_value(json_array_get(pair, 1));
-        cli_given g;
+        cli_setting g;
         if (!name || !value || !cli_find(p, name, &g)) {
             cli_error("generate", "%s: its option %d (%.64s) is not known to this version", picture,
                       (int)i + 1, name ? name : "no name");
@@ -84,7 +85,7 @@ static bool read_list(const cli_parser *p, const char *picture, const json_t *li
     return true;
 }
 
-bool recipe_read(const cli_parser *p, const char *picture, cli_givens *out)
+bool recipe_read(const cli_parser *p, const char *picture, cli_settings *out)
 {
     cn_ctx *ctx = cli_context_create("generate", 1);
     char *text = NULL;
@@ -108,7 +109,7 @@ bool recipe_read(const cli_parser *p, const char *picture, cli_givens *out)
     return good;
 }
 
-char *recipe_text(const cli_givens *r)
+char *recipe_text(const cli_settings *r)
 {
     json_t *list = json_array();
     for (int i = 0; list && i < r->n; i++) {

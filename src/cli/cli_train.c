@@ -40,10 +40,10 @@ static const cn_option rows[] = {
 };
 
 /* kohya's "512,512" becomes "512"; other sides are refused as no number. */
-static void take_square(const cli_parser *p, request *r)
+static void read_square_size(const cli_parser *p, request *r)
 {
-    for (int i = 0; i < p->given.n; i++) {
-        cli_given *g = &p->given.list[i];
+    for (int i = 0; i < p->settings.n; i++) {
+        cli_setting *g = &p->settings.list[i];
         const char *comma = g->value ? strchr(g->value, ',') : NULL;
         if (!comma || strcmp(g->row->name, "resolution") != 0) continue;
         const size_t n = (size_t)(comma - g->value);
@@ -57,7 +57,7 @@ static void take_square(const cli_parser *p, request *r)
 
 /* Random crops aren't cached unless that is asked for, which is refused; tags that vary never are.
  * --cache-latents-to-disk alone keeps the cache with the result. */
-static int settle_cache(const cli_parser *p, request *r)
+static int choose_cache(const cli_parser *p, request *r)
 {
     const bool wanted = r->cache_latents || r->cache_to_disk;
     if (wanted && !r->o.cache_latents)
@@ -140,9 +140,9 @@ int cmd_train(int argc, char **argv)
                     .argc = argc,
                     .argv = argv};
     int status = cli_parse(&p);
-    if (status == CLI_GO) take_square(&p, &r);
+    if (status == CLI_GO) read_square_size(&p, &r);
     if (status == CLI_GO) status = cli_fill(&p);
-    if (status == CLI_GO) status = settle_cache(&p, &r);
+    if (status == CLI_GO) status = choose_cache(&p, &r);
     if (status == CLI_GO) {
         if (r.v_parameterization && !r.o.prediction) r.o.prediction = "v_prediction";
         if (!is_one_of_several() || is_first()) cli_print_idle(&p);

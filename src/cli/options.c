@@ -42,18 +42,18 @@ static bool is_named(const cn_option *row, const char *name, size_t n)
     return false;
 }
 
-static bool find_in(const cli_part *part, const char *name, size_t n, cli_given *out)
+static bool find_in(const cli_part *part, const char *name, size_t n, cli_setting *out)
 {
     for (const cn_option *row = part->rows; row && !is_end(row); row++) {
         if (n ? !is_named(row, name, n) : !row->name || row->letter != *name) continue;
-        *out = (cli_given){.part = part, .row = row};
+        *out = (cli_setting){.part = part, .row = row};
         return true;
     }
     return false;
 }
 
 /* The row of a long name of n bytes, or with n 0 of a letter. */
-static bool find(const cli_parser *p, const char *name, size_t n, cli_given *out)
+static bool find(const cli_parser *p, const char *name, size_t n, cli_setting *out)
 {
     for (const cli_part *part = p->parts; part->rows; part++)
         if (find_in(part, name, n, out)) return true;
@@ -65,15 +65,15 @@ static bool is_switch(const cn_option *row)
     return row->type == CN_FIELD_ON || row->type == CN_FIELD_OFF;
 }
 
-bool cli_find(const cli_parser *p, const char *name, cli_given *out)
+bool cli_find(const cli_parser *p, const char *name, cli_setting *out)
 {
     return *name && find(p, name, strlen(name), out);
 }
 
-const cli_given *cli_find_given(const cli_parser *p, const char *name)
+const cli_setting *cli_find_setting(const cli_parser *p, const char *name)
 {
-    for (int i = p->given.n - 1; i >= 0; i--)
-        if (strcmp(p->given.list[i].row->name, name) == 0) return &p->given.list[i];
+    for (int i = p->settings.n - 1; i >= 0; i--)
+        if (strcmp(p->settings.list[i].row->name, name) == 0) return &p->settings.list[i];
     return NULL;
 }
 
@@ -86,7 +86,7 @@ static bool is_word(const char *text)
 
 /* The values of the option in argv[*i]: `value`, which may stand in the same argument, and for a
  * list those behind it. *i: the last argument that was taken. */
-static int take_values(cli_parser *p, cli_given g, const char *value, int *i)
+static int parse_values(cli_parser *p, cli_setting g, const char *value, int *i)
 {
     const cn_option *row = g.row;
     const char *name = p->argv[*i];
@@ -95,7 +95,7 @@ static int take_values(cli_parser *p, cli_given g, const char *value, int *i)
     if (!value) return cli_usage_error(p, "%s needs a value", name);
     for (;; n++) {
         g.value = value;
-        p->given.list[p->given.n++] = g;
+        p->settings.list[p->settings.n++] = g;
         const bool more =
             row->type == CN_FIELD_LIST && (row->values ? n + 1 < row->values : p->max_words == 0);
         if (!more || *i + 1 >= p->argc || !is_word(p->argv[*i + 1])) break;
@@ -108,35 +108,35 @@ static int take_values(cli_parser *p, cli_given g, const char *value, int *i)
 
 static bool is_help(const cli_parser *p, const char *word)
 {
-    cli_given g;
+    cli_setting g;
     return strcmp(word, "--help") == 0 || (strcmp(word, "-h") == 0 && !find(p, "h", 0, &g));
 }
 
 /* --name, --name=value; '_' is '-'. */
-static int take_long(cli_parser *p, int *i)
+static int parse_long(cli_parser *p, int *i)
 {
     char *word = p->argv[*i];
     const size_t n = strcspn(word + 2, "=");
-    cli_given g;
+    cli_setting g;
     for (size_t k = 0; k < n; k++)
         if (word[2 + k] == '_') word[2 + k] = '-';
     if (!find(p, word + 2, n, &g))
         return cli_usage_error(p, "unknown option %.*s", (int)n + 2, word);
     const char *value = word[2 + n] ? word + 2 + n + 1 : NULL;
-    if (!is_switch(g.row)) return take_values(p, g, value, i);
+    if (!is_switch(g.row)) return parse_values(p, g, value, i);
     if (value) return cli_usage_error(p, "%s: this option takes no value", word);
-    p->given.list[p->given.n++] = g;
+    p->settings.list[p->settings.n++] = g;
     return CLI_GO;
 }
 
 /* -x, -xyz for three switches, -xVALUE. */
-static int take_letters(cli_parser *p, int *i)
+static int parse_letters(cli_parser *p, int *i)
 {
     for (const char *c = p->argv[*i] + 1; *c; c++) {
-        cli_given g;
+        cli_setting g;
         if (!find(p, c, 0, &g)) return cli_usage_error(p, "unknown option -%c", *c);
-        if (!is_switch(g.row)) return take_values(p, g, c[1] ? c + 1 : NULL, i);
-        p->given.list[p->given.n++] = g;
+        if (!is_switch(g.row)) return parse_values(p, g, c[1] ? c + 1 : NULL, i);
+        p->settings.list[p->settings.n++] = g;
     }
     return CLI_GO;
 }
@@ -145,10 +145,10 @@ int cli_parse(cli_parser *p)
 {
     size_t room = 1;
     for (int i = 0; i < p->argc; i++) room += strlen(p->argv[i]) + 1; /* letters are options too */
-    p->given.list = malloc(room * sizeof *p->given.list);
+    p->settings.list = malloc(room * sizeof *p->settings.list);
     p->words = malloc((size_t)p->argc * sizeof *p->words + 1);
     p->ctx = cn_ctx_create(1);
-    if (!p->given.list || !p->words || !p->ctx) return cli_error(p->command, "out of memory");
+    if (!p->settings.list || !p->words || !p->ctx) return cli_error(p->command, "out of memory");
     bool options = true;
     for (int i = 1; i < p->argc; i++) {
         char *word = p->argv[i];
@@ -161,7 +161,7 @@ int cli_parse(cli_parser *p)
         } else if (strcmp(word, "--") == 0) {
             options = false;
         } else {
-            status = word[1] == '-' ? take_long(p, &i) : take_letters(p, &i);
+            status = word[1] == '-' ? parse_long(p, &i) : parse_letters(p, &i);
         }
         if (status != CLI_GO) return status;
     }
@@ -171,7 +171,7 @@ int cli_parse(cli_parser *p)
 void cli_parser_free(cli_parser *p)
 {
     cn_ctx_destroy(p->ctx);
-    free(p->given.list);
+    free(p->settings.list);
     free(p->words);
     free(p->lists);
 }
@@ -181,8 +181,8 @@ void cli_parser_free(cli_parser *p)
 /* Puts what is done here in the place of other programs' values. */
 static void replace_values(cli_parser *p)
 {
-    for (int i = 0; i < p->given.n; i++) {
-        cli_given *g = &p->given.list[i];
+    for (int i = 0; i < p->settings.n; i++) {
+        cli_setting *g = &p->settings.list[i];
         for (const cli_idle_value *v = p->idle_values; v && v->name && g->value; v++) {
             if (strcmp(v->name, g->row->name) != 0 || strcmp(v->value, g->value) != 0) continue;
             g->idle = g->value;
@@ -194,8 +194,8 @@ static void replace_values(cli_parser *p)
 
 static int refuse(const cli_parser *p)
 {
-    for (int i = 0; i < p->given.n; i++) {
-        const cli_given *g = &p->given.list[i];
+    for (int i = 0; i < p->settings.n; i++) {
+        const cli_setting *g = &p->settings.list[i];
         if (g->part == &p->refused)
             return cli_usage_error(p, "--%s: %s", g->row->name, g->row->help);
     }
@@ -205,18 +205,18 @@ static int refuse(const cli_parser *p)
 /* Whether entry i is idle and none before it is of the same option. */
 static bool begins_idle(const cli_parser *p, int i)
 {
-    const cli_given *g = &p->given.list[i];
+    const cli_setting *g = &p->settings.list[i];
     if (g->part != &p->idle && !g->idle) return false;
     for (int k = 0; k < i; k++)
-        if (p->given.list[k].row == g->row) return false;
+        if (p->settings.list[k].row == g->row) return false;
     return true;
 }
 
 void cli_print_idle(const cli_parser *p)
 {
     const char *before = "note: without effect here: ";
-    for (int i = 0; i < p->given.n; i++) {
-        const cli_given *g = &p->given.list[i];
+    for (int i = 0; i < p->settings.n; i++) {
+        const cli_setting *g = &p->settings.list[i];
         if (!begins_idle(p, i)) continue;
         fprintf(stderr, "%s--%s%s%s", before, g->row->name, g->idle ? " " : "",
                 g->idle ? g->idle : "");
@@ -233,7 +233,7 @@ void cli_preset(const cli_parser *p)
         if (part->target) cn_options_preset(part->rows, part->target);
 }
 
-bool cli_set(const cli_parser *p, const cli_given *g)
+bool cli_set(const cli_parser *p, const cli_setting *g)
 {
     if (g->row->type == CN_FIELD_LIST || g->part == &p->idle) return true;
     if (cn_option_set(p->ctx, g->row, g->value, g->part->target) == CN_OK) return true;
@@ -242,7 +242,7 @@ bool cli_set(const cli_parser *p, const cli_given *g)
 }
 
 /* Whether entry i is the first of its list. */
-static bool begins_list(const cli_givens *all, int i)
+static bool begins_list(const cli_settings *all, int i)
 {
     if (all->list[i].row->type != CN_FIELD_LIST) return false;
     for (int k = 0; k < i; k++)
@@ -252,11 +252,11 @@ static bool begins_list(const cli_givens *all, int i)
 
 bool cli_set_lists(cli_parser *p)
 {
-    const cli_givens *all = &p->given;
+    const cli_settings *all = &p->settings;
     const char **end = p->lists = malloc((2 * (size_t)all->n + 1) * sizeof *p->lists);
     if (!end) return cli_error(p->command, "out of memory"), false;
     for (int i = 0; i < all->n; i++) {
-        const cli_given *first = &all->list[i];
+        const cli_setting *first = &all->list[i];
         if (!begins_list(all, i) || first->part == &p->idle) continue;
         *(const char *const **)((char *)first->part->target + first->row->offset) = end;
         for (int k = i; k < all->n; k++)
@@ -273,7 +273,7 @@ int cli_check(const cli_parser *p)
         return cli_usage_error(p, "%s", p->words_wanted);
     for (const cli_part *part = p->parts; part->rows; part++)
         for (const cn_option *row = part->rows; !is_end(row); row++) {
-            if (!row->required || cli_find_given(p, row->name)) continue;
+            if (!row->required || cli_find_setting(p, row->name)) continue;
             char letter[16] = "";
             if (row->letter) snprintf(letter, sizeof letter, " (-%c)", row->letter);
             return cli_usage_error(p, "--%s %s%s is missing", row->name, row->arg, letter);
@@ -293,7 +293,7 @@ int cli_fill(cli_parser *p)
     if (status != CLI_GO) return status;
     replace_values(p);
     cli_preset(p);
-    for (int i = 0; i < p->given.n; i++)
-        if (!cli_set(p, &p->given.list[i])) return CLI_USAGE;
+    for (int i = 0; i < p->settings.n; i++)
+        if (!cli_set(p, &p->settings.list[i])) return CLI_USAGE;
     return cli_set_lists(p) ? cli_check(p) : CLI_FAILED;
 }

@@ -13,7 +13,7 @@
 enum { TAPS = 9, LANES = CN_CONV_GROUP };
 
 struct cn_conv_algo {
-    cn_conv_way way;
+    cn_conv_algo_kind way;
     bool pairs; /* products of pairs of bfloat16, where a way has them */
     cn_conv_args args;
     int64_t *places; /* at_out, at_in, at_tap */
@@ -26,8 +26,8 @@ static int64_t groups_of(int64_t channels)
     return (channels + LANES - 1) / LANES;
 }
 
-/* Sizes as the kernel sees them: the data gradient convolves dy, with stride 1 by the kernel turned
- * by half a turn. */
+/* Sizes as the kernel sees them: the data gradient convolves dy, with stride 1 by the kernel
+ * rotated by half a turn. */
 static cn_conv_args shape_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, int threads)
 {
     cn_conv_args a = {.N = c->N, .type = c->type, .result = c->result, .threads = threads};
@@ -122,8 +122,8 @@ static bool stream_pays(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_
            (c->type == CN_F32 || bf16 == CN_BF16_AVX512);
 }
 
-cn_conv_way cn_conv_way_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16,
-                           int threads)
+cn_conv_algo_kind cn_conv_algo_choose(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c,
+                                      cn_bf16_level bf16, int threads)
 {
     if (c->groups != 1) return CN_CONV_ONEDNN;
     if (narrow_pays(kind, c, bf16)) return CN_CONV_FEW_OUTPUTS;
@@ -220,9 +220,9 @@ static size_t scratch_bytes_of(const cn_conv_algo *p, cn_dnnl_conv_kind kind)
     return (s.shared_floats + s.thread_floats * threads) * sizeof(float);
 }
 
-cn_status cn_conv_algo_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_dnnl_conv_kind kind,
-                               const cn_dnnl_conv_shape *c, cn_param *w, cn_conv_algo **out,
-                               size_t *scratch_bytes)
+cn_status cn_conv_algo_prepare(cpu_backend *b, cn_ctx *ctx, cn_conv_algo_kind way,
+                               cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_param *w,
+                               cn_conv_algo **out, size_t *scratch_bytes)
 {
     cn_conv_algo *p = cn_alloc0(ctx, sizeof *p);
     if (!p) return CN_ENOMEM;

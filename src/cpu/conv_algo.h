@@ -10,22 +10,23 @@
 struct cpu_backend;
 typedef struct cn_conv_algo cn_conv_algo; /* a prepared step */
 
-/* kernels/winograd.c; patches.c, bf16/conv.c; narrow.c, stream.c. */
-typedef enum cn_conv_way {
+/* In kernels/conv/winograd.c; conv/patches.c and bf16/conv_bf16.c; conv/few_outputs.c;
+ * streamed_product.c. */
+typedef enum cn_conv_algo_kind {
     CN_CONV_ONEDNN,
     CN_CONV_WINOGRAD,
     CN_CONV_PATCHES,
     CN_CONV_FEW_OUTPUTS,
     CN_CONV_STREAM
-} cn_conv_way;
+} cn_conv_algo_kind;
 
 /* The fastest way to a convolution or one of its gradients, beside direct ones at the rate of the
  * processor's products. */
-cn_conv_way cn_conv_way_of(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16,
-                           int threads);
+cn_conv_algo_kind cn_conv_algo_choose(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c,
+                                      cn_bf16_level bf16, int threads);
 /* By one of the own ways, w's layout being claimed; counts scratch. Weights are read as they are
  * stored, Q8 excepted: a run gets those in x's type. */
-cn_status cn_conv_algo_prepare(struct cpu_backend *b, cn_ctx *ctx, cn_conv_way way,
+cn_status cn_conv_algo_prepare(struct cpu_backend *b, cn_ctx *ctx, cn_conv_algo_kind way,
                                cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_param *w,
                                cn_conv_algo **out, size_t *scratch_bytes) CN_CHECKED;
 /* With the step's sums and activation. weights and scratch stand for the step's own. */

@@ -4,7 +4,7 @@
  * A blocked layout places the element (o,i,y,x) at the sum of one offset per dimension, so a table
  * for each says where everything goes. Tiles of rows o and columns i are moved, since neighbours in
  * the layout are of several rows; nothing but one tile is held in between. Whole tiles go by a
- * kernel (kernels/lay.c). Blocks of Q8 run through the layout's order, so they are made panel by
+ * kernel (kernels/repack.c). Blocks of Q8 run through the layout's order, so they are made panel by
  * panel, of rows that fill a stretch of it.
  */
 #include "cpu/layout.h"
@@ -18,7 +18,7 @@
 enum { BLOCK = 4096 /* elements converted at a time; whole blocks of Q8 */ };
 /* A tile has TILE_ROW elements of each row at a time, a little apart for the sake of the cache. */
 enum {
-    TILE_ROWS = CN_LAY_ROWS,
+    TILE_ROWS = CN_REPACK_ROWS,
     TILE_ROW = 1024,
     TILE_STRIDE = TILE_ROW + 16,
     TILE = TILE_ROWS * TILE_STRIDE
@@ -110,7 +110,7 @@ static int step_of(const places *p, const area *t)
 static bool scatter_whole(const places *p, size_t bytes, const area *t, const void *tile,
                           void *physical)
 {
-    const int step = t->rows == TILE_ROWS && p->area <= CN_LAY_AREA ? step_of(p, t) : 0;
+    const int step = t->rows == TILE_ROWS && p->area <= CN_REPACK_AREA ? step_of(p, t) : 0;
     if (!step) return false;
     p->k->repack(
         &(cn_repack){.bytes = bytes,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* onednn.c - every call to oneDNN (version 2.x, Debian's libdnnl).
  *
- * Activations are NHWC. Convolution weights are in the layout that the forward primitive asks for;
+ * Activations are NHWC. Convolution weights are in the layout that the forward primitive calls for;
  * the data gradient wants another one and gets it through scratch. A product's weights are in that
- * of its forward primitive where the caller asks for it, else plain. Scratch is the caller's ("user
- * scratchpad").
+ * of its forward primitive where the caller calls for it, else plain. Scratch is the caller's
+ * ("user scratchpad").
  */
 #include "cpu/onednn.h"
 
@@ -507,7 +507,7 @@ static dnnl_status_t matrix_md(int64_t rows, int64_t columns, cn_dtype type,
     return dnnl_memory_desc_init_by_tag(md, 2, dims, type_of(type), order);
 }
 
-static dnnl_status_t turned(const dnnl_memory_desc_t *md, dnnl_memory_desc_t *out)
+static dnnl_status_t transposed(const dnnl_memory_desc_t *md, dnnl_memory_desc_t *out)
 {
     static const int order[2] = {1, 0};
     return dnnl_memory_desc_permute_axes(out, md, order);
@@ -588,7 +588,7 @@ cn_status cn_dnnl_linear_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl_product 
     }
     const dnnl_memory_desc_t *w_md = md_of(pd, dnnl_query_weights_md);
     dnnl_memory_desc_t order;
-    DNNL_TRY(turned(w_md, &order), "describe a matrix");
+    DNNL_TRY(transposed(w_md, &order), "describe a matrix");
     if (!w->layout && (s = claim_layout(ctx, d, w, &order)) != CN_OK) goto fail;
     DNNL_TRY(reorder_between(d, p, w, &order, false), "reorder weights");
     const operands o = product_operands(m, &mds, w_md, p);
@@ -642,8 +642,8 @@ static dnnl_status_t gradient_pd(cn_dnnl *d, const cn_dnnl_product *m, bool dw,
 }
 
 /* dx = dy w as a product of its own. */
-static dnnl_status_t turned_pd(cn_dnnl *d, const cn_dnnl_product *m, product_mds *mds,
-                               cn_dnnl_prim *p, operands *o, dnnl_primitive_desc_t *out)
+static dnnl_status_t transposed_pd(cn_dnnl *d, const cn_dnnl_product *m, product_mds *mds,
+                                   cn_dnnl_prim *p, operands *o, dnnl_primitive_desc_t *out)
 {
     const cn_dnnl_product t = {
         .R = m->R, .I = m->O, .O = m->I, .type = m->type, .result = m->result};
@@ -666,7 +666,7 @@ cn_status cn_dnnl_linear_gradient_prepare(cn_ctx *ctx, cn_dnnl *d, const cn_dnnl
     cn_dnnl_prim *p = cn_alloc0(ctx, sizeof *p);
     if (!p) goto fail;
     if (!dw && plain && m->type == CN_BF16) {
-        DNNL_TRY(turned_pd(d, m, &mds, p, &o, &pd), "derive a matrix product");
+        DNNL_TRY(transposed_pd(d, m, &mds, p, &o, &pd), "derive a matrix product");
     } else {
         DNNL_TRY(gradient_pd(d, m, dw, plain ? dnnl_ab : dnnl_format_tag_any, &mds, &pd),
                  "derive a matrix product");

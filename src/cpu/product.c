@@ -87,8 +87,9 @@ static cn_dnnl_conv_shape conv_shape(const cn_node *attributes, const cn_node *x
                                 .result = a->dtype};
 }
 
-static cn_status prepare_own(cpu_backend *b, cn_ctx *ctx, cn_conv_way way, cn_dnnl_conv_kind kind,
-                             const cn_dnnl_conv_shape *c, cn_param *w, cn_step *st)
+static cn_status prepare_own(cpu_backend *b, cn_ctx *ctx, cn_conv_algo_kind way,
+                             cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_param *w,
+                             cn_step *st)
 {
     product *p = cn_alloc0(ctx, sizeof *p);
     if (!p) return CN_ENOMEM;
@@ -119,7 +120,7 @@ static cn_status prepare_conv(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     st->flops =
         2.0 * (double)cn_node_elements(y) * (double)(c.I / c.groups * c.kernel_h * c.kernel_w);
     c.expand = kind != CN_DNNL_CONV_DW && w->dtype != c.type;
-    const cn_conv_way way = cn_conv_way_of(kind, &c, b->bf16, b->threads);
+    const cn_conv_algo_kind way = cn_conv_algo_choose(kind, &c, b->bf16, b->threads);
     if (way != CN_CONV_ONEDNN) {
         if (c.wanted) st->flops *= (double)c.wanted / (double)c.I;
         CN_TRY(cn_dnnl_conv_claim(ctx, b->dnnl, &c, w));
@@ -173,10 +174,10 @@ static cn_dnnl_conv_shape conv_of(const cn_dnnl_product *m, int64_t N)
 
 /* Its way. Over patches: where weights are stored plain, in another type; else they suit oneDNN as
  * they are. */
-static cn_conv_way product_way(const cpu_backend *b, cn_dnnl_conv_kind kind,
-                               const cn_dnnl_conv_shape *c, bool pack, const cn_param *w)
+static cn_conv_algo_kind product_algo(const cpu_backend *b, cn_dnnl_conv_kind kind,
+                                      const cn_dnnl_conv_shape *c, bool pack, const cn_param *w)
 {
-    const cn_conv_way way = cn_conv_way_of(kind, c, b->bf16, b->threads);
+    const cn_conv_algo_kind way = cn_conv_algo_choose(kind, c, b->bf16, b->threads);
     const bool plain = !pack && w->dtype != CN_Q8 && cn_dnnl_is_plain(w);
     if (way == CN_CONV_STREAM || (way == CN_CONV_PATCHES && c->expand && plain)) return way;
     return CN_CONV_ONEDNN;
@@ -202,7 +203,7 @@ static cn_status prepare_linear(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     const cn_dnnl_conv_kind kind = forward ? CN_DNNL_CONV : dw ? CN_DNNL_CONV_DW : CN_DNNL_CONV_DX;
     cn_dnnl_conv_shape c = conv_of(&m, x->shape[0]);
     c.expand = !dw && w->dtype != m.type;
-    const cn_conv_way way = product_way(b, kind, &c, m.pack, w);
+    const cn_conv_algo_kind way = product_algo(b, kind, &c, m.pack, w);
     if (way != CN_CONV_ONEDNN) {
         CN_TRY(cn_dnnl_linear_claim(ctx, b->dnnl, &m, w));
         return prepare_own(b, ctx, way, kind, &c, w, st);

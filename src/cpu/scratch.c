@@ -15,10 +15,11 @@ size_t cn_attention_scratch_bytes(int64_t N, int64_t L, int64_t M, int64_t D, in
 {
     size_t all = (size_t)(N * heads), workers = (size_t)threads, tile = (size_t)TQ * TK;
     size_t keys = (size_t)((M + TK - 1) / TK * TK * D); /* of one head, in whole tiles */
-    size_t turned = 2 * (size_t)(D * TQ);
-    if (!grad) return (all * keys + 16 + workers * (tile + turned + 3 * TQ + 16)) * sizeof(float);
+    size_t transposed = 2 * (size_t)(D * TQ);
+    if (!grad)
+        return (all * keys + 16 + workers * (tile + transposed + 3 * TQ + 16)) * sizeof(float);
     size_t copies = 2 * workers * 2 * keys; /* heads * parts < 2 * threads */
     (void)L;
     if (all >= workers) copies = 0;
-    return (copies + 16 + workers * (2 * tile + turned + TQ + 4 * keys + 16)) * sizeof(float);
+    return (copies + 16 + workers * (2 * tile + transposed + TQ + 4 * keys + 16)) * sizeof(float);
 }

@@ -312,8 +312,8 @@ static cn_status name_findings(survey *s)
     return CN_OK;
 }
 
-static cn_status look_over(cn_ctx *ctx, const cn_dataset *d, const cn_dataset_options *o,
-                           const cn_dataset_check_options *check, cn_dataset_report *r)
+static cn_status check_items(cn_ctx *ctx, const cn_dataset *d, const cn_dataset_options *o,
+                             const cn_dataset_check_options *check, cn_dataset_report *r)
 {
     survey s = {.ctx = ctx, .d = d, .o = o, .r = r, .colour_first = -1};
     if (check) s.check = *check;
@@ -370,7 +370,7 @@ cn_status cn_dataset_check(cn_ctx *ctx, const cn_dataset_options *options,
     cn_status s = cn_dataset_open(ctx, &o, &d);
     if (s == CN_OK) {
         r.problems = d->skipped;
-        s = look_over(ctx, d, &o, check, &r);
+        s = check_items(ctx, d, &o, check, &r);
     } else {
         r.problems += s == CN_EFORMAT;
     }

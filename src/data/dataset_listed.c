@@ -46,8 +46,8 @@ static cn_status fill(cn_ctx *ctx, cn_dataset *d, given *g)
     return check_sizes(ctx, d);
 }
 
-static cn_status get_given(cn_ctx *ctx, const cn_dataset *d, const uint64_t *words, bool prompt,
-                           cn_dataset_item *out)
+static cn_status get_listed(cn_ctx *ctx, const cn_dataset *d, const uint64_t *words, bool prompt,
+                            cn_dataset_item *out)
 {
     const given *g = d->own;
     const char *image = g->images[g->n_images > 1 ? *words : 0];
@@ -59,13 +59,13 @@ static cn_status get_given(cn_ctx *ctx, const cn_dataset *d, const uint64_t *wor
     return out->where && out->condition.path && out->target.path && out->prompt ? CN_OK : CN_ENOMEM;
 }
 
-static void close_given(cn_dataset *d)
+static void close_listed(cn_dataset *d)
 {
     cn_free(d->own);
 }
 
 /* Never found by its content, so it isn't one of dataset_layouts.h. */
-static const cn_dataset_layout listed = {.name = "given", .get = get_given, .close = close_given};
+static const cn_dataset_layout listed = {.name = "given", .get = get_listed, .close = close_listed};
 
 cn_status cn_dataset_open_listed(cn_ctx *ctx, const char *const *images, const char *const *prompts,
                                  cn_dataset **out)

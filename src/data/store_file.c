@@ -74,7 +74,7 @@ static cn_status look_at(cn_store *s, int64_t slot, char *buffer, cn_seen *out)
     return CN_OK;
 }
 
-static cn_status look_through(cn_store *s, const cn_store_file *f, int64_t n, cn_seen *list)
+static cn_status scan_entries(cn_store *s, const cn_store_file *f, int64_t n, cn_seen *list)
 {
     char *buffer = cn_alloc(s->ctx, stride(s));
     if (!buffer) return CN_ENOMEM;
@@ -123,7 +123,7 @@ static cn_status match(cn_store *s, const cn_store_file *f)
     if (!list) return CN_ENOMEM;
     cn_status status = CN_OK;
     if (!cn_store_index_read(s, n, list)) {
-        status = look_through(s, f, n, list);
+        status = scan_entries(s, f, n, list);
         if (status == CN_OK) cn_store_index_write(s, n, list);
     }
     if (status == CN_OK) qsort(list, (size_t)n, sizeof *list, by_key);
@@ -138,7 +138,7 @@ static cn_status match(cn_store *s, const cn_store_file *f)
 /* --- opening ---------------------------------------------------------------------------------- */
 
 /* Reads the head, or writes it to an empty file. Under the lock. */
-static cn_status settle_head(cn_store *s, const cn_store_file *f)
+static cn_status open_header(cn_store *s, const cn_store_file *f)
 {
     struct stat st;
     char bytes[HEAD_BYTES] = {0};
@@ -167,7 +167,7 @@ static cn_status begin(cn_store *s, const cn_store_file *f)
     s->fd = cn_sys_open(s->path, O_RDWR | O_CREAT | O_NONBLOCK, 0666);
     if (s->fd < 0) return cn_store_fail(s->ctx, s, "open", errno);
     CN_TRY(lock(s, LOCK_EX));
-    cn_status status = settle_head(s, f);
+    cn_status status = open_header(s, f);
     if (status == CN_OK) status = match(s, f);
     const cn_status unlocked = lock(s, LOCK_UN);
     return status == CN_OK ? unlocked : status;

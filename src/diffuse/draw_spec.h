@@ -22,9 +22,9 @@ typedef struct cn_draw_spec {
     int n_controls;
     int64_t batch;
     int64_t latent_h, latent_w;
-    int64_t context_length; /* tokens */
-    bool guidance;          /* both halves; else the conditional one alone */
-    bool halves_in_turn;    /* one behind the other instead of as one batch: less memory */
+    int64_t context_length;   /* tokens */
+    bool guidance;            /* both halves; else the conditional one alone */
+    bool sequential_guidance; /* one behind the other instead of as one batch: less memory */
 } cn_draw_spec;
 
 /* One ControlNet's part in a run. It acts on step i of n unless i/n < start or (i+1)/n > end; a

@@ -100,7 +100,7 @@ cn_status cn_draw_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *spec, 
     if (!d) return CN_ENOMEM;
     d->ctx = ctx;
     d->spec = *spec;
-    d->turns = spec->guidance && spec->halves_in_turn ? 2 : 1;
+    d->turns = spec->guidance && spec->sequential_guidance ? 2 : 1;
     d->n = spec->batch * (spec->guidance && d->turns == 1 ? 2 : 1);
     cn_status s = cn_denoiser_create(ctx, be, spec, d->n, &d->networks);
     if (s == CN_OK) s = allocate(d);

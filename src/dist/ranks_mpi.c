@@ -78,7 +78,7 @@ void cn_ranks_describe(const cn_ranks *r, int rank, char out[CN_RANKS_NAME_BYTES
              (long long)r->peers[rank].pid, r->peers[rank].host);
 }
 
-static cn_status look_around(cn_ranks *r)
+static cn_status find_local_ranks(cn_ranks *r)
 {
     const double now = cn_now_s();
     char who[CN_RANKS_NAME_BYTES];
@@ -131,7 +131,7 @@ static cn_status wait_for(cn_ranks *r, MPI_Request *request, const char *what)
     for (int tries = 0;; tries++) {
         CN_TRY(check(r, MPI_Test(request, &done, MPI_STATUS_IGNORE), what));
         if (done) return CN_OK;
-        CN_TRY(look_around(r));
+        CN_TRY(find_local_ranks(r));
         pause_after(tries);
     }
 }
@@ -152,7 +152,7 @@ cn_status cn_ranks_advance(cn_ranks *r)
         r->bytes[kept++] = r->bytes[i];
     }
     r->n_flight = kept;
-    return look_around(r);
+    return find_local_ranks(r);
 }
 
 /* Until at most so much is on its way. */

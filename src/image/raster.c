@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* raster.c - see draw.h. Wide lines are quads with corners between pixels, so polygons are kept in
- * 16.16 fixed point; outlines are drawn beside the spans inside, as OpenCV does, which makes
+/* raster.c - see raster.h. Wide lines are quads with corners between pixels, so polygons are kept
+ * in 16.16 fixed point; outlines are drawn beside the spans inside, as OpenCV does, which makes
  * corners a little fuller. */
 #include "image/raster.h"
 

@@ -66,7 +66,7 @@ static cn_status cut_off(const reader *r)
 }
 
 /* `bytes` bytes, at most 8, little-endian. */
-static cn_status take_number(reader *r, size_t bytes, uint64_t *out)
+static cn_status read_uint_le(reader *r, size_t bytes, uint64_t *out)
 {
     uint64_t v = 0;
     if (r->t->n - r->at < bytes) return cut_off(r);
@@ -79,7 +79,7 @@ static cn_status take_number(reader *r, size_t bytes, uint64_t *out)
 static cn_status take_text(reader *r, text *out)
 {
     uint64_t n = 0;
-    CN_TRY(take_number(r, 8, &n));
+    CN_TRY(read_uint_le(r, 8, &n));
     if (n > r->t->n - r->at) return cut_off(r);
     *out = (text){(const char *)r->t->bytes + r->at, (size_t)n};
     r->at += (size_t)n;
@@ -94,8 +94,8 @@ static cn_status pass_array(reader *r, int depth)
 {
     uint64_t type = 0, n = 0;
     size_t bytes;
-    CN_TRY(take_number(r, 4, &type));
-    CN_TRY(take_number(r, 8, &n));
+    CN_TRY(read_uint_le(r, 4, &type));
+    CN_TRY(read_uint_le(r, 8, &n));
     if (type >= VALUE_TYPES || depth > MAX_NESTING)
         return cn_fail(r->ctx, CN_EFORMAT, "a GGUF array of type %llu, which doesn't exist",
                        (unsigned long long)type);
@@ -117,7 +117,7 @@ static cn_status pass_value(reader *r, uint64_t type, int depth)
     text words;
     if (type == STRING) return take_text(r, &words);
     if (type == ARRAY) return pass_array(r, depth + 1);
-    if (type < VALUE_TYPES) return take_number(r, value_bytes[type], &number);
+    if (type < VALUE_TYPES) return read_uint_le(r, value_bytes[type], &number);
     return cn_fail(r->ctx, CN_EFORMAT, "a GGUF value of type %llu, which doesn't exist",
                    (unsigned long long)type);
 }
@@ -128,8 +128,8 @@ static cn_status take_shape(reader *r, text name)
     const size_t begin = r->at;
     uint64_t type = 0, n = 0, v = 0;
     shape s = {.name = name};
-    CN_TRY(take_number(r, 4, &type));
-    CN_TRY(take_number(r, 8, &n));
+    CN_TRY(read_uint_le(r, 4, &type));
+    CN_TRY(read_uint_le(r, 8, &n));
     const bool whole =
         type < VALUE_TYPES && value_bytes[type] >= 4 && type != FLOAT && type != DOUBLE;
     if (!whole || n > CN_MAX_DIMS || r->n_shapes == MAX_SHAPES) {
@@ -137,7 +137,7 @@ static cn_status take_shape(reader *r, text name)
         return pass_array(r, 0);
     }
     for (uint64_t i = 0; i < n; i++) {
-        CN_TRY(take_number(r, value_bytes[type], &v));
+        CN_TRY(read_uint_le(r, value_bytes[type], &v));
         s.dims[i] = (int64_t)v;
     }
     s.ndim = (int)n;
@@ -163,12 +163,12 @@ static cn_status take_pair(reader *r)
     text key;
     uint64_t type = 0;
     CN_TRY(take_text(r, &key));
-    CN_TRY(take_number(r, 4, &type));
+    CN_TRY(read_uint_le(r, 4, &type));
     if (type == ARRAY && begins(key, original))
         return take_shape(r, (text){key.s + strlen(original), key.n - strlen(original)});
     if (type != UINT || key.n != strlen("general.alignment") || !begins(key, "general.alignment"))
         return pass_value(r, type, 0);
-    CN_TRY(take_number(r, 4, &r->alignment));
+    CN_TRY(read_uint_le(r, 4, &r->alignment));
     if (r->alignment && !(r->alignment & (r->alignment - 1)) && r->alignment <= 1 << 20)
         return CN_OK;
     return cn_fail(r->ctx, CN_EFORMAT, "a GGUF alignment of %llu bytes; a power of 2 is expected",
@@ -226,11 +226,11 @@ static cn_status take_entry(reader *r, entry *e)
     if (!e->name.n || e->name.n > MAX_NAME || memchr(e->name.s, 0, e->name.n))
         return cn_fail(r->ctx, CN_EFORMAT, "a tensor's name of %zu bytes, or with a zero in it",
                        e->name.n);
-    CN_TRY(take_number(r, 4, &dims));
+    CN_TRY(read_uint_le(r, 4, &dims));
     for (uint64_t i = 0; i < dims; i++)
-        CN_TRY(take_number(r, 8, i < CN_MAX_DIMS ? &ne[i] : &ignored));
-    CN_TRY(take_number(r, 4, &e->type));
-    CN_TRY(take_number(r, 8, &e->offset));
+        CN_TRY(read_uint_le(r, 8, i < CN_MAX_DIMS ? &ne[i] : &ignored));
+    CN_TRY(read_uint_le(r, 4, &e->type));
+    CN_TRY(read_uint_le(r, 8, &e->offset));
     for (size_t i = 0; i < CN_COUNT(types); i++)
         if (types[i].number == e->type) {
             e->info.dtype = types[i].dtype;
@@ -277,13 +277,13 @@ static cn_status take_tensors(reader *r, uint64_t n)
 static cn_status parse(reader *r)
 {
     uint64_t version = 0, tensors = 0, pairs = 0;
-    CN_TRY(take_number(r, 4, &version));
+    CN_TRY(read_uint_le(r, 4, &version));
     if (version < 2 || version > 3)
         return cn_fail(r->ctx, CN_EFORMAT, "a GGUF file of version %llu%s; 2 and 3 are read",
                        (unsigned long long)version,
                        version > 0xffff ? ", or one for a big-endian machine" : "");
-    CN_TRY(take_number(r, 8, &tensors));
-    CN_TRY(take_number(r, 8, &pairs));
+    CN_TRY(read_uint_le(r, 8, &tensors));
+    CN_TRY(read_uint_le(r, 8, &pairs));
     /* A tensor's entry has 24 bytes at least, a pair 13. */
     if (tensors > MAX_TENSORS || pairs > MAX_PAIRS || tensors > r->t->n / 24 ||
         pairs > r->t->n / 13)

@@ -26,7 +26,7 @@ cn_status cn_listing_read(cn_ctx *ctx, const char *dir, const cn_listing_rules *
 void cn_listing_free(cn_listing *l);
 /* Whether a name ends in one of them, case aside, with something before it. */
 bool cn_has_ending(const char *name, const char *const *endings);
-/* Length of a name without its ending: "a/b.c.png" -> that of "a/b.c". */
+/* Length of a name without its ending: "a/b.1.png" -> that of "a/b.1". */
 size_t cn_stem_length(const char *name);
 /* The order of names by their stems alone; 0 for the same stem. */
 int cn_stem_compare(const char *a, const char *b);

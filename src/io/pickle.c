@@ -416,7 +416,7 @@ static cn_status call(cn_pickle *v, cn_pickle_obj *f, cn_pickle_obj *args)
 /* A torch.nn.ParameterDict, which old textual inversion files hold, keeps its tensors under
  * "_parameters" of its state, among the first of about twenty attributes. That pair alone is taken,
  * so that the work stays linear. */
-static cn_status take_parameters(cn_pickle *v, cn_pickle_obj *o, const cn_pickle_obj *state)
+static cn_status unwrap_parameters(cn_pickle *v, cn_pickle_obj *o, const cn_pickle_obj *state)
 {
     enum { ATTRIBUTES = 32 };
     for (size_t i = 0; i + 1 < CN_MIN(state->n, (size_t)2 * ATTRIBUTES); i += 2)
@@ -434,7 +434,7 @@ static cn_status build(cn_pickle *v)
     CN_TRY(top(v, &o));
     if (o->kind == CN_PK_GLOBAL) return cn_pickle_refuse(v, o);
     if (o->kind == CN_PK_DICT && o->n == 0 && state->kind == CN_PK_DICT)
-        return take_parameters(v, o, state);
+        return unwrap_parameters(v, o, state);
     if (o->kind == CN_PK_DICT || o->kind == CN_PK_INERT || o->kind == CN_PK_TENSOR) return CN_OK;
     return cn_pickle_bad(v, "state is given to something that has none");
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api_files.c - controlnet.h's calls on images and checkpoints.
  *
- * Drawing is in draw.c, conditions in annotate.c, data sets in dataset.c and prepare.c. They only
- * put together what the folders below offer.
+ * Drawing is in pipeline.c, conditions in api_annotate.c, data sets in api_dataset.c and prepare.c.
+ * They only put together what the folders below offer.
  */
 #include "base/option.h"
 #include "image/image.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* conditions.c - see conditions.h. */
+/* conditions.c - see conditions_internal.h. */
 #include "pipeline/conditions_internal.h"
 
 #include "base/option.h"

@@ -101,7 +101,7 @@ static cn_status plan_networks(planner *m, const cn_pass *pass, cn_params **sets
     spec.latent_w = scaled(m, pass->latent_w);
     spec.batch = m->batch;
     spec.guidance = m->guidance;
-    spec.halves_in_turn = m->fit.halves_in_turn;
+    spec.sequential_guidance = m->fit.sequential_guidance;
     CN_TRY(cn_draw_create(p->ctx, p->backend, &spec, &draw));
     cn_draw_info(draw, out);
     cn_draw_destroy(draw);
@@ -229,9 +229,9 @@ static bool step_down(planner *m, int group)
     switch (group) {
     case CN_GROUP_TEXT: return fewer_bits(m, group);
     case CN_GROUP_DRAWING:
-        if (m->guidance && !f->halves_in_turn) return f->halves_in_turn = true;
+        if (m->guidance && !f->sequential_guidance) return f->sequential_guidance = true;
         if (!fewer_bits(m, group)) return false;
-        f->halves_in_turn = false;
+        f->sequential_guidance = false;
         return true;
     default: return fewer_bits(m, group) || smaller_tiles(m);
     }
@@ -336,7 +336,7 @@ static cn_status make_plan_once(planner *m, size_t limit)
     m->plan.peak_bytes = largest(&m->plan)->total_bytes;
     m->plan.compute_type = cn_weight_type_word(m->fit.compute);
     m->plan.keeps_loaded = m->fit.keep;
-    m->plan.halves_in_turn = m->fit.halves_in_turn;
+    m->plan.sequential_guidance = m->fit.sequential_guidance;
     m->plan.vae_tile = m->fit.vae_tile * cn_vae_factor(&m->job->p->base->vae);
     return CN_OK;
 }
@@ -458,7 +458,7 @@ static void report(const cn_job *j, const cn_generate_plan *p)
            "memory: %.2f GiB at most, %s; weights of UNet and ControlNets in %s, the VAE's in "
            "%s%s%s",
            cn_gib(p->peak_bytes), largest(p)->name, p->unet_type, p->vae_type,
-           p->halves_in_turn ? ", guidance's halves in turn" : "", tiles);
+           p->sequential_guidance ? ", guidance's halves in turn" : "", tiles);
 }
 
 cn_status cn_job_plan(cn_job *j, cn_generate_plan *out)

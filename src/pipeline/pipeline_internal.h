@@ -2,11 +2,11 @@
 /* pipeline_internal.h - what the files of drawing share: the opened pipeline and one drawing's
  * work.
  *
- *   draw.c      opens a pipeline; cn_generate
+ *   pipeline.c  opens a pipeline; cn_generate
  *   inputs.c    options checked; sizes, conditions, masks and latents made ready
  *   masked.c    a mask as stable-diffusion-webui has it
  *   networks.c  networks' parameters: what they compute in and are kept as
- *   memory.c    what a drawing takes, and how it is made to fit a limit
+ *   drawing_memory.c  what a drawing takes, and how it is made to fit a limit
  *   stages.c    text, encoding, sampling, decoding
  */
 #ifndef CN_PIPELINE_PIPELINE_INTERNAL_H
@@ -28,10 +28,10 @@ typedef struct cn_fit {
     cn_dtype compute;
     cn_dtype storage; /* of weights, unless storage_auto */
     bool storage_auto;
-    int bits[CN_GROUPS]; /* of a weight at most, under storage_auto; 32: as without a limit */
-    bool keep;           /* weights stay from stage to stage and to the next picture */
-    bool halves_in_turn; /* of guidance */
-    int64_t vae_tile;    /* latents a side; 0: whole */
+    int bits[CN_GROUPS];      /* of a weight at most, under storage_auto; 32: as without a limit */
+    bool keep;                /* weights stay from stage to stage and to the next picture */
+    bool sequential_guidance; /* of guidance */
+    int64_t vae_tile;         /* latents a side; 0: whole */
 } cn_fit;
 
 struct cn_pipeline {

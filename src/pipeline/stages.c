@@ -251,7 +251,7 @@ cn_status cn_job_begin(cn_job *j)
 static bool same_drawing(const cn_draw_spec *a, const cn_draw_spec *b)
 {
     bool same = a->batch == b->batch && a->latent_h == b->latent_h && a->latent_w == b->latent_w &&
-                a->guidance == b->guidance && a->halves_in_turn == b->halves_in_turn &&
+                a->guidance == b->guidance && a->sequential_guidance == b->sequential_guidance &&
                 a->context_length == b->context_length;
     for (int k = 0; k < a->n_controls; k++)
         same = same && a->controls[k].cond_only == b->controls[k].cond_only;
@@ -295,7 +295,7 @@ cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const
                          .latent_w = j->pass.latent_w,
                          .context_length = cn_prompts_length(j->prompts, p->base),
                          .guidance = j->guidance,
-                         .halves_in_turn = j->fit.halves_in_turn || is_windowed(j)};
+                         .sequential_guidance = j->fit.sequential_guidance || is_windowed(j)};
     for (int k = 0; k < p->n_controls; k++)
         spec.controls[k] = (cn_draw_control){
             .config = &p->controls[k]->config, .params = control[k], .cond_only = cond_only(j, k)};

@@ -24,7 +24,7 @@ vec3 cn_object_to_local(const cn_object *o, vec3 p)
     return vscale(cn_object_turn_local(o, vsub(p, o->base)), 1 / o->size);
 }
 
-static vec3 turned(const cn_object *o, vec3 d)
+static vec3 rotated(const cn_object *o, vec3 d)
 {
     return v3(o->cos_yaw * d.x + o->sin_yaw * d.z, d.y, -o->sin_yaw * d.x + o->cos_yaw * d.z);
 }
@@ -101,8 +101,8 @@ static void chain(cn_object *o, curve_fn curve, int links, float tube)
         cn_part *p = cn_add_capsule(o, cn_object_to_world(o, point), cn_object_to_world(o, next),
                                     tube * o->size);
         if (!p) return;
-        p->tangent_a = turned(o, tangent);
-        p->tangent_b = turned(o, next_tangent);
+        p->tangent_a = rotated(o, tangent);
+        p->tangent_b = rotated(o, next_tangent);
         p->along_a = (float)i / (float)links;
         p->along_b = (float)(i + 1) / (float)links;
         point = next;
@@ -142,7 +142,7 @@ static void build_arch(cn_object *o, float tall)
         if (!p) return;
         p->round = true;
         p->axis_point = cn_object_to_world(o, v3(0, high, 0));
-        p->axis = turned(o, v3(0, 0, 1));
+        p->axis = rotated(o, v3(0, 0, 1));
     }
     blob(o, v3(-0.75f, 0.4f, 0), 0.42f);
     blob(o, v3(0.75f, 0.4f, 0), 0.42f);

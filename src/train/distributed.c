@@ -23,7 +23,7 @@ cn_status cn_run_join(cn_run_setup *r)
 }
 
 /* What is left to do after a failure that one rank alone may have seen. */
-static void tell_end(const cn_run_setup *r, int64_t saved_step, cn_status s)
+static void report_failure(const cn_run_setup *r, int64_t saved_step, cn_status s)
 {
     char why[1024];
     snprintf(why, sizeof why, "%s", cn_error(r->ctx));
@@ -44,7 +44,7 @@ static void tell_end(const cn_run_setup *r, int64_t saved_step, cn_status s)
 void cn_run_part(cn_run_setup *r, int64_t saved_step, cn_status s)
 {
     if (!r->ranks) return;
-    if (s != CN_OK) tell_end(r, saved_step, s);
+    if (s != CN_OK) report_failure(r, saved_step, s);
     cn_ranks_close(r->ranks, s == CN_OK || s == CN_ECANCELLED);
     r->ranks = NULL;
 }

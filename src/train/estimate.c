@@ -19,7 +19,7 @@ typedef struct teller {
     int told;
 } teller;
 
-static void tell_problem(void *user, const char *text)
+static void warn_of_problem(void *user, const char *text)
 {
     enum { MOST = 3 };
     teller *to = user;
@@ -35,7 +35,7 @@ cn_status cn_estimate_data(const cn_run_setup *r)
         .resolution = r->o.resolution,
         .max_pairs = LOOK_AT,
     };
-    o.problem = tell_problem;
+    o.problem = warn_of_problem;
     o.problem_user = &to;
     const cn_status s = cn_dataset_check(r->ctx, &o, &check, &report);
     if (report.layout && r->callbacks.checked) r->callbacks.checked(r->callbacks.user, &report);

@@ -195,7 +195,7 @@ static cn_status report_step(const cn_run_setup *r, cn_phase phase, const cn_run
     return CN_OK;
 }
 
-static void tell_phase(cn_ctx *ctx, int64_t step, cn_phase before, cn_phase now)
+static void report_phase(cn_ctx *ctx, int64_t step, cn_phase before, cn_phase now)
 {
     if (before.only_mid && !now.only_mid)
         cn_log(ctx, CN_LOG_INFO, "step %lld: the decoder's links join", (long long)step);
@@ -287,13 +287,13 @@ static cn_status begin_phase(const cn_run_setup *r, const cn_buckets *buckets, i
     const cn_phase before = n->phase, phase = cn_phase_at(&r->o, step);
     if (cn_phase_same(phase, before)) return CN_OK;
     CN_TRY(cn_run_nets_switch_phase(r, buckets, phase, n));
-    tell_phase(r->ctx, step, before, phase);
+    report_phase(r->ctx, step, before, phase);
     return CN_OK;
 }
 
 /* Of a step that diverged: only what training has changed can, and before this run's first step
  * nothing has. What isn't finite in a file is said instead. */
-static cn_status blame_file(const cn_run_nets *n, const cn_run_progress *p)
+static cn_status find_nonfinite_file(const cn_run_nets *n, const cn_run_progress *p)
 {
     return cn_plan_blame(n->step->plan, p->n_recent > 0);
 }
@@ -307,7 +307,7 @@ static cn_status loop(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *
         CN_TRY(begin_phase(r, d->buckets, p->state.step, n));
         cn_status s = run_step(r, d, n, p, &step);
         if (s == CN_ECANCELLED) return stop(r, n, p);
-        if (s == CN_EINVAL) CN_TRY(blame_file(n, p));
+        if (s == CN_EINVAL) CN_TRY(find_nonfinite_file(n, p));
         if (s != CN_OK) return s;
         remember(p, &step);
         CN_TRY(report_step(r, n->phase, p, &step));

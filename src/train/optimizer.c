@@ -71,7 +71,7 @@ static void moment_take(cn_moment *to, cn_moment *from, const cn_quant8 *map)
 }
 
 /* Takes over what `from` has of parameter i; false: nothing. */
-static bool take_state(cn_adamw *a, int64_t i, cn_adamw *from)
+static bool take_over_moments(cn_adamw *a, int64_t i, cn_adamw *from)
 {
     int64_t k = 0;
     while (from && k < from->n && from->params[k] != a->params[i]) k++;
@@ -116,7 +116,7 @@ cn_status cn_adamw_continue(cn_ctx *ctx, cn_backend *be, cn_param *const *params
     for (int64_t i = 0; i < n && s == CN_OK; i++) {
         a->params[i] = params[i];
         a->owner[i] = owner_of(options, params[i]);
-        if (!take_state(a, i, from) && cn_adamw_owns(a, i)) s = begin_state(a, i);
+        if (!take_over_moments(a, i, from) && cn_adamw_owns(a, i)) s = begin_state(a, i);
     }
     if (s != CN_OK) {
         cn_adamw_destroy(a);

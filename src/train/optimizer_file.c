@@ -66,7 +66,7 @@ static size_t entry_bytes(const cn_adamw *a, const entry *e)
 }
 
 /* An entry's values, by whoever has them. */
-static cn_status fill_own(const cn_adamw *a, const entry *e, float *out)
+static cn_status fill_own_entry(const cn_adamw *a, const entry *e, float *out)
 {
     const cn_param *q = a->params[e->param];
     if (e->kind == SUM) return a->be->to_plain(a->be, a->ctx, q, CN_F32, a->sum[e->param], out);
@@ -88,7 +88,7 @@ static cn_status fill_entry(writer *w, float *out)
 {
     const cn_adamw *a = w->a;
     const entry *e = &w->entries[w->next++];
-    const cn_status s = cn_adamw_owns(a, e->param) ? fill_own(a, e, out) : CN_OK;
+    const cn_status s = cn_adamw_owns(a, e->param) ? fill_own_entry(a, e, out) : CN_OK;
     if (!a->o.ranks) return s;
     CN_TRY(cn_ranks_begin_copy(a->o.ranks, out, entry_bytes(a, e), a->owner[e->param]));
     CN_TRY(cn_ranks_finish(a->o.ranks));
@@ -103,7 +103,7 @@ static cn_status fill_state(void *user, int64_t at, float *out)
 
 /* The entries that nobody has asked for: those of a rank that doesn't write, or of a file that
  * failed. The others wait for them. */
-static cn_status fill_rest(cn_ctx *ctx, writer *w, int64_t n)
+static cn_status fill_unread_entries(cn_ctx *ctx, writer *w, int64_t n)
 {
     size_t most = 1;
     cn_status s = CN_OK;
@@ -188,7 +188,7 @@ cn_status cn_adamw_save_with(cn_ctx *ctx, const cn_adamw *a, const char *path,
     for (int i = 0; more && more[i] && 4 + i < MAX_METADATA; i++) metadata[4 + i] = more[i];
     if (cn_ranks_rank(a->o.ranks) == 0)
         s = cn_safetensors_write(ctx, path, list, n, fill_state, &w, metadata);
-    const cn_status rest = fill_rest(ctx, &w, n);
+    const cn_status rest = fill_unread_entries(ctx, &w, n);
     if (s == CN_OK) s = rest;
 fail:
     cn_free(names);

@@ -73,7 +73,7 @@ static cn_status look_at_conditions(cn_ctx *ctx, const cn_dataset *data, bool *b
 
 /* What mirroring means for these conditions: as told, as the data set's maker noted, or as they
  * look. */
-static cn_status settle_flip(const cn_run_setup *r, cn_run_data *d)
+static cn_status choose_mirror(const cn_run_setup *r, cn_run_data *d)
 {
     char noted[512] = "";
     bool black_and_white = false;
@@ -101,7 +101,7 @@ static cn_status settle_flip(const cn_run_setup *r, cn_run_data *d)
 }
 
 /* "512 x 512 (120), 448 x 576 (13)" */
-static void tell_buckets(cn_ctx *ctx, const cn_buckets *b)
+static void report_buckets(cn_ctx *ctx, const cn_buckets *b)
 {
     cn_str text = {0};
     for (int k = 0; k < b->n; k++)
@@ -119,7 +119,7 @@ static cn_status sort_data(const cn_run_setup *r, cn_run_data *d)
     const cn_bucket_rules rules = cn_bucket_rules_of(o);
     CN_TRY(cn_buckets_create(r->ctx, &d->train_view, d->n_train, &rules, skip_bad, cn_run_on_stage,
                              cn_run_stage_user(r), &d->buckets));
-    if (rules.enabled) tell_buckets(r->ctx, d->buckets);
+    if (rules.enabled) report_buckets(r->ctx, d->buckets);
     if (o->cache_text) CN_TRY(cn_prompt_list_create(r->ctx, &d->train_view, skip_bad, &d->prompts));
     if (!d->held_data) return CN_OK;
     CN_TRY(cn_buckets_create_one(r->ctx, o->resolution, o->resolution, d->held_data->n,
@@ -128,7 +128,7 @@ static cn_status sort_data(const cn_run_setup *r, cn_run_data *d)
 }
 
 /* Conditions that a validation draws beside the held-out ones. */
-static cn_status open_given(const cn_run_setup *r, cn_run_data *d)
+static cn_status open_data(const cn_run_setup *r, cn_run_data *d)
 {
     const cn_train_options *o = &r->o;
     cn_validation_prompts *g = &d->own;
@@ -159,9 +159,9 @@ cn_status cn_run_data_open(const cn_run_setup *r, cn_run_data *d)
     if (r->o.max_train_samples) d->data->n = CN_MIN(d->data->n, r->o.max_train_samples);
     if (d->data->skipped)
         cn_log(r->ctx, CN_LOG_WARN, "%lld pairs were left out", (long long)d->data->skipped);
-    CN_TRY(settle_flip(r, d));
+    CN_TRY(choose_mirror(r, d));
     CN_TRY(split_data(r, d));
-    CN_TRY(open_given(r, d));
+    CN_TRY(open_data(r, d));
     return sort_data(r, d);
 }
 
@@ -218,7 +218,7 @@ static cn_status encode_held(const cn_run_setup *r, cn_run_data *d)
     return cn_cache_build(r->ctx, r->be, r->base, d->held_data, &o, &d->held_cache);
 }
 
-static cn_status encode_given(const cn_run_setup *r, cn_run_data *d)
+static cn_status encode_data(const cn_run_setup *r, cn_run_data *d)
 {
     const cn_cache_options o = cn_run_data_prompts_cache_options(r, d);
     if (!d->own.data || cn_ranks_rank(r->ranks) > 0) return CN_OK;
@@ -232,7 +232,7 @@ cn_status cn_run_data_encode(const cn_run_setup *r, cn_run_data *d)
     d->held_first = d->n_train;
     d->held_cache = d->cache;
     CN_TRY(encode_held(r, d));
-    return encode_given(r, d);
+    return encode_data(r, d);
 }
 
 static cn_batcher_options batcher_options(const cn_run_setup *r, const cn_run_data *d)

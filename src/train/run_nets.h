@@ -85,7 +85,8 @@ cn_status cn_run_nets_plan(const cn_run_setup *r, const cn_run_data *d, int64_t 
 /* Fills the parameters in: from the base, and the ControlNet from its file or from the base. */
 cn_status cn_run_nets_load(const cn_run_setup *r, cn_run_nets *n) CN_CHECKED;
 
-/* --- phase_switch.c --------------------------------------------------------------------------- */
+/* --- run_nets.c, from phase to phase -----------------------------------------------------------
+ */
 
 cn_adamw_options cn_run_adamw_options(const cn_run_setup *r);
 /* The optimizer over what the step trains, taking over what `before` (NULL: none) has. */

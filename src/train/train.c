@@ -158,7 +158,7 @@ static cn_status prepare(trainer *t)
     return CN_OK;
 }
 
-static void tell_plan(const cn_train_callbacks *c, const cn_train_plan *plan)
+static void report_plan(const cn_train_callbacks *c, const cn_train_plan *plan)
 {
     if (c->planned) c->planned(c->user, plan);
 }
@@ -215,7 +215,7 @@ static cn_status dry_run(trainer *t)
     CN_TRY(cn_run_nets_create_optimizer(r, NULL, &t->nets));
     CN_TRY(cn_estimate_steps(r, t->data.buckets, first_step, &t->nets));
     if (t->data.n_held) cn_estimate_validations(r, first_step, &t->nets);
-    tell_plan(&r->callbacks, &t->nets.plan);
+    report_plan(&r->callbacks, &t->nets.plan);
     return lint == CN_OK ? CN_OK : cn_fail(r->ctx, lint, "%s", faults);
 }
 
@@ -224,7 +224,7 @@ static cn_status run(trainer *t)
     CN_TRY(cn_run_join(&t->run));
     CN_TRY(cn_ranks_agree(t->run.ranks, prepare(t)));
     if (t->run.o.dry_run) return dry_run(t);
-    tell_plan(&t->run.callbacks, &t->nets.plan);
+    report_plan(&t->run.callbacks, &t->nets.plan);
     return train(t);
 }
 

@@ -101,6 +101,10 @@ content check-files.sh "$tree"
 umlauts=$(printf '/* %094d */' 0 | sed 's/0/ü/g')
 file src/base/base.c '#include "base/base.h"' "$umlauts"
 content check-files.sh "$tree"
+file src/base/base.c '#include "base/base.h"' '/* As base.h, <stdio.h>, maskApi.c and hook.py have it. */'
+content check-files.sh "$tree"
+file src/base/base.c '#include "base/base.h"' '/* See' ' * old_name.c. */'
+complains 'src/base/base.c:4: old_name.c is no file of this tree' check-files.sh "$tree"
 
 fresh
 file src/base/base.c '#include "base/base.h"' 'void f(char *s) { strcpy(s, "x"); }'

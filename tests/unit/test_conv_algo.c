@@ -17,7 +17,7 @@
 enum { FORWARD = 1, DX = 2, DW = 4 };
 
 typedef struct shape {
-    cn_conv_way way;
+    cn_conv_algo_kind way;
     int directions;
     int64_t N, H, W, I, O;
     int kernel_h, kernel_w, stride, dilation, pad[4];
@@ -648,8 +648,8 @@ static void test_products_of_pairs_against_naive_sums(void **state)
     omp_set_num_threads(threads);
 }
 
-static cn_conv_way way(cn_dnnl_conv_kind kind, int64_t side, int64_t I, int64_t O, int stride,
-                       cn_dtype type)
+static cn_conv_algo_kind way(cn_dnnl_conv_kind kind, int64_t side, int64_t I, int64_t O, int stride,
+                             cn_dtype type)
 {
     const int64_t out = (side - 1) / stride + 1;
     const cn_dnnl_conv_shape c = {.N = 1,
@@ -667,10 +667,10 @@ static cn_conv_way way(cn_dnnl_conv_kind kind, int64_t side, int64_t I, int64_t 
                                   .pad = {1, 1, 1, 1},
                                   .type = type,
                                   .result = CN_F32};
-    return cn_conv_way_of(kind, &c, CN_BF16_AVX512, 2);
+    return cn_conv_algo_choose(kind, &c, CN_BF16_AVX512, 2);
 }
 
-static cn_conv_way product_way(int64_t rows, int64_t I, int64_t O, cn_dtype type)
+static cn_conv_algo_kind product_algo(int64_t rows, int64_t I, int64_t O, cn_dtype type)
 {
     const cn_dnnl_conv_shape c = {.N = 1,
                                   .H = 1,
@@ -686,7 +686,7 @@ static cn_conv_way product_way(int64_t rows, int64_t I, int64_t O, cn_dtype type
                                   .groups = 1,
                                   .type = type,
                                   .result = CN_F32};
-    return cn_conv_way_of(CN_DNNL_CONV, &c, CN_BF16_AVX512, 2);
+    return cn_conv_algo_choose(CN_DNNL_CONV, &c, CN_BF16_AVX512, 2);
 }
 
 static void test_which_convolutions(void **state)
@@ -706,10 +706,10 @@ static void test_which_convolutions(void **state)
     assert_int_equal(way(CN_DNNL_CONV_DX, 64, 320, 4, 1, CN_F32), CN_CONV_ONEDNN);
     assert_int_equal(way(CN_DNNL_CONV, 64, 4, 320, 1, CN_F32), CN_CONV_ONEDNN);
     /* the decoder's shortcut; rows that the caches hold, weights that they don't */
-    assert_int_equal(product_way(512 * 512, 256, 128, CN_F32), CN_CONV_STREAM);
-    assert_int_equal(product_way(512 * 512, 256, 128, CN_BF16), CN_CONV_STREAM);
-    assert_int_equal(product_way(64 * 64, 320, 128, CN_F32), CN_CONV_ONEDNN);
-    assert_int_equal(product_way(256 * 256, 512, 256, CN_F32), CN_CONV_ONEDNN);
+    assert_int_equal(product_algo(512 * 512, 256, 128, CN_F32), CN_CONV_STREAM);
+    assert_int_equal(product_algo(512 * 512, 256, 128, CN_BF16), CN_CONV_STREAM);
+    assert_int_equal(product_algo(64 * 64, 320, 128, CN_F32), CN_CONV_ONEDNN);
+    assert_int_equal(product_algo(256 * 256, 512, 256, CN_F32), CN_CONV_ONEDNN);
 }
 
 /* A product by the graph, of more rows than caches hold: y = x w + bias + r. */

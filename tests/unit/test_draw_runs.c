@@ -89,7 +89,7 @@ static void open_halves(fixture *f, bool guidance, bool in_turn)
                                .latent_w = LATENT,
                                .context_length = TOKENS,
                                .guidance = guidance,
-                               .halves_in_turn = in_turn};
+                               .sequential_guidance = in_turn};
     if (cn_draw_create(f->env.ctx, f->env.backend, &spec, &f->draw) != CN_OK)
         fail_msg("%s", cn_error(f->env.ctx));
     assert_int_equal(test_fill_params(&f->env, f->unet, "u.", 0, 0.1f), CN_OK);

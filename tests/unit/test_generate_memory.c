@@ -111,7 +111,7 @@ static void stages_add_up(void **state)
     assert_int_equal(p.peak_bytes, most);
     assert_string_equal(p.compute_type, "f32");
     assert_string_equal(p.unet_type, "f32");
-    assert_false(p.halves_in_turn);
+    assert_false(p.sequential_guidance);
     assert_int_equal(p.vae_tile, 0);
     o.batch = 8;
     const cn_generate_plan twice = plan_of(&po, &o);
@@ -153,7 +153,7 @@ static void halves_take_turns(void **state)
     const cn_generate_plan whole = plan_of(&po, &o);
     po.max_memory_bytes = whole.peak_bytes - stage_of(&whole, "sampling")->activation_bytes / 4;
     const cn_generate_plan less = plan_of(&po, &o);
-    assert_true(less.halves_in_turn);
+    assert_true(less.sequential_guidance);
     assert_string_equal(less.unet_type, "f32");
     assert_true(less.peak_bytes <= po.max_memory_bytes);
     cn_generated *b = draw(&po, &o);

@@ -378,7 +378,7 @@ static cn_dnnl_conv_shape picture(int64_t N, int64_t H, int64_t W, int64_t I, in
 
 static bool by_winograd(cn_dnnl_conv_kind kind, const cn_dnnl_conv_shape *c, cn_bf16_level bf16)
 {
-    return cn_conv_way_of(kind, c, bf16, 2) == CN_CONV_WINOGRAD;
+    return cn_conv_algo_choose(kind, c, bf16, 2) == CN_CONV_WINOGRAD;
 }
 
 /* Forward and gradient, on a processor with AVX512_BF16. */

@@ -112,7 +112,7 @@ cn_status cn_pose_hand_points(cn_ctx *ctx, const double *mean, int64_t height, i
 int cn_pose_face_points(const float *maps, int64_t height, int64_t width,
                         cn_pose_point points[CN_POSE_FACE_MAPS]);
 
-/* --- pose_draw.c ------------------------------------------------------------------------------ */
+/* --- pose_raster.c ---------------------------------------------------------------------------- */
 
 /* Points of the whole picture: pixels in version 1.0, where a missing one is 0,0; in version 1.1
  * parts of the picture's width and height, where a missing one is below 0. */

@@ -4,11 +4,11 @@
  *
  * libxsmm's products are fastest where the dimension that follows itself in memory is whole
  * vectors, and the head width 40 isn't. So tiles of scores and sums are laid out with queries
- * (forward) or keys (gradient) fastest, and the operands of the products that want it are turned
- * once: V^T per head in the forward; K^T and V^T per head in the gradient, whose dK and dV are
- * summed as [D][keys] and turned at the end. No tile of scores is ever turned. The running maximum
- * and sum per query give the softmax while key tiles pass by, vectors of queries at a time; the
- * gradient recomputes it from the sum's logarithm.
+ * (forward) or keys (gradient) fastest, and the operands of the products that want it are
+ * transposed once: V^T per head in the forward; K^T and V^T per head in the gradient, whose dK and
+ * dV are summed as [D][keys] and transposed at the end. No tile of scores is ever transposed. The
+ * running maximum and sum per query give the softmax while key tiles pass by, vectors of queries at
+ * a time; the gradient recomputes it from the sum's logarithm.
  */
 #include "cpu/kernels/attention_heads.h"
 #include "cpu/kernels/kernels.h"
@@ -31,10 +31,10 @@ static size_t align16(size_t n)
     return (n + 15) & ~(size_t)15;
 }
 
-/* Floats of one head's keys or values, turned: tiles of TK keys, each [D][TK], so that a tile's
+/* Floats of one head's keys or values, transposed: tiles of TK keys, each [D][TK], so that a tile's
  * rows follow each other. With a row per d over all keys, rows of a power-of-two length would fall
  * into the same cache sets. */
-static int64_t turned_floats(int64_t M, int64_t D)
+static int64_t transposed_floats(int64_t M, int64_t D)
 {
     return (M + TK - 1) / TK * TK * D;
 }
@@ -45,11 +45,11 @@ static int64_t whole_vectors(int64_t keys)
     return (keys + 15) & ~(int64_t)15;
 }
 
-static void transpose_keys(const float *k, int64_t stride, int64_t M, int64_t D, float *turned)
+static void transpose_keys(const float *k, int64_t stride, int64_t M, int64_t D, float *transposed)
 {
     for (int64_t k0 = 0; k0 < M; k0 += TK) {
         const int64_t n = CN_MIN(TK, M - k0);
-        float *to = turned + k0 * D;
+        float *to = transposed + k0 * D;
         transpose(k + k0 * stride, stride, n, D, 1, to, TK);
         for (int64_t d = 0; d < D && n < whole_vectors(n); d++)
             memset(to + d * TK + n, 0, (size_t)(whole_vectors(n) - n) * sizeof *to);
@@ -96,12 +96,12 @@ static tile tile_at(const cn_attention_args *a, int64_t t)
                   head_at(a->y, a, h, a->L) + q0 * W};
 }
 
-static void ask_for_queries(const cn_attention_args *a, const tile *t)
+static void prefetch_queries(const cn_attention_args *a, const tile *t)
 {
     const int64_t W = a->heads * a->D;
     for (int64_t i = 0; i < t->rows; i++) {
-        ask_for_row(t->q + i * W, (size_t)a->D * sizeof(float));
-        ask_for_row(t->y + i * W, (size_t)a->D * sizeof(float));
+        prefetch_row(t->q + i * W, (size_t)a->D * sizeof(float));
+        prefetch_row(t->y + i * W, (size_t)a->D * sizeof(float));
     }
 }
 
@@ -164,7 +164,7 @@ static void forward_tile(const cn_attention_args *a, const tile *t, const tile *
     for (int64_t k0 = 0; k0 < keys; k0 += TK) {
         const int64_t n = CN_MIN(TK, keys - k0);
         small_product(lanes, n, D, r->qt, TQ, k + k0 * W, W, false, r->scores, TQ);
-        if (k0 + TK >= keys) ask_for_queries(a, next);
+        if (k0 + TK >= keys) prefetch_queries(a, next);
         if (a->causal)
             weigh_causal(r, n, lanes, q0, k0);
         else
@@ -187,7 +187,7 @@ void CN_K(attention)(const cn_attention_args *a)
 {
     int64_t W = a->heads * a->D, heads = a->N * a->heads, tiles = heads * ((a->L + TQ - 1) / TQ);
     float *vt = (float *)(void *)a->scratch;
-    int64_t vt_head = turned_floats(a->M, a->D);
+    int64_t vt_head = transposed_floats(a->M, a->D);
     float *rooms = vt + align16((size_t)(heads * vt_head));
 #pragma omp parallel
     {
@@ -212,17 +212,17 @@ typedef struct grad_room {
     float *p, *ds;              /* [TQ][TK] */
     float *qt, *dyt;            /* [D][TQ] */
     float *dot;                 /* [TQ]: dy y */
-    float *kt, *vt, *dkt, *dvt; /* of a head, turned */
+    float *kt, *vt, *dkt, *dvt; /* of a head, transposed */
 } grad_room;
 
 static size_t grad_worker_floats(int64_t M, int64_t D)
 {
-    return align16((size_t)(2 * TQ * TK + 2 * D * TQ + TQ + 4 * turned_floats(M, D)));
+    return align16((size_t)(2 * TQ * TK + 2 * D * TQ + TQ + 4 * transposed_floats(M, D)));
 }
 
 static grad_room grad_room_at(float *at, int64_t M, int64_t D)
 {
-    const int64_t head = turned_floats(M, D);
+    const int64_t head = transposed_floats(M, D);
     float *qt = at + 2 * TQ * TK, *dot = qt + 2 * D * TQ, *kt = dot + TQ;
     return (grad_room){at,        at + TQ * TK,  qt,           qt + D * TQ, dot, kt,
                        kt + head, kt + 2 * head, kt + 3 * head};
@@ -249,25 +249,25 @@ static void grad_row(float *restrict p, float *restrict ds, int64_t seen, int64_
 }
 
 /* The share of row i of `rows` in asking for the tile of keys from k0 on. */
-static void ask_for_tile(const head_job *j, int64_t k0, int64_t D, int64_t i, int64_t rows,
-                         const grad_room *r)
+static void prefetch_tile(const head_job *j, int64_t k0, int64_t D, int64_t i, int64_t rows,
+                          const grad_room *r)
 {
-    ask_for(r->kt + k0 * D, D * TK, i, rows);
-    ask_for(r->vt + k0 * D, D * TK, i, rows);
-    if (j->dk) ask_for(r->dkt + k0 * D, D * TK, i, rows);
-    if (j->dv) ask_for(r->dvt + k0 * D, D * TK, i, rows);
+    prefetch_share(r->kt + k0 * D, D * TK, i, rows);
+    prefetch_share(r->vt + k0 * D, D * TK, i, rows);
+    if (j->dk) prefetch_share(r->dkt + k0 * D, D * TK, i, rows);
+    if (j->dv) prefetch_share(r->dvt + k0 * D, D * TK, i, rows);
 }
 
 /* The share of row i of this tile in asking for the tile behind it. */
-static void ask_for_next_row(const cn_attention_args *a, const head_job *j, int64_t q0, int64_t i)
+static void prefetch_next_row(const cn_attention_args *a, const head_job *j, int64_t q0, int64_t i)
 {
     const int64_t at = (q0 + TQ + i) * a->heads * a->D;
     const size_t row_bytes = (size_t)a->D * sizeof(float);
     if (q0 + TQ + i >= j->q_end) return;
-    ask_for_row(j->q + at, row_bytes);
-    ask_for_row(j->dy + at, row_bytes);
-    ask_for_row(j->y + at, row_bytes);
-    if (j->dq) ask_for_row(j->dq + at, row_bytes);
+    prefetch_row(j->q + at, row_bytes);
+    prefetch_row(j->dy + at, row_bytes);
+    prefetch_row(j->y + at, row_bytes);
+    if (j->dq) prefetch_row(j->dq + at, row_bytes);
 }
 
 static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t q0,
@@ -294,8 +294,8 @@ static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t 
             grad_row(r->p + i * TK, r->ds + i * TK,
                      a->causal ? CN_MAX(0, CN_MIN(n, q0 + i + 1 - k0)) : n, n_up, a->scale * LOG2E,
                      j->lse[q0 + i] * LOG2E, r->dot[i]);
-            if (keys > TK) ask_for_tile(j, next, D, i, rows, r);
-            if (k0 + TK >= keys) ask_for_next_row(a, j, q0, i);
+            if (keys > TK) prefetch_tile(j, next, D, i, rows, r);
+            if (k0 + TK >= keys) prefetch_next_row(a, j, q0, i);
         }
         if (j->dv) small_product(n_up, D, rows, r->p, TK, r->dyt, TQ, true, r->dvt + k0 * D, TK);
         if (j->dk) small_product(n_up, D, rows, r->ds, TK, r->qt, TQ, true, r->dkt + k0 * D, TK);
@@ -306,25 +306,25 @@ static void grad_queries(const cn_attention_args *a, const head_job *j, int64_t 
         for (int64_t d = 0; d < D; d++) dq[i * W + d] *= a->scale;
 }
 
-/* A head's dk or dv from its turned sums. */
-static void turn_back(const float *turned, int64_t M, int64_t D, float scale, float *out,
-                      int64_t stride)
+/* A head's dk or dv from its transposed sums. */
+static void transpose_back(const float *transposed, int64_t M, int64_t D, float scale, float *out,
+                           int64_t stride)
 {
     for (int64_t k0 = 0; k0 < M && out; k0 += TK)
-        transpose(turned + k0 * D, TK, D, CN_MIN(TK, M - k0), scale, out + k0 * stride, stride);
+        transpose(transposed + k0 * D, TK, D, CN_MIN(TK, M - k0), scale, out + k0 * stride, stride);
 }
 
 static void put_sums(const void *args, int64_t h, const float *dk, const float *dv)
 {
     const cn_attention_args *a = args;
     const int64_t W = a->heads * a->D;
-    turn_back(dk, a->M, a->D, a->scale, head_at(a->dk, a, h, a->M), W);
-    turn_back(dv, a->M, a->D, 1, head_at(a->dv, a, h, a->M), W);
+    transpose_back(dk, a->M, a->D, a->scale, head_at(a->dk, a, h, a->M), W);
+    transpose_back(dv, a->M, a->D, 1, head_at(a->dv, a, h, a->M), W);
 }
 
 static void grad_head(const cn_attention_args *a, const head_job *j, const grad_room *r)
 {
-    const int64_t W = a->heads * a->D, M = a->M, D = a->D, head = turned_floats(M, D);
+    const int64_t W = a->heads * a->D, M = a->M, D = a->D, head = transposed_floats(M, D);
     transpose_keys(j->k, W, M, D, r->kt);
     transpose_keys(j->v, W, M, D, r->vt);
     memset(r->dkt, 0, 2 * (size_t)head * sizeof *r->dkt); /* and dvt */
@@ -333,7 +333,7 @@ static void grad_head(const cn_attention_args *a, const head_job *j, const grad_
 
 void CN_K(attention_grad)(const cn_attention_args *a)
 {
-    const int64_t heads = a->N * a->heads, sums = turned_floats(a->M, a->D);
+    const int64_t heads = a->N * a->heads, sums = transposed_floats(a->M, a->D);
     const int64_t tiles = (a->L + TQ - 1) / TQ, parts = head_parts(heads, tiles, a->threads);
     const int64_t per_part = (tiles + parts - 1) / parts;
     float *copies = (float *)(void *)a->scratch;

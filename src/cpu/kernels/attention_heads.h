@@ -3,8 +3,8 @@
  * float32 and bfloat16 alike.
  *
  * A worker owns a head, so that no sum crosses workers. With fewer heads than workers, workers take
- * parts of a head's queries, each with sums of its own for the gradients of keys and values, turned
- * ([D][keys], dk before dv), which are added in a fixed order.
+ * parts of a head's queries, each with sums of its own for the gradients of keys and values,
+ * transposed ([D][keys], dk before dv), which are added in a fixed order.
  */
 #ifndef CN_CPU_KERNELS_ATTENTION_HEADS_H
 #define CN_CPU_KERNELS_ATTENTION_HEADS_H
@@ -53,21 +53,22 @@ static inline void join_parts(float *copies, int64_t heads, int64_t parts, int64
 /* The share of step i of `steps` in asking for n floats' worth of memory, wanted after these steps:
  * a head's keys, values and their gradients are more than the second-level cache holds, and come
  * block by block. */
-static inline void ask_for(const void *x, int64_t floats, int64_t i, int64_t steps)
+static inline void prefetch_share(const void *x, int64_t floats, int64_t i, int64_t steps)
 {
     enum { LINE = 16 };
     const int64_t lines = floats / LINE;
     const float *at = x;
-    for (int64_t l = lines * i / steps; l < lines * (i + 1) / steps; l++) ask_line(at + l * LINE);
+    for (int64_t l = lines * i / steps; l < lines * (i + 1) / steps; l++)
+        prefetch_line(at + l * LINE);
 }
 
 /* Asks for a row, which may begin and end within lines. */
-static inline void ask_for_row(const void *x, size_t bytes)
+static inline void prefetch_row(const void *x, size_t bytes)
 {
     enum { LINE_BYTES = 64 };
     const char *at = x;
-    for (size_t i = 0; i < bytes; i += LINE_BYTES) ask_line(at + i);
-    ask_line(at + bytes - 1);
+    for (size_t i = 0; i < bytes; i += LINE_BYTES) prefetch_line(at + i);
+    prefetch_line(at + bytes - 1);
 }
 
 #endif

@@ -2,8 +2,8 @@
 /* kernels.h - the own kernels, compiled once per instruction set and chosen at run time.
  *
  * The Makefile compiles every file of this folder for x86-64-v2, -v3 (AVX2) and -v4 (AVX-512) with
- * CN_ISA naming the variant; CN_K(name) gives each its own symbols and table.c gathers them. All
- * are OpenMP parallel, allocate nothing, and divide work by sizes and thread count alone, so
+ * CN_ISA naming the variant; CN_K(name) gives each its own symbols and kernel_table.c gathers them.
+ * All are OpenMP parallel, allocate nothing, and divide work by sizes and thread count alone, so
  * results repeat. Rows are positions (batch included), C channels innermost. Those of stored/ are
  * compiled once more per storage type of activations, float32 and bfloat16; all compute in float32.
  */
@@ -36,10 +36,10 @@ typedef struct cn_attention_args {
     char *scratch;
 } cn_attention_args;
 
-/* CN_LAY_ROWS rows of columns x area elements of 2 or 4 bytes, `stride` elements apart and eight
+/* CN_REPACK_ROWS rows of columns x area elements of 2 or 4 bytes, `stride` elements apart and eight
  * more readable than they have; to the layout: element (row, i, k) to row * step + column[i] +
  * position[k]. */
-enum { CN_LAY_ROWS = 16, CN_LAY_AREA = 64 /* at most */ };
+enum { CN_REPACK_ROWS = 16, CN_REPACK_AREA = 64 /* at most */ };
 typedef struct cn_repack {
     size_t bytes; /* of an element */
     const void *rows;

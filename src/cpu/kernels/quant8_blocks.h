@@ -82,8 +82,8 @@ static inline int encode_vectors(const cn_quant8 *q, const float *x, float scale
         __m512i k = numbers_of(q, _mm512_min_ps(ratio, _mm512_set1_ps(1)), &doubtful);
         if (q->is_signed) {
             const __mmask16 minus = _mm512_movepi32_mask(_mm512_castps_si512(from));
-            const __m512i turned = _mm512_mask_sub_epi32(k, minus, none, k);
-            k = _mm512_max_epi32(_mm512_add_epi32(zero, turned), none);
+            const __m512i negated = _mm512_mask_sub_epi32(k, minus, none, k);
+            k = _mm512_max_epi32(_mm512_add_epi32(zero, negated), none);
         }
         _mm_storeu_si128((void *)(codes + i), _mm512_cvtepi32_epi8(k));
         for (unsigned left = doubtful; left; left &= left - 1) {

@@ -2,7 +2,7 @@
 /* repack.c - a tile of a weight's rows to where a blocked layout has them, on the calling thread.
  *
  * Layouts keep 16 or more outputs side by side, or pairs of inputs of each; the published order has
- * a row an output. So a few columns of 16 rows are turned over in the caches and written as whole
+ * a row an output. So a few columns of 16 rows are transposed in the caches and written as whole
  * stretches of the layout.
  */
 #include "cpu/kernels/kernels.h"
@@ -11,7 +11,7 @@
 #include <emmintrin.h>
 #include <string.h>
 
-enum { ROWS = CN_LAY_ROWS, PIECE = 8 /* columns turned over at a time */ };
+enum { ROWS = CN_REPACK_ROWS, PIECE = 8 /* columns transposed at a time */ };
 
 /* Past the caches where nobody reads it soon; writes of whole lines then needn't read them
  * first. */
@@ -45,14 +45,14 @@ static inline void put(void *to, const void *from, size_t bytes, bool away)
 WRITE(uint16_t)
 WRITE(float)
 
-/* turned [columns of the piece x area][ROWS] to the layout. */
+/* transposed [columns of the piece x area][ROWS] to the layout. */
 #define SPREAD(type)                                                                         \
     static void spread_##type(const cn_repack *l, int64_t from, int64_t columns,             \
-                              const type *turned)                                            \
+                              const type *transposed)                                        \
     {                                                                                        \
         for (int64_t k = 0; k < l->area; k++)                                                \
             for (int64_t i = 0; i < columns; i += l->step) {                                 \
-                const type *a = turned + (i * l->area + k) * ROWS;                           \
+                const type *a = transposed + (i * l->area + k) * ROWS;                       \
                 const type *b = a + (l->step - 1) * l->area * ROWS;                          \
                 write_##type(l, a, b, (type *)l->to + l->column[from + i] + l->position[k]); \
             }                                                                                \
@@ -61,7 +61,7 @@ SPREAD(uint16_t)
 SPREAD(float)
 
 /* Eight rows of eight elements of 16 bits; strides in elements. */
-static void turn_eight(const uint16_t *from, int64_t stride, uint16_t *to, int64_t to_stride)
+static void transpose_eight(const uint16_t *from, int64_t stride, uint16_t *to, int64_t to_stride)
 {
     __m128i x[8], y[8];
     for (int r = 0; r < 8; r++) x[r] = _mm_loadu_si128((const void *)(from + r * stride));
@@ -81,35 +81,36 @@ static void turn_eight(const uint16_t *from, int64_t stride, uint16_t *to, int64
     }
 }
 
-static void lay_halves(const cn_repack *l)
+static void repack_halves(const cn_repack *l)
 {
-    uint16_t turned[PIECE * CN_LAY_AREA * ROWS];
+    uint16_t transposed[PIECE * CN_REPACK_AREA * ROWS];
     for (int64_t i = 0; i < l->columns; i += PIECE) {
         const uint16_t *rows = (const uint16_t *)l->rows + i * l->area;
         const int64_t columns = CN_MIN((int64_t)PIECE, l->columns - i);
         for (int64_t c = 0; c < columns * l->area; c += 8)
             for (int o = 0; o < ROWS; o += 8)
-                turn_eight(rows + o * l->stride + c, l->stride, turned + c * ROWS + o, ROWS);
-        spread_uint16_t(l, i, columns, turned);
+                transpose_eight(rows + o * l->stride + c, l->stride, transposed + c * ROWS + o,
+                                ROWS);
+        spread_uint16_t(l, i, columns, transposed);
     }
 }
 
-static void lay_floats(const cn_repack *l)
+static void repack_floats(const cn_repack *l)
 {
-    float turned[PIECE * CN_LAY_AREA * ROWS];
+    float transposed[PIECE * CN_REPACK_AREA * ROWS];
     for (int64_t i = 0; i < l->columns; i += PIECE) {
         const float *rows = (const float *)l->rows + i * l->area;
         const int64_t columns = CN_MIN((int64_t)PIECE, l->columns - i);
-        transpose(rows, l->stride, ROWS, columns * l->area, 1, turned, ROWS);
-        spread_float(l, i, columns, turned);
+        transpose(rows, l->stride, ROWS, columns * l->area, 1, transposed, ROWS);
+        spread_float(l, i, columns, transposed);
     }
 }
 
 void CN_K(repack)(const cn_repack *l)
 {
     if (l->bytes == sizeof(uint16_t))
-        lay_halves(l);
+        repack_halves(l);
     else
-        lay_floats(l);
+        repack_floats(l);
     if (l->away) _mm_sfence();
 }

@@ -4,7 +4,7 @@
  *
  * Here memory is what has to be waited for: rows pass by once while the weights stay in the
  * second-level cache. So what the next rows read, and where these will be written and have their
- * sums, is asked for little by little between products. A block of outputs by a few rows has its
+ * sums, is prefetched little by little between products. A block of outputs by a few rows has its
  * sums in registers. Results don't depend on the division.
  */
 #include "cpu/kernels/conv/conv_outputs.h"
@@ -15,7 +15,7 @@
 enum { ROWS = 6, VECTORS = LANES == 16 ? 4 : 2, WIDTH = VECTORS * LANES, LINE = 64 };
 
 /* u [WIDTH][DEPTH]: those of inputs i .. and outputs out .. */
-static void take_weights(const cn_conv_args *a, int64_t out, int64_t i, factor *u)
+static void gather_weights(const cn_conv_args *a, int64_t out, int64_t i, factor *u)
 {
     const size_t each = cn_dtype_bytes(a->weight_type);
     for (int64_t o = out; o < out + WIDTH; o++)
@@ -104,7 +104,7 @@ static void stream(const cn_conv_args *a)
 #pragma omp for collapse(2) schedule(static)
         for (int64_t out = 0; out < a->O; out += WIDTH)
             for (int64_t i = 0; i < a->I; i += DEPTH)
-                take_weights(a, out, i, u + out * a->I + i * WIDTH);
+                gather_weights(a, out, i, u + out * a->I + i * WIDTH);
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < all; row += ROWS) switch (CN_MIN(ROWS, all - row)) {
             case 1: run_rows(a, 1, row, u); break;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* transpose.h - a matrix turned over in the caches, sixteen by sixteen where vectors are that long,
+/* transpose.h - a matrix transposed in the caches, sixteen by sixteen where vectors are that long,
  * else four by four. */
 #ifndef CN_TRANSPOSE_H
 #define CN_TRANSPOSE_H
@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #ifdef __AVX512F__
-/* 16 x 16 elements of 32 bits turned over. */
+/* 16 x 16 elements of 32 bits transposed. */
 static inline __attribute__((always_inline)) void turn16(__m512i r[16])
 {
     __m512i t[16];

@@ -130,7 +130,7 @@ static bool config_beside(const cn_control_file *c, cn_controlnet_config *out)
 }
 
 /* What a single file says of itself; *found: it does. */
-static cn_status take_said(cn_ctx *ctx, cn_control_file *c, bool *found)
+static cn_status read_metadata_config(cn_ctx *ctx, cn_control_file *c, bool *found)
 {
     json_t *said = NULL;
     CN_TRY(cn_said_config(ctx, c->file, &said));
@@ -178,7 +178,7 @@ static cn_status open_file(cn_ctx *ctx, cn_control_file *c)
     CN_TRY(cn_tensors_open(ctx, c->path, &c->file));
     CN_TRY(form_of(ctx, c->path, c->file, &c->form));
     if (c->form == CN_CONTROL_DIFFUSERS && config_beside(c, &c->config)) return CN_OK;
-    cn_status s = take_said(ctx, c, &said);
+    cn_status s = read_metadata_config(ctx, c, &said);
     c->guessed = !said;
     c->difference = cn_content_of(c->file) == CN_HOLDS_CONTROL_DIFFERENCE;
     if (s == CN_OK && !said)

@@ -107,8 +107,8 @@ static cn_status add(cn_ctx *ctx, network *w, const char *name, float largest)
     return CN_OK;
 }
 
-static cn_status look_through(cn_ctx *ctx, const cn_source *s, const cn_params *declared,
-                              network *w)
+static cn_status find_nonfinite(cn_ctx *ctx, const cn_source *s, const cn_params *declared,
+                                network *w)
 {
     cn_status status = (w->name = cn_strdup(ctx, cn_params_network(declared))) ? CN_OK : CN_ENOMEM;
     for (int64_t i = 0; status == CN_OK && i < cn_params_count(declared); i++) {
@@ -135,7 +135,7 @@ static cn_status find(cn_ctx *ctx, cn_ranges *r, const cn_source *s, const cn_pa
         }
     if (r->n == MAX_NETWORKS) return cn_fail(ctx, CN_EINTERNAL, "ranges of too many networks");
     network *w = &r->networks[r->n];
-    const cn_status status = look_through(ctx, s, declared, w);
+    const cn_status status = find_nonfinite(ctx, s, declared, w);
     if (status != CN_OK) {
         network_free(w);
         return status;

@@ -45,7 +45,7 @@ static bool config_beside(const char *path, cn_vae_config *out)
     return cn_file_in(dir, "config.json") && read_folder_config(NULL, dir, out) == CN_OK;
 }
 
-static cn_status take_said(cn_ctx *ctx, cn_vae_file *v, bool *found)
+static cn_status read_metadata_config(cn_ctx *ctx, cn_vae_file *v, bool *found)
 {
     json_t *said = NULL;
     CN_TRY(cn_said_config(ctx, v->file, &said));
@@ -110,7 +110,7 @@ static cn_status open_file(cn_ctx *ctx, const char *path, cn_vae_file *v)
     v->prefix = staged ? FIRST_STAGE : "";
     v->layout = tiny || content == CN_HOLDS_VAE_DIFFUSERS ? CN_LAYOUT_DIFFUSERS : CN_LAYOUT_LDM;
     if (v->layout == CN_LAYOUT_DIFFUSERS && config_beside(path, &v->config)) return CN_OK;
-    cn_status s = take_said(ctx, v, &said);
+    cn_status s = read_metadata_config(ctx, v, &said);
     if (s == CN_OK && !said)
         s = tiny ? cn_taesd_config_from_shapes(ctx, v->file, v->layout, &v->config)
                  : cn_vae_config_from_shapes(ctx, v->file, v->prefix, v->layout, &v->config);

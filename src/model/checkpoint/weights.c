@@ -113,7 +113,8 @@ static cn_status read_said(cn_ctx *ctx, const json_t *said, const char *name,
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "metadata " CN_META_CONFIG ", %s", name);
 }
 
-static cn_status take_said(cn_ctx *ctx, cn_base *b, const cn_family *f, const json_t *said)
+static cn_status read_metadata_config(cn_ctx *ctx, cn_base *b, const cn_family *f,
+                                      const json_t *said)
 {
     for (int i = 0; i < f->n_nets; i++) {
         const cn_net_kind *kind = cn_net_kind_of(f->nets[i].net);
@@ -169,7 +170,7 @@ static cn_status read_single_configs(cn_ctx *ctx, cn_base *b)
             return cn_fail(ctx, CN_EFORMAT, "%s", others[i].what);
     if (!f) return refuse_part(ctx, b->file);
     CN_TRY(cn_said_config(ctx, b->file, &said));
-    const cn_status s = said ? take_said(ctx, b, f, said) : take_shapes(ctx, b, f);
+    const cn_status s = said ? read_metadata_config(ctx, b, f, said) : take_shapes(ctx, b, f);
     json_decref(said);
     return s;
 }
@@ -199,7 +200,7 @@ static cn_status copy_path(cn_ctx *ctx, const char *path, char *out, size_t cap)
 }
 
 /* Before the model, which may then lack its own. */
-static cn_status take_vae(cn_ctx *ctx, cn_base *b, const char *vae)
+static cn_status open_other_vae(cn_ctx *ctx, cn_base *b, const char *vae)
 {
     if (!vae) return CN_OK;
     return cn_vae_file_open(ctx, vae, &b->other_vae);
@@ -211,7 +212,7 @@ cn_status cn_base_open_with(cn_ctx *ctx, const char *path, const char *vae, cn_b
     if (!b) return CN_ENOMEM;
     cn_status s = copy_path(ctx, path, b->path, sizeof b->path);
     if (s == CN_OK) s = cn_ranges_create(ctx, &b->ranges);
-    if (s == CN_OK) s = take_vae(ctx, b, vae);
+    if (s == CN_OK) s = open_other_vae(ctx, b, vae);
     if (s == CN_OK) s = cn_dir_exists(b->path) ? open_folder(ctx, b) : open_single(ctx, b);
     if (s == CN_OK && b->other_vae) b->vae = b->other_vae->config;
     if (s != CN_OK) {

@@ -36,7 +36,7 @@ static forward_room forward_room_of(char *start, const sizes *s, size_t *bytes)
     return r;
 }
 
-/* Of a head: keys as left operand, then values turned, block by block. */
+/* Of a head: keys as left operand, then values transposed, block by block. */
 static sizes forward_sizes(const cn_attention_args *a)
 {
     sizes s = common_sizes(a, TK);
@@ -58,7 +58,7 @@ typedef struct block {
     int64_t q0, k0, keys, keys_up;
     bool causal;
     float factor;
-    const tile *next; /* whose rows are asked for meanwhile, or NULL */
+    const tile *next; /* whose rows are prefetched meanwhile, or NULL */
 } block;
 
 /* Of 16 queries from q0, those that see this key. */
@@ -148,13 +148,13 @@ static inline __attribute__((always_inline)) void weigh_rows(int rows, int vecto
 }
 
 /* The share of keys j to `end` of a block in asking for the tile behind this one. */
-static void ask_for_tile(const block *b, const sizes *s, int64_t j, int64_t end)
+static void prefetch_tile(const block *b, const sizes *s, int64_t j, int64_t end)
 {
     const size_t row_bytes = (size_t)s->D * sizeof *b->next->q;
     const int64_t rows = b->next ? b->next->rows : 0;
     for (int64_t i = rows * j / b->keys; i < rows * end / b->keys; i++) {
-        ask_for_row(b->next->q + i * s->W, row_bytes);
-        ask_for_row(b->next->y + i * s->W, row_bytes);
+        prefetch_row(b->next->q + i * s->W, row_bytes);
+        prefetch_row(b->next->y + i * s->W, row_bytes);
     }
 }
 
@@ -169,10 +169,10 @@ static inline __attribute__((always_inline)) void weigh_columns(const block *b, 
     const int64_t depth = s->D_in;
     int64_t j = 0;
     for (; j + SUM_ROWS <= b->keys; j += SUM_ROWS) {
-        ask_for_tile(b, s, j, j + SUM_ROWS);
+        prefetch_tile(b, s, j, j + SUM_ROWS);
         weigh_rows(SUM_ROWS, vectors, depth, k + j * depth, q, b->factor, top, total, p + j * TQ);
     }
-    ask_for_tile(b, s, j, b->keys);
+    prefetch_tile(b, s, j, b->keys);
     k += j * depth;
     p += j * TQ;
     switch (b->keys - j) {
@@ -213,7 +213,7 @@ static void forward_tile(const cn_attention_args *a, const sizes *s, const tile 
     const int64_t lanes = up(t->rows, 16);
     const int64_t end = a->causal ? CN_MIN(a->M, t->q0 + t->rows) : a->M;
     const cn_rows q = {t->q, s->W, t->rows, a->D};
-    pack_right_turned(&q, TQ, s->D_in, r->q);
+    pack_right_transposed(&q, TQ, s->D_in, r->q);
     for (int64_t i = 0; i < lanes; i++) r->top[i] = r->total[i] = 0;
     for (int64_t k0 = 0; k0 < end; k0 += TK) {
         const int64_t n = CN_MIN((int64_t)TK, end - k0);
@@ -246,7 +246,7 @@ static void forward_tile(const cn_attention_args *a, const sizes *s, const tile 
                                   _mm512_mul_ps(low, _mm512_set1_ps(LN2)));
         _mm512_storeu_ps(r->total + i, _mm512_div_ps(_mm512_set1_ps(1), total));
     }
-    put_turned(r->o, TQ, r->total, 1, t->rows, a->D, t->y, s->W);
+    store_transposed(r->o, TQ, r->total, 1, t->rows, a->D, t->y, s->W);
 }
 
 /* Where a head's packed keys are, its values behind them. */
@@ -263,7 +263,7 @@ static void pack_head(const cn_attention_args *a, const sizes *s, int64_t h)
     pack_left(&k, up(a->M, s->unit), s->D_in, keys);
     for (int64_t k0 = 0; k0 < a->M; k0 += TK) {
         const cn_rows v = rows_from(head_at(a->v, a, h, a->M), a, k0, a->M, TK);
-        pack_left_turned(&v, s->D_rows, TK, values + k0 * s->D_rows);
+        pack_left_transposed(&v, s->D_rows, TK, values + k0 * s->D_rows);
     }
 }
 

@@ -18,14 +18,14 @@ typedef struct block {
     int64_t next_rows; /* in the last block: of the next tile */
 } block;
 
-/* A worker's room. Per head: k and v turned in pairs, k in pairs of keys, dk and dv turned; per
- * tile of queries: q and dy as left operands, turned and not, and blocks [GQ][TK]. */
+/* A worker's room. Per head: k and v transposed in pairs, k in pairs of keys, dk and dv transposed;
+ * per tile of queries: q and dy as left operands, transposed and not, and blocks [GQ][TK]. */
 typedef struct grad_room {
     uint16_t *kt, *vt, *k, *q, *dy, *qt, *dyt, *p, *ds, *ds_rows;
     float *dk, *dv, *s, *dp, *dq, *low, *dot;
 } grad_room;
 
-static size_t turned_floats(const sizes *s)
+static size_t transposed_floats(const sizes *s)
 {
     return (size_t)(s->blocks * TK * s->D_rows);
 }
@@ -38,8 +38,8 @@ static grad_room grad_room_of(char *start, const sizes *s, size_t *bytes)
     r.kt = take(&at, (size_t)(keys * s->D_in) * 2);
     r.vt = take(&at, (size_t)(keys * s->D_in) * 2);
     r.k = take(&at, (size_t)(keys * s->D_lanes + PACK_MORE) * 2);
-    r.dk = take(&at, turned_floats(s) * 4);
-    r.dv = take(&at, turned_floats(s) * 4);
+    r.dk = take(&at, transposed_floats(s) * 4);
+    r.dv = take(&at, transposed_floats(s) * 4);
     r.q = take(&at, (size_t)(GQ * s->D_in) * 2);
     r.dy = take(&at, (size_t)(GQ * s->D_in) * 2);
     r.qt = take(&at, (size_t)(s->D_rows * GQ) * 2);
@@ -66,7 +66,7 @@ static sizes grad_sizes(const cn_attention_args *a)
 /* Copies of dk and dv per head and part, where heads have parts. */
 static size_t copies_bytes(const sizes *s, int64_t parts)
 {
-    return parts > 1 ? align64((size_t)(s->heads * parts * 2) * turned_floats(s) * 4) : 0;
+    return parts > 1 ? align64((size_t)(s->heads * parts * 2) * transposed_floats(s) * 4) : 0;
 }
 
 size_t cn_attention16_grad_scratch_bytes(const cn_attention_args *a)
@@ -84,27 +84,27 @@ typedef struct head_job {
 } head_job;
 
 /* The share of step i of `steps` in asking for the block of keys from k0 on. */
-static void ask_for_block(const sizes *s, const head_job *j, int64_t k0, int64_t i, int64_t steps,
-                          const grad_room *r)
+static void prefetch_block(const sizes *s, const head_job *j, int64_t k0, int64_t i, int64_t steps,
+                           const grad_room *r)
 {
-    ask_for(r->kt + k0 * s->D_in, TK * s->D_in / 2, i, steps);
-    ask_for(r->vt + k0 * s->D_in, TK * s->D_in / 2, i, steps);
-    ask_for(r->k + k0 * s->D_lanes, TK * s->D_lanes / 2, i, steps);
-    if (j->dk) ask_for(j->dk + k0 * s->D_rows, TK * s->D_rows, i, steps);
-    if (j->dv) ask_for(j->dv + k0 * s->D_rows, TK * s->D_rows, i, steps);
+    prefetch_share(r->kt + k0 * s->D_in, TK * s->D_in / 2, i, steps);
+    prefetch_share(r->vt + k0 * s->D_in, TK * s->D_in / 2, i, steps);
+    prefetch_share(r->k + k0 * s->D_lanes, TK * s->D_lanes / 2, i, steps);
+    if (j->dk) prefetch_share(j->dk + k0 * s->D_rows, TK * s->D_rows, i, steps);
+    if (j->dv) prefetch_share(j->dv + k0 * s->D_rows, TK * s->D_rows, i, steps);
 }
 
 /* The same of the tile behind this one. */
-static void ask_for_tile(const sizes *s, const head_job *j, const block *b, int64_t i,
-                         int64_t steps)
+static void prefetch_tile(const sizes *s, const head_job *j, const block *b, int64_t i,
+                          int64_t steps)
 {
     const size_t row_bytes = (size_t)s->D * sizeof *j->q;
     for (int64_t r = b->next_rows * i / steps; r < b->next_rows * (i + 1) / steps; r++) {
         const int64_t at = (b->q0 + GQ + r) * s->W;
-        ask_for_row(j->q + at, row_bytes);
-        ask_for_row(j->dy + at, row_bytes);
-        ask_for_row(j->y + at, row_bytes);
-        if (j->dq) ask_for_row(j->dq + at, row_bytes);
+        prefetch_row(j->q + at, row_bytes);
+        prefetch_row(j->dy + at, row_bytes);
+        prefetch_row(j->y + at, row_bytes);
+        if (j->dq) prefetch_row(j->dq + at, row_bytes);
     }
 }
 
@@ -188,8 +188,8 @@ static inline __attribute__((always_inline)) void grad_columns(int vectors, cons
     const int64_t steps = (b->rows_up + SUM_ROWS - 1) / SUM_ROWS;
     for (int64_t i = 0; i < b->rows_up; i += SUM_ROWS) {
         const int64_t step = j / 32 * steps + i / SUM_ROWS, all = (b->keys_up + 31) / 32 * steps;
-        if (s->blocks > 1) ask_for_block(s, job, b->next, step, all, r);
-        ask_for_tile(s, job, b, step, all);
+        if (s->blocks > 1) prefetch_block(s, job, b->next, step, all, r);
+        prefetch_tile(s, job, b, step, all);
         switch (CN_MIN(b->rows_up - i, (int64_t)SUM_ROWS)) {
         case 2: grad_rows(2, vectors, b, job, i, j, r); break;
         case 4: grad_rows(4, vectors, b, job, i, j, r); break;
@@ -233,8 +233,8 @@ static block take_queries(const cn_attention_args *a, const sizes *s, const head
         pack_left(&q, rows_up, s->D_in, r->q);
         pack_left(&dy, rows_up, s->D_in, r->dy);
     }
-    if (j->dk) pack_left_turned(&q, s->D_rows, GQ, r->qt);
-    if (j->dv) pack_left_turned(&dy, s->D_rows, GQ, r->dyt);
+    if (j->dk) pack_left_transposed(&q, s->D_rows, GQ, r->qt);
+    if (j->dv) pack_left_transposed(&dy, s->D_rows, GQ, r->dyt);
     for (int64_t i = 0; i < rows_up; i++) {
         const bool there = i < q.count;
         r->dot[i] = there ? dot(dy.x + i * s->W, j->y + (q0 + i) * s->W, a->D) : 0;
@@ -286,31 +286,31 @@ static void grad_head(const cn_attention_args *a, const sizes *s, const head_job
 {
     for (int64_t k0 = 0; k0 < a->M; k0 += TK) {
         const cn_rows k = rows_from(j->k, a, k0, a->M, TK), v = rows_from(j->v, a, k0, a->M, TK);
-        pack_right_turned(&k, TK, s->D_in, r->kt + k0 * s->D_in);
-        pack_right_turned(&v, TK, s->D_in, r->vt + k0 * s->D_in);
+        pack_right_transposed(&k, TK, s->D_in, r->kt + k0 * s->D_in);
+        pack_right_transposed(&v, TK, s->D_in, r->vt + k0 * s->D_in);
         pack_right(&k, up(k.count, 32), s->D_lanes, r->k + k0 * s->D_lanes);
     }
-    if (j->dk) memset(j->dk, 0, turned_floats(s) * sizeof *j->dk);
-    if (j->dv) memset(j->dv, 0, turned_floats(s) * sizeof *j->dv);
+    if (j->dk) memset(j->dk, 0, transposed_floats(s) * sizeof *j->dk);
+    if (j->dv) memset(j->dv, 0, transposed_floats(s) * sizeof *j->dv);
     for (int64_t i = first; i < end; i++) grad_queries(a, s, j, i * GQ, r);
 }
 
-/* A head's dk or dv, from its turned sums, to `out` on. */
-static void put_turned_sums(const cn_attention_args *a, const float *sums, int64_t D_rows,
-                            float scale, uint16_t *out)
+/* A head's dk or dv, from its transposed sums, to `out` on. */
+static void store_transposed_sums(const cn_attention_args *a, const float *sums, int64_t D_rows,
+                                  float scale, uint16_t *out)
 {
     const int64_t W = a->heads * a->D;
     for (int64_t k0 = 0; k0 < a->M && out; k0 += TK)
-        put_turned(sums + k0 * D_rows, TK, NULL, scale, CN_MIN(TK, a->M - k0), a->D, out + k0 * W,
-                   W);
+        store_transposed(sums + k0 * D_rows, TK, NULL, scale, CN_MIN(TK, a->M - k0), a->D,
+                         out + k0 * W, W);
 }
 
 static void put_sums(const void *args, int64_t h, const float *dk, const float *dv)
 {
     const cn_attention_args *a = args;
     const sizes s = common_sizes(a, TK);
-    put_turned_sums(a, dk, s.D_rows, a->scale, head_at(a->dk, a, h, a->M));
-    put_turned_sums(a, dv, s.D_rows, 1, head_at(a->dv, a, h, a->M));
+    store_transposed_sums(a, dk, s.D_rows, a->scale, head_at(a->dk, a, h, a->M));
+    store_transposed_sums(a, dv, s.D_rows, 1, head_at(a->dv, a, h, a->M));
 }
 
 void cn_attention16_grad(const cn_attention_args *a)
@@ -318,7 +318,7 @@ void cn_attention16_grad(const cn_attention_args *a)
     const sizes s = grad_sizes(a);
     const int64_t tiles = (a->L + GQ - 1) / GQ, parts = head_parts(s.heads, tiles, a->threads);
     const int64_t per_part = (tiles + parts - 1) / parts;
-    const int64_t sums = (int64_t)turned_floats(&s);
+    const int64_t sums = (int64_t)transposed_floats(&s);
     float *copies = (float *)(void *)a->scratch;
     char *workers = a->scratch + copies_bytes(&s, parts);
 #pragma omp parallel

@@ -12,7 +12,8 @@
 
 typedef enum cn_bf16_level { CN_BF16_NONE, CN_BF16_AVX512, CN_BF16_AMX } cn_bf16_level;
 
-/* The most that may be used here; asks the system for AMX's registers. In cpu/isa.c, plain code. */
+/* The most that may be used here; calls the system for AMX's registers. In cpu/isa.c, plain code.
+ */
 cn_bf16_level cn_bf16_support(void);
 
 size_t cn_attention16_scratch_bytes(const cn_attention_args *a);

@@ -56,8 +56,8 @@ cn_conv16_size cn_conv16_size_of(const cn_conv_args *a)
 
 /* Channels in .. in+n, a multiple of 16, of GROUP pixels, zeros where there is none: rows `apart`
  * from each other; or, where weights are the left operand, pairs of `apart` positions. */
-static void take_pixels(const uint16_t *const x[GROUP], int64_t I, int64_t in, int64_t n,
-                        bool pairs, uint16_t *to, int64_t apart)
+static void gather_pixels(const uint16_t *const x[GROUP], int64_t I, int64_t in, int64_t n,
+                          bool pairs, uint16_t *to, int64_t apart)
 {
     for (int64_t c = 0; c < n; c += 2 * GROUP) {
         const int64_t wide = CN_MIN(2 * GROUP, n - c);
@@ -75,8 +75,8 @@ static void take_pixels(const uint16_t *const x[GROUP], int64_t I, int64_t in, i
 }
 
 /* What tap t of a grid reads for GROUP positions from p on of the block that begins at `block`. */
-static void take_patches(const cn_conv_args *a, const cn_conv_grid *g, const cn_conv16_size *s,
-                         int64_t block, int64_t p, int t, uint16_t *patches)
+static void gather_patches(const cn_conv_args *a, const cn_conv_grid *g, const cn_conv16_size *s,
+                           int64_t block, int64_t p, int t, uint16_t *patches)
 {
     const steps st = steps_of(a, g);
     const uint16_t *x[GROUP];
@@ -85,9 +85,9 @@ static void take_patches(const cn_conv_args *a, const cn_conv_grid *g, const cn_
         const int64_t rows = whole_groups(CN_MIN(st.channels, a->I - in));
         uint16_t *to = patches + in * g->taps * s->room;
         if (st.left)
-            take_pixels(x, a->I, in, rows, true, to + t * rows * s->room + 2 * p, s->room);
+            gather_pixels(x, a->I, in, rows, true, to + t * rows * s->room + 2 * p, s->room);
         else
-            take_pixels(x, a->I, in, rows, false, to + (p * g->taps + t) * rows, rows * g->taps);
+            gather_pixels(x, a->I, in, rows, false, to + (p * g->taps + t) * rows, rows * g->taps);
     }
 }
 
@@ -99,38 +99,39 @@ typedef struct piece {
     int tap, taps; /* from all grids' first on */
 } piece;
 
-static inline __attribute__((always_inline)) void take_piece(const cn_conv_args *a, const piece *p,
-                                                             cn_dtype type, bool in_pairs,
-                                                             bool left, uint16_t *u)
+static inline __attribute__((always_inline)) void gather_piece(const cn_conv_args *a,
+                                                               const piece *p, cn_dtype type,
+                                                               bool in_pairs, bool left,
+                                                               uint16_t *u)
 {
     const int64_t depth = p->taps * p->rows;
     for (int64_t o = 0; o < p->width; o += GROUP)
         for (int64_t i = 0; i < p->rows; i += GROUP)
             for (int k = 0; k < p->taps; k++) {
                 const int64_t d = k * p->rows + i;
-                take_group(a, type, in_pairs, p->in + i, p->out + o, p->tap + k, left,
-                           left ? u + o * depth + d : u + d * p->width + 2 * o,
-                           left ? depth : p->width);
+                gather_group(a, type, in_pairs, p->in + i, p->out + o, p->tap + k, left,
+                             left ? u + o * depth + d : u + d * p->width + 2 * o,
+                             left ? depth : p->width);
             }
 }
 
 static inline __attribute__((always_inline)) void
-take_piece_of(const cn_conv_args *a, const piece *p, cn_dtype type, uint16_t *u)
+gather_piece_of(const cn_conv_args *a, const piece *p, cn_dtype type, uint16_t *u)
 {
     switch (a->runs) {
-    case CN_RUNS_IN: take_piece(a, p, type, false, true, u); break;
-    case CN_PAIRS_IN: take_piece(a, p, type, true, true, u); break;
-    case CN_PAIRS_OUT: take_piece(a, p, type, true, false, u); break;
-    default: take_piece(a, p, type, false, false, u);
+    case CN_RUNS_IN: gather_piece(a, p, type, false, true, u); break;
+    case CN_PAIRS_IN: gather_piece(a, p, type, true, true, u); break;
+    case CN_PAIRS_OUT: gather_piece(a, p, type, true, false, u); break;
+    default: gather_piece(a, p, type, false, false, u);
     }
 }
 
-static void take_weights(const cn_conv_args *a, const piece *p, uint16_t *u)
+static void gather_weights(const cn_conv_args *a, const piece *p, uint16_t *u)
 {
     switch (a->weight_type) {
-    case CN_BF16: take_piece_of(a, p, CN_BF16, u); break;
-    case CN_F16: take_piece_of(a, p, CN_F16, u); break;
-    default: take_piece_of(a, p, CN_F32, u);
+    case CN_BF16: gather_piece_of(a, p, CN_BF16, u); break;
+    case CN_F16: gather_piece_of(a, p, CN_F16, u); break;
+    default: gather_piece_of(a, p, CN_F32, u);
     }
 }
 
@@ -155,7 +156,7 @@ static bool next_piece(const cn_conv_args *a, const cn_conv_grid *g, const steps
     return p->in < a->I;
 }
 
-/* Sums to outputs; of left weights they come turned, `part` positions a row. */
+/* Sums to outputs; of left weights they come transposed, `part` positions a row. */
 static void put_outputs(const cn_conv_args *a, const cn_conv_grid *g, int64_t first, int64_t n,
                         int64_t out, int64_t width, bool left, float *sums, int64_t part)
 {
@@ -198,7 +199,7 @@ static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_conv1
         const int64_t at = p.rows * (p.tap - g->first);
         const uint16_t *x = patches + p.in * g->taps * s->room;
         const bool add = p.in > 0 || p.tap > g->first;
-        take_weights(a, &p, u);
+        gather_weights(a, &p, u);
         if (st.left)
             product(width, whole, depth, u, depth, x + at * s->room + 2 * first, s->room, sums,
                     s->part, add, &next_weights);
@@ -218,7 +219,7 @@ static void run_grid(const cn_conv_args *a, const cn_conv_grid *g, const cn_conv
 #pragma omp for collapse(2) schedule(static)
         for (int t = 0; t < g->taps; t++)
             for (int64_t p = 0; p < s->room; p += GROUP)
-                take_patches(a, g, s, block, p, t, patches);
+                gather_patches(a, g, s, block, p, t, patches);
 #pragma omp for collapse(2) schedule(dynamic, 1)
         for (int64_t o = 0; o < s->out_blocks; o++)
             for (int64_t first = 0; first < s->block; first += s->part)

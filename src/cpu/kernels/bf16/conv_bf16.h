@@ -3,7 +3,7 @@
  *
  * They are products of weights and patches (patches.h): sums over pairs of elements, in float. Of a
  * product's two operands the left one is read row by row, the right one has pairs of rows side by
- * side. Weights are whichever their layout makes them without being turned over: right where groups
+ * side. Weights are whichever their layout makes them without being transposed: right where groups
  * of outputs follow each other, left where groups of inputs do. Patches are the other.
  */
 #ifndef CN_CPU_KERNELS_BF16_CONV_BF16_H

@@ -7,7 +7,7 @@
  * are brought into scratch that all threads read, pairs of positions beside each other. A job owns
  * a group of one and a block of the other, and what its positions give is written to, or added to,
  * the weights' gradient in its own order: rows are inputs and columns outputs, or the opposite, as
- * runs of the gradient go (conv16.h). The division follows from sizes alone, so results repeat.
+ * runs of the gradient go (conv_bf16.h). The division follows from sizes alone, so results repeat.
  */
 #include "cpu/kernels/bf16/conv_bf16.h"
 #include "cpu/kernels/bf16/pixels_bf16.h"
@@ -41,8 +41,8 @@ static inline __m512i two_pixels(const uint16_t *x, const uint16_t *y, int64_t c
 
 /* All channels of 32 positions from p on, x the pixels. Rows: to[group][tap][channel][room], else
  * pairs to [block][tap][room/2][COLUMNS][2]; `taps` of them. */
-static void take_pixels(const uint16_t *const x[2 * GROUP], int64_t channels, int64_t p,
-                        int64_t room, int t, int taps, bool rows, uint16_t *to)
+static void gather_pixels(const uint16_t *const x[2 * GROUP], int64_t channels, int64_t p,
+                          int64_t room, int t, int taps, bool rows, uint16_t *to)
 {
     for (int64_t c = 0; c < channels; c += GROUP) {
         __m512i v[GROUP];
@@ -61,21 +61,21 @@ static void take_pixels(const uint16_t *const x[2 * GROUP], int64_t channels, in
 
 /* 32 positions from p on of the block that begins at `block`: inputs at tap t, or with t = n_taps
  * gradients. */
-static void take_positions(const cn_conv_args *a, const cn_conv16_size *s, int64_t block, int64_t p,
-                           int t, uint16_t *inputs)
+static void gather_positions(const cn_conv_args *a, const cn_conv16_size *s, int64_t block,
+                             int64_t p, int t, uint16_t *inputs)
 {
     const bool left = cn_conv16_left(a); /* gradients are */
     const uint16_t *x[2 * GROUP];
     if (t < a->n_taps) {
         pixels_at(a, a->grids, block + p, a->taps[t], x);
         pixels_at(a, a->grids, block + p + GROUP, a->taps[t], x + GROUP);
-        take_pixels(x, a->I, p, s->room, t, a->n_taps, !left, inputs);
+        gather_pixels(x, a->I, p, s->room, t, a->n_taps, !left, inputs);
         return;
     }
     const int64_t all = cn_grid_positions(a, a->grids);
     for (int64_t i = 0; i < 2 * GROUP; i++)
         x[i] = block + p + i < all ? (const uint16_t *)a->dy + (block + p + i) * a->O : NULL;
-    take_pixels(x, a->O, p, s->room, 0, 1, left, inputs + s->inputs);
+    gather_pixels(x, a->O, p, s->room, 0, 1, left, inputs + s->inputs);
 }
 
 /* One group of rows from r on by one block of columns from c on, at all taps. Where rows are
@@ -95,7 +95,7 @@ static void run_job(const cn_conv_args *a, const cn_conv16_size *s, const uint16
         for (int64_t k = 0; k < columns; k += GROUP)
             for (int i = 0; i < taps; i++)
                 if (left)
-                    write_turned(a, c + k, r, t, m + k, COLUMNS, add);
+                    write_transposed(a, c + k, r, t, m + k, COLUMNS, add);
                 else
                     write_weights(a, r, c + k, t + i, m + i * GROUP * COLUMNS + k, COLUMNS, add);
     }
@@ -114,7 +114,7 @@ void cn_conv16_dw(const cn_conv_args *a)
 #pragma omp for collapse(2) schedule(static)
         for (int t = 0; t <= a->n_taps; t++)
             for (int64_t p = 0; p < s.room; p += 2 * GROUP)
-                take_positions(a, &s, block, p, t, inputs);
+                gather_positions(a, &s, block, p, t, inputs);
 #pragma omp for collapse(2) schedule(dynamic, 1)
         for (int64_t r = 0; r < rows; r += GROUP)
             for (int64_t c = 0; c < columns; c += COLUMNS)

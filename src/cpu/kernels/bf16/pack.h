@@ -2,8 +2,8 @@
 /* pack.h - operands of cn_tiles_product from rows of activations, in vectors.
  *
  * A left operand's rows stand as they are; a right one has pairs of its rows side by side
- * ("pairs"). Both also come turned. What a block has more than x is zero: products run over whole
- * units and need no tails.
+ * ("pairs"). Both also come transposed. What a block has more than x is zero: products run over
+ * whole units and need no tails.
  */
 #ifndef CN_BF16_PACK_H
 #define CN_BF16_PACK_H
@@ -57,7 +57,8 @@ static inline void pack_left(const cn_rows *x, int64_t rows, int64_t width, uint
 }
 
 /* to[p][rows][2]: elements 2p and 2p+1 of each row, p < depth / 2; rows a multiple of 16. */
-static inline void pack_right_turned(const cn_rows *x, int64_t rows, int64_t depth, uint16_t *to)
+static inline void pack_right_transposed(const cn_rows *x, int64_t rows, int64_t depth,
+                                         uint16_t *to)
 {
     for (int64_t r0 = 0; r0 < rows; r0 += 16)
         for (int64_t d = 0; d < depth; d += 32) {
@@ -95,7 +96,7 @@ static inline void pack_right(const cn_rows *x, int64_t rows, int64_t width, uin
 }
 
 /* to[d][room], d < width, as a left operand: element d of each row; rows up to a multiple of 32. */
-static inline void pack_left_turned(const cn_rows *x, int64_t width, int64_t room, uint16_t *to)
+static inline void pack_left_transposed(const cn_rows *x, int64_t width, int64_t room, uint16_t *to)
 {
     for (int64_t r0 = 0; r0 < CN_MIN(room, up(x->count, 32)); r0 += 32)
         for (int64_t d = 0; d < width; d += 16) {
@@ -109,8 +110,9 @@ static inline void pack_left_turned(const cn_rows *x, int64_t width, int64_t roo
 
 /* Sums from[d][room] as rows, times `scale` or a factor that each row has: of bfloat16, `stride`
  * apart. */
-static inline void put_turned(const float *from, int64_t room, const float *factors, float scale,
-                              int64_t rows, int64_t D, uint16_t *to, int64_t stride)
+static inline void store_transposed(const float *from, int64_t room, const float *factors,
+                                    float scale, int64_t rows, int64_t D, uint16_t *to,
+                                    int64_t stride)
 {
     for (int64_t r0 = 0; r0 < rows; r0 += 16)
         for (int64_t d = 0; d < D; d += 16) {

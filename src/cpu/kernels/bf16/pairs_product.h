@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pairs_product.h - cn_tiles_product by AVX512_BF16. It can ask memory for what the next product
+/* pairs_product.h - cn_tiles_product by AVX512_BF16. It can prefetch what the next product
  * reads, a few lines at a time as it goes: weights that are read once come as fast as memory gives
  * them, and nothing waits. */
 #ifndef CN_BF16_PAIRS_PRODUCT_H
@@ -8,12 +8,12 @@
 #include "cpu/kernels/bf16/register_sums.h"
 #include "cpu/kernels/conv/weight_prefetch.h"
 
-/* Up to 6 rows by up to 64 columns. half: 8 columns more; s: NULL where nothing is asked for. */
+/* Up to 6 rows by up to 64 columns. half: 8 columns more; s: NULL where nothing is prefetched. */
 static inline __attribute__((always_inline)) void
 pairs_block(int rows, int vectors, bool half, int64_t k, const uint16_t *a, int64_t lda,
             const uint16_t *b, int64_t ldb, float *c, int64_t ldc, bool add, cn_prefetch *s)
 {
-    const int64_t depth = s ? ASK_DEPTH : k;
+    const int64_t depth = s ? PREFETCH_DEPTH : k;
     __m512 sum[SUM_ROWS][SUM_VECTORS];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++) {
@@ -26,7 +26,7 @@ pairs_block(int rows, int vectors, bool half, int64_t k, const uint16_t *a, int6
                                   : _mm512_setzero_ps();
     }
     for (int64_t p = 0; p < k; p += depth) {
-        if (s) ask(s);
+        if (s) prefetch_next(s);
         add_products(rows, vectors, half, CN_MIN(depth, k - p), a + p, lda, b + p * ldb, ldb, sum);
     }
 #pragma GCC unroll 6
@@ -63,7 +63,7 @@ pairs_product(int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda, c
               int64_t ldb, float *c, int64_t ldc, bool add, cn_prefetch *s)
 {
     const int64_t turns = (n + 63) / 64 * ((m + SUM_ROWS - 1) / SUM_ROWS);
-    if (s) ask_evenly(s, turns * ((k + ASK_DEPTH - 1) / ASK_DEPTH));
+    if (s) prefetch_evenly(s, turns * ((k + PREFETCH_DEPTH - 1) / PREFETCH_DEPTH));
     for (; n >= 64; n -= 64, b += 128, c += 64)
         pairs_columns(4, false, m, k, a, lda, b, ldb, c, ldc, add, s);
     switch (n / 8) {

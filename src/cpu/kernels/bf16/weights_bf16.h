@@ -32,10 +32,10 @@ static inline __m512i taken_apart(__m512i v)
 
 /* Runs of GROUP rows, each at `first` plus its own place; in_pairs: elements of two rows in turn in
  * each of GROUP / 2. Left: to rows of u; else to pairs of them. */
-static inline __attribute__((always_inline)) void take_runs(cn_dtype type, bool in_pairs,
-                                                            const char *first,
-                                                            const int64_t *places, bool left,
-                                                            uint16_t *u, int64_t stride)
+static inline __attribute__((always_inline)) void gather_runs(cn_dtype type, bool in_pairs,
+                                                              const char *first,
+                                                              const int64_t *places, bool left,
+                                                              uint16_t *u, int64_t stride)
 {
     const int64_t each = type == CN_F32 ? 4 : 2;
     for (int i = 0; i < GROUP; i += 2, u += 2 * stride) {
@@ -54,30 +54,30 @@ static inline __attribute__((always_inline)) void take_runs(cn_dtype type, bool 
 }
 
 /* A group that ends before it is whole, or whose weights don't stand in runs. */
-static __attribute__((noinline)) void take_scattered(const cn_conv_args *a, int64_t in, int64_t out,
-                                                     int tap, bool left, uint16_t *u,
-                                                     int64_t stride)
+static __attribute__((noinline)) void gather_scattered(const cn_conv_args *a, int64_t in,
+                                                       int64_t out, int tap, bool left, uint16_t *u,
+                                                       int64_t stride)
 {
-    float g[GROUP * GROUP], turned[GROUP * GROUP];
+    float g[GROUP * GROUP], transposed[GROUP * GROUP];
     int64_t places[GROUP];
     for (int i = 0; i < GROUP; i++) places[i] = i * GROUP;
     gather(a, in, out, tap, g, GROUP);
-    if (left) transpose(g, GROUP, GROUP, GROUP, 1, turned, GROUP);
-    take_runs(CN_F32, false, (const char *)(left ? turned : g), places, left, u, stride);
+    if (left) transpose(g, GROUP, GROUP, GROUP, 1, transposed, GROUP);
+    gather_runs(CN_F32, false, (const char *)(left ? transposed : g), places, left, u, stride);
 }
 
 /* Weights of a tap from inputs in .. in+16 to outputs out .. out+16: left u [out][stride] by
  * inputs, else u [in/2][stride][2] by outputs. type and in_pairs are a's, known to the compiler. */
-static inline __attribute__((always_inline)) void take_group(const cn_conv_args *a, cn_dtype type,
-                                                             bool in_pairs, int64_t in, int64_t out,
-                                                             int tap, bool left, uint16_t *u,
-                                                             int64_t stride)
+static inline __attribute__((always_inline)) void gather_group(const cn_conv_args *a, cn_dtype type,
+                                                               bool in_pairs, int64_t in,
+                                                               int64_t out, int tap, bool left,
+                                                               uint16_t *u, int64_t stride)
 {
     const runs_at r = find_runs(a, in, out, tap);
     if (r.whole)
-        take_runs(type, in_pairs, r.first, r.places, left, u, stride);
+        gather_runs(type, in_pairs, r.first, r.places, left, u, stride);
     else
-        take_scattered(a, in, out, tap, left, u, stride);
+        gather_scattered(a, in, out, tap, left, u, stride);
 }
 
 #endif

@@ -66,15 +66,15 @@ static inline void read_weights(const cn_conv_args *a, int64_t in, int64_t out, 
     const int64_t ahead = next * (int64_t)cn_dtype_bytes(a->weight_type);
     const int64_t at_in = a->at_in[in] + a->at_tap[tap];
     const int64_t at_out = a->at_out[out] + a->at_tap[tap];
-    float turned[GROUP * GROUP];
+    float transposed[GROUP * GROUP];
     switch (whole ? a->runs : CN_NO_RUNS) {
     case CN_NO_RUNS: gather(a, in, out, tap, g, stride); return;
     case CN_RUNS_OUT: read_runs(a, at_out, a->at_in + in, ahead, g, stride); return;
     case CN_PAIRS_OUT: read_pairs(a, at_out, a->at_in + in, ahead, g, stride); return;
-    case CN_RUNS_IN: read_runs(a, at_in, a->at_out + out, ahead, turned, GROUP); break;
-    case CN_PAIRS_IN: read_pairs(a, at_in, a->at_out + out, ahead, turned, GROUP); break;
+    case CN_RUNS_IN: read_runs(a, at_in, a->at_out + out, ahead, transposed, GROUP); break;
+    case CN_PAIRS_IN: read_pairs(a, at_in, a->at_out + out, ahead, transposed, GROUP); break;
     }
-    transpose(turned, GROUP, GROUP, GROUP, 1, g, stride);
+    transpose(transposed, GROUP, GROUP, GROUP, 1, g, stride);
 }
 
 /* Sets or adds to whole groups. What is set goes past the caches, where that can be: it is larger
@@ -129,7 +129,7 @@ static inline void prefetch_weights(const cn_conv_args *a, int64_t in, int64_t o
     if (!add || a->runs == CN_NO_RUNS || in + GROUP > a->I || out + GROUP > a->O) return;
     const float *first = a->dw + a->at_tap[tap] + (runs_out ? a->at_out[out] : a->at_in[in]);
     const int64_t *places = runs_out ? a->at_in + in : a->at_out + out;
-    for (int i = 0; i < GROUP; i++) ask_line(first + places[i]);
+    for (int i = 0; i < GROUP; i++) prefetch_line(first + places[i]);
 }
 
 /* g [in][out], rows `stride` apart, of one tap, a group of inputs and a group of outputs, to where
@@ -140,28 +140,28 @@ static inline void write_weights(const cn_conv_args *a, int64_t in, int64_t out,
     const bool whole = in + GROUP <= a->I && out + GROUP <= a->O;
     float *at_in = a->dw + a->at_in[in] + a->at_tap[tap];
     float *at_out = a->dw + a->at_out[out] + a->at_tap[tap];
-    float turned[GROUP * GROUP];
+    float transposed[GROUP * GROUP];
     switch (whole ? a->runs : CN_NO_RUNS) {
     case CN_NO_RUNS: scatter(a, in, out, tap, g, stride, add); return;
     case CN_RUNS_OUT: write_runs(at_out, a->at_in + in, g, stride, add); return;
     case CN_PAIRS_OUT: write_pairs(at_out, a->at_in + in, g, stride, add); return;
-    default: transpose(g, stride, GROUP, GROUP, 1, turned, GROUP);
+    default: transpose(g, stride, GROUP, GROUP, 1, transposed, GROUP);
     }
     if (a->runs == CN_RUNS_IN)
-        write_runs(at_in, a->at_out + out, turned, GROUP, add);
+        write_runs(at_in, a->at_out + out, transposed, GROUP, add);
     else
-        write_pairs(at_in, a->at_out + out, turned, GROUP, add);
+        write_pairs(at_in, a->at_out + out, transposed, GROUP, add);
 }
 
 /* The same of g [out][in] where runs are of inputs. */
-static inline void write_turned(const cn_conv_args *a, int64_t in, int64_t out, int tap,
-                                const float *g, int64_t stride, bool add)
+static inline void write_transposed(const cn_conv_args *a, int64_t in, int64_t out, int tap,
+                                    const float *g, int64_t stride, bool add)
 {
     float *at_in = a->dw + a->at_in[in] + a->at_tap[tap];
-    float turned[GROUP * GROUP];
+    float transposed[GROUP * GROUP];
     if (in + GROUP > a->I || out + GROUP > a->O) {
-        transpose(g, stride, GROUP, GROUP, 1, turned, GROUP);
-        scatter(a, in, out, tap, turned, GROUP, add);
+        transpose(g, stride, GROUP, GROUP, 1, transposed, GROUP);
+        scatter(a, in, out, tap, transposed, GROUP, add);
     } else if (a->runs == CN_RUNS_IN) {
         write_runs(at_in, a->at_out + out, g, stride, add);
     } else {

@@ -22,7 +22,7 @@ enum { SUMS = LANES == 16 ? 24 : 12, VECTORS = (SUMS + LANES - 1) / LANES };
 enum { GROUPS = 8, TILE = 16 /* groups across, rows down */ };
 
 /* u [depth / CHANNELS][out][CHANNELS] of one tap, inputs padded with zeros. */
-static void take_weights(const cn_conv_args *a, int tap, factor *u)
+static void gather_weights(const cn_conv_args *a, int tap, factor *u)
 {
     const size_t each = cn_dtype_bytes(a->weight_type);
     for (int64_t c = 0; c < cn_few_outputs_depth(a); c += CHANNELS)
@@ -121,7 +121,7 @@ put_sums(const cn_conv_args *a, cn_dtype type, int64_t at, int64_t count, const 
 
 /* A group: outputs of a row from position `at` on, of which `count` are there. start: what each sum
  * begins with. All places are found before sums begin, which are to stay in registers; what only
- * the row below will read is asked for little by little. */
+ * the row below will read is prefetched little by little. */
 static inline __attribute__((always_inline)) void run_group(const cn_conv_args *a, cn_dtype type,
                                                             int outs, position at, int64_t count,
                                                             const vec *start, const work *own)
@@ -211,7 +211,7 @@ static void few_outputs(const cn_conv_args *a)
         char *mine = others + (size_t)omp_get_thread_num() * cn_few_outputs_thread_bytes(a);
         const work own = {inner, (reading *)(void *)mine, mine + reading_bytes};
 #pragma omp for schedule(static)
-        for (int t = 0; t < a->n_taps; t++) take_weights(a, t, u + t * a->O * depth);
+        for (int t = 0; t < a->n_taps; t++) gather_weights(a, t, u + t * a->O * depth);
 #pragma omp for schedule(static)
         for (int64_t t = 0; t < a->N * down * across; t++) {
             const position first = {t / (down * across), t / across % down * TILE,

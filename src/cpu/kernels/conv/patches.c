@@ -24,17 +24,17 @@ enum { ROWS = 4, VECTORS = 2 };
 #endif
 
 /* v [tap][channel] of one position, channels in .. in+n. */
-static void take_patch(const cn_conv_args *a, const cn_conv_grid *g, int64_t p, int64_t in,
-                       int64_t n, float *v)
+static void gather_patch(const cn_conv_args *a, const cn_conv_grid *g, int64_t p, int64_t in,
+                         int64_t n, float *v)
 {
     const position at = position_at(g, p);
     for (int t = 0; t < g->taps; t++, v += whole_groups(n))
-        take_channels(a->type, input_at(a, at, a->taps[g->first + t]), in, n, v);
+        gather_channels(a->type, input_at(a, at, a->taps[g->first + t]), in, n, v);
 }
 
 /* u [tap][in][out] of rows x width channels. */
-static void take_weights(const cn_conv_args *a, const cn_conv_grid *g, int64_t in, int64_t rows,
-                         int64_t out, int64_t width, float *u)
+static void gather_weights(const cn_conv_args *a, const cn_conv_grid *g, int64_t in, int64_t rows,
+                           int64_t out, int64_t width, float *u)
 {
     for (int64_t i = 0; i < rows; i += GROUP)
         for (int64_t o = 0; o < width; o += GROUP)
@@ -65,9 +65,9 @@ add_products(int rows, int vectors, int64_t depth, const float *v, const float *
 #pragma GCC unroll 4
         for (int c = 0; c < vectors; c++)
             sum[r][c] = add ? load(sums + r * stride + c * LANES) : (vec){0};
-    for (int64_t d = 0; d < depth; d += ASK_DEPTH) {
-        ask(next_weights);
-        for (int64_t e = d; e < d + ASK_DEPTH; e++)
+    for (int64_t d = 0; d < depth; d += PREFETCH_DEPTH) {
+        prefetch_next(next_weights);
+        for (int64_t e = d; e < d + PREFETCH_DEPTH; e++)
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -100,7 +100,7 @@ static void product(int64_t width, int64_t n, int64_t depth, const float *v, con
 {
     const int64_t turns = (width / LANES + VECTORS - 1) / VECTORS * ((n + ROWS - 1) / ROWS);
     int64_t c = 0;
-    ask_evenly(next_weights, turns * (depth / ASK_DEPTH));
+    prefetch_evenly(next_weights, turns * (depth / PREFETCH_DEPTH));
     for (; c + VECTORS * LANES <= width; c += VECTORS * LANES)
         product_columns(VECTORS, n, depth, v, u + c, width, add, sums + c, next_weights);
     for (; c < width; c += LANES)
@@ -121,7 +121,7 @@ static void run_job(const cn_conv_args *a, const cn_conv_grid *g, const cn_patch
         const int64_t in = k * CN_PATCH_CHANNELS;
         const int64_t rows = whole_groups(CN_MIN(CN_PATCH_CHANNELS, a->I - in));
         const int64_t depth = rows * g->taps;
-        take_weights(a, g, in, rows, out, width, u);
+        gather_weights(a, g, in, rows, out, width, u);
         prefetch_weights_of(a, g, in + CN_PATCH_CHANNELS, out, width, &next_weights);
         product(width, n, depth, patches + k * s->inputs + first * depth, u, k > 0, sums,
                 &next_weights);
@@ -139,8 +139,8 @@ static void run_grid(const cn_conv_args *a, const cn_conv_grid *g, const cn_patc
         for (int64_t k = 0; k < s->in_blocks; k++)
             for (int64_t p = 0; p < positions; p++) {
                 const int64_t in = k * CN_PATCH_CHANNELS, n = CN_MIN(CN_PATCH_CHANNELS, a->I - in);
-                take_patch(a, g, block + p, in, n,
-                           patches + k * s->inputs + p * whole_groups(n) * g->taps);
+                gather_patch(a, g, block + p, in, n,
+                             patches + k * s->inputs + p * whole_groups(n) * g->taps);
             }
 #pragma omp for collapse(2) schedule(dynamic, 1)
         for (int64_t o = 0; o < s->out_blocks; o++)

@@ -16,19 +16,20 @@
 
 /* Position p of a block, which has `positions`, channels in .. in+n, to v
  * [tap][position][channel]. */
-static void take_inputs(const cn_conv_args *a, int64_t block, int64_t p, int64_t positions,
-                        int64_t in, int64_t n, float *v)
+static void gather_inputs(const cn_conv_args *a, int64_t block, int64_t p, int64_t positions,
+                          int64_t in, int64_t n, float *v)
 {
     const position at = position_at(a->grids, block + p);
     const int64_t rows = whole_groups(n);
     for (int t = 0; t < a->n_taps; t++)
-        take_channels(a->type, input_at(a, at, a->taps[t]), in, n, v + (t * positions + p) * rows);
+        gather_channels(a->type, input_at(a, at, a->taps[t]), in, n,
+                        v + (t * positions + p) * rows);
 }
 
-static void take_gradients(const cn_conv_args *a, int64_t p, int64_t out, int64_t n, float *z)
+static void gather_gradients(const cn_conv_args *a, int64_t p, int64_t out, int64_t n, float *z)
 {
     const size_t at = (size_t)(p * a->O) * cn_dtype_bytes(a->type);
-    take_channels(a->type, (const char *)a->dy + at, out, n, z);
+    gather_channels(a->type, (const char *)a->dy + at, out, n, z);
 }
 
 /* Channels in .. of one group and out .. of one block; v their inputs, `rows` a position, z their
@@ -62,10 +63,10 @@ void CN_K(patches_dw)(const cn_conv_args *a)
                 const int64_t b = in ? k : k - s.in_blocks, first = b * CN_PATCH_CHANNELS;
                 const int64_t n = CN_MIN(CN_PATCH_CHANNELS, (in ? a->I : a->O) - first);
                 if (in)
-                    take_inputs(a, block, p, positions, first, n, inputs + b * s.inputs);
+                    gather_inputs(a, block, p, positions, first, n, inputs + b * s.inputs);
                 else
-                    take_gradients(a, block + p, first, n,
-                                   gradients + b * each + p * whole_groups(n));
+                    gather_gradients(a, block + p, first, n,
+                                     gradients + b * each + p * whole_groups(n));
             }
 #pragma omp for collapse(2) schedule(dynamic, 1)
         for (int64_t i = 0; i < a->I;

@@ -25,8 +25,8 @@ static inline const void *input_at(const cn_conv_args *a, position p, cn_conv_ta
 }
 
 /* n channels from x on as floats, padded with zeros to whole groups; NULL: all zeros. */
-static inline __attribute__((always_inline)) void take_channels_as(cn_dtype type, const char *x,
-                                                                   int64_t n, float *to)
+static inline __attribute__((always_inline)) void gather_channels_as(cn_dtype type, const char *x,
+                                                                     int64_t n, float *to)
 {
     const int64_t each = type == CN_BF16 ? 2 : 4, whole = x ? n / LANES * LANES : 0;
     for (int64_t c = 0; c < whole; c += LANES) store(to + c, load_as(type, x + c * each));
@@ -35,13 +35,13 @@ static inline __attribute__((always_inline)) void take_channels_as(cn_dtype type
 }
 
 /* The same, n of a picture's channels from `first` on. */
-static inline void take_channels(cn_dtype type, const void *pixel, int64_t first, int64_t n,
-                                 float *to)
+static inline void gather_channels(cn_dtype type, const void *pixel, int64_t first, int64_t n,
+                                   float *to)
 {
     if (type == CN_BF16)
-        take_channels_as(CN_BF16, pixel ? (const char *)pixel + 2 * first : NULL, n, to);
+        gather_channels_as(CN_BF16, pixel ? (const char *)pixel + 2 * first : NULL, n, to);
     else
-        take_channels_as(CN_F32, pixel ? (const char *)pixel + 4 * first : NULL, n, to);
+        gather_channels_as(CN_F32, pixel ? (const char *)pixel + 4 * first : NULL, n, to);
 }
 
 #endif

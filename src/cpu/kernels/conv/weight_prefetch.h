@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* weight_prefetch.h - weights of a convolution that are asked for a few lines at a time while a
+/* weight_prefetch.h - weights of a convolution that are prefetched a few lines at a time while a
  * product before them goes: they come as fast as memory gives them, and nothing waits. */
 #ifndef CN_CPU_KERNELS_CONV_WEIGHT_PREFETCH_H
 #define CN_CPU_KERNELS_CONV_WEIGHT_PREFETCH_H
 
 #include "cpu/kernels/vectors.h"
 
-enum { ASK_GROUPS = 256, ASK_DEPTH = 8 };
+enum { PREFETCH_GROUPS = 256, PREFETCH_DEPTH = 8 };
 
 /* Groups of rows of memory, `rows` each, of which row i is at first + places[i * step] elements of
- * `bytes`; a row lies in one line, or two. `each` rows are asked for with every ASK_DEPTH of a
- * product, from `row` of `group` on. */
+ * `bytes`; a row lies in one line, or two. `each` rows are prefetched with every PREFETCH_DEPTH of
+ * a product, from `row` of `group` on. */
 typedef struct cn_prefetch {
     int groups, rows, step, group, row, each;
     int64_t bytes;
@@ -18,10 +18,10 @@ typedef struct cn_prefetch {
     struct {
         const char *first;
         const int64_t *places;
-    } of[ASK_GROUPS];
+    } of[PREFETCH_GROUPS];
 } cn_prefetch;
 
-static inline __attribute__((always_inline)) void ask(cn_prefetch *s)
+static inline __attribute__((always_inline)) void prefetch_next(cn_prefetch *s)
 {
     for (int i = 0; i < s->each && s->group < s->groups; i++) {
         const int64_t place = s->of[s->group].places[s->row * s->step];
@@ -34,10 +34,10 @@ static inline __attribute__((always_inline)) void ask(cn_prefetch *s)
     }
 }
 
-/* All of it with so many asks. */
-static inline void ask_evenly(cn_prefetch *s, int64_t asks)
+/* All of it with so many calls. */
+static inline void prefetch_evenly(cn_prefetch *s, int64_t calls)
 {
-    s->each = (int)((s->groups * s->rows + asks - 1) / asks);
+    s->each = (int)((s->groups * s->rows + calls - 1) / calls);
     s->group = s->row = 0;
 }
 
@@ -79,7 +79,7 @@ static inline void prefetch_group(const cn_conv_args *a, int64_t in, int64_t out
                                   cn_prefetch *s)
 {
     const runs_at r = find_runs(a, in, out, tap);
-    if (!r.whole || s->groups == ASK_GROUPS) return;
+    if (!r.whole || s->groups == PREFETCH_GROUPS) return;
     s->of[s->groups].first = r.first;
     s->of[s->groups++].places = r.places;
 }

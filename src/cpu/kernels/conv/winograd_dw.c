@@ -50,7 +50,7 @@ static void tile_gradients(const cn_conv_args *a, tile t, int64_t first, int64_t
                            int64_t stride)
 {
     const picture dy = {a->dy, a->type, a->h, a->w, a->O};
-    take_tile(&dy, t, OUT, transform_gradients, first, n, z, stride);
+    gather_tile(&dy, t, OUT, transform_gradients, first, n, z, stride);
 }
 
 /* --- gradients out ---------------------------------------------------------------------------- */
@@ -89,8 +89,8 @@ static int64_t width_of(int64_t channels, int64_t k)
 
 /* Block k of tile t's channels, those of inputs before those of gradients, to the t-th place of
  * `blocks`. */
-static void take_block(const cn_conv_args *a, const cn_wino_size *s, int64_t k, int64_t block,
-                       int64_t t, float *blocks)
+static void gather_block(const cn_conv_args *a, const cn_wino_size *s, int64_t k, int64_t block,
+                         int64_t t, float *blocks)
 {
     const bool in = k < s->in_blocks;
     const int64_t channels = in ? a->I : a->O, at = in ? k : k - s->in_blocks;
@@ -145,7 +145,7 @@ static void run_by_channels(const cn_conv_args *a, const cn_wino_size *s, float 
         const int64_t tiles = CN_MIN(s->block, s->tiles - block);
 #pragma omp for collapse(2) schedule(static)
         for (int64_t k = 0; k < s->in_blocks + s->out_blocks; k++)
-            for (int64_t t = 0; t < tiles; t++) take_block(a, s, k, block, t, blocks);
+            for (int64_t t = 0; t < tiles; t++) gather_block(a, s, k, block, t, blocks);
 #pragma omp for collapse(2) schedule(dynamic, 1)
         for (int64_t o = 0; o < s->out_blocks; o++)
             for (int64_t i = 0; i < s->in_blocks; i++)
@@ -164,7 +164,7 @@ static void run_share(const cn_conv_args *a, const cn_wino_size *s, int64_t shar
     for (int64_t block = first; block < end; block += s->block) {
         const int64_t tiles = CN_MIN(s->block, end - block);
         for (int64_t t = 0; t < tiles; t++)
-            for (int64_t k = 0; k < 2; k++) take_block(a, s, k, block, t, own);
+            for (int64_t k = 0; k < 2; k++) gather_block(a, s, k, block, t, own);
         for (int64_t r = 0; r < rows; r += GROUP)
             multiply(s, tiles, own + r, rows, gradients, width, block > first,
                      sums + r / GROUP * PLACES * s->sums);

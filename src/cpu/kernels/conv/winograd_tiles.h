@@ -69,11 +69,11 @@ typedef struct picture {
 /* The places of a tile from v on, `stride` apart, from its elements. */
 typedef void transformation(const vec *elements, float *v, int64_t stride);
 
-/* take_tile_as() from its channel c on, where the picture's edge crosses the tile or channels don't
- * fill vectors. */
+/* gather_tile_as() from its channel c on, where the picture's edge crosses the tile or channels
+ * don't fill vectors. */
 static inline __attribute__((always_inline)) void
-take_edge_as(const picture *p, cn_dtype type, tile at, int side, transformation *transform,
-             int64_t first, int64_t c, int64_t n, float *v, int64_t stride)
+gather_edge_as(const picture *p, cn_dtype type, tile at, int side, transformation *transform,
+               int64_t first, int64_t c, int64_t n, float *v, int64_t stride)
 {
     const size_t each = cn_dtype_bytes(type);
     const char *from[PLACES];
@@ -96,8 +96,8 @@ take_edge_as(const picture *p, cn_dtype type, tile at, int side, transformation 
 /* Channels first .. first+n of the side x side elements of image at.n that begin at (at.y, at.x),
  * transformed, padded to whole groups. Outside the picture there are zeros. */
 static inline __attribute__((always_inline)) void
-take_tile_as(const picture *p, cn_dtype type, tile at, int side, transformation *transform,
-             int64_t first, int64_t n, float *v, int64_t stride)
+gather_tile_as(const picture *p, cn_dtype type, tile at, int side, transformation *transform,
+               int64_t first, int64_t n, float *v, int64_t stride)
 {
     const int64_t each = (int64_t)cn_dtype_bytes(type), pixel = p->C * each, row = p->W * pixel;
     const bool whole = at.y >= 0 && at.y + side <= p->H && at.x >= 0 && at.x + side <= p->W;
@@ -111,18 +111,18 @@ take_tile_as(const picture *p, cn_dtype type, tile at, int side, transformation 
             d[i] = load_as(type, from + i / side * row + i % side * pixel);
         transform(d, v + c, stride);
     }
-    if (c < whole_groups(n)) take_edge_as(p, type, at, side, transform, first, c, n, v, stride);
+    if (c < whole_groups(n)) gather_edge_as(p, type, at, side, transform, first, c, n, v, stride);
 }
 
-static inline __attribute__((always_inline)) void take_tile(const picture *p, tile at, int side,
-                                                            transformation *transform,
-                                                            int64_t first, int64_t n, float *v,
-                                                            int64_t stride)
+static inline __attribute__((always_inline)) void gather_tile(const picture *p, tile at, int side,
+                                                              transformation *transform,
+                                                              int64_t first, int64_t n, float *v,
+                                                              int64_t stride)
 {
     if (p->type == CN_BF16)
-        take_tile_as(p, CN_BF16, at, side, transform, first, n, v, stride);
+        gather_tile_as(p, CN_BF16, at, side, transform, first, n, v, stride);
     else
-        take_tile_as(p, CN_F32, at, side, transform, first, n, v, stride);
+        gather_tile_as(p, CN_F32, at, side, transform, first, n, v, stride);
 }
 
 /* The 36 inputs of tile t. */
@@ -130,8 +130,8 @@ static inline void tile_inputs(const cn_conv_args *a, tile t, int64_t first, int
                                int64_t stride)
 {
     const picture x = {a->x, a->type, a->H, a->W, a->I};
-    take_tile(&x, (tile){t.n, t.y - a->top, t.x - a->left}, SIDE, transform_inputs, first, n, v,
-              stride);
+    gather_tile(&x, (tile){t.n, t.y - a->top, t.x - a->left}, SIDE, transform_inputs, first, n, v,
+                stride);
 }
 
 #endif
