@@ -55,6 +55,8 @@ void cn_ctx_set_log(cn_ctx *ctx, void (*fn)(void *user, cn_log_level level, cons
                     void *user);
 /* Asks a running call to stop soon with CN_ECANCELLED. Safe from a signal handler. */
 void cn_cancel(cn_ctx *ctx);
+/* Takes that back, so that ctx serves further calls: between two of them. */
+void cn_cancel_reset(cn_ctx *ctx);
 
 /* --- options ---------------------------------------------------------------------------------- */
 
@@ -631,8 +633,12 @@ cn_status cn_mask_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image
 /* text: key, value, ..., NULL for the PNG's text chunks, or NULL. Atomic. */
 cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image,
                             const char *const *text);
+/* The same into memory: *out is to be freed with cn_free. */
+cn_status cn_png_encode(cn_ctx *ctx, const cn_image *image, const char *const *text, uint8_t **out,
+                        size_t *out_bytes);
 /* The text of a PNG file under `key` (cn_free it), *out NULL when the file has none. */
 cn_status cn_png_text(cn_ctx *ctx, const char *path, const char *key, char **out);
+cn_status cn_png_text_memory(cn_ctx *ctx, const void *bytes, size_t n, const char *key, char **out);
 void cn_image_destroy(cn_image *image);
 int64_t cn_image_width(const cn_image *image);
 int64_t cn_image_height(const cn_image *image);
@@ -730,10 +736,16 @@ extern const cn_option cn_pipeline_option_rows[];
 /* Reads configurations, no weights. The pipeline belongs to ctx, one thread at a time. */
 cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *options, cn_pipeline **out);
 void cn_pipeline_destroy(cn_pipeline *p);
+/* The ControlNets of the drawings that follow, n of them, instead of those there are. With
+ * keep_loaded the base stays loaded, and of ControlNets that were in use the last few stay open
+ * beside it, as they were when they were first opened. On failure there are none. */
+cn_status cn_pipeline_set_controls(cn_pipeline *p, const char *const *controls, int n);
+/* Pixels a side of the pictures that the model was trained on. */
+int64_t cn_pipeline_size_px(const cn_pipeline *p);
 
 /* What one ControlNet gets. */
 typedef struct cn_control_options {
-    const cn_image *image; /* brought to the picture's size: aspect kept, centre cropped */
+    const cn_image *image; /* brought to the picture's size as `resize` says */
     /* A kind of annotator, settings may follow: "canny low=50"; NULL or "none": the image is the
      * condition; "inpaint": the image (NULL: the initial image) with -1 where the drawing's mask
      * is; "auto": what the name of a published ControlNet says, which is told. */
@@ -741,6 +753,10 @@ typedef struct cn_control_options {
     const char *const *preprocessor_weights; /* as cn_annotate_options.weights; NULL */
     double strength;
     double start, end; /* part of the steps it acts on */
+    /* How the image and the mask come to the picture's size: "crop" (NULL): cropped around the
+     * centre; "stretch": without regard to proportions; "fill": whole, with its border's median
+     * colour beside it. */
+    const char *resize;
     /* "balanced" (NULL); "prompt": residual i of 0..12 counts 0.825^(12-i), so the prompt decides
      * more; "controlnet": the same, and the guidance's unconditional half is drawn without it. */
     const char *mode;
@@ -877,6 +893,10 @@ typedef struct cn_generated {
     int64_t width, height;
     cn_image **images; /* count of them */
     char **parameters; /* per picture, as stable-diffusion-webui writes PNG's "parameters" */
+    /* The condition of each ControlNet as it got it, where the preprocessor "inpaint" marked pixels
+     * black; n_conditions of them. */
+    cn_image **conditions;
+    int n_conditions;
     /* Seconds: of the whole call, in the steps of both passes, and in the stages beside them (their
      * weights' reading counted in). */
     double total_s, sampling_s, text_s, encoding_s, decoding_s;

@@ -133,6 +133,11 @@ void cn_cancel(cn_ctx *ctx)
     if (ctx) atomic_store_explicit(&ctx->cancelled, true, memory_order_relaxed);
 }
 
+void cn_cancel_reset(cn_ctx *ctx)
+{
+    if (ctx) atomic_store_explicit(&ctx->cancelled, false, memory_order_relaxed);
+}
+
 bool cn_cancel_requested(const cn_ctx *ctx)
 {
     return ctx && atomic_load_explicit(&ctx->cancelled, memory_order_relaxed);

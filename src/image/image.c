@@ -138,18 +138,19 @@ cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image
     return s;
 }
 
+cn_status cn_png_text_memory(cn_ctx *ctx, const void *bytes, size_t n, const char *key, char **out)
+{
+    if (cn_picture_format_of(ctx, bytes, n) == &cn_picture_png)
+        return cn_png_find_text(ctx, bytes, n, key, out);
+    return cn_fail(ctx, CN_EFORMAT, "not a PNG image");
+}
+
 cn_status cn_png_text(cn_ctx *ctx, const char *path, const char *key, char **out)
 {
-    char *data = NULL, *text = NULL;
+    char *data = NULL;
     size_t n = 0;
-    cn_status s = CN_EFORMAT;
     CN_TRY(cn_file_read(ctx, path, MAX_FILE, &data, &n));
-    if (cn_picture_format_of(ctx, (const uint8_t *)data, n) == &cn_picture_png)
-        s = cn_png_find_text(ctx, (const uint8_t *)data, n, key, &text);
-    else
-        (void)cn_fail(ctx, s, "not a PNG image");
+    const cn_status s = cn_png_text_memory(ctx, data, n, key, out);
     cn_free(data);
-    if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", path);
-    *out = text;
-    return CN_OK;
+    return s == CN_OK ? s : cn_fail_prefix(ctx, s, "%s", path);
 }

@@ -43,8 +43,5 @@ cn_status cn_image_size_memory(cn_ctx *ctx, const void *bytes, size_t n, int64_t
  * ASCII go into iTXt chunks, others into tEXt. Saving is atomic. */
 cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image,
                             const char *const *text) CN_CHECKED;
-/* The same into memory; *out is to be freed with cn_free. */
-cn_status cn_png_encode(cn_ctx *ctx, const cn_image *image, const char *const *text, uint8_t **out,
-                        size_t *out_bytes) CN_CHECKED;
 
 #endif

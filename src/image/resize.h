@@ -50,6 +50,13 @@ cn_status cn_resize_64_size(cn_ctx *ctx, const cn_image *in, int64_t resolution,
 cn_status cn_image_resize_cover(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
                                 cn_image **out) CN_CHECKED;
 
+/* All of `in` at width x height, whatever its proportions; filters as above. */
+cn_status cn_image_resize_stretch(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
+                                  cn_image **out) CN_CHECKED;
+/* All of `in` in the middle, aspect kept, and the median colour of its border beside it. */
+cn_status cn_image_resize_fill(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
+                               cn_image **out) CN_CHECKED;
+
 /* Which part of a picture fills a size. */
 typedef struct cn_crop {
     double x, y; /* where it lies in what is left over: 0 left or top, 0.5 the middle, 1 right or

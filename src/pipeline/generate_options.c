@@ -64,6 +64,10 @@ const cn_option cn_control_option_rows[] = {
      "where wanted: \"canny low=50\"; inpaint: -1 where --mask is; auto: by the ControlNet's name, "
      "as published",
      FIELD(preprocessor), .preset = "none", .arg = "KIND"},
+    {"control-resize", 0,
+     "how image and mask come to the picture's size: cropped around the centre, without regard to "
+     "proportions, or whole with a border",
+     FIELD(resize), WORDS("crop", "stretch", "fill"), .preset = "crop"},
     {"control-mode", 0, "what counts more, the prompt or the control", FIELD(mode),
      WORDS("balanced", "prompt", "controlnet"), .preset = "balanced"},
     {0},

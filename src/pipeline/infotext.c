@@ -36,15 +36,22 @@ static const char *mode_title(const char *mode)
     return "Balanced";
 }
 
+static const char *resize_title(const char *resize)
+{
+    if (resize && !strcmp(resize, "stretch")) return "Just Resize";
+    if (resize && !strcmp(resize, "fill")) return "Resize and Fill";
+    return "Crop and Resize";
+}
+
 static void add_control(cn_str *s, const cn_parameters_text *t, int k)
 {
     const cn_control_options *c = &t->options->controls[k];
     cn_str_addf(s, ", ControlNet %d: \"Module: %s, Model: ", k, t->preprocessors[k]);
     add_name(s, t->controls[k]);
     cn_str_addf(s,
-                ", Weight: %g, Resize Mode: Crop and Resize, Guidance Start: %g, Guidance End: %g, "
+                ", Weight: %g, Resize Mode: %s, Guidance Start: %g, Guidance End: %g, "
                 "Control Mode: %s\"",
-                c->strength, c->start, c->end, mode_title(c->mode));
+                c->strength, resize_title(c->resize), c->start, c->end, mode_title(c->mode));
 }
 
 static void add_mask(cn_str *s, const cn_generate_options *o)

@@ -193,6 +193,14 @@ static cn_status fit_area(cn_job *j, const cn_pass *pass, const cn_image *image,
 cn_status cn_pass_fit(cn_job *j, const cn_pass *pass, const char *what, const cn_image *image,
                       cn_image **made, const cn_image **out)
 {
+    return cn_pass_fit_as(j, pass, what, image, NULL, made, out);
+}
+
+cn_status cn_pass_fit_as(cn_job *j, const cn_pass *pass, const char *what, const cn_image *image,
+                         const char *resize, cn_image **made, const cn_image **out)
+{
+    const bool stretches = resize && !strcmp(resize, "stretch");
+    const bool fills = resize && !strcmp(resize, "fill");
     *out = image;
     if (j->area.width) {
         CN_TRY(fit_area(j, pass, image, made));
@@ -200,11 +208,17 @@ cn_status cn_pass_fit(cn_job *j, const cn_pass *pass, const char *what, const cn
         return CN_OK;
     }
     if (image->width == pass->width && image->height == pass->height) return CN_OK;
-    cn_log(j->p->ctx, CN_LOG_INFO,
-           "%s: %lld x %lld resized and cropped around its centre to %lld x %lld", what,
-           (long long)image->width, (long long)image->height, (long long)pass->width,
-           (long long)pass->height);
-    CN_TRY(cn_image_resize_cover(j->p->ctx, image, pass->width, pass->height, made));
+    cn_log(j->p->ctx, CN_LOG_INFO, "%s: %lld x %lld resized%s to %lld x %lld", what,
+           (long long)image->width, (long long)image->height,
+           fills       ? ", with a border,"
+           : stretches ? ""
+                       : " and cropped around its centre",
+           (long long)pass->width, (long long)pass->height);
+    cn_status (*fit)(cn_ctx *, const cn_image *, int64_t, int64_t, cn_image **) =
+        fills       ? cn_image_resize_fill
+        : stretches ? cn_image_resize_stretch
+                    : cn_image_resize_cover;
+    CN_TRY(fit(j->p->ctx, image, pass->width, pass->height, made));
     *out = *made;
     return CN_OK;
 }
@@ -213,11 +227,11 @@ cn_status cn_pass_fit(cn_job *j, const cn_pass *pass, const char *what, const cn
 
 /* A mask's brightness at the pass's size, 0 to 1, as PIL's "L" counts it. *out: a new array. */
 static cn_status read_mask(cn_job *j, const cn_pass *pass, const char *what, const cn_image *mask,
-                           float **out)
+                           const char *resize, float **out)
 {
     cn_image *sized = NULL;
     const cn_image *image = NULL;
-    cn_status s = cn_pass_fit(j, pass, what, mask, &sized, &image);
+    cn_status s = cn_pass_fit_as(j, pass, what, mask, resize, &sized, &image);
     size_t n = (size_t)pass->width * (size_t)pass->height;
     float *values = s == CN_OK ? cn_alloc_array(j->p->ctx, n, sizeof *values) : NULL;
     if (s == CN_OK && !values) s = CN_ENOMEM;
@@ -234,7 +248,7 @@ static cn_status read_mask(cn_job *j, const cn_pass *pass, const char *what, con
 static cn_status blank_masked(cn_job *j, const cn_pass *pass, float *hint)
 {
     float *mask = NULL;
-    CN_TRY(read_mask(j, pass, "mask", j->o->mask, &mask));
+    CN_TRY(read_mask(j, pass, "mask", j->o->mask, NULL, &mask));
     for (int64_t i = 0; i < pass->width * pass->height; i++)
         for (int c = 0; (mask[i] > 0.5f) != j->o->mask_invert && c < 3; c++) hint[3 * i + c] = -1;
     cn_free(mask);
@@ -247,11 +261,10 @@ static cn_status read_hint(cn_job *j, int k, cn_pass *pass)
     const bool inpaints = !strcmp(j->kinds[k], CN_INPAINT_CONDITION);
     cn_image *sized = NULL, *made = NULL;
     const cn_image *image = NULL;
-    cn_status s = cn_pass_fit(j, pass, "condition image", c->image ? c->image : j->o->init_image,
-                              &sized, &image);
+    cn_status s = cn_pass_fit_as(j, pass, "condition image", c->image ? c->image : j->o->init_image,
+                                 c->image ? c->resize : NULL, &sized, &image);
     if (s == CN_OK && !inpaints && strcmp(j->kinds[k], "none") != 0) {
-        const cn_annotate_options o = {.weights = c->preprocessor_weights};
-        s = cn_annotate_image(j->p->ctx, j->kinds[k], &o, image, &made);
+        s = cn_pipeline_annotate(j->p, j->kinds[k], c->preprocessor_weights, image, &made);
         image = made;
     }
     size_t n = (size_t)pass->width * (size_t)pass->height * 3;
@@ -262,6 +275,21 @@ static cn_status read_hint(cn_job *j, int k, cn_pass *pass)
     cn_image_destroy(sized);
     cn_image_destroy(made);
     return s;
+}
+
+cn_status cn_pass_conditions(const cn_job *j, cn_generated *g)
+{
+    const cn_pass *pass = &j->pass;
+    if (!j->p->n_controls) return CN_OK;
+    g->conditions = cn_alloc0(j->p->ctx, (size_t)j->p->n_controls * sizeof *g->conditions);
+    if (!g->conditions) return CN_ENOMEM;
+    for (int k = 0; k < j->p->n_controls; k++) {
+        CN_TRY(cn_image_create(j->p->ctx, pass->width, pass->height, &g->conditions[k]));
+        g->n_conditions = k + 1;
+        for (int64_t i = 0; i < 3 * pass->width * pass->height; i++)
+            g->conditions[k]->rgb[i] = (uint8_t)lrintf(255 * CN_MAX(pass->hints[k][i], 0.0f));
+    }
+    return CN_OK;
 }
 
 /* Each residual's factor: the given ones, else guess mode's, else the control mode's. */
@@ -336,8 +364,9 @@ cn_status cn_pass_open(cn_job *j, int64_t width, int64_t height, int steps, doub
     for (int k = 0; k < p->n_controls; k++) {
         CN_TRY(read_hint(j, k, pass));
         set_weights(j, k, pass->weights[k]);
-        const cn_image *region = j->o->controls[k].mask;
-        if (region) CN_TRY(read_mask(j, pass, "control mask", region, &pass->regions[k]));
+        const cn_control_options *c = &j->o->controls[k];
+        if (c->mask)
+            CN_TRY(read_mask(j, pass, "control mask", c->mask, c->resize, &pass->regions[k]));
     }
     return CN_OK;
 }
@@ -370,7 +399,7 @@ void cn_signed_values(const uint8_t *rgb, float *out, int64_t n)
 /* Half or more of the mask's brightness is drawn. */
 static cn_status read_sharp_mask(cn_job *j, cn_pass *pass)
 {
-    CN_TRY(read_mask(j, pass, "mask", j->o->mask, &pass->mask));
+    CN_TRY(read_mask(j, pass, "mask", j->o->mask, NULL, &pass->mask));
     for (int64_t i = 0; i < pass->width * pass->height; i++)
         pass->mask[i] = (pass->mask[i] >= 0.5f) != j->o->mask_invert ? 1 : 0;
     return CN_OK;

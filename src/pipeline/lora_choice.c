@@ -72,7 +72,8 @@ static cn_status find_file(cn_ctx *ctx, const char *dir, const char *name, char 
 {
     static const char *const endings[] = {".safetensors", ".pt", ".ckpt", ".bin",
                                           "" /* a folder */};
-    for (size_t i = 0; !strchr(name, '/') && i < CN_COUNT(endings); i++) {
+    const bool inside = !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+    for (size_t i = 0; inside && i < CN_COUNT(endings); i++) {
         CN_TRY(cn_format(ctx, out, CN_PATH_BYTES, "%s/%s%s", dir, name, endings[i]));
         if (cn_file_exists(out)) return CN_OK;
     }

@@ -20,11 +20,17 @@ static void unload_all(cn_pipeline *p)
     cn_params_unload(&p->vae);
 }
 
+int64_t cn_pipeline_size_px(const cn_pipeline *p)
+{
+    return p->base->unet.sample_size * cn_vae_factor(&p->base->vae);
+}
+
 void cn_pipeline_destroy(cn_pipeline *p)
 {
     if (!p) return;
     unload_all(p);
-    for (int k = 0; k < p->n_controls; k++) cn_control_close(p->controls[k]);
+    cn_pipeline_close_controls(p);
+    cn_pipeline_drop_annotators(p);
     cn_pipeline_loras_close(&p->loras);
     for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++) {
         cn_inversions_free(&p->embeddings[k]);
@@ -45,27 +51,6 @@ static cn_status check_base(cn_ctx *ctx, const cn_base *b)
                        "%s: the UNet takes %lld channels and gives %lld, the VAE's latents have "
                        "%lld: neither a model that draws from noise nor an inpainting model",
                        b->path, (long long)in, (long long)b->unet.out_channels, (long long)latent);
-    return CN_OK;
-}
-
-static cn_status open_controls(cn_pipeline *p, const cn_pipeline_options *o)
-{
-    if (o->n_controls < 0 || o->n_controls > CN_MAX_CONTROLS)
-        return cn_fail(p->ctx, CN_EINVAL, "%d ControlNets at once: at most %d are possible",
-                       o->n_controls, CN_MAX_CONTROLS);
-    int64_t factor = cn_vae_factor(&p->base->vae);
-    for (int k = 0; k < o->n_controls; k++) {
-        CN_TRY(cn_control_open(p->ctx, o->controls[k], &p->controls[k]));
-        p->n_controls = k + 1;
-        const cn_controlnet_config *c = &p->controls[k]->config;
-        cn_status s = cn_control_join(p->ctx, p->controls[k], p->base);
-        if (s != CN_OK) return cn_fail_prefix(p->ctx, s, "%s", o->controls[k]);
-        if ((int64_t)1 << (c->hint_levels - 1) != factor)
-            return cn_fail(p->ctx, CN_EMISMATCH,
-                           "%s: its hint network shrinks the condition %lld times, the VAE's "
-                           "latents need %lld times",
-                           o->controls[k], (long long)1 << (c->hint_levels - 1), (long long)factor);
-    }
     return CN_OK;
 }
 
@@ -112,7 +97,7 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     if (s == CN_OK) s = cn_pipeline_loras_open(ctx, p->base, o, &p->loras);
     if (s == CN_OK) s = add_bundled(p, 0);
     for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++) p->n_own_embeddings[k] = p->embeddings[k].n;
-    if (s == CN_OK) s = open_controls(p, o);
+    if (s == CN_OK) s = cn_pipeline_set_controls(p, o->controls, o->n_controls);
     if (s != CN_OK) {
         cn_pipeline_destroy(p);
         return s;
@@ -233,6 +218,7 @@ static cn_status draw(cn_job *j, cn_generated *g)
     }
     CN_TRY(cn_job_decode(j, g->images));
     CN_TRY(cn_job_overlay(j, g->images));
+    CN_TRY(cn_pass_conditions(j, g));
     return j->o->save_latents ? cn_job_save_latents(j) : CN_OK;
 }
 
@@ -305,6 +291,8 @@ void cn_generated_destroy(cn_generated *g)
         cn_image_destroy(g->images[i]);
         cn_free(g->parameters[i]);
     }
+    for (int k = 0; k < g->n_conditions; k++) cn_image_destroy(g->conditions[k]);
+    cn_free(g->conditions);
     cn_free(g->images);
     cn_free(g->parameters);
     cn_free(g->prompt.cut_text);

@@ -4,6 +4,7 @@
  *
  *   pipeline.c  opens a pipeline; cn_generate
  *   inputs.c    options checked; sizes, conditions, masks and latents made ready
+ *   control_set.c  ControlNets in use and kept, preprocessors kept
  *   masked.c    a mask as stable-diffusion-webui has it
  *   networks.c  networks' parameters: what they compute in and are kept as
  *   drawing_memory.c  what a drawing takes, and how it is made to fit a limit
@@ -34,6 +35,20 @@ typedef struct cn_fit {
     int64_t vae_tile;         /* latents a side; 0: whole */
 } cn_fit;
 
+/* A ControlNet that isn't in use now; params NULL while not loaded. */
+typedef struct cn_kept_control {
+    cn_control_file *file;
+    cn_params *params;
+} cn_kept_control;
+
+/* A preprocessor, its weights' path NULL where there is none. */
+typedef struct cn_kept_annotator {
+    char *kind, *weights;
+    cn_annotator *annotator;
+} cn_kept_annotator;
+
+enum { CN_KEPT_ANNOTATORS = 4 };
+
 struct cn_pipeline {
     cn_ctx *ctx;
     cn_backend *backend;
@@ -54,6 +69,9 @@ struct cn_pipeline {
     cn_draw *draw; /* over unet and control; kept for the next picture of the same sizes */
     cn_draw_spec drawn;
     cn_vae_file *preview_vae; /* NULL: none was given */
+    /* Not in use now, the last used first; empty ones behind them. */
+    cn_kept_control kept_controls[CN_MAX_CONTROLS];
+    cn_kept_annotator annotators[CN_KEPT_ANNOTATORS];
 };
 
 /* One run of a sampler at one size. */
@@ -140,6 +158,11 @@ void cn_pass_close(cn_pass *pass);
  * what: for the log. */
 cn_status cn_pass_fit(cn_job *j, const cn_pass *pass, const char *what, const cn_image *image,
                       cn_image **made, const cn_image **out) CN_CHECKED;
+/* The same, resized as cn_control_options.resize says; NULL: "crop". */
+cn_status cn_pass_fit_as(cn_job *j, const cn_pass *pass, const char *what, const cn_image *image,
+                         const char *resize, cn_image **made, const cn_image **out) CN_CHECKED;
+/* Pictures of the conditions that the pass's hints hold. */
+cn_status cn_pass_conditions(const cn_job *j, cn_generated *g) CN_CHECKED;
 /* The initial image and its mask, as values at the pass's size. */
 cn_status cn_pass_image(cn_job *j, cn_pass *pass) CN_CHECKED;
 /* The noise to begin with: drawn or read. */
@@ -165,6 +188,16 @@ cn_status cn_preview_open(cn_ctx *ctx, const cn_base *b, const char *path,
 cn_status cn_preview_images(cn_job *j, cn_preview *v, const float *clean,
                             cn_image **images) CN_CHECKED;
 void cn_preview_close(cn_preview *v);
+
+/* --- control_set.c ---------------------------------------------------------------------------- */
+
+void cn_pipeline_close_controls(cn_pipeline *p);
+/* The weights of those that aren't in use go. */
+void cn_pipeline_unload_kept(cn_pipeline *p);
+/* As cn_annotate_image, by a preprocessor that is kept. */
+cn_status cn_pipeline_annotate(cn_pipeline *p, const char *kind, const char *const *weights,
+                               const cn_image *in, cn_image **out) CN_CHECKED;
+void cn_pipeline_drop_annotators(cn_pipeline *p);
 
 /* --- networks.c ------------------------------------------------------------------------------- */
 

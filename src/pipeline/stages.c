@@ -34,6 +34,22 @@ void cn_pipeline_unload(cn_pipeline *p)
     p->draw = NULL;
     cn_params_unload(&p->unet);
     for (int k = 0; k < CN_MAX_CONTROLS; k++) cn_params_unload(&p->control[k]);
+    cn_pipeline_unload_kept(p);
+}
+
+/* Whether weights are good for nothing more: none are to be kept, or the call failed. A cancel
+ * leaves what was loaded as it is. */
+static bool lets_go(const cn_job *j, cn_status s)
+{
+    return !j->fit.keep || (s != CN_OK && s != CN_ECANCELLED);
+}
+
+/* Of a network's parameters all, once a plan has declared them. */
+static bool is_loaded(const cn_params *params)
+{
+    for (int64_t i = 0; i < cn_params_count(params); i++)
+        if (!cn_params_at(params, i)->loaded) return false;
+    return true;
 }
 
 /* --- text ------------------------------------------------------------------------------------- */
@@ -98,15 +114,12 @@ static cn_status vae_spec(cn_job *j, const cn_pass *pass, cn_vae_spec *out)
 /* One half may have been loaded for an earlier stage and the other not. */
 static cn_status load_vae(cn_pipeline *p)
 {
-    for (int64_t i = 0; i < cn_params_count(p->vae); i++)
-        if (!cn_params_at(p->vae, i)->loaded)
-            return cn_base_load(p->ctx, p->base, p->backend, p->vae);
-    return CN_OK;
+    return is_loaded(p->vae) ? CN_OK : cn_base_load(p->ctx, p->base, p->backend, p->vae);
 }
 
 static void leave_vae(const cn_job *j, cn_status s)
 {
-    if (!j->fit.keep || s != CN_OK) cn_params_unload(&j->p->vae);
+    if (lets_go(j, s)) cn_params_unload(&j->p->vae);
 }
 
 static cn_status open_encoder(cn_job *j, const cn_pass *pass, cn_encode **out)
@@ -265,15 +278,13 @@ static bool cond_only(const cn_job *j, int k)
            j->p->controls[k]->config.global_pool;
 }
 
-static cn_status load_drawing(cn_job *j, const cn_draw_spec *spec, bool fresh)
+/* What isn't loaded yet of the networks that the plans have declared. */
+static cn_status load_drawing(cn_pipeline *p)
 {
-    cn_pipeline *p = j->p;
-    CN_TRY(cn_draw_create(p->ctx, p->backend, spec, &p->draw));
-    p->drawn = *spec;
-    if (!fresh) return CN_OK;
-    CN_TRY(cn_base_load(p->ctx, p->base, p->backend, p->unet));
+    if (!is_loaded(p->unet)) CN_TRY(cn_base_load(p->ctx, p->base, p->backend, p->unet));
     for (int k = 0; k < p->n_controls; k++)
-        CN_TRY(cn_control_load(p->ctx, p->controls[k], p->backend, p->control[k]));
+        if (!is_loaded(p->control[k]))
+            CN_TRY(cn_control_load(p->ctx, p->controls[k], p->backend, p->control[k]));
     return CN_OK;
 }
 
@@ -306,15 +317,18 @@ cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const
 static cn_status prepare_drawing(cn_job *j)
 {
     cn_pipeline *p = j->p;
-    bool fresh = !p->unet;
-    if (fresh) CN_TRY(cn_pipeline_network(p, &j->fit, CN_NET_UNET, 0, &p->unet));
-    for (int k = 0; fresh && k < p->n_controls; k++)
-        CN_TRY(cn_pipeline_network(p, &j->fit, CN_NET_CONTROL, k, &p->control[k]));
+    if (!p->unet) CN_TRY(cn_pipeline_network(p, &j->fit, CN_NET_UNET, 0, &p->unet));
+    for (int k = 0; k < p->n_controls; k++)
+        if (!p->control[k])
+            CN_TRY(cn_pipeline_network(p, &j->fit, CN_NET_CONTROL, k, &p->control[k]));
     cn_draw_spec spec = cn_job_draw_spec(j, p->unet, p->control);
-    if (p->draw && same_drawing(&p->drawn, &spec)) return CN_OK;
-    cn_draw_destroy(p->draw);
-    p->draw = NULL;
-    return load_drawing(j, &spec, fresh);
+    if (!p->draw || !same_drawing(&p->drawn, &spec)) {
+        cn_draw_destroy(p->draw);
+        p->draw = NULL;
+        CN_TRY(cn_draw_create(p->ctx, p->backend, &spec, &p->draw));
+        p->drawn = spec;
+    }
+    return load_drawing(p);
 }
 
 typedef struct stage_report {
@@ -413,7 +427,7 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
     cn_preview_close(&to.preview);
     cn_decode_destroy(to.decoder);
     if (to.decoder) leave_vae(j, s);
-    if (!j->fit.keep || s != CN_OK) cn_pipeline_unload(p);
+    if (lets_go(j, s)) cn_pipeline_unload(p);
     return s;
 }
 
