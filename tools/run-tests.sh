@@ -92,10 +92,15 @@ run() {
 over_fixtures() {
     [ -f "$2" ] || [ -x "$build/tests/$1" ] || return 0
     run "$1 tests/golden/$3" "$build/tests/$1" "tests/golden/$3"
-    if [ -d "$CN_SHARED/reference/$3" ]; then
-        run "$1 $CN_SHARED/reference/$3" "$build/tests/$1" "$CN_SHARED/reference/$3"
+    over_shared "$1" "$3"
+}
+
+# over_shared NAME FOLDER: on the large ones alone.
+over_shared() {
+    if [ -d "$CN_SHARED/reference/$2" ]; then
+        run "$1 $CN_SHARED/reference/$2" "$build/tests/$1" "$CN_SHARED/reference/$2"
     else
-        echo "SKIP  $1 $CN_SHARED/reference/$3: the folder is absent (CN_SHARED names another)"
+        echo "SKIP  $1 $CN_SHARED/reference/$2: the folder is absent (CN_SHARED names another)"
         skipped=$((skipped + 1))
     fi
 }
@@ -127,6 +132,7 @@ if [ -n "$sanitized" ]; then
     finish
 fi
 over_fixtures golden tests/golden/golden.c core
+over_shared golden sdxl/core
 run "golden tests/golden/core, training options" "$build/tests/golden" tests/golden/core train_options
 over_fixtures e2e tests/e2e/e2e.c pipelines
 run "golden tests/golden/sd2/core" "$build/tests/golden" tests/golden/sd2/core text_encoder controlnet unet

@@ -17,7 +17,8 @@
  * Names: every parameter has two, as the two published layouts of Stable Diffusion call it. A scope
  * or layer name is written "single-file|diffusers" ("in_layers.0|norm1"); without a bar both are
  * the same; an empty half adds no component. A parameter's name may end in "[i:n]": a file in that
- * layout holds it as the i-th of n equal parts, along the first dimension, of the tensor so called.
+ * layout holds it as the i-th of n equal parts, along the first dimension, of the tensor so called;
+ * or in "[T]": it holds the transposed matrix.
  */
 #ifndef CN_GRAPH_H
 #define CN_GRAPH_H
@@ -234,7 +235,7 @@ cn_node *cn_conv_transpose2d(cn_graph *g, const char *name, cn_node *x, int64_t 
 /* x [...,I] -> [...,O]. */
 cn_node *cn_linear(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias);
 /* The same where weight and bias don't stand under one name (OpenCLIP's in_proj_weight): both given
- * whole. */
+ * whole; bias NULL: none. */
 cn_node *cn_linear_named(cn_graph *g, const char *weight, const char *bias, cn_node *x, int64_t O);
 /* A linear layer that the single-file layout stores as a 1x1 convolution (the VAE's attention). */
 cn_node *cn_linear_ldm_conv(cn_graph *g, const char *name, cn_node *x, int64_t O);

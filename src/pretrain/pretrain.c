@@ -124,6 +124,7 @@ void cn_pretrain_configs(const cn_pretrain_options *o, cn_base *b)
                                .levels = CN_PRETRAIN_UNET_LEVELS,
                                .attention = {true, true, false},
                                .heads = {4, 4, 4},
+                               .transformer_layers = {1, 1, 1},
                                .layers_per_block = 1,
                                .context_dim = o->text_width,
                                .norm_groups = (int)o->unet_groups,

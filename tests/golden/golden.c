@@ -4,10 +4,12 @@
  *
  * Usage: golden DIR [PART...]   PART: text_encoder vae controlnet unet train schedule samplers
  * rng; all by default. train_options, by its name alone: make-training-fixtures.py's part of a
- * folder. Prints a line per check and "N passed, N failed"; exits 0 when none failed.
+ * folder. Of a folder that make_sdxl.py wrote: text unet controlnet train samplers. Prints a line
+ * per check and "N passed, N failed"; exits 0 when none failed.
  */
 #include "../support/fixture.h"
 #include "../support/golden_nets.h"
+#include "../support/golden_sdxl.h"
 #include "../support/golden_train.h"
 #include "../support/values.h"
 
@@ -173,30 +175,48 @@ static cn_status check_sampler(fixture *f, const char *file, const char *key, co
     return status;
 }
 
+static cn_status check_sampler_file(fixture *f, const char *file)
+{
+    char path[64];
+    json_t *json = NULL;
+    CN_TRY(cn_format(f->env.ctx, path, sizeof path, "%s.json", file));
+    CN_TRY(fixture_json(f, path, &json));
+    const char *key;
+    json_t *want;
+    json_object_foreach(json, key, want)
+        report_status(&f->report, key, f->env.ctx, check_sampler(f, file, key, want));
+    json_decref(json);
+    return CN_OK;
+}
+
 static cn_status check_samplers(fixture *f)
 {
-    static const char *files[] = {"samplers_epsilon", "samplers_v_prediction"};
-    for (size_t i = 0; i < CN_COUNT(files); i++) {
-        char path[64];
-        json_t *json = NULL;
-        CN_TRY(cn_format(f->env.ctx, path, sizeof path, "%s.json", files[i]));
-        CN_TRY(fixture_json(f, path, &json));
-        const char *key;
-        json_t *want;
-        json_object_foreach(json, key, want)
-            report_status(&f->report, key, f->env.ctx, check_sampler(f, files[i], key, want));
-        json_decref(json);
-    }
-    return CN_OK;
+    CN_TRY(check_sampler_file(f, "samplers_epsilon"));
+    return check_sampler_file(f, "samplers_v_prediction");
+}
+
+/* --- SDXL ------------------------------------------------------------------------------------- */
+
+static cn_status check_sdxl_training(fixture *f)
+{
+    CN_TRY(golden_train(f, "seeded"));
+    return golden_train(f, "from_unet");
+}
+
+static cn_status check_sdxl_samplers(fixture *f)
+{
+    return check_sampler_file(f, "samplers_sdxl");
 }
 
 /* --- */
 
-static const struct {
+typedef struct part {
     const char *name;
     cn_status (*check)(fixture *f);
     bool by_name; /* only when asked for */
-} PARTS[] = {
+} part;
+
+static const part PARTS[] = {
     {"text_encoder", golden_text_encoder, false},
     {"vae", golden_vae, false},
     {"controlnet", golden_controlnet, false},
@@ -207,13 +227,31 @@ static const struct {
     {"schedule", check_schedule, false},
     {"samplers", check_samplers, false},
     {"rng", check_rng, false},
+    {NULL, NULL, false},
 };
 
-static bool asked(int argc, char **argv, const char *part, bool by_name)
+static const part SDXL_PARTS[] = {
+    {"text", golden_sdxl_text, false},
+    {"unet", golden_sdxl_unet, false},
+    {"controlnet", golden_sdxl_controlnet, false},
+    {"train", check_sdxl_training, false},
+    {"samplers", check_sdxl_samplers, false},
+    {NULL, NULL, false},
+};
+
+/* make_sdxl.py's folders have one file of inputs for all networks. */
+static const part *parts_of(const fixture *f)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%.4000s/inputs.safetensors", f->dir);
+    return cn_file_exists(path) ? SDXL_PARTS : PARTS;
+}
+
+static bool asked(int argc, char **argv, const part *p)
 {
     for (int i = 2; i < argc; i++)
-        if (strcmp(argv[i], part) == 0) return true;
-    return argc <= 2 && !by_name;
+        if (strcmp(argv[i], p->name) == 0) return true;
+    return argc <= 2 && !p->by_name;
 }
 
 static cn_status read_salt(fixture *f)
@@ -238,9 +276,8 @@ int main(int argc, char **argv)
         return 1;
     }
     if (report_status(&f.report, "versions.json", f.env.ctx, read_salt(&f)))
-        for (size_t i = 0; i < CN_COUNT(PARTS); i++)
-            if (asked(argc, argv, PARTS[i].name, PARTS[i].by_name))
-                report_status(&f.report, PARTS[i].name, f.env.ctx, PARTS[i].check(&f));
+        for (const part *p = parts_of(&f); p->name; p++)
+            if (asked(argc, argv, p)) report_status(&f.report, p->name, f.env.ctx, p->check(&f));
     test_env_close(&f.env);
     return report_end(&f.report);
 }

@@ -16,23 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double F32_TOLERANCE = 2e-4, F16_TOLERANCE = 1e-3;
-enum { MAX_OUTPUTS = 512 };
-
-/* What one network's check holds open. */
-typedef struct net {
-    const char *name;
-    json_t *manifest;
-    const json_t *config;
-    cn_tensors *file;
-    cn_params *params;
-    cn_graph *g;
-    cn_plan *plan;
-    cn_node *outputs[MAX_OUTPUTS];
-    int n;
-} net;
-
-static void net_close(net *n)
+void golden_net_close(golden_net *n)
 {
     cn_plan_destroy(n->plan);
     cn_graph_destroy(n->g);
@@ -41,9 +25,9 @@ static void net_close(net *n)
     json_decref(n->manifest);
 }
 
-static cn_status net_open(fixture *f, const char *name, net *n)
+cn_status golden_net_open(fixture *f, const char *name, golden_net *n)
 {
-    *n = (net){.name = name};
+    *n = (golden_net){.name = name};
     CN_TRY(fixture_manifest(f, name, &n->manifest));
     n->config = json_object_get(n->manifest, "config");
     CN_TRY(fixture_tensors(f, name, &n->file));
@@ -55,14 +39,14 @@ static cn_status net_open(fixture *f, const char *name, net *n)
     return CN_OK;
 }
 
-static cn_status net_plan(fixture *f, net *n)
+cn_status golden_net_plan(fixture *f, golden_net *n)
 {
     cn_plan_destroy(n->plan);
     n->plan = NULL;
     return cn_plan_create(f->env.ctx, n->g, f->env.backend, n->outputs, n->n, false, &n->plan);
 }
 
-static cn_node *input_like(net *n, const char *key, cn_dtype dtype)
+static cn_node *input_like(golden_net *n, const char *key, cn_dtype dtype)
 {
     const cn_tensor_info *t = cn_tensors_find(n->file, key);
     if (!t) return cn_poison(n->g, "%s: not in the file", key);
@@ -72,7 +56,7 @@ static cn_node *input_like(net *n, const char *key, cn_dtype dtype)
 }
 
 /* Every tensor called "NETWORK.PATH" is the value after the block PATH. */
-static void add_taps(fixture *f, net *n, cn_node **taps)
+void golden_add_taps(fixture *f, golden_net *n, cn_node **taps)
 {
     size_t len = strlen(n->name);
     for (int64_t i = 0; i < cn_tensors_count(n->file); i++) {
@@ -82,24 +66,24 @@ static void add_taps(fixture *f, net *n, cn_node **taps)
         taps[i] = cn_graph_tap(n->g, n->name, key + len + 1);
         if (!taps[i])
             report_check(&f->report, false, "%s: the graph remembers no such block", key);
-        else if (n->n < MAX_OUTPUTS)
+        else if (n->n < GOLDEN_MAX_OUTPUTS)
             n->outputs[n->n++] = taps[i];
     }
 }
 
-static void expect_taps(fixture *f, net *n, cn_node *const *taps)
+void golden_expect_taps(fixture *f, golden_net *n, cn_node *const *taps)
 {
     for (int64_t i = 0; i < cn_tensors_count(n->file); i++) {
         const cn_tensor_info *t = cn_tensors_at(n->file, i);
         if (taps[i])
             fixture_expect(f, n->plan, taps[i], n->file, t->name,
-                           t->dtype == CN_F16 ? F16_TOLERANCE : F32_TOLERANCE);
+                           t->dtype == CN_F16 ? GOLDEN_F16_TOLERANCE : GOLDEN_F32_TOLERANCE);
     }
 }
 
 /* --- text encoder ----------------------------------------------------------------------------- */
 
-static cn_status text_encoder(fixture *f, net *n)
+static cn_status text_encoder(fixture *f, golden_net *n)
 {
     cn_clip_config c;
     CN_TRY(cn_clip_config_read(f->env.ctx, n->config, &c));
@@ -107,12 +91,12 @@ static cn_status text_encoder(fixture *f, net *n)
     cn_node *last = cn_clip_build(n->g, &c, ids, 0), *skip = cn_clip_build(n->g, &c, ids, 1);
     n->outputs[n->n++] = last;
     n->outputs[n->n++] = skip;
-    CN_TRY(net_plan(f, n));
+    CN_TRY(golden_net_plan(f, n));
     CN_TRY(fixture_fill(f, n->manifest, n->params, NULL));
     CN_TRY(fixture_set(f, n->plan, ids, n->file, "ids"));
     CN_TRY(cn_plan_run(n->plan));
-    fixture_expect(f, n->plan, last, n->file, "last_hidden_state", F32_TOLERANCE);
-    fixture_expect(f, n->plan, skip, n->file, "clip_skip_2", F32_TOLERANCE);
+    fixture_expect(f, n->plan, last, n->file, "last_hidden_state", GOLDEN_F32_TOLERANCE);
+    fixture_expect(f, n->plan, skip, n->file, "clip_skip_2", GOLDEN_F32_TOLERANCE);
     return CN_OK;
 }
 
@@ -126,7 +110,7 @@ static void hold_log_variance(float *moments, const cn_node *y)
         if (i % C >= C / 2) moments[i] = fminf(fmaxf(moments[i], -30), 20);
 }
 
-static cn_status vae(fixture *f, net *n)
+static cn_status vae(fixture *f, golden_net *n)
 {
     cn_vae_config c;
     CN_TRY(cn_vae_config_read(f->env.ctx, n->config, &c));
@@ -135,14 +119,14 @@ static cn_status vae(fixture *f, net *n)
     cn_node *decoded = cn_vae_decode_build(n->g, &c, latent);
     n->outputs[n->n++] = moments;
     n->outputs[n->n++] = decoded;
-    CN_TRY(net_plan(f, n));
+    CN_TRY(golden_net_plan(f, n));
     CN_TRY(fixture_fill(f, n->manifest, n->params, NULL));
     CN_TRY(fixture_set(f, n->plan, image, n->file, "image"));
     CN_TRY(fixture_set(f, n->plan, latent, n->file, "latent"));
     CN_TRY(cn_plan_run(n->plan));
     hold_log_variance(cn_plan_data(n->plan, moments), moments);
-    fixture_expect(f, n->plan, moments, n->file, "moments", F32_TOLERANCE);
-    fixture_expect(f, n->plan, decoded, n->file, "decoded", F32_TOLERANCE);
+    fixture_expect(f, n->plan, moments, n->file, "moments", GOLDEN_F32_TOLERANCE);
+    fixture_expect(f, n->plan, decoded, n->file, "decoded", GOLDEN_F32_TOLERANCE);
     return CN_OK;
 }
 
@@ -152,7 +136,7 @@ typedef struct denoiser_inputs {
     cn_node *x, *t, *context, *condition;
 } denoiser_inputs;
 
-static denoiser_inputs denoiser_inputs_make(net *n)
+static denoiser_inputs denoiser_inputs_make(golden_net *n)
 {
     denoiser_inputs in;
     in.x = input_like(n, "x", CN_F32);
@@ -162,7 +146,7 @@ static denoiser_inputs denoiser_inputs_make(net *n)
     return in;
 }
 
-static cn_status denoiser_inputs_set(fixture *f, net *n, const denoiser_inputs *in)
+static cn_status denoiser_inputs_set(fixture *f, golden_net *n, const denoiser_inputs *in)
 {
     CN_TRY(fixture_set(f, n->plan, in->x, n->file, "x"));
     CN_TRY(fixture_set(f, n->plan, in->t, n->file, "t"));
@@ -171,26 +155,26 @@ static cn_status denoiser_inputs_set(fixture *f, net *n, const denoiser_inputs *
     return CN_OK;
 }
 
-static void expect_residuals(fixture *f, net *n, const cn_residuals *r, const cn_tensors *file,
-                             const char *prefix)
+void golden_expect_residuals(fixture *f, golden_net *n, const cn_residuals *r,
+                             const cn_tensors *file, const char *prefix)
 {
     char key[64];
     for (int i = 0; i < r->n; i++) {
         snprintf(key, sizeof key, "%sdown.%d", prefix, i);
-        fixture_expect(f, n->plan, r->down[i], file, key, F32_TOLERANCE);
+        fixture_expect(f, n->plan, r->down[i], file, key, GOLDEN_F32_TOLERANCE);
     }
     snprintf(key, sizeof key, "%smid", prefix);
-    fixture_expect(f, n->plan, r->mid, file, key, F32_TOLERANCE);
+    fixture_expect(f, n->plan, r->mid, file, key, GOLDEN_F32_TOLERANCE);
 }
 
-static void add_residuals(net *n, const cn_residuals *r)
+void golden_add_residuals(golden_net *n, const cn_residuals *r)
 {
     for (int i = 0; i < r->n; i++) n->outputs[n->n++] = r->down[i];
     n->outputs[n->n++] = r->mid;
 }
 
 /* diffusers' guess mode: logspace(-1, 0, n + 1) over the residuals, the middle one last. */
-static cn_residuals guess_residuals(cn_graph *g, const cn_residuals *r)
+cn_residuals golden_guess_residuals(cn_graph *g, const cn_residuals *r)
 {
     cn_residuals out = {.n = r->n};
     for (int i = 0; i < r->n; i++)
@@ -199,7 +183,7 @@ static cn_residuals guess_residuals(cn_graph *g, const cn_residuals *r)
     return out;
 }
 
-static cn_status controlnet(fixture *f, net *n)
+static cn_status controlnet(fixture *f, golden_net *n)
 {
     cn_controlnet_config c;
     CN_TRY(cn_controlnet_config_read(f->env.ctx, n->config, &c));
@@ -208,32 +192,32 @@ static cn_status controlnet(fixture *f, net *n)
     cn_node *hint = cn_controlnet_hint_build(n->g, &c, in.condition);
     const cn_unet_inputs given = {.x = in.x, .t = in.t, .context = in.context};
     cn_controlnet_build(n->g, &c, &given, hint, &r);
-    cn_residuals guess = guess_residuals(n->g, &r);
+    cn_residuals guess = golden_guess_residuals(n->g, &r);
     CN_TRY(cn_graph_status(n->g));
-    add_residuals(n, &r);
-    CN_TRY(net_plan(f, n));
+    golden_add_residuals(n, &r);
+    CN_TRY(golden_net_plan(f, n));
     CN_TRY(fixture_fill(f, n->manifest, n->params, NULL));
     CN_TRY(denoiser_inputs_set(f, n, &in));
     CN_TRY(cn_plan_run(n->plan));
-    expect_residuals(f, n, &r, n->file, "");
-    add_residuals(n, &guess);
+    golden_expect_residuals(f, n, &r, n->file, "");
+    golden_add_residuals(n, &guess);
     cn_node **taps = test_alloc((size_t)cn_tensors_count(n->file) * sizeof(cn_node *));
-    add_taps(f, n, taps);
-    cn_status s = net_plan(f, n);
+    golden_add_taps(f, n, taps);
+    cn_status s = golden_net_plan(f, n);
     if (s == CN_OK) s = denoiser_inputs_set(f, n, &in);
     if (s == CN_OK) s = cn_plan_run(n->plan);
     cn_tensors *expected = NULL;
     if (s == CN_OK) s = fixture_tensors(f, "unet", &expected);
     if (s == CN_OK) {
-        expect_taps(f, n, taps);
-        expect_residuals(f, n, &guess, expected, "guess.");
+        golden_expect_taps(f, n, taps);
+        golden_expect_residuals(f, n, &guess, expected, "guess.");
     }
     cn_tensors_close(expected);
     free(taps);
     return s;
 }
 
-static cn_status unet_alone(fixture *f, net *n)
+static cn_status unet_alone(fixture *f, golden_net *n)
 {
     cn_unet_config c;
     CN_TRY(cn_unet_config_read(f->env.ctx, n->config, &c));
@@ -242,24 +226,24 @@ static cn_status unet_alone(fixture *f, net *n)
     cn_node *y = cn_unet_build(n->g, &c, &given);
     CN_TRY(cn_graph_status(n->g));
     n->outputs[n->n++] = y;
-    CN_TRY(net_plan(f, n));
+    CN_TRY(golden_net_plan(f, n));
     CN_TRY(fixture_fill(f, n->manifest, n->params, NULL));
     CN_TRY(denoiser_inputs_set(f, n, &in));
     CN_TRY(cn_plan_run(n->plan));
-    fixture_expect(f, n->plan, y, n->file, "out", F32_TOLERANCE);
+    fixture_expect(f, n->plan, y, n->file, "out", GOLDEN_F32_TOLERANCE);
     cn_node **taps = test_alloc((size_t)cn_tensors_count(n->file) * sizeof(cn_node *));
-    add_taps(f, n, taps);
-    cn_status s = net_plan(f, n);
+    golden_add_taps(f, n, taps);
+    cn_status s = golden_net_plan(f, n);
     if (s == CN_OK) s = denoiser_inputs_set(f, n, &in);
     if (s == CN_OK) s = cn_plan_run(n->plan);
-    if (s == CN_OK) expect_taps(f, n, taps);
+    if (s == CN_OK) golden_expect_taps(f, n, taps);
     free(taps);
     return s;
 }
 
 /* Both networks in one graph, as generation runs them; the strength is in the gates. `n` is the
  * ControlNet's (its file has every input); `u` the UNet's. */
-static cn_status controlled(fixture *f, net *n, net *u)
+static cn_status controlled(fixture *f, golden_net *n, golden_net *u)
 {
     cn_unet_config uc;
     cn_controlnet_config cc;
@@ -275,7 +259,7 @@ static cn_status controlled(fixture *f, net *n, net *u)
     cn_node *y = cn_controlled_unet_build(n->g, &uc, u->params, &given, &unit, 1);
     CN_TRY(cn_graph_status(n->g));
     n->outputs[n->n++] = y;
-    CN_TRY(net_plan(f, n));
+    CN_TRY(golden_net_plan(f, n));
     CN_TRY(fixture_fill(f, n->manifest, n->params, NULL));
     CN_TRY(fixture_fill(f, u->manifest, u->params, NULL));
     CN_TRY(denoiser_inputs_set(f, n, &in));
@@ -287,19 +271,19 @@ static cn_status controlled(fixture *f, net *n, net *u)
             for (int64_t e = 0; e < cn_node_elements(unit.gate[i]); e++) to[e] = strengths[k];
         }
         CN_TRY(cn_plan_run(n->plan));
-        fixture_expect(f, n->plan, y, u->file, keys[k], F32_TOLERANCE);
+        fixture_expect(f, n->plan, y, u->file, keys[k], GOLDEN_F32_TOLERANCE);
     }
     return CN_OK;
 }
 
 /* --- */
 
-static cn_status with_net(fixture *f, const char *name, cn_status (*check)(fixture *, net *))
+static cn_status with_net(fixture *f, const char *name, cn_status (*check)(fixture *, golden_net *))
 {
-    net n;
-    cn_status s = net_open(f, name, &n);
+    golden_net n;
+    cn_status s = golden_net_open(f, name, &n);
     if (s == CN_OK) s = check(f, &n);
-    net_close(&n);
+    golden_net_close(&n);
     return s;
 }
 
@@ -319,12 +303,12 @@ cn_status golden_controlnet(fixture *f)
 cn_status golden_unet(fixture *f)
 {
     CN_TRY(with_net(f, "unet", unet_alone));
-    net n, u = {0};
-    cn_status s = net_open(f, "controlnet", &n);
-    if (s == CN_OK) s = net_open(f, "unet", &u);
+    golden_net n, u = {0};
+    cn_status s = golden_net_open(f, "controlnet", &n);
+    if (s == CN_OK) s = golden_net_open(f, "unet", &u);
     if (s == CN_OK) s = controlled(f, &n, &u);
-    net_close(&n);
-    net_close(&u);
+    golden_net_close(&n);
+    golden_net_close(&u);
     return s;
 }
 

@@ -8,6 +8,7 @@
  * with one channel per group): it must stay that small here too, and as AdamW makes full steps of
  * rounding, those weights are only held to the distance that such steps can reach.
  */
+#include "golden_sdxl.h"
 #include "golden_train.h"
 #include "values.h"
 
@@ -46,8 +47,10 @@ typedef struct trainer {
     cn_params *control, *unet;
     cn_graph *g;
     cn_plan *plan;
-    cn_node *x, *t, *context, *condition, *target, *per, *loss;
-    cn_tensors *text;
+    cn_node *x, *t, *context, *added, *condition, *target, *per, *loss;
+    cn_tensors *text; /* the context, "last_hidden_state"; of SDXL all inputs, "context" */
+    bool sdxl;
+    int64_t number_dim;
     cn_schedule *schedule;
     cn_objective objective;
     cn_adamw *optimizer;
@@ -75,18 +78,34 @@ static bool seeded_hint(const char *name)
 
 /* --- the graph -------------------------------------------------------------------------------- */
 
-static cn_status shapes(const trainer *t, int64_t *N, int64_t *side, int64_t *tokens,
-                        int64_t *width)
+static const cn_tensor_info *context_of(const trainer *t)
 {
-    const cn_tensor_info *c = cn_tensors_find(t->text, "last_hidden_state");
+    return cn_tensors_find(t->text, t->sdxl ? "context" : "last_hidden_state");
+}
+
+/* Of latents [N,h,w,C] and context [N,L,D]. */
+typedef struct sizes {
+    int64_t N, h, w, tokens, width;
+} sizes;
+
+static cn_status shapes(const trainer *t, sizes *out)
+{
+    const cn_tensor_info *c = context_of(t), *x = cn_tensors_find(t->text, "x");
     const json_t *config = json_object_get(t->manifest[1], "config");
     if (!c || c->ndim != 3)
         return cn_fail(t->f->env.ctx, CN_EMISMATCH, "no last_hidden_state [N,L,C]");
-    *N = (int64_t)json_array_size(json_array_get(json_object_get(t->want, "timesteps"), 0));
-    if (!*N) *N = c->shape[0]; /* make_fixtures.py's own */
-    *tokens = c->shape[1];
-    *width = c->shape[2];
-    return cn_json_need_int(t->f->env.ctx, config, "sample_size", side);
+    out->N = (int64_t)json_array_size(json_array_get(json_object_get(t->want, "timesteps"), 0));
+    if (!out->N) out->N = c->shape[0]; /* make_fixtures.py's own */
+    out->tokens = c->shape[1];
+    out->width = c->shape[2];
+    if (!t->sdxl || !x || x->ndim != 4) {
+        CN_TRY(cn_json_need_int(t->f->env.ctx, config, "sample_size", &out->h));
+        out->w = out->h;
+        return CN_OK;
+    }
+    out->h = x->shape[2];
+    out->w = x->shape[3];
+    return CN_OK;
 }
 
 static cn_status build(trainer *t)
@@ -94,22 +113,26 @@ static cn_status build(trainer *t)
     cn_ctx *ctx = t->f->env.ctx;
     cn_unet_config uc;
     cn_controlnet_config cc;
-    int64_t N = 0, side = 0, tokens = 0, width = 0;
-    CN_TRY(shapes(t, &N, &side, &tokens, &width));
+    sizes d;
+    CN_TRY(shapes(t, &d));
+    const int64_t N = d.N;
     CN_TRY(cn_controlnet_config_read(ctx, json_object_get(t->manifest[0], "config"), &cc));
     CN_TRY(cn_unet_config_read(ctx, json_object_get(t->manifest[1], "config"), &uc));
     cn_graph_destroy(t->g);
     t->g = NULL;
     CN_TRY(cn_graph_create(ctx, &t->g));
     int64_t up = 1 << (cc.hint_levels - 1);
-    t->x = cn_input4(t->g, "x", N, side, side, uc.in_channels);
+    t->x = cn_input4(t->g, "x", N, d.h, d.w, uc.in_channels);
     t->t = cn_input(t->g, "t", CN_F32, 1, &N, false);
-    t->context = cn_input(t->g, "ctx", CN_F32, 3, (int64_t[]){N, tokens, width}, false);
-    t->condition = cn_input4(t->g, "cond", N, side * up, side * up, cc.condition_channels);
-    t->target = cn_input4(t->g, "target", N, side, side, uc.out_channels);
+    t->context = cn_input(t->g, "ctx", CN_F32, 3, (int64_t[]){N, d.tokens, d.width}, false);
+    t->number_dim = uc.added_number_dim;
+    if (uc.added_dim)
+        t->added = cn_input(t->g, "added", CN_F32, 2, (int64_t[]){N, uc.added_dim}, false);
+    t->condition = cn_input4(t->g, "cond", N, d.h * up, d.w * up, cc.condition_channels);
+    t->target = cn_input4(t->g, "target", N, d.h, d.w, uc.out_channels);
     t->per = cn_input(t->g, "per", CN_F32, 2, (int64_t[]){N, 2}, false);
     cn_graph_use(t->g, t->control);
-    const cn_unet_inputs in = {.x = t->x, .t = t->t, .context = t->context};
+    const cn_unet_inputs in = {.x = t->x, .t = t->t, .context = t->context, .added = t->added};
     cn_control_unit unit = {.config = &cc,
                             .params = t->control,
                             .in = in,
@@ -226,7 +249,7 @@ static cn_status get_timesteps(trainer *t, int k, int64_t N, float *out)
 /* The seeded text's rows in turn. */
 static cn_status set_context(trainer *t)
 {
-    const cn_tensor_info *info = cn_tensors_find(t->text, "last_hidden_state");
+    const cn_tensor_info *info = context_of(t);
     const int64_t N = t->context->shape[0], each = cn_node_elements(t->context) / N;
     float *rows = floats(info->elements), *context = floats(N * each);
     cn_status s = cn_tensors_read(t->f->env.ctx, t->text, info, rows);
@@ -267,6 +290,8 @@ static cn_status set_inputs(trainer *t, int k)
     if (s == CN_OK) s = cn_plan_set(t->plan, t->t, timesteps);
     if (s == CN_OK) s = cn_plan_set(t->plan, t->per, per);
     if (s == CN_OK) s = set_context(t);
+    if (s == CN_OK && t->added)
+        s = golden_sdxl_set_added(f, t->plan, t->added, t->text, t->number_dim);
     free(latent);
     free(noise);
     free(noisy);
@@ -447,6 +472,12 @@ static cn_status open_trainer(trainer *t)
     CN_TRY(fixture_manifest(f, "controlnet", &t->manifest[0]));
     CN_TRY(fixture_manifest(f, "unet", &t->manifest[1]));
     CN_TRY(fixture_tensors(f, "text_encoder", &t->text));
+    if (!cn_tensors_find(t->text, "last_hidden_state")) {
+        t->sdxl = true;
+        cn_tensors_close(t->text);
+        t->text = NULL;
+        CN_TRY(fixture_tensors(f, "inputs", &t->text));
+    }
     CN_TRY(cn_net_params(f->env.ctx, CN_NET_CONTROL, &t->control));
     CN_TRY(cn_net_params(f->env.ctx, CN_NET_UNET, &t->unet));
     CN_TRY(open_objective(t));

@@ -26,6 +26,7 @@ static void configure(cn_base *b, int64_t width)
                                .channels = {width, 2 * width},
                                .attention = {true, false},
                                .heads = {2, 2},
+                               .transformer_layers = {1, 1},
                                .layers_per_block = 1,
                                .context_dim = 16,
                                .norm_groups = 4,

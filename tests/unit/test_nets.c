@@ -103,6 +103,7 @@ static cn_unet_config unet_config(const json_t *j)
     for (int i = 0; i < c.levels; i++) {
         c.attention[i] = i + 1 < c.levels;
         c.heads[i] = (int)config_int(j, "attention_head_dim");
+        c.transformer_layers[i] = 1;
     }
     return c;
 }
@@ -355,6 +356,7 @@ static const cn_unet_config two_levels = {
     .channels = {32, 64},
     .attention = {true, true},
     .heads = {4, 8},
+    .transformer_layers = {1, 1},
     .layers_per_block = 1,
     .context_dim = 48,
     .linear_projection = true,

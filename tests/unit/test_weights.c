@@ -45,6 +45,7 @@ static const cn_base widths = {
              .channels = {32, 64},
              .attention = {true, false},
              .heads = {8, 8},
+             .transformer_layers = {1, 1},
              .layers_per_block = 1,
              .context_dim = 32,
              .norm_groups = 32,

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_WIDTH = 65536, MAX_LAYERS = 16, MAX_RESIDUALS = 40 };
+enum { MAX_WIDTH = 65536, MAX_LAYERS = 16, MAX_TRANSFORMERS = 64, MAX_RESIDUALS = 40 };
 
 /* --- keys that must have one value ------------------------------------------------------------ */
 
@@ -28,7 +28,6 @@ typedef struct rule {
 
 static const rule unet_rules[] = {
     {"act_fn", IS_TEXT, "silu", 0},
-    {"addition_embed_type", IS_OFF, NULL, 0},
     {"attention_type", IS_TEXT, "default", 0},
     {"center_input_sample", IS_OFF, NULL, 0},
     {"class_embed_type", IS_OFF, NULL, 0},
@@ -49,7 +48,6 @@ static const rule unet_rules[] = {
     {"norm_eps", IS_NUMBER, NULL, 1e-5},
     {"num_class_embeds", IS_OFF, NULL, 0},
     {"only_cross_attention", IS_OFF, NULL, 0},
-    {"projection_class_embeddings_input_dim", IS_OFF, NULL, 0},
     {"resnet_out_scale_factor", IS_NUMBER, NULL, 1},
     {"resnet_skip_time_act", IS_OFF, NULL, 0},
     {"resnet_time_scale_shift", IS_TEXT, "default", 0},
@@ -58,7 +56,6 @@ static const rule unet_rules[] = {
     {"time_embedding_dim", IS_OFF, NULL, 0},
     {"time_embedding_type", IS_TEXT, "positional", 0},
     {"timestep_post_act", IS_OFF, NULL, 0},
-    {"transformer_layers_per_block", IS_NUMBER, NULL, 1},
 };
 
 static const rule vae_rules[] = {
@@ -270,6 +267,38 @@ static cn_status read_attention(cn_ctx *ctx, const json_t *json, cn_unet_config 
     return CN_OK;
 }
 
+/* One number, or a list with one for each level; the middle block's are the last level's, and
+ * without attention there may be none. */
+static cn_status read_transformer_layers(cn_ctx *ctx, const json_t *json, cn_unet_config *c)
+{
+    static const char key[] = "transformer_layers_per_block";
+    const json_t *v = json_object_get(json, key);
+    if (json_is_array(v) && json_array_size(v) != (size_t)c->levels)
+        return cn_fail(ctx, CN_EFORMAT, "\"%s\" has %zu entries for %d levels", key,
+                       json_array_size(v), c->levels);
+    for (int i = 0; i < c->levels; i++) {
+        const json_t *e = json_is_array(v) ? json_array_get(v, (size_t)i) : v;
+        const json_int_t n = e ? json_integer_value(e) : 1;
+        if ((e && !json_is_integer(e)) || n < (c->attention[i] ? 1 : 0) || n > MAX_TRANSFORMERS)
+            return cn_fail(ctx, CN_EFORMAT,
+                           "\"%s\": level %d must have a whole number from %d to %d", key, i,
+                           c->attention[i] ? 1 : 0, MAX_TRANSFORMERS);
+        c->transformer_layers[i] = (int)n;
+    }
+    return CN_OK;
+}
+
+static cn_status read_added(cn_ctx *ctx, const json_t *json, cn_unet_config *c)
+{
+    static const rule only = {"addition_embed_type", IS_TEXT, "text_time", 0};
+    const json_t *type = json_object_get(json, only.key);
+    if (!type || is_off(type)) return CN_OK;
+    if (!rule_holds(&only, type)) return refuse(ctx, &only, type);
+    CN_TRY(get_dim(ctx, json, "addition_time_embed_dim", 0, MAX_WIDTH, &c->added_number_dim));
+    return get_dim(ctx, json, "projection_class_embeddings_input_dim", 0, 16 * MAX_WIDTH,
+                   &c->added_dim);
+}
+
 /* What UNet2DConditionModel and ControlNetModel have in common. */
 static cn_status read_encoder(cn_ctx *ctx, const json_t *json, cn_unet_config *c)
 {
@@ -279,7 +308,9 @@ static cn_status read_encoder(cn_ctx *ctx, const json_t *json, cn_unet_config *c
     CN_TRY(get_dim(ctx, json, "out_channels", 4, MAX_WIDTH, &c->out_channels));
     CN_TRY(get_widths(ctx, json, "block_out_channels", sd_widths, 4, c->channels, &c->levels));
     CN_TRY(read_attention(ctx, json, c));
+    CN_TRY(read_transformer_layers(ctx, json, c));
     CN_TRY(read_heads(ctx, json, c));
+    CN_TRY(read_added(ctx, json, c));
     CN_TRY(get_per_level(ctx, json, "layers_per_block", c->levels, 2, true, per_level));
     c->layers_per_block = (int)per_level[0];
     CN_TRY(get_per_level(ctx, json, "cross_attention_dim", c->levels, 1280, true, per_level));
@@ -411,6 +442,7 @@ cn_status cn_clip_config_read(cn_ctx *ctx, const json_t *json, cn_clip_config *o
     CN_TRY(get_dim(ctx, json, "max_position_embeddings", 77, 1 << 20, &c.max_positions));
     CN_TRY(get_int(ctx, json, "num_hidden_layers", 12, 256, &c.layers));
     CN_TRY(get_int(ctx, json, "num_attention_heads", 8, MAX_WIDTH, &c.heads));
+    CN_TRY(get_dim(ctx, json, "projection_dim", 512, MAX_WIDTH, &c.projection));
     c.layer_norm_eps = (float)cn_json_number(json, "layer_norm_eps", 1e-5);
     const char *act = cn_json_str(json, "hidden_act", "quick_gelu");
     if (!strcmp(act, "quick_gelu"))
@@ -420,7 +452,7 @@ cn_status cn_clip_config_read(cn_ctx *ctx, const json_t *json, cn_clip_config *o
     else
         return cn_fail(ctx, CN_EFORMAT,
                        "\"hidden_act\": \"%s\" is not supported, only quick_gelu and gelu", act);
-    /* Of the published encoders only OpenCLIP's, in SD 2.x, have the exact GELU. */
+    /* Of the published encoders only OpenCLIP's, in SD 2.x and SDXL, have the exact GELU. */
     c.open_clip = c.act == CN_ACT_GELU;
     CN_TRY(cn_clip_config_check(ctx, &c));
     *out = c;
@@ -573,6 +605,13 @@ static cn_status check_widths(cn_ctx *ctx, const char *what, const int64_t *chan
     return CN_OK;
 }
 
+bool cn_unet_attends(const cn_unet_config *c)
+{
+    for (int i = 0; i < c->levels; i++)
+        if ((c->attention[i] || i == c->levels - 1) && c->transformer_layers[i]) return true;
+    return false;
+}
+
 cn_status cn_unet_config_check(cn_ctx *ctx, const cn_unet_config *c)
 {
     CN_TRY(check_widths(ctx, "unet", c->channels, c->levels, c->norm_groups));
@@ -591,9 +630,13 @@ cn_status cn_unet_config_check(cn_ctx *ctx, const cn_unet_config *c)
         c->levels * (c->layers_per_block + 1) > MAX_RESIDUALS - 1)
         return cn_fail(ctx, CN_EFORMAT, "unet: %d layers in %d levels are too many",
                        c->layers_per_block, c->levels);
-    if (c->context_dim < 1 || c->context_dim > MAX_WIDTH || c->in_channels < 1 ||
-        c->in_channels > MAX_WIDTH || c->out_channels < 1 || c->out_channels > MAX_WIDTH)
+    if (c->context_dim < (cn_unet_attends(c) ? 1 : 0) || c->context_dim > MAX_WIDTH ||
+        c->in_channels < 1 || c->in_channels > MAX_WIDTH || c->out_channels < 1 ||
+        c->out_channels > MAX_WIDTH)
         return cn_fail(ctx, CN_EFORMAT, "unet: channels or context width out of range");
+    if (c->added_dim < 0 || c->added_number_dim % 2 || c->added_number_dim > c->added_dim)
+        return cn_fail(ctx, CN_EFORMAT, "unet: an added embedding of %lld of %lld is impossible",
+                       (long long)c->added_number_dim, (long long)c->added_dim);
     return CN_OK;
 }
 

@@ -18,12 +18,18 @@ typedef struct cn_unet_config {
     int64_t channels[CN_MAX_LEVELS]; /* block_out_channels */
     bool attention[CN_MAX_LEVELS];   /* CrossAttnDownBlock2D at this level */
     int heads[CN_MAX_LEVELS];        /* number of attention heads (diffusers' attention_head_dim) */
-    int layers_per_block;            /* 2 */
-    int64_t context_dim;             /* cross_attention_dim */
-    bool linear_projection;          /* SD 2.x: proj_in and proj_out are linear layers */
-    int norm_groups;                 /* 32 */
-    int64_t sample_size;             /* latent height and width that the model was trained on */
-    int64_t guidance_dim; /* time_cond_proj_dim: of the guidance scale's embedding; 0: none */
+    /* transformer_layers_per_block: of each spatial transformer at this level; the middle block has
+     * as many as the last level, which may be 0 (SDXL's small ControlNets). */
+    int transformer_layers[CN_MAX_LEVELS];
+    int layers_per_block;   /* 2 */
+    int64_t context_dim;    /* cross_attention_dim */
+    bool linear_projection; /* SD 2.x: proj_in and proj_out are linear layers */
+    int norm_groups;        /* 32 */
+    int64_t sample_size;    /* latent height and width that the model was trained on */
+    int64_t guidance_dim;   /* time_cond_proj_dim: of the guidance scale's embedding; 0: none */
+    /* SDXL's added embedding, of the pooled text and of numbers (projection_class_embeddings_input_
+     * dim); 0: none. And of each number (addition_time_embed_dim); 0: not known. */
+    int64_t added_dim, added_number_dim;
 } cn_unet_config;
 
 typedef struct cn_controlnet_config {
@@ -53,8 +59,9 @@ typedef struct cn_clip_config {
     int layers, heads;
     int act; /* cn_act: CN_ACT_QUICK_GELU (SD 1.x), CN_ACT_GELU (SD 2.x) */
     float layer_norm_eps;
-    bool open_clip; /* SD 2.x: single files have OpenCLIP's names and one layer more, which isn't
-                       used */
+    bool open_clip;     /* SD 2.x, SDXL's second: single files have OpenCLIP's names */
+    int64_t projection; /* width of the pooled output; 0: there is none */
+    bool penultimate;   /* features come from before the last layer, without the final norm */
 } cn_clip_config;
 
 /* Which timesteps a run visits (Lin et al., "Common Diffusion Noise Schedules and Sample Steps are

@@ -21,6 +21,8 @@ cn_status cn_clip_config_read(cn_ctx *ctx, const json_t *json, cn_clip_config *o
 cn_status cn_schedule_config_read(cn_ctx *ctx, const json_t *json,
                                   cn_schedule_config *out) CN_CHECKED;
 
+/* Whether any layer attends to the context; else its width may be unknown, 0. */
+bool cn_unet_attends(const cn_unet_config *c);
 /* CN_EFORMAT with the first thing wrong. */
 cn_status cn_unet_config_check(cn_ctx *ctx, const cn_unet_config *c) CN_CHECKED;
 cn_status cn_controlnet_config_check(cn_ctx *ctx, const cn_controlnet_config *c) CN_CHECKED;
@@ -37,7 +39,8 @@ typedef enum cn_layout { CN_LAYOUT_DIFFUSERS, CN_LAYOUT_LDM } cn_layout;
 /* Not in the shapes, hence assumed: 32 groups (of a ControlNet the largest power of two up to it
  * that its widths allow: it takes them over from its base, see cn_control_join); 8 heads, or heads
  * of width 64 with linear projections; for CLIP heads of width 64, or 4 heads below that (no
- * published encoder is narrower); quick GELU; a sample size of 64; the scaling factor 0.18215. */
+ * published encoder is narrower); quick GELU; a sample size of 64; the scaling factor 0.18215.
+ * Unknown (0) stay the context's width where nothing attends to it, and added_number_dim. */
 cn_status cn_unet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                      cn_layout layout, cn_unet_config *out) CN_CHECKED;
 cn_status cn_controlnet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
@@ -50,8 +53,8 @@ cn_status cn_taesd_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cn_layou
 /* Names with or without "text_model." behind the prefix. */
 cn_status cn_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                      cn_clip_config *out) CN_CHECKED;
-/* OpenCLIP's names. The exact GELU is assumed, and that of a whole encoder the last layer isn't
- * used. */
+/* OpenCLIP's names. The exact GELU is assumed. All layers count that the file has
+ * (cn_family_settle). */
 cn_status cn_open_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                           cn_clip_config *out) CN_CHECKED;
 

@@ -95,20 +95,27 @@ static cn_status refuse_features(const view *v)
     static const struct {
         const char *ldm, *diffusers, *what;
     } list[] = {
-        {"label_emb.0.0.weight", "add_embedding.linear_1.weight",
-         "has an added embedding of sizes or classes, as SDXL and unCLIP"},
-        {"middle_block.1.transformer_blocks.1.norm1.weight",
-         "mid_block.attentions.0.transformer_blocks.1.norm1.weight",
-         "has more than one transformer layer per block, as SDXL"},
         {"input_blocks.1.1.time_pos_embed.0.weight", "down_blocks.0.motion_modules.0.norm.weight",
          "has layers over time, as video models"},
     };
     for (size_t i = 0; i < CN_COUNT(list); i++)
         if (find(v, "%s", ldm(v) ? list[i].ldm : list[i].diffusers))
             return cn_fail(v->ctx, CN_EFORMAT,
-                           "the network %s; Stable Diffusion 1.x's and 2.x's form is supported",
+                           "the network %s; Stable Diffusion 1.x's, 2.x's and XL's form is "
+                           "supported",
                            list[i].what);
     return CN_OK;
+}
+
+/* At block `level`, or of the middle block. */
+static int count_transformers(const view *v, const cn_unet_config *c, int level, bool middle)
+{
+    int n = 0;
+    char rest[64];
+    for (;; n++) {
+        snprintf(rest, sizeof rest, "transformer_blocks.%d.attn2.to_k.weight", n);
+        if (!(middle ? mid_attention(v, rest) : attention(v, c, level, rest))) return n;
+    }
 }
 
 static cn_status read_levels(const view *v, cn_unet_config *c)
@@ -121,7 +128,15 @@ static cn_status read_levels(const view *v, cn_unet_config *c)
         int i = c->levels;
         CN_TRY(dim(v, "", resnet(v, c, i, 0), 0, &c->channels[i]));
         c->attention[i] = attention(v, c, i, "norm.weight") != NULL;
+        c->transformer_layers[i] = CN_MAX(1, count_transformers(v, c, i, false));
     }
+    const int last = c->levels - 1, middle = count_transformers(v, c, last, true);
+    if (c->attention[last] && c->transformer_layers[last] != middle)
+        return cn_fail(v->ctx, CN_EFORMAT,
+                       "the middle block has %d transformer layers, the last level %d: they must "
+                       "have equally many",
+                       middle, c->transformer_layers[last]);
+    c->transformer_layers[last] = middle;
     return CN_OK;
 }
 
@@ -130,8 +145,9 @@ static cn_status read_transformers(const view *v, cn_unet_config *c)
     const cn_tensor_info *proj = mid_attention(v, "proj_in.weight");
     int64_t width = 0;
     CN_TRY(dim(v, "middle block's attention", proj, 0, &width));
-    CN_TRY(dim(v, "middle block's attention to the context",
-               mid_attention(v, "transformer_blocks.0.attn2.to_k.weight"), 1, &c->context_dim));
+    if (c->transformer_layers[c->levels - 1])
+        CN_TRY(dim(v, "middle block's attention to the context",
+                   mid_attention(v, "transformer_blocks.0.attn2.to_k.weight"), 1, &c->context_dim));
     c->linear_projection = proj->ndim == 2;
     for (int i = 0; i < c->levels; i++)
         c->heads[i] = c->linear_projection ? (int)CN_MAX(c->channels[i] / 64, 1) : 8;
@@ -149,6 +165,8 @@ static cn_status read_encoder(const view *v, cn_unet_config *c)
     c->norm_groups = 32;
     c->sample_size = 64;
     CN_TRY(read_levels(v, c));
+    const char *added = ldm(v) ? "label_emb.0.0.weight" : "add_embedding.linear_1.weight";
+    if (find(v, "%s", added)) CN_TRY(dim(v, added, find(v, "%s", added), 1, &c->added_dim));
     return read_transformers(v, c);
 }
 
@@ -267,10 +285,8 @@ cn_status cn_open_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cons
     CN_TRY(dim(&v, fc, find(&v, "%s", fc), 0, &c.intermediate));
     while (c.layers < 256 && find(&v, "transformer.resblocks.%d.mlp.c_fc.weight", c.layers))
         c.layers++;
-    /* A whole encoder, of which SD 2.x leaves out the last layer. Programs that convert from a
-     * diffusers folder write 23 layers and, most of them, no text_projection. */
-    bool whole = find(&v, "text_projection") ? c.layers != 23 : c.layers == 24;
-    if (whole && c.layers > 1) c.layers--;
+    const cn_tensor_info *projection = find(&v, "text_projection"); /* [hidden, pooled] */
+    if (projection) c.projection = projection->ndim == 2 ? projection->shape[1] : c.hidden;
     c.heads = clip_heads(c.hidden);
     CN_TRY(cn_clip_config_check(ctx, &c));
     *out = c;
@@ -293,10 +309,7 @@ cn_status cn_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const cha
     CN_TRY(dim(&v, table, find(&v, "%s", table), 0, &c.max_positions));
     CN_TRY(dim(&v, fc1, find(&v, "%s", fc1), 0, &c.intermediate));
     while (c.layers < 256 && find(&v, "encoder.layers.%d.mlp.fc1.weight", c.layers)) c.layers++;
-    if (c.hidden == OPEN_CLIP_WIDTH) {
-        c.act = CN_ACT_GELU;
-        if (c.layers == 24) c.layers--; /* as above */
-    }
+    if (c.hidden == OPEN_CLIP_WIDTH) c.act = CN_ACT_GELU;
     c.heads = clip_heads(c.hidden);
     CN_TRY(cn_clip_config_check(ctx, &c));
     *out = c;

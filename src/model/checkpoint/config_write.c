@@ -54,36 +54,53 @@ static json_t *short_real(float v)
 }
 
 /* One number where all levels agree, else a list: what diffusers' configs hold. */
-static json_t *heads_value(const cn_unet_config *c)
+static json_t *levels_value(const cn_unet_config *c, const int *values)
 {
-    int64_t heads[CN_MAX_LEVELS];
+    int64_t list[CN_MAX_LEVELS];
     bool same = true;
     for (int i = 0; i < c->levels; i++) {
-        heads[i] = c->heads[i];
-        same = same && heads[i] == heads[0];
+        list[i] = values[i];
+        same = same && list[i] == list[0];
     }
-    return same ? json_integer(heads[0]) : int_list(heads, c->levels);
+    return same ? json_integer(list[0]) : int_list(list, c->levels);
+}
+
+/* Of a level without attention, whose number counts for nothing, 0 where the middle has none. */
+static json_t *transformers_value(const cn_unet_config *c)
+{
+    int layers[CN_MAX_LEVELS];
+    const int last = c->levels - 1, none = c->transformer_layers[last] ? 1 : 0;
+    for (int i = 0; i < c->levels; i++)
+        layers[i] = c->attention[i] || i == last ? c->transformer_layers[i] : none;
+    return levels_value(c, layers);
+}
+
+/* null for 0. */
+static json_t *width_value(int64_t width)
+{
+    return width ? json_integer((json_int_t)width) : json_null();
 }
 
 /* Keys that UNet2DConditionModel and ControlNetModel share. */
 static json_t *encoder_json(const cn_unet_config *c, const char *class)
 {
     return json_pack(
-        "{s:s, s:s, s:s, s:n, s:o, s:o, s:n, s:I, s:o, s:i, s:n, s:n, s:b, s:i, s:I, "
-        "s:i, s:i, s:s, s:f, s:i, s:n, s:n, s:b, s:n, s:s, s:i, s:b, s:b}",
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:n, s:I, s:o, s:i, s:n, s:n, s:b, s:i, s:I, "
+        "s:i, s:i, s:s, s:f, s:i, s:n, s:n, s:b, s:o, s:s, s:o, s:b, s:b}",
         "_class_name", class, "_diffusers_version", diffusers_version, "act_fn", "silu",
-        "addition_embed_type", "attention_head_dim", heads_value(c), "block_out_channels",
-        int_list(c->channels, c->levels), "class_embed_type", "cross_attention_dim",
-        (json_int_t)c->context_dim, "down_block_types",
+        "addition_embed_type", c->added_dim ? json_string("text_time") : json_null(),
+        "addition_time_embed_dim", width_value(c->added_number_dim), "attention_head_dim",
+        levels_value(c, c->heads), "block_out_channels", int_list(c->channels, c->levels),
+        "class_embed_type", "cross_attention_dim", (json_int_t)c->context_dim, "down_block_types",
         type_list("DownBlock2D", "CrossAttnDownBlock2D", c->attention, c->levels, false),
         "downsample_padding", 1, "encoder_hid_dim", "encoder_hid_dim_type", "flip_sin_to_cos", 1,
         "freq_shift", 0, "in_channels", (json_int_t)c->in_channels, "layers_per_block",
         c->layers_per_block, "mid_block_scale_factor", 1, "mid_block_type",
         "UNetMidBlock2DCrossAttn", "norm_eps", 1e-5, "norm_num_groups", c->norm_groups,
         "num_attention_heads", "num_class_embeds", "only_cross_attention", 0,
-        "projection_class_embeddings_input_dim", "resnet_time_scale_shift", "default",
-        "transformer_layers_per_block", 1, "upcast_attention", 0, "use_linear_projection",
-        (int)c->linear_projection);
+        "projection_class_embeddings_input_dim", width_value(c->added_dim),
+        "resnet_time_scale_shift", "default", "transformer_layers_per_block", transformers_value(c),
+        "upcast_attention", 0, "use_linear_projection", (int)c->linear_projection);
 }
 
 /* Adds extra's keys to json; takes both; NULL when either is. */
@@ -106,9 +123,7 @@ json_t *cn_unet_config_json(const cn_unet_config *c)
                   "out_channels", (json_int_t)c->out_channels, "sample_size",
                   (json_int_t)c->sample_size, "time_embedding_type", "positional", "up_block_types",
                   type_list("UpBlock2D", "CrossAttnUpBlock2D", c->attention, c->levels, true),
-                  "time_cond_proj_dim",
-                  c->guidance_dim ? json_integer((json_int_t)c->guidance_dim) : json_null(),
-                  "timestep_post_act");
+                  "time_cond_proj_dim", width_value(c->guidance_dim), "timestep_post_act");
     return merged(encoder_json(c, "UNet2DConditionModel"), extra);
 }
 
@@ -143,15 +158,17 @@ json_t *cn_clip_config_json(const cn_clip_config *c)
     return json_pack(
         "{s:[s], s:f, s:I, s:I, s:s, s:I, s:f, s:f, s:I, s:o, s:I, s:s, s:i, s:i, "
         "s:I, s:I, s:I}",
-        "architectures", "CLIPTextModel", "attention_dropout", 0.0, "bos_token_id",
-        (json_int_t)(c->vocabulary - 2), "eos_token_id", (json_int_t)(c->vocabulary - 1),
-        "hidden_act", c->act == CN_ACT_GELU ? "gelu" : "quick_gelu", "hidden_size",
-        (json_int_t)c->hidden, "initializer_factor", 1.0, "initializer_range", 0.02,
-        "intermediate_size", (json_int_t)c->intermediate, "layer_norm_eps",
-        short_real(c->layer_norm_eps), "max_position_embeddings", (json_int_t)c->max_positions,
-        "model_type", "clip_text_model", "num_attention_heads", c->heads, "num_hidden_layers",
-        c->layers, "pad_token_id", (json_int_t)(c->vocabulary - 1), "projection_dim",
-        (json_int_t)c->hidden, "vocab_size", (json_int_t)c->vocabulary);
+        "architectures", c->projection ? "CLIPTextModelWithProjection" : "CLIPTextModel",
+        "attention_dropout", 0.0, "bos_token_id", (json_int_t)(c->vocabulary - 2), "eos_token_id",
+        (json_int_t)(c->vocabulary - 1), "hidden_act",
+        c->act == CN_ACT_GELU ? "gelu" : "quick_gelu", "hidden_size", (json_int_t)c->hidden,
+        "initializer_factor", 1.0, "initializer_range", 0.02, "intermediate_size",
+        (json_int_t)c->intermediate, "layer_norm_eps", short_real(c->layer_norm_eps),
+        "max_position_embeddings", (json_int_t)c->max_positions, "model_type", "clip_text_model",
+        "num_attention_heads", c->heads, "num_hidden_layers", c->layers, "pad_token_id",
+        (json_int_t)(c->vocabulary - 1), "projection_dim",
+        (json_int_t)(c->projection ? c->projection : c->hidden), "vocab_size",
+        (json_int_t)c->vocabulary);
 }
 
 json_t *cn_schedule_config_json(const cn_schedule_config *c)

@@ -35,6 +35,36 @@ const cn_family *cn_family_in_file(const cn_tensors *t, cn_net without)
     return NULL;
 }
 
+/* Whether a single file has all layers that OpenCLIP trained. Programs that convert from a
+ * diffusers folder write SD 2.x's 23 and, most of them, no projection. */
+static bool is_whole(const cn_clip_config *c)
+{
+    return c->layers > 1 && (c->projection ? c->layers != 23 : c->layers == 24);
+}
+
+void cn_family_settle(cn_base *b, bool from_shapes)
+{
+    const cn_family *f = cn_family_of(b);
+    for (int k = 0; k < f->n_text; k++) {
+        const cn_family_net *n = cn_family_find(f, cn_net_text(k));
+        cn_clip_config *c = &b->text[k];
+        if (from_shapes && n->leaves_last && is_whole(c)) c->layers--;
+        if (!n->pools) c->projection = 0;
+        c->penultimate = n->penultimate && c->layers > 1;
+    }
+    if (f->added_numbers && !b->unet.added_number_dim)
+        b->unet.added_number_dim = (b->unet.added_dim - cn_base_pooled_dim(b)) / f->added_numbers;
+    b->zeros_for_no_negative = f->zeros_for_no_negative;
+}
+
+int64_t cn_base_pooled_dim(const cn_base *b)
+{
+    int64_t width = 0;
+    for (int k = 0; k < cn_family_of(b)->n_text; k++)
+        if (b->text[k].projection) width = b->text[k].projection;
+    return width;
+}
+
 const char *cn_family_by_context(int64_t context_dim)
 {
     for (size_t i = 0; i < CN_COUNT(families); i++)

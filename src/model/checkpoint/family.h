@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* family.h - kinds of base models as a table: Stable Diffusion 1.x, 2.x.
+/* family.h - kinds of base models as a table: Stable Diffusion 1.x, 2.x, XL.
  *
  * A family says which networks a base of it has and where they lie in a single file, how it is
  * told apart from the others, and what its files leave open. Its row and functions stand in a file
@@ -13,10 +13,12 @@
 /* One of a family's networks. Its folder in the diffusers layout follows from its kind. */
 typedef struct cn_family_net {
     cn_net net;
-    const char *prefix;  /* of its tensors in a single file */
-    const char *note;    /* what `inspect` adds to its name; NULL: nothing */
-    bool pads_with_zero; /* a text encoder's prompts are filled up with token 0, whatever token the
-                            vocabulary names for that; else with the end token */
+    const char *prefix; /* of its tensors in a single file */
+    const char *note;   /* what `inspect` adds to its name; NULL: nothing */
+    /* Of a text encoder. pads_with_zero: prompts are filled up with token 0, whatever token the
+     * vocabulary names for that; else with the end token. leaves_last: single files of the whole
+     * encoder have a layer more than is used. penultimate, pools: see cn_clip_config. */
+    bool pads_with_zero, leaves_last, penultimate, pools;
 } cn_family_net;
 
 enum { CN_MAX_FAMILY_NETS = 2 + CN_MAX_TEXT_ENCODERS };
@@ -30,10 +32,14 @@ typedef struct cn_family {
     int n_nets, n_text;
     int64_t context_dim; /* of the published models */
     /* What single files don't say, unless their metadata does. */
-    float scaling_factor;           /* of the VAE */
-    int64_t sample_size;            /* latent side that the model was trained on */
-    int64_t sample_size_v;          /* the same where it predicts v */
-    bool prediction_open;           /* UNets that predict the noise and v look alike */
+    float scaling_factor;  /* of the VAE */
+    int64_t sample_size;   /* latent side that the model was trained on */
+    int64_t sample_size_v; /* the same where it predicts v */
+    bool prediction_open;  /* UNets that predict the noise and v look alike */
+    /* Drawing with guidance and no negative prompt at all takes features of 0 for it, unless
+     * model_index.json says otherwise. */
+    bool zeros_for_no_negative;
+    int added_numbers; /* of the UNet's added embedding, behind the pooled text; 0: none */
     bool (*fits)(const cn_base *b); /* whether a base of these configurations is of it */
 } cn_family;
 
@@ -41,6 +47,7 @@ typedef struct cn_family {
  * list it here. They are tried in this order, and the last is taken where none fits. sd2_hf: with
  * the text encoder's names of transformers in single files. */
 #define CN_FAMILY_LIST(X) \
+    X(sdxl)               \
     X(sd1)                \
     X(sd2)                \
     X(sd2_hf)
@@ -53,6 +60,11 @@ CN_FAMILY_LIST(CN_FAMILY_DECLARE)
 const cn_family *cn_family_at(int i);
 /* That of a base whose configurations are known. */
 const cn_family *cn_family_of(const cn_base *b);
+/* Completes configurations that were just read by what the family knows of them; from_shapes: they
+ * come from a single file's shapes. */
+void cn_family_settle(cn_base *b, bool from_shapes);
+/* Width of the text encoders' pooled output; 0: none has it. */
+int64_t cn_base_pooled_dim(const cn_base *b);
 /* The family all of whose networks the single file holds, but for `without` (CN_NETS: no
  * exception); NULL: none. */
 const cn_family *cn_family_in_file(const cn_tensors *t, cn_net without);

@@ -52,7 +52,8 @@ static bool fits_sd2_hf(const cn_base *b)
                  {.net = CN_NET_TEXT,                                                          \
                   .prefix = text_prefix,                                                       \
                   .note = text_note,                                                           \
-                  .pads_with_zero = true}},                                                    \
+                  .pads_with_zero = true,                                                      \
+                  .leaves_last = true}},                                                       \
         .n_nets = 3, .n_text = 1, .context_dim = 1024, .scaling_factor = CN_SD_SCALING_FACTOR, \
         .sample_size = 64, .sample_size_v = 96, .prediction_open = true, .fits = fits_it,      \
     }

@@ -18,6 +18,7 @@ typedef struct cn_base {
     /* Merged into what cn_base_load reads; NULL: none. Not owned. */
     const struct cn_lora_set *loras;
     struct cn_vae_file *other_vae; /* instead of the model's own; NULL; owned */
+    bool zeros_for_no_negative;    /* as cn_family has it, or model_index.json */
     bool prediction_unknown;       /* a single file that doesn't say whether it predicts v */
     struct cn_ranges *ranges;      /* looked up as they are asked for; owned */
 } cn_base;

@@ -40,10 +40,13 @@ static json_t *write_unet(const cn_base *b, const void *config)
 
 static cn_unet_inputs smallest_inputs(cn_graph *g, const cn_unet_config *c)
 {
-    const int64_t hw = smallest(c->levels), context[] = {1, 1, c->context_dim}, one[] = {1};
-    return (cn_unet_inputs){.x = cn_input4(g, "x", 1, hw, hw, c->in_channels),
-                            .t = cn_input(g, "t", CN_F32, 1, one, false),
-                            .context = cn_input(g, "context", CN_F32, 3, context, false)};
+    const int64_t hw = smallest(c->levels), one[] = {1}, added[] = {1, c->added_dim};
+    const int64_t context[] = {1, 1, CN_MAX(c->context_dim, 1)};
+    return (cn_unet_inputs){
+        .x = cn_input4(g, "x", 1, hw, hw, c->in_channels),
+        .t = cn_input(g, "t", CN_F32, 1, one, false),
+        .context = cn_input(g, "context", CN_F32, 3, context, false),
+        .added = c->added_dim ? cn_input(g, "added", CN_F32, 2, added, false) : NULL};
 }
 
 static void declare_unet(cn_graph *g, const void *config)
@@ -52,13 +55,30 @@ static void declare_unet(cn_graph *g, const void *config)
     cn_unet_build(g, config, &in);
 }
 
+/* By level, where they aren't one everywhere. */
+static void add_transformers(cn_str *s, const cn_unet_config *c)
+{
+    bool one = true;
+    for (int i = 0; i < c->levels; i++)
+        one = one && c->transformer_layers[i] ==
+                         (c->attention[i] || i == c->levels - 1 ? 1 : c->transformer_layers[i]);
+    if (one) return;
+    cn_str_adds(s, ", transformer layers");
+    for (int i = 0; i < c->levels; i++)
+        cn_str_addf(s, " %d", c->attention[i] ? c->transformer_layers[i] : 0);
+    cn_str_addf(s, ", middle %d", c->transformer_layers[c->levels - 1]);
+}
+
 static void describe_unet(cn_str *s, const void *config)
 {
     const cn_unet_config *c = config;
     cn_str_adds(s, "widths ");
     add_list(s, c->channels, c->levels);
-    cn_str_addf(s, ", %d layers per block, context %lld, %lld latent channels", c->layers_per_block,
-                (long long)c->context_dim, (long long)c->in_channels);
+    cn_str_addf(s, ", %d layers per block, ", c->layers_per_block);
+    if (c->context_dim) cn_str_addf(s, "context %lld, ", (long long)c->context_dim);
+    cn_str_addf(s, "%lld latent channels", (long long)c->in_channels);
+    if (c->added_dim) cn_str_addf(s, ", added embedding %lld", (long long)c->added_dim);
+    add_transformers(s, c);
     if (c->linear_projection) cn_str_adds(s, ", linear projections");
 }
 
@@ -187,10 +207,15 @@ static json_t *write_text(const cn_base *b, const void *config)
     return cn_clip_config_json(config);
 }
 
+/* With layers and the final norm that features may never come from. */
 static void declare_text(cn_graph *g, const void *config)
 {
-    int64_t shape[] = {1, 2};
-    cn_clip_build(g, config, cn_input(g, "ids", CN_I32, 2, shape, true), 0);
+    const int64_t shape[] = {1, 2}, one[] = {1, 2, 1};
+    cn_clip_config whole = *(const cn_clip_config *)config;
+    cn_node *end = NULL, *pooled, *ids = cn_input(g, "ids", CN_I32, 2, shape, true);
+    whole.penultimate = false;
+    if (whole.projection) end = cn_input(g, "end", CN_F32, 3, one, false);
+    cn_clip_pooled_build(g, &whole, cn_clip_embed_build(g, &whole, ids), 0, end, &pooled);
 }
 
 static void describe_text(cn_str *s, const void *config)

@@ -73,7 +73,7 @@ static cn_status measure(cn_ctx *ctx, const cn_source *s, const cn_place *at, co
     const int64_t rows = t->ndim ? t->shape[0] / at->parts : 1, n = cn_param_elements(q);
     size_t bytes;
     const void *data = cn_tensor_rows(t, at->part * rows, rows, &bytes);
-    if (data) {
+    if (data) { /* a transposed matrix has the same */
         *out = cn_largest(t->dtype, data, (size_t)n);
         cn_tensors_let_go(s->file, data, bytes);
         return CN_OK;

@@ -125,21 +125,27 @@ static const cn_tensor_info *lookup(const cn_source *s, const char *name)
     return cn_tensors_find_in(s->file, s->prefix, name);
 }
 
-size_t cn_name_part(const char *name, int *part, int *parts)
+size_t cn_name_place(const char *name, cn_place *at)
 {
     const char *open = strrchr(name, '[');
-    *part = 0;
-    *parts = 1;
-    if (!open || sscanf(open, "[%d:%d]", part, parts) != 2) return strlen(name);
-    return (size_t)(open - name);
+    *at = (cn_place){.parts = 1, .transposed = open && !strcmp(open, "[T]")};
+    if (at->transposed || (open && sscanf(open, "[%d:%d]", &at->part, &at->parts) == 2))
+        return (size_t)(open - name);
+    return strlen(name);
+}
+
+void cn_transpose(const float *in, int64_t rows, int64_t columns, float *out)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) out[c * rows + r] = in[r * columns + c];
 }
 
 cn_place cn_source_find(const cn_source *s, cn_net net, const cn_param *q)
 {
     char name[CN_NAME_MAX], other[CN_NAME_MAX];
-    cn_place at = {NULL, 0, 1};
+    cn_place at;
     const char *whole = s->layout == CN_LAYOUT_DIFFUSERS ? q->diffusers_name : q->ldm_name;
-    size_t n = cn_name_part(whole, &at.part, &at.parts);
+    size_t n = cn_name_place(whole, &at);
     snprintf(name, sizeof name, "%.*s", (int)n, whole);
     at.tensor = lookup(s, name);
     if (!at.tensor && cn_net_renamed(net, name, s->layout, other)) at.tensor = lookup(s, other);
@@ -156,14 +162,28 @@ bool cn_place_fits(const cn_place *at, const cn_param *q)
 {
     const cn_tensor_info *t = at->tensor;
     int n = significant_dims(q->ndim, q->shape);
+    if (at->transposed)
+        return t->ndim == 2 && q->ndim == 2 && t->shape[0] == q->shape[1] &&
+               t->shape[1] == q->shape[0];
     if (at->parts > 1 ? t->ndim != q->ndim : significant_dims(t->ndim, t->shape) != n) return false;
     for (int i = 0; i < n; i++)
         if (q->shape[i] * (i ? 1 : at->parts) != t->shape[i]) return false;
     return true;
 }
 
+static cn_status read_transposed(cn_ctx *ctx, const cn_source *s, const cn_tensor_info *t,
+                                 float *out)
+{
+    float *values = cn_alloc_array(ctx, (size_t)t->elements, sizeof *values);
+    const cn_status status = values ? cn_tensors_read(ctx, s->file, t, values) : CN_ENOMEM;
+    if (status == CN_OK) cn_transpose(values, t->shape[0], t->shape[1], out);
+    cn_free(values);
+    return status;
+}
+
 cn_status cn_place_read(cn_ctx *ctx, const cn_source *s, const cn_place *at, float *out)
 {
+    if (at->transposed) return read_transposed(ctx, s, at->tensor, out);
     if (at->parts == 1) return cn_tensors_read(ctx, s->file, at->tensor, out);
     int64_t rows = at->tensor->shape[0] / at->parts;
     return cn_tensors_read_rows(ctx, s->file, at->tensor, at->part * rows, rows, out);
@@ -200,6 +220,7 @@ static void complain(complaint *c, const cn_source *s, const cn_param *q, const 
     cn_str_adds(&c->list, " instead of ");
     add_shape(&c->list, q->ndim, q->shape);
     if (at->parts > 1) cn_str_addf(&c->list, " %d times", at->parts);
+    if (at->transposed) cn_str_adds(&c->list, " transposed");
 }
 
 static cn_status report(cn_ctx *ctx, const cn_source *s, const cn_params *p, complaint *c,
@@ -335,8 +356,8 @@ static cn_status load_one(cn_ctx *ctx, const cn_source *s, cn_backend *be, const
     const cn_tensor_info *t = at->tensor;
     size_t bytes;
     int64_t rows = t->ndim ? t->shape[0] / at->parts : 1;
-    const void *data =
-        read_at_once(s, p, q) ? cn_tensor_rows(t, at->part * rows, rows, &bytes) : NULL;
+    const bool at_once = !at->transposed && read_at_once(s, p, q);
+    const void *data = at_once ? cn_tensor_rows(t, at->part * rows, rows, &bytes) : NULL;
     if (!data) return load_changed(ctx, s, be, p, q, at);
     CN_TRY(cn_param_set_from(be, ctx, q, t->dtype, data));
     cn_tensors_let_go(s->file, data, bytes);

@@ -60,14 +60,19 @@ typedef struct cn_derived {
     int64_t inputs; /* channels of a norm before the layer */
 } cn_derived;
 
-/* Where one parameter's values are: a tensor, or the part-th of `parts` equal parts of it. */
+/* Where one parameter's values are: a tensor, the part-th of `parts` equal parts of it, or its
+ * transposed matrix. */
 typedef struct cn_place {
     const cn_tensor_info *tensor;
     int part, parts;
+    bool transposed;
 } cn_place;
 
-/* "NAME[i:n]" (graph.h) to the length of NAME, i and n; a plain name is part 0 of 1. */
-size_t cn_name_part(const char *name, int *part, int *parts);
+/* "NAME[i:n]" or "NAME[T]" (graph.h) to the length of NAME and the rest of *at; a plain name is
+ * part 0 of 1. */
+size_t cn_name_place(const char *name, cn_place *at);
+/* in [rows,columns] to out [columns,rows]. */
+void cn_transpose(const float *in, int64_t rows, int64_t columns, float *out);
 /* Parameter q of a network under any of its published names; tensor NULL: none. */
 cn_place cn_source_find(const cn_source *s, cn_net net, const cn_param *q);
 /* Whether the place's values have q's shape, up to trailing 1s. */

@@ -64,12 +64,26 @@ static cn_status read_network(cn_ctx *ctx, cn_base *b, cn_net net)
     return read_config(ctx, b->path, file, kind->read, cn_base_config(b, net));
 }
 
+/* What model_index.json says beside which networks there are. */
+static cn_status read_index(cn_ctx *ctx, cn_base *b)
+{
+    json_t *json = NULL;
+    if (!cn_file_in(b->path, "model_index.json")) return CN_OK;
+    CN_TRY(cn_config_load(ctx, b->path, "model_index.json", &json));
+    b->zeros_for_no_negative =
+        cn_json_bool(json, "force_zeros_for_empty_prompt", b->zeros_for_no_negative);
+    json_decref(json);
+    return CN_OK;
+}
+
 static cn_status open_folder(cn_ctx *ctx, cn_base *b)
 {
     if (!cn_file_in(b->path, "unet/config.json")) return refuse_folder(ctx, b->path);
     for (int net = 0; net < CN_NETS; net++)
         if (net != CN_NET_CONTROL && !(net == CN_NET_VAE && b->other_vae))
             CN_TRY(read_network(ctx, b, (cn_net)net));
+    cn_family_settle(b, false);
+    CN_TRY(read_index(ctx, b));
     if (cn_file_in(b->path, "scheduler/scheduler_config.json"))
         return read_config(ctx, b->path, "scheduler/scheduler_config.json", read_schedule,
                            &b->schedule);
@@ -122,6 +136,7 @@ static cn_status read_metadata_config(cn_ctx *ctx, cn_base *b, const cn_family *
         CN_TRY(read_said(ctx, said, kind->name, kind->read, config));
         if (kind->look) kind->look(b->file, f->nets[i].prefix, config);
     }
+    cn_family_settle(b, false);
     return read_said(ctx, said, "scheduler", read_schedule, &b->schedule);
 }
 
@@ -133,6 +148,7 @@ static cn_status take_shapes(cn_ctx *ctx, cn_base *b, const cn_family *f)
                        ->from_shapes(ctx, b->file, f->nets[i].prefix, CN_LAYOUT_LDM,
                                      cn_base_config(b, f->nets[i].net)));
     f = cn_family_of(b); /* two families may have their networks in the same places */
+    cn_family_settle(b, true);
     b->vae.scaling_factor = f->scaling_factor;
     cn_schedule_config_default(&b->schedule);
     read_prediction(b, f);

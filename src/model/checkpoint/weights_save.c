@@ -26,6 +26,7 @@ typedef struct entry {
     char name[FULL_NAME_BYTES];
     int64_t param[MAX_MERGED], elements; /* numbers in the order of the sets; of one part */
     int n;
+    int64_t rows; /* of a parameter that is written as its transposed matrix; 0: as it is */
 } entry;
 
 typedef struct writer {
@@ -37,10 +38,20 @@ typedef struct writer {
     void *user;
 } writer;
 
+static cn_status fill_transposed(const writer *w, const entry *e, float *out)
+{
+    float *values = cn_alloc_array(w->ctx, (size_t)e->elements, sizeof *values);
+    const cn_status s = values ? w->fill(w->user, e->param[0], values) : CN_ENOMEM;
+    if (s == CN_OK) cn_transpose(values, e->rows, e->elements / e->rows, out);
+    cn_free(values);
+    return s;
+}
+
 static cn_status fill_entry(void *user, int64_t i, float *out)
 {
     const writer *w = user;
     const entry *e = &w->entries[i];
+    if (e->rows) return fill_transposed(w, e, out);
     for (int k = 0; k < e->n; k++) CN_TRY(w->fill(w->user, e->param[k], out + k * e->elements));
     return CN_OK;
 }
@@ -62,24 +73,29 @@ static cn_status describe(writer *w, const cn_part *part, const cn_param *q, int
                           cn_layout layout, cn_dtype dtype)
 {
     char name[FULL_NAME_BYTES];
-    int at = 0, parts = 1;
+    cn_place at;
     const char *own = layout == CN_LAYOUT_LDM ? q->ldm_name : q->diffusers_name;
-    size_t len = layout == CN_LAYOUT_LDM ? cn_name_part(own, &at, &parts) : strlen(own);
+    const size_t len = cn_name_place(own, &at);
     CN_TRY(cn_format(w->ctx, name, sizeof name, "%s%.*s", part->prefix, (int)len, own));
-    if (at > 0) return add_part(w, name, number, at);
+    if (at.part > 0) return add_part(w, name, number, at.part);
     entry *e = &w->entries[w->n];
     cn_tensor_out *t = &w->list[w->n++];
     memcpy(e->name, name, sizeof name);
     e->param[0] = number;
     e->n = 1;
     e->elements = cn_param_elements(q);
+    e->rows = at.transposed ? q->shape[0] : 0;
     *t = (cn_tensor_out){.name = e->name, .dtype = dtype, .ndim = q->ndim};
     memcpy(t->shape, q->shape, (size_t)q->ndim * sizeof *q->shape);
     if (layout == CN_LAYOUT_LDM && q->ldm_conv && q->ndim == 2) {
         t->ndim = 4;
         t->shape[2] = t->shape[3] = 1;
     }
-    t->shape[0] *= parts;
+    t->shape[0] *= at.parts;
+    if (at.transposed) {
+        t->shape[0] = q->shape[1];
+        t->shape[1] = q->shape[0];
+    }
     return CN_OK;
 }
 
@@ -272,6 +288,9 @@ static cn_status write_index(cn_ctx *ctx, const cn_base *b, const char *dir)
                               "_diffusers_version", "0.31.0", "feature_extractor", "safety_checker",
                               "requires_safety_checker", 0);
     bool good = index != NULL;
+    if (good && f->zeros_for_no_negative)
+        good = json_object_set_new(index, "force_zeros_for_empty_prompt",
+                                   json_boolean(b->zeros_for_no_negative)) == 0;
     for (int i = 0; good && i < f->n_nets; i++) {
         const cn_net_kind *n = cn_net_kind_of(f->nets[i].net);
         good = add_part_of(index, dir, n->name, "config.json", n->library, n->class);

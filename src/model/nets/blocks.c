@@ -6,23 +6,40 @@
  */
 #include "model/nets/blocks.h"
 
+#include <stdio.h>
+
 /* Group norm's epsilon differs: torch's default in residual blocks, 1e-6 where LDM's Normalize()
  * is. */
 static const float EPS_RESBLOCK = 1e-5f, EPS_NORMALIZE = 1e-6f, EPS_LAYER_NORM = 1e-5f;
 
-cn_node *cn_time_embed(cn_graph *g, cn_node *t, int64_t dim, int64_t guidance_dim)
+/* SDXL's pooled text and sizes. */
+static cn_node *added_embedding(cn_graph *g, const cn_unet_config *c, cn_node *added)
 {
-    cn_node *h = cn_timestep_embedding(g, t, dim);
+    if (!added) return cn_poison(g, "unet: its added embedding has no input");
+    if (!cn_poisoned(g) && cn_channels(added) != c->added_dim)
+        return cn_poison(g, "unet: an added embedding of %lld values, wants %lld",
+                         (long long)cn_channels(added), (long long)c->added_dim);
+    const int64_t C = 4 * c->channels[0];
+    cn_scope_push(g, "label_emb.0|add_embedding");
+    cn_node *h = cn_silu(g, cn_linear(g, "0|linear_1", added, C, true));
+    return cn_scope_return(g, cn_linear(g, "2|linear_2", h, C, true));
+}
+
+cn_node *cn_time_embed(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in)
+{
+    const int64_t dim = c->channels[0];
+    cn_node *h = cn_timestep_embedding(g, in->t, dim);
     cn_scope_push(g, "time_embed|time_embedding");
-    if (guidance_dim) {
-        const int64_t shape[2] = {t->shape[0], guidance_dim};
+    if (c->guidance_dim) {
+        const int64_t shape[2] = {in->t->shape[0], c->guidance_dim};
         cn_scope_push(g, "guidance");
         cn_node *w = cn_scope_return(g, cn_input(g, "guidance", CN_F32, 2, shape, true));
         h = cn_add(g, h, cn_linear(g, "cond_proj", w, dim, false));
     }
     h = cn_silu(g, cn_linear(g, "0|linear_1", h, 4 * dim, true));
-    h = cn_linear(g, "2|linear_2", h, 4 * dim, true);
-    return cn_silu(g, cn_scope_return(g, h));
+    h = cn_scope_return(g, cn_linear(g, "2|linear_2", h, 4 * dim, true));
+    if (c->added_dim) h = cn_add(g, h, added_embedding(g, c, in->added));
+    return cn_silu(g, h);
 }
 
 cn_node *cn_resblock(cn_graph *g, const char *name, cn_node *x, cn_node *emb, int64_t C, int groups)
@@ -82,18 +99,27 @@ static cn_node *transformer_block(cn_graph *g, const char *name, cn_node *x, cn_
     return x;
 }
 
-cn_node *cn_spatial_transformer(cn_graph *g, const char *name, cn_node *x, cn_node *context,
-                                int heads, int groups, bool linear)
+cn_node *cn_spatial_transformer(cn_graph *g, const char *name, const cn_unet_config *c, int level,
+                                cn_node *x, cn_node *context)
 {
+    const bool linear = c->linear_projection;
     int64_t C = cn_channels(x);
+    char block[32];
     cn_scope_push(g, name);
     cn_segment_begin(g);
-    cn_node *h = cn_group_norm(g, "norm", x, groups, EPS_NORMALIZE, CN_ACT_NONE);
+    cn_node *h = cn_group_norm(g, "norm", x, c->norm_groups, EPS_NORMALIZE, CN_ACT_NONE);
     if (linear)
         h = cn_linear(g, "proj_in", tokens(g, h), C, true);
     else
         h = tokens(g, cn_conv2d(g, "proj_in", h, C, 1, 1, 0));
-    h = transformer_block(g, "transformer_blocks.0", h, context, heads);
+    for (int i = 0; i < c->transformer_layers[level]; i++) {
+        if (i) {
+            cn_segment_end(g);
+            cn_segment_begin(g);
+        }
+        snprintf(block, sizeof block, "transformer_blocks.%d", i);
+        h = transformer_block(g, block, h, context, c->heads[level]);
+    }
     if (linear) h = cn_linear(g, "proj_out", h, C, true);
     h = cn_view(g, h, 4, x->shape);
     if (!linear) h = cn_conv2d(g, "proj_out", h, C, 1, 1, 0);

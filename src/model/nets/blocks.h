@@ -10,18 +10,19 @@
 
 #include "model/nets/nets.h"
 
-/* The embedded timesteps after their last SiLU, [N,4*dim]: every residual block starts from them,
- * so the SiLU that LDM writes into each block is computed once. guidance_dim above 0: an input
- * [N,guidance_dim] of the guidance scale's embedding is added, the tap "time_embedding.guidance".
+/* The embedded timesteps after their last SiLU, [N,4*channels[0]]: every residual block starts from
+ * them, so the SiLU that LDM writes into each block is computed once. With guidance_dim an input
+ * [N,guidance_dim] of the guidance scale's embedding is added, the tap "time_embedding.guidance";
+ * with added_dim the embedding of in->added.
  */
-cn_node *cn_time_embed(cn_graph *g, cn_node *t, int64_t dim, int64_t guidance_dim);
+cn_node *cn_time_embed(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in);
 /* x [N,H,W,I], emb from cn_time_embed -> [N,H,W,C]. */
 cn_node *cn_resblock(cn_graph *g, const char *name, cn_node *x, cn_node *emb, int64_t C,
                      int groups);
-/* x [N,H,W,C] attends to itself, then to context [N,L,D]; one transformer block; -> x's shape.
- * linear: proj_in and proj_out are linear layers (SD 2.x), else 1x1 convolutions. */
-cn_node *cn_spatial_transformer(cn_graph *g, const char *name, cn_node *x, cn_node *context,
-                                int heads, int groups, bool linear);
+/* x [N,H,W,C] attends to itself, then to context [N,L,D], in each of the level's transformer
+ * blocks; -> x's shape. */
+cn_node *cn_spatial_transformer(cn_graph *g, const char *name, const cn_unet_config *c, int level,
+                                cn_node *x, cn_node *context);
 /* [N,H,W,C] -> [N,H/2,W/2,C], padded on all sides. */
 cn_node *cn_downsample(cn_graph *g, const char *name, cn_node *x);
 /* [N,H,W,C] -> [N,2H,2W,C]: nearest, then a convolution. */

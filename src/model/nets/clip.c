@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* clip.c - CLIP's text encoder: pre-norm transformer layers with a causal mask.
  *
- * Both layouts of SD 1.x name it alike (text_model.*). SD 2.x's single files have OpenCLIP's names,
- * where queries, keys and values are one tensor. Leaving out the last layers ("clip skip") keeps
- * the final layer norm. Token ids come from the tokenizer; no pooled output is built.
+ * Both layouts of SD 1.x name it alike (text_model.*). Single files of SD 2.x, and of SDXL's second
+ * encoder, have OpenCLIP's names, where queries, keys and values are one tensor and the projection
+ * of the pooled output is transposed. Leaving out the last layers ("clip skip") keeps the final
+ * layer norm, but SDXL's features never have it. Token ids come from the tokenizer.
  */
 #include "model/nets/nets.h"
 
@@ -59,11 +60,38 @@ cn_node *cn_clip_embed_build(cn_graph *g, const cn_clip_config *c, cn_node *ids)
     return h;
 }
 
-cn_node *cn_clip_layers_build(cn_graph *g, const cn_clip_config *c, cn_node *rows, int skip)
+int cn_clip_unused_layers(const cn_clip_config *c)
 {
-    if (skip < 0 || skip >= c->layers)
+    return c->penultimate ? 1 : 0;
+}
+
+static cn_node *final_norm(cn_graph *g, const cn_clip_config *c, cn_node *h)
+{
+    cn_precise_begin(g);
+    h = cn_layer_norm(g, c->open_clip ? "ln_final|final_layer_norm" : "final_layer_norm", h,
+                      c->layer_norm_eps);
+    cn_precise_end(g);
+    return h;
+}
+
+/* The row where `end` is 1, of [N,L,C]: the others are multiplied by 0, and the mean is the sum
+ * over L. */
+static cn_node *row_at(cn_graph *g, cn_node *h, cn_node *end)
+{
+    if (cn_poisoned(g)) return h;
+    const int64_t N = h->shape[0], L = h->shape[1], C = cn_channels(h);
+    h = cn_view(g, cn_gate(g, h, end), 4, (int64_t[]){N, L, 1, C});
+    h = cn_view(g, cn_mean_pool_to(g, h, 1, 1), 2, (int64_t[]){N, C});
+    return cn_scale(g, h, (float)L);
+}
+
+cn_node *cn_clip_pooled_build(cn_graph *g, const cn_clip_config *c, cn_node *rows, int skip,
+                              cn_node *end, cn_node **pooled)
+{
+    const int used = c->layers - cn_clip_unused_layers(c);
+    if (skip < 0 || skip >= used)
         return cn_poison(g, "text encoder: %d layers left out of %d; 0 to %d are possible", skip,
-                         c->layers, c->layers - 1);
+                         used, used - 1);
     if (!cn_poisoned(g) && (rows->ndim != 3 || rows->shape[1] > c->max_positions))
         return cn_poison(g, "text encoder: tokens must be [N,L] with L up to %lld",
                          (long long)c->max_positions);
@@ -73,12 +101,22 @@ cn_node *cn_clip_layers_build(cn_graph *g, const cn_clip_config *c, cn_node *row
         c->open_clip ? "positional_embedding|embeddings.position_embedding.weight"
                      : "embeddings.position_embedding.weight",
         rows, c->max_positions);
-    for (int i = 0; i < c->layers - skip; i++) h = clip_layer(g, c, i, h);
-    cn_precise_begin(g);
-    h = cn_layer_norm(g, c->open_clip ? "ln_final|final_layer_norm" : "final_layer_norm", h,
-                      c->layer_norm_eps);
-    cn_precise_end(g);
-    return cn_scope_return(g, h);
+    for (int i = 0; i < used - skip; i++) h = clip_layer(g, c, i, h);
+    cn_node *features = c->penultimate ? h : final_norm(g, c, h);
+    if (end) {
+        for (int i = used - skip; i < c->layers; i++) h = clip_layer(g, c, i, h);
+        h = row_at(g, final_norm(g, c, h), end);
+    }
+    features = cn_scope_return(g, features);
+    if (end)
+        *pooled =
+            cn_linear_named(g, "text_projection[T]|text_projection.weight", NULL, h, c->projection);
+    return features;
+}
+
+cn_node *cn_clip_layers_build(cn_graph *g, const cn_clip_config *c, cn_node *rows, int skip)
+{
+    return cn_clip_pooled_build(g, c, rows, skip, NULL, NULL);
 }
 
 cn_node *cn_clip_build(cn_graph *g, const cn_clip_config *c, cn_node *ids, int skip)

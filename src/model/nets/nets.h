@@ -29,6 +29,7 @@ typedef struct cn_unet_inputs {
     cn_node *x;                    /* [N,h,w,in_channels] */
     cn_node *t;                    /* [N] */
     cn_node *context;              /* [N,L,D] */
+    cn_node *added;                /* [N,added_dim] where the network has it (diffuse/added.h) */
     const cn_residuals *residuals; /* the UNet's alone; NULL: none */
 } cn_unet_inputs;
 
@@ -70,12 +71,18 @@ cn_node *cn_vae_down_build(cn_graph *g, const cn_vae_config *c, cn_node *image);
 cn_node *cn_vae_encode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *h);
 cn_node *cn_vae_decode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *z);
 cn_node *cn_vae_up_build(cn_graph *g, const cn_vae_config *c, cn_node *h);
-/* ids [N,L] I32 to [N,L,hidden], after the final layer norm. skip: last layers left out (0
- * none). */
+/* ids [N,L] I32 to the features [N,L,hidden]: after the final layer norm, or before the last layer
+ * and without it (c->penultimate). skip: last layers left out beyond that (0 none). */
 cn_node *cn_clip_build(cn_graph *g, const cn_clip_config *c, cn_node *ids, int skip);
 /* Its two halves: ids to their rows of the token table, [N,L,hidden], which may then be replaced
  * (textual inversion); rows to features. */
 cn_node *cn_clip_embed_build(cn_graph *g, const cn_clip_config *c, cn_node *ids);
 cn_node *cn_clip_layers_build(cn_graph *g, const cn_clip_config *c, cn_node *rows, int skip);
+/* The same with the pooled output [N,c->projection], of all layers at the end token, which is where
+ * `end` [N,L,1] is 1 (elsewhere 0). Has no gradient. */
+cn_node *cn_clip_pooled_build(cn_graph *g, const cn_clip_config *c, cn_node *rows, int skip,
+                              cn_node *end, cn_node **pooled);
+/* Layers that features never come from: what is left of them may be skipped, all but one. */
+int cn_clip_unused_layers(const cn_clip_config *c);
 
 #endif

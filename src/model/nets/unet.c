@@ -42,8 +42,7 @@ static cn_node *layer(cn_graph *g, const cn_unet_config *c, const char *at, cons
     x = cn_resblock(g, name, x, emb, c->channels[level], c->norm_groups);
     if (!c->attention[level]) return x;
     snprintf(name, sizeof name, "%s.1|%s.attentions.%d", at, side, j);
-    return cn_spatial_transformer(g, name, x, context, c->heads[level], c->norm_groups,
-                                  c->linear_projection);
+    return cn_spatial_transformer(g, name, c, level, x, context);
 }
 
 static cn_node *middle(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node *emb,
@@ -52,8 +51,7 @@ static cn_node *middle(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node
     int last = c->levels - 1;
     int64_t C = c->channels[last];
     x = cn_resblock(g, "middle_block.0|mid_block.resnets.0", x, emb, C, c->norm_groups);
-    x = cn_spatial_transformer(g, "middle_block.1|mid_block.attentions.0", x, context,
-                               c->heads[last], c->norm_groups, c->linear_projection);
+    x = cn_spatial_transformer(g, "middle_block.1|mid_block.attentions.0", c, last, x, context);
     return cn_resblock(g, "middle_block.2|mid_block.resnets.1", x, emb, C, c->norm_groups);
 }
 
@@ -63,7 +61,7 @@ bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs
     if (!config_ok(g, c, in->x)) return false;
     char at[32], side[32], name[CN_NAME_MAX];
     cn_precise_begin(g);
-    cn_node *emb = cn_time_embed(g, in->t, c->channels[0], c->guidance_dim);
+    cn_node *emb = cn_time_embed(g, c, in);
     cn_node *h = cn_conv2d(g, "input_blocks.0.0|conv_in", in->x, c->channels[0], 3, 1, 1);
     cn_precise_end(g);
     if (hint) h = cn_add(g, h, hint);

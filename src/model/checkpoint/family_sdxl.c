@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* family_sdxl.c - Stable Diffusion XL (Podell et al., "SDXL: Improving Latent Diffusion Models for
+ * High-Resolution Image Synthesis").
+ *
+ * Two text encoders, CLIP ViT-L and OpenCLIP ViT-bigG, whose features stand side by side, each of
+ * the layer before the last. The second one's pooled output, with six numbers (original size, crop,
+ * target size), goes into the UNet as an added embedding, by which a base is told apart.
+ */
+#include "model/checkpoint/family.h"
+
+static bool fits_sdxl(const cn_base *b)
+{
+    return b->unet.added_dim > 0 && b->text[1].hidden > 0;
+}
+
+const cn_family cn_family_sdxl = {
+    .name = "Stable Diffusion XL",
+    .pipeline = "StableDiffusionXLPipeline",
+    .nets = {{.net = CN_NET_UNET, .prefix = "model.diffusion_model."},
+             {.net = CN_NET_VAE, .prefix = "first_stage_model."},
+             {.net = CN_NET_TEXT,
+              .prefix = "conditioner.embedders.0.transformer.",
+              .penultimate = true},
+             {.net = CN_NET_TEXT + 1,
+              .prefix = "conditioner.embedders.1.model.",
+              .note = "OpenCLIP",
+              .pads_with_zero = true,
+              .penultimate = true,
+              .pools = true}},
+    .n_nets = 4,
+    .n_text = 2,
+    .context_dim = 2048,
+    .scaling_factor = 0.13025f,
+    .sample_size = 128,
+    .sample_size_v = 128,
+    .zeros_for_no_negative = true,
+    .added_numbers = 6,
+    .fits = fits_sdxl,
+};
