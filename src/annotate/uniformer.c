@@ -32,50 +32,45 @@ cn_status cn_seg_input(cn_ctx *ctx, const cn_image *in, int64_t h, int64_t w, fl
     return CN_OK;
 }
 
-/* Maps of h x w, first resized to net_h x net_w, from there to a row of `width`. */
-typedef struct enlarging {
-    const float *scores;
-    int64_t h, w, C, net_h, net_w, height, width;
-} enlarging;
-
-static void net_row(const enlarging *e, int64_t y, float *out)
+/* A row of scores at the network's size. */
+static void net_row(const cn_seg_scores *s, int64_t y, float *out)
 {
-    const cn_tap t = cn_bilinear_tap(y, e->h, e->net_h, false);
-    const int64_t row = e->w * e->C;
-    cn_bilinear_row(e->scores + t.a * row, e->scores + t.b * row, t.t, e->w, e->C, e->net_w, false,
-                    out);
+    const cn_tap t = cn_bilinear_tap(y, s->h, s->net_h, false);
+    const int64_t row = s->w * s->classes;
+    cn_bilinear_row(s->scores + t.a * row, s->scores + t.b * row, t.t, s->w, s->classes, s->net_w,
+                    false, out);
 }
 
-/* Row y of the labels. work: two rows at the network's size, and one at the picture's. */
-static void label_row(const enlarging *e, int64_t y, float *work, uint8_t *labels)
+/* A picture's row y of labels. work: two rows at the network's size, and one at the picture's. */
+static void label_row(const cn_seg_scores *s, int64_t height, int64_t width, int64_t y, float *work,
+                      uint8_t *labels)
 {
-    const cn_tap t = cn_bilinear_tap(y, e->net_h, e->height, false);
-    float *above = work, *below = above + e->net_w * e->C, *row = below + e->net_w * e->C;
-    net_row(e, t.a, above);
-    if (t.t > 0) net_row(e, t.b, below);
-    cn_bilinear_row(above, t.t > 0 ? below : above, t.t, e->net_w, e->C, e->width, false, row);
-    for (int64_t x = 0; x < e->width; x++) {
-        const float *p = row + x * e->C;
+    const cn_tap t = cn_bilinear_tap(y, s->net_h, height, false);
+    const int64_t C = s->classes;
+    float *above = work, *below = above + s->net_w * C, *row = below + s->net_w * C;
+    net_row(s, t.a, above);
+    if (t.t > 0) net_row(s, t.b, below);
+    cn_bilinear_row(above, t.t > 0 ? below : above, t.t, s->net_w, C, width, false, row);
+    for (int64_t x = 0; x < width; x++) {
+        const float *p = row + x * C;
         int64_t best = 0;
-        for (int64_t c = 1; c < e->C; c++)
+        for (int64_t c = 1; c < C; c++)
             if (p[c] > p[best]) best = c;
         labels[x] = (uint8_t)best;
     }
 }
 
-cn_status cn_seg_labels(cn_ctx *ctx, const float *scores, int64_t h, int64_t w, int64_t classes,
-                        int64_t net_h, int64_t net_w, int64_t height, int64_t width,
+cn_status cn_seg_labels(cn_ctx *ctx, const cn_seg_scores *s, int64_t height, int64_t width,
                         uint8_t *labels)
 {
-    const enlarging e = {scores, h, w, classes, net_h, net_w, height, width};
     const int threads = cn_threads(ctx);
-    const size_t each = (size_t)((2 * net_w + width) * classes);
+    const size_t each = (size_t)((2 * s->net_w + width) * s->classes);
     float *work = cn_alloc_array(ctx, each * (size_t)threads, sizeof *work);
     if (!work) return CN_ENOMEM;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int part = 0; part < threads; part++)
         for (int64_t y = height * part / threads; y < height * (part + 1) / threads; y++)
-            label_row(&e, y, work + each * (size_t)part, labels + y * width);
+            label_row(s, height, width, y, work + each * (size_t)part, labels + y * width);
     cn_free(work);
     return CN_OK;
 }
@@ -98,8 +93,8 @@ static cn_status find_labels(cn_session *s, const cn_image *in, uint8_t *labels)
     if (status == CN_OK) status = cn_session_run(s, &cn_uniformer, h, w, x, &v);
     cn_free(x);
     if (status != CN_OK) return status;
-    return cn_seg_labels(ctx, v.data[0], v.shape[0][1], v.shape[0][2], v.shape[0][3], h, w,
-                         in->height, in->width, labels);
+    const cn_seg_scores scores = {v.data[0], v.shape[0][1], v.shape[0][2], v.shape[0][3], h, w};
+    return cn_seg_labels(ctx, &scores, in->height, in->width, labels);
 }
 
 static cn_status run(cn_session *s, const cn_image *in, cn_image **out)

@@ -15,10 +15,16 @@ void cn_seg_size(int64_t height, int64_t width, int64_t *h, int64_t *w);
  * sees blue, green, red normalised by the statistics of red, green, blue. */
 cn_status cn_seg_input(cn_ctx *ctx, const cn_image *in, int64_t h, int64_t w,
                        float *out) CN_CHECKED;
-/* Each pixel's best class: scores h x w x classes, brought to net_h x net_w and from there to
- * height x width. labels: height x width, from 0. */
-cn_status cn_seg_labels(cn_ctx *ctx, const float *scores, int64_t h, int64_t w, int64_t classes,
-                        int64_t net_h, int64_t net_w, int64_t height, int64_t width,
+/* The network's output, and the size at which it saw the picture. */
+typedef struct cn_seg_scores {
+    const float *scores; /* [h,w,classes] */
+    int64_t h, w, classes;
+    int64_t net_h, net_w;
+} cn_seg_scores;
+
+/* Each pixel's best class: scores brought to net_h x net_w and from there to height x width.
+ * labels: height x width, from 0. */
+cn_status cn_seg_labels(cn_ctx *ctx, const cn_seg_scores *s, int64_t height, int64_t width,
                         uint8_t *labels) CN_CHECKED;
 
 #endif

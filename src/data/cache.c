@@ -63,30 +63,38 @@ static cn_status identity_of(cn_ctx *ctx, const cn_base *base, cn_net net, uint6
     return CN_OK;
 }
 
-/* A store for n records of one network's output, in memory up to the limit; keys (taken over) are
- * theirs, NULL without cache_dir. */
-static cn_status open_store(cn_ctx *ctx, const cn_base *base, cn_net net, const char *size,
-                            const cn_cache_options *o, size_t record_bytes, int64_t n, size_t limit,
-                            uint64_t *keys, cn_store **out)
+/* One network's output for n records. */
+typedef struct record_set {
+    cn_net net;
+    const char *size; /* of its pictures, for the file's name; "" */
+    size_t bytes;     /* of each */
+    int64_t n;
+    size_t limit;   /* bytes of memory, beyond which a file is used */
+    uint64_t *keys; /* of each, NULL without cache_dir */
+} record_set;
+
+/* Its store, which takes the keys over. */
+static cn_status open_store(cn_ctx *ctx, const cn_base *base, const cn_cache_options *o,
+                            const record_set *r, cn_store **out)
 {
     char path[CN_PATH_BYTES];
     uint64_t identity = 0;
-    if (!o->cache_dir) return cn_store_create(ctx, n, record_bytes, limit, o->dir, out);
-    cn_status s = identity_of(ctx, base, net, &identity);
+    if (!o->cache_dir) return cn_store_create(ctx, r->n, r->bytes, r->limit, o->dir, out);
+    cn_status s = identity_of(ctx, base, r->net, &identity);
     if (s == CN_OK) s = cn_dir_make(ctx, o->cache_dir);
     if (s == CN_OK)
         s = cn_format(ctx, path, sizeof path, "%s/%s%s-%016llx.cache", o->cache_dir,
-                      cn_net_kind_of(net)->name, size, (unsigned long long)identity);
+                      cn_net_kind_of(r->net)->name, r->size, (unsigned long long)identity);
     if (s != CN_OK) {
-        cn_free(keys);
+        cn_free(r->keys);
         return s;
     }
     return cn_store_open(ctx,
                          &(cn_store_file){.path = path,
                                           .identity = identity,
-                                          .record_bytes = record_bytes,
-                                          .n = n,
-                                          .keys = keys,
+                                          .record_bytes = r->bytes,
+                                          .n = r->n,
+                                          .keys = r->keys,
                                           .progress = o->progress,
                                           .progress_user = o->progress_user},
                          out);
@@ -205,8 +213,8 @@ static cn_status open_contexts(cn_ctx *ctx, const cn_base *base, const cn_datase
             return s;
         }
     }
-    return open_store(ctx, base, CN_NET_TEXT, "", o, bytes, c->prompts->n, o->memory_limit_bytes,
-                      k.keys, &c->contexts);
+    const record_set r = {CN_NET_TEXT, "", bytes, c->prompts->n, o->memory_limit_bytes, k.keys};
+    return open_store(ctx, base, o, &r, &c->contexts);
 }
 
 static cn_status open_text(cn_ctx *ctx, cn_backend *be, const cn_base *base,
@@ -321,8 +329,9 @@ static cn_status open_moments(cn_ctx *ctx, const cn_base *base, const cn_cache_o
             return s;
         }
     }
-    return open_store(ctx, base, CN_NET_VAE, size, o, moments_bytes(c, g->bucket), g->records,
-                      limit, g->keys, &c->moments[g->bucket]);
+    const record_set r = {CN_NET_VAE, size,  moments_bytes(c, g->bucket),
+                          g->records, limit, g->keys};
+    return open_store(ctx, base, o, &r, &c->moments[g->bucket]);
 }
 
 /* A pair's target into x in [-1,1]; its condition is decoded too, to know that it can be. */

@@ -50,8 +50,10 @@ static void check_classes(cn_ctx *ctx, case_net *net, const cn_tensors *raw, int
         float *margin = test_alloc((size_t)(H * W) * sizeof *margin);
         int64_t bad = 0;
         ok = cn_tensors_read(ctx, raw, lead, margin) == CN_OK &&
-             cn_seg_labels(ctx, cn_plan_data(net->plan, y), y->shape[1], y->shape[2], y->shape[3],
-                           H, W, H, W, made) == CN_OK;
+             cn_seg_labels(ctx,
+                           &(cn_seg_scores){cn_plan_data(net->plan, y), y->shape[1], y->shape[2],
+                                            y->shape[3], H, W},
+                           H, W, made) == CN_OK;
         for (int64_t i = 0; ok && i < H * W; i++)
             bad += margin[i] > SURE && made[i] != ((const uint8_t *)want->data)[i];
         snprintf(why, sizeof why, "%lld pixels are of another class", (long long)bad);
