@@ -279,7 +279,8 @@ typedef struct cn_train_options {
     double learning_rate;
     bool scale_lr; /* learning_rate times the samples of a step, those of all processes */
     const char *lr_scheduler; /* NULL: "constant" */
-    int64_t lr_warmup_steps;  /* -1: 500, at most a tenth of the run; "constant" has none */
+    /* Below 1: that part of the run; -1: 500, at most a tenth of the run. "constant" has none. */
+    double lr_warmup_steps;
     double lr_num_cycles, lr_power;
     double adam_beta1, adam_beta2, adam_epsilon, adam_weight_decay;
     /* Adam's moments in one byte each, block-wise, as bitsandbytes keeps them: 2 bytes a weight,

@@ -80,6 +80,10 @@ cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **o
     cn_str_addf(&s, "CFG scale: %g, Seed: %llu, Size: %lldx%lld, Model: ", o->cfg_scale,
                 (unsigned long long)o->seed, (long long)t->width, (long long)t->height);
     add_name(&s, t->model);
+    if (t->vae) {
+        cn_str_adds(&s, ", VAE: ");
+        add_name(&s, t->vae);
+    }
     if (o->guidance_start > 0 && o->cfg_scale > 1)
         cn_str_addf(&s, ", Skip Early CFG: %g", o->guidance_start);
     if (o->clip_skip) cn_str_addf(&s, ", Clip skip: %d", o->clip_skip + 1);

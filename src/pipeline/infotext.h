@@ -7,7 +7,9 @@
 
 typedef struct cn_parameters_text {
     const cn_generate_options *options;
-    const char *model; /* paths; their last part without the extension is written */
+    /* Paths; their last part without the extension is written. vae: NULL where it is the model's.
+     */
+    const char *model, *vae;
     const char *const *controls;
     const char *const *preprocessors; /* of the controls */
     int n_controls;

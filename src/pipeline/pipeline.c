@@ -168,9 +168,11 @@ static cn_status describe(const cn_job *j, cn_generated *g)
     const char *controls[CN_MAX_CONTROLS];
     for (int k = 0; k < j->p->n_controls; k++) controls[k] = j->p->controls[k]->path;
     const cn_sigma_schedule *sigmas = j->pass.sampler->sigma_schedule;
+    const cn_vae_file *vae = j->p->base->other_vae;
     for (int i = 0; i < g->count; i++) {
         cn_parameters_text t = {.options = j->o,
                                 .model = j->p->base->path,
+                                .vae = vae ? vae->path : NULL,
                                 .controls = controls,
                                 .preprocessors = j->kinds,
                                 .n_controls = j->p->n_controls,

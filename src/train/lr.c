@@ -16,9 +16,10 @@ cn_status cn_lr_kind_find(cn_ctx *ctx, const char *name, cn_lr_kind *out)
     return CN_OK;
 }
 
-int64_t cn_lr_default_warmup(int64_t total_steps)
+int64_t cn_lr_warmup(double asked, int64_t total_steps)
 {
-    return CN_MIN(500, total_steps / 10);
+    if (asked < 0) return CN_MIN(500, total_steps / 10);
+    return (int64_t)(asked < 1 ? asked * (double)total_steps : asked);
 }
 
 static double polynomial(const cn_lr *lr, double progress)

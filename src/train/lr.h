@@ -28,8 +28,9 @@ typedef struct cn_lr {
 extern const char *const cn_lr_words[CN_LR_COUNT + 1];
 /* CN_EINVAL with the names there are. */
 cn_status cn_lr_kind_find(cn_ctx *ctx, const char *name, cn_lr_kind *out) CN_CHECKED;
-/* The warm-up that is taken where none was asked for: 500 steps, but at most a tenth of the run. */
-int64_t cn_lr_default_warmup(int64_t total_steps);
+/* The warm-up's steps. asked: them; a part of the run where it is below 1, as kohya's scripts have
+ * it; where it is below 0, 500 or a tenth of the run, whichever is less. */
+int64_t cn_lr_warmup(double asked, int64_t total_steps);
 /* The highest learning rate of steps 0 to total_steps - 1: below `base` where the warm-up is as
  * long as the run, or longer. */
 double cn_lr_highest(const cn_lr *lr);

@@ -114,7 +114,6 @@ void cn_run_setup_count_steps(cn_run_setup *r, int64_t epoch_samples)
     cn_train_options *o = &r->o;
     const int64_t images = cn_run_step_samples(r);
     const int64_t per_epoch = (epoch_samples + images - 1) / images;
-    const int64_t asked = o->lr_warmup_steps;
     if (o->scale_lr) {
         o->learning_rate *= (double)images;
         cn_log(r->ctx, CN_LOG_INFO, "--scale-lr: learning rate %.3g for %lld samples a step",
@@ -123,16 +122,16 @@ void cn_run_setup_count_steps(cn_run_setup *r, int64_t epoch_samples)
     r->total_steps = o->max_train_steps ? o->max_train_steps : per_epoch * o->num_train_epochs;
     r->lr = (cn_lr){.kind = r->lr.kind,
                     .base = o->learning_rate,
-                    .warmup_steps = asked < 0 ? cn_lr_default_warmup(r->total_steps) : asked,
+                    .warmup_steps = cn_lr_warmup(o->lr_warmup_steps, r->total_steps),
                     .total_steps = r->total_steps,
                     .cycles = o->lr_num_cycles,
                     .power = o->lr_power};
     const double highest = cn_lr_highest(&r->lr);
     if (highest < o->learning_rate)
         cn_log(r->ctx, CN_LOG_WARN,
-               "--lr-warmup-steps %lld: the run has %lld steps; its learning rate reaches %.3g at "
+               "--lr-warmup-steps %g: the run has %lld steps; its learning rate reaches %.3g at "
                "most, not --learning-rate %.3g",
-               (long long)asked, (long long)r->total_steps, highest, o->learning_rate);
+               o->lr_warmup_steps, (long long)r->total_steps, highest, o->learning_rate);
 }
 
 void cn_run_setup_close(cn_run_setup *r)

@@ -136,8 +136,8 @@ const cn_option cn_train_option_rows[] = {
     {"scale-lr", 0, "times batch size, accumulation and processes", FIELD(scale_lr)},
     {"lr-scheduler", 0, NULL, FIELD(lr_scheduler), .words = cn_lr_words, .preset = "constant"},
     {"lr-warmup-steps", 0,
-     "from 0 up to the learning rate; -1: 500, but at most a tenth of the run; \"constant\" has "
-     "none",
+     "from 0 up to the learning rate; below 1: that part of the run; -1: 500, but at most a tenth "
+     "of it; \"constant\" has none",
      FIELD(lr_warmup_steps), -1, MANY, .preset = "-1"},
     {"lr-num-cycles", 0, "of cosine_with_restarts", FIELD(lr_num_cycles), 0, 1e6, .preset = "1",
      .also = "lr-scheduler-num-cycles"},

@@ -539,6 +539,11 @@ static void vaes(void)
                     "one.png", true);
     check_drawn("another VAE", DRAW_VAE("other.png", "published/model", "other-vae.safetensors"),
                 "other.png", "one.png", false);
+    char *text = NULL;
+    must(cn_png_text(ctx, in_root("other.png"), "parameters", &text) == CN_OK, "parameters");
+    report_check(&report, strstr(text, "Model: model, VAE: other-vae, "),
+                 "its parameters name the VAE: %s", text);
+    cn_free(text);
     const int joined = RUN("convert", in_root("no-vae.safetensors"), in_root("joined.safetensors"),
                            "--dtype", "f32", "--vae", in_root("other-vae.safetensors"));
     check_drawn("joined by convert", joined, "one.png", "one.png", true);

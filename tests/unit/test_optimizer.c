@@ -183,11 +183,16 @@ static void a_default_warm_up_is_a_tenth_at_most(void **state)
 {
     (void)state;
     cn_lr lr = {.kind = CN_LR_COSINE, .base = 2, .warmup_steps = 10, .total_steps = 11};
-    assert_int_equal(cn_lr_default_warmup(100000), 500);
-    assert_int_equal(cn_lr_default_warmup(5000), 500);
-    assert_int_equal(cn_lr_default_warmup(4999), 499);
-    assert_int_equal(cn_lr_default_warmup(20), 2);
-    assert_int_equal(cn_lr_default_warmup(9), 0);
+    assert_int_equal(cn_lr_warmup(-1, 100000), 500);
+    assert_int_equal(cn_lr_warmup(-1, 5000), 500);
+    assert_int_equal(cn_lr_warmup(-1, 4999), 499);
+    assert_int_equal(cn_lr_warmup(-1, 20), 2);
+    assert_int_equal(cn_lr_warmup(-1, 9), 0);
+    assert_int_equal(cn_lr_warmup(0, 100), 0);
+    assert_int_equal(cn_lr_warmup(0.05, 1000), 50); /* int(ratio * steps), as in train_util.py */
+    assert_int_equal(cn_lr_warmup(0.999, 10), 9);
+    assert_int_equal(cn_lr_warmup(1, 1000), 1);
+    assert_int_equal(cn_lr_warmup(700, 1000), 700);
     assert_true(cn_lr_highest(&lr) == 2);
     lr.total_steps = 10;
     assert_true(cn_lr_highest(&lr) == 2 * 9 / 10.0);

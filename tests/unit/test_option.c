@@ -123,7 +123,7 @@ static void test_defaults_of_training(void **state)
     assert_int_equal(o.max_train_steps, 0);
     assert_int_equal(o.checkpointing_steps, 500);
     assert_int_equal(o.gradient_accumulation_steps, 1);
-    assert_int_equal(o.lr_warmup_steps, -1); /* 500, where the run has 5000 steps or more */
+    assert_true(o.lr_warmup_steps == -1); /* 500, where the run has 5000 steps or more */
     assert_int_equal(o.validation_steps, 100);
     assert_true(o.learning_rate == 5e-6 && o.adam_beta1 == 0.9 && o.adam_beta2 == 0.999);
     assert_true(o.adam_weight_decay == 1e-2 && o.adam_epsilon == 1e-8 && o.max_grad_norm == 1);

@@ -539,7 +539,7 @@ static void count_warning(void *user, cn_log_level level, const char *line)
 }
 
 /* The rate of each of a run's 20 steps, with this warm-up, and what it warned of. */
-static void rates_with(int64_t warmup, double out[20], warnings *warned)
+static void rates_with(double warmup, double out[20], warnings *warned)
 {
     char dir[256];
     path_in(dir, "warm-up");
@@ -564,6 +564,9 @@ static void a_warm_up_leaves_room(void **state)
     cn_train_options_default(&o);
     rates_with(o.lr_warmup_steps, lr, &warned); /* 2 steps, a tenth */
     assert_true(lr[0] == 0 && fabs(lr[1] - 5e-4) < 1e-9 && fabs(lr[2] - 1e-3) < 1e-9);
+    assert_int_equal(warned.n, 0);
+    rates_with(0.2, lr, &warned); /* 4 steps */
+    assert_true(fabs(lr[3] - 7.5e-4) < 1e-9 && fabs(lr[4] - 1e-3) < 1e-9);
     assert_int_equal(warned.n, 0);
     rates_with(19, lr, &warned);
     assert_true(fabs(lr[19] - 1e-3) < 1e-9);
