@@ -772,7 +772,10 @@ typedef struct cn_control_options {
 extern const cn_option cn_control_option_rows[]; /* of numbers and words */
 
 typedef struct cn_generate_options {
+    /* negative_prompt NULL: none at all, which SDXL takes for zeros instead of an empty text. */
     const char *prompt, *negative_prompt;
+    /* What SDXL's second text encoder gets instead; NULL or "": the same. */
+    const char *prompt_2, *negative_prompt_2;
     /* "plain" (NULL): as diffusers, 75 tokens, the rest is cut off. "webui": as
      * stable-diffusion-webui, with (word:1.2), [word], BREAK, [from:to:when], [a|b] and any
      * length. */
@@ -783,6 +786,12 @@ typedef struct cn_generate_options {
     const char *guess_mode;
     int64_t width, height; /* pixels, rounded to multiples of 8; 0: the initial image's size, else
                               the first condition image's, else the model's own */
+    /* What SDXL's networks are told of the picture, "WIDTHxHEIGHT" and "LEFT,TOP" in pixels: the
+     * size it was made smaller from, the size it is to have, and where it was cropped. NULL: the
+     * picture's own size, and 0,0. The negative ones are for guidance's unconditional half; NULL:
+     * the same. As in diffusers, sizes count there where both are given, or an initial image. */
+    const char *original_size, *target_size, *crop;
+    const char *negative_original_size, *negative_target_size, *negative_crop;
     int batch;
     int steps;
     double cfg_scale; /* 1 or less: without guidance */

@@ -30,9 +30,12 @@ static cn_unet_inputs make_inputs(const cn_denoiser *d, int64_t n, int64_t chann
 {
     const cn_draw_spec *s = &d->spec;
     const int64_t context[3] = {n, s->context_length, s->unet->context_dim};
-    return (cn_unet_inputs){.x = cn_input4(d->graph, "x", n, s->latent_h, s->latent_w, channels),
-                            .t = cn_input(d->graph, "t", CN_F32, 1, &n, false),
-                            .context = cn_input(d->graph, "context", CN_F32, 3, context, true)};
+    const int64_t added[2] = {n, s->unet->added_dim};
+    return (cn_unet_inputs){
+        .x = cn_input4(d->graph, "x", n, s->latent_h, s->latent_w, channels),
+        .t = cn_input(d->graph, "t", CN_F32, 1, &n, false),
+        .context = cn_input(d->graph, "context", CN_F32, 3, context, true),
+        .added = added[1] ? cn_input(d->graph, "added", CN_F32, 2, added, true) : NULL};
 }
 
 /* Of both of guidance's halves in one call, it sees the conditional one alone, the second. */
@@ -183,6 +186,8 @@ static cn_status set_inputs(const cn_denoiser *d, const cn_unet_inputs *to, cons
     if (!to->x) return CN_OK;
     CN_TRY(cn_plan_set(d->plan, to->x, x + first * (cn_node_elements(to->x) / to->x->shape[0])));
     CN_TRY(cn_plan_set(d->plan, to->t, in->times + first));
+    if (to->added)
+        CN_TRY(cn_plan_set(d->plan, to->added, in->added + first * cn_channels(to->added)));
     return cn_plan_set(d->plan, c, in->context + first * (cn_node_elements(c) / c->shape[0]));
 }
 

@@ -18,6 +18,7 @@ typedef struct cn_denoise_input {
     const float *latents; /* [N,h,w,out_channels]: x without what only an inpainting UNet takes */
     const float *times;   /* [N] */
     const float *context; /* [N,L,D] */
+    const float *added;   /* [N,added_dim], where the networks have it */
     const float
         *scale; /* [N,guidance_dim]: the guidance scale's embedding, where the UNet has it */
 } cn_denoise_input;

@@ -20,6 +20,7 @@ struct cn_draw {
     float *input;    /* x of the UNet, which may take more channels */
     float *times;    /* [n] */
     float *features; /* context */
+    float *added;    /* [n,added_dim]; NULL: not taken */
     float *scale;    /* the guidance scale's embedding, [n,guidance_dim]; NULL: not taken */
     float *halves;   /* what each of two turns gave, NHWC; NULL with one */
     float *prediction, *model; /* [B,C,h,w] of run: the guided prediction and the scaled latents */
@@ -83,13 +84,16 @@ static cn_status allocate(cn_draw *d)
     d->input = cn_alloc_array(d->ctx, n, input);
     d->times = cn_alloc_array(d->ctx, n, sizeof(float));
     d->features = cn_alloc_array(d->ctx, n, (size_t)context_elements(d) * sizeof(float));
+    if (d->spec.unet->added_dim)
+        d->added = cn_alloc_array(d->ctx, n, (size_t)d->spec.unet->added_dim * sizeof(float));
     if (d->turns > 1) d->halves = cn_alloc(d->ctx, 2 * latents);
     if (d->spec.unet->guidance_dim)
         d->scale = cn_alloc0(d->ctx, n * (size_t)d->spec.unet->guidance_dim * sizeof(float));
     d->prediction = cn_alloc(d->ctx, latents);
     d->model = cn_alloc(d->ctx, latents);
     bool all = d->latents && d->input && d->times && d->features && d->prediction && d->model &&
-               (d->halves || d->turns == 1) && (d->scale || !d->spec.unet->guidance_dim);
+               (d->halves || d->turns == 1) && (d->scale || !d->spec.unet->guidance_dim) &&
+               (d->added || !d->spec.unet->added_dim);
     return all ? CN_OK : CN_ENOMEM;
 }
 
@@ -120,6 +124,7 @@ void cn_draw_destroy(cn_draw *d)
     cn_free(d->input);
     cn_free(d->times);
     cn_free(d->features);
+    cn_free(d->added);
     cn_free(d->halves);
     cn_free(d->scale);
     cn_free(d->prediction);
@@ -162,6 +167,8 @@ cn_status cn_draw_begin(cn_draw *d, const cn_draw_args *a)
         return cn_fail(d->ctx, CN_EINVAL,
                        "the UNet takes %lld channels beside the latents: mask and masked picture",
                        (long long)(d->spec.unet->in_channels - d->spec.unet->out_channels));
+    if (d->added && (!a->cond_added || (d->spec.guidance && !a->uncond_added)))
+        return cn_fail(d->ctx, CN_EINVAL, "the UNet takes pooled text and sizes beside the text");
     embed_scale(d, a->cfg_scale);
     return CN_OK;
 }
@@ -176,12 +183,17 @@ static int stage_at(const cn_draw_stages *s, int step)
 /* The text of this step, as every half has it. */
 static void set_context(const cn_draw *d, const cn_draw_args *a, int step, int turn)
 {
-    const int64_t row = context_elements(d);
-    const float *cond = a->cond + stage_at(&a->cond_stages, step) * row, *uncond = NULL;
-    if (d->spec.guidance) uncond = a->uncond + stage_at(&a->uncond_stages, step) * row;
-    for (int64_t i = 0; i < d->n; i++)
-        memcpy(d->features + i * row, unconditional(d, turn, i) ? uncond : cond,
+    const int64_t row = context_elements(d), extra = d->spec.unet->added_dim;
+    const int cond = stage_at(&a->cond_stages, step), uncond = stage_at(&a->uncond_stages, step);
+    for (int64_t i = 0; i < d->n; i++) {
+        const bool without = unconditional(d, turn, i);
+        memcpy(d->features + i * row, without ? a->uncond + uncond * row : a->cond + cond * row,
                (size_t)row * sizeof(float));
+        if (extra)
+            memcpy(d->added + i * extra,
+                   without ? a->uncond_added + uncond * extra : a->cond_added + cond * extra,
+                   (size_t)extra * sizeof(float));
+    }
 }
 
 /* Planes [C,pixels] to channels from..from+C of rows [pixels,row]. */
@@ -265,6 +277,7 @@ static cn_status run_turn(cn_draw *d, const cn_draw_args *a, int i, int n, int t
                                  .latents = d->latents,
                                  .times = d->times,
                                  .context = d->features,
+                                 .added = d->added,
                                  .scale = d->scale};
     set_context(d, a, i, turn);
     CN_TRY(cn_denoiser_run(d->networks, acting(d, a, i, n, turn), a->hints, &in, y));

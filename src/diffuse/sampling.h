@@ -39,6 +39,8 @@ typedef struct cn_draw_stages {
 
 typedef struct cn_draw_args {
     const float *uncond, *cond; /* [stages,L,D]; uncond unused without guidance */
+    /* [stages,added_dim] (added.h), of a UNet that has it; else NULL. */
+    const float *uncond_added, *cond_added;
     cn_draw_stages uncond_stages, cond_stages;
     cn_draw_hint hints[CN_MAX_CONTROLS];
     /* As cn_generate_options has them. A UNet with guidance_dim is told cfg_scale, without any

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* text.c - see text.h.
  *
- * Two graphs, tokens to rows of the token table and rows to features, because an embedding's
- * vectors replace rows between them. One chunk of every text makes a batch; a base's encoders
- * follow one another.
+ * Two graphs, tokens to rows of the token table and rows to features (and the pooled output),
+ * because an embedding's vectors replace rows between them. One chunk of every text makes a batch;
+ * a base's encoders follow one another.
  */
 #include "diffuse/text.h"
 
@@ -17,8 +17,10 @@ typedef struct encoder {
     cn_graph *lookup, *layers;
     cn_plan *lookup_plan, *layers_plan;
     cn_node *ids, *rows, *x, *y;
-    int32_t *id_values; /* [n, length] */
-    float *row_values;  /* [n, length, hidden] */
+    cn_node *end, *pooled; /* NULL: the encoder has no pooled output */
+    int32_t *id_values;    /* [n, length] */
+    float *row_values;     /* [n, length, hidden] */
+    float *end_values;     /* [n, length] */
 } encoder;
 
 static void encoder_close(encoder *e)
@@ -29,6 +31,7 @@ static void encoder_close(encoder *e)
     cn_graph_destroy(e->layers);
     cn_free(e->id_values);
     cn_free(e->row_values);
+    cn_free(e->end_values);
 }
 
 static bool all_loaded(const cn_params *p)
@@ -49,11 +52,16 @@ static cn_status build(encoder *e, cn_backend *be)
     e->ids = cn_input(e->lookup, "ids", CN_I32, 2, id_shape, false);
     e->rows = cn_clip_embed_build(e->lookup, s->clip, e->ids);
     e->x = cn_input(e->layers, "rows", CN_F32, 3, shape, false);
-    e->y = cn_clip_layers_build(e->layers, s->clip, e->x, e->spec->skip);
+    if (s->clip->projection) {
+        const int64_t end[3] = {e->n, e->length, 1};
+        e->end = cn_input(e->layers, "end", CN_F32, 3, end, false);
+    }
+    e->y = cn_clip_pooled_build(e->layers, s->clip, e->x, e->spec->skip, e->end, &e->pooled);
     CN_TRY(cn_graph_status(e->lookup));
     CN_TRY(cn_graph_status(e->layers));
     CN_TRY(cn_plan_create(e->ctx, e->lookup, be, &e->rows, 1, false, &e->lookup_plan));
-    return cn_plan_create(e->ctx, e->layers, be, &e->y, 1, false, &e->layers_plan);
+    return cn_plan_create(e->ctx, e->layers, be, (cn_node *[]){e->y, e->pooled}, e->end ? 2 : 1,
+                          false, &e->layers_plan);
 }
 
 static cn_status encoder_open(encoder *e, cn_backend *be)
@@ -63,7 +71,8 @@ static cn_status encoder_open(encoder *e, cn_backend *be)
     CN_TRY(build(e, be));
     e->id_values = cn_alloc_array(e->ctx, tokens, sizeof *e->id_values);
     e->row_values = cn_alloc_array(e->ctx, tokens, (size_t)e->hidden * sizeof(float));
-    if (!e->id_values || !e->row_values) return CN_ENOMEM;
+    e->end_values = cn_alloc_array(e->ctx, tokens, sizeof *e->end_values);
+    if (!e->id_values || !e->row_values || !e->end_values) return CN_ENOMEM;
     cn_params *params = s->encoders[e->which].params;
     return s->load && !all_loaded(params) ? s->load(s->user, params) : CN_OK;
 }
@@ -112,20 +121,40 @@ static void apply_weights(const encoder *e, const cn_text *texts, int c, float *
     for (int64_t i = 0; i < all; i++) z[i] *= ratio;
 }
 
+/* 1 at each text's first end token, which has the highest id. */
+static cn_status set_end(encoder *e)
+{
+    if (!e->end) return CN_OK;
+    memset(e->end_values, 0, (size_t)(e->n * e->length) * sizeof *e->end_values);
+    for (int64_t i = 0; i < e->n; i++) {
+        const int32_t *ids = e->id_values + i * e->length;
+        int64_t at = 0;
+        for (int64_t k = 1; k < e->length; k++)
+            if (ids[k] > ids[at]) at = k;
+        e->end_values[i * e->length + at] = 1;
+    }
+    return cn_plan_set(e->layers_plan, e->end, e->end_values);
+}
+
 /* Where an encoder's features go: rows of `width`, of which its own begin at `offset`. */
 typedef struct destination {
     float *features;
+    float *pooled; /* NULL: not wanted */
     int64_t width, offset;
     int n_chunks;
-    bool weighted;
+    bool weighted, wants_pooled;
 } destination;
 
 static cn_status encode_chunk(encoder *e, const cn_text *texts, int c, const destination *to)
 {
     CN_TRY(look_up(e, texts, c));
     CN_TRY(cn_plan_set(e->layers_plan, e->x, e->row_values));
+    CN_TRY(set_end(e));
     CN_TRY(cn_plan_run(e->layers_plan));
     CN_TRY(cn_plan_expect_finite(e->layers_plan, e->y));
+    if (c == 0 && e->pooled && to->pooled)
+        memcpy(to->pooled, cn_plan_data(e->layers_plan, e->pooled),
+               (size_t)cn_node_elements(e->pooled) * sizeof(float));
     float *z = cn_plan_data(e->layers_plan, e->y);
     if (to->weighted) apply_weights(e, texts, c, z);
     for (int64_t i = 0; i < e->n; i++)
@@ -143,11 +172,12 @@ static cn_status check(cn_ctx *ctx, const cn_text_spec *s, int n)
     for (int k = 0; k < s->n; k++) {
         const cn_clip_config *c = s->encoders[k].clip;
         const int64_t known = cn_tokenizer_size(s->encoders[k].tokenizer);
-        if (s->skip < 0 || s->skip >= c->layers)
+        const int used = c->layers - cn_clip_unused_layers(c);
+        if (s->skip < 0 || s->skip >= used)
             return cn_fail(ctx, CN_EINVAL,
                            "clip skip: %d of the text encoder's %d layers left out; 0 to %d are "
                            "possible",
-                           s->skip, c->layers, c->layers - 1);
+                           s->skip, used, used - 1);
         if (known > c->vocabulary)
             return cn_fail(ctx, CN_EMISMATCH,
                            "the tokenizer has %lld tokens, the text encoder knows %lld: this "
@@ -181,6 +211,14 @@ int64_t cn_text_width(const cn_text_spec *spec)
 {
     int64_t width = 0;
     for (int k = 0; k < spec->n; k++) width += spec->encoders[k].clip->hidden;
+    return width;
+}
+
+int64_t cn_text_pooled_width(const cn_text_spec *spec)
+{
+    int64_t width = 0;
+    for (int k = 0; k < spec->n; k++)
+        if (spec->encoders[k].clip->projection) width = spec->encoders[k].clip->projection;
     return width;
 }
 
@@ -221,12 +259,12 @@ void cn_text_free(cn_text *t)
 }
 
 cn_status cn_text_read(cn_ctx *ctx, const cn_text_spec *spec, cn_prompt_style style,
-                       const char *text, cn_text *out)
+                       const char *text, const char *second, cn_text *out)
 {
     *out = (cn_text){0};
     for (int k = 0; k < spec->n; k++)
         CN_TRY(cn_prompt_read(ctx, spec->encoders[k].tokenizer, spec->encoders[k].embeddings, style,
-                              text, cn_text_length(spec), &out->of[k]));
+                              k && second ? second : text, cn_text_length(spec), &out->of[k]));
     return CN_OK;
 }
 
@@ -253,13 +291,16 @@ static cn_status prepare(cn_ctx *ctx, const cn_text_spec *spec, const cn_text *t
     to->width = cn_text_width(spec);
     to->features = cn_alloc_array(ctx, (size_t)n * (size_t)to->n_chunks,
                                   (size_t)(cn_text_length(spec) * to->width) * sizeof(float));
-    return to->features ? CN_OK : CN_ENOMEM;
+    const size_t pooled = (size_t)cn_text_pooled_width(spec) * sizeof(float);
+    if (to->wants_pooled && pooled) to->pooled = cn_alloc_array(ctx, (size_t)n, pooled);
+    return to->features && (to->pooled || !to->wants_pooled || !pooled) ? CN_OK : CN_ENOMEM;
 }
 
 cn_status cn_text_encode_read(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec,
-                              const cn_text *texts, int n, int min_chunks, float **out)
+                              const cn_text *texts, int n, int min_chunks, float **out,
+                              float **pooled)
 {
-    destination to = {.n_chunks = min_chunks};
+    destination to = {.n_chunks = min_chunks, .wants_pooled = pooled != NULL};
     CN_TRY(check(ctx, spec, n));
     cn_status s = prepare(ctx, spec, texts, n, &to);
     for (int k = 0; s == CN_OK && k < spec->n; k++) {
@@ -269,9 +310,11 @@ cn_status cn_text_encode_read(cn_ctx *ctx, cn_backend *be, const cn_text_spec *s
     }
     if (s != CN_OK) {
         cn_free(to.features);
+        cn_free(to.pooled);
         return s;
     }
     *out = to.features;
+    if (pooled) *pooled = to.pooled;
     return CN_OK;
 }
 
@@ -291,10 +334,10 @@ cn_status cn_text_encode(cn_ctx *ctx, cn_backend *be, const cn_text_spec *spec,
     cn_text *read = cn_alloc0(ctx, (size_t)CN_MAX(n, 1) * sizeof *read);
     cn_status s = read ? CN_OK : CN_ENOMEM;
     for (int i = 0; s == CN_OK && i < n; i++) {
-        s = cn_text_read(ctx, spec, CN_PROMPT_PLAIN, texts[i], &read[i]);
+        s = cn_text_read(ctx, spec, CN_PROMPT_PLAIN, texts[i], NULL, &read[i]);
         if (s == CN_OK) cn_prompt_report(ctx, read[i].of[0]);
     }
-    if (s == CN_OK) s = cn_text_encode_read(ctx, be, spec, read, n, 1, out);
+    if (s == CN_OK) s = cn_text_encode_read(ctx, be, spec, read, n, 1, out, NULL);
     for (int i = 0; read && i < n; i++) cn_text_free(&read[i]);
     cn_free(read);
     return s;

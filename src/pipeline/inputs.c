@@ -110,11 +110,13 @@ cn_status cn_job_check(const cn_job *j)
     const cn_generate_options *o = j->o;
     cn_ctx *ctx = j->p->ctx;
     CN_TRY(cn_options_check(ctx, cn_generate_option_rows, o));
-    if (o->clip_skip < 0 || o->clip_skip >= j->p->base->text[0].layers)
+    const cn_clip_config *text = &j->p->base->text[0];
+    const int layers = text->layers - cn_clip_unused_layers(text);
+    if (o->clip_skip < 0 || o->clip_skip >= layers)
         return cn_fail(
             ctx, CN_EINVAL,
             "clip skip: %d of the text encoder's %d layers left out; 0 to %d are possible",
-            o->clip_skip, j->p->base->text[0].layers, j->p->base->text[0].layers - 1);
+            o->clip_skip, layers, layers - 1);
     int64_t factor = cn_vae_factor(&j->p->base->vae);
     if (o->vae_tile_size % factor)
         return cn_fail(ctx, CN_EINVAL, "VAE tiles of %lld pixels: a multiple of %lld is expected",
@@ -124,6 +126,7 @@ cn_status cn_job_check(const cn_job *j)
                        o->guidance_start, o->guidance_end);
     for (int k = 0; k < j->p->n_controls; k++) CN_TRY(check_control(j, k));
     CN_TRY(check_init(j));
+    CN_TRY(cn_job_check_sizes(j));
     return check_hires(j);
 }
 

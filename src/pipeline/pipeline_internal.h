@@ -8,6 +8,7 @@
  *   masked.c    a mask as stable-diffusion-webui has it
  *   networks.c  networks' parameters: what they compute in and are kept as
  *   drawing_memory.c  what a drawing takes, and how it is made to fit a limit
+ *   sizes.c     what SDXL is told of the picture's size
  *   stages.c    text, encoding, sampling, decoding
  */
 #ifndef CN_PIPELINE_PIPELINE_INTERNAL_H
@@ -170,6 +171,19 @@ cn_status cn_pass_noise(cn_job *j, cn_pass *pass) CN_CHECKED;
 cn_status cn_job_save_latents(const cn_job *j) CN_CHECKED;
 /* 8-bit RGB, n values, to [-1,1]. */
 void cn_signed_values(const uint8_t *rgb, float *out, int64_t n);
+
+/* --- sizes.c ---------------------------------------------------------------------------------- */
+
+struct cn_picture_sizes;
+/* Whether the options' sizes can be read, and the model takes any. */
+cn_status cn_job_check_sizes(const cn_job *j) CN_CHECKED;
+/* Those of one side of guidance (CN_COND, CN_UNCOND) in a picture of this size. */
+cn_status cn_job_sizes(const cn_job *j, int64_t width, int64_t height, int side,
+                       struct cn_picture_sizes *out) CN_CHECKED;
+/* The side's added embeddings, one for each of its stages; *out: cn_free. NULL where the model has
+ * none, or there is no such side. */
+cn_status cn_job_added(const cn_job *j, const cn_pass *pass, const cn_staged_text *t, int side,
+                       float **out) CN_CHECKED;
 
 /* --- preview.c -------------------------------------------------------------------------------- */
 

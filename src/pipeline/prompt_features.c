@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* prompt_features.c - see prompt.h.
  *
+ * SDXL's half without a negative prompt is not an empty text's but zeros, as diffusers'
+ * force_zeros_for_empty_prompt has it; in webui's style an empty one is none.
+ *
  * Both halves go through the UNet as one batch, so the shorter prompt gets chunks of an empty text,
  * as stable-diffusion-webui's "pad prompt/negative prompt" does.
  */
@@ -13,6 +16,7 @@ typedef struct side {
     cn_prompt_stage *stages;
     cn_text *texts;
     int n;
+    bool zeros; /* its features are 0, whatever the texts */
 } side;
 
 struct cn_prompts {
@@ -31,6 +35,7 @@ static void side_free(side *s)
 static void staged_free(cn_staged_text *t)
 {
     cn_free(t->features);
+    cn_free(t->pooled);
     cn_free(t->until);
 }
 
@@ -75,9 +80,10 @@ static int calls_of(const cn_generate_options *o, int pass)
 }
 
 static cn_status read_side(cn_ctx *ctx, const cn_prompt_job *job, cn_prompt_style style, int pass,
-                           const char *text, side *s)
+                           const char *text, const char *second, side *s)
 {
     const cn_generate_options *o = job->options;
+    if (second && !second[0]) second = NULL; /* as in diffusers */
     if (!text) text = "";
     if (style == CN_PROMPT_WEBUI)
         CN_TRY(cn_prompt_schedule(ctx, text, calls_of(o, pass), pass ? calls_of(o, 0) : 0,
@@ -87,7 +93,7 @@ static cn_status read_side(cn_ctx *ctx, const cn_prompt_job *job, cn_prompt_styl
     s->texts = cn_alloc0(ctx, (size_t)s->n * sizeof *s->texts);
     if (!s->texts) return CN_ENOMEM;
     for (int i = 0; i < s->n; i++)
-        CN_TRY(cn_text_read(ctx, &job->text, style, s->stages[i].text, &s->texts[i]));
+        CN_TRY(cn_text_read(ctx, &job->text, style, s->stages[i].text, second, &s->texts[i]));
     return CN_OK;
 }
 
@@ -111,6 +117,15 @@ static cn_status usage_of(cn_ctx *ctx, const side *s, cn_prompt_usage *out)
     return out->cut_text ? CN_OK : CN_ENOMEM;
 }
 
+static cn_status zero_side(cn_ctx *ctx, const cn_prompt_job *job, int chunks, cn_staged_text *out)
+{
+    const int64_t row = cn_text_length(&job->text) * cn_text_width(&job->text);
+    const int64_t pooled = cn_text_pooled_width(&job->text);
+    out->features = cn_alloc0(ctx, (size_t)(chunks * row) * sizeof(float));
+    if (pooled) out->pooled = cn_alloc0(ctx, (size_t)(out->n * pooled) * sizeof(float));
+    return out->features && (out->pooled || !pooled) ? CN_OK : CN_ENOMEM;
+}
+
 static cn_status encode_side(cn_ctx *ctx, cn_backend *be, const cn_prompt_job *job, const side *s,
                              int chunks, cn_staged_text *out)
 {
@@ -118,7 +133,9 @@ static cn_status encode_side(cn_ctx *ctx, cn_backend *be, const cn_prompt_job *j
     if (!out->until) return CN_ENOMEM;
     for (int i = 0; i < s->n; i++) out->until[i] = s->stages[i].until;
     out->n = s->n;
-    return cn_text_encode_read(ctx, be, &job->text, s->texts, s->n, chunks, &out->features);
+    if (s->zeros) return zero_side(ctx, job, s->n * chunks, out);
+    return cn_text_encode_read(ctx, be, &job->text, s->texts, s->n, chunks, &out->features,
+                               &out->pooled);
 }
 
 /* Whether a second pass has the very text that the first has all along. */
@@ -131,12 +148,24 @@ static bool same_text(const side *first, const side *second)
 static cn_status read_sides(cn_ctx *ctx, const cn_prompt_job *job, cn_prompts *p)
 {
     const cn_generate_options *o = job->options;
+    const char *negative = o->negative_prompt;
+    const bool webui = p->style == CN_PROMPT_WEBUI;
+    const bool none = !negative || (webui && !negative[0]);
+    if (webui && (o->prompt_2 || o->negative_prompt_2))
+        return cn_fail(ctx, CN_EINVAL,
+                       "a prompt for the second text encoder belongs to --prompt-style plain: "
+                       "webui gives both encoders one");
+    if ((o->prompt_2 || o->negative_prompt_2) && job->text.n < 2)
+        return cn_fail(ctx, CN_EINVAL,
+                       "a prompt for the second text encoder: this model has one encoder");
     int passes = p->style == CN_PROMPT_WEBUI && o->hires_scale > 1 ? 2 : 1;
     for (int pass = 0; pass < passes; pass++) {
         side *sides = p->sides[pass];
-        CN_TRY(read_side(ctx, job, p->style, pass, job->prompt, &sides[CN_COND]));
+        CN_TRY(read_side(ctx, job, p->style, pass, job->prompt, o->prompt_2, &sides[CN_COND]));
         if (job->guidance)
-            CN_TRY(read_side(ctx, job, p->style, pass, o->negative_prompt, &sides[CN_UNCOND]));
+            CN_TRY(read_side(ctx, job, p->style, pass, negative, o->negative_prompt_2,
+                             &sides[CN_UNCOND]));
+        sides[CN_UNCOND].zeros = none && job->zeros_for_no_negative;
         for (int i = 0; i < CN_TEXT_SIDES; i++)
             for (int k = 0; k < sides[i].n; k++)
                 for (int e = 0; e < job->text.n; e++)

@@ -10,6 +10,7 @@
 /* Features of a prompt's stages, [n, length, width], and up to which step each holds. */
 typedef struct cn_staged_text {
     float *features;
+    float *pooled; /* [n, width of it]; NULL: the encoders have none */
     int *until;
     int n;
 } cn_staged_text;
@@ -29,7 +30,8 @@ typedef struct cn_prompt_job {
     const cn_generate_options *options;
     const char *prompt; /* for options->prompt: LoRAs' tags taken out */
     bool guidance;
-    cn_text_spec text; /* skip is set here */
+    bool zeros_for_no_negative; /* the family's (cn_base) */
+    cn_text_spec text;          /* skip is set here */
 } cn_prompt_job;
 
 /* "plain" or "webui"; NULL: plain. */

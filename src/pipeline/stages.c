@@ -67,6 +67,7 @@ cn_prompt_job cn_job_prompt(const cn_job *j, cn_params *const *text)
         .options = j->o,
         .prompt = j->prompt,
         .guidance = j->guidance,
+        .zeros_for_no_negative = p->base->zeros_for_no_negative,
         .text = {.n = cn_family_of(p->base)->n_text, .load = load_text, .user = p}};
     for (int k = 0; k < job.text.n; k++)
         job.text.encoders[k] = (cn_text_encoder){.clip = &p->base->text[k],
@@ -416,13 +417,19 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
                                     .weights = pass->weights[k],
                                     .mask = pass->regions[k]};
     }
-    cn_status s = prepare_drawing(j);
+    float *added[CN_TEXT_SIDES] = {NULL};
+    cn_status s = cn_job_added(j, pass, cond, CN_COND, &added[CN_COND]);
+    if (s == CN_OK) s = cn_job_added(j, pass, uncond, CN_UNCOND, &added[CN_UNCOND]);
+    a.cond_added = added[CN_COND];
+    a.uncond_added = added[CN_UNCOND];
+    if (s == CN_OK) s = prepare_drawing(j);
     if (s == CN_OK) {
         cn_job_report(j, stage, 0, cn_sampler_steps(pass->sampler) - pass->first);
         double begun = cn_now_s();
         s = cn_draw_run(p->draw, pass->sampler, &a);
         j->sampling_s += cn_now_s() - begun;
     }
+    for (int i = 0; i < CN_TEXT_SIDES; i++) cn_free(added[i]);
     if (s == CN_OK) s = check_latents(j);
     cn_preview_close(&to.preview);
     cn_decode_destroy(to.decoder);

@@ -26,6 +26,10 @@ static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_option
                        "few steps; train on the model that it was distilled from",
                        b->path);
     CN_TRY(cn_base_check_context(ctx, b));
+    if (b->unet.added_dim)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "%s: ControlNets for Stable Diffusion XL can be drawn with, not yet trained",
+                       b->path);
     if (o->resolution % factor)
         return cn_fail(ctx, CN_EINVAL, "--resolution %lld: a multiple of %lld is expected",
                        (long long)o->resolution, (long long)factor);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16] [--weight-type f32|f16|bf16|q8]`:
- * the program against the published pipelines' pictures.
+/* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16] [--weight-type f32|f16|bf16|q8]
+ * [--case NAME]`: the program against the published pipelines' pictures.
  *
  * Every case of DIR/cases.json is drawn by PROGRAM (controlnet of the same build) from the model as
- * a folder and again from the same as a single file, and compared with DIR/NAME.png (at least 40
+ * a folder and again from the same as a single file (the case's own "model" and "model_single", or
+ * those that DIR has), and compared with DIR/NAME.png (at least 40
  * dB) and with the final latents in DIR/cases.safetensors (1e-3 of the largest). With --precision
  * bf16 or --weight-type the cases are drawn so and 30 or 35 dB are enough. Where DIR holds no
  * model, it is written from DIR/../core's manifests (with what DIR/unet.json says of its UNet, if
@@ -36,6 +37,8 @@ typedef struct suite {
     const char *dir, *program;
     const char *precision;   /* --precision of the cases; NULL: none is given */
     const char *weight_type; /* and --weight-type */
+    const char *only;        /* the one case to draw, or what its name begins with; NULL: all */
+    bool own_models;         /* the cases say which model each is drawn with */
     double min_psnr_db;
     char temp[PATH_BYTES];   /* this run's own folder */
     char models[PATH_BYTES]; /* where the model and the ControlNets are: dir or temp */
@@ -197,6 +200,32 @@ static void add_rest(const suite *s, command *c, const json_t *entry)
     }
 }
 
+static void add_pair(command *c, const json_t *entry, const char *key, const char *option,
+                     const char *between)
+{
+    const json_t *v = json_object_get(entry, key);
+    if (!json_is_array(v)) return;
+    /* height, or top, comes first in diffusers */
+    add(c, "--%s=%lld%s%lld", option, (long long)json_integer_value(json_array_get(v, 1)), between,
+        (long long)json_integer_value(json_array_get(v, 0)));
+}
+
+/* What SDXL is told beside the prompt. */
+static void add_sdxl(command *c, const json_t *entry)
+{
+    if (json_object_get(entry, "prompt_2"))
+        add(c, "--prompt-2=%s", cn_json_str(entry, "prompt_2", ""));
+    if (json_object_get(entry, "negative_prompt_2"))
+        add(c, "--negative-prompt-2=%s", cn_json_str(entry, "negative_prompt_2", ""));
+    if (json_object_get(entry, "eta")) add(c, "--eta=%.9g", cn_json_number(entry, "eta", 0));
+    add_pair(c, entry, "original_size", "original-size", "x");
+    add_pair(c, entry, "target_size", "target-size", "x");
+    add_pair(c, entry, "crops_coords_top_left", "crop", ",");
+    add_pair(c, entry, "negative_original_size", "negative-original-size", "x");
+    add_pair(c, entry, "negative_target_size", "negative-target-size", "x");
+    add_pair(c, entry, "negative_crops_coords_top_left", "negative-crop", ",");
+}
+
 /* The case's own "arguments"; what begins with '@' is a path in the folder of the cases. */
 static void add_arguments(const suite *s, command *c, const json_t *entry)
 {
@@ -301,15 +330,18 @@ static void run_case(suite *s, const char *model, const char *name, const json_t
     add(c, "%s/%s", s->models, model);
     if (strchr(model, '.')) {
         add(c, "--tokenizer");
-        add(c, "%s/model/tokenizer", s->models);
+        add(c, "%s/%s/tokenizer", s->models, cn_json_str(entry, "model", "model"));
     }
     add(c, "-p");
     add(c, "%s", cn_json_str(entry, "prompt", ""));
-    add(c, "-n");
-    add(c, "%s", cn_json_str(entry, "negative_prompt", ""));
+    if (!json_is_null(json_object_get(entry, "negative_prompt"))) {
+        add(c, "-n");
+        add(c, "%s", cn_json_str(entry, "negative_prompt", ""));
+    }
     add_controls(s, c, entry);
     add_sampling(c, entry);
     add_rest(s, c, entry);
+    add_sdxl(c, entry);
     add_arguments(s, c, entry);
     if (s->precision) add(c, "--precision=%s", s->precision);
     if (s->weight_type) add(c, "--weight-type=%s", s->weight_type);
@@ -501,9 +533,9 @@ static void check_preview(suite *s, const char *by)
 
 /* --- tokens ----------------------------------------------------------------------------------- */
 
-static bool token_case(suite *s, const cn_tokenizer *t, const json_t *entry)
+static bool token_case(suite *s, const cn_tokenizer *t, const json_t *entry, const char *key)
 {
-    const json_t *text = json_object_get(entry, "text"), *want = json_object_get(entry, "ids");
+    const json_t *text = json_object_get(entry, "text"), *want = json_object_get(entry, key);
     int64_t n = (int64_t)json_array_size(want), all = 0;
     int32_t *ids = NULL;
     bool same = cn_tokenizer_encode_bytes(s->ctx, t, json_string_value(text),
@@ -513,32 +545,38 @@ static bool token_case(suite *s, const cn_tokenizer *t, const json_t *entry)
     for (int64_t i = 0; same && i < n; i++)
         same = fit[i] == json_integer_value(json_array_get(want, (size_t)i));
     const json_t *whole = json_object_get(entry, "untruncated");
-    if (same) same = all == (int64_t)json_array_size(whole);
-    for (int64_t i = 0; same && i < all; i++)
+    if (same && whole) same = all == (int64_t)json_array_size(whole);
+    for (int64_t i = 0; same && whole && i < all; i++)
         same = ids[i] == json_integer_value(json_array_get(whole, (size_t)i));
     free(fit);
     cn_free(ids);
     return same;
 }
 
+/* `key` of every text, by one of the model's tokenizers. */
+static void check_tokenizer(suite *s, const json_t *list, const char *name, const char *key)
+{
+    char path[PATH_BYTES];
+    cn_tokenizer *t = NULL;
+    snprintf(path, sizeof path, "%.2000s/model/%s", s->models, name);
+    if (report_status(&s->report, name, s->ctx, cn_tokenizer_open(s->ctx, path, &t)))
+        for (size_t i = 0; i < json_array_size(list); i++)
+            report_check(&s->report, token_case(s, t, json_array_get(list, i), key),
+                         "%s of text %d by %s", key, (int)i, name);
+    cn_tokenizer_close(t);
+}
+
 static void check_tokens(suite *s)
 {
     char path[PATH_BYTES];
-    json_t *list = NULL;
-    cn_tokenizer *t = NULL;
     snprintf(path, sizeof path, "%.2000s/tokens.json", s->dir);
     if (!cn_file_exists(path)) return;
-    cn_status status = CN_OK;
     /* Texts with \u0000 in them are among the cases. */
-    if (!(list = json_load_file(path, JSON_ALLOW_NUL, NULL)))
-        status = cn_fail(s->ctx, CN_EFORMAT, "%s: not valid JSON", path);
-    snprintf(path, sizeof path, "%.2000s/model/tokenizer", s->models);
-    if (status == CN_OK) status = cn_tokenizer_open(s->ctx, path, &t);
-    if (report_status(&s->report, "tokens.json", s->ctx, status))
-        for (size_t i = 0; i < json_array_size(list); i++)
-            report_check(&s->report, token_case(s, t, json_array_get(list, i)), "tokens of text %d",
-                         (int)i);
-    cn_tokenizer_close(t);
+    json_t *list = json_load_file(path, JSON_ALLOW_NUL, NULL);
+    report_check(&s->report, list != NULL, "tokens.json");
+    check_tokenizer(s, list, "tokenizer", "ids");
+    if (json_object_get(json_array_get(list, 0), "ids_2"))
+        check_tokenizer(s, list, "tokenizer_2", "ids_2");
     json_decref(list);
 }
 
@@ -630,17 +668,28 @@ static void run_all(suite *s)
     static const char *const forms[] = {"model", "model.ckpt", "model.safetensors"};
     const char *name;
     json_t *entry;
+    json_object_foreach(s->cases, name, entry)
+    {
+        s->own_models = s->own_models || json_object_get(entry, "model");
+        if (s->own_models && !s->precision && !s->weight_type) s->min_psnr_db = 60;
+    }
     for (size_t f = 0; f < CN_COUNT(forms); f++) {
         char path[PATH_BYTES];
         snprintf(path, sizeof path, "%.2000s/%s", s->models, forms[f]);
         if (!cn_file_exists(path) && !cn_dir_exists(path)) continue;
         json_object_foreach(s->cases, name, entry)
         {
-            run_case(s, forms[f], name, entry);
+            if (s->only && strncmp(name, s->only, strlen(s->only)) != 0) continue;
+            const char *own = cn_json_str(entry, f ? "model_single" : "model", NULL);
+            if (!json_object_get(entry, "model"))
+                run_case(s, forms[f], name, entry);
+            else if (own)
+                run_case(s, own, name, entry);
         }
         if (s->weight_type) return; /* once is enough; the rest has to do with other options */
     }
-    if (!s->unet) {
+    if (s->only) return;
+    if (!s->unet && !s->own_models) {
         check_description(s, forms[0]);
         check_recipe(s, forms[0]);
         check_preview(s, "vae");
@@ -672,6 +721,8 @@ int main(int argc, char **argv)
             s.precision = argv[++i];
         else if (strcmp(argv[i], "--weight-type") == 0 && i + 1 < argc)
             s.weight_type = argv[++i];
+        else if (strcmp(argv[i], "--case") == 0 && i + 1 < argc)
+            s.only = argv[++i];
         else
             s.dir = argv[i];
     bool bf16 = s.precision && strcmp(s.precision, "bf16") == 0;
@@ -684,7 +735,7 @@ int main(int argc, char **argv)
     }
     if (!s.dir || !(s.ctx = cn_ctx_create(0))) {
         fprintf(stderr, "usage: e2e DIR [--controlnet PROGRAM] [--precision f32|bf16] "
-                        "[--weight-type f32|f16|bf16|q8]\n");
+                        "[--weight-type f32|f16|bf16|q8] [--case NAME]\n");
         return 2;
     }
     if (!test_find_controlnet(given, program)) return 1;

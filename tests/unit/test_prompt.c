@@ -223,12 +223,12 @@ static void check_case(const cn_tensors *file, const json_t *entry)
                                .load = load_text};
     for (int i = 0; i < n; i++) {
         OK(cn_text_read(env.ctx, &spec, webui ? CN_PROMPT_WEBUI : CN_PROMPT_PLAIN,
-                        json_string_value(json_array_get(texts, (size_t)i)), &read[i]));
+                        json_string_value(json_array_get(texts, (size_t)i)), NULL, &read[i]));
         chunks = CN_MAX(chunks, read[i].of[0]->n_chunks);
     }
     if (chunks != cn_json_int(entry, "chunks", 0)) fail_msg("%s: %d chunks", name, chunks);
     float *got = NULL;
-    OK(cn_text_encode_read(env.ctx, env.backend, &spec, read, n, 1, &got));
+    OK(cn_text_encode_read(env.ctx, env.backend, &spec, read, n, 1, &got, NULL));
     const cn_tensor_info *t = cn_tensors_find(file, name);
     assert_non_null(t);
     assert_int_equal(t->elements, (int64_t)n * chunks * 77 * base->text[0].hidden);
@@ -398,10 +398,10 @@ static void test_side_by_side(void **state)
         cn_text_spec spec = {.encoders = {encoders[k % 2], encoders[1]}, .n = 1, .load = load_text};
         if (k == 2) spec.n = 2;
         for (int i = 0; i < N; i++) {
-            OK(cn_text_read(env.ctx, &spec, CN_PROMPT_WEBUI, texts[i], &read[i]));
+            OK(cn_text_read(env.ctx, &spec, CN_PROMPT_WEBUI, texts[i], NULL, &read[i]));
             chunks = CN_MAX(chunks, read[i].of[0]->n_chunks);
         }
-        OK(cn_text_encode_read(env.ctx, env.backend, &spec, read, N, 1, &got[k]));
+        OK(cn_text_encode_read(env.ctx, env.backend, &spec, read, N, 1, &got[k], NULL));
         for (int i = 0; i < N; i++) cn_text_free(&read[i]);
     }
     const int64_t width = base->text[0].hidden, rows = (int64_t)N * chunks * 77;

@@ -50,8 +50,8 @@ static const cn_content_kind kinds[] = {
     [CN_HOLDS_LORA] = {"a LoRA", "kohya, LyCORIS, diffusers, peft", "`--lora`", ""},
     [CN_HOLDS_EMBEDDING] = {"a textual inversion embedding", "stable-diffusion-webui, diffusers",
                             "`--embedding`", ""},
-    [CN_HOLDS_SDXL] = {"an SDXL model", "Stability AI", "no", ""},
-    [CN_HOLDS_NOT_SD] = {"a model that is not Stable Diffusion 1.x or 2.x", "others", "no", ""},
+    [CN_HOLDS_SDXL] = {"an SDXL refiner or a part of an SDXL model", "Stability AI", "no", ""},
+    [CN_HOLDS_NOT_SD] = {"a model that is not Stable Diffusion 1.x, 2.x or XL", "others", "no", ""},
 };
 
 const char *cn_content_name(cn_content c)
@@ -164,12 +164,12 @@ static bool holds(const cn_tensors *t, cn_content content)
 
 cn_content cn_content_of(const cn_tensors *t)
 {
-    const bool known = cn_family_in_file(t, CN_NETS) != NULL;
+    const bool known = cn_family_in_file(t, CN_NET_VAE) != NULL;
     for (size_t i = 0; i < CN_COUNT(signs); i++) {
         const cn_content content = signs[i].content;
         if (!has_sign(t, signs[i].pattern)) continue;
-        /* A family that knows all of the file's networks overrules what looks like another model.
-         */
+        /* A family that knows all of the file's networks (the VAE may be elsewhere) overrules what
+         * looks like another model. */
         if (known && (content == CN_HOLDS_SDXL || content == CN_HOLDS_NOT_SD)) continue;
         return content == CN_HOLDS_CONTROL_PREFIXED && holds(t, CN_HOLDS_BASE) ? CN_HOLDS_WHOLE
                                                                                : content;

@@ -254,8 +254,7 @@ cn_dtype cn_control_dtype(const cn_control_file *c)
 static void add_widths(cn_str *s, const cn_unet_config *c)
 {
     for (int i = 0; i < c->levels; i++)
-        cn_str_addf(s, "%s%lld%s", i ? " " : "", (long long)c->channels[i],
-                    c->attention[i] ? "+attention" : "");
+        cn_str_addf(s, "%s%lld", i ? " " : "", (long long)c->channels[i]);
     cn_str_addf(s, " with %d layers", c->layers_per_block);
 }
 
@@ -263,7 +262,7 @@ static bool same_widths(const cn_unet_config *a, const cn_unet_config *b)
 {
     if (a->levels != b->levels || a->layers_per_block != b->layers_per_block) return false;
     for (int i = 0; i < a->levels; i++)
-        if (a->channels[i] != b->channels[i] || a->attention[i] != b->attention[i]) return false;
+        if (a->channels[i] != b->channels[i]) return false;
     return true;
 }
 
@@ -283,13 +282,18 @@ static cn_status fail_widths(cn_ctx *ctx, const cn_unet_config *control, const c
 cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c, const cn_unet_config *base)
 {
     const cn_unet_config *e = &c->encoder;
-    if (e->context_dim != base->context_dim)
+    if (cn_unet_attends(e) && e->context_dim != base->context_dim)
         return cn_fail(ctx, CN_EMISMATCH,
                        "the ControlNet was made for a text encoder of width %lld (%s), the base "
                        "model's is %lld (%s)",
                        (long long)e->context_dim, cn_family_by_context(e->context_dim),
                        (long long)base->context_dim, cn_family_by_context(base->context_dim));
     if (!same_widths(e, base)) return fail_widths(ctx, e, base);
+    if (e->added_dim != base->added_dim)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "the ControlNet takes %lld values of pooled text and sizes, the base model "
+                       "%lld: they belong to different families",
+                       (long long)e->added_dim, (long long)base->added_dim);
     /* An inpainting UNet takes mask and masked image too; its ControlNet sees the latent only. */
     if (e->in_channels != base->in_channels && e->in_channels != base->out_channels)
         return cn_fail(ctx, CN_EMISMATCH,
@@ -306,7 +310,10 @@ cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_base *base)
         cn_log(ctx, CN_LOG_INFO, "%s: stored as a difference; the base model's weights are added",
                c->path);
     if (!c->guessed) return CN_OK;
-    memcpy(c->config.encoder.heads, base->unet.heads, sizeof base->unet.heads);
-    c->config.encoder.norm_groups = base->unet.norm_groups;
+    cn_unet_config *e = &c->config.encoder;
+    memcpy(e->heads, base->unet.heads, sizeof base->unet.heads);
+    e->norm_groups = base->unet.norm_groups;
+    e->context_dim = base->unet.context_dim;
+    e->added_number_dim = base->unet.added_number_dim;
     return cn_controlnet_config_check(ctx, &c->config);
 }

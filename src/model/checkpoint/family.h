@@ -39,7 +39,8 @@ typedef struct cn_family {
     /* Drawing with guidance and no negative prompt at all takes features of 0 for it, unless
      * model_index.json says otherwise. */
     bool zeros_for_no_negative;
-    int added_numbers; /* of the UNet's added embedding, behind the pooled text; 0: none */
+    cn_spacing spacing; /* of the published models' timesteps */
+    int added_numbers;  /* of the UNet's added embedding, behind the pooled text; 0: none */
     bool (*fits)(const cn_base *b); /* whether a base of these configurations is of it */
 } cn_family;
 

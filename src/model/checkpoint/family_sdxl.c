@@ -34,6 +34,7 @@ const cn_family cn_family_sdxl = {
     .sample_size = 128,
     .sample_size_v = 128,
     .zeros_for_no_negative = true,
+    .spacing = CN_SPACING_LEADING,
     .added_numbers = 6,
     .fits = fits_sdxl,
 };

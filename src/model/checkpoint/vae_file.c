@@ -2,7 +2,7 @@
 /* vae_file.c - a base model's VAE from elsewhere: a VAE's file or folder, or another base model.
  *
  * As with the other networks of single files, shapes tell the widths where no configuration does.
- * The scaling factor isn't in the shapes; it stays the base's family's.
+ * The scaling factor isn't in the shapes; it is then the base's family's.
  */
 #include "model/checkpoint/vae_file.h"
 
@@ -111,6 +111,7 @@ static cn_status open_file(cn_ctx *ctx, const char *path, cn_vae_file *v)
     v->layout = tiny || content == CN_HOLDS_VAE_DIFFUSERS ? CN_LAYOUT_DIFFUSERS : CN_LAYOUT_LDM;
     if (v->layout == CN_LAYOUT_DIFFUSERS && config_beside(path, &v->config)) return CN_OK;
     cn_status s = read_metadata_config(ctx, v, &said);
+    v->guessed = !said && !tiny;
     if (s == CN_OK && !said)
         s = tiny ? cn_taesd_config_from_shapes(ctx, v->file, v->layout, &v->config)
                  : cn_vae_config_from_shapes(ctx, v->file, v->prefix, v->layout, &v->config);

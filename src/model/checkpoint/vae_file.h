@@ -11,6 +11,7 @@ typedef struct cn_vae_file {
     const char *prefix;
     cn_layout layout;
     cn_vae_config config;
+    bool guessed; /* from shapes, which don't say the scaling factor */
 } cn_vae_file;
 
 /* path: a VAE's file under either naming, its folder, a whole base model of which the VAE is taken,

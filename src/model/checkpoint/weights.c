@@ -151,6 +151,7 @@ static cn_status take_shapes(cn_ctx *ctx, cn_base *b, const cn_family *f)
     cn_family_settle(b, true);
     b->vae.scaling_factor = f->scaling_factor;
     cn_schedule_config_default(&b->schedule);
+    b->schedule.spacing = f->spacing;
     read_prediction(b, f);
     return CN_OK;
 }
@@ -230,7 +231,10 @@ cn_status cn_base_open_with(cn_ctx *ctx, const char *path, const char *vae, cn_b
     if (s == CN_OK) s = cn_ranges_create(ctx, &b->ranges);
     if (s == CN_OK) s = open_other_vae(ctx, b, vae);
     if (s == CN_OK) s = cn_dir_exists(b->path) ? open_folder(ctx, b) : open_single(ctx, b);
-    if (s == CN_OK && b->other_vae) b->vae = b->other_vae->config;
+    if (s == CN_OK && b->other_vae) {
+        b->vae = b->other_vae->config;
+        if (b->other_vae->guessed) b->vae.scaling_factor = cn_family_of(b)->scaling_factor;
+    }
     if (s != CN_OK) {
         cn_base_close(b);
         return s;
