@@ -16,7 +16,7 @@
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
 #   make clean      removes build/ and build-*/
 #   build/bench draw|decode|train|ops   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines (docs/performance.md)
-# Variables: CC=gcc|clang  JOBS=N  V=1 (whole commands)  MPI=0|1  GIF=0|1 TIFF=0|1 AVIF=0|1 JXL=0|1  SANITIZE=address|undefined|thread
+# Variables: CC=gcc|clang  JOBS=N  V=1 (whole commands)  MPI=0|1  SERVER=0|1  GIF=0|1 TIFF=0|1 AVIF=0|1 JXL=0|1  SANITIZE=address|undefined|thread
 #            BUILD=build  PREFIX=/usr/local
 
 CC ?= gcc
@@ -65,8 +65,14 @@ PICTURE_LIBS := $(if $(filter 1,$(GIF)),-lgif) $(if $(filter 1,$(TIFF)),-ltiff) 
 LDLIBS += $(PICTURE_LIBS)
 PICTURES_LEFT_OUT := $(if $(filter 1,$(GIF)),,gif) $(if $(filter 1,$(TIFF)),,tiff) $(if $(filter 1,$(AVIF)),,avif) \
                      $(if $(filter 1,$(JXL)),,jxl)
+# `controlnet serve` is there where libmicrohttpd is (SERVER=0 builds without).
+SERVER ?= $(call have,'libmicrohttpd >= 0.9.71')
+SERVER_SRC := $(if $(filter 1,$(SERVER)),$(wildcard src/server/*.c))
+SERVER_OBJ := $(SERVER_SRC:%.c=$(BUILD)/%.o)
+# Programs need it, the library doesn't.
+PROGRAM_LIBS := $(if $(filter 1,$(SERVER)),-lmicrohttpd)
 # Every source of the library but the kernels, which are compiled several times (below).
-LIB_SRC := $(filter-out src/cli/% src/cpu/kernels/% $(if $(filter 1,$(MPI)),src/dist/ranks_one.c,src/dist/ranks_mpi.c) \
+LIB_SRC := $(filter-out src/cli/% src/server/% src/cpu/kernels/% $(if $(filter 1,$(MPI)),src/dist/ranks_one.c,src/dist/ranks_mpi.c) \
            $(PICTURES_LEFT_OUT:%=src/image/%.c), \
            $(shell find src -name '*.c' | LC_ALL=C sort))
 KERNEL_SRC := $(wildcard src/cpu/kernels/*.c src/cpu/kernels/conv/*.c)
@@ -77,7 +83,7 @@ STORES := f32 bf16
 CLI_SRC := $(wildcard src/cli/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(BF16_SRC:%.c=$(BUILD)/%.o) $(foreach isa,$(ISAS),$(KERNEL_SRC:%.c=$(BUILD)/$(isa)/%.o) \
            $(foreach store,$(STORES),$(STORED_SRC:%.c=$(BUILD)/$(isa)-$(store)/%.o)))
-CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/%.o)
+CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/%.o) $(SERVER_OBJ)
 LIB := $(BUILD)/libcontrolnet.a
 
 # tests/unit/NAME.c and tests/ops/NAME.c are one program each; golden, e2e and fullsize take a folder of fixtures.
@@ -221,9 +227,11 @@ $(BUILD)/src/dist/ranks_mpi.o: CFLAGS_ALL += $(shell pkg-config --cflags ompi-c 
 
 $(BUILD)/src/image/formats.o: CFLAGS_ALL += $(patsubst %,-DCN_WITHOUT_%,$(shell echo $(PICTURES_LEFT_OUT) | tr a-z A-Z))
 
+$(BUILD)/src/cli/cli_serve.o: CFLAGS_ALL += $(if $(filter 1,$(SERVER)),,-DCN_WITHOUT_SERVER)
+
 $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) $(PROGRAM_LIBS) -o $@
 # build/bench is the program, so its objects live beside it
 $(BUILD)/bench-obj/%.o: bench/%.c
 	@mkdir -p $(@D)
@@ -237,6 +245,10 @@ $(BUILD)/tools/%: $(BUILD)/tools/%.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 $(BUILD)/tests/unit_ranks_one: $(BUILD)/src/dist/ranks_one.o # before the library's ranks_mpi.o
+$(BUILD)/tests/unit_serve: $(BUILD)/src/server/base64.o
+$(BUILD)/tests/unit_server: $(SERVER_OBJ)
+$(BUILD)/tests/unit_server: LDLIBS += $(PROGRAM_LIBS)
+$(BUILD)/tests/unit/test_server.o: CFLAGS_ALL += $(if $(filter 1,$(SERVER)),,-DCN_WITHOUT_SERVER)
 $(BUILD)/tests/unit_%: $(BUILD)/tests/unit/test_%.o $(UNIT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -265,7 +277,7 @@ $(BUILD)/tests/%: $(BUILD)/tests-obj/e2e/%.o $(SUPPORT_OBJ) $(LIB)
 $(BUILD)/tests/controlnet-faults: $(BUILD)/tests-obj/faults/faults.o $(CLI_OBJ) $(LIB) # before the library's sys_hooks.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) $(PROGRAM_LIBS) -o $@
 $(BUILD)/tests/%: $(BUILD)/tests-obj/faults/%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)

@@ -43,7 +43,7 @@ function complain(file, line, text, why) {
     bad = 1
 }
 function check(file, line, text,    rest, before, name, library, env, call, asks) {
-    library = file ~ /^(src|include)\// && file !~ /^src\/cli\//
+    library = file ~ /^(src|include)\// && file !~ /^src\/(cli|server)\//
     env = library && file != "src/base/log.c" && file != "src/base/context.c"
     asks = library && file !~ /^src\/(base\/(sys|context)|dist\/ranks_mpi)\.c$/
     rest = code_of(text)
@@ -55,7 +55,7 @@ function check(file, line, text,    rest, before, name, library, env, call, asks
         call = rest ~ /^[ \t]*\(/ && before !~ /(\.|->)[ \t]*$/
         if (call && name in everywhere) complain(file, line, text, name " is banned: " hint[name])
         else if (call && library && name in programs)
-            complain(file, line, text, name " only in src/cli, tests, bench and tools: use cn_fail or cn_log")
+            complain(file, line, text, name " only in src/cli, src/server, tests, bench and tools: use cn_fail or cn_log")
         else if (call && asks && name in system_calls)
             complain(file, line, text, name " only in src/base/sys.c: use what sys.h or base.h has")
         else if (library && (name == "stdout" || name == "stderr"))

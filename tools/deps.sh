@@ -17,8 +17,8 @@ done
 packages="gcc make pkg-config|pkgconf libdnnl-dev libxsmm-dev libpng-dev
     libjpeg62-turbo-dev|libjpeg-turbo8-dev libwebp-dev libjansson-dev zlib1g-dev libpcre2-dev
     libutf8proc-dev libarchive-dev libcmocka-dev"
-# What the program can do without: training by several processes, and pictures of some kinds.
-optional="libopenmpi-dev openmpi-bin libgif-dev libtiff-dev|libtiff5-dev libavif-dev libjxl-dev"
+# What the program can do without: training by several processes, the server, pictures of some kinds.
+optional="libopenmpi-dev openmpi-bin libmicrohttpd-dev libgif-dev libtiff-dev|libtiff5-dev libavif-dev libjxl-dev"
 headers="stdarg.h stdio.h setjmp.h stdint.h oneapi/dnnl/dnnl.h libxsmm.h png.h jpeglib.h
     webp/encode.h webp/demux.h jansson.h zlib.h pcre2.h utf8proc.h archive.h cmocka.h"
 

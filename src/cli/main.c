@@ -20,6 +20,7 @@ static const struct {
     {"dataset", "make and check training pairs", cmd_dataset},
     {"inspect", "say what is in a checkpoint", cmd_inspect},
     {"convert", "turn a checkpoint into another layout or element type", cmd_convert},
+    {"serve", "draw over HTTP: a page, and the interfaces of other programs", cmd_serve},
     {"pretrain", "train a small base model from scenes, or measure one", cmd_pretrain},
 };
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* models.h - what the server's folders hold: ControlNets, LoRAs, textual inversions. Requests name
+ * what is in them, and never a path. */
+#ifndef CN_SERVER_MODELS_H
+#define CN_SERVER_MODELS_H
+
+#include "controlnet.h"
+
+#include <jansson.h>
+
+typedef struct models models;
+
+/* dirs: NULL at the end; or NULL. NULL without memory. */
+models *models_open(const char *const *dirs);
+void models_close(models *m);
+
+/* The ControlNets in the folders as they are now: [{"name", "title", "path"}], by name. title: the
+ * name with a short hash, "canny [d14c016b]", as stable-diffusion-webui's extension has it. */
+json_t *models_list(models *m);
+/* The path of the ControlNet that is called so, with or without its hash, whatever its case; in new
+ * memory (free). NULL: there is none. */
+char *models_find(models *m, const char *name);
+/* Their titles, "a, b, c", for messages. */
+void models_names(models *m, char *out, size_t cap);
+
+/* Names of the weight files (and folders) in a folder, by name: ["style", ...]. dir NULL: none. */
+json_t *models_files(const char *dir);
+/* The first eight digits of a part's SHA-256, as stable-diffusion-webui shortens models' names. */
+bool models_short_hash(const char *path, char out[9]);
+/* A path's last part, without the ending of a weight file. */
+void models_name_of(const char *path, char *out, size_t cap);
+
+#endif

@@ -1,0 +1,619 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_serve.c - `controlnet serve` over its sockets: pictures as the command line draws them, jobs
+ * and their events, limits, keys, what survives kill -9. */
+#include "../support/child.h"
+#include "../support/http_client.h"
+#include "../support/unit/tiny_run.h"
+
+#include "image/image.h"
+#include "server/base64.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { RUN_SECONDS = 120 };
+
+static char program[PATH_MAX], nets[256], net_a[256], net_b[256], saved[256];
+static serve_child server;
+static bool without_server;
+
+/* --- the server ------------------------------------------------------------------------------- */
+
+#define START(child, ...) \
+    serve_start(child, program, (const char *const[]){"-m", model, __VA_ARGS__, NULL})
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (tiny_open(1) != 0 || !test_find_controlnet(NULL, program)) return -1;
+    path_in(nets, "nets");
+    path_in(net_a, "nets/a");
+    path_in(net_b, "nets/b");
+    path_in(saved, "saved");
+    mkdir(nets, 0777);
+    mkdir(saved, 0777);
+    for (int i = 0; i < 2; i++) {
+        cn_train_options o = tiny_options(i ? net_b : net_a);
+        o.max_train_steps = 2 + i;
+        o.learning_rate = 0.1;
+        must(cn_train(ctx, &o, NULL, NULL));
+    }
+    const bool good = START(&server, "--control-nets", nets, "--save", saved, "-t", "1",
+                            "--max-body", "1M", "--max-pixels", "65536", "--preview", "vae");
+    without_server = strstr(server.said, "libmicrohttpd") != NULL;
+    return good || without_server ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    if (!without_server) assert_int_equal(serve_stop(&server, SIGTERM), 0);
+    return unit_close(state);
+}
+
+static void need_server(void)
+{
+    if (!without_server) return;
+    printf("SKIP  built without libmicrohttpd\n");
+    skip();
+}
+
+static json_t *ask_json(const serve_child *s, const char *method, const char *path,
+                        const json_t *body, int status)
+{
+    char *text = body ? json_dumps(body, 0) : NULL;
+    http_answer a = http_ask(s, method, path, NULL, text, text ? strlen(text) : 0);
+    if (a.status != status)
+        fail_msg("%s %s: %d instead of %d: %s", method, path, a.status, status,
+                 a.body ? a.body : "");
+    json_t *value = json_loads(a.body, 0, NULL);
+    assert_non_null(value);
+    http_free(&a);
+    free(text);
+    return value;
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    assert_non_null(text);
+    return text;
+}
+
+static void post_job(const serve_child *s, json_t *request, char id[64])
+{
+    json_t *state = ask_json(s, "POST", "/v1/jobs", request, 202);
+    snprintf(id, 64, "%s", text_of(state, "id"));
+    json_decref(state);
+    json_decref(request);
+}
+
+/* Its state once it has ended. */
+static json_t *wait_job(const serve_child *s, const char *id)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/v1/jobs/%s", id);
+    for (int i = 0; i < 100 * RUN_SECONDS; i++) {
+        json_t *state = ask_json(s, "GET", path, NULL, 200);
+        const char *name = text_of(state, "state");
+        if (strcmp(name, "queued") != 0 && strcmp(name, "running") != 0) return state;
+        json_decref(state);
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
+    }
+    fail_msg("job %s doesn't end", id);
+    return NULL;
+}
+
+/* The request's first picture as PNG bytes. */
+static http_answer draw(const serve_child *s, json_t *request)
+{
+    char id[64], path[128];
+    post_job(s, request, id);
+    json_t *state = wait_job(s, id);
+    if (strcmp(text_of(state, "state"), "done") != 0) fail_msg("%s", text_of(state, "error"));
+    json_decref(state);
+    snprintf(path, sizeof path, "/v1/jobs/%s/pictures/0", id);
+    http_answer a = http_ask(s, "GET", path, NULL, NULL, 0);
+    assert_int_equal(a.status, 200);
+    return a;
+}
+
+/* --- as the command line draws ---------------------------------------------------------------- */
+
+static void run(const char *const *args)
+{
+    char *argv[64] = {program};
+    for (int i = 0; args[i]; i++) argv[i + 1] = (char *)(uintptr_t)args[i];
+    const int log = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    assert_int_equal(test_wait(test_start(argv, log), RUN_SECONDS), 0);
+    close(log);
+}
+
+#define RUN(...) run((const char *const[]){__VA_ARGS__, NULL})
+
+static void assert_like_file(http_answer *a, const char *file)
+{
+    cn_image *got = NULL, *want = NULL;
+    char *got_text = NULL, *want_text = NULL;
+    must(cn_image_load_memory(ctx, a->body, a->bytes, &got));
+    must(cn_image_load(ctx, file, &want));
+    assert_int_equal(got->width, want->width);
+    assert_int_equal(got->height, want->height);
+    assert_memory_equal(got->rgb, want->rgb, (size_t)(3 * got->width * got->height));
+    must(cn_png_text_memory(ctx, a->body, a->bytes, "parameters", &got_text));
+    must(cn_png_text(ctx, file, "parameters", &want_text));
+    assert_string_equal(got_text, want_text);
+    cn_free(got_text);
+    cn_free(want_text);
+    cn_image_destroy(got);
+    cn_image_destroy(want);
+    http_free(a);
+}
+
+static void test_samplers(void **state)
+{
+    (void)state;
+    need_server();
+    char out[256];
+    path_in(out, "drawn.png");
+    for (int i = 0; cn_generate_sampler(i); i++) {
+        const char *name = cn_generate_sampler(i);
+        RUN("generate", "-m", model, "-p", "a red cube", "-n", "blue", "-s", "7", "--steps", "4",
+            "--sampling-method", name, "-t", "1", "-o", out);
+        http_answer a = draw(&server, json_pack("{s:s, s:s, s:i, s:i, s:s}", "prompt", "a red cube",
+                                                "negative_prompt", "blue", "seed", 7, "steps", 4,
+                                                "sampling_method", name));
+        assert_like_file(&a, out);
+    }
+}
+
+/* A picture as a file and as base64. */
+static json_t *picture(const char *name, int phase, char file[256])
+{
+    cn_image *image = NULL;
+    uint8_t *png = NULL;
+    size_t n = 0;
+    path_in(file, name);
+    must(cn_image_create(ctx, TINY_PX, TINY_PX, &image));
+    for (int i = 0; i < 3 * TINY_PX * TINY_PX; i++)
+        image->rgb[i] = i / 3 % TINY_PX < 5 + phase ? 255 : (uint8_t)(phase * i);
+    must(cn_image_save_png(ctx, file, image, NULL));
+    must(cn_png_encode(ctx, image, NULL, &png, &n));
+    char *text = base64_encode(png, n, NULL);
+    json_t *value = json_string(text);
+    free(text);
+    cn_free(png);
+    cn_image_destroy(image);
+    return value;
+}
+
+static void test_two_controls(void **state)
+{
+    (void)state;
+    need_server();
+    char out[256], a_png[256], a_mask[256], b_png[256], b_mask[256], init[256], mask[256];
+    json_t *controls =
+        json_pack("[{s:s, s:o, s:o, s:f, s:f, s:s}, {s:s, s:o, s:o, s:s, s:s}]", "model", "a",
+                  "image", picture("a.png", 1, a_png), "mask", picture("am.png", 2, a_mask),
+                  "strength", 0.7, "end", 0.8, "preprocessor", "canny low=10 high=20", "model", "B",
+                  "image", picture("b.png", 3, b_png), "mask", picture("bm.png", 4, b_mask), "mode",
+                  "prompt", "resize", "fill");
+    json_t *request =
+        json_pack("{s:s, s:i, s:i, s:o, s:o, s:o, s:f, s:i}", "prompt", "a (red:1.2) cube", "seed",
+                  3, "steps", 4, "controls", controls, "init_image", picture("i.png", 5, init),
+                  "mask", picture("m.png", 2, mask), "strength", 0.8, "mask_blur", 2);
+    json_object_set_new(request, "prompt_style", json_string("webui"));
+    path_in(out, "drawn.png");
+    RUN("generate", "-m", model, "-p", "a (red:1.2) cube", "--prompt-style", "webui", "-s", "3",
+        "--steps", "4", "-i", init, "--mask", mask, "--strength", "0.8", "--mask-blur", "2",
+        "--control-net", net_a, "--control-image", a_png, "--control-mask", a_mask,
+        "--control-strength", "0.7", "--control-end", "0.8", "--control-preprocessor",
+        "canny low=10 high=20", "--control-net", net_b, "--control-image", b_png, "-t", "1", "-o",
+        out, "--control-mask", b_mask, "--control-mode=prompt", "--control-resize=fill");
+    http_answer a = draw(&server, request);
+    assert_like_file(&a, out);
+}
+
+static void test_annotate(void **state)
+{
+    (void)state;
+    need_server();
+    char in[256], out[256];
+    json_t *request = json_pack("{s:s, s:s, s:o}", "type", "annotate", "kind",
+                                "canny low=10 high=20", "image", picture("p.png", 3, in));
+    path_in(out, "edges.png");
+    RUN("annotate", "canny", in, "-o", out, "--low", "10", "--high", "20");
+    cn_image *got = NULL, *want = NULL;
+    http_answer a = draw(&server, request);
+    must(cn_image_load_memory(ctx, a.body, a.bytes, &got));
+    must(cn_image_load(ctx, out, &want));
+    assert_memory_equal(got->rgb, want->rgb, 3 * TINY_PX * TINY_PX);
+    cn_image_destroy(got);
+    cn_image_destroy(want);
+    http_free(&a);
+}
+
+/* --- jobs ------------------------------------------------------------------------------------- */
+
+static json_t *long_request(void)
+{
+    return json_pack("{s:s, s:i, s:i, s:i}", "prompt", "a cube", "steps", 150, "width", 256,
+                     "height", 256);
+}
+
+static void test_cancel(void **state)
+{
+    (void)state;
+    need_server();
+    char running[64], waiting[64], path[128];
+    post_job(&server, long_request(), running);
+    post_job(&server, long_request(), waiting);
+    snprintf(path, sizeof path, "/v1/jobs/%s", waiting);
+    json_t *value = ask_json(&server, "DELETE", path, NULL, 200);
+    assert_string_equal(text_of(value, "state"), "cancelled");
+    json_decref(value);
+    snprintf(path, sizeof path, "/v1/jobs/%s", running);
+    json_decref(ask_json(&server, "DELETE", path, NULL, 200));
+    value = wait_job(&server, running);
+    assert_string_equal(text_of(value, "state"), "cancelled");
+    assert_true(json_number_value(json_object_get(value, "run_seconds")) < RUN_SECONDS);
+    json_decref(value);
+}
+
+static void test_events(void **state)
+{
+    (void)state;
+    need_server();
+    char id[64], path[128];
+    post_job(&server,
+             json_pack("{s:s, s:i, s:i}", "prompt", "a cube", "steps", 6, "preview_interval", 1),
+             id);
+    snprintf(path, sizeof path, "/v1/jobs/%s/events", id);
+    http_answer a = http_ask(&server, "GET", path, NULL, NULL, 0);
+    assert_int_equal(a.status, 200);
+    assert_non_null(strstr(a.head, "text/event-stream"));
+    const char *result = strstr(a.body, "event: result\ndata: {");
+    assert_non_null(result);
+    assert_null(strstr(result + 1, "event: "));
+    assert_non_null(strstr(result, "\"state\":\"done\""));
+    http_free(&a);
+    /* whoever asks later gets the end alone */
+    a = http_ask(&server, "GET", path, NULL, NULL, 0);
+    assert_memory_equal(a.body, "event: result\n", 14);
+    http_free(&a);
+}
+
+static void test_batch(void **state)
+{
+    (void)state;
+    need_server();
+    char id[64], path[512];
+    post_job(&server,
+             json_pack("{s:s, s:i, s:i, s:i, s:i}", "prompt", "a cube", "steps", 2, "batch_count",
+                       2, "iterations", 2, "seed", 5),
+             id);
+    json_t *value = wait_job(&server, id);
+    const json_t *result = json_object_get(value, "result");
+    assert_int_equal(json_array_size(json_object_get(result, "images")), 4);
+    const json_t *texts = json_object_get(result, "parameters");
+    assert_non_null(strstr(json_string_value(json_array_get(texts, 0)), "Seed: 5,"));
+    assert_non_null(strstr(json_string_value(json_array_get(texts, 3)), "Seed: 7,"));
+    json_decref(value);
+    snprintf(path, sizeof path, "%s/%s_3.png", saved, id);
+    assert_int_equal(access(path, R_OK), 0);
+}
+
+/* --- refusals --------------------------------------------------------------------------------- */
+
+static void refuse(const char *method, const char *path, const char *headers, const char *body,
+                   int status, const char *words)
+{
+    http_answer a = http_ask(&server, method, path, headers, body, body ? strlen(body) : 0);
+    if (a.status != status || !a.body || !strstr(a.body, words))
+        fail_msg("%s %s %.100s: %d, %.300s", method, path, body ? body : "", a.status,
+                 a.body ? a.body : "");
+    http_free(&a);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    need_server();
+    static const struct {
+        const char *body;
+        int status;
+        const char *words;
+    } cases[] = {
+        {"", 400, "no JSON"},
+        {"[1]", 400, "object is expected"},
+        {"{\"prompt\":\"\\ud800\"}", 400, "no JSON"},
+        {"{\"prompt\":\"x\",\"prompt\":\"y\"}", 400, "no JSON"},
+        {"{\"prompt\":1}", 422, "prompt: a string"},
+        {"{\"prompt\":\"x\",\"stepz\":1}", 422, "stepz"},
+        {"{\"prompt\":\"x\",\"steps\":0}", 422, "from 1 to 1000"},
+        {"{\"prompt\":\"x\",\"steps\":1.5}", 422, "whole number"},
+        {"{\"prompt\":\"x\",\"steps\":151}", 422, "more than this server's 150"},
+        {"{\"prompt\":\"x\",\"steps\":\"1\"}", 422, "a number is expected"},
+        {"{\"prompt\":\"x\",\"vae_tiling\":1}", 422, "true or false"},
+        {"{\"prompt\":\"x\",\"batch_count\":17}", 422, "pictures in all"},
+        {"{\"prompt\":\"x\",\"width\":1024,\"height\":1024}", 422, "pixels"},
+        {"{\"prompt\":\"x\",\"width\":128,\"height\":128,\"hires_scale\":8}", 422, "pixels"},
+        {"{\"prompt\":\"x\",\"seed\":-2}", 422, "seed"},
+        {"{\"prompt\":\"x\",\"sampling_method\":\"best\"}", 422, "there are ddim"},
+        {"{\"prompt\":\"x\",\"scheduler\":\"best\"}", 422, "there are default"},
+        {"{\"prompt\":\"x\",\"init_latents\":\"/etc/passwd\"}", 422, "no such member"},
+        {"{\"prompt\":\"x\",\"save_latents\":\"/tmp/x\"}", 422, "no such member"},
+        {"{\"prompt\":\"x\",\"init_image\":\"!\"}", 422, "base64"},
+        {"{\"prompt\":\"x\",\"init_image\":\"aGVsbG8=\"}", 422, "init_image"},
+        {"{\"prompt\":\"x\",\"mask\":\"aGVsbG8=\"}", 422, "mask"},
+        {"{\"prompt\":\"x\",\"strength\":0.5}", 422, "init_image is missing"},
+        {"{\"prompt\":\"x\",\"controls\":{}}", 422, "a list"},
+        {"{\"prompt\":\"x\",\"controls\":[1]}", 422, "controls[0]"},
+        {"{\"prompt\":\"x\",\"controls\":[{\"model\":\"../a\"}]}", 422, "there are: a ["},
+        {"{\"prompt\":\"x\",\"controls\":[{\"model\":\"a\"}]}", 422, "condition image"},
+        {"{\"prompt\":\"x\",\"controls\":[{\"model\":\"a\",\"preprocessor\":\"zz\"}]}", 422,
+         "canny"},
+        {"{\"prompt\":\"x\",\"controls\":[{\"model\":\"a\",\"preprocessor\":\"hed\"}]}", 422,
+         "--annotators"},
+        {"{\"prompt\":\"x\",\"controls\":[{\"model\":\"a\",\"weights\":[\"x\"]}]}", 422, "weights"},
+        {"{\"type\":\"annotate\",\"kind\":\"canny\"}", 422, "image is missing"},
+        {"{\"type\":\"annotate\",\"image\":\"\"}", 422, "kind is missing"},
+        {"{\"type\":\"annotate\",\"kind\":\"canny\",\"x\":1}", 422, "no such member"},
+        {"{\"type\":\"x\"}", 422, "there are generate"},
+    };
+    for (size_t i = 0; i < CN_COUNT(cases); i++)
+        refuse("POST", "/v1/jobs", NULL, cases[i].body, cases[i].status, cases[i].words);
+    refuse("GET", "/nothing", NULL, NULL, 404, "/docs");
+    refuse("PUT", "/v1/jobs", NULL, "{}", 405, "POST, GET");
+    refuse("GET", "/v1/jobs/0", NULL, NULL, 404, "no job");
+    refuse("GET", "/healthz", "Host: evil.example\r\n", NULL, 403, "Host");
+    refuse("GET", "/healthz", "Host: 127.0.0.1.evil.example\r\n", NULL, 403, "Host");
+    refuse("POST", "/v1/jobs", "Origin: http://evil.example\r\n", "{}", 403, "origin");
+    refuse("POST", "/v1/jobs", "Origin: null\r\n", "{}", 403, "origin");
+}
+
+/* What a prompt names is looked for in the folder of LoRAs alone; errors of the drawing come to the
+ * job. */
+static void test_lora_names(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const names[] = {"..", ".", "../nets/a", "/etc/passwd"};
+    serve_child other;
+    assert_true(START(&other, "--lora-dir", nets, "-t", "1"));
+    for (size_t i = 0; i < CN_COUNT(names); i++) {
+        char prompt[64], id[64];
+        snprintf(prompt, sizeof prompt, "a cube <lora:%s:1>", names[i]);
+        post_job(&other, json_pack("{s:s, s:i}", "prompt", prompt, "steps", 1), id);
+        json_t *value = wait_job(&other, id);
+        assert_string_equal(text_of(value, "state"), "failed");
+        assert_non_null(strstr(text_of(value, "error"), "holds no LoRA"));
+        json_decref(value);
+    }
+    assert_int_equal(serve_stop(&other, SIGTERM), 0);
+}
+
+static void test_large_bodies(void **state)
+{
+    (void)state;
+    need_server();
+    const size_t n = 3 << 20;
+    char *body = malloc(n + 1), *deep = malloc(4097);
+    memset(body, ' ', n);
+    body[n] = 0;
+    http_answer a = http_ask(&server, "POST", "/v1/jobs", NULL, body, n);
+    assert_true(a.status == 413 || a.status == 0); /* or cut off while it was sent */
+    http_free(&a);
+    /* without a length: chunks */
+    static const char head[] = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                               "Transfer-Encoding: chunked\r\n\r\n200000\r\n";
+    memcpy(body, head, sizeof head - 1);
+    memcpy(body + sizeof head - 1 + 0x200000, "\r\n0\r\n\r\n", 7);
+    a = http_send(&server, body, sizeof head - 1 + 0x200000 + 7);
+    assert_int_equal(a.status, 413);
+    http_free(&a);
+    memset(deep, '[', 4096);
+    deep[4096] = 0;
+    refuse("POST", "/v1/jobs", NULL, deep, 400, "nested deeper");
+    free(body);
+    free(deep);
+}
+
+static bool closes_within(int fd, double seconds)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char c;
+    return poll(&p, 1, (int)(1000 * seconds)) > 0 && recv(fd, &c, 1, 0) <= 0;
+}
+
+/* A head that never ends, and one whose bytes come one by one. */
+static void test_slow_clients(void **state)
+{
+    (void)state;
+    need_server();
+    serve_child other;
+    assert_true(START(&other, "--header-timeout", "1", "--body-timeout", "1", "-t", "1"));
+    const int quiet = http_connect(&other), body = http_connect(&other),
+              slow = http_connect(&other);
+    static const char half[] =
+        "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{";
+    assert_int_equal(send(body, half, sizeof half - 1, MSG_NOSIGNAL), sizeof half - 1);
+    bool cut = false;
+    for (int i = 0; i < 50 && !cut; i++) {
+        nanosleep(&(struct timespec){0, 100000000}, NULL);
+        cut = send(slow, "G", 1, MSG_NOSIGNAL) < 0 || closes_within(slow, 0);
+    }
+    assert_true(cut);
+    assert_true(closes_within(quiet, 10));
+    assert_true(closes_within(body, 10));
+    close(quiet);
+    close(body);
+    close(slow);
+    json_decref(ask_json(&other, "GET", "/healthz", NULL, 200));
+    assert_int_equal(serve_stop(&other, SIGTERM), 0);
+}
+
+static void test_full_queue(void **state)
+{
+    (void)state;
+    need_server();
+    serve_child other;
+    char id[64];
+    json_t *request = long_request();
+    assert_true(START(&other, "--queue", "1", "-t", "1"));
+    post_job(&other, json_incref(request), id);
+    int full = 0;
+    for (int i = 0; i < 3; i++) {
+        char *text = json_dumps(request, 0);
+        http_answer a = http_ask(&other, "POST", "/v1/jobs", NULL, text, strlen(text));
+        full += a.status == 503 && strstr(a.head, "Retry-After") && strstr(a.body, "queue");
+        http_free(&a);
+        free(text);
+    }
+    assert_true(full >= 2);
+    json_decref(request);
+    assert_int_equal(serve_stop(&other, SIGTERM), 0); /* in the middle of a job */
+}
+
+static void test_job_timeout(void **state)
+{
+    (void)state;
+    need_server();
+    serve_child other;
+    char id[64];
+    json_t *request = long_request();
+    json_object_set_new(request, "iterations", json_integer(16));
+    assert_true(START(&other, "--job-timeout", "1", "-t", "1"));
+    post_job(&other, request, id);
+    json_t *value = wait_job(&other, id);
+    assert_string_equal(text_of(value, "state"), "failed");
+    assert_non_null(strstr(text_of(value, "error"), "--job-timeout"));
+    json_decref(value);
+    assert_int_equal(serve_stop(&other, SIGTERM), 0);
+}
+
+/* --- who may ask ------------------------------------------------------------------------------ */
+
+static int status_of(const serve_child *s, const char *path, const char *headers)
+{
+    http_answer a = http_ask(s, "GET", path, headers, NULL, 0);
+    const int status = a.status;
+    http_free(&a);
+    return status;
+}
+
+static void test_key(void **state)
+{
+    (void)state;
+    need_server();
+    serve_child other;
+    assert_true(START(&other, "--api-key", "secret", "--cors", "https://app.example", "-t", "1"));
+    assert_int_equal(status_of(&other, "/v1/info", NULL), 401);
+    assert_int_equal(status_of(&other, "/v1/info", "Authorization: Bearer secre\r\n"), 401);
+    assert_int_equal(status_of(&other, "/v1/info", "Authorization: Bearer secret2\r\n"), 401);
+    assert_int_equal(status_of(&other, "/v1/info", "Authorization: Bearer secret\r\n"), 200);
+    assert_int_equal(status_of(&other, "/v1/info", "X-API-Key: secret\r\n"), 200);
+    /* user:secret */
+    assert_int_equal(status_of(&other, "/v1/info", "Authorization: Basic dXNlcjpzZWNyZXQ=\r\n"),
+                     200);
+    assert_int_equal(status_of(&other, "/v1/info", "Authorization: Basic dXNlcjpzZWNyZQ==\r\n"),
+                     401);
+    assert_int_equal(status_of(&other, "/healthz", NULL), 200);
+    http_answer a =
+        http_ask(&other, "OPTIONS", "/v1/jobs", "Origin: https://app.example\r\n", NULL, 0);
+    assert_non_null(strstr(a.head, "Access-Control-Allow-Origin: https://app.example"));
+    http_free(&a);
+    assert_int_equal(serve_stop(&other, SIGTERM), 0);
+}
+
+static void test_unix_socket(void **state)
+{
+    (void)state;
+    need_server();
+    serve_child other;
+    char host[300];
+    snprintf(host, sizeof host, "unix:%s/socket", root);
+    for (int i = 0; i < 2; i++) { /* the second finds the file that kill -9 left */
+        assert_true(START(&other, "--host", host, "-t", "1"));
+        json_decref(ask_json(&other, "GET", "/v1/info", NULL, 200));
+        serve_stop(&other, i ? SIGTERM : SIGKILL);
+    }
+    assert_int_not_equal(access(host + 5, F_OK), 0);
+}
+
+static void test_wrong_usage(void **state)
+{
+    (void)state;
+    need_server();
+    serve_child other;
+    static const struct {
+        const char *option, *value, *words;
+    } cases[] = {{"--host", "0.0.0.0", "--api-key"},
+                 {"--host", "example.com", "an address"},
+                 {"--state", "/nonexistent", "--state"},
+                 {"--save", "/nonexistent", "--save"},
+                 {"--host", "unix:", "path"},
+                 {"--preview", "taesd", "--preview-model"},
+                 {"--vae", "/nonexistent", "nonexistent"}};
+    for (size_t i = 0; i < CN_COUNT(cases); i++) {
+        assert_false(START(&other, cases[i].option, cases[i].value));
+        if (!strstr(other.said, cases[i].words)) fail_msg("%s", other.said);
+        assert_in_range(serve_stop(&other, 0), 1, 2);
+    }
+}
+
+/* --- what survives ---------------------------------------------------------------------------- */
+
+static void test_state(void **state)
+{
+    (void)state;
+    need_server();
+    enum { JOBS = 6 };
+    serve_child other;
+    char dir[256], ids[JOBS][64];
+    path_in(dir, "state");
+    mkdir(dir, 0777);
+    assert_true(START(&other, "--state", dir, "--control-nets", nets, "-t", "1"));
+    for (int i = 0; i < JOBS; i++)
+        post_job(&other,
+                 json_pack("{s:s, s:i, s:i}", "prompt", "a cube", "steps", i ? 2 : 150, "seed", i),
+                 ids[i]);
+    serve_stop(&other, SIGKILL);
+    assert_true(START(&other, "--state", dir, "--control-nets", nets, "-t", "1"));
+    for (int i = 0; i < JOBS; i++) {
+        json_t *value = wait_job(&other, ids[i]);
+        assert_string_equal(text_of(value, "state"), "done");
+        const json_t *seed = json_object_get(json_object_get(value, "result"), "seed");
+        assert_int_equal(json_integer_value(seed), i);
+        json_decref(value);
+    }
+    assert_int_equal(serve_stop(&other, SIGTERM), 0);
+    /* nothing is left to be done twice */
+    assert_true(START(&other, "--state", dir, "-t", "1"));
+    json_t *value = ask_json(&other, "GET", "/v1/jobs", NULL, 200);
+    assert_int_equal(json_array_size(json_object_get(value, "jobs")), 0);
+    json_decref(value);
+    assert_int_equal(serve_stop(&other, SIGTERM), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_samplers),     cmocka_unit_test(test_two_controls),
+        cmocka_unit_test(test_annotate),     cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_events),       cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_lora_names),
+        cmocka_unit_test(test_large_bodies), cmocka_unit_test(test_slow_clients),
+        cmocka_unit_test(test_full_queue),   cmocka_unit_test(test_job_timeout),
+        cmocka_unit_test(test_key),          cmocka_unit_test(test_unix_socket),
+        cmocka_unit_test(test_wrong_usage),  cmocka_unit_test(test_state),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

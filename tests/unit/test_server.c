@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_server.c - the server's parts that read what strangers send: base64, hosts, origins, keys,
+ * paths, JSON; and SHA-256. Expected values are from RFC 4648 and FIPS 180-4's examples. */
+#include <stdio.h>
+
+#ifdef CN_WITHOUT_SERVER
+int main(void)
+{
+    puts("SKIP  built without libmicrohttpd");
+    puts("0 passed, 0 failed, 1 skipped");
+    return 0;
+}
+#else
+
+#include "../support/unit/unit.h"
+
+#include "server/base64.h"
+#include "server/guard.h"
+#include "server/http.h"
+#include "server/models.h"
+#include "server/sha256.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void test_base64(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"", ""},
+        {"f", "Zg=="},
+        {"fo", "Zm8="},
+        {"foo", "Zm9v"},
+        {"foob", "Zm9vYg=="},
+        {"fooba", "Zm9vYmE="},
+        {"foobar", "Zm9vYmFy"},
+    };
+    for (size_t i = 0; i < CN_COUNT(cases); i++) {
+        size_t n = 0;
+        char *text = base64_encode(cases[i][0], strlen(cases[i][0]), &n);
+        assert_string_equal(text, cases[i][1]);
+        assert_int_equal(n, strlen(text));
+        char *back = base64_decode(text, n, &n);
+        assert_string_equal(back, cases[i][0]);
+        free(text);
+        free(back);
+        back = base64_decode(cases[i][1], strcspn(cases[i][1], "="), &n); /* no padding */
+        assert_string_equal(back, cases[i][0]);
+        free(back);
+    }
+    static const char *const bad[] = {"Z", "Zm9vY", "Zg=a", "Zg===", "Zm 9v", "Zm9v!"};
+    size_t n = 0;
+    for (size_t i = 0; i < CN_COUNT(bad); i++)
+        assert_null(base64_decode(bad[i], strlen(bad[i]), &n));
+    char *url = base64_decode("-_-_\r\n", 6, &n);
+    assert_int_equal(n, 3);
+    assert_memory_equal(url, "\xfb\xff\xbf", 3);
+    free(url);
+}
+
+static void assert_hash(const char *text, size_t n, const char *want)
+{
+    uint8_t hash[SHA256_BYTES];
+    char hex[2 * SHA256_BYTES + 1];
+    sha256(text, n, hash);
+    for (int i = 0; i < SHA256_BYTES; i++) snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+    assert_string_equal(hex, want);
+}
+
+static void test_sha256(void **state)
+{
+    (void)state;
+    assert_hash("", 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_hash("abc", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_hash("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56,
+                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    char *a = malloc(1000000);
+    memset(a, 'a', 1000000);
+    assert_hash(a, 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+    free(a);
+}
+
+static void test_hosts(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"localhost", "LOCALHOST:7860", "127.0.0.1", "127.0.0.1:7860",
+                                       "127.1.2.3", "[::1]",          "[::1]:80"};
+    static const char *const bad[] = {"",
+                                      "evil.example",
+                                      "127.0.0.1.evil.example",
+                                      "localhost.evil.example",
+                                      "127.evil",
+                                      "128.0.0.1",
+                                      "localhost:80:80",
+                                      "localhost:",
+                                      "localhost:x",
+                                      "[::1",
+                                      "[::2]",
+                                      "[::1]x",
+                                      "127.0.0.1@evil"};
+    for (size_t i = 0; i < CN_COUNT(good); i++)
+        if (!guard_is_loopback_host(good[i])) fail_msg("%s", good[i]);
+    for (size_t i = 0; i < CN_COUNT(bad); i++)
+        if (guard_is_loopback_host(bad[i])) fail_msg("%s", bad[i]);
+    assert_false(guard_is_loopback_host(NULL));
+}
+
+static void test_origins(void **state)
+{
+    (void)state;
+    assert_true(guard_allows_origin(NULL, "localhost:1", NULL));
+    assert_true(guard_allows_origin("http://localhost:1", "localhost:1", NULL));
+    assert_true(guard_allows_origin("https://draw.example", "draw.example", NULL));
+    assert_false(guard_allows_origin("http://localhost:2", "localhost:1", NULL));
+    assert_false(guard_allows_origin("null", "localhost:1", NULL));
+    assert_false(guard_allows_origin("http://evil.example", NULL, NULL));
+    assert_true(guard_allows_origin("https://app.example", "localhost", "https://app.example"));
+    assert_false(guard_allows_origin("https://app.example.evil", "x", "https://app.example"));
+}
+
+static void test_keys(void **state)
+{
+    (void)state;
+    assert_true(guard_knows_key("k", "Bearer k", NULL));
+    assert_true(guard_knows_key("k", NULL, "k"));
+    assert_true(guard_knows_key("k", "basic Omtr", "k"));
+    assert_true(guard_knows_key("k", "Basic dTpr", NULL)); /* u:k */
+    assert_false(guard_knows_key("k", "Bearer ", NULL));
+    assert_false(guard_knows_key("k", "Bearer kk", NULL));
+    assert_false(guard_knows_key("k", "k", NULL));
+    assert_false(guard_knows_key("k", "Basic dQ==", NULL)); /* u */
+    assert_false(guard_knows_key("k", "Basic !", NULL));
+    assert_false(guard_knows_key("k", NULL, NULL));
+}
+
+static void nothing(const http_request *r, http_reply *reply)
+{
+    (void)r, (void)reply;
+}
+
+static void test_routes(void **state)
+{
+    (void)state;
+    static const http_route table[] = {{"GET", "/a/{}", nothing, 0, "", NULL, NULL},
+                                       {"DELETE", "/a/{id}", nothing, 0, "", NULL, NULL},
+                                       {"GET", "/a/{id}/b/{n}", nothing, 0, "", NULL, NULL},
+                                       {0}};
+    const http_route *const tables[] = {table, NULL};
+    const char *words[HTTP_WORDS];
+    char room[16], allow[64];
+#define FIND(method, path) \
+    http_find_route(tables, method, path, words, room, sizeof room, allow, sizeof allow)
+    assert_ptr_equal(FIND("GET", "/a/x"), &table[0]);
+    assert_string_equal(words[0], "x");
+    assert_ptr_equal(FIND("HEAD", "/a/x"), &table[0]);
+    assert_ptr_equal(FIND("DELETE", "/a/x"), &table[1]);
+    assert_ptr_equal(FIND("GET", "/a/x/b/7"), &table[2]);
+    assert_string_equal(words[0], "x");
+    assert_string_equal(words[1], "7");
+    assert_null(FIND("POST", "/a/x"));
+    assert_string_equal(allow, "GET, DELETE");
+    assert_null(FIND("GET", "/a/"));
+    assert_null(FIND("GET", "/a"));
+    assert_null(FIND("GET", ""));
+    assert_null(FIND("GET", "/a/x/"));
+    assert_string_equal(allow, "");
+    assert_null(FIND("GET", "/a/0123456789abcdef")); /* no room for the word */
+}
+
+static void test_json(void **state)
+{
+    (void)state;
+    char why[256], deep[128] = "{\"a\":";
+    json_t *value = http_parse_json("{\"a\":\"[[[[\\\"\"}", 14, why, sizeof why);
+    assert_non_null(value);
+    json_decref(value);
+    for (int i = 0; i < 40; i++) memcpy(deep + 5 + i, "[", 2);
+    assert_null(http_parse_json(deep, strlen(deep), why, sizeof why));
+    assert_non_null(strstr(why, "deeper"));
+    assert_null(http_parse_json("[]", 2, why, sizeof why));
+    assert_null(http_parse_json("{} x", 4, why, sizeof why));
+    assert_null(http_parse_json("{\"a\":\"\\u0000\"}", 14, why, sizeof why));
+    assert_null(http_parse_json("\"", 1, why, sizeof why));
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    char name[32];
+    models_name_of("/a/b/canny.safetensors", name, sizeof name);
+    assert_string_equal(name, "canny");
+    models_name_of("/a/b/folder//", name, sizeof name);
+    assert_string_equal(name, "folder");
+    models_name_of("x.PTH", name, sizeof name);
+    assert_string_equal(name, "x");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_base64), cmocka_unit_test(test_sha256),
+        cmocka_unit_test(test_hosts),  cmocka_unit_test(test_origins),
+        cmocka_unit_test(test_keys),   cmocka_unit_test(test_routes),
+        cmocka_unit_test(test_json),   cmocka_unit_test(test_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+#endif
