@@ -91,7 +91,7 @@ UNIT := $(patsubst tests/unit/test_%.c,$(BUILD)/tests/unit_%,$(wildcard tests/un
 OPS := $(patsubst tests/ops/test_%.c,$(BUILD)/tests/ops_%,$(wildcard tests/ops/test_*.c))
 # tests/support/unit needs cmocka, which only unit tests have.
 SUPPORT_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
-UNIT_OBJ := $(SUPPORT_OBJ) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/unit/*.c))
+UNIT_OBJ := $(SUPPORT_OBJ) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/unit/*.c)) $(BUILD)/src/server/base64.o
 BIG := $(patsubst tests/golden/%.c,$(BUILD)/tests/%,$(wildcard tests/golden/*.c)) \
        $(patsubst tests/e2e/%.c,$(BUILD)/tests/%,$(wildcard tests/e2e/*.c))
 BENCH := $(if $(wildcard bench/bench.c),$(BUILD)/bench)
@@ -245,7 +245,6 @@ $(BUILD)/tools/%: $(BUILD)/tools/%.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 $(BUILD)/tests/unit_ranks_one: $(BUILD)/src/dist/ranks_one.o # before the library's ranks_mpi.o
-$(BUILD)/tests/unit_serve: $(BUILD)/src/server/base64.o
 $(BUILD)/tests/unit_server: $(SERVER_OBJ)
 $(BUILD)/tests/unit_server: LDLIBS += $(PROGRAM_LIBS)
 $(BUILD)/tests/unit/test_server.o: CFLAGS_ALL += $(if $(filter 1,$(SERVER)),,-DCN_WITHOUT_SERVER)

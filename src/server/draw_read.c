@@ -52,7 +52,7 @@ json_t *draw_schema(void)
 {
     const options_part part = {.rows = cn_generate_option_rows, .not = not_taken};
     const options_part control = {.rows = cn_control_option_rows, .prefix = "control-"};
-    return json_pack("{s:o, s:o}", "Generate", options_schema(&part, picture_members, "prompt"),
+    return json_pack("{s:o, s:o}", "Generate", options_schema(&part, picture_members, NULL),
                      "Control", options_schema(&control, control_members, "model"));
 }
 

@@ -126,10 +126,11 @@ static cn_status run_draw(engine *e, job *j)
         if (d.iteration) w->o.seed += (uint64_t)w->o.batch;
         s = cn_generate(e->pipeline, &w->o, &g);
         if (s == CN_OK) s = add_results(e, w, g);
+        if (s == CN_ECANCELLED && jobs_take_skip(e->jobs, j)) s = CN_OK;
     }
-    for (int k = 0; s == CN_OK && k < g->n_conditions; k++)
+    for (int k = 0; s == CN_OK && g && k < g->n_conditions; k++)
         s = engine_add_picture(e, g->conditions[k], NULL, NULL, false);
-    if (s == CN_OK) set_info(e, w, g);
+    if (s == CN_OK && g) set_info(e, w, g);
     cn_generated_destroy(g);
     return s;
 }

@@ -243,6 +243,28 @@ bool jobs_cancel(jobs *q, job *j)
     return cancelled;
 }
 
+bool jobs_skip(jobs *q)
+{
+    pthread_mutex_lock(&q->lock);
+    const bool runs = q->running != NULL;
+    if (runs) {
+        q->running->skip_asked = true;
+        cn_cancel(q->ctx);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return runs;
+}
+
+bool jobs_take_skip(jobs *q, job *j)
+{
+    pthread_mutex_lock(&q->lock);
+    const bool skips = j->skip_asked && !j->cancel_asked;
+    j->skip_asked = false;
+    if (skips) cn_cancel_reset(q->ctx);
+    pthread_mutex_unlock(&q->lock);
+    return skips;
+}
+
 void jobs_shut(jobs *q, bool stop)
 {
     pthread_mutex_lock(&q->lock);

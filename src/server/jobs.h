@@ -43,7 +43,7 @@ struct job {
     json_t *request; /* as it was sent, for --state; may be NULL */
     void *work;      /* the kind's */
     job_state state;
-    bool cancel_asked, timed_out, discards /* nobody will look at the result */;
+    bool cancel_asked, timed_out, skip_asked;
     int refs;
     unsigned version;                  /* grows with every change */
     char stage[32];                    /* of a running job: "sampling" */
@@ -83,6 +83,8 @@ void jobs_release(jobs *q, job *j);
 job *jobs_running(jobs *q);
 /* False where it had ended. A waiting job ends at once, a running one at its next step. */
 bool jobs_cancel(jobs *q, job *j);
+/* The running job leaves out what it is at and goes on with its next part; false: none runs. */
+bool jobs_skip(jobs *q);
 /* Waits until the job's version isn't `version`, `seconds` at most; its version then. */
 unsigned jobs_wait(jobs *q, const job *j, unsigned version, double seconds);
 void jobs_lock(jobs *q);
@@ -111,6 +113,8 @@ void jobs_finish(jobs *q, job *j, cn_status s, const char *message);
 /* No more jobs are added. stop: waiting ones end too (those under --state stay on disk), and the
  * running one is cancelled. */
 void jobs_shut(jobs *q, bool stop);
+/* Whether the part that was just cancelled was to be left out alone; the next may be begun then. */
+bool jobs_take_skip(jobs *q, job *j);
 /* Cancels the running job if it has run longer; 0: never. */
 void jobs_enforce(jobs *q, double seconds);
 

@@ -32,7 +32,7 @@ job *server_add_job(const http_request *r, json_t *request, http_reply *reply)
     return j;
 }
 
-bool server_wait_job(const http_request *r, job *j, http_reply *reply)
+bool server_await_job(const http_request *r, const job *j)
 {
     server *s = r->server;
     unsigned version = 0;
@@ -44,15 +44,21 @@ bool server_wait_job(const http_request *r, job *j, http_reply *reply)
         jobs_unlock(s->jobs);
         gone = !ended && http_client_gone(r);
     }
-    if (gone) jobs_cancel(s->jobs, j);
+    return ended;
+}
+
+bool server_wait_job(const http_request *r, job *j, http_reply *reply)
+{
+    const bool ended = server_await_job(r, j);
+    if (!ended) jobs_cancel(r->server->jobs, j);
     if (ended && j->state == JOB_DONE) return true;
-    if (gone)
-        http_reply_error(reply, 499, "the client went away");
+    if (!ended)
+        http_reply_error(reply, 503, "the client went away");
     else if (j->state == JOB_CANCELLED)
         http_reply_error(reply, 503, "the job was cancelled");
     else
         http_reply_error(reply, j->is_refused ? 422 : 500, "%s", j->error);
-    jobs_release(s->jobs, j);
+    jobs_release(r->server->jobs, j);
     return false;
 }
 

@@ -17,7 +17,9 @@
 
 enum { DONE = 0, FAILED = 1, KEPT_JOBS = 64 };
 
-const http_route *const server_routes[] = {routes_jobs, NULL};
+const http_route *const server_routes[] = {
+    routes_jobs, routes_webui, routes_webui_lists, routes_control, routes_openai,
+    routes_docs, NULL};
 
 static int fail(const char *why)
 {
@@ -75,6 +77,7 @@ static bool open_parts(server *s, char *why, size_t cap)
     if (!s->engine) return false;
     models_name_of(s->o.pipeline.model, s->model, sizeof s->model);
     if (!models_short_hash(s->o.pipeline.model, s->model_hash)) s->model_hash[0] = 0;
+    s->clip_skip = 1;
     s->size_px = cn_pipeline_size_px(s->engine->pipeline);
     return true;
 }

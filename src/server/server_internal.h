@@ -30,14 +30,15 @@ struct server {
     char model_hash[9]; /* "" where it has none */
     int64_t size_px;    /* that it was trained at */
     double began_s;
+    atomic_int clip_skip; /* of stable-diffusion-webui's options */
     atomic_bool ends;
     atomic_ulong requests, bad_requests, denied; /* for /metrics */
 };
 
 /* All tables of routes, NULL at the end. */
 extern const http_route *const server_routes[];
-extern const http_route routes_page[], routes_jobs[], routes_webui[], routes_control[],
-    routes_openai[];
+extern const http_route routes_page[], routes_jobs[], routes_webui[], routes_webui_lists[],
+    routes_control[], routes_openai[], routes_docs[];
 
 /* --- listen.c --------------------------------------------------------------------------------- */
 
@@ -56,6 +57,8 @@ void server_daemon_stop(server *s);
 draw_reader server_reader(const server *s);
 /* Adds a job of a request (taken in every case) by job_read. NULL: the error is in the reply. */
 job *server_add_job(const http_request *r, json_t *request, http_reply *reply);
+/* Waits for its end; false: the client went away before. */
+bool server_await_job(const http_request *r, const job *j);
 /* Waits for its end, cancels it when the client goes away first. The reference goes unless it is
  * done; false: the error is in the reply. */
 bool server_wait_job(const http_request *r, job *j, http_reply *reply);

@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_serve.c - `controlnet serve` over its sockets: pictures as the command line draws them, jobs
  * and their events, limits, keys, what survives kill -9. */
-#include "../support/child.h"
-#include "../support/http_client.h"
-#include "../support/unit/tiny_run.h"
+#include "../support/unit/serving.h"
 
 #include "image/image.h"
-#include "server/base64.h"
 
-#include <fcntl.h>
-#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -19,143 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RUN_SECONDS = 120 };
-
-static char program[PATH_MAX], nets[256], net_a[256], net_b[256], saved[256];
-static serve_child server;
-static bool without_server;
-
-/* --- the server ------------------------------------------------------------------------------- */
-
-#define START(child, ...) \
-    serve_start(child, program, (const char *const[]){"-m", model, __VA_ARGS__, NULL})
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (tiny_open(1) != 0 || !test_find_controlnet(NULL, program)) return -1;
-    path_in(nets, "nets");
-    path_in(net_a, "nets/a");
-    path_in(net_b, "nets/b");
-    path_in(saved, "saved");
-    mkdir(nets, 0777);
-    mkdir(saved, 0777);
-    for (int i = 0; i < 2; i++) {
-        cn_train_options o = tiny_options(i ? net_b : net_a);
-        o.max_train_steps = 2 + i;
-        o.learning_rate = 0.1;
-        must(cn_train(ctx, &o, NULL, NULL));
-    }
-    const bool good = START(&server, "--control-nets", nets, "--save", saved, "-t", "1",
-                            "--max-body", "1M", "--max-pixels", "65536", "--preview", "vae");
-    without_server = strstr(server.said, "libmicrohttpd") != NULL;
-    return good || without_server ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    if (!without_server) assert_int_equal(serve_stop(&server, SIGTERM), 0);
-    return unit_close(state);
-}
-
-static void need_server(void)
-{
-    if (!without_server) return;
-    printf("SKIP  built without libmicrohttpd\n");
-    skip();
-}
-
-static json_t *ask_json(const serve_child *s, const char *method, const char *path,
-                        const json_t *body, int status)
-{
-    char *text = body ? json_dumps(body, 0) : NULL;
-    http_answer a = http_ask(s, method, path, NULL, text, text ? strlen(text) : 0);
-    if (a.status != status)
-        fail_msg("%s %s: %d instead of %d: %s", method, path, a.status, status,
-                 a.body ? a.body : "");
-    json_t *value = json_loads(a.body, 0, NULL);
-    assert_non_null(value);
-    http_free(&a);
-    free(text);
-    return value;
-}
-
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    assert_non_null(text);
-    return text;
-}
-
-static void post_job(const serve_child *s, json_t *request, char id[64])
-{
-    json_t *state = ask_json(s, "POST", "/v1/jobs", request, 202);
-    snprintf(id, 64, "%s", text_of(state, "id"));
-    json_decref(state);
-    json_decref(request);
-}
-
-/* Its state once it has ended. */
-static json_t *wait_job(const serve_child *s, const char *id)
-{
-    char path[128];
-    snprintf(path, sizeof path, "/v1/jobs/%s", id);
-    for (int i = 0; i < 100 * RUN_SECONDS; i++) {
-        json_t *state = ask_json(s, "GET", path, NULL, 200);
-        const char *name = text_of(state, "state");
-        if (strcmp(name, "queued") != 0 && strcmp(name, "running") != 0) return state;
-        json_decref(state);
-        nanosleep(&(struct timespec){0, 10000000}, NULL);
-    }
-    fail_msg("job %s doesn't end", id);
-    return NULL;
-}
-
-/* The request's first picture as PNG bytes. */
-static http_answer draw(const serve_child *s, json_t *request)
-{
-    char id[64], path[128];
-    post_job(s, request, id);
-    json_t *state = wait_job(s, id);
-    if (strcmp(text_of(state, "state"), "done") != 0) fail_msg("%s", text_of(state, "error"));
-    json_decref(state);
-    snprintf(path, sizeof path, "/v1/jobs/%s/pictures/0", id);
-    http_answer a = http_ask(s, "GET", path, NULL, NULL, 0);
-    assert_int_equal(a.status, 200);
-    return a;
-}
-
 /* --- as the command line draws ---------------------------------------------------------------- */
-
-static void run(const char *const *args)
-{
-    char *argv[64] = {program};
-    for (int i = 0; args[i]; i++) argv[i + 1] = (char *)(uintptr_t)args[i];
-    const int log = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    assert_int_equal(test_wait(test_start(argv, log), RUN_SECONDS), 0);
-    close(log);
-}
-
-#define RUN(...) run((const char *const[]){__VA_ARGS__, NULL})
-
-static void assert_like_file(http_answer *a, const char *file)
-{
-    cn_image *got = NULL, *want = NULL;
-    char *got_text = NULL, *want_text = NULL;
-    must(cn_image_load_memory(ctx, a->body, a->bytes, &got));
-    must(cn_image_load(ctx, file, &want));
-    assert_int_equal(got->width, want->width);
-    assert_int_equal(got->height, want->height);
-    assert_memory_equal(got->rgb, want->rgb, (size_t)(3 * got->width * got->height));
-    must(cn_png_text_memory(ctx, a->body, a->bytes, "parameters", &got_text));
-    must(cn_png_text(ctx, file, "parameters", &want_text));
-    assert_string_equal(got_text, want_text);
-    cn_free(got_text);
-    cn_free(want_text);
-    cn_image_destroy(got);
-    cn_image_destroy(want);
-    http_free(a);
-}
 
 static void test_samplers(void **state)
 {
@@ -170,28 +29,9 @@ static void test_samplers(void **state)
         http_answer a = draw(&server, json_pack("{s:s, s:s, s:i, s:i, s:s}", "prompt", "a red cube",
                                                 "negative_prompt", "blue", "seed", 7, "steps", 4,
                                                 "sampling_method", name));
-        assert_like_file(&a, out);
+        assert_like_file(a.body, a.bytes, out);
+        http_free(&a);
     }
-}
-
-/* A picture as a file and as base64. */
-static json_t *picture(const char *name, int phase, char file[256])
-{
-    cn_image *image = NULL;
-    uint8_t *png = NULL;
-    size_t n = 0;
-    path_in(file, name);
-    must(cn_image_create(ctx, TINY_PX, TINY_PX, &image));
-    for (int i = 0; i < 3 * TINY_PX * TINY_PX; i++)
-        image->rgb[i] = i / 3 % TINY_PX < 5 + phase ? 255 : (uint8_t)(phase * i);
-    must(cn_image_save_png(ctx, file, image, NULL));
-    must(cn_png_encode(ctx, image, NULL, &png, &n));
-    char *text = base64_encode(png, n, NULL);
-    json_t *value = json_string(text);
-    free(text);
-    cn_free(png);
-    cn_image_destroy(image);
-    return value;
 }
 
 static void test_two_controls(void **state)
@@ -218,7 +58,8 @@ static void test_two_controls(void **state)
         "canny low=10 high=20", "--control-net", net_b, "--control-image", b_png, "-t", "1", "-o",
         out, "--control-mask", b_mask, "--control-mode=prompt", "--control-resize=fill");
     http_answer a = draw(&server, request);
-    assert_like_file(&a, out);
+    assert_like_file(a.body, a.bytes, out);
+    http_free(&a);
 }
 
 static void test_annotate(void **state)
@@ -311,16 +152,6 @@ static void test_batch(void **state)
 }
 
 /* --- refusals --------------------------------------------------------------------------------- */
-
-static void refuse(const char *method, const char *path, const char *headers, const char *body,
-                   int status, const char *words)
-{
-    http_answer a = http_ask(&server, method, path, headers, body, body ? strlen(body) : 0);
-    if (a.status != status || !a.body || !strstr(a.body, words))
-        fail_msg("%s %s %.100s: %d, %.300s", method, path, body ? body : "", a.status,
-                 a.body ? a.body : "");
-    http_free(&a);
-}
 
 static void test_refused(void **state)
 {
@@ -615,5 +446,5 @@ int main(void)
         cmocka_unit_test(test_key),          cmocka_unit_test(test_unix_socket),
         cmocka_unit_test(test_wrong_usage),  cmocka_unit_test(test_state),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, serving_open, serving_close);
 }

@@ -18,7 +18,9 @@ int main(void)
 #include "server/guard.h"
 #include "server/http.h"
 #include "server/models.h"
+#include "server/multipart.h"
 #include "server/sha256.h"
+#include "server/webui.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -195,13 +197,95 @@ static void test_names(void **state)
     assert_string_equal(name, "x");
 }
 
+static void test_multipart(void **state)
+{
+    (void)state;
+    static const char type[] = "multipart/form-data; boundary=AaB03x";
+    static const char body[] =
+        "--AaB03x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nJoe\r\n"
+        "--AaB03x\r\nContent-Disposition: form-data; filename=\"x\"; "
+        "name=\"b\"\r\n\r\n\r\n--AaB03x--\r\n";
+    multipart_part parts[4];
+    assert_int_equal(multipart_parse(type, body, sizeof body - 1, parts, 4), 2);
+    assert_string_equal(parts[0].name, "a");
+    assert_int_equal(parts[0].bytes, 3);
+    assert_memory_equal(parts[0].data, "Joe", 3);
+    assert_false(parts[0].is_file);
+    assert_string_equal(parts[1].name, "b");
+    assert_int_equal(parts[1].bytes, 0);
+    assert_true(parts[1].is_file);
+    assert_int_equal(multipart_parse(type, body, sizeof body - 1, parts, 1), 1);
+    /* cut anywhere it is refused, but for the line's end behind the last mark */
+    for (size_t n = 0; n < sizeof body - 3; n++) {
+        char *cut = malloc(n + 1); /* so that a sanitizer sees what is read beyond */
+        memcpy(cut, body, n);
+        assert_int_equal(multipart_parse(type, cut, n, parts, 4), -1);
+        free(cut);
+    }
+    assert_int_equal(multipart_parse(NULL, body, sizeof body - 1, parts, 4), -1);
+    assert_int_equal(multipart_parse("text/plain", body, sizeof body - 1, parts, 4), -1);
+    assert_int_equal(multipart_parse("multipart/form-data", body, sizeof body - 1, parts, 4), -1);
+}
+
+static void assert_field(const json_t *fields, const char *name, const char *want)
+{
+    assert_string_equal(json_string_value(json_object_get(fields, name)), want);
+}
+
+static void test_parameters(void **state)
+{
+    (void)state;
+    json_t *f = webui_parse_parameters("a cube\nSteps: many\nNegative prompt: blue,\ngrey\n"
+                                       "Steps: 20, Sampler: DPM++ 2M, Size: 512x512, Model: x, "
+                                       "ControlNet 0: \"Module: canny, Model: a, b\", RNG: CPU");
+    assert_field(f, "Prompt", "a cube\nSteps: many");
+    assert_field(f, "Negative prompt", "blue,\ngrey");
+    assert_field(f, "Steps", "20");
+    assert_field(f, "Sampler", "DPM++ 2M");
+    assert_field(f, "ControlNet 0", "Module: canny, Model: a, b");
+    assert_field(f, "RNG", "CPU");
+    json_decref(f);
+    static const char *const odd[] = {"",
+                                      "x",
+                                      "Steps: 1",
+                                      "Negative prompt: x",
+                                      "a\nSteps: 1, \"",
+                                      "a\nSteps: 1, B: \"x",
+                                      "a\nSteps: 1, B: \"x\\",
+                                      "\nSteps: ",
+                                      "Steps: 1\nNegative prompt: x"};
+    for (size_t i = 0; i < CN_COUNT(odd); i++) {
+        f = webui_parse_parameters(odd[i]);
+        assert_true(json_is_string(json_object_get(f, "Prompt")));
+        json_decref(f);
+    }
+}
+
+static void test_preprocessors(void **state)
+{
+    (void)state;
+    char text[64], small[8];
+    assert_true(webui_preprocessor("canny", 50, -1, text, sizeof text));
+    assert_string_equal(text, "canny low=50");
+    assert_true(webui_preprocessor("canny", 0, 200.5, text, sizeof text));
+    assert_string_equal(text, "canny low=0 high=200.5");
+    assert_true(webui_preprocessor("None", 1, 1, text, sizeof text));
+    assert_string_equal(text, "none");
+    assert_true(
+        webui_preprocessor("invert (from white bg & black line)", 64, 64, text, sizeof text));
+    assert_string_equal(text, "invert");
+    assert_false(webui_preprocessor("canny", 100, 200, small, sizeof small));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_base64), cmocka_unit_test(test_sha256),
-        cmocka_unit_test(test_hosts),  cmocka_unit_test(test_origins),
-        cmocka_unit_test(test_keys),   cmocka_unit_test(test_routes),
-        cmocka_unit_test(test_json),   cmocka_unit_test(test_names),
+        cmocka_unit_test(test_base64),        cmocka_unit_test(test_sha256),
+        cmocka_unit_test(test_hosts),         cmocka_unit_test(test_origins),
+        cmocka_unit_test(test_keys),          cmocka_unit_test(test_routes),
+        cmocka_unit_test(test_json),          cmocka_unit_test(test_names),
+        cmocka_unit_test(test_multipart),     cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_preprocessors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
