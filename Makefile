@@ -11,6 +11,7 @@
 #   make fuzz       FUZZ_CASES (2000) changed files through the program, and every fuzz target for
 #                   FUZZ_SECONDS (60) seconds
 #   make sanitize   tests under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make races      tests of what several threads share under ThreadSanitizer (clang)
 #   make torture    every call of files, locks and memory fails once, over whole commands: hours
 #   make compdb     compile_commands.json for editors and clang's tools
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
@@ -100,7 +101,7 @@ FAULTS := $(BUILD)/tests/controlnet-faults $(BUILD)/tests/torture $(BUILD)/tests
 TOOLS := $(patsubst tools/%.c,$(BUILD)/tools/%,$(wildcard tools/*.c))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 
-.PHONY: all tests lib test test-full torture sanitize demo lint cppcheck fuzz clean deps install format help compdb
+.PHONY: all tests lib test test-full torture sanitize races demo lint cppcheck fuzz clean deps install format help compdb
 all: $(BUILD)/controlnet $(BENCH) $(TOOLS)
 tests: $(UNIT) $(OPS) $(BIG) $(FAULTS) $(EXAMPLES)
 lib: $(LIB)
@@ -131,6 +132,14 @@ sanitize: deps
 	@LSAN_OPTIONS=suppressions=$(CURDIR)/tests/sanitize/leaks.txt:print_suppressions=0 \
 	 ASAN_OPTIONS=detect_stack_use_after_return=0:allocator_may_return_null=1 \
 	 UBSAN_OPTIONS=print_stacktrace=1 sh tools/run-tests.sh build-address-undefined sanitized
+
+# By clang, whose OpenMP tells ThreadSanitizer where its threads meet (libarcher, which it finds by itself). Libraries aren't instrumented.
+RACES := buckets bulk canny dataset prepare store train_data
+RACES := $(filter $(RACES:%=$(BUILD)/tests/unit_%),$(UNIT))
+races: deps
+	@$(MAKE) -j$(JOBS) --no-print-directory CC=clang SANITIZE=thread $(RACES:$(BUILD)/%=build-thread/%)
+	@TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 \
+	 sh tools/run-tests.sh build-thread $(notdir $(RACES))
 
 torture: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory all tests

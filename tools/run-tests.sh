@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# run-tests.sh [BUILD [sanitized]] - runs every test program and adds up what they report.
+# run-tests.sh [BUILD [sanitized | NAME...]] - runs every test program and adds up what they report.
 #
-# sanitized: unit, ops, golden and badinput alone, without those that measure memory.
+# sanitized: unit, ops, golden and badinput alone, without those that measure memory. NAME: these programs.
 # One line a program: name, result, seconds. A program that fails is shown in full, every skip with its
 # reason. Closes with "N passed, N failed, N skipped"; exits 1 if anything failed, crashed, ran past
 # CN_TEST_TIMEOUT seconds (900), was not built or reported no count.
@@ -12,7 +12,9 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 build=${1:-build}
-sanitized=${2:-}
+[ $# -eq 0 ] || shift
+sanitized=
+[ "${1:-}" != sanitized ] || { sanitized=1 && shift; }
 # Planned and real memory are compared there, and a sanitizer's own is in the latter.
 measures=' unit_generate_memory unit_train_memory '
 CN_SHARED=${CN_SHARED:-../shared}
@@ -105,6 +107,19 @@ over_shared() {
     fi
 }
 
+finish() {
+    if [ $((passed + failed)) = 0 ]; then
+        echo "FAIL  no test ran"
+        failed=1
+    fi
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" = 0 ]
+    exit
+}
+if [ $# -gt 0 ]; then
+    for name; do run "$name" "$build/tests/$name"; done
+    finish
+fi
 for kind in unit ops; do
     for source in tests/$kind/test_*.c; do
         [ -f "$source" ] || continue
@@ -117,15 +132,6 @@ for kind in unit ops; do
         run "$name" "$build/tests/$name"
     done
 done
-finish() {
-    if [ $((passed + failed)) = 0 ]; then
-        echo "FAIL  no test ran"
-        failed=1
-    fi
-    echo "$passed passed, $failed failed, $skipped skipped"
-    [ "$failed" = 0 ]
-    exit
-}
 if [ -n "$sanitized" ]; then
     run "golden tests/golden/core" "$build/tests/golden" tests/golden/core
     run badinput "$build/tests/badinput"

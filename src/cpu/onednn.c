@@ -629,7 +629,7 @@ static dnnl_status_t gradient_pd(cn_dnnl *d, const cn_dnnl_product *m, bool dw,
                                                  NULL, &y);
     if (s == dnnl_success) s = make_attr(NULL, NULL, CN_ACT_NONE, 0, &attr);
     if (s == dnnl_success) s = dnnl_primitive_desc_create(&hint, &forward, attr, d->engine, NULL);
-    mds->y = y;
+    if (s == dnnl_success) mds->y = y;
     (dw ? &mds->w : &mds->x)->data_type = type_of(m->result);
     if (s == dnnl_success)
         s = dw ? dnnl_inner_product_backward_weights_desc_init(&gradient, &mds->x, &mds->w, NULL,
