@@ -754,6 +754,14 @@ typedef struct cn_control_options {
     const char *const *preprocessor_weights; /* as cn_annotate_options.weights; NULL */
     double strength;
     double start, end; /* part of the steps it acts on */
+    /* Of a ControlNet Union: what the image shows, a name of cn_control_type; NULL: what its
+     * preprocessor makes. n_more further conditions, of which image, preprocessor, strength, resize
+     * and type count; NULL. And what the conditions attend to: "batch" (NULL), each for itself, as
+     * in diffusers; "conditions-only", each other, as in ComfyUI. */
+    const char *type;
+    const struct cn_control_options *more;
+    int n_more;
+    const char *union_attention;
     /* How the image and the mask come to the picture's size: "crop" (NULL): cropped around the
      * centre; "stretch": without regard to proportions; "fill": whole, with its border's median
      * colour beside it. */
@@ -924,6 +932,9 @@ cn_status cn_generate_dry_run(cn_pipeline *p, const cn_generate_options *options
                               cn_generate_plan *out);
 /* Sampling method i, NULL behind the last. */
 const char *cn_generate_sampler(int i);
+/* Name i of a type of conditions that a ControlNet Union tells apart, NULL behind the last. Several
+ * names may stand for one type. */
+const char *cn_control_type(int i);
 /* Schedule i of noise levels, "default" first; NULL behind the last. */
 const char *cn_generate_scheduler(int i);
 /* The method that a name stands for in stable-diffusion.cpp, diffusers (its class),

@@ -141,6 +141,7 @@ over_fixtures golden tests/golden/golden.c core
 over_shared golden sdxl/core
 run "golden tests/golden/core, training options" "$build/tests/golden" tests/golden/core train_options
 over_fixtures e2e tests/e2e/e2e.c pipelines
+over_shared e2e sdxl
 run "golden tests/golden/sd2/core" "$build/tests/golden" tests/golden/sd2/core text_encoder controlnet unet
 run "e2e tests/golden/sd2/pipelines" "$build/tests/e2e" tests/golden/sd2/pipelines
 run "e2e tests/golden/drawing" "$build/tests/e2e" tests/golden/drawing

@@ -44,6 +44,8 @@ cn_status cn_network_load(cn_ctx *ctx, const cn_network *net, const cn_tensors *
     const char *prefix;
     if (!cn_network_is_in(net, file, &prefix))
         return cn_fail(ctx, CN_EMISMATCH, "%s: doesn't hold %s", path, net->name);
-    return cn_source_load(ctx, &(cn_source){file, path, prefix, CN_LAYOUT_DIFFUSERS, NULL, NULL}, b,
-                          p);
+    return cn_source_load(
+        ctx,
+        &(cn_source){.file = file, .path = path, .prefix = prefix, .layout = CN_LAYOUT_DIFFUSERS},
+        b, p);
 }

@@ -15,7 +15,8 @@ enum { MAX_CONTROLS = 8, MAX_LORAS = 64, MAX_WEIGHTS = 64, GENERATE_PARTS = 6 };
 
 typedef struct control {
     cn_control_options o; /* without its pictures */
-    const char *net, *image, *mask, *model, *factors;
+    const char *net;      /* NULL: a further condition of the one before */
+    const char *image, *mask, *model, *factors;
     const char *preprocessor_weights[2]; /* NULL at the end */
     float weights[MAX_WEIGHTS];
 } control;

@@ -112,9 +112,15 @@ static bool opens_control(const cli_setting *g)
     return strcmp(g->row->name, "control-net") == 0;
 }
 
+/* A second one behind the same --control-net is a further condition's. */
+static bool opens_condition(const cli_setting *g)
+{
+    return strcmp(g->row->name, "control-type") == 0;
+}
+
 bool generate_begins_list(const cli_setting *g)
 {
-    return g->row->type == CN_FIELD_LIST || opens_control(g);
+    return g->row->type == CN_FIELD_LIST || opens_control(g) || opens_condition(g);
 }
 
 bool generate_same_list(const cli_setting *a, const cli_setting *b)
@@ -194,6 +200,8 @@ static int check_control(const cli_parser *p, control *c, bool has_picture)
     const char *kind = c->o.preprocessor;
     const bool optional =
         has_picture && kind && (!strcmp(kind, "inpaint") || !strcmp(kind, "auto"));
+    if (!c->image && !optional && !c->net)
+        return cli_usage_error(p, "--control-type %s needs --control-image", c->o.type);
     if (!c->image && !optional)
         return cli_usage_error(p, "--control-net %s needs --control-image", c->net);
     if (c->o.start >= c->o.end)
@@ -255,7 +263,9 @@ int generate_read(cli_parser *p, request *r)
     cli_preset(p);
     for (int i = 0; i < p->settings.n; i++) {
         const cli_setting *g = &p->settings.list[i];
-        const int status = opens_control(g) ? open_control(p, r) : CLI_GO;
+        const control *last = r->n_controls ? &r->controls[r->n_controls - 1] : NULL;
+        const bool further = opens_condition(g) && last && last->o.type;
+        const int status = opens_control(g) || further ? open_control(p, r) : CLI_GO;
         if (status != CLI_GO) return status;
         if (is_control(g) && !r->n_controls)
             return cli_usage_error(p, "%s",

@@ -314,23 +314,41 @@ static void free_pictures(pictures *in)
     cn_image_destroy(in->mask);
 }
 
+/* Every control group's options with its pictures, in `all`, and those of the networks, which point
+ * to their further conditions. */
+static void join_controls(const request *r, const pictures *in, cn_control_options *all,
+                          cn_control_options *controls)
+{
+    int n = 0;
+    for (int k = 0; k < r->n_controls; k++) {
+        all[k] = r->controls[k].o;
+        all[k].image = in->control[k];
+        all[k].mask = in->region[k];
+    }
+    for (int k = 0; k < r->n_controls; k++) {
+        if (r->controls[k].net) {
+            controls[n++] = all[k];
+            continue;
+        }
+        cn_control_options *c = &controls[n - 1];
+        if (!c->n_more++) c->more = &all[k];
+    }
+}
+
 static int draw_with_images(cn_ctx *ctx, request *r)
 {
     const char *nets[MAX_CONTROLS];
-    cn_control_options controls[MAX_CONTROLS];
+    cn_control_options all[MAX_CONTROLS], controls[MAX_CONTROLS];
     pictures in = {0};
     r->pipeline.loras = r->loras;
-    for (int k = 0; k < r->n_controls; k++) nets[k] = r->controls[k].net;
     r->pipeline.embeddings = r->embeddings;
     r->pipeline.controls = nets;
-    r->pipeline.n_controls = r->n_controls;
+    r->pipeline.n_controls = 0;
+    for (int k = 0; k < r->n_controls; k++)
+        if (r->controls[k].net) nets[r->pipeline.n_controls++] = r->controls[k].net;
     int status = CLI_FAILED;
     if (load_pictures(ctx, r, &in)) {
-        for (int k = 0; k < r->n_controls; k++) {
-            controls[k] = r->controls[k].o;
-            controls[k].image = in.control[k];
-            controls[k].mask = in.region[k];
-        }
+        join_controls(r, &in, all, controls);
         r->generate.controls = controls;
         r->generate.init_image = in.init;
         r->generate.mask = in.mask;

@@ -17,7 +17,7 @@ void cn_added_embed(const float *pooled, int64_t n_pooled, const float *numbers,
                     float *out)
 {
     const int64_t half = dim / 2;
-    memcpy(out, pooled, (size_t)n_pooled * sizeof *out);
+    if (n_pooled) memcpy(out, pooled, (size_t)n_pooled * sizeof *out);
     out += n_pooled;
     for (int k = 0; k < n; k++, out += dim)
         for (int64_t i = 0; i < half; i++) {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* control.h - what a ControlNet's condition gives in a drawing: the hint network's features, and
- * the factors that its residuals are multiplied by.
+/* control.h - what a control network's condition gives in a drawing: the features that follow from
+ * it alone, and the factors that what it adds is multiplied by.
  *
- * The hint network is a plan of its own for one picture, run once per run; its memory goes back at
- * once. The rest of the ControlNet is part of the denoiser's plan (denoise.h).
+ * What makes the features (a ControlNet's hint network, a whole T2I-Adapter) is a plan of its own
+ * for one picture, run once per run; its memory goes back at once. The rest of the network is part
+ * of the denoiser's plan (denoise.h).
  */
 #ifndef CN_DIFFUSE_CONTROL_H
 #define CN_DIFFUSE_CONTROL_H
@@ -26,10 +27,15 @@ void cn_control_begin(cn_control *u);
 bool cn_control_waits(const cn_control *u);
 /* Whether the unit changes anything at step i of n. */
 bool cn_control_acts(const cn_control *u, const cn_draw_hint *h, int i, int n);
-/* The features of h's condition, [N,h,w,C], the same for every sample of `to`. */
-cn_status cn_control_features(cn_control *u, const cn_draw_hint *h, int64_t N,
+/* Whether its condition counts there, or its features are 0. */
+bool cn_control_sees(const cn_control *u, const cn_draw_hint *h, int i, int n);
+/* What its condition becomes: how many arrays of features, and nodes [1,h_i,w_i,C_i] of their
+ * shapes. */
+int cn_control_hints(const cn_control *u, cn_node *const **out);
+/* The i-th of h's condition, [N,h_i,w_i,C_i], the same for every sample of `to`. */
+cn_status cn_control_features(cn_control *u, const cn_draw_hint *h, int i, int64_t N,
                               float *to) CN_CHECKED;
-/* The factors of residual i, [N,height,width]: strength, the residual's weight, the region. */
+/* The factors of place i, [N,height,width]: strength, the place's weight, the region. */
 cn_status cn_control_factors(const cn_control *u, const cn_draw_hint *h, int i,
                              const int64_t shape[3], float *to) CN_CHECKED;
 

@@ -2,6 +2,7 @@
 /* denoise.c - see denoise.h. */
 #include "diffuse/denoise.h"
 
+#include "diffuse/added.h"
 #include "diffuse/control.h"
 
 #include <string.h>
@@ -17,10 +18,13 @@ struct cn_denoiser {
     cn_unet_inputs both; /* of ControlNets for all samples; in's, but for an inpainting UNet's x */
     cn_unet_inputs cond; /* of those for the conditional half */
     cn_control_unit units[CN_MAX_CONTROLS];
-    bool fed[CN_MAX_CONTROLS]; /* features and factors of this run are in the plan, which are 0 of
-                                  a unit that is off */
-    unsigned acting;           /* parts that are on */
-    cn_node *scale;            /* the guidance scale's embedding; NULL unless the UNet takes it */
+    cn_node **hints[CN_MAX_CONTROLS]; /* n_hints inputs of each unit; owned */
+    int n_hints[CN_MAX_CONTROLS];
+    bool sees[CN_MAX_CONTROLS]; /* the unit's features are in the plan, not 0 */
+    bool fed[CN_MAX_CONTROLS];  /* features and factors of this run are in the plan, which are 0 of
+                                   a unit that is off */
+    unsigned acting;            /* parts that are on */
+    cn_node *scale;             /* the guidance scale's embedding; NULL unless the UNet takes it */
     cn_node *y;
 };
 
@@ -44,11 +48,34 @@ static bool sees_half(const cn_denoiser *d, int k)
     return d->n > d->spec.batch && d->spec.controls[k].cond_only;
 }
 
-static void make_unit(cn_denoiser *d, int k)
+/* Inputs for the unit's features, of n samples. */
+static cn_status make_hints(cn_denoiser *d, int k, int64_t n)
+{
+    cn_node *const *shapes;
+    d->n_hints[k] = cn_control_hints(d->controls[k], &shapes);
+    d->hints[k] = cn_alloc0(d->ctx, (size_t)d->n_hints[k] * sizeof(cn_node *));
+    if (!d->hints[k]) return CN_ENOMEM;
+    for (int i = 0; i < d->n_hints[k]; i++) {
+        const int64_t *shape = shapes[i]->shape;
+        d->hints[k][i] = cn_input4(d->graph, "hint", n, shape[1], shape[2], shape[3]);
+    }
+    return CN_OK;
+}
+
+/* A Union's types, for n samples. */
+static cn_node *make_types(cn_denoiser *d, const cn_draw_control *c, int64_t n)
+{
+    const cn_controlnet_config *config = c->config;
+    if (!c->kind->residuals || !config->union_types) return NULL;
+    const int64_t shape[2] = {n, config->union_types * config->encoder.added_number_dim};
+    return cn_input(d->graph, "types", CN_F32, 2, shape, true);
+}
+
+static cn_status make_unit(cn_denoiser *d, int k)
 {
     const cn_draw_spec *s = &d->spec;
     const cn_draw_control *c = &s->controls[k];
-    const bool half = sees_half(d, k);
+    const bool half = sees_half(d, k) && !c->kind->whole;
     const int64_t n = half ? s->batch : d->n, latent = s->unet->out_channels;
     if (half && !d->cond.x) d->cond = make_inputs(d, n, latent);
     if (!half && !d->both.x) {
@@ -56,14 +83,17 @@ static void make_unit(cn_denoiser *d, int k)
         if (s->unet->in_channels != latent)
             d->both.x = cn_input4(d->graph, "latents", n, s->latent_h, s->latent_w, latent);
     }
-    d->units[k] = (cn_control_unit){.config = c->config,
+    CN_TRY(make_hints(d, k, n));
+    d->units[k] = (cn_control_unit){.kind = c->kind,
+                                    .config = c->config,
                                     .params = c->params,
                                     .in = half ? d->cond : d->both,
                                     .first = d->n - n,
-                                    .hint = cn_input4(d->graph, "hint", n, s->latent_h, s->latent_w,
-                                                      c->config->encoder.channels[0]),
+                                    .hints = d->hints[k],
                                     .part = k + 1,
                                     .gated = true};
+    d->units[k].in.types = make_types(d, c, n);
+    return CN_OK;
 }
 
 static cn_status build(cn_denoiser *d)
@@ -71,7 +101,7 @@ static cn_status build(cn_denoiser *d)
     const cn_draw_spec *s = &d->spec;
     CN_TRY(cn_graph_create(d->ctx, &d->graph));
     d->in = make_inputs(d, d->n, s->unet->in_channels);
-    for (int k = 0; k < s->n_controls; k++) make_unit(d, k);
+    for (int k = 0; k < s->n_controls; k++) CN_TRY(make_unit(d, k));
     d->y = cn_controlled_unet_build(d->graph, s->unet, s->unet_params, &d->in, d->units,
                                     s->n_controls);
     if (s->unet->guidance_dim)
@@ -107,7 +137,10 @@ void cn_denoiser_destroy(cn_denoiser *d)
     if (!d) return;
     cn_plan_destroy(d->plan);
     cn_graph_destroy(d->graph);
-    for (int k = 0; k < CN_MAX_CONTROLS; k++) cn_control_destroy(d->controls[k]);
+    for (int k = 0; k < CN_MAX_CONTROLS; k++) {
+        cn_control_destroy(d->controls[k]);
+        cn_free(d->hints[k]);
+    }
     cn_free(d);
 }
 
@@ -139,32 +172,77 @@ bool cn_denoiser_acts(const cn_denoiser *d, int k, const cn_draw_hint *h, int i,
     return cn_control_acts(d->controls[k], h, i, n);
 }
 
+bool cn_denoiser_sees(const cn_denoiser *d, int k, const cn_draw_hint *h, int i, int n)
+{
+    return cn_control_sees(d->controls[k], h, i, n);
+}
+
 /* --- a call ----------------------------------------------------------------------------------- */
+
+/* The factors of place r; all 0 where the unit is off, and for guidance's unconditional half where
+ * it acts on the other alone. */
+static cn_status feed_gate(cn_denoiser *d, int k, const cn_draw_hint *h, int r, bool acts)
+{
+    const cn_control_unit *u = &d->units[k];
+    const cn_node *gate = u->gate[r];
+    const size_t bytes = (size_t)cn_node_elements(gate) * sizeof(float);
+    float *to = cn_plan_data(d->plan, gate);
+    if (acts)
+        CN_TRY(cn_control_factors(d->controls[k], h, r, gate->shape, to));
+    else
+        memset(to, 0, bytes);
+    if (u->kind->whole && sees_half(d, k)) memset(to, 0, bytes / 2);
+    return CN_OK;
+}
+
+/* The types of a Union's conditions: 1 for those there are, each as a number of the added embedding
+ * is taken. */
+static cn_status feed_types(cn_denoiser *d, int k)
+{
+    const cn_draw_control *c = &d->spec.controls[k];
+    const cn_controlnet_config *config = c->config;
+    const cn_node *types = d->units[k].in.types;
+    const int64_t row = cn_channels(types), dim = config->encoder.added_number_dim;
+    float *given = cn_alloc0(d->ctx, (size_t)config->union_types * sizeof *given);
+    float *values = cn_alloc_array(d->ctx, (size_t)cn_node_elements(types), sizeof *values);
+    cn_status s = given && values ? CN_OK : CN_ENOMEM;
+    for (int i = 0; s == CN_OK && i < c->condition.n; i++) given[c->condition.types[i]] = 1;
+    for (int64_t n = 0; s == CN_OK && n < types->shape[0]; n++)
+        cn_added_embed(NULL, 0, given, config->union_types, dim, values + n * row);
+    if (s == CN_OK) s = cn_plan_set(d->plan, types, values);
+    cn_free(given);
+    cn_free(values);
+    return s;
+}
 
 /* What stays while a unit acts: hint features and factors; or, while it doesn't, factors of 0. */
 static cn_status feed_unit(cn_denoiser *d, int k, const cn_draw_hint *h)
 {
     const cn_control_unit *u = &d->units[k];
     const bool acts = d->acting >> k & 1;
-    float *to = cn_plan_data(d->plan, u->hint);
-    if (acts) CN_TRY(cn_control_features(d->controls[k], h, u->hint->shape[0], to));
-    for (int r = 0; r < u->n_gates; r++) {
-        to = cn_plan_data(d->plan, u->gate[r]);
-        if (acts)
-            CN_TRY(cn_control_factors(d->controls[k], h, r, u->gate[r]->shape, to));
-        else
-            memset(to, 0, (size_t)cn_node_elements(u->gate[r]) * sizeof *to);
+    for (int i = 0; acts && i < d->n_hints[k]; i++) {
+        const cn_node *x = u->hints[i];
+        float *to = cn_plan_data(d->plan, x);
+        CN_TRY(cn_control_features(d->controls[k], h, i, x->shape[0], to));
+        if (!d->sees[k]) memset(to, 0, (size_t)cn_node_elements(x) * sizeof *to);
     }
+    for (int r = 0; r < u->n_gates; r++) CN_TRY(feed_gate(d, k, h, r, acts));
+    if (u->in.types) CN_TRY(feed_types(d, k));
     d->fed[k] = true;
     return CN_OK;
 }
 
 /* Switches units on and off. One that comes in later needs room for its hint network, and what
  * follows from the text: the others are fed again. */
-static cn_status feed(cn_denoiser *d, unsigned acting, const cn_draw_hint *hints)
+static cn_status feed(cn_denoiser *d, unsigned acting, unsigned seeing, const cn_draw_hint *hints)
 {
     const unsigned changed = acting ^ d->acting, comes = acting & changed;
     d->acting = acting;
+    for (int k = 0; k < d->spec.n_controls; k++) {
+        const bool sees = seeing >> k & 1;
+        if (sees != d->sees[k]) d->fed[k] = false;
+        d->sees[k] = sees;
+    }
     for (int k = 0; k < d->spec.n_controls; k++) {
         if (!(changed >> k & 1)) continue;
         cn_plan_part(d->plan, k + 1, acting >> k & 1);
@@ -191,10 +269,10 @@ static cn_status set_inputs(const cn_denoiser *d, const cn_unet_inputs *to, cons
     return cn_plan_set(d->plan, c, in->context + first * (cn_node_elements(c) / c->shape[0]));
 }
 
-cn_status cn_denoiser_run(cn_denoiser *d, unsigned acting, const cn_draw_hint *hints,
-                          const cn_denoise_input *in, const float **y)
+cn_status cn_denoiser_run(cn_denoiser *d, unsigned acting, unsigned seeing,
+                          const cn_draw_hint *hints, const cn_denoise_input *in, const float **y)
 {
-    CN_TRY(feed(d, acting, hints));
+    CN_TRY(feed(d, acting, seeing, hints));
     CN_TRY(set_inputs(d, &d->in, in->x, in, 0));
     if (d->scale) CN_TRY(cn_plan_set(d->plan, d->scale, in->scale));
     if (d->both.x && d->both.x != d->in.x) CN_TRY(cn_plan_set(d->plan, d->both.x, in->latents));

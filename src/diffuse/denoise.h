@@ -32,9 +32,12 @@ void cn_denoiser_info(const cn_denoiser *d, cn_plan_info *info);
 void cn_denoiser_begin(cn_denoiser *d);
 /* Whether ControlNet k, with this part in the run, changes anything at step i of n. */
 bool cn_denoiser_acts(const cn_denoiser *d, int k, const cn_draw_hint *h, int i, int n);
-/* acting: bit k for ControlNet k. *y: the prediction [N,h,w,out_channels], valid until the next
- * call. */
-cn_status cn_denoiser_run(cn_denoiser *d, unsigned acting, const cn_draw_hint *hints,
-                          const cn_denoise_input *in, const float **y) CN_CHECKED;
+/* Whether its condition counts then; else it acts without one. */
+bool cn_denoiser_sees(const cn_denoiser *d, int k, const cn_draw_hint *h, int i, int n);
+/* acting, seeing: bit k for control network k. *y: the prediction [N,h,w,out_channels], valid until
+ * the next call. */
+cn_status cn_denoiser_run(cn_denoiser *d, unsigned acting, unsigned seeing,
+                          const cn_draw_hint *hints, const cn_denoise_input *in,
+                          const float **y) CN_CHECKED;
 
 #endif

@@ -10,9 +10,12 @@
 enum { CN_MAX_CONTROLS = 8, CN_MAX_CONTROL_OUTPUTS = CN_MAX_RESIDUALS + 1 };
 
 typedef struct cn_draw_control {
-    const cn_controlnet_config *config;
+    const cn_control_kind *kind;
+    const void *config; /* the kind's */
     cn_params *params;
     bool cond_only; /* under guidance the unconditional half is drawn without it (guess mode) */
+    cn_condition_spec
+        condition; /* of a Union: how many there are, and which; h and w aren't used */
 } cn_draw_control;
 
 typedef struct cn_draw_spec {
@@ -27,13 +30,14 @@ typedef struct cn_draw_spec {
     bool sequential_guidance; /* one behind the other instead of as one batch: less memory */
 } cn_draw_spec;
 
-/* One ControlNet's part in a run. It acts on step i of n unless i/n < start or (i+1)/n > end; a
- * step on which it doesn't act, it isn't run. */
+/* One control network's part in a run. It acts on step i of n unless i/n < start or (i+1)/n > end;
+ * a step on which it doesn't act, it isn't run. */
 typedef struct cn_draw_hint {
     const float *image; /* [H,W,3] in [0,1], the same for the whole batch; H and W of the picture */
+    const float *further[CN_MAX_CONDITIONS - 1]; /* a Union's, behind the first */
     double strength, start, end;
-    /* Factors on the strength, one per residual and the middle's last (13 for SD 1.5); NULL: all
-     * 1. */
+    /* Factors on the strength, one for each place where it acts (of a ControlNet the residuals, the
+     * middle's last: 13 for SD 1.5); NULL: all 1. */
     const float *weights;
     const float *mask; /* [H,W]: where in the picture it acts, 0 to 1; NULL: everywhere */
 } cn_draw_hint;

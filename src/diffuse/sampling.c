@@ -72,7 +72,8 @@ static cn_status check(cn_ctx *ctx, const cn_draw_spec *s)
         return cn_fail(ctx, CN_EMISMATCH, "the UNet takes %lld channels and gives %lld",
                        (long long)s->unet->in_channels, (long long)s->unet->out_channels);
     for (int k = 0; k < s->n_controls; k++)
-        CN_TRY(check_control(ctx, s->controls[k].config, s->unet));
+        if (s->controls[k].kind->residuals)
+            CN_TRY(check_control(ctx, s->controls[k].config, s->unet));
     return CN_OK;
 }
 
@@ -227,6 +228,15 @@ static unsigned acting(const cn_draw *d, const cn_draw_args *a, int i, int n, in
     return bits;
 }
 
+/* Those whose condition counts. */
+static unsigned seeing(const cn_draw *d, const cn_draw_args *a, int i, int n)
+{
+    unsigned bits = 0;
+    for (int k = 0; k < d->spec.n_controls; k++)
+        if (cn_denoiser_sees(d->networks, k, &a->hints[k], i, n)) bits |= 1u << k;
+    return bits;
+}
+
 static double deviation(const float *v, int64_t n)
 {
     double sum = 0, squares = 0;
@@ -280,7 +290,8 @@ static cn_status run_turn(cn_draw *d, const cn_draw_args *a, int i, int n, int t
                                  .added = d->added,
                                  .scale = d->scale};
     set_context(d, a, i, turn);
-    CN_TRY(cn_denoiser_run(d->networks, acting(d, a, i, n, turn), a->hints, &in, y));
+    CN_TRY(cn_denoiser_run(d->networks, acting(d, a, i, n, turn), seeing(d, a, i, n), a->hints, &in,
+                           y));
     if (d->turns == 1) return CN_OK;
     memcpy(d->halves + turn * latent_elements(d), *y, (size_t)latent_elements(d) * sizeof **y);
     *y = d->halves;

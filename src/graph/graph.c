@@ -374,6 +374,21 @@ void cn_scope_pop(cn_graph *g)
     g->diffusers[g->diffusers_len[g->depth]] = 0;
 }
 
+void cn_scope_suspend(cn_graph *g, cn_scope_saved *out)
+{
+    memcpy(out->ldm, g->ldm, sizeof out->ldm);
+    memcpy(out->diffusers, g->diffusers, sizeof out->diffusers);
+    out->params = g->params;
+    g->ldm[0] = g->diffusers[0] = 0;
+}
+
+void cn_scope_resume(cn_graph *g, const cn_scope_saved *saved)
+{
+    memcpy(g->ldm, saved->ldm, sizeof g->ldm);
+    memcpy(g->diffusers, saved->diffusers, sizeof g->diffusers);
+    g->params = saved->params;
+}
+
 void cn_scope_name(const cn_graph *g, const char *name, char out[CN_NAME_MAX])
 {
     char ldm[CN_NAME_MAX];

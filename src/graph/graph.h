@@ -190,6 +190,14 @@ void cn_graph_use(cn_graph *g, cn_params *p);
 void cn_graph_part(cn_graph *g, int part);
 void cn_scope_push(cn_graph *g, const char *name);
 void cn_scope_pop(cn_graph *g);
+/* Parameters and scopes of another network follow, in the midst of this one; its set is chosen by
+ * cn_graph_use. *out: what cn_scope_resume goes back to, with the scope's whole names. */
+typedef struct cn_scope_saved {
+    char ldm[CN_NAME_MAX], diffusers[CN_NAME_MAX];
+    cn_params *params;
+} cn_scope_saved;
+void cn_scope_suspend(cn_graph *g, cn_scope_saved *out);
+void cn_scope_resume(cn_graph *g, const cn_scope_saved *saved);
 /* The whole diffusers name that `name` has in the current scope; "" where it is too long. */
 void cn_scope_name(const cn_graph *g, const char *name, char out[CN_NAME_MAX]);
 /* Pops the scope and remembers y as its result, to be found by cn_graph_tap. Returns y. */

@@ -67,6 +67,7 @@ cn_status cn_job_choose_kinds(cn_job *j)
         const char *kind = c->preprocessor ? c->preprocessor : "none";
         if (!strcmp(kind, "auto")) CN_TRY(choose_by_name(j, k, &kind));
         j->kinds[k] = kind;
+        CN_TRY(cn_job_choose_types(j, k));
         const bool inpaints = !strcmp(kind, CN_INPAINT_CONDITION);
         if (inpaints && !(j->o->mask && j->o->init_image))
             return cn_fail(j->p->ctx, CN_EINVAL,

@@ -26,11 +26,11 @@ static void close_one(cn_kept_control *c)
 static cn_status open_one(cn_pipeline *p, const char *path, cn_control_file **out)
 {
     const int64_t factor = cn_vae_factor(&p->base->vae);
-    CN_TRY(cn_control_open(p->ctx, path, out));
+    CN_TRY(cn_control_open_any(p->ctx, path, out));
     const cn_controlnet_config *c = &(*out)->config;
     cn_status s = cn_control_join(p->ctx, *out, p->base);
     if (s != CN_OK) return cn_fail_prefix(p->ctx, s, "%s", path);
-    if ((int64_t)1 << (c->hint_levels - 1) == factor) return CN_OK;
+    if (!(*out)->kind->residuals || (int64_t)1 << (c->hint_levels - 1) == factor) return CN_OK;
     return cn_fail(p->ctx, CN_EMISMATCH,
                    "%s: its hint network shrinks the condition %lld times, the VAE's latents need "
                    "%lld times",

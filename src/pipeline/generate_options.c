@@ -68,6 +68,14 @@ const cn_option cn_control_option_rows[] = {
      "how image and mask come to the picture's size: cropped around the centre, without regard to "
      "proportions, or whole with a border",
      FIELD(resize), WORDS("crop", "stretch", "fill"), .preset = "crop"},
+    {"control-type", 0,
+     "of a ControlNet Union: what the image shows. A second one begins a further condition of the "
+     "same network, with its own --control-image and --control-strength",
+     FIELD(type), .name_at = cn_control_type, .arg = "TYPE",
+     .unset = "what the preprocessor makes"},
+    {"union-attention", 0,
+     "of several such conditions: batch, as diffusers; conditions-only, as ComfyUI",
+     FIELD(union_attention), WORDS("batch", "conditions-only"), .preset = "batch"},
     {"control-mode", 0, "what counts more, the prompt or the control", FIELD(mode),
      WORDS("balanced", "prompt", "controlnet"), .preset = "balanced"},
     {0},

@@ -15,19 +15,20 @@
 
 /* --- checks ----------------------------------------------------------------------------------- */
 
-static int residuals_of(const cn_unet_config *c)
+static int places_of(const cn_job *j, int k)
 {
-    return c->levels * (c->layers_per_block + 1) + 1;
+    const cn_control_file *c = j->p->controls[k];
+    return c->kind->places(cn_control_config(c));
 }
 
-static cn_status check_weights(const cn_job *j, const cn_control_options *c)
+static cn_status check_weights(const cn_job *j, int k)
 {
+    const cn_control_options *c = &j->o->controls[k];
     if (!c->weights) return CN_OK;
-    int want = residuals_of(&j->p->base->unet);
+    const int want = places_of(j, k);
     if (c->n_weights != want)
-        return cn_fail(j->p->ctx, CN_EINVAL,
-                       "%d control weights: this model's ControlNets have %d places", c->n_weights,
-                       want);
+        return cn_fail(j->p->ctx, CN_EINVAL, "%d control weights: this %s acts in %d places",
+                       c->n_weights, j->p->controls[k]->kind->title, want);
     for (int i = 0; i < want; i++)
         if (!isfinite(c->weights[i]))
             return cn_fail(j->p->ctx, CN_EINVAL, "control weight %d is no number", i + 1);
@@ -62,7 +63,7 @@ static cn_status check_control(const cn_job *j, int k)
     if (j->o->guess_mode && c->mode && strcmp(c->mode, "balanced") != 0)
         return cn_fail(ctx, CN_EINVAL, "guess mode and control mode %s: they exclude each other",
                        c->mode);
-    return check_weights(j, c);
+    return check_weights(j, k);
 }
 
 static cn_status check_init(const cn_job *j)
@@ -258,26 +259,38 @@ static cn_status blank_masked(cn_job *j, const cn_pass *pass, float *hint)
     return CN_OK;
 }
 
-static cn_status read_hint(cn_job *j, int k, cn_pass *pass)
+/* One condition at the pass's size, made by the annotator `kind`; *out: a new array. */
+static cn_status read_condition(cn_job *j, const cn_pass *pass, const cn_control_options *c,
+                                const char *kind, float **out)
 {
-    const cn_control_options *c = &j->o->controls[k];
-    const bool inpaints = !strcmp(j->kinds[k], CN_INPAINT_CONDITION);
+    const bool inpaints = !strcmp(kind, CN_INPAINT_CONDITION);
     cn_image *sized = NULL, *made = NULL;
     const cn_image *image = NULL;
     cn_status s = cn_pass_fit_as(j, pass, "condition image", c->image ? c->image : j->o->init_image,
                                  c->image ? c->resize : NULL, &sized, &image);
-    if (s == CN_OK && !inpaints && strcmp(j->kinds[k], "none") != 0) {
-        s = cn_pipeline_annotate(j->p, j->kinds[k], c->preprocessor_weights, image, &made);
+    if (s == CN_OK && !inpaints && strcmp(kind, "none") != 0) {
+        s = cn_pipeline_annotate(j->p, kind, c->preprocessor_weights, image, &made);
         image = made;
     }
     size_t n = (size_t)pass->width * (size_t)pass->height * 3;
-    if (s == CN_OK && !(pass->hints[k] = cn_alloc_array(j->p->ctx, n, sizeof(float))))
-        s = CN_ENOMEM;
-    for (size_t i = 0; s == CN_OK && i < n; i++) pass->hints[k][i] = (float)image->rgb[i] / 255.0f;
-    if (s == CN_OK && inpaints) s = blank_masked(j, pass, pass->hints[k]);
+    if (s == CN_OK && !(*out = cn_alloc_array(j->p->ctx, n, sizeof(float)))) s = CN_ENOMEM;
+    for (size_t i = 0; s == CN_OK && i < n; i++) (*out)[i] = (float)image->rgb[i] / 255.0f;
+    if (s == CN_OK && inpaints) s = blank_masked(j, pass, *out);
     cn_image_destroy(sized);
     cn_image_destroy(made);
     return s;
+}
+
+static cn_status read_hint(cn_job *j, int k, cn_pass *pass)
+{
+    const cn_control_options *c = &j->o->controls[k];
+    CN_TRY(read_condition(j, pass, c, j->kinds[k], &pass->hints[k]));
+    for (int i = 1; i < j->conditions[k].n; i++) {
+        const cn_control_options *m = &c->more[i - 1];
+        const char *kind = m->preprocessor ? m->preprocessor : "none";
+        CN_TRY(read_condition(j, pass, m, kind, &pass->further[k][i - 1]));
+    }
+    return CN_OK;
 }
 
 cn_status cn_pass_conditions(const cn_job *j, cn_generated *g)
@@ -295,20 +308,25 @@ cn_status cn_pass_conditions(const cn_job *j, cn_generated *g)
     return CN_OK;
 }
 
-/* Each residual's factor: the given ones, else guess mode's, else the control mode's. */
+/* Each place's factor: the given ones, else guess mode's, else the control mode's. */
 static void set_weights(const cn_job *j, int k, float *out)
 {
+    static const float adapter[] = {0.25f, 0.62f, 0.825f, 1}; /* the webui extension's */
     const cn_control_options *c = &j->o->controls[k];
+    const cn_control_file *file = j->p->controls[k];
     const char *guess = j->o->guess_mode, *mode = c->mode ? c->mode : "balanced";
-    int last = residuals_of(&j->p->base->unet) - 1;
+    const bool residuals = file->kind->residuals;
+    int last = places_of(j, k) - 1;
     bool soft = guess ? !strcmp(guess, "lllyasviel") : strcmp(mode, "balanced") != 0;
     for (int i = 0; i <= last; i++) {
         out[i] = 1;
         if (c->weights)
             out[i] = c->weights[i];
-        else if (soft)
+        else if (soft && residuals)
             out[i] = (float)pow(0.825, last - i);
-        else if (guess && !j->p->controls[k]->config.global_pool) /* as diffusers */
+        else if (soft && last + 1 == (int)CN_COUNT(adapter))
+            out[i] = adapter[i];
+        else if (guess && residuals && !file->config.global_pool) /* as diffusers */
             out[i] = (float)pow(10, (double)i / last - 1);
     }
 }
@@ -379,6 +397,7 @@ void cn_pass_close(cn_pass *pass)
     cn_sampler_destroy(pass->sampler);
     for (int k = 0; k < CN_MAX_CONTROLS; k++) {
         cn_free(pass->hints[k]);
+        for (int i = 0; i < CN_MAX_CONDITIONS - 1; i++) cn_free(pass->further[k][i]);
         cn_free(pass->regions[k]);
     }
     cn_free(pass->image);

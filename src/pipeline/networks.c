@@ -45,6 +45,11 @@ static int group_of(cn_net net)
 static cn_status storage_of(const cn_pipeline *p, const cn_fit *f, cn_net net, int k, cn_dtype *out)
 {
     const int bits = f->bits[group_of(net)];
+    /* An adapter or modules are small, and their share of the time too. */
+    if (net == CN_NET_CONTROL && !p->controls[k]->kind->residuals) {
+        *out = CN_F32;
+        return CN_OK;
+    }
     *out = f->storage;
     if (!f->storage_auto && (*out != CN_Q8 || group_of(net) != CN_GROUP_VAE)) return CN_OK;
     if (net == CN_NET_CONTROL)
@@ -70,7 +75,10 @@ cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, cn_net net, int
 {
     cn_dtype storage;
     CN_TRY(storage_of(p, fit, net, k, &storage));
-    CN_TRY(cn_net_params(p->ctx, net, out));
+    if (net == CN_NET_CONTROL)
+        CN_TRY(cn_params_create(p->ctx, p->controls[k]->kind->network, out));
+    else
+        CN_TRY(cn_net_params(p->ctx, net, out));
     cn_params_set_compute(*out, fit->compute);
     cn_params_set_storage(*out, storage);
     cn_status s = net == CN_NET_CONTROL ? label_control(p, k, *out) : CN_OK;

@@ -14,6 +14,7 @@
 #ifndef CN_PIPELINE_PIPELINE_INTERNAL_H
 #define CN_PIPELINE_PIPELINE_INTERNAL_H
 
+#include "base/option.h"
 #include "diffuse/sampling.h"
 #include "image/inpaint.h"
 #include "model/checkpoint/vae_file.h"
@@ -81,9 +82,10 @@ typedef struct cn_pass {
     int64_t width, height, latent_h, latent_w;
     int64_t one, elements; /* of a picture's latents, of the batch's */
     cn_sampler *sampler;
-    int first;                       /* timestep to begin with */
-    float *hints[CN_MAX_CONTROLS];   /* [H,W,3] */
-    float *regions[CN_MAX_CONTROLS]; /* [H,W], NULL: everywhere */
+    int first;                                              /* timestep to begin with */
+    float *hints[CN_MAX_CONTROLS];                          /* [H,W,3] */
+    float *further[CN_MAX_CONTROLS][CN_MAX_CONDITIONS - 1]; /* a Union's other conditions */
+    float *regions[CN_MAX_CONTROLS];                        /* [H,W], NULL: everywhere */
     float weights[CN_MAX_CONTROLS][CN_MAX_CONTROL_OUTPUTS];
     float *image;       /* [H,W,3] in [-1,1] to begin with; NULL: from noise */
     float *mask;        /* [H,W], 1 where it is drawn anew; NULL: everywhere */
@@ -112,6 +114,7 @@ typedef struct cn_job {
     uint8_t *soft_mask;   /* of the initial image's size; NULL: no mask, or diffusers' style */
     cn_pass pass;
     double sampling_s, text_s, encoding_s, decoding_s;
+    cn_condition_spec conditions[CN_MAX_CONTROLS];
     const char *kinds[CN_MAX_CONTROLS]; /* of the conditions' annotators: never NULL or "auto" */
 } cn_job;
 
@@ -144,6 +147,11 @@ cn_status cn_job_overlay(cn_job *j, cn_image **images) CN_CHECKED;
 
 /* What each ControlNet's condition is made by: j->kinds, told where a name decided it. */
 cn_status cn_job_choose_kinds(cn_job *j) CN_CHECKED;
+
+/* --- union_types.c ---------------------------------------------------------------------------- */
+
+/* How many conditions control network k has, and a Union's types: j->conditions[k]. */
+cn_status cn_job_choose_types(cn_job *j, int k) CN_CHECKED;
 
 /* --- inputs.c --------------------------------------------------------------------------------- */
 

@@ -262,13 +262,22 @@ cn_status cn_job_begin(cn_job *j)
 
 /* --- sampling --------------------------------------------------------------------------------- */
 
+static bool same_condition(const cn_condition_spec *a, const cn_condition_spec *b)
+{
+    bool same = a->n == b->n && a->among_conditions == b->among_conditions;
+    for (int i = 0; same && i < a->n; i++)
+        same = a->types[i] == b->types[i] && (a->n == 1 || a->scales[i] == b->scales[i]);
+    return same;
+}
+
 static bool same_drawing(const cn_draw_spec *a, const cn_draw_spec *b)
 {
     bool same = a->batch == b->batch && a->latent_h == b->latent_h && a->latent_w == b->latent_w &&
                 a->guidance == b->guidance && a->sequential_guidance == b->sequential_guidance &&
                 a->context_length == b->context_length;
     for (int k = 0; k < a->n_controls; k++)
-        same = same && a->controls[k].cond_only == b->controls[k].cond_only;
+        same = same && a->controls[k].cond_only == b->controls[k].cond_only &&
+               same_condition(&a->controls[k].condition, &b->controls[k].condition);
     return same;
 }
 
@@ -309,8 +318,11 @@ cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const
                          .guidance = j->guidance,
                          .sequential_guidance = j->fit.sequential_guidance || is_windowed(j)};
     for (int k = 0; k < p->n_controls; k++)
-        spec.controls[k] = (cn_draw_control){
-            .config = &p->controls[k]->config, .params = control[k], .cond_only = cond_only(j, k)};
+        spec.controls[k] = (cn_draw_control){.kind = p->controls[k]->kind,
+                                             .config = cn_control_config(p->controls[k]),
+                                             .params = control[k],
+                                             .cond_only = cond_only(j, k),
+                                             .condition = j->conditions[k]};
     return spec;
 }
 
@@ -416,6 +428,8 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
                                     .end = c->end,
                                     .weights = pass->weights[k],
                                     .mask = pass->regions[k]};
+        for (int i = 1; i < j->conditions[k].n; i++)
+            a.hints[k].further[i - 1] = pass->further[k][i - 1];
     }
     float *added[CN_TEXT_SIDES] = {NULL};
     cn_status s = cn_job_added(j, pass, cond, CN_COND, &added[CN_COND]);

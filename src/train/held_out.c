@@ -128,8 +128,8 @@ cn_draw_spec cn_held_out_draw_spec(const cn_run_setup *r, cn_params *unet, cn_pa
                          .context_length = cn_base_context_length(r->base),
                          .guidance = r->o.validation_guidance_scale != 1};
     if (control)
-        spec.controls[spec.n_controls++] =
-            (cn_draw_control){.config = &r->config, .params = control};
+        spec.controls[spec.n_controls++] = (cn_draw_control){
+            .kind = &cn_control_kind_net, .config = &r->config, .params = control};
     return spec;
 }
 

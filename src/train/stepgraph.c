@@ -31,10 +31,16 @@ static cn_status build(cn_stepgraph *s, const cn_unet_config *u, const cn_contro
     cn_graph *g = s->g;
     make_inputs(s, u);
     const cn_unet_inputs in = {.x = s->x, .t = s->t, .context = s->context};
-    cn_control_unit unit = {.config = c, .params = control, .in = in, .only_mid = s->o.only_mid};
+    cn_node *hint = NULL;
+    cn_control_unit unit = {.kind = &cn_control_kind_net,
+                            .config = c,
+                            .params = control,
+                            .in = in,
+                            .hints = &hint,
+                            .only_mid = s->o.only_mid};
     if (s->o.control) {
         cn_graph_use(g, control);
-        unit.hint = cn_controlnet_hint_build(g, c, s->condition);
+        hint = cn_controlnet_hint_build(g, c, s->condition);
     }
     s->prediction = cn_controlled_unet_build(g, u, unet, &in, &unit, s->o.control ? 1 : 0);
     s->loss = s->per ? cn_loss_weighted(g, s->o.loss, s->prediction, s->target, s->per)

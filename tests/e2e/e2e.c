@@ -133,12 +133,41 @@ static void add_steering(const suite *s, command *c, const json_t *entry, size_t
     cn_str_free(&list);
 }
 
+/* The value itself, or a list's entry. */
+static const json_t *entry_of(const json_t *v, size_t i)
+{
+    return json_is_array(v) ? json_array_get(v, i) : v;
+}
+
+/* A Union's types, each with its picture and strength. */
+static void add_conditions(const suite *s, command *c, const json_t *entry, size_t k)
+{
+    const json_t *types = json_object_get(entry, "control_type");
+    const json_t *images = entry_of(json_object_get(entry, "image"), k);
+    const json_t *scales = entry_of(json_object_get(entry, "scale"), k);
+    add(c, "--union-attention=%s",
+        strcmp(cn_json_str(entry, "attention_axis", ""), "batch") ? "conditions-only" : "batch");
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        add(c, "--control-type=%s", json_string_value(json_array_get(types, i)));
+        add(c, "--control-image");
+        add_path(s, c, json_string_value(entry_of(images, i)));
+        add(c, "--control_strength");
+        add(c, "%.9g", json_number_value(entry_of(scales, i)));
+    }
+}
+
 static void add_controls(const suite *s, command *c, const json_t *entry)
 {
     const json_t *nets = json_object_get(entry, "controlnet");
     for (size_t k = 0; k < json_array_size(nets); k++) {
         add(c, "--control-net");
         add_path(s, c, json_string_value(json_array_get(nets, k)));
+        if (json_object_get(entry, "control_type")) {
+            add(c, "--control-start=%.9g", number_of(entry, "start", k, 0));
+            add(c, "--control-end=%.9g", number_of(entry, "end", k, 1));
+            add_conditions(s, c, entry, k);
+            continue;
+        }
         add(c, "--control-image");
         add_path(s, c, json_string_value(json_array_get(json_object_get(entry, "image"), k)));
         add(c, "--control_strength");
@@ -324,6 +353,10 @@ static void run_case(suite *s, const char *model, const char *name, const json_t
 {
     char label[200], log[PATH_BYTES];
     snprintf(label, sizeof label, "%s %s", name, model);
+    if (!strcmp(cn_json_str(entry, "attention_axis", ""), "conditions")) {
+        report_skip(&s->report, "%s: no program draws so, and this one doesn't either", label);
+        return;
+    }
     snprintf(log, sizeof log, "%.2000s/log", s->temp);
     command *c = new_command(s, "generate");
     add(c, "-m");

@@ -251,10 +251,12 @@ static cn_status controlled(fixture *f, golden_net *n, golden_net *u)
     CN_TRY(cn_controlnet_config_read(f->env.ctx, n->config, &cc));
     denoiser_inputs in = denoiser_inputs_make(n);
     const cn_unet_inputs given = {.x = in.x, .t = in.t, .context = in.context};
-    cn_control_unit unit = {.config = &cc,
+    cn_node *hint = cn_controlnet_hint_build(n->g, &cc, in.condition);
+    cn_control_unit unit = {.kind = &cn_control_kind_net,
+                            .config = &cc,
                             .params = n->params,
                             .in = given,
-                            .hint = cn_controlnet_hint_build(n->g, &cc, in.condition),
+                            .hints = &hint,
                             .gated = true};
     cn_node *y = cn_controlled_unet_build(n->g, &uc, u->params, &given, &unit, 1);
     CN_TRY(cn_graph_status(n->g));

@@ -246,10 +246,12 @@ static cn_status controlled(fixture *f, golden_net *n, golden_net *u, shared_inp
     CN_TRY(cn_unet_config_read(f->env.ctx, u->config, &uc));
     CN_TRY(cn_controlnet_config_read(f->env.ctx, n->config, &cc));
     CN_TRY(inputs_make(f, n, &uc, s));
-    cn_control_unit unit = {.config = &cc,
+    cn_node *hint = cn_controlnet_hint_build(n->g, &cc, s->condition);
+    cn_control_unit unit = {.kind = &cn_control_kind_net,
+                            .config = &cc,
                             .params = n->params,
                             .in = s->in,
-                            .hint = cn_controlnet_hint_build(n->g, &cc, s->condition),
+                            .hints = &hint,
                             .gated = true};
     cn_node *y = cn_controlled_unet_build(n->g, &uc, u->params, &s->in, &unit, 1);
     CN_TRY(cn_graph_status(n->g));

@@ -133,10 +133,12 @@ static cn_status build(trainer *t)
     t->per = cn_input(t->g, "per", CN_F32, 2, (int64_t[]){N, 2}, false);
     cn_graph_use(t->g, t->control);
     const cn_unet_inputs in = {.x = t->x, .t = t->t, .context = t->context, .added = t->added};
-    cn_control_unit unit = {.config = &cc,
+    cn_node *hint = cn_controlnet_hint_build(t->g, &cc, t->condition);
+    cn_control_unit unit = {.kind = &cn_control_kind_net,
+                            .config = &cc,
                             .params = t->control,
                             .in = in,
-                            .hint = cn_controlnet_hint_build(t->g, &cc, t->condition),
+                            .hints = &hint,
                             .only_mid = !strcmp(t->mode, "only_mid")};
     cn_node *y = cn_controlled_unet_build(t->g, &uc, t->unet, &in, &unit, 1);
     t->loss = cn_objective_weighs(&t->objective)

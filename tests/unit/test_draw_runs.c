@@ -81,16 +81,17 @@ static void open_halves(fixture *f, bool guidance, bool in_turn)
     assert_true(test_env_open(&f->env, 1));
     assert_int_equal(cn_net_params(f->env.ctx, CN_NET_UNET, &f->unet), CN_OK);
     assert_int_equal(cn_net_params(f->env.ctx, CN_NET_CONTROL, &f->control), CN_OK);
-    const cn_draw_spec spec = {.unet = &unet,
-                               .unet_params = f->unet,
-                               .controls = {{.config = &f->config, .params = f->control}},
-                               .n_controls = 1,
-                               .batch = 1,
-                               .latent_h = LATENT,
-                               .latent_w = LATENT,
-                               .context_length = TOKENS,
-                               .guidance = guidance,
-                               .sequential_guidance = in_turn};
+    const cn_draw_spec spec = {
+        .unet = &unet,
+        .unet_params = f->unet,
+        .controls = {{.kind = &cn_control_kind_net, .config = &f->config, .params = f->control}},
+        .n_controls = 1,
+        .batch = 1,
+        .latent_h = LATENT,
+        .latent_w = LATENT,
+        .context_length = TOKENS,
+        .guidance = guidance,
+        .sequential_guidance = in_turn};
     if (cn_draw_create(f->env.ctx, f->env.backend, &spec, &f->draw) != CN_OK)
         fail_msg("%s", cn_error(f->env.ctx));
     assert_int_equal(test_fill_params(&f->env, f->unet, "u.", 0, 0.1f), CN_OK);

@@ -273,7 +273,8 @@ static cn_status run_fold(test_env *e, const char *path, bool standardise, float
     y = standardise ? cn_derive_standardised(g, y, 0) : cn_derive_batch_norm(g, y, "norm", 1e-5f);
     cn_scope_pop(g);
     assert_int_equal(cn_plan_create(e->ctx, g, e->backend, &y, 1, false, &plan), CN_OK);
-    const cn_source source = {file, path, "", CN_LAYOUT_DIFFUSERS, NULL, NULL};
+    const cn_source source = {
+        .file = file, .path = path, .prefix = "", .layout = CN_LAYOUT_DIFFUSERS};
     cn_status s = cn_source_load(e->ctx, &source, e->backend, p);
     if (s == CN_OK) s = cn_plan_set(plan, in, x);
     if (s == CN_OK) s = cn_plan_run(plan);

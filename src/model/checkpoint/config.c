@@ -334,13 +334,32 @@ cn_status cn_unet_config_read(cn_ctx *ctx, const json_t *json, cn_unet_config *o
     return CN_OK;
 }
 
+/* Of ControlNetUnionModel. */
+static cn_status read_union(cn_ctx *ctx, const json_t *json, cn_controlnet_config *c)
+{
+    static const char *const widths[] = {"num_trans_channel", "num_proj_channel"};
+    int64_t width = 0;
+    CN_TRY(get_int(ctx, json, "num_control_type", 6, MAX_WIDTH, &c->union_types));
+    CN_TRY(get_int(ctx, json, "num_trans_layer", 1, MAX_TRANSFORMERS, &c->union_layers));
+    CN_TRY(get_int(ctx, json, "num_trans_head", 8, MAX_WIDTH, &c->union_heads));
+    for (size_t i = 0; i < CN_COUNT(widths); i++) {
+        CN_TRY(get_dim(ctx, json, widths[i], 320, MAX_WIDTH, &width));
+        if (width != c->encoder.channels[0])
+            return cn_fail(ctx, CN_EFORMAT, "\"%s\": %lld is not supported, only the first width",
+                           widths[i], (long long)width);
+    }
+    return CN_OK;
+}
+
 cn_status cn_controlnet_config_read(cn_ctx *ctx, const json_t *json, cn_controlnet_config *out)
 {
     static const int64_t hint[] = {16, 32, 96, 256};
     cn_controlnet_config c = {0};
     CN_TRY(check_object(ctx, json));
-    CN_TRY(check_class(ctx, json, "ControlNetModel"));
+    const bool many = !strcmp(cn_json_str(json, "_class_name", ""), "ControlNetUnionModel");
+    if (!many) CN_TRY(check_class(ctx, json, "ControlNetModel"));
     CN_TRY(read_encoder(ctx, json, &c.encoder));
+    if (many) CN_TRY(read_union(ctx, json, &c));
     c.encoder.out_channels = c.encoder.in_channels;
     CN_TRY(get_dim(ctx, json, "conditioning_channels", 3, MAX_WIDTH, &c.condition_channels));
     CN_TRY(get_widths(ctx, json, "conditioning_embedding_out_channels", hint, 4, c.hint_channels,
@@ -643,6 +662,9 @@ cn_status cn_unet_config_check(cn_ctx *ctx, const cn_unet_config *c)
 cn_status cn_controlnet_config_check(cn_ctx *ctx, const cn_controlnet_config *c)
 {
     CN_TRY(cn_unet_config_check(ctx, &c->encoder));
+    if (c->union_types && (c->union_heads < 1 || c->encoder.channels[0] % c->union_heads))
+        return cn_fail(ctx, CN_EFORMAT, "union: width %lld doesn't divide by %d heads",
+                       (long long)c->encoder.channels[0], c->union_heads);
     return check_widths(ctx, "hint network", c->hint_channels, c->hint_levels, 1);
 }
 

@@ -40,7 +40,43 @@ typedef struct cn_controlnet_config {
     /* global_pool_conditions: residuals are averages over the picture, for the conditional half of
      * guidance alone (Shuffle). */
     bool global_pool;
+    /* Of a ControlNet Union: how many types of conditions there are (num_control_type; 0: it is
+     * none), layers and heads of its small transformer (num_trans_layer, num_trans_head). */
+    int union_types, union_layers, union_heads;
 } cn_controlnet_config;
+
+typedef enum cn_adapter_form {
+    CN_ADAPTER_FULL,  /* half the size before each level but the first */
+    CN_ADAPTER_XL,    /* before the third level alone */
+    CN_ADAPTER_LIGHT, /* narrow residual blocks; one level more, of the last width */
+    CN_ADAPTER_FORMS
+} cn_adapter_form;
+
+/* diffusers' T2IAdapter. */
+typedef struct cn_adapter_config {
+    cn_adapter_form form;
+    int64_t image_channels; /* in_channels: 3, or 1 (grey) */
+    int64_t shrink;         /* downscale_factor: pixels a side that become channels, 8 or 16 */
+    int levels;
+    int64_t channels[CN_MAX_LEVELS];
+    int blocks; /* num_res_blocks, at each level */
+} cn_adapter_config;
+
+enum { CN_LLLITE_CONVS = 3 };
+
+/* One module of a ControlNet-LLLite, before one linear layer of the UNet. */
+typedef struct cn_lllite_module {
+    char name[128]; /* of its tensors: "lllite_unet_input_blocks_4_1_..." */
+    int convs;      /* of the condition's network, each of as many pixels as its stride */
+    int64_t widths[CN_LLLITE_CONVS];
+    int kernels[CN_LLLITE_CONVS];
+    int64_t features, hidden; /* of the layer's input; of the module's own layers */
+} cn_lllite_module;
+
+typedef struct cn_lllite_config {
+    int n;
+    cn_lllite_module modules[];
+} cn_lllite_config;
 
 typedef struct cn_vae_config {
     int64_t image_channels, latent_channels; /* 3, 4 */

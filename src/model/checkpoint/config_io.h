@@ -16,6 +16,8 @@
 cn_status cn_unet_config_read(cn_ctx *ctx, const json_t *json, cn_unet_config *out) CN_CHECKED;
 cn_status cn_controlnet_config_read(cn_ctx *ctx, const json_t *json,
                                     cn_controlnet_config *out) CN_CHECKED;
+cn_status cn_adapter_config_read(cn_ctx *ctx, const json_t *json,
+                                 cn_adapter_config *out) CN_CHECKED;
 cn_status cn_vae_config_read(cn_ctx *ctx, const json_t *json, cn_vae_config *out) CN_CHECKED;
 cn_status cn_clip_config_read(cn_ctx *ctx, const json_t *json, cn_clip_config *out) CN_CHECKED;
 cn_status cn_schedule_config_read(cn_ctx *ctx, const json_t *json,
@@ -37,7 +39,8 @@ void cn_schedule_config_default(cn_schedule_config *out);
 typedef enum cn_layout { CN_LAYOUT_DIFFUSERS, CN_LAYOUT_LDM } cn_layout;
 
 /* Not in the shapes, hence assumed: 32 groups (of a ControlNet the largest power of two up to it
- * that its widths allow: it takes them over from its base, see cn_control_join); 8 heads, or heads
+ * that its widths allow: it takes them over from its base, see cn_control_join); 8 heads (a Union's
+ * transformer has 8 too), or heads
  * of width 64 with linear projections; for CLIP heads of width 64, or 4 heads below that (no
  * published encoder is narrower); quick GELU; a sample size of 64; the scaling factor 0.18215.
  * Unknown (0) stay the context's width where nothing attends to it, and added_number_dim. */
@@ -45,6 +48,16 @@ cn_status cn_unet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const cha
                                      cn_layout layout, cn_unet_config *out) CN_CHECKED;
 cn_status cn_controlnet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                            cn_layout layout, cn_controlnet_config *out) CN_CHECKED;
+/* The hint network alone, and a Union's own parts, into *c. */
+cn_status cn_controlnet_hint_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
+                                         cn_layout layout, cn_controlnet_config *c) CN_CHECKED;
+/* What isn't in the shapes: two residual blocks at each level of a full T2I-Adapter. layout LDM:
+ * TencentARC's names. */
+cn_status cn_adapter_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cn_layout layout,
+                                        cn_adapter_config *out) CN_CHECKED;
+/* *out: cn_free. */
+cn_status cn_lllite_config_from_shapes(cn_ctx *ctx, const cn_tensors *t,
+                                       cn_lllite_config **out) CN_CHECKED;
 cn_status cn_vae_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                     cn_layout layout, cn_vae_config *out) CN_CHECKED;
 /* TAESD's, of either half or both, all of whose widths but the latents' are known. */

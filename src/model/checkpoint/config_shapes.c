@@ -194,6 +194,25 @@ static const cn_tensor_info *hint(const view *v, int level)
     return find(v, "controlnet_cond_embedding.blocks.%d.weight", 2 * level - 1);
 }
 
+cn_status cn_controlnet_hint_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
+                                         cn_layout layout, cn_controlnet_config *c)
+{
+    view v = {ctx, t, prefix, layout};
+    const cn_tensor_info *tasks = find(&v, "task_embedding");
+    int64_t types = 0;
+    CN_TRY(dim(&v, "hint network", hint(&v, 0), 1, &c->condition_channels));
+    for (; c->hint_levels < CN_MAX_LEVELS && hint(&v, c->hint_levels); c->hint_levels++)
+        CN_TRY(dim(&v, "", hint(&v, c->hint_levels), 0, &c->hint_channels[c->hint_levels]));
+    if (!tasks) return CN_OK;
+    CN_TRY(dim(&v, "", tasks, 0, &types));
+    c->union_types = (int)CN_MIN(types, (int64_t)1 << 16);
+    c->union_heads = 8;
+    while (c->union_layers < 64 &&
+           find(&v, "transformer_layes.%d.attn.in_proj_weight", c->union_layers))
+        c->union_layers++;
+    return CN_OK;
+}
+
 cn_status cn_controlnet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
                                            cn_layout layout, cn_controlnet_config *out)
 {
@@ -202,9 +221,7 @@ cn_status cn_controlnet_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, con
     CN_TRY(read_encoder(&v, &c.encoder));
     for (int k = 0; k < c.encoder.levels; k++)
         while (c.encoder.channels[k] % c.encoder.norm_groups) c.encoder.norm_groups /= 2;
-    CN_TRY(dim(&v, "hint network", hint(&v, 0), 1, &c.condition_channels));
-    for (; c.hint_levels < CN_MAX_LEVELS && hint(&v, c.hint_levels); c.hint_levels++)
-        CN_TRY(dim(&v, "", hint(&v, c.hint_levels), 0, &c.hint_channels[c.hint_levels]));
+    CN_TRY(cn_controlnet_hint_from_shapes(ctx, t, prefix, layout, &c));
     CN_TRY(cn_controlnet_config_check(ctx, &c));
     *out = c;
     return CN_OK;

@@ -133,7 +133,12 @@ json_t *cn_controlnet_config_json(const cn_controlnet_config *c)
         "{s:I, s:o, s:s, s:b}", "conditioning_channels", (json_int_t)c->condition_channels,
         "conditioning_embedding_out_channels", int_list(c->hint_channels, c->hint_levels),
         "controlnet_conditioning_channel_order", "rgb", "global_pool_conditions", c->global_pool);
-    return merged(encoder_json(&c->encoder, "ControlNetModel"), extra);
+    if (!c->union_types) return merged(encoder_json(&c->encoder, "ControlNetModel"), extra);
+    const json_int_t width = (json_int_t)c->encoder.channels[0];
+    json_t *own = json_pack("{s:i, s:i, s:i, s:I, s:I}", "num_control_type", c->union_types,
+                            "num_trans_head", c->union_heads, "num_trans_layer", c->union_layers,
+                            "num_trans_channel", width, "num_proj_channel", width);
+    return merged(encoder_json(&c->encoder, "ControlNetUnionModel"), merged(extra, own));
 }
 
 json_t *cn_vae_config_json(const cn_vae_config *c, int64_t sample_size_px)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* control_file.c - opens a ControlNet in any of its published forms and loads it.
+/* control_file.c - opens a ControlNet, and what else steers a UNet, in any of its published forms
+ * and loads it.
  *
  * A folder's config.json decides its widths; a file's shapes do, unless it says them
  * (single_file.c). A diffusers file opened by itself takes the config.json beside it when there is
@@ -7,6 +8,7 @@
  * they are the base's that it works beside.
  */
 #include "model/checkpoint/base_parts.h"
+#include "model/checkpoint/control_parts.h"
 #include "model/checkpoint/weights.h"
 
 #include <ctype.h>
@@ -23,34 +25,60 @@ static cn_layout form_layout(int form)
     return form == CN_CONTROL_DIFFUSERS ? CN_LAYOUT_DIFFUSERS : CN_LAYOUT_LDM;
 }
 
-static cn_status form_of(cn_ctx *ctx, const char *path, const cn_tensors *t, int *form)
+/* What a control network's file may hold: how it is read, and in which form. */
+static const struct row {
+    cn_content content;
+    int form;
+    const cn_control_kind *kind;
+} rows[] = {
+    {CN_HOLDS_CONTROL_DIFFUSERS, CN_CONTROL_DIFFUSERS, &cn_control_kind_net},
+    {CN_HOLDS_CONTROL, CN_CONTROL_ONLY, &cn_control_kind_net},
+    {CN_HOLDS_CONTROL_PREFIXED, CN_CONTROL_PREFIXED, &cn_control_kind_net},
+    {CN_HOLDS_WHOLE, CN_CONTROL_WHOLE, &cn_control_kind_net},
+    {CN_HOLDS_CONTROL_DIFFERENCE, CN_CONTROL_ONLY, &cn_control_kind_net},
+    {CN_HOLDS_CONTROL_UNION, CN_CONTROL_DIFFUSERS, &cn_control_kind_net},
+    {CN_HOLDS_CONTROL_LORA, CN_CONTROL_ONLY, &cn_control_kind_net},
+    {CN_HOLDS_ADAPTER, CN_CONTROL_ONLY, &cn_control_kind_adapter},
+    {CN_HOLDS_LLLITE, CN_CONTROL_ONLY, &cn_control_kind_lllite},
+};
+
+static cn_status refuse_content(cn_ctx *ctx, const char *path, const cn_tensors *t, cn_content is)
 {
-    cn_content content = cn_content_of(t);
-    switch (content) {
-    case CN_HOLDS_CONTROL_DIFFUSERS: *form = CN_CONTROL_DIFFUSERS; return CN_OK;
-    case CN_HOLDS_CONTROL: *form = CN_CONTROL_ONLY; return CN_OK;
-    case CN_HOLDS_CONTROL_PREFIXED: *form = CN_CONTROL_PREFIXED; return CN_OK;
-    case CN_HOLDS_WHOLE: *form = CN_CONTROL_WHOLE; return CN_OK;
-    case CN_HOLDS_CONTROL_DIFFERENCE:
-        *form = cn_tensors_have_prefix(t, CN_PREFIX_CONTROL "input_hint_block.")
-                    ? CN_CONTROL_PREFIXED
-                    : CN_CONTROL_ONLY;
-        return CN_OK;
-    case CN_HOLDS_UNKNOWN:
+    if (is == CN_HOLDS_UNKNOWN)
         return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s (%s, ...), a ControlNet is expected", path,
-                       cn_content_name(content),
+                       cn_content_name(is),
                        cn_tensors_count(t) > 0 ? cn_tensors_at(t, 0)->name : "no tensors at all");
-    default:
-        return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s%s, a ControlNet is expected", path,
-                       cn_content_name(content), cn_content_note(content));
-    }
+    return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s%s, a ControlNet is expected", path,
+                   cn_content_name(is), cn_content_note(is));
 }
 
-static cn_status read_config(cn_ctx *ctx, const char *dir, cn_controlnet_config *out)
+/* Sets form and kind by what c->file, opened as `path`, holds. */
+static cn_status form_of(cn_ctx *ctx, const char *path, cn_control_file *c)
+{
+    const cn_tensors *t = c->file;
+    const cn_content is = cn_content_of(t);
+    size_t i = 0;
+    while (i < CN_COUNT(rows) && rows[i].content != is) i++;
+    if (i == CN_COUNT(rows)) return refuse_content(ctx, path, t, is);
+    c->form = rows[i].form;
+    c->kind = rows[i].kind;
+    c->low_rank = is == CN_HOLDS_CONTROL_LORA;
+    if (is == CN_HOLDS_CONTROL_DIFFERENCE &&
+        cn_tensors_have_prefix(t, CN_PREFIX_CONTROL "input_hint_block."))
+        c->form = CN_CONTROL_PREFIXED;
+    if (is == CN_HOLDS_ADAPTER && cn_tensors_have_prefix(t, "adapter."))
+        c->form = CN_CONTROL_DIFFUSERS;
+    return CN_OK;
+}
+
+static cn_status read_config(cn_ctx *ctx, const char *dir, cn_control_file *c)
 {
     json_t *json = NULL;
     CN_TRY(cn_config_load(ctx, dir, "config.json", &json));
-    cn_status s = cn_controlnet_config_read(ctx, json, out);
+    const bool adapter = !strcmp(cn_json_str(json, "_class_name", ""), "T2IAdapter");
+    c->kind = adapter ? &cn_control_kind_adapter : &cn_control_kind_net;
+    cn_status s = adapter ? cn_adapter_config_read(ctx, json, &c->adapter)
+                          : cn_controlnet_config_read(ctx, json, &c->config);
     json_decref(json);
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s/config.json", dir);
 }
@@ -69,9 +97,13 @@ static cn_status open_folder(cn_ctx *ctx, cn_control_file *c)
                        "%s: no ControlNet folder: config.json and "
                        "diffusion_pytorch_model.safetensors are expected",
                        c->path);
-    CN_TRY(read_config(ctx, c->path, &c->config));
+    CN_TRY(read_config(ctx, c->path, c));
     CN_TRY(cn_weights_open(ctx, c->path, path, &c->file));
-    CN_TRY(form_of(ctx, path, c->file, &c->form));
+    const cn_control_kind *said = c->kind;
+    CN_TRY(form_of(ctx, path, c));
+    if (c->kind != said || c->low_rank)
+        return cn_fail(ctx, CN_EMISMATCH, "%s: holds %s, its config.json describes a %s", path,
+                       cn_content_name(cn_content_of(c->file)), said->title);
     return cn_format(ctx, c->path, sizeof c->path, "%s", path);
 }
 
@@ -120,13 +152,16 @@ bool cn_control_named(const cn_control_file *c, const char *words)
 /* --- opening ---------------------------------------------------------------------------------- */
 
 /* The config.json beside a diffusers file, if it is a ControlNet's. */
-static bool config_beside(const cn_control_file *c, cn_controlnet_config *out)
+static bool config_beside(cn_control_file *c)
 {
+    const cn_control_kind *holds = c->kind;
     char dir[CN_PATH_BYTES];
     const char *slash = strrchr(c->path, '/');
     snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - c->path) : 1, slash ? c->path : ".");
     if (!cn_file_in(dir, "config.json")) return false;
-    return read_config(NULL, dir, out) == CN_OK;
+    const bool found = read_config(NULL, dir, c) == CN_OK && c->kind == holds;
+    c->kind = holds;
+    return found;
 }
 
 /* What a single file says of itself; *found: it does. */
@@ -172,23 +207,34 @@ static void find_pooling(cn_ctx *ctx, cn_control_file *c)
                c->path, by_name ? "name" : "yaml file");
 }
 
+static cn_status read_shapes(cn_ctx *ctx, cn_control_file *c)
+{
+    const char *prefix = form_prefix(c->form);
+    const cn_layout layout = form_layout(c->form);
+    if (c->kind == &cn_control_kind_adapter)
+        return cn_adapter_config_from_shapes(ctx, c->file, layout, &c->adapter);
+    if (c->kind == &cn_control_kind_lllite)
+        return cn_lllite_config_from_shapes(ctx, c->file, &c->lllite);
+    if (c->low_rank)
+        return cn_controlnet_hint_from_shapes(ctx, c->file, prefix, layout, &c->config);
+    return cn_controlnet_config_from_shapes(ctx, c->file, prefix, layout, &c->config);
+}
+
 static cn_status open_file(cn_ctx *ctx, cn_control_file *c)
 {
     bool said = false;
     CN_TRY(cn_tensors_open(ctx, c->path, &c->file));
-    CN_TRY(form_of(ctx, c->path, c->file, &c->form));
-    if (c->form == CN_CONTROL_DIFFUSERS && config_beside(c, &c->config)) return CN_OK;
+    CN_TRY(form_of(ctx, c->path, c));
+    if (c->form == CN_CONTROL_DIFFUSERS && config_beside(c)) return CN_OK;
     cn_status s = read_metadata_config(ctx, c, &said);
     c->guessed = !said;
     c->difference = cn_content_of(c->file) == CN_HOLDS_CONTROL_DIFFERENCE;
-    if (s == CN_OK && !said)
-        s = cn_controlnet_config_from_shapes(ctx, c->file, form_prefix(c->form),
-                                             form_layout(c->form), &c->config);
-    if (s == CN_OK && !said) find_pooling(ctx, c);
+    if (s == CN_OK && !said) s = read_shapes(ctx, c);
+    if (s == CN_OK && !said && c->kind == &cn_control_kind_net) find_pooling(ctx, c);
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", c->path);
 }
 
-cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out)
+cn_status cn_control_open_any(cn_ctx *ctx, const char *path, cn_control_file **out)
 {
     cn_control_file *c = cn_alloc0(ctx, sizeof *c);
     if (!c) return CN_ENOMEM;
@@ -205,9 +251,29 @@ cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out)
     return CN_OK;
 }
 
+cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out)
+{
+    cn_control_file *c = NULL;
+    CN_TRY(cn_control_open_any(ctx, path, &c));
+    if (c->kind == &cn_control_kind_net && !c->low_rank && !c->config.union_types) {
+        *out = c;
+        return CN_OK;
+    }
+    const cn_status s = refuse_content(ctx, path, c->file, cn_content_of(c->file));
+    cn_control_close(c);
+    return s;
+}
+
+const void *cn_control_config(const cn_control_file *c)
+{
+    if (c->kind == &cn_control_kind_adapter) return &c->adapter;
+    return c->lllite ? (const void *)c->lllite : &c->config;
+}
+
 void cn_control_close(cn_control_file *c)
 {
     if (!c) return;
+    cn_free(c->lllite);
     cn_ranges_destroy(c->ranges);
     cn_tensors_close(c->file);
     cn_free(c);
@@ -218,24 +284,32 @@ cn_status cn_control_load(cn_ctx *ctx, const cn_control_file *c, cn_backend *be,
     char path[CN_PATH_BYTES];
     cn_tensors *opened = NULL;
     cn_source s = cn_control_source(c), unet;
-    if (!c->difference) return cn_source_load(ctx, &s, be, p);
+    if (!c->difference && !c->low_rank) return cn_source_load(ctx, &s, be, p);
     if (!c->base) return cn_fail(ctx, CN_EMISMATCH, "%s: " CN_CONTROL_NO_BASE, c->path);
     CN_TRY(cn_base_source(ctx, c->base, CN_NET_UNET, path, &opened, &unet));
-    s.plus = &unet;
-    const cn_status status = cn_source_load(ctx, &s, be, p);
+    if (c->low_rank)
+        s.base = &unet;
+    else
+        s.plus = &unet;
+    cn_status status = c->low_rank ? cn_low_rank_derive(ctx, &s, p) : CN_OK;
+    if (status == CN_OK) status = cn_source_load(ctx, &s, be, p);
     cn_tensors_close(opened);
     return status;
 }
 
 cn_source cn_control_source(const cn_control_file *c)
 {
-    return (cn_source){c->file, c->path, form_prefix(c->form), form_layout(c->form), NULL, NULL};
+    return (cn_source){.file = c->file,
+                       .path = c->path,
+                       .prefix = form_prefix(c->form),
+                       .layout = form_layout(c->form)};
 }
 
 cn_status cn_control_keep_ranges(cn_ctx *ctx, const cn_control_file *c, cn_params *p)
 {
     const cn_source s = cn_control_source(c);
     cn_params *declared = NULL;
+    if (c->kind != &cn_control_kind_net || c->low_rank) return CN_OK; /* seen when merged */
     if (!cn_ranges_matter(&s, cn_params_storage(p))) return CN_OK;
     CN_TRY(cn_net_declare(ctx, CN_NET_CONTROL, &c->config, &declared));
     const cn_status status = cn_ranges_apply(ctx, c->ranges, &s, declared, p);
@@ -302,10 +376,22 @@ cn_status cn_control_fits(cn_ctx *ctx, const cn_controlnet_config *c, const cn_u
     return CN_OK;
 }
 
-cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_base *base)
+/* A Control-LoRA's encoder is the base's. */
+static cn_status take_encoder(cn_ctx *ctx, cn_control_file *c, const cn_unet_config *base)
 {
+    cn_unet_config *e = &c->config.encoder;
+    const cn_tensor_info *first = cn_tensors_find(c->file, "input_blocks.0.0.down");
+    *e = *base;
+    e->guidance_dim = 0;
+    e->in_channels = first && first->ndim == 4 ? first->shape[1] : base->out_channels;
+    e->out_channels = e->in_channels;
+    return cn_controlnet_config_check(ctx, &c->config);
+}
+
+static cn_status join_net(cn_ctx *ctx, cn_control_file *c, const cn_base *base)
+{
+    if (c->low_rank) return take_encoder(ctx, c, &base->unet);
     CN_TRY(cn_control_fits(ctx, &c->config, &base->unet));
-    c->base = base;
     if (c->difference)
         cn_log(ctx, CN_LOG_INFO, "%s: stored as a difference; the base model's weights are added",
                c->path);
@@ -316,4 +402,18 @@ cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_base *base)
     e->context_dim = base->unet.context_dim;
     e->added_number_dim = base->unet.added_number_dim;
     return cn_controlnet_config_check(ctx, &c->config);
+}
+
+cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_base *base)
+{
+    cn_status s;
+    if (c->kind == &cn_control_kind_adapter)
+        s = cn_adapter_fits(ctx, &c->adapter, &base->unet);
+    else if (c->kind == &cn_control_kind_lllite)
+        s = cn_lllite_fits(ctx, c->lllite, &base->unet);
+    else
+        s = join_net(ctx, c, base);
+    CN_TRY(s);
+    c->base = base;
+    return CN_OK;
 }

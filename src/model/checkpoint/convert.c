@@ -256,7 +256,9 @@ cn_status cn_base_load_saved(cn_ctx *ctx, const char *file, cn_backend *be, cn_p
     cn_status s = f ? CN_OK : cn_fail(ctx, CN_EFORMAT, "%s: holds no base model", file);
     if (s == CN_OK) {
         const char *prefix = cn_family_find(f, CN_NET_UNET)->prefix;
-        s = cn_source_load(ctx, &(cn_source){t, file, prefix, CN_LAYOUT_LDM, NULL, NULL}, be, unet);
+        s = cn_source_load(
+            ctx, &(cn_source){.file = t, .path = file, .prefix = prefix, .layout = CN_LAYOUT_LDM},
+            be, unet);
     }
     cn_tensors_close(t);
     return s;

@@ -119,6 +119,34 @@ static void collect_bare(findings *f, const cn_tensors *t, cn_net net, cn_layout
     describe(g, t, layout);
 }
 
+static void collect_adapter(findings *f, const cn_tensors *t)
+{
+    static const char *const forms[] = {"full", "full, of SDXL", "light"};
+    const bool diffusers = cn_tensors_have_prefix(t, "adapter.");
+    group *g = add_group(f, CN_NETS, "t2i_adapter", "");
+    cn_adapter_config c;
+    count_all(g, t);
+    if (cn_adapter_config_from_shapes(NULL, t, diffusers ? CN_LAYOUT_DIFFUSERS : CN_LAYOUT_LDM,
+                                      &c) != CN_OK)
+        return;
+    cn_str_addf(&g->widths, "%s, widths", forms[c.form]);
+    for (int i = 0; i < c.levels; i++) cn_str_addf(&g->widths, " %lld", (long long)c.channels[i]);
+    cn_str_addf(&g->widths, ", %lld image channel%s", (long long)c.image_channels,
+                c.image_channels == 1 ? "" : "s");
+}
+
+static void collect_lllite(findings *f, const cn_tensors *t)
+{
+    group *g = add_group(f, CN_NETS, "lllite", "");
+    cn_lllite_config *c = NULL;
+    count_all(g, t);
+    if (cn_lllite_config_from_shapes(NULL, t, &c) != CN_OK) return;
+    const cn_lllite_module *m = &c->modules[0];
+    cn_str_addf(&g->widths, "%d modules, condition %lld, hidden %lld", c->n,
+                (long long)m->widths[CN_MAX(m->convs, 1) - 1], (long long)m->hidden);
+    cn_free(c);
+}
+
 static void collect_file(findings *f, const cn_tensors *t)
 {
     cn_content c = cn_content_of(t);
@@ -128,7 +156,11 @@ static void collect_file(findings *f, const cn_tensors *t)
     f->skipped += cn_tensors_skipped(t);
     switch (c) {
     case CN_HOLDS_CONTROL: collect_bare(f, t, CN_NET_CONTROL, CN_LAYOUT_LDM); break;
+    case CN_HOLDS_CONTROL_UNION:
     case CN_HOLDS_CONTROL_DIFFUSERS: collect_bare(f, t, CN_NET_CONTROL, CN_LAYOUT_DIFFUSERS); break;
+    case CN_HOLDS_ADAPTER: collect_adapter(f, t); break;
+    case CN_HOLDS_LLLITE: collect_lllite(f, t); break;
+    case CN_HOLDS_CONTROL_LORA: count_all(add_group(f, CN_NETS, "control_lora", ""), t); break;
     case CN_HOLDS_UNET: collect_bare(f, t, CN_NET_UNET, CN_LAYOUT_LDM); break;
     case CN_HOLDS_UNET_DIFFUSERS: collect_bare(f, t, CN_NET_UNET, CN_LAYOUT_DIFFUSERS); break;
     case CN_HOLDS_VAE_DIFFUSERS: collect_bare(f, t, CN_NET_VAE, CN_LAYOUT_DIFFUSERS); break;

@@ -107,8 +107,14 @@ static void declare_control(cn_graph *g, const void *config)
     const int64_t px = smallest(c->encoder.levels) * smallest(c->hint_levels);
     cn_residuals r;
     cn_node *image = cn_input4(g, "condition", 1, px, px, c->condition_channels);
-    cn_node *hint = cn_controlnet_hint_build(g, c, image);
-    const cn_unet_inputs in = smallest_inputs(g, &c->encoder);
+    const cn_condition_spec one = {.n = 1};
+    cn_node *hint = c->union_types ? cn_union_hint_build(g, c, &one, &image)
+                                   : cn_controlnet_hint_build(g, c, image);
+    cn_unet_inputs in = smallest_inputs(g, &c->encoder);
+    if (c->union_types) {
+        const int64_t types[] = {1, c->union_types * CN_MAX(c->encoder.added_number_dim, 1)};
+        in.types = cn_input(g, "types", CN_F32, 2, types, false);
+    }
     cn_controlnet_build(g, c, &in, hint, &r);
 }
 
@@ -118,6 +124,7 @@ static void describe_control(cn_str *s, const void *config)
     describe_unet(s, &c->encoder);
     cn_str_adds(s, ", hint ");
     add_list(s, c->hint_channels, c->hint_levels);
+    if (c->union_types) cn_str_addf(s, ", %d types of conditions", c->union_types);
 }
 
 /* --- VAE -------------------------------------------------------------------------------------- */

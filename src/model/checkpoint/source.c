@@ -344,6 +344,7 @@ static cn_status load_derived(cn_ctx *ctx, const cn_source *s, cn_backend *be, c
 {
     float *plain = cn_alloc_array(ctx, (size_t)cn_param_elements(q), sizeof *plain);
     cn_status status = plain ? q->derived->make(ctx, s, q, plain) : CN_ENOMEM;
+    if (status == CN_OK && s->base) status = check_range(ctx, s, q, plain);
     if (status == CN_OK) status = cn_param_set(be, ctx, q, plain);
     cn_free(plain);
     return status;

@@ -47,6 +47,8 @@ typedef struct cn_source {
     /* A UNet whose tensors of the same names are added by cn_source_load (a ControlNet that is
      * stored as a difference from it); NULL: none. */
     const struct cn_source *plus;
+    /* The UNet that derived parameters start from (a Control-LoRA's); NULL: none. */
+    const struct cn_source *base;
 } cn_source;
 
 /* How a derived parameter's values are made (derived.h hangs it at the parameter);

@@ -133,7 +133,8 @@ cn_status cn_vae_file_open(cn_ctx *ctx, const char *path, cn_vae_file **out)
 
 cn_status cn_vae_file_load(cn_ctx *ctx, const cn_vae_file *v, cn_backend *be, cn_params *p)
 {
-    const cn_source s = {v->file, v->path, v->prefix, v->layout, NULL, NULL};
+    const cn_source s = {
+        .file = v->file, .path = v->path, .prefix = v->prefix, .layout = v->layout};
     return cn_source_load(ctx, &s, be, p);
 }
 

@@ -292,17 +292,19 @@ cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, cn_net net, char path[CN
     if (!own) return cn_fail(ctx, CN_EINTERNAL, "%s: has no such network", b->path);
     if (net == CN_NET_VAE && b->other_vae) {
         const cn_vae_file *v = b->other_vae;
-        *out = (cn_source){v->file, v->path, v->prefix, v->layout, NULL, NULL};
+        *out =
+            (cn_source){.file = v->file, .path = v->path, .prefix = v->prefix, .layout = v->layout};
         return CN_OK;
     }
     if (b->single_file) {
-        *out = (cn_source){b->file, b->path, own->prefix, CN_LAYOUT_LDM, NULL, NULL};
+        *out = (cn_source){
+            .file = b->file, .path = b->path, .prefix = own->prefix, .layout = CN_LAYOUT_LDM};
         return CN_OK;
     }
     char dir[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, dir, sizeof dir, "%s/%s", b->path, cn_net_kind_of(net)->name));
     CN_TRY(cn_weights_open(ctx, dir, path, opened));
-    *out = (cn_source){*opened, path, "", CN_LAYOUT_DIFFUSERS, NULL, NULL};
+    *out = (cn_source){.file = *opened, .path = path, .prefix = "", .layout = CN_LAYOUT_DIFFUSERS};
     return CN_OK;
 }
 

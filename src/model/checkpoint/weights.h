@@ -14,6 +14,7 @@
 #include "model/checkpoint/lora.h"
 #include "model/checkpoint/model_base.h"
 #include "model/checkpoint/ranges.h"
+#include "model/nets/nets.h"
 #include "model/text/tokenizer.h"
 
 /* vae: a VAE's file or folder, or another base model, whose VAE is used instead of the model's own,
@@ -60,16 +61,27 @@ typedef struct cn_control_file {
     cn_tensors *file;
     int form; /* CN_CONTROL_DIFFUSERS, ... */
     cn_controlnet_config config;
-    bool guessed;        /* from shapes alone, which don't say how many heads there are */
-    bool difference;     /* the weights are what is to be added to those of the UNet of `base` */
-    const cn_base *base; /* set by cn_control_join; NULL before */
-    cn_ranges *ranges;   /* looked up as they are asked for; owned */
+    bool guessed;    /* from shapes alone, which don't say how many heads there are */
+    bool difference; /* the weights are what is to be added to those of the UNet of `base` */
+    bool low_rank;   /* Control-LoRA: so are products of two narrow matrices each; the
+                        configuration is the base's */
+    const cn_control_kind *kind; /* what it is; `config` is a ControlNet's */
+    cn_adapter_config adapter;   /* a T2I-Adapter's */
+    cn_lllite_config *lllite;    /* a ControlNet-LLLite's, owned; else NULL */
+    const cn_base *base;         /* set by cn_control_join; NULL before */
+    cn_ranges *ranges;           /* looked up as they are asked for; owned */
 } cn_control_file;
 #define CN_CONTROL_NO_BASE \
     "stored as a difference from its base model, without which it can't be used"
 enum { CN_CONTROL_DIFFUSERS, CN_CONTROL_ONLY, CN_CONTROL_PREFIXED, CN_CONTROL_WHOLE };
 
+/* Any network that a drawing can be steered with. */
+cn_status cn_control_open_any(cn_ctx *ctx, const char *path, cn_control_file **out) CN_CHECKED;
+/* A ControlNet that is whole by itself, but for one stored as a difference: CN_EMISMATCH for other
+ * kinds. */
 cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out) CN_CHECKED;
+/* The configuration that its kind's functions take. */
+const void *cn_control_config(const cn_control_file *c);
 void cn_control_close(cn_control_file *c);
 /* Sets c->name from the path that it was given by. */
 void cn_control_take_name(cn_control_file *c, const char *path);

@@ -25,6 +25,15 @@ static cn_node *added_embedding(cn_graph *g, const cn_unet_config *c, cn_node *a
     return cn_scope_return(g, cn_linear(g, "2|linear_2", h, C, true));
 }
 
+/* A ControlNet Union's types. */
+static cn_node *types_embedding(cn_graph *g, const cn_unet_config *c, cn_node *types)
+{
+    const int64_t C = 4 * c->channels[0];
+    cn_scope_push(g, "control_add_embedding");
+    cn_node *h = cn_silu(g, cn_linear(g, "linear_1", types, C, true));
+    return cn_scope_return(g, cn_linear(g, "linear_2", h, C, true));
+}
+
 cn_node *cn_time_embed(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in)
 {
     const int64_t dim = c->channels[0];
@@ -38,6 +47,7 @@ cn_node *cn_time_embed(cn_graph *g, const cn_unet_config *c, const cn_unet_input
     }
     h = cn_silu(g, cn_linear(g, "0|linear_1", h, 4 * dim, true));
     h = cn_scope_return(g, cn_linear(g, "2|linear_2", h, 4 * dim, true));
+    if (in->types) h = cn_add(g, h, types_embedding(g, c, in->types));
     if (c->added_dim) h = cn_add(g, h, added_embedding(g, c, in->added));
     return cn_silu(g, h);
 }
@@ -63,14 +73,23 @@ static cn_node *tokens(cn_graph *g, cn_node *x)
     return cn_view(g, x, 3, (int64_t[]){x->shape[0], x->shape[1] * x->shape[2], cn_channels(x)});
 }
 
+/* A linear layer behind what changes its input. */
+static cn_node *projection(cn_graph *g, const cn_unet_inputs *in, const char *name, cn_node *x,
+                           int64_t C)
+{
+    for (int i = 0; i < in->n_patches; i++) x = cn_lllite_patch(g, in->patches[i], name, x);
+    return cn_output_compute_type(g, cn_linear(g, name, x, C, false));
+}
+
 /* Queries from x [N,L,C], keys and values from context [N,M,D]. */
-static cn_node *attention(cn_graph *g, const char *name, cn_node *x, cn_node *context, int heads)
+static cn_node *attention(cn_graph *g, const cn_unet_inputs *in, const char *name, cn_node *x,
+                          cn_node *context, int heads)
 {
     int64_t C = cn_channels(x);
     cn_scope_push(g, name);
-    cn_node *q = cn_output_compute_type(g, cn_linear(g, "to_q", x, C, false));
-    cn_node *k = cn_output_compute_type(g, cn_linear(g, "to_k", context, C, false));
-    cn_node *v = cn_output_compute_type(g, cn_linear(g, "to_v", context, C, false));
+    cn_node *q = projection(g, in, "to_q", x, C);
+    cn_node *k = projection(g, in, "to_k", context, C);
+    cn_node *v = projection(g, in, "to_v", context, C);
     cn_node *y = cn_attention(g, q, k, v, heads, false, 0);
     y = cn_linear(g, "to_out.0", y, C, true);
     cn_scope_pop(g);
@@ -85,14 +104,14 @@ static cn_node *feed_forward(cn_graph *g, cn_node *x)
     return cn_linear(g, "ff.net.2", h, C, true);
 }
 
-static cn_node *transformer_block(cn_graph *g, const char *name, cn_node *x, cn_node *context,
-                                  int heads)
+static cn_node *transformer_block(cn_graph *g, const char *name, cn_node *x,
+                                  const cn_unet_inputs *in, int heads)
 {
     cn_scope_push(g, name);
     cn_node *h = cn_layer_norm(g, "norm1", x, EPS_LAYER_NORM);
-    x = cn_add(g, x, attention(g, "attn1", h, h, heads));
+    x = cn_add(g, x, attention(g, in, "attn1", h, h, heads));
     h = cn_layer_norm(g, "norm2", x, EPS_LAYER_NORM);
-    x = cn_add(g, x, attention(g, "attn2", h, context, heads));
+    x = cn_add(g, x, attention(g, in, "attn2", h, in->context, heads));
     h = cn_layer_norm(g, "norm3", x, EPS_LAYER_NORM);
     x = cn_add(g, x, feed_forward(g, h));
     cn_scope_pop(g);
@@ -100,7 +119,7 @@ static cn_node *transformer_block(cn_graph *g, const char *name, cn_node *x, cn_
 }
 
 cn_node *cn_spatial_transformer(cn_graph *g, const char *name, const cn_unet_config *c, int level,
-                                cn_node *x, cn_node *context)
+                                cn_node *x, const cn_unet_inputs *in)
 {
     const bool linear = c->linear_projection;
     int64_t C = cn_channels(x);
@@ -118,7 +137,7 @@ cn_node *cn_spatial_transformer(cn_graph *g, const char *name, const cn_unet_con
             cn_segment_begin(g);
         }
         snprintf(block, sizeof block, "transformer_blocks.%d", i);
-        h = transformer_block(g, block, h, context, c->heads[level]);
+        h = transformer_block(g, block, h, in, c->heads[level]);
     }
     if (linear) h = cn_linear(g, "proj_out", h, C, true);
     h = cn_view(g, h, 4, x->shape);

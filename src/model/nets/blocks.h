@@ -19,10 +19,10 @@ cn_node *cn_time_embed(cn_graph *g, const cn_unet_config *c, const cn_unet_input
 /* x [N,H,W,I], emb from cn_time_embed -> [N,H,W,C]. */
 cn_node *cn_resblock(cn_graph *g, const char *name, cn_node *x, cn_node *emb, int64_t C,
                      int groups);
-/* x [N,H,W,C] attends to itself, then to context [N,L,D], in each of the level's transformer
- * blocks; -> x's shape. */
+/* x [N,H,W,C] attends to itself, then to in->context, in each of the level's transformer blocks; ->
+ * x's shape. */
 cn_node *cn_spatial_transformer(cn_graph *g, const char *name, const cn_unet_config *c, int level,
-                                cn_node *x, cn_node *context);
+                                cn_node *x, const cn_unet_inputs *in);
 /* [N,H,W,C] -> [N,H/2,W/2,C], padded on all sides. */
 cn_node *cn_downsample(cn_graph *g, const char *name, cn_node *x);
 /* [N,H,W,C] -> [N,2H,2W,C]: nearest, then a convolution. */

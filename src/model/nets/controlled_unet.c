@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* controlled_unet.c - the place where UNet and ControlNets are joined, in training and in drawing:
- * each ControlNet's residuals, times their factors, are added up and handed to the UNet.
+/* controlled_unet.c - the place where UNet and control networks are joined, in training and in
+ * drawing: ControlNets' residuals, times their factors, are added up and handed to the UNet, as are
+ * T2I-Adapters' features and the units that change layers' inputs.
  *
  * A unit may act on a part of the UNet's samples, guidance's conditional half; the others' values
  * stay what they are without it.
@@ -9,8 +10,7 @@
 
 #include <stdio.h>
 
-/* y times a factor for each position, which is a new input. */
-static cn_node *gate(cn_graph *g, cn_control_unit *u, cn_node *y)
+cn_node *cn_control_gate(cn_graph *g, cn_control_unit *u, cn_node *y)
 {
     char name[32];
     if (cn_poisoned(g)) return y;
@@ -18,19 +18,6 @@ static cn_node *gate(cn_graph *g, cn_control_unit *u, cn_node *y)
     cn_node *m = cn_input4(g, name, y->shape[0], y->shape[1], y->shape[2], 1);
     u->gate[u->n_gates++] = m;
     return cn_gate(g, y, m);
-}
-
-static void build_unit(cn_graph *g, cn_control_unit *u, cn_residuals *out)
-{
-    cn_graph_use(g, u->params);
-    cn_graph_part(g, u->part);
-    cn_controlnet_build(g, u->config, &u->in, u->hint, out);
-    cn_graph_part(g, 0);
-    out->first = u->first;
-    for (int i = 0; u->only_mid && i < out->n; i++) out->down[i] = NULL;
-    if (!u->gated) return;
-    for (int i = 0; i < out->n; i++) out->down[i] = gate(g, u, out->down[i]);
-    if (out->mid) out->mid = gate(g, u, out->mid);
 }
 
 /* The one of fewer samples is added to the other. */
@@ -52,20 +39,72 @@ static void add(cn_graph *g, cn_residuals *sum, const cn_residuals *r)
     *sum = y;
 }
 
+/* --- ControlNet ------------------------------------------------------------------------------- */
+
+static int one(const void *config)
+{
+    (void)config;
+    return 1;
+}
+
+static int net_places(const void *config)
+{
+    const cn_unet_config *e = &((const cn_controlnet_config *)config)->encoder;
+    return e->levels * (e->layers_per_block + 1) + 1;
+}
+
+static void net_hints(cn_graph *g, const void *config, const cn_condition_spec *s, cn_hints *out)
+{
+    const cn_controlnet_config *c = config;
+    const int64_t factor = (int64_t)1 << (c->hint_levels - 1);
+    for (int i = 0; i < CN_MAX(s->n, 1); i++)
+        out->image[out->n_images++] =
+            cn_input4(g, "condition", 1, s->h * factor, s->w * factor, c->condition_channels);
+    out->out[out->n++] = c->union_types ? cn_union_hint_build(g, c, s, out->image)
+                                        : cn_controlnet_hint_build(g, c, out->image[0]);
+}
+
+static void net_build(cn_graph *g, cn_control_unit *u, cn_steering *to)
+{
+    cn_residuals r;
+    cn_graph_use(g, u->params);
+    cn_graph_part(g, u->part);
+    cn_controlnet_build(g, u->config, &u->in, u->hints[0], &r);
+    cn_graph_part(g, 0);
+    r.first = u->first;
+    for (int i = 0; u->only_mid && i < r.n; i++) r.down[i] = NULL;
+    for (int i = 0; u->gated && i < r.n; i++) r.down[i] = cn_control_gate(g, u, r.down[i]);
+    if (u->gated && r.mid) r.mid = cn_control_gate(g, u, r.mid);
+    if (to->has_residuals)
+        add(g, &to->residuals, &r);
+    else
+        to->residuals = r;
+    to->has_residuals = true;
+}
+
+const cn_control_kind cn_control_kind_net = {.network = "controlnet",
+                                             .title = "ControlNet",
+                                             .count = one,
+                                             .places = net_places,
+                                             .hints = net_hints,
+                                             .build = net_build,
+                                             .residuals = true};
+
+/* --- all of them ------------------------------------------------------------------------------ */
+
 cn_node *cn_controlled_unet_build(cn_graph *g, const cn_unet_config *c, cn_params *unet,
                                   const cn_unet_inputs *in, cn_control_unit *units, int n)
 {
-    cn_residuals sum = {0};
-    for (int k = 0; k < n; k++) {
-        cn_residuals r;
-        build_unit(g, &units[k], &r);
-        if (k)
-            add(g, &sum, &r);
-        else
-            sum = r;
-    }
+    cn_steering all = {.has_residuals = false};
+    if (n > CN_MAX_UNITS)
+        return cn_poison(g, "%d control networks: at most %d are possible", n, (int)CN_MAX_UNITS);
+    for (int k = 0; k < n; k++) units[k].kind->build(g, &units[k], &all);
     cn_unet_inputs with = *in;
-    with.residuals = n ? &sum : NULL;
+    with.residuals = all.has_residuals ? &all.residuals : NULL;
+    with.features = all.features;
+    with.n_features = all.n_features;
+    with.patches = all.patches;
+    with.n_patches = all.n_patches;
     cn_graph_use(g, unet);
     return cn_unet_build(g, c, &with);
 }

@@ -23,6 +23,20 @@ typedef struct cn_residuals {
     int64_t first; /* of the UNet's samples, the one that theirs begin at */
 } cn_residuals;
 
+enum { CN_MAX_FEATURES = CN_MAX_LEVELS, CN_MAX_UNITS = 8 };
+
+/* What a T2I-Adapter gives: features [n,h_i,w_i,C_i], one for each level from the first on. They
+ * are added to the encoder's value behind the last layer of a level with attention, behind a
+ * level's downsampling where it has none, and a last one to the middle block's; skips have them
+ * too. */
+typedef struct cn_features {
+    int n;
+    cn_node *of[CN_MAX_FEATURES];
+    int64_t first; /* as cn_residuals' */
+} cn_features;
+
+struct cn_control_unit;
+
 /* What the UNet computes from, and a ControlNet, which is a copy of its encoder. A family whose
  * networks take more (SDXL's sizes and pooled text) has it here. */
 typedef struct cn_unet_inputs {
@@ -30,7 +44,12 @@ typedef struct cn_unet_inputs {
     cn_node *t;                    /* [N] */
     cn_node *context;              /* [N,L,D] */
     cn_node *added;                /* [N,added_dim] where the network has it (diffuse/added.h) */
-    const cn_residuals *residuals; /* the UNet's alone; NULL: none */
+    cn_node *types;                /* a ControlNet Union's alone: [N,types * number_dim] */
+    const cn_residuals *residuals; /* the UNet's alone, as what follows; NULL: none */
+    const cn_features *features;   /* n_features of them */
+    int n_features;
+    struct cn_control_unit *const *patches; /* n_patches units that change layers' inputs */
+    int n_patches;
 } cn_unet_inputs;
 
 /* Noise (or v) prediction [N,h,w,out_channels]. */
@@ -41,24 +60,86 @@ cn_node *cn_controlnet_hint_build(cn_graph *g, const cn_controlnet_config *c, cn
 void cn_controlnet_build(cn_graph *g, const cn_controlnet_config *c, const cn_unet_inputs *in,
                          cn_node *hint, cn_residuals *out);
 
-/* One of the ControlNets that act on a UNet. */
+enum { CN_MAX_CONDITIONS = 8 };
+
+/* What is given of a control network's condition: the latents' size; of a Union its conditions,
+ * their types and, of several, how strongly each acts. */
+typedef struct cn_condition_spec {
+    int64_t h, w;
+    int n;
+    int types[CN_MAX_CONDITIONS];
+    float scales[CN_MAX_CONDITIONS];
+    bool among_conditions; /* they attend to each other, as in ComfyUI, else along the batch */
+} cn_condition_spec;
+
+/* A graph from a condition's images to what the network computes of them alone, once a picture. */
+typedef struct cn_hints {
+    cn_node *image[CN_MAX_CONDITIONS]; /* n_images inputs [1,h_i,w_i,C_i] */
+    int n_images;
+    cn_node **out; /* n of them, room for cn_control_kind.count */
+    int n;
+} cn_hints;
+
+/* What all units of a UNet give. */
+typedef struct cn_steering {
+    cn_residuals residuals;
+    bool has_residuals;
+    cn_features features[CN_MAX_UNITS];
+    int n_features;
+    struct cn_control_unit *patches[CN_MAX_UNITS];
+    int n_patches;
+} cn_steering;
+
+/* A kind of networks that steer a UNet: ControlNet, T2I-Adapter, ControlNet-LLLite. `config` is the
+ * kind's struct of config.h. */
+typedef struct cn_control_kind {
+    const char *network; /* the name of its parameter sets */
+    const char *title;
+    int (*count)(const void *config);  /* of the hints */
+    int (*places)(const void *config); /* where it acts, each by a factor of its own */
+    void (*hints)(cn_graph *g, const void *config, const cn_condition_spec *s, cn_hints *out);
+    /* A picture [H,W,3] in [0,1] as the images have it; NULL: as it is. */
+    void (*fill)(const void *config, const float *rgb, int64_t H, int64_t W, float *to);
+    /* The unit's part of the UNet's graph. */
+    void (*build)(cn_graph *g, struct cn_control_unit *u, cn_steering *to);
+    bool residuals; /* it gives residuals, one for each skip and the middle */
+    bool whole;     /* acts on all samples, guidance's unconditional half by factors of 0 */
+} cn_control_kind;
+
+extern const cn_control_kind cn_control_kind_net, cn_control_kind_adapter, cn_control_kind_lllite;
+
+/* One of the networks that act on a UNet. */
 typedef struct cn_control_unit {
-    const cn_controlnet_config *config;
+    const cn_control_kind *kind;
+    const void *config;
     cn_params *params;
-    cn_unet_inputs in; /* of the n samples that it acts on */
-    int64_t first;     /* of the UNet's samples, the first of them */
-    cn_node *hint;     /* [n,h,w,channels[0]] */
-    bool only_mid;     /* its other residuals aren't used; alike in all units */
-    int part;          /* of the graph that it is (cn_graph_part); its gates aren't */
-    /* Each position of each residual is multiplied by a factor: strength, region, weight of the
-     * residual; 0 where the part is off. */
+    cn_unet_inputs in;     /* of the n samples that it acts on */
+    int64_t first;         /* of the UNet's samples, the first of them */
+    cn_node *const *hints; /* of the n samples: [n,...], as cn_hints.out */
+    bool only_mid;         /* its other residuals aren't used; alike in all units */
+    int part;              /* of the graph that it is (cn_graph_part); its gates aren't */
+    /* Each position of each residual or feature is multiplied by a factor: strength, region,
+     * weight; 0 where the part is off. */
     bool gated;
     cn_node *gate[CN_MAX_RESIDUALS + 1]; /* filled in: inputs [n,h_i,w_i,1], the middle's last */
     int n_gates;
 } cn_control_unit;
 
-/* The UNet of parameters `unet` with n units' residuals, added up in their order. Chooses each
- * network's parameters itself. */
+/* y times a factor for each position, which is a new input of the unit. */
+cn_node *cn_control_gate(cn_graph *g, cn_control_unit *u, cn_node *y);
+
+/* The input x [N,L,C] of the UNet's layer `name` under the current scope, as a ControlNet-LLLite's
+ * unit changes it; x itself where it has no module for it. */
+cn_node *cn_lllite_patch(cn_graph *g, cn_control_unit *u, const char *name, cn_node *x);
+/* A ControlNet Union's conditions [N,H,W,3], s->n of them, to hint features [N,h,w,channels[0]]. */
+cn_node *cn_union_hint_build(cn_graph *g, const cn_controlnet_config *c, const cn_condition_spec *s,
+                             cn_node *const *conditions);
+/* A picture whose squares of shrink pixels a side became channels, [N,h,w,...], to its levels'
+ * features. */
+void cn_adapter_build(cn_graph *g, const cn_adapter_config *c, cn_node *image,
+                      cn_node *out[CN_MAX_FEATURES]);
+/* The UNet of parameters `unet` with what n units give, residuals added up in their order. Chooses
+ * each network's parameters itself. */
 cn_node *cn_controlled_unet_build(cn_graph *g, const cn_unet_config *c, cn_params *unet,
                                   const cn_unet_inputs *in, cn_control_unit *units, int n);
 /* Image [N,H,W,3] in [-1,1] to moments [N,h,w,2*latent] (mean, log variance), unscaled. */

@@ -34,25 +34,45 @@ static bool config_ok(cn_graph *g, const cn_unet_config *c, const cn_node *x)
 
 /* A residual block and, where the level has it, a spatial transformer. `at` is the block's place in
  * the single file ("input_blocks.1"), `side` and `j` its place in diffusers ("down_blocks.0"). */
-static cn_node *layer(cn_graph *g, const cn_unet_config *c, const char *at, const char *side, int j,
-                      cn_node *x, cn_node *emb, cn_node *context, int level)
+static cn_node *layer(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in,
+                      const char *at, const char *side, int j, cn_node *x, cn_node *emb, int level)
 {
     char name[CN_NAME_MAX];
     snprintf(name, sizeof name, "%s.0|%s.resnets.%d", at, side, j);
     x = cn_resblock(g, name, x, emb, c->channels[level], c->norm_groups);
     if (!c->attention[level]) return x;
     snprintf(name, sizeof name, "%s.1|%s.attentions.%d", at, side, j);
-    return cn_spatial_transformer(g, name, c, level, x, context);
+    return cn_spatial_transformer(g, name, c, level, x, in);
 }
 
-static cn_node *middle(cn_graph *g, const cn_unet_config *c, cn_node *x, cn_node *emb,
-                       cn_node *context)
+static cn_node *middle(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in, cn_node *x,
+                       cn_node *emb)
 {
     int last = c->levels - 1;
     int64_t C = c->channels[last];
     x = cn_resblock(g, "middle_block.0|mid_block.resnets.0", x, emb, C, c->norm_groups);
-    x = cn_spatial_transformer(g, "middle_block.1|mid_block.attentions.0", c, last, x, context);
+    x = cn_spatial_transformer(g, "middle_block.1|mid_block.attentions.0", c, last, x, in);
     return cn_resblock(g, "middle_block.2|mid_block.resnets.1", x, emb, C, c->norm_groups);
+}
+
+/* x with the adapters' k-th features. */
+static cn_node *add_feature(cn_graph *g, const cn_unet_inputs *in, int k, cn_node *x)
+{
+    for (int i = 0; i < in->n_features; i++) {
+        const cn_features *f = &in->features[i];
+        if (k >= f->n || cn_poisoned(g)) continue;
+        const cn_node *y = f->of[k];
+        if (y->shape[1] != x->shape[1] || y->shape[2] != x->shape[2] ||
+            cn_channels(y) != cn_channels(x))
+            return cn_poison(g,
+                             "T2I-Adapter: its features %d are %lld x %lld x %lld, the UNet's "
+                             "%lld x %lld x %lld",
+                             k, (long long)y->shape[1], (long long)y->shape[2],
+                             (long long)cn_channels(y), (long long)x->shape[1],
+                             (long long)x->shape[2], (long long)cn_channels(x));
+        x = cn_add_samples(g, x, f->of[k], f->first);
+    }
+    return x;
 }
 
 bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in, cn_node *hint,
@@ -65,29 +85,33 @@ bool cn_encoder_build(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs
     cn_node *h = cn_conv2d(g, "input_blocks.0.0|conv_in", in->x, c->channels[0], 3, 1, 1);
     cn_precise_end(g);
     if (hint) h = cn_add(g, h, hint);
-    int n = 0;
+    int n = 0, used = 0; /* features of adapters */
     e->out[n++] = h;
     for (int i = 0; i < c->levels; i++) {
         snprintf(side, sizeof side, "down_blocks.%d", i);
         for (int j = 0; j < c->layers_per_block; j++) {
             snprintf(at, sizeof at, "input_blocks.%d", n);
-            e->out[n++] = h = layer(g, c, at, side, j, h, emb, in->context, i);
+            e->out[n++] = h = layer(g, c, in, at, side, j, h, emb, i);
         }
-        if (i + 1 == c->levels) break;
-        snprintf(name, sizeof name, "input_blocks.%d.0|%s.downsamplers.0", n, side);
-        e->out[n++] = h = cn_downsample(g, name, h);
+        if (c->attention[i]) e->out[n - 1] = h = add_feature(g, in, used++, h);
+        if (i + 1 < c->levels) {
+            snprintf(name, sizeof name, "input_blocks.%d.0|%s.downsamplers.0", n, side);
+            e->out[n++] = h = cn_downsample(g, name, h);
+        }
+        if (!c->attention[i]) e->out[n - 1] = h = add_feature(g, in, used++, h);
     }
     e->n = n;
     e->emb = emb;
-    e->mid = middle(g, c, h, emb, in->context);
+    e->mid = add_feature(g, in, used, middle(g, c, in, h, emb));
     return true;
 }
 
 /* From the middle block's output x up; a block's skip is the encoder's output that is next from the
  * end. Returns the last level's features. */
-static cn_node *decoder(cn_graph *g, const cn_unet_config *c, const cn_encoder *e, cn_node *x,
-                        cn_node *context, const cn_residuals *r)
+static cn_node *decoder(cn_graph *g, const cn_unet_config *c, const cn_unet_inputs *in,
+                        const cn_encoder *e, cn_node *x)
 {
+    const cn_residuals *r = in->residuals;
     char at[32], side[32], name[CN_NAME_MAX];
     int block = 0;
     for (int i = 0; i < c->levels; i++) {
@@ -98,7 +122,7 @@ static cn_node *decoder(cn_graph *g, const cn_unet_config *c, const cn_encoder *
             cn_node *skip = e->out[k];
             if (r && r->down[k]) skip = cn_add_samples(g, skip, r->down[k], r->first);
             snprintf(at, sizeof at, "output_blocks.%d", block);
-            x = layer(g, c, at, side, j, cn_concat(g, x, skip), e->emb, context, level);
+            x = layer(g, c, in, at, side, j, cn_concat(g, x, skip), e->emb, level);
         }
         if (level == 0) break;
         snprintf(name, sizeof name, "%s.%d|%s.upsamplers.0", at, c->attention[level] ? 2 : 1, side);
@@ -118,7 +142,7 @@ cn_node *cn_unet_build(cn_graph *g, const cn_unet_config *c, const cn_unet_input
         return cn_poison(g, "unet: %d control residuals for %d encoder outputs", r->n, e.n);
     cn_node *h = e.mid;
     if (r && r->mid) h = cn_add_samples(g, h, r->mid, r->first);
-    h = decoder(g, c, &e, h, in->context, r);
+    h = decoder(g, c, in, &e, h);
     cn_precise_begin(g);
     h = cn_group_norm(g, "out.0|conv_norm_out", h, c->norm_groups, 1e-5f, CN_ACT_SILU);
     h = cn_conv2d(g, "out.2|conv_out", h, c->out_channels, 3, 1, 1);

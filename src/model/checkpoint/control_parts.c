@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control_parts.c - see control_parts.h. A Control-LoRA's weights: ComfyUI's comfy/controlnet.py
+ * (ControlLoraOps). */
+#include "model/checkpoint/control_parts.h"
+
+#include "model/checkpoint/averages.h"
+
+#include <string.h>
+
+/* --- T2I-Adapter ------------------------------------------------------------------------------ */
+
+cn_status cn_adapter_fits(cn_ctx *ctx, const cn_adapter_config *c, const cn_unet_config *base)
+{
+    /* The first level's features lie before its downsampling where it has attention. */
+    const int64_t shrink = base->attention[0] ? 8 : 16;
+    bool fits = c->levels <= base->levels + 1;
+    for (int i = 0; fits && i < c->levels; i++)
+        fits = c->channels[i] == base->channels[CN_MIN(i, base->levels - 1)];
+    if (fits && c->shrink == shrink) return CN_OK;
+    cn_str a = {0}, b = {0};
+    for (int i = 0; i < c->levels; i++)
+        cn_str_addf(&a, "%s%lld", i ? " " : "", (long long)c->channels[i]);
+    for (int i = 0; i < base->levels; i++)
+        cn_str_addf(&b, "%s%lld", i ? " " : "", (long long)base->channels[i]);
+    const cn_status s = cn_fail(
+        ctx, CN_EMISMATCH,
+        "the T2I-Adapter's widths (%s, pictures shrunk %lld times) don't fit the base "
+        "model's (%s, %lld times)",
+        a.data ? a.data : "?", (long long)c->shrink, b.data ? b.data : "?", (long long)shrink);
+    cn_str_free(&a);
+    cn_str_free(&b);
+    return s;
+}
+
+/* --- ControlNet-LLLite ------------------------------------------------------------------------ */
+
+/* The UNet's linear layer that the module stands before; NULL: none. */
+static const cn_param *layer_of(const cn_params *unet, const cn_lllite_module *m)
+{
+    static const char weight[] = ".weight";
+    char name[CN_NAME_MAX + 16];
+    for (int64_t i = 0; i < cn_params_count(unet); i++) {
+        const cn_param *q = cn_params_at(unet, i);
+        const size_t n = strlen(q->ldm_name), k = sizeof weight - 1;
+        if (q->ndim != 2 || n <= k || strcmp(q->ldm_name + n - k, weight) != 0) continue;
+        snprintf(name, sizeof name, "lllite_unet_%.*s", (int)(n - k), q->ldm_name);
+        for (char *p = name; *p; p++)
+            if (*p == '.') *p = '_';
+        if (!strcmp(name, m->name)) return q;
+    }
+    return NULL;
+}
+
+cn_status cn_lllite_fits(cn_ctx *ctx, const cn_lllite_config *c, const cn_unet_config *base)
+{
+    cn_params *unet = NULL;
+    cn_status s = CN_OK;
+    CN_TRY(cn_net_declare(ctx, CN_NET_UNET, base, &unet));
+    for (int i = 0; s == CN_OK && i < c->n; i++) {
+        const cn_lllite_module *m = &c->modules[i];
+        const cn_param *q = layer_of(unet, m);
+        if (!q || !strstr(m->name, "_attn"))
+            s = cn_fail(ctx, CN_EMISMATCH,
+                        "the ControlNet-LLLite's module %s stands before no layer of this base "
+                        "model: it belongs to another",
+                        m->name);
+        else if (q->shape[1] != m->features)
+            s = cn_fail(ctx, CN_EMISMATCH,
+                        "the ControlNet-LLLite's module %s is for layers of width %lld, the base "
+                        "model's is %lld",
+                        m->name, (long long)m->features, (long long)q->shape[1]);
+    }
+    cn_params_destroy(unet);
+    return s;
+}
+
+/* --- Control-LoRA ----------------------------------------------------------------------------- */
+
+/* NAME.up or NAME.down of parameter NAME.weight; NULL: none. */
+static const cn_tensor_info *factor_of(const cn_source *s, const cn_param *q, const char *which)
+{
+    char name[CN_NAME_MAX + 8];
+    const size_t n = strlen(q->ldm_name), k = strlen(".weight");
+    if (n <= k || strcmp(q->ldm_name + n - k, ".weight") != 0) return NULL;
+    snprintf(name, sizeof name, "%.*s.%s", (int)(n - k), q->ldm_name, which);
+    return cn_tensors_find_in(s->file, s->prefix, name);
+}
+
+/* out [O,I] += up [O,r] down [r,I]. */
+static void add_product(const float *up, const float *down, int64_t O, int64_t r, int64_t I,
+                        float *out)
+{
+    for (int64_t o = 0; o < O; o++)
+        for (int64_t k = 0; k < r; k++)
+            for (int64_t i = 0; i < I; i++) out[o * I + i] += up[o * r + k] * down[k * I + i];
+}
+
+static cn_status misfit(cn_ctx *ctx, const cn_source *s, const cn_tensor_info *t)
+{
+    return cn_fail(ctx, CN_EMISMATCH,
+                   "%s: %s has a shape that doesn't fit the base model's weight: the Control-LoRA "
+                   "belongs to another base, or is damaged",
+                   s->path, t->name);
+}
+
+static cn_status merge(cn_ctx *ctx, const cn_source *s, const cn_param *q, float *out)
+{
+    const cn_tensor_info *up = factor_of(s, q, "up"), *down = factor_of(s, q, "down");
+    const cn_place at = cn_source_find(s->base, CN_NET_UNET, q);
+    const int64_t O = q->shape[0], I = cn_param_elements(q) / O;
+    const int64_t r = up && up->ndim >= 2 ? up->shape[1] : 0;
+    if (!at.tensor || !cn_place_fits(&at, q))
+        return cn_fail(ctx, CN_EMISMATCH, "%s: has no %s of the Control-LoRA's shape",
+                       s->base->path, q->ldm_name);
+    if (r < 1 || up->elements != O * r) return misfit(ctx, s, up);
+    if (!down || down->ndim < 2 || down->shape[0] != r || down->elements != r * I)
+        return misfit(ctx, s, down ? down : up);
+    float *a = cn_alloc_array(ctx, (size_t)up->elements, sizeof *a);
+    float *b = cn_alloc_array(ctx, (size_t)down->elements, sizeof *b);
+    cn_status status = a && b ? cn_place_read(ctx, s->base, &at, out) : CN_ENOMEM;
+    if (status == CN_OK) status = cn_tensors_read(ctx, s->file, up, a);
+    if (status == CN_OK) status = cn_tensors_read(ctx, s->file, down, b);
+    if (status == CN_OK) add_product(a, b, O, r, I, out);
+    cn_free(a);
+    cn_free(b);
+    return status;
+}
+
+cn_status cn_low_rank_derive(cn_ctx *ctx, const cn_source *s, cn_params *p)
+{
+    for (int64_t i = 0; i < cn_params_count(p); i++) {
+        cn_param *q = cn_params_at(p, i);
+        if (q->derived || !factor_of(s, q, "up")) continue;
+        q->derived = cn_alloc0(ctx, sizeof *q->derived);
+        if (!q->derived) return CN_ENOMEM;
+        q->derived->make = merge;
+    }
+    return CN_OK;
+}

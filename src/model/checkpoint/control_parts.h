@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control_parts.h - what control_file.c asks of the kinds of networks that steer a UNet beside
+ * ControlNets: whether they fit a base, and a Control-LoRA's weights. */
+#ifndef CN_MODEL_CHECKPOINT_CONTROL_PARTS_H
+#define CN_MODEL_CHECKPOINT_CONTROL_PARTS_H
+
+#include "model/checkpoint/source.h"
+#include "model/nets/nets.h"
+
+/* CN_EMISMATCH with one line where the features' widths, or the size of the first, aren't those of
+ * the base's levels. */
+cn_status cn_adapter_fits(cn_ctx *ctx, const cn_adapter_config *c,
+                          const cn_unet_config *base) CN_CHECKED;
+/* The same where a module stands before no layer of the base, or before one of another width. */
+cn_status cn_lllite_fits(cn_ctx *ctx, const cn_lllite_config *c,
+                         const cn_unet_config *base) CN_CHECKED;
+/* Every parameter of p for which s has NAME.up and NAME.down becomes one that loading makes of
+ * them and of s->base's weight. */
+cn_status cn_low_rank_derive(cn_ctx *ctx, const cn_source *s, cn_params *p) CN_CHECKED;
+
+#endif
