@@ -575,10 +575,16 @@ extern const cn_option cn_dataset_check_option_rows[];
 cn_status cn_dataset_check(cn_ctx *ctx, const cn_dataset_options *options,
                            const cn_dataset_check_options *check, cn_dataset_report *out);
 
-/* A training set from a folder of pictures. Captions: a COCO captions_*.json, metadata.jsonl or
- * metadata.csv in the folder (file_name, text), or STEM.txt or STEM.caption beside a picture. */
+/* A training set from pictures. Sources, one behind the other:
+ *   a folder       captions by COCO's captions_*.json, metadata.jsonl or metadata.csv in it
+ *                  (file_name, text), or STEM.txt or STEM.caption beside a picture
+ *   tar shards     KEY.jpg, KEY.txt, KEY.json, as img2dataset writes them; a folder, a file or a
+ *                  pattern "NAME-{000..099}.tar"
+ *   "scenes:N?seed=S&size=PX", "circles:N?seed=S&size=PX"   drawn; of scenes the exact maps of
+ *                  cn_scenes_options.condition are conditions too */
 typedef struct cn_prepare_options {
-    const char *photos, *output_dir;
+    const char *const *sources; /* NULL at the end */
+    const char *output_dir;
     const char *const *conditions; /* "canny low=50", "hed | scribble_synthesis"; NULL at the end */
     const char *const *weights;    /* as cn_annotate_options.weights */
     /* Where labels are, for kinds that are made from them: COCO's instances_*.json, or a folder of
@@ -589,13 +595,30 @@ typedef struct cn_prepare_options {
         *captions; /* COCO's captions_*.json; NULL: its annotations/ beside the folder, or others */
     const char *caption; /* of pictures that have none; NULL: "" */
     bool all_captions;   /* a pair for each of COCO's captions, else the first */
-    const char *layout;  /* "fill50k" (NULL) or "imagefolder" */
+    const char *layout;  /* "fill50k" (NULL), "imagefolder" or "webdataset" */
     int64_t resolution; /* larger pictures are shrunk to this shorter side; 0: copied as they are */
     int64_t detect_resolution; /* as cn_annotate_options.detect_resolution */
     bool refer;                /* pairs name the pictures where they are; nothing is copied */
     bool recursive, random_thresholds; /* as cn_annotate_folder_options */
     uint64_t seed;
-    /* stage: "pictures", then each kind. May be NULL. */
+    /* Of webdataset: about so many bytes a shard (0: 1 GiB); the part of the shards that this call
+     * makes, "2/3" the second of three; pictures that aren't copied as JPEG of this quality, 0: as
+     * PNG; what a picture that can't be used means: "fail" (NULL) ends with CN_EFORMAT once all
+     * others are done, "skip" doesn't, "stop" ends at once. */
+    size_t shard_size;
+    const char *part;
+    int64_t quality;
+    const char *on_bad;
+    /* Of webdataset, what is left out, each counted by its reason: a shorter side below min_size;
+     * longer than max_aspect times the shorter side; captions of other lengths in characters;
+     * scores of KEY.json out of range, "similarity=0.28:"; black and white conditions by the share
+     * of white, with a min_density those of one colour too. 0: no limit. */
+    int64_t min_size;
+    double max_aspect;
+    int64_t min_caption, max_caption;
+    const char *const *scores; /* NULL at the end */
+    double min_density, max_density;
+    /* stage: "pictures", then each kind; of webdataset "samples". May be NULL. */
     void (*progress)(void *user, const char *stage, int64_t done, int64_t total);
     void (*problem)(void *user, const char *text);
     void *user;
@@ -603,14 +626,31 @@ typedef struct cn_prepare_options {
 
 extern const cn_option cn_prepare_option_rows[];
 
+enum { CN_PREPARE_REASONS = 16, CN_PREPARE_STAGES = 4 };
+
 typedef struct cn_prepare_result {
     int64_t pictures, pairs, without_caption;
-    int64_t made, kept, failed; /* conditions */
+    int64_t made, kept, failed; /* conditions; of webdataset samples, failed: pictures */
+    /* Of webdataset: shards of this part, those that were finished before; what was left out, with
+     * failed pictures; the seconds that threads spent in each stage ("decode", "annotate",
+     * "encode", "write"), of all threads together, and the time that passed. */
+    int64_t shards, shards_kept;
+    struct {
+        char reason[32];
+        int64_t count;
+    } left_out[CN_PREPARE_REASONS]; /* an empty reason at the end */
+    struct {
+        const char *name;
+        double seconds;
+    } stages[CN_PREPARE_STAGES];
+    double seconds;
+    int threads;
 } cn_prepare_result;
 
-/* Several conditions give a pair each. Goes on where it was interrupted, as cn_annotate_folder; the
- * list of pairs is written last. A picture that fails is told, counted and left out; then the
- * status is CN_EFORMAT. */
+/* Several conditions give a pair each; of webdataset a sample has all of them. Goes on where it was
+ * interrupted, as cn_annotate_folder; the list of pairs is written last. A picture that fails is
+ * told, counted and left out; then the status is CN_EFORMAT. Shards are the same bytes whatever the
+ * threads and parts, and after an interruption. */
 cn_status cn_dataset_prepare(cn_ctx *ctx, const cn_prepare_options *options,
                              cn_prepare_result *result);
 

@@ -29,6 +29,10 @@ typedef struct cn_dataset {
     void *own;
 } cn_dataset;
 
+/* Whether a path names tar shards: a pattern, a tar file, or a folder that holds some. A data set
+ * of them opened with the conditioning_image_column "" has pictures alone; an item's condition is
+ * then the member KEY.json, where there is one, else its path is NULL. */
+bool cn_dataset_is_shards(const char *path);
 /* "fill50k", "webdataset", ... */
 const char *cn_dataset_layout_name(const cn_dataset *d);
 

@@ -27,6 +27,7 @@ typedef struct shards {
     int64_t n, cap;
     char endings[PARTS][ENDINGS_BYTES]; /* "jpg;png", without the dot between KEY and ending */
     char caption_key[128];              /* of a .json caption */
+    bool alone;                         /* pictures without conditions, see cn_dataset_options */
 } shards;
 
 static const char *shard_path(const shards *s, uint64_t i)
@@ -57,6 +58,11 @@ static bool detect(const char *dir)
     if (strchr(dir, '{') && !cn_dir_exists(dir)) return true;
     if (cn_has_ending(dir, tar_endings) && !cn_dir_exists(dir)) return true;
     return cn_dir_exists(dir) && holds_tar(dir);
+}
+
+bool cn_dataset_is_shards(const char *path)
+{
+    return detect(path);
 }
 
 static cn_status add_shard(cn_ctx *ctx, shards *s, const char *path)
@@ -151,10 +157,10 @@ static cn_status finish_pair(scan *c)
     const shards *s = c->d->own;
     const bool target = c->places[TARGET] != NO_PLACE, condition = c->places[CONDITION] != NO_PLACE;
     cn_status status = CN_OK;
-    if (target && condition) {
+    if (target && (condition || s->alone)) {
         c->without_caption += c->places[CAPTION] == NO_PLACE;
         status = cn_dataset_add(c->ctx, c->d, c->places);
-    } else if (target || condition) {
+    } else if ((target || condition) && !s->alone) {
         status = cn_fail(c->ctx, CN_EFORMAT, "%s: %s: no member .%s", shard_path(s, c->shard),
                          c->key, s->endings[target ? CONDITION : TARGET]);
     } else {
@@ -202,14 +208,15 @@ static cn_status scan_shards(cn_ctx *ctx, cn_dataset *d, scan *c)
 
 static cn_status set_endings(cn_ctx *ctx, const cn_dataset_options *o, shards *s)
 {
-    const char *caption = o->caption_column;
+    const char *caption = o->caption_column, *condition = o->conditioning_image_column;
+    s->alone = condition && !*condition;
     CN_TRY(cn_format(
         ctx, s->endings[TARGET], ENDINGS_BYTES, "%s",
         o->image_column ? o->image_column : "jpg;jpeg;png;webp;bmp;gif;tif;tiff;avif;jxl"));
     CN_TRY(cn_format(ctx, s->endings[CONDITION], ENDINGS_BYTES, "%s",
-                     o->conditioning_image_column
-                         ? o->conditioning_image_column
-                         : "cond.png;cond.jpg;cond.webp;conditioning.png;condition.png"));
+                     s->alone    ? "json"
+                     : condition ? condition
+                                 : "cond.png;cond.jpg;cond.webp;conditioning.png;condition.png"));
     CN_TRY(cn_format(ctx, s->endings[CAPTION], ENDINGS_BYTES, "%s",
                      caption && in_list("txt;caption", caption) ? caption : "txt;caption;json"));
     return cn_format(ctx, s->caption_key, sizeof s->caption_key, "%s", caption ? caption : "text");
@@ -308,7 +315,7 @@ static cn_status get_members(cn_ctx *ctx, const cn_dataset *d, const uint64_t *w
     const shards *s = d->own;
     char where[CN_PATH_BYTES + 32];
     CN_TRY(set_file(ctx, s, words[TARGET], &out->target));
-    CN_TRY(set_file(ctx, s, words[CONDITION], &out->condition));
+    if (words[CONDITION] != NO_PLACE) CN_TRY(set_file(ctx, s, words[CONDITION], &out->condition));
     CN_TRY(cn_format(ctx, where, sizeof where, "%s: the member at byte %lld", out->target.path,
                      (long long)out->target.position));
     if (!(out->where = cn_strdup(ctx, where))) return CN_ENOMEM;

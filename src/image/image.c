@@ -107,6 +107,12 @@ cn_status cn_image_size_memory(cn_ctx *ctx, const void *bytes, size_t n, int64_t
     return CN_OK;
 }
 
+const char *cn_image_ending_memory(const void *bytes, size_t n)
+{
+    const cn_picture_format *format = cn_picture_format_of(NULL, bytes, n);
+    return format ? format->ending : NULL;
+}
+
 static cn_status load(cn_ctx *ctx, const char *path, cn_alpha alpha, cn_image **out)
 {
     char *data = NULL;

@@ -39,6 +39,14 @@ cn_status cn_mask_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image
 cn_status cn_image_size_memory(cn_ctx *ctx, const void *bytes, size_t n, int64_t *width,
                                int64_t *height) CN_CHECKED;
 
+/* How a file of these bytes ends where it is JPEG, PNG or WebP, "jpg", which every program reads;
+ * NULL: another format, or none. */
+const char *cn_image_ending_memory(const void *bytes, size_t n);
+
+/* JPEG of this quality (1 to 100), colours at full resolution; *out: cn_free it. */
+cn_status cn_jpeg_encode(cn_ctx *ctx, const cn_image *image, int quality, uint8_t **out,
+                         size_t *n) CN_CHECKED;
+
 /* text: key, value, ..., NULL (UTF-8; keys of 1..79 Latin-1 characters), or NULL. Values beyond
  * ASCII go into iTXt chunks, others into tEXt. Saving is atomic. */
 cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image,

@@ -42,7 +42,8 @@ static inline uint32_t cn_png_u32(const uint8_t *p)
  * such a picture is refused by name. --------------------------------------------------------- */
 
 typedef struct cn_picture_format {
-    const char *name; /* "TIFF" */
+    const char *name;   /* "TIFF" */
+    const char *ending; /* "jpg" of a format that other programs read too; else NULL */
     /* Each is given bytes that begin as the format does. decode's picture is upright; size is told
      * by a file's first n bytes, CN_EFORMAT when these don't tell. */
     cn_status (*size)(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out);

@@ -176,4 +176,5 @@ static cn_status decode_file(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alp
     return s;
 }
 
-const cn_picture_format cn_picture_jpeg = {.name = "JPEG", .size = size, .decode = decode_file};
+const cn_picture_format cn_picture_jpeg = {
+    .name = "JPEG", .ending = "jpg", .size = size, .decode = decode_file};

@@ -322,4 +322,5 @@ cn_status cn_png_encode(cn_ctx *ctx, const cn_image *image, const char *const *t
     return CN_OK;
 }
 
-const cn_picture_format cn_picture_png = {.name = "PNG", .size = size, .decode = decode_file};
+const cn_picture_format cn_picture_png = {
+    .name = "PNG", .ending = "png", .size = size, .decode = decode_file};

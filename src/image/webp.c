@@ -78,4 +78,5 @@ static cn_status decode_file(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alp
     return s;
 }
 
-const cn_picture_format cn_picture_webp = {.name = "WebP", .size = size, .decode = decode_file};
+const cn_picture_format cn_picture_webp = {
+    .name = "WebP", .ending = "webp", .size = size, .decode = decode_file};

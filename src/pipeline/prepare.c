@@ -1,443 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* prepare.c - controlnet.h's cn_dataset_prepare: photographs, or a data set's labelled pictures, to
- * a folder that train takes.
- *
- *   OUT/target/...            the pictures
- *   OUT/source/...            their conditions; with several kinds OUT/source/KIND/...
- *   OUT/annotate*.jsonl       what was made with which settings, and what chance drew
- *   OUT/prompt.json           the pairs (layout imagefolder: metadata.jsonl)
- *   OUT/prepare.txt           what all of it was made with: a run with other settings is refused
- *
- * Each kind is a run of its own over all pictures (bulk.h), resumed by itself. The list of pairs
- * comes last and names what is there.
- */
-#include "pipeline/conditions_internal.h"
+/* prepare.c - controlnet.h's cn_dataset_prepare: its options, and which layout writes. */
+#include "pipeline/prepare_internal.h"
 
-#include "base/lock.h"
 #include "base/option.h"
-#include "annotate/bulk.h"
-#include "io/listing.h"
-#include "io/settings.h"
-#include "data/captions.h"
+#include "image/image.h"
+#include "data/dataset.h"
+#include "pipeline/samples_internal.h"
 
-#include <errno.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
-
-enum { MAX_CONDITIONS = 8, FOLDER_BYTES = 128 };
-
-#define SETTINGS_FILE "prepare.txt"
-
-typedef struct prepare {
-    cn_ctx *ctx;
-    const cn_prepare_options *o;
-    char photos[CN_PATH_BYTES], labels[CN_PATH_BYTES];
-    cn_listing listing;
-    int64_t n;
-    uint8_t *pictures; /* [n] states of the targets */
-    const char *stage; /* for progress */
-    cn_dir_lock *lock;
-    cn_str settings; /* of all kinds */
-    cn_prepare_result counts;
-    /* the kind at hand */
-    cn_condition condition;
-    cn_coco *coco;
-    const cn_bulk_item *items;
-    /* all kinds */
-    char folders[MAX_CONDITIONS][FOLDER_BYTES]; /* below OUT */
-    uint8_t *states[MAX_CONDITIONS];            /* [n] */
-    int n_conditions;
-} prepare;
-
-/* --- where things are ------------------------------------------------------------------------- */
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-/* COCO's files: PHOTOS is ROOT/train2017, say, then ROOT/annotations/KIND_train2017.json. "" where
- * there is none. */
-static cn_status find_annotations(prepare *p, const char *kind, char out[CN_PATH_BYTES])
-{
-    const char *name = base_name(p->photos);
-    CN_TRY(cn_format(p->ctx, out, CN_PATH_BYTES, "%s/../annotations/%s_%s.json", p->photos, kind,
-                     name));
-    if (!cn_file_exists(out)) out[0] = 0;
-    return CN_OK;
-}
-
-/* ADE20K's label maps: ROOT/images/training has them in ROOT/annotations/training. */
-static cn_status find_label_folder(prepare *p, char out[CN_PATH_BYTES])
-{
-    static const char images[] = "/images";
-    const char *at = NULL;
-    for (const char *s = p->photos; (s = strstr(s, images)); s++)
-        if (s[sizeof images - 1] == '/' || !s[sizeof images - 1]) at = s;
-    out[0] = 0;
-    if (!at) return CN_OK;
-    return cn_format(p->ctx, out, CN_PATH_BYTES, "%.*s/annotations%s", (int)(at - p->photos),
-                     p->photos, at + sizeof images - 1);
-}
-
-/* Where the labels of the kind at hand are; "" for kinds that look at the picture itself. */
-static cn_status find_labels(prepare *p)
-{
-    const cn_kind *kind = p->condition.links[0].kind;
-    p->labels[0] = 0;
-    switch (kind->takes) {
-    case CN_TAKES_PICTURE: return CN_OK;
-    case CN_TAKES_COCO: CN_TRY(find_annotations(p, "instances", p->labels)); break;
-    case CN_TAKES_LABELS: CN_TRY(find_label_folder(p, p->labels)); break;
-    case CN_TAKES_ARRAY:
-        CN_TRY(cn_format(p->ctx, p->labels, sizeof p->labels, "%s", p->photos));
-        break;
-    }
-    if (p->o->labels) CN_TRY(cn_format(p->ctx, p->labels, sizeof p->labels, "%s", p->o->labels));
-    if (!p->labels[0])
-        return cn_fail(p->ctx, CN_EINVAL,
-                       "%s takes %s: where they are must be said (none were found beside %s)",
-                       kind->name, cn_takes_name(kind->takes), p->photos);
-    if (kind->takes == CN_TAKES_COCO ? cn_file_exists(p->labels) : cn_dir_exists(p->labels))
-        return CN_OK;
-    return cn_fail(p->ctx, CN_EIO, "%s: not there; %s takes %s", p->labels, kind->name,
-                   cn_takes_name(kind->takes));
-}
-
-static cn_status open_condition(prepare *p, int k)
-{
-    const cn_annotate_folder_options o = {
-        .annotate = {.weights = p->o->weights, .detect_resolution = p->o->detect_resolution},
-        .random_thresholds = p->o->random_thresholds,
-        .seed = p->o->seed};
-    CN_TRY(cn_condition_open(p->ctx, p->o->conditions[k], &o, &p->condition));
-    return find_labels(p);
-}
-
-static void close_condition(prepare *p)
-{
-    cn_coco_close(p->coco);
-    p->coco = NULL;
-    cn_condition_close(&p->condition);
-}
-
-static cn_status list_photos(prepare *p)
-{
-    const cn_listing_rules rules = {
-        .endings = cn_picture_endings, .recursive = p->o->recursive, .except = p->o->output_dir};
-    if (!realpath(p->o->photos, p->photos))
-        return cn_fail(p->ctx, CN_EIO, "%s: can't read the folder: %s", p->o->photos,
-                       strerror(errno));
-    CN_TRY(cn_listing_read(p->ctx, p->photos, &rules, &p->listing));
-    p->n = p->listing.n;
-    if (p->n) return CN_OK;
-    return cn_fail(p->ctx, CN_EINVAL, "%s: no pictures (PNG, JPEG, WebP, ...) in it%s", p->photos,
-                   rules.recursive ? "" : " (folders in it are read with --recursive)");
-}
-
-/* --- runs over all pictures ------------------------------------------------------------------- */
-
-static void show_progress(void *user, int64_t done, int64_t total)
-{
-    const prepare *p = user;
-    if (p->o->progress) p->o->progress(p->o->user, p->stage, done, total);
-}
-
-static void show_problem(void *user, const char *text)
-{
-    const prepare *p = user;
-    if (p->o->problem) p->o->problem(p->o->user, text);
-}
-
-/* Items that write FOLDER/NAME, with the ending .png when `png`. */
-static cn_status make_items(prepare *p, const char *folder, bool png, cn_bulk_item **out)
-{
-    char in[CN_PATH_BYTES], to[CN_PATH_BYTES];
-    cn_status s = CN_OK;
-    cn_bulk_item *items = cn_alloc0(p->ctx, (size_t)p->n * sizeof *items);
-    if (!items) return CN_ENOMEM;
-    for (int64_t i = 0; s == CN_OK && i < p->n; i++) {
-        const char *name = p->listing.names[i];
-        const int stem = (int)(png ? cn_stem_length(name) : strlen(name));
-        s = cn_format(p->ctx, in, sizeof in, "%s/%s", p->photos, name);
-        if (s == CN_OK)
-            s = cn_format(p->ctx, to, sizeof to, "%s/%.*s%s", folder, stem, name,
-                          png ? ".png" : "");
-        if (s == CN_OK) s = cn_bulk_item_set(p->ctx, &items[i], in, to);
-    }
-    if (s == CN_OK)
-        *out = items;
-    else
-        cn_bulk_items_free(items, p->n);
-    return s;
-}
-
-static cn_status run_all(prepare *p, cn_bulk *b, const char *folder, bool png, uint8_t *states,
-                         cn_bulk_result *r)
-{
-    cn_bulk_item *items = NULL;
-    CN_TRY(make_items(p, folder, png, &items));
-    p->items = b->items = items;
-    b->dir = p->o->output_dir;
-    b->n = p->n;
-    b->user = b->told = p;
-    b->progress = show_progress;
-    b->problem = show_problem;
-    cn_status s = cn_bulk_run(p->ctx, b, states, r);
-    cn_bulk_items_free(items, p->n);
-    p->items = NULL;
-    return s;
-}
-
-/* --- the pictures ----------------------------------------------------------------------------- */
-
-/* The picture as the pair has it: the shorter side brought down to the resolution, proportions
- * kept. */
-static cn_status load_picture(const prepare *p, cn_ctx *ctx, const char *path, cn_image **out)
-{
-    cn_image *image = NULL, *small = NULL;
-    CN_TRY(cn_image_load(ctx, path, &image));
-    const int64_t w = image->width, h = image->height, px = p->o->resolution;
-    cn_status s = CN_OK;
-    if (px && CN_MIN(w, h) > px) {
-        const double k = (double)px / (double)CN_MIN(w, h);
-        s = cn_image_resize(ctx, image, __builtin_llrint((double)w * k),
-                            __builtin_llrint((double)h * k), CN_FILTER_AREA, &small);
-        cn_image_destroy(image);
-        image = small;
-    }
-    if (s == CN_OK) *out = image;
-    return s;
-}
-
-static cn_status make_picture(void *user, cn_ctx *ctx, int64_t i, json_t *note, cn_image **out)
-{
-    const prepare *p = user;
-    (void)note;
-    return load_picture(p, ctx, p->items[i].in, out);
-}
-
-static cn_status make_pictures(prepare *p)
-{
-    char settings[64] = "pictures";
-    cn_bulk_result r;
-    memset(p->pictures, CN_BULK_KEPT, (size_t)p->n);
-    if (p->o->refer && !p->o->resolution) return CN_OK;
-    if (p->o->resolution)
-        snprintf(settings, sizeof settings, "pictures resolution=%lld",
-                 (long long)p->o->resolution);
-    cn_bulk b = {.record = "pictures.jsonl",
-                 .settings = settings,
-                 .together = true,
-                 .make = p->o->resolution ? make_picture : NULL};
-    p->stage = "pictures";
-    return run_all(p, &b, "target", p->o->resolution != 0, p->pictures, &r);
-}
-
-/* --- conditions ------------------------------------------------------------------------------- */
-
-/* Where the labels of a picture are. */
-static cn_status label_input(const prepare *p, cn_ctx *ctx, int64_t i, char path[CN_PATH_BYTES],
-                             cn_condition_input *in)
-{
-    const char *name = p->listing.names[i];
-    const cn_kind *kind = p->condition.links[0].kind;
-    const int stem = (int)cn_stem_length(name);
-    if (p->coco) {
-        in->picture = cn_coco_find(p->coco, name);
-        in->coco = p->coco;
-        return in->picture >= 0
-                   ? CN_OK
-                   : cn_fail(ctx, CN_EFORMAT, "%s: %s doesn't list it", name, p->labels);
-    }
-    CN_TRY(cn_format(ctx, path, CN_PATH_BYTES, "%s/%.*s%s", p->labels, stem, name,
-                     kind->suffix ? kind->suffix : ".png"));
-    in->path = path;
-    return CN_OK;
-}
-
-/* Labels are brought to the picture's size without mixing neighbours. */
-static cn_status match_size(cn_ctx *ctx, const cn_image *picture, cn_filter filter,
-                            cn_image **condition)
-{
-    cn_image *sized = NULL;
-    const int64_t w = picture->width, h = picture->height;
-    if ((*condition)->width == w && (*condition)->height == h) return CN_OK;
-    CN_TRY(cn_image_resize(ctx, *condition, w, h, filter, &sized));
-    cn_image_destroy(*condition);
-    *condition = sized;
-    return CN_OK;
-}
-
-static cn_status make_condition(void *user, cn_ctx *ctx, int64_t i, json_t *note, cn_image **out)
-{
-    const prepare *p = user;
-    char name[CN_PATH_BYTES], path[CN_PATH_BYTES];
-    const char *photo = p->listing.names[i];
-    const bool labelled = p->condition.links[0].kind->takes != CN_TAKES_PICTURE;
-    cn_image *picture = NULL, *made = NULL;
-    if (p->pictures[i] == CN_BULK_FAILED)
-        return cn_fail(ctx, CN_EFORMAT, "%s: the picture itself failed", photo);
-    CN_TRY(cn_format(ctx, name, sizeof name, "%.*s", (int)cn_stem_length(photo), photo));
-    CN_TRY(load_picture(p, ctx, p->items[i].in, &picture));
-    cn_condition_input in = {.name = name};
-    cn_status s = CN_OK;
-    if (labelled)
-        s = label_input(p, ctx, i, path, &in);
-    else
-        in.image = picture;
-    if (s == CN_OK) s = cn_condition_make(&p->condition, ctx, &in, note, &made);
-    if (s == CN_OK)
-        s = match_size(ctx, picture, labelled ? CN_FILTER_NEAREST : CN_FILTER_LINEAR, &made);
-    cn_image_destroy(picture);
-    if (s == CN_OK)
-        *out = made;
-    else
-        cn_image_destroy(made);
-    return s;
-}
-
-/* "source" of a single kind; "source/canny", and of a second canny "source/canny-2". */
-static cn_status name_folder(prepare *p, int k, bool several, char record[FOLDER_BYTES])
-{
-    const char *kind = p->condition.links[0].kind->name;
-    char *folder = p->folders[k];
-    int same = 1;
-    CN_TRY(cn_format(p->ctx, folder, FOLDER_BYTES, several ? "source/%s" : "source", kind));
-    for (int i = 0; i < k;)
-        if (strcmp(p->folders[i++], folder) == 0) {
-            CN_TRY(cn_format(p->ctx, folder, FOLDER_BYTES, "source/%s-%d", kind, ++same));
-            i = 0;
-        }
-    return cn_format(p->ctx, record, FOLDER_BYTES, "annotate%s%s.jsonl", several ? "-" : "",
-                     several ? folder + strlen("source/") : "");
-}
-
-/* What the pictures depend on besides the kind's own settings. */
-static cn_status describe(prepare *p, cn_str *out)
-{
-    cn_str_adds(out, p->condition.settings.data);
-    if (p->labels[0]) cn_str_addf(out, " labels=%s", p->labels);
-    if (p->o->resolution) cn_str_addf(out, " of resolution=%lld", (long long)p->o->resolution);
-    return out->failed ? cn_fail(p->ctx, CN_ENOMEM, "no memory for a run's settings") : CN_OK;
-}
-
-static cn_status make_conditions(prepare *p, int k, bool several)
-{
-    char record[FOLDER_BYTES];
-    cn_bulk_result r = {0};
-    cn_str settings = {0};
-    cn_status s = open_condition(p, k);
-    if (s == CN_OK && p->condition.links[0].kind->takes == CN_TAKES_COCO)
-        s = cn_coco_open(p->ctx, p->labels, NULL, &p->coco);
-    if (s == CN_OK) s = name_folder(p, k, several, record);
-    if (s == CN_OK) s = describe(p, &settings);
-    if (s == CN_OK) {
-        cn_bulk b = {.record = record,
-                     .settings = settings.data,
-                     .together = cn_condition_side_by_side(&p->condition),
-                     .make = make_condition};
-        p->stage = p->condition.links[0].kind->name;
-        s = run_all(p, &b, p->folders[k], true, p->states[k], &r);
-    }
-    p->counts.made += r.made;
-    p->counts.kept += r.kept;
-    p->counts.failed += r.failed;
-    cn_str_free(&settings);
-    close_condition(p);
-    return s;
-}
-
-/* --- the list of pairs ------------------------------------------------------------------------ */
-
-typedef struct list_names {
-    const char *file, *condition, *target, *prompt;
-} list_names;
-
-static const list_names fill50k = {"prompt.json", "source", "target", "prompt"};
-static const list_names imagefolder = {"metadata.jsonl", "conditioning_image", "file_name", "text"};
-
-static cn_status target_name(const prepare *p, int64_t i, char out[CN_PATH_BYTES])
-{
-    const char *name = p->listing.names[i];
-    if (p->o->resolution)
-        return cn_format(p->ctx, out, CN_PATH_BYTES, "target/%.*s.png", (int)cn_stem_length(name),
-                         name);
-    return p->o->refer ? cn_format(p->ctx, out, CN_PATH_BYTES, "%s/%s", p->photos, name)
-                       : cn_format(p->ctx, out, CN_PATH_BYTES, "target/%s", name);
-}
-
-static cn_status write_pair(const prepare *p, const list_names *l, FILE *f, const char *condition,
-                            const char *target, const char *prompt)
-{
-    json_t *line =
-        json_pack("{s:s,s:s,s:s}", l->condition, condition, l->target, target, l->prompt, prompt);
-    char *text = line ? json_dumps(line, 0) : NULL;
-    json_decref(line);
-    if (!text)
-        return cn_fail(p->ctx, CN_EFORMAT,
-                       "%s: its name or caption isn't UTF-8, which the list of pairs is in",
-                       target);
-    const bool ok = fprintf(f, "%s\n", text) > 0;
-    free(text);
-    return ok ? CN_OK
-              : cn_fail(p->ctx, CN_EIO, "can't write the list of pairs: %s", strerror(errno));
-}
-
-/* The lines of one picture: every kind that it has, with every caption that is wanted. */
-static cn_status write_picture(prepare *p, const list_names *l, const cn_captions *captions,
-                               FILE *f, int64_t i)
-{
-    const char *name = p->listing.names[i];
-    char condition[CN_PATH_BYTES], target[CN_PATH_BYTES];
-    const int64_t texts = p->o->all_captions ? cn_captions_count(captions, name) : 1;
-    CN_TRY(target_name(p, i, target));
-    for (int64_t t = 0; t < texts; t++) {
-        char *text = NULL;
-        bool found = false;
-        CN_TRY(cn_captions_get(p->ctx, captions, name, t, &text, &found));
-        cn_status s = CN_OK;
-        const int64_t before = p->counts.pairs;
-        for (int k = 0; s == CN_OK && k < p->n_conditions; k++) {
-            const uint8_t state = p->states[k][i];
-            if (state != CN_BULK_MADE && state != CN_BULK_KEPT) continue;
-            s = cn_format(p->ctx, condition, sizeof condition, "%s/%.*s.png", p->folders[k],
-                          (int)cn_stem_length(name), name);
-            if (s == CN_OK) s = write_pair(p, l, f, condition, target, text);
-            p->counts.pairs += s == CN_OK;
-        }
-        p->counts.without_caption += !found && p->counts.pairs > before;
-        cn_free(text);
-        CN_TRY(s);
-    }
-    return CN_OK;
-}
-
-static cn_status write_list(prepare *p)
-{
-    const bool folder = p->o->layout && strcmp(p->o->layout, "imagefolder") == 0;
-    const list_names *l = folder ? &imagefolder : &fill50k;
-    char path[CN_PATH_BYTES], coco[CN_PATH_BYTES];
-    cn_captions *captions = NULL;
-    cn_file_writer w;
-    CN_TRY(find_annotations(p, "captions", coco));
-    const char *from = p->o->captions ? p->o->captions : coco[0] ? coco : NULL;
-    CN_TRY(cn_captions_open(p->ctx, p->photos, from, p->o->caption, &captions));
-    cn_status s = cn_format(p->ctx, path, sizeof path, "%s/%s", p->o->output_dir, l->file);
-    if (s == CN_OK) s = cn_writer_open(p->ctx, path, &w);
-    if (s == CN_OK) {
-        for (int64_t i = 0; s == CN_OK && i < p->n; i++) s = write_picture(p, l, captions, w.f, i);
-        if (s == CN_OK)
-            s = cn_writer_commit(p->ctx, &w);
-        else
-            cn_writer_abort(&w);
-    }
-    cn_captions_close(captions);
-    return s;
-}
-
-/* --- the whole -------------------------------------------------------------------------------- */
 
 #define FIELD(member) CN_FIELD(cn_prepare_options, member)
 
@@ -470,81 +41,116 @@ const cn_option cn_prepare_option_rows[] = {
     {"recursive", 'r', "folders in PHOTOS too", FIELD(recursive)},
     {"no-copy", 0, "pairs name the pictures where they are", FIELD(refer)},
     {"layout", 0, NULL, FIELD(layout),
-     .words = (const char *const[]){"fill50k", "imagefolder", NULL}, .preset = "fill50k"},
+     .words = (const char *const[]){"fill50k", "imagefolder", "webdataset", NULL},
+     .preset = "fill50k"},
+    {.help = "Options of webdataset"},
+    {"shard-size", 0, "about so much a shard",
+     CN_FIELD_AS(CN_FIELD_BYTES, cn_prepare_options, shard_size), .arg = "BYTES", .unset = "1G"},
+    {"part", 0, "the K-th of N parts of the shards, for jobs that share OUT: 2/3", FIELD(part),
+     .arg = "K/N"},
+    {"quality", 0, "pictures that aren't copied are JPEG of it", FIELD(quality), 1, 100,
+     .unset = "PNG"},
+    {"on-bad", 0,
+     "a picture that can't be used is left out and counted, with exit status 1 at the end (fail) "
+     "or "
+     "without (skip); or ends the run (stop)",
+     FIELD(on_bad), .words = (const char *const[]){"fail", "skip", "stop", NULL}, .preset = "fail"},
+    {.help = "What webdataset leaves out, counted by reason"},
+    {"min-size", 0, "pictures whose shorter side is below", FIELD(min_size), 1, CN_IMAGE_MAX_SIDE,
+     .arg = "PX", .unset = "none"},
+    {"max-aspect", 0, "pictures longer than this times their shorter side", FIELD(max_aspect), 1,
+     CN_IMAGE_MAX_SIDE, .arg = "RATIO", .unset = "none"},
+    {"min-caption", 0, "captions of fewer characters", FIELD(min_caption), 1, 1e6, .arg = "N",
+     .unset = "none"},
+    {"max-caption", 0, "captions of more characters", FIELD(max_caption), 1, 1e6, .arg = "N",
+     .unset = "none"},
+    {"score", 0,
+     "pictures whose .json doesn't have this key within MIN to MAX; one of both may be missing: "
+     "similarity=0.28:, pwatermark=:0.5",
+     FIELD(scores), .arg = "KEY=MIN:MAX"},
+    {"min-density", 0,
+     "black and white conditions with less than this share of white, and any of one colour",
+     FIELD(min_density), 0, 1, .arg = "SHARE", .unset = "none"},
+    {"max-density", 0, "those with more", FIELD(max_density), 0, 1, .arg = "SHARE",
+     .unset = "none"},
     {0},
 };
 
-static cn_status check(cn_ctx *ctx, const cn_prepare_options *o, int *n)
+/* --- what goes together ----------------------------------------------------------------------- */
+
+static bool is_webdataset(const cn_prepare_options *o)
 {
-    char other[CN_PATH_BYTES];
-    CN_TRY(cn_options_check(ctx, cn_prepare_option_rows, o));
-    while (o->conditions && o->conditions[*n] && *n <= MAX_CONDITIONS) ++*n;
-    if (*n < 1 || *n > MAX_CONDITIONS)
-        return cn_fail(ctx, CN_EINVAL, "1 to %d conditions are expected (canny, for instance)",
-                       MAX_CONDITIONS);
-    const bool folder = o->layout && strcmp(o->layout, "imagefolder") == 0;
-    CN_TRY(cn_format(ctx, other, sizeof other, "%s/%s", o->output_dir,
-                     folder ? fill50k.file : imagefolder.file));
-    if (cn_file_exists(other))
-        return cn_fail(ctx, CN_EINVAL, "%s is there: this folder has another layout", other);
+    return o->layout && strcmp(o->layout, "webdataset") == 0;
+}
+
+cn_status cn_part_read(cn_ctx *ctx, const char *part, int64_t *k, int64_t *n)
+{
+    char rest = 0;
+    long long a = 1, b = 1;
+    if (part && (sscanf(part, "%lld/%lld%c", &a, &b, &rest) != 2 || b < 1 || a < 1 || a > b ||
+                 b > INT32_MAX))
+        return cn_fail(ctx, CN_EINVAL, "part \"%s\": K/N is expected, the K-th of N parts (2/3)",
+                       part);
+    *k = a;
+    *n = b;
     return CN_OK;
 }
 
-/* Weights, labels and options are checked before a picture is copied. What they are in words is
- * what the folder is made with; captions aren't part of it, as the list of pairs is written anew.
- */
-static cn_status check_conditions(prepare *p)
+/* The first option that the layout has no use for; NULL: there is none. */
+static const char *find_useless(const cn_prepare_options *o)
 {
-    bool networks = false;
-    for (int k = 0; k < p->n_conditions; k++) {
-        cn_status s = open_condition(p, k);
-        networks |= s == CN_OK && !cn_condition_side_by_side(&p->condition);
-        if (s == CN_OK && k) cn_str_adds(&p->settings, "; ");
-        if (s == CN_OK) s = describe(p, &p->settings);
-        close_condition(p);
-        CN_TRY(s);
-    }
-    if (!networks && p->o->weights && *p->o->weights)
-        return cn_fail(p->ctx, CN_EINVAL, "none of the conditions has a network that takes %s",
-                       *p->o->weights);
-    cn_str_addf(&p->settings, "; seed=%llu%s", (unsigned long long)p->o->seed,
-                p->o->refer ? " no-copy" : "");
-    return p->settings.failed ? cn_fail(p->ctx, CN_ENOMEM, "no memory for a run's settings")
-                              : CN_OK;
+    const bool shards = is_webdataset(o);
+    const struct {
+        bool given, of_shards;
+        const char *name;
+    } rows[] = {{o->all_captions, false, "all-captions"},
+                {o->refer, false, "no-copy"},
+                {o->shard_size != 0, true, "shard-size"},
+                {o->part != NULL, true, "part"},
+                {o->quality != 0, true, "quality"},
+                {o->on_bad && strcmp(o->on_bad, "fail") != 0, true, "on-bad"},
+                {o->min_size != 0, true, "min-size"},
+                {o->max_aspect > 0, true, "max-aspect"},
+                {o->min_caption != 0, true, "min-caption"},
+                {o->max_caption != 0, true, "max-caption"},
+                {o->scores && *o->scores, true, "score"},
+                {o->min_density > 0, true, "min-density"},
+                {o->max_density > 0, true, "max-density"}};
+    for (size_t i = 0; i < CN_COUNT(rows); i++)
+        if (rows[i].given && rows[i].of_shards != shards) return rows[i].name;
+    return NULL;
 }
 
-static cn_status run(prepare *p)
+static cn_status check(cn_ctx *ctx, const cn_prepare_options *o)
 {
-    char path[CN_PATH_BYTES];
-    CN_TRY(check(p->ctx, p->o, &p->n_conditions));
-    CN_TRY(list_photos(p));
-    p->pictures = cn_alloc(p->ctx, (size_t)p->n);
-    if (!p->pictures) return CN_ENOMEM;
-    for (int k = 0; k < p->n_conditions; k++)
-        if (!(p->states[k] = cn_alloc(p->ctx, (size_t)p->n))) return CN_ENOMEM;
-    p->counts.pictures = p->n;
-    CN_TRY(check_conditions(p));
-    CN_TRY(cn_dir_lock_take(p->ctx, p->o->output_dir, &p->lock));
-    CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/" SETTINGS_FILE, p->o->output_dir));
-    CN_TRY(cn_settings_keep(p->ctx, path, p->settings.data));
-    CN_TRY(make_pictures(p));
-    for (int k = 0; k < p->n_conditions; k++) CN_TRY(make_conditions(p, k, p->n_conditions > 1));
-    return write_list(p);
+    int64_t k, total;
+    int n = 0;
+    CN_TRY(cn_options_check(ctx, cn_prepare_option_rows, o));
+    while (o->conditions && o->conditions[n] && n <= CN_MAX_CONDITIONS) n++;
+    if (n < 1 || n > CN_MAX_CONDITIONS)
+        return cn_fail(ctx, CN_EINVAL, "1 to %d conditions are expected (canny, for instance)",
+                       CN_MAX_CONDITIONS);
+    const char *useless = find_useless(o);
+    if (useless)
+        return cn_fail(ctx, CN_EINVAL, "--%s has no effect on the layout %s", useless,
+                       o->layout ? o->layout : "fill50k");
+    CN_TRY(cn_part_read(ctx, o->part, &k, &total));
+    if (!o->sources || !o->sources[0])
+        return cn_fail(ctx, CN_EINVAL, "no source: a folder of pictures is expected");
+    if (!is_webdataset(o) && (o->sources[1] || !cn_source_is_folder(o->sources[0])))
+        return cn_fail(
+            ctx, CN_EINVAL,
+            "one folder of pictures is expected; several sources, tar shards, scenes and "
+            "circles take the layout webdataset");
+    return CN_OK;
 }
 
 cn_status cn_dataset_prepare(cn_ctx *ctx, const cn_prepare_options *options,
                              cn_prepare_result *result)
 {
-    prepare p = {.ctx = ctx, .o = options};
-    cn_status s = run(&p);
-    for (int k = 0; k < p.n_conditions && k < MAX_CONDITIONS; k++) cn_free(p.states[k]);
-    cn_free(p.pictures);
-    cn_listing_free(&p.listing);
-    cn_str_free(&p.settings);
-    cn_dir_lock_drop(p.lock);
-    if (result) *result = p.counts;
-    if (s != CN_OK || !p.counts.failed) return s;
-    return cn_fail(ctx, CN_EFORMAT, "%lld conditions of %lld pictures failed; %lld pairs are there",
-                   (long long)p.counts.failed, (long long)p.counts.pictures,
-                   (long long)p.counts.pairs);
+    cn_prepare_result none, *r = result ? result : &none;
+    *r = (cn_prepare_result){0};
+    CN_TRY(check(ctx, options));
+    return is_webdataset(options) ? cn_prepare_shards(ctx, options, r)
+                                  : cn_prepare_folder(ctx, options, r);
 }

@@ -234,6 +234,10 @@ void cn_scene_condition_list(cn_str *out);
 cn_status cn_scene_condition_render(cn_ctx *ctx, const cn_scene *scene, int64_t size_px,
                                     cn_scene_condition condition, uint8_t *rgb,
                                     uint8_t *condition_rgb) CN_CHECKED;
+/* n conditions of one scene into rgb[n][P,P,3]; those that look at the same samples trace them
+ * once. */
+cn_status cn_scene_conditions_render(cn_ctx *ctx, const cn_scene *scene, int64_t size_px, int n,
+                                     const int *which, uint8_t *const *rgb) CN_CHECKED;
 
 /* What a segment shows: sky, ground, or a shape. */
 enum {
@@ -282,6 +286,9 @@ typedef struct cn_scene_dataset {
                      int64_t total); /* NULL for none; one call at a time */
     void *progress_user;
 } cn_scene_dataset;
+
+/* Scene `index` of the data set's sequence. */
+void cn_scene_dataset_scene(const cn_scene_dataset *o, int64_t index, cn_scene *out);
 
 /* Fill50K's layout: dir/source/N.png (condition), dir/target/N.png (picture), dir/prompt.json (JSON
  * lines), N the scene's index. Pictures that are there already are kept, so that an interrupted run

@@ -183,34 +183,55 @@ static int fineness(int size, int finer_to)
     return CN_MAX(2, (finer_to + size - 1) / size);
 }
 
-static cn_status draw_condition(cn_ctx *ctx, const cn_scene *scene, int size, int condition,
-                                uint8_t *rgb)
+static bool same_canvas(int a, int b)
+{
+    return conditions[a].finer_to == conditions[b].finer_to &&
+           conditions[a].lit == conditions[b].lit;
+}
+
+/* Those of the n conditions that look at the same canvas as number `first`, traced once. */
+static cn_status draw_alike(cn_ctx *ctx, const cn_scene *scene, int size, int n, const int *which,
+                            int first, uint8_t *const *rgb)
 {
     cn_canvas c;
     cn_image *out = NULL;
-    const int fine = fineness(size, conditions[condition].finer_to);
+    const int kind = which[first], fine = fineness(size, conditions[kind].finer_to);
     cn_status s = cn_canvas_create(ctx, size * fine, &c);
     if (s == CN_OK) s = cn_image_create(ctx, size, size, &out);
-    if (s == CN_OK) {
-        cn_canvas_trace(&c, scene, size * fine, conditions[condition].lit);
-        s = conditions[condition].draw(ctx, &c, out);
+    if (s == CN_OK) cn_canvas_trace(&c, scene, size * fine, conditions[kind].lit);
+    for (int i = first; s == CN_OK && i < n; i++) {
+        if (!same_canvas(which[i], kind)) continue;
+        s = conditions[which[i]].draw(ctx, &c, out);
+        if (s == CN_OK) memcpy(rgb[i], out->rgb, (size_t)size * (size_t)size * 3);
     }
-    if (s == CN_OK) memcpy(rgb, out->rgb, (size_t)size * (size_t)size * 3);
     cn_image_destroy(out);
     cn_canvas_destroy(&c);
     return s;
+}
+
+cn_status cn_scene_conditions_render(cn_ctx *ctx, const cn_scene *scene, int64_t size_px, int n,
+                                     const int *which, uint8_t *const *rgb)
+{
+    for (int i = 0; i < n; i++)
+        if (!cn_scene_condition_name(which[i]))
+            return cn_fail(ctx, CN_EINVAL, "scene: condition %d is out of range, 0 to %d are known",
+                           which[i], CN_CONDITION_COUNT - 1);
+    CN_TRY(cn_scene_check(ctx, scene, size_px));
+    for (int i = 0; i < n; i++) {
+        bool drawn = false;
+        for (int k = 0; k < i; k++) drawn |= same_canvas(which[k], which[i]);
+        if (!drawn) CN_TRY(draw_alike(ctx, scene, (int)size_px, n, which, i, rgb));
+    }
+    return CN_OK;
 }
 
 cn_status cn_scene_condition_render(cn_ctx *ctx, const cn_scene *scene, int64_t size_px,
                                     cn_scene_condition condition, uint8_t *rgb,
                                     uint8_t *condition_rgb)
 {
-    if (!cn_scene_condition_name((int)condition))
-        return cn_fail(ctx, CN_EINVAL, "scene: condition %d is out of range, 0 to %d are known",
-                       (int)condition, CN_CONDITION_COUNT - 1);
-    CN_TRY(cn_scene_check(ctx, scene, size_px));
+    const int which = (int)condition;
     const cn_scene_maps maps = {.rgb = rgb};
-    if (rgb) CN_TRY(cn_scene_render(ctx, scene, size_px, &maps));
-    return condition_rgb ? draw_condition(ctx, scene, (int)size_px, (int)condition, condition_rgb)
-                         : CN_OK;
+    if (condition_rgb)
+        CN_TRY(cn_scene_conditions_render(ctx, scene, size_px, 1, &which, &condition_rgb));
+    return rgb ? cn_scene_render(ctx, scene, size_px, &maps) : CN_OK;
 }

@@ -9,7 +9,7 @@ static const char *condition_label(const cn_scene_dataset *o)
     return o->compute_name ? o->compute_name : "custom";
 }
 
-static void make_scene(const cn_scene_dataset *o, int64_t index, cn_scene *out)
+void cn_scene_dataset_scene(const cn_scene_dataset *o, int64_t index, cn_scene *out)
 {
     if (o->simple)
         cn_scene_generate_simple(o->seed, (uint64_t)index * CN_SCENE_SIMPLE_TRIES, out);
@@ -22,7 +22,7 @@ static cn_status draw_scene(const void *user, cn_ctx *ctx, int64_t index, cn_ima
 {
     const cn_scene_dataset *o = user;
     cn_scene scene;
-    make_scene(o, index, &scene);
+    cn_scene_dataset_scene(o, index, &scene);
     if (!o->compute)
         return cn_scene_condition_render(ctx, &scene, o->size_px, o->condition, picture->rgb,
                                          condition->rgb);
@@ -35,7 +35,7 @@ static void tell_scene(const void *user, int64_t index, char *out, size_t cap)
 {
     const cn_scene_dataset *o = user;
     cn_scene scene;
-    make_scene(o, index, &scene);
+    cn_scene_dataset_scene(o, index, &scene);
     snprintf(out, cap, "%s", scene.caption);
 }
 

@@ -163,7 +163,8 @@ static cn_status prepare(const char *dir)
     char photos[256];
     const char *const kinds[] = {"canny", NULL};
     path_in(photos, "scenes/target");
-    const cn_prepare_options o = {.photos = photos, .output_dir = dir, .conditions = kinds};
+    const cn_prepare_options o = {
+        .sources = (const char *const[]){photos, NULL}, .output_dir = dir, .conditions = kinds};
     return cn_dataset_prepare(ctx, &o, NULL);
 }
 

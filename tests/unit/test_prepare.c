@@ -260,7 +260,7 @@ static void photographs_with_captions(void **state)
 {
     (void)state;
     const char *const canny[] = {"canny low=50", NULL};
-    cn_prepare_options o = {.photos = at(1, "photos"),
+    cn_prepare_options o = {.sources = (const char *const[]){at(1, "photos"), NULL},
                             .output_dir = at(2, "set"),
                             .conditions = canny,
                             .recursive = true,
@@ -285,7 +285,7 @@ static void several_kinds_shrunk_in_place(void **state)
 {
     (void)state;
     const char *const kinds[] = {"canny", "scribble_xdog", "canny low=10 | invert", NULL};
-    cn_prepare_options o = {.photos = at(1, "photos"),
+    cn_prepare_options o = {.sources = (const char *const[]){at(1, "photos"), NULL},
                             .output_dir = at(2, "several"),
                             .conditions = kinds,
                             .resolution = 48,
@@ -296,7 +296,7 @@ static void several_kinds_shrunk_in_place(void **state)
     assert_int_equal(image->width, 72);
     assert_int_equal(image->height, 48);
     cn_image_destroy(image);
-    o = (cn_prepare_options){.photos = at(1, "photos"),
+    o = (cn_prepare_options){.sources = (const char *const[]){at(1, "photos"), NULL},
                              .output_dir = at(2, "referred"),
                              .conditions = kinds,
                              .refer = true};
@@ -312,7 +312,7 @@ static void captions_in_a_list(void **state)
     make_folder("listed/x");
     put_picture("listed/x/a.png", 64, 64, 1);
     put_picture("listed/b.png", 64, 64, 2);
-    cn_prepare_options o = {.photos = at(1, "listed"),
+    cn_prepare_options o = {.sources = (const char *const[]){at(1, "listed"), NULL},
                             .output_dir = at(2, "listed/out"),
                             .conditions = canny,
                             .recursive = true};
@@ -347,8 +347,9 @@ static void coco_by_its_folders(void **state)
     put_picture("coco/val2017/a.png", 64, 48, 1);
     put("coco/annotations/instances_val2017.json", instances);
     put("coco/annotations/captions_val2017.json", captions);
-    cn_prepare_options o = {
-        .photos = at(1, "coco/val2017"), .output_dir = at(2, "coco_set"), .conditions = kind};
+    cn_prepare_options o = {.sources = (const char *const[]){at(1, "coco/val2017"), NULL},
+                            .output_dir = at(2, "coco_set"),
+                            .conditions = kind};
     expect_prepared(&o, CN_OK, 1, 0);
     expect_set("coco_set", 1, 0, "A dog.");
     expect_pixel("coco_set/source/a.png", 64, 48, dog);
@@ -385,13 +386,13 @@ static void ade_and_diode_by_their_folders(void **state)
     make_folder("ade/annotations/training");
     put_picture("ade/images/training/a.png", 64, 48, 1);
     put_labels("ade/annotations/training/a.png", 64, 48, 2);
-    cn_prepare_options o = {.photos = at(1, "ade/images/training"),
+    cn_prepare_options o = {.sources = (const char *const[]){at(1, "ade/images/training"), NULL},
                             .output_dir = at(2, "ade_set"),
                             .conditions = ade,
                             .resolution = 24};
     expect_prepared(&o, CN_OK, 1, 0);
     expect_pixel("ade_set/source/a.png", 32, 24, building);
-    o.photos = at(1, "photos");
+    o.sources = (const char *const[]){at(1, "photos"), NULL};
     assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EINVAL);
     assert_non_null(strstr(cn_error(ctx), "where they are must be said"));
 
@@ -406,8 +407,9 @@ static void ade_and_diode_by_their_folders(void **state)
     make_folder("diode");
     put_picture("diode/a.png", 64, 48, 1);
     assert_int_equal(cn_file_write(ctx, at(0, "diode/a_normal.npy"), file, sizeof file), CN_OK);
-    o = (cn_prepare_options){
-        .photos = at(1, "diode"), .output_dir = at(2, "diode_set"), .conditions = diode};
+    o = (cn_prepare_options){.sources = (const char *const[]){at(1, "diode"), NULL},
+                             .output_dir = at(2, "diode_set"),
+                             .conditions = diode};
     expect_prepared(&o, CN_OK, 1, 0);
     expect_pixel("diode_set/source/a.png", 64, 48, up);
     const cn_annotate_folder_options many = {0};
@@ -420,8 +422,9 @@ static void what_cannot_be_prepared(void **state)
     (void)state;
     const char *const none[] = {NULL}, *const unknown[] = {"canni", NULL};
     const char *const canny[] = {"canny", NULL};
-    cn_prepare_options o = {
-        .photos = at(1, "photos"), .output_dir = at(2, "never"), .conditions = none};
+    cn_prepare_options o = {.sources = (const char *const[]){at(1, "photos"), NULL},
+                            .output_dir = at(2, "never"),
+                            .conditions = none};
     assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EINVAL);
     o.conditions = unknown;
     assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EINVAL);
@@ -429,10 +432,10 @@ static void what_cannot_be_prepared(void **state)
     o.layout = "zip";
     assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EINVAL);
     o.layout = NULL;
-    o.photos = at(1, "nowhere");
+    o.sources = (const char *const[]){at(1, "nowhere"), NULL};
     assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EIO);
     make_folder("empty");
-    o.photos = at(1, "empty");
+    o.sources = (const char *const[]){at(1, "empty"), NULL};
     assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EINVAL);
     assert_false(cn_dir_exists(at(0, "never")));
 }

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* prepare_shards.c - pictures with their conditions to WebDataset shards.
+ *
+ *   OUT/00000.tar ...    KEY.jpg or .png, KEY.cond.png (of several conditions KEY.canny.png, ...),
+ *                        KEY.txt, KEY.json (what was done); beside it 00000.idx, 00000_stats.json
+ *   OUT/prepare.txt      what all of it was made with: a run with other settings is refused
+ *   OUT/shards.json      how entries are divided among shards
+ *
+ * Entry i of the sources has key i and belongs to shard i / E, wherever it is made: so parts,
+ * processes and runs that go on write the same bytes. E follows from the wanted size and a sample
+ * of entries, which every run draws alike. Entries are made a chunk at a time, each thread one
+ * after another, and written in order.
+ */
+#include "pipeline/prepare_internal.h"
+
+#include "base/lock.h"
+#include "io/json.h"
+#include "io/settings.h"
+#include "pipeline/samples_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SAMPLE_ENTRIES = 32, CHUNK_PER_THREAD = 16, DEFAULT_SHARD_BYTES = 1 << 30 };
+
+typedef struct shards {
+    cn_ctx *ctx;
+    const cn_prepare_options *o;
+    cn_prepare_result *r;
+    cn_sample_maker maker;
+    cn_sample *chunk; /* [chunk_size] */
+    int64_t chunk_size;
+    int64_t per_shard, n; /* entries in one, how many shards */
+    int64_t first, end;   /* shards of this part */
+    int64_t done, total;  /* entries of this part */
+    int threads;
+} shards;
+
+/* --- a chunk ---------------------------------------------------------------------------------- */
+
+static cn_status add_stages(shards *p, const cn_sample *s)
+{
+    for (int i = 0; i < CN_STAGES; i++) p->r->stages[i].seconds += s->seconds[i];
+    return s->status == CN_OK ? CN_OK : cn_fail(p->ctx, s->status, "%s", s->text);
+}
+
+/* Each thread has a context of its own, so that messages stay apart. */
+static void make_one(shards *p, int64_t index, bool start, cn_sample *s)
+{
+    cn_ctx *ctx = cn_ctx_fork(p->ctx, true);
+    if (ctx) {
+        if (start) cn_sample_start(&p->maker, ctx, index, s);
+        if (!start || !p->maker.networks) cn_sample_encode(&p->maker, ctx, s);
+    } else {
+        s->status = CN_ENOMEM;
+        s->reason = "failed";
+        snprintf(s->text, sizeof s->text, "no memory for a picture");
+    }
+    cn_ctx_destroy(ctx);
+}
+
+/* Networks take all threads for one picture, what is before and behind them one thread each. */
+static cn_status make_chunk(shards *p, int64_t first, int64_t n)
+{
+    memset(p->chunk, 0, (size_t)n * sizeof *p->chunk);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(p->threads) if (p->threads > 1)
+    for (int64_t i = 0; i < n; i++)
+        if (!cn_cancelled(p->ctx)) make_one(p, first + i, true, &p->chunk[i]);
+    if (p->maker.networks) {
+        for (int64_t i = 0; i < n && !cn_cancelled(p->ctx); i++)
+            cn_sample_run_networks(&p->maker, p->ctx, &p->chunk[i]);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(p->threads) if (p->threads > 1)
+        for (int64_t i = 0; i < n; i++)
+            if (!cn_cancelled(p->ctx)) make_one(p, first + i, false, &p->chunk[i]);
+    }
+    return cn_cancelled(p->ctx) ? cn_fail(p->ctx, CN_ECANCELLED, "%s", "") : CN_OK;
+}
+
+static void free_chunk(shards *p, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) cn_sample_free(&p->chunk[i]);
+}
+
+/* --- how many entries a shard has ------------------------------------------------------------- */
+
+/* The mean of entries spread evenly over all; those that are left out have no bytes but count, as a
+ * shard has them too. */
+static cn_status sample_bytes(shards *p, double *mean)
+{
+    const int64_t n = CN_MIN(p->maker.sources.n, SAMPLE_ENTRIES);
+    double bytes = 0;
+    for (int64_t i = 0; i < n; i++) {
+        cn_sample s = {0};
+        const int64_t at = (int64_t)((double)p->maker.sources.n * (double)i / (double)n);
+        if (cn_cancelled(p->ctx)) return cn_fail(p->ctx, CN_ECANCELLED, "stopped");
+        cn_sample_start(&p->maker, p->ctx, at, &s);
+        cn_sample_run_networks(&p->maker, p->ctx, &s);
+        cn_sample_encode(&p->maker, p->ctx, &s);
+        bytes += (double)s.made.tar.len;
+        const cn_status status =
+            s.status == CN_OK ? CN_OK : cn_fail(p->ctx, s.status, "%s", s.text);
+        cn_sample_free(&s);
+        CN_TRY(status);
+    }
+    *mean = bytes / (double)n;
+    return CN_OK;
+}
+
+static cn_status count_entries(shards *p)
+{
+    double mean = 0;
+    CN_TRY(sample_bytes(p, &mean));
+    const double want = (double)(p->o->shard_size ? p->o->shard_size : DEFAULT_SHARD_BYTES);
+    const double fit = mean > 0 ? want / mean : 1e12;
+    p->per_shard = fit < 1                            ? 1
+                   : fit < (double)p->maker.sources.n ? (int64_t)fit
+                                                      : p->maker.sources.n;
+    return CN_OK;
+}
+
+/* A run that goes on, and the other parts of one, divide as the first did. */
+static cn_status read_division(shards *p, const char *path)
+{
+    json_t *plan = NULL;
+    CN_TRY(cn_json_load_file(p->ctx, path, &plan));
+    const int64_t entries = cn_json_int(plan, "entries", 0);
+    p->per_shard = cn_json_int(plan, "entries_per_shard", 0);
+    json_decref(plan);
+    if (entries != p->maker.sources.n)
+        return cn_fail(p->ctx, CN_EMISMATCH,
+                       "%s: the shards are of %lld pictures, the sources now have %lld; another "
+                       "folder is expected",
+                       path, (long long)entries, (long long)p->maker.sources.n);
+    return p->per_shard > 0 ? CN_OK
+                            : cn_fail(p->ctx, CN_EFORMAT, "%s: no \"entries_per_shard\"", path);
+}
+
+static cn_status divide(shards *p)
+{
+    char path[CN_PATH_BYTES];
+    CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/shards.json", p->o->output_dir));
+    if (cn_file_exists(path)) {
+        CN_TRY(read_division(p, path));
+    } else {
+        CN_TRY(count_entries(p));
+        json_t *plan = json_pack("{s:I,s:I}", "entries", (json_int_t)p->maker.sources.n,
+                                 "entries_per_shard", (json_int_t)p->per_shard);
+        const cn_status s = plan ? cn_json_save_file(p->ctx, path, plan)
+                                 : cn_fail(p->ctx, CN_ENOMEM, "no memory for %s", path);
+        json_decref(plan);
+        CN_TRY(s);
+    }
+    p->n = (p->maker.sources.n + p->per_shard - 1) / p->per_shard;
+    return CN_OK;
+}
+
+/* "2/3": the shards of the second third. */
+static cn_status choose_part(shards *p)
+{
+    int64_t k = 1, n = 1;
+    CN_TRY(cn_part_read(p->ctx, p->o->part, &k, &n));
+    p->first = p->n * (k - 1) / n;
+    p->end = p->n * k / n;
+    p->total = CN_MIN(p->end * p->per_shard, p->maker.sources.n) -
+               CN_MIN(p->first * p->per_shard, p->maker.sources.n);
+    return CN_OK;
+}
+
+/* --- shards ----------------------------------------------------------------------------------- */
+
+static void add_counts(shards *p, const cn_shard_counts *c)
+{
+    cn_prepare_result *r = p->r;
+    r->pictures += c->entries;
+    r->pairs += c->samples;
+    for (int i = 0; i < c->n_reasons; i++) {
+        int k = 0;
+        while (r->left_out[k].reason[0] && strcmp(r->left_out[k].reason, c->reasons[i].name) != 0)
+            k++;
+        if (k + 1 >= CN_PREPARE_REASONS) continue;
+        snprintf(r->left_out[k].reason, sizeof r->left_out[k].reason, "%s", c->reasons[i].name);
+        r->left_out[k].count += c->reasons[i].n;
+        if (strcmp(c->reasons[i].name, "failed") == 0) r->failed += c->reasons[i].n;
+    }
+}
+
+static cn_status put_sample(shards *p, cn_shard_writer *w, const cn_sample *s)
+{
+    CN_TRY(add_stages(p, s));
+    if (!s->reason) {
+        CN_TRY(cn_shard_put(p->ctx, w, &s->made, NULL, ""));
+        p->r->made++;
+        return CN_OK;
+    }
+    if (s->text[0] && p->o->problem) p->o->problem(p->o->user, s->text);
+    if (s->text[0] && p->o->on_bad && strcmp(p->o->on_bad, "stop") == 0)
+        return cn_fail(p->ctx, CN_EFORMAT, "%s", s->text);
+    return cn_shard_put(p->ctx, w, NULL, s->reason, s->text);
+}
+
+/* Entries in order; the first that ends the run is the last that is written. */
+static cn_status write_chunk(shards *p, cn_shard_writer *w, int64_t n)
+{
+    const double begun = cn_now_s();
+    cn_status s = CN_OK;
+    for (int64_t i = 0; s == CN_OK && i < n; i++) s = put_sample(p, w, &p->chunk[i]);
+    p->r->stages[CN_STAGE_WRITE].seconds += cn_now_s() - begun;
+    return s;
+}
+
+static cn_status fill_shard(shards *p, cn_shard_writer *w, int64_t first, int64_t end)
+{
+    for (int64_t i = first; i < end;) {
+        const int64_t n = CN_MIN(p->chunk_size, end - i);
+        cn_status s = make_chunk(p, i, n);
+        if (s == CN_OK) s = write_chunk(p, w, n);
+        free_chunk(p, n);
+        CN_TRY(s);
+        i += n;
+        p->done += n;
+        if (p->o->progress) p->o->progress(p->o->user, "samples", p->done, p->total);
+    }
+    return CN_OK;
+}
+
+static cn_status run_shard(shards *p, int64_t number)
+{
+    const int64_t first = number * p->per_shard,
+                  end = CN_MIN(first + p->per_shard, p->maker.sources.n);
+    bool finished = false;
+    cn_shard_counts counts = {0};
+    cn_shard_writer *w = NULL;
+    CN_TRY(cn_shard_finished(p->ctx, p->o->output_dir, number, &finished, &counts));
+    if (finished) {
+        p->r->shards_kept++;
+        p->r->kept += counts.samples;
+        p->done += end - first;
+        add_counts(p, &counts);
+        return CN_OK;
+    }
+    CN_TRY(cn_shard_open(p->ctx, p->o->output_dir, number, p->maker.settings.data, &w));
+    const int64_t held = cn_shard_holds(w)->entries;
+    p->r->kept += cn_shard_holds(w)->samples;
+    p->done += held;
+    cn_status s = fill_shard(p, w, first + held, end);
+    if (s == CN_OK) s = cn_shard_finish(p->ctx, w);
+    add_counts(p, cn_shard_holds(w));
+    cn_shard_close(w);
+    return s;
+}
+
+/* --- the whole -------------------------------------------------------------------------------- */
+
+/* Where each source is, so that another one of the same length isn't taken for it. */
+static cn_status keep_settings(shards *p)
+{
+    char path[CN_PATH_BYTES];
+    cn_str *all = &p->maker.settings;
+    for (int k = 0; k < p->maker.sources.count; k++)
+        cn_str_addf(all, "%s%s", k ? ", " : "; of ", p->maker.sources.list[k].text);
+    if (p->o->quality) cn_str_addf(all, "; quality=%lld", (long long)p->o->quality);
+    if (all->failed) return cn_fail(p->ctx, CN_ENOMEM, "no memory for a run's settings");
+    CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/" CN_PREPARE_SETTINGS, p->o->output_dir));
+    return cn_settings_keep(p->ctx, path, all->data);
+}
+
+static cn_status run(shards *p)
+{
+    CN_TRY(keep_settings(p));
+    p->chunk_size = p->maker.networks ? 2 * p->threads : CHUNK_PER_THREAD * p->threads;
+    p->chunk = cn_alloc_array(p->ctx, (size_t)p->chunk_size, sizeof *p->chunk);
+    if (!p->chunk) return CN_ENOMEM;
+    CN_TRY(divide(p));
+    CN_TRY(choose_part(p));
+    p->r->shards = p->end - p->first;
+    for (int64_t i = p->first; i < p->end; i++) CN_TRY(run_shard(p, i));
+    return CN_OK;
+}
+
+static cn_status fail_stopped(const shards *p, cn_status s)
+{
+    if (s != CN_ECANCELLED) return s;
+    return cn_fail(p->ctx, s,
+                   "stopped with %lld of %lld pictures done; the same command goes on from here",
+                   (long long)p->done, (long long)p->total);
+}
+
+/* Parts of one run share the folder: each shard's own lock keeps them, and other runs, apart. */
+static cn_status run_locked(shards *p)
+{
+    cn_dir_lock *lock = NULL;
+    if (p->o->part)
+        CN_TRY(cn_dir_make(p->ctx, p->o->output_dir));
+    else
+        CN_TRY(cn_dir_lock_take(p->ctx, p->o->output_dir, &lock));
+    const cn_status s = run(p);
+    cn_dir_lock_drop(lock);
+    return fail_stopped(p, s);
+}
+
+cn_status cn_prepare_shards(cn_ctx *ctx, const cn_prepare_options *o, cn_prepare_result *r)
+{
+    static const char *const stages[CN_STAGES] = {"decode", "annotate", "encode", "write"};
+    const double begun = cn_now_s();
+    shards p = {.ctx = ctx, .o = o, .r = r, .threads = cn_threads(ctx)};
+    for (int i = 0; i < CN_STAGES; i++) r->stages[i].name = stages[i];
+    r->threads = p.threads;
+    cn_status s = cn_sample_maker_open(ctx, o, &p.maker);
+    if (s == CN_OK) s = run_locked(&p);
+    cn_sample_maker_close(&p.maker);
+    cn_free(p.chunk);
+    r->seconds = cn_now_s() - begun;
+    if (s != CN_OK || !r->failed || (o->on_bad && strcmp(o->on_bad, "skip") == 0)) return s;
+    return cn_fail(ctx, CN_EFORMAT, "%lld of %lld pictures failed; %lld samples are there",
+                   (long long)r->failed, (long long)r->pictures, (long long)r->pairs);
+}

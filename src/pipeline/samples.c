@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* samples.c - see samples_internal.h. */
+#include "pipeline/samples_internal.h"
+
+#include "io/json.h"
+#include "io/listing.h"
+#include "image/resize.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* --- the maker -------------------------------------------------------------------------------- */
+
+/* Names are those of kinds; a second one of a kind has its number behind. */
+static cn_status name_condition(cn_ctx *ctx, cn_sample_maker *m, const char *kind)
+{
+    char *name = m->conditions[m->n_conditions].name;
+    int same = 1;
+    CN_TRY(cn_format(ctx, name, CN_CONDITION_NAME_BYTES, "%s", kind));
+    for (int i = 0; i < m->n_conditions;)
+        if (strcmp(m->conditions[i++].name, name) == 0) {
+            CN_TRY(cn_format(ctx, name, CN_CONDITION_NAME_BYTES, "%s-%d", kind, ++same));
+            i = 0;
+        }
+    return CN_OK;
+}
+
+/* Labels belong to a folder of pictures; with several sources nobody could say to which. */
+static cn_status open_labels(cn_ctx *ctx, cn_sample_maker *m, cn_made_condition *c)
+{
+    const cn_kind *kind = c->condition.links[0].kind;
+    const cn_source *s = &m->sources.list[0];
+    if (kind->takes == CN_TAKES_PICTURE) return CN_OK;
+    if (m->sources.count != 1 || s->kind != &cn_source_folder)
+        return cn_fail(ctx, CN_EINVAL, "%s takes %s: one folder of pictures is expected",
+                       kind->name, cn_takes_name(kind->takes));
+    CN_TRY(cn_labels_find(ctx, kind, cn_source_folder_path(s), m->o->labels, &c->labels));
+    return cn_labels_open(ctx, kind, &c->labels);
+}
+
+static cn_status open_annotator(cn_ctx *ctx, cn_sample_maker *m, const char *text,
+                                cn_made_condition *c)
+{
+    const cn_annotate_folder_options o = {
+        .annotate = {.weights = m->o->weights, .detect_resolution = m->o->detect_resolution},
+        .random_thresholds = m->o->random_thresholds,
+        .seed = m->o->seed};
+    CN_TRY(cn_condition_open(ctx, text, &o, &c->condition));
+    m->networks |= !cn_condition_side_by_side(&c->condition);
+    CN_TRY(name_condition(ctx, m, c->condition.links[0].kind->name));
+    CN_TRY(open_labels(ctx, m, c));
+    cn_str_adds(&c->settings, c->condition.settings.data);
+    if (c->labels.path[0]) cn_str_addf(&c->settings, " labels=%s", c->labels.path);
+    return CN_OK;
+}
+
+static cn_status open_condition(cn_ctx *ctx, cn_sample_maker *m, const char *text)
+{
+    cn_made_condition *c = &m->conditions[m->n_conditions];
+    c->exact = cn_sources_exact(&m->sources, text);
+    cn_status s;
+    if (c->exact >= 0) {
+        cn_str_addf(&c->settings, "exact %s", text);
+        s = name_condition(ctx, m, text);
+    } else {
+        s = open_annotator(ctx, m, text, c);
+    }
+    m->n_conditions++;
+    CN_TRY(s);
+    if (m->o->resolution)
+        cn_str_addf(&c->settings, " of resolution=%lld", (long long)m->o->resolution);
+    cn_str_addf(&m->settings, "%s%s", m->n_conditions > 1 ? "; " : "", c->settings.data);
+    return c->settings.failed || m->settings.failed
+               ? cn_fail(ctx, CN_ENOMEM, "no memory for a run's settings")
+               : CN_OK;
+}
+
+static cn_status open_maker(cn_ctx *ctx, cn_sample_maker *m)
+{
+    CN_TRY(cn_filters_check(ctx, m->o));
+    CN_TRY(cn_sources_open(ctx, m->o, &m->sources));
+    for (const char *const *text = m->o->conditions; *text; text++)
+        CN_TRY(open_condition(ctx, m, *text));
+    if (!m->networks && m->o->weights && *m->o->weights)
+        return cn_fail(ctx, CN_EINVAL, "none of the conditions has a network that takes %s",
+                       *m->o->weights);
+    cn_str_addf(&m->settings, "; seed=%llu", (unsigned long long)m->o->seed);
+    cn_filters_describe(m->o, &m->settings);
+    return m->settings.failed ? cn_fail(ctx, CN_ENOMEM, "no memory for a run's settings") : CN_OK;
+}
+
+cn_status cn_sample_maker_open(cn_ctx *ctx, const cn_prepare_options *o, cn_sample_maker *out)
+{
+    *out = (cn_sample_maker){.o = o};
+    const cn_status s = open_maker(ctx, out);
+    if (s != CN_OK) cn_sample_maker_close(out);
+    return s;
+}
+
+void cn_sample_maker_close(cn_sample_maker *m)
+{
+    for (int k = 0; k < m->n_conditions; k++) {
+        cn_condition_close(&m->conditions[k].condition);
+        cn_labels_close(&m->conditions[k].labels);
+        cn_str_free(&m->conditions[k].settings);
+    }
+    cn_sources_close(&m->sources);
+    cn_str_free(&m->settings);
+    *m = (cn_sample_maker){0};
+}
+
+/* --- decode ----------------------------------------------------------------------------------- */
+
+/* The picture as the pair has it: the shorter side brought down to the resolution, proportions
+ * kept. Bytes that are no longer its own are dropped. */
+static cn_status shrink(const cn_sample_maker *m, cn_ctx *ctx, cn_entry *e)
+{
+    cn_image *small = NULL;
+    const int64_t w = e->image->width, h = e->image->height, px = m->o->resolution;
+    if (!px || CN_MIN(w, h) <= px) return CN_OK;
+    const double k = (double)px / (double)CN_MIN(w, h);
+    CN_TRY(cn_image_resize(ctx, e->image, __builtin_llrint((double)w * k),
+                           __builtin_llrint((double)h * k), CN_FILTER_AREA, &small));
+    cn_image_destroy(e->image);
+    e->image = small;
+    cn_free(e->bytes);
+    e->bytes = NULL;
+    return CN_OK;
+}
+
+/* The size is asked of the file's beginning, so that what a filter leaves out isn't decoded. */
+static cn_status decode(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
+{
+    cn_entry *e = &s->entry;
+    int64_t within = 0;
+    const cn_source *source = cn_sources_find(&m->sources, s->index, &within);
+    CN_TRY(source->kind->get(ctx, source, within, e));
+    if (e->image) {
+        s->width = e->image->width;
+        s->height = e->image->height;
+    } else {
+        CN_TRY(cn_image_size_memory(ctx, e->bytes, e->n_bytes, &s->width, &s->height));
+    }
+    s->reason = cn_filter_entry(m->o, e, s->width, s->height);
+    if (s->reason) return CN_OK;
+    if (!e->image) CN_TRY(cn_image_load_memory(ctx, e->bytes, e->n_bytes, &e->image));
+    return shrink(m, ctx, e);
+}
+
+/* --- annotate --------------------------------------------------------------------------------- */
+
+static cn_status make_exact(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
+{
+    int which[CN_MAX_CONDITIONS], n = 0;
+    cn_image *made[CN_MAX_CONDITIONS] = {NULL};
+    int64_t within = 0;
+    const cn_source *source = cn_sources_find(&m->sources, s->index, &within);
+    for (int k = 0; k < m->n_conditions; k++) {
+        if (m->conditions[k].exact < 0) continue;
+        CN_TRY(cn_image_create(ctx, s->width, s->height, &s->conditions[k]));
+        which[n] = m->conditions[k].exact;
+        made[n++] = s->conditions[k];
+    }
+    return n ? source->kind->exact(ctx, source, within, n, which, made) : CN_OK;
+}
+
+/* Labels are brought to the picture's size without mixing neighbours. */
+static cn_status match_size(cn_ctx *ctx, const cn_image *picture, cn_filter filter,
+                            cn_image **condition)
+{
+    cn_image *sized = NULL;
+    const int64_t w = picture->width, h = picture->height;
+    if ((*condition)->width == w && (*condition)->height == h) return CN_OK;
+    CN_TRY(cn_image_resize(ctx, *condition, w, h, filter, &sized));
+    cn_image_destroy(*condition);
+    *condition = sized;
+    return CN_OK;
+}
+
+static cn_status make_condition(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s, int k)
+{
+    const cn_made_condition *c = &m->conditions[k];
+    const cn_kind *kind = c->condition.links[0].kind;
+    const bool labelled = kind->takes != CN_TAKES_PICTURE;
+    char name[CN_PATH_BYTES], path[CN_PATH_BYTES];
+    CN_TRY(cn_format(ctx, name, sizeof name, "%.*s", (int)s->entry.stem, s->entry.name));
+    cn_condition_input in = {.name = name};
+    if (labelled)
+        CN_TRY(cn_labels_input(ctx, &c->labels, kind, s->entry.name, path, &in));
+    else
+        in.image = s->entry.image;
+    if (!(s->notes[k] = json_object())) return cn_fail(ctx, CN_ENOMEM, "no memory for a note");
+    CN_TRY(cn_condition_make(&c->condition, ctx, &in, s->notes[k], &s->conditions[k]));
+    return match_size(ctx, s->entry.image, labelled ? CN_FILTER_NEAREST : CN_FILTER_LINEAR,
+                      &s->conditions[k]);
+}
+
+static cn_status make_conditions(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s, bool networks)
+{
+    if (!networks) CN_TRY(make_exact(m, ctx, s));
+    for (int k = 0; k < m->n_conditions && !s->reason; k++) {
+        const cn_made_condition *c = &m->conditions[k];
+        if (c->exact < 0 && cn_condition_side_by_side(&c->condition) == networks) continue;
+        if ((c->exact >= 0) && networks) continue;
+        if (c->exact < 0) CN_TRY(make_condition(m, ctx, s, k));
+        s->reason = cn_filter_condition(m->o, s->conditions[k]);
+    }
+    return CN_OK;
+}
+
+/* --- encode ----------------------------------------------------------------------------------- */
+
+/* A picture that is still its file's bytes stays so. */
+static cn_status encode_picture(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
+{
+    const cn_entry *e = &s->entry;
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    const char *ending = e->bytes ? cn_image_ending_memory(e->bytes, e->n_bytes) : NULL;
+    if (ending) return cn_shard_sample_add(ctx, &s->made, ending, e->bytes, e->n_bytes);
+    if (m->o->quality)
+        CN_TRY(cn_jpeg_encode(ctx, e->image, (int)m->o->quality, &bytes, &n));
+    else
+        CN_TRY(cn_png_encode(ctx, e->image, NULL, &bytes, &n));
+    const cn_status status =
+        cn_shard_sample_add(ctx, &s->made, m->o->quality ? "jpg" : "png", bytes, n);
+    cn_free(bytes);
+    return status;
+}
+
+/* "cond.png", which readers look for, of a single one; "canny.png" of several. */
+static cn_status encode_condition(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s, int k)
+{
+    char ending[CN_SHARD_ENDING_BYTES];
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    CN_TRY(cn_format(ctx, ending, sizeof ending, "%s.png",
+                     m->n_conditions > 1 ? m->conditions[k].name : "cond"));
+    CN_TRY(cn_png_encode(ctx, s->conditions[k], NULL, &bytes, &n));
+    const cn_status status = cn_shard_sample_add(ctx, &s->made, ending, bytes, n);
+    cn_free(bytes);
+    return status;
+}
+
+/* What was done to each picture stands beside it, so that it outlives any later sorting of shards.
+ */
+static json_t *describe(const cn_sample_maker *m, const cn_sample *s)
+{
+    int64_t within = 0;
+    const cn_entry *e = &s->entry;
+    const cn_source *source = cn_sources_find(&m->sources, s->index, &within);
+    json_t *conditions = json_array();
+    json_t *all = json_pack(
+        "{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:o}", "key", s->made.key, "source", source->text,
+        "name", e->name, "caption", e->caption, "width", (json_int_t)e->image->width, "height",
+        (json_int_t)e->image->height, "original_width", (json_int_t)s->width, "original_height",
+        (json_int_t)s->height, "seed", (json_int_t)m->o->seed, "conditions", conditions);
+    for (int k = 0; all && k < m->n_conditions; k++) {
+        json_t *one = json_pack("{s:s,s:s}", "name", m->conditions[k].name, "made_by",
+                                m->conditions[k].settings.data);
+        if (one && s->notes[k]) json_object_update(one, s->notes[k]);
+        if (!one || json_array_append_new(conditions, one) != 0) {
+            json_decref(all);
+            return NULL;
+        }
+    }
+    if (all && e->json) json_object_set(all, "original", e->json);
+    return all;
+}
+
+static cn_status encode_json(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
+{
+    json_t *object = describe(m, s);
+    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    if (!text)
+        return cn_fail(ctx, CN_EFORMAT, "its name or caption isn't UTF-8, which a shard's are in");
+    const cn_status status = cn_shard_sample_add(ctx, &s->made, "json", text, strlen(text));
+    free(text);
+    return status;
+}
+
+static cn_status encode(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
+{
+    snprintf(s->made.key, sizeof s->made.key, "%09lld", (long long)s->index);
+    CN_TRY(encode_picture(m, ctx, s));
+    for (int k = 0; k < m->n_conditions; k++) CN_TRY(encode_condition(m, ctx, s, k));
+    CN_TRY(cn_shard_sample_add(ctx, &s->made, "txt", s->entry.caption, strlen(s->entry.caption)));
+    return encode_json(m, ctx, s);
+}
+
+/* --- stages ----------------------------------------------------------------------------------- */
+
+/* A picture that can't be used is left out and named. What the system, memory or a signal did ends
+ * the run, which goes on from there later: a folder that vanished says nothing about its pictures.
+ */
+static void settle(cn_ctx *ctx, cn_sample *s, cn_status status)
+{
+    if (status == CN_OK) return;
+    s->reason = "failed";
+    const char *where = s->entry.where, *error = cn_error(ctx);
+    const bool named = !where || strstr(error, where);
+    snprintf(s->text, sizeof s->text, "%s%s%s", named ? "" : where, named ? "" : ": ", error);
+    if (status == CN_EIO || status == CN_ENOMEM || status == CN_ECANCELLED) s->status = status;
+}
+
+static void drop_pictures(cn_sample *s)
+{
+    for (int k = 0; k < CN_MAX_CONDITIONS; k++) {
+        cn_image_destroy(s->conditions[k]);
+        json_decref(s->notes[k]);
+        s->conditions[k] = NULL;
+        s->notes[k] = NULL;
+    }
+    cn_entry_free(&s->entry);
+}
+
+void cn_sample_start(const cn_sample_maker *m, cn_ctx *ctx, int64_t index, cn_sample *out)
+{
+    *out = (cn_sample){.index = index};
+    const double begun = cn_now_s();
+    settle(ctx, out, decode(m, ctx, out));
+    const double decoded = cn_now_s();
+    out->seconds[CN_STAGE_DECODE] = decoded - begun;
+    if (out->reason) return;
+    settle(ctx, out, make_conditions(m, ctx, out, false));
+    out->seconds[CN_STAGE_ANNOTATE] = cn_now_s() - decoded;
+}
+
+void cn_sample_run_networks(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
+{
+    const double begun = cn_now_s();
+    if (!s->reason) settle(ctx, s, make_conditions(m, ctx, s, true));
+    s->seconds[CN_STAGE_ANNOTATE] += cn_now_s() - begun;
+}
+
+void cn_sample_encode(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
+{
+    const double begun = cn_now_s();
+    if (!s->reason) settle(ctx, s, encode(m, ctx, s));
+    if (s->reason) cn_shard_sample_free(&s->made);
+    drop_pictures(s);
+    s->seconds[CN_STAGE_ENCODE] = cn_now_s() - begun;
+}
+
+void cn_sample_free(cn_sample *s)
+{
+    drop_pictures(s);
+    cn_shard_sample_free(&s->made);
+}

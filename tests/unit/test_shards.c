@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Data sets as WebDataset shards through the public call: members and index, the same bytes
+ * whatever the threads, parts and interruptions, filters, broken pictures. */
+#include "controlnet.h"
+#include "data/dataset.h"
+#include "image/image.h"
+#include "io/json.h"
+#include "io/tar.h"
+#include "io/tar_write.h"
+
+#include <ftw.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char folder[] = "/tmp/cn-shards-XXXXXX";
+static cn_ctx *ctx;
+static const char *const scenes[] = {"scenes:23?seed=5&size=64", NULL},
+                         *const kinds[] = {"canny", "depth", "segmentation", NULL},
+                         *const canny[] = {"canny", NULL};
+
+static const char *at(int slot, const char *name)
+{
+    static char path[4][512];
+    snprintf(path[slot], sizeof path[slot], "%s/%s", folder, name);
+    return path[slot];
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    ctx = cn_ctx_create(2);
+    return ctx && mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *level)
+{
+    (void)st, (void)flag, (void)level;
+    return remove(path);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    cn_ctx_destroy(ctx);
+    return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Three conditions of 23 scenes in shards of some 40,000 bytes. */
+static cn_prepare_options drawn(const char *out)
+{
+    return (cn_prepare_options){.sources = scenes,
+                                .conditions = kinds,
+                                .output_dir = at(0, out),
+                                .layout = "webdataset",
+                                .shard_size = 40000};
+}
+
+static cn_prepare_result run(cn_ctx *with, const cn_prepare_options *o)
+{
+    cn_prepare_result r;
+    if (cn_dataset_prepare(with, o, &r) != CN_OK) fail_msg("%s", cn_error(with));
+    return r;
+}
+
+static char *read_file(const char *dir, const char *name, size_t *n)
+{
+    char path[1024], *data = NULL;
+    snprintf(path, sizeof path, "%s/%s/%s", folder, dir, name);
+    if (cn_file_read(ctx, path, 1 << 26, &data, n) != CN_OK) fail_msg("%s", cn_error(ctx));
+    return data;
+}
+
+/* Every file of a finished set but prepare.txt, which both have too. */
+static void expect_same(const char *a, const char *b, int64_t shards)
+{
+    static const char *const endings[] = {".tar", ".idx", "_stats.json"};
+    for (int64_t i = 0; i < shards; i++)
+        for (size_t k = 0; k < CN_COUNT(endings); k++) {
+            char name[64];
+            size_t n = 0, m = 0;
+            snprintf(name, sizeof name, "%05d%s", (int)i, endings[k]);
+            char *x = read_file(a, name, &n), *y = read_file(b, name, &m);
+            if (n != m || memcmp(x, y, n) != 0) fail_msg("%s differs in %s and %s", name, a, b);
+            cn_free(x);
+            cn_free(y);
+        }
+}
+
+static bool is_there(const char *dir, const char *name)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s/%s", folder, dir, name);
+    return cn_file_exists(path);
+}
+
+/* --- what is written -------------------------------------------------------------------------- */
+
+typedef struct members {
+    int n;
+    char names[64][64];
+    int64_t bytes[64], positions[64];
+} members;
+
+static cn_status take(void *user, const cn_tar_entry *e)
+{
+    members *m = user;
+    assert_true(m->n < 64);
+    snprintf(m->names[m->n], sizeof m->names[0], "%s", e->name);
+    m->bytes[m->n] = e->bytes;
+    m->positions[m->n++] = e->position;
+    return CN_OK;
+}
+
+/* What lies at `place` of a tar file is the member whose headers begin at `position`. */
+static void expect_bytes(const char *path, int64_t place, int64_t bytes, int64_t position)
+{
+    char *all = NULL, *data = NULL;
+    size_t n = 0, m = 0;
+    assert_int_equal(cn_file_read(ctx, path, 1 << 26, &all, &n), CN_OK);
+    assert_int_equal(cn_tar_read(ctx, path, position, 1 << 26, NULL, &data, &m), CN_OK);
+    assert_int_equal(m, bytes);
+    assert_memory_equal(all + place, data, m);
+    cn_free(all);
+    cn_free(data);
+}
+
+static void members_and_index(void **state)
+{
+    (void)state;
+    static const char *const endings[] = {"png", "canny.png", "depth.png", "segmentation.png",
+                                          "txt", "json"};
+    const cn_prepare_options o = drawn("one");
+    const cn_prepare_result r = run(ctx, &o);
+    members m = {0};
+    char name[64], path[1024];
+    size_t n = 0;
+    assert_int_equal(r.pairs, 23);
+    assert_int_equal(r.pictures, 23);
+    assert_true(r.shards > 2);
+    snprintf(path, sizeof path, "%s/one/00001.tar", folder);
+    assert_int_equal(cn_tar_scan(ctx, path, take, &m), CN_OK);
+    assert_int_equal(m.n % 6, 0);
+    char *index = read_file("one", "00001.idx", &n), *line = index;
+    int samples = 0;
+    assert_int_equal(sscanf(index, "v1.2 %d", &samples), 1);
+    assert_int_equal(samples, m.n / 6);
+    for (int i = 0; i < m.n; i++) {
+        char ending[64], named[64];
+        long long place, bytes;
+        int used = 0;
+        if (i % 6 == 0) line = strchr(line, '\n') + 1;
+        assert_int_equal(
+            sscanf(line, "%63s %lld %lld %63s%n", ending, &place, &bytes, named, &used), 4);
+        line += used;
+        snprintf(name, sizeof name, "%.9s.%s", m.names[i - i % 6], endings[i % 6]);
+        assert_string_equal(m.names[i], name);
+        assert_string_equal(named, name);
+        assert_string_equal(ending, endings[i % 6]);
+        assert_int_equal(bytes, m.bytes[i]);
+        expect_bytes(path, place, bytes, m.positions[i]);
+    }
+    cn_free(index);
+}
+
+/* The picture and its caption are those that `dataset scenes` writes, and the pairs can be trained
+ * on. */
+static void pairs_are_read(void **state)
+{
+    (void)state;
+    const cn_scenes_options flat = {.output_dir = at(1, "flat"),
+                                    .count = 23,
+                                    .seed = 5,
+                                    .size_px = 64,
+                                    .condition = "segmentation"};
+    assert_int_equal(cn_dataset_scenes(ctx, &flat), CN_OK);
+    const cn_dataset_options shards = {.dir = at(2, "one"),
+                                       .conditioning_image_column = "segmentation.png"},
+                             pairs = {.dir = at(1, "flat")};
+    cn_dataset *a = NULL, *b = NULL;
+    if (cn_dataset_open(ctx, &shards, &a) != CN_OK) fail_msg("%s", cn_error(ctx));
+    assert_int_equal(cn_dataset_open(ctx, &pairs, &b), CN_OK);
+    assert_int_equal(a->n, b->n);
+    for (int64_t i = 0; i < a->n; i++) {
+        cn_image *x[2], *y[2];
+        cn_dataset_item one = {0}, two = {0};
+        assert_int_equal(cn_dataset_load(ctx, a, i, 0, 0, &x[0], &x[1]), CN_OK);
+        assert_int_equal(cn_dataset_load(ctx, b, i, 0, 0, &y[0], &y[1]), CN_OK);
+        for (int k = 0; k < 2; k++) {
+            assert_memory_equal(x[k]->rgb, y[k]->rgb, (size_t)(64 * 64 * 3));
+            cn_image_destroy(x[k]);
+            cn_image_destroy(y[k]);
+        }
+        assert_int_equal(cn_dataset_get(ctx, a, i, true, &one), CN_OK);
+        assert_int_equal(cn_dataset_get(ctx, b, i, true, &two), CN_OK);
+        assert_string_equal(one.prompt, two.prompt);
+        cn_dataset_item_free(&one);
+        cn_dataset_item_free(&two);
+    }
+    cn_dataset_close(a);
+    cn_dataset_close(b);
+}
+
+/* --- the same bytes --------------------------------------------------------------------------- */
+
+static void threads_and_parts(void **state)
+{
+    (void)state;
+    cn_ctx *one = cn_ctx_create(1);
+    cn_prepare_options o = drawn("parts");
+    int64_t samples = 0, shards = 0;
+    for (int k = 3; k >= 1; k--) {
+        char part[8];
+        snprintf(part, sizeof part, "%d/3", k);
+        o.part = part;
+        const cn_prepare_result r = run(one, &o);
+        samples += r.pairs;
+        shards += r.shards;
+    }
+    cn_ctx_destroy(one);
+    assert_int_equal(samples, 23);
+    expect_same("one", "parts", shards);
+}
+
+static void end_at(void *user, const char *stage, int64_t done, int64_t total)
+{
+    (void)stage, (void)total;
+    if (done >= *(int64_t *)user) _exit(9);
+}
+
+/* A process that ends at once, as by SIGKILL, after `entries` entries. */
+static void kill_at(const char *out, int64_t entries)
+{
+    int status = 0;
+    const pid_t child = fork();
+    if (child == 0) {
+        cn_ctx *one = cn_ctx_create(1);
+        cn_prepare_options o = drawn(out);
+        o.progress = end_at;
+        o.user = &entries;
+        if (cn_dataset_prepare(one, &o, NULL) != CN_OK) _exit(8);
+        _exit(7);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(WEXITSTATUS(status), 9);
+}
+
+static void damage(const char *path, int64_t cut, const char *more, size_t n)
+{
+    char *data = NULL;
+    size_t have = 0;
+    assert_int_equal(cn_file_read(ctx, path, 1 << 26, &data, &have), CN_OK);
+    cn_str all = {0};
+    cn_str_add(&all, data, have - (size_t)cut);
+    cn_str_add(&all, more, n);
+    assert_int_equal(cn_file_write(ctx, path, all.data, all.len), CN_OK);
+    cn_str_free(&all);
+    cn_free(data);
+}
+
+static int find_partial(const char *dir)
+{
+    char name[64];
+    for (int i = 0; i < 30; i++) {
+        snprintf(name, sizeof name, "%05d.tar.partial", i);
+        if (is_there(dir, name)) return i;
+    }
+    return -1;
+}
+
+/* What a killed process and a lost power supply leave: half a line, bytes that no line vouches for,
+ * a sample that differs from its checksum, a shard all but named. */
+static void goes_on_after_a_kill(void **state)
+{
+    (void)state;
+    static const char zeros[1024];
+    char path[1024];
+    for (int64_t kill = 1; kill <= 23; kill += 2) {
+        assert_int_equal(cn_dir_remove(ctx, at(3, "killed")), CN_OK);
+        kill_at("killed", kill);
+        const int i = find_partial("killed");
+        assert_true(i >= 0);
+        snprintf(path, sizeof path, "%s/killed/%05d.tar.partial", folder, i);
+        if (kill % 3 == 0) damage(path, 600, "", 0);
+        if (kill % 3 == 1) damage(path, 0, zeros, sizeof zeros);
+        snprintf(path, sizeof path, "%s/killed/%05d.journal", folder, i);
+        if (kill % 3 == 2) damage(path, 0, "+ 40", 4);
+        const cn_prepare_options o = drawn("killed");
+        const cn_prepare_result r = run(ctx, &o);
+        assert_int_equal(r.pairs, 23);
+        assert_true(r.kept > 0 || kill < 3);
+        expect_same("one", "killed", r.shards);
+        assert_true(find_partial("killed") < 0);
+    }
+}
+
+static void refuses_other_things(void **state)
+{
+    (void)state;
+    static const char *const
+        other[] = {"scenes:24?seed=5&size=64", NULL},
+        *const colour[] = {"scenes:24?colour=3", NULL}, *const none[] = {"scenes:0", NULL},
+        *const person[] = {"scenes:9?with=unicorn", NULL}, *const scores[] = {"similarity", NULL};
+    const struct {
+        const char *const *sources;
+        const char *part, *layout;
+        const char *const *scores;
+        const char *message;
+    } cases[] = {
+        {other, NULL, "webdataset", NULL, "another folder is expected"},
+        {colour, NULL, "webdataset", NULL, "\"colour\" isn't known here; seed=S, size=PX"},
+        {none, NULL, "webdataset", NULL, "scenes:0: "},
+        {person, NULL, "webdataset", NULL, "no shape is called \"unicorn\""},
+        {scenes, "4/3", "webdataset", NULL, "K/N is expected"},
+        {scenes, "2/", "webdataset", NULL, "K/N is expected"},
+        {scenes, "1/2", "fill50k", NULL, "--part has no effect on the layout fill50k"},
+        {scenes, NULL, "webdataset", scores, "KEY=MIN:MAX is expected"},
+    };
+    for (size_t i = 0; i < CN_COUNT(cases); i++) {
+        cn_prepare_options o = drawn("one");
+        o.sources = cases[i].sources;
+        o.part = cases[i].part;
+        o.layout = cases[i].layout;
+        o.scores = cases[i].scores;
+        if (cases[i].layout[0] == 'f') o.shard_size = 0;
+        assert_int_not_equal(cn_dataset_prepare(ctx, &o, NULL), CN_OK);
+        if (!strstr(cn_error(ctx), cases[i].message))
+            fail_msg("'%s' is not in '%s'", cases[i].message, cn_error(ctx));
+    }
+}
+
+/* --- tars as a source ------------------------------------------------------------------------- */
+
+static void add_picture(cn_str *tar, int i, const cn_image *image)
+{
+    char name[64], text[128];
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    assert_int_equal(cn_jpeg_encode(ctx, image, 90, &bytes, &n), CN_OK);
+    snprintf(name, sizeof name, "%05d.jpg", i);
+    /* every tenth is cut short, as downloads are */
+    assert_int_equal(cn_tar_add(ctx, tar, name, bytes, i % 10 == 3 ? n / 2 : n), CN_OK);
+    snprintf(name, sizeof name, "%05d.txt", i);
+    snprintf(text, sizeof text, "picture %d", i);
+    assert_int_equal(cn_tar_add(ctx, tar, name, text, strlen(text)), CN_OK);
+    snprintf(name, sizeof name, "%05d.json", i);
+    snprintf(text, sizeof text, "{\"url\": \"http://host/%d\", \"similarity\": 0.%d}", i, i % 10);
+    assert_int_equal(cn_tar_add(ctx, tar, name, text, strlen(text)), CN_OK);
+    cn_free(bytes);
+}
+
+/* A tar of 20 pictures, two of them cut short; number 5 is of one colour, and smaller. */
+static void write_tar(const char *path)
+{
+    cn_str tar = {0};
+    for (int i = 0; i < 20; i++) {
+        cn_image *image = NULL;
+        const int64_t size = i == 5 ? 48 : 64;
+        assert_int_equal(cn_image_create(ctx, size, size, &image), CN_OK);
+        for (int64_t k = 0; i != 5 && k < size * size; k++)
+            if (k % size > 20 + i) image->rgb[3 * k] = 255;
+        add_picture(&tar, i, image);
+        cn_image_destroy(image);
+    }
+    assert_int_equal(cn_tar_add_end(ctx, &tar), CN_OK);
+    assert_int_equal(cn_file_write(ctx, path, tar.data, tar.len), CN_OK);
+    cn_str_free(&tar);
+}
+
+static int64_t left_out(const cn_prepare_result *r, const char *reason)
+{
+    for (int i = 0; r->left_out[i].reason[0]; i++)
+        if (strcmp(r->left_out[i].reason, reason) == 0) return r->left_out[i].count;
+    return 0;
+}
+
+static void broken_members_and_filters(void **state)
+{
+    (void)state;
+    write_tar(at(1, "in.tar"));
+    const char *const source[] = {at(1, "in.tar"), NULL};
+    static const char *const scores[] = {"similarity=0.1:0.7", NULL};
+    cn_prepare_options o = {.sources = source,
+                            .conditions = canny,
+                            .output_dir = at(0, "tars"),
+                            .layout = "webdataset"};
+    cn_prepare_result r;
+    assert_int_equal(cn_dataset_prepare(ctx, &o, &r), CN_EFORMAT);
+    assert_non_null(strstr(cn_error(ctx), "2 of 20 pictures failed; 18 samples are there"));
+    assert_int_equal(r.failed, 2);
+    size_t n = 0;
+    char *stats = read_file("tars", "00000_stats.json", &n);
+    assert_non_null(strstr(stats, "damaged JPEG"));
+    cn_free(stats);
+    o.on_bad = "skip";
+    assert_int_equal(cn_dataset_prepare(ctx, &o, &r), CN_OK);
+    assert_int_equal(r.kept, 18);
+    o.output_dir = at(0, "stopped");
+    o.on_bad = "stop";
+    assert_int_equal(cn_dataset_prepare(ctx, &o, &r), CN_EFORMAT);
+    assert_non_null(strstr(cn_error(ctx), "in.tar"));
+    o.output_dir = at(0, "filtered");
+    o.on_bad = "skip";
+    o.scores = scores;
+    o.min_size = 50;
+    o.min_density = 0.001;
+    r = run(ctx, &o);
+    /* similarity is 0.0, 0.8 or 0.9 for six of twenty */
+    assert_int_equal(left_out(&r, "score"), 6);
+    assert_int_equal(left_out(&r, "small"), 1);
+    assert_int_equal(left_out(&r, "failed"), 2);
+    assert_int_equal(r.pairs, 11);
+}
+
+/* A picture that is neither resized nor drawn keeps its bytes; what came with it stands in .json.
+ */
+static void bytes_and_json_are_kept(void **state)
+{
+    (void)state;
+    char path[1024], *data = NULL;
+    json_t *json = NULL;
+    size_t n = 0, m = 0;
+    char *before = NULL;
+    snprintf(path, sizeof path, "%s/tars/00000.tar", folder);
+    assert_int_equal(cn_tar_read(ctx, at(1, "in.tar"), 0, 1 << 20, NULL, &before, &m), CN_OK);
+    /* the first member lies behind the comment, a header and a block of text */
+    assert_int_equal(cn_tar_read(ctx, path, 0, 1 << 20, NULL, &data, &n), CN_OK);
+    assert_int_equal(n, m);
+    assert_memory_equal(data, before, n);
+    cn_free(data);
+    cn_free(before);
+    cn_dataset *d = NULL;
+    const cn_dataset_options o = {
+        .dir = path, .conditioning_image_column = "cond.png", .caption_column = "txt"};
+    if (cn_dataset_open(ctx, &o, &d) != CN_OK) fail_msg("%s", cn_error(ctx));
+    cn_dataset_item item = {0};
+    assert_int_equal(cn_dataset_get(ctx, d, 1, true, &item), CN_OK);
+    assert_string_equal(item.prompt, "picture 1");
+    cn_dataset_item_free(&item);
+    cn_dataset_close(d);
+    const cn_dataset_options alone = {.dir = path, .conditioning_image_column = ""};
+    assert_int_equal(cn_dataset_open(ctx, &alone, &d), CN_OK);
+    assert_int_equal(cn_dataset_get(ctx, d, 1, false, &item), CN_OK);
+    assert_int_equal(
+        cn_tar_read(ctx, item.condition.path, item.condition.position, 1 << 20, NULL, &data, &n),
+        CN_OK);
+    assert_int_equal(cn_json_load_memory(ctx, "json", data, n, &json), CN_OK);
+    assert_string_equal(cn_json_str(json_object_get(json, "original"), "url", ""), "http://host/1");
+    assert_string_equal(cn_json_str(json, "name", ""), "00001");
+    json_decref(json);
+    cn_free(data);
+    cn_dataset_item_free(&item);
+    cn_dataset_close(d);
+}
+
+/* Random thresholds follow seed and picture, so parts and orders don't change them; two sources
+ * stand behind each other. */
+static void sources_behind_each_other(void **state)
+{
+    (void)state;
+    const char *const both[] = {at(1, "in.tar"), "circles:4?seed=2&size=64", NULL};
+    cn_prepare_options o = {.sources = both,
+                            .conditions = canny,
+                            .output_dir = at(0, "both"),
+                            .layout = "webdataset",
+                            .on_bad = "skip",
+                            .random_thresholds = true,
+                            .seed = 7,
+                            .quality = 90,
+                            .shard_size = 20000};
+    const cn_prepare_result r = run(ctx, &o);
+    assert_int_equal(r.pictures, 24);
+    assert_int_equal(r.pairs, 22);
+    o.output_dir = at(0, "again");
+    o.part = "2/2";
+    run(ctx, &o);
+    o.part = "1/2";
+    run(ctx, &o);
+    expect_same("both", "again", r.shards);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(members_and_index),       cmocka_unit_test(pairs_are_read),
+        cmocka_unit_test(threads_and_parts),       cmocka_unit_test(goes_on_after_a_kill),
+        cmocka_unit_test(refuses_other_things),    cmocka_unit_test(broken_members_and_filters),
+        cmocka_unit_test(bytes_and_json_are_kept), cmocka_unit_test(sources_behind_each_other),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
