@@ -129,6 +129,11 @@ for kind in unit ops; do
             skipped=$((skipped + 1))
             continue
         fi
+        # MPI unloads its plug-ins before leaks are looked for, so that leaks.txt can't name them.
+        if [ -n "$sanitized" ] && [ "$name" = unit_ranks ]; then
+            run "$name" "$(command -v env)" "ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0" "$build/tests/$name"
+            continue
+        fi
         run "$name" "$build/tests/$name"
     done
 done

@@ -11,7 +11,10 @@
 #include <immintrin.h>
 #endif
 
-static inline void bf16_to_f32(const uint16_t *x, float *y, int64_t n)
+/* Elements in a file may stand at any byte. */
+typedef uint16_t cn_file_u16 __attribute__((aligned(1), may_alias));
+
+static inline void bf16_to_f32(const cn_file_u16 *x, float *y, int64_t n)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
@@ -21,7 +24,7 @@ static inline void bf16_to_f32(const uint16_t *x, float *y, int64_t n)
 }
 
 /* Whole vectors; what is left is the caller's. Returns how many were done. */
-static inline int64_t f16_to_f32(const uint16_t *x, float *y, int64_t n)
+static inline int64_t f16_to_f32(const cn_file_u16 *x, float *y, int64_t n)
 {
     int64_t i = 0;
 #if defined(__AVX512F__)
@@ -68,7 +71,7 @@ static inline void q8_to_f32(const unsigned char *x, float *y, int64_t n)
 static inline void widen(cn_dtype from, const void *x, float *y, int64_t n)
 {
     if (from == CN_F32) {
-        memcpy(y, x, (size_t)n * sizeof *y); /* floats in a file may be unaligned */
+        memcpy(y, x, (size_t)n * sizeof *y);
         return;
     }
     if (from == CN_BF16) {
