@@ -4,7 +4,8 @@
  *
  * Usage: golden DIR [PART...]   PART: text_encoder vae controlnet unet train schedule samplers
  * rng; all by default. train_options, by its name alone: make-training-fixtures.py's part of a
- * folder. Of a folder that make_sdxl.py wrote: text unet controlnet train samplers. Prints a line
+ * folder. Of a folder that make_sdxl.py wrote: text unet controlnet union adapters lllite
+ * train samplers. Prints a line
  * per check and "N passed, N failed"; exits 0 when none failed.
  */
 #include "../support/fixture.h"
@@ -234,6 +235,9 @@ static const part SDXL_PARTS[] = {
     {"text", golden_sdxl_text, false},
     {"unet", golden_sdxl_unet, false},
     {"controlnet", golden_sdxl_controlnet, false},
+    {"union", golden_sdxl_union, false},
+    {"adapters", golden_sdxl_adapters, false},
+    {"lllite", golden_sdxl_lllite, false},
     {"train", check_sdxl_training, false},
     {"samplers", check_sdxl_samplers, false},
     {NULL, NULL, false},

@@ -76,16 +76,9 @@ cn_status golden_sdxl_text(fixture *f)
 
 /* --- UNet and ControlNets --------------------------------------------------------------------- */
 
-typedef struct shared_inputs {
-    cn_tensors *file;
-    cn_unet_inputs in;
-    cn_node *condition;
-    int64_t number_dim;
-} shared_inputs;
-
-static cn_status inputs_make(fixture *f, golden_net *n, const cn_unet_config *c, shared_inputs *s)
+cn_status golden_sdxl_inputs(fixture *f, golden_net *n, const cn_unet_config *c, golden_inputs *s)
 {
-    *s = (shared_inputs){.number_dim = c->added_number_dim};
+    *s = (golden_inputs){.number_dim = c->added_number_dim};
     CN_TRY(fixture_tensors(f, "inputs", &s->file));
     const cn_tensor_info *x = cn_tensors_find(s->file, "x");
     const cn_tensor_info *context = cn_tensors_find(s->file, "context");
@@ -126,26 +119,26 @@ cn_status golden_sdxl_set_added(fixture *f, cn_plan *plan, const cn_node *added,
     return s;
 }
 
-static cn_status set_condition(fixture *f, const cn_plan *plan, const char *name, const cn_node *x)
+cn_status golden_sdxl_condition(fixture *f, cn_plan *plan, const char *name, const cn_node *x)
 {
     float *values = test_alloc((size_t)cn_node_elements(x) * sizeof *values);
     fixture_uniform(f, name, cn_node_elements(x), values);
-    const cn_status s = fixture_set_nchw(f, (cn_plan *)(uintptr_t)plan, x, values);
+    const cn_status s = fixture_set_nchw(f, plan, x, values);
     free(values);
     return s;
 }
 
-static cn_status inputs_set(fixture *f, golden_net *n, const shared_inputs *s)
+cn_status golden_sdxl_set(fixture *f, golden_net *n, const golden_inputs *s)
 {
     CN_TRY(fixture_set(f, n->plan, s->in.x, s->file, "x"));
     CN_TRY(fixture_set(f, n->plan, s->in.t, s->file, "t"));
     CN_TRY(fixture_set(f, n->plan, s->in.context, s->file, "context"));
     CN_TRY(golden_sdxl_set_added(f, n->plan, s->in.added, s->file, s->number_dim));
-    return set_condition(f, n->plan, "cond", s->condition);
+    return golden_sdxl_condition(f, n->plan, "cond", s->condition);
 }
 
 /* Plans, gives every value, runs. */
-static cn_status run(fixture *f, golden_net *n, const shared_inputs *s)
+static cn_status run(fixture *f, golden_net *n, const golden_inputs *s)
 {
     CN_TRY(cn_graph_status(n->g));
     CN_TRY(golden_net_plan(f, n));
@@ -154,12 +147,12 @@ static cn_status run(fixture *f, golden_net *n, const shared_inputs *s)
             CN_TRY(fixture_fill(f, n->manifest, n->params, NULL));
             break;
         }
-    CN_TRY(inputs_set(f, n, s));
+    CN_TRY(golden_sdxl_set(f, n, s));
     return cn_plan_run(n->plan);
 }
 
 /* Once more with the value after every block. */
-static cn_status run_tapped(fixture *f, golden_net *n, const shared_inputs *s)
+static cn_status run_tapped(fixture *f, golden_net *n, const golden_inputs *s)
 {
     cn_node **taps = test_alloc((size_t)cn_tensors_count(n->file) * sizeof(cn_node *));
     golden_add_taps(f, n, taps);
@@ -169,12 +162,12 @@ static cn_status run_tapped(fixture *f, golden_net *n, const shared_inputs *s)
     return status;
 }
 
-static cn_status controlnet(fixture *f, golden_net *n, shared_inputs *s)
+static cn_status controlnet(fixture *f, golden_net *n, golden_inputs *s)
 {
     cn_controlnet_config c;
     cn_residuals r;
     CN_TRY(cn_controlnet_config_read(f->env.ctx, n->config, &c));
-    CN_TRY(inputs_make(f, n, &c.encoder, s));
+    CN_TRY(golden_sdxl_inputs(f, n, &c.encoder, s));
     cn_node *hint = cn_controlnet_hint_build(n->g, &c, s->condition);
     cn_controlnet_build(n->g, &c, &s->in, hint, &r);
     const bool guesses = cn_tensors_find(n->file, "guess.mid") != NULL;
@@ -191,28 +184,28 @@ static cn_status controlnet(fixture *f, golden_net *n, shared_inputs *s)
     return CN_OK;
 }
 
-static cn_status unet(fixture *f, golden_net *n, shared_inputs *s)
+static cn_status unet(fixture *f, golden_net *n, golden_inputs *s)
 {
     cn_unet_config c;
     CN_TRY(cn_unet_config_read(f->env.ctx, n->config, &c));
-    CN_TRY(inputs_make(f, n, &c, s));
+    CN_TRY(golden_sdxl_inputs(f, n, &c, s));
     cn_node *y = n->outputs[n->n++] = cn_unet_build(n->g, &c, &s->in);
     CN_TRY(run(f, n, s));
     fixture_expect(f, n->plan, y, n->file, "out", GOLDEN_F32_TOLERANCE);
     return run_tapped(f, n, s);
 }
 
-static cn_status unet_lcm(fixture *f, golden_net *n, shared_inputs *s)
+static cn_status unet_lcm(fixture *f, golden_net *n, golden_inputs *s)
 {
     cn_unet_config c;
     CN_TRY(cn_unet_config_read(f->env.ctx, n->config, &c));
-    CN_TRY(inputs_make(f, n, &c, s));
+    CN_TRY(golden_sdxl_inputs(f, n, &c, s));
     cn_node *y = n->outputs[n->n++] = cn_unet_build(n->g, &c, &s->in);
     cn_node *scale = cn_graph_tap(n->g, n->name, "time_embedding.guidance");
     CN_TRY(cn_graph_status(n->g));
     CN_TRY(golden_net_plan(f, n));
     CN_TRY(fixture_fill(f, n->manifest, n->params, NULL));
-    CN_TRY(inputs_set(f, n, s));
+    CN_TRY(golden_sdxl_set(f, n, s));
     CN_TRY(fixture_set(f, n->plan, scale, n->file, "timestep_cond"));
     CN_TRY(cn_plan_run(n->plan));
     fixture_expect(f, n->plan, y, n->file, "out", GOLDEN_F32_TOLERANCE);
@@ -220,10 +213,10 @@ static cn_status unet_lcm(fixture *f, golden_net *n, shared_inputs *s)
 }
 
 static cn_status with_net(fixture *f, const char *name,
-                          cn_status (*check)(fixture *, golden_net *, shared_inputs *))
+                          cn_status (*check)(fixture *, golden_net *, golden_inputs *))
 {
     golden_net n;
-    shared_inputs s = {0};
+    golden_inputs s = {0};
     cn_status status = golden_net_open(f, name, &n);
     if (status == CN_OK) status = check(f, &n, &s);
     golden_net_close(&n);
@@ -239,13 +232,13 @@ cn_status golden_sdxl_controlnet(fixture *f)
 }
 
 /* UNet and ControlNet in one graph; the strength is in the gates. */
-static cn_status controlled(fixture *f, golden_net *n, golden_net *u, shared_inputs *s)
+static cn_status controlled(fixture *f, golden_net *n, golden_net *u, golden_inputs *s)
 {
     cn_unet_config uc;
     cn_controlnet_config cc;
     CN_TRY(cn_unet_config_read(f->env.ctx, u->config, &uc));
     CN_TRY(cn_controlnet_config_read(f->env.ctx, n->config, &cc));
-    CN_TRY(inputs_make(f, n, &uc, s));
+    CN_TRY(golden_sdxl_inputs(f, n, &uc, s));
     cn_node *hint = cn_controlnet_hint_build(n->g, &cc, s->condition);
     cn_control_unit unit = {.kind = &cn_control_kind_net,
                             .config = &cc,
@@ -259,7 +252,7 @@ static cn_status controlled(fixture *f, golden_net *n, golden_net *u, shared_inp
     CN_TRY(golden_net_plan(f, n));
     CN_TRY(fixture_fill(f, n->manifest, n->params, NULL));
     CN_TRY(fixture_fill(f, u->manifest, u->params, NULL));
-    CN_TRY(inputs_set(f, n, s));
+    CN_TRY(golden_sdxl_set(f, n, s));
     for (int i = 0; i < unit.n_gates; i++) {
         float *to = cn_plan_data(n->plan, unit.gate[i]);
         for (int64_t e = 0; e < cn_node_elements(unit.gate[i]); e++) to[e] = 0.1f;
@@ -272,7 +265,7 @@ static cn_status controlled(fixture *f, golden_net *n, golden_net *u, shared_inp
 cn_status golden_sdxl_unet(fixture *f)
 {
     golden_net n, u = {0};
-    shared_inputs in = {0};
+    golden_inputs in = {0};
     CN_TRY(with_net(f, "unet", unet));
     CN_TRY(with_net(f, "unet_lcm", unet_lcm));
     cn_status s = golden_net_open(f, "controlnet", &n);

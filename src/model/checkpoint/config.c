@@ -356,8 +356,9 @@ cn_status cn_controlnet_config_read(cn_ctx *ctx, const json_t *json, cn_controln
     static const int64_t hint[] = {16, 32, 96, 256};
     cn_controlnet_config c = {0};
     CN_TRY(check_object(ctx, json));
-    const bool many = !strcmp(cn_json_str(json, "_class_name", ""), "ControlNetUnionModel");
-    if (!many) CN_TRY(check_class(ctx, json, "ControlNetModel"));
+    const bool union_class = !strcmp(cn_json_str(json, "_class_name", ""), "ControlNetUnionModel");
+    const bool many = union_class || json_object_get(json, "num_control_type");
+    if (!union_class) CN_TRY(check_class(ctx, json, "ControlNetModel"));
     CN_TRY(read_encoder(ctx, json, &c.encoder));
     if (many) CN_TRY(read_union(ctx, json, &c));
     c.encoder.out_channels = c.encoder.in_channels;

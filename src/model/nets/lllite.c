@@ -38,6 +38,7 @@ static int sizes(const void *config)
     return n;
 }
 
+/* What module m makes of the condition. */
 static cn_node *embed(cn_graph *g, const cn_lllite_module *m, cn_node *image)
 {
     static const int no_pad[4] = {0};
@@ -56,19 +57,24 @@ static cn_node *embed(cn_graph *g, const cn_lllite_module *m, cn_node *image)
     return h;
 }
 
+void cn_lllite_embed_build(cn_graph *g, const cn_lllite_config *c, cn_node *image, cn_node **out)
+{
+    for (int i = 0; i < c->n && !cn_poisoned(g); i++) {
+        const int64_t by = shrink_of(&c->modules[i]);
+        if (image->shape[1] % by || image->shape[2] % by)
+            cn_poison(g, "ControlNet-LLLite: the picture's sides must be multiples of %lld",
+                      (long long)by);
+        out[i] = embed(g, &c->modules[i], image);
+    }
+}
+
 static void hints(cn_graph *g, const void *config, const cn_condition_spec *s, cn_hints *out)
 {
     const cn_lllite_config *c = config;
-    out->image[out->n_images++] = cn_input4(g, "condition", 1, 8 * s->h, 8 * s->w, 3);
-    for (int i = 0; i < c->n; i++) {
-        const int64_t by = shrink_of(&c->modules[i]);
-        if (8 * s->h % by || 8 * s->w % by) {
-            cn_poison(g, "ControlNet-LLLite: the picture's sides must be multiples of %lld",
-                      (long long)by);
-            return;
-        }
-        out->out[out->n++] = embed(g, &c->modules[i], out->image[0]);
-    }
+    cn_node *image = cn_input4(g, "condition", 1, 8 * s->h, 8 * s->w, 3);
+    out->image[out->n_images++] = image;
+    out->n = c->n;
+    cn_lllite_embed_build(g, c, image, out->out);
 }
 
 static void fill(const void *config, const float *rgb, int64_t H, int64_t W, float *to)

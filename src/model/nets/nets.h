@@ -131,6 +131,8 @@ cn_node *cn_control_gate(cn_graph *g, cn_control_unit *u, cn_node *y);
 /* The input x [N,L,C] of the UNet's layer `name` under the current scope, as a ControlNet-LLLite's
  * unit changes it; x itself where it has no module for it. */
 cn_node *cn_lllite_patch(cn_graph *g, cn_control_unit *u, const char *name, cn_node *x);
+/* A picture [N,H,W,3] in [-1,1] to what each module makes of it, c->n features [N,h_i,w_i,C_i]. */
+void cn_lllite_embed_build(cn_graph *g, const cn_lllite_config *c, cn_node *image, cn_node **out);
 /* A ControlNet Union's conditions [N,H,W,3], s->n of them, to hint features [N,h,w,channels[0]]. */
 cn_node *cn_union_hint_build(cn_graph *g, const cn_controlnet_config *c, const cn_condition_spec *s,
                              cn_node *const *conditions);
