@@ -3,6 +3,7 @@
 #   make            the program build/controlnet and the library build/libcontrolnet.a
 #   make test       installs what is missing, builds, runs every test; closes with "N passed, N failed, N skipped"
 #   make demo       scenes, a canny ControlNet trained on models/tiny-sd, out/demo/report.html
+#   make serve      the page and the interfaces on models/tiny-sd; prints the address (SERVE_ARGS: more options)
 #   make install    program, library, header, pkg-config file, manual page, completions of bash, zsh and fish
 #   make lint       layout, layers, banned functions, names, include circles, licences, the last commit;
 #                   clang-tidy over the files that changed (TIDY_BASE=COMMIT: since then)
@@ -69,7 +70,8 @@ PICTURES_LEFT_OUT := $(if $(filter 1,$(GIF)),,gif) $(if $(filter 1,$(TIFF)),,tif
 # `controlnet serve` is there where libmicrohttpd is (SERVER=0 builds without).
 SERVER ?= $(call have,'libmicrohttpd >= 0.9.71')
 SERVER_SRC := $(if $(filter 1,$(SERVER)),$(wildcard src/server/*.c))
-SERVER_OBJ := $(SERVER_SRC:%.c=$(BUILD)/%.o)
+PAGE := $(wildcard src/server/page/*)
+SERVER_OBJ := $(SERVER_SRC:%.c=$(BUILD)/%.o) $(if $(filter 1,$(SERVER)),$(BUILD)/page/page_files.o)
 # Programs need it, the library doesn't.
 PROGRAM_LIBS := $(if $(filter 1,$(SERVER)),-lmicrohttpd)
 # Every source of the library but the kernels, which are compiled several times (below).
@@ -101,7 +103,7 @@ FAULTS := $(BUILD)/tests/controlnet-faults $(BUILD)/tests/torture $(BUILD)/tests
 TOOLS := $(patsubst tools/%.c,$(BUILD)/tools/%,$(wildcard tools/*.c))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 
-.PHONY: all tests lib test test-full torture sanitize races demo lint cppcheck fuzz clean deps install format help compdb
+.PHONY: all tests lib test test-full serve torture sanitize races demo lint cppcheck fuzz clean deps install format help compdb
 all: $(BUILD)/controlnet $(BENCH) $(TOOLS)
 tests: $(UNIT) $(OPS) $(BIG) $(FAULTS) $(EXAMPLES)
 lib: $(LIB)
@@ -148,6 +150,11 @@ torture: deps
 demo: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory all
 	@sh tools/demo.sh $(BUILD)
+
+# ControlNets are those in models/ and what make demo trained.
+serve: deps
+	@$(MAKE) -j$(JOBS) --no-print-directory $(BUILD)/controlnet
+	@$(BUILD)/controlnet serve -m models/tiny-sd --control-nets models --control-nets out/demo --preview vae $(SERVE_ARGS)
 
 C_FILES := $(shell git ls-files 'src/**.[ch]' 'include/*.h' 'tests/**.[ch]' 'bench/*.[ch]' 'tools/*.c' 'examples/*.c' 2>/dev/null)
 lint:
@@ -236,6 +243,14 @@ $(BUILD)/src/dist/ranks_mpi.o: CFLAGS_ALL += $(shell pkg-config --cflags ompi-c 
 
 $(BUILD)/src/image/formats.o: CFLAGS_ALL += $(patsubst %,-DCN_WITHOUT_%,$(shell echo $(PICTURES_LEFT_OUT) | tr a-z A-Z))
 
+# The page's files as one C source.
+$(BUILD)/page/page_files.c: $(PAGE) tools/embed.sh
+	@mkdir -p $(@D)
+	$(call say,EMBED,$@)
+	$(Q)sh tools/embed.sh $(PAGE) >$@.new && mv $@.new $@
+$(BUILD)/page/page_files.o: $(BUILD)/page/page_files.c
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS_ALL) -c $< -o $@
 $(BUILD)/src/cli/cli_serve.o: CFLAGS_ALL += $(if $(filter 1,$(SERVER)),,-DCN_WITHOUT_SERVER)
 
 $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)

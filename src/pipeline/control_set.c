@@ -20,6 +20,7 @@ static void close_one(cn_kept_control *c)
 {
     cn_control_close(c->file);
     cn_params_unload(&c->params);
+    cn_free(c->path);
     *c = (cn_kept_control){0};
 }
 
@@ -40,7 +41,7 @@ static cn_status open_one(cn_pipeline *p, const char *path, cn_control_file **ou
 static bool is_set(const cn_pipeline *p, const char *const *paths, int n)
 {
     bool same = p->n_controls == n;
-    for (int k = 0; same && k < n; k++) same = !strcmp(p->controls[k]->path, paths[k]);
+    for (int k = 0; same && k < n; k++) same = !strcmp(p->control_paths[k], paths[k]);
     return same;
 }
 
@@ -49,9 +50,10 @@ static int gather(cn_pipeline *p, cn_kept_control pool[2 * CN_MAX_CONTROLS])
 {
     int n = 0;
     for (int k = 0; k < p->n_controls; k++) {
-        pool[n++] = (cn_kept_control){p->controls[k], p->control[k]};
+        pool[n++] = (cn_kept_control){p->controls[k], p->control[k], p->control_paths[k]};
         p->controls[k] = NULL;
         p->control[k] = NULL;
+        p->control_paths[k] = NULL;
     }
     for (int k = 0; k < CN_MAX_CONTROLS; k++)
         if (p->kept_controls[k].file) pool[n++] = p->kept_controls[k];
@@ -75,18 +77,22 @@ static void put_away(cn_pipeline *p, cn_kept_control *pool, int n)
 static cn_status take_or_open(cn_pipeline *p, const char *path, cn_kept_control *pool, int n, int k)
 {
     cn_control_file *file = NULL;
+    char *name = NULL;
     for (int i = 0; i < n && !file; i++) {
-        if (!pool[i].file || strcmp(pool[i].file->path, path) != 0) continue;
+        if (!pool[i].file || strcmp(pool[i].path, path) != 0) continue;
         file = pool[i].file;
+        name = pool[i].path;
         p->control[k] = pool[i].params;
         pool[i] = (cn_kept_control){0};
     }
-    const cn_status s = file ? CN_OK : open_one(p, path, &file);
+    cn_status s = file ? CN_OK : open_one(p, path, &file);
+    if (s == CN_OK && !name && !(name = cn_strdup(p->ctx, path))) s = CN_ENOMEM;
     if (s != CN_OK) {
         cn_control_close(file);
         return s;
     }
     p->controls[k] = file;
+    p->control_paths[k] = name;
     p->n_controls = k + 1;
     return CN_OK;
 }
@@ -175,6 +181,9 @@ void cn_pipeline_drop_annotators(cn_pipeline *p)
 
 void cn_pipeline_close_controls(cn_pipeline *p)
 {
-    for (int k = 0; k < p->n_controls; k++) cn_control_close(p->controls[k]);
+    for (int k = 0; k < p->n_controls; k++) {
+        cn_control_close(p->controls[k]);
+        cn_free(p->control_paths[k]);
+    }
     for (int k = 0; k < CN_MAX_CONTROLS; k++) close_one(&p->kept_controls[k]);
 }

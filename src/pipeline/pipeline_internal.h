@@ -41,6 +41,7 @@ typedef struct cn_fit {
 typedef struct cn_kept_control {
     cn_control_file *file;
     cn_params *params;
+    char *path; /* that it was asked for by */
 } cn_kept_control;
 
 /* A preprocessor, its weights' path NULL where there is none. */
@@ -62,6 +63,7 @@ struct cn_pipeline {
     int n_own_embeddings[CN_MAX_TEXT_ENCODERS];
     cn_pipeline_loras loras;
     cn_control_file *controls[CN_MAX_CONTROLS];
+    char *control_paths[CN_MAX_CONTROLS]; /* as they were asked for */
     int n_controls;
     size_t max_memory_bytes; /* 0: no limit */
     size_t process_bytes;    /* without networks, as last measured */

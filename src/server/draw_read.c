@@ -224,14 +224,19 @@ static json_t *without_pictures(const json_t *request)
     return copy;
 }
 
+/* What makes the picture: previews don't. */
 static char *recipe_of(const json_t *request)
 {
-    char *text = json_dumps(request, JSON_COMPACT);
-    if (!text || strlen(text) <= MOST_RECIPE) return text;
-    free(text);
-    json_t *less = without_pictures(request);
-    text = json_dumps(less, JSON_COMPACT);
+    json_t *all = json_copy((json_t *)(uintptr_t)request), *less = NULL;
+    json_object_del(all, "preview_interval");
+    char *text = json_dumps(all, JSON_COMPACT);
+    if (text && strlen(text) > MOST_RECIPE) {
+        free(text);
+        less = without_pictures(all);
+        text = json_dumps(less, JSON_COMPACT);
+    }
     json_decref(less);
+    json_decref(all);
     return text;
 }
 

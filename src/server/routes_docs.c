@@ -94,6 +94,7 @@ static json_t *content_of(const char *returns)
     if (!strcmp(returns, "events"))
         return content("text/event-stream", json_pack("{s:s}", "type", "string"));
     if (!strcmp(returns, "png")) return content("image/png", json_object());
+    if (!strcmp(returns, "file")) return content("*/*", json_object());
     if (!strcmp(returns, "style")) return content("text/css", json_pack("{s:s}", "type", "string"));
     if (!strcmp(returns, "page")) return content("text/html", json_pack("{s:s}", "type", "string"));
     return content("application/json", reference(returns));

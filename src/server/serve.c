@@ -18,8 +18,8 @@
 enum { DONE = 0, FAILED = 1, KEPT_JOBS = 64 };
 
 const http_route *const server_routes[] = {
-    routes_jobs, routes_webui, routes_webui_lists, routes_control, routes_openai,
-    routes_docs, NULL};
+    routes_page,    routes_jobs,   routes_webui, routes_webui_lists,
+    routes_control, routes_openai, routes_docs,  NULL};
 
 static int fail(const char *why)
 {

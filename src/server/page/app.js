@@ -1,0 +1,543 @@
+// SPDX-License-Identifier: Apache-2.0
+// app.js - the page: fields to requests, requests to pictures, pictures back to fields.
+
+import { get, post, Job } from "./api.js";
+import { asUrl, card, controlRequest, element, newControl, newPicture, preprocessorText, resizeTarget, restoreControl, setPhoto } from "./controls.js";
+import { Gallery } from "./gallery.js";
+import { Layer, loadImage, Surface } from "./paint.js";
+
+const $ = (id) => document.getElementById(id);
+const LIVE_STEPS = 6;
+const SOON_MS = 120;
+
+const state = { info: null, nets: [], preprocessors: [], targets: [], at: 0, job: null, waits: null };
+const blank = new Layer(8, 8);
+
+/* --- what is chosen -------------------------------------------------------------------------- */
+
+const now = () => state.targets[state.at];
+
+function size() {
+  const own = state.info.size_px;
+  return { width: Number($("width").value) || own, height: Number($("height").value) || own };
+}
+
+function shows() {
+  const t = now();
+  const photo = t.kind === "control" && t.source === "photo";
+  if (t.masking) return { layer: t.mask, beneath: beneathMask(t), dim: 1, tint: "#f43f5e" };
+  if (photo) return { layer: blankOf(t), beneath: t.map || t.photo, dim: 1 };
+  return { layer: t.layer, beneath: t.photo, dim: 0.35 };
+}
+
+function beneathMask(t) {
+  if (t.kind === "picture") return t.photo;
+  return t.source === "photo" ? t.map || t.photo : t.layer.canvas;
+}
+
+// A layer of the target's size on which nothing is.
+function blankOf(t) {
+  blank.canvas.width = t.mask.canvas.width;
+  blank.canvas.height = t.mask.canvas.height;
+  return blank;
+}
+
+const canPaint = () => now().masking || now().source === "drawing";
+
+function drawTabs() {
+  const name = (t, i) => (t.kind === "picture" ? "Picture" : state.targets.filter((o) => o.kind === "control").length > 1 ? `Control ${i + 1}` : "Control");
+  const tabs = state.targets.map((t, i) =>
+    element("button", { type: "button", role: "tab", id: `tab-${i}`, "aria-selected": String(i === state.at), "aria-controls": "surface", tabindex: i === state.at ? 0 : -1, onclick: () => choose(i) }, name(t, i)),
+  );
+  $("tabs").replaceChildren(...tabs);
+  $("add").hidden = state.targets.length > 8;
+  $("surface").setAttribute("aria-labelledby", `tab-${state.at}`);
+}
+
+function choose(i) {
+  state.at = i;
+  show();
+}
+
+function show() {
+  drawTabs();
+  digest();
+  const t = now();
+  $("card").replaceChildren(...card(t, world));
+  $("drop").hidden = t.photo != null || (t.kind === "control" && t.source === "drawing" && !t.layer.isEmpty);
+  for (const b of document.querySelectorAll(".tools button, .tools input")) b.disabled = !canPaint();
+  $("strength-box").hidden = !picture().photo;
+  surface.paint();
+}
+
+const picture = () => state.targets.find((t) => t.kind === "picture");
+
+const world = {
+  get nets() { return state.nets; },
+  get preprocessors() { return state.preprocessors; },
+  changed(what, rebuild) {
+    if (rebuild) show();
+    if (what === "photo" || rebuild) annotateSoon();
+    surface.paint();
+    liveSoon();
+  },
+  remove(t) {
+    state.targets = state.targets.filter((o) => o !== t);
+    if (!state.targets.some((o) => o.kind === "control")) state.targets.unshift(newControl(size(), state.nets[0]?.title));
+    choose(0);
+    liveSoon();
+  },
+};
+
+/* --- drawing surface --------------------------------------------------------------------------- */
+
+const surface = new Surface($("canvas"), shows, (ended) => {
+  $("drop").hidden = true;
+  if (ended) liveSoon();
+  else if ($("live").checked && !state.job) liveSoon();
+});
+
+function setTool(name) {
+  surface.tool = name;
+  for (const b of document.querySelectorAll(".tool")) b.setAttribute("aria-checked", String(b.dataset.tool === name));
+}
+
+function setSize(v) {
+  surface.size = Math.min(40, Math.max(1, v));
+  $("brush-size").value = surface.size;
+  document.querySelector("output[for=brush-size]").value = surface.size;
+}
+
+function onLayer(act) {
+  if (!canPaint()) return;
+  act(shows().layer);
+  surface.paint();
+  liveSoon();
+}
+
+function listenToTools() {
+  for (const b of document.querySelectorAll(".tool")) b.addEventListener("click", () => setTool(b.dataset.tool));
+  $("brush-size").addEventListener("input", () => setSize(Number($("brush-size").value)));
+  $("undo").addEventListener("click", () => onLayer((l) => l.back("undo", "redo")));
+  $("redo").addEventListener("click", () => onLayer((l) => l.back("redo", "undo")));
+  $("clear").addEventListener("click", () => onLayer((l) => l.clear()));
+  $("invert").addEventListener("click", () => onLayer((l) => l.invert()));
+  $("open-photo").addEventListener("click", () => $("file").click());
+  $("file").addEventListener("change", () => take($("file").files[0]));
+}
+
+/* --- photographs and their maps ------------------------------------------------------------------ */
+
+let annotating = null, annotateTimer = 0;
+
+function annotateSoon() {
+  clearTimeout(annotateTimer);
+  annotateTimer = setTimeout(() => annotate(now()), SOON_MS);
+}
+
+// The map of a target's photograph, seen at once.
+async function annotate(t) {
+  if (t.kind !== "control" || t.source !== "photo" || !t.photo) return;
+  annotating?.stop();
+  const own = (annotating = new Job({ type: "annotate", kind: preprocessorText(t), image: cropped(t) }));
+  try {
+    const result = await own.result;
+    if (result) t.map = await loadImage(asUrl(result.images[0]));
+  } catch (e) {
+    say(e.message);
+  }
+  if (annotating === own) annotating = null;
+  surface.paint();
+}
+
+// As the drawing will see it: at its size, cropped around the middle.
+function cropped(t) {
+  const { width, height } = size(), out = document.createElement("canvas");
+  const iw = t.photo.naturalWidth, ih = t.photo.naturalHeight, k = Math.max(width / iw, height / ih);
+  out.width = width;
+  out.height = height;
+  out.getContext("2d").drawImage(t.photo, (iw - width / k) / 2, (ih - height / k) / 2, width / k, height / k, 0, 0, width, height);
+  return out.toDataURL("image/png");
+}
+
+// A picture that came from somewhere: one drawn here brings back all it was drawn with.
+async function take(file) {
+  if (!file) return;
+  try {
+    const url = await new Promise((resolve) => {
+      const reader = new FileReader();
+      reader.onload = () => resolve(reader.result);
+      reader.readAsDataURL(file);
+    });
+    if (file.type === "image/png" && (await restoreFrom(url))) return;
+    await placePhoto(await loadImage(url));
+  } catch (e) {
+    say(e.message);
+  }
+}
+
+async function placePhoto(image) {
+  const t = now();
+  await setPhoto(t, image);
+  if (t.kind === "control") {
+    t.source = "photo";
+    t.masking = false;
+    await annotate(t);
+  }
+  show();
+  liveSoon();
+}
+
+async function restoreFrom(url) {
+  const said = await post("/sdapi/v1/png-info", { image: url }).catch(() => null);
+  if (!said?.info) return false;
+  if (said.request) await restore(said.request);
+  else restoreText(said.parameters);
+  say("What the picture was drawn with is set", true);
+  liveSoon();
+  return true;
+}
+
+function listenToPictures() {
+  const stages = [$("stage"), document.body];
+  for (const e of stages) {
+    e.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      $("stage").classList.add("over");
+    });
+    e.addEventListener("dragleave", () => $("stage").classList.remove("over"));
+  }
+  document.body.addEventListener("drop", (event) => {
+    event.preventDefault();
+    $("stage").classList.remove("over");
+    take(event.dataTransfer.files[0]);
+  });
+  document.addEventListener("paste", (event) => {
+    const file = [...event.clipboardData.files].find((f) => f.type.startsWith("image/"));
+    if (file) take(file);
+  });
+}
+
+/* --- fields and requests -------------------------------------------------------------------------- */
+
+function requestNow() {
+  const t = picture();
+  const r = {
+    type: "generate", prompt: $("prompt").value, negative_prompt: $("negative").value, prompt_style: "webui",
+    steps: Number($("steps").value), cfg_scale: Number($("cfg").value), sampling_method: $("sampler").value,
+    scheduler: $("scheduler").value, ...size(), iterations: Number($("batch").value), seed: Number($("seed").value),
+    controls: state.targets.filter((o) => o.kind === "control").map(controlRequest).filter((c) => c),
+  };
+  if (t.photo) {
+    r.init_image = t.photoUrl;
+    r.strength = Number($("strength").value);
+    if (!t.mask.isEmpty) Object.assign(r, { mask: t.mask.png(), mask_blur: t.blur });
+  }
+  return r;
+}
+
+function setField(id, value) {
+  if (value != null) $(id).value = value;
+}
+
+async function restore(r) {
+  setField("prompt", r.prompt);
+  setField("negative", r.negative_prompt || "");
+  $("negative-box").open = !!r.negative_prompt;
+  setField("steps", r.steps);
+  setField("cfg", r.cfg_scale);
+  setField("sampler", r.sampling_method);
+  setField("scheduler", r.scheduler);
+  setField("width", r.width);
+  setField("height", r.height);
+  setField("batch", r.iterations);
+  setField("seed", r.seed);
+  setField("strength", r.strength);
+  const controls = [];
+  for (const c of r.controls || []) {
+    const t = newControl(size(), c.model);
+    await restoreControl(t, { ...c, model: titleOf(c.model) });
+    controls.push(t);
+  }
+  if (!controls.length) controls.push(newControl(size(), state.nets[0]?.title));
+  const t = newPicture(size());
+  if (r.init_image) await setPhoto(t, await loadImage(asUrl(r.init_image)));
+  if (r.mask) await t.mask.load(await loadImage(asUrl(r.mask)));
+  state.targets = [...controls, t];
+  choose(0);
+  for (const one of controls) await annotate(one);
+}
+
+const titleOf = (name) => (state.nets.find((n) => n.title === name || n.name === name) || { title: name }).title;
+
+// Of a picture that another program drew: what has a name here.
+function restoreText(p) {
+  const [width, height] = (p.Size || "").split("x");
+  setField("prompt", p.Prompt);
+  setField("negative", p["Negative prompt"]);
+  setField("steps", p.Steps);
+  setField("cfg", p["CFG scale"]);
+  setField("seed", p.Seed);
+  if (height) {
+    setField("width", width);
+    setField("height", height);
+    resizeAll();
+  }
+}
+
+function resizeAll() {
+  for (const t of state.targets) resizeTarget(t, size());
+  show();
+}
+
+// The settings in a line, while they are folded.
+function digest() {
+  const { width, height } = size(), seed = $("lock").checked ? `seed ${$("seed").value}` : "new seeds";
+  $("digest").textContent = `${$("steps").value} steps, guidance ${$("cfg").value}, ${seed}, ${width} × ${height}`;
+}
+
+/* --- jobs ---------------------------------------------------------------------------------------- */
+
+const gallery = new Gallery(() => {});
+gallery.used = (item) => restore(item.request).catch((e) => say(e.message));
+
+function progress(part, text) {
+  $("progress").setAttribute("aria-valuenow", Math.round(100 * part));
+  $("progress").firstElementChild.style.width = `${100 * part}%`;
+  $("status").textContent = text;
+}
+
+function told(name, data) {
+  if (name === "preview") gallery.preview(data.image);
+  if (name !== "state") return;
+  const eta = data.eta_seconds > 1 ? `, ${Math.round(data.eta_seconds)} s left` : "";
+  const where = data.state === "queued" ? `waiting, ${data.position} in line` : `${data.stage} ${data.step}/${data.steps}${eta}`;
+  progress(data.stage === "decoding" ? 1 : data.steps ? data.step / data.steps : 0, where);
+}
+
+function newSeed() {
+  $("seed").value = crypto.getRandomValues(new Uint32Array(1))[0];
+}
+
+// Draws what the fields say; an earlier drawing is stopped. live: few steps, and soon again.
+async function draw(live) {
+  state.job?.stop();
+  if (!live && !$("lock").checked) newSeed();
+  const r = requestNow();
+  if (live) Object.assign(r, { steps: Math.min(r.steps, LIVE_STEPS), iterations: 1 });
+  const begun = performance.now(), job = (state.job = new Job({ ...r, preview_interval: live ? 2 : 1 }, told));
+  $("stop").disabled = false;
+  try {
+    const result = await job.result;
+    if (result) finish(r, result, performance.now() - begun, live);
+    else if (state.job === job) progress(0, "stopped");
+  } catch (e) {
+    progress(0, "failed");
+    say(e.message);
+  }
+  if (state.job !== job) return;
+  state.job = null;
+  $("stop").disabled = true;
+  if (state.waits) liveSoon();
+}
+
+function finish(r, result, ms, live) {
+  result.images.forEach((image, i) => {
+    const seed = result.seeds[i];
+    const item = { image, parameters: result.parameters[i], seed, request: { ...r, seed, iterations: 1 } };
+    if (live && gallery.items[0]?.live) gallery.items.shift();
+    gallery.add(Object.assign(item, { live }));
+  });
+  $("seed").value = result.seed;
+  digest();
+  progress(0, `drawn in ${(ms / 1000).toFixed(1)} s`);
+}
+
+// The shown picture once more, with no control, from the same noise.
+async function drawWithout() {
+  const item = gallery.now;
+  if (!item.without) {
+    $("without").disabled = true;
+    state.job?.stop();
+    const job = (state.job = new Job({ ...item.request, controls: [] }, told));
+    try {
+      const result = await job.result;
+      if (result) item.without = result.images[0];
+    } catch (e) {
+      say(e.message);
+    }
+    if (state.job === job) state.job = null;
+    progress(0, "ready");
+  }
+  gallery.show(item);
+}
+
+let liveTimer = 0;
+
+function liveSoon() {
+  if (!$("live").checked) return;
+  clearTimeout(liveTimer);
+  liveTimer = setTimeout(() => draw(true), SOON_MS);
+}
+
+/* --- words ------------------------------------------------------------------------------------------ */
+
+// (selected:1.1), a tenth more or less each time.
+function weigh(field, by) {
+  let { selectionStart: a, selectionEnd: b, value: v } = field;
+  if (a === b) {
+    while (a > 0 && /[^\s,()]/.test(v[a - 1])) a--;
+    while (b < v.length && /[^\s,()]/.test(v[b])) b++;
+  }
+  if (a === b) return;
+  const found = v.slice(b).match(/^:([\d.]+)\)/);
+  const inside = v[a - 1] === "(" && found;
+  const weight = Math.round(10 * ((inside ? Number(found[1]) : 1) + by)) / 10;
+  const words = v.slice(a, b), from = inside ? a - 1 : a, to = inside ? b + found[0].length : b;
+  const put = weight === 1 ? words : `(${words}:${weight})`;
+  field.setRangeText(put, from, to, "preserve");
+  const start = from + (weight === 1 ? 0 : 1);
+  field.setSelectionRange(start, start + words.length);
+  liveSoon();
+}
+
+function listLoras() {
+  $("loras").hidden = !state.info.loras.length;
+  const tag = (name) => new RegExp(`\\s*<lora:${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}:[^>]*>`);
+  $("loras").replaceChildren(
+    ...state.info.loras.map((name) =>
+      element("button", {
+        type: "button", "aria-pressed": String(tag(name).test($("prompt").value)),
+        onclick: () => {
+          const p = $("prompt"), has = tag(name).test(p.value);
+          p.value = has ? p.value.replace(tag(name), "") : `${p.value} <lora:${name}:1>`;
+          listLoras();
+          liveSoon();
+        },
+      }, name)),
+  );
+}
+
+let toastTimer = 0;
+
+function say(text, good = false) {
+  $("toast").className = good ? "good" : "";
+  $("toast").textContent = text;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => ($("toast").textContent = ""), good ? 4000 : 9000);
+}
+
+/* --- the page ------------------------------------------------------------------------------------------ */
+
+function shortcuts(e) {
+  if ((e.ctrlKey || e.metaKey) && e.key === "Enter") {
+    e.preventDefault();
+    draw(false);
+  } else if (/^(INPUT|TEXTAREA|SELECT)$/.test(e.target.tagName)) {
+    const by = { ArrowUp: 0.1, ArrowDown: -0.1 }[e.key];
+    if (e.target.tagName === "TEXTAREA" && e.ctrlKey && by) {
+      e.preventDefault();
+      weigh(e.target, by);
+    }
+  } else if ((e.ctrlKey || e.metaKey) && e.key.toLowerCase() === "z") {
+    e.preventDefault();
+    onLayer((l) => (e.shiftKey ? l.back("redo", "undo") : l.back("undo", "redo")));
+  } else if (!e.ctrlKey && !e.metaKey && !e.altKey) {
+    const tool = { b: "brush", e: "eraser", l: "line" }[e.key];
+    if (tool) setTool(tool);
+    if (e.key === "[" || e.key === "]") setSize(surface.size + (e.key === "]" ? 2 : -2));
+  }
+}
+
+function listen() {
+  listenToTools();
+  listenToPictures();
+  document.addEventListener("keydown", shortcuts);
+  $("tabs").addEventListener("keydown", (e) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
+    if (!by) return;
+    choose((state.at + by + state.targets.length) % state.targets.length);
+    $(`tab-${state.at}`).focus();
+  });
+  $("add").addEventListener("click", () => {
+    const i = state.targets.length - 1;
+    state.targets.splice(i, 0, newControl(size(), state.nets[0]?.title));
+    choose(i);
+  });
+  $("form").addEventListener("submit", (e) => {
+    e.preventDefault();
+    if (innerWidth <= 860) $("picture").scrollIntoView({ block: "center", behavior: "smooth" });
+    draw(false);
+  });
+  $("stop").addEventListener("click", () => state.job?.stop());
+  $("without").addEventListener("click", drawWithout);
+  $("edit").addEventListener("click", async () => {
+    const t = picture();
+    await setPhoto(t, await loadImage(asUrl(gallery.now.image)));
+    choose(state.targets.indexOf(t));
+  });
+  $("dice").addEventListener("click", () => {
+    newSeed();
+    digest();
+    liveSoon();
+  });
+  $("live").addEventListener("change", liveSoon);
+  $("settings-box").addEventListener("input", digest);
+  for (const id of ["width", "height"]) $(id).addEventListener("change", resizeAll);
+  for (const id of ["prompt", "negative", "steps", "cfg", "sampler", "scheduler", "seed", "strength"]) $(id).addEventListener("input", liveSoon);
+  $("theme").addEventListener("click", () => {
+    const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    localStorage.setItem("theme", (document.documentElement.dataset.theme = dark ? "light" : "dark"));
+  });
+}
+
+function fill() {
+  const { info } = state;
+  $("model").textContent = info.model;
+  for (const name of info.samplers) $("sampler").append(new Option(name));
+  for (const name of info.schedulers) $("scheduler").append(new Option(name));
+  for (const id of ["width", "height"]) $(id).value = info.size_px;
+  $("steps").max = info.limits.steps;
+  $("batch").max = Math.min(64, info.limits.batch);
+  listLoras();
+}
+
+// A horizon and a ball, as a hand would draw them, in parts of the surface.
+function drawExample(layer) {
+  const { width, height } = layer.canvas, stroke = (points) => layer.stroke(points.map(([x, y]) => ({ x: x * width, y: y * height, pressure: 1 })), width / 85, false);
+  const ball = [...Array(49).keys()].map((i) => {
+    const a = (i * Math.PI) / 24;
+    return [0.52 + 0.21 * Math.cos(a), 0.56 + 0.21 * Math.sin(a)];
+  });
+  stroke([...Array(17).keys()].map((i) => [i / 16, 0.36 + 0.004 * Math.sin(i)]).filter(([x]) => x < 0.44 || x > 0.6));
+  stroke(ball);
+}
+
+// A first visit shows a drawing, its prompt, and where that is fast its picture.
+function showExample() {
+  const small = state.info.size_px <= 256;
+  $("prompt").value = small ? "a shiny red sphere on green ground under a blue sky" : "a red ball on a meadow, blue sky, photograph";
+  const scribble = state.nets.find((n) => /scribble|canny|lineart|edge/i.test(n.name)) || state.nets[0];
+  state.targets[0].model = scribble?.title || "";
+  if (scribble) drawExample(state.targets[0].layer);
+  if (small) draw(false);
+  else $("steps").value = 20;
+}
+
+async function begin() {
+  document.documentElement.dataset.theme = localStorage.getItem("theme") || "";
+  $("tabs").after(element("button", { type: "button", id: "add", class: "link", title: "One more control" }, "+ Control"));
+  const [info, nets, kinds] = await Promise.all([get("/v1/info"), get("/v1/control-nets"), get("/v1/preprocessors")]);
+  Object.assign(state, { info, nets: nets.control_nets, preprocessors: kinds.preprocessors });
+  fill();
+  state.targets = [newControl(size(), state.nets[0]?.title), newPicture(size())];
+  listen();
+  progress(0, "ready");
+  showExample();
+  show();
+}
+
+begin().catch((e) => {
+  $("status").textContent = "no connection";
+  say(e.message);
+});

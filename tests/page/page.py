@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""page.py ADDRESS [PICTURES] - the page of a running `controlnet serve` in headless Chromium.
+
+Draws with pointer events, compares with and without control, moves a threshold, drops a photograph,
+brings back what a PNG was drawn with, looks at labels and contrast; with PICTURES writes screenshots
+at 1280 and 390 px, light and dark, into that folder. Wants selenium, Chromium and its driver. Closes
+with "N passed, N failed".
+"""
+import base64
+import os
+import struct
+import sys
+import tempfile
+import time
+import zlib
+
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+try:
+    from axe_core_python.selenium import Axe
+except ImportError:
+    Axe = None
+    print("SKIP  axe-core: axe_core_python isn't installed; the audit of this file alone", flush=True)
+
+SECONDS = 60
+passed = failed = 0
+
+
+def check(ok, what):
+    global passed, failed
+    passed, failed = passed + bool(ok), failed + (not ok)
+    print(f"{'ok' if ok else 'FAIL'} {what}", flush=True)
+
+
+def start(width, height, dark):
+    options = Options()
+    options.binary_location = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    driver.set_script_timeout(SECONDS)
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+    return driver
+
+
+def until(driver, condition, what):
+    try:
+        WebDriverWait(driver, SECONDS, 0.05).until(lambda d: condition())
+        return True
+    except Exception:
+        check(False, f"{what}: not within {SECONDS} s")
+        return False
+
+
+class Page:
+    def __init__(self, driver, address):
+        self.driver = driver
+        driver.get(address)
+
+    def by(self, name):
+        return self.driver.find_element(By.ID, name)
+
+    def js(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def shown(self):
+        return self.js("return document.getElementById('shown').src")
+
+    def drawn(self):
+        return "drawn in" in self.by("status").text
+
+    def wait_drawn(self, what):
+        return until(self.driver, self.drawn, what)
+
+    def draw(self, what):
+        before = self.count()
+        self.js("document.getElementById('draw').click()")
+        until(self.driver, lambda: self.count() > before and self.drawn(), what)
+        return self.shown()
+
+    def count(self):
+        return self.js("return document.querySelectorAll('#gallery li').length")
+
+    def click_text(self, text):
+        for button in self.driver.find_elements(By.CSS_SELECTOR, "#card button, #card label"):
+            if button.text.strip() == text:
+                self.js("arguments[0].scrollIntoView({block:'center'})", button)
+                button.click()
+                return
+        check(False, f"there is no {text}")
+
+    def surface(self):
+        return self.js(
+            "const c=document.getElementById('canvas');"
+            "return c.getContext('2d').getImageData(0,0,c.width,c.height).data.reduce((a,b)=>a+b,0)"
+        )
+
+    def stroke(self, points):
+        canvas = self.by("canvas")
+        self.js("arguments[0].scrollIntoView({block:'center'})", canvas)
+        chain = ActionChains(self.driver, duration=20).move_to_element_with_offset(canvas, *points[0]).click_and_hold()
+        for point in points[1:]:
+            chain = chain.move_to_element_with_offset(canvas, *point)
+        chain.release().perform()
+
+    def drop(self, path, kind):
+        with open(path, "rb") as f:
+            data = base64.b64encode(f.read()).decode()
+        self.js(
+            "const b=Uint8Array.from(atob(arguments[0]),c=>c.charCodeAt(0));"
+            "const t=new DataTransfer();t.items.add(new File([b],'p.png',{type:arguments[1]}));"
+            "document.getElementById('stage').dispatchEvent("
+            "new DragEvent('drop',{dataTransfer:t,bubbles:true,cancelable:true}))",
+            data,
+            kind,
+        )
+
+
+def photograph(path, width=200, height=160):
+    """A picture with edges: squares on a slope of grey."""
+    rows = b""
+    for y in range(height):
+        row = b"".join(
+            bytes([200, 60, 40]) if 60 < x < 130 and 40 < y < 110 else bytes([x, x, 120]) for x in range(width)
+        )
+        rows += b"\0" + row
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    with open(path, "wb") as f:
+        f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)))
+        f.write(chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+# Names of what can be used, text of enough contrast, no doubled ids (WCAG 2: 4.1.2, 1.4.3, 4.1.1).
+AUDIT = r"""
+const faults = [];
+const seen = (e) => e.checkVisibility && e.checkVisibility();
+for (const e of document.querySelectorAll('button, a[href], input, select, textarea, [role=tab], canvas')) {
+  if (!seen(e)) continue;
+  const label = e.getAttribute('aria-label') || e.textContent.trim() || [...(e.labels || [])].map((l) => l.textContent.trim()).join('');
+  if (!label) faults.push('no name: ' + e.outerHTML.slice(0, 90));
+}
+for (const e of document.querySelectorAll('img'))
+  if (!e.hasAttribute('alt')) faults.push('no alt: ' + e.outerHTML.slice(0, 90));
+const ids = [...document.querySelectorAll('[id]')].map((e) => e.id);
+ids.filter((id, i) => ids.indexOf(id) !== i).forEach((id) => faults.push('two of #' + id));
+const probe = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+const rgb = (colour) => { probe.clearRect(0,0,1,1); probe.fillStyle = colour; probe.fillRect(0,0,1,1); return [...probe.getImageData(0,0,1,1).data]; };
+const light = (c) => { const [r,g,b] = c.map((v) => { v /= 255; return v <= 0.03928 ? v/12.92 : ((v+0.055)/1.055)**2.4; }); return 0.2126*r+0.7152*g+0.0722*b; };
+const ground = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] > 250) return c; } return [255,255,255]; };
+for (const e of document.querySelectorAll('body *')) {
+  if (!seen(e) || e.disabled || ![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
+  if (e.closest('.drop, .hidden, .skip, :disabled, option')) continue;
+  const s = getComputedStyle(e), a = light(rgb(s.color).slice(0,3)), b = light(ground(e).slice(0,3));
+  const ratio = (Math.max(a,b)+0.05)/(Math.min(a,b)+0.05);
+  if (ratio < 4.5 && parseFloat(s.opacity) === 1) faults.push(`contrast ${ratio.toFixed(1)}: ${e.textContent.trim().slice(0,30)}`);
+}
+return faults;
+"""
+
+
+def use(driver, address, folder):
+    page = Page(driver, address)
+    page.wait_drawn("the worked example")
+    first = page.shown()
+    check(page.count() == 1 and first.startswith("data:image/png"), "a first visit shows a drawing")
+
+    page.by("clear").click()
+    before = page.surface()
+    page.stroke([(-60, 40), (-20, -50), (40, -40), (60, 50)])
+    check(page.surface() > before, "pointer events draw")
+    with_control = page.draw("a drawing with control")
+    check(with_control != first, "another scribble, another picture")
+    page.by("undo").click()
+    check(page.surface() == before, "undo")
+    page.by("redo").click()
+    check(page.surface() > before, "redo")
+
+    page.by("without").click()
+    until(driver, lambda: page.by("compare").is_displayed(), "the comparison")
+    other = page.js("return document.getElementById('other').src")
+    check(other != with_control and other.startswith("data:"), "without control it is another picture")
+
+    page.click_text("In use")
+    check(page.draw("a drawing without control") == other, "a control out of use is the same as none")
+    page.click_text("In use")
+
+    photo = os.path.join(folder, "photo.png")
+    photograph(photo)
+    page.drop(photo, "image/png")
+    until(driver, lambda: "Photo" in driver.find_element(By.CSS_SELECTOR, "#card [aria-checked=true]").text, "the photo")
+    time.sleep(1)
+    edges = page.surface()
+    check(edges != before, "a dropped photograph becomes a map")
+    page.js(
+        "for (const l of document.querySelectorAll('#card .slider')) if (l.textContent.startsWith('high')) {"
+        "const i=l.querySelector('input'); i.value=i.max; i.dispatchEvent(new Event('input',{bubbles:true})) }"
+        "for (const l of document.querySelectorAll('#card .slider')) if (l.textContent.startsWith('low')) {"
+        "const i=l.querySelector('input'); i.value=i.max-1; i.dispatchEvent(new Event('input',{bubbles:true})) }"
+    )
+    until(driver, lambda: page.surface() != edges, "a threshold that acts at once")
+    check(page.surface() != edges, "a threshold changes the map")
+    mapped = page.draw("a drawing along the photograph")
+
+    png = os.path.join(folder, "drawn.png")
+    with open(png, "wb") as f:
+        f.write(base64.b64decode(mapped.split(",", 1)[1]))
+    page.js("document.getElementById('prompt').value='something else'; document.getElementById('steps').value=3")
+    page.drop(png, "image/png")
+    until(driver, lambda: page.by("prompt").get_attribute("value") != "something else", "the prompt of a PNG")
+    time.sleep(1)
+    check(page.draw("the same again") == mapped, "a dropped PNG brings back all it was drawn with")
+
+    page.js("document.getElementById('live').click()")
+    until(driver, lambda: page.drawn() and "6," in page.by("parameters").text, "live mode")
+    live = page.shown()
+    page.js("document.getElementById('seed').value=77;document.getElementById('seed').dispatchEvent(new Event('input',{bubbles:true}))")
+    begun = time.monotonic()
+    until(driver, lambda: page.drawn() and page.shown() != live and "Seed: 77," in page.by("parameters").text, "a live drawing")
+    print(f"   a live drawing after {time.monotonic() - begun:.2f} s")
+    page.js("document.getElementById('live').click()")
+
+    page.by("prompt").clear()
+    page.js("const p=document.getElementById('prompt');p.value='a red ball';p.focus();p.setSelectionRange(2,5)")
+    from selenium.webdriver.common.keys import Keys
+    page.by("prompt").send_keys(Keys.CONTROL, Keys.ARROW_UP)
+    check(page.by("prompt").get_attribute("value") == "a (red:1.1) ball", "weights by the keyboard")
+
+    page.js("document.getElementById('add').click()")
+    check("Control 2" in page.by("tabs").text, "a second control")
+    page.by("canvas").send_keys(" ", *[Keys.ARROW_RIGHT] * 9, " ")
+    check(page.surface() > before, "the keyboard draws")
+    errors = [line for line in driver.get_log("browser") if line["level"] == "SEVERE"]
+    check(not errors, f"no errors in the browser's log {errors}")
+
+
+def look(address, folder, pictures):
+    for width, height in ((1280, 1240), (390, 2000), (360, 900)):
+        for dark in (False, True):
+            driver = start(width, height, dark)
+            try:
+                page = Page(driver, address)
+                page.wait_drawn("the worked example")
+                faults = page.js(AUDIT)
+                mode = "dark" if dark else "light"
+                check(not faults, f"names and contrast at {width} px, {mode} {faults[:6]}")
+                if Axe:
+                    found = Axe().run(driver)["violations"]
+                    bad = [f"{v['id']}: {v['nodes'][0]['html'][:80]}" for v in found if v["impact"] in ("serious", "critical")]
+                    check(not bad, f"axe-core at {width} px, {mode} {bad}")
+                wide = page.js("return document.documentElement.scrollWidth")
+                check(wide <= width, f"nothing beyond {width} px ({wide})")
+                if pictures and width != 360:
+                    driver.save_screenshot(os.path.join(pictures, f"page-{width}-{mode}.png"))
+            finally:
+                driver.quit()
+
+
+def main():
+    address, pictures = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
+    with tempfile.TemporaryDirectory() as folder:
+        driver = start(1280, 1240, False)
+        try:
+            use(driver, address, folder)
+        finally:
+            driver.quit()
+        look(address, folder, pictures)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(failed > 0)
+
+
+main()
