@@ -48,6 +48,52 @@ static cn_status to_plain(cn_backend *base, cn_ctx *ctx, const cn_param *p, cn_d
     return cn_layout_get(ctx, p, dtype, physical, plain);
 }
 
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static void *alloc_block(cn_backend *base, cn_ctx *ctx, size_t bytes)
+{
+    (void)base;
+    return cn_alloc(ctx, bytes);
+}
+
+static void free_block(cn_backend *base, void *at, size_t bytes)
+{
+    (void)base, (void)bytes;
+    cn_free(at);
+}
+
+static void *reserve(cn_backend *base, cn_ctx *ctx, size_t bytes)
+{
+    (void)base;
+    return cn_reserve(ctx, bytes);
+}
+
+static void drop(cn_backend *base, void *at, size_t bytes)
+{
+    (void)base;
+    cn_reserve_drop(at, bytes);
+}
+
+static void release_reserved(cn_backend *base, void *at, size_t bytes)
+{
+    (void)base;
+    cn_reserve_free(at, bytes);
+}
+
+static cn_status copy_bytes(cn_backend *base, cn_ctx *ctx, void *to, const void *from, size_t bytes)
+{
+    (void)base, (void)ctx;
+    memcpy(to, from, bytes);
+    return CN_OK;
+}
+
+/* Steps have ended when `run` returns. */
+static cn_status finish(cn_backend *base, cn_ctx *ctx)
+{
+    (void)base, (void)ctx;
+    return CN_OK;
+}
+
 static void destroy(cn_backend *base)
 {
     if (!base) return;
@@ -85,7 +131,7 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
 {
     cpu_backend *b = cn_alloc0(ctx, sizeof *b);
     if (!b) return CN_ENOMEM;
-    cn_status s = cn_dnnl_create(ctx, cn_layout_put, &b->dnnl);
+    cn_status s = cn_dnnl_create(ctx, &b->base, cn_layout_put, &b->dnnl);
     if (s != CN_OK) {
         cn_free(b);
         return s;
@@ -95,6 +141,15 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
     b->bf16 = cn_bf16_support();
     b->k = cn_cpu_kernels(cn_cpu_isa());
     b->base = (cn_backend){.name = "cpu",
+                           .addressable = true,
+                           .alloc = alloc_block,
+                           .free = free_block,
+                           .reserve = reserve,
+                           .drop = drop,
+                           .release_reserved = release_reserved,
+                           .write = copy_bytes,
+                           .read = copy_bytes,
+                           .finish = finish,
                            .prepare = prepare,
                            .run = run,
                            .release = release,

@@ -15,6 +15,7 @@ struct cn_dnnl {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     cn_dnnl_put put;
+    cn_backend *backend;
 };
 
 enum { MAX_ARGS = 7 };
@@ -45,12 +46,13 @@ static cn_status failed(cn_ctx *ctx, dnnl_status_t s, const char *what)
         }                                   \
     } while (0)
 
-cn_status cn_dnnl_create(cn_ctx *ctx, cn_dnnl_put put, cn_dnnl **out)
+cn_status cn_dnnl_create(cn_ctx *ctx, cn_backend *b, cn_dnnl_put put, cn_dnnl **out)
 {
     cn_status s = CN_ENOMEM;
     cn_dnnl *d = cn_alloc0(ctx, sizeof *d);
     if (!d) goto fail;
     d->put = put;
+    d->backend = b;
     DNNL_TRY(dnnl_engine_create(&d->engine, dnnl_cpu, 0), "start its CPU engine");
     DNNL_TRY(dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags),
              "create a stream");
@@ -187,15 +189,15 @@ static cn_status claim_layout(cn_ctx *ctx, const cn_dnnl *d, cn_param *w,
     laid.layout = order;
     laid.laid_elements = elements;
     if (w->data && !cn_dnnl_is_plain(&laid)) {
-        laid.data = cn_alloc(ctx, bytes);
+        laid.data = d->backend->alloc(d->backend, ctx, bytes);
         cn_status s =
             laid.data ? d->put(ctx, &laid, w->dtype, w->data, w->dtype, laid.data) : CN_ENOMEM;
         if (s != CN_OK) {
-            cn_free(laid.data);
+            d->backend->free(d->backend, laid.data, bytes);
             cn_free(order);
             return s;
         }
-        cn_param_give(w, laid.data);
+        cn_param_give(d->backend, w, laid.data);
     }
     w->layout = order;
     w->layout_bytes = sizeof *order;

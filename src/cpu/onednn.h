@@ -15,7 +15,8 @@ typedef struct cn_dnnl_prim cn_dnnl_prim; /* one prepared primitive */
 typedef cn_status (*cn_dnnl_put)(cn_ctx *ctx, const cn_param *w, cn_dtype from, const void *plain,
                                  cn_dtype to, void *physical);
 
-cn_status cn_dnnl_create(cn_ctx *ctx, cn_dnnl_put put, cn_dnnl **out) CN_CHECKED;
+/* b: the backend whose memory parameters lie in; it may be filled in later. */
+cn_status cn_dnnl_create(cn_ctx *ctx, cn_backend *b, cn_dnnl_put put, cn_dnnl **out) CN_CHECKED;
 void cn_dnnl_destroy(cn_dnnl *d);
 /* The instructions it may use: the processor's, less what ONEDNN_MAX_CPU_ISA takes. avx512: with
  * BW, DQ and VL. */

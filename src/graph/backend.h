@@ -3,6 +3,7 @@
  *
  * For each node of a plan the backend prepares a step once (primitives, scratch size, layouts) and
  * runs it any number of times on the pointers that the plan fixed. Kernels don't allocate or print.
+ * Memory of parameters and arenas is the backend's too (`addressable`).
  */
 #ifndef CN_BACKEND_H
 #define CN_BACKEND_H
@@ -58,6 +59,23 @@ typedef struct cn_adamw_step {
 
 struct cn_backend {
     const char *name;
+    /* The memory that kernels compute in is the host's, so values can be put in and looked at where
+     * they lie. Otherwise its addresses mean something to the functions below alone, and are no
+     * others' either: they may be added to, and reading one is a fault. */
+    bool addressable;
+    /* Memory whose values stay until it is freed; NULL with a message where there is none. */
+    void *(*alloc)(cn_backend *b, cn_ctx *ctx, size_t bytes);
+    void (*free)(cn_backend *b, void *at, size_t bytes);
+    /* Addresses whose memory is taken when it is first used. drop: the memory goes, with its
+     * values; the addresses stay. */
+    void *(*reserve)(cn_backend *b, cn_ctx *ctx, size_t bytes);
+    void (*drop)(cn_backend *b, void *at, size_t bytes);
+    void (*release_reserved)(cn_backend *b, void *at, size_t bytes);
+    /* From the host's memory and to it; behind a read everything that was run before has ended. */
+    cn_status (*write)(cn_backend *b, cn_ctx *ctx, void *to, const void *from, size_t bytes);
+    cn_status (*read)(cn_backend *b, cn_ctx *ctx, void *to, const void *from, size_t bytes);
+    /* Waits until all that was run has ended; what failed of it is told here. */
+    cn_status (*finish)(cn_backend *b, cn_ctx *ctx);
     cn_status (*prepare)(cn_backend *b, cn_ctx *ctx, cn_step *step);
     cn_status (*run)(cn_backend *b, cn_ctx *ctx, const cn_step *step);
     void (*release)(cn_backend *b, cn_step *step);
@@ -80,10 +98,11 @@ struct cn_backend {
 };
 
 /* Memory for all parameters of p that have none yet, as one block, whose few large pages are much
- * sooner there than those of one block each. Best behind the first plan, which chooses layouts. */
-cn_status cn_params_allocate(cn_params *p) CN_CHECKED;
-/* The parameter's values are in `data` from now on (from cn_alloc, taken over); those it had go. */
-void cn_param_give(cn_param *q, void *data);
+ * sooner there than those of one block each. Best behind the first plan, which chooses layouts. b
+ * outlives p. */
+cn_status cn_params_allocate(cn_backend *b, cn_params *p) CN_CHECKED;
+/* The parameter's values are in `data` from now on (from b->alloc, taken over); those it had go. */
+void cn_param_give(cn_backend *b, cn_param *q, void *data);
 /* A parameter's values, in the published layout. set allocates on the first call. */
 cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *q, const float *plain) CN_CHECKED;
 /* The same from elements of another type: F32, F16 or BF16, at any alignment. */

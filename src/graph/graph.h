@@ -82,8 +82,9 @@ typedef struct cn_param {
     cn_dtype dtype; /* how data is stored; a trainable parameter is F32 */
     void *data;     /* physical, data_bytes long */
     size_t data_bytes;
-    bool shares;  /* data lies in its set's memory, else it is its own */
-    void *layout; /* the backend's description of the order; owned */
+    bool shares;                /* data lies in its set's memory, else it is its own */
+    struct cn_backend *backend; /* whose memory data is; NULL: none has been taken */
+    void *layout;               /* the backend's description of the order; owned */
     size_t layout_bytes;
     int64_t laid_elements;      /* in that order, padding included */
     struct cn_derived *derived; /* how loading makes it of several tensors

@@ -6,6 +6,13 @@
 
 #include <string.h>
 
+/* Memory that parameters share. */
+typedef struct cn_block {
+    cn_backend *backend;
+    void *data;
+    size_t bytes;
+} cn_block;
+
 struct cn_params {
     cn_ctx *ctx;
     char network[64], label[64];
@@ -20,9 +27,15 @@ struct cn_params {
     cn_dtype compute, storage;                /* of locked layers' weights */
     char **kept_f32;                          /* diffusers names; see cn_params_keep_f32 */
     int n_kept_f32;
-    void **blocks; /* memory that parameters share; see cn_params_allocate */
+    cn_block *blocks; /* see cn_params_allocate */
     int n_blocks;
 };
+
+/* Memory that a parameter doesn't share with others. */
+static void free_own(cn_param *q)
+{
+    if (q->backend && !q->shares) q->backend->free(q->backend, q->data, q->data_bytes);
+}
 
 cn_status cn_params_create(cn_ctx *ctx, const char *network, cn_params **out)
 {
@@ -45,12 +58,15 @@ void cn_params_destroy(cn_params *p)
     for (int64_t i = 0; i < p->n; i++) {
         cn_free(p->list[i]->ldm_name);
         cn_free(p->list[i]->diffusers_name);
-        if (!p->list[i]->shares) cn_free(p->list[i]->data);
+        free_own(p->list[i]);
         cn_free(p->list[i]->layout);
         cn_free(p->list[i]->derived);
         cn_free(p->list[i]);
     }
-    for (int i = 0; i < p->n_blocks; i++) cn_free(p->blocks[i]);
+    for (int i = 0; i < p->n_blocks; i++) {
+        cn_block *k = &p->blocks[i];
+        k->backend->free(k->backend, k->data, k->bytes);
+    }
     cn_free(p->blocks);
     for (int i = 0; i < p->n_kept_f32; i++) cn_free(p->kept_f32[i]);
     cn_free(p->kept_f32);
@@ -275,39 +291,42 @@ static size_t share_of(const cn_param *q)
     return q->data ? 0 : (q->data_bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
 }
 
-static cn_status add_block(cn_params *p, size_t bytes, char **out)
+static cn_status add_block(cn_backend *b, cn_params *p, size_t bytes, char **out)
 {
     const size_t n = (size_t)p->n_blocks;
-    void **blocks = cn_regrow(p->ctx, p->blocks, n * sizeof *blocks, (n + 1) * sizeof *blocks);
+    cn_block *blocks = cn_regrow(p->ctx, p->blocks, n * sizeof *blocks, (n + 1) * sizeof *blocks);
     if (!blocks) return CN_ENOMEM;
     p->blocks = blocks;
-    if (!(blocks[n] = cn_alloc(p->ctx, bytes))) return CN_ENOMEM;
-    *out = blocks[n];
+    blocks[n] = (cn_block){.backend = b, .data = b->alloc(b, p->ctx, bytes), .bytes = bytes};
+    if (!blocks[n].data) return CN_ENOMEM;
+    *out = blocks[n].data;
     p->n_blocks++;
     return CN_OK;
 }
 
-cn_status cn_params_allocate(cn_params *p)
+cn_status cn_params_allocate(cn_backend *b, cn_params *p)
 {
     size_t bytes = 0;
     char *at = NULL;
     for (int64_t i = 0; i < p->n; i++) bytes += share_of(p->list[i]);
     if (!bytes) return CN_OK;
-    CN_TRY(add_block(p, bytes, &at));
+    CN_TRY(add_block(b, p, bytes, &at));
     for (int64_t i = 0; i < p->n; i++) {
         cn_param *q = p->list[i];
         const size_t share = share_of(q);
         if (!share) continue;
         q->data = at;
+        q->backend = b;
         q->shares = true;
         at += share;
     }
     return CN_OK;
 }
 
-void cn_param_give(cn_param *q, void *data)
+void cn_param_give(cn_backend *b, cn_param *q, void *data)
 {
-    if (!q->shares) cn_free(q->data);
+    free_own(q);
+    q->backend = b;
     q->shares = false;
     q->data = data;
 }
@@ -320,7 +339,8 @@ cn_status cn_param_set(cn_backend *b, cn_ctx *ctx, cn_param *q, const float *pla
 cn_status cn_param_set_from(cn_backend *b, cn_ctx *ctx, cn_param *q, cn_dtype type,
                             const void *plain)
 {
-    if (!q->data && !(q->data = cn_alloc(ctx, q->data_bytes))) return CN_ENOMEM;
+    if (!q->data && !(q->data = b->alloc(b, ctx, q->data_bytes))) return CN_ENOMEM;
+    q->backend = b;
     CN_TRY(b->from_plain(b, ctx, q, type, plain, q->dtype, q->data));
     q->loaded = true;
     return CN_OK;

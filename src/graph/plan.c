@@ -252,7 +252,8 @@ static cn_status create_arrays(cn_plan *p)
                                                                                   : CN_ENOMEM;
 }
 
-static cn_status plan_outputs(cn_plan *p, cn_node *const *outputs, int n)
+/* The first n_read are wanted by the host, the others by the backend's optimizer. */
+static cn_status plan_outputs(cn_plan *p, cn_node *const *outputs, int n, int n_read)
 {
     mark_needed(p, outputs, n);
     CN_TRY(cn_plan_fuse(p, outputs, n));
@@ -262,7 +263,8 @@ static cn_status plan_outputs(cn_plan *p, cn_node *const *outputs, int n)
     find_lifetimes(p, outputs, n);
     share_in_place(p);
     CN_TRY(place_buffers(p));
-    p->arena = cn_reserve(p->ctx, p->arena_bytes);
+    CN_TRY(cn_plan_host_create(p, outputs, n_read));
+    p->arena = p->backend->reserve(p->backend, p->ctx, p->arena_bytes);
     if (!p->arena) return CN_ENOMEM;
     cn_plan_bind(p);
     return CN_OK;
@@ -292,7 +294,7 @@ cn_status cn_plan_create(cn_ctx *ctx, cn_graph *g, cn_backend *b, cn_node *const
         cn_node *w = cn_graph_node(g, i);
         if (w->op == CN_OP_PARAM && w->param->trainable && w->grad) all[n++] = w->grad;
     }
-    if ((s = plan_outputs(p, all, n)) != CN_OK) goto fail;
+    if ((s = plan_outputs(p, all, n, n_outputs)) != CN_OK) goto fail;
     cn_free(all);
     *out = p;
     return CN_OK;
@@ -328,6 +330,7 @@ void cn_plan_destroy(cn_plan *p)
     cn_free(p->buffer_of);
     cn_free(p->scratch_of);
     cn_free(p->buffers);
-    if (!p->lender) cn_reserve_free(p->arena, p->arena_bytes);
+    cn_plan_host_free(p);
+    if (!p->lender) p->backend->release_reserved(p->backend, p->arena, p->arena_bytes);
     cn_free(p);
 }

@@ -26,8 +26,12 @@ cn_status cn_plan_create(cn_ctx *ctx, cn_graph *g, cn_backend *b, cn_node *const
                          int n_outputs, bool with_grads, cn_plan **out) CN_CHECKED;
 void cn_plan_destroy(cn_plan *p);
 void cn_plan_info_get(const cn_plan *p, cn_plan_info *info);
-/* An input's or output's bytes, of the node's type; NULL for a node the plan doesn't keep. */
+/* An input's or output's bytes in the host's memory, of the node's type; NULL for a node the plan
+ * doesn't keep. What is written to an input's goes into the next run; an output's are the last
+ * run's. Gradients are no outputs of this kind where the backend has memory of its own. */
 void *cn_plan_data(cn_plan *p, const cn_node *x);
+/* Where the backend has the same, and gradients: for functions of the backend. NULL likewise. */
+void *cn_plan_address(cn_plan *p, const cn_node *x);
 /* The same as F32, copied to out. False for a node the plan doesn't keep. */
 bool cn_plan_get(cn_plan *p, const cn_node *x, float *out);
 /* Copies elements into an input. A stable input is compared first: unchanged costs nothing more. */

@@ -121,14 +121,18 @@ cn_status cn_plan_dump(const cn_plan *p, const cn_step *st)
     char path[512];
     cn_str s = {0};
     CN_TRY(dump_path(p, st, path, sizeof path));
-    add_npy_header(&s, y);
     float values[256];
     const size_t all = (size_t)cn_node_elements(y), bytes = cn_dtype_bytes(y->dtype);
+    void *held;
+    const void *from;
+    CN_TRY(cn_plan_host_look(p, y, st->out, &held, &from));
+    add_npy_header(&s, y);
     for (size_t at = 0; at < all && !s.failed; at += CN_COUNT(values)) {
         const size_t count = CN_MIN(CN_COUNT(values), all - at);
-        cn_to_f32(y->dtype, (const char *)st->out + at * bytes, values, count);
+        cn_to_f32(y->dtype, (const char *)from + at * bytes, values, count);
         cn_str_add(&s, (const char *)values, count * sizeof *values);
     }
+    cn_free(held);
     const cn_status status = s.failed ? cn_fail(p->ctx, CN_ENOMEM, "out of memory for the dump")
                                       : cn_file_write(p->ctx, path, s.data, s.len);
     cn_str_free(&s);
@@ -172,15 +176,22 @@ static cn_status fail_with(const cn_plan *p, cn_str *s)
     return status;
 }
 
-/* what: "gave", of a result; "is given", of an input. */
-static cn_status check(const cn_plan *p, const cn_node *y, const void *data, const char *what)
+/* Of the values at address `from`; what: "gave", of a result; "is given", of an input. */
+static cn_status check(const cn_plan *p, const cn_node *y, const void *from, const char *what)
 {
     cn_str s = {0};
+    void *held;
+    const void *data;
+    CN_TRY(cn_plan_host_look(p, y, from, &held, &data));
     const int64_t at = cn_first_nonfinite(y->dtype, data, (size_t)cn_node_elements(y));
-    if (at < 0) return CN_OK;
+    if (at < 0) {
+        cn_free(held);
+        return CN_OK;
+    }
     add_network(&s, y);
     cn_str_addf(&s, "node %s (%s) %s ", name_of(y), cn_op_name(y->op), what);
     describe_value(&s, y, data, at);
+    cn_free(held);
     cn_str_addf(&s, " at step %lld", (long long)p->runs);
     return fail_with(p, &s);
 }

@@ -21,6 +21,14 @@ typedef struct cn_buffer {
     bool output;
 } cn_buffer;
 
+/* What the host sees of a buffer in a backend's own memory. */
+typedef struct cn_host_copy {
+    void *data;   /* owned; NULL: the host doesn't look at this buffer */
+    size_t bytes; /* of its values */
+    bool input;
+    bool fresh; /* an input that may have been written to since it went over */
+} cn_host_copy;
+
 struct cn_plan {
     cn_ctx *ctx;
     cn_graph *g;
@@ -35,6 +43,8 @@ struct cn_plan {
     cn_buffer *buffers;
     char *arena;
     size_t arena_bytes;
+    cn_host_copy *host; /* by buffer, of inputs and outputs; NULL: the arena is addressable */
+    int n_host;
     cn_plan *lender; /* whose arena it is; NULL: its own */
     bool dirty;      /* stable steps must run again */
     uint32_t off;    /* bit k: part k of the graph isn't run */
@@ -51,6 +61,22 @@ int cn_plan_buffer(const cn_plan *p, const cn_node *x);
 cn_status cn_plan_fuse(cn_plan *p, cn_node *const *outputs, int n);
 /* Turns offsets into the steps' pointers. */
 void cn_plan_bind(cn_plan *p);
+
+/* --- plan_host.c ------------------------------------------------------------------------------ */
+
+/* Copies for the inputs and these outputs; nothing where the backend is addressable. */
+cn_status cn_plan_host_create(cn_plan *p, cn_node *const *outputs, int n) CN_CHECKED;
+void cn_plan_host_free(cn_plan *p);
+/* The copy of buffer b, or NULL. An input's goes over before the next run. */
+void *cn_plan_host_data(cn_plan *p, int b);
+/* All inputs go over again: the arena has lost them. */
+void cn_plan_host_lost(cn_plan *p);
+cn_status cn_plan_host_send(cn_plan *p) CN_CHECKED;
+cn_status cn_plan_host_fetch(cn_plan *p) CN_CHECKED;
+/* Values of y that lie at `at`: where they are or, read, in *held, which is the caller's (cn_free).
+ */
+cn_status cn_plan_host_look(const cn_plan *p, const cn_node *y, const void *at, void **held,
+                            const void **values) CN_CHECKED;
 
 /* --- plan_debug.c ----------------------------------------------------------------------------- */
 

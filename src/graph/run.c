@@ -42,14 +42,23 @@ void cn_plan_info_get(const cn_plan *p, cn_plan_info *info)
     }
 }
 
+/* The buffer of an input or output, -1 for a node whose values don't stay. */
+static int kept_buffer(const cn_plan *p, const cn_node *x)
+{
+    const int b = p->needed[x->id] ? cn_plan_buffer(p, x) : -1;
+    return b >= 0 && (p->buffers[b].pinned || p->buffers[b].output) ? b : -1;
+}
+
+void *cn_plan_address(cn_plan *p, const cn_node *x)
+{
+    const int b = kept_buffer(p, x);
+    return b < 0 ? NULL : p->arena + p->buffers[b].offset;
+}
+
 void *cn_plan_data(cn_plan *p, const cn_node *x)
 {
-    if (!p->needed[x->id]) return NULL;
-    while (x->op == CN_OP_VIEW) x = x->in[0];
-    if (x->op == CN_OP_PARAM) return x->param->data;
-    int b = cn_plan_buffer(p, x);
-    if (b < 0 || !(p->buffers[b].pinned || p->buffers[b].output)) return NULL;
-    return p->arena + p->buffers[b].offset;
+    const int b = kept_buffer(p, x);
+    return b < 0 || !p->host ? cn_plan_address(p, x) : cn_plan_host_data(p, b);
 }
 
 bool cn_plan_get(cn_plan *p, const cn_node *x, float *out)
@@ -101,10 +110,11 @@ cn_status cn_plan_borrow(cn_plan *p, cn_plan *lender)
     if (p == lender) return CN_OK;
     if (lender->lender || lender->arena_bytes < p->arena_bytes)
         return cn_fail(p->ctx, CN_EINTERNAL, "a plan can't lend what it hasn't got");
-    if (!p->lender) cn_reserve_free(p->arena, p->arena_bytes);
+    if (!p->lender) p->backend->release_reserved(p->backend, p->arena, p->arena_bytes);
     p->lender = lender;
     p->arena = lender->arena;
     p->dirty = true;
+    cn_plan_host_lost(p);
     cn_plan_bind(p);
     return CN_OK;
 }
@@ -113,8 +123,9 @@ void cn_plan_drop(cn_plan *p)
 {
     if (!p) return;
     const cn_plan *owner = p->lender ? p->lender : p;
-    cn_reserve_drop(owner->arena, owner->arena_bytes);
+    p->backend->drop(p->backend, owner->arena, owner->arena_bytes);
     p->dirty = true;
+    cn_plan_host_lost(p);
 }
 
 int cn_plan_step_of(const cn_plan *p, const cn_node *x)
@@ -134,15 +145,18 @@ cn_status cn_plan_run(cn_plan *p)
 {
     const cn_debug *debug = &p->debug;
     const bool timed = debug->trace || debug->profile;
+    cn_backend *be = p->backend;
     if (!p->complete) CN_TRY(check_params(p));
     if (debug->check && p->runs == 0) CN_TRY(cn_plan_check_params(p, false));
+    CN_TRY(cn_plan_host_send(p));
     if (debug->check) CN_TRY(cn_plan_check_inputs(p));
     for (int s = p->dirty ? 0 : p->n_stable; s < p->n_steps; s++) {
         cn_step *st = &p->steps[s];
         if (p->off >> st->result->part & 1) continue;
         if (cn_cancelled(p->ctx)) return cn_fail(p->ctx, CN_ECANCELLED, "stopped");
         double start = timed ? cn_now_s() : 0;
-        CN_TRY(p->backend->run(p->backend, p->ctx, st));
+        CN_TRY(be->run(be, p->ctx, st));
+        if (timed || p->watch) CN_TRY(be->finish(be, p->ctx));
         if (timed) {
             double seconds = cn_now_s() - start;
             st->seconds += seconds;
@@ -153,6 +167,7 @@ cn_status cn_plan_run(cn_plan *p)
         if (debug->dump && cn_plan_dumps(p, st->result)) CN_TRY(cn_plan_dump(p, st));
         if (debug->check) CN_TRY(cn_plan_check_step(p, st));
     }
+    CN_TRY(cn_plan_host_fetch(p));
     p->dirty = false;
     p->runs++;
     return CN_OK;

@@ -24,7 +24,7 @@ static cn_status collect(cn_learner *l, cn_graph *g, cn_params *const *sets, int
             const cn_node *d = q->trainable ? cn_param_grad(g, q) : NULL;
             if (!d) continue;
             l->params[l->n] = q;
-            l->grads[l->n++] = cn_plan_data(l->plan, d);
+            l->grads[l->n++] = cn_plan_address(l->plan, d);
         }
     return CN_OK;
 }

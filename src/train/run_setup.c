@@ -141,9 +141,9 @@ void cn_run_setup_count_steps(cn_run_setup *r, int64_t epoch_samples)
 void cn_run_setup_close(cn_run_setup *r)
 {
     cn_schedule_destroy(r->schedule);
-    if (r->be) r->be->destroy(r->be);
     cn_control_close(r->start);
     cn_base_close(r->base);
+    if (r->be) r->be->destroy(r->be);
     cn_ctx_destroy(r->save_ctx);
 }
 

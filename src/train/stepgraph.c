@@ -73,7 +73,7 @@ cn_status cn_stepgraph_create(cn_ctx *ctx, cn_backend *be, const cn_unet_config 
 static const float *gradient(const cn_stepgraph *s, const cn_param *q)
 {
     const cn_node *grad = cn_param_grad(s->g, q);
-    return grad ? cn_plan_data(s->plan, grad) : NULL;
+    return grad ? cn_plan_address(s->plan, grad) : NULL;
 }
 
 cn_status cn_stepgraph_trained(cn_ctx *ctx, const cn_stepgraph *s, const cn_params *control,

@@ -49,7 +49,7 @@ float *test_values_of(test_env *e, cn_plan *plan, const cn_node *x)
 float *test_gradient_of(test_env *e, cn_plan *plan, const cn_graph *g, const cn_param *q)
 {
     const cn_node *d = cn_param_grad(g, q);
-    const float *physical = d ? cn_plan_data(plan, d) : NULL;
+    const float *physical = d ? cn_plan_address(plan, d) : NULL;
     if (!physical) return NULL;
     float *plain = test_alloc((size_t)cn_param_elements(q) * sizeof *plain);
     if (e->backend->to_plain(e->backend, e->ctx, q, CN_F32, physical, plain) == CN_OK) return plain;

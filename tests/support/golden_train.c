@@ -394,7 +394,7 @@ static cn_status update(trainer *t, double *norm)
     const float **grads = test_alloc((size_t)t->n * sizeof(float *));
     for (int64_t i = 0; i < t->n; i++) {
         const cn_node *d = cn_param_grad(t->g, t->list[i].q);
-        grads[i] = d ? cn_plan_data(t->plan, d) : NULL;
+        grads[i] = d ? cn_plan_address(t->plan, d) : NULL;
     }
     cn_status s = cn_adamw_run(t->optimizer, grads, cn_json_number(t->want, "lr", 0),
                                cn_json_number(t->want, "max_grad_norm", 0), norm);

@@ -260,7 +260,7 @@ static bool check_gradients(op_run *r)
         if (!r->param[i] || !r->param[i]->trainable) continue;
         const cn_node *dx = cn_param_grad(r->g, r->param[i]);
         if (!dx) return complain(r, "operand %d has no gradient", i);
-        const float *physical = cn_plan_data(r->plan, dx);
+        const float *physical = cn_plan_address(r->plan, dx);
         if (!physical) return complain(r, "the plan keeps no gradient of operand %d", i);
         float *plain = test_alloc((size_t)elements_of(&r->operands[i]) * sizeof *plain);
         bool ok = checked(

@@ -371,7 +371,7 @@ cn_status cn_source_load(cn_ctx *ctx, const cn_source *s, cn_backend *be, cn_par
     CN_TRY(cn_source_resolve(ctx, s, p, &list));
     cn_status status =
         cn_params_set_source(p, s->path, s->prefix, s->layout == CN_LAYOUT_DIFFUSERS);
-    if (status == CN_OK) status = cn_params_allocate(p);
+    if (status == CN_OK) status = cn_params_allocate(be, p);
     for (int64_t i = 0; status == CN_OK && i < cn_params_count(p); i++)
         status = cn_cancelled(ctx)
                      ? cn_fail(ctx, CN_ECANCELLED, "cancelled while loading %s", s->path)

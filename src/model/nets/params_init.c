@@ -53,7 +53,7 @@ cn_status cn_params_init(cn_ctx *ctx, cn_backend *be, cn_params *p, uint64_t see
 {
     float *plain = largest_buffer(ctx, p);
     if (!plain) return CN_ENOMEM;
-    cn_status s = cn_params_allocate(p);
+    cn_status s = cn_params_allocate(be, p);
     for (int64_t i = 0; i < cn_params_count(p) && s == CN_OK; i++) {
         draw(cn_params_at(p, i), seed, plain);
         s = cn_param_set(be, ctx, cn_params_at(p, i), plain);
@@ -78,7 +78,7 @@ static cn_status init_control(cn_ctx *ctx, cn_backend *be, cn_params *control, u
 {
     float *plain = largest_buffer(ctx, control);
     if (!plain) return CN_ENOMEM;
-    cn_status s = cn_params_allocate(control);
+    cn_status s = cn_params_allocate(be, control);
     for (int64_t i = 0; i < cn_params_count(control) && s == CN_OK; i++) {
         cn_param *q = cn_params_at(control, i);
         if (is_control_only(q))
