@@ -4,11 +4,11 @@
  *
  * Every case of DIR/cases.json is drawn by PROGRAM (controlnet of the same build) from the model as
  * a folder and again from the same as a single file (the case's own "model" and "model_single", or
- * those that DIR has), and compared with DIR/NAME.png (at least 40
- * dB) and with the final latents in DIR/cases.safetensors (1e-3 of the largest). With --precision
- * bf16 or --weight-type the cases are drawn so and 30 or 35 dB are enough. Where DIR holds no
- * model, it is written from DIR/../core's manifests (with what DIR/unet.json says of its UNet, if
- * any). DIR/tokens.json goes through the tokenizer.
+ * those that DIR has), and compared with DIR/NAME.png (at least 60 dB: 40 let a wrong timestep or a
+ * missing embedding pass) and with the final latents in DIR/cases.safetensors (1e-3 of the
+ * largest). With --precision bf16 or --weight-type the cases are drawn so and 30 or 35 dB are
+ * enough. Where DIR holds no model, it is written from DIR/../core's manifests (with what
+ * DIR/unet.json says of its UNet, if any). DIR/tokens.json goes through the tokenizers.
  */
 #include "../support/child.h"
 #include "../support/report.h"
@@ -302,7 +302,7 @@ static void compare_image(suite *s, const char *label, const char *got, const ch
 
 static void compare_latents(suite *s, const char *label, const char *got, const char *name)
 {
-    if (s->min_psnr_db < 40) return; /* the tolerance is that of F32 */
+    if (s->min_psnr_db < 60) return; /* the tolerance is that of F32 */
     const cn_tensor_info *want = s->latents ? cn_tensors_find(s->latents, name) : NULL;
     cn_tensors *file = NULL;
     if (!want) return;
@@ -329,6 +329,15 @@ static void compare_latents(suite *s, const char *label, const char *got, const 
     cn_tensors_close(file);
 }
 
+/* The reference code's own two cases: it cuts off to bytes where diffusers rounds. */
+static double least_psnr_db(const suite *s, const char *name)
+{
+    static const char *const cut_off[] = {"official_ddim", "guess_lllyasviel"};
+    for (size_t i = 0; i < CN_COUNT(cut_off); i++)
+        if (!strcmp(name, cut_off[i])) return fmin(s->min_psnr_db, 50);
+    return s->min_psnr_db;
+}
+
 static void compare_case(suite *s, const char *label, const char *name, const json_t *entry)
 {
     char got[PATH_BYTES], want[PATH_BYTES], title[256];
@@ -340,7 +349,7 @@ static void compare_case(suite *s, const char *label, const char *name, const js
         snprintf(want, sizeof want, "%.2000s/%.200s%s.png", s->dir, name, number);
         snprintf(title, sizeof title, "%s%s", label, number);
         if (!cn_file_exists(want)) continue;
-        compare_image(s, title, got, want, s->min_psnr_db);
+        compare_image(s, title, got, want, least_psnr_db(s, name));
         seen++;
     }
     snprintf(got, sizeof got, "%.2000s/out.safetensors", s->temp);
@@ -704,7 +713,6 @@ static void run_all(suite *s)
     json_object_foreach(s->cases, name, entry)
     {
         s->own_models = s->own_models || json_object_get(entry, "model");
-        if (s->own_models && !s->precision && !s->weight_type) s->min_psnr_db = 60;
     }
     for (size_t f = 0; f < CN_COUNT(forms); f++) {
         char path[PATH_BYTES];
@@ -745,7 +753,7 @@ static bool computes_bf16(cn_ctx *ctx)
 int main(int argc, char **argv)
 {
     char program[PATH_MAX];
-    suite s = {.program = program, .min_psnr_db = 40};
+    suite s = {.program = program, .min_psnr_db = 60};
     const char *given = NULL;
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--controlnet") == 0 && i + 1 < argc)
