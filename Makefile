@@ -171,7 +171,7 @@ format:
 
 # libFuzzer wants clang; the library is built a second time for it, with both sanitizers.
 FUZZ_SECONDS ?= 60
-FUZZ := $(patsubst tests/fuzz/fuzz_%.c,build-fuzz/fuzz_%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,build-fuzz/fuzz_%,$(filter-out $(if $(filter 1,$(SERVER)),,%/fuzz_request.c),$(wildcard tests/fuzz/fuzz_*.c)))
 FUZZ_CASES ?= 2000
 fuzz: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory BUILD=build-fuzz CC=clang CFLAGS='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -O1' \
@@ -179,6 +179,8 @@ fuzz: deps
 	@echo "== changed files"; ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 build-fuzz/tests/mutants build-fuzz/controlnet $(FUZZ_CASES) 1 100000
 	@for f in $(FUZZ); do n=$${f##*/fuzz_}; mkdir -p build-fuzz/corpus/$$n; \
 	  echo "== $$n"; $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 build-fuzz/corpus/$$n tests/fuzz/corpus/$$n || exit 1; done
+build-fuzz/fuzz_request: $(SERVER_OBJ)
+build-fuzz/fuzz_request: LDLIBS += $(PROGRAM_LIBS)
 build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o build-fuzz/libcontrolnet.a
 	$(call say,LD,$@)
 	$(Q)clang -fopenmp -fsanitize=fuzzer,address,undefined $^ $(LDLIBS) -o $@

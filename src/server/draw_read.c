@@ -17,19 +17,21 @@ enum { MOST_RECIPE = 1 << 20 };
     "\"" text "; a data: URL will do too\"}"
 
 static const options_extra picture_members[] = {
-    {"type", "{\"type\":\"string\",\"const\":\"generate\"}"},
-    {"seed", "{\"type\":\"integer\",\"minimum\":-1,\"maximum\":9007199254740991,\"default\":-1,"
-             "\"description\":\"of the noise; -1: a new one\"}"},
+    {"type", "{\"enum\":[\"generate\",null]}"},
+    {"seed",
+     "{\"type\":[\"integer\",\"null\"],\"minimum\":-1,\"maximum\":9007199254740991,\"default\":-1,"
+     "\"description\":\"of the noise; -1: a new one\"}"},
     {"clip_skip",
-     "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":1,"
+     "{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":1000,\"default\":1,"
      "\"description\":\"which of the text encoder's last layers to use: 1 the last\"}"},
-    {"iterations", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":64,\"default\":1,"
+    {"iterations", "{\"type\":[\"integer\",\"null\"],\"minimum\":1,\"maximum\":64,\"default\":1,"
                    "\"description\":\"batches one after the other, the seed counted on\"}"},
-    {"preview_interval", "{\"type\":\"integer\",\"minimum\":0,\"maximum\":1000,\"default\":0,"
-                         "\"description\":\"a preview every so many steps; 0: none\"}"},
+    {"preview_interval",
+     "{\"type\":[\"integer\",\"null\"],\"minimum\":0,\"maximum\":1000,\"default\":0,"
+     "\"description\":\"a preview every so many steps; 0: none\"}"},
     {"init_image", PICTURE_SCHEMA("draws over this picture instead of from noise")},
     {"mask", PICTURE_SCHEMA("what is white in it is drawn anew")},
-    {"controls", "{\"type\":\"array\",\"maxItems\":8,\"items\":{\"$ref\":"
+    {"controls", "{\"type\":[\"array\",\"null\"],\"maxItems\":8,\"items\":{\"$ref\":"
                  "\"#/components/schemas/Control\"}}"},
     {0}};
 
@@ -41,7 +43,7 @@ static const options_extra control_members[] = {
      "{\"type\":[\"array\",\"null\"],\"items\":{\"type\":\"number\",\"minimum\":-100,"
      "\"maximum\":100},\"maxItems\":64,\"description\":\"a factor for each residual (13) "
      "instead of the mode's\"}"},
-    {"resolution", "{\"type\":\"integer\",\"minimum\":0,\"maximum\":4096,\"default\":0,"
+    {"resolution", "{\"type\":[\"integer\",\"null\"],\"minimum\":0,\"maximum\":4096,\"default\":0,"
                    "\"description\":\"of the picture's shorter side, at which the preprocessor "
                    "works; 0: the drawing's size\"}"},
     {0}};

@@ -173,8 +173,10 @@ static const char annotate_text[] =
     "\"properties\":{\"type\":{\"type\":\"string\",\"const\":\"annotate\"},\"kind\":{\"type\":"
     "\"string\",\"description\":\"a preprocessor of /v1/preprocessors, settings may follow: canny "
     "low=50\"},\"image\":{\"type\":\"string\",\"contentEncoding\":\"base64\"},\"resolution\":{"
-    "\"type\":\"integer\",\"minimum\":0,\"maximum\":4096,\"default\":0,\"description\":\"the "
-    "shorter side first goes to this; 0: as it is\"},\"detect_resolution\":{\"type\":\"integer\","
+    "\"type\":[\"integer\",\"null\"],\"minimum\":0,\"maximum\":4096,\"default\":0,\"description\":"
+    "\"the "
+    "shorter side first goes to this; 0: as it "
+    "is\"},\"detect_resolution\":{\"type\":[\"integer\",\"null\"],"
     "\"minimum\":-1,\"maximum\":4096,\"default\":0,\"description\":\"at which the preprocessor "
     "sees the picture; 0: what it prefers, -1: its own size\"}}}";
 

@@ -162,6 +162,12 @@ bool json_text(const json_t *object, const char *name, const char *otherwise, co
 
 /* --- JSON Schema ------------------------------------------------------------------------------ */
 
+/* null is as absent. */
+static void set_type(json_t *schema, const char *type)
+{
+    json_object_set_new(schema, "type", json_pack("[s, s]", type, "null"));
+}
+
 static void add_words(json_t *schema, const cn_option *row)
 {
     json_t *words = json_array();
@@ -171,6 +177,7 @@ static void add_words(json_t *schema, const cn_option *row)
         json_array_append_new(words, json_string(row->name_at(i)));
     /* names of other programs are taken too, where names come from a function */
     const char *key = row->words ? "enum" : "examples";
+    if (row->words) json_array_append_new(words, json_null());
     if (json_array_size(words))
         json_object_set_new(schema, key, words);
     else
@@ -180,7 +187,7 @@ static void add_words(json_t *schema, const cn_option *row)
 static void add_range(json_t *schema, const cn_option *row)
 {
     const bool number = row->type == CN_FIELD_NUMBER;
-    json_object_set_new(schema, "type", json_string(number ? "number" : "integer"));
+    set_type(schema, number ? "number" : "integer");
     if (row->type == CN_FIELD_UINT64) {
         json_object_set_new(schema, "minimum", json_integer(0));
         return;
@@ -215,9 +222,9 @@ static json_t *row_schema(const cn_option *row)
 {
     json_t *schema = json_object();
     if (is_switch(row))
-        json_object_set_new(schema, "type", json_string("boolean"));
+        set_type(schema, "boolean");
     else if (row->type == CN_FIELD_TEXT || row->type == CN_FIELD_EITHER)
-        json_object_set_new(schema, "type", json_string("string"));
+        set_type(schema, "string");
     else
         add_range(schema, row);
     add_words(schema, row);

@@ -14,6 +14,7 @@ enum { API_VERSION = 2, MOST_INPUTS = 16 };
 const member webui_detect_members[] = {
     {"controlnet_module", MEMBER_TEXT, 0, 0, NULL, "a preprocessor of /controlnet/module_list"},
     {"controlnet_input_images", MEMBER_LIST, 0, 0, NULL, "pictures in base64"},
+    {"controlnet_images", MEMBER_LIST, 0, 0, NULL, "its older name"},
     {"controlnet_processor_res", MEMBER_WHOLE, -1, 4096, NULL, "of the shorter side; 512"},
     {"controlnet_threshold_a", MEMBER_NUMBER, 0, 0, NULL, "below 0: the preprocessor's own"},
     {"controlnet_threshold_b", MEMBER_NUMBER, 0, 0, NULL, "the same"},
@@ -188,6 +189,7 @@ static void detect(const http_request *r, http_reply *reply)
         http_reply_error(reply, 422, "%s", why);
         return;
     }
+    if (!inputs) inputs = json_object_get(r->json, "controlnet_images");
     if (!json_array_size(inputs) || json_array_size(inputs) > MOST_INPUTS) {
         http_reply_error(reply, 422, "controlnet_input_images: 1 to %d pictures are expected",
                          (int)MOST_INPUTS);

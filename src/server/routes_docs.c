@@ -63,8 +63,7 @@ static json_t *schemas(void)
     json_object_set_new(all, "WebuiImg2Img",
                         members_schema(webui_img2img_members, "init_images", true));
     json_object_set_new(all, "WebuiControlUnit", members_schema(webui_unit_members, NULL, true));
-    json_object_set_new(all, "WebuiDetect",
-                        members_schema(webui_detect_members, "controlnet_input_images", true));
+    json_object_set_new(all, "WebuiDetect", members_schema(webui_detect_members, NULL, true));
     json_object_set_new(all, "OpenaiImages", members_schema(openai_members, "prompt", true));
     return all;
 }
@@ -95,6 +94,8 @@ static json_t *content_of(const char *returns)
         return content("text/event-stream", json_pack("{s:s}", "type", "string"));
     if (!strcmp(returns, "png")) return content("image/png", json_object());
     if (!strcmp(returns, "file")) return content("*/*", json_object());
+    if (!strcmp(returns, "text"))
+        return content("text/plain", json_pack("{s:s}", "type", "string"));
     if (!strcmp(returns, "style")) return content("text/css", json_pack("{s:s}", "type", "string"));
     if (!strcmp(returns, "page")) return content("text/html", json_pack("{s:s}", "type", "string"));
     return content("application/json", reference(returns));
@@ -122,8 +123,9 @@ static void add_errors(json_t *responses, const http_route *route)
                   {"403", "a host or an origin that isn't let in", 0},
                   {"413", "more bytes than are taken", 0},
                   {"422", "what the message says", 0},
+                  {"429", "the queue is full", 0},
                   {"500", "the job failed", ROUTE_LONG},
-                  {"503", "the queue is full, or the job was cancelled", 0}};
+                  {"503", "the server ends, or the job was cancelled", 0}};
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
         if (!errors[i].flags || (route->flags & errors[i].flags))
             json_object_set_new(responses, errors[i].status,
@@ -221,6 +223,7 @@ static void put_type(FILE *f, const json_t *schema)
     if (!words) words = json_object_get(schema, "examples");
     if (!words) fputs(name ? name : "", f);
     for (size_t i = 0; i < json_array_size(words); i++) {
+        if (!json_is_string(json_array_get(words, i))) continue;
         if (i) fputs(", ", f);
         put_text(f, json_string_value(json_array_get(words, i)));
     }

@@ -28,7 +28,7 @@ job *server_add_job(const http_request *r, json_t *request, http_reply *reply)
         return NULL;
     }
     job *j = jobs_add(r->server->jobs, kind, request, work, NULL, &full);
-    if (!j) http_reply_error(reply, 503, "%s", full);
+    if (!j) http_reply_error(reply, r->server->ends ? 503 : 429, "%s", full);
     return j;
 }
 

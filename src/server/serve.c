@@ -17,9 +17,9 @@
 
 enum { DONE = 0, FAILED = 1, KEPT_JOBS = 64 };
 
-const http_route *const server_routes[] = {
-    routes_page,    routes_jobs,   routes_webui, routes_webui_lists,
-    routes_control, routes_openai, routes_docs,  NULL};
+const http_route *const server_routes[] = {routes_page,        routes_jobs,    routes_webui,
+                                           routes_webui_lists, routes_control, routes_openai,
+                                           routes_metrics,     routes_docs,    NULL};
 
 static int fail(const char *why)
 {

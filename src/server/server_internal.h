@@ -38,7 +38,7 @@ struct server {
 /* All tables of routes, NULL at the end. */
 extern const http_route *const server_routes[];
 extern const http_route routes_page[], routes_jobs[], routes_webui[], routes_webui_lists[],
-    routes_control[], routes_openai[], routes_docs[];
+    routes_control[], routes_openai[], routes_docs[], routes_metrics[];
 
 /* --- listen.c --------------------------------------------------------------------------------- */
 

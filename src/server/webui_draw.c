@@ -75,7 +75,7 @@ static bool refuse_others(const json_t *body, char why[WHY_BYTES])
                                         "hr_prompt",
                                         "hr_negative_prompt",
                                         "firstpass_image",
-                                        "image_cfg_scale",
+
                                         NULL};
     for (int i = 0; names[i]; i++) {
         if (!member_is_set(body, names[i])) continue;

@@ -151,6 +151,42 @@ static void test_batch(void **state)
     assert_int_equal(access(path, R_OK), 0);
 }
 
+static void test_metrics(void **state)
+{
+    (void)state;
+    need_server();
+    http_answer a = http_ask(&server, "GET", "/metrics", NULL, NULL, 0);
+    assert_int_equal(a.status, 200);
+    assert_non_null(strstr(a.head, "text/plain; version=0.0.4"));
+    assert_non_null(strstr(a.body, "# TYPE controlnet_jobs_done_total counter\n"));
+    assert_non_null(strstr(a.body, "\ncontrolnet_jobs_running 0\n"));
+    const char *drawn = strstr(a.body, "\ncontrolnet_pictures_total ");
+    assert_non_null(drawn);
+    assert_true(strtod(strchr(drawn + 1, ' '), NULL) >= 4); /* of the tests before */
+    http_free(&a);
+}
+
+/* The page is whole and says what it may load. */
+static void test_page(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const files[] = {"/",         "/style.css",   "/app.js",
+                                        "/api.js",   "/controls.js", "/gallery.js",
+                                        "/paint.js", "/icon.svg"};
+    size_t bytes = 0;
+    for (size_t i = 0; i < CN_COUNT(files); i++) {
+        http_answer a = http_ask(&server, "GET", files[i], NULL, NULL, 0);
+        assert_int_equal(a.status, 200);
+        assert_non_null(strstr(a.head, "Content-Security-Policy: default-src 'none'"));
+        assert_null(strstr(a.body, "https://"));
+        bytes += a.bytes;
+        http_free(&a);
+    }
+    assert_in_range(bytes, 10000, 150000);
+    refuse("GET", "/../controlnet.h", NULL, NULL, 404, "/docs");
+}
+
 /* --- refusals --------------------------------------------------------------------------------- */
 
 static void test_refused(void **state)
@@ -304,7 +340,7 @@ static void test_full_queue(void **state)
     for (int i = 0; i < 3; i++) {
         char *text = json_dumps(request, 0);
         http_answer a = http_ask(&other, "POST", "/v1/jobs", NULL, text, strlen(text));
-        full += a.status == 503 && strstr(a.head, "Retry-After") && strstr(a.body, "queue");
+        full += a.status == 429 && strstr(a.head, "Retry-After") && strstr(a.body, "queue");
         http_free(&a);
         free(text);
     }
@@ -440,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_samplers),     cmocka_unit_test(test_two_controls),
         cmocka_unit_test(test_annotate),     cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_events),       cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_metrics),      cmocka_unit_test(test_page),
         cmocka_unit_test(test_refused),      cmocka_unit_test(test_lora_names),
         cmocka_unit_test(test_large_bodies), cmocka_unit_test(test_slow_clients),
         cmocka_unit_test(test_full_queue),   cmocka_unit_test(test_job_timeout),
