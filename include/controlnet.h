@@ -549,7 +549,7 @@ typedef struct cn_dataset_finding {
     char first[512];
 } cn_dataset_finding;
 
-enum { CN_DATASET_FINDINGS = 10 };
+enum { CN_DATASET_FINDINGS = 11 };
 
 struct cn_dataset_report {
     const char *layout; /* "fill50k", "imagefolder", "csv", "folders", "webdataset" */
@@ -563,6 +563,9 @@ struct cn_dataset_report {
 typedef struct cn_dataset_check_options {
     int64_t resolution; /* pictures with a smaller side are counted; 0: none */
     int64_t max_pairs;  /* decode at most so many, evenly spread; 0: all */
+    /* Another data set, told as options->dir is: pairs whose picture looks like one of its are
+     * found. NULL: none. */
+    const char *against;
     void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
     void *user;
 } cn_dataset_check_options;
@@ -574,6 +577,24 @@ extern const cn_option cn_dataset_check_option_rows[];
  * read. */
 cn_status cn_dataset_check(cn_ctx *ctx, const cn_dataset_options *options,
                            const cn_dataset_check_options *check, cn_dataset_report *out);
+
+/* What a data set is like: sizes, captions, colours, how much the conditions show. */
+typedef struct cn_dataset_stats_options {
+    int64_t max_pairs;  /* look at at most so many, evenly spread; 0: all */
+    const char *report; /* gets an HTML page that stands alone, with a contact sheet; NULL */
+    void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
+    void *user;
+} cn_dataset_stats_options;
+
+extern const cn_option cn_dataset_stats_option_rows[];
+
+/* *text: a JSON object, or lines for people (cn_free it). */
+cn_status cn_dataset_stats(cn_ctx *ctx, const cn_dataset_options *options,
+                           const cn_dataset_stats_options *stats, bool json, char **text);
+/* Pair `index` of a data set: where it stands, its sizes and its prompt, in *text as above. png,
+ * unless NULL, gets condition and picture beside each other. */
+cn_status cn_dataset_show(cn_ctx *ctx, const cn_dataset_options *options, int64_t index,
+                          const char *png, bool json, char **text);
 
 /* A training set from pictures. Sources, one behind the other:
  *   a folder       captions by COCO's captions_*.json, metadata.jsonl or metadata.csv in it
@@ -618,6 +639,12 @@ typedef struct cn_prepare_options {
     int64_t min_caption, max_caption;
     const char *const *scores; /* NULL at the end */
     double min_density, max_density;
+    /* Pictures that look like an earlier one: "keep" (NULL), or left out where their 64-bit
+     * perceptual hashes are "equal" or "near" (5 bits). All are hashed before the first shard. */
+    const char *duplicates;
+    /* Of webdataset: nothing is written; a sample of entries tells in the result what all of them
+     * would take. */
+    bool dry_run;
     /* stage: "pictures", then each kind; of webdataset "samples". May be NULL. */
     void (*progress)(void *user, const char *stage, int64_t done, int64_t total);
     void (*problem)(void *user, const char *text);
@@ -645,6 +672,8 @@ typedef struct cn_prepare_result {
     } stages[CN_PREPARE_STAGES];
     double seconds;
     int threads;
+    int64_t bytes;   /* of the shards of this part; of a dry run those of all, estimated */
+    int64_t sampled; /* entries that a dry run looked at: counts are theirs, seconds those of all */
 } cn_prepare_result;
 
 /* Several conditions give a pair each; of webdataset a sample has all of them. Goes on where it was
@@ -653,6 +682,33 @@ typedef struct cn_prepare_result {
  * threads and parts, and after an interruption. */
 cn_status cn_dataset_prepare(cn_ctx *ctx, const cn_prepare_options *options,
                              cn_prepare_result *result);
+
+/* Pairs of data sets in any layout, in their order, to a new one; pictures keep their bytes. */
+typedef struct cn_dataset_copy_options {
+    const char *const *dirs; /* NULL at the end; one behind the other */
+    cn_dataset_options data; /* of all of them; its dir isn't looked at */
+    const char *output_dir;
+    const char *layout; /* "fill50k" (NULL), "imagefolder" or "webdataset" */
+    size_t shard_size;  /* of webdataset: a shard ends with the pair that reaches it; 0: 1 GiB */
+    int64_t count;      /* so many of them, drawn by the seed; 0: all */
+    /* This share, drawn by the seed, goes to OUT/validation, the others to OUT/train; all pairs of
+     * one picture to the same. 0: all to OUT. */
+    double validation;
+    uint64_t seed;
+    void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
+    void *user;
+} cn_dataset_copy_options;
+
+typedef struct cn_dataset_copy_result {
+    int64_t pairs, validation; /* written in all, and of these to OUT/validation */
+} cn_dataset_copy_result;
+
+extern const cn_option cn_dataset_copy_option_rows[];
+
+/* Goes on where it was stopped; a folder that was made with other settings is refused. *out may be
+ * NULL. */
+cn_status cn_dataset_copy(cn_ctx *ctx, const cn_dataset_copy_options *options,
+                          cn_dataset_copy_result *out);
 
 /* Frees a string that the library handed out. NULL is fine. */
 void cn_free(void *p);

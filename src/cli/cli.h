@@ -146,6 +146,12 @@ bool cli_can_write(const char *command, const char *path);
 /* Where "-" writes to: standard output; any other path as it is. */
 const char *cli_output_path(const char *path);
 
+/* --- cli_processes.c -------------------------------------------------------------------------- */
+
+/* How many of this program mpirun (or srun with PMIx) started, 1: it is alone; *rank: which of them
+ * this is, from 0. */
+int cli_processes(int *rank);
+
 /* --- cli_report.c ----------------------------------------------------------------------------- */
 
 /* What was found in a data set, for people. */

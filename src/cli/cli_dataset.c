@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cli_dataset.c - controlnet dataset scenes | circles OUT, check DIR: training pairs made and
- * looked over. */
+/* cli_dataset.c - controlnet dataset: training pairs made (scenes, circles) and looked over
+ * (check); its other commands are files of their own. */
 #include "cli/cli.h"
 #include "cli/commands.h"
 
@@ -195,8 +195,15 @@ static void print_usage(FILE *f)
     fputs(
         "usage: controlnet dataset scenes OUT [options]      procedural scenes as training pairs\n"
         "       controlnet dataset circles OUT [options]     circles as Fill50K has them\n"
-        "       controlnet dataset prepare PHOTOS [options]  pairs from a folder of pictures\n"
+        "       controlnet dataset prepare SOURCE... [options]\n"
+        "                                                    pairs from pictures\n"
         "       controlnet dataset check DIR [options]       looks every pair over\n"
+        "       controlnet dataset stats DIR [options]       what it is like\n"
+        "       controlnet dataset show DIR [options]        one of its pairs\n"
+        "       controlnet dataset convert DIR [options]     the pairs in another layout\n"
+        "       controlnet dataset merge DIR... [options]    those of several data sets\n"
+        "       controlnet dataset sample DIR [options]      some of them\n"
+        "       controlnet dataset split DIR [options]       for training and for validation\n"
         "\ncontrolnet dataset scenes --help lists its options.\n",
         f);
 }
@@ -207,12 +214,19 @@ int cmd_dataset(int argc, char **argv)
     if (strcmp(name, "scenes") == 0) return scenes(argc - 1, argv + 1);
     if (strcmp(name, "circles") == 0) return circles(argc - 1, argv + 1);
     if (strcmp(name, "prepare") == 0) return cmd_dataset_prepare(argc - 1, argv + 1);
+    if (strcmp(name, "stats") == 0) return cmd_dataset_stats(argc - 1, argv + 1);
+    if (strcmp(name, "show") == 0) return cmd_dataset_show(argc - 1, argv + 1);
+    if (cmd_dataset_copies(name)) return cmd_dataset_copy(argc - 1, argv + 1);
     if (strcmp(name, "check") == 0) return check(argc - 1, argv + 1);
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         print_usage(stdout);
         return CLI_DONE;
     }
-    if (*name) cli_error("dataset", "\"%s\" is none of scenes, circles, prepare, check", name);
+    if (*name)
+        cli_error("dataset",
+                  "\"%s\" is none of scenes, circles, prepare, check, stats, show, convert, merge, "
+                  "sample, split",
+                  name);
     print_usage(stderr);
     return CLI_USAGE;
 }

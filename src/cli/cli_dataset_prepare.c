@@ -11,6 +11,7 @@ typedef struct prepare_request {
     int threads;
     int64_t max_pixels;
     cli_progress progress;
+    char part[32];
 } prepare_request;
 
 static const cn_option rows[] = {
@@ -38,10 +39,10 @@ static void print_json(const cn_prepare_result *n)
 {
     printf("{\"pictures\": %lld, \"pairs\": %lld, \"without_caption\": %lld, \"made\": %lld, "
            "\"kept\": %lld, \"failed\": %lld, \"shards\": %lld, \"shards_kept\": %lld, "
-           "\"left_out\": {",
+           "\"bytes\": %lld, \"sampled\": %lld, \"left_out\": {",
            (long long)n->pictures, (long long)n->pairs, (long long)n->without_caption,
            (long long)n->made, (long long)n->kept, (long long)n->failed, (long long)n->shards,
-           (long long)n->shards_kept);
+           (long long)n->shards_kept, (long long)n->bytes, (long long)n->sampled);
     for (int i = 0; n->left_out[i].reason[0]; i++)
         printf("%s\"%s\": %lld", i ? ", " : "", n->left_out[i].reason,
                (long long)n->left_out[i].count);
@@ -75,14 +76,27 @@ static void print_stages(const cn_prepare_result *n)
     printf(" waiting %.0f %%\n", busy < all ? 100 * (all - busy) / all : 0);
 }
 
+static void print_left_out(const cn_prepare_result *n)
+{
+    for (int i = 0; n->left_out[i].reason[0]; i++)
+        printf("%s%s %lld%s", i ? ", " : "left out: ", n->left_out[i].reason,
+               (long long)n->left_out[i].count, n->left_out[i + 1].reason[0] ? "" : "\n");
+}
+
+static void print_forecast(const cn_prepare_result *n)
+{
+    printf("about %.2f GiB in %lld shard%s, %.0f s; by %lld pictures, of which %lld are left out\n",
+           cli_gib((size_t)n->bytes), (long long)n->shards, n->shards == 1 ? "" : "s", n->seconds,
+           (long long)n->sampled, (long long)(n->sampled - n->pairs));
+    print_left_out(n);
+}
+
 static void print_shards(const prepare_request *r, const cn_prepare_result *n)
 {
     printf("%s: %lld samples of %lld pictures in %lld shard%s (%lld made, %lld kept)\n",
            r->o.output_dir, (long long)n->pairs, (long long)n->pictures, (long long)n->shards,
            n->shards == 1 ? "" : "s", (long long)n->made, (long long)n->kept);
-    for (int i = 0; n->left_out[i].reason[0]; i++)
-        printf("%s%s %lld%s", i ? ", " : "left out: ", n->left_out[i].reason,
-               (long long)n->left_out[i].count, n->left_out[i + 1].reason[0] ? "" : "\n");
+    print_left_out(n);
     print_stages(n);
 }
 
@@ -90,6 +104,8 @@ static void print_prepared(const prepare_request *r, const cn_prepare_result *n)
 {
     if (r->json)
         print_json(n);
+    else if (r->o.dry_run)
+        print_forecast(n);
     else if (n->shards)
         print_shards(r, n);
     else
@@ -113,6 +129,16 @@ static int run_prepare(prepare_request *r)
     const int status = s == CN_OK ? CLI_DONE : cli_failed(ctx, "dataset");
     cli_context_destroy(ctx);
     return status;
+}
+
+/* Each of several processes makes a part. */
+static void choose_part(prepare_request *r)
+{
+    int rank;
+    const int n = cli_processes(&rank);
+    if (n == 1 || r->o.part) return;
+    snprintf(r->part, sizeof r->part, "%d/%d", rank + 1, n);
+    r->o.part = r->part;
 }
 
 int cmd_dataset_prepare(int argc, char **argv)
@@ -139,6 +165,7 @@ int cmd_dataset_prepare(int argc, char **argv)
         const char *sources[65] = {NULL};
         for (int i = 0; i < p.n_words; i++) sources[i] = p.words[i];
         r.o.sources = sources;
+        choose_part(&r);
         status = run_prepare(&r);
     }
     cli_parser_free(&p);

@@ -73,19 +73,11 @@ static int choose_cache(const cli_parser *p, request *r)
 
 /* --- the command ------------------------------------------------------------------------------ */
 
-/* Whether mpirun, or srun with PMIx, started several of us. */
-static bool is_one_of_several(void)
-{
-    const char *size = getenv("OMPI_COMM_WORLD_SIZE");
-    if (!size && getenv("PMIX_RANK")) size = getenv("SLURM_NTASKS");
-    return size && strtol(size, NULL, 10) > 1;
-}
-
 static bool is_first(void)
 {
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-    if (!rank) rank = getenv("PMIX_RANK");
-    return rank && strcmp(rank, "0") == 0;
+    int rank;
+    (void)cli_processes(&rank);
+    return rank == 0;
 }
 
 /* A signal to one rank stops all, after a save. mpirun may not hand SIGUSR1 on, and after SIGTERM
@@ -110,8 +102,9 @@ static int train(request *r)
     if (!ctx) return CLI_FAILED;
     cn_ctx_set_max_pixels(ctx, r->max_pixels);
     cli_progress_init(&d.other, false);
-    r->o.distributed = is_one_of_several();
-    if (r->o.distributed && is_first() && !r->o.dry_run) print_how_to_stop();
+    int rank;
+    r->o.distributed = cli_processes(&rank) > 1;
+    if (r->o.distributed && rank == 0 && !r->o.dry_run) print_how_to_stop();
     const cn_status s = cn_train(ctx, &r->o, &callbacks, &result);
     train_end_line(&d);
     if (s == CN_OK && !r->o.dry_run && !result.silent)
@@ -145,7 +138,7 @@ int cmd_train(int argc, char **argv)
     if (status == CLI_GO) status = choose_cache(&p, &r);
     if (status == CLI_GO) {
         if (r.v_parameterization && !r.o.prediction) r.o.prediction = "v_prediction";
-        if (!is_one_of_several() || is_first()) cli_print_idle(&p);
+        if (is_first()) cli_print_idle(&p);
         status = train(&r);
     }
     cli_parser_free(&p);

@@ -215,6 +215,13 @@ cn_status cn_dataset_get(cn_ctx *ctx, const cn_dataset *d, int64_t i, bool promp
     return CN_OK;
 }
 
+cn_status cn_dataset_read(cn_ctx *ctx, const cn_dataset_file *file, char **data, size_t *n)
+{
+    return file->position < 0
+               ? cn_file_read(ctx, file->path, MAX_PICTURE_BYTES, data, n)
+               : cn_tar_read(ctx, file->path, file->position, MAX_PICTURE_BYTES, NULL, data, n);
+}
+
 cn_status cn_dataset_decode(cn_ctx *ctx, const cn_dataset_file *file, cn_image **out)
 {
     char *name = NULL, *data = NULL;

@@ -65,6 +65,9 @@ void cn_dataset_item_free(cn_dataset_item *item);
 /* Names pair i for a person: as `where`, of a shard's pair its member's name. */
 cn_status cn_dataset_where(cn_ctx *ctx, const cn_dataset *d, int64_t i, char *out,
                            size_t cap) CN_CHECKED;
+/* The bytes of a picture that cn_dataset_get named (cn_free them). */
+cn_status cn_dataset_read(cn_ctx *ctx, const cn_dataset_file *file, char **data,
+                          size_t *n) CN_CHECKED;
 /* Decodes a picture that cn_dataset_get named. */
 cn_status cn_dataset_decode(cn_ctx *ctx, const cn_dataset_file *file, cn_image **out) CN_CHECKED;
 

@@ -8,6 +8,8 @@
 #include "base/option.h"
 #include "data/condition.h"
 #include "data/dataset.h"
+#include "data/leaks.h"
+#include "image/phash.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -26,7 +28,8 @@ enum {
     EMPTY_PROMPT,
     LONG_PROMPT,
     NORMAL_CHANNELS,
-    TARGET_CHANNELS
+    TARGET_CHANNELS,
+    LEAK
 };
 
 static const struct {
@@ -50,10 +53,12 @@ static const struct {
     [TARGET_CHANNELS] = {"suspected_channel_order_of_pictures",
                          "pictures called red are bluer than those called blue; red and blue seem "
                          "exchanged"},
+    [LEAK] = {"leaks", "a picture looks like one of the set that is held against this one"},
 };
 
 typedef struct prints {
     uint64_t picture, prompt; /* hashes */
+    uint64_t look;            /* a perceptual one, where another set is held against this one */
     bool seen;
 } prints;
 
@@ -81,7 +86,7 @@ static void find(survey *s, int kind, int64_t i)
 /* What is said of one pair without the lock. */
 typedef struct opinion {
     bool finding[CN_DATASET_FINDINGS];
-    uint64_t picture, prompt;
+    uint64_t picture, prompt, look;
     int64_t width, height;
     int colour;
     double red_minus_blue;
@@ -191,7 +196,7 @@ static void note(survey *s, int64_t i, const opinion *o)
     cn_dataset_report *r = s->r;
     for (int k = 0; k < CN_DATASET_FINDINGS; k++)
         if (o->finding[k]) find(s, k, i);
-    s->prints[i] = (prints){o->picture, o->prompt, true};
+    s->prints[i] = (prints){o->picture, o->prompt, o->look, true};
     r->looked_at++;
     r->min_width = r->min_width ? CN_MIN(r->min_width, o->width) : o->width;
     r->min_height = r->min_height ? CN_MIN(r->min_height, o->height) : o->height;
@@ -210,10 +215,9 @@ static cn_status look_at(const survey *s, cn_ctx *own, int64_t i, opinion *out)
     CN_TRY(cn_dataset_get(own, s->d, i, true, &item));
     cn_status status = cn_dataset_decode(own, &item.condition, &condition);
     if (status == CN_OK) status = cn_dataset_decode(own, &item.target, &target);
-    if (status == CN_OK)
-        judge(s, item.prompt, condition, target, out);
-    else
-        status = cn_fail_prefix(own, status, "%s", item.where);
+    if (status == CN_OK) judge(s, item.prompt, condition, target, out);
+    if (status == CN_OK && s->check.against) status = cn_image_phash(own, target, &out->look);
+    if (status != CN_OK) status = cn_fail_prefix(own, status, "%s", item.where);
     cn_image_destroy(condition);
     cn_image_destroy(target);
     cn_dataset_item_free(&item);
@@ -291,6 +295,29 @@ static cn_status compare_pairs(survey *s)
     return CN_OK;
 }
 
+/* Which pictures look like one of another set. */
+static cn_status compare_with_other(survey *s)
+{
+    cn_dataset_options o = *s->o;
+    const size_t n = (size_t)s->d->n;
+    if (!s->check.against) return CN_OK;
+    o.dir = s->check.against;
+    uint64_t *looks = cn_alloc_array(s->ctx, n, sizeof *looks);
+    uint8_t *seen = cn_alloc(s->ctx, n), *leaks = cn_alloc0(s->ctx, n);
+    for (size_t i = 0; looks && seen && i < n; i++) {
+        looks[i] = s->prints[i].look;
+        seen[i] = s->prints[i].seen;
+    }
+    const cn_status status =
+        looks && seen && leaks ? cn_leaks_find(s->ctx, &o, looks, seen, s->d->n, leaks) : CN_ENOMEM;
+    for (size_t i = 0; status == CN_OK && i < n; i++)
+        if (leaks[i]) find(s, LEAK, (int64_t)i);
+    cn_free(looks);
+    cn_free(seen);
+    cn_free(leaks);
+    return status;
+}
+
 /* Pictures called red that are bluer than those called blue, over the whole set. */
 static void compare_colours(survey *s)
 {
@@ -324,6 +351,7 @@ static cn_status check_items(cn_ctx *ctx, const cn_dataset *d, const cn_dataset_
     s.prints = cn_alloc0(ctx, (size_t)d->n * sizeof *s.prints);
     cn_status status = s.prints ? look_at_all(&s) : CN_ENOMEM;
     if (status == CN_OK) status = compare_pairs(&s);
+    if (status == CN_OK) status = compare_with_other(&s);
     if (status == CN_OK) {
         compare_colours(&s);
         status = name_findings(&s);
@@ -353,6 +381,8 @@ const cn_option cn_dataset_check_option_rows[] = {
     {.help = "Options"},
     {"resolution", 0, "count pictures that are smaller", FIELD(resolution), 1, CN_IMAGE_MAX_SIDE,
      .arg = "PX", .unset = "none"},
+    {"against", 0, "another data set: pictures that look like one of its are found", FIELD(against),
+     .arg = "DIR"},
     {"limit", 'n', "decode N pairs, evenly spread", FIELD(max_pairs), 1, 1e12, .unset = "all"},
     {0},
 };

@@ -7,6 +7,7 @@
  * member's headers begin. Shards are in the pattern's order, or sorted by name in a folder.
  */
 #include "data/dataset_layouts.h"
+#include "data/shard_index.h"
 #include "io/json.h"
 #include "io/listing.h"
 #include "io/tar.h"
@@ -130,15 +131,17 @@ static size_t key_bytes(const char *name)
     return dot && dot != name ? (size_t)(dot - name) : 0;
 }
 
-static bool in_list(const char *list, const char *ending)
+/* The place of an ending in a list "jpg;png", or -1. */
+static int rank_in_list(const char *list, const char *ending)
 {
     const size_t n = strlen(ending);
-    for (const char *p = list; *p;) {
+    int rank = 0;
+    for (const char *p = list; *p; rank++) {
         const size_t k = strcspn(p, ";");
-        if (k == n && !memcmp(p, ending, n)) return true;
+        if (k == n && !memcmp(p, ending, n)) return rank;
         p += k + (p[k] == ';');
     }
-    return false;
+    return -1;
 }
 
 /* The pair that is being gathered while a shard is scanned. */
@@ -149,6 +152,7 @@ typedef struct scan {
     uint64_t shard;
     char key[KEY_BYTES];
     uint64_t places[PARTS];
+    int caption_rank;                /* of its ending */
     int64_t without_caption, others; /* others: keys without any picture */
 } scan;
 
@@ -184,11 +188,15 @@ static cn_status take_member(void *user, const cn_tar_entry *e)
     }
     if ((uint64_t)e->position >> PLACE_BITS)
         return cn_fail(c->ctx, CN_EINVAL, "%s: too large", shard_path(s, c->shard));
-    for (int i = 0; i < PARTS; i++)
-        if (in_list(s->endings[i], e->name + n + 1) && c->places[i] == NO_PLACE) {
-            c->places[i] = c->shard << PLACE_BITS | (uint64_t)e->position;
-            break;
-        }
+    for (int i = 0; i < PARTS; i++) {
+        const int rank = rank_in_list(s->endings[i], e->name + n + 1);
+        if (rank < 0) continue;
+        /* members stand in any order, and a .txt is the caption even behind a .json */
+        if (c->places[i] != NO_PLACE && (i != CAPTION || rank >= c->caption_rank)) continue;
+        c->places[i] = c->shard << PLACE_BITS | (uint64_t)e->position;
+        if (i == CAPTION) c->caption_rank = rank;
+        break;
+    }
     return CN_OK;
 }
 
@@ -198,7 +206,11 @@ static cn_status scan_shards(cn_ctx *ctx, cn_dataset *d, scan *c)
     for (int i = 0; i < PARTS; i++) c->places[i] = NO_PLACE;
     for (int64_t i = 0; i < s->n; i++) {
         c->shard = (uint64_t)i;
-        const cn_status status = cn_tar_scan(ctx, shard_path(s, c->shard), take_member, c);
+        bool indexed = false;
+        cn_status status =
+            cn_shard_index_scan(ctx, shard_path(s, c->shard), take_member, c, &indexed);
+        if (status == CN_OK && !indexed)
+            status = cn_tar_scan(ctx, shard_path(s, c->shard), take_member, c);
         CN_TRY(cn_dataset_fault(ctx, c->faults, status));
         CN_TRY(finish_pair(c));
         if (cn_cancelled(ctx)) return cn_fail(ctx, CN_ECANCELLED, "stopped while listing shards");
@@ -217,8 +229,9 @@ static cn_status set_endings(cn_ctx *ctx, const cn_dataset_options *o, shards *s
                      s->alone    ? "json"
                      : condition ? condition
                                  : "cond.png;cond.jpg;cond.webp;conditioning.png;condition.png"));
-    CN_TRY(cn_format(ctx, s->endings[CAPTION], ENDINGS_BYTES, "%s",
-                     caption && in_list("txt;caption", caption) ? caption : "txt;caption;json"));
+    CN_TRY(cn_format(
+        ctx, s->endings[CAPTION], ENDINGS_BYTES, "%s",
+        caption && rank_in_list("txt;caption", caption) >= 0 ? caption : "txt;caption;json"));
     return cn_format(ctx, s->caption_key, sizeof s->caption_key, "%s", caption ? caption : "text");
 }
 

@@ -20,8 +20,7 @@ struct cn_shard_writer {
     char dir[CN_PATH_BYTES];
     int64_t number;
     int fd, journal;
-    int64_t bytes; /* of the tar file that lines vouch for */
-    cn_shard_counts counts;
+    cn_shard_counts counts; /* bytes: those that lines vouch for */
     cn_str index;
     json_t *failures; /* the first ones' texts */
 };
@@ -72,7 +71,8 @@ static cn_status read_stats(cn_ctx *ctx, const char *path, cn_shard_counts *out)
     const char *reason;
     CN_TRY(cn_json_load_file(ctx, path, &stats));
     *out = (cn_shard_counts){.entries = cn_json_int(stats, "entries", 0),
-                             .samples = cn_json_int(stats, "samples", 0)};
+                             .samples = cn_json_int(stats, "samples", 0),
+                             .bytes = cn_json_int(stats, "bytes", 0)};
     json_object_foreach(json_object_get(stats, "left_out"), reason, n)
         cn_shard_count_reason(out, reason, json_integer_value(n));
     json_decref(stats);
@@ -88,6 +88,14 @@ cn_status cn_shard_finished(cn_ctx *ctx, const char *dir, int64_t number, bool *
     if (!*finished) return CN_OK;
     CN_TRY(path_of(ctx, dir, number, "_stats.json", path));
     return read_stats(ctx, path, counts);
+}
+
+cn_status cn_shard_begun(cn_ctx *ctx, const char *dir, int64_t number, bool *begun)
+{
+    char path[CN_PATH_BYTES];
+    CN_TRY(path_of(ctx, dir, number, ".tar.partial", path));
+    *begun = cn_file_exists(path);
+    return CN_OK;
 }
 
 static cn_status write_all(cn_ctx *ctx, int fd, const char *what, const char *bytes, size_t n,
@@ -123,7 +131,7 @@ static void take_failure(cn_shard_writer *w, const char *reason, const char *tex
 static bool holds(cn_ctx *ctx, const cn_shard_writer *w, int64_t bytes, uint32_t crc)
 {
     char *data = bytes > 0 ? cn_alloc(ctx, (size_t)bytes) : NULL;
-    const bool same = data && cn_sys_pread(w->fd, data, (size_t)bytes, w->bytes) == bytes &&
+    const bool same = data && cn_sys_pread(w->fd, data, (size_t)bytes, w->counts.bytes) == bytes &&
                       cn_crc32(data, (size_t)bytes) == crc;
     cn_free(data);
     return same;
@@ -139,7 +147,7 @@ static bool take_line(cn_ctx *ctx, cn_shard_writer *w, char *line)
     if (sscanf(line, "+ %lld %x %n", &bytes, &crc, &at) == 2 && at > 0) {
         if (!holds(ctx, w, bytes, crc)) return false;
         cn_str_addf(&w->index, "%s\n", line + at);
-        w->bytes += bytes;
+        w->counts.bytes += bytes;
         w->counts.samples++;
     } else if (sscanf(line, "- %31s %n", reason, &at) == 1 && at > 0) {
         take_failure(w, reason, line + at);
@@ -207,14 +215,15 @@ static cn_status open_files(cn_ctx *ctx, cn_shard_writer *w, const char *about)
     CN_TRY(lock_partial(ctx, w, path));
     cn_status s = cn_tar_add_comment(ctx, &head, about);
     if (s == CN_OK) s = write_all(ctx, w->fd, path, head.data, head.len, 0);
-    w->bytes = (int64_t)head.len;
+    w->counts.bytes = (int64_t)head.len;
     cn_str_free(&head);
     CN_TRY(s);
     CN_TRY(path_of(ctx, w->dir, w->number, ".journal", path));
     w->journal = cn_sys_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0666);
     if (w->journal < 0) return cn_fail_io(ctx, "write", path, errno);
     CN_TRY(read_journal(ctx, w, path));
-    return cn_sys_truncate(w->fd, w->bytes) == 0 ? CN_OK : cn_fail_io(ctx, "cut", path, errno);
+    return cn_sys_truncate(w->fd, w->counts.bytes) == 0 ? CN_OK
+                                                        : cn_fail_io(ctx, "cut", path, errno);
 }
 
 cn_status cn_shard_open(cn_ctx *ctx, const char *dir, int64_t number, const char *about,
@@ -258,8 +267,8 @@ static cn_status put_sample(cn_ctx *ctx, cn_shard_writer *w, const cn_shard_samp
     char path[CN_PATH_BYTES];
     cn_str index = {0};
     CN_TRY(path_of(ctx, w->dir, w->number, ".tar.partial", path));
-    CN_TRY(write_all(ctx, w->fd, path, sample->tar.data, sample->tar.len, w->bytes));
-    add_index(&index, sample, w->bytes);
+    CN_TRY(write_all(ctx, w->fd, path, sample->tar.data, sample->tar.len, w->counts.bytes));
+    add_index(&index, sample, w->counts.bytes);
     cn_str_addf(line, "+ %zu %08x %s\n", sample->tar.len,
                 cn_crc32(sample->tar.data, sample->tar.len), index.data ? index.data : "");
     cn_str_addf(&w->index, "%s\n", index.data ? index.data : "");
@@ -283,7 +292,7 @@ cn_status cn_shard_put(cn_ctx *ctx, cn_shard_writer *w, const cn_shard_sample *s
     w->counts.entries++;
     if (sample) {
         w->counts.samples++;
-        w->bytes += (int64_t)sample->tar.len;
+        w->counts.bytes += (int64_t)sample->tar.len;
     } else {
         take_failure(w, reason, text);
     }
@@ -297,8 +306,9 @@ static cn_status write_stats(cn_ctx *ctx, const cn_shard_writer *w)
     for (int i = 0; left_out && i < w->counts.n_reasons; i++)
         json_object_set_new(left_out, w->counts.reasons[i].name,
                             json_integer((json_int_t)w->counts.reasons[i].n));
-    stats = json_pack("{s:I,s:I,s:o,s:O}", "entries", (json_int_t)w->counts.entries, "samples",
-                      (json_int_t)w->counts.samples, "left_out", left_out, "failures", w->failures);
+    stats = json_pack("{s:I,s:I,s:I,s:o,s:O}", "entries", (json_int_t)w->counts.entries, "samples",
+                      (json_int_t)w->counts.samples, "bytes", (json_int_t)w->counts.bytes,
+                      "left_out", left_out, "failures", w->failures);
     cn_status s = stats ? path_of(ctx, w->dir, w->number, "_stats.json", path)
                         : cn_fail(ctx, CN_ENOMEM, "no memory for a shard's counts");
     if (s == CN_OK) s = cn_json_save_file(ctx, path, stats);
@@ -326,7 +336,8 @@ cn_status cn_shard_finish(cn_ctx *ctx, cn_shard_writer *w)
     cn_str end = {0};
     CN_TRY(path_of(ctx, w->dir, w->number, ".tar.partial", partial));
     cn_status s = cn_tar_add_end(ctx, &end);
-    if (s == CN_OK) s = write_all(ctx, w->fd, partial, end.data, end.len, w->bytes);
+    if (s == CN_OK) s = write_all(ctx, w->fd, partial, end.data, end.len, w->counts.bytes);
+    w->counts.bytes += (int64_t)end.len;
     cn_str_free(&end);
     CN_TRY(s);
     if (cn_sys_fsync(w->fd) != 0) return cn_fail_io(ctx, "write", partial, errno);

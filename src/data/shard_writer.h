@@ -36,7 +36,7 @@ void cn_shard_sample_free(cn_shard_sample *s);
 
 /* What became of a shard's entries. */
 typedef struct cn_shard_counts {
-    int64_t entries, samples;
+    int64_t entries, samples, bytes; /* bytes: of the tar file, while it grows without its end */
     int n_reasons;
     struct {
         char name[32];
@@ -51,6 +51,8 @@ typedef struct cn_shard_writer cn_shard_writer;
 /* Whether shard `number` is finished; its counts then. */
 cn_status cn_shard_finished(cn_ctx *ctx, const char *dir, int64_t number, bool *finished,
                             cn_shard_counts *counts) CN_CHECKED;
+/* Whether a run that was stopped left shard `number` begun. */
+cn_status cn_shard_begun(cn_ctx *ctx, const char *dir, int64_t number, bool *begun) CN_CHECKED;
 /* Begins a shard, or goes on with it. about: the tar file's comment, what it was made with. CN_EIO
  * where another process has it, or finished it meanwhile. */
 cn_status cn_shard_open(cn_ctx *ctx, const char *dir, int64_t number, const char *about,

@@ -120,6 +120,11 @@ const char *cn_filter_condition(const cn_prepare_options *o, const cn_image *con
     return o->max_density > 0 && density > o->max_density ? "dense" : NULL;
 }
 
+bool cn_filters_drop_lookalikes(const cn_prepare_options *o)
+{
+    return o->duplicates && strcmp(o->duplicates, "keep") != 0;
+}
+
 void cn_filters_describe(const cn_prepare_options *o, cn_str *out)
 {
     if (o->min_size) cn_str_addf(out, " min-size=%lld", (long long)o->min_size);
@@ -128,6 +133,7 @@ void cn_filters_describe(const cn_prepare_options *o, cn_str *out)
     if (o->max_caption) cn_str_addf(out, " max-caption=%lld", (long long)o->max_caption);
     if (o->min_density > 0) cn_str_addf(out, " min-density=%g", o->min_density);
     if (o->max_density > 0) cn_str_addf(out, " max-density=%g", o->max_density);
+    if (cn_filters_drop_lookalikes(o)) cn_str_addf(out, " duplicates=%s", o->duplicates);
     for (const char *const *text = o->scores; text && *text; text++)
         cn_str_addf(out, " score:%s", *text);
 }

@@ -55,6 +55,7 @@ const cn_option cn_prepare_option_rows[] = {
      "or "
      "without (skip); or ends the run (stop)",
      FIELD(on_bad), .words = (const char *const[]){"fail", "skip", "stop", NULL}, .preset = "fail"},
+    {"dry-run", 0, "write nothing; say by a sample what time and disk it takes", FIELD(dry_run)},
     {.help = "What webdataset leaves out, counted by reason"},
     {"min-size", 0, "pictures whose shorter side is below", FIELD(min_size), 1, CN_IMAGE_MAX_SIDE,
      .arg = "PX", .unset = "none"},
@@ -68,6 +69,11 @@ const cn_option cn_prepare_option_rows[] = {
      "pictures whose .json doesn't have this key within MIN to MAX; one of both may be missing: "
      "similarity=0.28:, pwatermark=:0.5",
      FIELD(scores), .arg = "KEY=MIN:MAX"},
+    {"duplicates", 0,
+     "pictures that look like an earlier one by a perceptual hash: equal, or near (5 of 64 bits); "
+     "all are hashed first",
+     FIELD(duplicates), .words = (const char *const[]){"keep", "equal", "near", NULL},
+     .preset = "keep"},
     {"min-density", 0,
      "black and white conditions with less than this share of white, and any of one colour",
      FIELD(min_density), 0, 1, .arg = "SHARE", .unset = "none"},
@@ -114,6 +120,8 @@ static const char *find_useless(const cn_prepare_options *o)
                 {o->min_caption != 0, true, "min-caption"},
                 {o->max_caption != 0, true, "max-caption"},
                 {o->scores && *o->scores, true, "score"},
+                {o->dry_run, true, "dry-run"},
+                {cn_filters_drop_lookalikes(o), true, "duplicates"},
                 {o->min_density > 0, true, "min-density"},
                 {o->max_density > 0, true, "max-density"}};
     for (size_t i = 0; i < CN_COUNT(rows); i++)

@@ -18,6 +18,7 @@
 #include "io/listing.h"
 #include "io/settings.h"
 #include "data/captions.h"
+#include "pipeline/pair_list_internal.h"
 #include "pipeline/picture_labels_internal.h"
 #include "pipeline/samples_internal.h"
 #include "pipeline/sources_internal.h"
@@ -275,13 +276,6 @@ static cn_status make_conditions(prepare *p, int k, bool several)
 
 /* --- the list of pairs ------------------------------------------------------------------------ */
 
-typedef struct list_names {
-    const char *file, *condition, *target, *prompt;
-} list_names;
-
-static const list_names fill50k = {"prompt.json", "source", "target", "prompt"};
-static const list_names imagefolder = {"metadata.jsonl", "conditioning_image", "file_name", "text"};
-
 static cn_status target_name(const prepare *p, int64_t i, char out[CN_PATH_BYTES])
 {
     const char *name = p->listing.names[i];
@@ -292,26 +286,9 @@ static cn_status target_name(const prepare *p, int64_t i, char out[CN_PATH_BYTES
                        : cn_format(p->ctx, out, CN_PATH_BYTES, "target/%s", name);
 }
 
-static cn_status write_pair(const prepare *p, const list_names *l, FILE *f, const char *condition,
-                            const char *target, const char *prompt)
-{
-    json_t *line =
-        json_pack("{s:s,s:s,s:s}", l->condition, condition, l->target, target, l->prompt, prompt);
-    char *text = line ? json_dumps(line, 0) : NULL;
-    json_decref(line);
-    if (!text)
-        return cn_fail(p->ctx, CN_EFORMAT,
-                       "%s: its name or caption isn't UTF-8, which the list of pairs is in",
-                       target);
-    const bool ok = fprintf(f, "%s\n", text) > 0;
-    free(text);
-    return ok ? CN_OK
-              : cn_fail(p->ctx, CN_EIO, "can't write the list of pairs: %s", strerror(errno));
-}
-
 /* The lines of one picture: every kind that it has, with every caption that is wanted. */
-static cn_status write_picture(prepare *p, const list_names *l, const cn_captions *captions,
-                               FILE *f, int64_t i)
+static cn_status write_picture(prepare *p, const cn_captions *captions, cn_pair_list *list,
+                               int64_t i)
 {
     const char *name = p->listing.names[i];
     char condition[CN_PATH_BYTES], target[CN_PATH_BYTES];
@@ -328,7 +305,7 @@ static cn_status write_picture(prepare *p, const list_names *l, const cn_caption
             if (state != CN_BULK_MADE && state != CN_BULK_KEPT) continue;
             s = cn_format(p->ctx, condition, sizeof condition, "%s/%.*s.png", p->folders[k],
                           (int)cn_stem_length(name), name);
-            if (s == CN_OK) s = write_pair(p, l, f, condition, target, text);
+            if (s == CN_OK) s = cn_pair_list_put(p->ctx, list, condition, target, text);
             p->counts.pairs += s == CN_OK;
         }
         p->counts.without_caption += !found && p->counts.pairs > before;
@@ -340,40 +317,23 @@ static cn_status write_picture(prepare *p, const list_names *l, const cn_caption
 
 static cn_status write_list(prepare *p)
 {
-    const bool folder = p->o->layout && strcmp(p->o->layout, "imagefolder") == 0;
-    const list_names *l = folder ? &imagefolder : &fill50k;
-    char path[CN_PATH_BYTES], coco[CN_PATH_BYTES];
+    char coco[CN_PATH_BYTES];
     cn_captions *captions = NULL;
-    cn_file_writer w;
+    cn_pair_list *list = NULL;
     CN_TRY(cn_labels_find_coco(p->ctx, p->photos, "captions", coco));
     const char *from = p->o->captions ? p->o->captions : coco[0] ? coco : NULL;
     CN_TRY(cn_captions_open(p->ctx, p->photos, from, p->o->caption, &captions));
-    cn_status s = cn_format(p->ctx, path, sizeof path, "%s/%s", p->o->output_dir, l->file);
-    if (s == CN_OK) s = cn_writer_open(p->ctx, path, &w);
-    if (s == CN_OK) {
-        for (int64_t i = 0; s == CN_OK && i < p->n; i++) s = write_picture(p, l, captions, w.f, i);
-        if (s == CN_OK)
-            s = cn_writer_commit(p->ctx, &w);
-        else
-            cn_writer_abort(&w);
-    }
+    cn_status s = cn_pair_list_open(p->ctx, p->o->output_dir, p->o->layout, &list);
+    for (int64_t i = 0; s == CN_OK && i < p->n; i++) s = write_picture(p, captions, list, i);
+    if (s == CN_OK)
+        s = cn_pair_list_commit(p->ctx, list);
+    else
+        cn_pair_list_abort(list);
     cn_captions_close(captions);
     return s;
 }
 
 /* --- the whole -------------------------------------------------------------------------------- */
-
-static cn_status check_folder(prepare *p)
-{
-    char other[CN_PATH_BYTES];
-    const bool folder = p->o->layout && strcmp(p->o->layout, "imagefolder") == 0;
-    while (p->o->conditions[p->n_conditions]) p->n_conditions++;
-    CN_TRY(cn_format(p->ctx, other, sizeof other, "%s/%s", p->o->output_dir,
-                     folder ? fill50k.file : imagefolder.file));
-    if (cn_file_exists(other))
-        return cn_fail(p->ctx, CN_EINVAL, "%s is there: this folder has another layout", other);
-    return CN_OK;
-}
 
 /* Weights, labels and options are checked before a picture is copied. What they are in words is
  * what the folder is made with; captions aren't part of it, as the list of pairs is written anew.
@@ -401,7 +361,8 @@ static cn_status check_conditions(prepare *p)
 static cn_status run(prepare *p)
 {
     char path[CN_PATH_BYTES];
-    CN_TRY(check_folder(p));
+    while (p->o->conditions[p->n_conditions]) p->n_conditions++;
+    CN_TRY(cn_pair_list_check(p->ctx, p->o->output_dir, p->o->layout));
     CN_TRY(list_photos(p));
     p->pictures = cn_alloc(p->ctx, (size_t)p->n);
     if (!p->pictures) return CN_ENOMEM;

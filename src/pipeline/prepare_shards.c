@@ -5,6 +5,7 @@
  *                        KEY.txt, KEY.json (what was done); beside it 00000.idx, 00000_stats.json
  *   OUT/prepare.txt      what all of it was made with: a run with other settings is refused
  *   OUT/shards.json      how entries are divided among shards
+ *   OUT/lookalikes.bin   with duplicates left out, see prepare_lookalikes.c
  *
  * Entry i of the sources has key i and belongs to shard i / E, wherever it is made: so parts,
  * processes and runs that go on write the same bytes. E follows from the wanted size and a sample
@@ -21,18 +22,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLE_ENTRIES = 32, CHUNK_PER_THREAD = 16, DEFAULT_SHARD_BYTES = 1 << 30 };
+enum {
+    SAMPLE_ENTRIES = 32,
+    FORECAST_ENTRIES = 128,
+    CHUNK_PER_THREAD = 16,
+    DEFAULT_SHARD_BYTES = 1 << 30
+};
 
 typedef struct shards {
     cn_ctx *ctx;
     const cn_prepare_options *o;
     cn_prepare_result *r;
     cn_sample_maker maker;
+    uint8_t *alike;   /* [entries] or NULL */
     cn_sample *chunk; /* [chunk_size] */
     int64_t chunk_size;
     int64_t per_shard, n; /* entries in one, how many shards */
     int64_t first, end;   /* shards of this part */
     int64_t done, total;  /* entries of this part */
+    int64_t sampled_bytes;
     int threads;
 } shards;
 
@@ -59,19 +67,27 @@ static void make_one(shards *p, int64_t index, bool start, cn_sample *s)
     cn_ctx_destroy(ctx);
 }
 
+/* Number i of a chunk: the entries from `first` on, or, of != 0, of so many spread evenly over all.
+ */
+static int64_t entry_of(const shards *p, int64_t first, int64_t of, int64_t i)
+{
+    return of ? (int64_t)((double)p->maker.sources.n * (double)(first + i) / (double)of)
+              : first + i;
+}
+
 /* Networks take all threads for one picture, what is before and behind them one thread each. */
-static cn_status make_chunk(shards *p, int64_t first, int64_t n)
+static cn_status make_chunk(shards *p, int64_t first, int64_t of, int64_t n)
 {
     memset(p->chunk, 0, (size_t)n * sizeof *p->chunk);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(p->threads) if (p->threads > 1)
     for (int64_t i = 0; i < n; i++)
-        if (!cn_cancelled(p->ctx)) make_one(p, first + i, true, &p->chunk[i]);
+        if (!cn_cancelled(p->ctx)) make_one(p, entry_of(p, first, of, i), true, &p->chunk[i]);
     if (p->maker.networks) {
         for (int64_t i = 0; i < n && !cn_cancelled(p->ctx); i++)
             cn_sample_run_networks(&p->maker, p->ctx, &p->chunk[i]);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(p->threads) if (p->threads > 1)
         for (int64_t i = 0; i < n; i++)
-            if (!cn_cancelled(p->ctx)) make_one(p, first + i, false, &p->chunk[i]);
+            if (!cn_cancelled(p->ctx)) make_one(p, 0, false, &p->chunk[i]);
     }
     return cn_cancelled(p->ctx) ? cn_fail(p->ctx, CN_ECANCELLED, "%s", "") : CN_OK;
 }
@@ -83,38 +99,34 @@ static void free_chunk(shards *p, int64_t n)
 
 /* --- how many entries a shard has ------------------------------------------------------------- */
 
-/* The mean of entries spread evenly over all; those that are left out have no bytes but count, as a
- * shard has them too. */
-static cn_status sample_bytes(shards *p, double *mean)
+/* Entries spread evenly over all, each handed to `take`. */
+static cn_status sample(shards *p, int64_t count, cn_status (*take)(shards *p, const cn_sample *s))
 {
-    const int64_t n = CN_MIN(p->maker.sources.n, SAMPLE_ENTRIES);
-    double bytes = 0;
-    for (int64_t i = 0; i < n; i++) {
-        cn_sample s = {0};
-        const int64_t at = (int64_t)((double)p->maker.sources.n * (double)i / (double)n);
-        if (cn_cancelled(p->ctx)) return cn_fail(p->ctx, CN_ECANCELLED, "stopped");
-        cn_sample_start(&p->maker, p->ctx, at, &s);
-        cn_sample_run_networks(&p->maker, p->ctx, &s);
-        cn_sample_encode(&p->maker, p->ctx, &s);
-        bytes += (double)s.made.tar.len;
-        const cn_status status =
-            s.status == CN_OK ? CN_OK : cn_fail(p->ctx, s.status, "%s", s.text);
-        cn_sample_free(&s);
-        CN_TRY(status);
+    for (int64_t i = 0; i < count; i += p->chunk_size) {
+        const int64_t n = CN_MIN(p->chunk_size, count - i);
+        cn_status s = make_chunk(p, i, count, n);
+        for (int64_t k = 0; s == CN_OK && k < n; k++) s = take(p, &p->chunk[k]);
+        free_chunk(p, n);
+        CN_TRY(s);
     }
-    *mean = bytes / (double)n;
     return CN_OK;
 }
 
+static cn_status add_bytes(shards *p, const cn_sample *s)
+{
+    p->sampled_bytes += (int64_t)s->made.tar.len;
+    return s->status == CN_OK ? CN_OK : cn_fail(p->ctx, s->status, "%s", s->text);
+}
+
+/* By the mean of a sample: what is left out has no bytes but counts, as a shard has it too. */
 static cn_status count_entries(shards *p)
 {
-    double mean = 0;
-    CN_TRY(sample_bytes(p, &mean));
+    const int64_t all = p->maker.sources.n, n = CN_MIN(all, SAMPLE_ENTRIES);
+    p->sampled_bytes = 0;
+    CN_TRY(sample(p, n, add_bytes));
     const double want = (double)(p->o->shard_size ? p->o->shard_size : DEFAULT_SHARD_BYTES);
-    const double fit = mean > 0 ? want / mean : 1e12;
-    p->per_shard = fit < 1                            ? 1
-                   : fit < (double)p->maker.sources.n ? (int64_t)fit
-                                                      : p->maker.sources.n;
+    const double fit = p->sampled_bytes ? want * (double)n / (double)p->sampled_bytes : (double)all;
+    p->per_shard = fit < 1 ? 1 : fit < (double)all ? (int64_t)fit : all;
     return CN_OK;
 }
 
@@ -173,6 +185,7 @@ static void add_counts(shards *p, const cn_shard_counts *c)
     cn_prepare_result *r = p->r;
     r->pictures += c->entries;
     r->pairs += c->samples;
+    r->bytes += c->bytes;
     for (int i = 0; i < c->n_reasons; i++) {
         int k = 0;
         while (r->left_out[k].reason[0] && strcmp(r->left_out[k].reason, c->reasons[i].name) != 0)
@@ -188,9 +201,8 @@ static cn_status put_sample(shards *p, cn_shard_writer *w, const cn_sample *s)
 {
     CN_TRY(add_stages(p, s));
     if (!s->reason) {
-        CN_TRY(cn_shard_put(p->ctx, w, &s->made, NULL, ""));
         p->r->made++;
-        return CN_OK;
+        return cn_shard_put(p->ctx, w, &s->made, NULL, "");
     }
     if (s->text[0] && p->o->problem) p->o->problem(p->o->user, s->text);
     if (s->text[0] && p->o->on_bad && strcmp(p->o->on_bad, "stop") == 0)
@@ -212,7 +224,7 @@ static cn_status fill_shard(shards *p, cn_shard_writer *w, int64_t first, int64_
 {
     for (int64_t i = first; i < end;) {
         const int64_t n = CN_MIN(p->chunk_size, end - i);
-        cn_status s = make_chunk(p, i, n);
+        cn_status s = make_chunk(p, i, 0, n);
         if (s == CN_OK) s = write_chunk(p, w, n);
         free_chunk(p, n);
         CN_TRY(s);
@@ -264,16 +276,52 @@ static cn_status keep_settings(shards *p)
     return cn_settings_keep(p->ctx, path, all->data);
 }
 
+static cn_status take_chunk(shards *p)
+{
+    p->chunk_size = p->maker.networks ? 2 * p->threads : CHUNK_PER_THREAD * p->threads;
+    p->chunk = cn_alloc_array(p->ctx, (size_t)p->chunk_size, sizeof *p->chunk);
+    return p->chunk ? CN_OK : CN_ENOMEM;
+}
+
 static cn_status run(shards *p)
 {
     CN_TRY(keep_settings(p));
-    p->chunk_size = p->maker.networks ? 2 * p->threads : CHUNK_PER_THREAD * p->threads;
-    p->chunk = cn_alloc_array(p->ctx, (size_t)p->chunk_size, sizeof *p->chunk);
-    if (!p->chunk) return CN_ENOMEM;
+    CN_TRY(take_chunk(p));
+    CN_TRY(cn_prepare_lookalikes(p->ctx, &p->maker, &p->alike));
+    p->maker.alike = p->alike;
     CN_TRY(divide(p));
     CN_TRY(choose_part(p));
     p->r->shards = p->end - p->first;
     for (int64_t i = p->first; i < p->end; i++) CN_TRY(run_shard(p, i));
+    return CN_OK;
+}
+
+static cn_status add_forecast(shards *p, const cn_sample *s)
+{
+    cn_shard_counts one = {.entries = 1, .samples = !s->reason};
+    if (s->reason) cn_shard_count_reason(&one, s->reason, 1);
+    if (s->text[0] && p->o->problem) p->o->problem(p->o->user, s->text);
+    add_counts(p, &one);
+    p->r->made += !s->reason;
+    for (int i = 0; i < CN_STAGES; i++) p->r->stages[i].seconds += s->seconds[i];
+    return add_bytes(p, s);
+}
+
+/* What all entries would take, by the rate at which a sample of them was made. */
+static cn_status forecast(shards *p)
+{
+    const double begun = cn_now_s();
+    CN_TRY(take_chunk(p));
+    CN_TRY(count_entries(p));
+    p->sampled_bytes = 0;
+    p->r->sampled = CN_MIN(p->maker.sources.n, FORECAST_ENTRIES);
+    const double sampling = cn_now_s();
+    CN_TRY(sample(p, p->r->sampled, add_forecast));
+    const double k = (double)p->maker.sources.n / (double)p->r->sampled;
+    for (int i = 0; i < CN_STAGES; i++) p->r->stages[i].seconds *= k;
+    p->r->bytes = (int64_t)((double)p->sampled_bytes * k);
+    p->r->shards = (p->maker.sources.n + p->per_shard - 1) / p->per_shard;
+    p->r->seconds = (cn_now_s() - sampling) * k + (sampling - begun);
     return CN_OK;
 }
 
@@ -306,9 +354,11 @@ cn_status cn_prepare_shards(cn_ctx *ctx, const cn_prepare_options *o, cn_prepare
     for (int i = 0; i < CN_STAGES; i++) r->stages[i].name = stages[i];
     r->threads = p.threads;
     cn_status s = cn_sample_maker_open(ctx, o, &p.maker);
-    if (s == CN_OK) s = run_locked(&p);
+    if (s == CN_OK) s = o->dry_run ? forecast(&p) : run_locked(&p);
     cn_sample_maker_close(&p.maker);
     cn_free(p.chunk);
+    cn_free(p.alike);
+    if (o->dry_run) return s;
     r->seconds = cn_now_s() - begun;
     if (s != CN_OK || !r->failed || (o->on_bad && strcmp(o->on_bad, "skip") == 0)) return s;
     return cn_fail(ctx, CN_EFORMAT, "%lld of %lld pictures failed; %lld samples are there",

@@ -4,6 +4,7 @@
 
 #include "io/json.h"
 #include "io/listing.h"
+#include "image/phash.h"
 #include "image/resize.h"
 
 #include <stdlib.h>
@@ -318,6 +319,8 @@ static void drop_pictures(cn_sample *s)
 void cn_sample_start(const cn_sample_maker *m, cn_ctx *ctx, int64_t index, cn_sample *out)
 {
     *out = (cn_sample){.index = index};
+    if (m->alike && m->alike[index]) out->reason = "duplicate";
+    if (out->reason) return;
     const double begun = cn_now_s();
     settle(ctx, out, decode(m, ctx, out));
     const double decoded = cn_now_s();
@@ -341,6 +344,18 @@ void cn_sample_encode(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
     if (s->reason) cn_shard_sample_free(&s->made);
     drop_pictures(s);
     s->seconds[CN_STAGE_ENCODE] = cn_now_s() - begun;
+}
+
+cn_status cn_sample_hash(const cn_sample_maker *m, cn_ctx *ctx, int64_t index, uint64_t *out)
+{
+    cn_sample s = {.index = index};
+    settle(ctx, &s, decode(m, ctx, &s));
+    *out = 0;
+    if (!s.reason) settle(ctx, &s, cn_image_phash(ctx, s.entry.image, out));
+    if (!s.reason && !*out) *out = 1;
+    const cn_status status = s.status == CN_OK ? CN_OK : cn_fail(ctx, s.status, "%s", s.text);
+    cn_sample_free(&s);
+    return status;
 }
 
 void cn_sample_free(cn_sample *s)

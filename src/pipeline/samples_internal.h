@@ -28,8 +28,9 @@ typedef struct cn_sample_maker {
     cn_sources sources;
     cn_made_condition conditions[CN_MAX_CONDITIONS];
     int n_conditions;
-    bool networks;   /* some conditions take all threads for a picture */
-    cn_str settings; /* of all of it, in a line */
+    bool networks;        /* some conditions take all threads for a picture */
+    cn_str settings;      /* of all of it, in a line */
+    const uint8_t *alike; /* of each entry whether it looks like an earlier one; NULL: none does */
 } cn_sample_maker;
 
 /* Checks what goes together, opens sources, labels and networks. close takes a zeroed one. */
@@ -59,6 +60,11 @@ void cn_sample_run_networks(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
 /* Brings it into the form that it has in a shard. Its pictures are freed. */
 void cn_sample_encode(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s);
 void cn_sample_free(cn_sample *s);
+/* An entry's perceptual hash; 0 of one that is left out or can't be read, which is no failure. */
+cn_status cn_sample_hash(const cn_sample_maker *m, cn_ctx *ctx, int64_t index,
+                         uint64_t *out) CN_CHECKED;
+/* Of every entry whether it looks like an earlier one (cn_free it); NULL where nobody asks. */
+cn_status cn_prepare_lookalikes(cn_ctx *ctx, const cn_sample_maker *m, uint8_t **out) CN_CHECKED;
 
 /* --- filters.c -------------------------------------------------------------------------------- */
 
@@ -69,6 +75,8 @@ cn_status cn_filters_check(cn_ctx *ctx, const cn_prepare_options *o) CN_CHECKED;
 const char *cn_filter_entry(const cn_prepare_options *o, const cn_entry *e, int64_t width,
                             int64_t height);
 const char *cn_filter_condition(const cn_prepare_options *o, const cn_image *condition);
+/* Whether entries that look like an earlier one are left out. */
+bool cn_filters_drop_lookalikes(const cn_prepare_options *o);
 /* The filters in words, for what a data set was made with. */
 void cn_filters_describe(const cn_prepare_options *o, cn_str *out);
 

@@ -9,6 +9,7 @@
 #include "io/tar_write.h"
 
 #include <ftw.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -484,6 +485,114 @@ static void sources_behind_each_other(void **state)
     expect_same("both", "again", r.shards);
 }
 
+/* Number 1 and 3 show what 0 does, 3 as JPEG; 2 is another picture. */
+static void lookalikes_are_left_out(void **state)
+{
+    (void)state;
+    cn_str tar = {0};
+    for (int i = 0; i < 4; i++) {
+        char name[32];
+        cn_image *image = NULL;
+        uint8_t *bytes = NULL;
+        size_t n = 0;
+        assert_int_equal(cn_image_create(ctx, 64, 64, &image), CN_OK);
+        for (int k = 0; k < 64 * 64; k++) {
+            const double x = i == 2 ? k / 64 : k % 64, y = i == 2 ? 63 - k % 64 : k / 64;
+            memset(image->rgb + 3 * k,
+                   (int)(128 + 50 * sin(x * 0.11 + y * 0.05) + 40 * cos(x * 0.04 - y * 0.13) +
+                         30 * sin(x * y / 400)),
+                   3);
+        }
+        assert_int_equal(i == 3 ? cn_jpeg_encode(ctx, image, 70, &bytes, &n)
+                                : cn_png_encode(ctx, image, NULL, &bytes, &n),
+                         CN_OK);
+        snprintf(name, sizeof name, "%d.%s", i, i == 3 ? "jpg" : "png");
+        assert_int_equal(cn_tar_add(ctx, &tar, name, bytes, n), CN_OK);
+        cn_free(bytes);
+        cn_image_destroy(image);
+    }
+    assert_int_equal(cn_tar_add_end(ctx, &tar), CN_OK);
+    assert_int_equal(cn_file_write(ctx, at(1, "alike.tar"), tar.data, tar.len), CN_OK);
+    cn_str_free(&tar);
+    const char *const source[] = {at(1, "alike.tar"), NULL};
+    cn_prepare_options o = {.sources = source,
+                            .conditions = canny,
+                            .output_dir = at(0, "alike"),
+                            .layout = "webdataset",
+                            .duplicates = "near",
+                            .shard_size = 1};
+    cn_prepare_result r = run(ctx, &o);
+    assert_int_equal(r.pairs, 2);
+    assert_int_equal(left_out(&r, "duplicate"), 2);
+    assert_false(is_there("alike", "hashes.partial"));
+    o.output_dir = at(0, "alike-parts"); /* the second part knows what the first one holds */
+    o.part = "2/2";
+    r = run(ctx, &o);
+    assert_int_equal(left_out(&r, "duplicate"), 1);
+    o.part = "1/2";
+    r = run(ctx, &o);
+    assert_int_equal(left_out(&r, "duplicate"), 1);
+    expect_same("alike", "alike-parts", 4);
+}
+
+/* A dry run tells the bytes of the real one within a tenth, and writes nothing. */
+static void a_dry_run_writes_nothing(void **state)
+{
+    (void)state;
+    cn_prepare_options o = drawn("dry");
+    o.dry_run = true;
+    const cn_prepare_result r = run(ctx, &o);
+    assert_int_equal(r.sampled, 23);
+    assert_false(cn_dir_exists(at(0, "dry")));
+    o = drawn("one");
+    const cn_prepare_result real = run(ctx, &o);
+    assert_int_equal(r.shards, real.shards);
+    assert_true(r.bytes > real.bytes * 9 / 10 && r.bytes <= real.bytes);
+}
+
+static int64_t count_pairs(const char *tar)
+{
+    cn_dataset *d = NULL;
+    const cn_dataset_options o = {.dir = at(2, tar), .conditioning_image_column = "canny.png"};
+    if (cn_dataset_open(ctx, &o, &d) != CN_OK) fail_msg("%s", cn_error(ctx));
+    const int64_t n = d->n;
+    cn_dataset_item item = {0};
+    assert_int_equal(cn_dataset_get(ctx, d, n - 1, true, &item), CN_OK);
+    assert_true(item.prompt[0] != 0);
+    cn_dataset_item_free(&item);
+    cn_dataset_close(d);
+    return n;
+}
+
+/* An index is believed as far as the tar file bears it out: of another shard, cut short, or none at
+ * all, the tar file itself is read. What is believed is seen by an index that names fewer pairs. */
+static void an_index_is_checked(void **state)
+{
+    (void)state;
+    size_t n = 0;
+    char *index = read_file("one", "00000.idx", &n), *other = read_file("one", "00001.idx", &n);
+    const int64_t whole = count_pairs("one/00000.tar");
+    const char *const bad[] = {other,
+                               "v1.2 3\n",
+                               "v1.2 1\npng 1536 x 000000000.png\n",
+                               "v1.2 1\npng 99999999999 5 000000000.png\n",
+                               "",
+                               "PK\3\4"};
+    for (size_t i = 0; i < CN_COUNT(bad); i++) {
+        assert_int_equal(cn_file_write(ctx, at(1, "one/00000.idx"), bad[i], strlen(bad[i])), CN_OK);
+        assert_int_equal(count_pairs("one/00000.tar"), whole);
+    }
+    cn_str fewer = {0};
+    const char *second = strchr(strchr(index, '\n') + 1, '\n') + 1;
+    cn_str_addf(&fewer, "v1.2 %d\n%s", (int)whole - 1, second);
+    assert_int_equal(cn_file_write(ctx, at(1, "one/00000.idx"), fewer.data, fewer.len), CN_OK);
+    assert_int_equal(count_pairs("one/00000.tar"), whole - 1);
+    assert_int_equal(cn_file_write(ctx, at(1, "one/00000.idx"), index, strlen(index)), CN_OK);
+    cn_str_free(&fewer);
+    cn_free(index);
+    cn_free(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -491,6 +600,8 @@ int main(void)
         cmocka_unit_test(threads_and_parts),       cmocka_unit_test(goes_on_after_a_kill),
         cmocka_unit_test(refuses_other_things),    cmocka_unit_test(broken_members_and_filters),
         cmocka_unit_test(bytes_and_json_are_kept), cmocka_unit_test(sources_behind_each_other),
+        cmocka_unit_test(lookalikes_are_left_out), cmocka_unit_test(a_dry_run_writes_nothing),
+        cmocka_unit_test(an_index_is_checked),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
