@@ -697,6 +697,29 @@ static void bad_prompts(void)
           in_root("nowhere"), "-o", out);
 }
 
+/* tests/unit/test_steering.c has the files. */
+static void bad_steering(void)
+{
+    const char *out = in_root("out.png");
+    put_pair("lite.safetensors", "lllite_unet_x.conditioning1.0.weight",
+             "lllite_unet_x.down.0.weight");
+    CHECK("LLLite that is none", 1, SAYS("lite.safetensors", "square convolution"), GENERATE,
+          "--control-net", in_root("lite.safetensors"), "--control-image", in_root("good.png"),
+          "-o", out);
+    CHECK("type of condition for a ControlNet", 1, SAYS("/control", "no ControlNet Union"),
+          GENERATE, "--control-net", in_root("control"), "--control-type", "canny",
+          "--control-image", in_root("good.png"), "-o", out);
+    CHECK("type of condition without an image", 2, SAYS("--control-type depth", "--control-image"),
+          GENERATE, "--control-net", in_root("control"), "--control-type", "canny",
+          "--control-image", in_root("good.png"), "--control-type", "depth", "-o", out);
+    CHECK("another way of attention", 2, SAYS("sideways", "conditions-only"), GENERATE,
+          "--control-net", in_root("control"), "--union-attention", "sideways", "-o", out);
+    CHECK("sizes for another family", 1, SAYS("/model", "SDXL"), GENERATE, "--crop", "0,0", "-o",
+          out);
+    CHECK("second prompt for one encoder", 1, SAYS("one encoder"), GENERATE, "--prompt-2", "a cube",
+          "-o", out);
+}
+
 static void bad_loras(void)
 {
     const char *out = in_root("out.png");
@@ -954,6 +977,7 @@ int main(int argc, char **argv)
     wrong_models();
     bad_prompts();
     bad_loras();
+    bad_steering();
     bad_pictures();
     unwritable();
     full_disks();

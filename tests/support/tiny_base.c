@@ -49,28 +49,71 @@ static void configure(cn_base *b, int64_t width)
     cn_schedule_config_default(&b->schedule);
 }
 
-cn_status tiny_base_write(cn_ctx *ctx, const char *dir, int64_t width)
+/* SDXL's parts: a second encoder, an added embedding, blocks of several transformer layers; heads
+ * and groups as single files are taken to have them. */
+static void configure_sdxl(cn_base *b)
 {
-    static cn_base base;
+    configure(b, 8);
+    b->unet = (cn_unet_config){.in_channels = 4,
+                               .out_channels = 4,
+                               .levels = 3,
+                               .channels = {32, 64, 32},
+                               .attention = {false, true, true},
+                               .heads = {1, 1, 1},
+                               .transformer_layers = {1, 1, 2},
+                               .layers_per_block = 1,
+                               .context_dim = 32,
+                               .linear_projection = true,
+                               .norm_groups = 32,
+                               .sample_size = TINY_PX / 2,
+                               .added_dim = TINY_POOLED + 6 * 4,
+                               .added_number_dim = 4};
+    b->vae.channels[0] = b->vae.channels[1] = b->vae.norm_groups = 32;
+    b->vae.scaling_factor = 0.13025f;
+    b->text[0].layers = 2;
+    b->text[0].heads = 4;
+    b->text[1] = b->text[0];
+    b->text[1].act = CN_ACT_GELU;
+    b->text[1].open_clip = true;
+    b->text[1].projection = TINY_POOLED;
+    b->zeros_for_no_negative = true;
+}
+
+static cn_status write_base(cn_ctx *ctx, const cn_base *base, const char *dir)
+{
     char tokenizer[4096];
     cn_backend *be = NULL;
-    cn_params *p[3] = {0};
-    configure(&base, width);
+    cn_params *p[CN_MAX_FAMILY_NETS] = {0};
+    const cn_family *f = cn_family_of(base);
     CN_TRY(cn_format(ctx, tokenizer, sizeof tokenizer, "%s-tokenizer", dir));
-    CN_TRY(cn_bpe_train(ctx, texts, CN_COUNT(texts), base.text[0].vocabulary,
-                        base.text[0].max_positions, tokenizer));
+    CN_TRY(cn_bpe_train(ctx, texts, CN_COUNT(texts), base->text[0].vocabulary,
+                        base->text[0].max_positions, tokenizer));
     cn_status s = cn_backend_cpu_create(ctx, &be);
-    for (int i = 0; i < 3 && s == CN_OK; i++) {
-        const cn_net net = cn_family_of(&base)->nets[i].net;
-        s = cn_net_declare(ctx, net, cn_base_config_of(&base, net), &p[i]);
+    for (int i = 0; i < f->n_nets && s == CN_OK; i++) {
+        const cn_net net = f->nets[i].net;
+        s = cn_net_declare(ctx, net, cn_base_config_of(base, net), &p[i]);
         if (s == CN_OK) s = cn_params_init(ctx, be, p[i], 7 + (uint64_t)i);
     }
     if (s == CN_OK)
-        s = cn_base_save_folder(ctx, be, &base, (const cn_params *const *)p, 3, tokenizer, CN_F32,
-                                dir);
-    for (int i = 0; i < 3; i++) cn_params_destroy(p[i]);
+        s = cn_base_save_folder(ctx, be, base, (const cn_params *const *)p, f->n_nets, tokenizer,
+                                CN_F32, dir);
+    for (int i = 0; i < f->n_nets; i++) cn_params_destroy(p[i]);
     if (be) be->destroy(be);
     return s;
+}
+
+cn_status tiny_base_write(cn_ctx *ctx, const char *dir, int64_t width)
+{
+    static cn_base base;
+    configure(&base, width);
+    return write_base(ctx, &base, dir);
+}
+
+cn_status tiny_sdxl_write(cn_ctx *ctx, const char *dir)
+{
+    static cn_base base;
+    configure_sdxl(&base);
+    return write_base(ctx, &base, dir);
 }
 
 cn_status tiny_scenes_write(cn_ctx *ctx, const char *dir, int64_t n)

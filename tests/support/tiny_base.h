@@ -6,11 +6,14 @@
 
 #include "base/base.h"
 
-enum { TINY_PX = 16 }; /* pictures; latents are 8 x 8 */
+enum { TINY_PX = 16, TINY_POOLED = 8 }; /* pictures; latents are 8 x 8 */
 
 /* Writes a diffusers folder (unet, vae, text_encoder, tokenizer, scheduler). width: channels of the
  * UNet's first level, a multiple of 8. */
 cn_status tiny_base_write(cn_ctx *ctx, const char *dir, int64_t width) CN_CHECKED;
+/* The same of Stable Diffusion XL's family, with text_encoder_2 and tokenizer_2; its pooled output
+ * is TINY_POOLED wide. */
+cn_status tiny_sdxl_write(cn_ctx *ctx, const char *dir) CN_CHECKED;
 /* n scenes of TINY_PX in Fill50K's layout. */
 cn_status tiny_scenes_write(cn_ctx *ctx, const char *dir, int64_t n) CN_CHECKED;
 /* n pairs in Fill50K's layout whose pictures have, in turn, 16 x 16, 30 x 12 and 9 x 30 px. A

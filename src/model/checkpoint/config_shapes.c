@@ -200,7 +200,9 @@ cn_status cn_controlnet_hint_from_shapes(cn_ctx *ctx, const cn_tensors *t, const
     view v = {ctx, t, prefix, layout};
     const cn_tensor_info *tasks = find(&v, "task_embedding");
     int64_t types = 0;
-    CN_TRY(dim(&v, "hint network", hint(&v, 0), 1, &c->condition_channels));
+    const char *first =
+        ldm(&v) ? "input_hint_block.0.weight" : "controlnet_cond_embedding.conv_in.weight";
+    CN_TRY(dim(&v, first, hint(&v, 0), 1, &c->condition_channels));
     for (; c->hint_levels < CN_MAX_LEVELS && hint(&v, c->hint_levels); c->hint_levels++)
         CN_TRY(dim(&v, "", hint(&v, c->hint_levels), 0, &c->hint_channels[c->hint_levels]));
     if (!tasks) return CN_OK;

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_sdxl.c - a small base of Stable Diffusion XL's family: opened as a folder and as a single
+ * file without metadata, converted there and back, and drawn with. What the reference draws from
+ * such a model is tested in e2e.
+ */
+#include "../support/tiny_base.h"
+#include "../support/unit/unit.h"
+#include "cpu/cpu.h"
+#include "diffuse/added.h"
+#include "image/image.h"
+#include "model/checkpoint/base_parts.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char folder[256], single[256];
+
+/* A file's tensors without its metadata. */
+static void copy_bare(const char *from, const char *to)
+{
+    cn_tensors *t = NULL;
+    must(cn_tensors_open(ctx, from, &t));
+    const int64_t n = cn_tensors_count(t);
+    cn_tensor_out *list = calloc((size_t)n, sizeof *list);
+    assert_non_null(list);
+    for (int64_t i = 0; i < n; i++) {
+        const cn_tensor_info *a = cn_tensors_at(t, i);
+        list[i] =
+            (cn_tensor_out){.name = a->name, .dtype = a->dtype, .ndim = a->ndim, .raw = a->data};
+        memcpy(list[i].shape, a->shape, sizeof a->shape);
+    }
+    must(cn_safetensors_write(ctx, to, list, n, NULL, NULL, NULL));
+    free(list);
+    cn_tensors_close(t);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    char said[256];
+    if (unit_open(1) != 0) return -1;
+    path_in(folder, "base");
+    path_in(said, "said.safetensors");
+    path_in(single, "single.safetensors");
+    must(tiny_sdxl_write(ctx, folder));
+    must(cn_convert(ctx, folder, said,
+                    &(cn_convert_options){.to_single_file = true, .dtype = "f32"}));
+    copy_bare(said, single);
+    return 0;
+}
+
+static void check_base(const cn_base *b)
+{
+    assert_string_equal(cn_family_of(b)->name, "Stable Diffusion XL");
+    assert_int_equal(b->unet.levels, 3);
+    assert_true(!b->unet.attention[0] && b->unet.attention[1] && b->unet.attention[2]);
+    assert_int_equal(b->unet.transformer_layers[1], 1);
+    assert_int_equal(b->unet.transformer_layers[2], 2);
+    assert_int_equal(b->unet.added_dim, TINY_POOLED + 24);
+    assert_int_equal(b->unet.added_number_dim, 4);
+    assert_int_equal(b->text[0].projection, 0);
+    assert_int_equal(b->text[1].projection, TINY_POOLED);
+    assert_int_equal(b->text[1].layers, 2);
+    assert_true(b->text[0].penultimate && b->text[1].penultimate && b->zeros_for_no_negative);
+    assert_int_equal(cn_base_context_dim(b), 32);
+    must(cn_base_check_context(ctx, b));
+}
+
+static void both_forms_open(void **state)
+{
+    (void)state;
+    cn_base *b = NULL;
+    must(cn_base_open(ctx, folder, &b));
+    check_base(b);
+    cn_base_close(b);
+    must(cn_base_open(ctx, single, &b));
+    check_base(b);
+    assert_true(b->vae.scaling_factor == 0.13025f && b->schedule.spacing == CN_SPACING_LEADING);
+    cn_base_close(b);
+}
+
+/* The projection stands to the right of its input in OpenCLIP's files. */
+static void the_projection_is_transposed(void **state)
+{
+    (void)state;
+    char path[512];
+    cn_tensors *a = NULL, *b = NULL;
+    float x[TINY_POOLED * 16], y[TINY_POOLED * 16];
+    snprintf(path, sizeof path, "%s/text_encoder_2/model.safetensors", folder);
+    must(cn_tensors_open(ctx, path, &a));
+    must(cn_tensors_open(ctx, single, &b));
+    const cn_tensor_info *of_folder = cn_tensors_find(a, "text_projection.weight");
+    const cn_tensor_info *of_file =
+        cn_tensors_find(b, "conditioner.embedders.1.model.text_projection");
+    assert_true(of_folder && of_file && of_file->shape[0] == 16);
+    must(cn_tensors_read(ctx, a, of_folder, x));
+    must(cn_tensors_read(ctx, b, of_file, y));
+    for (int p = 0; p < TINY_POOLED; p++)
+        for (int h = 0; h < 16; h++) assert_true(x[p * 16 + h] == y[h * TINY_POOLED + p]);
+    cn_tensors_close(a);
+    cn_tensors_close(b);
+}
+
+static void converted_there_and_back(void **state)
+{
+    (void)state;
+    static const char *const files[] = {
+        "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors", "text_encoder_2/model.safetensors"};
+    char back[256];
+    path_in(back, "back");
+    must(cn_convert(ctx, single, back, &(cn_convert_options){.dtype = "f32"}));
+    for (size_t i = 0; i < CN_COUNT(files); i++)
+        if (!same_tensors(folder, back, files[i])) fail_msg("%s differs", files[i]);
+}
+
+/* Where height and left stand: 6 numbers of 2 values each, cosine first. */
+static void numbers_are_embedded_in_order(void **state)
+{
+    (void)state;
+    const cn_picture_sizes s = {.original_w = 1,
+                                .original_h = 2,
+                                .crop_left = 3,
+                                .crop_top = 4,
+                                .target_w = 5,
+                                .target_h = 6};
+    const float pooled[1] = {7}, want[CN_ADDED_NUMBERS] = {2, 1, 4, 3, 6, 5};
+    float numbers[CN_ADDED_NUMBERS], out[1 + 2 * CN_ADDED_NUMBERS];
+    cn_added_numbers(&s, numbers);
+    assert_memory_equal(numbers, want, sizeof want);
+    cn_added_embed(pooled, 1, numbers, CN_ADDED_NUMBERS, 2, out);
+    assert_true(out[0] == 7);
+    for (int i = 0; i < CN_ADDED_NUMBERS; i++) {
+        assert_float_equal(out[1 + 2 * i], cosf(want[i]), 1e-6f);
+        assert_float_equal(out[2 + 2 * i], sinf(want[i]), 1e-6f);
+    }
+}
+
+/* The first bytes of a picture drawn with one change to the options. */
+static void draw(const char *model, const cn_generate_options *o,
+                 uint8_t rgb[3 * TINY_PX * TINY_PX])
+{
+    char tokenizer[512];
+    cn_pipeline *p = NULL;
+    cn_generated *g = NULL;
+    snprintf(tokenizer, sizeof tokenizer, "%s/tokenizer", folder);
+    const cn_pipeline_options po = {.model = model, .tokenizer = tokenizer};
+    must(cn_pipeline_create(ctx, &po, &p));
+    must(cn_generate(p, o, &g));
+    memcpy(rgb, cn_image_rgb(g->images[0]), 3 * TINY_PX * TINY_PX);
+    cn_generated_destroy(g);
+    cn_pipeline_destroy(p);
+}
+
+static void what_is_told_changes_the_picture(void **state)
+{
+    (void)state;
+    enum { CASES = 8 };
+    uint8_t first[3 * TINY_PX * TINY_PX], other[3 * TINY_PX * TINY_PX];
+    cn_generate_options base, o[CASES];
+    cn_generate_defaults(&base);
+    base.prompt = "a red cube";
+    base.width = base.height = TINY_PX;
+    base.steps = 2;
+    base.seed = 5;
+    for (int i = 0; i < CASES; i++) o[i] = base;
+    o[0].prompt_2 = "a blue sphere";
+    o[1].negative_prompt = ""; /* zeros without one */
+    o[2].negative_prompt = "";
+    o[2].negative_prompt_2 = "a blue sphere";
+    o[3].original_size = "64x32";
+    o[4].target_size = "64x32";
+    o[5].crop = "8,0";
+    o[6].negative_original_size = "64x32";
+    o[6].negative_target_size = "16x16";
+    o[7].original_size = "32x64"; /* width first */
+    draw(folder, &base, first);
+    for (int i = 0; i < CASES; i++) {
+        draw(folder, &o[i], other);
+        if (!memcmp(first, other, sizeof first)) fail_msg("case %d changes nothing", i);
+    }
+    draw(folder, &o[3], first);
+    assert_memory_not_equal(first, other, sizeof first);
+    o[3].negative_original_size = "64x32"; /* alone it counts for nothing */
+    draw(folder, &o[3], other);
+    assert_memory_equal(first, other, sizeof first);
+}
+
+static void bad_words(void **state)
+{
+    (void)state;
+    cn_pipeline *p = NULL;
+    cn_generated *g = NULL;
+    cn_generate_options base;
+    const cn_pipeline_options po = {.model = folder};
+    must(cn_pipeline_create(ctx, &po, &p));
+    cn_generate_defaults(&base);
+    base.prompt = "a red cube";
+    cn_generate_options o = base;
+    o.original_size = "64";
+    refused(cn_generate(p, &o, &g), CN_EINVAL, "--original-size 64: WIDTHxHEIGHT");
+    o = base;
+    o.crop = "-1,0";
+    refused(cn_generate(p, &o, &g), CN_EINVAL, "--crop -1,0: LEFT,TOP");
+    o = base;
+    o.negative_target_size = "0x8";
+    refused(cn_generate(p, &o, &g), CN_EINVAL, "--negative-target-size");
+    o = base;
+    o.prompt_style = "webui";
+    o.prompt_2 = "a cube";
+    refused(cn_generate(p, &o, &g), CN_EINVAL, "second text encoder");
+    o = base;
+    o.clip_skip = 1; /* of two layers the last is never used */
+    refused(cn_generate(p, &o, &g), CN_EINVAL, "clip skip: 1 of");
+    cn_pipeline_destroy(p);
+}
+
+static void another_family_is_told_nothing(void **state)
+{
+    (void)state;
+    char dir[256];
+    cn_pipeline *p = NULL;
+    cn_generated *g = NULL;
+    cn_generate_options o;
+    path_in(dir, "sd1");
+    must(tiny_base_write(ctx, dir, 8));
+    const cn_pipeline_options po = {.model = dir};
+    must(cn_pipeline_create(ctx, &po, &p));
+    cn_generate_defaults(&o);
+    o.prompt = "a red cube";
+    o.crop = "0,0";
+    refused(cn_generate(p, &o, &g), CN_EINVAL, "aren't told sizes and crops");
+    o.crop = NULL;
+    o.prompt_2 = "a cube";
+    refused(cn_generate(p, &o, &g), CN_EINVAL, "has one encoder");
+    cn_pipeline_destroy(p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(both_forms_open),
+        cmocka_unit_test(the_projection_is_transposed),
+        cmocka_unit_test(converted_there_and_back),
+        cmocka_unit_test(numbers_are_embedded_in_order),
+        cmocka_unit_test(what_is_told_changes_the_picture),
+        cmocka_unit_test(bad_words),
+        cmocka_unit_test(another_family_is_told_nothing),
+    };
+    return cmocka_run_group_tests(tests, set_up, unit_close);
+}
