@@ -6,14 +6,25 @@
 
 #include <string.h>
 
-/* Model names stand between commas and quotes; the few that hold such characters get '_' for
- * them. */
+/* The last part of the path's first *n bytes begins here; slashes at the end don't count. */
+static size_t last_part(const char *path, size_t *n)
+{
+    while (*n > 1 && path[*n - 1] == '/') --*n;
+    size_t from = *n;
+    while (from > 0 && path[from - 1] != '/') from--;
+    return from;
+}
+
+/* A file within diffusers' folder is known by the folder. Model names stand between commas and
+ * quotes; the few that hold such characters get '_' for them. */
 static void add_name(cn_str *s, const char *path)
 {
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') n--;
-    size_t from = n;
-    while (from > 0 && path[from - 1] != '/') from--;
+    static const char usual[] = "diffusion_pytorch_model";
+    size_t n = strlen(path), from = last_part(path, &n);
+    if (from > 1 && strncmp(path + from, usual, sizeof usual - 1) == 0) {
+        n = from;
+        from = last_part(path, &n);
+    }
     static const char *const endings[] = {".safetensors", ".ckpt", ".pth", ".pt", ".bin"};
     for (size_t i = 0; i < CN_COUNT(endings); i++) {
         size_t e = strlen(endings[i]);

@@ -106,6 +106,8 @@ static void test_other_controls(void **state)
                       *const ba[] = {net_b, net_a}, *const aa[] = {net_a, net_a};
     cn_pipeline *p = open_pipeline(NULL, 0);
     cn_generated *with = fresh(a, 1, 16), *without = fresh(NULL, 0, 16);
+    /* a folder's file goes by the folder's name */
+    assert_non_null(strstr(with->parameters[0], "Module: none, Model: a, Weight"));
     assert_memory_not_equal(with->images[0]->rgb, without->images[0]->rgb, 3 * 16 * 16);
     cn_generated_destroy(with);
     cn_generated_destroy(without);
