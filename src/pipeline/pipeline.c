@@ -58,13 +58,14 @@ static cn_status check_base(cn_ctx *ctx, const cn_base *b)
 static cn_status open_text(cn_pipeline *p, const cn_pipeline_options *o, int k)
 {
     const int64_t width = p->base->text[k].hidden;
+    const char *part = cn_family_find(cn_family_of(p->base), cn_net_text(k))->embedding;
     CN_TRY(cn_base_tokenizer(p->ctx, p->base, k, o->tokenizer, &p->tokenizers[k]));
     for (int i = 0; i < o->n_embeddings; i++)
         CN_TRY(cn_inversions_add(p->ctx, &p->embeddings[k], p->tokenizers[k], o->embeddings[i],
-                                 width));
+                                 part, width));
     if (!o->embeddings_dir) return CN_OK;
     return cn_inversions_add_dir(p->ctx, &p->embeddings[k], p->tokenizers[k], o->embeddings_dir,
-                                 width);
+                                 part, width);
 }
 
 /* The words that LoRAs from number `first` on bring along. */

@@ -317,7 +317,7 @@ static void expect_refused(const char *file, int64_t width, const char *says)
     cn_inversions e = {0};
     char path[CN_PATH_BYTES];
     snprintf(path, sizeof path, "%s%s", file[0] == '/' ? "" : GOLDEN, file);
-    assert_int_not_equal(cn_inversions_add(env.ctx, &e, tokenizer, path, width), CN_OK);
+    assert_int_not_equal(cn_inversions_add(env.ctx, &e, tokenizer, path, NULL, width), CN_OK);
     if (!strstr(cn_error(env.ctx), says)) fail_msg("%s", cn_error(env.ctx));
     assert_int_equal(e.n, 0);
     cn_inversions_free(&e);
@@ -340,10 +340,10 @@ static void test_embeddings(void **state)
     snprintf(model, sizeof model, "%s/model.safetensors", root);
     expect_refused(model, 32, "Stable Diffusion base model");
     cn_inversions e = {0};
-    OK(cn_inversions_add_dir(env.ctx, &e, tokenizer, GOLDEN, 32));
+    OK(cn_inversions_add_dir(env.ctx, &e, tokenizer, GOLDEN, NULL, 32));
     assert_int_equal(e.n, words.n);
     cn_inversions_free(&e);
-    assert_int_equal(cn_inversions_add_dir(env.ctx, &e, tokenizer, "no/such", 32), CN_EIO);
+    assert_int_equal(cn_inversions_add_dir(env.ctx, &e, tokenizer, "no/such", NULL, 32), CN_EIO);
 }
 
 static int setup(void **state)
@@ -361,7 +361,7 @@ static int setup(void **state)
     if (s == CN_OK) s = cn_net_params(env.ctx, CN_NET_TEXT, &params);
     for (size_t i = 0; s == CN_OK && i < CN_COUNT(files); i++) {
         snprintf(path, sizeof path, "%s%s", GOLDEN, files[i]);
-        s = cn_inversions_add(env.ctx, &words, tokenizer, path, base->text[0].hidden);
+        s = cn_inversions_add(env.ctx, &words, tokenizer, path, NULL, base->text[0].hidden);
     }
     if (s != CN_OK) printf("%s\n", cn_error(env.ctx));
     return s == CN_OK ? 0 : -1;

@@ -187,6 +187,90 @@ static void what_is_told_changes_the_picture(void **state)
     assert_memory_equal(first, other, sizeof first);
 }
 
+/* --- textual inversion and LoRA --------------------------------------------------------------- */
+
+static void write_pair(const char *path, const char *first, const char *second, int64_t n,
+                       int64_t rank, bool embedding)
+{
+    float values[256];
+    for (int i = 0; i < 256; i++) values[i] = 0.1f * (float)(i % 5 + 1);
+    const cn_tensor_out list[] = {{.name = first, .dtype = CN_F32, .ndim = 2, .data = values},
+                                  {.name = second, .dtype = CN_F32, .ndim = 2, .data = values}};
+    cn_tensor_out out[2] = {list[0], list[1]};
+    out[0].shape[0] = embedding ? rank : n;
+    out[0].shape[1] = embedding ? n : rank;
+    out[1].shape[0] = rank;
+    out[1].shape[1] = n;
+    must(cn_safetensors_write(ctx, path, out, 2, NULL, NULL, NULL));
+}
+
+/* Draws with these options of the pipeline, and once without. */
+static void changes(const cn_pipeline_options *with, const char *prompt)
+{
+    cn_generate_options o;
+    uint8_t rgb[2][3 * TINY_PX * TINY_PX];
+    cn_generate_defaults(&o);
+    o.prompt = prompt;
+    o.width = o.height = TINY_PX;
+    o.steps = 2;
+    o.seed = 5;
+    for (int i = 0; i < 2; i++) {
+        cn_pipeline *p = NULL;
+        cn_generated *g = NULL;
+        const cn_pipeline_options plain = {.model = folder};
+        must(cn_pipeline_create(ctx, i ? with : &plain, &p));
+        must(cn_generate(p, &o, &g));
+        memcpy(rgb[i], cn_image_rgb(g->images[0]), sizeof rgb[i]);
+        cn_generated_destroy(g);
+        cn_pipeline_destroy(p);
+    }
+    assert_memory_not_equal(rgb[0], rgb[1], sizeof rgb[0]);
+}
+
+static void an_embedding_for_both_encoders(void **state)
+{
+    (void)state;
+    char good[256], bad[256];
+    cn_pipeline *p = NULL;
+    path_in(good, "glow.safetensors");
+    path_in(bad, "half.safetensors");
+    write_pair(good, "clip_l", "clip_g", 16, 2, true);
+    write_pair(bad, "clip_l", "clip_h", 16, 2, true);
+    const char *const files[] = {good}, *const halves[] = {bad};
+    const cn_pipeline_options with = {.model = folder, .embeddings = files, .n_embeddings = 1};
+    const cn_pipeline_options half = {.model = folder, .embeddings = halves, .n_embeddings = 1};
+    changes(&with, "a glow cube");
+    refused(cn_pipeline_create(ctx, &half, &p), CN_EMISMATCH, "half.safetensors: has no clip_g");
+}
+
+/* kohya's names, and diffusers'. */
+static void loras_of_every_network(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *module, *up, *down;
+        int64_t n;
+    } cases[] = {
+        {"lora_te1_text_model_encoder_layers_0_self_attn_v_proj", "lora_up", "lora_down", 16},
+        {"lora_te2_text_model_encoder_layers_0_self_attn_v_proj", "lora_up", "lora_down", 16},
+        {"lora_unet_input_blocks_3_1_transformer_blocks_0_attn1_to_v", "lora_up", "lora_down", 64},
+        {"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_v", "lora_up",
+         "lora_down", 64},
+        {"text_encoder_2.text_model.encoder.layers.0.self_attn.v_proj", "lora_B", "lora_A", 16},
+        {"unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_v", "lora_B", "lora_A", 64},
+    };
+    for (size_t i = 0; i < CN_COUNT(cases); i++) {
+        char path[256], up[160], down[160];
+        path_in(path, "lora.safetensors");
+        snprintf(up, sizeof up, "%s.%s.weight", cases[i].module, cases[i].up);
+        snprintf(down, sizeof down, "%s.%s.weight", cases[i].module, cases[i].down);
+        write_pair(path, up, down, cases[i].n, 1, false);
+        const cn_lora_option lora = {path, 1};
+        const cn_pipeline_options with = {.model = folder, .loras = &lora, .n_loras = 1};
+        changes(&with, "a red cube");
+    }
+}
+
 static void bad_words(void **state)
 {
     (void)state;
@@ -245,6 +329,8 @@ int main(void)
         cmocka_unit_test(converted_there_and_back),
         cmocka_unit_test(numbers_are_embedded_in_order),
         cmocka_unit_test(what_is_told_changes_the_picture),
+        cmocka_unit_test(an_embedding_for_both_encoders),
+        cmocka_unit_test(loras_of_every_network),
         cmocka_unit_test(bad_words),
         cmocka_unit_test(another_family_is_told_nothing),
     };

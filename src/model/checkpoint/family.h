@@ -19,6 +19,8 @@ typedef struct cn_family_net {
      * vocabulary names for that; else with the end token. leaves_last: single files of the whole
      * encoder have a layer more than is used. penultimate, pools: see cn_clip_config. */
     bool pads_with_zero, leaves_last, penultimate, pools;
+    const char
+        *embedding; /* its vectors' name in textual inversions; NULL: they have one encoder's */
 } cn_family_net;
 
 enum { CN_MAX_FAMILY_NETS = 2 + CN_MAX_TEXT_ENCODERS };

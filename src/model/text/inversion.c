@@ -96,11 +96,18 @@ static cn_status add_word(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t, 
 }
 
 /* The file's tensor of vectors; *named when its name is the word. */
-static cn_status find_vectors(cn_ctx *ctx, const cn_tensors *t, const cn_tensor_info **out,
-                              bool *named)
+static cn_status find_vectors(cn_ctx *ctx, const cn_tensors *t, const char *part,
+                              const cn_tensor_info **out, bool *named)
 {
     static const char param[] = "string_to_param.";
     int64_t found = 0;
+    *named = false;
+    if (part) {
+        *out = cn_tensors_find(t, part);
+        return *out ? CN_OK
+                    : cn_fail(ctx, CN_EMISMATCH,
+                              "has no %s: an embedding of SDXL (clip_l, clip_g) is expected", part);
+    }
     if (cn_tensors_find(t, "clip_l") || cn_tensors_find(t, "clip_g"))
         return cn_fail(ctx, CN_EMISMATCH, "holds an SDXL embedding (clip_l, clip_g)");
     *out = cn_tensors_find(t, "emb_params");
@@ -143,13 +150,13 @@ static cn_status check_shape(cn_ctx *ctx, const cn_tensor_info *info, int64_t wi
 }
 
 static cn_status add_file(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t, const char *path,
-                          const cn_tensors *file, int64_t width)
+                          const char *part, const cn_tensors *file, int64_t width)
 {
     const cn_tensor_info *info = NULL;
     bool named = false;
     const char *from;
     size_t n = stem(path, &from);
-    CN_TRY(find_vectors(ctx, file, &info, &named));
+    CN_TRY(find_vectors(ctx, file, part, &info, &named));
     CN_TRY(check_shape(ctx, info, width));
     CN_TRY(add_word(ctx, e, t, from, n, file, info));
     if (!named || (strlen(info->name) == n && !memcmp(info->name, from, n))) return CN_OK;
@@ -157,11 +164,11 @@ static cn_status add_file(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t, 
 }
 
 cn_status cn_inversions_add(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t, const char *path,
-                            int64_t width)
+                            const char *part, int64_t width)
 {
     cn_tensors *file = NULL;
     CN_TRY(cn_tensors_open(ctx, path, &file));
-    cn_status s = add_file(ctx, e, t, path, file, width);
+    cn_status s = add_file(ctx, e, t, path, part, file, width);
     cn_tensors_close(file);
     return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s", path);
 }
@@ -211,16 +218,16 @@ cn_status cn_inversions_add_bundled(cn_ctx *ctx, cn_inversions *e, const cn_toke
 
 /* A quiet context of its own keeps the failures of single files out of ctx. */
 static cn_status add_or_log(cn_ctx *ctx, cn_ctx *quiet, cn_inversions *e, const cn_tokenizer *t,
-                            const char *path, int64_t width)
+                            const char *path, const char *part, int64_t width)
 {
-    cn_status s = cn_inversions_add(quiet, e, t, path, width);
+    cn_status s = cn_inversions_add(quiet, e, t, path, part, width);
     if (s == CN_ENOMEM) return cn_fail(ctx, s, "%s", cn_error(quiet));
     if (s != CN_OK) cn_log(ctx, CN_LOG_WARN, "left out: %s", cn_error(quiet));
     return CN_OK;
 }
 
 cn_status cn_inversions_add_dir(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t,
-                                const char *dir, int64_t width)
+                                const char *dir, const char *part, int64_t width)
 {
     const cn_listing_rules rules = {.endings = endings};
     cn_listing list = {0};
@@ -230,7 +237,7 @@ cn_status cn_inversions_add_dir(cn_ctx *ctx, cn_inversions *e, const cn_tokenize
     for (int64_t i = 0; s == CN_OK && i < list.n; i++) {
         char path[CN_PATH_BYTES];
         s = cn_format(ctx, path, sizeof path, "%s/%s", dir, list.names[i]);
-        if (s == CN_OK) s = add_or_log(ctx, quiet, e, t, path, width);
+        if (s == CN_OK) s = add_or_log(ctx, quiet, e, t, path, part, width);
     }
     cn_listing_free(&list);
     cn_ctx_destroy(quiet);

@@ -25,13 +25,14 @@ typedef struct cn_inversions {
     int n, cap;
 } cn_inversions;
 
-/* Reads a file. width: the text encoder's (CN_EMISMATCH for vectors of another). */
+/* Reads a file. part: which of its vectors, where files have several encoders' ("clip_g"); NULL:
+ * they have one's. width: the text encoder's (CN_EMISMATCH for vectors of another). */
 cn_status cn_inversions_add(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t, const char *path,
-                            int64_t width) CN_CHECKED;
+                            const char *part, int64_t width) CN_CHECKED;
 /* Every .pt, .bin and .safetensors file of a folder; what is no embedding or doesn't fit is logged
  * and left out. */
 cn_status cn_inversions_add_dir(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t,
-                                const char *dir, int64_t width) CN_CHECKED;
+                                const char *dir, const char *part, int64_t width) CN_CHECKED;
 /* Those that a LoRA's file holds, named bundle_emb.WORD.emb_params or .string_to_param.*; as of a
  * folder, what doesn't fit is logged and left out. path: for messages. */
 cn_status cn_inversions_add_bundled(cn_ctx *ctx, cn_inversions *e, const cn_tokenizer *t,
