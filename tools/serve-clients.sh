@@ -39,7 +39,10 @@ if [ -z "${CONTROL_NETS:-}" ]; then
     "$build/controlnet" train -m models/tiny-sd --train-data-dir "$work/pairs" --output-dir "$work/nets/canny" --resolution 128 \
         --train-batch-size 2 --max-train-steps 3 --learning-rate 1e-2 --validation-steps 0 --seed 1 >/dev/null 2>&1
 fi
-"$build/controlnet" serve -m models/tiny-sd --control-nets "$CONTROL_NETS" --port 0 --preview vae --max-pixels 262144 --queue 1000 >"$work/address" 2>"$work/log" &
+# training writes into the first folder of ControlNets
+mkdir "$work/data" "$work/trained"
+"$build/controlnet" dataset scenes "$work/data/edges" --count 12 --condition canny --simple >/dev/null 2>&1
+"$build/controlnet" serve -m models/tiny-sd --control-nets "$work/trained" --data "$work/data" --control-nets "$CONTROL_NETS" --port 0 --preview vae --max-pixels 262144 --queue 1000 >"$work/address" 2>"$work/log" &
 server=$!
 tries=0
 until [ -s "$work/address" ]; do

@@ -35,6 +35,11 @@ static const cn_option rows[] = {
     {"annotators", 0, "a folder with preprocessors' networks, as published", FIELD(annotators_dir),
      .arg = "DIR"},
 
+    {"data", 0,
+     "a folder with folders of training pairs: jobs may train, into the first folder of "
+     "ControlNets",
+     FIELD(data_dir), .arg = "DIR"},
+
     {.help = "Where it listens"},
     {"host", 0, "an address, localhost, or unix:PATH", FIELD(host), .preset = "127.0.0.1",
      .arg = "ADDRESS"},

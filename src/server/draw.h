@@ -37,12 +37,13 @@ typedef struct draw_work {
     char *recipe; /* the request as it goes into the picture */
 } draw_work;
 
-extern const job_kind draw_job, annotate_job;
+extern const job_kind draw_job, annotate_job, train_job;
 
 /* Reads a request of either kind; NULL with `why`. The seed that was chosen is put into the
  * request. The work's texts are the request's. */
 void *draw_read(const draw_reader *r, json_t *request, char why[WHY_BYTES]);
 void *annotate_read(const draw_reader *r, json_t *request, char why[WHY_BYTES]);
+void *train_read(const draw_reader *r, json_t *request, char why[WHY_BYTES]);
 /* By "type", "generate" where it is absent. *kind: set on success. */
 void *job_read(const draw_reader *r, json_t *request, const job_kind **kind, char why[WHY_BYTES]);
 
@@ -52,5 +53,6 @@ bool draw_check_preprocessor(const draw_reader *r, const char *kind, char why[WH
 /* Schemas of the requests. */
 json_t *draw_schema(void);
 json_t *annotate_schema(void);
+json_t *train_schema(void);
 
 #endif

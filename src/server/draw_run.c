@@ -235,7 +235,7 @@ void *annotate_read(const draw_reader *r, json_t *request, char why[WHY_BYTES])
 static const struct {
     const job_kind *kind;
     void *(*read)(const draw_reader *r, json_t *request, char why[WHY_BYTES]);
-} job_kinds[] = {{&draw_job, draw_read}, {&annotate_job, annotate_read}};
+} job_kinds[] = {{&draw_job, draw_read}, {&annotate_job, annotate_read}, {&train_job, train_read}};
 
 enum { N_KINDS = sizeof job_kinds / sizeof *job_kinds };
 
@@ -248,6 +248,6 @@ void *job_read(const draw_reader *r, json_t *request, const job_kind **kind, cha
         *kind = job_kinds[i].kind;
         return job_kinds[i].read(r, request, why);
     }
-    snprintf(why, WHY_BYTES, "type \"%.100s\": there are generate and annotate", type);
+    snprintf(why, WHY_BYTES, "type \"%.100s\": there are generate, annotate and train", type);
     return NULL;
 }

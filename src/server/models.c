@@ -252,3 +252,19 @@ json_t *models_files(const char *dir)
     free(names);
     return list;
 }
+
+json_t *models_folders(const char *dir)
+{
+    json_t *list = json_array();
+    int n = 0;
+    char **names = dir ? entries_of(dir, &n) : NULL, path[CN_PATH_BYTES];
+    struct stat st;
+    for (int i = 0; i < n; i++) {
+        const int length = snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        if (length > 0 && length < (int)sizeof path && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+            json_array_append_new(list, json_string(names[i]));
+        free(names[i]);
+    }
+    free(names);
+    return list;
+}

@@ -25,6 +25,8 @@ void models_names(models *m, char *out, size_t cap);
 
 /* Names of the weight files (and folders) in a folder, by name: ["style", ...]. dir NULL: none. */
 json_t *models_files(const char *dir);
+/* Names of the folders in a folder. dir NULL: none. */
+json_t *models_folders(const char *dir);
 /* The first eight digits of a part's SHA-256, as stable-diffusion-webui shortens models' names. */
 bool models_short_hash(const char *path, char out[9]);
 /* A path's last part, without the ending of a weight file. */

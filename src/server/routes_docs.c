@@ -13,7 +13,7 @@
 
 static const char fixed_schemas[] =
     "{\"Job\":{\"oneOf\":[{\"$ref\":\"#/components/schemas/Generate\"},{\"$ref\":"
-    "\"#/components/schemas/Annotate\"}]},"
+    "\"#/components/schemas/Annotate\"},{\"$ref\":\"#/components/schemas/Train\"}]},"
     "\"JobState\":{\"type\":\"object\",\"required\":[\"id\",\"type\",\"state\"],\"properties\":{"
     "\"id\":{\"type\":\"string\"},\"type\":{\"type\":\"string\"},\"state\":{\"enum\":[\"queued\","
     "\"running\",\"done\",\"failed\",\"cancelled\"]},\"position\":{\"type\":\"integer\"},\"stage\":"
@@ -59,6 +59,7 @@ static json_t *schemas(void)
     json_object_update(all, drawing);
     json_decref(drawing);
     json_object_set_new(all, "Annotate", annotate_schema());
+    json_object_set_new(all, "Train", train_schema());
     json_object_set_new(all, "WebuiTxt2Img", members_schema(webui_txt2img_members, NULL, true));
     json_object_set_new(all, "WebuiImg2Img",
                         members_schema(webui_img2img_members, "init_images", true));

@@ -298,14 +298,21 @@ static void get_info(const http_request *r, http_reply *reply)
     const server *s = r->server;
     http_reply_json(
         reply, 200,
-        json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:i, s:I}, s:b, s:s}",
+        json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:i, s:I}, s:b, s:b}",
                   "version", CN_VERSION, "model", s->model, "size_px", (json_int_t)s->size_px,
                   "samplers", names_of(cn_generate_sampler), "schedulers",
                   names_of(cn_generate_scheduler), "loras", models_files(s->o.pipeline.lora_dir),
                   "embeddings", models_files(s->o.pipeline.embeddings_dir), "limits", "steps",
                   s->o.max_steps, "batch", s->o.max_batch, "prompt_bytes", s->o.max_prompt,
                   "pixels", (json_int_t)s->o.max_pixels, "previews",
-                  strcmp(s->o.preview, "none") != 0, "training", s->o.data_dir ? "yes" : "no"));
+                  strcmp(s->o.preview, "none") != 0, "training",
+                  s->o.data_dir && s->o.control_dirs));
+}
+
+static void get_datasets(const http_request *r, http_reply *reply)
+{
+    http_reply_json(reply, 200,
+                    json_pack("{s:o}", "datasets", models_folders(r->server->o.data_dir)));
 }
 
 static void get_health(const http_request *r, http_reply *reply)
@@ -323,6 +330,7 @@ const http_route routes_jobs[] = {
     {"GET", "/v1/control-nets", get_control_nets, 0, "ControlNets in the server's folders", NULL,
      NULL},
     {"GET", "/v1/preprocessors", get_preprocessors, 0, "Kinds of condition pictures", NULL, NULL},
+    {"GET", "/v1/datasets", get_datasets, 0, "Folders of training pairs under --data", NULL, NULL},
     {"POST", "/v1/jobs", post_job, ROUTE_JSON, "Adds a job to the queue", "Job", "JobState"},
     {"GET", "/v1/jobs", get_jobs, ROUTE_QUIET, "Jobs that wait, run, or ended lately", NULL, NULL},
     {"GET", "/v1/jobs/{id}", get_job, ROUTE_QUIET, "State and result of a job", NULL, "JobState"},

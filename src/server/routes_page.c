@@ -40,7 +40,8 @@ static void get_file(const http_request *r, http_reply *reply)
         "GET", path, get_file, ROUTE_OPEN | ROUTE_QUIET, "The page", NULL, "file" \
     }
 
-const http_route routes_page[] = {
-    FILE_ROUTE("/"),           FILE_ROUTE("/style.css"), FILE_ROUTE("/icon.svg"),
-    FILE_ROUTE("/app.js"),     FILE_ROUTE("/api.js"),    FILE_ROUTE("/controls.js"),
-    FILE_ROUTE("/gallery.js"), FILE_ROUTE("/paint.js"),  {0}};
+const http_route routes_page[] = {FILE_ROUTE("/"),           FILE_ROUTE("/style.css"),
+                                  FILE_ROUTE("/icon.svg"),   FILE_ROUTE("/app.js"),
+                                  FILE_ROUTE("/api.js"),     FILE_ROUTE("/controls.js"),
+                                  FILE_ROUTE("/gallery.js"), FILE_ROUTE("/paint.js"),
+                                  FILE_ROUTE("/train.js"),   {0}};

@@ -36,7 +36,9 @@ static void add_saved(void *user, const char *id, const char *kind_name, json_t 
     const job_kind *kind = NULL;
     const char *full;
     char why[WHY_BYTES];
-    (void)kind_name; /* the request says it too */
+    (void)kind_name;                      /* the request says it too */
+    if (json_object_get(request, "name")) /* a run that was begun goes on */
+        json_object_set_new(request, "resume", json_true());
     void *work = job_read(&reader, request, &kind, why);
     if (work) {
         jobs_release(s->jobs, jobs_add(s->jobs, kind, request, work, id, &full));

@@ -200,7 +200,7 @@ def use(driver, address, folder):
     photo = os.path.join(folder, "photo.png")
     photograph(photo)
     page.drop(photo, "image/png")
-    until(driver, lambda: "Photo" in driver.find_element(By.CSS_SELECTOR, "#card [aria-checked=true]").text, "the photo")
+    until(driver, lambda: page.js("return document.querySelector('#card [aria-checked=true]').textContent") == "Photo", "the photo")
     time.sleep(1)
     edges = page.surface()
     check(edges != before, "a dropped photograph becomes a map")
@@ -246,6 +246,29 @@ def use(driver, address, folder):
     check(not errors, f"no errors in the browser's log {errors}")
 
 
+def train(driver, address):
+    """Where the server has --data: a look at the pairs, a run that is stopped, and goes on to its end."""
+    page = Page(driver, address)
+    page.wait_drawn("the worked example")
+    if not page.by("train-view").is_displayed():
+        print("SKIP  training: the server was started without --data", flush=True)
+        return
+    name = f"page-{int(time.time())}"
+    page.by("train-view").click()
+    page.js("for (const [k,v] of Object.entries(arguments[0])) document.getElementById(k).value=v",
+            {"train-name": name, "train-steps": 300, "train-batch": 2, "train-validate": 0})
+    told = lambda: page.by("train-status").text
+    page.by("train-check").click()
+    check(until(driver, lambda: "The run takes" in told(), "a look at the pairs"), "what the pairs hold and the run takes")
+    page.by("train-start").click()
+    until(driver, lambda: page.by("legend").text.startswith("loss"), "a curve")
+    page.by("train-stop").click()
+    check(until(driver, lambda: "stopped" in told(), "the end of a stopped run"), "a training run starts and stops")
+    time.sleep(2)
+    page.js("document.getElementById('train-steps').value=30")
+    check(page.by("train-resume").is_enabled(), "it can go on")
+
+
 def look(address, folder, pictures):
     for width, height in ((1280, 1240), (390, 2000), (360, 900)):
         for dark in (False, True):
@@ -253,6 +276,8 @@ def look(address, folder, pictures):
             try:
                 page = Page(driver, address)
                 page.wait_drawn("the worked example")
+                if page.by("train-view").is_displayed():
+                    page.by("train-view").click()
                 faults = page.js(AUDIT)
                 mode = "dark" if dark else "light"
                 check(not faults, f"names and contrast at {width} px, {mode} {faults[:6]}")
@@ -262,6 +287,8 @@ def look(address, folder, pictures):
                     check(not bad, f"axe-core at {width} px, {mode} {bad}")
                 wide = page.js("return document.documentElement.scrollWidth")
                 check(wide <= width, f"nothing beyond {width} px ({wide})")
+                if page.by("train-view").is_displayed():
+                    page.by("train-view").click()
                 if pictures and width != 360:
                     driver.save_screenshot(os.path.join(pictures, f"page-{width}-{mode}.png"))
             finally:
@@ -274,6 +301,7 @@ def main():
         driver = start(1280, 1240, False)
         try:
             use(driver, address, folder)
+            train(driver, address)
         finally:
             driver.quit()
         look(address, folder, pictures)

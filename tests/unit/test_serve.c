@@ -173,7 +173,7 @@ static void test_page(void **state)
     need_server();
     static const char *const files[] = {"/",         "/style.css",   "/app.js",
                                         "/api.js",   "/controls.js", "/gallery.js",
-                                        "/paint.js", "/icon.svg"};
+                                        "/paint.js", "/train.js",    "/icon.svg"};
     size_t bytes = 0;
     for (size_t i = 0; i < CN_COUNT(files); i++) {
         http_answer a = http_ask(&server, "GET", files[i], NULL, NULL, 0);

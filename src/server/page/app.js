@@ -5,6 +5,7 @@ import { get, post, Job } from "./api.js";
 import { asUrl, card, controlRequest, element, newControl, newPicture, preprocessorText, resizeTarget, restoreControl, setPhoto } from "./controls.js";
 import { Gallery } from "./gallery.js";
 import { Layer, loadImage, Surface } from "./paint.js";
+import { openTraining } from "./train.js";
 
 const $ = (id) => document.getElementById(id);
 const LIVE_STEPS = 6;
@@ -535,6 +536,10 @@ async function begin() {
   progress(0, "ready");
   showExample();
   show();
+  await openTraining(info, async () => {
+    state.nets = (await get("/v1/control-nets")).control_nets;
+    show();
+  });
 }
 
 begin().catch((e) => {
