@@ -34,7 +34,25 @@ static cn_status plain_out(cn_backend *b, cn_ctx *c, const cn_param *p, cn_dtype
     return plain_in(b, c, p, CN_F32, physical, dtype, plain);
 }
 
-static cn_backend plain = {.name = "plain", .from_plain = plain_in, .to_plain = plain_out};
+static void *plain_alloc(cn_backend *b, cn_ctx *c, size_t bytes)
+{
+    (void)b;
+    return cn_alloc(c, bytes);
+}
+
+static void plain_free(cn_backend *b, void *at, size_t bytes)
+{
+    (void)b;
+    (void)bytes;
+    cn_free(at);
+}
+
+static cn_backend plain = {.name = "plain",
+                           .addressable = true,
+                           .alloc = plain_alloc,
+                           .free = plain_free,
+                           .from_plain = plain_in,
+                           .to_plain = plain_out};
 
 /* --- networks --------------------------------------------------------------------------------- */
 
