@@ -193,9 +193,9 @@ def use(driver, address, folder):
     other = page.js("return document.getElementById('other').src")
     check(other != with_control and other.startswith("data:"), "without control it is another picture")
 
-    page.click_text("In use")
+    page.click_text("Enabled")
     check(page.draw("a drawing without control") == other, "a control out of use is the same as none")
-    page.click_text("In use")
+    page.click_text("Enabled")
 
     photo = os.path.join(folder, "photo.png")
     photograph(photo)

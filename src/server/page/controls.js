@@ -178,9 +178,9 @@ function controlCard(t, world) {
   const head = element(
     "div", { class: "card-head" },
     segment("Where the control comes from", [["drawing", "Drawing"], ["photo", "Photo"]], t.source, again("source")),
-    check("Paint where it acts", t.masking, again("masking")),
+    check("Paint a mask", t.masking, again("masking")),
     element("span", { class: "grow" }),
-    check("In use", t.on, (v) => {
+    check("Enabled", t.on, (v) => {
       t.on = v;
       world.changed("card");
     }),
@@ -194,8 +194,8 @@ function controlCard(t, world) {
       : element("div", {}, "ControlNet", element("span", {}, "none here: start the server with --control-nets DIR")),
     ...(t.source === "photo" ? preprocessorFields(t, world) : []),
     slider("Strength", { min: 0, max: 2, step: 0.05, value: t.strength }, (v) => { t.strength = v; world.changed("card"); }),
-    range("Acts", t.start, t.end, (a, b) => { t.start = a; t.end = b; world.changed("card"); }),
-    select("What counts more", [["balanced", "both alike"], ["prompt", "the prompt"], ["controlnet", "the control"]], t.mode, (v) => { t.mode = v; world.changed("card"); }),
+    range("Steps", t.start, t.end, (a, b) => { t.start = a; t.end = b; world.changed("card"); }),
+    select("Control mode", [["balanced", "balanced"], ["prompt", "prompt more"], ["controlnet", "ControlNet more"]], t.mode, (v) => { t.mode = v; world.changed("card"); }),
   );
   return [head, fields];
 }
