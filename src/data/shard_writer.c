@@ -23,6 +23,7 @@ struct cn_shard_writer {
     cn_shard_counts counts; /* bytes: those that lines vouch for */
     cn_str index;
     json_t *failures; /* the first ones' texts */
+    bool no_memory;   /* for one of them */
 };
 
 /* --- samples and counts ----------------------------------------------------------------------- */
@@ -123,8 +124,8 @@ static void add_index(cn_str *line, const cn_shard_sample *s, int64_t at)
 static void take_failure(cn_shard_writer *w, const char *reason, const char *text)
 {
     cn_shard_count_reason(&w->counts, reason, 1);
-    if (*text && json_array_size(w->failures) < LISTED_FAILURES)
-        json_array_append_new(w->failures, json_string(text));
+    if (*text && cn_json_is_text(text) && json_array_size(w->failures) < LISTED_FAILURES)
+        w->no_memory |= json_array_append_new(w->failures, json_string(text)) != 0;
 }
 
 /* Whether the tar file still holds what a line says. */
@@ -309,7 +310,10 @@ static cn_status write_stats(cn_ctx *ctx, const cn_shard_writer *w)
     stats = json_pack("{s:I,s:I,s:I,s:o,s:O}", "entries", (json_int_t)w->counts.entries, "samples",
                       (json_int_t)w->counts.samples, "bytes", (json_int_t)w->counts.bytes,
                       "left_out", left_out, "failures", w->failures);
-    cn_status s = stats ? path_of(ctx, w->dir, w->number, "_stats.json", path)
+    const bool whole =
+        stats && !w->no_memory &&
+        json_object_size(json_object_get(stats, "left_out")) == (size_t)w->counts.n_reasons;
+    cn_status s = whole ? path_of(ctx, w->dir, w->number, "_stats.json", path)
                         : cn_fail(ctx, CN_ENOMEM, "no memory for a shard's counts");
     if (s == CN_OK) s = cn_json_save_file(ctx, path, stats);
     json_decref(stats);

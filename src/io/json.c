@@ -56,6 +56,34 @@ cn_status cn_json_save_file(cn_ctx *ctx, const char *path, const json_t *value)
     return s;
 }
 
+/* Bytes of the character that begins here; 0: none does. */
+static int character_bytes(const unsigned char *c)
+{
+    static const struct {
+        unsigned char mask, lead;
+        unsigned least;
+    } forms[] = {{0x80, 0, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
+    for (int n = 1; n <= 4; n++) {
+        if ((c[0] & forms[n - 1].mask) != forms[n - 1].lead) continue;
+        unsigned value = c[0] & (unsigned char)~forms[n - 1].mask;
+        for (int i = 1; i < n; i++) {
+            if ((c[i] & 0xc0) != 0x80) return 0;
+            value = value << 6 | (c[i] & 0x3f);
+        }
+        const bool surrogate = value >= 0xd800 && value < 0xe000;
+        return value >= forms[n - 1].least && value <= 0x10ffff && !surrogate ? n : 0;
+    }
+    return 0;
+}
+
+bool cn_json_is_text(const char *text)
+{
+    const unsigned char *c = (const unsigned char *)text;
+    for (int n; *c; c += n)
+        if (!(n = character_bytes(c))) return false;
+    return true;
+}
+
 const char *cn_json_reason(const json_error_t *error)
 {
     return error->text[0] ? error->text : "out of memory";

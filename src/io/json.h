@@ -23,6 +23,9 @@ cn_status cn_json_load_memory(cn_ctx *ctx, const char *what, const char *text, s
 /* Writes `value` indented by 2, keys in their order, a newline at the end; atomic. */
 cn_status cn_json_save_file(cn_ctx *ctx, const char *path, const json_t *value) CN_CHECKED;
 
+/* Whether a text is UTF-8 (RFC 3629), as JSON's strings must be: jansson makes no string of any
+ * other, nor where memory is out. */
+bool cn_json_is_text(const char *text);
 /* Why a text couldn't be parsed: jansson says nothing when it is out of memory. */
 const char *cn_json_reason(const json_error_t *error);
 

@@ -243,39 +243,47 @@ static cn_status encode_condition(const cn_sample_maker *m, cn_ctx *ctx, cn_samp
     return status;
 }
 
-/* What was done to each picture stands beside it, so that it outlives any later sorting of shards.
- */
-static json_t *describe(const cn_sample_maker *m, const cn_sample *s)
+static json_t *describe_condition(const cn_made_condition *c, json_t *note)
 {
-    int64_t within = 0;
+    json_t *one = json_pack("{s:s,s:s}", "name", c->name, "made_by", c->settings.data);
+    if (one && note && json_object_update(one, note) != 0) {
+        json_decref(one);
+        return NULL;
+    }
+    return one;
+}
+
+/* What was done to each picture stands beside it, so that it outlives any later sorting of shards.
+ * NULL without memory. */
+static json_t *describe(const cn_sample_maker *m, const cn_sample *s, const cn_source *source)
+{
     const cn_entry *e = &s->entry;
-    const cn_source *source = cn_sources_find(&m->sources, s->index, &within);
     json_t *conditions = json_array();
     json_t *all = json_pack(
         "{s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:o}", "key", s->made.key, "source", source->text,
         "name", e->name, "caption", e->caption, "width", (json_int_t)e->image->width, "height",
         (json_int_t)e->image->height, "original_width", (json_int_t)s->width, "original_height",
         (json_int_t)s->height, "seed", (json_int_t)m->o->seed, "conditions", conditions);
-    for (int k = 0; all && k < m->n_conditions; k++) {
-        json_t *one = json_pack("{s:s,s:s}", "name", m->conditions[k].name, "made_by",
-                                m->conditions[k].settings.data);
-        if (one && s->notes[k]) json_object_update(one, s->notes[k]);
-        if (!one || json_array_append_new(conditions, one) != 0) {
-            json_decref(all);
-            return NULL;
-        }
-    }
-    if (all && e->json) json_object_set(all, "original", e->json);
-    return all;
+    bool whole = all && (!e->json || json_object_set(all, "original", e->json) == 0);
+    for (int k = 0; whole && k < m->n_conditions; k++)
+        whole = json_array_append_new(conditions,
+                                      describe_condition(&m->conditions[k], s->notes[k])) == 0;
+    if (whole) return all;
+    json_decref(all);
+    return NULL;
 }
 
 static cn_status encode_json(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
 {
-    json_t *object = describe(m, s);
+    int64_t within = 0;
+    const cn_source *source = cn_sources_find(&m->sources, s->index, &within);
+    if (!cn_json_is_text(s->entry.name) || !cn_json_is_text(s->entry.caption) ||
+        !cn_json_is_text(source->text))
+        return cn_fail(ctx, CN_EFORMAT, "its name or caption isn't UTF-8, which a shard's are in");
+    json_t *object = describe(m, s, source);
     char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
-    if (!text)
-        return cn_fail(ctx, CN_EFORMAT, "its name or caption isn't UTF-8, which a shard's are in");
+    if (!text) return cn_fail(ctx, CN_ENOMEM, "no memory for a sample's .json");
     const cn_status status = cn_shard_sample_add(ctx, &s->made, "json", text, strlen(text));
     free(text);
     return status;

@@ -49,6 +49,10 @@ typedef struct scene {
     "--checkpointing-steps 1 --checkpoints-total-limit 2 --seed 1 --threads 1 --learning-rate " \
     "1e-3 "
 
+#define SHARDS                                                                                  \
+    "dataset prepare @P --condition canny --resolution 12 --layout webdataset --shard-size 6K " \
+    "--duplicates equal --threads 1 -o @O"
+
 static const scene scenarios[] = {
     {"train", TRAIN "--max-train-steps 3",
      TRAIN "--max-train-steps 3 --resume-from-checkpoint latest", NULL,
@@ -64,6 +68,8 @@ static const scene scenarios[] = {
     {"prepare", "dataset prepare @P --condition canny --resolution 12 --threads 1 -o @O",
      "dataset prepare @P --condition canny --resolution 12 --threads 1 -o @O", NULL,
      "prompt.json source/0.png source/3.png target/0.png target/3.png"},
+    {"shards", SHARDS, SHARDS, NULL,
+     "00000.tar 00000.idx 00000_stats.json 00001.tar 00001.idx shards.json lookalikes.bin"},
     {"convert", "convert @M @O --to single-file", NULL, NULL, ""},
     {"annotate", "annotate canny @P --threads 1 -o @O", "annotate canny @P --threads 1 -o @O", NULL,
      "0.png 1.png 3.png"},

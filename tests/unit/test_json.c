@@ -148,6 +148,41 @@ static void long_lines(void **state)
     cn_jsonl_close(j);
 }
 
+/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF, nothing cut short. jansson
+ * agrees. */
+static void text_is_utf8(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"",
+                                       "a",
+                                       "\xc3\xa9",
+                                       "\xe2\x82\xac",
+                                       "\xed\x9f\xbf",
+                                       "\xee\x80\x80",
+                                       "\xf0\x90\x80\x80",
+                                       "\xf4\x8f\xbf\xbf"};
+    static const char *const bad[] = {"\x80",
+                                      "a\xff",
+                                      "\xc3",
+                                      "\xc0\xaf",
+                                      "\xc1\xbf",
+                                      "\xe0\x9f\xbf",
+                                      "\xe2\x82",
+                                      "\xed\xa0\x80",
+                                      "\xf0\x8f\xbf\xbf",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf8\x88\x80\x80\x80",
+                                      "\xc3("};
+    for (size_t i = 0; i < CN_COUNT(good) + CN_COUNT(bad); i++) {
+        const bool want = i < CN_COUNT(good);
+        const char *text = want ? good[i] : bad[i - CN_COUNT(good)];
+        json_t *string = json_string(text);
+        assert_int_equal(string != NULL, want);
+        assert_int_equal(cn_json_is_text(text), want);
+        json_decref(string);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -156,6 +191,7 @@ int main(void)
         cmocka_unit_test(saved_values_read_back),
         cmocka_unit_test(lines_one_by_one),
         cmocka_unit_test(long_lines),
+        cmocka_unit_test(text_is_utf8),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

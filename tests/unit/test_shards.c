@@ -550,6 +550,51 @@ static void a_dry_run_writes_nothing(void **state)
     assert_true(r.bytes > real.bytes * 9 / 10 && r.bytes <= real.bytes);
 }
 
+/* The last picture goes when the first chunk is done. */
+static void hide_last(void *user, const char *stage, int64_t done, int64_t total)
+{
+    char hidden[600];
+    (void)stage, (void)total;
+    snprintf(hidden, sizeof hidden, "%s.hidden", (const char *)user);
+    if (done > 0) (void)!rename(user, hidden);
+}
+
+/* A folder that vanished is not a folder of broken pictures: the run ends, what was made stays, and
+ * the same call goes on once it is back. */
+static void a_vanished_file_ends_the_run(void **state)
+{
+    (void)state;
+    char name[64], last[512], hidden[600];
+    cn_ctx *one = cn_ctx_create(1);
+    cn_image *image = NULL;
+    assert_int_equal(cn_dir_make(ctx, at(1, "photos")), CN_OK);
+    assert_int_equal(cn_image_create(ctx, 16, 16, &image), CN_OK);
+    for (int i = 0; i < 40; i++) {
+        snprintf(name, sizeof name, "photos/%02d.png", i);
+        assert_int_equal(cn_image_save_png(ctx, at(2, name), image, NULL), CN_OK);
+    }
+    cn_image_destroy(image);
+    snprintf(last, sizeof last, "%s", at(2, "photos/39.png"));
+    snprintf(hidden, sizeof hidden, "%s.hidden", last);
+    const char *const source[] = {at(1, "photos"), NULL};
+    cn_prepare_options o = {.sources = source,
+                            .conditions = canny,
+                            .output_dir = at(0, "vanished"),
+                            .layout = "webdataset",
+                            .on_bad = "skip",
+                            .progress = hide_last,
+                            .user = last};
+    cn_prepare_result r;
+    assert_int_equal(cn_dataset_prepare(one, &o, &r), CN_EIO);
+    assert_non_null(strstr(cn_error(one), "39.png"));
+    assert_int_equal(rename(hidden, last), 0);
+    o.progress = NULL;
+    r = run(one, &o);
+    assert_int_equal(r.pairs, 40);
+    assert_int_equal(r.kept, 39);
+    cn_ctx_destroy(one);
+}
+
 static int64_t count_pairs(const char *tar)
 {
     cn_dataset *d = NULL;
@@ -601,7 +646,7 @@ int main(void)
         cmocka_unit_test(refuses_other_things),    cmocka_unit_test(broken_members_and_filters),
         cmocka_unit_test(bytes_and_json_are_kept), cmocka_unit_test(sources_behind_each_other),
         cmocka_unit_test(lookalikes_are_left_out), cmocka_unit_test(a_dry_run_writes_nothing),
-        cmocka_unit_test(an_index_is_checked),
+        cmocka_unit_test(an_index_is_checked),     cmocka_unit_test(a_vanished_file_ends_the_run),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
