@@ -18,7 +18,7 @@
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
 #   make clean      removes build/ and build-*/
 #   build/bench draw|decode|train|ops   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines (docs/performance.md)
-# Variables: CC=gcc|clang  JOBS=N  V=1 (whole commands)  MPI=0|1  SERVER=0|1  GIF=0|1 TIFF=0|1 AVIF=0|1 JXL=0|1  SANITIZE=address|undefined|thread
+# Variables: CC=gcc|clang  JOBS=N  V=1 (whole commands)  MPI=0|1  SERVER=0|1  VULKAN=0|1  GIF=0|1 TIFF=0|1 AVIF=0|1 JXL=0|1  SANITIZE=address|undefined|thread
 #            BUILD=build  PREFIX=/usr/local
 
 CC ?= gcc
@@ -72,11 +72,17 @@ SERVER ?= $(call have,'libmicrohttpd >= 0.9.71')
 SERVER_SRC := $(if $(filter 1,$(SERVER)),$(wildcard src/server/*.c))
 PAGE := $(wildcard src/server/page/*)
 SERVER_OBJ := $(SERVER_SRC:%.c=$(BUILD)/%.o) $(if $(filter 1,$(SERVER)),$(BUILD)/page/page_files.o)
+# A GPU can be drawn on where Vulkan's headers and a compiler of its kernels are (VULKAN=0 builds
+# without); libvulkan itself is looked for when a device is asked for.
+VULKAN ?= $(if $(shell echo '\#include <vulkan/vulkan_core.h>' | $(CC) -E -x c - >/dev/null 2>&1 && \
+                      command -v glslangValidator),1,0)
+GPU_LEFT_OUT := $(if $(filter 1,$(VULKAN)),src/gpu/gpu_none.c,$(filter-out src/gpu/gpu_none.c,$(wildcard src/gpu/*.c)))
+GPU_KERNELS := $(wildcard src/gpu/kernels/*.k)
 # Programs need it, the library doesn't.
 PROGRAM_LIBS := $(if $(filter 1,$(SERVER)),-lmicrohttpd)
 # Every source of the library but the kernels, which are compiled several times (below).
 LIB_SRC := $(filter-out src/cli/% src/server/% src/cpu/kernels/% $(if $(filter 1,$(MPI)),src/dist/ranks_one.c,src/dist/ranks_mpi.c) \
-           $(PICTURES_LEFT_OUT:%=src/image/%.c), \
+           $(PICTURES_LEFT_OUT:%=src/image/%.c) $(GPU_LEFT_OUT), \
            $(shell find src -name '*.c' | LC_ALL=C sort))
 KERNEL_SRC := $(wildcard src/cpu/kernels/*.c src/cpu/kernels/conv/*.c)
 STORED_SRC := $(wildcard src/cpu/kernels/stored/*.c)
@@ -240,6 +246,20 @@ $(BUILD)/$(1)-$(2)/%.o: %.c
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
 $(foreach isa,$(ISAS),$(foreach store,$(STORES),$(eval $(call stored_rule,$(isa),$(store)))))
+
+# Kernels of GPUs: C's preprocessor, then Vulkan's front end, then one header of numbers.
+$(BUILD)/generated/spirv/%.h: src/gpu/kernels/%.k $(wildcard src/gpu/kernels/*.h) src/gpu/kernels/prelude.glsl
+	@mkdir -p $(@D)
+	$(call say,SPIRV,$<)
+	$(Q)(cat src/gpu/kernels/prelude.glsl && $(CC) -E -P -x c -Isrc -include src/gpu/kernels/words.glsl.h $<) >$(@:.h=.comp)
+	$(Q)glslangValidator -V --quiet --target-env vulkan1.2 --vn cn_spv_$* -o $@.new $(@:.h=.comp) && mv $@.new $@
+$(BUILD)/generated/gpu/kernel_words.h: $(GPU_KERNELS:src/gpu/kernels/%.k=$(BUILD)/generated/spirv/%.h)
+	@mkdir -p $(@D)
+	$(Q)grep -hv '#pragma once' $^ >$@
+$(BUILD)/src/gpu/kernel_codes.o: CFLAGS_ALL += -I$(BUILD)/generated
+ifeq ($(VULKAN),1)
+$(BUILD)/src/gpu/kernel_codes.o: $(BUILD)/generated/gpu/kernel_words.h
+endif
 
 $(BUILD)/src/dist/ranks_mpi.o: CFLAGS_ALL += $(shell pkg-config --cflags ompi-c 2>/dev/null)
 

@@ -812,6 +812,9 @@ typedef struct cn_pipeline_options {
     const char *const *embeddings; /* textual inversion files, n_embeddings of them */
     int n_embeddings;
     const char *embeddings_dir; /* folder of such files; NULL */
+    /* What the networks are computed on: "cpu"; "vulkan", the device that suits best; "vulkan:N",
+     * number N of cn_devices; "auto" (NULL): the CPU. */
+    const char *device;
     /* What the networks compute in: "f32" (NULL); "bf16", faster and less exact, where the
      * processor can (CN_EINVAL elsewhere); "auto": bf16 where it can. */
     const char *precision;
@@ -1150,6 +1153,12 @@ bool cn_annotate_setting_at(const char *kind, int i, cn_annotate_setting *out);
  * kind that isn't compared. */
 cn_status cn_condition_agreement(cn_ctx *ctx, const char *kind, const cn_image *found,
                                  const cn_image *wanted, cn_agreement *out);
+
+/* --- devices ---------------------------------------------------------------------------------- */
+
+/* The devices that Vulkan knows, as lines of text or one line of JSON. *text: cn_free it. CN_EIO
+ * with a line that says why where there is none. */
+cn_status cn_devices(cn_ctx *ctx, bool json, char **text);
 
 /* --- checkpoints ------------------------------------------------------------------------------ */
 

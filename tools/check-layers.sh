@@ -50,17 +50,19 @@ BEGIN {
     allow("dist", "base")
     allow("cpu", "base graph")
     allow("gpu", "base graph")
+    # Who asks for a device by its name gets either.
+    allow("device", "base graph cpu gpu")
     # Networks are written once, for every backend.
     allow("model", "base io graph")
     # The networks of annotators are loaded as the models are.
     allow("annotate", "base io image graph model")
-    allow("diffuse", "base io image graph cpu gpu model annotate")
-    allow("data", "base io image graph dist cpu gpu model annotate diffuse")
-    allow("eval", "base io image graph cpu gpu model annotate diffuse data")
-    allow("train", "base io image graph dist cpu gpu model annotate diffuse data eval")
+    allow("diffuse", "base io image graph device model annotate")
+    allow("data", "base io image graph dist device model annotate diffuse")
+    allow("eval", "base io image graph device model annotate diffuse data")
+    allow("train", "base io image graph dist device model annotate diffuse data eval")
     allow("scene", "base io image graph model annotate data")
-    allow("pretrain", "base io image graph cpu gpu model annotate diffuse data eval train scene")
-    allow("pipeline", "base io image graph cpu gpu model annotate diffuse data eval train scene")
+    allow("pretrain", "base io image graph device model annotate diffuse data eval train scene")
+    allow("pipeline", "base io image graph device model annotate diffuse data eval train scene")
     # Programs stand on the public header alone; one command of cli starts the server.
     allow("cli", "server")
     allow("server", "")

@@ -17,8 +17,10 @@ done
 packages="gcc make pkg-config|pkgconf libdnnl-dev libxsmm-dev libpng-dev
     libjpeg62-turbo-dev|libjpeg-turbo8-dev libwebp-dev libjansson-dev zlib1g-dev libpcre2-dev
     libutf8proc-dev libarchive-dev libcmocka-dev"
-# What the program can do without: training by several processes, the server, pictures of some kinds.
-optional="libopenmpi-dev openmpi-bin libmicrohttpd-dev libgif-dev libtiff-dev|libtiff5-dev libavif-dev libjxl-dev"
+# What the program can do without: training by several processes, the server, pictures of some kinds,
+# GPUs (and Mesa's drivers, one of which computes on the CPU: with it the tests of GPUs run anywhere).
+optional="libopenmpi-dev openmpi-bin libmicrohttpd-dev libgif-dev libtiff-dev|libtiff5-dev libavif-dev libjxl-dev
+    libvulkan-dev glslang-tools mesa-vulkan-drivers"
 headers="stdarg.h stdio.h setjmp.h stdint.h oneapi/dnnl/dnnl.h libxsmm.h png.h jpeglib.h
     webp/encode.h webp/demux.h jansson.h zlib.h pcre2.h utf8proc.h archive.h cmocka.h"
 

@@ -137,6 +137,21 @@ for kind in unit ops; do
         run "$name" "$build/tests/$name"
     done
 done
+# The same operations on a GPU, or on Mesa's software Vulkan.
+if [ -z "$sanitized" ]; then
+    if why=$("$build/controlnet" devices 2>&1 >/dev/null); then
+        for source in tests/ops/test_*.c; do
+            name=ops_$(basename "$source" .c | sed 's/^test_//')
+            grep -q OP_FAMILIES "$source" || continue
+            run "$name on Vulkan" "$(command -v env)" CN_DEVICE=vulkan "$build/tests/$name"
+        done
+        run "golden tests/golden/core on Vulkan" "$(command -v env)" CN_DEVICE=vulkan "$build/tests/golden" \
+            tests/golden/core text_encoder
+    else
+        echo "SKIP  operations and networks on Vulkan: $why"
+        skipped=$((skipped + 1))
+    fi
+fi
 if [ -n "$sanitized" ]; then
     run "golden tests/golden/core" "$build/tests/golden" tests/golden/core
     run badinput "$build/tests/badinput"

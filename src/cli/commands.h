@@ -17,6 +17,7 @@ int cmd_dataset_show(int argc, char **argv);
 int cmd_dataset_copy(int argc, char **argv);
 bool cmd_dataset_copies(const char *name);
 int cmd_demo(int argc, char **argv);
+int cmd_devices(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_pretrain(int argc, char **argv);

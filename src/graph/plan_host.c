@@ -8,10 +8,12 @@
 static cn_status add_copy(cn_plan *p, const cn_node *x)
 {
     const int b = cn_plan_buffer(p, x);
-    if (b < 0) return CN_OK;
-    cn_host_copy *h = &p->host[b];
+    const cn_param *q = cn_plan_param(x);
+    if (b < 0 && !q) return CN_OK;
+    cn_host_copy *h = &p->host[q ? p->n_host++ : b];
     if (h->data) return CN_OK;
-    h->bytes = p->buffers[b].bytes;
+    h->param = q;
+    h->bytes = q ? q->data_bytes : p->buffers[b].bytes;
     h->input = x->op == CN_OP_INPUT;
     h->fresh = h->input;
     return (h->data = cn_alloc0(p->ctx, CN_MAX(h->bytes, 1))) ? CN_OK : CN_ENOMEM;
@@ -20,7 +22,7 @@ static cn_status add_copy(cn_plan *p, const cn_node *x)
 cn_status cn_plan_host_create(cn_plan *p, cn_node *const *outputs, int n)
 {
     if (p->backend->addressable) return CN_OK;
-    p->host = cn_alloc0(p->ctx, (size_t)CN_MAX(p->n_buffers, 1) * sizeof *p->host);
+    p->host = cn_alloc0(p->ctx, (size_t)(p->n_buffers + n + 1) * sizeof *p->host);
     if (!p->host) return CN_ENOMEM;
     p->n_host = p->n_buffers;
     for (int id = 0; id < p->n_nodes; id++) {
@@ -38,8 +40,11 @@ void cn_plan_host_free(cn_plan *p)
     cn_free(p->host);
 }
 
-void *cn_plan_host_data(cn_plan *p, int b)
+void *cn_plan_host_data(cn_plan *p, int b, const cn_param *param)
 {
+    for (int i = p->n_buffers; b < 0 && param && i < p->n_host; i++)
+        if (p->host[i].param == param) b = i;
+    if (b < 0) return NULL;
     p->host[b].fresh = p->host[b].input;
     return p->host[b].data;
 }
@@ -66,8 +71,8 @@ cn_status cn_plan_host_fetch(cn_plan *p)
     for (int b = 0; b < p->n_host; b++) {
         cn_host_copy *h = &p->host[b];
         if (!h->data || h->input) continue;
-        CN_TRY(p->backend->read(p->backend, p->ctx, h->data, p->arena + p->buffers[b].offset,
-                                h->bytes));
+        const void *from = h->param ? h->param->data : p->arena + p->buffers[b].offset;
+        CN_TRY(p->backend->read(p->backend, p->ctx, h->data, from, h->bytes));
     }
     return CN_OK;
 }

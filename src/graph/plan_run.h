@@ -23,8 +23,9 @@ typedef struct cn_buffer {
 
 /* What the host sees of a buffer in a backend's own memory. */
 typedef struct cn_host_copy {
-    void *data;   /* owned; NULL: the host doesn't look at this buffer */
-    size_t bytes; /* of its values */
+    void *data;            /* owned; NULL: the host doesn't look at this buffer */
+    const cn_param *param; /* behind the buffers': an output that is a parameter's view */
+    size_t bytes;          /* of its values */
     bool input;
     bool fresh; /* an input that may have been written to since it went over */
 } cn_host_copy;
@@ -43,7 +44,8 @@ struct cn_plan {
     cn_buffer *buffers;
     char *arena;
     size_t arena_bytes;
-    cn_host_copy *host; /* by buffer, of inputs and outputs; NULL: the arena is addressable */
+    cn_host_copy *host; /* by buffer, of inputs and outputs, then of outputs that are parameters;
+                           NULL: the arena is addressable */
     int n_host;
     cn_plan *lender; /* whose arena it is; NULL: its own */
     bool dirty;      /* stable steps must run again */
@@ -56,6 +58,8 @@ struct cn_plan {
 };
 
 int cn_plan_buffer(const cn_plan *p, const cn_node *x);
+/* The parameter that x is, in whatever shape; NULL: it is another value. */
+const cn_param *cn_plan_param(const cn_node *x);
 /* Marks which sums are fused into the step before them (fuse.c). outputs: nodes whose own value is
  * wanted. */
 cn_status cn_plan_fuse(cn_plan *p, cn_node *const *outputs, int n);
@@ -67,8 +71,9 @@ void cn_plan_bind(cn_plan *p);
 /* Copies for the inputs and these outputs; nothing where the backend is addressable. */
 cn_status cn_plan_host_create(cn_plan *p, cn_node *const *outputs, int n) CN_CHECKED;
 void cn_plan_host_free(cn_plan *p);
-/* The copy of buffer b, or NULL. An input's goes over before the next run. */
-void *cn_plan_host_data(cn_plan *p, int b);
+/* The copy of buffer b or, where that is -1, of a parameter; NULL: there is none. An input's goes
+ * over before the next run. */
+void *cn_plan_host_data(cn_plan *p, int b, const cn_param *param);
 /* All inputs go over again: the arena has lost them. */
 void cn_plan_host_lost(cn_plan *p);
 cn_status cn_plan_host_send(cn_plan *p) CN_CHECKED;

@@ -12,6 +12,12 @@ static void *address(const cn_plan *p, const cn_node *x)
     return b < 0 ? NULL : p->arena + p->buffers[b].offset;
 }
 
+const cn_param *cn_plan_param(const cn_node *x)
+{
+    while (x->op == CN_OP_VIEW) x = x->in[0];
+    return x->param && x->op == CN_OP_PARAM ? x->param : NULL;
+}
+
 void cn_plan_bind(cn_plan *p)
 {
     for (int s = 0; s < p->n_steps; s++) {
@@ -51,14 +57,16 @@ static int kept_buffer(const cn_plan *p, const cn_node *x)
 
 void *cn_plan_address(cn_plan *p, const cn_node *x)
 {
+    const cn_param *q = p->needed[x->id] ? cn_plan_param(x) : NULL;
+    if (q) return q->data;
     const int b = kept_buffer(p, x);
     return b < 0 ? NULL : p->arena + p->buffers[b].offset;
 }
 
 void *cn_plan_data(cn_plan *p, const cn_node *x)
 {
-    const int b = kept_buffer(p, x);
-    return b < 0 || !p->host ? cn_plan_address(p, x) : cn_plan_host_data(p, b);
+    return p->host ? cn_plan_host_data(p, kept_buffer(p, x), cn_plan_param(x))
+                   : cn_plan_address(p, x);
 }
 
 bool cn_plan_get(cn_plan *p, const cn_node *x, float *out)

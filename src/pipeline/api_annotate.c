@@ -3,7 +3,7 @@
  * need. */
 #include "annotate/labels.h"
 #include "annotate/network.h"
-#include "cpu/cpu.h"
+#include "device/device.h"
 
 #include <string.h>
 
@@ -35,7 +35,7 @@ cn_status cn_annotator_create(cn_ctx *ctx, const char *kind, const cn_annotate_o
     }
     cn_annotator *a = cn_alloc0(ctx, sizeof *a);
     cn_status s = a ? CN_OK : CN_ENOMEM;
-    if (s == CN_OK && args.kind->networks[0].net) s = cn_backend_cpu_create(ctx, &a->backend);
+    if (s == CN_OK && args.kind->networks[0].net) s = cn_backend_create(ctx, NULL, &a->backend);
     if (s == CN_OK) s = cn_session_open(ctx, &args, a->backend, &a->session);
     if (s != CN_OK) {
         cn_annotator_destroy(a);

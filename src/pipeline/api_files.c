@@ -6,7 +6,7 @@
  */
 #include "base/option.h"
 #include "image/image.h"
-#include "cpu/cpu.h"
+#include "device/device.h"
 #include "model/checkpoint/weights.h"
 
 int64_t cn_image_width(const cn_image *image)
@@ -65,7 +65,7 @@ cn_status cn_convert(cn_ctx *ctx, const char *in, const char *out,
     CN_TRY(cn_options_check(ctx, cn_convert_option_rows, o));
     if (o->dtype && !cn_weight_type_find(o->dtype, &job.dtype))
         return cn_fail(ctx, CN_EINTERNAL, "no file is written as %s", o->dtype);
-    CN_TRY(cn_backend_cpu_create(ctx, &be));
+    CN_TRY(cn_backend_create(ctx, NULL, &be));
     cn_status s = cn_weights_convert(ctx, be, &job);
     be->destroy(be);
     return s;

@@ -5,7 +5,7 @@
 #include "base/option.h"
 #include "annotate/network.h"
 #include "annotate/pointwise.h"
-#include "cpu/cpu.h"
+#include "device/device.h"
 #include "io/npy.h"
 
 #include <string.h>
@@ -153,7 +153,7 @@ static cn_status open_networks(cn_ctx *ctx, cn_condition *c)
         if (!args.kind->networks[0].net) continue;
         CN_TRY(choose_weights(ctx, args.kind, c->o.annotate.weights, weights));
         args.weights = weights;
-        if (!c->backend) CN_TRY(cn_backend_cpu_create(ctx, &c->backend));
+        if (!c->backend) CN_TRY(cn_backend_create(ctx, NULL, &c->backend));
         CN_TRY(cn_session_open(ctx, &args, c->backend, &c->sessions[i]));
     }
     return CN_OK;

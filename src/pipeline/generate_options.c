@@ -28,6 +28,10 @@ const cn_option cn_pipeline_option_rows[] = {
     {"prediction", 0,
      "what the UNet was trained to give, where the model doesn't say it or says it wrongly",
      FIELD(prediction), .words = cn_prediction_words, .unset = "as the model says"},
+    {"device", 0,
+     "what computes: cpu, vulkan, or vulkan:N, a device that controlnet devices lists; auto: the "
+     "CPU",
+     FIELD(device), .arg = "DEVICE", .preset = "auto"},
     {"precision", 0,
      "what the networks compute in: bf16, faster and less exact, where the processor can; auto: "
      "bf16 where it can",

@@ -15,6 +15,9 @@ static cn_status find_precision(cn_pipeline *p, const char *name, cn_dtype *out)
     *out = CN_F32;
     if (!name || !strcmp(name, "f32")) return CN_OK;
     bool can = p->backend->computes(p->backend, CN_BF16);
+    if (!strcmp(name, "bf16") && !can && !p->backend->addressable)
+        return cn_fail(ctx, CN_EINVAL, "precision bf16: a %s device computes in f32 alone",
+                       p->backend->name);
     if (!strcmp(name, "bf16") && !can)
         return cn_fail(
             ctx, CN_EINVAL,

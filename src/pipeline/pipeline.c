@@ -8,7 +8,7 @@
 #include "pipeline/pipeline_internal.h"
 
 #include "base/option.h"
-#include "cpu/cpu.h"
+#include "device/device.h"
 #include "pipeline/infotext.h"
 
 /* --- the pipeline ----------------------------------------------------------------------------- */
@@ -88,7 +88,12 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     if (!p) return CN_ENOMEM;
     p->ctx = ctx;
     p->max_memory_bytes = o->max_memory_bytes;
-    cn_status s = cn_backend_cpu_create(ctx, &p->backend);
+    cn_status s = cn_backend_create(ctx, o->device, &p->backend);
+    if (s == CN_OK && o->max_memory_bytes && !p->backend->addressable)
+        s = cn_fail(ctx, CN_EINVAL,
+                    "--max-memory: only the CPU's memory is planned; leave it out "
+                    "with --device %s",
+                    o->device);
     if (s == CN_OK) s = cn_pipeline_precision(p, o);
     if (s == CN_OK) s = cn_base_open_with(ctx, o->model, o->vae, &p->base);
     if (s == CN_OK && o->prediction) s = cn_base_set_prediction(ctx, p->base, o->prediction);

@@ -5,7 +5,7 @@
  * Models are opened as a user's are. All measures take what a user sees, 8-bit pictures.
  */
 #include "base/option.h"
-#include "cpu/cpu.h"
+#include "device/device.h"
 #include "pretrain/eval_internal.h"
 
 enum { CLASSIFIER_CHECK = 2000 };
@@ -159,7 +159,7 @@ cn_status cn_pretrain_evaluate(cn_ctx *ctx, const cn_pretrain_evaluate_options *
     CN_TRY(cn_base_open(ctx, o->model, &b));
     for (int i = 0; i < CN_EVALUATE_COLOURS; i++) e.colours[i] = cn_scene_colour_name(i);
     cn_status s = check_size(ctx, b, &e.size_px);
-    if (s == CN_OK) s = cn_backend_cpu_create(ctx, &v.be);
+    if (s == CN_OK) s = cn_backend_create(ctx, NULL, &v.be);
     if (s == CN_OK) s = measure(&v, b);
     cn_base_close(b);
     cn_classifier_destroy(v.classifier);

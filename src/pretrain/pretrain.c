@@ -6,7 +6,7 @@
 #include "base/lock.h"
 #include "base/option.h"
 #include "base/dtype.h"
-#include "cpu/cpu.h"
+#include "device/device.h"
 #include "image/image.h"
 #include "model/text/bpe.h"
 #include "model/checkpoint/config_io.h"
@@ -251,7 +251,7 @@ cn_status cn_pretrain(cn_ctx *ctx, const cn_pretrain_options *o)
     cn_status s = cn_format(ctx, r.state_dir, sizeof r.state_dir, "%s/state", o->output_dir);
     if (s == CN_OK) s = cn_dir_lock_take(ctx, o->output_dir, &lock);
     if (s == CN_OK) s = cn_dir_make(ctx, r.state_dir);
-    if (s == CN_OK) s = cn_backend_cpu_create(ctx, &r.be);
+    if (s == CN_OK) s = cn_backend_create(ctx, NULL, &r.be);
     if (s == CN_OK && !(r.base = cn_alloc0(ctx, sizeof *r.base))) s = CN_ENOMEM;
     if (s != CN_OK) goto done;
     cn_pretrain_configs(o, r.base);

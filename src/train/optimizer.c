@@ -103,6 +103,8 @@ static cn_status create_arrays(cn_adamw *a, cn_ctx *ctx)
 cn_status cn_adamw_continue(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
                             const cn_adamw_options *options, cn_adamw *from, cn_adamw **out)
 {
+    if (!be->addressable)
+        return cn_fail(ctx, CN_EINVAL, "AdamW runs on the CPU alone, not on a %s device", be->name);
     cn_adamw *a = cn_alloc0(ctx, sizeof *a);
     if (!a) return CN_ENOMEM;
     a->ctx = ctx;

@@ -2,7 +2,7 @@
 /* run_setup.c - see run_setup.h. */
 #include "train/run_setup.h"
 
-#include "cpu/cpu.h"
+#include "device/device.h"
 #include "diffuse/sampling.h"
 
 #include <string.h>
@@ -96,7 +96,7 @@ cn_status cn_run_setup_open(cn_run_setup *r)
     CN_TRY(cn_base_open_with(r->ctx, r->o.model, r->o.vae, &r->base));
     CN_TRY(check_base(r->ctx, r->base, &r->o));
     CN_TRY(r->o.controlnet ? given_config(r) : fresh_config(r->ctx, r->base, &r->config));
-    CN_TRY(cn_backend_cpu_create(r->ctx, &r->be));
+    CN_TRY(cn_backend_create(r->ctx, NULL, &r->be));
     replace_fp16(r);
     return CN_OK;
 }

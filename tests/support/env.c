@@ -3,7 +3,7 @@
 #include "env.h"
 #include "values.h"
 
-#include "cpu/cpu.h"
+#include "device/device.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@ bool test_env_open(test_env *e, int threads)
 {
     *e = (test_env){0};
     e->ctx = cn_ctx_create(threads);
-    return e->ctx && cn_backend_cpu_create(e->ctx, &e->backend) == CN_OK;
+    return e->ctx && cn_backend_create(e->ctx, getenv("CN_DEVICE"), &e->backend) == CN_OK;
 }
 
 void test_env_close(test_env *e)

@@ -3,7 +3,7 @@
 #include "op_harness.h"
 #include "values.h"
 
-#include "cpu/cpu.h"
+#include "device/device.h"
 #include "graph/plan.h"
 
 #include <math.h>
@@ -293,7 +293,8 @@ bool op_case_run(const op_family *f, const op_case *c, char *message, size_t siz
     f->describe(c, r.operands, &r.result);
     while (r.n < OP_MAX_OPERANDS && r.operands[r.n].role != OP_END) r.n++;
     r.ctx = cn_ctx_create(2);
-    bool ok = r.ctx != NULL && checked(&r, cn_backend_cpu_create(r.ctx, &r.backend)) && run_all(&r);
+    bool ok = r.ctx != NULL &&
+              checked(&r, cn_backend_create(r.ctx, getenv("CN_DEVICE"), &r.backend)) && run_all(&r);
     cn_plan_destroy(r.plan);
     cn_graph_destroy(r.g);
     cn_params_destroy(r.params);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device.h - the backend that a user asks for by a word. */
+#ifndef CN_DEVICE_H
+#define CN_DEVICE_H
+
+#include "graph/backend.h"
+
+/* Of "cpu", "vulkan" (the device that suits best), "vulkan:N" (number N of `controlnet devices`)
+ * and "auto" or NULL, which is the CPU. CN_EINVAL for another word, CN_EIO where there is no
+ * Vulkan. Owned by the caller: b->destroy. */
+cn_status cn_backend_create(cn_ctx *ctx, const char *device, cn_backend **out) CN_CHECKED;
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gpu_none.c - in a build without Vulkan, instead of the other files of this folder. */
+#include "gpu/gpu.h"
+
+static cn_status refuse(cn_ctx *ctx)
+{
+    return cn_fail(ctx, CN_EINVAL,
+                   "this build has no Vulkan: install libvulkan-dev and glslang-tools, and build "
+                   "again");
+}
+
+cn_status cn_gpu_devices(cn_ctx *ctx, cn_gpu_device *out, int *n)
+{
+    (void)out, (void)n;
+    return refuse(ctx);
+}
+
+cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, cn_backend **out)
+{
+    (void)index, (void)out;
+    return refuse(ctx);
+}
+
+void cn_gpu_counts_get(const cn_backend *b, cn_gpu_counts *out)
+{
+    (void)b;
+    *out = (cn_gpu_counts){0};
+}

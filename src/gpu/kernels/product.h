@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* product.h - a convolution and both its gradients as products over gathered elements; a linear
+ * layer is a convolution by 1x1 over a picture of one row. x [N,H,W,C], w [O,kh,kw,C], y
+ * [N,OH,OW,O].
+ *   FWD  y[pixel][o]    = sum over (ky,kx,c) x(pixel at ky,kx)[c] w[o][ky,kx,c], then the sums
+ *                         behind it and the activation
+ *   DX   dx[pixel][c]   = sum over (ky,kx,o) dy(pixel from ky,kx)[o] w[o][ky,kx,c]
+ *   DW   dw[o][ky,kx,c] = sum over pixels dy[pixel][o] x(pixel at ky,kx)[c]; part z of the result
+ *                         has `share` of them
+ * A group makes 64 x 64 results, an item 8 x 8. */
+ARGS(F32 a; U32 b; F32 c; F32 bias; F32 residual; F32 shift; int rows; int cols; int depth;
+     int share; int H; int W; int C; int OH; int OW; int O; int kernel; int pad; int flags;
+     int positions; float alpha;)
+SHARED(float, as, 1024)
+SHARED(float, bs, 1024)
+
+#include "gpu/kernels/functions.h"
+#include "gpu/kernels/stored_weights.h"
+
+/* Where x has what kernel position and channel t see from output pixel q; -1: outside. */
+FUNC(int, gather, int q, int t)
+{
+    const int c = t % p.C, kx = t / p.C % KW, ky = t / p.C / KW;
+    const int ox = q % p.OW, oy = q / p.OW % p.OH, n = q / p.OW / p.OH;
+    const int y = oy * STRIDE + ky * DILATION - TOP, x = ox * STRIDE + kx * DILATION - LEFT;
+    if (y < 0 || y >= p.H || x < 0 || x >= p.W) return -1;
+    return ((n * p.H + y) * p.W + x) * p.C + c;
+}
+
+#if defined(FWD)
+FUNC(float, a_at, int m, int k)
+{
+    const int i = CALL(gather, m, k);
+    return i < 0 ? 0.0f : AT(p.a, i);
+}
+FUNC(float, b_at, int k, int n)
+{
+    return CALL(b_element, n * p.depth + k);
+}
+#elif defined(DX)
+FUNC(float, a_at, int m, int k)
+{
+    const int o = k % p.O, kx = k / p.O % KW, ky = k / p.O / KW;
+    const int x = m % p.W + LEFT - kx * DILATION, y = m / p.W % p.H + TOP - ky * DILATION;
+    const int n = m / p.W / p.H;
+    if (x < 0 || y < 0 || x % STRIDE != 0 || y % STRIDE != 0) return 0.0f;
+    if (x / STRIDE >= p.OW || y / STRIDE >= p.OH) return 0.0f;
+    return AT(p.a, ((n * p.OH + y / STRIDE) * p.OW + x / STRIDE) * p.O + o);
+}
+FUNC(float, b_at, int k, int n)
+{
+    return CALL(b_element, (k % p.O * KH * KW + k / p.O) * p.C + n);
+}
+#else
+FUNC(float, a_at, int m, int k)
+{
+    return AT(p.a, k * p.O + m);
+}
+FUNC(float, b_at, int k, int n)
+{
+    const int i = CALL(gather, k, n);
+    return i < 0 ? 0.0f : FLOAT_OF_BITS(AT(p.b, i));
+}
+#endif
+
+KERNEL(product, 64)
+{
+    const int t = ITEM, tx = t % 8, ty = t / 8, m0 = GROUP_Y * 64, n0 = GROUP_X * 64;
+    const int from = GROUP_Z * p.share, to = min(from + p.share, p.depth);
+    float acc[8][8];
+    for (int i = 0; i < 8; i++)
+        for (int j = 0; j < 8; j++) acc[i][j] = 0.0f;
+    for (int k0 = from; k0 < to; k0 += 16) {
+        for (int i = t; i < 1024; i += 64) {
+            const int k = k0 + i / 64, r = i % 64;
+            as[i] = 0.0f;
+            bs[i] = 0.0f;
+            if (k < to && m0 + r < p.rows) as[i] = CALL(a_at, m0 + r, k);
+            if (k < to && n0 + r < p.cols) bs[i] = CALL(b_at, k, n0 + r);
+        }
+        BARRIER();
+        for (int k = 0; k < 16; k++) {
+            float u[8], v[8];
+            for (int i = 0; i < 8; i++) {
+                u[i] = as[k * 64 + ty * 8 + i];
+                v[i] = bs[k * 64 + tx + 8 * i];
+            }
+            for (int i = 0; i < 8; i++)
+                for (int j = 0; j < 8; j++) acc[i][j] = FMA(u[i], v[j], acc[i][j]);
+        }
+        BARRIER();
+    }
+    for (int i = 0; i < 8; i++)
+        for (int j = 0; j < 8; j++) {
+            const int m = m0 + ty * 8 + i, n = n0 + tx + 8 * j;
+            if (m >= p.rows || n >= p.cols) continue;
+            float r = acc[i][j];
+#ifdef FWD
+            if (HAS_BIAS) r += AT(p.bias, n);
+            if (HAS_SHIFT) r += AT(p.shift, m / p.positions * p.cols + n);
+            if (HAS_RESIDUAL) r += AT(p.residual, m * p.cols + n);
+            if (ACT != 0) r = CALL(activate, ACT, p.alpha, r);
+#endif
+            AT(p.c, (GROUP_Z * p.rows + m) * p.cols + n) = r;
+        }
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vk_queue.c - see vk_queue.h. */
+#include "gpu/vk_queue_internal.h"
+
+/* A step of the largest networks takes seconds on the slowest devices; this is a device that
+ * stands. */
+static const uint64_t LONGEST_NS = 600ull * 1000000000;
+
+static cn_status create_objects(cn_ctx *ctx, cn_vk_queue *q)
+{
+    const cn_vk *vk = &q->d.vk;
+    const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+                                          .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
+                                          .queueFamilyIndex = q->d.family};
+    CN_TRY(cn_vk_check(ctx, vk->CreateCommandPool(q->d.device, &pool, NULL, &q->pool),
+                       "create a command pool"));
+    const VkCommandBufferAllocateInfo buffer = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = q->pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = 1};
+    CN_TRY(cn_vk_check(ctx, vk->AllocateCommandBuffers(q->d.device, &buffer, &q->commands),
+                       "create a command buffer"));
+    const VkFenceCreateInfo fence = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
+    CN_TRY(
+        cn_vk_check(ctx, vk->CreateFence(q->d.device, &fence, NULL, &q->fence), "create a fence"));
+    const VkPushConstantRange arguments = {.stageFlags = VK_SHADER_STAGE_COMPUTE_BIT,
+                                           .size = CN_VK_ARGUMENT_BYTES};
+    const VkPipelineLayoutCreateInfo layout = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
+        .pushConstantRangeCount = 1,
+        .pPushConstantRanges = &arguments};
+    CN_TRY(cn_vk_check(ctx, vk->CreatePipelineLayout(q->d.device, &layout, NULL, &q->layout),
+                       "create a pipeline layout"));
+    return cn_vk_staging_open(ctx, q);
+}
+
+cn_status cn_vk_queue_open(cn_ctx *ctx, int index, cn_vk_queue *q)
+{
+    CN_TRY(cn_vk_device_open(ctx, index, &q->d));
+    const cn_status s = create_objects(ctx, q);
+    if (s != CN_OK) cn_vk_queue_close(q);
+    return s;
+}
+
+void cn_vk_queue_close(cn_vk_queue *q)
+{
+    const cn_vk *vk = &q->d.vk;
+    VkDevice d = q->d.device;
+    (void)vk->DeviceWaitIdle(d);
+    q->recording = false; /* what nobody waited for isn't wanted */
+    for (int k = 0; k < CN_GPU_KERNELS; k++)
+        if (q->pipelines[k]) vk->DestroyPipeline(d, q->pipelines[k], NULL);
+    if (q->layout) vk->DestroyPipelineLayout(d, q->layout, NULL);
+    if (q->fence) vk->DestroyFence(d, q->fence, NULL);
+    if (q->pool) vk->DestroyCommandPool(d, q->pool, NULL);
+    cn_vk_memory_close(q);
+    cn_vk_device_close(&q->d);
+}
+
+/* --- recording -------------------------------------------------------------------------------- */
+
+void cn_vk_uses(cn_vk_queue *q, const void *at, size_t bytes, bool writes)
+{
+    cn_hazards_use(&q->hazards, at, bytes, writes);
+}
+
+static void record_barrier(cn_vk_queue *q)
+{
+    const VkMemoryBarrier all = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+        .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
+                         VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
+    const VkPipelineStageFlags stages =
+        VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+    q->d.vk.CmdPipelineBarrier(q->commands, stages, stages, 0, 1, &all, 0, NULL, 0, NULL);
+    q->counts.barriers++;
+}
+
+cn_status cn_vk_record(cn_ctx *ctx, cn_vk_queue *q)
+{
+    if (!q->recording) {
+        const VkCommandBufferBeginInfo begin = {
+            .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+            .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
+        CN_TRY(cn_vk_check(ctx, q->d.vk.BeginCommandBuffer(q->commands, &begin), "record work"));
+        q->recording = true;
+    }
+    if (cn_hazards_next(&q->hazards)) record_barrier(q);
+    return CN_OK;
+}
+
+static cn_status create_pipeline(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel)
+{
+    const cn_vk *vk = &q->d.vk;
+    const cn_gpu_code *code = &cn_gpu_codes[kernel];
+    VkShaderModule module;
+    const VkShaderModuleCreateInfo info = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
+                                           .codeSize = code->bytes,
+                                           .pCode = code->words};
+    CN_TRY(cn_vk_check(ctx, vk->CreateShaderModule(q->d.device, &info, NULL, &module), code->name));
+    const VkComputePipelineCreateInfo pipeline = {
+        .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                  .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                  .module = module,
+                  .pName = "main"},
+        .layout = q->layout};
+    const VkResult r = vk->CreateComputePipelines(q->d.device, VK_NULL_HANDLE, 1, &pipeline, NULL,
+                                                  &q->pipelines[kernel]);
+    vk->DestroyShaderModule(q->d.device, module, NULL);
+    return cn_vk_check(ctx, r, "compile a kernel");
+}
+
+cn_status cn_vk_dispatch(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel, const void *arguments,
+                         size_t bytes, uint32_t x, uint32_t y, uint32_t z)
+{
+    const cn_vk *vk = &q->d.vk;
+    if (bytes > CN_VK_ARGUMENT_BYTES || x > 65535 || y > 65535 || z > 65535)
+        return cn_fail(ctx, CN_EINTERNAL, "%s: %u x %u x %u groups, %zu bytes of arguments",
+                       cn_gpu_codes[kernel].name, x, y, z, bytes);
+    if (!q->pipelines[kernel]) CN_TRY(create_pipeline(ctx, q, kernel));
+    CN_TRY(cn_vk_record(ctx, q));
+    vk->CmdBindPipeline(q->commands, VK_PIPELINE_BIND_POINT_COMPUTE, q->pipelines[kernel]);
+    vk->CmdPushConstants(q->commands, q->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, (uint32_t)bytes,
+                         arguments);
+    vk->CmdDispatch(q->commands, x, y, z);
+    q->counts.dispatches++;
+    return CN_OK;
+}
+
+cn_status cn_vk_finish(cn_ctx *ctx, cn_vk_queue *q)
+{
+    const cn_vk *vk = &q->d.vk;
+    if (!q->recording) return CN_OK;
+    q->recording = false;
+    q->staged = 0;
+    cn_hazards_clear(&q->hazards);
+    const VkMemoryBarrier to_host = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+                                     .srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
+                                     .dstAccessMask = VK_ACCESS_HOST_READ_BIT};
+    vk->CmdPipelineBarrier(q->commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_PIPELINE_STAGE_HOST_BIT,
+                           0, 1, &to_host, 0, NULL, 0, NULL);
+    CN_TRY(cn_vk_check(ctx, vk->EndCommandBuffer(q->commands), "record work"));
+    const VkSubmitInfo submit = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+                                 .commandBufferCount = 1,
+                                 .pCommandBuffers = &q->commands};
+    CN_TRY(cn_vk_check(ctx, vk->QueueSubmit(q->d.queue, 1, &submit, q->fence), "send work"));
+    q->counts.submissions++;
+    CN_TRY(cn_vk_check(ctx, vk->WaitForFences(q->d.device, 1, &q->fence, VK_TRUE, LONGEST_NS),
+                       "wait for the device"));
+    return cn_vk_check(ctx, vk->ResetFences(q->d.device, 1, &q->fence), "reset a fence");
+}

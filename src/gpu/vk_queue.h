@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vk_queue.h - the device's memory under addresses of the host's, and work recorded for it.
+ *
+ * Every allocation is a range of addresses that the host reserves and can't read, so pointers into
+ * it can be added to and compared as the plan does, and one read by mistake is a fault. A range's
+ * memory, one buffer, is taken when work first uses it.
+ *
+ * Work is recorded into one command buffer until somebody waits; a barrier goes in front of a
+ * dispatch or copy that touches what recorded work has written, or writes what it reads.
+ */
+#ifndef CN_GPU_VK_QUEUE_H
+#define CN_GPU_VK_QUEUE_H
+
+#include "gpu/hazards.h"
+#include "gpu/kernel_list.h"
+#include "gpu/vk_devices.h"
+
+typedef struct cn_vk_range {
+    char *at;
+    size_t bytes;
+    VkBuffer buffer; /* VK_NULL_HANDLE: no memory yet */
+    VkDeviceMemory memory;
+    VkDeviceAddress address;
+    size_t taken; /* of memory */
+} cn_vk_range;
+
+typedef struct cn_vk_queue {
+    cn_vk_device d;
+    cn_vk_range *ranges; /* in order of `at` */
+    int n_ranges, cap_ranges;
+    VkCommandPool pool;
+    VkCommandBuffer commands;
+    VkFence fence;
+    bool recording;
+    cn_hazards hazards;
+    cn_vk_range staging; /* memory that the host sees; `at` is where it is mapped */
+    size_t staged;       /* bytes of it that recorded copies read */
+    VkPipelineLayout layout;
+    VkPipeline pipelines[CN_GPU_KERNELS];
+    cn_gpu_counts counts;
+} cn_vk_queue;
+
+/* Bytes that a kernel's arguments may take: what every device allows. */
+enum { CN_VK_ARGUMENT_BYTES = 128 };
+
+cn_status cn_vk_queue_open(cn_ctx *ctx, int index, cn_vk_queue *q) CN_CHECKED;
+void cn_vk_queue_close(cn_vk_queue *q);
+
+/* A range; NULL with a message where there are no addresses. take: its memory too, now. */
+void *cn_vk_reserve(cn_ctx *ctx, cn_vk_queue *q, size_t bytes, bool take);
+/* Its memory goes back; what was recorded ends first. */
+void cn_vk_drop(cn_vk_queue *q, void *at);
+void cn_vk_release(cn_vk_queue *q, void *at);
+/* The device's address of a host's; takes the range's memory where it has none. NULL is 0. */
+cn_status cn_vk_address(cn_ctx *ctx, cn_vk_queue *q, const void *at,
+                        VkDeviceAddress *out) CN_CHECKED;
+
+cn_status cn_vk_write(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from,
+                      size_t bytes) CN_CHECKED;
+cn_status cn_vk_read(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from,
+                     size_t bytes) CN_CHECKED;
+
+/* Before a dispatch, once for each range of bytes that it reads or writes; NULL: none. */
+void cn_vk_uses(cn_vk_queue *q, const void *at, size_t bytes, bool writes);
+/* Records a barrier if what was said since the last dispatch needs one, then a kernel of x * y * z
+ * groups; its arguments are at most CN_VK_ARGUMENT_BYTES. */
+cn_status cn_vk_dispatch(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel, const void *arguments,
+                         size_t bytes, uint32_t x, uint32_t y, uint32_t z) CN_CHECKED;
+/* Sends what was recorded and waits for its end. */
+cn_status cn_vk_finish(cn_ctx *ctx, cn_vk_queue *q) CN_CHECKED;
+
+#endif
