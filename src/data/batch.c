@@ -24,11 +24,6 @@ static int64_t count_pixels(const cn_cache *c, int bucket)
     return c->buckets->list[bucket].width * c->buckets->list[bucket].height;
 }
 
-static int64_t context_elements(const cn_cache *c)
-{
-    return c->tokens * c->context_dim;
-}
-
 size_t cn_pass_bytes(int64_t latent, int64_t context, int64_t tokens, int64_t pixels, bool pictures)
 {
     return sizeof(cn_sample) + (size_t)(2 * latent + context + 3) * sizeof(float) +
@@ -45,7 +40,7 @@ cn_status cn_pass_create(cn_ctx *ctx, const cn_cache *c, int64_t batch, cn_pass 
     out->target = cn_alloc_array(ctx, n, sizeof(float));
     out->t = cn_alloc_array(ctx, (size_t)batch, sizeof(float));
     out->per = cn_alloc_array(ctx, 2 * (size_t)batch, sizeof(float));
-    out->context = cn_alloc_array(ctx, (size_t)(batch * context_elements(c)), sizeof(float));
+    out->context = cn_alloc_array(ctx, (size_t)(batch * c->text), sizeof(float));
     out->condition = cn_alloc_array(ctx, pixels, 3);
     out->picture = c->moments ? NULL : cn_alloc_array(ctx, pixels, 3);
     if (!c->contexts) out->ids = cn_alloc_array(ctx, (size_t)(batch * c->ids), sizeof *out->ids);
@@ -160,8 +155,7 @@ static cn_status make_text(cn_batcher *b, cn_pass *p, int64_t i, int64_t item)
     const cn_sample *s = &p->samples[i];
     const int64_t which = s->empty_prompt ? -1 : item;
     cn_rng r;
-    if (c->contexts)
-        return cn_cache_context(c, b->ctx, which, p->context + i * context_elements(c));
+    if (c->contexts) return cn_cache_context(c, b->ctx, which, p->context + i * c->text);
     cn_rng_seed(&r, s->tag_seed);
     return cn_prompter_ids(b->ctx, b->o.prompter, b->o.data, which, &r, p->ids + i * c->ids);
 }

@@ -20,7 +20,7 @@ typedef struct cn_pass {
     int bucket;         /* the size h x w, H x W of all samples */
     cn_sample *samples; /* [n] */
     float *x, *target;  /* [n,h,w,c] */
-    float *t, *context; /* [n], [n,L,D] */
+    float *t, *context; /* [n], [n,L,D], of SDXL each with its pooled text behind it */
     int32_t *ids;       /* [n,L] to be encoded; NULL: the context is there already */
     float *per;         /* [n,2] how each counts */
     uint8_t *condition; /* [n,H,W,3] */

@@ -202,7 +202,7 @@ static cn_status text_key(void *user, int64_t i)
 static cn_status open_contexts(cn_ctx *ctx, const cn_base *base, const cn_dataset *d,
                                const cn_cache_options *o, cn_cache *c)
 {
-    const size_t bytes = (size_t)c->tokens * (size_t)c->context_dim * sizeof(float);
+    const size_t bytes = (size_t)c->text * sizeof(float);
     text_keys k = {ctx, o->prompter, d, c->prompts->item_of, NULL};
     if (o->cache_dir) {
         if (!(k.keys = cn_alloc_array(ctx, (size_t)c->prompts->n, sizeof *k.keys)))
@@ -499,7 +499,7 @@ static void set_sizes(cn_cache *c, const cn_base *base, const cn_dataset *d,
                     .factor = cn_vae_factor(&base->vae),
                     .latent_c = base->vae.latent_channels,
                     .tokens = cn_base_context_length(base),
-                    .context_dim = cn_base_context_dim(base)};
+                    .text = cn_base_text_elements(base)};
     c->ids = c->tokens * cn_family_of(base)->n_text;
     c->latent_w = c->width / c->factor;
     c->latent_h = c->height / c->factor;
@@ -590,7 +590,7 @@ cn_status cn_cache_plan(cn_ctx *ctx, cn_backend *be, const cn_base *base, const 
     set_sizes(&c, base, d, o);
     *out = (cn_cache_memory){0};
     if (o->prompts) {
-        const size_t context = (size_t)(c.tokens * c.context_dim) * sizeof(float);
+        const size_t context = (size_t)c.text * sizeof(float);
         CN_TRY(plan_text(ctx, be, base, &text));
         if (!cn_mul_size((size_t)o->prompts->n, context, &contexts)) contexts = SIZE_MAX;
         out->kept_bytes += store_bytes(o, o->prompts->n, contexts);

@@ -24,11 +24,12 @@ typedef struct cn_cache {
     bool mirrored;                 /* every picture is there mirrored too */
     int64_t width, height;         /* pixels, of the size that has most of them */
     int64_t latent_w, latent_h, latent_c, factor;
-    int64_t tokens, context_dim; /* of a context */
-    int64_t ids;                 /* tokens that a prompt is made of, of every text encoder */
+    int64_t tokens;     /* of a context */
+    int64_t text;       /* values kept of a text (cn_base_text_elements) */
+    int64_t ids;        /* tokens that a prompt is made of, of every text encoder */
     cn_store **moments; /* [sizes] of records [h,w,2c] F32; none for a pair that was left out; NULL:
                            no pictures */
-    cn_store *contexts; /* [L,D] F32 per distinct prompt; NULL: no texts */
+    cn_store *contexts; /* `text` F32 per distinct prompt, [L,D] first; NULL: no texts */
 } cn_cache;
 
 /* what: "text", "latents" or "reading the cache". */

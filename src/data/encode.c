@@ -41,14 +41,33 @@ cn_status cn_encoder_text(cn_ctx *ctx, cn_backend *be, const cn_base *base,
                           cn_params *const *params, int64_t batch, cn_encoder *e)
 {
     const int64_t shape[2] = {batch, cn_base_context_length(base)};
+    cn_node *pooled = NULL;
     CN_TRY(begin(ctx, params[0], batch, e));
     for (int k = 0; k < CN_MAX_TEXT_ENCODERS && params[k]; k++) {
         cn_graph_use(e->g, params[k]);
         e->ids[k] = cn_input(e->g, "ids", CN_I32, 2, shape, false);
-        cn_node *y = cn_clip_build(e->g, &base->text[k], e->ids[k], 0);
+        if (base->text[k].projection)
+            e->end[k] = cn_input(e->g, "end", CN_F32, 3, (int64_t[]){batch, shape[1], 1}, false);
+        cn_node *rows = cn_clip_embed_build(e->g, &base->text[k], e->ids[k]);
+        cn_node *y = cn_clip_pooled_build(e->g, &base->text[k], rows, 0, e->end[k], &pooled);
         e->out = k ? cn_concat(e->g, e->out, y) : y;
     }
+    if (pooled) {
+        const int64_t row[2] = {batch, shape[1] * cn_base_context_dim(base)};
+        e->out = cn_concat(e->g, cn_view(e->g, e->out, 2, row), pooled);
+    }
     return cn_plan_create(ctx, e->g, be, &e->out, 1, false, &e->plan);
+}
+
+/* 1 at text i's first end token, which has the highest id. */
+static void put_end(const cn_encoder *e, int k, int64_t i, const int32_t *ids)
+{
+    const int64_t L = e->end[k]->shape[1];
+    float *to = (float *)cn_plan_data(e->plan, e->end[k]) + i * L;
+    int64_t at = 0;
+    for (int64_t p = 1; p < L; p++)
+        if (ids[p] > ids[at]) at = p;
+    for (int64_t p = 0; p < L; p++) to[p] = p == at;
 }
 
 void cn_encoder_put_ids(cn_encoder *e, int64_t i, const int32_t *ids)
@@ -57,6 +76,7 @@ void cn_encoder_put_ids(cn_encoder *e, int64_t i, const int32_t *ids)
         const int64_t L = e->ids[k]->shape[1];
         int32_t *to = cn_plan_data(e->plan, e->ids[k]);
         memcpy(to + i * L, ids + k * L, (size_t)L * sizeof *ids);
+        if (e->end[k]) put_end(e, k, i, ids + k * L);
     }
 }
 

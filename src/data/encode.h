@@ -17,8 +17,10 @@ typedef struct cn_encoder {
     cn_plan *plan;
     cn_node *in;                        /* [n,H,W,3] in [-1,1]; of texts NULL */
     cn_node *ids[CN_MAX_TEXT_ENCODERS]; /* [n,L] of each of the base's text encoders; NULL */
-    cn_node *out;                       /* moments [n,h,w,2c], or context [n,L,D] */
-    int64_t batch;                      /* n */
+    cn_node *end[CN_MAX_TEXT_ENCODERS]; /* [n,L,1] of those with a pooled output; NULL */
+    /* moments [n,h,w,2c]; or context [n,L,D], with a pooled output [n,L*D+P] */
+    cn_node *out;
+    int64_t batch; /* n */
 } cn_encoder;
 
 cn_status cn_encoder_params(cn_ctx *ctx, const cn_base *base, cn_net net,

@@ -135,6 +135,7 @@ static void fill_inputs(const cn_stepgraph *g, cn_rng *rng)
 {
     fill_noise(g->plan, g->x, rng);
     fill_noise(g->plan, g->context, rng);
+    fill_noise(g->plan, g->added, rng);
     fill_noise(g->plan, g->condition, rng);
     fill_noise(g->plan, g->target, rng);
     for (int64_t i = 0; i < g->o.batch; i++) ((float *)cn_plan_data(g->plan, g->t))[i] = 500;

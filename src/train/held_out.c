@@ -4,6 +4,8 @@
  */
 #include "train/held_out.h"
 
+#include "diffuse/added.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -147,6 +149,7 @@ typedef struct series {
     cn_draw *draw;
     cn_sampler *sampler;
     float *hint, *cond, *uncond;
+    float *cond_added, *uncond_added; /* of SDXL; NULL */
 } series;
 
 static void series_close(series *s)
@@ -156,6 +159,26 @@ static void series_close(series *s)
     cn_free(s->hint);
     cn_free(s->cond);
     cn_free(s->uncond);
+    cn_free(s->cond_added);
+    cn_free(s->uncond_added);
+}
+
+/* The added embedding of a text as it is kept, for pictures of the resolution; *out is made where
+ * it is NULL. */
+static cn_status make_added(const cn_run_setup *r, const float *text, float **out)
+{
+    const cn_unet_config *u = &r->base->unet;
+    const int64_t pooled = cn_base_pooled_dim(r->base), side = r->o.resolution;
+    const cn_picture_sizes sizes = {
+        .original_w = side, .original_h = side, .target_w = side, .target_h = side};
+    float numbers[CN_ADDED_NUMBERS];
+    if (!u->added_dim) return CN_OK;
+    if (!*out) *out = cn_alloc_array(r->ctx, (size_t)u->added_dim, sizeof **out);
+    if (!*out) return CN_ENOMEM;
+    cn_added_numbers(&sizes, numbers);
+    cn_added_embed(text + cn_base_text_elements(r->base) - pooled, pooled, numbers,
+                   CN_ADDED_NUMBERS, u->added_number_dim, *out);
+    return CN_OK;
 }
 
 static cn_status series_open(const cn_held_out *h, bool control, series *s)
@@ -167,11 +190,13 @@ static cn_status series_open(const cn_held_out *h, bool control, series *s)
     CN_TRY(cn_draw_create(r->ctx, r->be, &spec, &s->draw));
     CN_TRY(cn_sampler_create(r->ctx, "ddim", &r->base->schedule,
                              (int)r->o.validation_sampling_steps, &s->sampler));
-    const size_t context = (size_t)(c->tokens * c->context_dim) * sizeof(float);
+    const size_t context = (size_t)c->text * sizeof(float);
     s->hint = cn_alloc_array(r->ctx, (size_t)(c->width * c->height * 3), sizeof(float));
     s->cond = cn_alloc(r->ctx, context);
     s->uncond = cn_alloc(r->ctx, context);
-    return s->hint && s->cond && s->uncond ? cn_cache_context(c, r->ctx, -1, s->uncond) : CN_ENOMEM;
+    if (!s->hint || !s->cond || !s->uncond) return CN_ENOMEM;
+    CN_TRY(cn_cache_context(c, r->ctx, -1, s->uncond));
+    return make_added(r, s->uncond, &s->uncond_added);
 }
 
 /* Drawing i's pair, in its data set and in its cache. */
@@ -204,8 +229,11 @@ static cn_status draw_one(const cn_held_out *h, series *s, int64_t i, const uint
         s->hint[k] = (float)conditions[3 * pixels * i + k] / 255.0f;
     const drawing d = drawing_of(h->run, h->data, i);
     CN_TRY(cn_cache_context(d.cache, h->run->ctx, d.item, s->cond));
+    CN_TRY(make_added(h->run, s->cond, &s->cond_added));
     const cn_draw_args args = {.uncond = s->uncond,
                                .cond = s->cond,
+                               .cond_added = s->cond_added,
+                               .uncond_added = s->uncond_added,
                                .hints = {{.image = s->hint, .strength = 1, .end = 1}},
                                .cfg_scale = h->run->o.validation_guidance_scale,
                                .latents = latents,

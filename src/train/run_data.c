@@ -292,7 +292,7 @@ size_t cn_run_data_loader_bytes(const cn_run_setup *r, const cn_run_data *d)
     const int64_t factor = cn_vae_factor(&r->base->vae);
     const int64_t pixels = CN_MAX(largest->width * largest->height, o->resolution * o->resolution);
     const int64_t latent = pixels / (factor * factor) * r->base->vae.latent_channels;
-    const int64_t context = cn_base_context_length(r->base) * cn_base_context_dim(r->base);
+    const int64_t context = cn_base_text_elements(r->base);
     const int64_t workers = o->dataloader_num_workers;
     const int64_t batchers = CN_MAX(workers, 1) + (o->validation_steps > 0) + encodes;
     const int64_t tokens = o->cache_text ? 0 : d->prompter->ids;

@@ -26,10 +26,6 @@ static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_option
                        "few steps; train on the model that it was distilled from",
                        b->path);
     CN_TRY(cn_base_check_context(ctx, b));
-    if (b->unet.added_dim)
-        return cn_fail(ctx, CN_EMISMATCH,
-                       "%s: ControlNets for Stable Diffusion XL can be drawn with, not yet trained",
-                       b->path);
     if (o->resolution % factor)
         return cn_fail(ctx, CN_EINVAL, "--resolution %lld: a multiple of %lld is expected",
                        (long long)o->resolution, (long long)factor);
@@ -51,6 +47,7 @@ static cn_status fresh_config(cn_ctx *ctx, const cn_base *b, cn_controlnet_confi
                        "%d of them",
                        b->path, levels, (int)CN_COUNT(hint));
     *c = (cn_controlnet_config){.encoder = b->unet, .condition_channels = 3, .hint_levels = levels};
+    c->encoder.guidance_dim = 0;
     for (int i = 0; i < levels; i++) c->hint_channels[i] = hint[i];
     return CN_OK;
 }

@@ -2,6 +2,8 @@
 /* stepgraph.c - builds, derives and plans the graph of a training step. */
 #include "train/stepgraph.h"
 
+#include "diffuse/added.h"
+
 #include <string.h>
 
 void cn_stepgraph_destroy(cn_stepgraph *s)
@@ -20,6 +22,9 @@ static void make_inputs(cn_stepgraph *s, const cn_unet_config *u)
     s->t = cn_input(g, "timestep", CN_F32, 1, &o->batch, false);
     s->context =
         cn_input(g, "context", CN_F32, 3, (int64_t[]){o->batch, o->tokens, u->context_dim}, false);
+    s->number_dim = u->added_number_dim;
+    if (u->added_dim)
+        s->added = cn_input(g, "added", CN_F32, 2, (int64_t[]){o->batch, u->added_dim}, false);
     s->target = cn_input4(g, "target", o->batch, o->latent_h, o->latent_w, u->out_channels);
     if (o->weighted) s->per = cn_input(g, "weights", CN_F32, 2, (int64_t[]){o->batch, 2}, false);
     if (o->control) s->condition = cn_input4(g, "condition", o->batch, o->height, o->width, 3);
@@ -30,7 +35,7 @@ static cn_status build(cn_stepgraph *s, const cn_unet_config *u, const cn_contro
 {
     cn_graph *g = s->g;
     make_inputs(s, u);
-    const cn_unet_inputs in = {.x = s->x, .t = s->t, .context = s->context};
+    const cn_unet_inputs in = {.x = s->x, .t = s->t, .context = s->context, .added = s->added};
     cn_node *hint = NULL;
     cn_control_unit unit = {.kind = &cn_control_kind_net,
                             .config = c,
@@ -104,13 +109,37 @@ static void put(cn_stepgraph *g, const cn_node *input, const float *from, int64_
     if (data) memcpy(data + to * n, from + i * n, (size_t)n * sizeof *from);
 }
 
+/* Sample i's context and, behind it, pooled text, which goes with the size: as
+ * train_controlnet_sdxl has it, what is trained on counts as uncropped and of its own size. */
+static void put_text(cn_stepgraph *g, const float *texts, int64_t i, int64_t to)
+{
+    const int64_t context = cn_node_elements(g->context) / g->o.batch;
+    if (!g->added) {
+        put(g, g->context, texts, i, to);
+        return;
+    }
+    const int64_t D = cn_channels(g->added), pooled = D - CN_ADDED_NUMBERS * g->number_dim;
+    const float *text = texts + i * (context + pooled);
+    float *data = cn_plan_data(g->plan, g->context), *added = cn_plan_data(g->plan, g->added);
+    const cn_picture_sizes sizes = {.original_w = g->o.width,
+                                    .original_h = g->o.height,
+                                    .target_w = g->o.width,
+                                    .target_h = g->o.height};
+    float numbers[CN_ADDED_NUMBERS];
+    if (data) memcpy(data + to * context, text, (size_t)context * sizeof *data);
+    if (!added) return;
+    cn_added_numbers(&sizes, numbers);
+    cn_added_embed(text + context, pooled, numbers, CN_ADDED_NUMBERS, g->number_dim,
+                   added + to * D);
+}
+
 void cn_stepgraph_put(cn_stepgraph *g, int64_t to, const cn_pass *p, int64_t from)
 {
     put(g, g->x, p->x, from, to);
     put(g, g->target, p->target, from, to);
     put(g, g->t, p->t, from, to);
     if (g->per) put(g, g->per, p->per, from, to);
-    put(g, g->context, p->context, from, to);
+    put_text(g, p->context, from, to);
     float *condition = g->condition ? cn_plan_data(g->plan, g->condition) : NULL;
     if (!condition) return;
     const int64_t n = cn_node_elements(g->condition) / g->o.batch;

@@ -30,7 +30,9 @@ typedef struct cn_stepgraph {
     cn_graph *g;
     cn_plan *plan;
     cn_node *x, *t, *context, *condition, *target; /* inputs; condition NULL without control */
-    cn_node *per;                                  /* [N,2] weight and c, NULL unless weighted */
+    cn_node *added;     /* SDXL's pooled text and sizes; NULL: the networks take none */
+    int64_t number_dim; /* of each of the sizes there */
+    cn_node *per;       /* [N,2] weight and c, NULL unless weighted */
     cn_node *prediction, *loss;
     int segments; /* blocks that could be checkpointed */
 } cn_stepgraph;

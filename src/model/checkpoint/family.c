@@ -86,6 +86,11 @@ int64_t cn_base_context_dim(const cn_base *b)
     return width;
 }
 
+int64_t cn_base_text_elements(const cn_base *b)
+{
+    return cn_base_context_length(b) * cn_base_context_dim(b) + cn_base_pooled_dim(b);
+}
+
 int64_t cn_base_context_length(const cn_base *b)
 {
     return b->text[0].max_positions;

@@ -68,6 +68,8 @@ const cn_family *cn_family_of(const cn_base *b);
 void cn_family_settle(cn_base *b, bool from_shapes);
 /* Width of the text encoders' pooled output; 0: none has it. */
 int64_t cn_base_pooled_dim(const cn_base *b);
+/* Values that training keeps of a text: the context, and behind it the pooled output. */
+int64_t cn_base_text_elements(const cn_base *b);
 /* The family all of whose networks the single file holds, but for `without` (CN_NETS: no
  * exception); NULL: none. */
 const cn_family *cn_family_in_file(const cn_tensors *t, cn_net without);
