@@ -125,7 +125,7 @@ static int run_prepare(prepare_request *r)
     r->o.user = r;
     const cn_status s = cn_dataset_prepare(ctx, &r->o, &result);
     cli_progress_end(&r->progress);
-    if (result.pairs || result.shards) print_prepared(r, &result);
+    if (result.pairs || (s == CN_OK && result.shards)) print_prepared(r, &result);
     const int status = s == CN_OK ? CLI_DONE : cli_failed(ctx, "dataset");
     cli_context_destroy(ctx);
     return status;

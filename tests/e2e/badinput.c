@@ -473,6 +473,22 @@ static void wrong_usage(void)
           "--condition", "canny", "-o", in_root("out"));
     CHECK("prepare as a zip file", 2, SAYS("--layout", "zip"), "dataset", "prepare",
           in_root("data"), "--condition", "canny", "--layout", "zip", "-o", in_root("out"));
+    CHECK("prepare scenes into a folder of pairs", 1, SAYS("the layout webdataset"), "dataset",
+          "prepare", "scenes:4", "--condition", "canny", "-o", in_root("out"));
+    CHECK("prepare no scenes", 1, SAYS("scenes:0", "1 to"), "dataset", "prepare", "scenes:0",
+          "--condition", "canny", "--layout", "webdataset", "-o", in_root("out"));
+    CHECK("prepare a part of too few", 1, SAYS("5/4", "K/N"), "dataset", "prepare", "scenes:4",
+          "--condition", "canny", "--layout", "webdataset", "--part", "5/4", "-o", in_root("out"));
+    CHECK("prepare by no score", 1, SAYS("similarity", "KEY=MIN:MAX"), "dataset", "prepare",
+          "scenes:4", "--condition", "canny", "--layout", "webdataset", "--score", "similarity",
+          "-o", in_root("out"));
+    CHECK("split into one", 2, SAYS("--validation"), "dataset", "split", in_root("data"), "-o",
+          in_root("out"));
+    CHECK("sample more than there are", 1, SAYS("pairs of"), "dataset", "sample", in_root("data"),
+          "-n", "100000", "-o", in_root("out"));
+    CHECK("show what isn't there", 1, SAYS("99999", "are there"), "dataset", "show",
+          in_root("data"), "--at", "99999");
+    CHECK("stats of nothing", 1, SAYS("nowhere"), "dataset", "stats", in_root("nowhere"));
     CHECK("train without data", 2, SAYS("--train-data-dir"), "train", "-m", in_root("model"), "-o",
           in_root("out"), "--threads", "1", "--json"); /* the last options of a long list */
     CHECK("crops that are cached", 1, SAYS("--random-crop", "--no-cache-latents"),
@@ -897,6 +913,9 @@ static void full_disk(const char *how, rlim_t file_bytes, const char *where)
     FULL("train", "trained", true, TRAIN_ON(in_root("data")), ONE_STEP, "-o", dir);
     snprintf(dir, sizeof dir, "%s/scenes", where);
     FULL("scenes", "scenes", true, "dataset", "scenes", dir, "-n", "20", "--size", "64");
+    snprintf(dir, sizeof dir, "%s/shards", where);
+    FULL("shards", "shards", true, "dataset", "prepare", "scenes:20?size=64", "--condition",
+         "canny", "--layout", "webdataset", "-o", dir);
 #undef FULL
 }
 
@@ -913,7 +932,7 @@ static void full_disks(void)
     must(mkdir(disk, 0755) == 0, disk);
     if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("tmpfs", disk, "tmpfs", 0, "size=4k") != 0) {
-        report_skip(&report, "6 commands on a full disk: a tmpfs can't be mounted here: %s",
+        report_skip(&report, "7 commands on a full disk: a tmpfs can't be mounted here: %s",
                     strerror(errno));
         return;
     }
