@@ -385,7 +385,9 @@ static cn_status take_encoder(cn_ctx *ctx, cn_control_file *c, const cn_unet_con
     e->guidance_dim = 0;
     e->in_channels = first && first->ndim == 4 ? first->shape[1] : base->out_channels;
     e->out_channels = e->in_channels;
-    return cn_controlnet_config_check(ctx, &c->config);
+    CN_TRY(cn_controlnet_config_check(ctx, &c->config));
+    const cn_source s = cn_control_source(c);
+    return cn_low_rank_fits(ctx, &s, &c->config);
 }
 
 static cn_status join_net(cn_ctx *ctx, cn_control_file *c, const cn_base *base)

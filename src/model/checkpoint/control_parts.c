@@ -126,6 +126,34 @@ static cn_status merge(cn_ctx *ctx, const cn_source *s, const cn_param *q, float
     return status;
 }
 
+static bool has_parameter(const cn_source *s, const cn_param *q)
+{
+    const cn_tensor_info *up = factor_of(s, q, "up"), *down = factor_of(s, q, "down");
+    const cn_place at = cn_source_find(s, CN_NET_CONTROL, q);
+    if (!up) return at.tensor && cn_place_fits(&at, q);
+    const int64_t O = q->shape[0], I = cn_param_elements(q) / O,
+                  r = up->ndim >= 2 ? up->shape[1] : 0;
+    return r > 0 && up->elements == O * r && down && down->ndim >= 2 && down->shape[0] == r &&
+           down->elements == r * I;
+}
+
+cn_status cn_low_rank_fits(cn_ctx *ctx, const cn_source *s, const cn_controlnet_config *c)
+{
+    cn_params *p = NULL;
+    cn_status status = CN_OK;
+    CN_TRY(cn_net_declare(ctx, CN_NET_CONTROL, c, &p));
+    for (int64_t i = 0; status == CN_OK && i < cn_params_count(p); i++) {
+        const cn_param *q = cn_params_at(p, i);
+        if (!has_parameter(s, q))
+            status = cn_fail(ctx, CN_EMISMATCH,
+                             "the Control-LoRA has nothing that fits the base model's %s: it was "
+                             "made for another base, or is damaged",
+                             q->ldm_name);
+    }
+    cn_params_destroy(p);
+    return status;
+}
+
 cn_status cn_low_rank_derive(cn_ctx *ctx, const cn_source *s, cn_params *p)
 {
     for (int64_t i = 0; i < cn_params_count(p); i++) {

@@ -14,6 +14,10 @@ cn_status cn_adapter_fits(cn_ctx *ctx, const cn_adapter_config *c,
 /* The same where a module stands before no layer of the base, or before one of another width. */
 cn_status cn_lllite_fits(cn_ctx *ctx, const cn_lllite_config *c,
                          const cn_unet_config *base) CN_CHECKED;
+/* CN_EMISMATCH where a parameter of this configuration, the base's encoder, is in a Control-LoRA's
+ * file neither whole nor as two matrices of its shape. */
+cn_status cn_low_rank_fits(cn_ctx *ctx, const cn_source *s,
+                           const cn_controlnet_config *c) CN_CHECKED;
 /* Every parameter of p for which s has NAME.up and NAME.down becomes one that loading makes of
  * them and of s->base's weight. */
 cn_status cn_low_rank_derive(cn_ctx *ctx, const cn_source *s, cn_params *p) CN_CHECKED;
