@@ -90,6 +90,26 @@ bool draw_check_preprocessor(const draw_reader *r, const char *kind, char why[WH
     return false;
 }
 
+/* A request's pictures wait in memory, as large as they are when they are unpacked. */
+static bool within_budget(const draw_reader *r, const draw_work *w, char why[WHY_BYTES])
+{
+    enum { PICTURES = 4 };
+    const int64_t most = PICTURES * r->options->max_pixels;
+    int64_t pixels = 0;
+    const cn_image *all[2 + 2 * DRAW_CONTROLS] = {w->init, w->mask};
+    for (int k = 0; k < w->n_controls; k++) {
+        all[2 + 2 * k] = w->own[k].image;
+        all[3 + 2 * k] = w->own[k].mask;
+    }
+    for (int i = 0; i < 2 + 2 * w->n_controls; i++)
+        if (all[i]) pixels += cn_image_width(all[i]) * cn_image_height(all[i]);
+    if (pixels <= most) return true;
+    snprintf(why, WHY_BYTES,
+             "the pictures sent have more than %lld pixels in all, %d times what one may have",
+             (long long)most, PICTURES);
+    return false;
+}
+
 /* --- one ControlNet --------------------------------------------------------------------------- */
 
 static bool read_weights(const json_t *object, draw_control *own, cn_control_options *c,
@@ -136,7 +156,7 @@ static bool read_control(const draw_reader *r, cn_ctx *ctx, const json_t *object
         !find_model(r, object, own, why) || !read_weights(object, own, c, why) ||
         !json_whole(object, "resolution", 0, 4096, 0, &own->resolution, why) ||
         !picture_from_json(ctx, object, "image", false, &own->image, why) ||
-        !picture_from_json(ctx, object, "mask", true, &own->mask, why))
+        !picture_from_json(ctx, object, "mask", true, &own->mask, why) || !within_budget(r, w, why))
         return false;
     const bool special = !strcmp(c->preprocessor, "inpaint") || !strcmp(c->preprocessor, "auto");
     if (!special && !draw_check_preprocessor(r, c->preprocessor, why)) return false;

@@ -26,7 +26,7 @@ struct engine {
 /* Opens the model; NULL with the reason in `why`. */
 engine *engine_open(const server_options *options, jobs *q, char *why, size_t cap);
 /* Runs jobs until the queue is shut. */
-void *engine_run(void *e);
+void *engine_run(void *user);
 void engine_close(engine *e);
 
 /* Whether a preprocessor ("canny low=50") has networks. */

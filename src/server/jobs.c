@@ -28,12 +28,13 @@ double jobs_now_s(void)
 
 /* --- the queue -------------------------------------------------------------------------------- */
 
-jobs *jobs_open(int queue, int keep, const char *state_dir)
+jobs *jobs_open(int queue, int keep, size_t keep_bytes, const char *state_dir)
 {
     jobs *q = calloc(1, sizeof *q);
     if (!q) return NULL;
     q->most = queue;
     q->keep = keep;
+    q->keep_bytes = keep_bytes;
     q->state_dir = state_dir;
     pthread_mutex_init(&q->lock, NULL);
     pthread_condattr_t attributes;
@@ -107,20 +108,33 @@ static int count_waiting(const jobs *q, const job *before)
     return n;
 }
 
-/* The oldest ended ones that are over the number kept leave the list. */
+static size_t bytes_of(const job *j)
+{
+    size_t n = 0;
+    for (int i = 0; i < j->n_pictures; i++) n += j->pictures[i].bytes;
+    return n;
+}
+
+/* The oldest ended ones that are over the number kept, or over the bytes, leave the list. */
 static void forget_old(jobs *q)
 {
     int ended = 0;
-    for (const job *j = q->first; j; j = j->next) ended += job_has_ended(j);
-    for (job **at = &q->first; *at && ended > q->keep;) {
+    size_t bytes = 0;
+    for (const job *j = q->first; j; j = j->next) {
+        if (!job_has_ended(j)) continue;
+        ended++;
+        bytes += bytes_of(j);
+    }
+    for (job **at = &q->first; *at && (ended > q->keep || (bytes > q->keep_bytes && ended > 1));) {
         job *j = *at;
         if (!job_has_ended(j)) {
             at = &j->next;
             continue;
         }
         *at = j->next;
-        drop_reference(j);
+        bytes -= bytes_of(j);
         ended--;
+        drop_reference(j);
     }
 }
 

@@ -65,8 +65,9 @@ struct job {
     job *next;
 };
 
-/* keep: finished jobs that stay. NULL without memory. */
-jobs *jobs_open(int queue, int keep, const char *state_dir);
+/* keep, keep_bytes: finished jobs that stay, and what their pictures may take together; the last
+ * one always does. NULL without memory. */
+jobs *jobs_open(int queue, int keep, size_t keep_bytes, const char *state_dir);
 void jobs_close(jobs *q);
 /* A steady clock. */
 double jobs_now_s(void);

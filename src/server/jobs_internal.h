@@ -14,6 +14,7 @@ struct jobs {
     job *running;
     cn_ctx *ctx; /* of the running job */
     int most, keep, next_order;
+    size_t keep_bytes;
     const char *state_dir; /* NULL: none */
     bool shut;
     jobs_totals totals;

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DONE = 0, FAILED = 1, KEPT_JOBS = 64 };
+enum { DONE = 0, FAILED = 1, KEPT_JOBS = 64, KEPT_BYTES = 256 << 20 };
 
 const http_route *const server_routes[] = {routes_page,        routes_jobs,    routes_webui,
                                            routes_webui_lists, routes_control, routes_openai,
@@ -68,7 +68,7 @@ static bool open_parts(server *s, char *why, size_t cap)
 {
     if (!check_dirs(s, why, cap)) return false;
     s->began_s = jobs_now_s();
-    s->jobs = jobs_open(s->o.queue, KEPT_JOBS, s->o.state_dir);
+    s->jobs = jobs_open(s->o.queue, KEPT_JOBS, KEPT_BYTES, s->o.state_dir);
     s->models = models_open(s->o.control_dirs);
     s->watch = guard_watch_open(s->o.header_timeout_s, s->o.body_timeout_s);
     if (!s->jobs || !s->models || !s->watch) {

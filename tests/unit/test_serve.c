@@ -4,6 +4,7 @@
 #include "../support/unit/serving.h"
 
 #include "image/image.h"
+#include "server/base64.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -246,6 +247,33 @@ static void test_refused(void **state)
     refuse("POST", "/v1/jobs", "Origin: null\r\n", "{}", 403, "origin");
 }
 
+/* Each within --max-pixels (65536), all five of them beyond four times as much. */
+static void test_pictures_in_all(void **state)
+{
+    (void)state;
+    need_server();
+    cn_image *image = NULL;
+    uint8_t *png = NULL;
+    size_t n = 0;
+    must(cn_image_create(ctx, 256, 256, &image));
+    must(cn_png_encode(ctx, image, NULL, &png, &n));
+    char *text = base64_encode(png, n, NULL);
+    json_t *control = json_pack("{s:s, s:s, s:s}", "model", "a", "image", text, "mask", text);
+    json_t *request = json_pack("{s:s, s:i, s:s, s:[O, O]}", "prompt", "x", "steps", 1,
+                                "init_image", text, "controls", control, control);
+    json_t *value = ask_json(&server, "POST", "/v1/jobs", request, 422);
+    assert_non_null(strstr(text_of(value, "detail"), "pixels in all"));
+    json_decref(value);
+    json_object_del(request, "init_image");
+    char id[64];
+    post_job(&server, request, id);
+    json_decref(wait_job(&server, id));
+    json_decref(control);
+    free(text);
+    cn_free(png);
+    cn_image_destroy(image);
+}
+
 /* What a prompt names is looked for in the folder of LoRAs alone; errors of the drawing come to the
  * job. */
 static void test_lora_names(void **state)
@@ -477,11 +505,12 @@ int main(void)
         cmocka_unit_test(test_annotate),     cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_events),       cmocka_unit_test(test_batch),
         cmocka_unit_test(test_metrics),      cmocka_unit_test(test_page),
-        cmocka_unit_test(test_refused),      cmocka_unit_test(test_lora_names),
-        cmocka_unit_test(test_large_bodies), cmocka_unit_test(test_slow_clients),
-        cmocka_unit_test(test_full_queue),   cmocka_unit_test(test_job_timeout),
-        cmocka_unit_test(test_key),          cmocka_unit_test(test_unix_socket),
-        cmocka_unit_test(test_wrong_usage),  cmocka_unit_test(test_state),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_pictures_in_all),
+        cmocka_unit_test(test_lora_names),   cmocka_unit_test(test_large_bodies),
+        cmocka_unit_test(test_slow_clients), cmocka_unit_test(test_full_queue),
+        cmocka_unit_test(test_job_timeout),  cmocka_unit_test(test_key),
+        cmocka_unit_test(test_unix_socket),  cmocka_unit_test(test_wrong_usage),
+        cmocka_unit_test(test_state),
     };
     return cmocka_run_group_tests(tests, serving_open, serving_close);
 }

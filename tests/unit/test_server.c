@@ -17,6 +17,7 @@ int main(void)
 #include "server/base64.h"
 #include "server/guard.h"
 #include "server/http.h"
+#include "server/jobs.h"
 #include "server/models.h"
 #include "server/multipart.h"
 #include "server/sha256.h"
@@ -277,15 +278,57 @@ static void test_preprocessors(void **state)
     assert_false(webui_preprocessor("canny", 100, 200, small, sizeof small));
 }
 
+static const job_kind no_kind = {"none", NULL, free};
+
+/* A job that ends at once, with a picture of so many bytes; its id. */
+static void end_one(jobs *q, cn_ctx *c, size_t bytes, char id[JOB_ID_BYTES])
+{
+    const char *why;
+    job *j = jobs_add(q, &no_kind, json_object(), NULL, NULL, &why);
+    assert_non_null(j);
+    memcpy(id, j->id, JOB_ID_BYTES);
+    assert_ptr_equal(jobs_take(q, c), j);
+    assert_int_equal(job_add_picture(q, j, malloc(bytes), bytes, "x", true), CN_OK);
+    jobs_finish(q, j, CN_OK, "");
+    jobs_release(q, j);
+}
+
+static bool is_kept(jobs *q, const char *id)
+{
+    job *j = jobs_find(q, id);
+    jobs_release(q, j);
+    return j != NULL;
+}
+
+/* By number, by bytes, and the last one in any case. */
+static void test_kept_jobs(void **state)
+{
+    (void)state;
+    cn_ctx *c = cn_ctx_create(1);
+    jobs *q = jobs_open(4, 3, 1000, NULL);
+    char ids[6][JOB_ID_BYTES];
+    for (int i = 0; i < 4; i++) end_one(q, c, 10, ids[i]);
+    assert_false(is_kept(q, ids[0]));
+    assert_true(is_kept(q, ids[1]) && is_kept(q, ids[3]));
+    end_one(q, c, 985, ids[4]);
+    assert_false(is_kept(q, ids[2]));
+    assert_true(is_kept(q, ids[3]) && is_kept(q, ids[4]));
+    end_one(q, c, 5000, ids[5]);
+    assert_false(is_kept(q, ids[3]) || is_kept(q, ids[4]));
+    assert_true(is_kept(q, ids[5]));
+    jobs_close(q);
+    cn_ctx_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_base64),        cmocka_unit_test(test_sha256),
-        cmocka_unit_test(test_hosts),         cmocka_unit_test(test_origins),
-        cmocka_unit_test(test_keys),          cmocka_unit_test(test_routes),
-        cmocka_unit_test(test_json),          cmocka_unit_test(test_names),
-        cmocka_unit_test(test_multipart),     cmocka_unit_test(test_parameters),
-        cmocka_unit_test(test_preprocessors),
+        cmocka_unit_test(test_base64),     cmocka_unit_test(test_sha256),
+        cmocka_unit_test(test_hosts),      cmocka_unit_test(test_origins),
+        cmocka_unit_test(test_keys),       cmocka_unit_test(test_routes),
+        cmocka_unit_test(test_json),       cmocka_unit_test(test_names),
+        cmocka_unit_test(test_multipart),  cmocka_unit_test(test_kept_jobs),
+        cmocka_unit_test(test_parameters), cmocka_unit_test(test_preprocessors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
