@@ -5,6 +5,7 @@
  *                        KEY.txt, KEY.json (what was done); beside it 00000.idx, 00000_stats.json
  *   OUT/prepare.txt      what all of it was made with: a run with other settings is refused
  *   OUT/shards.json      how entries are divided among shards
+ *   OUT/annotate.jsonl   the kind of a single condition
  *   OUT/lookalikes.bin   with duplicates left out, see prepare_lookalikes.c
  *
  * Entry i of the sources has key i and belongs to shard i / E, wherever it is made: so parts,
@@ -276,6 +277,26 @@ static cn_status keep_settings(shards *p)
     return cn_settings_keep(p->ctx, path, all->data);
 }
 
+/* The kind of a single condition, as other layouts note it, for training's flips and validation. */
+static cn_status note_kind(shards *p)
+{
+    char path[CN_PATH_BYTES];
+    const cn_made_condition *c = &p->maker.conditions[0];
+    if (p->maker.n_conditions > 1 || c->exact >= 0) return CN_OK;
+    CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/annotate.jsonl", p->o->output_dir));
+    json_t *line = json_pack("{s:s}", "settings", c->settings.data);
+    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    json_decref(line);
+    cn_str all = {0};
+    if (text) cn_str_addf(&all, "%s\n", text);
+    free(text);
+    const cn_status s = all.data && !all.failed
+                            ? cn_file_write(p->ctx, path, all.data, all.len)
+                            : cn_fail(p->ctx, CN_ENOMEM, "no memory for %s", path);
+    cn_str_free(&all);
+    return s;
+}
+
 static cn_status take_chunk(shards *p)
 {
     p->chunk_size = p->maker.networks ? 2 * p->threads : CHUNK_PER_THREAD * p->threads;
@@ -286,6 +307,7 @@ static cn_status take_chunk(shards *p)
 static cn_status run(shards *p)
 {
     CN_TRY(keep_settings(p));
+    CN_TRY(note_kind(p));
     CN_TRY(take_chunk(p));
     CN_TRY(cn_prepare_lookalikes(p->ctx, &p->maker, &p->alike));
     p->maker.alike = p->alike;

@@ -2,6 +2,7 @@
 /* Data sets as WebDataset shards through the public call: members and index, the same bytes
  * whatever the threads, parts and interruptions, filters, broken pictures. */
 #include "controlnet.h"
+#include "data/condition.h"
 #include "data/dataset.h"
 #include "image/image.h"
 #include "io/json.h"
@@ -401,6 +402,9 @@ static void broken_members_and_filters(void **state)
     o.on_bad = "skip";
     assert_int_equal(cn_dataset_prepare(ctx, &o, &r), CN_OK);
     assert_int_equal(r.kept, 18);
+    char kind[512];
+    assert_int_equal(cn_condition_text(ctx, at(0, "tars"), kind), CN_OK);
+    assert_memory_equal(kind, "canny low=100 high=200", 22);
     o.output_dir = at(0, "stopped");
     o.on_bad = "stop";
     assert_int_equal(cn_dataset_prepare(ctx, &o, &r), CN_EFORMAT);
