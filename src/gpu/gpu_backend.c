@@ -270,6 +270,8 @@ cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, cn_backend **out)
                            .release = release,
                            .from_plain = from_plain,
                            .to_plain = to_plain,
+                           .adamw = cn_gpu_adamw,
+                           .sum_squares = cn_gpu_sum_squares,
                            .computes = computes,
                            .destroy = destroy};
     *out = &b->base;

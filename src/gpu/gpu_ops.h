@@ -10,6 +10,7 @@ typedef struct gpu_backend {
     cn_backend base;
     cn_vk_queue queue;
     cn_status failed; /* of the addresses asked for since the last dispatch */
+    float *squares;   /* sums of them on the device; NULL: none were asked for yet */
 } gpu_backend;
 
 typedef struct cn_gpu_op {
@@ -59,6 +60,10 @@ static inline int64_t cn_gpu_rows(const cn_node *x)
 {
     return cn_node_elements(x) / cn_channels(x);
 }
+
+/* For AdamW with moments in F32 (optimizer_steps.c). */
+void cn_gpu_adamw(cn_backend *base, const cn_adamw_step *s);
+double cn_gpu_sum_squares(cn_backend *base, const float *x, int64_t n);
 
 /* kernels/map.k: an item for each of n elements of y. What the other arguments are: */
 typedef enum cn_gpu_map {

@@ -7,6 +7,7 @@
 #include "base/base.h"
 
 #define CN_GPU_KERNEL_LIST(X) \
+    X(adamw)                  \
     X(attention_delta)        \
     X(attention_dk)           \
     X(attention_dq)           \

@@ -24,10 +24,26 @@ bool cn_moment_in_bytes(const cn_adamw_options *o, const cn_param *q)
     return o->use_8bit && cn_param_elements(q) >= LEAST_8BIT;
 }
 
-static cn_status moment_create(cn_ctx *ctx, const cn_quant8 *map, const cn_param *q, cn_moment *out)
+/* n zeros in the backend's memory. */
+static cn_status zeros_create(cn_ctx *ctx, cn_backend *be, size_t n, float **out)
+{
+    const size_t bytes = n * sizeof(float);
+    if (!(*out = be->alloc(be, ctx, bytes))) return CN_ENOMEM;
+    if (be->addressable) {
+        memset(*out, 0, bytes);
+        return CN_OK;
+    }
+    void *zeros = cn_alloc0(ctx, bytes);
+    const cn_status s = zeros ? be->write(be, ctx, *out, zeros, bytes) : CN_ENOMEM;
+    cn_free(zeros);
+    return s;
+}
+
+static cn_status moment_create(cn_ctx *ctx, cn_backend *be, const cn_quant8 *map, const cn_param *q,
+                               cn_moment *out)
 {
     const size_t n = (size_t)cn_param_physical(q);
-    if (!map) return (out->f32 = cn_alloc0(ctx, n * sizeof(float))) ? CN_OK : CN_ENOMEM;
+    if (!map) return zeros_create(ctx, be, n, &out->f32);
     out->map = map;
     out->codes = cn_alloc(ctx, n);
     out->scales = cn_alloc0(ctx, cn_moment_blocks(q) * sizeof(float));
@@ -36,9 +52,9 @@ static cn_status moment_create(cn_ctx *ctx, const cn_quant8 *map, const cn_param
     return CN_OK;
 }
 
-static void moment_free(cn_moment *m)
+static void moment_free(cn_backend *be, const cn_param *q, cn_moment *m)
 {
-    cn_free(m->f32);
+    if (m->f32) be->free(be, m->f32, (size_t)cn_param_physical(q) * sizeof(float));
     cn_free(m->codes);
     cn_free(m->scales);
 }
@@ -55,10 +71,10 @@ static cn_status begin_state(cn_adamw *a, int64_t i)
 {
     const cn_param *q = a->params[i];
     const bool bytes = cn_moment_in_bytes(&a->o, q);
-    CN_TRY(moment_create(a->ctx, bytes ? &a->map[0] : NULL, q, &a->m[i]));
-    CN_TRY(moment_create(a->ctx, bytes ? &a->map[1] : NULL, q, &a->v[i]));
+    CN_TRY(moment_create(a->ctx, a->be, bytes ? &a->map[0] : NULL, q, &a->m[i]));
+    CN_TRY(moment_create(a->ctx, a->be, bytes ? &a->map[1] : NULL, q, &a->v[i]));
     if (!a->ema) return CN_OK;
-    CN_TRY(moment_create(a->ctx, NULL, q, &a->ema[i]));
+    CN_TRY(moment_create(a->ctx, a->be, NULL, q, &a->ema[i]));
     memcpy(a->ema[i].f32, q->data, q->data_bytes);
     return CN_OK;
 }
@@ -103,8 +119,11 @@ static cn_status create_arrays(cn_adamw *a, cn_ctx *ctx)
 cn_status cn_adamw_continue(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
                             const cn_adamw_options *options, cn_adamw *from, cn_adamw **out)
 {
-    if (!be->addressable)
-        return cn_fail(ctx, CN_EINVAL, "AdamW runs on the CPU alone, not on a %s device", be->name);
+    if (!be->addressable && (options->use_8bit || options->ema_decay > 0 || options->ranks))
+        return cn_fail(ctx, CN_EINVAL,
+                       "AdamW on a %s device has no 8-bit moments, no mean of the weights and no "
+                       "other ranks",
+                       be->name);
     cn_adamw *a = cn_alloc0(ctx, sizeof *a);
     if (!a) return CN_ENOMEM;
     a->ctx = ctx;
@@ -138,9 +157,10 @@ void cn_adamw_destroy(cn_adamw *a)
 {
     if (!a) return;
     for (int64_t i = 0; i < a->n; i++) {
-        if (a->m) moment_free(&a->m[i]);
-        if (a->v) moment_free(&a->v[i]);
-        if (a->ema) moment_free(&a->ema[i]);
+        const cn_param *q = a->params ? a->params[i] : NULL; /* no moments without */
+        if (a->m) moment_free(a->be, q, &a->m[i]);
+        if (a->v) moment_free(a->be, q, &a->v[i]);
+        if (a->ema) moment_free(a->be, q, &a->ema[i]);
         if (a->sum) cn_free(a->sum[i]);
     }
     cn_free(a->params);
@@ -219,6 +239,8 @@ static cn_status add_gradient(cn_adamw *a, int64_t i, const float *grad)
 
 cn_status cn_adamw_accumulate(cn_adamw *a, const float *const *grads)
 {
+    if (!a->be->addressable)
+        return cn_fail(a->ctx, CN_EINVAL, "AdamW on a %s device sums no passes", a->be->name);
     for (int64_t i = 0; i < a->n; i++) CN_TRY(add_gradient(a, i, grads[i]));
     a->summed++;
     return CN_OK;
