@@ -1,8 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as a safetensors file: opened, every tensor read. */
-#include "io/tensors.h"
+/* Any bytes as a safetensors file: opened, every tensor read, and taken for each network whose
+ * configuration follows from names and shapes. */
+#include "model/checkpoint/config_io.h"
+#include "model/checkpoint/content.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static void take_for_networks(cn_ctx *ctx, const cn_tensors *t)
+{
+    static const cn_layout layouts[] = {CN_LAYOUT_DIFFUSERS, CN_LAYOUT_LDM};
+    cn_unet_config unet;
+    cn_controlnet_config control;
+    cn_vae_config vae;
+    cn_clip_config text;
+    cn_adapter_config adapter;
+    cn_lllite_config *lllite = NULL;
+    (void)cn_content_of(t);
+    for (size_t i = 0; i < CN_COUNT(layouts); i++) {
+        const cn_layout l = layouts[i];
+        const cn_status all[] = {cn_unet_config_from_shapes(ctx, t, "", l, &unet),
+                                 cn_controlnet_config_from_shapes(ctx, t, "", l, &control),
+                                 cn_vae_config_from_shapes(ctx, t, "", l, &vae),
+                                 cn_adapter_config_from_shapes(ctx, t, l, &adapter)};
+        (void)all;
+    }
+    const cn_status texts[] = {cn_clip_config_from_shapes(ctx, t, "", &text),
+                               cn_open_clip_config_from_shapes(ctx, t, "", &text),
+                               cn_lllite_config_from_shapes(ctx, t, &lllite)};
+    (void)texts;
+    cn_free(lllite);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
@@ -19,6 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
             if (cn_tensors_find(t, info->name) != info) __builtin_trap();
         }
         (void)cn_tensors_metadata(t, "format");
+        take_for_networks(ctx, t);
         cn_tensors_close(t);
     }
     cn_ctx_destroy(ctx);
