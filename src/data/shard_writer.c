@@ -327,7 +327,7 @@ static cn_status write_index(cn_ctx *ctx, const cn_shard_writer *w)
     CN_TRY(path_of(ctx, w->dir, w->number, ".idx", path));
     CN_TRY(cn_writer_open(ctx, path, &f));
     if (fprintf(f.f, "v1.2 %lld\n", (long long)w->counts.samples) < 0 ||
-        fwrite(w->index.data, 1, w->index.len, f.f) != w->index.len) {
+        (w->index.len && fwrite(w->index.data, 1, w->index.len, f.f) != w->index.len)) {
         cn_writer_abort(&f);
         return cn_fail_io(ctx, "write", path, errno);
     }
