@@ -75,7 +75,9 @@ static cn_status read_stats(cn_ctx *ctx, const char *path, cn_shard_counts *out)
                              .samples = cn_json_int(stats, "samples", 0),
                              .bytes = cn_json_int(stats, "bytes", 0)};
     json_object_foreach(json_object_get(stats, "left_out"), reason, n)
+    {
         cn_shard_count_reason(out, reason, json_integer_value(n));
+    }
     json_decref(stats);
     return CN_OK;
 }

@@ -156,8 +156,8 @@ static cn_status check(cn_ctx *ctx, const cn_prepare_options *o)
 cn_status cn_dataset_prepare(cn_ctx *ctx, const cn_prepare_options *options,
                              cn_prepare_result *result)
 {
-    cn_prepare_result none, *r = result ? result : &none;
-    *r = (cn_prepare_result){0};
+    cn_prepare_result none = {0}, *r = result ? result : &none;
+    *r = none;
     CN_TRY(check(ctx, options));
     return is_webdataset(options) ? cn_prepare_shards(ctx, options, r)
                                   : cn_prepare_folder(ctx, options, r);

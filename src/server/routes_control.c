@@ -86,7 +86,10 @@ static json_t *titles_of(const server *s)
 {
     json_t *all = models_list(s->models), *list = json_array(), *one;
     size_t i;
-    json_array_foreach(all, i, one) json_array_append(list, json_object_get(one, "title"));
+    json_array_foreach(all, i, one)
+    {
+        json_array_append(list, json_object_get(one, "title"));
+    }
     json_decref(all);
     return list;
 }

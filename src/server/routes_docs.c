@@ -280,7 +280,10 @@ static void get_docs(const http_request *r, http_reply *reply)
           f);
     put_routes(f);
     fputs("<h2>Bodies</h2>", f);
-    json_object_foreach(all, name, schema) put_schema(f, name, schema);
+    json_object_foreach(all, name, schema)
+    {
+        put_schema(f, name, schema);
+    }
     fputs("</main></html>", f);
     if (fclose(f) != 0) http_reply_error(reply, 503, "out of memory");
     reply->type = "text/html; charset=utf-8";

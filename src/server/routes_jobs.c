@@ -253,7 +253,10 @@ static void get_control_nets(const http_request *r, http_reply *reply)
 {
     json_t *list = models_list(r->server->models), *one;
     size_t i;
-    json_array_foreach(list, i, one) json_object_del(one, "path");
+    json_array_foreach(list, i, one)
+    {
+        json_object_del(one, "path");
+    }
     http_reply_json(reply, 200, json_pack("{s:o}", "control_nets", list));
 }
 

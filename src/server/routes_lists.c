@@ -63,9 +63,11 @@ static void get_loras(const http_request *r, http_reply *reply)
 {
     json_t *names = models_files(r->server->o.pipeline.lora_dir), *list = json_array(), *name;
     size_t i;
-    json_array_foreach(names, i, name) json_array_append_new(
-        list,
-        json_pack("{s:O, s:O, s:O, s:{}}", "name", name, "alias", name, "path", name, "metadata"));
+    json_array_foreach(names, i, name)
+    {
+        json_array_append_new(list, json_pack("{s:O, s:O, s:O, s:{}}", "name", name, "alias", name,
+                                              "path", name, "metadata"));
+    }
     json_decref(names);
     http_reply_json(reply, 200, list);
 }
@@ -75,9 +77,12 @@ static void get_embeddings(const http_request *r, http_reply *reply)
     json_t *names = models_files(r->server->o.pipeline.embeddings_dir), *loaded = json_object();
     json_t *name;
     size_t i;
-    json_array_foreach(names, i, name) json_object_set_new(
-        loaded, json_string_value(name),
-        json_pack("{s:n, s:n, s:n}", "step", "sd_checkpoint", "sd_checkpoint_name"));
+    json_array_foreach(names, i, name)
+    {
+        json_object_set_new(
+            loaded, json_string_value(name),
+            json_pack("{s:n, s:n, s:n}", "step", "sd_checkpoint", "sd_checkpoint_name"));
+    }
     json_decref(names);
     http_reply_json(reply, 200, json_pack("{s:o, s:{}}", "loaded", loaded, "skipped"));
 }
