@@ -172,12 +172,11 @@ static cn_status check(cn_ctx *ctx, const cn_text_spec *s, int n)
     for (int k = 0; k < s->n; k++) {
         const cn_clip_config *c = s->encoders[k].clip;
         const int64_t known = cn_tokenizer_size(s->encoders[k].tokenizer);
-        const int used = c->layers - cn_clip_unused_layers(c);
-        if (s->skip < 0 || s->skip >= used)
+        if (s->skip < 0 || s->skip >= c->layers)
             return cn_fail(ctx, CN_EINVAL,
                            "clip skip: %d of the text encoder's %d layers left out; 0 to %d are "
                            "possible",
-                           s->skip, used, used - 1);
+                           s->skip, c->layers, c->layers - 1);
         if (known > c->vocabulary)
             return cn_fail(ctx, CN_EMISMATCH,
                            "the tokenizer has %lld tokens, the text encoder knows %lld: this "

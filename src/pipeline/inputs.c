@@ -111,8 +111,7 @@ cn_status cn_job_check(const cn_job *j)
     const cn_generate_options *o = j->o;
     cn_ctx *ctx = j->p->ctx;
     CN_TRY(cn_options_check(ctx, cn_generate_option_rows, o));
-    const cn_clip_config *text = &j->p->base->text[0];
-    const int layers = text->layers - cn_clip_unused_layers(text);
+    const int layers = j->p->base->text[0].layers;
     if (o->clip_skip < 0 || o->clip_skip >= layers)
         return cn_fail(
             ctx, CN_EINVAL,

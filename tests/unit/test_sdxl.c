@@ -295,8 +295,8 @@ static void bad_words(void **state)
     o.prompt_2 = "a cube";
     refused(cn_generate(p, &o, &g), CN_EINVAL, "second text encoder");
     o = base;
-    o.clip_skip = 1; /* of two layers the last is never used */
-    refused(cn_generate(p, &o, &g), CN_EINVAL, "clip skip: 1 of");
+    o.clip_skip = 2; /* of two layers the last is never used: 1 leaves none */
+    refused(cn_generate(p, &o, &g), CN_EINVAL, "clip skip: 2 of");
     cn_pipeline_destroy(p);
 }
 

@@ -60,11 +60,6 @@ cn_node *cn_clip_embed_build(cn_graph *g, const cn_clip_config *c, cn_node *ids)
     return h;
 }
 
-int cn_clip_unused_layers(const cn_clip_config *c)
-{
-    return c->penultimate ? 1 : 0;
-}
-
 static cn_node *final_norm(cn_graph *g, const cn_clip_config *c, cn_node *h)
 {
     cn_precise_begin(g);
@@ -88,10 +83,10 @@ static cn_node *row_at(cn_graph *g, cn_node *h, cn_node *end)
 cn_node *cn_clip_pooled_build(cn_graph *g, const cn_clip_config *c, cn_node *rows, int skip,
                               cn_node *end, cn_node **pooled)
 {
-    const int used = c->layers - cn_clip_unused_layers(c);
-    if (skip < 0 || skip >= used)
+    const int used = c->layers - (c->penultimate ? 1 : 0);
+    if (skip < 0 || skip >= c->layers)
         return cn_poison(g, "text encoder: %d layers left out of %d; 0 to %d are possible", skip,
-                         used, used - 1);
+                         c->layers, c->layers - 1);
     if (!cn_poisoned(g) && (rows->ndim != 3 || rows->shape[1] > c->max_positions))
         return cn_poison(g, "text encoder: tokens must be [N,L] with L up to %lld",
                          (long long)c->max_positions);

@@ -165,7 +165,5 @@ cn_node *cn_clip_layers_build(cn_graph *g, const cn_clip_config *c, cn_node *row
  * `end` [N,L,1] is 1 (elsewhere 0). Has no gradient. */
 cn_node *cn_clip_pooled_build(cn_graph *g, const cn_clip_config *c, cn_node *rows, int skip,
                               cn_node *end, cn_node **pooled);
-/* Layers that features never come from: what is left of them may be skipped, all but one. */
-int cn_clip_unused_layers(const cn_clip_config *c);
 
 #endif
