@@ -266,15 +266,13 @@ static void test_interrupt(void **state)
     json_decref(value);
 }
 
-/* A batch that is left out; the next one is drawn. */
-static void test_skip(void **state)
+/* The first batch of two is left out as soon as it samples; how many pictures came of it. */
+static size_t draw_with_skip(void)
 {
-    (void)state;
-    need_server();
     char id[64], path[128];
     post_job(&server,
-             json_pack("{s:s, s:i, s:i, s:i, s:i}", "prompt", "a cube", "steps", 60, "width", 128,
-                       "height", 128, "iterations", 2),
+             json_pack("{s:s, s:i, s:i, s:i, s:i}", "prompt", "a cube", "steps", 30, "width", 64,
+                       "height", 64, "iterations", 2),
              id);
     snprintf(path, sizeof path, "/v1/jobs/%s", id);
     for (int i = 0; i < 100 * RUN_SECONDS; i++) {
@@ -287,8 +285,19 @@ static void test_skip(void **state)
     json_t *value = wait_job(&server, id);
     assert_string_equal(text_of(value, "state"), "done");
     const json_t *images = json_object_get(json_object_get(value, "result"), "images");
-    assert_int_equal(json_array_size(images), 1);
+    const size_t n = json_array_size(images);
     json_decref(value);
+    return n;
+}
+
+/* On a busy machine the batch may end before it is asked to: then once more. */
+static void test_skip(void **state)
+{
+    (void)state;
+    need_server();
+    size_t n = 2;
+    for (int i = 0; i < 20 && n == 2; i++) n = draw_with_skip();
+    assert_int_equal(n, 1);
 }
 
 /* --- OpenAI ----------------------------------------------------------------------------------- */
