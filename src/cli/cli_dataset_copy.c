@@ -83,7 +83,9 @@ static int read_and_run(cli_parser *p, copy_request *r, const char *needs)
     if (needs && !cli_find_setting(p, needs)) return cli_usage_error(p, "--%s is needed", needs);
     for (int i = 0; i < p->n_words; i++) dirs[i] = p->words[i];
     r->o.dirs = dirs;
-    return run(r);
+    const int done = run(r);
+    r->o.dirs = NULL;
+    return done;
 }
 
 bool cmd_dataset_copies(const char *name)

@@ -130,7 +130,7 @@ static bool insert(cn_ctx *ctx, cn_vk_queue *q, const cn_vk_range *r)
     return true;
 }
 
-void *cn_vk_reserve(cn_ctx *ctx, cn_vk_queue *q, size_t bytes, bool now)
+void *cn_vk_reserve(cn_ctx *ctx, cn_vk_queue *q, size_t bytes, bool take)
 {
     cn_vk_range r = {.bytes = bytes, .at = cn_reserve(ctx, bytes)};
     if (!r.at) return NULL;
@@ -138,7 +138,7 @@ void *cn_vk_reserve(cn_ctx *ctx, cn_vk_queue *q, size_t bytes, bool now)
         cn_reserve_free(r.at, bytes);
         return NULL;
     }
-    if (now && take_device(ctx, q, find(q, r.at)) != CN_OK) {
+    if (take && take_device(ctx, q, find(q, r.at)) != CN_OK) {
         cn_vk_release(q, r.at);
         return NULL;
     }

@@ -96,7 +96,6 @@ static void close_parts(server *s)
 
 static void open_browser(const server *s)
 {
-    extern char **environ;
     pid_t pid;
     char *const argv[] = {"xdg-open", (char *)(uintptr_t)s->address, NULL};
     if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) != 0)

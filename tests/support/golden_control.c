@@ -166,6 +166,8 @@ static cn_status adapted_unet(fixture *f, golden_net *u, golden_net *a, golden_i
     s->in.n_features = 1;
     cn_graph_use(u->g, u->params);
     cn_node *y = u->outputs[u->n++] = cn_unet_build(u->g, &c, &s->in);
+    s->in.features = NULL;
+    s->in.n_features = 0;
     CN_TRY(cn_graph_status(u->g));
     CN_TRY(golden_net_plan(f, u));
     CN_TRY(fixture_fill(f, u->manifest, u->params, NULL));
