@@ -131,15 +131,16 @@ static cn_status bench_draw(bench *b)
     if (s == CN_OK) s = cn_net_params(b->ctx, CN_NET_CONTROL, &control);
     if (s == CN_OK) bench_types(b, unet);
     if (s == CN_OK) bench_types(b, control);
-    cn_draw_spec spec = {.unet = &b->unet,
-                         .unet_params = unet,
-                         .controls = {{.config = &b->control, .params = control}},
-                         .n_controls = b->no_control ? 0 : 1,
-                         .batch = b->batch,
-                         .latent_h = b->px / 8,
-                         .latent_w = b->px / 8,
-                         .context_length = 77,
-                         .guidance = b->guidance};
+    cn_draw_spec spec = {
+        .unet = &b->unet,
+        .unet_params = unet,
+        .controls = {{.kind = &cn_control_kind_net, .config = &b->control, .params = control}},
+        .n_controls = b->no_control ? 0 : 1,
+        .batch = b->batch,
+        .latent_h = b->px / 8,
+        .latent_w = b->px / 8,
+        .context_length = 77,
+        .guidance = b->guidance};
     if (s == CN_OK) s = draw_measure(b, &spec);
     cn_params_destroy(unet);
     cn_params_destroy(control);

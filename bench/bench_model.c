@@ -25,14 +25,15 @@ static void model_close(model_work *w)
 static cn_status declare_drawing(bench *b, model_work *w)
 {
     cn_draw *draw = NULL;
-    const cn_draw_spec spec = {.unet = &b->unet,
-                               .unet_params = w->unet,
-                               .controls = {{.config = &b->control, .params = w->control}},
-                               .n_controls = 1,
-                               .batch = 1,
-                               .latent_h = LATENT,
-                               .latent_w = LATENT,
-                               .context_length = b->clip.max_positions};
+    const cn_draw_spec spec = {
+        .unet = &b->unet,
+        .unet_params = w->unet,
+        .controls = {{.kind = &cn_control_kind_net, .config = &b->control, .params = w->control}},
+        .n_controls = 1,
+        .batch = 1,
+        .latent_h = LATENT,
+        .latent_w = LATENT,
+        .context_length = b->clip.max_positions};
     const cn_status s = cn_draw_create(b->ctx, b->backend, &spec, &draw);
     cn_draw_destroy(draw);
     return s;

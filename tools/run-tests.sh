@@ -191,6 +191,7 @@ run "e2e tests/golden/inpainting, at most AVX2" "$build/tests/e2e" tests/golden/
 unset ONEDNN_MAX_CPU_ISA
 run lint /bin/sh tests/lint/lint.sh
 run install /bin/sh tests/e2e/install.sh "$build"
+run bench /bin/sh tests/e2e/bench.sh "$build"
 run files "$build/tests/files"
 run "torture, a sample" "$build/tests/torture" --seconds 25
 run "torture, a sample of memory" "$build/tests/torture" --kind alloc --seconds 15

@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# bench.sh BUILD - that each work of the benchmark runs, at a width and size where it takes no time, and says its seconds.
+set -u
+build=$1 passed=0 failed=0
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+
+# check NAME ARGUMENT...: one line of JSON with the fastest run's seconds is expected.
+check() {
+    name=$1
+    shift
+    if timeout 120 "$build/bench" "$@" --channels 32 --px 64 --runs 1 >"$log" 2>&1 && grep -q '"seconds_min": *[0-9]' "$log"; then
+        passed=$((passed + 1))
+        echo "ok   $name"
+    else
+        failed=$((failed + 1))
+        echo "FAIL $name"
+        sed 's/^/    /' "$log"
+    fi
+}
+check "draw" draw
+check "draw with guidance, without a ControlNet" draw --guidance --no-control
+check "decode" decode
+check "train" train
+check "optimizer" optimizer
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
