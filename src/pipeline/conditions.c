@@ -2,6 +2,8 @@
 /* conditions.c - see conditions_internal.h. */
 #include "pipeline/conditions_internal.h"
 
+#include "image/resize.h"
+
 #include "base/option.h"
 #include "annotate/network.h"
 #include "annotate/pointwise.h"
@@ -294,6 +296,19 @@ static cn_status run_links(const cn_condition *c, cn_ctx *ctx, const char *name,
         cn_image_destroy(*image);
         *image = made;
     }
+    return CN_OK;
+}
+
+cn_status cn_condition_match(cn_ctx *ctx, const cn_image *picture, bool labelled,
+                             cn_image **condition)
+{
+    const cn_filter filter = labelled ? CN_FILTER_NEAREST : CN_FILTER_LINEAR;
+    const int64_t w = picture->width, h = picture->height;
+    cn_image *sized = NULL;
+    if ((*condition)->width == w && (*condition)->height == h) return CN_OK;
+    CN_TRY(cn_image_resize(ctx, *condition, w, h, filter, &sized));
+    cn_image_destroy(*condition);
+    *condition = sized;
     return CN_OK;
 }
 

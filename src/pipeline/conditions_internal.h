@@ -37,6 +37,9 @@ typedef struct cn_condition_input {
     const char *name; /* decides with the seed what chance draws */
 } cn_condition_input;
 
+/* Brings a condition to its picture's size; labels without mixing neighbours. */
+cn_status cn_condition_match(cn_ctx *ctx, const cn_image *picture, bool labelled,
+                             cn_image **condition) CN_CHECKED;
 /* What chance drew goes into `note`. */
 cn_status cn_condition_make(const cn_condition *c, cn_ctx *ctx, const cn_condition_input *in,
                             json_t *note, cn_image **out) CN_CHECKED;

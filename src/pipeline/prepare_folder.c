@@ -183,19 +183,6 @@ static cn_status make_pictures(prepare *p)
 
 /* --- conditions ------------------------------------------------------------------------------- */
 
-/* Labels are brought to the picture's size without mixing neighbours. */
-static cn_status match_size(cn_ctx *ctx, const cn_image *picture, cn_filter filter,
-                            cn_image **condition)
-{
-    cn_image *sized = NULL;
-    const int64_t w = picture->width, h = picture->height;
-    if ((*condition)->width == w && (*condition)->height == h) return CN_OK;
-    CN_TRY(cn_image_resize(ctx, *condition, w, h, filter, &sized));
-    cn_image_destroy(*condition);
-    *condition = sized;
-    return CN_OK;
-}
-
 static cn_status make_condition(void *user, cn_ctx *ctx, int64_t i, json_t *note, cn_image **out)
 {
     const prepare *p = user;
@@ -214,8 +201,7 @@ static cn_status make_condition(void *user, cn_ctx *ctx, int64_t i, json_t *note
     else
         in.image = picture;
     if (s == CN_OK) s = cn_condition_make(&p->condition, ctx, &in, note, &made);
-    if (s == CN_OK)
-        s = match_size(ctx, picture, labelled ? CN_FILTER_NEAREST : CN_FILTER_LINEAR, &made);
+    if (s == CN_OK) s = cn_condition_match(ctx, picture, labelled, &made);
     cn_image_destroy(picture);
     if (s == CN_OK)
         *out = made;

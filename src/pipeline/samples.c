@@ -165,19 +165,6 @@ static cn_status make_exact(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
     return n ? source->kind->exact(ctx, source, within, n, which, made) : CN_OK;
 }
 
-/* Labels are brought to the picture's size without mixing neighbours. */
-static cn_status match_size(cn_ctx *ctx, const cn_image *picture, cn_filter filter,
-                            cn_image **condition)
-{
-    cn_image *sized = NULL;
-    const int64_t w = picture->width, h = picture->height;
-    if ((*condition)->width == w && (*condition)->height == h) return CN_OK;
-    CN_TRY(cn_image_resize(ctx, *condition, w, h, filter, &sized));
-    cn_image_destroy(*condition);
-    *condition = sized;
-    return CN_OK;
-}
-
 static cn_status make_condition(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s, int k)
 {
     const cn_made_condition *c = &m->conditions[k];
@@ -192,8 +179,7 @@ static cn_status make_condition(const cn_sample_maker *m, cn_ctx *ctx, cn_sample
         in.image = s->entry.image;
     if (!(s->notes[k] = json_object())) return cn_fail(ctx, CN_ENOMEM, "no memory for a note");
     CN_TRY(cn_condition_make(&c->condition, ctx, &in, s->notes[k], &s->conditions[k]));
-    return match_size(ctx, s->entry.image, labelled ? CN_FILTER_NEAREST : CN_FILTER_LINEAR,
-                      &s->conditions[k]);
+    return cn_condition_match(ctx, s->entry.image, labelled, &s->conditions[k]);
 }
 
 static cn_status make_conditions(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s, bool networks)

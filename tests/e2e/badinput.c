@@ -9,6 +9,7 @@
  * removed at the end.
  */
 #include "../support/child.h"
+#include "../support/made_files.h"
 #include "../support/report.h"
 #include "../support/tiny_base.h"
 #include "../support/tiny_model.h"
@@ -29,7 +30,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 enum { MAX_ARGS = 24, STDERR_BYTES = 16384, CPU_SECONDS = 30, WALL_SECONDS = 120 };
 
@@ -79,50 +79,32 @@ static void put_part(const char *to, const char *from, size_t part, size_t of)
     cn_free(data);
 }
 
+static void put_made(const char *name, cn_str *s)
+{
+    put(name, s->data, s->len);
+    cn_str_free(s);
+}
+
 static void put_safetensors(const char *name, uint64_t header_bytes, const char *header,
                             size_t data_bytes)
 {
     cn_str s = {0};
-    char zeros[64] = {0}, size[8];
-    for (int i = 0; i < 8; i++) size[i] = (char)(header_bytes >> (8 * i));
-    cn_str_add(&s, size, sizeof size);
-    cn_str_adds(&s, header);
-    cn_str_add(&s, zeros, CN_MIN(data_bytes, sizeof zeros));
-    put(name, s.data, s.len);
-    cn_str_free(&s);
+    make_safetensors(&s, header_bytes, header, data_bytes);
+    put_made(name, &s);
 }
 
-static void add_be32(cn_str *s, uint32_t v)
-{
-    const char b[4] = {(char)(v >> 24), (char)(v >> 16), (char)(v >> 8), (char)v};
-    cn_str_add(s, b, sizeof b);
-}
-
-static void add_chunk(cn_str *s, const char *type, const char *data, size_t n)
-{
-    add_be32(s, (uint32_t)n);
-    const size_t from = s->len;
-    cn_str_add(s, type, 4);
-    cn_str_add(s, data, n);
-    add_be32(s, (uint32_t)crc32(0, (const Bytef *)s->data + from, (uInt)(s->len - from)));
-}
-
-/* A PNG that says it is width x height, with right checksums and hardly any data. */
 static void put_png(const char *name, uint32_t width, uint32_t height)
 {
-    static const char magic[] = "\x89PNG\r\n\x1a\n",
-                      data[] = "\x78\x9c\x63\x00\x00\x00\x01\x00\x01";
-    cn_str s = {0}, head = {0};
-    add_be32(&head, width);
-    add_be32(&head, height);
-    cn_str_add(&head, "\x08\x02\0\0\0", 5);
-    cn_str_add(&s, magic, 8);
-    add_chunk(&s, "IHDR", head.data, head.len);
-    add_chunk(&s, "IDAT", data, sizeof data - 1);
-    add_chunk(&s, "IEND", "", 0);
-    put(name, s.data, s.len);
-    cn_str_free(&s);
-    cn_str_free(&head);
+    cn_str s = {0};
+    make_png(&s, width, height);
+    put_made(name, &s);
+}
+
+static void put_torch_zip(const char *name, const char *pickle, size_t n)
+{
+    cn_str s = {0};
+    make_torch_zip(&s, pickle, n);
+    put_made(name, &s);
 }
 
 /* A black picture of TINY_PX. */
@@ -133,53 +115,6 @@ static void put_black(const char *name)
              cn_image_save_png(ctx, in_root(name), image, NULL) == CN_OK,
          name);
     cn_image_destroy(image);
-}
-
-static void add_le(cn_str *s, uint64_t v, int n)
-{
-    for (int i = 0; i < n; i++) {
-        const char b = (char)(i < 8 ? v >> (8 * i) : 0);
-        cn_str_add(s, &b, 1);
-    }
-}
-
-/* The fields that a stored file's local and central entries share, from the version needed on. */
-static void add_zip_entry(cn_str *s, const char *name, const char *data, size_t n)
-{
-    add_le(s, 20, 2);
-    add_le(s, 0, 8); /* flags, method 0, time, date */
-    add_le(s, crc32(0, (const Bytef *)data, (uInt)n), 4);
-    add_le(s, n, 4);
-    add_le(s, n, 4);
-    add_le(s, strlen(name), 2);
-    add_le(s, 0, 2);
-}
-
-/* A torch file, as torch.save makes it, with this pickle as its content. */
-static void put_torch_zip(const char *name, const char *pickle, size_t n)
-{
-    static const char entry[] = "archive/data.pkl";
-    cn_str s = {0};
-    cn_str_add(&s, "PK\3\4", 4);
-    add_zip_entry(&s, entry, pickle, n);
-    cn_str_adds(&s, entry);
-    cn_str_add(&s, pickle, n);
-    const size_t central = s.len;
-    cn_str_add(&s, "PK\1\2", 4);
-    add_le(&s, 20, 2);
-    add_zip_entry(&s, entry, pickle, n);
-    add_le(&s, 0, 14); /* comment, disk, attributes, offset */
-    cn_str_adds(&s, entry);
-    const size_t central_bytes = s.len - central;
-    cn_str_add(&s, "PK\5\6", 4);
-    add_le(&s, 0, 4);
-    add_le(&s, 1, 2);
-    add_le(&s, 1, 2);
-    add_le(&s, central_bytes, 4);
-    add_le(&s, central, 4);
-    add_le(&s, 0, 2);
-    put(name, s.data, s.len);
-    cn_str_free(&s);
 }
 
 /* --- what the work folder holds --------------------------------------------------------------- */

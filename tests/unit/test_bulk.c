@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Folders' listings, and runs over many pictures: what is made, kept, made anew, and what failures
  * leave behind. */
+#include "../support/tiny_base.h"
+
 #include "annotate/bulk.h"
 #include "io/json.h"
 #include "io/listing.h"
 
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -39,17 +40,12 @@ static int setup(void **state)
     return ctx && mkdtemp(folder) ? 0 : -1;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *at_level)
-{
-    (void)st, (void)flag, (void)at_level;
-    return remove(path);
-}
-
 static int teardown(void **state)
 {
     (void)state;
     cn_ctx_destroy(ctx);
-    return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    tiny_dir_remove(folder);
+    return 0;
 }
 
 /* --- listings --------------------------------------------------------------------------------- */

@@ -22,32 +22,6 @@ static void take_line(void *user, cn_log_level level, const char *line)
     cn_str_addf(&told, "%s\n", line);
 }
 
-/* A file's tensors, as another program would write them: nothing but the format beside them, and
- * an empty tensor called `mark`, or none. */
-static void copy_marked(const char *from, const char *to, const char *mark)
-{
-    cn_tensors *t = NULL;
-    must(cn_tensors_open(ctx, from, &t));
-    const int64_t n = cn_tensors_count(t);
-    cn_tensor_out *list = calloc((size_t)n + 1, sizeof *list);
-    assert_non_null(list);
-    for (int64_t i = 0; i < n; i++) {
-        const cn_tensor_info *a = cn_tensors_at(t, i);
-        list[i] =
-            (cn_tensor_out){.name = a->name, .dtype = a->dtype, .ndim = a->ndim, .raw = a->data};
-        memcpy(list[i].shape, a->shape, sizeof a->shape);
-    }
-    list[n] = (cn_tensor_out){.name = mark, .dtype = CN_F16, .ndim = 1, .raw = ""};
-    must(cn_safetensors_write(ctx, to, list, mark ? n + 1 : n, NULL, NULL, NULL));
-    free(list);
-    cn_tensors_close(t);
-}
-
-static void copy_bare(const char *from, const char *to)
-{
-    copy_marked(from, to, NULL);
-}
-
 static void write_control(const char *path, bool pooled, bool folder)
 {
     char dir[256];
@@ -81,7 +55,7 @@ static int set_up(void **state)
     path_in(control, "control.safetensors");
     must(tiny_base_write(ctx, dir, 8));
     write_control(said, false, false);
-    copy_bare(said, control);
+    copy_tensors(said, control, NULL);
     return 0;
 }
 
@@ -116,7 +90,7 @@ static void shuffle_is_known_by_config_metadata_or_name(void **state)
     char path[256], yaml[256];
     for (size_t i = 0; i < CN_COUNT(copies); i++) {
         path_in(path, copies[i]);
-        copy_bare(control, path);
+        copy_tensors(control, path, NULL);
     }
     check_pooling(copies[0], true, "a Shuffle ControlNet by its name");
     check_pooling(copies[1], true, "a Shuffle ControlNet by its name");
@@ -217,7 +191,7 @@ static void differences_are_added_to_the_base(void **state)
     }
     assert_true(shared > 10 && shared < cn_params_count(p));
     must(cn_control_save_single(ctx, backend, &config, p, CN_F32, plain, NULL));
-    copy_marked(plain, path, "difference");
+    copy_tensors(plain, path, "difference");
     must(cn_control_open(ctx, path, &c));
     assert_true(c->difference && c->form == CN_CONTROL_PREFIXED);
     must(cn_net_declare(ctx, CN_NET_CONTROL, &config, &back));

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Data sets converted, merged, sampled and split: the pairs are those of before. */
+#include "../support/tiny_base.h"
+
 #include "controlnet.h"
 #include "data/dataset.h"
 #include "io/json.h"
 
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -26,12 +27,6 @@ static const char *at(int slot, const char *name)
     return path[slot];
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *level)
-{
-    (void)st, (void)flag, (void)level;
-    return remove(path);
-}
-
 static int setup(void **state)
 {
     (void)state;
@@ -46,7 +41,8 @@ static int teardown(void **state)
 {
     (void)state;
     cn_ctx_destroy(ctx);
-    return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    tiny_dir_remove(folder);
+    return 0;
 }
 
 static cn_dataset *open_set(const char *name)

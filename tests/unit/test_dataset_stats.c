@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a data set is like, one of its pairs, words counted, and leaks between two sets. */
+#include "../support/tiny_base.h"
+
 #include "controlnet.h"
 #include "data/words.h"
 #include "image/image.h"
 #include "io/json.h"
 
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -24,17 +25,12 @@ static const char *at(int slot, const char *name)
     return path[slot];
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *level)
-{
-    (void)st, (void)flag, (void)level;
-    return remove(path);
-}
-
 static int teardown(void **state)
 {
     (void)state;
     cn_ctx_destroy(ctx);
-    return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    tiny_dir_remove(folder);
+    return 0;
 }
 
 /* Grey of a value, white from column `from` on. */

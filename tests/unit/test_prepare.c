@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Folders to conditions and to training sets through the public calls: names, chance, labels of
  * three data sets, captions from four places, going on, failures. */
+#include "../support/tiny_base.h"
+
 #include "controlnet.h"
 #include "image/image.h"
 #include "data/dataset.h"
 
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -96,17 +97,12 @@ static int setup(void **state)
     return 0;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *level)
-{
-    (void)st, (void)flag, (void)level;
-    return remove(path);
-}
-
 static int teardown(void **state)
 {
     (void)state;
     cn_ctx_destroy(ctx);
-    return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    tiny_dir_remove(folder);
+    return 0;
 }
 
 /* --- conditions of a folder ------------------------------------------------------------------- */

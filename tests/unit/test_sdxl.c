@@ -16,25 +16,6 @@
 
 static char folder[256], single[256];
 
-/* A file's tensors without its metadata. */
-static void copy_bare(const char *from, const char *to)
-{
-    cn_tensors *t = NULL;
-    must(cn_tensors_open(ctx, from, &t));
-    const int64_t n = cn_tensors_count(t);
-    cn_tensor_out *list = calloc((size_t)n, sizeof *list);
-    assert_non_null(list);
-    for (int64_t i = 0; i < n; i++) {
-        const cn_tensor_info *a = cn_tensors_at(t, i);
-        list[i] =
-            (cn_tensor_out){.name = a->name, .dtype = a->dtype, .ndim = a->ndim, .raw = a->data};
-        memcpy(list[i].shape, a->shape, sizeof a->shape);
-    }
-    must(cn_safetensors_write(ctx, to, list, n, NULL, NULL, NULL));
-    free(list);
-    cn_tensors_close(t);
-}
-
 static int set_up(void **state)
 {
     (void)state;
@@ -46,7 +27,7 @@ static int set_up(void **state)
     must(tiny_sdxl_write(ctx, folder));
     must(cn_convert(ctx, folder, said,
                     &(cn_convert_options){.to_single_file = true, .dtype = "f32"}));
-    copy_bare(said, single);
+    copy_tensors(said, single, NULL);
     return 0;
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Data sets as WebDataset shards through the public call: members and index, the same bytes
  * whatever the threads, parts and interruptions, filters, broken pictures. */
+#include "../support/tiny_base.h"
+
 #include "controlnet.h"
 #include "data/condition.h"
 #include "data/dataset.h"
@@ -9,7 +11,6 @@
 #include "io/tar.h"
 #include "io/tar_write.h"
 
-#include <ftw.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,17 +41,12 @@ static int setup(void **state)
     return ctx && mkdtemp(folder) ? 0 : -1;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *level)
-{
-    (void)st, (void)flag, (void)level;
-    return remove(path);
-}
-
 static int teardown(void **state)
 {
     (void)state;
     cn_ctx_destroy(ctx);
-    return nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    tiny_dir_remove(folder);
+    return 0;
 }
 
 /* Three conditions of 23 scenes in shards of some 40,000 bytes. */

@@ -4,9 +4,10 @@
  *
  * The backend here keeps parameters in the published layout, so values compare exactly.
  */
+#include "../support/tiny_base.h"
+
 #include "model/checkpoint/base_parts.h"
 
-#include <ftw.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -812,19 +813,12 @@ static int setup(void **state)
     return ctx ? 0 : -1;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-    (void)st;
-    (void)type;
-    (void)at;
-    return remove(path);
-}
-
 static int teardown(void **state)
 {
     (void)state;
     cn_ctx_destroy(ctx);
-    return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    tiny_dir_remove(root);
+    return 0;
 }
 
 int main(void)

@@ -5,6 +5,7 @@
 #include "../tiny_base.h"
 #include "io/tensors.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 cn_ctx *ctx;
@@ -74,4 +75,23 @@ bool same_tensors(const char *dir_a, const char *dir_b, const char *name)
     cn_tensors_close(a);
     cn_tensors_close(b);
     return same;
+}
+
+void copy_tensors(const char *from, const char *to, const char *mark)
+{
+    cn_tensors *t = NULL;
+    must(cn_tensors_open(ctx, from, &t));
+    const int64_t n = cn_tensors_count(t);
+    cn_tensor_out *list = calloc((size_t)n + 1, sizeof *list);
+    assert_non_null(list);
+    for (int64_t i = 0; i < n; i++) {
+        const cn_tensor_info *a = cn_tensors_at(t, i);
+        list[i] =
+            (cn_tensor_out){.name = a->name, .dtype = a->dtype, .ndim = a->ndim, .raw = a->data};
+        memcpy(list[i].shape, a->shape, sizeof a->shape);
+    }
+    list[n] = (cn_tensor_out){.name = mark, .dtype = CN_F16, .ndim = 1, .raw = ""};
+    must(cn_safetensors_write(ctx, to, list, mark ? n + 1 : n, NULL, NULL, NULL));
+    free(list);
+    cn_tensors_close(t);
 }

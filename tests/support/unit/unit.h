@@ -32,5 +32,8 @@ bool same_file(const char *dir_a, const char *dir_b, const char *name);
 /* Whether two safetensors files hold the same tensors; checkpoints of two runs differ in what they
  * say about themselves. */
 bool same_tensors(const char *dir_a, const char *dir_b, const char *name);
+/* A file's tensors, as another program would write them: nothing but the format beside them, and
+ * an empty tensor called `mark` (NULL: none). */
+void copy_tensors(const char *from, const char *to, const char *mark);
 
 #endif
