@@ -62,9 +62,9 @@ GIF ?= $(if $(shell echo '\#include <gif_lib.h>' | $(CC) -E -x c - >/dev/null 2>
 TIFF ?= $(call have,'libtiff-4 >= 4.5')
 AVIF ?= $(call have,libavif)
 JXL ?= $(call have,libjxl)
-PICTURE_LIBS := $(if $(filter 1,$(GIF)),-lgif) $(if $(filter 1,$(TIFF)),-ltiff) $(if $(filter 1,$(AVIF)),-lavif) \
-                $(if $(filter 1,$(JXL)),-ljxl)
-LDLIBS += $(PICTURE_LIBS)
+# These and the server's library are opened when they are needed (src/base/library.h), by the name that the
+# linker would write down.
+soname = $(shell readelf -d "$$($(CC) -print-file-name=lib$(1).so)" 2>/dev/null | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
 PICTURES_LEFT_OUT := $(if $(filter 1,$(GIF)),,gif) $(if $(filter 1,$(TIFF)),,tiff) $(if $(filter 1,$(AVIF)),,avif) \
                      $(if $(filter 1,$(JXL)),,jxl)
 # `controlnet serve` is there where libmicrohttpd is (SERVER=0 builds without).
@@ -78,8 +78,6 @@ VULKAN ?= $(if $(shell echo '\#include <vulkan/vulkan_core.h>' | $(CC) -E -x c -
                       command -v glslangValidator),1,0)
 GPU_LEFT_OUT := $(if $(filter 1,$(VULKAN)),src/gpu/gpu_none.c,$(filter-out src/gpu/gpu_none.c,$(wildcard src/gpu/*.c)))
 GPU_KERNELS := $(wildcard src/gpu/kernels/*.k)
-# Programs need it, the library doesn't.
-PROGRAM_LIBS := $(if $(filter 1,$(SERVER)),-lmicrohttpd)
 # Every source of the library but the kernels, which are compiled several times (below).
 LIB_SRC := $(filter-out src/cli/% src/server/% src/cpu/kernels/% $(if $(filter 1,$(MPI)),src/dist/ranks_one.c,src/dist/ranks_mpi.c) \
            $(PICTURES_LEFT_OUT:%=src/image/%.c) $(GPU_LEFT_OUT), \
@@ -186,7 +184,6 @@ fuzz: deps
 	@for f in $(FUZZ); do n=$${f##*/fuzz_}; mkdir -p build-fuzz/corpus/$$n; \
 	  echo "== $$n"; $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 build-fuzz/corpus/$$n tests/fuzz/corpus/$$n || exit 1; done
 build-fuzz/fuzz_request: $(SERVER_OBJ)
-build-fuzz/fuzz_request: LDLIBS += $(PROGRAM_LIBS)
 build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o build-fuzz/libcontrolnet.a
 	$(call say,LD,$@)
 	$(Q)clang -fopenmp -fsanitize=fuzzer,address,undefined $^ $(LDLIBS) -o $@
@@ -263,6 +260,11 @@ endif
 
 $(BUILD)/src/dist/ranks_mpi.o: CFLAGS_ALL += $(shell pkg-config --cflags ompi-c 2>/dev/null)
 
+$(BUILD)/src/image/gif.o: CFLAGS_ALL += '-DCN_SONAME_GIF="$(call soname,gif)"'
+$(BUILD)/src/image/tiff.o: CFLAGS_ALL += '-DCN_SONAME_TIFF="$(call soname,tiff)"'
+$(BUILD)/src/image/avif.o: CFLAGS_ALL += '-DCN_SONAME_AVIF="$(call soname,avif)"'
+$(BUILD)/src/image/jxl.o: CFLAGS_ALL += '-DCN_SONAME_JXL="$(call soname,jxl)"'
+$(BUILD)/src/server/http_daemon.o: CFLAGS_ALL += '-DCN_SONAME_MHD="$(call soname,microhttpd)"'
 $(BUILD)/src/image/formats.o: CFLAGS_ALL += $(patsubst %,-DCN_WITHOUT_%,$(shell echo $(PICTURES_LEFT_OUT) | tr a-z A-Z))
 
 # The page's files as one C source.
@@ -277,7 +279,7 @@ $(BUILD)/src/cli/cli_serve.o: CFLAGS_ALL += $(if $(filter 1,$(SERVER)),,-DCN_WIT
 
 $(BUILD)/controlnet: $(CLI_OBJ) $(LIB)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) $(PROGRAM_LIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 # build/bench is the program, so its objects live beside it
 $(BUILD)/bench-obj/%.o: bench/%.c
 	@mkdir -p $(@D)
@@ -292,7 +294,6 @@ $(BUILD)/tools/%: $(BUILD)/tools/%.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 $(BUILD)/tests/unit_ranks_one: $(BUILD)/src/dist/ranks_one.o # before the library's ranks_mpi.o
 $(BUILD)/tests/unit_server: $(SERVER_OBJ)
-$(BUILD)/tests/unit_server: LDLIBS += $(PROGRAM_LIBS)
 $(BUILD)/tests/unit/test_server.o: CFLAGS_ALL += $(if $(filter 1,$(SERVER)),,-DCN_WITHOUT_SERVER)
 $(BUILD)/tests/unit_%: $(BUILD)/tests/unit/test_%.o $(UNIT_OBJ) $(LIB)
 	@mkdir -p $(@D)
@@ -322,7 +323,7 @@ $(BUILD)/tests/%: $(BUILD)/tests-obj/e2e/%.o $(SUPPORT_OBJ) $(LIB)
 $(BUILD)/tests/controlnet-faults: $(BUILD)/tests-obj/faults/faults.o $(CLI_OBJ) $(LIB) # before the library's sys_hooks.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) $(PROGRAM_LIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 $(BUILD)/tests/%: $(BUILD)/tests-obj/faults/%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)

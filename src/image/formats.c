@@ -74,28 +74,33 @@ static void list_read(cn_str *out)
     }
 }
 
-static void fail_format(cn_ctx *ctx, const struct signature *known, size_t n)
+static cn_status fail_format(cn_ctx *ctx, const struct signature *known, size_t n)
 {
+    cn_status status = CN_EFORMAT;
     cn_str list = {0};
     list_read(&list);
     const char *read = list.data ? list.data : "";
     if (known && known->needs)
-        (void)cn_fail(ctx, CN_EFORMAT, "%s; this build reads %s (it was made without %s)",
-                      known->name, read, known->needs);
+        status = cn_fail(ctx, CN_EFORMAT, "%s; this build reads %s (it was made without %s)",
+                         known->name, read, known->needs);
     else if (known)
-        (void)cn_fail(ctx, CN_EFORMAT, "%s; %s are read", known->name, read);
+        status = cn_fail(ctx, CN_EFORMAT, "%s; %s are read", known->name, read);
     else
-        (void)cn_fail(ctx, CN_EFORMAT, "not an image of a kind that is read (%s)%s", read,
-                      n ? "" : "; the file is empty");
+        status = cn_fail(ctx, CN_EFORMAT, "not an image of a kind that is read (%s)%s", read,
+                         n ? "" : "; the file is empty");
     cn_str_free(&list);
+    return status;
 }
 
-const cn_picture_format *cn_picture_format_of(cn_ctx *ctx, const uint8_t *bytes, size_t n)
+cn_status cn_picture_format_of(cn_ctx *ctx, const uint8_t *bytes, size_t n,
+                               const cn_picture_format **out)
 {
     const struct signature *known = NULL;
     for (size_t i = 0; !known && i < CN_COUNT(signatures); i++)
         if (begins(&signatures[i], bytes, n)) known = &signatures[i];
-    if (known && known->format) return known->format;
-    fail_format(ctx, known, n);
-    return NULL;
+    const cn_picture_format *f = known ? known->format : NULL;
+    if (!f) return fail_format(ctx, known, n);
+    if (f->library) CN_TRY(cn_library_open(ctx, f->library));
+    *out = f;
+    return CN_OK;
 }

@@ -5,6 +5,13 @@
 #include <gif_lib.h>
 #include <string.h>
 
+#define CALLS(X)                                                                           \
+    X(GifErrorString)                                                                      \
+    X(DGifGetExtension) X(DGifExtensionToGCB) X(DGifGetExtensionNext) X(DGifGetRecordType) \
+        X(DGifGetLine) X(DGifGetImageDesc) X(DGifOpen) X(DGifCloseFile)
+CN_LIBRARY_CALLS(gif_lib, CALLS);
+CN_LIBRARY(static, gif_lib, CALLS, CN_SONAME_GIF, "GIF pictures are not read");
+
 /* A code of LZW's 12 bits stands for 4096 pixels at most. */
 enum { MAX_PX_PER_BYTE = 4096 };
 
@@ -25,7 +32,7 @@ static int read_bytes(GifFileType *gif, GifByteType *out, int n)
 
 static cn_status fail(cn_ctx *ctx, int code)
 {
-    const char *why = code == D_GIF_SUCCEEDED ? NULL : GifErrorString(code);
+    const char *why = code == D_GIF_SUCCEEDED ? NULL : gif_lib.GifErrorString(code);
     return cn_fail(ctx, CN_EFORMAT, "damaged GIF: %s", why ? why : "the file is truncated");
 }
 
@@ -43,12 +50,12 @@ static cn_status skip_extension(cn_ctx *ctx, GifFileType *gif, int *transparent)
     GifByteType *block = NULL;
     int code = 0;
     GraphicsControlBlock control;
-    if (DGifGetExtension(gif, &code, &block) == GIF_ERROR) return fail(ctx, gif->Error);
+    if (gif_lib.DGifGetExtension(gif, &code, &block) == GIF_ERROR) return fail(ctx, gif->Error);
     if (block && code == GRAPHICS_EXT_FUNC_CODE &&
-        DGifExtensionToGCB(block[0], block + 1, &control) == GIF_OK)
+        gif_lib.DGifExtensionToGCB(block[0], block + 1, &control) == GIF_OK)
         *transparent = control.TransparentColor;
     while (block)
-        if (DGifGetExtensionNext(gif, &block) == GIF_ERROR) return fail(ctx, gif->Error);
+        if (gif_lib.DGifGetExtensionNext(gif, &block) == GIF_ERROR) return fail(ctx, gif->Error);
     return CN_OK;
 }
 
@@ -57,7 +64,7 @@ static cn_status next_frame(cn_ctx *ctx, GifFileType *gif, int *transparent, boo
 {
     GifRecordType type = UNDEFINED_RECORD_TYPE;
     for (;;) {
-        if (DGifGetRecordType(gif, &type) == GIF_ERROR) return fail(ctx, gif->Error);
+        if (gif_lib.DGifGetRecordType(gif, &type) == GIF_ERROR) return fail(ctx, gif->Error);
         *found = type == IMAGE_DESC_RECORD_TYPE;
         if (type != EXTENSION_RECORD_TYPE) return CN_OK;
         CN_TRY(skip_extension(ctx, gif, transparent));
@@ -69,7 +76,7 @@ static cn_status read_row(cn_ctx *ctx, GifFileType *gif, int transparent, GifPix
 {
     const GifImageDesc *frame = &gif->Image;
     const ColorMapObject *map = frame->ColorMap ? frame->ColorMap : gif->SColorMap;
-    if (DGifGetLine(gif, line, frame->Width) == GIF_ERROR) return fail(ctx, gif->Error);
+    if (gif_lib.DGifGetLine(gif, line, frame->Width) == GIF_ERROR) return fail(ctx, gif->Error);
     for (int64_t k = 0; k < frame->Width; k++) {
         const int64_t x = frame->Left + k;
         if (y >= image->height || x >= image->width || line[k] == transparent) continue;
@@ -103,7 +110,7 @@ static cn_status read_still(cn_ctx *ctx, GifFileType *gif, cn_image *image)
     bool found = false;
     CN_TRY(next_frame(ctx, gif, &transparent, &found));
     if (!found) return cn_fail(ctx, CN_EFORMAT, "damaged GIF: no picture in it");
-    if (DGifGetImageDesc(gif) == GIF_ERROR) return fail(ctx, gif->Error);
+    if (gif_lib.DGifGetImageDesc(gif) == GIF_ERROR) return fail(ctx, gif->Error);
     memset(image->rgb, 0, (size_t)image->width * (size_t)image->height * 4);
     CN_TRY(read_frame(ctx, gif, transparent, image));
     CN_TRY(next_frame(ctx, gif, &transparent, &found));
@@ -122,11 +129,11 @@ static cn_status decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha al
     if ((uint64_t)(whole.width * whole.height) / MAX_PX_PER_BYTE > n)
         return cn_fail(ctx, CN_EFORMAT, "damaged GIF: %zu bytes can't hold %lld x %lld px", n,
                        (long long)whole.width, (long long)whole.height);
-    GifFileType *gif = DGifOpen(&r, read_bytes, &code);
+    GifFileType *gif = gif_lib.DGifOpen(&r, read_bytes, &code);
     if (!gif) return fail(ctx, code);
     cn_status s = cn_image_alloc(ctx, whole.width, whole.height, 4, &image);
     if (s == CN_OK) s = read_still(ctx, gif, image);
-    (void)DGifCloseFile(gif, &code);
+    (void)gif_lib.DGifCloseFile(gif, &code);
     if (s != CN_OK) {
         cn_image_destroy(image);
         return s;
@@ -136,4 +143,5 @@ static cn_status decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha al
     return CN_OK;
 }
 
-const cn_picture_format cn_picture_gif = {.name = "GIF", .size = size, .decode = decode};
+const cn_picture_format cn_picture_gif = {
+    .name = "GIF", .library = &gif_lib_library, .size = size, .decode = decode};

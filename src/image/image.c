@@ -81,8 +81,9 @@ void cn_image_flatten_alpha(cn_image *image, cn_alpha alpha)
 
 static cn_status decode(cn_ctx *ctx, const void *bytes, size_t n, cn_alpha alpha, cn_image **out)
 {
-    const cn_picture_format *format = cn_picture_format_of(ctx, bytes, n);
-    return format ? format->decode(ctx, bytes, n, alpha, out) : CN_EFORMAT;
+    const cn_picture_format *format = NULL;
+    CN_TRY(cn_picture_format_of(ctx, bytes, n, &format));
+    return format->decode(ctx, bytes, n, alpha, out);
 }
 
 cn_status cn_image_load_memory(cn_ctx *ctx, const void *bytes, size_t n, cn_image **out)
@@ -99,8 +100,8 @@ cn_status cn_image_size_memory(cn_ctx *ctx, const void *bytes, size_t n, int64_t
                                int64_t *height)
 {
     cn_picture_size size = {0};
-    const cn_picture_format *format = cn_picture_format_of(ctx, bytes, n);
-    if (!format) return CN_EFORMAT;
+    const cn_picture_format *format = NULL;
+    CN_TRY(cn_picture_format_of(ctx, bytes, n, &format));
     CN_TRY(format->size(ctx, bytes, n, &size));
     *width = size.orientation >= 5 ? size.height : size.width;
     *height = size.orientation >= 5 ? size.width : size.height;
@@ -109,8 +110,8 @@ cn_status cn_image_size_memory(cn_ctx *ctx, const void *bytes, size_t n, int64_t
 
 const char *cn_image_ending_memory(const void *bytes, size_t n)
 {
-    const cn_picture_format *format = cn_picture_format_of(NULL, bytes, n);
-    return format ? format->ending : NULL;
+    const cn_picture_format *format = NULL;
+    return cn_picture_format_of(NULL, bytes, n, &format) == CN_OK ? format->ending : NULL;
 }
 
 static cn_status load(cn_ctx *ctx, const char *path, cn_alpha alpha, cn_image **out)
@@ -146,8 +147,9 @@ cn_status cn_image_save_png(cn_ctx *ctx, const char *path, const cn_image *image
 
 cn_status cn_png_text_memory(cn_ctx *ctx, const void *bytes, size_t n, const char *key, char **out)
 {
-    if (cn_picture_format_of(ctx, bytes, n) == &cn_picture_png)
-        return cn_png_find_text(ctx, bytes, n, key, out);
+    const cn_picture_format *format = NULL;
+    CN_TRY(cn_picture_format_of(ctx, bytes, n, &format));
+    if (format == &cn_picture_png) return cn_png_find_text(ctx, bytes, n, key, out);
     return cn_fail(ctx, CN_EFORMAT, "not a PNG image");
 }
 

@@ -3,6 +3,7 @@
 #ifndef CN_IMAGE_IMAGE_INTERNAL_H
 #define CN_IMAGE_IMAGE_INTERNAL_H
 
+#include "base/library.h"
 #include "image/image.h"
 
 /* What becomes of alpha. */
@@ -42,8 +43,9 @@ static inline uint32_t cn_png_u32(const uint8_t *p)
  * such a picture is refused by name. --------------------------------------------------------- */
 
 typedef struct cn_picture_format {
-    const char *name;   /* "TIFF" */
-    const char *ending; /* "jpg" of a format that other programs read too; else NULL */
+    const char *name;    /* "TIFF" */
+    const char *ending;  /* "jpg" of a format that other programs read too; else NULL */
+    cn_library *library; /* that its functions need open; NULL */
     /* Each is given bytes that begin as the format does. decode's picture is upright; size is told
      * by a file's first n bytes, CN_EFORMAT when these don't tell. */
     cn_status (*size)(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_size *out);
@@ -65,8 +67,9 @@ typedef struct cn_picture_format {
 CN_PICTURE_LIST(CN_PICTURE_DECLARE)
 #undef CN_PICTURE_DECLARE
 
-/* The format that a file begins as; NULL, after a message that says what it is where that is known,
- * for one that isn't read. */
-const cn_picture_format *cn_picture_format_of(cn_ctx *ctx, const uint8_t *bytes, size_t n);
+/* The format that a file begins as, ready to be read; CN_EFORMAT with a message that says what it
+ * is, where that is known, for one that isn't read. */
+cn_status cn_picture_format_of(cn_ctx *ctx, const uint8_t *bytes, size_t n,
+                               const cn_picture_format **out) CN_CHECKED;
 
 #endif

@@ -8,6 +8,14 @@
 
 #include <jxl/decode.h>
 
+#define CALLS(X)                                                                             \
+    X(JxlDecoderGetBasicInfo)                                                                \
+    X(JxlDecoderImageOutBufferSize) X(JxlDecoderSetImageOutBuffer) X(JxlDecoderProcessInput) \
+        X(JxlDecoderCreate) X(JxlDecoderSubscribeEvents) X(JxlDecoderSetUnpremultiplyAlpha)  \
+            X(JxlDecoderSetInput) X(JxlDecoderDestroy)
+CN_LIBRARY_CALLS(jxl, CALLS);
+CN_LIBRARY(static, jxl, CALLS, CN_SONAME_JXL, "JPEG XL pictures are not read");
+
 typedef struct reader {
     cn_ctx *ctx;
     JxlDecoder *decoder;
@@ -24,7 +32,7 @@ static cn_status fail(const reader *r, const char *why)
 
 static cn_status read_info(reader *r)
 {
-    if (JxlDecoderGetBasicInfo(r->decoder, &r->info) != JXL_DEC_SUCCESS)
+    if (jxl.JxlDecoderGetBasicInfo(r->decoder, &r->info) != JXL_DEC_SUCCESS)
         return fail(r, "its header is wrong");
     CN_TRY(cn_image_check_size(r->ctx, r->info.xsize, r->info.ysize));
     if (!r->info.have_animation) return CN_OK;
@@ -34,11 +42,11 @@ static cn_status read_info(reader *r)
 static cn_status give_buffer(reader *r)
 {
     size_t n = 0;
-    if (JxlDecoderImageOutBufferSize(r->decoder, &format, &n) != JXL_DEC_SUCCESS ||
+    if (jxl.JxlDecoderImageOutBufferSize(r->decoder, &format, &n) != JXL_DEC_SUCCESS ||
         n != (size_t)r->info.xsize * r->info.ysize * 4)
         return fail(r, "its picture is of another size than said");
     CN_TRY(cn_image_alloc(r->ctx, r->info.xsize, r->info.ysize, 4, &r->image));
-    if (JxlDecoderSetImageOutBuffer(r->decoder, &format, r->image->rgb, n) != JXL_DEC_SUCCESS)
+    if (jxl.JxlDecoderSetImageOutBuffer(r->decoder, &format, r->image->rgb, n) != JXL_DEC_SUCCESS)
         return fail(r, "its data is wrong");
     return CN_OK;
 }
@@ -47,7 +55,7 @@ static cn_status give_buffer(reader *r)
 static cn_status process(reader *r, JxlDecoderStatus last)
 {
     for (;;) {
-        const JxlDecoderStatus status = JxlDecoderProcessInput(r->decoder);
+        const JxlDecoderStatus status = jxl.JxlDecoderProcessInput(r->decoder);
         cn_status s = CN_OK;
         if (status == JXL_DEC_BASIC_INFO)
             s = read_info(r);
@@ -62,11 +70,11 @@ static cn_status process(reader *r, JxlDecoderStatus last)
 
 static cn_status open_reader(cn_ctx *ctx, const uint8_t *bytes, size_t n, int events, reader *r)
 {
-    *r = (reader){.ctx = ctx, .decoder = JxlDecoderCreate(NULL)};
+    *r = (reader){.ctx = ctx, .decoder = jxl.JxlDecoderCreate(NULL)};
     if (!r->decoder) return cn_fail(ctx, CN_ENOMEM, "no memory for libjxl");
-    if (JxlDecoderSubscribeEvents(r->decoder, events) != JXL_DEC_SUCCESS ||
-        JxlDecoderSetUnpremultiplyAlpha(r->decoder, JXL_TRUE) != JXL_DEC_SUCCESS ||
-        JxlDecoderSetInput(r->decoder, bytes, n) != JXL_DEC_SUCCESS)
+    if (jxl.JxlDecoderSubscribeEvents(r->decoder, events) != JXL_DEC_SUCCESS ||
+        jxl.JxlDecoderSetUnpremultiplyAlpha(r->decoder, JXL_TRUE) != JXL_DEC_SUCCESS ||
+        jxl.JxlDecoderSetInput(r->decoder, bytes, n) != JXL_DEC_SUCCESS)
         return cn_fail(ctx, CN_EINTERNAL, "libjxl doesn't take its settings");
     return CN_OK;
 }
@@ -77,7 +85,7 @@ static cn_status size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_si
     cn_status s = open_reader(ctx, bytes, n, JXL_DEC_BASIC_INFO, &r);
     if (s == CN_OK) s = process(&r, JXL_DEC_BASIC_INFO);
     if (s == CN_OK) *out = (cn_picture_size){r.info.xsize, r.info.ysize, 1};
-    if (r.decoder) JxlDecoderDestroy(r.decoder);
+    if (r.decoder) jxl.JxlDecoderDestroy(r.decoder);
     return s;
 }
 
@@ -87,7 +95,7 @@ static cn_status decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha al
     cn_status s = open_reader(ctx, bytes, n, JXL_DEC_BASIC_INFO | JXL_DEC_FULL_IMAGE, &r);
     if (s == CN_OK) s = process(&r, JXL_DEC_FULL_IMAGE);
     if (s == CN_OK && !r.image) s = fail(&r, "no picture in it");
-    if (r.decoder) JxlDecoderDestroy(r.decoder);
+    if (r.decoder) jxl.JxlDecoderDestroy(r.decoder);
     if (s != CN_OK) {
         cn_image_destroy(r.image);
         return s;
@@ -97,4 +105,5 @@ static cn_status decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha al
     return CN_OK;
 }
 
-const cn_picture_format cn_picture_jxl = {.name = "JPEG XL", .size = size, .decode = decode};
+const cn_picture_format cn_picture_jxl = {
+    .name = "JPEG XL", .library = &jxl_library, .size = size, .decode = decode};

@@ -10,6 +10,15 @@
 #include <string.h>
 #include <tiffio.h>
 
+#define CALLS(X)                                                                           \
+    X(TIFFClientOpenExt)                                                                   \
+    X(TIFFClose) X(TIFFGetField) X(TIFFGetFieldDefaulted) X(TIFFOpenOptionsAlloc)          \
+        X(TIFFOpenOptionsFree) X(TIFFOpenOptionsSetErrorHandlerExtR)                       \
+            X(TIFFOpenOptionsSetMaxSingleMemAlloc) X(TIFFOpenOptionsSetWarningHandlerExtR) \
+                X(TIFFRGBAImageBegin) X(TIFFRGBAImageEnd) X(TIFFRGBAImageGet)
+CN_LIBRARY_CALLS(tiff_lib, CALLS);
+CN_LIBRARY(static, tiff_lib, CALLS, CN_SONAME_TIFF, "TIFF pictures are not read");
+
 /* A white line of fax data takes a bit. */
 enum { MAX_PX_PER_BYTE = 1 << 18, MAX_ALLOCATION = 1 << 30 };
 
@@ -76,14 +85,14 @@ static cn_status fail(cn_ctx *ctx, const source *s)
 /* Close with TIFFClose. */
 static cn_status open_source(cn_ctx *ctx, source *s, TIFF **out)
 {
-    TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
+    TIFFOpenOptions *options = tiff_lib.TIFFOpenOptionsAlloc();
     if (!options) return cn_fail(ctx, CN_ENOMEM, "no memory for libtiff");
-    TIFFOpenOptionsSetMaxSingleMemAlloc(options, MAX_ALLOCATION);
-    TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, s);
-    TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, s);
-    *out = TIFFClientOpenExt("picture", "rm", s, read_bytes, write_bytes, seek, close_source,
-                             source_size, NULL, NULL, options);
-    TIFFOpenOptionsFree(options);
+    tiff_lib.TIFFOpenOptionsSetMaxSingleMemAlloc(options, MAX_ALLOCATION);
+    tiff_lib.TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, s);
+    tiff_lib.TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, s);
+    *out = tiff_lib.TIFFClientOpenExt("picture", "rm", s, read_bytes, write_bytes, seek,
+                                      close_source, source_size, NULL, NULL, options);
+    tiff_lib.TIFFOpenOptionsFree(options);
     return *out ? CN_OK : fail(ctx, s);
 }
 
@@ -91,10 +100,10 @@ static cn_status read_size(cn_ctx *ctx, TIFF *tiff, const source *s, cn_picture_
 {
     uint32_t width = 0, height = 0;
     uint16_t orientation = 1;
-    if (!TIFFGetField(tiff, TIFFTAG_IMAGEWIDTH, &width) ||
-        !TIFFGetField(tiff, TIFFTAG_IMAGELENGTH, &height))
+    if (!tiff_lib.TIFFGetField(tiff, TIFFTAG_IMAGEWIDTH, &width) ||
+        !tiff_lib.TIFFGetField(tiff, TIFFTAG_IMAGELENGTH, &height))
         return fail(ctx, s);
-    (void)TIFFGetFieldDefaulted(tiff, TIFFTAG_ORIENTATION, &orientation);
+    (void)tiff_lib.TIFFGetFieldDefaulted(tiff, TIFFTAG_ORIENTATION, &orientation);
     *out = (cn_picture_size){width, height, orientation >= 1 && orientation <= 8 ? orientation : 1};
     return cn_image_check_size(ctx, out->width, out->height);
 }
@@ -105,7 +114,7 @@ static cn_status size(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_picture_si
     TIFF *tiff = NULL;
     CN_TRY(open_source(ctx, &s, &tiff));
     const cn_status status = read_size(ctx, tiff, &s, out);
-    TIFFClose(tiff);
+    tiff_lib.TIFFClose(tiff);
     return status;
 }
 
@@ -128,15 +137,16 @@ static cn_status read_pixels(cn_ctx *ctx, TIFF *tiff, source *s, const cn_pictur
     if (!raster) return CN_ENOMEM;
     memset(raster, 0, n * sizeof *raster);
     cn_status status = CN_OK;
-    if (!TIFFRGBAImageBegin(&reader, tiff, 1, why)) {
+    if (!tiff_lib.TIFFRGBAImageBegin(&reader, tiff, 1, why)) {
         status =
             cn_fail(ctx, CN_EFORMAT, "a TIFF image that isn't read: %s", why[0] ? why : s->message);
     } else {
         /* as stored: turning comes later */
         reader.req_orientation = reader.orientation = ORIENTATION_TOPLEFT;
-        if (!TIFFRGBAImageGet(&reader, raster, (uint32_t)size->width, (uint32_t)size->height))
+        if (!tiff_lib.TIFFRGBAImageGet(&reader, raster, (uint32_t)size->width,
+                                       (uint32_t)size->height))
             status = fail(ctx, s);
-        TIFFRGBAImageEnd(&reader);
+        tiff_lib.TIFFRGBAImageEnd(&reader);
     }
     for (size_t i = 0; status == CN_OK && i < n; i++) unmultiply(image->rgb + 4 * i, raster[i]);
     cn_free(raster);
@@ -170,8 +180,9 @@ static cn_status decode(cn_ctx *ctx, const uint8_t *bytes, size_t n, cn_alpha al
     TIFF *tiff = NULL;
     CN_TRY(open_source(ctx, &s, &tiff));
     const cn_status status = decode_open(ctx, tiff, &s, alpha, out);
-    TIFFClose(tiff);
+    tiff_lib.TIFFClose(tiff);
     return status;
 }
 
-const cn_picture_format cn_picture_tiff = {.name = "TIFF", .size = size, .decode = decode};
+const cn_picture_format cn_picture_tiff = {
+    .name = "TIFF", .library = &tiff_lib_library, .size = size, .decode = decode};

@@ -51,18 +51,18 @@ void http_reply_error(http_reply *reply, int status, const char *fmt, ...)
 
 const char *http_header(const http_request *r, const char *name)
 {
-    return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+    return mhd.MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
 }
 
 const char *http_query(const http_request *r, const char *name)
 {
-    return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
+    return mhd.MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
 bool http_client_gone(const http_request *r)
 {
     const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        mhd.MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct pollfd p = {.fd = info ? info->connect_fd : -1, .events = POLLRDHUP};
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }

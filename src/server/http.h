@@ -7,8 +7,9 @@
 #ifndef CN_SERVER_HTTP_H
 #define CN_SERVER_HTTP_H
 
+#include "server/mhd.h"
+
 #include <jansson.h>
-#include <microhttpd.h>
 #include <stdbool.h>
 #include <stddef.h>
 

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+CN_LIBRARY(, mhd, MHD_CALLS, CN_SONAME_MHD, "there is no server");
+
 enum { STACK_BYTES = 1 << 20, IDLE_S = 60, FIRST_ROOM = 1 << 14 };
 
 /* A request on its way. */
@@ -66,8 +68,8 @@ static struct MHD_Response *open_stream(http_reply *reply)
     if (!s) return NULL;
     *s = reply->stream;
     reply->stream = (http_stream){0};
-    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, FIRST_ROOM,
-                                                                      read_stream, s, close_stream);
+    struct MHD_Response *response = mhd.MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, FIRST_ROOM, read_stream, s, close_stream);
     if (!response) close_stream(s);
     return response;
 }
@@ -77,9 +79,9 @@ static struct MHD_Response *make_response(http_reply *reply)
     struct MHD_Response *response = NULL;
     if (reply->stream.next) return open_stream(reply);
     if (reply->fixed)
-        return MHD_create_response_from_buffer(reply->body_bytes, (void *)(uintptr_t)reply->fixed,
-                                               MHD_RESPMEM_PERSISTENT);
-    response = MHD_create_response_from_buffer(
+        return mhd.MHD_create_response_from_buffer(
+            reply->body_bytes, (void *)(uintptr_t)reply->fixed, MHD_RESPMEM_PERSISTENT);
+    response = mhd.MHD_create_response_from_buffer(
         reply->body_bytes, reply->body ? reply->body : "",
         reply->body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
     if (response) reply->body = NULL;
@@ -89,27 +91,28 @@ static struct MHD_Response *make_response(http_reply *reply)
 /* The page loads nothing from elsewhere, and isn't shown within another. */
 static void add_headers(const server *s, const http_reply *reply, struct MHD_Response *response)
 {
-    MHD_add_response_header(response, "Content-Type",
-                            reply->type ? reply->type : "application/json");
-    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
-    MHD_add_response_header(response, "Cache-Control", "no-store");
+    mhd.MHD_add_response_header(response, "Content-Type",
+                                reply->type ? reply->type : "application/json");
+    mhd.MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    mhd.MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+    mhd.MHD_add_response_header(response, "Cache-Control", "no-store");
     if (reply->is_page)
-        MHD_add_response_header(response, "Content-Security-Policy",
-                                "default-src 'none'; script-src 'self'; style-src 'self'; img-src "
-                                "'self' data: blob:; connect-src 'self'; form-action 'none'; "
-                                "base-uri 'none'; frame-ancestors 'none'");
-    if (reply->allow) MHD_add_response_header(response, "Allow", reply->allow);
+        mhd.MHD_add_response_header(
+            response, "Content-Security-Policy",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src "
+            "'self' data: blob:; connect-src 'self'; form-action 'none'; "
+            "base-uri 'none'; frame-ancestors 'none'");
+    if (reply->allow) mhd.MHD_add_response_header(response, "Allow", reply->allow);
     if (reply->status == 401)
-        MHD_add_response_header(response, "WWW-Authenticate", "Bearer realm=\"controlnet\"");
+        mhd.MHD_add_response_header(response, "WWW-Authenticate", "Bearer realm=\"controlnet\"");
     if (reply->status == 503 || reply->status == 429)
-        MHD_add_response_header(response, "Retry-After", "5");
+        mhd.MHD_add_response_header(response, "Retry-After", "5");
     if (!s->o.cors) return;
-    MHD_add_response_header(response, "Access-Control-Allow-Origin", s->o.cors);
-    MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, DELETE");
-    MHD_add_response_header(response, "Access-Control-Allow-Headers",
-                            "Authorization, Content-Type, X-API-Key");
-    MHD_add_response_header(response, "Vary", "Origin");
+    mhd.MHD_add_response_header(response, "Access-Control-Allow-Origin", s->o.cors);
+    mhd.MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, DELETE");
+    mhd.MHD_add_response_header(response, "Access-Control-Allow-Headers",
+                                "Authorization, Content-Type, X-API-Key");
+    mhd.MHD_add_response_header(response, "Vary", "Origin");
 }
 
 static enum MHD_Result answer(incoming *in, struct MHD_Connection *c, http_reply *reply)
@@ -121,8 +124,8 @@ static enum MHD_Result answer(incoming *in, struct MHD_Connection *c, http_reply
     enum MHD_Result done = MHD_NO;
     if (response) {
         add_headers(in->server, reply, response);
-        done = MHD_queue_response(c, (unsigned)reply->status, response);
-        MHD_destroy_response(response);
+        done = mhd.MHD_queue_response(c, (unsigned)reply->status, response);
+        mhd.MHD_destroy_response(response);
     }
     http_reply_free(reply);
     return done;
@@ -139,7 +142,7 @@ static enum MHD_Result refuse(incoming *in, struct MHD_Connection *c, int status
 
 static const char *header(struct MHD_Connection *c, const char *name)
 {
-    return MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
+    return mhd.MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
 }
 
 static bool is_too_long(const server *s, const char *length)
@@ -252,7 +255,7 @@ static enum MHD_Result dispatch(incoming *in, struct MHD_Connection *c)
         r.body_bytes = 0;
     }
     if (in->route->flags & ROUTE_LONG)
-        MHD_set_connection_option(c, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
+        mhd.MHD_set_connection_option(c, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
     in->route->run(&r, &reply);
     json_decref(r.json);
     return answer(in, c, &reply);
@@ -263,7 +266,7 @@ static enum MHD_Result dispatch(incoming *in, struct MHD_Connection *c)
 static guard_entry *entry_of(struct MHD_Connection *c)
 {
     const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+        mhd.MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     return info ? info->socket_context : NULL;
 }
 
@@ -272,7 +275,7 @@ static void on_connection(void *user, struct MHD_Connection *c, void **context,
 {
     server *s = user;
     const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+        mhd.MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (code == MHD_CONNECTION_NOTIFY_STARTED && info)
         *context = guard_add(s->watch, info->connect_fd);
     if (code == MHD_CONNECTION_NOTIFY_CLOSED && *context) guard_remove(s->watch, *context);
@@ -321,7 +324,7 @@ static void on_completed(void *user, struct MHD_Connection *c, void **context,
         free(in);
     }
     *context = NULL;
-    MHD_set_connection_option(c, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)IDLE_S);
+    mhd.MHD_set_connection_option(c, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)IDLE_S);
     guard_enter(s->watch, entry_of(c), GUARD_HEAD);
 }
 
@@ -331,9 +334,10 @@ static void on_message(void *user, const char *fmt, va_list args)
     (void)user, (void)fmt, (void)args;
 }
 
-bool server_daemon_start(server *s, int fd)
+bool server_daemon_start(server *s, int fd, char *why, size_t room)
 {
-    s->daemon = MHD_start_daemon(
+    if (!cn_library_find(&mhd_library, why, room)) return false;
+    s->daemon = mhd.MHD_start_daemon(
         MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
             MHD_USE_ERROR_LOG | MHD_USE_ITC,
         0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_message, NULL,
@@ -341,11 +345,12 @@ bool server_daemon_start(server *s, int fd)
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_THREAD_STACK_SIZE,
         (size_t)STACK_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
+    if (!s->daemon) snprintf(why, room, "libmicrohttpd doesn't start");
     return s->daemon != NULL;
 }
 
 void server_daemon_stop(server *s)
 {
-    if (s->daemon) MHD_stop_daemon(s->daemon);
+    if (s->daemon) mhd.MHD_stop_daemon(s->daemon);
     s->daemon = NULL;
 }

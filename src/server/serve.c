@@ -153,12 +153,12 @@ int server_run(const server_options *options)
     signal(SIGXFSZ, SIG_IGN);
     const int fd = server_listen(&s, why, sizeof why);
     if (fd >= 0 && open_parts(&s, why, sizeof why)) {
-        if (server_daemon_start(&s, fd)) {
+        if (server_daemon_start(&s, fd, why, sizeof why)) {
             serve(&s, &signals);
             status = DONE;
         } else {
             close(fd);
-            fail("libmicrohttpd doesn't start");
+            fail(why);
         }
     } else {
         if (fd >= 0) close(fd);

@@ -49,7 +49,7 @@ void server_unlisten(const server *s);
 
 /* --- http_daemon.c ---------------------------------------------------------------------------- */
 
-bool server_daemon_start(server *s, int fd);
+bool server_daemon_start(server *s, int fd, char *why, size_t room);
 void server_daemon_stop(server *s);
 
 /* --- routes_jobs.c ---------------------------------------------------------------------------- */
