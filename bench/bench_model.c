@@ -61,9 +61,10 @@ static cn_status save(bench *b, model_work *w)
     cn_base base = {.unet = b->unet, .vae = b->vae, .text = {b->clip}};
     cn_schedule_config_default(&base.schedule);
     CN_TRY(cn_format(b->ctx, dir, sizeof dir, "%s/base", b->out));
+    const cn_base_target to = {
+        .path = dir, .dtype = b->storage, .tokenizer_dir = "models/tiny-sd/tokenizer"};
     CN_TRY(cn_base_save_folder(b->ctx, b->backend, &base,
-                               (const cn_params *const[]){w->unet, w->vae, w->text}, 3,
-                               "models/tiny-sd/tokenizer", b->storage, dir));
+                               (const cn_params *const[]){w->unet, w->vae, w->text}, 3, &to));
     CN_TRY(cn_format(b->ctx, dir, sizeof dir, "%s/control", b->out));
     return cn_control_save_folder(b->ctx, b->backend, &b->control, w->control, b->storage, dir,
                                   NULL);

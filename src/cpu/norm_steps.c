@@ -10,14 +10,30 @@ static cn_status prepare_group(cpu_backend *b, cn_ctx *ctx, cn_step *st)
     return CN_OK;
 }
 
+/* What both directions of a group norm know of it. */
+static cn_norm_args group_of(const cn_step *st)
+{
+    const cn_node *n = st->node;
+    return (cn_norm_args){.N = n->shape[0],
+                          .P = cn_cpu_positions(n),
+                          .C = cn_channels(n),
+                          .groups = n->groups,
+                          .eps = n->eps,
+                          .silu = n->act == CN_ACT_SILU,
+                          .scratch = st->scratch};
+}
+
 static cn_status run_group_norm(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 {
     (void)ctx;
-    const cn_node *n = st->node;
-    cn_cpu_stored(b, n)->group_norm(st->in[0], st->in[1], st->in[2], n->n_in > 3 ? st->in[3] : NULL,
-                                    st->out, st->aux[0], n->shape[0], cn_cpu_positions(n),
-                                    cn_channels(n), n->groups, n->eps, n->act == CN_ACT_SILU,
-                                    st->scratch);
+    cn_norm_args a = group_of(st);
+    a.x = st->in[0];
+    a.gamma = st->in[1];
+    a.beta = st->in[2];
+    a.given = st->node->n_in > 3 ? st->in[3] : NULL;
+    a.y = st->out;
+    a.stats = st->aux[0];
+    cn_cpu_stored(b, st->node)->group_norm(&a);
     return CN_OK;
 }
 
@@ -26,11 +42,16 @@ const cn_cpu_op cn_cpu_group_norm = {.prepare = prepare_group, .run = run_group_
 static cn_status run_group_norm_grad(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 {
     (void)ctx;
-    const cn_node *n = st->node;
-    cn_cpu_stored(b, n->in[0])
-        ->group_norm_grad(st->in[0], st->in[1], st->in[2], st->in[3], st->in[4], st->out,
-                          st->aux[0], st->aux[1], n->shape[0], cn_cpu_positions(n), cn_channels(n),
-                          n->groups, n->act == CN_ACT_SILU, st->scratch);
+    cn_norm_args a = group_of(st);
+    a.dy = st->in[0];
+    a.x = st->in[1];
+    a.given = st->in[2];
+    a.gamma = st->in[3];
+    a.beta = st->in[4];
+    a.dx = st->out;
+    a.dgamma = st->aux[0];
+    a.dbeta = st->aux[1];
+    cn_cpu_stored(b, st->node->in[0])->group_norm_grad(&a);
     return CN_OK;
 }
 
@@ -40,8 +61,15 @@ static cn_status run_layer_norm(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 {
     (void)ctx;
     const cn_node *n = st->node;
-    cn_cpu_stored(b, n)->layer_norm(st->in[0], st->in[1], st->in[2], st->out, st->aux[0],
-                                    rows_of(n), cn_channels(n), n->eps);
+    const cn_norm_args a = {.N = rows_of(n),
+                            .C = cn_channels(n),
+                            .eps = n->eps,
+                            .x = st->in[0],
+                            .gamma = st->in[1],
+                            .beta = st->in[2],
+                            .y = st->out,
+                            .stats = st->aux[0]};
+    cn_cpu_stored(b, n)->layer_norm(&a);
     return CN_OK;
 }
 
@@ -58,9 +86,17 @@ static cn_status run_layer_norm_grad(cpu_backend *b, cn_ctx *ctx, const cn_step 
 {
     (void)ctx;
     const cn_node *n = st->node;
-    cn_cpu_stored(b, n->in[0])
-        ->layer_norm_grad(st->in[0], st->in[1], st->in[2], st->in[3], st->out, st->aux[0],
-                          st->aux[1], rows_of(n), cn_channels(n), st->scratch);
+    const cn_norm_args a = {.N = rows_of(n),
+                            .C = cn_channels(n),
+                            .dy = st->in[0],
+                            .x = st->in[1],
+                            .given = st->in[2],
+                            .gamma = st->in[3],
+                            .dx = st->out,
+                            .dgamma = st->aux[0],
+                            .dbeta = st->aux[1],
+                            .scratch = st->scratch};
+    cn_cpu_stored(b, n->in[0])->layer_norm_grad(&a);
     return CN_OK;
 }
 

@@ -29,28 +29,6 @@ static cn_status run_slice(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 
 const cn_cpu_op cn_cpu_slice = {.run = run_slice};
 
-static cn_status run_upsample(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
-{
-    (void)ctx;
-    const cn_node *n = st->node, *x = n->in[0];
-    cn_cpu_stored(b, n)->upsample(st->in[0], st->out, n->shape[0], x->shape[1], x->shape[2],
-                                  n->shape[1], n->shape[2], cn_channels(n));
-    return CN_OK;
-}
-
-const cn_cpu_op cn_cpu_upsample = {.run = run_upsample};
-
-static cn_status run_upsample_dx(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
-{
-    (void)ctx;
-    const cn_node *n = st->node, *x = n->in[0];
-    cn_cpu_stored(b, n)->upsample_dx(st->in[0], st->out, n->shape[0], n->shape[1], n->shape[2],
-                                     x->shape[1], x->shape[2], cn_channels(n));
-    return CN_OK;
-}
-
-const cn_cpu_op cn_cpu_upsample_dx = {.run = run_upsample_dx};
-
 static cn_window window_of(const cn_node *n)
 {
     const cn_node *x = n->in[0];
@@ -65,6 +43,33 @@ static cn_window window_of(const cn_node *n)
                        .top = n->pad[0],
                        .left = n->pad[1]};
 }
+
+static cn_status run_upsample(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
+{
+    (void)ctx;
+    const cn_window w = window_of(st->node);
+    cn_cpu_stored(b, st->node)->upsample(&w, st->in[0], st->out);
+    return CN_OK;
+}
+
+const cn_cpu_op cn_cpu_upsample = {.run = run_upsample};
+
+/* Its output is the smaller picture. */
+static cn_status run_upsample_dx(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
+{
+    (void)ctx;
+    const cn_node *n = st->node, *x = n->in[0];
+    const cn_window w = {.N = n->shape[0],
+                         .h = n->shape[1],
+                         .w = n->shape[2],
+                         .H = x->shape[1],
+                         .W = x->shape[2],
+                         .C = n->shape[3]};
+    cn_cpu_stored(b, n)->upsample_dx(&w, st->in[0], st->out);
+    return CN_OK;
+}
+
+const cn_cpu_op cn_cpu_upsample_dx = {.run = run_upsample_dx};
 
 static cn_status run_max_pool(cpu_backend *b, cn_ctx *ctx, const cn_step *st)
 {

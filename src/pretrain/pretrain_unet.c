@@ -249,10 +249,11 @@ static cn_status check_and_write(cn_pretrain_run *r, unet_stage *u)
 {
     CN_TRY(cn_learner_swap_ema(u->learner));
     cn_status s = sheet(r, u, u->learner->step);
+    const cn_base_target to = {
+        .path = r->o->output_dir, .dtype = CN_F16, .tokenizer_dir = u->tokenizer_dir};
     if (s == CN_OK)
         s = cn_base_save_folder(r->ctx, r->be, r->base,
-                                (const cn_params *const[]){r->unet, r->vae, r->text}, 3,
-                                u->tokenizer_dir, CN_F16, r->o->output_dir);
+                                (const cn_params *const[]){r->unet, r->vae, r->text}, 3, &to);
     CN_TRY(cn_learner_swap_ema(u->learner));
     return s;
 }

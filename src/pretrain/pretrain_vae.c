@@ -255,8 +255,8 @@ static cn_status check_and_write(cn_pretrain_run *r, vae_stage *v)
     if (!v->decoder)
         r->base->vae.scaling_factor = (float)(1.0 / deviation); /* latents of unit deviation */
     if (s == CN_OK && (!v->decoder || v->learner->step == v->until))
-        s = cn_base_save_folder(r->ctx, r->be, r->base, (const cn_params *const[]){r->vae}, 1, NULL,
-                                CN_F16, r->o->output_dir);
+        s = cn_base_save_folder(r->ctx, r->be, r->base, (const cn_params *const[]){r->vae}, 1,
+                                &(cn_base_target){.path = r->o->output_dir, .dtype = CN_F16});
     CN_TRY(cn_learner_swap_ema(v->learner));
     return s;
 }

@@ -146,7 +146,8 @@ static cn_status save_base(const cn_checkpoint *c, const char *dir, const char *
     char path[CN_PATH_BYTES];
     if (!c->unet) return CN_OK;
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" CN_TRAIN_BASE_FILE, dir));
-    return cn_base_save(c->ctx, c->be, c->base, c->unet, NULL, true, path, metadata);
+    const cn_base_target to = {.path = path, .single = true, .dtype = CN_F32, .more = metadata};
+    return cn_base_save(c->ctx, c->be, c->base, c->unet, &to);
 }
 
 cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir)
@@ -156,7 +157,8 @@ cn_status cn_checkpoint_save_result(const cn_checkpoint *c, const char *dir)
     CN_TRY(save_base(c, dir, NULL));
     if (!c->unet) return CN_OK;
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/base", dir));
-    return cn_base_save(c->ctx, c->be, c->base, c->unet, c->tokenizer_dir, false, path, NULL);
+    const cn_base_target to = {.path = path, .dtype = CN_F32, .tokenizer_dir = c->tokenizer_dir};
+    return cn_base_save(c->ctx, c->be, c->base, c->unet, &to);
 }
 
 static cn_status save_optimizer(const cn_checkpoint *c, const char *dir,

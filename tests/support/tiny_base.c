@@ -95,8 +95,9 @@ static cn_status write_base(cn_ctx *ctx, const cn_base *base, const char *dir)
         if (s == CN_OK) s = cn_params_init(ctx, be, p[i], 7 + (uint64_t)i);
     }
     if (s == CN_OK)
-        s = cn_base_save_folder(ctx, be, base, (const cn_params *const *)p, f->n_nets, tokenizer,
-                                CN_F32, dir);
+        s = cn_base_save_folder(
+            ctx, be, base, (const cn_params *const *)p, f->n_nets,
+            &(cn_base_target){.path = dir, .dtype = CN_F32, .tokenizer_dir = tokenizer});
     for (int i = 0; i < f->n_nets; i++) cn_params_destroy(p[i]);
     if (be) be->destroy(be);
     return s;

@@ -216,9 +216,9 @@ static void save_base(const char *dir, cn_dtype dtype)
 {
     cn_params *p[3];
     for (int i = 0; i < 3; i++) p[i] = seeded(cn_family_sd1.nets[i].net);
-    assert_int_equal(
-        cn_base_save_folder(ctx, &plain, &widths, (const cn_params *const *)p, 3, NULL, dtype, dir),
-        CN_OK);
+    assert_int_equal(cn_base_save_folder(ctx, &plain, &widths, (const cn_params *const *)p, 3,
+                                         &(cn_base_target){.path = dir, .dtype = dtype}),
+                     CN_OK);
     for (int i = 0; i < 3; i++) cn_params_destroy(p[i]);
 }
 
@@ -349,7 +349,7 @@ static void single_files_say_how_they_are_made(void **state)
     set_unusual(&unusual);
     for (int i = 0; i < 3; i++) p[i] = seeded(cn_family_sd1.nets[i].net);
     assert_int_equal(cn_base_save_folder(ctx, &plain, &unusual, (const cn_params *const *)p, 3,
-                                         NULL, CN_F32, at("odd")),
+                                         &(cn_base_target){.path = at("odd"), .dtype = CN_F32}),
                      CN_OK);
     for (int i = 0; i < 3; i++) cn_params_destroy(p[i]);
     assert_int_equal(convert(at("odd"), at("odd.safetensors"), true, CN_F32), CN_OK);
@@ -433,8 +433,9 @@ static void tokenizer_is_copied_or_asked_for(void **state)
     assert_int_equal(cn_tokenizer_copy(ctx, at("tok"), at("base"), "tokenizer", 77), CN_EINVAL);
     assert_int_equal(cn_file_write(ctx, at("tok/vocab.json"), "{}", 2), CN_OK);
     assert_int_equal(cn_file_write(ctx, at("tok/merges.txt"), "#\n", 2), CN_OK);
-    assert_int_equal(cn_base_save_folder(ctx, &plain, b, NULL, 0, at("tok"), CN_F32, at("base")),
-                     CN_OK);
+    const cn_base_target with_tokenizer = {
+        .path = at("base"), .dtype = CN_F32, .tokenizer_dir = at("tok")};
+    assert_int_equal(cn_base_save_folder(ctx, &plain, b, NULL, 0, &with_tokenizer), CN_OK);
     assert_true(cn_file_exists(at("base/tokenizer/vocab.json")));
     assert_true(cn_file_exists(at("base/tokenizer/tokenizer_config.json")));
     json_t *index = NULL;

@@ -36,6 +36,25 @@ typedef struct cn_attention_args {
     char *scratch;
 } cn_attention_args;
 
+/* A norm of x [N,P,C]: a group norm over P positions and C / groups channels, a layer norm over C
+ * (P 1, one group). x and dx are float, y and dy of the storage type. */
+typedef struct cn_norm_args {
+    int64_t N, P, C;
+    int groups;
+    float eps;
+    bool silu; /* behind a group norm */
+    const float *x;
+    const float *gamma, *beta; /* [C]; a group norm's may be NULL: 1 and 0 */
+    void *y;
+    float *stats;       /* written unless NULL: [N,groups,2], mean and 1/deviation */
+    const float *given; /* the same, read: by the gradient; by a group norm instead of x's own where
+                           their deviation is above 0, or NULL */
+    float *scratch;     /* cn_norm_scratch_bytes; a layer norm's gradient: threads * 2 * C floats */
+    /* gradient only */
+    const void *dy;
+    float *dx, *dgamma, *dbeta; /* the latter two may be NULL */
+} cn_norm_args;
+
 /* CN_REPACK_ROWS rows of columns x area elements of 2 or 4 bytes, `stride` elements apart and eight
  * more readable than they have; to the layout: element (row, i, k) to row * step + column[i] +
  * position[k]. */
@@ -106,26 +125,13 @@ typedef struct cn_window {
     X(void, sum_batch, (const void *x, void *y, int64_t N, int64_t n))                             \
     X(void, copy_channels,                                                                         \
       (const void *x, int64_t x_stride, void *y, int64_t y_stride, int64_t C, int64_t rows))       \
-    X(void, upsample,                                                                              \
-      (const void *x, void *y, int64_t N, int64_t h, int64_t w, int64_t H, int64_t W, int64_t C))  \
-    X(void, upsample_dx,                                                                           \
-      (const void *dy, void *dx, int64_t N, int64_t h, int64_t w, int64_t H, int64_t W,            \
-       int64_t C))                                                                                 \
+    X(void, upsample, (const cn_window *w, const void *x, void *y))                                \
+    X(void, upsample_dx, (const cn_window *w, const void *dy, void *dx))                           \
     X(void, fill, (float value, void *y, int64_t n))                                               \
-    X(void, group_norm,                                                                            \
-      (const float *x, const float *gamma, const float *beta, const float *given, void *y,         \
-       float *stats, int64_t N, int64_t P, int64_t C, int groups, float eps, bool silu,            \
-       float *scratch))                                                                            \
-    X(void, group_norm_grad,                                                                       \
-      (const void *dy, const float *x, const float *stats, const float *gamma, const float *beta,  \
-       float *dx, float *dgamma, float *dbeta, int64_t N, int64_t P, int64_t C, int groups,        \
-       bool silu, float *scratch))                                                                 \
-    X(void, layer_norm,                                                                            \
-      (const float *x, const float *gamma, const float *beta, void *y, float *stats, int64_t rows, \
-       int64_t C, float eps))                                                                      \
-    X(void, layer_norm_grad,                                                                       \
-      (const void *dy, const float *x, const float *stats, const float *gamma, float *dx,          \
-       float *dgamma, float *dbeta, int64_t rows, int64_t C, float *scratch))
+    X(void, group_norm, (const cn_norm_args *a))                                                   \
+    X(void, group_norm_grad, (const cn_norm_args *a))                                              \
+    X(void, layer_norm, (const cn_norm_args *a))                                                   \
+    X(void, layer_norm_grad, (const cn_norm_args *a))
 
 typedef enum cn_store { CN_STORED_F32, CN_STORED_BF16, CN_STORES } cn_store;
 

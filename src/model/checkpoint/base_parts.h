@@ -32,21 +32,27 @@ typedef struct cn_remarks {
     const char *marks[CN_MAX_MARKS]; /* names of empty tensors; NULL: none */
 } cn_remarks;
 
-/* Writes the sets one behind the other into one safetensors file in `layout`'s names and shapes;
- * fill(user, i, out) gives parameter i of the sets taken together. remarks NULL: the format
- * alone. */
+/* The values that a file is to have, and their type there: fill(user, i, out) gives parameter i of
+ * all that is written, the sets taken together. */
+typedef struct cn_values {
+    cn_dtype dtype; /* F32, F16 or BF16 */
+    cn_tensor_fill fill;
+    void *user;
+} cn_values;
+
+/* Writes the sets one behind the other into one safetensors file in `layout`'s names and shapes.
+ * remarks NULL: the format alone. */
 cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
-                         cn_layout layout, cn_dtype dtype, const cn_remarks *remarks,
-                         cn_tensor_fill fill, void *user) CN_CHECKED;
-/* A ControlNet's single file, which says its configuration; fill gives its parameters. more:
- * further metadata (cn_remarks). */
+                         cn_layout layout, const cn_remarks *remarks,
+                         const cn_values *values) CN_CHECKED;
+/* A ControlNet's single file, which says its configuration. more: further metadata (cn_remarks). */
 cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_controlnet_config *c,
-                                  const cn_params *p, cn_dtype dtype, const char *const *more,
-                                  cn_tensor_fill fill, void *user) CN_CHECKED;
+                                  const cn_params *p, const char *const *more,
+                                  const cn_values *values) CN_CHECKED;
 /* The same of a base's networks, in the order of its family. */
 cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
-                               const cn_params *const *networks, cn_dtype dtype,
-                               const char *const *more, cn_tensor_fill fill, void *user) CN_CHECKED;
+                               const cn_params *const *networks, const char *const *more,
+                               const cn_values *values) CN_CHECKED;
 /* dtype must be F32, F16 or BF16. */
 cn_status cn_save_dtype_check(cn_ctx *ctx, cn_dtype dtype) CN_CHECKED;
 /* Writes json (taken; NULL counts as out of memory) as dir/name. */
@@ -57,8 +63,8 @@ cn_status cn_subdir(cn_ctx *ctx, const char *dir, const char *name,
 /* What stands in the config.json of one of a base's networks; NULL when memory is out. */
 json_t *cn_base_network_json(const cn_base *b, cn_net net);
 /* One network of a base, weights and config.json, as dir/NETWORK. */
-cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p, cn_dtype dtype,
-                                cn_tensor_fill fill, void *user, const char *dir) CN_CHECKED;
+cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p,
+                                const cn_values *values, const char *dir) CN_CHECKED;
 /* Scheduler, tokenizers (NULL: none) and model_index.json. */
 cn_status cn_base_write_configs(cn_ctx *ctx, const cn_base *c, const char *tokenizer_dir,
                                 const char *dir) CN_CHECKED;

@@ -190,16 +190,17 @@ static cn_status fill(void *user, int64_t i, float *out)
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-static cn_status write_base(cn_ctx *ctx, const cn_base *b, const job *j, const char *tokenizer_dir,
-                            const char *out, bool single, cn_dtype dtype, const char *const *more)
+static cn_status write_base(cn_ctx *ctx, const cn_base *b, const job *j, const cn_base_target *to)
 {
     fill_user u = {j, 0};
-    if (single)
-        return cn_base_single_write(ctx, out, b, (const cn_params *const *)j->params, dtype, more,
-                                    fill, &u);
+    const cn_values values = {to->dtype, fill, &u};
+    const char *out = to->path, *tokenizer_dir = to->tokenizer_dir;
+    if (to->single)
+        return cn_base_single_write(ctx, out, b, (const cn_params *const *)j->params, to->more,
+                                    &values);
     CN_TRY(cn_dir_make(ctx, out));
     for (u.first = 0; u.first < j->n; u.first++)
-        CN_TRY(cn_base_network_write(ctx, b, j->params[u.first], dtype, fill, &u, out));
+        CN_TRY(cn_base_network_write(ctx, b, j->params[u.first], &values, out));
     char own[CN_PATH_BYTES];
     CN_TRY(cn_format(ctx, own, sizeof own, "%s/tokenizer", b->path));
     if (!b->single_file && cn_dir_exists(own)) tokenizer_dir = own;
@@ -212,26 +213,25 @@ static cn_status write_control(cn_ctx *ctx, const cn_control_file *c, const job 
                                bool single, cn_dtype dtype)
 {
     fill_user u = {j, 0};
+    const cn_values values = {dtype, fill, &u};
     const cn_part part = {j->params[0], ""};
     char path[CN_PATH_BYTES];
-    if (single)
-        return cn_control_single_write(ctx, out, &c->config, j->params[0], dtype, NULL, fill, &u);
+    if (single) return cn_control_single_write(ctx, out, &c->config, j->params[0], NULL, &values);
     CN_TRY(cn_dir_make(ctx, out));
     CN_TRY(
         cn_format(ctx, path, sizeof path, "%s/%s", out, cn_net_kind_of(CN_NET_CONTROL)->weights));
-    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill, &u));
+    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, NULL, &values));
     return cn_config_save(ctx, out, "config.json", cn_controlnet_config_json(&c->config));
 }
 
 cn_status cn_base_save(cn_ctx *ctx, cn_backend *be, const cn_base *b, const cn_params *unet,
-                       const char *tokenizer_dir, bool single, const char *out,
-                       const char *const *more)
+                       const cn_base_target *to)
 {
     job *j = NULL;
     CN_TRY(job_open_base(ctx, b, &j));
     j->be = be;
     j->values = unet;
-    const cn_status s = write_base(ctx, b, j, tokenizer_dir, out, single, CN_F32, more);
+    const cn_status s = write_base(ctx, b, j, to);
     job_close(j);
     return s;
 }
@@ -292,7 +292,8 @@ static cn_status convert_base(cn_ctx *ctx, cn_backend *be, const cn_convert_job 
     if (s == CN_OK) s = cn_base_settle_prediction(ctx, b, be);
     if (s == CN_OK) s = job_open_base(ctx, b, &j);
     if (s == CN_OK && c->refuse_out_of_range) s = check_ranges(j, c->dtype);
-    if (s == CN_OK) s = write_base(ctx, b, j, NULL, c->out, c->single, c->dtype, NULL);
+    const cn_base_target to = {.path = c->out, .single = c->single, .dtype = c->dtype};
+    if (s == CN_OK) s = write_base(ctx, b, j, &to);
     if (s == CN_OK && c->single) warn_unsaid(ctx, b, c->out);
     job_close(j);
     cn_base_close(b);

@@ -21,8 +21,8 @@ static cn_status to_text(cn_ctx *ctx, json_t *json, cn_str *out)
 }
 
 cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_controlnet_config *c,
-                                  const cn_params *p, cn_dtype dtype, const char *const *more,
-                                  cn_tensor_fill fill, void *user)
+                                  const cn_params *p, const char *const *more,
+                                  const cn_values *values)
 {
     const cn_part part = {p, CN_PREFIX_CONTROL};
     cn_str config = {0};
@@ -31,8 +31,7 @@ cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_contro
         &config);
     const char *const metadata[] = {"format", "pt", CN_META_CONFIG, config.data, NULL};
     const cn_remarks remarks = {.metadata = metadata, .more = more};
-    if (s == CN_OK)
-        s = cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_LDM, dtype, &remarks, fill, user);
+    if (s == CN_OK) s = cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_LDM, &remarks, values);
     cn_str_free(&config);
     return s;
 }
@@ -52,8 +51,8 @@ static json_t *base_json(const cn_base *b)
 }
 
 cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
-                               const cn_params *const *networks, cn_dtype dtype,
-                               const char *const *more, cn_tensor_fill fill, void *user)
+                               const cn_params *const *networks, const char *const *more,
+                               const cn_values *values)
 {
     const cn_family *f = cn_family_of(b);
     cn_part parts[CN_MAX_FAMILY_NETS];
@@ -68,7 +67,7 @@ cn_status cn_base_single_write(cn_ctx *ctx, const char *path, const cn_base *b,
         .more = more,
         .marks = {v ? CN_MARK_V : NULL, b->schedule.zero_snr ? CN_MARK_ZERO_SNR : NULL}};
     if (s == CN_OK)
-        s = cn_parts_write(ctx, path, parts, f->n_nets, CN_LAYOUT_LDM, dtype, &remarks, fill, user);
+        s = cn_parts_write(ctx, path, parts, f->n_nets, CN_LAYOUT_LDM, &remarks, values);
     cn_str_free(&config);
     return s;
 }

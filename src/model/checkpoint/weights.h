@@ -120,18 +120,22 @@ cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_controlne
 /* Any network's parameters in one safetensors file, by their diffusers names. */
 cn_status cn_params_save(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_dtype dtype,
                          const char *file) CN_CHECKED;
-/* A base model as a diffusers folder: those of its networks that are given, scheduler,
- * model_index.json; the tokenizer's files are copied from tokenizer_dir when given. */
+/* Where and how a base model is saved. */
+typedef struct cn_base_target {
+    const char *path;
+    bool single; /* one file with the original names; else a diffusers folder */
+    cn_dtype dtype;
+    const char *tokenizer_dir; /* of a folder: its tokenizer's files are copied from there; NULL */
+    const char *const *more;   /* of a single file: further metadata; NULL */
+} cn_base_target;
+/* A base model as a folder: those of its networks that are given, scheduler, model_index.json. */
 cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config,
-                              const cn_params *const *networks, int n, const char *tokenizer_dir,
-                              cn_dtype dtype, const char *dir) CN_CHECKED;
-
-/* The whole base model in F32 with this UNet instead of its own (NULL: with its own), as a
- * diffusers folder (with the tokenizer of its folder, else of tokenizer_dir when given) or one file
- * with the original names, which has `more` in its metadata. */
+                              const cn_params *const *networks, int n,
+                              const cn_base_target *to) CN_CHECKED;
+/* The whole base model with this UNet instead of its own (NULL: with its own); a folder gets the
+ * tokenizer of the base's own where it has one. */
 cn_status cn_base_save(cn_ctx *ctx, cn_backend *be, const cn_base *b, const cn_params *unet,
-                       const char *tokenizer_dir, bool single, const char *out,
-                       const char *const *more) CN_CHECKED;
+                       const cn_base_target *to) CN_CHECKED;
 /* Bytes of that file. */
 cn_status cn_base_save_bytes(cn_ctx *ctx, const cn_base *b, size_t *bytes) CN_CHECKED;
 /* Fills unet from such a file. */

@@ -112,16 +112,16 @@ static void list_metadata(const cn_remarks *remarks, const char *out[MAX_METADAT
 }
 
 cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
-                         cn_layout layout, cn_dtype dtype, const cn_remarks *remarks,
-                         cn_tensor_fill fill, void *user)
+                         cn_layout layout, const cn_remarks *remarks, const cn_values *values)
 {
+    const cn_dtype dtype = values->dtype;
     const char *metadata[MAX_METADATA + 1];
     int64_t n = 0, k = 0;
     cn_status s = cn_save_dtype_check(ctx, dtype);
     if (s != CN_OK) return s;
     list_metadata(remarks, metadata);
     for (int i = 0; i < n_parts; i++) n += cn_params_count(parts[i].params);
-    writer w = {.ctx = ctx, .fill = fill, .user = user};
+    writer w = {.ctx = ctx, .fill = values->fill, .user = values->user};
     w.list = cn_alloc_array(ctx, (size_t)n + CN_MAX_MARKS, sizeof *w.list);
     w.entries = cn_alloc_array(ctx, (size_t)n + 1, sizeof *w.entries);
     s = w.list && w.entries ? CN_OK : CN_ENOMEM;
@@ -143,6 +143,14 @@ typedef struct memory_user {
     const cn_params *params;
 } memory_user;
 
+static cn_status fill_from_memory(void *user, int64_t i, float *out);
+
+/* What the parameters have in memory. */
+static cn_values in_memory(memory_user *u, cn_dtype dtype)
+{
+    return (cn_values){dtype, fill_from_memory, u};
+}
+
 static cn_status fill_from_memory(void *user, int64_t i, float *out)
 {
     const memory_user *u = user;
@@ -158,8 +166,8 @@ cn_status cn_params_save(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_dty
 {
     const cn_part part = {p, ""};
     memory_user u = {ctx, be, p};
-    return cn_parts_write(ctx, file, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill_from_memory,
-                          &u);
+    const cn_values values = in_memory(&u, dtype);
+    return cn_parts_write(ctx, file, &part, 1, CN_LAYOUT_DIFFUSERS, NULL, &values);
 }
 
 /* --- folders ---------------------------------------------------------------------------------- */
@@ -187,12 +195,12 @@ cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlne
     const cn_part part = {p, ""};
     const cn_remarks remarks = {.more = more};
     memory_user u = {ctx, be, p};
+    const cn_values values = in_memory(&u, dtype);
     char path[CN_PATH_BYTES];
     CN_TRY(cn_dir_make(ctx, dir));
     CN_TRY(
         cn_format(ctx, path, sizeof path, "%s/%s", dir, cn_net_kind_of(CN_NET_CONTROL)->weights));
-    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, &remarks,
-                          fill_from_memory, &u));
+    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, &remarks, &values));
     return cn_config_save(ctx, dir, "config.json", cn_controlnet_config_json(c));
 }
 
@@ -201,7 +209,8 @@ cn_status cn_control_save_single(cn_ctx *ctx, cn_backend *be, const cn_controlne
                                  const char *const *more)
 {
     memory_user u = {ctx, be, p};
-    return cn_control_single_write(ctx, file, c, p, dtype, more, fill_from_memory, &u);
+    const cn_values values = in_memory(&u, dtype);
+    return cn_control_single_write(ctx, file, c, p, more, &values);
 }
 
 /* --- base folders ----------------------------------------------------------------------------- */
@@ -312,8 +321,8 @@ json_t *cn_base_network_json(const cn_base *b, cn_net net)
     return cn_net_kind_of(net)->write(b, cn_base_config_of(b, net));
 }
 
-cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p, cn_dtype dtype,
-                                cn_tensor_fill fill, void *user, const char *dir)
+cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *p,
+                                const cn_values *values, const char *dir)
 {
     const cn_net net = cn_params_net(p);
     const cn_net_kind *n = cn_net_kind_of(net);
@@ -321,7 +330,7 @@ cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *
     cn_part part = {p, ""};
     CN_TRY(cn_subdir(ctx, dir, n->name, sub));
     CN_TRY(cn_format(ctx, path, sizeof path, "%s/%s", sub, n->weights));
-    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, dtype, NULL, fill, user));
+    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, NULL, values));
     return cn_config_save(ctx, sub, "config.json", cn_base_network_json(c, net));
 }
 
@@ -339,13 +348,13 @@ cn_status cn_base_write_configs(cn_ctx *ctx, const cn_base *c, const char *token
 }
 
 cn_status cn_base_save_folder(cn_ctx *ctx, cn_backend *be, const cn_base *config,
-                              const cn_params *const *networks, int n, const char *tokenizer_dir,
-                              cn_dtype dtype, const char *dir)
+                              const cn_params *const *networks, int n, const cn_base_target *to)
 {
-    CN_TRY(cn_dir_make(ctx, dir));
+    CN_TRY(cn_dir_make(ctx, to->path));
     for (int i = 0; i < n; i++) {
         memory_user u = {ctx, be, networks[i]};
-        CN_TRY(cn_base_network_write(ctx, config, networks[i], dtype, fill_from_memory, &u, dir));
+        const cn_values values = in_memory(&u, to->dtype);
+        CN_TRY(cn_base_network_write(ctx, config, networks[i], &values, to->path));
     }
-    return cn_base_write_configs(ctx, config, tokenizer_dir, dir);
+    return cn_base_write_configs(ctx, config, to->tokenizer_dir, to->path);
 }

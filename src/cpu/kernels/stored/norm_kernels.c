@@ -14,12 +14,36 @@
 
 enum { ROWS = 32 };
 
-/* Adds rows [p0,p1) of x - shift to sum and its square to square, blocks of rows in float. */
-static void channel_sums(const float *x, const float *shift, int64_t p0, int64_t p1, int64_t C,
-                         double *sum, double *square, float *s, float *q)
+/* What a thread adds up over the positions of its part: per channel two sums, made of blocks of
+ * rows in float. */
+typedef struct part_sums {
+    double *first, *second;
+    float *block_first, *block_second;
+} part_sums;
+
+/* Per part: two sums of C doubles, two rows of C floats; 12 floats' room a channel, two rows of
+ * slack. */
+static float *part_scratch(float *scratch, int64_t part, int64_t C)
 {
-    for (int64_t p = p0; p < p1; p += ROWS) {
-        int64_t e = CN_MIN(p + ROWS, p1);
+    return scratch + part * 8 * C;
+}
+
+/* Those of one part, at 0. */
+static part_sums part_sums_start(float *scratch, int64_t part, int64_t C)
+{
+    double *sum = (double *)part_scratch(scratch, part, C);
+    float *rows = (float *)(sum + 2 * C);
+    memset(sum, 0, (size_t)(2 * C) * sizeof *sum);
+    return (part_sums){sum, sum + C, rows, rows + C};
+}
+
+/* Adds x - shift of these rows to the first sum and its square to the second. */
+static void channel_sums(const float *x, const float *shift, int64_t rows, int64_t C,
+                         const part_sums *to)
+{
+    float *s = to->block_first, *q = to->block_second;
+    for (int64_t p = 0; p < rows; p += ROWS) {
+        int64_t e = CN_MIN(p + ROWS, rows);
         memset(s, 0, (size_t)C * sizeof *s);
         memset(q, 0, (size_t)C * sizeof *q);
         for (int64_t r = p; r < e; r++) {
@@ -32,43 +56,36 @@ static void channel_sums(const float *x, const float *shift, int64_t p0, int64_t
             }
         }
         for (int64_t c = 0; c < C; c++) {
-            sum[c] += (double)s[c];
-            square[c] += (double)q[c];
+            to->first[c] += (double)s[c];
+            to->second[c] += (double)q[c];
         }
     }
 }
 
-/* Per part: two sums of C doubles, two rows of C floats; 12 floats' room a channel, two rows of
- * slack. */
-static float *part_scratch(float *scratch, int64_t part, int64_t C)
+/* From the sums of image n's parts to mean and 1/deviation of each of its groups. */
+static void group_stats(const cn_norm_args *a, int64_t n, int parts, float *stats)
 {
-    return scratch + part * 8 * C;
-}
-
-/* From per-channel sums to mean and 1/deviation of each group. */
-static void group_stats(const float *x, float *scratch, int64_t first_part, int parts, int64_t P,
-                        int64_t C, int groups, float eps, float *stats)
-{
-    int64_t width = C / groups;
-    for (int64_t k = 0; k < groups; k++) {
+    const int64_t P = a->P, C = a->C, width = C / a->groups;
+    const float *x = a->x + n * P * C;
+    for (int64_t k = 0; k < a->groups; k++) {
         double mean = 0, square = 0, m = (double)(P * width);
         for (int64_t c = k * width; c < (k + 1) * width; c++) {
             double s = 0;
             for (int j = 0; j < parts; j++)
-                s += ((double *)part_scratch(scratch, first_part + j, C))[c];
+                s += ((double *)part_scratch(a->scratch, n * parts + j, C))[c];
             mean += s + (double)P * (double)x[c];
         }
         mean /= m;
         for (int64_t c = k * width; c < (k + 1) * width; c++) {
             double s = 0, q = 0, d = (double)x[c] - mean; /* shift - mean */
             for (int j = 0; j < parts; j++) {
-                s += ((double *)part_scratch(scratch, first_part + j, C))[c];
-                q += ((double *)part_scratch(scratch, first_part + j, C))[C + c];
+                s += ((double *)part_scratch(a->scratch, n * parts + j, C))[c];
+                q += ((double *)part_scratch(a->scratch, n * parts + j, C))[C + c];
             }
             square += q + 2 * d * s + (double)P * d * d;
         }
         stats[2 * k] = (float)mean;
-        stats[2 * k + 1] = (float)(1.0 / sqrt(CN_MAX(square / m, 0.0) + (double)eps));
+        stats[2 * k + 1] = (float)(1.0 / sqrt(CN_MAX(square / m, 0.0) + (double)a->eps));
     }
 }
 
@@ -87,48 +104,43 @@ static void apply_row(const float *x, const float *a, const float *b, act_t *y, 
     }
 }
 
-static void channel_affine(const float *stats, const float *gamma, const float *beta, int64_t C,
-                           int groups, float *a, float *b)
+/* The norm with an image's statistics as a factor and a term per channel. */
+static void channel_affine(const cn_norm_args *n, const float *stats, float *a, float *b)
 {
-    int64_t width = C / groups;
-    for (int64_t c = 0; c < C; c++) {
-        a[c] = (gamma ? gamma[c] : 1) * stats[c / width * 2 + 1];
-        b[c] = (beta ? beta[c] : 0) - a[c] * stats[c / width * 2];
+    int64_t width = n->C / n->groups;
+    for (int64_t c = 0; c < n->C; c++) {
+        a[c] = (n->gamma ? n->gamma[c] : 1) * stats[c / width * 2 + 1];
+        b[c] = (n->beta ? n->beta[c] : 0) - a[c] * stats[c / width * 2];
     }
 }
 
-/* gamma and beta may be NULL: 1 and 0. given: statistics to use instead of x's own where their
- * deviation is above 0; stats gets x's own. */
-void CN_S(group_norm)(const float *x, const float *gamma, const float *beta, const float *given,
-                      void *out, float *stats, int64_t N, int64_t P, int64_t C, int groups,
-                      float eps, bool silu, float *scratch)
+void CN_S(group_norm)(const cn_norm_args *a)
 {
-    act_t *y = out;
+    const int64_t N = a->N, P = a->P, C = a->C;
+    act_t *y = a->y;
     int parts = cn_parts(N, omp_get_max_threads());
-    int64_t jobs = N * parts, step = (P + parts - 1) / parts;
-    float *own_stats = scratch + jobs * 8 * C, *affine = own_stats + N * 2 * groups;
-    if (!stats) stats = own_stats;
+    int64_t jobs = N * parts, step = (P + parts - 1) / parts, each = 2 * a->groups;
+    float *own_stats = a->scratch + jobs * 8 * C, *affine = own_stats + N * each;
+    float *stats = a->stats ? a->stats : own_stats;
 #pragma omp parallel for schedule(static)
     for (int64_t j = 0; j < jobs; j++) {
-        const float *image = x + j / parts * P * C;
+        const float *image = a->x + j / parts * P * C;
         int64_t p0 = CN_MIN(P, j % parts * step), p1 = CN_MIN(P, p0 + step);
-        double *sum = (double *)part_scratch(scratch, j, C);
-        float *rows = (float *)(sum + 2 * C);
-        memset(sum, 0, (size_t)(2 * C) * sizeof *sum);
-        channel_sums(image, image, p0, p1, C, sum, sum + C, rows, rows + C);
+        const part_sums to = part_sums_start(a->scratch, j, C);
+        channel_sums(image + p0 * C, image, p1 - p0, C, &to);
     }
 #pragma omp parallel for schedule(static)
     for (int64_t n = 0; n < N; n++) {
-        group_stats(x + n * P * C, scratch, n * parts, parts, P, C, groups, eps,
-                    stats + n * 2 * groups);
-        const float *use = given && given[1] > 0 ? given : stats;
-        channel_affine(use + n * 2 * groups, gamma, beta, C, groups, affine + n * 2 * C,
-                       affine + n * 2 * C + C);
+        group_stats(a, n, parts, stats + n * each);
+        const float *use = a->given && a->given[1] > 0 ? a->given : stats;
+        channel_affine(a, use + n * each, affine + n * 2 * C, affine + n * 2 * C + C);
     }
+    const bool silu = a->silu;
+    const float *x = a->x;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < N * P; r++) {
-        const float *a = affine + r / P * 2 * C;
-        apply_row(x + r * C, a, a + C, y + r * C, C, silu);
+        const float *k = affine + r / P * 2 * C;
+        apply_row(x + r * C, k, k + C, y + r * C, C, silu);
     }
 }
 
@@ -140,11 +152,19 @@ static inline float through_silu(float dy, float z)
     return dy * (g * (1.0f + z * (1.0f - g)));
 }
 
-/* dz = dy * act'(a x + b); adds dz to sum and dz * (x - mean) to dot, row by row. */
-static inline __attribute__((always_inline)) void
-grad_sums(const act_t *dy, const float *x, const float *a, const float *b, const float *mean,
-          int64_t rows, int64_t C, bool silu, double *sum, double *dot, float *s, float *q)
+/* Per image: a, b (affine of the forward), mean per channel, k1, k2 (dx = a dz - k1 - k2 (x -
+ * mean)). */
+enum { GRAD_ROWS = 5 };
+
+/* dz = dy * act'(a x + b); adds dz to the first sum and dz * (x - mean) to the second, row by
+ * row. co: the image's coefficients. */
+static inline __attribute__((always_inline)) void grad_sums(const act_t *dy, const float *x,
+                                                            const float *co, int64_t rows,
+                                                            int64_t C, bool silu,
+                                                            const part_sums *to)
 {
+    const float *a = co, *b = co + C, *mean = co + 2 * C;
+    float *s = to->block_first, *q = to->block_second;
     for (int64_t p = 0; p < rows; p += ROWS) {
         int64_t e = CN_MIN(p + ROWS, rows);
         memset(s, 0, (size_t)C * sizeof *s);
@@ -161,27 +181,24 @@ grad_sums(const act_t *dy, const float *x, const float *a, const float *b, const
             }
         }
         for (int64_t c = 0; c < C; c++) {
-            sum[c] += (double)s[c];
-            dot[c] += (double)q[c];
+            to->first[c] += (double)s[c];
+            to->second[c] += (double)q[c];
         }
     }
 }
 
-/* Per image: a, b (affine of the forward), mean per channel, k1, k2 (dx = a dz - k1 - k2 (x -
- * mean)). */
-enum { GRAD_ROWS = 5 };
-
-static void grad_coefficients(float *scratch, int64_t n, int parts, int64_t P, int64_t C,
-                              int groups, const float *stats, const float *gamma, float *co)
+/* k1 and k2 of image n from its parts' sums. */
+static void grad_coefficients(const cn_norm_args *a, int64_t n, int parts, float *co)
 {
-    int64_t width = C / groups;
-    for (int64_t k = 0; k < groups; k++) {
-        double s1 = 0, s2 = 0, m = (double)(P * width), rstd = (double)stats[2 * k + 1];
+    const int64_t C = a->C, width = C / a->groups;
+    const float *stats = a->given + n * 2 * a->groups;
+    for (int64_t k = 0; k < a->groups; k++) {
+        double s1 = 0, s2 = 0, m = (double)(a->P * width), rstd = (double)stats[2 * k + 1];
         for (int64_t c = k * width; c < (k + 1) * width; c++)
             for (int j = 0; j < parts; j++) {
-                const double *sum = (double *)part_scratch(scratch, n * parts + j, C);
-                s1 += (double)gamma[c] * sum[c];
-                s2 += (double)gamma[c] * sum[C + c] * rstd;
+                const double *sum = (double *)part_scratch(a->scratch, n * parts + j, C);
+                s1 += (double)a->gamma[c] * sum[c];
+                s2 += (double)a->gamma[c] * sum[C + c] * rstd;
             }
         for (int64_t c = k * width; c < (k + 1) * width; c++) {
             co[3 * C + c] = (float)(rstd * s1 / m);
@@ -201,47 +218,50 @@ grad_row(const act_t *dy, const float *x, const float *co, float *dx, int64_t C,
     }
 }
 
-void CN_S(group_norm_grad)(const void *gradient, const float *x, const float *stats,
-                           const float *gamma, const float *beta, float *dx, float *dgamma,
-                           float *dbeta, int64_t N, int64_t P, int64_t C, int groups, bool silu,
-                           float *scratch)
+/* The gradients of gamma and beta: over all images. */
+static void grad_affine(const cn_norm_args *a, int parts)
 {
-    const act_t *dy = gradient;
+    const int64_t C = a->C, width = C / a->groups, jobs = a->N * parts;
+    for (int64_t c = 0; (a->dgamma || a->dbeta) && c < C; c++) {
+        double g = 0, b = 0;
+        for (int64_t j = 0; j < jobs; j++) {
+            const double *sum = (double *)part_scratch(a->scratch, j, C);
+            b += sum[c];
+            g += sum[C + c] * (double)a->given[(j / parts * a->groups + c / width) * 2 + 1];
+        }
+        if (a->dgamma) a->dgamma[c] = (float)g;
+        if (a->dbeta) a->dbeta[c] = (float)b;
+    }
+}
+
+void CN_S(group_norm_grad)(const cn_norm_args *a)
+{
+    const int64_t N = a->N, P = a->P, C = a->C;
+    const act_t *dy = a->dy;
+    const float *x = a->x, *stats = a->given;
+    float *dx = a->dx;
+    const bool silu = a->silu;
     int parts = cn_parts(N, omp_get_max_threads());
-    int64_t jobs = N * parts, step = (P + parts - 1) / parts, width = C / groups;
-    float *co = scratch + jobs * 8 * C;
+    int64_t jobs = N * parts, step = (P + parts - 1) / parts, width = C / a->groups;
+    float *co = a->scratch + jobs * 8 * C;
     for (int64_t n = 0; n < N; n++) {
         float *k = co + n * GRAD_ROWS * C;
-        channel_affine(stats + n * 2 * groups, gamma, beta, C, groups, k, k + C);
-        for (int64_t c = 0; c < C; c++) k[2 * C + c] = stats[n * 2 * groups + c / width * 2];
+        channel_affine(a, stats + n * 2 * a->groups, k, k + C);
+        for (int64_t c = 0; c < C; c++) k[2 * C + c] = stats[n * 2 * a->groups + c / width * 2];
     }
 #pragma omp parallel for schedule(static)
     for (int64_t j = 0; j < jobs; j++) {
         int64_t n = j / parts, p0 = CN_MIN(P, j % parts * step), p1 = CN_MIN(P, p0 + step);
-        const float *k = co + n * GRAD_ROWS * C;
-        double *sum = (double *)part_scratch(scratch, j, C);
-        float *rows = (float *)(sum + 2 * C);
-        memset(sum, 0, (size_t)(2 * C) * sizeof *sum);
+        const float *k = co + n * GRAD_ROWS * C, *v = x + (n * P + p0) * C;
         const act_t *d = dy + (n * P + p0) * C;
-        const float *v = x + (n * P + p0) * C;
+        const part_sums to = part_sums_start(a->scratch, j, C);
         if (silu)
-            grad_sums(d, v, k, k + C, k + 2 * C, p1 - p0, C, true, sum, sum + C, rows, rows + C);
+            grad_sums(d, v, k, p1 - p0, C, true, &to);
         else
-            grad_sums(d, v, k, k + C, k + 2 * C, p1 - p0, C, false, sum, sum + C, rows, rows + C);
+            grad_sums(d, v, k, p1 - p0, C, false, &to);
     }
-    for (int64_t c = 0; (dgamma || dbeta) && c < C; c++) {
-        double g = 0, b = 0;
-        for (int64_t j = 0; j < jobs; j++) {
-            const double *sum = (double *)part_scratch(scratch, j, C);
-            b += sum[c];
-            g += sum[C + c] * (double)stats[(j / parts * groups + c / width) * 2 + 1];
-        }
-        if (dgamma) dgamma[c] = (float)g;
-        if (dbeta) dbeta[c] = (float)b;
-    }
-    for (int64_t n = 0; n < N; n++)
-        grad_coefficients(scratch, n, parts, P, C, groups, stats + n * 2 * groups, gamma,
-                          co + n * GRAD_ROWS * C);
+    grad_affine(a, parts);
+    for (int64_t n = 0; n < N; n++) grad_coefficients(a, n, parts, co + n * GRAD_ROWS * C);
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < N * P; r++) {
         const float *k = co + r / P * GRAD_ROWS * C;
@@ -252,10 +272,12 @@ void CN_S(group_norm_grad)(const void *gradient, const float *x, const float *st
     }
 }
 
-void CN_S(layer_norm)(const float *x, const float *gamma, const float *beta, void *out,
-                      float *stats, int64_t rows, int64_t C, float eps)
+void CN_S(layer_norm)(const cn_norm_args *a)
 {
-    act_t *y = out;
+    const int64_t rows = a->N, C = a->C;
+    const float *x = a->x, *gamma = a->gamma, *beta = a->beta, eps = a->eps;
+    float *stats = a->stats;
+    act_t *y = a->y;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         const float *v = x + r * C;
@@ -276,12 +298,12 @@ void CN_S(layer_norm)(const float *x, const float *gamma, const float *beta, voi
     }
 }
 
-/* scratch: threads * 2 * C floats for dgamma and dbeta. */
-void CN_S(layer_norm_grad)(const void *gradient, const float *x, const float *stats,
-                           const float *gamma, float *dx, float *dgamma, float *dbeta, int64_t rows,
-                           int64_t C, float *scratch)
+void CN_S(layer_norm_grad)(const cn_norm_args *a)
 {
-    const act_t *dy = gradient;
+    const int64_t rows = a->N, C = a->C;
+    const float *x = a->x, *stats = a->given, *gamma = a->gamma;
+    float *dx = a->dx, *dgamma = a->dgamma, *dbeta = a->dbeta, *scratch = a->scratch;
+    const act_t *dy = a->dy;
     int parts = omp_get_max_threads();
     int64_t step = (rows + parts - 1) / parts;
 #pragma omp parallel for schedule(static)

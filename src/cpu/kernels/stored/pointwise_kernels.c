@@ -206,9 +206,9 @@ void CN_S(copy_channels)(const void *in, int64_t x_stride, void *out, int64_t y_
         memcpy(y + r * y_stride, x + r * x_stride, (size_t)C * sizeof *y);
 }
 
-void CN_S(upsample)(const void *in, void *out, int64_t N, int64_t h, int64_t w, int64_t H,
-                    int64_t W, int64_t C)
+void CN_S(upsample)(const cn_window *s, const void *in, void *out)
 {
+    const int64_t N = s->N, h = s->h, w = s->w, H = s->H, W = s->W, C = s->C;
     const act_t *x = in;
     act_t *y = out;
 #pragma omp parallel for schedule(static)
@@ -219,9 +219,9 @@ void CN_S(upsample)(const void *in, void *out, int64_t N, int64_t h, int64_t w, 
     }
 }
 
-void CN_S(upsample_dx)(const void *gradient, void *out, int64_t N, int64_t h, int64_t w, int64_t H,
-                       int64_t W, int64_t C)
+void CN_S(upsample_dx)(const cn_window *s, const void *gradient, void *out)
 {
+    const int64_t N = s->N, h = s->h, w = s->w, H = s->H, W = s->W, C = s->C;
     const act_t *dy = gradient;
     act_t *dx = out;
 /* A position gathers from the rows and columns that came from it, so sums are made in float. */
