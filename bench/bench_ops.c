@@ -220,7 +220,9 @@ static cn_status run_for(bench *b, const cn_step *st, double least, double *best
 static void pass_memory(const ops_work *w, double *best)
 {
     const double begun = cn_now_s();
-    w->b->backend->sum_squares(w->b->backend, w->memory, MEMORY);
+    double squares;
+    (void)w->b->backend->sum_squares(w->b->backend, w->b->ctx, &(cn_floats){w->memory, MEMORY}, 1,
+                                     &squares);
     const double took = cn_now_s() - begun;
     if (!(*best > 0) || took < *best) *best = took;
 }

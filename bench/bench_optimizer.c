@@ -13,39 +13,41 @@ enum { ELEMENTS = 1 << 26, CHUNK = 1 << 20 };
 typedef struct pass {
     const char *name;
     double bytes;
-    void (*run)(void *user);
+    cn_status (*run)(void *user);
 } pass;
 
 typedef struct optimizer_work {
     cn_backend *be;
+    cn_ctx *ctx;
     cn_adamw_step full, bytes;
     double norm;
 } optimizer_work;
 
-static void copy(void *user)
+static cn_status copy(void *user)
 {
     const cn_adamw_step *s = &((optimizer_work *)user)->full;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < s->n; i += CHUNK)
         memcpy(s->m.f32 + i, s->grad + i, CHUNK * sizeof(float));
+    return CN_OK;
 }
 
-static void step_full(void *user)
+static cn_status step_full(void *user)
 {
     optimizer_work *w = user;
-    w->be->adamw(w->be, &w->full);
+    return w->be->adamw(w->be, w->ctx, &w->full);
 }
 
-static void step_bytes(void *user)
+static cn_status step_bytes(void *user)
 {
     optimizer_work *w = user;
-    w->be->adamw(w->be, &w->bytes);
+    return w->be->adamw(w->be, w->ctx, &w->bytes);
 }
 
-static void norm(void *user)
+static cn_status norm(void *user)
 {
     optimizer_work *w = user;
-    w->norm = w->be->sum_squares(w->be, w->full.grad, w->full.n);
+    return w->be->sum_squares(w->be, w->ctx, &(cn_floats){w->full.grad, w->full.n}, 1, &w->norm);
 }
 
 static cn_status measure(bench *b, optimizer_work *w)
@@ -58,7 +60,7 @@ static cn_status measure(bench *b, optimizer_work *w)
         double best = 0;
         for (int k = -1; k < b->runs; k++) {
             const double begun = cn_now_s();
-            passes[i].run(w);
+            CN_TRY(passes[i].run(w));
             const double took = cn_now_s() - begun;
             if (k == 0 || took < best) best = took;
         }
@@ -87,6 +89,7 @@ cn_status bench_optimizer(bench *b)
         cn_seed_tensor("gradients", 0, 1e-3f, g, (int64_t)n);
         memset(codes, maps[0].zero, n);
         optimizer_work o = {.be = b->backend,
+                            .ctx = b->ctx,
                             .full = {.weights = w,
                                      .grad = g,
                                      .m = {.f32 = m},

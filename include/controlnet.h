@@ -333,6 +333,8 @@ typedef struct cn_train_options {
     int64_t validation_sampling_steps;
     double validation_guidance_scale; /* 1: no guidance */
     const char *report_to;            /* "tensorboard": event files in OUT/logs; "none" or NULL */
+    const char *device; /* what computes, as cn_pipeline_options.device; of "vulkan" each of several
+                           processes takes the next one */
     /* "no": F32 throughout; "bf16": products in bfloat16 where the processor has it, while the
      * trained weights, their optimizer and all sums stay F32; "fp16": bf16 where the processor has
      * it, else F32, as a warning says. NULL: "no". */

@@ -18,7 +18,7 @@ static const struct {
     {"train", "train a ControlNet on a base model", cmd_train},
     {"annotate", "make condition images (edges, ...) from pictures", cmd_annotate},
     {"dataset", "make and check training pairs", cmd_dataset},
-    {"devices", "list the GPUs that can be drawn on", cmd_devices},
+    {"devices", "list the GPUs that --device takes", cmd_devices},
     {"inspect", "say what is in a checkpoint", cmd_inspect},
     {"convert", "turn a checkpoint into another layout or element type", cmd_convert},
     {"serve", "draw over HTTP: a page, and the interfaces of other programs", cmd_serve},

@@ -102,24 +102,50 @@ static void destroy(cn_backend *base)
     cn_free(b);
 }
 
-static void adamw(cn_backend *base, const cn_adamw_step *s)
+/* --- the optimizer ---------------------------------------------------------------------------- */
+
+static cn_status adamw(cn_backend *base, cn_ctx *ctx, const cn_adamw_step *s)
 {
+    (void)ctx;
     ((cpu_backend *)base)->k->adamw(s);
+    return CN_OK;
 }
 
-static double sum_squares(cn_backend *base, const float *x, int64_t n)
+static cn_status sum_squares(cn_backend *base, cn_ctx *ctx, const cn_floats *list, int64_t n,
+                             double *out)
 {
-    return ((cpu_backend *)base)->k->sum_squares(x, n);
+    (void)ctx;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += ((cpu_backend *)base)->k->sum_squares(list[i].x, list[i].n);
+    *out = sum;
+    return CN_OK;
 }
 
-static void accumulate(cn_backend *base, float *sum, const float *x, int64_t n)
+static cn_status accumulate(cn_backend *base, cn_ctx *ctx, float *sum, const float *x, int64_t n)
 {
+    (void)ctx;
     ((cpu_backend *)base)->k->stored[CN_STORED_F32]->add(sum, x, sum, n);
+    return CN_OK;
 }
 
-static void average(cn_backend *base, float *mean, const float *x, float keep, int64_t n)
+static cn_status average(cn_backend *base, cn_ctx *ctx, float *mean, const float *x, float keep,
+                         int64_t n)
 {
+    (void)ctx;
     ((cpu_backend *)base)->k->average(mean, x, keep, n);
+    return CN_OK;
+}
+
+static cn_status exchange(cn_backend *base, cn_ctx *ctx, float *x, float *y, int64_t n)
+{
+    (void)base, (void)ctx;
+    for (int64_t i = 0; i < n; i++) {
+        const float kept = x[i];
+        x[i] = y[i];
+        y[i] = kept;
+    }
+    return CN_OK;
 }
 
 static bool computes(cn_backend *base, cn_dtype type)
@@ -149,6 +175,7 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
                            .release_reserved = release_reserved,
                            .write = copy_bytes,
                            .read = copy_bytes,
+                           .copy = copy_bytes,
                            .finish = finish,
                            .prepare = prepare,
                            .run = run,
@@ -160,6 +187,7 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
                            .sum_squares = sum_squares,
                            .accumulate = accumulate,
                            .average = average,
+                           .exchange = exchange,
                            .computes = computes};
     *out = &b->base;
     return CN_OK;

@@ -9,5 +9,9 @@
  * and "auto" or NULL, which is the CPU. CN_EINVAL for another word, CN_EIO where there is no
  * Vulkan. Owned by the caller: b->destroy. */
 cn_status cn_backend_create(cn_ctx *ctx, const char *device, cn_backend **out) CN_CHECKED;
+/* The same for one of several processes: of "vulkan" number `rank`, modulo how many there are, of
+ * the devices that suit as well as the best. */
+cn_status cn_backend_create_for_rank(cn_ctx *ctx, const char *device, int rank,
+                                     cn_backend **out) CN_CHECKED;
 
 #endif

@@ -223,6 +223,11 @@ static cn_status read_bytes(cn_backend *base, cn_ctx *ctx, void *to, const void 
     return cn_vk_read(ctx, &((gpu_backend *)base)->queue, to, from, bytes);
 }
 
+static cn_status copy_bytes(cn_backend *base, cn_ctx *ctx, void *to, const void *from, size_t bytes)
+{
+    return cn_vk_copy(ctx, &((gpu_backend *)base)->queue, to, from, bytes);
+}
+
 static cn_status finish(cn_backend *base, cn_ctx *ctx)
 {
     return cn_vk_finish(ctx, &((gpu_backend *)base)->queue);
@@ -247,11 +252,11 @@ void cn_gpu_counts_get(const cn_backend *b, cn_gpu_counts *out)
     *out = ((const gpu_backend *)b)->queue.counts;
 }
 
-cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, cn_backend **out)
+cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend **out)
 {
     gpu_backend *b = cn_alloc0(ctx, sizeof *b);
     if (!b) return CN_ENOMEM;
-    const cn_status s = cn_vk_queue_open(ctx, index, &b->queue);
+    const cn_status s = cn_vk_queue_open(ctx, index, turn, &b->queue);
     if (s != CN_OK) {
         cn_free(b);
         return s;
@@ -264,6 +269,7 @@ cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, cn_backend **out)
                            .release_reserved = release_range,
                            .write = write_bytes,
                            .read = read_bytes,
+                           .copy = copy_bytes,
                            .finish = finish,
                            .prepare = prepare,
                            .run = run,
@@ -272,6 +278,9 @@ cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, cn_backend **out)
                            .to_plain = to_plain,
                            .adamw = cn_gpu_adamw,
                            .sum_squares = cn_gpu_sum_squares,
+                           .accumulate = cn_gpu_accumulate,
+                           .average = cn_gpu_average,
+                           .exchange = cn_gpu_exchange,
                            .computes = computes,
                            .destroy = destroy};
     *out = &b->base;

@@ -15,9 +15,9 @@ cn_status cn_gpu_devices(cn_ctx *ctx, cn_gpu_device *out, int *n)
     return refuse(ctx);
 }
 
-cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, cn_backend **out)
+cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend **out)
 {
-    (void)index, (void)out;
+    (void)index, (void)turn, (void)out;
     return refuse(ctx);
 }
 

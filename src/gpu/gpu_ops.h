@@ -9,8 +9,10 @@
 typedef struct gpu_backend {
     cn_backend base;
     cn_vk_queue queue;
-    cn_status failed; /* of the addresses asked for since the last dispatch */
-    float *squares;   /* sums of them on the device; NULL: none were asked for yet */
+    cn_status failed;     /* of the addresses asked for since the last dispatch */
+    float *squares;       /* sums of them on the device; NULL: none were asked for yet */
+    size_t squares_bytes; /* of their room */
+    float *codes;         /* what moments' codes mean (optimizer_steps.c); NULL: none were seen */
 } gpu_backend;
 
 typedef struct cn_gpu_op {
@@ -61,9 +63,14 @@ static inline int64_t cn_gpu_rows(const cn_node *x)
     return cn_node_elements(x) / cn_channels(x);
 }
 
-/* For AdamW with moments in F32 (optimizer_steps.c). */
-void cn_gpu_adamw(cn_backend *base, const cn_adamw_step *s);
-double cn_gpu_sum_squares(cn_backend *base, const float *x, int64_t n);
+/* The optimizer's part of graph/backend.h (optimizer_steps.c). */
+cn_status cn_gpu_adamw(cn_backend *base, cn_ctx *ctx, const cn_adamw_step *s);
+cn_status cn_gpu_sum_squares(cn_backend *base, cn_ctx *ctx, const cn_floats *list, int64_t n,
+                             double *out);
+cn_status cn_gpu_accumulate(cn_backend *base, cn_ctx *ctx, float *sum, const float *x, int64_t n);
+cn_status cn_gpu_average(cn_backend *base, cn_ctx *ctx, float *mean, const float *x, float keep,
+                         int64_t n);
+cn_status cn_gpu_exchange(cn_backend *base, cn_ctx *ctx, float *x, float *y, int64_t n);
 
 /* kernels/map.k: an item for each of n elements of y. What the other arguments are: */
 typedef enum cn_gpu_map {
@@ -81,7 +88,9 @@ typedef enum cn_gpu_map {
     CN_GPU_MAP_TIMESTEP,    /* a [rows], y [rows,C] */
     CN_GPU_MAP_EMBED,       /* a [P,C], b numbers */
     CN_GPU_MAP_EMBED_DW,    /* a P numbers, b [P,C], y [V,C] */
-    CN_GPU_MAP_SUM_PARTS    /* a [C][P]: the sum over C of element i, 0 from P on */
+    CN_GPU_MAP_SUM_PARTS,   /* a [C][P]: the sum over C of element i, 0 from P on */
+    CN_GPU_MAP_FOLLOW,      /* y less alpha of what it is above a */
+    CN_GPU_MAP_EXCHANGE     /* a's go to y, y's to a */
 } cn_gpu_map;
 
 typedef struct cn_gpu_map_args {

@@ -8,6 +8,7 @@
 
 #define CN_GPU_KERNEL_LIST(X) \
     X(adamw)                  \
+    X(adamw8)                 \
     X(attention_delta)        \
     X(attention_dk)           \
     X(attention_dq)           \

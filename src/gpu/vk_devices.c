@@ -117,7 +117,16 @@ cn_status cn_gpu_devices(cn_ctx *ctx, cn_gpu_device *out, int *n)
 
 /* --- one of them ------------------------------------------------------------------------------ */
 
-static cn_status choose(cn_ctx *ctx, const cn_gpu_device *all, int n, int index, int *out)
+/* Those like number `first`, turn by turn. */
+static int turn_of(const cn_gpu_device *all, int n, int first, int turn)
+{
+    int like[CN_GPU_MAX_DEVICES], count = 0;
+    for (int i = 0; i < n; i++)
+        if (!all[i].missing && !strcmp(all[i].type, all[first].type)) like[count++] = i;
+    return like[turn % count];
+}
+
+static cn_status choose(cn_ctx *ctx, const cn_gpu_device *all, int n, int index, int turn, int *out)
 {
     static const char *const order[] = {"discrete", "integrated", "virtual", "other", "cpu"};
     if (index >= n)
@@ -130,6 +139,7 @@ static cn_status choose(cn_ctx *ctx, const cn_gpu_device *all, int n, int index,
     const cn_gpu_device *d = &all[CN_MAX(*out, 0)];
     if (*out < 0 || d->missing)
         return cn_fail(ctx, CN_EINVAL, "%s can't be used: it lacks %s", d->name, d->missing);
+    if (index < 0) *out = turn_of(all, n, *out, turn);
     return CN_OK;
 }
 
@@ -170,7 +180,7 @@ static cn_status create(cn_ctx *ctx, cn_vk_device *d)
     return CN_OK;
 }
 
-cn_status cn_vk_device_open(cn_ctx *ctx, int index, cn_vk_device *out)
+cn_status cn_vk_device_open(cn_ctx *ctx, int index, int turn, cn_vk_device *out)
 {
     cn_vk_device d = {0};
     cn_gpu_device all[CN_GPU_MAX_DEVICES];
@@ -178,7 +188,7 @@ cn_status cn_vk_device_open(cn_ctx *ctx, int index, cn_vk_device *out)
     int n = 0, k = 0;
     CN_TRY(cn_vk_open(ctx, &d.vk));
     cn_status s = list(ctx, &d.vk, physical, all, &n);
-    if (s == CN_OK) s = choose(ctx, all, n, index, &k);
+    if (s == CN_OK) s = choose(ctx, all, n, index, turn, &k);
     if (s == CN_OK) {
         d.physical = physical[k];
         d.about = all[k];

@@ -16,7 +16,8 @@ typedef struct cn_vk_device {
     cn_gpu_device about;
 } cn_vk_device;
 
-cn_status cn_vk_device_open(cn_ctx *ctx, int index, cn_vk_device *out) CN_CHECKED;
+/* index and turn as for cn_backend_vulkan_create. */
+cn_status cn_vk_device_open(cn_ctx *ctx, int index, int turn, cn_vk_device *out) CN_CHECKED;
 void cn_vk_device_close(cn_vk_device *d);
 
 #endif

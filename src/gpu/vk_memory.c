@@ -229,6 +229,18 @@ cn_status cn_vk_write(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from, s
     return CN_OK;
 }
 
+cn_status cn_vk_copy(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from, size_t bytes)
+{
+    cn_vk_range *r, *s;
+    if (!bytes) return CN_OK;
+    CN_TRY(find_taken(ctx, q, to, &r));
+    CN_TRY(find_taken(ctx, q, from, &s));
+    cn_vk_uses(q, from, bytes, false);
+    cn_vk_uses(q, to, bytes, true);
+    return record_copy(ctx, q, r->buffer, (size_t)((char *)to - r->at), s->buffer,
+                       (size_t)((const char *)from - s->at), bytes);
+}
+
 cn_status cn_vk_read(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from, size_t bytes)
 {
     cn_vk_range *r;

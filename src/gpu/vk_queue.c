@@ -35,9 +35,9 @@ static cn_status create_objects(cn_ctx *ctx, cn_vk_queue *q)
     return cn_vk_staging_open(ctx, q);
 }
 
-cn_status cn_vk_queue_open(cn_ctx *ctx, int index, cn_vk_queue *q)
+cn_status cn_vk_queue_open(cn_ctx *ctx, int index, int turn, cn_vk_queue *q)
 {
-    CN_TRY(cn_vk_device_open(ctx, index, &q->d));
+    CN_TRY(cn_vk_device_open(ctx, index, turn, &q->d));
     const cn_status s = create_objects(ctx, q);
     if (s != CN_OK) cn_vk_queue_close(q);
     return s;

@@ -43,7 +43,7 @@ typedef struct cn_vk_queue {
 /* Bytes that a kernel's arguments may take: what every device allows. */
 enum { CN_VK_ARGUMENT_BYTES = 128 };
 
-cn_status cn_vk_queue_open(cn_ctx *ctx, int index, cn_vk_queue *q) CN_CHECKED;
+cn_status cn_vk_queue_open(cn_ctx *ctx, int index, int turn, cn_vk_queue *q) CN_CHECKED;
 void cn_vk_queue_close(cn_vk_queue *q);
 
 /* A range; NULL with a message where there are no addresses. take: its memory too, now. */
@@ -58,6 +58,9 @@ cn_status cn_vk_address(cn_ctx *ctx, cn_vk_queue *q, const void *at,
 cn_status cn_vk_write(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from,
                       size_t bytes) CN_CHECKED;
 cn_status cn_vk_read(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from,
+                     size_t bytes) CN_CHECKED;
+/* From one place of the device's memory to another. */
+cn_status cn_vk_copy(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from,
                      size_t bytes) CN_CHECKED;
 
 /* Before a dispatch, once for each range of bytes that it reads or writes; NULL: none. */

@@ -57,6 +57,11 @@ typedef struct cn_adamw_step {
     float grad_scale, lr, beta1, beta2, eps, decay, correct1, correct2;
 } cn_adamw_step;
 
+typedef struct cn_floats {
+    const float *x;
+    int64_t n;
+} cn_floats;
+
 struct cn_backend {
     const char *name;
     /* The memory that kernels compute in is the host's, so values can be put in and looked at where
@@ -74,6 +79,8 @@ struct cn_backend {
     /* From the host's memory and to it; behind a read everything that was run before has ended. */
     cn_status (*write)(cn_backend *b, cn_ctx *ctx, void *to, const void *from, size_t bytes);
     cn_status (*read)(cn_backend *b, cn_ctx *ctx, void *to, const void *from, size_t bytes);
+    /* Between two places of the backend's memory that don't overlap. */
+    cn_status (*copy)(cn_backend *b, cn_ctx *ctx, void *to, const void *from, size_t bytes);
     /* Waits until all that was run has ended; what failed of it is told here. */
     cn_status (*finish)(cn_backend *b, cn_ctx *ctx);
     cn_status (*prepare)(cn_backend *b, cn_ctx *ctx, cn_step *step);
@@ -86,12 +93,17 @@ struct cn_backend {
                             const void *plain, cn_dtype dtype, void *physical);
     cn_status (*to_plain)(cn_backend *b, cn_ctx *ctx, const cn_param *p, cn_dtype dtype,
                           const void *physical, float *plain);
-    /* for the optimizer, element by element in the physical layout */
-    void (*adamw)(cn_backend *b, const cn_adamw_step *s);
-    double (*sum_squares)(cn_backend *b, const float *x, int64_t n);
-    void (*accumulate)(cn_backend *b, float *sum, const float *x, int64_t n);
+    /* For the optimizer, element by element in the physical layout. Moments' codes have room for a
+     * multiple of 4 bytes. */
+    cn_status (*adamw)(cn_backend *b, cn_ctx *ctx, const cn_adamw_step *s);
+    /* Of n arrays together, each one's added in their order; waits once. */
+    cn_status (*sum_squares)(cn_backend *b, cn_ctx *ctx, const cn_floats *list, int64_t n,
+                             double *out);
+    cn_status (*accumulate)(cn_backend *b, cn_ctx *ctx, float *sum, const float *x, int64_t n);
     /* mean = keep * mean + (1 - keep) * x */
-    void (*average)(cn_backend *b, float *mean, const float *x, float keep, int64_t n);
+    cn_status (*average)(cn_backend *b, cn_ctx *ctx, float *mean, const float *x, float keep,
+                         int64_t n);
+    cn_status (*exchange)(cn_backend *b, cn_ctx *ctx, float *x, float *y, int64_t n);
     /* Whether networks may compute in `type` here: the processor multiplies it. */
     bool (*computes)(cn_backend *b, cn_dtype type);
     void (*destroy)(cn_backend *b);

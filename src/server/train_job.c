@@ -29,7 +29,7 @@ static const options_extra train_members[] = {
 
 /* What would touch other folders, or needs several processes. */
 static const char *const not_taken[] = {
-    "overwrite", "resume-from-checkpoint", "distributed", "report-to", "unlock", NULL};
+    "overwrite", "resume-from-checkpoint", "distributed", "report-to", "unlock", "device", NULL};
 
 json_t *train_schema(void)
 {
@@ -97,6 +97,7 @@ static bool read_train(const draw_reader *r, cn_ctx *ctx, json_t *request, train
     w->o.model = r->options->pipeline.model;
     w->o.tokenizer = r->options->pipeline.tokenizer;
     w->o.vae = r->options->pipeline.vae;
+    w->o.device = r->options->pipeline.device;
     w->o.train_data_dir = w->data;
     w->o.output_dir = w->output;
     /* a job of --state that never began has nothing to go on from */

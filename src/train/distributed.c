@@ -86,7 +86,8 @@ cn_status cn_run_nets_follow(const cn_run_setup *r, cn_run_nets *n)
     cn_free(g->list);
     *g = (cn_gradient_order){
         .ranks = r->ranks, .adamw = n->adamw, .grads = n->grads, .last_pass = g->last_pass};
-    if (!r->ranks) return CN_OK;
+    /* elsewhere what a pass computes is waited for once */
+    if (!r->ranks || !r->be->addressable) return CN_OK;
     g->list = cn_alloc_array(r->ctx, (size_t)CN_MAX(z->n_trained, 1), sizeof *g->list);
     if (!g->list) return CN_ENOMEM;
     g->n = z->n_trained;

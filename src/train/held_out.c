@@ -111,7 +111,9 @@ static int64_t zero_convs(void *user, double rms[CN_MAX_RESIDUALS + 1])
     for (int64_t i = 0; i < cn_params_count(control) && n <= CN_MAX_RESIDUALS; i++) {
         const cn_param *q = cn_params_at(control, i);
         if (!is_zero_conv(q)) continue;
-        const double squares = be->sum_squares(be, q->data, cn_param_physical(q));
+        double squares = 0;
+        const cn_floats weights = {q->data, cn_param_physical(q)};
+        if (be->sum_squares(be, h->run->ctx, &weights, 1, &squares) != CN_OK) squares = NAN;
         rms[n++] = sqrt(squares / (double)cn_param_elements(q));
     }
     return n;

@@ -24,39 +24,37 @@ bool cn_moment_in_bytes(const cn_adamw_options *o, const cn_param *q)
     return o->use_8bit && cn_param_elements(q) >= LEAST_8BIT;
 }
 
-/* n zeros in the backend's memory. */
-static cn_status zeros_create(cn_ctx *ctx, cn_backend *be, size_t n, float **out)
+/* The backend's memory, each byte of it `value`; NULL without. */
+static void *filled(cn_ctx *ctx, cn_backend *be, size_t bytes, int value)
 {
-    const size_t bytes = n * sizeof(float);
-    if (!(*out = be->alloc(be, ctx, bytes))) return CN_ENOMEM;
-    if (be->addressable) {
-        memset(*out, 0, bytes);
-        return CN_OK;
-    }
-    void *zeros = cn_alloc0(ctx, bytes);
-    const cn_status s = zeros ? be->write(be, ctx, *out, zeros, bytes) : CN_ENOMEM;
-    cn_free(zeros);
-    return s;
+    void *out = be->alloc(be, ctx, bytes);
+    if (!out || be->addressable) return out ? memset(out, value, bytes) : NULL;
+    void *from = cn_alloc(ctx, bytes);
+    const bool done = from && be->write(be, ctx, out, memset(from, value, bytes), bytes) == CN_OK;
+    cn_free(from);
+    if (done) return out;
+    be->free(be, out, bytes);
+    return NULL;
 }
 
 static cn_status moment_create(cn_ctx *ctx, cn_backend *be, const cn_quant8 *map, const cn_param *q,
                                cn_moment *out)
 {
-    const size_t n = (size_t)cn_param_physical(q);
-    if (!map) return zeros_create(ctx, be, n, &out->f32);
+    if (!map) {
+        out->f32 = filled(ctx, be, (size_t)cn_param_physical(q) * sizeof(float), 0);
+        return out->f32 ? CN_OK : CN_ENOMEM;
+    }
     out->map = map;
-    out->codes = cn_alloc(ctx, n);
-    out->scales = cn_alloc0(ctx, cn_moment_blocks(q) * sizeof(float));
-    if (!out->codes || !out->scales) return CN_ENOMEM;
-    memset(out->codes, map->zero, n);
-    return CN_OK;
+    out->codes = filled(ctx, be, cn_moment_code_bytes(q), map->zero);
+    out->scales = filled(ctx, be, cn_moment_blocks(q) * sizeof(float), 0);
+    return out->codes && out->scales ? CN_OK : CN_ENOMEM;
 }
 
 static void moment_free(cn_backend *be, const cn_param *q, cn_moment *m)
 {
     if (m->f32) be->free(be, m->f32, (size_t)cn_param_physical(q) * sizeof(float));
-    cn_free(m->codes);
-    cn_free(m->scales);
+    if (m->codes) be->free(be, m->codes, cn_moment_code_bytes(q));
+    if (m->scales) be->free(be, m->scales, cn_moment_blocks(q) * sizeof(float));
 }
 
 static int owner_of(const cn_adamw_options *o, const cn_param *q)
@@ -75,8 +73,7 @@ static cn_status begin_state(cn_adamw *a, int64_t i)
     CN_TRY(moment_create(a->ctx, a->be, bytes ? &a->map[1] : NULL, q, &a->v[i]));
     if (!a->ema) return CN_OK;
     CN_TRY(moment_create(a->ctx, a->be, NULL, q, &a->ema[i]));
-    memcpy(a->ema[i].f32, q->data, q->data_bytes);
-    return CN_OK;
+    return a->be->copy(a->be, a->ctx, a->ema[i].f32, q->data, q->data_bytes);
 }
 
 static void moment_take(cn_moment *to, cn_moment *from, const cn_quant8 *map)
@@ -110,8 +107,11 @@ static cn_status create_arrays(cn_adamw *a, cn_ctx *ctx)
     a->has_sum = cn_alloc0(ctx, count * sizeof *a->has_sum);
     a->taken = cn_alloc0(ctx, count * sizeof *a->taken);
     a->owner = cn_alloc0(ctx, count * sizeof *a->owner);
+    a->staged = cn_alloc0(ctx, count * sizeof *a->staged);
+    a->squared = cn_alloc0(ctx, count * sizeof *a->squared);
     if (a->o.ema_decay > 0 && !(a->ema = cn_alloc0(ctx, count * sizeof *a->ema))) return CN_ENOMEM;
-    return a->params && a->steps_of && a->m && a->v && a->sum && a->has_sum && a->taken && a->owner
+    return a->params && a->steps_of && a->m && a->v && a->sum && a->has_sum && a->taken &&
+                   a->owner && a->staged && a->squared
                ? CN_OK
                : CN_ENOMEM;
 }
@@ -119,11 +119,6 @@ static cn_status create_arrays(cn_adamw *a, cn_ctx *ctx)
 cn_status cn_adamw_continue(cn_ctx *ctx, cn_backend *be, cn_param *const *params, int64_t n,
                             const cn_adamw_options *options, cn_adamw *from, cn_adamw **out)
 {
-    if (!be->addressable && (options->use_8bit || options->ema_decay > 0 || options->ranks))
-        return cn_fail(ctx, CN_EINVAL,
-                       "AdamW on a %s device has no 8-bit moments, no mean of the weights and no "
-                       "other ranks",
-                       be->name);
     cn_adamw *a = cn_alloc0(ctx, sizeof *a);
     if (!a) return CN_ENOMEM;
     a->ctx = ctx;
@@ -161,7 +156,8 @@ void cn_adamw_destroy(cn_adamw *a)
         if (a->m) moment_free(a->be, q, &a->m[i]);
         if (a->v) moment_free(a->be, q, &a->v[i]);
         if (a->ema) moment_free(a->be, q, &a->ema[i]);
-        if (a->sum) cn_free(a->sum[i]);
+        if (a->sum && a->sum[i]) a->be->free(a->be, a->sum[i], q->data_bytes);
+        if (a->staged) cn_free(a->staged[i]);
     }
     cn_free(a->params);
     cn_free(a->steps_of);
@@ -172,6 +168,8 @@ void cn_adamw_destroy(cn_adamw *a)
     cn_free(a->has_sum);
     cn_free(a->taken);
     cn_free(a->owner);
+    cn_free(a->staged);
+    cn_free(a->squared);
     cn_free(a);
 }
 
@@ -185,26 +183,54 @@ int64_t cn_adamw_passes(const cn_adamw *a)
     return a->summed;
 }
 
+/* --- what ranks exchange ---------------------------------------------------------------------- */
+
+/* Where the host has parameter i's values x, which may be the backend's alone: x, or a copy that is
+ * as yet empty. */
+static cn_status stage(cn_adamw *a, int64_t i, float *x, float **out)
+{
+    *out = x;
+    if (a->be->addressable) return CN_OK;
+    if (!a->staged[i] && !(a->staged[i] = cn_alloc(a->ctx, a->params[i]->data_bytes)))
+        return CN_ENOMEM;
+    *out = a->staged[i];
+    return CN_OK;
+}
+
+static cn_status to_host(cn_adamw *a, int64_t i, float *x, float **out)
+{
+    CN_TRY(stage(a, i, x, out));
+    return *out == x ? CN_OK : a->be->read(a->be, a->ctx, *out, x, a->params[i]->data_bytes);
+}
+
+static cn_status from_host(cn_adamw *a, int64_t i, float *x)
+{
+    if (a->be->addressable || !a->o.ranks) return CN_OK;
+    return a->be->write(a->be, a->ctx, x, a->staged[i], a->params[i]->data_bytes);
+}
+
 /* Everyone gets the owners' weights. */
 static cn_status copy_weights(cn_adamw *a)
 {
+    if (!a->o.ranks) return CN_OK;
+    for (int64_t i = 0; i < a->n; i++) {
+        cn_param *q = a->params[i];
+        float *x;
+        CN_TRY(cn_adamw_owns(a, i) ? to_host(a, i, q->data, &x) : stage(a, i, q->data, &x));
+        CN_TRY(cn_ranks_begin_copy(a->o.ranks, x, q->data_bytes, a->owner[i]));
+    }
+    CN_TRY(cn_ranks_finish(a->o.ranks));
     for (int64_t i = 0; i < a->n; i++)
-        CN_TRY(cn_ranks_begin_copy(a->o.ranks, a->params[i]->data, a->params[i]->data_bytes,
-                                   a->owner[i]));
-    return cn_ranks_finish(a->o.ranks);
+        if (!cn_adamw_owns(a, i)) CN_TRY(from_host(a, i, a->params[i]->data));
+    return CN_OK;
 }
 
 cn_status cn_adamw_swap_ema(cn_adamw *a)
 {
     for (int64_t i = 0; a->ema && i < a->n; i++) {
         if (!cn_adamw_owns(a, i)) continue;
-        float *w = a->params[i]->data, *mean = a->ema[i].f32;
-        const int64_t n = cn_param_physical(a->params[i]);
-        for (int64_t k = 0; k < n; k++) {
-            const float kept = w[k];
-            w[k] = mean[k];
-            mean[k] = kept;
-        }
+        CN_TRY(a->be->exchange(a->be, a->ctx, a->params[i]->data, a->ema[i].f32,
+                               cn_param_physical(a->params[i])));
     }
     return a->ema ? copy_weights(a) : CN_OK;
 }
@@ -227,20 +253,17 @@ size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options
 static cn_status add_gradient(cn_adamw *a, int64_t i, const float *grad)
 {
     const cn_param *q = a->params[i];
+    cn_backend *be = a->be;
     if (!grad) return CN_OK;
-    if (!a->sum[i] && !(a->sum[i] = cn_alloc(a->ctx, q->data_bytes))) return CN_ENOMEM;
-    if (a->has_sum[i])
-        a->be->accumulate(a->be, a->sum[i], grad, cn_param_physical(q));
-    else
-        memcpy(a->sum[i], grad, q->data_bytes);
+    if (!a->sum[i] && !(a->sum[i] = be->alloc(be, a->ctx, q->data_bytes))) return CN_ENOMEM;
+    CN_TRY(a->has_sum[i] ? be->accumulate(be, a->ctx, a->sum[i], grad, cn_param_physical(q))
+                         : be->copy(be, a->ctx, a->sum[i], grad, q->data_bytes));
     a->has_sum[i] = true;
     return CN_OK;
 }
 
 cn_status cn_adamw_accumulate(cn_adamw *a, const float *const *grads)
 {
-    if (!a->be->addressable)
-        return cn_fail(a->ctx, CN_EINVAL, "AdamW on a %s device sums no passes", a->be->name);
     for (int64_t i = 0; i < a->n; i++) CN_TRY(add_gradient(a, i, grads[i]));
     a->summed++;
     return CN_OK;
@@ -254,7 +277,8 @@ cn_status cn_adamw_take(cn_adamw *a, int64_t i, const float *grad)
     /* without earlier passes the ranks' sum goes where the step has left its part: nobody reads
      * that again */
     float *x = a->summed ? (a->has_sum[i] ? a->sum[i] : NULL) : (float *)(uintptr_t)grad;
-    if (!x) return CN_OK;
+    if (!x || !a->o.ranks) return CN_OK;
+    CN_TRY(to_host(a, i, x, &x));
     return cn_ranks_begin_sum(a->o.ranks, x, cn_param_physical(a->params[i]), a->owner[i]);
 }
 
@@ -265,12 +289,24 @@ static const float *gradient(const cn_adamw *a, const float *const *grads, int64
     return grads[i];
 }
 
-static void update(cn_adamw *a, int64_t i, const float *grad, double scale, double lr)
+/* The ranks' sums are back where they came from. */
+static cn_status finish_sums(cn_adamw *a, const float *const *grads)
+{
+    CN_TRY(cn_ranks_finish(a->o.ranks));
+    for (int64_t i = 0; a->o.ranks && i < a->n; i++) {
+        const float *x = cn_adamw_owns(a, i) ? gradient(a, grads, i) : NULL;
+        if (x) CN_TRY(from_host(a, i, (float *)(uintptr_t)x));
+    }
+    return CN_OK;
+}
+
+static cn_status update(cn_adamw *a, int64_t i, const float *grad, double scale, double lr)
 {
     const double t = (double)++a->steps_of[i];
     const char *slow = a->o.slow_network;
     if (slow && strcmp(a->params[i]->network, slow) == 0) lr *= a->o.slow_part;
-    a->be->adamw(a->be, &(cn_adamw_step){
+    return a->be->adamw(a->be, a->ctx,
+                        &(cn_adamw_step){
                             .weights = a->params[i]->data,
                             .m = a->m[i],
                             .v = a->v[i],
@@ -288,24 +324,27 @@ static void update(cn_adamw *a, int64_t i, const float *grad, double scale, doub
 }
 
 /* From the first step on the mean is the weights', then follows them ever more slowly. */
-static void update_ema(cn_adamw *a)
+static cn_status update_ema(cn_adamw *a)
 {
     const double n = (double)(a->steps - 1);
     const float keep = n > 0 ? (float)fmin((1 + n) / (10 + n), (double)a->o.ema_decay) : 0;
     for (int64_t i = 0; a->ema && i < a->n; i++)
         if (cn_adamw_owns(a, i))
-            a->be->average(a->be, a->ema[i].f32, a->params[i]->data, keep,
-                           cn_param_physical(a->params[i]));
+            CN_TRY(a->be->average(a->be, a->ctx, a->ema[i].f32, a->params[i]->data, keep,
+                                  cn_param_physical(a->params[i])));
+    return CN_OK;
 }
 
 /* Of all gradients together, before they are scaled. */
 static cn_status sum_squares(cn_adamw *a, const float *const *grads, double *out)
 {
     double squares = 0;
+    int64_t n = 0;
     for (int64_t i = 0; i < a->n; i++) {
         const float *g = cn_adamw_owns(a, i) ? gradient(a, grads, i) : NULL;
-        if (g) squares += a->be->sum_squares(a->be, g, cn_param_physical(a->params[i]));
+        if (g) a->squared[n++] = (cn_floats){g, cn_param_physical(a->params[i])};
     }
+    CN_TRY(a->be->sum_squares(a->be, a->ctx, a->squared, n, &squares));
     CN_TRY(cn_ranks_sum(a->o.ranks, &squares, 1));
     *out = squares;
     return CN_OK;
@@ -316,14 +355,14 @@ static cn_status update_all(cn_adamw *a, const float *const *grads, double scale
     for (int64_t i = 0; i < a->n; i++) {
         const float *g = gradient(a, grads, i);
         if (g && cn_adamw_owns(a, i))
-            update(a, i, g, scale, lr);
+            CN_TRY(update(a, i, g, scale, lr));
         else if (g)
             a->steps_of[i]++;
         a->has_sum[i] = a->taken[i] = false;
     }
     a->summed = 0;
     a->steps++;
-    update_ema(a);
+    CN_TRY(update_ema(a));
     return copy_weights(a);
 }
 
@@ -333,7 +372,7 @@ cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double
     double squares = 0;
     double scale = 1 / (double)((a->summed + 1) * cn_ranks_count(a->o.ranks));
     for (int64_t i = 0; i < a->n; i++) CN_TRY(cn_adamw_take(a, i, grads[i]));
-    CN_TRY(cn_ranks_finish(a->o.ranks));
+    CN_TRY(finish_sums(a, grads));
     CN_TRY(sum_squares(a, grads, &squares));
     const double length = sqrt(squares) * scale;
     if (norm) *norm = length;

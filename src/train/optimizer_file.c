@@ -49,14 +49,56 @@ typedef struct writer {
     int64_t next; /* entry to be filled */
 } writer;
 
-/* The values of a moment in bytes, physical; NULL without memory. */
-static float *expanded(cn_ctx *ctx, const cn_moment *m, const cn_param *q)
+/* Between the published layout and physical values in the host's memory, which the backend may
+ * want in its own meanwhile. */
+static cn_status convert(const cn_adamw *a, const cn_param *q, float *physical, float *plain,
+                         bool to_plain)
 {
+    cn_backend *be = a->be;
+    const size_t bytes = (size_t)cn_param_physical(q) * sizeof(float);
+    float *x = be->addressable ? physical : be->alloc(be, a->ctx, bytes);
+    cn_status s = x ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK && x != physical && to_plain) s = be->write(be, a->ctx, x, physical, bytes);
+    if (s == CN_OK)
+        s = to_plain ? be->to_plain(be, a->ctx, q, CN_F32, x, plain)
+                     : be->from_plain(be, a->ctx, q, CN_F32, plain, CN_F32, x);
+    if (s == CN_OK && x != physical && !to_plain) s = be->read(be, a->ctx, physical, x, bytes);
+    if (x && x != physical) be->free(be, x, bytes);
+    return s;
+}
+
+/* A moment in bytes, in the host's memory: host_free. */
+static cn_status host_create(cn_ctx *ctx, const cn_param *q, const cn_moment *m, cn_moment *out)
+{
+    *out = (cn_moment){.map = m->map,
+                       .codes = cn_alloc(ctx, cn_moment_code_bytes(q)),
+                       .scales = cn_alloc(ctx, cn_moment_blocks(q) * sizeof(float))};
+    return out->codes && out->scales ? CN_OK : CN_ENOMEM;
+}
+
+static void host_free(cn_moment *m)
+{
+    cn_free(m->codes);
+    cn_free(m->scales);
+}
+
+static cn_status read_scales(const cn_adamw *a, const cn_param *q, const cn_moment *m, float *out)
+{
+    return a->be->read(a->be, a->ctx, out, m->scales, cn_moment_blocks(q) * sizeof(float));
+}
+
+/* The values of a moment in bytes, physical. */
+static cn_status expand(const cn_adamw *a, const cn_param *q, const cn_moment *m, float *out)
+{
+    cn_moment host;
     const int64_t n = cn_param_physical(q);
-    float *out = cn_alloc_array(ctx, (size_t)n, sizeof *out);
-    for (int64_t i = 0; out && i < n; i++)
-        out[i] = m->map->value[m->codes[i]] * m->scales[i / CN_QUANT8_BLOCK];
-    return out;
+    cn_status s = host_create(a->ctx, q, m, &host);
+    if (s == CN_OK) s = a->be->read(a->be, a->ctx, host.codes, m->codes, cn_moment_code_bytes(q));
+    if (s == CN_OK) s = read_scales(a, q, m, host.scales);
+    for (int64_t i = 0; s == CN_OK && i < n; i++)
+        out[i] = m->map->value[host.codes[i]] * host.scales[i / CN_QUANT8_BLOCK];
+    host_free(&host);
+    return s;
 }
 
 static size_t entry_bytes(const cn_adamw *a, const entry *e)
@@ -71,14 +113,11 @@ static cn_status fill_own_entry(const cn_adamw *a, const entry *e, float *out)
     const cn_param *q = a->params[e->param];
     if (e->kind == SUM) return a->be->to_plain(a->be, a->ctx, q, CN_F32, a->sum[e->param], out);
     const cn_moment *m = moment(a, e->kind, e->param);
-    if (e->scales) {
-        memcpy(out, m->scales, entry_bytes(a, e));
-        return CN_OK;
-    }
+    if (e->scales) return read_scales(a, q, m, out);
     if (!m->codes) return a->be->to_plain(a->be, a->ctx, q, CN_F32, m->f32, out);
-    float *values = expanded(a->ctx, m, q);
-    if (!values) return CN_ENOMEM;
-    const cn_status s = a->be->to_plain(a->be, a->ctx, q, CN_F32, values, out);
+    float *values = cn_alloc_array(a->ctx, (size_t)cn_param_physical(q), sizeof *values);
+    cn_status s = values ? expand(a, q, m, values) : CN_ENOMEM;
+    if (s == CN_OK) s = convert(a, q, values, out, true);
     cn_free(values);
     return s;
 }
@@ -241,14 +280,15 @@ static void choose_scales(cn_moment *m, const float *values, int64_t n)
     }
 }
 
-/* Physical values to bytes, under the file's scales where these belong to them. */
-static cn_status round_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t i,
-                              const float *values)
+/* Physical values to bytes, under the file's scales where these belong to them; m: in the host's
+ * memory. */
+static cn_status round_values(cn_adamw *a, const cn_tensors *t, int kind, int64_t i,
+                              const float *values, cn_moment *m)
 {
     const cn_param *q = a->params[i];
     const int64_t n = cn_param_physical(q);
-    cn_moment *m = moment(a, kind, i);
     char name[STATE_NAME_BYTES];
+    memset(m->codes, m->map->zero, cn_moment_code_bytes(q));
     CN_TRY(state_name(a->ctx, q, kind, true, name));
     const cn_tensor_info *info = cn_tensors_find(t, name);
     const bool usable = info && info->elements == (int64_t)cn_moment_blocks(q);
@@ -262,6 +302,22 @@ static cn_status round_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_
     return CN_OK;
 }
 
+static cn_status round_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t i,
+                              const float *values)
+{
+    const cn_param *q = a->params[i];
+    const cn_moment *m = moment(a, kind, i);
+    cn_backend *be = a->be;
+    cn_moment host;
+    cn_status s = host_create(a->ctx, q, m, &host);
+    if (s == CN_OK) s = round_values(a, t, kind, i, values, &host);
+    if (s == CN_OK) s = be->write(be, a->ctx, m->codes, host.codes, cn_moment_code_bytes(q));
+    if (s == CN_OK)
+        s = be->write(be, a->ctx, m->scales, host.scales, cn_moment_blocks(q) * sizeof(float));
+    host_free(&host);
+    return s;
+}
+
 static cn_status load_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t i, float *plain)
 {
     const cn_param *q = a->params[i];
@@ -269,10 +325,7 @@ static cn_status load_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t
     char name[STATE_NAME_BYTES];
     CN_TRY(state_name(a->ctx, q, kind, false, name));
     const cn_tensor_info *info = cn_tensors_find(t, name);
-    if (!info && kind == EMA) {
-        memcpy(m->f32, q->data, q->data_bytes);
-        return CN_OK;
-    }
+    if (!info && kind == EMA) return a->be->copy(a->be, a->ctx, m->f32, q->data, q->data_bytes);
     if (!info || info->elements != cn_param_elements(q))
         return cn_fail(a->ctx, CN_EMISMATCH, "%s %s; the checkpoint is of another network", name,
                        info ? "has another size" : "is missing");
@@ -280,7 +333,7 @@ static cn_status load_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t
     if (!m->codes) return a->be->from_plain(a->be, a->ctx, q, CN_F32, plain, CN_F32, m->f32);
     float *values = cn_alloc_array(a->ctx, (size_t)cn_param_physical(q), sizeof *values);
     if (!values) return CN_ENOMEM;
-    cn_status s = a->be->from_plain(a->be, a->ctx, q, CN_F32, plain, CN_F32, values);
+    cn_status s = convert(a, q, values, plain, false);
     if (s == CN_OK) s = round_moment(a, t, kind, i, values);
     cn_free(values);
     return s;
@@ -294,7 +347,7 @@ static cn_status load_sum(cn_adamw *a, const cn_tensors *t, int64_t i, float *pl
     CN_TRY(state_name(a->ctx, q, SUM, false, name));
     const cn_tensor_info *info = cn_tensors_find(t, name);
     if (!info || info->elements != cn_param_elements(q)) return CN_OK;
-    if (!a->sum[i] && !(a->sum[i] = cn_alloc(a->ctx, q->data_bytes))) return CN_ENOMEM;
+    if (!a->sum[i] && !(a->sum[i] = a->be->alloc(a->be, a->ctx, q->data_bytes))) return CN_ENOMEM;
     CN_TRY(cn_tensors_read(a->ctx, t, info, plain));
     a->has_sum[i] = true;
     return a->be->from_plain(a->be, a->ctx, q, CN_F32, plain, CN_F32, a->sum[i]);

@@ -16,6 +16,8 @@ struct cn_adamw {
     cn_moment *m, *v;
     cn_moment *ema; /* NULL: none; F32 */
     float **sum;    /* sum[i] NULL until something was accumulated */
+    float **staged; /* [n] NULL until ranks exchanged it: what isn't the host's, in its memory */
+    cn_floats *squared; /* [n] room for a list of gradients */
     bool *has_sum;
     bool *taken; /* the last pass's gradient was added, and its sum over the ranks begun */
     int *owner;  /* the rank that keeps the moments: by the parameter's name, so it never changes */
@@ -35,5 +37,10 @@ static inline bool cn_adamw_owns(const cn_adamw *a, int64_t i)
 
 /* Whether moments of q are kept in bytes. */
 bool cn_moment_in_bytes(const cn_adamw_options *o, const cn_param *q);
+/* Bytes of a moment's codes, which kernels read in words. */
+static inline size_t cn_moment_code_bytes(const cn_param *q)
+{
+    return ((size_t)cn_param_physical(q) + 3) & ~(size_t)3;
+}
 
 #endif

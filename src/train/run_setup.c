@@ -81,8 +81,9 @@ static void replace_fp16(cn_run_setup *r)
     const bool has_bf16 = r->be->computes(r->be, CN_BF16);
     r->o.mixed_precision = has_bf16 ? "bf16" : "no";
     cn_log(r->ctx, CN_LOG_WARN, "--mixed-precision fp16: %s",
-           has_bf16 ? "bf16 is used instead"
-                    : "F32 is used instead; this processor has no bfloat16 products");
+           has_bf16             ? "bf16 is used instead"
+           : r->be->addressable ? "F32 is used instead; this processor has no bfloat16 products"
+                                : "F32 is used instead; nothing else is computed in on a device");
 }
 
 cn_status cn_run_setup_open(cn_run_setup *r)
@@ -93,7 +94,12 @@ cn_status cn_run_setup_open(cn_run_setup *r)
     CN_TRY(cn_base_open_with(r->ctx, r->o.model, r->o.vae, &r->base));
     CN_TRY(check_base(r->ctx, r->base, &r->o));
     CN_TRY(r->o.controlnet ? given_config(r) : fresh_config(r->ctx, r->base, &r->config));
-    CN_TRY(cn_backend_create(r->ctx, NULL, &r->be));
+    CN_TRY(cn_backend_create_for_rank(r->ctx, r->o.device, cn_ranks_rank(r->ranks), &r->be));
+    if (r->o.max_memory_bytes && !r->be->addressable)
+        return cn_fail(r->ctx, CN_EINVAL,
+                       "--max-memory: only the CPU's memory is planned; leave it out with --device "
+                       "%s",
+                       r->o.device);
     replace_fp16(r);
     return CN_OK;
 }

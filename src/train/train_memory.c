@@ -299,9 +299,10 @@ cn_status cn_run_nets_plan(const cn_run_setup *r, const cn_run_data *d, int64_t 
     const bool all = r->o.gradient_checkpointing;
     counted c = {.data = d, .first_step = first_step};
     if (compute_type(&r->o) == CN_BF16 && !r->be->computes(r->be, CN_BF16))
-        return cn_fail(r->ctx, CN_EINVAL,
-                       "--mixed-precision bf16: this processor has no bfloat16 products (AVX-512 "
-                       "BF16 or AMX); leave it out");
+        return cn_fail(r->ctx, CN_EINVAL, "--mixed-precision bf16: %s; leave it out",
+                       r->be->addressable ? "this processor has no bfloat16 products (AVX-512 BF16 "
+                                            "or AMX)"
+                                          : "a device computes in F32 alone");
     if (!r->o.cache_latents) CN_TRY(cn_encoder_params(r->ctx, r->base, CN_NET_VAE, &n->vae));
     if (!r->o.cache_text) CN_TRY(cn_text_params_create(r->ctx, r->base, n->text));
     CN_TRY(count_data(r, d, &c.cache));

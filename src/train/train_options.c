@@ -198,6 +198,10 @@ const cn_option cn_train_option_rows[] = {
      .preset = "on"},
 
     {.help = "Machine"},
+    {"device", 0,
+     "what computes: cpu, vulkan, or vulkan:N, a device that controlnet devices lists; auto: the "
+     "CPU",
+     FIELD(device), .arg = "DEVICE", .preset = "auto"},
     {"dataloader-num-workers", 0, "threads that read ahead; 0: the step reads",
      FIELD(dataloader_num_workers), 0, CN_LOADER_MAX_WORKERS, .preset = "2",
      .also = "max-data-loader-n-workers"},

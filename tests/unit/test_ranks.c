@@ -19,8 +19,9 @@
 #include <unistd.h>
 
 enum { GLOBAL_BATCH = 6, MAX_STEPS = 16 };
-/* A run takes a few seconds; one that hasn't ended by then never will. */
-enum { RUN_SECONDS = 120, AWAIT_SECONDS = 60 };
+/* A run takes a few seconds, one on a device begins with compiling kernels; one that hasn't ended
+ * by then never will. */
+enum { RUN_SECONDS = 240, AWAIT_SECONDS = 60 };
 
 static char mixed[160], self[4096];
 
@@ -30,6 +31,7 @@ typedef struct job {
     bool use_8bit_adam, ema, resume, crops; /* crops: of pictures in several sizes */
     bool draws;                             /* validations go on for long */
     bool words;                             /* of captions are shuffled and left out */
+    bool device;                            /* what computes is Vulkan's */
 } job;
 
 static cn_train_options options_for(const char *output, const job *j)
@@ -46,6 +48,8 @@ static cn_train_options options_for(const char *output, const job *j)
     o.validation_sampling_steps = j->draws ? 1000 : 1;
     if (j->draws) o.validation_count = 4;
     if (j->resume) o.resume_from_checkpoint = "latest";
+    if (j->device) o.device = "vulkan";
+    if (j->device) o.validation_steps = 0;
     if (j->words) {
         o.cache_text = false;
         o.shuffle_caption = true;
@@ -97,6 +101,7 @@ static int child(char **argv)
     j.crops = flags & 8;
     j.draws = flags & 16;
     j.words = flags & 32;
+    j.device = flags & 64;
     if (!(ctx = cn_ctx_create(1))) return 2;
     signal(SIGTERM, on_signal);
     signal(SIGUSR1, on_signal);
@@ -173,7 +178,7 @@ static int run_ranks_until(int ranks, const char *output, const job *j, const st
     int ends[2];
     char count[16], words[128];
     const int flags = j->use_8bit_adam + 2 * j->ema + 4 * j->resume + 8 * j->crops + 16 * j->draws +
-                      32 * j->words;
+                      32 * j->words + 64 * j->device;
     snprintf(count, sizeof count, "%d", ranks);
     snprintf(words, sizeof words, "%d %d %d %d %d", j->batch, j->passes, j->steps, j->checkpointing,
              flags);
@@ -274,6 +279,28 @@ static void ranks_give_the_losses_of_one(void **state)
             assert_close(one, out, "grad_norm", j.steps, 1e-4);
         }
     }
+}
+
+/* Gradients, weights and means go through the host's memory. */
+static void ranks_on_a_device_give_the_losses_of_one(void **state)
+{
+    (void)state;
+    char one[256], out[256], *text = NULL;
+    job j = {.batch = 2, .passes = 2, .steps = 3, .ema = true, .device = true};
+    if (!have_ranks()) skip();
+    if (cn_devices(ctx, false, &text) != CN_OK) {
+        print_message("SKIP %s\n", cn_error(ctx));
+        skip();
+    }
+    cn_free(text);
+    path_in(one, "device-one");
+    path_in(out, "device-ranks");
+    cn_train_options o = options_for(one, &j);
+    must(cn_train(ctx, &o, NULL, NULL));
+    j.batch = 1;
+    must_run(2, out, &j);
+    assert_close(one, out, "loss", j.steps, 1e-5);
+    assert_close(one, out, "grad_norm", j.steps, 1e-4);
 }
 
 static void ranks_resume_what_others_saved(void **state)
@@ -384,6 +411,7 @@ int main(int argc, char **argv)
     if (argc == 6 && strcmp(argv[1], "child") == 0) return child(argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_give_the_losses_of_one),
+        cmocka_unit_test(ranks_on_a_device_give_the_losses_of_one),
         cmocka_unit_test(ranks_resume_what_others_saved),
         cmocka_unit_test(one_rank_stops_all),
         cmocka_unit_test(a_dead_rank_ends_the_run_in_one_line),

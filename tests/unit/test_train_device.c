@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_train_device.c - whole small runs on the device that suits best: the CPU's losses, the same
+ * bytes after a resume, after a kill too. Without a device all is skipped. */
+#include "../support/child.h"
+#include "../support/unit/tiny_run.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STEPS = 4 };
+
+static bool found;
+
+static int set_up(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    if (tiny_open(2) != 0) return -1;
+    found = cn_devices(ctx, false, &text) == CN_OK;
+    if (!found) print_message("SKIP %s\n", cn_error(ctx));
+    cn_free(text);
+    return 0;
+}
+
+static cn_train_options options_for(const char *device, const char *output)
+{
+    cn_train_options o = tiny_options(output);
+    o.device = device;
+    o.max_train_steps = STEPS;
+    return o;
+}
+
+/* All that the optimizer keeps, and blocks computed again. */
+static void ask_all(cn_train_options *o)
+{
+    o->use_8bit_adam = true;
+    o->use_ema = true;
+    o->gradient_accumulation_steps = 2;
+    o->gradient_checkpointing = true;
+    o->unlock = "decoder";
+    o->unlock_learning_rate = 1e-4;
+}
+
+static void assert_close(const char *a, const char *b, const char *key, int n, double tolerance)
+{
+    double x[16], y[16];
+    assert_int_equal(tiny_metrics(a, key, x, 16), n);
+    assert_int_equal(tiny_metrics(b, key, y, 16), n);
+    for (int i = 0; i < n; i++)
+        if (!(fabs(x[i] - y[i]) <= tolerance * fabs(x[i])))
+            fail_msg("%s %d: %.9g, %.9g on the device", key, i, x[i], y[i]);
+}
+
+/* Losses on other kernels, their roundings amplified by a few steps. Pictures and texts are encoded
+ * in their step, and a validation draws. */
+static void losses_are_the_cpus(void **state)
+{
+    (void)state;
+    char a[256], b[256];
+    if (!found) skip();
+    path_in(a, "on-cpu");
+    path_in(b, "on-device");
+    for (int k = 0; k < 2; k++) {
+        cn_train_options o = options_for(k ? "vulkan" : "cpu", k ? b : a);
+        ask_all(&o);
+        o.cache_latents = false;
+        o.cache_text = false;
+        o.validation_steps = STEPS;
+        o.validation_count = 1;
+        o.validation_sampling_steps = 1;
+        must(cn_train(ctx, &o, NULL, NULL));
+    }
+    assert_close(a, b, "loss", STEPS, 1e-3);
+    assert_close(a, b, "grad_norm", STEPS, 1e-3);
+    assert_close(a, b, "loss_with_control", 1, 1e-3);
+}
+
+/* --- going on --------------------------------------------------------------------------------- */
+
+static void compare(const char *whole, const char *parts)
+{
+    static const char *const files[] = {"control.safetensors", "base.safetensors",
+                                        "ema/control.safetensors",
+                                        "checkpoint-4/optimizer.safetensors"};
+    for (size_t i = 0; i < CN_COUNT(files); i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", whole, files[i]);
+        if (cn_file_exists(path) && !same_tensors(whole, parts, files[i]))
+            fail_msg("%s differs", files[i]);
+    }
+}
+
+static void resuming_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    char whole[256], parts[256];
+    if (!found) skip();
+    path_in(whole, "whole");
+    path_in(parts, "parts");
+    cn_train_options o = options_for("vulkan", whole);
+    ask_all(&o);
+    o.checkpointing_steps = STEPS;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = parts;
+    o.checkpointing_steps = 2;
+    o.max_train_steps = 2;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.max_train_steps = STEPS;
+    o.resume_from_checkpoint = "latest";
+    must(cn_train(ctx, &o, NULL, NULL));
+    compare(whole, parts);
+}
+
+static int child(char **argv)
+{
+    ctx = cn_ctx_create(1);
+    if (!ctx) return 2;
+    snprintf(model, sizeof model, "%s", argv[2]);
+    snprintf(scenes, sizeof scenes, "%s", argv[3]);
+    cn_train_options o = options_for("vulkan", argv[4]);
+    o.checkpointing_steps = 1;
+    o.resume_from_checkpoint = "latest";
+    const cn_status s = cn_train(ctx, &o, NULL, NULL);
+    if (s != CN_OK) fprintf(stderr, "child: %s\n", cn_error(ctx));
+    cn_ctx_destroy(ctx);
+    return s == CN_OK ? 0 : 1;
+}
+
+static pid_t start(const char *output)
+{
+    char *argv[] = {"/proc/self/exe", "child", model, scenes, (char *)output, NULL};
+    const pid_t pid = test_start(argv, -1);
+    assert_true(pid > 0);
+    return pid;
+}
+
+/* Killed as soon as the first checkpoint is there, which is in the middle of the second step or of
+ * its save. */
+static void a_killed_run_goes_on_with_the_same_bytes(void **state)
+{
+    (void)state;
+    char whole[256], broken[256], first[512];
+    if (!found) skip();
+    path_in(whole, "unkilled");
+    path_in(broken, "killed");
+    snprintf(first, sizeof first, "%s/checkpoint-1", broken);
+    assert_int_equal(test_wait(start(whole), TEST_CHILD_SECONDS), 0);
+    const pid_t pid = start(broken);
+    for (double begun = cn_now_s(); !cn_dir_exists(first) && cn_now_s() < begun + 120;)
+        usleep(1000);
+    kill(pid, SIGKILL);
+    (void)test_wait(pid, TEST_CHILD_SECONDS);
+    assert_int_equal(test_wait(start(broken), TEST_CHILD_SECONDS), 0);
+    compare(whole, broken);
+}
+
+/* --- what isn't there ------------------------------------------------------------------------- */
+
+static void what_it_cannot_is_refused(void **state)
+{
+    (void)state;
+    char out[256];
+    path_in(out, "refused");
+    cn_train_options o = options_for("gpu", out);
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "--device gpu: auto, cpu, vulkan");
+    if (!found) skip();
+    o = options_for("vulkan", out);
+    o.mixed_precision = "bf16";
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "a device computes in F32 alone");
+    o = options_for("vulkan", out);
+    o.max_memory_bytes = 1 << 30;
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "leave it out with --device vulkan");
+    assert_false(cn_dir_exists(out));
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 5 && strcmp(argv[1], "child") == 0) return child(argv);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(losses_are_the_cpus),
+        cmocka_unit_test(resuming_gives_the_same_bytes),
+        cmocka_unit_test(a_killed_run_goes_on_with_the_same_bytes),
+        cmocka_unit_test(what_it_cannot_is_refused),
+    };
+    return cmocka_run_group_tests(tests, set_up, unit_close);
+}
