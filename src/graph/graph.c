@@ -232,6 +232,7 @@ cn_node *cn_emit_again(cn_graph *g, const cn_node *y, cn_node *const *in)
 cn_node *cn_output_compute_type(cn_graph *g, cn_node *y)
 {
     if (cn_poisoned(g)) return y;
+    if (y->op == CN_OP_ADD) return cn_cast(g, y, cn_compute_type(g)); /* with a low-rank change */
     if (!cn_op_def_of(y->op)->product)
         return cn_poison(g, "%s can't choose its result's type", cn_op_name(y->op));
     y->dtype = cn_compute_type(g);
@@ -457,6 +458,27 @@ cn_node *cn_param_node(cn_graph *g, const char *name, int ndim, const int64_t *s
     w->needs_grad = q->trainable;
     w->stable = !q->trainable;
     return w;
+}
+
+cn_node *cn_base_weight(cn_graph *g, int ndim, const int64_t *shape, int64_t fan_in)
+{
+    const cn_low_rank *low = g->params ? cn_params_low_rank(g->params) : NULL;
+    cn_params *own = g->params;
+    char name[CN_NAME_MAX];
+    if (!low || cn_poisoned(g)) return NULL;
+    cn_scope_name(g, "weight", name);
+    if (!cn_params_find(low->base, name)) return NULL;
+    g->params = low->base;
+    cn_node *w = cn_param_node(g, "weight", ndim, shape, CN_INIT_FAN_IN, fan_in);
+    g->params = own;
+    return w;
+}
+
+int64_t cn_base_rank(const cn_graph *g, int64_t rows, int64_t columns)
+{
+    const cn_low_rank *low = cn_params_low_rank(g->params);
+    const int64_t own = low->of ? low->of(low->user, g->ldm) : 0;
+    return own ? own : CN_MAX(1, CN_MIN(low->rank, CN_MIN(rows, columns)));
 }
 
 const cn_op_def cn_op_input = {.name = "input"};

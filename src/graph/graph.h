@@ -129,6 +129,20 @@ cn_dtype cn_params_storage(const cn_params *p);
 /* How the weights of locked layers that hold no values yet are kept: F32, F16, BF16 or Q8. Biases,
  * norms and tables stay F32, trainable parameters too. */
 void cn_params_set_storage(cn_params *p, cn_dtype storage);
+/* Low-rank changes of another network's weights (LoRA). A layer whose weight `base` has under the
+ * same name by then computes with that weight, which is locked here, plus the product of two
+ * narrow ones of its own: NAME.down [r,I] or [r,I,kh,kw], which starts at random, and NAME.up [O,r]
+ * or [O,r,1,1], which starts at 0. Biases, norms and layers that the base hasn't are its own. */
+typedef struct cn_low_rank {
+    cn_params *base;
+    int64_t rank; /* r, but at most the smaller side of the layer's matrix [O,I*kh*kw] */
+    /* r of the layer that is so called in single files; 0: the former. NULL: always. */
+    int64_t (*of)(const void *user, const char *ldm_name);
+    const void *user;
+} cn_low_rank;
+/* For layers built from here on; both outlive the set. NULL: none. */
+void cn_params_set_low_rank(cn_params *p, const cn_low_rank *low);
+const cn_low_rank *cn_params_low_rank(const cn_params *p);
 /* This weight, which may still have to be declared, stays F32 instead: it has values that the
  * storage type can't hold. */
 cn_status cn_params_keep_f32(cn_params *p, const char *diffusers_name) CN_CHECKED;
@@ -243,6 +257,8 @@ cn_node *cn_conv_transpose2d(cn_graph *g, const char *name, cn_node *x, int64_t 
                              int stride, int pad, int out_pad);
 /* x [...,I] -> [...,O]. */
 cn_node *cn_linear(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias);
+/* With bias; both start at 0. */
+cn_node *cn_zero_linear(cn_graph *g, const char *name, cn_node *x, int64_t O);
 /* The same where weight and bias don't stand under one name (OpenCLIP's in_proj_weight): both given
  * whole; bias NULL: none. */
 cn_node *cn_linear_named(cn_graph *g, const char *weight, const char *bias, cn_node *x, int64_t O);
@@ -303,8 +319,8 @@ cn_node *cn_upsample2(cn_graph *g, cn_node *x);
 /* Maximum over windows; pad (top, left, bottom, right) counts as -infinity. Sizes round down. No
  * gradient. */
 cn_node *cn_max_pool(cn_graph *g, cn_node *x, int kernel, int stride, const int pad[4]);
-/* [N,h,w,C] -> [N,H,W,C]: row i is the mean of rows floor(i*h/H) to ceil((i+1)*h/H). No
- * gradient. */
+/* [N,h,w,C] -> [N,H,W,C]: row i is the mean of rows floor(i*h/H) to ceil((i+1)*h/H). A gradient
+ * where H divides h and W divides w. */
 cn_node *cn_mean_pool_to(cn_graph *g, cn_node *x, int64_t H, int64_t W);
 /* Bilinear to another size, as torch's interpolate. align_corners: corner pixels' centres stay in
  * place, else the picture's edges. No gradient. */

@@ -41,19 +41,22 @@ cn_node *cn_convolution(cn_graph *g, const char *name, cn_node *x, const cn_conv
         return cn_poison(g, "%s: a kernel of %dx%d doesn't fit into %lldx%lld", name, c.kernel_h,
                          c.kernel_w, (long long)x->shape[1], (long long)x->shape[2]);
     cn_scope_push(g, name);
-    cn_node *w =
-        cn_param_node(g, "weight", 4, (int64_t[]){c.O, I, c.kernel_h, c.kernel_w}, c.init, fan_in);
+    const int64_t weight[] = {c.O, I, c.kernel_h, c.kernel_w};
+    cn_node *base = cn_base_weight(g, 4, weight, fan_in);
+    cn_node *w = base ? base : cn_param_node(g, "weight", 4, weight, c.init, fan_in);
     cn_node *b = c.no_bias ? NULL : cn_param_node(g, "bias", 1, &c.O, c.init, fan_in);
     cn_node *y = cn_emit(g, CN_OP_CONV2D, CN_F32, 4, shape, 3, (cn_node *[]){x, w, b});
+    if (!cn_poisoned(g)) {
+        y->kernel_h = c.kernel_h;
+        y->kernel_w = c.kernel_w;
+        y->stride = stride;
+        y->dilation = dilation;
+        y->groups = groups;
+        for (int i = 0; i < 4; i++) y->pad[i] = c.pad[i];
+        if (is_pointwise(y)) y->op = CN_OP_LINEAR;
+        if (base) y = cn_low_rank_sum(g, y);
+    }
     cn_scope_pop(g);
-    if (cn_poisoned(g)) return y;
-    y->kernel_h = c.kernel_h;
-    y->kernel_w = c.kernel_w;
-    y->stride = stride;
-    y->dilation = dilation;
-    y->groups = groups;
-    for (int i = 0; i < 4; i++) y->pad[i] = c.pad[i];
-    if (is_pointwise(y)) y->op = CN_OP_LINEAR;
     return y;
 }
 
@@ -122,6 +125,24 @@ static void copy_attributes(cn_node *d, const cn_node *y)
     d->dilation = y->dilation;
     d->groups = y->groups;
     for (int i = 0; i < 4; i++) d->pad[i] = y->pad[i];
+}
+
+cn_node *cn_low_rank_sum(cn_graph *g, cn_node *y)
+{
+    cn_node *x = y->in[0], *w = y->in[1];
+    int64_t down[4], up[4] = {w->shape[0], 0, 1, 1}, shape[CN_MAX_DIMS], columns = 1;
+    for (int i = 1; i < w->ndim; i++) columns *= down[i] = w->shape[i];
+    const int64_t r = up[1] = down[0] = cn_base_rank(g, w->shape[0], columns);
+    for (int i = 0; i < y->ndim; i++) shape[i] = y->shape[i];
+    shape[y->ndim - 1] = r;
+    w = cn_param_node(g, "down", w->ndim, down, CN_INIT_FAN_IN, columns);
+    cn_node *h = cn_emit(g, y->op, CN_F32, y->ndim, shape, 3, (cn_node *[]){x, w, NULL});
+    if (cn_poisoned(g)) return h;
+    copy_attributes(h, y);
+    h = cn_output_compute_type(g, h);
+    w = cn_param_node(g, "up", w->ndim, up, CN_INIT_ZERO, r);
+    h = cn_emit(g, CN_OP_LINEAR, CN_F32, y->ndim, y->shape, 3, (cn_node *[]){h, w, NULL});
+    return cn_add(g, y, h);
 }
 
 /* How many of x's first channels have a gradient that somebody reads: where features that learn are

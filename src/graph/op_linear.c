@@ -4,42 +4,50 @@
 
 /* `bias` NULL: none. */
 static cn_node *linear(cn_graph *g, const char *weight, const char *bias, cn_node *x, int64_t O,
-                       bool ldm_conv)
+                       cn_init init)
 {
     if (cn_poisoned(g)) return x;
     x = cn_compute(g, x);
-    int64_t I = cn_channels(x);
-    cn_node *w = cn_param_node(g, weight, 2, (int64_t[]){O, I}, CN_INIT_FAN_IN, I);
-    cn_node *b = bias ? cn_param_node(g, bias, 1, &O, CN_INIT_FAN_IN, I) : NULL;
-    if (!cn_poisoned(g)) w->param->ldm_conv = ldm_conv;
+    const int64_t I = cn_channels(x), matrix[] = {O, I};
+    cn_node *base = cn_base_weight(g, 2, matrix, I);
+    cn_node *w = base ? base : cn_param_node(g, weight, 2, matrix, init, I);
+    cn_node *b = bias ? cn_param_node(g, bias, 1, &O, init, I) : NULL;
     int64_t shape[CN_MAX_DIMS];
     for (int i = 0; i < x->ndim; i++) shape[i] = x->shape[i];
     shape[x->ndim - 1] = O;
-    return cn_emit(g, CN_OP_LINEAR, CN_F32, x->ndim, shape, 3, (cn_node *[]){x, w, b});
+    cn_node *y = cn_emit(g, CN_OP_LINEAR, CN_F32, x->ndim, shape, 3, (cn_node *[]){x, w, b});
+    return base && !cn_poisoned(g) ? cn_low_rank_sum(g, y) : y;
 }
 
 static cn_node *scoped(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias,
-                       bool ldm_conv)
+                       cn_init init)
 {
     cn_scope_push(g, name);
-    cn_node *y = linear(g, "weight", bias ? "bias" : NULL, x, O, ldm_conv);
+    cn_node *y = linear(g, "weight", bias ? "bias" : NULL, x, O, init);
     cn_scope_pop(g);
     return y;
 }
 
 cn_node *cn_linear(cn_graph *g, const char *name, cn_node *x, int64_t O, bool bias)
 {
-    return scoped(g, name, x, O, bias, false);
+    return scoped(g, name, x, O, bias, CN_INIT_FAN_IN);
+}
+
+cn_node *cn_zero_linear(cn_graph *g, const char *name, cn_node *x, int64_t O)
+{
+    return scoped(g, name, x, O, true, CN_INIT_ZERO);
 }
 
 cn_node *cn_linear_ldm_conv(cn_graph *g, const char *name, cn_node *x, int64_t O)
 {
-    return scoped(g, name, x, O, true, true);
+    cn_node *y = cn_linear(g, name, x, O, true);
+    if (!cn_poisoned(g) && y->op == CN_OP_LINEAR) y->in[1]->param->ldm_conv = true;
+    return y;
 }
 
 cn_node *cn_linear_named(cn_graph *g, const char *weight, const char *bias, cn_node *x, int64_t O)
 {
-    return linear(g, weight, bias, x, O, false);
+    return linear(g, weight, bias, x, O, CN_INIT_FAN_IN);
 }
 
 cn_node *cn_bias_grad(cn_graph *g, const cn_node *b, cn_node *dy)

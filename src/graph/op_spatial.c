@@ -2,7 +2,7 @@
 /* op_spatial.c - pooling, bilinear resizing and padding: what annotators' networks have beside
  * convolutions.
  *
- * For inference: a gradient asked of them is an error.
+ * For inference, the mean over equal windows aside: a gradient asked of them is an error.
  */
 #include "graph/ops.h"
 
@@ -49,6 +49,19 @@ cn_node *cn_mean_pool_to(cn_graph *g, cn_node *x, int64_t H, int64_t W)
     return to_size(g, CN_OP_MEAN_POOL, "pooling", x, H, W);
 }
 
+/* Each element of a window has an equal share. Windows that overlap have no gradient. */
+static void mean_pool_grad(cn_graph *g, cn_node *y, cn_node *dy)
+{
+    cn_node *x = y->in[0];
+    const int64_t H = x->shape[1], W = x->shape[2], area = H / y->shape[1] * (W / y->shape[2]);
+    if (H % y->shape[1] || W % y->shape[2]) {
+        cn_poison(g, "no gradient of the mean of %lldx%lld to %lldx%lld: windows of one size only",
+                  (long long)H, (long long)W, (long long)y->shape[1], (long long)y->shape[2]);
+        return;
+    }
+    cn_grad_add(g, x, cn_upsample_to(g, cn_scale(g, dy, 1.0f / (float)area), H, W));
+}
+
 cn_node *cn_resize_to(cn_graph *g, cn_node *x, int64_t H, int64_t W, bool align_corners)
 {
     if (!cn_poisoned(g) && x->ndim == 4 && x->shape[1] == H && x->shape[2] == W) return x;
@@ -73,6 +86,6 @@ cn_node *cn_pad(cn_graph *g, cn_node *x, const int pad[4], bool reflect)
 }
 
 const cn_op_def cn_op_max_pool = {.name = "max_pool"};
-const cn_op_def cn_op_mean_pool = {.name = "mean_pool"};
+const cn_op_def cn_op_mean_pool = {.name = "mean_pool", .grad = mean_pool_grad};
 const cn_op_def cn_op_resize = {.name = "resize"};
 const cn_op_def cn_op_pad = {.name = "pad"};

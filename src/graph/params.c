@@ -25,6 +25,7 @@ struct cn_params {
     bool trainable;                           /* of parameters declared from here on */
     bool (*part)(const char *diffusers_name); /* those that may be; NULL: all */
     cn_dtype compute, storage;                /* of locked layers' weights */
+    const cn_low_rank *low;                   /* see cn_params_set_low_rank */
     char **kept_f32;                          /* diffusers names; see cn_params_keep_f32 */
     int n_kept_f32;
     cn_block *blocks; /* see cn_params_allocate */
@@ -254,6 +255,16 @@ void cn_params_set_storage(cn_params *p, cn_dtype storage)
 cn_dtype cn_params_storage(const cn_params *p)
 {
     return p->storage;
+}
+
+void cn_params_set_low_rank(cn_params *p, const cn_low_rank *low)
+{
+    p->low = low;
+}
+
+const cn_low_rank *cn_params_low_rank(const cn_params *p)
+{
+    return p->low;
 }
 
 cn_status cn_params_keep_f32(cn_params *p, const char *diffusers_name)

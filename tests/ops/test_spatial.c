@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_spatial.c - pooling, bilinear resizing, padding, gates, instance norm: forward only. L x M
- * in a row is the result's height and width where the operation is told them. */
+/* test_spatial.c - pooling, bilinear resizing, padding, gates, instance norm: forward only, but for
+ * the mean over equal windows. L x M in a row is the result's height and width where the operation
+ * is told them. */
 #include "../support/op_main.h"
 
 #include <math.h>
@@ -88,6 +89,25 @@ static const op_case MEAN[] = {
     {.N = 1, .H = 8, .W = 6, .C = 4, .L = 2, .M = 2},
 };
 SPATIAL(MEAN, "mean_pool_to");
+
+/* The same of what learns. */
+static void describe_learnt(const op_case *c, op_operand *o, op_operand *result)
+{
+    describe_to(c, o, result);
+    o[0].role = OP_TENSOR;
+}
+
+static const op_case WINDOWS[] = {
+    {.N = 2, .H = 4, .W = 6, .C = 16, .L = 2, .M = 3},
+    {.N = 1, .H = 6, .W = 3, .C = 5, .L = 2, .M = 3},
+    {.N = 3, .H = 8, .W = 5, .C = 7, .L = 1, .M = 1},
+};
+static const op_family FAMILY_WINDOWS = {"mean_pool with a gradient",
+                                         describe_learnt,
+                                         build_MEAN,
+                                         naive_MEAN,
+                                         WINDOWS,
+                                         CN_COUNT(WINDOWS)};
 
 /* --- bilinear; bias: align_corners ------------------------------------------------------------ */
 
@@ -217,5 +237,5 @@ static const op_case INSTANCE[] = {
 static const op_family FAMILY_INSTANCE = {"instance_norm", describe_INSTANCE, build_INSTANCE,
                                           naive_INSTANCE,  INSTANCE,          CN_COUNT(INSTANCE)};
 
-OP_FAMILIES(&FAMILY_MAX, &FAMILY_MEAN, &FAMILY_BILINEAR, &FAMILY_PAD, &FAMILY_GATE,
+OP_FAMILIES(&FAMILY_MAX, &FAMILY_MEAN, &FAMILY_WINDOWS, &FAMILY_BILINEAR, &FAMILY_PAD, &FAMILY_GATE,
             &FAMILY_INSTANCE)
