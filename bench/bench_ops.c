@@ -295,7 +295,9 @@ static cn_status add_steps_of(ops_work *w, bool gradients, int network)
                                         .tokens = 77,
                                         .control = true,
                                         .gradients = gradients};
-        s = cn_stepgraph_create(b->ctx, b->backend, &b->unet, &b->control, unet, control, &o, &g);
+        const cn_draw_control net = {
+            .kind = &cn_control_kind_net, .config = &b->control, .params = control};
+        s = cn_stepgraph_create(b->ctx, b->backend, &b->unet, unet, &net, &o, &g);
     }
     if (s == CN_OK) s = add_plan(w, g->plan, network);
     cn_stepgraph_destroy(g);

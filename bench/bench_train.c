@@ -57,8 +57,9 @@ static cn_status set_up(train_work *b, const bench *o)
                                     .only_mid = o->only_mid,
                                     .gradients = true,
                                     .checkpointed = o->checkpointing ? INT_MAX : 0};
-    CN_TRY(cn_stepgraph_create(b->ctx, b->be, &o->unet, &o->control, b->unet, b->control, &s,
-                               &b->step));
+    const cn_draw_control control = {
+        .kind = &cn_control_kind_net, .config = &o->control, .params = b->control};
+    CN_TRY(cn_stepgraph_create(b->ctx, b->be, &o->unet, b->unet, &control, &s, &b->step));
     CN_TRY(cn_params_init(b->ctx, b->be, b->unet, 1));
     CN_TRY(cn_control_init_from_unet(b->ctx, b->be, b->unet, b->control, 1));
     CN_TRY(optimizer(b, o->use_8bit_adam));

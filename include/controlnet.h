@@ -260,11 +260,18 @@ cn_status cn_pretrain_evaluate(cn_ctx *ctx, const cn_pretrain_evaluate_options *
 /* Defaults (diffusers') and ranges stand in cn_train_option_rows; `controlnet train --help` prints
  * them. */
 typedef struct cn_train_options {
-    const char *model;          /* the base: a diffusers folder or a single file */
-    const char *tokenizer;      /* folder; NULL: the base's own */
-    const char *vae;            /* as cn_pipeline_options.vae */
-    const char *controlnet;     /* starts from this ControlNet; NULL: from the base's encoder */
-    const char *train_data_dir; /* a data set in any of the layouts of cn_dataset_check */
+    const char *model;      /* the base: a diffusers folder or a single file */
+    const char *tokenizer;  /* folder; NULL: the base's own */
+    const char *vae;        /* as cn_pipeline_options.vae */
+    const char *controlnet; /* starts from this control network; NULL: from the base */
+    /* "controlnet", "controlnet-mid", "controlnet-small", "control-lora", "lllite", "t2i-adapter"
+     * or "union"; NULL: "controlnet", or what the one to start from is. */
+    const char *control_kind;
+    const char *control_type; /* of a union's conditions, a name of cn_control_type; NULL */
+    /* Of a new Control-LoRA or LLLite the width of its narrow layers, 0: 128 or 64; of an LLLite
+     * the width of what its modules make of the condition. */
+    int64_t network_dim, cond_emb_dim;
+    const char *train_data_dir;        /* a data set in any of the layouts of cn_dataset_check */
     const char *conditioning_data_dir; /* kohya's twin folder of conditions; NULL */
     /* Names other than the layout's own (of WebDataset: endings), NULL: those. */
     const char *image_column, *conditioning_image_column, *caption_column;
@@ -452,7 +459,7 @@ typedef struct cn_train_validation {
     bool has_agreement; /* the condition's annotator is known */
     /* Means over the drawings: of their annotations and the conditions. */
     cn_agreement agreement_with, agreement_without;
-    double zero_conv_rms;    /* mean over the zero convolutions */
+    double zero_conv_rms;    /* mean over the zero convolutions; 0: the network has none */
     bool learned;            /* the rule (see `rule`) holds at this step */
     int64_t learned_at_step; /* first step at which it held, -1 for none */
     const char *rule;        /* in words */

@@ -122,9 +122,9 @@ int cmd_train(int argc, char **argv)
     cli_parser p = {.command = "train",
                     .synopsis = "train -m MODEL --train-data-dir DIR --output-dir OUT [options]",
                     .about =
-                        "OUT gets config.json and diffusion_pytorch_model.safetensors (diffusers) "
-                        "and\ncontrol.safetensors (single-file names); base/ and "
-                        "base.safetensors with --unlock.\nCtrl-C saves a checkpoint and "
+                        "OUT gets control.safetensors (single-file names) and, of kinds that "
+                        "diffusers reads,\nconfig.json and diffusion_pytorch_model.safetensors; "
+                        "base/ and base.safetensors with --unlock.\nCtrl-C saves a checkpoint and "
                         "stops;\nSIGUSR1 does too, to one process of several as well.",
                     .parts = parts,
                     .idle = {train_idle_rows, NULL},

@@ -61,7 +61,8 @@ static void show_validation(void *user, const cn_train_validation *v)
     if (v->has_agreement && v->agreement_with.unit)
         fprintf(stderr, "; %s: %.1f with, %.1f without", v->agreement_with.unit,
                 v->agreement_with.error, v->agreement_without.error);
-    fprintf(stderr, "; zero convolutions %.2e; %s\n", v->zero_conv_rms, v->sheet);
+    if (v->zero_conv_rms > 0) fprintf(stderr, "; zero convolutions %.2e", v->zero_conv_rms);
+    fprintf(stderr, "; %s\n", v->sheet);
     if (v->learned && v->learned_at_step == v->step)
         fprintf(stderr, "control learned at step %lld (%s)\n", (long long)v->step, v->rule);
     if (!d->json) return;
@@ -90,7 +91,7 @@ static void print_plan(const cn_train_plan *p)
         {"program and libraries", "", p->process_bytes},
         {"encoded data set", "", p->data_bytes},
         {"base weights", p->base_type, p->base_bytes},
-        {"ControlNet's weights", "f32", p->control_bytes},
+        {"control network", "f32", p->control_bytes},
         {"encoders in the step", "", p->encoder_bytes},
         {"AdamW", "", p->optimizer_bytes},
         {"gradients", "f32", p->gradient_bytes},

@@ -192,7 +192,7 @@ static void judge(cn_validator *v, int64_t step, int64_t *learned_at_step, cn_tr
 
 /* Rules of thumb of the reference's docs/train.md and docs/faq.md; NULL text where control is
  * learned. */
-static void advise(const cn_train_options *o, const cn_train_validation *r, cn_str *out)
+static void advise(const cn_train_options *o, bool links, const cn_train_validation *r, cn_str *out)
 {
     const int64_t images = o->train_batch_size * o->gradient_accumulation_steps;
     if (r->learned_at_step >= 0) return;
@@ -209,7 +209,7 @@ static void advise(const cn_train_options *o, const cn_train_validation *r, cn_s
                     " Its authors found more pictures a step better than more steps: "
                     "--gradient-accumulation-steps %lld makes 32.",
                     (long long)((32 + o->train_batch_size - 1) / o->train_batch_size));
-    if (!o->only_mid_control)
+    if (!o->only_mid_control && links)
         cn_str_adds(out,
                     " For few pictures or little time the reference suggests --only-mid-control; "
                     "--reconnect-after joins the rest later.");
@@ -261,7 +261,7 @@ static cn_status report(cn_validator *v, cn_train_validation *r, const double *r
 {
     const cn_validation_calls *calls = &v->o.calls;
     cn_str advice = {0};
-    advise(v->o.train, r, &advice);
+    advise(v->o.train, v->o.links, r, &advice);
     r->advice = advice.data;
     const cn_status s = cn_validator_report(v, r, rms, n_rms);
     if (r->advice && r->step == v->o.total_steps) cn_log(v->ctx, CN_LOG_INFO, "%s", r->advice);

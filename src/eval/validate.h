@@ -50,6 +50,7 @@ typedef struct cn_validation_calls {
 /* All pointers but `items` must outlive the validator. */
 typedef struct cn_validator_options {
     const cn_train_options *train; /* where results go, and what may be advised */
+    bool links;                    /* what is trained has links that can be left out */
     cn_validation_calls calls;
     cn_backend *be;
     cn_metrics *metrics;

@@ -1,32 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* union_types.c - which types of conditions a ControlNet Union is given.
- *
- * Six in xinsir's first network, eight in ProMax (tile and repaint behind them). An annotator's
- * kind that begins with one of the names makes conditions of this type.
- */
+/* union_types.c - which types of conditions a ControlNet Union is given: by name, or by what the
+ * preprocessor makes (model/nets/union.c has the table). */
 #include "pipeline/pipeline_internal.h"
 
 #include <string.h>
 
-static const struct {
-    const char *name;
-    int type;
-} types[] = {
-    {"openpose", 0}, {"depth", 1}, {"softedge", 2}, {"hed", 2},     {"pidinet", 2},
-    {"scribble", 2}, {"ted", 2},   {"canny", 3},    {"lineart", 3}, {"mlsd", 3},
-    {"normal", 4},   {"seg", 5},   {"tile", 6},     {"repaint", 7}, {"inpaint", 7},
-};
-
 const char *cn_control_type(int i)
 {
-    return i >= 0 && i < (int)CN_COUNT(types) ? types[i].name : NULL;
+    return cn_union_type_name(i);
 }
 
 static cn_status refuse(cn_ctx *ctx, const char *path, const char *name, int known)
 {
     cn_str list = {0};
-    for (size_t i = 0; i < CN_COUNT(types); i++)
-        if (types[i].type < known) cn_str_addf(&list, "%s%s", i ? ", " : "", types[i].name);
+    cn_union_types_list(known, &list);
     const cn_status s =
         name ? cn_fail(ctx, CN_EINVAL, "%s: --control-type %s: this ControlNet Union knows %s",
                        path, name, list.data ? list.data : "")
@@ -42,14 +29,11 @@ static cn_status refuse(cn_ctx *ctx, const char *path, const char *name, int kno
 static cn_status find_type(cn_ctx *ctx, const cn_control_file *file, const cn_control_options *c,
                            const char *kind, int *out)
 {
-    for (size_t i = 0; i < CN_COUNT(types); i++) {
-        const bool is = c->type ? !strcmp(types[i].name, c->type)
-                                : !strncmp(kind, types[i].name, strlen(types[i].name));
-        if (!is || types[i].type >= file->config.union_types) continue;
-        *out = types[i].type;
-        return CN_OK;
-    }
-    return refuse(ctx, file->path, c->type, file->config.union_types);
+    const int known = file->config.union_types;
+    const int type = c->type ? cn_union_type(c->type, known) : cn_union_type_of_kind(kind, known);
+    if (type < 0) return refuse(ctx, file->path, c->type, known);
+    *out = type;
+    return CN_OK;
 }
 
 static cn_status check_more(cn_ctx *ctx, const cn_control_file *file, const cn_control_options *c)

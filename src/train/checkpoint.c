@@ -16,8 +16,7 @@
 
 static const char prefix[] = "checkpoint-", drawings_prefix[] = "step_";
 static const char saving_prefix[] = ".saving-", old_mark[] = ".old-"; /* then the run's id */
-#define RESULT_FILE "control.safetensors"
-#define RUN_FILE    "run.json"
+#define RUN_FILE "run.json"
 
 /* --- folders ---------------------------------------------------------------------------------- */
 
@@ -134,10 +133,7 @@ size_t cn_checkpoint_bytes(const cn_checkpoint *c)
 /* metadata: of a checkpoint's files; NULL for a result's. */
 static cn_status save_control(const cn_checkpoint *c, const char *dir, const char *const *metadata)
 {
-    char path[CN_PATH_BYTES];
-    CN_TRY(cn_control_save_folder(c->ctx, c->be, c->config, c->control, CN_F32, dir, metadata));
-    CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/" RESULT_FILE, dir));
-    return cn_control_save_single(c->ctx, c->be, c->config, c->control, CN_F32, path, metadata);
+    return cn_trained_save(c->ctx, c->be, c->net, c->control, dir, metadata);
 }
 
 /* dir/base.safetensors: one file, since a checkpoint has no folders in it. */
@@ -352,7 +348,7 @@ cn_status cn_checkpoint_refuse_occupied(cn_ctx *ctx, const char *dir, const cn_t
     numbers all;
     CN_TRY(count_checkpoints(ctx, dir, INT64_MAX, &all));
     const int64_t newest = all.newest;
-    CN_TRY(cn_format(ctx, path, sizeof path, "%s/" RESULT_FILE, dir));
+    CN_TRY(cn_format(ctx, path, sizeof path, "%s/" CN_TRAINED_FILE, dir));
     if (anew && newest >= 0)
         return cn_fail(
             ctx, CN_EINVAL,
@@ -409,11 +405,7 @@ cn_status cn_checkpoint_claim(cn_ctx *ctx, const char *dir, const char *run_id)
 cn_status cn_checkpoint_load(const cn_checkpoint *c, const char *path)
 {
     char file[CN_PATH_BYTES];
-    cn_control_file *control = NULL;
-    CN_TRY(cn_control_open(c->ctx, path, &control));
-    cn_status s = cn_control_load(c->ctx, control, c->be, c->control);
-    cn_control_close(control);
-    if (s != CN_OK) return s;
+    CN_TRY(cn_trained_load(c->ctx, c->net, c->base, c->be, path, c->control));
     if (c->unet) {
         CN_TRY(cn_format(c->ctx, file, sizeof file, "%s/" CN_TRAIN_BASE_FILE, path));
         CN_TRY(cn_base_load_saved(c->ctx, file, c->be, c->unet));

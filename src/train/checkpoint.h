@@ -2,14 +2,12 @@
 /* checkpoint.h - what a run leaves on disk, and how it goes on from there.
  *
  *   OUT/config.json, OUT/diffusion_pytorch_model.safetensors   the ControlNet as diffusers has it
- *   OUT/control.safetensors                                    the same with single-file names
- *   OUT/base/, OUT/base.safetensors                            the base in both layouts, if it was
- *                                                              trained
- *   OUT/ema/                                                   all of these from the mean of the
- *                                                              weights
- *   OUT/run.json                                               whose checkpoints these are
- *   OUT/checkpoint-N/   ControlNet in both layouts, base.safetensors, optimizer.safetensors,
- *                       trainer_state.json
+ *   OUT/control.safetensors                                    the same with single-file names;
+ * what other kinds have: trained_kinds.h OUT/base/, OUT/base.safetensors the base in both layouts,
+ * if it was trained OUT/ema/                                                   all of these from
+ * the mean of the weights OUT/run.json                                               whose
+ * checkpoints these are OUT/checkpoint-N/   ControlNet in both layouts, base.safetensors,
+ * optimizer.safetensors, trainer_state.json
  *
  * A checkpoint is written into a folder of another name and renamed when all of it is on disk, so a
  * folder called checkpoint-N is whole unless something else damages it: trainer_state.json
@@ -23,12 +21,13 @@
 #include "model/checkpoint/weights.h"
 #include "train/optimizer.h"
 #include "train/train_state.h"
+#include "train/trained_kinds.h"
 
 typedef struct cn_checkpoint {
     cn_ctx *ctx;
     cn_backend *be;
     const char *output_dir;
-    const cn_controlnet_config *config;
+    const cn_trained_net *net;
     cn_params *control;
     const cn_base *base;
     cn_params *unet;           /* NULL: the base hasn't been trained */

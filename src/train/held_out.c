@@ -87,8 +87,8 @@ static cn_status measure(void *user, bool control, double *loss, double band[CN_
     cn_stepgraph *g = NULL;
     o.control = control;
     o.batch = CN_MIN(o.batch, h->data->n_held * CN_TRAIN_BANDS);
-    CN_TRY(cn_stepgraph_create(r->ctx, r->be, &r->base->unet, &r->config, n->unet, n->control, &o,
-                               &g));
+    const cn_draw_control trained = cn_trained_control(&r->net, n->control);
+    CN_TRY(cn_stepgraph_create(r->ctx, r->be, &r->base->unet, n->unet, &trained, &o, &g));
     const cn_status s = measure_with(h, g, loss, band);
     cn_stepgraph_destroy(g);
     return s;
@@ -131,9 +131,7 @@ cn_draw_spec cn_held_out_draw_spec(const cn_run_setup *r, cn_params *unet, cn_pa
                          .latent_w = side,
                          .context_length = cn_base_context_length(r->base),
                          .guidance = r->o.validation_guidance_scale != 1};
-    if (control)
-        spec.controls[spec.n_controls++] = (cn_draw_control){
-            .kind = &cn_control_kind_net, .config = &r->config, .params = control};
+    if (control) spec.controls[spec.n_controls++] = cn_trained_control(&r->net, control);
     return spec;
 }
 
@@ -329,6 +327,7 @@ static cn_status create_validator(cn_held_out *h, cn_metrics *metrics)
                                               .zero_convs = zero_convs,
                                               .progress = report_stage,
                                               .validated = validated},
+                                    .links = r->net.kind->links,
                                     .be = r->be,
                                     .metrics = metrics,
                                     .comparison = &r->comparison,

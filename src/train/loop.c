@@ -10,7 +10,7 @@ cn_checkpoint cn_run_checkpoint(const cn_run_setup *r, const cn_run_nets *n)
     return (cn_checkpoint){.ctx = r->save_ctx,
                            .be = r->be,
                            .output_dir = r->o.output_dir,
-                           .config = &r->config,
+                           .net = &r->net,
                            .control = n->control,
                            .base = r->base,
                            .unet = n->phase.unlock == CN_UNLOCK_NONE ? NULL : n->unet,

@@ -38,10 +38,7 @@ cn_status cn_run_nets_load(const cn_run_setup *r, cn_run_nets *n)
     CN_TRY(cn_base_load(r->ctx, r->base, r->be, n->unet));
     if (n->vae) CN_TRY(cn_base_load(r->ctx, r->base, r->be, n->vae));
     CN_TRY(cn_text_params_load(r->ctx, r->base, r->be, n->text));
-    if (r->start)
-        CN_TRY(cn_control_load(r->ctx, r->start, r->be, n->control));
-    else
-        CN_TRY(cn_control_init_from_base(r->ctx, r->be, r->base, n->control, r->o.seed));
+    CN_TRY(cn_trained_init(r->ctx, &r->net, r->base, r->be, n->control, r->o.seed));
     return r->o.only_mid_control ? silence_links(r->ctx, r->be, n->control) : CN_OK;
 }
 

@@ -43,6 +43,7 @@ typedef struct cn_gradient_order {
 
 typedef struct cn_run_nets {
     cn_params *unet, *control;
+    cn_low_rank low; /* of control, where its kind has it */
     /* Of pictures and texts that are encoded in their step; NULL. */
     cn_params *vae, *text[CN_MAX_TEXT_ENCODERS];
     cn_phase phase; /* what is trained now */
@@ -82,7 +83,7 @@ cn_status cn_run_nets_encode_pass(const cn_run_data *d, cn_run_nets *n, cn_pass 
  * would. Weights come later. */
 cn_status cn_run_nets_plan(const cn_run_setup *r, const cn_run_data *d, int64_t first_step,
                            cn_run_nets *n) CN_CHECKED;
-/* Fills the parameters in: from the base, and the ControlNet from its file or from the base. */
+/* Fills the parameters in: from the base, and the control network's as its kind starts. */
 cn_status cn_run_nets_load(const cn_run_setup *r, cn_run_nets *n) CN_CHECKED;
 
 /* --- run_nets.c, from phase to phase -----------------------------------------------------------

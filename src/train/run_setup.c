@@ -35,44 +35,6 @@ static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_option
     return CN_OK;
 }
 
-/* The widths of a ControlNet that starts from this base: diffusers' hint network, which shrinks the
- * condition as the VAE does the picture. */
-static cn_status fresh_config(cn_ctx *ctx, const cn_base *b, cn_controlnet_config *c)
-{
-    static const int64_t hint[] = {16, 32, 96, 256};
-    const int levels = b->vae.levels;
-    if (levels < 2 || levels > (int)CN_COUNT(hint))
-        return cn_fail(ctx, CN_EMISMATCH,
-                       "%s: its VAE has %d levels; a ControlNet's hint network is known for 2 to "
-                       "%d of them",
-                       b->path, levels, (int)CN_COUNT(hint));
-    *c = (cn_controlnet_config){.encoder = b->unet, .condition_channels = 3, .hint_levels = levels};
-    c->encoder.guidance_dim = 0;
-    for (int i = 0; i < levels; i++) c->hint_channels[i] = hint[i];
-    return CN_OK;
-}
-
-static cn_status given_config(cn_run_setup *r)
-{
-    cn_ctx *ctx = r->ctx;
-    CN_TRY(cn_control_open(ctx, r->o.controlnet, &r->start));
-    const cn_controlnet_config *c = &r->start->config;
-    cn_status s = cn_control_join(ctx, r->start, r->base);
-    if (s == CN_OK && c->hint_levels != r->base->vae.levels)
-        s = cn_fail(ctx, CN_EMISMATCH, "its hint network has %d levels, the base's VAE %d",
-                    c->hint_levels, r->base->vae.levels);
-    if (s == CN_OK && c->condition_channels != 3)
-        s = cn_fail(ctx, CN_EMISMATCH, "its condition has %lld channels; RGB (3) is expected",
-                    (long long)c->condition_channels);
-    if (s == CN_OK && c->global_pool)
-        s = cn_fail(ctx, CN_EMISMATCH,
-                    "averages its residuals over the picture (Shuffle); such a ControlNet can be "
-                    "drawn with, not trained");
-    if (s != CN_OK) return cn_fail_prefix(ctx, s, "%s", r->o.controlnet);
-    r->config = *c;
-    return CN_OK;
-}
-
 /* FP16 needs its losses scaled to keep small gradients, and takes no less memory than bfloat16. */
 static void replace_fp16(cn_run_setup *r)
 {
@@ -93,7 +55,7 @@ cn_status cn_run_setup_open(cn_run_setup *r)
     CN_TRY(cn_lr_kind_find(r->ctx, r->o.lr_scheduler, &r->lr.kind));
     CN_TRY(cn_base_open_with(r->ctx, r->o.model, r->o.vae, &r->base));
     CN_TRY(check_base(r->ctx, r->base, &r->o));
-    CN_TRY(r->o.controlnet ? given_config(r) : fresh_config(r->ctx, r->base, &r->config));
+    CN_TRY(cn_trained_open(r->ctx, r->base, &r->o, &r->net));
     CN_TRY(cn_backend_create_for_rank(r->ctx, r->o.device, cn_ranks_rank(r->ranks), &r->be));
     if (r->o.max_memory_bytes && !r->be->addressable)
         return cn_fail(r->ctx, CN_EINVAL,
@@ -144,7 +106,7 @@ void cn_run_setup_count_steps(cn_run_setup *r, int64_t epoch_samples)
 void cn_run_setup_close(cn_run_setup *r)
 {
     cn_schedule_destroy(r->schedule);
-    cn_control_close(r->start);
+    cn_trained_close(&r->net);
     cn_base_close(r->base);
     if (r->be) r->be->destroy(r->be);
     cn_ctx_destroy(r->save_ctx);

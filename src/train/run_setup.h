@@ -18,6 +18,7 @@
 #include "eval/validate.h"
 #include "model/checkpoint/weights.h"
 #include "train/lr.h"
+#include "train/trained_kinds.h"
 
 typedef struct cn_run_setup {
     cn_ctx *ctx;
@@ -28,8 +29,7 @@ typedef struct cn_run_setup {
     cn_train_callbacks callbacks;
     char cache_dir[CN_PATH_BYTES]; /* of o, where none was given */
     cn_base *base;
-    cn_control_file *start; /* NULL: from the base's encoder */
-    cn_controlnet_config config;
+    cn_trained_net net;
     cn_comparison comparison; /* of drawings and conditions */
     cn_schedule *schedule;
     cn_objective objective;

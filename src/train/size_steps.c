@@ -42,8 +42,8 @@ static cn_status make_step(const cn_run_setup *r, const cn_run_nets *n, const cn
                                      .loss = r->objective.loss,
                                      .weighted = cn_objective_weighs(&r->objective),
                                      .checkpointed = recomputed};
-    return cn_stepgraph_create(r->ctx, r->be, &r->base->unet, &r->config, n->unet, n->control, &so,
-                               out);
+    const cn_draw_control control = cn_trained_control(&r->net, n->control);
+    return cn_stepgraph_create(r->ctx, r->be, &r->base->unet, n->unet, &control, &so, out);
 }
 
 /* The largest plan lends its arena to the others. */

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* stepgraph.h - the loss of noisy latents as one graph: ControlNet, UNet, mean squared error.
+/* stepgraph.h - the loss of noisy latents as one graph: control network, UNet, mean squared error.
  *
  *   condition -> hint -> ControlNet -> residuals -> UNet -> prediction -> loss against the target
  *
- * With gradients it is a training step; without, it measures. Parameter sets are shared between
- * graphs and stay the caller's.
+ * Other kinds of control networks stand in the ControlNet's place (cn_control_kind). With gradients
+ * it is a training step; without, it measures. Parameter sets are shared between graphs and stay
+ * the caller's.
  */
 #ifndef CN_TRAIN_STEPGRAPH_H
 #define CN_TRAIN_STEPGRAPH_H
 
-#include "graph/plan.h"
-#include "model/nets/nets.h"
 #include "data/batch.h"
+#include "diffuse/draw_spec.h"
+#include "graph/plan.h"
 
 typedef struct cn_stepgraph_options {
     int64_t batch, width, height; /* pixels */
@@ -29,7 +30,12 @@ typedef struct cn_stepgraph {
     cn_stepgraph_options o;
     cn_graph *g;
     cn_plan *plan;
-    cn_node *x, *t, *context, *condition, *target; /* inputs; condition NULL without control */
+    cn_draw_control control; /* kind NULL: without control */
+    cn_hints hints;
+    cn_node *x, *t, *context, *target; /* inputs */
+    cn_node *condition;                /* [N,h,w,C] in the form of its kind; NULL without control */
+    float *rgb;         /* [H,W,3] room for a condition that its kind takes in another form; NULL */
+    cn_node *types;     /* a ControlNet Union's; NULL */
     cn_node *added;     /* SDXL's pooled text and sizes; NULL: the networks take none */
     int64_t number_dim; /* of each of the sizes there */
     cn_node *per;       /* [N,2] weight and c, NULL unless weighted */
@@ -37,12 +43,12 @@ typedef struct cn_stepgraph {
     int segments; /* blocks that could be checkpointed */
 } cn_stepgraph;
 
+/* control's configuration must outlive the graph. */
 cn_status cn_stepgraph_create(cn_ctx *ctx, cn_backend *be, const cn_unet_config *unet_config,
-                              const cn_controlnet_config *control_config, cn_params *unet,
-                              cn_params *control, const cn_stepgraph_options *options,
-                              cn_stepgraph **out) CN_CHECKED;
+                              cn_params *unet, const cn_draw_control *control,
+                              const cn_stepgraph_options *options, cn_stepgraph **out) CN_CHECKED;
 void cn_stepgraph_destroy(cn_stepgraph *s);
-/* Lists the *n parameters of both sets that the step has gradients for, the ControlNet's first, and
+/* Lists the *n parameters of both sets that the step has gradients for, the control's first, and
  * the gradients, which stay where they are from run to run. cn_free *params and *grads, after a
  * failure too. */
 cn_status cn_stepgraph_trained(cn_ctx *ctx, const cn_stepgraph *s, const cn_params *control,

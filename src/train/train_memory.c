@@ -40,9 +40,9 @@ static cn_status make_sets(const cn_run_setup *r, cn_run_nets *n)
     CN_TRY(cn_unlock_find(r->ctx, r->o.unlock, &whole_run));
     CN_TRY(cn_base_params_create(r->ctx, r->base, CN_NET_UNET, compute, &n->unet));
     cn_phase_prepare(n->unet, whole_run, n->phase);
-    CN_TRY(cn_net_params(r->ctx, CN_NET_CONTROL, &n->control));
-    cn_params_set_compute(n->control, compute);
-    cn_params_set_trainable(n->control, true);
+    if (r->net.kind->low_rank) /* which layers have a weight to be changed */
+        CN_TRY(cn_net_declare_into(r->ctx, CN_NET_UNET, &r->base->unet, n->unet));
+    CN_TRY(cn_trained_params(r->ctx, &r->net, n->unet, compute, &n->low, &n->control));
     n->plan.compute_type = cn_weight_type_word(compute);
     n->plan.base_type = cn_weight_type_word(cn_params_storage(n->unet));
     return CN_OK;
@@ -72,8 +72,9 @@ static cn_status count_validation(const cn_run_setup *r, const cn_run_data *d, c
     cn_plan_info info;
     so.only_mid = false;
     const cn_draw_spec spec = cn_held_out_draw_spec(r, n->unet, n->control);
-    cn_status s = cn_stepgraph_create(r->ctx, r->be, &r->base->unet, &r->config, n->unet,
-                                      n->control, &so, &measure);
+    const cn_draw_control control = cn_trained_control(&r->net, n->control);
+    cn_status s =
+        cn_stepgraph_create(r->ctx, r->be, &r->base->unet, n->unet, &control, &so, &measure);
     if (s != CN_OK) return s;
     cn_plan_info_get(measure->plan, &info);
     *bytes = info.arena_bytes;

@@ -31,7 +31,7 @@ const cn_option cn_train_option_rows[] = {
     {"vae", 0,
      "a VAE instead of the base's own, or of one without: its file or folder, or a base model",
      FIELD(vae), .arg = "FILE|DIR"},
-    {"controlnet-model-name-or-path", 0, "start from this ControlNet, not from the base's encoder",
+    {"controlnet-model-name-or-path", 0, "start from this control network, not from the base",
      FIELD(controlnet), .arg = "FILE|DIR"},
     {"train-data-dir", 0,
      "training pairs: prompt.json (Fill50K), metadata.jsonl or .csv (Hugging Face), twin folders "
@@ -64,6 +64,19 @@ const cn_option cn_train_option_rows[] = {
      .unset = "all"},
     {"proportion-empty-prompts", 0, "prompts left out", FIELD(proportion_empty_prompts), 0, 1,
      .preset = "0.5", .also = "caption-dropout-rate"},
+
+    {.help = "What is trained"},
+    {"control-kind", 0,
+     "a ControlNet (whole, mid-sized or small), a Control-LoRA, ControlNet-LLLite, T2I-Adapter or "
+     "ControlNet Union",
+     FIELD(control_kind), .words = cn_trained_kind_words,
+     .unset = "controlnet, or what the network to start from is"},
+    {"control-type", 0, "what a union's conditions show: openpose, depth, canny, ...",
+     FIELD(control_type), .arg = "TYPE"},
+    {"network-dim", 0, "width of a new control-lora's (128) or lllite's (64) narrow layers",
+     FIELD(network_dim), 1, 65536, .unset = "by kind"},
+    {"cond-emb-dim", 0, "width of what an lllite's modules make of the condition",
+     FIELD(cond_emb_dim), 2, 65536, .preset = "32"},
 
     {.help = "Pictures"},
     {"enable-bucket", 0,

@@ -225,7 +225,7 @@ static cn_status verify_mark(cn_ctx *ctx, const char *dir, const char *name,
 static cn_status verify_files(cn_ctx *ctx, const char *dir, const json_t *files,
                               const cn_train_state *state)
 {
-    const char *const read[] = {"config.json", "control.safetensors", CN_TRAIN_OPTIMIZER_FILE,
+    const char *const read[] = {CN_TRAINED_FILE, CN_TRAIN_OPTIMIZER_FILE,
                                 state->phase.unlock == CN_UNLOCK_NONE ? NULL : CN_TRAIN_BASE_FILE};
     const char *name;
     json_t *want;

@@ -12,6 +12,7 @@
 
 #include "train/phase.h"
 
+#define CN_TRAINED_FILE         "control.safetensors"   /* of every checkpoint and result */
 #define CN_TRAIN_BASE_FILE      "base.safetensors"      /* of a checkpoint with a trained base */
 #define CN_TRAIN_OPTIMIZER_FILE "optimizer.safetensors" /* of every checkpoint */
 

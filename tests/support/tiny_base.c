@@ -117,6 +117,18 @@ cn_status tiny_sdxl_write(cn_ctx *ctx, const char *dir)
     return write_base(ctx, &base, dir);
 }
 
+cn_status tiny_eight_write(cn_ctx *ctx, const char *dir, bool sdxl)
+{
+    static cn_base base;
+    if (sdxl)
+        configure_sdxl(&base);
+    else
+        configure(&base, 8);
+    base.vae.levels = 4;
+    for (int i = 1; i < base.vae.levels; i++) base.vae.channels[i] = base.vae.channels[0];
+    return write_base(ctx, &base, dir);
+}
+
 cn_status tiny_scenes_write(cn_ctx *ctx, const char *dir, int64_t n)
 {
     return cn_dataset_scenes(

@@ -7,6 +7,7 @@
 #include "base/base.h"
 
 enum { TINY_PX = 16, TINY_POOLED = 8 }; /* pictures; latents are 8 x 8 */
+enum { TINY_EIGHT_PX = 64 };            /* the same of a VAE that makes 8 pixels a side one */
 
 /* Writes a diffusers folder (unet, vae, text_encoder, tokenizer, scheduler). width: channels of the
  * UNet's first level, a multiple of 8. */
@@ -14,6 +15,8 @@ cn_status tiny_base_write(cn_ctx *ctx, const char *dir, int64_t width) CN_CHECKE
 /* The same of Stable Diffusion XL's family, with text_encoder_2 and tokenizer_2; its pooled output
  * is TINY_POOLED wide. */
 cn_status tiny_sdxl_write(cn_ctx *ctx, const char *dir) CN_CHECKED;
+/* Either of them with a VAE of 8 pixels a side to one, as those that are published. */
+cn_status tiny_eight_write(cn_ctx *ctx, const char *dir, bool sdxl) CN_CHECKED;
 /* n scenes of TINY_PX in Fill50K's layout. */
 cn_status tiny_scenes_write(cn_ctx *ctx, const char *dir, int64_t n) CN_CHECKED;
 /* n pairs in Fill50K's layout whose pictures have, in turn, 16 x 16, 30 x 12 and 9 x 30 px. A

@@ -517,7 +517,7 @@ static void the_state_is_checked_itself(void **state)
         {"samples", json_integer(INT64_MAX), true, "\"samples\" is 9223372036854775807"},
         {"step", json_integer(-1), true, "\"step\" is -1"},
         {"items", json_integer(0), true, "\"items\" is 0"},
-        {"files", NULL, true, "\"files\" lacks config.json"},
+        {"files", NULL, true, "\"files\" lacks control.safetensors"},
         {"files", cut, true, "\"files\" lacks optimizer.safetensors"},
         {"run_id", NULL, true, "16 hexadecimal digits"},
         {"run_id", json_string("0123456789abcdef"), true, "of run 0123456789abcdef at step 2"},

@@ -330,13 +330,33 @@ static void only_a_union_takes_types(void **state)
     cn_image_destroy(picture);
 }
 
-static void training_takes_a_whole_controlnet(void **state)
+/* From folder to file and back: the same picture from all three. */
+static void a_union_is_converted(void **state)
 {
     (void)state;
-    char path[256];
+    char path[256], file[256], back[256];
     cn_control_file *c = NULL;
+    uint8_t x[3 * TINY_PX * TINY_PX], y[3 * TINY_PX * TINY_PX];
+    cn_image *picture = NULL;
     path_in(path, "union");
-    refused(cn_control_open(ctx, path, &c), CN_EMISMATCH, "union ControlNet");
+    path_in(file, "union-converted.safetensors");
+    path_in(back, "union-again");
+    const cn_convert_job to_file = {.in = path, .out = file, .single = true, .dtype = CN_F32};
+    const cn_convert_job to_folder = {.in = file, .out = back, .dtype = CN_F32};
+    must(cn_weights_convert(ctx, backend, &to_file));
+    must(cn_weights_convert(ctx, backend, &to_folder));
+    must(cn_control_open(ctx, file, &c));
+    assert_int_equal(c->config.union_types, 6);
+    cn_control_close(c);
+    must(cn_image_create(ctx, TINY_PX, TINY_PX, &picture));
+    memset(picture->rgb, 90, 3 * TINY_PX * TINY_PX);
+    const cn_control_options o = {.image = picture, .type = "canny", .strength = 1, .end = 1};
+    draw(path, &o, x);
+    draw(file, &o, y);
+    assert_memory_equal(x, y, sizeof x);
+    draw(back, &o, y);
+    assert_memory_equal(x, y, sizeof x);
+    cn_image_destroy(picture);
 }
 
 int main(void)
@@ -347,7 +367,7 @@ int main(void)
         cmocka_unit_test(a_control_lora_of_another_base),
         cmocka_unit_test(a_unions_conditions),
         cmocka_unit_test(only_a_union_takes_types),
-        cmocka_unit_test(training_takes_a_whole_controlnet),
+        cmocka_unit_test(a_union_is_converted),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -56,10 +56,12 @@ static cn_stepgraph *make(nets *n, int checkpointed)
                                     .control = true,
                                     .gradients = true,
                                     .checkpointed = checkpointed};
+    const cn_draw_control control = {
+        .kind = &cn_control_kind_net, .config = &n->control_config, .params = n->control};
     cn_stepgraph *s = NULL;
-    assert_int_equal(cn_stepgraph_create(n->env.ctx, n->env.backend, &n->unet_config,
-                                         &n->control_config, n->unet, n->control, &o, &s),
-                     CN_OK);
+    assert_int_equal(
+        cn_stepgraph_create(n->env.ctx, n->env.backend, &n->unet_config, n->unet, &control, &o, &s),
+        CN_OK);
     return s;
 }
 

@@ -45,7 +45,11 @@ typedef struct cn_values {
 cn_status cn_parts_write(cn_ctx *ctx, const char *path, const cn_part *parts, int n_parts,
                          cn_layout layout, const cn_remarks *remarks,
                          const cn_values *values) CN_CHECKED;
-/* A ControlNet's single file, which says its configuration. more: further metadata (cn_remarks). */
+/* p's values, without a prefix, in one safetensors file. */
+cn_status cn_params_write(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_layout layout,
+                          cn_dtype dtype, const cn_remarks *remarks, const char *path) CN_CHECKED;
+/* A ControlNet's single file, which says its configuration; in the original names, a Union's in
+ * diffusers', the only ones it has. more: further metadata (cn_remarks). */
 cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_controlnet_config *c,
                                   const cn_params *p, const char *const *more,
                                   const cn_values *values) CN_CHECKED;

@@ -342,6 +342,9 @@ static cn_status read_union(cn_ctx *ctx, const json_t *json, cn_controlnet_confi
     CN_TRY(get_int(ctx, json, "num_control_type", 6, MAX_WIDTH, &c->union_types));
     CN_TRY(get_int(ctx, json, "num_trans_layer", 1, MAX_TRANSFORMERS, &c->union_layers));
     CN_TRY(get_int(ctx, json, "num_trans_head", 8, MAX_WIDTH, &c->union_heads));
+    if (!c->encoder.added_dim) /* of SD 1.x: its types are numbers of this width all the same */
+        CN_TRY(get_dim(ctx, json, "addition_time_embed_dim", 0, MAX_WIDTH,
+                       &c->encoder.added_number_dim));
     for (size_t i = 0; i < CN_COUNT(widths); i++) {
         CN_TRY(get_dim(ctx, json, widths[i], 320, MAX_WIDTH, &width));
         if (width != c->encoder.channels[0])
@@ -654,7 +657,8 @@ cn_status cn_unet_config_check(cn_ctx *ctx, const cn_unet_config *c)
         c->in_channels < 1 || c->in_channels > MAX_WIDTH || c->out_channels < 1 ||
         c->out_channels > MAX_WIDTH)
         return cn_fail(ctx, CN_EFORMAT, "unet: channels or context width out of range");
-    if (c->added_dim < 0 || c->added_number_dim % 2 || c->added_number_dim > c->added_dim)
+    if (c->added_dim < 0 || c->added_number_dim < 0 || c->added_number_dim % 2 ||
+        (c->added_dim && c->added_number_dim > c->added_dim))
         return cn_fail(ctx, CN_EFORMAT, "unet: an added embedding of %lld of %lld is impossible",
                        (long long)c->added_number_dim, (long long)c->added_dim);
     return CN_OK;

@@ -29,10 +29,12 @@ static cn_status check_adapter(cn_ctx *ctx, const cn_adapter_config *c)
     return CN_OK;
 }
 
+const char *const cn_adapter_form_words[CN_ADAPTER_FORMS] = {"full_adapter", "full_adapter_xl",
+                                                             "light_adapter"};
+
 cn_status cn_adapter_config_read(cn_ctx *ctx, const json_t *json, cn_adapter_config *out)
 {
-    static const char *const forms[CN_ADAPTER_FORMS] = {"full_adapter", "full_adapter_xl",
-                                                        "light_adapter"};
+    const char *const *const forms = cn_adapter_form_words;
     cn_adapter_config c = {0};
     const char *form = cn_json_str(json, "adapter_type", "full_adapter");
     const json_t *widths = json_object_get(json, "channels");

@@ -16,6 +16,8 @@
 cn_status cn_unet_config_read(cn_ctx *ctx, const json_t *json, cn_unet_config *out) CN_CHECKED;
 cn_status cn_controlnet_config_read(cn_ctx *ctx, const json_t *json,
                                     cn_controlnet_config *out) CN_CHECKED;
+/* "adapter_type", by form. */
+extern const char *const cn_adapter_form_words[CN_ADAPTER_FORMS];
 cn_status cn_adapter_config_read(cn_ctx *ctx, const json_t *json,
                                  cn_adapter_config *out) CN_CHECKED;
 cn_status cn_vae_config_read(cn_ctx *ctx, const json_t *json, cn_vae_config *out) CN_CHECKED;
@@ -76,6 +78,7 @@ cn_status cn_open_clip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cons
 
 json_t *cn_unet_config_json(const cn_unet_config *c);
 json_t *cn_controlnet_config_json(const cn_controlnet_config *c);
+json_t *cn_adapter_config_json(const cn_adapter_config *c);
 json_t *cn_vae_config_json(const cn_vae_config *c, int64_t sample_size_px);
 json_t *cn_clip_config_json(const cn_clip_config *c);
 json_t *cn_schedule_config_json(const cn_schedule_config *c);

@@ -208,6 +208,9 @@ cn_status cn_controlnet_hint_from_shapes(cn_ctx *ctx, const cn_tensors *t, const
     if (!tasks) return CN_OK;
     CN_TRY(dim(&v, "", tasks, 0, &types));
     c->union_types = (int)CN_MIN(types, (int64_t)1 << 16);
+    const char *numbers = "control_add_embedding.linear_1.weight";
+    CN_TRY(dim(&v, numbers, find(&v, "%s", numbers), 1, &c->encoder.added_number_dim));
+    c->encoder.added_number_dim /= CN_MAX(types, 1);
     c->union_heads = 8;
     while (c->union_layers < 64 &&
            find(&v, "transformer_layes.%d.attn.in_proj_weight", c->union_layers))

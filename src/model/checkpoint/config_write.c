@@ -141,6 +141,16 @@ json_t *cn_controlnet_config_json(const cn_controlnet_config *c)
     return merged(encoder_json(&c->encoder, "ControlNetUnionModel"), merged(extra, own));
 }
 
+json_t *cn_adapter_config_json(const cn_adapter_config *c)
+{
+    const int light = c->form == CN_ADAPTER_LIGHT; /* whose last width counts twice */
+    return json_pack(
+        "{s:s, s:s, s:s, s:o, s:I, s:I, s:i}", "_class_name", "T2IAdapter", "_diffusers_version",
+        diffusers_version, "adapter_type", cn_adapter_form_words[c->form], "channels",
+        int_list(c->channels, c->levels - light), "downscale_factor", (json_int_t)c->shrink,
+        "in_channels", (json_int_t)c->image_channels, "num_res_blocks", c->blocks);
+}
+
 json_t *cn_vae_config_json(const cn_vae_config *c, int64_t sample_size_px)
 {
     return json_pack(

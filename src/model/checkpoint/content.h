@@ -38,6 +38,9 @@ typedef enum cn_content {
     CN_HOLDS_NOT_SD
 } cn_content;
 
+/* An empty tensor that every Control-LoRA has. */
+#define CN_MARK_CONTROL_LORA "lora_controlnet"
+
 cn_content cn_content_of(const cn_tensors *t);
 /* What a kind of file is called in messages, who writes it, what reads it here and what writes it
  * ("" nothing). docs/files.md has these as a table. */

@@ -255,7 +255,7 @@ cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out)
 {
     cn_control_file *c = NULL;
     CN_TRY(cn_control_open_any(ctx, path, &c));
-    if (c->kind == &cn_control_kind_net && !c->low_rank && !c->config.union_types) {
+    if (c->kind == &cn_control_kind_net && !c->low_rank) {
         *out = c;
         return CN_OK;
     }
@@ -402,7 +402,7 @@ static cn_status join_net(cn_ctx *ctx, cn_control_file *c, const cn_base *base)
     memcpy(e->heads, base->unet.heads, sizeof base->unet.heads);
     e->norm_groups = base->unet.norm_groups;
     e->context_dim = base->unet.context_dim;
-    e->added_number_dim = base->unet.added_number_dim;
+    if (!c->config.union_types) e->added_number_dim = base->unet.added_number_dim;
     return cn_controlnet_config_check(ctx, &c->config);
 }
 

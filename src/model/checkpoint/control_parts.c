@@ -32,6 +32,23 @@ cn_status cn_adapter_fits(cn_ctx *ctx, const cn_adapter_config *c, const cn_unet
     return s;
 }
 
+/* The widths are the levels', the last one's again for the middle block where features go in behind
+ * the downsampling. */
+cn_status cn_adapter_config_make(cn_ctx *ctx, const cn_unet_config *base, cn_adapter_config *out)
+{
+    const bool xl = !base->attention[0];
+    cn_adapter_config c = {.form = xl ? CN_ADAPTER_XL : CN_ADAPTER_FULL,
+                           .image_channels = 3,
+                           .shrink = xl ? 16 : 8,
+                           .levels = base->levels + xl,
+                           .blocks = 2};
+    if (c.levels >= CN_MAX_LEVELS)
+        return cn_fail(ctx, CN_EMISMATCH, "a T2I-Adapter of %d levels is impossible", c.levels);
+    for (int i = 0; i < c.levels; i++) c.channels[i] = base->channels[CN_MIN(i, base->levels - 1)];
+    *out = c;
+    return CN_OK;
+}
+
 /* --- ControlNet-LLLite ------------------------------------------------------------------------ */
 
 /* The UNet's linear layer that the module stands before; NULL: none. */
@@ -71,6 +88,63 @@ cn_status cn_lllite_fits(cn_ctx *ctx, const cn_lllite_config *c, const cn_unet_c
                         m->name, (long long)m->features, (long long)q->shape[1]);
     }
     cn_params_destroy(unet);
+    return s;
+}
+
+/* The level of a layer that gets a module; -1: it gets none. */
+static int module_level(const cn_param *q, int levels)
+{
+    static const char *const layers[] = {".attn1.to_q.weight", ".attn1.to_k.weight",
+                                         ".attn1.to_v.weight", ".attn2.to_q.weight"};
+    const char *name = q->diffusers_name;
+    bool any = false;
+    for (size_t i = 0; i < CN_COUNT(layers) && !any; i++) any = strstr(name, layers[i]) != NULL;
+    if (any && !strncmp(name, "mid_block.", 10)) return levels - 1;
+    return any && !strncmp(name, "down_blocks.", 12) ? name[12] - '0' : -1;
+}
+
+/* Convolutions that shrink the picture to the level's size, 4 x 4 pixels to one first. */
+static cn_status make_module(cn_ctx *ctx, const cn_param *q, int level, int64_t emb, int64_t hidden,
+                             cn_lllite_module *m)
+{
+    int64_t left = (int64_t)8 << level;
+    *m = (cn_lllite_module){.features = q->shape[1], .hidden = hidden};
+    CN_TRY(cn_format(ctx, m->name, sizeof m->name, "lllite_unet_%.*s",
+                     (int)(strlen(q->ldm_name) - strlen(".weight")), q->ldm_name));
+    for (char *p = m->name; *p; p++)
+        if (*p == '.') *p = '_';
+    for (; left > 1 && m->convs < CN_LLLITE_CONVS; m->convs++) {
+        const int kernel = left >= 4 ? 4 : 2;
+        m->kernels[m->convs] = kernel;
+        left /= kernel;
+        m->widths[m->convs] = left > 1 ? emb / 2 : emb;
+    }
+    if (left == 1) return CN_OK;
+    return cn_fail(ctx, CN_EMISMATCH,
+                   "%s: a ControlNet-LLLite's modules are known for 4 levels, this is at level %d",
+                   q->ldm_name, level + 1);
+}
+
+cn_status cn_lllite_config_make(cn_ctx *ctx, const cn_unet_config *base, int64_t emb,
+                                int64_t hidden, cn_lllite_config **out)
+{
+    cn_params *unet = NULL;
+    CN_TRY(cn_net_declare(ctx, CN_NET_UNET, base, &unet));
+    const size_t most = (size_t)cn_params_count(unet);
+    cn_lllite_config *c = cn_alloc0(ctx, sizeof *c + most * sizeof *c->modules);
+    cn_status s = c ? CN_OK : CN_ENOMEM;
+    for (int64_t i = 0; s == CN_OK && i < (int64_t)most; i++) {
+        const cn_param *q = cn_params_at(unet, i);
+        const int level = module_level(q, base->levels);
+        if (level >= 0) s = make_module(ctx, q, level, emb, hidden, &c->modules[c->n++]);
+    }
+    if (s == CN_OK && !c->n)
+        s = cn_fail(ctx, CN_EMISMATCH, "a base model without attention takes no ControlNet-LLLite");
+    cn_params_destroy(unet);
+    if (s == CN_OK)
+        *out = c;
+    else
+        cn_free(c);
     return s;
 }
 

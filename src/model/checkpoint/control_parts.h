@@ -11,9 +11,17 @@
  * the base's levels. */
 cn_status cn_adapter_fits(cn_ctx *ctx, const cn_adapter_config *c,
                           const cn_unet_config *base) CN_CHECKED;
+/* A new full adapter for this base, of RGB pictures. */
+cn_status cn_adapter_config_make(cn_ctx *ctx, const cn_unet_config *base,
+                                 cn_adapter_config *out) CN_CHECKED;
 /* The same where a module stands before no layer of the base, or before one of another width. */
 cn_status cn_lllite_fits(cn_ctx *ctx, const cn_lllite_config *c,
                          const cn_unet_config *base) CN_CHECKED;
+/* A new one for this base with kohya's modules: before queries, keys and values of self-attention
+ * and queries of cross-attention, in encoder and middle block. emb: of what a module makes of the
+ * condition; hidden: of its own layers. *out: cn_free. */
+cn_status cn_lllite_config_make(cn_ctx *ctx, const cn_unet_config *base, int64_t emb,
+                                int64_t hidden, cn_lllite_config **out) CN_CHECKED;
 /* CN_EMISMATCH where a parameter of this configuration, the base's encoder, is in a Control-LoRA's
  * file neither whole nor as two matrices of its shape. */
 cn_status cn_low_rank_fits(cn_ctx *ctx, const cn_source *s,

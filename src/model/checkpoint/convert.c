@@ -355,7 +355,8 @@ static cn_status is_control(cn_ctx *ctx, const char *in, bool *control)
     cn_content c = cn_content_of(t);
     cn_tensors_close(t);
     *control = c == CN_HOLDS_CONTROL || c == CN_HOLDS_CONTROL_DIFFUSERS || c == CN_HOLDS_WHOLE ||
-               c == CN_HOLDS_CONTROL_PREFIXED || c == CN_HOLDS_CONTROL_DIFFERENCE;
+               c == CN_HOLDS_CONTROL_PREFIXED || c == CN_HOLDS_CONTROL_DIFFERENCE ||
+               c == CN_HOLDS_CONTROL_UNION;
     if (*control || c == CN_HOLDS_BASE) return CN_OK;
     return cn_fail(ctx, CN_EMISMATCH,
                    "%s: holds %s%s; a Stable Diffusion base model or a ControlNet can be converted",

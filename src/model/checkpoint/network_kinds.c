@@ -316,22 +316,26 @@ cn_status cn_net_params(cn_ctx *ctx, cn_net net, cn_params **out)
     return cn_params_create(ctx, networks[net].name, out);
 }
 
-cn_status cn_net_declare(cn_ctx *ctx, cn_net net, const void *config, cn_params **out)
+cn_status cn_net_declare_into(cn_ctx *ctx, cn_net net, const void *config, cn_params *p)
 {
     cn_graph *g = NULL;
-    cn_params *p = NULL;
-    cn_status s = cn_graph_create(ctx, &g);
-    if (s == CN_OK) s = cn_net_params(ctx, net, &p);
-    if (s != CN_OK) goto fail;
+    CN_TRY(cn_graph_create(ctx, &g));
     cn_graph_use(g, p);
     networks[net].declare(g, config);
-    if ((s = cn_graph_status(g)) != CN_OK) goto fail;
+    const cn_status s = cn_graph_status(g);
     cn_graph_destroy(g);
-    *out = p;
-    return CN_OK;
-fail:
-    cn_graph_destroy(g);
-    cn_params_destroy(p);
+    return s;
+}
+
+cn_status cn_net_declare(cn_ctx *ctx, cn_net net, const void *config, cn_params **out)
+{
+    cn_params *p = NULL;
+    CN_TRY(cn_net_params(ctx, net, &p));
+    const cn_status s = cn_net_declare_into(ctx, net, config, p);
+    if (s == CN_OK)
+        *out = p;
+    else
+        cn_params_destroy(p);
     return s;
 }
 

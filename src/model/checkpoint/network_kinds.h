@@ -64,6 +64,9 @@ cn_status cn_net_params(cn_ctx *ctx, cn_net net, cn_params **out) CN_CHECKED;
  * cn_params_destroy. */
 cn_status cn_net_declare(cn_ctx *ctx, cn_net net, const void *config, cn_params **out) CN_CHECKED;
 
+/* The same into p, the set of such a network. */
+cn_status cn_net_declare_into(cn_ctx *ctx, cn_net net, const void *config, cn_params *p) CN_CHECKED;
+
 /* Room for the configuration of any kind. */
 typedef union cn_net_config {
     cn_unet_config unet;

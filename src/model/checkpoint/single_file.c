@@ -24,14 +24,17 @@ cn_status cn_control_single_write(cn_ctx *ctx, const char *path, const cn_contro
                                   const cn_params *p, const char *const *more,
                                   const cn_values *values)
 {
-    const cn_part part = {p, CN_PREFIX_CONTROL};
+    const bool many = c->union_types > 0;
+    const cn_part part = {p, many ? "" : CN_PREFIX_CONTROL};
     cn_str config = {0};
     cn_status s = to_text(
         ctx, json_pack("{s:o}", cn_net_kind_of(CN_NET_CONTROL)->name, cn_controlnet_config_json(c)),
         &config);
     const char *const metadata[] = {"format", "pt", CN_META_CONFIG, config.data, NULL};
     const cn_remarks remarks = {.metadata = metadata, .more = more};
-    if (s == CN_OK) s = cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_LDM, &remarks, values);
+    if (s == CN_OK)
+        s = cn_parts_write(ctx, path, &part, 1, many ? CN_LAYOUT_DIFFUSERS : CN_LAYOUT_LDM,
+                           &remarks, values);
     cn_str_free(&config);
     return s;
 }

@@ -77,8 +77,8 @@ enum { CN_CONTROL_DIFFUSERS, CN_CONTROL_ONLY, CN_CONTROL_PREFIXED, CN_CONTROL_WH
 
 /* Any network that a drawing can be steered with. */
 cn_status cn_control_open_any(cn_ctx *ctx, const char *path, cn_control_file **out) CN_CHECKED;
-/* A ControlNet that is whole by itself, but for one stored as a difference: CN_EMISMATCH for other
- * kinds. */
+/* A ControlNet or ControlNet Union that is whole by itself, but for one stored as a difference:
+ * CN_EMISMATCH for other kinds. */
 cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out) CN_CHECKED;
 /* The configuration that its kind's functions take. */
 const void *cn_control_config(const cn_control_file *c);

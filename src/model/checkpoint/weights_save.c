@@ -161,13 +161,19 @@ static cn_status fill_from_memory(void *user, int64_t i, float *out)
     return cn_param_get(u->be, u->ctx, q, out);
 }
 
-cn_status cn_params_save(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_dtype dtype,
-                         const char *file)
+cn_status cn_params_write(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_layout layout,
+                          cn_dtype dtype, const cn_remarks *remarks, const char *path)
 {
     const cn_part part = {p, ""};
     memory_user u = {ctx, be, p};
     const cn_values values = in_memory(&u, dtype);
-    return cn_parts_write(ctx, file, &part, 1, CN_LAYOUT_DIFFUSERS, NULL, &values);
+    return cn_parts_write(ctx, path, &part, 1, layout, remarks, &values);
+}
+
+cn_status cn_params_save(cn_ctx *ctx, cn_backend *be, const cn_params *p, cn_dtype dtype,
+                         const char *file)
+{
+    return cn_params_write(ctx, be, p, CN_LAYOUT_DIFFUSERS, dtype, NULL, file);
 }
 
 /* --- folders ---------------------------------------------------------------------------------- */
@@ -192,15 +198,12 @@ cn_status cn_control_save_folder(cn_ctx *ctx, cn_backend *be, const cn_controlne
                                  const cn_params *p, cn_dtype dtype, const char *dir,
                                  const char *const *more)
 {
-    const cn_part part = {p, ""};
     const cn_remarks remarks = {.more = more};
-    memory_user u = {ctx, be, p};
-    const cn_values values = in_memory(&u, dtype);
     char path[CN_PATH_BYTES];
     CN_TRY(cn_dir_make(ctx, dir));
     CN_TRY(
         cn_format(ctx, path, sizeof path, "%s/%s", dir, cn_net_kind_of(CN_NET_CONTROL)->weights));
-    CN_TRY(cn_parts_write(ctx, path, &part, 1, CN_LAYOUT_DIFFUSERS, &remarks, &values));
+    CN_TRY(cn_params_write(ctx, be, p, CN_LAYOUT_DIFFUSERS, dtype, &remarks, path));
     return cn_config_save(ctx, dir, "config.json", cn_controlnet_config_json(c));
 }
 

@@ -92,8 +92,8 @@ static void hints(cn_graph *g, const void *config, const cn_condition_spec *s, c
                   (long long)c->shrink);
         return;
     }
-    out->image[out->n_images++] = cn_input4(g, "condition", 1, s->h / by, s->w / by,
-                                            c->image_channels * c->shrink * c->shrink);
+    out->image[out->n_images++] = cn_input4(g, "condition", CN_MAX(s->batch, 1), s->h / by,
+                                            s->w / by, c->image_channels * c->shrink * c->shrink);
     cn_adapter_build(g, c, out->image[0], out->out);
     out->n = c->levels;
 }

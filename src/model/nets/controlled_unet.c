@@ -56,10 +56,10 @@ static int net_places(const void *config)
 static void net_hints(cn_graph *g, const void *config, const cn_condition_spec *s, cn_hints *out)
 {
     const cn_controlnet_config *c = config;
-    const int64_t factor = (int64_t)1 << (c->hint_levels - 1);
+    const int64_t factor = (int64_t)1 << (c->hint_levels - 1), N = CN_MAX(s->batch, 1);
     for (int i = 0; i < CN_MAX(s->n, 1); i++)
         out->image[out->n_images++] =
-            cn_input4(g, "condition", 1, s->h * factor, s->w * factor, c->condition_channels);
+            cn_input4(g, "condition", N, s->h * factor, s->w * factor, c->condition_channels);
     out->out[out->n++] = c->union_types ? cn_union_hint_build(g, c, s, out->image)
                                         : cn_controlnet_hint_build(g, c, out->image[0]);
 }

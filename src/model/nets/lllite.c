@@ -3,8 +3,9 @@
  * before linear layers of the UNet's attention, in encoder and middle block.
  *
  * x becomes x + up(relu(mid([e, relu(down(x))]))), where e is what the module makes of the
- * condition at the layer's size, once a picture. A module is called as the layer it stands before,
- * in a single file, with '_' for '.'.
+ * condition at the layer's size, once a picture. In training `up` starts at 0, its bias too (which
+ * kohya's doesn't), so that the first step sees the base model's own output. A module is called as
+ * the layer it stands before, in a single file, with '_' for '.'.
  */
 #include "model/nets/nets.h"
 
@@ -71,7 +72,7 @@ void cn_lllite_embed_build(cn_graph *g, const cn_lllite_config *c, cn_node *imag
 static void hints(cn_graph *g, const void *config, const cn_condition_spec *s, cn_hints *out)
 {
     const cn_lllite_config *c = config;
-    cn_node *image = cn_input4(g, "condition", 1, 8 * s->h, 8 * s->w, 3);
+    cn_node *image = cn_input4(g, "condition", CN_MAX(s->batch, 1), 8 * s->h, 8 * s->w, 3);
     out->image[out->n_images++] = image;
     out->n = c->n;
     cn_lllite_embed_build(g, c, image, out->out);
@@ -134,7 +135,7 @@ cn_node *cn_lllite_patch(cn_graph *g, cn_control_unit *u, const char *name, cn_n
     cn_node *h = cn_activation(g, cn_linear(g, "down.0", x, m->hidden, true), CN_ACT_RELU);
     e = cn_view(g, e, 3, (int64_t[]){x->shape[0], tokens, emb});
     h = cn_linear(g, "mid.0", cn_concat(g, e, h), m->hidden, true);
-    h = cn_linear(g, "up.0", cn_activation(g, h, CN_ACT_RELU), m->features, true);
+    h = cn_zero_linear(g, "up.0", cn_activation(g, h, CN_ACT_RELU), m->features);
     cn_scope_pop(g);
     cn_graph_part(g, 0);
     h = gated(g, u, u->hints[i], h);

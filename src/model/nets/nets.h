@@ -62,10 +62,11 @@ void cn_controlnet_build(cn_graph *g, const cn_controlnet_config *c, const cn_un
 
 enum { CN_MAX_CONDITIONS = 8 };
 
-/* What is given of a control network's condition: the latents' size; of a Union its conditions,
- * their types and, of several, how strongly each acts. */
+/* What is given of a control network's condition: the latents' size, how many pictures; of a Union
+ * its conditions, their types and, of several, how strongly each acts. */
 typedef struct cn_condition_spec {
     int64_t h, w;
+    int64_t batch; /* pictures; 0: one */
     int n;
     int types[CN_MAX_CONDITIONS];
     float scales[CN_MAX_CONDITIONS];
@@ -74,7 +75,7 @@ typedef struct cn_condition_spec {
 
 /* A graph from a condition's images to what the network computes of them alone, once a picture. */
 typedef struct cn_hints {
-    cn_node *image[CN_MAX_CONDITIONS]; /* n_images inputs [1,h_i,w_i,C_i] */
+    cn_node *image[CN_MAX_CONDITIONS]; /* n_images inputs [batch,h_i,w_i,C_i] */
     int n_images;
     cn_node **out; /* n of them, room for cn_control_kind.count */
     int n;
@@ -136,6 +137,14 @@ void cn_lllite_embed_build(cn_graph *g, const cn_lllite_config *c, cn_node *imag
 /* A ControlNet Union's conditions [N,H,W,3], s->n of them, to hint features [N,h,w,channels[0]]. */
 cn_node *cn_union_hint_build(cn_graph *g, const cn_controlnet_config *c, const cn_condition_spec *s,
                              cn_node *const *conditions);
+/* Names of types of conditions; NULL at the end. A type may have several. */
+const char *cn_union_type_name(int i);
+/* The type that is called so; the one that an annotator's kind makes, which begins with its name.
+ * -1: none of the `known` first. */
+int cn_union_type(const char *name, int known);
+int cn_union_type_of_kind(const char *kind, int known);
+/* The names of the known types, "openpose, depth, ...". */
+void cn_union_types_list(int known, cn_str *out);
 /* A picture whose squares of shrink pixels a side became channels, [N,h,w,...], to its levels'
  * features. */
 void cn_adapter_build(cn_graph *g, const cn_adapter_config *c, cn_node *image,

@@ -62,11 +62,21 @@ cn_status cn_params_init(cn_ctx *ctx, cn_backend *be, cn_params *p, uint64_t see
     return s;
 }
 
-/* Zero convolutions and hint network: what only a ControlNet has. */
+static bool ends_in(const char *name, const char *with)
+{
+    const size_t n = strlen(name), k = strlen(with);
+    return n >= k && !strcmp(name + n - k, with);
+}
+
+/* Zero convolutions and hint network: what only a ControlNet has; a Union's own parts; the narrow
+ * matrices of a Control-LoRA. */
 static bool is_control_only(const cn_param *q)
 {
-    static const char prefix[] = "controlnet_";
-    return !strncmp(q->diffusers_name, prefix, sizeof prefix - 1);
+    static const char *const begins[] = {"controlnet_", "control_add_embedding.", "task_embedding",
+                                         "transformer_layes.", "spatial_ch_projs."};
+    for (size_t i = 0; i < CN_COUNT(begins); i++)
+        if (!strncmp(q->diffusers_name, begins[i], strlen(begins[i]))) return true;
+    return ends_in(q->diffusers_name, ".down") || ends_in(q->diffusers_name, ".up");
 }
 
 /* Where a copy's values come from: q's under its name in the UNet into plain (room for all of

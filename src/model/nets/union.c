@@ -11,7 +11,49 @@
 
 #include <stdio.h>
 
+#include <string.h>
+
 static const float EPS = 1e-5f;
+
+/* --- types ------------------------------------------------------------------------------------ */
+
+/* Six in xinsir's first network, eight in ProMax (tile and repaint behind them). */
+static const struct {
+    const char *name;
+    int type;
+} types[] = {
+    {"openpose", 0}, {"depth", 1}, {"softedge", 2}, {"hed", 2},     {"pidinet", 2},
+    {"scribble", 2}, {"ted", 2},   {"canny", 3},    {"lineart", 3}, {"mlsd", 3},
+    {"normal", 4},   {"seg", 5},   {"tile", 6},     {"repaint", 7}, {"inpaint", 7},
+};
+
+const char *cn_union_type_name(int i)
+{
+    return i >= 0 && i < (int)CN_COUNT(types) ? types[i].name : NULL;
+}
+
+int cn_union_type(const char *name, int known)
+{
+    for (size_t i = 0; i < CN_COUNT(types); i++)
+        if (!strcmp(types[i].name, name) && types[i].type < known) return types[i].type;
+    return -1;
+}
+
+int cn_union_type_of_kind(const char *kind, int known)
+{
+    for (size_t i = 0; i < CN_COUNT(types); i++)
+        if (!strncmp(kind, types[i].name, strlen(types[i].name)) && types[i].type < known)
+            return types[i].type;
+    return -1;
+}
+
+void cn_union_types_list(int known, cn_str *out)
+{
+    for (size_t i = 0; i < CN_COUNT(types); i++)
+        if (types[i].type < known) cn_str_addf(out, "%s%s", i ? ", " : "", types[i].name);
+}
+
+/* --- the network ------------------------------------------------------------------------------ */
 
 /* The row of `task_embedding` for a type, [N,C]. */
 static cn_node *task_row(cn_graph *g, const cn_controlnet_config *c, int type, int64_t N, int64_t C)
@@ -88,7 +130,7 @@ cn_node *cn_union_hint_build(cn_graph *g, const cn_controlnet_config *c, const c
     }
     mix(g, c, s, entries);
     for (int i = 0; i < s->n; i++) {
-        cn_node *alpha = cn_linear(g, "spatial_ch_projs", entries[i], c->encoder.channels[0], true);
+        cn_node *alpha = cn_zero_linear(g, "spatial_ch_projs", entries[i], c->encoder.channels[0]);
         if (s->n > 1) alpha = cn_scale(g, alpha, s->scales[i]);
         cn_node *one = cn_add_channel(g, features[i], alpha);
         sum = sum ? cn_add(g, sum, one) : one;
