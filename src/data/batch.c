@@ -196,13 +196,14 @@ cn_status cn_batcher_make(cn_batcher *b, cn_pass *pass, int64_t i)
     const cn_batcher_options *o = &b->o;
     cn_sample *sample = &pass->samples[i];
     int64_t item = sample->item;
+    b->warning[0] = 0;
     for (int64_t tried = 0; tried < o->count; tried++, item++) {
         item = find_item(o, pass->bucket, item);
         if (item < 0 || (tried && item == sample->item)) break; /* all of this size were tried */
         if (!tried) sample->item = item;
         const cn_status s = make(b, pass, i, item);
         if (s == CN_OK || !o->skip_bad || (s != CN_EFORMAT && s != CN_EIO)) return s;
-        snprintf(pass->warning, sizeof pass->warning, "%s; the next pair takes its place",
+        snprintf(b->warning, sizeof b->warning, "%s; the next pair takes its place",
                  cn_error(b->ctx));
     }
     return cn_fail(b->ctx, CN_EFORMAT, "no pair of the data set can be read");

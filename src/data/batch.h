@@ -52,6 +52,7 @@ typedef struct cn_batcher {
     cn_ctx *ctx;
     cn_batcher_options o;
     float *moments, *noise, *latent;
+    char warning[512]; /* of the sample made last: pairs that it left out; "" */
     cn_pass one;
 } cn_batcher;
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* loader.c - a ring of passes between worker threads and the step.
  *
- * Pass p lies in place p % DEPTH. A worker takes the next number under the lock, as soon as its
- * place is free, makes the pass without the lock and marks it ready; the step takes passes in
- * order.
+ * Pass p lies in place p % depth. A worker takes the next sample under the lock, as soon as its
+ * pass's place is free, makes it without the lock and marks it made; the step takes passes in
+ * order, each when all of it is made. So a slow disk is waited for by all workers at once, whatever
+ * a pass holds.
  */
 #include "data/loader.h"
 
@@ -12,17 +13,19 @@
 
 typedef struct place {
     cn_pass pass;
-    bool ready;
-    cn_status status;
-    char error[1024]; /* of a status that isn't CN_OK */
+    int64_t made;     /* samples */
+    cn_status status; /* the first that isn't CN_OK, by the samples' order */
+    int64_t failed;   /* its sample */
+    char error[1024]; /* of it */
 } place;
 
 struct cn_loader {
     cn_ctx *ctx;
     cn_loader_options o;
-    cn_shuffle *shuffle; /* under the lock */
-    place places[CN_LOADER_DEPTH];
-    int64_t next, taken; /* numbers of the next pass to be made, to be taken */
+    cn_shuffle *shuffle; /* under the lock, as all below */
+    place *places;       /* [depth] */
+    int64_t depth;
+    int64_t next, taken; /* numbers of the next sample to be made, of the next pass to be taken */
     bool stop;
     pthread_mutex_t lock;
     pthread_cond_t freed, readied;
@@ -31,9 +34,9 @@ struct cn_loader {
     cn_batcher *inline_; /* without workers */
 };
 
-int64_t cn_loader_passes(int workers)
+int64_t cn_loader_passes(int workers, int64_t batch)
 {
-    return workers ? CN_LOADER_DEPTH : 1;
+    return workers ? CN_MAX(3, 1 + (workers + batch - 1) / batch) : 1;
 }
 
 /* The samples of pass p. Under the lock: the epoch's order is shared. */
@@ -47,38 +50,43 @@ static void draw_samples(cn_loader *l, int64_t p, cn_pass *out)
     out->bucket = cn_buckets_of(o->shuffle.buckets, out->samples[0].item);
 }
 
-static cn_status make_pass(cn_batcher *b, cn_pass *pass)
+/* A place's pass before its samples are made. Under the lock. */
+static void begin_pass(cn_loader *l, int64_t p, place *at)
 {
-    pass->warning[0] = 0;
-    for (int64_t i = 0; i < pass->batch; i++) CN_TRY(cn_batcher_make(b, pass, i));
-    return CN_OK;
+    at->made = 0;
+    at->status = CN_OK;
+    at->pass.warning[0] = 0;
+    draw_samples(l, p, &at->pass);
+}
+
+/* Sample i of the pass is made, or failed as b's context says. Under the lock. */
+static void end_sample(place *at, int64_t i, cn_status status, const char *error,
+                       const char *warning)
+{
+    at->made++;
+    if (warning[0]) snprintf(at->pass.warning, sizeof at->pass.warning, "%s", warning);
+    if (status == CN_OK || (at->status != CN_OK && at->failed < i)) return;
+    at->status = status;
+    at->failed = i;
+    snprintf(at->error, sizeof at->error, "%s", error);
 }
 
 /* --- workers ---------------------------------------------------------------------------------- */
 
-/* Waits for a free place and takes the next pass's number; -1: the end. */
-static int64_t next_pass_number(cn_loader *l)
+/* Waits for a free place and takes the next sample's number; -1: the end. */
+static int64_t next_sample(cn_loader *l)
 {
-    int64_t p = -1;
+    int64_t n = -1;
     pthread_mutex_lock(&l->lock);
-    while (!l->stop && l->next >= l->taken + CN_LOADER_DEPTH)
+    while (!l->stop && l->next / l->o.batch >= l->taken + l->depth)
         pthread_cond_wait(&l->freed, &l->lock);
     if (!l->stop) {
-        p = l->next++;
-        draw_samples(l, p, &l->places[p % CN_LOADER_DEPTH].pass);
+        n = l->next++;
+        const int64_t p = n / l->o.batch;
+        if (n % l->o.batch == 0) begin_pass(l, p, &l->places[p % l->depth]);
     }
     pthread_mutex_unlock(&l->lock);
-    return p;
-}
-
-static void hand_over(cn_loader *l, place *at, cn_status status, const char *error)
-{
-    pthread_mutex_lock(&l->lock);
-    at->status = status;
-    snprintf(at->error, sizeof at->error, "%s", error);
-    at->ready = true;
-    pthread_cond_broadcast(&l->readied);
-    pthread_mutex_unlock(&l->lock);
+    return n;
 }
 
 /* A context of its own: messages don't mix, and what it calls stays on this thread. */
@@ -88,10 +96,18 @@ static void *work(void *user)
     cn_batcher *b = NULL;
     cn_ctx *own = cn_ctx_fork(l->ctx, false);
     const cn_status begun = own ? cn_batcher_create(own, &l->o.batcher, &b) : CN_ENOMEM;
-    for (int64_t p; (p = next_pass_number(l)) >= 0;) {
-        place *at = &l->places[p % CN_LOADER_DEPTH];
-        const cn_status s = begun == CN_OK ? make_pass(b, &at->pass) : begun;
-        hand_over(l, at, s, s == CN_OK ? "" : own ? cn_error(own) : "no memory");
+    for (int64_t n; (n = next_sample(l)) >= 0;) {
+        const int64_t i = n % l->o.batch;
+        place *at = &l->places[n / l->o.batch % l->depth];
+        const cn_status s = begun == CN_OK ? cn_batcher_make(b, &at->pass, i) : begun;
+        pthread_mutex_lock(&l->lock);
+        end_sample(at, i, s,
+                   s == CN_OK ? ""
+                   : own      ? cn_error(own)
+                              : "no memory",
+                   b ? b->warning : "");
+        if (at->made == l->o.batch) pthread_cond_broadcast(&l->readied);
+        pthread_mutex_unlock(&l->lock);
     }
     cn_batcher_destroy(b);
     cn_ctx_destroy(own);
@@ -104,7 +120,10 @@ static cn_status begin(cn_loader *l)
 {
     const cn_loader_options *o = &l->o;
     CN_TRY(cn_shuffle_create(l->ctx, &o->shuffle, &l->shuffle));
-    for (int64_t i = 0; i < cn_loader_passes(o->workers); i++)
+    l->places = cn_alloc_array(l->ctx, (size_t)l->depth, sizeof *l->places);
+    if (!l->places) return CN_ENOMEM;
+    memset(l->places, 0, (size_t)l->depth * sizeof *l->places);
+    for (int64_t i = 0; i < l->depth; i++)
         CN_TRY(cn_pass_create(l->ctx, o->batcher.cache, o->batch, &l->places[i].pass));
     if (!o->workers) return cn_batcher_create(l->ctx, &o->batcher, &l->inline_);
     while (l->n_workers < o->workers) {
@@ -122,6 +141,7 @@ cn_status cn_loader_create(cn_ctx *ctx, const cn_loader_options *options, cn_loa
     l->ctx = ctx;
     l->o = *options;
     l->o.workers = CN_MIN(l->o.workers, CN_LOADER_MAX_WORKERS);
+    l->depth = cn_loader_passes(l->o.workers, l->o.batch);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->freed, NULL);
     pthread_cond_init(&l->readied, NULL);
@@ -142,7 +162,8 @@ void cn_loader_destroy(cn_loader *l)
     pthread_cond_broadcast(&l->freed);
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; i < l->n_workers; i++) pthread_join(l->workers[i], NULL);
-    for (int i = 0; i < CN_LOADER_DEPTH; i++) cn_pass_free(&l->places[i].pass);
+    for (int64_t i = 0; l->places && i < l->depth; i++) cn_pass_free(&l->places[i].pass);
+    cn_free(l->places);
     cn_batcher_destroy(l->inline_);
     cn_shuffle_destroy(l->shuffle);
     pthread_cond_destroy(&l->readied);
@@ -153,44 +174,43 @@ void cn_loader_destroy(cn_loader *l)
 
 static place *wait_for_next(cn_loader *l)
 {
-    place *at = &l->places[l->taken % CN_LOADER_DEPTH];
+    place *at = &l->places[l->taken % l->depth];
     pthread_mutex_lock(&l->lock);
-    while (!at->ready) pthread_cond_wait(&l->readied, &l->lock);
+    while (l->next < (l->taken + 1) * l->o.batch || at->made < l->o.batch)
+        pthread_cond_wait(&l->readied, &l->lock);
     pthread_mutex_unlock(&l->lock);
     return at;
 }
 
 void cn_loader_done(cn_loader *l)
 {
-    place *at = &l->places[l->taken % CN_LOADER_DEPTH];
     pthread_mutex_lock(&l->lock);
-    at->ready = false;
     l->taken++;
-    pthread_cond_signal(&l->freed);
+    pthread_cond_broadcast(&l->freed);
     pthread_mutex_unlock(&l->lock);
 }
 
-/* Without workers place 0 alone has room. */
-static cn_status make_now(cn_loader *l, cn_pass **pass)
+/* Without workers: the one place has it. */
+static place *make_now(cn_loader *l)
 {
-    *pass = &l->places[0].pass;
-    draw_samples(l, l->taken, *pass);
-    return make_pass(l->inline_, *pass);
+    place *at = l->places;
+    begin_pass(l, l->taken, at);
+    for (int64_t i = 0; i < l->o.batch && at->status == CN_OK; i++) {
+        const cn_status s = cn_batcher_make(l->inline_, &at->pass, i);
+        end_sample(at, i, s, s == CN_OK ? "" : cn_error(l->ctx), l->inline_->warning);
+    }
+    return at;
 }
 
 cn_status cn_loader_next(cn_loader *l, cn_pass **pass, double *waited)
 {
     const double start = cn_now_s();
-    cn_status s;
-    if (l->o.workers) {
-        place *at = wait_for_next(l);
-        *pass = &at->pass;
-        s = at->status == CN_OK ? CN_OK : cn_fail(l->ctx, at->status, "%s", at->error);
-    } else {
-        s = make_now(l, pass);
-    }
+    place *at = l->o.workers ? wait_for_next(l) : make_now(l);
+    *pass = &at->pass;
     *waited = cn_now_s() - start;
-    if (s == CN_OK && (*pass)->warning[0]) cn_log(l->ctx, CN_LOG_WARN, "%s", (*pass)->warning);
-    if (s != CN_OK) cn_loader_done(l);
+    if (at->pass.warning[0]) cn_log(l->ctx, CN_LOG_WARN, "%s", at->pass.warning);
+    if (at->status == CN_OK) return CN_OK;
+    const cn_status s = cn_fail(l->ctx, at->status, "%s", at->error);
+    cn_loader_done(l);
     return s;
 }

@@ -299,8 +299,9 @@ size_t cn_run_data_loader_bytes(const cn_run_setup *r, const cn_run_data *d)
     const size_t pass = cn_pass_bytes(latent, context, tokens, pixels, encodes);
     /* a batcher: a pass of one, moments, noise, latent, and the pictures it decodes */
     const size_t batcher = pass + (size_t)(4 * latent) * sizeof(float) + (size_t)pixels * 6;
-    return (size_t)(cn_loader_passes((int)workers) * o->train_batch_size) * pass +
-           (size_t)batchers * batcher + cn_shuffle_bytes(&shuffle);
+    const int64_t passes = cn_loader_passes((int)workers, o->train_batch_size);
+    return (size_t)(passes * o->train_batch_size) * pass + (size_t)batchers * batcher +
+           cn_shuffle_bytes(&shuffle);
 }
 
 void cn_run_data_close(cn_run_data *d)

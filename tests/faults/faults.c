@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* faults.c - the program with calls that fail, and with a record of what it did to its files.
+/* faults.c - the program with calls that fail or take long, and with a record of what it did to its
+ * files.
  *
  *   CN_FAIL=KIND:N:ERRNO   the N-th call of the kind (from 1 on) fails; KIND:N+:ERRNO: all from it
- * on CN_FAIL_TOLD=FILE      how many calls of each kind there were, "KIND N" a line, and whether
- * the failure came ("failed"); written as the program ends or is told to CN_RECORD=FILE every
- * change to files, to be replayed (replay.c)
+ *                          on
+ *   CN_FAIL_TOLD=FILE      how many calls of each kind there were, "KIND N" a line, and whether the
+ *                          failure came ("failed"); written as the program ends or is told to
+ *   CN_DELAY=KIND:MS       each call of the kind takes so long more, as from a disk far away
+ *   CN_RECORD=FILE         every change to files, to be replayed (replay.c)
  *
  * Stands before the library's sys_hooks.o, in build/tests/controlnet-faults alone. Its own calls go
  * past the hooks.
@@ -21,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *const names[CN_SYS_KINDS] = {"open",     "read",    "write",  "rename",
@@ -35,10 +39,16 @@ static struct {
     bool all;
     int error;
     const char *told;
+    int slow; /* kind of call that takes delay_ms more; -1: none */
+    long delay_ms;
     int record; /* -1: none */
     _Atomic long counts[CN_SYS_KINDS];
     atomic_bool failed;
-} faults = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER, .kind = -1, .record = -1};
+} faults = {.once = PTHREAD_ONCE_INIT,
+            .lock = PTHREAD_MUTEX_INITIALIZER,
+            .kind = -1,
+            .slow = -1,
+            .record = -1};
 
 static int error_of(const char *name)
 {
@@ -63,9 +73,17 @@ static void tell(void)
     fclose(f);
 }
 
+static int kind_of(const char *name)
+{
+    for (int k = 0; k < CN_SYS_KINDS; k++)
+        if (strcmp(names[k], name) == 0) return k;
+    return -1;
+}
+
 static void read_environment(void)
 {
-    const char *wanted = getenv("CN_FAIL"), *record = getenv("CN_RECORD");
+    const char *wanted = getenv("CN_FAIL"), *record = getenv("CN_RECORD"),
+               *slow = getenv("CN_DELAY");
     char kind[32], error[32];
     faults.told = getenv("CN_FAIL_TOLD");
     if (record) faults.record = open(record, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -74,9 +92,10 @@ static void read_environment(void)
         snprintf(error, sizeof error, "%s", last + 1);
         faults.all = last > wanted && last[-1] == '+';
         faults.error = error_of(error);
-        for (int k = 0; k < CN_SYS_KINDS; k++)
-            if (strcmp(names[k], kind) == 0) faults.kind = k;
+        faults.kind = kind_of(kind);
     }
+    if (slow && sscanf(slow, "%31[a-z]:%ld", kind, &faults.delay_ms) == 2)
+        faults.slow = kind_of(kind);
     atexit(tell);
 }
 
@@ -96,6 +115,9 @@ bool cn_sys_before(const cn_sys_call *call)
 {
     pthread_once(&faults.once, read_environment);
     const long n = atomic_fetch_add(&faults.counts[call->kind], 1) + 1;
+    if ((int)call->kind == faults.slow)
+        nanosleep(&(struct timespec){faults.delay_ms / 1000, faults.delay_ms % 1000 * 1000000},
+                  NULL);
     if ((int)call->kind != faults.kind || n < faults.n || (n > faults.n && !faults.all))
         return true;
     faults.failed = true;
