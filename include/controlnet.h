@@ -614,6 +614,9 @@ cn_status cn_dataset_show(cn_ctx *ctx, const cn_dataset_options *options, int64_
  *                  cn_scenes_options.condition are conditions too */
 typedef struct cn_prepare_options {
     const char *const *sources; /* NULL at the end */
+    /* Of webdataset: how often each source's pictures are taken, "1,0.5,2": half of them, spread
+     * evenly, or all of them twice, each time with other draws. NULL: once. */
+    const char *source_weights;
     const char *output_dir;
     const char *const *conditions; /* "canny low=50", "hed | scribble_synthesis"; NULL at the end */
     const char *const *weights;    /* as cn_annotate_options.weights */

@@ -22,6 +22,8 @@ const cn_option cn_prepare_option_rows[] = {
      FIELD(conditions), .arg = "KIND", .required = true},
     {"model", 'm', "of kinds with networks; may be given several times", FIELD(weights),
      .arg = "WEIGHTS"},
+    {"source-weights", 0, "how often each source's pictures are taken: 1,0.5,2 (webdataset)",
+     FIELD(source_weights), .arg = "X,...", .unset = "once"},
     {"labels", 0,
      "COCO's instances_*.json, or a folder of label maps or .npy files named as the pictures "
      "(found by itself in COCO's, ADE20K's and DIODE's folders)",
@@ -111,6 +113,7 @@ static const char *find_useless(const cn_prepare_options *o)
         const char *name;
     } rows[] = {{o->all_captions, false, "all-captions"},
                 {o->refer, false, "no-copy"},
+                {o->source_weights != NULL, true, "source-weights"},
                 {o->shard_size != 0, true, "shard-size"},
                 {o->part != NULL, true, "part"},
                 {o->quality != 0, true, "quality"},

@@ -271,6 +271,7 @@ static cn_status keep_settings(shards *p)
     cn_str *all = &p->maker.settings;
     for (int k = 0; k < p->maker.sources.count; k++)
         cn_str_addf(all, "%s%s", k ? ", " : "; of ", p->maker.sources.list[k].text);
+    if (p->o->source_weights) cn_str_addf(all, "; source weights=%s", p->o->source_weights);
     if (p->o->quality) cn_str_addf(all, "; quality=%lld", (long long)p->o->quality);
     if (all->failed) return cn_fail(p->ctx, CN_ENOMEM, "no memory for a run's settings");
     CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/" CN_PREPARE_SETTINGS, p->o->output_dir));

@@ -80,6 +80,12 @@ static cn_status open_maker(cn_ctx *ctx, cn_sample_maker *m)
 {
     CN_TRY(cn_filters_check(ctx, m->o));
     CN_TRY(cn_sources_open(ctx, m->o, &m->sources));
+    for (int k = 0; k < m->sources.count; k++)
+        if (m->sources.list[k].taken > m->sources.list[k].n && cn_filters_drop_lookalikes(m->o))
+            return cn_fail(
+                ctx, CN_EINVAL,
+                "%s: taken more than once and rid of duplicates; one of both is expected",
+                m->sources.list[k].text);
     for (const char *const *text = m->o->conditions; *text; text++)
         CN_TRY(open_condition(ctx, m, *text));
     if (!m->networks && m->o->weights && *m->o->weights)
@@ -133,9 +139,8 @@ static cn_status shrink(const cn_sample_maker *m, cn_ctx *ctx, cn_entry *e)
 static cn_status decode(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
 {
     cn_entry *e = &s->entry;
-    int64_t within = 0;
-    const cn_source *source = cn_sources_find(&m->sources, s->index, &within);
-    CN_TRY(source->kind->get(ctx, source, within, e));
+    const cn_source_place at = cn_sources_find(&m->sources, s->index);
+    CN_TRY(at.source->kind->get(ctx, at.source, at.number, e));
     if (e->image) {
         s->width = e->image->width;
         s->height = e->image->height;
@@ -154,15 +159,14 @@ static cn_status make_exact(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
 {
     int which[CN_MAX_CONDITIONS], n = 0;
     cn_image *made[CN_MAX_CONDITIONS] = {NULL};
-    int64_t within = 0;
-    const cn_source *source = cn_sources_find(&m->sources, s->index, &within);
+    const cn_source_place at = cn_sources_find(&m->sources, s->index);
     for (int k = 0; k < m->n_conditions; k++) {
         if (m->conditions[k].exact < 0) continue;
         CN_TRY(cn_image_create(ctx, s->width, s->height, &s->conditions[k]));
         which[n] = m->conditions[k].exact;
         made[n++] = s->conditions[k];
     }
-    return n ? source->kind->exact(ctx, source, within, n, which, made) : CN_OK;
+    return n ? at.source->kind->exact(ctx, at.source, at.number, n, which, made) : CN_OK;
 }
 
 static cn_status make_condition(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s, int k)
@@ -171,7 +175,11 @@ static cn_status make_condition(const cn_sample_maker *m, cn_ctx *ctx, cn_sample
     const cn_kind *kind = c->condition.links[0].kind;
     const bool labelled = kind->takes != CN_TAKES_PICTURE;
     char name[CN_PATH_BYTES], path[CN_PATH_BYTES];
+    const int64_t repeat = cn_sources_find(&m->sources, s->index).repeat;
     CN_TRY(cn_format(ctx, name, sizeof name, "%.*s", (int)s->entry.stem, s->entry.name));
+    if (repeat) /* other draws than before */
+        CN_TRY(cn_format(ctx, name, sizeof name, "%.*s#%lld", (int)s->entry.stem, s->entry.name,
+                         (long long)repeat));
     cn_condition_input in = {.name = name};
     if (labelled)
         CN_TRY(cn_labels_input(ctx, &c->labels, kind, s->entry.name, path, &in));
@@ -261,8 +269,7 @@ static json_t *describe(const cn_sample_maker *m, const cn_sample *s, const cn_s
 
 static cn_status encode_json(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
 {
-    int64_t within = 0;
-    const cn_source *source = cn_sources_find(&m->sources, s->index, &within);
+    const cn_source *source = cn_sources_find(&m->sources, s->index).source;
     if (!cn_json_is_text(s->entry.name) || !cn_json_is_text(s->entry.caption) ||
         !cn_json_is_text(source->text))
         return cn_fail(ctx, CN_EFORMAT, "its name or caption isn't UTF-8, which a shard's are in");

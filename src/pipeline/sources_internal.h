@@ -48,7 +48,8 @@ typedef struct cn_source_kind {
 struct cn_source {
     const cn_source_kind *kind;
     char text[CN_PATH_BYTES]; /* as it was given */
-    int64_t n;
+    int64_t n;                /* that it has */
+    int64_t taken;            /* entries of all sources that are its: n times its weight */
     void *own;
 };
 
@@ -65,8 +66,13 @@ typedef struct cn_sources {
 
 cn_status cn_sources_open(cn_ctx *ctx, const cn_prepare_options *o, cn_sources *out) CN_CHECKED;
 void cn_sources_close(cn_sources *s);
-/* The source of entry i of all, and its number there. */
-const cn_source *cn_sources_find(const cn_sources *s, int64_t i, int64_t *within);
+/* Where an entry of all comes from. */
+typedef struct cn_source_place {
+    const cn_source *source;
+    int64_t number; /* there */
+    int64_t repeat; /* how often it was taken before */
+} cn_source_place;
+cn_source_place cn_sources_find(const cn_sources *s, int64_t i);
 /* The number of an exact map that every source has, or -1. */
 int cn_sources_exact(const cn_sources *s, const char *name);
 

@@ -485,6 +485,63 @@ static void sources_behind_each_other(void **state)
     expect_same("both", "again", r.shards);
 }
 
+/* Which picture of its source a sample is of, by its JSON. */
+static void name_of(const char *dir, int64_t i, char name[64], char settings[512])
+{
+    char member[64];
+    size_t n = 0;
+    char *tar = read_file(dir, "00000.tar", &n);
+    snprintf(member, sizeof member, "%09d.json", (int)i);
+    char *found = memmem(tar, n, member, strlen(member));
+    assert_non_null(found);
+    json_t *json = json_loads(found + 512, JSON_DISABLE_EOF_CHECK, NULL);
+    assert_non_null(json);
+    snprintf(name, 64, "%s", cn_json_str(json, "name", ""));
+    char *text = json_dumps(json_object_get(json, "conditions"), JSON_COMPACT);
+    snprintf(settings, 512, "%s", text);
+    free(text);
+    json_decref(json);
+    cn_free(tar);
+}
+
+/* Of eight circles every other one, of two scenes each three times, with other thresholds. */
+static void sources_are_weighed(void **state)
+{
+    (void)state;
+    static const char *const two[] = {"circles:8?seed=2&size=64", "scenes:2?seed=5&size=64", NULL};
+    char first[64], name[64], drawn_first[512], drawn_next[512];
+    cn_prepare_options o = {.sources = two,
+                            .conditions = canny,
+                            .output_dir = at(0, "weighed"),
+                            .layout = "webdataset",
+                            .random_thresholds = true,
+                            .source_weights = "0.5,3"};
+    assert_int_equal(run(ctx, &o).pictures, 4 + 6);
+    for (int64_t i = 0; i < 4; i++) {
+        char expected[64];
+        name_of("weighed", i, name, drawn_first);
+        snprintf(expected, sizeof expected, "%d", (int)(2 * i));
+        if (!strstr(name, expected)) fail_msg("%s at %d", name, (int)i);
+    }
+    name_of("weighed", 4, first, drawn_first);
+    name_of("weighed", 5, name, drawn_next);
+    assert_string_not_equal(first, name);
+    name_of("weighed", 6, name, drawn_next);
+    assert_string_equal(first, name);
+    assert_string_not_equal(drawn_first, drawn_next);
+    static const char *const wrong[] = {"1", "1,2,3", "1,0", "1,x", "1,2 ", "", "1,-2", "1,2000"};
+    for (size_t i = 0; i < CN_COUNT(wrong); i++) {
+        o.source_weights = wrong[i];
+        o.output_dir = at(0, "unweighed");
+        if (cn_dataset_prepare(ctx, &o, NULL) != CN_EINVAL || !strstr(cn_error(ctx), "for each"))
+            fail_msg("\"%s\": %s", wrong[i], cn_error(ctx));
+    }
+    o.source_weights = "1,2";
+    o.duplicates = "equal";
+    assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EINVAL);
+    assert_non_null(strstr(cn_error(ctx), "rid of duplicates"));
+}
+
 /* Number 1 and 3 show what 0 does, 3 as JPEG; 2 is another picture. */
 static void lookalikes_are_left_out(void **state)
 {
@@ -641,12 +698,19 @@ static void an_index_is_checked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(members_and_index),       cmocka_unit_test(pairs_are_read),
-        cmocka_unit_test(threads_and_parts),       cmocka_unit_test(goes_on_after_a_kill),
-        cmocka_unit_test(refuses_other_things),    cmocka_unit_test(broken_members_and_filters),
-        cmocka_unit_test(bytes_and_json_are_kept), cmocka_unit_test(sources_behind_each_other),
-        cmocka_unit_test(lookalikes_are_left_out), cmocka_unit_test(a_dry_run_writes_nothing),
-        cmocka_unit_test(an_index_is_checked),     cmocka_unit_test(a_vanished_file_ends_the_run),
+        cmocka_unit_test(members_and_index),
+        cmocka_unit_test(pairs_are_read),
+        cmocka_unit_test(threads_and_parts),
+        cmocka_unit_test(goes_on_after_a_kill),
+        cmocka_unit_test(refuses_other_things),
+        cmocka_unit_test(broken_members_and_filters),
+        cmocka_unit_test(bytes_and_json_are_kept),
+        cmocka_unit_test(sources_behind_each_other),
+        cmocka_unit_test(sources_are_weighed),
+        cmocka_unit_test(lookalikes_are_left_out),
+        cmocka_unit_test(a_dry_run_writes_nothing),
+        cmocka_unit_test(an_index_is_checked),
+        cmocka_unit_test(a_vanished_file_ends_the_run),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
