@@ -173,13 +173,14 @@ cppcheck:
 format:
 	@clang-format -i $(C_FILES)
 
-# libFuzzer wants clang; the library is built a second time for it, with both sanitizers.
+# libFuzzer wants clang; the library is built a second time for it, with both sanitizers. Kernels go without
+# (KERNEL_CFLAGS): clang takes minutes for some, and make sanitize has them.
 FUZZ_SECONDS ?= 60
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,build-fuzz/fuzz_%,$(filter-out $(if $(filter 1,$(SERVER)),,%/fuzz_request.c),$(wildcard tests/fuzz/fuzz_*.c)))
 FUZZ_CASES ?= 2000
 fuzz: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory BUILD=build-fuzz CC=clang CFLAGS='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -O1' \
-	  LDFLAGS='-fsanitize=address,undefined' $(FUZZ) build-fuzz/controlnet build-fuzz/tests/mutants
+	  KERNEL_CFLAGS=-fno-sanitize=fuzzer-no-link,address,undefined LDFLAGS='-fsanitize=address,undefined' $(FUZZ) build-fuzz/controlnet build-fuzz/tests/mutants
 	@echo "== changed files"; ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 build-fuzz/tests/mutants build-fuzz/controlnet $(FUZZ_CASES) 1 100000
 	@for f in $(FUZZ); do n=$${f##*/fuzz_}; mkdir -p build-fuzz/corpus/$$n; \
 	  echo "== $$n"; $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 build-fuzz/corpus/$$n tests/fuzz/corpus/$$n || exit 1; done
@@ -224,7 +225,7 @@ $(BUILD)/%.o: %.c
 # The own kernels, once per instruction set (x86-64-v2, AVX2, AVX-512), those of stored/ also per storage
 # type of activations; chosen at run time.
 # Products and sums contract to fused operations here; a machine computes the same bytes at every run.
-KERNEL_FLAGS = -ffp-contract=fast -march=x86-64-$(1) $(if $(filter v4,$(1)),-mprefer-vector-width=512) -DCN_ISA=$(1)
+KERNEL_FLAGS = -ffp-contract=fast -march=x86-64-$(1) $(if $(filter v4,$(1)),-mprefer-vector-width=512) -DCN_ISA=$(1) $(KERNEL_CFLAGS)
 $(BUILD)/src/cpu/kernels/bf16/%.o: src/cpu/kernels/bf16/%.c
 	@mkdir -p $(@D)
 	$(call say,CC bf16,$<)
