@@ -854,6 +854,12 @@ void cn_pipeline_destroy(cn_pipeline *p);
 cn_status cn_pipeline_set_controls(cn_pipeline *p, const char *const *controls, int n);
 /* Pixels a side of the pictures that the model was trained on. */
 int64_t cn_pipeline_size_px(const cn_pipeline *p);
+/* What its networks hold in memory now, in bytes: weights, and the buffers of the last drawing's
+ * plan. */
+size_t cn_pipeline_loaded_bytes(const cn_pipeline *p);
+/* The networks of other pipelines hold so much of the process's memory, 0 until this is called: it
+ * counts under max_memory_bytes. */
+void cn_pipeline_share_memory(cn_pipeline *p, size_t others_bytes);
 
 /* What one ControlNet gets. */
 typedef struct cn_control_options {
@@ -886,6 +892,7 @@ typedef struct cn_control_options {
     int n_weights;
     const cn_image
         *mask; /* it acts where this is white; brought to size as `image`; NULL: everywhere */
+    const char *pass; /* where there is a second one: "both" (NULL), "first", "second" */
 } cn_control_options;
 
 extern const cn_option cn_control_option_rows[]; /* of numbers and words */
@@ -932,9 +939,16 @@ typedef struct cn_generate_options {
     bool rescale_betas_zero_snr; /* the last timestep is noise alone, also where the model doesn't
                                     say so */
     uint64_t seed; /* the batch's noise is one draw, as torch's CPU generator makes it */
+    /* Or `batch` seeds, not with an initial image: each picture has the noise that it has alone,
+     * and its parameters say so. NULL: `seed`. */
+    const uint64_t *seeds;
     int clip_skip; /* last layers of the text encoder left out */
     const cn_image
-        *init_image; /* drawn over, brought to size as a condition image; NULL: from noise */
+        *init_image; /* drawn over, brought to size as init_resize says; NULL: from noise */
+    /* How the initial image, its mask and what lies over the drawing come to size: "crop" (NULL):
+     * cropped around the centre; "stretch": without regard to proportions; "fill": whole, its edges
+     * drawn out; "latent": encoded at its own size, its latents stretched, not with a mask. */
+    const char *init_resize;
     double
         strength; /* with init_image: part of the steps made, above 0 to 1; 0: 0.75, with mask 1 */
     const cn_image *mask; /* of init_image: what is white is drawn anew; NULL: all */
@@ -996,7 +1010,8 @@ enum { CN_GENERATE_STAGES = 6 };
 
 /* What a drawing takes. Stages follow one another, so the peak is that of the largest. */
 typedef struct cn_generate_plan {
-    size_t process_bytes; /* the program with its libraries, and pictures given */
+    /* The program with its libraries, pictures given, and what other pipelines hold. */
+    size_t process_bytes;
     cn_generate_stage stages[CN_GENERATE_STAGES];
     int n_stages; /* text, the drawing's, the VAE's */
     size_t peak_bytes;

@@ -74,7 +74,7 @@ static int draw(const cli_parser *p, request *r, cli_settings *recipe)
     if (r->dry_run) return generate_run(r);
     if (!generate_can_write(r) || !choose_seed(p, r, recipe)) return CLI_FAILED;
     char *text = recipe_text(recipe);
-    r->recipe = text;
+    r->recipe = r->no_recipe ? NULL : text;
     const int status = generate_run(r);
     free(text);
     return status;

@@ -35,7 +35,7 @@ typedef struct request {
     int clip_skip;      /* 1: to the text encoder's last layer */
     int threads;
     int64_t max_pixels;
-    bool json, verbose, grid, dry_run;
+    bool json, verbose, grid, dry_run, no_recipe;
     cli_part parts[GENERATE_PARTS + 1]; /* its options' tables; a ControlNet's have no target */
 } request;
 

@@ -72,6 +72,10 @@ static const cn_option rows[] = {
      FIELD(from), .arg = "PICTURE.png"},
     {"output", 'o', "OUT_0.png, OUT_1.png, ... for several pictures; -: standard output",
      FIELD(output), .preset = "output.png", .arg = "OUT.png"},
+    {"no-recipe", 0,
+     "leaves the options for --from out of the PNG file; stable-diffusion-webui's \"parameters\" "
+     "stay",
+     FIELD(no_recipe)},
     {"grid", 0, "OUT_grid.png too: the batch side by side", FIELD(grid)},
     {"preview", 0,
      "a picture of how far the drawing is, while it is drawn: by the VAE, by TAESD "

@@ -57,6 +57,10 @@ cn_status cn_image_resize_stretch(cn_ctx *ctx, const cn_image *in, int64_t width
 cn_status cn_image_resize_fill(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
                                cn_image **out) CN_CHECKED;
 
+/* The same, with what is at its edges beside it, as stable-diffusion-webui's "Resize and fill". */
+cn_status cn_image_resize_extend(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
+                                 cn_image **out) CN_CHECKED;
+
 /* Which part of a picture fills a size. */
 typedef struct cn_crop {
     double x, y; /* where it lies in what is left over: 0 left or top, 0.5 the middle, 1 right or

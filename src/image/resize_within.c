@@ -37,25 +37,58 @@ static void border_colour(const cn_image *in, uint8_t colour[3])
     }
 }
 
+/* `in` as large as fits into `made`, aspect kept: *whole; and where it begins in its middle. */
+static cn_status place_whole(cn_ctx *ctx, const cn_image *in, cn_image *made, cn_image **whole,
+                             int64_t *left, int64_t *top)
+{
+    const double k =
+        CN_MIN((double)made->width / (double)in->width, (double)made->height / (double)in->height);
+    const int64_t w = CN_MIN(made->width, CN_MAX(1, (int64_t)rint((double)in->width * k)));
+    const int64_t h = CN_MIN(made->height, CN_MAX(1, (int64_t)rint((double)in->height * k)));
+    *left = (made->width - w) / 2;
+    *top = (made->height - h) / 2;
+    return cn_image_resize_stretch(ctx, in, w, h, whole);
+}
+
 cn_status cn_image_resize_fill(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
                                cn_image **out)
 {
-    const double k = CN_MIN((double)width / (double)in->width, (double)height / (double)in->height);
-    const int64_t w = CN_MIN(width, CN_MAX(1, (int64_t)rint((double)in->width * k)));
-    const int64_t h = CN_MIN(height, CN_MAX(1, (int64_t)rint((double)in->height * k)));
-    const int64_t left = (width - w) / 2, top = (height - h) / 2;
     cn_image *whole = NULL, *made = NULL;
     uint8_t colour[3];
+    int64_t left, top;
     cn_status s = cn_image_create(ctx, width, height, &made);
-    if (s == CN_OK) s = cn_image_resize_stretch(ctx, in, w, h, &whole);
+    if (s == CN_OK) s = place_whole(ctx, in, made, &whole, &left, &top);
     if (s != CN_OK) {
         cn_image_destroy(made);
         return s;
     }
     border_colour(in, colour);
     for (int64_t i = 0; i < width * height; i++) memcpy(made->rgb + 3 * i, colour, 3);
-    for (int64_t y = 0; y < h; y++)
-        memcpy(made->rgb + 3 * ((top + y) * width + left), whole->rgb + 3 * y * w, (size_t)w * 3);
+    for (int64_t y = 0; y < whole->height; y++)
+        memcpy(made->rgb + 3 * ((top + y) * width + left), whole->rgb + 3 * y * whole->width,
+               (size_t)whole->width * 3);
+    cn_image_destroy(whole);
+    *out = made;
+    return CN_OK;
+}
+
+cn_status cn_image_resize_extend(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
+                                 cn_image **out)
+{
+    cn_image *whole = NULL, *made = NULL;
+    int64_t left, top;
+    cn_status s = cn_image_create(ctx, width, height, &made);
+    if (s == CN_OK) s = place_whole(ctx, in, made, &whole, &left, &top);
+    if (s != CN_OK) {
+        cn_image_destroy(made);
+        return s;
+    }
+    for (int64_t y = 0; y < height; y++)
+        for (int64_t x = 0; x < width; x++) {
+            const int64_t v = CN_MIN(CN_MAX(y - top, 0), whole->height - 1);
+            const int64_t u = CN_MIN(CN_MAX(x - left, 0), whole->width - 1);
+            memcpy(made->rgb + 3 * (y * width + x), whole->rgb + 3 * (v * whole->width + u), 3);
+        }
     cn_image_destroy(whole);
     *out = made;
     return CN_OK;

@@ -152,6 +152,7 @@ static cn_status plan_vae(planner *m, const cn_pass *pass, bool decoder)
     cn_vae_spec spec = cn_job_vae_spec(m->job, pass, vae);
     spec.latent_h = scaled(m, pass->latent_h);
     spec.latent_w = scaled(m, pass->latent_w);
+    if (!decoder) cn_vae_spec_of_image(m->job, pass, &spec);
     spec.tile = m->fit.vae_tile;
     cn_status s = plan_half(m, &spec, decoder, &info);
     if (s == CN_OK) {
@@ -269,19 +270,22 @@ static size_t second_hints(const planner *m)
     return floats * sizeof(float);
 }
 
-/* What every stage has: the process, with the pictures read so far, features, latents, a second
- * pass's hints. */
+/* What every stage has: the process, with the pictures read so far, other pipelines' networks,
+ * features, latents, a second pass's hints. */
 static void count_always(planner *m)
 {
     enum { LATENT_COPIES = 8 };
     cn_pipeline *p = m->job->p;
     const cn_pass *pass = &m->job->pass;
     const bool loaded = p->text[0] || p->unet || p->vae;
-    if (!loaded || !p->process_bytes) p->process_bytes = cn_process_bytes();
+    if (!loaded || !p->process_bytes) {
+        const size_t all = cn_process_bytes();
+        p->process_bytes = all - CN_MIN(all, p->others_bytes);
+    }
     const int64_t features =
         2 * cn_prompts_length(m->job->prompts, p->base) * cn_base_context_dim(p->base);
-    m->plan.process_bytes = p->process_bytes;
-    m->always_bytes = p->process_bytes + second_hints(m) +
+    m->plan.process_bytes = p->process_bytes + p->others_bytes;
+    m->always_bytes = m->plan.process_bytes + second_hints(m) +
                       (size_t)(features + LATENT_COPIES * m->batch * pass->one) * sizeof(float);
 }
 

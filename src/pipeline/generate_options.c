@@ -82,6 +82,8 @@ const cn_option cn_control_option_rows[] = {
      FIELD(union_attention), WORDS("batch", "conditions-only"), .preset = "batch"},
     {"control-mode", 0, "what counts more, the prompt or the control", FIELD(mode),
      WORDS("balanced", "prompt", "controlnet"), .preset = "balanced"},
+    {"control-pass", 0, "of a drawing with --hires-scale, those it acts in", FIELD(pass),
+     WORDS("both", "first", "second"), .preset = "both"},
     {0},
 };
 
@@ -147,6 +149,11 @@ const cn_option cn_generate_option_rows[] = {
     {"strength", 0,
      "how much of the initial picture is drawn over: the part of the steps that is made",
      FIELD(strength), 0, 1, .unset = "0.75; 1 with --mask"},
+    {"init-resize", 0,
+     "how the initial picture and its mask come to the picture's size: cropped around the centre; "
+     "without regard to proportions; whole, its edges drawn out; latent: as stretch, but its "
+     "latents",
+     FIELD(init_resize), WORDS("crop", "stretch", "fill", "latent"), .preset = "crop"},
     {"mask-style", 0,
      "webui: pixels that the mask keeps stay as they are; diffusers: latents are kept, and every "
      "pixel goes through the VAE",

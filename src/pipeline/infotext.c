@@ -54,6 +54,14 @@ static const char *resize_title(const char *resize)
     return "Crop and Resize";
 }
 
+/* As the extension writes it, where a second pass makes a difference. */
+static const char *pass_text(const char *pass)
+{
+    if (pass && !strcmp(pass, "first")) return ", Hr Option: Low res only";
+    if (pass && !strcmp(pass, "second")) return ", Hr Option: High res only";
+    return "";
+}
+
 static void add_control(cn_str *s, const cn_parameters_text *t, int k)
 {
     const cn_control_options *c = &t->options->controls[k];
@@ -61,8 +69,9 @@ static void add_control(cn_str *s, const cn_parameters_text *t, int k)
     add_name(s, t->controls[k]);
     cn_str_addf(s,
                 ", Weight: %g, Resize Mode: %s, Guidance Start: %g, Guidance End: %g, "
-                "Control Mode: %s\"",
-                c->strength, resize_title(c->resize), c->start, c->end, mode_title(c->mode));
+                "Control Mode: %s%s\"",
+                c->strength, resize_title(c->resize), c->start, c->end, mode_title(c->mode),
+                t->options->hires_scale > 1 ? pass_text(c->pass) : "");
 }
 
 static void add_mask(cn_str *s, const cn_generate_options *o)

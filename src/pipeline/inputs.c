@@ -87,6 +87,12 @@ static cn_status check_init(const cn_job *j)
     if (o->mask && !o->init_image)
         return cn_fail(ctx, CN_EINVAL,
                        "a mask without an initial image: the mask says what of it is drawn anew");
+    if (cn_job_resizes_latents(j) && (o->mask || cn_job_inpaints(j)))
+        return cn_fail(ctx, CN_EINVAL,
+                       "--init-resize latent and a mask: the mask belongs to pixels; there are "
+                       "crop, stretch and fill");
+    if (o->seeds && o->init_image)
+        return cn_fail(ctx, CN_EINVAL, "a seed for each picture and an initial image: not both");
     if (cn_job_inpaints(j) && !(o->mask && o->init_image))
         return cn_fail(ctx, CN_EINVAL,
                        "%s: an inpainting model (its UNet takes %lld channels): it needs an "
@@ -193,10 +199,17 @@ static cn_status fit_area(cn_job *j, const cn_pass *pass, const cn_image *image,
     return s;
 }
 
+/* The words of init_resize beside those of a condition's. */
+static const char *init_resize(const cn_job *j)
+{
+    const char *how = j->o->init_resize;
+    return how && !strcmp(how, "fill") ? "extend" : how;
+}
+
 cn_status cn_pass_fit(cn_job *j, const cn_pass *pass, const char *what, const cn_image *image,
                       cn_image **made, const cn_image **out)
 {
-    return cn_pass_fit_as(j, pass, what, image, NULL, made, out);
+    return cn_pass_fit_as(j, pass, what, image, init_resize(j), made, out);
 }
 
 cn_status cn_pass_fit_as(cn_job *j, const cn_pass *pass, const char *what, const cn_image *image,
@@ -204,6 +217,7 @@ cn_status cn_pass_fit_as(cn_job *j, const cn_pass *pass, const char *what, const
 {
     const bool stretches = resize && !strcmp(resize, "stretch");
     const bool fills = resize && !strcmp(resize, "fill");
+    const bool extends = resize && !strcmp(resize, "extend");
     *out = image;
     if (j->area.width) {
         CN_TRY(fit_area(j, pass, image, made));
@@ -214,11 +228,13 @@ cn_status cn_pass_fit_as(cn_job *j, const cn_pass *pass, const char *what, const
     cn_log(j->p->ctx, CN_LOG_INFO, "%s: %lld x %lld resized%s to %lld x %lld", what,
            (long long)image->width, (long long)image->height,
            fills       ? ", with a border,"
+           : extends   ? ", its edges drawn out,"
            : stretches ? ""
                        : " and cropped around its centre",
            (long long)pass->width, (long long)pass->height);
     cn_status (*fit)(cn_ctx *, const cn_image *, int64_t, int64_t, cn_image **) =
         fills       ? cn_image_resize_fill
+        : extends   ? cn_image_resize_extend
         : stretches ? cn_image_resize_stretch
                     : cn_image_resize_cover;
     CN_TRY(fit(j->p->ctx, image, pass->width, pass->height, made));
@@ -248,10 +264,10 @@ static cn_status read_mask(cn_job *j, const cn_pass *pass, const char *what, con
 }
 
 /* -1 where something is drawn anew. */
-static cn_status blank_masked(cn_job *j, const cn_pass *pass, float *hint)
+static cn_status blank_masked(cn_job *j, const cn_pass *pass, const char *resize, float *hint)
 {
     float *mask = NULL;
-    CN_TRY(read_mask(j, pass, "mask", j->o->mask, NULL, &mask));
+    CN_TRY(read_mask(j, pass, "mask", j->o->mask, resize, &mask));
     for (int64_t i = 0; i < pass->width * pass->height; i++)
         for (int c = 0; (mask[i] > 0.5f) != j->o->mask_invert && c < 3; c++) hint[3 * i + c] = -1;
     cn_free(mask);
@@ -263,10 +279,11 @@ static cn_status read_condition(cn_job *j, const cn_pass *pass, const cn_control
                                 const char *kind, float **out)
 {
     const bool inpaints = !strcmp(kind, CN_INPAINT_CONDITION);
+    const char *resize = c->image ? c->resize : init_resize(j);
     cn_image *sized = NULL, *made = NULL;
     const cn_image *image = NULL;
     cn_status s = cn_pass_fit_as(j, pass, "condition image", c->image ? c->image : j->o->init_image,
-                                 c->image ? c->resize : NULL, &sized, &image);
+                                 resize, &sized, &image);
     if (s == CN_OK && !inpaints && strcmp(kind, "none") != 0) {
         s = cn_pipeline_annotate(j->p, kind, c->preprocessor_weights, image, &made);
         image = made;
@@ -274,7 +291,7 @@ static cn_status read_condition(cn_job *j, const cn_pass *pass, const cn_control
     size_t n = (size_t)pass->width * (size_t)pass->height * 3;
     if (s == CN_OK && !(*out = cn_alloc_array(j->p->ctx, n, sizeof(float)))) s = CN_ENOMEM;
     for (size_t i = 0; s == CN_OK && i < n; i++) (*out)[i] = (float)image->rgb[i] / 255.0f;
-    if (s == CN_OK && inpaints) s = blank_masked(j, pass, *out);
+    if (s == CN_OK && inpaints) s = blank_masked(j, pass, resize, *out);
     cn_image_destroy(sized);
     cn_image_destroy(made);
     return s;
@@ -381,6 +398,7 @@ cn_status cn_pass_open(cn_job *j, int64_t width, int64_t height, int steps, doub
     CN_TRY(choose_schedule(j, &schedule));
     CN_TRY(cn_sampler_create(p->ctx, j->o->sampler, &schedule, steps, &pass->sampler));
     CN_TRY(cn_sampler_start(pass->sampler, strength, &pass->first));
+    pass->sampler->rngs = j->o->seeds ? j->o->batch : 1;
     for (int k = 0; k < p->n_controls; k++) {
         CN_TRY(read_hint(j, k, pass));
         set_weights(j, k, pass->weights[k]);
@@ -420,7 +438,7 @@ void cn_signed_values(const uint8_t *rgb, float *out, int64_t n)
 /* Half or more of the mask's brightness is drawn. */
 static cn_status read_sharp_mask(cn_job *j, cn_pass *pass)
 {
-    CN_TRY(read_mask(j, pass, "mask", j->o->mask, NULL, &pass->mask));
+    CN_TRY(read_mask(j, pass, "mask", j->o->mask, init_resize(j), &pass->mask));
     for (int64_t i = 0; i < pass->width * pass->height; i++)
         pass->mask[i] = (pass->mask[i] >= 0.5f) != j->o->mask_invert ? 1 : 0;
     return CN_OK;
@@ -437,14 +455,38 @@ static cn_status soften(cn_job *j, cn_pass *pass, const cn_image **image, cn_ima
     return cn_pass_soften(j, pass, *sized);
 }
 
+bool cn_job_resizes_latents(const cn_job *j)
+{
+    return j->o->init_image && j->o->init_resize && !strcmp(j->o->init_resize, "latent");
+}
+
+/* The image at its own size, which becomes one that the VAE takes. */
+static cn_status own_size(cn_job *j, cn_pass *pass)
+{
+    const cn_image *init = j->o->init_image;
+    const int64_t factor = cn_vae_factor(&j->p->base->vae);
+    cn_image *sized = NULL;
+    pass->image_w = round_to(init->width, factor);
+    pass->image_h = round_to(init->height, factor);
+    CN_TRY(cn_image_resize_stretch(j->p->ctx, init, pass->image_w, pass->image_h, &sized));
+    const int64_t n = 3 * pass->image_w * pass->image_h;
+    pass->image = cn_alloc_array(j->p->ctx, (size_t)n, sizeof *pass->image);
+    if (pass->image) cn_signed_values(sized->rgb, pass->image, n);
+    cn_image_destroy(sized);
+    return pass->image ? CN_OK : CN_ENOMEM;
+}
+
 cn_status cn_pass_image(cn_job *j, cn_pass *pass)
 {
     cn_image *sized = NULL;
     const cn_image *image = NULL;
     if (!j->o->init_image) return CN_OK;
+    if (cn_job_resizes_latents(j)) return own_size(j, pass);
     cn_status s = cn_pass_fit(j, pass, "initial image", j->o->init_image, &sized, &image);
     int64_t n = pass->width * pass->height;
     if (s == CN_OK && j->soft_mask) s = soften(j, pass, &image, &sized);
+    pass->image_w = pass->width;
+    pass->image_h = pass->height;
     if (s == CN_OK && !(pass->image = cn_alloc_array(j->p->ctx, (size_t)n, 3 * sizeof(float))))
         s = CN_ENOMEM;
     if (s == CN_OK) cn_signed_values(image->rgb, pass->image, 3 * n);
@@ -485,7 +527,7 @@ cn_status cn_pass_noise(cn_job *j, cn_pass *pass)
     pass->noise = cn_alloc_array(j->p->ctx, (size_t)pass->elements, sizeof(float));
     if (!pass->noise) return CN_ENOMEM;
     if (!j->o->init_latents || pass != &j->pass) {
-        cn_rng_normal(&j->rng, pass->noise, pass->elements);
+        cn_sampler_noise(pass->sampler, j->rngs, pass->noise, pass->elements);
         return CN_OK;
     }
     cn_tensors *file = NULL;

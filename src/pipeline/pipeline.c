@@ -25,6 +25,30 @@ int64_t cn_pipeline_size_px(const cn_pipeline *p)
     return p->base->unet.sample_size * cn_vae_factor(&p->base->vae);
 }
 
+size_t cn_pipeline_loaded_bytes(const cn_pipeline *p)
+{
+    const cn_params *sets[2 + CN_MAX_TEXT_ENCODERS + 2 * CN_MAX_CONTROLS] = {p->unet, p->vae};
+    size_t bytes = 0;
+    int n = 2;
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++) sets[n++] = p->text[k];
+    for (int k = 0; k < CN_MAX_CONTROLS; k++) {
+        sets[n++] = p->control[k];
+        sets[n++] = p->kept_controls[k].params;
+    }
+    for (int i = 0; i < n; i++) bytes += sets[i] ? cn_params_bytes(sets[i]) : 0;
+    if (p->draw) {
+        cn_plan_info info;
+        cn_draw_info(p->draw, &info);
+        bytes += info.arena_bytes;
+    }
+    return bytes;
+}
+
+void cn_pipeline_share_memory(cn_pipeline *p, size_t others_bytes)
+{
+    p->others_bytes = others_bytes;
+}
+
 void cn_pipeline_destroy(cn_pipeline *p)
 {
     if (!p) return;
@@ -149,6 +173,15 @@ static cn_status choose_loras(cn_job *j, bool webui)
     return add_bundled(p, p->loras.n_fixed);
 }
 
+static cn_status seed_job(cn_job *j)
+{
+    const int n = j->o->seeds ? j->o->batch : 1;
+    j->rngs = cn_alloc_array(j->p->ctx, (size_t)n, sizeof *j->rngs);
+    for (int i = 0; j->rngs && i < n; i++)
+        cn_rng_seed(&j->rngs[i], j->o->seeds ? j->o->seeds[i] : j->o->seed);
+    return j->rngs ? CN_OK : CN_ENOMEM;
+}
+
 static cn_status prepare(cn_job *j)
 {
     cn_pipeline *p = j->p;
@@ -157,6 +190,7 @@ static cn_status prepare(cn_job *j)
     j->fit = cn_job_fit_asked(j);
     CN_TRY(cn_job_choose_kinds(j));
     CN_TRY(cn_job_check(j));
+    CN_TRY(seed_job(j));
     CN_TRY(cn_prompt_style_find(p->ctx, j->o->prompt_style, &style));
     CN_TRY(choose_loras(j, style == CN_PROMPT_WEBUI));
     CN_TRY(cn_base_settle_prediction(p->ctx, p->base, p->backend));
@@ -176,7 +210,12 @@ static cn_status describe(const cn_job *j, cn_generated *g)
     const cn_sigma_schedule *sigmas = j->pass.sampler->sigma_schedule;
     const cn_vae_file *vae = j->p->base->other_vae;
     for (int i = 0; i < g->count; i++) {
-        cn_parameters_text t = {.options = j->o,
+        cn_generate_options alone = *j->o;
+        if (alone.seeds) {
+            alone.seed = alone.seeds[i];
+            alone.batch = 1;
+        }
+        cn_parameters_text t = {.options = &alone,
                                 .model = j->p->base->path,
                                 .vae = vae ? vae->path : NULL,
                                 .controls = controls,
@@ -253,7 +292,6 @@ static cn_job job_of(cn_pipeline *p, const cn_generate_options *o)
     if (o->init_image) j.strength = o->strength != 0 ? o->strength : o->mask ? 1 : 0.75;
     j.hires_strength = o->hires_strength > 0 ? o->hires_strength : 0.7;
     j.from_noise = !o->init_image || (o->mask && !cn_job_keeps_pixels(&j) && j.strength == 1);
-    cn_rng_seed(&j.rng, o->seed);
     return j;
 }
 
@@ -263,6 +301,7 @@ static void job_close(cn_job *j)
     cn_prompts_destroy(j->prompts);
     cn_pictured_text_free(&j->text);
     cn_free(j->soft_mask);
+    cn_free(j->rngs);
     cn_free(j->prompt);
 }
 

@@ -67,6 +67,7 @@ struct cn_pipeline {
     int n_controls;
     size_t max_memory_bytes; /* 0: no limit */
     size_t process_bytes;    /* without networks, as last measured */
+    size_t others_bytes;     /* of other pipelines' networks */
     cn_fit asked;            /* by the options, without regard to memory */
     /* NULL while not loaded */
     cn_params *text[CN_MAX_TEXT_ENCODERS], *unet, *vae, *control[CN_MAX_CONTROLS];
@@ -89,7 +90,10 @@ typedef struct cn_pass {
     float *further[CN_MAX_CONTROLS][CN_MAX_CONDITIONS - 1]; /* a Union's other conditions */
     float *regions[CN_MAX_CONTROLS];                        /* [H,W], NULL: everywhere */
     float weights[CN_MAX_CONTROLS][CN_MAX_CONTROL_OUTPUTS];
-    float *image;       /* [H,W,3] in [-1,1] to begin with; NULL: from noise */
+    /* [image_h,image_w,3] in [-1,1] to begin with, the pass's size unless latents are resized;
+     * NULL: from noise */
+    float *image;
+    int64_t image_w, image_h;
     float *mask;        /* [H,W], 1 where it is drawn anew; NULL: everywhere */
     float *latents;     /* [B,C,h,w] */
     float *noise;       /* [B,C,h,w] that the latents began with */
@@ -106,7 +110,7 @@ typedef struct cn_job {
     bool guidance;
     bool from_noise; /* nothing of the initial image is in the first latents */
     double strength, hires_strength;
-    cn_rng rng;
+    cn_rng *rngs; /* one, or one for each picture of the batch */
     char *prompt; /* without LoRAs' tags */
     cn_prompts *prompts;
     cn_pictured_text text;
@@ -128,6 +132,9 @@ static inline bool cn_job_inpaints(const cn_job *j)
 {
     return j->p->base->unet.in_channels > j->p->base->unet.out_channels;
 }
+
+/* Whether the initial image's latents are brought to size instead of its pixels. */
+bool cn_job_resizes_latents(const cn_job *j);
 
 /* Whether a mask is taken as stable-diffusion-webui does. */
 bool cn_job_keeps_pixels(const cn_job *j);
@@ -252,6 +259,8 @@ void cn_pipeline_unload_text(cn_pipeline *p);
 cn_prompt_job cn_job_prompt(const cn_job *j, cn_params *const *text);
 cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const *control);
 cn_vae_spec cn_job_vae_spec(const cn_job *j, const cn_pass *pass, cn_params *vae);
+/* The sizes at which the pass's image is encoded, where they aren't the pass's. */
+void cn_vae_spec_of_image(const cn_job *j, const cn_pass *pass, cn_vae_spec *spec);
 /* The second pass's size. */
 void cn_job_enlarged(const cn_job *j, int64_t *width, int64_t *height);
 

@@ -104,6 +104,14 @@ cn_vae_spec cn_job_vae_spec(const cn_job *j, const cn_pass *pass, cn_params *vae
                          .tile = j->fit.vae_tile};
 }
 
+void cn_vae_spec_of_image(const cn_job *j, const cn_pass *pass, cn_vae_spec *spec)
+{
+    const int64_t factor = cn_vae_factor(&j->p->base->vae);
+    if (!pass->image || !cn_job_resizes_latents(j)) return;
+    spec->latent_h = pass->image_h / factor;
+    spec->latent_w = pass->image_w / factor;
+}
+
 static cn_status vae_spec(cn_job *j, const cn_pass *pass, cn_vae_spec *out)
 {
     cn_pipeline *p = j->p;
@@ -127,6 +135,7 @@ static cn_status open_encoder(cn_job *j, const cn_pass *pass, cn_encode **out)
 {
     cn_vae_spec spec;
     CN_TRY(vae_spec(j, pass, &spec));
+    cn_vae_spec_of_image(j, pass, &spec);
     CN_TRY(cn_encode_create(j->p->ctx, j->p->backend, &spec, out));
     return load_vae(j->p);
 }
@@ -171,12 +180,50 @@ static cn_status new_floats(cn_job *j, int64_t n, float **out)
     return *out ? CN_OK : CN_ENOMEM;
 }
 
+/* Planes of latents to another size, bilinear without smoothing, as stable-diffusion-webui's
+ * "Latent" and "Just resize (latent upscale)". */
+static cn_status resize_planes(cn_job *j, cn_resize_spec size, const float *in, int64_t planes,
+                               float *out)
+{
+    const int64_t from = size.in_h * size.in_w, to = size.out_h * size.out_w;
+    size.filter = CN_FILTER_LINEAR;
+    size.channels = 1;
+    for (int64_t i = 0; i < planes; i++)
+        CN_TRY(cn_resize_f32(j->p->ctx, &size, in + i * from, out + i * to));
+    return CN_OK;
+}
+
+/* A sample of the image's latents to pass->picture, through its own size where that is another. */
+static cn_status encode_image(cn_job *j, cn_pass *pass, cn_encode *e, float *sample)
+{
+    const int64_t factor = cn_vae_factor(&j->p->base->vae), C = j->p->base->vae.latent_channels;
+    const cn_resize_spec size = {.in_h = pass->image_h / factor,
+                                 .in_w = pass->image_w / factor,
+                                 .out_h = pass->latent_h,
+                                 .out_w = pass->latent_w};
+    const int64_t own = C * size.in_h * size.in_w;
+    if (!cn_job_resizes_latents(j)) {
+        cn_rng_normal(j->rngs, sample, pass->one);
+        return cn_encode_run(e, pass->image, sample, pass->picture);
+    }
+    float *noise = NULL, *latents = NULL;
+    cn_status s = new_floats(j, own, &noise);
+    if (s == CN_OK) s = new_floats(j, own, &latents);
+    if (s == CN_OK) {
+        cn_rng_normal(j->rngs, noise, own);
+        s = cn_encode_run(e, pass->image, noise, latents);
+    }
+    if (s == CN_OK) s = resize_planes(j, size, latents, C, pass->picture);
+    cn_free(noise);
+    cn_free(latents);
+    return s;
+}
+
 /* pass->picture: one sample of the image, the same for the whole batch. */
 static cn_status encode_picture(cn_job *j, cn_pass *pass, cn_encode *e, float *sample)
 {
     CN_TRY(new_floats(j, pass->elements, &pass->picture));
-    cn_rng_normal(&j->rng, sample, pass->one);
-    CN_TRY(cn_encode_run(e, pass->image, sample, pass->picture));
+    CN_TRY(encode_image(j, pass, e, sample));
     for (int b = 1; b < j->o->batch; b++)
         memcpy(pass->picture + b * pass->one, pass->picture, (size_t)pass->one * sizeof(float));
     return CN_OK;
@@ -220,7 +267,7 @@ static cn_status draw_start(cn_job *j, cn_pass *pass, cn_encode *e, float *sampl
     if (!pass->mask) return CN_OK;
     CN_TRY(shrink_mask(j, pass));
     if (pass->soft_mask && !cn_job_inpaints(j)) return cn_pass_keep(j, pass);
-    cn_rng_normal(&j->rng, sample, pass->one);
+    cn_rng_normal(j->rngs, sample, pass->one);
     if (cn_job_inpaints(j)) CN_TRY(encode_masked(j, pass, e, sample));
     return pass->soft_mask ? cn_pass_keep(j, pass) : CN_OK;
 }
@@ -394,6 +441,12 @@ static cn_status check_latents(const cn_job *j)
     return CN_OK;
 }
 
+static bool acts_in(const cn_control_options *c, const cn_pass *pass)
+{
+    const char *in = c->pass ? c->pass : "both";
+    return !strcmp(in, "both") || !strcmp(in, pass->number ? "second" : "first");
+}
+
 cn_status cn_job_sample(cn_job *j, const char *stage)
 {
     cn_pipeline *p = j->p;
@@ -410,7 +463,7 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
                       .guidance_start = j->o->guidance_start,
                       .guidance_end = j->o->guidance_end,
                       .latents = pass->latents,
-                      .rng = &j->rng,
+                      .rng = j->rngs,
                       .progress = report_step,
                       .preview = j->o->preview ? show_preview : NULL,
                       .preview_interval = CN_MAX(1, j->o->preview_interval),
@@ -423,7 +476,7 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
     for (int k = 0; k < p->n_controls; k++) {
         const cn_control_options *c = &j->o->controls[k];
         a.hints[k] = (cn_draw_hint){.image = pass->hints[k],
-                                    .strength = c->strength,
+                                    .strength = acts_in(c, pass) ? c->strength : 0,
                                     .start = c->start,
                                     .end = c->end,
                                     .weights = pass->weights[k],
@@ -454,20 +507,15 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
 
 /* --- the second pass -------------------------------------------------------------------------- */
 
-/* The latents' planes, bilinear without smoothing, as stable-diffusion-webui's "Latent". */
 static cn_status enlarge_latents(cn_job *j, cn_pass *next)
 {
     const cn_pass *pass = &j->pass;
-    cn_resize_spec spec = {.filter = CN_FILTER_LINEAR,
-                           .in_h = pass->latent_h,
-                           .in_w = pass->latent_w,
-                           .out_h = next->latent_h,
-                           .out_w = next->latent_w,
-                           .channels = 1};
-    int64_t from = pass->latent_h * pass->latent_w, to = next->latent_h * next->latent_w;
-    for (int64_t i = 0; i * to < next->elements; i++)
-        CN_TRY(cn_resize_f32(j->p->ctx, &spec, pass->latents + i * from, next->picture + i * to));
-    return CN_OK;
+    const cn_resize_spec size = {.in_h = pass->latent_h,
+                                 .in_w = pass->latent_w,
+                                 .out_h = next->latent_h,
+                                 .out_w = next->latent_w};
+    const int64_t planes = next->elements / (next->latent_h * next->latent_w);
+    return resize_planes(j, size, pass->latents, planes, next->picture);
 }
 
 static cn_status encode_larger(cn_job *j, cn_pass *next, cn_encode *e, cn_image *const *images,
@@ -495,7 +543,7 @@ static cn_status enlarge_pictures(cn_job *j, cn_pass *next)
     if (s == CN_OK) s = new_floats(j, 3 * next->width * next->height, &values);
     double begun = cn_now_s();
     if (s == CN_OK) {
-        cn_rng_normal(&j->rng, samples, next->elements);
+        cn_sampler_noise(next->sampler, j->rngs, samples, next->elements);
         s = open_encoder(j, next, &e);
     }
     if (s == CN_OK) s = encode_larger(j, next, e, images, samples, values);

@@ -22,7 +22,7 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
     double to_x0 = b.signal * beta / (a.noise * a.noise), to_x = kept * of_all, deviation = 0;
     if (s->timesteps[i] > 0) {
         deviation = sqrt(variance);
-        cn_rng_normal(rng, s->slots[0], n);
+        cn_sampler_noise(s, rng, s->slots[0], n);
     }
     for (int64_t k = 0; k < n; k++) {
         double v = (double)x[k];

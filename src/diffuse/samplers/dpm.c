@@ -77,7 +77,7 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
     for (int k = 0; k < order; k++) terms[n_terms++] = (cn_term){w[k], s->slots[k]};
     if (sde) {
         drawn = next.noise * sqrt(-expm1(-2 * h));
-        cn_rng_normal(rng, s->slots[NOISE], n);
+        cn_sampler_noise(s, rng, s->slots[NOISE], n);
         terms[n_terms++] = (cn_term){drawn, s->slots[NOISE]};
     }
     cn_sampler_sum(terms, n_terms, x, n);

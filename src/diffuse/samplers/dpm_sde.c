@@ -43,7 +43,7 @@ static void go_ancestral(cn_sampler *s, double from, double to, float *x, int64_
 {
     const double up = CN_MIN(to, sqrt(to * to * (from * from - to * to) / (from * from)));
     const double down = sqrt(to * to - up * up);
-    cn_rng_normal(rng, s->slots[DRAWN], n);
+    cn_sampler_noise(s, rng, s->slots[DRAWN], n);
     const cn_term terms[] = {
         {down / from, s->slots[BEGIN]}, {1 - down / from, s->slots[CLEAN]}, {up, s->slots[DRAWN]}};
     cn_sampler_sum(terms, 3, x, n);
@@ -136,7 +136,7 @@ static cn_status step_multi(cn_sampler *s, int i, const float *model_out, float 
     int n_terms = 1;
     for (int k = 0; k < ESTIMATES; k++)
         if (w[k] != 0) terms[n_terms++] = (cn_term){w[k], s->slots[k]};
-    cn_rng_normal(rng, s->slots[NOISE], n);
+    cn_sampler_noise(s, rng, s->slots[NOISE], n);
     terms[n_terms++] = (cn_term){next * sqrt(-expm1(-2 * h)), s->slots[NOISE]};
     cn_sampler_sum(terms, n_terms, x, n);
     return CN_OK;

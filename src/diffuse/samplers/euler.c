@@ -42,7 +42,7 @@ static cn_status step_ancestral(cn_sampler *s, int i, const float *model_out, fl
     double from = s->levels[i].noise, to = s->levels[i + 1].noise;
     double up = sqrt(CN_MAX(0, to * to * (from * from - to * to) / (from * from)));
     double down = sqrt(to * to - up * up);
-    cn_rng_normal(rng, s->slots[0], n);
+    cn_sampler_noise(s, rng, s->slots[0], n);
     go(s, i, down, model_out, x, s->slots[0], up, n);
     return CN_OK;
 }

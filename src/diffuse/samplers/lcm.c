@@ -25,7 +25,7 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
     double skip = SIGMA_DATA * SIGMA_DATA / (t * t + SIGMA_DATA * SIGMA_DATA);
     double out = t / sqrt(t * t + SIGMA_DATA * SIGMA_DATA);
     bool draws = i + 1 < s->n;
-    if (draws) cn_rng_normal(rng, s->slots[0], n);
+    if (draws) cn_sampler_noise(s, rng, s->slots[0], n);
     for (int64_t k = 0; k < n; k++) {
         double v = (double)x[k];
         double x0 = cn_sampler_clip(s, e.x0_x * v + e.x0_m * (double)model_out[k]);

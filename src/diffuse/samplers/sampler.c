@@ -304,6 +304,12 @@ double cn_sampler_clip(const cn_sampler *s, double x0)
     return c->clip_sample ? CN_MAX(-c->clip_range, CN_MIN(c->clip_range, x0)) : x0;
 }
 
+void cn_sampler_noise(const cn_sampler *s, cn_rng *rng, float *out, int64_t n)
+{
+    const int parts = CN_MAX(1, s->rngs);
+    for (int i = 0; i < parts; i++) cn_rng_normal(&rng[i], out + i * (n / parts), n / parts);
+}
+
 cn_status cn_sampler_step(cn_sampler *s, int i, const float *model_out, float *x, int64_t n,
                           cn_rng *rng)
 {

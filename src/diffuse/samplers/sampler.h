@@ -62,7 +62,9 @@ struct cn_sampler {
     const cn_sigma_schedule *sigma_schedule; /* NULL where the kind has none */
     int steps;                               /* as asked for */
     int n;                                   /* calls of the model, the length of timesteps */
-    int first;         /* the run's first timestep: nothing is remembered from before it */
+    int first; /* the run's first timestep: nothing is remembered from before it */
+    int rngs;  /* generators that draw its noise, each that of its part of the batch; 0 counts as 1
+                */
     double *timesteps; /* owned */
     cn_level *levels;  /* owned; of timestep i, and one more: where the last step ends */
     double init_noise_sigma;
@@ -107,10 +109,13 @@ void cn_sampler_scale_input(const cn_sampler *s, int i, const float *x, float *o
 void cn_sampler_denoise(const cn_sampler *s, int i, const float *model_out, const float *x,
                         float *out, int64_t n);
 /* x of timestep i to x of timestep i+1 (clean after the last one), in place. model_out is the
- * model's prediction, noise or v as the schedule says. rng may be NULL for kinds that draw
- * nothing. */
+ * model's prediction, noise or v as the schedule says. rng: s->rngs of them, may be NULL for kinds
+ * that draw nothing. */
 cn_status cn_sampler_step(cn_sampler *s, int i, const float *model_out, float *x, int64_t n,
                           cn_rng *rng) CN_CHECKED;
+
+/* n values of noise of variance 1, by s->rngs generators an equal part each. */
+void cn_sampler_noise(const cn_sampler *s, cn_rng *rng, float *out, int64_t n);
 
 /* --- for the kinds ---------------------------------------------------------------------------- */
 

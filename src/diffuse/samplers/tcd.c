@@ -28,7 +28,7 @@ static cn_status step(cn_sampler *s, int i, const float *model_out, float *x, in
     if (eta > 0 && !last) {
         kept = to.signal / below.signal;
         drawn = sqrt(1 - kept * kept);
-        cn_rng_normal(rng, s->slots[0], n);
+        cn_sampler_noise(s, rng, s->slots[0], n);
     }
     const cn_term terms[] = {{kept * (below.signal * e.x0_x + below.noise * e.e_x), x},
                              {kept * (below.signal * e.x0_m + below.noise * e.e_m), model_out},
