@@ -192,6 +192,12 @@ unset ONEDNN_MAX_CPU_ISA
 run lint /bin/sh tests/lint/lint.sh
 run install /bin/sh tests/e2e/install.sh "$build"
 run bench /bin/sh tests/e2e/bench.sh "$build"
+if command -v python3 >/dev/null; then
+    run "load of the server, a sample" "$(command -v python3)" tests/clients/load.py "$build/controlnet" 3 3
+else
+    echo "SKIP  load of the server: python3 isn't installed"
+    skipped=$((skipped + 1))
+fi
 run files "$build/tests/files"
 run "torture, a sample" "$build/tests/torture" --seconds 25
 run "torture, a sample of memory" "$build/tests/torture" --kind alloc --seconds 15

@@ -29,6 +29,10 @@ int server_run(const server_options *options)
 
 static const cn_option rows[] = {
     {.help = "Model"},
+    {"model", 'm',
+     "diffusers folder or single file (.safetensors, .ckpt, .pth), or a folder of such models. May "
+     "be given several times; the first is drawn with unless a request names another",
+     FIELD(models), .arg = "MODEL|DIR", .required = true},
     {.help = "What there is to use"},
     {"control-nets", 0, "a folder of ControlNets, or one. May be given several times",
      FIELD(control_dirs), .arg = "DIR"},
@@ -53,6 +57,10 @@ static const cn_option rows[] = {
     {"queue", 0, "jobs that may wait", FIELD(queue), 1, 100000, .preset = "32"},
     {"job-timeout", 0, "a job that takes longer is stopped", FIELD(job_timeout_s), 1, 1e6,
      .arg = "SECONDS", .unset = "none is"},
+    {"batch-jobs", 0,
+     "waiting jobs that differ in their seeds alone are drawn at once, up to so many: faster, but "
+     "their pictures differ in the last bits from those drawn alone",
+     FIELD(batch_jobs), 1, 64, .preset = "1"},
     {"max-pixels", 0, "of a picture, drawn or sent", FIELD(max_pixels), 1, 1 << 28,
      .preset = "4194304"},
     {"max-steps", 0, "of a drawing", FIELD(max_steps), 1, 1000, .preset = "150"},
@@ -75,6 +83,7 @@ static const cn_option rows[] = {
     {"save", 0, "gets every picture that is drawn", FIELD(save_dir), .arg = "DIR"},
     {"state", 0, "jobs that wait are kept there, and done after a restart", FIELD(state_dir),
      .arg = "DIR"},
+    {"log-prompts", 0, "a log line for each job, with its prompts", FIELD(log_prompts)},
     CLI_THREADS(server_options),
     {0},
 };

@@ -10,8 +10,9 @@
 #include "server/engine.h"
 #include "server/models.h"
 #include "server/options_json.h"
+#include "server/sha256.h"
 
-enum { DRAW_CONTROLS = 8, DRAW_WEIGHTS = 64 };
+enum { DRAW_CONTROLS = 8, DRAW_WEIGHTS = 64, DRAW_TOGETHER = 64 };
 
 /* What requests are read by. */
 typedef struct draw_reader {
@@ -28,13 +29,16 @@ typedef struct draw_control {
 } draw_control;
 
 typedef struct draw_work {
+    char *model; /* path of the base model */
     cn_generate_options o;
     cn_control_options controls[DRAW_CONTROLS];
     draw_control own[DRAW_CONTROLS];
     int n_controls;
     cn_image *init, *mask;
     int iterations;
-    char *recipe; /* the request as it goes into the picture */
+    bool can_share;            /* may be drawn together with equal ones: from noise, one picture */
+    uint8_t key[SHA256_BYTES]; /* of all but the seed */
+    char *recipe;              /* the request as it goes into the picture; NULL: it doesn't */
 } draw_work;
 
 extern const job_kind draw_job, annotate_job, train_job;
@@ -47,9 +51,15 @@ void *train_read(const draw_reader *r, json_t *request, char why[WHY_BYTES]);
 /* By "type", "generate" where it is absent. *kind: set on success. */
 void *job_read(const draw_reader *r, json_t *request, const job_kind **kind, char why[WHY_BYTES]);
 
+/* The path of the base model that a request names or, where it names none, of the one that is
+ * chosen now, which is put into the request; in new memory (free). NULL with `why`. */
+char *draw_find_model(const draw_reader *r, json_t *request, char why[WHY_BYTES]);
 /* Whether a preprocessor can be had: its kind is known, and its networks are there. */
 bool draw_check_preprocessor(const draw_reader *r, const char *kind, char why[WHY_BYTES]);
 
+/* The member that names the base model, as options_extra.schema. */
+#define DRAW_MODEL_SCHEMA \
+    "{\"type\":[\"string\",\"null\"],\"description\":\"a base model of /v1/base-models\"}"
 /* Schemas of the requests. */
 json_t *draw_schema(void);
 json_t *annotate_schema(void);

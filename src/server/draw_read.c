@@ -18,6 +18,7 @@ enum { MOST_RECIPE = 1 << 20 };
 
 static const options_extra picture_members[] = {
     {"type", "{\"enum\":[\"generate\",null]}"},
+    {"model", DRAW_MODEL_SCHEMA},
     {"seed",
      "{\"type\":[\"integer\",\"null\"],\"minimum\":-1,\"maximum\":9007199254740991,\"default\":-1,"
      "\"description\":\"of the noise; -1: a new one\"}"},
@@ -29,6 +30,8 @@ static const options_extra picture_members[] = {
     {"preview_interval",
      "{\"type\":[\"integer\",\"null\"],\"minimum\":0,\"maximum\":1000,\"default\":0,"
      "\"description\":\"a preview every so many steps; 0: none\"}"},
+    {"recipe", "{\"type\":[\"boolean\",\"null\"],\"default\":false,\"description\":\"the request "
+               "itself goes into the PNG, pictures and all, so that the page can bring it back\"}"},
     {"init_image", PICTURE_SCHEMA("draws over this picture instead of from noise")},
     {"mask", PICTURE_SCHEMA("what is white in it is drawn anew")},
     {"controls", "{\"type\":[\"array\",\"null\"],\"maxItems\":8,\"items\":{\"$ref\":"
@@ -190,6 +193,26 @@ static bool read_controls(const draw_reader *r, cn_ctx *ctx, const json_t *reque
     return true;
 }
 
+/* --- base models ------------------------------------------------------------------------------ */
+
+char *draw_find_model(const draw_reader *r, json_t *request, char why[WHY_BYTES])
+{
+    const char *name;
+    char list[2048];
+    if (!json_text(request, "model", NULL, &name, why)) return NULL;
+    json_t *one = models_base(r->models, name);
+    char *path = one ? strdup(json_string_value(json_object_get(one, "path"))) : NULL;
+    if (path) {
+        json_object_set(request, "model", json_object_get(one, "title"));
+    } else {
+        models_base_names(r->models, list, sizeof list);
+        snprintf(why, WHY_BYTES, "model \"%.200s\": there is no such base model; there are: %s",
+                 name ? name : "", list);
+    }
+    json_decref(one);
+    return path;
+}
+
 /* --- limits ----------------------------------------------------------------------------------- */
 
 static bool is_over(const char *what, double value, double most, char why[WHY_BYTES])
@@ -262,6 +285,19 @@ static char *recipe_of(const json_t *request)
     return text;
 }
 
+/* What two requests must have in common to be drawn at once. */
+static void set_key(const json_t *request, draw_work *w)
+{
+    json_t *all = json_copy((json_t *)(uintptr_t)request);
+    static const char *const apart[] = {"seed", "preview_interval", "recipe"};
+    for (size_t i = 0; i < sizeof apart / sizeof *apart; i++) json_object_del(all, apart[i]);
+    char *text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);
+    w->can_share = text && w->o.batch == 1 && w->iterations == 1 && !w->init;
+    if (w->can_share) sha256(text, strlen(text), w->key);
+    free(text);
+    json_decref(all);
+}
+
 static bool check_names(const cn_generate_options *o, char why[WHY_BYTES])
 {
     size_t n = 0;
@@ -284,9 +320,12 @@ static bool read_all(const draw_reader *r, cn_ctx *ctx, json_t *request, draw_wo
                      char why[WHY_BYTES])
 {
     const options_part part = {.rows = cn_generate_option_rows, .target = &w->o, .not = not_taken};
+    const json_t *recipe = json_object_get(request, "recipe");
     int64_t clip_skip, iterations, interval;
+    if (recipe && !json_is_null(recipe) && !json_is_boolean(recipe))
+        return snprintf(why, WHY_BYTES, "recipe: true or false is expected"), false;
     if (!options_from_json(ctx, &part, picture_members, request, why) ||
-        !choose_seed(request, &w->o.seed, why) ||
+        !(w->model = draw_find_model(r, request, why)) || !choose_seed(request, &w->o.seed, why) ||
         !json_whole(request, "clip_skip", 1, 1000, 1, &clip_skip, why) ||
         !json_whole(request, "iterations", 1, 64, 1, &iterations, why) ||
         !json_whole(request, "preview_interval", 0, 1000, 0, &interval, why) ||
@@ -306,6 +345,8 @@ static bool read_all(const draw_reader *r, cn_ctx *ctx, json_t *request, draw_wo
     if (w->mask && !w->init) return snprintf(why, WHY_BYTES, "mask: init_image is missing"), false;
     if (w->o.strength > 0 && !w->init)
         return snprintf(why, WHY_BYTES, "strength: init_image is missing"), false;
+    if (r->options->batch_jobs > 1) set_key(request, w);
+    if (!json_is_true(recipe)) return true;
     w->recipe = recipe_of(request);
     return w->recipe || (snprintf(why, WHY_BYTES, "out of memory"), false);
 }

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Beside "parameters", in the PNG: the request, for whoever drops the file on the page. */
+/* Beside "parameters", in the PNG where it is asked for: the request, for whoever drops the file on
+ * the page. Without it the file is that of `controlnet generate --no-recipe`. */
 static const char recipe_key[] = "controlnet.c request";
 
 static void free_draw(void *work)
@@ -21,6 +22,7 @@ static void free_draw(void *work)
     }
     cn_image_destroy(w->init);
     cn_image_destroy(w->mask);
+    free(w->model);
     free(w->recipe);
     free(w);
 }
@@ -41,11 +43,15 @@ static void on_progress(void *user, const char *stage, int done, int total)
                  d->w->iterations * total);
 }
 
+/* Of jobs that are drawn together to each its own. */
 static void on_preview(void *user, int done, int total, cn_image *const *images, int count)
 {
     const drawing *d = user;
-    (void)done, (void)total, (void)count;
-    engine_show(d->e, images[0]);
+    job *first = d->e->now;
+    (void)done, (void)total;
+    for (int i = 0; i < count && d->e->now; i++, d->e->now = d->e->now->with)
+        engine_show(d->e, images[i]);
+    d->e->now = first;
 }
 
 static void set_preview(const engine *e, cn_generate_options *o)
@@ -79,7 +85,7 @@ static cn_status annotate_first(engine *e, draw_work *w)
 
 static cn_status add_results(engine *e, const draw_work *w, const cn_generated *g)
 {
-    const char *text[] = {"parameters", NULL, recipe_key, w->recipe, NULL};
+    const char *text[] = {"parameters", NULL, w->recipe ? recipe_key : NULL, w->recipe, NULL};
     cn_status s = CN_OK;
     for (int i = 0; s == CN_OK && i < g->count; i++) {
         text[1] = g->parameters[i];
@@ -94,29 +100,84 @@ static json_t *usage_json(const cn_prompt_usage *u)
                      "stages", u->stages, "left_out", (json_int_t)u->cut);
 }
 
-static void set_info(engine *e, const draw_work *w, const cn_generated *g)
+/* together: jobs that were drawn at once. */
+static void set_info(engine *e, const draw_work *w, const cn_generated *g, int together)
 {
     json_t *seeds = json_array();
-    const int64_t first = (int64_t)w->o.seed - (int64_t)(w->iterations - 1) * w->o.batch;
-    for (int i = 0; i < w->iterations * w->o.batch; i++)
-        json_array_append_new(seeds, json_integer(first + i / w->o.batch * w->o.batch));
+    const int batch = together > 1 ? 1 : w->o.batch;
+    const int64_t first = (int64_t)w->o.seed - (int64_t)(w->iterations - 1) * batch;
+    for (int i = 0; i < w->iterations * batch; i++)
+        json_array_append_new(seeds, json_integer(first + i / batch * batch));
     json_t *info = json_pack(
         "{s:I, s:o, s:I, s:I, s:f, s:f, s:f, s:f, s:o}", "seed", (json_int_t)first, "seeds", seeds,
         "width", (json_int_t)g->width, "height", (json_int_t)g->height, "text_seconds", g->text_s,
         "encoding_seconds", g->encoding_s, "sampling_seconds", g->sampling_s, "decoding_seconds",
         g->decoding_s, "prompt_tokens", usage_json(&g->prompt));
+    if (together > 1) json_object_set_new(info, "together", json_integer(together));
     job_set_info(e->jobs, e->now, info);
+}
+
+/* --- several at once -------------------------------------------------------------------------- */
+
+static bool is_equal(const job *a, const job *b)
+{
+    if (a->kind != &draw_job || b->kind != &draw_job) return false;
+    const draw_work *x = a->work, *y = b->work;
+    return x->can_share && y->can_share && memcmp(x->key, y->key, sizeof x->key) == 0;
+}
+
+/* Equal jobs that wait join the running one, as many as memory allows; their seeds. */
+static void gather(engine *e, job *j, cn_pipeline *p, uint64_t seeds[DRAW_TOGETHER])
+{
+    draw_work *w = j->work;
+    int most = e->options->batch_jobs, n = 0;
+    cn_generate_plan plan;
+    if (most < 2 || !w->can_share) return;
+    for (int i = 0; i < DRAW_TOGETHER; i++) seeds[i] = w->o.seed;
+    w->o.seeds = seeds;
+    for (w->o.batch = most; e->options->pipeline.max_memory_bytes && w->o.batch > 1;
+         w->o.batch /= 2)
+        if (cn_generate_dry_run(p, &w->o, &plan) == CN_OK && plan.keeps_loaded) break;
+    if (w->o.batch > 1) jobs_take_equal(e->jobs, j, is_equal, w->o.batch - 1);
+    for (const job *one = j; one; one = one->with)
+        seeds[n++] = ((const draw_work *)one->work)->o.seed;
+    w->o.batch = n;
+    if (n == 1) w->o.seeds = NULL;
+}
+
+/* Picture i is job i's. */
+static cn_status share_results(engine *e, const cn_generated *g, int count)
+{
+    job *first = e->now;
+    cn_status s = CN_OK;
+    for (int i = 0; s == CN_OK && i < count; i++, e->now = e->now->with) {
+        const draw_work *w = e->now->work;
+        cn_generated one = *g;
+        one.count = 1;
+        one.images = &g->images[i];
+        one.parameters = &g->parameters[i];
+        s = add_results(e, w, &one);
+        for (int k = 0; s == CN_OK && k < g->n_conditions; k++)
+            s = engine_add_picture(e, g->conditions[k], NULL, NULL, false);
+        if (s == CN_OK) set_info(e, w, g, count);
+    }
+    e->now = first;
+    return s;
 }
 
 static cn_status run_draw(engine *e, job *j)
 {
     draw_work *w = j->work;
     const char *paths[DRAW_CONTROLS];
+    uint64_t seeds[DRAW_TOGETHER];
     drawing d = {.e = e, .w = w};
     cn_generated *g = NULL;
     for (int k = 0; k < w->n_controls; k++) paths[k] = w->own[k].path;
-    cn_status s = cn_pipeline_set_controls(e->pipeline, paths, w->n_controls);
+    cn_pipeline *p = NULL;
+    cn_status s = engine_model_at(e, w->model, paths, w->n_controls, &p);
     if (s == CN_OK) s = annotate_first(e, w);
+    if (s == CN_OK) gather(e, j, p, seeds);
+    if (s == CN_OK) s = engine_make_room(e, &w->o);
     set_preview(e, &w->o);
     w->o.progress = on_progress;
     w->o.user = &d;
@@ -124,13 +185,17 @@ static cn_status run_draw(engine *e, job *j)
         cn_generated_destroy(g);
         g = NULL;
         if (d.iteration) w->o.seed += (uint64_t)w->o.batch;
-        s = cn_generate(e->pipeline, &w->o, &g);
-        if (s == CN_OK) s = add_results(e, w, g);
+        s = cn_generate(p, &w->o, &g);
+        if (s == CN_OK && !j->with) s = add_results(e, w, g);
         if (s == CN_ECANCELLED && jobs_take_skip(e->jobs, j)) s = CN_OK;
     }
-    for (int k = 0; s == CN_OK && g && k < g->n_conditions; k++)
-        s = engine_add_picture(e, g->conditions[k], NULL, NULL, false);
-    if (s == CN_OK && g) set_info(e, w, g);
+    if (s == CN_OK && g && j->with) {
+        s = share_results(e, g, w->o.batch);
+    } else if (s == CN_OK && g) {
+        for (int k = 0; s == CN_OK && k < g->n_conditions; k++)
+            s = engine_add_picture(e, g->conditions[k], NULL, NULL, false);
+        if (s == CN_OK) set_info(e, w, g, 1);
+    }
     cn_generated_destroy(g);
     return s;
 }

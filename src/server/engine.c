@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine.c - the one thread that draws, annotates and trains.
  *
- * It alone has the model's context. Its pipeline stays for the process's life, with weights, plans
- * of the last size and the last ControlNets; preprocessors stay beside it.
+ * It alone has the models' context. A model stays open with its weights, plans of the last size and
+ * the last ControlNets until another one wants the memory; preprocessors stay beside it.
  */
 #include "server/engine.h"
 
@@ -16,8 +16,9 @@ static void on_log(void *user, cn_log_level level, const char *line)
     if (level == CN_LOG_WARN && e->now) job_note(e->jobs, e->now, line);
 }
 
-engine *engine_open(const server_options *options, jobs *q, char *why, size_t cap)
+engine *engine_open(const server_options *options, const char *path, jobs *q, char *why, size_t cap)
 {
+    cn_pipeline *first = NULL;
     engine *e = calloc(1, sizeof *e);
     if (!e || !(e->ctx = cn_ctx_create(options->threads))) {
         snprintf(why, cap, "out of memory");
@@ -28,9 +29,7 @@ engine *engine_open(const server_options *options, jobs *q, char *why, size_t ca
     e->jobs = q;
     cn_ctx_set_max_pixels(e->ctx, options->max_pixels);
     cn_ctx_set_log(e->ctx, on_log, e);
-    cn_pipeline_options o = options->pipeline;
-    o.keep_loaded = true;
-    if (cn_pipeline_create(e->ctx, &o, &e->pipeline) == CN_OK) return e;
+    if (engine_model_at(e, path, NULL, 0, &first) == CN_OK) return e;
     snprintf(why, cap, "%s", cn_error(e->ctx));
     engine_close(e);
     return NULL;
@@ -47,10 +46,116 @@ void engine_close(engine *e)
 {
     if (!e) return;
     for (int i = 0; i < ENGINE_ANNOTATORS; i++) close_annotator(&e->annotators[i]);
-    cn_pipeline_destroy(e->pipeline);
+    engine_unload(e);
     cn_ctx_destroy(e->ctx);
     free(e);
 }
+
+/* --- models ----------------------------------------------------------------------------------- */
+
+static void close_model(engine_model *m)
+{
+    cn_pipeline_destroy(m->pipeline);
+    free(m->path);
+    *m = (engine_model){0};
+}
+
+void engine_unload(engine *e)
+{
+    for (int i = 0; i < ENGINE_MODELS; i++) close_model(&e->models[i]);
+}
+
+void engine_reopen(engine *e)
+{
+    e->asked_anew++;
+}
+
+static void read_anew(engine *e)
+{
+    const unsigned asked = e->asked_anew;
+    if (asked == e->read_anew) return;
+    e->read_anew = asked;
+    engine_unload(e);
+}
+
+static cn_status open_model(engine *e, const char *path, engine_model *out)
+{
+    cn_pipeline_options o = e->options->pipeline;
+    engine_model m = {.path = strdup(path)};
+    if (!m.path) return CN_ENOMEM;
+    o.model = m.path;
+    o.keep_loaded = true;
+    const cn_status s = cn_pipeline_create(e->ctx, &o, &m.pipeline);
+    if (s == CN_OK)
+        *out = m;
+    else
+        free(m.path);
+    return s;
+}
+
+cn_status engine_model_at(engine *e, const char *path, const char *const *controls, int n_controls,
+                          cn_pipeline **out)
+{
+    engine_model *list = e->models, found = {0};
+    int i = 0;
+    while (i < ENGINE_MODELS && list[i].path && strcmp(list[i].path, path) != 0) i++;
+    if (i < ENGINE_MODELS && list[i].path) {
+        found = list[i];
+    } else {
+        const cn_status s = open_model(e, path, &found);
+        if (s != CN_OK) return s;
+        if (i == ENGINE_MODELS) close_model(&list[--i]);
+    }
+    memmove(list + 1, list, (size_t)i * sizeof *list);
+    list[0] = found;
+    *out = found.pipeline;
+    return cn_pipeline_set_controls(found.pipeline, controls, n_controls);
+}
+
+/* The last of the models behind the first. */
+static engine_model *oldest(engine *e)
+{
+    int i = ENGINE_MODELS - 1;
+    while (i > 0 && !e->models[i].path) i--;
+    return i ? &e->models[i] : NULL;
+}
+
+/* Networks of models[i] and those behind it. */
+static size_t bytes_from(const engine *e, int i)
+{
+    size_t bytes = 0;
+    for (; i < ENGINE_MODELS && e->models[i].path; i++)
+        bytes += cn_pipeline_loaded_bytes(e->models[i].pipeline);
+    return bytes;
+}
+
+cn_status engine_make_room(engine *e, const cn_generate_options *o)
+{
+    cn_pipeline *p = e->models[0].pipeline;
+    cn_generate_plan plan;
+    for (engine_model *last; (last = oldest(e));) {
+        const size_t others = bytes_from(e, 1);
+        cn_pipeline_share_memory(p, others);
+        if (e->options->pipeline.max_memory_bytes) {
+            const cn_status s = others ? cn_generate_dry_run(p, o, &plan) : CN_OK;
+            if (!others || (s == CN_OK && plan.keeps_loaded)) return CN_OK;
+            if (s != CN_OK && s != CN_ENOMEM) return s;
+        }
+        close_model(last);
+    }
+    cn_pipeline_share_memory(p, 0);
+    return CN_OK;
+}
+
+static void count_open(engine *e)
+{
+    int n = 0;
+    while (n < ENGINE_MODELS && e->models[n].path) n++;
+    e->n_open = n;
+    e->loaded_bytes = n ? bytes_from(e, 0) : 0;
+}
+
+/* --- the thread ------------------------------------------------------------------------------- */
 
 void *engine_run(void *user)
 {
@@ -58,10 +163,13 @@ void *engine_run(void *user)
     /* the number of threads is a thread's own setting */
     cn_ctx *first = cn_ctx_create(e->options->threads);
     cn_ctx_destroy(first);
+    count_open(e);
     for (job *j; (j = jobs_take(e->jobs, e->ctx));) {
         e->now = j;
+        read_anew(e);
         const cn_status s = j->kind->run(e, j);
         e->now = NULL;
+        count_open(e);
         jobs_finish(e->jobs, j, s, s == CN_OK ? "" : cn_error(e->ctx));
     }
     return NULL;
@@ -105,7 +213,10 @@ cn_status engine_annotate(engine *e, const char *kind, int64_t resolution,
     }
     memmove(e->annotators + 1, e->annotators, (size_t)i * sizeof found);
     e->annotators[0] = found;
-    return cn_annotator_run(found.annotator, in, out);
+    const cn_status s = cn_annotator_run(found.annotator, in, out);
+    /* under a limit nothing stays that a drawing's plan doesn't count */
+    if (e->options->pipeline.max_memory_bytes) close_annotator(&e->annotators[0]);
+    return s;
 }
 
 /* --- results ---------------------------------------------------------------------------------- */

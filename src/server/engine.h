@@ -6,7 +6,15 @@
 #include "server/jobs.h"
 #include "server/server.h"
 
-enum { ENGINE_ANNOTATORS = 4 };
+#include <stdatomic.h>
+
+enum { ENGINE_ANNOTATORS = 4, ENGINE_MODELS = 16 };
+
+/* A base model that is open. */
+typedef struct engine_model {
+    char *path; /* NULL: none */
+    cn_pipeline *pipeline;
+} engine_model;
 
 /* A preprocessor that stays open, the last used first. */
 typedef struct engine_annotator {
@@ -18,13 +26,27 @@ struct engine {
     const server_options *options;
     jobs *jobs;
     cn_ctx *ctx;
-    cn_pipeline *pipeline;
+    engine_model models[ENGINE_MODELS]; /* the last used first */
+    atomic_uint asked_anew, read_anew;  /* how often files are to be, and were, read anew */
+    atomic_int n_open;                  /* of models, and their networks' bytes, for /metrics */
+    atomic_size_t loaded_bytes;
     job *now; /* the running job, for callbacks */
     engine_annotator annotators[ENGINE_ANNOTATORS];
 };
 
-/* Opens the model; NULL with the reason in `why`. */
-engine *engine_open(const server_options *options, jobs *q, char *why, size_t cap);
+/* Opens the base model at `path`; NULL with the reason in `why`. */
+engine *engine_open(const server_options *options, const char *path, jobs *q, char *why,
+                    size_t cap);
+/* Models are opened anew for the next job, with whatever the folders hold then. From any thread. */
+void engine_reopen(engine *e);
+/* The base model at `path`, opened unless it is, with these ControlNets. */
+cn_status engine_model_at(engine *e, const char *path, const char *const *controls, int n_controls,
+                          cn_pipeline **out);
+/* Lets the networks of models that were used longer ago go until the drawing fits --max-memory
+ * beside the others, or is alone. Without a limit a model is alone in any case. */
+cn_status engine_make_room(engine *e, const cn_generate_options *o);
+/* Networks of all models go. */
+void engine_unload(engine *e);
 /* Runs jobs until the queue is shut. */
 void *engine_run(void *user);
 void engine_close(engine *e);

@@ -235,6 +235,14 @@ static void end(jobs *q, job *j, job_state state)
     jobs_touch(q, j);
 }
 
+/* A step that is computed for several goes on while one of them is wanted. */
+static bool all_cancelled(const jobs *q)
+{
+    bool all = true;
+    for (const job *j = q->running; j; j = j->with) all = all && j->cancel_asked;
+    return all;
+}
+
 /* Under the lock. */
 static bool cancel(jobs *q, job *j)
 {
@@ -245,7 +253,7 @@ static bool cancel(jobs *q, job *j)
         return true;
     }
     j->cancel_asked = true;
-    cn_cancel(q->ctx);
+    if (all_cancelled(q)) cn_cancel(q->ctx);
     return true;
 }
 
@@ -300,14 +308,26 @@ void jobs_enforce(jobs *q, double seconds)
 {
     pthread_mutex_lock(&q->lock);
     job *j = q->running;
-    if (seconds > 0 && j && !j->cancel_asked && jobs_now_s() - j->began_s > seconds) {
-        j->timed_out = true;
-        cancel(q, j);
-    }
+    if (seconds > 0 && j && jobs_now_s() - j->began_s > seconds)
+        for (; j; j = j->with) {
+            if (j->cancel_asked) continue;
+            j->timed_out = true;
+            cancel(q, j);
+        }
     pthread_mutex_unlock(&q->lock);
 }
 
 /* --- the engine's side ------------------------------------------------------------------------ */
+
+/* Under the lock. */
+static void begin(jobs *q, job *j)
+{
+    j->refs++;
+    j->state = JOB_RUNNING;
+    j->began_s = jobs_now_s();
+    q->totals.wait_s += j->began_s - j->queued_s;
+    jobs_touch(q, j);
+}
 
 job *jobs_take(jobs *q, cn_ctx *ctx)
 {
@@ -322,24 +342,52 @@ job *jobs_take(jobs *q, cn_ctx *ctx)
         cn_cancel_reset(ctx);
         q->ctx = ctx;
         q->running = j;
-        j->refs++;
-        j->state = JOB_RUNNING;
-        j->began_s = jobs_now_s();
-        q->totals.wait_s += j->began_s - j->queued_s;
-        jobs_touch(q, j);
+        begin(q, j);
     }
     pthread_mutex_unlock(&q->lock);
     return j;
 }
 
-void jobs_finish(jobs *q, job *j, cn_status s, const char *message)
+int jobs_take_equal(jobs *q, job *j, bool (*equal)(const job *a, const job *b), int most)
 {
+    int n = 0;
+    job *last = j;
     pthread_mutex_lock(&q->lock);
-    const bool cancelled = s == CN_ECANCELLED && j->cancel_asked;
-    q->running = NULL;
+    for (job *other = q->first; other && n < most; other = other->next) {
+        if (other->state != JOB_QUEUED || !equal(j, other)) continue;
+        begin(q, other);
+        j->shares = other->shares = true;
+        last = last->with = other;
+        n++;
+    }
+    pthread_mutex_unlock(&q->lock);
+    return n;
+}
+
+static void drop_pictures(job *j)
+{
+    for (int i = 0; i < j->n_pictures; i++) {
+        cn_free(j->pictures[i].png);
+        free(j->pictures[i].parameters);
+    }
+    free(j->pictures);
+    j->pictures = NULL;
+    j->n_pictures = j->n_drawn = 0;
+}
+
+/* Under the lock. One of several that wasn't wanted any more is cancelled, though it was drawn. */
+static void finish(jobs *q, job *j, cn_status s, const char *message)
+{
+    const bool cancelled = j->cancel_asked && (s == CN_ECANCELLED || (s == CN_OK && j->shares));
+    if (cancelled && s == CN_OK) {
+        drop_pictures(j);
+        s = CN_ECANCELLED;
+    }
     q->totals.run_s += jobs_now_s() - j->began_s;
     if (s == CN_OK) q->totals.pictures += (uint64_t)j->n_drawn;
-    j->is_refused = s == CN_EINVAL || s == CN_EMISMATCH || s == CN_EFORMAT;
+    /* what can't fit under a limit is so because of what was asked for, too */
+    j->is_refused = s == CN_EINVAL || s == CN_EMISMATCH || s == CN_EFORMAT ||
+                    (s == CN_ENOMEM && strncmp(message, "--max-memory", 12) == 0);
     if (cancelled && j->timed_out)
         snprintf(j->error, sizeof j->error,
                  "stopped: it took longer than a job may (--job-timeout)");
@@ -349,8 +397,19 @@ void jobs_finish(jobs *q, job *j, cn_status s, const char *message)
     /* pictures sent along aren't needed any more */
     j->kind->free_work(j->work);
     j->work = NULL;
+    j->with = NULL;
     forget_old(q);
     drop_reference(j);
+}
+
+void jobs_finish(jobs *q, job *j, cn_status s, const char *message)
+{
+    pthread_mutex_lock(&q->lock);
+    q->running = NULL;
+    for (job *next; j; j = next) {
+        next = j->with;
+        finish(q, j, s, message);
+    }
     pthread_mutex_unlock(&q->lock);
 }
 

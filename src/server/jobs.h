@@ -50,6 +50,7 @@ struct job {
     int done, total;                   /* steps of the stage */
     double eta_s;                      /* of the stage; below 0: not known */
     double queued_s, began_s, ended_s; /* steady clock */
+    double ready_s;                    /* from `began` to the first step; 0: none was made */
     job_picture preview;
     unsigned previews; /* how many there were */
     job_picture *pictures;
@@ -62,6 +63,8 @@ struct job {
     double stage_began_s;
     int order;     /* in which it came */
     bool was_shut; /* ended with the server: stays on disk */
+    bool shares;   /* runs together with others, or ran so */
+    job *with;     /* the next of those that run together, behind the running one; NULL */
     job *next;
 };
 
@@ -100,6 +103,8 @@ int jobs_waiting(jobs *q, const job *j);
 typedef struct jobs_totals {
     uint64_t added, refused, done, failed, cancelled, pictures, steps;
     double wait_s, run_s; /* sums over those that ran */
+    double ready_s;       /* of those that sampled */
+    uint64_t sampled;
     int waiting, running;
 } jobs_totals;
 jobs_totals jobs_count(jobs *q);
@@ -109,7 +114,11 @@ jobs_totals jobs_count(jobs *q);
 /* The next job, RUNNING, with a reference; waits for one. NULL: the queue is closed. `ctx` is what
  * a cancel acts upon from now on. */
 job *jobs_take(jobs *q, cn_ctx *ctx);
-/* The running job has ended; its reference goes. */
+/* Up to `most` jobs that wait and are `equal` to j, the running one, run together with it from now
+ * on, each with a reference: j->with. How many. What is told of j's progress is told of all; a
+ * cancel stops them once all are cancelled. */
+int jobs_take_equal(jobs *q, job *j, bool (*equal)(const job *a, const job *b), int most);
+/* The running job has ended, and all that ran together with it; their references go. */
 void jobs_finish(jobs *q, job *j, cn_status s, const char *message);
 /* No more jobs are added. stop: waiting ones end too (those under --state stay on disk), and the
  * running one is cancelled. */

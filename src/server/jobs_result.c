@@ -9,18 +9,28 @@
 
 enum { MOST_NOTES = 20, MOST_POINTS = 4000 };
 
-void job_progress(jobs *q, job *j, const char *stage, int done, int total)
+static void progress(jobs *q, job *j, const char *stage, int done, int total)
 {
-    pthread_mutex_lock(&q->lock);
     const double now = jobs_now_s();
     if (strcmp(j->stage, stage) != 0 || done == 0) j->stage_began_s = now;
     if (done > j->done && strcmp(j->stage, stage) == 0 && strcmp(stage, "sampling") == 0)
         q->totals.steps += (uint64_t)(done - j->done);
+    if (strcmp(stage, "sampling") == 0 && j->ready_s <= 0) {
+        j->ready_s = now - j->began_s;
+        q->totals.ready_s += j->ready_s;
+        q->totals.sampled++;
+    }
     snprintf(j->stage, sizeof j->stage, "%s", stage);
     j->done = done;
     j->total = total;
     j->eta_s = done > 0 ? (now - j->stage_began_s) / done * (total - done) : -1;
     jobs_touch(q, j);
+}
+
+void job_progress(jobs *q, job *j, const char *stage, int done, int total)
+{
+    pthread_mutex_lock(&q->lock);
+    for (; j; j = j->with) progress(q, j, stage, done, total);
     pthread_mutex_unlock(&q->lock);
 }
 
@@ -64,8 +74,11 @@ void job_set_info(jobs *q, job *j, json_t *info)
 void job_note(jobs *q, job *j, const char *line)
 {
     pthread_mutex_lock(&q->lock);
-    if (!j->notes) j->notes = json_array();
-    if (json_array_size(j->notes) < MOST_NOTES) json_array_append_new(j->notes, json_string(line));
+    for (; j; j = j->with) {
+        if (!j->notes) j->notes = json_array();
+        if (json_array_size(j->notes) < MOST_NOTES)
+            json_array_append_new(j->notes, json_string(line));
+    }
     pthread_mutex_unlock(&q->lock);
 }
 
@@ -127,6 +140,7 @@ json_t *job_json(jobs *q, const job *j, bool with_result)
     if (!o) return NULL;
     if (j->state == JOB_RUNNING && j->eta_s >= 0)
         json_object_set_new(o, "eta_seconds", json_real(j->eta_s));
+    if (j->ready_s > 0) json_object_set_new(o, "ready_seconds", json_real(j->ready_s));
     if (j->error[0]) json_object_set_new(o, "error", json_string(j->error));
     if (j->notes) json_object_set_new(o, "notes", json_deep_copy(j->notes));
     if (!with_result) return o;

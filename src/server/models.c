@@ -17,27 +17,33 @@
 #include <sys/stat.h>
 
 static const char *const endings[] = {".safetensors", ".pth", ".ckpt", ".pt", ".bin", NULL};
-static const char weights_name[] = "diffusion_pytorch_model.safetensors";
+/* Of a folder: a ControlNet's weights; a base model's; what says that it is one, its weights
+ * whatever they are called. */
+static const char *const weights_names[] = {"diffusion_pytorch_model.safetensors",
+                                            "unet/diffusion_pytorch_model.safetensors",
+                                            "model_index.json", NULL};
 
 typedef struct known {
     char *path;
     time_t time;
     off_t bytes;
-    bool is_control;
-    char hash[9];
+    bool is_control, is_base;
+    char hash[9]; /* "" where it has none */
     struct known *next;
 } known;
 
 struct models {
     pthread_mutex_t lock;
-    const char *const *dirs;
+    const char *const *bases, *const *dirs;
+    char *chosen; /* path of a base model; NULL: the first */
     known *first;
 };
 
-models *models_open(const char *const *dirs)
+models *models_open(const char *const *bases, const char *const *dirs)
 {
     models *m = calloc(1, sizeof *m);
     if (!m) return NULL;
+    m->bases = bases;
     m->dirs = dirs;
     pthread_mutex_init(&m->lock, NULL);
     return m;
@@ -52,6 +58,7 @@ void models_close(models *m)
         free(k);
     }
     pthread_mutex_destroy(&m->lock);
+    free(m->chosen);
     free(m);
 }
 
@@ -78,13 +85,22 @@ void models_name_of(const char *path, char *out, size_t cap)
     if (end) out[strlen(out) - strlen(end)] = 0;
 }
 
+static bool is_file(const char *path, struct stat *st)
+{
+    return stat(path, st) == 0 && S_ISREG(st->st_mode);
+}
+
 /* The file whose bytes tell a folder of diffusers' from another. */
 static bool weights_of(const char *path, char out[CN_PATH_BYTES], struct stat *st)
 {
     if (stat(path, st) != 0) return false;
-    int n = S_ISDIR(st->st_mode) ? snprintf(out, CN_PATH_BYTES, "%s/%s", path, weights_name)
-                                 : snprintf(out, CN_PATH_BYTES, "%s", path);
-    return n > 0 && n < CN_PATH_BYTES && stat(out, st) == 0 && S_ISREG(st->st_mode);
+    if (!S_ISDIR(st->st_mode))
+        return snprintf(out, CN_PATH_BYTES, "%s", path) < CN_PATH_BYTES && is_file(out, st);
+    for (int i = 0; weights_names[i]; i++)
+        if (snprintf(out, CN_PATH_BYTES, "%s/%s", path, weights_names[i]) < CN_PATH_BYTES &&
+            is_file(out, st))
+            return true;
+    return false;
 }
 
 /* 64 KiB from 1 MiB on; of a shorter file what there is. */
@@ -107,20 +123,22 @@ bool models_short_hash(const char *path, char out[9])
     return good;
 }
 
-static bool holds_control(const char *path)
+/* A file may hold both. */
+static void find_kind(known *k)
 {
     cn_ctx *ctx = cn_ctx_create(1);
     char *text = NULL;
-    bool is = false;
-    if (ctx && cn_inspect(ctx, path, true, &text) == CN_OK) {
+    k->is_control = k->is_base = false;
+    if (ctx && cn_inspect(ctx, k->path, true, &text) == CN_OK) {
         json_t *value = json_loads(text, 0, NULL);
         const char *layout = json_string_value(json_object_get(value, "layout"));
-        is = layout && strstr(layout, "ControlNet");
+        k->is_control = layout && (strstr(layout, "ControlNet") || strstr(layout, "Control-LoRA") ||
+                                   strstr(layout, "T2I-Adapter"));
+        k->is_base = layout && strstr(layout, "base model");
         json_decref(value);
     }
     cn_free(text);
     cn_ctx_destroy(ctx);
-    return is;
 }
 
 /* Under the lock; NULL: no weights. */
@@ -143,7 +161,9 @@ static const known *look(models *m, const char *path)
     }
     k->time = st.st_mtime;
     k->bytes = st.st_size;
-    k->is_control = holds_control(path) && models_short_hash(path, k->hash);
+    find_kind(k);
+    k->hash[0] = 0;
+    if (k->is_control || k->is_base) models_short_hash(path, k->hash);
     return k;
 }
 
@@ -172,72 +192,172 @@ static char **entries_of(const char *dir, int *count)
     return list;
 }
 
-static void add_controls(models *m, const char *dir, json_t *out)
+typedef bool (*known_test)(const known *k);
+
+static bool holds_control(const known *k)
+{
+    return k && k->is_control && k->hash[0];
+}
+
+static bool holds_base(const known *k)
+{
+    return k && k->is_base;
+}
+
+/* k may be NULL: a path that is taken at its word. */
+static void add_one(const char *path, const known *k, json_t *out)
+{
+    char name[256], title[272];
+    const char *hash = k ? k->hash : "";
+    models_name_of(path, name, sizeof name);
+    snprintf(title, sizeof title, *hash ? "%s [%s]" : "%s%s", name, hash);
+    json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:s}", "name", name, "title", title,
+                                         "hash", hash, "path", path));
+}
+
+/* Those in a folder. */
+static void add_folder(models *m, const char *dir, known_test is, json_t *out)
 {
     int n = 0;
-    char **names = entries_of(dir, &n), path[CN_PATH_BYTES], name[256], title[272];
+    char **names = entries_of(dir, &n), path[CN_PATH_BYTES];
     for (int i = 0; i < n; i++) {
         const int length = snprintf(path, sizeof path, "%s/%s", dir, names[i]);
         const known *k = length > 0 && length < (int)sizeof path ? look(m, path) : NULL;
         free(names[i]);
-        if (!k || !k->is_control) continue;
-        models_name_of(path, name, sizeof name);
-        snprintf(title, sizeof title, "%s [%s]", name, k->hash);
-        json_array_append_new(
-            out, json_pack("{s:s, s:s, s:s}", "name", name, "title", title, "path", path));
+        if (is(k)) add_one(path, k, out);
     }
     free(names);
 }
 
-/* A folder may be a ControlNet itself. */
-json_t *models_list(models *m)
+/* A path may be one itself. */
+static json_t *list_all(models *m, const char *const *paths, known_test is)
 {
     json_t *list = json_array();
-    char name[256], title[272];
-    pthread_mutex_lock(&m->lock);
-    for (int i = 0; m->dirs && m->dirs[i]; i++) {
-        const known *k = look(m, m->dirs[i]);
-        if (!k || !k->is_control) {
-            add_controls(m, m->dirs[i], list);
-            continue;
-        }
-        models_name_of(m->dirs[i], name, sizeof name);
-        snprintf(title, sizeof title, "%s [%s]", name, k->hash);
-        json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s}", "name", name, "title", title, "path", m->dirs[i]));
+    for (int i = 0; paths && paths[i]; i++) {
+        const known *k = look(m, paths[i]);
+        if (is(k))
+            add_one(paths[i], k, list);
+        else
+            add_folder(m, paths[i], is, list);
     }
+    return list;
+}
+
+json_t *models_list(models *m)
+{
+    pthread_mutex_lock(&m->lock);
+    json_t *list = list_all(m, m->dirs, holds_control);
     pthread_mutex_unlock(&m->lock);
     return list;
 }
 
+/* Whether an entry is called so. */
+static bool is_called(const json_t *one, const char *name)
+{
+    return strcasecmp(json_string_value(json_object_get(one, "title")), name) == 0 ||
+           strcasecmp(json_string_value(json_object_get(one, "name")), name) == 0;
+}
+
+static json_t *find(const json_t *list, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (is_called(json_array_get(list, i), name)) return json_array_get(list, i);
+    return NULL;
+}
+
+static void join_titles(const json_t *list, char *out, size_t cap)
+{
+    size_t n = 0;
+    snprintf(out, cap, "none");
+    for (size_t i = 0; i < json_array_size(list) && n < cap; i++)
+        n += (size_t)snprintf(out + n, cap - n, "%s%s", i ? ", " : "",
+                              json_string_value(json_object_get(json_array_get(list, i), "title")));
+}
+
 char *models_find(models *m, const char *name)
 {
-    json_t *list = models_list(m), *one;
-    size_t i;
-    char *path = NULL;
-    json_array_foreach(list, i, one)
-    {
-        const char *title = json_string_value(json_object_get(one, "title"));
-        const char *plain = json_string_value(json_object_get(one, "name"));
-        if (path || (strcasecmp(title, name) != 0 && strcasecmp(plain, name) != 0)) continue;
-        path = strdup(json_string_value(json_object_get(one, "path")));
-    }
+    json_t *list = models_list(m);
+    const json_t *one = find(list, name);
+    char *path = one ? strdup(json_string_value(json_object_get(one, "path"))) : NULL;
     json_decref(list);
     return path;
 }
 
 void models_names(models *m, char *out, size_t cap)
 {
-    json_t *list = models_list(m), *one;
-    size_t i, n = 0;
-    snprintf(out, cap, "none");
-    json_array_foreach(list, i, one)
-    {
-        const char *title = json_string_value(json_object_get(one, "title"));
-        if (n < cap) n += (size_t)snprintf(out + n, cap - n, "%s%s", i ? ", " : "", title);
-    }
+    json_t *list = models_list(m);
+    join_titles(list, out, cap);
     json_decref(list);
 }
+
+/* --- base models ------------------------------------------------------------------------------ */
+
+/* The only path that was given is a model at its word, so that opening it says what is wrong. */
+json_t *models_bases(models *m)
+{
+    pthread_mutex_lock(&m->lock);
+    json_t *list = list_all(m, m->bases, holds_base);
+    if (!json_array_size(list) && m->bases && m->bases[0]) add_one(m->bases[0], NULL, list);
+    pthread_mutex_unlock(&m->lock);
+    return list;
+}
+
+const char *models_stray_base(models *m)
+{
+    const char *stray = NULL;
+    pthread_mutex_lock(&m->lock);
+    for (int i = 0; m->bases && m->bases[i] && !stray; i++) {
+        const char *const one[] = {m->bases[i], NULL};
+        json_t *list = list_all(m, one, holds_base);
+        if (!json_array_size(list)) stray = m->bases[i];
+        json_decref(list);
+    }
+    pthread_mutex_unlock(&m->lock);
+    return stray;
+}
+
+static json_t *chosen_of(models *m, const json_t *list)
+{
+    json_t *found = json_array_get(list, 0);
+    pthread_mutex_lock(&m->lock);
+    for (size_t i = 0; m->chosen && i < json_array_size(list); i++) {
+        json_t *one = json_array_get(list, i);
+        if (strcmp(json_string_value(json_object_get(one, "path")), m->chosen) == 0) found = one;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return found;
+}
+
+json_t *models_base(models *m, const char *name)
+{
+    json_t *list = models_bases(m);
+    json_t *one = name && *name ? find(list, name) : chosen_of(m, list);
+    json_incref(one);
+    json_decref(list);
+    return one;
+}
+
+bool models_choose_base(models *m, const char *name)
+{
+    json_t *one = models_base(m, name);
+    char *path = one ? strdup(json_string_value(json_object_get(one, "path"))) : NULL;
+    json_decref(one);
+    if (!path) return false;
+    pthread_mutex_lock(&m->lock);
+    free(m->chosen);
+    m->chosen = path;
+    pthread_mutex_unlock(&m->lock);
+    return true;
+}
+
+void models_base_names(models *m, char *out, size_t cap)
+{
+    json_t *list = models_bases(m);
+    join_titles(list, out, cap);
+    json_decref(list);
+}
+
+/* --- other lists ------------------------------------------------------------------------------ */
 
 json_t *models_files(const char *dir)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* models.h - what the server's folders hold: ControlNets, LoRAs, textual inversions. Requests name
- * what is in them, and never a path. */
+/* models.h - what the server's folders hold: base models, ControlNets, LoRAs, textual inversions.
+ * Requests name what is in them, and never a path. */
 #ifndef CN_SERVER_MODELS_H
 #define CN_SERVER_MODELS_H
 
@@ -10,9 +10,24 @@
 
 typedef struct models models;
 
-/* dirs: NULL at the end; or NULL. NULL without memory. */
-models *models_open(const char *const *dirs);
+/* bases: base models, and folders of them. dirs: ControlNets, and folders of them. Each with NULL
+ * at the end; or NULL. NULL without memory. */
+models *models_open(const char *const *bases, const char *const *dirs);
 void models_close(models *m);
+
+/* The base models as they are now, in the order in which they were given, those of a folder by
+ * name: [{"name", "title", "hash", "path"}]. title: the name with the short hash; hash "" where the
+ * model has none. */
+json_t *models_bases(models *m);
+/* A path that was given and holds none; NULL. */
+const char *models_stray_base(models *m);
+/* The entry of the model that is called so, with or without its hash, whatever its case; NULL or
+ * "": of the one that is chosen. NULL: there is none. */
+json_t *models_base(models *m, const char *name);
+/* Chooses it for requests that name none; false: there is no such model. */
+bool models_choose_base(models *m, const char *name);
+/* Their titles, "a, b, c", for messages. */
+void models_base_names(models *m, char *out, size_t cap);
 
 /* The ControlNets in the folders as they are now: [{"name", "title", "path"}], by name. title: the
  * name with a short hash, "canny [d14c016b]", as stable-diffusion-webui's extension has it. */

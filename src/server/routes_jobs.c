@@ -7,12 +7,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* --- jobs for every interface ----------------------------------------------------------------- */
 
 draw_reader server_reader(const server *s)
 {
     return (draw_reader){.options = &s->o, .models = s->models};
+}
+
+/* A line of JSON like those of requests. */
+static void log_prompts(const job *j)
+{
+    json_t *line = json_pack("{s:I, s:s, s:s}", "time", (json_int_t)time(NULL), "job", j->id,
+                             "type", j->kind->name);
+    static const char *const names[] = {"prompt", "negative_prompt", "prompt_2",
+                                        "negative_prompt_2"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        json_t *text = json_object_get(j->request, names[i]);
+        if (json_is_string(text)) json_object_set(line, names[i], text);
+    }
+    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    if (text) fprintf(stderr, "%s\n", text);
+    free(text);
+    json_decref(line);
 }
 
 job *server_add_job(const http_request *r, json_t *request, http_reply *reply)
@@ -28,6 +46,7 @@ job *server_add_job(const http_request *r, json_t *request, http_reply *reply)
         return NULL;
     }
     job *j = jobs_add(r->server->jobs, kind, request, work, NULL, &full);
+    if (j && r->server->o.log_prompts) log_prompts(j);
     if (!j) http_reply_error(reply, r->server->ends ? 503 : 429, "%s", full);
     return j;
 }
@@ -256,6 +275,7 @@ static void get_control_nets(const http_request *r, http_reply *reply)
     json_array_foreach(list, i, one)
     {
         json_object_del(one, "path");
+        json_object_del(one, "hash");
     }
     http_reply_json(reply, 200, json_pack("{s:o}", "control_nets", list));
 }
@@ -296,20 +316,82 @@ static json_t *names_of(const char *(*name)(int i))
     return list;
 }
 
+/* Without paths. */
+static json_t *plain_entry(const json_t *one)
+{
+    return json_pack("{s:O, s:O}", "name", json_object_get(one, "name"), "title",
+                     json_object_get(one, "title"));
+}
+
+static json_t *plain_models(const server *s)
+{
+    json_t *all = models_bases(s->models), *list = json_array(), *one;
+    size_t i;
+    json_array_foreach(all, i, one)
+    {
+        json_array_append_new(list, plain_entry(one));
+    }
+    json_decref(all);
+    return list;
+}
+
+static void get_base_models(const http_request *r, http_reply *reply)
+{
+    http_reply_json(reply, 200, json_pack("{s:o}", "models", plain_models(r->server)));
+}
+
+/* What a model's own pictures measure; 0 with the reason in the context. */
+static int64_t size_of(const server *s, cn_ctx *ctx, const char *path)
+{
+    cn_pipeline_options o = s->o.pipeline;
+    cn_pipeline *p = NULL;
+    o.model = path;
+    const int64_t px = cn_pipeline_create(ctx, &o, &p) == CN_OK ? cn_pipeline_size_px(p) : 0;
+    cn_pipeline_destroy(p);
+    return px;
+}
+
+static void get_base_model(const http_request *r, http_reply *reply)
+{
+    json_t *one = models_base(r->server->models, r->words[0]);
+    cn_ctx *ctx = one ? cn_ctx_create(1) : NULL;
+    char list[2048];
+    if (ctx) {
+        const int64_t px = size_of(r->server, ctx, json_string_value(json_object_get(one, "path")));
+        json_t *entry = plain_entry(one);
+        json_object_set_new(entry, "size_px", json_integer(px));
+        if (px)
+            http_reply_json(reply, 200, entry);
+        else
+            http_reply_error(reply, 422, "%s", cn_error(ctx));
+        if (!px) json_decref(entry);
+    } else if (!one) {
+        models_base_names(r->server->models, list, sizeof list);
+        http_reply_error(reply, 404, "there is no base model %.100s; there are: %s", r->words[0],
+                         list);
+    } else {
+        http_reply_error(reply, 503, "out of memory");
+    }
+    cn_ctx_destroy(ctx);
+    json_decref(one);
+}
+
 static void get_info(const http_request *r, http_reply *reply)
 {
     const server *s = r->server;
+    json_t *model = models_base(s->models, NULL);
     http_reply_json(
         reply, 200,
-        json_pack("{s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:i, s:I}, s:b, s:b}",
-                  "version", CN_VERSION, "model", s->model, "size_px", (json_int_t)s->size_px,
-                  "samplers", names_of(cn_generate_sampler), "schedulers",
+        json_pack("{s:s, s:O?, s:o, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:i, s:I}, s:b, s:b}",
+                  "version", CN_VERSION, "model", json_object_get(model, "title"), "models",
+                  plain_models(s), "samplers", names_of(cn_generate_sampler), "schedulers",
                   names_of(cn_generate_scheduler), "loras", models_files(s->o.pipeline.lora_dir),
                   "embeddings", models_files(s->o.pipeline.embeddings_dir), "limits", "steps",
                   s->o.max_steps, "batch", s->o.max_batch, "prompt_bytes", s->o.max_prompt,
                   "pixels", (json_int_t)s->o.max_pixels, "previews",
                   strcmp(s->o.preview, "none") != 0, "training",
                   s->o.data_dir && s->o.control_dirs));
+    json_decref(model);
 }
 
 static void get_datasets(const http_request *r, http_reply *reply)
@@ -329,7 +411,10 @@ static void get_health(const http_request *r, http_reply *reply)
 const http_route routes_jobs[] = {
     {"GET", "/healthz", get_health, ROUTE_OPEN | ROUTE_QUIET, "Whether the server works", NULL,
      NULL},
-    {"GET", "/v1/info", get_info, 0, "The model, samplers, LoRAs and limits", NULL, NULL},
+    {"GET", "/v1/info", get_info, 0, "Base models, samplers, LoRAs and limits", NULL, NULL},
+    {"GET", "/v1/base-models", get_base_models, 0, "Base models", NULL, NULL},
+    {"GET", "/v1/base-models/{model}", get_base_model, 0, "One of them, and its pictures' size",
+     NULL, NULL},
     {"GET", "/v1/control-nets", get_control_nets, 0, "ControlNets in the server's folders", NULL,
      NULL},
     {"GET", "/v1/preprocessors", get_preprocessors, 0, "Kinds of condition pictures", NULL, NULL},

@@ -10,16 +10,19 @@
 
 static void get_models(const http_request *r, http_reply *reply)
 {
-    const server *s = r->server;
-    char title[300];
-    if (*s->model_hash)
-        snprintf(title, sizeof title, "%s [%s]", s->model, s->model_hash);
-    else
-        snprintf(title, sizeof title, "%s", s->model);
-    json_t *hash = *s->model_hash ? json_string(s->model_hash) : json_null();
-    http_reply_json(reply, 200,
-                    json_pack("[{s:s, s:s, s:o, s:n, s:s, s:n}]", "title", title, "model_name",
-                              s->model, "hash", hash, "sha256", "filename", s->model, "config"));
+    json_t *all = models_bases(r->server->models), *list = json_array(), *one;
+    size_t i;
+    json_array_foreach(all, i, one)
+    {
+        json_t *name = json_object_get(one, "name"), *hash = json_object_get(one, "hash");
+        json_array_append_new(
+            list, json_pack("{s:O, s:O, s:o, s:n, s:O, s:n}", "title",
+                            json_object_get(one, "title"), "model_name", name, "hash",
+                            *json_string_value(hash) ? json_incref(hash) : json_null(), "sha256",
+                            "filename", name, "config"));
+    }
+    json_decref(all);
+    http_reply_json(reply, 200, list);
 }
 
 static void get_samplers(const http_request *r, http_reply *reply)
@@ -118,6 +121,13 @@ static void get_flags(const http_request *r, http_reply *reply)
                               o->api_key != NULL, "listen", !r->server->loopback));
 }
 
+/* Read once by each model that is open. */
+static void refresh_embeddings(const http_request *r, http_reply *reply)
+{
+    engine_reopen(r->server->engine);
+    http_reply_json(reply, 200, json_null());
+}
+
 /* Lists are read anew whenever they are asked for. */
 static void refresh(const http_request *r, http_reply *reply)
 {
@@ -126,7 +136,7 @@ static void refresh(const http_request *r, http_reply *reply)
 }
 
 const http_route routes_webui_lists[] = {
-    {"GET", "/sdapi/v1/sd-models", get_models, 0, "The model", NULL, "list"},
+    {"GET", "/sdapi/v1/sd-models", get_models, 0, "Base models", NULL, "list"},
     {"GET", "/sdapi/v1/samplers", get_samplers, 0, "Samplers", NULL, "list"},
     {"GET", "/sdapi/v1/schedulers", get_schedulers, 0, "Noise levels", NULL, "list"},
     {"GET", "/sdapi/v1/upscalers", get_upscalers, 0, "Upscalers of the second pass", NULL, "list"},
@@ -139,4 +149,8 @@ const http_route routes_webui_lists[] = {
     {"GET", "/sdapi/v1/cmd-flags", get_flags, 0, "Options of the server", NULL, NULL},
     {"POST", "/sdapi/v1/refresh-checkpoints", refresh, 0, "Lists are always fresh", NULL, "null"},
     {"POST", "/sdapi/v1/refresh-loras", refresh, 0, "Lists are always fresh", NULL, "null"},
+    {"POST", "/sdapi/v1/refresh-vae", refresh, 0, "There is the VAE of --vae, or a model's own",
+     NULL, "null"},
+    {"POST", "/sdapi/v1/refresh-embeddings", refresh_embeddings, 0,
+     "Reads --embeddings-dir anew before the next job", NULL, "null"},
     {0}};

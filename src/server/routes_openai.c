@@ -15,7 +15,7 @@ enum { MOST_PARTS = 32 };
 
 const member openai_members[] = {
     {"prompt", MEMBER_TEXT, 0, 0, "prompt", NULL},
-    {"model", MEMBER_TEXT, 0, 0, NULL, "of /v1/models; there is one"},
+    {"model", MEMBER_TEXT, 0, 0, NULL, "of /v1/models; OpenAI's own names stand for the first"},
     {"n", MEMBER_WHOLE, 1, 64, "iterations", "pictures, each of a seed of its own"},
     {"size", MEMBER_TEXT, 0, 0, NULL, "WIDTHxHEIGHT, or auto: the model's own"},
     {"response_format", MEMBER_TEXT, 0, 0, NULL, "b64_json or url"},
@@ -57,7 +57,21 @@ static bool is_word(const json_t *body, const char *name, const char *a, const c
            false;
 }
 
-static json_t *read_request(const json_t *body, char why[WHY_BYTES])
+/* Clients that can't be told another name send one of OpenAI's. */
+static bool set_model(const http_request *r, const json_t *body, json_t *out, char why[WHY_BYTES])
+{
+    const char *name = member_text(body, "model");
+    char list[2048];
+    if (!name) return true;
+    json_t *one = models_base(r->server->models, name);
+    json_decref(one);
+    if (one) return json_object_set_new(out, "model", json_string(name)) == 0;
+    if (!strncmp(name, "dall-e-", 7) || !strncmp(name, "gpt-", 4)) return true;
+    models_base_names(r->server->models, list, sizeof list);
+    return snprintf(why, WHY_BYTES, "model \"%.200s\": there are: %s", name, list), false;
+}
+
+static json_t *read_request(const http_request *r, const json_t *body, char why[WHY_BYTES])
 {
     if (!members_check(openai_members, body, true, why)) return NULL;
     if (!member_text(body, "prompt")) return snprintf(why, WHY_BYTES, "prompt is missing"), NULL;
@@ -66,7 +80,7 @@ static json_t *read_request(const json_t *body, char why[WHY_BYTES])
         return NULL;
     json_t *out = json_pack("{s:s, s:s}", "type", "generate", "prompt_style", "webui");
     members_copy(openai_members, body, out);
-    if (set_size(body, out, why)) return out;
+    if (set_size(body, out, why) && set_model(r, body, out, why)) return out;
     json_decref(out);
     return NULL;
 }
@@ -102,7 +116,7 @@ static void draw(const http_request *r, const json_t *body, json_t *request, htt
 static void generations(const http_request *r, http_reply *reply)
 {
     char why[WHY_BYTES];
-    json_t *request = read_request(r->json, why);
+    json_t *request = read_request(r, r->json, why);
     if (request)
         draw(r, r->json, request, reply);
     else
@@ -145,7 +159,7 @@ static json_t *form_of(const http_request *r)
 static void edits(const http_request *r, http_reply *reply)
 {
     char why[WHY_BYTES] = "a body of multipart/form-data is expected";
-    json_t *form = form_of(r), *request = form ? read_request(form, why) : NULL;
+    json_t *form = form_of(r), *request = form ? read_request(r, form, why) : NULL;
     const char *image = form ? member_text(form, "image") : NULL;
     if (request && !image) {
         snprintf(why, sizeof why, "image is missing");
@@ -167,25 +181,35 @@ static void edits(const http_request *r, http_reply *reply)
 
 /* --- models ----------------------------------------------------------------------------------- */
 
-static json_t *model_json(const server *s)
+static json_t *model_json(const json_t *one)
 {
-    return json_pack("{s:s, s:s, s:i, s:s}", "id", s->model, "object", "model", "created", 0,
-                     "owned_by", "controlnet.c");
+    return json_pack("{s:O, s:s, s:i, s:s}", "id", json_object_get(one, "name"), "object", "model",
+                     "created", 0, "owned_by", "controlnet.c");
 }
 
 static void get_models(const http_request *r, http_reply *reply)
 {
-    http_reply_json(reply, 200,
-                    json_pack("{s:s, s:[o]}", "object", "list", "data", model_json(r->server)));
+    json_t *all = models_bases(r->server->models), *list = json_array(), *one;
+    size_t i;
+    json_array_foreach(all, i, one)
+    {
+        json_array_append_new(list, model_json(one));
+    }
+    json_decref(all);
+    http_reply_json(reply, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
 }
 
 static void get_model(const http_request *r, http_reply *reply)
 {
-    if (strcmp(r->words[0], r->server->model) == 0)
-        http_reply_json(reply, 200, model_json(r->server));
-    else
-        http_reply_error(reply, 404, "there is no model %.100s; there is %s", r->words[0],
-                         r->server->model);
+    json_t *one = models_base(r->server->models, r->words[0]);
+    char list[2048];
+    if (one) {
+        http_reply_json(reply, 200, model_json(one));
+    } else {
+        models_base_names(r->server->models, list, sizeof list);
+        http_reply_error(reply, 404, "there is no model %.100s; there are: %s", r->words[0], list);
+    }
+    json_decref(one);
 }
 
 const http_route routes_openai[] = {
@@ -193,6 +217,6 @@ const http_route routes_openai[] = {
      "Draws, as OpenAI's clients ask for it", "OpenaiImages", "OpenaiPictures"},
     {"POST", "/v1/images/edits", edits, ROUTE_LONG, "Draws over a picture", "OpenaiEdits",
      "OpenaiPictures"},
-    {"GET", "/v1/models", get_models, 0, "The model", NULL, NULL},
+    {"GET", "/v1/models", get_models, 0, "Base models", NULL, NULL},
     {"GET", "/v1/models/{model}", get_model, 0, "One of them", NULL, NULL},
     {0}};

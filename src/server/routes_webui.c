@@ -10,6 +10,55 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* --- options ---------------------------------------------------------------------------------- */
+
+static void get_options(const http_request *r, http_reply *reply)
+{
+    json_t *model = models_base(r->server->models, NULL);
+    http_reply_json(
+        reply, 200,
+        json_pack("{s:O?, s:i, s:s}", "sd_model_checkpoint", json_object_get(model, "title"),
+                  "CLIP_stop_at_last_layers", (int)r->server->clip_skip, "samples_format", "png"));
+    json_decref(model);
+}
+
+/* Settings that are there; false with `why`, and nothing is changed. */
+static bool change_settings(server *s, const json_t *settings, bool others, char why[WHY_BYTES])
+{
+    const char *name, *model;
+    json_t *value;
+    int64_t layers;
+    if (!json_whole(settings, "CLIP_stop_at_last_layers", 1, 1000, s->clip_skip, &layers, why) ||
+        !json_text(settings, "sd_model_checkpoint", NULL, &model, why))
+        return false;
+    json_object_foreach((json_t *)(uintptr_t)settings, name, value)
+    {
+        if (others || !strcmp(name, "CLIP_stop_at_last_layers") ||
+            !strcmp(name, "sd_model_checkpoint"))
+            continue;
+        return snprintf(why, WHY_BYTES, "%.100s: this server doesn't have that option", name),
+               false;
+    }
+    if (model && *model && !models_choose_base(s->models, model)) {
+        char list[2048];
+        models_base_names(s->models, list, sizeof list);
+        return snprintf(why, WHY_BYTES, "sd_model_checkpoint \"%.200s\": there are: %s", model,
+                        list),
+               false;
+    }
+    s->clip_skip = (int)layers;
+    return true;
+}
+
+static void post_options(const http_request *r, http_reply *reply)
+{
+    char why[WHY_BYTES];
+    if (change_settings(r->server, r->json, false, why))
+        http_reply_json(reply, 200, json_null());
+    else
+        http_reply_error(reply, 422, "%s", why);
+}
+
 /* --- answers ---------------------------------------------------------------------------------- */
 
 static void append_picture(json_t *list, const job_picture *p)
@@ -56,7 +105,7 @@ static char *info_of(const job *j)
         json_array_append_new(texts, json_string(j->pictures[i].parameters));
     json_t *info = json_pack(
         "{s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:i, s:O*, s:O*, s:o, s:o, s:o, s:o, s:i, s:o, s:o, "
-        "s:s}",
+        "s:o, s:s}",
         "prompt", json_incref(prompt), "all_prompts", repeated(prompt, j->n_drawn),
         "negative_prompt", json_incref(no), "all_negative_prompts", repeated(no, j->n_drawn),
         "seed", member_of(j, "seed"), "all_seeds", seeds ? json_deep_copy(seeds) : json_array(),
@@ -64,7 +113,7 @@ static char *info_of(const job *j)
         json_object_get(j->info, "height"), "sampler_name", member_of(j, "sampling_method"),
         "cfg_scale", member_of(j, "cfg_scale"), "steps", member_of(j, "steps"), "infotexts", texts,
         "index_of_first_image", 0, "clip_skip", member_of(j, "clip_skip"), "styles", json_array(),
-        "version", "controlnet.c " CN_VERSION);
+        "sd_model_name", member_of(j, "model"), "version", "controlnet.c " CN_VERSION);
     char *text = info ? json_dumps(info, JSON_COMPACT) : NULL;
     json_decref(info);
     json_decref(prompt);
@@ -100,6 +149,14 @@ static void draw(const http_request *r, http_reply *reply, bool from_picture)
     char why[WHY_BYTES];
     json_t *maps = NULL;
     json_t *request = webui_draw_request(r->json, from_picture, r->server->clip_skip, &maps, why);
+    const bool stay =
+        json_is_false(json_object_get(r->json, "override_settings_restore_afterwards"));
+    if (request && stay &&
+        !change_settings(r->server, json_object_get(r->json, "override_settings"), true, why)) {
+        json_decref(request);
+        json_decref(maps);
+        request = NULL;
+    }
     if (!request) {
         http_reply_error(reply, 422, "%s", why);
         return;
@@ -163,60 +220,6 @@ static void skip(const http_request *r, http_reply *reply)
 {
     jobs_skip(r->server->jobs);
     http_reply_json(reply, 200, json_object());
-}
-
-/* --- options ---------------------------------------------------------------------------------- */
-
-static void title_of(const server *s, char *out, size_t cap)
-{
-    if (*s->model_hash)
-        snprintf(out, cap, "%s [%s]", s->model, s->model_hash);
-    else
-        snprintf(out, cap, "%s", s->model);
-}
-
-static void get_options(const http_request *r, http_reply *reply)
-{
-    char title[300];
-    title_of(r->server, title, sizeof title);
-    http_reply_json(
-        reply, 200,
-        json_pack("{s:s, s:i, s:s}", "sd_model_checkpoint", title, "CLIP_stop_at_last_layers",
-                  (int)r->server->clip_skip, "samples_format", "png"));
-}
-
-static bool is_this_model(const server *s, const json_t *value)
-{
-    char title[300];
-    const char *name = json_string_value(value);
-    title_of(s, title, sizeof title);
-    return name && (strcmp(name, title) == 0 || strcmp(name, s->model) == 0);
-}
-
-static void post_options(const http_request *r, http_reply *reply)
-{
-    const char *name;
-    json_t *value;
-    int64_t layers;
-    char why[WHY_BYTES];
-    if (!json_whole(r->json, "CLIP_stop_at_last_layers", 1, 12, r->server->clip_skip, &layers,
-                    why)) {
-        http_reply_error(reply, 422, "%s", why);
-        return;
-    }
-    json_object_foreach(r->json, name, value)
-    {
-        if (strcmp(name, "CLIP_stop_at_last_layers") == 0) continue;
-        if (strcmp(name, "sd_model_checkpoint") == 0 && is_this_model(r->server, value)) continue;
-        if (strcmp(name, "sd_model_checkpoint") == 0)
-            http_reply_error(reply, 422, "sd_model_checkpoint: this server has %s alone",
-                             r->server->model);
-        else
-            http_reply_error(reply, 422, "%.100s: this server doesn't have that option", name);
-        return;
-    }
-    r->server->clip_skip = (int)layers;
-    http_reply_json(reply, 200, json_null());
 }
 
 /* --- text in pictures ------------------------------------------------------------------------- */

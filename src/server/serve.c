@@ -64,24 +64,33 @@ static bool check_dirs(const server *s, char *why, size_t cap)
     return true;
 }
 
+/* The first model is opened now, so that what is wrong with it is known. */
+static bool open_engine(server *s, char *why, size_t cap)
+{
+    const char *stray = models_stray_base(s->models);
+    json_t *first = models_base(s->models, NULL);
+    const char *path = json_string_value(json_object_get(first, "path"));
+    if (stray && s->o.models[1])
+        snprintf(why, cap, "-m %s: neither a base model nor a folder of them", stray);
+    else
+        s->engine = engine_open(&s->o, path ? path : "", s->jobs, why, cap);
+    json_decref(first);
+    return s->engine != NULL;
+}
+
 static bool open_parts(server *s, char *why, size_t cap)
 {
     if (!check_dirs(s, why, cap)) return false;
     s->began_s = jobs_now_s();
     s->jobs = jobs_open(s->o.queue, KEPT_JOBS, KEPT_BYTES, s->o.state_dir);
-    s->models = models_open(s->o.control_dirs);
+    s->models = models_open(s->o.models, s->o.control_dirs);
     s->watch = guard_watch_open(s->o.header_timeout_s, s->o.body_timeout_s);
     if (!s->jobs || !s->models || !s->watch) {
         snprintf(why, cap, "out of memory");
         return false;
     }
-    s->engine = engine_open(&s->o, s->jobs, why, cap);
-    if (!s->engine) return false;
-    models_name_of(s->o.pipeline.model, s->model, sizeof s->model);
-    if (!models_short_hash(s->o.pipeline.model, s->model_hash)) s->model_hash[0] = 0;
     s->clip_skip = 1;
-    s->size_px = cn_pipeline_size_px(s->engine->pipeline);
-    return true;
+    return open_engine(s, why, cap);
 }
 
 static void close_parts(server *s)

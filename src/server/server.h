@@ -9,7 +9,8 @@
 #include "controlnet.h"
 
 typedef struct server_options {
-    cn_pipeline_options pipeline;    /* without ControlNets, which jobs name */
+    cn_pipeline_options pipeline;    /* without model and ControlNets, which jobs name */
+    const char *const *models;       /* base models, and folders of them, NULL at the end */
     const char *const *control_dirs; /* folders of ControlNets, NULL at the end; or NULL */
     const char *annotators_dir;      /* networks of preprocessors; NULL: none */
     const char *data_dir;            /* training pairs; NULL: no training */
@@ -22,14 +23,16 @@ typedef struct server_options {
     int port;                        /* 0: one that the system chooses */
     int threads;                     /* of the engine; 0: one per core */
     int queue;                       /* jobs that may wait */
+    int batch_jobs;                  /* equal ones that are drawn at once; 1: each alone */
     int job_timeout_s;               /* a job that takes longer is stopped; 0: none is */
     int connections;                 /* at a time */
     int header_timeout_s, body_timeout_s; /* until a request's head, its body, is there */
     int max_steps, max_batch, max_prompt; /* of a job; bytes of a prompt */
     int64_t max_pixels;                   /* of a picture that is drawn or sent */
     size_t max_body_bytes;
-    bool no_auth; /* beyond loopback without a key */
-    bool open;    /* a browser on the page */
+    bool no_auth;     /* beyond loopback without a key */
+    bool open;        /* a browser on the page */
+    bool log_prompts; /* a log line for each job, with its prompts */
 } server_options;
 
 /* Serves until SIGINT or SIGTERM; a second one ends the process. Prints the address on standard

@@ -24,11 +24,8 @@ struct server {
     models *models;
     guard_watch *watch;
     struct MHD_Daemon *daemon;
-    bool loopback;      /* only this machine's own programs get here */
-    char address[256];  /* as it is printed: http://127.0.0.1:7860 */
-    char model[256];    /* name of the base model */
-    char model_hash[9]; /* "" where it has none */
-    int64_t size_px;    /* that it was trained at */
+    bool loopback;     /* only this machine's own programs get here */
+    char address[256]; /* as it is printed: http://127.0.0.1:7860 */
     double began_s;
     atomic_int clip_skip; /* of stable-diffusion-webui's options */
     atomic_bool ends;

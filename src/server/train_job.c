@@ -12,12 +12,14 @@
 enum { CURVE_POINTS = 400, NAME_BYTES = 64 };
 
 typedef struct train_work {
+    char *model; /* path of the base model */
     cn_train_options o;
     char data[PATH_MAX], output[CN_PATH_BYTES];
 } train_work;
 
 static const options_extra train_members[] = {
     {"type", "{\"type\":\"string\",\"const\":\"train\"}"},
+    {"model", DRAW_MODEL_SCHEMA},
     {"name",
      "{\"type\":\"string\",\"pattern\":\"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$\",\"description\":"
      "\"the new ControlNet's\"}"},
@@ -90,11 +92,12 @@ static bool read_train(const draw_reader *r, cn_ctx *ctx, json_t *request, train
     const options_part part = {.rows = cn_train_option_rows, .target = &w->o, .not = not_taken};
     const json_t *resume = json_object_get(request, "resume");
     if (!options_from_json(ctx, &part, train_members, request, why) ||
-        !read_places(r, request, w, why))
+        !read_places(r, request, w, why) || !(w->model = draw_find_model(r, request, why)))
         return false;
     if (resume && !json_is_boolean(resume))
         return snprintf(why, WHY_BYTES, "resume: true or false is expected"), false;
-    w->o.model = r->options->pipeline.model;
+    w->o.model = w->model;
+    w->o.max_memory_bytes = r->options->pipeline.max_memory_bytes;
     w->o.tokenizer = r->options->pipeline.tokenizer;
     w->o.vae = r->options->pipeline.vae;
     w->o.device = r->options->pipeline.device;
@@ -104,6 +107,14 @@ static bool read_train(const draw_reader *r, cn_ctx *ctx, json_t *request, train
     if (json_is_true(resume) && access(w->output, F_OK) == 0)
         w->o.resume_from_checkpoint = "latest";
     return true;
+}
+
+static void free_train(void *work)
+{
+    train_work *w = work;
+    if (!w) return;
+    free(w->model);
+    free(w);
 }
 
 void *train_read(const draw_reader *r, json_t *request, char why[WHY_BYTES])
@@ -119,7 +130,7 @@ void *train_read(const draw_reader *r, json_t *request, char why[WHY_BYTES])
     }
     cn_ctx_destroy(ctx);
     if (good) return w;
-    free(w);
+    free_train(w);
     return NULL;
 }
 
@@ -206,6 +217,7 @@ static cn_status run_train(engine *e, job *j)
                                           .progress = on_progress,
                                           .validated = on_validated,
                                           .planned = on_planned};
+    engine_unload(e); /* the drawings' networks make room */
     const cn_status s = cn_train(e->ctx, &w->o, &callbacks, &result);
     if (s == CN_OK && !w->o.dry_run)
         json_object_update_new(
@@ -216,4 +228,4 @@ static cn_status run_train(engine *e, job *j)
     return s;
 }
 
-const job_kind train_job = {"train", run_train, free};
+const job_kind train_job = {"train", run_train, free_train};

@@ -29,7 +29,13 @@
         {"n_iter", MEMBER_WHOLE, 1, 64, "iterations", NULL},                                      \
         {"eta", MEMBER_NUMBER, 0, 1, "eta", "of tcd"},                                            \
         {"send_images", MEMBER_BOOL, 0, 0, NULL, NULL},                                           \
-        {"override_settings", MEMBER_OBJECT, 0, 0, NULL, "CLIP_stop_at_last_layers"},             \
+        {"override_settings",                                                                     \
+         MEMBER_OBJECT,                                                                           \
+         0,                                                                                       \
+         0,                                                                                       \
+         NULL,                                                                                    \
+         "sd_model_checkpoint, CLIP_stop_at_last_layers"},                                        \
+        {"override_settings_restore_afterwards", MEMBER_BOOL, 0, 0, NULL, "false: they stay"},    \
         {"alwayson_scripts", MEMBER_OBJECT, 0, 0, NULL, "controlnet, with its units as args"},    \
     {                                                                                             \
         "denoising_strength", MEMBER_NUMBER, 0, 1, NULL, NULL                                     \
@@ -54,7 +60,10 @@ const member webui_img2img_members[] = {
     {"inpaint_full_res", MEMBER_BOOL, 0, 0, NULL, "true unless it says otherwise"},
     {"inpaint_full_res_padding", MEMBER_WHOLE, 0, 1024, "inpaint_full_res_padding", NULL},
     {"inpainting_mask_invert", MEMBER_ANY, 0, 0, NULL, "0 or 1"},
-    {"resize_mode", MEMBER_WHOLE, 0, 3, NULL, "0 or 1: other proportions are cropped"},
+    {"resize_mode", MEMBER_WHOLE, 0, 3, NULL,
+     "0 stretches a picture of other proportions, 1 crops it, 2 draws its edges out, 3 stretches "
+     "its "
+     "latents"},
     {0}};
 
 /* --- what isn't here -------------------------------------------------------------------------- */
@@ -160,13 +169,14 @@ static bool set_second_pass(const json_t *body, json_t *out, char why[WHY_BYTES]
 
 static bool set_picture(const json_t *body, json_t *out, char why[WHY_BYTES])
 {
+    static const char *const resizes[] = {"stretch", "crop", "fill", "latent"};
     static const char *const fills[] = {"fill", "original", "latent-noise", "latent-nothing"};
     const json_t *list = json_object_get(body, "init_images"), *invert;
     json_t *first = json_array_get(list, 0);
     if (json_array_size(list) != 1 || !json_is_string(first) || !*json_string_value(first))
         return snprintf(why, WHY_BYTES, "init_images: a list of one picture is expected"), false;
-    if (member_number(body, "resize_mode", 0) > 1)
-        return snprintf(why, WHY_BYTES, "resize_mode: 0 and 1 are there"), false;
+    const char *resize = resizes[(int)member_number(body, "resize_mode", 0)];
+    json_object_set_new(out, "init_resize", json_string(resize));
     json_object_set(out, "init_image", first);
     const double strength = member_number(body, "denoising_strength", 0.75);
     if (strength <= 0)
@@ -193,6 +203,15 @@ static bool set_clip_skip(const json_t *body, int otherwise, json_t *out, char w
     return true;
 }
 
+static bool set_model(const json_t *body, json_t *out, char why[WHY_BYTES])
+{
+    const json_t *settings = json_object_get(body, "override_settings");
+    const char *name;
+    if (!json_text(settings, "sd_model_checkpoint", NULL, &name, why)) return false;
+    if (name && *name) json_object_set_new(out, "model", json_string(name));
+    return true;
+}
+
 json_t *webui_draw_request(const json_t *body, bool from_picture, int clip_skip, json_t **maps,
                            char why[WHY_BYTES])
 {
@@ -207,7 +226,7 @@ json_t *webui_draw_request(const json_t *body, bool from_picture, int clip_skip,
     members_copy(table, body, out);
     set_sampler(body, out);
     json_t *controls = webui_controls(body, hires, maps, why);
-    bool good = controls && set_clip_skip(body, clip_skip, out, why);
+    bool good = controls && set_clip_skip(body, clip_skip, out, why) && set_model(body, out, why);
     if (controls) json_object_set_new(out, "controls", controls);
     if (good && from_picture) good = set_picture(body, out, why);
     if (good && hires) good = set_second_pass(body, out, why);

@@ -27,7 +27,7 @@ const member webui_unit_members[] = {
     {"guidance_end", MEMBER_NUMBER, 0, 1, "end", NULL},
     {"control_mode", MEMBER_ANY, 0, 0, NULL, "0 to 2, or in words"},
     {"pixel_perfect", MEMBER_BOOL, 0, 0, NULL, "the preprocessor works at the drawing's size"},
-    {"hr_option", MEMBER_ANY, 0, 0, NULL, "Both alone is there"},
+    {"hr_option", MEMBER_ANY, 0, 0, NULL, "Both, Low res only, High res only"},
     {"advanced_weighting", MEMBER_LIST, 0, 0, "weights", "a factor for each residual"},
     {"save_detected_map", MEMBER_BOOL, 0, 0, NULL, "the condition follows the drawings"},
     {"low_vram", MEMBER_BOOL, 0, 0, NULL, "without effect"},
@@ -65,6 +65,9 @@ static const char *const resize_names[] = {"Just Resize", "Crop and Resize", "Re
 static const char *const resize_values[] = {"stretch", "crop", "fill"};
 static const char *const mode_names[] = {"Balanced", "My prompt is more important",
                                          "ControlNet is more important"};
+/* The extension's HiResFixOption. */
+static const char *const pass_names[] = {"Both", "Low res only", "High res only"};
+static const char *const pass_values[] = {"both", "first", "second"};
 static const char *const mode_values[] = {"balanced", "prompt", "controlnet"};
 
 /* --- preprocessors ---------------------------------------------------------------------------- */
@@ -148,14 +151,13 @@ static json_t *read_unit(const json_t *body, const json_t *unit, bool has_second
                          char why[WHY_BYTES])
 {
     json_t *out = json_object();
-    const char *hr = member_text(unit, "hr_option");
     members_copy(webui_unit_members, unit, out);
     bool good =
         set_image(unit, out, why) && set_preprocessor(unit, out, why) &&
         set_choice(unit, "resize_mode", resize_names, resize_values, 1, out, "resize", why) &&
-        set_choice(unit, "control_mode", mode_names, mode_values, 0, out, "mode", why);
-    if (good && has_second_pass && hr && strcasecmp(hr, "Both") != 0)
-        good = (snprintf(why, WHY_BYTES, "hr_option: Both alone is there"), false);
+        set_choice(unit, "control_mode", mode_names, mode_values, 0, out, "mode", why) &&
+        set_choice(unit, "hr_option", pass_names, pass_values, 0, out, "pass", why);
+    if (good && !has_second_pass) json_object_del(out, "pass");
     take_initial(body, out);
     if (good) return out;
     json_decref(out);

@@ -22,10 +22,11 @@ static void read_job(json_t *request)
                                            .max_prompt = 1000,
                                            .max_pixels = 1 << 16,
                                            .preview = "none"};
+    static const char *const base[] = {"model", NULL};
     static models *none;
     const job_kind *kind = NULL;
     char why[WHY_BYTES];
-    if (!none) none = models_open(NULL);
+    if (!none) none = models_open(base, NULL);
     const draw_reader reader = {&options, none};
     void *work = job_read(&reader, request, &kind, why);
     if (work) kind->free_work(work);

@@ -152,6 +152,109 @@ static void test_batch(void **state)
     assert_int_equal(access(path, R_OK), 0);
 }
 
+/* The state's picture; a step of 8 bits apart from another is what sums in another order make. */
+static void assert_alike(const serve_child *s, const char *id, const http_answer *alone)
+{
+    char path[512], *got_text = NULL, *want_text = NULL;
+    cn_image *got = NULL, *want = NULL;
+    snprintf(path, sizeof path, "/v1/jobs/%s/pictures/0", id);
+    http_answer a = http_ask(s, "GET", path, NULL, NULL, 0);
+    assert_int_equal(a.status, 200);
+    must(cn_image_load_memory(ctx, a.body, a.bytes, &got));
+    must(cn_image_load_memory(ctx, alone->body, alone->bytes, &want));
+    for (int64_t i = 0; i < 3 * want->width * want->height; i++)
+        assert_in_range(got->rgb[i] + 1 - want->rgb[i], 0, 2);
+    must(cn_png_text_memory(ctx, a.body, a.bytes, "parameters", &got_text));
+    must(cn_png_text_memory(ctx, alone->body, alone->bytes, "parameters", &want_text));
+    assert_string_equal(got_text, want_text);
+    cn_free(got_text);
+    cn_free(want_text);
+    cn_image_destroy(got);
+    cn_image_destroy(want);
+    http_free(&a);
+}
+
+static json_t *equal_request(int seed)
+{
+    return json_pack("{s:s, s:i, s:i, s:s}", "prompt", "a cube", "steps", 3, "seed", seed,
+                     "sampling_method", "euler_a");
+}
+
+/* Five that differ in their seeds wait, one of them is cancelled, and one is another. */
+static void test_batch_jobs(void **state)
+{
+    (void)state;
+    need_server();
+    enum { JOBS = 5 };
+    serve_child other;
+    char first[64], ids[JOBS][64], odd[64], path[128];
+    assert_true(START(&other, "--batch-jobs", "8", "-t", "1"));
+    post_job(&other, long_request(), first);
+    for (int i = 0; i < JOBS; i++) post_job(&other, equal_request(i + 1), ids[i]);
+    post_job(&other, json_pack("{s:s, s:i, s:i}", "prompt", "a ball", "steps", 3, "seed", 1), odd);
+    snprintf(path, sizeof path, "/v1/jobs/%s", ids[2]);
+    json_decref(ask_json(&other, "DELETE", path, NULL, 200));
+    snprintf(path, sizeof path, "/v1/jobs/%s", first);
+    json_decref(ask_json(&other, "DELETE", path, NULL, 200));
+    for (int i = 0; i < JOBS; i++) {
+        json_t *value = wait_job(&other, ids[i]);
+        assert_string_equal(text_of(value, "state"), i == 2 ? "cancelled" : "done");
+        const json_t *result = json_object_get(value, "result");
+        if (i != 2) {
+            assert_int_equal(json_integer_value(json_object_get(result, "together")), JOBS - 1);
+            assert_int_equal(json_integer_value(json_object_get(result, "seed")), i + 1);
+            http_answer alone = draw(&server, equal_request(i + 1));
+            assert_alike(&other, ids[i], &alone);
+            http_free(&alone);
+        }
+        json_decref(value);
+    }
+    json_t *value = wait_job(&other, odd);
+    assert_null(json_object_get(json_object_get(value, "result"), "together"));
+    json_decref(value);
+    assert_int_equal(serve_stop(&other, SIGTERM), 0);
+}
+
+/* One of several that run is cancelled, and then the others. */
+static void test_cancel_some(void **state)
+{
+    (void)state;
+    need_server();
+    serve_child other;
+    char first[64], ids[2][64], path[128];
+    assert_true(START(&other, "--batch-jobs", "8", "-t", "1"));
+    json_t *value = long_request();
+    post_job(&other, json_incref(value), first);
+    json_object_set_new(value, "steps", json_integer(100));
+    for (int i = 0; i < 2; i++) {
+        json_object_set_new(value, "seed", json_integer(i));
+        post_job(&other, json_incref(value), ids[i]);
+    }
+    json_decref(value);
+    snprintf(path, sizeof path, "/v1/jobs/%s", first);
+    json_decref(ask_json(&other, "DELETE", path, NULL, 200));
+    snprintf(path, sizeof path, "/v1/jobs/%s", ids[0]);
+    for (int i = 0; i < 100 * RUN_SECONDS; i++) {
+        json_t *job = ask_json(&other, "GET", path, NULL, 200);
+        const bool samples = !strcmp(text_of(job, "stage"), "sampling");
+        json_decref(job);
+        if (samples) break;
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
+    }
+    json_decref(ask_json(&other, "DELETE", path, NULL, 200));
+    snprintf(path, sizeof path, "/v1/jobs/%s", ids[1]);
+    value = ask_json(&other, "GET", path, NULL, 200);
+    assert_string_equal(text_of(value, "state"), "running");
+    json_decref(value);
+    json_decref(ask_json(&other, "DELETE", path, NULL, 200));
+    for (int i = 0; i < 2; i++) {
+        value = wait_job(&other, ids[i]);
+        assert_string_equal(text_of(value, "state"), "cancelled");
+        json_decref(value);
+    }
+    assert_int_equal(serve_stop(&other, SIGTERM), 0);
+}
+
 static void test_metrics(void **state)
 {
     (void)state;
@@ -165,6 +268,46 @@ static void test_metrics(void **state)
     assert_non_null(drawn);
     assert_true(strtod(strchr(drawn + 1, ' '), NULL) >= 4); /* of the tests before */
     http_free(&a);
+}
+
+/* From taking a job to its first step, as the server tells it: a size that was drawn before is
+ * planned and loaded. The best of five, since the machine has other work too. */
+static void test_second_is_ready(void **state)
+{
+    (void)state;
+    need_server();
+    double least = 1e9;
+    for (int i = 0; i < 6; i++) {
+        char id[64];
+        post_job(&server,
+                 json_pack("{s:s, s:i, s:i, s:i, s:i}", "prompt", "a cube", "steps", 2, "seed", i,
+                           "width", 24, "height", 32),
+                 id);
+        json_t *value = wait_job(&server, id);
+        const double ready = json_number_value(json_object_get(value, "ready_seconds"));
+        assert_true(ready > 0);
+        if (i && ready < least) least = ready;
+        json_decref(value);
+    }
+    assert_true(least < 0.05);
+}
+
+/* The request goes into the picture where it is asked for, and nothing else than webui's text where
+ * it isn't. */
+static void test_recipe(void **state)
+{
+    (void)state;
+    need_server();
+    for (int wanted = 0; wanted < 2; wanted++) {
+        char *text = NULL;
+        http_answer a = draw(&server, json_pack("{s:s, s:i, s:i, s:b}", "prompt", "a cube", "steps",
+                                                2, "seed", 5, "recipe", wanted));
+        must(cn_png_text_memory(ctx, a.body, a.bytes, "controlnet.c request", &text));
+        assert_int_equal(text != NULL, wanted);
+        if (wanted) assert_non_null(strstr(text, "\"seed\":5"));
+        cn_free(text);
+        http_free(&a);
+    }
 }
 
 /* The page is whole and says what it may load. */
@@ -319,6 +462,51 @@ static void test_large_bodies(void **state)
     refuse("POST", "/v1/jobs", NULL, deep, 400, "nested deeper");
     free(body);
     free(deep);
+}
+
+static double resident_of(const serve_child *s)
+{
+    http_answer a = http_ask(s, "GET", "/metrics", NULL, NULL, 0);
+    const char *at = strstr(a.body, "\ncontrolnet_resident_memory_bytes ");
+    assert_non_null(at);
+    const double value = strtod(strchr(at + 1, ' '), NULL);
+    http_free(&a);
+    return value;
+}
+
+/* 100 MB, told beforehand or not: the first are refused by their head, the others before they take
+ * the server's memory. */
+static void test_hundred_megabytes(void **state)
+{
+    (void)state;
+    need_server();
+    enum { MIB = 1 << 20, PARTS = 100 };
+    static const char *const heads[] = {
+        "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n",
+        "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"};
+    char *part = malloc(MIB), answer[16] = "";
+    const double before = resident_of(&server);
+    memset(part, ' ', MIB);
+    for (int chunked = 0; chunked < 2; chunked++) {
+        const int fd = http_connect(&server);
+        bool open = send(fd, heads[chunked], strlen(heads[chunked]), MSG_NOSIGNAL) > 0;
+        for (int i = 0; i < PARTS && open; i++) {
+            if (chunked) open = send(fd, "100000\r\n", 8, MSG_NOSIGNAL) == 8;
+            for (ssize_t sent = 0, n; open && sent < MIB; sent += n) {
+                n = send(fd, part + sent, (size_t)(MIB - sent), MSG_NOSIGNAL);
+                open = n > 0;
+                if (!open) break;
+            }
+            if (open && chunked) open = send(fd, "\r\n", 2, MSG_NOSIGNAL) == 2;
+        }
+        if (open && chunked) open = send(fd, "0\r\n\r\n", 5, MSG_NOSIGNAL) == 5;
+        /* or it was cut off while it was sent */
+        if (recv(fd, answer, sizeof answer - 1, 0) > 12) assert_memory_equal(answer + 9, "413", 3);
+        close(fd);
+    }
+    free(part);
+    assert_true(resident_of(&server) < before + 8 * MIB);
+    json_decref(ask_json(&server, "GET", "/healthz", NULL, 200));
 }
 
 static bool closes_within(int fd, double seconds)
@@ -501,15 +689,29 @@ static void test_state(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_samplers),     cmocka_unit_test(test_two_controls),
-        cmocka_unit_test(test_annotate),     cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_events),       cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_metrics),      cmocka_unit_test(test_page),
-        cmocka_unit_test(test_refused),      cmocka_unit_test(test_pictures_in_all),
-        cmocka_unit_test(test_lora_names),   cmocka_unit_test(test_large_bodies),
-        cmocka_unit_test(test_slow_clients), cmocka_unit_test(test_full_queue),
-        cmocka_unit_test(test_job_timeout),  cmocka_unit_test(test_key),
-        cmocka_unit_test(test_unix_socket),  cmocka_unit_test(test_wrong_usage),
+        cmocka_unit_test(test_samplers),
+        cmocka_unit_test(test_two_controls),
+        cmocka_unit_test(test_annotate),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_page),
+        cmocka_unit_test(test_batch_jobs),
+        cmocka_unit_test(test_cancel_some),
+        cmocka_unit_test(test_recipe),
+        cmocka_unit_test(test_second_is_ready),
+        cmocka_unit_test(test_hundred_megabytes),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_pictures_in_all),
+        cmocka_unit_test(test_lora_names),
+        cmocka_unit_test(test_large_bodies),
+        cmocka_unit_test(test_slow_clients),
+        cmocka_unit_test(test_full_queue),
+        cmocka_unit_test(test_job_timeout),
+        cmocka_unit_test(test_key),
+        cmocka_unit_test(test_unix_socket),
+        cmocka_unit_test(test_wrong_usage),
         cmocka_unit_test(test_state),
     };
     return cmocka_run_group_tests(tests, serving_open, serving_close);

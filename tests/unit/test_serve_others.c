@@ -3,11 +3,20 @@
  * stable-diffusion-webui's with its ControlNet extension, and OpenAI's. */
 #include "../support/unit/serving.h"
 
+#include "../support/child.h"
 #include "image/image.h"
+#include "io/tensors.h"
+#include "server/base64.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
+
+enum { TEXT_WIDTH = 16 }; /* of tiny_base.h's encoder */
 
 static json_t *post(const char *path, json_t *body)
 {
@@ -61,25 +70,25 @@ static void test_units(void **state)
 {
     (void)state;
     need_server();
-    char out[256], a_png[256], a_mask[256], b_png[256];
+    char out[256], a_png[256], a_mask[256], b_png[256], b_mask[256];
     path_in(out, "drawn.png");
     json_t *a = picture("a.png", 1, a_png), *mask = picture("am.png", 2, a_mask);
-    json_t *b = picture("b.png", 3, b_png);
+    json_t *b = picture("b.png", 3, b_png), *other_mask = picture("bm.png", 4, b_mask);
     RUN("generate", "-m", model, "-p", "a cube", "--prompt-style", "webui", "-s", "9", "--steps",
         "4", "--sampling-method", "euler", "--cfg-scale", "7", "--control-net", net_a,
         "--control-image", a_png, "--control-mask", a_mask, "--control-strength", "0.6",
         "--control-start", "0.1", "--control-end", "0.9", "--control-preprocessor",
-        "canny low=30 high=60", "--control-net", net_b, "--control-image", b_png,
-        "--control-mode=controlnet", "--control-resize=stretch", "-W", "24", "-H", "16", "-t", "1",
-        "-o", out);
+        "canny low=30 high=60", "--control-net", net_b, "--control-image", b_png, "--control-mask",
+        b_mask, "--control-mode=controlnet", "--control-resize=stretch", "-W", "24", "-H", "16",
+        "-t", "1", "-o", out);
     json_t *units = json_pack(
-        "[{s:s, s:s, s:{s:O, s:O}, s:f, s:f, s:f, s:s, s:i, s:i, s:b}, {s:s, s:s, s:O, s:s, s:i, "
-        "s:b}, {s:b}]",
+        "[{s:s, s:s, s:{s:O, s:O}, s:f, s:f, s:f, s:s, s:i, s:i, s:b}, {s:s, s:s, s:O, s:O, s:s, "
+        "s:i, s:b}, {s:b}]",
         "module", "canny", "model", "a", "image", "image", a, "mask", mask, "weight", 0.6,
         "guidance_start", 0.1, "guidance_end", 0.9, "resize_mode", "Crop and Resize", "threshold_a",
         30, "threshold_b", 60, "pixel_perfect", 1, "module", "none", "model", "B", "input_image", b,
-        "control_mode", "ControlNet is more important", "resize_mode", 0, "save_detected_map", 0,
-        "enabled", 0);
+        "mask_image", other_mask, "control_mode", "ControlNet is more important", "resize_mode", 0,
+        "save_detected_map", 0, "enabled", 0);
     json_t *value =
         post("/sdapi/v1/txt2img", json_pack("{s:s, s:i, s:i, s:i, s:i, s:{s:{s:o}}}", "prompt",
                                             "a cube", "seed", 9, "steps", 4, "width", 24, "height",
@@ -91,6 +100,7 @@ static void test_units(void **state)
     json_decref(a);
     json_decref(b);
     json_decref(mask);
+    json_decref(other_mask);
 }
 
 static void test_inpaint(void **state)
@@ -113,6 +123,159 @@ static void test_inpaint(void **state)
     json_decref(value);
 }
 
+/* A picture of other proportions, by each of webui's ways. */
+static void test_resize_modes(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const modes[] = {"stretch", "crop", "fill", "latent"};
+    char out[256], init[256], option[64];
+    json_t *i = picture("i.png", 1, init);
+    path_in(out, "drawn.png");
+    for (int mode = 0; mode < 4; mode++) {
+        snprintf(option, sizeof option, "--init-resize=%s", modes[mode]);
+        RUN("generate", "-m", model, "-p", "a cube", "--prompt-style", "webui", "-s", "9",
+            "--steps", "4", "--sampling-method", "euler", "--cfg-scale", "7", "-i", init,
+            "--strength", "0.6", option, "-W", "32", "-H", "16", "-t", "1", "-o", out);
+        json_t *value =
+            post("/sdapi/v1/img2img",
+                 json_pack("{s:s, s:i, s:i, s:[O], s:f, s:i, s:i, s:i}", "prompt", "a cube", "seed",
+                           9, "steps", 4, "init_images", i, "denoising_strength", 0.6,
+                           "resize_mode", mode, "width", 32, "height", 16));
+        assert_base64_like_file(json_array_get(json_object_get(value, "images"), 0), out);
+        json_decref(value);
+    }
+    json_decref(i);
+}
+
+static void test_second_pass(void **state)
+{
+    (void)state;
+    need_server();
+    static const struct {
+        const char *option, *value;
+    } cases[] = {{"Both", "--control-pass=both"},
+                 {"low res only", "--control-pass=first"},
+                 {"High res only", "--control-pass=second"}};
+    char out[256], a_png[256];
+    json_t *a = picture("a.png", 1, a_png);
+    path_in(out, "drawn.png");
+    for (size_t k = 0; k < CN_COUNT(cases); k++) {
+        RUN("generate", "-m", model, "-p", "a cube", "--prompt-style", "webui", "-s", "9",
+            "--steps", "4", "--sampling-method", "euler", "--cfg-scale", "7", "--control-net",
+            net_a, "--control-image", a_png, cases[k].value, "--hires-scale", "1.5",
+            "--hires-strength", "0.5", "-W", "16", "-H", "16", "-t", "1", "-o", out);
+        json_t *value =
+            post("/sdapi/v1/txt2img",
+                 json_pack("{s:s, s:i, s:i, s:i, s:i, s:b, s:f, s:f, s:{s:{s:[{s:s, s:O, s:s}]}}}",
+                           "prompt", "a cube", "seed", 9, "steps", 4, "width", 16, "height", 16,
+                           "enable_hr", 1, "hr_scale", 1.5, "denoising_strength", 0.5,
+                           "alwayson_scripts", "controlnet", "args", "model", "a", "image", a,
+                           "hr_option", cases[k].option));
+        assert_base64_like_file(json_array_get(json_object_get(value, "images"), 0), out);
+        json_decref(value);
+    }
+    json_decref(a);
+}
+
+static bool is_loaded(const serve_child *s, const char *name)
+{
+    json_t *value = ask_json(s, "GET", "/sdapi/v1/embeddings", NULL, 200);
+    const bool listed = json_object_get(json_object_get(value, "loaded"), name) != NULL;
+    json_decref(value);
+    return listed;
+}
+
+static void write_embedding(const char *path, int64_t vectors, int64_t width)
+{
+    float *values = calloc((size_t)(vectors * width), sizeof *values);
+    const cn_tensor_out t = {.name = "emb_params",
+                             .dtype = CN_F32,
+                             .ndim = 2,
+                             .shape = {vectors, width},
+                             .data = values};
+    must(cn_safetensors_write(ctx, path, &t, 1, NULL, NULL, NULL));
+    free(values);
+}
+
+/* The prompt's tokens of a drawing. */
+static json_int_t tokens_of(const serve_child *s, const char *prompt)
+{
+    char id[64];
+    post_job(s, json_pack("{s:s, s:i}", "prompt", prompt, "steps", 1), id);
+    json_t *value = wait_job(s, id);
+    const json_t *usage = json_object_get(json_object_get(value, "result"), "prompt_tokens");
+    const json_int_t n = json_integer_value(json_object_get(usage, "tokens"));
+    json_decref(value);
+    return n;
+}
+
+/* An embedding of three vectors that comes while the server runs. */
+static void test_refresh(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const lists[] = {"checkpoints", "loras", "vae", "embeddings"};
+    serve_child other;
+    char dir[256], path[300];
+    path_in(dir, "embeddings");
+    mkdir(dir, 0777);
+    assert_true(START(&other, "--embeddings-dir", dir, "-t", "1"));
+    const json_int_t before = tokens_of(&other, "zzword");
+    snprintf(path, sizeof path, "%s/zzword.safetensors", dir);
+    write_embedding(path, 3, TEXT_WIDTH);
+    assert_true(is_loaded(&other, "zzword"));
+    assert_int_equal(tokens_of(&other, "zzword"), before);
+    for (size_t i = 0; i < CN_COUNT(lists); i++) {
+        char route[64];
+        snprintf(route, sizeof route, "/sdapi/v1/refresh-%s", lists[i]);
+        json_decref(ask_json(&other, "POST", route, NULL, 200));
+    }
+    assert_int_equal(tokens_of(&other, "zzword"), 3);
+    assert_int_equal(serve_stop(&other, SIGTERM), 0);
+}
+
+/* What a server wrote to its log while it took a request with a prompt. */
+static void log_of(const char *option, char out[4096])
+{
+    char path[256], id[64];
+    path_in(path, "log");
+    char *argv[] = {
+        program, "serve", "-m", model, "--port", "0", "-t", "1", (char *)(uintptr_t)option, NULL};
+    const int log = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    serve_child other = {.pid = test_start(argv, log)};
+    ssize_t n = 0;
+    for (int i = 0; i < 100 * HTTP_SECONDS && !other.port; i++) {
+        n = pread(log, out, 4095, 0);
+        out[n > 0 ? n : 0] = 0;
+        const char *at = strstr(out, "http://127.0.0.1:");
+        if (at && strchr(at, '\n')) other.port = (int)strtol(at + 17, NULL, 10);
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
+    }
+    post_job(&other,
+             json_pack("{s:s, s:s, s:i}", "prompt", "a \"secret\" cube", "negative_prompt",
+                       "hidden ball", "steps", 1),
+             id);
+    json_decref(wait_job(&other, id));
+    assert_int_equal(serve_stop(&other, SIGTERM), 0);
+    n = pread(log, out, 4095, 0);
+    out[n > 0 ? n : 0] = 0;
+    close(log);
+}
+
+static void test_log_prompts(void **state)
+{
+    (void)state;
+    need_server();
+    char text[4096];
+    log_of(NULL, text);
+    assert_non_null(strstr(text, "\"path\":\"/v1/jobs\""));
+    assert_null(strstr(text, "secret"));
+    log_of("--log-prompts", text);
+    assert_non_null(strstr(text, "\"prompt\":\"a \\\"secret\\\" cube\""));
+    assert_non_null(strstr(text, "\"negative_prompt\":\"hidden ball\""));
+}
+
 static void test_png_info(void **state)
 {
     (void)state;
@@ -128,8 +291,17 @@ static void test_png_info(void **state)
     assert_string_equal(text_of(fields, "Negative prompt"), "blue");
     assert_string_equal(text_of(fields, "Seed"), "4");
     assert_string_equal(text_of(fields, "Sampler"), "Euler");
+    assert_null(json_object_get(value, "request"));
+    json_decref(value);
+    /* the server's own, where it is asked for */
+    http_answer a = draw(
+        &server, json_pack("{s:s, s:i, s:b}", "prompt", "a cube,\nred", "steps", 1, "recipe", 1));
+    char *text = base64_encode(a.body, a.bytes, NULL);
+    value = post("/sdapi/v1/png-info", json_pack("{s:s}", "image", text));
     assert_string_equal(text_of(json_object_get(value, "request"), "prompt"), "a cube,\nred");
     json_decref(value);
+    free(text);
+    http_free(&a);
 }
 
 static void test_lists(void **state)
@@ -227,7 +399,11 @@ static void test_refused(void **state)
         {"/sdapi/v1/txt2img", "{\"enable_hr\":true,\"hr_upscaler\":\"ESRGAN\"}", "Lanczos"},
         {"/sdapi/v1/img2img", "{}", "init_images"},
         {"/sdapi/v1/img2img", "{\"init_images\":[\"x\"]}", "base64"},
-        {"/sdapi/v1/options", "{\"sd_model_checkpoint\":\"other\"}", "alone"},
+        {"/sdapi/v1/options", "{\"sd_model_checkpoint\":\"other\"}", "there are: model ["},
+        {"/sdapi/v1/txt2img",
+         "{\"alwayson_scripts\":{\"controlnet\":{\"args\":[{\"hr_option\":\"None\"}]}}}",
+         "Low res only"},
+        {"/sdapi/v1/img2img", "{\"init_images\":[\"x\"],\"resize_mode\":4}", "resize_mode"},
         {"/sdapi/v1/options", "{\"samples_save\":true}", "samples_save"},
         {"/sdapi/v1/png-info", "{\"image\":\"R0lGODlh\"}", "PNG"},
         {"/controlnet/detect", "{\"controlnet_module\":\"canny\"}", "1 to 16"},
@@ -369,12 +545,14 @@ static void test_edits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_txt2img),     cmocka_unit_test(test_units),
-        cmocka_unit_test(test_inpaint),     cmocka_unit_test(test_png_info),
-        cmocka_unit_test(test_lists),       cmocka_unit_test(test_detect),
-        cmocka_unit_test(test_options),     cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_interrupt),   cmocka_unit_test(test_skip),
-        cmocka_unit_test(test_generations), cmocka_unit_test(test_edits),
+        cmocka_unit_test(test_txt2img),      cmocka_unit_test(test_units),
+        cmocka_unit_test(test_inpaint),      cmocka_unit_test(test_png_info),
+        cmocka_unit_test(test_lists),        cmocka_unit_test(test_detect),
+        cmocka_unit_test(test_options),      cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_interrupt),    cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_generations),  cmocka_unit_test(test_edits),
+        cmocka_unit_test(test_resize_modes), cmocka_unit_test(test_second_pass),
+        cmocka_unit_test(test_refresh),      cmocka_unit_test(test_log_prompts),
     };
     return cmocka_run_group_tests(tests, serving_open, serving_close);
 }

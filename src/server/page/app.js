@@ -11,7 +11,8 @@ const $ = (id) => document.getElementById(id);
 const LIVE_STEPS = 6;
 const SOON_MS = 120;
 
-const state = { info: null, nets: [], preprocessors: [], targets: [], at: 0, job: null, waits: null };
+// base: what is drawn with, of state.info.models, with the size of its pictures.
+const state = { info: null, base: null, nets: [], preprocessors: [], targets: [], at: 0, job: null, waits: null };
 const blank = new Layer(8, 8);
 
 /* --- what is chosen -------------------------------------------------------------------------- */
@@ -19,7 +20,7 @@ const blank = new Layer(8, 8);
 const now = () => state.targets[state.at];
 
 function size() {
-  const own = state.info.size_px;
+  const own = state.base.size_px;
   return { width: Number($("width").value) || own, height: Number($("height").value) || own };
 }
 
@@ -224,7 +225,7 @@ function listenToPictures() {
 function requestNow() {
   const t = picture();
   const r = {
-    type: "generate", prompt: $("prompt").value, negative_prompt: $("negative").value, prompt_style: "webui",
+    type: "generate", recipe: true, model: state.base.title, prompt: $("prompt").value, negative_prompt: $("negative").value, prompt_style: "webui",
     steps: Number($("steps").value), cfg_scale: Number($("cfg").value), sampling_method: $("sampler").value,
     scheduler: $("scheduler").value, ...size(), iterations: Number($("batch").value), seed: Number($("seed").value),
     controls: state.targets.filter((o) => o.kind === "control").map(controlRequest).filter((c) => c),
@@ -242,6 +243,7 @@ function setField(id, value) {
 }
 
 async function restore(r) {
+  if (r.model && r.model !== state.base.title && state.info.models.some((m) => m.title === r.model)) await chooseBase(r.model);
   setField("prompt", r.prompt);
   setField("negative", r.negative_prompt || "");
   $("negative-box").open = !!r.negative_prompt;
@@ -492,12 +494,32 @@ function listen() {
   });
 }
 
+async function chooseBase(title) {
+  state.base = await get(`/v1/base-models/${encodeURIComponent(title)}`);
+  $("model-choice").value = title;
+  for (const id of ["width", "height"]) $(id).value = state.base.size_px;
+}
+
+// The model's name or, of several, a choice.
+function listBases() {
+  const { models } = state.info, several = models.length > 1;
+  $("model").hidden = several;
+  $("model-box").hidden = !several;
+  $("model").textContent = state.base.name;
+  $("model-choice").replaceChildren(...models.map((m) => new Option(m.name, m.title, false, m.title === state.base.title)));
+  $("model-choice").addEventListener("change", async () => {
+    await chooseBase($("model-choice").value).catch((e) => say(e.message));
+    resizeAll();
+    digest();
+    liveSoon();
+  });
+}
+
 function fill() {
   const { info } = state;
-  $("model").textContent = info.model;
+  listBases();
   for (const name of info.samplers) $("sampler").append(new Option(name));
   for (const name of info.schedulers) $("scheduler").append(new Option(name));
-  for (const id of ["width", "height"]) $(id).value = info.size_px;
   $("steps").max = info.limits.steps;
   $("batch").max = Math.min(64, info.limits.batch);
   listLoras();
@@ -516,7 +538,7 @@ function drawExample(layer) {
 
 // A first visit shows a drawing, its prompt, and where that is fast its picture.
 function showExample() {
-  const small = state.info.size_px <= 256;
+  const small = state.base.size_px <= 256;
   $("prompt").value = small ? "a shiny red sphere on green ground under a blue sky" : "a red ball on a meadow, blue sky, photograph";
   const scribble = state.nets.find((n) => /scribble|canny|lineart|edge/i.test(n.name)) || state.nets[0];
   state.targets[0].model = scribble?.title || "";
@@ -530,13 +552,14 @@ async function begin() {
   $("tabs").after(element("button", { type: "button", id: "add", class: "link", title: "One more control" }, "+ Control"));
   const [info, nets, kinds] = await Promise.all([get("/v1/info"), get("/v1/control-nets"), get("/v1/preprocessors")]);
   Object.assign(state, { info, nets: nets.control_nets, preprocessors: kinds.preprocessors });
+  await chooseBase(info.model);
   fill();
   state.targets = [newControl(size(), state.nets[0]?.title), newPicture(size())];
   listen();
   progress(0, "ready");
   showExample();
   show();
-  await openTraining(info, async () => {
+  await openTraining(info, () => state.base, async () => {
     state.nets = (await get("/v1/control-nets")).control_nets;
     show();
   });

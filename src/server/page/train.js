@@ -111,15 +111,15 @@ function finished(result) {
   tell(`${result.steps} steps in ${span(result.seconds)}, loss ${result.final_loss.toFixed(4)}${learned}. It is among the ControlNets now.`);
 }
 
-// info: of /v1/info; changed(): there are new ControlNets.
-export async function openTraining(info, changed) {
+// info: of /v1/info; base(): the base model that is chosen; changed(): there are new ControlNets.
+export async function openTraining(info, base, changed) {
   $("train-view").hidden = !info.training;
   if (!info.training) return;
   const { datasets } = await get("/v1/datasets");
   for (const name of datasets) $("train-data").append(new Option(name));
-  $("train-px").value = info.size_px;
-  $("train-rate").value = info.size_px <= 256 ? 1e-3 : 1e-5;
-  const begin = (more) => run(request(more), (result) => {
+  $("train-px").value = base().size_px;
+  $("train-rate").value = base().size_px <= 256 ? 1e-3 : 1e-5;
+  const begin = (more) => run(request({ model: base().title, ...more }), (result) => {
     finished(result);
     changed();
   });
@@ -127,7 +127,7 @@ export async function openTraining(info, changed) {
     e.preventDefault();
     begin({});
   });
-  $("train-check").addEventListener("click", () => run(request({ dry_run: true }), (r) => tell(describe(r))));
+  $("train-check").addEventListener("click", () => run(request({ model: base().title, dry_run: true }), (r) => tell(describe(r))));
   $("train-resume").addEventListener("click", () => begin({ resume: true }));
   $("train-stop").addEventListener("click", () => {
     tell("stopping: the last step is saved");

@@ -120,7 +120,10 @@ http_answer draw(const serve_child *s, json_t *request)
 void run(const char *const *args)
 {
     char *argv[64] = {program};
-    for (int i = 0; args[i]; i++) argv[i + 1] = (char *)(uintptr_t)args[i];
+    int n = 1;
+    for (; args[n - 1]; n++) argv[n] = (char *)(uintptr_t)args[n - 1];
+    /* the server writes none either unless it is asked to */
+    if (!strcmp(args[0], "generate")) argv[n] = (char *)(uintptr_t) "--no-recipe";
     const int log = open("/dev/null", O_WRONLY | O_CLOEXEC);
     assert_int_equal(test_wait(test_start(argv, log), RUN_SECONDS), 0);
     close(log);
@@ -129,7 +132,8 @@ void run(const char *const *args)
 void assert_like_file(const void *png, size_t n, const char *file)
 {
     cn_image *got = NULL, *want = NULL;
-    char *got_text = NULL, *want_text = NULL;
+    char *got_text = NULL, *want_text = NULL, *whole = NULL;
+    size_t bytes = 0;
     must(cn_image_load_memory(ctx, png, n, &got));
     must(cn_image_load(ctx, file, &want));
     assert_int_equal(got->width, want->width);
@@ -138,6 +142,10 @@ void assert_like_file(const void *png, size_t n, const char *file)
     must(cn_png_text_memory(ctx, png, n, "parameters", &got_text));
     must(cn_png_text(ctx, file, "parameters", &want_text));
     assert_string_equal(got_text, want_text);
+    must(cn_file_read(ctx, file, 1 << 24, &whole, &bytes));
+    assert_int_equal(n, bytes);
+    assert_memory_equal(png, whole, n);
+    cn_free(whole);
     cn_free(got_text);
     cn_free(want_text);
     cn_image_destroy(got);

@@ -42,10 +42,10 @@ http_answer draw(const serve_child *s, json_t *request);
 void refuse(const char *method, const char *path, const char *headers, const char *body, int status,
             const char *words);
 
-/* The command line, which must succeed; NULL at the end. */
+/* The command line, which must succeed; NULL at the end. `generate` with --no-recipe. */
 void run(const char *const *args);
 #define RUN(...) run((const char *const[]){__VA_ARGS__, NULL})
-/* PNG bytes have the pixels of a file and its text "parameters". */
+/* PNG bytes are those of a file; what differs is told apart by pixels and text. */
 void assert_like_file(const void *png, size_t n, const char *file);
 /* The same of base64. */
 void assert_base64_like_file(const json_t *text, const char *file);
