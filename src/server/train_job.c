@@ -80,6 +80,7 @@ static bool read_places(const draw_reader *r, const json_t *request, train_work 
                         "expected",
                         NAME_BYTES),
                false;
+    if (!*data) return snprintf(why, WHY_BYTES, "data: one of /v1/datasets is expected"), false;
     const int n = snprintf(w->output, sizeof w->output, "%s/%s", o->control_dirs[0], name);
     if (n < 0 || n >= (int)sizeof w->output)
         return snprintf(why, WHY_BYTES, "name: the path is too long"), false;
