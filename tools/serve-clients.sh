@@ -26,8 +26,10 @@ fi
 
 work=$(mktemp -d)
 server=
+bare=
 finish() {
     [ -z "$server" ] || kill "$server" 2>/dev/null || true
+    [ -z "$bare" ] || kill "$bare" 2>/dev/null || true
     rm -rf "$work"
 }
 trap finish EXIT
@@ -42,13 +44,19 @@ fi
 # training writes into the first folder of ControlNets
 mkdir "$work/data" "$work/trained"
 "$build/controlnet" dataset scenes "$work/data/edges" --count 12 --condition canny --simple >/dev/null 2>&1
-"$build/controlnet" serve -m models/tiny-sd --control-nets "$work/trained" --data "$work/data" --control-nets "$CONTROL_NETS" --port 0 --preview vae --max-pixels 262144 --queue 1000 >"$work/address" 2>"$work/log" &
+# a second model, which differs in what its UNet is taken to give
+cp -r models/tiny-sd "$work/other-sd"
+sed -i 's/"prediction_type": *"[a-z_]*"/"prediction_type": "v_prediction"/' "$work/other-sd/scheduler/scheduler_config.json"
+"$build/controlnet" serve -m models/tiny-sd -m "$work/other-sd" --control-nets "$work/trained" --data "$work/data" --control-nets "$CONTROL_NETS" --port 0 --preview vae --max-pixels 262144 --queue 1000 >"$work/address" 2>"$work/log" &
 server=$!
+# a fresh clone's: a base model and nothing else
+"$build/controlnet" serve -m models/tiny-sd --port 0 --preview vae >"$work/bare" 2>"$work/bare-log" &
+bare=$!
 tries=0
-until [ -s "$work/address" ]; do
+until [ -s "$work/address" ] && [ -s "$work/bare" ]; do
     tries=$((tries + 1))
-    if [ $tries -gt 100 ] || ! kill -0 $server 2>/dev/null; then
-        cat "$work/log" >&2
+    if [ $tries -gt 300 ] || ! kill -0 $server 2>/dev/null || ! kill -0 $bare 2>/dev/null; then
+        cat "$work/log" "$work/bare-log" >&2
         exit 1
     fi
     sleep 0.1
@@ -68,7 +76,8 @@ else
 fi
 echo "== page"
 if "$python" -c 'import selenium' 2>/dev/null && command -v chromedriver >/dev/null; then
-    timeout 600 "$python" tests/page/page.py "$address" ${PICTURES:+"$PICTURES"} || status=1
+    timeout 900 "$python" tests/page/page.py "$address" ${PICTURES:+"$PICTURES"} || status=1
+    timeout 300 "$python" tests/page/page.py "$(cat "$work/bare")" ${PICTURES:+"$PICTURES"} || status=1
 else
     echo "SKIP  selenium, chromium or chromium-driver isn't installed"
 fi

@@ -4,15 +4,18 @@
 
 Draws with pointer events, compares with and without control, moves a threshold, drops a photograph,
 brings back what a PNG was drawn with, looks at labels and contrast; with PICTURES writes screenshots
-at 1280 and 390 px, light and dark, into that folder. Wants selenium, Chromium and its driver. Closes
-with "N passed, N failed".
+at 1280 and 390 px, light and dark, into that folder. On a server without ControlNets: what the page says
+of that, and whether it finds one that came later. Wants selenium, Chromium and its driver. Closes with
+"N passed, N failed".
 """
 import base64
+import json
 import os
 import struct
 import sys
 import tempfile
 import time
+import urllib.request
 import zlib
 
 from selenium import webdriver
@@ -246,6 +249,49 @@ def use(driver, address, folder):
     check(not errors, f"no errors in the browser's log {errors}")
 
 
+def choose_model(driver, address):
+    """Where the server has several: another one draws another picture, and a PNG brings it back."""
+    page = Page(driver, address)
+    page.wait_drawn("the worked example")
+    names = page.js("return [...document.getElementById('model-choice').options].map(o=>o.value)")
+    check(page.by("model-box").is_displayed() == (len(names) > 1), "a choice where there are several models")
+    if len(names) < 2:
+        print("SKIP  several models: the server has one", flush=True)
+        return
+    before = page.shown()
+    page.js("const c=document.getElementById('model-choice');c.selectedIndex=1;c.dispatchEvent(new Event('change'))")
+    time.sleep(1)
+    drawn = page.draw("a drawing by the second model")
+    check(drawn != before, "another model, another picture")
+    page.js("const c=document.getElementById('model-choice');c.selectedIndex=0;c.dispatchEvent(new Event('change'))")
+    with tempfile.NamedTemporaryFile(suffix=".png") as f:
+        f.write(base64.b64decode(drawn.split(",", 1)[1]))
+        f.flush()
+        page.drop(f.name, "image/png")
+        until(driver, lambda: page.js("return document.getElementById('model-choice').selectedIndex") == 1, "the PNG's model")
+        time.sleep(1)
+    check(page.draw("the same again") == drawn, "a dropped PNG brings back its model")
+
+
+def bare(driver, address):
+    """Nothing to steer with: the page says so, and shows what there is."""
+    page = Page(driver, address)
+    page.wait_drawn("the worked example")
+    check(page.by("no-control").is_displayed(), "it says that there is no ControlNet")
+    check("make demo" in page.by("no-control").text, "and how one comes")
+    check(until(driver, lambda: page.surface() > 255 * 128 * 128, "edges of the picture"), "the picture's edges are shown")
+    check(page.count() == 1, "a first visit shows a drawing")
+    page.by("look-again").click()
+    check(until(driver, lambda: "still none" in page.by("toast").text, "an answer"), "it looks again")
+    errors = [line for line in driver.get_log("browser") if line["level"] == "SEVERE"]
+    check(not errors, f"no errors in the browser's log {errors}")
+
+
+def has_controls(address):
+    with urllib.request.urlopen(f"{address}/v1/control-nets", timeout=30) as r:
+        return bool(json.loads(r.read())["control_nets"])
+
+
 def train(driver, address):
     """Where the server has --data: a look at the pairs, a run that is stopped, and goes on to its end."""
     page = Page(driver, address)
@@ -269,7 +315,7 @@ def train(driver, address):
     check(page.by("train-resume").is_enabled(), "it can go on")
 
 
-def look(address, folder, pictures):
+def look(address, pictures, mark=""):
     for width, height in ((1280, 1240), (390, 2000), (360, 900)):
         for dark in (False, True):
             driver = start(width, height, dark)
@@ -290,21 +336,26 @@ def look(address, folder, pictures):
                 if page.by("train-view").is_displayed():
                     page.by("train-view").click()
                 if pictures and width != 360:
-                    driver.save_screenshot(os.path.join(pictures, f"page-{width}-{mode}.png"))
+                    driver.save_screenshot(os.path.join(pictures, f"page{mark}-{width}-{mode}.png"))
             finally:
                 driver.quit()
 
 
 def main():
     address, pictures = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
+    controlled = has_controls(address)
     with tempfile.TemporaryDirectory() as folder:
         driver = start(1280, 1240, False)
         try:
-            use(driver, address, folder)
-            train(driver, address)
+            if controlled:
+                use(driver, address, folder)
+                choose_model(driver, address)
+                train(driver, address)
+            else:
+                bare(driver, address)
         finally:
             driver.quit()
-        look(address, folder, pictures)
+        look(address, pictures, "" if controlled else "-fresh")
     print(f"{passed} passed, {failed} failed")
     sys.exit(failed > 0)
 

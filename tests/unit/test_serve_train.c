@@ -146,6 +146,8 @@ static void test_refused(void **state)
         refuse_train(&trainer, "name", json_string(names[i]), "name: 1 to 64");
     for (size_t i = 0; i < CN_COUNT(folders); i++)
         refuse_train(&trainer, "data", json_string(folders[i]), "no such folder under --data");
+    refuse_train(&trainer, "data", json_string(""), "one of /v1/datasets");
+    refuse_train(&trainer, "data", json_null(), "one of /v1/datasets");
     refuse_train(&trainer, "output_dir", json_string("/tmp/x"), "no such member");
     refuse_train(&trainer, "cache_dir", json_string("/tmp/x"), "no such member");
     refuse_train(&trainer, "overwrite", json_true(), "no such member");

@@ -69,6 +69,7 @@ function show() {
   $("drop").hidden = t.photo != null || (t.kind === "control" && t.source === "drawing" && !t.layer.isEmpty);
   for (const b of document.querySelectorAll(".tools button, .tools input")) b.disabled = !canPaint();
   $("strength-box").hidden = !picture().photo;
+  $("no-control").hidden = state.nets.length > 0 || t.kind !== "control";
   surface.paint();
 }
 
@@ -484,6 +485,8 @@ function listen() {
     digest();
     liveSoon();
   });
+  $("look-again").addEventListener("click", () => lookAgain().catch((e) => say(e.message)));
+  $("train-hint").addEventListener("click", () => $("train").hidden && $("train-view").click());
   $("live").addEventListener("change", liveSoon);
   $("settings-box").addEventListener("input", digest);
   for (const id of ["width", "height"]) $(id).addEventListener("change", resizeAll);
@@ -543,8 +546,23 @@ function showExample() {
   const scribble = state.nets.find((n) => /scribble|canny|lineart|edge/i.test(n.name)) || state.nets[0];
   state.targets[0].model = scribble?.title || "";
   if (scribble) drawExample(state.targets[0].layer);
-  if (small) draw(false);
-  else $("steps").value = 20;
+  if (!small) $("steps").value = 20;
+  else if (scribble) draw(false);
+  else draw(false).then(showEdges);
+}
+
+// Without a ControlNet: what one would see of the picture.
+async function showEdges() {
+  if (!gallery.now || now().photo || !now().layer?.isEmpty) return;
+  await placePhoto(await loadImage(asUrl(gallery.now.image)));
+}
+
+async function lookAgain() {
+  const before = state.nets.length;
+  state.nets = (await get("/v1/control-nets")).control_nets;
+  for (const t of state.targets) if (t.kind === "control" && !t.model) t.model = state.nets[0]?.title || "";
+  if (state.nets.length === before) say("There is still none");
+  show();
 }
 
 async function begin() {
@@ -563,6 +581,7 @@ async function begin() {
     state.nets = (await get("/v1/control-nets")).control_nets;
     show();
   });
+  $("train-one").hidden = !info.training;
 }
 
 begin().catch((e) => {

@@ -134,10 +134,10 @@ function segment(label, options, value, set) {
   return group;
 }
 
-function check(label, value, set) {
+function check(label, value, set, help) {
   const input = element("input", { type: "checkbox", onchange: () => set(input.checked) });
   input.checked = value;
-  return element("label", {}, input, label);
+  return element("label", { class: "check", title: help }, input, label);
 }
 
 /* --- cards ---------------------------------------------------------------------------------- */
@@ -163,7 +163,7 @@ function preprocessorFields(t, world) {
     const name = s.name.replaceAll("_", " ");
     fields.push(
       s.type === "switch"
-        ? check(name, !!value, (v) => set(v ? 1 : 0))
+        ? check(name, !!value, (v) => set(v ? 1 : 0), s.help)
         : slider(name, { min: s.min, max: Math.min(s.max, s.name === "low" || s.name === "high" ? 500 : s.max), step: s.type === "whole" ? 1 : (s.max - s.min) / 200 < 0.1 ? 0.01 : 1, value, help: s.help }, set),
     );
   }
@@ -191,7 +191,7 @@ function controlCard(t, world) {
     "div", { class: "fields" },
     nets.length
       ? select("ControlNet", nets, t.model, (v) => { t.model = v; world.changed("card"); })
-      : element("div", {}, "ControlNet", element("span", {}, "none here: start the server with --control-nets DIR")),
+      : element("div", {}, "ControlNet", element("span", {}, "none here yet")),
     ...(t.source === "photo" ? preprocessorFields(t, world) : []),
     slider("Strength", { min: 0, max: 2, step: 0.05, value: t.strength }, (v) => { t.strength = v; world.changed("card"); }),
     range("Steps", t.start, t.end, (a, b) => { t.start = a; t.end = b; world.changed("card"); }),
