@@ -187,7 +187,7 @@ fuzz: deps
 build-fuzz/fuzz_request: $(SERVER_OBJ)
 build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o build-fuzz/libcontrolnet.a
 	$(call say,LD,$@)
-	$(Q)clang -fopenmp -fsanitize=fuzzer,address,undefined $^ $(LDLIBS) -o $@
+	$(Q)clang -fopenmp -fsanitize=fuzzer,address,undefined $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) -o $@
 
 # What --help says, as a manual page and for shells.
 $(BUILD)/share/%: $(BUILD)/controlnet tools/describe.sh
