@@ -348,7 +348,8 @@ typedef struct cn_train_options {
     const char *mixed_precision;
     bool gradient_checkpointing; /* every block is computed again in the backward pass */
     /* 0: no limit. Else as few blocks as fit are computed again in the backward pass; where not
-     * even all of them make it fit, nothing starts and the error says what would. */
+     * even all of them make it fit, nothing starts and the error says what would. Of a device's
+     * memory, of which never more is taken than is free. */
     size_t max_memory_bytes;
     bool dry_run; /* look at the data, plan, measure, tell `checked` and `planned`, write nothing */
     /* Pictures keep about their proportions: sizes of at most resolution^2 pixels with sides in
@@ -414,6 +415,9 @@ typedef struct cn_train_plan {
     /* stages, everything counted */
     size_t encoding_bytes, training_bytes, validation_bytes; /* validation 0: there is none */
     size_t peak_bytes;
+    /* The same of a device's memory, which then has all of those parts but the first two, and what
+     * goes between it and the host; 0 where the CPU computes. */
+    size_t device_encoding_bytes, device_training_bytes, device_validation_bytes, device_bytes;
     const char *base_type, *compute_type; /* "f32", "f16", "bf16": as stored, as multiplied */
     int recomputed_blocks, blocks;        /* in the backward pass */
     int64_t trained;                      /* elements of trained weights */
@@ -486,6 +490,7 @@ typedef struct cn_train_result {
     double agreement_with_control, agreement_without_control; /* scores at the last validation */
     int64_t learned_at_step;                                  /* -1: not yet, or not measured */
     size_t peak_resident_bytes; /* the most memory that the process ever had */
+    size_t peak_device_bytes;   /* and that was taken of the device's; 0: the CPU computed */
     bool silent;                /* of a distributed run's ranks the first tells the result */
 } cn_train_result;
 
@@ -1008,10 +1013,12 @@ typedef struct cn_generate_stage {
 
 enum { CN_GENERATE_STAGES = 6 };
 
-/* What a drawing takes. Stages follow one another, so the peak is that of the largest. */
+/* What a drawing takes. Stages follow one another, so the peak is that of the largest. Where a
+ * device computes, stages and peak are of its memory. */
 typedef struct cn_generate_plan {
     /* The program with its libraries, pictures given, and what other pipelines hold. */
     size_t process_bytes;
+    size_t host_bytes; /* where a device computes: what the process takes at most; else 0 */
     cn_generate_stage stages[CN_GENERATE_STAGES];
     int n_stages; /* text, the drawing's, the VAE's */
     size_t peak_bytes;
@@ -1045,8 +1052,10 @@ typedef struct cn_generated {
      * weights' reading counted in). */
     double total_s, sampling_s, text_s, encoding_s, decoding_s;
     cn_prompt_usage prompt, negative; /* negative: all 0 without guidance */
-    size_t planned_bytes;       /* under max_memory_bytes: the peak that was planned; else 0 */
-    size_t peak_resident_bytes; /* the most memory that the process ever had */
+    size_t planned_bytes;             /* under max_memory_bytes, and on a device: the peak that was
+                                         planned; else 0 */
+    size_t peak_resident_bytes;       /* the most memory that the process ever had */
+    size_t peak_device_bytes;         /* and that was taken of the device's; 0: the CPU computed */
 } cn_generated;
 
 /* *out: cn_generated_destroy it. Nothing is written on failure. */

@@ -101,6 +101,9 @@ static void print_result(const request *r, const cn_generated *g, double ready_s
     if (line)
         json_object_set_new(line, "peak_resident_bytes",
                             json_integer((json_int_t)g->peak_resident_bytes));
+    if (line && g->peak_device_bytes)
+        json_object_set_new(line, "peak_device_bytes",
+                            json_integer((json_int_t)g->peak_device_bytes));
     if (line) json_object_set_new(line, "prompt", usage_json(&g->prompt));
     if (line && g->negative.chunks)
         json_object_set_new(line, "negative_prompt", usage_json(&g->negative));
@@ -175,12 +178,12 @@ static json_t *stage_json(const cn_generate_stage *s)
 
 static void print_plan_json(const cn_generate_plan *p)
 {
-    json_t *line =
-        json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:b, s:I}", "event", "plan", "peak_bytes",
-                  (json_int_t)p->peak_bytes, "process_bytes", (json_int_t)p->process_bytes,
-                  "compute_type", p->compute_type, "text_type", p->text_type, "unet_type",
-                  p->unet_type, "vae_type", p->vae_type, "sequential_guidance",
-                  p->sequential_guidance, "vae_tile_px", (json_int_t)p->vae_tile);
+    json_t *line = json_pack(
+        "{s:s, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:b, s:I}", "event", "plan", "peak_bytes",
+        (json_int_t)p->peak_bytes, "process_bytes", (json_int_t)p->process_bytes, "host_bytes",
+        (json_int_t)p->host_bytes, "compute_type", p->compute_type, "text_type", p->text_type,
+        "unet_type", p->unet_type, "vae_type", p->vae_type, "sequential_guidance",
+        p->sequential_guidance, "vae_tile_px", (json_int_t)p->vae_tile);
     json_t *stages = json_array();
     for (int i = 0; i < p->n_stages; i++) json_array_append_new(stages, stage_json(&p->stages[i]));
     if (line) json_object_set_new(line, "stages", stages);
@@ -192,8 +195,12 @@ static void print_plan_json(const cn_generate_plan *p)
 
 static void print_plan(const cn_generate_plan *p)
 {
-    printf("memory: %.3f GiB at most, %.3f of them program, libraries and pictures\n",
-           cli_gib(p->peak_bytes), cli_gib(p->process_bytes));
+    if (p->host_bytes)
+        printf("memory: %.3f GiB of the device's at most, %.3f GiB beside them\n",
+               cli_gib(p->peak_bytes), cli_gib(p->host_bytes));
+    else
+        printf("memory: %.3f GiB at most, %.3f of them program, libraries and pictures\n",
+               cli_gib(p->peak_bytes), cli_gib(p->process_bytes));
     printf("  %-12s %9s %12s %9s %9s   GiB\n", "stage", "weights", "activations", "scratch",
            "in all");
     for (int i = 0; i < p->n_stages; i++) {

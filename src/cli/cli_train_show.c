@@ -82,6 +82,13 @@ static void show_validation(void *user, const cn_train_validation *v)
     fflush(stdout);
 }
 
+static void print_stage(const char *what, size_t host, size_t device)
+{
+    fprintf(stderr, "  %-24s %8.3f GiB", what, cli_gib(host));
+    if (device) fprintf(stderr, "  and %.3f GiB of the device's", cli_gib(device));
+    fputc('\n', stderr);
+}
+
 static void print_plan(const cn_train_plan *p)
 {
     const struct {
@@ -101,10 +108,10 @@ static void print_plan(const cn_train_plan *p)
         if (parts[i].bytes)
             fprintf(stderr, "  %-24s %8.3f GiB  %s\n", parts[i].what, cli_gib(parts[i].bytes),
                     parts[i].note);
-    fprintf(stderr, "  %-24s %8.3f GiB\n", "while encoding", cli_gib(p->encoding_bytes));
-    fprintf(stderr, "  %-24s %8.3f GiB\n", "while training", cli_gib(p->training_bytes));
+    print_stage("while encoding", p->encoding_bytes, p->device_encoding_bytes);
+    print_stage("while training", p->training_bytes, p->device_training_bytes);
     if (p->validation_bytes)
-        fprintf(stderr, "  %-24s %8.3f GiB\n", "while validating", cli_gib(p->validation_bytes));
+        print_stage("while validating", p->validation_bytes, p->device_validation_bytes);
 }
 
 static void print_part(const char *what, double seconds)
@@ -132,10 +139,13 @@ static void show_plan(void *user, const cn_train_plan *p)
 {
     train_display *d = user;
     train_end_line(d);
+    char device[64] = "";
+    if (p->device_bytes)
+        snprintf(device, sizeof device, "%.2f GiB of the device's, ", cli_gib(p->device_bytes));
     fprintf(stderr,
-            "memory: %.2f GiB at most (%lld million trained weights, %d of %d blocks computed "
+            "memory: %s%.2f GiB at most (%lld million trained weights, %d of %d blocks computed "
             "again, %.0f GFLOP per pass)\n",
-            cli_gib(p->peak_bytes), (long long)(p->trained / 1000000), p->recomputed_blocks,
+            device, cli_gib(p->peak_bytes), (long long)(p->trained / 1000000), p->recomputed_blocks,
             p->blocks, p->gflop_per_pass);
     if (d->dry_run) print_plan(p);
     if (d->dry_run) print_time(p);
@@ -147,12 +157,14 @@ static void show_plan(void *user, const cn_train_plan *p)
            "\"base_type\": \"%s\", \"compute_type\": \"%s\", \"recomputed_blocks\": %d, "
            "\"blocks\": %d, \"steps\": %lld, \"step_seconds\": %.4f, \"run_seconds\": %.1f, "
            "\"encoding_seconds\": %.1f, \"validation_seconds\": %.1f, \"encoder_bytes\": %zu, "
-           "\"buckets\": [",
+           "\"device_bytes\": %zu, \"device_encoding_bytes\": %zu, \"device_training_bytes\": %zu, "
+           "\"device_validation_bytes\": %zu, \"buckets\": [",
            p->peak_bytes, p->encoding_bytes, p->training_bytes, p->validation_bytes,
            p->process_bytes, p->data_bytes, p->base_bytes, p->control_bytes, p->optimizer_bytes,
            p->gradient_bytes, p->activation_bytes, p->base_type, p->compute_type,
            p->recomputed_blocks, p->blocks, (long long)p->steps, p->step_seconds, p->run_seconds,
-           p->encoding_seconds, p->validation_seconds, p->encoder_bytes);
+           p->encoding_seconds, p->validation_seconds, p->encoder_bytes, p->device_bytes,
+           p->device_encoding_bytes, p->device_training_bytes, p->device_validation_bytes);
     for (int k = 0; k < p->n_buckets; k++)
         printf("%s{\"width\": %lld, \"height\": %lld, \"count\": %lld}", k ? ", " : "",
                (long long)p->buckets[k].width, (long long)p->buckets[k].height,
@@ -182,12 +194,17 @@ void train_show_result(const train_display *d, const cn_train_result *result)
         if (result->has_agreement)
             printf(", \"agreement_with_control\": %.9g, \"agreement_without_control\": %.9g",
                    result->agreement_with_control, result->agreement_without_control);
-        printf(", \"learned_at_step\": %lld, \"peak_resident_bytes\": %zu}\n",
-               (long long)result->learned_at_step, result->peak_resident_bytes);
+        printf(", \"learned_at_step\": %lld, \"peak_resident_bytes\": %zu, "
+               "\"peak_device_bytes\": %zu}\n",
+               (long long)result->learned_at_step, result->peak_resident_bytes,
+               result->peak_device_bytes);
         return;
     }
-    printf("%lld steps in %.1f s, %.2f GiB, loss %.4f", (long long)result->steps, result->seconds,
-           cli_gib(result->peak_resident_bytes), result->final_loss);
+    printf("%lld steps in %.1f s, %.2f GiB", (long long)result->steps, result->seconds,
+           cli_gib(result->peak_resident_bytes));
+    if (result->peak_device_bytes)
+        printf(", %.2f GiB of the device's", cli_gib(result->peak_device_bytes));
+    printf(", loss %.4f", result->final_loss);
     if (result->has_agreement)
         printf(", agreement %.3f with control, %.3f without", result->agreement_with_control,
                result->agreement_without_control);

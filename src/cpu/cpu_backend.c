@@ -80,6 +80,12 @@ static void release_reserved(cn_backend *base, void *at, size_t bytes)
     cn_reserve_free(at, bytes);
 }
 
+static void memory(cn_backend *base, cn_backend_memory *out)
+{
+    (void)base;
+    *out = (cn_backend_memory){0};
+}
+
 static cn_status copy_bytes(cn_backend *base, cn_ctx *ctx, void *to, const void *from, size_t bytes)
 {
     (void)base, (void)ctx;
@@ -168,6 +174,7 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
     b->k = cn_cpu_kernels(cn_cpu_isa());
     b->base = (cn_backend){.name = "cpu",
                            .addressable = true,
+                           .memory = memory,
                            .alloc = alloc_block,
                            .free = free_block,
                            .reserve = reserve,

@@ -40,5 +40,8 @@ typedef struct cn_gpu_counts {
     size_t memory_bytes, most_bytes; /* that it has allocated, now and at most */
 } cn_gpu_counts;
 void cn_gpu_counts_get(const cn_backend *b, cn_gpu_counts *out);
+/* For tests: as if the device gave at most so many bytes at once, a multiple of 256; nothing was
+ * asked of it yet. */
+void cn_gpu_limit(cn_backend *b, size_t bytes);
 
 #endif

@@ -233,6 +233,16 @@ static cn_status finish(cn_backend *base, cn_ctx *ctx)
     return cn_vk_finish(ctx, &((gpu_backend *)base)->queue);
 }
 
+static void memory(cn_backend *base, cn_backend_memory *out)
+{
+    const cn_vk_queue *q = &((gpu_backend *)base)->queue;
+    *out = (cn_backend_memory){.total = (size_t)q->d.about.memory_bytes,
+                               .free = cn_vk_device_free(&q->d),
+                               .own = CN_VK_STAGING_BYTES,
+                               .taken = q->counts.memory_bytes,
+                               .most = q->counts.most_bytes};
+}
+
 static bool computes(cn_backend *base, cn_dtype type)
 {
     (void)base;
@@ -252,6 +262,11 @@ void cn_gpu_counts_get(const cn_backend *b, cn_gpu_counts *out)
     *out = ((const gpu_backend *)b)->queue.counts;
 }
 
+void cn_gpu_limit(cn_backend *b, size_t bytes)
+{
+    b->limit = ((gpu_backend *)b)->queue.limit = bytes;
+}
+
 cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend **out)
 {
     gpu_backend *b = cn_alloc0(ctx, sizeof *b);
@@ -262,6 +277,8 @@ cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend 
         return s;
     }
     b->base = (cn_backend){.name = "vulkan",
+                           .limit = b->queue.limit,
+                           .memory = memory,
                            .alloc = alloc_block,
                            .free = release_range,
                            .reserve = reserve,

@@ -21,6 +21,11 @@ cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend 
     return refuse(ctx);
 }
 
+void cn_gpu_limit(cn_backend *b, size_t bytes)
+{
+    (void)b, (void)bytes;
+}
+
 void cn_gpu_counts_get(const cn_backend *b, cn_gpu_counts *out)
 {
     (void)b;

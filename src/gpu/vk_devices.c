@@ -202,6 +202,13 @@ cn_status cn_vk_device_open(cn_ctx *ctx, int index, int turn, cn_vk_device *out)
     return CN_OK;
 }
 
+size_t cn_vk_device_free(const cn_vk_device *d)
+{
+    cn_gpu_device now = {0};
+    ask_memory(&d->vk, NULL, d->physical, &now);
+    return (size_t)now.free_bytes;
+}
+
 void cn_vk_device_close(cn_vk_device *d)
 {
     if (d->device && d->vk.DestroyDevice) d->vk.DestroyDevice(d->device, NULL);

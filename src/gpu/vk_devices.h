@@ -19,5 +19,7 @@ typedef struct cn_vk_device {
 /* index and turn as for cn_backend_vulkan_create. */
 cn_status cn_vk_device_open(cn_ctx *ctx, int index, int turn, cn_vk_device *out) CN_CHECKED;
 void cn_vk_device_close(cn_vk_device *d);
+/* What may be taken of its memory now. */
+size_t cn_vk_device_free(const cn_vk_device *d);
 
 #endif

@@ -7,8 +7,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { STAGING_BYTES = 16 << 20 };
-
 static const VkBufferUsageFlags USAGE =
     VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
     VK_BUFFER_USAGE_TRANSFER_DST_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT;
@@ -22,22 +20,20 @@ static int memory_type(const cn_vk_queue *q, uint32_t allowed, VkMemoryPropertyF
     return -1;
 }
 
-static void give_back(cn_vk_queue *q, cn_vk_range *r)
+static void give_back(cn_vk_queue *q, cn_vk_chunk *c)
 {
     const cn_vk *vk = &q->d.vk;
-    if (r->buffer) vk->DestroyBuffer(q->d.device, r->buffer, NULL);
-    if (r->memory) vk->FreeMemory(q->d.device, r->memory, NULL);
-    q->counts.memory_bytes -= r->taken;
-    r->buffer = VK_NULL_HANDLE;
-    r->memory = VK_NULL_HANDLE;
-    r->taken = 0;
+    if (c->buffer) vk->DestroyBuffer(q->d.device, c->buffer, NULL);
+    if (c->memory) vk->FreeMemory(q->d.device, c->memory, NULL);
+    q->counts.memory_bytes -= c->taken;
+    *c = (cn_vk_chunk){0};
 }
 
-static cn_status allocate(cn_ctx *ctx, cn_vk_queue *q, cn_vk_range *r, VkMemoryPropertyFlags wanted)
+static cn_status allocate(cn_ctx *ctx, cn_vk_queue *q, cn_vk_chunk *c, VkMemoryPropertyFlags wanted)
 {
     const cn_vk *vk = &q->d.vk;
     VkMemoryRequirements need;
-    vk->GetBufferMemoryRequirements(q->d.device, r->buffer, &need);
+    vk->GetBufferMemoryRequirements(q->d.device, c->buffer, &need);
     const int type = memory_type(q, need.memoryTypeBits, wanted);
     if (type < 0) return cn_fail(ctx, CN_ENOMEM, "Vulkan: the device has no memory of this kind");
     const VkMemoryAllocateFlagsInfo flags = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO,
@@ -46,7 +42,7 @@ static cn_status allocate(cn_ctx *ctx, cn_vk_queue *q, cn_vk_range *r, VkMemoryP
                                        .pNext = &flags,
                                        .allocationSize = need.size,
                                        .memoryTypeIndex = (uint32_t)type};
-    const VkResult result = vk->AllocateMemory(q->d.device, &info, NULL, &r->memory);
+    const VkResult result = vk->AllocateMemory(q->d.device, &info, NULL, &c->memory);
     if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY || result == VK_ERROR_OUT_OF_HOST_MEMORY)
         return cn_fail(
             ctx, CN_ENOMEM,
@@ -54,39 +50,32 @@ static cn_status allocate(cn_ctx *ctx, cn_vk_queue *q, cn_vk_range *r, VkMemoryP
             (size_t)need.size, q->counts.memory_bytes, (unsigned long long)q->d.about.memory_bytes,
             q->d.about.name);
     CN_TRY(cn_vk_check(ctx, result, "allocate memory"));
-    r->taken = need.size;
-    q->counts.memory_bytes += r->taken;
+    c->taken = need.size;
+    q->counts.memory_bytes += c->taken;
     q->counts.most_bytes = CN_MAX(q->counts.most_bytes, q->counts.memory_bytes);
-    return cn_vk_check(ctx, vk->BindBufferMemory(q->d.device, r->buffer, r->memory, 0),
+    return cn_vk_check(ctx, vk->BindBufferMemory(q->d.device, c->buffer, c->memory, 0),
                        "bind memory");
 }
 
-/* The range's memory, where it has none. */
-static cn_status take(cn_ctx *ctx, cn_vk_queue *q, cn_vk_range *r, VkMemoryPropertyFlags wanted)
+/* Memory of so many bytes, where there is none yet. */
+static cn_status take(cn_ctx *ctx, cn_vk_queue *q, cn_vk_chunk *c, size_t bytes,
+                      VkMemoryPropertyFlags wanted)
 {
     const cn_vk *vk = &q->d.vk;
-    if (r->buffer) return CN_OK;
-    if (r->bytes > q->d.about.largest_bytes)
-        return cn_fail(ctx, CN_ENOMEM, "%s gives at most %llu bytes at once; %zu were asked for",
-                       q->d.about.name, (unsigned long long)q->d.about.largest_bytes, r->bytes);
+    if (c->buffer) return CN_OK;
     const VkBufferCreateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = CN_MAX(r->bytes, 4), .usage = USAGE};
+        .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = CN_MAX(bytes, 4), .usage = USAGE};
     cn_status s =
-        cn_vk_check(ctx, vk->CreateBuffer(q->d.device, &info, NULL, &r->buffer), "create a buffer");
-    if (s == CN_OK) s = allocate(ctx, q, r, wanted);
+        cn_vk_check(ctx, vk->CreateBuffer(q->d.device, &info, NULL, &c->buffer), "create a buffer");
+    if (s == CN_OK) s = allocate(ctx, q, c, wanted);
     if (s != CN_OK) {
-        give_back(q, r);
+        give_back(q, c);
         return s;
     }
     const VkBufferDeviceAddressInfo where = {.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO,
-                                             .buffer = r->buffer};
-    r->address = vk->GetBufferDeviceAddress(q->d.device, &where);
+                                             .buffer = c->buffer};
+    c->address = vk->GetBufferDeviceAddress(q->d.device, &where);
     return CN_OK;
-}
-
-static cn_status take_device(cn_ctx *ctx, cn_vk_queue *q, cn_vk_range *r)
-{
-    return take(ctx, q, r, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
 }
 
 /* --- ranges ----------------------------------------------------------------------------------- */
@@ -130,15 +119,36 @@ static bool insert(cn_ctx *ctx, cn_vk_queue *q, const cn_vk_range *r)
     return true;
 }
 
+static cn_status take_chunk(cn_ctx *ctx, cn_vk_queue *q, cn_vk_range *r, int k)
+{
+    const size_t from = (size_t)k * q->limit;
+    return take(ctx, q, &r->chunks[k], CN_MIN(q->limit, r->bytes - from),
+                VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
+}
+
+static bool reserve(cn_ctx *ctx, cn_vk_queue *q, cn_vk_range *r)
+{
+    r->n_chunks = (int)CN_MAX((r->bytes + q->limit - 1) / q->limit, 1);
+    r->chunks = cn_alloc0(ctx, (size_t)r->n_chunks * sizeof *r->chunks);
+    if (!r->chunks) return false;
+    if ((r->at = cn_reserve(ctx, r->bytes)) &&
+        mprotect(r->at, CN_MAX(r->bytes, 1), PROT_NONE) == 0 && insert(ctx, q, r))
+        return true;
+    if (r->at) cn_reserve_free(r->at, r->bytes);
+    cn_free(r->chunks);
+    return false;
+}
+
 void *cn_vk_reserve(cn_ctx *ctx, cn_vk_queue *q, size_t bytes, bool take)
 {
-    cn_vk_range r = {.bytes = bytes, .at = cn_reserve(ctx, bytes)};
-    if (!r.at) return NULL;
-    if (mprotect(r.at, CN_MAX(bytes, 1), PROT_NONE) != 0 || !insert(ctx, q, &r)) {
-        cn_reserve_free(r.at, bytes);
+    cn_vk_range r = {.bytes = bytes};
+    if (take && bytes > q->limit) {
+        (void)cn_fail(ctx, CN_ENOMEM, "%s gives at most %zu bytes at once; %zu were asked for",
+                      q->d.about.name, q->limit, bytes);
         return NULL;
     }
-    if (take && take_device(ctx, q, find(q, r.at)) != CN_OK) {
+    if (!reserve(ctx, q, &r)) return NULL;
+    if (take && take_chunk(ctx, q, &r, 0) != CN_OK) {
         cn_vk_release(q, r.at);
         return NULL;
     }
@@ -148,9 +158,11 @@ void *cn_vk_reserve(cn_ctx *ctx, cn_vk_queue *q, size_t bytes, bool take)
 void cn_vk_drop(cn_vk_queue *q, void *at)
 {
     cn_vk_range *r = at ? find(q, at) : NULL;
-    if (!r || !r->buffer) return;
+    bool taken = false;
+    for (int k = 0; r && k < r->n_chunks; k++) taken = taken || r->chunks[k].buffer;
+    if (!taken) return;
     if (q->recording && cn_vk_finish(NULL, q) != CN_OK) q->recording = false; /* it is lost */
-    give_back(q, r);
+    for (int k = 0; k < r->n_chunks; k++) give_back(q, &r->chunks[k]);
 }
 
 void cn_vk_release(cn_vk_queue *q, void *at)
@@ -159,25 +171,37 @@ void cn_vk_release(cn_vk_queue *q, void *at)
     if (!r) return;
     cn_vk_drop(q, at);
     cn_reserve_free(r->at, r->bytes);
+    cn_free(r->chunks);
     const int k = (int)(r - q->ranges);
     memmove(r, r + 1, (size_t)(q->n_ranges - k - 1) * sizeof *r);
     q->n_ranges--;
 }
 
-static cn_status find_taken(cn_ctx *ctx, cn_vk_queue *q, const void *at, cn_vk_range **out)
+/* What lies at an address: *from bytes into *chunk, whose other bytes behind it are *left. */
+typedef struct place {
+    const cn_vk_chunk *chunk;
+    size_t from, left;
+} place;
+
+static cn_status find_place(cn_ctx *ctx, cn_vk_queue *q, const void *at, place *out)
 {
-    if (!(*out = find(q, at)))
-        return cn_fail(ctx, CN_EINTERNAL, "an address that is none of the device's");
-    return take_device(ctx, q, *out);
+    cn_vk_range *r = find(q, at);
+    if (!r) return cn_fail(ctx, CN_EINTERNAL, "an address that is none of the device's");
+    const size_t offset = (size_t)((const char *)at - r->at);
+    const int k = (int)(offset / q->limit);
+    *out = (place){.chunk = &r->chunks[k],
+                   .from = offset % q->limit,
+                   .left = CN_MIN(q->limit - offset % q->limit, CN_MAX(r->bytes, 1) - offset)};
+    return take_chunk(ctx, q, r, k);
 }
 
 cn_status cn_vk_address(cn_ctx *ctx, cn_vk_queue *q, const void *at, VkDeviceAddress *out)
 {
-    cn_vk_range *r;
+    place p;
     *out = 0;
     if (!at) return CN_OK;
-    CN_TRY(find_taken(ctx, q, at, &r));
-    *out = r->address + (VkDeviceAddress)((const char *)at - r->at);
+    CN_TRY(find_place(ctx, q, at, &p));
+    *out = p.chunk->address + p.from;
     return CN_OK;
 }
 
@@ -185,14 +209,13 @@ cn_status cn_vk_address(cn_ctx *ctx, cn_vk_queue *q, const void *at, VkDeviceAdd
 
 cn_status cn_vk_staging_open(cn_ctx *ctx, cn_vk_queue *q)
 {
-    cn_vk_range *r = &q->staging;
-    r->bytes = STAGING_BYTES;
-    CN_TRY(take(ctx, q, r,
+    CN_TRY(take(ctx, q, &q->staging, CN_VK_STAGING_BYTES,
                 VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT));
     void *mapped = NULL;
-    CN_TRY(cn_vk_check(ctx, q->d.vk.MapMemory(q->d.device, r->memory, 0, VK_WHOLE_SIZE, 0, &mapped),
-                       "map memory"));
-    r->at = mapped;
+    CN_TRY(cn_vk_check(
+        ctx, q->d.vk.MapMemory(q->d.device, q->staging.memory, 0, VK_WHOLE_SIZE, 0, &mapped),
+        "map memory"));
+    q->mapped = mapped;
     return CN_OK;
 }
 
@@ -214,16 +237,15 @@ static cn_status record_copy(cn_ctx *ctx, cn_vk_queue *q, VkBuffer to, size_t to
 
 cn_status cn_vk_write(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from, size_t bytes)
 {
-    cn_vk_range *r;
-    CN_TRY(find_taken(ctx, q, to, &r));
     for (size_t at = 0; at < bytes;) {
-        if (q->staged == STAGING_BYTES) CN_TRY(cn_vk_finish(ctx, q));
-        const size_t n = CN_MIN(bytes - at, STAGING_BYTES - q->staged);
-        memcpy(q->staging.at + q->staged, (const char *)from + at, n);
+        place p;
+        CN_TRY(find_place(ctx, q, (char *)to + at, &p));
+        if (q->staged == CN_VK_STAGING_BYTES) CN_TRY(cn_vk_finish(ctx, q));
+        const size_t n = CN_MIN(CN_MIN(bytes - at, p.left), CN_VK_STAGING_BYTES - q->staged);
+        memcpy(q->mapped + q->staged, (const char *)from + at, n);
         cn_vk_uses(q, (char *)to + at, n, true);
-        CN_TRY(record_copy(ctx, q, r->buffer, (size_t)((char *)to - r->at) + at, q->staging.buffer,
-                           q->staged, n));
-        q->staged = CN_MIN((q->staged + n + 63) & ~(size_t)63, (size_t)STAGING_BYTES);
+        CN_TRY(record_copy(ctx, q, p.chunk->buffer, p.from, q->staging.buffer, q->staged, n));
+        q->staged = CN_MIN((q->staged + n + 63) & ~(size_t)63, (size_t)CN_VK_STAGING_BYTES);
         at += n;
     }
     return CN_OK;
@@ -231,28 +253,30 @@ cn_status cn_vk_write(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from, s
 
 cn_status cn_vk_copy(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from, size_t bytes)
 {
-    cn_vk_range *r, *s;
-    if (!bytes) return CN_OK;
-    CN_TRY(find_taken(ctx, q, to, &r));
-    CN_TRY(find_taken(ctx, q, from, &s));
-    cn_vk_uses(q, from, bytes, false);
-    cn_vk_uses(q, to, bytes, true);
-    return record_copy(ctx, q, r->buffer, (size_t)((char *)to - r->at), s->buffer,
-                       (size_t)((const char *)from - s->at), bytes);
+    for (size_t at = 0; at < bytes;) {
+        place a, b;
+        CN_TRY(find_place(ctx, q, (char *)to + at, &a));
+        CN_TRY(find_place(ctx, q, (const char *)from + at, &b));
+        const size_t n = CN_MIN(bytes - at, CN_MIN(a.left, b.left));
+        cn_vk_uses(q, (const char *)from + at, n, false);
+        cn_vk_uses(q, (char *)to + at, n, true);
+        CN_TRY(record_copy(ctx, q, a.chunk->buffer, a.from, b.chunk->buffer, b.from, n));
+        at += n;
+    }
+    return CN_OK;
 }
 
 cn_status cn_vk_read(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from, size_t bytes)
 {
-    cn_vk_range *r;
-    CN_TRY(find_taken(ctx, q, from, &r));
     for (size_t at = 0; at < bytes;) {
-        const size_t n = CN_MIN(bytes - at, (size_t)STAGING_BYTES);
+        place p;
+        CN_TRY(find_place(ctx, q, (const char *)from + at, &p));
+        const size_t n = CN_MIN(CN_MIN(bytes - at, p.left), (size_t)CN_VK_STAGING_BYTES);
         if (q->staged) CN_TRY(cn_vk_finish(ctx, q));
         cn_vk_uses(q, (const char *)from + at, n, false);
-        CN_TRY(record_copy(ctx, q, q->staging.buffer, 0, r->buffer,
-                           (size_t)((const char *)from - r->at) + at, n));
+        CN_TRY(record_copy(ctx, q, q->staging.buffer, 0, p.chunk->buffer, p.from, n));
         CN_TRY(cn_vk_finish(ctx, q));
-        memcpy((char *)to + at, q->staging.at, n);
+        memcpy((char *)to + at, q->mapped, n);
         at += n;
     }
     return CN_OK;

@@ -37,7 +37,10 @@ static cn_status create_objects(cn_ctx *ctx, cn_vk_queue *q)
 
 cn_status cn_vk_queue_open(cn_ctx *ctx, int index, int turn, cn_vk_queue *q)
 {
+    enum { PART = 256, NO_LIMIT = 40 }; /* drivers without a limit name anything */
     CN_TRY(cn_vk_device_open(ctx, index, turn, &q->d));
+    q->limit = (size_t)q->d.about.largest_bytes & ~(size_t)(PART - 1);
+    if (!q->limit || q->limit >> NO_LIMIT) q->limit = (size_t)1 << NO_LIMIT;
     const cn_status s = create_objects(ctx, q);
     if (s != CN_OK) cn_vk_queue_close(q);
     return s;

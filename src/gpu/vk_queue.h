@@ -3,7 +3,8 @@
  *
  * Every allocation is a range of addresses that the host reserves and can't read, so pointers into
  * it can be added to and compared as the plan does, and one read by mistake is a fault. A range's
- * memory, one buffer, is taken when work first uses it.
+ * memory, a buffer for as much as the device gives at once, is taken when work first uses it; no
+ * value lies in two of them.
  *
  * Work is recorded into one command buffer until somebody waits; a barrier goes in front of a
  * dispatch or copy that touches what recorded work has written, or writes what it reads.
@@ -15,13 +16,19 @@
 #include "gpu/kernel_list.h"
 #include "gpu/vk_devices.h"
 
-typedef struct cn_vk_range {
-    char *at;
-    size_t bytes;
+/* Memory with a buffer over all of it. */
+typedef struct cn_vk_chunk {
     VkBuffer buffer; /* VK_NULL_HANDLE: no memory yet */
     VkDeviceMemory memory;
     VkDeviceAddress address;
     size_t taken; /* of memory */
+} cn_vk_chunk;
+
+typedef struct cn_vk_range {
+    char *at;
+    size_t bytes;
+    cn_vk_chunk *chunks; /* of `limit` bytes each, the last one of what is left */
+    int n_chunks;
 } cn_vk_range;
 
 typedef struct cn_vk_queue {
@@ -33,7 +40,9 @@ typedef struct cn_vk_queue {
     VkFence fence;
     bool recording;
     cn_hazards hazards;
-    cn_vk_range staging; /* memory that the host sees; `at` is where it is mapped */
+    size_t limit;        /* of one allocation */
+    cn_vk_chunk staging; /* memory that the host sees */
+    char *mapped;        /* where it does */
     size_t staged;       /* bytes of it that recorded copies read */
     VkPipelineLayout layout;
     VkPipeline pipelines[CN_GPU_KERNELS];
@@ -42,6 +51,8 @@ typedef struct cn_vk_queue {
 
 /* Bytes that a kernel's arguments may take: what every device allows. */
 enum { CN_VK_ARGUMENT_BYTES = 128 };
+/* Memory through which the host's values go and come. */
+enum { CN_VK_STAGING_BYTES = 16 << 20 };
 
 cn_status cn_vk_queue_open(cn_ctx *ctx, int index, int turn, cn_vk_queue *q) CN_CHECKED;
 void cn_vk_queue_close(cn_vk_queue *q);

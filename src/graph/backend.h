@@ -57,6 +57,13 @@ typedef struct cn_adamw_step {
     float grad_scale, lr, beta1, beta2, eps, decay, correct1, correct2;
 } cn_adamw_step;
 
+/* Of a backend's own memory. */
+typedef struct cn_backend_memory {
+    size_t total, free; /* what there is, and may be taken now */
+    size_t own;         /* what the backend takes for itself, once all of it was used */
+    size_t taken, most; /* by this program, now and at most */
+} cn_backend_memory;
+
 typedef struct cn_floats {
     const float *x;
     int64_t n;
@@ -68,6 +75,11 @@ struct cn_backend {
      * they lie. Otherwise its addresses mean something to the functions below alone, and are no
      * others' either: they may be added to, and reading one is a fault. */
     bool addressable;
+    /* No value may lie across a multiple of it in reserved memory, and an allocation is no larger;
+     * 0: no limit. */
+    size_t limit;
+    /* Of memory that isn't the host's; zeros where it is. */
+    void (*memory)(cn_backend *b, cn_backend_memory *out);
     /* Memory whose values stay until it is freed; NULL with a message where there is none. */
     void *(*alloc)(cn_backend *b, cn_ctx *ctx, size_t bytes);
     void (*free)(cn_backend *b, void *at, size_t bytes);
@@ -109,9 +121,9 @@ struct cn_backend {
     void (*destroy)(cn_backend *b);
 };
 
-/* Memory for all parameters of p that have none yet, as one block, whose few large pages are much
- * sooner there than those of one block each. Best behind the first plan, which chooses layouts. b
- * outlives p. */
+/* Memory for all parameters of p that have none yet, as one block (or as few as the backend's limit
+ * allows), whose few large pages are much sooner there than those of one block each. Best behind
+ * the first plan, which chooses layouts. b outlives p. */
 cn_status cn_params_allocate(cn_backend *b, cn_params *p) CN_CHECKED;
 /* The parameter's values are in `data` from now on (from b->alloc, taken over); those it had go. */
 void cn_param_give(cn_backend *b, cn_param *q, void *data);

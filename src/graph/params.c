@@ -315,14 +315,22 @@ static cn_status add_block(cn_backend *b, cn_params *p, size_t bytes, char **out
     return CN_OK;
 }
 
-cn_status cn_params_allocate(cn_backend *b, cn_params *p)
+/* Memory for the parameters from number `from` on that one block has room for, *end: behind the
+ * last of them. */
+static cn_status allocate_from(cn_backend *b, cn_params *p, int64_t from, int64_t *end)
 {
     size_t bytes = 0;
     char *at = NULL;
-    for (int64_t i = 0; i < p->n; i++) bytes += share_of(p->list[i]);
+    int64_t i = from;
+    for (; i < p->n; i++) {
+        const size_t share = share_of(p->list[i]);
+        if (b->limit && bytes && bytes + share > b->limit) break;
+        bytes += share;
+    }
+    *end = i;
     if (!bytes) return CN_OK;
     CN_TRY(add_block(b, p, bytes, &at));
-    for (int64_t i = 0; i < p->n; i++) {
+    for (i = from; i < *end; i++) {
         cn_param *q = p->list[i];
         const size_t share = share_of(q);
         if (!share) continue;
@@ -331,6 +339,12 @@ cn_status cn_params_allocate(cn_backend *b, cn_params *p)
         q->shares = true;
         at += share;
     }
+    return CN_OK;
+}
+
+cn_status cn_params_allocate(cn_backend *b, cn_params *p)
+{
+    for (int64_t i = 0; i < p->n;) CN_TRY(allocate_from(b, p, i, &i));
     return CN_OK;
 }
 

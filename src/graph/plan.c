@@ -10,6 +10,8 @@
 #include "graph/plan.h"
 #include "graph/plan_run.h"
 
+#include "base/memory.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -199,6 +201,12 @@ static int by_size(const void *a, const void *b)
     return x->buffer - y->buffer;
 }
 
+/* The first offset from `at` on at which so many bytes lie across no multiple of `limit`. */
+static size_t within(size_t at, size_t bytes, size_t limit)
+{
+    return limit && at / limit != (at + bytes - 1) / limit ? (at / limit + 1) * limit : at;
+}
+
 /* Lowest offset at which b fits between the buffers alive at the same time; placed is in order of
  * offset. */
 static size_t find_gap(const cn_plan *p, const cn_buffer *b, const int *placed, int n)
@@ -209,9 +217,18 @@ static size_t find_gap(const cn_plan *p, const cn_buffer *b, const int *placed, 
         bool together = o->first <= b->last && b->first <= o->last;
         if (!together || o->offset + o->bytes <= at) continue;
         if (o->offset >= at + b->bytes) break;
-        at = aligned(o->offset + o->bytes);
+        at = within(aligned(o->offset + o->bytes), b->bytes, p->backend->limit);
     }
     return at;
+}
+
+static cn_status check_limit(const cn_plan *p)
+{
+    size_t most = 0;
+    for (int i = 0; i < p->n_buffers; i++) most = CN_MAX(most, p->buffers[i].bytes);
+    if (!p->backend->limit || most <= p->backend->limit) return CN_OK;
+    return cn_fail(p->ctx, CN_ENOMEM, "the device gives at most %.2f GiB at once, %.2f are needed",
+                   cn_gib(p->backend->limit), cn_gib(most));
 }
 
 static cn_status place_buffers(cn_plan *p)
@@ -262,6 +279,7 @@ static cn_status plan_outputs(cn_plan *p, cn_node *const *outputs, int n, int n_
     CN_TRY(make_buffers(p));
     find_lifetimes(p, outputs, n);
     share_in_place(p);
+    CN_TRY(check_limit(p));
     CN_TRY(place_buffers(p));
     CN_TRY(cn_plan_host_create(p, outputs, n_read));
     p->arena = p->backend->reserve(p->backend, p->ctx, p->arena_bytes);

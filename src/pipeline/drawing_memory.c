@@ -19,10 +19,13 @@ typedef struct planner {
     cn_job *job;
     int batch;
     bool guidance;
-    double scale;        /* of the picture's sides; 1: as asked for */
-    bool own_tiles;      /* their size was asked for */
-    cn_fit fit;          /* where the ladders stand */
-    size_t always_bytes; /* in every stage: the process, pictures, features */
+    double scale;         /* of the picture's sides; 1: as asked for */
+    bool own_tiles;       /* their size was asked for */
+    cn_fit fit;           /* where the ladders stand */
+    bool apart;           /* networks are in a device's memory */
+    size_t always_bytes;  /* in every stage: the process, pictures, features */
+    size_t host_bytes;    /* where networks are apart: these, always_bytes are the device's own */
+    size_t reading_bytes; /* and what reading weights takes beside them, at most */
     size_t weights[CN_GROUPS];
     size_t draw_arena; /* stays behind the drawing where weights are kept */
     cn_generate_plan plan;
@@ -50,8 +53,8 @@ static size_t reading_bytes(const cn_params *p)
     return most;
 }
 
-static void count_stage(cn_generate_stage *s, const cn_plan_info *info, cn_params *const *sets,
-                        int n)
+static void count_stage(planner *m, cn_generate_stage *s, const cn_plan_info *info,
+                        cn_params *const *sets, int n)
 {
     size_t reading = 0;
     for (int i = 0; i < n; i++) {
@@ -59,7 +62,11 @@ static void count_stage(cn_generate_stage *s, const cn_plan_info *info, cn_param
         reading = CN_MAX(reading, reading_bytes(sets[i]));
     }
     s->scratch_bytes = info->scratch_bytes;
-    s->activation_bytes = CN_MAX(info->arena_bytes, reading) - info->scratch_bytes;
+    s->activation_bytes = info->arena_bytes - info->scratch_bytes;
+    if (m->apart) /* elements in F32, and again in their order */
+        m->reading_bytes = CN_MAX(m->reading_bytes, 2 * reading);
+    else
+        s->activation_bytes = CN_MAX(info->arena_bytes, reading) - info->scratch_bytes;
 }
 
 static cn_status plan_text(planner *m)
@@ -75,7 +82,7 @@ static cn_status plan_text(planner *m)
     cn_prompt_job prompt = cn_job_prompt(m->job, text);
     if (s == CN_OK) s = cn_prompts_plan(p->ctx, p->backend, &prompt, m->job->prompts, &info);
     if (s == CN_OK) {
-        count_stage(stage, &info, text, n);
+        count_stage(m, stage, &info, text, n);
         m->weights[CN_GROUP_TEXT] = stage->weight_bytes;
         m->plan.text_type = cn_weight_type_word(cn_params_storage(text[0]));
     }
@@ -116,7 +123,7 @@ static cn_status plan_drawing(planner *m, const cn_pass *pass, const char *name)
     cn_generate_stage *stage = new_stage(m, name);
     cn_status s = plan_networks(m, pass, sets, &info);
     if (s == CN_OK) {
-        count_stage(stage, &info, sets, n);
+        count_stage(m, stage, &info, sets, n);
         m->weights[CN_GROUP_DRAWING] = stage->weight_bytes;
         m->draw_arena = info.arena_bytes;
         m->plan.unet_type = cn_weight_type_word(cn_params_storage(sets[0]));
@@ -158,8 +165,10 @@ static cn_status plan_vae(planner *m, const cn_pass *pass, bool decoder)
     if (s == CN_OK) {
         const int64_t factor = cn_vae_factor(spec.config);
         const int64_t bytes = spec.latent_h * spec.latent_w * factor * factor * 3;
-        count_stage(stage, &info, &vae, 1);
-        if (decoder) stage->activation_bytes += (size_t)(bytes * m->batch); /* the pictures */
+        count_stage(m, stage, &info, &vae, 1);
+        /* the pictures */
+        if (decoder)
+            *(m->apart ? &m->host_bytes : &stage->activation_bytes) += (size_t)(bytes * m->batch);
         m->weights[CN_GROUP_VAE] = CN_MAX(m->weights[CN_GROUP_VAE], stage->weight_bytes);
         m->plan.vae_type = cn_weight_type_word(cn_params_storage(vae));
     }
@@ -287,6 +296,12 @@ static void count_always(planner *m)
     m->plan.process_bytes = p->process_bytes + p->others_bytes;
     m->always_bytes = m->plan.process_bytes + second_hints(m) +
                       (size_t)(features + LATENT_COPIES * m->batch * pass->one) * sizeof(float);
+    if (!m->apart) return;
+    cn_backend_memory device;
+    p->backend->memory(p->backend, &device);
+    m->host_bytes = m->always_bytes;
+    m->always_bytes = device.own;
+    m->reading_bytes = 0;
 }
 
 static bool draws(const cn_generate_stage *s)
@@ -338,6 +353,7 @@ static cn_status make_plan_once(planner *m, size_t limit)
     if (m->job->o->preview && cn_preview_is_own(m->job->o)) count_preview(m);
     if (m->fit.keep) count_kept(m);
     m->plan.peak_bytes = largest(&m->plan)->total_bytes;
+    if (m->apart) m->plan.host_bytes = m->host_bytes + m->reading_bytes;
     m->plan.compute_type = cn_weight_type_word(m->fit.compute);
     m->plan.keeps_loaded = m->fit.keep;
     m->plan.sequential_guidance = m->fit.sequential_guidance;
@@ -358,6 +374,7 @@ static cn_status make_plan(planner *m, size_t limit)
 static planner planner_of(cn_job *j)
 {
     return (planner){.job = j,
+                     .apart = !j->p->backend->addressable,
                      .batch = j->o->batch,
                      .guidance = j->guidance,
                      .scale = 1,
@@ -411,11 +428,20 @@ static cn_status offer_text(const planner *m, const struct offer *f, char *out, 
                      (long long)(scaled(m, pass->latent_h) * factor));
 }
 
+/* The memory that is limited: as asked for, a device's to what is free; 0: none is. */
+static size_t limit_of(const cn_pipeline *p)
+{
+    cn_backend_memory device;
+    if (p->backend->addressable) return p->max_memory_bytes;
+    p->backend->memory(p->backend, &device);
+    const size_t may = device.free + device.taken;
+    return p->max_memory_bytes ? CN_MIN(p->max_memory_bytes, may) : may;
+}
+
 /* Nothing fits as asked: says what would. */
-static cn_status refuse(cn_job *j, const cn_generate_stage *most)
+static cn_status refuse(cn_job *j, size_t limit, const cn_generate_stage *most)
 {
     cn_ctx *ctx = j->p->ctx;
-    const size_t limit = j->p->max_memory_bytes;
     char text[128];
     cn_offers fits = {0};
     cn_status s = CN_OK;
@@ -428,13 +454,13 @@ static cn_status refuse(cn_job *j, const cn_generate_stage *most)
         if (s == CN_OK) cn_offers_add(&fits, text, m.plan.peak_bytes);
     }
     if (s == CN_OK)
-        s = cn_fail(ctx, CN_ENOMEM,
-                    "--max-memory allows %.2f GiB; %s takes %.2f GiB at least, %.2f of them "
-                    "weights. %s%s",
-                    cn_gib(limit), most->name, cn_gib(most->total_bytes),
-                    cn_gib(most->weight_bytes),
-                    fits.n ? "This would fit: " : "No other option suffices",
-                    fits.text.data ? fits.text.data : "");
+        s = cn_fail(
+            ctx, CN_ENOMEM, "%s %.2f GiB; %s takes %.2f GiB at least, %.2f of them weights. %s%s",
+            limit == j->p->max_memory_bytes ? "--max-memory allows"
+                                            : "what is free of the device's memory is",
+            cn_gib(limit), most->name, cn_gib(most->total_bytes), cn_gib(most->weight_bytes),
+            fits.n ? "This would fit: " : "No other option suffices",
+            fits.text.data ? fits.text.data : "");
     cn_offers_free(&fits);
     return s;
 }
@@ -468,12 +494,18 @@ static void report(const cn_job *j, const cn_generate_plan *p)
 cn_status cn_job_plan(cn_job *j, cn_generate_plan *out)
 {
     planner m = planner_of(j);
-    const size_t limit = j->p->max_memory_bytes;
-    CN_TRY(make_plan(&m, limit));
-    if (limit && m.plan.peak_bytes > limit) return refuse(j, largest(&m.plan));
+    const size_t limit = limit_of(j->p);
+    const bool asked = j->p->max_memory_bytes > 0;
+    CN_TRY(make_plan(&m, asked ? limit : 0));
+    const bool fits = !limit || m.plan.peak_bytes <= limit;
+    if (!asked && !fits) {
+        m = planner_of(j);
+        CN_TRY(make_plan(&m, limit));
+    }
+    if (limit && m.plan.peak_bytes > limit) return refuse(j, limit, largest(&m.plan));
     j->fit = m.fit;
     j->planned_bytes = m.plan.peak_bytes;
-    if (limit) report(j, &m.plan);
+    if (asked || !fits) report(j, &m.plan);
     *out = m.plan;
     return CN_OK;
 }

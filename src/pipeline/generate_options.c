@@ -49,7 +49,7 @@ const cn_option cn_pipeline_option_rows[] = {
      FIELD(preview_model), .arg = "FILE|DIR"},
     {"max-memory", 0,
      "stay below it (3G, 800M), at a cost in time, then quality: guidance's halves in turn, "
-     "smaller weights, the VAE in tiles",
+     "smaller weights, the VAE in tiles; of --device's memory, where that isn't the CPU",
      CN_FIELD_AS(CN_FIELD_BYTES, cn_pipeline_options, max_memory_bytes)},
     {0},
 };

@@ -113,11 +113,6 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     p->ctx = ctx;
     p->max_memory_bytes = o->max_memory_bytes;
     cn_status s = cn_backend_create(ctx, o->device, &p->backend);
-    if (s == CN_OK && o->max_memory_bytes && !p->backend->addressable)
-        s = cn_fail(ctx, CN_EINVAL,
-                    "--max-memory: only the CPU's memory is planned; leave it out "
-                    "with --device %s",
-                    o->device);
     if (s == CN_OK) s = cn_pipeline_precision(p, o);
     if (s == CN_OK) s = cn_base_open_with(ctx, o->model, o->vae, &p->base);
     if (s == CN_OK && o->prediction) s = cn_base_set_prediction(ctx, p->base, o->prediction);
@@ -241,11 +236,11 @@ static cn_status open_result(cn_job *j, cn_generated *g)
     return describe(j, g);
 }
 
-/* Under a limit; says what had to be given up for it. */
+/* Under a limit, which a device's memory always is; says what had to be given up for it. */
 static cn_status fit_memory(cn_job *j)
 {
     cn_generate_plan plan;
-    if (!j->p->max_memory_bytes) return CN_OK;
+    if (!j->p->max_memory_bytes && j->p->backend->addressable) return CN_OK;
     CN_TRY(cn_job_plan(j, &plan));
     if (!j->fit.keep) unload_all(j->p);
     return CN_OK;
@@ -280,6 +275,9 @@ static void take_result(cn_job *j, double begun, cn_generated *g)
     g->total_s = cn_now_s() - begun;
     g->planned_bytes = j->planned_bytes;
     g->peak_resident_bytes = cn_peak_resident_bytes();
+    cn_backend_memory memory;
+    j->p->backend->memory(j->p->backend, &memory);
+    g->peak_device_bytes = memory.most;
     g->prompt = j->text.prompt;
     g->negative = j->text.negative;
     j->text.prompt.cut_text = j->text.negative.cut_text = NULL; /* they go with the result */

@@ -161,6 +161,11 @@ static cn_status write_metrics(const cn_run_setup *r, cn_phase phase, const cn_r
     cn_metrics_number(m, "images_per_s",
                       (double)cn_run_step_samples(r) / fmax(step->seconds, 1e-9));
     cn_metrics_int(m, "resident_bytes", (int64_t)cn_resident_bytes());
+    if (!r->be->addressable) {
+        cn_backend_memory memory;
+        r->be->memory(r->be, &memory);
+        cn_metrics_int(m, "device_bytes", (int64_t)memory.taken);
+    }
     return cn_metrics_end(m);
 }
 

@@ -57,11 +57,6 @@ cn_status cn_run_setup_open(cn_run_setup *r)
     CN_TRY(check_base(r->ctx, r->base, &r->o));
     CN_TRY(cn_trained_open(r->ctx, r->base, &r->o, &r->net));
     CN_TRY(cn_backend_create_for_rank(r->ctx, r->o.device, cn_ranks_rank(r->ranks), &r->be));
-    if (r->o.max_memory_bytes && !r->be->addressable)
-        return cn_fail(r->ctx, CN_EINVAL,
-                       "--max-memory: only the CPU's memory is planned; leave it out with --device "
-                       "%s",
-                       r->o.device);
     replace_fp16(r);
     return CN_OK;
 }

@@ -239,6 +239,13 @@ static void trainer_close(trainer *t)
     cn_free(t);
 }
 
+static size_t most_of_device(const cn_run_setup *r)
+{
+    cn_backend_memory memory = {0};
+    if (r->be) r->be->memory(r->be, &memory);
+    return memory.most;
+}
+
 cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
                    const cn_train_callbacks *callbacks, cn_train_result *out)
 {
@@ -257,6 +264,7 @@ cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
     p->result.final_loss = cn_run_mean_loss(p);
     p->result.learned_at_step = p->state.learned_at_step;
     p->result.peak_resident_bytes = cn_peak_resident_bytes();
+    p->result.peak_device_bytes = most_of_device(&t->run);
     cn_run_part(&t->run, p->saved_step, s);
     if (out) *out = p->result;
     trainer_close(t);

@@ -26,6 +26,37 @@ static void drop_plan(cn_run_nets *n)
     n->validation_flops = 0;
 }
 
+/* --- where it lies ---------------------------------------------------------------------------- */
+
+/* What computes has memory of its own: weights, optimizer and activations are there, data sets and
+ * the program are the host's. */
+static bool is_apart(const cn_run_setup *r)
+{
+    return !r->be->addressable;
+}
+
+static cn_backend_memory device_memory(const cn_run_setup *r)
+{
+    cn_backend_memory m;
+    r->be->memory(r->be, &m);
+    return m;
+}
+
+/* The memory that is limited, 0: none is; and what a plan takes of it. */
+static size_t limit_of(const cn_run_setup *r)
+{
+    const size_t asked = r->o.max_memory_bytes;
+    if (!is_apart(r)) return asked;
+    const cn_backend_memory m = device_memory(r);
+    const size_t may = m.free + m.taken;
+    return asked ? CN_MIN(asked, may) : may;
+}
+
+static size_t limited_bytes(const cn_run_setup *r, const cn_train_plan *p)
+{
+    return is_apart(r) ? p->device_bytes : p->peak_bytes;
+}
+
 /* --- the parts -------------------------------------------------------------------------------- */
 
 static cn_dtype compute_type(const cn_train_options *o)
@@ -146,11 +177,18 @@ static cn_status count_phase(const cn_run_setup *r, const cn_buckets *buckets, c
     p->control_bytes = cn_params_bytes(n->control);
     p->encoder_bytes = (n->vae ? cn_params_bytes(n->vae) : 0) + cn_text_params_bytes(n->text);
     p->gradient_bytes = info.gradient_bytes;
-    if (r->ranks) /* gradients on their way */
+    if (r->ranks && !is_apart(r)) /* gradients on their way */
         p->optimizer_bytes += CN_MIN(info.gradient_bytes, (size_t)CN_RANKS_FLIGHT_BYTES);
     p->activation_bytes = z->arena_bytes - info.gradient_bytes;
-    p->training_bytes = p->data_bytes + p->base_bytes + p->control_bytes + p->encoder_bytes +
-                        p->optimizer_bytes + z->arena_bytes;
+    const size_t computed =
+        p->base_bytes + p->control_bytes + p->encoder_bytes + p->optimizer_bytes + z->arena_bytes;
+    p->training_bytes = p->data_bytes;
+    if (!is_apart(r)) {
+        p->training_bytes += computed;
+    } else {
+        p->device_training_bytes = device_memory(r).own + computed;
+        if (r->ranks) p->training_bytes += info.gradient_bytes + CN_RANKS_FLIGHT_BYTES;
+    }
     return CN_OK;
 }
 
@@ -165,7 +203,9 @@ static cn_status count_phases(const cn_run_setup *r, const cn_buckets *buckets, 
     const int count = cn_phase_list(&r->o, first_step, r->total_steps, list);
     for (int i = count - 1; i >= 0; i--) {
         CN_TRY(count_phase(r, buckets, list[i].phase, recomputed, n));
-        if (n->plan.training_bytes > most.training_bytes) most = n->plan;
+        if (n->plan.training_bytes > most.training_bytes ||
+            n->plan.device_training_bytes > most.device_training_bytes)
+            most = n->plan;
     }
     if (!cn_phase_same(first, list[0].phase)) /* a checkpoint from the step before a border */
         CN_TRY(count_phase(r, buckets, first, recomputed, n));
@@ -197,10 +237,19 @@ static cn_status make_plan(const cn_run_setup *r, const counted *c, int recomput
     CN_TRY(count_phases(r, c->data->buckets, c->first_step, recomputed, n));
     if (validates) CN_TRY(count_validation(r, c->data, n, &validation));
     p->process_bytes = cn_process_bytes(); /* graphs and plans counted in */
-    p->encoding_bytes = p->process_bytes + c->cache.kept_bytes + c->cache.encoder_bytes;
+    p->encoding_bytes = p->process_bytes + c->cache.kept_bytes;
     p->training_bytes += p->process_bytes;
+    p->validation_bytes = validates ? p->training_bytes : 0;
     const size_t step = p->gradient_bytes + p->activation_bytes;
-    p->validation_bytes = validates ? p->training_bytes - step + validation : 0;
+    if (!is_apart(r)) {
+        p->encoding_bytes += c->cache.encoder_bytes;
+        if (validates) p->validation_bytes += validation - step;
+    } else {
+        p->device_encoding_bytes = device_memory(r).own + c->cache.encoder_bytes;
+        if (validates) p->device_validation_bytes = p->device_training_bytes - step + validation;
+        p->device_bytes = CN_MAX(p->device_training_bytes,
+                                 CN_MAX(p->device_encoding_bytes, p->device_validation_bytes));
+    }
     p->peak_bytes = CN_MAX(p->training_bytes, CN_MAX(p->encoding_bytes, p->validation_bytes));
     return CN_OK;
 }
@@ -246,34 +295,47 @@ static cn_status try_offers(const cn_run_setup *r, const counted *c, cn_run_nets
         cn_run_setup other = *r;
         if (!take(&offers[i], r->be, &other.o)) continue;
         CN_TRY(make_plan(&other, c, INT_MAX, n));
-        if (n->plan.peak_bytes <= r->o.max_memory_bytes)
-            cn_offers_add(fits, offers[i].text, n->plan.peak_bytes);
+        const size_t bytes = limited_bytes(r, &n->plan);
+        if (bytes <= limit_of(r)) cn_offers_add(fits, offers[i].text, bytes);
     }
     return CN_OK;
+}
+
+/* "--max-memory allows 4.00 GiB" */
+static void describe_limit(const cn_run_setup *r, char out[64])
+{
+    const size_t limit = limit_of(r);
+    const bool asked = limit == r->o.max_memory_bytes;
+    snprintf(out, 64, "%s %.2f GiB%s", asked ? "--max-memory allows" : "the device has",
+             cn_gib(limit), asked ? "" : " free");
 }
 
 /* Nothing fits as asked, n's plan being the least: says what would. */
 static cn_status refuse(const cn_run_setup *r, const counted *c, cn_run_nets *n)
 {
-    const size_t limit = r->o.max_memory_bytes;
     const cn_train_plan least = n->plan;
+    const bool apart = is_apart(r);
+    const size_t most = limited_bytes(r, &least);
+    const size_t training = apart ? least.device_training_bytes : least.training_bytes;
+    const size_t encoding = apart ? least.device_encoding_bytes : least.encoding_bytes;
     cn_offers fits = {0};
+    char limit[64];
+    describe_limit(r, limit);
     cn_status s = try_offers(r, c, n, &fits);
-    const char *stage = least.peak_bytes == least.training_bytes   ? "training"
-                        : least.peak_bytes == least.encoding_bytes ? "encoding the data set"
-                                                                   : "validation";
+    const char *stage = most == training   ? "training"
+                        : most == encoding ? "encoding the data set"
+                                           : "validation";
     if (s == CN_OK && fits.n)
         s = cn_fail(r->ctx, CN_ENOMEM,
-                    "--max-memory allows %.2f GiB; %s takes %.2f GiB even with every block "
-                    "computed again in the backward pass. This would fit: %s",
-                    cn_gib(limit), stage, cn_gib(least.peak_bytes),
-                    fits.text.data ? fits.text.data : "");
+                    "%s; %s takes %.2f GiB even with every block computed again in the backward "
+                    "pass. This would fit: %s",
+                    limit, stage, cn_gib(most), fits.text.data ? fits.text.data : "");
     else if (s == CN_OK)
         s = cn_fail(r->ctx, CN_ENOMEM,
-                    "--max-memory allows %.2f GiB; %s takes %.2f GiB even with every block "
-                    "computed again in the backward pass, and no other option suffices; a smaller "
-                    "--resolution than %lld takes less",
-                    cn_gib(limit), stage, cn_gib(least.peak_bytes), (long long)r->o.resolution);
+                    "%s; %s takes %.2f GiB even with every block computed again in the backward "
+                    "pass, and no other option suffices; a smaller --resolution than %lld takes "
+                    "less",
+                    limit, stage, cn_gib(most), (long long)r->o.resolution);
     cn_offers_free(&fits);
     return s;
 }
@@ -285,7 +347,7 @@ static cn_status search(const cn_run_setup *r, const counted *c, cn_run_nets *n)
     while (least < most) {
         made = least + (most - least) / 2;
         CN_TRY(make_plan(r, c, made, n));
-        if (n->plan.peak_bytes <= r->o.max_memory_bytes)
+        if (limited_bytes(r, &n->plan) <= limit_of(r))
             most = made;
         else
             least = made + 1;
@@ -296,7 +358,7 @@ static cn_status search(const cn_run_setup *r, const counted *c, cn_run_nets *n)
 cn_status cn_run_nets_plan(const cn_run_setup *r, const cn_run_data *d, int64_t first_step,
                            cn_run_nets *n)
 {
-    const size_t limit = r->o.max_memory_bytes;
+    const size_t limit = limit_of(r);
     const bool all = r->o.gradient_checkpointing;
     counted c = {.data = d, .first_step = first_step};
     if (compute_type(&r->o) == CN_BF16 && !r->be->computes(r->be, CN_BF16))
@@ -308,9 +370,9 @@ cn_status cn_run_nets_plan(const cn_run_setup *r, const cn_run_data *d, int64_t 
     if (!r->o.cache_text) CN_TRY(cn_text_params_create(r->ctx, r->base, n->text));
     CN_TRY(count_data(r, d, &c.cache));
     CN_TRY(make_plan(r, &c, all ? INT_MAX : 0, n));
-    if (limit && n->plan.peak_bytes > limit) {
+    if (limit && limited_bytes(r, &n->plan) > limit) {
         if (!all) CN_TRY(make_plan(r, &c, INT_MAX, n));
-        if (n->plan.peak_bytes > limit) return refuse(r, &c, n);
+        if (limited_bytes(r, &n->plan) > limit) return refuse(r, &c, n);
         if (!all) CN_TRY(search(r, &c, n));
     }
     n->step = n->sizes.steps[0];

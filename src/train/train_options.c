@@ -224,7 +224,8 @@ const cn_option cn_train_option_rows[] = {
      "compute blocks again for the backward pass: less memory, more time",
      FIELD(gradient_checkpointing)},
     {"max-memory", 0,
-     "fit into this, 8G for instance, by as much of that as needed; or say what would fit",
+     "fit into this, 8G for instance, by as much of that as needed; or say what would fit; of "
+     "--device's memory, where that isn't the CPU",
      FIELD_BYTES(max_memory_bytes)},
     {"dry-run", 0, "look at the data, say what the run takes, memory and time; write nothing",
      FIELD(dry_run)},

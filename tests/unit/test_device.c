@@ -5,6 +5,8 @@
 
 #include "device/device.h"
 #include "gpu/gpu.h"
+#include "graph/plan.h"
+#include "model/checkpoint/weights.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -105,6 +107,72 @@ static void too_much_is_refused(void **state)
     assert_non_null(strstr(cn_error(ctx), "at once"));
 }
 
+/* --- small allocations ------------------------------------------------------------------------ */
+
+enum { SIDE = 32, CHANNELS = 32, LAYERS = 8, OUT = SIDE * SIDE * CHANNELS };
+
+/* A chain of convolutions whose results are all kept, on a device of its own; the last two results.
+ * limit: of an allocation, 0: the device's own. */
+static void run_chain(size_t limit, float out[2 * OUT])
+{
+    cn_backend *b = NULL;
+    cn_params *params = NULL;
+    cn_graph *g = NULL;
+    cn_plan *plan = NULL;
+    cn_node *y[LAYERS + 1];
+    float x[OUT];
+    must(cn_backend_create(ctx, "vulkan", &b));
+    if (limit) cn_gpu_limit(b, limit);
+    must(cn_params_create(ctx, "chain", &params));
+    must(cn_graph_create(ctx, &g));
+    cn_graph_use(g, params);
+    y[0] = cn_input4(g, "x", 1, SIDE, SIDE, CHANNELS);
+    for (int i = 0; i < LAYERS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "layer%d", i);
+        y[i + 1] = cn_conv2d(g, name, y[i], CHANNELS, 3, 1, 1);
+    }
+    must(cn_plan_create(ctx, g, b, y + 1, LAYERS, false, &plan));
+    must(cn_params_allocate(b, params));
+    must(cn_params_init(ctx, b, params, 1));
+    cn_seed_tensor("x", 0, 1, x, OUT);
+    must(cn_plan_set(plan, y[0], x));
+    must(cn_plan_run(plan));
+    for (int i = 0; i < 2; i++) assert_true(cn_plan_get(plan, y[LAYERS - i], out + i * OUT));
+    cn_plan_destroy(plan);
+    cn_graph_destroy(g);
+    cn_params_destroy(params);
+    b->destroy(b);
+}
+
+/* Memory in pieces, one of which has two values at most, computes the same bytes. */
+static void pieces_compute_the_same(void **state)
+{
+    (void)state;
+    if (!be) skip();
+    static float whole[2 * OUT], pieces[2 * OUT];
+    run_chain(0, whole);
+    run_chain(2 * OUT * sizeof(float) + 256, pieces);
+    assert_memory_equal(whole, pieces, sizeof whole);
+}
+
+static void a_value_beyond_the_limit_is_refused(void **state)
+{
+    (void)state;
+    if (!be) skip();
+    cn_backend *b = NULL;
+    cn_graph *g = NULL;
+    cn_plan *plan = NULL;
+    must(cn_backend_create(ctx, "vulkan", &b));
+    cn_gpu_limit(b, 1024);
+    must(cn_graph_create(ctx, &g));
+    cn_node *x = cn_input4(g, "x", 1, SIDE, SIDE, 1);
+    cn_node *y = cn_scale(g, x, 2);
+    refused(cn_plan_create(ctx, g, b, &y, 1, false, &plan), CN_ENOMEM, "gives at most 0.00 GiB");
+    cn_graph_destroy(g);
+    b->destroy(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -112,6 +180,8 @@ int main(void)
         cmocka_unit_test(bytes_come_back),
         cmocka_unit_test(memory_is_taken_when_used),
         cmocka_unit_test(too_much_is_refused),
+        cmocka_unit_test(pieces_compute_the_same),
+        cmocka_unit_test(a_value_beyond_the_limit_is_refused),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -294,6 +294,41 @@ static void the_peak_is_the_planned_one(void **state)
     }
 }
 
+/* --- devices ---------------------------------------------------------------------------------- */
+
+/* What was asked of the driver, to 3 % of the plan; the process' memory is told apart. */
+static void a_devices_memory_is_planned(void **state)
+{
+    (void)state;
+    cn_generate_options o = options_of(PX, 1);
+    cn_pipeline_options po = {.model = wide, .device = "vulkan"};
+    cn_pipeline *p = NULL;
+    char *text = NULL;
+    if (cn_devices(ctx, false, &text) != CN_OK) {
+        print_message("SKIP %s\n", cn_error(ctx));
+        skip();
+    }
+    cn_free(text);
+    o.cfg_scale = 1;
+    o.steps = 1;
+    const cn_generate_plan plan = plan_of(&po, &o);
+    assert_true(plan.host_bytes > plan.process_bytes);
+    cn_generated *g = draw(&po, &o);
+    print_message("planned %zu, taken %zu of the device's bytes\n", plan.peak_bytes,
+                  g->peak_device_bytes);
+    assert_int_equal(g->planned_bytes, plan.peak_bytes);
+    assert_true(fabs((double)g->peak_device_bytes - (double)plan.peak_bytes) <=
+                0.03 * (double)plan.peak_bytes);
+    cn_generated_destroy(g);
+    po.max_memory_bytes = plan.peak_bytes - stage_of(&plan, "sampling")->weight_bytes * 2 / 5;
+    const cn_generate_plan less = plan_of(&po, &o);
+    assert_true(less.peak_bytes <= po.max_memory_bytes);
+    po.max_memory_bytes = 1 << 20;
+    must(cn_pipeline_create(ctx, &po, &p));
+    refused(cn_generate(p, &o, &g), CN_ENOMEM, "--max-memory allows 0.00 GiB");
+    cn_pipeline_destroy(p);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 7 && strcmp(argv[1], "child") == 0) return run_child(argv + 2);
@@ -305,6 +340,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_vae_goes_in_tiles),
         cmocka_unit_test(what_would_fit_is_said),
         cmocka_unit_test(the_peak_is_the_planned_one),
+        cmocka_unit_test(a_devices_memory_is_planned),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
 }
