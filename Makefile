@@ -15,6 +15,7 @@
 #   make races      tests of what several threads share under ThreadSanitizer (clang)
 #   make torture    every call of files, locks and memory fails once, over whole commands: hours
 #   make compdb     compile_commands.json for editors and clang's tools
+#   make test-gpu   what make test leaves out on a GPU or Mesa's software Vulkan: all of the networks, training steps, drawings
 #   make test-full  Stable Diffusion 1.5 at its real size (REFERENCE=DIR with fullsize/), needs 12 GB
 #   make clean      removes build/ and build-*/
 #   build/bench draw|decode|train|ops   seconds, GFLOP/s and memory at SD 1.5 size, JSON lines (docs/performance.md)
@@ -107,7 +108,7 @@ FAULTS := $(BUILD)/tests/controlnet-faults $(BUILD)/tests/torture $(BUILD)/tests
 TOOLS := $(patsubst tools/%.c,$(BUILD)/tools/%,$(wildcard tools/*.c))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 
-.PHONY: all tests lib test test-full serve torture sanitize races demo lint cppcheck fuzz clean deps install format help compdb
+.PHONY: all tests lib test test-gpu test-full serve torture sanitize races demo lint cppcheck fuzz clean deps install format help compdb
 all: $(BUILD)/controlnet $(BENCH) $(TOOLS)
 tests: $(UNIT) $(OPS) $(BIG) $(FAULTS) $(EXAMPLES)
 lib: $(LIB)
@@ -126,6 +127,10 @@ deps:
 test: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory all tests
 	@sh tools/run-tests.sh $(BUILD)
+
+test-gpu: deps
+	@$(MAKE) -j$(JOBS) --no-print-directory all tests
+	@sh tools/run-tests.sh $(BUILD) gpu
 
 REFERENCE ?= ../shared/reference
 test-full: deps
@@ -212,10 +217,16 @@ install: $(BUILD)/controlnet $(LIB) $(SHARE)
 	install -m 644 $(BUILD)/share/zsh $(TO)/share/zsh/site-functions/_controlnet
 	install -m 644 $(BUILD)/share/fish $(TO)/share/fish/vendor_completions.d/controlnet.fish
 
-$(LIB): $(LIB_OBJ)
+# What the library consists of: with another VULKAN=, MPI= or the like than before it is made anew.
+$(BUILD)/members: FORCE
+	@mkdir -p $(@D)
+	@echo '$(LIB_OBJ)' | cmp -s - $@ || echo '$(LIB_OBJ)' >$@
+.PHONY: FORCE
+FORCE:
+$(LIB): $(LIB_OBJ) $(BUILD)/members
 	@rm -f $@
 	$(call say,AR,$@)
-	$(Q)ar rcs $@ $^
+	$(Q)ar rcs $@ $(LIB_OBJ)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

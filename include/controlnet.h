@@ -343,8 +343,9 @@ typedef struct cn_train_options {
     const char *device; /* what computes, as cn_pipeline_options.device; of "vulkan" each of several
                            processes takes the next one */
     /* "no": F32 throughout; "bf16": products in bfloat16 where the processor has it, while the
-     * trained weights, their optimizer and all sums stay F32; "fp16": bf16 where the processor has
-     * it, else F32, as a warning says. NULL: "no". */
+     * trained weights, their optimizer and all sums stay F32; "fp16": on a device products of F16
+     * under a loss scale, which follows the gradients as torch's GradScaler does; elsewhere bf16
+     * where the processor has it, else F32, as a warning says. NULL: "no". */
     const char *mixed_precision;
     bool gradient_checkpointing; /* every block is computed again in the backward pass */
     /* 0: no limit. Else as few blocks as fit are computed again in the backward pass; where not
@@ -833,7 +834,8 @@ typedef struct cn_pipeline_options {
      * number N of cn_devices; "auto" (NULL): the CPU. */
     const char *device;
     /* What the networks compute in: "f32" (NULL); "bf16", faster and less exact, where the
-     * processor can (CN_EINVAL elsewhere); "auto": bf16 where it can. */
+     * processor can (CN_EINVAL elsewhere); "f16": products of F16 with sums in F32, on a device;
+     * "auto": bf16 where it can. */
     const char *precision;
     /* How large weights are kept in memory: "f32", "f16", "bf16", "q8" (8 bits and a scale per
      * 32 of them; the VAE's 16); "auto" (NULL): bf16 where the networks

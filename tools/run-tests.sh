@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# run-tests.sh [BUILD [sanitized | NAME...]] - runs every test program and adds up what they report.
+# run-tests.sh [BUILD [sanitized | gpu | NAME...]] - runs every test program and adds up what they report.
 #
-# sanitized: unit, ops, golden and badinput alone, without those that measure memory. NAME: these programs.
+# gpu: all that runs on a device, of which the whole has a part. sanitized: unit, ops, golden and badinput alone, without those that measure memory. NAME: these programs.
 # One line a program: name, result, seconds. A program that fails is shown in full, every skip with its
 # reason. Closes with "N passed, N failed, N skipped"; exits 1 if anything failed, crashed, ran past
 # CN_TEST_TIMEOUT seconds (900), was not built or reported no count.
@@ -116,6 +116,43 @@ finish() {
     [ "$failed" = 0 ]
     exit
 }
+# device NAME PROGRAM...: on the device that suits best.
+device() {
+    what=$1
+    shift
+    run "$what on Vulkan" "$(command -v env)" CN_DEVICE=vulkan "$@"
+}
+
+# on_device part|all: operations, networks and drawings on a GPU, or on Mesa's software Vulkan.
+on_device() {
+    if ! why=$("$build/controlnet" devices 2>&1 >/dev/null); then
+        echo "SKIP  operations and networks on Vulkan: $why"
+        skipped=$((skipped + 1))
+        return
+    fi
+    for source in tests/ops/test_*.c; do
+        grep -q OP_FAMILIES "$source" || continue
+        name=ops_$(basename "$source" .c | sed 's/^test_//')
+        device "$name" "$build/tests/$name"
+    done
+    if [ "$1" = part ]; then
+        device "golden tests/golden/core" "$build/tests/golden" tests/golden/core text_encoder
+        device "e2e tests/golden/drawing" "$build/tests/e2e" tests/golden/drawing --case PART
+        return
+    fi
+    for name in unit_device unit_device_optimizer unit_train_device; do device "$name" "$build/tests/$name"; done
+    device "golden tests/golden/core" "$build/tests/golden" tests/golden/core text_encoder unet controlnet vae train
+    device "golden tests/golden/sd2/core" "$build/tests/golden" tests/golden/sd2/core text_encoder controlnet unet
+    for folder in pipelines drawing conditions inpainting; do
+        device "e2e tests/golden/$folder" "$build/tests/e2e" "tests/golden/$folder"
+        device "e2e tests/golden/$folder in f16" "$build/tests/e2e" "tests/golden/$folder" --precision f16
+    done
+}
+
+if [ "${1:-}" = gpu ]; then
+    on_device all
+    finish
+fi
 if [ $# -gt 0 ]; then
     for name; do run "$name" "$build/tests/$name"; done
     finish
@@ -137,21 +174,7 @@ for kind in unit ops; do
         run "$name" "$build/tests/$name"
     done
 done
-# The same operations on a GPU, or on Mesa's software Vulkan.
-if [ -z "$sanitized" ]; then
-    if why=$("$build/controlnet" devices 2>&1 >/dev/null); then
-        for source in tests/ops/test_*.c; do
-            name=ops_$(basename "$source" .c | sed 's/^test_//')
-            grep -q OP_FAMILIES "$source" || continue
-            run "$name on Vulkan" "$(command -v env)" CN_DEVICE=vulkan "$build/tests/$name"
-        done
-        run "golden tests/golden/core on Vulkan" "$(command -v env)" CN_DEVICE=vulkan "$build/tests/golden" \
-            tests/golden/core text_encoder
-    else
-        echo "SKIP  operations and networks on Vulkan: $why"
-        skipped=$((skipped + 1))
-    fi
-fi
+[ -n "$sanitized" ] || on_device part
 if [ -n "$sanitized" ]; then
     run "golden tests/golden/core" "$build/tests/golden" tests/golden/core
     run badinput "$build/tests/badinput"

@@ -159,6 +159,12 @@ static bool computes(cn_backend *base, cn_dtype type)
     return type == CN_F32 || (type == CN_BF16 && ((cpu_backend *)base)->bf16 != CN_BF16_NONE);
 }
 
+static bool multiply_in(cn_backend *base, cn_dtype type)
+{
+    (void)base;
+    return type == CN_F32;
+}
+
 cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
 {
     cpu_backend *b = cn_alloc0(ctx, sizeof *b);
@@ -195,7 +201,8 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
                            .accumulate = accumulate,
                            .average = average,
                            .exchange = exchange,
-                           .computes = computes};
+                           .computes = computes,
+                           .multiply_in = multiply_in};
     *out = &b->base;
     return CN_OK;
 }

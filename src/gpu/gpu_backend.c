@@ -249,6 +249,12 @@ static bool computes(cn_backend *base, cn_dtype type)
     return type == CN_F32;
 }
 
+static bool multiply_in(cn_backend *base, cn_dtype type)
+{
+    ((gpu_backend *)base)->halves = type == CN_F16;
+    return type == CN_F32 || type == CN_F16;
+}
+
 static void destroy(cn_backend *base)
 {
     if (!base) return;
@@ -299,6 +305,7 @@ cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend 
                            .average = cn_gpu_average,
                            .exchange = cn_gpu_exchange,
                            .computes = computes,
+                           .multiply_in = multiply_in,
                            .destroy = destroy};
     *out = &b->base;
     return CN_OK;

@@ -9,6 +9,7 @@
 typedef struct gpu_backend {
     cn_backend base;
     cn_vk_queue queue;
+    bool halves;          /* products' operands are rounded to F16 */
     cn_status failed;     /* of the addresses asked for since the last dispatch */
     float *squares;       /* sums of them on the device; NULL: none were asked for yet */
     size_t squares_bytes; /* of their room */

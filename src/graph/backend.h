@@ -118,6 +118,9 @@ struct cn_backend {
     cn_status (*exchange)(cn_backend *b, cn_ctx *ctx, float *x, float *y, int64_t n);
     /* Whether networks may compute in `type` here: the processor multiplies it. */
     bool (*computes)(cn_backend *b, cn_dtype type);
+    /* From here on products round their operands to `type`, F32 or F16, and sum in F32; all that is
+     * kept stays F32. False: not here. */
+    bool (*multiply_in)(cn_backend *b, cn_dtype type);
     void (*destroy)(cn_backend *b);
 };
 

@@ -85,6 +85,11 @@ static void derive(cn_graph *g, cn_node *y, cn_node *copy)
 
 cn_status cn_graph_backward(cn_graph *g, cn_node *loss)
 {
+    return cn_graph_backward_scaled(g, loss, NULL);
+}
+
+cn_status cn_graph_backward_scaled(cn_graph *g, cn_node *loss, cn_node *scale)
+{
     if (!cn_poisoned(g) && cn_node_elements(loss) != 1)
         cn_poison(g, "the loss has %lld elements; a gradient starts from one",
                   (long long)cn_node_elements(loss));
@@ -94,10 +99,10 @@ cn_status cn_graph_backward(cn_graph *g, cn_node *loss)
     const int last = loss->id;
     cn_node **again = cn_alloc0(NULL, (size_t)(last + 1) * sizeof *again);
     if (!again) cn_poison(g, "out of memory for the backward pass");
-    cn_node *one = cn_emit(g, CN_OP_FILL, CN_F32, 1, (int64_t[]){1}, 0, NULL);
+    cn_node *one = scale ? NULL : cn_emit(g, CN_OP_FILL, CN_F32, 1, (int64_t[]){1}, 0, NULL);
     if (!cn_poisoned(g)) {
-        one->alpha = 1;
-        loss->grad = one;
+        if (one) one->alpha = 1;
+        loss->grad = scale ? scale : one;
     }
     int seen = 0; /* the segment that was computed again last */
     for (int i = last; i >= 0 && !cn_poisoned(g); i--) {

@@ -362,6 +362,8 @@ bool cn_graph_checkpointed(const cn_graph *g, int segment);
 
 /* Appends d loss / d p for every trainable parameter that loss [1] depends on. */
 cn_status cn_graph_backward(cn_graph *g, cn_node *loss) CN_CHECKED;
+/* The same of the loss times `scale` [1], so that gradients in a short type don't vanish. */
+cn_status cn_graph_backward_scaled(cn_graph *g, cn_node *loss, cn_node *scale) CN_CHECKED;
 /* The gradient node of a parameter after cn_graph_backward, NULL if it has none. */
 cn_node *cn_param_grad(const cn_graph *g, const cn_param *p);
 

@@ -354,7 +354,7 @@ static cn_status make_plan_once(planner *m, size_t limit)
     if (m->fit.keep) count_kept(m);
     m->plan.peak_bytes = largest(&m->plan)->total_bytes;
     if (m->apart) m->plan.host_bytes = m->host_bytes + m->reading_bytes;
-    m->plan.compute_type = cn_weight_type_word(m->fit.compute);
+    m->plan.compute_type = cn_weight_type_word(m->job->p->halves ? CN_F16 : m->fit.compute);
     m->plan.keeps_loaded = m->fit.keep;
     m->plan.sequential_guidance = m->fit.sequential_guidance;
     m->plan.vae_tile = m->fit.vae_tile * cn_vae_factor(&m->job->p->base->vae);

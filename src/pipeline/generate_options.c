@@ -33,9 +33,9 @@ const cn_option cn_pipeline_option_rows[] = {
      "CPU",
      FIELD(device), .arg = "DEVICE", .preset = "auto"},
     {"precision", 0,
-     "what the networks compute in: bf16, faster and less exact, where the processor can; auto: "
-     "bf16 where it can",
-     FIELD(precision), WORDS("f32", "bf16", "auto"), .preset = "f32"},
+     "what the networks multiply: bf16, faster and less exact, where the processor can; f16 on a "
+     "--device; auto: bf16 where it can",
+     FIELD(precision), WORDS("f32", "bf16", "f16", "auto"), .preset = "f32"},
     {"weight-type", 0,
      "how weights are kept in memory; q8: 8 bits, a quarter of f32, a little less exact; auto: as "
      "their file has them, bf16 under --precision bf16",

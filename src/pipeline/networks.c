@@ -14,9 +14,15 @@ static cn_status find_precision(cn_pipeline *p, const char *name, cn_dtype *out)
     cn_ctx *ctx = p->ctx;
     *out = CN_F32;
     if (!name || !strcmp(name, "f32")) return CN_OK;
+    if (!strcmp(name, "f16")) {
+        if ((p->halves = p->backend->multiply_in(p->backend, CN_F16))) return CN_OK;
+        return cn_fail(ctx, CN_EINVAL,
+                       "precision f16: a --device multiplies it, the processor doesn't; f32, and "
+                       "where it can bf16, are possible");
+    }
     bool can = p->backend->computes(p->backend, CN_BF16);
     if (!strcmp(name, "bf16") && !can && !p->backend->addressable)
-        return cn_fail(ctx, CN_EINVAL, "precision bf16: a %s device computes in f32 alone",
+        return cn_fail(ctx, CN_EINVAL, "precision bf16: a %s device computes in f32 or f16",
                        p->backend->name);
     if (!strcmp(name, "bf16") && !can)
         return cn_fail(

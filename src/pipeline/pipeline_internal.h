@@ -66,6 +66,7 @@ struct cn_pipeline {
     char *control_paths[CN_MAX_CONTROLS]; /* as they were asked for */
     int n_controls;
     size_t max_memory_bytes; /* 0: no limit */
+    bool halves;             /* products of F16 */
     size_t process_bytes;    /* without networks, as last measured */
     size_t others_bytes;     /* of other pipelines' networks */
     cn_fit asked;            /* by the options, without regard to memory */

@@ -139,6 +139,7 @@ static void fill_inputs(const cn_stepgraph *g, cn_rng *rng)
     fill_noise(g->plan, g->condition, rng);
     fill_noise(g->plan, g->target, rng);
     for (int64_t i = 0; i < g->o.batch; i++) ((float *)cn_plan_data(g->plan, g->t))[i] = 500;
+    if (g->scale) *(float *)cn_plan_data(g->plan, g->scale) = 1;
     for (int64_t i = 0; g->per && i < 2 * g->o.batch; i++)
         ((float *)cn_plan_data(g->plan, g->per))[i] = 1;
 }

@@ -25,7 +25,7 @@ cn_stepgraph_options cn_held_out_measure_options(const cn_run_setup *r, const cn
     cn_stepgraph_options o = step->o;
     o.width = o.height = r->o.resolution;
     o.latent_w = o.latent_h = r->o.resolution / cn_vae_factor(&r->base->vae);
-    o.gradients = false;
+    o.gradients = o.scaled = false;
     o.loss = CN_LOSS_MSE;
     o.weighted = false;
     return o;

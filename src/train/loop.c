@@ -71,10 +71,11 @@ static cn_status feed(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *
 
 /* One forward and backward pass over the next train_batch_size samples of every rank. */
 static cn_status run_pass(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
-                          cn_step_result *step, double *loss)
+                          double scale, cn_step_result *step, double *loss)
 {
     n->order.next = 0;
     CN_TRY(feed(r, d, n, step));
+    if (n->step->scale) *(float *)cn_plan_data(n->step->plan, n->step->scale) = (float)scale;
     CN_TRY(cn_plan_run(n->step->plan));
     *loss = *(const float *)cn_plan_data(n->step->plan, n->step->loss);
     return CN_OK;
@@ -98,7 +99,7 @@ static cn_status run_passes(const cn_run_setup *r, const cn_run_data *d, cn_run_
     for (int64_t k = state->passes; k < passes; k++) {
         double loss = 0;
         n->order.last_pass = k + 1 == passes;
-        cn_status s = run_pass(r, d, n, step, &loss);
+        cn_status s = run_pass(r, d, n, state->scale.value, step, &loss);
         if (s == CN_OK) s = check_loss(r, state->step + 1, loss);
         if (s == CN_OK && k + 1 < passes) s = cn_adamw_accumulate(n->adamw, n->grads);
         if (s != CN_OK) return s;
@@ -125,14 +126,37 @@ static cn_status sum_over_ranks(const cn_run_setup *r, cn_run_progress *p, doubl
     return CN_OK;
 }
 
+/* --- the loss scale --------------------------------------------------------------------------- */
+
+static void begin_scale(const cn_run_setup *r, cn_adamw *adamw, cn_loss_scale *scale)
+{
+    if (!r->halves) return;
+    cn_loss_scale_begin(scale);
+    cn_adamw_set_loss_scale(adamw, scale->value);
+}
+
+/* What a step's status is to the run: an infinite gradient is no failure, the step isn't taken. */
+static cn_status follow_scale(const cn_run_setup *r, cn_status s, cn_step_result *step,
+                              cn_adamw *adamw, cn_loss_scale *scale)
+{
+    step->skipped = r->halves && s == CN_EINVAL && !isfinite(step->grad_norm);
+    if (!r->halves || (s != CN_OK && !step->skipped)) return s;
+    if (step->skipped) cn_adamw_skip(adamw);
+    return cn_loss_scale_follow(scale, step->skipped) ? CN_OK : s;
+}
+
 static cn_status run_step(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
                           cn_run_progress *p, cn_step_result *step)
 {
     const double start = cn_now_s();
     *step = (cn_step_result){.lr = cn_lr_at(&r->lr, p->state.step)};
+    begin_scale(r, n->adamw, &p->state.scale);
     CN_TRY(run_passes(r, d, n, &p->state, step));
     CN_TRY(sum_over_ranks(r, p, &step->loss));
-    CN_TRY(cn_adamw_run(n->adamw, n->grads, step->lr, r->o.max_grad_norm, &step->grad_norm));
+    step->loss_scale = p->state.scale.value;
+    const cn_status s =
+        cn_adamw_run(n->adamw, n->grads, step->lr, r->o.max_grad_norm, &step->grad_norm);
+    CN_TRY(follow_scale(r, s, step, n->adamw, &p->state.scale));
     p->state.passes = 0;
     p->state.loss_sum = 0;
     p->state.step++;
@@ -154,7 +178,11 @@ static cn_status write_metrics(const cn_run_setup *r, cn_phase phase, const cn_r
     cn_metrics_number(m, "lr", step->lr);
     if (o->unlock_learning_rate > 0 && phase.unlock != CN_UNLOCK_NONE)
         cn_metrics_number(m, "unlock_lr", step->lr * o->unlock_learning_rate / o->learning_rate);
-    cn_metrics_number(m, "grad_norm", step->grad_norm);
+    if (!step->skipped) cn_metrics_number(m, "grad_norm", step->grad_norm);
+    if (r->halves) {
+        cn_metrics_number(m, "loss_scale", step->loss_scale);
+        cn_metrics_int(m, "skipped_steps", p->state.scale.skipped);
+    }
     cn_metrics_number(m, "seconds", step->seconds);
     cn_metrics_number(m, "data_wait_seconds", step->waited);
     if (cn_train_encodes(o)) cn_metrics_number(m, "encode_seconds", step->encoded);

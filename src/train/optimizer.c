@@ -124,6 +124,7 @@ cn_status cn_adamw_continue(cn_ctx *ctx, cn_backend *be, cn_param *const *params
     a->ctx = ctx;
     a->be = be;
     a->o = *options;
+    a->loss_scale = 1;
     a->n = n;
     if (from) a->steps = from->steps;
     cn_status s = create_arrays(a, ctx);
@@ -350,6 +351,17 @@ static cn_status sum_squares(cn_adamw *a, const float *const *grads, double *out
     return CN_OK;
 }
 
+void cn_adamw_set_loss_scale(cn_adamw *a, double scale)
+{
+    a->loss_scale = scale;
+}
+
+void cn_adamw_skip(cn_adamw *a)
+{
+    for (int64_t i = 0; i < a->n; i++) a->has_sum[i] = a->taken[i] = false;
+    a->summed = 0;
+}
+
 static cn_status update_all(cn_adamw *a, const float *const *grads, double scale, double lr)
 {
     for (int64_t i = 0; i < a->n; i++) {
@@ -370,7 +382,7 @@ cn_status cn_adamw_run(cn_adamw *a, const float *const *grads, double lr, double
                        double *norm)
 {
     double squares = 0;
-    double scale = 1 / (double)((a->summed + 1) * cn_ranks_count(a->o.ranks));
+    double scale = 1 / ((double)((a->summed + 1) * cn_ranks_count(a->o.ranks)) * a->loss_scale);
     for (int64_t i = 0; i < a->n; i++) CN_TRY(cn_adamw_take(a, i, grads[i]));
     CN_TRY(finish_sums(a, grads));
     CN_TRY(sum_squares(a, grads, &squares));

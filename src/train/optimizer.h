@@ -53,6 +53,10 @@ cn_status cn_adamw_accumulate(cn_adamw *a, const float *const *grads) CN_CHECKED
 /* Takes gradient i of the step's last pass as soon as it is final: ranks begin to add theirs. Those
  * that weren't taken before are by cn_adamw_run. */
 cn_status cn_adamw_take(cn_adamw *a, int64_t i, const float *grad) CN_CHECKED;
+/* Gradients are those of the loss times `scale`, 1 at the start. */
+void cn_adamw_set_loss_scale(cn_adamw *a, double scale);
+/* The step that gradients were summed for isn't taken: they are forgotten. */
+void cn_adamw_skip(cn_adamw *a);
 /* One step with the mean of grads and what was accumulated since the last step. max_grad_norm <= 0:
  * no clipping. A parameter without gradient is left alone, weight decay included, as torch does.
  * *norm: the gradients' norm before clipping; may be NULL. When it isn't finite nothing changes and

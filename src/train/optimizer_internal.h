@@ -10,6 +10,7 @@ struct cn_adamw {
     cn_ctx *ctx;
     cn_backend *be;
     cn_adamw_options o;
+    double loss_scale;
     int64_t n, steps, summed; /* summed: backward passes in `sum` */
     cn_param **params;
     int64_t *steps_of; /* of each parameter: one without gradient waits, as in torch */

@@ -11,6 +11,8 @@
 typedef struct cn_step_result {
     double loss, grad_norm, lr;
     double seconds, waited, encoded;
+    double loss_scale; /* of a run in F16 */
+    bool skipped;      /* for an infinite gradient: grad_norm isn't finite */
 } cn_step_result;
 
 typedef struct cn_run_progress {

@@ -35,17 +35,18 @@ static cn_status check_base(cn_ctx *ctx, const cn_base *b, const cn_train_option
     return CN_OK;
 }
 
-/* FP16 needs its losses scaled to keep small gradients, and takes no less memory than bfloat16. */
-static void replace_fp16(cn_run_setup *r)
+/* A device multiplies F16. On the processor it takes no less memory than bfloat16, which needs no
+ * loss scale. */
+static void choose_fp16(cn_run_setup *r)
 {
     const char *asked = r->o.mixed_precision;
     if (!asked || strcmp(asked, "fp16") != 0) return;
+    if ((r->halves = r->be->multiply_in(r->be, CN_F16))) return;
     const bool has_bf16 = r->be->computes(r->be, CN_BF16);
     r->o.mixed_precision = has_bf16 ? "bf16" : "no";
     cn_log(r->ctx, CN_LOG_WARN, "--mixed-precision fp16: %s",
-           has_bf16             ? "bf16 is used instead"
-           : r->be->addressable ? "F32 is used instead; this processor has no bfloat16 products"
-                                : "F32 is used instead; nothing else is computed in on a device");
+           has_bf16 ? "bf16 is used instead"
+                    : "F32 is used instead; this processor has no bfloat16 products");
 }
 
 cn_status cn_run_setup_open(cn_run_setup *r)
@@ -57,7 +58,7 @@ cn_status cn_run_setup_open(cn_run_setup *r)
     CN_TRY(check_base(r->ctx, r->base, &r->o));
     CN_TRY(cn_trained_open(r->ctx, r->base, &r->o, &r->net));
     CN_TRY(cn_backend_create_for_rank(r->ctx, r->o.device, cn_ranks_rank(r->ranks), &r->be));
-    replace_fp16(r);
+    choose_fp16(r);
     return CN_OK;
 }
 

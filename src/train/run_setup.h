@@ -24,6 +24,7 @@ typedef struct cn_run_setup {
     cn_ctx *ctx;
     cn_ctx *save_ctx; /* never cancelled: a save that has begun is finished */
     cn_backend *be;
+    bool halves;     /* products of F16, under a loss scale */
     cn_ranks *ranks; /* NULL: one process */
     cn_train_options o;
     cn_train_callbacks callbacks;

@@ -39,6 +39,7 @@ static cn_status make_step(const cn_run_setup *r, const cn_run_nets *n, const cn
                                      .control = true,
                                      .only_mid = n->phase.only_mid,
                                      .gradients = true,
+                                     .scaled = r->halves,
                                      .loss = r->objective.loss,
                                      .weighted = cn_objective_weighs(&r->objective),
                                      .checkpointed = recomputed};

@@ -74,7 +74,10 @@ static cn_status build(cn_stepgraph *s, const cn_unet_config *u, cn_params *unet
     s->loss = s->per ? cn_loss_weighted(g, s->o.loss, s->prediction, s->target, s->per)
                      : cn_loss_node(g, s->o.loss, s->prediction, s->target);
     if (s->o.gradients) s->segments = cn_graph_checkpoint_best(g, s->o.checkpointed);
-    return s->o.gradients ? cn_graph_backward(g, s->loss) : cn_graph_status(g);
+    if (!s->o.gradients) return cn_graph_status(g);
+    if (!s->o.scaled) return cn_graph_backward(g, s->loss);
+    s->scale = cn_input(g, "loss scale", CN_F32, 1, (int64_t[]){1}, false);
+    return cn_graph_backward_scaled(g, s->loss, s->scale);
 }
 
 cn_status cn_stepgraph_create(cn_ctx *ctx, cn_backend *be, const cn_unet_config *unet_config,

@@ -20,6 +20,7 @@ typedef struct cn_stepgraph_options {
     bool control;  /* false: the UNet alone */
     bool only_mid; /* the paper's small-scale strategy: no residual reaches the decoder's skips */
     bool gradients;
+    bool scaled; /* gradients are those of the loss times an input */
     cn_loss loss;
     bool weighted;    /* each sample with its own weight and Huber c */
     int checkpointed; /* blocks whose values the backward pass computes again, the most worthwhile
@@ -39,6 +40,7 @@ typedef struct cn_stepgraph {
     cn_node *added;     /* SDXL's pooled text and sizes; NULL: the networks take none */
     int64_t number_dim; /* of each of the sizes there */
     cn_node *per;       /* [N,2] weight and c, NULL unless weighted */
+    cn_node *scale;     /* [1], NULL unless scaled */
     cn_node *prediction, *loss;
     int segments; /* blocks that could be checkpointed */
 } cn_stepgraph;

@@ -74,7 +74,7 @@ static cn_status make_sets(const cn_run_setup *r, cn_run_nets *n)
     if (r->net.kind->low_rank) /* which layers have a weight to be changed */
         CN_TRY(cn_net_declare_into(r->ctx, CN_NET_UNET, &r->base->unet, n->unet));
     CN_TRY(cn_trained_params(r->ctx, &r->net, n->unet, compute, &n->low, &n->control));
-    n->plan.compute_type = cn_weight_type_word(compute);
+    n->plan.compute_type = cn_weight_type_word(r->halves ? CN_F16 : compute);
     n->plan.base_type = cn_weight_type_word(cn_params_storage(n->unet));
     return CN_OK;
 }
@@ -365,7 +365,7 @@ cn_status cn_run_nets_plan(const cn_run_setup *r, const cn_run_data *d, int64_t 
         return cn_fail(r->ctx, CN_EINVAL, "--mixed-precision bf16: %s; leave it out",
                        r->be->addressable ? "this processor has no bfloat16 products (AVX-512 BF16 "
                                             "or AMX)"
-                                          : "a device computes in F32 alone");
+                                          : "a device has fp16");
     if (!r->o.cache_latents) CN_TRY(cn_encoder_params(r->ctx, r->base, CN_NET_VAE, &n->vae));
     if (!r->o.cache_text) CN_TRY(cn_text_params_create(r->ctx, r->base, n->text));
     CN_TRY(count_data(r, d, &c.cache));

@@ -122,7 +122,8 @@ const cn_option cn_train_option_rows[] = {
     {"unlock-learning-rate", 0, "at this rate, the ControlNet at --learning-rate; 0: the same",
      FIELD(unlock_learning_rate), 0, 1e3, .preset = "0"},
     {"mixed-precision", 0,
-     "bf16: products in bfloat16, trained weights in F32; fp16: the same where it can be had",
+     "bf16: products in bfloat16, trained weights in F32; fp16: in F16 on a --device, else as bf16 "
+     "where it can be had",
      FIELD(mixed_precision), WORDS("no", "bf16", "fp16"), .preset = "no"},
     {"seed", 0, NULL, FIELD(seed), .preset = "0"},
 

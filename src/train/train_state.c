@@ -108,6 +108,11 @@ static cn_status fill(cn_ctx *ctx, const char *dir, const cn_train_state *state,
         json_object_set_new(json, "only_mid_control", json_boolean(state->phase.only_mid)) |
         json_object_set_new(json, "unlocked", json_string(cn_unlock_word(state->phase.unlock))) |
         json_object_set_new(json, meta_run, json_string(state->run_id));
+    if (state->scale.value > 0)
+        failed |=
+            json_object_set_new(json, "loss_scale", json_real(state->scale.value)) |
+            json_object_set_new(json, "scale_steps", json_integer(state->scale.steps)) |
+            json_object_set_new(json, "skipped_steps", json_integer(state->scale.skipped));
     if (failed) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", own_name);
     CN_TRY(list_files(ctx, dir, files));
     CN_TRY(sum_of(ctx, json, &crc));
@@ -157,6 +162,20 @@ static cn_status read_run(cn_ctx *ctx, const json_t *json, cn_train_state *state
     return CN_OK;
 }
 
+/* Only runs in F16 have it. */
+static cn_status read_scale(cn_ctx *ctx, const json_t *json, cn_train_state *state)
+{
+    if (!json_object_get(json, "loss_scale")) return CN_OK;
+    CN_TRY(cn_json_need_number(ctx, json, "loss_scale", &state->scale.value));
+    CN_TRY(cn_json_need_int(ctx, json, "scale_steps", &state->scale.steps));
+    CN_TRY(cn_json_need_int(ctx, json, "skipped_steps", &state->scale.skipped));
+    if (state->scale.value >= 1e-12 && state->scale.value <= 1e30 && state->scale.steps >= 0 &&
+        state->scale.steps <= INT64_C(1000000000000) && state->scale.skipped >= 0 &&
+        state->scale.skipped <= INT64_C(1000000000000))
+        return CN_OK;
+    return cn_fail(ctx, CN_EFORMAT, "\"loss_scale\" or the steps under it are out of range");
+}
+
 static cn_status read_fields(cn_ctx *ctx, const json_t *json, cn_train_state *state)
 {
     int64_t seed = 0, format = 0;
@@ -174,6 +193,7 @@ static cn_status read_fields(cn_ctx *ctx, const json_t *json, cn_train_state *st
     }
     CN_TRY(cn_json_need_int(ctx, json, "seed", &seed));
     CN_TRY(cn_json_need_number(ctx, json, "loss_sum", &state->loss_sum));
+    CN_TRY(read_scale(ctx, json, state));
     if (format != UNSUMMED) CN_TRY(read_run(ctx, json, state));
     state->seed = (uint64_t)seed;
     state->phase.only_mid = cn_json_bool(json, "only_mid_control", false);

@@ -10,6 +10,7 @@
 #ifndef CN_TRAIN_TRAIN_STATE_H
 #define CN_TRAIN_TRAIN_STATE_H
 
+#include "train/loss_scale.h"
 #include "train/phase.h"
 
 #define CN_TRAINED_FILE         "control.safetensors"   /* of every checkpoint and result */
@@ -31,6 +32,7 @@ typedef struct cn_train_state {
     /* of the next step: passes whose gradients the optimizer has summed, and their losses */
     int64_t passes;
     double loss_sum;
+    cn_loss_scale scale; /* of a run in F16 */
 } cn_train_state;
 
 cn_status cn_run_id_create(cn_ctx *ctx, char out[CN_RUN_ID_BYTES]) CN_CHECKED;

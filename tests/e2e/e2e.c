@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16] [--weight-type f32|f16|bf16|q8]
+/* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16|f16] [--weight-type f32|f16|bf16|q8]
  * [--case NAME]`: the program against the published pipelines' pictures.
  *
  * Every case of DIR/cases.json is drawn by PROGRAM (controlnet of the same build) from the model as
@@ -7,7 +7,8 @@
  * those that DIR has), and compared with DIR/NAME.png (at least 60 dB: 40 let a wrong timestep or a
  * missing embedding pass) and with the final latents in DIR/cases.safetensors (1e-3 of the
  * largest). With --precision bf16 or --weight-type the cases are drawn so and 30 or 35 dB are
- * enough. Where DIR holds no model, it is written from DIR/../core's manifests (with what
+ * enough. On the device that CN_DEVICE names 40 dB are enough, 30 with --precision f16. Where DIR
+ * holds no model, it is written from DIR/../core's manifests (with what
  * DIR/unet.json says of its UNet, if any). DIR/tokens.json goes through the tokenizers.
  */
 #include "../support/child.h"
@@ -37,6 +38,7 @@ typedef struct suite {
     const char *dir, *program;
     const char *precision;   /* --precision of the cases; NULL: none is given */
     const char *weight_type; /* and --weight-type */
+    const char *device;      /* and --device, from CN_DEVICE */
     const char *only;        /* the one case to draw, or what its name begins with; NULL: all */
     bool own_models;         /* the cases say which model each is drawn with */
     double min_psnr_db;
@@ -302,7 +304,10 @@ static void compare_image(suite *s, const char *label, const char *got, const ch
 
 static void compare_latents(suite *s, const char *label, const char *got, const char *name)
 {
-    if (s->min_psnr_db < 60) return; /* the tolerance is that of F32 */
+    /* the tolerance is that of F32; a device's, and its F16's, is as large as its pictures' */
+    if (s->min_psnr_db < 60 && !s->device) return;
+    const double tolerance =
+        s->device ? pow(10, -s->min_psnr_db / 20) : latent_tolerance;
     const cn_tensor_info *want = s->latents ? cn_tensors_find(s->latents, name) : NULL;
     cn_tensors *file = NULL;
     if (!want) return;
@@ -320,7 +325,7 @@ static void compare_latents(suite *s, const char *label, const char *got, const 
         snprintf(title, sizeof title, "%s latents", label);
         if (cn_tensors_read(s->ctx, file, t, a) == CN_OK &&
             cn_tensors_read(s->ctx, s->latents, want, b) == CN_OK)
-            report_close(&s->report, title, a, b, t->elements, latent_tolerance);
+            report_close(&s->report, title, a, b, t->elements, tolerance);
         else
             report_check(&s->report, false, "%s: %s", title, cn_error(s->ctx));
         free(a);
@@ -387,6 +392,7 @@ static void run_case(suite *s, const char *model, const char *name, const json_t
     add_arguments(s, c, entry);
     if (s->precision) add(c, "--precision=%s", s->precision);
     if (s->weight_type) add(c, "--weight-type=%s", s->weight_type);
+    if (s->device) add(c, "--device=%s", s->device);
     add(c, "--save_latents");
     add(c, "%s/out.safetensors", s->temp);
     add(c, "-o");
@@ -727,7 +733,7 @@ static void run_all(suite *s)
             else if (own)
                 run_case(s, own, name, entry);
         }
-        if (s->weight_type) return; /* once is enough; the rest has to do with other options */
+        if (s->weight_type || s->device) return; /* once is enough; the rest has to do with other options */
     }
     if (s->only) return;
     if (!s->unet && !s->own_models) {
@@ -768,14 +774,16 @@ int main(int argc, char **argv)
             s.dir = argv[i];
     bool bf16 = s.precision && strcmp(s.precision, "bf16") == 0;
     if (s.weight_type && strcmp(s.weight_type, "f32") != 0) s.min_psnr_db = 35;
-    if (bf16) s.min_psnr_db = 30;
+    s.device = getenv("CN_DEVICE");
+    if (s.device) s.min_psnr_db = fmin(s.min_psnr_db, 40);
+    if (bf16 || (s.precision && strcmp(s.precision, "f16") == 0)) s.min_psnr_db = 30;
     if (bf16 && !computes_bf16(s.ctx)) {
         printf("SKIP --precision bf16: this processor has no bfloat16 arithmetic\n"
                "0 passed, 0 failed, 1 skipped\n");
         return 0;
     }
     if (!s.dir || !(s.ctx = cn_ctx_create(0))) {
-        fprintf(stderr, "usage: e2e DIR [--controlnet PROGRAM] [--precision f32|bf16] "
+        fprintf(stderr, "usage: e2e DIR [--controlnet PROGRAM] [--precision f32|bf16|f16] "
                         "[--weight-type f32|f16|bf16|q8] [--case NAME]\n");
         return 2;
     }

@@ -5,6 +5,7 @@
 #include "../support/unit/unit.h"
 #include "cpu/cpu.h"
 #include "data/batch.h"
+#include "train/loss_scale.h"
 #include "train/lr.h"
 #include "train/optimizer.h"
 
@@ -130,6 +131,63 @@ static void an_infinite_gradient_changes_nothing(void **state)
     cn_adamw_destroy(n.adamw);
 }
 
+/* A scaled loss's gradients step as its own; behind an infinite one the run goes on as if it hadn't
+ * been. */
+static void a_loss_scale_changes_nothing(void **state)
+{
+    (void)state;
+    net a, b;
+    float half[N];
+    double norm_a = 0, norm_b = 0;
+    net_open(&a);
+    net_open(&b);
+    for (int k = 0; k < 3; k++) {
+        char key[16];
+        snprintf(key, sizeof key, "g%d", k);
+        cn_seed_tensor(key, 0, 1, a.g, N);
+        for (int i = 0; i < N; i++) b.g[i] = a.g[i] * 1024;
+        for (int i = 0; i < N; i++) half[i] = k == 1 ? INFINITY : b.g[i];
+        cn_adamw_set_loss_scale(b.adamw, 1024);
+        must(cn_adamw_accumulate(b.adamw, (const float *[]){half, NULL}));
+        if (k == 1) {
+            assert_int_equal(
+                cn_adamw_run(b.adamw, (const float *[]){b.g, NULL}, 1e-2, 1, &norm_b), CN_EINVAL);
+            cn_adamw_skip(b.adamw);
+            continue;
+        }
+        must(cn_adamw_run(b.adamw, (const float *[]){b.g, NULL}, 1e-2, 1, &norm_b));
+        must(cn_adamw_run(a.adamw, (const float *[]){a.g, NULL}, 1e-2, 1, &norm_a));
+        assert_true(norm_a == norm_b);
+    }
+    assert_int_equal(cn_adamw_steps(b.adamw), 2);
+    assert_int_equal(cn_adamw_passes(b.adamw), 0);
+    assert_memory_equal(a.w, b.w, sizeof a.w);
+    cn_adamw_destroy(a.adamw);
+    cn_adamw_destroy(b.adamw);
+}
+
+/* torch.amp.GradScaler: init_scale 65536, growth 2 after 2000, backoff 0.5. */
+static void the_loss_scale_is_gradscalers(void **state)
+{
+    (void)state;
+    cn_loss_scale s = {0};
+    cn_loss_scale_begin(&s);
+    assert_true(s.value == 65536);
+    for (int i = 0; i < 1999; i++) assert_true(cn_loss_scale_follow(&s, false));
+    assert_true(s.value == 65536);
+    assert_true(cn_loss_scale_follow(&s, false) && s.value == 131072);
+    assert_true(cn_loss_scale_follow(&s, true) && s.value == 65536 && s.skipped == 1);
+    for (int i = 0; i < 1999; i++) assert_true(cn_loss_scale_follow(&s, false));
+    assert_true(cn_loss_scale_follow(&s, true) && s.value == 32768); /* one short of 2000 */
+    for (int i = 0; i < 2000; i++) assert_true(cn_loss_scale_follow(&s, false));
+    assert_true(s.value == 65536 && s.skipped == 2);
+    int falls = 0;
+    while (cn_loss_scale_follow(&s, true)) falls++;
+    assert_in_range(falls, 30, 60);
+    cn_loss_scale_begin(&s);
+    assert_true(s.value < 1);
+}
+
 static void state_survives_a_file(void **state)
 {
     (void)state;
@@ -237,6 +295,8 @@ int main(void)
         cmocka_unit_test(steps_follow_the_formula),
         cmocka_unit_test(accumulated_gradients_are_a_mean),
         cmocka_unit_test(an_infinite_gradient_changes_nothing),
+        cmocka_unit_test(a_loss_scale_changes_nothing),
+        cmocka_unit_test(the_loss_scale_is_gradscalers),
         cmocka_unit_test(state_survives_a_file),
         cmocka_unit_test(schedules_are_diffusers),
         cmocka_unit_test(a_default_warm_up_is_a_tenth_at_most),

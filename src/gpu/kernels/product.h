@@ -75,8 +75,8 @@ KERNEL(product, 64)
             const int k = k0 + i / 64, r = i % 64;
             as[i] = 0.0f;
             bs[i] = 0.0f;
-            if (k < to && m0 + r < p.rows) as[i] = CALL(a_at, m0 + r, k);
-            if (k < to && n0 + r < p.cols) bs[i] = CALL(b_at, k, n0 + r);
+            if (k < to && m0 + r < p.rows) as[i] = CALL(operand, CALL(a_at, m0 + r, k));
+            if (k < to && n0 + r < p.cols) bs[i] = CALL(operand, CALL(b_at, k, n0 + r));
         }
         BARRIER();
         for (int k = 0; k < 16; k++) {

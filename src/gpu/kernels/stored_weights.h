@@ -12,6 +12,13 @@
 #define HAS_BIAS     ((p.flags & 64) != 0)
 #define HAS_SHIFT    ((p.flags & 128) != 0)
 #define HAS_RESIDUAL ((p.flags & 256) != 0)
+#define HALVES       ((p.flags & 512) != 0)
+
+/* An operand as it is multiplied. */
+FUNC(float, operand, float x)
+{
+    return HALVES ? TO_HALF(x) : x;
+}
 
 PLAIN(float, half_of, uint word, int which)
 {

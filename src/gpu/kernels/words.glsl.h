@@ -18,4 +18,5 @@
 #define BARRIER()        barrier()
 #define FMA              fma
 #define HALF_PAIR(u)     unpackHalf2x16(u)
+#define TO_HALF(x)       unpackHalf2x16(packHalf2x16(vec2(x, 0.0f))).x
 #define FLOAT_OF_BITS(u) uintBitsToFloat(u)
