@@ -27,6 +27,8 @@ typedef enum cn_sys_kind {
     CN_SYS_MKDIR,
     CN_SYS_UNLINK,
     CN_SYS_ALLOC,
+    CN_SYS_DEVICE_MEMORY, /* of a GPU: there is none left */
+    CN_SYS_DEVICE_RUN,    /* work sent to a GPU: it is lost */
     CN_SYS_KINDS
 } cn_sys_kind;
 

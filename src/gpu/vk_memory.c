@@ -4,6 +4,8 @@
  * its start again once they have ended. */
 #include "gpu/vk_queue_internal.h"
 
+#include "base/sys.h"
+
 #include <string.h>
 #include <sys/mman.h>
 
@@ -42,7 +44,10 @@ static cn_status allocate(cn_ctx *ctx, cn_vk_queue *q, cn_vk_chunk *c, VkMemoryP
                                        .pNext = &flags,
                                        .allocationSize = need.size,
                                        .memoryTypeIndex = (uint32_t)type};
-    const VkResult result = vk->AllocateMemory(q->d.device, &info, NULL, &c->memory);
+    const VkResult result =
+        cn_sys_before(&(cn_sys_call){.kind = CN_SYS_DEVICE_MEMORY, .n = need.size})
+            ? vk->AllocateMemory(q->d.device, &info, NULL, &c->memory)
+            : VK_ERROR_OUT_OF_DEVICE_MEMORY;
     if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY || result == VK_ERROR_OUT_OF_HOST_MEMORY)
         return cn_fail(
             ctx, CN_ENOMEM,

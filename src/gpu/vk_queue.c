@@ -2,6 +2,8 @@
 /* vk_queue.c - see vk_queue.h. */
 #include "gpu/vk_queue_internal.h"
 
+#include "base/sys.h"
+
 /* A step of the largest networks takes seconds on the slowest devices; this is a device that
  * stands. */
 static const uint64_t LONGEST_NS = 600ull * 1000000000;
@@ -149,7 +151,10 @@ cn_status cn_vk_finish(cn_ctx *ctx, cn_vk_queue *q)
     const VkSubmitInfo submit = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
                                  .commandBufferCount = 1,
                                  .pCommandBuffers = &q->commands};
-    CN_TRY(cn_vk_check(ctx, vk->QueueSubmit(q->d.queue, 1, &submit, q->fence), "send work"));
+    const VkResult sent = cn_sys_before(&(cn_sys_call){.kind = CN_SYS_DEVICE_RUN})
+                              ? vk->QueueSubmit(q->d.queue, 1, &submit, q->fence)
+                              : VK_ERROR_DEVICE_LOST;
+    CN_TRY(cn_vk_check(ctx, sent, "send work"));
     q->counts.submissions++;
     CN_TRY(cn_vk_check(ctx, vk->WaitForFences(q->d.device, 1, &q->fence, VK_TRUE, LONGEST_NS),
                        "wait for the device"));

@@ -245,6 +245,18 @@ static void trainer_close(trainer *t)
     cn_free(t);
 }
 
+/* A device that fails takes no more than the steps since the last save. */
+static cn_status tell_saved(const cn_run_setup *r, int64_t saved_step, cn_status s)
+{
+    char why[1024];
+    const bool failed = s == CN_EIO || s == CN_ENOMEM;
+    if (!failed || r->ranks || !r->be || r->be->addressable || saved_step <= 0) return s;
+    snprintf(why, sizeof why, "%s", cn_error(r->ctx));
+    return cn_fail(r->ctx, s,
+                   "%s; %s/checkpoint-%lld is whole, --resume-from-checkpoint latest goes on", why,
+                   r->o.output_dir, (long long)saved_step);
+}
+
 static size_t most_of_device(const cn_run_setup *r)
 {
     cn_backend_memory memory = {0};
@@ -263,7 +275,7 @@ cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
     t->run.o = *options;
     if (callbacks) t->run.callbacks = *callbacks;
     p->state.learned_at_step = -1;
-    const cn_status s = run(t);
+    const cn_status s = tell_saved(&t->run, p->saved_step, run(t));
     p->result.steps = p->state.step;
     p->result.seconds = cn_now_s() - start;
     p->result.silent = cn_ranks_rank(t->run.ranks) > 0;

@@ -29,7 +29,8 @@
 
 static const char *const names[CN_SYS_KINDS] = {"open",     "read",    "write",  "rename",
                                                 "fsync",    "readdir", "mmap",   "lock",
-                                                "truncate", "mkdir",   "unlink", "alloc"};
+                                                "truncate", "mkdir",   "unlink", "alloc",
+                                                "devicememory", "devicerun"};
 
 static struct {
     pthread_once_t once;

@@ -187,6 +187,73 @@ static void a_killed_run_goes_on_with_the_same_bytes(void **state)
     compare(whole, broken);
 }
 
+/* --- failing ---------------------------------------------------------------------------------- */
+
+/* Runs the program whose calls fail (tests/faults); what it says. */
+static int run_failing(const char *fault, const char *output, char said[4096])
+{
+    char program[PATH_MAX];
+    int ends[2];
+    assert_true(test_find_beside("controlnet-faults", program));
+    char *const argv[] = {program,        "train",
+                          "-m",           model,
+                          "--device",     "vulkan",
+                          "-b",           "2",
+                          "--resolution", "16",
+                          "-o",           (char *)output,
+                          "--train-data-dir",
+                          scenes,
+                          "--max-train-steps",
+                          "4",
+                          "--validation-steps",
+                          "0",
+                          "--learning-rate",
+                          "1e-3",
+                          "--checkpointing-steps",
+                          "1",
+                          "--resume-from-checkpoint",
+                          "latest",
+                          NULL};
+    fault ? setenv("CN_FAIL", fault, 1) : unsetenv("CN_FAIL");
+    assert_int_equal(pipe(ends), 0);
+    const pid_t pid = test_start(argv, ends[1]);
+    unsetenv("CN_FAIL");
+    close(ends[1]);
+    const int status = test_read(pid, ends[0], TEST_CHILD_SECONDS, said, 4096);
+    close(ends[0]);
+    return status;
+}
+
+/* A device that is lost or has no memory left ends a run in a line that says how to go on, which
+ * gives the bytes of a run without. */
+static void a_lost_device_loses_nothing(void **state)
+{
+    (void)state;
+    char whole[256], broken[256], told[256], fault[64], said[4096], *text = NULL;
+    size_t n = 0;
+    if (!found) skip();
+    path_in(whole, "kept");
+    path_in(broken, "lost");
+    path_in(told, "told");
+    setenv("CN_FAIL_TOLD", told, 1);
+    assert_int_equal(run_failing(NULL, whole, said), 0);
+    unsetenv("CN_FAIL_TOLD");
+    must(cn_file_read(ctx, told, 4096, &text, &n));
+    const char *count = strstr(text, "devicerun ");
+    const long runs = count ? strtol(count + 10, NULL, 10) : 0;
+    cn_free(text);
+    assert_true(runs > 100);
+    assert_int_equal(run_failing("devicerun:1:EIO", broken, said), 1);
+    if (!strstr(said, "the device was lost")) fail_msg("%s", said);
+    assert_int_equal(run_failing("devicememory:2:ENOMEM", broken, said), 1);
+    if (!strstr(said, "out of device memory")) fail_msg("%s", said);
+    snprintf(fault, sizeof fault, "devicerun:%ld:EIO", runs * 3 / 4); /* behind the second save */
+    assert_int_equal(run_failing(fault, broken, said), 1);
+    if (!strstr(said, "is whole, --resume-from-checkpoint latest goes on")) fail_msg("%s", said);
+    assert_int_equal(run_failing(NULL, broken, said), 0);
+    compare(whole, broken);
+}
+
 /* --- memory ----------------------------------------------------------------------------------- */
 
 static void keep_plan(void *user, const cn_train_plan *p)
@@ -274,6 +341,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(f16_learns_alike),
         cmocka_unit_test(resuming_gives_the_same_bytes),
         cmocka_unit_test(a_killed_run_goes_on_with_the_same_bytes),
+        cmocka_unit_test(a_lost_device_loses_nothing),
         cmocka_unit_test(memory_is_planned_and_limited),
         cmocka_unit_test(what_it_cannot_is_refused),
     };
