@@ -249,9 +249,29 @@ static bool computes(cn_backend *base, cn_dtype type)
     return type == CN_F32;
 }
 
+static cn_status record(cn_backend *base, cn_ctx *ctx, void **kept, uint32_t key, bool *replayed)
+{
+    cn_vk_kept *k = *kept;
+    const cn_status s =
+        cn_vk_keep_begin(ctx, &((gpu_backend *)base)->queue, &k, key, replayed);
+    *kept = k;
+    return s;
+}
+
+static cn_status recorded(cn_backend *base, cn_ctx *ctx, bool ran)
+{
+    return cn_vk_keep_end(ctx, &((gpu_backend *)base)->queue, ran);
+}
+
+static void forget(cn_backend *base, void *kept)
+{
+    cn_vk_keep_free(&((gpu_backend *)base)->queue, kept);
+}
+
 static bool multiply_in(cn_backend *base, cn_dtype type)
 {
     ((gpu_backend *)base)->halves = type == CN_F16;
+    ((gpu_backend *)base)->queue.generation++;
     return type == CN_F32 || type == CN_F16;
 }
 
@@ -297,6 +317,9 @@ cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend 
                            .prepare = prepare,
                            .run = run,
                            .release = release,
+                           .record = record,
+                           .recorded = recorded,
+                           .forget = forget,
                            .from_plain = from_plain,
                            .to_plain = to_plain,
                            .adamw = cn_gpu_adamw,

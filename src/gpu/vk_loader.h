@@ -26,6 +26,8 @@
     X(CreateCommandPool)           \
     X(DestroyCommandPool)          \
     X(AllocateCommandBuffers)      \
+    X(FreeCommandBuffers)          \
+    X(CmdExecuteCommands)          \
     X(BeginCommandBuffer)          \
     X(EndCommandBuffer)            \
     X(CmdBindPipeline)             \

@@ -28,6 +28,7 @@ static void give_back(cn_vk_queue *q, cn_vk_chunk *c)
     if (c->buffer) vk->DestroyBuffer(q->d.device, c->buffer, NULL);
     if (c->memory) vk->FreeMemory(q->d.device, c->memory, NULL);
     q->counts.memory_bytes -= c->taken;
+    if (c->taken) q->generation++;
     *c = (cn_vk_chunk){0};
 }
 
@@ -236,7 +237,7 @@ static cn_status record_copy(cn_ctx *ctx, cn_vk_queue *q, VkBuffer to, size_t to
 {
     CN_TRY(cn_vk_record(ctx, q));
     const VkBufferCopy part = {.srcOffset = from_at, .dstOffset = to_at, .size = bytes};
-    q->d.vk.CmdCopyBuffer(q->commands, from, to, 1, &part);
+    q->d.vk.CmdCopyBuffer(cn_vk_target(q), from, to, 1, &part);
     return CN_OK;
 }
 

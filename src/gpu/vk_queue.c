@@ -79,19 +79,23 @@ static void record_barrier(cn_vk_queue *q)
                          VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
     const VkPipelineStageFlags stages =
         VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-    q->d.vk.CmdPipelineBarrier(q->commands, stages, stages, 0, 1, &all, 0, NULL, 0, NULL);
+    q->d.vk.CmdPipelineBarrier(cn_vk_target(q), stages, stages, 0, 1, &all, 0, NULL, 0, NULL);
     q->counts.barriers++;
+}
+
+static cn_status open_commands(cn_ctx *ctx, cn_vk_queue *q)
+{
+    const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                            .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
+    if (q->recording) return CN_OK;
+    CN_TRY(cn_vk_check(ctx, q->d.vk.BeginCommandBuffer(q->commands, &begin), "record work"));
+    q->recording = true;
+    return CN_OK;
 }
 
 cn_status cn_vk_record(cn_ctx *ctx, cn_vk_queue *q)
 {
-    if (!q->recording) {
-        const VkCommandBufferBeginInfo begin = {
-            .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
-            .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
-        CN_TRY(cn_vk_check(ctx, q->d.vk.BeginCommandBuffer(q->commands, &begin), "record work"));
-        q->recording = true;
-    }
+    if (!q->keeping) CN_TRY(open_commands(ctx, q));
     if (cn_hazards_next(&q->hazards)) record_barrier(q);
     return CN_OK;
 }
@@ -127,12 +131,90 @@ cn_status cn_vk_dispatch(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel, cons
                        cn_gpu_codes[kernel].name, x, y, z, bytes);
     if (!q->pipelines[kernel]) CN_TRY(create_pipeline(ctx, q, kernel));
     CN_TRY(cn_vk_record(ctx, q));
-    vk->CmdBindPipeline(q->commands, VK_PIPELINE_BIND_POINT_COMPUTE, q->pipelines[kernel]);
-    vk->CmdPushConstants(q->commands, q->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, (uint32_t)bytes,
+    VkCommandBuffer to = cn_vk_target(q);
+    vk->CmdBindPipeline(to, VK_PIPELINE_BIND_POINT_COMPUTE, q->pipelines[kernel]);
+    vk->CmdPushConstants(to, q->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, (uint32_t)bytes,
                          arguments);
-    vk->CmdDispatch(q->commands, x, y, z);
+    vk->CmdDispatch(to, x, y, z);
     q->counts.dispatches++;
     return CN_OK;
+}
+
+/* --- kept work -------------------------------------------------------------------------------- */
+
+/* A new command buffer, or the one at hand, which nothing waits for any more. */
+static cn_status open_kept(cn_ctx *ctx, cn_vk_queue *q, cn_vk_kept **kept)
+{
+    const VkCommandBufferAllocateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = q->pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_SECONDARY,
+        .commandBufferCount = 1};
+    const VkCommandBufferInheritanceInfo none = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_INHERITANCE_INFO};
+    const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                            .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT,
+                                            .pInheritanceInfo = &none};
+    const cn_vk *vk = &q->d.vk;
+    if (*kept) CN_TRY(cn_vk_finish(ctx, q));
+    if (!*kept && !(*kept = cn_alloc0(ctx, sizeof **kept))) return CN_ENOMEM;
+    if (!(*kept)->commands)
+        CN_TRY(cn_vk_check(ctx,
+                           vk->AllocateCommandBuffers(q->d.device, &info, &(*kept)->commands),
+                           "create a command buffer"));
+    return cn_vk_check(ctx, vk->BeginCommandBuffer((*kept)->commands, &begin), "record work");
+}
+
+/* Behind all that was recorded before, and before all that will be. */
+static cn_status run_kept(cn_ctx *ctx, cn_vk_queue *q, const cn_vk_kept *kept)
+{
+    CN_TRY(open_commands(ctx, q));
+    record_barrier(q);
+    q->d.vk.CmdExecuteCommands(q->commands, 1, &kept->commands);
+    cn_hazards_clear(&q->hazards);
+    q->hazards.unknown = true;
+    return CN_OK;
+}
+
+cn_status cn_vk_keep_begin(cn_ctx *ctx, cn_vk_queue *q, cn_vk_kept **kept, uint32_t key,
+                           bool *replayed)
+{
+    cn_vk_kept *k = *kept;
+    *replayed = k && k->whole && k->key == key && k->generation == q->generation;
+    if (*replayed) {
+        q->counts.replays++;
+        return run_kept(ctx, q, k);
+    }
+    CN_TRY(open_kept(ctx, q, kept));
+    k = *kept;
+    k->whole = false;
+    k->key = key;
+    k->generation = q->generation;
+    q->keeping = k;
+    q->kept_hazards = q->hazards;
+    cn_hazards_clear(&q->hazards);
+    return CN_OK;
+}
+
+cn_status cn_vk_keep_end(cn_ctx *ctx, cn_vk_queue *q, bool whole)
+{
+    cn_vk_kept *k = q->keeping;
+    const cn_status s =
+        cn_vk_check(ctx, q->d.vk.EndCommandBuffer(k->commands), "record work");
+    q->keeping = NULL;
+    q->hazards = q->kept_hazards;
+    if (s != CN_OK || !whole) return s;
+    k->whole = true;
+    return run_kept(ctx, q, k);
+}
+
+void cn_vk_keep_free(cn_vk_queue *q, cn_vk_kept *kept)
+{
+    if (!kept) return;
+    if (q->recording && cn_vk_finish(NULL, q) != CN_OK) q->recording = false; /* it is lost */
+    if (kept->commands)
+        q->d.vk.FreeCommandBuffers(q->d.device, q->pool, 1, &kept->commands);
+    cn_free(kept);
 }
 
 cn_status cn_vk_finish(cn_ctx *ctx, cn_vk_queue *q)

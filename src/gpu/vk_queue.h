@@ -31,6 +31,15 @@ typedef struct cn_vk_range {
     int n_chunks;
 } cn_vk_range;
 
+/* Work that is kept to be run again: a command buffer of its own, which addresses of before
+ * `generation` mustn't be in. */
+typedef struct cn_vk_kept {
+    VkCommandBuffer commands;
+    uint64_t generation;
+    uint32_t key;
+    bool whole;
+} cn_vk_kept;
+
 typedef struct cn_vk_queue {
     cn_vk_device d;
     cn_vk_range *ranges; /* in order of `at` */
@@ -39,7 +48,9 @@ typedef struct cn_vk_queue {
     VkCommandBuffer commands;
     VkFence fence;
     bool recording;
-    cn_hazards hazards;
+    cn_vk_kept *keeping;   /* what is recorded is kept there; NULL: it is run once */
+    uint64_t generation;   /* counts whatever makes kept work wrong */
+    cn_hazards hazards, kept_hazards;
     size_t limit;        /* of one allocation */
     cn_vk_chunk staging; /* memory that the host sees */
     char *mapped;        /* where it does */
@@ -80,6 +91,13 @@ void cn_vk_uses(cn_vk_queue *q, const void *at, size_t bytes, bool writes);
  * groups; its arguments are at most CN_VK_ARGUMENT_BYTES. */
 cn_status cn_vk_dispatch(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel, const void *arguments,
                          size_t bytes, uint32_t x, uint32_t y, uint32_t z) CN_CHECKED;
+/* What is recorded from here on is kept, until cn_vk_keep_end runs it. *replayed: *kept has been
+ * recorded under the same key, nothing that it uses has moved since, and it is run again instead.
+ */
+cn_status cn_vk_keep_begin(cn_ctx *ctx, cn_vk_queue *q, cn_vk_kept **kept, uint32_t key,
+                           bool *replayed) CN_CHECKED;
+cn_status cn_vk_keep_end(cn_ctx *ctx, cn_vk_queue *q, bool whole) CN_CHECKED;
+void cn_vk_keep_free(cn_vk_queue *q, cn_vk_kept *kept);
 /* Sends what was recorded and waits for its end. */
 cn_status cn_vk_finish(cn_ctx *ctx, cn_vk_queue *q) CN_CHECKED;
 

@@ -98,6 +98,14 @@ struct cn_backend {
     cn_status (*prepare)(cn_backend *b, cn_ctx *ctx, cn_step *step);
     cn_status (*run)(cn_backend *b, cn_ctx *ctx, const cn_step *step);
     void (*release)(cn_backend *b, cn_step *step);
+    /* NULL where running steps again costs no more than what they compute. Steps that are run
+     * between record and recorded are kept in *kept (NULL: nothing yet; forget frees it), together
+     * with `key`. Where it has them already, for the same key and with nothing moved since, they
+     * are run from there: *replayed, and none is to be run. */
+    cn_status (*record)(cn_backend *b, cn_ctx *ctx, void **kept, uint32_t key, bool *replayed);
+    /* ran: whether all were; else nothing is kept. */
+    cn_status (*recorded)(cn_backend *b, cn_ctx *ctx, bool ran);
+    void (*forget)(cn_backend *b, void *kept);
     /* Between the published layout, elements of `plain_type` (F32, F16, BF16; any alignment) or
      * floats, and the parameter's physical one in elements of `dtype` (cn_param_physical of them):
      * the parameter itself, its gradient, an optimizer's state. */

@@ -340,6 +340,7 @@ void cn_plan_destroy(cn_plan *p)
 {
     if (!p) return;
     if (p->debug.profile) report_profile(p);
+    cn_plan_forget(p);
     for (int s = 0; s < p->n_steps; s++) p->backend->release(p->backend, &p->steps[s]);
     cn_free(p->steps);
     cn_free(p->needed);

@@ -49,6 +49,7 @@ struct cn_plan {
     int n_host;
     cn_plan *lender; /* whose arena it is; NULL: its own */
     bool dirty;      /* stable steps must run again */
+    void *kept[2];   /* by the backend, of runs without and with the stable steps */
     uint32_t off;    /* bit k: part k of the graph isn't run */
     bool complete;   /* every parameter was seen to be loaded */
     int64_t runs;    /* that ended, or are under way */
@@ -63,6 +64,8 @@ const cn_param *cn_plan_param(const cn_node *x);
 /* Marks which sums are fused into the step before them (fuse.c). outputs: nodes whose own value is
  * wanted. */
 cn_status cn_plan_fuse(cn_plan *p, cn_node *const *outputs, int n);
+/* The steps that the backend keeps are of other pointers. */
+void cn_plan_forget(cn_plan *p);
 /* Turns offsets into the steps' pointers. */
 void cn_plan_bind(cn_plan *p);
 

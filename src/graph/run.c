@@ -109,8 +109,17 @@ static cn_status check_params(cn_plan *p)
         return cn_fail(p->ctx, CN_EINTERNAL, "%s has no values", x->param->ldm_name);
     }
     p->complete = true;
+    cn_plan_forget(p);
     cn_plan_bind(p);
     return CN_OK;
+}
+
+void cn_plan_forget(cn_plan *p)
+{
+    for (int i = 0; i < 2; i++) {
+        if (p->kept[i]) p->backend->forget(p->backend, p->kept[i]);
+        p->kept[i] = NULL;
+    }
 }
 
 cn_status cn_plan_borrow(cn_plan *p, cn_plan *lender)
@@ -119,6 +128,7 @@ cn_status cn_plan_borrow(cn_plan *p, cn_plan *lender)
     if (lender->lender || lender->arena_bytes < p->arena_bytes)
         return cn_fail(p->ctx, CN_EINTERNAL, "a plan can't lend what it hasn't got");
     if (!p->lender) p->backend->release_reserved(p->backend, p->arena, p->arena_bytes);
+    cn_plan_forget(p);
     p->lender = lender;
     p->arena = lender->arena;
     p->dirty = true;
@@ -149,15 +159,11 @@ void cn_plan_watch(cn_plan *p, cn_status (*fn)(void *user, int step), void *user
     p->watch_user = user;
 }
 
-cn_status cn_plan_run(cn_plan *p)
+static cn_status run_steps(cn_plan *p)
 {
     const cn_debug *debug = &p->debug;
     const bool timed = debug->trace || debug->profile;
     cn_backend *be = p->backend;
-    if (!p->complete) CN_TRY(check_params(p));
-    if (debug->check && p->runs == 0) CN_TRY(cn_plan_check_params(p, false));
-    CN_TRY(cn_plan_host_send(p));
-    if (debug->check) CN_TRY(cn_plan_check_inputs(p));
     for (int s = p->dirty ? 0 : p->n_stable; s < p->n_steps; s++) {
         cn_step *st = &p->steps[s];
         if (p->off >> st->result->part & 1) continue;
@@ -175,6 +181,32 @@ cn_status cn_plan_run(cn_plan *p)
         if (debug->dump && cn_plan_dumps(p, st->result)) CN_TRY(cn_plan_dump(p, st));
         if (debug->check) CN_TRY(cn_plan_check_step(p, st));
     }
+    return CN_OK;
+}
+
+/* All steps at once, by a backend that keeps them from an earlier run. */
+static cn_status run_kept(cn_plan *p)
+{
+    cn_backend *be = p->backend;
+    bool replayed = false;
+    CN_TRY(be->record(be, p->ctx, &p->kept[p->dirty], p->off, &replayed));
+    if (replayed) return CN_OK;
+    const cn_status s = run_steps(p);
+    const cn_status end = be->recorded(be, p->ctx, s == CN_OK);
+    return s == CN_OK ? end : s;
+}
+
+cn_status cn_plan_run(cn_plan *p)
+{
+    const cn_debug *debug = &p->debug;
+    const bool looked_at =
+        debug->trace || debug->profile || debug->check || debug->dump || p->watch;
+    if (!p->complete) CN_TRY(check_params(p));
+    if (debug->check && p->runs == 0) CN_TRY(cn_plan_check_params(p, false));
+    CN_TRY(cn_plan_host_send(p));
+    if (debug->check) CN_TRY(cn_plan_check_inputs(p));
+    if (cn_cancelled(p->ctx)) return cn_fail(p->ctx, CN_ECANCELLED, "stopped");
+    CN_TRY(p->backend->record && !looked_at ? run_kept(p) : run_steps(p));
     CN_TRY(cn_plan_host_fetch(p));
     p->dirty = false;
     p->runs++;
