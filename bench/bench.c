@@ -6,7 +6,7 @@
  */
 #include "bench.h"
 #include "cli/restart.h"
-#include "cpu/cpu.h"
+#include "device/device.h"
 #include "diffuse/sampling.h"
 #include "model/checkpoint/network_kinds.h"
 
@@ -58,18 +58,21 @@ cn_status bench_measure(bench *b, cn_status (*run)(void *user), void *user, benc
 
 void bench_report(const bench *b, const char *work, const bench_times *t, const cn_plan_info *info)
 {
+    cn_backend_memory memory;
+    b->backend->memory(b->backend, &memory);
     printf("{\"work\": \"%s\", \"dtype\": \"%s\", \"weights\": \"%s\", "
            "\"gradient_checkpointing\": %s, \"use_8bit_adam\": %s, \"only_mid_control\": %s, "
            "\"px\": %lld, \"batch\": %lld, "
            "\"threads\": %d, "
            "\"seconds_min\": %.4f, \"seconds_median\": %.4f, \"gflops\": %.1f, "
-           "\"planned_bytes\": %zu, \"peak_rss_bytes\": %lld}\n",
-           work, cn_weight_type_word(b->dtype), cn_weight_type_word(b->storage),
-           b->checkpointing ? "true" : "false", b->use_8bit_adam ? "true" : "false",
-           b->only_mid ? "true" : "false", (long long)b->px, (long long)b->batch,
-           cn_threads(b->ctx), t->seconds[0], t->seconds[t->n / 2],
+           "\"planned_bytes\": %zu, \"peak_rss_bytes\": %lld, \"device\": \"%s\", "
+           "\"peak_device_bytes\": %zu}\n",
+           work, cn_weight_type_word(b->halves ? CN_F16 : b->dtype),
+           cn_weight_type_word(b->storage), b->checkpointing ? "true" : "false",
+           b->use_8bit_adam ? "true" : "false", b->only_mid ? "true" : "false", (long long)b->px,
+           (long long)b->batch, cn_threads(b->ctx), t->seconds[0], t->seconds[t->n / 2],
            info->flops / t->seconds[0] / 1e9, info->arena_bytes,
-           (long long)cn_peak_resident_bytes());
+           (long long)cn_peak_resident_bytes(), b->backend->name, memory.most);
     fflush(stdout);
 }
 
@@ -192,10 +195,11 @@ static cn_status bench_decode(bench *b)
 static const struct {
     const char *name, *help;
     cn_status (*run)(bench *b);
+    bool any_device; /* its work isn't in the host's memory */
 } works[] = {
-    {"draw", "one step of UNet and ControlNet", bench_draw},
-    {"decode", "the VAE's decoder, one picture", bench_decode},
-    {"train", "one training step of a ControlNet: forward, backward, AdamW", bench_train},
+    {"draw", "one step of UNet and ControlNet", bench_draw, true},
+    {"decode", "the VAE's decoder, one picture", bench_decode, true},
+    {"train", "one training step of a ControlNet: forward, backward, AdamW", bench_train, true},
     {"ops", "each large operation of these three", bench_ops},
     {"optimizer", "AdamW's passes over memory", bench_optimizer},
     {"annotators", "the annotators' networks, and Canny with --picture", bench_annotators},
@@ -240,6 +244,7 @@ enum {
     DTYPE,
     WEIGHTS,
     THREADS,
+    DEVICE,
     CHANNELS,
     GUIDANCE,
     NO_CONTROL,
@@ -259,10 +264,11 @@ static const struct {
     [PX] = {"px", "PX", "side of the picture, a multiple of 64 (512)"},
     [BATCH] = {"batch", "N", "pictures at once (1)"},
     [RUNS] = {"runs", "N", "how often, behind one that isn't counted (3)"},
-    [DTYPE] = {"dtype", "TYPE", "what is computed in: f32 (default) or bf16"},
+    [DTYPE] = {"dtype", "TYPE", "what is computed in: f32 (default), bf16, or f16 on a device"},
     [WEIGHTS] = {"weights", "TYPE",
                  "how locked weights are kept: f32, f16, bf16 or q8 (as --dtype)"},
     [THREADS] = {"threads", "N", "worker threads (one per core)"},
+    [DEVICE] = {"device", "DEVICE", "draw, decode, train: cpu (default), vulkan, vulkan:N"},
     [CHANNELS] = {"channels", "C", "width of the first level (320); 32 for a quick try"},
     [GUIDANCE] = {"guidance", NULL, "draw: both halves"},
     [NO_CONTROL] = {"no-control", NULL, "draw: the UNet alone"},
@@ -299,6 +305,7 @@ typedef struct request {
     int64_t channels;
     int threads;
     bool own_storage;
+    const char *device;
 } request;
 
 static bool next_pass_number(int o, int64_t v, request *r)
@@ -319,7 +326,8 @@ static bool take(int o, const char *value, request *r)
 {
     bench *b = &r->b;
     switch (o) {
-    case DTYPE: return cn_weight_type_find(value, &b->dtype) && b->dtype != CN_F16;
+    case DTYPE: return cn_weight_type_find(value, &b->dtype);
+    case DEVICE: r->device = value; return true;
     case WEIGHTS: r->own_storage = true; return cn_storage_type_find(value, &b->storage);
     case GUIDANCE: b->guidance = true; return true;
     case NO_CONTROL: b->no_control = true; return true;
@@ -334,12 +342,27 @@ static bool take(int o, const char *value, request *r)
     }
 }
 
-static int run(request *r, cn_status (*work)(bench *b))
+/* Products of F16 are the backend's; networks are of F32 then. */
+static cn_status open_backend(request *r, bool any_device)
+{
+    bench *b = &r->b;
+    CN_TRY(cn_backend_create(b->ctx, r->device, &b->backend));
+    if (!any_device && !b->backend->addressable)
+        return cn_fail(b->ctx, CN_EINVAL, "--device: draw, decode and train alone run on %s",
+                       r->device);
+    if (b->dtype != CN_F16) return CN_OK;
+    b->dtype = CN_F32;
+    b->halves = true;
+    if (b->backend->multiply_in(b->backend, CN_F16)) return CN_OK;
+    return cn_fail(b->ctx, CN_EINVAL, "--dtype f16: on a --device alone");
+}
+
+static int run(request *r, cn_status (*work)(bench *b), bool any_device)
 {
     bench *b = &r->b;
     if (!(b->ctx = cn_ctx_create(r->threads))) return 1;
     cn_ctx_set_log(b->ctx, print_log, NULL);
-    cn_status s = cn_backend_cpu_create(b->ctx, &b->backend);
+    cn_status s = open_backend(r, any_device);
     if (s == CN_OK) s = configure(b, r->channels);
     if (s == CN_OK) s = work(b);
     if (s != CN_OK) fprintf(stderr, "bench: %s\n", cn_error(b->ctx));
@@ -363,6 +386,7 @@ int main(int argc, char **argv)
     }
     if (!r.own_storage) r.b.storage = r.b.dtype;
     for (size_t i = 0; optind < argc && i < CN_COUNT(works); i++)
-        if (strcmp(works[i].name, argv[optind]) == 0) return run(&r, works[i].run);
+        if (strcmp(works[i].name, argv[optind]) == 0)
+            return run(&r, works[i].run, works[i].any_device);
     return usage(stderr);
 }

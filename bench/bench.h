@@ -18,6 +18,7 @@ typedef struct bench {
     int64_t px, batch;
     int runs;
     cn_dtype dtype, storage; /* computing; locked weights */
+    bool halves;             /* products of F16, on a device */
     bool no_control, guidance, checkpointing, use_8bit_adam, only_mid, table;
     const char *only,
         *picture;    /* annotators: one network; Canny's picture. ops: rows' text. NULL */

@@ -74,7 +74,8 @@ static cn_status train_step(void *user)
 {
     train_work *b = user;
     CN_TRY(cn_plan_run(b->step->plan));
-    return cn_adamw_run(b->adamw, b->grads, 1e-5, 1, NULL);
+    CN_TRY(cn_adamw_run(b->adamw, b->grads, 1e-5, 1, NULL));
+    return b->be->finish(b->be, b->ctx);
 }
 
 cn_status bench_train(bench *b)

@@ -137,7 +137,8 @@ on_device() {
     done
     if [ "$1" = part ]; then
         device "golden tests/golden/core" "$build/tests/golden" tests/golden/core text_encoder
-        device "e2e tests/golden/drawing" "$build/tests/e2e" tests/golden/drawing --case PART
+        device "e2e tests/golden/drawing, one" "$build/tests/e2e" tests/golden/drawing --case weights
+        device "e2e tests/golden/drawing, one in f16" "$build/tests/e2e" tests/golden/drawing --case weights --precision f16
         return
     fi
     for name in unit_device unit_device_optimizer unit_train_device; do device "$name" "$build/tests/$name"; done
@@ -212,6 +213,7 @@ done
 export ONEDNN_MAX_CPU_ISA=AVX2
 run "e2e tests/golden/inpainting, at most AVX2" "$build/tests/e2e" tests/golden/inpainting
 unset ONEDNN_MAX_CPU_ISA
+run "kernels as CUDA" /bin/sh tools/check-cuda.sh
 run lint /bin/sh tests/lint/lint.sh
 run install /bin/sh tests/e2e/install.sh "$build"
 run bench /bin/sh tests/e2e/bench.sh "$build"

@@ -37,8 +37,8 @@ cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend 
 /* What a backend of this file has done since it was made. */
 typedef struct cn_gpu_counts {
     int64_t dispatches, barriers, submissions; /* recorded */
-    int64_t replays; /* of what was recorded before */
-    size_t memory_bytes, most_bytes; /* that it has allocated, now and at most */
+    int64_t replays;                           /* of what was recorded before */
+    size_t memory_bytes, most_bytes;           /* that it has allocated, now and at most */
 } cn_gpu_counts;
 void cn_gpu_counts_get(const cn_backend *b, cn_gpu_counts *out);
 /* For tests: as if the device gave at most so many bytes at once, a multiple of 256; nothing was

@@ -252,8 +252,7 @@ static bool computes(cn_backend *base, cn_dtype type)
 static cn_status record(cn_backend *base, cn_ctx *ctx, void **kept, uint32_t key, bool *replayed)
 {
     cn_vk_kept *k = *kept;
-    const cn_status s =
-        cn_vk_keep_begin(ctx, &((gpu_backend *)base)->queue, &k, key, replayed);
+    const cn_status s = cn_vk_keep_begin(ctx, &((gpu_backend *)base)->queue, &k, key, replayed);
     *kept = k;
     return s;
 }

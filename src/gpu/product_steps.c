@@ -152,8 +152,8 @@ static cn_status run_parts(gpu_backend *b, cn_ctx *ctx, const cn_step *st, produ
 static void set_epilogue(gpu_backend *b, cn_ctx *ctx, const cn_step *st, const operands *o,
                          product_args *a)
 {
-    a->flags = (o->kind == 2 ? 0 : weight_type(o->w->dtype)) | (int)st->act << 2 |
-               (b->halves ? 512 : 0);
+    a->flags =
+        (o->kind == 2 ? 0 : weight_type(o->w->dtype)) | (int)st->act << 2 | (b->halves ? 512 : 0);
     a->alpha = st->act_alpha;
     a->positions = cn_gpu_int(cn_gpu_rows(o->y) / o->y->shape[0]);
     if (o->kind != 0) return;

@@ -133,8 +133,7 @@ cn_status cn_vk_dispatch(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel, cons
     CN_TRY(cn_vk_record(ctx, q));
     VkCommandBuffer to = cn_vk_target(q);
     vk->CmdBindPipeline(to, VK_PIPELINE_BIND_POINT_COMPUTE, q->pipelines[kernel]);
-    vk->CmdPushConstants(to, q->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, (uint32_t)bytes,
-                         arguments);
+    vk->CmdPushConstants(to, q->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, (uint32_t)bytes, arguments);
     vk->CmdDispatch(to, x, y, z);
     q->counts.dispatches++;
     return CN_OK;
@@ -159,8 +158,7 @@ static cn_status open_kept(cn_ctx *ctx, cn_vk_queue *q, cn_vk_kept **kept)
     if (*kept) CN_TRY(cn_vk_finish(ctx, q));
     if (!*kept && !(*kept = cn_alloc0(ctx, sizeof **kept))) return CN_ENOMEM;
     if (!(*kept)->commands)
-        CN_TRY(cn_vk_check(ctx,
-                           vk->AllocateCommandBuffers(q->d.device, &info, &(*kept)->commands),
+        CN_TRY(cn_vk_check(ctx, vk->AllocateCommandBuffers(q->d.device, &info, &(*kept)->commands),
                            "create a command buffer"));
     return cn_vk_check(ctx, vk->BeginCommandBuffer((*kept)->commands, &begin), "record work");
 }
@@ -199,8 +197,7 @@ cn_status cn_vk_keep_begin(cn_ctx *ctx, cn_vk_queue *q, cn_vk_kept **kept, uint3
 cn_status cn_vk_keep_end(cn_ctx *ctx, cn_vk_queue *q, bool whole)
 {
     cn_vk_kept *k = q->keeping;
-    const cn_status s =
-        cn_vk_check(ctx, q->d.vk.EndCommandBuffer(k->commands), "record work");
+    const cn_status s = cn_vk_check(ctx, q->d.vk.EndCommandBuffer(k->commands), "record work");
     q->keeping = NULL;
     q->hazards = q->kept_hazards;
     if (s != CN_OK || !whole) return s;
@@ -212,8 +209,7 @@ void cn_vk_keep_free(cn_vk_queue *q, cn_vk_kept *kept)
 {
     if (!kept) return;
     if (q->recording && cn_vk_finish(NULL, q) != CN_OK) q->recording = false; /* it is lost */
-    if (kept->commands)
-        q->d.vk.FreeCommandBuffers(q->d.device, q->pool, 1, &kept->commands);
+    if (kept->commands) q->d.vk.FreeCommandBuffers(q->d.device, q->pool, 1, &kept->commands);
     cn_free(kept);
 }
 

@@ -48,8 +48,8 @@ typedef struct cn_vk_queue {
     VkCommandBuffer commands;
     VkFence fence;
     bool recording;
-    cn_vk_kept *keeping;   /* what is recorded is kept there; NULL: it is run once */
-    uint64_t generation;   /* counts whatever makes kept work wrong */
+    cn_vk_kept *keeping; /* what is recorded is kept there; NULL: it is run once */
+    uint64_t generation; /* counts whatever makes kept work wrong */
     cn_hazards hazards, kept_hazards;
     size_t limit;        /* of one allocation */
     cn_vk_chunk staging; /* memory that the host sees */

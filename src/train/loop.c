@@ -70,8 +70,8 @@ static cn_status feed(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *
 }
 
 /* One forward and backward pass over the next train_batch_size samples of every rank. */
-static cn_status run_pass(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
-                          double scale, cn_step_result *step, double *loss)
+static cn_status run_pass(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n, double scale,
+                          cn_step_result *step, double *loss)
 {
     n->order.next = 0;
     CN_TRY(feed(r, d, n, step));

@@ -90,10 +90,11 @@ static cn_status resume(const cn_run_setup *r, const cn_buckets *buckets, const 
     if (buckets->rules.enabled) /* passes of another size may have ended inside one of these */
         state->samples = (state->samples + unit - 1) / unit * unit;
     if (state->passes && r->halves != (state->scale.value > 0))
-        return cn_fail(r->ctx, CN_EINVAL,
-                       "%s: was stopped between two passes of a step; --mixed-precision fp16 begins "
-                       "and ends with a step: go on once more as before",
-                       p->resume_path);
+        return cn_fail(
+            r->ctx, CN_EINVAL,
+            "%s: was stopped between two passes of a step; --mixed-precision fp16 begins "
+            "and ends with a step: go on once more as before",
+            p->resume_path);
     if (!r->halves) state->scale = (cn_loss_scale){0};
     state->seed = now.seed;
     state->items = now.items;

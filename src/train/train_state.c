@@ -109,10 +109,9 @@ static cn_status fill(cn_ctx *ctx, const char *dir, const cn_train_state *state,
         json_object_set_new(json, "unlocked", json_string(cn_unlock_word(state->phase.unlock))) |
         json_object_set_new(json, meta_run, json_string(state->run_id));
     if (state->scale.value > 0)
-        failed |=
-            json_object_set_new(json, "loss_scale", json_real(state->scale.value)) |
-            json_object_set_new(json, "scale_steps", json_integer(state->scale.steps)) |
-            json_object_set_new(json, "skipped_steps", json_integer(state->scale.skipped));
+        failed |= json_object_set_new(json, "loss_scale", json_real(state->scale.value)) |
+                  json_object_set_new(json, "scale_steps", json_integer(state->scale.steps)) |
+                  json_object_set_new(json, "skipped_steps", json_integer(state->scale.skipped));
     if (failed) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", own_name);
     CN_TRY(list_files(ctx, dir, files));
     CN_TRY(sum_of(ctx, json, &crc));

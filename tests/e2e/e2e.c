@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16|f16] [--weight-type f32|f16|bf16|q8]
- * [--case NAME]`: the program against the published pipelines' pictures.
+/* e2e.c - `e2e DIR [--controlnet PROGRAM] [--precision f32|bf16|f16]
+ * [--weight-type f32|f16|bf16|q8] [--case NAME]`: the program against the published pipelines'
+ * pictures.
  *
  * Every case of DIR/cases.json is drawn by PROGRAM (controlnet of the same build) from the model as
  * a folder and again from the same as a single file (the case's own "model" and "model_single", or
@@ -306,8 +307,7 @@ static void compare_latents(suite *s, const char *label, const char *got, const 
 {
     /* the tolerance is that of F32; a device's, and its F16's, is as large as its pictures' */
     if (s->min_psnr_db < 60 && !s->device) return;
-    const double tolerance =
-        s->device ? pow(10, -s->min_psnr_db / 20) : latent_tolerance;
+    const double tolerance = s->device ? pow(10, -s->min_psnr_db / 20) : latent_tolerance;
     const cn_tensor_info *want = s->latents ? cn_tensors_find(s->latents, name) : NULL;
     cn_tensors *file = NULL;
     if (!want) return;
@@ -733,7 +733,8 @@ static void run_all(suite *s)
             else if (own)
                 run_case(s, own, name, entry);
         }
-        if (s->weight_type || s->device) return; /* once is enough; the rest has to do with other options */
+        if (s->weight_type || s->device)
+            return; /* once is enough; the rest has to do with other options */
     }
     if (s->only) return;
     if (!s->unet && !s->own_models) {

@@ -27,10 +27,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *const names[CN_SYS_KINDS] = {"open",     "read",    "write",  "rename",
-                                                "fsync",    "readdir", "mmap",   "lock",
-                                                "truncate", "mkdir",   "unlink", "alloc",
-                                                "devicememory", "devicerun"};
+static const char *const names[CN_SYS_KINDS] = {
+    "open", "read",     "write", "rename", "fsync", "readdir",      "mmap",
+    "lock", "truncate", "mkdir", "unlink", "alloc", "devicememory", "devicerun"};
 
 static struct {
     pthread_once_t once;

@@ -150,8 +150,8 @@ static void a_loss_scale_changes_nothing(void **state)
         cn_adamw_set_loss_scale(b.adamw, 1024);
         must(cn_adamw_accumulate(b.adamw, (const float *[]){half, NULL}));
         if (k == 1) {
-            assert_int_equal(
-                cn_adamw_run(b.adamw, (const float *[]){b.g, NULL}, 1e-2, 1, &norm_b), CN_EINVAL);
+            assert_int_equal(cn_adamw_run(b.adamw, (const float *[]){b.g, NULL}, 1e-2, 1, &norm_b),
+                             CN_EINVAL);
             cn_adamw_skip(b.adamw);
             continue;
         }

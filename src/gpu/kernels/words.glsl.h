@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* words.glsl.h - the words in which kernels are written, for GLSL: read by cpp -P, behind
- * prelude.glsl. A CUDA header of the same words would make the same kernels of them. */
+ * prelude.glsl. words.cuda.h has the same words for CUDA. */
 #define ARGS(fields)           layout(push_constant, scalar) uniform Args{fields} p;
 #define AT(b, i)               b.v[i]
 #define SHARED(type, name, n)  shared type name[n];
