@@ -824,6 +824,9 @@ typedef struct cn_pipeline_options {
         *prediction; /* what the UNet was trained to give, "epsilon" or "v"; NULL: found out */
     const char *const *controls;
     int n_controls;
+    /* By which IP-Adapters see their images: a folder or file of CLIPVisionModelWithProjection;
+     * NULL: image_encoder/ of the model's folder. */
+    const char *image_encoder;
     const cn_lora_option *loras; /* n_loras of them, merged into the weights in this order */
     int n_loras;
     const char *lora_dir;          /* where <lora:name:weight> in a prompt finds its file; NULL */
@@ -870,7 +873,10 @@ void cn_pipeline_share_memory(cn_pipeline *p, size_t others_bytes);
 
 /* What one ControlNet gets. */
 typedef struct cn_control_options {
-    const cn_image *image; /* brought to the picture's size as `resize` says */
+    /* Brought to the picture's size as `resize` says. Of an IP-Adapter the image prompt, whatever
+     * its size: its shorter side goes to the image encoder's, its middle counts. */
+    const cn_image *image;
+    bool image_prompt; /* it must be an IP-Adapter then */
     /* A kind of annotator, settings may follow: "canny low=50"; NULL or "none": the image is the
      * condition; "inpaint": the image (NULL: the initial image) with -1 where the drawing's mask
      * is; "auto": what the name of a published ControlNet says, which is told. */
@@ -880,8 +886,9 @@ typedef struct cn_control_options {
     double start, end; /* part of the steps it acts on */
     /* Of a ControlNet Union: what the image shows, a name of cn_control_type; NULL: what its
      * preprocessor makes. n_more further conditions, of which image, preprocessor, strength, resize
-     * and type count; NULL. And what the conditions attend to: "batch" (NULL), each for itself, as
-     * in diffusers; "conditions-only", each other, as in ComfyUI. */
+     * and type count; NULL. Of an IP-Adapter: further images, which count alike. And what the
+     * conditions attend to: "batch" (NULL), each for itself, as in diffusers; "conditions-only",
+     * each other, as in ComfyUI. */
     const char *type;
     const struct cn_control_options *more;
     int n_more;
@@ -985,7 +992,8 @@ typedef struct cn_generate_options {
     const char
         *init_latents; /* .safetensors with [batch,4,h,w] of noise instead of drawn noise; NULL */
     const char *save_latents; /* .safetensors that gets the final latents [batch,4,h,w]; NULL */
-    /* stage: "text", "encoding", "sampling", "second pass", "decoding". May be NULL. */
+    /* stage: "text", "image prompts", "encoding", "sampling", "second pass", "decoding". May be
+     * NULL. */
     void (*progress)(void *user, const char *stage, int done, int total);
     /* What the networks take the pictures for, after every preview_interval (above 0) calls of them
      * but the last: `count` pictures that live as long as the call. NULL: none. */
@@ -1006,14 +1014,15 @@ void cn_generate_defaults(cn_generate_options *options);
 
 /* A stage of a drawing and what is in memory then. */
 typedef struct cn_generate_stage {
-    const char *name;        /* "text", "encoding", "sampling", "second pass", "decoding" */
+    /* "text", "image prompts", "encoding", "sampling", "second pass", "decoding" */
+    const char *name;
     size_t weight_bytes;     /* of the networks at hand */
     size_t activation_bytes; /* what they compute on their way, and the result */
     size_t scratch_bytes;    /* of the kernel that wants the most */
     size_t total_bytes;      /* these, the process, pictures and features */
 } cn_generate_stage;
 
-enum { CN_GENERATE_STAGES = 6 };
+enum { CN_GENERATE_STAGES = 7 };
 
 /* What a drawing takes. Stages follow one another, so the peak is that of the largest. Where a
  * device computes, stages and peak are of its memory. */

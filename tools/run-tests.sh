@@ -193,6 +193,7 @@ run "e2e tests/golden/conditions" "$build/tests/e2e" tests/golden/conditions
 run "e2e tests/golden/sampling" "$build/tests/e2e" tests/golden/sampling
 run "e2e tests/golden/inpainting" "$build/tests/e2e" tests/golden/inpainting
 run "e2e tests/golden/distilled" "$build/tests/e2e" tests/golden/distilled
+run "e2e tests/golden/ip_adapter" "$build/tests/e2e" tests/golden/ip_adapter
 run "e2e tests/golden/prompts" "$build/tests/e2e" tests/golden/prompts
 run "annotators tests/golden/annotators" "$build/tests/annotators" tests/golden/annotators
 if [ -d "$CN_SHARED/annotators" ]; then

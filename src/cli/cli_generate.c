@@ -108,6 +108,7 @@ int cmd_generate(int argc, char **argv)
                     .argv = argv};
     generate_parts(&r);
     int status = cli_parse(&p);
+    if (status == CLI_GO) generate_order(&p.settings);
     if (status == CLI_GO) status = generate(&p, &r);
     cli_parser_free(&p);
     return status;

@@ -14,8 +14,8 @@
 enum { MAX_CONTROLS = 8, MAX_LORAS = 64, MAX_WEIGHTS = 64, GENERATE_PARTS = 6 };
 
 typedef struct control {
-    cn_control_options o; /* without its pictures */
-    const char *net;      /* NULL: a further condition of the one before */
+    cn_control_options o;         /* without its pictures */
+    const char *net, *ip_adapter; /* both NULL: a further condition or image of the one before */
     const char *image, *mask, *model, *factors;
     const char *preprocessor_weights[2]; /* NULL at the end */
     float weights[MAX_WEIGHTS];
@@ -43,6 +43,8 @@ void generate_parts(request *r);
 /* All options of p into the request, checked. CLI_GO, or the exit status after a message. Writes
  * into values of --lora. */
 int generate_read(cli_parser *p, request *r);
+/* Brings every --ip-adapter before the options of its image prompt. */
+void generate_order(cli_settings *s);
 
 /* Whether an option says what is drawn, and not where files go or how to work. */
 bool generate_makes_picture(const cli_setting *g);

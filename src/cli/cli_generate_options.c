@@ -18,11 +18,13 @@
 static const cn_option headings[] = {
     {.help = "Model"},
     {.help = "Control; repeat the group for several ControlNets at once"},
+    {.help = "Image prompts; repeat the group for several IP-Adapters at once"},
     {.help = "Picture"},
     {.help = CN_OPTIONS_ASIDE},
     {0},
 };
 
+#define IP_ADAPTER    "ip-adapter"
 #define FIELD(member) CN_FIELD(control, member)
 
 static const cn_option control_rows[] = {
@@ -38,6 +40,18 @@ static const cn_option control_rows[] = {
     {"control-preprocessor-model", 0,
      "the preprocessor's network: a file, or a folder of files as published", FIELD(model),
      .arg = "WEIGHTS"},
+
+    {.help = "Image prompts; repeat the group for several IP-Adapters at once"},
+    {IP_ADAPTER, 0,
+     "the IP-Adapter; --control-mask, --control-weights, --control-start and --control-end behind "
+     "it are its own",
+     FIELD(ip_adapter), .arg = "FILE"},
+    {"image-prompt", 0,
+     "a picture that the drawing is to resemble. May be given several times: the images count "
+     "alike",
+     FIELD(image), .arg = "IMG"},
+    {"image-prompt-strength", 0, "how strongly it acts", FIELD(o.strength), -100, 100,
+     .preset = "1"},
     {0},
 };
 
@@ -68,7 +82,8 @@ static const cn_option rows[] = {
     {.help = CN_OPTIONS_ASIDE},
     {"from", 0,
      "begins with the options that a picture was drawn with; those given here come on top, and the "
-     "first --control-net given replaces all of the picture's (so do --lora and --embedding)",
+     "first --control-net or --ip-adapter given replaces all of the picture's (so do --lora and "
+     "--embedding)",
      FIELD(from), .arg = "PICTURE.png"},
     {"output", 'o', "OUT_0.png, OUT_1.png, ... for several pictures; -: standard output",
      FIELD(output), .preset = "output.png", .arg = "OUT.png"},
@@ -111,20 +126,32 @@ static bool is_control(const cli_setting *g)
     return g->part->rows == control_rows || g->part->rows == cn_control_option_rows;
 }
 
-static bool opens_control(const cli_setting *g)
+static bool opens_adapter(const cli_setting *g)
 {
-    return strcmp(g->row->name, "control-net") == 0;
+    return strcmp(g->row->name, IP_ADAPTER) == 0;
 }
 
-/* A second one behind the same --control-net is a further condition's. */
+static bool opens_control(const cli_setting *g)
+{
+    return strcmp(g->row->name, "control-net") == 0 || opens_adapter(g);
+}
+
+/* A second one behind the same --control-net is a further condition's, or image prompt's behind the
+ * same --ip-adapter. */
 static bool opens_condition(const cli_setting *g)
 {
     return strcmp(g->row->name, "control-type") == 0;
 }
 
+static bool opens_image(const cli_setting *g)
+{
+    return strcmp(g->row->name, "image-prompt") == 0;
+}
+
 bool generate_begins_list(const cli_setting *g)
 {
-    return g->row->type == CN_FIELD_LIST || opens_control(g) || opens_condition(g);
+    return g->row->type == CN_FIELD_LIST || opens_control(g) || opens_condition(g) ||
+           opens_image(g);
 }
 
 bool generate_same_list(const cli_setting *a, const cli_setting *b)
@@ -188,15 +215,51 @@ static bool read_loras(const cli_parser *p, request *r)
     return true;
 }
 
+/* Options that follow are this one's. */
+static void choose_control(request *r, control *c)
+{
+    r->parts[CONTROL_PART].target = c;
+    r->parts[CONTROL_LIBRARY_PART].target = &c->o;
+}
+
 static int open_control(const cli_parser *p, request *r)
 {
     if (r->n_controls == MAX_CONTROLS)
         return cli_usage_error(p, "at most %d ControlNets at once", (int)MAX_CONTROLS);
     control *c = &r->controls[r->n_controls++];
-    r->parts[CONTROL_PART].target = c;
-    r->parts[CONTROL_LIBRARY_PART].target = &c->o;
+    choose_control(r, c);
     cn_options_preset(cn_control_option_rows, &c->o);
     return CLI_GO;
+}
+
+/* The last that has a network; NULL: none. */
+static control *last_network(request *r)
+{
+    for (int k = r->n_controls - 1; k >= 0; k--)
+        if (r->controls[k].net || r->controls[k].ip_adapter) return &r->controls[k];
+    return NULL;
+}
+
+static bool is_image_prompt(const cli_setting *g)
+{
+    return strncmp(g->row->name, "image-prompt", strlen("image-prompt")) == 0;
+}
+
+/* An --ip-adapter that stands behind its own options goes before them. */
+void generate_order(cli_settings *s)
+{
+    bool open = false;
+    for (int i = 0; i < s->n; i++) {
+        int k = i;
+        if (opens_control(&s->list[i])) open = opens_adapter(&s->list[i]);
+        if (open || !is_image_prompt(&s->list[i])) continue;
+        while (k < s->n && !opens_control(&s->list[k])) k++;
+        if (k == s->n || !opens_adapter(&s->list[k])) continue;
+        const cli_setting adapter = s->list[k];
+        memmove(s->list + i + 1, s->list + i, (size_t)(k - i) * sizeof *s->list);
+        s->list[i] = adapter;
+        open = true;
+    }
 }
 
 static int check_control(const cli_parser *p, control *c, bool has_picture)
@@ -204,6 +267,8 @@ static int check_control(const cli_parser *p, control *c, bool has_picture)
     const char *kind = c->o.preprocessor;
     const bool optional =
         has_picture && kind && (!strcmp(kind, "inpaint") || !strcmp(kind, "auto"));
+    if (!c->image && c->ip_adapter)
+        return cli_usage_error(p, "--ip-adapter %s needs --image-prompt", c->ip_adapter);
     if (!c->image && !optional && !c->net)
         return cli_usage_error(p, "--control-type %s needs --control-image", c->o.type);
     if (!c->image && !optional)
@@ -268,13 +333,18 @@ int generate_read(cli_parser *p, request *r)
     for (int i = 0; i < p->settings.n; i++) {
         const cli_setting *g = &p->settings.list[i];
         const control *last = r->n_controls ? &r->controls[r->n_controls - 1] : NULL;
-        const bool further = opens_condition(g) && last && last->o.type;
+        control *network = last_network(r);
+        const bool further_image = opens_image(g) && network && network->image;
+        const bool further = (opens_condition(g) && last && last->o.type) || further_image;
+        if (is_image_prompt(g) && !(network && network->ip_adapter))
+            return cli_usage_error(p, "--%s needs --ip-adapter", g->row->name);
         const int status = opens_control(g) || further ? open_control(p, r) : CLI_GO;
         if (status != CLI_GO) return status;
         if (is_control(g) && !r->n_controls)
             return cli_usage_error(p, "%s",
                                    "--control-net comes before the options that belong to it");
         if (!cli_set(p, g)) return CLI_USAGE;
+        if (further_image) choose_control(r, network);
     }
     if (!cli_set_lists(p)) return CLI_FAILED;
     if (!read_loras(p, r)) return CLI_USAGE;

@@ -331,9 +331,10 @@ static void join_controls(const request *r, const pictures *in, cn_control_optio
         all[k] = r->controls[k].o;
         all[k].image = in->control[k];
         all[k].mask = in->region[k];
+        all[k].image_prompt = r->controls[k].ip_adapter != NULL;
     }
     for (int k = 0; k < r->n_controls; k++) {
-        if (r->controls[k].net) {
+        if (r->controls[k].net || r->controls[k].ip_adapter) {
             controls[n++] = all[k];
             continue;
         }
@@ -351,8 +352,10 @@ static int draw_with_images(cn_ctx *ctx, request *r)
     r->pipeline.embeddings = r->embeddings;
     r->pipeline.controls = nets;
     r->pipeline.n_controls = 0;
-    for (int k = 0; k < r->n_controls; k++)
-        if (r->controls[k].net) nets[r->pipeline.n_controls++] = r->controls[k].net;
+    for (int k = 0; k < r->n_controls; k++) {
+        const char *net = r->controls[k].net ? r->controls[k].net : r->controls[k].ip_adapter;
+        if (net) nets[r->pipeline.n_controls++] = net;
+    }
     int status = CLI_FAILED;
     if (load_pictures(ctx, r, &in)) {
         join_controls(r, &in, all, controls);

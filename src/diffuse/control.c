@@ -17,6 +17,7 @@ struct cn_control {
     cn_hints hints;
     int n_places;
     float **features; /* of this run, one for each of hints.out */
+    float **without;  /* of an image prompt, those of guidance's unconditional half; else NULL */
     bool known;       /* they are */
     float *filled;    /* room for an image as the network has it; NULL: not needed */
 };
@@ -31,7 +32,8 @@ static cn_status build(cn_control *u, const cn_draw_spec *s)
     u->n_places = c->kind->places(c->config);
     u->hints.out = cn_alloc0(u->ctx, (size_t)count * sizeof(cn_node *));
     u->features = cn_alloc0(u->ctx, (size_t)count * sizeof *u->features);
-    if (!u->hints.out || !u->features) return CN_ENOMEM;
+    if (c->kind->attend) u->without = cn_alloc0(u->ctx, (size_t)count * sizeof *u->without);
+    if (!u->hints.out || !u->features || (c->kind->attend && !u->without)) return CN_ENOMEM;
     CN_TRY(cn_graph_create(u->ctx, &u->graph));
     cn_graph_use(u->graph, c->params);
     c->kind->hints(u->graph, c->config, &condition, &u->hints);
@@ -42,8 +44,9 @@ static cn_status build(cn_control *u, const cn_draw_spec *s)
 static void picture_size(cn_control *u, const cn_draw_spec *s)
 {
     const int64_t *image = u->hints.image[0]->shape;
-    u->H = u->own->kind->fill ? 8 * s->latent_h : image[1];
-    u->W = u->own->kind->fill ? 8 * s->latent_w : image[2];
+    const bool other = u->own->kind->fill || u->own->kind->attend;
+    u->H = other ? 8 * s->latent_h : image[1];
+    u->W = other ? 8 * s->latent_w : image[2];
 }
 
 static cn_status make_room(cn_control *u)
@@ -51,6 +54,8 @@ static cn_status make_room(cn_control *u)
     for (int i = 0; i < u->hints.n; i++) {
         const size_t n = (size_t)cn_node_elements(u->hints.out[i]);
         if (!(u->features[i] = cn_alloc_array(u->ctx, n, sizeof(float)))) return CN_ENOMEM;
+        if (u->without && !(u->without[i] = cn_alloc_array(u->ctx, n, sizeof(float))))
+            return CN_ENOMEM;
     }
     if (!u->own->kind->fill) return CN_OK;
     const size_t n = (size_t)cn_node_elements(u->hints.image[0]);
@@ -84,7 +89,9 @@ void cn_control_destroy(cn_control *u)
     cn_plan_destroy(u->plan);
     cn_graph_destroy(u->graph);
     for (int i = 0; u->features && i < u->hints.n; i++) cn_free(u->features[i]);
+    for (int i = 0; u->without && i < u->hints.n; i++) cn_free(u->without[i]);
     cn_free(u->features);
+    cn_free(u->without);
     cn_free(u->hints.out);
     cn_free(u->filled);
     cn_free(u);
@@ -95,7 +102,8 @@ void cn_control_info(const cn_control *u, cn_plan_info *info, size_t *kept_bytes
     cn_plan_info_get(u->plan, info);
     *kept_bytes = 0;
     for (int i = 0; i < u->hints.n; i++)
-        *kept_bytes += (size_t)cn_node_elements(u->hints.out[i]) * sizeof(float);
+        *kept_bytes +=
+            (size_t)cn_node_elements(u->hints.out[i]) * sizeof(float) * (u->without ? 2 : 1);
 }
 
 void cn_control_begin(cn_control *u)
@@ -139,26 +147,40 @@ static cn_status set_image(cn_control *u, int i, const float *rgb)
     return cn_plan_set(u->plan, u->hints.image[i], u->filled ? u->filled : rgb);
 }
 
-static cn_status run(cn_control *u, const cn_draw_hint *h)
+static cn_status run_once(cn_control *u, float *const *out)
 {
-    for (int i = 0; i < u->hints.n_images; i++)
-        CN_TRY(set_image(u, i, i ? h->further[i - 1] : h->image));
     CN_TRY(cn_plan_run(u->plan));
     for (int i = 0; i < u->hints.n; i++) {
         CN_TRY(cn_plan_expect_finite(u->plan, u->hints.out[i]));
-        if (!cn_plan_get(u->plan, u->hints.out[i], u->features[i]))
+        if (!cn_plan_get(u->plan, u->hints.out[i], out[i]))
             return cn_fail(u->ctx, CN_EINTERNAL, "the hint network's result was not kept");
     }
+    return CN_OK;
+}
+
+static cn_status run(cn_control *u, const cn_draw_hint *h)
+{
+    if (u->without && h->without) { /* without guidance there is no such half */
+        CN_TRY(set_image(u, 0, h->without));
+        CN_TRY(run_once(u, u->without));
+    }
+    for (int i = 0; i < u->hints.n_images; i++)
+        CN_TRY(set_image(u, i, i ? h->further[i - 1] : h->image));
+    CN_TRY(run_once(u, u->features));
     cn_plan_drop(u->plan);
     u->known = true;
     return CN_OK;
 }
 
-cn_status cn_control_features(cn_control *u, const cn_draw_hint *h, int i, int64_t N, float *to)
+cn_status cn_control_features(cn_control *u, const cn_draw_hint *h, int i, int64_t N,
+                              int64_t unconditional, float *to)
 {
-    const int64_t one = cn_node_elements(u->hints.out[i]);
+    const size_t one = (size_t)cn_node_elements(u->hints.out[i]);
     if (!u->known) CN_TRY(run(u, h));
-    for (int64_t k = 0; k < N; k++) memcpy(to + k * one, u->features[i], (size_t)one * sizeof *to);
+    for (int64_t k = 0; k < N; k++, to += one) {
+        const bool without = u->without && k < unconditional;
+        memcpy(to, without ? u->without[i] : u->features[i], one * sizeof *to);
+    }
     return CN_OK;
 }
 

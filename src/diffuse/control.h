@@ -32,9 +32,10 @@ bool cn_control_sees(const cn_control *u, const cn_draw_hint *h, int i, int n);
 /* What its condition becomes: how many arrays of features, and nodes [1,h_i,w_i,C_i] of their
  * shapes. */
 int cn_control_hints(const cn_control *u, cn_node *const **out);
-/* The i-th of h's condition, [N,h_i,w_i,C_i], the same for every sample of `to`. */
+/* The i-th of h's condition, [N,h_i,w_i,C_i], the same for every sample of `to`; of an image prompt
+ * the first `unconditional` samples have their own. */
 cn_status cn_control_features(cn_control *u, const cn_draw_hint *h, int i, int64_t N,
-                              float *to) CN_CHECKED;
+                              int64_t unconditional, float *to) CN_CHECKED;
 /* The factors of place i, [N,height,width]: strength, the place's weight, the region. */
 cn_status cn_control_factors(const cn_control *u, const cn_draw_hint *h, int i,
                              const int64_t shape[3], float *to) CN_CHECKED;

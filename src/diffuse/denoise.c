@@ -24,6 +24,7 @@ struct cn_denoiser {
     bool fed[CN_MAX_CONTROLS];  /* features and factors of this run are in the plan, which are 0 of
                                    a unit that is off */
     unsigned acting;            /* parts that are on */
+    int64_t unconditional;      /* of the samples, those that the fed features are for */
     cn_node *scale;             /* the guidance scale's embedding; NULL unless the UNet takes it */
     cn_node *y;
 };
@@ -57,7 +58,10 @@ static cn_status make_hints(cn_denoiser *d, int k, int64_t n)
     if (!d->hints[k]) return CN_ENOMEM;
     for (int i = 0; i < d->n_hints[k]; i++) {
         const int64_t *shape = shapes[i]->shape;
-        d->hints[k][i] = cn_input4(d->graph, "hint", n, shape[1], shape[2], shape[3]);
+        /* An image prompt's keys and values follow from it alone. */
+        d->hints[k][i] =
+            cn_input(d->graph, "hint", CN_F32, 4, (int64_t[]){n, shape[1], shape[2], shape[3]},
+                     d->spec.controls[k].kind->attend != NULL);
     }
     return CN_OK;
 }
@@ -223,8 +227,9 @@ static cn_status feed_unit(cn_denoiser *d, int k, const cn_draw_hint *h)
     for (int i = 0; acts && i < d->n_hints[k]; i++) {
         const cn_node *x = u->hints[i];
         float *to = cn_plan_data(d->plan, x);
-        CN_TRY(cn_control_features(d->controls[k], h, i, x->shape[0], to));
+        CN_TRY(cn_control_features(d->controls[k], h, i, x->shape[0], d->unconditional, to));
         if (!d->sees[k]) memset(to, 0, (size_t)cn_node_elements(x) * sizeof *to);
+        if (x->stable) cn_plan_touch(d->plan);
     }
     for (int r = 0; r < u->n_gates; r++) CN_TRY(feed_gate(d, k, h, r, acts));
     if (u->in.types) CN_TRY(feed_types(d, k));
@@ -272,6 +277,9 @@ static cn_status set_inputs(const cn_denoiser *d, const cn_unet_inputs *to, cons
 cn_status cn_denoiser_run(cn_denoiser *d, unsigned acting, unsigned seeing,
                           const cn_draw_hint *hints, const cn_denoise_input *in, const float **y)
 {
+    for (int k = 0; k < d->spec.n_controls && in->unconditional != d->unconditional; k++)
+        if (d->spec.controls[k].kind->attend) d->fed[k] = false;
+    d->unconditional = in->unconditional;
     CN_TRY(feed(d, acting, seeing, hints));
     CN_TRY(set_inputs(d, &d->in, in->x, in, 0));
     if (d->scale) CN_TRY(cn_plan_set(d->plan, d->scale, in->scale));

@@ -21,6 +21,7 @@ typedef struct cn_denoise_input {
     const float *added;   /* [N,added_dim], where the networks have it */
     const float
         *scale; /* [N,guidance_dim]: the guidance scale's embedding, where the UNet has it */
+    int64_t unconditional; /* so many samples, the first, are guidance's unconditional half */
 } cn_denoise_input;
 
 /* Of N samples a call: one of guidance's halves, or both. */

@@ -14,8 +14,7 @@ typedef struct cn_draw_control {
     const void *config; /* the kind's */
     cn_params *params;
     bool cond_only; /* under guidance the unconditional half is drawn without it (guess mode) */
-    cn_condition_spec
-        condition; /* of a Union: how many there are, and which; h and w aren't used */
+    cn_condition_spec condition; /* h and w aren't used */
 } cn_draw_control;
 
 typedef struct cn_draw_spec {
@@ -33,7 +32,10 @@ typedef struct cn_draw_spec {
 /* One control network's part in a run. It acts on step i of n unless i/n < start or (i+1)/n > end;
  * a step on which it doesn't act, it isn't run. */
 typedef struct cn_draw_hint {
-    const float *image; /* [H,W,3] in [0,1], the same for the whole batch; H and W of the picture */
+    /* [H,W,3] in [0,1], the same for the whole batch; H and W of the picture. Of an image prompt
+     * what the image encoder makes of it, [images,rows,features]. */
+    const float *image;
+    const float *without; /* of an image prompt, the same for guidance's unconditional half */
     const float *further[CN_MAX_CONDITIONS - 1]; /* a Union's, behind the first */
     double strength, start, end;
     /* Factors on the strength, one for each place where it acts (of a ControlNet the residuals, the

@@ -140,10 +140,15 @@ void cn_draw_info(const cn_draw *d, cn_plan_info *info)
 
 /* --- one step --------------------------------------------------------------------------------- */
 
-/* Whether sample i of this turn belongs to the unconditional half, the first. */
+/* How many of this turn's samples, the first, are the unconditional half. */
+static int64_t unconditional_samples(const cn_draw *d, int turn)
+{
+    return d->spec.guidance && turn == 0 ? d->spec.batch : 0;
+}
+
 static bool unconditional(const cn_draw *d, int turn, int64_t i)
 {
-    return d->spec.guidance && (d->turns > 1 ? turn == 0 : i < d->spec.batch);
+    return i < unconditional_samples(d, turn);
 }
 
 /* The embedding of guidance scale - 1, as consistency models are told it (Luo et al., "Latent
@@ -288,7 +293,8 @@ static cn_status run_turn(cn_draw *d, const cn_draw_args *a, int i, int n, int t
                                  .times = d->times,
                                  .context = d->features,
                                  .added = d->added,
-                                 .scale = d->scale};
+                                 .scale = d->scale,
+                                 .unconditional = unconditional_samples(d, turn)};
     set_context(d, a, i, turn);
     CN_TRY(cn_denoiser_run(d->networks, acting(d, a, i, n, turn), seeing(d, a, i, n), a->hints, &in,
                            y));

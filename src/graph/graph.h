@@ -277,6 +277,10 @@ cn_node *cn_instance_norm(cn_graph *g, cn_node *x, float eps);
 cn_node *cn_embedding(cn_graph *g, const char *name, cn_node *ids, int64_t V, int64_t C);
 /* x [N,L,C] + table[:L], table [rows,C]; `table` is its whole name. */
 cn_node *cn_position_embedding(cn_graph *g, const char *table, cn_node *x, int64_t rows);
+/* x [N,...] + a parameter of this shape, which has as many elements as a sample; `name` is its
+ * whole name. */
+cn_node *cn_add_parameter(cn_graph *g, const char *name, cn_node *x, int ndim,
+                          const int64_t *shape);
 
 /* --- builders: operations without parameters -------------------------------------------------- */
 

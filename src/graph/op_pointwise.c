@@ -189,6 +189,18 @@ cn_node *cn_position_embedding(cn_graph *g, const char *table, cn_node *x, int64
     return cn_emit_like(g, CN_OP_ADD_ROWS, x, 2, (cn_node *[]){x, p});
 }
 
+cn_node *cn_add_parameter(cn_graph *g, const char *name, cn_node *x, int ndim, const int64_t *shape)
+{
+    int64_t n = 1;
+    if (cn_poisoned(g)) return x;
+    for (int i = 0; i < ndim; i++) n *= shape[i];
+    if (n != cn_node_elements(x) / x->shape[0])
+        return cn_poison(g, "%s: %lld values for samples of %lld", name, (long long)n,
+                         (long long)(cn_node_elements(x) / x->shape[0]));
+    cn_node *p = cn_param_node(g, name, ndim, shape, CN_INIT_NORMAL, n);
+    return cn_emit_like(g, CN_OP_ADD_ROWS, x, 2, (cn_node *[]){x, p});
+}
+
 static void add_rows_grad(cn_graph *g, cn_node *y, cn_node *dy)
 {
     cn_node *x = y->in[0], *p = y->in[1];

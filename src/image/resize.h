@@ -50,6 +50,11 @@ cn_status cn_resize_64_size(cn_ctx *ctx, const cn_image *in, int64_t resolution,
 cn_status cn_image_resize_cover(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
                                 cn_image **out) CN_CHECKED;
 
+/* All of `in` at width x height as Pillow's BICUBIC makes it, which isn't OpenCV's: a = -0.5,
+ * smoothed where it shrinks. */
+cn_status cn_image_resize_bicubic(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
+                                  cn_image **out) CN_CHECKED;
+
 /* All of `in` at width x height, whatever its proportions; filters as above. */
 cn_status cn_image_resize_stretch(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
                                   cn_image **out) CN_CHECKED;

@@ -65,8 +65,13 @@ cn_status cn_job_choose_kinds(cn_job *j)
     for (int k = 0; k < j->p->n_controls; k++) {
         const cn_control_options *c = &j->o->controls[k];
         const char *kind = c->preprocessor ? c->preprocessor : "none";
+        if (!strcmp(kind, "auto") && cn_pipeline_takes_prompt(j->p, k)) kind = "none";
         if (!strcmp(kind, "auto")) CN_TRY(choose_by_name(j, k, &kind));
         j->kinds[k] = kind;
+        if (cn_pipeline_takes_prompt(j->p, k)) {
+            CN_TRY(cn_job_count_images(j, k));
+            continue;
+        }
         CN_TRY(cn_job_choose_types(j, k));
         const bool inpaints = !strcmp(kind, CN_INPAINT_CONDITION);
         if (inpaints && !(j->o->mask && j->o->init_image))

@@ -30,6 +30,7 @@ static cn_status open_one(cn_pipeline *p, const char *path, cn_control_file **ou
     CN_TRY(cn_control_open_any(p->ctx, path, out));
     const cn_controlnet_config *c = &(*out)->config;
     cn_status s = cn_control_join(p->ctx, *out, p->base);
+    if (s == CN_OK && (*out)->kind->attend) s = cn_pipeline_check_ip(p, *out);
     if (s != CN_OK) return cn_fail_prefix(p->ctx, s, "%s", path);
     if (!(*out)->kind->residuals || (int64_t)1 << (c->hint_levels - 1) == factor) return CN_OK;
     return cn_fail(p->ctx, CN_EMISMATCH,

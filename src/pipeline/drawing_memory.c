@@ -90,6 +90,24 @@ static cn_status plan_text(planner *m)
     return s;
 }
 
+static cn_status plan_images(planner *m)
+{
+    cn_pipeline *p = m->job->p;
+    cn_params *vision = NULL;
+    cn_plan_info info;
+    bool none = true;
+    if (!p->vision) return CN_OK;
+    cn_status s = cn_pipeline_network(p, &m->fit, CN_NET_VISION, 0, &vision);
+    if (s == CN_OK) s = cn_job_plan_images(m->job, vision, &none, &info);
+    if (s == CN_OK && !none) {
+        cn_generate_stage *stage = new_stage(m, "image prompts");
+        count_stage(stage, &info, &vision, 1);
+        m->weights[CN_GROUP_IMAGE] = stage->weight_bytes;
+    }
+    cn_params_destroy(vision);
+    return s;
+}
+
 static int64_t scaled(const planner *m, int64_t latents)
 {
     return CN_MAX(1, (int64_t)((double)latents * m->scale));
@@ -197,6 +215,7 @@ static cn_status plan_group(planner *m, int group)
     const bool twice = second_pass(m, &second);
     switch (group) {
     case CN_GROUP_TEXT: return plan_text(m);
+    case CN_GROUP_IMAGE: return plan_images(m);
     case CN_GROUP_DRAWING:
         CN_TRY(plan_drawing(m, first, "sampling"));
         return twice ? plan_drawing(m, &second, "second pass") : CN_OK;
@@ -226,7 +245,7 @@ static bool smaller_tiles(planner *m)
 static bool fewer_bits(planner *m, int group)
 {
     static const int least[CN_GROUPS] = {
-        [CN_GROUP_TEXT] = 8, [CN_GROUP_DRAWING] = 8, [CN_GROUP_VAE] = 16};
+        [CN_GROUP_TEXT] = 8, [CN_GROUP_IMAGE] = 8, [CN_GROUP_DRAWING] = 8, [CN_GROUP_VAE] = 16};
     if (!m->fit.storage_auto || m->fit.bits[group] <= least[group]) return false;
     m->fit.bits[group] /= 2;
     return true;
@@ -237,7 +256,8 @@ static bool step_down(planner *m, int group)
 {
     cn_fit *f = &m->fit;
     switch (group) {
-    case CN_GROUP_TEXT: return fewer_bits(m, group);
+    case CN_GROUP_TEXT:
+    case CN_GROUP_IMAGE: return fewer_bits(m, group);
     case CN_GROUP_DRAWING:
         if (m->guidance && !f->sequential_guidance) return f->sequential_guidance = true;
         if (!fewer_bits(m, group)) return false;
@@ -275,7 +295,9 @@ static size_t second_hints(const planner *m)
     size_t floats = 0;
     if (!second_pass(m, &second)) return 0;
     for (int k = 0; k < m->job->p->n_controls; k++)
-        floats += (size_t)(second.width * second.height) * (m->job->o->controls[k].mask ? 4 : 3);
+        floats += (size_t)(second.width * second.height) *
+                  ((m->job->o->controls[k].mask ? 1 : 0) +
+                   (cn_pipeline_takes_prompt(m->job->p, k) ? 0 : 3));
     return floats * sizeof(float);
 }
 

@@ -40,6 +40,9 @@ const cn_option cn_pipeline_option_rows[] = {
      "how weights are kept in memory; q8: 8 bits, a quarter of f32, a little less exact; auto: as "
      "their file has them, bf16 under --precision bf16",
      FIELD(weight_type), WORDS("auto", "f32", "f16", "bf16", "q8"), .preset = "auto"},
+    {"image-encoder", 0,
+     "for IP-Adapters: CLIP's image encoder that they were trained with, its folder or file",
+     FIELD(image_encoder), .arg = "FILE|DIR", .unset = "image_encoder/ of the model's folder"},
     {"lora-dir", 0, "a folder in which <lora:NAME:WEIGHT> in a prompt finds its file",
      FIELD(lora_dir), .arg = "DIR"},
     {"embeddings-dir", 0, "a folder of textual inversions", FIELD(embeddings_dir), .arg = "DIR"},

@@ -46,9 +46,14 @@ static cn_status check_control(const cn_job *j, int k)
 {
     const cn_control_options *c = &j->o->controls[k];
     cn_ctx *ctx = j->p->ctx;
+    const bool prompt = cn_pipeline_takes_prompt(j->p, k);
     if (!c->image && strcmp(j->kinds[k], CN_INPAINT_CONDITION) != 0)
-        return cn_fail(ctx, CN_EINVAL, "%s: has no condition image", j->p->controls[k]->path);
-    if (c->mask && c->image && !same_proportions(c->mask, c->image))
+        return cn_fail(ctx, CN_EINVAL, "%s: has no %s", j->p->controls[k]->path,
+                       prompt ? "image prompt" : "condition image");
+    if (c->image_prompt && !prompt)
+        return cn_fail(ctx, CN_EMISMATCH, "%s: holds a %s, an IP-Adapter is expected",
+                       j->p->controls[k]->path, j->p->controls[k]->kind->title);
+    if (c->mask && c->image && !prompt && !same_proportions(c->mask, c->image))
         return cn_fail(ctx, CN_EMISMATCH,
                        "%s: its mask is %lld x %lld, its image %lld x %lld: the same size is "
                        "expected, or the same proportions",
@@ -147,7 +152,9 @@ static int64_t round_to(int64_t px, int64_t multiple)
 static const cn_image *sized_by(const cn_job *j)
 {
     if (j->o->init_image) return j->o->inpaint_full_res && j->o->mask ? NULL : j->o->init_image;
-    return j->p->n_controls ? j->o->controls[0].image : NULL;
+    for (int k = 0; k < j->p->n_controls; k++)
+        if (!cn_pipeline_takes_prompt(j->p, k)) return j->o->controls[k].image;
+    return NULL;
 }
 
 cn_status cn_job_size(cn_job *j, int64_t *width, int64_t *height)
@@ -300,6 +307,7 @@ static cn_status read_condition(cn_job *j, const cn_pass *pass, const cn_control
 static cn_status read_hint(cn_job *j, int k, cn_pass *pass)
 {
     const cn_control_options *c = &j->o->controls[k];
+    if (cn_pipeline_takes_prompt(j->p, k)) return CN_OK;
     CN_TRY(read_condition(j, pass, c, j->kinds[k], &pass->hints[k]));
     for (int i = 1; i < j->conditions[k].n; i++) {
         const cn_control_options *m = &c->more[i - 1];
@@ -316,9 +324,13 @@ cn_status cn_pass_conditions(const cn_job *j, cn_generated *g)
     g->conditions = cn_alloc0(j->p->ctx, (size_t)j->p->n_controls * sizeof *g->conditions);
     if (!g->conditions) return CN_ENOMEM;
     for (int k = 0; k < j->p->n_controls; k++) {
-        CN_TRY(cn_image_create(j->p->ctx, pass->width, pass->height, &g->conditions[k]));
+        const cn_image *prompt = pass->hints[k] ? NULL : j->o->controls[k].image;
+        const int64_t width = prompt ? prompt->width : pass->width;
+        const int64_t height = prompt ? prompt->height : pass->height;
+        CN_TRY(cn_image_create(j->p->ctx, width, height, &g->conditions[k]));
         g->n_conditions = k + 1;
-        for (int64_t i = 0; i < 3 * pass->width * pass->height; i++)
+        if (prompt) memcpy(g->conditions[k]->rgb, prompt->rgb, (size_t)(3 * width * height));
+        for (int64_t i = 0; !prompt && i < 3 * width * height; i++)
             g->conditions[k]->rgb[i] = (uint8_t)lrintf(255 * CN_MAX(pass->hints[k][i], 0.0f));
     }
     return CN_OK;
@@ -340,7 +352,7 @@ static void set_weights(const cn_job *j, int k, float *out)
             out[i] = c->weights[i];
         else if (soft && residuals)
             out[i] = (float)pow(0.825, last - i);
-        else if (soft && last + 1 == (int)CN_COUNT(adapter))
+        else if (soft && !file->kind->attend && last + 1 == (int)CN_COUNT(adapter))
             out[i] = adapter[i];
         else if (guess && residuals && !file->config.global_pool) /* as diffusers */
             out[i] = (float)pow(10, (double)i / last - 1);

@@ -36,7 +36,7 @@ static cn_status find_precision(cn_pipeline *p, const char *name, cn_dtype *out)
 cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o)
 {
     cn_fit *f = &p->asked;
-    *f = (cn_fit){.bits = {32, 32, 32}, .keep = o->keep_loaded};
+    *f = (cn_fit){.bits = {32, 32, 32, 32}, .keep = o->keep_loaded};
     CN_TRY(find_precision(p, o->precision, &f->compute));
     f->storage_auto = !o->weight_type || !strcmp(o->weight_type, "auto");
     if (f->storage_auto) return CN_OK;
@@ -46,6 +46,7 @@ cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o)
 
 static int group_of(cn_net net)
 {
+    if (net == CN_NET_VISION) return CN_GROUP_IMAGE;
     return net == CN_NET_VAE ? CN_GROUP_VAE : net >= CN_NET_TEXT ? CN_GROUP_TEXT : CN_GROUP_DRAWING;
 }
 
@@ -54,8 +55,7 @@ static int group_of(cn_net net)
 static cn_status storage_of(const cn_pipeline *p, const cn_fit *f, cn_net net, int k, cn_dtype *out)
 {
     const int bits = f->bits[group_of(net)];
-    /* An adapter or modules are small, and their share of the time too. */
-    if (net == CN_NET_CONTROL && !p->controls[k]->kind->residuals) {
+    if (net == CN_NET_CONTROL && p->controls[k]->kind->small) {
         *out = CN_F32;
         return CN_OK;
     }
@@ -63,6 +63,8 @@ static cn_status storage_of(const cn_pipeline *p, const cn_fit *f, cn_net net, i
     if (!f->storage_auto && (*out != CN_Q8 || group_of(net) != CN_GROUP_VAE)) return CN_OK;
     if (net == CN_NET_CONTROL)
         *out = cn_control_dtype(p->controls[k]);
+    else if (net == CN_NET_VISION)
+        *out = cn_vision_file_dtype(p->vision);
     else
         CN_TRY(cn_base_dtype(p->ctx, p->base, net, out));
     *out = cn_locked_type(f->compute, *out);
@@ -92,8 +94,9 @@ cn_status cn_pipeline_network(cn_pipeline *p, const cn_fit *fit, cn_net net, int
     cn_params_set_storage(*out, storage);
     cn_status s = net == CN_NET_CONTROL ? label_control(p, k, *out) : CN_OK;
     if (s == CN_OK)
-        s = net == CN_NET_CONTROL ? cn_control_keep_ranges(p->ctx, p->controls[k], *out)
-                                  : cn_base_keep_ranges(p->ctx, p->base, *out);
+        s = net == CN_NET_CONTROL  ? cn_control_keep_ranges(p->ctx, p->controls[k], *out)
+            : net == CN_NET_VISION ? cn_vision_file_keep_ranges(p->ctx, p->vision, *out)
+                                   : cn_base_keep_ranges(p->ctx, p->base, *out);
     if (s != CN_OK) cn_params_unload(out);
     return s;
 }

@@ -18,6 +18,7 @@ static void unload_all(cn_pipeline *p)
     cn_pipeline_unload(p);
     cn_pipeline_unload_text(p);
     cn_params_unload(&p->vae);
+    cn_params_unload(&p->vision_params);
 }
 
 int64_t cn_pipeline_size_px(const cn_pipeline *p)
@@ -61,6 +62,7 @@ void cn_pipeline_destroy(cn_pipeline *p)
         cn_tokenizer_close(p->tokenizers[k]);
     }
     cn_vae_file_close(p->preview_vae);
+    cn_vision_file_close(p->vision);
     cn_base_close(p->base);
     if (p->backend) p->backend->destroy(p->backend);
     cn_free(p);
@@ -118,6 +120,7 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     if (s == CN_OK && o->prediction) s = cn_base_set_prediction(ctx, p->base, o->prediction);
     if (s == CN_OK) s = check_base(ctx, p->base);
     if (s == CN_OK) s = cn_preview_open(ctx, p->base, o->preview_model, &p->preview_vae);
+    if (s == CN_OK && o->image_encoder) s = cn_vision_file_open(ctx, o->image_encoder, &p->vision);
     for (int k = 0; s == CN_OK && k < cn_family_of(p->base)->n_text; k++) s = open_text(p, o, k);
     if (s == CN_OK) s = cn_pipeline_loras_open(ctx, p->base, o, &p->loras);
     if (s == CN_OK) s = add_bundled(p, 0);
@@ -252,6 +255,7 @@ static cn_status draw(cn_job *j, cn_generated *g)
     CN_TRY(fit_memory(j));
     CN_TRY(open_result(j, g));
     CN_TRY(cn_job_encode_text(j));
+    CN_TRY(cn_job_encode_images(j));
     CN_TRY(cn_job_begin(j));
     CN_TRY(cn_job_sample(j, "sampling"));
     if (j->o->hires_scale > 1) {
@@ -298,6 +302,7 @@ static void job_close(cn_job *j)
     cn_pass_close(&j->pass);
     cn_prompts_destroy(j->prompts);
     cn_pictured_text_free(&j->text);
+    cn_job_free_images(j);
     cn_free(j->soft_mask);
     cn_free(j->rngs);
     cn_free(j->prompt);

@@ -6,6 +6,7 @@
  *   inputs.c    options checked; sizes, conditions, masks and latents made ready
  *   control_set.c  ControlNets in use and kept, preprocessors kept
  *   masked.c    a mask as stable-diffusion-webui has it
+ *   image_prompts.c  image prompts and the encoder that IP-Adapters see them by
  *   networks.c  networks' parameters: what they compute in and are kept as
  *   drawing_memory.c  what a drawing takes, and how it is made to fit a limit
  *   sizes.c     what SDXL is told of the picture's size
@@ -18,12 +19,13 @@
 #include "diffuse/sampling.h"
 #include "image/inpaint.h"
 #include "model/checkpoint/vae_file.h"
+#include "model/checkpoint/vision_file.h"
 #include "model/checkpoint/weights.h"
 #include "pipeline/lora_choice.h"
 #include "pipeline/prompt_features.h"
 
 /* Groups of networks, one of which is in memory at a time unless weights are kept loaded. */
-enum { CN_GROUP_TEXT, CN_GROUP_DRAWING, CN_GROUP_VAE, CN_GROUPS };
+enum { CN_GROUP_TEXT, CN_GROUP_IMAGE, CN_GROUP_DRAWING, CN_GROUP_VAE, CN_GROUPS };
 
 /* What networks compute in, how weights are kept, and what else makes a drawing's stages take less
  * memory. */
@@ -72,7 +74,9 @@ struct cn_pipeline {
     cn_fit asked;            /* by the options, without regard to memory */
     /* NULL while not loaded */
     cn_params *text[CN_MAX_TEXT_ENCODERS], *unet, *vae, *control[CN_MAX_CONTROLS];
-    cn_draw *draw; /* over unet and control; kept for the next picture of the same sizes */
+    cn_params *vision_params;
+    cn_vision_file *vision; /* the image encoder; NULL: none was given or needed */
+    cn_draw *draw;          /* over unet and control; kept for the next picture of the same sizes */
     cn_draw_spec drawn;
     cn_vae_file *preview_vae; /* NULL: none was given */
     /* Not in use now, the last used first; empty ones behind them. */
@@ -104,6 +108,11 @@ typedef struct cn_pass {
     float *extra;       /* an inpainting UNet's mask and masked picture, [1+C,h,w] */
 } cn_pass;
 
+/* What the image encoder gives of an image prompt's images, [images,rows,features]. */
+typedef struct cn_image_prompt {
+    float *image, *without; /* without: for guidance's unconditional half; NULL: there is none */
+} cn_image_prompt;
+
 /* What cn_generate works out on its way; everything in it is freed at the end. */
 typedef struct cn_job {
     cn_pipeline *p;
@@ -122,6 +131,7 @@ typedef struct cn_job {
     cn_pass pass;
     double sampling_s, text_s, encoding_s, decoding_s;
     cn_condition_spec conditions[CN_MAX_CONTROLS];
+    cn_image_prompt image_prompts[CN_MAX_CONTROLS]; /* of those controls that take one */
     const char *kinds[CN_MAX_CONTROLS]; /* of the conditions' annotators: never NULL or "auto" */
 } cn_job;
 
@@ -162,6 +172,27 @@ cn_status cn_job_choose_kinds(cn_job *j) CN_CHECKED;
 
 /* How many conditions control network k has, and a Union's types: j->conditions[k]. */
 cn_status cn_job_choose_types(cn_job *j, int k) CN_CHECKED;
+
+/* --- image_prompts.c -------------------------------------------------------------------------- */
+
+/* Whether control k takes an image prompt instead of a condition. */
+static inline bool cn_pipeline_takes_prompt(const cn_pipeline *p, int k)
+{
+    return p->controls[k]->kind->attend != NULL;
+}
+
+/* CN_EMISMATCH unless there is an image encoder, which gives what the IP-Adapter takes. Opens the
+ * model folder's own where none was given. */
+cn_status cn_pipeline_check_ip(cn_pipeline *p, const cn_control_file *c) CN_CHECKED;
+/* How many images the prompt of control k has: j->conditions[k]. */
+cn_status cn_job_count_images(cn_job *j, int k) CN_CHECKED;
+/* All image prompts: j->image_prompts. */
+cn_status cn_job_encode_images(cn_job *j) CN_CHECKED;
+void cn_job_free_images(cn_job *j);
+/* Declares the encoder's parameters and tells what encoding takes beside them. *none: there is no
+ * image prompt. */
+cn_status cn_job_plan_images(const cn_job *j, cn_params *params, bool *none,
+                             cn_plan_info *out) CN_CHECKED;
 
 /* --- inputs.c --------------------------------------------------------------------------------- */
 
@@ -253,6 +284,8 @@ void cn_job_report(const cn_job *j, const char *stage, int done, int total);
 /* Weights and plans go. */
 void cn_pipeline_unload(cn_pipeline *p);
 void cn_params_unload(cn_params **params);
+/* Whether all of a network's parameters have values that a plan has declared so far. */
+bool cn_params_loaded(const cn_params *params);
 void cn_pipeline_unload_text(cn_pipeline *p);
 
 /* What the files of drawing ask of text encoder, UNet with ControlNets, and VAE, for the job's own

@@ -11,17 +11,22 @@
 
 enum { LATENTS = 4 };
 
-/* Colours about [-1,1] of Stable Diffusion 1.x's and 2.x's scaled latents:
- * stable-diffusion-webui's cheap_approximation (modules/sd_samplers_common.py, sd_vae_approx.py),
- * found by regression. */
-static const float colours[LATENTS][3] = {{0.298f, 0.207f, 0.208f},
-                                          {0.187f, 0.286f, 0.173f},
-                                          {-0.158f, 0.189f, 0.264f},
-                                          {-0.184f, -0.271f, -0.473f}};
+/* Colours about [-1,1] of scaled latents, of Stable Diffusion 1.x and 2.x, and of XL, by whether
+ * the UNet has an added embedding: stable-diffusion-webui's cheap_approximation
+ * (modules/sd_samplers_common.py, sd_vae_approx.py), found by regression. */
+static const float colours_of[2][LATENTS][3] = {{{0.298f, 0.207f, 0.208f},
+                                                 {0.187f, 0.286f, 0.173f},
+                                                 {-0.158f, 0.189f, 0.264f},
+                                                 {-0.184f, -0.271f, -0.473f}},
+                                                {{0.3448f, 0.4168f, 0.4395f},
+                                                 {-0.1953f, -0.0290f, 0.0250f},
+                                                 {0.1074f, 0.0886f, -0.0163f},
+                                                 {-0.3730f, -0.2499f, -0.2088f}}};
 
 static cn_status project(cn_job *j, const float *clean, cn_image **out)
 {
     const cn_pass *pass = &j->pass;
+    const float(*colours)[3] = colours_of[j->p->base->unet.added_dim > 0];
     const int64_t n = pass->latent_h * pass->latent_w;
     cn_image *small = NULL;
     if (j->p->base->vae.latent_channels != LATENTS)

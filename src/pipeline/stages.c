@@ -44,8 +44,7 @@ static bool lets_go(const cn_job *j, cn_status s)
     return !j->fit.keep || (s != CN_OK && s != CN_ECANCELLED);
 }
 
-/* Of a network's parameters all, once a plan has declared them. */
-static bool is_loaded(const cn_params *params)
+bool cn_params_loaded(const cn_params *params)
 {
     for (int64_t i = 0; i < cn_params_count(params); i++)
         if (!cn_params_at(params, i)->loaded) return false;
@@ -123,7 +122,7 @@ static cn_status vae_spec(cn_job *j, const cn_pass *pass, cn_vae_spec *out)
 /* One half may have been loaded for an earlier stage and the other not. */
 static cn_status load_vae(cn_pipeline *p)
 {
-    return is_loaded(p->vae) ? CN_OK : cn_base_load(p->ctx, p->base, p->backend, p->vae);
+    return cn_params_loaded(p->vae) ? CN_OK : cn_base_load(p->ctx, p->base, p->backend, p->vae);
 }
 
 static void leave_vae(const cn_job *j, cn_status s)
@@ -311,7 +310,8 @@ cn_status cn_job_begin(cn_job *j)
 
 static bool same_condition(const cn_condition_spec *a, const cn_condition_spec *b)
 {
-    bool same = a->n == b->n && a->among_conditions == b->among_conditions;
+    bool same = a->n == b->n && a->among_conditions == b->among_conditions &&
+                a->images == b->images && a->rows == b->rows;
     for (int i = 0; same && i < a->n; i++)
         same = a->types[i] == b->types[i] && (a->n == 1 || a->scales[i] == b->scales[i]);
     return same;
@@ -338,9 +338,9 @@ static bool cond_only(const cn_job *j, int k)
 /* What isn't loaded yet of the networks that the plans have declared. */
 static cn_status load_drawing(cn_pipeline *p)
 {
-    if (!is_loaded(p->unet)) CN_TRY(cn_base_load(p->ctx, p->base, p->backend, p->unet));
+    if (!cn_params_loaded(p->unet)) CN_TRY(cn_base_load(p->ctx, p->base, p->backend, p->unet));
     for (int k = 0; k < p->n_controls; k++)
-        if (!is_loaded(p->control[k]))
+        if (!cn_params_loaded(p->control[k]))
             CN_TRY(cn_control_load(p->ctx, p->controls[k], p->backend, p->control[k]));
     return CN_OK;
 }
@@ -475,7 +475,9 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
                                 .estimate = pass->soft_mask != NULL};
     for (int k = 0; k < p->n_controls; k++) {
         const cn_control_options *c = &j->o->controls[k];
-        a.hints[k] = (cn_draw_hint){.image = pass->hints[k],
+        const cn_image_prompt *prompt = &j->image_prompts[k];
+        a.hints[k] = (cn_draw_hint){.image = prompt->image ? prompt->image : pass->hints[k],
+                                    .without = prompt->without,
                                     .strength = acts_in(c, pass) ? c->strength : 0,
                                     .start = c->start,
                                     .end = c->end,

@@ -123,17 +123,19 @@ bool models_short_hash(const char *path, char out[9])
     return good;
 }
 
-/* A file may hold both. */
+/* A file may hold both: a base model, and a network that drawings are steered with. */
 static void find_kind(known *k)
 {
+    static const char *const kinds[] = {"ControlNet", "Control-LoRA", "T2I-Adapter", "IP-Adapter",
+                                        NULL};
     cn_ctx *ctx = cn_ctx_create(1);
     char *text = NULL;
     k->is_control = k->is_base = false;
     if (ctx && cn_inspect(ctx, k->path, true, &text) == CN_OK) {
         json_t *value = json_loads(text, 0, NULL);
         const char *layout = json_string_value(json_object_get(value, "layout"));
-        k->is_control = layout && (strstr(layout, "ControlNet") || strstr(layout, "Control-LoRA") ||
-                                   strstr(layout, "T2I-Adapter"));
+        for (int i = 0; layout && kinds[i] && !k->is_control; i++)
+            k->is_control = strstr(layout, kinds[i]) != NULL;
         k->is_base = layout && strstr(layout, "base model");
         json_decref(value);
     }

@@ -671,6 +671,30 @@ static void bad_steering(void)
           "-o", out);
 }
 
+/* The small adapters are of another base, whose text is 32 wide. */
+static void bad_image_prompts(void)
+{
+    static const char adapter[] = "tests/golden/ip_adapter/plain.safetensors";
+    const char *out = in_root("out.png"), *image = in_root("good.png");
+    CHECK("image prompt without an adapter", 2, SAYS("--image-prompt needs --ip-adapter"), GENERATE,
+          "--image-prompt", image, "-o", out);
+    CHECK("adapter without an image prompt", 2, SAYS("plain.safetensors needs --image-prompt"),
+          GENERATE, "--ip-adapter", adapter, "-o", out);
+    CHECK("adapter of another base", 1, SAYS("plain.safetensors", "width 32", "base model's text"),
+          GENERATE, "--ip-adapter", adapter, "--image-prompt", image, "-o", out);
+    CHECK("ControlNet as adapter", 1, SAYS("/control", "holds a ControlNet, an IP-Adapter"),
+          GENERATE, "--image-prompt", image, "--ip-adapter", in_root("control"), "-o", out);
+    CHECK("ControlNet as image encoder", 1, SAYS("/control", "image encoder"), GENERATE,
+          "--image-encoder", in_root("control"), "-o", out);
+    CHECK("adapter as image encoder", 1, SAYS("plain.safetensors", "CLIP vision encoder"), GENERATE,
+          "--image-encoder", adapter, "-o", out);
+    CHECK("image encoder missing", 1, SAYS("nowhere"), GENERATE, "--image-encoder",
+          in_root("nowhere"), "-o", out);
+    put_pair("face.safetensors", "ip_adapter.1.to_k_ip.weight", "image_proj.perceiver.weight");
+    CHECK("FaceID", 1, SAYS("face.safetensors", "FaceID"), GENERATE, "--ip-adapter",
+          in_root("face.safetensors"), "--image-prompt", image, "-o", out);
+}
+
 static void bad_loras(void)
 {
     const char *out = in_root("out.png");
@@ -932,6 +956,7 @@ int main(int argc, char **argv)
     bad_prompts();
     bad_loras();
     bad_steering();
+    bad_image_prompts();
     bad_pictures();
     unwritable();
     full_disks();

@@ -8,6 +8,8 @@
 #include "cpu/cpu.h"
 #include "diffuse/added.h"
 #include "image/image.h"
+#include "image/resize.h"
+#include "io/tensors.h"
 #include "model/checkpoint/base_parts.h"
 
 #include <math.h>
@@ -302,6 +304,75 @@ static void another_family_is_told_nothing(void **state)
     cn_pipeline_destroy(p);
 }
 
+/* --- preview ---------------------------------------------------------------------------------- */
+
+static cn_image *shown;
+
+static void keep_preview(void *user, int done, int total, cn_image *const *images, int count)
+{
+    (void)user, (void)done, (void)total, (void)count;
+    cn_image_destroy(shown);
+    shown = NULL;
+    must(cn_image_create(ctx, images[0]->width, images[0]->height, &shown));
+    memcpy(shown->rgb, images[0]->rgb, (size_t)(3 * shown->width * shown->height));
+}
+
+/* Where the mask keeps everything, what is previewed are the latents that are saved. */
+static void latents_have_colours_of_their_own(void **state)
+{
+    (void)state;
+    /* stable-diffusion-webui's, for SDXL */
+    static const float colours[4][3] = {{0.3448f, 0.4168f, 0.4395f},
+                                        {-0.1953f, -0.0290f, 0.0250f},
+                                        {0.1074f, 0.0886f, -0.0163f},
+                                        {-0.3730f, -0.2499f, -0.2088f}};
+    enum { SIDE = TINY_PX / 2, N = SIDE * SIDE };
+    char path[256];
+    cn_pipeline *p = NULL;
+    cn_generated *g = NULL;
+    cn_image *picture = NULL, *mask = NULL, *small = NULL, *want = NULL;
+    cn_tensors *file = NULL;
+    cn_generate_options o;
+    float latents[4 * N];
+    path_in(path, "latents.safetensors");
+    must(cn_image_create(ctx, TINY_PX, TINY_PX, &picture));
+    must(cn_image_create(ctx, TINY_PX, TINY_PX, &mask)); /* black */
+    must(cn_image_create(ctx, SIDE, SIDE, &small));
+    memset(mask->rgb, 0, 3 * TINY_PX * TINY_PX);
+    for (int i = 0; i < 3 * TINY_PX * TINY_PX; i++) picture->rgb[i] = (uint8_t)(i * 37);
+    cn_generate_defaults(&o);
+    o.prompt = "a red cube";
+    o.steps = 3;
+    o.init_image = picture;
+    o.mask = mask;
+    o.mask_style = "diffusers";
+    o.save_latents = path;
+    o.preview = keep_preview;
+    o.preview_by = "latent";
+    o.preview_interval = 1;
+    must(cn_pipeline_create(ctx, &(cn_pipeline_options){.model = folder}, &p));
+    must(cn_generate(p, &o, &g));
+    must(cn_tensors_open(ctx, path, &file));
+    must(cn_tensors_read(ctx, file, cn_tensors_find(file, "latents"), latents));
+    for (int i = 0; i < N; i++)
+        for (int c = 0; c < 3; c++) {
+            float x = 0.5f;
+            for (int k = 0; k < 4; k++) x += latents[k * N + i] * colours[k][c] / 2;
+            small->rgb[3 * i + c] = (uint8_t)lrintf(255 * fmaxf(0, fminf(x, 1)));
+        }
+    must(cn_image_resize(ctx, small, TINY_PX, TINY_PX, CN_FILTER_LINEAR, &want));
+    for (int i = 0; i < 3 * TINY_PX * TINY_PX; i++)
+        assert_true(abs(want->rgb[i] - shown->rgb[i]) <= 1);
+    cn_generated_destroy(g);
+    cn_pipeline_destroy(p);
+    cn_tensors_close(file);
+    cn_image_destroy(picture);
+    cn_image_destroy(mask);
+    cn_image_destroy(small);
+    cn_image_destroy(want);
+    cn_image_destroy(shown);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +385,7 @@ int main(void)
         cmocka_unit_test(loras_of_every_network),
         cmocka_unit_test(bad_words),
         cmocka_unit_test(another_family_is_told_nothing),
+        cmocka_unit_test(latents_have_colours_of_their_own),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
 }

@@ -100,6 +100,37 @@ typedef struct cn_clip_config {
     bool penultimate;   /* features come from before the last layer, without the final norm */
 } cn_clip_config;
 
+/* CLIP's image encoder (transformers' CLIPVisionModelWithProjection). */
+typedef struct cn_vision_config {
+    cn_clip_config clip; /* its layers; max_positions: patches, and one for the whole picture */
+    int64_t image_size, patch;   /* pixels a side */
+    float mean[3], deviation[3]; /* of the pictures' channels: image_mean, image_std */
+} cn_vision_config;
+
+typedef enum cn_ip_form {
+    CN_IP_PLAIN, /* a linear layer makes all tokens of the encoder's projected output */
+    CN_IP_FULL,  /* two layers make a token of each of its last layer but one's (full-face) */
+    CN_IP_PLUS,  /* a resampler's queries attend to these (plus, plus-face) */
+    CN_IP_FORMS
+} cn_ip_form;
+
+/* An IP-Adapter: how an image's features become tokens, and the cross-attention layers that have
+ * keys and values of them. */
+typedef struct cn_ip_config {
+    cn_ip_form form;
+    int64_t features;    /* width of what the image encoder gives */
+    int64_t tokens;      /* of an image; of CN_IP_FULL as many as the encoder's, here 0 */
+    int64_t context_dim; /* their width, the UNet's context's */
+    int64_t hidden;      /* of CN_IP_FULL's first layer and of the resampler */
+    int64_t inner;       /* of the resampler's attention, heads of CN_IP_HEAD each */
+    int64_t feed_forward;
+    int layers;          /* of the resampler */
+    int pairs;           /* of keys and values */
+    cn_unet_config unet; /* whose layers they belong to; set by cn_control_join */
+} cn_ip_config;
+
+enum { CN_IP_HEAD = 64 };
+
 /* Which timesteps a run visits (Lin et al., "Common Diffusion Noise Schedules and Sample Steps are
  * Flawed", table 2). */
 typedef enum cn_spacing {

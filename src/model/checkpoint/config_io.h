@@ -22,6 +22,10 @@ cn_status cn_adapter_config_read(cn_ctx *ctx, const json_t *json,
                                  cn_adapter_config *out) CN_CHECKED;
 cn_status cn_vae_config_read(cn_ctx *ctx, const json_t *json, cn_vae_config *out) CN_CHECKED;
 cn_status cn_clip_config_read(cn_ctx *ctx, const json_t *json, cn_clip_config *out) CN_CHECKED;
+cn_status cn_vision_config_read(cn_ctx *ctx, const json_t *json, cn_vision_config *out) CN_CHECKED;
+/* What preprocessor_config.json says of the pictures that the encoder takes, over *c. */
+cn_status cn_vision_preprocessor_read(cn_ctx *ctx, const json_t *json,
+                                      cn_vision_config *c) CN_CHECKED;
 cn_status cn_schedule_config_read(cn_ctx *ctx, const json_t *json,
                                   cn_schedule_config *out) CN_CHECKED;
 
@@ -57,6 +61,14 @@ cn_status cn_controlnet_hint_from_shapes(cn_ctx *ctx, const cn_tensors *t, const
  * TencentARC's names. */
 cn_status cn_adapter_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cn_layout layout,
                                         cn_adapter_config *out) CN_CHECKED;
+/* Single files as tencent-ailab publishes them. CN_EMISMATCH for those that take faces' features
+ * (FaceID). */
+cn_status cn_ip_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cn_ip_config *out) CN_CHECKED;
+/* transformers' names. Not in the shapes: 16 heads of the published widths, from 1024 on, below
+ * that heads of width 64, or 4; the exact GELU of encoders of 32 layers and more (OpenCLIP's ViT-H
+ * and bigG), quick GELU else; CLIP's mean and deviation of pictures. */
+cn_status cn_vision_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
+                                       cn_vision_config *out) CN_CHECKED;
 /* *out: cn_free. */
 cn_status cn_lllite_config_from_shapes(cn_ctx *ctx, const cn_tensors *t,
                                        cn_lllite_config **out) CN_CHECKED;

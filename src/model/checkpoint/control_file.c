@@ -40,6 +40,7 @@ static const struct row {
     {CN_HOLDS_CONTROL_LORA, CN_CONTROL_ONLY, &cn_control_kind_net},
     {CN_HOLDS_ADAPTER, CN_CONTROL_ONLY, &cn_control_kind_adapter},
     {CN_HOLDS_LLLITE, CN_CONTROL_ONLY, &cn_control_kind_lllite},
+    {CN_HOLDS_IP_ADAPTER, CN_CONTROL_ONLY, &cn_control_kind_ip},
 };
 
 static cn_status refuse_content(cn_ctx *ctx, const char *path, const cn_tensors *t, cn_content is)
@@ -215,6 +216,7 @@ static cn_status read_shapes(cn_ctx *ctx, cn_control_file *c)
         return cn_adapter_config_from_shapes(ctx, c->file, layout, &c->adapter);
     if (c->kind == &cn_control_kind_lllite)
         return cn_lllite_config_from_shapes(ctx, c->file, &c->lllite);
+    if (c->kind == &cn_control_kind_ip) return cn_ip_config_from_shapes(ctx, c->file, &c->ip);
     if (c->low_rank)
         return cn_controlnet_hint_from_shapes(ctx, c->file, prefix, layout, &c->config);
     return cn_controlnet_config_from_shapes(ctx, c->file, prefix, layout, &c->config);
@@ -267,6 +269,7 @@ cn_status cn_control_open(cn_ctx *ctx, const char *path, cn_control_file **out)
 const void *cn_control_config(const cn_control_file *c)
 {
     if (c->kind == &cn_control_kind_adapter) return &c->adapter;
+    if (c->kind == &cn_control_kind_ip) return &c->ip;
     return c->lllite ? (const void *)c->lllite : &c->config;
 }
 
@@ -413,9 +416,12 @@ cn_status cn_control_join(cn_ctx *ctx, cn_control_file *c, const cn_base *base)
         s = cn_adapter_fits(ctx, &c->adapter, &base->unet);
     else if (c->kind == &cn_control_kind_lllite)
         s = cn_lllite_fits(ctx, c->lllite, &base->unet);
+    else if (c->kind == &cn_control_kind_ip)
+        s = cn_ip_fits(ctx, c->file, &c->ip, &base->unet);
     else
         s = join_net(ctx, c, base);
     CN_TRY(s);
+    c->ip.unet = base->unet;
     c->base = base;
     return CN_OK;
 }

@@ -4,6 +4,7 @@
 #include "model/checkpoint/control_parts.h"
 
 #include "model/checkpoint/averages.h"
+#include "model/checkpoint/family.h"
 
 #include <string.h>
 
@@ -146,6 +147,43 @@ cn_status cn_lllite_config_make(cn_ctx *ctx, const cn_unet_config *base, int64_t
     else
         cn_free(c);
     return s;
+}
+
+/* --- IP-Adapter ------------------------------------------------------------------------------- */
+
+/* The width that the file's i-th keys have; 0: it has none. */
+static int64_t keys_width(const cn_tensors *t, int i)
+{
+    char name[64];
+    snprintf(name, sizeof name, "ip_adapter.%d.to_k_ip.weight", 2 * i + 1);
+    const cn_tensor_info *k = cn_tensors_find(t, name);
+    return k && k->ndim == 2 ? k->shape[0] : 0;
+}
+
+cn_status cn_ip_fits(cn_ctx *ctx, const cn_tensors *t, const cn_ip_config *c,
+                     const cn_unet_config *base)
+{
+    int n = 0;
+    if (c->context_dim != base->context_dim)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "the IP-Adapter's tokens have width %lld (%s), the base model's text %lld "
+                       "(%s)",
+                       (long long)c->context_dim, cn_family_by_context(c->context_dim),
+                       (long long)base->context_dim, cn_family_by_context(base->context_dim));
+    while (cn_ip_layer_width(base, n)) n++;
+    if (c->pairs != n)
+        return cn_fail(ctx, CN_EMISMATCH,
+                       "the IP-Adapter has keys for %d cross-attention layers, the base model has "
+                       "%d of them",
+                       c->pairs, n);
+    for (int i = 0; i < n; i++)
+        if (keys_width(t, i) != cn_ip_layer_width(base, i))
+            return cn_fail(ctx, CN_EMISMATCH,
+                           "the IP-Adapter's ip_adapter.%d.to_k_ip is for a layer of width %lld, "
+                           "the base model's is %lld",
+                           2 * i + 1, (long long)keys_width(t, i),
+                           (long long)cn_ip_layer_width(base, i));
+    return CN_OK;
 }
 
 /* --- Control-LoRA ----------------------------------------------------------------------------- */

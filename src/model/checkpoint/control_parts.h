@@ -22,6 +22,10 @@ cn_status cn_lllite_fits(cn_ctx *ctx, const cn_lllite_config *c,
  * condition; hidden: of its own layers. *out: cn_free. */
 cn_status cn_lllite_config_make(cn_ctx *ctx, const cn_unet_config *base, int64_t emb,
                                 int64_t hidden, cn_lllite_config **out) CN_CHECKED;
+/* The same where an IP-Adapter's keys aren't those of the base's cross-attention layers, one by
+ * one. */
+cn_status cn_ip_fits(cn_ctx *ctx, const cn_tensors *t, const cn_ip_config *c,
+                     const cn_unet_config *base) CN_CHECKED;
 /* CN_EMISMATCH where a parameter of this configuration, the base's encoder, is in a Control-LoRA's
  * file neither whole nor as two matrices of its shape. */
 cn_status cn_low_rank_fits(cn_ctx *ctx, const cn_source *s,

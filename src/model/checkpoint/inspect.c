@@ -147,6 +147,18 @@ static void collect_lllite(findings *f, const cn_tensors *t)
     cn_free(c);
 }
 
+static void collect_ip_adapter(findings *f, const cn_tensors *t)
+{
+    static const char *const forms[CN_IP_FORMS] = {"plain", "full-face", "plus"};
+    group *g = add_group(f, CN_NETS, "ip_adapter", "");
+    cn_ip_config c;
+    count_all(g, t);
+    if (cn_ip_config_from_shapes(NULL, t, &c) != CN_OK) return;
+    cn_str_addf(&g->widths, "%s, image features %lld", forms[c.form], (long long)c.features);
+    if (c.tokens) cn_str_addf(&g->widths, ", %lld tokens", (long long)c.tokens);
+    cn_str_addf(&g->widths, ", context %lld, %d layers", (long long)c.context_dim, c.pairs);
+}
+
 static void collect_file(findings *f, const cn_tensors *t)
 {
     cn_content c = cn_content_of(t);
@@ -160,6 +172,8 @@ static void collect_file(findings *f, const cn_tensors *t)
     case CN_HOLDS_CONTROL_DIFFUSERS: collect_bare(f, t, CN_NET_CONTROL, CN_LAYOUT_DIFFUSERS); break;
     case CN_HOLDS_ADAPTER: collect_adapter(f, t); break;
     case CN_HOLDS_LLLITE: collect_lllite(f, t); break;
+    case CN_HOLDS_IP_ADAPTER: collect_ip_adapter(f, t); break;
+    case CN_HOLDS_VISION: collect_bare(f, t, CN_NET_VISION, CN_LAYOUT_DIFFUSERS); break;
     case CN_HOLDS_CONTROL_LORA: count_all(add_group(f, CN_NETS, "control_lora", ""), t); break;
     case CN_HOLDS_UNET: collect_bare(f, t, CN_NET_UNET, CN_LAYOUT_LDM); break;
     case CN_HOLDS_UNET_DIFFUSERS: collect_bare(f, t, CN_NET_UNET, CN_LAYOUT_DIFFUSERS); break;

@@ -243,6 +243,37 @@ static bool rename_text(const char *name, cn_layout layout, char other[CN_NAME_M
     return n > 0 && n < CN_NAME_MAX;
 }
 
+/* --- image encoder ---------------------------------------------------------------------------- */
+
+static cn_status read_vision(cn_ctx *ctx, const json_t *json, void *config)
+{
+    return cn_vision_config_read(ctx, json, config);
+}
+
+static cn_status vision_from_shapes(cn_ctx *ctx, const cn_tensors *t, const char *prefix,
+                                    cn_layout layout, void *config)
+{
+    (void)layout; /* transformers' names alone */
+    return cn_vision_config_from_shapes(ctx, t, prefix, config);
+}
+
+static void declare_vision(cn_graph *g, const void *config)
+{
+    const cn_vision_config *c = config;
+    cn_node *projected;
+    cn_vision_build(g, c, cn_input4(g, "image", 1, c->image_size, c->image_size, 3), &projected);
+}
+
+static void describe_vision(cn_str *s, const void *config)
+{
+    const cn_vision_config *c = config;
+    cn_str_addf(s,
+                "width %lld, %d layers, pictures of %lld pixels in patches of %lld, projected to "
+                "%lld",
+                (long long)c->clip.hidden, c->clip.layers, (long long)c->image_size,
+                (long long)c->patch, (long long)c->clip.projection);
+}
+
 /* --- the table -------------------------------------------------------------------------------- */
 
 /* A base's k-th text encoder, whose folders' names end in `suffix`. */
@@ -290,6 +321,15 @@ static const cn_net_kind networks[CN_NETS] = {
                         .write = write_control,
                         .declare = declare_control,
                         .describe = describe_control},
+    [CN_NET_VISION] = {.name = "image_encoder",
+                       .title = "image encoder",
+                       .library = "transformers",
+                       .class = "CLIPVisionModelWithProjection",
+                       .weights = "model.safetensors",
+                       .read = read_vision,
+                       .from_shapes = vision_from_shapes,
+                       .declare = declare_vision,
+                       .describe = describe_vision},
     [CN_NET_TEXT] = TEXT_ENCODER("", "CLIPTextModel", 0),
     [CN_NET_TEXT + 1] = TEXT_ENCODER("_2", "CLIPTextModelWithProjection", 1),
 };
@@ -337,6 +377,11 @@ cn_status cn_net_declare(cn_ctx *ctx, cn_net net, const void *config, cn_params 
     else
         cn_params_destroy(p);
     return s;
+}
+
+bool cn_net_in_base(cn_net net)
+{
+    return net != CN_NET_CONTROL && net != CN_NET_VISION;
 }
 
 void *cn_base_config(cn_base *b, cn_net net)

@@ -16,6 +16,7 @@ typedef enum cn_net {
     CN_NET_UNET,
     CN_NET_VAE,
     CN_NET_CONTROL, /* a ControlNet, which is part of no base */
+    CN_NET_VISION,  /* CLIP's image encoder, neither */
     CN_NET_TEXT,    /* a base's first text encoder, the others behind it: cn_net_text */
     CN_NETS = CN_NET_TEXT + CN_MAX_TEXT_ENCODERS /* also: none of them */
 } cn_net;
@@ -53,6 +54,8 @@ typedef struct cn_net_kind {
 
 const cn_net_kind *cn_net_kind_of(cn_net net);
 bool cn_net_renamed(cn_net net, const char *name, cn_layout layout, char other[CN_NAME_MAX]);
+/* Whether bases have such a network. */
+bool cn_net_in_base(cn_net net);
 /* The configuration of one of the base's networks. */
 void *cn_base_config(cn_base *b, cn_net net);
 const void *cn_base_config_of(const cn_base *b, cn_net net);
@@ -73,6 +76,7 @@ typedef union cn_net_config {
     cn_controlnet_config control;
     cn_vae_config vae;
     cn_clip_config text;
+    cn_vision_config vision;
 } cn_net_config;
 
 #endif

@@ -80,7 +80,7 @@ static cn_status open_folder(cn_ctx *ctx, cn_base *b)
 {
     if (!cn_file_in(b->path, "unet/config.json")) return refuse_folder(ctx, b->path);
     for (int net = 0; net < CN_NETS; net++)
-        if (net != CN_NET_CONTROL && !(net == CN_NET_VAE && b->other_vae))
+        if (cn_net_in_base((cn_net)net) && !(net == CN_NET_VAE && b->other_vae))
             CN_TRY(read_network(ctx, b, (cn_net)net));
     cn_family_settle(b, false);
     CN_TRY(read_index(ctx, b));

@@ -68,6 +68,7 @@ typedef struct cn_control_file {
     const cn_control_kind *kind; /* what it is; `config` is a ControlNet's */
     cn_adapter_config adapter;   /* a T2I-Adapter's */
     cn_lllite_config *lllite;    /* a ControlNet-LLLite's, owned; else NULL */
+    cn_ip_config ip;             /* an IP-Adapter's */
     const cn_base *base;         /* set by cn_control_join; NULL before */
     cn_ranges *ranges;           /* looked up as they are asked for; owned */
 } cn_control_file;

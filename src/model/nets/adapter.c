@@ -134,4 +134,5 @@ const cn_control_kind cn_control_kind_adapter = {.network = "t2i_adapter",
                                                  .places = levels,
                                                  .hints = hints,
                                                  .fill = fill,
-                                                 .build = build};
+                                                 .build = build,
+                                                 .small = true};

@@ -77,7 +77,9 @@ static cn_node *tokens(cn_graph *g, cn_node *x)
 static cn_node *projection(cn_graph *g, const cn_unet_inputs *in, const char *name, cn_node *x,
                            int64_t C)
 {
-    for (int i = 0; i < in->n_patches; i++) x = cn_lllite_patch(g, in->patches[i], name, x);
+    for (int i = 0; i < in->n_patches; i++)
+        if (in->patches[i]->kind->patch)
+            x = in->patches[i]->kind->patch(g, in->patches[i], name, x);
     return cn_output_compute_type(g, cn_linear(g, name, x, C, false));
 }
 
@@ -91,6 +93,9 @@ static cn_node *attention(cn_graph *g, const cn_unet_inputs *in, const char *nam
     cn_node *k = projection(g, in, "to_k", context, C);
     cn_node *v = projection(g, in, "to_v", context, C);
     cn_node *y = cn_attention(g, q, k, v, heads, false, 0);
+    for (int i = 0; context != x && i < in->n_patches; i++)
+        if (in->patches[i]->kind->attend)
+            y = in->patches[i]->kind->attend(g, in->patches[i], q, heads, y);
     y = cn_linear(g, "to_out.0", y, C, true);
     cn_scope_pop(g);
     return y;

@@ -41,6 +41,12 @@ cn_node *cn_taesd_encode_middle_build(cn_graph *g, const cn_vae_config *c, cn_no
 cn_node *cn_taesd_decode_middle_build(cn_graph *g, const cn_vae_config *c, cn_node *z);
 cn_node *cn_taesd_up_build(cn_graph *g, const cn_vae_config *c, cn_node *h);
 
+/* --- clip.c: what text and image encoders share ------------------------------------------------
+ */
+
+/* Layer i of x [N,L,hidden]; causal: a token attends to those before it alone. */
+cn_node *cn_clip_layer(cn_graph *g, const cn_clip_config *c, int i, cn_node *x, bool causal);
+
 /* --- unet.c: the encoder, which the UNet and the ControlNet share ----------------------------- */
 
 typedef struct cn_encoder {

@@ -6,7 +6,7 @@
  * of the pooled output is transposed. Leaving out the last layers ("clip skip") keeps the final
  * layer norm, but SDXL's features never have it. Token ids come from the tokenizer.
  */
-#include "model/nets/nets.h"
+#include "model/nets/blocks.h"
 
 #include <stdio.h>
 
@@ -21,19 +21,19 @@ static cn_node *projection(cn_graph *g, const cn_clip_config *c, int i, cn_node 
     return cn_linear_named(g, weight, bias, x, c->hidden);
 }
 
-static cn_node *self_attention(cn_graph *g, const cn_clip_config *c, cn_node *x)
+static cn_node *self_attention(cn_graph *g, const cn_clip_config *c, cn_node *x, bool causal)
 {
     cn_scope_push(g, c->open_clip ? "attn|self_attn" : "self_attn");
     cn_node *q = projection(g, c, 0, x);
     cn_node *k = projection(g, c, 1, x);
     cn_node *v = projection(g, c, 2, x);
-    cn_node *y = cn_attention(g, q, k, v, c->heads, true, 0);
+    cn_node *y = cn_attention(g, q, k, v, c->heads, causal, 0);
     y = cn_linear(g, "out_proj", y, c->hidden, true);
     cn_scope_pop(g);
     return y;
 }
 
-static cn_node *clip_layer(cn_graph *g, const cn_clip_config *c, int i, cn_node *x)
+cn_node *cn_clip_layer(cn_graph *g, const cn_clip_config *c, int i, cn_node *x, bool causal)
 {
     char name[CN_NAME_MAX];
     bool o = c->open_clip;
@@ -41,7 +41,7 @@ static cn_node *clip_layer(cn_graph *g, const cn_clip_config *c, int i, cn_node 
              o ? "transformer.resblocks.%d|encoder.layers.%d" : "encoder.layers.%d", i, i);
     cn_scope_push(g, name);
     cn_node *h = cn_layer_norm(g, o ? "ln_1|layer_norm1" : "layer_norm1", x, c->layer_norm_eps);
-    x = cn_add(g, x, self_attention(g, c, h));
+    x = cn_add(g, x, self_attention(g, c, h, causal));
     h = cn_layer_norm(g, o ? "ln_2|layer_norm2" : "layer_norm2", x, c->layer_norm_eps);
     h = cn_linear(g, o ? "mlp.c_fc|mlp.fc1" : "mlp.fc1", h, c->intermediate, true);
     h = cn_linear(g, o ? "mlp.c_proj|mlp.fc2" : "mlp.fc2", cn_activation(g, h, (cn_act)c->act),
@@ -96,10 +96,10 @@ cn_node *cn_clip_pooled_build(cn_graph *g, const cn_clip_config *c, cn_node *row
         c->open_clip ? "positional_embedding|embeddings.position_embedding.weight"
                      : "embeddings.position_embedding.weight",
         rows, c->max_positions);
-    for (int i = 0; i < used - skip; i++) h = clip_layer(g, c, i, h);
+    for (int i = 0; i < used - skip; i++) h = cn_clip_layer(g, c, i, h, true);
     cn_node *features = c->penultimate ? h : final_norm(g, c, h);
     if (end) {
-        for (int i = used - skip; i < c->layers; i++) h = clip_layer(g, c, i, h);
+        for (int i = used - skip; i < c->layers; i++) h = cn_clip_layer(g, c, i, h, true);
         h = row_at(g, final_norm(g, c, h), end);
     }
     features = cn_scope_return(g, features);

@@ -113,7 +113,7 @@ static int find_module(const cn_lllite_config *c, const char *scope, const char 
     return -1;
 }
 
-cn_node *cn_lllite_patch(cn_graph *g, cn_control_unit *u, const char *name, cn_node *x)
+static cn_node *patch(cn_graph *g, cn_control_unit *u, const char *name, cn_node *x)
 {
     const cn_lllite_config *c = u->config;
     cn_scope_saved outer;
@@ -150,4 +150,6 @@ const cn_control_kind cn_control_kind_lllite = {.network = "lllite",
                                                 .hints = hints,
                                                 .fill = fill,
                                                 .build = build,
-                                                .whole = true};
+                                                .patch = patch,
+                                                .whole = true,
+                                                .small = true};

@@ -63,10 +63,12 @@ void cn_controlnet_build(cn_graph *g, const cn_controlnet_config *c, const cn_un
 enum { CN_MAX_CONDITIONS = 8 };
 
 /* What is given of a control network's condition: the latents' size, how many pictures; of a Union
- * its conditions, their types and, of several, how strongly each acts. */
+ * its conditions, their types and, of several, how strongly each acts; of an IP-Adapter how many
+ * images, and rows of features that the image encoder gives of each. */
 typedef struct cn_condition_spec {
     int64_t h, w;
     int64_t batch; /* pictures; 0: one */
+    int64_t images, rows;
     int n;
     int types[CN_MAX_CONDITIONS];
     float scales[CN_MAX_CONDITIONS];
@@ -103,11 +105,20 @@ typedef struct cn_control_kind {
     void (*fill)(const void *config, const float *rgb, int64_t H, int64_t W, float *to);
     /* The unit's part of the UNet's graph. */
     void (*build)(cn_graph *g, struct cn_control_unit *u, cn_steering *to);
+    /* Of units among the patches: the input x [N,L,C] of the UNet's layer `name` under the current
+     * scope, changed; NULL: not. */
+    cn_node *(*patch)(cn_graph *g, struct cn_control_unit *u, const char *name, cn_node *x);
+    /* What queries q give besides y, that of the cross-attention of the current scope; NULL:
+     * nothing. The condition is then an image prompt: what the image encoder makes of it is the
+     * image of the hints, and guidance's unconditional half has hints of its own. */
+    cn_node *(*attend)(cn_graph *g, struct cn_control_unit *u, cn_node *q, int heads, cn_node *y);
     bool residuals; /* it gives residuals, one for each skip and the middle */
     bool whole;     /* acts on all samples, guidance's unconditional half by factors of 0 */
+    bool small;     /* so are its weights and its share of the time: they are kept in F32 */
 } cn_control_kind;
 
-extern const cn_control_kind cn_control_kind_net, cn_control_kind_adapter, cn_control_kind_lllite;
+extern const cn_control_kind cn_control_kind_net, cn_control_kind_adapter, cn_control_kind_lllite,
+    cn_control_kind_ip;
 
 /* One of the networks that act on a UNet. */
 typedef struct cn_control_unit {
@@ -129,9 +140,15 @@ typedef struct cn_control_unit {
 /* y times a factor for each position, which is a new input of the unit. */
 cn_node *cn_control_gate(cn_graph *g, cn_control_unit *u, cn_node *y);
 
-/* The input x [N,L,C] of the UNet's layer `name` under the current scope, as a ControlNet-LLLite's
- * unit changes it; x itself where it has no module for it. */
-cn_node *cn_lllite_patch(cn_graph *g, cn_control_unit *u, const char *name, cn_node *x);
+/* The width of the UNet's cross-attention layer i in diffusers' order (encoder, decoder, middle);
+ * 0 behind the last. */
+int64_t cn_ip_layer_width(const cn_unet_config *c, int i);
+/* What the image encoder gives of images, [n,rows,features], to their tokens [n,tokens,D]. */
+cn_node *cn_ip_tokens_build(cn_graph *g, const cn_ip_config *c, cn_node *features);
+/* A picture [N,S,S,3], normalised, to what the image encoder gives: its last layer but one,
+ * [N,positions,hidden], and where projected isn't NULL the projected output [N,1,projection]. */
+cn_node *cn_vision_build(cn_graph *g, const cn_vision_config *c, cn_node *image,
+                         cn_node **projected);
 /* A picture [N,H,W,3] in [-1,1] to what each module makes of it, c->n features [N,h_i,w_i,C_i]. */
 void cn_lllite_embed_build(cn_graph *g, const cn_lllite_config *c, cn_node *image, cn_node **out);
 /* A ControlNet Union's conditions [N,H,W,3], s->n of them, to hint features [N,h,w,channels[0]]. */
