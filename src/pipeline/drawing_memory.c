@@ -101,7 +101,7 @@ static cn_status plan_images(planner *m)
     if (s == CN_OK) s = cn_job_plan_images(m->job, vision, &none, &info);
     if (s == CN_OK && !none) {
         cn_generate_stage *stage = new_stage(m, "image prompts");
-        count_stage(stage, &info, &vision, 1);
+        count_stage(m, stage, &info, &vision, 1);
         m->weights[CN_GROUP_IMAGE] = stage->weight_bytes;
     }
     cn_params_destroy(vision);
@@ -309,20 +309,22 @@ static void count_always(planner *m)
     cn_pipeline *p = m->job->p;
     const cn_pass *pass = &m->job->pass;
     const bool loaded = p->text[0] || p->unet || p->vae;
+    /* of other pipelines' networks, in the process's memory or in the device's */
+    const size_t others = p->others_bytes, here = m->apart ? 0 : others;
     if (!loaded || !p->process_bytes) {
         const size_t all = cn_process_bytes();
-        p->process_bytes = all - CN_MIN(all, p->others_bytes);
+        p->process_bytes = all - CN_MIN(all, here);
     }
     const int64_t features =
         2 * cn_prompts_length(m->job->prompts, p->base) * cn_base_context_dim(p->base);
-    m->plan.process_bytes = p->process_bytes + p->others_bytes;
+    m->plan.process_bytes = p->process_bytes + here;
     m->always_bytes = m->plan.process_bytes + second_hints(m) +
                       (size_t)(features + LATENT_COPIES * m->batch * pass->one) * sizeof(float);
     if (!m->apart) return;
     cn_backend_memory device;
     p->backend->memory(p->backend, &device);
     m->host_bytes = m->always_bytes;
-    m->always_bytes = device.own;
+    m->always_bytes = device.own + others;
     m->reading_bytes = 0;
 }
 

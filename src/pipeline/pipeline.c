@@ -28,9 +28,10 @@ int64_t cn_pipeline_size_px(const cn_pipeline *p)
 
 size_t cn_pipeline_loaded_bytes(const cn_pipeline *p)
 {
-    const cn_params *sets[2 + CN_MAX_TEXT_ENCODERS + 2 * CN_MAX_CONTROLS] = {p->unet, p->vae};
+    const cn_params *sets[3 + CN_MAX_TEXT_ENCODERS + 2 * CN_MAX_CONTROLS] = {p->unet, p->vae,
+                                                                             p->vision_params};
     size_t bytes = 0;
-    int n = 2;
+    int n = 3;
     for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++) sets[n++] = p->text[k];
     for (int k = 0; k < CN_MAX_CONTROLS; k++) {
         sets[n++] = p->control[k];
