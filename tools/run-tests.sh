@@ -141,6 +141,7 @@ on_device() {
         device "e2e tests/golden/drawing, one in f16" "$build/tests/e2e" tests/golden/drawing --case weights --precision f16
         return
     fi
+    run "kernels as CUDA" /bin/sh tools/check-cuda.sh
     for name in unit_device unit_device_optimizer unit_train_device; do device "$name" "$build/tests/$name"; done
     device "golden tests/golden/core" "$build/tests/golden" tests/golden/core text_encoder unet controlnet vae train
     device "golden tests/golden/sd2/core" "$build/tests/golden" tests/golden/sd2/core text_encoder controlnet unet
@@ -214,7 +215,6 @@ done
 export ONEDNN_MAX_CPU_ISA=AVX2
 run "e2e tests/golden/inpainting, at most AVX2" "$build/tests/e2e" tests/golden/inpainting
 unset ONEDNN_MAX_CPU_ISA
-run "kernels as CUDA" /bin/sh tools/check-cuda.sh
 run lint /bin/sh tests/lint/lint.sh
 run install /bin/sh tests/e2e/install.sh "$build"
 run bench /bin/sh tests/e2e/bench.sh "$build"
