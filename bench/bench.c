@@ -200,10 +200,11 @@ static const struct {
     {"draw", "one step of UNet and ControlNet", bench_draw, true},
     {"decode", "the VAE's decoder, one picture", bench_decode, true},
     {"train", "one training step of a ControlNet: forward, backward, AdamW", bench_train, true},
-    {"ops", "each large operation of these three", bench_ops},
-    {"optimizer", "AdamW's passes over memory", bench_optimizer},
-    {"annotators", "the annotators' networks, and Canny with --picture", bench_annotators},
-    {"model", "none is timed: writes a base and a ControlNet of these sizes to --out", bench_model},
+    {"ops", "each large operation of these three", bench_ops, false},
+    {"optimizer", "AdamW's passes over memory", bench_optimizer, false},
+    {"annotators", "the annotators' networks, and Canny with --picture", bench_annotators, false},
+    {"model", "none is timed: writes a base and a ControlNet of these sizes to --out", bench_model,
+     false},
 };
 
 /* SD 1.5's networks, the UNet's and ControlNet's widths scaled to `channels` at the first level. */
