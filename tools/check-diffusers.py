@@ -2,12 +2,15 @@
 """Does diffusers load what the trainer saved, and draw the same picture? And does the trainer go on from what diffusers saved?
 
 Usage: check-diffusers.py CONTROLNET_PROGRAM BASE_FOLDER WORK_FOLDER (build/controlnet models/tiny-sd /tmp/check)
-Opt-in: needs PyPI's torch and diffusers. Trains a few steps on scenes, converts the result to f32 and f16 in both layouts,
-draws with each here and there from the same noise and wants a PSNR of 40 dB. Exit status 1 when anything falls short.
+Opt-in: needs PyPI's torch, diffusers and transformers. Trains a few steps of each kind that diffusers reads on scenes and draws with it
+here and there from the same noise: of an SDXL base ControlNets whole and small, ControlNet Union and T2I-Adapter at 60 dB, of another a
+T2I-Adapter at 60 dB and a ControlNet, converted to f32 and f16 in both layouts, at 40. Exit status 1 when anything falls short.
 """
 import json, math, os, subprocess, sys
 import numpy as np, torch
-from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (ControlNetModel, ControlNetUnionModel, StableDiffusionAdapterPipeline, StableDiffusionControlNetPipeline,
+                       StableDiffusionPipeline, StableDiffusionXLAdapterPipeline, StableDiffusionXLControlNetPipeline,
+                       StableDiffusionXLControlNetUnionPipeline, T2IAdapter, UNet2DConditionModel)
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -36,9 +39,43 @@ scenes, out = f"{work}/scenes", f"{work}/trained"
 run("dataset", "scenes", scenes, "--count", 24, "--size", 128, "--seed", 5, "--condition", "canny")
 train = ["train", "-m", base, "--train-data-dir", scenes, "--resolution", 128, "--train-batch-size", 2, "--validation-steps", 0,
          "--checkpointing-steps", 0, "--seed", 1]
-run(*train, "--output-dir", out, "--learning-rate", 1e-3, "--max-train-steps", 30, "--unlock", "decoder", "--unlock-after", 20)
 pair = json.loads(open(f"{scenes}/prompt.json").readline())
 condition, prompt = f"{scenes}/{pair['source']}", pair["prompt"]
+latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(3))
+save_file({"latents": latents}, f"{work}/latents.safetensors")
+
+
+def check_kind(kind, network, pipeline, name, arguments, union=()):
+    """Trains one of this kind; the program's folder and file and diffusers' pipeline draw the same."""
+    to, picture, sampler = f"{work}/{kind}", Image.open(condition).convert("RGB"), "euler" if xl else "ddim"
+    run(*train, "--output-dir", to, "--overwrite", "--control-kind", kind, *union, "--learning-rate", 3e-3, "--max-train-steps", 8)
+    pipe = pipeline.from_pretrained(base, torch_dtype=torch.float32, **{name: network.from_pretrained(to, torch_dtype=torch.float32)},
+                                    **({"add_watermarker": False} if xl else {"safety_checker": None}))
+    pipe.set_progress_bar_config(disable=True)
+    there = {}
+    for strength in (1, 0):
+        scale = "adapter_conditioning_scale" if name == "adapter" else "controlnet_conditioning_scale"
+        there[strength] = pipe(prompt, **arguments(picture), latents=latents.clone(), num_inference_steps=8, guidance_scale=5, width=128,
+                               height=128, **{scale: float(strength)}).images[0]
+    report(f"{kind}: what it has learned changes the picture, {psnr(there[0], there[1]):.1f} dB", psnr(there[0], there[1]) < 50)
+    for form in (to, f"{to}/control.safetensors"):
+        run("generate", "-m", base, "--tokenizer", f"{base}/tokenizer", "--control-net", form, *union, "--control-image", condition, "-p",
+            prompt, "--steps", 8, "--cfg-scale", 5, "-W", 128, "-H", 128, "--precision", "f32", "--sampling-method", sampler,
+            "--init-latents", f"{work}/latents.safetensors", "-o", f"{work}/{kind}.png")
+        db = psnr(Image.open(f"{work}/{kind}.png").convert("RGB"), there[1])
+        report(f"{kind} from {os.path.basename(form)}: {db:.1f} dB", db >= 60)
+
+
+xl = os.path.isdir(f"{base}/text_encoder_2")
+adapter = (T2IAdapter, StableDiffusionXLAdapterPipeline if xl else StableDiffusionAdapterPipeline, "adapter", lambda picture: {"image": picture})
+check_kind("t2i-adapter", *adapter)
+if xl:
+    for kind in ("controlnet", "controlnet-mid", "controlnet-small"):
+        check_kind(kind, ControlNetModel, StableDiffusionXLControlNetPipeline, "controlnet", lambda picture: {"image": picture})
+    check_kind("union", ControlNetUnionModel, StableDiffusionXLControlNetUnionPipeline, "controlnet",
+               lambda picture: {"control_image": [picture], "control_mode": [3]}, ("--control-type", "canny"))
+    sys.exit(1 if failed else 0)
+run(*train, "--output-dir", out, "--overwrite", "--learning-rate", 1e-3, "--max-train-steps", 30, "--unlock", "decoder", "--unlock-after", 20)
 side = UNet2DConditionModel.load_config(base, subfolder="unet")["sample_size"]
 latents = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(3))
 save_file({"latents": latents}, f"{work}/latents.safetensors")

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_trained_kinds.c - whole small runs of every kind of control network, beside a base of Stable
  * Diffusion 1.x and one of XL: where it starts, that it learns and is validated, what is saved,
- * that it is told by its content, gone on from and drawn with. Gradients are the reference's in
- * golden (kinds/), a low-rank layer's in ops_low_rank.
+ * that it is told by its content, gone on from and drawn with. Gradients are PyTorch's in
+ * unit_kind_gradients, a low-rank layer's in ops_low_rank.
  */
 #include "../support/unit/tiny_run.h"
 #include "image/image.h"
