@@ -819,6 +819,9 @@ typedef struct cn_pipeline_options {
     const char *tokenizer; /* folder or file; NULL: the model folder's own */
     const char *vae; /* instead of the model's own: a VAE's file or folder, or another base model;
                         NULL: the model's, which must have one then */
+    /* The model that draws the last steps instead (SDXL's refiner, or another base with latents of
+     * the same kind); as `model`. NULL: none. */
+    const char *refiner;
     const char *preview_model; /* TAESD's file or folder, for previews by it; NULL */
     const char
         *prediction; /* what the UNet was trained to give, "epsilon" or "v"; NULL: found out */
@@ -942,7 +945,12 @@ typedef struct cn_generate_options {
      * a step takes half the time. 0 and 0: all. */
     double guidance_start, guidance_end;
     const char *sampler; /* as cn_generate_sampler_named has it */
-    double eta;          /* of tcd: how much of a step's noise is drawn anew, 0 to 1 */
+    /* Where the pipeline has a refiner: the part of the noise's timesteps behind which it draws, as
+     * diffusers' denoising_end and denoising_start; 1: it doesn't. And the aesthetic scores that
+     * SDXL's refiner is told of the picture and of guidance's unconditional half. */
+    double refiner_start;
+    double aesthetic_score, negative_aesthetic_score;
+    double eta; /* of tcd: how much of a step's noise is drawn anew, 0 to 1 */
     /* Its noise levels, one of cn_generate_scheduler's: "default" (NULL) as the model says, even
      * timesteps for most; "discrete": these; or another's name, which also a sampler's may say
      * ("DPM++ 2M Karras"). */
@@ -992,8 +1000,8 @@ typedef struct cn_generate_options {
     const char
         *init_latents; /* .safetensors with [batch,4,h,w] of noise instead of drawn noise; NULL */
     const char *save_latents; /* .safetensors that gets the final latents [batch,4,h,w]; NULL */
-    /* stage: "text", "image prompts", "encoding", "sampling", "second pass", "decoding". May be
-     * NULL. */
+    /* stage: "text", "image prompts", "encoding", "sampling", "second pass", "refining",
+     * "decoding". May be NULL. */
     void (*progress)(void *user, const char *stage, int done, int total);
     /* What the networks take the pictures for, after every preview_interval (above 0) calls of them
      * but the last: `count` pictures that live as long as the call. NULL: none. */
@@ -1014,7 +1022,8 @@ void cn_generate_defaults(cn_generate_options *options);
 
 /* A stage of a drawing and what is in memory then. */
 typedef struct cn_generate_stage {
-    /* "text", "image prompts", "encoding", "sampling", "second pass", "decoding" */
+    /* "text", "image prompts", "encoding", "sampling", "second pass", "refiner's text", "refining",
+     * "decoding" */
     const char *name;
     size_t weight_bytes;     /* of the networks at hand */
     size_t activation_bytes; /* what they compute on their way, and the result */
@@ -1022,7 +1031,7 @@ typedef struct cn_generate_stage {
     size_t total_bytes;      /* these, the process, pictures and features */
 } cn_generate_stage;
 
-enum { CN_GENERATE_STAGES = 7 };
+enum { CN_GENERATE_STAGES = 9 };
 
 /* What a drawing takes. Stages follow one another, so the peak is that of the largest. Where a
  * device computes, stages and peak are of its memory. */

@@ -13,6 +13,12 @@ void cn_added_numbers(const cn_picture_sizes *s, float out[CN_ADDED_NUMBERS])
     for (int i = 0; i < CN_ADDED_NUMBERS; i++) out[i] = (float)list[i];
 }
 
+void cn_refiner_numbers(const cn_picture_sizes *s, double score, float out[CN_ADDED_NUMBERS])
+{
+    cn_added_numbers(s, out);
+    out[CN_REFINER_NUMBERS - 1] = (float)score;
+}
+
 void cn_added_embed(const float *pooled, int64_t n_pooled, const float *numbers, int n, int64_t dim,
                     float *out)
 {

@@ -368,19 +368,20 @@ static cn_status preview(cn_draw *d, const cn_sampler *sampler, const cn_draw_ar
 
 cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a)
 {
-    int last = cn_sampler_steps(sampler), steps = last - a->first;
+    const int steps = cn_sampler_steps(sampler) - a->first;
+    const int last = a->last ? a->last : cn_sampler_steps(sampler);
     int64_t n = latent_elements(d);
     CN_TRY(cn_draw_begin(d, a));
     for (int i = a->first; i < last; i++) {
         if (cn_cancelled(d->ctx)) return cn_fail(d->ctx, CN_ECANCELLED, "interrupted");
         cn_sampler_scale_input(sampler, i, a->latents, d->model, n);
-        CN_TRY(cn_draw_predict(d, a, i - a->first, steps, cn_sampler_timestep(sampler, i), d->model,
-                               d->prediction));
+        CN_TRY(cn_draw_predict(d, a, i - a->first + a->behind, steps + a->behind,
+                               cn_sampler_timestep(sampler, i), d->model, d->prediction));
         keep_estimate(d, a, sampler, i);
         CN_TRY(preview(d, sampler, a, i));
         CN_TRY(cn_sampler_step(sampler, i, d->prediction, a->latents, n, a->rng));
         keep_picture(d, a, sampler, i + 1, a->latents);
-        if (a->progress) a->progress(a->user, i + 1 - a->first, steps);
+        if (a->progress) a->progress(a->user, i + 1 - a->first, last - a->first);
     }
     return CN_OK;
 }

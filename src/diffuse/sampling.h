@@ -60,7 +60,9 @@ typedef struct cn_draw_args {
     const float
         *extra; /* [in - out channels,h,w] that an inpainting UNet takes behind the latents */
     cn_draw_keep keep;
-    int first; /* the timestep the run begins with (cn_sampler_start); steps count from there */
+    int first;  /* the timestep the run begins with (cn_sampler_start); steps count from there */
+    int last;   /* the one before which it ends; 0: all are made */
+    int behind; /* timesteps that another model made before; parts of the run count them too */
 } cn_draw_args;
 
 typedef struct cn_draw cn_draw;

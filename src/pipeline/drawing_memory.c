@@ -28,6 +28,8 @@ typedef struct planner {
     size_t reading_bytes; /* and what reading weights takes beside them, at most */
     size_t weights[CN_GROUPS];
     size_t draw_arena; /* stays behind the drawing where weights are kept */
+    size_t refiner_weights;
+    cn_fit refiner_fit;
     cn_generate_plan plan;
 } planner;
 
@@ -287,6 +289,31 @@ static cn_status fit_group(planner *m, int group, size_t limit)
     }
 }
 
+static planner planner_of(cn_job *j);
+
+/* The refiner's text and steps, on the ladders of their own. */
+static cn_status fit_refiner(planner *m, size_t limit)
+{
+    cn_generate_plan *p = &m->plan;
+    if (!m->job->refinement) return CN_OK;
+    planner r = planner_of(&m->job->refinement->job);
+    r.always_bytes = m->always_bytes;
+    r.batch = m->batch;
+    r.scale = m->scale;
+    r.fit.keep = m->fit.keep;
+    r.fit.compute = m->fit.compute;
+    CN_TRY(fit_group(&r, CN_GROUP_TEXT, limit));
+    CN_TRY(fit_group(&r, CN_GROUP_DRAWING, limit));
+    for (int i = 0; i < r.plan.n_stages; i++) {
+        r.plan.stages[i].name = i ? "refining" : "refiner's text";
+        p->stages[p->n_stages++] = r.plan.stages[i];
+    }
+    m->refiner_weights = r.weights[CN_GROUP_TEXT] + r.weights[CN_GROUP_DRAWING];
+    m->draw_arena += r.draw_arena;
+    m->refiner_fit = r.fit;
+    return CN_OK;
+}
+
 /* --- a plan ----------------------------------------------------------------------------------- */
 
 static size_t second_hints(const planner *m)
@@ -330,7 +357,8 @@ static void count_always(planner *m)
 
 static bool draws(const cn_generate_stage *s)
 {
-    return !strcmp(s->name, "sampling") || !strcmp(s->name, "second pass");
+    return !strcmp(s->name, "sampling") || !strcmp(s->name, "second pass") ||
+           !strcmp(s->name, "refining");
 }
 
 /* Previews decode beside the drawing; decoding, the last stage, is planned at the larger size. */
@@ -349,7 +377,7 @@ static void count_preview(planner *m)
 /* Weights that stay are in every stage; behind the drawing so is its arena. */
 static void count_kept(planner *m)
 {
-    size_t weights = 0;
+    size_t weights = m->refiner_weights;
     bool drawn = false;
     for (int i = 0; i < CN_GROUPS; i++) weights += m->weights[i];
     for (int i = 0; i < m->plan.n_stages; i++) {
@@ -373,7 +401,10 @@ static cn_status make_plan_once(planner *m, size_t limit)
 {
     m->plan = (cn_generate_plan){0};
     count_always(m);
-    for (int group = 0; group < CN_GROUPS; group++) CN_TRY(fit_group(m, group, limit));
+    for (int group = 0; group < CN_GROUPS; group++) {
+        if (group == CN_GROUP_VAE) CN_TRY(fit_refiner(m, limit));
+        CN_TRY(fit_group(m, group, limit));
+    }
     if (m->job->o->preview && cn_preview_is_own(m->job->o)) count_preview(m);
     if (m->fit.keep) count_kept(m);
     m->plan.peak_bytes = largest(&m->plan)->total_bytes;
@@ -528,6 +559,7 @@ cn_status cn_job_plan(cn_job *j, cn_generate_plan *out)
     }
     if (limit && m.plan.peak_bytes > limit) return refuse(j, limit, largest(&m.plan));
     j->fit = m.fit;
+    if (j->refinement) j->refinement->job.fit = m.refiner_fit;
     j->planned_bytes = m.plan.peak_bytes;
     if (asked || !fits) report(j, &m.plan);
     *out = m.plan;

@@ -114,6 +114,11 @@ cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **o
         cn_str_addf(&s, ", Hires upscale: %g, Hires steps: %d, Hires upscaler: %s", o->hires_scale,
                     o->hires_steps ? o->hires_steps : o->steps,
                     o->hires_pixels ? "Lanczos" : "Latent");
+    if (t->refiner) {
+        cn_str_adds(&s, ", Refiner: ");
+        add_name(&s, t->refiner);
+        cn_str_addf(&s, ", Refiner switch at: %g", o->refiner_start);
+    }
     if (o->guess_mode) cn_str_addf(&s, ", Guess mode: %s", o->guess_mode);
     if (o->batch > 1) cn_str_addf(&s, ", Batch size: %d, Batch pos: %d", o->batch, t->index);
     cn_str_adds(&s, ", RNG: CPU");

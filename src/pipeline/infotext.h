@@ -10,6 +10,7 @@ typedef struct cn_parameters_text {
     /* Paths; their last part without the extension is written. vae: NULL where it is the model's.
      */
     const char *model, *vae;
+    const char *refiner; /* NULL: none */
     const char *const *controls;
     const char *const *preprocessors; /* of the controls */
     int n_controls;

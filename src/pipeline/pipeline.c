@@ -54,6 +54,7 @@ void cn_pipeline_share_memory(cn_pipeline *p, size_t others_bytes)
 void cn_pipeline_destroy(cn_pipeline *p)
 {
     if (!p) return;
+    cn_pipeline_destroy(p->refiner);
     unload_all(p);
     cn_pipeline_close_controls(p);
     cn_pipeline_drop_annotators(p);
@@ -127,6 +128,7 @@ cn_status cn_pipeline_create(cn_ctx *ctx, const cn_pipeline_options *o, cn_pipel
     if (s == CN_OK) s = add_bundled(p, 0);
     for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++) p->n_own_embeddings[k] = p->embeddings[k].n;
     if (s == CN_OK) s = cn_pipeline_set_controls(p, o->controls, o->n_controls);
+    if (s == CN_OK) s = cn_pipeline_open_refiner(p, o);
     if (s != CN_OK) {
         cn_pipeline_destroy(p);
         return s;
@@ -199,7 +201,8 @@ static cn_status prepare(cn_job *j)
     CN_TRY(cn_pass_image(j, &j->pass));
     if (j->o->init_latents) CN_TRY(cn_pass_noise(j, &j->pass));
     const cn_prompt_job prompt = cn_job_prompt(j, NULL);
-    return cn_prompts_read(p->ctx, &prompt, &j->prompts);
+    CN_TRY(cn_prompts_read(p->ctx, &prompt, &j->prompts));
+    return cn_job_open_refiner(j);
 }
 
 static cn_status describe(const cn_job *j, cn_generated *g)
@@ -217,6 +220,7 @@ static cn_status describe(const cn_job *j, cn_generated *g)
         cn_parameters_text t = {.options = &alone,
                                 .model = j->p->base->path,
                                 .vae = vae ? vae->path : NULL,
+                                .refiner = j->refinement ? j->p->refiner->base->path : NULL,
                                 .controls = controls,
                                 .preprocessors = j->kinds,
                                 .n_controls = j->p->n_controls,
@@ -247,6 +251,7 @@ static cn_status fit_memory(cn_job *j)
     if (!j->p->max_memory_bytes && j->p->backend->addressable) return CN_OK;
     CN_TRY(cn_job_plan(j, &plan));
     if (!j->fit.keep) unload_all(j->p);
+    if (!j->fit.keep && j->p->refiner) unload_all(j->p->refiner);
     return CN_OK;
 }
 
@@ -259,6 +264,7 @@ static cn_status draw(cn_job *j, cn_generated *g)
     CN_TRY(cn_job_encode_images(j));
     CN_TRY(cn_job_begin(j));
     CN_TRY(cn_job_sample(j, "sampling"));
+    CN_TRY(cn_job_refine(j));
     if (j->o->hires_scale > 1) {
         CN_TRY(cn_job_enlarge(j));
         CN_TRY(cn_job_sample(j, "second pass"));
@@ -300,6 +306,7 @@ static cn_job job_of(cn_pipeline *p, const cn_generate_options *o)
 
 static void job_close(cn_job *j)
 {
+    cn_job_close_refiner(j);
     cn_pass_close(&j->pass);
     cn_prompts_destroy(j->prompts);
     cn_pictured_text_free(&j->text);

@@ -9,6 +9,7 @@
  *   image_prompts.c  image prompts and the encoder that IP-Adapters see them by
  *   networks.c  networks' parameters: what they compute in and are kept as
  *   drawing_memory.c  what a drawing takes, and how it is made to fit a limit
+ *   refine.c    the last steps by another model
  *   sizes.c     what SDXL is told of the picture's size
  *   stages.c    text, encoding, sampling, decoding
  */
@@ -79,6 +80,7 @@ struct cn_pipeline {
     cn_draw *draw;          /* over unet and control; kept for the next picture of the same sizes */
     cn_draw_spec drawn;
     cn_vae_file *preview_vae; /* NULL: none was given */
+    cn_pipeline *refiner;     /* NULL: none */
     /* Not in use now, the last used first; empty ones behind them. */
     cn_kept_control kept_controls[CN_MAX_CONTROLS];
     cn_kept_annotator annotators[CN_KEPT_ANNOTATORS];
@@ -133,7 +135,17 @@ typedef struct cn_job {
     cn_condition_spec conditions[CN_MAX_CONTROLS];
     cn_image_prompt image_prompts[CN_MAX_CONTROLS]; /* of those controls that take one */
     const char *kinds[CN_MAX_CONTROLS]; /* of the conditions' annotators: never NULL or "auto" */
+    struct cn_refinement *refinement;   /* the refiner's part; NULL: there is none */
+    bool refines;                       /* it is the refiner's part of another job */
+    int last;   /* the timestep before which this model's part ends; 0: it has all */
+    int behind; /* timesteps that another model made before */
 } cn_job;
+
+/* The refiner's part of a job, as a job of the refiner's pipeline. */
+typedef struct cn_refinement {
+    cn_generate_options options;
+    cn_job job;
+} cn_refinement;
 
 /* Instead of an annotator's kind: the picture with -1 where the mask is (ControlNet 1.1's inpaint,
  * diffusers' make_inpaint_condition). */
@@ -220,6 +232,16 @@ cn_status cn_pass_noise(cn_job *j, cn_pass *pass) CN_CHECKED;
 cn_status cn_job_save_latents(const cn_job *j) CN_CHECKED;
 /* 8-bit RGB, n values, to [-1,1]. */
 void cn_signed_values(const uint8_t *rgb, float *out, int64_t n);
+
+/* --- refine.c --------------------------------------------------------------------------------- */
+
+/* The pipeline's refiner by these options of the pipeline; none without one. */
+cn_status cn_pipeline_open_refiner(cn_pipeline *p, const cn_pipeline_options *o) CN_CHECKED;
+/* The refiner's part of a job whose pass is open: j->refinement and j->last. */
+cn_status cn_job_open_refiner(cn_job *j) CN_CHECKED;
+void cn_job_close_refiner(cn_job *j);
+/* The pass's latents go on to the end. */
+cn_status cn_job_refine(cn_job *j) CN_CHECKED;
 
 /* --- sizes.c ---------------------------------------------------------------------------------- */
 

@@ -60,11 +60,12 @@ cn_status cn_job_sizes(const cn_job *j, int64_t width, int64_t height, int side,
         read_size(ctx, "negative-target-size", o->negative_target_size, &n.target_w, &n.target_h));
     if (!o->negative_crop) n.crop_left = n.crop_top = 0;
     CN_TRY(read_crop(ctx, "negative-crop", o->negative_crop, &n));
-    if (o->init_image) {
+    const bool from_latents = o->init_image || j->refines;
+    if (from_latents) {
         n.crop_left = s.crop_left;
         n.crop_top = s.crop_top;
     }
-    *out = side == CN_UNCOND && (both || o->init_image) ? n : s;
+    *out = side == CN_UNCOND && (both || from_latents) ? n : s;
     return CN_OK;
 }
 
@@ -88,16 +89,22 @@ cn_status cn_job_added(const cn_job *j, const cn_pass *pass, const cn_staged_tex
 {
     const cn_unet_config *u = &j->p->base->unet;
     const int64_t pooled = cn_base_pooled_dim(j->p->base);
+    const int n = cn_family_of(j->p->base)->added_numbers;
     float numbers[CN_ADDED_NUMBERS];
     cn_picture_sizes sizes;
     *out = NULL;
     if (!u->added_dim || !t->n) return CN_OK;
     CN_TRY(cn_job_sizes(j, pass->width, pass->height, side, &sizes));
-    cn_added_numbers(&sizes, numbers);
+    if (n == CN_REFINER_NUMBERS)
+        cn_refiner_numbers(
+            &sizes, side == CN_UNCOND ? j->o->negative_aesthetic_score : j->o->aesthetic_score,
+            numbers);
+    else
+        cn_added_numbers(&sizes, numbers);
     *out = cn_alloc_array(j->p->ctx, (size_t)t->n, (size_t)u->added_dim * sizeof(float));
     if (!*out) return CN_ENOMEM;
     for (int i = 0; i < t->n; i++)
-        cn_added_embed(t->pooled + i * pooled, pooled, numbers, CN_ADDED_NUMBERS,
-                       u->added_number_dim, *out + i * u->added_dim);
+        cn_added_embed(t->pooled + i * pooled, pooled, numbers, n, u->added_number_dim,
+                       *out + i * u->added_dim);
     return CN_OK;
 }

@@ -469,7 +469,9 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
                       .preview_interval = CN_MAX(1, j->o->preview_interval),
                       .user = &to,
                       .extra = pass->extra,
-                      .first = pass->first};
+                      .first = pass->first,
+                      .last = j->last,
+                      .behind = j->behind};
     if (pass->small_mask && (pass->soft_mask || !pass->extra))
         a.keep = (cn_draw_keep){pass->small_mask, pass->picture, pass->noise,
                                 .estimate = pass->soft_mask != NULL};
@@ -493,7 +495,8 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
     a.uncond_added = added[CN_UNCOND];
     if (s == CN_OK) s = prepare_drawing(j);
     if (s == CN_OK) {
-        cn_job_report(j, stage, 0, cn_sampler_steps(pass->sampler) - pass->first);
+        const int last = j->last ? j->last : cn_sampler_steps(pass->sampler);
+        cn_job_report(j, stage, 0, last - pass->first);
         double begun = cn_now_s();
         s = cn_draw_run(p->draw, pass->sampler, &a);
         j->sampling_s += cn_now_s() - begun;

@@ -695,6 +695,21 @@ static void bad_image_prompts(void)
           in_root("face.safetensors"), "--image-prompt", image, "-o", out);
 }
 
+static void bad_refiners(void)
+{
+    const char *out = in_root("out.png");
+    CHECK("refiner missing", 1, SAYS("nowhere"), GENERATE, "--refiner", in_root("nowhere"), "-o",
+          out);
+    CHECK("ControlNet as refiner", 1, SAYS("/control", "base model"), GENERATE, "--refiner",
+          in_root("control"), "-o", out);
+    CHECK("refiner from the beginning", 1, SAYS("--refiner-start 0 ", "no step"), GENERATE,
+          "--refiner", in_root("model"), "--refiner-start", "0", "-o", out);
+    CHECK("refiner with a second pass", 1, SAYS("--hires-scale", "refiner"), GENERATE, "--refiner",
+          in_root("model"), "--hires-scale", "2", "-o", out);
+    CHECK("refiner beyond the end", 2, SAYS("--refiner-start", "0 to 1"), GENERATE, "--refiner",
+          in_root("model"), "--refiner-start", "1.5", "-o", out);
+}
+
 static void bad_loras(void)
 {
     const char *out = in_root("out.png");
@@ -957,6 +972,7 @@ int main(int argc, char **argv)
     bad_loras();
     bad_steering();
     bad_image_prompts();
+    bad_refiners();
     bad_pictures();
     unwritable();
     full_disks();

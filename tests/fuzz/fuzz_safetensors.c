@@ -15,6 +15,8 @@ static void take_for_networks(cn_ctx *ctx, const cn_tensors *t)
     cn_clip_config text;
     cn_adapter_config adapter;
     cn_lllite_config *lllite = NULL;
+    cn_ip_config ip;
+    cn_vision_config vision;
     (void)cn_content_of(t);
     for (size_t i = 0; i < CN_COUNT(layouts); i++) {
         const cn_layout l = layouts[i];
@@ -26,7 +28,9 @@ static void take_for_networks(cn_ctx *ctx, const cn_tensors *t)
     }
     const cn_status texts[] = {cn_clip_config_from_shapes(ctx, t, "", &text),
                                cn_open_clip_config_from_shapes(ctx, t, "", &text),
-                               cn_lllite_config_from_shapes(ctx, t, &lllite)};
+                               cn_lllite_config_from_shapes(ctx, t, &lllite),
+                               cn_ip_config_from_shapes(ctx, t, &ip),
+                               cn_vision_config_from_shapes(ctx, t, "", &vision)};
     (void)texts;
     cn_free(lllite);
 }

@@ -79,6 +79,16 @@ static void configure_sdxl(cn_base *b)
     b->zeros_for_no_negative = true;
 }
 
+static void configure_refiner(cn_base *b)
+{
+    configure_sdxl(b);
+    b->text[0] = b->text[1];
+    b->text[1] = (cn_clip_config){0};
+    b->unet.context_dim = b->text[0].hidden;
+    b->unet.added_dim = TINY_POOLED + 5 * 4;
+    b->zeros_for_no_negative = false;
+}
+
 static cn_status write_base(cn_ctx *ctx, const cn_base *base, const char *dir)
 {
     char tokenizer[4096];
@@ -126,6 +136,13 @@ cn_status tiny_eight_write(cn_ctx *ctx, const char *dir, bool sdxl)
         configure(&base, 8);
     base.vae.levels = 4;
     for (int i = 1; i < base.vae.levels; i++) base.vae.channels[i] = base.vae.channels[0];
+    return write_base(ctx, &base, dir);
+}
+
+cn_status tiny_refiner_write(cn_ctx *ctx, const char *dir)
+{
+    static cn_base base;
+    configure_refiner(&base);
     return write_base(ctx, &base, dir);
 }
 

@@ -17,6 +17,8 @@ cn_status tiny_base_write(cn_ctx *ctx, const char *dir, int64_t width) CN_CHECKE
 cn_status tiny_sdxl_write(cn_ctx *ctx, const char *dir) CN_CHECKED;
 /* Either of them with a VAE of 8 pixels a side to one, as those that are published. */
 cn_status tiny_eight_write(cn_ctx *ctx, const char *dir, bool sdxl) CN_CHECKED;
+/* Its refiner, with text_encoder_2 and tokenizer_2 alone. */
+cn_status tiny_refiner_write(cn_ctx *ctx, const char *dir) CN_CHECKED;
 /* n scenes of TINY_PX in Fill50K's layout. */
 cn_status tiny_scenes_write(cn_ctx *ctx, const char *dir, int64_t n) CN_CHECKED;
 /* n pairs in Fill50K's layout whose pictures have, in turn, 16 x 16, 30 x 12 and 9 x 30 px. A

@@ -304,6 +304,122 @@ static void another_family_is_told_nothing(void **state)
     cn_pipeline_destroy(p);
 }
 
+/* --- refiner ---------------------------------------------------------------------------------- */
+
+static void draw_refined(const char *refiner, const cn_generate_options *o,
+                         uint8_t rgb[3 * TINY_PX * TINY_PX])
+{
+    cn_pipeline *p = NULL;
+    cn_generated *g = NULL;
+    const cn_pipeline_options po = {.model = folder, .refiner = refiner};
+    must(cn_pipeline_create(ctx, &po, &p));
+    must(cn_generate(p, o, &g));
+    if (refiner) assert_non_null(strstr(g->parameters[0], ", Refiner: "));
+    memcpy(rgb, cn_image_rgb(g->images[0]), 3 * TINY_PX * TINY_PX);
+    cn_generated_destroy(g);
+    cn_pipeline_destroy(p);
+}
+
+/* Methods that remember nothing don't see where one UNet takes over from the other. */
+static void a_base_refines_itself_to_the_same_picture(void **state)
+{
+    (void)state;
+    static const char *const samplers[] = {"ddim", "euler", "euler_a"};
+    uint8_t whole[3 * TINY_PX * TINY_PX], parts[3 * TINY_PX * TINY_PX];
+    cn_generate_options o;
+    cn_generate_defaults(&o);
+    o.prompt = "a red cube";
+    o.negative_prompt = "two cones";
+    o.width = o.height = TINY_PX;
+    o.steps = 5;
+    o.seed = 5;
+    for (size_t i = 0; i < CN_COUNT(samplers); i++) {
+        o.sampler = samplers[i];
+        o.refiner_start = 0.6;
+        draw_refined(NULL, &o, whole);
+        draw_refined(folder, &o, parts);
+        if (memcmp(whole, parts, sizeof whole) != 0) fail_msg("%s differs", samplers[i]);
+    }
+}
+
+static void a_refiner_is_told_a_score(void **state)
+{
+    (void)state;
+    char refiner[256], file[256], back[256];
+    uint8_t first[3 * TINY_PX * TINY_PX], other[3 * TINY_PX * TINY_PX];
+    cn_base *b = NULL;
+    cn_generate_options o;
+    path_in(refiner, "refiner");
+    path_in(file, "refiner.safetensors");
+    path_in(back, "refiner-back");
+    must(tiny_refiner_write(ctx, refiner));
+    must(cn_base_open(ctx, refiner, &b));
+    assert_string_equal(cn_family_of(b)->name, "Stable Diffusion XL's refiner");
+    assert_true(b->unet.added_number_dim == 4 && !b->zeros_for_no_negative);
+    must(cn_base_check_context(ctx, b));
+    cn_base_close(b);
+    must(cn_convert(ctx, refiner, file,
+                    &(cn_convert_options){.to_single_file = true, .dtype = "f32"}));
+    must(cn_convert(ctx, file, back, &(cn_convert_options){.dtype = "f32"}));
+    assert_true(same_tensors(refiner, back, "text_encoder_2/model.safetensors"));
+    assert_true(same_tensors(refiner, back, "unet/diffusion_pytorch_model.safetensors"));
+    cn_generate_defaults(&o);
+    o.prompt = "a red cube";
+    o.width = o.height = TINY_PX;
+    o.steps = 4;
+    o.seed = 5;
+    o.refiner_start = 0.5;
+    draw_refined(refiner, &o, first);
+    for (int i = 0; i < 3; i++) {
+        cn_generate_options one = o;
+        if (i == 0) one.aesthetic_score = 1;
+        if (i == 1) one.negative_aesthetic_score = 9;
+        if (i == 2) one.refiner_start = 0.9;
+        draw_refined(refiner, &one, other);
+        if (!memcmp(first, other, sizeof first)) fail_msg("case %d changes nothing", i);
+    }
+    o.refiner_start = 1;
+    cn_pipeline *p = NULL;
+    cn_generated *g = NULL;
+    must(cn_pipeline_create(ctx, &(cn_pipeline_options){.model = folder, .refiner = refiner}, &p));
+    must(cn_generate(p, &o, &g));
+    draw_refined(NULL, &o, other);
+    assert_memory_equal(cn_image_rgb(g->images[0]), other, sizeof other);
+    cn_generated_destroy(g);
+    o.refiner_start = 0.01;
+    refused(cn_generate(p, &o, &g), CN_EINVAL, "leaves the base model no step");
+    o.refiner_start = 0.5;
+    o.hires_scale = 2;
+    refused(cn_generate(p, &o, &g), CN_EINVAL, "--hires-scale) doesn't go with a refiner");
+    o.hires_scale = 0;
+    cn_generate_plan plan;
+    must(cn_generate_dry_run(p, &o, &plan));
+    assert_int_equal(plan.n_stages, 5);
+    assert_string_equal(plan.stages[3].name, "refining");
+    cn_pipeline_destroy(p);
+    char sd1[256];
+    path_in(sd1, "refiner-sd1");
+    must(tiny_base_write(ctx, sd1, 8));
+    refused(cn_pipeline_create(ctx, &(cn_pipeline_options){.model = folder, .refiner = sd1}, &p),
+            CN_EMISMATCH, "can't go on with latents of Stable Diffusion XL");
+}
+
+/* Height, width, top, left, score. */
+static void the_score_is_the_last_number(void **state)
+{
+    (void)state;
+    const cn_picture_sizes s = {.original_w = 1,
+                                .original_h = 2,
+                                .crop_left = 3,
+                                .crop_top = 4,
+                                .target_w = 5,
+                                .target_h = 6};
+    const float want[CN_REFINER_NUMBERS] = {2, 1, 4, 3, 2.5f};
+    float numbers[CN_ADDED_NUMBERS];
+    cn_refiner_numbers(&s, 2.5, numbers);
+    assert_memory_equal(numbers, want, sizeof want);
+}
+
 /* --- preview ---------------------------------------------------------------------------------- */
 
 static cn_image *shown;
@@ -386,6 +502,9 @@ int main(void)
         cmocka_unit_test(bad_words),
         cmocka_unit_test(another_family_is_told_nothing),
         cmocka_unit_test(latents_have_colours_of_their_own),
+        cmocka_unit_test(a_base_refines_itself_to_the_same_picture),
+        cmocka_unit_test(a_refiner_is_told_a_score),
+        cmocka_unit_test(the_score_is_the_last_number),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
 }

@@ -265,6 +265,25 @@ cn_status cn_sampler_start(cn_sampler *s, double strength, int *first)
     return CN_OK;
 }
 
+int cn_sampler_before(const cn_sampler *s, double part)
+{
+    const double all = s->schedule->n, least = rint(all - part * all);
+    int n = 0;
+    for (int i = 0; i < s->n; i++) n += s->timesteps[i] >= least;
+    return n;
+}
+
+cn_status cn_sampler_start_behind(cn_sampler *s, double part, int *first)
+{
+    int left = s->n - cn_sampler_before(s, part);
+    if (s->kind->order == 2 && left % 2 == 0) left++; /* a step's second call has no start */
+    if (left < 1 || left > s->n)
+        return cn_fail(s->ctx, CN_EINVAL,
+                       "--refiner-start %g of %d steps leaves the refiner no step", part, s->steps);
+    *first = s->first = s->n - left;
+    return CN_OK;
+}
+
 void cn_sampler_add_noise(const cn_sampler *s, int i, const float *x0, const float *noise,
                           float *out, int64_t n)
 {

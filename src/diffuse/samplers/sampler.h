@@ -100,6 +100,12 @@ double cn_sampler_init_noise_sigma(const cn_sampler *s);
 /* The run makes only the last `strength` (above 0, at most 1) of the steps, counted as diffusers'
  * img2img pipelines do; *first: its first timestep. CN_EINVAL when no step is left. */
 cn_status cn_sampler_start(cn_sampler *s, double strength, int *first) CN_CHECKED;
+/* How many timesteps come before `part` of the training's are behind: those from (1 - part) of them
+ * on, as diffusers' denoising_end counts. */
+int cn_sampler_before(const cn_sampler *s, double part);
+/* The run makes the timesteps behind these alone, as diffusers' denoising_start counts; *first: the
+ * first of them. CN_EINVAL when there is none. */
+cn_status cn_sampler_start_behind(cn_sampler *s, double part, int *first) CN_CHECKED;
 /* Clean x0 with noise of variance 1 as step i expects it (unscaled); out may be x0. */
 void cn_sampler_add_noise(const cn_sampler *s, int i, const float *x0, const float *noise,
                           float *out, int64_t n);

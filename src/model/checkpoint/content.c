@@ -51,7 +51,7 @@ static const cn_content_kind kinds[] = {
     [CN_HOLDS_LORA] = {"a LoRA", "kohya, LyCORIS, diffusers, peft", "`--lora`", ""},
     [CN_HOLDS_EMBEDDING] = {"a textual inversion embedding", "stable-diffusion-webui, diffusers",
                             "`--embedding`", ""},
-    [CN_HOLDS_SDXL] = {"an SDXL refiner or a part of an SDXL model", "Stability AI", "no", ""},
+    [CN_HOLDS_SDXL] = {"a part of an SDXL model", "Stability AI", "no", ""},
     [CN_HOLDS_NOT_SD] = {"a model that is not Stable Diffusion 1.x, 2.x or XL", "others", "no", ""},
 };
 

@@ -79,6 +79,12 @@ const cn_family_net *cn_family_find(const cn_family *f, cn_net net)
     return NULL;
 }
 
+const cn_net_kind *cn_base_kind_of(const cn_base *b, cn_net net)
+{
+    const cn_family_net *own = cn_family_find(cn_family_of(b), net);
+    return cn_net_kind_of(own && own->second ? cn_net_text(1) : net);
+}
+
 int64_t cn_base_context_dim(const cn_base *b)
 {
     int64_t width = 0;

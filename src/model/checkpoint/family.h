@@ -19,6 +19,7 @@ typedef struct cn_family_net {
      * vocabulary names for that; else with the end token. leaves_last: single files of the whole
      * encoder have a layer more than is used. penultimate, pools: see cn_clip_config. */
     bool pads_with_zero, leaves_last, penultimate, pools;
+    bool second; /* folders call a base's one text encoder by the second's names */
     const char
         *embedding; /* its vectors' name in textual inversions; NULL: they have one encoder's */
 } cn_family_net;
@@ -51,6 +52,7 @@ typedef struct cn_family {
  * the text encoder's names of transformers in single files. */
 #define CN_FAMILY_LIST(X) \
     X(sdxl)               \
+    X(sdxl_refiner)       \
     X(sd1)                \
     X(sd2)                \
     X(sd2_hf)
@@ -78,6 +80,8 @@ const char *cn_family_by_context(int64_t context_dim);
 /* Width of the text encoders' features side by side, and their tokens, the same for all. */
 int64_t cn_base_context_dim(const cn_base *b);
 int64_t cn_base_context_length(const cn_base *b);
+/* The kind by whose names the base's folder has its network. */
+const cn_net_kind *cn_base_kind_of(const cn_base *b, cn_net net);
 /* NULL where bases of this family have no such network. */
 const cn_family_net *cn_family_find(const cn_family *f, cn_net net);
 

@@ -51,13 +51,23 @@ static cn_status refuse_folder(cn_ctx *ctx, const char *dir)
     return s;
 }
 
+/* SDXL's refiner calls its one text encoder the second. */
+static bool has_second_alone(const cn_base *b)
+{
+    return !cn_file_in(b->path, "text_encoder/config.json") &&
+           cn_file_in(b->path, "text_encoder_2/config.json");
+}
+
 static cn_status read_network(cn_ctx *ctx, cn_base *b, cn_net net)
 {
     char file[64];
     const cn_net_kind *kind = cn_net_kind_of(net);
-    CN_TRY(cn_format(ctx, file, sizeof file, "%s/config.json", kind->name));
+    const bool second = has_second_alone(b);
+    CN_TRY(cn_format(
+        ctx, file, sizeof file, "%s/config.json",
+        second && net == CN_NET_TEXT ? cn_net_kind_of(cn_net_text(1))->name : kind->name));
     /* Only the first text encoder is there in any case. */
-    if (net > CN_NET_TEXT && !cn_file_in(b->path, file)) return CN_OK;
+    if (net > CN_NET_TEXT && (second || !cn_file_in(b->path, file))) return CN_OK;
     if (net == CN_NET_VAE && !cn_file_in(b->path, file))
         return cn_fail(ctx, CN_EMISMATCH, "%s: has no vae/config.json; give --vae FILE|DIR",
                        b->path);
@@ -268,7 +278,7 @@ cn_status cn_base_tokenizer(cn_ctx *ctx, const cn_base *b, int k, const char *to
         if (cn_family_find(cn_family_of(b), net)->pads_with_zero) cn_tokenizer_set_pad(*out, 0);
         return CN_OK;
     }
-    CN_TRY(cn_format(ctx, own, sizeof own, "%s/%s", b->path, cn_net_kind_of(net)->tokenizer));
+    CN_TRY(cn_format(ctx, own, sizeof own, "%s/%s", b->path, cn_base_kind_of(b, net)->tokenizer));
     if (b->single_file || !cn_dir_exists(own))
         return cn_fail(ctx, CN_EINVAL, "%s: comes without a tokenizer; " CN_TOKENIZER_HINT,
                        b->path);
@@ -302,7 +312,7 @@ cn_status cn_base_source(cn_ctx *ctx, const cn_base *b, cn_net net, char path[CN
         return CN_OK;
     }
     char dir[CN_PATH_BYTES];
-    CN_TRY(cn_format(ctx, dir, sizeof dir, "%s/%s", b->path, cn_net_kind_of(net)->name));
+    CN_TRY(cn_format(ctx, dir, sizeof dir, "%s/%s", b->path, cn_base_kind_of(b, net)->name));
     CN_TRY(cn_weights_open(ctx, dir, path, opened));
     *out = (cn_source){.file = *opened, .path = path, .prefix = "", .layout = CN_LAYOUT_DIFFUSERS};
     return CN_OK;

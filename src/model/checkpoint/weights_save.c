@@ -300,15 +300,17 @@ static cn_status write_index(cn_ctx *ctx, const cn_base *b, const char *dir)
                               "_diffusers_version", "0.31.0", "feature_extractor", "safety_checker",
                               "requires_safety_checker", 0);
     bool good = index != NULL;
+    if (good && f->added_numbers == 5)
+        good = json_object_set_new(index, "requires_aesthetics_score", json_true()) == 0;
     if (good && f->zeros_for_no_negative)
         good = json_object_set_new(index, "force_zeros_for_empty_prompt",
                                    json_boolean(b->zeros_for_no_negative)) == 0;
     for (int i = 0; good && i < f->n_nets; i++) {
-        const cn_net_kind *n = cn_net_kind_of(f->nets[i].net);
+        const cn_net_kind *n = cn_base_kind_of(b, f->nets[i].net);
         good = add_part_of(index, dir, n->name, "config.json", n->library, n->class);
     }
     for (int k = 0; good && k < f->n_text; k++)
-        good = add_part_of(index, dir, cn_net_kind_of(cn_net_text(k))->tokenizer,
+        good = add_part_of(index, dir, cn_base_kind_of(b, cn_net_text(k))->tokenizer,
                            "tokenizer_config.json", "transformers", "CLIPTokenizer");
     good = good && add_part_of(index, dir, "scheduler", "scheduler_config.json", "diffusers",
                                "DDIMScheduler");
@@ -328,7 +330,7 @@ cn_status cn_base_network_write(cn_ctx *ctx, const cn_base *c, const cn_params *
                                 const cn_values *values, const char *dir)
 {
     const cn_net net = cn_params_net(p);
-    const cn_net_kind *n = cn_net_kind_of(net);
+    const cn_net_kind *n = cn_base_kind_of(c, net);
     char sub[CN_PATH_BYTES], path[CN_PATH_BYTES];
     cn_part part = {p, ""};
     CN_TRY(cn_subdir(ctx, dir, n->name, sub));
@@ -345,7 +347,8 @@ cn_status cn_base_write_configs(cn_ctx *ctx, const cn_base *c, const char *token
     CN_TRY(
         cn_config_save(ctx, sub, "scheduler_config.json", cn_schedule_config_json(&c->schedule)));
     for (int k = 0; tokenizer_dir && k < cn_family_of(c)->n_text; k++)
-        CN_TRY(cn_tokenizer_copy(ctx, tokenizer_dir, dir, cn_net_kind_of(cn_net_text(k))->tokenizer,
+        CN_TRY(cn_tokenizer_copy(ctx, tokenizer_dir, dir,
+                                 cn_base_kind_of(c, cn_net_text(k))->tokenizer,
                                  c->text[k].max_positions));
     return write_index(ctx, c, dir);
 }
