@@ -105,12 +105,11 @@ cn_status cn_job_refine(cn_job *j)
 {
     if (!j->refinement) return CN_OK;
     cn_job *r = &j->refinement->job;
-    r->rng = j->rng;
+    r->rngs = j->rngs; /* the job's own, which go on */
     cn_status s = cn_job_encode_text(r);
     r->pass.latents = j->pass.latents;
     if (s == CN_OK) s = cn_job_sample(r, "refining");
     r->pass.latents = NULL; /* the job's own */
-    j->rng = r->rng;
     j->text_s += r->text_s;
     j->sampling_s += r->sampling_s;
     return s;
