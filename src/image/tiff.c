@@ -13,7 +13,8 @@
 #define CALLS(X)                                                                              \
     X(TIFFClientOpenExt)                                                                      \
     X(TIFFClose)                                                                              \
-    X(TIFFGetField) X(TIFFGetFieldDefaulted) X(TIFFOpenOptionsAlloc) X(TIFFOpenOptionsFree)   \
+    X(TIFFGetField)                                                                           \
+    X(TIFFGetFieldDefaulted) X(TIFFOpenOptionsAlloc) X(TIFFOpenOptionsFree)                   \
         X(TIFFOpenOptionsSetErrorHandlerExtR) X(TIFFOpenOptionsSetMaxSingleMemAlloc)          \
             X(TIFFOpenOptionsSetWarningHandlerExtR) X(TIFFRGBAImageBegin) X(TIFFRGBAImageEnd) \
                 X(TIFFRGBAImageGet)

@@ -499,7 +499,7 @@ static void test_hundred_megabytes(void **state)
             }
             if (open && chunked) open = send(fd, "\r\n", 2, MSG_NOSIGNAL) == 2;
         }
-        if (open && chunked) open = send(fd, "0\r\n\r\n", 5, MSG_NOSIGNAL) == 5;
+        if (open && chunked) (void)send(fd, "0\r\n\r\n", 5, MSG_NOSIGNAL);
         /* or it was cut off while it was sent */
         if (recv(fd, answer, sizeof answer - 1, 0) > 12) assert_memory_equal(answer + 9, "413", 3);
         close(fd);
