@@ -347,6 +347,9 @@ typedef struct cn_train_options {
      * under a loss scale, which follows the gradients as torch's GradScaler does; elsewhere bf16
      * where the processor has it, else F32, as a warning says. NULL: "no". */
     const char *mixed_precision;
+    /* How the base's locked weights are kept: "f32", "f16", "bf16" or "q8", 8 bits and a scale for
+     * 32 of them; "auto" or NULL: as in its file, "bf16" with that precision. */
+    const char *weight_type;
     bool gradient_checkpointing; /* every block is computed again in the backward pass */
     /* 0: no limit. Else as few blocks as fit are computed again in the backward pass; where not
      * even all of them make it fit, nothing starts and the error says what would. Of a device's

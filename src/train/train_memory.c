@@ -64,12 +64,27 @@ static cn_dtype compute_type(const cn_train_options *o)
     return o->mixed_precision && strcmp(o->mixed_precision, "bf16") == 0 ? CN_BF16 : CN_F32;
 }
 
+static bool is_auto(const char *weight_type)
+{
+    return !weight_type || !strcmp(weight_type, "auto");
+}
+
+static cn_status create_unet(const cn_run_setup *r, cn_dtype compute, cn_params **out)
+{
+    cn_dtype storage;
+    if (is_auto(r->o.weight_type))
+        return cn_base_params_create(r->ctx, r->base, CN_NET_UNET, compute, out);
+    if (!cn_storage_type_find(r->o.weight_type, &storage))
+        return cn_fail(r->ctx, CN_EINTERNAL, "no weights are kept as %s", r->o.weight_type);
+    return cn_base_params_create_as(r->ctx, r->base, CN_NET_UNET, compute, storage, out);
+}
+
 static cn_status make_sets(const cn_run_setup *r, cn_run_nets *n)
 {
     const cn_dtype compute = compute_type(&r->o);
     cn_unlock whole_run;
     CN_TRY(cn_unlock_find(r->ctx, r->o.unlock, &whole_run));
-    CN_TRY(cn_base_params_create(r->ctx, r->base, CN_NET_UNET, compute, &n->unet));
+    CN_TRY(create_unet(r, compute, &n->unet));
     cn_phase_prepare(n->unet, whole_run, n->phase);
     if (r->net.kind->low_rank) /* which layers have a weight to be changed */
         CN_TRY(cn_net_declare_into(r->ctx, CN_NET_UNET, &r->base->unet, n->unet));
@@ -259,17 +274,24 @@ static cn_status make_plan(const cn_run_setup *r, const counted *c, int recomput
 /* What else a user could ask for, cheapest in quality and time first. */
 static const struct offer {
     const char *text;
-    bool adam8, bf16, one, blind;
+    bool adam8, bf16, one, blind, q8;
 } offers[] = {
-    {"--use-8bit-adam", true, false, false, false},
-    {"--mixed-precision bf16", false, true, false, false},
-    {"--use-8bit-adam --mixed-precision bf16", true, true, false, false},
-    {"--train-batch-size 1", false, false, true, false},
-    {"--use-8bit-adam --train-batch-size 1", true, false, true, false},
-    {"--use-8bit-adam --mixed-precision bf16 --train-batch-size 1", true, true, true, false},
-    {"--validation-steps 0", false, false, false, true},
-    {"--use-8bit-adam --mixed-precision bf16 --train-batch-size 1 --validation-steps 0", true, true,
-     true, true},
+    {"--use-8bit-adam", .adam8 = true},
+    {"--mixed-precision bf16", .bf16 = true},
+    {"--use-8bit-adam --mixed-precision bf16", .adam8 = true, .bf16 = true},
+    {"--train-batch-size 1", .one = true},
+    {"--use-8bit-adam --train-batch-size 1", .adam8 = true, .one = true},
+    {"--use-8bit-adam --mixed-precision bf16 --train-batch-size 1", .adam8 = true, .bf16 = true,
+     .one = true},
+    {"--weight-type q8", .q8 = true},
+    {"--use-8bit-adam --weight-type q8 --train-batch-size 1", .adam8 = true, .one = true,
+     .q8 = true},
+    {"--validation-steps 0", .blind = true},
+    {"--use-8bit-adam --mixed-precision bf16 --train-batch-size 1 --validation-steps 0",
+     .adam8 = true, .bf16 = true, .one = true, .blind = true},
+    {"--use-8bit-adam --mixed-precision bf16 --weight-type q8 --train-batch-size 1 "
+     "--validation-steps 0",
+     .adam8 = true, .bf16 = true, .one = true, .blind = true, .q8 = true},
 };
 
 /* Changes the options to the offer's; false where that changes nothing or can't be had. */
@@ -277,13 +299,15 @@ static bool take(const struct offer *f, cn_backend *be, cn_train_options *o)
 {
     const bool has_bf16 = compute_type(o) == CN_BF16;
     if ((f->adam8 && o->use_8bit_adam) || (f->bf16 && has_bf16) ||
-        (f->one && o->train_batch_size == 1) || (f->blind && !o->validation_steps))
+        (f->one && o->train_batch_size == 1) || (f->blind && !o->validation_steps) ||
+        (f->q8 && !is_auto(o->weight_type)))
         return false;
     if (f->bf16 && !be->computes(be, CN_BF16)) return false;
     if (f->adam8) o->use_8bit_adam = true;
     if (f->bf16) o->mixed_precision = "bf16";
     if (f->one) o->train_batch_size = 1;
     if (f->blind) o->validation_steps = 0;
+    if (f->q8) o->weight_type = "q8";
     return true;
 }
 

@@ -125,6 +125,10 @@ const cn_option cn_train_option_rows[] = {
      "bf16: products in bfloat16, trained weights in F32; fp16: in F16 on a --device, else as bf16 "
      "where it can be had",
      FIELD(mixed_precision), WORDS("no", "bf16", "fp16"), .preset = "no"},
+    {"weight-type", 0,
+     "how the base's locked weights are kept; q8: 8 bits, a quarter of f32, a little less exact; "
+     "auto: as in its file, bf16 with that precision",
+     FIELD(weight_type), WORDS("auto", "f32", "f16", "bf16", "q8"), .preset = "auto"},
     {"seed", 0, NULL, FIELD(seed), .preset = "0"},
 
     {.help = "Loss and noise"},

@@ -304,6 +304,40 @@ static void plans(void **state)
     assert_true(trained[3] < trained[0] && trained[4] < trained[0]);
 }
 
+/* Losses within 1 %: a weight is rounded to 1/254 of its block's largest at most, and most of them
+ * to less. The base takes 8.5 bits a weight for 32; biases and norms stay. */
+static void kept_in_8_bits(void **state)
+{
+    (void)state;
+    static const int some[] = {0, 3, 4};
+    for (size_t k = 0; k < CN_COUNT(some); k++)
+        for (int base = 0; base < 2; base++) {
+            char whole[256], narrow[256];
+            double x[3], y[3];
+            cn_train_plan plans[2];
+            const struct row *r = &rows[some[k]];
+            name_dir(whole, r, base, "f32");
+            name_dir(narrow, r, base, "q8");
+            for (int q8 = 0; q8 < 2; q8++) {
+                const cn_train_callbacks c = {.user = &plans[q8], .planned = keep_plan};
+                cn_train_options o = options(r, base, q8 ? narrow : whole);
+                o.weight_type = q8 ? "q8" : "auto";
+                must(cn_train(ctx, &o, &c, NULL));
+            }
+            assert_string_equal(plans[0].base_type, "f32");
+            assert_string_equal(plans[1].base_type, "q8");
+            assert_true(plans[1].base_bytes < 0.4 * (double)plans[0].base_bytes);
+            assert_int_equal(plans[1].control_bytes, plans[0].control_bytes);
+            assert_int_equal(tiny_metrics(whole, "loss", x, 3), 3);
+            assert_int_equal(tiny_metrics(narrow, "loss", y, 3), 3);
+            for (int i = 0; i < 3; i++) {
+                if (!(fabs(x[i] - y[i]) <= 0.01 * x[i]))
+                    fail_msg("%s %d: loss %g, in 8 bits %g", r->name, base, x[i], y[i]);
+                assert_true(x[i] != y[i]);
+            }
+        }
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -345,10 +379,8 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind),
-        cmocka_unit_test(strategies),
-        cmocka_unit_test(plans),
-        cmocka_unit_test(refusals),
+        cmocka_unit_test(every_kind),     cmocka_unit_test(strategies), cmocka_unit_test(plans),
+        cmocka_unit_test(kept_in_8_bits), cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
 }

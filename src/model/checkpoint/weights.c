@@ -362,19 +362,25 @@ cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file)
     return compute == CN_BF16 ? CN_BF16 : in_file;
 }
 
-cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dtype compute,
-                                cn_params **out)
+cn_status cn_base_params_create_as(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dtype compute,
+                                   cn_dtype storage, cn_params **out)
 {
-    cn_dtype in_file;
-    CN_TRY(cn_base_dtype(ctx, b, net, &in_file));
     CN_TRY(cn_net_params(ctx, net, out));
     cn_params_set_compute(*out, compute);
-    cn_params_set_storage(*out, cn_locked_type(compute, in_file));
+    cn_params_set_storage(*out, storage);
     const cn_status s = cn_base_keep_ranges(ctx, b, *out);
     if (s == CN_OK) return CN_OK;
     cn_params_destroy(*out);
     *out = NULL;
     return s;
+}
+
+cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dtype compute,
+                                cn_params **out)
+{
+    cn_dtype in_file;
+    CN_TRY(cn_base_dtype(ctx, b, net, &in_file));
+    return cn_base_params_create_as(ctx, b, net, compute, cn_locked_type(compute, in_file), out);
 }
 
 cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params *p)

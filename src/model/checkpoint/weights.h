@@ -52,6 +52,9 @@ cn_status cn_base_keep_ranges(cn_ctx *ctx, const cn_base *b, cn_params *p) CN_CH
 /* The parameters of one of the base's networks, to be locked; *out: cn_params_destroy. */
 cn_status cn_base_params_create(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dtype compute,
                                 cn_params **out) CN_CHECKED;
+/* The same with its weights kept in another type. */
+cn_status cn_base_params_create_as(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dtype compute,
+                                   cn_dtype storage, cn_params **out) CN_CHECKED;
 /* Fills every declared parameter of p, a set of one of the base's networks. */
 cn_status cn_base_load(cn_ctx *ctx, const cn_base *b, cn_backend *be, cn_params *p) CN_CHECKED;
 
