@@ -120,7 +120,7 @@ cn_status cn_gpu_devices(cn_ctx *ctx, cn_gpu_device *out, int *n)
 /* Those like number `first`, turn by turn. */
 static int turn_of(const cn_gpu_device *all, int n, int first, int turn)
 {
-    int like[CN_GPU_MAX_DEVICES], count = 0;
+    int like[CN_GPU_MAX_DEVICES] = {0}, count = 0;
     for (int i = 0; i < n; i++)
         if (!all[i].missing && !strcmp(all[i].type, all[first].type)) like[count++] = i;
     return like[turn % count];

@@ -5,12 +5,12 @@
 #include <gif_lib.h>
 #include <string.h>
 
-#define CALLS(X)                                                                                \
-    X(GifErrorString)                                                                           \
-    X(DGifGetExtension)                                                                         \
-    X(DGifExtensionToGCB)                                                                       \
-    X(DGifGetExtensionNext) X(DGifGetRecordType) X(DGifGetLine) X(DGifGetImageDesc) X(DGifOpen) \
-        X(DGifCloseFile)
+#define CALLS(X)            \
+    X(GifErrorString)       \
+    X(DGifGetExtension)     \
+    X(DGifExtensionToGCB)   \
+    X(DGifGetExtensionNext) \
+    X(DGifGetRecordType) X(DGifGetLine) X(DGifGetImageDesc) X(DGifOpen) X(DGifCloseFile)
 CN_LIBRARY_CALLS(gif_lib, CALLS);
 CN_LIBRARY(static, gif_lib, CALLS, CN_SONAME_GIF, "GIF pictures are not read");
 
