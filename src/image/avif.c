@@ -4,12 +4,15 @@
 
 #include <avif/avif.h>
 
-#define CALLS(X)              \
-    X(avifResultToString)     \
-    X(avifDecoderCreate)      \
-    X(avifDecoderSetIOMemory) \
-    X(avifDecoderParse)       \
-    X(avifDecoderDestroy) X(avifDecoderNextImage) X(avifRGBImageSetDefaults) X(avifImageYUVToRGB)
+#define CALLS(X)               \
+    X(avifResultToString)      \
+    X(avifDecoderCreate)       \
+    X(avifDecoderSetIOMemory)  \
+    X(avifDecoderParse)        \
+    X(avifDecoderDestroy)      \
+    X(avifDecoderNextImage)    \
+    X(avifRGBImageSetDefaults) \
+    X(avifImageYUVToRGB)
 CN_LIBRARY_CALLS(avif, CALLS);
 CN_LIBRARY(static, avif, CALLS, CN_SONAME_AVIF, "AVIF pictures are not read");
 

@@ -10,7 +10,11 @@
     X(DGifGetExtension)     \
     X(DGifExtensionToGCB)   \
     X(DGifGetExtensionNext) \
-    X(DGifGetRecordType) X(DGifGetLine) X(DGifGetImageDesc) X(DGifOpen) X(DGifCloseFile)
+    X(DGifGetRecordType)    \
+    X(DGifGetLine)          \
+    X(DGifGetImageDesc)     \
+    X(DGifOpen)             \
+    X(DGifCloseFile)
 CN_LIBRARY_CALLS(gif_lib, CALLS);
 CN_LIBRARY(static, gif_lib, CALLS, CN_SONAME_GIF, "GIF pictures are not read");
 

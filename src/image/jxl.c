@@ -8,13 +8,16 @@
 
 #include <jxl/decode.h>
 
-#define CALLS(X)                                                                        \
-    X(JxlDecoderGetBasicInfo)                                                           \
-    X(JxlDecoderImageOutBufferSize)                                                     \
-    X(JxlDecoderSetImageOutBuffer)                                                      \
-    X(JxlDecoderProcessInput)                                                           \
-    X(JxlDecoderCreate) X(JxlDecoderSubscribeEvents) X(JxlDecoderSetUnpremultiplyAlpha) \
-        X(JxlDecoderSetInput) X(JxlDecoderDestroy)
+#define CALLS(X)                       \
+    X(JxlDecoderGetBasicInfo)          \
+    X(JxlDecoderImageOutBufferSize)    \
+    X(JxlDecoderSetImageOutBuffer)     \
+    X(JxlDecoderProcessInput)          \
+    X(JxlDecoderCreate)                \
+    X(JxlDecoderSubscribeEvents)       \
+    X(JxlDecoderSetUnpremultiplyAlpha) \
+    X(JxlDecoderSetInput)              \
+    X(JxlDecoderDestroy)
 CN_LIBRARY_CALLS(jxl, CALLS);
 CN_LIBRARY(static, jxl, CALLS, CN_SONAME_JXL, "JPEG XL pictures are not read");
 

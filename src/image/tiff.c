@@ -10,14 +10,19 @@
 #include <string.h>
 #include <tiffio.h>
 
-#define CALLS(X)                                                                         \
-    X(TIFFClientOpenExt)                                                                 \
-    X(TIFFClose)                                                                         \
-    X(TIFFGetField)                                                                      \
-    X(TIFFGetFieldDefaulted)                                                             \
-    X(TIFFOpenOptionsAlloc) X(TIFFOpenOptionsFree) X(TIFFOpenOptionsSetErrorHandlerExtR) \
-        X(TIFFOpenOptionsSetMaxSingleMemAlloc) X(TIFFOpenOptionsSetWarningHandlerExtR)   \
-            X(TIFFRGBAImageBegin) X(TIFFRGBAImageEnd) X(TIFFRGBAImageGet)
+#define CALLS(X)                            \
+    X(TIFFClientOpenExt)                    \
+    X(TIFFClose)                            \
+    X(TIFFGetField)                         \
+    X(TIFFGetFieldDefaulted)                \
+    X(TIFFOpenOptionsAlloc)                 \
+    X(TIFFOpenOptionsFree)                  \
+    X(TIFFOpenOptionsSetErrorHandlerExtR)   \
+    X(TIFFOpenOptionsSetMaxSingleMemAlloc)  \
+    X(TIFFOpenOptionsSetWarningHandlerExtR) \
+    X(TIFFRGBAImageBegin)                   \
+    X(TIFFRGBAImageEnd)                     \
+    X(TIFFRGBAImageGet)
 CN_LIBRARY_CALLS(tiff_lib, CALLS);
 CN_LIBRARY(static, tiff_lib, CALLS, CN_SONAME_TIFF, "TIFF pictures are not read");
 
