@@ -37,59 +37,55 @@ static void border_colour(const cn_image *in, uint8_t colour[3])
     }
 }
 
-/* `in` as large as fits into `made`, aspect kept: *whole; and where it begins in its middle. */
-static cn_status place_whole(cn_ctx *ctx, const cn_image *in, cn_image *made, cn_image **whole,
-                             int64_t *left, int64_t *top)
+/* A picture to be filled, and `in` as large as fits into its middle, aspect kept. */
+typedef struct placed {
+    cn_image *made, *whole;
+    int64_t left, top; /* where whole begins in made */
+} placed;
+
+static cn_status place(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height, placed *p)
 {
-    const double k =
-        CN_MIN((double)made->width / (double)in->width, (double)made->height / (double)in->height);
-    const int64_t w = CN_MIN(made->width, CN_MAX(1, (int64_t)rint((double)in->width * k)));
-    const int64_t h = CN_MIN(made->height, CN_MAX(1, (int64_t)rint((double)in->height * k)));
-    *left = (made->width - w) / 2;
-    *top = (made->height - h) / 2;
-    return cn_image_resize_stretch(ctx, in, w, h, whole);
+    *p = (placed){0};
+    CN_TRY(cn_image_create(ctx, width, height, &p->made));
+    const double k = CN_MIN((double)width / (double)in->width, (double)height / (double)in->height);
+    const int64_t w = CN_MIN(width, CN_MAX(1, (int64_t)rint((double)in->width * k)));
+    const int64_t h = CN_MIN(height, CN_MAX(1, (int64_t)rint((double)in->height * k)));
+    p->left = (width - w) / 2;
+    p->top = (height - h) / 2;
+    const cn_status s = cn_image_resize_stretch(ctx, in, w, h, &p->whole);
+    if (s != CN_OK) cn_image_destroy(p->made);
+    return s;
 }
 
 cn_status cn_image_resize_fill(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
                                cn_image **out)
 {
-    cn_image *whole = NULL, *made = NULL;
+    placed p;
     uint8_t colour[3];
-    int64_t left, top;
-    cn_status s = cn_image_create(ctx, width, height, &made);
-    if (s == CN_OK) s = place_whole(ctx, in, made, &whole, &left, &top);
-    if (s != CN_OK) {
-        cn_image_destroy(made);
-        return s;
-    }
+    CN_TRY(place(ctx, in, width, height, &p));
     border_colour(in, colour);
-    for (int64_t i = 0; i < width * height; i++) memcpy(made->rgb + 3 * i, colour, 3);
-    for (int64_t y = 0; y < whole->height; y++)
-        memcpy(made->rgb + 3 * ((top + y) * width + left), whole->rgb + 3 * y * whole->width,
-               (size_t)whole->width * 3);
-    cn_image_destroy(whole);
-    *out = made;
+    for (int64_t i = 0; i < width * height; i++) memcpy(p.made->rgb + 3 * i, colour, 3);
+    for (int64_t y = 0; y < p.whole->height; y++)
+        memcpy(p.made->rgb + 3 * ((p.top + y) * width + p.left),
+               p.whole->rgb + 3 * y * p.whole->width, (size_t)p.whole->width * 3);
+    cn_image_destroy(p.whole);
+    *out = p.made;
     return CN_OK;
 }
 
 cn_status cn_image_resize_extend(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
                                  cn_image **out)
 {
-    cn_image *whole = NULL, *made = NULL;
-    int64_t left, top;
-    cn_status s = cn_image_create(ctx, width, height, &made);
-    if (s == CN_OK) s = place_whole(ctx, in, made, &whole, &left, &top);
-    if (s != CN_OK) {
-        cn_image_destroy(made);
-        return s;
-    }
+    placed p;
+    CN_TRY(place(ctx, in, width, height, &p));
     for (int64_t y = 0; y < height; y++)
         for (int64_t x = 0; x < width; x++) {
-            const int64_t v = CN_MIN(CN_MAX(y - top, 0), whole->height - 1);
-            const int64_t u = CN_MIN(CN_MAX(x - left, 0), whole->width - 1);
-            memcpy(made->rgb + 3 * (y * width + x), whole->rgb + 3 * (v * whole->width + u), 3);
+            const int64_t v = CN_MIN(CN_MAX(y - p.top, 0), p.whole->height - 1);
+            const int64_t u = CN_MIN(CN_MAX(x - p.left, 0), p.whole->width - 1);
+            memcpy(p.made->rgb + 3 * (y * width + x), p.whole->rgb + 3 * (v * p.whole->width + u),
+                   3);
         }
-    cn_image_destroy(whole);
-    *out = made;
+    cn_image_destroy(p.whole);
+    *out = p.made;
     return CN_OK;
 }
