@@ -45,7 +45,8 @@ LDFLAGS_ALL := -fopenmp $(LDFLAGS)
 comma := ,
 ifneq ($(SANITIZE),)
 BUILD := build-$(subst $(comma),-,$(SANITIZE))
-CFLAGS_ALL += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1
+# With checks in between, gcc knows too few ranges of numbers to tell what fits.
+CFLAGS_ALL += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1 -Wno-format-truncation
 LDFLAGS_ALL += -fsanitize=$(SANITIZE)
 ifneq ($(findstring undefined,$(SANITIZE)),)
 CFLAGS_ALL += -fno-sanitize-recover=all
@@ -142,13 +143,13 @@ sanitize: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory SANITIZE=address,undefined all tests
 	@LSAN_OPTIONS=suppressions=$(CURDIR)/tests/sanitize/leaks.txt:print_suppressions=0 \
 	 ASAN_OPTIONS=detect_stack_use_after_return=0:allocator_may_return_null=1 \
-	 UBSAN_OPTIONS=print_stacktrace=1 sh tools/run-tests.sh build-address-undefined sanitized
+	 UBSAN_OPTIONS=print_stacktrace=1 CN_TEST_JOBS=$(JOBS) sh tools/run-tests.sh build-address-undefined sanitized
 
 # By clang, whose OpenMP tells ThreadSanitizer where its threads meet (libarcher, which it finds by itself). Libraries aren't instrumented.
-RACES := buckets bulk canny dataset prepare store train_data
+RACES := buckets bulk canny dataset prepare store train_data $(if $(filter 1,$(SERVER)),server serve serve_others serve_models serve_train)
 RACES := $(filter $(RACES:%=$(BUILD)/tests/unit_%),$(UNIT))
 races: deps
-	@$(MAKE) -j$(JOBS) --no-print-directory CC=clang SANITIZE=thread $(RACES:$(BUILD)/%=build-thread/%)
+	@$(MAKE) -j$(JOBS) --no-print-directory CC=clang SANITIZE=thread $(RACES:$(BUILD)/%=build-thread/%) build-thread/controlnet
 	@TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 \
 	 sh tools/run-tests.sh build-thread $(notdir $(RACES))
 
@@ -187,8 +188,9 @@ fuzz: deps
 	@$(MAKE) -j$(JOBS) --no-print-directory BUILD=build-fuzz CC=clang CFLAGS='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -O1' \
 	  KERNEL_CFLAGS=-fno-sanitize=fuzzer-no-link,address,undefined LDFLAGS='-fsanitize=address,undefined' $(FUZZ) build-fuzz/controlnet build-fuzz/tests/mutants
 	@echo "== changed files"; ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 build-fuzz/tests/mutants build-fuzz/controlnet $(FUZZ_CASES) 1 100000
-	@for f in $(FUZZ); do n=$${f##*/fuzz_}; mkdir -p build-fuzz/corpus/$$n; \
-	  echo "== $$n"; $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 build-fuzz/corpus/$$n tests/fuzz/corpus/$$n || exit 1; done
+	@printf '%s\n' $(FUZZ:build-fuzz/fuzz_%=%) | xargs -P $(JOBS) -I '{}' sh -c 'cd build-fuzz && mkdir -p corpus/{} && \
+	  if ./fuzz_{} -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -verbosity=0 -print_final_stats=1 -artifact_prefix={}- corpus/{} ../tests/fuzz/corpus/{} >{}.log 2>&1; \
+	  then echo "ok   {}: $$(sed -n "s/^stat::number_of_executed_units: *//p" {}.log) inputs"; else tail -n 80 {}.log; echo "FAIL {}: build-fuzz/{}.log"; exit 1; fi'
 build-fuzz/fuzz_request: $(SERVER_OBJ)
 build-fuzz/fuzz_%: build-fuzz/tests/fuzz/fuzz_%.o build-fuzz/libcontrolnet.a
 	$(call say,LD,$@)
@@ -306,6 +308,7 @@ $(BUILD)/tools/%: $(BUILD)/tools/%.o $(LIB)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 $(BUILD)/tests/unit_ranks_one: $(BUILD)/src/dist/ranks_one.o # before the library's ranks_mpi.o
 $(BUILD)/tests/unit_server: $(SERVER_OBJ)
+$(BUILD)/tests/unit_demo_judge: $(BUILD)/src/cli/cli_demo_judge.o
 $(BUILD)/tests/unit/test_server.o: CFLAGS_ALL += $(if $(filter 1,$(SERVER)),,-DCN_WITHOUT_SERVER)
 $(BUILD)/tests/unit_%: $(BUILD)/tests/unit/test_%.o $(UNIT_OBJ) $(LIB)
 	@mkdir -p $(@D)
@@ -332,7 +335,7 @@ $(BUILD)/tests/%: $(BUILD)/tests-obj/e2e/%.o $(SUPPORT_OBJ) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
 
-$(BUILD)/tests/controlnet-faults: $(BUILD)/tests-obj/faults/faults.o $(CLI_OBJ) $(LIB) # before the library's sys_hooks.o
+$(BUILD)/tests/controlnet-faults: $(BUILD)/tests-obj/faults/faults.o $(BUILD)/tests/support/leaks.o $(CLI_OBJ) $(LIB) # before the library's sys_hooks.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@

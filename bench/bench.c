@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench.c - `bench WORK [options]`: how long a work takes at SD 1.5's real sizes, on seeded
- * weights; `bench --help` lists works and options. One line of JSON per work: seconds of the
+/* bench.c - `bench WORK [options]`: how long a work takes at the published models' sizes, on
+ * seeded weights; `bench --help` lists works and options. One line of JSON per work: seconds of the
  * fastest and the middle run, GFLOP/s of the fastest, the bytes that were planned and the most that
  * were resident.
  */
@@ -8,6 +8,7 @@
 #include "cli/restart.h"
 #include "device/device.h"
 #include "diffuse/sampling.h"
+#include "model/checkpoint/family.h"
 #include "model/checkpoint/network_kinds.h"
 
 #include <getopt.h>
@@ -60,14 +61,14 @@ void bench_report(const bench *b, const char *work, const bench_times *t, const 
 {
     cn_backend_memory memory;
     b->backend->memory(b->backend, &memory);
-    printf("{\"work\": \"%s\", \"dtype\": \"%s\", \"weights\": \"%s\", "
+    printf("{\"work\": \"%s\", \"model\": \"%s\", \"dtype\": \"%s\", \"weights\": \"%s\", "
            "\"gradient_checkpointing\": %s, \"use_8bit_adam\": %s, \"only_mid_control\": %s, "
            "\"px\": %lld, \"batch\": %lld, "
            "\"threads\": %d, "
            "\"seconds_min\": %.4f, \"seconds_median\": %.4f, \"gflops\": %.1f, "
            "\"planned_bytes\": %zu, \"peak_rss_bytes\": %lld, \"device\": \"%s\", "
            "\"peak_device_bytes\": %zu}\n",
-           work, cn_weight_type_word(b->halves ? CN_F16 : b->dtype),
+           work, b->model, cn_weight_type_word(b->halves ? CN_F16 : b->dtype),
            cn_weight_type_word(b->storage), b->checkpointing ? "true" : "false",
            b->use_8bit_adam ? "true" : "false", b->only_mid ? "true" : "false", (long long)b->px,
            (long long)b->batch, cn_threads(b->ctx), t->seconds[0], t->seconds[t->n / 2],
@@ -102,14 +103,16 @@ static cn_status draw_measure(bench *b, const cn_draw_spec *spec)
     draw_work w = {.args.cfg_scale = b->guidance ? 7.5 : 1};
     int64_t n = spec->batch * spec->unet->in_channels * spec->latent_h * spec->latent_w;
     float *context = noise(b, "context", spec->context_length * spec->unet->context_dim);
+    float *added = noise(b, "added", CN_MAX(spec->unet->added_dim, 1));
     float *image = noise(b, "image", b->px * b->px * 3);
     w.x = noise(b, "x", n);
     w.out = noise(b, "out", n);
     w.args.cond = w.args.uncond = context;
+    w.args.cond_added = w.args.uncond_added = added;
     w.args.hints[0] = (cn_draw_hint){.image = image, .strength = 1, .end = 1};
     bench_times times;
     cn_plan_info info;
-    cn_status s = context && image && w.x && w.out ? CN_OK : CN_ENOMEM;
+    cn_status s = context && added && image && w.x && w.out ? CN_OK : CN_ENOMEM;
     if (s == CN_OK) s = cn_draw_create(b->ctx, b->backend, spec, &w.draw);
     if (s == CN_OK) s = bench_fill(b, spec->unet_params);
     if (s == CN_OK && spec->n_controls) s = bench_fill(b, spec->controls[0].params);
@@ -121,6 +124,7 @@ static cn_status draw_measure(bench *b, const cn_draw_spec *spec)
     }
     cn_draw_destroy(w.draw);
     cn_free(context);
+    cn_free(added);
     cn_free(image);
     cn_free(w.x);
     cn_free(w.out);
@@ -135,7 +139,7 @@ static cn_status bench_draw(bench *b)
     if (s == CN_OK) bench_types(b, unet);
     if (s == CN_OK) bench_types(b, control);
     cn_draw_spec spec = {
-        .unet = &b->unet,
+        .unet = &b->base.unet,
         .unet_params = unet,
         .controls = {{.kind = &cn_control_kind_net, .config = &b->control, .params = control}},
         .n_controls = b->no_control ? 0 : 1,
@@ -168,13 +172,13 @@ static cn_status bench_decode(bench *b)
 {
     cn_params *vae = NULL;
     int64_t side = b->px / 8;
-    decode_work w = {.latents = noise(b, "latents", b->vae.latent_channels * side * side),
+    decode_work w = {.latents = noise(b, "latents", b->base.vae.latent_channels * side * side),
                      .rgb = cn_alloc_array(b->ctx, (size_t)(side * side) * 64, 3)};
     bench_times times;
     cn_plan_info info;
     cn_status s = w.latents && w.rgb ? cn_net_params(b->ctx, CN_NET_VAE, &vae) : CN_ENOMEM;
     if (s == CN_OK) bench_types(b, vae);
-    cn_vae_spec spec = {.config = &b->vae, .params = vae, .latent_h = side, .latent_w = side};
+    cn_vae_spec spec = {.config = &b->base.vae, .params = vae, .latent_h = side, .latent_w = side};
     if (s == CN_OK) s = cn_decode_create(b->ctx, b->backend, &spec, &w.decode);
     if (s == CN_OK) s = bench_fill(b, vae);
     if (s == CN_OK) s = bench_measure(b, decode_run, &w, &times);
@@ -207,28 +211,72 @@ static const struct {
      false},
 };
 
-/* SD 1.5's networks, the UNet's and ControlNet's widths scaled to `channels` at the first level. */
-static cn_status configure(bench *b, int64_t channels)
+/* The published models' configurations, as their config.json have them where diffusers' own presets
+ * differ, and the picture's side that they were trained on. */
+static const struct {
+    const char *name, *unet, *text[CN_MAX_TEXT_ENCODERS];
+    int64_t px;
+} models[] = {
+    {"sd15",
+     "{\"cross_attention_dim\": 768}",
+     {"{\"hidden_size\": 768, \"intermediate_size\": 3072, \"num_attention_heads\": 12}"},
+     512},
+    {"sdxl",
+     "{\"block_out_channels\": [320, 640, 1280],"
+     " \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\"],"
+     " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"UpBlock2D\"],"
+     " \"attention_head_dim\": [5, 10, 20], \"transformer_layers_per_block\": [1, 2, 10],"
+     " \"cross_attention_dim\": 2048, \"use_linear_projection\": true,"
+     " \"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 256,"
+     " \"projection_class_embeddings_input_dim\": 2816}",
+     {"{\"hidden_size\": 768, \"intermediate_size\": 3072, \"num_attention_heads\": 12}",
+      "{\"hidden_size\": 1280, \"intermediate_size\": 5120, \"num_attention_heads\": 20,"
+      " \"num_hidden_layers\": 32, \"hidden_act\": \"gelu\", \"projection_dim\": 1280,"
+      " \"architectures\": [\"CLIPTextModelWithProjection\"]}"},
+     1024},
+};
+
+/* One of them through its reader. */
+static cn_status read_text(bench *b, const char *text, cn_config_reader *read, void *out)
 {
-    static const char widths[] = "{\"block_out_channels\": [128, 256, 512, 512]}";
-    static const char text[] = "{\"hidden_size\": 768, \"intermediate_size\": 3072, "
-                               "\"num_attention_heads\": 12}";
-    json_t *empty = json_object(), *vae = NULL, *clip = NULL;
-    cn_status s = cn_unet_config_read(b->ctx, empty, &b->unet);
-    if (s == CN_OK) s = cn_controlnet_config_read(b->ctx, empty, &b->control);
-    if (s == CN_OK) s = cn_json_load_memory(b->ctx, "vae", widths, sizeof widths - 1, &vae);
-    if (s == CN_OK) s = cn_vae_config_read(b->ctx, vae, &b->vae);
-    if (s == CN_OK) s = cn_json_load_memory(b->ctx, "text", text, sizeof text - 1, &clip);
-    if (s == CN_OK) s = cn_clip_config_read(b->ctx, clip, &b->clip);
-    json_decref(empty);
-    json_decref(vae);
-    json_decref(clip);
-    for (int i = 0; s == CN_OK && i < b->unet.levels; i++) {
-        b->unet.channels[i] = b->unet.channels[i] / 320 * channels;
-        b->control.encoder.channels[i] = b->control.encoder.channels[i] / 320 * channels;
-    }
-    b->unet.context_dim = b->control.encoder.context_dim = b->clip.hidden;
+    json_t *json = NULL;
+    CN_TRY(cn_json_load_memory(b->ctx, "configuration", text, strlen(text), &json));
+    const cn_status s = read(b->ctx, json, out);
+    json_decref(json);
     return s;
+}
+
+static cn_status read_control(cn_ctx *ctx, const json_t *json, void *out)
+{
+    return cn_controlnet_config_read(ctx, json, out);
+}
+
+/* UNet's and ControlNet's widths are scaled to `channels` at the first level. */
+static cn_status configure(bench *b, int model, int64_t channels)
+{
+    static const char vae[] =
+        "{\"block_out_channels\": [128, 256, 512, 512], \"layers_per_block\": 2}";
+    const int64_t of = 320;
+    cn_base *base = &b->base;
+    b->model = models[model].name;
+    if (!b->px) b->px = models[model].px;
+    CN_TRY(read_text(b, models[model].unet, cn_net_kind_of(CN_NET_UNET)->read, &base->unet));
+    CN_TRY(read_text(b, models[model].unet, read_control, &b->control));
+    CN_TRY(read_text(b, vae, cn_net_kind_of(CN_NET_VAE)->read, &base->vae));
+    for (int k = 0; k < CN_MAX_TEXT_ENCODERS && models[model].text[k]; k++)
+        CN_TRY(read_text(b, models[model].text[k], cn_net_kind_of(cn_net_text(k))->read,
+                         &base->text[k]));
+    cn_schedule_config_default(&base->schedule);
+    cn_family_settle(base, false);
+    for (int i = 0; i < base->unet.levels; i++) {
+        int64_t *const C = &base->unet.channels[i];
+        int *const heads = &base->unet.heads[i];
+        *C = *C / of * channels;
+        while (*C % *heads) --*heads;
+        b->control.encoder.channels[i] = *C;
+        b->control.encoder.heads[i] = *heads;
+    }
+    return CN_OK;
 }
 
 static void print_log(void *user, cn_log_level level, const char *line)
@@ -239,7 +287,8 @@ static void print_log(void *user, cn_log_level level, const char *line)
 }
 
 enum {
-    PX = 1,
+    MODEL = 1,
+    PX,
     BATCH,
     RUNS,
     DTYPE,
@@ -262,7 +311,8 @@ enum {
 static const struct {
     const char *name, *arg, *help;
 } options[] = {
-    [PX] = {"px", "PX", "side of the picture, a multiple of 64 (512)"},
+    [MODEL] = {"model", "NAME", "sd15 (default) or sdxl"},
+    [PX] = {"px", "PX", "side of the picture, a multiple of 64 (512; SDXL 1024)"},
     [BATCH] = {"batch", "N", "pictures at once (1)"},
     [RUNS] = {"runs", "N", "how often, behind one that isn't counted (3)"},
     [DTYPE] = {"dtype", "TYPE", "what is computed in: f32 (default), bf16, or f16 on a device"},
@@ -286,7 +336,7 @@ enum { N_OPTIONS = sizeof options / sizeof options[0] };
 
 static int usage(FILE *f)
 {
-    fputs("usage: bench WORK [options]\n\nStable Diffusion 1.5's sizes, seeded weights, no file "
+    fputs("usage: bench WORK [options]\n\nStable Diffusion's sizes, seeded weights, no file "
           "needed.\nPrints JSON lines: seconds, GFLOP/s, bytes planned and resident.\n\n",
           f);
     for (size_t i = 0; i < CN_COUNT(works); i++)
@@ -304,7 +354,7 @@ static int usage(FILE *f)
 typedef struct request {
     bench b;
     int64_t channels;
-    int threads;
+    int model, threads;
     bool own_storage;
     const char *device;
 } request;
@@ -322,11 +372,22 @@ static bool next_pass_number(int o, int64_t v, request *r)
     }
 }
 
+static bool find_model(const char *name, int *out)
+{
+    for (size_t i = 0; i < CN_COUNT(models); i++) {
+        if (strcmp(models[i].name, name) != 0) continue;
+        *out = (int)i;
+        return true;
+    }
+    return false;
+}
+
 /* One option; false: its value is wrong. */
 static bool take(int o, const char *value, request *r)
 {
     bench *b = &r->b;
     switch (o) {
+    case MODEL: return find_model(value, &r->model);
     case DTYPE: return cn_weight_type_find(value, &b->dtype);
     case DEVICE: r->device = value; return true;
     case WEIGHTS: r->own_storage = true; return cn_storage_type_find(value, &b->storage);
@@ -364,7 +425,7 @@ static int run(request *r, cn_status (*work)(bench *b), bool any_device)
     if (!(b->ctx = cn_ctx_create(r->threads))) return 1;
     cn_ctx_set_log(b->ctx, print_log, NULL);
     cn_status s = open_backend(r, any_device);
-    if (s == CN_OK) s = configure(b, r->channels);
+    if (s == CN_OK) s = configure(b, r->model, r->channels);
     if (s == CN_OK) s = work(b);
     if (s != CN_OK) fprintf(stderr, "bench: %s\n", cn_error(b->ctx));
     if (b->backend) b->backend->destroy(b->backend);
@@ -375,7 +436,7 @@ static int run(request *r, cn_status (*work)(bench *b), bool any_device)
 int main(int argc, char **argv)
 {
     struct option longs[N_OPTIONS] = {{0}};
-    request r = {.b = {.px = 512, .batch = 1, .runs = 3}, .channels = 320};
+    request r = {.b = {.batch = 1, .runs = 3}, .channels = 320};
     int o;
     cli_restart_with_short_spinning(argv);
     for (int i = 1; i < N_OPTIONS; i++)

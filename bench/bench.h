@@ -4,17 +4,16 @@
 #define BENCH_H
 
 #include "graph/plan.h"
-#include "model/checkpoint/config.h"
+#include "model/checkpoint/model_base.h"
 
 enum { BENCH_MAX_RUNS = 100 };
 
 typedef struct bench {
     cn_ctx *ctx;
     cn_backend *backend;
-    cn_unet_config unet;
+    const char *model; /* "sd15" */
+    cn_base base;      /* configurations alone */
     cn_controlnet_config control;
-    cn_vae_config vae;
-    cn_clip_config clip;
     int64_t px, batch;
     int runs;
     cn_dtype dtype, storage; /* computing; locked weights */

@@ -297,7 +297,7 @@ static cn_status add_steps_of(ops_work *w, bool gradients, int network)
                                         .gradients = gradients};
         const cn_draw_control net = {
             .kind = &cn_control_kind_net, .config = &b->control, .params = control};
-        s = cn_stepgraph_create(b->ctx, b->backend, &b->unet, unet, &net, &o, &g);
+        s = cn_stepgraph_create(b->ctx, b->backend, &b->base.unet, unet, &net, &o, &g);
     }
     if (s == CN_OK) s = add_plan(w, g->plan, network);
     cn_stepgraph_destroy(g);
@@ -316,9 +316,9 @@ static cn_status add_decoder(ops_work *w)
     if (s == CN_OK) s = cn_graph_create(b->ctx, &g);
     if (s == CN_OK) {
         bench_types(b, vae);
-        cn_node *z = cn_input4(g, "z", 1, b->px / 8, b->px / 8, b->vae.latent_channels);
+        cn_node *z = cn_input4(g, "z", 1, b->px / 8, b->px / 8, b->base.vae.latent_channels);
         cn_graph_use(g, vae);
-        cn_node *y = cn_vae_decode_build(g, &b->vae, z);
+        cn_node *y = cn_vae_decode_build(g, &b->base.vae, z);
         s = cn_plan_create(b->ctx, g, b->backend, &y, 1, false, &p);
     }
     if (s == CN_OK) s = add_plan(w, p, 1);

@@ -59,13 +59,14 @@ static cn_status set_up(train_work *b, const bench *o)
                                     .checkpointed = o->checkpointing ? INT_MAX : 0};
     const cn_draw_control control = {
         .kind = &cn_control_kind_net, .config = &o->control, .params = b->control};
-    CN_TRY(cn_stepgraph_create(b->ctx, b->be, &o->unet, b->unet, &control, &s, &b->step));
+    CN_TRY(cn_stepgraph_create(b->ctx, b->be, &o->base.unet, b->unet, &control, &s, &b->step));
     CN_TRY(cn_params_init(b->ctx, b->be, b->unet, 1));
     CN_TRY(cn_control_init_from_unet(b->ctx, b->be, b->unet, b->control, 1));
     CN_TRY(optimizer(b, o->use_8bit_adam));
     CN_TRY(fill_input(b, b->step->x, "noisy", 0, 1));
     CN_TRY(fill_input(b, b->step->t, "t", 500, 0));
     CN_TRY(fill_input(b, b->step->context, "context", 0, 1));
+    if (b->step->added) CN_TRY(fill_input(b, b->step->added, "added", 0, 1));
     CN_TRY(fill_input(b, b->step->condition, "condition", 0.5f, 0.5f));
     return fill_input(b, b->step->target, "target", 0, 1);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# compare.sh [--work "draw decode train"] [--dtype "f32 bf16"] [--rounds N] [--runs N] [--px PX] [--env DIR] [--scale]
+# compare.sh [--work "draw decode train"] [--dtype "f32 bf16"] [--rounds N] [--runs N] [--model sd15|sdxl] [--px PX] [--env DIR] [--scale]
 #
 # Measures this program, PyTorch with diffusers, and OpenVINO on the same machine at the same work
 # (compare.py says how each is set up), in turn, N rounds (2) of N runs (3) each, and prints a line of JSON a
@@ -8,11 +8,12 @@
 # virtual environment that is made once (bench-env in the temporary folder). bf16 is left out where the
 # processor has none. --scale measures this program alone instead, over batch 1, 2, 4 (a decoder takes
 # one picture at a time) and 256, 512, 768 px.
-# Needs a built build/bench (make) and about 14 GB of memory for PyTorch's training step.
+# Needs a built build/bench (make) and about 14 GB of memory for PyTorch's training step of SD 1.5. A program that
+# has too little memory is left out of the table.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-work="draw decode train" dtype="f32 bf16" rounds=2 runs=3 px=512 scale=
+work="draw decode train" dtype="f32 bf16" rounds=2 runs=3 model=sd15 px='' scale=''
 env=${TMPDIR:-/tmp}/controlnet-bench-env
 usage() {
     sed -n '2,3s/^# \{0,1\}//p' "$0" >&2
@@ -21,7 +22,7 @@ usage() {
 while [[ $# -gt 0 ]]; do
     case $1 in
     --scale) scale=1 && shift && continue ;;
-    --work | --dtype | --rounds | --runs | --px | --env) [[ $# -gt 1 ]] || usage ;;
+    --model | --work | --dtype | --rounds | --runs | --px | --env) [[ $# -gt 1 ]] || usage ;;
     *) usage ;;
     esac
     declare "${1#--}=$2"
@@ -30,10 +31,11 @@ done
 [[ -x build/bench ]] || { echo "compare.sh: build/bench is missing; make builds it" >&2 && exit 1; }
 grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo || dtype=${dtype//bf16/}
 
+[[ -n $px ]] || px=$([[ $model = sdxl ]] && echo 1024 || echo 512)
 lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT
 measure() { "$@" | tee -a "$lines"; }
-ours() { measure build/bench "$1" --dtype "$2" --px "$3" --batch "$4" --runs "$runs"; }
+ours() { measure build/bench "$1" --model "$model" --dtype "$2" --px "$3" --batch "$4" --runs "$runs"; }
 
 if [[ -n $scale ]]; then
     for w in $work; do for d in $dtype; do
@@ -46,7 +48,10 @@ else
         python3 -m venv "$env"
         "$env/bin/pip" install -q torch diffusers transformers accelerate openvino
     fi
-    theirs() { measure "$env/bin/python" bench/compare.py "$1" "$2" --dtype "$3" --px "$px" --runs "$runs" --threads "$(nproc)"; }
+    theirs() {
+        measure "$env/bin/python" bench/compare.py "$1" "$2" --model "$model" --dtype "$3" --px "$px" --runs "$runs" --threads "$(nproc)" ||
+            echo "compare.sh: $1 has no result ($2, $3)" >&2
+    }
     for ((round = 0; round < rounds; round++)); do
         for w in $work; do for d in $dtype; do
             ours "$w" "$d" "$px" 1

@@ -135,13 +135,17 @@ typedef struct cn_pretrain_options {
     uint64_t seed;
     int64_t save_steps; /* state on disk every so many steps */
     bool bf16; /* text encoder and UNet compute in BF16; the VAE is slower in it at such widths */
+    bool muon; /* weights of convolutions and linear layers learn by Muon, the others by AdamW */
     double decay_part;    /* of a stage's steps, the last, over which the learning rate falls */
     double max_grad_norm; /* 0: no clipping */
+    const char *device;   /* what computes, as cn_pipeline_options.device */
 
     /* sizes, which a stopped run can't change */
     int64_t size_px, latent_channels;
     int64_t vae_widths[CN_PRETRAIN_VAE_LEVELS], unet_widths[CN_PRETRAIN_UNET_LEVELS];
     int64_t vae_groups, unet_groups; /* of their group norms */
+    /* transformers in a row after each residual block of a level; 0: none */
+    int64_t unet_transformers[CN_PRETRAIN_UNET_LEVELS];
     int64_t text_width, text_positions, vocabulary;
 
     /* the VAE: steps see crops, twice vae_batch of them, and from the last full_part on whole
@@ -151,6 +155,8 @@ typedef struct cn_pretrain_options {
     double full_part;
     double vae_lr, vae_ema;
     double mse_weight, edge_weight, kl_weight; /* beside the absolute error's 1 */
+    double half_size_weight; /* of pictures of half the size, decoded from latents of half the size:
+                              * latents that a UNet learns sooner */
 
     /* text encoder and UNet */
     int64_t unet_steps, unet_batch, unet_passes;
@@ -179,6 +185,7 @@ typedef struct cn_pretrain_evaluate_options {
     /* Of the held-out scenes, the prompts, their noise and the classifier. Whichever the model was
      * trained with: training stays below the held-out scenes. */
     uint64_t seed;
+    const char *device; /* what computes, as cn_pipeline_options.device */
     /* How many of each are measured; 0: none. */
     int64_t scenes;   /* reconstructed by the VAE */
     int64_t prompts;  /* of one object, drawn */
@@ -663,6 +670,17 @@ typedef struct cn_prepare_options {
     /* Pictures that look like an earlier one: "keep" (NULL), or left out where their 64-bit
      * perceptual hashes are "equal" or "near" (5 bits). All are hashed before the first shard. */
     const char *duplicates;
+    /* Of webdataset: a base model, whose encoders' output for the pictures, fitted to `resolution`,
+     * and captions stands in the shards; training on it then has nothing to encode. NULL: none. */
+    const char *encode;
+    const char *vae; /* of `encode`, as cn_train_options.vae: the one to train with */
+    /* Of webdataset: pictures are resized and cropped to sizes of about `resolution`'s area, as
+     * training with the fields of these names does it (bucket_reso_steps 0: 64). */
+    bool enable_bucket, bucket_no_upscale;
+    int64_t min_bucket_reso, max_bucket_reso, bucket_reso_steps;
+    /* Of webdataset: how hard PNG files are compressed, 1 (fast) to 9 (small), zlib's levels; 0: as
+     * everywhere else, 6. */
+    int64_t png_level;
     /* Of webdataset: nothing is written; a sample of entries tells in the result what all of them
      * would take. */
     bool dry_run;
@@ -695,6 +713,7 @@ typedef struct cn_prepare_result {
     int threads;
     int64_t bytes;   /* of the shards of this part; of a dry run those of all, estimated */
     int64_t sampled; /* entries that a dry run looked at: counts are theirs, seconds those of all */
+    size_t encoder_bytes; /* memory that the encoders of `encode` take */
 } cn_prepare_result;
 
 /* Several conditions give a pair each; of webdataset a sample has all of them. Goes on where it was
@@ -722,12 +741,15 @@ typedef struct cn_dataset_copy_options {
 
 typedef struct cn_dataset_copy_result {
     int64_t pairs, validation; /* written in all, and of these to OUT/validation */
+    /* Pairs whose encoded picture or caption (cn_prepare_options.encode) isn't written: the layout
+     * has no place for it, or data.image_column names another picture than the encoded one. */
+    int64_t encodings_left_out;
 } cn_dataset_copy_result;
 
 extern const cn_option cn_dataset_copy_option_rows[];
 
-/* Goes on where it was stopped; a folder that was made with other settings is refused. *out may be
- * NULL. */
+/* Goes on where it was stopped; a folder that was made with other settings is refused. Shards that
+ * are copied to shards keep their encoded pictures and captions. *out may be NULL. */
 cn_status cn_dataset_copy(cn_ctx *ctx, const cn_dataset_copy_options *options,
                           cn_dataset_copy_result *out);
 
@@ -990,6 +1012,14 @@ typedef struct cn_generate_options {
     /* What is under the mask to begin with: "original" (NULL), "fill" (colours from around),
      * "latent-noise", "latent-nothing". */
     const char *inpainting_fill;
+    /* A picture that the drawing takes its looks from, cropped around its centre to the drawing's
+     * size ("reference-only" of sd-webui-controlnet): the drawing's self-attentions see its keys
+     * and values. NULL: none. Not with IP-Adapters and ControlNet-LLLite. */
+    const cn_image *reference;
+    double reference_strength; /* part of the UNet's blocks where it is seen, the widest first */
+    /* How far guidance's unconditional half is drawn without it: 1 is the most like it, 0 leaves
+     * the prompt the most. */
+    double style_fidelity;
     /* A second pass at hires_scale times the size, of the last hires_strength of hires_steps steps
      * (0: as many as the first's), from the first one's latents, or from its picture with
      * hires_pixels. */
@@ -1113,6 +1143,9 @@ typedef struct cn_annotate_options {
      * told by content, or folders that hold them under their published names; NULL at the end; or
      * NULL. */
     const char *const *weights;
+    /* What networks are computed on, as cn_pipeline_options.device; a kind without a network takes
+     * the CPU alone. */
+    const char *device;
 } cn_annotate_options;
 
 /* An annotator for many pictures: weights are opened and checked once, and read with the first

@@ -58,6 +58,8 @@ function check(file, line, text,    rest, before, name, library, env, call, asks
             complain(file, line, text, name " only in src/cli, src/server, tests, bench and tools: use cn_fail or cn_log")
         else if (call && asks && name in system_calls)
             complain(file, line, text, name " only in src/base/sys.c: use what sys.h or base.h has")
+        else if (call && file ~ /^src\// && file != "src/io/json_text.c" && name in half_read)
+            complain(file, line, text, name " misses where memory is out: use json_text.h")
         else if (library && (name == "stdout" || name == "stderr"))
             complain(file, line, text, "the library never prints: use cn_fail or cn_log")
         else if (call && env && name in environment)
@@ -70,6 +72,7 @@ BEGIN {
     set_of("exit _exit _Exit quick_exit abort printf vprintf puts putchar perror", programs)
     set_of("open openat fopen fdopen pread pwrite rename renameat renameat2 fsync fdatasync opendir readdir scandir " \
            "fts_open mmap flock mkdir unlink rmdir ftruncate posix_fallocate aligned_alloc mkstemp mkostemp", system_calls)
+    set_of("json_loads json_loadb json_dumps json_dumpb", half_read)
     set_of("getenv secure_getenv setenv putenv", environment)
     hint["strcpy"] = hint["strcat"] = hint["sprintf"] = hint["vsprintf"] = "use cn_format or cn_str"
     hint["gets"] = "use fgets"

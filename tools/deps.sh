@@ -1,14 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# deps.sh [--dev] - installs the Debian or Ubuntu packages that are missing; silent when none is.
-# --dev adds what lint and fuzzing need. Works as root or through sudo; elsewhere it says what is needed.
+# deps.sh [--dev] [--clients] - installs the Debian or Ubuntu packages that are missing; silent when none is.
+# --dev adds what lint and fuzzing need, --clients what tools/serve-clients.sh does. Works as root or through sudo; elsewhere it says what is needed.
 set -eu
 
-usage="usage: tools/deps.sh [--dev]"
+usage="usage: tools/deps.sh [--dev] [--clients]"
 dev=0
+clients=
 for argument; do
     case $argument in
     --dev) dev=1 ;;
+    --clients) clients="python3-venv chromium|chromium-browser chromium-driver|chromium-chromedriver" ;;
     *) echo "$usage" >&2 && exit 2 ;;
     esac
 done
@@ -20,7 +22,7 @@ packages="gcc make pkg-config|pkgconf libdnnl-dev libxsmm-dev libpng-dev
 # What the program can do without: training by several processes, the server, pictures of some kinds,
 # GPUs (and Mesa's drivers, one of which computes on the CPU: with it the tests of GPUs run anywhere).
 optional="libopenmpi-dev openmpi-bin libmicrohttpd-dev libgif-dev libtiff-dev|libtiff5-dev libavif-dev libjxl-dev
-    libvulkan-dev glslang-tools mesa-vulkan-drivers"
+    libvulkan-dev glslang-tools mesa-vulkan-drivers $clients"
 headers="stdarg.h stdio.h setjmp.h stdint.h oneapi/dnnl/dnnl.h libxsmm.h png.h jpeglib.h
     webp/encode.h webp/demux.h jansson.h zlib.h pcre2.h utf8proc.h archive.h cmocka.h"
 

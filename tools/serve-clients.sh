@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # serve-clients.sh [BUILD] - other programs' clients and the page's test on `controlnet serve` with models/tiny-sd
-# and a ControlNet of two steps.
+# and a ControlNet of a few steps; schemathesis on a smaller model, made here.
 #   VENV=DIR        a virtual environment with webuiapi, openai, schemathesis, selenium, axe-core-python, pillow; made
 #                   there when it is absent (out/venv-clients). "none": what the system's python3 has
 #   PICTURES=DIR    gets screenshots of the page
@@ -25,15 +25,32 @@ if [ "$venv" != none ]; then
 fi
 
 work=$(mktemp -d)
-server=
-bare=
+servers=
 finish() {
-    [ -z "$server" ] || kill "$server" 2>/dev/null || true
-    [ -z "$bare" ] || kill "$bare" 2>/dev/null || true
+    # shellcheck disable=SC2086
+    [ -z "$servers" ] || kill $servers 2>/dev/null || true
     rm -rf "$work"
 }
 trap finish EXIT
 trap 'exit 1' HUP INT TERM
+
+# serve NAME OPTION...: a server whose address comes into $work/NAME, its log into $work/NAME.log
+serve() {
+    name=$1
+    shift
+    "$build/controlnet" serve "$@" --port 0 --preview vae >"$work/$name" 2>"$work/$name.log" &
+    pid=$!
+    servers="$servers $pid"
+    tries=0
+    until [ -s "$work/$name" ]; do
+        tries=$((tries + 1))
+        if [ $tries -gt 300 ] || ! kill -0 $pid 2>/dev/null; then
+            cat "$work/$name.log" >&2
+            exit 1
+        fi
+        sleep 0.1
+    done
+}
 
 if [ -z "${CONTROL_NETS:-}" ]; then
     CONTROL_NETS=$work/nets
@@ -47,21 +64,18 @@ mkdir "$work/data" "$work/trained"
 # a second model, which differs in what its UNet is taken to give
 cp -r models/tiny-sd "$work/other-sd"
 sed -i 's/"prediction_type": *"[a-z_]*"/"prediction_type": "v_prediction"/' "$work/other-sd/scheduler/scheduler_config.json"
-"$build/controlnet" serve -m models/tiny-sd -m "$work/other-sd" --control-nets "$work/trained" --data "$work/data" --control-nets "$CONTROL_NETS" --port 0 --preview vae --max-pixels 262144 --queue 1000 >"$work/address" 2>"$work/log" &
-server=$!
+mkdir "$work/lora" && : >"$work/lora/ink.safetensors" # to be listed; nothing is drawn with it
+serve whole -m models/tiny-sd -m "$work/other-sd" --control-nets "$work/trained" --data "$work/data" --lora-dir "$work/lora" \
+    --control-nets "$CONTROL_NETS" --max-pixels 262144
 # a fresh clone's: a base model and nothing else
-"$build/controlnet" serve -m models/tiny-sd --port 0 --preview vae >"$work/bare" 2>"$work/bare-log" &
-bare=$!
-tries=0
-until [ -s "$work/address" ] && [ -s "$work/bare" ]; do
-    tries=$((tries + 1))
-    if [ $tries -gt 300 ] || ! kill -0 $server 2>/dev/null || ! kill -0 $bare 2>/dev/null; then
-        cat "$work/log" "$work/bare-log" >&2
-        exit 1
-    fi
-    sleep 0.1
-done
-address=$(cat "$work/address")
+serve bare -m models/tiny-sd
+# one whose jobs are done at once, for thousands of requests
+"$build/controlnet" pretrain --output-dir "$work/small-sd" --size 64 --latent-channels 4 --vae-widths 8,8,8,8 --unet-widths 16,16,16 \
+    --unet-groups 4 --text-width 64 --scenes 32 --scenes-ahead 32 --vae-steps 1 --vae-batch 1 --unet-steps 1 --unet-batch 2 >/dev/null 2>&1
+"$build/controlnet" train -m "$work/small-sd" --train-data-dir "$work/data/edges" --output-dir "$work/small-nets/canny" --resolution 64 \
+    --train-batch-size 2 --max-train-steps 1 --validation-steps 0 >/dev/null 2>&1
+serve small -m "$work/small-sd" --control-nets "$work/small-nets" --data "$work/data" --max-pixels 4096 --max-steps 50 --max-batch 2 --queue 8
+address=$(cat "$work/whole")
 
 status=0
 echo "== clients"
@@ -69,8 +83,8 @@ timeout 300 "$python" tests/clients/clients.py "$address" || status=1
 echo "== schemathesis"
 if [ -x "${bin}schemathesis" ] || { [ -z "$bin" ] && command -v schemathesis >/dev/null; }; then
     # which names there are, a schema can't say: valid ones may be refused. A job that was cancelled is still there
-    timeout 900 "${bin}schemathesis" run "$address/openapi.json" --max-examples "${EXAMPLES:-20}" \
-        --exclude-path-regex '/events$' --exclude-checks positive_data_acceptance,use_after_free --request-timeout 60 --generation-deterministic --no-color || status=1
+    timeout 900 "${bin}schemathesis" run "$(cat "$work/small")/openapi.json" --max-examples "${EXAMPLES:-20}" \
+        --exclude-path-regex '/events$' --exclude-checks positive_data_acceptance,use_after_free --request-timeout 120 --generation-deterministic --no-color || status=1
 else
     echo "SKIP  schemathesis isn't installed"
 fi
@@ -81,5 +95,9 @@ if "$python" -c 'import selenium' 2>/dev/null && command -v chromedriver >/dev/n
 else
     echo "SKIP  selenium, chromium or chromium-driver isn't installed"
 fi
-kill -0 $server 2>/dev/null || { echo "FAIL  the server ended" && tail -5 "$work/log" && status=1; }
+for name in whole bare small; do
+    # a server that ended by itself has no answer
+    "$python" -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/healthz", timeout=60)' "$(cat "$work/$name")" ||
+        { echo "FAIL  the server $name ended" && tail -5 "$work/$name.log" && status=1; }
+done
 exit $status

@@ -115,7 +115,7 @@ static bool is_current(cn_ctx *ctx, const run *r, const json_t *line, int64_t i)
 
 static cn_status write_line(cn_ctx *ctx, const run *r, FILE *f, const json_t *line)
 {
-    char *text = json_dumps(line, JSON_COMPACT);
+    char *text = cn_json_text(line, JSON_COMPACT);
     if (!text) return cn_fail(ctx, CN_ENOMEM, "no memory for a line of the record");
     const bool ok = fprintf(f, "%s\n", text) > 0 && fflush(f) == 0;
     const int error = errno;

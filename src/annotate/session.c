@@ -231,16 +231,30 @@ cn_status cn_session_need(cn_session *s, int role, const cn_network **out)
     return *out ? CN_OK : missing(s->ctx, s->args.kind, role, "");
 }
 
-cn_status cn_session_check_memory(cn_session *s, const char *who, int64_t H, int64_t W,
-                                  size_t bytes)
+static cn_status check_memory(cn_session *s, const char *who, int64_t H, int64_t W, size_t bytes,
+                              size_t available, const char *memory)
 {
-    const size_t available = cn_available_bytes();
     if (s->rehearsal) s->rehearsal->bytes += bytes;
     if (s->rehearsal || bytes <= available) return CN_OK;
     return cn_fail(s->ctx, CN_ENOMEM,
-                   "%s at %lldx%lld needs %.1f GB of memory, %.1f are free: a (detect) resolution "
+                   "%s at %lldx%lld needs %.1f GB of %s, %.1f are free: a (detect) resolution "
                    "of 512 px, for one, needs less",
-                   who, (long long)W, (long long)H, (double)bytes / 1e9, (double)available / 1e9);
+                   who, (long long)W, (long long)H, (double)bytes / 1e9, memory,
+                   (double)available / 1e9);
+}
+
+cn_status cn_session_check_memory(cn_session *s, const char *who, int64_t H, int64_t W,
+                                  size_t bytes)
+{
+    return check_memory(s, who, H, W, bytes, cn_available_bytes(), "memory");
+}
+
+static cn_status check_arena(cn_session *s, const char *who, int64_t H, int64_t W, size_t bytes)
+{
+    cn_backend_memory m;
+    if (s->backend->addressable) return cn_session_check_memory(s, who, H, W, bytes);
+    s->backend->memory(s->backend, &m);
+    return check_memory(s, who, H, W, bytes, m.free, "the device's memory");
 }
 
 static cn_status build(cn_session *s, loaded *l, int64_t H, int64_t W, sized_plan *p)
@@ -259,7 +273,7 @@ static cn_status build(cn_session *s, loaded *l, int64_t H, int64_t W, sized_pla
     CN_TRY(cn_plan_create(s->ctx, p->graph, s->backend, p->out, p->n_out, false, &p->plan));
     cn_plan_info info;
     cn_plan_info_get(p->plan, &info);
-    CN_TRY(cn_session_check_memory(s, l->net->name, H, W, info.arena_bytes));
+    CN_TRY(check_arena(s, l->net->name, H, W, info.arena_bytes));
     return CN_OK;
 }
 

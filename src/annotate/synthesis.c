@@ -26,58 +26,95 @@ static double between(cn_rng *r, double low, double high)
 
 /* Strokes fall into pieces at the lines of a grid of random size and place, since one boundary
  * often runs through the whole picture. */
-typedef struct grid {
-    int64_t cell, x, y;
-} grid;
+typedef struct pieces {
+    map left;
+    uint16_t *column, *row; /* the grid's cell of each x and y */
+    uint32_t *stack;        /* [w * h] */
+} pieces;
 
-static bool same_cell(const grid *g, int64_t x, int64_t y, int64_t x2, int64_t y2)
+static bool same_cell(const pieces *p, int64_t x, int64_t y, int64_t x2, int64_t y2)
 {
-    return (x + g->x) / g->cell == (x2 + g->x) / g->cell &&
-           (y + g->y) / g->cell == (y2 + g->y) / g->cell;
+    return p->column[x] == p->column[x2] && p->row[y] == p->row[y2];
 }
 
-/* Takes the piece that (i % w, i / w) belongs to out of `left`, its pixels into stack[0..n). */
-static size_t remove_piece(const map *left, const grid *g, int64_t i, int64_t *stack)
+/* Takes the piece that (i % w, i / w) belongs to out of what is left, its pixels into the stack's
+ * first n. */
+static size_t remove_piece(pieces *p, size_t i)
 {
+    const int64_t w = p->left.w, h = p->left.h;
     size_t n = 0, done = 0;
-    left->at[i] = 0;
-    stack[n++] = i;
+    p->left.at[i] = 0;
+    p->stack[n++] = (uint32_t)i;
     while (done < n) {
-        const int64_t x = stack[done] % left->w, y = stack[done] / left->w;
-        done++;
-        for (int64_t v = CN_MAX(y - 1, 0); v <= CN_MIN(y + 1, left->h - 1); v++)
-            for (int64_t u = CN_MAX(x - 1, 0); u <= CN_MIN(x + 1, left->w - 1); u++) {
-                const int64_t k = v * left->w + u;
-                if (!left->at[k] || !same_cell(g, x, y, u, v)) continue;
-                left->at[k] = 0;
-                stack[n++] = k;
+        const uint32_t at = p->stack[done++];
+        const int64_t x = at % (uint32_t)w, y = at / (uint32_t)w;
+        for (int64_t v = CN_MAX(y - 1, 0); v <= CN_MIN(y + 1, h - 1); v++)
+            for (int64_t u = CN_MAX(x - 1, 0); u <= CN_MIN(x + 1, w - 1); u++) {
+                const int64_t k = v * w + u;
+                if (!p->left.at[k] || !same_cell(p, x, y, u, v)) continue;
+                p->left.at[k] = 0;
+                p->stack[n++] = (uint32_t)k;
             }
     }
     return n;
 }
 
+/* Each piece is dropped by chance, in the order of its first pixel. */
+static void drop_pieces(cn_rng *r, double drop, pieces *p, map *m)
+{
+    const uint8_t *from = p->left.at, *const end = from + m->w * m->h;
+    while ((from = memchr(from, 255, (size_t)(end - from)))) {
+        const size_t n = remove_piece(p, (size_t)(from - p->left.at));
+        if ((double)cn_rng_uniform(r) >= drop) continue;
+        for (size_t k = 0; k < n; k++) m->at[p->stack[k]] = 0;
+    }
+}
+
+static void fill_cells(uint16_t *cells, int64_t n, int64_t cell, int64_t offset)
+{
+    for (int64_t i = 0; i < n; i++) cells[i] = (uint16_t)((i + offset) / cell);
+}
+
 static cn_status mask_pieces(cn_ctx *ctx, cn_rng *r, double share, map *m)
 {
     const size_t pixels = (size_t)(m->w * m->h);
-    const grid g = {CELL_MIN + cn_rng_below(r, CELL_MAX - CELL_MIN + 1), cn_rng_below(r, CELL_MAX),
-                    cn_rng_below(r, CELL_MAX)};
+    const int64_t cell = CELL_MIN + cn_rng_below(r, CELL_MAX - CELL_MIN + 1),
+                  x = cn_rng_below(r, CELL_MAX), y = cn_rng_below(r, CELL_MAX);
     const double drop = between(r, 0, share);
-    map left = {m->w, m->h, cn_alloc(ctx, pixels)};
-    int64_t *stack = cn_alloc_array(ctx, pixels, sizeof *stack);
-    cn_status s = left.at && stack ? CN_OK : CN_ENOMEM;
-    if (s == CN_OK) memcpy(left.at, m->at, pixels);
-    for (size_t i = 0; s == CN_OK && i < pixels; i++) {
-        if (!left.at[i]) continue;
-        const size_t n = remove_piece(&left, &g, (int64_t)i, stack);
-        if ((double)cn_rng_uniform(r) >= drop) continue;
-        for (size_t k = 0; k < n; k++) m->at[stack[k]] = 0;
+    pieces p = {.left = {m->w, m->h, cn_alloc(ctx, pixels)},
+                .column = cn_alloc_array(ctx, (size_t)m->w, sizeof *p.column),
+                .row = cn_alloc_array(ctx, (size_t)m->h, sizeof *p.row),
+                .stack = cn_alloc_array(ctx, pixels, sizeof *p.stack)};
+    const cn_status s = p.left.at && p.column && p.row && p.stack ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) {
+        memcpy(p.left.at, m->at, pixels);
+        fill_cells(p.column, m->w, cell, x);
+        fill_cells(p.row, m->h, cell, y);
+        drop_pieces(r, drop, &p, m);
     }
-    cn_free(left.at);
-    cn_free(stack);
+    cn_free(p.left.at);
+    cn_free(p.column);
+    cn_free(p.row);
+    cn_free(p.stack);
     return s;
 }
 
 /* --- morphology ------------------------------------------------------------------------------- */
+
+/* Runs of `value` in a row, made longer by `reach` at both ends. */
+static void widen_runs(const uint8_t *row, int64_t n, int reach, uint8_t value, uint8_t *out)
+{
+    for (int64_t x = 0; x < n;) {
+        const uint8_t *first = memchr(row + x, value, (size_t)(n - x));
+        if (!first) break;
+        const int64_t begin = first - row;
+        const uint8_t *behind = memchr(first, value ^ 255, (size_t)(n - begin));
+        const int64_t end = behind ? behind - row : n;
+        const int64_t from = CN_MAX(begin - reach, 0), to = CN_MIN(end + reach, n);
+        memset(out + from, value, (size_t)(to - from));
+        x = end;
+    }
+}
 
 /* Every pixel within `radius` of one that has `value` gets it: widens with 255, narrows with 0.
  * Outside of the picture there is nothing of either. */
@@ -88,17 +125,12 @@ static cn_status spread(cn_ctx *ctx, map *m, int radius, uint8_t value)
     uint8_t *from = cn_alloc(ctx, pixels);
     if (!from) return CN_ENOMEM;
     memcpy(from, m->at, pixels);
-    for (int64_t y = 0; y < m->h; y++)
-        for (int dy = -radius; dy <= radius; dy++) {
-            const int reach = (int)sqrt((double)(radius * radius - dy * dy));
-            if (y + dy < 0 || y + dy >= m->h) continue;
-            const uint8_t *row = from + (y + dy) * m->w;
-            for (int64_t x = 0; x < m->w; x++) {
-                if (row[x] != value) continue;
-                const int64_t begin = CN_MAX(x - reach, 0), end = CN_MIN(x + reach + 1, m->w);
-                memset(m->at + y * m->w + begin, value, (size_t)(end - begin));
-            }
-        }
+    for (int dy = -radius; dy <= radius; dy++) {
+        const int reach = (int)sqrt((double)(radius * radius - dy * dy));
+        const int64_t begin = dy < 0 ? -dy : 0, end = dy > 0 ? m->h - dy : m->h;
+        for (int64_t y = begin; y < end; y++)
+            widen_runs(from + (y + dy) * m->w, m->w, reach, value, m->at + y * m->w);
+    }
     cn_free(from);
     return CN_OK;
 }
@@ -129,22 +161,29 @@ static cn_status synthesise(cn_ctx *ctx, const cn_synthesis_rules *rules, cn_rng
     return change_shape(ctx, r, rules->width, is_thin, m);
 }
 
+cn_status cn_scribble_map(cn_ctx *ctx, const uint8_t *edges, int64_t width, int64_t height,
+                          const cn_synthesis_rules *rules, uint64_t seed, uint8_t *out)
+{
+    cn_rng r;
+    map m = {width, height, out};
+    cn_rng_seed(&r, seed);
+    return synthesise(ctx, rules, &r, edges, &m);
+}
+
 cn_status cn_scribble_synthesis(cn_ctx *ctx, const cn_image *edges, const cn_synthesis_rules *rules,
                                 uint64_t seed, cn_image **out)
 {
     const size_t n = (size_t)(edges->width * edges->height);
-    cn_rng r;
     cn_image *image = NULL;
-    cn_rng_seed(&r, seed);
     CN_TRY(cn_image_create(ctx, edges->width, edges->height, &image));
-    uint8_t *source = cn_alloc(ctx, n);
-    map m = {edges->width, edges->height, cn_alloc(ctx, n)};
-    cn_status s = source && m.at ? CN_OK : CN_ENOMEM;
+    uint8_t *source = cn_alloc(ctx, n), *made = cn_alloc(ctx, n);
+    cn_status s = source && made ? CN_OK : CN_ENOMEM;
     for (size_t i = 0; s == CN_OK && i < n; i++) source[i] = edges->rgb[3 * i];
-    if (s == CN_OK) s = synthesise(ctx, rules, &r, source, &m);
-    for (size_t i = 0; s == CN_OK && i < n; i++) memset(image->rgb + 3 * i, m.at[i], 3);
+    if (s == CN_OK)
+        s = cn_scribble_map(ctx, source, edges->width, edges->height, rules, seed, made);
+    for (size_t i = 0; s == CN_OK && i < n; i++) memset(image->rgb + 3 * i, made[i], 3);
     cn_free(source);
-    cn_free(m.at);
+    cn_free(made);
     if (s == CN_OK)
         *out = image;
     else

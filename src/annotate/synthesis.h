@@ -25,4 +25,8 @@ typedef struct cn_synthesis_rules {
 cn_status cn_scribble_synthesis(cn_ctx *ctx, const cn_image *edges, const cn_synthesis_rules *rules,
                                 uint64_t seed, cn_image **out) CN_CHECKED;
 
+/* The same of width x height bytes. */
+cn_status cn_scribble_map(cn_ctx *ctx, const uint8_t *edges, int64_t width, int64_t height,
+                          const cn_synthesis_rules *rules, uint64_t seed, uint8_t *out) CN_CHECKED;
+
 #endif

@@ -37,6 +37,8 @@ cn_status cn_fail(cn_ctx *ctx, cn_status status, const char *fmt, ...) CN_PRINTF
 /* Puts "text: " before the message that a failed callee left (adds the file's name, say). */
 cn_status cn_fail_prefix(cn_ctx *ctx, cn_status status, const char *fmt, ...) CN_PRINTF(3, 4);
 void cn_log(cn_ctx *ctx, cn_log_level level, const char *fmt, ...) CN_PRINTF(3, 4);
+/* Each line of a text by itself. */
+void cn_log_lines(cn_ctx *ctx, cn_log_level level, const char *text);
 /* True once cn_cancel was called (Ctrl-C); loops look at it between steps. */
 bool cn_cancelled(const cn_ctx *ctx);
 /* While held, cn_cancelled doesn't see a cancel: for what several processes must finish together.

@@ -207,6 +207,15 @@ void cn_log(cn_ctx *ctx, cn_log_level level, const char *fmt, ...)
     ctx->log(ctx->log_user, level, line);
 }
 
+void cn_log_lines(cn_ctx *ctx, cn_log_level level, const char *text)
+{
+    while (*text) {
+        const size_t n = strcspn(text, "\n");
+        cn_log(ctx, level, "%.*s", (int)n, text);
+        text += n + (text[n] != 0);
+    }
+}
+
 size_t cn_resident_bytes(void)
 {
     FILE *f = fopen("/proc/self/statm", "re");

@@ -71,14 +71,12 @@ static void init_decades(cn_quant8 *q, float borders[DECADES + 1])
  * decade, where they are doubtful; that of the 1 is lower, since it is where they are. */
 static void init_powers(cn_quant8 *q, const float borders[DECADES + 1])
 {
+    for (int d = 0; d < CN_QUANT8_DECADES; d++)
+        q->border[d] =
+            d > DECADES ? INFINITY : borders[d] * (1 + ldexpf(d < DECADES ? 1 : -1, -19));
     for (int power = 0; power < CN_QUANT8_POWERS; power++) {
-        const float low = power ? ldexpf(1, power - 24) : 0, end = ldexpf(1, power - 23);
-        q->border[power] = INFINITY;
-        for (int d = 0; d <= DECADES; d++) {
-            if (borders[d] < low) q->decade[power] = d + 1;
-            if (borders[d] >= low && borders[d] < end)
-                q->border[power] = borders[d] * (1 + ldexpf(d < DECADES ? 1 : -1, -19));
-        }
+        const float low = power ? ldexpf(1, power - 24) : 0;
+        while (q->decade[power] <= DECADES && borders[q->decade[power]] < low) q->decade[power]++;
     }
 }
 

@@ -20,9 +20,10 @@
 #include "base/base.h"
 
 enum {
-    CN_QUANT8_BLOCK = 256,        /* elements under one scale */
-    CN_QUANT8_POWERS = 32,        /* 25 are used; as many as two vectors have */
-    CN_QUANT8_DECADES = 16,       /* 9 are used: 0 alone, seven, 1 alone */
+    CN_QUANT8_BLOCK = 256,  /* elements under one scale */
+    CN_QUANT8_POWERS = 32,  /* 25 are used; as many as two vectors of 16 have */
+    CN_QUANT8_DECADES = 16, /* 9 are used: 0 alone, seven, 1 alone (CN_QUANT8_ONE) */
+    CN_QUANT8_ONE = 8,
     CN_QUANT8_LOWEST = 103 << 7,  /* upper bits of 2^-24: below half of the smallest value */
     CN_QUANT8_HIGHEST = 127 << 7, /* of 1 */
     CN_QUANT8_BINS = CN_QUANT8_HIGHEST - CN_QUANT8_LOWEST + 1
@@ -37,12 +38,12 @@ typedef struct cn_quant8 {
     /* Both ways by arithmetic, for vectors, by decade: 0 alone, seven, 1 alone. Magnitude k's value
      * is base + per * k, in two floats each, or per * (k + 1) in the unsigned map; there k or k + 1
      * has the decade's number as that of its bits. A size x has the decade of its power of two's
-     * lower end, or the next one where it is above the border in between; slope * x + start is then
+     * lower end, or the next one where it is above that one's border; slope * x + start is then
      * between the nearest magnitude's k and k + 1 but for rounding, or beyond `last`, the decade's
-     * last k. Powers count from 2^-24. */
+     * last k; sizes above 0 may come out below 1. */
     float base[2][CN_QUANT8_DECADES], per[2][CN_QUANT8_DECADES];
-    float border[CN_QUANT8_POWERS];
-    int32_t decade[CN_QUANT8_POWERS];
+    uint8_t decade[CN_QUANT8_POWERS];
+    float border[CN_QUANT8_DECADES];
     float slope[CN_QUANT8_DECADES], start[CN_QUANT8_DECADES];
     int32_t last[CN_QUANT8_DECADES];
 } cn_quant8;

@@ -119,6 +119,8 @@ void cli_print_help(const cli_parser *p);
 double cli_gib(size_t bytes);
 /* A JSON string on standard output; what isn't plain ASCII goes through as it is. */
 void cli_print_quoted(const char *text);
+/* Whether it is UTF-8, as JSON's strings are. */
+bool cli_is_text(const char *text);
 /* Text for people that may come from anywhere (file names, data, weights): what a terminal would
  * act upon, line ends among it, and bytes that are no UTF-8 are written as \xHH. */
 void cli_put(FILE *f, const char *text);
@@ -171,6 +173,17 @@ void cli_progress_init(cli_progress *p, bool quiet);
 /* done of total of what `label` names; a new label begins a new line. */
 void cli_progress_show(cli_progress *p, const char *label, int done, int total);
 void cli_progress_end(cli_progress *p);
+
+/* What can't be used of a data set, on stderr: the first fault, or each, a line. */
+typedef struct cli_problems {
+    cli_progress *progress; /* interrupted by the lines */
+    int64_t seen, shown;
+    bool all;
+} cli_problems;
+void cli_problem_show(void *problems, const char *text);
+/* How many weren't shown. */
+void cli_problems_end(const cli_problems *p);
+
 /* Seconds from a steady clock. */
 double cli_now_s(void);
 /* Seconds since the program was started, to a hundredth; 0 where the system doesn't say. */

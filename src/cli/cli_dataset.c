@@ -98,25 +98,20 @@ static int circles(int argc, char **argv)
 typedef struct check_request {
     cn_dataset_options data;
     cn_dataset_check_options check;
-    bool json;
+    bool json, all_problems;
     int threads;
     int64_t max_pixels;
 } check_request;
 
 static const cn_option check_rows[] = {
     {.help = "Options"},
+    {"all-problems", 0, "name each pair that can't be used, not the first alone",
+     CN_FIELD(check_request, all_problems)},
     CLI_JSON(check_request, "the report as a JSON line"),
     CLI_THREADS(check_request),
     CLI_MAX_PIXELS(check_request),
     {0},
 };
-
-static void print_problem(void *user, const char *text)
-{
-    (void)user;
-    cli_put(stderr, text);
-    fputc('\n', stderr);
-}
 
 static void print_json(const cn_dataset_report *r)
 {
@@ -146,11 +141,14 @@ static int run_check(check_request *r)
     cn_ctx_set_max_pixels(ctx, r->max_pixels);
     cli_context_end_within_second();
     cli_progress_init(&progress, false);
-    r->data.problem = print_problem;
+    cli_problems problems = {.progress = &progress, .all = r->all_problems};
+    r->data.problem = cli_problem_show;
+    r->data.problem_user = &problems;
     r->check.progress = show_count;
     r->check.user = &progress;
     const cn_status s = cn_dataset_check(ctx, &r->data, &r->check, &report);
     cli_progress_end(&progress);
+    cli_problems_end(&problems);
     if (report.layout && r->json)
         print_json(&report);
     else if (report.layout)

@@ -40,13 +40,6 @@ static void show_count(void *user, int64_t done, int64_t total)
     cli_progress_show(user, "pairs", (int)done, (int)total);
 }
 
-static void print_problem(void *user, const char *text)
-{
-    (void)user;
-    cli_put(stderr, text);
-    fputc('\n', stderr);
-}
-
 static void print_result(const copy_request *r, const cn_dataset_copy_result *n)
 {
     if (r->o.validation > 0)
@@ -54,6 +47,11 @@ static void print_result(const copy_request *r, const cn_dataset_copy_result *n)
                (long long)(n->pairs - n->validation), (long long)n->validation);
     else
         printf("%s: %lld pairs\n", r->o.output_dir, (long long)n->pairs);
+    if (n->encodings_left_out)
+        printf("encoded pictures and captions of %lld pairs are left out: %s\n",
+               (long long)n->encodings_left_out,
+               r->o.data.image_column ? "--image-column names another picture"
+                                      : "--layout webdataset keeps them");
 }
 
 static int run(copy_request *r)
@@ -64,11 +62,14 @@ static int run(copy_request *r)
     cn_ctx_set_max_pixels(ctx, r->max_pixels);
     cli_context_end_within_second();
     cli_progress_init(&r->progress, false);
-    r->o.data.problem = print_problem;
+    cli_problems problems = {.progress = &r->progress};
+    r->o.data.problem = cli_problem_show;
+    r->o.data.problem_user = &problems;
     r->o.progress = show_count;
     r->o.user = &r->progress;
     const cn_status s = cn_dataset_copy(ctx, &r->o, &n);
     cli_progress_end(&r->progress);
+    cli_problems_end(&problems);
     if (s == CN_OK) print_result(r, &n);
     const int status = s == CN_OK ? CLI_DONE : cli_failed(ctx, "dataset");
     cli_context_destroy(ctx);

@@ -35,13 +35,6 @@ static const cn_option show_rows[] = {
     {0},
 };
 
-static void print_problem(void *user, const char *text)
-{
-    (void)user;
-    cli_put(stderr, text);
-    fputc('\n', stderr);
-}
-
 static void show_count(void *user, int64_t done, int64_t total)
 {
     cli_progress_show(user, "pictures", (int)done, (int)total);
@@ -56,12 +49,15 @@ static int run(look_request *r, bool stats)
     cn_ctx_set_max_pixels(ctx, r->max_pixels);
     cli_context_end_within_second();
     cli_progress_init(&progress, false);
-    r->data.problem = print_problem;
+    cli_problems problems = {.progress = &progress};
+    r->data.problem = cli_problem_show;
+    r->data.problem_user = &problems;
     r->stats.progress = show_count;
     r->stats.user = &progress;
     const cn_status s = stats ? cn_dataset_stats(ctx, &r->data, &r->stats, r->json, &text)
                               : cn_dataset_show(ctx, &r->data, r->at, r->png, r->json, &text);
     cli_progress_end(&progress);
+    cli_problems_end(&problems);
     if (s == CN_OK && r->json)
         fputs(text, stdout);
     else if (s == CN_OK)

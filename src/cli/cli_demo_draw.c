@@ -3,14 +3,16 @@
  * noise. */
 #include "cli/cli_demo.h"
 
+#include "io/json_text.h"
+
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The same lines under two skies; words that the base model knows. */
 static const char *const scribble_prompts[DEMO_PROMPTS] = {
-    "a shiny red sphere and a blue cube on green ground under a blue sky",
-    "a shiny yellow sphere and a purple cube on brown ground under a sunset sky"};
+    "a shiny red sphere left of a blue cube on green ground under a blue sky",
+    "a shiny yellow sphere left of a purple cube on brown ground under a sunset sky"};
 static const char *const photo_prompts[DEMO_PROMPTS] = {
     "a photo of a shiny red cube on green ground under a blue sky",
     "a photo of a metallic white cube on brown ground under a sunset sky"};
@@ -66,7 +68,7 @@ static cn_status load(demo *d, const char *name, cn_image **out)
 static cn_status prepare_scene(demo *d, const char *text, demo_drawing *one)
 {
     const char *source = NULL, *target = NULL, *prompt = NULL;
-    json_t *line = json_loads(text, 0, NULL);
+    json_t *line = cn_json_parse_string(text, 0);
     cn_status s = CN_EFORMAT;
     if (line && json_unpack(line, "{s:s, s:s, s:s}", "source", &source, "target", &target, "prompt",
                             &prompt) == 0) {
@@ -234,10 +236,7 @@ cn_status demo_draw(demo *d)
     o.n_controls = 1;
     if (s == CN_OK) s = cn_pipeline_create(d->ctx, &o, &controlled);
     if (s == CN_OK) s = draw_all(d, plain, controlled);
-    for (int i = 0; i < d->n_held; i++) {
-        d->agreement_with += d->drawings[i].agreement_with / d->n_held;
-        d->agreement_without += d->drawings[i].agreement_without / d->n_held;
-    }
+    if (s == CN_OK) demo_judge(d);
     cn_pipeline_destroy(plain);
     cn_pipeline_destroy(controlled);
     return s;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cli_demo_report.c - what the demo leaves: report.html, summary.json and sheet.png. */
+/* cli_demo_report.c - what the demo leaves: report.html, summary.json, sheet.png (drawings) and
+ * steps.png (how control came). */
 #include "cli/cli_demo.h"
+
+#include "io/json_text.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -9,11 +12,6 @@
 #include <string.h>
 
 enum { MOST_NUMBERS = 20, TEXT = 160 };
-
-bool demo_succeeded(const demo *d)
-{
-    return d->agreement_with > 0 && d->agreement_with >= 2 * d->agreement_without;
-}
 
 static bool file_in(const demo *d, const char *name, char out[CN_PATH_BYTES])
 {
@@ -86,24 +84,33 @@ static void fill_table(const demo *d, number_list *l)
     number(l, "Agreement on the held-out scenes, with and without", "%.3f and %.3f",
            d->agreement_with, d->agreement_without);
     number(l, "Held-out scenes measured", "%d", d->n_held);
+    number(l, "A gain as large by luck alone", "p = %.2g (randomization test)", d->p_value);
     number(l, "Drawing", "DDIM, %d steps, guidance %g", DEMO_SAMPLING_STEPS, d->guidance_scale);
     number(l, "Seed", "%llu", (unsigned long long)d->seed);
 }
 
+/* What was reached, as it is. */
+static const char *verdict(const demo *d)
+{
+    if (!demo_above_chance(d))
+        return "It has not learned to, yet: drawings with control don't agree with their edges "
+               "better than drawings without, beyond chance. More time may do (--minutes).";
+    if (d->agreement_with < 2 * d->agreement_without)
+        return "It has begun to: drawings keep to the lines they are given better than chance "
+               "would have it, if not closely. More time makes them do (--minutes).";
+    return "Drawings now keep to the lines they are given, and the base model hasn't changed.";
+}
+
 static void describe(const demo *d, char *out, size_t cap)
 {
-    const bool learned = demo_succeeded(d);
     snprintf(out, cap,
              "A small Stable Diffusion drew scenes from text alone. In %.1f minutes on this "
              "machine's processor a ControlNet beside it was trained to follow edges. %s\n\n"
              "Agreement is the F1 of edges found in the drawing against the edges asked for, "
              "from 0 to 1, one pixel of tolerance. Each pair of drawings begins with the same "
-             "noise and the same words.",
-             d->result.seconds / 60,
-             learned ? "Drawings now keep to the lines they are given, and the base model hasn't "
-                       "changed."
-                     : "It has not learned to, yet: drawings with control don't agree with their "
-                       "edges twice as well as drawings without. More time may do (--minutes).");
+             "noise and the same words. If control changed nothing, a gain as large as that of "
+             "these %d scenes would come with a probability of %.2g.",
+             d->result.seconds / 60, verdict(d), d->n_held, d->p_value);
 }
 
 static void describe_training(const demo *d, char *out, size_t cap)
@@ -114,12 +121,42 @@ static void describe_training(const demo *d, char *out, size_t cap)
                  "The validation at step %lld was the first to find control learned.",
                  (long long)d->result.learned_at_step);
     snprintf(out, cap,
-             "The learning rate was constant and training stopped %s, after %lld steps. Every 50 "
+             "The same held-out scenes drawn while training went on, from the same noise and words "
+             "each time; at step 0 the new network adds nothing. Control comes suddenly, not bit "
+             "by bit: the paper calls it sudden convergence.\n\n"
+             "The learning rate was constant and training stopped %s, after %lld steps. Every %d "
              "steps %d held-out scenes were drawn and measured. %s That means: a lower held-out "
              "loss with control than without, edges that agree at least 1.5 times as well, and a "
              "gain above three standard errors.",
              d->time_up ? "when its time was used up" : "at the step asked for",
-             (long long)d->result.steps, DEMO_CHECKED, learned);
+             (long long)d->result.steps, DEMO_EVERY, DEMO_CHECKED, learned);
+}
+
+/* --- drawings over the steps ------------------------------------------------------------------ */
+
+enum { MOMENT_PICTURES = DEMO_MOMENTS + 3 };
+
+typedef struct moment_rows {
+    cn_report_picture pictures[DEMO_FOLLOWED][MOMENT_PICTURES];
+    char captions[DEMO_MOMENTS][TEXT];
+    cn_report_row rows[DEMO_FOLLOWED];
+} moment_rows;
+
+static int fill_moments(const demo_moments *m, moment_rows *t)
+{
+    if (!m->n_shown) return 0;
+    for (int i = 0; i < m->n_shown; i++)
+        snprintf(t->captions[i], TEXT, "step %lld", (long long)m->shown[i]);
+    for (int k = 0; k < DEMO_FOLLOWED; k++) {
+        cn_report_picture *p = t->pictures[k];
+        *p++ = (cn_report_picture){m->condition[k], "edges"};
+        *p++ = (cn_report_picture){m->without[k], "step 0"};
+        for (int i = 0; i < m->n_shown; i++)
+            *p++ = (cn_report_picture){m->drawn[k][i], t->captions[i]};
+        *p++ = (cn_report_picture){m->original[k], "the scene itself"};
+        t->rows[k] = (cn_report_row){NULL, t->pictures[k], (int)(p - t->pictures[k])};
+    }
+    return DEMO_FOLLOWED;
 }
 
 static cn_status write_page(demo *d, const char *path, const char *metrics)
@@ -129,6 +166,8 @@ static cn_status write_page(demo *d, const char *path, const char *metrics)
     number_list tiles = {.n = 0}, table = {.n = 0};
     char title[TEXT], intro[1024], training[1024], scenes[512];
     cn_report_section sections[5];
+    moment_rows moments;
+    const int n_moments = fill_moments(&d->moments, &moments);
     const int shown = d->n_held < DEMO_SHOWN ? d->n_held : DEMO_SHOWN;
     const int first = d->n_held, photo = first + d->n_scribble;
     int n = 0;
@@ -164,8 +203,11 @@ static cn_status write_page(demo *d, const char *path, const char *metrics)
                     "can.",
             .rows = rows + photo,
             .n_rows = d->n_photo};
-    sections[n++] =
-        (cn_report_section){.title = "How training went", .text = training, .metrics = metrics};
+    sections[n++] = (cn_report_section){.title = "How control came",
+                                        .text = training,
+                                        .rows = moments.rows,
+                                        .n_rows = n_moments,
+                                        .metrics = metrics};
     sections[n++] =
         (cn_report_section){.title = "Numbers", .numbers = table.list, .n_numbers = table.n};
     return cn_report_write(d->ctx, &(cn_report_options){.path = path,
@@ -227,15 +269,55 @@ static cn_status write_sheet(demo *d, const char *path)
     return s;
 }
 
+/* A line per scene that was followed: condition, step 0, the steps shown, the scene. */
+static cn_status write_steps(demo *d, const char *path)
+{
+    const demo_moments *m = &d->moments;
+    const int64_t columns = m->n_shown + 3, pitch = DEMO_PX + GAP;
+    cn_image *sheet = NULL;
+    if (!m->n_shown) return CN_OK;
+    cn_status s = cn_image_create(d->ctx, 2 * MARGIN + columns * pitch - GAP,
+                                  2 * MARGIN + DEMO_FOLLOWED * pitch - GAP, &sheet);
+    if (s != CN_OK) return s;
+    memset(cn_image_rgb(sheet), 255, (size_t)(cn_image_width(sheet) * cn_image_height(sheet)) * 3);
+    for (int k = 0; k < DEMO_FOLLOWED && s == CN_OK; k++) {
+        const int64_t top = MARGIN + k * pitch;
+        s = place(d, sheet, m->condition[k], MARGIN, top);
+        if (s == CN_OK) s = place(d, sheet, m->without[k], MARGIN + pitch, top);
+        for (int i = 0; i < m->n_shown && s == CN_OK; i++)
+            s = place(d, sheet, m->drawn[k][i], MARGIN + (i + 2) * pitch, top);
+        if (s == CN_OK) s = place(d, sheet, m->original[k], MARGIN + (columns - 1) * pitch, top);
+    }
+    if (s == CN_OK) s = cn_image_save_png(d->ctx, path, sheet, NULL);
+    cn_image_destroy(sheet);
+    return s;
+}
+
 /* --- summary ---------------------------------------------------------------------------------- */
+
+/* Of each held-out scene, with and without; NULL when memory is out. */
+static json_t *agreements(const demo *d)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < d->n_held && list; i++) {
+        json_t *pair =
+            json_pack("[f, f]", d->drawings[i].agreement_with, d->drawings[i].agreement_without);
+        if (json_array_append_new(list, pair) == 0) continue;
+        json_decref(list);
+        list = NULL;
+    }
+    return list;
+}
 
 static json_t *summary(const demo *d)
 {
     return json_pack(
-        "{s:f, s:f, s:b, s:I, s:f, s:f, s:f, s:I, s:s, s:i, s:I, s:I, s:f, s:f, s:I, s:s}",
+        "{s:f, s:f, s:o, s:f, s:b, s:b, s:I, s:f, s:f, s:f, s:I, s:s, s:i, s:I, s:I, s:f, s:f, "
+        "s:I, s:s}",
         "agreement_with_control", d->agreement_with, "agreement_without_control",
-        d->agreement_without, "at_least_twice", demo_succeeded(d), "steps",
-        (json_int_t)d->result.steps, "seconds", cli_now_s() - d->begun_s, "train_seconds",
+        d->agreement_without, "agreements", agreements(d), "p_value", d->p_value, "above_chance",
+        demo_above_chance(d), "at_least_twice", d->agreement_with >= 2 * d->agreement_without,
+        "steps", (json_int_t)d->result.steps, "seconds", cli_now_s() - d->begun_s, "train_seconds",
         d->result.seconds, "step_seconds", d->step_seconds, "learned_at_step",
         (json_int_t)d->result.learned_at_step, "stopped_by", d->time_up ? "time" : "steps",
         "held_out", d->n_held, "pairs", (json_int_t)d->pairs, "train_batch_size",
@@ -247,7 +329,7 @@ static int write_summary(const demo *d, const char *path)
 {
     char tmp[CN_PATH_BYTES + 8];
     json_t *values = summary(d);
-    char *text = values ? json_dumps(values, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = cn_json_text(values, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(values);
     if (!text) return cli_error("demo", "cannot put together %s: a text isn't UTF-8", path);
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
@@ -263,13 +345,14 @@ static int write_summary(const demo *d, const char *path)
 
 int demo_write(demo *d)
 {
-    char report[CN_PATH_BYTES], sheet[CN_PATH_BYTES], json[CN_PATH_BYTES],
+    char report[CN_PATH_BYTES], sheet[CN_PATH_BYTES], steps[CN_PATH_BYTES], json[CN_PATH_BYTES],
         metrics[CN_PATH_BYTES + 16];
     snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", d->controlnet_dir);
     if (!file_in(d, "report.html", report) || !file_in(d, "sheet.png", sheet) ||
-        !file_in(d, "summary.json", json))
+        !file_in(d, "steps.png", steps) || !file_in(d, "summary.json", json))
         return cli_error("demo", "\"%s\": the folder's name is too long", d->output_dir);
-    if (write_page(d, report, metrics) != CN_OK || write_sheet(d, sheet) != CN_OK)
+    if (write_page(d, report, metrics) != CN_OK || write_sheet(d, sheet) != CN_OK ||
+        write_steps(d, steps) != CN_OK)
         return cli_failed(d->ctx, "demo");
     return write_summary(d, json);
 }

@@ -69,12 +69,26 @@ static bool choose_seed(const cli_parser *p, request *r, cli_settings *recipe)
     return recipe_set(recipe, &g);
 }
 
+/* JSON, as which a picture holds its options, has no other strings; names of files may be. */
+static bool holds_options(const request *r, const cli_settings *recipe)
+{
+    for (int i = 0; !r->no_recipe && i < recipe->n; i++) {
+        if (cli_is_text(recipe->list[i].value)) continue;
+        fprintf(stderr, "warning: --%s isn't UTF-8, so the picture doesn't hold its options\n",
+                recipe->list[i].row->name);
+        return false;
+    }
+    return !r->no_recipe;
+}
+
 static int draw(const cli_parser *p, request *r, cli_settings *recipe)
 {
     if (r->dry_run) return generate_run(r);
     if (!generate_can_write(r) || !choose_seed(p, r, recipe)) return CLI_FAILED;
-    char *text = recipe_text(recipe);
-    r->recipe = r->no_recipe ? NULL : text;
+    const bool holds = holds_options(r, recipe);
+    char *text = holds ? recipe_text(recipe) : NULL;
+    if (holds && !text) return cli_error("generate", "out of memory");
+    r->recipe = text;
     const int status = generate_run(r);
     free(text);
     return status;

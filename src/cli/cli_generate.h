@@ -28,7 +28,7 @@ typedef struct request {
     int n_controls;
     const char *const *lora_files, *const *embeddings; /* as given, NULL at the end; or NULL */
     cn_lora_option loras[MAX_LORAS];
-    const char *init, *mask;
+    const char *init, *mask, *reference;
     const char *from, *output, *preview, *preview_path;
     const char *recipe; /* goes into the pictures; NULL: none */
     int64_t seed;       /* -1: a random one */

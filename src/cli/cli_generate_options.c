@@ -78,6 +78,10 @@ static const cn_option rows[] = {
      "what of the initial picture is drawn anew: the white part, or the opaque one of a picture "
      "with transparency",
      FIELD(mask), .arg = "IMG"},
+    {"reference", 0,
+     "takes its looks from this picture, without a network of its own: the drawing's "
+     "self-attentions see it (\"reference-only\")",
+     FIELD(reference), .arg = "IMG"},
 
     {.help = CN_OPTIONS_ASIDE},
     {"from", 0,

@@ -3,6 +3,8 @@
  * out. */
 #include "cli/cli_generate.h"
 
+#include "io/json_text.h"
+
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,7 +109,7 @@ static void print_result(const request *r, const cn_generated *g, double ready_s
     if (line) json_object_set_new(line, "prompt", usage_json(&g->prompt));
     if (line && g->negative.chunks)
         json_object_set_new(line, "negative_prompt", usage_json(&g->negative));
-    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    char *text = cn_json_text(line, JSON_COMPACT);
     printf("%s\n", text ? text : "{}");
     free(text);
     json_decref(line);
@@ -187,7 +189,7 @@ static void print_plan_json(const cn_generate_plan *p)
     json_t *stages = json_array();
     for (int i = 0; i < p->n_stages; i++) json_array_append_new(stages, stage_json(&p->stages[i]));
     if (line) json_object_set_new(line, "stages", stages);
-    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    char *text = cn_json_text(line, JSON_COMPACT);
     printf("%s\n", text ? text : "{}");
     free(text);
     json_decref(line);
@@ -289,7 +291,7 @@ static int draw(cn_ctx *ctx, request *r)
 
 /* The request's pictures. */
 typedef struct pictures {
-    cn_image *control[MAX_CONTROLS], *region[MAX_CONTROLS], *init, *mask;
+    cn_image *control[MAX_CONTROLS], *region[MAX_CONTROLS], *init, *mask, *reference;
 } pictures;
 
 static bool load(cn_ctx *ctx, const char *path, cn_image **out)
@@ -304,7 +306,8 @@ static bool load_mask(cn_ctx *ctx, const char *path, cn_image **out)
 
 static bool load_pictures(cn_ctx *ctx, const request *r, pictures *in)
 {
-    bool good = load(ctx, r->init, &in->init) && load_mask(ctx, r->mask, &in->mask);
+    bool good = load(ctx, r->init, &in->init) && load_mask(ctx, r->mask, &in->mask) &&
+                load(ctx, r->reference, &in->reference);
     for (int k = 0; good && k < r->n_controls; k++)
         good = load(ctx, r->controls[k].image, &in->control[k]) &&
                load_mask(ctx, r->controls[k].mask, &in->region[k]);
@@ -319,6 +322,7 @@ static void free_pictures(pictures *in)
     }
     cn_image_destroy(in->init);
     cn_image_destroy(in->mask);
+    cn_image_destroy(in->reference);
 }
 
 /* Every control group's options with its pictures, in `all`, and those of the networks, which point
@@ -362,6 +366,7 @@ static int draw_with_images(cn_ctx *ctx, request *r)
         r->generate.controls = controls;
         r->generate.init_image = in.init;
         r->generate.mask = in.mask;
+        r->generate.reference = in.reference;
         if (is_previewed(r)) r->generate.preview = save_preview;
         r->generate.preview_by = r->preview;
         status = r->dry_run ? plan(ctx, r) : draw(ctx, r);

@@ -23,12 +23,16 @@ static const cn_option rows[] = {
     {0},
 };
 
+static bool of_both(const cn_option *row)
+{
+    return !strcmp(row->name, "seed") || !strcmp(row->name, "device");
+}
+
 /* The first option given that is one of the table's own; NULL: none. */
 static const cli_setting *find_of(const cli_parser *p, const cn_option *table)
 {
     for (int i = 0; i < p->settings.n; i++)
-        if (p->settings.list[i].part->rows == table &&
-            strcmp(p->settings.list[i].row->name, "seed") != 0)
+        if (p->settings.list[i].part->rows == table && !of_both(p->settings.list[i].row))
             return &p->settings.list[i];
     return NULL;
 }
@@ -39,6 +43,7 @@ static int check_request(const cli_parser *p, request *r)
     const cli_setting *evaluate = find_of(p, cn_pretrain_evaluate_option_rows);
     if (!evaluate && r->json) evaluate = cli_find_setting(p, "json");
     r->evaluate.seed = r->train.seed;
+    r->evaluate.device = r->train.device;
     if (r->evaluate.model && train)
         return cli_usage_error(p, "--%s belongs to training, not to --evaluate", train->row->name);
     if (!r->evaluate.model && evaluate)

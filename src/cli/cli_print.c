@@ -39,6 +39,15 @@ static int decode(const unsigned char *p, unsigned *code)
     return good ? n : 0;
 }
 
+bool cli_is_text(const char *text)
+{
+    unsigned code = 0;
+    const unsigned char *p = (const unsigned char *)text;
+    for (int n; *p; p += n)
+        if (!(n = decode(p, &code))) return false;
+    return true;
+}
+
 /* What a terminal acts upon instead of showing it: controls (C0, C1), line and paragraph ends, and
  * what turns the direction of text around. */
 static bool acts(unsigned code)

@@ -4,6 +4,8 @@
  * gives the same bytes. */
 #include "cli/cli_generate.h"
 
+#include "io/json_text.h"
+
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,7 +102,7 @@ bool recipe_read(const cli_parser *p, const char *picture, cli_settings *out)
                           picture),
                 false);
     if (good) {
-        json_t *list = json_loads(text, 0, NULL);
+        json_t *list = cn_json_parse_string(text, 0);
         good = read_list(p, picture, list, out);
         json_decref(list);
     }
@@ -119,7 +121,7 @@ char *recipe_text(const cli_settings *r)
             list = NULL;
         }
     }
-    char *text = list ? json_dumps(list, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+    char *text = cn_json_text(list, JSON_COMPACT | JSON_ENSURE_ASCII);
     json_decref(list);
     return text;
 }

@@ -7,6 +7,9 @@
 #include "cli/commands.h"
 #include "server/server.h"
 
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +53,8 @@ static const cn_option rows[] = {
     {"port", 0, "0: one that the system chooses", FIELD(port), 0, 65535, .preset = "7860"},
     {"open", 0, "opens a browser on the page", FIELD(open)},
     {"api-key", 0, "asked for as Authorization: Bearer KEY", FIELD(api_key), .arg = "KEY"},
+    {"api-key-file", 0, "the key is this file's first line, so that no list of processes shows it",
+     FIELD(api_key_file), .arg = "FILE"},
     {"no-auth", 0, "listens beyond this machine without a key", FIELD(no_auth)},
     {"cors", 0, "pages of this origin may use the server", FIELD(cors), .arg = "ORIGIN"},
 
@@ -88,8 +93,30 @@ static const cn_option rows[] = {
     {0},
 };
 
+/* The first line of --api-key-file as the key, in `room`. */
+static int read_key(const cli_parser *p, server_options *o, char *room, int cap)
+{
+    if (!o->api_key_file) return CLI_GO;
+    if (o->api_key) return cli_usage_error(p, "%s", "--api-key and --api-key-file are both given");
+    FILE *f = fopen(o->api_key_file, "re");
+    const bool good = f && fgets(room, cap, f);
+    const int error = errno;
+    if (f) fclose(f);
+    if (!f) return cli_usage_error(p, "--api-key-file %s: %s", o->api_key_file, strerror(error));
+    if (good) room[strcspn(room, "\r\n")] = 0;
+    if (!good || !*room)
+        return cli_usage_error(p, "--api-key-file %s: a key is expected in its first line",
+                               o->api_key_file);
+    if (strlen(room) + 1 == (size_t)cap)
+        return cli_usage_error(p, "--api-key-file %s: a key of less than %d bytes is expected",
+                               o->api_key_file, cap - 1);
+    o->api_key = room;
+    return CLI_GO;
+}
+
 int cmd_serve(int argc, char **argv)
 {
+    char key[4096];
     server_options o = {.max_body_bytes = (size_t)32 << 20};
     const cli_part parts[] = {{rows, &o}, {cn_pipeline_option_rows, &o.pipeline}, {0}};
     cli_parser p = {.command = "serve",
@@ -102,6 +129,7 @@ int cmd_serve(int argc, char **argv)
     int status = cli_read(&p);
     if (status == CLI_GO && !strcmp(o.preview, "taesd") && !o.pipeline.preview_model)
         status = cli_usage_error(&p, "%s", "--preview taesd needs --preview-model");
+    if (status == CLI_GO) status = read_key(&p, &o, key, sizeof key);
     if (status == CLI_GO) status = server_run(&o);
     cli_parser_free(&p);
     return status;

@@ -73,3 +73,23 @@ void cli_progress_end(cli_progress *p)
     if (p->open && p->terminal && !p->quiet) fputc('\n', stderr);
     p->open = false;
 }
+
+/* --- faults of a data set --------------------------------------------------------------------- */
+
+void cli_problem_show(void *problems, const char *text)
+{
+    cli_problems *p = problems;
+    if (p->seen++ && !p->all) return;
+    p->shown++;
+    cli_progress_end(p->progress);
+    cli_put(stderr, text);
+    fputc('\n', stderr);
+}
+
+void cli_problems_end(const cli_problems *p)
+{
+    const int64_t rest = p->seen - p->shown;
+    if (rest)
+        fprintf(stderr, "%lld more can't be used (\"dataset check --all-problems\" names each)\n",
+                (long long)rest);
+}

@@ -143,6 +143,16 @@ static cn_status average(cn_backend *base, cn_ctx *ctx, float *mean, const float
     return CN_OK;
 }
 
+static cn_status orthogonalize(cn_backend *base, cn_ctx *ctx, float *x, int64_t rows,
+                               int64_t columns)
+{
+    float *scratch = cn_alloc(ctx, cn_orthogonalize_bytes(rows, columns));
+    if (!scratch) return CN_ENOMEM;
+    ((cpu_backend *)base)->k->orthogonalize(x, rows, columns, scratch);
+    cn_free(scratch);
+    return CN_OK;
+}
+
 static cn_status exchange(cn_backend *base, cn_ctx *ctx, float *x, float *y, int64_t n)
 {
     (void)base, (void)ctx;
@@ -200,6 +210,7 @@ cn_status cn_backend_cpu_create(cn_ctx *ctx, cn_backend **out)
                            .sum_squares = sum_squares,
                            .accumulate = accumulate,
                            .average = average,
+                           .orthogonalize = orthogonalize,
                            .exchange = exchange,
                            .computes = computes,
                            .multiply_in = multiply_in};

@@ -23,3 +23,9 @@ size_t cn_attention_scratch_bytes(int64_t N, int64_t L, int64_t M, int64_t D, in
     if (all >= workers) copies = 0;
     return (copies + 16 + workers * (2 * tile + transposed + TQ + 4 * keys + 16)) * sizeof(float);
 }
+
+size_t cn_orthogonalize_bytes(int64_t rows, int64_t columns)
+{
+    const size_t m = (size_t)CN_MIN(rows, columns), n = (size_t)CN_MAX(rows, columns);
+    return (m * n + 4 * m * m) * sizeof(float);
+}

@@ -42,6 +42,26 @@ cn_bucket_rules cn_bucket_rules_of(const cn_train_options *o)
                              .no_upscale = o->enable_bucket && o->bucket_no_upscale};
 }
 
+cn_status cn_bucket_options_check(cn_ctx *ctx, const cn_train_options *o)
+{
+    const bool has_bucket_words = o->min_bucket_reso || o->max_bucket_reso || o->bucket_no_upscale;
+    const cn_bucket_rules r = cn_bucket_rules_of(o);
+    if (has_bucket_words && !o->enable_bucket)
+        return cn_fail(ctx, CN_EINVAL,
+                       "--min-bucket-reso, --max-bucket-reso and --bucket-no-upscale say how "
+                       "buckets are made; --enable-bucket makes them");
+    if (o->enable_bucket && o->bucket_reso_steps > o->resolution)
+        return cn_fail(ctx, CN_EINVAL,
+                       "--bucket-reso-steps %lld: at most --resolution, %lld, is possible",
+                       (long long)o->bucket_reso_steps, (long long)o->resolution);
+    if (o->enable_bucket && (r.min_reso > o->resolution || r.max_reso < o->resolution))
+        return cn_fail(ctx, CN_EINVAL,
+                       "--min-bucket-reso %lld and --max-bucket-reso %lld: --resolution %lld must "
+                       "lie between them",
+                       (long long)r.min_reso, (long long)r.max_reso, (long long)o->resolution);
+    return CN_OK;
+}
+
 int cn_bucket_sizes(const cn_bucket_rules *r, cn_train_bucket out[CN_MAX_BUCKETS])
 {
     const int64_t area = r->resolution * r->resolution, step = r->steps;
@@ -152,12 +172,17 @@ typedef struct scan {
     int64_t done;
 } scan;
 
-static cn_status choose_for(const scan *s, cn_ctx *own, int64_t i, cn_train_bucket *out)
+/* *resized: it isn't of its bucket's size. */
+static cn_status choose_for(const scan *s, cn_ctx *own, int64_t i, cn_train_bucket *out,
+                            bool *resized)
 {
     int64_t width = 0, height = 0;
     char where[CN_PATH_BYTES];
     CN_TRY(cn_dataset_size(own, s->d, i, &width, &height));
-    if (cn_bucket_choose(&s->b->rules, width, height, out)) return CN_OK;
+    if (cn_bucket_choose(&s->b->rules, width, height, out)) {
+        *resized = out->width != width || out->height != height;
+        return CN_OK;
+    }
     CN_TRY(cn_dataset_where(own, s->d, i, where, sizeof where));
     return cn_fail(own, CN_EFORMAT,
                    "%s: %lld x %lld px are less than --bucket-reso-steps %lld; without "
@@ -202,16 +227,18 @@ look_at_all(scan *s, void (*progress)(void *user, const char *what, int64_t done
 #pragma omp parallel for schedule(dynamic, 16) num_threads(cn_threads(s->ctx))
     for (int64_t i = 0; i < n; i++) {
         cn_status stopped;
+        bool resized = false;
         cn_train_bucket size = {0};
 #pragma omp atomic read
         stopped = s->status;
         if (stopped != CN_OK || cn_cancelled(s->ctx)) continue;
         /* a context of its own keeps this picture's message apart from the others' */
         cn_ctx *own = cn_ctx_fork(s->ctx, false);
-        const cn_status status = own ? choose_for(s, own, i, &size) : CN_ENOMEM;
+        const cn_status status = own ? choose_for(s, own, i, &size, &resized) : CN_ENOMEM;
 #pragma omp critical(cn_buckets_scan)
         {
             note(s, i, status, &size, own ? cn_error(own) : "no memory");
+            s->b->resized |= resized;
             if (progress && (s->done % 1000 == 0 || s->done == n))
                 progress(user, "sizes", s->done, n);
         }

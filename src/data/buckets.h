@@ -31,6 +31,7 @@ typedef struct cn_buckets {
     int64_t items; /* pictures, those in no bucket counted in */
     int n;
     cn_train_bucket list[CN_MAX_BUCKETS]; /* by width, then height; those that have pictures */
+    bool resized; /* with buckets: some picture isn't of its bucket's size */
     /* [items], NULL: all are in the one bucket, in their order */
     uint16_t *of;    /* CN_NO_BUCKET: can't be read */
     uint32_t *place; /* which of its bucket's pictures it is */
@@ -38,6 +39,31 @@ typedef struct cn_buckets {
 
 /* What a run's options ask for: min and max rounded to steps, 0 as the header says. */
 cn_bucket_rules cn_bucket_rules_of(const cn_train_options *o);
+/* CN_EINVAL for options of buckets that don't go together. */
+cn_status cn_bucket_options_check(cn_ctx *ctx, const cn_train_options *o) CN_CHECKED;
+
+/* Rows of these options for structs with cn_train_options' fields; absent: preset, or unset. */
+#define CN_BUCKET_MIN_ROW(options)                                                       \
+    {                                                                                    \
+        "min-bucket-reso", 0, "least side", CN_FIELD(options, min_bucket_reso), 1, 8192, \
+            .unset = "256, or half of --resolution", .arg = "PX"                         \
+    }
+#define CN_BUCKET_MAX_ROW(options)                                                         \
+    {                                                                                      \
+        "max-bucket-reso", 0, "largest side", CN_FIELD(options, max_bucket_reso), 1, 8192, \
+            .unset = "1024, or twice --resolution", .arg = "PX"                            \
+    }
+#define CN_BUCKET_STEPS_ROW(options, absent)                                                       \
+    {                                                                                              \
+        "bucket-reso-steps", 0, "sides are multiples of it", CN_FIELD(options, bucket_reso_steps), \
+            1, 8192, .absent = "64", .arg = "PX"                                                   \
+    }
+#define CN_BUCKET_NO_UPSCALE_ROW(options)                                         \
+    {                                                                             \
+        "bucket-no-upscale", 0, "never enlarge: sizes follow from the pictures'", \
+            CN_FIELD(options, bucket_no_upscale)                                  \
+    }
+
 /* One size for all of n pictures. */
 cn_status cn_buckets_create_one(cn_ctx *ctx, int64_t width, int64_t height, int64_t n,
                                 cn_buckets **out) CN_CHECKED;

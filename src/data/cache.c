@@ -225,11 +225,25 @@ static cn_status open_text(cn_ctx *ctx, cn_backend *be, const cn_base *base,
     return cn_text_params_load(ctx, base, be, params);
 }
 
+/* The empty prompt's, which belongs to no pair. */
+static cn_status take_texts(cn_ctx *ctx, const cn_cache_options *o, cn_cache *c)
+{
+    const size_t bytes = (size_t)c->text * sizeof(float);
+    CN_TRY(cn_store_create(ctx, 1, bytes, SIZE_MAX, o->dir, &c->contexts));
+    float *empty = cn_alloc(ctx, bytes);
+    cn_status s = empty ? CN_OK : CN_ENOMEM;
+    if (s == CN_OK) s = cn_shard_encodings_empty(c->ready.encodings, ctx, c->text, empty);
+    if (s == CN_OK) s = cn_store_write(c->contexts, 0, empty);
+    cn_free(empty);
+    return cn_ranks_agree(o->ranks, s);
+}
+
 static cn_status encode_text(cn_ctx *ctx, cn_backend *be, const cn_base *base, const cn_dataset *d,
                              const cn_cache_options *o, cn_cache *c)
 {
     cn_encoder e = {0};
     cn_params *params[CN_MAX_TEXT_ENCODERS] = {NULL};
+    if (c->ready.texts) return take_texts(ctx, o, c);
     cn_status s = open_contexts(ctx, base, d, o, c);
     for (int round = 0; round < count_rounds(o) && s == CN_OK; round++) {
         if (count_missing(c->contexts, 0, c->prompts->n)) {
@@ -474,11 +488,11 @@ static cn_status encode_pictures(cn_ctx *ctx, cn_backend *be, const cn_base *bas
     group *groups = cn_alloc0(ctx, (size_t)n * sizeof *groups);
     c->moments = cn_alloc0(ctx, (size_t)n * sizeof(cn_store *));
     cn_status s = groups && c->moments ? CN_OK : CN_ENOMEM;
-    for (int k = 0; k < n && s == CN_OK; k++) {
+    for (int k = 0; k < n && s == CN_OK && !c->ready.pictures; k++) {
         s = group_open(ctx, d, c, k, &groups[k]);
         if (s == CN_OK) s = open_moments(ctx, base, o, c, &groups[k]);
     }
-    if (s == CN_OK) s = encode_groups(ctx, be, base, o, c, groups);
+    if (s == CN_OK && !c->ready.pictures) s = encode_groups(ctx, be, base, o, c, groups);
     for (int k = 0; groups && k < n; k++) cn_free(groups[k].items);
     cn_free(groups);
     return s;
@@ -491,6 +505,7 @@ static void set_sizes(cn_cache *c, const cn_base *base, const cn_dataset *d,
 {
     const cn_train_bucket *largest = &o->buckets->list[cn_buckets_largest(o->buckets)];
     *c = (cn_cache){.n = d->n,
+                    .ready = o->ready,
                     .buckets = o->buckets,
                     .prompts = o->prompts,
                     .mirrored = o->mirrored,
@@ -525,12 +540,16 @@ bool cn_cache_has(const cn_cache *c, int64_t i)
 {
     const int bucket = cn_buckets_of(c->buckets, i);
     if (bucket == CN_NO_BUCKET || (c->prompts && c->prompts->context_of[i] < 0)) return false;
-    return !c->moments || cn_store_has(c->moments[bucket], cn_buckets_place(c->buckets, i));
+    return !c->moments || c->ready.pictures ||
+           cn_store_has(c->moments[bucket], cn_buckets_place(c->buckets, i));
 }
 
 cn_status cn_cache_moments(const cn_cache *c, cn_ctx *ctx, int64_t i, bool mirrored, float *out)
 {
     const int bucket = cn_buckets_of(c->buckets, i);
+    if (c->ready.pictures)
+        return cn_shard_encodings_moments(c->ready.encodings, ctx, c->ready.data, i,
+                                          (int64_t)(moments_bytes(c, bucket) / sizeof(float)), out);
     const int64_t record =
         cn_buckets_place(c->buckets, i) + (mirrored ? count_items(c, bucket) : 0);
     return cn_store_read(c->moments[bucket], ctx, record, out);
@@ -538,7 +557,12 @@ cn_status cn_cache_moments(const cn_cache *c, cn_ctx *ctx, int64_t i, bool mirro
 
 cn_status cn_cache_context(const cn_cache *c, cn_ctx *ctx, int64_t i, float *out)
 {
-    return cn_store_read(c->contexts, ctx, i < 0 ? 0 : c->prompts->context_of[i], out);
+    const int64_t k = i < 0 ? 0 : c->prompts->context_of[i];
+    /* by the pair whose tokens were compared: others of this caption may hold an older one's */
+    if (k && c->ready.texts)
+        return cn_shard_encodings_text(c->ready.encodings, ctx, c->ready.data,
+                                       c->prompts->item_of[k], c->text, out);
+    return cn_store_read(c->contexts, ctx, k, out);
 }
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -589,13 +613,15 @@ cn_status cn_cache_plan(cn_ctx *ctx, cn_backend *be, const cn_base *base, const 
     int64_t records = 0;
     set_sizes(&c, base, d, o);
     *out = (cn_cache_memory){0};
-    if (o->prompts) {
+    if (o->prompts && c.ready.texts) {
+        out->kept_bytes += (size_t)c.text * sizeof(float);
+    } else if (o->prompts) {
         const size_t context = (size_t)c.text * sizeof(float);
         CN_TRY(plan_text(ctx, be, base, &text));
         if (!cn_mul_size((size_t)o->prompts->n, context, &contexts)) contexts = SIZE_MAX;
         out->kept_bytes += store_bytes(o, o->prompts->n, contexts);
     }
-    if (o->pictures) {
+    if (o->pictures && !c.ready.pictures) {
         CN_TRY(plan_pictures(ctx, be, base, o->buckets, &pictures));
         for (int k = 0; k < o->buckets->n; k++) records += count_records(&c, k);
         out->kept_bytes += store_bytes(o, records, all_moments_bytes(&c));

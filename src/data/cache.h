@@ -5,7 +5,8 @@
  * encoders are loaded, used and freed here. Prompts are encoded once per distinct text. With
  * cache_dir both stay on disk: a file per size of pictures, in it a picture found again by its file
  * (path, place in a tar, length, time of change) and how it is cropped; a prompt by its tokens and
- * the text encoder's file.
+ * the text encoder's file. What tar shards hold encoded already (shard_encodings.h) is read from
+ * there whenever it is asked for.
  */
 #ifndef CN_DATA_CACHE_H
 #define CN_DATA_CACHE_H
@@ -14,11 +15,20 @@
 #include "data/buckets.h"
 #include "data/prompt_list.h"
 #include "data/prompter.h"
+#include "data/shard_encodings.h"
 #include "dist/ranks.h"
 #include "data/store.h"
 
+/* What of a data set is read from its shards. */
+typedef struct cn_cache_ready {
+    const cn_shard_encodings *encodings; /* NULL: nothing */
+    const cn_dataset *data;              /* whose pairs are meant; outlives the cache */
+    bool pictures, texts;                /* all of them */
+} cn_cache_ready;
+
 typedef struct cn_cache {
     int64_t n;
+    cn_cache_ready ready;
     const cn_buckets *buckets;     /* the sizes, and which picture has which */
     const cn_prompt_list *prompts; /* NULL: no texts */
     bool mirrored;                 /* every picture is there mirrored too */
@@ -28,8 +38,10 @@ typedef struct cn_cache {
     int64_t text;       /* values kept of a text (cn_base_text_elements) */
     int64_t ids;        /* tokens that a prompt is made of, of every text encoder */
     cn_store **moments; /* [sizes] of records [h,w,2c] F32; none for a pair that was left out; NULL:
-                           no pictures */
-    cn_store *contexts; /* `text` F32 per distinct prompt, [L,D] first; NULL: no texts */
+                           no pictures. Of ready pictures the list is there without stores */
+    /* `text` F32 per distinct prompt, [L,D] first; of ready texts the empty prompt's alone; NULL:
+     * no texts */
+    cn_store *contexts;
 } cn_cache;
 
 /* what: "text", "latents" or "reading the cache". */
@@ -42,6 +54,7 @@ typedef struct cn_cache_options {
     const cn_buckets *buckets;     /* these three outlive the cache */
     const cn_prompt_list *prompts; /* NULL: texts aren't encoded */
     const cn_prompter *prompter;
+    cn_cache_ready ready;
     bool pictures;   /* false: they aren't encoded */
     bool mirrored;   /* pictures are encoded mirrored too */
     bool skip_bad;   /* pairs that can't be read are named in the log and left out */

@@ -115,4 +115,25 @@ cn_status cn_dataset_item_from_json(cn_ctx *ctx, const cn_dataset_columns *c, co
 cn_status cn_dataset_parse_json(cn_ctx *ctx, const cn_dataset_list *l, const char *where,
                                 const char *bytes, size_t n, cn_dataset_item *item) CN_CHECKED;
 
+/* --- dataset_shards.c: what else shards hold of a pair ---------------------------------------- */
+
+typedef struct cn_shard_member {
+    const char *key; /* key_bytes of it; those of one key stand together */
+    size_t key_bytes;
+    const char *ending;
+    uint64_t shard; /* keys of different ones are different pairs' */
+    uint64_t place; /* in all shards; it grows */
+} cn_shard_member;
+
+/* Whether the data set is of shards; only then the others may be called. */
+bool cn_shard_members_there(const cn_dataset *d);
+/* The place of pair i's picture. Pairs are in the order of members. */
+uint64_t cn_shard_members_target(const cn_dataset *d, int64_t i);
+/* Every member in order, also those that belong to no pair. */
+cn_status cn_shard_members_visit(cn_ctx *ctx, const cn_dataset *d,
+                                 void (*visit)(void *user, const cn_shard_member *m),
+                                 void *user) CN_CHECKED;
+/* For cn_tar_read. */
+const char *cn_shard_members_path(const cn_dataset *d, uint64_t place, int64_t *position);
+
 #endif

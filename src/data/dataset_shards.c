@@ -200,17 +200,22 @@ static cn_status take_member(void *user, const cn_tar_entry *e)
     return CN_OK;
 }
 
+/* By the index beside the shard, else by its headers. */
+static cn_status visit_members(cn_ctx *ctx, const char *path,
+                               cn_status (*visit)(void *user, const cn_tar_entry *e), void *user)
+{
+    bool indexed = false;
+    CN_TRY(cn_shard_index_scan(ctx, path, visit, user, &indexed));
+    return indexed ? CN_OK : cn_tar_scan(ctx, path, visit, user);
+}
+
 static cn_status scan_shards(cn_ctx *ctx, cn_dataset *d, scan *c)
 {
     const shards *s = d->own;
     for (int i = 0; i < PARTS; i++) c->places[i] = NO_PLACE;
     for (int64_t i = 0; i < s->n; i++) {
         c->shard = (uint64_t)i;
-        bool indexed = false;
-        cn_status status =
-            cn_shard_index_scan(ctx, shard_path(s, c->shard), take_member, c, &indexed);
-        if (status == CN_OK && !indexed)
-            status = cn_tar_scan(ctx, shard_path(s, c->shard), take_member, c);
+        const cn_status status = visit_members(ctx, shard_path(s, c->shard), take_member, c);
         CN_TRY(cn_dataset_fault(ctx, c->faults, status));
         CN_TRY(finish_pair(c));
         if (cn_cancelled(ctx)) return cn_fail(ctx, CN_ECANCELLED, "stopped while listing shards");
@@ -334,6 +339,56 @@ static cn_status get_members(cn_ctx *ctx, const cn_dataset *d, const uint64_t *w
     if (!(out->where = cn_strdup(ctx, where))) return CN_ENOMEM;
     if (!prompt || words[CAPTION] == NO_PLACE) return CN_OK;
     return read_caption(ctx, s, words[CAPTION], &out->prompt);
+}
+
+/* --- members beside those of a pair ----------------------------------------------------------- */
+
+bool cn_shard_members_there(const cn_dataset *d)
+{
+    return d->layout == &cn_dataset_webdataset;
+}
+
+uint64_t cn_shard_members_target(const cn_dataset *d, int64_t i)
+{
+    return d->index[i * d->words + TARGET];
+}
+
+typedef struct visitor {
+    void (*visit)(void *user, const cn_shard_member *m);
+    void *user;
+    uint64_t shard;
+} visitor;
+
+static cn_status visit_one(void *user, const cn_tar_entry *e)
+{
+    const visitor *v = user;
+    const size_t n = key_bytes(e->name);
+    if (!n || n >= KEY_BYTES || (uint64_t)e->position >> PLACE_BITS) return CN_OK;
+    v->visit(v->user, &(cn_shard_member){.key = e->name,
+                                         .key_bytes = n,
+                                         .ending = e->name + n + 1,
+                                         .shard = v->shard,
+                                         .place = v->shard << PLACE_BITS | (uint64_t)e->position});
+    return CN_OK;
+}
+
+cn_status cn_shard_members_visit(cn_ctx *ctx, const cn_dataset *d,
+                                 void (*visit)(void *user, const cn_shard_member *m), void *user)
+{
+    const shards *s = d->own;
+    visitor v = {visit, user, 0};
+    for (; v.shard < (uint64_t)s->n; v.shard++) {
+        const cn_status status = visit_members(ctx, shard_path(s, v.shard), visit_one, &v);
+        if (status != CN_OK && status != CN_EFORMAT) return status; /* what is cut was told */
+        if (cn_cancelled(ctx)) return cn_fail(ctx, CN_ECANCELLED, "stopped while listing shards");
+    }
+    return CN_OK;
+}
+
+const char *cn_shard_members_path(const cn_dataset *d, uint64_t place, int64_t *position)
+{
+    *position = (int64_t)(place & ((UINT64_C(1) << PLACE_BITS) - 1));
+    return shard_path(d->own, place >> PLACE_BITS);
 }
 
 const cn_dataset_layout cn_dataset_webdataset = {.name = "webdataset",

@@ -2,6 +2,8 @@
 /* dataset_show.c - controlnet.h's cn_dataset_show: one pair of a data set, looked at. */
 #include "data/dataset.h"
 
+#include "io/json_text.h"
+
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +32,7 @@ static cn_status tell(cn_ctx *ctx, const char *where, const char *prompt, const 
             "{s:s,s:s,s:I,s:I,s:I,s:I}", "where", where, "prompt", prompt, "width",
             (json_int_t)target->width, "height", (json_int_t)target->height, "condition_width",
             (json_int_t)condition->width, "condition_height", (json_int_t)condition->height);
-        char *dumped = object ? json_dumps(object, 0) : NULL;
+        char *dumped = cn_json_text(object, 0);
         if (dumped) cn_str_addf(&out, "%s\n", dumped);
         free(dumped);
         json_decref(object);

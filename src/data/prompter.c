@@ -40,7 +40,7 @@ cn_status cn_prompter_open(cn_ctx *ctx, const cn_base *base, const char *tokeniz
     return CN_OK;
 }
 
-static cn_status encode(cn_ctx *ctx, const cn_prompter *p, const char *text, int32_t *ids)
+cn_status cn_prompter_encode(cn_ctx *ctx, const cn_prompter *p, const char *text, int32_t *ids)
 {
     for (int k = 0; k < CN_MAX_TEXT_ENCODERS && p->tokenizers[k]; k++)
         CN_TRY(
@@ -51,10 +51,10 @@ static cn_status encode(cn_ctx *ctx, const cn_prompter *p, const char *text, int
 static cn_status encode_varied(cn_ctx *ctx, const cn_prompter *p, const char *prompt, cn_rng *rng,
                                int32_t *ids)
 {
-    if (!cn_tags_vary(&p->tags)) return encode(ctx, p, prompt, ids);
+    if (!cn_tags_vary(&p->tags)) return cn_prompter_encode(ctx, p, prompt, ids);
     cn_str text = {0};
     cn_status s = cn_tags_write(ctx, &p->tags, prompt, rng, &text);
-    if (s == CN_OK) s = encode(ctx, p, text.data, ids);
+    if (s == CN_OK) s = cn_prompter_encode(ctx, p, text.data, ids);
     cn_str_free(&text);
     return s;
 }
@@ -63,7 +63,7 @@ cn_status cn_prompter_ids(cn_ctx *ctx, const cn_prompter *p, const cn_dataset *d
                           cn_rng *rng, int32_t *ids)
 {
     cn_dataset_item pair = {0};
-    if (i < 0) return encode(ctx, p, "", ids);
+    if (i < 0) return cn_prompter_encode(ctx, p, "", ids);
     CN_TRY(cn_dataset_get(ctx, d, i, true, &pair));
     cn_status s = encode_varied(ctx, p, pair.prompt, rng, ids);
     if (s == CN_EINVAL) s = cn_fail_prefix(ctx, CN_EFORMAT, "%s", pair.where);

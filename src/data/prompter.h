@@ -19,6 +19,9 @@ typedef struct cn_prompter {
 cn_status cn_prompter_open(cn_ctx *ctx, const cn_base *base, const char *tokenizer_dir,
                            const cn_tag_rules *tags, cn_prompter **out) CN_CHECKED;
 void cn_prompter_close(cn_prompter *p);
+/* ids of a text as it stands, [L] for each text encoder. */
+cn_status cn_prompter_encode(cn_ctx *ctx, const cn_prompter *p, const char *text,
+                             int32_t *ids) CN_CHECKED;
 /* ids of item i's prompt, [L] for each text encoder, i < 0: of the empty one. rng: what its tags
  * are varied by; NULL: they aren't. */
 cn_status cn_prompter_ids(cn_ctx *ctx, const cn_prompter *p, const cn_dataset *d, int64_t i,

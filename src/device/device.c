@@ -24,6 +24,11 @@ static bool vulkan_index(const char *word, int *out)
     return true;
 }
 
+bool cn_device_is_cpu(const char *device)
+{
+    return !device || !strcmp(device, "auto") || !strcmp(device, "cpu");
+}
+
 cn_status cn_backend_create(cn_ctx *ctx, const char *device, cn_backend **out)
 {
     return cn_backend_create_for_rank(ctx, device, 0, out);
@@ -32,8 +37,7 @@ cn_status cn_backend_create(cn_ctx *ctx, const char *device, cn_backend **out)
 cn_status cn_backend_create_for_rank(cn_ctx *ctx, const char *device, int rank, cn_backend **out)
 {
     int index;
-    if (!device || !strcmp(device, "auto") || !strcmp(device, "cpu"))
-        return cn_backend_cpu_create(ctx, out);
+    if (cn_device_is_cpu(device)) return cn_backend_cpu_create(ctx, out);
     if (vulkan_index(device, &index)) return cn_backend_vulkan_create(ctx, index, rank, out);
     return cn_fail(ctx, CN_EINVAL,
                    "--device %s: auto, cpu, vulkan or vulkan:N, N as controlnet devices numbers "

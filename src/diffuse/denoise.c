@@ -10,7 +10,8 @@
 struct cn_denoiser {
     cn_ctx *ctx;
     cn_draw_spec spec;
-    int64_t n;
+    int64_t n, references; /* samples of the drawing, and those before them */
+    cn_reference reference;
     cn_control *controls[CN_MAX_CONTROLS];
     cn_graph *graph;
     cn_plan *plan;
@@ -82,6 +83,7 @@ static cn_status make_unit(cn_denoiser *d, int k)
     const bool half = sees_half(d, k) && !c->kind->whole;
     const int64_t n = half ? s->batch : d->n, latent = s->unet->out_channels;
     if (half && !d->cond.x) d->cond = make_inputs(d, n, latent);
+    if (!half && !d->both.x && d->references) d->both = make_inputs(d, n, latent);
     if (!half && !d->both.x) {
         d->both = d->in;
         if (s->unet->in_channels != latent)
@@ -92,7 +94,7 @@ static cn_status make_unit(cn_denoiser *d, int k)
                                     .config = c->config,
                                     .params = c->params,
                                     .in = half ? d->cond : d->both,
-                                    .first = d->n - n,
+                                    .first = d->references + d->n - n,
                                     .hints = d->hints[k],
                                     .part = k + 1,
                                     .gated = true};
@@ -104,7 +106,15 @@ static cn_status build(cn_denoiser *d)
 {
     const cn_draw_spec *s = &d->spec;
     CN_TRY(cn_graph_create(d->ctx, &d->graph));
-    d->in = make_inputs(d, d->n, s->unet->in_channels);
+    d->in = make_inputs(d, d->references + d->n, s->unet->in_channels);
+    if (d->references) {
+        d->reference = (cn_reference){.n = d->references,
+                                      .unconditional = d->references - s->batch,
+                                      .fidelity = s->style_fidelity,
+                                      .weight = s->reference_weight};
+        cn_reference_begin(&d->reference, s->unet);
+        d->in.reference = &d->reference;
+    }
     for (int k = 0; k < s->n_controls; k++) CN_TRY(make_unit(d, k));
     d->y = cn_controlled_unet_build(d->graph, s->unet, s->unet_params, &d->in, d->units,
                                     s->n_controls);
@@ -123,6 +133,7 @@ cn_status cn_denoiser_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *sp
     d->ctx = ctx;
     d->spec = *spec;
     d->n = N;
+    d->references = cn_draw_references(spec);
     for (int k = 0; s == CN_OK && k < spec->n_controls; k++)
         s = cn_control_create(ctx, be, spec, k, &d->controls[k]);
     if (s == CN_OK) s = build(d);
@@ -283,10 +294,14 @@ cn_status cn_denoiser_run(cn_denoiser *d, unsigned acting, unsigned seeing,
     CN_TRY(feed(d, acting, seeing, hints));
     CN_TRY(set_inputs(d, &d->in, in->x, in, 0));
     if (d->scale) CN_TRY(cn_plan_set(d->plan, d->scale, in->scale));
-    if (d->both.x && d->both.x != d->in.x) CN_TRY(cn_plan_set(d->plan, d->both.x, in->latents));
-    CN_TRY(set_inputs(d, &d->cond, in->latents, in, d->n - d->spec.batch));
+    if (d->references)
+        CN_TRY(set_inputs(d, &d->both, in->latents, in, d->references));
+    else if (d->both.x && d->both.x != d->in.x)
+        CN_TRY(cn_plan_set(d->plan, d->both.x, in->latents));
+    CN_TRY(set_inputs(d, &d->cond, in->latents, in, d->references + d->n - d->spec.batch));
     CN_TRY(cn_plan_run(d->plan));
     CN_TRY(cn_plan_expect_finite(d->plan, d->y));
-    *y = cn_plan_data(d->plan, d->y);
+    *y = (const float *)cn_plan_data(d->plan, d->y) +
+         d->references * (cn_node_elements(d->y) / d->y->shape[0]);
     return CN_OK;
 }

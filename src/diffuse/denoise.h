@@ -12,16 +12,17 @@
 
 typedef struct cn_denoiser cn_denoiser;
 
-/* What is fed, NHWC. */
+/* What is fed, NHWC: R samples of a reference (cn_draw_references), then N of the drawing. */
 typedef struct cn_denoise_input {
-    const float *x;       /* [N,h,w,in_channels] */
-    const float *latents; /* [N,h,w,out_channels]: x without what only an inpainting UNet takes */
-    const float *times;   /* [N] */
-    const float *context; /* [N,L,D] */
-    const float *added;   /* [N,added_dim], where the networks have it */
+    const float *x;       /* [R+N,h,w,in_channels] */
+    const float *latents; /* [R+N,h,w,out_channels]: x without what only an inpainting UNet takes */
+    const float *times;   /* [R+N] */
+    const float *context; /* [R+N,L,D] */
+    const float *added;   /* [R+N,added_dim], where the networks have it */
     const float
-        *scale; /* [N,guidance_dim]: the guidance scale's embedding, where the UNet has it */
-    int64_t unconditional; /* so many samples, the first, are guidance's unconditional half */
+        *scale; /* [R+N,guidance_dim]: the guidance scale's embedding, where the UNet has it */
+    int64_t
+        unconditional; /* so many of the drawing's, the first, are guidance's unconditional half */
 } cn_denoise_input;
 
 /* Of N samples a call: one of guidance's halves, or both. */

@@ -27,7 +27,19 @@ typedef struct cn_draw_spec {
     int64_t context_length;   /* tokens */
     bool guidance;            /* both halves; else the conditional one alone */
     bool sequential_guidance; /* one behind the other instead of as one batch: less memory */
+    /* A picture that the drawing takes its looks from (cn_reference), whose latents a run's args
+     * give; guidance's halves are then one batch. */
+    bool reference;
+    float reference_weight, style_fidelity;
 } cn_draw_spec;
+
+/* The samples that go through the UNet for it, before the others: none for an unconditional half
+ * that doesn't see it. */
+static inline int64_t cn_draw_references(const cn_draw_spec *s)
+{
+    if (!s->reference) return 0;
+    return s->guidance && s->style_fidelity < 1 ? 2 * s->batch : s->batch;
+}
 
 /* One control network's part in a run. It acts on step i of n unless i/n < start or (i+1)/n > end;
  * a step on which it doesn't act, it isn't run. */

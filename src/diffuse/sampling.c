@@ -14,14 +14,17 @@ struct cn_draw {
     cn_ctx *ctx;
     cn_draw_spec spec;
     cn_denoiser *networks;
-    int64_t n;       /* samples of a call: one or two halves */
-    int turns;       /* calls a step: 2 where guidance's halves take turns */
-    float *latents;  /* x of the ControlNets, NHWC, every half */
-    float *input;    /* x of the UNet, which may take more channels */
-    float *times;    /* [n] */
+    int64_t n;          /* samples of a call: one or two halves */
+    int64_t references; /* samples before them (cn_draw_references) */
+    float *reference;   /* [2,C,h,w]: noise, and its latents of this step, scaled; NULL: none */
+    int turns;          /* calls a step: 2 where guidance's halves take turns */
+    /* of references + n samples */
+    float *latents; /* x of the ControlNets, NHWC */
+    float *input;   /* x of the UNet, which may take more channels */
+    float *times;
     float *features; /* context */
-    float *added;    /* [n,added_dim]; NULL: not taken */
-    float *scale;    /* the guidance scale's embedding, [n,guidance_dim]; NULL: not taken */
+    float *added;    /* [..,added_dim]; NULL: not taken */
+    float *scale;    /* the guidance scale's embedding, [..,guidance_dim]; NULL: not taken */
     float *halves;   /* what each of two turns gave, NHWC; NULL with one */
     float *prediction, *model; /* [B,C,h,w] of run: the guided prediction and the scaled latents */
 };
@@ -74,14 +77,21 @@ static cn_status check(cn_ctx *ctx, const cn_draw_spec *s)
     for (int k = 0; k < s->n_controls; k++)
         if (s->controls[k].kind->residuals)
             CN_TRY(check_control(ctx, s->controls[k].config, s->unet));
+    for (int k = 0; s->reference && k < s->n_controls; k++)
+        if (s->controls[k].kind->whole)
+            return cn_fail(ctx, CN_EINVAL, "a reference picture beside %s isn't possible",
+                           s->controls[k].kind->title);
     return CN_OK;
 }
 
 static cn_status allocate(cn_draw *d)
 {
-    const size_t n = (size_t)d->n, latents = (size_t)latent_elements(d) * sizeof(float);
+    const size_t n = (size_t)(d->references + d->n);
+    const size_t one = (size_t)(d->spec.unet->out_channels * pixels_of(d)) * sizeof(float);
+    const size_t latents = (size_t)d->spec.batch * one;
     const size_t input = (size_t)(d->spec.unet->in_channels * pixels_of(d)) * sizeof(float);
-    d->latents = cn_alloc(d->ctx, latents * (n / (size_t)d->spec.batch));
+    d->latents = cn_alloc_array(d->ctx, n, one);
+    if (d->references) d->reference = cn_alloc_array(d->ctx, 2, one);
     d->input = cn_alloc_array(d->ctx, n, input);
     d->times = cn_alloc_array(d->ctx, n, sizeof(float));
     d->features = cn_alloc_array(d->ctx, n, (size_t)context_elements(d) * sizeof(float));
@@ -94,7 +104,7 @@ static cn_status allocate(cn_draw *d)
     d->model = cn_alloc(d->ctx, latents);
     bool all = d->latents && d->input && d->times && d->features && d->prediction && d->model &&
                (d->halves || d->turns == 1) && (d->scale || !d->spec.unet->guidance_dim) &&
-               (d->added || !d->spec.unet->added_dim);
+               (d->added || !d->spec.unet->added_dim) && (d->reference || !d->references);
     return all ? CN_OK : CN_ENOMEM;
 }
 
@@ -105,7 +115,8 @@ cn_status cn_draw_create(cn_ctx *ctx, cn_backend *be, const cn_draw_spec *spec, 
     if (!d) return CN_ENOMEM;
     d->ctx = ctx;
     d->spec = *spec;
-    d->turns = spec->guidance && spec->sequential_guidance ? 2 : 1;
+    d->turns = spec->guidance && spec->sequential_guidance && !spec->reference ? 2 : 1;
+    d->references = cn_draw_references(spec);
     d->n = spec->batch * (spec->guidance && d->turns == 1 ? 2 : 1);
     cn_status s = cn_denoiser_create(ctx, be, spec, d->n, &d->networks);
     if (s == CN_OK) s = allocate(d);
@@ -121,6 +132,7 @@ void cn_draw_destroy(cn_draw *d)
 {
     if (!d) return;
     cn_denoiser_destroy(d->networks);
+    cn_free(d->reference);
     cn_free(d->latents);
     cn_free(d->input);
     cn_free(d->times);
@@ -159,7 +171,7 @@ static void embed_scale(cn_draw *d, double cfg_scale)
     for (int64_t k = 0; k < half; k++) {
         const double w = 1000 * (cfg_scale - 1);
         const double angle = w * exp(-log(10000.0) * (double)k / (double)CN_MAX(1, half - 1));
-        for (int64_t i = 0; i < d->n; i++) {
+        for (int64_t i = 0; i < d->references + d->n; i++) {
             d->scale[i * dim + k] = (float)sin(angle);
             d->scale[i * dim + half + k] = (float)cos(angle);
         }
@@ -175,6 +187,8 @@ cn_status cn_draw_begin(cn_draw *d, const cn_draw_args *a)
                        (long long)(d->spec.unet->in_channels - d->spec.unet->out_channels));
     if (d->added && (!a->cond_added || (d->spec.guidance && !a->uncond_added)))
         return cn_fail(d->ctx, CN_EINVAL, "the UNet takes pooled text and sizes beside the text");
+    if (d->references && !a->reference)
+        return cn_fail(d->ctx, CN_EINVAL, "the latents of a reference picture are expected");
     embed_scale(d, a->cfg_scale);
     return CN_OK;
 }
@@ -191,8 +205,10 @@ static void set_context(const cn_draw *d, const cn_draw_args *a, int step, int t
 {
     const int64_t row = context_elements(d), extra = d->spec.unet->added_dim;
     const int cond = stage_at(&a->cond_stages, step), uncond = stage_at(&a->uncond_stages, step);
-    for (int64_t i = 0; i < d->n; i++) {
-        const bool without = unconditional(d, turn, i);
+    for (int64_t i = 0; i < d->references + d->n; i++) {
+        /* a reference is told what the sample that sees it is */
+        const int64_t of = i < d->references ? d->n - d->references + i : i - d->references;
+        const bool without = unconditional(d, turn, of);
         memcpy(d->features + i * row, without ? a->uncond + uncond * row : a->cond + cond * row,
                (size_t)row * sizeof(float));
         if (extra)
@@ -214,8 +230,10 @@ static void to_rows(const float *in, int64_t C, int64_t pixels, float *out, int6
 static void set_latents(cn_draw *d, const cn_draw_args *a, const float *x)
 {
     int64_t in = d->spec.unet->in_channels, C = d->spec.unet->out_channels, pixels = pixels_of(d);
-    for (int64_t i = 0; i < d->n; i++) {
-        const float *from = x + i % d->spec.batch * C * pixels;
+    for (int64_t i = 0; i < d->references + d->n; i++) {
+        const float *from = i < d->references
+                                ? d->reference + C * pixels
+                                : x + (i - d->references) % d->spec.batch * C * pixels;
         to_rows(from, C, pixels, d->latents + i * C * pixels, C, 0);
         to_rows(from, C, pixels, d->input + i * in * pixels, in, 0);
         if (in > C) to_rows(a->extra, in - C, pixels, d->input + i * in * pixels, in, C);
@@ -309,7 +327,7 @@ cn_status cn_draw_predict(cn_draw *d, const cn_draw_args *a, int i, int n, doubl
 {
     const float *y = NULL;
     set_latents(d, a, x);
-    for (int64_t k = 0; k < d->n; k++) d->times[k] = (float)timestep;
+    for (int64_t k = 0; k < d->references + d->n; k++) d->times[k] = (float)timestep;
     const bool guided = is_guided(d, a, i, n);
     const int first = d->turns > 1 && !guided ? 1 : 0; /* the unconditional half comes first */
     for (int turn = first; turn < d->turns; turn++) CN_TRY(run_turn(d, a, i, n, turn, &y));
@@ -355,6 +373,19 @@ static void keep_estimate(cn_draw *d, const cn_draw_args *a, const cn_sampler *s
     }
 }
 
+/* The reference with the noise of step i, drawn anew for each and alike for every picture. */
+static void noise_reference(cn_draw *d, const cn_draw_args *a, const cn_sampler *sampler, int i)
+{
+    const int64_t one = d->spec.unet->out_channels * pixels_of(d);
+    float *noise = d->reference, *scaled = d->reference + one;
+    cn_rng rng;
+    if (!d->references) return;
+    cn_rng_seed(&rng, (uint64_t)i);
+    cn_rng_normal(&rng, noise, one);
+    cn_sampler_add_noise(sampler, i, a->reference, noise, d->model, one);
+    cn_sampler_scale_input(sampler, i, d->model, scaled, one);
+}
+
 /* Before step i of `last`, whose prediction is there. */
 static cn_status preview(cn_draw *d, const cn_sampler *sampler, const cn_draw_args *a, int i)
 {
@@ -374,6 +405,7 @@ cn_status cn_draw_run(cn_draw *d, cn_sampler *sampler, const cn_draw_args *a)
     CN_TRY(cn_draw_begin(d, a));
     for (int i = a->first; i < last; i++) {
         if (cn_cancelled(d->ctx)) return cn_fail(d->ctx, CN_ECANCELLED, "interrupted");
+        noise_reference(d, a, sampler, i);
         cn_sampler_scale_input(sampler, i, a->latents, d->model, n);
         CN_TRY(cn_draw_predict(d, a, i - a->first + a->behind, steps + a->behind,
                                cn_sampler_timestep(sampler, i), d->model, d->prediction));

@@ -57,6 +57,7 @@ typedef struct cn_draw_args {
     cn_status (*preview)(void *user, int done, int steps, const float *clean);
     int preview_interval;
     void *user;
+    const float *reference; /* [C,h,w]: latents of the picture of cn_draw_spec.reference */
     const float
         *extra; /* [in - out channels,h,w] that an inpainting UNet takes behind the latents */
     cn_draw_keep keep;

@@ -6,6 +6,7 @@
 #include "data/condition.h"
 #include "data/dataset.h"
 #include "data/words.h"
+#include "io/json_text.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -311,7 +312,7 @@ static cn_status tell(const gathered *g, bool json, char **text)
     if (g->how.report) CN_TRY(write_report(g, top, n));
     if (json) {
         json_t *object = to_json(g, top, n);
-        char *dumped = object ? json_dumps(object, JSON_REAL_PRECISION(6)) : NULL;
+        char *dumped = cn_json_text(object, JSON_REAL_PRECISION(6));
         if (dumped) cn_str_addf(&out, "%s\n", dumped);
         free(dumped);
         json_decref(object);

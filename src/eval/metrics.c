@@ -30,7 +30,9 @@ static cn_status keep_until(cn_ctx *ctx, const char *path, int64_t last_step)
     cn_str kept = {0};
     CN_TRY(cn_file_read(ctx, path, CN_JSON_MAX_BYTES, &text, &n));
     for (char *at = text, *end; (end = strchr(at, '\n')); at = end + 1) {
-        json_t *object = json_loadb(at, (size_t)(end - at), 0, NULL);
+        json_error_t error;
+        json_t *object = cn_json_parse(at, (size_t)(end - at), 0, &error);
+        kept.failed = kept.failed || (!object && !error.text[0]);
         if (object && cn_json_int(object, "step", 0) <= last_step)
             cn_str_add(&kept, at, (size_t)(end - at) + 1);
         json_decref(object);
@@ -138,7 +140,7 @@ void cn_metrics_string(cn_metrics *m, const char *key, const char *value)
     key_of(m, key);
     if (strcmp(key, "event") == 0) snprintf(m->event, sizeof m->event, "%s", value);
     json_t *text = json_string(value);
-    char *quoted = text ? json_dumps(text, JSON_ENCODE_ANY) : NULL;
+    char *quoted = cn_json_text(text, JSON_ENCODE_ANY);
     cn_str_adds(&m->line, quoted ? quoted : "null");
     free(quoted);
     json_decref(text);

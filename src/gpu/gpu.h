@@ -31,7 +31,7 @@ typedef struct cn_gpu_device {
 cn_status cn_gpu_devices(cn_ctx *ctx, cn_gpu_device *out, int *n) CN_CHECKED;
 /* On device `index` of that list; -1: the first discrete one that will do, else the first of
  * another type than "cpu", else the first; of those of its type that will do, turn by turn, number
- * `turn`. Owned by the caller: b->destroy. */
+ * `turn`. Owned by the caller: b->destroy; ctx outlives it. */
 cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend **out) CN_CHECKED;
 
 /* What a backend of this file has done since it was made. */

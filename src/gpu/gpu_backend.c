@@ -274,10 +274,24 @@ static bool multiply_in(cn_backend *base, cn_dtype type)
     return type == CN_F32 || type == CN_F16;
 }
 
+static void time_steps(cn_backend *base, double *seconds)
+{
+    ((gpu_backend *)base)->queue.profile.seconds = seconds;
+}
+
+static void report_profile(const gpu_backend *b)
+{
+    cn_str text = {0};
+    cn_vk_profile_text(&b->queue, &text);
+    if (!text.failed && text.data) cn_log_lines(b->ctx, CN_LOG_INFO, text.data);
+    cn_str_free(&text);
+}
+
 static void destroy(cn_backend *base)
 {
     if (!base) return;
     gpu_backend *b = (gpu_backend *)base;
+    report_profile(b);
     cn_vk_queue_close(&b->queue);
     cn_free(b);
 }
@@ -301,6 +315,7 @@ cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend 
         cn_free(b);
         return s;
     }
+    b->ctx = ctx;
     b->base = (cn_backend){.name = "vulkan",
                            .limit = b->queue.limit,
                            .memory = memory,
@@ -328,6 +343,7 @@ cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend 
                            .exchange = cn_gpu_exchange,
                            .computes = computes,
                            .multiply_in = multiply_in,
+                           .time = b->queue.profile.pool ? time_steps : NULL,
                            .destroy = destroy};
     *out = &b->base;
     return CN_OK;

@@ -13,6 +13,7 @@ typedef struct gpu_backend {
     cn_status failed;     /* of the addresses asked for since the last dispatch */
     float *squares;       /* sums of them on the device; NULL: none were asked for yet */
     size_t squares_bytes; /* of their room */
+    cn_ctx *ctx;          /* of whoever made it: for CN_PROFILE's table, at its end */
     float *codes;         /* what moments' codes mean (optimizer_steps.c); NULL: none were seen */
 } gpu_backend;
 

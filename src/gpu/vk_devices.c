@@ -149,7 +149,10 @@ static cn_status find_queue(cn_ctx *ctx, cn_vk_device *d)
     uint32_t n = CN_COUNT(families);
     d->vk.GetPhysicalDeviceQueueFamilyProperties(d->physical, &n, families);
     for (d->family = 0; d->family < n; d->family++)
-        if (families[d->family].queueFlags & VK_QUEUE_COMPUTE_BIT) return CN_OK;
+        if (families[d->family].queueFlags & VK_QUEUE_COMPUTE_BIT) {
+            d->tick_bits = families[d->family].timestampValidBits;
+            return CN_OK;
+        }
     return cn_fail(ctx, CN_EINVAL, "%s can't be used: it computes nothing", d->about.name);
 }
 
@@ -177,6 +180,9 @@ static cn_status create(cn_ctx *ctx, cn_vk_device *d)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     d->vk.GetPhysicalDeviceMemoryProperties2(d->physical, &m);
     d->memory = m.memoryProperties;
+    VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
+    d->vk.GetPhysicalDeviceProperties2(d->physical, &p);
+    d->tick_s = (double)p.properties.limits.timestampPeriod * 1e-9;
     return CN_OK;
 }
 

@@ -13,6 +13,8 @@ typedef struct cn_vk_device {
     VkDevice device;
     VkQueue queue;
     uint32_t family;
+    uint32_t tick_bits; /* of a timestamp; 0: the queue writes none */
+    double tick_s;
     cn_gpu_device about;
 } cn_vk_device;
 

@@ -36,6 +36,11 @@
     X(CmdPipelineBarrier)          \
     X(CmdCopyBuffer)               \
     X(CmdFillBuffer)               \
+    X(CmdWriteTimestamp)           \
+    X(CmdResetQueryPool)           \
+    X(CreateQueryPool)             \
+    X(DestroyQueryPool)            \
+    X(GetQueryPoolResults)         \
     X(QueueSubmit)                 \
     X(CreateFence)                 \
     X(DestroyFence)                \
@@ -55,6 +60,9 @@
     X(CreatePipelineLayout)        \
     X(DestroyPipelineLayout)       \
     X(CreateComputePipelines)      \
+    X(CreatePipelineCache)         \
+    X(DestroyPipelineCache)        \
+    X(GetPipelineCacheData)        \
     X(DestroyPipeline)
 
 typedef struct cn_vk {

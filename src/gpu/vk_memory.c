@@ -238,7 +238,7 @@ static cn_status record_copy(cn_ctx *ctx, cn_vk_queue *q, VkBuffer to, size_t to
     CN_TRY(cn_vk_record(ctx, q));
     const VkBufferCopy part = {.srcOffset = from_at, .dstOffset = to_at, .size = bytes};
     q->d.vk.CmdCopyBuffer(cn_vk_target(q), from, to, 1, &part);
-    return CN_OK;
+    return cn_vk_profile_ended(ctx, q, CN_VK_COPY);
 }
 
 cn_status cn_vk_write(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from, size_t bytes)
@@ -277,12 +277,14 @@ cn_status cn_vk_read(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from, si
     for (size_t at = 0; at < bytes;) {
         place p;
         CN_TRY(find_place(ctx, q, (const char *)from + at, &p));
-        const size_t n = CN_MIN(CN_MIN(bytes - at, p.left), (size_t)CN_VK_STAGING_BYTES);
-        if (q->staged) CN_TRY(cn_vk_finish(ctx, q));
+        if (q->staged == CN_VK_STAGING_BYTES) CN_TRY(cn_vk_finish(ctx, q));
+        /* behind what is on its way to the device: both go with one submission */
+        const size_t behind = q->staged;
+        const size_t n = CN_MIN(CN_MIN(bytes - at, p.left), CN_VK_STAGING_BYTES - behind);
         cn_vk_uses(q, (const char *)from + at, n, false);
-        CN_TRY(record_copy(ctx, q, q->staging.buffer, 0, p.chunk->buffer, p.from, n));
+        CN_TRY(record_copy(ctx, q, q->staging.buffer, behind, p.chunk->buffer, p.from, n));
         CN_TRY(cn_vk_finish(ctx, q));
-        memcpy((char *)to + at, q->mapped, n);
+        memcpy((char *)to + at, q->mapped + behind, n);
         at += n;
     }
     return CN_OK;

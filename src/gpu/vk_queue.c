@@ -34,6 +34,8 @@ static cn_status create_objects(cn_ctx *ctx, cn_vk_queue *q)
         .pPushConstantRanges = &arguments};
     CN_TRY(cn_vk_check(ctx, vk->CreatePipelineLayout(q->d.device, &layout, NULL, &q->layout),
                        "create a pipeline layout"));
+    cn_vk_cache_open(&q->d, &q->cache);
+    CN_TRY(cn_vk_profile_open(ctx, q));
     return cn_vk_staging_open(ctx, q);
 }
 
@@ -56,6 +58,9 @@ void cn_vk_queue_close(cn_vk_queue *q)
     q->recording = false; /* what nobody waited for isn't wanted */
     for (int k = 0; k < CN_GPU_KERNELS; k++)
         if (q->pipelines[k]) vk->DestroyPipeline(d, q->pipelines[k], NULL);
+    if (q->compiled) cn_vk_cache_save(&q->d, &q->cache);
+    cn_vk_cache_close(&q->d, &q->cache);
+    cn_vk_profile_close(q);
     if (q->layout) vk->DestroyPipelineLayout(d, q->layout, NULL);
     if (q->fence) vk->DestroyFence(d, q->fence, NULL);
     if (q->pool) vk->DestroyCommandPool(d, q->pool, NULL);
@@ -80,7 +85,6 @@ static void record_barrier(cn_vk_queue *q)
     const VkPipelineStageFlags stages =
         VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
     q->d.vk.CmdPipelineBarrier(cn_vk_target(q), stages, stages, 0, 1, &all, 0, NULL, 0, NULL);
-    q->counts.barriers++;
 }
 
 static cn_status open_commands(cn_ctx *ctx, cn_vk_queue *q)
@@ -90,13 +94,16 @@ static cn_status open_commands(cn_ctx *ctx, cn_vk_queue *q)
     if (q->recording) return CN_OK;
     CN_TRY(cn_vk_check(ctx, q->d.vk.BeginCommandBuffer(q->commands, &begin), "record work"));
     q->recording = true;
+    cn_vk_profile_begin(q);
     return CN_OK;
 }
 
 cn_status cn_vk_record(cn_ctx *ctx, cn_vk_queue *q)
 {
     if (!q->keeping) CN_TRY(open_commands(ctx, q));
-    if (cn_hazards_next(&q->hazards)) record_barrier(q);
+    const bool needed = cn_hazards_next(&q->hazards);
+    if (needed || q->profile.pool) record_barrier(q);
+    q->counts.barriers += needed;
     return CN_OK;
 }
 
@@ -116,8 +123,9 @@ static cn_status create_pipeline(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kern
                   .module = module,
                   .pName = "main"},
         .layout = q->layout};
-    const VkResult r = vk->CreateComputePipelines(q->d.device, VK_NULL_HANDLE, 1, &pipeline, NULL,
+    const VkResult r = vk->CreateComputePipelines(q->d.device, q->cache.cache, 1, &pipeline, NULL,
                                                   &q->pipelines[kernel]);
+    q->compiled = true;
     vk->DestroyShaderModule(q->d.device, module, NULL);
     return cn_vk_check(ctx, r, "compile a kernel");
 }
@@ -136,7 +144,7 @@ cn_status cn_vk_dispatch(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel, cons
     vk->CmdPushConstants(to, q->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, (uint32_t)bytes, arguments);
     vk->CmdDispatch(to, x, y, z);
     q->counts.dispatches++;
-    return CN_OK;
+    return cn_vk_profile_ended(ctx, q, (int)kernel);
 }
 
 /* --- kept work -------------------------------------------------------------------------------- */
@@ -168,6 +176,7 @@ static cn_status run_kept(cn_ctx *ctx, cn_vk_queue *q, const cn_vk_kept *kept)
 {
     CN_TRY(open_commands(ctx, q));
     record_barrier(q);
+    q->counts.barriers++;
     q->d.vk.CmdExecuteCommands(q->commands, 1, &kept->commands);
     cn_hazards_clear(&q->hazards);
     q->hazards.unknown = true;
@@ -236,5 +245,6 @@ cn_status cn_vk_finish(cn_ctx *ctx, cn_vk_queue *q)
     q->counts.submissions++;
     CN_TRY(cn_vk_check(ctx, vk->WaitForFences(q->d.device, 1, &q->fence, VK_TRUE, LONGEST_NS),
                        "wait for the device"));
-    return cn_vk_check(ctx, vk->ResetFences(q->d.device, 1, &q->fence), "reset a fence");
+    CN_TRY(cn_vk_check(ctx, vk->ResetFences(q->d.device, 1, &q->fence), "reset a fence"));
+    return cn_vk_profile_collect(ctx, q);
 }

@@ -14,6 +14,7 @@
 
 #include "gpu/hazards.h"
 #include "gpu/kernel_list.h"
+#include "gpu/vk_cache.h"
 #include "gpu/vk_devices.h"
 
 /* Memory with a buffer over all of it. */
@@ -40,6 +41,27 @@ typedef struct cn_vk_kept {
     bool whole;
 } cn_vk_kept;
 
+/* What is timed: a kernel, or copies. */
+enum { CN_VK_COPY = CN_GPU_KERNELS, CN_VK_KINDS };
+
+/* The device's clock behind what `kind` is; a step's seconds, NULL: it belongs to none. */
+typedef struct cn_vk_timestamp {
+    int kind;
+    double *seconds;
+} cn_vk_timestamp;
+
+/* Under CN_PROFILE (vk_profile.c). */
+typedef struct cn_vk_profile {
+    VkQueryPool pool;      /* VK_NULL_HANDLE: nothing is timed */
+    cn_vk_timestamp *list; /* n of them since the work was begun, the first at its start */
+    int n;
+    double *seconds; /* of what is recorded next */
+    struct {
+        double seconds;
+        int64_t calls;
+    } kinds[CN_VK_KINDS];
+} cn_vk_profile;
+
 typedef struct cn_vk_queue {
     cn_vk_device d;
     cn_vk_range *ranges; /* in order of `at` */
@@ -57,7 +79,10 @@ typedef struct cn_vk_queue {
     size_t staged;       /* bytes of it that recorded copies read */
     VkPipelineLayout layout;
     VkPipeline pipelines[CN_GPU_KERNELS];
+    cn_vk_cache cache; /* what compiling them takes from, and adds to */
+    bool compiled;     /* one of them was */
     cn_gpu_counts counts;
+    cn_vk_profile profile;
 } cn_vk_queue;
 
 /* Bytes that a kernel's arguments may take: what every device allows. */
@@ -98,6 +123,8 @@ cn_status cn_vk_keep_begin(cn_ctx *ctx, cn_vk_queue *q, cn_vk_kept **kept, uint3
                            bool *replayed) CN_CHECKED;
 cn_status cn_vk_keep_end(cn_ctx *ctx, cn_vk_queue *q, bool whole) CN_CHECKED;
 void cn_vk_keep_free(cn_vk_queue *q, cn_vk_kept *kept);
+/* A table of kernels' seconds and calls, then counts; empty where nothing is timed. */
+void cn_vk_profile_text(const cn_vk_queue *q, cn_str *out);
 /* Sends what was recorded and waits for its end. */
 cn_status cn_vk_finish(cn_ctx *ctx, cn_vk_queue *q) CN_CHECKED;
 

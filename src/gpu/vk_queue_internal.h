@@ -17,4 +17,15 @@ static inline VkCommandBuffer cn_vk_target(const cn_vk_queue *q)
  * said of it needs one. */
 cn_status cn_vk_record(cn_ctx *ctx, cn_vk_queue *q) CN_CHECKED;
 
+/* --- vk_profile.c; nothing happens where nothing is timed ------------------------------------- */
+
+cn_status cn_vk_profile_open(cn_ctx *ctx, cn_vk_queue *q) CN_CHECKED;
+void cn_vk_profile_close(cn_vk_queue *q);
+/* The queue's own command buffer was opened. */
+void cn_vk_profile_begin(cn_vk_queue *q);
+/* A dispatch or copy of this kind was recorded. */
+cn_status cn_vk_profile_ended(cn_ctx *ctx, cn_vk_queue *q, int kind) CN_CHECKED;
+/* All that was recorded has ended. */
+cn_status cn_vk_profile_collect(cn_ctx *ctx, cn_vk_queue *q) CN_CHECKED;
+
 #endif

@@ -123,12 +123,20 @@ struct cn_backend {
     /* mean = keep * mean + (1 - keep) * x */
     cn_status (*average)(cn_backend *b, cn_ctx *ctx, float *mean, const float *x, float keep,
                          int64_t n);
+    /* A matrix of the host's, row by row, towards the nearest one whose rows (columns, where it has
+     * fewer) are orthonormal: five steps of Newton and Schulz's iteration as Muon takes them, which
+     * leave singular values of 0.7 to 1.2. Zeros stay. NULL where this isn't to be had. */
+    cn_status (*orthogonalize)(cn_backend *b, cn_ctx *ctx, float *x, int64_t rows, int64_t columns);
     cn_status (*exchange)(cn_backend *b, cn_ctx *ctx, float *x, float *y, int64_t n);
     /* Whether networks may compute in `type` here: the processor multiplies it. */
     bool (*computes)(cn_backend *b, cn_dtype type);
     /* From here on products round their operands to `type`, F32 or F16, and sum in F32; all that is
      * kept stays F32. False: not here. */
     bool (*multiply_in)(cn_backend *b, cn_dtype type);
+    /* NULL: under CN_PROFILE each step is waited for, to be timed by the host's clock. Else what is
+     * run from here on until the next call is timed by the backend's: when finish returns *seconds
+     * has grown by what it took. NULL: nobody asks. */
+    void (*time)(cn_backend *b, double *seconds);
     void (*destroy)(cn_backend *b);
 };
 

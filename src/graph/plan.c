@@ -327,12 +327,7 @@ static void report_profile(const cn_plan *p)
 {
     cn_str text = {0};
     cn_plan_profile(p, &text);
-    for (char *line = text.failed ? NULL : text.data; line && *line;) {
-        char *end = strchr(line, '\n');
-        if (end) *end = 0;
-        cn_log(p->ctx, CN_LOG_INFO, "%s", line);
-        line = end ? end + 1 : NULL;
-    }
+    if (!text.failed && text.data) cn_log_lines(p->ctx, CN_LOG_INFO, text.data);
     cn_str_free(&text);
 }
 

@@ -162,14 +162,17 @@ void cn_plan_watch(cn_plan *p, cn_status (*fn)(void *user, int step), void *user
 static cn_status run_steps(cn_plan *p)
 {
     const cn_debug *debug = &p->debug;
-    const bool timed = debug->trace || debug->profile;
     cn_backend *be = p->backend;
+    const bool told = debug->profile && !debug->trace && be->time;
+    const bool timed = (debug->trace || debug->profile) && !told;
     for (int s = p->dirty ? 0 : p->n_stable; s < p->n_steps; s++) {
         cn_step *st = &p->steps[s];
         if (p->off >> st->result->part & 1) continue;
         if (cn_cancelled(p->ctx)) return cn_fail(p->ctx, CN_ECANCELLED, "stopped");
         double start = timed ? cn_now_s() : 0;
+        if (told) be->time(be, &st->seconds);
         CN_TRY(be->run(be, p->ctx, st));
+        if (told) st->runs++;
         if (timed || p->watch) CN_TRY(be->finish(be, p->ctx));
         if (timed) {
             double seconds = cn_now_s() - start;
@@ -182,6 +185,17 @@ static cn_status run_steps(cn_plan *p)
         if (debug->check) CN_TRY(cn_plan_check_step(p, st));
     }
     return CN_OK;
+}
+
+/* Timed by the backend, whose times are there when it was waited for; however the run ends, none is
+ * told later on. */
+static cn_status run_told(cn_plan *p)
+{
+    cn_backend *be = p->backend;
+    const cn_status s = run_steps(p);
+    be->time(be, NULL);
+    const cn_status end = be->finish(be, p->ctx);
+    return s == CN_OK ? end : s;
 }
 
 /* All steps at once, by a backend that keeps them from an earlier run. */
@@ -206,7 +220,10 @@ cn_status cn_plan_run(cn_plan *p)
     CN_TRY(cn_plan_host_send(p));
     if (debug->check) CN_TRY(cn_plan_check_inputs(p));
     if (cn_cancelled(p->ctx)) return cn_fail(p->ctx, CN_ECANCELLED, "stopped");
-    CN_TRY(p->backend->record && !looked_at ? run_kept(p) : run_steps(p));
+    if (p->backend->record && !looked_at)
+        CN_TRY(run_kept(p));
+    else
+        CN_TRY(debug->profile && p->backend->time ? run_told(p) : run_steps(p));
     CN_TRY(cn_plan_host_fetch(p));
     p->dirty = false;
     p->runs++;

@@ -136,13 +136,13 @@ static int64_t place(int64_t left, double at)
     return CN_MIN(left, (int64_t)(at * (double)(left + (at != 0.5))));
 }
 
-cn_status cn_image_resize_crop(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
-                               cn_crop crop, cn_image **out)
+/* What of `in` fills width x height, and how many times it is enlarged for that. */
+static cn_status cut(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height, cn_crop crop,
+                     double *scale, cn_image **out)
 {
     if (width < 1 || height < 1 || width > SIDE_MAX || height > SIDE_MAX)
         return cn_fail(ctx, CN_EINVAL, "target of %lldx%lld: sides must be 1..%d pixels",
                        (long long)width, (long long)height, SIDE_MAX);
-    /* Cropping before resizing keeps the work bounded for a picture one pixel high. */
     double k = CN_MAX((double)width / (double)in->width, (double)height / (double)in->height);
     k /= crop.zoom;
     int64_t w = CN_MIN(in->width, CN_MAX(1, (int64_t)rint((double)width / k)));
@@ -152,8 +152,31 @@ cn_status cn_image_resize_crop(cn_ctx *ctx, const cn_image *in, int64_t width, i
     CN_TRY(cn_image_create(ctx, w, h, &part));
     for (int64_t r = 0; r < h; r++)
         memcpy(part->rgb + r * w * 3, in->rgb + ((y + r) * in->width + x) * 3, (size_t)w * 3);
+    *scale = k;
+    *out = part;
+    return CN_OK;
+}
+
+/* Cropping before resizing keeps the work bounded for a picture one pixel high. */
+cn_status cn_image_resize_crop(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
+                               cn_crop crop, cn_image **out)
+{
+    cn_image *part = NULL;
+    double k;
+    CN_TRY(cut(ctx, in, width, height, crop, &k, &part));
     cn_filter filter = k > 1 ? CN_FILTER_LANCZOS4 : CN_FILTER_AREA;
     cn_status s = cn_image_resize(ctx, part, width, height, filter, out);
+    cn_image_destroy(part);
+    return s;
+}
+
+cn_status cn_image_resize_crop_labels(cn_ctx *ctx, const cn_image *in, int64_t width,
+                                      int64_t height, cn_crop crop, cn_image **out)
+{
+    cn_image *part = NULL;
+    double k;
+    CN_TRY(cut(ctx, in, width, height, crop, &k, &part));
+    cn_status s = cn_image_resize(ctx, part, width, height, CN_FILTER_NEAREST, out);
     cn_image_destroy(part);
     return s;
 }

@@ -76,6 +76,9 @@ typedef struct cn_crop {
 /* The same of another part. */
 cn_status cn_image_resize_crop(cn_ctx *ctx, const cn_image *in, int64_t width, int64_t height,
                                cn_crop crop, cn_image **out) CN_CHECKED;
+/* That part of labels, whose colours aren't mixed: the nearest pixels. */
+cn_status cn_image_resize_crop_labels(cn_ctx *ctx, const cn_image *in, int64_t width,
+                                      int64_t height, cn_crop crop, cn_image **out) CN_CHECKED;
 
 /* HWC3: pixels of 1 (gray), 3 (RGB) or 4 (RGBA, put on white) channels -> RGB. rgb holds 3 * pixels
  * bytes. */

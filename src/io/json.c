@@ -17,7 +17,7 @@ cn_status cn_json_load_memory(cn_ctx *ctx, const char *what, const char *text, s
 {
     json_error_t err;
     size_t bom = bom_bytes(text, n);
-    json_t *value = json_loadb(text + bom, n - bom, FLAGS, &err);
+    json_t *value = cn_json_parse(text + bom, n - bom, FLAGS, &err);
     if (!value)
         return cn_fail(ctx, CN_EFORMAT, "%s:%d: not valid JSON: %s (column %d)", what,
                        CN_MAX(err.line, 1), cn_json_reason(&err), CN_MAX(err.column, 0));
@@ -35,23 +35,17 @@ cn_status cn_json_load_file(cn_ctx *ctx, const char *path, json_t **out)
     return s;
 }
 
-static int add_dumped(const char *bytes, size_t n, void *user)
-{
-    cn_str *s = user;
-    cn_str_add(s, bytes, n);
-    return s->failed ? -1 : 0;
-}
-
 cn_status cn_json_save_file(cn_ctx *ctx, const char *path, const json_t *value)
 {
-    cn_str text = {0};
     cn_status s;
-    int failed = json_dump_callback(value, add_dumped, &text, JSON_INDENT(2) | JSON_ENCODE_ANY);
-    cn_str_adds(&text, "\n");
-    if (failed || text.failed)
+    char *dumped = cn_json_text(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    cn_str text = {0};
+    if (dumped) cn_str_addf(&text, "%s\n", dumped);
+    if (!dumped || text.failed)
         s = cn_fail(ctx, CN_ENOMEM, "%s: this value can't be written as JSON", path);
     else
         s = cn_file_write(ctx, path, text.data, text.len);
+    cn_free(dumped);
     cn_str_free(&text);
     return s;
 }
@@ -227,7 +221,7 @@ cn_status cn_jsonl_next(cn_ctx *ctx, cn_jsonl *j, json_t **out)
     if (too_long)
         return cn_fail(ctx, CN_EFORMAT, "%s:%lld: a line of more than %d MB", j->path,
                        (long long)j->number, MAX_LINE >> 20);
-    json_t *value = json_loadb(s, n, FLAGS, &err);
+    json_t *value = cn_json_parse(s, n, FLAGS, &err);
     if (!value)
         return cn_fail(ctx, CN_EFORMAT, "%s:%lld: not valid JSON: %s (column %d)", j->path,
                        (long long)j->number, cn_json_reason(&err), CN_MAX(err.column, 0));

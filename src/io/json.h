@@ -9,8 +9,7 @@
 #define CN_IO_JSON_H
 
 #include "base/base.h"
-
-#include <jansson.h>
+#include "io/json_text.h"
 
 /* Largest JSON file read whole. */
 enum { CN_JSON_MAX_BYTES = 256 * 1024 * 1024 };

@@ -136,7 +136,7 @@ cn_status cn_json_parts_at(cn_ctx *ctx, const cn_json_parts *j, uint64_t offset,
                            json_t **out)
 {
     json_error_t err;
-    json_t *value = json_loadb(j->text + offset, bytes, JSON_REJECT_DUPLICATES, &err);
+    json_t *value = cn_json_parse(j->text + offset, bytes, JSON_REJECT_DUPLICATES, &err);
     if (!value)
         return cn_fail(ctx, CN_EFORMAT, "not valid JSON: %s in the object at byte %llu",
                        cn_json_reason(&err), (unsigned long long)offset);

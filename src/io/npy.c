@@ -236,3 +236,31 @@ void cn_npy_free(cn_npy *a)
     cn_free(a->values);
     cn_free(a);
 }
+
+/* --- writing ---------------------------------------------------------------------------------- */
+
+/* The values begin at a multiple of 64, as numpy wants it. */
+cn_status cn_npy_add(cn_ctx *ctx, cn_str *out, cn_dtype type, int ndim, const int64_t *shape,
+                     const void *values)
+{
+    cn_str head = {0};
+    size_t elements = 1;
+    cn_str_addf(&head, "{'descr': '%s', 'fortran_order': False, 'shape': (",
+                type == CN_I32 ? "<i4" : "<f4");
+    for (int i = 0; i < ndim; i++) {
+        cn_str_addf(&head, "%lld,", (long long)shape[i]);
+        elements *= (size_t)shape[i];
+    }
+    cn_str_adds(&head, "), }");
+    const size_t begin = MAGIC_BYTES + 4, all = (begin + head.len + 1 + 63) / 64 * 64;
+    const char lead[] = {1, 0, (char)((all - begin) & 0xff), (char)((all - begin) >> 8)};
+    while (!head.failed && head.len < all - begin - 1) cn_str_add(&head, " ", 1);
+    cn_str_add(&head, "\n", 1);
+    cn_str_add(out, "\x93NUMPY", MAGIC_BYTES);
+    cn_str_add(out, lead, sizeof lead);
+    cn_str_add(out, head.data ? head.data : "", head.len);
+    cn_str_add(out, values, elements * cn_dtype_bytes(type));
+    const bool failed = head.failed || out->failed;
+    cn_str_free(&head);
+    return failed ? cn_fail(ctx, CN_ENOMEM, "no memory for an .npy file") : CN_OK;
+}

@@ -194,8 +194,8 @@ cn_status cn_safetensors_parse(cn_ctx *ctx, cn_tensors *t)
     if (!plausible(t->bytes + 8, (size_t)len))
         return cn_fail(ctx, CN_EFORMAT, "header with more than %d values", MAX_VALUES);
     /* Metadata may hold \\u0000, as any JSON text; names may not. */
-    json_t *root = json_loadb((const char *)t->bytes + 8, (size_t)len,
-                              JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err);
+    json_t *root = cn_json_parse((const char *)t->bytes + 8, (size_t)len,
+                                 JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err);
     if (!root)
         return cn_fail(ctx, CN_EFORMAT, "header: %s (byte %d)", cn_json_reason(&err), err.position);
     cn_status s = take_entries(ctx, t, root, 8 + (size_t)len);

@@ -8,6 +8,8 @@
  */
 #include "io/tensors_internal.h"
 
+#include "io/json_text.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -89,7 +91,7 @@ static cn_status put(cn_ctx *ctx, cn_file_writer *w, const void *bytes, size_t n
 
 static cn_status put_header(cn_ctx *ctx, cn_file_writer *w, const json_t *root)
 {
-    char *text = json_dumps(root, JSON_COMPACT);
+    char *text = cn_json_text(root, JSON_COMPACT);
     if (!text) return cn_fail(ctx, CN_ENOMEM, "no memory for the safetensors header");
     size_t n = strlen(text), pad = (DATA_ALIGN - (8 + n) % DATA_ALIGN) % DATA_ALIGN;
     uint64_t len = n + pad;

@@ -5,6 +5,7 @@
 
 #include "base/lock.h"
 #include "annotate/bulk.h"
+#include "io/json_text.h"
 #include "io/listing.h"
 
 #include <stdlib.h>
@@ -145,7 +146,7 @@ static cn_status run_one(job *j, cn_annotate_result *r)
     }
     if (s == CN_OK) s = cn_image_save_png(j->ctx, j->out, image, NULL);
     if (s == CN_OK && json_object_size(note)) {
-        char *text = json_dumps(note, JSON_COMPACT);
+        char *text = cn_json_text(note, JSON_COMPACT);
         if (text) cn_log(j->ctx, CN_LOG_INFO, "drawn at random: %s", text);
         free(text);
     }

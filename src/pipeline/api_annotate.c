@@ -4,6 +4,7 @@
 #include "annotate/labels.h"
 #include "annotate/network.h"
 #include "device/device.h"
+#include "pipeline/conditions_internal.h"
 
 #include <string.h>
 
@@ -24,6 +25,7 @@ cn_status cn_annotator_create(cn_ctx *ctx, const char *kind, const cn_annotate_o
                               cn_annotator **out)
 {
     cn_annotate_args args;
+    const char *device = options ? options->device : NULL;
     CN_TRY(cn_annotate_read(ctx, kind, &args));
     if (options) {
         args.resolution = options->resolution;
@@ -35,7 +37,9 @@ cn_status cn_annotator_create(cn_ctx *ctx, const char *kind, const cn_annotate_o
     }
     cn_annotator *a = cn_alloc0(ctx, sizeof *a);
     cn_status s = a ? CN_OK : CN_ENOMEM;
-    if (s == CN_OK && args.kind->networks[0].net) s = cn_backend_create(ctx, NULL, &a->backend);
+    if (s == CN_OK)
+        s = args.kind->networks[0].net ? cn_backend_create(ctx, device, &a->backend)
+                                       : cn_condition_refuse_device(ctx, args.kind, device);
     if (s == CN_OK) s = cn_session_open(ctx, &args, a->backend, &a->session);
     if (s != CN_OK) {
         cn_annotator_destroy(a);

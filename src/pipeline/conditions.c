@@ -55,6 +55,7 @@ const cn_option cn_annotate_option_rows[] = {
      "canny: thresholds drawn for each picture, as for training; OUT/annotate.jsonl has them",
      FIELD(random_thresholds)},
     {"seed", 0, "of what is drawn at random, with the picture's name", FIELD(seed), .preset = "0"},
+    CN_DEVICE_ROW(cn_annotate_folder_options, annotate.device),
     {0},
 };
 
@@ -147,6 +148,13 @@ static cn_status choose_weights(cn_ctx *ctx, const cn_kind *kind, const char *co
     return CN_OK;
 }
 
+cn_status cn_condition_refuse_device(cn_ctx *ctx, const cn_kind *kind, const char *device)
+{
+    if (cn_device_is_cpu(device)) return CN_OK;
+    return cn_fail(ctx, CN_EINVAL, "%s has no network: there is nothing to compute on --device %s",
+                   kind->name, device);
+}
+
 static cn_status open_networks(cn_ctx *ctx, cn_condition *c)
 {
     for (int i = 0; i < c->n; i++) {
@@ -155,10 +163,11 @@ static cn_status open_networks(cn_ctx *ctx, cn_condition *c)
         if (!args.kind->networks[0].net) continue;
         CN_TRY(choose_weights(ctx, args.kind, c->o.annotate.weights, weights));
         args.weights = weights;
-        if (!c->backend) CN_TRY(cn_backend_create(ctx, NULL, &c->backend));
+        if (!c->backend) CN_TRY(cn_backend_create(ctx, c->o.annotate.device, &c->backend));
         CN_TRY(cn_session_open(ctx, &args, c->backend, &c->sessions[i]));
     }
-    return CN_OK;
+    if (c->backend) return CN_OK;
+    return cn_condition_refuse_device(ctx, c->links[0].kind, c->o.annotate.device);
 }
 
 static cn_status open_condition(cn_ctx *ctx, const char *text, cn_condition *c)
@@ -299,14 +308,13 @@ static cn_status run_links(const cn_condition *c, cn_ctx *ctx, const char *name,
     return CN_OK;
 }
 
-cn_status cn_condition_match(cn_ctx *ctx, const cn_image *picture, bool labelled,
+cn_status cn_condition_match(cn_ctx *ctx, int64_t width, int64_t height, bool labelled,
                              cn_image **condition)
 {
     const cn_filter filter = labelled ? CN_FILTER_NEAREST : CN_FILTER_LINEAR;
-    const int64_t w = picture->width, h = picture->height;
     cn_image *sized = NULL;
-    if ((*condition)->width == w && (*condition)->height == h) return CN_OK;
-    CN_TRY(cn_image_resize(ctx, *condition, w, h, filter, &sized));
+    if ((*condition)->width == width && (*condition)->height == height) return CN_OK;
+    CN_TRY(cn_image_resize(ctx, *condition, width, height, filter, &sized));
     cn_image_destroy(*condition);
     *condition = sized;
     return CN_OK;

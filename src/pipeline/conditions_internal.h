@@ -25,6 +25,9 @@ typedef struct cn_condition {
 cn_status cn_condition_open(cn_ctx *ctx, const char *text, const cn_annotate_folder_options *o,
                             cn_condition *out) CN_CHECKED;
 void cn_condition_close(cn_condition *c);
+/* Where no kind has a network: CN_EINVAL for another device than the CPU. */
+cn_status cn_condition_refuse_device(cn_ctx *ctx, const cn_kind *kind,
+                                     const char *device) CN_CHECKED;
 /* Without networks, pictures can be made side by side, each in a context of its own. */
 bool cn_condition_side_by_side(const cn_condition *c);
 
@@ -38,7 +41,7 @@ typedef struct cn_condition_input {
 } cn_condition_input;
 
 /* Brings a condition to its picture's size; labels without mixing neighbours. */
-cn_status cn_condition_match(cn_ctx *ctx, const cn_image *picture, bool labelled,
+cn_status cn_condition_match(cn_ctx *ctx, int64_t width, int64_t height, bool labelled,
                              cn_image **condition) CN_CHECKED;
 /* What chance drew goes into `note`. */
 cn_status cn_condition_make(const cn_condition *c, cn_ctx *ctx, const cn_condition_input *in,

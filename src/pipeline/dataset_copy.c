@@ -3,14 +3,17 @@
  *
  * Which pairs are taken, and to which side, follows from the seed and the pairs alone. A run that
  * goes on passes over the pairs that finished shards and the begun one hold; of folders it writes
- * every file anew, and the list last.
+ * every file anew, and the list last. From shards to shards, encoded pictures and captions go with
+ * their pairs; elsewhere they are counted.
  */
 #include "base/lock.h"
 #include "base/option.h"
 #include "io/settings.h"
 #include "data/dataset.h"
+#include "data/shard_encodings.h"
 #include "data/shard_writer.h"
 #include "pipeline/pair_list_internal.h"
+#include "io/json_text.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -33,9 +36,11 @@ typedef struct copy {
     cn_ctx *ctx;
     const cn_dataset_copy_options *o;
     cn_dataset *sets[MAX_SETS];
+    cn_shard_encodings *encodings[MAX_SETS]; /* NULL: that set has none */
     int n_sets;
     int64_t n; /* pairs of all */
-    bool shards;
+    bool shards, keeps_encodings;
+    int64_t encodings_left_out;
     cn_str settings;
     side sides[2];
     int n_sides;
@@ -62,6 +67,12 @@ const cn_option cn_dataset_copy_option_rows[] = {
 };
 
 /* --- a pair ----------------------------------------------------------------------------------- */
+
+typedef struct pair {
+    int set;
+    int64_t number; /* there */
+    cn_dataset_item item;
+} pair;
 
 /* A picture as a file: as it is where other programs read its format too, else as PNG. */
 typedef struct picture {
@@ -105,7 +116,7 @@ static cn_status add_members(cn_ctx *ctx, const picture *condition, const pictur
     CN_TRY(cn_shard_sample_add(ctx, out, "txt", item->prompt, strlen(item->prompt)));
     json_t *object =
         json_pack("{s:s,s:s,s:s}", "key", out->key, "source", item->where, "caption", item->prompt);
-    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    char *text = cn_json_text(object, JSON_COMPACT);
     json_decref(object);
     if (!text) return cn_fail(ctx, CN_EFORMAT, "%s: its name or caption isn't UTF-8", item->where);
     const cn_status s = cn_shard_sample_add(ctx, out, "json", text, strlen(text));
@@ -130,26 +141,34 @@ static cn_status end_full_shard(copy *c, side *s)
     return (size_t)cn_shard_holds(s->shard)->bytes >= most ? end_shard(c, s) : CN_OK;
 }
 
+static cn_status add_encodings(const copy *c, const pair *p, cn_shard_sample *out)
+{
+    const cn_shard_encodings *e = c->keeps_encodings ? c->encodings[p->set] : NULL;
+    return e ? cn_shard_encodings_add(e, c->ctx, c->sets[p->set], p->number, out) : CN_OK;
+}
+
 static cn_status put_in_shard(copy *c, side *s, const picture *condition, const picture *target,
-                              const cn_dataset_item *item)
+                              const pair *p)
 {
     cn_shard_sample sample = {0};
     if (!s->shard) CN_TRY(cn_shard_open(c->ctx, s->dir, s->shards, c->settings.data, &s->shard));
     snprintf(sample.key, sizeof sample.key, "%09lld", (long long)s->n);
-    cn_status status = add_members(c->ctx, condition, target, item, &sample);
+    cn_status status = add_members(c->ctx, condition, target, &p->item, &sample);
+    if (status == CN_OK) status = add_encodings(c, p, &sample);
     if (status == CN_OK) status = cn_shard_put(c->ctx, s->shard, &sample, NULL, "");
     cn_shard_sample_free(&sample);
     return status == CN_OK ? end_full_shard(c, s) : status;
 }
 
-static cn_status put_pair(copy *c, side *s, const cn_dataset_item *item)
+static cn_status put_pair(copy *c, side *s, const pair *p)
 {
+    const cn_dataset_item *item = &p->item;
     char source[NAME_BYTES], file[NAME_BYTES];
     picture condition = {0}, target = {0};
     cn_status status = read_picture(c->ctx, &item->condition, &condition);
     if (status == CN_OK) status = read_picture(c->ctx, &item->target, &target);
     if (status == CN_OK && c->shards) {
-        status = put_in_shard(c, s, &condition, &target, item);
+        status = put_in_shard(c, s, &condition, &target, p);
     } else if (status == CN_OK) {
         status = write_file(c, s, "source", &condition, source);
         if (status == CN_OK) status = write_file(c, s, "target", &target, file);
@@ -162,11 +181,15 @@ static cn_status put_pair(copy *c, side *s, const cn_dataset_item *item)
 
 /* --- which pairs ------------------------------------------------------------------------------ */
 
-/* By its picture, so that no picture is on both sides. */
-static side *side_of(copy *c, const cn_dataset_item *item)
+/* By its picture, so that no picture is on both sides, as the set names it: wherever the set lies.
+ */
+static side *side_of(copy *c, const cn_dataset *set, const cn_dataset_item *item)
 {
     if (c->n_sides == 1) return &c->sides[0];
-    uint64_t parts[3] = {c->o->seed, cn_hash64(item->target.path, strlen(item->target.path)),
+    const size_t n = strlen(set->dir);
+    const char *name = item->target.path;
+    if (n && strncmp(name, set->dir, n) == 0 && name[n] == '/') name += n + 1;
+    uint64_t parts[3] = {c->o->seed, cn_hash64(name, strlen(name)),
                          (uint64_t)item->target.position};
     cn_rng r;
     cn_rng_seed(&r, cn_hash64(parts, sizeof parts));
@@ -175,18 +198,20 @@ static side *side_of(copy *c, const cn_dataset_item *item)
 
 static cn_status take_pair(copy *c, int64_t i)
 {
-    int k = 0;
-    while (i >= c->sets[k]->n) i -= c->sets[k++]->n;
-    cn_dataset_item item = {0};
-    CN_TRY(cn_dataset_get(c->ctx, c->sets[k], i, true, &item));
-    side *s = side_of(c, &item);
+    pair p = {.number = i};
+    while (p.number >= c->sets[p.set]->n) p.number -= c->sets[p.set++]->n;
+    const cn_dataset *set = c->sets[p.set];
+    const cn_shard_encodings *e = c->encodings[p.set];
+    CN_TRY(cn_dataset_get(c->ctx, set, p.number, true, &p.item));
+    side *s = side_of(c, set, &p.item);
     cn_status status = CN_OK;
     if (s->held)
         s->held--;
     else
-        status = put_pair(c, s, &item);
+        status = put_pair(c, s, &p);
     s->n++;
-    cn_dataset_item_free(&item);
+    c->encodings_left_out += e && !c->keeps_encodings && cn_shard_encodings_has(e, set, p.number);
+    cn_dataset_item_free(&p.item);
     return status;
 }
 
@@ -213,13 +238,17 @@ static cn_status take_pairs(copy *c)
 
 static cn_status open_sets(copy *c)
 {
+    bool encoded = false;
     for (const char *const *dir = c->o->dirs; dir && *dir; dir++) {
         cn_dataset_options d = c->o->data;
         d.dir = *dir;
         if (c->n_sets == MAX_SETS)
             return cn_fail(c->ctx, CN_EINVAL, "more than %d data sets", MAX_SETS);
         CN_TRY(cn_dataset_open(c->ctx, &d, &c->sets[c->n_sets]));
-        c->n += c->sets[c->n_sets++]->n;
+        const cn_dataset *set = c->sets[c->n_sets++];
+        CN_TRY(cn_shard_encodings_open(c->ctx, set, NULL, &c->encodings[c->n_sets - 1]));
+        encoded |= c->encodings[c->n_sets - 1] != NULL;
+        c->n += set->n;
         cn_str_addf(&c->settings, "%s%s", c->n_sets > 1 ? ", " : "copy of ", *dir);
     }
     if (c->o->count > c->n)
@@ -229,6 +258,7 @@ static cn_status open_sets(copy *c)
                 (unsigned long long)c->o->seed);
     if (c->o->count) cn_str_addf(&c->settings, " count=%lld", (long long)c->o->count);
     if (c->n_sides > 1) cn_str_addf(&c->settings, " validation=%g", c->o->validation);
+    if (encoded && c->keeps_encodings) cn_str_adds(&c->settings, " with encodings");
     return c->settings.failed ? cn_fail(c->ctx, CN_ENOMEM, "no memory for settings") : CN_OK;
 }
 
@@ -249,6 +279,13 @@ static cn_status find_held(copy *c, side *s)
     return end_full_shard(c, s);
 }
 
+static cn_status copy_empty_captions(const copy *c, const char *dir)
+{
+    for (int k = 0; k < c->n_sets && c->keeps_encodings; k++)
+        if (c->encodings[k]) CN_TRY(cn_shard_encodings_copy_empty(c->encodings[k], c->ctx, dir));
+    return CN_OK;
+}
+
 static cn_status open_side(copy *c, side *s, const char *below)
 {
     static const char *const folders[] = {"source", "target"};
@@ -257,6 +294,7 @@ static cn_status open_side(copy *c, side *s, const char *below)
     CN_TRY(cn_dir_lock_take(c->ctx, s->dir, &s->lock));
     CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/prepare.txt", s->dir));
     CN_TRY(cn_settings_keep(c->ctx, path, c->settings.data));
+    CN_TRY(copy_empty_captions(c, s->dir));
     if (c->shards) return find_held(c, s);
     for (size_t i = 0; i < CN_COUNT(folders); i++) {
         CN_TRY(cn_format(c->ctx, path, sizeof path, "%s/%s", s->dir, folders[i]));
@@ -281,6 +319,8 @@ static cn_status run(copy *c)
     if (!c->o->dirs || !c->o->dirs[0])
         return cn_fail(c->ctx, CN_EINVAL, "no data set; a folder of pairs is expected");
     c->shards = c->o->layout && strcmp(c->o->layout, "webdataset") == 0;
+    /* they are of the picture that is found without a name for it, as training takes them */
+    c->keeps_encodings = c->shards && !c->o->data.image_column;
     c->n_sides = c->o->validation > 0 ? 2 : 1;
     CN_TRY(open_sets(c));
     for (int k = 0; k < c->n_sides; k++)
@@ -295,13 +335,19 @@ cn_status cn_dataset_copy(cn_ctx *ctx, const cn_dataset_copy_options *options,
 {
     copy c = {.ctx = ctx, .o = options};
     const cn_status s = run(&c);
-    if (out) *out = (cn_dataset_copy_result){c.sides[0].n + c.sides[1].n, c.sides[1].n};
+    if (out)
+        *out = (cn_dataset_copy_result){.pairs = c.sides[0].n + c.sides[1].n,
+                                        .validation = c.sides[1].n,
+                                        .encodings_left_out = c.encodings_left_out};
     for (int k = 0; k < c.n_sides; k++) {
         cn_pair_list_abort(c.sides[k].list);
         cn_shard_close(c.sides[k].shard);
         cn_dir_lock_drop(c.sides[k].lock);
     }
-    for (int k = 0; k < c.n_sets; k++) cn_dataset_close(c.sets[k]);
+    for (int k = 0; k < c.n_sets; k++) {
+        cn_shard_encodings_close(c.encodings[k]);
+        cn_dataset_close(c.sets[k]);
+    }
     cn_str_free(&c.settings);
     return s;
 }

@@ -222,8 +222,9 @@ static cn_status plan_group(planner *m, int group)
         CN_TRY(plan_drawing(m, first, "sampling"));
         return twice ? plan_drawing(m, &second, "second pass") : CN_OK;
     default:
-        if (first->image) CN_TRY(plan_vae(m, first, false));
-        if (twice && m->job->o->hires_pixels) CN_TRY(plan_vae(m, &second, false));
+        if (first->image || first->reference_image) CN_TRY(plan_vae(m, first, false));
+        if (twice && (m->job->o->hires_pixels || m->job->o->reference))
+            CN_TRY(plan_vae(m, &second, false));
         return plan_vae(m, twice ? &second : first, true);
     }
 }
@@ -261,7 +262,8 @@ static bool step_down(planner *m, int group)
     case CN_GROUP_TEXT:
     case CN_GROUP_IMAGE: return fewer_bits(m, group);
     case CN_GROUP_DRAWING:
-        if (m->guidance && !f->sequential_guidance) return f->sequential_guidance = true;
+        if (m->guidance && !f->sequential_guidance && !m->job->o->reference)
+            return f->sequential_guidance = true;
         if (!fewer_bits(m, group)) return false;
         f->sequential_guidance = false;
         return true;

@@ -5,6 +5,7 @@
  * Names are those of stable-diffusion.cpp's command line.
  */
 #include "base/option.h"
+#include "device/device.h"
 #include "image/image.h"
 #include "pipeline/pipeline_internal.h"
 
@@ -31,10 +32,7 @@ const cn_option cn_pipeline_option_rows[] = {
     {"prediction", 0,
      "what the UNet was trained to give, where the model doesn't say it or says it wrongly",
      FIELD(prediction), .words = cn_prediction_words, .unset = "as the model says"},
-    {"device", 0,
-     "what computes: cpu, vulkan, or vulkan:N, a device that controlnet devices lists; auto: the "
-     "CPU",
-     FIELD(device), .arg = "DEVICE", .preset = "auto"},
+    CN_DEVICE_ROW(cn_pipeline_options, device),
     {"precision", 0,
      "what the networks multiply: bf16, faster and less exact, where the processor can; f16 on a "
      "--device; auto: bf16 where it can",
@@ -182,6 +180,12 @@ const cn_option cn_generate_option_rows[] = {
      FIELD(inpaint_padding), 0, 1024, .arg = "PX", .preset = "32"},
     {"inpainting-fill", 0, "what is under the mask to begin with", FIELD(inpainting_fill),
      WORDS("fill", "original", "latent-noise", "latent-nothing"), .preset = "original"},
+    {"reference-strength", 0,
+     "part of the UNet's self-attentions that see --reference, the widest first",
+     FIELD(reference_strength), 0, 1, .preset = "1"},
+    {"style-fidelity", 0,
+     "how far guidance's unconditional half is drawn without --reference: 1 is the most like it",
+     FIELD(style_fidelity), 0, 1, .preset = "0.5"},
     {"hires-scale", 0, "a second pass at X times the size", FIELD(hires_scale), 1, 8,
      .unset = "none"},
     {"hires-steps", 0, "its steps", FIELD(hires_steps), 1, 1000,

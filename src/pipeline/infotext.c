@@ -119,6 +119,9 @@ cn_status cn_parameters_write(cn_ctx *ctx, const cn_parameters_text *t, char **o
         add_name(&s, t->refiner);
         cn_str_addf(&s, ", Refiner switch at: %g", o->refiner_start);
     }
+    if (o->reference)
+        cn_str_addf(&s, ", Reference strength: %g, Style fidelity: %g", o->reference_strength,
+                    o->style_fidelity);
     if (o->guess_mode) cn_str_addf(&s, ", Guess mode: %s", o->guess_mode);
     if (o->batch > 1) cn_str_addf(&s, ", Batch size: %d, Batch pos: %d", o->batch, t->index);
     cn_str_adds(&s, ", RNG: CPU");

@@ -397,6 +397,21 @@ static cn_status choose_schedule(const cn_job *j, cn_schedule_config *out)
                    "timestep spacing \"%s\": there is leading, trailing and linspace", spacing);
 }
 
+static cn_status read_reference(cn_job *j, cn_pass *pass)
+{
+    cn_image *sized = NULL;
+    const cn_image *image = NULL;
+    const int64_t n = 3 * pass->width * pass->height;
+    if (!j->o->reference) return CN_OK;
+    cn_status s = cn_pass_fit_as(j, pass, "reference", j->o->reference, NULL, &sized, &image);
+    if (s == CN_OK &&
+        !(pass->reference_image = cn_alloc_array(j->p->ctx, (size_t)n, sizeof(float))))
+        s = CN_ENOMEM;
+    if (s == CN_OK) cn_signed_values(image->rgb, pass->reference_image, n);
+    cn_image_destroy(sized);
+    return s;
+}
+
 cn_status cn_pass_open(cn_job *j, int64_t width, int64_t height, int steps, double strength,
                        cn_pass *pass)
 {
@@ -411,6 +426,7 @@ cn_status cn_pass_open(cn_job *j, int64_t width, int64_t height, int steps, doub
     CN_TRY(cn_sampler_create(p->ctx, j->o->sampler, &schedule, steps, &pass->sampler));
     CN_TRY(cn_sampler_start(pass->sampler, strength, &pass->first));
     pass->sampler->rngs = j->o->seeds ? j->o->batch : 1;
+    CN_TRY(read_reference(j, pass));
     for (int k = 0; k < p->n_controls; k++) {
         CN_TRY(read_hint(j, k, pass));
         set_weights(j, k, pass->weights[k]);
@@ -430,6 +446,8 @@ void cn_pass_close(cn_pass *pass)
         cn_free(pass->regions[k]);
     }
     cn_free(pass->image);
+    cn_free(pass->reference_image);
+    cn_free(pass->reference);
     cn_free(pass->mask);
     cn_free(pass->latents);
     cn_free(pass->noise);

@@ -2,6 +2,8 @@
 /* pair_list.c - see pair_list_internal.h. */
 #include "pipeline/pair_list_internal.h"
 
+#include "io/json_text.h"
+
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -60,7 +62,7 @@ cn_status cn_pair_list_put(cn_ctx *ctx, cn_pair_list *l, const char *condition, 
 {
     json_t *line = json_pack("{s:s,s:s,s:s}", l->names->condition, condition, l->names->target,
                              target, l->names->prompt, prompt);
-    char *text = line ? json_dumps(line, 0) : NULL;
+    char *text = cn_json_text(line, 0);
     json_decref(line);
     if (!text)
         return cn_fail(ctx, CN_EFORMAT,

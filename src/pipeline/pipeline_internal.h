@@ -101,13 +101,15 @@ typedef struct cn_pass {
      * NULL: from noise */
     float *image;
     int64_t image_w, image_h;
-    float *mask;        /* [H,W], 1 where it is drawn anew; NULL: everywhere */
-    float *latents;     /* [B,C,h,w] */
-    float *noise;       /* [B,C,h,w] that the latents began with */
-    float *picture;     /* [B,C,h,w] of the image or images to begin with; NULL: not needed */
-    uint8_t *soft_mask; /* [H,W] as webui has it: 255 drawn, 0 kept; NULL in diffusers' style */
-    float *small_mask;  /* [h,w] */
-    float *extra;       /* an inpainting UNet's mask and masked picture, [1+C,h,w] */
+    float *reference_image; /* [H,W,3] in [-1,1]; NULL: none */
+    float *reference;       /* [C,h,w], its latents */
+    float *mask;            /* [H,W], 1 where it is drawn anew; NULL: everywhere */
+    float *latents;         /* [B,C,h,w] */
+    float *noise;           /* [B,C,h,w] that the latents began with */
+    float *picture;         /* [B,C,h,w] of the image or images to begin with; NULL: not needed */
+    uint8_t *soft_mask;     /* [H,W] as webui has it: 255 drawn, 0 kept; NULL in diffusers' style */
+    float *small_mask;      /* [h,w] */
+    float *extra;           /* an inpainting UNet's mask and masked picture, [1+C,h,w] */
 } cn_pass;
 
 /* What the image encoder gives of an image prompt's images, [images,rows,features]. */

@@ -4,6 +4,7 @@
 
 #include "base/option.h"
 #include "image/image.h"
+#include "data/buckets.h"
 #include "data/dataset.h"
 #include "pipeline/samples_internal.h"
 
@@ -52,6 +53,24 @@ const cn_option cn_prepare_option_rows[] = {
      .arg = "K/N"},
     {"quality", 0, "pictures that aren't copied are JPEG of it", FIELD(quality), 1, 100,
      .unset = "PNG"},
+    {"png-level", 0, "how hard PNG files are compressed, conditions too: 1 soonest, 9 smallest",
+     FIELD(png_level), 1, 9, .unset = "6"},
+    {"encode", 0,
+     "the base model to train on: what its encoders make of pictures, fitted to --resolution, and "
+     "captions is written too, and training has nothing to encode",
+     FIELD(encode), .arg = "MODEL"},
+    {"vae", 0,
+     "of --encode: a VAE instead of the model's own, as training will have it: its file or folder, "
+     "or a base model",
+     FIELD(vae), .arg = "FILE|DIR"},
+    {"enable-bucket", 0,
+     "resize and crop pictures to the sizes that training with --enable-bucket and the same "
+     "--resolution has",
+     FIELD(enable_bucket)},
+    CN_BUCKET_MIN_ROW(cn_prepare_options),
+    CN_BUCKET_MAX_ROW(cn_prepare_options),
+    CN_BUCKET_STEPS_ROW(cn_prepare_options, unset),
+    CN_BUCKET_NO_UPSCALE_ROW(cn_prepare_options),
     {"on-bad", 0,
      "a picture that can't be used is left out and counted, with exit status 1 at the end (fail) "
      "or "
@@ -117,6 +136,14 @@ static const char *find_useless(const cn_prepare_options *o)
                 {o->shard_size != 0, true, "shard-size"},
                 {o->part != NULL, true, "part"},
                 {o->quality != 0, true, "quality"},
+                {o->png_level != 0, true, "png-level"},
+                {o->encode != NULL, true, "encode"},
+                {o->vae != NULL, true, "vae"},
+                {o->enable_bucket, true, "enable-bucket"},
+                {o->min_bucket_reso != 0, true, "min-bucket-reso"},
+                {o->max_bucket_reso != 0, true, "max-bucket-reso"},
+                {o->bucket_reso_steps != 0, true, "bucket-reso-steps"},
+                {o->bucket_no_upscale, true, "bucket-no-upscale"},
                 {o->on_bad && strcmp(o->on_bad, "fail") != 0, true, "on-bad"},
                 {o->min_size != 0, true, "min-size"},
                 {o->max_aspect > 0, true, "max-aspect"},
@@ -137,14 +164,16 @@ static cn_status check(cn_ctx *ctx, const cn_prepare_options *o)
     int64_t k, total;
     int n = 0;
     CN_TRY(cn_options_check(ctx, cn_prepare_option_rows, o));
-    while (o->conditions && o->conditions[n] && n <= CN_MAX_CONDITIONS) n++;
-    if (n < 1 || n > CN_MAX_CONDITIONS)
+    while (o->conditions && o->conditions[n] && n <= CN_SAMPLE_CONDITIONS) n++;
+    if (n < 1 || n > CN_SAMPLE_CONDITIONS)
         return cn_fail(ctx, CN_EINVAL, "1 to %d conditions are expected (canny, for instance)",
-                       CN_MAX_CONDITIONS);
+                       CN_SAMPLE_CONDITIONS);
     const char *useless = find_useless(o);
     if (useless)
         return cn_fail(ctx, CN_EINVAL, "--%s has no effect on the layout %s", useless,
                        o->layout ? o->layout : "fill50k");
+    if (o->vae && !o->encode)
+        return cn_fail(ctx, CN_EINVAL, "--vae is of --encode, which names the base model");
     CN_TRY(cn_part_read(ctx, o->part, &k, &total));
     if (!o->sources || !o->sources[0])
         return cn_fail(ctx, CN_EINVAL, "no source: a folder of pictures is expected");

@@ -27,7 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CONDITIONS = CN_MAX_CONDITIONS, FOLDER_BYTES = 128 };
+enum { MAX_CONDITIONS = CN_SAMPLE_CONDITIONS, FOLDER_BYTES = 128 };
 
 typedef struct prepare {
     cn_ctx *ctx;
@@ -201,7 +201,7 @@ static cn_status make_condition(void *user, cn_ctx *ctx, int64_t i, json_t *note
     else
         in.image = picture;
     if (s == CN_OK) s = cn_condition_make(&p->condition, ctx, &in, note, &made);
-    if (s == CN_OK) s = cn_condition_match(ctx, picture, labelled, &made);
+    if (s == CN_OK) s = cn_condition_match(ctx, picture->width, picture->height, labelled, &made);
     cn_image_destroy(picture);
     if (s == CN_OK)
         *out = made;

@@ -6,6 +6,7 @@
  *   OUT/prepare.txt      what all of it was made with: a run with other settings is refused
  *   OUT/shards.json      how entries are divided among shards
  *   OUT/annotate.jsonl   the kind of a single condition
+ *   OUT/empty.text-HASH.npy   with --encode, see sample_encoder.c
  *   OUT/lookalikes.bin   with duplicates left out, see prepare_lookalikes.c
  *
  * Entry i of the sources has key i and belongs to shard i / E, wherever it is made: so parts,
@@ -76,7 +77,8 @@ static int64_t entry_of(const shards *p, int64_t first, int64_t of, int64_t i)
               : first + i;
 }
 
-/* Networks take all threads for one picture, what is before and behind them one thread each. */
+/* Networks take all threads for one picture, what is before and behind them one thread each;
+ * encoders come last, since they read what was written. */
 static cn_status make_chunk(shards *p, int64_t first, int64_t of, int64_t n)
 {
     memset(p->chunk, 0, (size_t)n * sizeof *p->chunk);
@@ -90,6 +92,9 @@ static cn_status make_chunk(shards *p, int64_t first, int64_t of, int64_t n)
         for (int64_t i = 0; i < n; i++)
             if (!cn_cancelled(p->ctx)) make_one(p, 0, false, &p->chunk[i]);
     }
+    if (p->maker.encoder)
+        for (int64_t i = 0; i < n && !cn_cancelled(p->ctx); i++)
+            cn_sample_run_encoder(&p->maker, p->ctx, &p->chunk[i]);
     return cn_cancelled(p->ctx) ? cn_fail(p->ctx, CN_ECANCELLED, "%s", "") : CN_OK;
 }
 
@@ -273,6 +278,7 @@ static cn_status keep_settings(shards *p)
         cn_str_addf(all, "%s%s", k ? ", " : "; of ", p->maker.sources.list[k].text);
     if (p->o->source_weights) cn_str_addf(all, "; source weights=%s", p->o->source_weights);
     if (p->o->quality) cn_str_addf(all, "; quality=%lld", (long long)p->o->quality);
+    if (p->o->png_level) cn_str_addf(all, "; png-level=%lld", (long long)p->o->png_level);
     if (all->failed) return cn_fail(p->ctx, CN_ENOMEM, "no memory for a run's settings");
     CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/" CN_PREPARE_SETTINGS, p->o->output_dir));
     return cn_settings_keep(p->ctx, path, all->data);
@@ -286,7 +292,7 @@ static cn_status note_kind(shards *p)
     if (p->maker.n_conditions > 1 || c->exact >= 0) return CN_OK;
     CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/annotate.jsonl", p->o->output_dir));
     json_t *line = json_pack("{s:s}", "settings", c->settings.data);
-    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    char *text = cn_json_text(line, JSON_COMPACT);
     json_decref(line);
     cn_str all = {0};
     if (text) cn_str_addf(&all, "%s\n", text);
@@ -300,7 +306,8 @@ static cn_status note_kind(shards *p)
 
 static cn_status take_chunk(shards *p)
 {
-    p->chunk_size = p->maker.networks ? 2 * p->threads : CHUNK_PER_THREAD * p->threads;
+    p->chunk_size =
+        p->maker.networks || p->maker.encoder ? 2 * p->threads : CHUNK_PER_THREAD * p->threads;
     p->chunk = cn_alloc_array(p->ctx, (size_t)p->chunk_size, sizeof *p->chunk);
     return p->chunk ? CN_OK : CN_ENOMEM;
 }
@@ -309,6 +316,8 @@ static cn_status run(shards *p)
 {
     CN_TRY(keep_settings(p));
     CN_TRY(note_kind(p));
+    if (p->maker.encoder)
+        CN_TRY(cn_sample_encoder_write_empty(p->maker.encoder, p->ctx, p->o->output_dir));
     CN_TRY(take_chunk(p));
     CN_TRY(cn_prepare_lookalikes(p->ctx, &p->maker, &p->alike));
     p->maker.alike = p->alike;
@@ -377,6 +386,7 @@ cn_status cn_prepare_shards(cn_ctx *ctx, const cn_prepare_options *o, cn_prepare
     for (int i = 0; i < CN_STAGES; i++) r->stages[i].name = stages[i];
     r->threads = p.threads;
     cn_status s = cn_sample_maker_open(ctx, o, &p.maker);
+    if (p.maker.encoder) r->encoder_bytes = cn_sample_encoder_bytes(p.maker.encoder);
     if (s == CN_OK) s = o->dry_run ? forecast(&p) : run_locked(&p);
     cn_sample_maker_close(&p.maker);
     cn_free(p.chunk);

@@ -37,7 +37,7 @@ static cn_generate_options options_of(const cn_generate_options *o)
 {
     cn_generate_options r = *o;
     r.controls = NULL;
-    r.init_image = r.mask = NULL;
+    r.init_image = r.mask = r.reference = NULL;
     r.guess_mode = NULL;
     r.prompt_2 = r.negative_prompt_2 = NULL;
     r.init_latents = r.save_latents = NULL;

@@ -5,10 +5,13 @@
 #include "io/json.h"
 #include "io/listing.h"
 #include "image/phash.h"
+#include "image/png_level.h"
 #include "image/resize.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { BUCKET_STEPS = 64 }; /* where none are given, as in training */
 
 /* --- the maker -------------------------------------------------------------------------------- */
 
@@ -76,9 +79,40 @@ static cn_status open_condition(cn_ctx *ctx, cn_sample_maker *m, const char *tex
                : CN_OK;
 }
 
+/* As training makes them of these options. */
+static cn_status set_buckets(cn_ctx *ctx, cn_sample_maker *m)
+{
+    const cn_prepare_options *o = m->o;
+    const cn_train_options t = {
+        .resolution = o->resolution,
+        .enable_bucket = o->enable_bucket,
+        .bucket_no_upscale = o->bucket_no_upscale,
+        .min_bucket_reso = o->min_bucket_reso,
+        .max_bucket_reso = o->max_bucket_reso,
+        .bucket_reso_steps = o->bucket_reso_steps ? o->bucket_reso_steps : BUCKET_STEPS};
+    if (o->enable_bucket && !o->resolution)
+        return cn_fail(ctx, CN_EINVAL,
+                       "--enable-bucket takes --resolution, the one that training will have");
+    if (o->bucket_reso_steps && !o->enable_bucket)
+        return cn_fail(ctx, CN_EINVAL,
+                       "--bucket-reso-steps says how buckets are made; --enable-bucket makes them");
+    CN_TRY(cn_bucket_options_check(ctx, &t));
+    m->buckets = cn_bucket_rules_of(&t);
+    return CN_OK;
+}
+
+static void describe_buckets(const cn_bucket_rules *r, cn_str *out)
+{
+    if (r->enabled)
+        cn_str_addf(out, "; buckets of %lld px, %lld to %lld by %lld%s", (long long)r->resolution,
+                    (long long)r->min_reso, (long long)r->max_reso, (long long)r->steps,
+                    r->no_upscale ? ", not enlarged" : "");
+}
+
 static cn_status open_maker(cn_ctx *ctx, cn_sample_maker *m)
 {
     CN_TRY(cn_filters_check(ctx, m->o));
+    CN_TRY(set_buckets(ctx, m));
     CN_TRY(cn_sources_open(ctx, m->o, &m->sources));
     for (int k = 0; k < m->sources.count; k++)
         if (m->sources.list[k].taken > m->sources.list[k].n && cn_filters_drop_lookalikes(m->o))
@@ -88,11 +122,14 @@ static cn_status open_maker(cn_ctx *ctx, cn_sample_maker *m)
                 m->sources.list[k].text);
     for (const char *const *text = m->o->conditions; *text; text++)
         CN_TRY(open_condition(ctx, m, *text));
+    CN_TRY(cn_sample_encoder_open(ctx, m->o, &m->buckets, &m->encoder));
     if (!m->networks && m->o->weights && *m->o->weights)
         return cn_fail(ctx, CN_EINVAL, "none of the conditions has a network that takes %s",
                        *m->o->weights);
     cn_str_addf(&m->settings, "; seed=%llu", (unsigned long long)m->o->seed);
     cn_filters_describe(m->o, &m->settings);
+    describe_buckets(&m->buckets, &m->settings);
+    if (m->encoder) cn_sample_encoder_describe(m->encoder, &m->settings);
     return m->settings.failed ? cn_fail(ctx, CN_ENOMEM, "no memory for a run's settings") : CN_OK;
 }
 
@@ -111,6 +148,7 @@ void cn_sample_maker_close(cn_sample_maker *m)
         cn_labels_close(&m->conditions[k].labels);
         cn_str_free(&m->conditions[k].settings);
     }
+    cn_sample_encoder_close(m->encoder);
     cn_sources_close(&m->sources);
     cn_str_free(&m->settings);
     *m = (cn_sample_maker){0};
@@ -135,6 +173,40 @@ static cn_status shrink(const cn_sample_maker *m, cn_ctx *ctx, cn_entry *e)
     return CN_OK;
 }
 
+/* What its bucket shows of a picture, or of a map of it, whose size was the original picture's. */
+static cn_status fit_bucket(const cn_sample_maker *m, cn_ctx *ctx, const cn_sample *s, bool labels,
+                            cn_image **image)
+{
+    const cn_train_bucket *b = &s->size;
+    const cn_crop crop = {0.5, 0.5, cn_bucket_zoom(&m->buckets, b, s->width, s->height)};
+    cn_image *fitted = NULL;
+    if (!m->buckets.enabled || (s->width == b->width && s->height == b->height)) return CN_OK;
+    CN_TRY((labels ? cn_image_resize_crop_labels : cn_image_resize_crop)(ctx, *image, b->width,
+                                                                         b->height, crop, &fitted));
+    cn_image_destroy(*image);
+    *image = fitted;
+    return CN_OK;
+}
+
+static cn_status resize(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
+{
+    cn_entry *e = &s->entry;
+    const cn_image *before = e->image;
+    if (!m->buckets.enabled) return shrink(m, ctx, e);
+    CN_TRY(fit_bucket(m, ctx, s, false, &e->image));
+    if (e->image == before) return CN_OK;
+    cn_free(e->bytes);
+    e->bytes = NULL;
+    return CN_OK;
+}
+
+/* false: no bucket takes it. */
+static bool choose_size(const cn_sample_maker *m, cn_sample *s)
+{
+    s->size = (cn_train_bucket){.width = m->o->resolution, .height = m->o->resolution};
+    return !m->buckets.enabled || cn_bucket_choose(&m->buckets, s->width, s->height, &s->size);
+}
+
 /* The size is asked of the file's beginning, so that what a filter leaves out isn't decoded. */
 static cn_status decode(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
 {
@@ -148,17 +220,18 @@ static cn_status decode(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
         CN_TRY(cn_image_size_memory(ctx, e->bytes, e->n_bytes, &s->width, &s->height));
     }
     s->reason = cn_filter_entry(m->o, e, s->width, s->height);
+    if (!s->reason && !choose_size(m, s)) s->reason = "small";
     if (s->reason) return CN_OK;
     if (!e->image) CN_TRY(cn_image_load_memory(ctx, e->bytes, e->n_bytes, &e->image));
-    return shrink(m, ctx, e);
+    return resize(m, ctx, s);
 }
 
 /* --- annotate --------------------------------------------------------------------------------- */
 
 static cn_status make_exact(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
 {
-    int which[CN_MAX_CONDITIONS], n = 0;
-    cn_image *made[CN_MAX_CONDITIONS] = {NULL};
+    int which[CN_SAMPLE_CONDITIONS], n = 0;
+    cn_image *made[CN_SAMPLE_CONDITIONS] = {NULL};
     const cn_source_place at = cn_sources_find(&m->sources, s->index);
     for (int k = 0; k < m->n_conditions; k++) {
         if (m->conditions[k].exact < 0) continue;
@@ -166,7 +239,10 @@ static cn_status make_exact(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
         which[n] = m->conditions[k].exact;
         made[n++] = s->conditions[k];
     }
-    return n ? at.source->kind->exact(ctx, at.source, at.number, n, which, made) : CN_OK;
+    if (n) CN_TRY(at.source->kind->exact(ctx, at.source, at.number, n, which, made));
+    for (int k = 0; k < m->n_conditions; k++)
+        if (m->conditions[k].exact >= 0) CN_TRY(fit_bucket(m, ctx, s, false, &s->conditions[k]));
+    return CN_OK;
 }
 
 static cn_status make_condition(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s, int k)
@@ -187,7 +263,12 @@ static cn_status make_condition(const cn_sample_maker *m, cn_ctx *ctx, cn_sample
         in.image = s->entry.image;
     if (!(s->notes[k] = json_object())) return cn_fail(ctx, CN_ENOMEM, "no memory for a note");
     CN_TRY(cn_condition_make(&c->condition, ctx, &in, s->notes[k], &s->conditions[k]));
-    return cn_condition_match(ctx, s->entry.image, labelled, &s->conditions[k]);
+    if (labelled && m->buckets.enabled) { /* labels are of the whole picture */
+        CN_TRY(cn_condition_match(ctx, s->width, s->height, true, &s->conditions[k]));
+        return fit_bucket(m, ctx, s, true, &s->conditions[k]);
+    }
+    return cn_condition_match(ctx, s->entry.image->width, s->entry.image->height, labelled,
+                              &s->conditions[k]);
 }
 
 static cn_status make_conditions(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s, bool networks)
@@ -216,7 +297,7 @@ static cn_status encode_picture(const cn_sample_maker *m, cn_ctx *ctx, cn_sample
     if (m->o->quality)
         CN_TRY(cn_jpeg_encode(ctx, e->image, (int)m->o->quality, &bytes, &n));
     else
-        CN_TRY(cn_png_encode(ctx, e->image, NULL, &bytes, &n));
+        CN_TRY(cn_png_encode_level(ctx, e->image, (int)m->o->png_level, &bytes, &n));
     const cn_status status =
         cn_shard_sample_add(ctx, &s->made, m->o->quality ? "jpg" : "png", bytes, n);
     cn_free(bytes);
@@ -231,7 +312,7 @@ static cn_status encode_condition(const cn_sample_maker *m, cn_ctx *ctx, cn_samp
     size_t n = 0;
     CN_TRY(cn_format(ctx, ending, sizeof ending, "%s.png",
                      m->n_conditions > 1 ? m->conditions[k].name : "cond"));
-    CN_TRY(cn_png_encode(ctx, s->conditions[k], NULL, &bytes, &n));
+    CN_TRY(cn_png_encode_level(ctx, s->conditions[k], (int)m->o->png_level, &bytes, &n));
     const cn_status status = cn_shard_sample_add(ctx, &s->made, ending, bytes, n);
     cn_free(bytes);
     return status;
@@ -274,7 +355,7 @@ static cn_status encode_json(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s
         !cn_json_is_text(source->text))
         return cn_fail(ctx, CN_EFORMAT, "its name or caption isn't UTF-8, which a shard's are in");
     json_t *object = describe(m, s, source);
-    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    char *text = cn_json_text(object, JSON_COMPACT);
     json_decref(object);
     if (!text) return cn_fail(ctx, CN_ENOMEM, "no memory for a sample's .json");
     const cn_status status = cn_shard_sample_add(ctx, &s->made, "json", text, strlen(text));
@@ -288,7 +369,10 @@ static cn_status encode(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
     CN_TRY(encode_picture(m, ctx, s));
     for (int k = 0; k < m->n_conditions; k++) CN_TRY(encode_condition(m, ctx, s, k));
     CN_TRY(cn_shard_sample_add(ctx, &s->made, "txt", s->entry.caption, strlen(s->entry.caption)));
-    return encode_json(m, ctx, s);
+    CN_TRY(encode_json(m, ctx, s));
+    if (!m->encoder) return CN_OK;
+    if (!(s->caption = cn_strdup(ctx, s->entry.caption))) return CN_ENOMEM;
+    return cn_sample_encoder_fit(ctx, s);
 }
 
 /* --- stages ----------------------------------------------------------------------------------- */
@@ -308,13 +392,21 @@ static void settle(cn_ctx *ctx, cn_sample *s, cn_status status)
 
 static void drop_pictures(cn_sample *s)
 {
-    for (int k = 0; k < CN_MAX_CONDITIONS; k++) {
+    for (int k = 0; k < CN_SAMPLE_CONDITIONS; k++) {
         cn_image_destroy(s->conditions[k]);
         json_decref(s->notes[k]);
         s->conditions[k] = NULL;
         s->notes[k] = NULL;
     }
     cn_entry_free(&s->entry);
+}
+
+static void drop_fitted(cn_sample *s)
+{
+    cn_image_destroy(s->fitted);
+    cn_free(s->caption);
+    s->fitted = NULL;
+    s->caption = NULL;
 }
 
 void cn_sample_start(const cn_sample_maker *m, cn_ctx *ctx, int64_t index, cn_sample *out)
@@ -347,6 +439,15 @@ void cn_sample_encode(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
     s->seconds[CN_STAGE_ENCODE] = cn_now_s() - begun;
 }
 
+void cn_sample_run_encoder(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s)
+{
+    const double begun = cn_now_s();
+    if (!s->reason) settle(ctx, s, cn_sample_encoder_add(m->encoder, ctx, s));
+    if (s->reason) cn_shard_sample_free(&s->made);
+    drop_fitted(s);
+    s->seconds[CN_STAGE_ENCODE] += cn_now_s() - begun;
+}
+
 cn_status cn_sample_hash(const cn_sample_maker *m, cn_ctx *ctx, int64_t index, uint64_t *out)
 {
     cn_sample s = {.index = index};
@@ -362,5 +463,6 @@ cn_status cn_sample_hash(const cn_sample_maker *m, cn_ctx *ctx, int64_t index, u
 void cn_sample_free(cn_sample *s)
 {
     drop_pictures(s);
+    drop_fitted(s);
     cn_shard_sample_free(&s->made);
 }

@@ -8,11 +8,12 @@
 #ifndef CN_PIPELINE_SAMPLES_INTERNAL_H
 #define CN_PIPELINE_SAMPLES_INTERNAL_H
 
+#include "data/buckets.h"
 #include "data/shard_writer.h"
 #include "pipeline/picture_labels_internal.h"
 #include "pipeline/sources_internal.h"
 
-enum { CN_MAX_CONDITIONS = 8, CN_CONDITION_NAME_BYTES = 128 };
+enum { CN_SAMPLE_CONDITIONS = 8, CN_CONDITION_NAME_BYTES = 128 };
 
 /* What is made of every picture. */
 typedef struct cn_made_condition {
@@ -23,13 +24,17 @@ typedef struct cn_made_condition {
     cn_str settings;                    /* everything that it depends on, in words */
 } cn_made_condition;
 
+typedef struct cn_sample_encoder cn_sample_encoder;
+
 typedef struct cn_sample_maker {
     const cn_prepare_options *o;
     cn_sources sources;
-    cn_made_condition conditions[CN_MAX_CONDITIONS];
+    cn_made_condition conditions[CN_SAMPLE_CONDITIONS];
     int n_conditions;
-    bool networks;        /* some conditions take all threads for a picture */
-    cn_str settings;      /* of all of it, in a line */
+    bool networks;              /* some conditions take all threads for a picture */
+    cn_bucket_rules buckets;    /* the sizes that pictures are brought to, where enabled */
+    cn_str settings;            /* of all of it, in a line */
+    cn_sample_encoder *encoder; /* NULL: nothing is encoded */
     const uint8_t *alike; /* of each entry whether it looks like an earlier one; NULL: none does */
 } cn_sample_maker;
 
@@ -44,9 +49,12 @@ typedef struct cn_sample {
     int64_t index;
     cn_entry entry;        /* its image is the pair's picture; its bytes stay while they are that */
     int64_t width, height; /* before it was resized */
-    cn_image *conditions[CN_MAX_CONDITIONS];
-    json_t *notes[CN_MAX_CONDITIONS]; /* what chance drew */
+    cn_train_bucket size;  /* that training will have it in; 0: any */
+    cn_image *conditions[CN_SAMPLE_CONDITIONS];
+    json_t *notes[CN_SAMPLE_CONDITIONS]; /* what chance drew */
     cn_shard_sample made;
+    cn_image *fitted;   /* what is left to be encoded, NULL without an encoder: the picture ... */
+    char *caption;      /* ... and the caption */
     cn_status status;   /* other than CN_OK: the run ends, for this is not the picture's fault */
     const char *reason; /* why it is left out; NULL: it isn't */
     char text[1024];    /* what happened */
@@ -59,12 +67,33 @@ void cn_sample_start(const cn_sample_maker *m, cn_ctx *ctx, int64_t index, cn_sa
 void cn_sample_run_networks(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s);
 /* Brings it into the form that it has in a shard. Its pictures are freed. */
 void cn_sample_encode(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s);
+/* Then adds what the encoder makes of it, one sample after another. */
+void cn_sample_run_encoder(const cn_sample_maker *m, cn_ctx *ctx, cn_sample *s);
 void cn_sample_free(cn_sample *s);
 /* An entry's perceptual hash; 0 of one that is left out or can't be read, which is no failure. */
 cn_status cn_sample_hash(const cn_sample_maker *m, cn_ctx *ctx, int64_t index,
                          uint64_t *out) CN_CHECKED;
 /* Of every entry whether it looks like an earlier one (cn_free it); NULL where nobody asks. */
 cn_status cn_prepare_lookalikes(cn_ctx *ctx, const cn_sample_maker *m, uint8_t **out) CN_CHECKED;
+
+/* --- sample_encoder.c ------------------------------------------------------------------------- */
+
+/* *out NULL where the options ask for none. */
+cn_status cn_sample_encoder_open(cn_ctx *ctx, const cn_prepare_options *o,
+                                 const cn_bucket_rules *buckets,
+                                 cn_sample_encoder **out) CN_CHECKED;
+void cn_sample_encoder_close(cn_sample_encoder *e);
+/* What it makes, in words. */
+void cn_sample_encoder_describe(const cn_sample_encoder *e, cn_str *out);
+/* Memory that it takes. */
+size_t cn_sample_encoder_bytes(const cn_sample_encoder *e);
+/* s->fitted, from s->made's picture; by any thread. */
+cn_status cn_sample_encoder_fit(cn_ctx *ctx, cn_sample *s) CN_CHECKED;
+/* Adds the members, of s->fitted and s->caption. */
+cn_status cn_sample_encoder_add(cn_sample_encoder *e, cn_ctx *ctx, cn_sample *s) CN_CHECKED;
+/* The empty caption's file, unless it is there. */
+cn_status cn_sample_encoder_write_empty(cn_sample_encoder *e, cn_ctx *ctx,
+                                        const char *dir) CN_CHECKED;
 
 /* --- filters.c -------------------------------------------------------------------------------- */
 

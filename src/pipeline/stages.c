@@ -285,24 +285,41 @@ static cn_status mix_start(cn_job *j, cn_pass *pass)
     return CN_OK;
 }
 
+/* pass->reference: what is most likely the reference's latents. */
+static cn_status encode_reference(cn_job *j, cn_pass *pass)
+{
+    cn_encode *e = NULL;
+    cn_vae_spec spec;
+    if (!pass->reference_image) return CN_OK;
+    float *none = cn_alloc0(j->p->ctx, (size_t)pass->one * sizeof *none);
+    cn_status s = none ? new_floats(j, pass->one, &pass->reference) : CN_ENOMEM;
+    if (s == CN_OK) s = vae_spec(j, pass, &spec);
+    if (s == CN_OK) s = cn_encode_create(j->p->ctx, j->p->backend, &spec, &e);
+    if (s == CN_OK) s = load_vae(j->p);
+    if (s == CN_OK) s = cn_encode_run(e, pass->reference_image, none, pass->reference);
+    cn_encode_destroy(e);
+    cn_free(none);
+    return s;
+}
+
 cn_status cn_job_begin(cn_job *j)
 {
     cn_pass *pass = &j->pass;
     cn_encode *e = NULL;
     float *sample = NULL;
     double begun = cn_now_s();
+    const bool encodes = pass->image || pass->reference_image;
     cn_status s = new_floats(j, pass->one, &sample);
-    if (s == CN_OK && pass->image) {
-        cn_job_report(j, "encoding", 0, 1);
-        s = open_encoder(j, pass, &e);
-    }
+    if (s == CN_OK && encodes) cn_job_report(j, "encoding", 0, 1);
+    if (s == CN_OK) s = encode_reference(j, pass);
+    if (s == CN_OK && pass->image) s = open_encoder(j, pass, &e);
     if (s == CN_OK) s = draw_start(j, pass, e, sample);
-    if (s == CN_OK && pass->image) cn_job_report(j, "encoding", 1, 1);
+    if (s == CN_OK && encodes) cn_job_report(j, "encoding", 1, 1);
     cn_encode_destroy(e);
     leave_vae(j, s);
     cn_free(sample);
     if (s == CN_OK) s = mix_start(j, pass);
-    if (pass->image) j->encoding_s += cn_now_s() - begun;
+    if (encodes) j->encoding_s += cn_now_s() - begun;
     return s;
 }
 
@@ -321,7 +338,9 @@ static bool same_drawing(const cn_draw_spec *a, const cn_draw_spec *b)
 {
     bool same = a->batch == b->batch && a->latent_h == b->latent_h && a->latent_w == b->latent_w &&
                 a->guidance == b->guidance && a->sequential_guidance == b->sequential_guidance &&
-                a->context_length == b->context_length;
+                a->context_length == b->context_length && a->reference == b->reference &&
+                (!a->reference || (a->reference_weight == b->reference_weight &&
+                                   a->style_fidelity == b->style_fidelity));
     for (int k = 0; k < a->n_controls; k++)
         same = same && a->controls[k].cond_only == b->controls[k].cond_only &&
                same_condition(&a->controls[k].condition, &b->controls[k].condition);
@@ -363,7 +382,10 @@ cn_draw_spec cn_job_draw_spec(const cn_job *j, cn_params *unet, cn_params *const
                          .latent_w = j->pass.latent_w,
                          .context_length = cn_prompts_length(j->prompts, p->base),
                          .guidance = j->guidance,
-                         .sequential_guidance = j->fit.sequential_guidance || is_windowed(j)};
+                         .sequential_guidance = j->fit.sequential_guidance || is_windowed(j),
+                         .reference = j->o->reference != NULL,
+                         .reference_weight = (float)j->o->reference_strength,
+                         .style_fidelity = (float)j->o->style_fidelity};
     for (int k = 0; k < p->n_controls; k++)
         spec.controls[k] = (cn_draw_control){.kind = p->controls[k]->kind,
                                              .config = cn_control_config(p->controls[k]),
@@ -468,6 +490,7 @@ cn_status cn_job_sample(cn_job *j, const char *stage)
                       .preview = j->o->preview ? show_preview : NULL,
                       .preview_interval = CN_MAX(1, j->o->preview_interval),
                       .user = &to,
+                      .reference = pass->reference,
                       .extra = pass->extra,
                       .first = pass->first,
                       .last = j->last,
@@ -580,6 +603,12 @@ cn_status cn_job_enlarge(cn_job *j)
                                j->hires_strength, &next);
     if (s == CN_OK) s = new_floats(j, next.elements, &next.picture);
     if (s == CN_OK) s = o->hires_pixels ? enlarge_pictures(j, &next) : enlarge_latents(j, &next);
+    if (s == CN_OK && next.reference_image) {
+        const double begun = cn_now_s();
+        s = encode_reference(j, &next);
+        leave_vae(j, s);
+        j->encoding_s += cn_now_s() - begun;
+    }
     if (s == CN_OK) s = cn_pass_noise(j, &next);
     j->from_noise = false;
     if (s == CN_OK) s = mix_start(j, &next);

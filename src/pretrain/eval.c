@@ -43,6 +43,7 @@ const cn_option cn_pretrain_evaluate_option_rows[] = {
     {"cfg-scale", 0, "of each drawing", FIELD(cfg_scale), -1000, 1000, .preset = "5"},
     {"sheet", 0, "gets the first 40 drawings", FIELD(sheet), .arg = "FILE.png"},
     {.help = "Both"},
+    CN_DEVICE_ROW(cn_pretrain_evaluate_options, device),
     {"seed", 's', "of held-out scenes, prompts and noise", FIELD(seed), .preset = "1"},
     {0},
 };
@@ -115,7 +116,8 @@ static cn_status make_classifier(cn_eval *v)
 static cn_status measure_drawings(cn_eval *v)
 {
     cn_pipeline *p = NULL;
-    const cn_pipeline_options options = {.model = v->o->model, .keep_loaded = true};
+    const cn_pipeline_options options = {
+        .model = v->o->model, .device = v->o->device, .keep_loaded = true};
     cn_status s = cn_pipeline_create(v->ctx, &options, &p);
     if (s == CN_OK && v->o->prompts) s = cn_eval_prompts(v, p);
     if (s == CN_OK && v->o->pictures && v->classifier) s = cn_eval_distance(v, p);
@@ -159,7 +161,7 @@ cn_status cn_pretrain_evaluate(cn_ctx *ctx, const cn_pretrain_evaluate_options *
     CN_TRY(cn_base_open(ctx, o->model, &b));
     for (int i = 0; i < CN_EVALUATE_COLOURS; i++) e.colours[i] = cn_scene_colour_name(i);
     cn_status s = check_size(ctx, b, &e.size_px);
-    if (s == CN_OK) s = cn_backend_create(ctx, NULL, &v.be);
+    if (s == CN_OK) s = cn_backend_create(ctx, o->device, &v.be);
     if (s == CN_OK) s = measure(&v, b);
     cn_base_close(b);
     cn_classifier_destroy(v.classifier);

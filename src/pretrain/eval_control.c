@@ -193,7 +193,8 @@ static cn_status prepare(follow *f, const cn_base *b)
 {
     cn_eval *v = f->v;
     const int64_t rows = CN_MIN(v->o->control_scenes, SHEET_ROWS);
-    const cn_pipeline_options without = {.model = v->o->model, .keep_loaded = true};
+    const cn_pipeline_options without = {
+        .model = v->o->model, .device = v->o->device, .keep_loaded = true};
     cn_pipeline_options with = without;
     CN_TRY(open_controls(f));
     with.controls = v->o->control_nets;

@@ -246,8 +246,11 @@ cn_status cn_eval_pairs(cn_eval *v)
     cn_pipeline *pipeline = NULL;
     pair p = {.segments = cn_alloc(v->ctx, (size_t)(px * px)),
               .one = cn_alloc(v->ctx, (size_t)(px * px))};
-    const cn_pipeline_options o = {
-        .model = v->o->model, .controls = v->o->control_nets, .n_controls = 1, .keep_loaded = true};
+    const cn_pipeline_options o = {.model = v->o->model,
+                                   .device = v->o->device,
+                                   .controls = v->o->control_nets,
+                                   .n_controls = 1,
+                                   .keep_loaded = true};
     cn_status s = p.segments && p.one ? CN_OK : CN_ENOMEM;
     if (s == CN_OK && condition < 0)
         s = cn_fail(v->ctx, CN_EINVAL,

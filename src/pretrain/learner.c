@@ -40,12 +40,14 @@ cn_status cn_learner_create(cn_ctx *ctx, cn_backend *be, cn_graph *g, cn_plan *p
     l->be = be;
     l->plan = plan;
     l->o = *o;
+    l->saved_s = cn_now_s();
     if (!(l->save_ctx = cn_ctx_create(cn_threads(ctx)))) goto fail;
     if ((s = collect(l, g, sets, n_sets)) != CN_OK) goto fail;
     cn_adamw_options a;
     cn_adamw_options_default(&a);
     a.weight_decay = (float)o->weight_decay;
     a.beta2 = o->beta2;
+    a.muon = o->muon;
     a.ema_decay = (float)o->ema;
     a.accumulates = o->passes > 1;
     if ((s = cn_adamw_create(ctx, be, l->params, l->n, &a, &l->adamw)) != CN_OK) goto fail;
@@ -150,7 +152,13 @@ cn_status cn_learner_save(cn_learner *l, const char *dir, const char *name)
     const cn_status s = save(l, dir, name);
     if (s != CN_OK) return cn_fail(l->ctx, s, "%s", cn_error(l->save_ctx));
     l->slot = (l->slot + 1) % SLOTS;
+    l->saved_s = cn_now_s();
     return CN_OK;
+}
+
+double cn_learner_unsaved_s(const cn_learner *l)
+{
+    return cn_now_s() - l->saved_s;
 }
 
 cn_status cn_learner_stop(cn_learner *l, const char *dir, const char *name)

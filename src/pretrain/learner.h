@@ -18,6 +18,7 @@
 typedef struct cn_learner_options {
     double lr, weight_decay, ema; /* ema 0: none */
     float beta2;
+    bool muon;            /* for matrices, see cn_adamw_options */
     double max_grad_norm; /* 0: no clipping */
     int64_t steps, warmup_steps;
     double
@@ -33,7 +34,8 @@ typedef struct cn_learner {
     cn_param **params;
     const float **grads;
     int64_t n, step;
-    int slot; /* that the next state goes to */
+    int slot;       /* that the next state goes to */
+    double saved_s; /* when a state was written last, or the learner made */
     cn_adamw *adamw;
 } cn_learner;
 
@@ -53,6 +55,9 @@ cn_status cn_learner_step(cn_learner *l, double *grad_norm) CN_CHECKED;
 /* Exchanges weights and their mean (again: back). */
 cn_status cn_learner_swap_ema(cn_learner *l) CN_CHECKED;
 cn_status cn_learner_save(cn_learner *l, const char *dir, const char *name) CN_CHECKED;
+/* Seconds since the last state was written: what a killed run loses. */
+double cn_learner_unsaved_s(const cn_learner *l);
+enum { CN_LEARNER_MOST_UNSAVED_S = 300 };
 /* After a cancel: saves the last whole step; CN_ECANCELLED with what to do next. */
 cn_status cn_learner_stop(cn_learner *l, const char *dir, const char *name) CN_CHECKED;
 /* False in *found when there is nothing to go on from. CN_EMISMATCH for a state of other sizes. */

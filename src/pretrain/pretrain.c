@@ -34,10 +34,14 @@ const cn_option cn_pretrain_option_rows[] = {
      "weights as this diffusers folder has them, not from scratch; a stage that was begun goes on "
      "from its state",
      FIELD(start_from), .arg = "DIR"},
-    {"save-steps", 0, "state, model and sheet of pictures every N steps", FIELD(save_steps), 1,
-     MANY, .preset = "500"},
+    {"save-steps", 0,
+     "state, model and sheet of pictures every N steps; the state every 5 minutes, too",
+     FIELD(save_steps), 1, MANY, .preset = "500"},
     {"mixed-precision", 0, "what text encoder and UNet compute in", FIELD_EITHER(bf16),
      WORDS("no", "bf16"), .preset = "no"},
+    {"optimizer", 0,
+     "muon: weights of convolutions and linear layers by Muon, at the same learning rate",
+     FIELD_EITHER(muon), WORDS("adamw", "muon"), .preset = "adamw"},
     {"decay-part", 0,
      "last part of the steps, over which the learning rate falls; it stays until then",
      FIELD(decay_part), 0, 1, .preset = "0.2"},
@@ -52,6 +56,9 @@ const cn_option cn_pretrain_option_rows[] = {
      .values = CN_PRETRAIN_VAE_LEVELS, .preset = "16,32,64,96", .arg = "A,B,C,D"},
     {"unet-widths", 0, NULL, FIELD(unet_widths), 1, 4096, .values = CN_PRETRAIN_UNET_LEVELS,
      .preset = "96,128,160", .arg = "A,B,C"},
+    {"unet-transformers", 0, "in a row at each level, finest first; 0: none",
+     FIELD(unet_transformers), 0, 64, .values = CN_PRETRAIN_UNET_LEVELS, .preset = "1,1,0",
+     .arg = "A,B,C"},
     {"vae-groups", 0, "of its norms", FIELD(vae_groups), 1, 4096, .preset = "4"},
     {"unet-groups", 0, NULL, FIELD(unet_groups), 1, 4096, .preset = "16"},
     {"text-width", 0, "of the text encoder", FIELD(text_width), 64, 4096, .preset = "128"},
@@ -75,6 +82,10 @@ const cn_option cn_pretrain_option_rows[] = {
     {"edge-weight", 0, "error of differences between pixels", FIELD(edge_weight), 0, 1000,
      .preset = "0.5"},
     {"kl-weight", 0, "per latent value", FIELD(kl_weight), 0, 1000, .preset = "1e-4"},
+    {"half-size-weight", 0,
+     "errors of half-size pictures decoded from half-size latents: smooth latents, which the UNet "
+     "learns sooner",
+     FIELD(half_size_weight), 0, 1000, .preset = "0"},
 
     {.help = "Text encoder and UNet"},
     {"unet-steps", 0, NULL, FIELD(unet_steps), 1, MANY, .preset = "60000"},
@@ -92,6 +103,7 @@ const cn_option cn_pretrain_option_rows[] = {
     {"snr-gamma", 0, "min-SNR weighting; 0: none", FIELD(snr_gamma), 0, 1000, .preset = "0"},
 
     {.help = "Both"},
+    CN_DEVICE_ROW(cn_pretrain_options, device),
     {"seed", 's', "of training and its sequence of scenes", FIELD(seed), .preset = "1"},
     {0},
 };
@@ -122,14 +134,16 @@ void cn_pretrain_configs(const cn_pretrain_options *o, cn_base *b)
     b->unet = (cn_unet_config){.in_channels = o->latent_channels,
                                .out_channels = o->latent_channels,
                                .levels = CN_PRETRAIN_UNET_LEVELS,
-                               .attention = {true, true, false},
                                .heads = {4, 4, 4},
-                               .transformer_layers = {1, 1, 1},
                                .layers_per_block = 1,
                                .context_dim = o->text_width,
                                .norm_groups = (int)o->unet_groups,
                                .sample_size = o->size_px >> (CN_PRETRAIN_VAE_LEVELS - 1)};
     memcpy(b->unet.channels, o->unet_widths, sizeof o->unet_widths);
+    for (int i = 0; i < CN_PRETRAIN_UNET_LEVELS; i++) {
+        b->unet.attention[i] = o->unet_transformers[i] > 0;
+        b->unet.transformer_layers[i] = (int)CN_MAX(o->unet_transformers[i], 1);
+    }
     cn_schedule_config_default(&b->schedule);
     b->schedule.v_prediction = o->v_prediction;
     b->schedule.zero_snr = o->zero_snr;
@@ -234,13 +248,24 @@ static cn_status make_networks(cn_pretrain_run *r)
         cn_params **at;
     } const networks[] = {{CN_NET_VAE, &r->vae}, {CN_NET_UNET, &r->unet}, {CN_NET_TEXT, &r->text}};
     if (r->o->bf16 && !r->be->computes(r->be, CN_BF16))
-        return cn_fail(r->ctx, CN_EINVAL, "this processor doesn't multiply bfloat16");
+        return cn_fail(r->ctx, CN_EINVAL, "%s doesn't multiply bfloat16",
+                       r->be->addressable ? "this processor" : "the device");
     for (size_t i = 0; i < CN_COUNT(networks); i++) {
         CN_TRY(cn_net_params(r->ctx, networks[i].net, networks[i].at));
         if (r->o->bf16 && networks[i].at != &r->vae)
             cn_params_set_compute(*networks[i].at, CN_BF16);
     }
     return CN_OK;
+}
+
+/* A device that fails takes no more than the steps since the last save. */
+static cn_status tell_saved(const cn_pretrain_run *r, cn_status s)
+{
+    char why[1024];
+    const bool failed = s == CN_EIO || s == CN_ENOMEM;
+    if (!failed || !r->be || r->be->addressable) return s;
+    snprintf(why, sizeof why, "%s", cn_error(r->ctx));
+    return cn_fail(r->ctx, s, "%s; the same command goes on from what was saved", why);
 }
 
 cn_status cn_pretrain(cn_ctx *ctx, const cn_pretrain_options *o)
@@ -251,7 +276,7 @@ cn_status cn_pretrain(cn_ctx *ctx, const cn_pretrain_options *o)
     cn_status s = cn_format(ctx, r.state_dir, sizeof r.state_dir, "%s/state", o->output_dir);
     if (s == CN_OK) s = cn_dir_lock_take(ctx, o->output_dir, &lock);
     if (s == CN_OK) s = cn_dir_make(ctx, r.state_dir);
-    if (s == CN_OK) s = cn_backend_create(ctx, NULL, &r.be);
+    if (s == CN_OK) s = cn_backend_create(ctx, o->device, &r.be);
     if (s == CN_OK && !(r.base = cn_alloc0(ctx, sizeof *r.base))) s = CN_ENOMEM;
     if (s != CN_OK) goto done;
     cn_pretrain_configs(o, r.base);
@@ -259,6 +284,7 @@ cn_status cn_pretrain(cn_ctx *ctx, const cn_pretrain_options *o)
     if (!o->stage || wants(o, "vae")) s = cn_pretrain_vae(&r);
     if (s == CN_OK && (!o->stage || wants(o, "unet"))) s = cn_pretrain_unet(&r);
     if (s == CN_OK && wants(o, "decoder")) s = cn_pretrain_decoder(&r);
+    s = tell_saved(&r, s);
 done:
     cn_params_destroy(r.unet);
     cn_params_destroy(r.vae);

@@ -21,6 +21,8 @@ typedef struct cn_pretrain_run {
 } cn_pretrain_run;
 
 cn_status cn_pretrain_vae(cn_pretrain_run *r) CN_CHECKED;
+/* The autoencoder's weights from which training goes well (vae_begin.c). */
+cn_status cn_pretrain_begin_vae(cn_pretrain_run *r) CN_CHECKED;
 /* The decoder of the finished autoencoder alone. */
 cn_status cn_pretrain_decoder(cn_pretrain_run *r) CN_CHECKED;
 /* Of the finished autoencoder in the output folder: sizes and scaling factor; weights, once

@@ -291,9 +291,10 @@ static cn_status train(cn_pretrain_run *r, unet_stage *u)
                 "{\"stage\":\"unet\",\"step\":%lld,\"loss\":%.5f,\"grad_norm\":%.4f,"
                 "\"seconds\":%.0f}",
                 (long long)l->step, mean, norm, cn_now_s() - r->started_s));
-        if (l->step % r->o->save_steps && l->step != r->o->unet_steps) continue;
-        CN_TRY(cn_learner_save(l, r->state_dir, "unet"));
-        if (l->step != r->o->unet_steps) s = check_and_write(r, u);
+        const bool due = l->step % r->o->save_steps == 0, last = l->step == r->o->unet_steps;
+        if (due || last || cn_learner_unsaved_s(l) > CN_LEARNER_MOST_UNSAVED_S)
+            CN_TRY(cn_learner_save(l, r->state_dir, "unet"));
+        if (due && !last) s = check_and_write(r, u);
         if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, "unet");
         CN_TRY(s);
     }
@@ -306,6 +307,7 @@ static cn_status prepare(cn_pretrain_run *r, unet_stage *u)
                                   .weight_decay = 1e-2,
                                   .ema = r->o->unet_ema,
                                   .beta2 = 0.99f,
+                                  .muon = r->o->muon,
                                   .max_grad_norm = r->o->max_grad_norm,
                                   .steps = r->o->unet_steps,
                                   .warmup_steps = CN_MIN(300, r->o->unet_steps / 10),

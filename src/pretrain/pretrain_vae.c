@@ -25,9 +25,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { SHEET = 8, CHECK = 64, CROPS_PER_SCENE = 4 };
-/* The border's part of a side, and the weight of its pixels' absolute errors, squared in corners.
- */
+/* Held-out pictures that are looked at, in no more passes than these. */
+enum { SHEET = 8, CHECK = 64, CHECK_PASSES = 16 };
+/* The border's part of a whole picture's side, and the weight of its pixels' absolute errors,
+ * squared in corners. Crops show more of their borders as they are. */
 enum { BORDER = 8 };
 static const float BORDER_WEIGHT = 2;
 /* Held-out scenes start here in the sequence; training stays below. */
@@ -38,12 +39,11 @@ static const int64_t REACH[] = {1, 2, 4};
 typedef struct vae_stage {
     const char *name;   /* of its notes and its state */
     int64_t B, px;      /* batch, side of what is seen */
-    int64_t per_scene;  /* crops taken of a scene */
     int64_t until;      /* last step */
     bool decoder, last; /* trained alone; writes the finished network */
     cn_graph *g;
     cn_plan *plan;
-    cn_node *image, *noise, *weight, *moments, *out, *loss;
+    cn_node *image, *noise, *weight, *moments, *latents, *out, *loss;
     cn_learner *learner;
     cn_scene *scenes;
     uint8_t *rgb;
@@ -119,17 +119,35 @@ static cn_node *scaled(cn_graph *g, cn_node *l, double weight)
     return cn_scale(g, l, (float)weight);
 }
 
+/* Of y against x: absolute, squared and of edges. */
+static cn_node *errors(const cn_pretrain_options *o, cn_graph *g, cn_node *y, cn_node *x,
+                       cn_node *weight)
+{
+    cn_node *sum = cn_loss_node(g, CN_LOSS_L1, weight ? cn_gate(g, y, weight) : y,
+                                weight ? cn_gate(g, x, weight) : x);
+    sum = cn_add(g, sum, scaled(g, cn_loss_node(g, CN_LOSS_MSE, y, x), o->mse_weight));
+    return o->edge_weight > 0 ? cn_add(g, sum, scaled(g, edge_loss(g, y, x), o->edge_weight)) : sum;
+}
+
+/* Latents of half the size are to be those of the picture of half the size: what changes from one
+ * latent to the next without showing in their mean is dear then, and a UNet has less to learn
+ * (Skorokhodov et al., "Improving the Diffusability of Autoencoders", 2025). */
+static cn_node *half_size_errors(cn_pretrain_run *r, vae_stage *v)
+{
+    cn_graph *g = v->g;
+    const int64_t p = v->latents->shape[1] / 2, P = v->px / 2;
+    cn_node *y = cn_vae_decode_build(g, &r->base->vae, cn_mean_pool_to(g, v->latents, p, p));
+    return errors(r->o, g, y, cn_mean_pool_to(g, v->image, P, P), NULL);
+}
+
 static cn_node *loss(cn_pretrain_run *r, vae_stage *v)
 {
     const cn_pretrain_options *o = r->o;
     const double latent = (double)(cn_node_elements(v->noise) / v->B);
     cn_graph *g = v->g;
-    cn_node *y = cn_gate(g, v->out, v->weight), *x = cn_gate(g, v->image, v->weight);
-    cn_node *sum = cn_loss_node(g, CN_LOSS_L1, y, x);
-    cn_node *mse = cn_loss_node(g, CN_LOSS_MSE, v->out, v->image);
-    sum = cn_add(g, sum, scaled(g, mse, o->mse_weight));
-    if (o->edge_weight > 0)
-        sum = cn_add(g, sum, scaled(g, edge_loss(g, v->out, v->image), o->edge_weight));
+    cn_node *sum = errors(o, g, v->out, v->image, v->weight);
+    if (o->half_size_weight > 0)
+        sum = cn_add(g, sum, scaled(g, half_size_errors(r, v), o->half_size_weight));
     return cn_add(g, sum, scaled(g, cn_kl(g, v->moments), o->kl_weight / latent));
 }
 
@@ -145,7 +163,8 @@ static cn_status build(cn_pretrain_run *r, vae_stage *v)
     v->noise = cn_input4(v->g, "noise", B, p, p, c->latent_channels);
     v->weight = cn_input4(v->g, "weight", B, P, P, 1);
     v->moments = cn_vae_encode_build(v->g, c, v->image);
-    v->out = cn_vae_decode_build(v->g, c, cn_gauss_sample(v->g, v->moments, v->noise));
+    v->latents = cn_gauss_sample(v->g, v->moments, v->noise);
+    v->out = cn_vae_decode_build(v->g, c, v->latents);
     v->loss = loss(r, v);
     CN_TRY(cn_graph_backward(v->g, v->loss));
     return cn_plan_create(r->ctx, v->g, r->be, (cn_node *[]){v->loss, v->out, v->moments}, 3, true,
@@ -155,7 +174,7 @@ static cn_status build(cn_pretrain_run *r, vae_stage *v)
 /* The pixels' weights, which stay. */
 static cn_status weigh(cn_pretrain_run *r, vae_stage *v)
 {
-    const int64_t px = v->px, edge = px / BORDER;
+    const int64_t px = v->px, edge = px == r->o->size_px ? px / BORDER : 0;
     float *w = cn_alloc_array(r->ctx, (size_t)(v->B * px * px), sizeof *w);
     if (!w) return CN_ENOMEM;
     for (int64_t i = 0; i < v->B * px * px; i++) {
@@ -170,24 +189,19 @@ static cn_status weigh(cn_pretrain_run *r, vae_stage *v)
 
 /* --- batches ---------------------------------------------------------------------------------- */
 
-static int64_t scenes_of(const vae_stage *v)
-{
-    return (v->B + v->per_scene - 1) / v->per_scene;
-}
-
-/* Scenes from `first` on, cropped at random, into v->pixels, [-1,1]. */
+/* Scenes from `first` on, each cropped at random, into v->pixels, [-1,1]. */
 static cn_status render(cn_pretrain_run *r, vae_stage *v, uint64_t first)
 {
-    int64_t P = r->o->size_px, px = v->px, room = P - px + 1, n = scenes_of(v);
-    for (int64_t i = 0; i < n; i++)
+    int64_t P = r->o->size_px, px = v->px, room = P - px + 1;
+    for (int64_t i = 0; i < v->B; i++)
         cn_scene_generate(r->o->seed, first + (uint64_t)i, &v->scenes[i]);
     cn_scene_maps maps = {.rgb = v->rgb};
-    CN_TRY(cn_scene_render_batch(r->ctx, v->scenes, n, P, &maps));
+    CN_TRY(cn_scene_render_batch(r->ctx, v->scenes, v->B, P, &maps));
     for (int64_t i = 0; i < v->B; i++) {
         int64_t top = cn_rng_below(&v->rng, room);
         int64_t left = cn_rng_below(&v->rng, room);
         for (int64_t y = 0; y < px; y++) {
-            const uint8_t *from = v->rgb + ((i / v->per_scene * P + top + y) * P + left) * 3;
+            const uint8_t *from = v->rgb + ((i * P + top + y) * P + left) * 3;
             float *to = v->pixels + (i * px + y) * px * 3;
             for (int64_t k = 0; k < px * 3; k++) to[k] = (float)from[k] / 127.5f - 1.0f;
         }
@@ -217,10 +231,10 @@ static cn_status check(cn_pretrain_run *r, vae_stage *v, int64_t step, double *d
     int64_t n = cn_node_elements(v->out), m = cn_node_elements(v->noise);
     int64_t C = cn_channels(v->noise);
     double square = 0, sum = 0, sum2 = 0;
-    int64_t batches = CN_MAX(CHECK / scenes_of(v), 1);
+    const int64_t batches = CN_MIN(CN_MAX(CHECK / v->B, 1), CHECK_PASSES);
     cn_rng_seed(&v->rng, 0);
     for (int64_t k = 0; k < batches; k++) {
-        CN_TRY(run_batch(r, v, HELD_OUT + (uint64_t)(k * scenes_of(v)), false));
+        CN_TRY(run_batch(r, v, HELD_OUT + (uint64_t)(k * v->B), false));
         const float *y = cn_plan_data(v->plan, v->out), *q = cn_plan_data(v->plan, v->moments);
         for (int64_t i = 0; i < n; i++) {
             double a = (double)CN_MIN(1, CN_MAX(-1, y[i]));
@@ -265,9 +279,8 @@ static cn_status check_and_write(cn_pretrain_run *r, vae_stage *v)
 
 static cn_status allocate(cn_pretrain_run *r, vae_stage *v)
 {
-    const int64_t n = scenes_of(v);
-    const size_t rendered = (size_t)(n * r->o->size_px * r->o->size_px * 3);
-    v->scenes = cn_alloc_array(r->ctx, (size_t)n, sizeof *v->scenes);
+    const size_t rendered = (size_t)(v->B * r->o->size_px * r->o->size_px * 3);
+    v->scenes = cn_alloc_array(r->ctx, (size_t)v->B, sizeof *v->scenes);
     v->rgb = cn_alloc(r->ctx, rendered);
     v->pixels = cn_alloc_array(r->ctx, (size_t)cn_node_elements(v->image), sizeof *v->pixels);
     v->draws = cn_alloc_array(r->ctx, (size_t)cn_node_elements(v->noise), sizeof *v->draws);
@@ -304,9 +317,10 @@ static cn_status train(cn_pretrain_run *r, vae_stage *v)
             CN_TRY(cn_pretrain_note(
                 r, "{\"stage\":\"%s\",\"step\":%lld,\"loss\":%.5f,\"grad_norm\":%.4f}", v->name,
                 (long long)l->step, mean, norm));
-        if (l->step % r->o->save_steps && l->step != v->until) continue;
-        CN_TRY(cn_learner_save(l, r->state_dir, v->name));
-        if (l->step != v->until) s = check_and_write(r, v);
+        const bool due = l->step % r->o->save_steps == 0, last = l->step == v->until;
+        if (due || last || cn_learner_unsaved_s(l) > CN_LEARNER_MOST_UNSAVED_S)
+            CN_TRY(cn_learner_save(l, r->state_dir, v->name));
+        if (due && !last) s = check_and_write(r, v);
         if (s == CN_ECANCELLED) return cn_learner_stop(l, r->state_dir, v->name);
         CN_TRY(s);
     }
@@ -317,7 +331,7 @@ static cn_status train(cn_pretrain_run *r, vae_stage *v)
 static cn_status take_weights(cn_pretrain_run *r, const vae_stage *v)
 {
     if (v->decoder) return cn_pretrain_load_vae(r);
-    CN_TRY(cn_params_init(r->ctx, r->be, r->vae, r->o->seed));
+    CN_TRY(cn_pretrain_begin_vae(r));
     return r->o->start_from ? cn_pretrain_load(r, r->o->start_from, "vae", r->vae) : CN_OK;
 }
 
@@ -328,6 +342,7 @@ static cn_status phase(cn_pretrain_run *r, vae_stage v)
                                   .weight_decay = 1e-4,
                                   .ema = r->o->vae_ema,
                                   .beta2 = 0.99f,
+                                  .muon = r->o->muon,
                                   .max_grad_norm = r->o->max_grad_norm,
                                   .steps = r->o->vae_steps,
                                   .warmup_steps = CN_MIN(300, r->o->vae_steps / 10),
@@ -358,12 +373,10 @@ cn_status cn_pretrain_vae(cn_pretrain_run *r)
         r, (vae_stage){.name = "vae",
                        .px = o->crop_px,
                        .B = 2 * o->vae_batch,
-                       .per_scene = CROPS_PER_SCENE,
                        .until = o->vae_steps - (int64_t)(o->full_part * (double)o->vae_steps)}));
     CN_TRY(phase(r, (vae_stage){.name = "vae",
                                 .px = o->size_px,
                                 .B = o->vae_batch,
-                                .per_scene = 1,
                                 .until = o->vae_steps,
                                 .last = true}));
     cn_params_set_trainable(r->vae, false);
@@ -377,7 +390,6 @@ cn_status cn_pretrain_decoder(cn_pretrain_run *r)
     return phase(r, (vae_stage){.name = "decoder",
                                 .px = o->size_px,
                                 .B = o->vae_batch,
-                                .per_scene = 1,
                                 .until = o->vae_steps,
                                 .decoder = true,
                                 .last = true});

@@ -73,9 +73,9 @@ cn_status cn_scene_key_points(cn_ctx *ctx, const cn_scene *scene, int64_t size_p
 {
     cn_canvas c;
     CN_TRY(cn_scene_check(ctx, scene, size_px));
-    const cn_status s = cn_canvas_create(ctx, (int)size_px, &c);
+    const cn_status s = cn_canvas_create(ctx, (int)size_px, 0, &c);
     if (s == CN_OK) {
-        cn_canvas_trace(&c, scene, (int)size_px, false);
+        cn_canvas_trace(&c, scene, (int)size_px);
         *n = cn_find_key_points(&c, out);
     }
     cn_canvas_destroy(&c);

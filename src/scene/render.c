@@ -11,9 +11,6 @@
 
 #include <omp.h>
 
-/* Of a row of a tile. */
-enum { MIXED, ALL_SKY, ALL_LIT_GROUND };
-
 /* One tile's rays and what they can meet. */
 typedef struct tile {
     int x, y; /* of its first pixel */
@@ -192,9 +189,9 @@ static void light_row(const cn_canvas *c, const tile *t, int row, size_t k)
         light_four(c, t, first + x, k + (size_t)x);
     bool lit = true;
     for (int x = 0; x < CN_TILE; x++) lit = lit && s[x].lit == 1;
-    c->plain[k / CN_TILE] = count[0] == CN_TILE          ? ALL_SKY
-                            : count[1] == CN_TILE && lit ? ALL_LIT_GROUND
-                                                         : MIXED;
+    c->plain[k / CN_TILE] = count[0] == CN_TILE          ? CN_ROW_SKY
+                            : count[1] == CN_TILE && lit ? CN_ROW_LIT_GROUND
+                                                         : CN_ROW_MIXED;
 }
 
 /* Of a tile that no part may be seen in. Its ground is a quadrangle, whose corners bound it. */
@@ -217,11 +214,13 @@ static void open_row(const cn_canvas *c, const tile *t, int row, size_t k, bool 
 {
     const cn_stage *st = c->stage;
     const bool ground = t->rays.y[row * CN_TILE] < 0;
-    const vec3 sky = cn_light_sky(st, ray_of(t, row * CN_TILE));
+    const vec3 sky = rgb ? cn_light_sky(st, ray_of(t, row * CN_TILE)) : (vec3){0, 0, 0};
     const cn_sample s = {INFINITY, {0, ground ? 1 : 0, 0}, ground ? CN_HIT_GROUND : CN_HIT_SKY,
                          ground,   {{0, 0, 0}, 0},         1};
     bool lit = true;
     for (int x = 0; x < CN_TILE; x++) c->samples[k + (size_t)x] = s;
+    c->plain[k / CN_TILE] = ground ? CN_ROW_LIT_GROUND : CN_ROW_SKY;
+    if (c->wanted == CN_CANVAS_LINES) return;
     for (int x = 0; x < CN_TILE; x += CN_LANES) {
         const int i = row * CN_TILE + x;
         const size_t p = k + (size_t)x;
@@ -238,11 +237,12 @@ static void open_row(const cn_canvas *c, const tile *t, int row, size_t k, bool 
                 c->samples[p + (size_t)n].lit = seen[n];
             }
         }
+        if (!rgb) continue;
         lstore(c->rgb[0] + p, colour.x);
         lstore(c->rgb[1] + p, colour.y);
         lstore(c->rgb[2] + p, colour.z);
     }
-    c->plain[k / CN_TILE] = !ground ? ALL_SKY : lit ? ALL_LIT_GROUND : MIXED;
+    if (!lit) c->plain[k / CN_TILE] = CN_ROW_MIXED;
 }
 
 static void first_pass(const cn_canvas *c, tile *t, bool rgb)
@@ -261,6 +261,8 @@ static void first_pass(const cn_canvas *c, tile *t, bool rgb)
         read_hit(st, t, i, s);
         if (s->id > 1) read_look(st, t, i, s);
     }
+    for (int row = 0; row < CN_TILE; row++)
+        c->plain[cn_canvas_index(c, t->x, t->y + row) / CN_TILE] = CN_ROW_MIXED;
     if (!rgb) return;
     list_shades(c, t);
     for (int row = 0; row < CN_TILE; row++)
@@ -391,7 +393,7 @@ static bool is_plain(const cn_canvas *c, int x, int y)
 {
     const uint8_t *p = c->plain + cn_canvas_index(c, x, y) / CN_TILE;
     const int wide = c->stride / CN_TILE, last = c->stage->size - 1;
-    return *p != MIXED && (x == 0 || p[-1] == *p) && (x + CN_TILE > last || p[1] == *p) &&
+    return *p != CN_ROW_MIXED && (x == 0 || p[-1] == *p) && (x + CN_TILE > last || p[1] == *p) &&
            (y == 0 || p[-wide] == *p) && (y == last || p[wide] == *p);
 }
 
@@ -447,8 +449,7 @@ static vec3 end_of_ray(const cn_canvas *c, int x, int y)
     return vscale(v3(d.x[0], d.y[0], d.z[0]), c->samples[cn_canvas_index(c, x, y)].t);
 }
 
-/* A crease within one object, or a step: neither's point lies near the plane of the other.
- * Silhouettes are told by the segment. */
+/* Silhouettes are told by the segment. */
 bool cn_canvas_edge(const cn_canvas *c, int x, int y, int next_x, int next_y)
 {
     if (next_x == c->stage->size || next_y == c->stage->size) return false;
@@ -456,10 +457,8 @@ bool cn_canvas_edge(const cn_canvas *c, int x, int y, int next_x, int next_y)
     const cn_sample *b = c->samples + cn_canvas_index(c, next_x, next_y);
     if (a->id != b->id) return true;
     if (a->id < 2) return false;
-    if (vdot(a->normal, b->normal) < 0.8f) return true;
-    const vec3 step = vsub(end_of_ray(c, next_x, next_y), end_of_ray(c, x, y));
-    const float far = least(fabsf(vdot(a->normal, step)), fabsf(vdot(b->normal, step)));
-    return far > 0.03f * c->stage->objects[a->id - 2].size;
+    if (cn_samples_crease(a, b)) return true;
+    return cn_samples_step(c, a, b, vsub(end_of_ray(c, next_x, next_y), end_of_ray(c, x, y)));
 }
 
 static void write_geometry(const cn_canvas *c, int x, int y, size_t k, const cn_scene_maps *out)
@@ -478,16 +477,20 @@ static void write_geometry(const cn_canvas *c, int x, int y, size_t k, const cn_
             cn_canvas_edge(c, x, y, x + 1, y) || cn_canvas_edge(c, x, y, x, y + 1) ? 255 : 0;
 }
 
-void cn_canvas_trace(cn_canvas *c, const cn_scene *scene, int size, bool light)
+void cn_canvas_trace(cn_canvas *c, const cn_scene *scene, int size)
 {
     tile t;
     c->scene = scene;
+    c->ends_row[0] = c->ends_row[1] = -1;
     cn_stage_init(scene, size, c->stage);
-    for (int y = 0; y < size; y += CN_TILE)
+    for (int y = 0, bound = 0; y < size; y += CN_TILE) {
         for (int x = 0; x < size; x += CN_TILE) {
             list_parts(c->stage, x, y, &t);
-            first_pass(c, &t, light);
+            first_pass(c, &t, c->wanted & CN_CANVAS_LIGHT);
         }
+        const int end = y + CN_TILE < size ? y + CN_TILE - 1 : size;
+        while (c->strength && bound < end) cn_canvas_bound_row(c, bound++);
+    }
 }
 
 /* first: the number of pixels before this picture's in each buffer. */
@@ -496,7 +499,7 @@ static void render(const cn_scene *scene, int size, size_t first, const cn_scene
 {
     tile t;
     const bool maps = out->depth || out->normal || out->segmentation || out->edges;
-    cn_canvas_trace(c, scene, size, out->rgb);
+    cn_canvas_trace(c, scene, size);
     for (int y = 0; maps && y < size; y++)
         for (int x = 0; x < size; x++)
             write_geometry(c, x, y, first + (size_t)y * (size_t)size + (size_t)x, out);
@@ -519,20 +522,40 @@ void cn_canvas_destroy(cn_canvas *c)
     cn_free(c->samples);
     cn_free(c->rgb[0]);
     cn_free(c->plain);
+    cn_free(c->strength);
+    cn_free(c->ends);
 }
 
-cn_status cn_canvas_create(cn_ctx *ctx, int size, cn_canvas *c)
+static cn_status create_light(cn_ctx *ctx, cn_canvas *c)
 {
-    *c = (cn_canvas){.stride = (size + CN_TILE - 1) / CN_TILE * CN_TILE};
     const size_t pixels = (size_t)c->stride * (size_t)c->stride;
-    c->stage = cn_alloc(ctx, sizeof *c->stage);
-    c->samples = cn_alloc_array(ctx, pixels, sizeof *c->samples);
     c->rgb[0] = cn_alloc_array(ctx, pixels, 3 * sizeof(float));
-    c->plain = cn_alloc(ctx, pixels / CN_TILE);
-    if (!c->stage || !c->samples || !c->rgb[0] || !c->plain) return CN_ENOMEM;
+    if (!c->rgb[0]) return CN_ENOMEM;
     c->rgb[1] = c->rgb[0] + pixels;
     c->rgb[2] = c->rgb[1] + pixels;
     return CN_OK;
+}
+
+static cn_status create_lines(cn_ctx *ctx, int size, cn_canvas *c)
+{
+    c->strength = cn_alloc_array(ctx, (size_t)size * (size_t)size, sizeof(float));
+    c->ends = cn_alloc_array(ctx, (size_t)c->stride, 2 * 3 * sizeof(float));
+    return c->strength && c->ends ? CN_OK : CN_ENOMEM;
+}
+
+cn_status cn_canvas_create(cn_ctx *ctx, int size, int wanted, cn_canvas *c)
+{
+    enum { BAND = 2 * CN_TILE };
+    const int stride = (size + CN_TILE - 1) / CN_TILE * CN_TILE;
+    const bool band = wanted == CN_CANVAS_LINES;
+    *c = (cn_canvas){.stride = stride, .row_mask = band ? BAND - 1 : ~0, .wanted = wanted};
+    const size_t n = (size_t)stride * (size_t)(band ? BAND : stride);
+    c->stage = cn_alloc(ctx, sizeof *c->stage);
+    c->samples = cn_alloc_array(ctx, n, sizeof *c->samples);
+    c->plain = cn_alloc(ctx, n / CN_TILE);
+    if (!c->stage || !c->samples || !c->plain) return CN_ENOMEM;
+    if (wanted & CN_CANVAS_LIGHT) CN_TRY(create_light(ctx, c));
+    return wanted & CN_CANVAS_LINES ? create_lines(ctx, size, c) : CN_OK;
 }
 
 static cn_status check_fields(cn_ctx *ctx, const cn_scene *s)
@@ -576,7 +599,7 @@ cn_status cn_scene_render_batch(cn_ctx *ctx, const cn_scene *scenes, int64_t n, 
     cn_status status = own ? CN_OK : CN_ENOMEM;
     for (int i = 0; i < threads && own; i++) own[i] = (cn_canvas){0};
     for (int i = 0; i < threads && status == CN_OK; i++)
-        status = cn_canvas_create(ctx, (int)size_px, &own[i]);
+        status = cn_canvas_create(ctx, (int)size_px, out->rgb ? CN_CANVAS_LIGHT : 0, &own[i]);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t i = 0; i < n; i++)
         if (status == CN_OK)

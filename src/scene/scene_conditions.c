@@ -109,15 +109,15 @@ static cn_status cartoon_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out)
 }
 
 /* White where a third of a pixel's block is. */
-static void shrink_scribble(const cn_image *in, cn_image *out)
+static void shrink_scribble(const uint8_t *in, int64_t fine, cn_image *out)
 {
-    const int64_t fine = in->width / out->width;
+    const int64_t stride = out->width * fine;
     for (int64_t y = 0; y < out->height; y++)
         for (int64_t x = 0; x < out->width; x++) {
+            const uint8_t *block = in + y * fine * stride + x * fine;
             int64_t white = 0;
-            for (int64_t i = 0; i < fine * fine; i++)
-                white +=
-                    in->rgb[3 * ((y * fine + i / fine) * in->width + x * fine + i % fine)] != 0;
+            for (int64_t j = 0; j < fine; j++)
+                for (int64_t i = 0; i < fine; i++) white += block[j * stride + i] != 0;
             fill_grey(out->rgb + 3 * (y * out->width + x), 3 * white >= fine * fine ? 255 : 0);
         }
 }
@@ -129,13 +129,14 @@ static cn_status scribble_picture(cn_ctx *ctx, const cn_canvas *c, cn_image *out
     uint64_t seed = 0;
     for (int i = 0; i < c->scene->n_objects; i++)
         seed = seed * 0x9e3779b97f4a7c15u + c->scene->objects[i].variant;
-    cn_image *edges = NULL, *made = NULL;
-    cn_status s = cn_image_create(ctx, c->stage->size, c->stage->size, &edges);
-    if (s == CN_OK) s = cn_outlines_picture(ctx, c, false, edges);
-    if (s == CN_OK) s = cn_scribble_synthesis(ctx, edges, &rules, seed, &made);
-    if (s == CN_OK) shrink_scribble(made, out);
-    cn_image_destroy(edges);
-    cn_image_destroy(made);
+    const int size = c->stage->size;
+    uint8_t *edges = cn_alloc_array(ctx, (size_t)size, (size_t)size);
+    uint8_t *made = cn_alloc_array(ctx, (size_t)size, (size_t)size);
+    cn_status s = edges && made ? cn_outlines_map(ctx, c, false, size, edges) : CN_ENOMEM;
+    if (s == CN_OK) s = cn_scribble_map(ctx, edges, size, size, &rules, seed, made);
+    if (s == CN_OK) shrink_scribble(made, size / out->width, out);
+    cn_free(edges);
+    cn_free(made);
     return s;
 }
 
@@ -144,18 +145,18 @@ static const struct {
     const char *name;
     cn_status (*draw)(cn_ctx *ctx, const cn_canvas *c, cn_image *out);
     int finer_to; /* on a canvas that is finer till it has so many pixels across, at least twice */
-    bool lit;
+    int wanted;   /* of the canvas */
 } conditions[CN_CONDITION_COUNT] = {
-    [CN_CONDITION_EDGES] = {"edges", edges_picture, 0, false},
-    [CN_CONDITION_DEPTH] = {"depth", depth_picture, 0, false},
-    [CN_CONDITION_NORMAL] = {"normal", normal_picture, 0, false},
-    [CN_CONDITION_SEGMENTATION] = {"segmentation", segmentation_picture, 0, false},
-    [CN_CONDITION_LINES] = {"lines", lines_picture, 0, false},
-    [CN_CONDITION_SOFTEDGE] = {"softedge", softedge_picture, FINE, false},
-    [CN_CONDITION_SCRIBBLE] = {"scribble", scribble_picture, 384, false},
-    [CN_CONDITION_POSE] = {"pose", cn_key_points_picture, 0, false},
-    [CN_CONDITION_CARTOON] = {"cartoon", cartoon_picture, FINE, false},
-    [CN_CONDITION_TOON] = {"toon", cn_toon_picture, FINE, true},
+    [CN_CONDITION_EDGES] = {"edges", edges_picture, 0, 0},
+    [CN_CONDITION_DEPTH] = {"depth", depth_picture, 0, 0},
+    [CN_CONDITION_NORMAL] = {"normal", normal_picture, 0, 0},
+    [CN_CONDITION_SEGMENTATION] = {"segmentation", segmentation_picture, 0, 0},
+    [CN_CONDITION_LINES] = {"lines", lines_picture, 0, 0},
+    [CN_CONDITION_SOFTEDGE] = {"softedge", softedge_picture, FINE, CN_CANVAS_LINES},
+    [CN_CONDITION_SCRIBBLE] = {"scribble", scribble_picture, 384, CN_CANVAS_LINES},
+    [CN_CONDITION_POSE] = {"pose", cn_key_points_picture, 0, 0},
+    [CN_CONDITION_CARTOON] = {"cartoon", cartoon_picture, FINE, CN_CANVAS_LINES},
+    [CN_CONDITION_TOON] = {"toon", cn_toon_picture, FINE, CN_CANVAS_LIGHT | CN_CANVAS_LINES},
 };
 
 const char *cn_scene_condition_name(int condition)
@@ -186,7 +187,7 @@ static int fineness(int size, int finer_to)
 static bool same_canvas(int a, int b)
 {
     return conditions[a].finer_to == conditions[b].finer_to &&
-           conditions[a].lit == conditions[b].lit;
+           conditions[a].wanted == conditions[b].wanted;
 }
 
 /* Those of the n conditions that look at the same canvas as number `first`, traced once. */
@@ -196,9 +197,9 @@ static cn_status draw_alike(cn_ctx *ctx, const cn_scene *scene, int size, int n,
     cn_canvas c;
     cn_image *out = NULL;
     const int kind = which[first], fine = fineness(size, conditions[kind].finer_to);
-    cn_status s = cn_canvas_create(ctx, size * fine, &c);
+    cn_status s = cn_canvas_create(ctx, size * fine, conditions[kind].wanted, &c);
     if (s == CN_OK) s = cn_image_create(ctx, size, size, &out);
-    if (s == CN_OK) cn_canvas_trace(&c, scene, size * fine, conditions[kind].lit);
+    if (s == CN_OK) cn_canvas_trace(&c, scene, size * fine);
     for (int i = first; s == CN_OK && i < n; i++) {
         if (!same_canvas(which[i], kind)) continue;
         s = conditions[which[i]].draw(ctx, &c, out);

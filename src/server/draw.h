@@ -34,7 +34,7 @@ typedef struct draw_work {
     cn_control_options controls[DRAW_CONTROLS];
     draw_control own[DRAW_CONTROLS];
     int n_controls;
-    cn_image *init, *mask;
+    cn_image *init, *mask, *reference;
     int iterations;
     bool can_share;            /* may be drawn together with equal ones: from noise, one picture */
     uint8_t key[SHA256_BYTES]; /* of all but the seed */

@@ -3,6 +3,7 @@
  * waits. */
 #include "server/draw.h"
 #include "server/picture.h"
+#include "io/json_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ static const options_extra picture_members[] = {
                "itself goes into the PNG, pictures and all, so that the page can bring it back\"}"},
     {"init_image", PICTURE_SCHEMA("draws over this picture instead of from noise")},
     {"mask", PICTURE_SCHEMA("what is white in it is drawn anew")},
+    {"reference", PICTURE_SCHEMA("takes its looks from this picture")},
     {"controls", "{\"type\":[\"array\",\"null\"],\"maxItems\":8,\"items\":{\"$ref\":"
                  "\"#/components/schemas/Control\"}}"},
     {0}};
@@ -99,12 +101,12 @@ static bool within_budget(const draw_reader *r, const draw_work *w, char why[WHY
     enum { PICTURES = 4 };
     const int64_t most = PICTURES * r->options->max_pixels;
     int64_t pixels = 0;
-    const cn_image *all[2 + 2 * DRAW_CONTROLS] = {w->init, w->mask};
+    const cn_image *all[3 + 2 * DRAW_CONTROLS] = {w->init, w->mask, w->reference};
     for (int k = 0; k < w->n_controls; k++) {
-        all[2 + 2 * k] = w->own[k].image;
-        all[3 + 2 * k] = w->own[k].mask;
+        all[3 + 2 * k] = w->own[k].image;
+        all[4 + 2 * k] = w->own[k].mask;
     }
-    for (int i = 0; i < 2 + 2 * w->n_controls; i++)
+    for (int i = 0; i < 3 + 2 * w->n_controls; i++)
         if (all[i]) pixels += cn_image_width(all[i]) * cn_image_height(all[i]);
     if (pixels <= most) return true;
     snprintf(why, WHY_BYTES,
@@ -258,6 +260,7 @@ static json_t *without_pictures(const json_t *request)
     size_t i;
     json_object_del(copy, "init_image");
     json_object_del(copy, "mask");
+    json_object_del(copy, "reference");
     json_array_foreach(json_object_get(request, "controls"), i, one)
     {
         json_t *control = json_copy(one);
@@ -274,11 +277,11 @@ static char *recipe_of(const json_t *request)
 {
     json_t *all = json_copy((json_t *)(uintptr_t)request), *less = NULL;
     json_object_del(all, "preview_interval");
-    char *text = json_dumps(all, JSON_COMPACT);
+    char *text = cn_json_text(all, JSON_COMPACT);
     if (text && strlen(text) > MOST_RECIPE) {
         free(text);
         less = without_pictures(all);
-        text = json_dumps(less, JSON_COMPACT);
+        text = cn_json_text(less, JSON_COMPACT);
     }
     json_decref(less);
     json_decref(all);
@@ -291,7 +294,7 @@ static void set_key(const json_t *request, draw_work *w)
     json_t *all = json_copy((json_t *)(uintptr_t)request);
     static const char *const apart[] = {"seed", "preview_interval", "recipe"};
     for (size_t i = 0; i < sizeof apart / sizeof *apart; i++) json_object_del(all, apart[i]);
-    char *text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);
+    char *text = cn_json_text(all, JSON_COMPACT | JSON_SORT_KEYS);
     w->can_share = text && w->o.batch == 1 && w->iterations == 1 && !w->init;
     if (w->can_share) sha256(text, strlen(text), w->key);
     free(text);
@@ -337,10 +340,12 @@ static bool read_all(const draw_reader *r, cn_ctx *ctx, json_t *request, draw_wo
     if (!within_limits(r->options, w, why) ||
         !picture_from_json(ctx, request, "init_image", false, &w->init, why) ||
         !picture_from_json(ctx, request, "mask", true, &w->mask, why) ||
+        !picture_from_json(ctx, request, "reference", false, &w->reference, why) ||
         !read_controls(r, ctx, request, w, why))
         return false;
     w->o.init_image = w->init;
     w->o.mask = w->mask;
+    w->o.reference = w->reference;
     w->o.controls = w->controls;
     if (w->mask && !w->init) return snprintf(why, WHY_BYTES, "mask: init_image is missing"), false;
     if (w->o.strength > 0 && !w->init)

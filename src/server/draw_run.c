@@ -2,6 +2,7 @@
 /* draw_run.c - drawings and condition pictures in the engine. */
 #include "server/draw.h"
 #include "server/picture.h"
+#include "io/json_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ static void free_draw(void *work)
     }
     cn_image_destroy(w->init);
     cn_image_destroy(w->mask);
+    cn_image_destroy(w->reference);
     free(w->model);
     free(w->recipe);
     free(w);
@@ -247,7 +249,7 @@ static const char annotate_text[] =
 
 json_t *annotate_schema(void)
 {
-    return json_loads(annotate_text, 0, NULL);
+    return cn_json_parse_string(annotate_text, 0);
 }
 
 static bool check_members(const json_t *request, char why[WHY_BYTES])

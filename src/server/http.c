@@ -2,6 +2,8 @@
 /* http.c - replies, headers, routes and JSON bodies. */
 #include "server/http.h"
 
+#include "io/json_text.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -25,7 +27,7 @@ void http_reply_free(http_reply *reply)
 void http_reply_json(http_reply *reply, int status, json_t *value)
 {
     http_reply_free(reply);
-    reply->body = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    reply->body = cn_json_text(value, JSON_COMPACT | JSON_ENCODE_ANY);
     json_decref(value);
     reply->status = reply->body ? status : 500;
     if (!reply->body) reply->body = strdup("{\"error\":{\"message\":\"out of memory\"}}");
@@ -143,7 +145,7 @@ json_t *http_parse_json(const char *body, size_t n, char *why, size_t cap)
         snprintf(why, cap, "the body is nested deeper than %d", JSON_DEPTH);
         return NULL;
     }
-    json_t *value = json_loadb(body, n, JSON_REJECT_DUPLICATES, &error);
+    json_t *value = cn_json_parse(body, n, JSON_REJECT_DUPLICATES, &error);
     if (!value)
         snprintf(why, cap, "the body is no JSON: line %d, column %d: %s", error.line, error.column,
                  error.text);

@@ -6,6 +6,8 @@
  */
 #include "server/server_internal.h"
 
+#include "io/json_text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +41,7 @@ static void log_request(const incoming *in)
     json_t *line = json_pack("{s:I, s:s, s:s, s:i, s:f}", "time", (json_int_t)time(NULL), "method",
                              in->method, "path", in->path, "status", in->status, "seconds",
                              (double)(int)(1e4 * (jobs_now_s() - in->began_s)) / 1e4);
-    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+    char *text = cn_json_text(line, JSON_COMPACT | JSON_REAL_PRECISION(6));
     if (text) fprintf(stderr, "%s\n", text);
     free(text);
     json_decref(line);

@@ -146,12 +146,25 @@ json_t *job_json(jobs *q, const job *j, bool with_result);
 
 /* --- state on disk (jobs_state.c) ------------------------------------------------------------- */
 
+/* Makes this process the only one that keeps jobs in the folder, until the descriptor that is
+ * returned is closed; -1 with the reason, one line. */
+int jobs_state_lock(const char *dir, char *why, size_t cap);
 bool jobs_state_save(const char *dir, const job *j);
 void jobs_state_remove(const char *dir, const char *id);
-/* Calls `add` for each job that was left, in the order in which they came; false with errno where
- * the folder can't be read. request goes to `add`. */
-bool jobs_state_load(const char *dir,
-                     void (*add)(void *user, const char *id, const char *kind, json_t *request),
-                     void *user);
+/* A job that can't be done isn't tried again, and its request isn't lost: the file gets another
+ * ending, which is returned. */
+const char *jobs_state_put_away(const char *dir, const char *id);
+
+typedef struct jobs_state_calls {
+    /* A job that was left, whose request says its kind; request is the callee's. */
+    void (*add)(void *user, const char *id, json_t *request);
+    /* A job's file that can't be read, and why; it stays. */
+    void (*left)(void *user, const char *file, const char *why);
+    void *user;
+} jobs_state_calls;
+
+/* All jobs that were left, in the order in which they came; false with errno, and none of them
+ * added, where the folder can't be read to its end. */
+bool jobs_state_load(const char *dir, const jobs_state_calls *calls);
 
 #endif

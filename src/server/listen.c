@@ -93,7 +93,8 @@ static int listen_at(server *s, const struct addrinfo *a, char *why, size_t cap)
     const int on = 1;
     if (!is_loopback(a->ai_addr) && !s->o.api_key && !s->o.no_auth) {
         snprintf(why, cap,
-                 "--host %s: others could reach the server: give --api-key, or --no-auth to let "
+                 "--host %s: others could reach the server: give --api-key or --api-key-file, or "
+                 "--no-auth to let "
                  "everybody in",
                  s->o.host);
         return -1;

@@ -6,6 +6,7 @@
  */
 #include "server/models.h"
 
+#include "io/json_text.h"
 #include "server/sha256.h"
 
 #include <dirent.h>
@@ -132,7 +133,7 @@ static void find_kind(known *k)
     char *text = NULL;
     k->is_control = k->is_base = false;
     if (ctx && cn_inspect(ctx, k->path, true, &text) == CN_OK) {
-        json_t *value = json_loads(text, 0, NULL);
+        json_t *value = cn_json_parse_string(text, 0);
         const char *layout = json_string_value(json_object_get(value, "layout"));
         for (int i = 0; layout && kinds[i] && !k->is_control; i++)
             k->is_control = strstr(layout, kinds[i]) != NULL;

@@ -2,6 +2,8 @@
 /* options_json.c - see options_json.h. */
 #include "server/options_json.h"
 
+#include "io/json_text.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -208,8 +210,9 @@ static void add_default(json_t *schema, const cn_option *row)
     }
     if (!row->preset) return;
     const bool text = row->type == CN_FIELD_TEXT || row->type == CN_FIELD_EITHER;
-    json_t *value = text ? json_string(row->preset)
-                         : json_loads(row->preset, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, NULL);
+    json_t *value =
+        text ? json_string(row->preset)
+             : cn_json_parse_string(row->preset, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL);
     if (!text && row->type != CN_FIELD_NUMBER && value) {
         const json_int_t whole = (json_int_t)json_real_value(value);
         json_decref(value);
@@ -238,7 +241,7 @@ json_t *options_schema(const options_part *part, const options_extra *extra, con
     char name[NAME_BYTES];
     json_t *properties = json_object();
     for (; extra && extra->name; extra++)
-        json_object_set_new(properties, extra->name, json_loads(extra->schema, 0, NULL));
+        json_object_set_new(properties, extra->name, cn_json_parse_string(extra->schema, 0));
     for (const cn_option *row = part->rows; !is_end(row); row++)
         if (is_taken(part, row))
             json_object_set_new(properties, member_of(part, row, name), row_schema(row));

@@ -43,6 +43,7 @@ static json_t *modules_of(const server *s)
         snprintf(kind, sizeof kind, "%.*s", (int)strcspn(stands_for, " "), stands_for);
         if (is_usable(s, kind)) json_array_append_new(list, json_string(name));
     }
+    for (int i = 0; (name = webui_stand_in(i)); i++) json_array_append_new(list, json_string(name));
     return list;
 }
 
@@ -65,7 +66,7 @@ static json_t *details_of(const json_t *modules)
         const char *name = json_string_value(module), *a, *b;
         json_t *list = json_array();
         webui_thresholds(name, &a, &b);
-        if (strcmp(name, "none") != 0)
+        if (cn_annotate_find(name) && strcmp(name, "none") != 0)
             json_array_append_new(
                 list, json_pack("{s:s, s:i, s:i, s:i, s:i}", "name", "Preprocessor Resolution",
                                 "value", 512, "min", 64, "max", 2048, "step", 8));
@@ -118,7 +119,12 @@ static const struct {
              {"Lineart", {"lineart", NULL}, "lineart_standard"},
              {"SoftEdge", {"softedge", "hed", "pidi", NULL}, "pidinet"},
              {"Scribble", {"scribble", "strokes", "sketch", NULL}, "scribble_xdog"},
-             {"Segmentation", {"seg", NULL}, "seg"}};
+             {"Segmentation", {"seg", NULL}, "seg"},
+             {"Inpaint", {"inpaint", NULL}, "inpaint"},
+             {"Tile", {"tile", "blur", NULL}, "none"},
+             {"Shuffle", {"shuffle", NULL}, "none"},
+             {"IP-Adapter", {"ip-adapter", "ip_adapter", NULL}, "ip-adapter-auto"},
+             {"T2I-Adapter", {"t2i-adapter", "t2i_adapter", "t2iadapter", NULL}, "none"}};
 
 static json_t *matching(const json_t *list, const char *const *words, const char *always)
 {
@@ -126,12 +132,19 @@ static json_t *matching(const json_t *list, const char *const *words, const char
     size_t i;
     json_array_foreach((json_t *)(uintptr_t)list, i,
                        one) for (int k = 0; words[k];
-                                 k++) if (strstr(json_string_value(one), words[k]))
+                                 k++) if (strcasestr(json_string_value(one), words[k]))
     {
         json_array_append(out, one);
         break;
     }
     return out;
+}
+
+static bool matches(const json_t *list, const char *text)
+{
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (!strcmp(json_string_value(json_array_get(list, i)), text)) return true;
+    return false;
 }
 
 static void add_type(json_t *out, const char *title, json_t *modules, json_t *nets,
@@ -151,7 +164,7 @@ static void get_control_types(const http_request *r, http_reply *reply)
     json_array_extend(all, nets);
     add_type(out, "All", json_incref(modules), all, "none");
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        const bool there = is_usable(r->server, types[i].module);
+        const bool there = matches(modules, types[i].module);
         add_type(out, types[i].title, matching(modules, types[i].words, "none"),
                  matching(nets, types[i].words, "None"), there ? types[i].module : "none");
     }

@@ -4,6 +4,7 @@
 #include "server/openai.h"
 #include "server/server_internal.h"
 #include "server/webui.h"
+#include "io/json_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +58,7 @@ static const char fixed_schemas[] =
 
 static json_t *schemas(void)
 {
-    json_t *all = json_loads(fixed_schemas, 0, NULL), *drawing = draw_schema();
+    json_t *all = cn_json_parse_string(fixed_schemas, 0), *drawing = draw_schema();
     json_object_update(all, drawing);
     json_decref(drawing);
     json_object_set_new(all, "Annotate", annotate_schema());
@@ -202,6 +203,13 @@ static void put_text(FILE *f, const char *text)
         }
 }
 
+/* The page's parts are no interface. */
+static bool is_part(const http_route *route)
+{
+    const char *returns = route->returns;
+    return returns && route->path[1] && (!strcmp(returns, "file") || !strcmp(returns, "style"));
+}
+
 static void put_routes(FILE *f)
 {
     fputs("<h2>Routes</h2><table><thead><tr><th scope=\"col\">Route</th><th scope=\"col\">What it "
@@ -209,6 +217,7 @@ static void put_routes(FILE *f)
           f);
     for (const http_route *const *table = server_routes; *table; table++)
         for (const http_route *route = *table; route->method; route++) {
+            if (is_part(route)) continue;
             fprintf(f, "<tr><td><code>%s %s</code></td><td>", route->method, route->path);
             put_text(f, route->summary);
             fputs("</td><td>", f);
@@ -248,7 +257,7 @@ static void put_schema(FILE *f, const char *name, const json_t *schema)
             name, name);
     json_object_foreach((json_t *)(uintptr_t)properties, field, value)
     {
-        char *preset = json_dumps(json_object_get(value, "default"), JSON_ENCODE_ANY);
+        char *preset = cn_json_text(json_object_get(value, "default"), JSON_ENCODE_ANY);
         fprintf(f, "<tr><td><code>%s</code></td><td>", field);
         put_type(f, value);
         fputs("</td><td>", f);
@@ -296,10 +305,15 @@ static void get_docs(const http_request *r, http_reply *reply)
 static void get_style(const http_request *r, http_reply *reply)
 {
     static const char style[] =
-        ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:0}"
-        "main{max-width:60rem;margin:auto;padding:1rem}table{border-collapse:collapse;width:100%}"
+        ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:0;"
+        "background:light-dark(#fff,#131318);color:light-dark(#1b1b22,#ececf2)}"
+        "a{color:light-dark(#4338ca,#a5a0ff)}main{max-width:60rem;margin:auto;padding:1rem}table{"
+        "border-collapse:collapse;width:100%}"
         "th,td{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;border-bottom:1px "
-        "solid #8884}code{font-size:.9em;overflow-wrap:anywhere}main{overflow-x:auto}";
+        "solid #8884}code{font-size:.9em;overflow-wrap:anywhere}"
+        "@media(max-width:600px){thead{display:none}tr{display:block;padding:.4rem "
+        "0;border-bottom:1px solid #8884}td{display:block;border:0;padding:.1rem 0}"
+        "td:empty{display:none}}";
     (void)r;
     reply->type = "text/css";
     reply->fixed = style;

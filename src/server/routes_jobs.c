@@ -2,6 +2,7 @@
 /* routes_jobs.c - the server's own interface: jobs, their events, what there is to draw with. */
 #include "server/server_internal.h"
 
+#include "io/json_text.h"
 #include "server/base64.h"
 
 #include <stdio.h>
@@ -27,7 +28,7 @@ static void log_prompts(const job *j)
         json_t *text = json_object_get(j->request, names[i]);
         if (json_is_string(text)) json_object_set(line, names[i], text);
     }
-    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    char *text = cn_json_text(line, JSON_COMPACT);
     if (text) fprintf(stderr, "%s\n", text);
     free(text);
     json_decref(line);
@@ -182,7 +183,7 @@ typedef struct listener {
 
 static void add_event(FILE *out, const char *name, json_t *data)
 {
-    char *text = data ? json_dumps(data, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    char *text = cn_json_text(data, JSON_COMPACT | JSON_ENCODE_ANY);
     if (text) fprintf(out, "event: %s\ndata: %s\n\n", name, text);
     free(text);
     json_decref(data);

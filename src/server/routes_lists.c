@@ -110,7 +110,7 @@ static void get_memory(const http_request *r, http_reply *reply)
                     json_pack("{s:{s:f, s:f, s:f}, s:{s:s}}", "ram", "free",
                               kib_of("/proc/meminfo", "MemAvailable:"), "used",
                               kib_of("/proc/self/status", "VmRSS:"), "total", total, "cuda",
-                              "error", "this server computes on the CPU"));
+                              "error", "this server computes without CUDA"));
 }
 
 static void get_flags(const http_request *r, http_reply *reply)

@@ -5,6 +5,7 @@
 #include "server/picture.h"
 #include "server/server_internal.h"
 #include "server/webui.h"
+#include "io/json_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,7 +115,7 @@ static char *info_of(const job *j)
         "cfg_scale", member_of(j, "cfg_scale"), "steps", member_of(j, "steps"), "infotexts", texts,
         "index_of_first_image", 0, "clip_skip", member_of(j, "clip_skip"), "styles", json_array(),
         "sd_model_name", member_of(j, "model"), "version", "controlnet.c " CN_VERSION);
-    char *text = info ? json_dumps(info, JSON_COMPACT) : NULL;
+    char *text = cn_json_text(info, JSON_COMPACT);
     json_decref(info);
     json_decref(prompt);
     json_decref(no);
@@ -238,7 +239,7 @@ static void png_info(const http_request *r, http_reply *reply)
     } else {
         json_t *items = json_object();
         if (text) json_object_set_new(items, "parameters", json_string(text));
-        json_t *asked = request ? json_loads(request, 0, NULL) : NULL;
+        json_t *asked = request ? cn_json_parse_string(request, 0) : NULL;
         json_t *info = json_string(text ? text : ""); /* NULL: no UTF-8 */
         json_t *value =
             json_pack("{s:o, s:o, s:o}", "info", info ? info : json_string(""), "items", items,

@@ -29,14 +29,13 @@ static int fail(const char *why)
 
 /* --- jobs of an earlier process --------------------------------------------------------------- */
 
-static void add_saved(void *user, const char *id, const char *kind_name, json_t *request)
+static void add_saved(void *user, const char *id, json_t *request)
 {
     server *s = user;
     const draw_reader reader = server_reader(s);
     const job_kind *kind = NULL;
     const char *full;
     char why[WHY_BYTES];
-    (void)kind_name;                      /* the request says it too */
     if (json_object_get(request, "name")) /* a run that was begun goes on */
         json_object_set_new(request, "resume", json_true());
     void *work = job_read(&reader, request, &kind, why);
@@ -44,9 +43,26 @@ static void add_saved(void *user, const char *id, const char *kind_name, json_t 
         jobs_release(s->jobs, jobs_add(s->jobs, kind, request, work, id, &full));
         return;
     }
-    fprintf(stderr, "controlnet serve: job %s of --state can't be done any more: %s\n", id, why);
-    jobs_state_remove(s->o.state_dir, id);
+    fprintf(stderr,
+            "controlnet serve: job %s of --state can't be done any more: %s (its request is kept "
+            "as %s%s)\n",
+            id, why, id, jobs_state_put_away(s->o.state_dir, id));
     json_decref(request);
+}
+
+static void name_left(void *user, const char *file, const char *why)
+{
+    (void)user;
+    fprintf(stderr, "controlnet serve: --state: %s is left as it is: %s\n", file, why);
+}
+
+static void load_saved(server *s)
+{
+    const jobs_state_calls calls = {.add = add_saved, .left = name_left, .user = s};
+    if (!s->o.state_dir || jobs_state_load(s->o.state_dir, &calls)) return;
+    fprintf(stderr,
+            "controlnet serve: --state %s: %s; jobs that were left there wait for another start\n",
+            s->o.state_dir, strerror(errno));
 }
 
 /* --- parts ------------------------------------------------------------------------------------ */
@@ -81,6 +97,8 @@ static bool open_engine(server *s, char *why, size_t cap)
 static bool open_parts(server *s, char *why, size_t cap)
 {
     if (!check_dirs(s, why, cap)) return false;
+    if (s->o.state_dir && (s->state_lock = jobs_state_lock(s->o.state_dir, why, cap)) < 0)
+        return false;
     s->began_s = jobs_now_s();
     s->jobs = jobs_open(s->o.queue, KEPT_JOBS, KEPT_BYTES, s->o.state_dir);
     s->models = models_open(s->o.models, s->o.control_dirs);
@@ -99,6 +117,7 @@ static void close_parts(server *s)
     guard_watch_close(s->watch);
     models_close(s->models);
     jobs_close(s->jobs);
+    if (s->state_lock >= 0) close(s->state_lock);
 }
 
 /* --- running ---------------------------------------------------------------------------------- */
@@ -132,8 +151,7 @@ static void serve(server *s, const sigset_t *signals)
         fail("no thread for the engine");
         return;
     }
-    if (s->o.state_dir && !jobs_state_load(s->o.state_dir, add_saved, s))
-        fail("--state: unreadable");
+    load_saved(s);
     printf("%s\n", s->address);
     fflush(stdout);
     if (s->o.open) open_browser(s);
@@ -149,7 +167,7 @@ static void serve(server *s, const sigset_t *signals)
 
 int server_run(const server_options *options)
 {
-    server s = {.o = *options};
+    server s = {.o = *options, .state_lock = -1};
     char why[4096] = "out of memory";
     sigset_t signals;
     int status = FAILED;

@@ -18,6 +18,7 @@ typedef struct server_options {
     const char *state_dir;           /* keeps queued jobs; NULL: they go with the process */
     const char *host;                /* an address, "localhost", or "unix:PATH" */
     const char *api_key;             /* NULL: none is asked for */
+    const char *api_key_file;        /* a file with the key; NULL */
     const char *cors;                /* an origin whose pages may use the server; NULL: none */
     const char *preview;             /* "none", "latent", "vae", "taesd" */
     int port;                        /* 0: one that the system chooses */

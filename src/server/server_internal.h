@@ -19,6 +19,7 @@
 
 struct server {
     server_options o;
+    int state_lock; /* -1: none is held */
     jobs *jobs;
     engine *engine;
     models *models;

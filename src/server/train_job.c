@@ -3,13 +3,16 @@
  * of ControlNets, where later drawings find it. */
 #include "server/draw.h"
 
+#include "io/json_text.h"
+
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { CURVE_POINTS = 400, NAME_BYTES = 64 };
+/* SAMPLES: pairs that a dry run shows, SAMPLE_PX: of their shorter side at most. */
+enum { CURVE_POINTS = 400, NAME_BYTES = 64, SAMPLES = 4, SAMPLE_PX = 256 };
 
 typedef struct train_work {
     char *model; /* path of the base model */
@@ -141,6 +144,7 @@ typedef struct training {
     engine *e;
     json_t *info;
     int64_t pointed; /* step of the curve's last point */
+    int64_t pairs;   /* that a dry run found */
 } training;
 
 static void on_progress(void *user, const cn_train_progress *p)
@@ -183,8 +187,9 @@ static void on_validated(void *user, const cn_train_validation *v)
 /* Of a dry run. */
 static void on_checked(void *user, const cn_dataset_report *r)
 {
-    const training *t = user;
+    training *t = user;
     json_t *findings = json_array();
+    t->pairs = r->pairs;
     for (int i = 0; i < CN_DATASET_FINDINGS; i++)
         if (r->findings[i].count)
             json_array_append_new(
@@ -208,6 +213,55 @@ static void on_planned(void *user, const cn_train_plan *p)
                   "step_seconds", p->step_seconds, "run_seconds", p->run_seconds));
 }
 
+/* Condition and picture beside each other, by a file: that is how cn_dataset_show gives them. */
+static cn_status add_sample(engine *e, const cn_dataset_options *data, int64_t i, const char *png,
+                            json_t *samples)
+{
+    char *text = NULL;
+    cn_image *image = NULL, *small = NULL;
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    cn_status s = cn_dataset_show(e->ctx, data, i, png, true, &text);
+    if (s == CN_OK) s = cn_image_load(e->ctx, png, &image);
+    unlink(png);
+    if (s == CN_OK && (cn_image_width(image) > 2 * SAMPLE_PX || cn_image_height(image) > SAMPLE_PX))
+        s = engine_annotate(e, "none", SAMPLE_PX, 0, image, &small);
+    if (s == CN_OK) s = cn_png_encode(e->ctx, small ? small : image, NULL, &bytes, &n);
+    if (s == CN_OK) s = job_add_picture(e->jobs, e->now, bytes, n, NULL, true);
+    if (s == CN_OK) {
+        json_t *told = cn_json_parse_string(text, 0);
+        json_object_del(told, "where"); /* a path of this machine's */
+        json_object_set_new(told, "pair", json_integer(i));
+        json_array_append_new(samples, told);
+    }
+    cn_free(text);
+    cn_image_destroy(small);
+    cn_image_destroy(image);
+    return s;
+}
+
+/* Some of the pairs, evenly spread; one that can't be shown is left out. */
+static void add_samples(const training *t, const cn_train_options *o)
+{
+    const cn_dataset_options data = {.dir = o->train_data_dir,
+                                     .image_column = o->image_column,
+                                     .conditioning_image_column = o->conditioning_image_column,
+                                     .caption_column = o->caption_column,
+                                     .caption_extension = o->caption_extension};
+    const char *root = getenv("TMPDIR");
+    char dir[CN_PATH_BYTES], png[CN_PATH_BYTES];
+    json_t *samples = json_array();
+    const int64_t n = t->pairs < SAMPLES ? t->pairs : SAMPLES;
+    snprintf(dir, sizeof dir, "%s/controlnet-XXXXXX", root && *root ? root : "/tmp");
+    if (mkdtemp(dir)) {
+        const int length = snprintf(png, sizeof png, "%s/pair.png", dir);
+        for (int64_t i = 0; i < n && length < (int)sizeof png; i++)
+            (void)add_sample(t->e, &data, i * t->pairs / n, png, samples);
+        rmdir(dir);
+    }
+    json_object_set_new(t->info, "samples", samples);
+}
+
 static cn_status run_train(engine *e, job *j)
 {
     const train_work *w = j->work;
@@ -225,6 +279,7 @@ static cn_status run_train(engine *e, job *j)
             t.info, json_pack("{s:I, s:f, s:f, s:I}", "steps", (json_int_t)result.steps, "seconds",
                               result.seconds, "final_loss", result.final_loss, "learned_at_step",
                               (json_int_t)result.learned_at_step));
+    if (s == CN_OK && w->o.dry_run) add_samples(&t, &w->o);
     job_set_info(e->jobs, j, t.info);
     return s;
 }

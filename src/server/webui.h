@@ -13,12 +13,16 @@ extern const member webui_txt2img_members[], webui_img2img_members[], webui_dete
  * whether its detected map is among the pictures of the answer. */
 json_t *webui_draw_request(const json_t *body, bool from_picture, int clip_skip, json_t **maps,
                            char why[WHY_BYTES]);
-/* "controls" of the units in alwayson_scripts, [] for none. has_second_pass: hr_option counts. */
-json_t *webui_controls(const json_t *body, bool has_second_pass, json_t **maps,
+/* "controls" of the units in alwayson_scripts, [] for none; what a unit of reference_only says
+ * goes into `drawing`. has_second_pass: hr_option counts. */
+json_t *webui_controls(const json_t *body, bool has_second_pass, json_t *drawing, json_t **maps,
                        char why[WHY_BYTES]);
 /* "canny low=100 high=200" of a module and its thresholds (below 0: the module's own); false: the
  * name is too long. */
 bool webui_preprocessor(const char *module, double a, double b, char *out, size_t cap);
+/* Modules that aren't preprocessors here, but are taken: "inpaint_only", "ip-adapter-auto"; NULL
+ * behind the last. */
+const char *webui_stand_in(int i);
 /* The settings that an extension's sliders set, NULL: the module has none. */
 void webui_thresholds(const char *module, const char **a, const char **b);
 

@@ -225,7 +225,7 @@ json_t *webui_draw_request(const json_t *body, bool from_picture, int clip_skip,
                             "steps", 50, "cfg_scale", 7.0, "type", "generate");
     members_copy(table, body, out);
     set_sampler(body, out);
-    json_t *controls = webui_controls(body, hires, maps, why);
+    json_t *controls = webui_controls(body, hires, out, maps, why);
     bool good = controls && set_clip_skip(body, clip_skip, out, why) && set_model(body, out, why);
     if (controls) json_object_set_new(out, "controls", controls);
     if (good && from_picture) good = set_picture(body, out, why);

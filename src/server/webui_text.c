@@ -3,6 +3,8 @@
  * (modules/infotext_utils.py). */
 #include "server/webui.h"
 
+#include "io/json_text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +25,7 @@ static json_t *read_quoted(const char *at, const char **end)
     const char *close = at + 1;
     while (*close && *close != '"') close += *close == '\\' && close[1] ? 2 : 1;
     *end = *close ? close + 1 : close;
-    return json_loadb(at, (size_t)(*end - at), JSON_DECODE_ANY, &error);
+    return cn_json_parse(at, (size_t)(*end - at), JSON_DECODE_ANY, &error);
 }
 
 /* "Key: value, Key: "quoted, value", ..." */

@@ -90,6 +90,7 @@ static cn_status encode_few(const cn_run_setup *r, const cn_run_data *d, clocks 
     const cn_dataset few = cn_dataset_slice(d->data, 0, pairs_to_encode(side, d->data->n));
     cn_cache_options o = cn_run_data_cache_options(r, d);
     o.cache_dir = NULL;
+    o.ready = (cn_cache_ready){0};
     o.ranks = NULL;
     o.skip_bad = true;
     o.progress = note;
@@ -116,11 +117,14 @@ cn_status cn_estimate_encoding(const cn_run_setup *r, const cn_run_data *d, doub
     const double now = cn_now_s();
     clocks c = {.text.begun_s = now, .latents.begun_s = now};
     CN_TRY(encode_few(r, d, &c));
-    const int64_t cached = r->o.cache_latents ? d->n_train : 0;
+    const bool apart = d->held_data != NULL;
+    const int64_t cached = r->o.cache_latents && !d->ready.pictures ? d->n_train : 0;
     const int64_t records = d->mirror == CN_MIRROR_OFF ? cached : 2 * cached;
-    const int64_t texts =
-        count_prompts(d->prompts) + count_prompts(d->held_prompts) + count_prompts(d->own.prompts);
-    *seconds = each(&c.latents) * (double)(records + d->n_held) + each(&c.text) * (double)texts;
+    const int64_t held = (apart ? d->held_ready : d->ready).pictures ? 0 : d->n_held;
+    const int64_t texts = (d->ready.texts ? 0 : count_prompts(d->prompts)) +
+                          (d->held_ready.texts ? 0 : count_prompts(d->held_prompts)) +
+                          count_prompts(d->own.prompts);
+    *seconds = each(&c.latents) * (double)(records + held) + each(&c.text) * (double)texts;
     return CN_OK;
 }
 

@@ -16,12 +16,16 @@ enum { LEAST_8BIT = 4096 };
 
 void cn_adamw_options_default(cn_adamw_options *o)
 {
-    *o = (cn_adamw_options){.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 1e-2f};
+    *o = (cn_adamw_options){.beta1 = 0.9f,
+                            .beta2 = 0.999f,
+                            .eps = 1e-8f,
+                            .weight_decay = 1e-2f,
+                            .muon_momentum = 0.95f};
 }
 
 bool cn_moment_in_bytes(const cn_adamw_options *o, const cn_param *q)
 {
-    return o->use_8bit && cn_param_elements(q) >= LEAST_8BIT;
+    return o->use_8bit && cn_param_elements(q) >= LEAST_8BIT && !cn_muon_learns(o, q);
 }
 
 /* The backend's memory, each byte of it `value`; NULL without. */
@@ -70,7 +74,8 @@ static cn_status begin_state(cn_adamw *a, int64_t i)
     const cn_param *q = a->params[i];
     const bool bytes = cn_moment_in_bytes(&a->o, q);
     CN_TRY(moment_create(a->ctx, a->be, bytes ? &a->map[0] : NULL, q, &a->m[i]));
-    CN_TRY(moment_create(a->ctx, a->be, bytes ? &a->map[1] : NULL, q, &a->v[i]));
+    if (!cn_muon_learns(&a->o, q))
+        CN_TRY(moment_create(a->ctx, a->be, bytes ? &a->map[1] : NULL, q, &a->v[i]));
     if (!a->ema) return CN_OK;
     CN_TRY(moment_create(a->ctx, a->be, NULL, q, &a->ema[i]));
     return a->be->copy(a->be, a->ctx, a->ema[i].f32, q->data, q->data_bytes);
@@ -135,6 +140,7 @@ cn_status cn_adamw_continue(cn_ctx *ctx, cn_backend *be, cn_param *const *params
         a->owner[i] = owner_of(options, params[i]);
         if (!take_over_moments(a, i, from) && cn_adamw_owns(a, i)) s = begin_state(a, i);
     }
+    if (s == CN_OK) s = cn_muon_allocate(a);
     if (s != CN_OK) {
         cn_adamw_destroy(a);
         return s;
@@ -160,6 +166,7 @@ void cn_adamw_destroy(cn_adamw *a)
         if (a->sum && a->sum[i]) a->be->free(a->be, a->sum[i], q->data_bytes);
         if (a->staged) cn_free(a->staged[i]);
     }
+    cn_muon_free(a);
     cn_free(a->params);
     cn_free(a->steps_of);
     cn_free(a->m);
@@ -244,8 +251,9 @@ size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options
         if (owner_of(options, params[i]) != cn_ranks_rank(options->ranks)) continue;
         const size_t elements = (size_t)cn_param_physical(params[i]);
         const size_t scales = cn_moment_blocks(params[i]) * sizeof(float);
-        bytes += 2 * (cn_moment_in_bytes(options, params[i]) ? elements + scales
-                                                             : elements * sizeof(float));
+        const size_t moments = cn_muon_learns(options, params[i]) ? 1 : 2;
+        bytes += moments * (cn_moment_in_bytes(options, params[i]) ? elements + scales
+                                                                   : elements * sizeof(float));
         if (options->ema_decay > 0) bytes += params[i]->data_bytes;
     }
     return bytes;
@@ -306,6 +314,7 @@ static cn_status update(cn_adamw *a, int64_t i, const float *grad, double scale,
     const double t = (double)++a->steps_of[i];
     const char *slow = a->o.slow_network;
     if (slow && strcmp(a->params[i]->network, slow) == 0) lr *= a->o.slow_part;
+    if (cn_muon_learns(&a->o, a->params[i])) return cn_muon_update(a, i, grad, lr);
     return a->be->adamw(a->be, a->ctx,
                         &(cn_adamw_step){
                             .weights = a->params[i]->data,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* optimizer.h - AdamW over lists of parameters, as torch.optim.AdamW.
+/* optimizer.h - AdamW over lists of parameters, as torch.optim.AdamW; matrices by Muon where asked.
  *
- * Everything is elementwise in the parameter's physical layout, where gradients arrive too; only
- * states that are saved or loaded pass through the published layout. Clipping is by the global
+ * Everything of AdamW is elementwise in the parameter's physical layout, where gradients arrive
+ * too; only states that are saved or loaded, and Muon's matrices, pass through the published
+ * layout. Clipping is by the global
  * norm, as torch.nn.utils.clip_grad_norm_. Several backward passes may be summed before a step.
  */
 #ifndef CN_TRAIN_OPTIMIZER_H
@@ -23,6 +24,15 @@ typedef struct cn_adamw_options {
      * rate. */
     const char *slow_network;
     double slow_part;
+    /* Matrices (weights of convolutions, [out, in * height * width], and of linear layers) learn by
+     * Muon (Jordan et al., 2024) instead: a momentum of gradients, muon_momentum, looked ahead of
+     * as Nesterov's, its singular values brought to about 1, times 0.2 sqrt(max(rows, columns)), so
+     * that a step is as long as AdamW's at the same learning rate and decay (Liu et al., "Muon is
+     * scalable for LLM training", 2025; torch.optim.Muon's match_rms_adamw). Its length doesn't
+     * depend on the gradient's, so neither clipping nor a loss scale changes it. Biases, norms and
+     * embeddings stay AdamW's. The backend must orthogonalize. */
+    bool muon;
+    float muon_momentum;
     bool accumulates; /* sums over several passes will be wanted (for cn_adamw_bytes) */
     /* A mean of the weights over the steps (EMA) is kept beside them, 0: none. After step n the old
      * mean counts min(n / (n + 9), ema_decay), as diffusers' EMAModel has it. */
@@ -34,7 +44,7 @@ typedef struct cn_adamw_options {
     cn_ranks *ranks;
 } cn_adamw_options;
 
-/* 0.9, 0.999, 1e-8, 1e-2. */
+/* 0.9, 0.999, 1e-8, 1e-2; AdamW alone, a momentum of 0.95 for Muon. */
 void cn_adamw_options_default(cn_adamw_options *o);
 
 /* The parameters stay the caller's, must be in their final layout (planned) and outlive *out. */
@@ -71,11 +81,11 @@ int64_t cn_adamw_passes(const cn_adamw *a);
 /* Memory that an optimizer over these parameters takes, known before it is made. */
 size_t cn_adamw_bytes(cn_param *const *params, int64_t n, const cn_adamw_options *options);
 
-/* Writes both moments of every parameter as "m.NETWORK.NAME" and "v.NETWORK.NAME" (diffusers names,
- * F32; those in bytes with "m.scale.NETWORK.NAME"), the weights' mean as "ema.NETWORK.NAME", to a
- * safetensors file, and reads them back: exactly the same state, gradients that were accumulated
- * counted in ("sum.NETWORK.NAME"). F32 and 8-bit runs read each other's; a mean that the file
- * doesn't have begins at the weights. */
+/* Writes both moments (of Muon's the one) of every parameter as "m.NETWORK.NAME" and
+ * "v.NETWORK.NAME" (diffusers names, F32; those in bytes with "m.scale.NETWORK.NAME"), the weights'
+ * mean as "ema.NETWORK.NAME", to a safetensors file, and reads them back: exactly the same state,
+ * gradients that were accumulated counted in ("sum.NETWORK.NAME"). F32 and 8-bit runs read each
+ * other's; a mean that the file doesn't have begins at the weights. */
 cn_status cn_adamw_save(const cn_adamw *a, const char *path) CN_CHECKED;
 /* The same under another context, one that a cancelled run's saving doesn't stop at. Rank 0 writes,
  * the others send it what they have. more: further metadata, key, value, ..., NULL; or NULL. */

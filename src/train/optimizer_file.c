@@ -28,6 +28,12 @@ static int kinds_of(const cn_adamw *a)
     return a->ema ? KINDS : KINDS - 1;
 }
 
+/* Muon has one moment. */
+static bool is_kept(const cn_adamw *a, int kind, int64_t i)
+{
+    return kind != V || !cn_muon_learns(&a->o, a->params[i]);
+}
+
 static cn_moment *moment(const cn_adamw *a, int kind, int64_t i)
 {
     return kind == M ? &a->m[i] : kind == V ? &a->v[i] : &a->ema[i];
@@ -183,6 +189,7 @@ static cn_status list_state(cn_ctx *ctx, const cn_adamw *a, char (*names)[STATE_
     for (int kind = 0; kind < kinds_of(a); kind++) {
         for (int64_t i = 0; i < a->n; i++) {
             const cn_param *q = a->params[i];
+            if (!is_kept(a, kind, i)) continue;
             const bool in_bytes = kind != EMA && cn_moment_in_bytes(&a->o, q);
             CN_TRY(state_name(ctx, q, kind, false, names[*n]));
             list[*n] = (cn_tensor_out){.name = names[*n], .dtype = CN_F32, .ndim = q->ndim};
@@ -325,9 +332,11 @@ static cn_status load_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t
     char name[STATE_NAME_BYTES];
     CN_TRY(state_name(a->ctx, q, kind, false, name));
     const cn_tensor_info *info = cn_tensors_find(t, name);
+    if (!is_kept(a, kind, i)) return CN_OK;
     if (!info && kind == EMA) return a->be->copy(a->be, a->ctx, m->f32, q->data, q->data_bytes);
     if (!info || info->elements != cn_param_elements(q))
-        return cn_fail(a->ctx, CN_EMISMATCH, "%s %s; the checkpoint is of another network", name,
+        return cn_fail(a->ctx, CN_EMISMATCH,
+                       "%s %s; the checkpoint is of another network or another optimizer", name,
                        info ? "has another size" : "is missing");
     CN_TRY(cn_tensors_read(a->ctx, t, info, plain));
     if (!m->codes) return a->be->from_plain(a->be, a->ctx, q, CN_F32, plain, CN_F32, m->f32);

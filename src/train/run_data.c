@@ -127,6 +127,66 @@ static cn_status sort_data(const cn_run_setup *r, cn_run_data *d)
     return cn_prompt_list_create(r->ctx, d->held_data, skip_bad, &d->held_prompts);
 }
 
+/* Says what is taken of the shards' encodings, and why not. */
+static void report_ready(cn_ctx *ctx, const char *what, const cn_encodings_refusal *no)
+{
+    if (no->why[0])
+        cn_log(ctx, CN_LOG_WARN, "the shards' encoded %s aren't taken, but made anew: %s", what,
+               no->why);
+    else
+        cn_log(ctx, CN_LOG_INFO, "the shards' encoded %s are taken", what);
+}
+
+/* The train view's, in what the options leave to be encoded before the first step. */
+static cn_status check_ready(const cn_run_setup *r, cn_run_data *d)
+{
+    const cn_train_options *o = &r->o;
+    cn_encodings_refusal pictures = {""}, texts = {""};
+    cn_ctx *ctx = r->ctx;
+    d->ready = (cn_cache_ready){.encodings = d->encodings, .data = &d->train_view};
+    if (!o->cache_latents)
+        snprintf(pictures.why, sizeof pictures.why, "pictures are encoded in their step");
+    else if (d->mirror != CN_MIRROR_OFF)
+        snprintf(pictures.why, sizeof pictures.why, "--random-flip takes mirrored ones too");
+    else
+        cn_shard_encodings_check_pictures(d->encodings, &d->train_view, d->buckets, &pictures);
+    if (!o->cache_text)
+        snprintf(texts.why, sizeof texts.why, "texts are encoded in their step");
+    else
+        CN_TRY(cn_shard_encodings_check_texts(ctx, d->encodings, &d->train_view, d->prompts,
+                                              d->prompter, &texts));
+    d->ready.pictures = !pictures.why[0];
+    d->ready.texts = !texts.why[0];
+    report_ready(ctx, "pictures", &pictures);
+    report_ready(ctx, "captions", &texts);
+    return CN_OK;
+}
+
+/* The same of a validation's pairs, where these are a part of the data apart from the others. */
+static cn_status check_held_ready(const cn_run_setup *r, cn_run_data *d)
+{
+    cn_encodings_refusal pictures = {""}, texts = {""};
+    if (d->held_data != &d->held_view) return CN_OK;
+    cn_shard_encodings_check_pictures(d->encodings, &d->held_view, d->held_sizes, &pictures);
+    CN_TRY(cn_shard_encodings_check_texts(r->ctx, d->encodings, &d->held_view, d->held_prompts,
+                                          d->prompter, &texts));
+    d->held_ready = (cn_cache_ready){.encodings = d->encodings,
+                                     .data = &d->held_view,
+                                     .pictures = !pictures.why[0],
+                                     .texts = !texts.why[0]};
+    return CN_OK;
+}
+
+/* Encodings are of a sample's main picture, which --image-column passes over. */
+static cn_status find_encodings(const cn_run_setup *r, cn_run_data *d)
+{
+    if (r->o.image_column) return CN_OK;
+    CN_TRY(cn_shard_encodings_open(r->ctx, d->data, r->base, &d->encodings));
+    if (!d->encodings) return CN_OK;
+    CN_TRY(check_ready(r, d));
+    return check_held_ready(r, d);
+}
+
 /* Conditions that a validation draws beside the held-out ones. */
 static cn_status open_data(const cn_run_setup *r, cn_run_data *d)
 {
@@ -162,13 +222,15 @@ cn_status cn_run_data_open(const cn_run_setup *r, cn_run_data *d)
     CN_TRY(choose_mirror(r, d));
     CN_TRY(split_data(r, d));
     CN_TRY(open_data(r, d));
-    return sort_data(r, d);
+    CN_TRY(sort_data(r, d));
+    return find_encodings(r, d);
 }
 
 cn_cache_options cn_run_data_cache_options(const cn_run_setup *r, const cn_run_data *d)
 {
     return (cn_cache_options){.dir = r->o.output_dir,
                               .cache_dir = r->o.cache_dir,
+                              .ready = d->ready,
                               .skip_bad = r->o.skip_bad_data,
                               .pictures = r->o.cache_latents,
                               .mirrored = d->mirror != CN_MIRROR_OFF,
@@ -187,6 +249,7 @@ cn_cache_options cn_run_data_held_cache_options(const cn_run_setup *r, const cn_
     cn_cache_options o = cn_run_data_cache_options(r, d);
     o.pictures = true;
     o.mirrored = false;
+    o.ready = d->held_ready;
     o.buckets = d->held_sizes;
     o.prompts = d->held_prompts;
     if (d->held_data != &d->held_view) return o;
@@ -202,6 +265,7 @@ cn_cache_options cn_run_data_prompts_cache_options(const cn_run_setup *r, const 
     o.pictures = false;
     o.mirrored = false;
     o.skip_bad = false;
+    o.ready = (cn_cache_ready){0};
     o.buckets = d->own.sizes;
     o.prompts = d->own.prompts;
     o.cache_dir = NULL;
@@ -318,6 +382,7 @@ void cn_run_data_close(cn_run_data *d)
     cn_buckets_destroy(d->own.sizes);
     cn_prompt_list_destroy(d->own.prompts);
     cn_dataset_close(d->own.data);
+    cn_shard_encodings_close(d->encodings);
     cn_prompter_close(d->prompter);
     if (d->held_data != &d->held_view) cn_dataset_close(d->held_data);
     cn_dataset_close(d->data);

@@ -25,6 +25,8 @@ typedef struct cn_run_data {
     cn_prompter *prompter;
     cn_prompt_list *prompts, *held_prompts; /* prompts NULL: texts are encoded in their step */
     cn_validation_prompts own;              /* the user's own conditions */
+    cn_shard_encodings *encodings;          /* that the shards of `data` hold; NULL */
+    cn_cache_ready ready, held_ready;       /* what is taken of them */
     cn_mirror mirror;                       /* what --random-flip does to conditions */
     /* once encoded */
     cn_cache *cache, *held_cache; /* held_cache may be cache */

@@ -4,7 +4,9 @@
  * Names are those of diffusers' and kohya's training scripts.
  */
 #include "base/option.h"
+#include "data/buckets.h"
 #include "data/loader.h"
+#include "device/device.h"
 #include "train/run_setup.h"
 #include "train/phase.h"
 
@@ -82,14 +84,10 @@ const cn_option cn_train_option_rows[] = {
     {"enable-bucket", 0,
      "keep about their proportions: sizes of --resolution's area, one in each pass",
      FIELD(enable_bucket)},
-    {"min-bucket-reso", 0, "least side", FIELD(min_bucket_reso), 1, 8192,
-     .unset = "256, or half of --resolution", .arg = "PX"},
-    {"max-bucket-reso", 0, "largest side", FIELD(max_bucket_reso), 1, 8192,
-     .unset = "1024, or twice --resolution", .arg = "PX"},
-    {"bucket-reso-steps", 0, "sides are multiples of it", FIELD(bucket_reso_steps), 1, 8192,
-     .preset = "64", .arg = "PX"},
-    {"bucket-no-upscale", 0, "never enlarge: sizes follow from the pictures'",
-     FIELD(bucket_no_upscale)},
+    CN_BUCKET_MIN_ROW(cn_train_options),
+    CN_BUCKET_MAX_ROW(cn_train_options),
+    CN_BUCKET_STEPS_ROW(cn_train_options, preset),
+    CN_BUCKET_NO_UPSCALE_ROW(cn_train_options),
     {"center-crop", 0, "crop to the middle (default)", FIELD_OFF(random_crop)},
     {"random-crop", 0,
      "crop elsewhere each time, condition and picture alike; encodes pictures in their step",
@@ -216,10 +214,7 @@ const cn_option cn_train_option_rows[] = {
      .preset = "on"},
 
     {.help = "Machine"},
-    {"device", 0,
-     "what computes: cpu, vulkan, or vulkan:N, a device that controlnet devices lists; auto: the "
-     "CPU",
-     FIELD(device), .arg = "DEVICE", .preset = "auto"},
+    CN_DEVICE_ROW(cn_train_options, device),
     {"dataloader-num-workers", 0, "threads that read ahead; 0: the step reads",
      FIELD(dataloader_num_workers), 0, CN_LOADER_MAX_WORKERS, .preset = "2",
      .also = "max-data-loader-n-workers"},
@@ -267,26 +262,11 @@ static cn_status check_strategy(cn_ctx *ctx, const cn_train_options *o)
 /* Sizes and crops of pictures. */
 static cn_status check_pictures(cn_ctx *ctx, const cn_train_options *o)
 {
-    const bool has_bucket_words = o->min_bucket_reso || o->max_bucket_reso || o->bucket_no_upscale;
-    const cn_bucket_rules r = cn_bucket_rules_of(o);
     if (o->random_crop && o->cache_latents)
         return cn_fail(ctx, CN_EINVAL,
                        "--random-crop shows another part of a picture every time, so its latents "
                        "can't be cached; --no-cache-latents encodes them in their step");
-    if (has_bucket_words && !o->enable_bucket)
-        return cn_fail(ctx, CN_EINVAL,
-                       "--min-bucket-reso, --max-bucket-reso and --bucket-no-upscale say how "
-                       "buckets are made; --enable-bucket makes them");
-    if (o->enable_bucket && o->bucket_reso_steps > o->resolution)
-        return cn_fail(ctx, CN_EINVAL,
-                       "--bucket-reso-steps %lld: at most --resolution, %lld, is possible",
-                       (long long)o->bucket_reso_steps, (long long)o->resolution);
-    if (o->enable_bucket && (r.min_reso > o->resolution || r.max_reso < o->resolution))
-        return cn_fail(ctx, CN_EINVAL,
-                       "--min-bucket-reso %lld and --max-bucket-reso %lld: --resolution %lld must "
-                       "lie between them",
-                       (long long)r.min_reso, (long long)r.max_reso, (long long)o->resolution);
-    return CN_OK;
+    return cn_bucket_options_check(ctx, o);
 }
 
 cn_tag_rules cn_train_tag_rules(const cn_train_options *o)

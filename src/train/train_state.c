@@ -58,7 +58,7 @@ static cn_status sum_of(cn_ctx *ctx, const json_t *json, uint32_t *crc)
 {
     json_t *copy = json_copy((json_t *)(uintptr_t)json);
     if (copy) json_object_del(copy, "crc32");
-    char *text = copy ? json_dumps(copy, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    char *text = cn_json_text(copy, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(copy);
     if (!text) return cn_fail(ctx, CN_ENOMEM, "out of memory for %s", own_name);
     *crc = cn_crc32(text, strlen(text));

@@ -81,7 +81,7 @@ def webui(address):
     thread.join(60)
     check(parts[-1] > 0 and not thread.is_alive(), "webuiapi: progress, interrupt")
     check(api.get_options()["sd_model_checkpoint"], "webuiapi: options")
-    check(api.get_samplers() and api.get_sd_models() and api.get_loras() == [], "webuiapi: more lists")
+    check(api.get_samplers() and api.get_sd_models() and all(one["name"] for one in api.get_loras()), "webuiapi: more lists")
     text = api.png_info(first.image) if hasattr(api, "png_info") else None
     check(text is not None, "webuiapi: png_info")
 

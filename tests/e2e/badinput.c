@@ -417,6 +417,43 @@ static void wrong_usage(void)
     CHECK("prepare by no score", 1, SAYS("similarity", "KEY=MIN:MAX"), "dataset", "prepare",
           "scenes:4", "--condition", "canny", "--layout", "webdataset", "--score", "similarity",
           "-o", in_root("out"));
+    CHECK("encode by no model", 1, SAYS("nowhere"), "dataset", "prepare", "scenes:4", "--condition",
+          "canny", "--layout", "webdataset", "--encode", in_root("nowhere"), "--resolution", "16",
+          "-o", in_root("out"));
+    CHECK("encode by pictures", 1, SAYS("/data"), "dataset", "prepare", "scenes:4", "--condition",
+          "canny", "--layout", "webdataset", "--encode", in_root("data"), "--resolution", "16",
+          "-o", in_root("out"));
+    CHECK("encode in no size", 1, SAYS("--resolution"), "dataset", "prepare", "scenes:4",
+          "--condition", "canny", "--layout", "webdataset", "--encode", in_root("model"), "-o",
+          in_root("out"));
+    CHECK("a PNG level beyond zlib's", 2, SAYS("--png-level", "1 to 9"), "dataset", "prepare",
+          "scenes:4", "--condition", "canny", "--layout", "webdataset", "--png-level", "10", "-o",
+          in_root("out"));
+    CHECK("a PNG level in a folder of pairs", 1, SAYS("--png-level has no effect"), "dataset",
+          "prepare", in_root("data/target"), "--condition", "canny", "--png-level", "1", "-o",
+          in_root("out"));
+    CHECK("buckets of no size", 1, SAYS("--enable-bucket", "--resolution"), "dataset", "prepare",
+          "scenes:4", "--condition", "canny", "--layout", "webdataset", "--enable-bucket", "-o",
+          in_root("out"));
+    CHECK("bucket sides in prepare without buckets", 1, SAYS("--enable-bucket makes them"),
+          "dataset", "prepare", "scenes:4", "--condition", "canny", "--layout", "webdataset",
+          "--min-bucket-reso", "64", "-o", in_root("out"));
+    CHECK("buckets in a folder of pairs", 1, SAYS("--enable-bucket has no effect"), "dataset",
+          "prepare", in_root("data/target"), "--condition", "canny", "--enable-bucket",
+          "--resolution", "16", "-o", in_root("out"));
+    CHECK("buckets wider than pictures", 1, SAYS("--bucket-reso-steps 64", "16"), "dataset",
+          "prepare", "scenes:4", "--condition", "canny", "--layout", "webdataset",
+          "--enable-bucket", "--resolution", "16", "-o", in_root("out"));
+    CHECK("buckets that the VAE can't divide", 1, SAYS("--bucket-reso-steps 5", "multiple"),
+          "dataset", "prepare", "scenes:4", "--condition", "canny", "--layout", "webdataset",
+          "--enable-bucket", "--resolution", "16", "--bucket-reso-steps", "5", "--encode",
+          in_root("model"), "-o", in_root("out"));
+    CHECK("a VAE for nothing", 1, SAYS("--vae", "--encode"), "dataset", "prepare", "scenes:4",
+          "--condition", "canny", "--layout", "webdataset", "--vae", in_root("model"), "-o",
+          in_root("out"));
+    CHECK("encode by no VAE", 1, SAYS("nowhere"), "dataset", "prepare", "scenes:4", "--condition",
+          "canny", "--layout", "webdataset", "--encode", in_root("model"), "--resolution", "16",
+          "--vae", in_root("nowhere"), "-o", in_root("out"));
     CHECK("split into one", 2, SAYS("--validation"), "dataset", "split", in_root("data"), "-o",
           in_root("out"));
     CHECK("sample more than there are", 1, SAYS("pairs of"), "dataset", "sample", in_root("data"),

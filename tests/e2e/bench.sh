@@ -19,10 +19,30 @@ check() {
         sed 's/^/    /' "$log"
     fi
 }
+
+# count NETWORK MILLIONS: parameters of what `bench model` wrote to $out, as published.
+count() {
+    if "$build/controlnet" inspect "$out/base" 2>&1 | grep -E "^ *$1 " | grep -q " $2 M parameters"; then
+        passed=$((passed + 1))
+        echo "ok   $1 has $2 million parameters"
+    else
+        failed=$((failed + 1))
+        echo "FAIL $1 of the benchmark hasn't $2 million parameters"
+    fi
+}
+
 check "draw" draw
 check "draw with guidance, without a ControlNet" draw --guidance --no-control
 check "decode" decode
 check "train" train
 check "optimizer" optimizer
+check "SDXL draw" draw --model sdxl
+check "SDXL train" train --model sdxl
+# What isn't narrowed has the published networks' sizes.
+out=$(mktemp -d) || exit 1
+trap 'rm -rf "$log" "$out"' EXIT
+timeout 120 "$build/bench" model --channels 32 --weights f16 --out "$out" >"$log" 2>&1 || cat "$log"
+count vae 83.65
+count text_encoder 123.06
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -296,6 +296,10 @@ static void loras(void)
     check_drawn("peft's file",
                 DRAW("o.png", "--lora", in_root("adapter/adapter_model.safetensors")), "o.png",
                 "lora.png", true);
+    put_lora("caf\xe9.safetensors", false, NULL, 0);
+    check_drawn("a LoRA whose name isn't UTF-8",
+                DRAW("o.png", "--lora", in_root("caf\xe9.safetensors")), "o.png", "lora.png", true);
+    report_check(&report, strstr(said, "--lora isn't UTF-8") != NULL, "it says what isn't kept");
     must(mkdir(in_root("words"), 0755) == 0 && mkdir(in_root("bundles"), 0755) == 0, "words");
     must(cn_safetensors_write(ctx, in_root("words/sparkle.safetensors"), &word, 1, NULL, NULL,
                               NULL) == CN_OK,

@@ -183,8 +183,10 @@ static size_t mutate(cn_rng *r, const sample *s, uint8_t *out, size_t cap)
     for (size_t i = 0; i < flips; i++) {
         static const uint8_t often[] = {0, 0xff, 0x7f, 0x80, '"', '{', '\\', 1};
         const size_t at = below(r, range);
-        out[at] =
-            below(r, 2) ? often[below(r, sizeof often)] : out[at] ^ (uint8_t)(1u << below(r, 8));
+        if (below(r, 2))
+            out[at] = often[below(r, sizeof often)];
+        else
+            out[at] = (uint8_t)(out[at] ^ 1u << below(r, 8));
     }
     return n;
 }

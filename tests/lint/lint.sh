@@ -113,6 +113,8 @@ file src/base/base.c '#include "base/base.h"' 'void f(void) { exit(1); } /* strc
 complains 'exit only in src/cli' check-banned.sh "$tree"
 file src/base/base.c '#include "base/base.h"' 'int f(void) { return open("x", 0); }'
 complains 'open only in src/base/sys.c' check-banned.sh "$tree"
+file src/base/base.c '#include "base/base.h"' 'char *f(json_t *x) { return json_dumps(x, 0); }'
+complains 'json_dumps misses where memory is out' check-banned.sh "$tree"
 
 # message LINE...: what a commit says.
 message() { printf '%s\n' "$@" >"$work/message"; }

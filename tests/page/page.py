@@ -226,13 +226,34 @@ def use(driver, address, folder):
     time.sleep(1)
     check(page.draw("the same again") == mapped, "a dropped PNG brings back all it was drawn with")
 
+    page.js("document.getElementById('prompt').value='words of now'")
+    gallery = driver.find_elements(By.CSS_SELECTOR, "#gallery button")
+    gallery[-1].click()
+    check(page.shown() == first, "the gallery shows an earlier drawing")
+    check(page.by("prompt").get_attribute("value") == "words of now", "and leaves the fields as they are")
+    page.by("use").click()
+    until(driver, lambda: page.by("prompt").get_attribute("value") != "words of now", "an earlier drawing's prompt")
+    check(page.js("return document.querySelector('#card [aria-checked=true]').textContent") == "Drawing", "its control is there")
+    check(page.draw("the first again") == first, "an earlier drawing's fields draw it again")
+    page.by("use").click()
+    time.sleep(1)
+    page.js("document.getElementById('prompt').value='words of then'")
+    page.js("[...document.querySelectorAll('#toast button')].at(-1).click()")
+    time.sleep(1)
+    check(page.by("prompt").get_attribute("value") != "words of then", "and are taken back")
+    drawn = page.surface()
+    page.click_text("Remove")
+    check(page.surface() < drawn, "a control is removed")
+    page.js("[...document.querySelectorAll('#toast button')].at(-1).click()")
+    check(until(driver, lambda: page.surface() == drawn, "the removed control"), "and comes back with what was drawn")
+    loras(page)
+
     page.js("document.getElementById('live').click()")
     until(driver, lambda: page.drawn() and "6," in page.by("parameters").text, "live mode")
     live = page.shown()
     page.js("document.getElementById('seed').value=77;document.getElementById('seed').dispatchEvent(new Event('input',{bubbles:true}))")
-    begun = time.monotonic()
     until(driver, lambda: page.drawn() and page.shown() != live and "Seed: 77," in page.by("parameters").text, "a live drawing")
-    print(f"   a live drawing after {time.monotonic() - begun:.2f} s")
+    redraw(driver, page)
     page.js("document.getElementById('live').click()")
 
     page.by("prompt").clear()
@@ -247,6 +268,64 @@ def use(driver, address, folder):
     check(page.surface() > before, "the keyboard draws")
     errors = [line for line in driver.get_log("browser") if line["level"] == "SEVERE"]
     check(not errors, f"no errors in the browser's log {errors}")
+
+
+# Of each stroke, milliseconds from its end to the first preview and to the picture.
+WATCH = """
+window.redrawn = [];
+let up = 0, began = false, first = 0;
+document.getElementById('canvas').addEventListener('pointerup', () => { up = performance.now(); began = false; first = 0; });
+new MutationObserver(() => {
+  if (!up) return;
+  const drawn = document.getElementById('status').textContent.includes('drawn in'), now = performance.now() - up;
+  began ||= !drawn;
+  if (began && !first && document.getElementById('shown').alt === 'The drawing on its way') first = now;
+  if (began && drawn) { window.redrawn.push([first, now]); up = 0; }
+}).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
+"""
+
+
+def redraw(driver, page):
+    """In live mode each stroke is redrawn; how fast, the machine's other work decides too."""
+    page.js("document.getElementById('clear').click()")
+    time.sleep(0.5)
+    until(driver, page.drawn, "the picture without a stroke")
+    page.js(WATCH)
+    strokes = 6
+    for i in range(strokes):
+        before = page.shown()
+        page.stroke([(-60 + 8 * i, 40), (-20, -50 + 9 * i), (40, -40)])
+        done = until(driver, lambda: page.js("return window.redrawn.length") > i, "a stroke that is redrawn")
+        if not done or page.shown() == before:
+            check(False, "a stroke is redrawn")
+            return
+    times = page.js("return window.redrawn")
+    previews = [t[0] for t in times if t[0]]
+    check(len(times) == strokes and previews, "strokes are redrawn, with previews")
+    print(f"   a stroke is redrawn after {min(t[1] for t in times) / 1000:.2f} s,"
+          f" its first preview comes after {min(previews or [0]) / 1000:.2f} s (the least of {strokes})")
+
+
+def loras(page):
+    """A chip puts a LoRA into the prompt, its number or Ctrl+Up weighs it."""
+    from selenium.webdriver.common.keys import Keys
+
+    chips = lambda: page.driver.find_elements(By.CSS_SELECTOR, "#loras button")
+    if not chips():
+        print("SKIP  LoRAs: the server has none", flush=True)
+        return
+    words = lambda: page.by("prompt").get_attribute("value")
+    before, tag = words(), f" <lora:{chips()[0].text}:"
+    chips()[0].click()
+    check(words() == before + tag + "1>", "a chip puts a LoRA into the prompt")
+    page.by("prompt").send_keys(Keys.END, Keys.CONTROL, Keys.ARROW_DOWN)
+    check(words() == before + tag + "0.9>", "the keyboard weighs it")
+    weight = page.driver.find_element(By.CSS_SELECTOR, "#loras input")
+    check(weight.get_attribute("value") == "0.9", "the chip has its weight")
+    page.js("arguments[0].value=0.4;arguments[0].dispatchEvent(new Event('input',{bubbles:true}))", weight)
+    check(words() == before + tag + "0.4>", "and changes it")
+    chips()[0].click()
+    check(words() == before and chips()[0].get_attribute("aria-pressed") == "false", "the chip takes it out")
 
 
 def choose_model(driver, address):
@@ -306,13 +385,20 @@ def train(driver, address):
     told = lambda: page.by("train-status").text
     page.by("train-check").click()
     check(until(driver, lambda: "The run takes" in told(), "a look at the pairs"), "what the pairs hold and the run takes")
+    pairs = driver.find_elements(By.CSS_SELECTOR, "#samples img")
+    check(len(pairs) == 4 and all(p.size["width"] > p.size["height"] > 20 for p in pairs), "some of the pairs are shown")
     page.by("train-start").click()
     until(driver, lambda: page.by("legend").text.startswith("loss"), "a curve")
     page.by("train-stop").click()
     check(until(driver, lambda: "stopped" in told(), "the end of a stopped run"), "a training run starts and stops")
     time.sleep(2)
-    page.js("document.getElementById('train-steps').value=30")
-    check(page.by("train-resume").is_enabled(), "it can go on")
+    with urllib.request.urlopen(f"{address}/v1/jobs", timeout=30) as r:
+        made = [job["step"] for job in json.loads(r.read())["jobs"] if job["type"] == "train"][-1]
+    page.js("document.getElementById('train-steps').value=arguments[0]", made + 4)
+    page.by("train-resume").click()
+    check(until(driver, lambda: "It is among" in told(), "the end of a run that goes on"), "it goes on to its end")
+    choices = "return [...document.querySelectorAll('#card select option')].map(o=>o.textContent)"
+    check(name in page.js(choices), "its ControlNet is among those to draw with")
 
 
 def look(address, pictures, mark=""):

@@ -2,7 +2,7 @@
 /* annotator_check.c - see annotator_check.h. */
 #include "annotator_check.h"
 
-#include "cpu/cpu.h"
+#include "device/device.h"
 #include "seeded_file.h"
 #include "values.h"
 
@@ -158,7 +158,7 @@ cn_status case_net_open(cn_ctx *ctx, const cn_network *net, const char *weights,
     case_net n = {.ctx = ctx, .net = net};
     cn_tensors *file = NULL;
     cn_status s = cn_tensors_open(ctx, weights, &file);
-    if (s == CN_OK) s = cn_backend_cpu_create(ctx, &n.backend);
+    if (s == CN_OK) s = cn_backend_create(ctx, getenv("CN_DEVICE"), &n.backend);
     if (s == CN_OK) s = cn_params_create(ctx, net->name, &n.params);
     if (s == CN_OK) s = cn_graph_create(ctx, &n.graph);
     if (s == CN_OK) {

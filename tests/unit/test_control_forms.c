@@ -273,8 +273,8 @@ static void the_documented_kinds_are_these(void **state)
     for (int i = 1; cn_content_kind_at(i); i++) {
         const cn_content_kind *k = cn_content_kind_at(i);
         cn_str row = {0};
-        cn_str_addf(&row, "\n| %s | %s | %s |%s%s |\n", k->name, k->by, k->read,
-                    k->written[0] ? " " : "", k->written);
+        cn_str_addf(&row, "\n| %s | %s | %s |%s%s |%s%s |\n", k->name, k->by, k->read,
+                    k->written[0] ? " " : "", k->written, k->since[0] ? " " : "", k->since);
         if (!strstr(doc, row.data)) fail_msg("docs/files.md lacks %s", row.data);
         cn_str_free(&row);
     }

@@ -160,7 +160,7 @@ static void sides_share_no_picture(void **state)
     assert_int_equal(cn_file_write(ctx, at(0, "a/prompt.json"), list.data, list.len), CN_OK);
     cn_str_free(&list);
     const char *const dirs[] = {at(2, "a"), NULL};
-    const cn_dataset_copy_options o = {
+    cn_dataset_copy_options o = {
         .dirs = dirs, .output_dir = at(4, "split"), .validation = 0.3, .seed = 5};
     cn_dataset_copy_result r;
     if (cn_dataset_copy(ctx, &o, &r) != CN_OK) fail_msg("%s", cn_error(ctx));
@@ -183,6 +183,14 @@ static void sides_share_no_picture(void **state)
             assert_int_not_equal(picture, other);
         }
     }
+    /* The same sides where the set lies elsewhere. */
+    const char *const moved[] = {at(3, "moved"), NULL};
+    assert_int_equal(rename(dirs[0], moved[0]), 0);
+    o.dirs = moved;
+    o.output_dir = at(5, "again");
+    if (cn_dataset_copy(ctx, &o, NULL) != CN_OK) fail_msg("%s", cn_error(ctx));
+    assert_int_equal(rename(moved[0], dirs[0]), 0);
+    expect_same("split/validation", "again/validation");
     cn_dataset_close(train);
     cn_dataset_close(held);
 }

@@ -82,8 +82,12 @@ static void memory_is_taken_when_used(void **state)
     assert_non_null(at);
     assert_int_equal(taken(), before);
     for (int k = 0; k < 2; k++) {
+        cn_gpu_counts start, end;
+        cn_gpu_counts_get(be, &start);
         must(be->write(be, ctx, at + bytes - sizeof x, x, sizeof x));
         must(be->read(be, ctx, y, at + bytes - sizeof y, sizeof y));
+        cn_gpu_counts_get(be, &end);
+        assert_int_equal(end.submissions, start.submissions + 1); /* there and back */
         assert_memory_equal(x, y, sizeof x);
         assert_true(taken() >= before + bytes);
         be->drop(be, at, bytes);

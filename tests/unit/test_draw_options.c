@@ -2,8 +2,10 @@
 /* test_draw_options.c - options of a drawing against the same drawing made another way: an initial
  * image brought to size, a control in one of two passes, a seed for each picture of a batch. */
 #include "../support/unit/tiny_run.h"
+#include "../support/values.h"
 
 #include "image/resize.h"
+#include "io/tensors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -221,12 +223,77 @@ static void test_seeds(void **state)
     cn_image_destroy(init);
 }
 
+/* --- a reference ------------------------------------------------------------------------------ */
+
+/* The largest difference of two drawings' latents, to the largest of them. Sums in another order
+ * give 1e-6. */
+static double differ(cn_generate_options a, cn_generate_options b, bool controlled)
+{
+    cn_generate_options *const both[] = {&a, &b};
+    float *values[2];
+    int64_t n = 0;
+    for (int k = 0; k < 2; k++) {
+        char path[256];
+        cn_tensors *file = NULL;
+        path_in(path, "latents.safetensors");
+        both[k]->save_latents = path;
+        cn_generated_destroy(draw(both[k], controlled));
+        must(cn_tensors_open(ctx, path, &file));
+        const cn_tensor_info *t = cn_tensors_find(file, "latents");
+        n = t->elements / t->shape[0]; /* the last picture's */
+        float *all = test_alloc((size_t)t->elements * sizeof *all);
+        must(cn_tensors_read(ctx, file, t, all));
+        values[k] = test_alloc((size_t)n * sizeof *all);
+        memcpy(values[k], all + t->elements - n, (size_t)n * sizeof *all);
+        free(all);
+        cn_tensors_close(file);
+    }
+    const double most = test_relative(test_compare_f32(values[0], values[1], n));
+    free(values[0]);
+    free(values[1]);
+    return most;
+}
+
+/* What it gives to the networks is tested in unit_reference. Seen nowhere it changes nothing, also
+ * beside a control whose part is the drawing's samples alone. */
+static void test_reference(void **state)
+{
+    (void)state;
+    static const uint64_t seeds[] = {11, 12};
+    cn_image *seen = picture(40, 16), *condition = picture(16, 16);
+    const cn_control_options control = {.image = condition, .strength = 1, .end = 1};
+    for (int k = 0; k < 3; k++) {
+        cn_generate_options plain = options_of(), with;
+        if (k == 1) plain.controls = &control;
+        if (k == 2) plain.cfg_scale = 1;
+        with = plain;
+        with.reference = seen;
+        with.reference_strength = 0;
+        assert_true(differ(plain, with, k == 1) < 1e-5);
+        with.reference_strength = 1;
+        assert_true(differ(plain, with, k == 1) > 1e-4);
+    }
+    cn_generate_options both = options_of(), one = options_of(), large = options_of();
+    both.reference = one.reference = large.reference = seen;
+    both.batch = 2;
+    both.seeds = seeds;
+    one.seed = seeds[1];
+    one.style_fidelity = both.style_fidelity = 1;
+    assert_true(differ(both, one, false) < 1e-5);
+    large.hires_scale = 2;
+    one = large;
+    one.reference_strength = 0;
+    assert_true(differ(large, one, false) > 1e-4);
+    cn_image_destroy(seen);
+    cn_image_destroy(condition);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_init_resize), cmocka_unit_test(test_latent_resize),
         cmocka_unit_test(test_extend),      cmocka_unit_test(test_control_pass),
-        cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_seeds),       cmocka_unit_test(test_reference),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
 }

@@ -412,6 +412,30 @@ static void webp_pictures(void **state)
     expect_refused(animated, sizeof animated - 1, CN_EFORMAT, "animated");
 }
 
+/* Pictures of 1, 2, 31, 32, 33 and 200 colours, on either side of what is taken for few, come back
+ * as they were. */
+static void pictures_of_few_colours(void **state)
+{
+    (void)state;
+    enum { SIDE = 64, PIXELS = SIDE * SIDE };
+    static uint8_t rgb[PIXELS * 3];
+    const int colours[] = {1, 2, 31, 32, 33, 200};
+    cn_image picture = {SIDE, SIDE, rgb};
+    for (int c = 0; c < 6; c++) {
+        uint8_t *png = NULL;
+        size_t bytes = 0;
+        for (int i = 0; i < PIXELS; i++) {
+            const int k = (i / SIDE * 5 + i % SIDE / 3) % colours[c];
+            memcpy(rgb + 3 * i, (const uint8_t[]){(uint8_t)k, (uint8_t)(255 - k), 7}, 3);
+        }
+        assert_int_equal(cn_png_encode(ctx, &picture, NULL, &png, &bytes), CN_OK);
+        cn_image *image = must_load(png, bytes);
+        assert_memory_equal(image->rgb, rgb, sizeof rgb);
+        cn_image_destroy(image);
+        cn_free(png);
+    }
+}
+
 /* Turned by 90 degrees clockwise when shown: what is stored left lies on top. */
 static void png_and_webp_orientations(void **state)
 {
@@ -491,17 +515,12 @@ static void alpha_as_the_reference(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_colour_type),
-        cmocka_unit_test(png_sizes),
-        cmocka_unit_test(other_contents),
-        cmocka_unit_test(packed_texts_take_no_memory),
-        cmocka_unit_test(saved_images_read_back),
-        cmocka_unit_test(jpeg_orientations),
-        cmocka_unit_test(jpeg_grey_and_cmyk),
-        cmocka_unit_test(cmyk_without_adobe),
-        cmocka_unit_test(png_and_webp_orientations),
-        cmocka_unit_test(damaged_jpegs),
-        cmocka_unit_test(webp_pictures),
+        cmocka_unit_test(every_colour_type),       cmocka_unit_test(png_sizes),
+        cmocka_unit_test(other_contents),          cmocka_unit_test(packed_texts_take_no_memory),
+        cmocka_unit_test(saved_images_read_back),  cmocka_unit_test(jpeg_orientations),
+        cmocka_unit_test(jpeg_grey_and_cmyk),      cmocka_unit_test(cmyk_without_adobe),
+        cmocka_unit_test(pictures_of_few_colours), cmocka_unit_test(png_and_webp_orientations),
+        cmocka_unit_test(damaged_jpegs),           cmocka_unit_test(webp_pictures),
         cmocka_unit_test(alpha_as_the_reference),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

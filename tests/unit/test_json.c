@@ -183,6 +183,42 @@ static void text_is_utf8(void **state)
     }
 }
 
+/* Of jansson's own memory, how often it is still given. */
+static long allowed;
+
+static void *take_some(size_t n)
+{
+    return allowed-- > 0 ? malloc(n) : NULL;
+}
+
+/* jansson's json_dumps leaves a key out where memory lacks for it. */
+static void text_is_whole_or_absent(void **state)
+{
+    (void)state;
+    json_t *value = json_pack("{s:s, s:[i, i], s:{s:s}}", "source", "a.png", "sizes", 1, 2, "more",
+                              "prompt", "a house with a very long description");
+    json_malloc_t take = NULL;
+    json_free_t give = NULL;
+    json_get_alloc_funcs(&take, &give);
+    char *want = cn_json_text(value, JSON_COMPACT);
+    assert_string_equal(want, "{\"source\":\"a.png\",\"sizes\":[1,2],\"more\":{\"prompt\":"
+                              "\"a house with a very long description\"}}");
+    bool whole = false;
+    for (long n = 0; !whole && n < 100; n++) {
+        allowed = n;
+        json_set_alloc_funcs(take_some, free);
+        char *text = cn_json_text(value, JSON_COMPACT);
+        json_set_alloc_funcs(take, give);
+        whole = text && allowed >= 0;
+        if (text) assert_string_equal(text, want);
+        cn_free(text);
+    }
+    assert_true(whole);
+    assert_null(cn_json_text(NULL, 0));
+    cn_free(want);
+    json_decref(value);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +228,7 @@ int main(void)
         cmocka_unit_test(lines_one_by_one),
         cmocka_unit_test(long_lines),
         cmocka_unit_test(text_is_utf8),
+        cmocka_unit_test(text_is_whole_or_absent),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

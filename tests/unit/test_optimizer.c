@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_optimizer.c - AdamW against its formula in double, clipping, accumulation, state;
- * schedules. */
+ * schedules; Muon. */
 #include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
 #include "cpu/cpu.h"
@@ -10,6 +10,7 @@
 #include "train/optimizer.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { N = 37 };
@@ -212,6 +213,141 @@ static void state_survives_a_file(void **state)
     cn_adamw_destroy(b.adamw);
 }
 
+/* --- Muon ------------------------------------------------------------------------------------- */
+
+enum { MATRIX = 45 * 8 * 9, BIAS = 45 };
+
+/* X <- aX + (bA + cA^2)X with A = X X^T, five times, from x / |x|: rows before columns. */
+static void newton_schulz(double *x, int rows, int columns)
+{
+    const int m = rows < columns ? rows : columns, n = rows < columns ? columns : rows;
+    double *t = malloc(sizeof(double) * (size_t)(2 * m * n + 3 * m * m));
+    double *y = t + m * n, *a = y + m * n, *aa = a + m * m, *p = aa + m * m, squares = 0;
+    for (int i = 0; i < m * n; i++) squares += x[i] * x[i];
+    for (int i = 0; i < m; i++)
+        for (int k = 0; k < n; k++)
+            t[i * n + k] = (rows <= columns ? x[i * n + k] : x[k * m + i]) / sqrt(squares);
+    for (int step = 0; step < 5; step++) {
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < m; j++) {
+                a[i * m + j] = 0;
+                for (int k = 0; k < n; k++) a[i * m + j] += t[i * n + k] * t[j * n + k];
+            }
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < m; j++) {
+                aa[i * m + j] = 0;
+                for (int k = 0; k < m; k++) aa[i * m + j] += a[i * m + k] * a[k * m + j];
+                p[i * m + j] = -4.7750 * a[i * m + j] + 2.0315 * aa[i * m + j];
+            }
+        for (int i = 0; i < m; i++)
+            for (int k = 0; k < n; k++) {
+                y[i * n + k] = 3.4445 * t[i * n + k];
+                for (int j = 0; j < m; j++) y[i * n + k] += p[i * m + j] * t[j * n + k];
+            }
+        memcpy(t, y, sizeof(double) * (size_t)(m * n));
+    }
+    for (int i = 0; i < m; i++)
+        for (int k = 0; k < n; k++) x[rows <= columns ? i * n + k : k * m + i] = t[i * n + k];
+    free(t);
+}
+
+/* A weight of a convolution and its bias. */
+typedef struct muon_net {
+    cn_param q[2];
+    float w[MATRIX], b[BIAS], g[MATRIX];
+    cn_adamw *adamw;
+} muon_net;
+
+static void muon_open(muon_net *n, int rows)
+{
+    *n = (muon_net){0};
+    const int columns = MATRIX / rows / 9;
+    cn_param *list[2] = {&n->q[0], &n->q[1]};
+    n->q[0] = (cn_param){.ndim = 4, .shape = {rows, columns, 3, 3}, .data_bytes = sizeof n->w};
+    n->q[1] = (cn_param){.ndim = 1, .shape = {BIAS}, .data_bytes = sizeof n->b};
+    n->q[0].data = n->w;
+    n->q[1].data = n->b;
+    n->q[0].diffusers_name = n->q[0].ldm_name = "conv.weight";
+    n->q[1].diffusers_name = n->q[1].ldm_name = "conv.bias";
+    n->q[0].network = n->q[1].network = "net";
+    n->q[0].loaded = n->q[1].loaded = true;
+    cn_seed_tensor("weights", 0, 1, n->w, MATRIX);
+    cn_seed_tensor("bias", 0, 1, n->b, BIAS);
+    cn_adamw_options o;
+    cn_adamw_options_default(&o);
+    o.muon = true;
+    o.weight_decay = 0.1f;
+    must(cn_adamw_create(ctx, be, list, 2, &o, &n->adamw));
+    assert_int_equal(cn_adamw_bytes(list, 2, &o), sizeof n->w + 2 * sizeof n->b);
+}
+
+static void muon_step(muon_net *n, int k)
+{
+    char key[16];
+    snprintf(key, sizeof key, "g%d", k);
+    cn_seed_tensor(key, 0.02f, 0.1f, n->g, MATRIX);
+    must(cn_adamw_run(n->adamw, (const float *[]){n->g, n->g}, 1e-2, 0.5, NULL));
+}
+
+static void matrices_follow_muon(void **state)
+{
+    (void)state;
+    static const int sides[] = {1, 5, 40, 120, 360}; /* broad, then tall */
+    for (size_t s = 0; s < CN_COUNT(sides); s++) {
+        const int rows = sides[s];
+        static muon_net n;
+        static double w[MATRIX], m[MATRIX], x[MATRIX];
+        muon_open(&n, rows);
+        const int columns = MATRIX / rows;
+        for (int i = 0; i < MATRIX; i++) w[i] = (double)n.w[i], m[i] = 0;
+        for (int k = 1; k <= 3; k++) {
+            muon_step(&n, k);
+            for (int i = 0; i < MATRIX; i++) {
+                m[i] = 0.95 * m[i] + 0.05 * (double)n.g[i];
+                x[i] = 0.95 * m[i] + 0.05 * (double)n.g[i];
+            }
+            newton_schulz(x, rows, columns);
+            double most = 0;
+            for (int i = 0; i < MATRIX; i++) {
+                w[i] -= 1e-2 * (0.1 * w[i] + 0.2 * sqrt(fmax(rows, columns)) * x[i]);
+                most = fmax(most, fabs(w[i] - (double)n.w[i]));
+            }
+            /* steps of 2e-3 on average; the iteration makes roundings 1e3 times as large */
+            if (!(most < 2e-6)) fail_msg("%d rows, step %d: %g apart", rows, k, most);
+        }
+        cn_adamw_destroy(n.adamw);
+    }
+}
+
+static void muon_s_state_survives_a_file(void **state)
+{
+    (void)state;
+    static muon_net a, b;
+    char dir[64], path[128];
+    muon_open(&a, 45);
+    muon_open(&b, 45);
+    for (int k = 1; k <= 3; k++) muon_step(&a, k);
+    assert_true(tiny_dir_make(dir));
+    snprintf(path, sizeof path, "%s/optimizer.safetensors", dir);
+    must(cn_adamw_save(a.adamw, path));
+    memcpy(b.w, a.w, sizeof b.w);
+    memcpy(b.b, a.b, sizeof b.b);
+    must(cn_adamw_load(b.adamw, path));
+    muon_step(&a, 4);
+    muon_step(&b, 4);
+    assert_memory_equal(a.w, b.w, sizeof a.w);
+    assert_memory_equal(a.b, b.b, sizeof a.b);
+    cn_adamw_destroy(b.adamw);
+    cn_adamw_options o;
+    cn_adamw_options_default(&o);
+    must(cn_adamw_create(ctx, be, (cn_param *[]){&b.q[0]}, 1, &o, &b.adamw)); /* AdamW alone */
+    assert_int_equal(cn_adamw_load(b.adamw, path), CN_EMISMATCH);
+    assert_non_null(strstr(cn_error(ctx), "optimizer"));
+    tiny_dir_remove(dir);
+    cn_adamw_destroy(a.adamw);
+    cn_adamw_destroy(b.adamw);
+}
+
 static double rate(const char *name, int64_t step_index)
 {
     cn_lr lr = {.base = 2, .warmup_steps = 10, .total_steps = 110, .cycles = 2, .power = 1};
@@ -298,6 +434,8 @@ int main(void)
         cmocka_unit_test(a_loss_scale_changes_nothing),
         cmocka_unit_test(the_loss_scale_is_gradscalers),
         cmocka_unit_test(state_survives_a_file),
+        cmocka_unit_test(matrices_follow_muon),
+        cmocka_unit_test(muon_s_state_survives_a_file),
         cmocka_unit_test(schedules_are_diffusers),
         cmocka_unit_test(a_default_warm_up_is_a_tenth_at_most),
         cmocka_unit_test(every_epoch_sees_every_item),

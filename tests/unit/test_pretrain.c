@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_pretrain.c - the stages of training a small base from scenes: what each leaves as it was,
  * exact resume, a base with eight latent channels in everything that uses one. */
+#include "../support/child.h"
 #include "../support/tiny_base.h"
 #include "../support/unit/unit.h"
 
@@ -13,6 +14,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char vae_weights[] = "vae/diffusion_pytorch_model.safetensors";
 static const char unet_weights[] = "unet/diffusion_pytorch_model.safetensors";
@@ -81,11 +83,17 @@ static void run(const cn_pretrain_options *o)
     must(cn_pretrain(ctx, o));
 }
 
-/* The same one each time. */
+/* A trained autoencoder, the same each time. */
 static void begin(const char *dir)
 {
-    const cn_pretrain_options o = small(dir, "vae", 10);
-    run(&o);
+    char made[256], to[256];
+    path_in(made, "made");
+    snprintf(to, sizeof to, "%s", dir);
+    if (access(made, F_OK) != 0) {
+        const cn_pretrain_options o = small(made, "vae", 4);
+        run(&o);
+    }
+    assert_int_equal(test_wait(test_start((char *[]){"/bin/cp", "-r", made, to, NULL}, -1), 60), 0);
 }
 
 static void cancel_at_two(void *user, const char *stage, int64_t step, int64_t steps, double loss,
@@ -132,6 +140,55 @@ static void a_stage_starts_from_a_folder_s_weights(void **state)
     assert_int_equal(cn_pretrain(ctx, &o), CN_EMISMATCH);
 }
 
+static float *read_tensor(const char *dir, const char *name, int64_t *n)
+{
+    char path[512];
+    cn_tensors *t = NULL;
+    snprintf(path, sizeof path, "%s/%s", dir, vae_weights);
+    must(cn_tensors_open(ctx, path, &t));
+    const cn_tensor_info *info = cn_tensors_find(t, name);
+    assert_non_null(info);
+    float *x = malloc((size_t)info->elements * sizeof *x);
+    assert_non_null(x);
+    must(cn_tensors_read(ctx, t, info, x));
+    *n = info->elements;
+    cn_tensors_close(t);
+    return x;
+}
+
+/* Residual blocks and attention add nothing but the constants before the closing norms; latents
+ * have little noise. */
+static void the_vae_begins_nearly_linear(void **state)
+{
+    (void)state;
+    static const char *const zero[] = {"encoder.down_blocks.2.resnets.0.conv2.weight",
+                                       "encoder.mid_block.attentions.0.to_out.0.weight",
+                                       "decoder.up_blocks.3.resnets.1.conv2.weight",
+                                       "decoder.up_blocks.3.resnets.0.conv2.bias"};
+    char dir[256];
+    path_in(dir, "vae-begun");
+    cn_pretrain_options o = small(dir, "vae", 1);
+    o.vae_lr = 0;
+    int64_t n;
+    run(&o);
+    for (size_t k = 0; k < CN_COUNT(zero); k++) {
+        float *x = read_tensor(dir, zero[k], &n);
+        for (int64_t i = 0; i < n; i++) assert_true(x[i] == 0);
+        free(x);
+    }
+    /* 16 channels in 4 groups: deviation of the constants in each is 2 */
+    float *constant = read_tensor(dir, "decoder.up_blocks.3.resnets.1.conv2.bias", &n);
+    assert_int_equal(n, 16);
+    for (int64_t i = 0; i < n; i++) {
+        const float expected = i % 4 == 0 ? sqrtf(8) : i % 4 == 1 ? -sqrtf(8) : 0;
+        assert_true(fabsf(constant[i] - expected) < 2e-3f); /* F16 */
+    }
+    float *bias = read_tensor(dir, "quant_conv.bias", &n);
+    for (int64_t i = n / 2; i < n; i++) assert_true(bias[i] == -6);
+    free(constant);
+    free(bias);
+}
+
 static void the_vae_goes_on_where_it_stopped(void **state)
 {
     (void)state;
@@ -141,6 +198,7 @@ static void the_vae_goes_on_where_it_stopped(void **state)
     cn_pretrain_options o = small(straight, "vae", 5);
     o.vae_passes = 2;
     o.save_steps = 1;
+    o.muon = true;
     run(&o);
     o.output_dir = stopped;
     run_in_two(o);
@@ -193,6 +251,68 @@ static void the_decoder_alone_learns_and_goes_on_where_it_stopped(void **state)
     assert_int_equal(same, all);
     count_same(begun, straight, "decoder.", &same, &all);
     assert_true(same < all / 2);
+}
+
+/* --- on a device ------------------------------------------------------------------------------ */
+
+typedef struct losses {
+    cn_ctx *ctx;
+    double list[4];
+    int n;
+} losses;
+
+/* Two steps; what is looked at behind the last one would take most of the time. */
+static void note_loss(void *user, const char *stage, int64_t step, int64_t steps, double loss,
+                      double seconds)
+{
+    losses *l = user;
+    (void)steps, (void)seconds;
+    if (!strcmp(stage, "encode")) return;
+    if (l->n < (int)CN_COUNT(l->list)) l->list[l->n++] = loss;
+    if (step == 2) cn_cancel(l->ctx);
+}
+
+/* Both stages on the device that suits best: the CPU's losses but for roundings, which a step or
+ * two amplify; what it can't do is refused. */
+static void a_device_learns_as_the_cpu(void **state)
+{
+    (void)state;
+    losses seen[2] = {0};
+    char dir[2][256], name[16], *text = NULL;
+    if (cn_devices(ctx, false, &text) != CN_OK) {
+        print_message("SKIP %s\n", cn_error(ctx));
+        skip();
+    }
+    cn_free(text);
+    for (int k = 0; k < 4; k++) {
+        const char *stage = k < 2 ? "vae" : "unet";
+        snprintf(name, sizeof name, "%s-%s", k % 2 ? "device" : "cpu", stage);
+        path_in(dir[k % 2], name);
+        if (k >= 2) begin(dir[k % 2]);
+        cn_pretrain_options o = small(dir[k % 2], stage, 4);
+        o.device = k % 2 ? "vulkan" : "cpu";
+        o.progress = note_loss;
+        o.user = &seen[k % 2];
+        assert_non_null(seen[k % 2].ctx = cn_ctx_create(1));
+        assert_int_equal(cn_pretrain(seen[k % 2].ctx, &o), CN_ECANCELLED);
+        cn_ctx_destroy(seen[k % 2].ctx);
+    }
+    assert_int_equal(seen[0].n, 4);
+    assert_int_equal(seen[1].n, 4);
+    for (int i = 0; i < 4; i++)
+        if (!(fabs(seen[0].list[i] - seen[1].list[i]) <= 1e-3 * fabs(seen[0].list[i])))
+            fail_msg("loss %d: %.9g, %.9g on the device", i, seen[0].list[i], seen[1].list[i]);
+    assert_false(same_file(dir[0], dir[1], "state/unet.0.safetensors")); /* it was the device */
+    path_in(dir[0], "device-refused");
+    cn_pretrain_options o = small(dir[0], "vae", 1);
+    o.device = "vulkan";
+    o.muon = true;
+    refused(cn_pretrain(ctx, &o), CN_EINVAL, "Muon doesn't run on this device (vulkan)");
+    o.muon = false;
+    o.bf16 = true;
+    refused(cn_pretrain(ctx, &o), CN_EINVAL, "the device doesn't multiply bfloat16");
+    o.device = "gpu";
+    refused(cn_pretrain(ctx, &o), CN_EINVAL, "--device gpu");
 }
 
 static void a_decoder_needs_a_finished_vae(void **state)
@@ -275,8 +395,9 @@ static void train_control(const char *model, const char *data, const char *out)
     must(cn_train(ctx, &o, NULL, NULL));
 }
 
-/* Trained, looked into, drawn with under control, previewed, made one file, evaluated. */
-static void eight_latent_channels_work_everywhere(void **state)
+/* Eight latent channels, no transformers at the finest level, two in a row at the next: trained,
+ * looked into, drawn with under control, previewed, made one file, evaluated. */
+static void other_sizes_work_everywhere(void **state)
 {
     (void)state;
     char model[256], data[256], control[256], single[256], back[256];
@@ -287,6 +408,7 @@ static void eight_latent_channels_work_everywhere(void **state)
     path_in(back, "eight-back");
     cn_pretrain_options o = small(model, NULL, 6);
     o.latent_channels = 8;
+    memcpy(o.unet_transformers, (int64_t[]){0, 2, 1}, sizeof o.unet_transformers);
     run(&o);
     char *text = NULL;
     must(cn_inspect(ctx, model, false, &text));
@@ -296,6 +418,7 @@ static void eight_latent_channels_work_everywhere(void **state)
     must(cn_convert(ctx, single, back, NULL));
     assert_true(same_file(model, back, unet_weights));
     assert_true(same_file(model, back, vae_weights));
+    assert_true(same_file(model, back, "unet/config.json"));
     must(cn_dataset_scenes(
         ctx, &(cn_scenes_options){
                  .output_dir = data, .count = 4, .seed = 3, .size_px = 64, .condition = "edges"}));
@@ -369,6 +492,32 @@ static void the_rate_rises_stays_and_falls(void **state)
     assert_true(fabs(cn_learner_rate(&o, 80) - 2) < 1e-12);
 }
 
+static void keep_loss(void *user, const char *stage, int64_t step, int64_t steps, double loss,
+                      double seconds)
+{
+    (void)stage, (void)steps, (void)seconds;
+    if (step == 1) *(double *)user = loss;
+}
+
+/* Its weight counts what it says, on crops and whole pictures; sizes that latents of half the size
+ * don't divide don't exist: they are multiples of 32. */
+static void half_size_errors_count_by_their_weight(void **state)
+{
+    (void)state;
+    double loss[3];
+    for (int k = 0; k < 3; k++) {
+        char dir[300];
+        snprintf(dir, sizeof dir, "%s/half_%d", root, k);
+        cn_pretrain_options o = small(dir, "vae", 2);
+        o.half_size_weight = k;
+        o.progress = keep_loss;
+        o.user = &loss[k];
+        must(cn_pretrain(ctx, &o));
+    }
+    assert_true(loss[1] > loss[0] + 0.1);
+    assert_true(fabs(loss[2] - loss[1] - (loss[1] - loss[0])) < 1e-4 * loss[2]);
+}
+
 /* Independent features: sum of (m1 - m2)^2 + (s1 - s2)^2, by hand from the sets' own moments. */
 static void the_frechet_distance_is_that_of_the_formula(void **state)
 {
@@ -408,12 +557,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stage_starts_from_a_folder_s_weights),
+        cmocka_unit_test(the_vae_begins_nearly_linear),
         cmocka_unit_test(the_vae_goes_on_where_it_stopped),
         cmocka_unit_test(the_unet_goes_on_where_it_stopped),
         cmocka_unit_test(the_decoder_alone_learns_and_goes_on_where_it_stopped),
+        cmocka_unit_test(a_device_learns_as_the_cpu),
         cmocka_unit_test(a_decoder_needs_a_finished_vae),
         cmocka_unit_test(what_does_not_fit_is_refused),
-        cmocka_unit_test(eight_latent_channels_work_everywhere),
+        cmocka_unit_test(other_sizes_work_everywhere),
+        cmocka_unit_test(half_size_errors_count_by_their_weight),
         cmocka_unit_test(the_rate_rises_stays_and_falls),
         cmocka_unit_test(the_frechet_distance_is_that_of_the_formula),
     };

@@ -67,6 +67,33 @@ static void test_pictures_never_change(void **state)
     assert_true(captions == 0xe7f466465eafc45fu);
 }
 
+/* Nor may it change the exact conditions, all of one canvas at once or each by itself. */
+static void test_conditions_never_change(void **state)
+{
+    (void)state;
+    enum { SCENES = 12, ODD = 97 };
+    static uint8_t room[CN_CONDITION_COUNT][ODD * ODD * 3], alone[ODD * ODD * 3];
+    uint64_t all = 14695981039346656037u;
+    int which[CN_CONDITION_COUNT];
+    uint8_t *rgb[CN_CONDITION_COUNT];
+    cn_scene s;
+    for (int k = 0; k < CN_CONDITION_COUNT; k++) {
+        which[k] = k;
+        rgb[k] = room[k];
+    }
+    for (uint64_t i = 0; i < SCENES; i++) {
+        cn_scene_generate(2024, i, &s);
+        must(cn_scene_conditions_render(ctx, &s, ODD, CN_CONDITION_COUNT, which, rgb));
+        all = hashed(all, room, sizeof room);
+        for (int k = 0; i == 0 && k < CN_CONDITION_COUNT; k++) {
+            must(cn_scene_condition_render(ctx, &s, ODD, (cn_scene_condition)k, NULL, alone));
+            assert_memory_equal(alone, room[k], sizeof alone);
+        }
+    }
+    print_message("conditions %016llx\n", (unsigned long long)all);
+    assert_true(all == 0x23ef403eeb6869c3u);
+}
+
 static void test_batch_is_render(void **state)
 {
     (void)state;
@@ -909,6 +936,7 @@ int main(void)
         cmocka_unit_test(simple_scenes_are_simple),
         cmocka_unit_test(test_same_seed_same_bytes),
         cmocka_unit_test(test_pictures_never_change),
+        cmocka_unit_test(test_conditions_never_change),
         cmocka_unit_test(test_batch_is_render),
         cmocka_unit_test(test_description_ranges),
         cmocka_unit_test(test_scenes_with_a_shape),

@@ -616,6 +616,33 @@ static void test_key(void **state)
     assert_int_equal(serve_stop(&other, SIGTERM), 0);
 }
 
+static void test_key_file(void **state)
+{
+    (void)state;
+    need_server();
+    static const char *const texts[] = {"secret\r\nmore\n", "secret"};
+    serve_child other;
+    char path[256];
+    path_in(path, "key");
+    for (size_t i = 0; i < CN_COUNT(texts); i++) {
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        fputs(texts[i], f);
+        fclose(f);
+        assert_true(START(&other, "--api-key-file", path, "-t", "1"));
+        assert_int_equal(status_of(&other, "/v1/info", NULL), 401);
+        assert_int_equal(status_of(&other, "/v1/info", "X-API-Key: secret\r\n"), 200);
+        assert_int_equal(serve_stop(&other, SIGTERM), 0);
+    }
+    truncate(path, 0);
+    assert_false(START(&other, "--api-key-file", path, "-t", "1"));
+    if (!strstr(other.said, "first line")) fail_msg("%s", other.said);
+    assert_int_equal(serve_stop(&other, 0), 2);
+    assert_false(START(&other, "--api-key-file", path, "--api-key", "x"));
+    if (!strstr(other.said, "both")) fail_msg("%s", other.said);
+    assert_int_equal(serve_stop(&other, 0), 2);
+}
+
 static void test_unix_socket(void **state)
 {
     (void)state;
@@ -643,6 +670,7 @@ static void test_wrong_usage(void **state)
                  {"--state", "/nonexistent", "--state"},
                  {"--save", "/nonexistent", "--save"},
                  {"--host", "unix:", "path"},
+                 {"--api-key-file", "/nonexistent", "--api-key-file /nonexistent"},
                  {"--preview", "taesd", "--preview-model"},
                  {"--vae", "/nonexistent", "nonexistent"}};
     for (size_t i = 0; i < CN_COUNT(cases); i++) {
@@ -710,6 +738,7 @@ int main(void)
         cmocka_unit_test(test_full_queue),
         cmocka_unit_test(test_job_timeout),
         cmocka_unit_test(test_key),
+        cmocka_unit_test(test_key_file),
         cmocka_unit_test(test_unix_socket),
         cmocka_unit_test(test_wrong_usage),
         cmocka_unit_test(test_state),

@@ -103,6 +103,29 @@ static void test_units(void **state)
     json_decref(other_mask);
 }
 
+/* Not a control, but options of the drawing. */
+static void test_reference_unit(void **state)
+{
+    (void)state;
+    need_server();
+    char out[256], seen[256];
+    path_in(out, "drawn.png");
+    json_t *i = picture("r.png", 1, seen);
+    RUN("generate", "-m", model, "-p", "a cube", "--prompt-style", "webui", "-s", "9", "--steps",
+        "4", "--sampling-method", "euler", "--cfg-scale", "7", "--reference", seen,
+        "--reference-strength", "0.7", "--style-fidelity", "0.25", "-t", "1", "-o", out);
+    json_t *unit = json_pack("{s:s, s:O, s:f, s:f}", "module", "reference_only", "image", i,
+                             "weight", 0.7, "threshold_a", 0.25);
+    json_t *value = post("/sdapi/v1/txt2img",
+                         json_pack("{s:s, s:i, s:i, s:{s:{s:[o]}}}", "prompt", "a cube", "seed", 9,
+                                   "steps", 4, "alwayson_scripts", "controlnet", "args", unit));
+    const json_t *images = json_object_get(value, "images");
+    assert_int_equal(json_array_size(images), 1);
+    assert_base64_like_file(json_array_get(images, 0), out);
+    json_decref(value);
+    json_decref(i);
+}
+
 static void test_inpaint(void **state)
 {
     (void)state;
@@ -119,6 +142,30 @@ static void test_inpaint(void **state)
                                    "a cube", "seed", 9, "steps", 4, "init_images", i, "mask", m,
                                    "denoising_strength", 0.6, "mask_blur", 2, "inpainting_fill", 2,
                                    "inpainting_mask_invert", 1, "inpaint_full_res", 0));
+    assert_base64_like_file(json_array_get(json_object_get(value, "images"), 0), out);
+    json_decref(value);
+}
+
+/* The extension's own preprocessor for it: the initial picture without what is drawn anew. */
+static void test_inpaint_unit(void **state)
+{
+    (void)state;
+    need_server();
+    char out[256], init[256], mask[256];
+    path_in(out, "drawn.png");
+    json_t *i = picture("i.png", 1, init), *m = picture("m.png", 2, mask);
+    RUN("generate", "-m", model, "-p", "a cube", "--prompt-style", "webui", "-s", "9", "--steps",
+        "4", "--sampling-method", "euler", "--cfg-scale", "7", "-i", init, "--mask", mask,
+        "--strength", "0.6", "--mask-blur", "2", "--control-net", net_a, "--control-preprocessor",
+        "inpaint", "--control-resize", "fill", "-t", "1", "-o", out);
+    json_t *unit = json_pack("{s:s, s:s, s:s}", "module", "inpaint_only", "model", "a",
+                             "resize_mode", "Outer Fit (Shrink to Fit)");
+    json_t *value =
+        post("/sdapi/v1/img2img",
+             json_pack("{s:s, s:i, s:i, s:[o], s:o, s:f, s:i, s:i, s:b, s:{s:{s:[o]}}}", "prompt",
+                       "a cube", "seed", 9, "steps", 4, "init_images", i, "mask", m,
+                       "denoising_strength", 0.6, "mask_blur", 2, "inpainting_fill", 1,
+                       "inpaint_full_res", 0, "alwayson_scripts", "controlnet", "args", unit));
     assert_base64_like_file(json_array_get(json_object_get(value, "images"), 0), out);
     json_decref(value);
 }
@@ -333,6 +380,7 @@ static void test_lists(void **state)
     const json_t *modules = json_object_get(value, "module_list");
     assert_true(has_text(modules, "canny"));
     assert_true(has_text(modules, "none"));
+    assert_true(has_text(modules, "reference_only"));
     assert_false(has_text(modules, "hed")); /* its network isn't here */
     json_decref(value);
     http_answer a = http_ask(&server, "GET", "/docs", NULL, NULL, 0);
@@ -396,6 +444,9 @@ static void test_refused(void **state)
         {"/sdapi/v1/txt2img",
          "{\"alwayson_scripts\":{\"controlnet\":{\"args\":[{\"control_mode\":3}]}}}",
          "control_mode"},
+        {"/sdapi/v1/txt2img",
+         "{\"alwayson_scripts\":{\"controlnet\":{\"args\":[{\"module\":\"reference_only\"}]}}}",
+         "reference_only needs one"},
         {"/sdapi/v1/txt2img", "{\"enable_hr\":true,\"hr_upscaler\":\"ESRGAN\"}", "Lanczos"},
         {"/sdapi/v1/img2img", "{}", "init_images"},
         {"/sdapi/v1/img2img", "{\"init_images\":[\"x\"]}", "base64"},
@@ -545,14 +596,15 @@ static void test_edits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_txt2img),      cmocka_unit_test(test_units),
-        cmocka_unit_test(test_inpaint),      cmocka_unit_test(test_png_info),
-        cmocka_unit_test(test_lists),        cmocka_unit_test(test_detect),
-        cmocka_unit_test(test_options),      cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_interrupt),    cmocka_unit_test(test_skip),
-        cmocka_unit_test(test_generations),  cmocka_unit_test(test_edits),
-        cmocka_unit_test(test_resize_modes), cmocka_unit_test(test_second_pass),
-        cmocka_unit_test(test_refresh),      cmocka_unit_test(test_log_prompts),
+        cmocka_unit_test(test_txt2img),        cmocka_unit_test(test_units),
+        cmocka_unit_test(test_reference_unit), cmocka_unit_test(test_inpaint),
+        cmocka_unit_test(test_inpaint_unit),   cmocka_unit_test(test_png_info),
+        cmocka_unit_test(test_lists),          cmocka_unit_test(test_detect),
+        cmocka_unit_test(test_options),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_interrupt),      cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_generations),    cmocka_unit_test(test_edits),
+        cmocka_unit_test(test_resize_modes),   cmocka_unit_test(test_second_pass),
+        cmocka_unit_test(test_refresh),        cmocka_unit_test(test_log_prompts),
     };
     return cmocka_run_group_tests(tests, serving_open, serving_close);
 }

@@ -3,7 +3,10 @@
  * a run that was stopped in between; what a dry run tells; where it may read and write. */
 #include "../support/unit/serving.h"
 
+#include "server/base64.h"
+
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -107,6 +110,29 @@ static void test_stop_and_resume(void **state)
     assert_true(same_tensors(got, want, "control.safetensors"));
 }
 
+/* Four of the 16 pairs, evenly spread: condition and picture beside each other. */
+static void assert_samples(const json_t *result)
+{
+    const json_t *images = json_object_get(result, "images");
+    const json_t *samples = json_object_get(result, "samples");
+    assert_int_equal(json_array_size(images), 4);
+    assert_int_equal(json_array_size(samples), 4);
+    for (size_t i = 0; i < 4; i++) {
+        size_t n = 0;
+        cn_image *image = NULL;
+        char *png = base64_decode(json_string_value(json_array_get(images, i)),
+                                  strlen(json_string_value(json_array_get(images, i))), &n);
+        must(cn_image_load_memory(ctx, png, n, &image));
+        assert_int_equal(cn_image_width(image), 2 * cn_image_height(image));
+        const json_t *pair = json_object_get(json_array_get(samples, i), "pair");
+        assert_int_equal(json_integer_value(pair), 4 * i);
+        assert_null(json_object_get(json_array_get(samples, i), "where"));
+        assert_true(*text_of(json_array_get(samples, i), "prompt"));
+        cn_image_destroy(image);
+        free(png);
+    }
+}
+
 static void test_dry_run(void **state)
 {
     (void)state;
@@ -121,6 +147,7 @@ static void test_dry_run(void **state)
     assert_int_equal(json_integer_value(json_object_get(found, "pairs")), 16);
     assert_int_equal(json_integer_value(json_object_get(plan, "steps")), 8);
     assert_true(json_integer_value(json_object_get(plan, "peak_bytes")) > 1 << 20);
+    assert_samples(result);
     json_decref(value);
     path_in(made, "nets/dry");
     assert_int_not_equal(access(made, F_OK), 0);

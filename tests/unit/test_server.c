@@ -25,6 +25,8 @@ int main(void)
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static void test_base64(void **state)
 {
@@ -275,6 +277,10 @@ static void test_preprocessors(void **state)
     assert_true(
         webui_preprocessor("invert (from white bg & black line)", 64, 64, text, sizeof text));
     assert_string_equal(text, "invert");
+    assert_true(webui_preprocessor("inpaint_only", 64, 64, text, sizeof text));
+    assert_string_equal(text, "inpaint");
+    assert_true(webui_preprocessor("ip-adapter-auto", -1, -1, text, sizeof text));
+    assert_string_equal(text, "none");
     assert_false(webui_preprocessor("canny", 100, 200, small, sizeof small));
 }
 
@@ -320,6 +326,127 @@ static void test_kept_jobs(void **state)
     cn_ctx_destroy(c);
 }
 
+/* --- jobs on disk ----------------------------------------------------------------------------- */
+
+typedef struct found {
+    char ids[8][JOB_ID_BYTES], left[8][64];
+    json_int_t steps[8];
+    int n, n_left;
+} found;
+
+static void take(void *user, const char *id, json_t *request)
+{
+    found *f = user;
+    snprintf(f->ids[f->n], JOB_ID_BYTES, "%s", id);
+    f->steps[f->n++] = json_integer_value(json_object_get(request, "steps"));
+    json_decref(request);
+}
+
+static void leave(void *user, const char *file, const char *why)
+{
+    found *f = user;
+    snprintf(f->left[f->n_left++], sizeof *f->left, "%.1s %.50s", file, why);
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+static void id_of(char out[JOB_ID_BYTES], char letter)
+{
+    memset(out, letter, JOB_ID_BYTES - 1);
+    out[JOB_ID_BYTES - 1] = 0;
+}
+
+static void path_of(char *out, size_t cap, const char *dir, char letter)
+{
+    char id[JOB_ID_BYTES];
+    id_of(id, letter);
+    snprintf(out, cap, "%s/%s.job.json", dir, id);
+}
+
+static void write_job(const char *dir, char letter, const char *text)
+{
+    char path[400];
+    path_of(path, sizeof path, dir, letter);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+/* What isn't a job's file or is one no more is named, stays, and keeps nobody waiting. */
+static void test_saved_jobs(void **state)
+{
+    (void)state;
+    static const job_kind kind = {.name = "generate"};
+    char dir[300], path[400], why[200];
+    found f = {.n = 0};
+    const jobs_state_calls calls = {.add = take, .left = leave, .user = &f};
+    snprintf(dir, sizeof dir, "%s/state", root);
+    assert_int_equal(mkdir(dir, 0777), 0);
+    for (int i = 0; i < 2; i++) {
+        job j = {.kind = &kind, .order = i, .request = json_pack("{s:i}", "steps", 7 + i)};
+        id_of(j.id, i ? 'a' : 'b');
+        assert_true(jobs_state_save(dir, &j));
+        json_decref(j.request);
+    }
+    write_job(dir, 'c', "{\"kind\": \"generate\", \"request\": {\"steps\"");
+    write_job(dir, 'd', "[1, 2]");
+    write_job(dir, 'e', "");
+    path_of(path, sizeof path, dir, 'f');
+    assert_int_equal(mkfifo(path, 0666), 0);
+    path_of(path, sizeof path, dir, 'g');
+    assert_int_equal(mkdir(path, 0777), 0);
+    assert_true(jobs_state_load(dir, &calls));
+    assert_int_equal(f.n, 2);
+    assert_int_equal(f.ids[0][0], 'b'); /* came first */
+    assert_int_equal(f.steps[0], 7);
+    assert_int_equal(f.ids[1][0], 'a');
+    assert_int_equal(f.steps[1], 8);
+    static const char *const left[] = {"c not JSON", "d not a job's", "e not JSON",
+                                       "f not a regular file", "g not a regular file"};
+    qsort(f.left, (size_t)f.n_left, sizeof *f.left, by_text);
+    assert_int_equal(f.n_left, CN_COUNT(left));
+    for (size_t i = 0; i < CN_COUNT(left); i++) assert_string_equal(f.left[i], left[i]);
+    path_of(path, sizeof path, dir, 'c');
+    assert_int_equal(access(path, F_OK), 0);
+
+    /* one that can't be done isn't found again, but is there */
+    jobs_state_put_away(dir, f.ids[0]);
+    f = (found){.n = 0};
+    assert_true(jobs_state_load(dir, &calls));
+    assert_int_equal(f.n, 1);
+    assert_int_equal(f.ids[0][0], 'a');
+    char away[420];
+    path_of(path, sizeof path, dir, 'b');
+    snprintf(away, sizeof away, "%s.failed", path);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(access(away, F_OK), 0);
+
+    const int held = jobs_state_lock(dir, why, sizeof why);
+    assert_true(held >= 0);
+    assert_int_equal(jobs_state_lock(dir, why, sizeof why), -1);
+    snprintf(path, sizeof path, "another server keeps its jobs there (PID %ld)", (long)getpid());
+    assert_non_null(strstr(why, path));
+    close(held);
+    const int again = jobs_state_lock(dir, why, sizeof why);
+    assert_true(again >= 0);
+    close(again);
+
+    snprintf(dir, sizeof dir, "%s/nowhere", root);
+    assert_false(jobs_state_load(dir, &calls));
+    assert_int_equal(jobs_state_lock(dir, why, sizeof why), -1);
+    assert_non_null(strstr(why, "No such file"));
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return unit_open(1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,7 +456,8 @@ int main(void)
         cmocka_unit_test(test_json),       cmocka_unit_test(test_names),
         cmocka_unit_test(test_multipart),  cmocka_unit_test(test_kept_jobs),
         cmocka_unit_test(test_parameters), cmocka_unit_test(test_preprocessors),
+        cmocka_unit_test(test_saved_jobs),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up, unit_close);
 }
 #endif

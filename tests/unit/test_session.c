@@ -160,6 +160,48 @@ static void the_smallest_pictures(void **state)
     }
 }
 
+static cn_status annotate_on(test_env *e, const char *kind, const char *weights, const char *device,
+                             const cn_image *in, cn_image **out)
+{
+    const char *const list[] = {weights, NULL};
+    return cn_annotate_image(
+        e->ctx, kind, &(cn_annotate_options){.weights = weights ? list : NULL, .device = device},
+        in, out);
+}
+
+/* A device's condition is the CPU's but for roundings of its shades. */
+static void a_device_annotates_alike(void **state)
+{
+    test_env *e = *state;
+    char path[512], *text = NULL;
+    json_t *manifest = NULL;
+    cn_image *in = picture(e, 48, 64), *out[2] = {NULL, NULL}, *none = NULL;
+    assert_int_equal(annotate_on(e, "canny", NULL, "vulkan", in, &none), CN_EINVAL);
+    assert_non_null(strstr(cn_error(e->ctx), "canny has no network"));
+    assert_int_equal(annotate_on(e, "mlsd", mlsd, "gpu", in, &none), CN_EINVAL);
+    assert_non_null(strstr(cn_error(e->ctx), "--device gpu: auto, cpu, vulkan"));
+    if (cn_devices(e->ctx, false, &text) != CN_OK) {
+        print_message("SKIP %s\n", cn_error(e->ctx));
+        cn_image_destroy(in);
+        skip();
+    }
+    cn_free(text);
+    snprintf(path, sizeof path, "%s/pidinet.safetensors", root);
+    assert_int_equal(
+        cn_json_load_file(e->ctx, "tests/golden/annotators/pidinet/manifest.json", &manifest),
+        CN_OK);
+    assert_int_equal(seeded_file_write(e->ctx, manifest, "", CN_F32, path), CN_OK);
+    json_decref(manifest);
+    for (int k = 0; k < 2; k++)
+        assert_int_equal(annotate_on(e, "pidinet", path, k ? "vulkan" : "cpu", in, &out[k]), CN_OK);
+    int most = 0;
+    for (int64_t i = 0; i < 3 * in->width * in->height; i++)
+        most = CN_MAX(most, abs(out[0]->rgb[i] - out[1]->rgb[i]));
+    assert_true(most <= 1);
+    cn_image_destroy(in);
+    for (int k = 0; k < 2; k++) cn_image_destroy(out[k]);
+}
+
 static void resolutions_are_kept_apart(void **state)
 {
     test_env *e = *state;
@@ -316,6 +358,7 @@ int main(void)
         cmocka_unit_test(a_folder_has_the_published_names),
         cmocka_unit_test(sizes_change),
         cmocka_unit_test(the_smallest_pictures),
+        cmocka_unit_test(a_device_annotates_alike),
         cmocka_unit_test(resolutions_are_kept_apart),
         cmocka_unit_test(memory_runs_out_anywhere),
         cmocka_unit_test(too_large_pictures_are_refused),

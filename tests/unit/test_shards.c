@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Data sets as WebDataset shards through the public call: members and index, the same bytes
- * whatever the threads, parts and interruptions, filters, broken pictures. */
+ * whatever the threads, parts and interruptions, filters, broken pictures, sizes of buckets. */
 #include "../support/tiny_base.h"
 
 #include "controlnet.h"
+#include "data/buckets.h"
 #include "data/condition.h"
 #include "data/dataset.h"
 #include "image/image.h"
@@ -592,6 +593,158 @@ static void lookalikes_are_left_out(void **state)
     expect_same("alike", "alike-parts", 4);
 }
 
+/* --- buckets ---------------------------------------------------------------------------------- */
+
+static const int64_t sides[][2] = {{64, 48}, {90, 30}, {20, 20}, {6, 40}};
+
+/* Two classes, whose border isn't straight. */
+static void put_labelled(int i)
+{
+    char name[64];
+    cn_image *picture = NULL, *labels = NULL;
+    const int64_t w = sides[i][0], h = sides[i][1];
+    assert_int_equal(cn_image_create(ctx, w, h, &picture), CN_OK);
+    assert_int_equal(cn_image_create(ctx, w, h, &labels), CN_OK);
+    for (int64_t k = 0; k < w * h; k++) {
+        const int64_t x = k % w, y = k / w;
+        memset(labels->rgb + 3 * k, 2 + (x * h > y * w + h * (y % 5)), 3);
+        picture->rgb[3 * k] = (uint8_t)(7 * x);
+        picture->rgb[3 * k + 1] = (uint8_t)(5 * y);
+        picture->rgb[3 * k + 2] = (uint8_t)(x * y);
+    }
+    snprintf(name, sizeof name, "wide/images/training/%d.png", i);
+    assert_int_equal(cn_image_save_png(ctx, at(0, name), picture, NULL), CN_OK);
+    snprintf(name, sizeof name, "wide/annotations/training/%d.png", i);
+    assert_int_equal(cn_image_save_png(ctx, at(0, name), labels, NULL), CN_OK);
+    cn_image_destroy(picture);
+    cn_image_destroy(labels);
+}
+
+/* Pair i of a shard of all, as it is. */
+static void load_pair(const char *dir, const char *column, int64_t i, cn_image **condition,
+                      cn_image **target)
+{
+    cn_dataset *d = NULL;
+    const cn_dataset_options o = {.dir = at(3, dir), .conditioning_image_column = column};
+    if (cn_dataset_open(ctx, &o, &d) != CN_OK ||
+        cn_dataset_load(ctx, d, i, 0, 0, condition, target) != CN_OK)
+        fail_msg("%s", cn_error(ctx));
+    cn_dataset_close(d);
+}
+
+static void expect_image(const cn_image *a, const cn_image *b)
+{
+    assert_int_equal(a->width, b->width);
+    assert_int_equal(a->height, b->height);
+    assert_memory_equal(a->rgb, b->rgb, (size_t)(3 * a->width * a->height));
+}
+
+/* The pair of the set with buckets is what training's bucket shows of the other set's, whose
+ * pictures and maps are whole. */
+static void expect_bucket(const cn_bucket_rules *rules, const char *whole, const char *bucketed,
+                          const char *column, bool labels, int64_t i)
+{
+    cn_image *condition[3] = {NULL}, *target[3] = {NULL};
+    cn_train_bucket b;
+    load_pair(whole, column, i, &condition[0], &target[0]);
+    load_pair(bucketed, column, i, &condition[1], &target[1]);
+    const int64_t w = target[0]->width, h = target[0]->height;
+    assert_true(cn_bucket_choose(rules, w, h, &b));
+    const cn_crop crop = {0.5, 0.5, cn_bucket_zoom(rules, &b, w, h)};
+    assert_int_equal(cn_image_resize_crop(ctx, target[0], b.width, b.height, crop, &target[2]),
+                     CN_OK);
+    expect_image(target[1], target[2]);
+    assert_int_equal((labels ? cn_image_resize_crop_labels : cn_image_resize_crop)(
+                         ctx, condition[0], b.width, b.height, crop, &condition[2]),
+                     CN_OK);
+    expect_image(condition[1], condition[2]);
+    for (int k = 0; k < 3; k++) {
+        cn_image_destroy(condition[k]);
+        cn_image_destroy(target[k]);
+    }
+}
+
+static void buckets_are_those_of_training(void **state)
+{
+    (void)state;
+    static const char *const labelled[] = {"canny", "seg_ade", NULL};
+    const char *const sources[] = {at(1, "wide/images/training"), NULL};
+    assert_int_equal(cn_dir_make(ctx, at(0, "wide/images/training")), CN_OK);
+    assert_int_equal(cn_dir_make(ctx, at(0, "wide/annotations/training")), CN_OK);
+    for (int i = 0; i < (int)CN_COUNT(sides); i++) put_labelled(i);
+    for (int no_upscale = 0; no_upscale < 2; no_upscale++) {
+        const char *const names[] = {no_upscale ? "shrunk" : "fitted",
+                                     no_upscale ? "shrunk-scenes" : "fitted-scenes"};
+        const cn_train_options t = {.resolution = 32,
+                                    .enable_bucket = true,
+                                    .bucket_no_upscale = no_upscale,
+                                    .bucket_reso_steps = 8};
+        const cn_bucket_rules rules = cn_bucket_rules_of(&t);
+        cn_prepare_options o = drawn("wide-whole");
+        o.sources = sources;
+        o.conditions = labelled;
+        o.shard_size = 0;
+        run(ctx, &o);
+        o.output_dir = at(2, names[0]);
+        o.resolution = 32;
+        o.enable_bucket = true;
+        o.bucket_no_upscale = no_upscale;
+        o.bucket_reso_steps = 8;
+        const cn_prepare_result r = run(ctx, &o);
+        assert_int_equal(r.pairs, 4 - no_upscale);
+        assert_int_equal(left_out(&r, "small"), no_upscale);
+        for (int64_t i = 0; i < r.pairs; i++)
+            expect_bucket(&rules, "wide-whole", names[0], "seg_ade.png", true, i);
+        o.bucket_reso_steps = 16;
+        assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EMISMATCH);
+        /* exact maps */
+        o = drawn("one");
+        run(ctx, &o);
+        o.output_dir = at(2, names[1]);
+        o.resolution = 32;
+        o.enable_bucket = true;
+        o.bucket_no_upscale = no_upscale;
+        o.bucket_reso_steps = 8;
+        run(ctx, &o);
+        for (int64_t i = 0; i < 23; i += 11)
+            expect_bucket(&rules, "one", names[1], "depth.png", false, i);
+    }
+}
+
+/* --- compression ------------------------------------------------------------------------------ */
+
+/* Other bytes for the same pixels, and a run that goes on keeps to its level. */
+static void levels_keep_the_pixels(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"level-default", "level-1", "level-9"};
+    static const int64_t levels[] = {0, 1, 9};
+    int64_t bytes[3];
+    cn_prepare_options o = drawn(names[0]);
+    for (int k = 0; k < 3; k++) {
+        o.output_dir = at(0, names[k]);
+        o.png_level = levels[k];
+        bytes[k] = run(ctx, &o).bytes;
+        for (int64_t i = 0; i < 23; i += 11) {
+            cn_image *a[2] = {NULL}, *b[2] = {NULL};
+            load_pair(names[0], "depth.png", i, &a[0], &a[1]);
+            load_pair(names[k], "depth.png", i, &b[0], &b[1]);
+            expect_image(a[0], b[0]);
+            expect_image(a[1], b[1]);
+            for (int which = 0; which < 2; which++) {
+                cn_image_destroy(a[which]);
+                cn_image_destroy(b[which]);
+            }
+        }
+    }
+    assert_true(bytes[1] > bytes[0]);
+    assert_true(bytes[2] < bytes[1]);
+    o.png_level = 6;
+    assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EMISMATCH);
+    o.png_level = 10;
+    assert_int_equal(cn_dataset_prepare(ctx, &o, NULL), CN_EINVAL);
+}
+
 /* A dry run tells the bytes of the real one within a tenth, and writes nothing. */
 static void a_dry_run_writes_nothing(void **state)
 {
@@ -708,6 +861,8 @@ int main(void)
         cmocka_unit_test(sources_behind_each_other),
         cmocka_unit_test(sources_are_weighed),
         cmocka_unit_test(lookalikes_are_left_out),
+        cmocka_unit_test(buckets_are_those_of_training),
+        cmocka_unit_test(levels_keep_the_pixels),
         cmocka_unit_test(a_dry_run_writes_nothing),
         cmocka_unit_test(an_index_is_checked),
         cmocka_unit_test(a_vanished_file_ends_the_run),

@@ -93,6 +93,32 @@ static void names_and_lists(void **state)
     expect_plain();
 }
 
+static int lines_said(void)
+{
+    int n = 0;
+    for (const char *c = said; *c; c++) n += *c == '\n';
+    return n;
+}
+
+/* Five lines that can't be used: one named and the others counted, or each. */
+static void many_faults_are_few_lines(void **state)
+{
+    (void)state;
+    char dir[256];
+    path_in(dir, "faults");
+    must(cn_dir_make(ctx, dir));
+    put("faults/prompt.json", "a\nb\nc\nd\ne\n", 10);
+    assert_int_equal(run((char *[]){"dataset", "check", dir, NULL}), 1);
+    assert_int_equal(lines_said(), 3);
+    assert_non_null(strstr(said, "prompt.json:1: "));
+    assert_non_null(strstr(said, "\n4 more can't be used"));
+    assert_int_equal(run((char *[]){"dataset", "stats", dir, NULL}), 1);
+    assert_int_equal(lines_said(), 3);
+    assert_int_equal(run((char *[]){"dataset", "check", dir, "--all-problems", NULL}), 1);
+    assert_int_equal(lines_said(), 6);
+    assert_non_null(strstr(said, "prompt.json:5: "));
+}
+
 /* A safetensors file of one tensor under a given name. */
 static void put_tensor(const char *file, const char *name)
 {
@@ -230,6 +256,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_and_lists),
+        cmocka_unit_test(many_faults_are_few_lines),
         cmocka_unit_test(weights_and_arrays),
         cmocka_unit_test(parameters_of_a_picture),
         cmocka_unit_test(words_of_the_command_line),

@@ -84,7 +84,8 @@ static void keep_plan(void *user, const cn_train_plan *p)
     seen *s = user;
     s->n = CN_MIN(p->n_buckets, (int)CN_COUNT(s->list));
     memcpy(s->list, p->buckets, (size_t)s->n * sizeof *s->list);
-    s->training = p->training_bytes;
+    /* without what the program itself takes by now, which isn't planned */
+    s->training = p->training_bytes - p->process_bytes;
     s->activations = p->activation_bytes + p->gradient_bytes;
 }
 

@@ -37,8 +37,8 @@ static void adamw_block(const cn_adamw_step *s, int64_t at, int n)
     const float keep = 1.0f - s->lr * s->decay, step = s->lr / s->correct1,
                 inv2 = 1.0f / s->correct2, beta1 = s->beta1, beta2 = s->beta2, eps = s->eps,
                 scale = s->grad_scale;
-    decode(s->m.map, s->m.codes + at, *m_scale, m, n);
-    decode(s->v.map, s->v.codes + at, *v_scale, v, n);
+    decode(s->m.map, true, s->m.codes + at, *m_scale, m, n);
+    decode(s->v.map, false, s->v.codes + at, *v_scale, v, n);
 #pragma omp simd reduction(max : most_m, most_v)
     for (int i = 0; i < n; i++) {
         const float g = grad[i] * scale;
@@ -51,8 +51,8 @@ static void adamw_block(const cn_adamw_step *s, int64_t at, int n)
     }
     *m_scale = most_m;
     *v_scale = most_v;
-    encode(s->m.map, m, most_m, s->m.codes + at, n);
-    encode(s->v.map, v, most_v, s->v.codes + at, n);
+    encode(s->m.map, true, m, most_m, s->m.codes + at, n);
+    encode(s->v.map, false, v, most_v, s->v.codes + at, n);
 }
 
 void CN_K(adamw)(const cn_adamw_step *s)

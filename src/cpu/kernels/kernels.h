@@ -103,7 +103,8 @@ typedef struct cn_window {
        int64_t C))                                                                                \
     X(void, adamw, (const cn_adamw_step *s))                                                      \
     X(double, sum_squares, (const float *x, int64_t n))                                           \
-    X(void, average, (float *mean, const float *x, float keep, int64_t n))
+    X(void, average, (float *mean, const float *x, float keep, int64_t n))                        \
+    X(void, orthogonalize, (float *x, int64_t rows, int64_t columns, float *scratch))
 
 /* The same for those that exist per storage type of activations (stored/): pointers to void are to
  * activations; parameters, statistics, sums and scratch are float. */
@@ -163,6 +164,7 @@ enum { CN_TILE_Q = 128, CN_TILE_K = 256 };
 
 /* Scratch bytes of the kernels that want some. */
 size_t cn_norm_scratch_bytes(int64_t N, int64_t C, int threads);
+size_t cn_orthogonalize_bytes(int64_t rows, int64_t columns);
 size_t cn_attention_scratch_bytes(int64_t N, int64_t L, int64_t M, int64_t D, int heads,
                                   int threads, bool grad);
 

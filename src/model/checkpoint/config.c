@@ -8,6 +8,7 @@
 #include "model/checkpoint/config_io.h"
 
 #include "graph/graph.h"
+#include "io/json_text.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -99,7 +100,7 @@ static bool rule_holds(const rule *r, const json_t *v)
 
 static cn_status refuse(cn_ctx *ctx, const rule *r, const json_t *v)
 {
-    char *given = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *given = cn_json_text(v, JSON_ENCODE_ANY | JSON_COMPACT);
     char right[64];
     if (r->kind == IS_NUMBER)
         snprintf(right, sizeof right, "%g", r->number);

@@ -13,6 +13,9 @@
 
 /* --- config.c: the content of config.json. Messages name the key; the caller adds the path. --- */
 
+/* What these are behind a pointer: *out gets what the JSON says. */
+typedef cn_status cn_config_reader(cn_ctx *ctx, const json_t *json, void *out);
+
 cn_status cn_unet_config_read(cn_ctx *ctx, const json_t *json, cn_unet_config *out) CN_CHECKED;
 cn_status cn_controlnet_config_read(cn_ctx *ctx, const json_t *json,
                                     cn_controlnet_config *out) CN_CHECKED;

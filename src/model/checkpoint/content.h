@@ -43,9 +43,9 @@ typedef enum cn_content {
 
 cn_content cn_content_of(const cn_tensors *t);
 /* What a kind of file is called in messages, who writes it, what reads it here and what writes it
- * ("" nothing). docs/files.md has these as a table. */
+ * ("" nothing), and the version that was the first to. docs/files.md has these as a table. */
 typedef struct cn_content_kind {
-    const char *name, *by, *read, *written;
+    const char *name, *by, *read, *written, *since;
 } cn_content_kind;
 
 #define CN_CONTENT_NOT_YET "not yet" /* as .read */

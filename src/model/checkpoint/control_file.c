@@ -72,16 +72,13 @@ static cn_status form_of(cn_ctx *ctx, const char *path, cn_control_file *c)
     return CN_OK;
 }
 
-static cn_status read_config(cn_ctx *ctx, const char *dir, cn_control_file *c)
+static cn_status read_config(cn_ctx *ctx, const json_t *json, void *out)
 {
-    json_t *json = NULL;
-    CN_TRY(cn_config_load(ctx, dir, "config.json", &json));
+    cn_control_file *c = out;
     const bool adapter = !strcmp(cn_json_str(json, "_class_name", ""), "T2IAdapter");
     c->kind = adapter ? &cn_control_kind_adapter : &cn_control_kind_net;
-    cn_status s = adapter ? cn_adapter_config_read(ctx, json, &c->adapter)
-                          : cn_controlnet_config_read(ctx, json, &c->config);
-    json_decref(json);
-    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s/config.json", dir);
+    return adapter ? cn_adapter_config_read(ctx, json, &c->adapter)
+                   : cn_controlnet_config_read(ctx, json, &c->config);
 }
 
 static cn_status open_folder(cn_ctx *ctx, cn_control_file *c)
@@ -98,7 +95,7 @@ static cn_status open_folder(cn_ctx *ctx, cn_control_file *c)
                        "%s: no ControlNet folder: config.json and "
                        "diffusion_pytorch_model.safetensors are expected",
                        c->path);
-    CN_TRY(read_config(ctx, c->path, c));
+    CN_TRY(cn_config_read_in(ctx, c->path, "config.json", read_config, c));
     CN_TRY(cn_weights_open(ctx, c->path, path, &c->file));
     const cn_control_kind *said = c->kind;
     CN_TRY(form_of(ctx, path, c));
@@ -160,7 +157,8 @@ static bool config_beside(cn_control_file *c)
     const char *slash = strrchr(c->path, '/');
     snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - c->path) : 1, slash ? c->path : ".");
     if (!cn_file_in(dir, "config.json")) return false;
-    const bool found = read_config(NULL, dir, c) == CN_OK && c->kind == holds;
+    const bool found =
+        cn_config_read_in(NULL, dir, "config.json", read_config, c) == CN_OK && c->kind == holds;
     c->kind = holds;
     return found;
 }

@@ -6,6 +6,8 @@
  */
 #include "model/checkpoint/base_parts.h"
 
+#include "io/json_text.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -305,7 +307,7 @@ static cn_status print_json(cn_ctx *ctx, const findings *f, cn_str *out)
     json_t *o = json_pack("{s:s, s:s, s:s, s:o, s:o, s:I}", "path", f->path, "layout", f->layout,
                           "format", f->format, "networks", networks, "total", group_json(&total),
                           "skipped_tensors", (json_int_t)f->skipped);
-    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    char *text = cn_json_text(o, JSON_COMPACT);
     if (text) cn_str_addf(out, "%s\n", text);
     free(text);
     json_decref(o);

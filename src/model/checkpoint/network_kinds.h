@@ -35,7 +35,7 @@ typedef struct cn_net_kind {
     const char *tokenizer;       /* the folder of a text encoder's */
     size_t config_offset;        /* of its configuration in a cn_base */
     /* The content of config.json; messages name the key. */
-    cn_status (*read)(cn_ctx *ctx, const json_t *json, void *config);
+    cn_config_reader *read;
     /* From tensors whose names start with `prefix`. */
     cn_status (*from_shapes)(cn_ctx *ctx, const cn_tensors *t, const char *prefix, cn_layout layout,
                              void *config);

@@ -7,13 +7,15 @@
  */
 #include "model/checkpoint/base_parts.h"
 
+#include "io/json_text.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 /* json (taken; NULL counts as out of memory) as text. */
 static cn_status to_text(cn_ctx *ctx, json_t *json, cn_str *out)
 {
-    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    char *text = cn_json_text(json, JSON_COMPACT);
     if (text) cn_str_adds(out, text);
     free(text);
     json_decref(json);

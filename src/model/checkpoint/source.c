@@ -110,6 +110,16 @@ cn_status cn_config_load(cn_ctx *ctx, const char *dir, const char *name, json_t 
     return cn_json_load_file(ctx, path, out);
 }
 
+cn_status cn_config_read_in(cn_ctx *ctx, const char *dir, const char *name, cn_config_reader *read,
+                            void *out)
+{
+    json_t *json = NULL;
+    CN_TRY(cn_config_load(ctx, dir, name, &json));
+    const cn_status s = read(ctx, json, out);
+    json_decref(json);
+    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s/%s", dir, name);
+}
+
 cn_status cn_said_config(cn_ctx *ctx, const cn_tensors *t, json_t **out)
 {
     const char *text = cn_tensors_metadata(t, CN_META_CONFIG);

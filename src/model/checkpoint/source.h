@@ -32,6 +32,9 @@ cn_status cn_weights_open(cn_ctx *ctx, const char *dir, char path[CN_PATH_BYTES]
                           cn_tensors **out) CN_CHECKED;
 /* dir/name as JSON; *out: json_decref. */
 cn_status cn_config_load(cn_ctx *ctx, const char *dir, const char *name, json_t **out) CN_CHECKED;
+/* dir/name through a reader, whose message gets the path in front. */
+cn_status cn_config_read_in(cn_ctx *ctx, const char *dir, const char *name, cn_config_reader *read,
+                            void *out) CN_CHECKED;
 bool cn_file_in(const char *dir, const char *name);
 /* What a file says under CN_META_CONFIG, *out NULL where it says nothing; json_decref. */
 cn_status cn_said_config(cn_ctx *ctx, const cn_tensors *t, json_t **out) CN_CHECKED;

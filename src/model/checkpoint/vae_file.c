@@ -10,13 +10,9 @@
 
 #define FIRST_STAGE "first_stage_model."
 
-static cn_status read_folder_config(cn_ctx *ctx, const char *dir, cn_vae_config *out)
+static cn_status read_config(cn_ctx *ctx, const json_t *json, void *out)
 {
-    json_t *json = NULL;
-    CN_TRY(cn_config_load(ctx, dir, "config.json", &json));
-    const cn_status s = cn_vae_config_read(ctx, json, out);
-    json_decref(json);
-    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s/config.json", dir);
+    return cn_vae_config_read(ctx, json, out);
 }
 
 /* A VAE's own folder, or vae/ of a base model's. */
@@ -29,7 +25,7 @@ static cn_status open_folder(cn_ctx *ctx, const char *path, cn_vae_file *v)
                        "%s: holds no VAE: config.json and weights are expected, or vae/ with them",
                        path);
     CN_TRY(cn_format(ctx, dir, sizeof dir, "%s%s", path, whole ? "/vae" : ""));
-    CN_TRY(read_folder_config(ctx, dir, &v->config));
+    CN_TRY(cn_config_read_in(ctx, dir, "config.json", read_config, &v->config));
     CN_TRY(cn_weights_open(ctx, dir, v->path, &v->file));
     v->prefix = "";
     v->layout = CN_LAYOUT_DIFFUSERS;
@@ -42,7 +38,8 @@ static bool config_beside(const char *path, cn_vae_config *out)
     char dir[CN_PATH_BYTES];
     const char *slash = strrchr(path, '/');
     snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-    return cn_file_in(dir, "config.json") && read_folder_config(NULL, dir, out) == CN_OK;
+    return cn_file_in(dir, "config.json") &&
+           cn_config_read_in(NULL, dir, "config.json", read_config, out) == CN_OK;
 }
 
 static cn_status read_metadata_config(cn_ctx *ctx, cn_vae_file *v, bool *found)

@@ -6,22 +6,21 @@
 
 #define PREPROCESSOR "preprocessor_config.json"
 
-static cn_status read_json(cn_ctx *ctx, const char *dir, const char *name,
-                           cn_status (*read)(cn_ctx *ctx, const json_t *json, cn_vision_config *c),
-                           cn_vision_config *c)
+static cn_status read_config(cn_ctx *ctx, const json_t *json, void *out)
 {
-    json_t *json = NULL;
-    CN_TRY(cn_config_load(ctx, dir, name, &json));
-    const cn_status s = read(ctx, json, c);
-    json_decref(json);
-    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s/%s", dir, name);
+    return cn_vision_config_read(ctx, json, out);
+}
+
+static cn_status read_preprocessor(cn_ctx *ctx, const json_t *json, void *out)
+{
+    return cn_vision_preprocessor_read(ctx, json, out);
 }
 
 static cn_status read_configs(cn_ctx *ctx, const char *dir, cn_vision_config *c)
 {
-    CN_TRY(read_json(ctx, dir, "config.json", cn_vision_config_read, c));
+    CN_TRY(cn_config_read_in(ctx, dir, "config.json", read_config, c));
     if (!cn_file_in(dir, PREPROCESSOR)) return CN_OK;
-    return read_json(ctx, dir, PREPROCESSOR, cn_vision_preprocessor_read, c);
+    return cn_config_read_in(ctx, dir, PREPROCESSOR, read_preprocessor, c);
 }
 
 static cn_status check_content(cn_ctx *ctx, const cn_vision_file *v)

@@ -15,18 +15,6 @@
 
 /* --- folders ---------------------------------------------------------------------------------- */
 
-/* dir/file through a reader; its message gets the path in front. */
-static cn_status read_config(cn_ctx *ctx, const char *dir, const char *file,
-                             cn_status (*read)(cn_ctx *ctx, const json_t *json, void *out),
-                             void *out)
-{
-    json_t *json = NULL;
-    CN_TRY(cn_config_load(ctx, dir, file, &json));
-    const cn_status s = read(ctx, json, out);
-    json_decref(json);
-    return s == CN_OK ? CN_OK : cn_fail_prefix(ctx, s, "%s/%s", dir, file);
-}
-
 static cn_status read_schedule(cn_ctx *ctx, const json_t *json, void *out)
 {
     return cn_schedule_config_read(ctx, json, out);
@@ -71,7 +59,7 @@ static cn_status read_network(cn_ctx *ctx, cn_base *b, cn_net net)
     if (net == CN_NET_VAE && !cn_file_in(b->path, file))
         return cn_fail(ctx, CN_EMISMATCH, "%s: has no vae/config.json; give --vae FILE|DIR",
                        b->path);
-    return read_config(ctx, b->path, file, kind->read, cn_base_config(b, net));
+    return cn_config_read_in(ctx, b->path, file, kind->read, cn_base_config(b, net));
 }
 
 /* What model_index.json says beside which networks there are. */
@@ -95,8 +83,8 @@ static cn_status open_folder(cn_ctx *ctx, cn_base *b)
     cn_family_settle(b, false);
     CN_TRY(read_index(ctx, b));
     if (cn_file_in(b->path, "scheduler/scheduler_config.json"))
-        return read_config(ctx, b->path, "scheduler/scheduler_config.json", read_schedule,
-                           &b->schedule);
+        return cn_config_read_in(ctx, b->path, "scheduler/scheduler_config.json", read_schedule,
+                                 &b->schedule);
     cn_schedule_config_default(&b->schedule);
     cn_log(ctx, CN_LOG_WARN,
            "%s: no scheduler/scheduler_config.json; Stable Diffusion 1.x's schedule is used",
@@ -338,6 +326,53 @@ cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, cn_net net, uint64_t *
     *out = cn_file_key(s.path);
     cn_tensors_close(opened);
     return CN_OK;
+}
+
+static cn_status sum_values(cn_ctx *ctx, const cn_source *s, const cn_param *q, const cn_place *at,
+                            uint32_t *crc)
+{
+    size_t n = 1;
+    for (int i = 0; i < q->ndim; i++) n *= (size_t)q->shape[i];
+    float *values = cn_alloc_array(ctx, n, sizeof *values);
+    const cn_status status = values ? cn_place_read(ctx, s, at, values) : CN_ENOMEM;
+    if (status == CN_OK) *crc = cn_crc32(values, n * sizeof *values);
+    cn_free(values);
+    return status;
+}
+
+static cn_status sum_weights(cn_ctx *ctx, const cn_source *s, const cn_params *p, uint64_t *out)
+{
+    cn_place *list = NULL;
+    CN_TRY(cn_source_resolve(ctx, s, p, &list));
+    cn_status status = CN_OK;
+    for (int64_t i = 0; status == CN_OK && i < cn_params_count(p); i++) {
+        uint64_t both[2] = {*out, 0};
+        uint32_t crc = 0;
+        status = cn_cancelled(ctx)
+                     ? cn_fail(ctx, CN_ECANCELLED, "cancelled while reading %s", s->path)
+                     : sum_values(ctx, s, cn_params_at(p, i), &list[i], &crc);
+        both[1] = crc;
+        *out = cn_hash64(both, sizeof both);
+    }
+    cn_free(list);
+    return status;
+}
+
+cn_status cn_base_fingerprint(cn_ctx *ctx, const cn_base *b, cn_net net, uint64_t *out)
+{
+    char path[CN_PATH_BYTES];
+    cn_tensors *opened = NULL;
+    cn_params *declared = NULL;
+    cn_source s = {0};
+    const char *family = cn_family_of(b)->name;
+    uint64_t sum = cn_hash64(family, strlen(family));
+    CN_TRY(cn_base_source(ctx, b, net, path, &opened, &s));
+    cn_status status = cn_net_declare(ctx, net, cn_base_config_of(b, net), &declared);
+    if (status == CN_OK) status = sum_weights(ctx, &s, declared, &sum);
+    cn_params_destroy(declared);
+    cn_tensors_close(opened);
+    if (status == CN_OK) *out = sum;
+    return status;
 }
 
 cn_status cn_base_keep_ranges(cn_ctx *ctx, const cn_base *b, cn_params *p)

@@ -43,6 +43,10 @@ cn_status cn_base_dtype(cn_ctx *ctx, const cn_base *b, cn_net net, cn_dtype *out
 /* Tells the file that a network's weights come from apart from others: by path, length and time of
  * change. */
 cn_status cn_base_identity(cn_ctx *ctx, const cn_base *b, cn_net net, uint64_t *out) CN_CHECKED;
+/* Tells a network from others by its family and its weights' values: the same of a folder and a
+ * single file, wherever they lie, and of other element types that hold the same values. Reads
+ * them all. */
+cn_status cn_base_fingerprint(cn_ctx *ctx, const cn_base *b, cn_net net, uint64_t *out) CN_CHECKED;
 /* How a network that isn't trained keeps its weights: BF16 where it computes in it, since that is
  * what its products read anyway, else as its file has them. */
 cn_dtype cn_locked_type(cn_dtype compute, cn_dtype in_file);

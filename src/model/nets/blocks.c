@@ -92,7 +92,9 @@ static cn_node *attention(cn_graph *g, const cn_unet_inputs *in, const char *nam
     cn_node *q = projection(g, in, "to_q", x, C);
     cn_node *k = projection(g, in, "to_k", context, C);
     cn_node *v = projection(g, in, "to_v", context, C);
-    cn_node *y = cn_attention(g, q, k, v, heads, false, 0);
+    cn_node *y = in->reference && context == x
+                     ? cn_reference_attention(g, in->reference, q, k, v, heads)
+                     : cn_attention(g, q, k, v, heads, false, 0);
     for (int i = 0; context != x && i < in->n_patches; i++)
         if (in->patches[i]->kind->attend)
             y = in->patches[i]->kind->attend(g, in->patches[i], q, heads, y);

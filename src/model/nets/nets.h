@@ -35,6 +35,29 @@ typedef struct cn_features {
     int64_t first; /* as cn_residuals' */
 } cn_features;
 
+/* Pictures that a drawing takes its looks from ("reference-only" of sd-webui-controlnet): they go
+ * through the UNet as samples of their own, and in its self-attentions others see their keys and
+ * values beside their own. The first n of the N samples are the references'; each is seen by one of
+ * the last n, in their order. */
+typedef struct cn_reference {
+    int64_t n;
+    int64_t
+        unconditional; /* of the last n, so many, the first, are guidance's unconditional half */
+    float fidelity;    /* of these: the part that doesn't see them, 0 to 1 */
+    float weight;      /* part of the UNet's blocks where they are seen, the widest first */
+    struct {
+        int64_t channels;
+        int blocks, met; /* of that width; so many of them were built */
+    } widths[CN_MAX_LEVELS];
+    int n_widths, blocks;
+} cn_reference;
+
+/* Counts the blocks of a UNet that is built next. */
+void cn_reference_begin(cn_reference *r, const cn_unet_config *c);
+/* The self-attention of queries, keys and values [N,L,C]. */
+cn_node *cn_reference_attention(cn_graph *g, cn_reference *r, cn_node *q, cn_node *k, cn_node *v,
+                                int heads);
+
 struct cn_control_unit;
 
 /* What the UNet computes from, and a ControlNet, which is a copy of its encoder. A family whose
@@ -50,6 +73,7 @@ typedef struct cn_unet_inputs {
     int n_features;
     struct cn_control_unit *const *patches; /* n_patches units that change layers' inputs */
     int n_patches;
+    cn_reference *reference; /* NULL: none */
 } cn_unet_inputs;
 
 /* Noise (or v) prediction [N,h,w,out_channels]. */

@@ -6,6 +6,7 @@
 #include "model/text/bpe.h"
 #include "model/text/cliptext.h"
 #include "model/text/symtab.h"
+#include "io/json_text.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -241,7 +242,7 @@ static cn_status write_file(cn_ctx *ctx, const char *dir, const char *name, cons
 static cn_status write_json(cn_ctx *ctx, const char *dir, const char *name, json_t *value,
                             size_t flags)
 {
-    char *text = value ? json_dumps(value, flags) : NULL;
+    char *text = cn_json_text(value, flags);
     cn_status s = text ? write_file(ctx, dir, name, text, strlen(text))
                        : cn_fail(ctx, CN_ENOMEM, "no memory to write %s/%s", dir, name);
     free(text);

@@ -96,7 +96,7 @@ cn_status cn_tokenizer_open_json(cn_ctx *ctx, const char *path, cn_tokenizer **o
     CN_TRY(cn_format(ctx, dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 1,
                      slash ? path : "."));
     CN_TRY(cn_file_read(ctx, path, CN_TOKENIZER_MAX_BYTES, &text, &n));
-    json_t *root = json_loadb(text, n, 0, &error);
+    json_t *root = cn_json_parse(text, n, 0, &error);
     cn_free(text);
     if (!root)
         return cn_fail(ctx, CN_EFORMAT, "%s, line %d: %s", path, error.line,

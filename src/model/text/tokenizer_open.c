@@ -200,7 +200,7 @@ cn_status cn_tokenizer_open_memory(cn_ctx *ctx, const char *vocab_json, size_t v
                                    cn_tokenizer **out)
 {
     json_error_t error;
-    json_t *vocab = json_loadb(vocab_json, vocab_n, 0, &error);
+    json_t *vocab = cn_json_parse(vocab_json, vocab_n, 0, &error);
     if (!vocab)
         return cn_fail(ctx, CN_EFORMAT, "vocab.json, line %d: %s", error.line,
                        cn_json_reason(&error));
@@ -220,7 +220,7 @@ cn_status cn_tokenizer_read_pad(cn_ctx *ctx, const char *dir, char **out)
         size_t n;
         CN_TRY(cn_file_read(ctx, path, MAX_FILE_BYTES, &text, &n));
         json_error_t error;
-        json_t *root = json_loadb(text, n, 0, &error);
+        json_t *root = cn_json_parse(text, n, 0, &error);
         cn_free(text);
         if (!root) {
             return cn_fail(ctx, CN_EFORMAT, "%s, line %d: %s", path, error.line,

@@ -12,7 +12,7 @@ const LIVE_STEPS = 6;
 const SOON_MS = 120;
 
 // base: what is drawn with, of state.info.models, with the size of its pictures.
-const state = { info: null, base: null, nets: [], preprocessors: [], targets: [], at: 0, job: null, waits: null };
+const state = { info: null, base: null, nets: [], preprocessors: [], targets: [], at: 0, job: null };
 const blank = new Layer(8, 8);
 
 /* --- what is chosen -------------------------------------------------------------------------- */
@@ -27,7 +27,7 @@ function size() {
 function shows() {
   const t = now();
   const photo = t.kind === "control" && t.source === "photo";
-  if (t.masking) return { layer: t.mask, beneath: beneathMask(t), dim: 1, tint: "#f43f5e" };
+  if (t.masking) return { layer: t.mask, beneath: beneathMask(t), dim: 1, tint: "#be123c" };
   if (photo) return { layer: blankOf(t), beneath: t.map || t.photo, dim: 1 };
   return { layer: t.layer, beneath: t.photo, dim: 0.35 };
 }
@@ -84,10 +84,13 @@ const world = {
     surface.paint();
     liveSoon();
   },
+  // There is always a control to draw on, and a place for the picture.
   remove(t) {
-    state.targets = state.targets.filter((o) => o !== t);
-    if (!state.targets.some((o) => o.kind === "control")) state.targets.unshift(newControl(size(), state.nets[0]?.title));
-    choose(0);
+    const back = keepAll(), last = !state.targets.some((o) => o !== t && o.kind === t.kind);
+    const fresh = last ? [t.kind === "picture" ? newPicture(size()) : newControl(size(), state.nets[0]?.title)] : [];
+    state.targets = state.targets.flatMap((o) => (o === t ? fresh : [o]));
+    choose(Math.min(state.at, state.targets.length - 1));
+    say(t.kind === "picture" ? "The picture is removed" : "The control is removed", true, back);
     liveSoon();
   },
 };
@@ -96,7 +99,7 @@ const world = {
 
 const surface = new Surface($("canvas"), shows, (ended) => {
   $("drop").hidden = true;
-  if (ended) liveSoon();
+  if (ended) liveSoon(0);
   else if ($("live").checked && !state.job) liveSoon();
 });
 
@@ -196,7 +199,6 @@ async function restoreFrom(url) {
   if (!said?.info) return false;
   if (said.request) await restore(said.request);
   else restoreText(said.parameters);
-  say("What the picture was drawn with is set", true);
   liveSoon();
   return true;
 }
@@ -243,7 +245,18 @@ function setField(id, value) {
   if (value != null) $(id).value = value;
 }
 
-async function restore(r) {
+// Brings back all that is set now.
+function keepAll() {
+  const fields = requestNow(), { targets, at } = state;
+  return async () => {
+    await setFields(fields);
+    state.targets = targets;
+    choose(Math.min(at, targets.length - 1));
+    liveSoon();
+  };
+}
+
+async function setFields(r) {
   if (r.model && r.model !== state.base.title && state.info.models.some((m) => m.title === r.model)) await chooseBase(r.model);
   setField("prompt", r.prompt);
   setField("negative", r.negative_prompt || "");
@@ -257,6 +270,12 @@ async function restore(r) {
   setField("batch", r.iterations);
   setField("seed", r.seed);
   setField("strength", r.strength);
+  listLoras();
+}
+
+async function restore(r) {
+  const back = keepAll();
+  await setFields(r);
   const controls = [];
   for (const c of r.controls || []) {
     const t = newControl(size(), c.model);
@@ -270,12 +289,14 @@ async function restore(r) {
   state.targets = [...controls, t];
   choose(0);
   for (const one of controls) await annotate(one);
+  say("What the picture was drawn with is set", true, back);
 }
 
 const titleOf = (name) => (state.nets.find((n) => n.title === name || n.name === name) || { title: name }).title;
 
 // Of a picture that another program drew: what has a name here.
 function restoreText(p) {
+  const back = keepAll();
   const [width, height] = (p.Size || "").split("x");
   setField("prompt", p.Prompt);
   setField("negative", p["Negative prompt"]);
@@ -287,6 +308,9 @@ function restoreText(p) {
     setField("height", height);
     resizeAll();
   }
+  listLoras();
+  digest();
+  say("What the picture was drawn with is set", true, back);
 }
 
 function resizeAll() {
@@ -297,13 +321,12 @@ function resizeAll() {
 // The settings in a line, while they are folded.
 function digest() {
   const { width, height } = size(), seed = $("lock").checked ? `seed ${$("seed").value}` : "new seeds";
-  $("digest").textContent = `${$("steps").value} steps, guidance ${$("cfg").value}, ${seed}, ${width} × ${height}`;
+  $("digest").textContent = `${$("steps").value} steps, guidance ${$("cfg").value}, ${seed}, ${width}\u00a0×\u00a0${height}`;
 }
 
 /* --- jobs ---------------------------------------------------------------------------------------- */
 
-const gallery = new Gallery(() => {});
-gallery.used = (item) => restore(item.request).catch((e) => say(e.message));
+const gallery = new Gallery();
 
 function progress(part, text) {
   $("progress").setAttribute("aria-valuenow", Math.round(100 * part));
@@ -334,15 +357,20 @@ async function draw(live) {
   try {
     const result = await job.result;
     if (result) finish(r, result, performance.now() - begun, live);
-    else if (state.job === job) progress(0, "stopped");
+    else if (state.job === job) halted("stopped");
   } catch (e) {
-    progress(0, "failed");
+    halted("failed");
     say(e.message);
   }
   if (state.job !== job) return;
   state.job = null;
   $("stop").disabled = true;
-  if (state.waits) liveSoon();
+}
+
+// The last picture is shown again, not the preview of what isn't drawn to its end.
+function halted(how) {
+  progress(0, how);
+  if (gallery.now) gallery.show(gallery.now);
 }
 
 function finish(r, result, ms, live) {
@@ -378,17 +406,26 @@ async function drawWithout() {
 
 let liveTimer = 0;
 
-function liveSoon() {
+function liveSoon(ms = SOON_MS) {
   if (!$("live").checked) return;
   clearTimeout(liveTimer);
-  liveTimer = setTimeout(() => draw(true), SOON_MS);
+  liveTimer = setTimeout(() => draw(true), ms);
 }
 
 /* --- words ------------------------------------------------------------------------------------------ */
 
-// (selected:1.1), a tenth more or less each time.
+const tenths = (v) => Math.round(10 * (Number.isFinite(v) ? v : 1)) / 10;
+
+// (selected:1.1), <lora:name:0.9>: a tenth more or less each time.
 function weigh(field, by) {
   let { selectionStart: a, selectionEnd: b, value: v } = field;
+  const tag = [...v.matchAll(/<lora:[^:<>]+:[^<>]*>/g)].find((m) => m.index <= a && b <= m.index + m[0].length);
+  if (tag) {
+    const put = tag[0].replace(/[^:]*>$/, `${tenths(Number.parseFloat(tag[0].split(":")[2]) + by)}>`);
+    field.setRangeText(put, tag.index, tag.index + tag[0].length, "select");
+    listLoras();
+    return liveSoon();
+  }
   if (a === b) {
     while (a > 0 && /[^\s,()]/.test(v[a - 1])) a--;
     while (b < v.length && /[^\s,()]/.test(v[b])) b++;
@@ -396,7 +433,7 @@ function weigh(field, by) {
   if (a === b) return;
   const found = v.slice(b).match(/^:([\d.]+)\)/);
   const inside = v[a - 1] === "(" && found;
-  const weight = Math.round(10 * ((inside ? Number(found[1]) : 1) + by)) / 10;
+  const weight = tenths((inside ? Number(found[1]) : 1) + by);
   const words = v.slice(a, b), from = inside ? a - 1 : a, to = inside ? b + found[0].length : b;
   const put = weight === 1 ? words : `(${words}:${weight})`;
   field.setRangeText(put, from, to, "preserve");
@@ -405,30 +442,54 @@ function weigh(field, by) {
   liveSoon();
 }
 
+// A LoRA's tag in the prompt, its weight in the first group.
+const loraTag = (name) => new RegExp(`\\s*<lora:${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}:([^>]*)>`);
+
+function loraChip(name) {
+  const p = $("prompt"), tag = loraTag(name), found = p.value.match(tag);
+  const set = (value) => {
+    p.value = value;
+    liveSoon();
+  };
+  const chip = element("button", {
+    type: "button", "aria-pressed": String(!!found), "data-lora": name,
+    onclick: () => {
+      set(found ? p.value.replace(tag, "") : `${p.value} <lora:${name}:1>`);
+      listLoras();
+      $("loras").querySelector(`[data-lora="${CSS.escape(name)}"]`)?.focus();
+    },
+  }, name);
+  if (!found) return [chip];
+  const weight = element("input", {
+    type: "number", step: 0.1, min: -4, max: 4, value: found[1], "aria-label": `Weight of ${name}`,
+    oninput: () => weight.value && set(p.value.replace(tag, ` <lora:${name}:${weight.value}>`)),
+  });
+  return [chip, weight];
+}
+
+// What --lora-dir holds, and whether the prompt has it.
 function listLoras() {
   $("loras").hidden = !state.info.loras.length;
-  const tag = (name) => new RegExp(`\\s*<lora:${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}:[^>]*>`);
-  $("loras").replaceChildren(
-    ...state.info.loras.map((name) =>
-      element("button", {
-        type: "button", "aria-pressed": String(tag(name).test($("prompt").value)),
-        onclick: () => {
-          const p = $("prompt"), has = tag(name).test(p.value);
-          p.value = has ? p.value.replace(tag(name), "") : `${p.value} <lora:${name}:1>`;
-          listLoras();
-          liveSoon();
-        },
-      }, name)),
-  );
+  $("loras").replaceChildren(...state.info.loras.map((name) => element("span", {}, ...loraChip(name))));
 }
 
 let toastTimer = 0;
 
-function say(text, good = false) {
+// back: what undoes it, offered beside the words.
+function say(text, good = false, back = null) {
+  const clear = () => $("toast").replaceChildren();
   $("toast").className = good ? "good" : "";
-  $("toast").textContent = text;
+  $("toast").replaceChildren(text);
+  if (back)
+    $("toast").append(" ", element("button", {
+      type: "button", class: "link",
+      onclick: () => {
+        clear();
+        back().catch((e) => say(e.message));
+      },
+    }, "Take back"));
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => ($("toast").textContent = ""), good ? 4000 : 9000);
+  toastTimer = setTimeout(clear, good && !back ? 4000 : 9000);
 }
 
 /* --- the page ------------------------------------------------------------------------------------------ */
@@ -475,6 +536,8 @@ function listen() {
   });
   $("stop").addEventListener("click", () => state.job?.stop());
   $("without").addEventListener("click", drawWithout);
+  $("use").addEventListener("click", () => restore(gallery.now.request).then(liveSoon).catch((e) => say(e.message)));
+  $("prompt").addEventListener("input", listLoras);
   $("edit").addEventListener("click", async () => {
     const t = picture();
     await setPhoto(t, await loadImage(asUrl(gallery.now.image)));
@@ -487,10 +550,10 @@ function listen() {
   });
   $("look-again").addEventListener("click", () => lookAgain().catch((e) => say(e.message)));
   $("train-hint").addEventListener("click", () => $("train").hidden && $("train-view").click());
-  $("live").addEventListener("change", liveSoon);
+  $("live").addEventListener("change", () => liveSoon());
   $("settings-box").addEventListener("input", digest);
   for (const id of ["width", "height"]) $(id).addEventListener("change", resizeAll);
-  for (const id of ["prompt", "negative", "steps", "cfg", "sampler", "scheduler", "seed", "strength"]) $(id).addEventListener("input", liveSoon);
+  for (const id of ["prompt", "negative", "steps", "cfg", "sampler", "scheduler", "seed", "strength"]) $(id).addEventListener("input", () => liveSoon());
   $("theme").addEventListener("click", () => {
     const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     localStorage.setItem("theme", (document.documentElement.dataset.theme = dark ? "light" : "dark"));

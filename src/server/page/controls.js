@@ -206,13 +206,7 @@ function pictureCard(t, world) {
     element("span", {}, t.photo ? "Paint what is to be drawn anew; nothing painted: all of it" : "A picture to draw over"),
     element("span", { class: "grow" }),
     element("button", {
-      type: "button", disabled: !t.photo,
-      onclick: () => {
-        t.photo = null;
-        t.photoUrl = "";
-        t.mask.clear();
-        world.changed("card", true);
-      },
+      type: "button", disabled: !t.photo, onclick: () => world.remove(t),
     }, "Remove the picture"),
   );
   const fields = element("div", { class: "fields" }, slider("Soft edge", { min: 0, max: 32, step: 1, value: t.blur }, (v) => { t.blur = v; world.changed("card"); }));

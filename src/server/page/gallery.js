@@ -7,10 +7,8 @@ const MOST = 60;
 const $ = (id) => document.getElementById(id);
 
 export class Gallery {
-  // chosen(item): it is shown now.
-  constructor(chosen) {
+  constructor() {
     this.items = [];
-    this.chosen = chosen;
     $("compare-at").addEventListener("input", () => this.divide());
   }
 
@@ -23,7 +21,6 @@ export class Gallery {
     this.items.unshift(item);
     if (this.items.length > MOST) this.items.pop();
     this.show(item);
-    this.list();
   }
 
   show(item) {
@@ -37,11 +34,10 @@ export class Gallery {
     $("download").hidden = false;
     $("download").href = asUrl(item.image);
     $("download").download = `controlnet-${item.seed}.png`;
-    $("edit").disabled = false;
+    $("edit").disabled = $("use").disabled = false;
     $("without").disabled = !item.request.controls?.length;
     this.compare(item.without);
     this.list();
-    this.chosen(item);
   }
 
   // Beside the one that is shown; nothing: alone.
@@ -60,19 +56,18 @@ export class Gallery {
   }
 
   list() {
+    const held = $("gallery").contains(document.activeElement);
     $("gallery-title").hidden = !this.items.length;
     $("gallery").replaceChildren(
       ...this.items.map((item) =>
         element("li", {}, element("button", {
           type: "button", "aria-current": item === this.now ? "true" : null,
-          "aria-label": `Show again, and use what it was drawn with: ${item.request.prompt}, seed ${item.seed}`,
+          "aria-label": `Show again: ${item.request.prompt}, seed ${item.seed}`,
           title: item.request.prompt,
-          onclick: () => {
-            this.show(item);
-            this.used?.(item);
-          },
+          onclick: () => this.show(item),
         }, element("img", { src: asUrl(item.image), alt: "" }))),
       ),
     );
+    if (held) $("gallery").querySelector("[aria-current]")?.focus();
   }
 }

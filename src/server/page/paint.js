@@ -152,7 +152,7 @@ export class Surface {
       c.globalAlpha = dim;
       cover(c, beneath, width, height);
     }
-    c.globalAlpha = tint ? 0.55 : 1;
+    c.globalAlpha = tint ? 0.7 : 1;
     c.drawImage(tint ? tinted(layer.canvas, tint) : layer.canvas, 0, 0);
     c.globalAlpha = 1;
     if (this.line) this.preview(c);
@@ -258,6 +258,7 @@ export function cover(c, image, width, height) {
   c.drawImage(image, (iw - w) / 2, (ih - h) / 2, w, h, 0, 0, width, height);
 }
 
+// In the colour with white stripes, which shows on any picture.
 function tinted(layer, colour) {
   const out = document.createElement("canvas");
   out.width = layer.width;
@@ -267,6 +268,15 @@ function tinted(layer, colour) {
   c.globalCompositeOperation = "source-in";
   c.fillStyle = colour;
   c.fillRect(0, 0, out.width, out.height);
+  c.globalCompositeOperation = "source-atop";
+  c.strokeStyle = "#fff";
+  c.lineWidth = out.width / 128;
+  c.beginPath();
+  for (let x = -out.height; x < out.width; x += 4 * c.lineWidth) {
+    c.moveTo(x, 0);
+    c.lineTo(x + out.height, out.height);
+  }
+  c.stroke();
   return out;
 }
 

@@ -3,7 +3,7 @@
 // with its curves and drawings, its end among the ControlNets.
 
 import { get, Job } from "./api.js";
-import { asUrl } from "./controls.js";
+import { asUrl, element } from "./controls.js";
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
@@ -11,10 +11,18 @@ const WIDTH = 600, HEIGHT = 180;
 
 let job = null;
 
+// Steps between checkpoints: about 500, and one at the end, where "Go on" with more steps begins.
+function between(steps) {
+  const least = Math.ceil(steps / 500);
+  for (let n = least; n <= 4 * least; n++) if (steps % n === 0) return steps / n;
+  return steps > 2000 ? 500 : steps;
+}
+
 function request(more) {
+  const steps = Number($("train-steps").value);
   return {
     type: "train", name: $("train-name").value.trim(), data: $("train-data").value,
-    max_train_steps: Number($("train-steps").value), resolution: Number($("train-px").value),
+    max_train_steps: steps, checkpointing_steps: between(steps), resolution: Number($("train-px").value),
     train_batch_size: Number($("train-batch").value), learning_rate: Number($("train-rate").value),
     validation_steps: Number($("train-validate").value), validation_count: 4, ...more,
   };
@@ -29,22 +37,28 @@ const lines = {
   loss_mean: { name: "loss, mean of 100 steps", colour: "--accent" },
   agreement_with: { name: "agreement with control", colour: "--good" },
   agreement_without: { name: "without control", colour: "--soft", dash: "5 4" },
+  loss_with: { name: "held-out loss with control", colour: "--good" },
+  loss_without: { name: "without control", colour: "--soft", dash: "5 4" },
 };
 
-function line(points, key, most) {
-  const own = points.filter((p) => p[key] != null);
-  const top = key === "loss_mean" ? Math.max(...own.map((p) => p[key]), 1e-6) : 1;
-  const path = document.createElementNS(SVG, "polyline");
-  path.setAttribute("points", own.map((p) => `${(p.step / most) * WIDTH},${HEIGHT - (p[key] / top) * (HEIGHT - 8)}`).join(" "));
+// Of a line, in parts of what the chart shows: from the first step to the last, from 0 to the top.
+function line(points, key, { first, last, top }) {
+  const own = points.filter((p) => p[key] != null), path = document.createElementNS(SVG, "polyline");
+  const x = (p) => ((p.step - first) / Math.max(last - first, 1)) * WIDTH;
+  path.setAttribute("points", own.map((p) => `${x(p)},${HEIGHT - (p[key] / (key.startsWith("loss") ? top : 1)) * (HEIGHT - 8)}`).join(" "));
   path.style.stroke = `var(${lines[key].colour})`;
   if (lines[key].dash) path.style.strokeDasharray = lines[key].dash;
   return path;
 }
 
 function drawCurves(points, steps) {
-  const most = Math.max(steps, ...points.map((p) => p.step), 1);
-  const there = Object.keys(lines).filter((key) => points.some((p) => p[key] != null));
-  $("curves").replaceChildren(...there.map((key) => line(points, key, most)));
+  const has = (key) => points.some((p) => p[key] != null);
+  // where drawings' agreement can't be measured, the loss tells
+  const there = Object.keys(lines).filter((key) => has(key) && !(key.startsWith("loss_w") && has("agreement_with")));
+  const values = there.filter((key) => key.startsWith("loss")).flatMap((key) => points.map((p) => p[key] ?? 0));
+  const chart = { first: points[0].step - 1, last: Math.max(steps, points.at(-1).step), top: Math.max(...values, 1e-6) };
+  $("curves").toggleAttribute("hidden", !there.length);
+  $("curves").replaceChildren(...there.map((key) => line(points, key, chart)));
   const last = (key) => points.findLast((p) => p[key] != null)[key].toFixed(3);
   const legend = there.map((key) => {
     const e = document.createElement("span");
@@ -75,6 +89,15 @@ function describe({ data, plan }) {
   ].join("\n");
 }
 
+// Some of the pairs, with their words.
+function showSamples({ images = [], samples = [] }) {
+  $("samples").hidden = !images.length;
+  $("samples").replaceChildren(...images.map((image, i) => {
+    const words = samples[i]?.prompt ?? "";
+    return element("figure", {}, element("img", { src: asUrl(image), alt: `Condition and picture of: ${words}` }), element("figcaption", {}, words));
+  }));
+}
+
 async function run(body, ended) {
   const points = [];
   busy(true);
@@ -96,7 +119,7 @@ async function run(body, ended) {
   });
   try {
     const result = await job.result;
-    if (result) ended(result);
+    if (result) ended(result, points);
     else tell("stopped; “Go on” begins at its last step");
   } catch (e) {
     tell(e.message);
@@ -106,7 +129,8 @@ async function run(body, ended) {
   busy(false);
 }
 
-function finished(result) {
+function finished(result, points) {
+  if (!points.length) return tell(`${result.steps} steps were made before: it goes on where Steps says more.`);
   const learned = result.learned_at_step >= 0 ? `, learned at step ${result.learned_at_step}` : "";
   tell(`${result.steps} steps in ${span(result.seconds)}, loss ${result.final_loss.toFixed(4)}${learned}. It is among the ControlNets now.`);
 }
@@ -119,15 +143,18 @@ export async function openTraining(info, base, changed) {
   for (const name of datasets) $("train-data").append(new Option(name));
   $("train-px").value = base().size_px;
   $("train-rate").value = base().size_px <= 256 ? 1e-3 : 1e-5;
-  const begin = (more) => run(request({ model: base().title, ...more }), (result) => {
-    finished(result);
+  const begin = (more) => run(request({ model: base().title, ...more }), (result, points) => {
+    finished(result, points);
     changed();
   });
   $("train-form").addEventListener("submit", (e) => {
     e.preventDefault();
     begin({});
   });
-  $("train-check").addEventListener("click", () => run(request({ model: base().title, dry_run: true }), (r) => tell(describe(r))));
+  $("train-check").addEventListener("click", () => run(request({ model: base().title, dry_run: true }), (r) => {
+    tell(describe(r));
+    showSamples(r);
+  }));
   $("train-resume").addEventListener("click", () => begin({ resume: true }));
   $("train-stop").addEventListener("click", () => {
     tell("stopping: the last step is saved");
