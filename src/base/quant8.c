@@ -80,6 +80,29 @@ static void init_powers(cn_quant8 *q, const float borders[DECADES + 1])
     }
 }
 
+/* A size is rounded twice before it is compared with a border, each time by 2^-24 of itself at
+ * most. Borders are moved by twice that, to the side where init_powers moves them: by less than
+ * half a step. Behind its last size a decade's line is whole again at its border, so what is beside
+ * it is doubtful. */
+static void init_eight(cn_quant8 *q, const float borders[DECADES + 1])
+{
+    const int low = !q->is_signed; /* the first two borders are `above` it and its next */
+    for (int d = 0; d <= DECADES; d++) {
+        const int parts = parts_of(q->is_signed, d), row = (q->is_signed ? d + 7 : d) % 8;
+        const float moved = 1 + ldexpf(d + 1 < DECADES ? 1 : -1, -22);
+        q->eight.offset[row] = q->is_signed ? 16 - 9.0f / (float)parts : 9;
+        q->eight.unit[row] = (float)(20 * parts * pow(10, DECADES - 1 - d));
+        q->eight.border[d] = d < DECADES ? borders[d + 1] * moved : INFINITY;
+        q->eight.slope[d] = q->slope[d + 1] * CN_QUANT8_STEPS;
+        q->eight.start[d] = q->start[d + 1] * CN_QUANT8_STEPS;
+    }
+    const int row = q->is_signed ? 6 : 7, power = q->is_signed ? 128 : 256;
+    if (!q->is_signed) q->eight.offset[row] = -2;
+    q->eight.unit[row] = (float)(q->is_signed ? 2 * power + 9 : 2 * power - 2);
+    q->eight.slope[0] = CN_QUANT8_STEPS / (q->above[low + 1] - q->above[low]);
+    q->eight.start[0] = (float)(low + 1) * CN_QUANT8_STEPS - q->above[low] * q->eight.slope[0];
+}
+
 void cn_quant8_init(cn_quant8 *q, bool is_signed)
 {
     float m[256] = {0}; /* magnitudes from 0 to 1 */
@@ -102,6 +125,7 @@ void cn_quant8_init(cn_quant8 *q, bool is_signed)
     float borders[DECADES + 1];
     init_decades(q, borders);
     init_powers(q, borders);
+    init_eight(q, borders);
 }
 
 int cn_quant8_code(const cn_quant8 *q, float x)

@@ -24,6 +24,8 @@ enum {
     CN_QUANT8_POWERS = 32,  /* 25 are used; as many as two vectors of 16 have */
     CN_QUANT8_DECADES = 16, /* 9 are used: 0 alone, seven, 1 alone (CN_QUANT8_ONE) */
     CN_QUANT8_ONE = 8,
+    CN_QUANT8_STEP_BITS = 12,
+    CN_QUANT8_STEPS = 1 << CN_QUANT8_STEP_BITS,
     CN_QUANT8_LOWEST = 103 << 7,  /* upper bits of 2^-24: below half of the smallest value */
     CN_QUANT8_HIGHEST = 127 << 7, /* of 1 */
     CN_QUANT8_BINS = CN_QUANT8_HIGHEST - CN_QUANT8_LOWEST + 1
@@ -46,6 +48,17 @@ typedef struct cn_quant8 {
     float border[CN_QUANT8_DECADES];
     float slope[CN_QUANT8_DECADES], start[CN_QUANT8_DECADES];
     int32_t last[CN_QUANT8_DECADES];
+    /* The same for vectors of eight. Value i of a decade of P parts below 10^-d is (18 i + 2 P + 9)
+     * / (20 P 10^d), a whole number by another: with k as above and P its power of two, 18 k less
+     * offset * P (signed) or less 16 P - offset, by unit; both by the lowest three bits of k's
+     * exponent as a float. The unsigned map's 0 and 1 have one row.
+     * Codes are found as above, in CN_QUANT8_STEPS from one to the next, by decade without that of
+     * 0: its codes are the first decade's, and `last` is 2^(decade + 1) - 1 or 2^(decade + 2) - 2.
+     */
+    struct {
+        float offset[8], unit[8];
+        float border[8], slope[8], start[8];
+    } eight;
 } cn_quant8;
 
 void cn_quant8_init(cn_quant8 *q, bool is_signed);

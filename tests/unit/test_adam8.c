@@ -193,29 +193,64 @@ static void sizes_to_code(const moments *t, float *x)
     }
 }
 
+/* Moments are the gradient and its square; codes are those of the base's tables, divided exactly.
+ */
+static void check_codes(moments *t, cn_isa isa)
+{
+    memset(t->codes, 0, sizeof t->codes);
+    memset(t->scales, 0, sizeof t->scales);
+    const cn_adamw_step s = step_of(t, 0);
+    cn_cpu_kernels(isa)->adamw(&s);
+    for (int from = 0; from < KERNEL_N; from += CN_QUANT8_BLOCK) {
+        const int end = CN_MIN(from + CN_QUANT8_BLOCK, KERNEL_N);
+        float most = 0;
+        for (int i = from; i < end; i++) most = fmaxf(most, fabsf(t->g[i]));
+        const float scales[2] = {most, most * most};
+        for (int k = 0; k < 2; k++) {
+            const cn_quant8 *q = &t->map[k];
+            assert_true(t->scales[k][from / CN_QUANT8_BLOCK] == scales[k]);
+            for (int i = from; i < end; i++) {
+                const float x = k ? t->g[i] * t->g[i] : t->g[i];
+                const int code = scales[k] > 0 ? cn_quant8_code(q, x / scales[k]) : q->zero;
+                assert_int_equal(t->codes[k][i], code);
+            }
+        }
+    }
+}
+
 static void kernels_code_as_the_base(void **state)
 {
     (void)state;
     moments *t = moments_open();
     sizes_to_code(t, t->g);
-    for (int isa = CN_ISA_V2; isa <= (int)cn_cpu_isa(); isa++) {
-        memset(t->codes, 0, sizeof t->codes);
-        memset(t->scales, 0, sizeof t->scales);
-        const cn_adamw_step s = step_of(t, 0); /* moments are the gradient and its square */
-        cn_cpu_kernels((cn_isa)isa)->adamw(&s);
-        for (int from = 0; from < KERNEL_N; from += CN_QUANT8_BLOCK) {
-            const int end = CN_MIN(from + CN_QUANT8_BLOCK, KERNEL_N);
-            float most = 0;
-            for (int i = from; i < end; i++) most = fmaxf(most, fabsf(t->g[i]));
-            assert_true(t->scales[0][from / CN_QUANT8_BLOCK] == most);
-            assert_true(t->scales[1][from / CN_QUANT8_BLOCK] == most * most);
-            for (int i = from; i < end; i++) {
-                const float square = t->g[i] * t->g[i];
-                assert_int_equal(t->codes[0][i], cn_quant8_code(&t->map[0], t->g[i] / most));
-                assert_int_equal(t->codes[1][i],
-                                 cn_quant8_code(&t->map[1], square / (most * most)));
-            }
+    for (int isa = CN_ISA_V2; isa <= (int)cn_cpu_isa(); isa++) check_codes(t, (cn_isa)isa);
+    free(t);
+}
+
+/* Blocks whose largest is from 2^-149 to 2^63 (its square from 0 to 2^126), in each sizes down to
+ * 2^-55 of it, zeros of both signs and, where a border times the scale is exact, ties. */
+static void kernels_code_wide_ranges(void **state)
+{
+    (void)state;
+    moments *t = moments_open();
+    const int blocks = (int)CN_COUNT(t->scales[0]);
+    for (int round = 0; round < 12; round++) {
+        char name[32];
+        snprintf(name, sizeof name, "wide %d", round);
+        cn_seed_tensor(name, 0, 1, t->g, KERNEL_N);
+        for (int i = 0; i < KERNEL_N; i++) {
+            const int block = i / CN_QUANT8_BLOCK, top = -149 + 212 * block / (blocks - 1);
+            const cn_quant8 *q = &t->map[round % 2];
+            const float border = q->above[(i * 7 + round) % 256];
+            float size = ldexpf(fminf(fabsf(t->g[i]) / 4, 1), -(i * 11 % 56));
+            if (i % 5 == 1 && border < 1) size = border;
+            if (i % 5 == 2 && border < 1) size = nextafterf(border, (float)(i / 5 % 2));
+            if (i % 31 == 3) size = 0;
+            if (i % CN_QUANT8_BLOCK == (round * 37 + block) % 200) size = 1;
+            t->g[i] = copysignf(ldexpf(size, top), t->g[i]);
+            if (round % 3) t->g[i] *= 1 + (float)round / 16; /* a scale that is no power of two */
         }
+        for (int isa = CN_ISA_V2; isa <= (int)cn_cpu_isa(); isa++) check_codes(t, (cn_isa)isa);
     }
     free(t);
 }
@@ -403,11 +438,11 @@ static void memory_is_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(maps_are_bitsandbytes),   cmocka_unit_test(kernels_code_as_the_base),
-        cmocka_unit_test(kernels_read_all_codes),  cmocka_unit_test(codes_are_the_nearest),
-        cmocka_unit_test(steps_are_the_reference), cmocka_unit_test(state_survives_a_file),
-        cmocka_unit_test(states_change_kind),      cmocka_unit_test(it_converges_as_f32_does),
-        cmocka_unit_test(memory_is_counted),
+        cmocka_unit_test(maps_are_bitsandbytes),    cmocka_unit_test(kernels_code_as_the_base),
+        cmocka_unit_test(kernels_code_wide_ranges), cmocka_unit_test(kernels_read_all_codes),
+        cmocka_unit_test(codes_are_the_nearest),    cmocka_unit_test(steps_are_the_reference),
+        cmocka_unit_test(state_survives_a_file),    cmocka_unit_test(states_change_kind),
+        cmocka_unit_test(it_converges_as_f32_does), cmocka_unit_test(memory_is_counted),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

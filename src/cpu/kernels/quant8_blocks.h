@@ -12,10 +12,6 @@
 #include <immintrin.h>
 #include <math.h>
 
-/* So near the border of two magnitudes, in their distance, rounding may have moved a size across:
- * it is a hundredth of this. */
-#define DOUBT (1.0f / 1024)
-
 /* The doubtful of the lanes that begin at x and codes. */
 static inline void encode_doubtful(const cn_quant8 *q, unsigned doubtful, const float *x,
                                    float scale, uint8_t *codes)
@@ -28,6 +24,10 @@ static inline void encode_doubtful(const cn_quant8 *q, unsigned doubtful, const 
 #endif
 
 #if defined(__AVX512F__)
+/* So near the border of two magnitudes, in their distance, rounding may have moved a size across:
+ * it is a hundredth of this. */
+#define DOUBT (1.0f / 1024)
+
 static inline __m512 of_decade(const float table[CN_QUANT8_DECADES], __m512i decade)
 {
     return _mm512_permutexvar_ps(decade, _mm512_loadu_ps(table));
@@ -104,116 +104,127 @@ static inline int encode_vectors(const cn_quant8 *q, bool is_signed, const float
     return i;
 }
 #elif defined(__AVX2__)
-/* Decades of 0 to CN_QUANT8_ONE: vectors of eight hold all but the last, which is blended in. */
-static inline __m256 is_one(__m256i decade)
+/* Tables of eight are looked up in a register, by the lowest three bits: elsewhere in memory it
+ * takes twice as long (Zen 3). */
+static inline __m256 by_exponent(__m256 table, __m256 number)
 {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(decade, 28)); /* by its sign */
-}
-
-static inline __m256 below_one(const float table[CN_QUANT8_DECADES], __m256i decade)
-{
-    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), decade);
-}
-
-static inline __m256 of_decade(const float table[CN_QUANT8_DECADES], __m256i decade)
-{
-    return _mm256_blendv_ps(below_one(table, decade), _mm256_set1_ps(table[CN_QUANT8_ONE]),
-                            is_one(decade));
+    return _mm256_permutevar8x32_ps(table, _mm256_srli_epi32(_mm256_castps_si256(number), 23));
 }
 
 static inline int decode_vectors(const cn_quant8 *q, bool is_signed, const uint8_t *codes,
                                  float scale, float *x, int n)
 {
-    const __m256i zero = _mm256_set1_epi32(q->zero), one = _mm256_set1_epi32(1),
-                  minus = _mm256_set1_epi32(INT32_MIN),
-                  bias = _mm256_set1_epi32(is_signed ? 126 : 127);
+    const __m256 offset = _mm256_loadu_ps(q->eight.offset), unit = _mm256_loadu_ps(q->eight.unit),
+                 upper = _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MIN >> 8)),
+                 factor = _mm256_set1_ps(scale);
+    const __m256i first = _mm256_set1_epi32(is_signed ? -q->zero : 1);
     int i = 0;
     for (; i + 8 <= n; i += 8) {
-        const __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(codes + i))),
-                      from_zero = _mm256_sub_epi32(code, zero),
-                      number =
-                          is_signed ? _mm256_abs_epi32(from_zero) : _mm256_add_epi32(code, one);
-        const __m256 k = _mm256_cvtepi32_ps(number);
-        const __m256i exponent = _mm256_srli_epi32(_mm256_castps_si256(k), 23),
-                      decade = _mm256_subs_epu16(exponent, bias);
-        const __m256 coarse = _mm256_fmadd_ps(below_one(q->per[0], decade), k,
-                                              below_one(q->base[0], decade)),
-                     fine = _mm256_fmadd_ps(below_one(q->per[1], decade), k,
-                                            below_one(q->base[1], decade)),
-                     value = _mm256_blendv_ps(_mm256_add_ps(coarse, fine), _mm256_set1_ps(1),
-                                              is_one(decade)),
-                     size = _mm256_mul_ps(value, _mm256_set1_ps(scale));
-        const __m256i sign = _mm256_and_si256(from_zero, minus);
-        _mm256_storeu_ps(x + i, _mm256_or_ps(size, _mm256_castsi256_ps(sign)));
+        const __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(codes + i)));
+        const __m256 k = _mm256_cvtepi32_ps(_mm256_add_epi32(code, first)),
+                     times18 = _mm256_mul_ps(k, _mm256_set1_ps(18)),
+                     power = _mm256_and_ps(k, upper), off = by_exponent(offset, k);
+        const __m256 part =
+            is_signed ? _mm256_fnmadd_ps(off, power, times18)
+                      : _mm256_add_ps(times18, _mm256_fnmadd_ps(_mm256_set1_ps(16), power, off));
+        const __m256 value = _mm256_div_ps(part, by_exponent(unit, k));
+        _mm256_storeu_ps(x + i, _mm256_mul_ps(value, factor));
     }
     return i;
 }
 
-/* Numbers of the magnitudes nearest to sizes of [0,1], but for the doubtful. */
-static inline __m256i numbers_of(const cn_quant8 *q, bool is_signed, __m256 size,
-                                 unsigned *doubtful)
+typedef struct encoding {
+    __m256 border, slope, start, inverse;
+} encoding;
+
+static inline encoding encoding_of(const cn_quant8 *q, float scale)
 {
-    const __m256i lowest = _mm256_set1_epi32(CN_QUANT8_LOWEST >> 7);
-    const __m256i exponent = _mm256_srli_epi32(_mm256_castps_si256(size), 23),
-                  power = _mm256_subs_epu16(exponent, lowest);
-    const __m128i *table = (const void *)q->decade;
-    const __m256i low = _mm256_broadcastsi128_si256(_mm_loadu_si128(table)),
-                  high = _mm256_broadcastsi128_si256(_mm_loadu_si128(table + 1));
-    __m256i decade =
-        _mm256_blendv_epi8(_mm256_shuffle_epi8(low, power), _mm256_shuffle_epi8(high, power),
-                           _mm256_cmpgt_epi32(power, _mm256_set1_epi32(15)));
-    decade = _mm256_and_si256(decade, _mm256_set1_epi32(0xff)); /* power's upper bytes are 0 */
-    const __m256 beyond = _mm256_cmp_ps(size, of_decade(q->border, decade), _CMP_GT_OQ);
-    decade = _mm256_sub_epi32(decade, _mm256_castps_si256(beyond));
-    const __m256 at =
-        _mm256_fmadd_ps(of_decade(q->slope, decade), size, of_decade(q->start, decade));
-    const __m256 off =
-        _mm256_andnot_ps(/* to the nearest whole number */
-                         _mm256_set1_ps(-0.0f),
-                         _mm256_sub_ps(at, _mm256_round_ps(
-                                               at, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)));
-    *doubtful = (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(off, _mm256_set1_ps(DOUBT), _CMP_LT_OQ));
-    const __m256i below = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const void *)q->last),
-                                                      decade),
-                  top = _mm256_set1_epi32(q->last[CN_QUANT8_ONE]);
-    const __m256 last =
-        _mm256_blendv_ps(_mm256_castsi256_ps(below), _mm256_castsi256_ps(top), is_one(decade));
-    const __m256i number = _mm256_min_epi32(_mm256_cvttps_epi32(at), _mm256_castps_si256(last));
-    if (is_signed) return number;
-    return _mm256_max_epi32(number, _mm256_min_epi32(decade, _mm256_set1_epi32(1)));
+    return (encoding){_mm256_loadu_ps(q->eight.border), _mm256_loadu_ps(q->eight.slope),
+                      _mm256_loadu_ps(q->eight.start), _mm256_set1_ps(1 / scale)};
 }
 
-static inline __m256i codes_of(const cn_quant8 *q, bool is_signed, const float *x, float inverse,
-                               unsigned *doubtful)
+enum { VECTORS = 4, WIDTH = 8 * VECTORS };
+#define EACH for (int j = 0; j < VECTORS; j++)
+
+/* Numbers of the magnitudes nearest to WIDTH sizes, but for those whose fraction is 0: they are
+ * doubtful. In steps of all vectors, so that the processor has several chains at once.
+ *
+ * A decade is estimated from the upper half of the bits, about a logarithm: 128 an octave, 425 or
+ * 65536 / 154 a decade. It changes in the middle of decades, so a border is between it and the next
+ * one. Second moments have no sign. */
+static inline void numbers_of(const encoding *t, bool is_signed, const float *x, __m256i k[VECTORS],
+                              __m256i fraction[VECTORS])
 {
-    const __m256 minus = _mm256_set1_ps(-0.0f), from = _mm256_loadu_ps(x),
-                 ratio = _mm256_mul_ps(_mm256_andnot_ps(minus, from), _mm256_set1_ps(inverse));
-    const __m256i k = numbers_of(q, is_signed, _mm256_min_ps(ratio, _mm256_set1_ps(1)), doubtful);
-    if (!is_signed) return k;
-    /* a 0's k is 0; where -1 is, the packing makes it a 0 */
-    return _mm256_add_epi32(_mm256_set1_epi32(q->zero),
-                            _mm256_sign_epi32(k, _mm256_castps_si256(from)));
+    const __m256 border = t->border, slope = t->slope, start = t->start, inverse = t->inverse;
+    const __m256i low = _mm256_set1_epi32(13523), per_decade = _mm256_set1_epi32(154),
+                  parts = _mm256_set1_epi32(is_signed ? 2 : 4), /* of the next decade's */
+        before = _mm256_set1_epi32(is_signed ? -1 : -2);
+    __m256 size[VECTORS], at[VECTORS];
+    __m256i decade[VECTORS], steps[VECTORS];
+    EACH
+    {
+        const __m256 from = _mm256_loadu_ps(x + 8 * j),
+                     positive = is_signed ? _mm256_andnot_ps(_mm256_set1_ps(-0.0f), from) : from;
+        size[j] = _mm256_min_ps(_mm256_mul_ps(positive, inverse), _mm256_set1_ps(1));
+    }
+    EACH decade[j] = _mm256_srli_epi32(_mm256_castps_si256(size[j]), 16);
+    EACH decade[j] = _mm256_mulhi_epu16(_mm256_subs_epu16(decade[j], low), per_decade);
+    EACH at[j] = _mm256_permutevar8x32_ps(border, decade[j]);
+    EACH at[j] = _mm256_cmp_ps(size[j], at[j], _CMP_GT_OQ);
+    EACH decade[j] = _mm256_sub_epi32(decade[j], _mm256_castps_si256(at[j]));
+    EACH at[j] = _mm256_fmadd_ps(size[j], _mm256_permutevar8x32_ps(slope, decade[j]),
+                                 _mm256_permutevar8x32_ps(start, decade[j]));
+    EACH steps[j] = _mm256_cvtps_epi32(at[j]);
+    EACH fraction[j] = _mm256_and_si256(steps[j], _mm256_set1_epi32(CN_QUANT8_STEPS - 1));
+    EACH k[j] = _mm256_min_epi32(_mm256_srli_epi32(steps[j], CN_QUANT8_STEP_BITS),
+                                 _mm256_add_epi32(_mm256_sllv_epi32(parts, decade[j]), before));
+    if (!is_signed) /* only 0 itself has the code 0 */
+        EACH k[j] = _mm256_min_epu32(k[j], _mm256_castps_si256(size[j]));
+}
+
+static inline unsigned zeros_of(__m256i x)
+{
+    const __m256i zero = _mm256_cmpeq_epi32(x, _mm256_setzero_si256());
+    return (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(zero));
+}
+
+/* Out of the way of the loop's registers. */
+static __attribute__((noinline)) void settle(const cn_quant8 *q, bool is_signed, const float *x,
+                                             float scale, uint8_t *codes)
+{
+    const encoding t = encoding_of(q, scale);
+    __m256i k[VECTORS], fraction[VECTORS];
+    numbers_of(&t, is_signed, x, k, fraction);
+    EACH encode_doubtful(q, zeros_of(fraction[j]), x + 8 * j, scale, codes + 8 * j);
 }
 
 static inline int encode_vectors(const cn_quant8 *q, bool is_signed, const float *x, float scale,
                                  uint8_t *codes, int n)
 {
-    const float inverse = 1 / scale;
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const encoding t = encoding_of(q, scale);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7),
+                  zero = _mm256_set1_epi32(q->zero);
     int i = 0;
-    for (; isfinite(inverse) && i + 32 <= n; i += 32) {
-        unsigned doubtful[4];
-        __m256i k[4];
-        for (int j = 0; j < 4; j++)
-            k[j] = codes_of(q, is_signed, x + i + 8 * j, inverse, &doubtful[j]);
+    for (; isnormal(1 / scale) && i + WIDTH <= n; i += WIDTH) {
+        __m256i k[VECTORS], f[VECTORS];
+        numbers_of(&t, is_signed, x + i, k, f);
+        if (is_signed) /* a 0's k is 0; where -1 is, the packing makes it a 0 */
+            EACH
+            {
+                const __m256i sign = _mm256_loadu_si256((const void *)(x + i + 8 * j));
+                k[j] = _mm256_add_epi32(zero, _mm256_sign_epi32(k[j], sign));
+            }
         const __m256i bytes =
             _mm256_packus_epi16(_mm256_packus_epi32(k[0], k[1]), _mm256_packus_epi32(k[2], k[3]));
         _mm256_storeu_si256((void *)(codes + i), _mm256_permutevar8x32_epi32(bytes, order));
-        encode_doubtful(q, doubtful[0] | doubtful[1] << 8 | doubtful[2] << 16 | doubtful[3] << 24,
-                        x + i, scale, codes + i);
+        const __m256i least =
+            _mm256_min_epu32(_mm256_min_epu32(f[0], f[1]), _mm256_min_epu32(f[2], f[3]));
+        if (__builtin_expect(zeros_of(least) != 0, 0))
+            settle(q, is_signed, x + i, scale, codes + i);
     }
     return i;
 }
+#undef EACH
 #else
 static inline int decode_vectors(const cn_quant8 *q, bool is_signed, const uint8_t *codes,
                                  float scale, float *x, int n)
