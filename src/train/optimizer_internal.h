@@ -19,8 +19,8 @@ struct cn_adamw {
     float **sum;       /* sum[i] NULL until something was accumulated */
     float **staged;    /* [n] NULL until ranks exchanged it: what isn't the host's, in its memory */
     cn_floats *squared;  /* [n] room for a list of gradients */
-    float *matrix;       /* room for Muon: twice the largest such parameter, plain; */
-    float *update;       /* and once, physical */
+    float *matrix;       /* room for Muon: the largest such parameter, plain, */
+    float *update;       /* and physical */
     size_t update_bytes; /* its size */
     bool *has_sum;
     bool *taken; /* the last pass's gradient was added, and its sum over the ranks begun */
