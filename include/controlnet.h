@@ -288,13 +288,17 @@ typedef struct cn_train_options {
     int64_t train_batch_size;            /* pairs per pass */
     int64_t gradient_accumulation_steps; /* backward passes per step */
     int64_t max_train_steps;             /* 0: num_train_epochs decides */
-    int64_t num_train_epochs;
+    int64_t num_train_epochs;            /* 0: 1, or as many as max_train_minutes allows */
+    /* Minutes from the call of cn_train after which the run ends as if its steps were done, and
+     * learning-rate schedules with it; 0: no limit. Counted anew when a run is resumed. */
+    double max_train_minutes;
     int64_t max_train_samples; /* the data set's first pairs alone; 0: all */
     double learning_rate;
     bool scale_lr; /* learning_rate times the samples of a step, those of all processes */
     const char *lr_scheduler; /* NULL: "constant" */
     /* Below 1: that part of the run; -1: 500, at most a tenth of the run. "constant" has none. */
     double lr_warmup_steps;
+    double lr_decay_steps; /* of warmup_stable_decay, its end; below 1: that part of the run */
     double lr_num_cycles, lr_power;
     double adam_beta1, adam_beta2, adam_epsilon, adam_weight_decay;
     /* Adam's moments in one byte each, block-wise, as bitsandbytes keeps them: 2 bytes a weight,

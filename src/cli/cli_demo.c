@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cli_demo.c - controlnet demo: scenes, a canny ControlNet trained on them, drawings, a report.
  *
- * Training runs at a constant learning rate until its time is used up, so that the demo ends at
- * about the same time on any machine; what it reached by then is what the report says. Only the
- * output folder is written to, and only when it is empty or an earlier demo's.
+ * Training runs until its time is used up, so that the demo ends at about the same time on any
+ * machine; what it reached by then is what the report says. Only the output folder is written to,
+ * and only when it is empty or an earlier demo's.
  */
 #include "cli/cli_demo.h"
 #include "cli/commands.h"
@@ -34,7 +34,7 @@ static const cn_option rows[] = {
      .unset = "as many as the time allows"},
     {"pairs", 0, "scenes to train on", FIELD(pairs), 16, 1e6, .preset = "1500"},
     {"batch", 'b', "pairs per step", FIELD(batch), 1, 4096, .preset = "8"},
-    {"learning-rate", 0, "constant", FIELD(learning_rate), 1e-9, 1, .preset = "1e-3"},
+    {"learning-rate", 0, "falling at the end", FIELD(learning_rate), 1e-9, 1, .preset = "1e-3"},
     {"cfg-scale", 0, "of drawings", FIELD(guidance_scale), 1, 30, .preset = "5"},
     {"seed", 0, "of scenes, training and drawings", FIELD(seed), .preset = "7"},
     CLI_THREADS(demo),
@@ -195,9 +195,6 @@ static void on_progress(void *user, const cn_train_progress *p)
     cli_progress_end(&d->progress);
     d->step_seconds = p->step_seconds;
     show_step(d, p, now);
-    if (now - d->train_begun_s < d->minutes * 60 || p->done == p->total) return;
-    d->time_up = true;
-    cn_cancel(d->ctx);
 }
 
 static void on_validated(void *user, const cn_train_validation *v)
@@ -211,32 +208,10 @@ static void on_validated(void *user, const cn_train_validation *v)
         fprintf(stderr, "control learned at step %lld\n", (long long)v->step);
 }
 
-static void on_saved(void *user, const char *path)
-{
-    demo *d = user;
-    snprintf(d->saved, sizeof d->saved, "%s", path);
-}
-
-/* A run that the clock stopped has saved a checkpoint; its weights become the result. */
-static int keep_checkpoint(demo *d)
-{
-    static const char *const files[] = {"config.json", "diffusion_pytorch_model.safetensors",
-                                        "control.safetensors"};
-    char from[CN_PATH_BYTES], to[CN_PATH_BYTES];
-    if (strcmp(d->saved, d->controlnet_dir) == 0) return CLI_DONE;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if (!join(from, d->saved, files[i]) || !join(to, d->controlnet_dir, files[i]) ||
-            rename(from, to) != 0)
-            return cli_error("demo", "cannot move \"%s\" to \"%s\": %s", from, to, strerror(errno));
-    if (!remove_tree(d->saved))
-        return cli_error("demo", "cannot remove \"%s\": %s", d->saved, strerror(errno));
-    return CLI_DONE;
-}
-
-static cn_status run_trainer(demo *d)
+static cn_status train(demo *d)
 {
     const cn_train_callbacks callbacks = {
-        .user = d, .progress = on_progress, .validated = on_validated, .saved = on_saved};
+        .user = d, .progress = on_progress, .validated = on_validated};
     cn_train_options o;
     cn_train_options_default(&o);
     o.model = d->model;
@@ -245,9 +220,12 @@ static cn_status run_trainer(demo *d)
     o.output_dir = d->controlnet_dir;
     o.resolution = DEMO_PX;
     o.train_batch_size = d->batch;
-    o.max_train_steps = d->max_steps ? d->max_steps : 1000000;
+    o.max_train_steps = d->max_steps;
+    o.max_train_minutes = d->minutes;
     o.learning_rate = d->learning_rate;
-    o.lr_scheduler = "constant";
+    o.lr_scheduler = "warmup_stable_decay";
+    o.lr_warmup_steps = 0;
+    o.lr_decay_steps = DEMO_DECAY;
     o.seed = d->seed;
     o.checkpointing_steps = 0;
     o.validation_steps = DEMO_EVERY;
@@ -255,21 +233,12 @@ static cn_status run_trainer(demo *d)
     o.validation_sampling_steps = DEMO_SAMPLING_STEPS;
     o.validation_guidance_scale = d->guidance_scale;
     d->train_begun_s = cli_now_s();
-    return cn_train(d->ctx, &o, &callbacks, &d->result);
-}
-
-/* The clock stops a run as Ctrl-C does, and a stopped context stays so: the rest gets a new one. */
-static int train(demo *d)
-{
-    const cn_status s = run_trainer(d);
+    const cn_status s = cn_train(d->ctx, &o, &callbacks, &d->result);
     end_line(d);
-    if (s != CN_OK && !(s == CN_ECANCELLED && d->time_up)) return cli_failed(d->ctx, "demo");
-    cli_context_destroy(d->ctx);
-    d->ctx = cli_context_create("demo", d->threads);
-    if (!d->ctx) return CLI_FAILED;
-    fprintf(stderr, "trained %lld steps in %.0f s\n", (long long)d->result.steps,
-            d->result.seconds);
-    return keep_checkpoint(d);
+    if (s == CN_OK)
+        fprintf(stderr, "trained %lld steps in %.0f s\n", (long long)d->result.steps,
+                d->result.seconds);
+    return s;
 }
 
 /* --- the command ------------------------------------------------------------------------------ */
@@ -290,7 +259,7 @@ static int run(demo *d)
     fprintf(stderr, "1 of 4: scenes to learn from\n");
     if (make_scenes(d) != CN_OK) return cli_failed(d->ctx, "demo");
     fprintf(stderr, "2 of 4: a canny ControlNet, %g minutes at most\n", d->minutes);
-    if ((status = train(d)) != CLI_DONE) return status;
+    if (train(d) != CN_OK) return cli_failed(d->ctx, "demo");
     fprintf(stderr, "3 of 4: drawings with and without it\n");
     cn_status s = d->moments_status == CN_OK ? demo_moments_load(d) : d->moments_status;
     if (s == CN_OK) s = demo_draw(d);

@@ -12,6 +12,9 @@
 #define DEMO_LOW  "low=50"
 #define DEMO_HIGH "high=100"
 
+/* The last part of training, in which the learning rate falls. */
+#define DEMO_DECAY 0.3
+
 enum {
     DEMO_PX = 128,    /* pictures, as the small base model draws them */
     DEMO_HELD = 16,   /* scenes that training never sees, measured */
@@ -53,13 +56,11 @@ typedef struct demo {
     /* folders and files in output_dir */
     char scenes_dir[CN_PATH_BYTES], held_dir[CN_PATH_BYTES], controlnet_dir[CN_PATH_BYTES];
     /* the run */
-    cn_ctx *ctx; /* a new one after training, whose own may have been stopped by the clock */
+    cn_ctx *ctx;
     cli_progress progress;
     cn_image *scribble_image, *photo_image; /* photo NULL: none */
     double begun_s, train_begun_s, shown_s;
     bool line_open;
-    bool time_up;
-    char saved[CN_PATH_BYTES]; /* where the trainer last saved */
     double step_seconds;
     cn_train_result result;
     demo_moments moments;

@@ -113,6 +113,11 @@ static void describe(const demo *d, char *out, size_t cap)
              d->result.seconds / 60, verdict(d), d->n_held, d->p_value);
 }
 
+static bool ended_by_time(const demo *d)
+{
+    return !d->max_steps || d->result.steps < d->max_steps;
+}
+
 static void describe_training(const demo *d, char *out, size_t cap)
 {
     char learned[TEXT] = "No validation has found control learned.";
@@ -124,11 +129,13 @@ static void describe_training(const demo *d, char *out, size_t cap)
              "The same held-out scenes drawn while training went on, from the same noise and words "
              "each time; at step 0 the new network adds nothing. Control comes suddenly, not bit "
              "by bit: the paper calls it sudden convergence.\n\n"
-             "The learning rate was constant and training stopped %s, after %lld steps. Every %d "
+             "The learning rate fell in the last %.0f %% of training, which ended %s, after %lld "
+             "steps. Every %d "
              "steps %d held-out scenes were drawn and measured. %s That means: a lower held-out "
              "loss with control than without, edges that agree at least 1.5 times as well, and a "
              "gain above three standard errors.",
-             d->time_up ? "when its time was used up" : "at the step asked for",
+             100 * DEMO_DECAY,
+             ended_by_time(d) ? "when its time was used up" : "at the step asked for",
              (long long)d->result.steps, DEMO_EVERY, DEMO_CHECKED, learned);
 }
 
@@ -319,7 +326,7 @@ static json_t *summary(const demo *d)
         demo_above_chance(d), "at_least_twice", d->agreement_with >= 2 * d->agreement_without,
         "steps", (json_int_t)d->result.steps, "seconds", cli_now_s() - d->begun_s, "train_seconds",
         d->result.seconds, "step_seconds", d->step_seconds, "learned_at_step",
-        (json_int_t)d->result.learned_at_step, "stopped_by", d->time_up ? "time" : "steps",
+        (json_int_t)d->result.learned_at_step, "stopped_by", ended_by_time(d) ? "time" : "steps",
         "held_out", d->n_held, "pairs", (json_int_t)d->pairs, "train_batch_size",
         (json_int_t)d->batch, "learning_rate", d->learning_rate, "final_loss", d->result.final_loss,
         "seed", (json_int_t)d->seed, "model", d->model);

@@ -155,11 +155,11 @@ static void number(table *t, const char *label, const char *format, ...)
     t->n++;
 }
 
-static void add_tiles(table *tiles, int64_t total_steps, const cn_train_validation *r)
+static void add_tiles(table *tiles, int64_t end_step, const cn_train_validation *r)
 {
     char label[CAPTION];
     number(tiles, "of the run's steps taken", "%lld of %lld", (long long)r->step,
-           (long long)total_steps);
+           (long long)end_step);
     number(tiles, "held-out loss with control, without", "%.4f, %.4f", r->loss_with,
            r->loss_without);
     if (r->has_agreement) {
@@ -206,7 +206,7 @@ static cn_status write_page(page *p, cn_validator *v, const cn_train_validation 
     CN_TRY(cn_format(p->ctx, path, sizeof path, "%s/report.html", v->o.train->output_dir));
     CN_TRY(cn_format(p->ctx, metrics, sizeof metrics, "%s/metrics.jsonl", v->o.train->output_dir));
     if (!v->curves) CN_TRY(cn_curves_open(p->ctx, metrics, &v->curves));
-    add_tiles(tiles, v->o.total_steps, r);
+    add_tiles(tiles, v->end_step, r);
     add_bands(bands, v->o.timesteps, r);
     add_blocks(blocks, rms, n_rms);
     snprintf(p->text, sizeof p->text, "Learned means: %s.%s%s", r->rule, r->advice ? "\n\n" : "",

@@ -264,17 +264,18 @@ static cn_status report(cn_validator *v, cn_train_validation *r, const double *r
     advise(v->o.train, v->o.links, r, &advice);
     r->advice = advice.data;
     const cn_status s = cn_validator_report(v, r, rms, n_rms);
-    if (r->advice && r->step == v->o.total_steps) cn_log(v->ctx, CN_LOG_INFO, "%s", r->advice);
+    if (r->advice && r->step == v->end_step) cn_log(v->ctx, CN_LOG_INFO, "%s", r->advice);
     if (s == CN_OK && calls->validated) calls->validated(calls->user, r);
     cn_str_free(&advice);
     r->advice = NULL;
     return s;
 }
 
-cn_status cn_validator_run(cn_validator *v, int64_t step, bool base_trained,
+cn_status cn_validator_run(cn_validator *v, int64_t step, int64_t end_step, bool base_trained,
                            int64_t *learned_at_step, cn_train_validation *out)
 {
     const double start = cn_now_s();
+    v->end_step = end_step;
     double rms[CN_MAX_RESIDUALS + 1];
     char dir[CN_PATH_BYTES], sheet[CN_PATH_BYTES];
     cn_train_validation r = {.sheet = sheet};

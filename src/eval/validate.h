@@ -58,8 +58,7 @@ typedef struct cn_validator_options {
     const cn_validation_item *items; /* [n_items], copied: those held out come first */
     int64_t n_held, n_items;
     int64_t width, height; /* pixels, of every drawing */
-    int64_t total_steps;
-    int timesteps; /* of the noise schedule */
+    int timesteps;         /* of the noise schedule */
 } cn_validator_options;
 
 cn_status cn_validator_create(cn_ctx *ctx, const cn_validator_options *options,
@@ -67,8 +66,9 @@ cn_status cn_validator_create(cn_ctx *ctx, const cn_validator_options *options,
 void cn_validator_destroy(cn_validator *v);
 /* Measures, draws, judges, writes output_dir/validation/step_N/, report.html and a line of
  * metrics.jsonl. base_trained: what is drawn without control changes too. *learned_at_step: -1, or
- * the first step at which control was learned; set when that is this one. out: texts aside. */
-cn_status cn_validator_run(cn_validator *v, int64_t step, bool base_trained,
+ * the first step at which control was learned; set when that is this one. end_step: the run's last,
+ * as far as is known. out: texts aside. */
+cn_status cn_validator_run(cn_validator *v, int64_t step, int64_t end_step, bool base_trained,
                            int64_t *learned_at_step, cn_train_validation *out) CN_CHECKED;
 
 #endif

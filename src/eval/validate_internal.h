@@ -12,6 +12,7 @@ struct cn_validator {
     cn_validator_options o;                   /* its items are the validator's own */
     cn_annotate_args annotate;                /* kind NULL: no agreement */
     char rule[256];                           /* that judges */
+    int64_t end_step;                         /* of the run, as known at the last validation */
     cn_curves *curves;                        /* of metrics.jsonl; NULL before the first page */
     bool has_baseline;                        /* the arrays "without" are filled */
     double *loss_with, *loss_without;         /* [n_held] mean over the fixed timesteps */

@@ -232,8 +232,19 @@ void cn_estimate_validations(const cn_run_setup *r, int64_t first_step, cn_run_n
     const double flops = n->plan.gflop_per_pass * 1e9 * (double)o->gradient_accumulation_steps;
     if (!o->validation_steps || !(flops > 0)) return;
     const double once = n->validation_flops / flops * n->plan.step_seconds;
-    const int64_t left = r->total_steps - first_step;
+    const int64_t left = n->plan.steps - first_step;
     /* the first one measures without control too */
     n->plan.validation_seconds =
         once * (double)((left + o->validation_steps - 1) / o->validation_steps + 1);
+}
+
+void cn_estimate_end(const cn_run_setup *r, int64_t first_step, cn_train_plan *plan)
+{
+    const double all = plan->run_seconds + plan->validation_seconds;
+    const double left = fmax(60 * r->o.max_train_minutes - plan->encoding_seconds, 0);
+    if (r->o.max_train_minutes == 0 || all <= left) return;
+    const double part = left / all;
+    plan->steps = first_step + (int64_t)ceil(part * (double)(plan->steps - first_step));
+    plan->run_seconds *= part;
+    plan->validation_seconds *= part;
 }

@@ -18,5 +18,7 @@ cn_status cn_estimate_steps(const cn_run_setup *r, const cn_buckets *buckets, in
                             cn_run_nets *n) CN_CHECKED;
 /* n->plan.validation_seconds, from its step_seconds. */
 void cn_estimate_validations(const cn_run_setup *r, int64_t first_step, cn_run_nets *n);
+/* Of a run that its minutes end before its steps: how far it comes. */
+void cn_estimate_end(const cn_run_setup *r, int64_t first_step, cn_train_plan *plan);
 
 #endif

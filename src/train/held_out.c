@@ -336,7 +336,6 @@ static cn_status create_validator(cn_held_out *h, cn_metrics *metrics)
                                     .n_items = n,
                                     .width = d->held_cache->width,
                                     .height = d->held_cache->height,
-                                    .total_steps = r->total_steps,
                                     .timesteps = r->schedule->n};
     const cn_status s = cn_validator_create(r->ctx, &o, &h->validator);
     cn_free(items);
@@ -359,14 +358,16 @@ cn_status cn_held_out_create(const cn_run_setup *r, const cn_run_data *d, const 
     return s;
 }
 
-cn_status cn_held_out_validate(cn_held_out *h, cn_train_state *state, cn_train_result *result)
+cn_status cn_held_out_validate(cn_held_out *h, int64_t end_step, cn_train_state *state,
+                               cn_train_result *result)
 {
     const cn_run_nets *n = h->nets;
     cn_train_validation v = {0};
     cn_plan_drop(n->step->plan); /* the step's values are done with; drawing needs the room */
     CN_TRY(cn_adamw_swap_ema(n->adamw));
-    const cn_status s = cn_validator_run(
-        h->validator, state->step, n->phase.unlock != CN_UNLOCK_NONE, &state->learned_at_step, &v);
+    const cn_status s =
+        cn_validator_run(h->validator, state->step, end_step, n->phase.unlock != CN_UNLOCK_NONE,
+                         &state->learned_at_step, &v);
     CN_TRY(cn_adamw_swap_ema(n->adamw));
     CN_TRY(s);
     result->has_agreement = v.has_agreement;

@@ -15,7 +15,7 @@ cn_status cn_held_out_create(const cn_run_setup *r, const cn_run_data *d, const 
 void cn_held_out_destroy(cn_held_out *h);
 /* A validation at state->step, with the mean of the weights where one is kept; sets what state and
  * result say of it. */
-cn_status cn_held_out_validate(cn_held_out *h, cn_train_state *state,
+cn_status cn_held_out_validate(cn_held_out *h, int64_t end_step, cn_train_state *state,
                                cn_train_result *result) CN_CHECKED;
 
 /* --- what one takes ----------------------------------------------------------------------------

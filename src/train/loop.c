@@ -112,17 +112,32 @@ static cn_status run_passes(const cn_run_setup *r, const cn_run_data *d, cn_run_
     return CN_OK;
 }
 
+/* The run's last step by this process's clock, while it takes the step behind state.step: that one
+ * where the minutes are over, else as many as they allow at the pace so far. */
+static int64_t end_by_clock(const cn_run_setup *r, const cn_run_progress *p)
+{
+    const int64_t this_step = p->state.step + 1;
+    if (r->o.max_train_minutes == 0) return r->total_steps;
+    const double now = cn_now_s(), left = 60 * r->o.max_train_minutes - (now - r->begun_s);
+    if (left <= 0) return this_step;
+    const double pace = (now - p->loop_begun_s) / (double)(this_step - p->first_step);
+    const double more = left / fmax(pace, 1e-9);
+    return more < (double)(r->total_steps - this_step) ? this_step + (int64_t)more : r->total_steps;
+}
+
 /* The mean of the ranks' losses. With it they tell each other who was asked to stop: whoever starts
- * them need not hand a signal on to all. */
+ * them need not hand a signal on to all; and rank 0 when the run will end. */
 static cn_status sum_over_ranks(const cn_run_setup *r, cn_run_progress *p, double *loss)
 {
     const int rank = cn_ranks_rank(r->ranks);
     const bool requested = r->ranks && cn_cancel_requested(r->ctx);
-    double sums[] = {*loss, requested, requested ? rank : 0};
+    const double end = rank ? 0 : (double)end_by_clock(r, p);
+    double sums[] = {*loss, requested, requested ? rank : 0, end};
     CN_TRY(cn_ranks_sum(r->ranks, sums, CN_COUNT(sums)));
     *loss = sums[0] / cn_ranks_count(r->ranks);
     p->stop_requests = (int)sums[1];
     p->stop_rank = (int)sums[2];
+    p->end_step = (int64_t)sums[3];
     return CN_OK;
 }
 
@@ -149,7 +164,8 @@ static cn_status run_step(const cn_run_setup *r, const cn_run_data *d, cn_run_ne
                           cn_run_progress *p, cn_step_result *step)
 {
     const double start = cn_now_s();
-    *step = (cn_step_result){.lr = cn_lr_at(&r->lr, p->state.step)};
+    const cn_lr lr = cn_run_setup_lr(r, p->end_step);
+    *step = (cn_step_result){.lr = cn_lr_at(&lr, p->state.step)};
     begin_scale(r, n->adamw, &p->state.scale);
     CN_TRY(run_passes(r, d, n, &p->state, step));
     CN_TRY(sum_over_ranks(r, p, &step->loss));
@@ -206,7 +222,7 @@ static void tell_step(const cn_run_setup *r, const cn_run_progress *p, const cn_
         &(cn_train_progress){
             .stage = "train",
             .done = p->state.step,
-            .total = r->total_steps,
+            .total = p->end_step,
             .loss = step->loss,
             .loss_mean = mean.loss,
             .lr = step->lr,
@@ -215,7 +231,7 @@ static void tell_step(const cn_run_setup *r, const cn_run_progress *p, const cn_
             .data_wait_seconds = mean.waited,
             .encode_seconds = mean.encoded,
             .images_per_second = (double)cn_run_step_samples(r) / fmax(mean.seconds, 1e-9),
-            .eta_seconds = mean.seconds * (double)(r->total_steps - p->state.step),
+            .eta_seconds = mean.seconds * (double)(p->end_step - p->state.step),
             .resident_bytes = cn_resident_bytes()});
 }
 
@@ -293,7 +309,7 @@ static cn_status validate(const cn_run_setup *r, cn_adamw *adamw, cn_run_progres
     cn_status s = CN_OK;
     if (p->held_out) {
         cn_cancel_hold(r->ctx, false);
-        s = cn_held_out_validate(p->held_out, &p->state, &p->result);
+        s = cn_held_out_validate(p->held_out, p->end_step, &p->state, &p->result);
         cn_cancel_hold(r->ctx, r->ranks != NULL);
     } else {
         s = cn_adamw_swap_ema(adamw);
@@ -308,7 +324,7 @@ static cn_status after_step(const cn_run_setup *r, bool validates, cn_run_nets *
 {
     const int64_t step = p->state.step;
     if (due(r->o.checkpointing_steps, step)) CN_TRY(save_checkpoint(r, n, p));
-    if (validates && (due(r->o.validation_steps, step) || step == r->total_steps))
+    if (validates && (due(r->o.validation_steps, step) || step == p->end_step))
         return validate(r, n->adamw, p);
     return CN_OK;
 }
@@ -334,7 +350,7 @@ static cn_status find_nonfinite_file(const cn_run_nets *n, const cn_run_progress
 static cn_status loop(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
                       cn_run_progress *p)
 {
-    while (p->state.step < r->total_steps) {
+    while (p->state.step < p->end_step) {
         cn_step_result step;
         if (p->stop_requests || cn_cancelled(r->ctx)) return stop(r, n, p);
         CN_TRY(begin_phase(r, d->buckets, p->state.step, n));
@@ -355,6 +371,9 @@ static cn_status loop(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *
 cn_status cn_run_loop(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
                       cn_run_progress *p)
 {
+    p->first_step = p->state.step;
+    p->loop_begun_s = cn_now_s();
+    p->end_step = r->total_steps;
     cn_cancel_hold(r->ctx, r->ranks != NULL);
     const cn_status s = loop(r, d, n, p);
     cn_cancel_hold(r->ctx, false);

@@ -19,6 +19,11 @@ typedef struct cn_run_progress {
     cn_train_state state;
     char resume_path[CN_PATH_BYTES]; /* "" : from the start */
     int64_t saved_step;              /* of the last checkpoint, 0: none */
+    int64_t first_step;              /* taken by this process: state.step before the loop */
+    double loop_begun_s;
+    /* the run's last step: total_steps, or what the minutes that are left allow at the pace so far;
+     * the same on all ranks */
+    int64_t end_step;
     /* ranks that were asked to stop when the last step's losses were added up; the sum of their
      * numbers: which one it was, where it was one alone */
     int stop_requests;
@@ -31,7 +36,7 @@ typedef struct cn_run_progress {
     cn_train_result result;
 } cn_run_progress;
 
-/* From state.step to total_steps, with validations and checkpoints. CN_ECANCELLED after cn_cancel,
+/* From state.step to end_step, with validations and checkpoints. CN_ECANCELLED after cn_cancel,
  * with the last whole step saved. */
 cn_status cn_run_loop(const cn_run_setup *r, const cn_run_data *d, cn_run_nets *n,
                       cn_run_progress *p) CN_CHECKED;

@@ -7,6 +7,9 @@
 
 #include <string.h>
 
+/* Of a run that its minutes alone end; a checkpoint's state allows no more. */
+static const int64_t MOST_STEPS = INT64_C(1000000000000);
+
 /* --- files ------------------------------------------------------------------------------------ */
 
 /* What the base must be for this trainer. */
@@ -53,7 +56,7 @@ cn_status cn_run_setup_open(cn_run_setup *r)
 {
     if (!(r->save_ctx = cn_ctx_create(cn_threads(r->ctx))))
         return cn_fail(r->ctx, CN_ENOMEM, "out of memory at the start of training");
-    CN_TRY(cn_lr_kind_find(r->ctx, r->o.lr_scheduler, &r->lr.kind));
+    CN_TRY(cn_lr_kind_find(r->ctx, r->o.lr_scheduler, &r->lr_kind));
     CN_TRY(cn_base_open_with(r->ctx, r->o.model, r->o.vae, &r->base));
     CN_TRY(check_base(r->ctx, r->base, &r->o));
     CN_TRY(cn_trained_open(r->ctx, r->base, &r->o, &r->net));
@@ -74,6 +77,18 @@ cn_status cn_run_setup_settle(cn_run_setup *r)
     return cn_objective_find(r->ctx, &r->o, r->schedule, &r->objective);
 }
 
+cn_lr cn_run_setup_lr(const cn_run_setup *r, int64_t end)
+{
+    const cn_train_options *o = &r->o;
+    return (cn_lr){.kind = r->lr_kind,
+                   .base = o->learning_rate,
+                   .warmup_steps = cn_lr_warmup(o->lr_warmup_steps, end),
+                   .decay_steps = cn_lr_decay(o->lr_decay_steps, end),
+                   .total_steps = end,
+                   .cycles = o->lr_num_cycles,
+                   .power = o->lr_power};
+}
+
 void cn_run_setup_count_steps(cn_run_setup *r, int64_t epoch_samples)
 {
     cn_train_options *o = &r->o;
@@ -84,14 +99,14 @@ void cn_run_setup_count_steps(cn_run_setup *r, int64_t epoch_samples)
         cn_log(r->ctx, CN_LOG_INFO, "--scale-lr: learning rate %.3g for %lld samples a step",
                o->learning_rate, (long long)images);
     }
-    r->total_steps = o->max_train_steps ? o->max_train_steps : per_epoch * o->num_train_epochs;
-    r->lr = (cn_lr){.kind = r->lr.kind,
-                    .base = o->learning_rate,
-                    .warmup_steps = cn_lr_warmup(o->lr_warmup_steps, r->total_steps),
-                    .total_steps = r->total_steps,
-                    .cycles = o->lr_num_cycles,
-                    .power = o->lr_power};
-    const double highest = cn_lr_highest(&r->lr);
+    if (o->max_train_steps)
+        r->total_steps = o->max_train_steps;
+    else if (o->num_train_epochs || o->max_train_minutes == 0)
+        r->total_steps = per_epoch * CN_MAX(o->num_train_epochs, 1);
+    else
+        r->total_steps = MOST_STEPS;
+    const cn_lr lr = cn_run_setup_lr(r, r->total_steps);
+    const double highest = cn_lr_highest(&lr);
     if (highest < o->learning_rate)
         cn_log(r->ctx, CN_LOG_WARN,
                "--lr-warmup-steps %g: the run has %lld steps; its learning rate reaches %.3g at "

@@ -34,8 +34,9 @@ typedef struct cn_run_setup {
     cn_comparison comparison; /* of drawings and conditions */
     cn_schedule *schedule;
     cn_objective objective;
-    cn_lr lr;
-    int64_t total_steps;
+    cn_lr_kind lr_kind;
+    int64_t total_steps; /* at most, where minutes bound the run */
+    double begun_s;
 } cn_run_setup;
 
 /* --- train_options.c -------------------------------------------------------------------------- */
@@ -55,8 +56,10 @@ cn_status cn_run_setup_open(cn_run_setup *r) CN_CHECKED;
 /* What drawings are compared by, what the base predicts, noise schedule and objective. May run the
  * base's UNet once. */
 cn_status cn_run_setup_settle(cn_run_setup *r) CN_CHECKED;
-/* total_steps and the learning rate's schedule, from the samples of an epoch. */
+/* total_steps, from the samples of an epoch. */
 void cn_run_setup_count_steps(cn_run_setup *r, int64_t epoch_samples);
+/* The learning rate's schedule of a run that ends with step `end`. */
+cn_lr cn_run_setup_lr(const cn_run_setup *r, int64_t end);
 void cn_run_setup_close(cn_run_setup *r);
 /* Says how far a stage other than training is. */
 void cn_run_report_stage(const cn_run_setup *r, const char *stage, int64_t done, int64_t total);

@@ -222,6 +222,7 @@ static cn_status dry_run(trainer *t)
     CN_TRY(cn_run_nets_create_optimizer(r, NULL, &t->nets));
     CN_TRY(cn_estimate_steps(r, t->data.buckets, first_step, &t->nets));
     if (t->data.n_held) cn_estimate_validations(r, first_step, &t->nets);
+    cn_estimate_end(r, first_step, &t->nets.plan);
     report_plan(&r->callbacks, &t->nets.plan);
     return lint == CN_OK ? CN_OK : cn_fail(r->ctx, lint, "%s", faults);
 }
@@ -274,6 +275,7 @@ cn_status cn_train(cn_ctx *ctx, const cn_train_options *options,
     cn_run_progress *p = &t->progress;
     t->run.ctx = ctx;
     t->run.o = *options;
+    t->run.begun_s = start;
     if (callbacks) t->run.callbacks = *callbacks;
     p->state.learned_at_step = -1;
     const cn_status s = tell_saved(&t->run, p->saved_step, run(t));

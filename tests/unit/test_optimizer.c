@@ -350,7 +350,12 @@ static void muon_s_state_survives_a_file(void **state)
 
 static double rate(const char *name, int64_t step_index)
 {
-    cn_lr lr = {.base = 2, .warmup_steps = 10, .total_steps = 110, .cycles = 2, .power = 1};
+    cn_lr lr = {.base = 2,
+                .warmup_steps = 10,
+                .decay_steps = 20,
+                .total_steps = 110,
+                .cycles = 2,
+                .power = 1};
     must(cn_lr_kind_find(ctx, name, &lr.kind));
     return cn_lr_at(&lr, step_index);
 }
@@ -369,6 +374,11 @@ static void schedules_are_diffusers(void **state)
     assert_true(fabs(rate("cosine_with_restarts", 60) - 2) < 1e-12);
     assert_true(fabs(rate("polynomial", 60) - 1.00000005) < 1e-12);
     assert_true(rate("polynomial", 110) == 1e-7);
+    /* transformers' get_wsd_schedule with 80 stable steps and its cosine */
+    assert_true(rate("warmup_stable_decay", 5) == 1 && rate("warmup_stable_decay", 89) == 2);
+    assert_true(rate("warmup_stable_decay", 90) == 2 && rate("warmup_stable_decay", 110) == 0);
+    assert_true(fabs(rate("warmup_stable_decay", 100) - 1) < 1e-12 &&
+                fabs(rate("warmup_stable_decay", 95) - 1.7071067812) < 1e-9);
     cn_lr_kind kind;
     assert_int_equal(cn_lr_kind_find(ctx, "wavy", &kind), CN_EINVAL);
 }
@@ -392,6 +402,22 @@ static void a_default_warm_up_is_a_tenth_at_most(void **state)
     assert_true(cn_lr_highest(&lr) == 2 * 9 / 10.0);
     lr.kind = CN_LR_CONSTANT;
     assert_true(cn_lr_highest(&lr) == 2);
+}
+
+static void a_decay_begins_behind_the_warm_up(void **state)
+{
+    (void)state;
+    const cn_lr lr = {.kind = CN_LR_WARMUP_STABLE_DECAY,
+                      .base = 2,
+                      .warmup_steps = 10,
+                      .decay_steps = 8,
+                      .total_steps = 12};
+    assert_true(cn_lr_at(&lr, 10) == 2 && fabs(cn_lr_at(&lr, 14) - 1) < 1e-12);
+    assert_int_equal(cn_lr_decay(0.2, 1000), 200);
+    assert_int_equal(cn_lr_decay(300, 1000), 300);
+    cn_lr none = lr;
+    none.decay_steps = 0;
+    assert_true(cn_lr_at(&none, 11) == 2);
 }
 
 static void every_epoch_sees_every_item(void **state)
@@ -438,6 +464,7 @@ int main(void)
         cmocka_unit_test(muon_s_state_survives_a_file),
         cmocka_unit_test(schedules_are_diffusers),
         cmocka_unit_test(a_default_warm_up_is_a_tenth_at_most),
+        cmocka_unit_test(a_decay_begins_behind_the_warm_up),
         cmocka_unit_test(every_epoch_sees_every_item),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -119,7 +119,8 @@ static void test_defaults_of_training(void **state)
     cn_train_options_default(&o);
     assert_int_equal(o.resolution, 512);
     assert_int_equal(o.train_batch_size, 4);
-    assert_int_equal(o.num_train_epochs, 1);
+    assert_int_equal(o.num_train_epochs, 0); /* 1, as no minutes bound the run */
+    assert_true(o.max_train_minutes == 0 && o.lr_decay_steps == 0.2);
     assert_int_equal(o.max_train_steps, 0);
     assert_int_equal(o.checkpointing_steps, 500);
     assert_int_equal(o.gradient_accumulation_steps, 1);
@@ -284,7 +285,7 @@ static void test_values_in_a_struct(void **state)
     o.lr_scheduler = "sine";
     refuse(&o, cn_train_option_rows,
            "--lr-scheduler sine: must be constant, constant_with_warmup, linear, cosine, "
-           "cosine_with_restarts or polynomial");
+           "cosine_with_restarts, polynomial or warmup_stable_decay");
     o.lr_scheduler = NULL;
     assert_int_equal(cn_options_check(ctx, cn_train_option_rows, &o), CN_OK);
 

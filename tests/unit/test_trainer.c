@@ -91,6 +91,32 @@ static void the_loss_falls(void **state)
     assert_true(r.final_loss < 0.97 * first);
 }
 
+/* The rate's decay ends where the minutes do, whatever number of steps that is. */
+static void minutes_end_a_run(void **state)
+{
+    (void)state;
+    char out[256];
+    double lr = 1;
+    path_in(out, "minutes");
+    cn_train_options o = options_for(out);
+    o.max_train_steps = 0;
+    o.max_train_minutes = 2 / 60.0;
+    o.lr_scheduler = "warmup_stable_decay";
+    o.lr_warmup_steps = 0;
+    o.lr_decay_steps = 0.5;
+    o.overwrite = true;
+    cn_train_result r;
+    must(cn_train(ctx, &o, NULL, &r));
+    assert_true(r.steps > 3 && r.seconds >= 2);
+    assert_int_equal(metrics(out, "lr", &lr), r.steps);
+    assert_true(lr < o.learning_rate); /* a busy machine may stop far from 0 */
+    assert_true(same_file(out, out, "control.safetensors")); /* saved as one that ends by steps */
+    o.max_train_steps = 2;
+    o.max_train_minutes = 1e6;
+    must(cn_train(ctx, &o, NULL, &r));
+    assert_int_equal(r.steps, 2);
+}
+
 static void the_same_seed_gives_the_same_bytes(void **state)
 {
     (void)state;
@@ -904,6 +930,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_saves_both_layouts),
         cmocka_unit_test(the_loss_falls),
+        cmocka_unit_test(minutes_end_a_run),
         cmocka_unit_test(the_same_seed_gives_the_same_bytes),
         cmocka_unit_test(accumulation_is_a_larger_batch),
         cmocka_unit_test(only_mid_leaves_the_links_silent),
