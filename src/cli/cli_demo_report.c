@@ -130,10 +130,9 @@ static void describe_training(const demo *d, char *out, size_t cap)
              "each time; at step 0 the new network adds nothing. Control comes suddenly, not bit "
              "by bit: the paper calls it sudden convergence.\n\n"
              "The learning rate fell in the last %.0f %% of training, which ended %s, after %lld "
-             "steps. Every %d "
-             "steps %d held-out scenes were drawn and measured. %s That means: a lower held-out "
-             "loss with control than without, edges that agree at least 1.5 times as well, and a "
-             "gain above three standard errors.",
+             "steps. Every %d steps %d held-out scenes were drawn and measured. %s That means: a "
+             "lower held-out loss with control than without, edges that agree at least 1.5 times "
+             "as well, and a gain above three standard errors.",
              100 * DEMO_DECAY,
              ended_by_time(d) ? "when its time was used up" : "at the step asked for",
              (long long)d->result.steps, DEMO_EVERY, DEMO_CHECKED, learned);

@@ -7,6 +7,8 @@
  * folder with the same files as before, to the byte. Where a command writes several files and its
  * disk fills up, whole ones may be there but no temporary one. The work folder is made in /tmp and
  * removed at the end.
+ *
+ * It stays one file, long as it is: a list of cases, with the little that runs one.
  */
 #include "../support/child.h"
 #include "../support/made_files.h"
