@@ -126,6 +126,9 @@ bool cli_is_text(const char *text);
 void cli_put(FILE *f, const char *text);
 /* The same, line by line. */
 void cli_put_lines(FILE *f, const char *text);
+/* On standard output what a call of the library made, which had the status s: JSON as it is, lines
+ * for people as cli_put_lines does; of a failure its message. CLI_DONE or CLI_FAILED. */
+int cli_put_text(cn_ctx *ctx, const char *command, cn_status s, const char *text, bool json);
 /* vfprintf, put so. */
 void cli_vsay(FILE *f, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
 

@@ -17,12 +17,9 @@ static int list(bool json)
 {
     cn_ctx *ctx = cli_context_create("devices", 0);
     if (!ctx) return CLI_FAILED;
-    int status = CLI_DONE;
     char *text = NULL;
-    if (cn_devices(ctx, json, &text) == CN_OK)
-        json ? (void)fputs(text, stdout) : cli_put_lines(stdout, text);
-    else
-        status = cli_failed(ctx, "devices");
+    const cn_status s = cn_devices(ctx, json, &text);
+    const int status = cli_put_text(ctx, "devices", s, text, json);
     cn_free(text);
     cli_context_destroy(ctx);
     return status;

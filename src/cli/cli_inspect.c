@@ -22,10 +22,8 @@ static int inspect(const cli_parser *p, bool json)
     int status = CLI_DONE;
     for (int i = 0; i < p->n_words; i++) {
         char *text = NULL;
-        if (cn_inspect(ctx, p->words[i], json, &text) == CN_OK)
-            json ? (void)fputs(text, stdout) : cli_put_lines(stdout, text);
-        else
-            status = cli_failed(ctx, "inspect");
+        const cn_status s = cn_inspect(ctx, p->words[i], json, &text);
+        if (cli_put_text(ctx, "inspect", s, text, json) != CLI_DONE) status = CLI_FAILED;
         cn_free(text);
     }
     cli_context_destroy(ctx);

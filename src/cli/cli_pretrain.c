@@ -4,7 +4,6 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 
-#include <jansson.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -229,18 +228,16 @@ static void print_json_prompts(const cn_pretrain_evaluation *e)
 
 static void print_json_follow(const cn_pretrain_evaluation *e)
 {
-    json_t *list = json_array();
-    for (int i = 0; list && i < e->n_follow; i++) {
+    printf(", \"control_scenes\": %lld, \"controls\": [", (long long)e->control_scenes);
+    for (int i = 0; i < e->n_follow; i++) {
         const cn_pretrain_follow *f = &e->follow[i];
-        json_array_append_new(
-            list,
-            json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "condition", f->condition, "measure",
-                      f->measure, "scenes", (json_int_t)f->scenes, "with", f->with, "without",
-                      f->without, "autoencoder", f->autoencoder, "truth", f->truth));
+        printf("%s{\"condition\": ", i ? ", " : "");
+        cli_print_quoted(f->condition);
+        printf(", \"measure\": \"%s\", \"scenes\": %lld, \"with\": %.4f, \"without\": %.4f, "
+               "\"autoencoder\": %.4f, \"truth\": %.4f}",
+               f->measure, (long long)f->scenes, f->with, f->without, f->autoencoder, f->truth);
     }
-    printf(", \"control_scenes\": %lld, \"controls\": ", (long long)e->control_scenes);
-    if (!list || json_dumpf(list, stdout, JSON_REAL_PRECISION(6)) != 0) fputs("null", stdout);
-    json_decref(list);
+    putchar(']');
 }
 
 static void print_json(const cn_pretrain_evaluation *e)
