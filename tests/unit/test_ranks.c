@@ -33,6 +33,7 @@ typedef struct job {
     bool draws;                             /* validations go on for long */
     bool words;                             /* of captions are shuffled and left out */
     bool device;                            /* what computes is Vulkan's */
+    bool minutes;                           /* the clock ends it, at a rate that falls */
     int kind; /* of cn_trained_kind_words, beside a base with a VAE as published; 0: the first,
                  beside the other */
 } job;
@@ -52,7 +53,13 @@ static cn_train_options options_for(const char *output, const job *j)
     if (j->draws) o.validation_count = 4;
     if (j->resume) o.resume_from_checkpoint = "latest";
     if (j->device) o.device = "vulkan";
-    if (j->device) o.validation_steps = 0;
+    if (j->device || j->minutes) o.validation_steps = 0;
+    if (j->minutes) {
+        o.max_train_minutes = 2 / 60.0;
+        o.lr_scheduler = "warmup_stable_decay";
+        o.lr_warmup_steps = 0;
+        o.lr_decay_steps = 0.5;
+    }
     if (j->words) {
         o.cache_text = false;
         o.shuffle_caption = true;
@@ -115,7 +122,8 @@ static int child(char **argv)
     j.draws = flags & 16;
     j.words = flags & 32;
     j.device = flags & 64;
-    j.kind = flags / 128;
+    j.minutes = flags & 128;
+    j.kind = flags / 256;
     if (!(ctx = cn_ctx_create(1))) return 2;
     signal(SIGTERM, on_signal);
     signal(SIGUSR1, on_signal);
@@ -192,7 +200,7 @@ static int run_ranks_until(int ranks, const char *output, const job *j, const st
     int ends[2];
     char count[16], words[128];
     const int flags = j->use_8bit_adam + 2 * j->ema + 4 * j->resume + 8 * j->crops + 16 * j->draws +
-                      32 * j->words + 64 * j->device + 128 * j->kind;
+                      32 * j->words + 64 * j->device + 128 * j->minutes + 256 * j->kind;
     snprintf(count, sizeof count, "%d", ranks);
     snprintf(words, sizeof words, "%d %d %d %d %d", j->batch, j->passes, j->steps, j->checkpointing,
              flags);
@@ -363,6 +371,23 @@ static void ranks_resume_what_others_saved(void **state)
     assert_close(whole, one, "loss", j.steps, 1e-5);
 }
 
+/* All ranks take the same number of steps, or some would wait for ever. */
+static void ranks_end_by_the_clock_of_one(void **state)
+{
+    (void)state;
+    static double rates[100000];
+    const job j = {.batch = 1, .passes = 1, .checkpointing = 100000, .minutes = true};
+    char out[256];
+    if (!have_ranks()) skip();
+    path_in(out, "ranks-minutes");
+    const double begun = cn_now_s();
+    must_run(2, out, &j);
+    assert_true(cn_now_s() - begun > 2);
+    const int n = tiny_metrics(out, "lr", rates, CN_COUNT(rates));
+    assert_in_range(n, 3, CN_COUNT(rates) - 1);
+    assert_true(rates[n - 1] < rates[0]); /* a busy machine may stop far from 0 */
+}
+
 static int count_lines(const char *text, const char *words)
 {
     int n = 0;
@@ -449,6 +474,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(ranks_train_every_kind),
         cmocka_unit_test(ranks_on_a_device_give_the_losses_of_one),
         cmocka_unit_test(ranks_resume_what_others_saved),
+        cmocka_unit_test(ranks_end_by_the_clock_of_one),
         cmocka_unit_test(one_rank_stops_all),
         cmocka_unit_test(a_dead_rank_ends_the_run_in_one_line),
     };
