@@ -7,6 +7,7 @@
 # reason. Closes with "N passed, N failed, N skipped"; exits 1 if anything failed, crashed, ran past
 # CN_TEST_TIMEOUT seconds (900), was not built or reported no count.
 # Programs report as cmocka does ("[  PASSED  ] N test(s).") or close with "N passed, N failed[, N skipped]".
+# CN_LAVAPIPE (~/.cache/controlnet-lavapipe) is where tools/fetch-vulkan.sh has put a newer software Vulkan.
 # CN_SHARED (../shared) holds the large reference data; where it is absent its runs are counted as skipped.
 # CN_TEST_JOBS=N: N programs at a time, which stand in the order in which they end.
 # CN_TEST_LEAVE_OUT: names of unit and ops programs that are skipped.
@@ -157,6 +158,32 @@ device() {
     run "$what on Vulkan" "$(command -v env)" CN_DEVICE=vulkan "$@"
 }
 
+# newer NAME PROGRAM...: on the software Vulkan of tools/fetch-vulkan.sh. It starts PROGRAM alone, no other that this one starts.
+newer() {
+    what=$1
+    shift
+    run "$what on newer lavapipe" "$(command -v env)" CN_DEVICE=vulkan "$lavapipe/run" "$@"
+}
+
+# on_newer part|all: what Debian's driver takes long for, or hasn't.
+on_newer() {
+    lavapipe=${CN_LAVAPIPE:-${XDG_CACHE_HOME:-$HOME/.cache}/controlnet-lavapipe}
+    if [ ! -x "$lavapipe/run" ]; then
+        echo "SKIP  operations on newer lavapipe: tools/fetch-vulkan.sh hasn't put it into $lavapipe (CN_LAVAPIPE names another)"
+        skipped=$((skipped + 1))
+        return
+    fi
+    if ! why=$("$lavapipe/run" "$build/controlnet" devices 2>&1 >/dev/null); then
+        echo "SKIP  operations on newer lavapipe: $why"
+        skipped=$((skipped + 1))
+        return
+    fi
+    families="conv linear"
+    [ "$1" = part ] || families=$(grep -l OP_FAMILIES tests/ops/test_*.c | sed 's/.*test_//; s/\.c$//')
+    for family in $families; do newer "ops_$family" "$build/tests/ops_$family"; done
+    newer "golden tests/golden/core" "$build/tests/golden" tests/golden/core text_encoder
+}
+
 # on_device part|all: operations, networks and drawings on a GPU, or on Mesa's software Vulkan.
 on_device() {
     if ! why=$("$build/controlnet" devices 2>&1 >/dev/null); then
@@ -195,6 +222,7 @@ if [ "${1:-}" = queued ]; then
 fi
 if [ "${1:-}" = gpu ]; then
     on_device all
+    on_newer all
     finish
 fi
 if [ $# -gt 0 ]; then
@@ -224,7 +252,10 @@ for kind in unit ops; do
         run "$name" "$build/tests/$name"
     done
 done
-[ -n "$sanitized" ] || on_device part
+if [ -z "$sanitized" ]; then
+    on_device part
+    on_newer part
+fi
 if [ -n "$sanitized" ]; then
     run "golden tests/golden/core" "$build/tests/golden" tests/golden/core
     run badinput "$build/tests/badinput"
