@@ -127,6 +127,8 @@ const cn_kind *cn_kind_at(int i);
 bool cn_kind_alias_at(int i, const char **name, const char **stands_for);
 /* What an alias stands for; NULL for a name that is none. */
 const char *cn_kind_alias_meaning(const char *name);
+/* Names match with '-' for '_'; the first n characters of `given` count. */
+bool cn_same_name(const char *name, const char *given, size_t n);
 /* NULL when there is none of that name, aliases included; '-' and '_' are the same. */
 const cn_kind *cn_kind_find(const char *name);
 /* The same, with an error that lists the names there are. */
@@ -134,8 +136,6 @@ cn_status cn_kind_need(cn_ctx *ctx, const char *name, const cn_kind **out) CN_CH
 
 /* --- kind_options.c --------------------------------------------------------------------------- */
 
-/* Names match with '-' for '_'; the first n characters of `given` count. */
-bool cn_same_name(const char *name, const char *given, size_t n);
 void cn_annotate_defaults(const cn_kind *kind, cn_annotate_args *args);
 /* CN_EINVAL for an unknown option, a value that isn't of its type, or one out of range. */
 cn_status cn_annotate_set(cn_ctx *ctx, cn_annotate_args *args, const char *name,

@@ -6,15 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool cn_same_name(const char *name, const char *given, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        char c = given[i] == '_' ? '-' : given[i];
-        if (!name[i] || (name[i] == '_' ? '-' : name[i]) != c) return false;
-    }
-    return name[n] == 0;
-}
-
 void cn_annotate_defaults(const cn_kind *kind, cn_annotate_args *args)
 {
     *args = (cn_annotate_args){.kind = kind, .detect_resolution = kind->detect_px};

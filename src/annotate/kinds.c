@@ -31,6 +31,15 @@ bool cn_kind_alias_at(int i, const char **name, const char **stands_for)
     return false;
 }
 
+bool cn_same_name(const char *name, const char *given, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char c = given[i] == '_' ? '-' : given[i];
+        if (!name[i] || (name[i] == '_' ? '-' : name[i]) != c) return false;
+    }
+    return name[n] == 0;
+}
+
 /* A kind's own name of n characters. */
 static const cn_kind *find_own(const char *name, size_t n)
 {

@@ -126,9 +126,6 @@ bool cli_is_text(const char *text);
 void cli_put(FILE *f, const char *text);
 /* The same, line by line. */
 void cli_put_lines(FILE *f, const char *text);
-/* On standard output what a call of the library made, which had the status s: JSON as it is, lines
- * for people as cli_put_lines does; of a failure its message. CLI_DONE or CLI_FAILED. */
-int cli_put_text(cn_ctx *ctx, const char *command, cn_status s, const char *text, bool json);
 /* vfprintf, put so. */
 void cli_vsay(FILE *f, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
 
@@ -143,6 +140,9 @@ void cli_context_destroy(cn_ctx *ctx);
 void cli_context_end_within_second(void);
 /* "controlnet COMMAND: the error" on stderr; returns CLI_FAILED. */
 int cli_failed(const cn_ctx *ctx, const char *command);
+/* On standard output what a call of the library made, which had the status s: JSON as it is, lines
+ * for people as cli_put_lines does; of a failure its message. CLI_DONE or CLI_FAILED. */
+int cli_put_text(cn_ctx *ctx, const char *command, cn_status s, const char *text, bool json);
 /* The same with a message of the command's own. */
 int cli_error(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A file can be made (or replaced) at path: its folder is there and writable. Said before long

@@ -141,6 +141,16 @@ int cli_failed(const cn_ctx *ctx, const char *command)
     return cli_error(command, "%s", *reason ? reason : "out of memory");
 }
 
+int cli_put_text(cn_ctx *ctx, const char *command, cn_status s, const char *text, bool json)
+{
+    if (s != CN_OK) return cli_failed(ctx, command);
+    if (json)
+        fputs(text, stdout);
+    else
+        cli_put_lines(stdout, text);
+    return CLI_DONE;
+}
+
 const char *cli_output_path(const char *path)
 {
     return strcmp(path, "-") == 0 ? "/dev/stdout" : path;

@@ -83,16 +83,6 @@ void cli_put_lines(FILE *f, const char *text)
     }
 }
 
-int cli_put_text(cn_ctx *ctx, const char *command, cn_status s, const char *text, bool json)
-{
-    if (s != CN_OK) return cli_failed(ctx, command);
-    if (json)
-        fputs(text, stdout);
-    else
-        cli_put_lines(stdout, text);
-    return CLI_DONE;
-}
-
 void cli_vsay(FILE *f, const char *fmt, va_list args)
 {
     char text[8192]; /* a message has 2,048 bytes at most; a path as many as fit twice */

@@ -61,12 +61,6 @@ cn_status cn_dataset_add(cn_ctx *ctx, cn_dataset *d, const uint64_t *words)
     return CN_OK;
 }
 
-cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name, char out[CN_PATH_BYTES])
-{
-    if (name[0] == '/') return cn_format(ctx, out, CN_PATH_BYTES, "%s", name);
-    return cn_format(ctx, out, CN_PATH_BYTES, "%s/%s", dir, name);
-}
-
 /* --- which layout ----------------------------------------------------------------------------- */
 
 /* What is in a folder that holds no pairs, so that the reader sees what was looked at. */

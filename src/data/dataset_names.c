@@ -8,6 +8,12 @@
 #include <string.h>
 #include <strings.h>
 
+cn_status cn_dataset_path(cn_ctx *ctx, const char *dir, const char *name, char out[CN_PATH_BYTES])
+{
+    if (name[0] == '/') return cn_format(ctx, out, CN_PATH_BYTES, "%s", name);
+    return cn_format(ctx, out, CN_PATH_BYTES, "%s/%s", dir, name);
+}
+
 cn_status cn_dataset_locate(cn_ctx *ctx, const char *dir, const char *name, char out[CN_PATH_BYTES])
 {
     char slashes[CN_PATH_BYTES], path[CN_PATH_BYTES];

@@ -9,6 +9,19 @@
 
 #include <string.h>
 
+void cn_params_unload(cn_params **params)
+{
+    cn_params_destroy(*params);
+    *params = NULL;
+}
+
+bool cn_params_loaded(const cn_params *params)
+{
+    for (int64_t i = 0; i < cn_params_count(params); i++)
+        if (!cn_params_at(params, i)->loaded) return false;
+    return true;
+}
+
 static cn_status find_precision(cn_pipeline *p, const char *name, cn_dtype *out)
 {
     cn_ctx *ctx = p->ctx;

@@ -288,6 +288,9 @@ void cn_pipeline_drop_annotators(cn_pipeline *p);
 
 /* --- networks.c ------------------------------------------------------------------------------- */
 
+void cn_params_unload(cn_params **params);
+/* Whether all of a network's parameters have values that a plan has declared so far. */
+bool cn_params_loaded(const cn_params *params);
 /* Precision and weight type as the options name them. */
 cn_status cn_pipeline_precision(cn_pipeline *p, const cn_pipeline_options *o) CN_CHECKED;
 /* An empty parameter set for one of the base's networks, or for ControlNet k. */
@@ -307,9 +310,6 @@ cn_status cn_job_plan(cn_job *j, cn_generate_plan *out) CN_CHECKED;
 void cn_job_report(const cn_job *j, const char *stage, int done, int total);
 /* Weights and plans go. */
 void cn_pipeline_unload(cn_pipeline *p);
-void cn_params_unload(cn_params **params);
-/* Whether all of a network's parameters have values that a plan has declared so far. */
-bool cn_params_loaded(const cn_params *params);
 void cn_pipeline_unload_text(cn_pipeline *p);
 
 /* What the files of drawing ask of text encoder, UNet with ControlNets, and VAE, for the job's own

@@ -110,19 +110,6 @@ static bool is_webdataset(const cn_prepare_options *o)
     return o->layout && strcmp(o->layout, "webdataset") == 0;
 }
 
-cn_status cn_part_read(cn_ctx *ctx, const char *part, int64_t *k, int64_t *n)
-{
-    char rest = 0;
-    long long a = 1, b = 1;
-    if (part && (sscanf(part, "%lld/%lld%c", &a, &b, &rest) != 2 || b < 1 || a < 1 || a > b ||
-                 b > INT32_MAX))
-        return cn_fail(ctx, CN_EINVAL, "part \"%s\": K/N is expected, the K-th of N parts (2/3)",
-                       part);
-    *k = a;
-    *n = b;
-    return CN_OK;
-}
-
 /* The first option that the layout has no use for; NULL: there is none. */
 static const char *find_useless(const cn_prepare_options *o)
 {

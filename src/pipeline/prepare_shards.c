@@ -172,6 +172,19 @@ static cn_status divide(shards *p)
     return CN_OK;
 }
 
+cn_status cn_part_read(cn_ctx *ctx, const char *part, int64_t *k, int64_t *n)
+{
+    char rest = 0;
+    long long a = 1, b = 1;
+    if (part && (sscanf(part, "%lld/%lld%c", &a, &b, &rest) != 2 || b < 1 || a < 1 || a > b ||
+                 b > INT32_MAX))
+        return cn_fail(ctx, CN_EINVAL, "part \"%s\": K/N is expected, the K-th of N parts (2/3)",
+                       part);
+    *k = a;
+    *n = b;
+    return CN_OK;
+}
+
 /* "2/3": the shards of the second third. */
 static cn_status choose_part(shards *p)
 {

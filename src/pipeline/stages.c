@@ -17,12 +17,6 @@ void cn_job_report(const cn_job *j, const char *stage, int done, int total)
     if (j->o->progress) j->o->progress(j->o->user, stage, done, total);
 }
 
-void cn_params_unload(cn_params **params)
-{
-    cn_params_destroy(*params);
-    *params = NULL;
-}
-
 void cn_pipeline_unload_text(cn_pipeline *p)
 {
     for (int k = 0; k < CN_MAX_TEXT_ENCODERS; k++) cn_params_unload(&p->text[k]);
@@ -42,13 +36,6 @@ void cn_pipeline_unload(cn_pipeline *p)
 static bool lets_go(const cn_job *j, cn_status s)
 {
     return !j->fit.keep || (s != CN_OK && s != CN_ECANCELLED);
-}
-
-bool cn_params_loaded(const cn_params *params)
-{
-    for (int64_t i = 0; i < cn_params_count(params); i++)
-        if (!cn_params_at(params, i)->loaded) return false;
-    return true;
 }
 
 /* --- text ------------------------------------------------------------------------------------- */
