@@ -172,6 +172,7 @@ lint:
 	@sh tools/check-banned.sh
 	@sh tools/check-files.sh
 	@sh tools/check-commit.sh
+	@sh tools/matrix-kernels.sh --check >/dev/null
 	@sh tools/tidy.sh
 	@clang-format --dry-run --Werror $(C_FILES)
 cppcheck:
@@ -264,7 +265,12 @@ $(BUILD)/generated/spirv/%.h: src/gpu/kernels/%.k $(wildcard src/gpu/kernels/*.h
 	$(call say,SPIRV,$<)
 	$(Q)(cat src/gpu/kernels/prelude.glsl && $(CC) -E -P -x c -Isrc -include src/gpu/kernels/words.glsl.h $<) >$(@:.h=.comp)
 	$(Q)glslangValidator -V --quiet --target-env vulkan1.2 --vn cn_spv_$* -o $@.new $(@:.h=.comp) && mv $@.new $@
-$(BUILD)/generated/gpu/kernel_words.h: $(GPU_KERNELS:src/gpu/kernels/%.k=$(BUILD)/generated/spirv/%.h)
+# Kernels for matrix units, whose SPIR-V tools/matrix-kernels.sh makes.
+$(BUILD)/generated/spirv/%.h: src/gpu/kernels/matrix/%.spv
+	@mkdir -p $(@D)
+	$(Q)(echo 'const uint32_t cn_spv_$*[] = {' && od -An -v -tx4 $< | sed 's/\([0-9a-f]\{8\}\)/0x\1,/g' && echo '};') >$@.new && mv $@.new $@
+$(BUILD)/generated/gpu/kernel_words.h: $(GPU_KERNELS:src/gpu/kernels/%.k=$(BUILD)/generated/spirv/%.h) \
+  $(patsubst src/gpu/kernels/matrix/%.spv,$(BUILD)/generated/spirv/%.h,$(wildcard src/gpu/kernels/matrix/*.spv))
 	@mkdir -p $(@D)
 	$(Q)grep -hv '#pragma once' $^ >$@
 $(BUILD)/src/gpu/kernel_codes.o: CFLAGS_ALL += -I$(BUILD)/generated

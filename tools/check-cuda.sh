@@ -13,9 +13,11 @@ fi
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 passed=0 failed=0
-for kernel in src/gpu/kernels/*.k; do
+for kernel in src/gpu/kernels/*.k src/gpu/kernels/matrix/*.k; do
     name=$(basename "$kernel" .k)
-    printf '#include "gpu/kernels/words.cuda.h"\n#include "gpu/kernels/%s.k"\n' "$name" >"$dir/$name.cu"
+    words=words.cuda.h
+    [ "$(dirname "$kernel")" = src/gpu/kernels ] || words=matrix/words_matrix.cuda.h
+    printf '#include "gpu/kernels/%s"\n#include "%s"\n' "$words" "${kernel#src/}" >"$dir/$name.cu"
     if "$nvcc" -cubin -arch=sm_80 -Isrc -Xptxas -v -o "$dir/$name.cubin" "$dir/$name.cu" >"$dir/log" 2>&1; then
         passed=$((passed + 1))
         [ "${1:-}" != -v ] || sed -n "s/^ptxas info *: Used/$name: used/p; /spill/s/^ */$name: /p" "$dir/log"

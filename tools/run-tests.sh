@@ -182,6 +182,15 @@ on_newer() {
     [ "$1" = part ] || families=$(grep -l OP_FAMILIES tests/ops/test_*.c | sed 's/.*test_//; s/\.c$//')
     for family in $families; do newer "ops_$family" "$build/tests/ops_$family"; done
     newer "golden tests/golden/core" "$build/tests/golden" tests/golden/core text_encoder
+    newer unit_device_matrices "$build/tests/unit_device_matrices"
+    [ "$1" = all ] || return 0
+    for family in conv linear; do
+        run "ops_$family in f16 on newer lavapipe" "$(command -v env)" CN_DEVICE=vulkan CN_PRECISION=f16 \
+            "$lavapipe/run" "$build/tests/ops_$family"
+    done
+    printf '#!/bin/sh\nexec "%s/run" "%s/controlnet" "$@"\n' "$lavapipe" "$build" >"$queue/controlnet"
+    chmod +x "$queue/controlnet"
+    newer "e2e tests/golden/drawing in f16" "$build/tests/e2e" tests/golden/drawing --precision f16 --controlnet "$queue/controlnet"
 }
 
 # on_device part|all: operations, networks and drawings on a GPU, or on Mesa's software Vulkan.
@@ -295,6 +304,7 @@ export ONEDNN_MAX_CPU_ISA=AVX2
 run "e2e tests/golden/inpainting, at most AVX2" "$build/tests/e2e" tests/golden/inpainting
 unset ONEDNN_MAX_CPU_ISA
 run lint /bin/sh tests/lint/lint.sh
+run "kernels for matrix units" tools/matrix-kernels.sh --check
 run install /bin/sh tests/e2e/install.sh "$build"
 run bench /bin/sh tests/e2e/bench.sh "$build"
 if command -v python3 >/dev/null; then

@@ -3,15 +3,22 @@
 #include "controlnet.h"
 #include "gpu/gpu.h"
 
+#include <stdio.h>
+
 static void add_text(cn_str *s, const cn_gpu_device *d, int i)
 {
     const double GB = 1 << 30;
+    const uint32_t *m = d->matrix;
+    char matrix[64] = "";
+    if (m[0])
+        snprintf(matrix, sizeof matrix, ", matrices of %ux%ux%u", (unsigned)m[0], (unsigned)m[1],
+                 (unsigned)m[2]);
     cn_str_addf(s, "vulkan:%d  %s (%s)\n", i, d->name, d->type);
     cn_str_addf(s, "    memory     %.1f GB, %.1f GB free, at most %.1f GB at once\n",
                 (double)d->memory_bytes / GB, (double)d->free_bytes / GB,
                 (double)d->largest_bytes / GB);
-    cn_str_addf(s, "    can        F32%s%s; subgroups of %u\n", d->f16 ? ", F16" : "",
-                d->matrices ? ", matrices" : "", (unsigned)d->subgroup);
+    cn_str_addf(s, "    can        F32%s%s; subgroups of %u\n", d->f16 ? ", F16" : "", matrix,
+                (unsigned)d->subgroup);
     cn_str_addf(s, "    driver     Vulkan %d.%d%s%s\n", d->api_major, d->api_minor,
                 *d->driver ? ", " : "", d->driver);
     if (d->missing) cn_str_addf(s, "    can't be used: it lacks %s\n", d->missing);
@@ -41,7 +48,7 @@ static void add_json(cn_str *s, const cn_gpu_device *d, int i)
                 "\"largest_bytes\":%llu,\"f16\":%s,\"matrices\":%s,\"subgroup\":%u,\"usable\":%s}",
                 d->type, d->api_major, d->api_minor, (unsigned long long)d->memory_bytes,
                 (unsigned long long)d->free_bytes, (unsigned long long)d->largest_bytes,
-                d->f16 ? "true" : "false", d->matrices ? "true" : "false", (unsigned)d->subgroup,
+                d->f16 ? "true" : "false", d->matrix[0] ? "true" : "false", (unsigned)d->subgroup,
                 d->missing ? "false" : "true");
 }
 

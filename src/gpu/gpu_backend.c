@@ -306,6 +306,12 @@ void cn_gpu_limit(cn_backend *b, size_t bytes)
     b->limit = ((gpu_backend *)b)->queue.limit = bytes;
 }
 
+void cn_gpu_without_matrices(cn_backend *b)
+{
+    cn_gpu_device *about = &((gpu_backend *)b)->queue.d.about;
+    about->matrix[0] = about->matrix[1] = about->matrix[2] = 0;
+}
+
 cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend **out)
 {
     gpu_backend *b = cn_alloc0(ctx, sizeof *b);

@@ -26,6 +26,11 @@ void cn_gpu_limit(cn_backend *b, size_t bytes)
     (void)b, (void)bytes;
 }
 
+void cn_gpu_without_matrices(cn_backend *b)
+{
+    (void)b;
+}
+
 void cn_gpu_counts_get(const cn_backend *b, cn_gpu_counts *out)
 {
     (void)b;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernel_list.h - every kernel of kernels/, a row each: its file is NAME.k. The Makefile makes
- * SPIR-V of them, which kernel_codes.c embeds. */
+ * SPIR-V of them, which kernel_codes.c embeds; that of matrix/ is kept (tools/matrix-kernels.sh).
+ */
 #ifndef CN_GPU_KERNEL_LIST_H
 #define CN_GPU_KERNEL_LIST_H
 
@@ -23,8 +24,11 @@
     X(norm_dx)                \
     X(picture)                \
     X(product_dw)             \
+    X(product_dw_matrix)      \
     X(product_dx)             \
+    X(product_dx_matrix)      \
     X(product_forward)        \
+    X(product_forward_matrix) \
     X(sum_rows)               \
     X(total)
 

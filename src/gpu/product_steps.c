@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* product_steps.c - convolutions, linear layers and their gradients as steps. */
 #include "gpu/gpu_ops.h"
+#include "gpu/vk_matrices.h"
 
 enum { TILE = 64, LEAST_SHARE = 512, MOST_PARTS = 16 };
 
@@ -128,6 +129,12 @@ static cn_status run_grouped(gpu_backend *b, cn_ctx *ctx, const cn_step *st, con
     return cn_gpu_go_flat(b, ctx, CN_GPU_KERNEL_grouped, &a, sizeof a, ((int64_t)a.n + 63) / 64);
 }
 
+/* By matrices, where operands are halves and the device has such. */
+static cn_gpu_kernel kernel_of(const gpu_backend *b, cn_gpu_kernel k)
+{
+    return b->halves && b->queue.d.about.matrix[0] ? cn_vk_matrix_kernel(k) : k;
+}
+
 /* Parts of a weight gradient go to scratch, and are added in their order. */
 static cn_status run_parts(gpu_backend *b, cn_ctx *ctx, const cn_step *st, product_args *a)
 {
@@ -135,8 +142,8 @@ static cn_status run_parts(gpu_backend *b, cn_ctx *ctx, const cn_step *st, produ
     a->share = (a->depth + parts - 1) / parts;
     a->c = cn_gpu_at(b, ctx, parts > 1 ? st->scratch : st->out);
     cn_gpu_touch(b, st, CN_GPU_INPUTS, parts > 1 ? CN_GPU_SCRATCH : CN_GPU_OUT);
-    CN_TRY(cn_gpu_go(b, ctx, CN_GPU_KERNEL_product_dw, a, sizeof *a, (a->cols + TILE - 1) / TILE,
-                     (a->rows + TILE - 1) / TILE, parts));
+    CN_TRY(cn_gpu_go(b, ctx, kernel_of(b, CN_GPU_KERNEL_product_dw), a, sizeof *a,
+                     (a->cols + TILE - 1) / TILE, (a->rows + TILE - 1) / TILE, parts));
     if (parts == 1) return CN_OK;
     cn_gpu_touch(b, st, CN_GPU_SCRATCH, CN_GPU_OUT);
     return cn_gpu_go_map(b, ctx,
@@ -176,8 +183,10 @@ static cn_status run(gpu_backend *b, cn_ctx *ctx, const cn_step *st)
     if (o.kind == 2) return run_parts(b, ctx, st, &a);
     a.c = cn_gpu_at(b, ctx, st->out);
     cn_gpu_touch(b, st, CN_GPU_INPUTS | CN_GPU_RESIDUAL | CN_GPU_SHIFT, CN_GPU_OUT);
-    return cn_gpu_go(b, ctx, o.kind == 0 ? CN_GPU_KERNEL_product_forward : CN_GPU_KERNEL_product_dx,
-                     &a, sizeof a, (a.cols + TILE - 1) / TILE, (a.rows + TILE - 1) / TILE, 1);
+    return cn_gpu_go(
+        b, ctx,
+        kernel_of(b, o.kind == 0 ? CN_GPU_KERNEL_product_forward : CN_GPU_KERNEL_product_dx), &a,
+        sizeof a, (a.cols + TILE - 1) / TILE, (a.rows + TILE - 1) / TILE, 1);
 }
 
 const cn_gpu_op cn_gpu_conv2d = {prepare, run};

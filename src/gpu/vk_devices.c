@@ -3,6 +3,8 @@
  * lacks is told in a word instead of by a driver's error. */
 #include "gpu/vk_devices.h"
 
+#include "gpu/vk_matrices.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -17,23 +19,10 @@ static const char *type_word(VkPhysicalDeviceType t)
     }
 }
 
-static bool has_extension(const cn_vk *vk, cn_ctx *ctx, VkPhysicalDevice d, const char *name)
-{
-    uint32_t n = 0;
-    bool found = false;
-    if (vk->EnumerateDeviceExtensionProperties(d, NULL, &n, NULL) != VK_SUCCESS) return false;
-    VkExtensionProperties *list = cn_alloc_array(ctx, (size_t)n + 1, sizeof *list);
-    if (!list) return false;
-    if (vk->EnumerateDeviceExtensionProperties(d, NULL, &n, list) != VK_SUCCESS) n = 0;
-    for (uint32_t i = 0; i < n && !found; i++) found = !strcmp(list[i].extensionName, name);
-    cn_free(list);
-    return found;
-}
-
 /* The largest heap of its own, and what of it may be taken. */
 static void ask_memory(const cn_vk *vk, cn_ctx *ctx, VkPhysicalDevice d, cn_gpu_device *out)
 {
-    const bool told = has_extension(vk, ctx, d, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    const bool told = cn_vk_has_extension(vk, ctx, d, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
     VkPhysicalDeviceMemoryProperties2 m = {
@@ -62,7 +51,7 @@ static void ask_features(const cn_vk *vk, cn_ctx *ctx, VkPhysicalDevice d, cn_gp
     }
     vk->GetPhysicalDeviceFeatures2(d, &f);
     out->f16 = f12.shaderFloat16;
-    out->matrices = has_extension(vk, ctx, d, "VK_KHR_cooperative_matrix");
+    cn_vk_matrices_ask(vk, ctx, d, out);
     out->missing = !f12.bufferDeviceAddress ? "buffer device addresses"
                    : !f12.scalarBlockLayout ? "scalar block layout"
                                             : NULL;
@@ -163,7 +152,11 @@ static cn_status create(cn_ctx *ctx, cn_vk_device *d)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
         .bufferDeviceAddress = VK_TRUE,
         .scalarBlockLayout = VK_TRUE};
+    cn_vk_matrix_features matrices;
+    const char *extensions[2];
+    uint32_t n_extensions = 0;
     CN_TRY(find_queue(ctx, d));
+    cn_vk_matrices_enable(&d->about, &f12, &matrices, extensions, &n_extensions);
     const VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                            .queueFamilyIndex = d->family,
                                            .queueCount = 1,
@@ -171,7 +164,9 @@ static cn_status create(cn_ctx *ctx, cn_vk_device *d)
     const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                      .pNext = &f12,
                                      .queueCreateInfoCount = 1,
-                                     .pQueueCreateInfos = &queue};
+                                     .pQueueCreateInfos = &queue,
+                                     .enabledExtensionCount = n_extensions,
+                                     .ppEnabledExtensionNames = extensions};
     CN_TRY(cn_vk_check(ctx, d->vk.CreateDevice(d->physical, &info, NULL, &d->device),
                        "open the device"));
     CN_TRY(cn_vk_load_device(ctx, &d->vk, d->device));

@@ -3,6 +3,7 @@
 #include "gpu/vk_loader.h"
 
 #include <dlfcn.h>
+#include <string.h>
 
 static const char *reason(VkResult r)
 {
@@ -72,6 +73,19 @@ cn_status cn_vk_load_device(cn_ctx *ctx, cn_vk *vk, VkDevice device)
 {
     CN_VK_DEVICE_LIST(DEVICE_FUNCTION)
     return CN_OK;
+}
+
+bool cn_vk_has_extension(const cn_vk *vk, cn_ctx *ctx, VkPhysicalDevice d, const char *name)
+{
+    uint32_t n = 0;
+    bool found = false;
+    if (vk->EnumerateDeviceExtensionProperties(d, NULL, &n, NULL) != VK_SUCCESS) return false;
+    VkExtensionProperties *list = cn_alloc_array(ctx, (size_t)n + 1, sizeof *list);
+    if (!list) return false;
+    if (vk->EnumerateDeviceExtensionProperties(d, NULL, &n, list) != VK_SUCCESS) n = 0;
+    for (uint32_t i = 0; i < n && !found; i++) found = !strcmp(list[i].extensionName, name);
+    cn_free(list);
+    return found;
 }
 
 void cn_vk_close(cn_vk *vk)

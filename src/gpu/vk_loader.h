@@ -79,6 +79,7 @@ typedef struct cn_vk {
 cn_status cn_vk_open(cn_ctx *ctx, cn_vk *vk) CN_CHECKED;
 /* The device's functions. */
 cn_status cn_vk_load_device(cn_ctx *ctx, cn_vk *vk, VkDevice device) CN_CHECKED;
+bool cn_vk_has_extension(const cn_vk *vk, cn_ctx *ctx, VkPhysicalDevice d, const char *name);
 void cn_vk_close(cn_vk *vk);
 /* CN_OK for VK_SUCCESS; else a line: "Vulkan: cannot WHAT: reason". */
 cn_status cn_vk_check(cn_ctx *ctx, VkResult result, const char *what) CN_CHECKED;

@@ -3,6 +3,7 @@
 #include "gpu/vk_queue_internal.h"
 
 #include "base/sys.h"
+#include "gpu/vk_matrices.h"
 
 /* A step of the largest networks takes seconds on the slowest devices; this is a device that
  * stands. */
@@ -116,13 +117,16 @@ static cn_status create_pipeline(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kern
                                            .codeSize = code->bytes,
                                            .pCode = code->words};
     CN_TRY(cn_vk_check(ctx, vk->CreateShaderModule(q->d.device, &info, NULL, &module), code->name));
-    const VkComputePipelineCreateInfo pipeline = {
+    VkComputePipelineCreateInfo pipeline = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = module,
                   .pName = "main"},
         .layout = q->layout};
+    cn_vk_matrix_stage matrices;
+    if (cn_vk_is_matrix_kernel(kernel))
+        cn_vk_matrices_stage(&q->d.about, &matrices, &pipeline.stage);
     const VkResult r = vk->CreateComputePipelines(q->d.device, q->cache.cache, 1, &pipeline, NULL,
                                                   &q->pipelines[kernel]);
     q->compiled = true;
@@ -144,6 +148,7 @@ cn_status cn_vk_dispatch(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel, cons
     vk->CmdPushConstants(to, q->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, (uint32_t)bytes, arguments);
     vk->CmdDispatch(to, x, y, z);
     q->counts.dispatches++;
+    q->counts.matrix_dispatches += cn_vk_is_matrix_kernel(kernel);
     return cn_vk_profile_ended(ctx, q, (int)kernel);
 }
 

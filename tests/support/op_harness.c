@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* op_harness.c - see op_harness.h. Every row gets its own context, backend, graph and plan. */
+/* op_harness.c - see op_harness.h. Every row gets its own context, backend, graph and plan. On the
+ * device that CN_DEVICE names; with CN_PRECISION=f16 products multiply F16 there. */
 #include "op_harness.h"
 #include "values.h"
 
@@ -11,6 +12,9 @@
 #include <string.h>
 
 static const double FORWARD_TOLERANCE = 1e-5, GRADIENT_TOLERANCE = 1e-4;
+/* Of operands that are rounded to F16: each by 2^-11 of itself at most, so a product by 2^-10; four
+ * times that, for the largest sum is smaller than that of its terms' sizes. */
+static const double HALVES_TOLERANCE = 4e-3;
 enum { DIRECTIONS = 2 };
 
 typedef struct op_run {
@@ -18,6 +22,7 @@ typedef struct op_run {
     const op_case *c;
     cn_ctx *ctx;
     cn_backend *backend;
+    bool halves;
     cn_params *params;
     cn_graph *g;
     cn_plan *plan;
@@ -200,7 +205,7 @@ static bool put_values(op_run *r)
 static bool check_forward(op_run *r)
 {
     test_error e = test_compare(cn_plan_data(r->plan, r->y), r->want, r->elements);
-    if (test_relative(e) <= FORWARD_TOLERANCE) return true;
+    if (test_relative(e) <= (r->halves ? HALVES_TOLERANCE : FORWARD_TOLERANCE)) return true;
     return complain(r, "forward: element %lld differs by %.3g, largest value %.3g (%.3g relative)",
                     (long long)e.at, e.max_err, e.max_want, test_relative(e));
 }
@@ -245,7 +250,7 @@ static bool check_operand(op_run *r, int i, const float *gradient)
         free(direction);
         /* a gradient that is zero by algebra still carries the rounding of what flows into it */
         double err = fabs(along - want), scale = fmax(fmax(fabs(want), norm), 1e-2 * r->slope);
-        if (!(err <= GRADIENT_TOLERANCE * scale))
+        if (!(err <= (r->halves ? HALVES_TOLERANCE : GRADIENT_TOLERANCE) * scale))
             return complain(r,
                             "gradient of operand %d: %.9g along direction %d, should be %.9g "
                             "(gradient's norm %.3g)",
@@ -272,6 +277,14 @@ static bool check_gradients(op_run *r)
     return true;
 }
 
+static bool set_precision(op_run *r)
+{
+    const char *p = getenv("CN_PRECISION");
+    r->halves = p && strcmp(p, "f16") == 0;
+    return !r->halves || r->backend->multiply_in(r->backend, CN_F16) ||
+           complain(r, "the device doesn't multiply F16");
+}
+
 /* Runs twice: what a run leaves behind must not change the next one. */
 static bool run_all(op_run *r)
 {
@@ -294,7 +307,8 @@ bool op_case_run(const op_family *f, const op_case *c, char *message, size_t siz
     while (r.n < OP_MAX_OPERANDS && r.operands[r.n].role != OP_END) r.n++;
     r.ctx = cn_ctx_create(2);
     bool ok = r.ctx != NULL &&
-              checked(&r, cn_backend_create(r.ctx, getenv("CN_DEVICE"), &r.backend)) && run_all(&r);
+              checked(&r, cn_backend_create(r.ctx, getenv("CN_DEVICE"), &r.backend)) &&
+              set_precision(&r) && run_all(&r);
     cn_plan_destroy(r.plan);
     cn_graph_destroy(r.g);
     cn_params_destroy(r.params);

@@ -7,12 +7,21 @@
  *   DX   dx[pixel][c]   = sum over (ky,kx,o) dy(pixel from ky,kx)[o] w[o][ky,kx,c]
  *   DW   dw[o][ky,kx,c] = sum over pixels dy[pixel][o] x(pixel at ky,kx)[c]; part z of the result
  *                         has `share` of them
- * A group makes 64 x 64 results, an item 8 x 8. */
+ * A group makes 64 x 64 results, an item 8 x 8; where MATRIX is defined four subgroups make 32 x 32
+ * each by matrix units, which multiply F16 and add F32. */
 ARGS(F32 a; U32 b; F32 c; F32 bias; F32 residual; F32 shift; int rows; int cols; int depth;
      int share; int H; int W; int C; int OH; int OW; int O; int kernel; int pad; int flags;
      int positions; float alpha;)
+#ifdef MATRIX
+#define DEEP 32 /* of a tile */
+#define ROW  40 /* halves from one of its rows to the next: not all in the same bank */
+SHARED(HALF, as, 64 * ROW)
+SHARED(HALF, bs, 64 * ROW)
+SHARED(float, cs, 4 * 256)
+#else
 SHARED(float, as, 1024)
 SHARED(float, bs, 1024)
+#endif
 
 #include "gpu/kernels/functions.h"
 #include "gpu/kernels/stored_weights.h"
@@ -63,6 +72,83 @@ FUNC(float, b_at, int k, int n)
 }
 #endif
 
+/* A sum as it is stored: with what is behind a forward product. */
+FUNC(void, store, int m, int n, float sum)
+{
+    float r = sum;
+    if (m >= p.rows || n >= p.cols) return;
+#ifdef FWD
+    if (HAS_BIAS) r += AT(p.bias, n);
+    if (HAS_SHIFT) r += AT(p.shift, m / p.positions * p.cols + n);
+    if (HAS_RESIDUAL) r += AT(p.residual, m * p.cols + n);
+    if (ACT != 0) r = CALL(activate, ACT, p.alpha, r);
+#endif
+    AT(p.c, (GROUP_Z * p.rows + m) * p.cols + n) = r;
+}
+
+#ifdef MATRIX
+/* Neighbouring items read neighbouring elements: along the depth, or along the results. */
+#if defined(DW)
+#define DEPTH_OF_A(i) (i / 64)
+#define ROW_OF_A(i)   (i % 64)
+#else
+#define DEPTH_OF_A(i) (i % DEEP)
+#define ROW_OF_A(i)   (i / DEEP)
+#endif
+#if defined(FWD)
+#define DEPTH_OF_B(i) (i % DEEP)
+#define ROW_OF_B(i)   (i / DEEP)
+#else
+#define DEPTH_OF_B(i) (i / 64)
+#define ROW_OF_B(i)   (i % 64)
+#endif
+
+KERNEL_MATRIX(product)
+{
+    const int t = ITEM, w = SUBGROUP_NUMBER, m0 = GROUP_Y * 64, n0 = GROUP_X * 64;
+    const int from = GROUP_Z * p.share, to = min(from + p.share, p.depth);
+    MATRIX_SUM acc[32 / TM * (32 / TN)];
+    for (int i = 0; i < 32 / TM * (32 / TN); i++) MATRIX_ZERO(acc[i]);
+    for (int k0 = from; k0 < to; k0 += DEEP) {
+        for (int i = t; i < 64 * DEEP; i += 4 * SUBGROUP) {
+            const int k = k0 + DEPTH_OF_A(i), r = ROW_OF_A(i);
+            float x = 0.0f;
+            if (k < to && m0 + r < p.rows) x = CALL(a_at, m0 + r, k);
+            as[r * ROW + DEPTH_OF_A(i)] = HALF(x);
+        }
+        for (int i = t; i < 64 * DEEP; i += 4 * SUBGROUP) {
+            const int k = k0 + DEPTH_OF_B(i), r = ROW_OF_B(i);
+            float x = 0.0f;
+            if (k < to && n0 + r < p.cols) x = CALL(b_at, k, n0 + r);
+            bs[r * ROW + DEPTH_OF_B(i)] = HALF(x);
+        }
+        BARRIER();
+        for (int k = 0; k < DEEP; k += TK)
+            for (int j = 0; j < 32 / TN; j++) {
+                MATRIX_RIGHT y;
+                MATRIX_LOAD_COLUMNS(y, bs, (w % 2 * 32 + j * TN) * ROW + k, ROW);
+                for (int i = 0; i < 32 / TM; i++) {
+                    MATRIX_LEFT x;
+                    MATRIX_LOAD_ROWS(x, as, (w / 2 * 32 + i * TM) * ROW + k, ROW);
+                    MATRIX_ADD_PRODUCT(acc[i * (32 / TN) + j], x, y);
+                }
+            }
+        BARRIER();
+    }
+    /* a matrix of each subgroup at a time through shared memory */
+    for (int i = 0; i < 32 / TM * (32 / TN); i++) {
+        MATRIX_STORE(acc[i], cs, w * 256, TN);
+        BARRIER();
+        for (int e = t; e < 4 * TM * TN; e += 4 * SUBGROUP) {
+            const int of = e / (TM * TN), at = e % (TM * TN);
+            const int m = m0 + of / 2 * 32 + i / (32 / TN) * TM + at / TN;
+            const int n = n0 + of % 2 * 32 + i % (32 / TN) * TN + at % TN;
+            CALL(store, m, n, cs[of * 256 + at]);
+        }
+        BARRIER();
+    }
+}
+#else
 KERNEL(product, 64)
 {
     const int t = ITEM, tx = t % 8, ty = t / 8, m0 = GROUP_Y * 64, n0 = GROUP_X * 64;
@@ -91,16 +177,6 @@ KERNEL(product, 64)
         BARRIER();
     }
     for (int i = 0; i < 8; i++)
-        for (int j = 0; j < 8; j++) {
-            const int m = m0 + ty * 8 + i, n = n0 + tx + 8 * j;
-            if (m >= p.rows || n >= p.cols) continue;
-            float r = acc[i][j];
-#ifdef FWD
-            if (HAS_BIAS) r += AT(p.bias, n);
-            if (HAS_SHIFT) r += AT(p.shift, m / p.positions * p.cols + n);
-            if (HAS_RESIDUAL) r += AT(p.residual, m * p.cols + n);
-            if (ACT != 0) r = CALL(activate, ACT, p.alpha, r);
-#endif
-            AT(p.c, (GROUP_Z * p.rows + m) * p.cols + n) = r;
-        }
+        for (int j = 0; j < 8; j++) CALL(store, m0 + ty * 8 + i, n0 + tx + 8 * j, acc[i][j]);
 }
+#endif

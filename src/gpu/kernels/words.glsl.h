@@ -20,3 +20,20 @@
 #define HALF_PAIR(u)     unpackHalf2x16(u)
 #define TO_HALF(x)       unpackHalf2x16(packHalf2x16(vec2(x, 0.0f))).x
 #define FLOAT_OF_BITS(u) uintBitsToFloat(u)
+
+/* Matrices of F16 and sums of them, TM x TN x TK: behind matrix/prelude_matrix.glsl. */
+#define SUBGROUP_NUMBER int(gl_SubgroupID)
+#define HALF            float16_t
+#define MATRIX_SUM      coopmat<float, gl_ScopeSubgroup, TM, TN, gl_MatrixUseAccumulator>
+#define MATRIX_LEFT     coopmat<float16_t, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA>
+#define MATRIX_RIGHT    coopmat<float16_t, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB>
+#define MATRIX_ZERO(m)  m = MATRIX_SUM(0.0)
+#define MATRIX_LOAD_ROWS(m, s, at, row) \
+    coopMatLoad(m, s, at, row, gl_CooperativeMatrixLayoutRowMajor)
+#define MATRIX_LOAD_COLUMNS(m, s, at, row) \
+    coopMatLoad(m, s, at, row, gl_CooperativeMatrixLayoutColumnMajor)
+#define MATRIX_ADD_PRODUCT(c, a, b) c = coopMatMulAdd(a, b, c)
+#define MATRIX_STORE(m, s, at, row) coopMatStore(m, s, at, row, gl_CooperativeMatrixLayoutRowMajor)
+#define KERNEL_MATRIX(name)         \
+    layout(local_size_x_id = 4) in; \
+    void main()
