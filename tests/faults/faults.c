@@ -6,8 +6,10 @@
  *                          on
  *   CN_FAIL_TOLD=FILE      how many calls of each kind there were, "KIND N" a line, and whether the
  *                          failure came ("failed"); written as the program ends or is told to
- *   CN_DELAY=KIND:MS       each call of the kind takes so long more, as from a disk far away
- *   CN_RECORD=FILE         every change to files, to be replayed (replay.c)
+ *   CN_FAIL_PLACES=KIND    the same file tells of each place in the code, with all its callers,
+ * that makes calls of the kind which was its first and its last ("place N M") CN_DELAY=KIND:MS each
+ * call of the kind takes so long more, as from a disk far away CN_RECORD=FILE         every change
+ * to files, to be replayed (replay.c)
  *
  * Stands before the library's sys_hooks.o, in build/tests/controlnet-faults alone. Its own calls go
  * past the hooks.
@@ -18,6 +20,7 @@
 #include "record.h"
 
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
@@ -32,6 +35,14 @@ static const char *const names[CN_SYS_KINDS] = {
     "open", "read",     "write", "rename", "fsync", "readdir",      "mmap",
     "lock", "truncate", "mkdir", "unlink", "alloc", "devicememory", "devicerun"};
 
+/* A stack of calls, by its addresses' hash. */
+typedef struct place {
+    uint64_t hash; /* 0: none */
+    long first, last;
+} place;
+
+enum { PLACES = 1 << 16, CALLERS = 7 };
+
 static struct {
     pthread_once_t once;
     pthread_mutex_t lock; /* of the record */
@@ -43,13 +54,16 @@ static struct {
     int slow; /* kind of call that takes delay_ms more; -1: none */
     long delay_ms;
     int record; /* -1: none */
+    int placed; /* kind whose places are told; -1: none */
+    place *places;
     _Atomic long counts[CN_SYS_KINDS];
     atomic_bool failed;
 } faults = {.once = PTHREAD_ONCE_INIT,
             .lock = PTHREAD_MUTEX_INITIALIZER,
             .kind = -1,
             .slow = -1,
-            .record = -1};
+            .record = -1,
+            .placed = -1};
 
 static int error_of(const char *name)
 {
@@ -70,6 +84,10 @@ static void tell(void)
     FILE *f = fopen(faults.told, "w");
     if (!f) return;
     for (int k = 0; k < CN_SYS_KINDS; k++) fprintf(f, "%s %ld\n", names[k], faults.counts[k]);
+    for (int i = 0; faults.places && i < PLACES; i++) {
+        const place *p = &faults.places[i];
+        if (p->hash) fprintf(f, "place %ld %ld\n", p->first, p->last);
+    }
     if (faults.failed) fputs("failed\n", f);
     fclose(f);
 }
@@ -84,7 +102,7 @@ static int kind_of(const char *name)
 static void read_environment(void)
 {
     const char *wanted = getenv("CN_FAIL"), *record = getenv("CN_RECORD"),
-               *slow = getenv("CN_DELAY");
+               *slow = getenv("CN_DELAY"), *placed = getenv("CN_FAIL_PLACES");
     char kind[32], error[32];
     faults.told = getenv("CN_FAIL_TOLD");
     if (record) faults.record = open(record, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -97,6 +115,8 @@ static void read_environment(void)
     }
     if (slow && sscanf(slow, "%31[a-z]:%ld", kind, &faults.delay_ms) == 2)
         faults.slow = kind_of(kind);
+    if (placed && (faults.places = calloc(PLACES, sizeof *faults.places)))
+        faults.placed = kind_of(placed);
     atexit(tell);
 }
 
@@ -113,10 +133,30 @@ __attribute__((constructor)) static void count_json(void)
     json_set_alloc_funcs(take_for_json, free);
 }
 
+/* The n-th call comes from here. Of more places than fit the rest isn't told. */
+static void note_place(long n)
+{
+    void *callers[CALLERS];
+    const int depth = backtrace(callers, CALLERS);
+    uint64_t hash = 14695981039346656037u; /* FNV-1a */
+    for (int i = 0; i < depth; i++)
+        hash = (hash ^ (uint64_t)(uintptr_t)callers[i]) * 1099511628211u;
+    pthread_mutex_lock(&faults.lock);
+    for (int i = 0; i < PLACES; i++) {
+        place *p = &faults.places[(hash + (uint64_t)i) % PLACES];
+        if (p->hash && p->hash != hash) continue;
+        if (!p->hash) *p = (place){.hash = hash, .first = n};
+        p->last = n;
+        break;
+    }
+    pthread_mutex_unlock(&faults.lock);
+}
+
 bool cn_sys_before(const cn_sys_call *call)
 {
     pthread_once(&faults.once, read_environment);
     const long n = atomic_fetch_add(&faults.counts[call->kind], 1) + 1;
+    if ((int)call->kind == faults.placed) note_place(n);
     if ((int)call->kind == faults.slow)
         nanosleep(&(struct timespec){faults.delay_ms / 1000, faults.delay_ms % 1000 * 1000000},
                   NULL);

@@ -2,7 +2,10 @@
 /* torture.c - makes the n-th call of each kind fail, over whole commands, as curl's tests do: n =
  * 1, 2, 3, ... until none fails.
  *
- *   torture --all [NAME]              every call of every kind (of one command), hours
+ *   torture --all [NAME]              every call of every kind (of one command), hours; of
+ *                                     allocations, of which a training makes 40,000, the first and
+ *                                     the last of each place in the code with its callers
+ *   torture --every [NAME]            every allocation too, days
  *   torture [--seconds N] [--seed N]  calls drawn by chance, for so long (30)
  *   --kind KIND                       of one kind alone
  *
@@ -77,6 +80,7 @@ static const scene scenarios[] = {
 
 static char program[PATH_MAX], root[64], said[SAID];
 static const char *kind; /* the only one that fails; NULL: all */
+static bool every;       /* allocation, not some of each place */
 static int bad, runs;
 
 /* --- running ---------------------------------------------------------------------------------- */
@@ -231,16 +235,22 @@ static void go_on(const scene *s, const char *out, const char *fault, long saved
         complain(s->name, fault, wrong);
 }
 
+/* Where a run writes, with nothing there but what the run before left. */
+static bool begin(const scene *s, char out[PATH])
+{
+    snprintf(out, PATH, "%s/out%s", root, s->again ? "" : ".safetensors");
+    if (cn_dir_exists(out)) tiny_dir_remove(out);
+    unlink(out);
+    return !s->before || run(s->before, out, NULL) == 0;
+}
+
 /* False: there is no n-th call. */
 static bool try_fault(const scene *s, const fault_kind *f, long n, bool all)
 {
     char out[PATH], fault[96], wrong[PATH] = "";
     bool failed = false;
-    snprintf(out, sizeof out, "%s/out%s", root, s->again ? "" : ".safetensors");
     snprintf(fault, sizeof fault, "%s:%ld%s:%s", f->kind, n, all ? "+" : "", f->error);
-    if (cn_dir_exists(out)) tiny_dir_remove(out);
-    unlink(out);
-    if (s->before && run(s->before, out, NULL) != 0) {
+    if (!begin(s, out)) {
         complain(s->name, fault, "the run before fails");
         return false;
     }
@@ -300,14 +310,55 @@ static bool can_last(const fault_kind *f)
     return strcmp(f->error, "EINTR") != 0;
 }
 
+static int ascending(const void *a, const void *b)
+{
+    const long x = *(const long *)a, y = *(const long *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The first and the last allocation of each place that an undisturbed run of the command comes by;
+ * how many there are. */
+static int find_places(const scene *s, long *out, int most)
+{
+    char path[PATH], line[64];
+    int n = 0, kept = 0;
+    if (!begin(s, path)) return 0;
+    setenv("CN_FAIL_PLACES", "alloc", 1);
+    const int status = run(s->command, path, NULL);
+    unsetenv("CN_FAIL_PLACES");
+    snprintf(path, sizeof path, "%s/told", root);
+    FILE *f = fopen(path, "r");
+    while (f && status == 0 && n + 2 <= most && fgets(line, sizeof line, f))
+        n += sscanf(line, "place %ld %ld", &out[n], &out[n + 1]) == 2 ? 2 : 0;
+    if (f) fclose(f);
+    qsort(out, (size_t)n, sizeof *out, ascending);
+    for (int i = 0; i < n; i++)
+        if (i == 0 || out[i] != out[i - 1]) out[kept++] = out[i];
+    return kept;
+}
+
+static void try_places(const scene *s, const fault_kind *f, bool all)
+{
+    static long places[1 << 17];
+    const int n = find_places(s, places, CN_COUNT(places));
+    if (n == 0) complain(s->name, f->kind, "no place that allocates is found");
+    for (int i = 0; i < n; i++) (void)try_fault(s, f, places[i], all);
+    printf("%s, %s%s %s: %d calls of all\n", s->name, f->kind, all ? "+" : "", f->error, n);
+}
+
+static void try_each(const scene *s, const fault_kind *f, bool all)
+{
+    long n = 1;
+    while (try_fault(s, f, n, all)) n++;
+    printf("%s, %s%s %s: %ld calls\n", s->name, f->kind, all ? "+" : "", f->error, n - 1);
+}
+
 static void try_all(const scene *s)
 {
     for (size_t k = 0; k < CN_COUNT(faults); k++)
         for (int all = 0; is_wanted(&faults[k]) && all < 1 + can_last(&faults[k]); all++) {
-            long n = 1;
-            while (try_fault(s, &faults[k], n, all)) n++;
-            printf("%s, %s%s %s: %ld calls\n", s->name, faults[k].kind, all ? "+" : "",
-                   faults[k].error, n - 1);
+            const bool some = !every && strcmp(faults[k].kind, "alloc") == 0;
+            (some ? try_places : try_each)(s, &faults[k], all);
             fflush(stdout);
         }
 }
@@ -343,8 +394,8 @@ int main(int argc, char **argv)
     const char *only = NULL;
     bool all = false;
     for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--all") == 0)
-            all = true;
+        if (strcmp(argv[i], "--all") == 0 || strcmp(argv[i], "--every") == 0)
+            all = true, every = argv[i][2] == 'e';
         else if (strcmp(argv[i], "--seconds") == 0 && i + 1 < argc)
             seconds = strtod(argv[++i], NULL);
         else if (strcmp(argv[i], "--kind") == 0 && i + 1 < argc)
