@@ -9,7 +9,8 @@
 # Programs report as cmocka does ("[  PASSED  ] N test(s).") or close with "N passed, N failed[, N skipped]".
 # CN_LAVAPIPE (~/.cache/controlnet-lavapipe) is where tools/fetch-vulkan.sh has put a newer software Vulkan.
 # CN_SHARED (../shared) holds the large reference data; where it is absent its runs are counted as skipped.
-# CN_TEST_JOBS=N: N programs at a time, which stand in the order in which they end.
+# CN_TEST_JOBS=N: N programs at a time, which stand in the order in which they end; what measures time, or makes
+# as much as it can in a given time, comes behind them by itself.
 # CN_TEST_LEAVE_OUT: names of unit and ops programs that are skipped.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -89,6 +90,14 @@ run_queue() {
         [ ! -f "$queue/$i.count" ] || read -r p f s <"$queue/$i.count"
         passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
     done
+    rm -f "$queue"/*
+    queued=0
+}
+
+# run_alone NAME PROGRAM [ARGUMENT...]: when all others have ended.
+run_alone() {
+    [ "$queued" = 0 ] || run_queue
+    run_now "$@"
 }
 
 run_now() {
@@ -297,26 +306,23 @@ for type in f16 bf16 q8; do
 done
 # what other processors compute: the least that runs, a desktop's, an Intel server's without bfloat16
 for isa in SSE41 AVX2 AVX512_CORE; do
-    export ONEDNN_MAX_CPU_ISA=$isa
-    run "golden tests/golden/core, at most $isa" "$build/tests/golden" tests/golden/core
+    run "golden tests/golden/core, at most $isa" "$(command -v env)" ONEDNN_MAX_CPU_ISA=$isa "$build/tests/golden" tests/golden/core
 done
-export ONEDNN_MAX_CPU_ISA=AVX2
-run "e2e tests/golden/inpainting, at most AVX2" "$build/tests/e2e" tests/golden/inpainting
-unset ONEDNN_MAX_CPU_ISA
+run "e2e tests/golden/inpainting, at most AVX2" "$(command -v env)" ONEDNN_MAX_CPU_ISA=AVX2 "$build/tests/e2e" tests/golden/inpainting
+[ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
+run files "$build/tests/files"
 run lint /bin/sh tests/lint/lint.sh
 run "kernels for matrix units" tools/matrix-kernels.sh --check
 run install /bin/sh tests/e2e/install.sh "$build"
-run bench /bin/sh tests/e2e/bench.sh "$build"
+run "power loss" "$build/tests/replay"
+run_alone bench /bin/sh tests/e2e/bench.sh "$build"
 if command -v python3 >/dev/null; then
-    run "load of the server, a sample" "$(command -v python3)" tests/clients/load.py "$build/controlnet" 3 3
+    run_alone "load of the server, a sample" "$(command -v python3)" tests/clients/load.py "$build/controlnet" 3 3
 else
     echo "SKIP  load of the server: python3 isn't installed"
     skipped=$((skipped + 1))
 fi
-run files "$build/tests/files"
-run "torture, a sample" "$build/tests/torture" --seconds 25
-run "torture, a sample of memory" "$build/tests/torture" --kind alloc --seconds 15
-run "power loss" "$build/tests/replay"
-[ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
-[ ! -f tests/e2e/mutants.c ] || run mutants "$build/tests/mutants"
+run_alone "torture, a sample" "$build/tests/torture" --seconds 25
+run_alone "torture, a sample of memory" "$build/tests/torture" --kind alloc --seconds 15
+[ ! -f tests/e2e/mutants.c ] || run_alone mutants "$build/tests/mutants"
 finish
