@@ -46,7 +46,7 @@ comma := ,
 ifneq ($(SANITIZE),)
 BUILD := build-$(subst $(comma),-,$(SANITIZE))
 # With checks in between, gcc knows too few ranges of numbers to tell what fits.
-CFLAGS_ALL += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1 -Wno-format-truncation
+CFLAGS_ALL += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -O1 $(if $(findstring clang,$(CC)),,-Wno-format-truncation)
 LDFLAGS_ALL += -fsanitize=$(SANITIZE)
 ifneq ($(findstring undefined,$(SANITIZE)),)
 CFLAGS_ALL += -fno-sanitize-recover=all
