@@ -220,6 +220,16 @@ on_device() {
         device "e2e tests/golden/drawing, one in f16" "$build/tests/e2e" tests/golden/drawing --case weights --precision f16
         return
     fi
+    # the browser's software Vulkan, another's than Mesa: subgroups of 4, no F16
+    swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
+    if [ -f "$swiftshader" ]; then
+        for name in ops_embed ops_norm ops_pointwise ops_shape; do
+            run "$name on SwiftShader" "$(command -v env)" CN_DEVICE=vulkan VK_ICD_FILENAMES=$swiftshader "$build/tests/$name"
+        done
+    else
+        echo "SKIP  operations on SwiftShader: Debian's chromium-common isn't installed"
+        skipped=$((skipped + 1))
+    fi
     run "kernels as CUDA" /bin/sh tools/check-cuda.sh
     for name in unit_device unit_device_optimizer unit_train_device; do device "$name" "$build/tests/$name"; done
     # lavapipe's subgroups are as wide as its vectors; other drivers don't look at this

@@ -66,6 +66,7 @@ cn_status cn_gpu_go_map(gpu_backend *b, cn_ctx *ctx, const cn_gpu_map_args *a)
 {
     cn_gpu_map_args args = *a;
     args.C = CN_MAX(args.C, 1);
+    args.ids = args.what == CN_GPU_MAP_EMBED ? args.b : args.a;
     return cn_gpu_go_flat(b, ctx, CN_GPU_KERNEL_map, &args, sizeof args, ((int64_t)a->n + 63) / 64);
 }
 

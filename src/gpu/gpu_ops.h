@@ -96,7 +96,7 @@ typedef enum cn_gpu_map {
 } cn_gpu_map;
 
 typedef struct cn_gpu_map_args {
-    VkDeviceAddress a, b, y;
+    VkDeviceAddress a, b, y, ids; /* ids: set by cn_gpu_go_map */
     int n, what, C, P, from, to, offset;
     float alpha;
 } cn_gpu_map_args;

@@ -8,8 +8,6 @@ struct F32 {
 };
 struct I32 {
     int *v;
-    I32() = default;
-    __device__ explicit I32(F32 b) : v((int *)b.v) {}
 };
 struct U32 {
     uint *v;
