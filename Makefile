@@ -336,6 +336,7 @@ $(BUILD)/tests/%: $(BUILD)/tests-obj/golden/%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) $^ $(LDLIBS) -o $@
+$(BUILD)/tests/badinput $(BUILD)/tests/badnets: $(BUILD)/tests/support/bad/bad_case.o
 $(BUILD)/tests/%: $(BUILD)/tests-obj/e2e/%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)

@@ -320,6 +320,7 @@ for isa in SSE41 AVX2 AVX512_CORE; do
 done
 run "e2e tests/golden/inpainting, at most AVX2" "$(command -v env)" ONEDNN_MAX_CPU_ISA=AVX2 "$build/tests/e2e" tests/golden/inpainting
 [ ! -f tests/e2e/badinput.c ] || run badinput "$build/tests/badinput"
+run badnets "$build/tests/badnets"
 run files "$build/tests/files"
 run lint /bin/sh tests/lint/lint.sh
 run "kernels for matrix units" tools/matrix-kernels.sh --check

@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* badinput.c - controlnet on broken files and wrong words: badinput [PROGRAM].
  *
- * Each case runs the program (build/controlnet beside this one's folder) on something bad and
- * expects: the exit status (1, or 2 for wrong usage), one line that begins with "controlnet" on
- * stderr and nothing else but progress, the words in that line that name what is wrong, and a work
- * folder with the same files as before, to the byte. Where a command writes several files and its
- * disk fills up, whole ones may be there but no temporary one. The work folder is made in /tmp and
- * removed at the end.
+ * What a case expects: tests/support/bad/bad_case.h. Files of control networks: badnets.c.
  *
- * It stays one file, long as it is: a list of cases, with the little that runs one.
+ * It stays one file, long as it is: a list of cases.
  */
-#include "../support/child.h"
-#include "../support/made_files.h"
-#include "../support/report.h"
+#include "../support/bad/bad_case.h"
 #include "../support/tiny_base.h"
 #include "../support/tiny_model.h"
 
@@ -32,251 +25,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { MAX_ARGS = 24, STDERR_BYTES = 16384, CPU_SECONDS = 30, WALL_SECONDS = 120 };
-
-static cn_ctx *ctx;
-static test_report report;
-static char program[PATH_MAX], root[64];
-
-/* --- files ------------------------------------------------------------------------------------ */
-
-/* A path in the work folder. Each is made once and stays where it is. */
-static const char *in_root(const char *name)
-{
-    static char paths[96][192];
-    char path[192];
-    int i = 0;
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    while (i < (int)CN_COUNT(paths) - 1 && paths[i][0] && strcmp(paths[i], path) != 0) i++;
-    snprintf(paths[i], sizeof paths[i], "%s", path);
-    return paths[i];
-}
-
-static void must(bool ok, const char *what)
-{
-    if (ok) return;
-    fprintf(stderr, "badinput: %s: %s (%s)\n", what, strerror(errno), cn_error(ctx));
-    tiny_dir_remove(root);
-    exit(1);
-}
-
-static void put(const char *name, const void *bytes, size_t n)
-{
-    must(cn_file_write(ctx, in_root(name), bytes, n) == CN_OK, name);
-}
-
-static void put_text(const char *name, const char *text)
-{
-    put(name, text, strlen(text));
-}
-
-/* The first part/of of file `from` as `to`. */
-static void put_part(const char *to, const char *from, size_t part, size_t of)
-{
-    char *data;
-    size_t n;
-    must(cn_file_read(ctx, in_root(from), 1 << 28, &data, &n) == CN_OK, from);
-    put(to, data, n * part / of);
-    cn_free(data);
-}
-
-static void put_made(const char *name, cn_str *s)
-{
-    put(name, s->data, s->len);
-    cn_str_free(s);
-}
-
-static void put_safetensors(const char *name, uint64_t header_bytes, const char *header,
-                            size_t data_bytes)
-{
-    cn_str s = {0};
-    make_safetensors(&s, header_bytes, header, data_bytes);
-    put_made(name, &s);
-}
-
-static void put_png(const char *name, uint32_t width, uint32_t height)
-{
-    cn_str s = {0};
-    make_png(&s, width, height);
-    put_made(name, &s);
-}
-
-static void put_torch_zip(const char *name, const char *pickle, size_t n)
-{
-    cn_str s = {0};
-    make_torch_zip(&s, pickle, n);
-    put_made(name, &s);
-}
-
-/* A black picture of TINY_PX. */
-static void put_black(const char *name)
-{
-    cn_image *image = NULL;
-    must(cn_image_create(ctx, TINY_PX, TINY_PX, &image) == CN_OK &&
-             cn_image_save_png(ctx, in_root(name), image, NULL) == CN_OK,
-         name);
-    cn_image_destroy(image);
-}
-
-/* --- what the work folder holds --------------------------------------------------------------- */
-
-/* Adds a line per file, in the order of names: path, size, hash of the content. Folders without
- * files are not there for it. */
-static void list_files(const char *dir, cn_str *out)
-{
-    struct dirent **entries;
-    const int n = scandir(dir, &entries, NULL, alphasort);
-    for (int i = 0; i < n; i++) {
-        char path[PATH_MAX], *data;
-        size_t bytes;
-        struct stat st;
-        const char *name = entries[i]->d_name;
-        snprintf(path, sizeof path, "%s/%s", dir, name);
-        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || lstat(path, &st) != 0) {
-            /* nothing to list */
-        } else if (S_ISDIR(st.st_mode)) {
-            list_files(path, out);
-        } else if (S_ISREG(st.st_mode) &&
-                   cn_file_read(ctx, path, 1 << 28, &data, &bytes) == CN_OK) {
-            cn_str_addf(out, "%s %zu %016llx\n", path, bytes,
-                        (unsigned long long)cn_hash64(data, bytes));
-            cn_free(data);
-        } else {
-            cn_str_addf(out, "%s\n", path);
-        }
-        free(entries[i]);
-    }
-    if (n >= 0) free(entries);
-}
-
-/* --- running ---------------------------------------------------------------------------------- */
-
-typedef struct bad_case {
-    const char *name;
-    int status;
-    const char *words[3];       /* all in the line of the error */
-    const char *args[MAX_ARGS]; /* behind the program's name */
-    rlim_t file_bytes;          /* > 0: no file may grow beyond */
-    const char *output;         /* stdout; NULL: /dev/null */
-    bool may_write;             /* whole files may be left */
-} bad_case;
-
-static void child(const bad_case *c, int err)
-{
-    char *argv[MAX_ARGS + 2] = {program};
-    for (int i = 0; i < MAX_ARGS && c->args[i]; i++) argv[i + 1] = (char *)(uintptr_t)c->args[i];
-    const int in = open("/dev/null", O_RDONLY);
-    const int out = open(c->output ? c->output : "/dev/null", O_WRONLY);
-    const struct rlimit cpu = {CPU_SECONDS, CPU_SECONDS}, file = {c->file_bytes, c->file_bytes};
-    dup2(in, STDIN_FILENO);
-    dup2(out, STDOUT_FILENO);
-    dup2(err, STDERR_FILENO);
-    setrlimit(RLIMIT_CPU, &cpu);
-    if (c->file_bytes) {
-        signal(SIGXFSZ, SIG_IGN); /* write() then says EFBIG, as it says ENOSPC on a full disk */
-        setrlimit(RLIMIT_FSIZE, &file);
-    }
-    execv(program, argv);
-    _exit(127);
-}
-
-/* Its exit status, 128 + a signal's number; what came on stderr in `text`. */
-static int run(const bad_case *c, char text[STDERR_BYTES])
-{
-    int ends[2];
-    must(pipe(ends) == 0, "a pipe");
-    const pid_t pid = fork();
-    must(pid >= 0, "a process");
-    if (pid == 0) {
-        close(ends[0]);
-        child(c, ends[1]);
-    }
-    close(ends[1]);
-    const int status = test_read(pid, ends[0], WALL_SECONDS, text, STDERR_BYTES);
-    close(ends[0]);
-    return status;
-}
-
-/* "LABEL  3/20 ...", and what a command says about itself on the way. */
-static bool is_progress(const char *line)
-{
-    static const char *const begins[] = {"warning: ", "seed ",  "step ",         "saved ",
-                                         "memory: ",  "data: ", "validation at "};
-    for (size_t i = 0; i < CN_COUNT(begins); i++)
-        if (strncmp(line, begins[i], strlen(begins[i])) == 0) return true;
-    const size_t n = strspn(line, "abcdefghijklmnopqrstuvwxyz ");
-    return n > 0 && strspn(line + n, "0123456789") > 0 && strchr(line + n, '/');
-}
-
-/* Cuts `text` into lines. The error, or NULL with what is wrong about the output in `fault`. */
-static const char *find_error(char *text, cn_str *fault)
-{
-    const char *error = NULL;
-    char *rest = NULL;
-    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        if (is_progress(line)) continue;
-        if (error || strncmp(line, "controlnet", 10) != 0)
-            cn_str_addf(fault, " unexpected line \"%s\";", line);
-        else
-            error = line;
-    }
-    if (!error) cn_str_adds(fault, " no error line on stderr;");
-    return error;
-}
-
-static void check_files(const bad_case *c, const cn_str *before, cn_str *fault)
-{
-    cn_str after = {0};
-    list_files(root, &after);
-    const bool same = after.len == before->len && !memcmp(after.data, before->data, after.len);
-    if (!same && !c->may_write) cn_str_adds(fault, " the work folder changed;");
-    if (strstr(after.data, ".tmp")) cn_str_adds(fault, " a temporary file is left;");
-    if (access(in_root("pwned"), F_OK) == 0) cn_str_adds(fault, " the file's code was run;");
-    cn_str_free(&after);
-}
-
-static void check(const bad_case *c)
-{
-    static char text[STDERR_BYTES];
-    cn_str before = {0}, fault = {0};
-    list_files(root, &before);
-    const int status = run(c, text);
-    if (status > 128)
-        cn_str_addf(&fault, " ended by signal %d;", status - 128);
-    else if (status != c->status)
-        cn_str_addf(&fault, " exit status %d, not %d;", status, c->status);
-    const char *error = find_error(text, &fault);
-    for (size_t i = 0; error && i < CN_COUNT(c->words) && c->words[i]; i++)
-        if (!strstr(error, c->words[i])) cn_str_addf(&fault, " doesn't say \"%s\";", c->words[i]);
-    check_files(c, &before, &fault);
-    report_check(&report, !fault.len, "%s%s%s", c->name, fault.len ? ":" : "",
-                 fault.len ? fault.data : "");
-    printf("     %s\n", error ? error : "");
-    cn_str_free(&before);
-    cn_str_free(&fault);
-}
-
-#define SAYS(...)   \
-    {               \
-        __VA_ARGS__ \
-    }
-#define CHECK(title, code, says, ...) \
-    check(&(const bad_case){.name = title, .status = code, .words = says, .args = {__VA_ARGS__}})
-
-/* Like CHECK for something that must work. */
-static void prepare(const char *const *args)
-{
-    static char text[STDERR_BYTES];
-    bad_case c = {0};
-    for (int i = 0; args[i]; i++) c.args[i] = args[i];
-    if (run(&c, text) == 0) return;
-    fprintf(stderr, "badinput: cannot prepare:\n%s", text);
-    tiny_dir_remove(root);
-    exit(1);
-}
-
-#define PREPARE(...) prepare((const char *const[]){__VA_ARGS__, NULL})
 
 /* --- cases: wrong words ----------------------------------------------------------------------- */
 
@@ -978,7 +726,6 @@ static void put_flat_ones(void)
 /* A base, one twice as wide, a single file, pairs, a ControlNet trained for one step, a picture. */
 static void make_good_ones(void)
 {
-    must(tiny_dir_make(root), "a work folder");
     must(tiny_base_write(ctx, in_root("model"), 8) == CN_OK, "model");
     must(tiny_base_write(ctx, in_root("wide"), 16) == CN_OK, "wide");
     must(tiny_scenes_write(ctx, in_root("data"), 8) == CN_OK, "data");
@@ -997,10 +744,7 @@ static void make_good_ones(void)
 
 int main(int argc, char **argv)
 {
-    if (!test_find_controlnet(argc > 1 ? argv[1] : NULL, program)) return 1;
-    ctx = cn_ctx_create(1);
-    if (!ctx) return 1;
-    setenv("OMP_NUM_THREADS", "1", 1);
+    if (!bad_open(argc, argv)) return 1;
     make_good_ones();
     wrong_usage();
     bad_safetensors();
@@ -1016,7 +760,5 @@ int main(int argc, char **argv)
     unwritable();
     full_disks();
     bad_data_sets();
-    tiny_dir_remove(root);
-    cn_ctx_destroy(ctx);
-    return report_end(&report);
+    return bad_close();
 }

@@ -3,6 +3,7 @@
  * tensors' names and shapes. */
 #include "model/checkpoint/config_io.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_BLOCKS = 16, LEAST_SHRINK = 8, MOST_SHRINK = 16 };
@@ -100,6 +101,26 @@ static bool read_input(int64_t channels, cn_adapter_config *c)
     return false;
 }
 
+/* Levels end where a first block, or a light one's last convolution, is missing; more blocks than
+ * they have say that it isn't the end. */
+static cn_status check_levels_end(cn_ctx *ctx, const cn_tensors *t, cn_layout layout,
+                                  const cn_adapter_config *c)
+{
+    static const char block[] = ".block1.weight";
+    char name[128];
+    int64_t blocks = 0;
+    for (int64_t i = 0; i < cn_tensors_count(t); i++) {
+        const char *at = strstr(cn_tensors_at(t, i)->name, block);
+        blocks += at && !at[sizeof block - 1];
+    }
+    if (blocks <= (int64_t)c->levels * c->blocks) return CN_OK;
+    const bool light = c->form == CN_ADAPTER_LIGHT, numbered = !light && layout == CN_LAYOUT_LDM;
+    snprintf(name, sizeof name,
+             light ? adapter_names[layout].light_out : adapter_names[layout].full,
+             numbered ? c->levels * c->blocks : c->levels, 0);
+    return cn_fail(ctx, CN_EFORMAT, "tensor %s is missing: the T2I-Adapter has more blocks", name);
+}
+
 cn_status cn_adapter_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cn_layout layout,
                                         cn_adapter_config *out)
 {
@@ -127,6 +148,7 @@ cn_status cn_adapter_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cn_lay
         if (!w) break;
         c.channels[c.levels] = w->shape[0];
     }
+    CN_TRY(check_levels_end(ctx, t, layout, &c));
     CN_TRY(check_adapter(ctx, &c));
     *out = c;
     return CN_OK;
@@ -171,6 +193,40 @@ static cn_status read_module(cn_ctx *ctx, const cn_tensors *t, const char *name,
     return CN_OK;
 }
 
+/* Its convolution's number where the tensor is one that makes something of the condition; -1: it is
+ * of another layer. n: the length of the module's name. */
+static int condition_conv(const cn_tensor_info *t, size_t *n)
+{
+    static const char conditioning[] = ".conditioning1.";
+    const char *at = strstr(t->name, conditioning);
+    if (!at || strncmp(t->name, "lllite_unet_", 12) != 0) return -1;
+    *n = (size_t)(at - t->name);
+    const long k = strtol(at + sizeof conditioning - 1, NULL, 10);
+    return k >= 0 && k < 1000 ? (int)(k / 2) : -1;
+}
+
+/* Modules and their convolutions are counted up to the first that is missing: none lies behind. */
+static cn_status check_whole(cn_ctx *ctx, const cn_tensors *t, const cn_lllite_config *c)
+{
+    for (int64_t i = 0; i < cn_tensors_count(t); i++) {
+        const char *name = cn_tensors_at(t, i)->name;
+        size_t n;
+        const int conv = condition_conv(cn_tensors_at(t, i), &n);
+        if (conv < 0) continue;
+        int k = 0;
+        while (k < c->n && (strncmp(c->modules[k].name, name, n) != 0 || c->modules[k].name[n]))
+            k++;
+        const int convs = k < c->n ? c->modules[k].convs : 0;
+        if (conv < convs) continue;
+        if (convs == CN_LLLITE_CONVS)
+            return cn_fail(ctx, CN_EFORMAT, "%s: a module of more than %d convolutions", name,
+                           convs);
+        return cn_fail(ctx, CN_EFORMAT, "tensor %.*s.conditioning1.%d.weight is missing", (int)n,
+                       name, 2 * convs);
+    }
+    return CN_OK;
+}
+
 cn_status cn_lllite_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cn_lllite_config **out)
 {
     enum { MAX_MODULES = 4096 };
@@ -187,6 +243,7 @@ cn_status cn_lllite_config_from_shapes(cn_ctx *ctx, const cn_tensors *t, cn_llli
         if (begins_module(cn_tensors_at(t, i), &length))
             s = read_module(ctx, t, name, length, &c->modules[c->n++]);
     }
+    if (s == CN_OK) s = check_whole(ctx, t, c);
     if (s != CN_OK) {
         cn_free(c);
         return s;
