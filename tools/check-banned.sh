@@ -72,7 +72,7 @@ BEGIN {
     set_of("exit _exit _Exit quick_exit abort printf vprintf puts putchar perror", programs)
     set_of("open openat fopen fdopen pread pwrite rename renameat renameat2 fsync fdatasync opendir readdir scandir " \
            "fts_open mmap flock mkdir unlink rmdir ftruncate posix_fallocate aligned_alloc mkstemp mkostemp", system_calls)
-    set_of("json_loads json_loadb json_dumps json_dumpb", half_read)
+    set_of("json_loads json_loadb json_dumps json_dumpb json_copy", half_read)
     set_of("getenv secure_getenv setenv putenv", environment)
     hint["strcpy"] = hint["strcat"] = hint["sprintf"] = hint["vsprintf"] = "use cn_format or cn_str"
     hint["gets"] = "use fgets"

@@ -43,3 +43,11 @@ char *cn_json_text(const json_t *value, size_t flags)
     cn_str_free(&text);
     return NULL;
 }
+
+json_t *cn_json_copy(const json_t *object)
+{
+    json_t *copy = json_copy((json_t *)(uintptr_t)object);
+    if (copy && json_object_size(copy) == json_object_size(object)) return copy;
+    json_decref(copy);
+    return NULL;
+}

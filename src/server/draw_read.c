@@ -256,14 +256,14 @@ static bool choose_seed(json_t *request, uint64_t *seed, char why[WHY_BYTES])
 
 static json_t *without_pictures(const json_t *request)
 {
-    json_t *copy = json_copy((json_t *)(uintptr_t)request), *list = json_array(), *one;
+    json_t *copy = cn_json_copy(request), *list = json_array(), *one;
     size_t i;
     json_object_del(copy, "init_image");
     json_object_del(copy, "mask");
     json_object_del(copy, "reference");
     json_array_foreach(json_object_get(request, "controls"), i, one)
     {
-        json_t *control = json_copy(one);
+        json_t *control = cn_json_copy(one);
         json_object_del(control, "image");
         json_object_del(control, "mask");
         json_array_append_new(list, control);
@@ -275,7 +275,7 @@ static json_t *without_pictures(const json_t *request)
 /* What makes the picture: previews don't. */
 static char *recipe_of(const json_t *request)
 {
-    json_t *all = json_copy((json_t *)(uintptr_t)request), *less = NULL;
+    json_t *all = cn_json_copy(request), *less = NULL;
     json_object_del(all, "preview_interval");
     char *text = cn_json_text(all, JSON_COMPACT);
     if (text && strlen(text) > MOST_RECIPE) {
@@ -291,7 +291,7 @@ static char *recipe_of(const json_t *request)
 /* What two requests must have in common to be drawn at once. */
 static void set_key(const json_t *request, draw_work *w)
 {
-    json_t *all = json_copy((json_t *)(uintptr_t)request);
+    json_t *all = cn_json_copy(request);
     static const char *const apart[] = {"seed", "preview_interval", "recipe"};
     for (size_t i = 0; i < sizeof apart / sizeof *apart; i++) json_object_del(all, apart[i]);
     char *text = cn_json_text(all, JSON_COMPACT | JSON_SORT_KEYS);

@@ -125,7 +125,7 @@ static char *info_of(const job *j)
 /* The request without its pictures. */
 static json_t *echo(const json_t *body)
 {
-    json_t *copy = json_copy((json_t *)(uintptr_t)body);
+    json_t *copy = cn_json_copy(body);
     json_object_del(copy, "alwayson_scripts");
     json_object_del(copy, "controlnet_units");
     json_object_set_new(copy, "init_images", json_null());

@@ -56,7 +56,7 @@ void cn_run_mark_fill(const cn_train_state *state, cn_run_mark *out)
 /* CRC-32 of the object without "crc32", in one spelling of it whatever the file's is. */
 static cn_status sum_of(cn_ctx *ctx, const json_t *json, uint32_t *crc)
 {
-    json_t *copy = json_copy((json_t *)(uintptr_t)json);
+    json_t *copy = cn_json_copy(json);
     if (copy) json_object_del(copy, "crc32");
     char *text = cn_json_text(copy, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(copy);

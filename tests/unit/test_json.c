@@ -219,6 +219,31 @@ static void text_is_whole_or_absent(void **state)
     json_decref(value);
 }
 
+/* json_copy leaves a key out where memory lacks for it. */
+static void copies_are_whole_or_absent(void **state)
+{
+    (void)state;
+    json_t *object = json_pack("{s:i, s:s, s:[i], s:b, s:n, s:i, s:i, s:i, s:i, s:i}", "a", 1, "b",
+                               "text", "c", 2, "d", 1, "e", "f", 3, "g", 4, "h", 5, "i", 6, "j", 7);
+    json_malloc_t take = NULL;
+    json_free_t give = NULL;
+    json_get_alloc_funcs(&take, &give);
+    bool whole = false;
+    int absent = 0;
+    for (long n = 0; !whole && n < 100; n++) {
+        allowed = n;
+        json_set_alloc_funcs(take_some, free);
+        json_t *copy = cn_json_copy(object);
+        json_set_alloc_funcs(take, give);
+        whole = copy && allowed >= 0;
+        absent += !copy;
+        if (copy) assert_true(json_equal(copy, object));
+        json_decref(copy);
+    }
+    assert_true(whole && absent > 2);
+    json_decref(object);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +254,7 @@ int main(void)
         cmocka_unit_test(long_lines),
         cmocka_unit_test(text_is_utf8),
         cmocka_unit_test(text_is_whole_or_absent),
+        cmocka_unit_test(copies_are_whole_or_absent),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
