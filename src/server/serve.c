@@ -152,7 +152,7 @@ static void serve(server *s, const sigset_t *signals)
         return;
     }
     load_saved(s);
-    printf("%s\n", s->address);
+    printf("%s\n", s->address); /* what the program answers: scripts read it */
     fflush(stdout);
     if (s->o.open) open_browser(s);
     wait_for_signal(s, signals);

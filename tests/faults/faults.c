@@ -6,10 +6,10 @@
  *                          on
  *   CN_FAIL_TOLD=FILE      how many calls of each kind there were, "KIND N" a line, and whether the
  *                          failure came ("failed"); written as the program ends or is told to
- *   CN_FAIL_PLACES=KIND    the same file tells of each place in the code, with all its callers,
- * that makes calls of the kind which was its first and its last ("place N M") CN_DELAY=KIND:MS each
- * call of the kind takes so long more, as from a disk far away CN_RECORD=FILE         every change
- * to files, to be replayed (replay.c)
+ *   CN_FAIL_PLACES=KIND    the same file tells of each place in the code, with its last callers,
+ *                          that makes calls of the kind: its first and its last ("place N M")
+ *   CN_DELAY=KIND:MS       each call of the kind takes so long more, as from a disk far away
+ *   CN_RECORD=FILE         every change to files, to be replayed (replay.c)
  *
  * Stands before the library's sys_hooks.o, in build/tests/controlnet-faults alone. Its own calls go
  * past the hooks.
