@@ -107,9 +107,11 @@ static void minutes_end_a_run(void **state)
     o.overwrite = true;
     cn_train_result r;
     must(cn_train(ctx, &o, NULL, &r));
-    assert_true(r.steps > 3 && r.seconds >= 2);
+    assert_true(r.steps >= 1);
+    assert_true(r.seconds + r.seconds / (double)r.steps >= 2); /* no other step had its time */
     assert_int_equal(metrics(out, "lr", &lr), r.steps);
-    assert_true(lr < o.learning_rate); /* a busy machine may stop far from 0 */
+    /* A busy machine may stop far from 0, or before the rate can fall. */
+    assert_true(r.steps > 3 ? lr < o.learning_rate : lr <= o.learning_rate);
     assert_true(same_file(out, out, "control.safetensors")); /* saved as one that ends by steps */
     o.max_train_steps = 2;
     o.max_train_minutes = 1e6;
