@@ -3,8 +3,25 @@
  * configuration follows from names and shapes. */
 #include "model/checkpoint/config_io.h"
 #include "model/checkpoint/content.h"
+#include "model/checkpoint/family.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+/* Each network where a single file of each family has it. */
+static void take_for_bases(cn_ctx *ctx, const cn_tensors *t)
+{
+    cn_net_config config = {0};
+    (void)cn_family_in_file(t, CN_NETS);
+    for (int i = 0; cn_family_at(i); i++) {
+        const cn_family *f = cn_family_at(i);
+        for (int k = 0; k < f->n_nets; k++) {
+            const cn_family_net *n = &f->nets[k];
+            const cn_status s =
+                cn_net_kind_of(n->net)->from_shapes(ctx, t, n->prefix, CN_LAYOUT_LDM, &config);
+            (void)s;
+        }
+    }
+}
 
 static void take_for_networks(cn_ctx *ctx, const cn_tensors *t)
 {
@@ -50,6 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
             if (cn_tensors_find(t, info->name) != info) __builtin_trap();
         }
         (void)cn_tensors_metadata(t, "format");
+        take_for_bases(ctx, t);
         take_for_networks(ctx, t);
         cn_tensors_close(t);
     }
