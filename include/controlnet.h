@@ -304,6 +304,11 @@ typedef struct cn_train_options {
     /* Adam's moments in one byte each, block-wise, as bitsandbytes keeps them: 2 bytes a weight,
      * not 8. */
     bool use_8bit_adam;
+    /* "AdamW" (NULL), "AdamW8bit", which is use_8bit_adam, or "Muon": weights of convolutions and
+     * linear layers learn by Muon (Jordan et al., 2024; its steps as long as AdamW's), the others
+     * by AdamW. One moment a weight, not two; orthogonalizing costs time by the network's size
+     * alone, whatever the batch. */
+    const char *optimizer_type;
     double max_grad_norm; /* 0: no clipping */
     double proportion_empty_prompts;
     /* The paper's small-scale strategy: the middle block's link alone, the decoder's links stay 0,

@@ -128,7 +128,7 @@ const cn_option train_refused_rows[] = {
      .help = "--adam-weight-decay, --adam-beta1, --adam-beta2 and --adam-epsilon "
              "say the same",
      ALL_VALUES},
-    {"use-lion-optimizer", .help = "there is AdamW, with 8-bit moments by --use-8bit-adam", SWITCH},
+    {"use-lion-optimizer", .help = "--optimizer-type has AdamW, AdamW8bit and Muon", SWITCH},
     {0},
 };
 

@@ -20,7 +20,7 @@ void cn_adamw_options_default(cn_adamw_options *o)
                             .beta2 = 0.999f,
                             .eps = 1e-8f,
                             .weight_decay = 1e-2f,
-                            .muon_momentum = 0.95f};
+                            .muon_momentum = CN_MUON_MOMENTUM};
 }
 
 bool cn_moment_in_bytes(const cn_adamw_options *o, const cn_param *q)

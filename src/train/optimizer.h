@@ -44,7 +44,9 @@ typedef struct cn_adamw_options {
     cn_ranks *ranks;
 } cn_adamw_options;
 
-/* 0.9, 0.999, 1e-8, 1e-2; AdamW alone, a momentum of 0.95 for Muon. */
+#define CN_MUON_MOMENTUM 0.95F
+
+/* 0.9, 0.999, 1e-8, 1e-2; AdamW alone, that momentum for Muon. */
 void cn_adamw_options_default(cn_adamw_options *o);
 
 /* The parameters stay the caller's, must be in their final layout (planned) and outlive *out. */

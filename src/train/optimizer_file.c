@@ -332,7 +332,9 @@ static cn_status load_moment(cn_adamw *a, const cn_tensors *t, int kind, int64_t
     char name[STATE_NAME_BYTES];
     CN_TRY(state_name(a->ctx, q, kind, false, name));
     const cn_tensor_info *info = cn_tensors_find(t, name);
-    if (!is_kept(a, kind, i)) return CN_OK;
+    if (!is_kept(a, kind, i))
+        return info ? cn_fail(a->ctx, CN_EMISMATCH, "%s is AdamW's; this run learns by Muon", name)
+                    : CN_OK;
     if (!info && kind == EMA) return a->be->copy(a->be, a->ctx, m->f32, q->data, q->data_bytes);
     if (!info || info->elements != cn_param_elements(q))
         return cn_fail(a->ctx, CN_EMISMATCH,

@@ -53,6 +53,8 @@ cn_adamw_options cn_run_adamw_options(const cn_run_setup *r)
         .eps = (float)o->adam_epsilon,
         .weight_decay = (float)o->adam_weight_decay,
         .use_8bit = o->use_8bit_adam,
+        .muon = r->muon,
+        .muon_momentum = CN_MUON_MOMENTUM,
         .slow_network = o->unlock_learning_rate > 0 ? cn_net_kind_of(CN_NET_UNET)->name : NULL,
         .slow_part = o->unlock_learning_rate / o->learning_rate,
         .ema_decay = o->use_ema ? (float)o->ema_decay : 0,

@@ -52,10 +52,18 @@ static void choose_fp16(cn_run_setup *r)
                     : "F32 is used instead; this processor has no bfloat16 products");
 }
 
+static void choose_optimizer(cn_run_setup *r)
+{
+    cn_train_options *o = &r->o;
+    r->muon = cn_train_by_muon(o);
+    if (o->optimizer_type && strcmp(o->optimizer_type, "AdamW8bit") == 0) o->use_8bit_adam = true;
+}
+
 cn_status cn_run_setup_open(cn_run_setup *r)
 {
     if (!(r->save_ctx = cn_ctx_create(cn_threads(r->ctx))))
         return cn_fail(r->ctx, CN_ENOMEM, "out of memory at the start of training");
+    choose_optimizer(r);
     CN_TRY(cn_lr_kind_find(r->ctx, r->o.lr_scheduler, &r->lr_kind));
     CN_TRY(cn_base_open_with(r->ctx, r->o.model, r->o.vae, &r->base));
     CN_TRY(check_base(r->ctx, r->base, &r->o));

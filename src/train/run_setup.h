@@ -25,6 +25,7 @@ typedef struct cn_run_setup {
     cn_ctx *save_ctx; /* never cancelled: a save that has begun is finished */
     cn_backend *be;
     bool halves;     /* products of F16, under a loss scale */
+    bool muon;       /* as --optimizer-type */
     cn_ranks *ranks; /* NULL: one process */
     cn_train_options o;
     cn_train_callbacks callbacks;
@@ -45,6 +46,8 @@ typedef struct cn_run_setup {
 cn_status cn_train_options_check(cn_ctx *ctx, const cn_train_options *o) CN_CHECKED;
 /* What is done to captions that are lists of tags. */
 cn_tag_rules cn_train_tag_rules(const cn_train_options *o);
+/* Whether matrices learn by Muon. */
+bool cn_train_by_muon(const cn_train_options *o);
 /* Whether pictures or texts are encoded in their step. */
 bool cn_train_encodes(const cn_train_options *o);
 

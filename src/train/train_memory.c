@@ -317,7 +317,7 @@ static cn_status try_offers(const cn_run_setup *r, const counted *c, cn_run_nets
 {
     for (size_t i = 0; i < CN_COUNT(offers) && !cn_offers_enough(fits); i++) {
         cn_run_setup other = *r;
-        if (!take(&offers[i], r->be, &other.o)) continue;
+        if ((r->muon && offers[i].adam8) || !take(&offers[i], r->be, &other.o)) continue;
         CN_TRY(make_plan(&other, c, INT_MAX, n));
         const size_t bytes = limited_bytes(r, &n->plan);
         if (bytes <= limit_of(r)) cn_offers_add(fits, offers[i].text, bytes);

@@ -311,7 +311,7 @@ static void what_cannot_be_had_is_refused(void **state)
         const char *why;
     } refused[] = {
         {{{DATA_BY_NAME, "--dataset_config=data.toml"}, NULL, NULL}, "TOML files aren't read"},
-        {{{DATA_BY_NAME, "--optimizer_type=Lion"}, NULL, NULL}, "must be AdamW or AdamW8bit"},
+        {{{DATA_BY_NAME, "--optimizer_type=Lion"}, NULL, NULL}, "must be AdamW, AdamW8bit or Muon"},
         {{{DATA_BY_NAME, "--optimizer_args", "weight_decay=0.01", "betas=.9,.99"}, NULL, NULL},
          "--adam-weight-decay"},
         {{{DATA_BY_NAME, "--mixed_precision=fp8"}, NULL, NULL}, "must be no, bf16 or fp16"},

@@ -34,6 +34,7 @@ typedef struct job {
     bool words;                             /* of captions are shuffled and left out */
     bool device;                            /* what computes is Vulkan's */
     bool minutes;                           /* the clock ends it, at a rate that falls */
+    bool muon;                              /* for matrices */
     int kind; /* of cn_trained_kind_words, beside a base with a VAE as published; 0: the first,
                  beside the other */
 } job;
@@ -46,6 +47,7 @@ static cn_train_options options_for(const char *output, const job *j)
     o.max_train_steps = j->steps;
     o.checkpointing_steps = j->checkpointing;
     o.use_8bit_adam = j->use_8bit_adam;
+    if (j->muon) o.optimizer_type = "Muon";
     o.use_ema = j->ema;
     o.validation_steps = 3;
     o.validation_count = 2;
@@ -123,7 +125,8 @@ static int child(char **argv)
     j.words = flags & 32;
     j.device = flags & 64;
     j.minutes = flags & 128;
-    j.kind = flags / 256;
+    j.muon = flags & 256;
+    j.kind = flags / 512;
     if (!(ctx = cn_ctx_create(1))) return 2;
     signal(SIGTERM, on_signal);
     signal(SIGUSR1, on_signal);
@@ -200,7 +203,8 @@ static int run_ranks_until(int ranks, const char *output, const job *j, const st
     int ends[2];
     char count[16], words[128];
     const int flags = j->use_8bit_adam + 2 * j->ema + 4 * j->resume + 8 * j->crops + 16 * j->draws +
-                      32 * j->words + 64 * j->device + 128 * j->minutes + 256 * j->kind;
+                      32 * j->words + 64 * j->device + 128 * j->minutes + 256 * j->muon +
+                      512 * j->kind;
     snprintf(count, sizeof count, "%d", ranks);
     snprintf(words, sizeof words, "%d %d %d %d %d", j->batch, j->passes, j->steps, j->checkpointing,
              flags);
@@ -346,15 +350,15 @@ static void ranks_on_a_device_give_the_losses_of_one(void **state)
     assert_close(one, out, "grad_norm", j.steps, 1e-4);
 }
 
-static void ranks_resume_what_others_saved(void **state)
+static void check_resumed_by_ranks(const char *name, job j)
 {
-    (void)state;
-    char whole[256], broken[256], one[256];
-    if (!have_ranks()) skip();
-    job j = {.batch = 3, .passes = 1, .steps = 6, .checkpointing = 2, .use_8bit_adam = true};
-    path_in(whole, "ranks-whole");
-    path_in(broken, "ranks-broken");
-    path_in(one, "ranks-then-one");
+    char whole[256], broken[256], one[256], path[64];
+    snprintf(path, sizeof path, "ranks-%s-whole", name);
+    path_in(whole, path);
+    snprintf(path, sizeof path, "ranks-%s-broken", name);
+    path_in(broken, path);
+    snprintf(path, sizeof path, "ranks-%s-then-one", name);
+    path_in(one, path);
     must_run(2, whole, &j);
     j.steps = 4;
     must_run(2, broken, &j);
@@ -369,6 +373,18 @@ static void ranks_resume_what_others_saved(void **state)
     cn_train_options o = options_for(one, &j);
     must(cn_train(ctx, &o, NULL, NULL));
     assert_close(whole, one, "loss", j.steps, 1e-5);
+}
+
+static void ranks_resume_what_others_saved(void **state)
+{
+    (void)state;
+    const job j = {.batch = 3, .passes = 1, .steps = 6, .checkpointing = 2};
+    job bytes = j, muon = j;
+    if (!have_ranks()) skip();
+    bytes.use_8bit_adam = true;
+    check_resumed_by_ranks("8bit", bytes);
+    muon.muon = true;
+    check_resumed_by_ranks("muon", muon);
 }
 
 /* All ranks take the same number of steps, or some would wait for ever. */

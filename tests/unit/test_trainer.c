@@ -245,9 +245,36 @@ static void resuming_gives_the_same_bytes(void **state)
     o.use_8bit_adam = true;
     check_resuming("8bit", o, bytes);
     assert_false(same_file(whole, bytes, "control.safetensors"));
+    o = options_for(NULL);
+    o.optimizer_type = "Muon";
+    check_resuming("muon", o, bytes);
+    assert_false(same_file(whole, bytes, "control.safetensors"));
     o = options_for(whole);
     o.resume_from_checkpoint = "checkpoint-99";
     refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "no such folder");
+}
+
+static void optimizers_dont_take_each_others_states(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"AdamW", "Muon"};
+    static const char *const why[] = {"is missing; the checkpoint is of another",
+                                      "is AdamW's; this run learns by Muon"};
+    char out[256];
+    for (int i = 0; i < 2; i++) {
+        path_in(out, i ? "begun-by-adamw" : "begun-by-muon");
+        cn_train_options o = options_for(out);
+        o.optimizer_type = types[1 - i];
+        o.checkpointing_steps = 2;
+        must(cn_train(ctx, &o, NULL, NULL));
+        o.optimizer_type = types[i];
+        o.max_train_steps += 2;
+        o.resume_from_checkpoint = "latest";
+        refused(cn_train(ctx, &o, NULL, NULL), CN_EMISMATCH, why[i]);
+        o.resume_from_checkpoint = NULL;
+        o.use_8bit_adam = o.overwrite = true;
+        if (i) refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "--use-8bit-adam doesn't go with");
+    }
 }
 
 /* Loss and noise change what is learned, and resuming stays exact. */
@@ -652,6 +679,22 @@ static size_t own_bytes(const cn_train_plan *p)
     return p->training_bytes - p->process_bytes;
 }
 
+/* AdamW8bit is another name; of Muon the plan has one moment for matrices. */
+static void optimizers_are_named(void **state)
+{
+    (void)state;
+    static const char *const types[] = {NULL, "AdamW", "AdamW8bit", "Muon"};
+    size_t bytes[CN_COUNT(types)];
+    cn_train_options o = options_for("/tmp");
+    for (size_t i = 0; i < CN_COUNT(types); i++) {
+        o.optimizer_type = types[i];
+        bytes[i] = plan_of(o).optimizer_bytes;
+    }
+    assert_true(bytes[0] == bytes[1] && bytes[2] < bytes[1] && bytes[3] < bytes[1]);
+    o.optimizer_type = "Lion";
+    refused(cn_train(ctx, &o, NULL, NULL), CN_EINVAL, "must be AdamW, AdamW8bit or Muon");
+}
+
 /* What a strategy takes is known before: fewer gradients and operations without the links, more
  * with the base. */
 static void plans_know_the_strategies(void **state)
@@ -937,6 +980,8 @@ int main(void)
         cmocka_unit_test(accumulation_is_a_larger_batch),
         cmocka_unit_test(only_mid_leaves_the_links_silent),
         cmocka_unit_test(resuming_gives_the_same_bytes),
+        cmocka_unit_test(optimizers_dont_take_each_others_states),
+        cmocka_unit_test(optimizers_are_named),
         cmocka_unit_test(objectives_resume_exactly),
         cmocka_unit_test(links_join_in_the_same_run),
         cmocka_unit_test(the_base_is_unlocked_and_saved),
