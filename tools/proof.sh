@@ -7,7 +7,7 @@
 #   CONDITIONS="canny lines ..." which of them (all nine)
 #   VARIANTS="full small mid"    full: PAIRS pairs; small: 1,000; mid: the middle alone, all links from half the steps on
 #   COMBINED="canny+pose depth+segmentation"   drawn together, 50 scenes each; "": none
-#   PAIRS=20000 STEPS=4000 BATCH=8 EVERY=250 RATE=5e-4   of each training
+#   PAIRS=20000 STEPS=1500 BATCH=8 EVERY=250 OPTIMIZER=Muon RATE=3e-3   of each training; the rate falls over the last 30 %
 #   SIZE=128                     px, the base's own
 #   SCENES=200 SEED=7            held-out scenes, and the seed that makes them
 #   MLSD=FILE PIDINET=FILE       weights; without them lines are exact straight edges and soft edges exact ones
@@ -24,10 +24,11 @@ conditions=${CONDITIONS:-canny lines softedge scribble pose segmentation depth n
 variants=${VARIANTS:-full small mid}
 combined=${COMBINED-canny+pose depth+segmentation}
 pairs=${PAIRS:-20000}
-steps=${STEPS:-4000}
+steps=${STEPS:-1500}
 batch=${BATCH:-8}
 every=${EVERY:-250}
-rate=${RATE:-5e-4}
+optimizer=${OPTIMIZER:-Muon}
+rate=${RATE:-3e-3}
 scenes=${SCENES:-200}
 seed=${SEED:-7}
 size=${SIZE:-128}
@@ -72,7 +73,8 @@ train_one() (
     [ "$variant" != mid ] || set -- "$@" --only-mid-control --reconnect-after $((steps / 2))
     began=$(date +%s)
     "$program" train -m "$base" "$@" --output-dir "$dir" --resolution "$size" --train-batch-size "$batch" \
-        --learning-rate "$rate" --max-train-steps "$steps" --validation-steps "$every" --validation-count 32 \
+        --optimizer-type "$optimizer" --learning-rate "$rate" --lr-scheduler warmup_stable_decay --lr-warmup-steps 0 \
+        --lr-decay-steps 0.3 --max-train-steps "$steps" --validation-steps "$every" --validation-count 32 \
         --checkpointing-steps "$every" --checkpoints-total-limit 1 --resume-from-checkpoint latest --seed 1
     echo "$(($(date +%s) - began))" >"$dir/seconds"
     : >"$dir/done"

@@ -34,7 +34,7 @@ static const cn_option rows[] = {
      .unset = "as many as the time allows"},
     {"pairs", 0, "scenes to train on", FIELD(pairs), 16, 1e6, .preset = "1500"},
     {"batch", 'b', "pairs per step", FIELD(batch), 1, 4096, .preset = "8"},
-    {"learning-rate", 0, "falling at the end", FIELD(learning_rate), 1e-9, 1, .preset = "1e-3"},
+    {"learning-rate", 0, "falling at the end", FIELD(learning_rate), 1e-9, 1, .preset = "3e-3"},
     {"cfg-scale", 0, "of drawings", FIELD(guidance_scale), 1, 30, .preset = "5"},
     {"seed", 0, "of scenes, training and drawings", FIELD(seed), .preset = "7"},
     CLI_THREADS(demo),
@@ -223,6 +223,7 @@ static cn_status train(demo *d)
     o.max_train_steps = d->max_steps;
     o.max_train_minutes = d->minutes;
     o.learning_rate = d->learning_rate;
+    o.optimizer_type = DEMO_OPTIMIZER;
     o.lr_scheduler = "warmup_stable_decay";
     o.lr_warmup_steps = 0;
     o.lr_decay_steps = DEMO_DECAY;

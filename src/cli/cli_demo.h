@@ -12,6 +12,9 @@
 #define DEMO_LOW  "low=50"
 #define DEMO_HIGH "high=100"
 
+/* In fewer steps than AdamW (docs/training.md). */
+#define DEMO_OPTIMIZER "Muon"
+
 /* The last part of training, in which the learning rate falls. */
 #define DEMO_DECAY 0.3
 

@@ -75,7 +75,7 @@ static void fill_table(const demo *d, number_list *l)
     number(l, "Training pairs", "%lld scenes with their canny edges, %d × %d", (long long)d->pairs,
            DEMO_PX, DEMO_PX);
     number(l, "Pairs per step", "%lld", (long long)d->batch);
-    number(l, "Learning rate", "%g, constant (AdamW)", d->learning_rate);
+    number(l, "Learning rate", "%g, falling at the end (" DEMO_OPTIMIZER ")", d->learning_rate);
     number(l, "Seconds per step", "%.2f", d->step_seconds);
     number(l, "Training loss, mean of the last 100 steps", "%.4f", d->result.final_loss);
     if (d->result.has_agreement)
