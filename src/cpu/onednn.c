@@ -9,6 +9,8 @@
 #include "cpu/onednn.h"
 
 #include <dnnl.h>
+#include <omp.h>
+#include <signal.h>
 #include <string.h>
 
 struct cn_dnnl {
@@ -28,6 +30,7 @@ struct cn_dnnl_prim {
     dnnl_memory_t reorder_from, reorder_to;
     size_t reorder_bytes; /* at the start of scratch */
     bool reorder_after;
+    bool moves_stack; /* its threads' stack pointers are elsewhere while it runs */
     int arg_a, arg_b, arg_bias, arg_c, arg_residual, arg_shift; /* 0: absent */
 };
 
@@ -371,6 +374,7 @@ static cn_status add_operands(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const op
     const dnnl_memory_desc_t *scratch = md_of(pd, dnnl_query_scratchpad_md);
     const size_t bytes = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
     DNNL_TRY(dnnl_primitive_create(&p->prim, pd), "make a primitive");
+    p->moves_stack = is_of_kind(pd, "gemm");
     DNNL_TRY(add_arg(d, p, p->arg_a, o->a), "describe an operand");
     DNNL_TRY(add_arg(d, p, p->arg_b, o->b), "describe an operand");
     DNNL_TRY(add_arg(d, p, p->arg_c, o->c), "describe an operand");
@@ -471,6 +475,31 @@ static dnnl_status_t run_relay(cn_dnnl *d, cn_dnnl_prim *p, const void *from, vo
     return s;
 }
 
+/* Faults still end the program: they cannot wait. */
+static void block_signals(sigset_t *before)
+{
+    static const int faults[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    sigset_t all;
+    sigfillset(&all);
+    for (size_t i = 0; i < CN_COUNT(faults); i++) sigdelset(&all, faults[i]);
+    pthread_sigmask(SIG_BLOCK, &all, before);
+}
+
+/* The generated gemm kernels of oneDNN before 3.12 keep the stack pointer in a buffer on the heap
+ * (its issue 4845): a signal's frame then overwrites what lies below that buffer. So signals wait
+ * for their end, and those for the process never come to the team's other threads. */
+static dnnl_status_t execute(cn_dnnl *d, cn_dnnl_prim *p)
+{
+    if (!p->moves_stack) return dnnl_primitive_execute(p->prim, d->stream, p->n_args, p->args);
+    sigset_t before;
+    block_signals(&before);
+#pragma omp parallel
+    if (omp_get_thread_num() > 0) block_signals(NULL);
+    const dnnl_status_t s = dnnl_primitive_execute(p->prim, d->stream, p->n_args, p->args);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return s;
+}
+
 static dnnl_status_t run(cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_args *g)
 {
     dnnl_status_t s = set_arg(p, p->arg_a, g->a);
@@ -481,8 +510,7 @@ static dnnl_status_t run(cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_args *g)
     if (s == dnnl_success) s = set_arg(p, p->arg_c, g->c);
     if (s == dnnl_success && g->scratch)
         s = set_arg(p, DNNL_ARG_SCRATCHPAD, (char *)g->scratch + p->reorder_bytes);
-    if (s == dnnl_success) s = dnnl_primitive_execute(p->prim, d->stream, p->n_args, p->args);
-    return s;
+    return s == dnnl_success ? execute(d, p) : s;
 }
 
 cn_status cn_dnnl_run(cn_ctx *ctx, cn_dnnl *d, cn_dnnl_prim *p, const cn_dnnl_args *args)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_signals.c - a training whose terminal goes away: SIGHUP saves and stops, unless it is
- * ignored; a reader of its output that ends doesn't end it. Runs the program itself. */
+ * ignored; a reader of its output that ends doesn't end it. Runs the program itself. Within this
+ * process: handlers of signals run on their thread's stack, whatever is being computed. */
 #include "../support/child.h"
 #include "../support/unit/tiny_run.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -124,12 +126,65 @@ static void nobody_reads_and_it_trains_on(void **state)
     assert_true(saved(&t, "checkpoint-40/trainer_state.json"));
 }
 
+static pthread_t computes;
+static char *stack;
+static size_t stack_bytes;
+static volatile sig_atomic_t handled, astray;
+static volatile bool trained;
+
+static void note_the_stack(int number)
+{
+    char here;
+    (void)number;
+    handled++;
+    if (pthread_equal(pthread_self(), computes) && (&here < stack || &here >= stack + stack_bytes))
+        astray++;
+}
+
+static void *interrupt(void *user)
+{
+    (void)user;
+    while (!trained) {
+        pthread_kill(computes, SIGUSR2);
+        nanosleep(&(struct timespec){0, 20000}, NULL);
+    }
+    return NULL;
+}
+
+/* A handler elsewhere writes over somebody's memory: oneDNN's gemm (issue 4845 there). */
+static void handlers_run_on_the_stack(void **state)
+{
+    (void)state;
+    char out[256];
+    path_in(out, "interrupted");
+    cn_train_options o = tiny_options(out);
+    o.max_train_steps = 60;
+    pthread_attr_t attr;
+    pthread_t other;
+    void *low = NULL;
+    computes = pthread_self();
+    assert_int_equal(pthread_getattr_np(computes, &attr), 0);
+    pthread_attr_getstack(&attr, &low, &stack_bytes);
+    pthread_attr_destroy(&attr);
+    stack = low;
+    signal(SIGUSR2, note_the_stack);
+    assert_int_equal(pthread_create(&other, NULL, interrupt, NULL), 0);
+    const cn_status s = cn_train(ctx, &o, NULL, NULL);
+    trained = true;
+    pthread_join(other, NULL);
+    signal(SIGUSR2, SIG_DFL);
+    if (s != CN_OK) fail_msg("%s", cn_error(ctx));
+    assert_true(handled > 0);
+    assert_int_equal(astray, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_hangup_saves_and_stops),
         cmocka_unit_test(an_ignored_hangup_is_ignored),
         cmocka_unit_test(nobody_reads_and_it_trains_on),
+        cmocka_unit_test(handlers_run_on_the_stack),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
 }
