@@ -276,6 +276,28 @@ static void test_relations_are_true(void **state)
     for (int r = CN_RELATION_LEFT_OF; r < CN_RELATION_COUNT; r++) assert_true(count[r] > 20);
 }
 
+/* Any two shapes find places in any relation, and so does the scene that once never did: a person
+ * whom a table is to stand before, tried ever smaller until neither could hide the other. */
+static void test_layouts_end(void **state)
+{
+    (void)state;
+    cn_scene s;
+    cn_scene_request q;
+    cn_scene_generate(21, 76425, &s);
+    assert_int_equal(s.relation, CN_RELATION_IN_FRONT_OF);
+    for (int r = CN_RELATION_LEFT_OF; r < CN_RELATION_ON; r++)
+        for (int k = 0; k < CN_SHAPE_COUNT * CN_SHAPE_COUNT; k++) {
+            cn_scene_request_init(2, &q);
+            q.objects[0].shape = k / CN_SHAPE_COUNT;
+            q.objects[1].shape = k % CN_SHAPE_COUNT;
+            q.relation = r;
+            for (uint64_t seed = 0; seed < 20; seed++) {
+                must(cn_scene_compose(ctx, &q, seed, &s));
+                assert_int_equal(s.relation, r);
+            }
+        }
+}
+
 static void test_compose(void **state)
 {
     (void)state;
@@ -943,6 +965,7 @@ int main(void)
         cmocka_unit_test(test_caption_says_the_scene),
         cmocka_unit_test(test_captions_fit_the_text_encoder),
         cmocka_unit_test(test_relations_are_true),
+        cmocka_unit_test(test_layouts_end),
         cmocka_unit_test(test_prompt),
         cmocka_unit_test(test_compose),
         cmocka_unit_test(test_depth_and_normals_agree),
