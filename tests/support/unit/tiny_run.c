@@ -50,3 +50,29 @@ int tiny_metrics(const char *dir, const char *key, double *out, int most)
     cn_jsonl_close(lines);
     return n;
 }
+
+void tiny_resumes(const char *name, cn_train_options o, char whole[256])
+{
+    static const char *const files[] = {"control.safetensors", "base.safetensors",
+                                        "ema/control.safetensors", "ema/base.safetensors",
+                                        "base/unet/diffusion_pytorch_model.safetensors"};
+    char parts[256], path[512];
+    snprintf(whole, 256, "%s/%s-whole", root, name);
+    snprintf(parts, sizeof parts, "%s/%s-parts", root, name);
+    o.output_dir = whole;
+    o.max_train_steps = 7;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.output_dir = parts;
+    o.checkpointing_steps = 2;
+    o.checkpoints_total_limit = 2;
+    o.max_train_steps = 5;
+    must(cn_train(ctx, &o, NULL, NULL));
+    o.max_train_steps = 7;
+    o.resume_from_checkpoint = "latest";
+    must(cn_train(ctx, &o, NULL, NULL));
+    for (size_t i = 0; i < CN_COUNT(files); i++) {
+        snprintf(path, sizeof path, "%s/%s", whole, files[i]);
+        if (cn_file_exists(path) && !same_file(whole, parts, files[i]))
+            fail_msg("%s: %s differs after resuming", name, files[i]);
+    }
+}

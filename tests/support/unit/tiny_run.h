@@ -16,5 +16,9 @@ int tiny_open(int threads);
 cn_train_options tiny_options(const char *output);
 /* A key of the lines of dir/metrics.jsonl that have it, `most` of them; how many. */
 int tiny_metrics(const char *dir, const char *key, double *out, int most);
+/* Trains seven steps at once, and the same in two parts, the second from the checkpoint after step
+ * 4, and fails unless both save the same bytes. `whole` gets the first's folder; the options' own
+ * output folder isn't used. */
+void tiny_resumes(const char *name, cn_train_options o, char whole[256]);
 
 #endif
