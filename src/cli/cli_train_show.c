@@ -200,8 +200,8 @@ void train_show_result(const train_display *d, const cn_train_result *result)
                result->peak_device_bytes);
         return;
     }
-    printf("%lld steps in %.1f s, %.2f GiB", (long long)result->steps, result->seconds,
-           cli_gib(result->peak_resident_bytes));
+    printf("%lld step%s in %.1f s, %.2f GiB", (long long)result->steps,
+           result->steps == 1 ? "" : "s", result->seconds, cli_gib(result->peak_resident_bytes));
     if (result->peak_device_bytes)
         printf(", %.2f GiB of the device's", cli_gib(result->peak_device_bytes));
     printf(", loss %.4f", result->final_loss);

@@ -157,6 +157,18 @@ static const cn_image *sized_by(const cn_job *j)
     return NULL;
 }
 
+/* A base that draws far above the size it was trained on repeats things. An initial picture holds
+ * the drawing together, so nothing is said of its size. */
+static void warn_of_large(const cn_job *j, int64_t width, int64_t height)
+{
+    const int64_t side = j->p->base->unet.sample_size * cn_vae_factor(&j->p->base->vae);
+    if (j->o->init_image || width * height < 4 * side * side) return;
+    cn_log(j->p->ctx, CN_LOG_WARN,
+           "draws %lld x %lld, as the condition's picture is; the model's own size is %lld x %lld "
+           "(-W, -H)",
+           (long long)width, (long long)height, (long long)side, (long long)side);
+}
+
 cn_status cn_job_size(cn_job *j, int64_t *width, int64_t *height)
 {
     const cn_base *b = j->p->base;
@@ -180,6 +192,7 @@ cn_status cn_job_size(cn_job *j, int64_t *width, int64_t *height)
     if (*width != w || *height != h)
         cn_log(j->p->ctx, CN_LOG_INFO, "%lld x %lld becomes %lld x %lld: sides are multiples of %d",
                (long long)w, (long long)h, (long long)*width, (long long)*height, (int)factor);
+    if (c && !j->o->width && !j->o->height) warn_of_large(j, *width, *height);
     return CN_OK;
 }
 

@@ -172,7 +172,8 @@ static void test_preprocessors(void **state)
     cn_pipeline_destroy(p);
 }
 
-static void draw_resized(cn_pipeline *p, const cn_image *image, const char *resize,
+/* side: 0: as the picture is. */
+static void draw_resized(cn_pipeline *p, const cn_image *image, const char *resize, int64_t side,
                          cn_generated **out)
 {
     cn_control_options c = {0};
@@ -184,7 +185,7 @@ static void draw_resized(cn_pipeline *p, const cn_image *image, const char *resi
     o.controls = &c;
     o.prompt = "a cube";
     o.steps = 1;
-    o.width = o.height = 16;
+    o.width = o.height = side;
     must(cn_generate(p, &o, out));
 }
 
@@ -201,7 +202,7 @@ static void test_resize(void **state)
     for (int i = 0; i < 16 * 8; i++) image->rgb[3 * i] = 250;
     memcpy(image->rgb + 3 * 5, (uint8_t[]){0, 200, 0}, 3);
     memcpy(image->rgb + 3 * (16 * 4 + 9), (uint8_t[]){0, 0, 200}, 3);
-    draw_resized(p, image, "fill", &fill);
+    draw_resized(p, image, "fill", 16, &fill);
     const uint8_t *rgb = fill->conditions[0]->rgb;
     for (int y = 0; y < 16; y++)
         for (int x = 0; x < 16; x++) {
@@ -211,8 +212,8 @@ static void test_resize(void **state)
             assert_memory_equal(rgb + 3 * (16 * y + x), want, 3);
         }
     assert_non_null(strstr(fill->parameters[0], "Resize Mode: Resize and Fill"));
-    draw_resized(p, image, "stretch", &stretch);
-    draw_resized(p, image, "crop", &crop);
+    draw_resized(p, image, "stretch", 16, &stretch);
+    draw_resized(p, image, "crop", 16, &crop);
     assert_non_null(strstr(stretch->parameters[0], "Resize Mode: Just Resize"));
     assert_non_null(strstr(crop->parameters[0], "Resize Mode: Crop and Resize"));
     /* twice as high, the pixel of row 4 is about row 8, in column 9; cropped it is in column 10 */
@@ -233,6 +234,46 @@ static void test_size(void **state)
     must(draw(p, 0, 0, "none", &g));
     assert_int_equal(g->width, cn_pipeline_size_px(p));
     cn_generated_destroy(g);
+    cn_pipeline_destroy(p);
+}
+
+static char warned[300];
+static int n_warned;
+
+static void keep_warning(void *user, cn_log_level level, const char *line)
+{
+    (void)user;
+    if (level != CN_LOG_WARN) return;
+    snprintf(warned, sizeof warned, "%s", line);
+    n_warned++;
+}
+
+/* Without a size the condition's picture gives it, and one line says when that is four times the
+ * area that the base was trained on. */
+static void test_size_of_a_condition(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t width, height, side;
+        int warnings;
+    } cases[] = {{24, 16, 0, 0}, {32, 30, 0, 0}, {40, 32, 0, 1}, {40, 32, 16, 0}};
+    const char *const a[] = {net_a};
+    cn_pipeline *p = open_pipeline(a, 1);
+    assert_int_equal(cn_pipeline_size_px(p), 16);
+    cn_ctx_set_log(ctx, keep_warning, NULL);
+    for (size_t i = 0; i < CN_COUNT(cases); i++) {
+        cn_image *image = condition(cases[i].width, cases[i].height);
+        cn_generated *g = NULL;
+        n_warned = 0;
+        draw_resized(p, image, "crop", cases[i].side, &g);
+        assert_int_equal(g->width, cases[i].side ? cases[i].side : cases[i].width);
+        assert_int_equal(n_warned, cases[i].warnings);
+        cn_generated_destroy(g);
+        cn_image_destroy(image);
+    }
+    assert_non_null(strstr(warned, "40 x 32"));
+    assert_non_null(strstr(warned, "16 x 16"));
+    cn_ctx_set_log(ctx, NULL, NULL);
     cn_pipeline_destroy(p);
 }
 
@@ -258,9 +299,13 @@ static void test_text_in_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_other_controls), cmocka_unit_test(test_missing_control),
-        cmocka_unit_test(test_cancelled),      cmocka_unit_test(test_preprocessors),
-        cmocka_unit_test(test_resize),         cmocka_unit_test(test_size),
+        cmocka_unit_test(test_other_controls),
+        cmocka_unit_test(test_missing_control),
+        cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_preprocessors),
+        cmocka_unit_test(test_resize),
+        cmocka_unit_test(test_size),
+        cmocka_unit_test(test_size_of_a_condition),
         cmocka_unit_test(test_text_in_memory),
     };
     return cmocka_run_group_tests(tests, set_up, unit_close);
