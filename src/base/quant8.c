@@ -31,76 +31,37 @@ static int magnitudes(bool is_signed, float *out)
     return n;
 }
 
-/* x in two floats, the first so coarse that sums of a decade's firsts are exact: multiples of 2^-24
- * of a power of two above all of its values. */
-static void split(double x, int decade, float *first, float *second)
-{
-    const double unit = ldexp(1, (int)ceil(log2(pow(10, decade + 1 - DECADES))) - 24);
-    const double coarse = nearbyint(x / unit) * unit;
-    *first = (float)coarse;
-    *second = (float)(x - coarse);
-}
-
-/* Half way between the values i and i + 1 of a decade is where 0.1 + 0.9 (i + 1) / parts is of its
- * power of ten. */
-static void init_decades(cn_quant8 *q, float borders[DECADES + 1])
-{
-    int first = 1;
-    for (int d = 0; d < DECADES; d++) {
-        const int parts = parts_of(q->is_signed, d), n = d + 1;
-        const double top = pow(10, d + 1 - DECADES), per = 0.9 * top / parts;
-        borders[d] = q->above[first - 1];
-        q->slope[n] = (float)(1 / per);
-        q->start[n] = (float)(first - parts / 9.0);
-        split(per, d, &q->per[0][n], &q->per[1][n]);
-        split(0.1 * top + per * (0.5 - parts), d, &q->base[0][n], &q->base[1][n]);
-        first += parts;
-        q->last[n] = first - 1;
-    }
-    borders[DECADES] = q->above[first - 1];
-    q->last[DECADES + 1] = first;
-    q->base[0][DECADES + 1] = 1;
-    /* 0 and 1: a half where they are, whole at their borders */
-    q->start[0] = 0.5f;
-    q->slope[0] = borders[0] > 0 ? 0.5f / borders[0] : 0;
-    q->slope[DECADES + 1] = 0.5f / (1 - borders[DECADES]);
-    q->start[DECADES + 1] = (float)first + 0.5f - q->slope[DECADES + 1];
-}
-
-/* Borders are a little higher than they are, so that rounded sizes beside one are in the lower
- * decade, where they are doubtful; that of the 1 is lower, since it is where they are. */
-static void init_powers(cn_quant8 *q, const float borders[DECADES + 1])
-{
-    for (int d = 0; d < CN_QUANT8_DECADES; d++)
-        q->border[d] =
-            d > DECADES ? INFINITY : borders[d] * (1 + ldexpf(d < DECADES ? 1 : -1, -19));
-    for (int power = 0; power < CN_QUANT8_POWERS; power++) {
-        const float low = power ? ldexpf(1, power - 24) : 0;
-        while (q->decade[power] <= DECADES && borders[q->decade[power]] < low) q->decade[power]++;
-    }
-}
-
-/* A size is rounded twice before it is compared with a border, each time by 2^-24 of itself at
- * most. Borders are moved by twice that, to the side where init_powers moves them: by less than
- * half a step. Behind its last size a decade's line is whole again at its border, so what is beside
- * it is doubtful. */
-static void init_eight(cn_quant8 *q, const float borders[DECADES + 1])
+/* Decades for vectors. Half way between the values i and i + 1 of a decade of `parts` is where
+ * 0.1 + 0.9 (i + 1) / parts is of its power of ten.
+ *
+ * A size is rounded twice before it is compared with a border, each time by 2^-24 of itself at
+ * most. Borders are moved by twice that, up so that sizes beside one are in the lower decade, and
+ * the 1's down: by less than half a step. Behind its last size a decade's line is whole again at
+ * its border, so what is beside it is doubtful. */
+static void init_decades(cn_quant8 *q)
 {
     const int low = !q->is_signed; /* the first two borders are `above` it and its next */
-    for (int d = 0; d <= DECADES; d++) {
+    int first = 1;
+    for (int d = 0; d < DECADES; d++) {
         const int parts = parts_of(q->is_signed, d), row = (q->is_signed ? d + 7 : d) % 8;
-        const float moved = 1 + ldexpf(d + 1 < DECADES ? 1 : -1, -22);
-        q->eight.offset[row] = q->is_signed ? 16 - 9.0f / (float)parts : 9;
-        q->eight.unit[row] = (float)(20 * parts * pow(10, DECADES - 1 - d));
-        q->eight.border[d] = d < DECADES ? borders[d + 1] * moved : INFINITY;
-        q->eight.slope[d] = q->slope[d + 1] * CN_QUANT8_STEPS;
-        q->eight.start[d] = q->start[d + 1] * CN_QUANT8_STEPS;
+        const double per = 0.9 * pow(10, d + 1 - DECADES) / parts;
+        q->offset[row] = q->is_signed ? 16 - 9.0f / (float)parts : 9;
+        q->unit[row] = (float)(20 * parts * pow(10, DECADES - 1 - d));
+        q->slope[d] = (float)(1 / per) * CN_QUANT8_STEPS;
+        q->start[d] = (float)(first - parts / 9.0) * CN_QUANT8_STEPS;
+        first += parts;
+        q->border[d] = q->above[first - 1] * (1 + ldexpf(d + 1 < DECADES ? 1 : -1, -22));
     }
     const int row = q->is_signed ? 6 : 7, power = q->is_signed ? 128 : 256;
-    if (!q->is_signed) q->eight.offset[row] = -2;
-    q->eight.unit[row] = (float)(q->is_signed ? 2 * power + 9 : 2 * power - 2);
-    q->eight.slope[0] = CN_QUANT8_STEPS / (q->above[low + 1] - q->above[low]);
-    q->eight.start[0] = (float)(low + 1) * CN_QUANT8_STEPS - q->above[low] * q->eight.slope[0];
+    q->offset[row] = q->is_signed ? 16 - 9.0f / (float)power : -2;
+    q->unit[row] = (float)(q->is_signed ? 2 * power + 9 : 2 * power - 2);
+    q->slope[0] = CN_QUANT8_STEPS / (q->above[low + 1] - q->above[low]);
+    q->start[0] = (float)(low + 1) * CN_QUANT8_STEPS - q->above[low] * q->slope[0];
+    /* the 1: a half where it is, whole at its border */
+    const float slope = 0.5f / (1 - q->above[first - 1]);
+    q->slope[DECADES] = slope * CN_QUANT8_STEPS;
+    q->start[DECADES] = ((float)first + 0.5f - slope) * CN_QUANT8_STEPS;
+    q->border[DECADES] = INFINITY;
 }
 
 void cn_quant8_init(cn_quant8 *q, bool is_signed)
@@ -122,10 +83,7 @@ void cn_quant8_init(cn_quant8 *q, bool is_signed)
         while (low > q->above[k]) k++;
         q->first[bin] = k;
     }
-    float borders[DECADES + 1];
-    init_decades(q, borders);
-    init_powers(q, borders);
-    init_eight(q, borders);
+    init_decades(q);
 }
 
 int cn_quant8_code(const cn_quant8 *q, float x)

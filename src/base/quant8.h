@@ -20,10 +20,8 @@
 #include "base/base.h"
 
 enum {
-    CN_QUANT8_BLOCK = 256,  /* elements under one scale */
-    CN_QUANT8_POWERS = 32,  /* 25 are used; as many as two vectors of 16 have */
-    CN_QUANT8_DECADES = 16, /* 9 are used: 0 alone, seven, 1 alone (CN_QUANT8_ONE) */
-    CN_QUANT8_ONE = 8,
+    CN_QUANT8_BLOCK = 256, /* elements under one scale */
+    CN_QUANT8_DECADES = 8, /* seven, and 1 alone */
     CN_QUANT8_STEP_BITS = 12,
     CN_QUANT8_STEPS = 1 << CN_QUANT8_STEP_BITS,
     CN_QUANT8_LOWEST = 103 << 7,  /* upper bits of 2^-24: below half of the smallest value */
@@ -37,28 +35,18 @@ typedef struct cn_quant8 {
     float value[256]; /* of a code */
     float above[257]; /* half way from magnitude k to the next; infinite for the last */
     int32_t first[CN_QUANT8_BINS]; /* nearest magnitude's number to the bin's lower end */
-    /* Both ways by arithmetic, for vectors, by decade: 0 alone, seven, 1 alone. Magnitude k's value
-     * is base + per * k, in two floats each, or per * (k + 1) in the unsigned map; there k or k + 1
-     * has the decade's number as that of its bits. A size x has the decade of its power of two's
-     * lower end, or the next one where it is above that one's border; slope * x + start is then
-     * between the nearest magnitude's k and k + 1 but for rounding, or beyond `last`, the decade's
-     * last k; sizes above 0 may come out below 1. */
-    float base[2][CN_QUANT8_DECADES], per[2][CN_QUANT8_DECADES];
-    uint8_t decade[CN_QUANT8_POWERS];
-    float border[CN_QUANT8_DECADES];
-    float slope[CN_QUANT8_DECADES], start[CN_QUANT8_DECADES];
-    int32_t last[CN_QUANT8_DECADES];
-    /* The same for vectors of eight. Value i of a decade of P parts below 10^-d is (18 i + 2 P + 9)
-     * / (20 P 10^d), a whole number by another: with k as above and P its power of two, 18 k less
-     * offset * P (signed) or less 16 P - offset, by unit; both by the lowest three bits of k's
-     * exponent as a float. The unsigned map's 0 and 1 have one row.
-     * Codes are found as above, in CN_QUANT8_STEPS from one to the next, by decade without that of
-     * 0: its codes are the first decade's, and `last` is 2^(decade + 1) - 1 or 2^(decade + 2) - 2.
-     */
-    struct {
-        float offset[8], unit[8];
-        float border[8], slope[8], start[8];
-    } eight;
+    /* Both ways by arithmetic, for vectors. Value i of a decade of P parts below 10^-d is (18 i + 2
+     * P
+     * + 9) / (20 P 10^d), a whole number by another. With k the magnitude's number, from 1 in the
+     * unsigned map, and P its power of two: 18 k less offset * P (signed) or less 16 P - offset, by
+     * unit; both by the lowest three bits of k's exponent as a float. The unsigned map's 0 and 1
+     * have one row. */
+    float offset[CN_QUANT8_DECADES], unit[CN_QUANT8_DECADES];
+    /* A size x has the decade of its logarithm, or the next one where it is above that one's
+     * border; slope * x + start is then, in CN_QUANT8_STEPS from one to the next, between the
+     * nearest magnitude's number and the next but for rounding, or beyond the decade's last, which
+     * is 2^(decade + 1) - 1 or 2^(decade + 2) - 2. */
+    float border[CN_QUANT8_DECADES], slope[CN_QUANT8_DECADES], start[CN_QUANT8_DECADES];
 } cn_quant8;
 
 void cn_quant8_init(cn_quant8 *q, bool is_signed);
