@@ -31,7 +31,8 @@ const cn_option cn_pretrain_option_rows[] = {
      "one stage alone; decoder: goes on with the finished VAE's, by --vae-steps, -batch and -lr",
      FIELD(stage), WORDS("vae", "unet", "decoder"), .unset = "vae and unet in turn"},
     {"start-from", 0,
-     "weights as this diffusers folder has them, not from scratch; a stage that was begun goes on "
+     "weights and tokens as this diffusers folder has them, not from scratch; a stage that was "
+     "begun goes on "
      "from its state",
      FIELD(start_from), .arg = "DIR"},
     {"save-steps", 0,

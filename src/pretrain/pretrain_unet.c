@@ -12,6 +12,7 @@
 #include "diffuse/sampling.h"
 #include "diffuse/schedule.h"
 #include "diffuse/text.h"
+#include "model/checkpoint/base_parts.h"
 #include "model/text/bpe.h"
 #include "pretrain/latents.h"
 #include "scene/scene.h"
@@ -60,13 +61,27 @@ static cn_status make_vocabulary(cn_pretrain_run *r, const char *dir)
     return s;
 }
 
+/* Weights that training starts from go with their own tokens; a folder without (a VAE's) leaves
+ * them to be learned from captions. */
+static cn_status begin_vocabulary(cn_pretrain_run *r, const char *dir)
+{
+    char from[CN_PATH_BYTES];
+    if (r->o->start_from) {
+        CN_TRY(cn_format(r->ctx, from, sizeof from, "%s/tokenizer", r->o->start_from));
+        if (cn_dir_exists(from))
+            return cn_tokenizer_copy(r->ctx, from, r->o->output_dir, "tokenizer",
+                                     r->base->text[0].max_positions);
+    }
+    return make_vocabulary(r, dir);
+}
+
 static cn_status open_vocabulary(cn_pretrain_run *r, unet_stage *u)
 {
     char path[4300];
     CN_TRY(cn_format(r->ctx, u->tokenizer_dir, sizeof u->tokenizer_dir, "%s/tokenizer",
                      r->o->output_dir));
     CN_TRY(cn_format(r->ctx, path, sizeof path, "%s/vocab.json", u->tokenizer_dir));
-    if (!cn_file_exists(path)) CN_TRY(make_vocabulary(r, u->tokenizer_dir));
+    if (!cn_file_exists(path)) CN_TRY(begin_vocabulary(r, u->tokenizer_dir));
     CN_TRY(cn_tokenizer_open(r->ctx, u->tokenizer_dir, &u->tokenizer));
     r->base->text[0].vocabulary = cn_tokenizer_size(u->tokenizer);
     return CN_OK;

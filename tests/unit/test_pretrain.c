@@ -226,6 +226,28 @@ static void the_unet_goes_on_where_it_stopped(void **state)
     assert_true(same_file(straight, stopped, text_weights));
 }
 
+/* Another seed's captions would give other tokens, which the weights don't know. */
+static void a_unet_starts_with_its_own_tokens(void **state)
+{
+    (void)state;
+    char from[256], to[256];
+    path_in(from, "tokens-from");
+    path_in(to, "tokens-to");
+    begin(from);
+    begin(to);
+    cn_pretrain_options o = small(from, "unet", 1);
+    run(&o);
+    o.output_dir = to;
+    o.seed = 9;
+    o.start_from = from;
+    o.unet_lr = 0; /* nothing is learned */
+    run(&o);
+    assert_true(same_file(from, to, "tokenizer/vocab.json"));
+    assert_true(same_file(from, to, "tokenizer/merges.txt"));
+    assert_true(same_file(from, to, text_weights));
+    assert_true(same_file(from, to, unet_weights));
+}
+
 static void the_decoder_alone_learns_and_goes_on_where_it_stopped(void **state)
 {
     (void)state;
@@ -560,6 +582,7 @@ int main(void)
         cmocka_unit_test(the_vae_begins_nearly_linear),
         cmocka_unit_test(the_vae_goes_on_where_it_stopped),
         cmocka_unit_test(the_unet_goes_on_where_it_stopped),
+        cmocka_unit_test(a_unet_starts_with_its_own_tokens),
         cmocka_unit_test(the_decoder_alone_learns_and_goes_on_where_it_stopped),
         cmocka_unit_test(a_device_learns_as_the_cpu),
         cmocka_unit_test(a_decoder_needs_a_finished_vae),
