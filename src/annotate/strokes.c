@@ -26,8 +26,9 @@ static bool is_maximum(const float *b, int64_t width, int64_t height, int64_t x,
     return false;
 }
 
-cn_status cn_edge_nms(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
-                      double threshold, double sigma, uint8_t *out)
+/* Ridges of the blurred map where it is above the threshold, or, with `own`, the line itself is. */
+static cn_status ridges(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
+                        double threshold, double sigma, bool own, uint8_t *out)
 {
     size_t n = (size_t)(width * height);
     float *map = cn_alloc(ctx, n * sizeof *map), *blurred = cn_alloc(ctx, n * sizeof *map);
@@ -37,12 +38,24 @@ cn_status cn_edge_nms(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t hei
     for (int64_t y = 0; s == CN_OK && y < height; y++)
         for (int64_t x = 0; x < width; x++) {
             int64_t i = y * width + x;
-            bool kept = (double)blurred[i] > threshold && is_maximum(blurred, width, height, x, y);
-            out[i] = kept ? 255 : 0;
+            bool strong = (double)blurred[i] > threshold || (own && in[i] > threshold);
+            out[i] = strong && is_maximum(blurred, width, height, x, y) ? 255 : 0;
         }
     cn_free(map);
     cn_free(blurred);
     return s;
+}
+
+cn_status cn_edge_nms(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
+                      double threshold, double sigma, uint8_t *out)
+{
+    return ridges(ctx, in, width, height, threshold, sigma, false, out);
+}
+
+cn_status cn_edge_thin(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
+                       double threshold, double sigma, uint8_t *out)
+{
+    return ridges(ctx, in, width, height, threshold, sigma, true, out);
 }
 
 cn_status cn_strokes(cn_ctx *ctx, const cn_image *edges, const cn_stroke_rules *rules,

@@ -11,6 +11,11 @@
 cn_status cn_edge_nms(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
                       double threshold, double sigma, uint8_t *out) CN_CHECKED;
 
+/* The same, and also where the line itself is above the threshold, which thin lines aren't any more
+ * when they are blurred. */
+cn_status cn_edge_thin(cn_ctx *ctx, const uint8_t *in, int64_t width, int64_t height,
+                       double threshold, double sigma, uint8_t *out) CN_CHECKED;
+
 typedef struct cn_stroke_rules {
     double nms_threshold, nms_sigma; /* the reference: 127, 3 */
     double blur_sigma;               /* 3: thickens the thinned edges */

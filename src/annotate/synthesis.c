@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { CELL_MIN = 24, CELL_MAX = 160, BREAK_RADIUS = 1 };
+enum { CELL_MIN = 24, CELL_MAX = 160 };
 static const double sigma_min = 1, sigma_max = 4;
 
 typedef struct map {
@@ -135,12 +135,24 @@ static cn_status spread(cn_ctx *ctx, map *m, int radius, uint8_t value)
     return CN_OK;
 }
 
+/* A pixel stays where those to its right, below and between them are white too: lines become one
+ * pixel narrower, and those of one pixel break. By more, lines of two pixels would be gone, and
+ * with them whole things. */
+static void narrow(map *m)
+{
+    const int64_t w = m->w;
+    for (int64_t y = 0; y + 1 < m->h; y++) {
+        uint8_t *row = m->at + y * w;
+        for (int64_t x = 0; x + 1 < w; x++) row[x] &= row[x + 1] & row[x + w] & row[x + w + 1];
+    }
+}
+
 /* Widened; widened and narrowed again, which closes gaps; or narrowed first, which breaks thin
  * lines. */
 static cn_status change_shape(cn_ctx *ctx, cn_rng *r, int width, bool is_thin, map *m)
 {
     const int radius = (int)cn_rng_below(r, width + 1), form = (int)cn_rng_below(r, 3);
-    if (form == 2 && !is_thin) CN_TRY(spread(ctx, m, BREAK_RADIUS, 0));
+    if (form == 2 && !is_thin) narrow(m);
     CN_TRY(spread(ctx, m, radius, 255));
     return form == 1 ? spread(ctx, m, radius / 2, 0) : CN_OK;
 }
@@ -154,7 +166,7 @@ static cn_status synthesise(cn_ctx *ctx, const cn_synthesis_rules *rules, cn_rng
     const bool is_thin = (double)cn_rng_uniform(r) < rules->thin;
     const double sigma = between(r, sigma_min, sigma_max);
     if (is_thin)
-        CN_TRY(cn_edge_nms(ctx, edges, m->w, m->h, threshold, sigma, m->at));
+        CN_TRY(cn_edge_thin(ctx, edges, m->w, m->h, threshold, sigma, m->at));
     else
         for (int64_t i = 0; i < m->w * m->h; i++) m->at[i] = edges[i] > threshold ? 255 : 0;
     CN_TRY(mask_pieces(ctx, r, rules->share, m));

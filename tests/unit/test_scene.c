@@ -91,7 +91,7 @@ static void test_conditions_never_change(void **state)
         }
     }
     print_message("conditions %016llx\n", (unsigned long long)all);
-    assert_true(all == 0x23ef403eeb6869c3u);
+    assert_true(all == 0x99777eea7781985au);
 }
 
 static void test_batch_is_render(void **state)

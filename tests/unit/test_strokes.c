@@ -172,6 +172,63 @@ static void synthesis_follows_its_seed_and_rules(void **state)
     cn_image_destroy(edges);
 }
 
+enum { LINES = 128, LINE_AT = 64 };
+
+/* A line of two strong pixels with weak rims: upright, level, and at 27 degrees. */
+static double beside_line(int direction, int x, int y)
+{
+    const double d = direction == 0   ? x - LINE_AT
+                     : direction == 1 ? y - LINE_AT
+                                      : (2 * (y - LINE_AT) - (x - LINE_AT)) / sqrt(5);
+    return fabs(d + 0.5);
+}
+
+static cn_image *thin_line(cn_ctx *ctx, int direction)
+{
+    cn_image *image = NULL;
+    assert_int_equal(cn_image_create(ctx, LINES, LINES, &image), CN_OK);
+    for (int y = 0; y < LINES; y++)
+        for (int x = 0; x < LINES; x++) {
+            const double d = beside_line(direction, x, y);
+            memset(image->rgb + 3 * (y * LINES + x), d < 1 ? 191 : d < 2 ? 64 : 0, 3);
+        }
+    return image;
+}
+
+/* The share of the line's strong pixels with a stroke at most two pixels away. */
+static double line_left(const cn_image *edges, const cn_image *made)
+{
+    int strong = 0, left = 0;
+    for (int y = 2; y < LINES - 2; y++)
+        for (int x = 2; x < LINES - 2; x++) {
+            if (edges->rgb[3 * (y * LINES + x)] != 191) continue;
+            bool near = false;
+            for (int v = y - 2; v <= y + 2; v++)
+                for (int u = x - 2; u <= x + 2; u++) near |= made->rgb[3 * (v * LINES + u)] != 0;
+            strong++;
+            left += near;
+        }
+    assert_true(strong > LINES);
+    return (double)left / strong;
+}
+
+/* What no piece is left out of has all its lines, whatever threshold, blur and shape are drawn. */
+static void thin_lines_stay(void **state)
+{
+    static const cn_synthesis_rules whole = {40, 160, 0.5, 0, 3};
+    for (int direction = 0; direction < 3; direction++) {
+        cn_image *edges = thin_line(*state, direction), *made = NULL;
+        for (uint64_t seed = 0; seed < 60; seed++) {
+            assert_int_equal(cn_scribble_synthesis(*state, edges, &whole, seed, &made), CN_OK);
+            const double left = line_left(edges, made);
+            if (left < 0.9)
+                fail_msg("direction %d, seed %d: %.2f left", direction, (int)seed, left);
+            cn_image_destroy(made);
+        }
+        cn_image_destroy(edges);
+    }
+}
+
 static void labels_become_colours(void **state)
 {
     cn_image *labels = NULL, *made = NULL;
@@ -274,6 +331,7 @@ int main(void)
         cmocka_unit_test(a_bar_becomes_a_stroke),
         cmocka_unit_test(xdog_as_opencv_computes_it),
         cmocka_unit_test(lineart_standard_as_opencv_computes_it),
+        cmocka_unit_test(thin_lines_stay),
         cmocka_unit_test(synthesis_follows_its_seed_and_rules),
         cmocka_unit_test(labels_become_colours),
         cmocka_unit_test(every_kind_at_tiny_sizes),
