@@ -4,7 +4,7 @@
 # and a ControlNet of a few steps; schemathesis on a smaller model, made here.
 #   VENV=DIR        a virtual environment with webuiapi, openai, schemathesis, selenium, axe-core-python, pillow; made
 #                   there when it is absent (out/venv-clients). "none": what the system's python3 has
-#   PICTURES=DIR    gets screenshots of the page
+#   PICTURES=DIR    gets screenshots of the page, one of a training run of some minutes among them
 # What isn't installed is skipped with a line. Exits 1 when something failed.
 set -eu
 cd "$(dirname "$0")/.."
@@ -61,6 +61,9 @@ fi
 # training writes into the first folder of ControlNets
 mkdir "$work/data" "$work/trained"
 "$build/controlnet" dataset scenes "$work/data/edges" --count 12 --condition canny --simple >/dev/null 2>&1
+if [ -n "${PICTURES:-}" ]; then
+    "$build/controlnet" dataset scenes "$work/data/scribbles" --count 1600 --size 128 --condition scribble >/dev/null 2>&1
+fi
 # a second model, which differs in what its UNet is taken to give
 cp -r models/tiny-sd "$work/other-sd"
 sed -i 's/"prediction_type": *"[a-z_]*"/"prediction_type": "v_prediction"/' "$work/other-sd/scheduler/scheduler_config.json"
@@ -90,7 +93,7 @@ else
 fi
 echo "== page"
 if "$python" -c 'import selenium' 2>/dev/null && command -v chromedriver >/dev/null; then
-    timeout 900 "$python" tests/page/page.py "$address" ${PICTURES:+"$PICTURES"} || status=1
+    timeout 1800 "$python" tests/page/page.py "$address" ${PICTURES:+"$PICTURES"} || status=1
     timeout 300 "$python" tests/page/page.py "$(cat "$work/bare")" ${PICTURES:+"$PICTURES"} || status=1
 else
     echo "SKIP  selenium, chromium or chromium-driver isn't installed"

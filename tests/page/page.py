@@ -401,6 +401,24 @@ def train(driver, address):
     check(name in page.js(choices), "its ControlNet is among those to draw with")
 
 
+def picture_of_training(driver, address, pictures):
+    """A run that is learned, for docs/page-train.png; only where pictures are asked for, since it takes minutes."""
+    page = Page(driver, address)
+    page.wait_drawn("the worked example")
+    page.by("train-view").click()
+    page.js("for (const [k,v] of Object.entries(arguments[0])) document.getElementById(k).value=v",
+            {"train-data": "scribbles", "train-name": "tiny-scribble", "train-steps": 400, "train-batch": 8,
+             "train-rate": 0.001, "train-validate": 50})
+    page.by("train-check").click()
+    until(driver, lambda: driver.find_elements(By.CSS_SELECTOR, "#samples img"), "some of the pairs")
+    page.by("train-start").click()
+    WebDriverWait(driver, 900).until(lambda _: "It is among" in page.by("train-status").text)
+    check("learned at step" in page.by("train-status").text, "a run of 400 steps is learned")
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                           {"width": 1280, "height": 2000, "deviceScaleFactor": 1, "mobile": False})
+    page.by("train").screenshot(os.path.join(pictures, "page-train.png"))
+
+
 def look(address, pictures, mark=""):
     for width, height in ((1280, 1240), (390, 2000), (360, 900)):
         for dark in (False, True):
@@ -437,6 +455,8 @@ def main():
                 use(driver, address, folder)
                 choose_model(driver, address)
                 train(driver, address)
+                if pictures:
+                    picture_of_training(driver, address, pictures)
             else:
                 bare(driver, address)
         finally:
