@@ -42,6 +42,8 @@ void bench_report(const bench *b, const char *work, const bench_times *t, const 
 
 /* A ControlNet's training step with latents and text at hand: forward, backward, AdamW. */
 cn_status bench_train(bench *b) CN_CHECKED;
+/* The same of the UNet itself, without a ControlNet. */
+cn_status bench_finetune(bench *b) CN_CHECKED;
 /* Every convolution, product and attention above 1 GFLOP of drawing, decoding and training. */
 cn_status bench_ops(bench *b) CN_CHECKED;
 /* Writes the networks as folders. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench_train.c - a training step of a ControlNet: forward, backward, AdamW. */
+/* bench_train.c - a training step: forward, backward, AdamW; of a ControlNet beside a locked UNet,
+ * or of the UNet itself. */
 #include "bench.h"
 
 #include "model/checkpoint/weights.h"
@@ -16,6 +17,7 @@ typedef struct train_work {
     cn_stepgraph *step;
     cn_adamw *adamw;
     const float **grads;
+    bool tune; /* the UNet itself */
 } train_work;
 
 /* The optimizer over every parameter with a gradient. */
@@ -44,7 +46,7 @@ static cn_status set_up(train_work *b, const bench *o)
 {
     CN_TRY(cn_net_params(b->ctx, CN_NET_UNET, &b->unet));
     CN_TRY(cn_net_params(b->ctx, CN_NET_CONTROL, &b->control));
-    cn_params_set_trainable(b->control, true);
+    cn_params_set_trainable(b->tune ? b->unet : b->control, true);
     bench_types(o, b->unet);
     bench_types(o, b->control);
     const cn_stepgraph_options s = {.batch = o->batch,
@@ -53,7 +55,7 @@ static cn_status set_up(train_work *b, const bench *o)
                                     .latent_w = o->px / 8,
                                     .latent_h = o->px / 8,
                                     .tokens = 77,
-                                    .control = true,
+                                    .control = !b->tune,
                                     .only_mid = o->only_mid,
                                     .gradients = true,
                                     .checkpointed = o->checkpointing ? INT_MAX : 0};
@@ -61,13 +63,13 @@ static cn_status set_up(train_work *b, const bench *o)
         .kind = &cn_control_kind_net, .config = &o->control, .params = b->control};
     CN_TRY(cn_stepgraph_create(b->ctx, b->be, &o->base.unet, b->unet, &control, &s, &b->step));
     CN_TRY(cn_params_init(b->ctx, b->be, b->unet, 1));
-    CN_TRY(cn_control_init_from_unet(b->ctx, b->be, b->unet, b->control, 1));
+    if (!b->tune) CN_TRY(cn_control_init_from_unet(b->ctx, b->be, b->unet, b->control, 1));
     CN_TRY(optimizer(b, o->use_8bit_adam));
     CN_TRY(fill_input(b, b->step->x, "noisy", 0, 1));
     CN_TRY(fill_input(b, b->step->t, "t", 500, 0));
     CN_TRY(fill_input(b, b->step->context, "context", 0, 1));
     if (b->step->added) CN_TRY(fill_input(b, b->step->added, "added", 0, 1));
-    CN_TRY(fill_input(b, b->step->condition, "condition", 0.5f, 0.5f));
+    if (b->step->condition) CN_TRY(fill_input(b, b->step->condition, "condition", 0.5f, 0.5f));
     return fill_input(b, b->step->target, "target", 0, 1);
 }
 
@@ -79,16 +81,16 @@ static cn_status train_step(void *user)
     return b->be->finish(b->be, b->ctx);
 }
 
-cn_status bench_train(bench *b)
+static cn_status measure(bench *b, const char *work, bool tune)
 {
-    train_work w = {.ctx = b->ctx, .be = b->backend};
+    train_work w = {.ctx = b->ctx, .be = b->backend, .tune = tune};
     bench_times times;
     cn_plan_info info;
     cn_status s = set_up(&w, b);
     if (s == CN_OK) s = bench_measure(b, train_step, &w, &times);
     if (s == CN_OK) {
         cn_plan_info_get(w.step->plan, &info);
-        bench_report(b, "train", &times, &info);
+        bench_report(b, work, &times, &info);
     }
     cn_adamw_destroy(w.adamw);
     cn_stepgraph_destroy(w.step);
@@ -96,4 +98,14 @@ cn_status bench_train(bench *b)
     cn_params_destroy(w.control);
     cn_free(w.grads);
     return s;
+}
+
+cn_status bench_train(bench *b)
+{
+    return measure(b, "train", false);
+}
+
+cn_status bench_finetune(bench *b)
+{
+    return measure(b, "finetune", true);
 }

@@ -46,10 +46,12 @@ def networks(work, model):
 
 
 def predict(unet, control, x, t, context, image, *added):
-    """What both networks make of their inputs; added: SDXL's pooled text and sizes."""
+    """What both networks make of their inputs, or the UNet alone; added: SDXL's pooled text and sizes."""
     more = dict(zip(("text_embeds", "time_ids"), added)) if added else None
-    down, mid = control(x, t, encoder_hidden_states=context, controlnet_cond=image, added_cond_kwargs=more,
-                        return_dict=False)
+    down = mid = None
+    if control is not None:
+        down, mid = control(x, t, encoder_hidden_states=context, controlnet_cond=image, added_cond_kwargs=more,
+                            return_dict=False)
     return unet(x, t, encoder_hidden_states=context, down_block_additional_residuals=down,
                 mid_block_additional_residual=mid, added_cond_kwargs=more, return_dict=False)[0]
 
@@ -97,12 +99,16 @@ def torch_infer(o):
 
 
 def torch_train(o):
+    """train: a ControlNet beside a locked UNet; finetune: the UNet itself, without one."""
     unet, control = networks("train", o.model)
-    unet.requires_grad_(False)
-    half = torch.bfloat16 if o.dtype == "bf16" else torch.float32
-    unet.to(half).to(memory_format=torch.channels_last)
-    control.train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(control.parameters(), lr=1e-5, fused=True)
+    if o.work == "finetune":
+        control, trained = None, unet
+    else:
+        trained = control
+        unet.requires_grad_(False).to(torch.bfloat16 if o.dtype == "bf16" else torch.float32)
+        unet.to(memory_format=torch.channels_last)
+    trained.train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-5, fused=True)
     args = inputs(o, "train")
     target = torch.randn_like(args[0])
 
@@ -110,7 +116,7 @@ def torch_train(o):
         with torch.autocast("cpu", torch.bfloat16, enabled=o.dtype == "bf16"):
             y = predict(unet, control, *args)
         torch.nn.functional.mse_loss(y.float(), target).backward()
-        torch.nn.utils.clip_grad_norm_(control.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -138,7 +144,7 @@ def openvino_infer(o):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("engine", choices=["torch", "openvino"])
-    p.add_argument("work", choices=["draw", "decode", "train"])
+    p.add_argument("work", choices=["draw", "decode", "train", "finetune"])
     p.add_argument("--model", choices=list(UNET), default="sd15")
     p.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     p.add_argument("--px", type=int, default=512)
@@ -147,7 +153,7 @@ def main():
     p.add_argument("--threads", type=int, default=2)
     o = p.parse_args()
     torch.set_num_threads(o.threads)
-    make = openvino_infer if o.engine == "openvino" else torch_train if o.work == "train" else torch_infer
+    make = openvino_infer if o.engine == "openvino" else torch_train if o.work in ("train", "finetune") else torch_infer
     run = make(o)
     run()  # not counted
     seconds = []

@@ -8,7 +8,8 @@
 # virtual environment that is made once (bench-env in the temporary folder). bf16 is left out where the
 # processor has none. --scale measures this program alone instead, over batch 1, 2, 4 (a decoder takes
 # one picture at a time) and 256, 512, 768 px.
-# Needs a built build/bench (make) and about 14 GB of memory for PyTorch's training step of SD 1.5. A program that
+# A work more is finetune, a training step of the UNet itself, without a ControlNet.
+# Needs a built build/bench (make) and about 14 GB of memory for PyTorch's training step of SD 1.5, 20 for its finetune. A program that
 # has too little memory is left out of the table.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -55,7 +56,7 @@ else
     for ((round = 0; round < rounds; round++)); do
         for w in $work; do for d in $dtype; do
             ours "$w" "$d" "$px" 1
-            [[ $w = train ]] || theirs openvino "$w" "$d"
+            [[ $w = train || $w = finetune ]] || theirs openvino "$w" "$d"
             theirs torch "$w" "$d"
         done; done
     done
@@ -74,7 +75,7 @@ for line in map(json.loads, open(sys.argv[1])):
 print("\nseconds of the fastest run, peak memory; here / other")
 for (work, dtype, px, batch), slot in best.items():
     here = slot["here"]
-    text = f"{work:7} {dtype:5} {px} px, batch {batch}: here {here[0]:.3f} s {here[1] / 1e9:.2f} GB"
+    text = f"{work:8} {dtype:5} {px} px, batch {batch}: here {here[0]:.3f} s {here[1] / 1e9:.2f} GB"
     for engine in sorted(set(slot) - {"here"}):
         other = slot[engine]
         text += (f"; {engine} {other[0]:.3f} s {other[1] / 1e9:.2f} GB,"

@@ -35,6 +35,7 @@ check "draw" draw
 check "draw with guidance, without a ControlNet" draw --guidance --no-control
 check "decode" decode
 check "train" train
+check "finetune" finetune
 check "optimizer" optimizer
 check "SDXL draw" draw --model sdxl
 check "SDXL train" train --model sdxl
