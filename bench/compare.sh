@@ -9,7 +9,7 @@
 # processor has none. --scale measures this program alone instead, over batch 1, 2, 4 (a decoder takes
 # one picture at a time) and 256, 512, 768 px.
 # A work more is finetune, a training step of the UNet itself, without a ControlNet.
-# Needs a built build/bench (make) and about 14 GB of memory for PyTorch's training step of SD 1.5, 20 for its finetune. A program that
+# Needs a built build/bench (make) and about 12 GB of memory for PyTorch's training step of SD 1.5, 17 for its finetune. A program that
 # has too little memory is left out of the table.
 set -euo pipefail
 cd "$(dirname "$0")/.."
