@@ -414,6 +414,7 @@ def picture_of_training(driver, address, pictures):
     page.by("train-start").click()
     WebDriverWait(driver, 900).until(lambda _: "It is among" in page.by("train-status").text)
     check("learned at step" in page.by("train-status").text, "a run of 400 steps is learned")
+    check(not page.by("train-advice").text, "what was advised before it was learned is gone")
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
                            {"width": 1280, "height": 2000, "deviceScaleFactor": 1, "mobile": False})
     page.by("train").screenshot(os.path.join(pictures, "page-train.png"))

@@ -108,7 +108,7 @@ async function run(body, ended) {
       $("sheet").src = asUrl(data.image);
     } else if (name === "point") {
       points.push(data);
-      if (data.advice) $("train-advice").textContent = data.advice;
+      if (data.loss_with != null) $("train-advice").textContent = data.advice ?? ""; // none once control is learned
       drawCurves(points, body.max_train_steps);
       if (data.eta_seconds != null) $("train-eta").textContent = `${span(data.eta_seconds)} left`;
     } else if (data.state === "running" && data.steps) {
