@@ -236,9 +236,9 @@ on_device() {
     for width in 128 512; do
         run "unit_device with subgroups of $((width / 32))" "$(command -v env)" LP_NATIVE_VECTOR_WIDTH=$width "$build/tests/unit_device"
     done
-    device "golden tests/golden/core" "$build/tests/golden" tests/golden/core text_encoder unet controlnet vae train
+    device "golden tests/golden/core" "$build/tests/golden" tests/golden/core text_encoder unet controlnet vae half train train_options
     device "golden tests/golden/sd2/core" "$build/tests/golden" tests/golden/sd2/core text_encoder controlnet unet
-    for folder in pipelines drawing conditions inpainting; do
+    for folder in pipelines sd2/pipelines drawing conditions inpainting distilled ip_adapter prompts sampling; do
         device "e2e tests/golden/$folder" "$build/tests/e2e" "tests/golden/$folder"
         device "e2e tests/golden/$folder in f16" "$build/tests/e2e" "tests/golden/$folder" --precision f16
     done

@@ -2,11 +2,10 @@
 /* golden.c - checks a folder of reference data (reference/make_fixtures.py writes such): every
  * network against the published modules' values, training, the schedule, torch's generator.
  *
- * Usage: golden DIR [PART...]   PART: text_encoder vae controlnet unet train schedule samplers
+ * Usage: golden DIR [PART...]   PART: text_encoder vae controlnet unet half train schedule samplers
  * rng; all by default. train_options, by its name alone: make-training-fixtures.py's part of a
- * folder. Of a folder that make_sdxl.py wrote: text unet controlnet union adapters lllite
- * train samplers. Prints a line
- * per check and "N passed, N failed"; exits 0 when none failed.
+ * folder. Of a folder that make_sdxl.py wrote: text unet controlnet union adapters lllite train
+ * samplers. Prints a line per check and "N passed, N failed"; exits 0 when none failed.
  */
 #include "../support/fixture.h"
 #include "../support/golden_nets.h"
@@ -222,7 +221,7 @@ static const part PARTS[] = {
     {"vae", golden_vae, false},
     {"controlnet", golden_controlnet, false},
     {"unet", golden_unet, false},
-    {"bf16", golden_bf16, false},
+    {"half", golden_half, false},
     {"train", check_training, false},
     {"train_options", check_training_options, true},
     {"schedule", check_schedule, false},

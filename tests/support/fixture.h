@@ -15,7 +15,7 @@ typedef struct fixture {
     const char *dir;
     test_env env;
     test_report report;
-    cn_dtype compute; /* F32 or BF16; results in BF16 may differ as that type's tolerance says */
+    cn_dtype compute; /* F32; BF16, of all values; F16, of products' operands */
     char salt[128];
     const char *inputs; /* what stands between the salt and an input's name: "input." */
 } fixture;
@@ -47,7 +47,7 @@ cn_status fixture_set_nchw(fixture *f, cn_plan *plan, const cn_node *x,
  * size. */
 float *fixture_want(fixture *f, const cn_tensors *file, const char *key, const cn_node *like);
 /* Compares y's value with the file's tensor `key`, one line in the report. tolerance is that of
- * F32; in BF16 it is 2e-2: five roundings of 2^-8 to its largest value. */
+ * F32; in BF16 and F16 it is 5 and 7 roundings of its largest value, 2^-8 and 2^-11 each. */
 void fixture_expect(fixture *f, cn_plan *plan, const cn_node *y, const cn_tensors *file,
                     const char *key, double tolerance);
 

@@ -33,9 +33,10 @@ cn_status golden_net_open(fixture *f, const char *name, golden_net *n)
     CN_TRY(fixture_tensors(f, name, &n->file));
     CN_TRY(cn_params_create(f->env.ctx, name, &n->params));
     CN_TRY(cn_graph_create(f->env.ctx, &n->g));
-    cn_params_set_compute(n->params, f->compute);
+    const cn_dtype kept = f->compute == CN_BF16 ? CN_BF16 : CN_F32;
+    cn_params_set_compute(n->params, kept);
     cn_graph_use(n->g, n->params);
-    cn_params_set_storage(n->params, f->compute);
+    cn_params_set_storage(n->params, kept);
     return CN_OK;
 }
 
@@ -314,16 +315,22 @@ cn_status golden_unet(fixture *f)
     return s;
 }
 
-cn_status golden_bf16(fixture *f)
+cn_status golden_half(fixture *f)
 {
-    if (!f->env.backend->computes(f->env.backend, CN_BF16)) {
-        report_skip(&f->report, "bf16: this processor has no bfloat16 arithmetic");
+    cn_backend *b = f->env.backend;
+    if (b->computes(b, CN_BF16))
+        f->compute = CN_BF16;
+    else if (b->multiply_in(b, CN_F16))
+        f->compute = CN_F16;
+    else {
+        report_skip(&f->report, "half: %s has neither BF16 nor F16 here", b->name);
         return CN_OK;
     }
-    f->compute = CN_BF16;
     cn_status s = golden_vae(f);
     if (s == CN_OK) s = golden_controlnet(f);
     if (s == CN_OK) s = golden_unet(f);
+    if (f->compute == CN_F16 && !b->multiply_in(b, CN_F32))
+        s = cn_fail(f->env.ctx, CN_EINTERNAL, "no F32 any more");
     f->compute = CN_F32;
     return s;
 }

@@ -44,7 +44,8 @@ cn_status golden_text_encoder(fixture *f) CN_CHECKED;
 cn_status golden_vae(fixture *f) CN_CHECKED;
 cn_status golden_controlnet(fixture *f) CN_CHECKED;
 cn_status golden_unet(fixture *f) CN_CHECKED;
-/* Autoencoder, ControlNet and UNet once more, computing in bfloat16 on weights stored so. */
-cn_status golden_bf16(fixture *f) CN_CHECKED;
+/* Autoencoder, ControlNet and UNet once more: computing in bfloat16 on weights stored so, or on a
+ * device with operands rounded to F16. */
+cn_status golden_half(fixture *f) CN_CHECKED;
 
 #endif
