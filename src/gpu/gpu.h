@@ -40,12 +40,15 @@ typedef struct cn_gpu_counts {
     int64_t dispatches, barriers, submissions; /* recorded */
     int64_t matrix_dispatches;                 /* those on matrix units */
     int64_t replays;                           /* of what was recorded before */
+    int64_t trials;                            /* dispatches that were timed to choose a tile */
     size_t memory_bytes, most_bytes;           /* that it has allocated, now and at most */
 } cn_gpu_counts;
 void cn_gpu_counts_get(const cn_backend *b, cn_gpu_counts *out);
 /* For tests: as if the device gave at most so many bytes at once, a multiple of 256; nothing was
  * asked of it yet. */
 void cn_gpu_limit(cn_backend *b, size_t bytes);
+/* For tests: products have this one of the tiles (gpu/vk_tiles.h); -1: what is measured. */
+void cn_gpu_tile(cn_backend *b, int tile);
 /* For tests: as if the device had no matrix units. */
 void cn_gpu_without_matrices(cn_backend *b);
 

@@ -45,14 +45,24 @@ VkDeviceAddress cn_gpu_at(gpu_backend *b, cn_ctx *ctx, const void *at)
     return a;
 }
 
-cn_status cn_gpu_go(gpu_backend *b, cn_ctx *ctx, cn_gpu_kernel kernel, const void *arguments,
-                    size_t bytes, int64_t x, int64_t y, int64_t z)
+cn_status cn_gpu_call(gpu_backend *b, cn_ctx *ctx, const cn_vk_call *c)
 {
     const cn_status s = b->failed;
     b->failed = CN_OK;
-    if (s != CN_OK) return s;
-    return cn_vk_dispatch(ctx, &b->queue, kernel, arguments, bytes, (uint32_t)x, (uint32_t)y,
-                          (uint32_t)z);
+    return s == CN_OK ? cn_vk_dispatch(ctx, &b->queue, c) : s;
+}
+
+cn_status cn_gpu_go(gpu_backend *b, cn_ctx *ctx, cn_gpu_kernel kernel, const void *arguments,
+                    size_t bytes, int64_t x, int64_t y, int64_t z)
+{
+    return cn_gpu_call(b, ctx,
+                       &(cn_vk_call){.kernel = kernel,
+                                     .trial = -1,
+                                     .arguments = arguments,
+                                     .bytes = bytes,
+                                     .x = (uint32_t)x,
+                                     .y = (uint32_t)y,
+                                     .z = (uint32_t)z});
 }
 
 cn_status cn_gpu_go_flat(gpu_backend *b, cn_ctx *ctx, cn_gpu_kernel kernel, const void *arguments,
@@ -307,6 +317,12 @@ void cn_gpu_limit(cn_backend *b, size_t bytes)
     b->limit = ((gpu_backend *)b)->queue.limit = bytes;
 }
 
+void cn_gpu_tile(cn_backend *b, int tile)
+{
+    ((gpu_backend *)b)->queue.chooser.fixed = tile;
+    ((gpu_backend *)b)->queue.generation++;
+}
+
 void cn_gpu_without_matrices(cn_backend *b)
 {
     cn_gpu_device *about = &((gpu_backend *)b)->queue.d.about;
@@ -350,7 +366,7 @@ cn_status cn_backend_vulkan_create(cn_ctx *ctx, int index, int turn, cn_backend 
                            .exchange = cn_gpu_exchange,
                            .computes = computes,
                            .multiply_in = multiply_in,
-                           .time = b->queue.profile.pool ? time_steps : NULL,
+                           .time = b->queue.profile.told ? time_steps : NULL,
                            .destroy = destroy};
     *out = &b->base;
     return CN_OK;

@@ -26,6 +26,11 @@ void cn_gpu_limit(cn_backend *b, size_t bytes)
     (void)b, (void)bytes;
 }
 
+void cn_gpu_tile(cn_backend *b, int tile)
+{
+    (void)b, (void)tile;
+}
+
 void cn_gpu_without_matrices(cn_backend *b)
 {
     (void)b;

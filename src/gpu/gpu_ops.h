@@ -47,6 +47,7 @@ void cn_gpu_touch(gpu_backend *b, const cn_step *st, unsigned reads, unsigned wr
 cn_status cn_gpu_claim_order(gpu_backend *b, cn_ctx *ctx, cn_param *q) CN_CHECKED;
 /* A device address; a failure is the next dispatch's. */
 VkDeviceAddress cn_gpu_at(gpu_backend *b, cn_ctx *ctx, const void *at);
+cn_status cn_gpu_call(gpu_backend *b, cn_ctx *ctx, const cn_vk_call *c) CN_CHECKED;
 /* x * y * z groups. */
 cn_status cn_gpu_go(gpu_backend *b, cn_ctx *ctx, cn_gpu_kernel kernel, const void *arguments,
                     size_t bytes, int64_t x, int64_t y, int64_t z) CN_CHECKED;

@@ -3,7 +3,13 @@
 #include "gpu/gpu_ops.h"
 #include "gpu/vk_matrices.h"
 
-enum { TILE = 64, LEAST_SHARE = 512, MOST_PARTS = 16 };
+enum {
+    TILE = 64, /* of matrix units; parts are counted by it whatever tile a product has */
+    LEAST_SHARE = 512,
+    MOST_PARTS = 16,
+    HALVES = 512,       /* of the kernels' flags */
+    MOST_GROUPS = 65535 /* in a direction, on every device */
+};
 
 /* Of kernels/product.h: a linear layer is a convolution by 1x1 over a picture of one row. */
 typedef struct product_args {
@@ -135,6 +141,27 @@ static cn_gpu_kernel kernel_of(const gpu_backend *b, cn_gpu_kernel k)
     return b->halves && b->queue.d.about.matrix[0] ? cn_vk_matrix_kernel(k) : k;
 }
 
+static cn_status go(gpu_backend *b, cn_ctx *ctx, cn_gpu_kernel k, const product_args *a, int parts)
+{
+    cn_vk_call c = {.kernel = kernel_of(b, k), .trial = -1, .arguments = a, .bytes = sizeof *a};
+    cn_vk_tile t = {TILE, TILE};
+    if (c.kernel == k && a->rows <= MOST_GROUPS * (TILE / 2)) {
+        const cn_vk_shape shape = {.kernel = (int32_t)k,
+                                   .rows = a->rows,
+                                   .cols = a->cols,
+                                   .depth = a->depth,
+                                   .share = a->share,
+                                   .window = a->kernel,
+                                   .weights = a->flags & (3 | HALVES)};
+        CN_TRY(cn_vk_tiles_choose(ctx, &b->queue.chooser, &shape, &c.tile, &c.trial));
+        t = cn_vk_tiles[c.tile];
+    }
+    c.x = (uint32_t)((a->cols + t.cols - 1) / t.cols);
+    c.y = (uint32_t)((a->rows + t.rows - 1) / t.rows);
+    c.z = (uint32_t)parts;
+    return cn_gpu_call(b, ctx, &c);
+}
+
 /* Parts of a weight gradient go to scratch, and are added in their order. */
 static cn_status run_parts(gpu_backend *b, cn_ctx *ctx, const cn_step *st, product_args *a)
 {
@@ -142,8 +169,7 @@ static cn_status run_parts(gpu_backend *b, cn_ctx *ctx, const cn_step *st, produ
     a->share = (a->depth + parts - 1) / parts;
     a->c = cn_gpu_at(b, ctx, parts > 1 ? st->scratch : st->out);
     cn_gpu_touch(b, st, CN_GPU_INPUTS, parts > 1 ? CN_GPU_SCRATCH : CN_GPU_OUT);
-    CN_TRY(cn_gpu_go(b, ctx, kernel_of(b, CN_GPU_KERNEL_product_dw), a, sizeof *a,
-                     (a->cols + TILE - 1) / TILE, (a->rows + TILE - 1) / TILE, parts));
+    CN_TRY(go(b, ctx, CN_GPU_KERNEL_product_dw, a, parts));
     if (parts == 1) return CN_OK;
     cn_gpu_touch(b, st, CN_GPU_SCRATCH, CN_GPU_OUT);
     return cn_gpu_go_map(b, ctx,
@@ -159,8 +185,8 @@ static cn_status run_parts(gpu_backend *b, cn_ctx *ctx, const cn_step *st, produ
 static void set_epilogue(gpu_backend *b, cn_ctx *ctx, const cn_step *st, const operands *o,
                          product_args *a)
 {
-    a->flags =
-        (o->kind == 2 ? 0 : weight_type(o->w->dtype)) | (int)st->act << 2 | (b->halves ? 512 : 0);
+    a->flags = (o->kind == 2 ? 0 : weight_type(o->w->dtype)) | (int)st->act << 2 |
+               (b->halves ? HALVES : 0);
     a->alpha = st->act_alpha;
     a->positions = cn_gpu_int(cn_gpu_rows(o->y) / o->y->shape[0]);
     if (o->kind != 0) return;
@@ -183,10 +209,8 @@ static cn_status run(gpu_backend *b, cn_ctx *ctx, const cn_step *st)
     if (o.kind == 2) return run_parts(b, ctx, st, &a);
     a.c = cn_gpu_at(b, ctx, st->out);
     cn_gpu_touch(b, st, CN_GPU_INPUTS | CN_GPU_RESIDUAL | CN_GPU_SHIFT, CN_GPU_OUT);
-    return cn_gpu_go(
-        b, ctx,
-        kernel_of(b, o.kind == 0 ? CN_GPU_KERNEL_product_forward : CN_GPU_KERNEL_product_dx), &a,
-        sizeof a, (a.cols + TILE - 1) / TILE, (a.rows + TILE - 1) / TILE, 1);
+    return go(b, ctx, o.kind == 0 ? CN_GPU_KERNEL_product_forward : CN_GPU_KERNEL_product_dx, &a,
+              1);
 }
 
 const cn_gpu_op cn_gpu_conv2d = {prepare, run};

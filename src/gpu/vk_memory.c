@@ -238,7 +238,7 @@ static cn_status record_copy(cn_ctx *ctx, cn_vk_queue *q, VkBuffer to, size_t to
     CN_TRY(cn_vk_record(ctx, q));
     const VkBufferCopy part = {.srcOffset = from_at, .dstOffset = to_at, .size = bytes};
     q->d.vk.CmdCopyBuffer(cn_vk_target(q), from, to, 1, &part);
-    return cn_vk_profile_ended(ctx, q, CN_VK_COPY);
+    return cn_vk_profile_ended(ctx, q, CN_VK_COPY, -1, 0);
 }
 
 cn_status cn_vk_write(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from, size_t bytes)

@@ -36,6 +36,7 @@ static cn_status create_objects(cn_ctx *ctx, cn_vk_queue *q)
     CN_TRY(cn_vk_check(ctx, vk->CreatePipelineLayout(q->d.device, &layout, NULL, &q->layout),
                        "create a pipeline layout"));
     cn_vk_cache_open(&q->d, &q->cache);
+    cn_vk_tiles_open(&q->d, &q->chooser);
     CN_TRY(cn_vk_profile_open(ctx, q));
     return cn_vk_staging_open(ctx, q);
 }
@@ -58,7 +59,9 @@ void cn_vk_queue_close(cn_vk_queue *q)
     (void)vk->DeviceWaitIdle(d);
     q->recording = false; /* what nobody waited for isn't wanted */
     for (int k = 0; k < CN_GPU_KERNELS; k++)
-        if (q->pipelines[k]) vk->DestroyPipeline(d, q->pipelines[k], NULL);
+        for (int t = 0; t < CN_VK_TILES; t++)
+            if (q->pipelines[k][t]) vk->DestroyPipeline(d, q->pipelines[k][t], NULL);
+    cn_vk_tiles_close(&q->chooser);
     if (q->compiled) cn_vk_cache_save(&q->d, &q->cache);
     cn_vk_cache_close(&q->d, &q->cache);
     cn_vk_profile_close(q);
@@ -103,12 +106,31 @@ cn_status cn_vk_record(cn_ctx *ctx, cn_vk_queue *q)
 {
     if (!q->keeping) CN_TRY(open_commands(ctx, q));
     const bool needed = cn_hazards_next(&q->hazards);
-    if (needed || q->profile.pool) record_barrier(q);
+    if (needed || q->profile.on) record_barrier(q);
     q->counts.barriers += needed;
     return CN_OK;
 }
 
-static cn_status create_pipeline(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel)
+/* What an item makes of a tile: kernels/product.h's constants, which others don't look at. */
+typedef struct tile_stage {
+    int32_t values[2];
+    VkSpecializationMapEntry entries[2];
+    VkSpecializationInfo constants;
+} tile_stage;
+
+static void tile_constants(int tile, tile_stage *s, VkPipelineShaderStageCreateInfo *stage)
+{
+    const cn_vk_tile *t = &cn_vk_tiles[tile];
+    *s = (tile_stage){.values = {t->rows / 8, t->cols / 8},
+                      .entries = {{0, 0, sizeof(int32_t)}, {1, sizeof(int32_t), sizeof(int32_t)}},
+                      .constants = {.mapEntryCount = CN_COUNT(s->entries),
+                                    .pMapEntries = s->entries,
+                                    .dataSize = sizeof s->values,
+                                    .pData = s->values}};
+    stage->pSpecializationInfo = &s->constants;
+}
+
+static cn_status create_pipeline(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel, int tile)
 {
     const cn_vk *vk = &q->d.vk;
     const cn_gpu_code *code = &cn_gpu_codes[kernel];
@@ -125,31 +147,36 @@ static cn_status create_pipeline(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kern
                   .pName = "main"},
         .layout = q->layout};
     cn_vk_matrix_stage matrices;
+    tile_stage constants;
     if (cn_vk_is_matrix_kernel(kernel))
         cn_vk_matrices_stage(&q->d.about, &matrices, &pipeline.stage);
+    else
+        tile_constants(tile, &constants, &pipeline.stage);
     const VkResult r = vk->CreateComputePipelines(q->d.device, q->cache.cache, 1, &pipeline, NULL,
-                                                  &q->pipelines[kernel]);
+                                                  &q->pipelines[kernel][tile]);
     q->compiled = true;
     vk->DestroyShaderModule(q->d.device, module, NULL);
     return cn_vk_check(ctx, r, "compile a kernel");
 }
 
-cn_status cn_vk_dispatch(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel, const void *arguments,
-                         size_t bytes, uint32_t x, uint32_t y, uint32_t z)
+cn_status cn_vk_dispatch(cn_ctx *ctx, cn_vk_queue *q, const cn_vk_call *c)
 {
     const cn_vk *vk = &q->d.vk;
-    if (bytes > CN_VK_ARGUMENT_BYTES || x > 65535 || y > 65535 || z > 65535)
+    VkPipeline *pipeline = &q->pipelines[c->kernel][c->tile];
+    if (c->bytes > CN_VK_ARGUMENT_BYTES || c->x > 65535 || c->y > 65535 || c->z > 65535)
         return cn_fail(ctx, CN_EINTERNAL, "%s: %u x %u x %u groups, %zu bytes of arguments",
-                       cn_gpu_codes[kernel].name, x, y, z, bytes);
-    if (!q->pipelines[kernel]) CN_TRY(create_pipeline(ctx, q, kernel));
+                       cn_gpu_codes[c->kernel].name, c->x, c->y, c->z, c->bytes);
+    if (!*pipeline) CN_TRY(create_pipeline(ctx, q, c->kernel, c->tile));
     CN_TRY(cn_vk_record(ctx, q));
     VkCommandBuffer to = cn_vk_target(q);
-    vk->CmdBindPipeline(to, VK_PIPELINE_BIND_POINT_COMPUTE, q->pipelines[kernel]);
-    vk->CmdPushConstants(to, q->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, (uint32_t)bytes, arguments);
-    vk->CmdDispatch(to, x, y, z);
+    vk->CmdBindPipeline(to, VK_PIPELINE_BIND_POINT_COMPUTE, *pipeline);
+    vk->CmdPushConstants(to, q->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, (uint32_t)c->bytes,
+                         c->arguments);
+    vk->CmdDispatch(to, c->x, c->y, c->z);
     q->counts.dispatches++;
-    q->counts.matrix_dispatches += cn_vk_is_matrix_kernel(kernel);
-    return cn_vk_profile_ended(ctx, q, (int)kernel);
+    q->counts.matrix_dispatches += cn_vk_is_matrix_kernel(c->kernel);
+    q->counts.trials += c->trial >= 0;
+    return cn_vk_profile_ended(ctx, q, (int)c->kernel, c->trial, c->tile);
 }
 
 /* --- kept work -------------------------------------------------------------------------------- */
@@ -188,11 +215,35 @@ static cn_status run_kept(cn_ctx *ctx, cn_vk_queue *q, const cn_vk_kept *kept)
     return CN_OK;
 }
 
+/* Runs by steps of their own, timed, until every product has its tile. */
+static cn_status begin_trial(cn_ctx *ctx, cn_vk_queue *q, cn_vk_kept *k)
+{
+    CN_TRY(cn_vk_finish(ctx, q));
+    CN_TRY(cn_vk_profile_turn(ctx, q, true));
+    q->trying = k;
+    q->chooser.trying = true;
+    q->chooser.undecided = 0;
+    return CN_OK;
+}
+
+static cn_status end_trial(cn_ctx *ctx, cn_vk_queue *q)
+{
+    cn_vk_kept *k = q->trying;
+    q->trying = NULL;
+    q->chooser.trying = false;
+    const cn_status s = cn_vk_finish(ctx, q);
+    if (q->chooser.undecided == 0) k->whole = false; /* it is recorded anew, with what was chosen */
+    const cn_status off = cn_vk_profile_turn(ctx, q, false);
+    return s == CN_OK ? off : s;
+}
+
 cn_status cn_vk_keep_begin(cn_ctx *ctx, cn_vk_queue *q, cn_vk_kept **kept, uint32_t key,
                            bool *replayed)
 {
     cn_vk_kept *k = *kept;
-    *replayed = k && k->whole && k->key == key && k->generation == q->generation;
+    const bool fits = k && k->whole && k->key == key && k->generation == q->generation;
+    *replayed = fits && k->decided;
+    if (fits && !k->decided) return begin_trial(ctx, q, k);
     if (*replayed) {
         q->counts.replays++;
         return run_kept(ctx, q, k);
@@ -202,6 +253,7 @@ cn_status cn_vk_keep_begin(cn_ctx *ctx, cn_vk_queue *q, cn_vk_kept **kept, uint3
     k->whole = false;
     k->key = key;
     k->generation = q->generation;
+    q->chooser.undecided = 0;
     q->keeping = k;
     q->kept_hazards = q->hazards;
     cn_hazards_clear(&q->hazards);
@@ -211,11 +263,13 @@ cn_status cn_vk_keep_begin(cn_ctx *ctx, cn_vk_queue *q, cn_vk_kept **kept, uint3
 cn_status cn_vk_keep_end(cn_ctx *ctx, cn_vk_queue *q, bool whole)
 {
     cn_vk_kept *k = q->keeping;
+    if (q->trying) return end_trial(ctx, q);
     const cn_status s = cn_vk_check(ctx, q->d.vk.EndCommandBuffer(k->commands), "record work");
     q->keeping = NULL;
     q->hazards = q->kept_hazards;
     if (s != CN_OK || !whole) return s;
     k->whole = true;
+    k->decided = q->chooser.undecided == 0;
     return run_kept(ctx, q, k);
 }
 

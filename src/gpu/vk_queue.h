@@ -16,6 +16,7 @@
 #include "gpu/kernel_list.h"
 #include "gpu/vk_cache.h"
 #include "gpu/vk_devices.h"
+#include "gpu/vk_tiles.h"
 
 /* Memory with a buffer over all of it. */
 typedef struct cn_vk_chunk {
@@ -39,6 +40,7 @@ typedef struct cn_vk_kept {
     uint64_t generation;
     uint32_t key;
     bool whole;
+    bool decided; /* no product in it waits for its tile's choice */
 } cn_vk_kept;
 
 /* What is timed: a kernel, or copies. */
@@ -48,11 +50,14 @@ enum { CN_VK_COPY = CN_GPU_KERNELS, CN_VK_KINDS };
 typedef struct cn_vk_timestamp {
     int kind;
     double *seconds;
+    int trial, tile; /* of cn_vk_tiles_took; -1: none */
 } cn_vk_timestamp;
 
-/* Under CN_PROFILE (vk_profile.c). */
+/* Under CN_PROFILE, and while tiles are tried (vk_profile.c). */
 typedef struct cn_vk_profile {
-    VkQueryPool pool;      /* VK_NULL_HANDLE: nothing is timed */
+    bool told;             /* CN_PROFILE: `kinds` are for its table */
+    bool on;               /* what is recorded is timed */
+    VkQueryPool pool;      /* VK_NULL_HANDLE: nothing was timed yet */
     cn_vk_timestamp *list; /* n of them since the work was begun, the first at its start */
     int n;
     double *seconds; /* of what is recorded next */
@@ -71,6 +76,7 @@ typedef struct cn_vk_queue {
     VkFence fence;
     bool recording;
     cn_vk_kept *keeping; /* what is recorded is kept there; NULL: it is run once */
+    cn_vk_kept *trying;  /* while its products' tiles are tried, none of which is kept */
     uint64_t generation; /* counts whatever makes kept work wrong */
     cn_hazards hazards, kept_hazards;
     size_t limit;        /* of one allocation */
@@ -78,9 +84,10 @@ typedef struct cn_vk_queue {
     char *mapped;        /* where it does */
     size_t staged;       /* bytes of it that recorded copies read */
     VkPipelineLayout layout;
-    VkPipeline pipelines[CN_GPU_KERNELS];
+    VkPipeline pipelines[CN_GPU_KERNELS][CN_VK_TILES];
     cn_vk_cache cache; /* what compiling them takes from, and adds to */
     bool compiled;     /* one of them was */
+    cn_vk_chooser chooser;
     cn_gpu_counts counts;
     cn_vk_profile profile;
 } cn_vk_queue;
@@ -113,11 +120,19 @@ cn_status cn_vk_copy(cn_ctx *ctx, cn_vk_queue *q, void *to, const void *from,
 /* Before a dispatch, once for each range of bytes that it reads or writes; NULL: none. */
 void cn_vk_uses(cn_vk_queue *q, const void *at, size_t bytes, bool writes);
 /* Records a barrier if what was said since the last dispatch needs one, then a kernel of x * y * z
- * groups; its arguments are at most CN_VK_ARGUMENT_BYTES. */
-cn_status cn_vk_dispatch(cn_ctx *ctx, cn_vk_queue *q, cn_gpu_kernel kernel, const void *arguments,
-                         size_t bytes, uint32_t x, uint32_t y, uint32_t z) CN_CHECKED;
+ * groups; its arguments are at most CN_VK_ARGUMENT_BYTES. tile: of cn_vk_tiles, 0 for all but
+ * products; trial: as cn_vk_tiles_choose gave it, else -1. */
+typedef struct cn_vk_call {
+    cn_gpu_kernel kernel;
+    int tile, trial;
+    const void *arguments;
+    size_t bytes;
+    uint32_t x, y, z;
+} cn_vk_call;
+cn_status cn_vk_dispatch(cn_ctx *ctx, cn_vk_queue *q, const cn_vk_call *c) CN_CHECKED;
 /* What is recorded from here on is kept, until cn_vk_keep_end runs it. *replayed: *kept has been
  * recorded under the same key, nothing that it uses has moved since, and it is run again instead.
+ * Where products of it have no tile chosen yet it is recorded to be run once, and they are timed.
  */
 cn_status cn_vk_keep_begin(cn_ctx *ctx, cn_vk_queue *q, cn_vk_kept **kept, uint32_t key,
                            bool *replayed) CN_CHECKED;

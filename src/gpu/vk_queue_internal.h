@@ -17,14 +17,18 @@ static inline VkCommandBuffer cn_vk_target(const cn_vk_queue *q)
  * said of it needs one. */
 cn_status cn_vk_record(cn_ctx *ctx, cn_vk_queue *q) CN_CHECKED;
 
-/* --- vk_profile.c; nothing happens where nothing is timed ------------------------------------- */
+/* --- vk_profile.c; nothing is recorded where nothing is timed --------------------------------- */
 
 cn_status cn_vk_profile_open(cn_ctx *ctx, cn_vk_queue *q) CN_CHECKED;
 void cn_vk_profile_close(cn_vk_queue *q);
+/* Whether what is recorded from here on is timed without CN_PROFILE too; nothing is being recorded.
+ */
+cn_status cn_vk_profile_turn(cn_ctx *ctx, cn_vk_queue *q, bool on) CN_CHECKED;
 /* The queue's own command buffer was opened. */
 void cn_vk_profile_begin(cn_vk_queue *q);
-/* A dispatch or copy of this kind was recorded. */
-cn_status cn_vk_profile_ended(cn_ctx *ctx, cn_vk_queue *q, int kind) CN_CHECKED;
+/* A dispatch or copy of this kind was recorded; trial, tile: of cn_vk_call. */
+cn_status cn_vk_profile_ended(cn_ctx *ctx, cn_vk_queue *q, int kind, int trial,
+                              int tile) CN_CHECKED;
 /* All that was recorded has ended. */
 cn_status cn_vk_profile_collect(cn_ctx *ctx, cn_vk_queue *q) CN_CHECKED;
 

@@ -51,7 +51,10 @@ static void open_device(const char *device, bool profile, cn_backend **out)
         unsetenv("CN_PROFILE");
     told[0] = 0;
     cn_ctx_set_log(ctx, keep_line, NULL);
-    if (cn_backend_create(ctx, device, out) == CN_OK) return;
+    if (cn_backend_create(ctx, device, out) == CN_OK) {
+        if (!(*out)->addressable) cn_gpu_tile(*out, 0); /* none is tried: that is timed as well */
+        return;
+    }
     print_message("SKIP %s\n", cn_error(ctx));
     skip();
 }

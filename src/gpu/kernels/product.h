@@ -7,8 +7,8 @@
  *   DX   dx[pixel][c]   = sum over (ky,kx,o) dy(pixel from ky,kx)[o] w[o][ky,kx,c]
  *   DW   dw[o][ky,kx,c] = sum over pixels dy[pixel][o] x(pixel at ky,kx)[c]; part z of the result
  *                         has `share` of them
- * A group makes 64 x 64 results, an item 8 x 8; where MATRIX is defined four subgroups make 32 x 32
- * each by matrix units, which multiply F16 and add F32. */
+ * A group makes 8 IM x 8 IN results, an item IM x IN; where MATRIX is defined a group makes 64 x
+ * 64, four subgroups 32 x 32 each by matrix units, which multiply F16 and add F32. */
 ARGS(F32 a; U32 b; F32 c; F32 bias; F32 residual; F32 shift; int rows; int cols; int depth;
      int share; int H; int W; int C; int OH; int OW; int O; int kernel; int pad; int flags;
      int positions; float alpha;)
@@ -19,6 +19,10 @@ SHARED(HALF, as, 64 * ROW)
 SHARED(HALF, bs, 64 * ROW)
 SHARED(float, cs, 4 * 256)
 #else
+CONSTANT(0, IM, 8) /* at most 8 */
+CONSTANT(1, IN, 8)
+#define M (8 * IM)
+#define N (8 * IN)
 SHARED(float, as, 1024)
 SHARED(float, bs, 1024)
 #endif
@@ -151,32 +155,33 @@ KERNEL_MATRIX(product)
 #else
 KERNEL(product, 64)
 {
-    const int t = ITEM, tx = t % 8, ty = t / 8, m0 = GROUP_Y * 64, n0 = GROUP_X * 64;
+    const int t = ITEM, tx = t % 8, ty = t / 8, m0 = GROUP_Y * M, n0 = GROUP_X * N;
     const int from = GROUP_Z * p.share, to = min(from + p.share, p.depth);
     float acc[8][8];
-    for (int i = 0; i < 8; i++)
-        for (int j = 0; j < 8; j++) acc[i][j] = 0.0f;
+    for (int i = 0; i < IM; i++)
+        for (int j = 0; j < IN; j++) acc[i][j] = 0.0f;
     for (int k0 = from; k0 < to; k0 += 16) {
-        for (int i = t; i < 1024; i += 64) {
-            const int k = k0 + i / 64, r = i % 64;
+        for (int i = t; i < 16 * M; i += 64) {
+            const int k = k0 + i / M, r = i % M;
             as[i] = 0.0f;
-            bs[i] = 0.0f;
             if (k < to && m0 + r < p.rows) as[i] = CALL(operand, CALL(a_at, m0 + r, k));
+        }
+        for (int i = t; i < 16 * N; i += 64) {
+            const int k = k0 + i / N, r = i % N;
+            bs[i] = 0.0f;
             if (k < to && n0 + r < p.cols) bs[i] = CALL(operand, CALL(b_at, k, n0 + r));
         }
         BARRIER();
         for (int k = 0; k < 16; k++) {
             float u[8], v[8];
-            for (int i = 0; i < 8; i++) {
-                u[i] = as[k * 64 + ty * 8 + i];
-                v[i] = bs[k * 64 + tx + 8 * i];
-            }
-            for (int i = 0; i < 8; i++)
-                for (int j = 0; j < 8; j++) acc[i][j] = FMA(u[i], v[j], acc[i][j]);
+            for (int i = 0; i < IM; i++) u[i] = as[k * M + ty * IM + i];
+            for (int i = 0; i < IN; i++) v[i] = bs[k * N + tx + 8 * i];
+            for (int i = 0; i < IM; i++)
+                for (int j = 0; j < IN; j++) acc[i][j] = FMA(u[i], v[j], acc[i][j]);
         }
         BARRIER();
     }
-    for (int i = 0; i < 8; i++)
-        for (int j = 0; j < 8; j++) CALL(store, m0 + ty * 8 + i, n0 + tx + 8 * j, acc[i][j]);
+    for (int i = 0; i < IM; i++)
+        for (int j = 0; j < IN; j++) CALL(store, m0 + ty * IM + i, n0 + tx + 8 * j, acc[i][j]);
 }
 #endif

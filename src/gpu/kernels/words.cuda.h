@@ -16,8 +16,9 @@ struct U32 {
     struct Args {    \
         fields       \
     };
-#define AT(b, i)              b.v[i]
-#define SHARED(type, name, n) static __shared__ type name[n];
+#define AT(b, i)                  b.v[i]
+#define CONSTANT(id, name, value) static constexpr int name = value;
+#define SHARED(type, name, n)     static __shared__ type name[n];
 #define FUNC(type, name, ...) \
     static __device__ __forceinline__ type name(const Args &p, __VA_ARGS__)
 #define CALL(name, ...) name(p, __VA_ARGS__)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* words.glsl.h - the words in which kernels are written, for GLSL: read by cpp -P, behind
  * prelude.glsl. words.cuda.h has the same words for CUDA. */
-#define ARGS(fields)           layout(push_constant, scalar) uniform Args{fields} p;
-#define AT(b, i)               b.v[i]
-#define SHARED(type, name, n)  shared type name[n];
-#define FUNC(type, name, ...)  type name(__VA_ARGS__)
-#define CALL(name, ...)        name(__VA_ARGS__)
-#define PLAIN(type, name, ...) type name(__VA_ARGS__)
+#define ARGS(fields) layout(push_constant, scalar) uniform Args{fields} p;
+#define AT(b, i)     b.v[i]
+/* What a pipeline is made with, `value` where nothing is said. */
+#define CONSTANT(id, name, value) layout(constant_id = id) const int name = value;
+#define SHARED(type, name, n)     shared type name[n];
+#define FUNC(type, name, ...)     type name(__VA_ARGS__)
+#define CALL(name, ...)           name(__VA_ARGS__)
+#define PLAIN(type, name, ...)    type name(__VA_ARGS__)
 #define KERNEL(name, items)          \
     layout(local_size_x = items) in; \
     void main()
