@@ -9,12 +9,13 @@
 #   COMBINED="canny+pose depth+segmentation"   drawn together, 50 scenes each; "": none
 #   PAIRS=20000 STEPS=1500 BATCH=8 EVERY=250 OPTIMIZER=Muon RATE=3e-3   of each training; the rate falls over the last 30 %
 #   SIZE=128                     px, the base's own
+#   GUIDANCE=2                   of the drawings that are measured: words that are followed more closely leave less to control
 #   SCENES=200 SEED=7            held-out scenes, and the seed that makes them
 #   MLSD=FILE PIDINET=FILE       weights; without them lines are exact straight edges and soft edges exact ones
 #   READER_STEPS=3000            of the network that reads exact maps from drawings
 set -eu
 if [ $# -lt 1 ]; then
-    sed -n '3,15s/^# \{0,1\}//p' "$0" >&2
+    sed -n '3,16s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 out=$1
@@ -32,6 +33,7 @@ rate=${RATE:-3e-3}
 scenes=${SCENES:-200}
 seed=${SEED:-7}
 size=${SIZE:-128}
+guidance=${GUIDANCE:-2}
 program=$build/controlnet
 
 # kind NAME [train]: the condition as `dataset scenes --condition` and `pretrain --condition` take it. Canny's thresholds are
@@ -59,6 +61,18 @@ pairs_of() (
     [ "$name" != canny ] || set -- "$@" --random-thresholds
     [ -z "$(weights "$name")" ] || set -- "$@" --model "$(weights "$name")"
     "$program" dataset scenes "$dir" -n "$count" --start "$first" --seed 1 --size "$size" "$@" >&2
+    share_pictures "$dir"
+)
+
+# share_pictures DIR: scenes of two conditions are the same pictures, whose latents are then encoded once.
+share_pictures() (
+    for other in "$out"/data/*; do
+        [ "$other" != "$1" ] && [ ! -L "$other/target" ] && [ ! -L "$1/target" ] || continue
+        if diff -rq "$1/target" "$other/target" >/dev/null 2>&1; then
+            rm -r "$1/target"
+            ln -s "../$(basename "$other")/target" "$1/target"
+        fi
+    done
 )
 
 # train_one NAME VARIANT
@@ -72,7 +86,7 @@ train_one() (
     set -- --train-data-dir "$out/data/$name-$count" --validation-data-dir "$out/data/$name-held"
     [ "$variant" != mid ] || set -- "$@" --only-mid-control --reconnect-after $((steps / 2))
     began=$(date +%s)
-    "$program" train -m "$base" "$@" --output-dir "$dir" --resolution "$size" --train-batch-size "$batch" \
+    "$program" train -m "$base" "$@" --output-dir "$dir" --cache-dir "$out/cache" --resolution "$size" --train-batch-size "$batch" \
         --optimizer-type "$optimizer" --learning-rate "$rate" --lr-scheduler warmup_stable_decay --lr-warmup-steps 0 \
         --lr-decay-steps 0.3 --max-train-steps "$steps" --validation-steps "$every" --validation-count 32 \
         --checkpointing-steps "$every" --checkpoints-total-limit 1 --resume-from-checkpoint latest --seed 1
@@ -88,7 +102,7 @@ measure() (
     [ -z "${MLSD:-}" ] || set -- "$@" --annotator-model "$MLSD"
     [ -z "${PIDINET:-}" ] || set -- "$@" --annotator-model "$PIDINET"
     "$program" pretrain --evaluate "$base" --seed "$seed" --held-out 0 --prompts 0 --pictures 0 --pairs 0 \
-        --control-scenes "$count" --reader "$out/reader.safetensors" --reader-steps "${READER_STEPS:-3000}" \
+        --control-scenes "$count" --cfg-scale "$guidance" --reader "$out/reader.safetensors" --reader-steps "${READER_STEPS:-3000}" \
         --control-sheet "$sheet" --json "$@" >"$file.tmp"
     mv "$file.tmp" "$file"
 )
