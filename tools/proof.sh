@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # proof.sh OUT [BUILD] - the paper's nine conditions on a small base: a ControlNet is trained for each from scenes that
-# this program makes, and measured on held-out ones. Writes OUT/proof.md with a table and OUT/sheets. Hours; what is there
-# already is gone on with, so it may be stopped and started again.
+# this program makes, and measured on held-out ones. Writes OUT/proof.md with a table, OUT/sheets and, where ImageMagick is,
+# OUT/sheet.png of two scenes each. Hours; what is there already is gone on with, so it may be stopped and started again.
 #   BASE=models/tiny-sd          the base model
 #   CONDITIONS="canny lines ..." which of them (all nine)
 #   VARIANTS="full small mid"    full: PAIRS pairs; small: 1,000; mid: the middle alone, all links from half the steps on
@@ -123,4 +123,12 @@ for pair in $combined; do
 done
 python3 tools/proof-table.py "$out" "$conditions" "$variants" "$combined" >"$out/proof.md.tmp"
 mv "$out/proof.md.tmp" "$out/proof.md"
+if command -v montage >/dev/null; then
+    set --
+    for name in $conditions; do
+        [ ! -e "$out/sheets/$name-full.png" ] || set -- "$@" -label "$name" "$out/sheets/$name-full.png"
+    done
+    montage "$@" -crop "$((4 * size))x$((2 * size))+0+0" +repage -tile 3x -geometry +8+8 -depth 8 "$out/sheet.png" ||
+        echo "proof.sh: no sheet was put together" >&2
+fi
 echo "$out/proof.md"
