@@ -98,6 +98,10 @@ LIB := $(BUILD)/libcontrolnet.a
 # tests/unit/NAME.c and tests/ops/NAME.c are one program each; golden, e2e and fullsize take a folder of fixtures.
 UNIT := $(patsubst tests/unit/test_%.c,$(BUILD)/tests/unit_%,$(wildcard tests/unit/test_*.c))
 OPS := $(patsubst tests/ops/test_%.c,$(BUILD)/tests/ops_%,$(wildcard tests/ops/test_*.c))
+# What looks into the device's backend, which a build without Vulkan hasn't.
+ifneq ($(VULKAN),1)
+UNIT := $(filter-out $(patsubst tests/unit/test_%.c,$(BUILD)/tests/unit_%,$(shell grep -lE 'include "gpu/(gpu_ops|hazards|vk_)' tests/unit/*.c)),$(UNIT))
+endif
 # tests/support/unit needs cmocka, which only unit tests have.
 SUPPORT_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
 UNIT_OBJ := $(SUPPORT_OBJ) $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/unit/*.c)) $(BUILD)/src/server/base64.o

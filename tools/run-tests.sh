@@ -267,6 +267,12 @@ for kind in unit ops; do
             continue
             ;;
         esac
+        if [ ! -x "$build/tests/$name" ] && grep -qE 'include "gpu/(gpu_ops|hazards|vk_)' "$source" &&
+            "$build/controlnet" devices 2>&1 | grep -q 'this build has no Vulkan'; then
+            echo "SKIP  $name: this build has no Vulkan"
+            skipped=$((skipped + 1))
+            continue
+        fi
         if [ -n "$sanitized" ] && [ "${measures#* $name }" != "$measures" ]; then
             echo "SKIP  $name: memory isn't measured under a sanitizer"
             skipped=$((skipped + 1))
