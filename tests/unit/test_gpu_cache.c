@@ -23,11 +23,8 @@ static char home[256], cache[256];
 static int set_up(void **state)
 {
     (void)state;
-    char *text = NULL;
     if (unit_open(1) != 0) return -1;
-    found = cn_devices(ctx, false, &text) == CN_OK;
-    if (!found) print_message("SKIP %s\n", cn_error(ctx));
-    cn_free(text);
+    found = unit_device_found();
     path_in(home, "home");
     path_in(cache, "cache");
     return setenv("HOME", home, 1);

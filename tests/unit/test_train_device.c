@@ -17,11 +17,8 @@ static bool found;
 static int set_up(void **state)
 {
     (void)state;
-    char *text = NULL;
     if (tiny_open(2) != 0) return -1;
-    found = cn_devices(ctx, false, &text) == CN_OK;
-    if (!found) print_message("SKIP %s\n", cn_error(ctx));
-    cn_free(text);
+    found = unit_device_found();
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #include "unit.h"
 
 #include "../tiny_base.h"
+#include "device/device.h"
 #include "io/tensors.h"
 
 #include <stdlib.h>
@@ -15,6 +16,15 @@ int unit_open(int threads)
 {
     ctx = cn_ctx_create(threads);
     return ctx && tiny_dir_make(root) ? 0 : -1;
+}
+
+bool unit_device_found(void)
+{
+    char *list = NULL;
+    const bool found = cn_devices(ctx, false, &list) == CN_OK;
+    if (!found) print_message("SKIP %s\n", cn_error(ctx));
+    cn_free(list);
+    return found;
 }
 
 int unit_close(void **state)

@@ -18,6 +18,8 @@ extern char root[64]; /* the folder of this run's files, "" for none */
 
 /* Opens ctx and makes root, for a group's set_up: 0, or -1 when there can't be one. */
 int unit_open(int threads);
+/* Whether there is a device; where there is none it says why, as a skip. */
+bool unit_device_found(void);
 /* A group's tear_down: root goes with all in it, ctx too. */
 int unit_close(void **state);
 
